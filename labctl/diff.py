@@ -1,0 +1,154 @@
+"""What differs between the wanted and the found: the one function behind up, status, dry-run and repair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, Literal
+
+from labctl.plan import PHASE, TRANSIENT, Chain, Link, Neighbour, Netns, Plan, Resource, Route
+from labctl.xtables import BUILTIN
+
+Kind = Literal["missing", "extra", "changed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference: wanted and not there (missing), there and not wanted (extra), or both but unlike."""
+
+    want: Resource | None
+    have: Resource | None
+
+    @property
+    def kind(self) -> Kind:
+        if self.have is None:
+            return "missing"
+        return "extra" if self.want is None else "changed"
+
+    @property
+    def subject(self) -> Resource:
+        """The object this change is about: as wanted where it is wanted, else as found."""
+        subject = self.want if self.want is not None else self.have
+        assert subject is not None
+        return subject
+
+
+def diff(want: Plan, have: Plan) -> tuple[Change, ...]:
+    """The changes that turn `have` into `want`: removals first, last phase first, then the rest in order.
+
+    What belongs to a missing or extra namespace or link goes without saying for removals (the kernel
+    takes it along) but is listed for additions, since each has to be made. Learned neighbours and
+    forwarding entries, and the ageing away of transient ones, are no drift.
+    """
+    wanted = {item.key: item for item in want}
+    found = {item.key: item for item in have}
+    gone = {key for key in found if key[0] in ("netns", "link") and key not in wanted}
+    extra = [
+        Change(None, item)
+        for key, item in found.items()
+        if key not in wanted and _counts(item) and not _goes_along(item, gone)
+    ]
+    rest: list[Change] = []
+    for key, item in wanted.items():
+        other = found.get(key)
+        if other is None:
+            if not _ignorable(item, found):
+                rest.append(Change(item, None))
+        elif item is not other and item != other and not same(item, other):
+            rest.append(Change(item, other))
+    extra.sort(key=lambda change: -PHASE[type(change.have)])
+    rest.sort(key=lambda change: PHASE[type(change.want)])
+    return (*extra, *rest)
+
+
+def same(want: Resource, have: Resource) -> bool:
+    """Whether two objects of one key are alike, where None on the wanted side means "any"."""
+    return not differing(want, have)
+
+
+def differing(want: Resource, have: Resource) -> tuple[str, ...]:
+    """The names of the fields in which `have` is not as wanted."""
+    if type(want) is not type(have):
+        return ("kind",)
+    names, getter = _fields(type(want))
+    if getter(want) == getter(have):
+        return ()
+    return tuple(name for name in names if not _alike(want, have, name))
+
+
+def _alike(want: Resource, have: Resource, name: str) -> bool:
+    wanted, found = getattr(want, name), getattr(have, name)
+    if wanted == found:
+        return True
+    if isinstance(want, Link) and name in ("master", "peer", "born"):
+        return name == "born"  # where it was born is history: the kernel does not tell
+    if isinstance(want, Link) and name == "options":
+        return set(wanted) <= set(found)
+    if isinstance(want, Neighbour) and name in ("state", "mac") and want.state in TRANSIENT:
+        # compared by address and MAC while it exists; one that failed has none
+        return name == "state" or found is None
+    if isinstance(want, Chain) and name == "policy":
+        return (wanted or "ACCEPT") == (found or "ACCEPT")
+    if isinstance(want, Route) and name in ("dev", "src"):
+        return wanted is None
+    if name in ("mtu", "mac", "connected"):
+        return wanted is None or found is None
+    return False
+
+
+def _counts(item: Resource) -> bool:
+    """Whether an object nobody asked for is drift: not what the kernel learned or always has."""
+    if isinstance(item, Neighbour):
+        return item.proxy or item.state == "permanent"
+    if isinstance(item, Chain):
+        return bool(item.rules) or (item.policy or "ACCEPT") != "ACCEPT" or not _builtin(item)
+    if isinstance(item, Link):
+        return item.kind != "loopback"
+    return True
+
+
+def _ignorable(item: Resource, found: dict[tuple[Any, ...], Resource]) -> bool:
+    """Whether the absence of a wanted object is no drift."""
+    if isinstance(item, Neighbour) and item.state in TRANSIENT and not item.proxy:
+        return ("link", item.at.ns, item.at.dev) in found  # it aged away; a new link needs it anew
+    if isinstance(item, Chain):
+        return not item.rules and item.policy in (None, "ACCEPT") and _builtin(item) and _known(item.ns, found)
+    return False
+
+
+def _known(ns: str, found: dict[tuple[Any, ...], Resource]) -> bool:
+    return ("netns", ns) in found
+
+
+def _goes_along(item: Resource, gone: set[tuple[Any, ...]]) -> bool:
+    if not gone or isinstance(item, Netns):
+        return False
+    if ("netns", item.ns) in gone:
+        return True
+    if isinstance(item, (Link, Route)):
+        return isinstance(item, Route) and ("link", item.ns, item.dev) in gone
+    at = getattr(item, "at", None)
+    return at is not None and ("link", at.ns, at.dev) in gone
+
+
+def _builtin(chain: Chain) -> bool:
+    return chain.name in BUILTIN.get((chain.family, chain.table), ())
+
+
+@lru_cache(maxsize=None)
+def _fields(kind: type) -> tuple[tuple[str, ...], Any]:
+    names = tuple(field.name for field in fields(kind))
+    return names, attrgetter(*names)
+
+
+def by_place(changes: Iterable[Change]) -> dict[str, list[Change]]:
+    """Changes grouped by namespace, for reports; the order within each is kept."""
+    places: dict[str, list[Change]] = {}
+    for change in changes:
+        places.setdefault(change.subject.ns, []).append(change)
+    return places
+
+
+__all__ = ["Change", "by_place", "diff", "differing", "same"]

@@ -1,0 +1,63 @@
+"""What checks return: verdicts with their evidence. Frozen data; reports turn it into text, JSON, JUnit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from labctl.plan import IP, Port
+from labctl.scenario import Check
+
+Verdict: TypeAlias = Literal["pass", "fail", "skip", "inconclusive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One marked packet, seen once: where, when (ns since the epoch), which way, and what it looked like."""
+
+    at: Port
+    when: int
+    direction: Literal["in", "out"]
+    src: IP
+    dst: IP
+    ttl: int
+    proto: str  # icmp, tcp, udp
+    reply: bool
+    encap: str = "none"
+    eth_src: str = ""
+    eth_dst: str = ""
+    length: int = 0
+
+    def __str__(self) -> str:
+        tunnel = "" if self.encap == "none" else f" in {self.encap}"
+        arrow = "entering" if self.direction == "in" else "leaving"
+        return f"{arrow} {self.at}: {self.src} > {self.dst} ttl {self.ttl}{tunnel}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The verdict on one check, the evidence for it as sentences, and the command a person would type."""
+
+    check: Check
+    verdict: Verdict
+    evidence: tuple[str, ...] = ()
+    command: str = ""
+    sightings: tuple[Sighting, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All outcomes of one run over one lab."""
+
+    lab: str
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """fail beats inconclusive beats pass; all skipped is skip."""
+        found = {outcome.verdict for outcome in self.outcomes}
+        for verdict in ("fail", "inconclusive", "pass"):
+            if verdict in found:
+                return verdict  # type: ignore[return-value]
+        return "skip"

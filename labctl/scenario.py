@@ -1,0 +1,117 @@
+"""What a scenario file says, as frozen data. A `Scenario` that exists is right: `parse.py` makes it.
+
+Names stand for machines everywhere; addresses appear only where a person wrote one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from labctl.plan import IP, Plan, Port
+
+Role: TypeAlias = Literal["host", "node", "pod", "container", "vm", "fabric", "internet", "machine"]
+Probe: TypeAlias = Literal["ping", "tcp", "udp", "mesh"]
+Expect: TypeAlias = Literal["reply", "fail", "refused", "timeout"]
+Groups: TypeAlias = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Who a namespace is, for people and for checks: its role, the node it runs on, its addresses.
+
+    The first address is the machine's own: the one that its name means in checks and in /etc/hosts.
+    """
+
+    name: str
+    role: Role
+    addresses: tuple[IP, ...] = ()
+    on: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class See:
+    """What the request (or reply) packet of a check must look like at one device.
+
+    `src` and `dst` are a machine's name (its own address), a port (`node1/cbr0`) or an address. `ttl` is
+    the IPv4 time to live or IPv6 hop limit. `encap` is `none` or an encapsulation, e.g. `vxlan`.
+    `direction` is `in`, `out` or None for either; leaving packets are seen after NAT.
+    `negate` makes it `not see:` no such packet passed there, with positive evidence.
+    """
+
+    at: Port
+    src: str | None = None
+    dst: str | None = None
+    ttl: int | None = None
+    encap: str | None = None
+    direction: Literal["in", "out"] | None = None
+    packet: Literal["request", "reply"] = "request"
+    negate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One claim, provable by packets. `say` is the sentence that a person reads.
+
+    `ping`, `tcp`, `udp` go from `source` (a machine) to `target` (a machine, a port or an address);
+    labctl starts the listener in the target unless `listen` is False. `within` is the deadline in
+    seconds. `mesh` proves that in every group each source reaches each target and is seen there with
+    its own address. `via` is who looks: labctl's own taps or the real tcpdump.
+    """
+
+    say: str
+    probe: Probe
+    source: str = ""
+    target: str = ""
+    port: int | None = None
+    expect: Expect = "reply"
+    listen: bool = True
+    within: float = 5.0
+    via: Literal["tap", "tcpdump"] = "tap"
+    sees: tuple[See, ...] = ()
+    groups: Groups = ()
+    origin: Literal["scenario", "model"] = "scenario"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node (Kubernetes) or host (Docker) and the pods or containers on it, in the file's order."""
+
+    name: str
+    pods: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A parsed scenario. `options` is the model's own `Options` object, `raw` the plan of a raw scenario."""
+
+    name: str
+    model: str
+    nodes: tuple[Node, ...] = ()
+    options: Any = None
+    checks: tuple[Check, ...] = ()
+    say: str = ""
+    file: str = ""
+    raw: Plan = ()
+    raw_machines: tuple[Machine, ...] = ()
+
+    @property
+    def pods(self) -> tuple[tuple[Node, str], ...]:
+        """Every pod (or container) with its node, in order."""
+        return tuple((node, pod) for node in self.nodes for pod in node.pods)
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """A scenario, compiled by its model: everything that building and checking it needs. Pure data."""
+
+    name: str
+    model: str
+    plan: Plan
+    machines: tuple[Machine, ...]
+    checks: tuple[Check, ...]
+    say: str = ""
+
+    def machine(self, name: str) -> Machine | None:
+        """The machine of that name, or None."""
+        return next((machine for machine in self.machines if machine.name == name), None)
