@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import cache
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from labctl.plan import PHASE, TRANSIENT, Chain, Link, Neighbour, Netns, Plan, Resource, Route
 from labctl.xtables import BUILTIN
@@ -72,7 +72,7 @@ def differing(want: Resource, have: Resource) -> tuple[str, ...]:
     """The names of the fields in which `have` is not as wanted."""
     if type(want) is not type(have):
         return ("kind",)
-    names, getter = _fields(type(want))
+    names, getter = _fields(cast("Any", type(want)))
     if getter(want) == getter(have):
         return ()
     return tuple(name for name in names if not _alike(want, have, name))
@@ -137,8 +137,8 @@ def _builtin(chain: Chain) -> bool:
     return chain.name in BUILTIN.get((chain.family, chain.table), ())
 
 
-@lru_cache(maxsize=None)
-def _fields(kind: type) -> tuple[tuple[str, ...], Any]:
+@cache
+def _fields(kind: Any) -> tuple[tuple[str, ...], Any]:
     names = tuple(field.name for field in fields(kind))
     return names, attrgetter(*names)
 

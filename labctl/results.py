@@ -59,5 +59,5 @@ class Report:
         found = {outcome.verdict for outcome in self.outcomes}
         for verdict in ("fail", "inconclusive", "pass"):
             if verdict in found:
-                return verdict  # type: ignore[return-value]
+                return verdict
         return "skip"
