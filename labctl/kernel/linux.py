@@ -1,0 +1,89 @@
+"""The kernel room's door: observe, apply and destroy one lab. All work runs in the thread that enters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+
+from labctl.diff import Change
+from labctl.kernel import firewall, observe, places, read, rooms
+from labctl.kernel.apply import Builder
+from labctl.kernel.netns import Inside
+from labctl.plan import Chain, Plan, Resource, Sysctl
+
+
+class Linux:
+    """The kernel, as far as one lab is concerned. A context manager: it holds descriptors and a thread."""
+
+    def __init__(self, lab: str) -> None:
+        self.lab = lab
+        self._inside = Inside()
+        self._rooms = rooms.Rooms(lab)
+        self._snapshot: observe.Snapshot | None = None
+
+    def __enter__(self) -> Linux:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._inside.close()
+        self._rooms.close()
+
+    def nodes(self) -> tuple[str, ...]:
+        """The lab's namespaces that have a name now."""
+        return places.labs().get(self.lab, ())
+
+    def observe(self, asking: Plan = (), nodes: Iterable[str] | None = None) -> Plan:
+        """What is there now, in the plan's types. `asking` says which sysctls to read and which firewall
+        families matter; `nodes` limits it to some namespaces (peers elsewhere are then not named)."""
+        return self._inside.run(None, self._observe, asking, tuple(nodes if nodes is not None else self.nodes()))
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Carry out changes; after `observe` they repair what is there, else they build from nothing.
+
+        Raises KernelError for what the kernel refused, MissingError for tools or features.
+        """
+        self._inside.run(None, self._apply, changes)
+
+    def canonical(self, plan: Plan) -> Plan:
+        """The plan with its firewall rules spelled as this machine's xtables spells them."""
+        spelled = firewall.canonical([item for item in plan if isinstance(item, Chain)])
+        return tuple(spelled.get(item.key, item) if isinstance(item, Chain) else item for item in plan)
+
+    def destroy(self) -> tuple[str, ...]:
+        """Remove every namespace of the lab; needs nothing but their names. Returns those that went."""
+        gone = self.nodes()
+        self._rooms.close()
+        self._snapshot = None
+        for node in gone:
+            rooms.remove(places.netns_path(self.lab, node))
+        return gone
+
+    def _observe(self, asking: Plan, nodes: tuple[str, ...]) -> Plan:
+        room = self._rooms
+        here = room.open(nodes)
+        sysctls: dict[str, list[Sysctl]] = {}
+        chains: dict[str, list[Chain]] = {}
+        for item in asking:
+            if isinstance(item, Sysctl):
+                sysctls.setdefault(item.ns, []).append(item)
+            elif isinstance(item, Chain):
+                chains.setdefault(item.ns, []).append(item)
+        snapshot = observe.Snapshot()
+        found: list[Resource] = []
+        for node in here:
+            room.enter(node)
+            found.append(observe.netns(node))
+            snapshot.add(node, read.links(room.channels[node]))
+            found += observe.sysctls(sysctls.get(node, ()))
+            found += firewall.read(node, chains.get(node, ()))
+        for node in here:
+            found += observe.links(snapshot, node, room.nsid)
+            found += observe.tables(room.channels[node], snapshot, node)
+        self._snapshot = snapshot
+        return tuple(found)
+
+    def _apply(self, changes: Sequence[Change]) -> None:
+        rooms.prepare()
+        Builder(self._rooms, firewall.write, self._snapshot).apply(changes)

@@ -1,0 +1,239 @@
+"""Which netlink messages make, change and unmake each kernel object of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv4Network
+from typing import Any
+
+from labctl.kernel import encode as nl
+from labctl.kernel.encode import ACK, CREATE, EXCL, REPLACE, REQUEST, U32, Mac, encode
+from labctl.kernel.kinds import info_data
+from labctl.plan import Address, Fdb, Link, Neighbour, Route, Rule
+
+ADD = REQUEST | ACK | CREATE | EXCL
+PUT = REQUEST | ACK | CREATE | REPLACE
+SET = REQUEST | ACK
+
+AF_INET, AF_INET6, AF_BRIDGE = 2, 10, 7
+IFF_UP, IFF_PROMISC = 0x1, 0x100
+NUD = {
+    "incomplete": 0x01, "reachable": 0x02, "stale": 0x04, "delay": 0x08,
+    "probe": 0x10, "failed": 0x20, "noarp": 0x40, "permanent": 0x80,
+}  # fmt: skip
+NTF_SELF, NTF_MASTER, NTF_PROXY = 0x02, 0x04, 0x08
+ROUTE_KIND = {"unicast": 1, "local": 2, "broadcast": 3, "anycast": 4, "multicast": 5, "blackhole": 6,
+              "unreachable": 7, "prohibit": 8, "throw": 9}  # fmt: skip
+RULE_ACTION = {"lookup": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8}
+SCOPE_GLOBAL, SCOPE_LINK, SCOPE_HOST = 0, 253, 254
+PROTO_KERNEL, PROTO_BOOT = 2, 3
+ONLINK = 4
+IFA_F_NODAD = 0x02
+
+IndexOf = Callable[[str], int]  # a device's name, in the namespace at hand, to its index
+
+
+def family(version: int) -> int:
+    """The kernel's address family for IP version 4 or 6."""
+    return AF_INET if version == 4 else AF_INET6
+
+
+def create_link(
+    link: Link, peer: Link | None, index: int, peer_index: int, peer_fd: int | None, index_of: IndexOf
+) -> bytearray:
+    """Make a link (for a veth, both ends at once, the peer in its own namespace). Neither is up yet."""
+    attrs: list[tuple[str, Any]] = [("IFLA_IFNAME", link.at.dev)]
+    if link.mtu is not None:
+        attrs.append(("IFLA_MTU", link.mtu))
+    if link.mac is not None:
+        attrs.append(("IFLA_ADDRESS", Mac(link.mac)))
+    if link.master is not None:
+        attrs.append(("IFLA_MASTER", U32(index_of(link.master))))
+    lower = dict(link.options).get("dev")
+    if lower is not None and link.kind != "vxlan":
+        attrs.append(("IFLA_LINK", U32(index_of(lower))))
+    info: list[tuple[str, Any]] = [("IFLA_INFO_KIND", link.kind)]
+    if peer is not None:
+        info.append(("IFLA_INFO_DATA", [("VETH_INFO_PEER", _peer(peer, peer_index, peer_fd))]))
+    elif data := info_data(link.kind, link.options, index_of):
+        info.append(("IFLA_INFO_DATA", data))
+    attrs.append(("IFLA_LINKINFO", info))
+    if link.born is not None and peer_fd is not None:
+        attrs.append(("IFLA_NET_NS_FD", U32(peer_fd)))
+    return encode("ifinfmsg", nl.RTM_NEWLINK, ADD, {"index": U32(index)}, attrs)
+
+
+def _peer(peer: Link, index: int, fd: int | None) -> dict[str, Any]:
+    attrs: list[tuple[str, Any]] = [("IFLA_IFNAME", peer.at.dev)]
+    if peer.mtu is not None:
+        attrs.append(("IFLA_MTU", peer.mtu))
+    if peer.mac is not None:
+        attrs.append(("IFLA_ADDRESS", Mac(peer.mac)))
+    if fd is not None:
+        attrs.append(("IFLA_NET_NS_FD", U32(fd)))
+    return {"index": U32(index), "attrs": attrs}
+
+
+def delete_link(index: int) -> bytearray:
+    """Unmake a link; a veth takes its peer along."""
+    return encode("ifinfmsg", nl.RTM_DELLINK, SET, {"index": U32(index)}, [])
+
+
+def autoconf(index: int, on: bool) -> bytearray:
+    """IPv6 autoconfiguration of a link: addr_gen_mode eui64 or none. Before it goes up, and in a message
+    of its own: the kernel sets flags before it looks at this attribute."""
+    mode = [("AF_INET6", [("IFLA_INET6_ADDR_GEN_MODE", 0 if on else 1)])]
+    return encode("ifinfmsg", nl.RTM_NEWLINK, SET, {"index": U32(index)}, [("IFLA_AF_SPEC", mode)])
+
+
+def flags(index: int, *, up: bool, promisc: bool = False) -> bytearray:
+    """Set a link up or down, and promiscuous or not."""
+    fields = {
+        "index": U32(index),
+        "flags": (IFF_UP if up else 0) | (IFF_PROMISC if promisc else 0),
+        "change": IFF_UP | IFF_PROMISC,
+    }
+    return encode("ifinfmsg", nl.RTM_NEWLINK, SET, fields, [])
+
+
+def attribute(index: int, name: str, value: Any) -> bytearray:
+    """Set one attribute of a link: IFLA_MTU, IFLA_ADDRESS, IFLA_MASTER (0 to leave it)."""
+    return encode("ifinfmsg", nl.RTM_NEWLINK, SET, {"index": U32(index)}, [(name, value)])
+
+
+def hairpin(index: int, on: bool) -> bytearray:
+    """Whether a bridge port may send a frame back where it came from."""
+    data = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", [("IFLA_BRPORT_MODE", int(on))])]
+    return encode("ifinfmsg", nl.RTM_NEWLINK, SET, {"index": U32(index)}, [("IFLA_LINKINFO", data)])
+
+
+def kind_options(link: Link, index: int, index_of: IndexOf) -> bytearray:
+    """Set the kind's own options of a link that is already there."""
+    info = [("IFLA_INFO_KIND", link.kind), ("IFLA_INFO_DATA", info_data(link.kind, link.options, index_of))]
+    return encode("ifinfmsg", nl.RTM_NEWLINK, SET, {"index": U32(index)}, [("IFLA_LINKINFO", info)])
+
+
+def address(item: Address, index: int, *, delete: bool = False) -> bytearray:
+    """Add or remove an address. IPv6 ones skip duplicate address detection: a lab knows its addresses."""
+    ip = item.addr.ip
+    fields = {
+        "family": family(ip.version),
+        "prefixlen": item.addr.network.prefixlen,
+        "index": U32(index),
+        "scope": SCOPE_HOST if ip.is_loopback else SCOPE_LINK if ip.version == 6 and ip.is_link_local else 0,
+        "flags": IFA_F_NODAD if ip.version == 6 else 0,
+    }
+    attrs: list[tuple[str, Any]] = [("IFA_LOCAL", ip), ("IFA_ADDRESS", ip)]
+    if ip.version == 6:
+        attrs = [("IFA_ADDRESS", ip), ("IFA_FLAGS", IFA_F_NODAD)]
+    elif item.addr.network.prefixlen < 31 and not ip.is_loopback:
+        attrs.append(("IFA_BROADCAST", item.addr.network.broadcast_address))
+    kind = nl.RTM_DELADDR if delete else nl.RTM_NEWADDR
+    return encode("ifaddrmsg", kind, SET if delete else ADD, fields, attrs)
+
+
+def connected(item: Address, index: int, *, delete: bool) -> bytearray:
+    """Remove, or put back, the kernel's own route to an address's prefix."""
+    network = item.addr.network
+    four = network.version == 4
+    fields = {
+        "family": family(network.version),
+        "dst_len": network.prefixlen,
+        "table": 254,
+        "proto": PROTO_KERNEL,
+        "scope": SCOPE_LINK if four else SCOPE_GLOBAL,
+        "type": 1,
+    }
+    attrs: list[tuple[str, Any]] = [("RTA_DST", network.network_address), ("RTA_OIF", U32(index))]
+    attrs.append(("RTA_PREFSRC", item.addr.ip) if four else ("RTA_PRIORITY", 256))
+    return encode("rtmsg", nl.RTM_DELROUTE if delete else nl.RTM_NEWROUTE, SET if delete else PUT, fields, attrs)
+
+
+def neighbour(item: Neighbour, index: int, *, delete: bool = False) -> bytearray:
+    """Add (or replace) or remove a neighbour entry."""
+    fields = {
+        "family": family(item.ip.version),
+        "ifindex": U32(index),
+        "state": NUD[item.state] if not item.proxy else NUD["permanent"],
+        "flags": NTF_PROXY if item.proxy else 0,
+    }
+    attrs: list[tuple[str, Any]] = [("NDA_DST", item.ip)]
+    if item.mac is not None and not item.proxy:
+        attrs.append(("NDA_LLADDR", Mac(item.mac)))
+    return encode("ndmsg", nl.RTM_DELNEIGH if delete else nl.RTM_NEWNEIGH, SET if delete else PUT, fields, attrs)
+
+
+def fdb(item: Fdb, index: int, *, delete: bool = False) -> bytearray:
+    """Add or remove a forwarding entry: static on a bridge port, permanent on a VXLAN device."""
+    tunnel = item.dst is not None
+    fields = {
+        "family": AF_BRIDGE,
+        "ifindex": U32(index),
+        "state": NUD["permanent"] if tunnel else NUD["noarp"],
+        "flags": NTF_SELF if tunnel else NTF_MASTER,
+    }
+    attrs: list[tuple[str, Any]] = [("NDA_LLADDR", Mac(item.mac))]
+    if tunnel:
+        attrs.append(("NDA_DST", item.dst))
+    # a VXLAN device may have several destinations for the all-zero address: append, never replace
+    put = REQUEST | ACK | CREATE | (0x800 if tunnel and set(item.mac) <= set("0:") else EXCL)
+    return encode("ndmsg", nl.RTM_DELNEIGH if delete else nl.RTM_NEWNEIGH, SET if delete else put, fields, attrs)
+
+
+def route(item: Route, index: int | None, *, delete: bool = False, replace: bool = False) -> bytearray:
+    """Add, replace or remove a route."""
+    special = item.kind != "unicast"
+    four = isinstance(item.dst, IPv4Network)
+    fields = {
+        "family": family(item.dst.version),
+        "dst_len": item.dst.prefixlen,
+        "table": item.table if item.table < 256 else 0,
+        "proto": PROTO_BOOT,
+        "scope": SCOPE_LINK if four and item.via is None and not special else SCOPE_GLOBAL,
+        "type": ROUTE_KIND[item.kind],
+        "flags": ONLINK if item.onlink else 0,
+    }
+    attrs: list[tuple[str, Any]] = []
+    if item.dst.prefixlen:
+        attrs.append(("RTA_DST", item.dst.network_address))
+    if item.via is not None:
+        if item.via.version == item.dst.version:
+            attrs.append(("RTA_GATEWAY", item.via))
+        else:
+            attrs.append(("RTA_VIA", {"family": family(item.via.version), "addr": str(item.via), "attrs": []}))
+    if index is not None and not (special and four):
+        attrs.append(("RTA_OIF", U32(index)))
+    if item.src is not None:
+        attrs.append(("RTA_PREFSRC", item.src))
+    if item.metric:
+        attrs.append(("RTA_PRIORITY", item.metric))
+    if item.table > 255:
+        attrs.append(("RTA_TABLE", item.table))
+    if item.mtu is not None:
+        attrs.append(("RTA_METRICS", [("RTAX_MTU", item.mtu)]))
+    if delete:
+        return encode("rtmsg", nl.RTM_DELROUTE, SET, fields, attrs)
+    return encode("rtmsg", nl.RTM_NEWROUTE, PUT if replace else ADD, fields, attrs)
+
+
+def rule(item: Rule, *, delete: bool = False) -> bytearray:
+    """Add or remove a policy-routing rule."""
+    fields: dict[str, Any] = {
+        "family": family(item.family),
+        "dst_len": item.dst.prefixlen if item.dst is not None else 0,
+        "src_len": item.src.prefixlen if item.src is not None else 0,
+        "table": item.table if item.table < 256 else 0,
+        "action": RULE_ACTION[item.kind],
+    }
+    attrs: list[tuple[str, Any]] = [("FRA_PRIORITY", U32(item.pref))]
+    if item.kind == "lookup":
+        attrs.append(("FRA_TABLE", item.table))
+    for name, net in (("FRA_SRC", item.src), ("FRA_DST", item.dst)):
+        if net is not None:
+            attrs.append((name, net.network_address))
+    for name, dev in (("FRA_IIFNAME", item.iif), ("FRA_OIFNAME", item.oif)):
+        if dev is not None:
+            attrs.append((name, dev))
+    if item.mark is not None:
+        attrs += [("FRA_FWMARK", item.mark), ("FRA_FWMASK", item.mask if item.mask is not None else 0xFFFFFFFF)]
+    return encode("fibmsg", nl.RTM_DELRULE if delete else nl.RTM_NEWRULE, SET if delete else ADD, fields, attrs)

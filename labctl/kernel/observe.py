@@ -1,0 +1,239 @@
+"""What is there: the kernel's tables, turned into the plan's own types."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from pathlib import Path
+
+from labctl.kernel import read
+from labctl.kernel.kinds import read_options
+from labctl.kernel.messages import (
+    AF_BRIDGE,
+    AF_INET,
+    IFF_PROMISC,
+    IFF_UP,
+    NTF_MASTER,
+    NTF_PROXY,
+    NTF_SELF,
+    NUD,
+    ONLINK,
+    PROTO_KERNEL,
+    ROUTE_KIND,
+    RULE_ACTION,
+)
+from labctl.kernel.netlink import Channel
+from labctl.plan import (
+    IP,
+    Address,
+    Fdb,
+    Iface,
+    Link,
+    Neighbour,
+    Net,
+    Netns,
+    Port,
+    Resource,
+    Route,
+    Rule,
+    Sysctl,
+)
+
+# devices that tunnel modules put into every new namespace by themselves
+FALLBACK = frozenset(
+    {"tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0", "ip6gretap0"}
+)
+_STATES = {number: name for name, number in NUD.items()}
+_ROUTE_KINDS = {number: name for name, number in ROUTE_KIND.items()}
+_RULE_KINDS = {number: name for name, number in RULE_ACTION.items()}
+_OWN_RULES = {(0, 255), (32766, 254), (32767, 253)}
+_IGNORED_ROUTES = {"local", "broadcast", "anycast", "multicast"}
+
+
+class Snapshot:
+    """All links of a lab by namespace, so that peers and masters can be named across namespaces."""
+
+    def __init__(self) -> None:
+        self.links: dict[str, dict[int, read.RawLink]] = {}
+        self._veths: dict[tuple[int, int], list[tuple[str, read.RawLink]]] = {}
+
+    def add(self, ns: str, links: Iterable[read.RawLink]) -> None:
+        """Take in the links of one namespace."""
+        table = {link.index: link for link in links if link.name not in FALLBACK}
+        self.links[ns] = table
+        for link in table.values():
+            if link.kind == "veth":
+                self._veths.setdefault((link.index, link.lower), []).append((ns, link))
+
+    def name(self, ns: str, index: int) -> str:
+        """A device's name by its index; `if7` for one that is not there."""
+        link = self.links[ns].get(index)
+        return link.name if link is not None else f"if{index}"
+
+    def index(self, at: Port) -> int | None:
+        """A device's index by its name."""
+        return next((link.index for link in self.links.get(at.ns, {}).values() if link.name == at.dev), None)
+
+    def peer(self, ns: str, link: read.RawLink, nsid_of: Callable[[str, str], int | None]) -> Port | None:
+        """The other end of a veth: the one that names this one back. Where several could be, the kernel's
+        namespace id decides."""
+        others = [
+            (other, end)
+            for other, end in self._veths.get((link.lower, link.index), ())
+            if not (other == ns and end is link) and (other == ns) == (link.lower_nsid is None)
+        ]
+        if len(others) > 1:
+            others = [(other, end) for other, end in others if nsid_of(ns, other) == link.lower_nsid]
+        return Port(others[0][0], others[0][1].name) if others else None
+
+
+def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]) -> Iterator[Link]:
+    """The links of one namespace, as the plan says them."""
+
+    def name_of(index: int) -> str:
+        return snapshot.name(ns, index)
+
+    for raw in snapshot.links[ns].values():
+        at = Port(ns, raw.name)
+        up = bool(raw.flags & IFF_UP)
+        if raw.flags & 0x8:  # IFF_LOOPBACK
+            yield Link(at, "loopback", up=up, mtu=None)
+            continue
+        options = read_options(raw.kind, *raw.data, name_of) if raw.data is not None and raw.kind != "veth" else ()
+        if raw.lower and raw.kind != "veth":
+            options = (("dev", name_of(raw.lower)), *options)
+        yield Link(
+            at,
+            raw.kind or "physical",
+            peer=snapshot.peer(ns, raw, nsid_of) if raw.kind == "veth" else None,
+            master=name_of(raw.master) if raw.master else None,
+            mtu=raw.mtu,
+            mac=raw.mac,
+            up=up,
+            promisc=bool(raw.flags & IFF_PROMISC),
+            hairpin=raw.hairpin,
+            autoconf=raw.addr_gen_mode == 0,
+            options=options,
+        )
+
+
+def tables(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Resource]:
+    """Addresses, neighbours, forwarding entries, routes and rules of one namespace."""
+    found = list(read.routes(channel))
+    kernel = {(route.dst, route.length, route.index) for route in found if route.proto == PROTO_KERNEL}
+    yield from _addresses(channel, snapshot, ns, kernel)
+    yield from _neighbours(channel, snapshot, ns)
+    if any(link.kind in ("bridge", "vxlan") for link in snapshot.links[ns].values()):
+        yield from _fdb(channel, snapshot, ns)
+    for route in found:
+        if route.proto != PROTO_KERNEL and _ROUTE_KINDS.get(route.kind) not in _IGNORED_ROUTES:
+            yield _route(snapshot, ns, route)
+    for rule in read.rules(channel):
+        if (rule.pref, rule.table) not in _OWN_RULES or rule.src or rule.dst or rule.iif or rule.mark:
+            yield _rule(ns, rule)
+
+
+def _addresses(
+    channel: Channel, snapshot: Snapshot, ns: str, kernel: set[tuple[IP | None, int, int]]
+) -> Iterator[Address]:
+    for index, ip, length in read.addresses(channel):
+        link = snapshot.links[ns].get(index)
+        if link is None or (link.flags & 0x8 and ip.is_loopback):
+            continue
+        if ip.version == 6 and ip.is_link_local and link.addr_gen_mode == 0:
+            continue  # autoconfigured, as its link asks for
+        addr: Iface = IPv4Interface((ip, length)) if ip.version == 4 else IPv6Interface((ip, length))
+        there: bool | None = True
+        if length < ip.max_prefixlen:
+            there = (addr.network.network_address, length, index) in kernel if link.flags & IFF_UP else None
+        yield Address(Port(ns, link.name), addr, there)
+
+
+def _neighbours(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Neighbour]:
+    for proxy in (False, True):
+        for raw in read.neighbours(channel, proxy=proxy):
+            state = _STATES.get(raw.state, "noarp")
+            link = snapshot.links[ns].get(raw.index)
+            if raw.ip is None or link is None or (not proxy and state == "noarp"):
+                continue
+            if proxy or raw.flags & NTF_PROXY:
+                yield Neighbour(Port(ns, link.name), raw.ip, None, "permanent", proxy=True)
+            else:
+                yield Neighbour(Port(ns, link.name), raw.ip, raw.mac, state)
+
+
+def _fdb(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Fdb]:
+    static = NUD["noarp"] | NUD["permanent"]
+    for raw in read.neighbours(channel, family=AF_BRIDGE):
+        link = snapshot.links[ns].get(raw.index)
+        if link is None or raw.mac is None or not raw.state & static:
+            continue
+        if link.kind == "vxlan" and raw.flags & NTF_SELF and raw.ip is not None:
+            yield Fdb(Port(ns, link.name), raw.mac, raw.ip)
+        elif raw.flags & NTF_MASTER and raw.state == NUD["noarp"]:
+            yield Fdb(Port(ns, link.name), raw.mac)
+
+
+def _network(ip: IP | None, length: int, family: int) -> Net:
+    if family == AF_INET:
+        return IPv4Network((ip if ip is not None else 0, length))
+    return IPv6Network((ip if ip is not None else 0, length))
+
+
+def _route(snapshot: Snapshot, ns: str, raw: read.RawRoute) -> Route:
+    kind = _ROUTE_KINDS.get(raw.kind, str(raw.kind))
+    six = raw.family != AF_INET
+    return Route(
+        ns,
+        _network(raw.dst, raw.length, raw.family),
+        via=raw.via,
+        dev=snapshot.name(ns, raw.index) if raw.index and kind == "unicast" else None,
+        table=raw.table,
+        metric=0 if six and raw.metric == 1024 else raw.metric,
+        kind=kind,
+        src=raw.src,
+        onlink=bool(raw.flags & ONLINK),
+        mtu=raw.mtu,
+    )
+
+
+def _rule(ns: str, raw: read.RawRule) -> Rule:
+    kind = _RULE_KINDS.get(raw.action, str(raw.action))
+    return Rule(
+        ns,
+        raw.pref,
+        table=raw.table if kind == "lookup" else 254,
+        family=4 if raw.family == AF_INET else 6,
+        src=_network(*raw.src, raw.family) if raw.src else None,
+        dst=_network(*raw.dst, raw.family) if raw.dst else None,
+        iif=raw.iif,
+        oif=raw.oif,
+        mark=raw.mark,
+        mask=raw.mask if raw.mark is not None and raw.mask != 0xFFFFFFFF else None,
+        kind=kind,
+    )
+
+
+def sysctl_path(name: str) -> Path:
+    """The file of a sysctl; a slash in the name is a dot inside a device's name, as in sysctl(8)."""
+    return Path("/proc/sys") / "/".join(part.replace("/", ".") for part in name.split("."))
+
+
+def sysctls(asking: Iterable[Sysctl]) -> Iterator[Sysctl]:
+    """The present values of the settings asked for; call it inside their namespace."""
+    for item in asking:
+        try:
+            fd = os.open(sysctl_path(item.name), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            value = os.read(fd, 4096).decode()
+        finally:
+            os.close(fd)
+        yield Sysctl(item.ns, item.name, " ".join(value.split()))
+
+
+def netns(name: str) -> Netns:
+    """A namespace that is there."""
+    return Netns(name)

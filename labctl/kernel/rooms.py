@@ -1,0 +1,150 @@
+"""The namespaces of one lab: made, opened, listed and removed. Each has its descriptor and its socket.
+
+Everything here but `Rooms.close` runs in the thread that enters namespaces (see `netns.Inside`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+from labctl.errors import KernelError
+from labctl.kernel import places
+from labctl.kernel.netlink import Channel, attributes
+from labctl.kernel.netns import CLONE_NEWNET, MS_BIND, MS_REC, MS_SHARED, mount, setns, umount, unshare
+
+RTM_GETNSID = 90
+NETNSA_NSID, NETNSA_FD = 1, 3
+HERE = "/proc/thread-self/ns/net"
+
+
+class Rooms:
+    """Open namespaces of a lab, by node. A socket made in one stays in it."""
+
+    def __init__(self, lab: str) -> None:
+        self.lab = lab
+        self.fds: dict[str, int] = {}
+        self.channels: dict[str, Channel] = {}
+        self._where: str | None = None
+        raise_open_files()
+
+    def close(self) -> None:
+        """Close every descriptor and socket; the namespaces stay."""
+        for channel in self.channels.values():
+            channel.close()
+        for fd in self.fds.values():
+            os.close(fd)
+        self.channels.clear()
+        self.fds.clear()
+
+    def make(self, node: str) -> None:
+        """A new, empty namespace, bound to its name. Raises KernelError."""
+        path = places.netns_path(self.lab, node)
+        try:
+            unshare(CLONE_NEWNET)
+            self._where = node
+            fd = os.open(HERE, os.O_RDONLY | os.O_CLOEXEC)
+            self.fds[node] = fd
+            os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
+            mount(HERE, str(path), None, MS_BIND)
+        except OSError as error:
+            raise KernelError(
+                f"cannot make namespace {path.name}: {error.strerror}", _hint(error), error.errno or 0
+            ) from None
+        self.channels[node] = Channel()
+
+    def open(self, nodes: Iterable[str]) -> tuple[str, ...]:
+        """Open those namespaces that exist; returns their names. A stale name (no namespace behind the
+        file, as after a reboot) counts as absent and is cleared away."""
+        opened = []
+        for node in nodes:
+            path = places.netns_path(self.lab, node)
+            if node in self.fds:
+                opened.append(node)
+                continue
+            if not is_namespace(path):
+                remove(path)
+                continue
+            self.fds[node] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.enter(node)
+            self.channels[node] = Channel()
+            opened.append(node)
+        return tuple(opened)
+
+    def enter(self, node: str) -> None:
+        """Move this thread into a namespace that is open."""
+        if self._where != node:
+            setns(self.fds[node])
+            self._where = node
+
+    def forget(self, node: str) -> None:
+        """Close one namespace and remove its name."""
+        self.channels.pop(node).close()
+        os.close(self.fds.pop(node))
+        remove(places.netns_path(self.lab, node))
+
+    def nsid(self, node: str, other: str) -> int | None:
+        """The id by which the kernel, in `node`, names the namespace `other`."""
+        body = struct.pack("=Bxxx", 0) + struct.pack("=HHI", 8, NETNSA_FD, self.fds[other])
+        for data, start, end in self.channels[node].ask(RTM_GETNSID, body):
+            place = attributes(data, start + 4, end).get(NETNSA_NSID)
+            if place is not None:
+                return int(struct.unpack_from("=i", data, place[0])[0])
+        return None
+
+
+def prepare() -> None:
+    """The directory of named namespaces, as `ip netns` makes it: a shared mount, so that services with
+    private mounts do not keep deleted namespaces alive."""
+    directory = str(places.netns_dir())
+    os.makedirs(directory, exist_ok=True)
+    try:
+        mount(None, directory, None, MS_SHARED | MS_REC)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        mount(directory, directory, None, MS_BIND | MS_REC)
+        mount(None, directory, None, MS_SHARED | MS_REC)
+
+
+def is_namespace(path: Path) -> bool:
+    """Whether a namespace is bound to the file."""
+    try:
+        return os.stat(path).st_dev == os.stat("/proc/self/ns/net").st_dev
+    except FileNotFoundError:
+        return False
+
+
+def remove(path: Path) -> bool:
+    """Unbind and unlink a namespace's name; True if there was one. What runs inside keeps it alive."""
+    try:
+        umount(str(path))
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT):
+            raise KernelError(f"cannot unbind {path}: {error.strerror}", _hint(error), error.errno or 0) from None
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def raise_open_files() -> None:
+    """A lab needs two descriptors per namespace: allow as many as this process may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _hint(error: OSError) -> str:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return "run it as root: sudo labctl ..."
+    if error.errno == errno.EMFILE:
+        return "too many open files for this process: ulimit -n says how many it may have"
+    if error.errno == errno.ENOSPC:
+        return "the kernel's limit of namespaces: /proc/sys/user/max_net_namespaces"
+    return ""

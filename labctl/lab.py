@@ -1,0 +1,280 @@
+"""The verbs on labs: up, down, status. Sequences compile, diff and apply; the kernel room does the work."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from labctl.diff import Change, diff
+from labctl.errors import KernelError, LabError, UsageError
+from labctl.plan import Chain, Netns, Plan
+from labctl.scenario import Lab
+
+Progress: TypeAlias = Callable[[str], None]  # told what is being done now, in a few words
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What a lab was made from: enough to compile it again. Kept in the state directory while it runs."""
+
+    name: str  # the lab's name
+    file: str  # where the text came from, for messages
+    text: str  # the scenario, as written
+    sets: tuple[str, ...] = ()  # the --set KEY=VALUE of the command line
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What `up` did (or, dry, would do)."""
+
+    lab: Lab
+    changes: tuple[Change, ...]
+    created: bool  # the lab was not there before
+    dry: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A lab that has namespaces on this machine."""
+
+    name: str
+    nodes: tuple[str, ...]
+    model: str | None  # None if its definition is lost
+    scenario: str | None
+
+
+ROUNDS = 3  # a repaired link can cost its routes: look again, and again, then say what is left
+
+
+def define(scenario: str, name: str | None = None, sets: tuple[str, ...] = ()) -> Definition:
+    """Find a scenario by built-in name or file and read it. Raises UsageError, ScenarioError."""
+    from labctl import catalog
+    from labctl.parse import parse
+
+    file, text = catalog.find(scenario)
+    parsed = parse(text, file, name=name, sets=sets)
+    return Definition(parsed.name, file, text, sets)
+
+
+def compiled(definition: Definition) -> Lab:
+    """Parse and compile a definition. Pure. Raises ScenarioError with every problem."""
+    from labctl.models import compile_lab
+    from labctl.parse import parse
+
+    return compile_lab(parse(definition.text, definition.file, name=definition.name, sets=definition.sets))
+
+
+def running() -> tuple[Running, ...]:
+    """Every lab on this machine."""
+    from labctl.kernel import places, state
+
+    found = []
+    for name, nodes in places.labs().items():
+        kept = state.load(name) or {}
+        found.append(Running(name, nodes, kept.get("model"), kept.get("file")))
+    return tuple(found)
+
+
+def choose(name: str | None) -> str:
+    """The lab a command means: the named one, else the only one. Raises UsageError, listing the labs."""
+    from labctl.kernel import places
+
+    labs = tuple(places.labs())
+    if name is not None and name in labs:
+        return name
+    if name is not None:
+        close = difflib.get_close_matches(name, labs, 1)
+        known = ", ".join(labs) or "none"
+        raise UsageError(f"no lab {name!r} runs", f"did you mean {close[0]}?" if close else f"running: {known}")
+    if len(labs) == 1:
+        return labs[0]
+    if not labs:
+        raise UsageError("no lab runs", "start one: sudo labctl up kubenet")
+    raise UsageError("several labs run: " + ", ".join(labs), "name one: -l " + labs[0])
+
+
+def recall(name: str, scenario: str | None = None, sets: tuple[str, ...] = ()) -> Lab:
+    """The compiled lab behind a running lab, from its kept definition or from `scenario` (a file or name).
+
+    Raises UsageError asking for --scenario FILE where the definition is lost.
+    """
+    if scenario is not None:
+        return compiled(define(scenario, name, sets))
+    kept = _kept(name)
+    if kept is None:
+        raise UsageError(f"what lab {name} was made from is not known here", "name it: --scenario FILE")
+    return compiled(kept)
+
+
+def up(
+    definition: Definition,
+    *,
+    dry_run: bool = False,
+    keep: bool = False,
+    replace: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Bring a lab to what its definition says; running it again repairs. Rolls back if it fails, unless `keep`.
+
+    Raises ScenarioError, UsageError (another definition runs under that name), KernelError, LockError, MissingError.
+    """
+    from labctl.kernel import places, state
+
+    begun = time.monotonic()
+    tell = progress or (lambda _: None)
+    lab = compiled(definition)
+    if dry_run:
+        there = places.labs().get(lab.name)
+        changes = _differences(lab) if there else diff(lab.plan, ())
+        return Result(lab, changes, there is None, True, time.monotonic() - begun)
+    with state.lock(lab.name):
+        there = places.labs().get(lab.name)
+        if there is not None:
+            _refuse_another(lab, replace)
+        if there is not None and replace:
+            tell(f"removing the lab {lab.name} that was there")
+            _remove(lab.name)
+            there = None
+        _keep(definition, lab)
+        changes = _build(lab, keep, tell) if there is None else _repair(lab, tell)
+    return Result(lab, changes, there is None, False, time.monotonic() - begun)
+
+
+def down(name: str) -> tuple[str, ...]:
+    """Remove a lab; returns its namespaces that went, none if it was not there. Needs no state."""
+    from labctl.kernel import state
+
+    with state.lock(name):
+        return _remove(name)
+
+
+def status(name: str, lab: Lab) -> tuple[Change, ...]:
+    """How the kernel differs from the definition now; empty if it does not."""
+    return _differences(replace(lab, name=name))
+
+
+def observe(name: str, node: str | None = None, asking: Plan = ()) -> Plan:
+    """The kernel objects of a running lab, or of one node; sysctls are read as far as `asking` holds them."""
+    from labctl.kernel.linux import Linux
+
+    with Linux(name) as kernel:
+        found = kernel.observe(asking)
+    return found if node is None else tuple(item for item in found if item.ns == node)
+
+
+def _kept(name: str) -> Definition | None:
+    from labctl.kernel import state
+
+    kept = state.load(name)
+    try:
+        return None if kept is None else Definition(name, kept["file"], kept["text"], tuple(kept["sets"]))
+    except (KeyError, TypeError):
+        return None
+
+
+def _keep(definition: Definition, lab: Lab) -> None:
+    """Keep what the lab is made from, and who is who in it, so that entering it needs no compiling."""
+    from labctl.kernel import state
+
+    machines = [
+        {"name": one.name, "role": one.role, "on": one.on, "addresses": [str(ip) for ip in one.addresses]}
+        for one in lab.machines
+    ]
+    kept = {
+        "name": lab.name,
+        "model": lab.model,
+        "file": definition.file,
+        "text": definition.text,
+        "sets": list(definition.sets),
+        "machines": machines,
+    }
+    state.save(lab.name, "definition.json", json.dumps(kept))
+
+
+def _refuse_another(lab: Lab, replace: bool) -> None:
+    kept = _kept(lab.name)
+    if kept is None or replace:
+        return
+    try:
+        same = compiled(kept).plan == lab.plan
+    except LabError:
+        same = False
+    if not same:
+        raise UsageError(
+            f"a lab {lab.name} of another definition runs ({kept.file})",
+            "take it down first, use --replace, or give this one another --name",
+        )
+
+
+def _build(lab: Lab, keep: bool, tell: Progress) -> tuple[Change, ...]:
+    """Build a lab where nothing is. Every message is acknowledged by the kernel, so nothing is read back."""
+    from labctl.kernel.linux import Linux
+    from labctl.kernel.modules import ensure
+
+    changes = diff(lab.plan, ())
+    tell(f"building {sum(isinstance(item, Netns) for item in lab.plan)} namespaces, {len(lab.plan)} objects")
+    try:
+        ensure(lab.plan, tell)
+        with Linux(lab.name) as kernel:
+            kernel.apply(changes)
+    except BaseException:
+        if not keep:
+            tell("rolling back")
+            _remove(lab.name)
+        raise
+    return changes
+
+
+def _repair(lab: Lab, tell: Progress) -> tuple[Change, ...]:
+    """Bring an existing lab to its plan: compare, change what differs, and look again."""
+    from labctl.kernel.linux import Linux
+
+    done: dict[object, Change] = {}
+    with Linux(lab.name) as kernel:
+        for _ in range(ROUNDS):
+            changes = _compare(lab, kernel)
+            if not changes:
+                return tuple(done.values())
+            for change in changes:
+                done.setdefault(change.subject.key, change)
+            tell(f"repairing {len(changes)} object{'s' if len(changes) != 1 else ''}")
+            kernel.apply(changes)
+        left = _compare(lab, kernel)
+    if left:
+        from labctl.words import change_lines
+
+        lines = "; ".join(line for change in left[:5] for line in change_lines(change))
+        raise KernelError(f"lab {lab.name} still differs after {ROUNDS} rounds: {lines}", "labctl status shows all")
+    return tuple(done.values())
+
+
+def _differences(lab: Lab) -> tuple[Change, ...]:
+    from labctl.kernel.linux import Linux
+
+    with Linux(lab.name) as kernel:
+        return _compare(lab, kernel)
+
+
+def _compare(lab: Lab, kernel: Any) -> tuple[Change, ...]:
+    """The differences now. Rules that a person wrote may be spelled otherwise than the kernel tells them:
+    where chains differ, they are compared again in the kernel's own spelling."""
+    found = kernel.observe(lab.plan)
+    changes = diff(lab.plan, found)
+    if not any(isinstance(change.want, Chain) and isinstance(change.have, Chain) for change in changes):
+        return changes
+    return diff(kernel.canonical(lab.plan), found)
+
+
+def _remove(name: str) -> tuple[str, ...]:
+    from labctl.kernel import state
+    from labctl.kernel.linux import Linux
+
+    with Linux(name) as kernel:
+        gone = kernel.destroy()
+    state.forget(name)
+    return tuple(gone)
