@@ -14,7 +14,6 @@ from labctl.kernel.messages import (
     AF_INET,
     IFF_PROMISC,
     IFF_UP,
-    NTF_MASTER,
     NTF_PROXY,
     NTF_SELF,
     NUD,
@@ -171,7 +170,7 @@ def _fdb(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Fdb]:
             continue
         if link.kind == "vxlan" and raw.flags & NTF_SELF and raw.ip is not None:
             yield Fdb(Port(ns, link.name), raw.mac, raw.ip)
-        elif raw.flags & NTF_MASTER and raw.state == NUD["noarp"]:
+        elif not raw.flags & NTF_SELF and raw.state == NUD["noarp"]:
             yield Fdb(Port(ns, link.name), raw.mac)
 
 
