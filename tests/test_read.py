@@ -1,0 +1,177 @@
+"""The lean readers tell of a namespace what pyroute2 tells of it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from labctl.kernel import observe, read
+from labctl.kernel.netlink import Channel
+from labctl.kernel.netns import CLONE_NEWNET, Inside, unshare
+
+pytestmark = pytest.mark.root
+
+SETUP = """
+link set lo up
+link add br0 address 02:00:00:00:00:01 type bridge
+link add v0 mtu 1400 type veth peer name v1
+link set v0 master br0 up
+link set br0 up
+link set v1 up promisc on
+bridge: link set dev v0 hairpin on
+link add vx0 type vxlan id 42 dstport 4789 local 192.0.2.1 nolearning
+link set vx0 up
+addr add 192.0.2.1/24 dev br0
+addr add 2001:db8::1/64 dev br0 nodad
+addr add 198.51.100.1/32 dev v1
+route add default via 192.0.2.2
+route add 10.1.0.0/16 via 192.0.2.3 dev br0 metric 7 mtu 1300
+route add 10.2.0.0/16 dev v1 src 198.51.100.1
+route add unreachable 10.3.0.0/16
+route add 10.4.0.0/16 via 10.9.9.9 dev v1 onlink table 1000
+-6 route add 2001:db8:1::/48 via 2001:db8::2
+neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev br0 nud permanent
+neigh add proxy 192.0.2.10 dev br0
+rule add pref 100 from 10.0.0.0/8 iif v1 lookup 1000
+rule add pref 101 fwmark 0x10/0xf0 lookup 1000
+bridge: fdb add 02:00:00:00:00:77 dev v0 master static
+bridge: fdb add 02:00:00:00:00:78 dev vx0 dst 192.0.2.7 self permanent
+"""
+
+
+@pytest.fixture(scope="module")
+def inside() -> Iterator[Inside]:
+    """A thread in a namespace of its own that holds one of everything."""
+    with Inside() as thread:
+        thread.run(None, unshare, CLONE_NEWNET)
+        for line in SETUP.strip().splitlines():
+            tool, _, words = line.rpartition(": ") if ": " in line else ("ip", "", line)
+            thread.run(None, subprocess.run, [tool, *words.split()], check=True)
+        yield thread
+
+
+def truth(inside: Inside, method: str, **words: Any) -> list[Any]:
+    """What pyroute2's own API tells of the namespace."""
+
+    def ask() -> list[Any]:
+        from pyroute2 import IPRoute
+
+        with IPRoute() as ipr:
+            return list(getattr(ipr, method)(**words))
+
+    return inside.run(None, ask)
+
+
+def ours(inside: Inside, reader: Any, **words: Any) -> list[Any]:
+    """What a reader of ours tells of it."""
+
+    def ask() -> list[Any]:
+        channel = Channel()
+        try:
+            return list(reader(channel, **words))
+        finally:
+            channel.close()
+
+    return inside.run(None, ask)
+
+
+def test_links(inside: Inside) -> None:
+    def known(message: Any) -> tuple[Any, ...]:
+        info = message.get_attr("IFLA_LINKINFO")
+        six = message.get_nested("IFLA_AF_SPEC", "AF_INET6", "IFLA_INET6_ADDR_GEN_MODE")
+        return (
+            message["index"], message.get_attr("IFLA_IFNAME"), message["flags"], message.get_attr("IFLA_MTU"),
+            message.get_attr("IFLA_ADDRESS"), message.get_attr("IFLA_MASTER") or 0,
+            info.get_attr("IFLA_INFO_KIND") if info else "", six,
+        )  # fmt: skip
+
+    expected = [known(message) for message in truth(inside, "get_links")]
+    found = ours(inside, read.links)
+    assert len(found) >= 5
+    assert [
+        (link.index, link.name, link.flags, link.mtu, link.mac, link.master, link.kind, link.addr_gen_mode)
+        for link in found
+    ] == expected
+    assert {link.name for link in found if link.hairpin} == {"v0"}
+
+
+def test_addresses(inside: Inside) -> None:
+    expected = [
+        (m["index"], m.get_attr("IFA_LOCAL") or m.get_attr("IFA_ADDRESS"), m["prefixlen"])
+        for m in truth(inside, "get_addr")
+    ]
+    found = [(index, str(ip), length) for index, ip, length in ours(inside, read.addresses)]
+    assert any(ip == "2001:db8::1" for _, ip, _ in found)
+    assert sorted(found) == sorted(expected)
+
+
+def test_routes(inside: Inside) -> None:
+    def known(m: Any) -> tuple[Any, ...]:
+        metrics = m.get_attr("RTA_METRICS")
+        return (
+            m["family"], m["dst_len"], m.get_attr("RTA_TABLE"), m["proto"], m["scope"], m["type"],
+            m.get_attr("RTA_DST"), m.get_attr("RTA_GATEWAY"), m.get_attr("RTA_OIF") or 0,
+            m.get_attr("RTA_PRIORITY") or 0, m.get_attr("RTA_PREFSRC"),
+            metrics.get_attr("RTAX_MTU") if metrics else None,
+        )  # fmt: skip
+
+    expected = [known(m) for m in truth(inside, "get_routes") if m.get_attr("RTA_TABLE") != read.LOCAL_TABLE]
+    found = [
+        (r.family, r.length, r.table, r.proto, r.scope, r.kind, r.dst and str(r.dst), r.via and str(r.via), r.index,
+         r.metric, r.src and str(r.src), r.mtu)
+        for r in ours(inside, read.routes)
+    ]  # fmt: skip
+    assert len(found) >= 8
+    assert sorted(map(str, found)) == sorted(map(str, expected))
+
+
+def test_neighbours(inside: Inside) -> None:
+    expected = [
+        (m["ifindex"], m["state"], m.get_attr("NDA_DST"), m.get_attr("NDA_LLADDR")) for m in truth(inside, "get_neighbours")
+    ]
+    found = [(n.index, n.state, str(n.ip), n.mac) for n in ours(inside, read.neighbours)]
+    assert any(ip == "192.0.2.9" and mac == "02:00:00:00:00:09" for _, _, ip, mac in found)
+    assert sorted(map(str, found)) == sorted(map(str, expected))
+    proxies = ours(inside, read.neighbours, proxy=True)
+    assert [str(n.ip) for n in proxies] == ["192.0.2.10"]
+
+
+def test_rules(inside: Inside) -> None:
+    def known(m: Any) -> tuple[Any, ...]:
+        return (
+            m["family"], m["action"], m.get_attr("FRA_PRIORITY") or 0, m.get_attr("FRA_TABLE"),
+            m.get_attr("FRA_SRC"), m.get_attr("FRA_IIFNAME"), m.get_attr("FRA_FWMARK"), m.get_attr("FRA_FWMASK"),
+        )  # fmt: skip
+
+    expected = [known(m) for m in truth(inside, "get_rules") if m["family"] in (2, 10)]
+    found = [
+        (r.family, r.action, r.pref, r.table, r.src and str(r.src[0]), r.iif, r.mark, r.mask)
+        for r in ours(inside, read.rules)
+    ]
+    assert len(found) >= 5
+    assert sorted(map(str, found)) == sorted(map(str, expected))
+
+
+def test_the_plan_types_made_of_it(inside: Inside) -> None:
+    def look() -> list[str]:
+        channel, snapshot = Channel(), observe.Snapshot()
+        try:
+            snapshot.add("n", read.links(channel))
+            found = [*observe.links(snapshot, "n", lambda a, b: None), *observe.tables(channel, snapshot, "n")]
+        finally:
+            channel.close()
+        return [repr(item) for item in found]
+
+    text = "\n".join(inside.run(None, look))
+    assert "peer=Port(ns='n', dev='v1'), master='br0', mtu=1400" in text
+    assert "('id', '42'), ('local', '192.0.2.1'), ('learning', 'off'), ('dstport', '4789')" in text.replace(
+        "('ttl', '0'), ", ""
+    ).replace("('ageing', '300'), ('proxy', 'off'), ('rsc', 'off'), ('l2miss', 'off'), ('l3miss', 'off'), ", "")
+    assert text.count("Fdb(") == 2
+    assert "kind='unreachable'" in text
+    assert "mark=16, mask=240" in text
+    assert "proxy=True" in text
+    assert "127.0.0.1" not in text
