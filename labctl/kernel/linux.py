@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 
 from labctl.diff import Change
-from labctl.kernel import firewall, observe, places, read, rooms
+from labctl.kernel import firewall, observe, places, read, residents, rooms
 from labctl.kernel.apply import Builder
 from labctl.kernel.netns import Inside
 from labctl.plan import Chain, Plan, Resource, Sysctl
@@ -52,8 +52,12 @@ class Linux:
         return tuple(spelled.get(item.key, item) if isinstance(item, Chain) else item for item in plan)
 
     def destroy(self) -> tuple[str, ...]:
-        """Remove every namespace of the lab; needs nothing but their names. Returns those that went."""
+        """Remove every namespace of the lab; needs nothing but their names. Returns those that went.
+
+        What a person left running inside is ended first: it would keep its namespace alive.
+        """
         gone = self.nodes()
+        residents.end(residents.find(places.netns_path(self.lab, node) for node in gone))
         self._rooms.close()
         self._snapshot = None
         for node in gone:

@@ -1,0 +1,46 @@
+"""The few calls of libc that Python 3.10 does not offer: unshare, setns, mount, umount. Cheap to import."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWNET = 0x40000000
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MS_SHARED = 1 << 20
+MNT_DETACH = 2
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def check(result: int, what: str) -> int:
+    """Turn a libc call's -1 into an OSError that says what was tried."""
+    if result == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def setns(fd: int, kind: int = CLONE_NEWNET) -> None:
+    """Move the calling thread into the namespace behind `fd`."""
+    check(libc.setns(fd, kind), "setns")
+
+
+def unshare(flags: int) -> None:
+    """Give the calling thread (or a single-threaded process) new namespaces of the kinds in `flags`."""
+    check(libc.unshare(flags), "unshare")
+
+
+def mount(source: str | None, target: str, kind: str | None = None, flags: int = 0, data: str | None = None) -> None:
+    """mount(2). Raises OSError."""
+    words = [None if word is None else os.fsencode(word) for word in (source, target, kind)]
+    check(libc.mount(*words, ctypes.c_ulong(flags), None if data is None else os.fsencode(data)), f"mount {target}")
+
+
+def umount(target: str, flags: int = MNT_DETACH) -> None:
+    """umount2(2). Raises OSError."""
+    check(libc.umount2(os.fsencode(target), flags), f"umount {target}")

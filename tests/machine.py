@@ -1,0 +1,49 @@
+"""The machine's own network namespace, written down: what must be the same before and after a lab."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+COMMANDS = (
+    "ip -d link show", "ip addr show", "ip route show table all", "ip -6 route show table all", "ip rule show",
+    "ip -6 rule show", "ip neigh show nud permanent", "bridge fdb show",
+)  # fmt: skip
+VOLATILE = ("nf_conntrack_count", "tcp_fastopen_key", "nf_conntrack_max")  # counters and secrets, no settings
+
+
+def fingerprint() -> dict[str, str]:
+    """Links, addresses, routes, rules, settings, firewall tables and mounts of this namespace."""
+    found = {command: _run(command) for command in COMMANDS}
+    found["tables"] = _tables()
+    found["mounts"] = Path("/proc/self/mountinfo").read_text()
+    for folder, _, names in os.walk("/proc/sys/net"):
+        for name in names:
+            if name not in VOLATILE:
+                found[f"{folder}/{name}"] = _value(Path(folder, name))
+    return found
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> dict[str, tuple[str | None, str | None]]:
+    """What is not as it was, by name: (before, after)."""
+    names = before.keys() | after.keys()
+    return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
+
+
+def _run(command: str) -> str:
+    return subprocess.run(command.split(), capture_output=True, text=True, check=True).stdout
+
+
+def _tables() -> str:
+    names = [Path(f"/proc/self/net/{name}") for name in ("ip_tables_names", "ip6_tables_names")]
+    present = [(path.name, path.read_text()) for path in names if path.exists()]
+    saved = [_run(f"iptables-legacy-save -t {table}") for name, text in present if name[2] == "_" for table in text.split()]
+    return repr(present) + "".join(line for text in saved for line in text.splitlines() if not line.startswith("#"))
+
+
+def _value(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        return f"({error.strerror})"

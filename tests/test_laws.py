@@ -1,0 +1,173 @@
+"""The three laws, for every scenario: after `up` nothing differs; a second `up` changes nothing; after
+`down` nothing is left, and the machine's own namespace is as it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labctl import catalog, lab
+from labctl.errors import KernelError, LockError, UsageError
+from labctl.kernel import linux, places, state
+from labctl.plan import Netns
+from labctl.words import change_lines
+from tests.machine import changed, fingerprint
+
+pytestmark = pytest.mark.root
+
+VARIANTS = [
+    *((name, ()) for name in catalog.names()),
+    ("kubenet", ("routing=host",)),
+    ("kubenet", ("masquerade=kubelet",)),
+    ("kubenet", ("ip_forwarding=false",)),
+    ("docker-bridge", ("release=20.10",)),
+    ("kubenet", ("nodes.node3.pods=2", "nodes.node2.pods=[c, d]")),
+]
+
+
+@pytest.fixture(autouse=True)
+def clean() -> Iterator[None]:
+    """No lab before, none after, whatever happened in between."""
+    assert places.labs() == {}
+    yield
+    for name in places.labs():
+        lab.down(name)
+
+
+def drift(name: str) -> list[str]:
+    """How a running lab differs from its definition, in words."""
+    return [line for change in lab.status(name, lab.recall(name)) for line in change_lines(change)]
+
+
+@pytest.mark.parametrize(("scenario", "sets"), VARIANTS, ids=lambda value: value if isinstance(value, str) else ",".join(value))
+def test_the_three_laws(scenario: str, sets: tuple[str, ...]) -> None:
+    before = fingerprint()
+    definition = lab.define(scenario, sets=sets)
+
+    first = lab.up(definition)
+    assert first.created
+    assert len(first.changes) == len(first.lab.plan)
+    assert drift(definition.name) == []
+
+    second = lab.up(definition)
+    assert not second.created
+    assert second.changes == ()
+
+    gone = lab.down(definition.name)
+    assert set(gone) == {item.name for item in first.lab.plan if isinstance(item, Netns)}
+    assert places.labs() == {}
+    assert os.listdir(places.netns_dir()) == []
+    assert os.listdir(places.state_dir()) == []
+    assert changed(before, fingerprint()) == {}
+    assert lab.down(definition.name) == ()
+
+
+def test_two_labs_and_one_scenario_twice_live_side_by_side() -> None:
+    for name in ("one", "two"):
+        lab.up(lab.define("kubenet", name))
+    lab.up(lab.define("docker-bridge"))
+    assert set(places.labs()) == {"one", "two", "docker-bridge"}
+    assert [drift(name) for name in places.labs()] == [[], [], []]
+    lab.down("one")
+    assert drift("two") == []
+    assert set(places.labs()) == {"two", "docker-bridge"}
+
+
+def test_a_dry_run_changes_nothing_and_tells_everything() -> None:
+    definition = lab.define("kubenet")
+    dry = lab.up(definition, dry_run=True)
+    assert dry.dry
+    assert len(dry.changes) == len(dry.lab.plan)
+    assert places.labs() == {}
+    lab.up(definition)
+    assert lab.up(definition, dry_run=True).changes == ()
+
+
+def test_another_definition_is_refused_unless_replaced() -> None:
+    lab.up(lab.define("kubenet"))
+    other = lab.define("kubenet", sets=("routing=host",))
+    with pytest.raises(UsageError, match="another definition"):
+        lab.up(other)
+    assert drift("kubenet") == []
+    assert lab.up(other, replace=True).created
+    assert drift("kubenet") == []
+
+
+def test_a_failing_up_rolls_back_unless_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(ns: str, changes: object) -> None:
+        raise KernelError(f"cannot write rules in {ns}: no")
+
+    monkeypatch.setattr(linux.firewall, "write", refuse)
+    with pytest.raises(KernelError, match="cannot write rules"):
+        lab.up(lab.define("kubenet"))
+    assert places.labs() == {}
+    assert os.listdir(places.state_dir()) == []
+    with pytest.raises(KernelError):
+        lab.up(lab.define("kubenet"), keep=True)
+    assert len(places.labs()["kubenet"]) > 3
+    monkeypatch.undo()
+    assert lab.up(lab.define("kubenet")).changes != ()
+    assert drift("kubenet") == []
+
+
+def test_down_needs_no_state(tmp_path: Path) -> None:
+    text = catalog.find("kubenet")[1]
+    own = tmp_path / "mine.yaml"
+    own.write_text(text.replace("name: kubenet", "name: mine"))
+    lab.up(lab.define(str(own)))
+    own.unlink()
+    state.forget("mine")
+    with pytest.raises(UsageError) as caught:
+        lab.recall("mine")
+    assert "--scenario" in str(caught.value)
+    assert len(lab.down("mine")) > 3
+    assert places.labs() == {}
+
+
+CRASH = """
+import os, signal
+from labctl import lab
+from labctl.kernel import apply
+def crash(self, *words):
+    os.kill(os.getpid(), signal.SIGKILL)
+apply.Builder._configure = crash
+lab.up(lab.define("kubenet"))
+"""
+
+
+def test_after_a_crash_down_removes_and_up_mends() -> None:
+    for mend in (False, True):
+        done = subprocess.run([sys.executable, "-c", CRASH], cwd=Path(__file__).parent.parent, check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert "kubenet" in places.labs()
+        if mend:
+            lab.up(lab.define("kubenet"))
+            assert drift("kubenet") == []
+        assert len(lab.down("kubenet")) > 3
+        assert os.listdir(places.state_dir()) == []
+
+
+def test_a_lock_names_its_holder() -> None:
+    with state.lock("kubenet"), pytest.raises(LockError, match=rf"held by .*pid {os.getpid()}"), state.lock("kubenet", 0.1):
+        pass
+    with state.lock("kubenet", 0.1):
+        assert (places.state_dir() / "kubenet.lock").exists()
+    assert not (places.state_dir() / "kubenet.lock").exists()
+
+
+def test_other_namespaces_are_never_touched() -> None:
+    for name in ("other", "labctl", "labctl.kubenet", "labctl.kubenet.node1.x", "lab.kubenet.node1"):
+        subprocess.run(["ip", "netns", "add", name], check=True)
+    lab.up(lab.define("kubenet"))
+    lab.down("kubenet")
+    assert places.labs() == {}
+    left = sorted(os.listdir(places.netns_dir()))
+    for name in left:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+    assert left == ["lab.kubenet.node1", "labctl", "labctl.kubenet", "labctl.kubenet.node1.x", "other"]

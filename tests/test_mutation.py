@@ -1,0 +1,198 @@
+"""For each kind of kernel object: alter one by hand, see `status` name it, see the check that guards it
+fail, see `up` mend exactly it, and see the check pass again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from labctl import checks, lab
+from labctl.kernel import places
+from labctl.words import change_lines
+
+pytestmark = pytest.mark.root
+
+RAW = """
+name: rawlab
+model: raw
+namespaces: [h1, h2, r]
+links:
+  - {veth: [h1/eth0, r/eth1]}
+  - {veth: [h2/eth0, r/eth2]}
+  - {vxlan: h1/vx0, id: 42, local: 192.0.2.1, dstport: 4789, learning: "off", mac: "02:00:00:00:01:01"}
+  - {vxlan: h2/vx0, id: 42, local: 198.51.100.1, dstport: 4789, learning: "off", mac: "02:00:00:00:01:02"}
+addresses:
+  h1/eth0: [192.0.2.1/24, "2001:db8:1::1/64"]
+  h2/eth0: [198.51.100.1/24, "2001:db8:2::1/64"]
+  r/eth1: [192.0.2.254/24, "2001:db8:1::fe/64"]
+  r/eth2: [198.51.100.254/24, "2001:db8:2::fe/64"]
+  h1/vx0: [10.9.0.1/24]
+  h2/vx0: [10.9.0.2/24]
+sysctls:
+  r: {net.ipv4.ip_forward: 1, net.ipv6.conf.all.forwarding: 1}
+neighbours:
+  h1: ["10.9.0.2 lladdr 02:00:00:00:01:02 dev vx0"]
+  h2: ["10.9.0.1 lladdr 02:00:00:00:01:01 dev vx0"]
+fdb:
+  h1: ["02:00:00:00:01:02 dev vx0 dst 198.51.100.1"]
+  h2: ["02:00:00:00:01:01 dev vx0 dst 192.0.2.1"]
+routes:
+  h1: ["default via 2001:db8:1::fe"]
+  h2: ["default via 198.51.100.254", "default via 2001:db8:2::fe"]
+  r: ["unreachable 203.0.113.0/24"]
+rules:
+  h1: ["pref 100 from 192.0.2.1 lookup 100", "pref 101 to 198.51.100.0/24 lookup 100"]
+firewall6:
+  r: {filter: {FORWARD: {policy: DROP, rules: ["-p ipv6-icmp -j ACCEPT"]}}}
+checks:
+  - {say: across the router, ping: h1 -> h2}
+  - {say: across the router by IPv6, ping: "h1 -> 2001:db8:2::1"}
+  - {say: through the tunnel, ping: h1 -> 10.9.0.2, see: {at: r/eth2, encap: vxlan}}
+"""
+RAW = RAW.replace(
+    'h1: ["default via 2001:db8:1::fe"]', 'h1: ["default via 2001:db8:1::fe", "default via 192.0.2.254 table 100"]'
+)
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One thing a person breaks: where, with which command; what status says; which check fails."""
+
+    what: str
+    lab: str
+    where: str
+    command: str
+    says: str
+    check: str
+    touches: frozenset[str]  # the namespaces in which `up` may change something
+
+
+def broken(what: str, lab: str, where: str, command: str, says: str, check: str, also: str = "") -> Mutation:
+    return Mutation(what, lab, where, command, says, check, frozenset({where, *also.split()}))
+
+
+K, A, D, R = "kubenet", "azure-cni-transparent", "docker-bridge", "rawlab"
+POD = "every pod reaches every pod"
+MUTATIONS = [
+    broken("a namespace gone", K, "", "ip netns del labctl.kubenet.a", "missing namespace a", POD, "a node1"),
+    broken("a veth gone", K, "a", "ip link del eth0", "missing link eth0", POD, "node1"),
+    broken("a veth renamed", K, "a", "ip link set eth0 down name eth9", "missing link eth0", POD, "node1"),
+    broken("a link down", K, "node1", "ip link set cbr0 down", "changed link cbr0: up was down, should be up", POD),
+    broken("an MTU", K, "node1", "ip link set cbr0 mtu 60", "mtu was 60, should be 1500", POD),
+    broken("a MAC", K, "node1", "ip link set cbr0 address 02:00:00:00:00:99", "address was 02:00:00:00:00:99", ""),
+    broken("a master", K, "node1", "{port} nomaster", "master was none, should be cbr0", POD),
+    broken("an extra link", K, "node1", "ip link add extra0 type bridge", "extra link extra0", ""),
+    broken("hairpin", K, "node1", "{bport} hairpin on", "hairpin was on, should be off", ""),
+    broken("promisc", K, "node1", "ip link set cbr0 promisc off", "promisc was off, should be on", ""),
+    broken("an address gone", K, "c", "ip addr flush dev eth0", "missing address 10.244.1.2/24 dev eth0", POD),
+    broken("an address extra", K, "c", "ip addr add 10.0.9.9/32 dev eth0", "extra address 10.0.9.9/32 dev eth0", ""),
+    broken("a route gone", K, "fabric", "ip route flush table 100", "missing route 10.244.1.0/24 via 10.224.0.5", POD),
+    broken("a route extra", K, "node2", "ip route add 10.244.0.0/24 dev eth0", "extra route 10.244.0.0/24", POD),
+    broken(
+        "a route changed", K, "a", "ip route replace default via 10.244.0.99", "changed route default: via was", POD
+    ),
+    broken("a rule gone", K, "fabric", "ip rule flush", "missing rule pref 100", POD),
+    broken("a sysctl", K, "node1", "sysctl -qw net.ipv4.ip_forward=0", "net.ipv4.ip_forward: value was 0", POD),
+    broken(
+        "MASQUERADE gone", K, "node1", "iptables-legacy -t nat -F IP-MASQ-AGENT", "missing iptables -t nat -A IP-MASQ",
+        "internet",
+    ),
+    broken(
+        "a rule that drops", K, "node2", "iptables-legacy -I FORWARD -j DROP", "extra iptables -t filter -A FORWARD", POD
+    ),
+    broken("a policy", K, "node2", "iptables-legacy -P FORWARD DROP", "-P FORWARD: policy was DROP", POD),
+    broken("ebtables", K, "node1", "ebtables-nft -F AKS-DEDUP-PROMISC", "missing ebtables -t filter -A AKS-DEDUP", ""),
+    broken("a chain of its own", K, "a", "iptables-legacy -N MINE", "extra iptables -t filter -N MINE", ""),
+    broken("proxy ARP", A, "node1", "{proxy_arp}", "proxy_arp: value was 0", ""),
+    broken("a pod's /32", A, "node1", "ip route del 10.224.0.5", "missing route", POD),
+    broken("the pod's subnet back", A, "a", "ip route add 10.224.0.0/16 dev eth0 proto kernel scope link src {a}",
+           "the route to its subnet should not be there", ""),
+    broken("Docker's raw DROP", D, "host1", "iptables-legacy -t raw -F", "missing iptables -t raw -A PREROUTING", ""),
+    broken("a neighbour gone", R, "h1", "ip neigh del 10.9.0.2 dev vx0", "missing neighbour 10.9.0.2 dev vx0", "tunnel"),
+    broken("a neighbour wrong", R, "h1", "ip neigh replace 10.9.0.2 lladdr 02:00:00:00:00:66 dev vx0 nud permanent",
+           "changed neighbour 10.9.0.2 dev vx0: address was 02:00:00:00:00:66", "tunnel"),
+    broken("an fdb entry gone", R, "h1", "bridge fdb del 02:00:00:00:01:02 dev vx0", "missing fdb entry", "tunnel"),
+    broken("a VXLAN's VNI", R, "h2", "{revni}", "id 43", "tunnel", "h2"),
+    broken("a rule of routing", R, "h1", "ip rule del pref 101", "missing rule pref 101", ""),
+    broken("an IPv6 address", R, "h2", "ip -6 addr flush dev eth0", "missing address 2001:db8:2::1/64", "IPv6"),
+    broken("an IPv6 route", R, "h1", "ip -6 route del default", "missing route default via 2001:db8:1::fe", "IPv6"),
+    broken("IPv6 forwarding", R, "r", "sysctl -qw net.ipv6.conf.all.forwarding=0", "forwarding: value was 0", "IPv6"),
+    broken("an ip6tables rule", R, "r", "ip6tables-legacy -F FORWARD", "missing ip6tables -t filter -A FORWARD", "IPv6"),
+    broken("an unreachable route", R, "r", "ip route del 203.0.113.0/24", "missing route unreachable 203.0.113.0/24", ""),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lab.Definition]]:
+    """All labs of the table, up."""
+    file = tmp_path_factory.mktemp("raw") / "rawlab.yaml"
+    file.write_text(RAW)
+    definitions = {name: lab.define(name) for name in (K, A, D)} | {R: lab.define(str(file))}
+    for definition in definitions.values():
+        lab.up(definition)
+    yield definitions
+    for name in places.labs():
+        lab.down(name)
+
+
+def inside(name: str, node: str, command: str) -> str:
+    words = command.split() if not node else ["ip", "netns", "exec", places.netns_name(name, node), *command.split()]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+def verdict(name: str, word: str) -> str:
+    return checks.run(lab.recall(name), word).verdict
+
+
+def prepared(mutation: Mutation) -> str:
+    """The command, with what only the running lab knows filled in."""
+    command = mutation.command
+    if "{port}" in command or "{bport}" in command:
+        port = next(line for line in inside(K, "node1", "ip -o link show master cbr0").splitlines())
+        dev = port.split(": ")[1].split("@")[0]
+        return command.format(port=f"ip link set {dev}", bport=f"bridge link set dev {dev}")
+    if "{proxy_arp}" in command:
+        dev = inside(A, "node1", "ip -o route get 10.224.0.5").split(" dev ")[1].split()[0]
+        return f"sysctl -qw net.ipv4.conf.{dev}.proxy_arp=0"
+    if "{a}" in command:
+        return command.format(a=inside(A, "a", "ip -4 -o addr show eth0").split()[3].split("/")[0])
+    if "{revni}" in command:
+        script = "ip link del vx0; ip link add vx0 address 02:00:00:00:01:02 type vxlan id 43 dstport 4789 local 198.51.100.1"
+        Path("/run/labctl/revni.sh").write_text(script + " nolearning; ip addr add 10.9.0.2/24 dev vx0; ip link set vx0 up")
+        return "sh /run/labctl/revni.sh"
+    return command
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.what)
+def test_what_is_broken_is_named_caught_and_mended(mutation: Mutation, labs: dict[str, lab.Definition]) -> None:
+    name = mutation.lab
+    compiled = lab.recall(name)
+    assert lab.status(name, compiled) == ()
+    inodes = {node: os.stat(places.netns_path(name, node)).st_ino for node in places.labs()[name]}
+
+    inside(name, mutation.where, prepared(mutation))
+    changes = lab.status(name, compiled)
+    told = [line for change in changes for line in change_lines(change)]
+    assert any(mutation.says in line for line in told), told
+    if mutation.check:
+        assert verdict(name, mutation.check) == "fail"
+
+    mended = lab.up(labs[name])
+    assert {change.subject.key for change in mended.changes} >= {change.subject.key for change in changes}
+    assert {change.subject.ns for change in mended.changes} <= mutation.touches
+    assert lab.status(name, compiled) == ()
+    after = {node: os.stat(places.netns_path(name, node)).st_ino for node in places.labs()[name]}
+    assert {node for node in inodes if inodes[node] != after[node]} <= ({"a"} if not mutation.where else set())
+    if mutation.check:
+        assert verdict(name, mutation.check) == "pass"
+
+
+def test_every_kind_of_object_is_broken_once() -> None:
+    said = " ".join(mutation.says for mutation in MUTATIONS)
+    nouns = ("namespace", "link", "address", "route", "rule", "ip_forward", "iptables", "neighbour", "fdb entry")
+    assert [noun for noun in nouns if noun not in said] == []
