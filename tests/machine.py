@@ -38,7 +38,9 @@ def _run(command: str) -> str:
 def _tables() -> str:
     names = [Path(f"/proc/self/net/{name}") for name in ("ip_tables_names", "ip6_tables_names")]
     present = [(path.name, path.read_text()) for path in names if path.exists()]
-    saved = [_run(f"iptables-legacy-save -t {table}") for name, text in present if name[2] == "_" for table in text.split()]
+    saved = [
+        _run(f"iptables-legacy-save -t {table}") for name, text in present if name[2] == "_" for table in text.split()
+    ]
     return repr(present) + "".join(line for text in saved for line in text.splitlines() if not line.startswith("#"))
 
 

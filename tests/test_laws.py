@@ -45,7 +45,9 @@ def drift(name: str) -> list[str]:
     return [line for change in lab.status(name, lab.recall(name)) for line in change_lines(change)]
 
 
-@pytest.mark.parametrize(("scenario", "sets"), VARIANTS, ids=lambda value: value if isinstance(value, str) else ",".join(value))
+@pytest.mark.parametrize(
+    ("scenario", "sets"), VARIANTS, ids=lambda value: value if isinstance(value, str) else ",".join(value)
+)
 def test_the_three_laws(scenario: str, sets: tuple[str, ...]) -> None:
     before = fingerprint()
     definition = lab.define(scenario, sets=sets)
@@ -154,7 +156,11 @@ def test_after_a_crash_down_removes_and_up_mends() -> None:
 
 
 def test_a_lock_names_its_holder() -> None:
-    with state.lock("kubenet"), pytest.raises(LockError, match=rf"held by .*pid {os.getpid()}"), state.lock("kubenet", 0.1):
+    with (
+        state.lock("kubenet"),
+        pytest.raises(LockError, match=rf"held by .*pid {os.getpid()}"),
+        state.lock("kubenet", 0.1),
+    ):
         pass
     with state.lock("kubenet", 0.1):
         assert (places.state_dir() / "kubenet.lock").exists()

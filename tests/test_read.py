@@ -130,7 +130,8 @@ def test_routes(inside: Inside) -> None:
 
 def test_neighbours(inside: Inside) -> None:
     expected = [
-        (m["ifindex"], m["state"], m.get_attr("NDA_DST"), m.get_attr("NDA_LLADDR")) for m in truth(inside, "get_neighbours")
+        (m["ifindex"], m["state"], m.get_attr("NDA_DST"), m.get_attr("NDA_LLADDR"))
+        for m in truth(inside, "get_neighbours")
     ]
     found = [(n.index, n.state, str(n.ip), n.mac) for n in ours(inside, read.neighbours)]
     assert any(ip == "192.0.2.9" and mac == "02:00:00:00:00:09" for _, _, ip, mac in found)

@@ -1,0 +1,121 @@
+"""The commands that make kernel objects by hand: what `-v` prints, and what a script of a plan consists of.
+
+Each command is to be typed inside its object's namespace. Other namespaces that it names (the one a
+veth's peer lies in) go through `place`, which turns a short name into the one `ip netns` knows.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+
+from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Netns, Port, Resource, Route, Rule, Sysctl
+from labctl.words import detail, net_words, route_words, rule_words
+from labctl.xtables import BUILTIN
+
+_TOOL = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables"}
+Place = Callable[[str], str]
+
+
+def commands(resource: Resource, *, second: bool = False, place: Place = str) -> tuple[str, ...]:
+    """The commands that make one object, to be run inside its namespace.
+
+    `second` is for the end of a veth pair whose other end has been made, and this one with it.
+    A chain's rules may jump to chains that come later; `script` puts them in an order that runs.
+    """
+    if isinstance(resource, Netns):
+        return (f"ip netns add {place(resource.name)}",)
+    if isinstance(resource, Link):
+        return tuple(_link(resource, second, place))
+    if isinstance(resource, Sysctl):
+        return (f"sysctl -qw {shlex.quote(f'{resource.name}={resource.value}')}",)
+    if isinstance(resource, Address):
+        return tuple(_address(resource))
+    if isinstance(resource, Neighbour):
+        verb = "add" if resource.proxy else "replace"
+        return (f"{_ip(resource.ip.version)} neigh {verb} {detail(resource)}",)
+    if isinstance(resource, Fdb):
+        kind = "master static" if resource.dst is None else f"dst {resource.dst} self permanent"
+        return (f"bridge fdb append {resource.mac} dev {resource.at.dev} {kind}",)
+    if isinstance(resource, Route):
+        return (f"{_ip(resource.dst.version)} route add {route_words(resource)}",)
+    if isinstance(resource, Rule):
+        return (f"{_ip(resource.family)} rule add {rule_words(resource)}",)
+    return (*_declare(resource), *_fill(resource))
+
+
+def script(plan: Iterable[Resource], place: Place = str) -> Iterator[tuple[str | None, str]]:
+    """Every command of a plan in an order that runs, each with the namespace it is typed in.
+
+    None stands for the machine itself, where only `ip netns add` is typed.
+    """
+    made: set[Port] = set()
+    chains: list[Chain] = []
+    for item in plan:
+        if isinstance(item, Chain):
+            chains.append(item)
+            continue
+        second = isinstance(item, Link) and item.at in made
+        if isinstance(item, Link) and item.peer is not None:
+            made.add(item.peer)
+        for command in commands(item, second=second, place=place):
+            yield (None if isinstance(item, Netns) else item.ns), command
+    for step in (_declare, _fill):
+        for chain in chains:
+            for command in step(chain):
+                yield chain.ns, command
+
+
+def _ip(version: int) -> str:
+    return "ip -6" if version == 6 else "ip"
+
+
+def _link(link: Link, second: bool, place: Place) -> Iterator[str]:
+    dev = link.at.dev
+    if not second and link.kind != "loopback":
+        yield _add(link, place)
+    if link.kind != "loopback" and not link.autoconf:
+        yield f"ip link set {dev} addrgenmode none"
+    words = [] if link.mtu is None else ["mtu", str(link.mtu)]
+    words += [] if link.mac is None else ["address", link.mac]
+    words += [] if link.master is None else ["master", link.master]
+    words += ["promisc", "on"] if link.promisc else []
+    words += ["up"] if link.up else []
+    if words:
+        yield " ".join(["ip link set", dev, *words])
+    if link.hairpin:
+        yield f"bridge link set dev {dev} hairpin on"
+
+
+def _add(link: Link, place: Place) -> str:
+    before = [f"{name} {value}" for name, value in link.options if name == "link"]
+    words = ["link add", link.at.dev, *before, "type", link.kind]
+    if link.peer is not None:
+        words += ["peer name", link.peer.dev]
+        words += ["netns", place(link.peer.ns)] if link.peer.ns != link.at.ns else []
+    words += [f"{name} {value}" for name, value in link.options if name != "link"]
+    if link.born is None or link.born == link.at.ns:
+        return " ".join(["ip", *words])
+    words.insert(2, f"netns {place(link.at.ns)}")
+    return " ".join(["ip -n", place(link.born), *words])
+
+
+def _address(address: Address) -> Iterator[str]:
+    ip = _ip(address.addr.version)
+    yield f"{ip} addr add {address.addr} dev {address.at.dev}" + (" nodad" if address.addr.version == 6 else "")
+    if address.connected is False:
+        yield f"{ip} route del {net_words(address.addr.network)} dev {address.at.dev} proto kernel"
+
+
+def _declare(chain: Chain) -> Iterator[str]:
+    tool = f"{_TOOL[chain.family]} -t {chain.table}"
+    if chain.name not in BUILTIN.get((chain.family, chain.table), ()):
+        yield f"{tool} -N {chain.name}"
+    elif chain.policy is not None:
+        yield f"{tool} -P {chain.name} {chain.policy}"
+
+
+def _fill(chain: Chain) -> Iterator[str]:
+    for rule in chain.rules:
+        text = " ".join(word if word == "!" else shlex.quote(word) for word in rule.args)
+        yield f"{_TOOL[chain.family]} -t {chain.table} -A {chain.name} {text}"

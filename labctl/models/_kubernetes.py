@@ -1,0 +1,52 @@
+"""What every Kubernetes model shares: Kubernetes' own rules as checks, and the agent that masquerades.
+
+Kubernetes asks three things of a network: every pod has an address of its own, every pod reaches every
+pod without address translation, and what runs on a node reaches the pods of that node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from labctl.models import _parts as parts
+from labctl.plan import Resource
+from labctl.scenario import Check, Scenario
+
+_JUMP = (
+    '-m comment --comment "ip-masq-agent: ensure nat POSTROUTING directs all non-LOCAL destination traffic'
+    ' to our custom IP-MASQ-AGENT chain" -m addrtype ! --dst-type LOCAL -j IP-MASQ-AGENT'
+)
+_LOCAL = '-d {} -m comment --comment "ip-masq-agent: local traffic is not subject to MASQUERADE" -j RETURN'
+_LAST = (
+    '-m comment --comment "ip-masq-agent: outbound traffic is subject to MASQUERADE (must be last in chain)"'
+    " -j MASQUERADE"
+)
+
+
+def masq_agent(ns: str, exempt: Iterable[object]) -> Iterator[Resource]:
+    """The chains of Azure/ip-masq-agent-v2: what goes to the `exempt` ranges keeps its source address.
+
+    Link-local destinations are masqueraded (`masqLinkLocal: true`, as AKS sets it), so there is no
+    exemption of 169.254.0.0/16.
+    """
+    yield parts.chain(ns, "nat", "POSTROUTING", _JUMP)
+    yield parts.chain(ns, "nat", "IP-MASQ-AGENT", *(_LOCAL.format(network) for network in exempt), _LAST)
+
+
+def kubernetes_rules(scenario: Scenario) -> Iterator[Check]:
+    """The checks of Kubernetes' own rules. A rule that needs more pods than there are is left out."""
+    pods = tuple(pod for _, pod in scenario.pods)
+    if len(pods) > 1:
+        say = "every pod reaches every pod and is seen with its own address"
+        yield Check(say, "mesh", groups=((pods, pods),), origin="model")
+    groups = tuple(((node.name,), node.pods) for node in scenario.nodes if node.pods)
+    if groups:
+        yield Check("each node reaches its own pods", "mesh", groups=groups, origin="model")
+
+
+def refuse_pods(scenario: Scenario, most: int) -> Iterator[tuple[str, str, str]]:
+    """Refusals for nodes with more pods than `max_pods`."""
+    for node in scenario.nodes:
+        if len(node.pods) > most:
+            hint = f"spread them over {-(-len(node.pods) // most)} nodes, or raise max_pods"
+            yield "nodes", f"{node.name} has {len(node.pods)} pods and max_pods is {most}", hint

@@ -1,0 +1,225 @@
+r"""AKS kubenet: a bridge on every node, and the cloud's route table between the nodes.
+
+      a .2     b .3                                   c .2
+        |        |                                     |
+    +-- node1 ------------+                 +-- node2 ------------+
+    |  veth     veth      |                 |      veth           |
+    |   +-cbr0-+          |                 |      cbr0           |
+    |   10.244.0.1/24     |                 |   10.244.1.1/24     |
+    |  eth0 10.224.0.4    |                 |  eth0 10.224.0.5    |
+    +---------|-----------+                 +---------|-----------+
+              |                                       |
+       +----- fabric ---------------------------------------+
+       |  route table of the nodes' subnet:                 |
+       |  10.244.0.0/24 via 10.224.0.4   10.244.1.0/24 via 10.224.0.5
+       +------|----------------------------------|----------+
+              | eth0 10.225.0.4                  | 203.0.113.50
+             vm                               internet 203.0.113.1
+
+Azure's network knows nodes, not pods. Each node gets one range of the pod CIDR, and one user-defined
+route per node tells the fabric where it lives; a node knows only its own pods and a default route, so
+a packet between pods on two nodes is routed three times (TTL 64 becomes 61) and keeps both addresses.
+Whatever leaves the pod CIDR would not find its way back, so it is masqueraded to the node's address.
+With `routing: host`, as kubenet ran outside clouds, the fabric is a plain Ethernet and each node
+routes the other nodes' ranges itself (TTL 62).
+
+Follows pkg/kubelet/dockershim/network/kubenet of Kubernetes 1.23 for cbr0, and what AKS puts around it:
+Azure/AgentBaker (bridge template, ensure-no-dup.sh, sysctls), Azure/ip-masq-agent-v2, the route tables
+of kubernetes-sigs/cloud-provider-azure.
+
+faithful        cbr0 promiscuous with hairpin off, host-local's order of addresses, no route to other nodes,
+                the agent's chains, the ebtables chain against doubled packets, one MAC for the whole fabric
+approximation   MAC addresses are made from names; the load balancer is one SNAT rule without port blocks;
+                the route table holds for the nodes' links only, so `vm` is a machine of another subnet
+skipped         Services, portmap, log_martians (it would fill the machine's own log), IPv6
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+from labctl.models import _azure as azure
+from labctl.models import _kubernetes as kubernetes
+from labctl.models import _parts as parts
+from labctl.options import address, cidr, option
+from labctl.plan import Chain, Link, Port, Resource, Route, Rule, Sysctl
+from labctl.scenario import Check, Machine, Node, Scenario
+
+FOLLOWS = "kubenet of Kubernetes 1.23 (dockershim) with AKS's agents"
+MACHINES = ("nodes", "pods")
+UDR = 100  # the fabric's routing table that is the subnet's route table
+MOST_ROUTES = 400  # of one Azure route table, and so of nodes
+_OUTBOUND = (
+    '! -d {} -m comment --comment "kubenet: SNAT for outbound traffic from cluster"'
+    " -m addrtype ! --dst-type LOCAL -j MASQUERADE"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a kubenet scenario may set."""
+
+    pod_cidr: IPv4Network = option(cidr("10.244.0.0/16"), "addresses of all pods; each node gets a part of it")
+    node_prefix: int = option(24, "prefix length of each node's part of pod_cidr", minimum=16, maximum=29)
+    node_cidr: IPv4Network = option(cidr("10.224.0.0/16"), "the subnet of the nodes; node1 is the fourth address")
+    vm_cidr: IPv4Network = option(cidr("10.225.0.0/16"), "the subnet of `vm`; node_cidr puts it beside the nodes")
+    internet_cidr: IPv4Network = option(cidr("203.0.113.0/24"), "the internet's range; its first address is `internet`")
+    public_ip: IPv4Address = option(address("203.0.113.50"), "the load balancer's address, worn by all that leaves")
+    routing: str = option("udr", "who routes between nodes: the fabric, or the nodes", choices=("udr", "host"))
+    masquerade: str = option(
+        "podcidr",
+        "what keeps its pod address: what stays in pod_cidr, also in node_cidr, or in non_masquerade_cidr (kubelet)",
+        choices=("podcidr", "podcidr+subnet", "kubelet"),
+    )
+    non_masquerade_cidr: IPv4Network = option(cidr("10.0.0.0/8"), "kubelet's exemption; 0.0.0.0/0 masquerades nothing")
+    ip_forwarding: bool = option(True, "IP forwarding on the nodes' NICs; off, the fabric drops what pods send and get")
+    dedup: bool = option(True, "the ebtables chain that drops doubled packets on the promiscuous bridge")
+    max_pods: int = option(110, "most pods on one node", minimum=10, maximum=250)
+    mtu: int = option(1500, "MTU of every link", minimum=576, maximum=9000)
+
+
+def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
+    """The fabric of the chosen kind, nodes with their bridges and pods, the machine beside and the internet."""
+    options: Options = scenario.options
+    nics, vm = _nics(scenario), _vm(options)
+    yield from _vnet(scenario) if options.routing == "udr" else _ethernet(scenario)
+    yield from azure.outside(options.internet_cidr, options.public_ip, options.mtu)
+    for nic, node, pods in zip(nics, scenario.nodes, _ranges(scenario), strict=True):
+        yield Machine(nic.name, "node", (nic.address, pods.network_address + 1))
+        yield from parts.netns(nic.name)
+        yield from azure.plug(nic)
+        yield from azure.node_settings(nic.name, ("eth0", "cbr0"))
+        yield from _cbr0(nic.name, pods, options)
+        yield from _pods(node, pods, options.mtu)
+        yield from _masquerade(nic.name, options)
+    yield Machine("vm", "vm", (vm.address,))
+    yield from parts.netns("vm")
+    yield from azure.plug(vm)
+    yield from parts.forwarding("vm", False, rp_filter=0)
+
+
+def checks(scenario: Scenario) -> Iterator[Check]:
+    """Kubernetes' own rules; without IP forwarding pods of two nodes cannot meet, and that is the point."""
+    options: Options = scenario.options
+    if options.ip_forwarding or options.routing == "host" or len(scenario.nodes) == 1:
+        yield from kubernetes.kubernetes_rules(scenario)
+
+
+def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
+    """What AKS refuses, what the ranges cannot hold, and names that are taken."""
+    options: Options = scenario.options
+    nodes, length = len(scenario.nodes), options.node_prefix
+    held = 2 ** (length - options.pod_cidr.prefixlen) if length >= options.pod_cidr.prefixlen else 0
+    if nodes > MOST_ROUTES:
+        what = f"{nodes} nodes: an Azure route table holds {MOST_ROUTES} routes, and kubenet needs one for each node"
+        yield "nodes", what, "azure-cni-transparent needs no route table"
+    if nodes > held:
+        fits = length - max(nodes - 1, 0).bit_length()
+        what = f"pod_cidr {options.pod_cidr} holds {held} ranges of /{length} and there are {nodes} nodes"
+        yield "pod_cidr", what, f"2^({length} - {fits}) = {2 ** (length - fits)}: a /{fits} would do"
+    room = 2 ** (32 - length) - 3
+    for node in scenario.nodes:
+        if len(node.pods) > room:
+            what = f"{node.name} has {len(node.pods)} pods and its /{length} has {max(room, 0)} addresses for them"
+            yield "node_prefix", what, f"pods + network, cbr0 and broadcast: a /{parts.prefix_for(len(node.pods) + 3)}"
+    if nodes + 1 > options.node_cidr.num_addresses - azure.KEPT:
+        what = f"node_cidr {options.node_cidr} is too small for {nodes} nodes"
+        yield "node_cidr", what, f"Azure keeps {azure.KEPT}: a /{parts.prefix_for(nodes + 1 + azure.KEPT)}"
+    yield from kubernetes.refuse_pods(scenario, options.max_pods)
+    yield from _refuse_ranges(scenario)
+    yield from parts.names_taken(scenario, "nodes", "fabric", "internet", "vm")
+
+
+def _refuse_ranges(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
+    options: Options = scenario.options
+    ranges = {name: getattr(options, name) for name in ("node_cidr", "pod_cidr", "vm_cidr", "internet_cidr")}
+    if options.vm_cidr == options.node_cidr:
+        del ranges["vm_cidr"]
+    elif options.vm_cidr.num_addresses <= azure.KEPT:
+        yield "vm_cidr", f"vm_cidr {options.vm_cidr} has no free address", f"Azure keeps {azure.KEPT}: take a /29"
+    yield from parts.overlaps(ranges)
+    yield from azure.refuse_internet(options.internet_cidr, options.public_ip)
+    yield from azure.refuse_ranges(options, free=("non_masquerade_cidr",))
+
+
+def _nics(scenario: Scenario) -> list[azure.Nic]:
+    subnet = scenario.options.node_cidr
+    first = subnet.network_address + azure.FIRST
+    return [azure.Nic(node.name, first + number, subnet) for number, node in enumerate(scenario.nodes)]
+
+
+def _vm(options: Options) -> azure.Nic:
+    if options.routing == "host" or options.vm_cidr == options.node_cidr:
+        return azure.Nic("vm", parts.within(options.node_cidr, -2), options.node_cidr)
+    return azure.Nic("vm", parts.within(options.vm_cidr, azure.FIRST), options.vm_cidr)
+
+
+def _ranges(scenario: Scenario) -> list[IPv4Network]:
+    """Each node's part of the pod CIDR, in the nodes' order."""
+    options: Options = scenario.options
+    base, length = int(options.pod_cidr.network_address), options.node_prefix
+    return [IPv4Network((base + (number << 32 - length), length)) for number in range(len(scenario.nodes))]
+
+
+def _vnet(scenario: Scenario) -> Iterator[Resource | Machine]:
+    """Azure's fabric, with a route table for the subnets that have one: a route per node."""
+    options: Options = scenario.options
+    nics, vm = _nics(scenario), _vm(options)
+    yield Machine("fabric", "fabric", (options.node_cidr.network_address + 1, options.public_ip))
+    yield from azure.fabric([*nics, vm], options.mtu)
+    for nic, pods in zip(nics, _ranges(scenario), strict=True):
+        yield Route("fabric", pods, nic.address, nic.device, UDR, onlink=True)
+        if not options.ip_forwarding:
+            yield from azure.no_spoofing(nic)
+    for nic in [*nics, vm] if vm.subnet == options.node_cidr else nics:
+        yield Rule("fabric", UDR, UDR, iif=nic.device)
+
+
+def _ethernet(scenario: Scenario) -> Iterator[Resource | Machine]:
+    """A plain wire with the gateway on it; every node routes every other node's range."""
+    options: Options = scenario.options
+    nics, ranges = _nics(scenario), _ranges(scenario)
+    gateway = parts.iface(options.node_cidr.network_address + 1, options.node_cidr.prefixlen)
+    yield Machine("fabric", "fabric", (gateway.ip, options.public_ip))
+    yield from parts.wire("fabric", [*(nic.name for nic in nics), "vm"], mtu=options.mtu, address=gateway)
+    for here in nics:
+        for there, pods in zip(nics, ranges, strict=True):
+            if there is not here:
+                yield Route(here.name, pods, there.address, "eth0")
+
+
+def _cbr0(ns: str, pods: IPv4Network, options: Options) -> Iterator[Resource]:
+    at, gateway = Port(ns, "cbr0"), pods.network_address + 1
+    yield from parts.bridge(at, mtu=options.mtu, address=parts.iface(gateway, pods.prefixlen), promisc=True)
+    yield Sysctl(ns, "net.bridge.bridge-nf-call-iptables", "1")
+    if not options.dedup:
+        return
+    name = "KUBE-DEDUP" if options.masquerade == "kubelet" else "AKS-DEDUP-PROMISC"
+    head = f"-p IPv4 -s {parts.mac(str(at))} -o veth+ --ip-src"
+    rules = (f"{head} {gateway} -j ACCEPT", f"{head} {pods} -j DROP")
+    yield Chain(ns, "filter", name, tuple(parts.words(text, "bridge") for text in rules), family="bridge")
+    yield Chain(ns, "filter", "OUTPUT", (parts.words(f"-j {name}", "bridge"),), family="bridge")
+
+
+def _pods(node: Node, pods: IPv4Network, mtu: int) -> Iterator[Resource | Machine]:
+    """Pods in host-local's order: the first address after the bridge's, then the next."""
+    gateway, first = pods.network_address + 1, int(pods.network_address) + 2
+    for number, (name, device) in enumerate(zip(node.pods, parts.hashed("veth", 8, node.pods), strict=True)):
+        own, inner, outer = IPv4Address(first + number), Port(name, "eth0"), Port(node.name, device)
+        yield Machine(name, "pod", (own,), node.name)
+        yield from parts.endpoint(name)
+        yield Link(outer, "veth", inner, "cbr0", mtu)
+        yield Link(inner, "veth", outer, None, mtu, parts.mac(name))
+        yield from parts.addresses(inner, parts.iface(own, pods.prefixlen))
+        yield Route(name, parts.ANYWHERE, gateway, "eth0")
+
+
+def _masquerade(ns: str, options: Options) -> Iterator[Resource]:
+    if options.masquerade == "kubelet":
+        if options.non_masquerade_cidr.prefixlen:
+            yield parts.chain(ns, "nat", "POSTROUTING", _OUTBOUND.format(options.non_masquerade_cidr))
+        return
+    subnet = (options.node_cidr,) if options.masquerade == "podcidr+subnet" else ()
+    yield from kubernetes.masq_agent(ns, (options.pod_cidr, *subnet))

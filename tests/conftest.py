@@ -1,0 +1,67 @@
+"""What all tests share: which of them may run here, and the proof that a wet test is inside a sandbox.
+
+Tests marked `root` make namespaces, links and firewall rules. They run only as root and only where
+`scripts/test` made private network and mount namespaces; anywhere else they are skipped, and say so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SANDBOX = "LABCTL_SANDBOX"
+OUTER = "LABCTL_OUTER_NETNS"
+
+
+def reason_to_skip() -> str | None:
+    """Why tests of real namespaces cannot run here; None if they can."""
+    if os.geteuid() != 0:
+        return "needs root: run `sudo ./scripts/test`"
+    if os.environ.get(SANDBOX) != "1" and not is_sandbox():
+        return "needs a sandbox of namespaces: run it by ./scripts/test"
+    return None
+
+
+def is_sandbox() -> bool:
+    """Whether labs made here stay here: places of our own, and a network that leads nowhere and is not the outer one."""
+    outer = os.environ.get(OUTER)
+    if outer is not None and outer == os.readlink("/proc/self/ns/net"):
+        return False
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    private = {line.split()[4] for line in mounts if " - tmpfs " in line and "shared:" not in line}
+    routes = Path("/proc/self/net/route").read_text().splitlines()[1:]
+    return {"/run/netns", "/run/labctl"} <= private and not routes
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip wet tests where they cannot run; else run them last, so that a plain mistake shows first."""
+    reason = reason_to_skip()
+    for item in items:
+        if item.get_closest_marker("root") is None:
+            continue
+        if reason is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))
+        else:
+            item.fixturenames.insert(0, "sandbox")  # type: ignore[attr-defined]
+    items.sort(key=lambda item: item.get_closest_marker("root") is not None)
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[None]:
+    """Prove, before the first wet test, that it cannot touch the machine's own network or its labs."""
+    if not is_sandbox():
+        pytest.exit("this is the machine's own network or its own /run/netns: run the tests by ./scripts/test", 4)
+    here = os.readlink("/proc/self/ns/net")
+    yield
+    assert os.readlink("/proc/self/ns/net") == here, "a test moved the test process to another namespace"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Leave the counts for scripts/test, which prints them again at the very end."""
+    path = os.environ.get("LABCTL_SUMMARY")
+    if path:
+        parts, _ = terminalreporter.build_summary_stats_line()
+        Path(path).write_text(", ".join(text for text, _ in parts))

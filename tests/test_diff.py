@@ -1,0 +1,157 @@
+"""diff and assemble: what is a difference, what is none, and in which order things are done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labctl.diff import Change, by_place, diff, differing
+from labctl.plan import (
+    PHASE,
+    Address,
+    Chain,
+    Fdb,
+    Link,
+    Neighbour,
+    Netns,
+    Port,
+    Resource,
+    Route,
+    Rule,
+    Sysctl,
+    assemble,
+)
+from labctl.xtables import rule
+
+ETH0 = Port("a", "eth0")
+LINK = Link(ETH0, "veth", peer=Port("n", "v0"), mtu=1500, mac="02:00:00:00:00:01")
+ADDRESS = Address(ETH0, IPv4Interface("10.0.0.2/24"))
+PROBE = Neighbour(ETH0, IPv4Address("169.254.1.1"), "aa:aa:aa:aa:aa:aa", "probe")
+ROUTE = Route("a", IPv4Network("0.0.0.0/0"), via=IPv4Address("10.0.0.1"), dev="eth0")
+MASQ = Chain("a", "nat", "POSTROUTING", (rule("-o eth0 -j MASQUERADE"),), "ACCEPT")
+PLAN: tuple[Resource, ...] = (
+    Netns("a"), LINK, Sysctl("a", "net.ipv4.ip_forward", "0"), ADDRESS, PROBE, Fdb(ETH0, "02:00:00:00:00:02"), ROUTE,
+    Rule("a", 100, 100), MASQ,
+)  # fmt: skip
+
+
+def test_equal_plans_do_not_differ() -> None:
+    assert diff(PLAN, PLAN) == ()
+    assert diff(PLAN, tuple(reversed(PLAN))) == ()
+
+
+def test_from_nothing_everything_is_missing_in_phase_order() -> None:
+    changes = diff(tuple(reversed(PLAN)), ())
+    assert [change.kind for change in changes] == ["missing"] * len(PLAN)
+    phases = [PHASE[type(change.want)] for change in changes]
+    assert phases == sorted(phases)
+
+
+def test_removals_come_first_and_last_phase_first() -> None:
+    extra = (Address(ETH0, IPv4Interface("10.9.0.1/24")), Rule("a", 7, 7), Sysctl("b", "x", "1"))
+    changes = diff(PLAN, (*(item for item in PLAN if item is not ROUTE), *extra[:2]))
+    assert [(change.kind, type(change.subject)) for change in changes] == [
+        ("extra", Rule), ("extra", Address), ("missing", Route),
+    ]  # fmt: skip
+
+
+def test_what_lies_in_an_extra_namespace_or_on_an_extra_link_goes_along() -> None:
+    inside = (Netns("x"), Link(Port("x", "eth0"), "veth"), Address(Port("x", "eth0"), IPv4Interface("10.1.1.1/24")))
+    assert [change.have for change in diff(PLAN, (*PLAN, *inside))] == [inside[0]]
+    link = Link(Port("a", "extra0"), "bridge")
+    on_it = (link, Address(link.at, IPv4Interface("10.1.1.1/24")), Route("a", IPv4Network("10.2.0.0/16"), dev="extra0"))
+    assert [change.have for change in diff(PLAN, (*PLAN, *on_it))] == [link]
+
+
+@pytest.mark.parametrize(
+    ("want", "have", "fields"),
+    [
+        (LINK, replace(LINK, mtu=1400), ("mtu",)),
+        (replace(LINK, mtu=None, mac=None), LINK, ()),
+        (LINK, replace(LINK, peer=None), ("peer",)),
+        (LINK, replace(LINK, master="br0"), ("master",)),
+        (LINK, replace(LINK, up=False, promisc=True), ("up", "promisc")),
+        (LINK, replace(LINK, autoconf=True), ("autoconf",)),
+        (replace(LINK, born="n"), LINK, ()),
+        (replace(LINK, options=(("id", "1"),)), replace(LINK, options=(("ttl", "0"), ("id", "1"))), ()),
+        (replace(LINK, options=(("id", "1"),)), replace(LINK, options=(("id", "2"),)), ("options",)),
+        (ADDRESS, replace(ADDRESS, connected=False), ("connected",)),
+        (ADDRESS, replace(ADDRESS, connected=None), ()),
+        (ROUTE, replace(ROUTE, via=IPv4Address("10.0.0.9")), ("via",)),
+        (replace(ROUTE, dev=None), ROUTE, ()),
+        (ROUTE, replace(ROUTE, kind="blackhole", via=None, dev=None), ("via", "dev", "kind")),
+        (MASQ, replace(MASQ, policy=None), ()),
+        (MASQ, replace(MASQ, policy="DROP"), ("policy",)),
+        (PROBE, replace(PROBE, state="reachable"), ()),
+        (PROBE, replace(PROBE, state="failed", mac=None), ()),
+        (PROBE, replace(PROBE, mac="02:00:00:00:00:66"), ("mac",)),
+        (replace(PROBE, state="permanent"), PROBE, ("state",)),
+    ],
+)
+def test_which_fields_differ(want: Resource, have: Resource, fields: tuple[str, ...]) -> None:
+    assert differing(want, have) == fields
+    changes = diff((want,), (have,))
+    assert changes == ((Change(want, have),) if fields else ())
+
+
+def test_what_the_kernel_learns_or_always_has_is_no_drift() -> None:
+    learned = (
+        Neighbour(ETH0, IPv4Address("10.0.0.1"), "02:00:00:00:00:09", "reachable"),
+        Chain("a", "filter", "FORWARD", (), "ACCEPT"),
+        Link(Port("a", "lo"), "loopback"),
+    )
+    assert diff(PLAN, (*PLAN, *learned)) == ()
+    for extra in (replace(learned[0], state="permanent"), replace(learned[1], policy="DROP")):
+        assert [change.have for change in diff(PLAN, (*PLAN, extra))] == [extra]
+
+
+def test_a_transient_neighbour_may_age_away_but_a_new_link_needs_it() -> None:
+    without = tuple(item for item in PLAN if item is not PROBE)
+    assert diff(PLAN, without) == ()
+    no_link = tuple(item for item in without if item is not LINK)
+    assert {change.subject for change in diff(PLAN, no_link)} == {LINK, PROBE}
+
+
+def test_an_empty_builtin_chain_need_not_exist() -> None:
+    empty = Chain("a", "filter", "INPUT", (), "ACCEPT")
+    assert diff((*PLAN, empty), PLAN) == ()
+    assert [c.want for c in diff((*PLAN, replace(empty, name="MINE", policy=None)), PLAN)] == [
+        replace(empty, name="MINE", policy=None)
+    ]
+
+
+def test_assemble_folds_chains_and_sorts_by_phase() -> None:
+    one, two = rule("-i a -j ACCEPT"), rule("-i b -j DROP")
+    plan = assemble(
+        [Chain("a", "filter", "FORWARD", (one,)), ROUTE, Chain("a", "filter", "FORWARD", (two,), "DROP"), Netns("a")]
+    )
+    assert plan == (Netns("a"), ROUTE, Chain("a", "filter", "FORWARD", (one, two), "DROP"))
+
+
+def test_assemble_refuses_two_objects_of_one_key() -> None:
+    with pytest.raises(ValueError, match="two different objects"):
+        assemble([LINK, replace(LINK, mtu=9000)])
+
+
+def test_by_place_keeps_the_order() -> None:
+    changes = diff((Netns("b"), Netns("a"), Rule("b", 1, 1)), ())
+    assert [(place, len(group)) for place, group in by_place(changes).items()] == [("b", 2), ("a", 1)]
+
+
+@given(st.sets(st.sampled_from(PLAN)), st.sets(st.sampled_from(PLAN)))
+def test_applying_a_diff_by_hand_leaves_none(want: set[Resource], have: set[Resource]) -> None:
+    """On plain data: removing what is extra and adding what is missing makes the two alike."""
+    found = {item.key: item for item in have}
+    for change in diff(tuple(want), tuple(have)):
+        if change.have is not None:
+            del found[change.have.key]
+        if change.want is not None:
+            found[change.want.key] = change.want
+    assert all(change.kind == "extra" for change in diff(tuple(want), tuple(found.values()))) or (
+        diff(tuple(want), tuple(found.values())) == ()
+    )
+    assert {item.key for item in want} - {PROBE.key} <= found.keys()

@@ -1,0 +1,74 @@
+"""Making, finding and removing namespaces; and the processes that live in them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from labctl.diff import diff
+from labctl.errors import KernelError
+from labctl.kernel import places, residents, rooms
+from labctl.kernel.linux import Linux
+from labctl.kernel.netns import Inside
+from labctl.plan import Netns
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def kernel() -> Iterator[Linux]:
+    with Linux("t") as one:
+        one.apply(diff((Netns("a"), Netns("b")), ()))
+        yield one
+        one.destroy()
+
+
+def test_a_namespace_is_made_under_its_name(kernel: Linux) -> None:
+    assert places.labs() == {"t": ("a", "b")}
+    assert rooms.is_namespace(places.netns_path("t", "a"))
+    own = os.stat("/proc/self/ns/net").st_ino
+    inodes = {os.stat(places.netns_path("t", node)).st_ino for node in ("a", "b")}
+    assert len(inodes | {own}) == 3
+
+
+def test_a_name_that_is_taken_is_refused_with_its_place(kernel: Linux) -> None:
+    with Linux("t") as second, pytest.raises(KernelError, match=r"cannot make namespace labctl\.t\.a: File exists"):
+        second.apply(diff((Netns("a"),), ()))
+
+
+def test_a_stale_name_counts_as_absent(kernel: Linux) -> None:
+    stale = places.netns_path("t", "stale")
+    stale.touch()
+    assert not rooms.is_namespace(stale)
+    assert [item for item in kernel.observe() if isinstance(item, Netns)] == [Netns("a"), Netns("b")]
+    assert not stale.exists()
+
+
+def test_down_ends_what_runs_inside_and_nothing_else(kernel: Linux) -> None:
+    outside = subprocess.Popen(["sleep", "60"])
+    with Inside() as inside:
+        stubborn = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 60; done"]
+        lives = inside.run(places.netns_path("t", "a"), subprocess.Popen, stubborn, stdout=subprocess.PIPE)
+        assert lives.stdout is not None
+        assert lives.stdout.readline() == b"ready\n"  # the trap is set
+        found = residents.find([places.netns_path("t", "a")])
+        assert lives.pid in found
+        assert outside.pid not in found
+        residents.end(found, grace=0.2)
+        assert lives.wait(5) == -9
+        lives.stdout.close()
+    assert outside.poll() is None
+    outside.kill()
+    outside.wait()
+
+
+def test_we_are_never_among_those_to_be_ended() -> None:
+    own = places.netns_dir() / "own"
+    assert os.getpid() not in residents.find([own])
+    found = residents.find([own.parent / "..", own])
+    assert os.getpid() not in found
+    with open("/proc/self/ns/net") as here:
+        assert os.getpid() not in residents.find([type(own)(here.name)])
