@@ -26,7 +26,7 @@ def reason_to_skip() -> str | None:
 
 
 def is_sandbox() -> bool:
-    """Whether labs made here stay here: places of our own, and a network that leads nowhere and is not the outer one."""
+    """Whether labs made here stay here: places of our own, and a network, not the outer one, that leads nowhere."""
     outer = os.environ.get(OUTER)
     if outer is not None and outer == os.readlink("/proc/self/ns/net"):
         return False

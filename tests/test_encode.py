@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
@@ -61,7 +60,7 @@ CASES = {
 
 
 @pytest.fixture
-def pairs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[bytes, bytes]]]:
+def pairs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, bytes]]:
     """What `encode` made, beside what pyroute2 makes of the same."""
     made: list[tuple[bytes, bytes]] = []
 
@@ -71,7 +70,7 @@ def pairs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[bytes, bytes]]
         return message
 
     monkeypatch.setattr(messages, "encode", both)
-    yield made
+    return made
 
 
 @pytest.mark.parametrize("case", CASES)

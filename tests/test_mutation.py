@@ -99,32 +99,59 @@ MUTATIONS = [
     broken("a rule gone", K, "fabric", "ip rule flush", "missing rule pref 100", POD),
     broken("a sysctl", K, "node1", "sysctl -qw net.ipv4.ip_forward=0", "net.ipv4.ip_forward: value was 0", POD),
     broken(
-        "MASQUERADE gone", K, "node1", "iptables-legacy -t nat -F IP-MASQ-AGENT", "missing iptables -t nat -A IP-MASQ",
+        "MASQUERADE gone",
+        K,
+        "node1",
+        "iptables-legacy -t nat -F IP-MASQ-AGENT",
+        "missing iptables -t nat -A IP-MASQ",
         "internet",
     ),
     broken(
-        "a rule that drops", K, "node2", "iptables-legacy -I FORWARD -j DROP", "extra iptables -t filter -A FORWARD", POD
+        "a rule that drops",
+        K,
+        "node2",
+        "iptables-legacy -I FORWARD -j DROP",
+        "extra iptables -t filter -A FORWARD",
+        POD,
     ),
     broken("a policy", K, "node2", "iptables-legacy -P FORWARD DROP", "-P FORWARD: policy was DROP", POD),
     broken("ebtables", K, "node1", "ebtables-nft -F AKS-DEDUP-PROMISC", "missing ebtables -t filter -A AKS-DEDUP", ""),
     broken("a chain of its own", K, "a", "iptables-legacy -N MINE", "extra iptables -t filter -N MINE", ""),
     broken("proxy ARP", A, "node1", "{proxy_arp}", "proxy_arp: value was 0", ""),
     broken("a pod's /32", A, "node1", "ip route del 10.224.0.5", "missing route", POD),
-    broken("the pod's subnet back", A, "a", "ip route add 10.224.0.0/16 dev eth0 proto kernel scope link src {a}",
-           "the route to its subnet should not be there", ""),
+    broken(
+        "the pod's subnet back",
+        A,
+        "a",
+        "ip route add 10.224.0.0/16 dev eth0 proto kernel scope link src {a}",
+        "the route to its subnet should not be there",
+        "",
+    ),
     broken("Docker's raw DROP", D, "host1", "iptables-legacy -t raw -F", "missing iptables -t raw -A PREROUTING", ""),
-    broken("a neighbour gone", R, "h1", "ip neigh del 10.9.0.2 dev vx0", "missing neighbour 10.9.0.2 dev vx0", "tunnel"),
-    broken("a neighbour wrong", R, "h1", "ip neigh replace 10.9.0.2 lladdr 02:00:00:00:00:66 dev vx0 nud permanent",
-           "changed neighbour 10.9.0.2 dev vx0: address was 02:00:00:00:00:66", "tunnel"),
+    broken(
+        "a neighbour gone", R, "h1", "ip neigh del 10.9.0.2 dev vx0", "missing neighbour 10.9.0.2 dev vx0", "tunnel"
+    ),
+    broken(
+        "a neighbour wrong",
+        R,
+        "h1",
+        "ip neigh replace 10.9.0.2 lladdr 02:00:00:00:00:66 dev vx0 nud permanent",
+        "changed neighbour 10.9.0.2 dev vx0: address was 02:00:00:00:00:66",
+        "tunnel",
+    ),
     broken("an fdb entry gone", R, "h1", "bridge fdb del 02:00:00:00:01:02 dev vx0", "missing fdb entry", "tunnel"),
     broken("a VXLAN's VNI", R, "h2", "{revni}", "id 43", "tunnel", "h2"),
     broken("a rule of routing", R, "h1", "ip rule del pref 101", "missing rule pref 101", ""),
     broken("an IPv6 address", R, "h2", "ip -6 addr flush dev eth0", "missing address 2001:db8:2::1/64", "IPv6"),
     broken("an IPv6 route", R, "h1", "ip -6 route del default", "missing route default via 2001:db8:1::fe", "IPv6"),
     broken("IPv6 forwarding", R, "r", "sysctl -qw net.ipv6.conf.all.forwarding=0", "forwarding: value was 0", "IPv6"),
-    broken("an ip6tables rule", R, "r", "ip6tables-legacy -F FORWARD", "missing ip6tables -t filter -A FORWARD", "IPv6"),
-    broken("an unreachable route", R, "r", "ip route del 203.0.113.0/24", "missing route unreachable 203.0.113.0/24", ""),
-]  # fmt: skip
+    broken(
+        "an ip6tables rule", R, "r", "ip6tables-legacy -F FORWARD", "missing ip6tables -t filter -A FORWARD", "IPv6"
+    ),
+    broken(
+        "an unreachable route", R, "r", "ip route del 203.0.113.0/24", "missing route unreachable 203.0.113.0/24", ""
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -162,8 +189,10 @@ def prepared(mutation: Mutation) -> str:
     if "{a}" in command:
         return command.format(a=inside(A, "a", "ip -4 -o addr show eth0").split()[3].split("/")[0])
     if "{revni}" in command:
-        script = "ip link del vx0; ip link add vx0 address 02:00:00:00:01:02 type vxlan id 43 dstport 4789 local 198.51.100.1"
-        Path("/run/labctl/revni.sh").write_text(script + " nolearning; ip addr add 10.9.0.2/24 dev vx0; ip link set vx0 up")
+        script = "ip link del vx0; ip link add vx0 address 02:00:00:00:01:02 type vxlan id 43 dstport 4789 local "
+        Path("/run/labctl/revni.sh").write_text(
+            script + "198.51.100.1 nolearning; ip addr add 10.9.0.2/24 dev vx0; ip link set vx0 up"
+        )
         return "sh /run/labctl/revni.sh"
     return command
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 
 from labctl.diff import Change
-from labctl.kernel import firewall, observe, places, read, residents, rooms
+from labctl.kernel import firewall, observe, places, read, residents, rooms, state
 from labctl.kernel.apply import Builder
 from labctl.kernel.netns import Inside
 from labctl.plan import Chain, Plan, Resource, Sysctl
@@ -90,4 +90,9 @@ class Linux:
 
     def _apply(self, changes: Sequence[Change]) -> None:
         rooms.prepare()
-        Builder(self._rooms, firewall.write, self._snapshot).apply(changes)
+        lock = state.directory(self.lab) / "xtables.lock"
+
+        def write(ns: str, own: Sequence[Change]) -> None:
+            firewall.write(ns, own, lock)
+
+        Builder(self._rooms, write, self._snapshot).apply(changes)

@@ -1,0 +1,186 @@
+"""The language of firewall rules and the tools' save text: parsing alone, no kernel."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labctl.diff import Change
+from labctl.kernel.saved import Edit, edits, parse, script, split
+from labctl.plan import Chain, Netns
+from labctl.xtables import FirewallRule, quote, rule
+
+SPELLINGS = [
+    ("-A POSTROUTING ! -o docker0 -s 172.17.0.0/16 -j MASQUERADE", "-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE"),
+    ("--source 10.0.0.1 --jump ACCEPT", "-s 10.0.0.1/32 -j ACCEPT"),
+    ("-s 10.0.3.7/255.255.255.0 -j ACCEPT", "-s 10.0.3.0/24 -j ACCEPT"),
+    ("-s 0.0.0.0/0 ! -d 0.0.0.0/0 -j ACCEPT", "! -d 0.0.0.0/0 -j ACCEPT"),
+    ("-p all -j ACCEPT", "-j ACCEPT"),
+    ("-p TCP --dport 80 -j ACCEPT", "-p tcp -m tcp --dport 80 -j ACCEPT"),
+    ("-p tcp --dport 80 --sport 5 -j ACCEPT", "-p tcp -m tcp --sport 5 --dport 80 -j ACCEPT"),
+    ("-p tcp ! --dport 80 ! --sport 5", "-p tcp -m tcp ! --sport 5 ! --dport 80"),
+    ("-m comment --comment '-x y' -p 6 --dport 80", '-p tcp -m comment --comment "-x y" -m tcp --dport 80'),
+    ("-m tcp -p tcp -m comment --comment a --destination-port 80", "-p tcp -m tcp --dport 80 -m comment --comment a"),
+    ("-p tcp --syn -j DROP", "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j DROP"),
+    ("-p icmp --icmp-type echo-request", "-p icmp -m icmp --icmp-type 8"),
+    ("-m conntrack --ctstate ESTABLISHED,RELATED", "-m conntrack --ctstate RELATED,ESTABLISHED"),
+    ("-m state --state established,RELATED", "-m state --state RELATED,ESTABLISHED"),
+    ("-j MARK --set-mark 1", "-j MARK --set-xmark 0x1/0xffffffff"),
+    ("-j MARK --set-mark 0x1/0xff", "-j MARK --set-xmark 0x1/0xff"),
+    ("-j MARK --or-mark 0x4000", "-j MARK --set-xmark 0x4000/0x4000"),
+    ("-j MARK --and-mark 1", "-j MARK --set-xmark 0x0/0xfffffffe"),
+    ("-j MARK --xor-mark 1", "-j MARK --set-xmark 0x1/0x0"),
+    ("-m mark --mark 16384/0x4000 -j RETURN", "-m mark --mark 0x4000/0x4000 -j RETURN"),
+    ("-m mark ! --mark 1", "-m mark ! --mark 0x1"),
+    ("-m statistic --mode random --probability 0.5", "-m statistic --mode random --probability 0.50000000000"),
+    ("-j REJECT", "-j REJECT --reject-with icmp-port-unreachable"),
+    ("-m addrtype ! --dst-type LOCAL", "-m addrtype ! --dst-type LOCAL"),
+    ("-j DOCKER -m addrtype --dst-type LOCAL", "-m addrtype --dst-type LOCAL -j DOCKER"),
+    ("! -f -i eth0 -g X", "-i eth0 ! -f -g X"),
+]
+
+
+@pytest.mark.parametrize(("written", "printed"), SPELLINGS, ids=[one for one, _ in SPELLINGS])
+def test_a_rule_is_brought_to_the_printed_form(written: str, printed: str) -> None:
+    assert str(rule(written)) == printed
+    assert rule(printed) == rule(written)
+    assert rule(rule(written).args) == rule(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "printed"),
+    [
+        ("-s fd00:0::1 -j REJECT", "-s fd00::1/128 -j REJECT --reject-with icmp6-port-unreachable"),
+        ("-s ::/0 -p icmpv6 --icmpv6-type 128", "-p ipv6-icmp -m icmp6 --icmpv6-type 128"),
+    ],
+)
+def test_ipv6_rules(written: str, printed: str) -> None:
+    assert str(rule(written, "ip6")) == printed
+
+
+@pytest.mark.parametrize(
+    ("written", "printed"),
+    [
+        (
+            "--ip-src 10.244.0.0/24 -p 0x0800 -o veth+ -s 0A:58:a:f4:0:1 -j DROP",
+            "-p IPv4 -s 0a:58:0a:f4:00:01 -o veth+ --ip-src 10.244.0.0/24 -j DROP",
+        ),
+        ("-i ! eth0 -d broadcast", "-d Broadcast -i ! eth0 -j CONTINUE"),
+        ("! -i eth0 -j ACCEPT", "-i ! eth0 -j ACCEPT"),
+        ("-p arp ! --arp-op Request -j DROP", "-p ARP --arp-op ! Request -j DROP"),
+        ("-s unicast -j snat --to-src 00:0d:3a:01:02:03 --snat-arp", None),
+    ],
+)
+def test_bridge_rules(written: str, printed: str | None) -> None:
+    assert str(rule(written, "bridge")) == (printed or written.replace("unicast", "Unicast"))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("-s", "-s needs a value"),
+        ("-j", "-j needs a value"),
+        ("-j ACCEPT !", "cannot end with !"),
+        ("-s 10.0.0.1 -s 10.0.0.2", "-s stands twice"),
+        ("-j ACCEPT -j DROP", "this one has two"),
+        ("--to-source 1.2.3.4", "belongs to no match"),
+        ("ACCEPT", "where a flag was expected"),
+        ("-s 10.0.0.300", "10.0.0.300"),
+        ("-s fd00::1", "fd00::1"),
+        ("-m comment --comment 'open", "No closing quotation"),
+        (["-m", "comment", "--comment", "a\nCOMMIT"], "control character"),
+    ],
+)
+def test_what_is_no_rule_says_so(text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        rule(text)
+
+
+def test_an_unknown_option_stays_as_written() -> None:
+    assert str(rule("-m owner --uid-owner 0 -j NEWTARGET --deep 3")) == "-m owner --uid-owner 0 -j NEWTARGET --deep 3"
+    assert str(rule("-j MARK --set-mark soup")) == "-j MARK --set-mark soup"
+
+
+def test_the_target_of_a_rule() -> None:
+    assert rule("-p tcp -j DOCKER").target == "DOCKER"
+    assert rule("-g X").target == "X"
+    assert rule("-p tcp").target is None
+    assert FirewallRule(("-j",)).target is None
+
+
+@given(st.lists(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1), max_size=6))
+def test_quoted_words_are_read_back(words: list[str]) -> None:
+    assert split(" ".join(quote(word) for word in words)) == words
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_rule_or_a_value_error(text: str) -> None:
+    for family in ("ip", "ip6", "bridge"):
+        try:
+            assert rule(rule(text, family).args, family) == rule(text, family)
+        except ValueError as error:
+            assert str(error)
+
+
+SAVED = """# Generated by iptables-save
+*nat
+:PREROUTING ACCEPT [7:420]
+:DOCKER - [0:0]
+[3:180] -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+[0:0] -A DOCKER -m comment --comment "it\\'s \\"here\\"" -j RETURN
+COMMIT
+*filter
+:FORWARD DROP [0:0]
+COMMIT
+"""
+
+
+def test_saved_text_becomes_chains_with_counters() -> None:
+    first, second, third = parse("node1", "ip", SAVED)
+    assert first.chain == Chain(
+        "node1", "nat", "PREROUTING", (rule("-m addrtype --dst-type LOCAL -j DOCKER"),), "ACCEPT"
+    )
+    assert (first.counters, first.policy) == (((3, 180),), (7, 420))
+    assert second.chain.policy is None
+    assert second.chain.rules[0].args == ("-m", "comment", "--comment", 'it\'s "here"', "-j", "RETURN")
+    assert third.chain == Chain("node1", "filter", "FORWARD", (), "DROP")
+
+
+def test_a_users_ebtables_chain_has_no_policy_of_its_own() -> None:
+    chains = [one.chain for one in parse("n", "bridge", "*filter\n:FORWARD ACCEPT\n:MINE ACCEPT\n:OTHER DROP\n")]
+    assert [(chain.name, chain.policy) for chain in chains] == [
+        ("FORWARD", "ACCEPT"),
+        ("MINE", None),
+        ("OTHER", "DROP"),
+    ]
+
+
+def test_edits_gather_by_table_and_pass_over_other_objects() -> None:
+    one, two, old = Chain("n", "nat", "A"), Chain("n", "filter", "B"), Chain("n", "nat", "OLD")
+    changes = [Change(None, old), Change(Netns("n"), None), Change(one, old), Change(two, None)]
+    assert edits(changes) == (Edit("ip", "nat", (one,), (old,)), Edit("ip", "filter", (two,), ()))
+
+
+def test_a_script_empties_fills_and_deletes_in_this_order() -> None:
+    put = (
+        Chain("n", "filter", "FORWARD", (rule("-j NEW"),), "DROP"),
+        Chain("n", "filter", "NEW", (rule('-m comment --comment "a b" -j RETURN'),)),
+    )
+    drop = (Chain("n", "filter", "OLD"), Chain("n", "filter", "INPUT", (rule("-j OLD"),), "DROP"))
+    work = script([Edit("ip", "filter", put, drop)])
+    assert work.lines == (
+        "*filter",
+        ":FORWARD DROP [0:0]",
+        ":NEW - [0:0]",
+        "-F FORWARD",
+        "-F OLD",
+        ":INPUT ACCEPT [0:0]",
+        "-F INPUT",
+        "-A FORWARD -j NEW",
+        '-A NEW -m comment --comment "a b" -j RETURN',
+        "-X OLD",
+        "COMMIT",
+    )
+    assert work.at(8) == (put[0], put[0].rules[0])
+    assert work.at(1) is work.at(11) is work.at(99) is None
