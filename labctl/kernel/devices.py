@@ -1,0 +1,67 @@
+"""Small questions to a namespace through a socket of it: is a device up, what MAC has it, is an address its own.
+
+They cost a system call each, where a netlink dump would cost milliseconds.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import socket
+import struct
+
+from labctl.kernel import places
+from labctl.kernel.netns import Inside
+from labctl.plan import IP
+
+SIOCGIFFLAGS, SIOCGIFHWADDR, SIOCGIFINDEX = 0x8913, 0x8927, 0x8933
+IFF_UP, IFF_RUNNING = 0x1, 0x40
+NO_CARRIER = "has no carrier"
+
+
+def trouble(sock: socket.socket, device: str) -> str | None:
+    """What is wrong with a device: `is gone`, `is down`, `has no carrier`; None if it works."""
+    try:
+        answer = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("=16sH14x", device.encode(), 0))
+    except OSError as error:
+        return "is gone" if error.errno == errno.ENODEV else f"cannot be asked: {error.strerror}"
+    flags = struct.unpack_from("=H", answer, 16)[0]
+    if not flags & IFF_UP:
+        return "is down"
+    return None if flags & IFF_RUNNING else NO_CARRIER
+
+
+def mac(sock: socket.socket, device: str) -> str | None:
+    """A device's Ethernet address, or None if it is gone."""
+    try:
+        answer = fcntl.ioctl(sock, SIOCGIFHWADDR, struct.pack("=16s16x", device.encode()))
+    except OSError:
+        return None
+    return answer[18:24].hex(":")
+
+
+def index(sock: socket.socket, device: str) -> int:
+    """A device's number in its namespace, or 0 if it is gone."""
+    try:
+        answer = fcntl.ioctl(sock, SIOCGIFINDEX, struct.pack("=16si12x", device.encode(), 0))
+    except OSError:
+        return 0
+    return int(struct.unpack_from("=i", answer, 16)[0])
+
+
+def owns(inside: Inside, lab: str, node: str, address: IP) -> bool:
+    """Whether an address is the node's own: only then can a socket be bound to it."""
+    try:
+        return inside.run(places.netns_path(lab, node), _bindable, address)
+    except OSError:
+        return False
+
+
+def _bindable(address: IP) -> bool:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(address), 0))
+        except OSError:
+            return False
+    return True

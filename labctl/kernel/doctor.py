@@ -1,0 +1,195 @@
+"""What this machine can do for labs, found by doing: in a child process with namespaces of its own.
+
+Nothing is changed in the machine's own namespaces; there, only files under /proc are read.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from labctl.kernel import places
+from labctl.kernel.libc import CLONE_NEWNET, CLONE_NEWNS, unshare
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+TOOLS = ("ip", "iptables-legacy", "iptables-legacy-restore", "ebtables", "ping", "tcpdump")
+LIBRARIES = ("pyroute2", "iptc", "yaml", "click", "rich")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found. `features` gives for each feature that was tried why it does not work, or ""."""
+
+    root: bool
+    features: dict[str, str] = field(default_factory=dict)
+    tools: dict[str, str] = field(default_factory=dict)  # where each tool is, or ""
+    libraries: dict[str, bool] = field(default_factory=dict)
+    iptables: str = ""  # the variant that `iptables` is on this machine: nft, legacy, or ""
+    tables: tuple[str, ...] = ()  # legacy tables in use in the machine's own namespace
+    neighbour_limit: int | None = None
+    neighbours: int | None = None
+    table_fulls: int | None = None
+    files: tuple[int, int] = (0, 0)  # soft and hard limit of open files
+    labs: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()  # labs with namespaces and without a record
+    dead: tuple[str, ...] = ()  # records without a namespace
+
+
+def examine() -> Facts:
+    """Look at everything; takes a fraction of a second. Features are tried only as root."""
+    root = os.geteuid() == 0
+    tools = {tool: _where(tool) for tool in TOOLS}
+    running = places.labs()
+    kept = _kept()
+    limit, used, fulls = _neighbours()
+    return Facts(
+        root=root,
+        features=_try_features() if root else {},
+        tools=tools,
+        libraries={name: _importable(name) for name in LIBRARIES},
+        iptables=_variant(),
+        tables=_tables(),
+        neighbour_limit=limit,
+        neighbours=used,
+        table_fulls=fulls,
+        files=resource.getrlimit(resource.RLIMIT_NOFILE),
+        labs=tuple(running),
+        lost=tuple(lab for lab in running if lab not in kept),
+        dead=tuple(lab for lab in kept if lab not in running),
+    )
+
+
+def features() -> Iterator[tuple[str, Callable[[], None]]]:
+    """Each feature with a function that uses it in the namespace it is called in, and raises if it cannot."""
+    yield "veth", lambda: _link("veth", peer="v1")
+    yield "bridge", lambda: _link("bridge")
+    yield "vxlan", lambda: _link("vxlan", vxlan_id=42, vxlan_port=4789)
+    yield "macvlan", lambda: _link("macvlan", link=_index("veth"), macvlan_mode="bridge")
+    yield "packet capture", _capture
+    yield "iptables legacy filter", lambda: _rules("filter")
+    yield "iptables legacy nat", lambda: _rules("nat")
+    yield "bridged packets to iptables", _bridge_calls
+
+
+def _try_features() -> dict[str, str]:
+    """Try every feature in a child with a network of its own, and hear from it through a pipe."""
+    import json
+
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            found = _in_child()
+            os.write(write, json.dumps(found).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        answer = pipe.read()
+    os.waitpid(pid, 0)
+    found = json.loads(answer or b'{"network namespace": "the attempt died"}')
+    return {str(name): str(why) for name, why in found.items()}
+
+
+def _in_child() -> dict[str, str]:
+    found = {}
+    try:
+        unshare(CLONE_NEWNET | CLONE_NEWNS)
+        found["network namespace"] = ""
+    except OSError as error:
+        return {"network namespace": error.strerror or "refused"}
+    for name, attempt in features():
+        try:
+            attempt()
+            found[name] = ""
+        except Exception as error:
+            found[name] = str(error.args[-1] if error.args else error).strip() or type(error).__name__
+    return found
+
+
+def _link(kind: str, **options: object) -> None:
+    from pyroute2 import IPRoute
+
+    with IPRoute() as route:
+        route.link("add", ifname=kind, kind=kind, **options)
+
+
+def _index(name: str) -> int:
+    import socket
+
+    return socket.if_nametoindex(name)
+
+
+def _capture() -> None:
+    import socket
+
+    socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close()
+
+
+def _rules(table: str) -> None:
+    import subprocess
+
+    rule = ["-A", "POSTROUTING", "-j", "MASQUERADE"] if table == "nat" else ["-A", "FORWARD", "-j", "ACCEPT"]
+    tool = _where("iptables-legacy") or "iptables-legacy"
+    environment = {**os.environ, "XTABLES_LOCKFILE": "/dev/null"}
+    done = subprocess.run(
+        [tool, "-t", table, *rule], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise OSError(done.stderr.strip().splitlines()[0] if done.stderr.strip() else f"exit code {done.returncode}")
+
+
+def _bridge_calls() -> None:
+    with open("/proc/sys/net/bridge/bridge-nf-call-iptables") as file:
+        file.read()
+
+
+def _where(tool: str) -> str:
+    import shutil
+
+    return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}") or ""
+
+
+def _importable(name: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(name) is not None
+
+
+def _variant() -> str:
+    where = os.path.realpath(_where("iptables") or "/")
+    return next((word for word in ("nft", "legacy") if word in os.path.basename(where)), "")
+
+
+def _tables() -> tuple[str, ...]:
+    try:
+        with open("/proc/net/ip_tables_names") as file:
+            return tuple(sorted(file.read().split()))
+    except OSError:
+        return ()
+
+
+def _neighbours() -> tuple[int | None, int | None, int | None]:
+    """The limit of the IPv4 neighbour table, its entries, and how often it was full since the machine booted."""
+    try:
+        with open("/proc/sys/net/ipv4/neigh/default/gc_thresh3") as file:
+            limit: int | None = int(file.read())
+    except (OSError, ValueError):
+        limit = None
+    try:
+        with open("/proc/net/stat/arp_cache") as file:
+            head, *rows = [line.split() for line in file]
+        fulls = sum(int(row[head.index("table_fulls")], 16) for row in rows)
+        return limit, int(rows[0][head.index("entries")], 16), fulls
+    except (OSError, ValueError, IndexError):
+        return limit, None, None
+
+
+def _kept() -> tuple[str, ...]:
+    try:
+        with os.scandir(places.state_dir()) as entries:
+            return tuple(sorted(entry.name for entry in entries if os.path.exists(f"{entry.path}/definition.json")))
+    except OSError:
+        return ()

@@ -1,0 +1,129 @@
+"""Importing python-iptables in a tenth of its time, without the programs and modules it would start.
+
+Left alone, `import iptc` runs ldconfig, gcc and ld to find three libraries, modprobe twice, and pulls in
+setuptools. All that it wants to know, the dynamic linker has told it already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import ctypes.util
+import glob
+import importlib
+import importlib.util
+import os
+import re
+import sys
+import sysconfig
+import types
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+# sonames by which the linker knows the libraries, newest first
+_SONAMES = {
+    "c": ("libc.so.6",),
+    "xtables": ("libxtables.so.13", "libxtables.so.12", "libxtables.so.11"),
+    "ip4tc": ("libip4tc.so.2", "libip4tc.so.0"),
+    "ip6tc": ("libip6tc.so.2", "libip6tc.so.0"),
+}
+
+
+def load() -> types.ModuleType:
+    """The module iptc, imported. Raises ImportError, OSError or iptc's own errors where it cannot work here."""
+    if "iptc" in sys.modules:
+        return sys.modules["iptc"]
+    spec = importlib.util.find_spec("iptc")
+    if spec is None or spec.loader is None:
+        raise ImportError("python-iptables is not installed")
+    package = importlib.util.module_from_spec(spec)
+    with _quick_libraries(), _no_distutils(), _extensions(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its regular expressions are written the old way
+        sys.modules["iptc"] = package
+        try:
+            util: Any = importlib.import_module("iptc.util")
+            util.load_kernel = lambda *_, **__: None  # modules are loaded, and announced, elsewhere
+            spec.loader.exec_module(package)
+        except BaseException:
+            for name in [name for name in sys.modules if name.partition(".")[0] == "iptc"]:
+                del sys.modules[name]
+            raise
+    _mend(sys.modules["iptc.xtables"])
+    return package
+
+
+def _mend(xtables: Any) -> None:
+    """Let libxtables jump out of an error by itself.
+
+    python-iptables leaves through a Python callback, over whose frame the jump then goes.
+    """
+    throw = ctypes.cast(xtables._lib_xtwrapper.throw_exception, xtables._EXIT_FN)
+    xtables._xt_globals.exit_err = throw
+
+
+@contextlib.contextmanager
+def _quick_libraries() -> Iterator[None]:
+    """Answer find_library by asking the linker, where the original starts a compiler."""
+    original = ctypes.util.find_library
+
+    def find(name: str) -> str | None:
+        for soname in _SONAMES.get(name, ()):
+            with contextlib.suppress(OSError):
+                ctypes.CDLL(soname)
+                return soname
+        return None
+
+    ctypes.util.find_library = find
+    try:
+        yield
+    finally:
+        ctypes.util.find_library = original
+
+
+@contextlib.contextmanager
+def _no_distutils() -> Iterator[None]:
+    """Stand in for the one function that is wanted of distutils, which newer Pythons lack."""
+    names = ("distutils", "distutils.sysconfig")
+    kept = {name: sys.modules.get(name) for name in names}
+    stub: Any = types.ModuleType("distutils.sysconfig")
+    stub.get_python_lib = lambda: sysconfig.get_path("purelib")
+    package: Any = types.ModuleType("distutils")
+    package.sysconfig = stub
+    sys.modules.update({"distutils": package, "distutils.sysconfig": stub})
+    try:
+        yield
+    finally:
+        for name, module in kept.items():
+            if module is None:
+                sys.modules.pop(name, None)
+            else:
+                sys.modules[name] = module
+
+
+@contextlib.contextmanager
+def _extensions() -> Iterator[None]:
+    """Say where xtables' extensions lie, for the time of the import only: our children find their own."""
+    if "XTABLES_LIBDIR" in os.environ:
+        yield
+        return
+    os.environ["XTABLES_LIBDIR"] = extension_directory()
+    try:
+        yield
+    finally:
+        del os.environ["XTABLES_LIBDIR"]
+
+
+def extension_directory() -> str:
+    """The directory of xtables' extensions: beside the library that the linker found. Raises ImportError."""
+    for soname in _SONAMES["xtables"]:
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(soname)
+            break
+    with open("/proc/self/maps") as maps:
+        found = re.search(r"(/\S*)/libxtables\.so", maps.read())
+    beside = [f"{found[1]}/xtables"] if found else []
+    for directory in (*beside, "/usr/libexec/xtables", "/usr/lib64/xtables", *glob.glob("/usr/lib/*/xtables")):
+        if os.path.isdir(directory):
+            return directory
+    raise ImportError("cannot find the directory of xtables' extensions")

@@ -1,0 +1,124 @@
+"""The life of a link: created (a veth with both its ends), finished once it is there, mended later."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from labctl.diff import Change, differing
+from labctl.kernel import messages
+from labctl.kernel.encode import U32, Mac
+from labctl.kernel.hints import fail
+from labctl.kernel.indexes import Indexes
+from labctl.kernel.netlink import Refusal, flush_all
+from labctl.kernel.rooms import Rooms
+from labctl.plan import Link, Port
+
+
+class Linker:
+    """Makes links, and changes them, through the sockets of a lab's namespaces."""
+
+    def __init__(self, rooms: Rooms, indexes: Indexes) -> None:
+        self._rooms = rooms
+        self._indexes = indexes
+        self._ipv6 = os.path.exists("/proc/sys/net/ipv6")
+        self._born_whole: set[Port] = set()  # ends created with their master already set
+
+    def create(self, links: Sequence[Link]) -> list[Refusal]:
+        """Create links in waves: one that lies upon another waits until that is there."""
+        todo = {link.at: link for link in links if link.kind != "loopback"}
+        refused: list[Refusal] = []
+        for link in links:
+            if link.kind == "loopback":
+                self._indexes.take(link.at, 1)
+        while todo:
+            wave = [link for link in todo.values() if self._ready(link, todo)]
+            for link in wave or list(todo.values()):
+                if link.at in todo:
+                    peer = todo.get(link.peer) if link.peer is not None else None
+                    near, far = _near_end(link, peer)
+                    del todo[near.at]
+                    if far is not None:
+                        del todo[far.at]
+                    self._make(near, far)
+            refused += flush_all(self._rooms.channels.values())
+        return refused
+
+    def _ready(self, link: Link, todo: dict[Port, Link]) -> bool:
+        lower = dict(link.options).get("dev")
+        return lower is None or Port(link.born or link.ns, lower) not in todo
+
+    def _make(self, near: Link, far: Link | None) -> None:
+        home = near.born or near.ns
+        if near.kind == "veth" and far is None:
+            fail(near, f"its peer {near.peer} is missing from the plan")
+        index = self._indexes.near(near.at)
+        self._born_whole.add(near.at)
+        peer_index = self._indexes.far(far.at) if far is not None else 0
+        fd = None
+        if far is not None and far.ns != home:
+            fd = self._rooms.fds[far.ns]
+        elif near.born is not None:
+            fd = self._rooms.fds[near.ns]
+        try:
+            message = messages.create_link(near, far, index, peer_index, fd, lambda dev: self._indexes.find(home, dev))
+        except (ValueError, KeyError) as error:
+            fail(near, str(error))
+        self._rooms.channels[home].queue(message, ("add", near))
+
+    def settle(self, link: Link) -> None:
+        """Finish a link that was just created: all that cannot be said at its birth, then up."""
+        index, channel = self._indexes.find(link.ns, link.at.dev), self._rooms.channels[link.ns]
+        tag = ("set up", link)
+        if link.kind != "loopback":
+            if link.master is not None and link.at not in self._born_whole:
+                channel.queue(
+                    messages.attribute(index, "IFLA_MASTER", U32(self._indexes.find(link.ns, link.master))), tag
+                )
+            if self._ipv6 and not link.autoconf:
+                channel.queue(messages.autoconf(index, False), tag)
+            if link.hairpin:
+                channel.queue(messages.hairpin(index, True), tag)
+        self.flags(link)
+
+    def flags(self, link: Link) -> None:
+        index = self._indexes.find(link.ns, link.at.dev)
+        message = messages.flags(index, up=link.up, promisc=link.promisc)
+        self._rooms.channels[link.ns].queue(message, ("set up", link))
+
+    def mend(self, want: Link, have: Link) -> None:
+        """Change what differs of a link that is there."""
+        index, channel = self._indexes.find(want.ns, want.at.dev), self._rooms.channels[want.ns]
+        tag, wrong = ("change", want), differing(want, have)
+        if "mtu" in wrong:
+            channel.queue(messages.attribute(index, "IFLA_MTU", want.mtu), tag)
+        if "mac" in wrong and want.mac is not None:
+            channel.queue(messages.attribute(index, "IFLA_ADDRESS", Mac(want.mac)), tag)
+        if "master" in wrong:
+            master = self._indexes.find(want.ns, want.master) if want.master is not None else 0
+            channel.queue(messages.attribute(index, "IFLA_MASTER", U32(master)), tag)
+        if "autoconf" in wrong and self._ipv6:
+            channel.queue(messages.autoconf(index, want.autoconf), tag)
+        if ("hairpin" in wrong or "master" in wrong) and want.master is not None:
+            channel.queue(messages.hairpin(index, want.hairpin), tag)
+        if "options" in wrong:
+            message = messages.kind_options(want, index, lambda dev: self._indexes.find(want.ns, dev))
+            channel.queue(message, tag)
+        if "up" in wrong or "promisc" in wrong:
+            self.flags(want)
+
+
+def _near_end(link: Link, peer: Link | None) -> tuple[Link, Link | None]:
+    """Which end of a veth to create from: the one with a master, which must be in its own namespace."""
+    if peer is not None and peer.master is not None and link.master is None:
+        return peer, link
+    return link, peer
+
+
+def must_remake(change: Change) -> bool:
+    """Whether a link is so unlike that it has to be deleted and made anew."""
+    want, have = change.want, change.have
+    if not isinstance(want, Link) or not isinstance(have, Link) or want.kind == "loopback":
+        return False
+    wrong = differing(want, have)
+    return "kind" in wrong or "peer" in wrong or ("options" in wrong and want.kind != "bridge")

@@ -1,0 +1,179 @@
+"""Every source to every target: one raw ICMP socket per namespace, one thread, every probe with its own mark.
+
+The target's own socket sees each request with the source address it arrived with, which is what "seen
+with its own address" means; the source's socket sees the answer. Probes go out in batches, and each
+batch is drained before the next, so no buffer overflows.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import socket
+import struct
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from labctl.evidence import Pair
+from labctl.kernel import places
+from labctl.kernel.netns import Inside
+from labctl.kernel.probes import ICMP_FILTER, SOL_RAW, checksum
+from labctl.marks import MESH_MAGIC
+from labctl.plan import IP
+
+BATCH = 64
+EVERY = 0.2  # seconds between two rounds of those that were not answered
+QUIET = 0.05  # seconds without any packet after which a round is over
+ICMP6_FILTER = 1
+BUFFER = 4 << 20
+SO_RCVBUFFORCE = 33
+IDENTIFIER = 0x6C61
+
+Want = tuple[str, str, IP]  # source, target, the target's address
+
+
+@dataclass(slots=True)
+class _State:
+    """What is known of one pair so far."""
+
+    want: Want
+    replied: bool = False
+    seen_as: bytes = b""
+    said: str = ""
+
+
+class Mesh:
+    """The raw sockets of all members. A context manager: it closes them."""
+
+    def __init__(self, lab: str, members: Iterable[tuple[str, int]], inside: Inside) -> None:
+        """`members` are different (namespace, IP version) pairs; one that cannot be entered is noted in `missing`."""
+        self.missing: dict[str, str] = {}
+        self._sockets: dict[tuple[str, int], socket.socket] = {}
+        self._members: dict[int, tuple[str, int]] = {}
+        self._epoll = select.epoll()
+        for name, version in members:
+            path = places.netns_path(lab, name)
+            try:
+                sock = inside.run(path, _raw_socket, version)
+            except OSError as error:
+                gone = isinstance(error, FileNotFoundError)
+                self.missing[name] = f"there is no namespace {path.name}" if gone else str(error)
+                continue
+            self._sockets[name, version] = sock
+            self._members[sock.fileno()] = (name, version)
+            self._epoll.register(sock, select.EPOLLIN)
+
+    def __enter__(self) -> Mesh:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._epoll.close()
+        for sock in self._sockets.values():
+            sock.close()
+
+    def run(self, wants: Sequence[Want], own: Mapping[str, tuple[IP, ...]], within: float) -> list[Pair]:
+        """Probe every pair, and again those without an answer until `within` seconds after the first round.
+
+        `own` are the addresses that each source may be seen with. A pair seen with a wrong address is not
+        tried again: what was seen was true.
+        """
+        states = [_State(want) for want in wants]
+        self._round(list(range(len(states))), states)
+        deadline = time.monotonic() + within
+        while open_pairs := [number for number, state in enumerate(states) if not state.replied]:
+            begun = time.monotonic()
+            if begun >= deadline or all(states[number].want[0] in self.missing for number in open_pairs):
+                break
+            self._drain(states, min(begun + EVERY, deadline), set(open_pairs))
+            self._round([number for number in open_pairs if not states[number].replied], states)
+        return [_pair(state, own) for state in states]
+
+    def _round(self, numbers: list[int], states: list[_State]) -> None:
+        """One probe for each of these pairs, and a wait for the answers until nothing comes any more."""
+        self._salt = int.from_bytes(secrets.token_bytes(4), "big")
+        for start in range(0, len(numbers), BATCH):
+            for number in numbers[start : start + BATCH]:
+                self._send(number, states[number])
+            self._read(states, 0)
+        waiting = {number for number in numbers if not states[number].said}
+        self._drain(states, time.monotonic() + EVERY, waiting, QUIET)
+
+    def _send(self, number: int, state: _State) -> None:
+        source, _, address = state.want
+        sock = self._sockets.get((source, address.version))
+        if sock is None:
+            state.said = self.missing.get(source, f"{source} has no IPv{address.version}")
+            return
+        marker = MESH_MAGIC + struct.pack("!I", number ^ self._salt)
+        kind = 8 if address.version == 4 else 128
+        head = struct.pack("!BBHHH", kind, 0, 0, IDENTIFIER, 0)
+        if address.version == 4:
+            head = struct.pack("!BBHHH", kind, 0, checksum(head + marker), IDENTIFIER, 0)
+        try:
+            sock.sendto(head + marker, (str(address), 0))
+            state.said = ""
+        except OSError as error:
+            state.said = os.strerror(error.errno or 0)
+
+    def _drain(self, states: list[_State], deadline: float, waiting: set[int], quiet: float = EVERY) -> None:
+        """Read until all that wait are answered, nothing came for `quiet` seconds, or the deadline."""
+        while waiting := {number for number in waiting if not states[number].replied}:
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._read(states, min(left, quiet)):
+                return
+
+    def _read(self, states: list[_State], seconds: float) -> bool:
+        ready = self._epoll.poll(seconds)
+        for fd, _ in ready:
+            name, version = self._members[fd]
+            sock = self._sockets[name, version]
+            for _ in range(4 * BATCH):
+                try:
+                    data, sender = sock.recvfrom(256)
+                except BlockingIOError:
+                    break
+                except OSError:
+                    continue  # an error that was queued on the socket; the next read goes on
+                if version == 4:
+                    self._note(states, name, data[20:], data[12:16], 8)
+                else:
+                    self._note(states, name, data, socket.inet_pton(socket.AF_INET6, sender[0].split("%")[0]), 128)
+        return bool(ready)
+
+    def _note(self, states: list[_State], name: str, icmp: bytes, sender: bytes, request: int) -> None:
+        if icmp[8:12] != MESH_MAGIC or len(icmp) < 16:
+            return
+        number = struct.unpack_from("!I", icmp, 12)[0] ^ self._salt
+        if number >= len(states):
+            return  # a straggler of an earlier round
+        state = states[number]
+        source, target, address = state.want
+        if icmp[0] == request:
+            if name == target:
+                state.seen_as = sender
+        elif name == source and sender == address.packed:
+            state.replied = True
+
+
+def _pair(state: _State, own: Mapping[str, tuple[IP, ...]]) -> Pair:
+    source, target, address = state.want
+    seen = ip_address(state.seen_as) if state.seen_as else None
+    return Pair(source, target, address, state.replied, seen, seen in own.get(source, ()), state.said)
+
+
+def _raw_socket(version: int) -> socket.socket:
+    """A raw socket that hears echo requests and replies, and nothing else."""
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    if version == 4:
+        sock = socket.socket(socket.AF_INET, kind, socket.IPPROTO_ICMP)
+        sock.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF & ~(1 << 0 | 1 << 8)))
+    else:
+        sock = socket.socket(socket.AF_INET6, kind, socket.IPPROTO_ICMPV6)
+        blocked = [0xFFFFFFFF] * 8
+        blocked[128 >> 5] &= ~(1 << (128 & 31) | 1 << (129 & 31))
+        sock.setsockopt(socket.IPPROTO_ICMPV6, ICMP6_FILTER, struct.pack("=8I", *blocked))
+    sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+    return sock

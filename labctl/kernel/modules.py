@@ -1,0 +1,135 @@
+"""Kernel modules that a plan's objects need: loaded where they are modules, announced, side effects undone.
+
+The kernel would load most of them by itself, silently, in the middle of the work. labctl asks for them first,
+so that it can say what it did: loading a module is the one thing it does to the machine outside its labs.
+What cannot be loaded is no error here: the object that needs it is the proof, and its refusal names the fix.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from labctl.errors import KernelError
+from labctl.plan import Chain, Link, Resource, Sysctl
+from labctl.xtables import FirewallRule
+
+_TABLES = {"ip": ("ip_tables", "iptable_"), "ip6": ("ip6_tables", "ip6table_")}
+_EBTABLES = ("nf_tables", "nft_compat", "nft_chain_nat")
+_KINDS = {"vlan": "8021q", "gre": "ip_gre", "gretap": "ip_gre", "loopback": None}  # others are named as their kind
+_NAMED = {
+    "tcp": "xt_tcpudp", "udp": "xt_tcpudp", "icmp": None, "icmp6": None, "DNAT": "xt_nat", "SNAT": "xt_nat",
+    "REJECT": "ipt_REJECT", "ACCEPT": None, "DROP": None, "RETURN": None, "CONTINUE": None,
+}  # fmt: skip
+_NAMED6 = {**_NAMED, "REJECT": "ip6t_REJECT"}
+BRIDGE_CALLS = tuple(f"net.bridge.bridge-nf-call-{name}" for name in ("iptables", "ip6tables", "arptables"))
+
+
+def modules_for(plan: Iterable[Resource]) -> tuple[str, ...]:
+    """The modules behind a plan's links, settings and firewall rules, each once, in the order of need. Pure."""
+    items = tuple(plan)
+    own = {(item.ns, item.name) for item in items if isinstance(item, Chain)}
+    return tuple(dict.fromkeys(module for item in items for module in _needs(item, own)))
+
+
+def missing(wanted: Iterable[str], present: Iterable[str]) -> tuple[str, ...]:
+    """Which of the wanted modules are not present; the kernel lists a dash as an underscore. Pure."""
+    known = {name.replace("-", "_") for name in present}
+    return tuple(name for name in wanted if name.replace("-", "_") not in known)
+
+
+def undo(before: Iterable[str], after: Iterable[str]) -> tuple[str, ...]:
+    """The settings to write 0 to, now that modules were loaded. Pure.
+
+    br_netfilter sends bridged packets through iptables in every namespace from the moment it is loaded, and
+    breaks bridges of others that never asked for it.
+    """
+    return BRIDGE_CALLS if "br_netfilter" in set(after) - set(before) else ()
+
+
+def ensure(plan: Iterable[Resource], say: Callable[[str], None], machine: Path = Path("/")) -> tuple[str, ...]:
+    """Load what the plan needs and the kernel does not have yet; returns what was loaded.
+
+    Call it from a thread in the machine's own namespace, before the work. `machine` is where its /proc and
+    /sys lie. Raises KernelError where a side effect cannot be undone.
+    """
+    if not (machine / "proc/modules").exists():
+        return ()  # a kernel without modules: all that it can do is in it
+    wanted = missing(modules_for(plan), os.listdir(machine / "sys/module"))
+    if not wanted:
+        return ()
+    before = _loaded(machine)
+    _modprobe(wanted)
+    after = _loaded(machine)
+    quiet = undo(before, after)
+    _silence(quiet, machine)
+    new = tuple(sorted(after - before))
+    if new:
+        say(f"loaded kernel modules {', '.join(new)}")
+    if quiet:
+        say(f"set {', '.join(quiet)} to 0 on this machine, which br_netfilter had turned on")
+    return new
+
+
+def _needs(item: Resource, own: set[tuple[str, str]]) -> Iterator[str]:
+    if isinstance(item, Link):
+        module = _KINDS.get(item.kind, item.kind)
+        if module is not None:
+            yield module
+    elif isinstance(item, Sysctl) and item.name.startswith("net.bridge."):
+        yield "br_netfilter"
+    elif isinstance(item, Chain):
+        if item.family == "bridge":
+            yield from _EBTABLES
+            return
+        core, table = _TABLES[item.family]
+        yield from (core, table + item.table)
+        for rule in item.rules:
+            yield from _extensions(rule, item, own)
+
+
+def _extensions(rule: FirewallRule, chain: Chain, own: set[tuple[str, str]]) -> Iterator[str]:
+    named = _NAMED6 if chain.family == "ip6" else _NAMED
+    words = rule.args
+    matches = [word for flag, word in pairwise(words) if flag == "-m"]
+    target = rule.target
+    for name in (*matches, *([target] if target and (chain.ns, target) not in own else [])):
+        if name == "physdev":
+            yield "br_netfilter"
+        module = named.get(name, f"xt_{name}")
+        if module is not None:
+            yield module
+
+
+def _loaded(machine: Path) -> set[str]:
+    return {line.split(" ", 1)[0] for line in (machine / "proc/modules").read_text().splitlines()}
+
+
+def _modprobe(names: Iterable[str]) -> None:
+    """Ask for all of them at once; what is built in or unknown is passed over."""
+    import shutil
+    import subprocess
+
+    program = shutil.which("modprobe", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    if program is not None:
+        subprocess.run([program, "-q", "-a", *names], capture_output=True, check=False)
+
+
+def _silence(settings: Iterable[str], machine: Path) -> None:
+    for name in settings:
+        if os.readlink("/proc/thread-self/ns/net") != os.readlink("/proc/self/ns/net"):
+            raise KernelError(f"cannot set {name} to 0 on this machine: called from inside a namespace")
+        path = machine / "proc/sys" / name.replace(".", "/")
+        try:
+            path.write_text("0\n")
+        except OSError as error:
+            raise KernelError(
+                f"cannot set {name} to 0 on this machine: {error.strerror}",
+                f"br_netfilter was just loaded: run `sysctl -w {name}=0`",
+                error.errno or 0,
+            ) from error
+
+
+__all__ = ["BRIDGE_CALLS", "ensure", "missing", "modules_for", "undo"]

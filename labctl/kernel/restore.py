@@ -1,0 +1,102 @@
+"""The firewall's command-line tools: iptables-legacy, ip6tables-legacy and ebtables-nft, to save and to restore.
+
+Each runs once for a whole namespace, from a thread that has entered it, with a lock file of the lab's
+own: the tools' usual one is shared by all namespaces of the machine, and labs would wait for each other.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from labctl.errors import MissingError
+from labctl.kernel.saved import Counted, Edit, Script, parse, script
+
+_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One family's programs, and how to get what they need."""
+
+    family: str
+    command: str  # the name that people know
+    save: str
+    restore: str
+    fix: str  # when the kernel lacks the tables
+    wait: bool = True  # whether it knows -w, wait for the lock
+
+
+IP = Tool(
+    "ip", "iptables", "iptables-legacy-save", "iptables-legacy-restore", "modprobe ip_tables iptable_nat iptable_filter"
+)
+IP6 = Tool(
+    "ip6", "ip6tables", "ip6tables-legacy-save", "ip6tables-legacy-restore", "modprobe ip6_tables ip6table_filter"
+)
+BRIDGE = Tool(
+    "bridge", "ebtables", "ebtables-nft-save", "ebtables-nft-restore", "modprobe nf_tables nft_compat", wait=False
+)
+TOOLS = {tool.family: tool for tool in (IP, IP6, BRIDGE)}  # an nft back end is three other rows
+
+
+@cache
+def find(program: str) -> str:
+    """The path of a program, also in the sbin directories that sudo and users often lack. Raises MissingError."""
+    path = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
+    if path is None:
+        raise MissingError(f"cannot find {program} (searched PATH and {_SBIN})", "apt install iptables")
+    return path
+
+
+def save(tool: Tool, ns: str) -> tuple[Counted, ...]:
+    """All chains of the tool's family in the namespace of this thread. Raises KernelError, MissingError."""
+    done = run([find(tool.save), "-c"])
+    if done.returncode:
+        from labctl.kernel.refusals import refused
+
+        raise refused(f"cannot read the {tool.command} rules in {ns}", tool, done.stderr)
+    return tuple(parse(ns, tool.family, done.stdout))
+
+
+def write(tool: Tool, ns: str, changing: Sequence[Edit], lock: Path | None = None) -> None:
+    """Make these edits, each table in one stroke, and touch no other chain.
+
+    Raises KernelError naming table, chain, rule and cause, MissingError.
+    """
+    work = script(changing)
+    if (stderr := attempt(tool, work, lock)) is not None:
+        from labctl.kernel.refusals import explain
+
+        raise explain(tool, ns, changing, work, stderr)
+
+
+def attempt(tool: Tool, work: Script, lock: Path | None = None) -> str | None:
+    """Feed a script to the restore program; returns its complaint, or None if all went well."""
+    done = run([find(tool.restore), "--noflush", *(["-w"] if tool.wait else [])], work.text, lock)
+    return done.stderr if done.returncode else None
+
+
+def run(command: list[str], text: str | None = None, lock: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run one of the tools in this thread's namespace, with `text` as its input.
+
+    Without a `lock` file (reading, or in a namespace that nobody else knows) the tool locks /dev/null.
+    """
+    if lock is not None:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+    # Python's own descriptors all close on exec, so there is no need to close each by hand
+    return subprocess.run(
+        command,
+        input=text,
+        stdin=subprocess.DEVNULL if text is None else None,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, "LC_ALL": "C", "XTABLES_LOCKFILE": str(lock or os.devnull)},
+        close_fds=False,
+        check=False,
+    )

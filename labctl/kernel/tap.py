@@ -1,0 +1,186 @@
+"""Taps: one AF_PACKET socket per namespace that sees every device of it, filtered in the kernel.
+
+A tap is made deaf (protocol 0), given its filter, and only then bound to all protocols, so nothing
+unfiltered ever enters. That it hears is proven by a canary: a frame with a token of its own, sent over
+`lo`, that must come back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import secrets
+import select
+import socket
+import struct
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from labctl.decode import CANARY, OUTGOING, Frame
+from labctl.kernel import bpf, places
+from labctl.kernel.netns import Inside, libc
+from labctl.kernel.netns import check as checked
+from labctl.plan import Port
+
+ETH_P_ALL = 3
+SOL_PACKET, PACKET_STATISTICS, PACKET_AUXDATA = 263, 6, 8
+SO_ATTACH_FILTER, SO_RCVBUFFORCE, SO_TIMESTAMPNS = 26, 33, 35
+BUFFER = 8 << 20  # bytes of frames that may wait; the kernel takes them from nobody until they come
+AUXDATA = struct.Struct("=IIIHHHH")  # status, len, snaplen, mac, net, vlan_tci, vlan_tpid
+VLAN_VALID = 1 << 4
+PATIENCE = 1.0  # seconds a canary may take
+
+
+class Tap:
+    """The ear in one namespace. Make it inside; use it from anywhere."""
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+        self.lost = 0
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
+        try:
+            self._listen()
+        except OSError:
+            self.socket.close()
+            raise
+
+    def _listen(self) -> None:
+        program = bpf.probes()
+        keep = ctypes.create_string_buffer(program, len(program))
+        fprog = struct.pack("@HP", len(program) // 8, ctypes.addressof(keep))
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self.socket.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+        everything = struct.pack("=HHiHBB8s", socket.AF_PACKET, socket.htons(ETH_P_ALL), 0, 0, 0, 0, b"")
+        checked(libc.bind(self.socket.fileno(), everything, len(everything)), "bind a tap")
+
+    def sing(self, token: bytes) -> None:
+        """Send a canary over `lo`. Raises OSError (ENETDOWN where lo is down)."""
+        frame = bytes(12) + struct.pack("!H", CANARY) + token
+        self.socket.sendto(frame.ljust(60, b"\0"), ("lo", CANARY))
+
+    def read(self, most: int = 4096) -> list[Frame]:
+        """The frames that wait, at most so many: a flood cannot hold the reader for ever."""
+        frames: list[Frame] = []
+        while len(frames) < most:
+            try:
+                data, notes, _, address = self.socket.recvmsg(65536, 256)
+            except BlockingIOError:
+                break
+            except OSError as error:  # a device went down: the tap goes on
+                if error.errno == errno.ENETDOWN:
+                    continue
+                raise
+            when, vlan = _notes(notes)
+            device, protocol, kind, hatype = address[:4]
+            direction = "out" if kind == OUTGOING else "in"
+            at = Port(self.node, device)
+            frames.append(Frame(at, when, direction, data, protocol, hatype, vlan))  # type: ignore[arg-type]
+        return frames
+
+    def count_losses(self) -> int:
+        """How many frames the kernel could not hand over since the tap was made."""
+        _, drops = struct.unpack("=II", self.socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
+        self.lost += drops
+        return self.lost
+
+
+class Taps:
+    """The taps of a run. A context manager: closing them waits for the kernel's grace period only once."""
+
+    def __init__(self, lab: str, nodes: Iterable[str], inside: Inside) -> None:
+        self._taps: dict[str, Tap] = {}
+        self._frames: list[Frame] = []
+        self._poll = select.poll()
+        self._by_fd: dict[int, Tap] = {}
+        self.deaf: dict[str, str] = {}
+        for node in nodes:
+            try:
+                tap = inside.run(places.netns_path(lab, node), Tap, node)
+            except OSError as error:
+                self.deaf[node] = "no such namespace" if error.errno == errno.ENOENT else str(error)
+                continue
+            self._taps[node] = tap
+            self._by_fd[tap.socket.fileno()] = tap
+            self._poll.register(tap.socket, select.POLLIN)
+        self.deaf.update(self.prove())
+
+    def __enter__(self) -> Taps:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all, in parallel: each close waits for an RCU grace period."""
+        taps, self._taps = list(self._taps.values()), {}
+        if taps:
+            with ThreadPoolExecutor(min(64, len(taps)), "close-taps") as pool:
+                list(pool.map(lambda tap: tap.socket.close(), taps))
+
+    def socket_of(self, node: str) -> socket.socket | None:
+        """The tap's socket, for questions about the namespace's devices."""
+        tap = self._taps.get(node)
+        return tap.socket if tap else None
+
+    def prove(self) -> dict[str, str]:
+        """Send a canary in every namespace and wait until it was heard. Returns who is deaf, and why."""
+        silent: dict[str, str] = {}
+        waiting: dict[str, bytes] = {}
+        for node, tap in self._taps.items():
+            token = secrets.token_bytes(16)
+            try:
+                tap.sing(token)
+            except OSError as error:
+                down = error.errno == errno.ENETDOWN
+                silent[node] = "its lo is down" if down else f"no canary could be sent: {os.strerror(error.errno or 0)}"
+                continue
+            waiting[node] = token
+        deadline = time.monotonic() + PATIENCE
+        while waiting and time.monotonic() < deadline:
+            self._collect(50, waiting)
+        silent.update({node: "a canary was sent over its lo and never heard" for node in waiting})
+        return silent
+
+    def frames(self) -> list[Frame]:
+        """All frames since the last `forget`, read up to this moment."""
+        while self._collect(0, {}):
+            if len(self._frames) > 200_000:
+                break
+        return self._frames
+
+    def forget(self) -> None:
+        """Read and throw away what was seen so far: a new check begins."""
+        self.frames()
+        self._frames = []
+
+    def losses(self) -> dict[str, int]:
+        """Frames lost so far, by node; nodes without losses are left out."""
+        return {node: lost for node, tap in self._taps.items() if (lost := tap.count_losses())}
+
+    def _collect(self, milliseconds: int, waiting: dict[str, bytes]) -> bool:
+        ready = self._poll.poll(milliseconds)
+        for fd, _ in ready:
+            tap = self._by_fd[fd]
+            for frame in tap.read():
+                if frame.protocol != CANARY:
+                    self._frames.append(frame)
+                elif (token := waiting.get(tap.node)) and token in frame.data:
+                    del waiting[tap.node]
+        return bool(ready)
+
+
+def _notes(notes: list[tuple[int, int, bytes]]) -> tuple[int, int]:
+    """The time stamp (ns since the epoch) and the VLAN tag among the control messages of a frame."""
+    when, vlan = 0, 0
+    for level, kind, data in notes:
+        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
+            seconds, nanoseconds = struct.unpack("@ll", data[: struct.calcsize("@ll")])
+            when = seconds * 1_000_000_000 + nanoseconds
+        elif level == SOL_PACKET and kind == PACKET_AUXDATA:
+            status, *_, tci, _ = AUXDATA.unpack(data[: AUXDATA.size])
+            vlan = tci if status & VLAN_VALID else 0
+    return when or time.time_ns(), vlan
