@@ -1,244 +1,256 @@
-"""The texts that a scenario's keys take: names, numbers, durations, ranges, addresses, points.
+"""Kernel objects in the words that a person types and reads: those of ip, bridge, sysctl and iptables.
 
-YAML readers make numbers and truths of some texts; the schemas here take those forms too.
+`line` says what an object is, `change_lines` how found and wanted differ, `plan_text` a whole lab.
+Nothing here runs anything; the commands that would make an object are in `commands.py`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from ipaddress import ip_address, ip_interface, ip_network
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Any
 
-from labctl.fields import Bad, Json, Scalar, suggest
-from labctl.plan import IP, Port
-from labctl.source import show
-
-
-
-def _sentence(text: str) -> str:
-    text = " ".join(text.split())
-    if not text.isprintable():
-        raise Bad("control characters cannot be printed")
-    if len(text) > 400:
-        raise Bad(f"{len(text)} characters are no sentence", "at most 400")
-    return text
-
-
-SENTENCE = Scalar("a sentence", _sentence, {"type": ["string", "number", "boolean"]})
-
-
-def _label(text: str) -> str:
-    """A DNS label that no tool can take for an option, a path, a number or an address."""
-    if re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text):
-        if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", text):
-            raise Bad(f"{show(text)} is a number and ping would take it for an address", "begin with a letter")
-        return text
-    what = f"{show(text)} is no name"
-    if not text:
-        raise Bad("an empty text is no name")
-    if len(text) > 63:
-        raise Bad(f"{what}: {len(text)} characters, and at most 63 go", "names are DNS labels")
-    if text.startswith("-") or text.endswith("-"):
-        raise Bad(f"{what}: it {'begins' if text[0] == '-' else 'ends'} with a dash", "names are DNS labels")
-    odd = next((letter for letter in text if not re.match("[-a-z0-9]", letter)), "")
-    hint = f"write {text.lower()!r}" if re.fullmatch("[-a-zA-Z0-9]+", text) else "a-z, 0-9 and '-' go: it is a DNS label"
-    raise Bad(f"{what}: {odd!a} cannot stand in it", hint)
-
-
-LABEL_PATTERN = "^(?!([0-9]+|0x[0-9a-f]*)$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
-LABEL = Scalar("a name", _label, {"type": "string", "pattern": LABEL_PATTERN})
-
-
-def choice(*words: str) -> Scalar:
-    """One word of several."""
-
-    def convert(text: str) -> str:
-        if text not in words:
-            raise Bad(f"{show(text)} is none of {', '.join(words)}", suggest(text, words))
-        return text
-
-    return Scalar(f"one of {', '.join(words)}", convert, {"enum": [*words, *_as_numbers(words)]})
-
-
-def _as_numbers(words: Iterable[str]) -> list[float]:
-    """The numbers that YAML readers make of words like `28`; ours takes both."""
-    return [float(word) if "." in word else int(word) for word in words if re.fullmatch(r"\d+(\.\d+)?", word)]
-
-
-def integer(minimum: int | None = None, maximum: int | None = None) -> Scalar:
-    """A whole number within bounds."""
-    low, high = minimum, maximum
-    bounds = (f" from {low}" if low is not None else "") + (f" up to {high}" if high is not None else "")
-    what = f"a whole number{bounds}"
-
-    def convert(text: str) -> int:
-        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-            raise Bad(f"{show(text)} is no whole number", f"expected {what}" if bounds else "")
-        number = int(text)
-        if (low is not None and number < low) or (high is not None and number > high):
-            raise Bad(f"{number} is out of bounds", f"expected {what}")
-        return number
-
-    json: Json = {"type": "integer"}
-    json |= {"minimum": low} if low is not None else {}
-    json |= {"maximum": high} if high is not None else {}
-    return Scalar(what, convert, json)
-
-
-def _float(text: str) -> float:
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?", text):
-        raise Bad(f"{show(text)} is no number")
-    return float(text)
-
-
-NUMBER = Scalar("a number", _float, {"type": "number"})
-_TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() not in _TRUTHS:
-        raise Bad(f"{show(text)} is neither true nor false")
-    return _TRUTHS[text.lower()]
-
-
-BOOLEAN = Scalar("true or false", _boolean, {"enum": [True, False, "yes", "no", "on", "off", "true", "false"]})
-
-
-def _duration(text: str) -> float:
-    match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)\s?(ms|s|m)?", text)
-    if not match:
-        raise Bad(f"{show(text)} is no duration", "write 500ms, 5s or 1m")
-    seconds = float(match[1]) * {"ms": 0.001, "m": 60.0}.get(match[2], 1.0)
-    if not 0.01 <= seconds <= 600:
-        raise Bad(f"{text} is out of bounds", "from 10ms to 10m")
-    return seconds
-
-
-DURATION_PATTERN = r"^[0-9]{1,6}(\.[0-9]{1,6})?\s?(ms|s|m)?$"
-DURATION = Scalar(
-    "a duration (500ms, 5s)",
-    _duration,
-    {"anyOf": [{"type": "number", "minimum": 0.01, "maximum": 600}, {"type": "string", "pattern": DURATION_PATTERN}]},
-)
-
-
-def _version(version: int | None) -> str:
-    return f"IPv{version} " if version else ""
-
-
-def network(version: int | None = None) -> Scalar:
-    """A range in CIDR notation, of one family or either."""
-    what = f"an {_version(version)}range such as {'2001:db8::/64' if version == 6 else '10.0.0.0/16'}"
-
-    def convert(text: str) -> Any:
-        try:
-            range_ = ip_network(_ascii(text), strict=False)
-        except ValueError:
-            raise Bad(f"{show(text)} is no {_version(version)}range", _slash(text) or f"expected {what}") from None
-        _family(range_, version)
-        if str(range_.network_address) != str(ip_interface(text).ip):
-            raise Bad(f"{show(text)} has bits set after its /{range_.prefixlen}", f"the range is {range_}")
-        return range_
-
-    return Scalar(what, convert, {"type": "string", "pattern": r"^[0-9a-fA-F:.]+(/[0-9.]+)?$"})
-
-
-def _slash(text: str) -> str:
-    head, slash, length = text.partition("/")
-    if slash and length.isdecimal():
-        return f"a prefix is at most /{128 if ':' in head else 32}"
-    return ""
-
-
-def _ascii(text: str) -> str:
-    if not text.isascii() or "%" in text or len(text) > 64:
-        raise ValueError(text)
-    return text
-
-
-def _family(found: Any, version: int | None) -> None:
-    if version not in (None, found.version):
-        raise Bad(f"{found} is IPv{found.version}, and IPv{version} is needed here")
-
-
-def address(version: int | None = None) -> Scalar:
-    """An address without a prefix, of one family or either."""
-
-    def convert(text: str) -> Any:
-        try:
-            found = ip_address(_ascii(text))
-        except ValueError:
-            hint = "without a prefix length" if "/" in text else ""
-            raise Bad(f"{show(text)} is no {_version(version)}address", hint) from None
-        _family(found, version)
-        return found
-
-    return Scalar(f"an {_version(version)}address", convert, {"type": "string", "pattern": "^[0-9a-fA-F:.]+$"})
-
-
-def _iface(text: str) -> Any:
-    try:
-        found = ip_interface(_ascii(text))
-    except ValueError:
-        raise Bad(f"{show(text)} is no address with a prefix length", "such as 192.0.2.1/24") from None
-    if "/" not in text:
-        raise Bad(f"{text} has no prefix length", f"write {found}" if found.version == 6 else f"such as {text}/24")
-    ends = (found.network.network_address, found.network.broadcast_address)
-    if found.network.prefixlen < found.max_prefixlen - 1 and found.ip in ends[: 2 if found.version == 4 else 1]:
-        raise Bad(f"{text} is the {'network' if found.ip == ends[0] else 'broadcast'} address of its range, no host's")
-    return found
-
-
-IFACE = Scalar("an address with its prefix length", _iface, {"type": "string", "pattern": "^[0-9a-fA-F:.]+/[0-9]+$"})
-DEVICE_PATTERN = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}"
-
-
-def device(text: str) -> str:
-    """A device's name as the kernel and every tool take it. Raises Bad."""
-    if len(text.encode()) > 15:
-        raise Bad(f"{show(text)} is too long for a device: {len(text.encode())} bytes, and at most 15 go")
-    if not re.fullmatch(DEVICE_PATTERN, text) or text in ("all", "default"):
-        raise Bad(f"{show(text)} is no name for a device", "a-z, 0-9, '.', '_' and '-', beginning with no dash")
-    return text
-
-
-def _port(text: str) -> Port:
-    machine, slash, dev = text.partition("/")
-    if not slash:
-        raise Bad(f"{show(text)} is no point", "a point is MACHINE/DEVICE, such as node1/eth0")
-    return Port(_label(machine), device(dev))
-
-
-PORT_PATTERN = f"^[a-z0-9]([-a-z0-9]{{0,61}}[a-z0-9])?/{DEVICE_PATTERN}$"
-POINT = Scalar("a point such as node1/eth0", _port, {"type": "string", "pattern": PORT_PATTERN})
-DEVICE = Scalar("a device such as eth0", device, {"type": "string", "pattern": f"^{DEVICE_PATTERN}$"})
-
-
-def _mac(text: str) -> str:
-    if not re.fullmatch("[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", text):
-        raise Bad(f"{show(text)} is no MAC address", "such as 02:00:00:00:00:01")
-    if int(text[:2], 16) & 1:
-        raise Bad(f"{text} is a group address, no device's", "the first byte of a device's MAC is even")
-    return text.lower()
-
-
-MAC = Scalar("a MAC address", _mac, {"type": "string", "pattern": "^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$"})
-
-
-def target(text: str) -> str | Port | IP:
-    """Who a packet goes to or comes from: a machine's name, a point or an address. Raises Bad."""
-    try:
-        found = ip_address(_ascii(text))
-    except ValueError:
-        return _port(text) if "/" in text else _label(text)
-    if found.is_unspecified or found.is_multicast:
-        raise Bad(f"{text} is no machine's address")
-    return found
-
-
-def _target(text: str) -> str:
-    return str(target(text))
-
-
-TARGET = Scalar("a machine, a point or an address", _target, {"type": "string"})
+from labctl.diff import Change, differing
+from labctl.plan import MAIN, Address, Chain, Fdb, Link, Neighbour, Net, Netns, Resource, Route, Rule, Sysctl
+from labctl.scenario import Check, Lab, Machine, See
+from labctl.words_json import plan_json, resource_json
+from labctl.xtables import BUILTIN, FirewallRule
+
+__all__ = [
+    "change_lines",
+    "check_lines",
+    "detail",
+    "line",
+    "link_words",
+    "net_words",
+    "plan_json",
+    "plan_text",
+    "resource_json",
+    "route_words",
+    "rule_words",
+    "see_words",
+]
+
+NOUN: dict[type, str] = {
+    Netns: "namespace",
+    Link: "link",
+    Sysctl: "sysctl",
+    Address: "address",
+    Neighbour: "neighbour",
+    Fdb: "fdb entry",
+    Route: "route",
+    Rule: "rule",
+    Chain: "chain",
+}
+_HEADING = {Fdb: "fdb", Address: "addresses", Chain: "firewall"}
+_FAMILY = {"ip": "", "ip6": " (IPv6)", "bridge": " (ebtables)"}
+_TOOL = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables"}
+
+
+def line(resource: Resource) -> str:
+    """One line for an object: what it is, then its values as the tool of its kind writes them."""
+    return f"{NOUN[type(resource)]} {detail(resource)}"
+
+
+def detail(resource: Resource) -> str:
+    """An object's values alone, for lists that have said what they list."""
+    if isinstance(resource, Netns):
+        return resource.name
+    if isinstance(resource, Link):
+        return link_words(resource)
+    if isinstance(resource, Sysctl):
+        return f"{resource.name} = {resource.value}"
+    if isinstance(resource, Address):
+        bare = ", without the route to its subnet" if resource.connected is False else ""
+        return f"{resource.addr} dev {resource.at.dev}{bare}"
+    if isinstance(resource, Neighbour):
+        proxy = "proxy " if resource.proxy else ""
+        values = "" if resource.mac is None else f" lladdr {resource.mac}"
+        state = "" if resource.proxy else f" nud {resource.state}"
+        return f"{proxy}{resource.ip} dev {resource.at.dev}{values}{state}"
+    if isinstance(resource, Fdb):
+        return f"{resource.mac} dev {resource.at.dev}" + ("" if resource.dst is None else f" dst {resource.dst}")
+    if isinstance(resource, Route):
+        return route_words(resource)
+    if isinstance(resource, Rule):
+        return rule_words(resource)
+    policy = "" if resource.policy is None else f" policy {resource.policy}"
+    return f"{resource.table} {resource.name}{_FAMILY[resource.family]}{policy}"
+
+
+def link_words(link: Link) -> str:
+    """A link as `ip link` takes it, its peer as a port."""
+    words = [link.at.dev, "type", link.kind] if link.kind != "loopback" else [link.at.dev]
+    words += ["peer", str(link.peer)] if link.peer is not None else []
+    words += [word for pair in link.options for word in pair]
+    words += [] if link.mtu is None else ["mtu", str(link.mtu)]
+    words += [] if link.mac is None else ["address", link.mac]
+    words += [] if link.master is None else ["master", link.master]
+    words += ["promisc", "on"] if link.promisc else []
+    words += ["hairpin", "on"] if link.hairpin else []
+    words += ["addrgenmode", "eui64"] if link.autoconf else []
+    words += [] if link.born is None else ["born in", link.born]
+    return " ".join([*words, "up" if link.up else "down"])
+
+
+def net_words(network: Net) -> str:
+    """A destination as ip prints it: `default` for everything, a single address without its length."""
+    if network.prefixlen == 0:
+        return "default"
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
+
+
+def route_words(route: Route) -> str:
+    """A route as `ip route` takes and prints it."""
+    words = [] if route.kind == "unicast" else [route.kind]
+    words.append(net_words(route.dst))
+    if route.via is not None:
+        words += ["via", *(["inet6"] if route.via.version > route.dst.version else []), str(route.via)]
+    words += [] if route.dev is None else ["dev", route.dev]
+    words += [] if route.table == MAIN else ["table", str(route.table)]
+    words += ["metric", str(route.metric)] if route.metric else []
+    words += [] if route.src is None else ["src", str(route.src)]
+    words += [] if route.mtu is None else ["mtu", str(route.mtu)]
+    return " ".join([*words, *(["onlink"] if route.onlink else [])])
+
+
+def rule_words(rule: Rule) -> str:
+    """A policy-routing rule as `ip rule` takes it."""
+    words = ["pref", str(rule.pref), "from", "all" if rule.src is None else str(rule.src)]
+    words += [] if rule.dst is None else ["to", str(rule.dst)]
+    words += [] if rule.iif is None else ["iif", rule.iif]
+    words += [] if rule.oif is None else ["oif", rule.oif]
+    if rule.mark is not None:
+        words += ["fwmark", hex(rule.mark) + ("" if rule.mask is None else f"/{rule.mask:#x}")]
+    return " ".join([*words, *(["lookup", str(rule.table)] if rule.kind == "lookup" else [rule.kind])])
+
+
+def change_lines(change: Change) -> tuple[str, ...]:
+    """What is wrong with one object, each line beginning with missing, extra or changed.
+
+    A chain is told rule by rule, since that is what a person adds or removes.
+    """
+    want, have = change.want, change.have
+    if isinstance(change.subject, Chain):
+        assert isinstance(want, Chain | None)
+        assert isinstance(have, Chain | None)
+        return tuple(_chain_lines(change.subject, want, have))
+    if want is None or have is None:
+        return (f"{change.kind} {line(change.subject)}",)
+    what = f"changed {NOUN[type(want)]} {_who(want)}"
+    return tuple(f"{what}: {_field(name, want, have)}" for name in differing(want, have))
+
+
+def _who(resource: Resource) -> str:
+    """Which object it is, without the values that may have changed."""
+    if isinstance(resource, Link):
+        return resource.at.dev
+    if isinstance(resource, Sysctl):
+        return resource.name
+    if isinstance(resource, Address):
+        return f"{resource.addr} dev {resource.at.dev}"
+    if isinstance(resource, Neighbour):
+        return f"{resource.ip} dev {resource.at.dev}"
+    if isinstance(resource, Route):
+        return net_words(resource.dst) + ("" if resource.table == MAIN else f" table {resource.table}")
+    return detail(resource)
+
+
+def _field(name: str, want: Resource, have: Resource) -> str:
+    if name == "connected":
+        return f"the route to its subnet should {'' if getattr(want, name) else 'not '}be there"
+    label = "address" if name == "mac" else name
+    found, wanted = _value(name, getattr(have, name, None)), _value(name, getattr(want, name))
+    return f"{label} was {found}, should be {wanted}"
+
+
+def _value(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return ("up" if value else "down") if name == "up" else ("on" if value else "off")
+    if isinstance(value, tuple):
+        return " ".join(word for pair in value for word in pair) or "none"
+    return "none" if value is None else str(value)
+
+
+def _chain_lines(chain: Chain, want: Chain | None, have: Chain | None) -> Iterator[str]:
+    where = f"{_TOOL[chain.family]} -t {chain.table}"
+    if (want is None or have is None) and chain.policy is None:
+        yield f"{'extra' if want is None else 'missing'} {where} -N {chain.name}"
+    wanted: Counter[FirewallRule] = Counter(want.rules if want is not None else ())
+    found: Counter[FirewallRule] = Counter(have.rules if have is not None else ())
+    for kind, rules in (("extra", found - wanted), ("missing", wanted - found)):
+        for rule in rules.elements():
+            yield f"{kind} {where} -A {chain.name} {rule}"
+    if wanted == found and want is not None and have is not None and want.rules != have.rules:
+        yield f"changed {where} {chain.name}: the rules stand in another order"
+    was, should = ((side.policy if side is not None else None) or "ACCEPT" for side in (have, want))
+    if was != should:
+        yield f"changed {where} -P {chain.name}: policy was {was}, should be {should}"
+
+
+def plan_text(lab: Lab) -> str:
+    """A whole lab for people: who is who, then each namespace's objects by kind, then the checks."""
+    out = [f"lab {lab.name}, model {lab.model}" + (f": {lab.say}" if lab.say else ""), "", "machines"]
+    out += _columns(_machine(machine) for machine in lab.machines)
+    places: dict[str, list[Resource]] = {}
+    for item in lab.plan:
+        places.setdefault(item.ns, []).append(item)
+    for ns, items in places.items():
+        out += ["", ns]
+        for kind, group in groupby(items, key=type):
+            if kind is not Netns:
+                out += [f"  {_HEADING.get(kind, NOUN[kind] + 's')}", *(f"    {text}" for text in _group(kind, group))]
+    if lab.checks:
+        out += ["", "checks", *(f"  {text}" for check in lab.checks for text in check_lines(check))]
+    return "\n".join(out) + "\n"
+
+
+def _machine(machine: Machine) -> tuple[str, ...]:
+    on = f"on {machine.on}" if machine.on else ""
+    return machine.name, machine.role, ", ".join(map(str, machine.addresses)), on
+
+
+def _columns(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    rows = tuple(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _group(kind: type, items: Iterable[Resource]) -> Iterator[str]:
+    if kind is not Chain:
+        yield from map(detail, items)
+        return
+    chains = [item for item in items if isinstance(item, Chain)]
+    for family, table in dict.fromkeys((chain.family, chain.table) for chain in chains):
+        yield f"*{table}{_FAMILY[family]}"
+        here = [chain for chain in chains if (chain.family, chain.table) == (family, table)]
+        yield from (f":{chain.name} {_policy(chain)}" for chain in here)
+        yield from (f"-A {chain.name} {rule}" for chain in here for rule in chain.rules)
+
+
+def _policy(chain: Chain) -> str:
+    built_in = chain.name in BUILTIN.get((chain.family, chain.table), ())
+    return chain.policy or ("ACCEPT" if built_in else "-")
+
+
+def check_lines(check: Check) -> Iterator[str]:
+    """A check's sentence, then what it sends and what it wants to see."""
+    yield check.say
+    if check.probe == "mesh":
+        pairs = sum(len(sources) * len(targets) - len({*sources} & {*targets}) for sources, targets in check.groups)
+        yield f"    mesh of {len(check.groups)} group{'s' if len(check.groups) != 1 else ''}, {pairs} pairs"
+        return
+    port = "" if check.port is None else f":{check.port}"
+    expect = "" if check.expect == "reply" else f", expect {check.expect}"
+    yield f"    {check.probe} {check.source} -> {check.target}{port}{expect}"
+    yield from (f"    {see_words(see)}" for see in check.sees)
+
+
+def see_words(see: See) -> str:
+    """What a check wants to see (or not) at a device, in the words of a scenario file."""
+    pairs = (("src", see.src), ("dst", see.dst), ("ttl", see.ttl), ("encap", see.encap), ("direction", see.direction))
+    said = [f"{name} {value}" for name, value in pairs if value is not None]
+    said += ["packet reply"] if see.packet == "reply" else []
+    return " ".join([("not see at " if see.negate else "see at ") + str(see.at) + ":", ", ".join(said) or "anything"])

@@ -77,7 +77,9 @@ def outside(internet: IPv4Network, public: IPv4Address, mtu: int) -> Iterator[Re
 def node_settings(ns: str, devices: Iterable[str]) -> Iterator[Resource]:
     """The settings of an AKS node image on which the way of a packet depends."""
     yield from parts.forwarding(ns, True, rp_filter=1, devices=devices)
-    yield from parts.sysctls(ns, conf__all__accept_source_route=0, conf__default__accept_source_route=0)
+    for place in ("all", "default"):
+        yield Sysctl(ns, f"net.ipv4.conf.{place}.accept_redirects", "0")
+        yield Sysctl(ns, f"net.ipv4.conf.{place}.accept_source_route", "0")
 
 
 def no_spoofing(nic: Nic) -> Iterator[Resource]:

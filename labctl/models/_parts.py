@@ -12,7 +12,6 @@ from hashlib import sha1
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from labctl.plan import Address, Chain, Link, Netns, Port, Resource, Route, Sysctl
-from labctl.scenario import Scenario
 from labctl.xtables import FirewallRule, rule
 
 ANYWHERE = IPv4Network("0.0.0.0/0")
@@ -88,23 +87,16 @@ def default(ns: str, via: IPv4Address, dev: str = "eth0") -> Route:
     return Route(ns, ANYWHERE, via, dev)
 
 
-def sysctls(ns: str, **values: int) -> Iterator[Resource]:
-    """Settings below net.ipv4, in the order given; a double underscore in a name is a dot."""
-    for name, value in values.items():
-        yield Sysctl(ns, "net.ipv4." + name.replace("__", "."), str(value))
-
-
 def forwarding(ns: str, on: bool, *, rp_filter: int, devices: Iterable[str] = ("eth0",)) -> Iterator[Resource]:
     """Whether a machine routes, and how: every setting that the way of a packet depends on.
 
     A new namespace inherits these from the machine, and the kernel takes the larger of `all` and the
     device's own, so each device is written too.
     """
-    yield from sysctls(ns, ip_forward=int(on))
+    yield Sysctl(ns, "net.ipv4.ip_forward", str(int(on)))
     for place in ("all", "default", *devices):
         yield Sysctl(ns, f"net.ipv4.conf.{place}.rp_filter", str(rp_filter))
         yield Sysctl(ns, f"net.ipv4.conf.{place}.send_redirects", "0")
-        yield Sysctl(ns, f"net.ipv4.conf.{place}.accept_redirects", "0")
 
 
 def endpoint(name: str) -> Iterator[Resource]:
@@ -138,13 +130,6 @@ def overlaps(named: dict[str, IPv4Network]) -> Iterator[tuple[str, str, str]]:
         for other, before in items[:number]:
             if network.overlaps(before):
                 yield key, f"{key} {network} overlaps {other} {before}", "give each its own range"
-
-
-def names_taken(scenario: Scenario, key: str, *taken: str) -> Iterator[tuple[str, str, str]]:
-    """Refusals for machines that have the name of one that the model itself adds."""
-    for name in [node.name for node in scenario.nodes] + [pod for _, pod in scenario.pods]:
-        if name in taken:
-            yield key, f"the name {name} is taken: this model has a machine {name} of its own", "choose another name"
 
 
 def prefix_for(count: int) -> int:

@@ -92,7 +92,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """What AKS refuses, a subnet that cannot hold the nodes and their pods, and names that are taken."""
+    """What AKS refuses, and a subnet that cannot hold the nodes and their pods."""
     options: Options = scenario.options
     nodes, pods = len(scenario.nodes), options.max_pods
     need = (nodes + 1) * (pods + 1)
@@ -116,7 +116,6 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     yield from azure.refuse_internet(options.internet_cidr, options.public_ip)
     yield from azure.refuse_ranges(options)
     yield from kubernetes.refuse_pods(scenario, pods)
-    yield from parts.names_taken(scenario, "nodes", "fabric", "internet", "vm")
 
 
 def _nics(scenario: Scenario) -> list[azure.Nic]:

@@ -81,7 +81,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """More containers than a bridge has ports or the subnet addresses; ranges that overlap; names taken."""
+    """More containers than a bridge has ports or the subnet addresses; ranges that overlap."""
     options: Options = scenario.options
     free = options.subnet.num_addresses - 3
     for node in scenario.nodes:
@@ -103,7 +103,6 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     internet = IPv4Network(options.internet_ip)
     ranges = {"subnet": options.subnet, "underlay": options.underlay, "internet_ip": internet}
     yield from parts.overlaps(ranges)
-    yield from parts.names_taken(scenario, "hosts", "internet", "fabric")
 
 
 def _uplinks(scenario: Scenario, gateway: IPv4Address) -> Iterator[Resource | Machine]:

@@ -108,7 +108,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """What AKS refuses, what the ranges cannot hold, and names that are taken."""
+    """What AKS refuses and what the ranges cannot hold."""
     options: Options = scenario.options
     nodes, length = len(scenario.nodes), options.node_prefix
     held = 2 ** (length - options.pod_cidr.prefixlen) if length >= options.pod_cidr.prefixlen else 0
@@ -129,7 +129,6 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         yield "node_cidr", what, f"Azure keeps {azure.KEPT}: a /{parts.prefix_for(nodes + 1 + azure.KEPT)}"
     yield from kubernetes.refuse_pods(scenario, options.max_pods)
     yield from _refuse_ranges(scenario)
-    yield from parts.names_taken(scenario, "nodes", "fabric", "internet", "vm")
 
 
 def _refuse_ranges(scenario: Scenario) -> Iterator[tuple[str, str, str]]:

@@ -1,0 +1,78 @@
+"""One small made-up lab with an object of every kind, and what each verb finds in it: for tests without a kernel."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from labctl.diff import Change
+from labctl.doctor import Finding
+from labctl.kernel.saved import Counted
+from labctl.lab import Result, Running
+from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Netns, Port, Route, Rule, Sysctl
+from labctl.results import Outcome, Report, Sighting
+from labctl.scenario import Check, Lab, Machine, See
+from labctl.show import View
+from labctl.xtables import rule
+
+ETH0 = Port("node1", "eth0")
+ROUTE = Route("node1", IPv4Network("10.244.1.0/24"), via=IPv4Address("10.224.0.5"), dev="eth0")
+NAT = Chain("node1", "nat", "POSTROUTING", (rule("-s 10.244.0.0/16 -j MASQUERADE"), rule("-j RETURN")), policy="ACCEPT")
+OWN = Chain("node1", "filter", "KUBE-FORWARD")
+PLAN = (
+    Netns("node1"),
+    Link(ETH0, "veth", peer=Port("fabric", "node1"), mtu=1500, mac="02:00:00:00:00:01", promisc=True),
+    Sysctl("node1", "net.ipv4.ip_forward", "1"),
+    Address(ETH0, IPv4Interface("10.224.0.4/24")),
+    Neighbour(ETH0, IPv4Address("10.224.0.1"), "02:00:00:00:00:02"),
+    Fdb(ETH0, "02:00:00:00:00:03", IPv4Address("10.224.0.5")),
+    ROUTE,
+    Rule("node1", 100, table=7, src=IPv4Network("10.244.0.0/24"), mark=1, mask=255),
+    NAT,
+    OWN,
+)
+PING = Check(
+    "pods on different nodes see each other's own address", "ping", "a", "c", sees=(See(ETH0, src="a", ttl=63),)
+)
+MESH = Check("every pod reaches every pod", "mesh", groups=((("a",), ("c",)),), origin="model")
+MACHINES = (
+    Machine("node1", "node", (IPv4Address("10.224.0.4"), IPv4Address("10.244.0.1"))),
+    Machine("a", "pod", (IPv4Address("10.244.0.2"),), on="node1"),
+    Machine("c", "pod", (IPv4Address("10.244.1.2"),), on="node2"),
+    Machine("fabric", "fabric"),
+)
+LAB = Lab("kubenet", "kubenet", PLAN, MACHINES, (PING, MESH), "a small cluster")
+MADE = tuple(Change(item, None) for item in PLAN)
+DRIFT = (
+    Change(None, Address(ETH0, IPv4Interface("192.0.2.1/32"))),
+    Change(ROUTE, None),
+    Change(NAT, Chain("node1", "nat", "POSTROUTING", NAT.rules[1:], policy="ACCEPT")),
+)
+SEEN = Sighting(
+    ETH0, 1_700_000_000_000_000_000, "in", IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2"), 63, "icmp", False
+)
+PASSED = Outcome(PING, "pass", ("entering node1/eth0: 10.0.0.1 > 10.0.0.2 ttl 63",), "ping -c 1 c", (SEEN,), 0.25)
+FAILED = Outcome(MESH, "fail", ("expected a reply", "seen: nothing, at node1/eth0"), "ping -c 1 c", (), 5.0)
+UNSURE = Outcome(PING, "inconclusive", ("packets were lost on the way to the tap",), "", (), 0.5)
+SKIPPED = Outcome(PING, "skip", ("tcpdump is not here",))
+COUNTED = (Counted(NAT, ((3, 252), (1, 84)), (9, 900)), Counted(OWN, ()))
+VIEW = View("node1", PLAN, COUNTED, {"net.ipv4.ip_forward": "1"})
+RUNNING = (
+    Running("kubenet", ("a", "c", "fabric", "node1"), "kubenet", "/labs/kubenet.yaml"),
+    Running("lost", ("x",), None, None),
+)
+TITLES = {"kubenet": "a small cluster"}
+FINDINGS = (
+    Finding("root", "ok"),
+    Finding("neighbour table", "warn", "it was full", "sysctl -w x=y"),
+    Finding("ping", "missing", "not found", "apt-get install iputils-ping"),
+)
+
+
+def report(*outcomes: Outcome) -> Report:
+    """A report over the sample lab."""
+    return Report("kubenet", outcomes)
+
+
+def result(*, created: bool = True, dry: bool = False, changes: tuple[Change, ...] = MADE) -> Result:
+    """What `up` found to do."""
+    return Result(LAB, changes, created, dry, 0.21)

@@ -1,0 +1,47 @@
+"""The commands that `-v` prints build the same lab: typed by hand, they leave no difference to the plan."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from labctl import catalog, lab
+from labctl.commands import script
+from labctl.kernel import places
+from labctl.words import change_lines
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(autouse=True)
+def clean() -> Iterator[None]:
+    yield
+    for name in places.labs():
+        lab.down(name)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "sets"), [*((name, ()) for name in catalog.names()), ("kubenet", ("routing=host",))]
+)
+def test_the_commands_typed_by_hand_build_the_lab(scenario: str, sets: tuple[str, ...]) -> None:
+    wanted = lab.compiled(lab.define(scenario, sets=sets))
+    typed = [
+        "set -e",
+        *(shell_line(ns, command, wanted.name) for ns, command in script(wanted.plan, place(wanted.name))),
+    ]
+    done = subprocess.run(["sh", "-c", "\n".join(typed)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line for change in lab.status(wanted.name, wanted) for line in change_lines(change)] == []
+
+
+def place(name: str) -> Callable[[str], str]:
+    return lambda ns: places.netns_name(name, ns)
+
+
+def shell_line(ns: str | None, command: str, name: str) -> str:
+    for tool in ("iptables", "ip6tables"):  # as in a lab's shell, where these are the legacy ones
+        if command.startswith(tool + " "):
+            command = command.replace(tool, f"{tool}-legacy", 1)
+    return command if ns is None else f"ip netns exec {places.netns_name(name, ns)} {command}"

@@ -1,0 +1,299 @@
+"""What the models promise, beyond their golden plans: shapes, checks of their own, and what they refuse."""
+
+from __future__ import annotations
+
+import time
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+
+from labctl import models
+from labctl.models import _parts as parts
+from labctl.plan import Address, Chain, Link, Neighbour, Netns, Port, Route, Rule, Sysctl
+from labctl.scenario import Lab, Node, Scenario
+
+CLUSTER = {"node1": ["a", "b"], "node2": ["c"]}
+HOST = {"host1": ["c1", "c2"]}
+
+
+def scenario(model: str, nodes: dict[str, list[str]], **options: Any) -> Scenario:
+    made = models.find(model).Options(**options)
+    return Scenario(model, model, tuple(Node(name, tuple(pods)) for name, pods in nodes.items()), made)
+
+
+def lab(model: str, nodes: dict[str, list[str]], **options: Any) -> Lab:
+    return models.compile_lab(scenario(model, nodes, **options))
+
+
+def refusals(model: str, nodes: dict[str, list[str]], **options: Any) -> list[tuple[str, str, str]]:
+    return list(models.find(model).refuse(scenario(model, nodes, **options)))
+
+
+def chains(built: Lab, ns: str, table: str, family: str = "ip") -> dict[str, list[str]]:
+    return {
+        item.name: [str(rule) for rule in item.rules]
+        for item in built.plan
+        if isinstance(item, Chain) and (item.ns, item.table, item.family) == (ns, table, family)
+    }
+
+
+def routes(built: Lab, ns: str) -> set[str]:
+    return {
+        f"{item.dst} {item.via} {item.dev} {item.table}"
+        for item in built.plan
+        if isinstance(item, Route) and item.ns == ns
+    }
+
+
+def crowd(count: int, word: str = "p") -> list[str]:
+    return [f"{word}{number}" for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("model", "nodes"), [("docker-bridge", HOST), ("kubenet", CLUSTER), ("azure-cni-transparent", CLUSTER)]
+)
+class TestEveryModel:
+    def test_it_opens_with_a_picture_and_says_what_it_follows(self, model: str, nodes: dict[str, list[str]]) -> None:
+        module = models.find(model)
+        assert module.__doc__.splitlines()[0].endswith(".")
+        assert "+--" in module.__doc__
+        for word in ("faithful", "approximation", "skipped"):
+            assert f"\n{word} " in module.__doc__
+        assert module.FOLLOWS
+
+    def test_every_namespace_is_a_machine_and_every_device_lies_in_one(
+        self, model: str, nodes: dict[str, list[str]]
+    ) -> None:
+        built = lab(model, nodes)
+        spaces = {item.name for item in built.plan if isinstance(item, Netns)}
+        assert spaces == {machine.name for machine in built.machines}
+        assert {item.ns for item in built.plan} == spaces
+
+    def test_veths_come_in_pairs_with_mtu_and_names_that_fit(self, model: str, nodes: dict[str, list[str]]) -> None:
+        links = {item.at: item for item in lab(model, nodes).plan if isinstance(item, Link)}
+        for at, link in links.items():
+            assert len(at.dev) <= 15
+            assert link.kind == "loopback" or link.mtu == 1500
+            assert link.peer is None or links[link.peer].peer == at
+            assert link.kind != "bridge" or link.mac is not None
+
+    def test_every_machine_owns_the_addresses_it_says(self, model: str, nodes: dict[str, list[str]]) -> None:
+        built = lab(model, nodes)
+        owned = {(item.ns, item.addr.ip) for item in built.plan if isinstance(item, Address)}
+        assert {(machine.name, address) for machine in built.machines for address in machine.addresses} <= owned
+
+    def test_whether_it_forwards_is_written_in_every_namespace(self, model: str, nodes: dict[str, list[str]]) -> None:
+        built = lab(model, nodes)
+        forward = {item.ns: item.value for item in built.plan if isinstance(item, Sysctl) and "ip_forward" in item.name}
+        routers = {"host", "node", "fabric"}
+        assert forward == {machine.name: str(int(machine.role in routers)) for machine in built.machines}
+
+    def test_the_same_scenario_gives_the_same_plan(self, model: str, nodes: dict[str, list[str]]) -> None:
+        assert lab(model, nodes) == lab(model, nodes)
+
+
+class TestDockerBridge:
+    def test_each_release_has_its_own_chains(self) -> None:
+        new, old = (
+            chains(lab("docker-bridge", HOST, release=release), "host1", "filter") for release in ("28", "20.10")
+        )
+        assert "DOCKER-FORWARD" in new
+        assert "DOCKER-FORWARD" not in old
+        assert new["DOCKER-USER"] == []
+        assert old["DOCKER-USER"] == ["-j RETURN"]
+        assert chains(lab("docker-bridge", HOST, release="20.10"), "host1", "raw") == {}
+
+    def test_docker_28_drops_what_is_routed_to_a_container_in_raw(self) -> None:
+        assert chains(lab("docker-bridge", HOST), "host1", "raw")["PREROUTING"] == [
+            "-d 172.17.0.2/32 ! -i docker0 -j DROP",
+            "-d 172.17.0.3/32 ! -i docker0 -j DROP",
+        ]
+
+    def test_20_10_makes_macs_of_addresses(self) -> None:
+        links = {
+            str(item.at): item for item in lab("docker-bridge", HOST, release="20.10").plan if isinstance(item, Link)
+        }
+        assert links["c1/eth0"].mac == "02:42:ac:11:00:02"
+
+    def test_several_hosts_share_an_ethernet_and_the_subnet(self) -> None:
+        built = lab("docker-bridge", {"host1": ["c1"], "host2": ["d1"]})
+        owned = {str(item.at): str(item.addr) for item in built.plan if isinstance(item, Address)}
+        assert owned["host2/eth0"] == "192.168.50.12/24"
+        assert owned["c1/eth0"] == owned["d1/eth0"] == "172.17.0.2/16"
+        assert {item.at.dev for item in built.plan if isinstance(item, Link) and item.master == "wire"} == {
+            "host1", "host2", "internet",
+        }  # fmt: skip
+
+    def test_a_thousand_containers_are_planned_at_once(self) -> None:
+        big = scenario("docker-bridge", {"host1": crowd(1000)})
+        times = []
+        for _ in range(5):
+            start = time.process_time()
+            built = models.compile_lab(big)
+            times.append(time.process_time() - start)
+        assert len({item.at for item in built.plan if isinstance(item, Link) and item.master == "docker0"}) == 1000
+        assert min(times) < 0.2
+
+    def test_it_refuses_what_cannot_be(self) -> None:
+        told = refusals("docker-bridge", {"host1": crowd(1024)}, subnet=ip_network("172.17.0.0/28"))
+        assert [key for key, _, _ in told] == ["hosts", "subnet"]
+        assert told[0][1:] == (
+            "host1 has 1024 containers; a Linux bridge takes at most 1023 ports", "spread them over 2 hosts",
+        )  # fmt: skip
+        assert "= 1027: a /21" in told[1][2]
+        assert [key for key, _, _ in refusals("docker-bridge", HOST, underlay=ip_network("172.17.8.0/24"))] == [
+            "underlay"
+        ]
+        assert refusals("docker-bridge", {f"host{n}": [] for n in range(8)}, underlay=ip_network("192.168.50.0/28"))
+
+
+class TestKubenet:
+    def test_udr_nodes_know_no_other_node_and_the_route_table_serves_nodes_only(self) -> None:
+        built = lab("kubenet", CLUSTER)
+        assert routes(built, "node1") == {"0.0.0.0/0 10.224.0.1 eth0 254"}
+        assert "10.244.1.0/24 10.224.0.5 node2 100" in routes(built, "fabric")
+        assert [item.iif for item in built.plan if isinstance(item, Rule)] == ["node1", "node2"]
+        beside = lab("kubenet", CLUSTER, vm_cidr=ip_network("10.224.0.0/16"))
+        assert [item.iif for item in beside.plan if isinstance(item, Rule)] == ["node1", "node2", "vm"]
+        assert beside.machine("vm").addresses == (ip_address("10.224.255.254"),)  # type: ignore[union-attr]
+
+    def test_host_routing_puts_the_routes_on_the_nodes(self) -> None:
+        built = lab("kubenet", CLUSTER, routing="host")
+        assert routes(built, "node1") == {"0.0.0.0/0 10.224.0.1 eth0 254", "10.244.1.0/24 10.224.0.5 eth0 254"}
+        assert not [item for item in built.plan if isinstance(item, Rule)]
+
+    @pytest.mark.parametrize(
+        ("profile", "exempt"), [("podcidr", ["10.244.0.0/16"]), ("podcidr+subnet", ["10.244.0.0/16", "10.224.0.0/16"])]
+    )
+    def test_the_agent_exempts_what_the_profile_says(self, profile: str, exempt: list[str]) -> None:
+        nat = chains(lab("kubenet", CLUSTER, masquerade=profile), "node1", "nat")
+        assert [text.split()[1] for text in nat["IP-MASQ-AGENT"][:-1]] == exempt
+        assert nat["IP-MASQ-AGENT"][-1].endswith("-j MASQUERADE")
+        assert nat["POSTROUTING"][0].endswith("-m addrtype ! --dst-type LOCAL -j IP-MASQ-AGENT")
+
+    def test_the_kubelet_masquerades_by_itself(self) -> None:
+        built = lab("kubenet", CLUSTER, masquerade="kubelet")
+        assert chains(built, "node1", "nat")["POSTROUTING"][0].startswith("! -d 10.0.0.0/8 ")
+        assert "KUBE-DEDUP" in chains(built, "node1", "filter", "bridge")
+        nowhere = lab("kubenet", CLUSTER, masquerade="kubelet", non_masquerade_cidr=ip_network("0.0.0.0/0"))
+        assert chains(nowhere, "node1", "nat") == {}
+
+    def test_the_dedup_rules_know_the_bridge(self) -> None:
+        built = lab("kubenet", CLUSTER)
+        mac = next(item.mac for item in built.plan if isinstance(item, Link) and item.at == Port("node2", "cbr0"))
+        assert chains(built, "node2", "filter", "bridge")["AKS-DEDUP-PROMISC"] == [
+            f"-p IPv4 -s {mac} -o veth+ --ip-src 10.244.1.1 -j ACCEPT",
+            f"-p IPv4 -s {mac} -o veth+ --ip-src 10.244.1.0/24 -j DROP",
+        ]
+        assert chains(lab("kubenet", CLUSTER, dedup=False), "node2", "filter", "bridge") == {}
+
+    def test_without_ip_forwarding_the_fabric_drops_and_nothing_is_promised(self) -> None:
+        built = lab("kubenet", CLUSTER, ip_forwarding=False)
+        assert chains(built, "fabric", "filter")["FORWARD"] == [
+            "! -s 10.224.0.4/32 -i node1 -j DROP", "! -d 10.224.0.4/32 -o node1 -j DROP",
+            "! -s 10.224.0.5/32 -i node2 -j DROP", "! -d 10.224.0.5/32 -o node2 -j DROP",
+        ]  # fmt: skip
+        assert built.checks == ()
+
+    def test_it_refuses_what_aks_refuses(self) -> None:
+        many = {f"node{number}": [] for number in range(1, 402)}
+        told = {key: (what, hint) for key, what, hint in refusals("kubenet", many)}
+        assert told["nodes"][0].startswith("401 nodes: an Azure route table holds 400 routes")
+        assert told["pod_cidr"][0] == "pod_cidr 10.244.0.0/16 holds 256 ranges of /24 and there are 401 nodes"
+        assert told["pod_cidr"][1] == "2^(24 - 15) = 512: a /15 would do"
+
+    def test_it_refuses_more_pods_than_fit(self) -> None:
+        assert [key for key, _, _ in refusals("kubenet", {"node1": crowd(111)})] == ["nodes"]
+        told = refusals("kubenet", {"node1": crowd(14)}, node_prefix=28)
+        assert told == [
+            ("node_prefix", "node1 has 14 pods and its /28 has 13 addresses for them",
+             "pods + network, cbr0 and broadcast: a /27"),
+        ]  # fmt: skip
+
+    def test_it_refuses_ranges_that_overlap(self) -> None:
+        told = refusals("kubenet", CLUSTER, pod_cidr=ip_network("10.224.128.0/17"))
+        assert [(key, what) for key, what, _ in told] == [
+            ("pod_cidr", "pod_cidr 10.224.128.0/17 overlaps node_cidr 10.224.0.0/16")
+        ]
+        assert [key for key, _, _ in refusals("kubenet", CLUSTER, public_ip=ip_address("198.51.100.1"))] == [
+            "public_ip"
+        ]
+        assert [key for key, _, _ in refusals("kubenet", CLUSTER, node_cidr=ip_network("10.224.0.0/29"))] == []
+        assert (
+            "a /28"
+            in refusals("kubenet", {f"node{n}": [] for n in range(3)}, node_cidr=ip_network("10.9.0.0/29"))[0][2]
+        )
+
+
+class TestAzureCniTransparent:
+    def test_there_is_no_bridge_and_a_route_to_every_pod(self) -> None:
+        built = lab("azure-cni-transparent", CLUSTER)
+        assert not [item for item in built.plan if isinstance(item, Link) and (item.kind == "bridge" or item.master)]
+        azv = {str(item.peer): item for item in built.plan if isinstance(item, Link) and item.at.dev.startswith("azv")}
+        assert set(azv) == {"a/eth0", "b/eth0", "c/eth0"}
+        assert f"10.224.0.5/32 None {azv['a/eth0'].at.dev} 254" in routes(built, "node1")
+        assert {item.mac for item in azv.values()} == {"aa:aa:aa:aa:aa:aa"}
+        assert {len(item.at.dev) for item in azv.values()} == {14}
+
+    def test_a_pods_gateway_is_nowhere(self) -> None:
+        built = lab("azure-cni-transparent", CLUSTER)
+        assert routes(built, "a") == {"169.254.1.1/32 None eth0 254", "0.0.0.0/0 169.254.1.1 eth0 254"}
+        gateway = [item for item in built.plan if isinstance(item, Neighbour) and item.ns == "a"]
+        assert [(str(item.ip), item.mac, item.state) for item in gateway] == [
+            ("169.254.1.1", "aa:aa:aa:aa:aa:aa", "probe")
+        ]
+        assert [item.connected for item in built.plan if isinstance(item, Address) and item.ns == "a"] == [False]
+        assert "169.254.1.1" not in {str(item.addr.ip) for item in built.plan if isinstance(item, Address)}
+
+    def test_each_node_keeps_addresses_for_its_pods(self) -> None:
+        built = lab("azure-cni-transparent", CLUSTER, max_pods=10)
+        owned = {machine.name: str(machine.addresses[0]) for machine in built.machines}
+        assert (owned["node1"], owned["a"], owned["b"]) == ("10.224.0.4", "10.224.0.5", "10.224.0.6")
+        assert (owned["node2"], owned["c"]) == ("10.224.0.15", "10.224.0.16")
+        assert "10.224.0.16/32 10.224.0.15 node2 254" in routes(built, "fabric")
+
+    def test_the_subnet_must_hold_the_plan(self) -> None:
+        nodes = {f"node{number}": [] for number in range(1, 51)}
+        told = refusals("azure-cni-transparent", nodes, subnet=ip_network("10.224.0.0/22"))
+        assert told == [
+            ("subnet", "subnet 10.224.0.0/22 has 1019 addresses and 50 nodes of 30 pods need 1581",
+             "(50 + 1 for upgrades) x (30 + 1) = 1581, and Azure keeps 5: a /21 would do"),
+        ]  # fmt: skip
+        seven, eight = ({f"node{number}": [] for number in range(count)} for count in (7, 8))
+        assert refusals("azure-cni-transparent", seven, subnet=ip_network("10.224.0.0/24")) == []
+        assert refusals("azure-cni-transparent", eight, subnet=ip_network("10.224.0.0/24")) != []
+
+    def test_it_refuses_too_many_pods_and_subnets_outside_the_network(self) -> None:
+        assert [key for key, _, _ in refusals("azure-cni-transparent", {"node1": crowd(31)})] == ["nodes"]
+        told = refusals("azure-cni-transparent", CLUSTER, subnet=ip_network("10.0.0.0/16"))
+        assert [(key, what) for key, what, _ in told] == [
+            ("subnet", "subnet 10.0.0.0/16 is not in vnet_cidr 10.224.0.0/12")
+        ]
+
+
+@pytest.mark.parametrize("reserved", ["169.254.0.0/16", "172.30.8.0/24", "172.16.0.0/12", "192.0.2.0/24", "0.0.0.0/0"])
+@pytest.mark.parametrize(("model", "key"), [("kubenet", "pod_cidr"), ("azure-cni-transparent", "vnet_cidr")])
+def test_aks_keeps_ranges_for_itself(model: str, key: str, reserved: str) -> None:
+    told = refusals(model, CLUSTER, **{key: ip_network(reserved)})
+    assert [what for where, what, _ in told if where == key and "which AKS reserves" in what]
+
+
+@pytest.mark.parametrize("model", ["kubenet", "azure-cni-transparent"])
+def test_kubernetes_rules_are_checked_without_being_named(model: str) -> None:
+    everyone, nodes = lab(model, CLUSTER).checks
+    assert everyone.groups == ((("a", "b", "c"), ("a", "b", "c")),)
+    assert nodes.groups == ((("node1",), ("a", "b")), (("node2",), ("c",)))
+    assert {everyone.probe, nodes.probe} == {"mesh"}
+    assert {everyone.origin, nodes.origin} == {"model"}
+    assert [check.say for check in lab(model, {"node1": ["a"], "node2": []}).checks] == [
+        "each node reaches its own pods"
+    ]
+    assert lab(model, {"node1": []}).checks == ()
+
+
+def test_device_names_never_meet() -> None:
+    names = crowd(300)
+    assert len(set(parts.hashed("v", 3, names))) == 300
+    assert parts.hashed("v", 3, names) == parts.hashed("v", 3, names)
+    assert parts.device("a-name-too-long-for-a-device") == parts.hashed("to-", 11, ["a-name-too-long-for-a-device"])[0]

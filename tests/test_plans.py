@@ -1,0 +1,39 @@
+"""Golden plans: what each scenario comes to, in words. A change here is a change of what is built.
+
+`LABCTL_GOLDEN=write pytest tests/test_plans.py` writes them anew; read the difference before keeping it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from labctl import catalog
+from labctl.parse import parse_and_compile
+from labctl.words import plan_text
+
+PLANS = Path(__file__).parent / "plans"
+VARIANTS = {
+    **{name: (name, ()) for name in catalog.names()},
+    "kubenet-host": ("kubenet", ("routing=host",)),
+    "docker-bridge-20.10": ("docker-bridge", ("release=20.10", "hosts.host2.containers=[d1]")),
+}
+
+
+def text(scenario: str, sets: tuple[str, ...]) -> str:
+    file, source = catalog.find(scenario)
+    return plan_text(parse_and_compile(source, file, sets=sets)[1])
+
+
+@pytest.mark.parametrize("golden", VARIANTS)
+def test_plan_is_as_written(golden: str) -> None:
+    found, file = text(*VARIANTS[golden]), PLANS / f"{golden}.txt"
+    if os.environ.get("LABCTL_GOLDEN") == "write":
+        file.write_text(found)
+    assert found == file.read_text()
+
+
+def test_every_golden_plan_has_a_scenario() -> None:
+    assert {file.stem for file in PLANS.glob("*.txt")} == set(VARIANTS)
