@@ -234,7 +234,10 @@ def _repair(lab: Lab, tell: Progress) -> tuple[Change, ...]:
     """Bring an existing lab to its plan: compare, change what differs, and look again."""
     from labctl.kernel.linux import Linux
 
+    from labctl.kernel.modules import ensure
+
     done: dict[object, Change] = {}
+    ensure(lab.plan, tell)
     with Linux(lab.name) as kernel:
         for _ in range(ROUNDS):
             changes = _compare(lab, kernel)

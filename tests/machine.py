@@ -6,6 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from labctl.kernel import places
+
 COMMANDS = (
     "ip -d link show", "ip addr show", "ip route show table all", "ip -6 route show table all", "ip rule show",
     "ip -6 rule show", "ip neigh show nud permanent", "bridge fdb show",
@@ -17,7 +19,7 @@ def fingerprint() -> dict[str, str]:
     """Links, addresses, routes, rules, settings, firewall tables and mounts of this namespace."""
     found = {command: _run(command) for command in COMMANDS}
     found["tables"] = _tables()
-    found["mounts"] = Path("/proc/self/mountinfo").read_text()
+    found["mounts"] = _mounts()
     for folder, _, names in os.walk("/proc/sys/net"):
         for name in names:
             if name not in VOLATILE:
@@ -33,6 +35,12 @@ def changed(before: dict[str, str], after: dict[str, str]) -> dict[str, tuple[st
 
 def _run(command: str) -> str:
     return subprocess.run(command.split(), capture_output=True, text=True, check=True).stdout
+
+
+def _mounts() -> str:
+    """All mounts but the directory of named namespaces, which becomes a shared one as with `ip netns`."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return "\n".join(line for line in lines if line.split()[4] != str(places.netns_dir()))
 
 
 def _tables() -> str:

@@ -102,7 +102,7 @@ def test_another_definition_is_refused_unless_replaced() -> None:
 
 
 def test_a_failing_up_rolls_back_unless_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(ns: str, changes: object) -> None:
+    def refuse(ns: str, changes: object, lock: object) -> None:
         raise KernelError(f"cannot write rules in {ns}: no")
 
     monkeypatch.setattr(linux.firewall, "write", refuse)

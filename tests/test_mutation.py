@@ -83,7 +83,7 @@ MUTATIONS = [
     broken("a veth gone", K, "a", "ip link del eth0", "missing link eth0", POD, "node1"),
     broken("a veth renamed", K, "a", "ip link set eth0 down name eth9", "missing link eth0", POD, "node1"),
     broken("a link down", K, "node1", "ip link set cbr0 down", "changed link cbr0: up was down, should be up", POD),
-    broken("an MTU", K, "node1", "ip link set cbr0 mtu 60", "mtu was 60, should be 1500", POD),
+    broken("an MTU", K, "node1", "ip link set cbr0 mtu 1400", "mtu was 1400, should be 1500", ""),
     broken("a MAC", K, "node1", "ip link set cbr0 address 02:00:00:00:00:99", "address was 02:00:00:00:00:99", ""),
     broken("a master", K, "node1", "{port} nomaster", "master was none, should be cbr0", POD),
     broken("an extra link", K, "node1", "ip link add extra0 type bridge", "extra link extra0", ""),
@@ -92,7 +92,7 @@ MUTATIONS = [
     broken("an address gone", K, "c", "ip addr flush dev eth0", "missing address 10.244.1.2/24 dev eth0", POD),
     broken("an address extra", K, "c", "ip addr add 10.0.9.9/32 dev eth0", "extra address 10.0.9.9/32 dev eth0", ""),
     broken("a route gone", K, "fabric", "ip route flush table 100", "missing route 10.244.1.0/24 via 10.224.0.5", POD),
-    broken("a route extra", K, "node2", "ip route add 10.244.0.0/24 dev eth0", "extra route 10.244.0.0/24", POD),
+    broken("a route extra", K, "node2", "ip route add blackhole 10.244.0.0/24", "extra route blackhole 10.244.0.0/24", POD),
     broken(
         "a route changed", K, "a", "ip route replace default via 10.244.0.99", "changed route default: via was", POD
     ),

@@ -69,15 +69,14 @@ def probes() -> bytes:
 def _ip(program: _Program, name: str, base: int, version: int, depth: int = 0) -> None:
     """Accept or reject the IP packet at `base`; tunnels are looked into once."""
     head = 20 if version == 4 else 40
-    icmp, tunnel = (1, (4, 4)) if version == 4 else (58, (41, 6))
+    icmp = 1 if version == 4 else 58
     program.load(LD_B, base + (9 if version == 4 else 6))
     program.jump(JEQ, icmp, f"icmp{name}")
-    program.jump(JEQ, 6, f"tcp{name}")
     program.jump(JEQ, 17, f"udp{name}")
     if depth == 0:
-        program.jump(JEQ, tunnel[0], f"tunnel{name}", f"no{name}")
-    else:
-        program.jump(JEQ, 6, f"tcp{name}", f"no{name}")
+        program.jump(JEQ, 4, f"tunnel{name}4")
+        program.jump(JEQ, 41, f"tunnel{name}6")
+    program.jump(JEQ, 6, f"tcp{name}", f"no{name}")
     program.place(f"icmp{name}")
     program.load(LD_B, base + head)
     for kind in (3, 11, 12) if version == 4 else (1, 2, 3, 4):
@@ -99,13 +98,14 @@ def _ip(program: _Program, name: str, base: int, version: int, depth: int = 0) -
     program.place(f"no{name}")
     program.ret(0)
     if depth == 0:
-        _tunnels(program, name, base + head, tunnel[1])
+        _tunnels(program, name, base + head)
 
 
-def _tunnels(program: _Program, name: str, body: int, inside: int) -> None:
+def _tunnels(program: _Program, name: str, body: int) -> None:
     """What IP-in-IP and VXLAN carry: an IP packet at once, or behind UDP, VXLAN and Ethernet headers."""
-    program.place(f"tunnel{name}")
-    _ip(program, f"{name}t", body, inside, 1)
+    for version in (4, 6):
+        program.place(f"tunnel{name}{version}")
+        _ip(program, f"{name}t{version}", body, version, 1)
     program.place(f"vxlan{name}")
     program.load(LD_H, body + 8 + 8 + 12)
     program.jump(JEQ, IPV4, f"four{name}v")

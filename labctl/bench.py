@@ -1,0 +1,96 @@
+"""What all checks of a run share, and what it can say about the health of the lab: devices up, addresses there."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from labctl.kernel import devices, places
+from labctl.kernel.netns import Inside
+from labctl.kernel.tap import Taps
+from labctl.plan import IP, Link, Port
+from labctl.who import Who
+
+CARRIER = 0.5  # seconds that a link just set up may take to find its carrier
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What all trials of a run share: the lab, the thread that enters, the taps, and tcpdump's path."""
+
+    who: Who
+    inside: Inside
+    taps: Taps
+    tcpdump: str | None
+
+    @property
+    def lab(self) -> str:
+        """The lab's name."""
+        return self.who.lab.name
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The two ends of a probe: `home` is the namespace that has `address`, None if no machine has it."""
+
+    source: str
+    home: str | None
+    address: IP
+
+
+def await_carriers(bench: Bench) -> None:
+    """Wait a moment for links that are up and have no carrier yet: a lab that was built just now drops its
+    first packets, and an ARP request lost that way is repeated only after a second."""
+    waiting = [link for node in bench.who.nodes for link in bench.who.links.get(node, ()) if _plugged(link)]
+    deadline = time.monotonic() + CARRIER
+    while time.monotonic() < deadline:
+        waiting = [link for link in waiting if trouble(bench, link.at) == devices.NO_CARRIER]
+        if not waiting:
+            return
+        select.poll().poll(2)  # nothing to wait on: the kernel tells of carriers only when asked
+
+
+def trouble(bench: Bench, at: Port) -> str | None:
+    """What is wrong with a device, None if it works. Of a namespace without a tap nothing is known."""
+    sock = bench.taps.socket_of(at.ns)
+    if sock is not None:
+        return devices.trouble(sock, at.dev)
+    return None if places.netns_path(bench.lab, at.ns).exists() else "is in a namespace that is gone"
+
+
+def diagnose(bench: Bench, where: Iterable[str | Port], ends: Ends) -> dict[str, tuple[str, ...]]:
+    """What is broken at the ends of a probe and at these namespaces and points, by their names."""
+    dead: dict[str, tuple[str, ...]] = {}
+    for place in dict.fromkeys((ends.source, *((ends.home,) if ends.home else ()), *where)):
+        if isinstance(place, Port):
+            what = trouble(bench, place)
+            dead[str(place)] = (f"{place} {what}",) if what else ()
+        else:
+            dead[place] = _broken(bench, place, ends)
+    home = ends.home
+    if home is not None and not dead[home] and not devices.owns(bench.inside, bench.lab, home, ends.address):
+        dead[home] = (f"{home} does not have its address {ends.address}",)
+    return {place: lines for place, lines in dead.items() if lines}
+
+
+def _broken(bench: Bench, node: str, ends: Ends) -> tuple[str, ...]:
+    """Planned devices of a namespace that do not work. A dead pod that is no end of the probe is its own
+    affair, so the node's end of that pod's cable does not count."""
+    path = places.netns_path(bench.lab, node)
+    if not path.exists():
+        return (f"there is no namespace {path.name}",)
+    lines = []
+    for link in bench.who.links.get(node, ()):
+        other = link.peer.ns if link.peer is not None else None
+        aside = other not in (None, ends.source, ends.home) and bench.who.role(other or "") in ("pod", "container")
+        what = trouble(bench, link.at) if link.up and not aside else None
+        if what and (what != devices.NO_CARRIER or _plugged(link)):
+            lines.append(f"{link.at} {what}")
+    return tuple(lines)
+
+
+def _plugged(link: Link) -> bool:
+    """Whether a working link of this kind must have a carrier; a bridge without ports has none."""
+    return link.up and link.kind == "veth"

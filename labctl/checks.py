@@ -1,0 +1,149 @@
+"""The checks of a lab, one after the other: armed once, each claim tried, judged and told.
+
+`run` opens one tap per namespace that matters, proves that every tap hears, runs each check, and closes
+all at the end, also when interrupted. Nothing of it stays in the lab.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from ipaddress import ip_address
+
+from labctl.bench import Bench, await_carriers
+from labctl.errors import UsageError
+from labctl.evidence import Evidence, Pair
+from labctl.judge import judge_mesh
+from labctl.kernel import places
+from labctl.kernel.mesh import Mesh
+from labctl.kernel.neighbours import Presets
+from labctl.kernel.netns import Inside
+from labctl.kernel.pcapfeed import tcpdump_program
+from labctl.kernel.tap import Taps
+from labctl.neighbours import MANY, presets
+from labctl.plan import IP
+from labctl.results import Outcome, Report
+from labctl.scenario import Check, Lab
+from labctl.trial import Trial
+from labctl.who import Who, probe_text
+
+SMALL = 64  # labs up to so many namespaces are tapped whole
+MIDDLE = 200  # up to so many nodes, fabrics and hosts are tapped in larger ones
+SECOND_LOOKS = 3  # failed pairs of a mesh that are probed again before the taps
+
+
+def run(lab: Lab, word: str | None = None, progress: Callable[[Outcome], None] | None = None) -> Report:
+    """Run a lab's checks, or those that `word` is in, and report. `progress` is told each outcome at once.
+
+    Raises UsageError if `word` matches no check.
+    """
+    chosen = select(lab.checks, word)
+    who = Who(lab)
+    outcomes = []
+    with Inside() as inside, Taps(lab.name, _tapped(who, chosen), inside) as taps:
+        bench = Bench(who, inside, taps, tcpdump_program())
+        await_carriers(bench)
+        for check in chosen:
+            outcome = _prove(bench, check)
+            outcomes.append(outcome)
+            if progress is not None:
+                progress(outcome)
+    return Report(lab.name, tuple(outcomes))
+
+
+def select(checks: Sequence[Check], word: str | None) -> tuple[Check, ...]:
+    """The checks whose sentence or probe has the word in it, in any case. Raises UsageError for none."""
+    if word is None:
+        return tuple(checks)
+    found = tuple(check for check in checks if word.lower() in f"{check.say}\n{probe_text(check)}".lower())
+    if not found:
+        raise UsageError(f"no check has {word!r} in it", "`labctl check` without -k runs and lists all of them")
+    return found
+
+
+def _tapped(who: Who, chosen: Iterable[Check]) -> tuple[str, ...]:
+    """The namespaces to listen in: all of a small lab, else those named, and the hosts and fabrics between."""
+    if len(who.nodes) <= SMALL:
+        return who.nodes
+    between = [node for node in who.nodes if who.role(node) not in ("pod", "container")]
+    named = [node for check in chosen for node in who.involved(check)]
+    return tuple(dict.fromkeys((*named, *(between if len(between) <= MIDDLE else ()))))
+
+
+def _prove(bench: Bench, check: Check) -> Outcome:
+    begun = time.monotonic()
+    outcome = _mesh(bench, check) if check.probe == "mesh" else _probe(bench, check)
+    verdict, evidence, command, sightings = outcome
+    return Outcome(check, verdict, evidence, command, sightings, time.monotonic() - begun)
+
+
+def _probe(bench: Bench, check: Check) -> tuple:  # type: ignore[type-arg]
+    addresses = bench.who.addresses(check.target)
+    if not addresses:
+        return "fail", (f"{check.target} has no address",), "", ()
+    command = by_hand(bench.lab, check, addresses[0])
+    if check.via == "tcpdump" and check.sees and bench.tcpdump is None:
+        return "skip", ("tcpdump is not installed, and this check asks for it",), command, ()
+    evidence, (verdict, lines) = Trial(bench, check, addresses[0]).run()
+    return verdict, lines, command, _sightings(evidence)
+
+
+def _sightings(evidence: Evidence) -> tuple:  # type: ignore[type-arg]
+    return tuple(sorted((*evidence.trail.requests, *evidence.trail.replies), key=lambda seen: seen.when))
+
+
+def by_hand(lab: str, check: Check, address: IP) -> str:
+    """What a person would type to see the same: a tcpdump for every point, then the probe."""
+    lines = []
+    for see in {see.at: see for see in check.sees}.values():
+        words = {"tcp": f"tcp port {check.port}", "udp": f"udp port {check.port}"}.get(check.probe)
+        words = words or ("icmp" if address.version == 4 else "icmp6")
+        if see.encap is not None and see.encap.startswith("vxlan"):
+            words = "udp port 4789 or udp port 8472"
+        lines.append(f"ip netns exec {places.netns_name(lab, see.at.ns)} tcpdump -nn -e -l -i {see.at.dev} {words}")
+    probe = {
+        "ping": f"ping -n -c 1 {address}",
+        "tcp": f"nc -v -z -w 1 {address} {check.port}",
+        "udp": f"nc -v -u -w 1 {address} {check.port}",
+    }[check.probe]
+    return " & ".join((*lines, f"ip netns exec {places.netns_name(lab, check.source)} {probe}"))
+
+
+def _mesh(bench: Bench, check: Check) -> tuple:  # type: ignore[type-arg]
+    who = bench.who
+    wants = [
+        (source, target, address)
+        for sources, targets in check.groups
+        for source in sources
+        for target in targets
+        if source != target
+        for address in who.addresses(target)[:1]
+    ]
+    if not wants:
+        return "skip", ("there are no two machines to try",), "", ()
+    notes: tuple[str, ...] = ()
+    members = dict.fromkeys((name, address.version) for source, target, address in wants for name in (source, target))
+    own = {name: who.addresses(name) for name, _ in members}
+    preset = presets(who.lab, (ip for ips in own.values() for ip in ips)) if len(wants) > MANY else []
+    with ExitStack() as stack:
+        if len(preset) > MANY:
+            made = stack.enter_context(Presets(bench.lab, preset, bench.inside)).made
+            notes = (f"{made} neighbour entries were preset for this check: more than the machine's table holds",)
+        mesh = stack.enter_context(Mesh(bench.lab, members, bench.inside))
+        pairs = mesh.run(wants, own, check.within)
+    bad = [pair for pair in pairs if not pair.good]
+    verdict, lines = judge_mesh(pairs)
+    shown = bad[0] if bad else pairs[0]
+    command = f"ip netns exec {places.netns_name(bench.lab, shown.source)} ping -n -c 1 {shown.address}"
+    return verdict, (*lines, *(_second_look(bench, check, pair) for pair in bad[:SECOND_LOOKS]), *notes), command, ()
+
+
+def _second_look(bench: Bench, check: Check, pair: Pair) -> str:
+    """Where a single probe between a failed pair was seen last."""
+    single = Check(check.say, "ping", pair.source, str(pair.address), within=0.3)
+    evidence, _ = Trial(bench, single, ip_address(pair.address)).run()
+    seen = (*evidence.trail.requests, *evidence.trail.replies)
+    return (
+        f"{pair.source} -> {pair.target}: last seen {seen[-1]}" if seen else f"{pair.source} -> {pair.target}: unseen"
+    )

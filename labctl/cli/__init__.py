@@ -1,0 +1,51 @@
+"""The command line's door. `labctl exec NODE -- CMD` goes through it without loading anything else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run labctl with these words (the process's own if None) and return the exit code.
+
+    0 good; 1 a check failed or drift; 2 a bad scenario or usage; 3 the kernel refused; 4 missing root,
+    tool or kernel feature; 70 our bug; 130 interrupted; `exec` and `shell` return their command's own.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if "_LABCTL_COMPLETE" in os.environ:
+        from labctl.cli.complete import complete
+
+        return complete()
+    plain = _plain_exec(words)
+    if plain is None:
+        from labctl.cli.frame import run
+
+        return run(words)
+    from labctl.kernel import enter
+
+    try:
+        return enter.run(*plain)
+    except BaseException as error:
+        from labctl.cli.frame import Session, failed
+
+        return failed(error, Session(words))
+
+
+def _plain_exec(words: list[str]) -> tuple[str, str, list[str]] | None:
+    """(lab, node, command) if the words are a plain `exec [-l LAB] NODE -- CMD...` that can work; else None,
+    and the full command line, which knows every spelling and every error, takes over."""
+    if words[:1] != ["exec"] or os.geteuid() != 0:
+        return None
+    from labctl.kernel import places
+
+    rest = words[1:]
+    labs = places.labs()
+    if rest[:1] in (["-l"], ["--lab"]) and len(rest) > 1:
+        lab, rest = rest[1], rest[2:]
+    else:
+        lab = next(iter(labs)) if len(labs) == 1 else ""
+    if len(rest) < 3 or rest[1] != "--" or rest[0] not in labs.get(lab, ()):
+        return None
+    return lab, rest[0], rest[2:]

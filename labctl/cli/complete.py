@@ -1,0 +1,67 @@
+"""Shell completion for scenarios, labs and nodes: directory listings only, no root, nothing heavy."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    Word = click.ParamType[str]
+else:
+    Word = click.ParamType
+
+
+class Scenario(Word):
+    """A built-in scenario's name, or a file."""
+
+    name = "scenario"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from labctl.catalog import names
+
+        found = [CompletionItem(name) for name in names() if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
+
+
+class Lab(Word):
+    """A lab that runs."""
+
+    name = "lab"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from labctl.kernel import places
+
+        given = ctx.params.get(param.name or "") or ()
+        return [CompletionItem(lab) for lab in places.labs() if lab.startswith(incomplete) and lab not in given]
+
+
+class Node(Word):
+    """A node of the lab that is meant."""
+
+    name = "node"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from labctl.kernel import places
+
+        labs = places.labs()
+        wanted = getattr(ctx.find_root().obj, "lab", None)
+        if wanted is None and len(labs) == 1:
+            wanted = next(iter(labs))
+        return [CompletionItem(node) for node in labs.get(wanted or "", ()) if node.startswith(incomplete)]
+
+
+SCENARIO, LAB, NODE = Scenario(), Lab(), Node()
+
+
+def complete() -> int:
+    """Answer the shell's question in the environment; returns the exit code."""
+    from click.shell_completion import shell_complete
+
+    from labctl.cli.frame import Session, app, register
+
+    register()
+    words: dict[str, Any] = {"obj": Session(())}
+    return shell_complete(app, words, "labctl", "_LABCTL_COMPLETE", os.environ.pop("_LABCTL_COMPLETE"))

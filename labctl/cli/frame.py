@@ -1,0 +1,221 @@
+"""The frame of the command line: global options on both sides of the verb, errors, exit codes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from labctl import __version__
+from labctl.errors import LabError, MissingError, UsageError
+from labctl.report.terminal import Terminal
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+ORDER = ("up", "down", "list", "status", "check", "plan", "exec", "shell", "show", "validate", "schema", "doctor")
+SETTINGS = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
+
+
+class Session:
+    """One run of labctl: its words, its global options, and where its output goes."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = tuple(words)
+        self.lab: str | None = None
+        self.json = False
+        self.verbose = False
+        self.terminal = Terminal()
+
+    def document(self, document: dict[str, Any]) -> None:
+        """Print the one JSON document of this run."""
+        import json
+
+        self.terminal.line(json.dumps(document, indent=2))
+
+    def need_root(self) -> None:
+        """Raises MissingError unless this process may enter and make namespaces."""
+        if os.geteuid() == 0:
+            return
+        import shlex
+
+        command = shlex.join(["sudo", "labctl", *self.words])
+        verb = click.get_current_context().info_name
+        raise MissingError(f"labctl {verb} needs root", command)
+
+    def end_cleanly(self) -> None:
+        """Let SIGTERM unwind as ^C does, so that a build rolls back and listeners end."""
+        import signal
+
+        def leave(number: int, _: object) -> NoReturn:
+            raise SystemExit(128 + number)
+
+        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, leave)
+
+
+class Verbs(click.Group):
+    """The group of all verbs, in the contract's order, with a suggestion for a mistyped one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in ORDER if name in self.commands]
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        if args and args[0] not in self.commands and not ctx.resilient_parsing:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], self.list_commands(ctx), 1, 0.5)
+            hint = f"did you mean `labctl {close[0]}`?" if close else "the verbs are " + ", ".join(self.commands)
+            raise UsageError(f"there is no verb {args[0]!r}", hint)
+        return super().resolve_command(ctx, args)
+
+
+def remember(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Note a global option wherever it stands; standing on neither side leaves it as it was."""
+    if value and isinstance(ctx.find_root().obj, Session):
+        session: Session = ctx.find_root().obj
+        setattr(session, str(param.name), value)
+        session.terminal.live = session.terminal.live and not session.json
+    return value
+
+
+def common(*shown: str, verbose: str = "Say more.") -> Callable[[Any], Any]:
+    """The global options, which every verb takes after it as well; `--help` lists those of `shown`.
+
+    `verbose` is what -v means for this verb.
+    """
+    from labctl.cli.complete import LAB
+
+    where = "The lab that is meant; not needed while only one runs."
+    only = "Print exactly one JSON document, errors included."
+    lab: dict[str, Any] = {"type": LAB, "metavar": "NAME", "hidden": "lab" not in shown, "help": where}
+    json: dict[str, Any] = {"is_flag": True, "hidden": "json" not in shown, "help": only}
+    more: dict[str, Any] = {"is_flag": True, "hidden": "verbose" not in shown, "help": verbose}
+
+    def wrap(function: Any) -> Any:
+        for names, settings in (("-v --verbose", more), ("--json", json), ("-l --lab", lab)):
+            function = click.option(*names.split(), expose_value=False, callback=remember, **settings)(function)
+        return function
+
+    return wrap
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        ctx.obj.terminal.line(f"labctl {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=Verbs, context_settings=SETTINGS, subcommand_metavar="VERB [ARGS]...", invoke_without_command=True)
+@common("lab", "json", "verbose", verbose="Say more: the equivalent commands, all evidence.")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Say which it is.")
+@click.pass_context
+def app(ctx: click.Context) -> None:
+    """See how containers really talk: live container networks on the Linux kernel, proven by packets.
+
+    A scenario becomes namespaces, bridges, veth pairs, routes and iptables rules; checks prove with real
+    packets what it claims; `down` leaves the machine as it was.
+
+    \b
+    First steps:
+      sudo labctl up kubenet --check       build a two-node cluster network and prove it
+      sudo labctl shell node1              look around in a node
+      sudo labctl exec a -- ping -c 3 c    run a command in a pod
+      sudo labctl down kubenet             remove it without a trace
+
+    \b
+    Exit codes:
+      0 good   1 a check failed, or drift   2 bad scenario or usage   3 the kernel refused
+      4 missing root, tool or kernel feature   70 a bug in labctl   130 interrupted
+
+    \b
+    Completion:  eval "$(_LABCTL_COMPLETE=bash_source labctl)"     (or zsh_source, fish_source)
+    """
+    if ctx.invoked_subcommand is None:
+        session: Session = ctx.obj
+        if session.json:
+            raise UsageError("no verb given", "labctl --help lists them")
+        session.terminal.line(ctx.get_help())
+        ctx.exit(2)
+
+
+def register() -> None:
+    """Hang the verbs into the group."""
+    from labctl.cli import build, inside, look
+
+    for command in (*build.VERBS, *look.VERBS, *inside.VERBS):
+        app.add_command(command)
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the full command line; returns the exit code."""
+    register()
+    session = Session(words)
+    try:
+        with app.make_context("labctl", list(words), obj=session) as ctx:
+            code = app.invoke(ctx)
+        session.terminal.flush()
+        return code if isinstance(code, int) else 0
+    except BaseException as error:
+        return failed(error, session)
+
+
+def failed(error: BaseException, session: Session) -> int:
+    """Say what went wrong, as sentences or as the JSON document; returns the exit code."""
+    if isinstance(error, (SystemExit, click.exceptions.Exit)):
+        code = getattr(error, "exit_code", getattr(error, "code", 0))
+        return code if isinstance(code, int) else 1
+    if isinstance(error, BrokenPipeError):
+        session.terminal.silence()
+        return 0
+    known = _known(error)
+    wants_json = session.json or (isinstance(error, click.UsageError) and _says_json(session.words))
+    code = known.code
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        code = 130
+    elif not isinstance(error, (LabError, click.ClickException)) or known.code == 70:
+        import traceback
+
+        session.terminal.complain("".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip())
+    if wants_json:
+        from labctl.report.json import error_document
+
+        try:
+            session.document(error_document(known, code))
+        except LabError:
+            pass  # the output itself is what failed
+    if not wants_json or code == 70:
+        session.terminal.complain(str(known) if known.problems else f"labctl: {known}")
+    return code
+
+
+def _known(error: BaseException) -> LabError:
+    if isinstance(error, LabError):
+        return error
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        interrupted = LabError("interrupted")
+        interrupted.kind = "interrupted"
+        return interrupted
+    if isinstance(error, click.ClickException):
+        return _usage(error)
+    return LabError(f"{type(error).__name__}: {error}", "this is a bug in labctl; please report it with these lines")
+
+
+def _usage(error: click.ClickException) -> UsageError:
+    text = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "labctl"
+    hint = f"{path} --help"
+    possible = getattr(error, "possibilities", None)
+    if isinstance(error, click.NoSuchOption):
+        text = f"no such option {error.option_name}"
+        hint = "did you mean " + " or ".join(sorted(possible)) + "?" if possible else hint
+    verb = "" if path == "labctl" else f"{path.split(' ')[-1]}: "
+    return UsageError(verb + text[:1].lower() + text[1:], hint)
+
+
+def _says_json(words: Sequence[str]) -> bool:
+    own = words[: words.index("--")] if "--" in words else words
+    return "--json" in own

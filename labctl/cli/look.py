@@ -1,0 +1,249 @@
+"""The verbs that look: list, status, check, show, doctor."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from labctl.cli.build import sets_option
+from labctl.cli.complete import NODE, SCENARIO
+from labctl.cli.frame import Session, common
+from labctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from labctl.results import Outcome, Report
+    from labctl.scenario import Lab
+
+
+def scenario_option(function: Any) -> Any:
+    """--scenario FILE, for a lab whose kept definition is lost."""
+    text = "What the lab was made from, if labctl's own record of it is lost."
+    return click.option("--scenario", type=SCENARIO, metavar="FILE", help=text)(function)
+
+
+@click.command("list", short_help="List running labs or built-in scenarios.")
+@click.option("--scenarios", is_flag=True, help="The built-in scenarios instead of the running labs.")
+@common("json")
+@click.pass_obj
+def list_labs(session: Session, scenarios: bool) -> int:
+    """List the running labs, or the built-in scenarios; needs no root.
+
+    \b
+    Examples:
+      labctl list
+      labctl list --scenarios
+    """
+    from labctl.report import listing
+    from labctl.report.json import list_document, scenarios_document
+
+    if scenarios:
+        from labctl import catalog
+
+        titles = catalog.titles()
+        if session.json:
+            session.document(scenarios_document(titles))
+        else:
+            session.terminal.section(listing.scenarios(titles))
+        return 0
+    from labctl import lab as labs
+
+    running = labs.running()
+    if session.json:
+        session.document(list_document(running))
+    elif running:
+        session.terminal.section(listing.labs(running))
+    else:
+        session.terminal.line("no lab runs; start one: sudo labctl up kubenet")
+    return 0
+
+
+@click.command("status", short_help="Name what has drifted from the definition.")
+@scenario_option
+@sets_option
+@common("lab", "json")
+@click.pass_obj
+def status(session: Session, scenario: str | None, sets: tuple[str, ...]) -> int:
+    """Name every object of a running lab that is not as defined: missing, extra or changed.
+
+    Exits 1 if anything has drifted. `labctl up` with the same scenario repairs it.
+
+    \b
+    Examples:
+      sudo labctl status
+      sudo labctl status -l kubenet --json
+    """
+    from labctl import lab as labs
+
+    session.need_root()
+    name = labs.choose(session.lab)
+    lab = _recall(name, scenario, sets)
+    session.terminal.progress(f"comparing {len(lab.plan)} objects")
+    changes = labs.status(name, lab)
+    if session.json:
+        from labctl.report.json import status_document
+
+        session.document(status_document(name, changes))
+    else:
+        from labctl.report import deeds as report
+
+        report.say_status(name, len(lab.plan), changes, session.terminal)
+    return 1 if changes else 0
+
+
+@click.command("check", short_help="Prove every claim of a lab with packets.")
+@click.option("-k", "word", metavar="WORD", help="Only the checks whose sentence or machines contain WORD.")
+@click.option("--junit", metavar="FILE", type=click.Path(), help="Also write the results as JUnit XML.")
+@scenario_option
+@sets_option
+@common("lab", "json", "verbose", verbose="Also print the evidence and the command of every check.")
+@click.pass_obj
+def check(session: Session, word: str | None, junit: str | None, scenario: str | None, sets: tuple[str, ...]) -> int:
+    """Prove every claim of a running lab with real packets.
+
+    Exits 0 if all checks pass or are skipped, 1 if one fails or cannot be decided. A failed check says
+    what was expected, what was seen, and where.
+
+    \b
+    Examples:
+      sudo labctl check
+      sudo labctl check -k internet -v
+      sudo labctl check --junit results.xml
+    """
+    from labctl import lab as labs
+
+    session.need_root()
+    name = labs.choose(session.lab)
+    if junit is not None:
+        _writable(junit)
+    session.end_cleanly()
+    report = run_checks(session, _recall(name, scenario, sets), word)
+    if junit is not None:
+        from labctl.report.junit import junit as as_junit
+
+        _write(junit, as_junit(report))
+    if session.json:
+        from labctl.report.json import check_document
+
+        session.document(check_document(report))
+    return 1 if report.verdict in ("fail", "inconclusive") else 0
+
+
+def run_checks(session: Session, lab: Lab, word: str | None) -> Report:
+    """Run a lab's checks; for a person, each with its line as soon as it is decided."""
+    from labctl import checks
+    from labctl.report import text
+
+    terminal = session.terminal
+
+    def tell(outcome: Outcome) -> None:
+        sign = terminal.paint(text.mark(outcome.verdict, marks=terminal.marks), text.COLOUR[outcome.verdict])
+        terminal.line(f"{sign} {outcome.check.say}")
+        terminal.lines(text.evidence(outcome, verbose=session.verbose))
+
+    terminal.progress(f"checking {lab.name}")
+    report: Report = checks.run(lab, word, None if session.json else tell)
+    terminal.clear()
+    if not session.json:
+        terminal.line(text.tally(report))
+    return report
+
+
+def _recall(name: str, scenario: str | None, sets: tuple[str, ...]) -> Lab:
+    from labctl import lab as labs
+
+    if sets and scenario is None:
+        raise UsageError("--set belongs to --scenario FILE", "a running lab is as it was made")
+    return labs.recall(name, scenario, sets)
+
+
+def _writable(path: str) -> None:
+    """Raises UsageError now, rather than after all the checks, for a file that cannot be written."""
+    folder = os.path.dirname(path) or "."
+    if os.path.isdir(path):
+        raise UsageError(f"cannot write {path}: it is a directory")
+    if not os.path.isdir(folder):
+        raise UsageError(f"cannot write {path}: there is no directory {folder}")
+    if not os.access(path if os.path.exists(path) else folder, os.W_OK):
+        raise UsageError(f"cannot write {path}: no permission")
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+
+
+@click.command("show", short_help="Show what is in a node, or in all.")
+@click.argument("node", required=False, type=NODE)
+@common("lab", "json")
+@click.pass_obj
+def show(session: Session, node: str | None) -> int:
+    """Show what is in a node, or in all: links, addresses, routes, neighbours, firewall with counters, settings.
+
+    \b
+    Examples:
+      sudo labctl show node1
+      sudo labctl show --json
+    """
+    from labctl import lab as labs
+    from labctl.cli.inside import find_node
+    from labctl.kernel.peek import peek
+    from labctl.show import View, sections
+
+    session.need_root()
+    name = labs.choose(session.lab)
+    nodes = find_node(name, node)
+    session.terminal.progress(f"reading {name}")
+    plan = labs.observe(name, node)
+    views = [
+        View(one, tuple(item for item in plan if item.ns == one), chains, settings)
+        for one, (chains, settings) in peek(name, nodes).items()
+    ]
+    if session.json:
+        from labctl.report.json import show_document
+
+        session.document(show_document(name, views))
+        return 0
+    for number, view in enumerate(views):
+        if number:
+            session.terminal.line()
+        session.terminal.line(session.terminal.paint(f"{name}/{view.node}", "bold"))
+        for section in sections(view):
+            session.terminal.line()
+            session.terminal.section(section)
+    return 0
+
+
+@click.command("doctor", short_help="Say whether this machine can run labs.")
+@common("json")
+@click.pass_obj
+def doctor(session: Session) -> int:
+    """Say whether this machine can run labs: kernel, tools, limits, leftovers; each with a fix.
+
+    Kernel features are tried in a namespace that is thrown away. Exits 4 if something needed is missing.
+
+    \b
+    Example:
+      sudo labctl doctor
+    """
+    from labctl.doctor import findings
+    from labctl.kernel.doctor import examine
+
+    session.terminal.progress("trying what the kernel can do")
+    found = findings(examine())
+    if session.json:
+        from labctl.report.json import doctor_document
+
+        session.document(doctor_document(found))
+    else:
+        from labctl.report import listing
+
+        listing.say_findings(found, session.terminal)
+    return 4 if any(finding.state == "missing" for finding in found) else 0
+
+
+VERBS = (list_labs, status, check, show, doctor)

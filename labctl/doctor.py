@@ -1,0 +1,136 @@
+"""What `doctor` makes of the facts: each finding is ok, a warning or something missing, with its fix. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from labctl.kernel.doctor import Facts
+
+MODULES = {
+    "veth": "veth",
+    "bridge": "bridge",
+    "vxlan": "vxlan",
+    "macvlan": "macvlan",
+    "packet capture": "af_packet",
+    "iptables legacy filter": "iptable_filter",
+    "iptables legacy nat": "iptable_nat",
+    "bridged packets to iptables": "br_netfilter",
+}
+OPTIONAL = ("vxlan", "macvlan", "bridged packets to iptables")  # only some models need them
+PACKAGES = {
+    "ip": "iproute2",
+    "iptables-legacy": "iptables",
+    "iptables-legacy-restore": "iptables",
+    "ebtables": "ebtables",
+    "ping": "iputils-ping",
+    "tcpdump": "tcpdump",
+}
+NEEDED = ("iptables-legacy", "iptables-legacy-restore", "ping")
+FILES = 4096  # open files that a lab of a thousand containers asks for, and more
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `doctor`: what was looked at, how it stands, in a few words, and what mends it."""
+
+    what: str
+    state: Literal["ok", "warn", "missing"]
+    detail: str = ""
+    fix: str = ""
+
+
+def findings(facts: Facts) -> tuple[Finding, ...]:
+    """Everything worth saying about a machine, in the order one would mend it."""
+    return (
+        _root(facts),
+        *_features(facts),
+        *_tools(facts),
+        *_libraries(facts),
+        _firewall(facts),
+        _neighbours(facts),
+        _files(facts),
+        *_leftovers(facts),
+    )
+
+
+def _root(facts: Facts) -> Finding:
+    if facts.root:
+        return Finding("root", "ok")
+    return Finding("root", "missing", "labs are made of namespaces, which only root may make", "sudo labctl doctor")
+
+
+def _features(facts: Facts) -> Iterator[Finding]:
+    for name, why in facts.features.items():
+        if not why:
+            yield Finding(name, "ok", "works")
+            continue
+        module = MODULES.get(name)
+        fix = f"modprobe {module}" if module else "run on a kernel, or in a container, that allows unshare(2)"
+        if name == "bridged packets to iptables":
+            why = "br_netfilter is not loaded; labctl loads it when a lab needs it"
+            fix = "modprobe br_netfilter, which sets bridge-nf-call-iptables=1 for the machine's own bridges, too"
+        yield Finding(name, "warn" if name in OPTIONAL else "missing", why, fix)
+
+
+def _tools(facts: Facts) -> Iterator[Finding]:
+    for name, where in facts.tools.items():
+        if where:
+            yield Finding(name, "ok", where)
+        else:
+            state: Literal["warn", "missing"] = "missing" if name in NEEDED else "warn"
+            yield Finding(name, state, "not found", f"apt-get install {PACKAGES[name]}")
+
+
+def _libraries(facts: Facts) -> Iterator[Finding]:
+    missing = [name for name, there in facts.libraries.items() if not there]
+    if missing:
+        packages = " ".join({"iptc": "python-iptables", "yaml": "PyYAML"}.get(name, name) for name in missing)
+        yield Finding("Python libraries", "missing", ", ".join(missing), f"pip install {packages}")
+    elif facts.libraries:
+        yield Finding("Python libraries", "ok", ", ".join(facts.libraries))
+
+
+def _firewall(facts: Facts) -> Finding:
+    variant = {"nft": "`iptables` is iptables-nft", "legacy": "`iptables` is iptables-legacy"}.get(facts.iptables, "")
+    used = f"legacy tables in use: {', '.join(facts.tables)}" if facts.tables else "no legacy tables in use"
+    detail = "; ".join(word for word in (variant, used, "labs write legacy tables in their own namespaces") if word)
+    return Finding("firewall of this machine", "ok", detail)
+
+
+def _neighbours(facts: Facts) -> Finding:
+    name = "neighbour table"
+    if facts.neighbour_limit is None and facts.table_fulls is None:
+        return Finding(name, "ok", "its limit cannot be seen from this namespace")
+    limit = facts.neighbour_limit or 1024
+    detail = f"limit {limit} for all labs together" if facts.neighbour_limit else "limit not visible here"
+    if facts.neighbours is not None:
+        detail += f", {facts.neighbours} used"
+    fix = f"sysctl -w net.ipv4.neigh.default.gc_thresh3={max(limit * 8, 8192)}"
+    if facts.table_fulls:
+        return Finding(
+            name, "warn", f"{detail}; it was full {facts.table_fulls} times since boot: packets were lost", fix
+        )
+    if facts.neighbours is not None and facts.neighbours > limit * 0.8:
+        return Finding(name, "warn", f"{detail}: nearly full", fix)
+    return Finding(name, "ok", detail)
+
+
+def _files(facts: Facts) -> Finding:
+    soft, hard = facts.files
+    detail = f"{soft} now, {'no limit' if hard < 0 else hard} at most"
+    if 0 <= hard < FILES:
+        return Finding("open files", "warn", f"{detail}: too few for large labs", f"ulimit -Hn {FILES * 4}")
+    return Finding("open files", "ok", detail)
+
+
+def _leftovers(facts: Facts) -> Iterator[Finding]:
+    for lab in facts.lost:
+        yield Finding(f"lab {lab}", "warn", "runs, but labctl's record of it is lost", f"sudo labctl down {lab}")
+    for lab in facts.dead:
+        yield Finding(f"lab {lab}", "warn", "left a record and no namespaces", f"sudo labctl down {lab}")
+    if not facts.lost and not facts.dead:
+        running = f"{len(facts.labs)} running, " if facts.labs else ""
+        yield Finding("labs", "ok", f"{running}no leftovers")

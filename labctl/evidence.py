@@ -1,0 +1,122 @@
+"""What a probe brought to light, as frozen data: its answer, its trail, and how far the taps can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from labctl.marks import Trail
+from labctl.plan import IP, Port
+from labctl.results import Sighting
+from labctl.scenario import Check, See
+
+# reply; refused (reset, port unreachable); unreachable (an error came back, or no neighbour answered);
+# timeout (nothing came); blocked (the source's own kernel did not send); broken (the tool itself failed)
+Answer: TypeAlias = Literal["reply", "refused", "unreachable", "timeout", "blocked", "broken"]
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A `see:` or `not see:` with its names resolved. `problem` says why that could not be done."""
+
+    see: See
+    src: IP | None = None
+    dst: IP | None = None
+    problem: str = ""
+
+    def meets(self, seen: Sighting) -> bool:
+        """Whether a sighting of the right packet is what this asks for."""
+        see = self.see
+        return (
+            seen.at == see.at
+            and (self.src is None or seen.src == self.src)
+            and (self.dst is None or seen.dst == self.dst)
+            and (see.ttl is None or seen.ttl == see.ttl)
+            and (see.direction is None or seen.direction == see.direction)
+            and (see.encap is None or see.encap in (seen.encap, seen.encap.split()[0]))
+        )
+
+    def __str__(self) -> str:
+        see = self.see
+        way = {"in": "entering ", "out": "leaving ", None: "at "}[see.direction]
+        parts = [f"{name} {_named(word, ip)}" for name, word, ip in self._ends() if word is not None]
+        parts += [f"ttl {see.ttl}"] if see.ttl is not None else []
+        parts += [f"encap {see.encap}"] if see.encap is not None else []
+        return f"{'reply ' if see.packet == 'reply' else ''}{way}{see.at}: {', '.join(parts) or 'the packet'}"
+
+    def _ends(self) -> tuple[tuple[str, str | None, IP | None], ...]:
+        return (("src", self.see.src, self.src), ("dst", self.see.dst, self.dst))
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that was learned about one probe of one check.
+
+    `home` is the target's namespace, None for an address that no machine of the lab has. `deaf` names
+    namespaces without a proven tap and why, `lost` counts the frames that taps lost, `dead` lists what is
+    broken (`c/eth0 is down`), by namespace and by point. `dumped` is what the real tcpdump showed, by
+    point; `notes` are facts for the reader that judge nothing.
+    """
+
+    check: Check
+    source: str
+    home: str | None
+    answer: Answer
+    said: str
+    trail: Trail
+    wants: tuple[Want, ...] = ()
+    deaf: Mapping[str, str] = field(default_factory=dict)
+    lost: Mapping[str, int] = field(default_factory=dict)
+    dead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    dumped: Mapping[Port, Trail] = field(default_factory=dict)
+    marked_reply: bool = True  # False: somebody else's listener answers, without our mark
+    notes: tuple[str, ...] = ()
+    probes: int = 1
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the request was seen entering the target's namespace, or staying in it."""
+        return any(seen.at.ns == self.home and (seen.direction == "in") for seen in self.trail.requests)
+
+    @property
+    def left(self) -> Sighting | None:
+        """The request leaving its source for the first time, if that was seen."""
+        seen = (seen for seen in self.trail.requests if seen.at.ns == self.source and seen.direction == "out")
+        return next(seen, None)
+
+    def blind(self, nodes: Iterable[str]) -> tuple[str, ...]:
+        """Why absence cannot be claimed for these namespaces; empty if it can."""
+        deaf = ((node, self.deaf[node]) for node in nodes if node in self.deaf)
+        return tuple(f"the tap in {node} is not to be trusted: {why}" for node, why in deaf)
+
+
+def _named(word: str | None, ip: IP | None) -> str:
+    return f"{word} ({ip})" if str(ip) != word else str(ip)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One source and one target of a mesh, and what became of the probe between them.
+
+    `seen_as` is the source address that the target itself saw, None if the request never reached it.
+    """
+
+    source: str
+    target: str
+    address: IP
+    replied: bool
+    seen_as: IP | None = None
+    own: bool = False  # `seen_as` is one of the source's own addresses
+    said: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Answered, and seen with the source's own address."""
+        return self.replied and self.own
+
+    def __str__(self) -> str:
+        seen = f"seen there as {self.seen_as}" if self.seen_as is not None else "never seen there"
+        what = "replied" if self.replied else self.said or "no reply"
+        note = f", which is not {self.source}'s own" if self.seen_as is not None and not self.own else ""
+        return f"{self.source} -> {self.target} ({self.address}): {what}, {seen}{note}"

@@ -1,0 +1,177 @@
+"""The scenario language as one table: every key, what it takes, and a sentence on what it means.
+
+The parser reads by it, the JSON Schema and docs/scenario.md are generated from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from labctl import texts
+from labctl.fields import Bad, Key, Many, Scalar, Section
+from labctl.machines import Machines
+from labctl.plan import IP, Port
+from labctl.tree import show
+
+PROBES = ("ping", "tcp", "udp", "mesh")
+
+
+def _arrow(text: str) -> tuple[str, str]:
+    source, arrow, target = text.partition("->")
+    if not arrow or "->" in target:
+        raise Bad(f"{show(text)} does not say who to whom", "write SOURCE -> TARGET, such as a -> c")
+    return texts.LABEL.convert(source.strip()), target.strip()
+
+
+def _ping(text: str) -> tuple[str, str | Port | IP, int | None]:
+    source, end = _arrow(text)
+    host, port = _split(end)
+    if port is not None and "/" not in host:
+        raise Bad(f"{show(end)} names a port, and a ping has none", "tcp: or udp: have one")
+    return source, texts.target(end), None
+
+
+def _connect(text: str) -> tuple[str, str | Port | IP, int | None]:
+    source, end = _arrow(text)
+    host, port = _split(end)
+    if port is None:
+        raise Bad(f"{show(end)} names no port", "write TARGET:PORT, such as c:8080 or [2001:db8::1]:53")
+    return source, texts.target(host), texts.integer(1, 65535).convert(port)
+
+
+def _split(end: str) -> tuple[str, str | None]:
+    """A target and its port: `c:80`, `[fd00::1]:53`; a bare IPv6 address has none."""
+    if end.startswith("["):
+        host, _, port = end[1:].partition("]")
+        return host, port[1:] if port.startswith(":") else None
+    if end.count(":") != 1:
+        return end, None
+    host, _, port = end.partition(":")
+    return host, port
+
+
+_WHO = r"^\s*[a-z0-9][-a-z0-9]*\s*->\s*\S+"
+PING = Scalar("SOURCE -> TARGET", _ping, {"type": "string", "pattern": rf"{_WHO}\s*$"})
+CONNECT = Scalar("SOURCE -> TARGET:PORT", _connect, {"type": "string", "pattern": rf"{_WHO}:[0-9]+\s*$"})
+
+SEE = Section(
+    "see",
+    (
+        Key("at", texts.POINT, "the point where the packet is looked for, MACHINE/DEVICE", required=True),
+        Key("src", texts.TARGET, "its source there: a machine (its own address), a point or an address"),
+        Key("dst", texts.TARGET, "its destination there: a machine (its own address), a point or an address"),
+        Key("ttl", texts.integer(1, 255), "its time to live (IPv6: hop limit) there"),
+        Key("encap", texts.choice("none", "vxlan"), "the tunnel it travels in there"),
+        Key("direction", texts.choice("in", "out"), "whether it enters or leaves the device", "either"),
+        Key("packet", texts.choice("request", "reply"), "which packet of the check", "request"),
+    ),
+)
+CHECK = Section(
+    "check",
+    (
+        Key("say", texts.SENTENCE, "the claim as a sentence", "made from the probe"),
+        Key("ping", PING, "an echo request by the real ping: SOURCE -> TARGET"),
+        Key("tcp", CONNECT, "a TCP connection: SOURCE -> TARGET:PORT"),
+        Key("udp", CONNECT, "a UDP datagram and its answer: SOURCE -> TARGET:PORT"),
+        Key("mesh", texts.choice("pods", "containers"), "every pod reaches every pod, seen with its own address"),
+        Key(
+            "expect",
+            texts.choice("reply", "fail", "refused", "timeout"),
+            "what comes of it: `fail` is for ping, `refused` and `timeout` for tcp and udp",
+            "reply",
+        ),
+        Key("listen", texts.BOOLEAN, "whether labctl starts the listener in the target (tcp, udp)", "true"),
+        Key("within", texts.DURATION, "the time the probe has", "5s"),
+        Key("via", texts.choice("tap", "tcpdump"), "who looks at the points of `see`", "tap"),
+        Key("see", Many(SEE, one=True), "what the check's packet looks like at a point on its way"),
+        Key("not see", Many(SEE, one=True), "a packet that does not pass a point, with positive evidence"),
+    ),
+    exactly_one=PROBES,
+)
+
+
+def common(models: tuple[str, ...]) -> tuple[Key, ...]:
+    """The keys of every scenario."""
+    return (
+        Key("name", texts.LABEL, "the lab's name, a DNS label", "the file's name"),
+        Key("say", texts.SENTENCE, "what the scenario shows, in a sentence"),
+        Key("model", texts.choice(*models), "the network model that the lab reproduces", required=True),
+        Key("checks", Many(CHECK), "claims about the lab, each proven by packets"),
+    )
+
+
+def machine_keys(model: Any) -> tuple[Key, ...]:
+    """The keys that list a model's machines: its own word, and `nodes`, which goes everywhere."""
+    if not model.MACHINES[1]:
+        from labctl.keys_raw import RAW
+
+        return RAW
+    outer, inner = model.MACHINES
+    kind = Machines(outer, inner)
+    keys = [Key(outer, kind, f"the lab's {outer} and the {inner} on each")]
+    if outer != "nodes":
+        keys.append(Key("nodes", kind, f"another word for `{outer}`"))
+    return tuple(keys)
+
+
+def option_keys(model: Any) -> tuple[Key, ...]:
+    """The keys of a model's own options, from the fields of its `Options`."""
+    hints = get_type_hints(model.Options)
+    keys = []
+    for field in dataclasses.fields(model.Options):
+        kind = _kind(hints[field.name], field.metadata)
+        help_ = str(field.metadata.get("help", ""))
+        keys.append(Key(field.name, kind, help_, _written(field.default), dashes=True))
+    return tuple(keys)
+
+
+def model_keys(model: Any, models: tuple[str, ...]) -> tuple[Key, ...]:
+    """Every key of a scenario of this model, in the order that people write them."""
+    name, say, which, checks = common(models)
+    return (name, say, which, *machine_keys(model), *option_keys(model), checks)
+
+
+def _written(default: Any) -> str:
+    """A default as a file would say it."""
+    if isinstance(default, bool):
+        return "true" if default else "false"
+    if isinstance(default, tuple):
+        return "[" + ", ".join(str(item) for item in default) + "]"
+    return "" if default is None or default is dataclasses.MISSING else str(default)
+
+
+_SIMPLE: dict[Any, Any] = {
+    bool: texts.BOOLEAN,
+    float: texts.NUMBER,
+    IPv4Network: texts.network(4),
+    IPv6Network: texts.network(6),
+    IPv4Address: texts.address(4),
+    IPv6Address: texts.address(6),
+}
+
+
+def _kind(annotation: Any, metadata: Any) -> Any:
+    """The kind of value that an option's annotation asks for. Raises TypeError for one that has none."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        inner = [item for item in get_args(annotation) if item is not type(None)]
+        if len(inner) == 1:
+            kind = _kind(inner[0], metadata)
+            return dataclasses.replace(kind, null=True) if isinstance(kind, Scalar) else kind
+        if set(inner) == {IPv4Network, IPv6Network}:
+            return texts.network()
+        if set(inner) == {IPv4Address, IPv6Address}:
+            return texts.address()
+    if get_origin(annotation) is tuple:
+        return Many(_kind(get_args(annotation)[0], metadata))
+    if metadata.get("choices"):
+        return texts.choice(*metadata["choices"])
+    if annotation is int:
+        return texts.integer(metadata.get("minimum"), metadata.get("maximum"))
+    if annotation is str:
+        return texts.SENTENCE
+    if annotation in _SIMPLE:
+        return _SIMPLE[annotation]
+    raise TypeError(f"an option cannot be a {annotation}")

@@ -1,0 +1,121 @@
+"""How one probe is told from all other packets, at every hop, whatever was rewritten on the way.
+
+An echo or datagram carries eight bytes of its own. A TCP connection is known by its initial sequence
+number, which address translation leaves alone. Both are still there in tunnels and in the quotes of ICMP
+errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from labctl.decode import ACK, RST, SYN, Frame, Packet, decode, sighting
+from labctl.plan import Port
+from labctl.results import Sighting
+
+MAGIC = b"\x6c\x61\x62\x63"  # the first half of every marker: what the kernel's filter looks for
+MESH_MAGIC = b"\x6c\x61\x62\x6d"  # of all-pairs probes, which the taps shall not see
+STAMP = 16  # bytes of an echo's payload before the marker: `ping` writes the time there
+ASKING, ANSWERING = b"?", b"!"  # follow the marker in a datagram
+
+Role: TypeAlias = Literal["request", "reply"]
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """Eight bytes in the payload of an echo request or a datagram, and of its answer."""
+
+    value: bytes
+
+    def role(self, packet: Packet) -> Role | None:
+        """What the packet is to this probe, if it belongs to it at all."""
+        if self.value not in packet.payload:
+            return None
+        if packet.kind == "udp":
+            return "reply" if self.value + ANSWERING in packet.payload else "request"
+        return {"echo": "request", "echo-reply": "reply"}.get(packet.kind)  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The initial sequence number of a TCP connection: its SYN and whatever answers that."""
+
+    isn: int
+
+    def role(self, packet: Packet) -> Role | None:
+        """What the packet is to this probe, if it belongs to it at all."""
+        if packet.kind != "tcp":
+            return None
+        if packet.flags & (SYN | ACK | RST) == SYN:
+            return "request" if packet.seq == self.isn else None
+        answers = packet.flags & (SYN | RST) and packet.ack == (self.isn + 1) & 0xFFFFFFFF
+        return "reply" if answers else None
+
+
+Mark: TypeAlias = Marker | Opening
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """An ICMP error that quotes a probe: where it was seen, who sent it to whom, and what it says."""
+
+    at: Port
+    when: int
+    sender: str
+    to: str
+    text: str
+    about: Role
+
+    def __str__(self) -> str:
+        return f"{self.sender} told {self.to}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """Everything the taps saw of one probe, in the order of time."""
+
+    requests: tuple[Sighting, ...] = ()
+    replies: tuple[Sighting, ...] = ()
+    complaints: tuple[Complaint, ...] = ()
+    resets: bool = False  # among the replies is a TCP reset
+
+
+def follow(mark: Mark | None, frames: Iterable[tuple[Frame, Packet]]) -> Trail:
+    """Pick one probe's packets out of all that was captured. No mark, no packets."""
+    if mark is None:
+        return Trail()
+    requests: list[Sighting] = []
+    replies: list[Sighting] = []
+    complaints: list[Complaint] = []
+    resets = False
+    for frame, packet in frames:
+        role = mark.role(packet)
+        if role is not None:
+            (requests if role == "request" else replies).append(sighting(frame, packet, role == "reply"))
+            resets = resets or bool(role == "reply" and packet.kind == "tcp" and packet.flags & RST)
+        elif packet.quote is not None and (about := mark.role(packet.quote)) is not None:
+            complaints.append(Complaint(frame.at, frame.when, str(packet.src), str(packet.dst), packet.text, about))
+    return Trail(_in_order(requests), _in_order(replies), tuple(complaints), resets)
+
+
+def decoded(frames: Iterable[Frame]) -> Iterator[tuple[Frame, Packet]]:
+    """Frames with their packets; what cannot be decoded is left out."""
+    for frame in frames:
+        packet = decode(frame)
+        if packet is not None:
+            yield frame, packet
+
+
+def opening(frames: Iterable[tuple[Frame, Packet]], source: str, sport: int, dport: int) -> Opening | None:
+    """The identity of a connection: the SYN that left `source` from our own port. None if none left."""
+    for frame, packet in frames:
+        ours = packet.kind == "tcp" and (packet.sport, packet.dport) == (sport, dport)
+        if ours and frame.at.ns == source and packet.flags & (SYN | ACK) == SYN and packet.encap == "none":
+            return Opening(packet.seq)
+    return None
+
+
+def _in_order(found: list[Sighting]) -> tuple[Sighting, ...]:
+    return tuple(sorted(found, key=lambda item: item.when))  # stable: within a namespace the tap's order holds

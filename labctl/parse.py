@@ -1,0 +1,183 @@
+"""From a scenario's text to a `Scenario` that is right: every problem of the file at once, each at its place."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from labctl import models, texts
+from labctl.errors import ScenarioError
+from labctl.fields import Bad, Found, Many, read_keys, suggest
+from labctl.keys import CHECK, common, machine_keys, model_keys, option_keys
+from labctl.parse_checks import Names, Placed, read_checks, scenario_pods
+from labctl.scenario import Lab, Scenario
+from labctl.sets import apply_sets
+from labctl.source import load
+from labctl.tree import Map, Node, Place, Reader, Text, fail, show
+
+
+def parse(text: str, file: str, *, name: str | None = None, sets: tuple[str, ...] = ()) -> Scenario:
+    """A scenario's text as a Scenario. `name` and `sets` are --name and --set of the command line.
+
+    Raises ScenarioError with every problem.
+    """
+    return parse_and_compile(text, file, name=name, sets=sets)[0]
+
+
+def parse_and_compile(
+    text: str, file: str, *, name: str | None = None, sets: tuple[str, ...] = ()
+) -> tuple[Scenario, Lab]:
+    """As `parse`, with the lab that it compiled to hold the names in checks against it."""
+    reader = Reader()
+    root = apply_sets(_root(text, file, reader), sets, reader)
+    if not isinstance(root, Map):
+        reader.problem(root, "a scenario is a mapping of keys", "it begins with model: and the name of a model")
+        raise ScenarioError(reader.problems)
+    scenario, lab = _Parser(root, file, name, reader).run()
+    reader.finish()
+    assert lab is not None
+    return scenario, lab
+
+
+def _root(text: str, file: str, reader: Reader) -> Node:
+    root = load(text, file, reader)
+    if root is None or (isinstance(root, Text) and root.is_null):
+        fail(Place(file), "the scenario is empty", "it begins with model: and the name of a model")
+    return root
+
+
+class _Parser:
+    """The steps from a tree to a scenario; each notes what it finds, and the next goes on with the rest."""
+
+    def __init__(self, root: Map, file: str, name: str | None, reader: Reader) -> None:
+        self.root, self.file, self.reader = root, file, reader
+        self.given = name
+        self.places = {key.value.replace("-", "_"): key.place for key, _ in root.items}
+        self.found: dict[str, Found] = {}
+
+    def run(self) -> tuple[Scenario, Lab | None]:
+        """Read everything; the lab is None where problems forbid to compile."""
+        model = self._model()
+        if model is None:
+            self._without_model()
+            raise ScenarioError(self.reader.problems)
+        all_keys = model_keys(model, models.names())
+        keys = [dataclasses.replace(key, kind=_Later()) if key.name == "checks" else key for key in all_keys]
+        self.found = read_keys(self.root, keys, "scenario", self.reader)
+        scenario = self._scenario(model)
+        self._refuse(model, scenario)
+        sound = not self.reader.problems
+        checks = Many(CHECK).read(self.found["checks"].value, "checks", self.reader) if "checks" in self.found else ()
+        placed = read_checks(checks or (), scenario_pods(scenario), self.reader)
+        scenario = dataclasses.replace(scenario, checks=tuple(item.check for item in placed))
+        return scenario, self._compile(scenario, placed) if sound else None
+
+    def _model(self) -> Any:
+        """The model's module, or None with a problem noted."""
+        known = models.names()
+        node = next((value for key, value in self.root.items if key.value == "model"), None)
+        if node is None:
+            hint = f"the models are {', '.join(known)}"
+            self.reader.problem(self.root, "scenario: 'model' is missing", hint)
+            return None
+        if isinstance(node, Text) and not node.is_null and node.value not in known:
+            hint = suggest(node.value, known) or f"the models are {', '.join(known)}"
+            self.reader.problem(node, f"model: there is no model {show(node.value)}", hint)
+            return None
+        name = texts.choice(*known).read(node, "model", self.reader)
+        return None if name is None else models.find(name)
+
+    def _without_model(self) -> None:
+        """Which keys there are depends on the model: without one, judge those that no model has."""
+        keys = {key.name: key for key in common(models.names())}
+        for name in models.names():
+            keys |= {key.name: key for key in model_keys(models.find(name), ())}
+        for text, _ in self.root.items:
+            if not any(key.spelled(text.value) for key in keys.values()):
+                hint = suggest(text.value, keys)
+                self.reader.problem(text, f"scenario: unknown key {show(text.value)}", hint)
+
+    def _scenario(self, model: Any) -> Scenario:
+        say = self.found["say"].value if "say" in self.found else ""
+        name = self._name()
+        options = self._options(model)
+        scenario = Scenario(name, self.found["model"].value, (), options, (), say, self.file)
+        if not model.MACHINES[1]:
+            from labctl.parse_raw import read_raw
+
+            raw, machines = read_raw(self.found, self.root, self.reader)
+            return dataclasses.replace(scenario, raw=raw, raw_machines=machines)
+        return dataclasses.replace(scenario, nodes=self._nodes(model))
+
+    def _name(self) -> str:
+        """The lab's name: --name, the file's `name:`, or the file's own."""
+        if self.given is not None:
+            return self._checked(self.given, Place("--name"), "") or "?"
+        if "name" in self.places:
+            return self.found["name"].value if "name" in self.found else "?"
+        stem = Path(self.file).stem
+        return self._checked(stem, self.root.place, "a lab is named for its file; name: says another") or "?"
+
+    def _checked(self, name: str, place: Place, hint: str) -> str | None:
+        try:
+            return str(texts.LABEL.convert(name))
+        except Bad as bad:
+            self.reader.problem(place, f"name: {bad.what}", hint or bad.hint)
+            return None
+
+    def _nodes(self, model: Any) -> Any:
+        names = [key.name for key in machine_keys(model)]
+        written = [name for name in names if name in self.places]
+        if not written:
+            outer, inner = model.MACHINES
+            hint = f"such as {outer}: {{{outer[:-1]}1: {{{inner}: [a, b]}}}}"
+            self.reader.problem(self.root, f"scenario: {names[0]!r} is missing", hint)
+            return ()
+        if len(written) > 1:
+            what = f"{written[0]!r} and {written[1]!r} are the same"
+            self.reader.problem(self.places[written[1]], what, "keep one of them")
+        nodes = self.found[written[0]].value if written[0] in self.found else ()
+        if not nodes and written[0] in self.found:
+            self.reader.problem(self.found[written[0]].at, f"{written[0]}: a lab needs at least one")
+        return nodes
+
+    def _options(self, model: Any) -> Any:
+        values = {}
+        for key in option_keys(model):
+            if key.name in self.found:
+                value = self.found[key.name].value
+                values[key.name] = tuple(item.value for item in value) if isinstance(value, tuple) else value
+        return model.Options(**values)
+
+    def _refuse(self, model: Any, scenario: Scenario) -> None:
+        """Ask the model what it cannot build. A key whose value could not be read is not judged again."""
+        if not hasattr(model, "refuse"):
+            return
+        for key, what, hint in model.refuse(scenario):
+            if key in self.found or key not in self.places:
+                self.reader.problem(self._place(key, model), what, hint)
+
+    def _place(self, key: str, model: Any) -> Place:
+        """Where a key of the file stands; its model's place if it is not there."""
+        spelled = key.replace("-", "_")
+        machines = [item.name for item in machine_keys(model)]
+        names = [spelled, *machines] if spelled in machines else [spelled]
+        place = next((self.places[name] for name in names if name in self.places), None)
+        return place or self.places.get("model") or self.root.place
+
+    def _compile(self, scenario: Scenario, placed: list[Placed]) -> Lab | None:
+        lab = models.compile_lab(scenario)
+        names = Names(lab, self.reader)
+        for item in placed:
+            names.verify(item)
+        return lab
+
+
+class _Later:
+    """A value that is read later, when the rest is known."""
+
+    what = "a list of checks"
+
+    def read(self, node: Node, label: str, reader: Reader) -> Node:
+        return node

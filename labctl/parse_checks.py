@@ -1,0 +1,179 @@
+"""Checks as a file writes them: what was read becomes `Check`s, and their names are held against the lab."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+from labctl.fields import Found, suggest
+from labctl.keys import PROBES
+from labctl.plan import Address, Link, Port
+from labctl.scenario import Check, Lab, Scenario, See
+from labctl.tree import Place, Reader
+
+_EXPECTED = {
+    "ping": ("reply", "fail"),
+    "tcp": ("reply", "refused", "timeout"),
+    "udp": ("reply", "refused", "timeout"),
+    "mesh": ("reply",),
+}
+_ONLY = {"listen": ("tcp", "udp"), "see": PROBES[:3], "not see": PROBES[:3], "via": PROBES[:3]}
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A check and what was read for it, so that its names can be held against the lab, each at its place."""
+
+    check: Check
+    found: dict[str, Found]
+
+
+def read_checks(read: Iterable[Found], pods: tuple[str, ...], reader: Reader) -> list[Placed]:
+    """Make checks of what was read; one whose probe could not be read is left out."""
+    placed = []
+    for item in read:
+        found: dict[str, Found] = item.value
+        probe = next((name for name in PROBES if name in found), None)
+        if probe is None:
+            continue
+        _fit(probe, found, reader)
+        if probe == "mesh" and len(pods) < 2:
+            reader.problem(found["mesh"].at, "mesh: a mesh needs two pods at least", f"here: {len(pods)}")
+        placed.append(Placed(_check(probe, found, pods), found))
+    return placed
+
+
+def _fit(probe: str, found: dict[str, Found], reader: Reader) -> None:
+    """Note the keys that mean nothing for this probe."""
+    expect = found.get("expect")
+    if expect is not None and expect.value not in _EXPECTED[probe]:
+        what = f"expect: {expect.value!r} cannot come of a {probe}"
+        hint = f"it can be {' or '.join(_EXPECTED[probe])}"
+        reader.problem(expect.at, what, hint)
+    for key, probes in _ONLY.items():
+        if key in found and probe not in probes:
+            reader.problem(found[key].key, f"{key!r} means nothing for a {probe}", f"it is for {', '.join(probes)}")
+
+
+def _check(probe: Any, found: dict[str, Found], pods: tuple[str, ...]) -> Check:
+    given = {key: found[key].value for key in ("expect", "listen", "within", "via", "say") if key in found}
+    sees = tuple(_sees(found))
+    if probe == "mesh":
+        say = given.pop("say", "every pod reaches every pod and is seen with its own address")
+        return Check(say, "mesh", groups=((pods, pods),), **given)
+    source, target, port = found[probe].value
+    say = given.pop("say", None)
+    check = Check("", probe, source, str(target), port, sees=sees, **given)
+    return Check(say or sentence(check), probe, source, str(target), port, sees=sees, **given)
+
+
+def _sees(found: dict[str, Found]) -> Iterator[See]:
+    for key in ("see", "not see"):
+        for item in found[key].value if key in found else ():
+            values = {name: part.value for name, part in item.value.items()}
+            if "at" in values:
+                yield See(negate=key == "not see", **values)
+
+
+def sentence(check: Check) -> str:
+    """A check as a sentence, for one that says none."""
+    who, whom, over = check.source, check.target, ""
+    if check.port is not None:
+        over = f" on {check.probe} port {check.port}"
+    verb = {
+        "reply": f"{who} reaches {whom}{over}",
+        "fail": f"{who} does not reach {whom}",
+        "refused": f"{whom} refuses {who}{over}",
+        "timeout": f"{who} gets no answer from {whom}{over}",
+    }[check.expect]
+    return verb + "".join(_glimpse(see) for see in check.sees)
+
+
+def _glimpse(see: See) -> str:
+    parts = []
+    if see.src or see.dst:
+        parts.append(f"as {see.src or 'any'} > {see.dst or 'any'}")
+    if see.ttl:
+        parts.append(f"with ttl {see.ttl}")
+    if see.encap:
+        parts.append("without a tunnel" if see.encap == "none" else f"in {see.encap}")
+    if see.direction:
+        parts.append("entering" if see.direction == "in" else "leaving")
+    kind = ", its reply" if see.packet == "reply" else ","
+    return f"{kind} {'not ' if see.negate else ''}seen at {see.at}" + "".join(f" {part}" for part in parts)
+
+
+def scenario_pods(scenario: Scenario) -> tuple[str, ...]:
+    """The pods (containers) that a mesh is of; in a raw scenario, the namespaces of those roles."""
+    if scenario.raw_machines:
+        return tuple(item.name for item in scenario.raw_machines if item.role in ("pod", "container"))
+    return tuple(pod for _, pod in scenario.pods)
+
+
+class Names:
+    """What the names in checks can mean: the machines, ports and addresses of a compiled lab."""
+
+    def __init__(self, lab: Lab, reader: Reader) -> None:
+        self.reader = reader
+        self.machines = {machine.name: machine for machine in lab.machines}
+        self.ports = {item.at for item in lab.plan if isinstance(item, Link)}
+        self.addressed = {item.at for item in lab.plan if isinstance(item, Address)}
+
+    def verify(self, placed: Placed) -> None:
+        """Note every name of a check that means nothing in the lab."""
+        check, found = placed.check, placed.found
+        if check.probe != "mesh":
+            at = found[check.probe].at
+            self._machine(check.source, check.probe, at)
+            self._target(check.target, check.probe, at)
+        for key in ("see", "not see"):
+            for item in found[key].value if key in found else ():
+                see: dict[str, Found] = item.value
+                if "at" in see:
+                    self._port(see["at"].value, "at", see["at"].at)
+                for end in ("src", "dst"):
+                    if end in see:
+                        self._target(see[end].value, end, see[end].at)
+
+    def _machine(self, name: str, label: str, at: Place) -> bool:
+        if name in self.machines:
+            return True
+        hint = suggest(name, self.machines) or f"the machines are {_some(self.machines)}"
+        self.reader.problem(at, f"{label}: there is no machine {name!r}", hint)
+        return False
+
+    def _port(self, port: Port, label: str, at: Place) -> bool:
+        if port in self.ports:
+            return True
+        if self._machine(port.ns, label, at):
+            devices = sorted(item.dev for item in self.ports if item.ns == port.ns)
+            close = difflib.get_close_matches(port.dev, devices, 1)
+            hint = f"did you mean '{port.ns}/{close[0]}'?" if close else f"{port.ns} has {_some(devices)}"
+            self.reader.problem(at, f"{label}: {port.ns} has no device {port.dev!r}", hint)
+        return False
+
+    def _target(self, text: str, label: str, at: Place) -> None:
+        ns, slash, dev = text.partition("/")
+        if slash:
+            port = Port(ns, dev)
+            if self._port(port, label, at) and port not in self.addressed:
+                self.reader.problem(at, f"{label}: {port} has no address")
+        elif not _is_address(text) and self._machine(text, label, at) and not self.machines[text].addresses:
+            self.reader.problem(at, f"{label}: {text} has no address of its own", "name a point or an address")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _some(names: Iterable[str]) -> str:
+    """Names for a hint; the first dozen where there are many."""
+    names = list(names)
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

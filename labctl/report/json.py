@@ -1,0 +1,208 @@
+"""The JSON documents of all verbs, one function each; docs/json.md publishes their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Route, Rule
+from labctl.show import View, settings
+
+if TYPE_CHECKING:
+    from labctl.diff import Change
+    from labctl.doctor import Finding
+    from labctl.errors import LabError
+    from labctl.report.deeds import Result
+    from labctl.report.listing import Running
+    from labctl.results import Outcome, Report, Sighting
+    from labctl.scenario import Lab, Machine
+
+Document = dict[str, Any]
+
+
+def error_document(error: LabError, code: int) -> Document:
+    """Any error: always at least one entry in `errors`; file, line and column are null where none is at fault."""
+    errors: list[Document] = [
+        {"file": one.file, "line": one.line, "column": one.column, "what": one.what, "hint": one.hint}
+        for one in error.problems
+    ]
+    alone = {"file": None, "line": None, "column": None, "what": error.message, "hint": error.hint}
+    return {
+        "error": {"code": code, "kind": error.kind, "message": error.message, "errors": errors or [alone]},
+    }
+
+
+def up_document(result: Result, report: Report | None) -> Document:
+    """`up --json`; `check` is null unless `--check` was given."""
+    return {
+        "lab": result.lab.name,
+        "model": result.lab.model,
+        "created": result.created,
+        "dry_run": result.dry,
+        "seconds": round(result.seconds, 4),
+        "changes": [change(one) for one in result.changes],
+        "machines": [machine(one) for one in result.lab.machines],
+        "check": None if report is None else check_document(report),
+    }
+
+
+def down_document(removed: Mapping[str, int]) -> Document:
+    """`down --json`: each lab with how many namespaces went; 0 means that it was not there."""
+    return {"labs": [{"lab": name, "namespaces": number} for name, number in removed.items()]}
+
+
+def list_document(running: Iterable[Running]) -> Document:
+    """`list --json`; model and scenario are null where labctl's record of the lab is lost."""
+    return {
+        "labs": [
+            {"lab": lab.name, "model": lab.model, "scenario": lab.scenario, "nodes": list(lab.nodes)} for lab in running
+        ]
+    }
+
+
+def scenarios_document(titles: Mapping[str, str]) -> Document:
+    """`list --scenarios --json`."""
+    return {"scenarios": [{"name": name, "title": title} for name, title in titles.items()]}
+
+
+def status_document(lab: str, changes: Iterable[Change]) -> Document:
+    """`status --json`."""
+    found = [change(one) for one in changes]
+    return {"lab": lab, "drift": bool(found), "changes": found}
+
+
+def check_document(report: Report) -> Document:
+    """`check --json`."""
+    return {"lab": report.lab, "verdict": report.verdict, "checks": [outcome(one) for one in report.outcomes]}
+
+
+def plan_document(lab: Lab) -> Document:
+    """`plan --as json`: the plan itself."""
+    from labctl.words_json import plan_json
+
+    document: Document = plan_json(lab)
+    return document
+
+
+def validate_document(good: Mapping[str, Lab]) -> Document:
+    """`validate --json`, when all is well; else the error document is printed."""
+    return {
+        "valid": True,
+        "files": [
+            {
+                "file": file,
+                "lab": lab.name,
+                "model": lab.model,
+                "machines": len(lab.machines),
+                "objects": len(lab.plan),
+                "checks": len(lab.checks),
+            }
+            for file, lab in good.items()
+        ],
+    }
+
+
+def show_document(lab: str, views: Iterable[View]) -> Document:
+    """`show --json`."""
+    return {"lab": lab, "nodes": [node(view) for view in views]}
+
+
+def doctor_document(findings: Iterable[Finding]) -> Document:
+    """`doctor --json`."""
+    found = [{"what": one.what, "state": one.state, "detail": one.detail, "fix": one.fix} for one in findings]
+    return {"ok": all(one["state"] != "missing" for one in found), "findings": found}
+
+
+def change(one: Change) -> Document:
+    """One difference: the object as wanted and as found (null if it is not), and its line for people."""
+    from labctl.words import change_lines
+    from labctl.words_json import resource_json
+
+    return {
+        "kind": one.kind,
+        "node": one.subject.ns,
+        "want": None if one.want is None else resource_json(one.want),
+        "have": None if one.have is None else resource_json(one.have),
+        "text": "\n".join(change_lines(one)),
+    }
+
+
+def machine(one: Machine) -> Document:
+    """Who a namespace is."""
+    return {"name": one.name, "role": one.role, "on": one.on, "addresses": [str(ip) for ip in one.addresses]}
+
+
+def outcome(one: Outcome) -> Document:
+    """One check with its verdict and its evidence."""
+    check = one.check
+    return {
+        "say": check.say,
+        "verdict": one.verdict,
+        "evidence": list(one.evidence),
+        "probe": check.probe,
+        "from": check.source or None,
+        "to": check.target or None,
+        "port": check.port,
+        "expect": check.expect,
+        "command": one.command,
+        "seconds": round(one.seconds, 4),
+        "origin": check.origin,
+        "sightings": [sighting(seen) for seen in one.sightings],
+    }
+
+
+def sighting(one: Sighting) -> Document:
+    """One packet, seen once; `when` is in nanoseconds since the epoch."""
+    return {
+        "at": str(one.at),
+        "when": one.when,
+        "direction": one.direction,
+        "src": str(one.src),
+        "dst": str(one.dst),
+        "ttl": one.ttl,
+        "proto": one.proto,
+        "reply": one.reply,
+        "encap": one.encap,
+        "length": one.length,
+    }
+
+
+def node(view: View) -> Document:
+    """All that is in one node, by kind; firewall chains with what passed them."""
+    from labctl.words_json import resource_json
+
+    kinds = {
+        "links": Link,
+        "addresses": Address,
+        "routes": Route,
+        "rules": Rule,
+        "neighbours": Neighbour,
+        "forwarding": Fdb,
+    }
+    objects = {
+        name: [resource_json(item) for item in view.plan if isinstance(item, kind)] for name, kind in kinds.items()
+    }
+    return {"node": view.node, **objects, "chains": _chains(view), "settings": settings(view)}
+
+
+def _chains(view: View) -> list[Document]:
+    found = []
+    for counted in view.chains:
+        chain: Chain = counted.chain
+        rules = [
+            {"rule": str(rule), "packets": packets, "bytes": size}
+            for rule, (packets, size) in zip(chain.rules, counted.counters, strict=True)
+        ]
+        packets, size = counted.policy
+        found.append(
+            {
+                "family": chain.family,
+                "table": chain.table,
+                "chain": chain.name,
+                "policy": chain.policy,
+                "packets": packets,
+                "bytes": size,
+                "rules": rules,
+            }
+        )
+    return found

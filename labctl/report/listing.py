@@ -1,0 +1,60 @@
+"""Tables of labs and scenarios, and what `doctor` found, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from labctl.report.text import count, joined
+from labctl.show import Section
+
+if TYPE_CHECKING:
+    from labctl.doctor import Finding
+    from labctl.report.terminal import Terminal
+
+
+class Running(Protocol):
+    """What `labctl.lab.running` returns."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def nodes(self) -> tuple[str, ...]: ...
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def scenario(self) -> str | None: ...
+
+
+COLOURS = {"ok": "green", "warn": "yellow", "missing": "red"}
+
+
+def labs(running: Iterable[Running]) -> Section:
+    """The running labs."""
+    rows = [
+        (lab.name, lab.model or "?", str(len(lab.nodes)), joined(lab.nodes), lab.scenario or "(record lost)")
+        for lab in running
+    ]
+    return Section("", ("lab", "model", "nodes", "names", "scenario"), tuple(rows))
+
+
+def scenarios(titles: Mapping[str, str]) -> Section:
+    """The built-in scenarios, each with its sentence."""
+    return Section("", ("scenario", "what it shows"), tuple(titles.items()))
+
+
+def say_findings(findings: Iterable[Finding], terminal: Terminal) -> None:
+    """Every finding on its line; what is wrong with a fix under it."""
+    found = list(findings)
+    width = max(len(finding.what) for finding in found)
+    for finding in found:
+        state = terminal.paint(f"{finding.state:<7}", COLOURS[finding.state])
+        terminal.line(f"{state}  {finding.what:<{width}}  {finding.detail}".rstrip())
+        if finding.state != "ok" and finding.fix:
+            terminal.line(f"         fix: {finding.fix}")
+    missing = sum(finding.state == "missing" for finding in found)
+    warned = sum(finding.state == "warn" for finding in found)
+    if missing:
+        terminal.line(f"this machine cannot run every lab: {count(missing, 'thing')} missing")
+    else:
+        terminal.line("this machine can run labs" + (f"; {count(warned, 'warning')}" if warned else ""))

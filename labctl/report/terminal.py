@@ -1,0 +1,128 @@
+"""Where a verb's words go: tables, colour and progress on a terminal, plain text in a pipe.
+
+A reader that goes away (`labctl status | head -1`) is no error: the rest of the words is dropped in
+silence and the verb goes on to its own end, so that a closed pipe never breaks off a build.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TextIO
+
+from labctl.errors import KernelError
+from labctl.report.text import aligned
+
+if TYPE_CHECKING:
+    from labctl.show import Section
+
+COLOURS = {"green": "32", "red": "31", "yellow": "33", "dim": "2", "bold": "1"}
+
+
+class Terminal:
+    """Standard output and error of one run. `tty` tells whether a person looks at standard output."""
+
+    def __init__(self, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self.out: TextIO | None = sys.stdout if out is None else out
+        self.err: TextIO | None = sys.stderr if err is None else err
+        self.tty = _is_tty(self.out)
+        self.live = _is_tty(self.err)
+        self._shown = False
+        self.colour = self.tty and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        self.marks = self.tty and "utf" in (getattr(self.out, "encoding", "") or "").lower()
+        for stream in (self.out, self.err):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+
+    def line(self, text: str = "") -> None:
+        """One line on standard output. Raises KernelError if it cannot be written, a closed pipe apart."""
+        self.clear()
+        self._write(text + "\n")
+
+    def lines(self, texts: Iterable[str]) -> None:
+        """Several lines on standard output."""
+        for text in texts:
+            self.line(text)
+
+    def section(self, section: Section) -> None:
+        """A table: drawn on a terminal, aligned columns in a pipe."""
+        self.clear()
+        if not self.tty:
+            self.lines(aligned(section))
+            return
+        from labctl.report.tables import drawn
+
+        self._write(drawn(section, colour=self.colour))
+
+    def paint(self, text: str, colour: str) -> str:
+        """The text in a colour, where colours are welcome."""
+        return f"\033[{COLOURS[colour]}m{text}\033[0m" if self.colour else text
+
+    def progress(self, text: str) -> None:
+        """What is being done now: one line that the next one overwrites; nothing where nobody looks."""
+        if self.live and self.err is not None:
+            room = _columns() - 1
+            self.err.write(f"\r\033[K{text[:room]}")
+            self.err.flush()
+            self._shown = True
+
+    def clear(self) -> None:
+        """Wipe the progress line."""
+        if self._shown and self.err is not None:
+            self._shown = False
+            self.err.write("\r\033[K")
+            self.err.flush()
+
+    def complain(self, text: str) -> None:
+        """A message on standard error; nothing can be done if that is closed, too."""
+        self.clear()
+        try:
+            if self.err is not None:
+                self.err.write(text + "\n")
+                self.err.flush()
+        except OSError:
+            self.err = None
+
+    def flush(self) -> None:
+        """Write out what is buffered. Raises KernelError as `line` does."""
+        self._write("")
+
+    def _write(self, text: str) -> None:
+        if self.out is None:
+            return
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except BrokenPipeError:
+            self.silence()
+        except OSError as error:
+            hung_up = error.errno == errno.EIO and self.tty
+            self.silence()
+            if hung_up:
+                return
+            raise KernelError(f"cannot write the output: {error.strerror}", errno=error.errno or 0) from error
+
+    def silence(self) -> None:
+        """Drop all further output, also what is still in Python's buffer when the process ends."""
+        out, self.out, self.tty = self.out, None, False
+        try:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, out.fileno() if out is not None else 1)
+            os.close(nowhere)
+        except (OSError, ValueError):
+            pass  # a stream of a test has no file descriptor
+
+
+def _is_tty(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False
+
+
+def _columns() -> int:
+    import shutil
+
+    return shutil.get_terminal_size((80, 24)).columns

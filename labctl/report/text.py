@@ -1,0 +1,73 @@
+"""Plain lines for people: what a verb found, without tables or colour. Everything here is pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from labctl.results import Outcome, Report, Verdict
+    from labctl.show import Section
+
+MARKS: dict[str, str] = {"pass": "✔", "fail": "✘", "skip": "–", "inconclusive": "?"}
+WORDS: dict[str, str] = {"pass": "PASS", "fail": "FAIL", "skip": "SKIP", "inconclusive": "INCONCLUSIVE"}
+COLOUR: dict[str, str] = {"pass": "green", "fail": "red", "skip": "dim", "inconclusive": "yellow"}
+
+
+def aligned(section: Section) -> list[str]:
+    """A section as columns of plain text, two blanks apart; the title stands alone on its line."""
+    rows = [section.columns, *section.rows] if section.columns else list(section.rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    indent = "  " if section.title else ""
+    lines = [section.title] if section.title else []
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        lines.append((indent + "  ".join(cells)).rstrip())
+    return lines
+
+
+def count(number: int, noun: str) -> str:
+    """`1 object`, `2 objects`; a noun that ends in y, s or ch bends as English does."""
+    if number == 1:
+        return f"1 {noun}"
+    if noun.endswith("y"):
+        return f"{number} {noun[:-1]}ies"
+    return f"{number} {noun}{'es' if noun.endswith(('s', 'ch')) else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: `0.21 s`, `12 s`."""
+    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def mark(verdict: Verdict, *, marks: bool) -> str:
+    """The sign of a verdict: ✔ ✘ – ? on a terminal, a word elsewhere."""
+    return MARKS[verdict] if marks else WORDS[verdict]
+
+
+def evidence(outcome: Outcome, *, verbose: bool = False) -> list[str]:
+    """The lines under a check: what was expected, seen and where, if it did not pass; all with `verbose`."""
+    lines = []
+    if outcome.verdict != "pass" or verbose:
+        lines += [f"    {line}" for text in outcome.evidence for line in text.splitlines()]
+        if outcome.command and outcome.verdict != "skip":
+            lines.append(f"    by hand: {outcome.command}")
+    return lines
+
+
+def tally(report: Report) -> str:
+    """The last line of `check`: how many of each verdict."""
+    found = [outcome.verdict for outcome in report.outcomes]
+    if not found:
+        return f"{report.lab} has no checks"
+    said = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive", "skip": "skipped"}
+    parts = [f"{found.count(verdict)} {word}" for verdict, word in said.items() if verdict in found]
+    seconds = sum(outcome.seconds for outcome in report.outcomes)
+    return f"{report.lab}: {count(len(found), 'check')}, {', '.join(parts)} in {duration(seconds)}"
+
+
+def joined(names: Iterable[str], limit: int = 8) -> str:
+    """`a, b, c` and, beyond the limit, how many more."""
+    known = list(names)
+    more = len(known) - limit
+    return ", ".join(known[:limit]) + (f" and {more} more" if more > 0 else "")

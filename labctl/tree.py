@@ -1,0 +1,86 @@
+"""What a scenario's text becomes first: a tree of texts, lists and mappings that know their place, and the
+reader that gathers the problems found in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NoReturn, TypeAlias
+
+from labctl.errors import Problem, ScenarioError
+
+MAX_PROBLEMS = 100
+NULLS = ("", "~", "null", "Null", "NULL")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a file; lines and columns count from 1."""
+
+    file: str
+    line: int = 1
+    column: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A scalar. `plain` tells that it was written without quotes."""
+
+    place: Place
+    value: str
+    plain: bool = True
+
+    @property
+    def is_null(self) -> bool:
+        """Whether nothing was written: an empty value, `~` or `null`."""
+        return self.plain and self.value in NULLS
+
+
+@dataclass(frozen=True, slots=True)
+class Seq:
+    """A list."""
+
+    place: Place
+    items: tuple[Node, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """A mapping, in the file's order; its keys are unique."""
+
+    place: Place
+    items: tuple[tuple[Text, Node], ...] = ()
+
+
+Node: TypeAlias = Text | Seq | Map
+
+
+class Reader:
+    """Gathers the problems of one file, so that a person sees them all at once."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def problem(self, at: Place | Node, what: str, hint: str = "") -> None:
+        """Note a problem. Raises ScenarioError when there are so many that reading on is no help."""
+        place = at if isinstance(at, Place) else at.place
+        self.problems.append(Problem(place.file, place.line, place.column, what, hint))
+        if len(self.problems) >= MAX_PROBLEMS:
+            self.problems.append(
+                Problem(place.file, place.line, place.column + 1, f"stopped after {MAX_PROBLEMS} problems")
+            )
+            self.finish()
+
+    def finish(self) -> None:
+        """Raise ScenarioError with every problem so far; return if there is none."""
+        if self.problems:
+            raise ScenarioError(self.problems)
+
+
+def fail(at: Place, what: str, hint: str = "") -> NoReturn:
+    """Raise ScenarioError with this one problem, for what makes the rest unreadable."""
+    raise ScenarioError([Problem(at.file, at.line, at.column, what, hint)])
+
+
+def show(text: str, limit: int = 40) -> str:
+    """A text of the file, quoted for a message: short, on one line, without control characters."""
+    return repr(text if len(text) <= limit else text[: limit - 3] + "...")

@@ -1,0 +1,247 @@
+"""One check, tried: probes go out until one proves the claim or time is up, and each is judged by itself.
+
+A probe that should be answered is repeated with a new mark every 0.2 s until the deadline, which covers
+neighbours that are still unknown and servers that still start. One that should get no answer is sent
+once, and waited for. A `see:` that stays unmet while replies come is final after a few probes; a
+`not see:` that was met is final at once, for it was true.
+"""
+
+from __future__ import annotations
+
+import errno
+import secrets
+import select
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+
+from labctl.bench import Bench, Ends, diagnose
+from labctl.errors import KernelError
+from labctl.evidence import Evidence, Want
+from labctl.judge import Judgement, hopeless, judge
+from labctl.kernel import places
+from labctl.kernel.listeners import Listener
+from labctl.kernel.pcapfeed import Tcpdump
+from labctl.kernel.probes import Echo, Ping, Probe, TcpClient, UdpClient, ping_program
+from labctl.marks import MAGIC, Trail, decoded, follow, opening
+from labctl.plan import IP, Port
+from labctl.scenario import Check
+from labctl.who import Who
+
+EVERY = 0.2  # seconds between two probes
+SILENCE = 1.0  # seconds without an answer that make a silence
+STUBBORN = 0.6  # seconds after which an unmet `see:` is believed although more probes could be sent
+
+
+class Trial:
+    """One try at one check. Call `run` once."""
+
+    def __init__(self, bench: Bench, check: Check, address: IP) -> None:
+        self.bench, self.check, self.address = bench, check, address
+        self.home = bench.who.home(check.target)
+        self.wants = tuple(_wants(bench.who, check, address.version))
+        self.notes: list[str] = []
+        self._listener: Listener | None = None
+        self._dumps: dict[Port, Tcpdump] = {}
+        self._probes: list[Probe] = []
+        self._told: list[Probe] = []
+        self._lost_before: Mapping[str, int] = {}
+
+    def run(self) -> tuple[Evidence, Judgement]:
+        """Try until the claim is proven or time is up. Returns the deciding evidence and its judgement."""
+        with ExitStack() as stack:
+            stack.callback(self._close)
+            try:
+                self._prepare()
+                self.bench.taps.forget()
+                self._lost_before = self.bench.taps.losses()
+                return self._pursue()
+            except KernelError as error:  # tcpdump would not start: nothing was looked at
+                evidence = self._evidence(None)
+                return evidence, ("inconclusive", (error.message,))
+
+    def _prepare(self) -> None:
+        check = self.check
+        if check.probe in ("tcp", "udp") and check.listen and check.expect != "refused":
+            self._listen()
+        if check.via == "tcpdump" and self.bench.tcpdump is not None:
+            for at in dict.fromkeys(want.see.at for want in self.wants):
+                path = places.netns_path(self.bench.lab, at.ns)
+                try:
+                    self._dumps[at] = self.bench.inside.run(path, Tcpdump, self.bench.tcpdump, at)
+                except OSError as error:
+                    raise KernelError(f"cannot start tcpdump at {at}: {error}") from None
+            for dump in self._dumps.values():
+                dump.wait_ready()
+
+    def _listen(self) -> None:
+        check, port = self.check, self.check.port
+        if self.home is None:
+            self.notes.append(f"no machine of the lab has {self.address}, so labctl started no listener")
+            return
+        path = places.netns_path(self.bench.lab, self.home)
+        try:
+            self._listener = self.bench.inside.run(path, Listener, check.probe, self.address.version, port)
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            why = "something listens there already" if taken else str(error)
+            self.notes.append(f"labctl could not listen on {check.probe} port {port} of {self.home}: {why}")
+        if self._listener is not None and not self._listener.ready:
+            raise KernelError(f"labctl's listener on {check.probe} port {port} of {self.home} does not listen")
+
+    def _pursue(self) -> tuple[Evidence, Judgement]:
+        patient = self.check.expect in ("reply", "refused")
+        begun = time.monotonic()
+        deadline = begun + (self.check.within if patient else min(self.check.within, SILENCE))
+        next_one, first_answer = begun, 0.0
+        best: tuple[Evidence, Judgement] | None = None
+        while (now := time.monotonic()) < deadline:
+            if now >= next_one and (patient or not self._probes):
+                failed = self._launch()
+                if failed is not None:
+                    return failed, judge(failed)
+                next_one = now + EVERY
+            for probe in self._wait(min(next_one, deadline) - now if patient else deadline - now):
+                evidence = self._evidence(probe)
+                judgement = judge(evidence)
+                if judgement[0] == "pass" or hopeless(evidence) or not patient:
+                    return evidence, judgement
+                best = _better(best, evidence, judgement)
+                first_answer = first_answer or (time.monotonic() if evidence.answer == "reply" else 0.0)
+                if first_answer and time.monotonic() - first_answer > STUBBORN:
+                    return best
+        for probe in self._probes:
+            if probe.answer is None:
+                probe.give_up()
+                evidence = self._evidence(probe)
+                best = _better(best, evidence, judge(evidence))
+        assert best is not None
+        evidence = replace(best[0], probes=len(self._probes))
+        return evidence, judge(evidence)
+
+    def _launch(self) -> Evidence | None:
+        """Send one more probe; evidence only if the source cannot even be entered."""
+        path = places.netns_path(self.bench.lab, self.check.source)
+        try:
+            self._probes.append(self.bench.inside.run(path, self._make, MAGIC + secrets.token_bytes(4)))
+        except FileNotFoundError:
+            gone = (f"there is no namespace {path.name}",)
+            return replace(self._evidence(None), dead={self.check.source: gone})
+        return None
+
+    def _make(self, marker: bytes) -> Probe:
+        """Runs inside the source."""
+        check, port = self.check, self.check.port or 0
+        if check.probe == "tcp":
+            return TcpClient(self.address, port, marker if self._listener else None)
+        if check.probe == "udp":
+            return UdpClient(self.address, port, marker)
+        program = ping_program()
+        if program is not None:
+            return Ping(program, self.address, marker)
+        if not self.notes:
+            self.notes.append("iputils' ping is not installed: labctl sent an echo request of its own")
+        return Echo(self.address, marker)
+
+    def _wait(self, seconds: float) -> list[Probe]:
+        """Wait until a probe is done or time is up, serving the listener meanwhile. Returns who got done."""
+        deadline = time.monotonic() + seconds
+        while True:
+            waiting = [probe for probe in self._probes if probe.answer is None]
+            done = self._step(waiting)
+            left = deadline - time.monotonic()
+            if done or left <= 0:
+                return done
+            poll = select.poll()
+            for fd, events in (*(pair for probe in waiting for pair in probe.fds()), *self._served()):
+                poll.register(fd, events)
+            poll.poll(max(1, left * 1000))
+
+    def _step(self, waiting: list[Probe]) -> list[Probe]:
+        if self._listener is not None:
+            self._listener.step()
+        for probe in waiting:
+            probe.step()
+        new = [probe for probe in self._probes if probe.answer is not None and probe not in self._told]
+        self._told += new
+        return new
+
+    def _served(self) -> list[tuple[int, int]]:
+        return self._listener.fds() if self._listener is not None else []
+
+    def _evidence(self, probe: Probe | None) -> Evidence:
+        """Everything known at this moment about one probe."""
+        taps, check = self.bench.taps, self.check
+        troubles = {at: dump.settle() for at, dump in self._dumps.items()} if probe is not None else {}
+        ended = taps.prove()
+        raw = taps.frames()
+        frames = list(decoded(raw))
+        mark = probe.mark if probe is not None else None
+        if probe is not None and check.probe == "tcp" and check.port is not None:
+            mark = opening(frames, check.source, probe.sport, check.port)
+        trail = follow(mark, frames)
+        lost = {node: now - self._lost_before.get(node, 0) for node, now in taps.losses().items()}
+        dumped = {
+            at: follow(mark, decoded(dump.frames(raw)))
+            for at, dump in self._dumps.items()
+            if probe is not None and troubles[at] is None
+        }
+        marked = check.probe != "udp" or self._listener is not None
+        return Evidence(
+            check,
+            check.source,
+            self.home,
+            probe.answer or "timeout" if probe is not None else "broken",
+            probe.said if probe is not None else "it was never sent",
+            trail,
+            self.wants,
+            {**ended, **taps.deaf},
+            {node: count for node, count in lost.items() if count},
+            diagnose(self.bench, self._places(trail), self._ends()),
+            dumped,
+            marked,
+            (*self.notes, *(f"tcpdump at {at}: {trouble}" for at, trouble in troubles.items() if trouble)),
+            len(self._probes),
+        )
+
+    def _ends(self) -> Ends:
+        return Ends(self.check.source, self.home, self.address)
+
+    def _places(self, trail: Trail) -> tuple[str | Port, ...]:
+        """The namespaces that the probe passed and the points of `see:`, where a fault would matter."""
+        seen = (item.at.ns for item in (*trail.requests, *trail.replies))
+        return tuple(dict.fromkeys((*seen, *(want.see.at for want in self.wants))))
+
+    def _close(self) -> None:
+        for probe in self._probes:
+            probe.close()
+        for dump in self._dumps.values():
+            dump.close()
+        if self._listener is not None:
+            self._listener.close()
+
+
+def _better(
+    best: tuple[Evidence, Judgement] | None, evidence: Evidence, judgement: Judgement
+) -> tuple[Evidence, Judgement]:
+    """Of two failures the one that tells more: a reply, else the longer trail; the first of equals."""
+
+    def telling(item: Evidence) -> tuple[bool, int]:
+        return item.answer == "reply", len(item.trail.requests) + len(item.trail.complaints)
+
+    if best is not None and telling(best[0]) >= telling(evidence):
+        return best
+    return evidence, judgement
+
+
+def _wants(who: Who, check: Check, version: int) -> list[Want]:
+    wants = []
+    for see in check.sees:
+        ends = {word: who.own(word, version) for word in (see.src, see.dst) if word is not None}
+        missing = [word for word, ip in ends.items() if ip is None]
+        problem = f"{missing[0]} has no IPv{version} address, so it cannot be seen at {see.at}" if missing else ""
+        src = ends[see.src] if see.src is not None else None
+        dst = ends[see.dst] if see.dst is not None else None
+        wants.append(Want(see, src, dst, problem))
+    return wants

@@ -1,0 +1,93 @@
+"""What the names in a lab's checks mean: which address, which namespace, which devices. Pure look-ups."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from ipaddress import ip_address
+
+from labctl.plan import IP, Address, Link, Netns, Port
+from labctl.scenario import Check, Lab, Role
+
+
+class Who:
+    """The machines, ports and addresses of one lab, ready to be asked for."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.machines = {machine.name: machine for machine in lab.machines}
+
+    @cached_property
+    def _ports(self) -> dict[Port, list[IP]]:
+        ports: dict[Port, list[IP]] = {}
+        for item in self.lab.plan:
+            if isinstance(item, Address):
+                ports.setdefault(item.at, []).append(item.addr.ip)
+        return ports
+
+    @cached_property
+    def _owners(self) -> dict[IP, str]:
+        owners = {ip: port.ns for port, ips in reversed(self._ports.items()) for ip in ips}
+        owners.update({ip: machine.name for machine in reversed(self.lab.machines) for ip in machine.addresses})
+        return owners
+
+    @cached_property
+    def links(self) -> dict[str, list[Link]]:
+        """The planned devices, by namespace."""
+        links: dict[str, list[Link]] = {}
+        for item in self.lab.plan:
+            if isinstance(item, Link):
+                links.setdefault(item.ns, []).append(item)
+        return links
+
+    @cached_property
+    def nodes(self) -> tuple[str, ...]:
+        """Every namespace of the lab."""
+        planned = (item.name for item in self.lab.plan if isinstance(item, Netns))
+        return tuple(dict.fromkeys((*planned, *(machine.name for machine in self.lab.machines))))
+
+    def addresses(self, word: str) -> tuple[IP, ...]:
+        """All addresses that a machine's name, a port or an address stands for; the first is its own."""
+        machine = self.machines.get(word)
+        if machine is not None:
+            return machine.addresses
+        namespace, slash, device = word.partition("/")
+        if slash:
+            return tuple(self._ports.get(Port(namespace, device), ()))
+        try:
+            return (ip_address(word),)
+        except ValueError:
+            return ()
+
+    def own(self, word: str, version: int) -> IP | None:
+        """The address of one IP version that a word means."""
+        return next((ip for ip in self.addresses(word) if ip.version == version), None)
+
+    def home(self, word: str) -> str | None:
+        """The namespace that a target lives in; None for an address which no machine of the lab has."""
+        if word in self.machines:
+            return word
+        namespace, slash, _ = word.partition("/")
+        if slash:
+            return namespace
+        return next((self._owners[ip] for ip in self.addresses(word) if ip in self._owners), None)
+
+    def role(self, namespace: str) -> Role | None:
+        """What a namespace is to the lab."""
+        machine = self.machines.get(namespace)
+        return machine.role if machine else None
+
+    def involved(self, check: Check) -> tuple[str, ...]:
+        """The namespaces that a check names: its ends, the nodes these run on, and its points."""
+        ends = [check.source, self.home(check.target)] if check.probe != "mesh" else []
+        machines = [self.machines.get(end) for end in ends if end]
+        hosts = [machine.on for machine in machines if machine]
+        points = [see.at.ns for see in check.sees]
+        return tuple(dict.fromkeys(name for name in (*ends, *hosts, *points) if name))
+
+
+def probe_text(check: Check) -> str:
+    """The probe as a scenario writes it: `ping a -> c`, `tcp a -> c:8080`, `mesh`."""
+    if check.probe == "mesh":
+        return "mesh " + ", ".join(f"{' '.join(sources)} -> {' '.join(targets)}" for sources, targets in check.groups)
+    port = f":{check.port}" if check.port is not None else ""
+    return f"{check.probe} {check.source} -> {check.target}{port}"

@@ -1,0 +1,131 @@
+"""The printed forms of what iptables and ebtables let one write in several ways, held equal to the tools by test.
+
+Only the forms that real systems' sources use; anything else stays as it is written, and the kernel room
+can ask the tools themselves (`firewall.canonical`).
+"""
+
+from __future__ import annotations
+
+# an option written short, long or in words -> what iptables-save prints for it
+ALIASES = {
+    "--destination-port": ("--dport",),
+    "--source-port": ("--sport",),
+    "--destination-ports": ("--dports",),
+    "--source-ports": ("--sports",),
+    "--syn": ("--tcp-flags", "FIN,SYN,RST,ACK", "SYN"),
+}
+_PORTS = ("tcp", "udp", "sctp", "dccp", "udplite")
+# options that need no -m, since -p alone brings their match
+IMPLIED: dict[str, tuple[str, ...]] = {
+    "--sport": _PORTS,
+    "--dport": _PORTS,
+    "--tcp-flags": ("tcp",),
+    "--tcp-option": ("tcp",),
+    "--icmp-type": ("icmp",),
+    "--icmpv6-type": ("icmp6",),
+}
+_ORDER = ("--sport", "--dport", "--tcp-option", "--tcp-flags")
+_STATES = ("INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT")
+_PROTOCOLS = {
+    "1": "icmp", "2": "igmp", "4": "ipencap", "6": "tcp", "17": "udp", "47": "gre", "50": "esp",
+    "51": "ah", "58": "ipv6-icmp", "132": "sctp", "icmpv6": "ipv6-icmp",
+}  # fmt: skip
+_ICMP = {"echo-reply": "0", "destination-unreachable": "3", "echo-request": "8", "time-exceeded": "11"}
+_ICMP6 = {"destination-unreachable": "1", "packet-too-big": "2", "echo-request": "128", "echo-reply": "129"}
+_REJECTS = {"ip": "icmp-port-unreachable", "ip6": "icmp6-port-unreachable"}
+_ETHERTYPES = {"0x0800": "IPv4", "0x0806": "ARP", "0x86dd": "IPv6", "0x8100": "802_1Q"}
+_ETHERTYPES |= {name.lower(): name for name in _ETHERTYPES.values()}
+_GROUPS = {name.lower(): name for name in ("Unicast", "Multicast", "Broadcast", "BGA")}
+_FULL = 0xFFFFFFFF
+
+
+def protocol(value: str) -> str | None:
+    """A protocol by the name iptables-save gives it; None for all of them."""
+    value = value.lower()
+    return None if value in ("all", "0") else _PROTOCOLS.get(value, value)
+
+
+def bridge_protocol(value: str) -> str:
+    """An ethertype by the name ebtables-save gives it: `0x0800` and `ipv4` are `IPv4`."""
+    value = value.lower()
+    return _ETHERTYPES.get(value, value)
+
+
+def bridge_address(value: str) -> str:
+    """A MAC address (and mask) with two digits per byte in lower case, a group by its name."""
+    if value.lower() in _GROUPS:
+        return _GROUPS[value.lower()]
+    return "/".join(":".join(byte.lower().zfill(2) for byte in mac.split(":")) for mac in value.split("/"))
+
+
+def settle(part: list[str], family: str) -> list[str]:
+    """One match or target (`-m mark --mark 1`) in its printed form."""
+    flag, name, *options = part
+    try:
+        if flag == "-m":
+            return [flag, name, *_match(name, options, family)]
+        return [flag, name, *_target(name, options, family)]
+    except (ValueError, IndexError):  # not ours to judge: the tools give the error
+        return part
+
+
+def _match(name: str, options: list[str], family: str) -> list[str]:
+    if name in ("conntrack", "state"):
+        return _replace(options, ("--ctstate", "--state"), _states)
+    if name in ("mark", "connmark"):
+        return _replace(options, ("--mark",), _mark)
+    if name == "statistic":
+        return _replace(options, ("--probability",), lambda text: f"{round(float(text) * 2**31) / 2**31:.11f}")
+    if name in ("icmp", "icmp6"):
+        names = _ICMP6 if name == "icmp6" else _ICMP
+        return _replace(options, ("--icmp-type", "--icmpv6-type"), lambda text: names.get(text, text))
+    if name in _PORTS:
+        return _ordered(options)
+    return options
+
+
+def _target(name: str, options: list[str], family: str) -> list[str]:
+    if name == "REJECT" and not options:
+        return ["--reject-with", _REJECTS[family]]
+    if name != "MARK" or len(options) != 2:
+        return options
+    mark, _, given = options[1].partition("/")
+    value = int(mark, 0)
+    mask = int(given, 0) if given else _FULL
+    shaped = {
+        "--set-mark": (value, value | mask),
+        "--set-xmark": (value, mask),
+        "--or-mark": (value, value),
+        "--and-mark": (0, ~value & _FULL),
+        "--xor-mark": (value, 0),
+    }.get(options[0])
+    return options if shaped is None else ["--set-xmark", f"{shaped[0]:#x}/{shaped[1]:#x}"]
+
+
+def _states(text: str) -> str:
+    return ",".join(sorted(set(text.upper().split(",")), key=_STATES.index))
+
+
+def _mark(text: str) -> str:
+    value, _, mask = text.partition("/")
+    bits = int(mask, 0) if mask else _FULL
+    return f"{int(value, 0):#x}" if bits == _FULL else f"{int(value, 0):#x}/{bits:#x}"
+
+
+def _replace(options: list[str], names: tuple[str, ...], shape: object) -> list[str]:
+    assert callable(shape)
+    return [
+        shape(word) if position and options[position - 1] in names else word for position, word in enumerate(options)
+    ]
+
+
+def _ordered(options: list[str]) -> list[str]:
+    groups: list[list[str]] = []
+    for position, word in enumerate(options):
+        negates = word == "!" or (word.startswith("--") and options[position - 1 : position] != ["!"])
+        if negates or not groups:
+            groups.append([word])
+        else:
+            groups[-1].append(word)
+    groups.sort(key=lambda group: _ORDER.index(group[1] if group[0] == "!" else group[0]))
+    return [word for group in groups for word in group]

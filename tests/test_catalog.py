@@ -1,0 +1,72 @@
+"""How a word of the command line finds a scenario."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from labctl import catalog
+from labctl.errors import UsageError
+
+
+def test_the_built_in_scenarios() -> None:
+    assert {"docker-bridge", "kubenet", "azure-cni-transparent", "raw-dual-stack"} <= set(catalog.names())
+    assert list(catalog.names()) == sorted(catalog.names())
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_a_name_finds_its_file_and_text(name: str) -> None:
+    file, text = catalog.find(name)
+    assert Path(file).name == f"{name}.yaml"
+    assert Path(file).read_text() == text
+    assert "model:" in text
+
+
+@pytest.mark.parametrize("name", ["my.yaml", "my.yml", "sub/mine"])
+def test_a_word_with_a_slash_or_an_ending_is_a_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / name).write_text("model: raw\n")
+    assert catalog.find(name) == (name, "model: raw\n")
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("kubnet", "did you mean kubenet?"),
+        ("zzz", "the scenarios are azure-cni-transparent, "),
+        ("", "the scenarios are "),
+        ("-h", "the scenarios are "),
+        ("..", "the scenarios are "),
+        ("x" * 100_000, "the scenarios are "),
+    ],
+)
+def test_an_unknown_name_gets_a_hint(word: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        catalog.find(word)
+    assert hint in caught.value.hint
+
+
+def test_a_file_here_without_an_ending_is_pointed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("qqq").write_text("model: raw\n")
+    with pytest.raises(UsageError) as caught:
+        catalog.find("qqq")
+    assert caught.value.hint == "for the file, write ./qqq"
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot read '.*gone\.yaml': No such file or directory"):
+        catalog.find(str(tmp_path / "gone.yaml"))
+
+
+def test_titles_say_what_a_scenario_shows_and_read_no_yaml() -> None:
+    titles = catalog.titles()
+    assert tuple(titles) == catalog.names()
+    assert all(len(title) > 10 and title.isprintable() for title in titles.values())
+    assert titles["raw-dual-stack"].endswith("(model raw)")
+    code = "import sys, labctl.catalog as c; c.titles(); sys.exit(any(m in sys.modules for m in ('yaml', 'pyroute2')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=catalog.folder().parent).returncode == 0

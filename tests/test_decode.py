@@ -1,0 +1,265 @@
+"""Frames to facts: every header that a probe may wear, and frames that are cut short or nonsense."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import ip_address
+
+import pytest
+
+from labctl.decode import ACK, RST, SYN, Frame, decode, sighting
+from labctl.kernel import bpf
+from labctl.kernel.pcapfeed import Pcap
+from labctl.kernel.probes import checksum, echo_request, verdict_of_ping
+from labctl.marks import ANSWERING, ASKING, MAGIC, Marker, Opening, decoded, follow, opening
+from labctl.plan import Port
+
+MARK = MAGIC + b"\x01?\xff!"
+MACS = bytes.fromhex("020000000002") + bytes.fromhex("020000000001")
+HERE = Port("node1", "eth0")
+
+
+def ethernet(kind: int, body: bytes) -> bytes:
+    return MACS + struct.pack("!H", kind) + body
+
+
+def ipv4(protocol: int, body: bytes, src: str = "10.0.0.1", dst: str = "10.0.0.2", ttl: int = 63) -> bytes:
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0, ttl, protocol, 0)
+    return head + ip_address(src).packed + ip_address(dst).packed + body
+
+
+def ipv6(protocol: int, body: bytes, src: str = "2001:db8::1", dst: str = "2001:db8::2", ttl: int = 62) -> bytes:
+    return (
+        struct.pack("!IHBB", 6 << 28, len(body), protocol, ttl) + ip_address(src).packed + ip_address(dst).packed + body
+    )
+
+
+def udp(body: bytes, sport: int = 40000, dport: int = 53) -> bytes:
+    return struct.pack("!HHHH", sport, dport, 8 + len(body), 0) + body
+
+
+def tcp(flags: int, seq: int, ack: int = 0, sport: int = 40000, dport: int = 80) -> bytes:
+    return struct.pack("!HHIIBBHHH", sport, dport, seq, ack, 5 << 4, flags, 1024, 0, 0)
+
+
+def vxlan(inner: bytes, vni: int = 42, port: int = 4789) -> bytes:
+    return udp(struct.pack("!II", 0x08000000, vni << 8) + inner, dport=port)
+
+
+def frame(data: bytes, way: str = "in", when: int = 1, at: Port = HERE, **more: int) -> Frame:
+    return Frame(at, when, way, data, **more)  # type: ignore[arg-type]
+
+
+ECHO4 = ipv4(1, echo_request(4, 7, 1, MARK))
+ECHO6 = ipv6(58, echo_request(6, 7, 1, MARK))
+INNER4 = ethernet(0x0800, ECHO4)
+SHAPES = {
+    "ipv4 echo": (INNER4, "none", 63),
+    "ipv6 echo": (ethernet(0x86DD, ECHO6), "none", 62),
+    "ipv4 datagram": (ethernet(0x0800, ipv4(17, udp(MARK + ASKING))), "none", 63),
+    "ipv6 datagram": (ethernet(0x86DD, ipv6(17, udp(MARK + ASKING))), "none", 62),
+    "vlan": (MACS + struct.pack("!HH", 0x8100, 0x2007) + b"\x08\x00" + ECHO4, "none", 63),
+    "vxlan over ipv4": (ethernet(0x0800, ipv4(17, vxlan(INNER4), ttl=9)), "vxlan 42", 63),
+    "vxlan over ipv6": (ethernet(0x86DD, ipv6(17, vxlan(INNER4))), "vxlan 42", 63),
+    "vxlan on flannel's port": (ethernet(0x0800, ipv4(17, vxlan(INNER4, 1, 8472))), "vxlan 1", 63),
+    "ipv6 echo in vxlan": (ethernet(0x0800, ipv4(17, vxlan(ethernet(0x86DD, ECHO6)))), "vxlan 42", 62),
+    "ipip": (ethernet(0x0800, ipv4(4, ECHO4, ttl=9)), "ipip", 63),
+    "ipv6 in ipv4": (ethernet(0x0800, ipv4(41, ECHO6)), "ip6ip", 62),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_probe_is_found_in_whatever_carries_it(shape: str) -> None:
+    data, encap, ttl = SHAPES[shape]
+    packet = decode(frame(data))
+
+    assert packet is not None
+    assert (packet.encap, packet.ttl) == (encap, ttl)
+    assert Marker(MARK).role(packet) == "request"
+    assert packet.src in (ip_address("10.0.0.1"), ip_address("2001:db8::1"))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_frame_cut_short_anywhere_is_no_error(shape: str) -> None:
+    data = SHAPES[shape][0]
+    results = [decode(frame(data[:length])) for length in range(len(data))]
+
+    assert results[10] is None
+    assert all(packet is None or packet.length < len(data) for packet in results)
+
+
+def test_the_tag_that_the_kernel_took_out_counts_as_one_in_the_bytes() -> None:
+    assert decode(frame(INNER4, vlan=7)).vlan == 7  # type: ignore[union-attr]
+    assert decode(frame(SHAPES["vlan"][0])).vlan == 7  # type: ignore[union-attr]
+
+
+def test_a_device_without_ethernet_header_is_read_from_its_protocol() -> None:
+    packet = decode(frame(ECHO4, protocol=0x0800, hatype=65534))
+
+    assert packet is not None
+    assert packet.kind == "echo"
+
+
+def test_arp_is_put_in_words() -> None:
+    body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + bytes(6) + ip_address("10.0.0.1").packed
+    packet = decode(frame(ethernet(0x0806, body + bytes(6) + ip_address("10.0.0.2").packed)))
+
+    assert packet is not None
+    assert packet.text == "who has 10.0.0.2? tell 10.0.0.1"
+
+
+def test_an_icmp_error_quotes_the_probe_that_it_is_about() -> None:
+    error = ipv4(1, struct.pack("!BBHI", 3, 1, 0, 0) + ECHO4, src="10.0.0.254", dst="10.0.0.1")
+    error6 = ipv6(58, struct.pack("!BBHI", 1, 0, 0, 0) + ECHO6[:60], src="2001:db8::fe")
+    trail = follow(Marker(MARK), decoded([frame(ethernet(0x0800, error)), frame(ethernet(0x86DD, error6))]))
+
+    assert [str(item) for item in trail.complaints] == ["10.0.0.254 told 10.0.0.1: host unreachable"]
+    assert trail.complaints[0].about == "request"
+    assert trail.requests == ()
+
+
+def test_the_quote_of_a_syn_that_ends_after_eight_bytes_still_names_it() -> None:
+    syn = ipv4(6, tcp(SYN, 1000)[:8])
+    error = ipv4(1, struct.pack("!BBHI", 3, 13, 0, 0) + syn, src="10.0.0.254")
+    trail = follow(Opening(1000), decoded([frame(ethernet(0x0800, error))]))
+
+    assert [item.text for item in trail.complaints] == ["administratively prohibited"]
+
+
+def test_a_connection_is_known_by_its_first_sequence_number_whatever_was_rewritten() -> None:
+    def seen(body: bytes, **ends: str) -> Frame:
+        return frame(ethernet(0x0800, ipv4(6, body, **ends)))
+
+    frames = [
+        seen(tcp(SYN, 0xFFFFFFFF)),
+        seen(tcp(SYN, 0xFFFFFFFF, sport=61000), src="192.0.2.9"),
+        seen(tcp(SYN | ACK, 5, 0)),
+        seen(tcp(RST | ACK, 0, 0)),
+        seen(tcp(ACK, 0, 6)),
+        seen(tcp(SYN, 4)),
+    ]
+    trail = follow(Opening(0xFFFFFFFF), decoded(frames))
+
+    assert [str(item.src) for item in trail.requests] == ["10.0.0.1", "192.0.2.9"]
+    assert len(trail.replies) == 2
+    assert trail.resets
+
+
+def test_the_opening_is_read_where_the_source_sends_it() -> None:
+    other = frame(ethernet(0x0800, ipv4(6, tcp(SYN, 1))), at=Port("b", "eth0"))
+    own = frame(ethernet(0x0800, ipv4(6, tcp(SYN, 2))), at=Port("a", "eth0"))
+
+    assert opening(decoded([other, own]), "a", 40000, 80) == Opening(2)
+    assert opening(decoded([other, own]), "a", 40001, 80) is None
+
+
+def test_request_and_answer_of_a_datagram_are_told_apart() -> None:
+    asked, answered = (decode(frame(ethernet(0x0800, ipv4(17, udp(MARK + end))))) for end in (ASKING, ANSWERING))
+
+    assert Marker(MARK).role(asked) == "request"  # type: ignore[arg-type]
+    assert Marker(MARK).role(answered) == "reply"  # type: ignore[arg-type]
+
+
+def test_another_probes_packet_is_not_ours() -> None:
+    assert follow(Marker(MAGIC + b"abcd"), decoded([frame(INNER4)])).requests == ()
+
+
+def test_a_sighting_keeps_where_when_and_what() -> None:
+    seen = frame(INNER4, "out", 99)
+    fact = sighting(seen, decode(seen), reply=False)  # type: ignore[arg-type]
+
+    assert str(fact) == "leaving node1/eth0: 10.0.0.1 > 10.0.0.2 ttl 63"
+    assert (fact.when, fact.eth_src, fact.length, fact.proto) == (99, "02:00:00:00:00:01", len(INNER4), "icmp")
+
+
+def test_trails_are_in_the_order_of_time_and_keep_a_taps_own_order() -> None:
+    frames = [frame(INNER4, when=5), frame(INNER4, when=2, at=Port("a", "x")), frame(INNER4, when=5, at=Port("a", "y"))]
+
+    assert [str(item.at) for item in follow(Marker(MARK), decoded(frames)).requests] == ["a/x", "node1/eth0", "a/y"]
+
+
+def run_filter(data: bytes, protocol: int) -> bool:
+    """A classic BPF machine of a few lines: does the filter of the taps let the packet through?"""
+    program = list(struct.iter_unpack("=HBBI", bpf.probes()))
+    body, value, at = data[14:], 0, 0
+    while True:
+        op, then, other, number = program[at]
+        at += 1
+        if op == bpf.RET:
+            return number > 0
+        if number == bpf.PROTOCOL and op == bpf.LD_H:
+            value = protocol
+        elif op in (bpf.LD_B, bpf.LD_H, bpf.LD_W):
+            size, start = {bpf.LD_B: 1, bpf.LD_H: 2, bpf.LD_W: 4}[op], number - bpf.NET
+            if start + size > len(body):
+                return False
+            value = int.from_bytes(body[start : start + size], "big")
+        else:
+            holds = {bpf.JEQ: value == number, bpf.JGE: value >= number, bpf.JSET: bool(value & number)}[op]
+            at += then if holds else other
+
+
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape != "vlan"])
+def test_the_taps_filter_lets_every_probe_through(shape: str) -> None:
+    data = SHAPES[shape][0]
+    unmarked = data.replace(MAGIC, b"none")
+
+    assert run_filter(data, struct.unpack_from("!H", data, 12)[0])
+    assert not run_filter(unmarked, struct.unpack_from("!H", unmarked, 12)[0])
+
+
+@pytest.mark.parametrize(
+    ("body", "passes"),
+    [
+        (ipv4(6, tcp(SYN, 1)), True),
+        (ipv4(6, tcp(RST | ACK, 1)), True),
+        (ipv4(6, tcp(ACK, 1)), False),
+        (ipv4(4, ipv4(6, tcp(SYN, 1))), True),
+        (ipv4(17, vxlan(ethernet(0x0800, ipv4(6, tcp(SYN, 1))))), True),
+        (ipv4(17, vxlan(ethernet(0x0800, ipv4(6, tcp(ACK, 1))))), False),
+        (ipv4(1, struct.pack("!BBHI", 11, 0, 0, 0) + ECHO4), True),
+        (ipv4(47, bytes(40)), False),
+    ],
+)
+def test_the_taps_filter_knows_openings_and_errors(body: bytes, passes: bool) -> None:
+    assert run_filter(ethernet(0x0800, body), 0x0800) is passes
+
+
+def test_the_canary_passes_the_filter_and_arp_does_not() -> None:
+    assert run_filter(bytes(60), 0x88B5)
+    assert not run_filter(bytes(60), 0x0806)
+
+
+@pytest.mark.parametrize(("magic", "unit"), [(0xA1B2C3D4, 1000), (0xA1B23C4D, 1)])
+@pytest.mark.parametrize("order", "<>")
+def test_a_pcap_stream_is_cut_into_packets_however_it_comes(magic: int, unit: int, order: str) -> None:
+    stream = struct.pack(f"{order}IHHIIII", magic, 2, 4, 0, 0, 65535, 1)
+    stream += struct.pack(f"{order}IIII", 3, 5, 4, 4) + b"abcd" + struct.pack(f"{order}IIII", 4, 0, 1, 1) + b"e"
+    pcap = Pcap()
+    packets = [packet for byte in stream for packet in pcap.feed(bytes([byte]))]
+
+    assert packets == [(3_000_000_000 + 5 * unit, b"abcd"), (4_000_000_000, b"e")]
+
+
+def test_what_is_no_pcap_is_refused() -> None:
+    with pytest.raises(ValueError, match="not a pcap"):
+        list(Pcap().feed(b"tcpdump: eth9: No such device exists"))
+
+
+def test_an_echo_of_our_own_has_a_right_checksum() -> None:
+    assert checksum(echo_request(4, 0x1234, 1, MARK)) == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "out", "err", "answer"),
+    [
+        (0, "64 bytes from 10.0.0.2: icmp_seq=1 ttl=64 time=0.1 ms", "", "reply"),
+        (1, "1 packets transmitted, 0 received", "", "timeout"),
+        (1, "From 10.0.0.254 icmp_seq=1 Destination Net Unreachable", "", "unreachable"),
+        (2, "", "ping: connect: Network is unreachable", "blocked"),
+        (1, "1 packets transmitted, 0 received", "ping: sendmsg: Operation not permitted", "blocked"),
+        (2, "", "ping: invalid argument: 'x'", "broken"),
+    ],
+)
+def test_the_words_of_ping_have_one_meaning(code: int, out: str, err: str, answer: str) -> None:
+    assert verdict_of_ping(code, out, err)[0] == answer

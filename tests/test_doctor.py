@@ -1,0 +1,106 @@
+"""Doctor: what it makes of facts, and, as root, the facts it finds without touching the machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import machine
+import pytest
+
+from labctl.doctor import Finding, findings
+from labctl.kernel import doctor
+from labctl.kernel.doctor import Facts
+
+FINE = Facts(
+    root=True,
+    features={"network namespace": "", "veth": "", "vxlan": "", "iptables legacy nat": ""},
+    tools={tool: f"/usr/sbin/{tool}" for tool in doctor.TOOLS},
+    libraries=dict.fromkeys(doctor.LIBRARIES, True),
+    iptables="nft",
+    neighbour_limit=1024,
+    neighbours=10,
+    table_fulls=0,
+    files=(1024, 1048576),
+)
+
+
+def found(facts: Facts, what: str) -> Finding:
+    return next(finding for finding in findings(facts) if finding.what == what)
+
+
+def test_a_good_machine_has_nothing_but_ok() -> None:
+    assert {finding.state for finding in findings(FINE)} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "what", "state", "fix"),
+    [
+        (replace(FINE, root=False), "root", "missing", "sudo labctl doctor"),
+        (replace(FINE, features={"veth": "Operation not supported"}), "veth", "missing", "modprobe veth"),
+        (replace(FINE, features={"vxlan": "Operation not supported"}), "vxlan", "warn", "modprobe vxlan"),
+        (
+            replace(FINE, features={"iptables legacy nat": "x"}),
+            "iptables legacy nat",
+            "missing",
+            "modprobe iptable_nat",
+        ),
+        (replace(FINE, tools={"ping": ""}), "ping", "missing", "apt-get install iputils-ping"),
+        (replace(FINE, tools={"tcpdump": ""}), "tcpdump", "warn", "apt-get install tcpdump"),
+        (replace(FINE, libraries={"iptc": False}), "Python libraries", "missing", "pip install python-iptables"),
+        (replace(FINE, table_fulls=7), "neighbour table", "warn", "sysctl -w net.ipv4.neigh.default.gc_thresh3=8192"),
+        (replace(FINE, neighbours=1000), "neighbour table", "warn", "sysctl -w net.ipv4.neigh.default.gc_thresh3=8192"),
+        (replace(FINE, files=(256, 1024)), "open files", "warn", "ulimit -Hn 16384"),
+        (replace(FINE, lost=("old",)), "lab old", "warn", "sudo labctl down old"),
+        (replace(FINE, dead=("old",)), "lab old", "warn", "sudo labctl down old"),
+    ],
+)
+def test_what_is_wrong_comes_with_its_fix(facts: Facts, what: str, state: str, fix: str) -> None:
+    finding = found(facts, what)
+
+    assert (finding.state, finding.fix) == (state, fix)
+
+
+def test_bridge_calls_are_explained_before_anyone_loads_the_module() -> None:
+    finding = found(
+        replace(FINE, features={"bridged packets to iptables": "No such file"}), "bridged packets to iptables"
+    )
+
+    assert finding.state == "warn"
+    assert "machine's own bridges" in finding.fix
+
+
+def test_records_of_dead_labs_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("dead", "alive", "empty"):
+        (tmp_path / "state" / name).mkdir(parents=True)
+    for name in ("dead", "alive"):
+        (tmp_path / "state" / name / "definition.json").write_text("{}")
+    (tmp_path / "netns").mkdir()
+    for name in ("labctl.alive.a", "labctl.lost.a", "someone-elses"):
+        (tmp_path / "netns" / name).touch()
+    monkeypatch.setenv("LABCTL_NETNS_DIR", str(tmp_path / "netns"))
+    monkeypatch.setenv("LABCTL_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(doctor, "_try_features", dict)
+    facts = doctor.examine()
+
+    assert (facts.labs, facts.lost, facts.dead) == (("alive", "lost"), ("lost",), ("dead",))
+
+
+@pytest.mark.root
+def test_features_are_found_by_doing_and_leave_the_machine_alone() -> None:
+    before = machine.fingerprint()
+    here = os.readlink("/proc/self/ns/net")
+    facts = doctor.examine()
+
+    assert facts.features["network namespace"] == ""
+    assert facts.features["veth"] == facts.features["bridge"] == ""
+    assert os.readlink("/proc/self/ns/net") == here
+    assert machine.changed(before, machine.fingerprint()) == {}
+
+
+@pytest.mark.root
+def test_a_feature_that_does_not_work_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "features", lambda: [("teleport", lambda: doctor._link("teleport"))])
+
+    assert doctor._try_features()["teleport"] == "Operation not supported"

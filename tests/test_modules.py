@@ -1,0 +1,97 @@
+"""Which kernel modules a plan needs, and what is undone after loading them; on a machine made of files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from labctl.errors import KernelError
+from labctl.kernel import modules
+from labctl.plan import Chain, Link, Netns, Port, Sysctl
+from labctl.xtables import rule
+
+PLAN = (
+    Netns("n"),
+    Link(Port("n", "lo"), "loopback"),
+    Link(Port("n", "eth0"), "veth"),
+    Link(Port("n", "br0"), "bridge"),
+    Link(Port("n", "eth0.5"), "vlan"),
+    Sysctl("n", "net.ipv4.ip_forward", "1"),
+    Chain("n", "nat", "POSTROUTING", (rule("-p tcp --dport 80 -j DNAT --to-destination 1.2.3.4"), rule("-j MINE"))),
+    Chain("n", "nat", "MINE", (rule("-m comment --comment '-m x' -j MASQUERADE"),)),
+    Chain("n", "filter", "FORWARD", (rule("-j REJECT", "ip6"),), family="ip6"),
+)
+TABLES = ("ip_tables", "iptable_nat", "xt_tcpudp", "xt_nat", "xt_comment", "xt_MASQUERADE")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine that has only veth loaded, and loads whatever it is asked for."""
+    (tmp_path / "proc/sys/net/bridge").mkdir(parents=True)
+    (tmp_path / "sys/module/veth").mkdir(parents=True)
+    (tmp_path / "proc/modules").write_text("veth 1 0 - Live 0x0\n")
+    for name in modules.BRIDGE_CALLS:
+        (tmp_path / "proc/sys" / name.replace(".", "/")).write_text("1\n")
+
+    def load(names: tuple[str, ...]) -> None:
+        with open(tmp_path / "proc/modules", "a") as listed:
+            listed.writelines(f"{name} 1 0 - Live 0x0\n" for name in names if not name.startswith("xt_"))
+
+    monkeypatch.setattr(modules, "_modprobe", load)
+    return tmp_path
+
+
+def test_what_a_plan_needs() -> None:
+    assert modules.modules_for(PLAN) == (
+        "veth", "bridge", "8021q", *TABLES, "ip6_tables", "ip6table_filter", "ip6t_REJECT",
+    )  # fmt: skip
+
+
+def test_bridged_packets_in_iptables_need_br_netfilter() -> None:
+    assert modules.modules_for([Sysctl("n", "net.bridge.bridge-nf-call-iptables", "1")]) == ("br_netfilter",)
+    physical = Chain("n", "filter", "FORWARD", (rule("-m physdev --physdev-is-bridged -j ACCEPT"),))
+    assert "br_netfilter" in modules.modules_for([physical])
+    assert "br_netfilter" not in modules.modules_for(PLAN)
+    assert "nft_compat" in modules.modules_for([Chain("n", "filter", "OUTPUT", family="bridge")])
+
+
+def test_only_what_is_absent_is_asked_for() -> None:
+    assert modules.missing(("veth", "ip-tables", "bridge"), {"veth", "ip_tables"}) == ("bridge",)
+
+
+def test_only_loading_br_netfilter_is_undone() -> None:
+    assert modules.undo({"bridge"}, {"bridge", "br_netfilter"}) == modules.BRIDGE_CALLS
+    assert modules.undo({"br_netfilter"}, {"br_netfilter", "bridge"}) == ()
+    assert modules.undo({"bridge"}, {"bridge", "ip_tables"}) == ()
+
+
+def test_what_was_loaded_is_said_and_bridges_are_left_alone(machine: Path) -> None:
+    said: list[str] = []
+    loaded = modules.ensure(PLAN[:3], said.append, machine)
+    assert (loaded, said) == ((), [])
+    wanted = (Sysctl("n", "net.bridge.bridge-nf-call-iptables", "1"), PLAN[3])
+    assert modules.ensure(wanted, said.append, machine) == ("br_netfilter", "bridge")
+    assert said[0] == "loaded kernel modules br_netfilter, bridge"
+    assert "to 0 on this machine" in said[1]
+    assert {path.read_text() for path in (machine / "proc/sys/net/bridge").iterdir()} == {"0\n"}
+
+
+def test_other_modules_leave_the_bridges_settings(machine: Path) -> None:
+    said: list[str] = []
+    assert modules.ensure(PLAN, said.append, machine)[:2] == ("8021q", "bridge")
+    assert len(said) == 1
+    assert {path.read_text() for path in (machine / "proc/sys/net/bridge").iterdir()} == {"1\n"}
+
+
+def test_a_side_effect_that_cannot_be_undone_is_an_error_with_its_cure(machine: Path) -> None:
+    broken = machine / "proc/sys/net/bridge/bridge-nf-call-iptables"
+    broken.unlink()
+    broken.mkdir()
+    with pytest.raises(KernelError, match=r"cannot set net\.bridge\.bridge-nf-call-iptables to 0") as caught:
+        modules.ensure([Sysctl("n", "net.bridge.bridge-nf-call-iptables", "1")], lambda text: None, machine)
+    assert "sysctl -w net.bridge.bridge-nf-call-iptables=0" in caught.value.hint
+
+
+def test_a_kernel_without_modules_is_left_alone(tmp_path: Path) -> None:
+    assert modules.ensure(PLAN, pytest.fail, tmp_path) == ()
