@@ -1,0 +1,37 @@
+"""One Linux bridge and hosts on it, by Mininet's own API; both ways in one process, since its hosts are processes.
+
+Called by the system's Python as `rival_mininet.py HOSTS`; prints what it measured and proved as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+import mininet.net
+from mininet.nodelib import LinuxBridge
+from mininet.topo import SingleSwitchTopo
+
+
+def main() -> None:
+    hosts = int(sys.argv[1])
+    mininet.net.fixLimits = lambda: None  # it raises limits of the whole machine
+    begun = time.perf_counter()
+    net = mininet.net.Mininet(SingleSwitchTopo(k=hosts), switch=LinuxBridge, controller=None)
+    net.start()
+    result = {"up": time.perf_counter() - begun}
+    last = net.hosts[-1]
+    result["ping"] = " 0% packet loss" in net.hosts[0].cmd(f"ping -n -q -c1 -W2 {last.IP()}")
+    spaces = {os.readlink(f"/proc/{host.pid}/ns/net") for host in net.hosts}
+    result["namespaces"] = len(spaces - {os.readlink("/proc/self/ns/net")})
+    result["links"] = sum(len(host.intfList()) for host in net.hosts) * 2 + 1
+    begun = time.perf_counter()
+    net.stop()
+    result["down"] = time.perf_counter() - begun
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

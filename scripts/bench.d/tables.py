@@ -1,0 +1,96 @@
+"""What the benchmark prints: a table per network, the waits of single commands, and the goals."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+HEAD = ("", "runs", "up ms", "cpu ms", "x floor", "down ms", "x floor", "netns", "links", "ping")
+LARGE = "docker-bridge, 1000 containers"
+COMPARED = ("labctl", "C floor", "ip -batch", "ip -batch, IPv6 quiet")
+
+
+def targets(found: dict[str, Any], waited: dict[str, float]) -> list[dict[str, Any]]:
+    """The goals of the project beside what was measured; only those whose numbers are there."""
+    large = found.get(LARGE, {})
+    ours, floor, batch, quiet = (large.get(name, {}) for name in COMPARED)
+    rows: list[tuple[str, float | None, float | None, str]] = [
+        ("1000 containers: plan and build / C floor", ratio(ours, "up_ms", floor, "up_ms"), 2.0, "<="),
+        ("1000 containers: ip -batch / plan and build", ratio(batch, "up_ms", ours, "up_ms"), 3.0, ">="),
+        ("1000 containers: ip -batch, IPv6 quiet / plan and build", ratio(quiet, "up_ms", ours, "up_ms"), None, ""),
+        ("1000 containers: status / build", ratio(ours, "status_ms", ours, "up_ms"), 1.5, "<="),
+        ("default kubenet, cold process, ms", waited.get("kubenet_cold_ms"), 500.0, "<="),
+        ("labctl --help, cpu ms", waited.get("help_cpu_ms"), 120.0, "<="),
+    ]
+    return [
+        {"what": what, "value": value, "goal": f"{sign} {goal:g}" if goal else "", "met": meets(value, sign, goal)}
+        for what, value, goal, sign in rows
+        if value is not None
+    ]
+
+
+def meets(value: float, sign: str, goal: float | None) -> bool | None:
+    """Whether a goal is met; None where there is none."""
+    if goal is None:
+        return None
+    return value <= goal if sign == "<=" else value >= goal
+
+
+def ratio(one: dict[str, Any], key: str, other: dict[str, Any], base: str) -> float | None:
+    return one[key] / other[base] if key in one and base in other else None
+
+
+def print_tables(
+    found: dict[str, Any], waited: dict[str, float], goals: list[dict[str, Any]], skipped: list[str], wrong: list[str]
+) -> None:
+    for title, rows in found.items():
+        show(title, HEAD, [cells(name, row) for name, row in rows.items()])
+        ours = rows.get("labctl", {})
+        if "status_ms" in ours:
+            print(f"labctl status: {ours['status_ms']:.0f} ms, {ours['status_ms'] / ours['up_ms']:.2f} x its build\n")
+    if waited:
+        show("Single commands", ("", "ms"), [(name.removesuffix("_ms"), f"{ms:.0f}") for name, ms in waited.items()])
+    if goals:
+        words = {True: "met", False: "MISSED", None: ""}
+        rows = [(row["what"], f"{row['value']:.2f}", row["goal"], words[row["met"]]) for row in goals]
+        show("Goals (for a quiet machine with two cores)", ("", "measured", "goal", ""), rows)
+    for line in dict.fromkeys(skipped):
+        print(f"skipped: {line}")
+    for line in dict.fromkeys(wrong):
+        print(f"WRONG: {line}")
+    print("every lab counted and pinged" if not wrong else f"{len(wrong)} things wrong")
+
+
+def cells(name: str, row: dict[str, Any]) -> tuple[str, ...]:
+    def number(key: str, form: str) -> str:
+        return format(row[key], form) if key in row else "-"
+
+    return (
+        name, str(row["runs"]), number("up_ms", ".1f"), number("up_cpu_ms", ".1f"), number("up_ratio", ".2f"),
+        number("down_ms", ".1f"), number("down_ratio", ".2f"), str(row["namespaces"]), str(row["links"]),
+        "yes" if row["ping"] else "NO",
+    )  # fmt: skip
+
+
+def show(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """One table: rich's on a terminal, plain columns in a pipe."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=title, title_justify="left")
+        for number, word in enumerate(head):
+            table.add_column(word, justify="right" if number else "left")
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
+        return
+    widths = [max(len(row[number]) for row in (head, *rows)) for number in range(len(head))]
+    print(title)
+    for row in (head, *rows):
+        first, *rest = (
+            word.ljust(width) if not n else word.rjust(width)
+            for n, (word, width) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  ".join([first, *rest]).rstrip())
+    print()

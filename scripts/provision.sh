@@ -1,0 +1,214 @@
+#!/usr/bin/env bash
+# Make a Debian or Ubuntu machine ready for labctl; running it again does nothing.
+#
+#   provision.sh [--dev]                     as root: install labctl into /opt/labctl (LABCTL_PREFIX) and
+#                                            link /usr/local/bin/labctl; --dev adds what the tests need
+#   provision.sh --source run|dev DIRECTORY  only a virtual environment that runs this source tree
+#
+# PYTHON=... chooses the interpreter (3.10 or newer, with venv and headers); else the system's is taken.
+# The system Python gets no package. Everything is reported on stderr, one line per step.
+set -euo pipefail
+shopt -s inherit_errexit
+umask 022
+root=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd -P)
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+unset PYTHONPATH PYTHONHOME
+
+copy= # of the source tree, to build from
+trap '[[ -z $copy ]] || rm -rf "$copy"' EXIT
+
+say() { echo "labctl set-up: $*" >&2; }
+die() {
+  say "$*"
+  exit 4
+}
+
+# quietly WHAT COMMAND...: run it; show its output only if it fails.
+quietly() {
+  local what=$1 output
+  shift
+  say "$what"
+  if ! output=$("$@" 2>&1 </dev/null); then
+    printf '%s\n' "$output" | tail -n 25 >&2
+    return 1
+  fi
+}
+
+# ---- the system's packages ---------------------------------------------------------------------------
+
+# package -> a command that succeeds when it is there
+packages() {
+  cat <<'LIST'
+iproute2 ip -V
+iptables iptables-legacy-restore --version
+iputils-ping ping -V
+tcpdump tcpdump --version
+conntrack conntrack --version
+kmod modprobe --version
+procps sysctl --version
+util-linux unshare --version
+ca-certificates test -s /etc/ssl/certs/ca-certificates.crt
+gcc gcc --version
+libc6-dev test -e /usr/include/stdio.h
+LIST
+}
+
+missing() {
+  local package probe
+  while read -r package probe; do
+    $probe >/dev/null 2>&1 </dev/null || echo "$package"
+  done < <(packages)
+  if ! choose_python >/dev/null; then
+    printf '%s\n' python3 python3-venv python3-dev
+  fi
+}
+
+install_missing() {
+  local -a wanted
+  mapfile -t wanted < <(missing)
+  ((${#wanted[@]})) || return 0
+  if ((EUID != 0)); then
+    die "${wanted[*]} missing on this machine: run 'sudo $root/scripts/provision.sh' once, or install them yourself"
+  fi
+  command -v apt-get >/dev/null || die "${wanted[*]} missing and there is no apt-get here: install them, then run this again"
+  export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+  local -a apt=(apt-get -q -y -o DPkg::Lock::Timeout=300)
+  quietly "reading the package lists" "${apt[@]}" update || say "apt-get update failed; trying with the old lists"
+  quietly "installing ${wanted[*]}" "${apt[@]}" install --no-install-recommends "${wanted[@]}" ||
+    die "apt-get could not install ${wanted[*]}: see above; is the machine online?"
+  mapfile -t wanted < <(missing)
+  ((${#wanted[@]} == 0)) || die "${wanted[*]} still not usable after installing; set PYTHON= to a Python 3.10 or newer if it is about Python"
+}
+
+# ---- Python ------------------------------------------------------------------------------------------
+
+# The first Python that can really do it: new enough, makes environments, compiles extensions.
+choose_python() {
+  local candidate
+  for candidate in ${PYTHON:-/usr/bin/python3 python3 python3.13 python3.12 python3.11 python3.10}; do
+    if "$candidate" - 2>/dev/null <<'CODE'; then
+import ensurepip, os, sys, sysconfig, venv
+sys.exit(sys.version_info < (3, 10) or not os.path.exists(sysconfig.get_path("include") + "/Python.h"))
+CODE
+      command -v "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
+make_venv() {
+  local target=$1 python
+  if "$target/bin/python" -c 'import pip' 2>/dev/null; then
+    return
+  fi
+  if [[ -d $target && ! -e $target/pyvenv.cfg && -n $(ls -A "$target") ]]; then
+    die "$target holds something else: choose another place (LABCTL_PREFIX, LABCTL_VENV) or remove it"
+  fi
+  python=$(choose_python) || die "PYTHON=${PYTHON:-} is no Python 3.10 or newer with venv and headers"
+  mkdir -p "$target"
+  quietly "creating $target with $python" "$python" -m venv --clear "$target" || die "$python could not create $target"
+}
+
+# requirements PYTHON LEVEL: what pyproject.toml asks for, one per line
+requirements() {
+  "$1" - "$root/pyproject.toml" "$2" <<'CODE'
+import sys
+try:
+    import tomllib
+except ImportError:  # Python 3.10
+    from pip._vendor import tomli as tomllib
+with open(sys.argv[1], "rb") as file:
+    project = tomllib.load(file)["project"]
+print(*project["dependencies"], *(project["optional-dependencies"]["test"] if sys.argv[2] == "dev" else ()), sep="\n")
+CODE
+}
+
+pip_install() {
+  local target=$1 what=$2
+  shift 2
+  quietly "installing $what into $target" "$target/bin/python" -m pip install -q "$@" ||
+    die "pip could not install $what into $target: see above; is the machine online?"
+}
+
+# ---- what is asked for -------------------------------------------------------------------------------
+
+digest() { cat -- "$@" | sha256sum | cut -d' ' -f1; }
+
+# One process at a time works on an environment; the second finds it done. The lock is on the folder that
+# holds the environment, and leaves no file.
+lock() {
+  mkdir -p "${1%/*}" 2>/dev/null || die "cannot create ${1%/*}: permission denied (LABCTL_VENV chooses another place)"
+  [[ -w ${1%/*} ]] || die "cannot write in ${1%/*}: permission denied (LABCTL_VENV chooses another place)"
+  exec 9<"${1%/*}"
+  flock 9
+}
+
+source_tree() {
+  local level=$1 target=$2 now
+  local stamp=$target/.labctl-$level
+  lock "$target"
+  now="$root $(digest "$root/pyproject.toml" "$root/scripts/provision.sh")"
+  if [[ -e $stamp && $(<"$stamp") == "$now" && -x $target/bin/python ]]; then
+    touch "$stamp"
+    return
+  fi
+  install_missing
+  make_venv "$target"
+  local -a needs
+  mapfile -t needs < <(requirements "$target/bin/python" "$level")
+  ((${#needs[@]})) || die "cannot read $root/pyproject.toml"
+  pip_install "$target" "what labctl needs" "${needs[@]}"
+  "$target/bin/python" - "$root" "$target/bin/labctl" <<'CODE'
+import sys, sysconfig
+with open(sysconfig.get_path("purelib") + "/labctl-source.pth", "w") as path:
+    path.write(sys.argv[1] + "\n")
+with open(sys.argv[2], "w") as script:
+    script.write(f"#!{sys.executable}\nimport sys\n\nfrom labctl.cli import main\n\nsys.exit(main())\n")
+CODE
+  chmod +x "$target/bin/labctl"
+  echo "$now" >"$target/.labctl-run"
+  [[ $level == run ]] || echo "$now" >"$stamp"
+}
+
+installed() {
+  local level=$1 target=${LABCTL_PREFIX:-/opt/labctl} now link=/usr/local/bin/labctl
+  ((EUID == 0)) || die "installing into $target needs root: run 'sudo $0', or 'pip install $root' into an environment of yours"
+  lock "$target"
+  install_missing
+  now=$(find "$root"/{labctl,scenarios,pyproject.toml,scripts/provision.sh} -type f \
+    ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum)
+  if [[ -e $target/.labctl-$level && $(<"$target/.labctl-$level") == "$now" && -x $target/bin/labctl ]]; then
+    say "$target is up to date"
+  else
+    make_venv "$target"
+    copy=$(mktemp -d)
+    cp -r "$root"/{labctl,scenarios,pyproject.toml,README.md,LICENSE} "$copy" # building leaves files in its tree
+    local -a needs
+    mapfile -t needs < <(requirements "$target/bin/python" "$level")
+    ((${#needs[@]})) || die "cannot read $root/pyproject.toml"
+    pip_install "$target" "what labctl needs" "${needs[@]}"
+    # the version need not have changed: the code itself is replaced whatever it says
+    pip_install "$target" "labctl itself" --force-reinstall --no-deps "$copy"
+    rm -f "$target"/.labctl-*
+    echo "$now" >"$target/.labctl-run"
+    echo "$now" >"$target/.labctl-$level"
+  fi
+  if [[ $(readlink "$link" || true) != "$target/bin/labctl" ]]; then
+    [[ ! -e $link || -L $link ]] || die "$link exists and is not ours: remove it, or run $target/bin/labctl"
+    mkdir -p "${link%/*}"
+    ln -sfn "$target/bin/labctl" "$link"
+    say "labctl is in $link: try 'sudo labctl up kubenet'"
+  fi
+}
+
+case ${1:-} in
+--source)
+  [[ ${2:-} == run || ${2:-} == dev ]] && [[ -n ${3:-} ]] || die "usage: provision.sh --source run|dev DIRECTORY"
+  source_tree "$2" "$3"
+  ;;
+--dev) installed dev ;;
+'') installed run ;;
+*) die "usage: provision.sh [--dev] | --source run|dev DIRECTORY" ;;
+esac
