@@ -124,14 +124,13 @@ def _mesh(bench: Bench, check: Check) -> tuple:  # type: ignore[type-arg]
         return "skip", ("there are no two machines to try",), "", ()
     notes: tuple[str, ...] = ()
     members = dict.fromkeys((name, address.version) for source, target, address in wants for name in (source, target))
-    own = {name: who.addresses(name) for name, _ in members}
-    preset = presets(who.lab, (ip for ips in own.values() for ip in ips)) if len(wants) > MANY else []
+    preset = presets(who.lab, (ip for name, _ in members for ip in who.addresses(name))) if len(wants) > MANY else []
     with ExitStack() as stack:
         if len(preset) > MANY:
             made = stack.enter_context(Presets(bench.lab, preset, bench.inside)).made
             notes = (f"{made} neighbour entries were preset for this check: more than the machine's table holds",)
         mesh = stack.enter_context(Mesh(bench.lab, members, bench.inside))
-        pairs = mesh.run(wants, own, check.within)
+        pairs = mesh.run(wants, {name: who.held(name) for name, _ in members}, check.within)
     bad = [pair for pair in pairs if not pair.good]
     verdict, lines = judge_mesh(pairs)
     shown = bad[0] if bad else pairs[0]

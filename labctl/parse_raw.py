@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from labctl import raw_words
@@ -35,11 +36,12 @@ class _Raw:
         self.found, self.reader = found, reader
         self.known = Known(reader)
         self.addresses: dict[str, list[Address]] = {}
+        self.quick: list[Sysctl] = []  # for devices whose link-local address is to be there at once
 
     def resources(self) -> Iterator[Resource]:
         """Every object, each section after those that it refers to."""
         yield from self._namespaces()
-        yield from Links(self.known).read(self._rows("links"))
+        yield from self._links()
         yield from self._sysctls()
         yield from self._addresses()
         yield from self._lines("neighbours", raw_words.neighbour)
@@ -76,6 +78,19 @@ class _Raw:
                 yield Netns(name.value)
                 yield self.known.links[lo]
 
+    def _links(self) -> Iterator[Resource]:
+        """The links. One with an IPv6 address gets its link-local one too, as by hand: without it a router
+        cannot ask for its neighbours. It is usable at once, no duplicate is waited for."""
+        maker = Links(self.known)
+        rows = self._rows("addresses")
+        six = {point.value for point, those in rows if any(row.value.version == 6 for row in those.value)}
+        for link in maker.read(self._rows("links")):
+            if link.at in six - maker.autoconf_said:
+                link = self.known.links[link.at] = replace(link, autoconf=True)
+                name = f"net.ipv6.conf.{link.at.dev.replace('.', '/')}.accept_dad"
+                self.quick.append(Sysctl(link.ns, name, "0"))
+            yield link
+
     def _sysctls(self) -> Iterator[Resource]:
         for space, rows in self._rows("sysctls"):
             if self.known.space(space.value, "sysctls", space.at):
@@ -83,6 +98,9 @@ class _Raw:
                     self._setting(space.value, name)
                     if self.known.once(("sysctl", space.value, _slashed(name.value)), name.value, name.at):
                         yield Sysctl(space.value, name.value, value.value)
+        for item in self.quick:
+            if ("sysctl", item.ns, _slashed(item.name)) not in self.known.seen:
+                yield item
 
     def _setting(self, space: str, name: Found) -> None:
         """A setting of a device needs the device."""

@@ -19,6 +19,7 @@ class Links:
 
     def __init__(self, known: Known) -> None:
         self.known = known
+        self.autoconf_said: set[Port] = set()  # whose scenario says itself whether autoconf is on
 
     def read(self, rows: Iterable[Found]) -> Iterator[Link]:
         """The links: bridges first, that others are ports of; what stands on another device last."""
@@ -51,6 +52,8 @@ class Links:
             peer = other["at"].value if kind == "veth" else None
             own = {name: end[name].value for name in _DEVICE_KEYS if name in end}
             port, at = end["at"].value, end["at"].at
+            if "autoconf" in {**values, **own}:
+                self.autoconf_said.add(port)
             if self._new_link(port, at):
                 link = Link(port, kind, peer, options=options, born=born, **(values | own))
                 links.append((link, Found({**given, **end}, at, at)))

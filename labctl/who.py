@@ -62,6 +62,18 @@ class Who:
         """The address of one IP version that a word means."""
         return next((ip for ip in self.addresses(word) if ip.version == version), None)
 
+    @cached_property
+    def _held(self) -> dict[str, set[IP]]:
+        held: dict[str, set[IP]] = {}
+        for port, ips in self._ports.items():
+            held.setdefault(port.ns, set()).update(ips)
+        return held
+
+    def held(self, name: str) -> frozenset[IP]:
+        """Every address that a machine may be seen with and still be itself."""
+        machine = self.machines.get(name)
+        return frozenset(machine.addresses if machine else ()) | self._held.get(name, set())
+
     def home(self, word: str) -> str | None:
         """The namespace that a target lives in; None for an address which no machine of the lab has."""
         if word in self.machines:

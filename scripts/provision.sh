@@ -119,8 +119,8 @@ try:
     import tomllib
 except ImportError:  # Python 3.10
     from pip._vendor import tomli as tomllib
-with open(sys.argv[1], "rb") as file:
-    project = tomllib.load(file)["project"]
+with open(sys.argv[1], encoding="utf-8") as file:
+    project = tomllib.loads(file.read())["project"]
 print(*project["dependencies"], *(project["optional-dependencies"]["test"] if sys.argv[2] == "dev" else ()), sep="\n")
 CODE
 }

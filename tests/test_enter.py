@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import machine
@@ -72,13 +72,6 @@ def inside(node: str, script: str) -> str:
     done = run("exec", node, "--", "sh", "-c", script)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
-
-
-def until(true: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not true():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        select.select([], [], [], 0.01)
 
 
 @pytest.mark.root
@@ -227,8 +220,9 @@ class Terminal:
         """The exit code, once the shell has ended and let go of its terminal."""
         deadline = time.monotonic() + DEADLINE
         with contextlib.suppress(OSError):  # a terminal without a writer is an input error
-            while os.read(self.fd, 4096):
-                assert time.monotonic() < deadline, "the shell did not end"
+            while select.select([self.fd], [], [], max(0, deadline - time.monotonic()))[0]:
+                os.read(self.fd, 4096)
+            os.kill(self.pid, signal.SIGKILL)  # it did not end by itself
         os.close(self.fd)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
@@ -271,7 +265,7 @@ def test_interrupt_and_suspend_work_in_a_shell(lab: str) -> None:
     shell.type("\x1a")
     shell.until("Stopped")
     shell.until("# ")
-    shell.type("kill -9 %1; exit 4\n")
+    shell.type("kill -9 %1; wait %1; exit 4\n")
 
     assert shell.close() == 4
 
@@ -285,22 +279,18 @@ def test_a_script_on_standard_input_runs_in_the_node(lab: str) -> None:
 
 @pytest.mark.root
 def test_suspending_stops_labctl_with_the_command_and_goes_on(lab: str) -> None:
-    script = "echo ready; read line; exit 3"
-    child = subprocess.Popen(
-        [*LABCTL, "exec", "a", "--", "sh", "-c", script], stdin=-1, stdout=-1, start_new_session=True
-    )
-    assert child.stdout is not None
-    assert child.stdin is not None
-    with child.stdout, child.stdin:
-        assert child.stdout.readline() == b"ready\n"
-        os.killpg(child.pid, signal.SIGTSTP)
-        until(lambda: state(child.pid) == "T", "labctl has stopped")
-        os.killpg(child.pid, signal.SIGCONT)
-        child.stdin.write(b"\n")
-        child.stdin.flush()
-        assert child.wait(DEADLINE) == 3
+    script = f"'{sys.executable}' -m labctl exec a -- sh -c 'echo ready; read line; exit 3'"
+    shell = Terminal("shell", "b", PYTHONPATH=os.getcwd())
+    shell.until("tiny/b:")
+    shell.type(f"{script}\n")
+    shell.until("ready\r\n")
+    shell.type("\x1a")
+    shell.until("Stopped")
+    shell.until("# ")
+    shell.type("fg\n")
+    shell.until("exit 3'\r\n")
+    shell.type("line\n")
+    shell.until("# ")
+    shell.type("exit $?\n")
 
-
-def state(pid: int) -> str:
-    """The kernel's letter for what a process does."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    assert shell.close() == 3

@@ -189,8 +189,8 @@ def _child(
         _defaults()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         code = _become(command, environment)
-    except OSError as error:
-        os.write(tell, str(error.args[1] if len(error.args) > 1 else error).encode())
+    except Exception as error:
+        os.write(tell, str(error.args[-1] if error.args else error).encode())
     finally:
         os._exit(code)
 
@@ -206,7 +206,7 @@ def _defaults() -> None:
 def _become(command: list[str], environment: dict[str, str]) -> int:
     try:
         os.execvpe(command[0], command, environment)
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # the empty word is a value that exec does not take
         code, why = 127, "command not found"
     except OSError as error:
         code, why = 126, error.strerror or "cannot be run"

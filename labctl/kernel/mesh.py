@@ -74,7 +74,7 @@ class Mesh:
         for sock in self._sockets.values():
             sock.close()
 
-    def run(self, wants: Sequence[Want], own: Mapping[str, tuple[IP, ...]], within: float) -> list[Pair]:
+    def run(self, wants: Sequence[Want], own: Mapping[str, frozenset[IP]], within: float) -> list[Pair]:
         """Probe every pair, and again those without an answer until `within` seconds after the first round.
 
         `own` are the addresses that each source may be seen with. A pair seen with a wrong address is not
@@ -158,7 +158,7 @@ class Mesh:
             state.replied = True
 
 
-def _pair(state: _State, own: Mapping[str, tuple[IP, ...]]) -> Pair:
+def _pair(state: _State, own: Mapping[str, frozenset[IP]]) -> Pair:
     source, target, address = state.want
     seen = ip_address(state.seen_as) if state.seen_as else None
     return Pair(source, target, address, state.replied, seen, seen in own.get(source, ()), state.said)

@@ -77,10 +77,15 @@ class Ping(Probe):
     def __init__(self, program: str, address: IP, marker: bytes) -> None:
         super().__init__()
         self.mark = Marker(marker)
-        words = [program, "-n", "-c", "1", "-W", "1", "-p", marker.hex(), str(address)]
+        words = ["ping", "-n", "-c", "1", "-W", "1", "-p", marker.hex(), str(address)]
         environment = {**os.environ, "LC_ALL": "C"}
         self._process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+            words,
+            executable=program,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
         )
         self._pidfd = os.pidfd_open(self._process.pid)
 

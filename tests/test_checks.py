@@ -1,0 +1,504 @@
+"""Checks against real packets: what passes, what each fault turns it into, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface
+
+import pytest
+
+from labctl import checks, trial
+from labctl.kernel import neighbours, pcapfeed, places, probes
+from labctl.kernel.netns import Inside
+from labctl.kernel.tap import Taps
+from labctl.neighbours import presets
+from labctl.plan import Address, Link, Netns, Plan, Port
+from labctl.results import Outcome
+from labctl.scenario import Check, Lab, Machine, See
+
+pytestmark = pytest.mark.root
+
+LAB = "t"
+NAMES = ("a", "b", "c", "node1")
+CABLES = {"a/eth0": "node1/va", "b/eth0": "node1/vb", "c/eth0": "node1/vc"}
+ADDRESSES = {
+    "a/eth0": ("10.9.1.2/24", "2001:db8:1::2/64"),
+    "b/eth0": ("10.9.1.3/24", "2001:db8:1::3/64"),
+    "node1/br0": ("10.9.1.1/24", "2001:db8:1::1/64"),
+    "node1/vc": ("10.9.2.1/24", "2001:db8:2::1/64"),
+    "c/eth0": ("10.9.2.2/24", "2001:db8:2::2/64"),
+}
+GATEWAYS = {"a": ("10.9.1.1", "2001:db8:1::1"), "b": ("10.9.1.1", "2001:db8:1::1"), "c": ("10.9.2.1", "2001:db8:2::1")}
+PING = Check("a reaches c", "ping", "a", "c", within=2)
+FAIL = replace(PING, expect="fail", within=0.3)
+TCP = Check("a reaches c by tcp", "tcp", "a", "c", 8080, within=2)
+UDP = replace(TCP, probe="udp", port=5353)
+NEEDS_IPTABLES = pytest.mark.skipif(not shutil.which("iptables-legacy"), reason="iptables-legacy is not installed")
+NEEDS_TCPDUMP = pytest.mark.skipif(not shutil.which("tcpdump"), reason="tcpdump is not installed")
+
+
+def sh(line: str) -> None:
+    subprocess.run(line, shell=True, check=True, capture_output=True, timeout=20)
+
+
+def ip(node: str, words: str) -> None:
+    sh(f"ip -n {places.netns_name(LAB, node)} {words}")
+
+
+def inside(node: str, words: str) -> None:
+    sh(f"ip netns exec {places.netns_name(LAB, node)} {words}")
+
+
+def firewall(node: str, words: str, program: str = "iptables-legacy") -> None:
+    os.environ.setdefault("XTABLES_LOCKFILE", "/run/labctl/xtables.lock")
+    inside(node, f"{program} {words}")
+
+
+def port(text: str) -> Port:
+    ns, dev = text.split("/")
+    return Port(ns, dev)
+
+
+def see(at: str, src: str | None = None, dst: str | None = None, **more: object) -> See:
+    return See(port(at), src, dst, **more)  # type: ignore[arg-type]
+
+
+def plan() -> Plan:
+    links = [Link(Port("node1", "br0"), "bridge")]
+    for one, other in CABLES.items():
+        master = "br0" if other != "node1/vc" else None
+        links += [Link(port(one), "veth", port(other)), Link(port(other), "veth", port(one), master)]
+    addresses = (Address(port(at), ip_interface(text)) for at, texts in ADDRESSES.items() for text in texts)
+    return (*(Netns(name) for name in NAMES), *links, *addresses)
+
+
+def the_lab(*chosen: Check) -> Lab:
+    roles = {name: "node" if name == "node1" else "pod" for name in NAMES}
+    own = {at.split("/")[0]: tuple(ip_interface(text).ip for text in texts) for at, texts in ADDRESSES.items()}
+    own["node1"] = (ip_address("10.9.1.1"), ip_address("2001:db8:1::1"), ip_address("10.9.2.1"))
+    machines = (Machine(name, roles[name], own[name], None) for name in NAMES)  # type: ignore[arg-type]
+    return Lab(LAB, "raw", plan(), tuple(machines), chosen)
+
+
+def outcome(check: Check) -> Outcome:
+    return checks.run(the_lab(check)).outcomes[0]
+
+
+def text(found: Outcome) -> str:
+    return "\n".join(found.evidence)
+
+
+@pytest.fixture(autouse=True)
+def network() -> Iterator[None]:
+    """Pods a and b on a bridge of node1, pod c behind a port of its own: two subnets, one router."""
+    for name in NAMES:
+        sh(f"ip netns add {places.netns_name(LAB, name)}")
+        ip(name, "link set lo up")
+        inside(name, "sysctl -qw net.ipv6.conf.default.accept_dad=0")  # or link-local addresses take a second
+    ip("node1", "link add br0 type bridge")
+    for one, other in CABLES.items():
+        near, far = port(one), port(other)
+        there = places.netns_name(LAB, far.ns)
+        ip(near.ns, f"link add {near.dev} type veth peer name {far.dev} netns {there}")
+        ip(near.ns, f"link set {near.dev} up")
+        ip(far.ns, f"link set {far.dev} {'master br0' if far.dev != 'vc' else ''} up")
+    ip("node1", "link set br0 up")
+    for at, texts in ADDRESSES.items():
+        for address in texts:
+            ip(port(at).ns, f"addr add {address} dev {port(at).dev} {'nodad' if ':' in address else ''}")
+    for name, gateways in GATEWAYS.items():
+        for gateway in gateways:
+            ip(name, f"route add default via {gateway}")
+    inside("node1", "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+    inside("node1", "sh -c 'echo 0 > /proc/sys/net/bridge/bridge-nf-call-iptables || true'")
+    yield
+    for name in NAMES:
+        subprocess.run(["ip", "netns", "del", places.netns_name(LAB, name)], capture_output=True, check=False)
+
+
+# ---- what passes -------------------------------------------------------------------------------------
+
+SIX = "2001:db8:2::2"
+
+
+@pytest.mark.parametrize(
+    ("check", "line"),
+    [
+        (replace(PING, sees=(see("c/eth0", "a", "c", ttl=63, direction="in"),)), "entering c/eth0: 10.9.1.2 >"),
+        (replace(PING, target=SIX, sees=(see("c/eth0", "a", SIX, ttl=63),)), "entering c/eth0: 2001:db8:1::2 >"),
+        (replace(PING, sees=(see("a/eth0", "c", "a", packet="reply", ttl=63),)), "entering a/eth0: 10.9.2.2 >"),
+        (replace(TCP, sees=(see("node1/vc", "a", "c", direction="out"),)), "leaving node1/vc: 10.9.1.2 >"),
+        (replace(TCP, target=SIX, sees=(see("node1/br0", "a", direction="in"),)), "entering node1/br0: 2001"),
+        (replace(UDP, sees=(see("c/eth0", "a", packet="reply"), see("c/eth0", "a"))[1:]), "entering c/eth0"),
+        (replace(UDP, target=SIX, sees=(see("a/eth0", SIX, packet="reply"),)), "entering a/eth0: 2001:db8:2::2 >"),
+        (replace(PING, target="node1/vc"), "64 bytes from 10.9.2.1"),
+        (replace(UDP, target="node1/vc"), "own listener answered"),
+        (replace(PING, target="a"), "64 bytes from 10.9.1.2"),
+    ],
+)
+def test_what_is_true_passes_and_shows_its_packet(check: Check, line: str) -> None:
+    found = outcome(check)
+
+    assert found.verdict == "pass", text(found)
+    assert line in text(found)
+    assert found.sightings
+    assert found.command.startswith("ip netns exec labctl.t.")
+
+
+def test_all_pairs_pass_in_both_families() -> None:
+    lab = the_lab(Check("all", "mesh", groups=((("a", "b", "c", "node1"), ("a", "b", "c")),), within=2))
+    swapped = tuple(replace(machine, addresses=machine.addresses[1::-1]) for machine in lab.machines[:3])
+    for machines in (lab.machines, (*swapped, lab.machines[3])):
+        found = checks.run(replace(lab, machines=machines)).outcomes[0]
+
+        assert found.verdict == "pass", text(found)
+        assert found.evidence == ("9 of 9 pairs: replied, seen with own address",)
+
+
+def test_a_run_tells_each_outcome_and_reports_all() -> None:
+    told: list[Outcome] = []
+    report = checks.run(the_lab(PING, TCP), "tcp a", told.append)
+
+    assert [item.check for item in told] == [TCP]
+    assert report.outcomes == tuple(told)
+    assert report.verdict == "pass"
+
+
+# ---- translation -------------------------------------------------------------------------------------
+
+
+@NEEDS_IPTABLES
+def test_a_masquerade_is_proven_and_its_absence_is_shown() -> None:
+    worn = replace(PING, sees=(see("c/eth0", "node1/vc", "c"), see("c/eth0", "a", negate=True)))
+    bare = outcome(worn)
+    firewall("node1", "-t nat -A POSTROUTING -o vc -j MASQUERADE")
+    covered = outcome(worn)
+
+    assert bare.verdict == "fail"
+    assert "expected at c/eth0: src node1/vc (10.9.2.1), dst c (10.9.2.2)" in text(bare)
+    assert "seen entering c/eth0: 10.9.1.2 > 10.9.2.2 ttl 63" in text(bare)
+    assert bare.seconds < 1.5
+    assert covered.verdict == "pass", text(covered)
+    assert "not seen at c/eth0: src a (10.9.1.2); the packet itself was seen entering c/eth0: 10.9.2.1" in text(covered)
+
+
+@NEEDS_IPTABLES
+def test_a_mesh_fails_where_a_pod_is_seen_with_another_address() -> None:
+    firewall("node1", "-t nat -A POSTROUTING -o vc -j MASQUERADE")
+    found = outcome(Check("all", "mesh", groups=((("a", "b"), ("a", "b", "c")),), within=0.5))
+
+    assert found.verdict == "fail"
+    assert "2 of 4 pairs" in text(found)
+    assert "a -> c (10.9.2.2): replied, seen there as 10.9.2.1, which is not a's own" in text(found)
+
+
+def test_a_mesh_with_a_dead_pod_fails_and_says_where_the_probe_ended() -> None:
+    ip("b", "link set eth0 down")
+    found = outcome(Check("all", "mesh", groups=((("a",), ("b", "c")),), within=0.3))
+
+    assert found.verdict == "fail"
+    assert "1 of 2 pairs" in text(found)
+    assert "a -> b (10.9.1.3): no reply, never seen there" in text(found)
+
+
+def test_a_packet_in_a_tunnel_is_seen_as_tunnelled() -> None:
+    ip("a", "link add vx0 type vxlan id 7 dstport 4789 remote 10.9.2.2 local 10.9.1.2")
+    ip("c", "link add vx0 type vxlan id 7 dstport 4789 remote 10.9.1.2 local 10.9.2.2")
+    for node, last in (("a", 1), ("c", 2)):
+        ip(node, f"addr add 172.20.0.{last}/24 dev vx0")
+        ip(node, "link set vx0 up")
+    inner = replace(PING, target="172.20.0.2")
+    inside_it = outcome(replace(inner, sees=(see("node1/vc", "172.20.0.1", encap="vxlan"), see("c/vx0", encap="none"))))
+    outside_it = outcome(replace(inner, sees=(see("node1/vc", "172.20.0.1", encap="none"),)))
+
+    assert inside_it.verdict == "pass", text(inside_it)
+    assert "in vxlan 7" in text(inside_it)
+    assert outside_it.verdict == "fail"
+
+
+# ---- refusals and silence ----------------------------------------------------------------------------
+
+
+@NEEDS_IPTABLES
+@pytest.mark.parametrize("check", [TCP, UDP])
+def test_reply_refusal_and_silence_are_told_apart(check: Check) -> None:
+    three = [replace(check, expect=expect, within=0.4) for expect in ("reply", "refused", "timeout")]
+
+    def verdicts() -> list[str]:
+        return [outcome(item).verdict for item in three]
+
+    assert verdicts() == ["pass", "pass", "fail"]
+    firewall("node1", f"-A FORWARD -p {check.probe} -j DROP")
+    assert verdicts() == ["fail", "fail", "pass"]
+    firewall("node1", "-F FORWARD")
+    reject = "--reject-with tcp-reset" if check.probe == "tcp" else ""
+    firewall("node1", f"-A FORWARD -p {check.probe} -j REJECT {reject}")
+    assert verdicts() == ["fail", "pass", "fail"]
+
+
+@NEEDS_IPTABLES
+def test_a_silent_drop_says_where_the_probe_ended() -> None:
+    firewall("node1", "-A FORWARD -p icmp -j DROP")
+    found = outcome(replace(FAIL, sees=(see("node1/br0", "a"), see("node1/vc", dst="c", negate=True))))
+
+    assert found.verdict == "pass", text(found)
+    assert "the request was last seen entering node1/br0" in text(found)
+    assert outcome(replace(PING, within=0.3)).verdict == "fail"
+
+
+def test_an_unreachable_network_is_named_with_who_said_so() -> None:
+    ip("c", "route del default")
+    ip("node1", "route add unreachable 198.51.100.0/24")
+    found = outcome(replace(FAIL, target="198.51.100.9"))
+
+    assert found.verdict == "pass", text(found)
+    assert "icmp: 10.9.1.1 told 10.9.1.2: host unreachable" in text(found)
+
+
+def test_a_reply_lost_on_its_way_back_is_told_as_such() -> None:
+    ip("c", "route del default")
+    found = outcome(FAIL)
+
+    assert found.verdict == "pass", text(found)
+    assert "the request was last seen entering c/eth0" in text(found)
+
+
+def test_a_source_without_a_route_does_not_even_send() -> None:
+    ip("a", "route del default")
+    found = outcome(FAIL)
+
+    assert found.verdict == "pass"
+    assert "a's own kernel did not send it: ping: connect: Network is unreachable" in text(found)
+
+
+def test_a_reply_where_none_may_be_fails_at_once() -> None:
+    found = outcome(replace(FAIL, within=5))
+
+    assert found.verdict == "fail"
+    assert found.seconds < 0.9
+
+
+# ---- the dead prove nothing --------------------------------------------------------------------------
+
+
+def _gone() -> None:
+    sh(f"ip netns del {places.netns_name(LAB, 'c')}")
+
+
+FAULTS: dict[str, tuple[Callable[[], None], str, str]] = {
+    "target's device down": (lambda: ip("c", "link set eth0 down"), "fail", "c/eth0 is down"),
+    "target's address gone": (lambda: ip("c", "addr flush dev eth0"), "fail", "c does not have its address"),
+    "target gone": (_gone, "fail", "there is no namespace labctl.t.c"),
+    "source's device down": (lambda: ip("a", "link set eth0 down"), "fail", "a/eth0 is down"),
+    "router's device down": (lambda: ip("node1", "link set br0 down"), "inconclusive", "node1/br0 is down"),
+    "target's tap deaf": (lambda: ip("c", "link set lo down"), "inconclusive", "its lo is down"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_nothing_passes_by_the_silence_of_the_dead(fault: str) -> None:
+    work, verdict, words = FAULTS[fault]
+    inside("node1", "sysctl -qw net.ipv4.ip_forward=0")
+    assert outcome(FAIL).verdict == "pass"
+    work()
+    found = outcome(FAIL)
+
+    assert found.verdict == verdict, text(found)
+    assert words in text(found)
+
+
+def test_a_source_that_is_gone_fails_every_check() -> None:
+    sh(f"ip netns del {places.netns_name(LAB, 'a')}")
+
+    for check in (PING, FAIL, TCP, replace(UDP, expect="timeout")):
+        found = outcome(check)
+        assert found.verdict == "fail"
+        assert "there is no namespace labctl.t.a" in text(found)
+
+
+def test_nobody_else_may_answer_for_the_target() -> None:
+    ip("node1", "addr add 10.9.2.2/32 dev lo")
+    found = outcome(replace(PING, within=0.3))
+
+    assert found.verdict == "fail"
+    assert "something else answered for c: the request never entered c" in text(found)
+
+
+def test_lost_frames_make_it_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = iter([{}, *[{"node1": 2}] * 50])
+    monkeypatch.setattr(Taps, "losses", lambda self: next(counts))
+    found = outcome(replace(PING, within=0.3))
+
+    assert found.verdict == "inconclusive"
+    assert "2 frames were lost by the tap in node1" in text(found)
+
+
+def test_a_tap_that_overflows_counts_what_it_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labctl.kernel.tap.BUFFER", 4096)
+    with Inside() as entering, Taps(LAB, ["a", "c"], entering) as taps:
+        marker = (b"labc" + b"abcd").hex()
+        inside("a", f"ping -n -q -c 200 -i 0 -p {marker} 10.9.2.2")
+        lost = taps.losses()
+
+    assert lost["a"] > 0
+
+
+# ---- readiness, listeners, tools ---------------------------------------------------------------------
+
+
+def test_a_target_that_starts_late_is_waited_for() -> None:
+    ip("c", "link set eth0 down")
+
+    def begin() -> None:
+        ip("c", "link set eth0 up")
+        ip("c", "route add default via 10.9.2.1")
+
+    late = threading.Timer(0.5, begin)
+    late.start()
+    found = outcome(replace(PING, within=10))
+    late.join()
+
+    assert found.verdict == "pass", text(found)
+    assert 0.3 < found.seconds < 5
+
+
+def test_a_port_in_use_is_told_and_its_owner_answers() -> None:
+    path = places.netns_path(LAB, "c")
+    with Inside() as entering:
+        taken = entering.run(path, _listening, 8080)
+    found = outcome(TCP)
+    taken.close()
+
+    assert found.verdict == "pass", text(found)
+    assert "labctl could not listen on tcp port 8080 of c: something listens there already" in text(found)
+
+
+def _listening(number: int):  # type: ignore[no-untyped-def]
+    import socket
+
+    sock = socket.socket()
+    sock.bind(("", number))
+    sock.listen()
+    return sock
+
+
+def test_without_a_listener_a_port_is_closed() -> None:
+    assert outcome(replace(TCP, listen=False, within=0.3)).verdict == "fail"
+    assert outcome(replace(TCP, listen=False, expect="refused")).verdict == "pass"
+
+
+def test_without_ping_an_echo_of_our_own_takes_over_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "ping_program", lambda: None)
+    for target in ("c", SIX):
+        found = outcome(replace(PING, target=target, sees=(see("c/eth0", "a", ttl=63),)))
+
+        assert found.verdict == "pass", text(found)
+        assert "ping is not installed" in text(found)
+    inside("node1", "sysctl -qw net.ipv4.ip_forward=0")
+    assert outcome(FAIL).verdict == "pass"
+
+
+def test_only_iputils_ping_can_carry_a_mark() -> None:
+    probes.ping_program.cache_clear()
+    assert probes.ping_program() == shutil.which("ping")
+
+
+@NEEDS_TCPDUMP
+def test_tcpdump_sees_what_the_taps_see() -> None:
+    both = replace(
+        PING,
+        via="tcpdump",
+        sees=(see("c/eth0", "a", "c", ttl=63, direction="in"), see("node1/vc", "node1", negate=True)),
+    )
+    found = outcome(both)
+    wrong = outcome(replace(both, sees=(see("c/eth0", "a", ttl=64),)))
+
+    assert found.verdict == "pass", text(found)
+    assert "tcpdump: entering c/eth0: 10.9.1.2 > 10.9.2.2 ttl 63" in text(found)
+    assert wrong.verdict == "fail"
+    assert "seen entering c/eth0: 10.9.1.2 > 10.9.2.2 ttl 63" in text(wrong)
+
+
+@NEEDS_TCPDUMP
+def test_tcpdump_that_cannot_prove_that_it_missed_nothing_is_no_witness(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pcapfeed.Tcpdump, "settle", lambda self: "tcpdump did not come to rest")
+    found = outcome(replace(PING, via="tcpdump", within=0.3, sees=(see("c/eth0", "a"),)))
+
+    assert found.verdict == "inconclusive"
+    assert "tcpdump at c/eth0: tcpdump did not come to rest" in text(found)
+
+
+@NEEDS_TCPDUMP
+def test_tcpdump_that_cannot_start_says_why() -> None:
+    found = outcome(replace(PING, via="tcpdump", sees=(see("c/eth9", "a"),)))
+
+    assert found.verdict == "inconclusive"
+    assert "cannot start tcpdump at c/eth9" in text(found)
+
+
+def test_without_tcpdump_a_check_that_asks_for_it_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "tcpdump_program", lambda: None)
+    found = outcome(replace(PING, via="tcpdump", sees=(see("c/eth0", "a"),)))
+
+    assert found.verdict == "skip"
+    assert "tcpdump is not installed" in text(found)
+
+
+# ---- nothing is left ---------------------------------------------------------------------------------
+
+
+def _open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def _children() -> str:
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return file.read()
+
+
+def test_nothing_is_left_after_a_run_or_an_interrupt() -> None:
+    lab = the_lab(PING, TCP, replace(PING, via="tcpdump", sees=(see("c/eth0", "a"),)))
+    checks.run(lab)
+    files, threads, began = _open_files(), threading.active_count(), time.monotonic()
+
+    def interrupt(_: Outcome) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        checks.run(lab, progress=interrupt)
+    checks.run(lab)
+
+    assert time.monotonic() - began < 5
+    assert (_open_files(), threading.active_count(), _children()) == (files, threads, "")
+
+
+def test_preset_neighbours_live_as_long_as_the_check_and_leave_others_alone() -> None:
+    ip("a", "neigh add 10.9.1.3 lladdr 02:00:00:00:00:99 dev eth0 nud permanent")
+    lab = the_lab()
+    wanted = presets(lab, [address for machine in lab.machines for address in machine.addresses[:1]])
+
+    def entries() -> set[str]:
+        return {line for name in NAMES for line in neighbour_lines(name)}
+
+    before = entries()
+    with Inside() as entering, neighbours.Presets(LAB, wanted, entering) as made:
+        during = entries()
+
+    assert any(line.startswith("10.9.1.2 dev br0") and "PERMANENT" in line for line in during)
+    assert {line for line in during if "10.9.1.3 dev eth0" in line} == {
+        "10.9.1.3 dev eth0 lladdr 02:00:00:00:00:99 PERMANENT "
+    }
+    assert made.made == len(wanted) - 1
+    assert entries() == before
+
+
+def neighbour_lines(name: str) -> list[str]:
+    words = ["ip", "-n", places.netns_name(LAB, name), "neigh"]
+    lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line for line in lines if "PERMANENT" in line]

@@ -1,0 +1,425 @@
+"""A check cannot lie: each rule of the judge, without a kernel."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from labctl.checks import by_hand, select
+from labctl.errors import UsageError
+from labctl.evidence import Evidence, Pair, Want
+from labctl.judge import hopeless, judge, judge_mesh, worse
+from labctl.marks import Complaint, Trail
+from labctl.neighbours import presets
+from labctl.plan import Address, Link, Neighbour, Netns, Port, Resource, Route
+from labctl.results import Sighting
+from labctl.scenario import Check, Lab, Machine, See
+from labctl.who import Who, probe_text
+
+A, C, NODE = ip_address("10.244.0.2"), ip_address("10.244.1.2"), ip_address("10.224.0.4")
+PING = Check("a reaches c", "ping", "a", "c")
+FAIL = replace(PING, expect="fail")
+
+
+def seen(point: str, way: str, src: Any = A, dst: Any = C, ttl: int = 64, **more: Any) -> Sighting:
+    ns, dev = point.split("/")
+    more = {"when": 0, "proto": "icmp", "reply": False, **more}
+    return Sighting(at=Port(ns, dev), direction=way, src=src, dst=dst, ttl=ttl, **more)  # type: ignore[arg-type]
+
+
+REQUESTS = (
+    seen("a/eth0", "out"),
+    seen("node1/eth0", "out", ttl=63),
+    seen("node2/eth0", "in", ttl=62),
+    seen("c/eth0", "in", ttl=61),
+)
+REPLIES = (seen("c/eth0", "out", C, A, reply=True), seen("a/eth0", "in", C, A, 61, reply=True))
+WHOLE = Trail(REQUESTS, REPLIES)
+LOST = Trail(REQUESTS[:3])
+
+
+def evidence(check: Check = PING, answer: Any = "reply", trail: Trail = WHOLE, **more: Any) -> Evidence:
+    return Evidence(check, "a", more.pop("home", "c"), answer, more.pop("said", "said so"), trail, **more)
+
+
+def want(at: str, src: Any = None, dst: Any = None, **more: Any) -> Want:
+    ns, dev = at.split("/")
+    see = See(Port(ns, dev), "someone" if src else None, "someone" if dst else None, **more)
+    return Want(see, src, dst)
+
+
+def verdict(item: Evidence) -> str:
+    return judge(item)[0]
+
+
+def words(item: Evidence) -> str:
+    return "\n".join(judge(item)[1])
+
+
+# ---- replies -----------------------------------------------------------------------------------------
+
+
+def test_a_reply_seen_both_ways_passes() -> None:
+    assert judge(evidence()) == ("pass", ("said so",))
+
+
+def test_no_reply_fails_and_tells_where_the_request_was_last_seen() -> None:
+    item = evidence(answer="timeout", trail=LOST, probes=3)
+
+    assert verdict(item) == "fail"
+    assert "expected a reply within 5 s, got timeout to 3 probes" in words(item)
+    assert "last seen entering node2/eth0: 10.244.0.2 > 10.244.1.2 ttl 62" in words(item)
+
+
+def test_a_reply_that_was_never_seen_coming_back_is_inconclusive() -> None:
+    assert verdict(evidence(trail=Trail(REQUESTS, REPLIES[:1]))) == "inconclusive"
+
+
+def test_nobody_else_may_answer_for_the_target() -> None:
+    item = evidence(trail=Trail(REQUESTS[:3], REPLIES))
+
+    assert verdict(item) == "fail"
+    assert "something else answered for c" in words(item)
+
+
+def test_who_answered_is_unknown_where_the_targets_tap_was_not_proven() -> None:
+    assert verdict(evidence(trail=Trail(REQUESTS[:3], REPLIES), deaf={"c": "its lo is down"})) == "inconclusive"
+    assert verdict(evidence(trail=Trail(REQUESTS[:3], REPLIES), lost={"c": 1})) == "inconclusive"
+
+
+def test_an_address_of_no_machine_may_be_answered_by_anyone() -> None:
+    assert verdict(evidence(trail=Trail(REQUESTS[:2], REPLIES), home=None)) == "pass"
+
+
+def test_a_foreign_listeners_answer_has_no_mark_and_needs_none() -> None:
+    assert verdict(evidence(trail=Trail(REQUESTS), marked_reply=False)) == "pass"
+
+
+def test_a_source_that_is_gone_fails_whatever_was_expected() -> None:
+    gone = {"a": ("there is no namespace labctl.t.a",)}
+
+    assert verdict(evidence(answer="broken", trail=Trail(), dead=gone)) == "fail"
+    assert verdict(evidence(FAIL, "broken", Trail(), dead=gone)) == "fail"
+
+
+def test_a_tool_that_broke_proves_no_silence() -> None:
+    assert verdict(evidence(FAIL, "broken", Trail(REQUESTS))) == "inconclusive"
+
+
+def test_lost_frames_never_pass() -> None:
+    item = evidence(lost={"node1": 3})
+
+    assert verdict(item) == "inconclusive"
+    assert "3 frames were lost by the tap in node1" in words(item)
+
+
+# ---- silence -----------------------------------------------------------------------------------------
+
+
+def test_silence_with_the_probe_seen_leaving_passes_and_says_where_it_ended() -> None:
+    item = evidence(FAIL, "timeout", LOST)
+
+    assert verdict(item) == "pass"
+    assert "last seen entering node2/eth0" in words(item)
+
+
+def test_silence_names_who_complained() -> None:
+    complaint = Complaint(Port("a", "eth0"), 0, "10.224.0.1", "10.244.0.2", "net unreachable", "request")
+    item = evidence(FAIL, "unreachable", Trail(REQUESTS[:2], complaints=(complaint,)))
+
+    assert verdict(item) == "pass"
+    assert "icmp: 10.224.0.1 told 10.244.0.2: net unreachable" in words(item)
+
+
+def test_a_reply_where_none_was_expected_fails_and_shows_the_way() -> None:
+    item = evidence(FAIL)
+
+    assert verdict(item) == "fail"
+    assert "leaving a/eth0" in words(item)
+
+
+@pytest.mark.parametrize("node", ["a", "c"])
+def test_a_dead_end_cannot_pass_by_its_silence(node: str) -> None:
+    item = evidence(FAIL, "timeout", LOST, dead={node: (f"{node}/eth0 is down",)})
+
+    assert verdict(item) == "fail"
+    assert f"{node}/eth0 is down" in words(item)
+
+
+def test_a_dead_device_on_the_way_makes_silence_inconclusive() -> None:
+    assert verdict(evidence(FAIL, "timeout", LOST, dead={"node2": ("node2/eth1 is down",)})) == "inconclusive"
+
+
+def test_silence_without_the_probe_seen_leaving_is_inconclusive() -> None:
+    assert verdict(evidence(FAIL, "timeout", Trail())) == "inconclusive"
+    assert verdict(evidence(FAIL, "timeout", Trail(REQUESTS[1:3]))) == "inconclusive"
+
+
+@pytest.mark.parametrize("node", ["a", "node2", "c"])
+def test_a_canary_that_did_not_return_makes_silence_inconclusive(node: str) -> None:
+    deaf = {node: "a canary was sent over its lo and never heard"}
+
+    assert verdict(evidence(FAIL, "timeout", LOST, deaf=deaf)) == "inconclusive"
+
+
+def test_the_tap_of_a_stranger_does_not_matter_to_silence() -> None:
+    assert verdict(evidence(FAIL, "timeout", LOST, deaf={"vm": "its lo is down"})) == "pass"
+
+
+def test_frames_lost_make_silence_inconclusive() -> None:
+    assert verdict(evidence(FAIL, "timeout", LOST, lost={"c": 1})) == "inconclusive"
+
+
+def test_a_reply_that_came_back_contradicts_silence() -> None:
+    assert verdict(evidence(FAIL, "timeout", WHOLE)) == "inconclusive"
+
+
+def test_a_source_whose_kernel_refuses_to_send_is_proof_enough_if_both_ends_live() -> None:
+    said = "ping: connect: Network is unreachable"
+
+    assert verdict(evidence(FAIL, "blocked", Trail(), said=said)) == "pass"
+    assert verdict(evidence(FAIL, "blocked", Trail(), said=said, dead={"a": ("a/eth0 is down",)})) == "fail"
+    assert verdict(evidence(FAIL, "blocked", Trail(), said=said, dead={"c": ("c/eth0 is down",)})) == "fail"
+
+
+TCP = Check("c refuses", "tcp", "a", "c", 80, "refused")
+RESET = Trail(REQUESTS, (seen("c/eth0", "out", C, A, reply=True), seen("a/eth0", "in", C, A, reply=True)), (), True)
+
+
+def test_a_refusal_needs_its_reset_or_its_icmp_error() -> None:
+    told = Complaint(Port("a", "eth0"), 0, "10.244.1.2", "10.244.0.2", "port unreachable", "request")
+
+    assert verdict(evidence(TCP, "refused", RESET)) == "pass"
+    assert "first seen leaving c/eth0" in words(evidence(TCP, "refused", RESET))
+    assert verdict(evidence(TCP, "refused", Trail(REQUESTS, complaints=(told,)))) == "pass"
+    assert verdict(evidence(TCP, "refused", Trail(REQUESTS))) == "inconclusive"
+
+
+def test_refused_timeout_and_unreachable_are_three_things() -> None:
+    timeout = replace(TCP, expect="timeout")
+
+    assert verdict(evidence(timeout, "timeout", LOST)) == "pass"
+    assert verdict(evidence(timeout, "refused", RESET)) == "fail"
+    assert verdict(evidence(timeout, "unreachable", LOST)) == "fail"
+    assert verdict(evidence(TCP, "timeout", LOST)) == "fail"
+    assert verdict(evidence(TCP, "reply")) == "fail"
+
+
+# ---- see and not see ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (want("node2/eth0", src=A), want("node2/eth0", src=NODE)),
+        (want("node2/eth0", dst=C), want("node2/eth0", dst=NODE)),
+        (want("node2/eth0", ttl=62), want("node2/eth0", ttl=61)),
+        (want("node2/eth0", direction="in"), want("node2/eth0", direction="out")),
+        (want("node2/eth0", encap="none"), want("node2/eth0", encap="vxlan")),
+        (want("node2/eth0"), want("node2/cbr0")),
+        (want("c/eth0", src=C, packet="reply"), want("c/eth0", src=A, packet="reply")),
+    ],
+)
+def test_each_word_of_see_can_fail(good: Want, bad: Want) -> None:
+    assert verdict(evidence(wants=(good,))) == "pass"
+    assert verdict(evidence(wants=(bad,))) == "fail"
+    assert verdict(evidence(wants=(good, bad))) == "fail"
+
+
+def test_an_encapsulation_may_be_named_with_or_without_its_number() -> None:
+    trail = Trail((*REQUESTS[:1], seen("node2/eth0", "in", encap="vxlan 42"), *REQUESTS[3:]), REPLIES)
+
+    assert verdict(evidence(trail=trail, wants=(want("node2/eth0", encap="vxlan"),))) == "pass"
+    assert verdict(evidence(trail=trail, wants=(want("node2/eth0", encap="vxlan 42"),))) == "pass"
+    assert verdict(evidence(trail=trail, wants=(want("node2/eth0", encap="vxlan 4"),))) == "fail"
+    assert verdict(evidence(trail=trail, wants=(want("node2/eth0", encap="none"),))) == "fail"
+
+
+def test_an_unmet_see_says_what_was_expected_and_what_was_seen_there() -> None:
+    item = evidence(wants=(want("node1/eth0", src=NODE, direction="out"),))
+
+    assert "expected leaving node1/eth0: src someone (10.224.0.4)" in words(item)
+    assert "seen leaving node1/eth0: 10.244.0.2 > 10.244.1.2 ttl 63" in words(item)
+
+
+def test_a_packet_never_seen_at_the_point_is_told_where_it_was_last_seen() -> None:
+    assert "never seen at vm/eth0; last seen entering c/eth0" in words(evidence(wants=(want("vm/eth0"),)))
+
+
+def test_an_unmet_see_before_an_unproven_tap_is_inconclusive() -> None:
+    item = evidence(wants=(want("vm/eth0"),))
+
+    assert verdict(replace(item, deaf={"vm": "its lo is down"})) == "inconclusive"
+    assert verdict(replace(item, lost={"vm": 1})) == "inconclusive"
+
+
+def test_a_name_without_an_address_of_that_family_fails() -> None:
+    item = evidence(wants=(Want(See(Port("c", "eth0"), "vm"), problem="vm has no IPv6 address"),))
+
+    assert judge(item) == ("fail", ("said so", "vm has no IPv6 address"))
+
+
+NOT_A = want("node2/eth0", src=NODE, negate=True)
+
+
+def test_not_see_passes_with_the_packet_seen_otherwise() -> None:
+    item = evidence(wants=(NOT_A,))
+
+    assert verdict(item) == "pass"
+    assert "the packet itself was seen entering node2/eth0: 10.244.0.2" in words(item)
+
+
+def test_not_see_fails_when_it_is_seen_and_is_not_tried_again() -> None:
+    item = evidence(wants=(want("node2/eth0", src=A, negate=True),))
+
+    assert verdict(item) == "fail"
+    assert hopeless(item)
+    assert not hopeless(evidence(wants=(NOT_A,)))
+    assert hopeless(evidence(FAIL))
+
+
+@pytest.mark.parametrize(
+    "doubt",
+    [
+        {"deaf": {"node2": "a canary was sent over its lo and never heard"}},
+        {"lost": {"node2": 1}},
+        {"dead": {"node2/eth0": ("node2/eth0 is down",)}},
+    ],
+)
+def test_not_see_is_inconclusive_where_it_could_not_have_been_seen(doubt: dict[str, Any]) -> None:
+    assert verdict(evidence(wants=(NOT_A,), **doubt)) == "inconclusive"
+
+
+def test_not_see_needs_the_packet_to_have_existed() -> None:
+    said = evidence(FAIL, "blocked", Trail(), wants=(NOT_A,))
+
+    assert verdict(said) == "inconclusive"
+
+
+def test_tcpdump_is_the_witness_where_it_is_asked_for() -> None:
+    check = replace(PING, via="tcpdump")
+    item = evidence(check, wants=(want("node2/eth0", src=A),))
+
+    assert verdict(item) == "inconclusive"
+    assert verdict(replace(item, dumped={Port("node2", "eth0"): Trail()})) == "fail"
+    assert verdict(replace(item, dumped={Port("node2", "eth0"): Trail(REQUESTS[2:3])})) == "pass"
+
+
+def test_not_see_fails_if_either_witness_saw_it() -> None:
+    check = replace(PING, via="tcpdump")
+    item = evidence(check, wants=(want("node2/eth0", src=A, negate=True),), dumped={Port("node2", "eth0"): Trail()})
+
+    assert verdict(item) == "fail"
+
+
+# ---- all pairs ---------------------------------------------------------------------------------------
+
+
+def test_a_mesh_passes_only_if_every_pair_was_answered_and_seen_as_itself() -> None:
+    good = Pair("a", "c", C, True, A, True)
+
+    assert judge_mesh([good]) == ("pass", ("1 of 1 pairs: replied, seen with own address",))
+    assert judge_mesh([good, replace(good, replied=False)])[0] == "fail"
+    assert judge_mesh([])[0] == "inconclusive"
+    verdict, lines = judge_mesh([good, replace(good, seen_as=NODE, own=False)])
+    assert verdict == "fail"
+    assert lines[1] == "a -> c (10.244.1.2): replied, seen there as 10.224.0.4, which is not a's own"
+
+
+def test_a_mesh_lists_ten_failures_and_counts_the_rest() -> None:
+    lines = judge_mesh([Pair("a", "c", C, False)] * 12)[1]
+
+    assert len(lines) == 12
+    assert lines[-1] == "and 2 more"
+
+
+def test_fail_beats_inconclusive_beats_pass() -> None:
+    assert worse("pass", "inconclusive") == "inconclusive"
+    assert worse("fail", "inconclusive") == "fail"
+
+
+# ---- names -------------------------------------------------------------------------------------------
+
+
+def lab(*plan: Resource, checks: tuple[Check, ...] = ()) -> Lab:
+    machines = (
+        Machine("a", "pod", (A,), "node1"),
+        Machine("c", "pod", (C,), "node2"),
+        Machine("node1", "node", (NODE,)),
+    )
+    return Lab("t", "raw", plan, machines, checks)
+
+
+def address(point: str, text: str) -> Address:
+    from ipaddress import ip_interface
+
+    ns, dev = point.split("/")
+    return Address(Port(ns, dev), ip_interface(text))
+
+
+def test_names_ports_and_addresses_mean_what_the_plan_says() -> None:
+    who = Who(lab(address("node1/cbr0", "10.244.0.1/24"), address("node1/cbr0", "2001:db8::1/64")))
+
+    assert who.addresses("a") == (A,)
+    assert who.own("node1/cbr0", 6) == ip_address("2001:db8::1")
+    assert who.own("a", 6) is None
+    assert who.home("node1/cbr0") == "node1"
+    assert who.home("10.244.0.1") == "node1"
+    assert who.home("10.244.1.2") == "c"
+    assert who.home("8.8.8.8") is None
+    assert who.addresses("nobody") == ()
+    assert who.involved(replace(PING, sees=(See(Port("vm", "eth0")),))) == ("a", "c", "node1", "node2", "vm")
+
+
+def test_a_word_chooses_checks_by_sentence_or_probe() -> None:
+    checks = (PING, TCP)
+
+    assert select(checks, None) == checks
+    assert select(checks, "REFUSES") == (TCP,)
+    assert select(checks, "tcp a -> c:80") == (TCP,)
+    assert probe_text(Check("", "mesh", groups=((("a", "b"), ("c",)),))) == "mesh a b -> c"
+    with pytest.raises(UsageError, match="no check has 'banana' in it"):
+        select(checks, "banana")
+
+
+def test_the_command_by_hand_watches_every_point_and_then_probes() -> None:
+    check = replace(TCP, sees=(See(Port("c", "eth0")), See(Port("node2", "eth0"), encap="vxlan")))
+
+    assert by_hand("t", check, C).split(" & ") == [
+        "ip netns exec labctl.t.c tcpdump -nn -e -l -i eth0 tcp port 80",
+        "ip netns exec labctl.t.node2 tcpdump -nn -e -l -i eth0 udp port 4789 or udp port 8472",
+        "ip netns exec labctl.t.a nc -v -z -w 1 10.244.1.2 80",
+    ]
+    assert by_hand("t", PING, ip_address("2001:db8::2")).endswith("labctl.t.a ping -n -c 1 2001:db8::2")
+
+
+def veth(one: str, other: str, master: str | None = None) -> tuple[Link, Link]:
+    ends = [Port(*point.split("/")) for point in (one, other)]
+    return Link(ends[0], "veth", ends[1], master), Link(ends[1], "veth", ends[0])
+
+
+def test_neighbours_are_preset_on_a_shared_link_and_towards_a_proxy_only() -> None:
+    plan: tuple[Resource, ...] = (
+        Netns("node1"),
+        *veth("node1/va", "a/eth0", "cbr0"),
+        *veth("node1/vb", "b/eth0", "cbr0"),
+        *veth("node1/eth0", "fabric/f1"),
+        Link(Port("node1", "cbr0"), "bridge"),
+        address("a/eth0", "10.244.0.2/24"),
+        address("b/eth0", "10.244.0.3/24"),
+        address("node1/cbr0", "10.244.0.1/24"),
+        address("node1/eth0", "10.0.0.4/8"),
+        Route("a", address("x/y", "0.0.0.0/0").addr.network, ip_address("10.244.0.1"), "eth0"),
+        Neighbour(Port("b", "eth0"), A, "02:00:00:00:00:01"),
+    )
+    found = {(str(item.at), str(item.ip)): str(item.owner) for item in presets(lab(*plan), [A, C])}
+
+    assert found == {
+        ("a/eth0", "10.244.0.1"): "node1/cbr0",
+        ("node1/cbr0", "10.244.0.2"): "a/eth0",
+        ("node1/eth0", "10.244.0.2"): "fabric/f1",
+        ("node1/eth0", "10.244.1.2"): "fabric/f1",
+    }
