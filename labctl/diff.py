@@ -8,7 +8,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, Literal, cast
 
-from labctl.plan import PHASE, TRANSIENT, Chain, Link, Neighbour, Netns, Plan, Resource, Route
+from labctl.plan import PHASE, TRANSIENT, Chain, Link, Neighbour, Netns, Plan, Resource, Route, own_rules
 from labctl.xtables import BUILTIN
 
 Kind = Literal["missing", "extra", "changed"]
@@ -42,8 +42,8 @@ def diff(want: Plan, have: Plan) -> tuple[Change, ...]:
     takes it along) but is listed for additions, since each has to be made. Learned neighbours and
     forwarding entries, and the ageing away of transient ones, are no drift.
     """
-    wanted = {item.key: item for item in want}
     found = {item.key: item for item in have}
+    wanted = {item.key: item for item in want} | _implied(want, found)
     gone = {key for key in found if key[0] in ("netns", "link") and key not in wanted}
     extra = [
         Change(None, item)
@@ -61,6 +61,16 @@ def diff(want: Plan, have: Plan) -> tuple[Change, ...]:
     extra.sort(key=lambda change: -PHASE[type(change.have)])
     rest.sort(key=lambda change: PHASE[type(change.want)])
     return (*extra, *rest)
+
+
+def _implied(want: Plan, found: dict[tuple[Any, ...], Resource]) -> dict[tuple[Any, ...], Resource]:
+    """What every namespace that is there has by birth, and may have lost: the kernel's own routing rules."""
+    own = (
+        rule for item in want if isinstance(item, Netns) for family in (4, 6) for rule in own_rules(item.name, family)
+    )
+    rules = {rule.key: rule for rule in own}
+    here = {(rule.ns, rule.family) for key, rule in rules.items() if key in found}  # one of them was read
+    return {key: rule for key, rule in rules.items() if (rule.ns, rule.family) in here}
 
 
 def same(want: Resource, have: Resource) -> bool:

@@ -233,7 +233,6 @@ def _build(lab: Lab, keep: bool, tell: Progress) -> tuple[Change, ...]:
 def _repair(lab: Lab, tell: Progress) -> tuple[Change, ...]:
     """Bring an existing lab to its plan: compare, change what differs, and look again."""
     from labctl.kernel.linux import Linux
-
     from labctl.kernel.modules import ensure
 
     done: dict[object, Change] = {}

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -190,7 +191,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A policy-routing rule (`ip rule`). `family` is 4 or 6. The kernel's three own rules are implied."""
+    """A policy-routing rule (`ip rule`). `family` is 4 or 6. The kernel's own are implied (`own_rules`)."""
 
     ns: str
     pref: int
@@ -227,6 +228,13 @@ class Chain:
     @property
     def key(self) -> tuple[Any, ...]:
         return ("chain", self.ns, self.family, self.table, self.name)
+
+
+@cache
+def own_rules(ns: str, family: int) -> tuple[Rule, ...]:
+    """The policy-routing rules that the kernel puts into every new namespace: local, main and default."""
+    rules = (Rule(ns, 0, 255, family), Rule(ns, 32766, MAIN, family), Rule(ns, 32767, 253, family))
+    return rules if family == 4 else rules[:2]
 
 
 Resource: TypeAlias = Netns | Link | Sysctl | Address | Neighbour | Fdb | Route | Rule | Chain

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from labctl.plan import MAIN, Address, Fdb, Link, Neighbour, Plan, Route, Rule, Sysctl
+from labctl.plan import MAIN, Address, Fdb, Link, Neighbour, Plan, Route, Rule, Sysctl, own_rules
 from labctl.xtables import BUILTIN
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _routes(plan: Plan) -> Section:
 def _rules(plan: Plan) -> Section:
     rows = []
     for rule in plan:
-        if isinstance(rule, Rule):
+        if isinstance(rule, Rule) and rule not in own_rules(rule.ns, rule.family):
             words = {"from": rule.src or "all", "to": rule.dst, "iif": rule.iif, "oif": rule.oif}
             match = " ".join(f"{name} {value}" for name, value in words.items() if value is not None)
             if rule.mark is not None:

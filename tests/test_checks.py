@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -432,6 +433,21 @@ def test_tcpdump_that_cannot_prove_that_it_missed_nothing_is_no_witness(monkeypa
 
     assert found.verdict == "inconclusive"
     assert "tcpdump at c/eth0: tcpdump did not come to rest" in text(found)
+
+
+@NEEDS_TCPDUMP
+def test_a_tcpdump_that_hangs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = places.netns_path(LAB, "c")
+    with Inside() as entering:
+        dump = entering.run(path, pcapfeed.Tcpdump, shutil.which("tcpdump"), Port("c", "eth0"))
+        dump.wait_ready()
+        inside("a", "ping -c 1 10.9.2.2")
+        assert dump.settle() is None
+        assert len(dump.packets) >= 2
+        monkeypatch.setattr(pcapfeed, "PATIENCE", 0.2)
+        os.kill(dump._process.pid, signal.SIGSTOP)
+        assert dump.settle() == "tcpdump no longer answers"
+        dump.close()
 
 
 @NEEDS_TCPDUMP

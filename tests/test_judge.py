@@ -415,11 +415,13 @@ def test_neighbours_are_preset_on_a_shared_link_and_towards_a_proxy_only() -> No
         Route("a", address("x/y", "0.0.0.0/0").addr.network, ip_address("10.244.0.1"), "eth0"),
         Neighbour(Port("b", "eth0"), A, "02:00:00:00:00:01"),
     )
-    found = {(str(item.at), str(item.ip)): str(item.owner) for item in presets(lab(*plan), [A, C])}
+    nobody = ip_address("10.244.0.99")  # on the bridge's link no single device could answer for it
+    found = {(str(item.at), str(item.ip)): str(item.owner) for item in presets(lab(*plan), [A, C, nobody])}
 
     assert found == {
         ("a/eth0", "10.244.0.1"): "node1/cbr0",
         ("node1/cbr0", "10.244.0.2"): "a/eth0",
         ("node1/eth0", "10.244.0.2"): "fabric/f1",
         ("node1/eth0", "10.244.1.2"): "fabric/f1",
+        ("node1/eth0", "10.244.0.99"): "fabric/f1",
     }

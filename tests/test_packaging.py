@@ -65,9 +65,9 @@ def installed(where: Path, *what: str) -> Path:
     venv.create(where, with_pip=False, symlinks=True)
     python = where / "bin" / "python"
     site = next((where / "lib").glob("python*/site-packages"))
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-build-isolation"]
-    needs = Path(__import__("click").__file__).parent.parent
-    # appended to sys.path, and not as a site directory: its own .pth files stay unread
+    pip = [str(python), "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
+    needs = Path(pytest.__file__).parent.parent
+    # appended to sys.path, and not as a site directory: its own .pth files stay unread; pip is found there too
     (site / "dependencies.pth").write_text(f"{needs}\n")
     environ = {**os.environ, "PYTHONPATH": str(needs)}
     done = subprocess.run([*pip, *what], capture_output=True, text=True, env=environ, cwd="/")

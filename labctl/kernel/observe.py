@@ -46,7 +46,6 @@ FALLBACK = frozenset(
 _STATES = {number: name for name, number in NUD.items()}
 _ROUTE_KINDS = {number: name for name, number in ROUTE_KIND.items()}
 _RULE_KINDS = {number: name for name, number in RULE_ACTION.items()}
-_OWN_RULES = {(0, 255), (32766, 254), (32767, 253)}
 _IGNORED_ROUTES = {"local", "broadcast", "anycast", "multicast"}
 
 
@@ -129,8 +128,7 @@ def tables(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Resource]:
         if route.proto != PROTO_KERNEL and _ROUTE_KINDS.get(route.kind) not in _IGNORED_ROUTES:
             yield _route(snapshot, ns, route)
     for rule in read.rules(channel):
-        if (rule.pref, rule.table) not in _OWN_RULES or rule.src or rule.dst or rule.iif or rule.mark:
-            yield _rule(ns, rule)
+        yield _rule(ns, rule)
 
 
 def _addresses(
