@@ -67,8 +67,8 @@ def test_a_failed_check_shows_its_evidence_and_a_passed_one_only_when_asked() ->
 def test_the_last_line_counts_every_verdict() -> None:
     report = samples.report(samples.PASSED, samples.FAILED, samples.UNSURE, samples.SKIPPED)
 
-    assert text.tally(report) == "kubenet: 4 checks, 1 passed, 1 failed, 1 inconclusive, 1 skipped in 5.75 s"
-    assert text.tally(samples.report()) == "kubenet has no checks"
+    assert text.tally(report, 5.751) == "kubenet: 4 checks, 1 passed, 1 failed, 1 inconclusive, 1 skipped in 5.75 s"
+    assert text.tally(samples.report(), 0) == "kubenet has no checks"
 
 
 def test_up_says_who_is_who_and_what_to_try_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +137,19 @@ def test_commands_by_hand_name_the_namespace_they_are_typed_in() -> None:
 
     assert lines[0] == "ip netns add labctl.kubenet.node1"
     assert "ip netns exec labctl.kubenet.node1 iptables -t nat -A POSTROUTING -s 10.244.0.0/16 -j MASQUERADE" in lines
+
+
+def test_a_repair_by_hand_refills_a_chain_and_says_what_to_remove() -> None:
+    lines = list(deeds.by_hand(samples.result(created=False, changes=samples.DRIFT), str))
+
+    assert lines == [
+        "# node1: extra address 192.0.2.1/32 dev eth0",
+        "ip netns exec node1 iptables -t nat -F POSTROUTING",
+        "ip netns exec node1 iptables -t nat -P POSTROUTING ACCEPT",
+        "ip netns exec node1 iptables -t nat -A POSTROUTING -s 10.244.0.0/16 -j MASQUERADE",
+        "ip netns exec node1 iptables -t nat -A POSTROUTING -j RETURN",
+        "ip netns exec node1 ip route add 10.244.1.0/24 via 10.224.0.5 dev eth0",
+    ]
 
 
 def test_doctor_gives_a_fix_for_what_is_wrong_and_counts() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -142,11 +143,12 @@ def run_checks(session: Session, lab: Lab, word: str | None) -> Report:
         terminal.line(f"{sign} {outcome.check.say}")
         terminal.lines(text.evidence(outcome, verbose=session.verbose))
 
+    begun = time.monotonic()
     terminal.progress(f"checking {lab.name}")
     report: Report = checks.run(lab, word, None if session.json else tell)
     terminal.clear()
     if not session.json:
-        terminal.line(text.tally(report))
+        terminal.line(text.tally(report, time.monotonic() - begun))
     return report
 
 

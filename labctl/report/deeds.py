@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from labctl.diff import Change, by_place
-from labctl.plan import Netns
+from labctl.plan import Chain, Netns
 from labctl.report.text import count, duration
 from labctl.show import Section
 
@@ -118,13 +118,23 @@ def listed(changes: tuple[Change, ...], terminal: Terminal, verbs: Mapping[str, 
 
 
 def by_hand(result: Result, place: Callable[[str], str]) -> Iterator[str]:
-    """The commands that make the same by hand; `place` gives the name of a node's namespace."""
-    from labctl.commands import script
+    """The commands that do the same by hand; `place` gives the name of a node's namespace.
+
+    What no single command does (removing, changing a value) is a comment that says what is wrong.
+    """
+    from labctl.commands import commands, script
     from labctl.words import change_lines
 
-    wanted = [change.want for change in result.changes if change.want is not None]
+    def typed(ns: str | None, command: str) -> str:
+        return command if ns is None else f"ip netns exec {place(ns)} {command}"
+
     for change in result.changes:
-        if change.want is None:
-            yield from (f"# remove from {change.subject.ns}: {line}" for line in change_lines(change))
-    for ns, command in script(wanted, place):
-        yield command if ns is None else f"ip netns exec {place(ns)} {command}"
+        want = change.want
+        if change.kind == "changed" and isinstance(want, Chain):
+            tool, _, rest = commands(want)[0].partition(" -t ")
+            yield typed(want.ns, f"{tool} -t {rest.split()[0]} -F {want.name}")
+            yield from (typed(want.ns, line) for line in commands(want) if " -N " not in line)
+        elif change.kind != "missing":
+            yield from (f"# {change.subject.ns}: {line}" for line in change_lines(change))
+    for ns, command in script((one.want for one in result.changes if one.want and one.have is None), place):
+        yield typed(ns, command)

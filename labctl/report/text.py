@@ -55,14 +55,13 @@ def evidence(outcome: Outcome, *, verbose: bool = False) -> list[str]:
     return lines
 
 
-def tally(report: Report) -> str:
-    """The last line of `check`: how many of each verdict."""
+def tally(report: Report, seconds: float) -> str:
+    """The last line of `check`: how many of each verdict, and how long it all took."""
     found = [outcome.verdict for outcome in report.outcomes]
     if not found:
         return f"{report.lab} has no checks"
     said = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive", "skip": "skipped"}
     parts = [f"{found.count(verdict)} {word}" for verdict, word in said.items() if verdict in found]
-    seconds = sum(outcome.seconds for outcome in report.outcomes)
     return f"{report.lab}: {count(len(found), 'check')}, {', '.join(parts)} in {duration(seconds)}"
 
 
