@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from ipaddress import ip_address
 
 from labctl.bench import Bench, await_carriers
 from labctl.errors import UsageError
-from labctl.evidence import Evidence, Pair
+from labctl.evidence import Pair
 from labctl.judge import judge_mesh
 from labctl.kernel import places
 from labctl.kernel.mesh import Mesh
@@ -22,6 +23,7 @@ from labctl.kernel.netns import Inside
 from labctl.kernel.pcapfeed import tcpdump_program
 from labctl.kernel.tap import Taps
 from labctl.neighbours import MANY, presets
+from labctl.pcapng import pcapng
 from labctl.plan import IP
 from labctl.results import Outcome, Report
 from labctl.scenario import Check, Lab
@@ -33,8 +35,14 @@ MIDDLE = 200  # up to so many nodes, fabrics and hosts are tapped in larger ones
 SECOND_LOOKS = 3  # failed pairs of a mesh that are probed again before the taps
 
 
-def run(lab: Lab, word: str | None = None, progress: Callable[[Outcome], None] | None = None) -> Report:
-    """Run a lab's checks, or those that `word` is in, and report. `progress` is told each outcome at once.
+def run(
+    lab: Lab,
+    word: str | None = None,
+    progress: Callable[[Outcome], None] | None = None,
+    keep: Callable[[Check, bytes], None] | None = None,
+) -> Report:
+    """Run a lab's checks, or those that `word` is in, and report. `progress` is told each outcome at once;
+    `keep` is given what the taps saw of each check, as a pcapng file (a mesh has none: it needs no taps).
 
     Raises UsageError if `word` matches no check.
     """
@@ -47,6 +55,9 @@ def run(lab: Lab, word: str | None = None, progress: Callable[[Outcome], None] |
         for check in chosen:
             outcome = _prove(bench, check)
             outcomes.append(outcome)
+            if keep is not None and check.probe != "mesh":
+                names = {ip: machine.name for machine in reversed(lab.machines) for ip in machine.addresses}
+                keep(check, pcapng(taps.frames(), names, check.say))
             if progress is not None:
                 progress(outcome)
     return Report(lab.name, tuple(outcomes))
@@ -74,23 +85,19 @@ def _tapped(who: Who, chosen: Iterable[Check]) -> tuple[str, ...]:
 def _prove(bench: Bench, check: Check) -> Outcome:
     begun = time.monotonic()
     outcome = _mesh(bench, check) if check.probe == "mesh" else _probe(bench, check)
-    verdict, evidence, command, sightings = outcome
-    return Outcome(check, verdict, evidence, command, sightings, time.monotonic() - begun)
+    return replace(outcome, seconds=time.monotonic() - begun)
 
 
-def _probe(bench: Bench, check: Check) -> tuple:  # type: ignore[type-arg]
+def _probe(bench: Bench, check: Check) -> Outcome:
     addresses = bench.who.addresses(check.target)
     if not addresses:
-        return "fail", (f"{check.target} has no address",), "", ()
+        return Outcome(check, "fail", (f"{check.target} has no address",))
     command = by_hand(bench.lab, check, addresses[0])
     if check.via == "tcpdump" and check.sees and bench.tcpdump is None:
-        return "skip", ("tcpdump is not installed, and this check asks for it",), command, ()
+        return Outcome(check, "skip", ("tcpdump is not installed, and this check asks for it",), command)
     evidence, (verdict, lines) = Trial(bench, check, addresses[0]).run()
-    return verdict, lines, command, _sightings(evidence)
-
-
-def _sightings(evidence: Evidence) -> tuple:  # type: ignore[type-arg]
-    return tuple(sorted((*evidence.trail.requests, *evidence.trail.replies), key=lambda seen: seen.when))
+    seen = sorted((*evidence.trail.requests, *evidence.trail.replies), key=lambda item: item.when)
+    return Outcome(check, verdict, lines, command, tuple(seen))
 
 
 def by_hand(lab: str, check: Check, address: IP) -> str:
@@ -110,7 +117,7 @@ def by_hand(lab: str, check: Check, address: IP) -> str:
     return " & ".join((*lines, f"ip netns exec {places.netns_name(lab, check.source)} {probe}"))
 
 
-def _mesh(bench: Bench, check: Check) -> tuple:  # type: ignore[type-arg]
+def _mesh(bench: Bench, check: Check) -> Outcome:
     who = bench.who
     wants = [
         (source, target, address)
@@ -121,11 +128,13 @@ def _mesh(bench: Bench, check: Check) -> tuple:  # type: ignore[type-arg]
         for address in who.addresses(target)[:1]
     ]
     if not wants:
-        return "skip", ("there are no two machines to try",), "", ()
-    notes: tuple[str, ...] = ()
+        return Outcome(check, "skip", ("there are no two machines to try",))
     members = dict.fromkeys((name, address.version) for source, target, address in wants for name in (source, target))
-    preset = presets(who.lab, (ip for name, _ in members for ip in who.addresses(name))) if len(wants) > MANY else []
+    notes: tuple[str, ...] = ()
     with ExitStack() as stack:
+        preset = (
+            presets(who.lab, (ip for name, _ in members for ip in who.addresses(name))) if len(wants) > MANY else []
+        )
         if len(preset) > MANY:
             made = stack.enter_context(Presets(bench.lab, preset, bench.inside)).made
             notes = (f"{made} neighbour entries were preset for this check: more than the machine's table holds",)
@@ -135,7 +144,8 @@ def _mesh(bench: Bench, check: Check) -> tuple:  # type: ignore[type-arg]
     verdict, lines = judge_mesh(pairs)
     shown = bad[0] if bad else pairs[0]
     command = f"ip netns exec {places.netns_name(bench.lab, shown.source)} ping -n -c 1 {shown.address}"
-    return verdict, (*lines, *(_second_look(bench, check, pair) for pair in bad[:SECOND_LOOKS]), *notes), command, ()
+    looks = (_second_look(bench, check, pair) for pair in bad[:SECOND_LOOKS])
+    return Outcome(check, verdict, (*lines, *looks, *notes), command)
 
 
 def _second_look(bench: Bench, check: Check, pair: Pair) -> str:

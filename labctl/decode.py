@@ -18,7 +18,7 @@ ETHERNET, LOOPBACK = 1, 772  # ARPHRD of devices whose frames begin with an Ethe
 IPV4, ARP, VLAN, QINQ, IPV6, CANARY = 0x0800, 0x0806, 0x8100, 0x88A8, 0x86DD, 0x88B5
 VXLAN_PORTS = (4789, 8472)
 OUTGOING = 4  # sll_pkttype of a frame that leaves; every other type came in
-FIN, SYN, RST, ACK = 1, 2, 4, 16
+SYN, RST, ACK = 2, 4, 16
 
 Kind: TypeAlias = Literal["echo", "echo-reply", "error", "tcp", "udp", "arp", "other"]
 
@@ -65,8 +65,9 @@ class Frame:
 class Packet:
     """The innermost packet of a frame. `encap` names what carried it (`none`, `vxlan 42`, `ipip`).
 
-    For an ICMP error `quote` is the packet it complains about and `text` the complaint in words; for ARP
-    `text` is the question or answer. `seq` and `ack` are TCP's, or an echo's identifier and sequence.
+    For an ICMP error `quote` is the packet it complains about and `text` the complaint in words. An `arp`
+    (or IPv6 neighbour discovery) asks about `dst`, `asking`, or says where `src` is. `seq` and `ack` are
+    TCP's, or an echo's identifier and sequence.
     """
 
     src: IP
@@ -82,6 +83,7 @@ class Packet:
     encap: str = "none"
     quote: Packet | None = None
     text: str = ""
+    asking: bool = False
     eth_src: str = ""
     eth_dst: str = ""
     vlan: int = 0
@@ -155,7 +157,7 @@ def _arp(data: bytes) -> Packet | None:
     sender, target = IPv4Address(data[14:18]), IPv4Address(data[24:28])
     asked = f"who has {target}? tell {sender}"
     text = asked if operation == 1 else f"{sender} is at {_mac(data[8:14])}"
-    return Packet(sender, target, "arp", text=text)
+    return Packet(sender, target, "arp", text=text, asking=operation == 1)
 
 
 def _ipv4(data: bytes) -> Packet | None:
@@ -205,6 +207,11 @@ def _icmp(base: Packet, body: bytes) -> Packet:
         except (struct.error, IndexError, ValueError):
             quote = None
         return replace(base, kind="error", text=text, quote=quote, payload=body[8:])
+    if version == 6 and kind in (135, 136) and len(body) >= 24:
+        about, asking = IPv6Address(body[8:24]), kind == 135
+        text = f"who has {about}?" if asking else f"{about} is at {_mac(body[26:32]) or base.src}"
+        ends = {"dst": about} if asking else {"src": about}
+        return replace(base, kind="arp", text=text, asking=asking, **ends)  # type: ignore[arg-type]
     return replace(base, payload=body[8:])
 
 

@@ -70,6 +70,7 @@ class Evidence:
     lost: Mapping[str, int] = field(default_factory=dict)
     dead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dumped: Mapping[Port, Trail] = field(default_factory=dict)
+    unanswered: tuple[tuple[Port, IP], ...] = ()  # neighbours that were asked for in vain, and where
     marked_reply: bool = True  # False: somebody else's listener answers, without our mark
     notes: tuple[str, ...] = ()
     probes: int = 1

@@ -122,6 +122,8 @@ def _silent(evidence: Evidence) -> Judgement:
     blind = evidence.blind(dict.fromkeys((source, *((home,) if home else ()), *_touched(evidence.trail))))
     if blind:
         return "inconclusive", blind
+    if evidence.left is None and any(at.ns == source for at, _ in evidence.unanswered):
+        return _unheard(evidence)
     if evidence.left is None:
         return "inconclusive", (f"nothing came back, but the probe was never seen leaving {source} either",)
     elsewhere = [line for node in _touched(evidence.trail) for line in evidence.dead.get(node, ())]
@@ -132,6 +134,19 @@ def _silent(evidence: Evidence) -> Judgement:
     return "pass", (f"no reply: {evidence.said}", *_whereabouts(evidence))
 
 
+def _unheard(evidence: Evidence) -> Judgement:
+    """The probe waited at its source for a neighbour that never answered."""
+    broken = [line for lines in evidence.dead.values() for line in lines]
+    if broken:
+        return "inconclusive", (*broken, "so a neighbour's silence proves nothing")
+    return "pass", (f"no reply: {evidence.said}", *_questions(evidence))
+
+
+def _questions(evidence: Evidence) -> list[str]:
+    """Who asked for a neighbour in vain."""
+    return [f"{at} asked who has {ip}, and nobody answered" for at, ip in evidence.unanswered[:3]]
+
+
 def _touched(trail: Trail) -> tuple[str, ...]:
     """The namespaces that a probe was seen in."""
     return tuple(dict.fromkeys(seen.at.ns for seen in (*trail.requests, *trail.replies)))
@@ -140,7 +155,7 @@ def _touched(trail: Trail) -> tuple[str, ...]:
 def _whereabouts(evidence: Evidence) -> list[str]:
     """Where the trail ends, and who complained about it."""
     trail = evidence.trail
-    lines = list(dict.fromkeys(f"icmp: {complaint}" for complaint in trail.complaints))
+    lines = [*dict.fromkeys(f"icmp: {complaint}" for complaint in trail.complaints), *_questions(evidence)]
     if trail.replies:
         return [f"the reply was last seen {trail.replies[-1]}", *lines]
     if trail.requests:

@@ -6,7 +6,7 @@ import difflib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from labctl.diff import Change, diff
@@ -25,6 +25,7 @@ class Definition:
     file: str  # where the text came from, for messages
     text: str  # the scenario, as written
     sets: tuple[str, ...] = ()  # the --set KEY=VALUE of the command line
+    lab: Lab | None = field(default=None, compare=False, repr=False)  # what it compiles to, once that is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +55,20 @@ ROUNDS = 3  # a repaired link can cost its routes: look again, and again, then s
 def define(scenario: str, name: str | None = None, sets: tuple[str, ...] = ()) -> Definition:
     """Find a scenario by built-in name or file and read it. Raises UsageError, ScenarioError."""
     from labctl import catalog
-    from labctl.parse import parse
+    from labctl.parse import parse_and_compile
 
     file, text = catalog.find(scenario)
-    parsed = parse(text, file, name=name, sets=sets)
-    return Definition(parsed.name, file, text, sets)
+    _, lab = parse_and_compile(text, file, name=name, sets=sets)
+    return Definition(lab.name, file, text, sets, lab)
 
 
 def compiled(definition: Definition) -> Lab:
     """Parse and compile a definition. Pure. Raises ScenarioError with every problem."""
-    from labctl.models import compile_lab
-    from labctl.parse import parse
+    from labctl.parse import parse_and_compile
 
-    return compile_lab(parse(definition.text, definition.file, name=definition.name, sets=definition.sets))
+    if definition.lab is not None:
+        return definition.lab
+    return parse_and_compile(definition.text, definition.file, name=definition.name, sets=definition.sets)[1]
 
 
 def running() -> tuple[Running, ...]:

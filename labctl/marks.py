@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from labctl.decode import ACK, RST, SYN, Frame, Packet, decode, sighting
-from labctl.plan import Port
+from labctl.plan import IP, Port
 from labctl.results import Sighting
 
 MAGIC = b"\x6c\x61\x62\x63"  # the first half of every marker: what the kernel's filter looks for
@@ -115,6 +115,23 @@ def opening(frames: Iterable[tuple[Frame, Packet]], source: str, sport: int, dpo
         if ours and frame.at.ns == source and packet.flags & (SYN | ACK) == SYN and packet.encap == "none":
             return Opening(packet.seq)
     return None
+
+
+def unanswered(frames: Iterable[tuple[Frame, Packet]]) -> tuple[tuple[Port, IP], ...]:
+    """The neighbours that were asked for and never answered: at which device, for which address.
+
+    A bridge repeats a question at its ports; the first to ask is who wants to know.
+    """
+    asked: dict[tuple[IP, IP], Port] = {}
+    answered: set[tuple[str, IP]] = set()
+    for frame, packet in sorted(frames, key=lambda pair: pair[0].when):
+        if packet.kind != "arp":
+            continue
+        if packet.asking and frame.direction == "out" and not packet.src.is_unspecified and packet.src != packet.dst:
+            asked.setdefault((packet.src, packet.dst), frame.at)
+        elif not packet.asking and frame.direction == "in":
+            answered.add((frame.at.ns, packet.src))
+    return tuple((at, ip) for (_, ip), at in asked.items() if (at.ns, ip) not in answered)
 
 
 def _in_order(found: list[Sighting]) -> tuple[Sighting, ...]:

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from labctl.bench import Bench, Ends, diagnose
+from labctl.decode import Frame, Packet
 from labctl.errors import KernelError
 from labctl.evidence import Evidence, Want
 from labctl.judge import Judgement, hopeless, judge
@@ -24,7 +25,7 @@ from labctl.kernel import places
 from labctl.kernel.listeners import Listener
 from labctl.kernel.pcapfeed import Tcpdump
 from labctl.kernel.probes import Echo, Ping, Probe, TcpClient, UdpClient, ping_program
-from labctl.marks import MAGIC, Trail, decoded, follow, opening
+from labctl.marks import MAGIC, Mark, Trail, decoded, follow, opening, unanswered
 from labctl.plan import IP, Port
 from labctl.scenario import Check
 from labctl.who import Who
@@ -172,46 +173,44 @@ class Trial:
 
     def _evidence(self, probe: Probe | None) -> Evidence:
         """Everything known at this moment about one probe."""
-        taps, check = self.bench.taps, self.check
+        taps = self.bench.taps
         troubles = {at: dump.settle() for at, dump in self._dumps.items()} if probe is not None else {}
         ended = taps.prove()
         raw = taps.frames()
         frames = list(decoded(raw))
-        mark = probe.mark if probe is not None else None
-        if probe is not None and check.probe == "tcp" and check.port is not None:
-            mark = opening(frames, check.source, probe.sport, check.port)
+        mark = self._mark(probe, frames)
         trail = follow(mark, frames)
         lost = {node: now - self._lost_before.get(node, 0) for node, now in taps.losses().items()}
-        dumped = {
-            at: follow(mark, decoded(dump.frames(raw)))
-            for at, dump in self._dumps.items()
-            if probe is not None and troubles[at] is None
-        }
-        marked = check.probe != "udp" or self._listener is not None
+        trusted = {at: dump for at, dump in self._dumps.items() if at in troubles and troubles[at] is None}
         return Evidence(
-            check,
-            check.source,
-            self.home,
-            probe.answer or "timeout" if probe is not None else "broken",
-            probe.said if probe is not None else "it was never sent",
-            trail,
-            self.wants,
-            {**ended, **taps.deaf},
-            {node: count for node, count in lost.items() if count},
-            diagnose(self.bench, self._places(trail), self._ends()),
-            dumped,
-            marked,
-            (*self.notes, *(f"tcpdump at {at}: {trouble}" for at, trouble in troubles.items() if trouble)),
-            len(self._probes),
+            check=self.check,
+            source=self.check.source,
+            home=self.home,
+            answer=probe.answer or "timeout" if probe is not None else "broken",
+            said=probe.said if probe is not None else "it was never sent",
+            trail=trail,
+            wants=self.wants,
+            deaf={**ended, **taps.deaf},
+            lost={node: count for node, count in lost.items() if count},
+            dead=diagnose(self.bench, self._places(trail), Ends(self.check.source, self.home, self.address)),
+            dumped={at: follow(mark, decoded(dump.frames(raw))) for at, dump in trusted.items()},
+            unanswered=unanswered(frames),
+            marked_reply=self.check.probe != "udp" or self._listener is not None,
+            notes=(*self.notes, *(f"tcpdump at {at}: {trouble}" for at, trouble in troubles.items() if trouble)),
+            probes=len(self._probes),
         )
 
-    def _ends(self) -> Ends:
-        return Ends(self.check.source, self.home, self.address)
+    def _mark(self, probe: Probe | None, frames: list[tuple[Frame, Packet]]) -> Mark | None:
+        if probe is not None and self.check.probe == "tcp" and self.check.port is not None:
+            return opening(frames, self.check.source, probe.sport, self.check.port)
+        return probe.mark if probe is not None else None
 
     def _places(self, trail: Trail) -> tuple[str | Port, ...]:
-        """The namespaces that the probe passed and the points of `see:`, where a fault would matter."""
-        seen = (item.at.ns for item in (*trail.requests, *trail.replies))
-        return tuple(dict.fromkeys((*seen, *(want.see.at for want in self.wants))))
+        """Where a fault would matter: the namespaces that the probe passed, those beside its ends, and
+        the points of `see:`."""
+        passed = (item.at.ns for item in (*trail.requests, *trail.replies))
+        beside = (name for end in (self.check.source, self.home) if end for name in self.bench.who.beside(end))
+        return tuple(dict.fromkeys((*passed, *beside, *(want.see.at for want in self.wants))))
 
     def _close(self) -> None:
         for probe in self._probes:

@@ -83,6 +83,11 @@ class Who:
             return namespace
         return next((self._owners[ip] for ip in self.addresses(word) if ip in self._owners), None)
 
+    def beside(self, name: str) -> tuple[str, ...]:
+        """The namespaces at the other ends of a machine's cables."""
+        peers = (link.peer.ns for link in self.links.get(name, ()) if link.peer is not None)
+        return tuple(dict.fromkeys(peer for peer in peers if peer != name))
+
     def role(self, namespace: str) -> Role | None:
         """What a namespace is to the lab."""
         machine = self.machines.get(namespace)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface
+from pathlib import Path
 
 import pytest
 
@@ -177,14 +178,18 @@ def test_a_run_tells_each_outcome_and_reports_all() -> None:
 @NEEDS_IPTABLES
 def test_a_masquerade_is_proven_and_its_absence_is_shown() -> None:
     worn = replace(PING, sees=(see("c/eth0", "node1/vc", "c"), see("c/eth0", "a", negate=True)))
-    bare = outcome(worn)
+    bare = outcome(replace(worn, sees=worn.sees[:1]))
+    showing = outcome(replace(worn, sees=worn.sees[1:]))
     firewall("node1", "-t nat -A POSTROUTING -o vc -j MASQUERADE")
     covered = outcome(worn)
 
     assert bare.verdict == "fail"
     assert "expected at c/eth0: src node1/vc (10.9.2.1), dst c (10.9.2.2)" in text(bare)
     assert "seen entering c/eth0: 10.9.1.2 > 10.9.2.2 ttl 63" in text(bare)
-    assert bare.seconds < 1.5
+    assert bare.seconds < 1.5, "an unmet see is believed after a few probes"
+    assert showing.verdict == "fail"
+    assert "expected never at c/eth0: src a (10.9.1.2)" in text(showing)
+    assert showing.seconds < 0.2, "what was seen was true: no other probe can mend it"
     assert covered.verdict == "pass", text(covered)
     assert "not seen at c/eth0: src a (10.9.1.2); the packet itself was seen entering c/eth0: 10.9.2.1" in text(covered)
 
@@ -268,6 +273,16 @@ def test_a_reply_lost_on_its_way_back_is_told_as_such() -> None:
 
     assert found.verdict == "pass", text(found)
     assert "the request was last seen entering c/eth0" in text(found)
+
+
+@pytest.mark.parametrize("target", ["10.9.1.77", "2001:db8:1::77"])
+def test_an_address_that_nobody_has_is_asked_for_in_vain(target: str) -> None:
+    found = outcome(replace(FAIL, target=target))
+
+    assert found.verdict == "pass", text(found)
+    assert f"a/eth0 asked who has {target}, and nobody answered" in text(found)
+    ip("node1", "link set br0 down")
+    assert outcome(replace(FAIL, target=target)).verdict == "inconclusive"
 
 
 def test_a_source_without_a_route_does_not_even_send() -> None:
@@ -389,6 +404,13 @@ def _listening(number: int):  # type: ignore[no-untyped-def]
     return sock
 
 
+def test_any_mark_comes_back_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial.secrets, "token_bytes", lambda size: b"?!?!"[:size].ljust(size, b"?"))
+
+    assert outcome(UDP).verdict == "pass"
+    assert outcome(TCP).verdict == "pass"
+
+
 def test_without_a_listener_a_port_is_closed() -> None:
     assert outcome(replace(TCP, listen=False, within=0.3)).verdict == "fail"
     assert outcome(replace(TCP, listen=False, expect="refused")).verdict == "pass"
@@ -464,6 +486,23 @@ def test_without_tcpdump_a_check_that_asks_for_it_is_skipped(monkeypatch: pytest
 
     assert found.verdict == "skip"
     assert "tcpdump is not installed" in text(found)
+
+
+@NEEDS_TCPDUMP
+def test_what_was_seen_is_kept_as_a_file_that_tcpdump_reads(tmp_path: Path) -> None:
+    file = tmp_path / "check.pcapng"
+    checks.run(the_lab(PING, Check("all", "mesh", groups=((("a",), ("b",)),))), keep=lambda _, data: _keep(file, data))
+    shown = subprocess.run(["tcpdump", "-nr", str(file)], capture_output=True, text=True, check=True).stdout
+    lines = [line for line in shown.splitlines() if "ICMP echo re" in line]
+
+    assert len([line for line in lines if "10.9.1.2 > 10.9.2.2: ICMP echo request" in line]) == 5
+    assert len([line for line in lines if "10.9.2.2 > 10.9.1.2: ICMP echo reply" in line]) == 5
+    assert b"node1/br0" in file.read_bytes()
+
+
+def _keep(file: Path, data: bytes) -> None:
+    assert not file.exists(), "one file for one check, and none for a mesh"
+    file.write_bytes(data)
 
 
 # ---- nothing is left ---------------------------------------------------------------------------------

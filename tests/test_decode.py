@@ -11,7 +11,8 @@ from labctl.decode import ACK, RST, SYN, Frame, decode, sighting
 from labctl.kernel import bpf
 from labctl.kernel.pcapfeed import Pcap
 from labctl.kernel.probes import checksum, echo_request, verdict_of_ping
-from labctl.marks import ANSWERING, ASKING, MAGIC, Marker, Opening, decoded, follow, opening
+from labctl.marks import ANSWERING, ASKING, MAGIC, Marker, Opening, decoded, follow, opening, unanswered
+from labctl.pcapng import pcapng
 from labctl.plan import Port
 
 MARK = MAGIC + b"\x01?\xff!"
@@ -108,6 +109,34 @@ def test_arp_is_put_in_words() -> None:
     assert packet.text == "who has 10.0.0.2? tell 10.0.0.1"
 
 
+def arp(operation: int, sender: str, target: str) -> bytes:
+    ends = [ip_address(text).packed for text in (sender, target)]
+    body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation) + MACS[:6] + ends[0] + bytes(6) + ends[1]
+    return ethernet(0x0806, body)
+
+
+def discovery(kind: int, src: str, dst: str, about: str) -> bytes:
+    body = struct.pack("!BBHI", kind, 0, 0, 0) + ip_address(about).packed + b"\x02\x01" + MACS[:6]
+    return ethernet(0x86DD, ipv6(58, body, src, dst))
+
+
+def test_a_neighbour_asked_for_in_vain_is_told_by_who_asked_first() -> None:
+    here, there = Port("a", "eth0"), Port("node1", "vb")
+    frames = [
+        frame(arp(1, "10.0.0.1", "10.0.0.9"), "out", 2, there),
+        frame(arp(1, "10.0.0.1", "10.0.0.9"), "out", 1, here),
+        frame(arp(1, "10.0.0.1", "10.0.0.2"), "out", 3, here),
+        frame(arp(2, "10.0.0.2", "10.0.0.1"), "in", 4, here),
+        frame(arp(1, "10.0.0.1", "10.0.0.1"), "out", 5, here),
+        frame(arp(1, "0.0.0.0", "10.0.0.7"), "out", 6, here),
+        frame(discovery(135, "2001:db8::1", "ff02::1:ff00:2", "2001:db8::2"), "out", 7, here),
+        frame(discovery(135, "2001:db8::1", "ff02::1:ff00:3", "2001:db8::3"), "out", 8, here),
+        frame(discovery(136, "2001:db8::3", "2001:db8::1", "2001:db8::3"), "in", 9, here),
+    ]
+
+    assert unanswered(decoded(frames)) == ((here, ip_address("10.0.0.9")), (here, ip_address("2001:db8::2")))
+
+
 def test_an_icmp_error_quotes_the_probe_that_it_is_about() -> None:
     error = ipv4(1, struct.pack("!BBHI", 3, 1, 0, 0) + ECHO4, src="10.0.0.254", dst="10.0.0.1")
     error6 = ipv6(58, struct.pack("!BBHI", 1, 0, 0, 0) + ECHO6[:60], src="2001:db8::fe")
@@ -195,7 +224,7 @@ def run_filter(data: bytes, protocol: int) -> bool:
                 return False
             value = int.from_bytes(body[start : start + size], "big")
         else:
-            holds = {bpf.JEQ: value == number, bpf.JGE: value >= number, bpf.JSET: bool(value & number)}[op]
+            holds = {bpf.JEQ: value == number, bpf.JSET: bool(value & number)}[op]
             at += then if holds else other
 
 
@@ -225,9 +254,12 @@ def test_the_taps_filter_knows_openings_and_errors(body: bytes, passes: bool) ->
     assert run_filter(ethernet(0x0800, body), 0x0800) is passes
 
 
-def test_the_canary_passes_the_filter_and_arp_does_not() -> None:
+def test_canaries_and_questions_for_neighbours_pass_the_filter() -> None:
     assert run_filter(bytes(60), 0x88B5)
-    assert not run_filter(bytes(60), 0x0806)
+    assert run_filter(bytes(60), 0x0806)
+    assert run_filter(discovery(135, "2001:db8::1", "ff02::1:ff00:2", "2001:db8::2"), 0x86DD)
+    assert not run_filter(discovery(133, "2001:db8::1", "ff02::1:ff00:2", "2001:db8::2"), 0x86DD)
+    assert not run_filter(bytes(60), 0x88CC)
 
 
 @pytest.mark.parametrize(("magic", "unit"), [(0xA1B2C3D4, 1000), (0xA1B23C4D, 1)])
@@ -263,3 +295,27 @@ def test_an_echo_of_our_own_has_a_right_checksum() -> None:
 )
 def test_the_words_of_ping_have_one_meaning(code: int, out: str, err: str, answer: str) -> None:
     assert verdict_of_ping(code, out, err)[0] == answer
+
+
+def test_a_pcapng_file_names_devices_machines_and_ways() -> None:
+    a = ip_address("10.0.0.1")
+    frames = [
+        frame(INNER4, "out", 2, vlan=7),
+        frame(INNER4, "in", 1),
+        frame(ECHO4, when=3, hatype=65534, protocol=0x0800),
+    ]
+    blocks, rest = [], pcapng(frames, {a: "a"}, "a claim")
+    while rest:
+        kind, size = struct.unpack_from("=II", rest)
+        assert rest[size - 4 : size] == rest[4:8]
+        blocks.append((kind, rest[8 : size - 4]))
+        rest = rest[size:]
+
+    assert [kind for kind, _ in blocks] == [0x0A0D0D0A, 4, 1, 6, 6, 1, 6]
+    assert b"a claim" in blocks[0][1]
+    assert a.packed + b"a\0" in blocks[1][1]
+    assert [struct.unpack_from("=H", body)[0] for kind, body in blocks if kind == 1] == [1, 101]
+    assert b"node1/eth0" in blocks[2][1]
+    assert b"entering node1/eth0" in blocks[3][1]
+    assert b"leaving node1/eth0" in blocks[4][1]
+    assert MACS + struct.pack("!HH", 0x8100, 7) in blocks[4][1]

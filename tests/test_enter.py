@@ -207,7 +207,9 @@ class Terminal:
         """Read until the text has come; returns all that came since the last time."""
         deadline = time.monotonic() + DEADLINE
         while text not in self.seen:
-            assert time.monotonic() < deadline, f"no {text!r} in {self.seen!r}"
+            if time.monotonic() > deadline:
+                os.close(self.fd)  # hangs up, which ends the shell
+                pytest.fail(f"no {text!r} in {self.seen!r}")
             if select.select([self.fd], [], [], 0.1)[0]:
                 self.seen += os.read(self.fd, 4096).decode(errors="replace")
         found, _, self.seen = self.seen.partition(text)
@@ -215,6 +217,10 @@ class Terminal:
 
     def type(self, text: str) -> None:
         os.write(self.fd, text.encode())
+
+    def enter(self, command: str) -> None:
+        """Type a command; a blank goes first, as the shell can lose a letter while it takes the terminal over."""
+        self.type(f" {command}\n")
 
     def close(self) -> int:
         """The exit code, once the shell has ended and let go of its terminal."""
@@ -231,10 +237,10 @@ class Terminal:
 def test_a_shells_prompt_says_where_one_is_and_its_exit_code_is_ours(lab: str) -> None:
     shell = Terminal("shell", "a")
     shell.until("tiny/a:")
-    shell.type("echo $(hostname -I) =; ls /proc/self/fd\n")
+    shell.enter("echo $(hostname -I) =; ls /proc/self/fd")
     shell.until("192.0.2.1 =")
     shell.until("# ")
-    shell.type("exit 9\n")
+    shell.enter("exit 9")
 
     assert shell.close() == 9
 
@@ -244,10 +250,10 @@ def test_the_shell_reads_the_persons_own_bashrc_first(lab: str, tmp_path: Path) 
     (tmp_path / ".bashrc").write_text("alias hello='echo from my bashrc'\nPS1='mine> '\nPATH=/bin\n")
     shell = Terminal("shell", "a", HOME=str(tmp_path), SHELL="/bin/bash")
     shell.until("tiny/a:")
-    shell.type("hello; command -v iptables\n")
+    shell.enter("hello; command -v iptables")
     shell.until("from my bashrc")
     assert "/run/labctl/tiny/bin/iptables" in shell.until("# ")
-    shell.type("exit\n")
+    shell.enter("exit")
 
     assert shell.close() == 0
 
@@ -256,16 +262,16 @@ def test_the_shell_reads_the_persons_own_bashrc_first(lab: str, tmp_path: Path) 
 def test_interrupt_and_suspend_work_in_a_shell(lab: str) -> None:
     shell = Terminal("shell", "b", SHELL="/bin/zsh")
     shell.until("tiny/b:")
-    shell.type("sh -c 'echo go; exec sleep 60'\n")
+    shell.enter("sh -c 'echo go; exec sleep 60'")
     shell.until("go\r\n")
     shell.type("\x03")
     shell.until("# ")
-    shell.type("sh -c 'echo again; exec sleep 60'\n")
+    shell.enter("sh -c 'echo again; exec sleep 60'")
     shell.until("again\r\n")
     shell.type("\x1a")
     shell.until("Stopped")
     shell.until("# ")
-    shell.type("kill -9 %1; wait %1; exit 4\n")
+    shell.enter("kill -9 %1; exit 4; exit 4")
 
     assert shell.close() == 4
 
@@ -282,15 +288,15 @@ def test_suspending_stops_labctl_with_the_command_and_goes_on(lab: str) -> None:
     script = f"'{sys.executable}' -m labctl exec a -- sh -c 'echo ready; read line; exit 3'"
     shell = Terminal("shell", "b", PYTHONPATH=os.getcwd())
     shell.until("tiny/b:")
-    shell.type(f"{script}\n")
+    shell.enter(script)
     shell.until("ready\r\n")
     shell.type("\x1a")
     shell.until("Stopped")
     shell.until("# ")
-    shell.type("fg\n")
+    shell.enter("fg")
     shell.until("exit 3'\r\n")
     shell.type("line\n")
     shell.until("# ")
-    shell.type("exit $?\n")
+    shell.enter("exit $?")
 
     assert shell.close() == 3

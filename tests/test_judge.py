@@ -185,6 +185,19 @@ def test_a_source_whose_kernel_refuses_to_send_is_proof_enough_if_both_ends_live
     assert verdict(evidence(FAIL, "blocked", Trail(), said=said, dead={"c": ("c/eth0 is down",)})) == "fail"
 
 
+def test_a_neighbour_that_never_answers_is_proof_if_nothing_is_broken() -> None:
+    asked = ((Port("a", "eth0"), C),)
+    item = evidence(FAIL, "timeout", Trail(), unanswered=asked)
+
+    assert verdict(item) == "pass"
+    assert "a/eth0 asked who has 10.244.1.2, and nobody answered" in words(item)
+    assert verdict(replace(item, dead={"node1": ("node1/cbr0 is down",)})) == "inconclusive"
+    assert verdict(replace(item, lost={"a": 1})) == "inconclusive"
+    assert verdict(replace(item, deaf={"a": "its lo is down"})) == "inconclusive"
+    assert verdict(replace(item, unanswered=((Port("node2", "cbr0"), C),))) == "inconclusive"
+    assert "asked who has" in words(evidence(answer="timeout", trail=LOST, unanswered=asked))
+
+
 TCP = Check("c refuses", "tcp", "a", "c", 80, "refused")
 RESET = Trail(REQUESTS, (seen("c/eth0", "out", C, A, reply=True), seen("a/eth0", "in", C, A, reply=True)), (), True)
 

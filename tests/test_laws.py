@@ -49,7 +49,7 @@ def drift(name: str) -> list[str]:
     ("scenario", "sets"), VARIANTS, ids=lambda value: value if isinstance(value, str) else ",".join(value)
 )
 def test_the_three_laws(scenario: str, sets: tuple[str, ...]) -> None:
-    before = fingerprint()
+    before, state_before = fingerprint(), os.listdir(places.state_dir())
     definition = lab.define(scenario, sets=sets)
 
     first = lab.up(definition)
@@ -65,7 +65,7 @@ def test_the_three_laws(scenario: str, sets: tuple[str, ...]) -> None:
     assert set(gone) == {item.name for item in first.lab.plan if isinstance(item, Netns)}
     assert places.labs() == {}
     assert os.listdir(places.netns_dir()) == []
-    assert os.listdir(places.state_dir()) == []
+    assert os.listdir(places.state_dir()) == state_before
     assert changed(before, fingerprint()) == {}
     assert lab.down(definition.name) == ()
 
@@ -109,7 +109,7 @@ def test_a_failing_up_rolls_back_unless_kept(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(KernelError, match="cannot write rules"):
         lab.up(lab.define("kubenet"))
     assert places.labs() == {}
-    assert os.listdir(places.state_dir()) == []
+    assert not state.directory("kubenet").exists()
     with pytest.raises(KernelError):
         lab.up(lab.define("kubenet"), keep=True)
     assert len(places.labs()["kubenet"]) > 3
@@ -152,7 +152,7 @@ def test_after_a_crash_down_removes_and_up_mends() -> None:
             lab.up(lab.define("kubenet"))
             assert drift("kubenet") == []
         assert len(lab.down("kubenet")) > 3
-        assert os.listdir(places.state_dir()) == []
+        assert not state.directory("kubenet").exists()
 
 
 def test_a_lock_names_its_holder() -> None:

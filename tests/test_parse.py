@@ -311,7 +311,7 @@ def test_raw_links() -> None:
         Link(Port("h1", "lo"), "loopback"),
         Link(Port("r1", "lo"), "loopback"),
         Link(Port("r1", "br0"), "bridge", promisc=True, options=(("stp_state", "0"),)),
-        Link(h1, "veth", r1, mtu=1400),
+        Link(h1, "veth", r1, mtu=1400, autoconf=True),
         Link(r1, "veth", h1, "br0", 1300, "02:00:00:00:00:01", hairpin=True),
         Link(
             Port("r1", "vx0"),
@@ -370,13 +370,23 @@ def test_raw_rules_neighbours_and_forwarding() -> None:
 
 
 def test_raw_settings_and_firewall() -> None:
-    assert of(Sysctl) == [Sysctl("h1", "net.ipv4.conf.eth0/5.rp_filter", "0")]
+    assert of(Sysctl) == [
+        Sysctl("h1", "net.ipv4.conf.eth0/5.rp_filter", "0"),
+        Sysctl("h1", "net.ipv6.conf.eth0.accept_dad", "0"),
+    ]
     assert of(Chain) == [
         Chain("r1", "nat", "POSTROUTING", (rule("-o br0 -j MASQUERADE"),), "ACCEPT"),
         Chain("r1", "nat", "MINE", (rule("-j RETURN"),)),
         Chain("r1", "filter", "FORWARD", (), "DROP", "ip6"),
         Chain("r1", "filter", "FORWARD", (rule("-p IPv4 -j DROP", "bridge"),), "ACCEPT", "bridge"),
     ]
+
+
+def test_a_link_with_an_ipv6_address_is_autoconfigured_unless_the_file_says_no() -> None:
+    text = "model: raw\nnamespaces: [a]\nlinks: [{{dummy: a/d0{}}}]\naddresses: {{a/d0: 2001:db8::1/64}}\n"
+    for said, autoconf in (("", True), (", autoconf: false", False), (", autoconf: true", True)):
+        raw = parse(text.format(said), "t.yaml").raw
+        assert [item.autoconf for item in raw if isinstance(item, Link) and item.at.dev == "d0"] == [autoconf]
 
 
 def test_a_raw_lab_compiles_to_what_it_says() -> None:

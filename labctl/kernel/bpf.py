@@ -1,4 +1,4 @@
-"""The kernel-side filter of the taps: classic BPF that lets only probes, their answers and canaries through.
+"""The kernel-side filter of the taps: classic BPF that lets probes, their answers, ARP and canaries through.
 
 Without it a busy lab overruns every reader; with it a tap costs nothing until a probe passes. Offsets
 count from the network header, so that devices without an Ethernet header are filtered alike.
@@ -9,12 +9,12 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 
-from labctl.decode import CANARY, IPV4, IPV6, VXLAN_PORTS
+from labctl.decode import ARP, CANARY, IPV4, IPV6, VXLAN_PORTS
 from labctl.marks import MAGIC, STAMP
 
 NET = 0xFFF00000  # SKF_NET_OFF: offsets from the network header
 PROTOCOL = 0xFFFFF000  # SKF_AD_OFF + SKF_AD_PROTOCOL: the packet's ethertype
-LD_W, LD_H, LD_B, JEQ, JGE, JSET, RET = 0x20, 0x28, 0x30, 0x15, 0x35, 0x45, 0x06
+LD_W, LD_H, LD_B, JEQ, JSET, RET = 0x20, 0x28, 0x30, 0x15, 0x45, 0x06
 SYN_OR_RST = 0x06
 WHOLE = 0x40000
 
@@ -52,10 +52,11 @@ def probes() -> bytes:
     """The filter, as an array of `struct sock_filter`."""
     program = _Program()
     program.load(LD_H, PROTOCOL)
-    program.jump(JEQ, CANARY, "canary")
+    program.jump(JEQ, CANARY, "whole")
+    program.jump(JEQ, ARP, "whole")
     program.jump(JEQ, IPV4, "four")
     program.jump(JEQ, IPV6, "six", "other")
-    program.place("canary")
+    program.place("whole")
     program.ret(WHOLE)
     program.place("other")
     program.ret(0)
@@ -79,7 +80,7 @@ def _ip(program: _Program, name: str, base: int, version: int, depth: int = 0) -
     program.jump(JEQ, 6, f"tcp{name}", f"no{name}")
     program.place(f"icmp{name}")
     program.load(LD_B, base + head)
-    for kind in (3, 11, 12) if version == 4 else (1, 2, 3, 4):
+    for kind in (3, 11, 12) if version == 4 else (1, 2, 3, 4, 135, 136):
         program.jump(JEQ, kind, f"yes{name}")
     program.load(LD_W, base + head + 8 + STAMP)
     program.jump(JEQ, int.from_bytes(MAGIC, "big"), f"yes{name}", f"no{name}")

@@ -98,11 +98,11 @@ class Listener:
             except OSError:
                 return
             self.greeted += 1
-            back = [
-                (level, kind, self._from(body)) for level, kind, body in notes if kind in (IP_PKTINFO, IPV6_PKTINFO)
-            ]
+            wanted = IP_PKTINFO if self._version == 4 else IPV6_PKTINFO
+            back = [(level, kind, self._from(body)) for level, kind, body in notes if kind == wanted]
+            answer = data[: -len(ASKING)] + ANSWERING if data.endswith(ASKING) else data
             try:
-                self._socket.sendmsg([data.replace(ASKING, ANSWERING)], back, 0, sender)
+                self._socket.sendmsg([answer], back, 0, sender)
             except OSError:
                 continue  # no way back: the client will see silence, as it should
 

@@ -13,7 +13,6 @@ import shutil
 import socket
 import struct
 import subprocess
-import time
 from functools import lru_cache
 
 from labctl.evidence import Answer
@@ -47,7 +46,6 @@ class Probe:
     def __init__(self) -> None:
         self.answer: Answer | None = None
         self.said = ""
-        self.begun = time.time_ns()
 
     def fds(self) -> list[tuple[int, int]]:
         """Descriptors and poll events that this probe waits for; none when it is done."""
