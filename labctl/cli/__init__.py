@@ -14,6 +14,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     tool or kernel feature; 70 our bug; 130 interrupted; `exec` and `shell` return their command's own.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _main(words)
+    except KeyboardInterrupt:  # before the frame that tells it was there
+        sys.stderr.write("labctl: interrupted\n")
+        return 130
+
+
+def _main(words: list[str]) -> int:
     if "_LABCTL_COMPLETE" in os.environ:
         from labctl.cli.complete import complete
 
