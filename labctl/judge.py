@@ -60,7 +60,7 @@ def _answer(evidence: Evidence) -> Judgement:
     if gone:
         return "fail", (*gone,)
     if answer == "broken":
-        return ("fail" if check.expect == "reply" else "inconclusive"), (f"the probe broke: {evidence.said}",)
+        return "inconclusive", (f"the probe broke: {evidence.said}",)
     if answer not in ACCEPTED[check.expect]:
         return "fail", (*_disappointed(evidence),)
     if answer == "reply":

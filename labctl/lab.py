@@ -142,8 +142,7 @@ def up(
             tell(f"removing the lab {lab.name} that was there")
             _remove(lab.name)
             there = None
-        _keep(definition, lab)
-        changes = _build(lab, keep, tell) if there is None else _repair(lab, tell)
+        changes = _build(definition, lab, keep, tell) if there is None else _repair(definition, lab, tell)
     return Result(lab, changes, there is None, False, time.monotonic() - begun)
 
 
@@ -213,7 +212,7 @@ def _refuse_another(lab: Lab, replace: bool) -> None:
         )
 
 
-def _build(lab: Lab, keep: bool, tell: Progress) -> tuple[Change, ...]:
+def _build(definition: Definition, lab: Lab, keep: bool, tell: Progress) -> tuple[Change, ...]:
     """Build a lab where nothing is. Every message is acknowledged by the kernel, so nothing is read back."""
     from labctl.kernel.linux import Linux
     from labctl.kernel.modules import ensure
@@ -221,6 +220,7 @@ def _build(lab: Lab, keep: bool, tell: Progress) -> tuple[Change, ...]:
     changes = diff(lab.plan, ())
     tell(f"building {sum(isinstance(item, Netns) for item in lab.plan)} namespaces, {len(lab.plan)} objects")
     try:
+        _keep(definition, lab)
         ensure(lab.plan, tell)
         with Linux(lab.name) as kernel:
             kernel.apply(changes)
@@ -232,12 +232,13 @@ def _build(lab: Lab, keep: bool, tell: Progress) -> tuple[Change, ...]:
     return changes
 
 
-def _repair(lab: Lab, tell: Progress) -> tuple[Change, ...]:
+def _repair(definition: Definition, lab: Lab, tell: Progress) -> tuple[Change, ...]:
     """Bring an existing lab to its plan: compare, change what differs, and look again."""
     from labctl.kernel.linux import Linux
     from labctl.kernel.modules import ensure
 
     done: dict[object, Change] = {}
+    _keep(definition, lab)
     ensure(lab.plan, tell)
     with Linux(lab.name) as kernel:
         for _ in range(ROUNDS):

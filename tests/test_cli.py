@@ -196,6 +196,9 @@ def test_the_json_of_a_commands_own_is_not_ours(run: Run) -> None:
 
     assert (code, out) == (2, "")
     assert "no lab runs" in err
+    code, out, err = run("exec", "--nosuch", "a", "--", "curl", "--json", "x")
+    assert (code, out) == (2, "")
+    assert "no such option --nosuch" in err
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "-h", "", "ü", "labctl.x.y", "x" * 5000, "a\nb"])

@@ -291,6 +291,7 @@ def test_an_echo_of_our_own_has_a_right_checksum() -> None:
         (2, "", "ping: connect: Network is unreachable", "blocked"),
         (1, "1 packets transmitted, 0 received", "ping: sendmsg: Operation not permitted", "blocked"),
         (2, "", "ping: invalid argument: 'x'", "broken"),
+        (1, "1 packets transmitted, 0 received", "ping: sendmsg: No buffer space available", "broken"),
     ],
 )
 def test_the_words_of_ping_have_one_meaning(code: int, out: str, err: str, answer: str) -> None:

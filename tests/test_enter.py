@@ -17,7 +17,7 @@ from pathlib import Path
 import machine
 import pytest
 
-from labctl.kernel import interior
+from labctl.kernel import interior, libc
 
 LABCTL = [sys.executable, "-m", "labctl"]
 DEADLINE = 20.0
@@ -128,12 +128,40 @@ def test_a_state_directory_that_cannot_be_written_costs_only_the_iptables_links(
 
 
 @pytest.mark.root
+def test_a_machine_without_legacy_iptables_can_be_entered_all_the_same(
+    lab: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from labctl.errors import MissingError
+    from labctl.kernel import enter, firewall
+
+    def refuse(directory: Path) -> Path:
+        raise MissingError("iptables-legacy is not here")
+
+    monkeypatch.setattr(firewall, "person_path", refuse)
+
+    assert enter.run("tiny", "a", ["sh", "-c", "exit 5"]) == 5
+    assert "iptables-legacy is not here" in capfd.readouterr().err
+
+
+@pytest.mark.root
 def test_the_machine_outside_sees_nothing_of_it(lab: str) -> None:
     inside("a", "true")  # the first one makes the folder of iptables links
     before = machine.fingerprint()
     inside("a", "mount -t tmpfs none /mnt; cat /etc/hosts")
 
     assert machine.changed(before, machine.fingerprint()) == {}
+
+
+@pytest.mark.root
+def test_mounts_made_inside_stay_inside_even_where_mounts_are_shared(lab: str, tmp_path: Path) -> None:
+    libc.mount("none", str(tmp_path), "tmpfs")
+    libc.mount("none", str(tmp_path), None, libc.MS_SHARED)
+    try:
+        (tmp_path / "inner").mkdir()
+        inside("a", f"mount -t tmpfs none {tmp_path}/inner && touch {tmp_path}/inner/file")
+        assert list((tmp_path / "inner").iterdir()) == []
+    finally:
+        libc.umount(str(tmp_path))
 
 
 @pytest.mark.root

@@ -107,6 +107,7 @@ def test_a_source_that_is_gone_fails_whatever_was_expected() -> None:
 
 def test_a_tool_that_broke_proves_no_silence() -> None:
     assert verdict(evidence(FAIL, "broken", Trail(REQUESTS))) == "inconclusive"
+    assert verdict(evidence(answer="broken", trail=Trail(REQUESTS))) == "inconclusive"
 
 
 def test_lost_frames_never_pass() -> None:

@@ -8,7 +8,7 @@ import click
 
 from labctl.cli.complete import LAB, SCENARIO
 from labctl.cli.frame import Session, common
-from labctl.errors import LabError, Problem, ScenarioError, UsageError
+from labctl.errors import Problem, ScenarioError, UsageError
 
 if TYPE_CHECKING:
     from labctl.results import Report
@@ -59,7 +59,7 @@ def up(
         raise UsageError("up: --check needs the lab, and --dry-run builds none", "leave one of them out")
     definition = labs.define(scenario, name or session.lab, sets)
     if not dry_run or definition.name in places.labs():
-        _mistakes_first(session, definition)
+        session.need_root()
     session.end_cleanly()
     terminal = session.terminal
     result = labs.up(definition, dry_run=dry_run, keep=keep, replace=replace, progress=terminal.progress)
@@ -76,20 +76,11 @@ def up(
     return 1 if found is not None and found.verdict in ("fail", "inconclusive") else 0
 
 
-def _mistakes_first(session: Session, definition: Any) -> None:
-    """Without root, a scenario's mistakes are still worth hearing of before the lack of root is."""
-    from labctl import lab as labs
-
-    try:
-        session.need_root()
-    except LabError:
-        labs.compiled(definition)
-        raise
-
-
 def _checked(session: Session, lab: Any) -> Report:
     from labctl.cli.look import run_checks
 
+    if not session.json:
+        session.terminal.line()
     return run_checks(session, lab, None)
 
 

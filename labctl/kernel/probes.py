@@ -21,6 +21,7 @@ from labctl.plan import IP
 
 SOL_RAW, ICMP_FILTER = 255, 1
 IP_RECVERR, IPV6_RECVERR = 11, 25
+EXHAUSTED = {errno.ENOBUFS, errno.ENOMEM}  # the machine's fault (its neighbour table is full), not the lab's
 REFUSALS = {errno.ENETUNREACH, errno.EPERM, errno.EACCES, errno.EINVAL, errno.EADDRNOTAVAIL}
 
 
@@ -111,6 +112,8 @@ def verdict_of_ping(code: int, out: str, err: str) -> tuple[Answer, str]:
         line = next((line for line in out.splitlines() if " bytes from " in line), "a reply")
         return "reply", f"ping: {line}"
     complaint = next((line for line in err.splitlines() if line.strip()), "")
+    if "No buffer space" in complaint or "Cannot allocate" in complaint:
+        return "broken", f"{complaint}; is the machine's neighbour table full? see labctl doctor"
     if "connect:" in complaint or "sendmsg:" in complaint:
         return "blocked", complaint
     error = next((line for line in out.splitlines() if line.startswith("From ")), "")
@@ -161,6 +164,9 @@ class _Client(Probe):
 
     def _begin(self, number: int) -> None:
         """A send or connect that failed at once: mostly the source's own kernel, without sending."""
+        if number in EXHAUSTED:
+            self._failed(number, "broken")
+            return
         self._failed(number, "blocked" if number in REFUSALS else "unreachable")
 
 
