@@ -104,8 +104,10 @@ def by_hand(lab: str, check: Check, address: IP) -> str:
     """What a person would type to see the same: a tcpdump for every point, then the probe."""
     lines = []
     for see in {see.at: see for see in check.sees}.values():
-        words = {"tcp": f"tcp port {check.port}", "udp": f"udp port {check.port}"}.get(check.probe)
-        words = words or ("icmp" if address.version == 4 else "icmp6")
+        ports = dict.fromkeys((check.port, check.server[1] if check.server is not None else check.port))
+        words = " or ".join(f"{check.probe} port {port}" for port in ports)
+        if check.probe == "ping":
+            words = "icmp" if address.version == 4 else "icmp6"
         if see.encap is not None and see.encap.startswith("vxlan"):
             words = "udp port 4789 or udp port 8472"
         lines.append(f"ip netns exec {places.netns_name(lab, see.at.ns)} tcpdump -nn -e -l -i {see.at.dev} {words}")

@@ -53,7 +53,8 @@ class Want:
 class Evidence:
     """All that was learned about one probe of one check.
 
-    `home` is the target's namespace, None for an address that no machine of the lab has. `deaf` names
+    `home` is the namespace that must answer: the target's, or the one that the check names behind a
+    translation; None for an address that no machine of the lab has. `deaf` names
     namespaces without a proven tap and why, `lost` counts the frames that taps lost, `dead` lists what is
     broken (`c/eth0 is down`), by namespace and by point. `dumped` is what the real tcpdump showed, by
     point; `notes` are facts for the reader that judge nothing.

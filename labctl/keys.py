@@ -10,10 +10,11 @@ import types
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from labctl import texts
-from labctl.fields import Bad, Key, Many, Scalar, Section
-from labctl.machines import Machines
+from labctl import texts, texts_ports
+from labctl.fields import Bad, Key, Many, Named, Scalar, Section
+from labctl.machines import Loose, Machines, Own
 from labctl.plan import IP, Port
+from labctl.scenario import Publish
 from labctl.tree import show
 
 PROBES = ("ping", "tcp", "udp", "mesh")
@@ -83,7 +84,13 @@ CHECK = Section(
             "what comes of it: `fail` is for ping, `refused` and `timeout` for tcp and udp",
             "reply",
         ),
-        Key("listen", texts.BOOLEAN, "whether labctl starts the listener in the target (tcp, udp)", "true"),
+        Key(
+            "listen",
+            texts_ports.LISTEN,
+            "whether labctl starts the listener in the target (tcp, udp), or the machine and port that it must be"
+            " at, behind a translation",
+            "true",
+        ),
         Key("within", texts.DURATION, "the time the probe has", "5s"),
         Key("via", texts.choice("tap", "tcpdump"), "who looks at the points of `see`", "tap"),
         Key("see", Many(SEE, one=True), "what the check's packet looks like at a point on its way"),
@@ -110,18 +117,37 @@ def machine_keys(model: Any) -> tuple[Key, ...]:
 
         return RAW
     outer, inner = model.MACHINES
-    kind = Machines(outer, inner)
+    kind = Machines(outer, inner, setting_keys(model, "Container"))
     keys = [Key(outer, kind, f"the lab's {outer} and the {inner} on each")]
     if outer != "nodes":
         keys.append(Key("nodes", kind, f"another word for `{outer}`"))
     return tuple(keys)
 
 
+def network_keys(model: Any) -> tuple[Key, ...]:
+    """The key `networks` of a model that has a `Network`; none of another."""
+    own = setting_keys(model, "Network")
+    if own is None:
+        return ()
+    kind = Named(texts.LABEL, Loose(Section("network", own.keys)))
+    return (Key("networks", kind, f"the lab's own networks, on each of its {model.MACHINES[0]}, by name"),)
+
+
+def setting_keys(model: Any, name: str) -> Own | None:
+    """What a file may say of each container or network of a model: the fields of its class of that name."""
+    made = getattr(model, name, None)
+    return None if made is None else Own(made, _field_keys(made))
+
+
 def option_keys(model: Any) -> tuple[Key, ...]:
     """The keys of a model's own options, from the fields of its `Options`."""
-    hints = get_type_hints(model.Options)
+    return _field_keys(model.Options)
+
+
+def _field_keys(made: Any) -> tuple[Key, ...]:
+    hints = get_type_hints(made)
     keys = []
-    for field in dataclasses.fields(model.Options):
+    for field in dataclasses.fields(made):
         kind = _kind(hints[field.name], field.metadata)
         help_ = str(field.metadata.get("help", ""))
         keys.append(Key(field.name, kind, help_, _written(field.default), dashes=True))
@@ -131,7 +157,7 @@ def option_keys(model: Any) -> tuple[Key, ...]:
 def model_keys(model: Any, models: tuple[str, ...]) -> tuple[Key, ...]:
     """Every key of a scenario of this model, in the order that people write them."""
     name, say, which, checks = common(models)
-    return (name, say, which, *machine_keys(model), *option_keys(model), checks)
+    return (name, say, which, *machine_keys(model), *network_keys(model), *option_keys(model), checks)
 
 
 def _written(default: Any) -> str:
@@ -150,7 +176,9 @@ _SIMPLE: dict[Any, Any] = {
     IPv6Network: texts.network(6),
     IPv4Address: texts.address(4),
     IPv6Address: texts.address(6),
+    Publish: texts_ports.PUBLISH,
 }
+_FORMS = {"name": texts.LABEL, "device": texts.DEVICE}
 
 
 def _kind(annotation: Any, metadata: Any) -> Any:
@@ -166,6 +194,8 @@ def _kind(annotation: Any, metadata: Any) -> Any:
             return texts.address()
     if get_origin(annotation) is tuple:
         return Many(_kind(get_args(annotation)[0], metadata))
+    if metadata.get("form"):
+        return _FORMS[metadata["form"]]
     if metadata.get("choices"):
         return texts.choice(*metadata["choices"])
     if annotation is int:

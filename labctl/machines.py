@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from labctl.fields import Found, Json, Key, Many, Named, Section
 from labctl.scenario import Node as Machine
@@ -17,14 +18,56 @@ _PODS = integer(0, MOST_PODS)
 
 
 @dataclass(frozen=True, slots=True)
-class Pods:
-    """The pods of a node: a list of names, or how many. Reads as a tuple of Found names or an int."""
+class Own:
+    """What a file may say of each of a model's containers (or networks): the model's class, and its keys."""
 
-    word: str
+    made: Any
+    keys: tuple[Key, ...]
+
+    def make(self, found: dict[str, Found]) -> Any:
+        """An object of the model's class from what was read."""
+        return self.made(**values(found))
+
+
+def values(found: dict[str, Found]) -> dict[str, Any]:
+    """What was read, without its places."""
+    return {
+        name: tuple(one.value for one in item.value) if isinstance(item.value, tuple) else item.value
+        for name, item in found.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Loose:
+    """A section that may be left empty: nothing but its name is said."""
+
+    section: Section
 
     @property
     def what(self) -> str:
-        return f"a list of {self.word} or how many there are"
+        return self.section.what
+
+    def read(self, node: Node, label: str, reader: Reader) -> Any:
+        return self.section.read(node, label, reader)
+
+    def schema(self) -> Json:
+        return {**self.section.schema(), "type": ["object", "null"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Pods:
+    """The pods of a node: a list of names, or how many; with `own`, also a mapping from names to settings.
+
+    Reads as an int, or a tuple of Found names, or of Found pairs of a name and the model's object.
+    """
+
+    word: str
+    own: Own | None = None
+
+    @property
+    def what(self) -> str:
+        mapping = f", or a mapping of names to {_listed(self.own)}" if self.own is not None else ""
+        return f"a list of {self.word} or how many there are{mapping}"
 
     def read(self, node: Node, label: str, reader: Reader) -> int | tuple[Found, ...] | None:
         if isinstance(node, Text):
@@ -33,13 +76,26 @@ class Pods:
             count: int | None = _PODS.read(node, label, reader)
             return count
         if isinstance(node, Map):
+            if self.own is not None:
+                return self._settled(node, label, reader, self.own)
             reader.problem(node, f"{label}: expected {self.what}, not a mapping", "such as [a, b] or 3")
             return None
         names: tuple[Found, ...] | None = Many(LABEL).read(node, label, reader)
         return names
 
+    def _settled(self, node: Map, label: str, reader: Reader, own: Own) -> tuple[Found, ...]:
+        rows = Named(LABEL, Loose(Section(self.word[:-1], own.keys))).read(node, label, reader)
+        return tuple(Found((name.value, own.make(found.value)), name.at, name.key) for name, found in rows)
+
     def schema(self) -> Json:
-        return {"anyOf": [_PODS.schema(), Many(LABEL).schema()]}
+        ways = [_PODS.schema(), Many(LABEL).schema()]
+        if self.own is not None:
+            ways.append(Named(LABEL, Loose(Section("", self.own.keys))).schema())
+        return {"anyOf": ways}
+
+
+def _listed(own: Own) -> str:
+    return "{" + ", ".join(key.name for key in own.keys) + "}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +104,7 @@ class Machines:
 
     outer: str
     inner: str
+    own: Own | None = None
 
     @property
     def what(self) -> str:
@@ -57,8 +114,9 @@ class Machines:
     def pods(self) -> tuple[Key, ...]:
         """The key of the pods, in the model's word and the others."""
         names = (self.inner, *(word for word in ("pods", "containers") if word != self.inner))
-        helps = (f"the {self.inner}: a list of names, or how many", *[f"another word for `{self.inner}`"] * 2)
-        return tuple(Key(name, Pods(self.inner), text) for name, text in zip(names, helps, strict=False))
+        more = ", or a mapping from names to settings" if self.own is not None else ""
+        helps = (f"the {self.inner}: a list of names, or how many{more}", *[f"another word for `{self.inner}`"] * 2)
+        return tuple(Key(name, Pods(self.inner, self.own), text) for name, text in zip(names, helps, strict=False))
 
     def read(self, node: Node, label: str, reader: Reader) -> tuple[Machine, ...] | None:
         if isinstance(node, Seq):
@@ -132,10 +190,16 @@ class _Builder:
             return None
         for name, _ in rows:
             self._take(name.value, name.at)
-        return tuple(Machine(name.value, tuple(self._on(number, pods))) for number, (name, pods) in enumerate(rows, 1))
+        return tuple(self._node(number, name.value, pods) for number, (name, pods) in enumerate(rows, 1))
 
-    def _on(self, number: int, pods: Found | None) -> Iterator[str]:
-        """The names of a node's pods: as written, or `pod1-2` (node, pod), or `c7`, counted through the lab."""
+    def _node(self, number: int, name: str, pods: Found | None) -> Machine:
+        there = tuple(self._on(number, pods))
+        settings = ((pod, made) for pod, made in there if made is not None)
+        return Machine(name, tuple(pod for pod, _ in there), tuple(settings))
+
+    def _on(self, number: int, pods: Found | None) -> Iterator[tuple[str, Any]]:
+        """A node's pods and their settings: named as written, or `pod1-2` (node, pod), or `c7`, counted
+        through the lab."""
         if pods is None:
             return
         written = pods.value
@@ -145,8 +209,9 @@ class _Builder:
             written = tuple(Found(name, pods.at, pods.key) for name in tuple(made))
         self.pods += len(written)
         for pod in written:
-            if self._take(pod.value, pod.at):
-                yield pod.value
+            name, made = pod.value if isinstance(pod.value, tuple) else (pod.value, None)
+            if self._take(name, pod.at):
+                yield name, made
 
     def _take(self, name: str, at: Place) -> bool:
         if name in RESERVED:

@@ -7,7 +7,7 @@ errors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -108,10 +108,13 @@ def decoded(frames: Iterable[Frame]) -> Iterator[tuple[Frame, Packet]]:
             yield frame, packet
 
 
-def opening(frames: Iterable[tuple[Frame, Packet]], source: str, sport: int, dport: int) -> Opening | None:
-    """The identity of a connection: the SYN that left `source` from our own port. None if none left."""
+def opening(frames: Iterable[tuple[Frame, Packet]], source: str, sport: int, dports: Collection[int]) -> Opening | None:
+    """The identity of a connection: the SYN that left `source` from our own port. None if none left.
+
+    `dports` are the ports it may go to: where the source itself translates, no packet ever has the one asked for.
+    """
     for frame, packet in frames:
-        ours = packet.kind == "tcp" and (packet.sport, packet.dport) == (sport, dport)
+        ours = packet.kind == "tcp" and packet.sport == sport and packet.dport in dports
         if ours and frame.at.ns == source and packet.flags & (SYN | ACK) == SYN and packet.encap == "none":
             return Opening(packet.seq)
     return None

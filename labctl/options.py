@@ -7,15 +7,15 @@
         ip_forwarding: bool = option(True, "IP forwarding on the nodes' NICs in Azure")
 
 The annotation is the type that the parser makes of the file's text: str, int, bool, float, IPv4Network,
-IPv4Address, their IPv6 kin, or tuple[IPv4Network, ...] for a list. In a file, underscores and dashes in
-the key are the same; the docs write underscores.
+IPv4Address, their IPv6 kin, Publish, or tuple[IPv4Network, ...] for a list. In a file, underscores and
+dashes in the key are the same; the docs write underscores.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any
+from typing import Any, Literal
 
 
 def option(
@@ -25,9 +25,13 @@ def option(
     choices: tuple[str, ...] = (),
     minimum: int | None = None,
     maximum: int | None = None,
+    form: Literal["", "name", "device"] = "",
 ) -> Any:
-    """A field of a model's `Options`: its default, one sentence for people, and what values it takes."""
-    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum}
+    """A field of a model's `Options`: its default, one sentence for people, and what values it takes.
+
+    `form` says that a text is more than a word: the name of something in the lab, or of a device.
+    """
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "form": form}
     return dataclasses.field(default=default, metadata=metadata)
 
 

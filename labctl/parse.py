@@ -9,12 +9,13 @@ from typing import Any
 from labctl import models, texts
 from labctl.errors import ScenarioError
 from labctl.fields import Bad, Found, Many, read_keys, suggest
-from labctl.keys import CHECK, common, machine_keys, model_keys, option_keys
+from labctl.keys import CHECK, common, machine_keys, model_keys, option_keys, setting_keys
+from labctl.machines import values
 from labctl.parse_checks import Names, Placed, read_checks, scenario_pods
 from labctl.scenario import Lab, Scenario
 from labctl.sets import apply_sets
 from labctl.source import load
-from labctl.tree import Map, Node, Place, Reader, Text, fail, show
+from labctl.tree import Map, Node, Place, Reader, Seq, Text, fail, show
 
 
 def parse(text: str, file: str, *, name: str | None = None, sets: tuple[str, ...] = ()) -> Scenario:
@@ -108,7 +109,7 @@ class _Parser:
 
             raw, machines = read_raw(self.found, self.root, self.reader)
             return dataclasses.replace(scenario, raw=raw, raw_machines=machines)
-        return dataclasses.replace(scenario, nodes=self._nodes(model))
+        return dataclasses.replace(scenario, nodes=self._nodes(model), networks=self._networks(model))
 
     def _name(self) -> str:
         """The lab's name: --name, the file's `name:`, or the file's own."""
@@ -143,28 +144,36 @@ class _Parser:
         return nodes
 
     def _options(self, model: Any) -> Any:
-        values = {}
-        for key in option_keys(model):
-            if key.name in self.found:
-                value = self.found[key.name].value
-                values[key.name] = tuple(item.value for item in value) if isinstance(value, tuple) else value
-        return model.Options(**values)
+        names = (key.name for key in option_keys(model))
+        return model.Options(**values({name: self.found[name] for name in names if name in self.found}))
+
+    def _networks(self, model: Any) -> tuple[tuple[str, Any], ...]:
+        own = setting_keys(model, "Network")
+        if own is None or "networks" not in self.found:
+            return ()
+        return tuple((name.value, own.make(found.value)) for name, found in self.found["networks"].value)
 
     def _refuse(self, model: Any, scenario: Scenario) -> None:
         """Ask the model what it cannot build. A key whose value could not be read is not judged again."""
         if not hasattr(model, "refuse"):
             return
-        for key, what, hint in model.refuse(scenario):
+        for path, what, hint in model.refuse(scenario):
+            key = path.partition("/")[0]
             if key in self.found or key not in self.places:
-                self.reader.problem(self._place(key, model), what, hint)
+                self.reader.problem(self._place(path, model), what, hint)
 
-    def _place(self, key: str, model: Any) -> Place:
-        """Where a key of the file stands; its model's place if it is not there."""
-        spelled = key.replace("-", "_")
-        machines = [item.name for item in machine_keys(model)]
-        names = [spelled, *machines] if spelled in machines else [spelled]
-        place = next((self.places[name] for name in names if name in self.places), None)
-        return place or self.places.get("model") or self.root.place
+    def _place(self, path: str, model: Any) -> Place:
+        """Where a key of the file stands; of a path such as `hosts/host1/containers/web`, as far as it is
+        there. Its model's place if nothing of it is."""
+        place = self.places.get("model") or self.root.place
+        node: Node | None = self.root
+        words = [{"nodes", item.name} for item in machine_keys(model)] + [{"pods", "containers"}]
+        for step in path.split("/"):
+            names = next((same for same in words if step in same), {step})
+            place, node = _inside(node, names) or (place, None)
+            if node is None:
+                break
+        return place
 
     def _compile(self, scenario: Scenario, placed: list[Placed]) -> Lab | None:
         lab = models.compile_lab(scenario)
@@ -172,6 +181,17 @@ class _Parser:
         for item in placed:
             names.verify(item)
         return lab
+
+
+def _inside(node: Node | None, names: set[str]) -> tuple[Place, Node] | None:
+    """A value in a mapping by one of these keys, or in a list by its number, and the place to point at."""
+    if isinstance(node, Map):
+        for key, value in node.items:
+            if key.value in names or key.value.replace("-", "_") in names:
+                return key.place, value
+    if isinstance(node, Seq):
+        return next(((item.place, item) for number, item in enumerate(node.items) if str(number) in names), None)
+    return None
 
 
 class _Later:

@@ -59,11 +59,15 @@ def _fit(probe: str, found: dict[str, Found], reader: Reader) -> None:
 
 
 def _check(probe: Any, found: dict[str, Found], pods: tuple[str, ...]) -> Check:
-    given = {key: found[key].value for key in ("expect", "listen", "within", "via", "say") if key in found}
+    given: dict[str, Any] = {
+        key: found[key].value for key in ("expect", "listen", "within", "via", "say") if key in found
+    }
     sees = tuple(_sees(found))
     if probe == "mesh":
         say = given.pop("say", "every pod reaches every pod and is seen with its own address")
         return Check(say, "mesh", groups=((pods, pods),), **given)
+    if isinstance(given.get("listen"), tuple):
+        given |= {"listen": True, "server": given["listen"]}
     source, target, port = found[probe].value
     say = given.pop("say", None)
     check = Check("", probe, source, str(target), port, sees=sees, **given)
@@ -129,6 +133,8 @@ class Names:
             at = found[check.probe].at
             self._machine(check.source, check.probe, at)
             self._target(check.target, check.probe, at)
+        if check.server is not None:
+            self._machine(check.server[0], "listen", found["listen"].at)
         for key in ("see", "not see"):
             for item in found[key].value if key in found else ():
                 see: dict[str, Found] = item.value

@@ -6,6 +6,7 @@ Names stand for machines everywhere; addresses appear only where a person wrote 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Any, Literal, TypeAlias
 
 from labctl.plan import IP, Plan, Port
@@ -54,9 +55,10 @@ class Check:
     """One claim, provable by packets. `say` is the sentence that a person reads.
 
     `ping`, `tcp`, `udp` go from `source` (a machine) to `target` (a machine, a port or an address);
-    labctl starts the listener in the target unless `listen` is False. `within` is the deadline in
-    seconds. `mesh` proves that in every group each source reaches each target and is seen there with
-    its own address. `via` is who looks: labctl's own taps or the real tcpdump.
+    labctl starts the listener in the target unless `listen` is False, or where `server` says: the machine
+    and port that must answer behind an address translation. `within` is the deadline in seconds. `mesh`
+    proves that in every group each source reaches each target and is seen there with its own address.
+    `via` is who looks: labctl's own taps or the real tcpdump.
     """
 
     say: str
@@ -66,6 +68,7 @@ class Check:
     port: int | None = None
     expect: Expect = "reply"
     listen: bool = True
+    server: tuple[str, int] | None = None
     within: float = 5.0
     via: Literal["tap", "tcpdump"] = "tap"
     sees: tuple[See, ...] = ()
@@ -74,16 +77,35 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Publish:
+    """A port of a container published on its host, as in `docker run -p`: `[address:]host_port:port[/protocol]`."""
+
+    host_port: int
+    port: int
+    protocol: Literal["tcp", "udp"] = "tcp"
+    address: IPv4Address | None = None  # None: all addresses of the host
+
+    def __str__(self) -> str:
+        where = "" if self.address is None else f"{self.address}:"
+        return f"{where}{self.host_port}:{self.port}" + ("" if self.protocol == "tcp" else f"/{self.protocol}")
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
-    """One node (Kubernetes) or host (Docker) and the pods or containers on it, in the file's order."""
+    """One node (Kubernetes) or host (Docker) and the pods or containers on it, in the file's order.
+
+    `settings` has the model's own `Container` object of each that the file says more of than its name.
+    """
 
     name: str
     pods: tuple[str, ...] = ()
+    settings: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A parsed scenario. `options` is the model's own `Options` object, `raw` the plan of a raw scenario."""
+    """A parsed scenario. `options` is the model's own `Options` object, `networks` its `Network` objects by
+    name, in the file's order; `raw` is the plan of a raw scenario."""
 
     name: str
     model: str
@@ -94,6 +116,7 @@ class Scenario:
     file: str = ""
     raw: Plan = ()
     raw_machines: tuple[Machine, ...] = ()
+    networks: tuple[tuple[str, Any], ...] = ()
 
     @property
     def pods(self) -> tuple[tuple[Node, str], ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from labctl import models
 from labctl.fields import Json, Key, described, object_schema
-from labctl.keys import CHECK, SEE, common, machine_keys, model_keys, option_keys
+from labctl.keys import CHECK, SEE, common, machine_keys, model_keys, network_keys, option_keys, setting_keys
 from labctl.keys_raw import CHAIN, LINK, NAMESPACE
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -81,12 +81,22 @@ def _reference() -> Iterator[str]:
         model = models.find(name)
         if model.MACHINES[1]:
             yield from _table(f"Model `{name}`", _model_rows(model), summary(model) + ".")
+            for title, keys in inner_keys(model):
+                yield from _table(f"{title} of `{name}`", keys, "")
     yield from _raw()
     yield from _VALUES.splitlines()
 
 
 def _model_rows(model: Any) -> tuple[Key, ...]:
-    return (*machine_keys(model), *option_keys(model))
+    return (*machine_keys(model), *network_keys(model), *option_keys(model))
+
+
+def inner_keys(model: Any) -> Iterator[tuple[str, tuple[Key, ...]]]:
+    """What may stand inside a network and a container of a model, each with a title."""
+    for title in ("Network", "Container"):
+        own = setting_keys(model, title)
+        if own is not None:
+            yield f"A {title.lower()}", own.keys
 
 
 def _raw() -> Iterator[str]:

@@ -41,6 +41,7 @@ class Trial:
     def __init__(self, bench: Bench, check: Check, address: IP) -> None:
         self.bench, self.check, self.address = bench, check, address
         self.home = bench.who.home(check.target)
+        self.server = (self.home, check.port) if check.server is None else check.server
         self.wants = tuple(_wants(bench.who, check, address.version))
         self.notes: list[str] = []
         self._listener: Listener | None = None
@@ -77,19 +78,19 @@ class Trial:
                 dump.wait_ready()
 
     def _listen(self) -> None:
-        check, port = self.check, self.check.port
-        if self.home is None:
+        check, (machine, port) = self.check, self.server
+        if machine is None:
             self.notes.append(f"no machine of the lab has {self.address}, so labctl started no listener")
             return
-        path = places.netns_path(self.bench.lab, self.home)
+        path = places.netns_path(self.bench.lab, machine)
         try:
             self._listener = self.bench.inside.run(path, Listener, check.probe, self.address.version, port)
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             why = "something listens there already" if taken else str(error)
-            self.notes.append(f"labctl could not listen on {check.probe} port {port} of {self.home}: {why}")
+            self.notes.append(f"labctl could not listen on {check.probe} port {port} of {machine}: {why}")
         if self._listener is not None and not self._listener.ready:
-            raise KernelError(f"labctl's listener on {check.probe} port {port} of {self.home} does not listen")
+            raise KernelError(f"labctl's listener on {check.probe} port {port} of {machine} does not listen")
 
     def _pursue(self) -> tuple[Evidence, Judgement]:
         patient = self.check.expect in ("reply", "refused")
@@ -185,7 +186,7 @@ class Trial:
         return Evidence(
             check=self.check,
             source=self.check.source,
-            home=self.home,
+            home=self.server[0],
             answer=probe.answer or "timeout" if probe is not None else "broken",
             said=probe.said if probe is not None else "it was never sent",
             trail=trail,
@@ -201,16 +202,18 @@ class Trial:
         )
 
     def _mark(self, probe: Probe | None, frames: list[tuple[Frame, Packet]]) -> Mark | None:
-        if probe is not None and self.check.probe == "tcp" and self.check.port is not None:
-            return opening(frames, self.check.source, probe.sport, self.check.port)
+        ports = {port for port in (self.check.port, self.server[1]) if port is not None}
+        if probe is not None and self.check.probe == "tcp":
+            return opening(frames, self.check.source, probe.sport, ports)
         return probe.mark if probe is not None else None
 
     def _places(self, trail: Trail) -> tuple[str | Port, ...]:
         """Where a fault would matter: the namespaces that the probe passed, those beside its ends, and
         the points of `see:`."""
         passed = (item.at.ns for item in (*trail.requests, *trail.replies))
-        beside = (name for end in (self.check.source, self.home) if end for name in self.bench.who.beside(end))
-        return tuple(dict.fromkeys((*passed, *beside, *(want.see.at for want in self.wants))))
+        ends = [end for end in (self.check.source, self.home, self.server[0]) if end]
+        beside = (name for end in ends for name in self.bench.who.beside(end))
+        return tuple(dict.fromkeys((*ends, *passed, *beside, *(want.see.at for want in self.wants))))
 
     def _close(self) -> None:
         for probe in self._probes:

@@ -95,7 +95,8 @@ class Who:
 
     def involved(self, check: Check) -> tuple[str, ...]:
         """The namespaces that a check names: its ends, the nodes these run on, and its points."""
-        ends = [check.source, self.home(check.target)] if check.probe != "mesh" else []
+        server = check.server[0] if check.server is not None else None
+        ends = [check.source, self.home(check.target), server] if check.probe != "mesh" else []
         machines = [self.machines.get(end) for end in ends if end]
         hosts = [machine.on for machine in machines if machine]
         points = [see.at.ns for see in check.sees]

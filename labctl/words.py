@@ -244,7 +244,8 @@ def check_lines(check: Check) -> Iterator[str]:
         return
     port = "" if check.port is None else f":{check.port}"
     expect = "" if check.expect == "reply" else f", expect {check.expect}"
-    yield f"    {check.probe} {check.source} -> {check.target}{port}{expect}"
+    answered = "" if check.server is None else f", answered by {check.server[0]}:{check.server[1]}"
+    yield f"    {check.probe} {check.source} -> {check.target}{port}{answered}{expect}"
     yield from (f"    {see_words(see)}" for see in check.sees)
 
 

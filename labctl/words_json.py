@@ -69,6 +69,8 @@ def plan_json(lab: Lab) -> dict[str, Any]:
 def check_json(check: Check) -> dict[str, Any]:
     """A check as a mapping of its fields."""
     values = {field.name: _plain(getattr(check, field.name)) for field in dataclasses.fields(check)}
+    if check.server is not None:
+        values["server"] = f"{check.server[0]}:{check.server[1]}"
     return {**values, "sees": [_see_json(see) for see in check.sees]}
 
 

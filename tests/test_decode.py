@@ -178,8 +178,10 @@ def test_the_opening_is_read_where_the_source_sends_it() -> None:
     other = frame(ethernet(0x0800, ipv4(6, tcp(SYN, 1))), at=Port("b", "eth0"))
     own = frame(ethernet(0x0800, ipv4(6, tcp(SYN, 2))), at=Port("a", "eth0"))
 
-    assert opening(decoded([other, own]), "a", 40000, 80) == Opening(2)
-    assert opening(decoded([other, own]), "a", 40001, 80) is None
+    assert opening(decoded([other, own]), "a", 40000, {80}) == Opening(2)
+    assert opening(decoded([other, own]), "a", 40001, {80}) is None
+    assert opening(decoded([other, own]), "a", 40000, {8080}) is None
+    assert opening(decoded([other, own]), "a", 40000, {8080, 80}) == Opening(2)
 
 
 def test_request_and_answer_of_a_datagram_are_told_apart() -> None:

@@ -27,6 +27,8 @@ VARIANTS = [
     ("kubenet", ("masquerade=kubelet",)),
     ("kubenet", ("ip_forwarding=false",)),
     ("docker-bridge", ("release=20.10",)),
+    ("docker-publish", ("release=29",)),
+    ("docker-networks", ("release=26", "networks.quiet.icc=false")),
     ("kubenet", ("nodes.node3.pods=2", "nodes.node2.pods=[c, d]")),
 ]
 

@@ -138,6 +138,11 @@ def test_the_parser_and_the_schema_know_the_same_keys_of_a_model(name: str) -> N
         ),
         ("model: kubenet\nnodes: {n: {nosuch: 1}}\n", "nodes/anyOf/1/additionalProperties"),
         ("model: kubenet\nnodes: {count: 1, nosuch: 1}\n", ""),
+        ("model: docker-bridge\nhosts: [h]\nnetworks: {back: {nosuch: 1}}\n", "networks/additionalProperties"),
+        (
+            "model: docker-bridge\nhosts: {h: {containers: {a: {nosuch: 1}}}}\n",
+            "hosts/anyOf/1/additionalProperties/properties/containers/anyOf/2/additionalProperties",
+        ),
         ("model: raw\nnamespaces: {a: {nosuch: 1}}\n", "namespaces/anyOf/0/additionalProperties"),
         ("model: raw\nnamespaces: [a]\nlinks: [{dummy: a/d0, nosuch: 1}]\n", "links/items"),
         (
@@ -189,10 +194,37 @@ def _keys_the_parser_tells(text: str) -> set[str]:
         *("checks: [{tcp: 'host1 -> internet:80', expect: timeout}]", "checks: [{tcp: host1 -> internet}]"),
         *("checks: [{ping: host1 -> internet, see: {at: host1/eth0}}]", "checks: [{ping: host1 -> internet, see: {}}]"),
         *("checks: [{ping: host1 -> internet, not see: [{at: host1/eth0}]}]", "nodes: [host1]"),
+        *("networks: {back: {internal: true, subnet: 192.168.100.0/24, bridge: br0, icc: no}}", "networks: {back: }"),
+        *("networks: {back: {internal: x}}", "networks: {back: {bridge: 'a b'}}", "networks: {Back: {}}"),
+        *("networks: {back: {subnet: 5}}", "networks: [back]", "networks: ", "userland-proxy: false", "icc: 3"),
+        *(
+            f"checks: [{{tcp: 'host1 -> internet:80', listen: {where}}}]"
+            for where in ("host1:80", "no", "host1", "'x:'")
+        ),
     ],
 )
 def test_both_give_the_same_verdict_on_a_line(line: str) -> None:
     text = BASE["docker-bridge"] + line + "\n"
+    assert valid(text) == parses(text)
+
+
+@pytest.mark.parametrize(
+    "containers",
+    [
+        *(
+            "{web: }",
+            "{web: {}}",
+            "{web: {networks: [bridge]}}",
+            "{web: {networks: bridge}}",
+            "{web: {nets: [bridge]}}",
+        ),
+        *("{web: {publish: ['8080:80', '127.0.0.1:81:80', '53:53/udp']}}", "{web: {publish: ['80']}}", "{Web: {}}"),
+        *("{web: {publish: [80]}}", "{web: {publish: ['80:80/sctp']}}", "{web: {publish: ['a:80:80']}}", "{web: 5}"),
+        *("{web: {publish: ['1-2:1-2']}}", "{web: [a]}", "{}", "[web]", "3"),
+    ],
+)
+def test_both_give_the_same_verdict_on_settings_of_containers(containers: str) -> None:
+    text = f"model: docker-bridge\nhosts: {{host1: {{containers: {containers}}}}}\n"
     assert valid(text) == parses(text)
 
 

@@ -1,15 +1,15 @@
-r"""Docker's default network: a private bridge on every host, and masquerade on the way out.
+r"""Docker's bridge networks: a private bridge on every host, published ports, and masquerade on the way out.
 
-        c1 172.17.0.2        c2 172.17.0.3
-             | eth0               | eth0
-             |                    |
-    +-- host1 ----------------------------+
-    |    vethXXXXXXX        vethYYYYYYY   |
-    |        +---- docker0 ----+          |
-    |              172.17.0.1/16          |
-    |                  :  routed, NAT     |
-    |                eth0 192.168.50.11   |
-    +------------------|------------------+
+        c1 172.17.0.2        c2 172.17.0.3             web 172.18.0.2
+             | eth0               | eth0                    | eth0
+             |                    |                         |
+    +-- host1 ----------------------------------------------------------+
+    |    vethXXXXXXX        vethYYYYYYY                vethZZZZZZZ       |
+    |        +---- docker0 ----+                     br-... or bridge:  |
+    |              172.17.0.1/16                       172.18.0.1/16    |
+    |                  :  routed, filtered, NAT            :            |
+    |                eth0 192.168.50.11   -p 8080:80 leads to web:80    |
+    +------------------|-------------------------------------------------+
                        |
              eth0 192.168.50.1 [internet] 203.0.113.1
 
@@ -19,14 +19,29 @@ card, and what crosses between the two is routed, filtered in FORWARD and masque
 Frames between containers stay on the bridge and meet no rule. What a container sends to its own host
 passes INPUT, never POSTROUTING, and so carries the container's address.
 
-Follows moby/moby v28.5.2 (integration/network/bridge/iptablesdoc/generated, libnetwork/drivers/bridge);
-`release: "20.10"` follows v20.10.24 (vendor/github.com/docker/libnetwork).
+Each of `networks` is one more such bridge. The host routes between them all, so rules keep them apart:
+two networks meet only in a container that is in both. A published port is a translation on the host
+(DNAT), and its caller keeps the own address. With dockerd's `userland_proxy` on, a process on the host
+serves whom the translation leaves out: the host at 127.0.0.1, containers of the same network and, up to
+28, of others. There is no such process here, so these are refused. With it off the translation serves
+the host and the same network too, by masquerading, and bridge ports send frames back where they came
+from (hairpin); containers of other networks are translated and then dropped between the networks, and
+only 29 lets them pass. `icc: false` needs bridged frames to pass iptables, and from 28 on hairpin does:
+Docker switches that on.
 
-faithful        docker0, addresses in order, routes, the whole chain set and its order, the FORWARD policy
-                of a daemon that switched forwarding on itself, bridged frames not shown to iptables
-approximation   MAC addresses are made from names where Docker 28 draws them at random; several hosts
-                hang on one plain Ethernet (`fabric`); rp_filter is 2, as systemd's distributions set it
-skipped         the embedded DNS, published ports and the userland proxy, IPv6
+Follows moby/moby v28.5.2 (integration/network/bridge/iptablesdoc/generated, libnetwork/drivers/bridge)
+and, as `release: 29`, docker-v29.7.2 with its iptables backend; `release: "20.10"` follows v20.10.24
+(vendor/github.com/docker/libnetwork). `release: 26` writes the rules of 20.10: they stayed until 27.
+
+faithful        docker0 and br-..., addresses in order, routes, the whole chain set of 20.10, 28 and 29 and
+                its order, published ports, the FORWARD policy of a daemon that switched forwarding on
+                itself, bridge-nf-call-iptables, hairpin and route_localnet where each release sets them
+approximation   MAC addresses are made from names where Docker 28 draws them at random; `release: 26` is
+                20.10's rules, and has not been held against its own sources; a container's first network
+                that is not internal is its way out, where Docker orders them by priority and name; every
+                host has all networks; several hosts hang on one plain Ethernet (`fabric`); rp_filter is
+                2, as systemd's distributions set it
+skipped         the embedded DNS, the userland proxy's process, gateway modes, IPv6, 29's nftables backend
 """
 
 from __future__ import annotations
@@ -36,22 +51,26 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.models import _parts as parts
+from labctl.models._docker import RELEASES, Endpoint, Host, Net
+from labctl.models._docker_networks import attach, networks, refuse_names, refuse_ports, refuse_sizes
 from labctl.options import address, cidr, option
 from labctl.plan import Link, Port, Resource, Route, Sysctl
-from labctl.scenario import Machine, Node, Scenario
-from labctl.xtables import FirewallRule
+from labctl.scenario import Machine, Node, Publish, Scenario
 
-FOLLOWS = "Docker Engine 28.5 (moby v28.5.2); 20.10 on request"
+FOLLOWS = "Docker Engine 28.5 (moby v28.5.2); 29, 26 and 20.10 on request"
 MACHINES = ("hosts", "containers")
 HOSTS_FROM = 11  # host1 is 192.168.50.11
+RANDOM_MACS = ("28", "29")  # earlier releases make a container's MAC of its address
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a docker-bridge scenario may set."""
 
-    release: str = option("28", "whose firewall rules: Docker Engine 28 or 20.10", choices=("28", "20.10"))
+    release: str = option("28", "whose firewall rules: Docker Engine 29, 28, 26 or 20.10", choices=tuple(RELEASES))
     subnet: IPv4Network = option(cidr("172.17.0.0/16"), "the subnet of docker0, the same on every host")
+    icc: bool = option(True, "whether containers on docker0 may talk to each other (dockerd --icc)")
+    userland_proxy: bool = option(True, "dockerd --userland-proxy; its process is not there: false serves without it")
     underlay: IPv4Network = option(cidr("192.168.50.0/24"), "the network between the hosts; host1 is the 11th in it")
     internet_ip: IPv4Address = option(address("203.0.113.1"), "the address of the machine `internet`")
     forward_policy: str = option(
@@ -63,46 +82,56 @@ class Options:
     mtu: int = option(1500, "MTU of every link", minimum=576, maximum=65535)
 
 
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A user-defined network, as `docker network create` makes it."""
+
+    subnet: IPv4Network | None = option(None, "its subnet; the bridge has the first address (default: Docker's next)")
+    internal: bool = option(False, "no way in or out (--internal)")
+    icc: bool = option(True, "whether its containers may talk to each other (com.docker.network.bridge.enable_icc)")
+    bridge: str = option("", "its device on the host (com.docker.network.bridge.name; default: br-...)", form="device")
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container's settings, as `docker run` takes them."""
+
+    networks: tuple[str, ...] = option(("bridge",), "its networks: eth0, eth1...; `bridge` is docker0", form="name")
+    publish: tuple[Publish, ...] = option((), "ports of it that the host publishes (-p): HOST:CONTAINER")
+
+
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """Hosts with their bridges and containers, and the way to the internet."""
     options: Options = scenario.options
     gateway = options.underlay.network_address + 1
+    nets = networks(scenario)
     yield from _uplinks(scenario, gateway)
     for number, node in enumerate(scenario.nodes):
         own = parts.within(options.underlay, HOSTS_FROM + number)
-        yield Machine(node.name, "host", (own, options.subnet.network_address + 1))
+        yield Machine(node.name, "host", (own, *(net.gateway for net in nets.values())))
         yield from parts.netns(node.name)
         yield from parts.addresses(Port(node.name, "eth0"), parts.iface(own, options.underlay.prefixlen))
         yield parts.default(node.name, gateway)
-        yield from _docker0(node, options)
-        yield from _containers(node, options)
-        yield from (_chains_2010 if options.release == "20.10" else _chains_28)(node, options)
+        yield from _bridges(node, tuple(nets.values()), options)
+        placed = attach(node, nets)
+        yield from _containers(node, placed, options)
+        ends = tuple(end for ends in placed.values() for end in ends)
+        host = Host(node.name, tuple(nets.values()), ends, options.userland_proxy, options.forward_policy)
+        yield from RELEASES[options.release](host).rules()
     yield Machine("internet", "internet", (options.internet_ip, gateway))
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """More containers than a bridge has ports or the subnet addresses; ranges that overlap."""
+    """What Docker refuses, and what a bridge, a subnet or the underlay has no room for."""
     options: Options = scenario.options
-    free = options.subnet.num_addresses - 3
-    for node in scenario.nodes:
-        count = len(node.pods)
-        if count > parts.BRIDGE_PORTS:
-            what = f"{node.name} has {count} containers; a Linux bridge takes at most {parts.BRIDGE_PORTS} ports"
-            yield "hosts", what, f"spread them over {-(-count // parts.BRIDGE_PORTS)} hosts"
-        if count > free:
-            what = f"{options.subnet} has {max(free, 0)} addresses for containers and {node.name} has {count}"
-            hint = (
-                f"{count} containers + network, gateway and broadcast = {count + 3}: a /{parts.prefix_for(count + 3)}"
-            )
-            yield "subnet", what, hint
+    yield from refuse_names(scenario)
+    yield from refuse_ports(scenario, HOSTS_FROM)
+    yield from refuse_sizes(scenario)
     room = options.underlay.num_addresses - HOSTS_FROM - 1
     if len(scenario.nodes) > room:
         what = f"underlay {options.underlay} has room for {max(room, 0)} hosts and there are {len(scenario.nodes)}"
         hint = f"hosts begin at the {HOSTS_FROM}th address: a /{parts.prefix_for(len(scenario.nodes) + HOSTS_FROM + 1)}"
         yield "underlay", what, hint
-    internet = IPv4Network(options.internet_ip)
-    ranges = {"subnet": options.subnet, "underlay": options.underlay, "internet_ip": internet}
-    yield from parts.overlaps(ranges)
 
 
 def _uplinks(scenario: Scenario, gateway: IPv4Address) -> Iterator[Resource | Machine]:
@@ -122,76 +151,37 @@ def _uplinks(scenario: Scenario, gateway: IPv4Address) -> Iterator[Resource | Ma
     yield from parts.addresses(Port("internet", "lo"), parts.iface(options.internet_ip, 32))
     if options.routed and hosts:
         first = parts.within(options.underlay, HOSTS_FROM)
-        yield Route("internet", options.subnet, first, "eth0", src=options.internet_ip)
+        for net in networks(scenario).values():
+            yield Route("internet", net.subnet, first, "eth0", src=options.internet_ip)
 
 
-def _docker0(node: Node, options: Options) -> Iterator[Resource]:
-    gateway = parts.iface(options.subnet.network_address + 1, options.subnet.prefixlen)
-    yield from parts.bridge(Port(node.name, "docker0"), mtu=options.mtu, address=gateway)
+def _bridges(node: Node, nets: tuple[Net, ...], options: Options) -> Iterator[Resource]:
+    for net in nets:
+        gateway = parts.iface(net.gateway, net.subnet.prefixlen)
+        yield from parts.bridge(Port(node.name, net.device), mtu=options.mtu, address=gateway)
     yield from parts.forwarding(node.name, True, rp_filter=2, devices=())
-    yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "0")
+    filtered = any(not net.icc for net in nets) or (options.release in RANDOM_MACS and not options.userland_proxy)
+    yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", str(int(filtered)))
+    if not options.userland_proxy:
+        for net in nets:  # 127.0.0.1 may go out to the container it was translated to
+            yield Sysctl(node.name, f"net.ipv4.conf.{net.device.replace('.', '/')}.route_localnet", "1")
 
 
-def _containers(node: Node, options: Options) -> Iterator[Resource | Machine]:
-    first, prefix, mtu = int(options.subnet.network_address) + 2, options.subnet.prefixlen, options.mtu
-    gateway = options.subnet.network_address + 1
-    for number, (name, device) in enumerate(zip(node.pods, parts.hashed("veth", 7, node.pods), strict=True)):
-        own = IPv4Address(first + number)
-        inner, outer = Port(name, "eth0"), Port(node.name, device)
-        mac = "02:42:" + own.packed.hex(":") if options.release == "20.10" else parts.mac(name)
-        yield Machine(name, "container", (own,), node.name)
+def _containers(node: Node, placed: dict[str, tuple[Endpoint, ...]], options: Options) -> Iterator[Resource | Machine]:
+    ends = [(name, number, end) for name, ends in placed.items() for number, end in enumerate(ends)]
+    labels = [f"{name}/eth{number}" if number else name for name, number, _ in ends]
+    devices = dict(zip(labels, parts.hashed("veth", 7, labels), strict=True))
+    for name, those in placed.items():
+        yield Machine(name, "container", tuple(end.address for end in those), node.name)
         yield from parts.endpoint(name)
-        yield Link(outer, "veth", inner, "docker0", mtu)
-        yield Link(inner, "veth", outer, None, mtu, mac)
-        yield from parts.addresses(inner, parts.iface(own, prefix))
-        yield Route(name, parts.ANYWHERE, gateway, "eth0")
-
-
-def _nat(ns: str, options: Options) -> Iterator[Resource]:
-    local = "-m addrtype --dst-type LOCAL -j DOCKER"
-    yield parts.chain(ns, "nat", "PREROUTING", local)
-    yield parts.chain(ns, "nat", "OUTPUT", f"! -d 127.0.0.0/8 {local}")
-    yield parts.chain(ns, "nat", "POSTROUTING", f"-s {options.subnet} ! -o docker0 -j MASQUERADE")
-    yield parts.chain(ns, "nat", "DOCKER", "-i docker0 -j RETURN")
-
-
-def _chains_28(node: Node, options: Options) -> Iterator[Resource]:
-    """What iptables-save shows on a host of Docker 28.2 to 28.5 with docker0 alone."""
-    ns, first = node.name, int(options.subnet.network_address) + 2
-    owned = (IPv4Address(first + number) for number in range(len(node.pods)))
-    drops = tuple(FirewallRule(("-d", f"{own}/32", "!", "-i", "docker0", "-j", "DROP")) for own in owned)
-    yield parts.chain(ns, "raw", "PREROUTING", *drops)
-    yield from _nat(ns, options)
-    yield parts.chain(ns, "filter", "FORWARD", "-j DOCKER-USER", "-j DOCKER-FORWARD", policy=options.forward_policy)
-    yield parts.chain(ns, "filter", "DOCKER", "! -i docker0 -o docker0 -j DROP")
-    yield parts.chain(ns, "filter", "DOCKER-BRIDGE", "-o docker0 -j DOCKER")
-    yield parts.chain(ns, "filter", "DOCKER-CT", "-o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")
-    chains = ("DOCKER-CT", "DOCKER-ISOLATION-STAGE-1", "DOCKER-BRIDGE")
-    yield parts.chain(ns, "filter", "DOCKER-FORWARD", *(f"-j {name}" for name in chains), "-i docker0 -j ACCEPT")
-    stage = "-i docker0 ! -o docker0 -j DOCKER-ISOLATION-STAGE-2"
-    yield parts.chain(ns, "filter", "DOCKER-ISOLATION-STAGE-1", stage)
-    yield parts.chain(ns, "filter", "DOCKER-ISOLATION-STAGE-2", "-o docker0 -j DROP")
-    yield parts.chain(ns, "filter", "DOCKER-USER")
-
-
-def _chains_2010(node: Node, options: Options) -> Iterator[Resource]:
-    """What iptables-save shows on a host of Docker 20.10: nothing but the policy guards a container."""
-    ns = node.name
-    yield from _nat(ns, options)
-    yield parts.chain(
-        ns,
-        "filter",
-        "FORWARD",
-        "-j DOCKER-USER",
-        "-j DOCKER-ISOLATION-STAGE-1",
-        "-o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
-        "-o docker0 -j DOCKER",
-        "-i docker0 ! -o docker0 -j ACCEPT",
-        "-i docker0 -o docker0 -j ACCEPT",
-        policy=options.forward_policy,
-    )
-    yield parts.chain(ns, "filter", "DOCKER")
-    stage = "-i docker0 ! -o docker0 -j DOCKER-ISOLATION-STAGE-2"
-    yield parts.chain(ns, "filter", "DOCKER-ISOLATION-STAGE-1", stage, "-j RETURN")
-    yield parts.chain(ns, "filter", "DOCKER-ISOLATION-STAGE-2", "-o docker0 -j DROP", "-j RETURN")
-    yield parts.chain(ns, "filter", "DOCKER-USER", "-j RETURN")
+        out = next((number for number, end in enumerate(those) if not end.net.internal), None)
+        for number, end in enumerate(those):
+            label = f"{name}/eth{number}" if number else name
+            inner, outer = Port(name, f"eth{number}"), Port(node.name, devices[label])
+            mac = parts.mac(label) if options.release in RANDOM_MACS else "02:42:" + end.address.packed.hex(":")
+            hairpin = not options.userland_proxy
+            yield Link(outer, "veth", inner, end.net.device, options.mtu, hairpin=hairpin)
+            yield Link(inner, "veth", outer, None, options.mtu, mac)
+            yield from parts.addresses(inner, parts.iface(end.address, end.net.subnet.prefixlen))
+            if number == out:
+                yield Route(name, parts.ANYWHERE, end.net.gateway, inner.dev)

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from labctl import catalog, models, schema
-from labctl.keys import option_keys
+from labctl.fields import Key
+from labctl.keys import network_keys, option_keys
 from labctl.models import compile_lab
 from labctl.parse import parse
 from labctl.plan import Link
@@ -81,8 +82,16 @@ def options(model: object) -> Iterator[str]:
         yield "None: the sections of the scenario say everything. See [the scenario reference](../scenario.md)."
         return
     yield "Keys of the scenario's top level; `--set key=value` sets them from the command line."
+    yield key_table(network_keys(model) + keys)
+    for title, inner in schema.inner_keys(model):
+        yield f"### {title}"
+        yield key_table(inner)
+
+
+def key_table(keys: Iterable[Key]) -> str:
+    """Keys with what each takes and what holds if it is not set."""
     rows = [(f"`{key.name}`", key.kind.what, f"`{key.default}`" if key.default else "", key.help) for key in keys]
-    yield table(("key", "takes", "default", "what it is"), rows)
+    return table(("key", "takes", "default", "what it is"), rows)
 
 
 def scenario(title: str, text: str, lab: Lab) -> Iterator[str]:
@@ -117,6 +126,8 @@ def claim(check: Check) -> tuple[str, str, str, str]:
     probe = "every pair" if check.probe == "mesh" else f"`{check.probe}: {check.source} -> {target}`"
     if check.expect != "reply":
         probe += f", expect {check.expect}"
+    if check.server is not None:
+        probe += f", answered by {check.server[0]}:{check.server[1]}"
     return check.say, probe, "; ".join(map(sight, check.sees)), check.origin
 
 

@@ -1,0 +1,55 @@
+"""The texts that name ports: one published on a host, and where a check's listener is."""
+
+from __future__ import annotations
+
+from labctl.fields import Bad, Scalar, suggest
+from labctl.scenario import Publish
+from labctl.texts import BOOLEAN, LABEL, address, integer
+from labctl.tree import show
+
+PORT = integer(1, 65535)
+PUBLISHED = "such as 8080:80, 127.0.0.1:8080:80 or 53:53/udp"
+
+
+def _publish(text: str) -> Publish:
+    """`-p` of docker run. What it leaves to Docker's choice (a random port, a range's order) a lab has to say."""
+    body, slash, protocol = text.partition("/")
+    parts = body.split(":")
+    if len(parts) == 1:
+        hint = f"write HOST:CONTAINER, such as 8080:{body}"
+        raise Bad(f"{show(text)} leaves the host's port to chance", hint if body.isdecimal() else PUBLISHED)
+    if len(parts) > 3:
+        raise Bad(f"{show(text)} is no published port", PUBLISHED)
+    if slash and protocol not in ("tcp", "udp"):
+        raise Bad(f"{show(protocol)} is none of tcp, udp", suggest(protocol, ("tcp", "udp")))
+    if any("-" in part for part in parts[-2:]):
+        raise Bad(f"{show(text)} is a range", "write each port by itself")
+    host_port, port = (PORT.convert(part) for part in parts[-2:])
+    where = address(4).convert(parts[0]) if len(parts) == 3 else None
+    everywhere = where is None or where.is_unspecified
+    return Publish(host_port, port, "udp" if protocol == "udp" else "tcp", None if everywhere else where)
+
+
+PUBLISH = Scalar(
+    f"a published port {PUBLISHED}",
+    _publish,
+    {"type": "string", "pattern": "^([0-9.]+:)?[0-9]{1,5}:[0-9]{1,5}(/(tcp|udp))?$"},
+)
+
+
+def _listening(text: str) -> bool | tuple[str, int]:
+    machine, colon, port = text.rpartition(":")
+    if colon:
+        return LABEL.convert(machine), PORT.convert(port)
+    try:
+        return bool(BOOLEAN.convert(text))
+    except Bad:
+        hint = "such as web:80, where a published port leads"
+        raise Bad(f"{show(text)} is neither true, false nor MACHINE:PORT", hint) from None
+
+
+LISTEN = Scalar(
+    "true, false or MACHINE:PORT",
+    _listening,
+    {"anyOf": [BOOLEAN.json, {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?:[0-9]{1,5}$"}]},
+)
