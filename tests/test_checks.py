@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -12,12 +13,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from labctl import checks, trial
 from labctl.evidence import Evidence
 from labctl.kernel import neighbours, pcapfeed, places, probes
+from labctl.kernel.listeners import Listener
 from labctl.kernel.netns import Inside
 from labctl.kernel.tap import Taps
 from labctl.neighbours import presets
@@ -412,6 +415,58 @@ def test_any_mark_comes_back_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert outcome(UDP).verdict == "pass"
     assert outcome(TCP).verdict == "pass"
+
+
+PUBLISHED = Check("a reaches c behind node1", "tcp", "a", "node1", 8080, server=("c", 80), within=1)
+TRANSLATION = "-t nat -A PREROUTING -d 10.9.1.1 -p {} --dport 8080 -j DNAT --to-destination {}"
+
+
+@NEEDS_IPTABLES
+@pytest.mark.parametrize("probe", ["tcp", "udp"])
+def test_a_translated_port_is_answered_where_the_check_says(probe: Literal["tcp", "udp"]) -> None:
+    firewall("node1", TRANSLATION.format(probe, "10.9.2.2:80"))
+    sees = (see("node1/br0", "a", "node1", direction="in"), see("c/eth0", "a", "c", ttl=63))
+
+    assert outcome(replace(PUBLISHED, probe=probe, sees=sees)).verdict == "pass"
+
+
+@NEEDS_IPTABLES
+def test_a_translation_to_somebody_else_does_not_pass() -> None:
+    firewall("node1", TRANSLATION.format("udp", "10.9.1.3:80"))
+    firewall("node1", "-t nat -A POSTROUTING -o br0 -j MASQUERADE")
+    with Inside() as rooms:
+        wrong = rooms.run(places.netns_path(LAB, "b"), Listener, "udp", 4, 80)
+        running = threading.Event()
+        server = threading.Thread(target=serve, args=(wrong, running))
+        server.start()
+        found = outcome(replace(PUBLISHED, probe="udp"))
+        running.set()
+        server.join()
+        wrong.close()
+
+    assert found.verdict == "fail"
+    assert "the request never entered c" in text(found)
+
+
+@NEEDS_IPTABLES
+def test_a_port_that_the_source_itself_translates_is_followed() -> None:
+    firewall("node1", "-t nat -A OUTPUT -d 127.0.0.1 -p tcp --dport 8080 -j DNAT --to-destination 10.9.2.2:80")
+    firewall("node1", "-t nat -A POSTROUTING -o vc -m addrtype --src-type LOCAL -j MASQUERADE")
+    inside("node1", "sysctl -qw net.ipv4.conf.vc.route_localnet=1")
+    found = outcome(replace(PUBLISHED, source="node1", target="127.0.0.1", sees=(see("c/eth0", "10.9.2.1", "c"),)))
+
+    assert found.verdict == "pass", text(found)
+    assert "tcp port 8080 or tcp port 80" in found.command
+
+
+def serve(listener: Listener, done: threading.Event) -> None:
+    """Answer until told to end."""
+    while not done.is_set():
+        poll = select.poll()
+        for fd, events in listener.fds():
+            poll.register(fd, events)
+        poll.poll(20)
+        listener.step()
 
 
 def test_without_a_listener_a_port_is_closed() -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from labctl import models
+from labctl.errors import ScenarioError
 from labctl.models import _parts as parts
+from labctl.parse import parse_and_compile
 from labctl.plan import Address, Chain, Link, Neighbour, Netns, Port, Route, Rule, Sysctl
 from labctl.scenario import Lab, Node, Scenario
 
@@ -124,6 +126,41 @@ class TestDockerBridge:
         assert {item.at.dev for item in built.plan if isinstance(item, Link) and item.master == "wire"} == {
             "host1", "host2", "internet",
         }  # fmt: skip
+
+    def test_a_container_has_a_device_in_each_network_and_one_way_out(self) -> None:
+        text = """
+model: docker-bridge
+networks: {back: {internal: true}, front: {}, own: {subnet: 172.18.0.0/16}}
+hosts: {host1: {containers: {a: , b: {networks: [back, front, bridge]}, c: {networks: [none]}, d: {networks: [front]}}}}
+"""
+        built = parse_and_compile(text, "t.yaml")[1]
+        owned = {str(item.at): str(item.addr) for item in built.plan if isinstance(item, Address)}
+        assert {at: owned[at] for at in owned if at[0] in "abcd"} == {
+            "a/eth0": "172.17.0.2/16",
+            "b/eth0": "172.19.0.2/16",
+            "b/eth1": "172.20.0.2/16",
+            "b/eth2": "172.17.0.3/16",
+            "d/eth0": "172.20.0.3/16",
+        }
+        assert routes(built, "b") == {"0.0.0.0/0 172.20.0.1 eth1 254"}
+        assert routes(built, "c") == set()
+        masters = {item.peer: item.master for item in built.plan if isinstance(item, Link) and item.master}
+        assert masters[Port("b", "eth2")] == "docker0"
+        assert masters[Port("b", "eth1")] == parts.hashed("br-", 12, ["front"])[0]
+        assert [str(ip) for ip in built.machine("host1").addresses] == [  # type: ignore[union-attr]
+            "192.168.50.11", "172.17.0.1", "172.19.0.1", "172.20.0.1", "172.18.0.1",
+        ]  # fmt: skip
+
+    def test_subnets_come_from_dockers_pools_until_none_is_left(self) -> None:
+        names = [f"n{number}" for number in range(29)]
+        text = "model: docker-bridge\nunderlay: 192.168.16.0/24\nhosts: [host1]\nnetworks:\n"
+        text += "".join(f"  {name}: {{}}\n" for name in names)
+        built = parse_and_compile(text, "t.yaml")[1]
+        gateways = [str(ip) for ip in built.machine("host1").addresses[2:]]  # type: ignore[union-attr]
+        assert gateways[:2] == ["172.18.0.1", "172.19.0.1"]
+        assert gateways[13:16] == ["172.31.0.1", "192.168.0.1", "192.168.32.1"]
+        with pytest.raises(ScenarioError, match=r"t.yaml:34:3: no subnet is left for network x"):
+            parse_and_compile(text.replace("  n28: {}\n", "  n28: {}\n  x: {}\n"), "t.yaml")
 
     def test_a_thousand_containers_are_planned_at_once(self) -> None:
         big = scenario("docker-bridge", {"host1": crowd(1000)})

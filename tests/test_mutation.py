@@ -76,6 +76,7 @@ def broken(what: str, lab: str, where: str, command: str, says: str, check: str,
 
 
 K, A, D, R = "kubenet", "azure-cni-transparent", "docker-bridge", "rawlab"
+P, Q = "docker-publish", "docker-icc"
 POD = "every pod reaches every pod"
 MUTATIONS = [
     broken("a namespace gone", K, "", "ip netns del labctl.kubenet.a", "missing namespace a", POD, "a node1"),
@@ -130,6 +131,29 @@ MUTATIONS = [
     ),
     broken("Docker's raw DROP", D, "host1", "iptables-legacy -t raw -F", "missing iptables -t raw -A PREROUTING", ""),
     broken(
+        "a published port", P, "host1", "iptables-legacy -t nat -F DOCKER", "missing iptables -t nat -A DOCKER", "udp"
+    ),
+    broken(
+        "a port's guard", P, "host1", "iptables-legacy -t raw -F", "missing iptables -t raw -A PREROUTING", "own port"
+    ),
+    broken(
+        "route_localnet",
+        P,
+        "host1",
+        "sysctl -qw net.ipv4.conf.bridge1.route_localnet=0",
+        "route_localnet: value was 0, should be 1",
+        "the host has it",
+    ),
+    broken("a port's hairpin", P, "host1", "{wport} hairpin off", "hairpin was off, should be on", "reaches itself"),
+    broken(
+        "frames past iptables",
+        Q,
+        "host1",
+        "sysctl -qw net.bridge.bridge-nf-call-iptables=0",
+        "bridge-nf-call-iptables: value was 0, should be 1",
+        "same bridge",
+    ),
+    broken(
         "a neighbour gone", R, "h1", "ip neigh del 10.9.0.2 dev vx0", "missing neighbour 10.9.0.2 dev vx0", "tunnel"
     ),
     broken(
@@ -160,7 +184,7 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lab.Def
     """All labs of the table, up."""
     file = tmp_path_factory.mktemp("raw") / "rawlab.yaml"
     file.write_text(RAW)
-    definitions = {name: lab.define(name) for name in (K, A, D)} | {R: lab.define(str(file))}
+    definitions = {name: lab.define(name) for name in (K, A, D, P, Q)} | {R: lab.define(str(file))}
     for definition in definitions.values():
         lab.up(definition)
     yield definitions
@@ -188,6 +212,9 @@ def prepared(mutation: Mutation) -> str:
         port = next(line for line in inside(K, "node1", "ip -o link show master cbr0").splitlines())
         dev = port.split(": ")[1].split("@")[0]
         return command.format(port=f"ip link set {dev}", bport=f"bridge link set dev {dev}")
+    if "{wport}" in command:
+        port = inside(P, "host1", "ip -o link show master bridge1").split(": ")[1]
+        return command.format(wport=f"bridge link set dev {port.split('@')[0]}")
     if "{proxy_arp}" in command:
         dev = inside(A, "node1", "ip -o route get 10.224.0.5").split(" dev ")[1].split()[0]
         return f"sysctl -qw net.ipv4.conf.{dev}.proxy_arp=0"

@@ -7,10 +7,14 @@ A model is a module (`labctl/models/azure_cni_transparent.py` is the model `azur
     FOLLOWS: str            the release it follows, in a few words
     Options                 a frozen dataclass of `labctl.options.option` fields
     MACHINES: tuple         the words a file uses: ("nodes", "pods") or ("hosts", "containers")
+    Container, Network      frozen dataclasses like Options: what a file may say of each pod or container, and
+                            of each of the lab's own `networks:` (both optional; `Node.settings` and
+                            `Scenario.networks` have their objects)
     compile(scenario)       yields Resources (kernel objects) and Machines (who is who)
     checks(scenario)        yields the checks every lab of this model carries (optional)
     refuse(scenario)        yields (key, what, hint) for what this model cannot build (optional); `key` is
-                            the option or top-level key of the file that the problem is placed at
+                            the option or top-level key of the file that the problem is placed at, or a
+                            path below it, such as `hosts/host1/containers/web/publish/0`
 
 A model never touches the kernel and never imports another model; what two share is in `_parts.py`.
 Models of other packages come in through the entry-point group `labctl.models`.
