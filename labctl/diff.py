@@ -44,12 +44,14 @@ def diff(want: Plan, have: Plan) -> tuple[Change, ...]:
     """
     found = {item.key: item for item in have}
     wanted = {item.key: item for item in want} | _implied(want, found)
+    twins = _twins(wanted, found, have) if len(found) < len(have) else []
     gone = {key for key in found if key[0] in ("netns", "link") and key not in wanted}
     extra = [
         Change(None, item)
         for key, item in found.items()
         if key not in wanted and _counts(item) and not _goes_along(item, gone)
     ]
+    extra += [Change(None, item) for item in twins]
     rest: list[Change] = []
     for key, item in wanted.items():
         other = found.get(key)
@@ -61,6 +63,23 @@ def diff(want: Plan, have: Plan) -> tuple[Change, ...]:
     extra.sort(key=lambda change: -PHASE[type(change.have)])
     rest.sort(key=lambda change: PHASE[type(change.want)])
     return (*extra, *rest)
+
+
+def _twins(
+    wanted: dict[tuple[Any, ...], Resource], found: dict[tuple[Any, ...], Resource], have: Plan
+) -> list[Resource]:
+    """What is there beside another of the same key, as `ip route append` makes it: all but the wanted one."""
+    groups: dict[tuple[Any, ...], list[Resource]] = {}
+    for item in have:
+        groups.setdefault(item.key, []).append(item)
+    twins: list[Resource] = []
+    for key, group in groups.items():
+        if len(group) > 1:
+            want = wanted.get(key)
+            keep = next((item for item in group if want is not None and same(want, item)), group[-1])
+            found[key] = keep
+            twins += [item for item in dict.fromkeys(group) if item != keep]
+    return twins
 
 
 def _implied(want: Plan, found: dict[tuple[Any, ...], Resource]) -> dict[tuple[Any, ...], Resource]:

@@ -17,6 +17,8 @@ SPELLINGS = [
     ("-s 10.0.3.7/255.255.255.0 -j ACCEPT", "-s 10.0.3.0/24 -j ACCEPT"),
     ("-s 0.0.0.0/0 ! -d 0.0.0.0/0 -j ACCEPT", "! -d 0.0.0.0/0 -j ACCEPT"),
     ("-p all -j ACCEPT", "-j ACCEPT"),
+    ("-i + -o eth+ -j ACCEPT", "-o eth+ -j ACCEPT"),
+    ("-p 89 -j ACCEPT", "-p ospf -j ACCEPT"),
     ("-p TCP --dport 80 -j ACCEPT", "-p tcp -m tcp --dport 80 -j ACCEPT"),
     ("-p tcp --dport 80 --sport 5 -j ACCEPT", "-p tcp -m tcp --sport 5 --dport 80 -j ACCEPT"),
     ("-p tcp ! --dport 80 ! --sport 5", "-p tcp -m tcp ! --sport 5 ! --dport 80"),
@@ -147,6 +149,24 @@ def test_saved_text_becomes_chains_with_counters() -> None:
     assert second.chain.policy is None
     assert second.chain.rules[0].args == ("-m", "comment", "--comment", 'it\'s "here"', "-j", "RETURN")
     assert third.chain == Chain("node1", "filter", "FORWARD", (), "DROP")
+
+
+@pytest.mark.parametrize(
+    ("family", "older", "newer"),
+    [
+        ("ip", "! -i eth0 -p ipencap -m comment --comment -p", "! -i eth0 -p 4 -m comment --comment -p"),
+        ("ip", "! -p gre -j ACCEPT", "! -p 47 -j ACCEPT"),
+        ("ip6", "-s fd00::1/128 -p ipv6-icmp", "-s fd00:0::1/128 -p 58"),
+        ("bridge", "-d Broadcast -i ! eth0 -j ACCEPT", "-d Broadcast ! -i eth0 -j ACCEPT"),
+        ("bridge", "-p ARP --arp-op ! Request -j DROP", "-p ARP ! --arp-op Request -j DROP"),
+        ("bridge", "-o ! veth+ -j mark --mark-set 0x5", "! -o veth+ -j mark --mark-set 0x5"),
+        ("bridge", '--log-prefix "-p hi" -j DROP', '--log-prefix "-p hi" -j DROP'),
+    ],
+)
+def test_what_releases_of_the_tools_print_differently_is_one_rule(family: str, older: str, newer: str) -> None:
+    one, other = (list(parse("n", family, f"*filter\n:MINE -\n-A MINE {text}\n")) for text in (older, newer))
+    assert one == other
+    assert one[0].chain.rules == (rule(split(older), family),)
 
 
 def test_a_users_ebtables_chain_has_no_policy_of_its_own() -> None:

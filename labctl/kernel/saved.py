@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from labctl.diff import Change
 from labctl.plan import Chain
 from labctl.xtables import BUILTIN, FirewallRule, rule
+from labctl.xtables_forms import protocol
 
 Counter = tuple[int, int]  # packets, bytes
 
@@ -83,13 +84,23 @@ def parse(ns: str, family: str, text: str) -> Iterator[Counted]:
 
 
 def _rule(words: str, family: str) -> FirewallRule:
-    """One printed rule; IPv6 addresses alone are printed in more than one way by different releases."""
-    if family != "ip6":
-        return FirewallRule(tuple(split(words)))
+    """One printed rule, in the one form for what different releases of the tools print in several.
+
+    IPv4 differs in protocols alone (`4`, `ipencap`), and is spared the rest, as tables may be long. IPv6
+    differs in addresses too, ebtables in where it puts the !.
+    """
+    spoken = split(words)
+    if family == "ip":
+        for position, flag in enumerate(spoken):
+            if flag == "-p":
+                spoken[position + 1] = protocol(spoken[position + 1]) or "0"
+            elif flag in ("-m", "-j", "-g"):
+                break
+        return FirewallRule(tuple(spoken))
     try:
-        return rule(split(words), family)
+        return rule(spoken, family)
     except ValueError:  # a mask with holes: legal, and unlike anything a plan says
-        return FirewallRule(tuple(split(words)))
+        return FirewallRule(tuple(spoken))
 
 
 def _chains(
