@@ -120,8 +120,8 @@ def _alike(want: Resource, have: Resource, name: str) -> bool:
         return name == "state" or found is None
     if isinstance(want, Chain) and name == "policy":
         return (wanted or "ACCEPT") == (found or "ACCEPT")
-    if isinstance(want, Route) and name in ("dev", "src"):
-        return wanted is None
+    if isinstance(want, Route):
+        return name == "dev" and wanted is None
     if name in ("mtu", "mac", "connected"):
         return wanted is None or found is None
     return False

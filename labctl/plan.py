@@ -183,10 +183,11 @@ class Route:
     src: IP | None = None
     onlink: bool = False
     mtu: int | None = None
+    tos: int = 0
 
     @property
     def key(self) -> tuple[Any, ...]:
-        return ("route", self.ns, self.dst, self.table, self.metric)
+        return ("route", self.ns, self.dst, self.table, self.metric, self.tos)
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,9 @@ def rule_words(rule: Rule) -> str:
     words += [] if rule.oif is None else ["oif", rule.oif]
     if rule.mark is not None:
         words += ["fwmark", hex(rule.mark) + ("" if rule.mask is None else f"/{rule.mask:#x}")]
-    return " ".join([*words, *(["lookup", str(rule.table)] if rule.kind == "lookup" else [rule.kind])])
+    tables = {253: "default", 254: "main", 255: "local"}
+    act = ["lookup", tables.get(rule.table, str(rule.table))] if rule.kind == "lookup" else [rule.kind]
+    return " ".join([*words, *act])
 
 
 def change_lines(change: Change) -> tuple[str, ...]:

@@ -192,6 +192,7 @@ def _route(snapshot: Snapshot, ns: str, raw: read.RawRoute) -> Route:
         src=raw.src,
         onlink=bool(raw.flags & ONLINK),
         mtu=raw.mtu,
+        tos=raw.tos,
     )
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
 
 from labctl.kernel import encode as nl
 from labctl.kernel.messages import AF_BRIDGE, AF_INET, AF_INET6, NTF_PROXY
@@ -44,7 +43,6 @@ class RawLink:
     data: tuple[bytes, int, int] | None = None
     hairpin: bool = False
     addr_gen_mode: int | None = None
-    namespace: Any = field(default=None)
 
 
 def links(channel: Channel) -> Iterator[RawLink]:
@@ -114,12 +112,13 @@ class RawRoute:
     metric: int
     src: IP | None
     mtu: int | None
+    tos: int = 0
 
 
 def routes(channel: Channel) -> Iterator[RawRoute]:
     """Every route outside the kernel's local table."""
     for data, start, end in channel.dump(nl.RTM_GETROUTE, _rtmsg.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
-        family, length, _, _, table, proto, scope, kind, flags = _rtmsg.unpack_from(data, start)
+        family, length, _, tos, table, proto, scope, kind, flags = _rtmsg.unpack_from(data, start)
         if table == LOCAL_TABLE or family not in (AF_INET, AF_INET6) or flags & 0x200:  # cloned
             continue
         found = attributes(data, start + 12, end)
@@ -136,6 +135,7 @@ def routes(channel: Channel) -> Iterator[RawRoute]:
             _u32.unpack_from(data, found[6][0])[0] if 6 in found else 0,
             _ip(data, found[7]) if 7 in found else None,
             _metric_mtu(data, found[8]) if 8 in found else None,
+            tos,
         )  # fmt: skip
 
 
