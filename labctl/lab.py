@@ -214,6 +214,7 @@ def _refuse_another(lab: Lab, replace: bool) -> None:
 
 def _build(definition: Definition, lab: Lab, keep: bool, tell: Progress) -> tuple[Change, ...]:
     """Build a lab where nothing is. Every message is acknowledged by the kernel, so nothing is read back."""
+    from labctl.kernel.calm import undisturbed
     from labctl.kernel.linux import Linux
     from labctl.kernel.modules import ensure
 
@@ -226,8 +227,9 @@ def _build(definition: Definition, lab: Lab, keep: bool, tell: Progress) -> tupl
             kernel.apply(changes)
     except BaseException:
         if not keep:
-            tell("rolling back")
-            _remove(lab.name)
+            with undisturbed():
+                tell("rolling back")
+                _remove(lab.name)
         raise
     return changes
 

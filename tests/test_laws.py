@@ -155,6 +155,32 @@ def test_after_a_crash_down_removes_and_up_mends() -> None:
         assert not state.directory("kubenet").exists()
 
 
+IMPATIENT = """
+import signal, threading
+from labctl import lab
+from labctl.kernel import linker, rooms
+made = rooms.Rooms.make
+def make(self, node):
+    made(self, node)
+    if node == "c20":
+        for _ in range(3):  # one to stop, two more while it cleans up
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+rooms.Rooms.make = make
+try:
+    lab.up(lab.define("docker-bridge", sets=("hosts.host1.containers=300", "checks=[]")))
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_impatient_interrupt_leaves_nothing() -> None:
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", IMPATIENT], cwd=root, capture_output=True, text=True, check=False)
+    assert done.stdout == "interrupted\n", done.stderr
+    assert places.labs() == {}
+    assert not state.directory("docker-bridge").exists()
+
+
 def test_a_lock_names_its_holder() -> None:
     with (
         state.lock("kubenet"),

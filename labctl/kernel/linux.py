@@ -8,6 +8,7 @@ from types import TracebackType
 from labctl.diff import Change
 from labctl.kernel import firewall, observe, places, read, residents, rooms, state
 from labctl.kernel.apply import Builder
+from labctl.kernel.calm import undisturbed
 from labctl.kernel.netns import Inside
 from labctl.plan import Chain, Plan, Resource, Sysctl
 
@@ -27,7 +28,12 @@ class Linux:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._inside.close()
+        if kind is None:
+            self._inside.close()
+        else:
+            self._rooms.stopped = True
+            with undisturbed():
+                self._inside.close()
         self._rooms.close()
 
     def nodes(self) -> tuple[str, ...]:

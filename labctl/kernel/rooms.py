@@ -40,6 +40,7 @@ class Rooms:
         self.lab = lab
         self.fds: dict[str, int] = {}
         self.channels: dict[str, Channel] = {}
+        self.stopped = False  # set from outside to make a long build end early
         self._where: str | None = None
         raise_open_files()
 
@@ -55,6 +56,8 @@ class Rooms:
 
     def make(self, node: str) -> None:
         """A new, empty namespace, bound to its name. Raises KernelError."""
+        if self.stopped:
+            raise KernelError(f"stopped before namespace {node} was made")
         path = places.netns_path(self.lab, node)
         if not is_namespace(path):
             remove(path)  # a name without a namespace behind it, as a reboot or a crash leaves it
