@@ -39,8 +39,12 @@ def hashed(prefix: str, digits: int, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def device(name: str) -> str:
-    """A name for the device that leads to a machine: the machine's own, or a hash where that is too long."""
-    return name if len(name) <= 15 and name not in ("lo", "pip", "wire") else hashed("to-", 11, (name,))[0]
+    """A name for the device that leads to a machine: the machine's own, or a hash where it is too long or taken.
+
+    `all` and `default` mean something else below net.ipv4.conf.
+    """
+    taken = ("lo", "all", "default", "pip", "wire")
+    return name if len(name) <= 15 and name not in taken else hashed("to-", 11, (name,))[0]
 
 
 def iface(address: IPv4Address | int, prefix: int) -> IPv4Interface:

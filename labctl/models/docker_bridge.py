@@ -25,7 +25,8 @@ Follows moby/moby v28.5.2 (integration/network/bridge/iptablesdoc/generated, lib
 faithful        docker0, addresses in order, routes, the whole chain set and its order, the FORWARD policy
                 of a daemon that switched forwarding on itself, bridged frames not shown to iptables
 approximation   MAC addresses are made from names where Docker 28 draws them at random; several hosts
-                hang on one plain Ethernet (`fabric`); rp_filter is 2, as systemd's distributions set it
+                hang on one plain Ethernet (`fabric`); rp_filter is 2, as systemd's distributions set it, and
+                send_redirects is 0, so that no hint of the kernel's shortens a walk
 skipped         the embedded DNS, published ports and the userland proxy, IPv6
 """
 
