@@ -8,7 +8,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, Literal, cast
 
-from labctl.plan import PHASE, TRANSIENT, Chain, Link, Neighbour, Netns, Plan, Resource, Route, own_rules
+from labctl.plan import PHASE, TRANSIENT, Chain, Link, Neighbour, Netns, Plan, Resource, Route, own_addresses, own_rules
 from labctl.xtables import BUILTIN
 
 Kind = Literal["missing", "extra", "changed"]
@@ -83,13 +83,18 @@ def _twins(
 
 
 def _implied(want: Plan, found: dict[tuple[Any, ...], Resource]) -> dict[tuple[Any, ...], Resource]:
-    """What every namespace that is there has by birth, and may have lost: the kernel's own routing rules."""
-    own = (
-        rule for item in want if isinstance(item, Netns) for family in (4, 6) for rule in own_rules(item.name, family)
-    )
-    rules = {rule.key: rule for rule in own}
-    here = {(rule.ns, rule.family) for key, rule in rules.items() if key in found}  # one of them was read
-    return {key: rule for key, rule in rules.items() if (rule.ns, rule.family) in here}
+    """What every namespace that is there has by birth, and may have lost: the kernel's own routing rules, and
+    the addresses of a loopback device that is up. A family of which nothing was read is not spoken here."""
+    implied: dict[tuple[Any, ...], Resource] = {}
+    for ns in [item.name for item in want if isinstance(item, Netns)]:
+        lo = found.get(("link", ns, "lo"))
+        for version in (4, 6):
+            rules = {rule.key: rule for rule in own_rules(ns, version)}
+            if any(key in found for key in rules):
+                implied |= rules
+                if isinstance(lo, Link) and lo.up:
+                    implied |= {address.key: address for address in own_addresses(ns, version)}
+    return implied
 
 
 def same(want: Resource, have: Resource) -> bool:

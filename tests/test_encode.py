@@ -39,7 +39,7 @@ CASES = {
     "flags": lambda i: messages.flags(5 + i, up=True, promisc=True),
     "mtu": lambda i: messages.attribute(5 + i, "IFLA_MTU", 1400),
     "master": lambda i: messages.attribute(5, "IFLA_MASTER", U32(i)),
-    "hairpin": lambda i: messages.hairpin(5 + i, True),
+    "hairpin": lambda i: messages.port(5 + i, hairpin=True, isolated=False),
     "address": lambda i: messages.address(Address(AT, ip_interface(f"192.0.2.{i}/24")), 3),
     "IPv6 address": lambda i: messages.address(Address(AT, ip_interface(f"2001:db8::{i + 1}/64")), 3),
     "no IPv6 address": lambda i: messages.address(Address(AT, ip_interface(f"2001:db8::{i + 1}/64")), 3, delete=True),

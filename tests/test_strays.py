@@ -45,6 +45,13 @@ STRAYS = [
     ("ip neigh add 10.224.9.9 lladdr 02:00:00:00:00:09 dev eth0", "extra neighbour 10.224.9.9 dev eth0"),
     ("bridge fdb add 02:00:00:00:00:09 dev {port} master static", "extra fdb entry 02:00:00:00:00:09"),
     ("iptables-legacy -t mangle -A FORWARD -j MARK --set-mark 1", "extra iptables -t mangle -A FORWARD"),
+    ("ip link set eth0 arp off", "changed link eth0: arp was off, should be on"),
+    ("bridge link set dev {port} isolated on", ": isolated was on, should be off"),
+    ("ip addr del 127.0.0.1/8 dev lo", "missing address 127.0.0.1/8 dev lo"),
+    ("ip -6 addr del ::1/128 dev lo", "missing address ::1/128 dev lo"),
+    ("ip route add local 10.244.1.0/24 dev lo", "extra route local 10.244.1.0/24"),
+    ("iptables-nft -A FORWARD -j DROP", "extra nft table ip filter"),
+    ("nft add table inet mine", "extra nft table inet mine"),
     ("ip6tables-legacy -A INPUT -j DROP", "extra ip6tables -t filter -A INPUT -j DROP"),
     ("ebtables-nft -A FORWARD -j DROP", "extra ebtables -t filter -A FORWARD"),
 ]

@@ -77,13 +77,15 @@ class Linker:
                 )
             if self._ipv6 and not link.autoconf:
                 channel.queue(messages.autoconf(index, False), tag)
-            if link.hairpin:
-                channel.queue(messages.hairpin(index, True), tag)
-        self.flags(link)
+            if link.hairpin or link.isolated:
+                channel.queue(messages.port(index, hairpin=link.hairpin, isolated=link.isolated), tag)
+        self.flags(link, fresh=True)
 
-    def flags(self, link: Link) -> None:
+    def flags(self, link: Link, *, fresh: bool = False) -> None:
+        """Up or down, promiscuous or not. A fresh link asks for its neighbours if its kind does."""
         index = self._indexes.find(link.ns, link.at.dev)
-        message = messages.flags(index, up=link.up, promisc=link.promisc)
+        arp = None if link.kind == "loopback" or (fresh and link.arp) else link.arp
+        message = messages.flags(index, up=link.up, promisc=link.promisc, arp=arp)
         self._rooms.channels[link.ns].queue(message, ("set up", link))
 
     def mend(self, want: Link, have: Link) -> None:
@@ -99,12 +101,12 @@ class Linker:
             channel.queue(messages.attribute(index, "IFLA_MASTER", U32(master)), tag)
         if "autoconf" in wrong and self._ipv6:
             channel.queue(messages.autoconf(index, want.autoconf), tag)
-        if ("hairpin" in wrong or "master" in wrong) and want.master is not None:
-            channel.queue(messages.hairpin(index, want.hairpin), tag)
+        if {"hairpin", "isolated", "master"} & set(wrong) and want.master is not None:
+            channel.queue(messages.port(index, hairpin=want.hairpin, isolated=want.isolated), tag)
         if "options" in wrong:
             message = messages.kind_options(want, index, lambda dev: self._indexes.find(want.ns, dev))
             channel.queue(message, tag)
-        if "up" in wrong or "promisc" in wrong:
+        if {"up", "promisc", "arp"} & set(wrong):
             self.flags(want)
 
 

@@ -16,7 +16,7 @@ PUT = REQUEST | ACK | CREATE | REPLACE
 SET = REQUEST | ACK
 
 AF_INET, AF_INET6, AF_BRIDGE = 2, 10, 7
-IFF_UP, IFF_PROMISC = 0x1, 0x100
+IFF_UP, IFF_NOARP, IFF_PROMISC = 0x1, 0x80, 0x100
 NUD = {
     "incomplete": 0x01, "reachable": 0x02, "stale": 0x04, "delay": 0x08,
     "probe": 0x10, "failed": 0x20, "noarp": 0x40, "permanent": 0x80,
@@ -86,12 +86,12 @@ def autoconf(index: int, on: bool) -> bytearray:
     return encode("ifinfmsg", nl.RTM_NEWLINK, SET, {"index": U32(index)}, [("IFLA_AF_SPEC", mode)])
 
 
-def flags(index: int, *, up: bool, promisc: bool = False) -> bytearray:
-    """Set a link up or down, and promiscuous or not."""
+def flags(index: int, *, up: bool, promisc: bool = False, arp: bool | None = None) -> bytearray:
+    """Set a link up or down, promiscuous or not, and (None: as it is) asking for its neighbours or not."""
     fields = {
         "index": U32(index),
-        "flags": (IFF_UP if up else 0) | (IFF_PROMISC if promisc else 0),
-        "change": IFF_UP | IFF_PROMISC,
+        "flags": (IFF_UP if up else 0) | (IFF_PROMISC if promisc else 0) | (IFF_NOARP if arp is False else 0),
+        "change": IFF_UP | IFF_PROMISC | (0 if arp is None else IFF_NOARP),
     }
     return encode("ifinfmsg", nl.RTM_NEWLINK, SET, fields, [])
 
@@ -101,9 +101,11 @@ def attribute(index: int, name: str, value: Any) -> bytearray:
     return encode("ifinfmsg", nl.RTM_NEWLINK, SET, {"index": U32(index)}, [(name, value)])
 
 
-def hairpin(index: int, on: bool) -> bytearray:
-    """Whether a bridge port may send a frame back where it came from."""
-    data = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", [("IFLA_BRPORT_MODE", int(on))])]
+def port(index: int, *, hairpin: bool, isolated: bool) -> bytearray:
+    """How a bridge port behaves: whether it may send a frame back where it came from, and whether it is
+    kept apart from the other isolated ones."""
+    values = [("IFLA_BRPORT_MODE", int(hairpin)), ("IFLA_BRPORT_ISOLATED", int(isolated))]
+    data = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", values)]
     return encode("ifinfmsg", nl.RTM_NEWLINK, SET, {"index": U32(index)}, [("IFLA_LINKINFO", data)])
 
 

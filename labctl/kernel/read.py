@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from labctl.kernel import encode as nl
-from labctl.kernel.messages import AF_BRIDGE, AF_INET, AF_INET6, NTF_PROXY
+from labctl.kernel.messages import AF_BRIDGE, AF_INET, AF_INET6, NTF_PROXY, PROTO_KERNEL
 from labctl.kernel.netlink import Channel, attributes
 from labctl.plan import IP
 
@@ -42,6 +42,7 @@ class RawLink:
     kind: str = ""
     data: tuple[bytes, int, int] | None = None
     hairpin: bool = False
+    isolated: bool = False
     addr_gen_mode: int | None = None
 
 
@@ -75,8 +76,9 @@ def _linkinfo(link: RawLink, data: bytes, start: int, end: int) -> None:
     if 2 in found:
         link.data = (data, *found[2])
     if 5 in found and _text(data, found.get(4, (0, 0))) == "bridge":
-        mode = attributes(data, *found[5]).get(4)
-        link.hairpin = mode is not None and data[mode[0]] != 0
+        port = attributes(data, *found[5])
+        link.hairpin = 4 in port and data[port[4][0]] != 0
+        link.isolated = 33 in port and data[port[33][0]] != 0
 
 
 def _af_spec(link: RawLink, data: bytes, start: int, end: int) -> None:
@@ -116,16 +118,15 @@ class RawRoute:
 
 
 def routes(channel: Channel) -> Iterator[RawRoute]:
-    """Every route outside the kernel's local table."""
+    """Every route but the kernel's own in the local table."""
     for data, start, end in channel.dump(nl.RTM_GETROUTE, _rtmsg.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
         family, length, _, tos, table, proto, scope, kind, flags = _rtmsg.unpack_from(data, start)
-        if table == LOCAL_TABLE or family not in (AF_INET, AF_INET6) or flags & 0x200:  # cloned
+        own = table == LOCAL_TABLE and proto == PROTO_KERNEL
+        if own or family not in (AF_INET, AF_INET6) or flags & 0x200:  # cloned
             continue
         found = attributes(data, start + 12, end)
         if 15 in found:
             table = _u32.unpack_from(data, found[15][0])[0]
-        if table == LOCAL_TABLE:
-            continue
         via = found.get(18)
         yield RawRoute(
             family, length, table, proto, scope, kind, flags,
