@@ -57,8 +57,9 @@ class Check:
 
     `ping`, `tcp`, `udp` go from `source` (a machine) to `target` (a machine, a port or an address);
     labctl starts the listener in the target unless `listen` is False. `within` is the deadline in
-    seconds, None for the usual one of its kind (see `deadline`). `mesh` proves that in every group each source reaches each target and is seen there with
-    its own address. `via` is who looks: labctl's own taps or the real tcpdump.
+    seconds, None for the usual one (see `deadline`). `mesh` proves that in every group each source
+    reaches each target and is seen there with its own address. `via` is who looks: labctl's own taps
+    or the real tcpdump.
     """
 
     say: str

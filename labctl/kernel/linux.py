@@ -40,10 +40,12 @@ class Linux:
         """The lab's namespaces that have a name now."""
         return places.labs().get(self.lab, ())
 
-    def observe(self, asking: Plan = (), nodes: Iterable[str] | None = None) -> Plan:
+    def observe(self, asking: Plan = (), nodes: Iterable[str] | None = None, *, chains: bool = True) -> Plan:
         """What is there now, in the plan's types. `asking` says which sysctls to read and which firewall
-        families matter; `nodes` limits it to some namespaces (peers elsewhere are then not named)."""
-        return self._inside.run(None, self._observe, asking, tuple(nodes if nodes is not None else self.nodes()))
+        families matter; `nodes` limits it to some namespaces (peers elsewhere are then not named), and
+        without `chains` no firewall is read."""
+        here = tuple(nodes if nodes is not None else self.nodes())
+        return self._inside.run(None, self._observe, asking, here, chains)
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Carry out changes; after `observe` they repair what is there, else they build from nothing.
@@ -70,7 +72,7 @@ class Linux:
             rooms.remove(places.netns_path(self.lab, node))
         return gone
 
-    def _observe(self, asking: Plan, nodes: tuple[str, ...]) -> Plan:
+    def _observe(self, asking: Plan, nodes: tuple[str, ...], firewalls: bool) -> Plan:
         room = self._rooms
         here = room.open(nodes)
         sysctls: dict[str, list[Sysctl]] = {}
@@ -87,7 +89,7 @@ class Linux:
             found.append(observe.netns(node))
             snapshot.add(node, read.links(room.channels[node]))
             found += observe.sysctls(sysctls.get(node, ()))
-            found += firewall.read(node, chains.get(node, ()))
+            found += firewall.read(node, chains.get(node, ())) if firewalls else ()
         for node in here:
             found += observe.links(snapshot, node, room.nsid)
             found += observe.tables(room.channels[node], snapshot, node)
