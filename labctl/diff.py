@@ -8,10 +8,24 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, Literal, cast
 
-from labctl.plan import PHASE, TRANSIENT, Chain, Link, Neighbour, Netns, Plan, Resource, Route, own_addresses, own_rules
+from labctl.plan import (
+    PHASE,
+    TRANSIENT,
+    Chain,
+    Link,
+    Neighbour,
+    Netns,
+    Plan,
+    Resource,
+    Route,
+    Sysctl,
+    own_addresses,
+    own_rules,
+)
 from labctl.xtables import BUILTIN
 
 Kind = Literal["missing", "extra", "changed"]
+_NO_IPV6 = ("net.ipv6.conf.all.disable_ipv6", "net.ipv6.conf.lo.disable_ipv6")  # they take ::1 away
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +100,14 @@ def _implied(want: Plan, found: dict[tuple[Any, ...], Resource]) -> dict[tuple[A
     """What every namespace that is there has by birth, and may have lost: the kernel's own routing rules, and
     the addresses of a loopback device that is up. A family of which nothing was read is not spoken here."""
     implied: dict[tuple[Any, ...], Resource] = {}
+    silent = {item.ns for item in want if isinstance(item, Sysctl) and item.name in _NO_IPV6 and item.value == "1"}
     for ns in [item.name for item in want if isinstance(item, Netns)]:
         lo = found.get(("link", ns, "lo"))
         for version in (4, 6):
             rules = {rule.key: rule for rule in own_rules(ns, version)}
             if any(key in found for key in rules):
                 implied |= rules
-                if isinstance(lo, Link) and lo.up:
+                if isinstance(lo, Link) and lo.up and (version == 4 or ns not in silent):
                     implied |= {address.key: address for address in own_addresses(ns, version)}
     return implied
 

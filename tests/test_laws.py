@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from labctl import catalog, lab
+from labctl.diff import diff
 from labctl.errors import KernelError, LockError, UsageError
 from labctl.kernel import linux, places, state
-from labctl.plan import Netns
+from labctl.plan import Link, Netns, Port
 from labctl.words import change_lines
 from tests.machine import changed, fingerprint
 
@@ -130,6 +131,30 @@ def test_down_needs_no_state(tmp_path: Path) -> None:
     assert "--scenario" in str(caught.value)
     assert len(lab.down("mine")) > 3
     assert places.labs() == {}
+
+
+def test_a_port_may_stand_before_its_bridge() -> None:
+    inner, outer = Port("c1", "eth0"), Port("host", "veth1")
+    links = (Link(inner, "veth", outer), Link(outer, "veth", inner, "br0"), Link(Port("host", "br0"), "bridge"))
+    plan = (Netns("c1"), Netns("host"), *links)
+    with linux.Linux("ports-first") as kernel:
+        kernel.apply(diff(plan, ()))
+    with linux.Linux("ports-first") as kernel:
+        found = {item.key: item for item in kernel.observe()}
+    port = found[links[1].key]
+    assert isinstance(port, Link)
+    assert port.master == "br0"
+
+
+@pytest.mark.parametrize("place", ["all", "lo"])
+def test_a_machine_without_ipv6_has_no_loopback_address_of_it(tmp_path: Path, place: str) -> None:
+    own = tmp_path / "no-ipv6.yaml"
+    setting = f"net.ipv6.conf.{place}.disable_ipv6"
+    own.write_text(f"name: no-ipv6\nmodel: raw\nnamespaces: {{h: {{}}}}\nsysctls: {{h: {{{setting}: 1}}}}\n")
+    definition = lab.define(str(own))
+    lab.up(definition)
+    assert drift("no-ipv6") == []
+    assert lab.up(definition).changes == ()
 
 
 CRASH = """

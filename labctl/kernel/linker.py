@@ -26,7 +26,9 @@ class Linker:
 
     def create(self, links: Sequence[Link]) -> list[Refusal]:
         """Create links in waves: one that lies upon another waits until that is there."""
-        todo = {link.at: link for link in links if link.kind != "loopback"}
+        masters = {(link.ns, link.master) for link in links if link.master is not None}
+        first = sorted(links, key=lambda link: (link.ns, link.at.dev) not in masters)  # a port is born into its bridge
+        todo = {link.at: link for link in first if link.kind != "loopback"}
         refused: list[Refusal] = []
         for link in links:
             if link.kind == "loopback":

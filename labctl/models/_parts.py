@@ -73,9 +73,11 @@ def veth(
     yield Link(other, "veth", one, None, mtu, macs[1])
 
 
-def bridge(at: Port, *, mtu: int, address: IPv4Interface | None = None, promisc: bool = False) -> Iterator[Resource]:
+def bridge(
+    at: Port, *, mtu: int, address: IPv4Interface | None = None, promisc: bool = False, head: str = "02"
+) -> Iterator[Resource]:
     """A bridge whose MAC is fixed: left alone it takes its lowest port's, and changes as ports come and go."""
-    yield Link(at, "bridge", mtu=mtu, mac=mac(str(at)), promisc=promisc)
+    yield Link(at, "bridge", mtu=mtu, mac=mac(str(at), head), promisc=promisc)
     if address is not None:
         yield from addresses(at, address)
 
