@@ -57,7 +57,7 @@ def diff(want: Plan, have: Plan) -> tuple[Change, ...]:
     forwarding entries, and the ageing away of transient ones, are no drift.
     """
     found = {item.key: item for item in have}
-    wanted = {item.key: item for item in want} | _implied(want, found)
+    wanted = _implied(want, found) | {item.key: item for item in want}
     twins = _twins(wanted, found, have) if len(found) < len(have) else []
     gone = {key for key in found if key[0] in ("netns", "link") and key not in wanted}
     extra = [
@@ -97,9 +97,13 @@ def _twins(
 
 
 def _implied(want: Plan, found: dict[tuple[Any, ...], Resource]) -> dict[tuple[Any, ...], Resource]:
-    """What every namespace that is there has by birth, and may have lost: the kernel's own routing rules, and
+    """What nobody needs to plan: forwarding on every device, as ip_forward says; the kernel's own routing rules;
     the addresses of a loopback device that is up. A family of which nothing was read is not spoken here."""
     implied: dict[tuple[Any, ...], Resource] = {}
+    forward = {item.ns: item.value for item in want if isinstance(item, Sysctl) and item.name == "net.ipv4.ip_forward"}
+    for key, item in found.items():
+        if isinstance(item, Sysctl) and item.name.endswith(".forwarding") and item.ns in forward:
+            implied[key] = Sysctl(item.ns, item.name, forward[item.ns])  # what ip_forward sets on every device
     silent = {item.ns for item in want if isinstance(item, Sysctl) and item.name in _NO_IPV6 and item.value == "1"}
     for ns in [item.name for item in want if isinstance(item, Netns)]:
         lo = found.get(("link", ns, "lo"))

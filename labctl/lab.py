@@ -50,12 +50,14 @@ def up(
     lab = compiled(definition)
     if dry_run:
         there = places.labs().get(lab.name)
-        changes = _differences(lab) if there else diff(lab.plan, ())
+        if there is not None and not replace:
+            _refuse_another(lab, there)
+        changes = _differences(lab) if there is not None and not replace else diff(lab.plan, ())
         return Result(lab, changes, there is None, True, time.monotonic() - begun)
     with state.lock(lab.name):
         there = places.labs().get(lab.name)
-        if there is not None:
-            _refuse_another(lab, replace)
+        if there is not None and not replace:
+            _refuse_another(lab, there)
         if there is not None and replace:
             tell(f"removing the lab {lab.name} that was there")
             _remove(lab.name)
@@ -86,19 +88,22 @@ def observe(name: str, node: str | None = None, asking: Plan = ()) -> Plan:
     return found if node is None else tuple(item for item in found if item.ns == node)
 
 
-def _refuse_another(lab: Lab, replace: bool) -> None:
+def _refuse_another(lab: Lab, there: tuple[str, ...]) -> None:
+    """A lab of another definition is not this one's to change. Where the record of what runs is lost, its
+    namespaces tell: those that this definition has no use for would go."""
+    hint = "take it down first, use --replace, or give this one another --name"
     old = kept(lab.name)
-    if old is None or replace:
+    if old is None:
+        foreign = sorted(set(there) - {item.name for item in lab.plan if isinstance(item, Netns)})
+        if foreign:
+            raise UsageError(f"a lab {lab.name} runs, of a definition that is lost, with {', '.join(foreign)}", hint)
         return
     try:
         same = compiled(old).plan == lab.plan
     except LabError:
         same = False
     if not same:
-        raise UsageError(
-            f"a lab {lab.name} of another definition runs ({old.file})",
-            "take it down first, use --replace, or give this one another --name",
-        )
+        raise UsageError(f"a lab {lab.name} of another definition runs ({old.file})", hint)
 
 
 def _build(definition: Definition, lab: Lab, keep: bool, tell: Progress) -> tuple[Change, ...]:

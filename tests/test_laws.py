@@ -28,6 +28,7 @@ VARIANTS = [
     ("kubenet", ("masquerade=kubelet",)),
     ("kubenet", ("ip_forwarding=false",)),
     ("docker-bridge", ("release=20.10",)),
+    *((name, ("mtu=1200",)) for name in ("docker-bridge", "kubenet", "azure-cni-transparent")),  # below IPv6's least
     ("kubenet", ("nodes.node3.pods=2", "nodes.node2.pods=[c, d]")),
 ]
 
@@ -97,8 +98,19 @@ def test_another_definition_is_refused_unless_replaced() -> None:
     other = lab.define("kubenet", sets=("routing=host",))
     with pytest.raises(UsageError, match="another definition"):
         lab.up(other)
+    with pytest.raises(UsageError, match="another definition"):
+        lab.up(other, dry_run=True)
     assert drift("kubenet") == []
     assert lab.up(other, replace=True).created
+    assert drift("kubenet") == []
+
+
+def test_what_runs_without_a_record_is_not_turned_into_something_else() -> None:
+    lab.up(lab.define("kubenet"))
+    state.forget("kubenet")
+    with pytest.raises(UsageError, match="of a definition that is lost, with a, b, c"):
+        lab.up(lab.define("docker-bridge", "kubenet"))
+    assert lab.up(lab.define("kubenet")).changes == ()
     assert drift("kubenet") == []
 
 

@@ -77,7 +77,7 @@ class Linker:
                 channel.queue(
                     messages.attribute(index, "IFLA_MASTER", U32(self._indexes.find(link.ns, link.master))), tag
                 )
-            if self._ipv6 and not link.autoconf:
+            if self._ipv6 and not link.autoconf and not small(link):
                 channel.queue(messages.autoconf(index, False), tag)
             if link.hairpin or link.isolated:
                 channel.queue(messages.port(index, hairpin=link.hairpin, isolated=link.isolated), tag)
@@ -101,7 +101,7 @@ class Linker:
         if "master" in wrong:
             master = self._indexes.find(want.ns, want.master) if want.master is not None else 0
             channel.queue(messages.attribute(index, "IFLA_MASTER", U32(master)), tag)
-        if "autoconf" in wrong and self._ipv6:
+        if "autoconf" in wrong and self._ipv6 and not small(want):
             channel.queue(messages.autoconf(index, want.autoconf), tag)
         if {"hairpin", "isolated", "master"} & set(wrong) and want.master is not None:
             channel.queue(messages.port(index, hairpin=want.hairpin, isolated=want.isolated), tag)
@@ -110,6 +110,11 @@ class Linker:
             channel.queue(message, tag)
         if {"up", "promisc", "arp"} & set(wrong):
             self.flags(want)
+
+
+def small(link: Link) -> bool:
+    """Whether a link is too small for IPv6, which then is not there at all."""
+    return link.mtu is not None and link.mtu < 1280
 
 
 def _near_end(link: Link, peer: Link | None) -> tuple[Link, Link | None]:

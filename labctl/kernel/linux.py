@@ -88,7 +88,9 @@ class Linux:
             room.enter(node)
             found.append(observe.netns(node))
             snapshot.add(node, read.links(room.channels[node]))
-            found += observe.sysctls(sysctls.get(node, ()))
+            asked = sysctls.get(node, ())
+            found += observe.sysctls(asked)
+            found += observe.forwarding(node, snapshot.links[node].values(), asked)
             found += firewall.read(node, chains.get(node, ())) if firewalls else ()
         for node in here:
             found += observe.links(snapshot, node, room.nsid)

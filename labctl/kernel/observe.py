@@ -238,6 +238,14 @@ def sysctls(asking: Iterable[Sysctl]) -> Iterator[Sysctl]:
         yield Sysctl(item.ns, item.name, " ".join(value.split()))
 
 
+def forwarding(ns: str, links: Iterable[read.RawLink], asking: Iterable[Sysctl]) -> Iterator[Sysctl]:
+    """The devices of a namespace that do not forward as all of it is to: `conf.<dev>.forwarding` set apart."""
+    planned = next((item.value for item in asking if item.name == "net.ipv4.ip_forward"), None)
+    for link in links:
+        if planned is not None and link.forwarding is not None and str(link.forwarding) != planned:
+            yield Sysctl(ns, f"net.ipv4.conf.{link.name.replace('.', '/')}.forwarding", str(link.forwarding))
+
+
 def netns(name: str) -> Netns:
     """A namespace that is there."""
     return Netns(name)

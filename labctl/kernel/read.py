@@ -44,6 +44,7 @@ class RawLink:
     hairpin: bool = False
     isolated: bool = False
     addr_gen_mode: int | None = None
+    forwarding: int | None = None  # net.ipv4.conf.<dev>.forwarding, which the kernel tells along
 
 
 def links(channel: Channel) -> Iterator[RawLink]:
@@ -82,7 +83,10 @@ def _linkinfo(link: RawLink, data: bytes, start: int, end: int) -> None:
 
 
 def _af_spec(link: RawLink, data: bytes, start: int, end: int) -> None:
-    six = attributes(data, start, end).get(AF_INET6)
+    families = attributes(data, start, end)
+    if (four := families.get(AF_INET)) is not None and (settings := attributes(data, *four).get(1)) is not None:
+        link.forwarding = _u32.unpack_from(data, settings[0])[0]  # the first of them
+    six = families.get(AF_INET6)
     if six is not None and (mode := attributes(data, *six).get(8)) is not None:
         link.addr_gen_mode = data[mode[0]]
 
