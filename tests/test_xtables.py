@@ -184,6 +184,20 @@ def test_edits_gather_by_table_and_pass_over_other_objects() -> None:
     assert edits(changes) == (Edit("ip", "nat", (one,), (old,)), Edit("ip", "filter", (two,), ()))
 
 
+def test_a_script_gives_protocols_by_number() -> None:
+    texts = ("! -p ethernet -j ACCEPT", "-p tcp -m tcp --dport 80", "-m comment --comment -p -j gre", "-p 253")
+    chain = Chain("n", "filter", "MINE", tuple(rule(text) for text in texts))
+    written = script([Edit("ip", "filter", (chain,), ())]).lines
+    assert [line.removeprefix("-A MINE ") for line in written if line.startswith("-A")] == [
+        "! -p 143 -j ACCEPT",
+        "-p 6 -m tcp --dport 80",
+        "-m comment --comment -p -j gre",
+        "-p 253",
+    ]
+    bridge = Chain("n", "filter", "MINE", (rule("-p ipv6", "bridge"),), family="bridge")
+    assert "-A MINE -p IPv6 -j CONTINUE" in script([Edit("bridge", "filter", (bridge,), ())]).lines
+
+
 def test_a_script_empties_fills_and_deletes_in_this_order() -> None:
     put = (
         Chain("n", "filter", "FORWARD", (rule("-j NEW"),), "DROP"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from labctl.diff import Change
 from labctl.plan import Chain
 from labctl.xtables import BUILTIN, FirewallRule, rule
-from labctl.xtables_forms import protocol
+from labctl.xtables_forms import PROTOCOLS, protocol
 
 Counter = tuple[int, int]  # packets, bytes
 
@@ -163,12 +163,23 @@ def script(changing: Sequence[Edit]) -> Script:
                 say(f"-F {chain.name}", chain)
         for chain in edit.put:
             for one in chain.rules:
-                say(f"-A {chain.name} {one}", chain, one)
+                say(f"-A {chain.name} {_written(one, chain.family)}", chain, one)
         for chain in edit.drop:
             if not builtin(chain):
                 say(f"-X {chain.name}", chain)
         say("COMMIT")
     return Script(tuple(lines), tuple(about))
+
+
+def _written(one: FirewallRule, family: str) -> FirewallRule:
+    """A rule with its protocol as a number, since a machine's own list of names may be older than ours."""
+    if family == "bridge" or "-p" not in one.args:
+        return one
+    at = one.args.index("-p") + 1
+    if at == len(one.args) or {"-m", "-j", "-g"}.intersection(one.args[:at]):
+        return one
+    name = one.args[at]
+    return FirewallRule((*one.args[:at], str(PROTOCOLS.get(name, name)), *one.args[at + 1 :]))
 
 
 def _declared(chain: Chain) -> str:
