@@ -151,9 +151,9 @@ def _written(default: Any) -> str:
 _SIMPLE: dict[Any, Any] = {
     bool: texts.BOOLEAN,
     float: texts.NUMBER,
-    IPv4Network: texts.network(4),
+    IPv4Network: texts.network(4, of_hosts=True),
     IPv6Network: texts.network(6),
-    IPv4Address: texts.address(4),
+    IPv4Address: texts.address(4, of_hosts=True),
     IPv6Address: texts.address(6),
 }
 

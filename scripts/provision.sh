@@ -49,6 +49,7 @@ conntrack conntrack --version
 kmod modprobe --version
 procps sysctl --version
 util-linux unshare --version
+mount mount --version
 ca-certificates test -s /etc/ssl/certs/ca-certificates.crt
 gcc gcc --version
 libc6-dev test -e /usr/include/stdio.h
