@@ -91,7 +91,12 @@ CHECK = Section(
             " at, behind a translation",
             "true",
         ),
-        Key("within", texts.DURATION, "the time the probe has", "5s"),
+        Key(
+            "within",
+            texts.DURATION,
+            "the time an answer may take; for `expect: fail` and `timeout`, how long none may come",
+            "5s; 1s for `fail` and `timeout`",
+        ),
         Key("via", texts.choice("tap", "tcpdump"), "who looks at the points of `see`", "tap"),
         Key("see", Many(SEE, one=True), "what the check's packet looks like at a point on its way"),
         Key("not see", Many(SEE, one=True), "a packet that does not pass a point, with positive evidence"),
@@ -172,9 +177,9 @@ def _written(default: Any) -> str:
 _SIMPLE: dict[Any, Any] = {
     bool: texts.BOOLEAN,
     float: texts.NUMBER,
-    IPv4Network: texts.network(4),
+    IPv4Network: texts.network(4, of_hosts=True),
     IPv6Network: texts.network(6),
-    IPv4Address: texts.address(4),
+    IPv4Address: texts.address(4, of_hosts=True),
     IPv6Address: texts.address(6),
     Publish: texts_ports.PUBLISH,
 }

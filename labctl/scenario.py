@@ -15,6 +15,8 @@ Role: TypeAlias = Literal["host", "node", "pod", "container", "vm", "fabric", "i
 Probe: TypeAlias = Literal["ping", "tcp", "udp", "mesh"]
 Expect: TypeAlias = Literal["reply", "fail", "refused", "timeout"]
 Groups: TypeAlias = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
+ANSWER = 5.0  # seconds that an answer may take
+SILENCE = 1.0  # seconds without an answer that make a silence
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,9 @@ class Check:
 
     `ping`, `tcp`, `udp` go from `source` (a machine) to `target` (a machine, a port or an address);
     labctl starts the listener in the target unless `listen` is False, or where `server` says: the machine
-    and port that must answer behind an address translation. `within` is the deadline in seconds. `mesh`
-    proves that in every group each source reaches each target and is seen there with its own address.
-    `via` is who looks: labctl's own taps or the real tcpdump.
+    and port that must answer behind an address translation. `within` is the deadline in seconds, None for
+    the usual one (see `deadline`). `mesh` proves that in every group each source reaches each target and
+    is seen there with its own address. `via` is who looks: labctl's own taps or the real tcpdump.
     """
 
     say: str
@@ -69,11 +71,23 @@ class Check:
     expect: Expect = "reply"
     listen: bool = True
     server: tuple[str, int] | None = None
-    within: float = 5.0
+    within: float | None = None
     via: Literal["tap", "tcpdump"] = "tap"
     sees: tuple[See, ...] = ()
     groups: Groups = ()
     origin: Literal["scenario", "model"] = "scenario"
+
+    @property
+    def silent(self) -> bool:
+        """Whether it claims that no answer comes."""
+        return self.expect in ("fail", "timeout")
+
+    @property
+    def deadline(self) -> float:
+        """The seconds it has: `within`, else 5 for an answer to come, and 1 of silence for none."""
+        if self.within is not None:
+            return self.within
+        return SILENCE if self.silent else ANSWER
 
 
 @dataclass(frozen=True, slots=True)

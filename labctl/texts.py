@@ -128,8 +128,24 @@ def _version(version: int | None) -> str:
     return f"IPv{version} " if version else ""
 
 
-def network(version: int | None = None) -> Scalar:
-    """A range in CIDR notation, of one family or either."""
+NOBODYS = {
+    "0.0.0.0/8": "this network", "127.0.0.0/8": "loopback", "224.0.0.0/4": "multicast", "240.0.0.0/4": "reserved",
+}  # fmt: skip
+_NOBODYS = {ip_network(text): word for text, word in NOBODYS.items()}
+
+
+def _of_hosts(text: str, found: Any) -> None:
+    """Refuse what no machine can have for an address; 0.0.0.0/0 is everything, and a model's to judge."""
+    range_ = ip_network(found)
+    if range_.prefixlen == 0 or range_.version == 6:
+        return
+    for kept, word in _NOBODYS.items():
+        if range_.overlaps(kept):
+            raise Bad(f"{show(text)} is no address of machines: {kept} is {word}", "such as 10.0.0.0/16")
+
+
+def network(version: int | None = None, *, of_hosts: bool = False) -> Scalar:
+    """A range in CIDR notation, of one family or either; `of_hosts`, one that machines can live in."""
     what = f"an {_version(version)}range such as {'2001:db8::/64' if version == 6 else '10.0.0.0/16'}"
 
     def convert(text: str) -> Any:
@@ -140,6 +156,8 @@ def network(version: int | None = None) -> Scalar:
         _family(range_, version)
         if str(range_.network_address) != str(ip_interface(text).ip):
             raise Bad(f"{show(text)} has bits set after its /{range_.prefixlen}", f"the range is {range_}")
+        if of_hosts:
+            _of_hosts(text, range_)
         return range_
 
     return Scalar(what, convert, {"type": "string", "pattern": r"^[0-9a-fA-F:.]+(/[0-9.]+)?$"})
@@ -163,8 +181,8 @@ def _family(found: Any, version: int | None) -> None:
         raise Bad(f"{found} is IPv{found.version}, and IPv{version} is needed here")
 
 
-def address(version: int | None = None) -> Scalar:
-    """An address without a prefix, of one family or either."""
+def address(version: int | None = None, *, of_hosts: bool = False) -> Scalar:
+    """An address without a prefix, of one family or either; `of_hosts`, one that a machine can have."""
 
     def convert(text: str) -> Any:
         try:
@@ -173,6 +191,8 @@ def address(version: int | None = None) -> Scalar:
             hint = "without a prefix length" if "/" in text else ""
             raise Bad(f"{show(text)} is no {_version(version)}address", hint) from None
         _family(found, version)
+        if of_hosts:
+            _of_hosts(text, found)
         return found
 
     return Scalar(f"an {_version(version)}address", convert, {"type": "string", "pattern": "^[0-9a-fA-F:.]+$"})

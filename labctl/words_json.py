@@ -71,7 +71,7 @@ def check_json(check: Check) -> dict[str, Any]:
     values = {field.name: _plain(getattr(check, field.name)) for field in dataclasses.fields(check)}
     if check.server is not None:
         values["server"] = f"{check.server[0]}:{check.server[1]}"
-    return {**values, "sees": [_see_json(see) for see in check.sees]}
+    return {**values, "within": check.deadline, "sees": [_see_json(see) for see in check.sees]}
 
 
 def _see_json(see: See) -> dict[str, Any]:

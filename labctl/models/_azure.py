@@ -94,12 +94,15 @@ def no_spoofing(nic: Nic) -> Iterator[Resource]:
 
 
 def refuse_ranges(options: Any, free: tuple[str, ...] = ()) -> Iterator[tuple[str, str, str]]:
-    """Refusals for ranges that AKS keeps for itself, in whichever option; `free` names those exempt."""
+    """Refusals for ranges that AKS keeps for itself, in whichever option; `free` names those that may be
+    0.0.0.0/0."""
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         ranges = value if isinstance(value, tuple) else (value,)
         for network in ranges:
-            if field.name in free or not isinstance(network, (IPv4Network, IPv4Address)):
+            if not isinstance(network, (IPv4Network, IPv4Address)):
+                continue
+            if field.name in free and isinstance(network, IPv4Network) and network.prefixlen == 0:
                 continue
             for kept in RESERVED:
                 if IPv4Network(network).overlaps(kept):

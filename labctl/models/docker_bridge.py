@@ -35,12 +35,14 @@ and, as `release: 29`, docker-v29.7.2 with its iptables backend; `release: "20.1
 
 faithful        docker0 and br-..., addresses in order, routes, the whole chain set of 20.10, 28 and 29 and
                 its order, published ports, the FORWARD policy of a daemon that switched forwarding on
-                itself, bridge-nf-call-iptables, hairpin and route_localnet where each release sets them
+                itself, bridge-nf-call-iptables, hairpin and route_localnet where each release sets them, ping and
+                low ports for every user of a container; 20.10's docker0 was compared with a real daemon
 approximation   MAC addresses are made from names where Docker 28 draws them at random; `release: 26` is
                 20.10's rules, and has not been held against its own sources; a container's first network
                 that is not internal is its way out, where Docker orders them by priority and name; every
                 host has all networks; several hosts hang on one plain Ethernet (`fabric`); rp_filter is
-                2, as systemd's distributions set it
+                2, as systemd's distributions set it, and send_redirects is 0, so that no hint of the
+                kernel's shortens a walk
 skipped         the embedded DNS, the userland proxy's process, gateway modes, IPv6, 29's nftables backend
 """
 
@@ -51,16 +53,18 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.models import _parts as parts
-from labctl.models._docker import RELEASES, Endpoint, Host, Net
-from labctl.models._docker_networks import attach, networks, refuse_names, refuse_ports, refuse_sizes
+from labctl.models._docker import RELEASES, Chains28, Endpoint, Host, Net
+from labctl.models._docker_networks import DEFAULT, attach, networks, refuse_names, refuse_ports, refuse_sizes
 from labctl.options import address, cidr, option
 from labctl.plan import Link, Port, Resource, Route, Sysctl
-from labctl.scenario import Machine, Node, Publish, Scenario
+from labctl.scenario import Check, Machine, Node, Publish, Scenario, See
 
 FOLLOWS = "Docker Engine 28.5 (moby v28.5.2); 29, 26 and 20.10 on request"
 MACHINES = ("hosts", "containers")
 HOSTS_FROM = 11  # host1 is 192.168.50.11
-RANDOM_MACS = ("28", "29")  # earlier releases make a container's MAC of its address
+RANDOM_MACS = ("28", "29")  # earlier releases make a container's MAC of its address, and all begin with 02:42
+# since 20.10 everybody in a container may ping and listen below port 1024 (daemon/oci_linux.go, WithSysctls)
+UNPRIVILEGED = (("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,44 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     yield Machine("internet", "internet", (options.internet_ip, gateway))
 
 
+def checks(scenario: Scenario) -> Iterator[Check]:
+    """What follows from the options: who meets on docker0, and how far a stranger comes that has a route."""
+    nets = networks(scenario)
+    for node in scenario.nodes:
+        shared = [name for name, ends in attach(node, nets).items() if ends and ends[0].net == nets[DEFAULT]]
+        if len(shared) > 1:
+            yield _neighbours(shared[0], shared[1], scenario.options.icc)
+            break
+    yield from _stranger(scenario, nets)
+
+
+def _neighbours(one: str, other: str, icc: bool) -> Check:
+    there, back = Port(other, "eth0"), Port(one, "eth0")
+    if icc:
+        sees = (See(there, src=one, dst=other, ttl=64),)
+        say = "containers of one host meet on docker0, and nobody routes between them"
+        return Check(say, "ping", one, other, sees=sees, origin="model")
+    apart = (See(back, src=one, dst=other, direction="out"), See(there, dst=other, negate=True))
+    say = "containers of one host share docker0, and iptables keeps them apart there"
+    return Check(say, "ping", one, other, expect="fail", sees=apart, origin="model")
+
+
+def _stranger(scenario: Scenario, nets: dict[str, Net]) -> Iterator[Check]:
+    """Up to 26 nothing but the policy of FORWARD stands between a neighbour with a route and a container."""
+    options: Options = scenario.options
+    guarded = options.forward_policy == "DROP" or issubclass(RELEASES[options.release], Chains28)
+    if not options.routed or not guarded or not scenario.nodes:
+        return
+    first = scenario.nodes[0]  # the host that the route leads through
+    open_ends = ((name, ends[0]) for name, ends in attach(first, nets).items() if ends and not ends[0].net.internal)
+    for name, end in open_ends:
+        card, bridge = Port(first.name, "eth0"), Port(first.name, end.net.device)
+        sees = (See(card, src="internet", dst=name, direction="in"), See(bridge, dst=name, negate=True))
+        say = "a stranger's packet to a container reaches the host and is dropped there"
+        yield Check(say, "ping", "internet", name, expect="fail", sees=sees, origin="model")
+        break
+
+
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """What Docker refuses, and what a bridge, a subnet or the underlay has no room for."""
     options: Options = scenario.options
@@ -156,9 +198,10 @@ def _uplinks(scenario: Scenario, gateway: IPv4Address) -> Iterator[Resource | Ma
 
 
 def _bridges(node: Node, nets: tuple[Net, ...], options: Options) -> Iterator[Resource]:
+    head = "02" if options.release in RANDOM_MACS else "02:42"
     for net in nets:
         gateway = parts.iface(net.gateway, net.subnet.prefixlen)
-        yield from parts.bridge(Port(node.name, net.device), mtu=options.mtu, address=gateway)
+        yield from parts.bridge(Port(node.name, net.device), mtu=options.mtu, address=gateway, head=head)
     yield from parts.forwarding(node.name, True, rp_filter=2, devices=())
     filtered = any(not net.icc for net in nets) or (options.release in RANDOM_MACS and not options.userland_proxy)
     yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", str(int(filtered)))
@@ -174,6 +217,7 @@ def _containers(node: Node, placed: dict[str, tuple[Endpoint, ...]], options: Op
     for name, those in placed.items():
         yield Machine(name, "container", tuple(end.address for end in those), node.name)
         yield from parts.endpoint(name)
+        yield from (Sysctl(name, setting, value) for setting, value in UNPRIVILEGED)
         out = next((number for number, end in enumerate(those) if not end.net.internal), None)
         for number, end in enumerate(those):
             label = f"{name}/eth{number}" if number else name

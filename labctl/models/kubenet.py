@@ -28,7 +28,8 @@ Azure/AgentBaker (bridge template, ensure-no-dup.sh, sysctls), Azure/ip-masq-age
 of kubernetes-sigs/cloud-provider-azure.
 
 faithful        cbr0 promiscuous with hairpin off, host-local's order of addresses, no route to other nodes,
-                the agent's chains, the ebtables chain against doubled packets, one MAC for the whole fabric
+                the agent's chains, the ebtables chain against doubled packets, one MAC for the whole fabric;
+                bridge and pods were compared with what the CNI plugins make
 approximation   MAC addresses are made from names; the load balancer is one SNAT rule without port blocks;
                 the route table holds for the nodes' links only, so `vm` is a machine of another subnet
 skipped         Services, portmap, log_martians (it would fill the machine's own log), IPv6
@@ -45,7 +46,7 @@ from labctl.models import _kubernetes as kubernetes
 from labctl.models import _parts as parts
 from labctl.options import address, cidr, option
 from labctl.plan import Chain, Link, Port, Resource, Route, Rule, Sysctl
-from labctl.scenario import Check, Machine, Node, Scenario
+from labctl.scenario import Check, Machine, Node, Scenario, See
 
 FOLLOWS = "kubenet of Kubernetes 1.23 (dockershim) with AKS's agents"
 MACHINES = ("nodes", "pods")
@@ -101,10 +102,28 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
-    """Kubernetes' own rules; without IP forwarding pods of two nodes cannot meet, and that is the point."""
+    """What follows from the options, and Kubernetes' own rules. Without IP forwarding pods of two nodes cannot
+    meet, and that is the point."""
     options: Options = scenario.options
+    first = next((pod for _, pod in scenario.pods), None)
+    if first is not None and options.masquerade == "podcidr":
+        say = "another machine in the virtual network sees the node's address, never the pod's"
+        home = next(node.name for node, pod in scenario.pods if pod == first)
+        sees = (See(Port("vm", "eth0"), src=home, dst="vm"), See(Port("vm", "eth0"), src=first, negate=True))
+        yield Check(say, "ping", first, "vm", sees=sees, origin="model")
     if options.ip_forwarding or options.routing == "host" or len(scenario.nodes) == 1:
+        yield from _distance(scenario)
         yield from kubernetes.kubernetes_rules(scenario)
+
+
+def _distance(scenario: Scenario) -> Iterator[Check]:
+    """How far apart pods of two nodes are: the nodes route, and so does the fabric if it has the route table."""
+    ends = [node.pods[0] for node in scenario.nodes if node.pods][:2]
+    if len(ends) < 2:
+        return
+    routers = 3 if scenario.options.routing == "udr" else 2
+    say = f"pods of different nodes are {'three' if routers == 3 else 'two'} routers apart"
+    yield Check(say, "ping", ends[0], ends[1], sees=(See(Port(ends[1], "eth0"), ttl=64 - routers),), origin="model")
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
@@ -209,6 +228,7 @@ def _pods(node: Node, pods: IPv4Network, mtu: int) -> Iterator[Resource | Machin
         own, inner, outer = IPv4Address(first + number), Port(name, "eth0"), Port(node.name, device)
         yield Machine(name, "pod", (own,), node.name)
         yield from parts.endpoint(name)
+        yield Sysctl(name, "net.ipv4.conf.eth0.arp_notify", "1")  # the bridge plugin's: a new address is announced
         yield Link(outer, "veth", inner, "cbr0", mtu)
         yield Link(inner, "veth", outer, None, mtu, parts.mac(name))
         yield from parts.addresses(inner, parts.iface(own, pods.prefixlen))
