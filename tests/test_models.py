@@ -11,7 +11,7 @@ import pytest
 from labctl import models
 from labctl.models import _parts as parts
 from labctl.plan import Address, Chain, Link, Neighbour, Netns, Port, Route, Rule, Sysctl
-from labctl.scenario import Lab, Node, Scenario
+from labctl.scenario import Check, Lab, Node, Scenario
 
 CLUSTER = {"node1": ["a", "b"], "node2": ["c"]}
 HOST = {"host1": ["c1", "c2"]}
@@ -194,7 +194,13 @@ class TestKubenet:
             "! -s 10.224.0.4/32 -i node1 -j DROP", "! -d 10.224.0.4/32 -o node1 -j DROP",
             "! -s 10.224.0.5/32 -i node2 -j DROP", "! -d 10.224.0.5/32 -o node2 -j DROP",
         ]  # fmt: skip
-        assert built.checks == ()
+        assert [check.target for check in built.checks] == ["vm"]  # which needs no forwarding
+
+    def test_how_far_pods_are_apart_follows_from_who_routes(self) -> None:
+        for routing, ttl in (("udr", 61), ("host", 62)):
+            far = [check for check in lab("kubenet", CLUSTER, routing=routing).checks if "apart" in check.say]
+            assert [(check.source, check.target, check.sees[0].ttl) for check in far] == [("a", "c", ttl)]
+        assert not any("vm" in check.say for check in lab("kubenet", CLUSTER, masquerade="kubelet").checks)
 
     def test_it_refuses_what_aks_refuses(self) -> None:
         many = {f"node{number}": [] for number in range(1, 402)}
@@ -281,15 +287,19 @@ def test_aks_keeps_ranges_for_itself(model: str, key: str, reserved: str) -> Non
 
 @pytest.mark.parametrize("model", ["kubenet", "azure-cni-transparent"])
 def test_kubernetes_rules_are_checked_without_being_named(model: str) -> None:
-    everyone, nodes = lab(model, CLUSTER).checks
+    everyone, nodes = meshes(lab(model, CLUSTER))
     assert everyone.groups == ((("a", "b", "c"), ("a", "b", "c")),)
     assert nodes.groups == ((("node1",), ("a", "b")), (("node2",), ("c",)))
     assert {everyone.probe, nodes.probe} == {"mesh"}
     assert {everyone.origin, nodes.origin} == {"model"}
-    assert [check.say for check in lab(model, {"node1": ["a"], "node2": []}).checks] == [
+    assert [check.say for check in meshes(lab(model, {"node1": ["a"], "node2": []}))] == [
         "each node reaches its own pods"
     ]
     assert lab(model, {"node1": []}).checks == ()
+
+
+def meshes(built: Lab) -> list[Check]:
+    return [check for check in built.checks if check.probe == "mesh"]
 
 
 def test_device_names_never_meet() -> None:
