@@ -51,12 +51,9 @@ _BRIDGE_TARGETS = {
     "dnat": ("--to-dst", "--dnat-target"),
     "redirect": ("--redirect-target",),
 }
-_SPOKEN = {
-    "--arpreply-mac": "00:00:00:00:00:00",
-    "--snat-target": "ACCEPT",
-    "--dnat-target": "ACCEPT",
-}  # always printed
-_SILENT = {"--arpreply-target": "DROP", "--redirect-target": "ACCEPT"}  # these values never are
+# what is printed though nobody wrote it, and what is not printed though somebody did
+_SPOKEN = {"--arpreply-mac": "00:00:00:00:00:00", "--snat-target": "ACCEPT", "--dnat-target": "ACCEPT"}
+_SILENT = {"--arpreply-target": "DROP", "--redirect-target": "ACCEPT"}
 
 
 def protocol(value: str) -> str | None:

@@ -252,7 +252,10 @@ BRIDGE = [
 
 
 BRIDGE_NAT = {
-    "POSTROUTING": ["-s unicast -o eth0 -j snat --to-src 0:d:3a:1:2:3 --snat-arp", "-o eth1 -j snat --to-src 2:0:0:0:0:1"],
+    "POSTROUTING": [
+        "-s unicast -o eth0 -j snat --to-src 0:d:3a:1:2:3 --snat-arp",
+        "-o eth1 -j snat --to-src 2:0:0:0:0:1",
+    ],
     "PREROUTING": [
         "-p ARP --arp-op Request --arp-ip-dst 10.0.0.4 -j arpreply --arpreply-mac 2:0:0:0:0:1 --arpreply-target DROP",
         "-p ARP --arp-op 1 -j arpreply --arpreply-mac 02:00:00:00:00:01 --arpreply-target ACCEPT",

@@ -109,6 +109,11 @@ def node_settings(ns: str, devices: Iterable[str]) -> Iterator[Resource]:
         yield Sysctl(ns, f"net.ipv4.conf.{place}.accept_source_route", "0")
 
 
+def no_foreign_macs(nic: Nic) -> Iterator[Resource]:
+    """What the fabric does with IP packets that do not wear their NIC's MAC address: it drops them."""
+    yield parts.chain("fabric", "raw", "PREROUTING", f"-i {nic.device} -m mac ! --mac-source {nic.mac} -j DROP")
+
+
 def no_spoofing(nic: Nic) -> Iterator[Resource]:
     """What the fabric does for a NIC without IP forwarding: nothing passes but the NIC's own address."""
     yield parts.chain(

@@ -16,15 +16,15 @@ r"""Azure CNI, bridge mode: pods in the nodes' own subnet, on a bridge that hide
                  vm                               internet 203.0.113.1
 
 The node's NIC becomes a port of azure0, which takes over its address and its routes, and pods are ports
-beside it: to themselves they are plain machines of the subnet. But Azure's network only knows the MAC
-address of the NIC, so ebtables translates: what leaves by eth0 wears eth0's MAC, what comes in for a
-pod's IP address gets the pod's MAC, the fabric's ARP replies become broadcasts so that the pod that asked
-hears them, and the node itself answers ARP for its own pods. Pods of one node meet on the bridge (TTL 64);
-between nodes only the fabric routes (TTL 63), for a node bridges what its pods send. The same wire goes
-through iptables (bridge-nf-call-iptables), where what leaves the virtual network is masqueraded; its
-answers find the pod by a permanent neighbour of azure0.
-With `mode: tunnel` nothing is switched on the node: every frame of a pod is sent to the fabric's MAC, so
-that Azure's own policy sees even what pods of one node say to each other (TTL 63).
+beside it: to themselves they are plain machines of the subnet. But Azure's network knows one MAC address
+per NIC and takes frames from no other, so ebtables translates: what leaves by eth0 wears eth0's MAC, what
+comes in for a pod's IP address gets the pod's, the fabric's ARP replies become broadcasts so that the pod
+that asked hears them, and the node answers ARP for itself and for its pods. Pods of one node meet on the
+bridge (TTL 64); between nodes only the fabric routes (TTL 63), for a node bridges what its pods send.
+Bridged packets pass iptables too (bridge-nf-call-iptables), where all that leaves the virtual network is
+masqueraded; the answers find their pod by a permanent neighbour of azure0.
+With `mode: tunnel` no frame of a pod is switched on its node: each is sent to the fabric's MAC, so that
+Azure's own policy sees even what pods of one node say to each other (TTL 63), and the fabric sends it back.
 
 Follows Azure/azure-container-networking: network/{network,bridge_networkclient,bridge_endpointclient}_linux.go
 and ebtables/ebtables.go, the default of AKS until October 2020; node settings as Azure/AgentBaker writes
@@ -32,8 +32,9 @@ them; Azure/ip-masq-agent-v2 with the virtual network's range exempt.
 
 faithful        azure0 with eth0's address and routes, the ebtables rules in their order, hairpin on every port,
                 permanent neighbours (none in tunnel mode), the agent's chains, address planning
-approximation   azure0's MAC is set to eth0's, which it would take over anyway as the lowest of its ports; MAC
-                addresses are made from names; the load balancer is one SNAT rule
+approximation   azure0's MAC is set to eth0's, which a bridge takes from its lowest port only by luck; the fabric
+                drops IP packets with a foreign MAC by a rule of iptables; MAC addresses are made from names; the
+                load balancer is one SNAT rule
 skipped         the broute rules for node-local DNS (ebtables on nftables has no such table), portmap, IPv6
 """
 
@@ -86,6 +87,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from _nic_rules(nic, options)
         yield from _pods(nic, node, options)
         yield from azure.secondary(nic, len(node.pods))
+        yield from azure.no_foreign_macs(nic)
         if options.mode == "tunnel":  # pods ask the fabric for each other, and it must answer on the link they ask on
             yield Sysctl("fabric", f"net.ipv4.conf.{nic.device}.proxy_arp_pvlan", "1")
     yield from azure.vm(vm)
@@ -104,9 +106,8 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
 
 def _nic_rules(nic: azure.Nic, options: Options) -> Iterator[Resource]:
     """What ebtables does at the NIC: hide MAC addresses, answer for the node, let ARP replies reach everyone."""
-    yield _nat(
-        nic.name, "POSTROUTING", f"-s unicast -o eth0 -j snat --to-src {nic.mac} --snat-arp --snat-target ACCEPT"
-    )
+    hide = f"-s unicast -o eth0 -j snat --to-src {nic.mac} --snat-arp --snat-target ACCEPT"
+    yield _nat(nic.name, "POSTROUTING", hide)
     yield _nat(nic.name, "PREROUTING", _REQUEST.format(nic.address, nic.mac))
     replies = "-p ARP -i eth0 --arp-op Reply -j dnat --to-dst ff:ff:ff:ff:ff:ff --dnat-target ACCEPT"
     yield _nat(nic.name, "PREROUTING", replies)

@@ -72,7 +72,7 @@ class Options:
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """The fabric with the cluster's routing domain, nodes with a route to each pod, the machine beside, the internet."""
+    """The fabric with the cluster's routing domain, nodes with a route to each pod, `vm` and the internet."""
     options: Options = scenario.options
     nics = planning.nics(scenario, options.node_cidr)
     vm = planning.vm_nic(options.vm_cidr, options.node_cidr)
