@@ -27,7 +27,6 @@ VARIANTS = [
     ("kubenet", ("masquerade=kubelet",)),
     ("kubenet", ("ip_forwarding=false",)),
     ("docker-bridge", ("release=20.10",)),
-    ("azure-cni-bridge", ("mode=tunnel",)),
     ("kubenet", ("nodes.node3.pods=2", "nodes.node2.pods=[c, d]")),
 ]
 

@@ -133,12 +133,12 @@ MUTATIONS = [
         "pods' MACs leak", B, "node1", "ebtables-nft -t nat -F POSTROUTING", "missing ebtables -t nat -A POSTROU", POD
     ),
     broken(
-        "frames for pods stay with the node",
+        "a node routes what it should bridge",
         B,
         "node2",
         "ebtables-nft -t nat -F PREROUTING",
         "missing ebtables -t nat -A PREROUTING",
-        POD,
+        "different nodes",
     ),
     broken("the NIC off its bridge", B, "node1", "ip link set eth0 nomaster", "eth0: master was none", POD),
     broken("a pod's hairpin", B, "node1", "{azv} hairpin off", "hairpin was off, should be on", ""),

@@ -18,7 +18,6 @@ PLANS = Path(__file__).parent / "plans"
 VARIANTS = {
     **{name: (name, ()) for name in catalog.names()},
     "kubenet-host": ("kubenet", ("routing=host",)),
-    "azure-cni-bridge-tunnel": ("azure-cni-bridge", ("mode=tunnel",)),
     "docker-bridge-20.10": ("docker-bridge", ("release=20.10", "hosts.host2.containers=[d1]")),
 }
 

@@ -111,7 +111,7 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     nodes, length = len(scenario.nodes), options.node_prefix
     if nodes > MOST_ROUTES:
         what = f"{nodes} nodes: an Azure route table holds {MOST_ROUTES} routes, and kubenet needs one for each node"
-        yield "nodes", what, "azure-cni-transparent needs no route table"
+        yield "nodes", what, "azure-cni-overlay needs no route table"
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, length, nodes)
     room = 2 ** (32 - length) - 3
     for node in scenario.nodes:
