@@ -271,7 +271,8 @@ class TestAzureCniTransparent:
         told = refusals("azure-cni-transparent", nodes, subnet=ip_network("10.224.0.0/22"))
         assert told == [
             ("subnet", "subnet 10.224.0.0/22 has 1019 addresses and 50 nodes of 30 pods need 1581",
-             "(50 + 1 for upgrades) x (30 + 1) = 1581, and Azure keeps 5: a /21 would do; 31 nodes fit in 10.224.0.0/22"),
+             "(50 + 1 for upgrades) x (30 + 1) = 1581, and Azure keeps 5: a /21 would do; "
+             "31 nodes fit in 10.224.0.0/22"),
         ]  # fmt: skip
         seven, eight = ({f"node{number}": [] for number in range(count)} for count in (7, 8))
         assert refusals("azure-cni-transparent", seven, subnet=ip_network("10.224.0.0/24")) == []

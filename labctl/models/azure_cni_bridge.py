@@ -1,19 +1,20 @@
 r"""Azure CNI, bridge mode: pods in the nodes' own subnet, on a bridge that hides their MAC addresses.
 
          a 10.224.0.5      b 10.224.0.6           c 10.224.0.36
-         | eth0            | eth0   (gateway 10.224.0.1)  | eth0
-    +-- node1 ------------------------+      +-- node2 ---|--------+
+         | eth0            | eth0                 | eth0   (gateway 10.224.0.1)
+    +-- node1 ------------------------+      +-- node2 ------------+
     |  azvXXXXXXXXXXX  azvYYYYYYYYYYY |      |  azvZZZZZZZZZZZ     |
-    |   +-------- azure0 ------+      |      |    azure0           |
-    |          10.224.0.4   ebtables  |      |   10.224.0.35       |
-    |             eth0 (no address)   |      |    eth0             |
-    +--------------|------------------+      +------|--------------+
-                   |                                |
-        +-------- fabric ------------------------------------------+
-        |  10.224.0.5, .6 -> node1               10.224.0.36 -> node2 |
-        +---------|----------------------------------|-------------+
-                  | eth0 10.225.0.4                  | 203.0.113.50
-                 vm                               internet 203.0.113.1
+    |    +---- azure0 -----+          |      |    +-- azure0       |
+    |          10.224.0.4             |      |       10.224.0.35   |
+    |          | ebtables             |      |       | ebtables    |
+    |          eth0, no address       |      |       eth0          |
+    +----------|----------------------+      +-------|-------------+
+               |                                     |
+        +----- fabric -----------------------------------------------+
+        |  10.224.0.5, .6 -> node1            10.224.0.36 -> node2   |
+        +------|----------------------------------|------------------+
+               | eth0 10.225.0.4                  | 203.0.113.50
+              vm                               internet 203.0.113.1
 
 The node's NIC becomes a port of azure0, which takes over its address and its routes, and pods are ports
 beside it: to themselves they are plain machines of the subnet. But Azure's network knows one MAC address
@@ -32,9 +33,9 @@ them; Azure/ip-masq-agent-v2 with the virtual network's range exempt.
 
 faithful        azure0 with eth0's address and routes, the ebtables rules in their order, hairpin on every port,
                 permanent neighbours (none in tunnel mode), the agent's chains, address planning
-approximation   azure0's MAC is set to eth0's, which a bridge takes from its lowest port only by luck; the fabric
-                drops IP packets with a foreign MAC by a rule of iptables; MAC addresses are made from names; the
-                load balancer is one SNAT rule
+approximation   azure0's MAC is set to eth0's, which the real bridge has if it is the lowest of its ports'; the fabric
+                drops IP packets with a foreign MAC by a rule of iptables, and answers ARP in tunnel mode because of
+                proxy_arp_pvlan; MAC addresses are made from names; the load balancer is one SNAT rule
 skipped         the broute rules for node-local DNS (ebtables on nftables has no such table), portmap, IPv6
 """
 
