@@ -139,7 +139,7 @@ def _mesh(bench: Bench, check: Check) -> Outcome:
             made = stack.enter_context(Presets(bench.lab, preset, bench.inside)).made
             notes = (f"{made} neighbour entries were preset for this check: more than the machine's table holds",)
         mesh = stack.enter_context(Mesh(bench.lab, members, bench.inside))
-        pairs = mesh.run(wants, {name: who.held(name) for name, _ in members}, check.within)
+        pairs = mesh.run(wants, {name: who.held(name) for name, _ in members}, check.deadline)
     bad = [pair for pair in pairs if not pair.good]
     verdict, lines = judge_mesh(pairs)
     shown = bad[0] if bad else pairs[0]

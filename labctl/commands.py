@@ -13,7 +13,7 @@ from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Netns, Port, Resou
 from labctl.words import detail, net_words, route_words, rule_words
 from labctl.xtables import BUILTIN
 
-_TOOL = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables"}
+_TOOL = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables", "nft": "nft"}
 Place = Callable[[str], str]
 
 
@@ -80,11 +80,14 @@ def _link(link: Link, second: bool, place: Place) -> Iterator[str]:
     words += [] if link.mac is None else ["address", link.mac]
     words += [] if link.master is None else ["master", link.master]
     words += ["promisc", "on"] if link.promisc else []
+    words += [] if link.arp else ["arp", "off"]
     words += ["up"] if link.up else []
     if words:
         yield " ".join(["ip link set", dev, *words])
     if link.hairpin:
         yield f"bridge link set dev {dev} hairpin on"
+    if link.isolated:
+        yield f"bridge link set dev {dev} isolated on"
 
 
 def _add(link: Link, place: Place) -> str:

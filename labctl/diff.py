@@ -8,10 +8,24 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, Literal, cast
 
-from labctl.plan import PHASE, TRANSIENT, Chain, Link, Neighbour, Netns, Plan, Resource, Route, own_rules
+from labctl.plan import (
+    PHASE,
+    TRANSIENT,
+    Chain,
+    Link,
+    Neighbour,
+    Netns,
+    Plan,
+    Resource,
+    Route,
+    Sysctl,
+    own_addresses,
+    own_rules,
+)
 from labctl.xtables import BUILTIN
 
 Kind = Literal["missing", "extra", "changed"]
+_NO_IPV6 = ("net.ipv6.conf.all.disable_ipv6", "net.ipv6.conf.lo.disable_ipv6")  # they take ::1 away
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +57,15 @@ def diff(want: Plan, have: Plan) -> tuple[Change, ...]:
     forwarding entries, and the ageing away of transient ones, are no drift.
     """
     found = {item.key: item for item in have}
-    wanted = {item.key: item for item in want} | _implied(want, found)
+    wanted = _implied(want, found) | {item.key: item for item in want}
+    twins = _twins(wanted, found, have) if len(found) < len(have) else []
     gone = {key for key in found if key[0] in ("netns", "link") and key not in wanted}
     extra = [
         Change(None, item)
         for key, item in found.items()
         if key not in wanted and _counts(item) and not _goes_along(item, gone)
     ]
+    extra += [Change(None, item) for item in twins]
     rest: list[Change] = []
     for key, item in wanted.items():
         other = found.get(key)
@@ -63,14 +79,41 @@ def diff(want: Plan, have: Plan) -> tuple[Change, ...]:
     return (*extra, *rest)
 
 
+def _twins(
+    wanted: dict[tuple[Any, ...], Resource], found: dict[tuple[Any, ...], Resource], have: Plan
+) -> list[Resource]:
+    """What is there beside another of the same key, as `ip route append` makes it: all but the wanted one."""
+    groups: dict[tuple[Any, ...], list[Resource]] = {}
+    for item in have:
+        groups.setdefault(item.key, []).append(item)
+    twins: list[Resource] = []
+    for key, group in groups.items():
+        if len(group) > 1:
+            want = wanted.get(key)
+            keep = next((item for item in group if want is not None and same(want, item)), group[-1])
+            found[key] = keep
+            twins += [item for item in dict.fromkeys(group) if item != keep]
+    return twins
+
+
 def _implied(want: Plan, found: dict[tuple[Any, ...], Resource]) -> dict[tuple[Any, ...], Resource]:
-    """What every namespace that is there has by birth, and may have lost: the kernel's own routing rules."""
-    own = (
-        rule for item in want if isinstance(item, Netns) for family in (4, 6) for rule in own_rules(item.name, family)
-    )
-    rules = {rule.key: rule for rule in own}
-    here = {(rule.ns, rule.family) for key, rule in rules.items() if key in found}  # one of them was read
-    return {key: rule for key, rule in rules.items() if (rule.ns, rule.family) in here}
+    """What nobody needs to plan: forwarding on every device, as ip_forward says; the kernel's own routing rules;
+    the addresses of a loopback device that is up. A family of which nothing was read is not spoken here."""
+    implied: dict[tuple[Any, ...], Resource] = {}
+    forward = {item.ns: item.value for item in want if isinstance(item, Sysctl) and item.name == "net.ipv4.ip_forward"}
+    for key, item in found.items():
+        if isinstance(item, Sysctl) and item.name.endswith(".forwarding") and item.ns in forward:
+            implied[key] = Sysctl(item.ns, item.name, forward[item.ns])  # what ip_forward sets on every device
+    silent = {item.ns for item in want if isinstance(item, Sysctl) and item.name in _NO_IPV6 and item.value == "1"}
+    for ns in [item.name for item in want if isinstance(item, Netns)]:
+        lo = found.get(("link", ns, "lo"))
+        for version in (4, 6):
+            rules = {rule.key: rule for rule in own_rules(ns, version)}
+            if any(key in found for key in rules):
+                implied |= rules
+                if isinstance(lo, Link) and lo.up and (version == 4 or ns not in silent):
+                    implied |= {address.key: address for address in own_addresses(ns, version)}
+    return implied
 
 
 def same(want: Resource, have: Resource) -> bool:
@@ -101,8 +144,8 @@ def _alike(want: Resource, have: Resource, name: str) -> bool:
         return name == "state" or found is None
     if isinstance(want, Chain) and name == "policy":
         return (wanted or "ACCEPT") == (found or "ACCEPT")
-    if isinstance(want, Route) and name in ("dev", "src"):
-        return wanted is None
+    if isinstance(want, Route):
+        return name == "dev" and wanted is None
     if name in ("mtu", "mac", "connected"):
         return wanted is None or found is None
     return False

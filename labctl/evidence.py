@@ -56,7 +56,8 @@ class Evidence:
     `home` is the target's namespace, None for an address that no machine of the lab has. `deaf` names
     namespaces without a proven tap and why, `lost` counts the frames that taps lost, `dead` lists what is
     broken (`c/eth0 is down`), by namespace and by point. `dumped` is what the real tcpdump showed, by
-    point; `notes` are facts for the reader that judge nothing.
+    point; `drift` is what is not as planned on the probe's road (firewalls apart), looked for only where a
+    silence is about to be believed; `notes` are facts for the reader that judge nothing.
     """
 
     check: Check
@@ -71,6 +72,7 @@ class Evidence:
     dead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dumped: Mapping[Port, Trail] = field(default_factory=dict)
     unanswered: tuple[tuple[Port, IP], ...] = ()  # neighbours that were asked for in vain, and where
+    drift: tuple[str, ...] = ()
     marked_reply: bool = True  # False: somebody else's listener answers, without our mark
     notes: tuple[str, ...] = ()
     probes: int = 1
@@ -101,6 +103,7 @@ class Pair:
     """One source and one target of a mesh, and what became of the probe between them.
 
     `seen_as` is the source address that the target itself saw, None if the request never reached it.
+    `doubt` is a trouble of the tool's own that explains why an answer or a sighting is missing.
     """
 
     source: str
@@ -110,6 +113,7 @@ class Pair:
     seen_as: IP | None = None
     own: bool = False  # `seen_as` is one of the source's own addresses
     said: str = ""
+    doubt: str = ""
 
     @property
     def good(self) -> bool:
@@ -120,4 +124,6 @@ class Pair:
         seen = f"seen there as {self.seen_as}" if self.seen_as is not None else "never seen there"
         what = "replied" if self.replied else self.said or "no reply"
         note = f", which is not {self.source}'s own" if self.seen_as is not None and not self.own else ""
-        return f"{self.source} -> {self.target} ({self.address}): {what}, {seen}{note}"
+        return f"{self.source} -> {self.target} ({self.address}): {what}, {seen}{note}" + (
+            f"; {self.doubt}" if self.doubt else ""
+        )

@@ -4,6 +4,8 @@
   very namespace that the target's name means: nobody else may answer for it.
 - That something did *not* happen counts only if it could have been seen: the taps were proven by canaries
   at the start and at the end, no frame was lost, and the probe itself was seen leaving its source.
+- Silence proves something about the firewall, or about the lab as it is planned: where a link, an address
+  or a route on the road is not as planned, it proves nothing.
 - A target that is dead (no namespace, device down, address gone) proves nothing by its silence.
 - Lost evidence makes a verdict inconclusive; it never passes.
 """
@@ -67,13 +69,16 @@ def _answer(evidence: Evidence) -> Judgement:
         return _replied(evidence)
     if answer == "refused" and check.expect == "refused":
         return _refused(evidence)
-    return _silent(evidence)
+    verdict, said = _silent(evidence)
+    if verdict == "pass" and evidence.drift:
+        return "inconclusive", (*said, *evidence.drift, "so the missing reply may have another reason than the rules")
+    return verdict, said
 
 
 def _disappointed(evidence: Evidence) -> list[str]:
     check = evidence.check
     tries = f" to {evidence.probes} probes" if evidence.probes > 1 else ""
-    within = f" within {check.within:g} s" if check.expect == "reply" else ""
+    within = f" within {check.deadline:g} s" if check.expect == "reply" else ""
     got = "a reply" if evidence.answer == "reply" else f"{evidence.answer}{tries}: {evidence.said}"
     lines = [f"expected {WANTED[check.expect]}{within}, got {got}"]
     if evidence.answer == "reply":
@@ -231,10 +236,14 @@ def hopeless(evidence: Evidence) -> bool:
 
 
 def judge_mesh(pairs: Sequence[Pair], most: int = 10) -> Judgement:
-    """The verdict on all pairs: each must be answered, and seen at its target with the source's own address."""
-    bad = [pair for pair in pairs if not pair.good]
+    """The verdict on all pairs: each must be answered, and seen at its target with the source's own address.
+
+    Pairs that failed by a trouble of the tool's own prove nothing; one that did not is enough to fail.
+    """
+    bad = sorted((pair for pair in pairs if not pair.good), key=lambda pair: bool(pair.doubt))
     if not pairs:
         return "inconclusive", ("no pair was tried",)
     good = f"{len(pairs) - len(bad)} of {len(pairs)} pairs: replied, seen with own address"
     more = (f"and {len(bad) - most} more",) if len(bad) > most else ()
-    return ("fail" if bad else "pass"), (good, *(str(pair) for pair in bad[:most]), *more)
+    verdict: Verdict = "pass" if not bad else "inconclusive" if bad[0].doubt else "fail"
+    return verdict, (good, *(str(pair) for pair in bad[:most]), *more)

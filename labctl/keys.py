@@ -84,7 +84,12 @@ CHECK = Section(
             "reply",
         ),
         Key("listen", texts.BOOLEAN, "whether labctl starts the listener in the target (tcp, udp)", "true"),
-        Key("within", texts.DURATION, "the time the probe has", "5s"),
+        Key(
+            "within",
+            texts.DURATION,
+            "the time an answer may take; for `expect: fail` and `timeout`, how long none may come",
+            "5s; 1s for `fail` and `timeout`",
+        ),
         Key("via", texts.choice("tap", "tcpdump"), "who looks at the points of `see`", "tap"),
         Key("see", Many(SEE, one=True), "what the check's packet looks like at a point on its way"),
         Key("not see", Many(SEE, one=True), "a packet that does not pass a point, with positive evidence"),

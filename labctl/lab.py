@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from labctl.definition import Definition, Running, choose, compiled, define, kept, recall, running
+from labctl.definition import keep as record
 from labctl.diff import Change, diff
 from labctl.errors import KernelError, LabError, UsageError
 from labctl.plan import Chain, Netns, Plan
 from labctl.scenario import Lab
 
 Progress: TypeAlias = Callable[[str], None]  # told what is being done now, in a few words
-
-
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """What a lab was made from: enough to compile it again. Kept in the state directory while it runs."""
-
-    name: str  # the lab's name
-    file: str  # where the text came from, for messages
-    text: str  # the scenario, as written
-    sets: tuple[str, ...] = ()  # the --set KEY=VALUE of the command line
-    lab: Lab | None = field(default=None, compare=False, repr=False)  # what it compiles to, once that is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,78 +28,7 @@ class Result:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A lab that has namespaces on this machine."""
-
-    name: str
-    nodes: tuple[str, ...]
-    model: str | None  # None if its definition is lost
-    scenario: str | None
-
-
 ROUNDS = 3  # a repaired link can cost its routes: look again, and again, then say what is left
-
-
-def define(scenario: str, name: str | None = None, sets: tuple[str, ...] = ()) -> Definition:
-    """Find a scenario by built-in name or file and read it. Raises UsageError, ScenarioError."""
-    from labctl import catalog
-    from labctl.parse import parse_and_compile
-
-    file, text = catalog.find(scenario)
-    _, lab = parse_and_compile(text, file, name=name, sets=sets)
-    return Definition(lab.name, file, text, sets, lab)
-
-
-def compiled(definition: Definition) -> Lab:
-    """Parse and compile a definition. Pure. Raises ScenarioError with every problem."""
-    from labctl.parse import parse_and_compile
-
-    if definition.lab is not None:
-        return definition.lab
-    return parse_and_compile(definition.text, definition.file, name=definition.name, sets=definition.sets)[1]
-
-
-def running() -> tuple[Running, ...]:
-    """Every lab on this machine."""
-    from labctl.kernel import places, state
-
-    found = []
-    for name, nodes in places.labs().items():
-        kept = state.load(name) or {}
-        found.append(Running(name, nodes, kept.get("model"), kept.get("file")))
-    return tuple(found)
-
-
-def choose(name: str | None) -> str:
-    """The lab a command means: the named one, else the only one. Raises UsageError, listing the labs."""
-    from labctl.kernel import places
-
-    labs = tuple(places.labs())
-    if name is not None and name in labs:
-        return name
-    if name is not None:
-        close = difflib.get_close_matches(name, labs, 1)
-        known = ", ".join(labs) or "none"
-        raise UsageError(f"no lab {name!r} runs", f"did you mean {close[0]}?" if close else f"running: {known}")
-    if len(labs) == 1:
-        return labs[0]
-    if not labs:
-        raise UsageError("no lab runs", "start one: sudo labctl up kubenet")
-    raise UsageError("several labs run: " + ", ".join(labs), "name one: -l " + labs[0])
-
-
-def recall(name: str, scenario: str | None = None, sets: tuple[str, ...] = ()) -> Lab:
-    """The compiled lab behind a running lab, from its kept definition or from `scenario` (a file or name).
-
-    Raises UsageError asking for --scenario FILE where the definition is lost.
-    """
-    if scenario is not None:
-        return compiled(define(scenario, name, sets))
-    kept = _kept(name)
-    if kept is None:
-        raise UsageError(f"what lab {name} was made from is not known here", "name it: --scenario FILE")
-    return compiled(kept)
 
 
 def up(
@@ -132,12 +50,14 @@ def up(
     lab = compiled(definition)
     if dry_run:
         there = places.labs().get(lab.name)
-        changes = _differences(lab) if there else diff(lab.plan, ())
+        if there is not None and not replace:
+            _refuse_another(lab, there)
+        changes = _differences(lab) if there is not None and not replace else diff(lab.plan, ())
         return Result(lab, changes, there is None, True, time.monotonic() - begun)
     with state.lock(lab.name):
         there = places.labs().get(lab.name)
-        if there is not None:
-            _refuse_another(lab, replace)
+        if there is not None and not replace:
+            _refuse_another(lab, there)
         if there is not None and replace:
             tell(f"removing the lab {lab.name} that was there")
             _remove(lab.name)
@@ -168,66 +88,42 @@ def observe(name: str, node: str | None = None, asking: Plan = ()) -> Plan:
     return found if node is None else tuple(item for item in found if item.ns == node)
 
 
-def _kept(name: str) -> Definition | None:
-    from labctl.kernel import state
-
-    kept = state.load(name)
-    try:
-        return None if kept is None else Definition(name, kept["file"], kept["text"], tuple(kept["sets"]))
-    except (KeyError, TypeError):
-        return None
-
-
-def _keep(definition: Definition, lab: Lab) -> None:
-    """Keep what the lab is made from, and who is who in it, so that entering it needs no compiling."""
-    from labctl.kernel import state
-
-    machines = [
-        {"name": one.name, "role": one.role, "on": one.on, "addresses": [str(ip) for ip in one.addresses]}
-        for one in lab.machines
-    ]
-    kept = {
-        "name": lab.name,
-        "model": lab.model,
-        "file": definition.file,
-        "text": definition.text,
-        "sets": list(definition.sets),
-        "machines": machines,
-    }
-    state.save(lab.name, "definition.json", json.dumps(kept))
-
-
-def _refuse_another(lab: Lab, replace: bool) -> None:
-    kept = _kept(lab.name)
-    if kept is None or replace:
+def _refuse_another(lab: Lab, there: tuple[str, ...]) -> None:
+    """A lab of another definition is not this one's to change. Where the record of what runs is lost, its
+    namespaces tell: those that this definition has no use for would go."""
+    hint = "take it down first, use --replace, or give this one another --name"
+    old = kept(lab.name)
+    if old is None:
+        foreign = sorted(set(there) - {item.name for item in lab.plan if isinstance(item, Netns)})
+        if foreign:
+            raise UsageError(f"a lab {lab.name} runs, of a definition that is lost, with {', '.join(foreign)}", hint)
         return
     try:
-        same = compiled(kept).plan == lab.plan
+        same = compiled(old).plan == lab.plan
     except LabError:
         same = False
     if not same:
-        raise UsageError(
-            f"a lab {lab.name} of another definition runs ({kept.file})",
-            "take it down first, use --replace, or give this one another --name",
-        )
+        raise UsageError(f"a lab {lab.name} of another definition runs ({old.file})", hint)
 
 
 def _build(definition: Definition, lab: Lab, keep: bool, tell: Progress) -> tuple[Change, ...]:
     """Build a lab where nothing is. Every message is acknowledged by the kernel, so nothing is read back."""
+    from labctl.kernel.calm import undisturbed
     from labctl.kernel.linux import Linux
     from labctl.kernel.modules import ensure
 
     changes = diff(lab.plan, ())
     tell(f"building {sum(isinstance(item, Netns) for item in lab.plan)} namespaces, {len(lab.plan)} objects")
     try:
-        _keep(definition, lab)
+        record(definition, lab)
         ensure(lab.plan, tell)
         with Linux(lab.name) as kernel:
             kernel.apply(changes)
     except BaseException:
         if not keep:
-            tell("rolling back")
-            _remove(lab.name)
+            with undisturbed():
+                tell("rolling back")
+                _remove(lab.name)
         raise
     return changes
 
@@ -238,7 +134,7 @@ def _repair(definition: Definition, lab: Lab, tell: Progress) -> tuple[Change, .
     from labctl.kernel.modules import ensure
 
     done: dict[object, Change] = {}
-    _keep(definition, lab)
+    record(definition, lab)
     ensure(lab.plan, tell)
     with Linux(lab.name) as kernel:
         for _ in range(ROUNDS):
@@ -283,3 +179,20 @@ def _remove(name: str) -> tuple[str, ...]:
         gone = kernel.destroy()
     state.forget(name)
     return tuple(gone)
+
+
+__all__ = [
+    "Definition",
+    "Progress",
+    "Result",
+    "Running",
+    "choose",
+    "compiled",
+    "define",
+    "down",
+    "observe",
+    "recall",
+    "running",
+    "status",
+    "up",
+]

@@ -81,7 +81,9 @@ class Link:
     mac: str | None = None
     up: bool = True
     promisc: bool = False
+    arp: bool = True
     hairpin: bool = False
+    isolated: bool = False
     autoconf: bool = False
     options: tuple[tuple[str, str], ...] = ()
     born: str | None = None
@@ -183,10 +185,11 @@ class Route:
     src: IP | None = None
     onlink: bool = False
     mtu: int | None = None
+    tos: int = 0
 
     @property
     def key(self) -> tuple[Any, ...]:
-        return ("route", self.ns, self.dst, self.table, self.metric)
+        return ("route", self.ns, self.dst, self.table, self.metric, self.tos)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +238,13 @@ def own_rules(ns: str, family: int) -> tuple[Rule, ...]:
     """The policy-routing rules that the kernel puts into every new namespace: local, main and default."""
     rules = (Rule(ns, 0, 255, family), Rule(ns, 32766, MAIN, family), Rule(ns, 32767, 253, family))
     return rules if family == 4 else rules[:2]
+
+
+@cache
+def own_addresses(ns: str, version: int) -> tuple[Address, ...]:
+    """The addresses that the kernel gives to the loopback device of every namespace."""
+    text: tuple[Iface, ...] = (IPv4Interface("127.0.0.1/8"),) if version == 4 else (IPv6Interface("::1/128"),)
+    return tuple(Address(Port(ns, "lo"), addr, None) for addr in text)
 
 
 Resource: TypeAlias = Netns | Link | Sysctl | Address | Neighbour | Fdb | Route | Rule | Chain

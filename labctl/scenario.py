@@ -14,6 +14,8 @@ Role: TypeAlias = Literal["host", "node", "pod", "container", "vm", "fabric", "i
 Probe: TypeAlias = Literal["ping", "tcp", "udp", "mesh"]
 Expect: TypeAlias = Literal["reply", "fail", "refused", "timeout"]
 Groups: TypeAlias = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
+ANSWER = 5.0  # seconds that an answer may take
+SILENCE = 1.0  # seconds without an answer that make a silence
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,9 @@ class Check:
 
     `ping`, `tcp`, `udp` go from `source` (a machine) to `target` (a machine, a port or an address);
     labctl starts the listener in the target unless `listen` is False. `within` is the deadline in
-    seconds. `mesh` proves that in every group each source reaches each target and is seen there with
-    its own address. `via` is who looks: labctl's own taps or the real tcpdump.
+    seconds, None for the usual one (see `deadline`). `mesh` proves that in every group each source
+    reaches each target and is seen there with its own address. `via` is who looks: labctl's own taps
+    or the real tcpdump.
     """
 
     say: str
@@ -66,11 +69,23 @@ class Check:
     port: int | None = None
     expect: Expect = "reply"
     listen: bool = True
-    within: float = 5.0
+    within: float | None = None
     via: Literal["tap", "tcpdump"] = "tap"
     sees: tuple[See, ...] = ()
     groups: Groups = ()
     origin: Literal["scenario", "model"] = "scenario"
+
+    @property
+    def silent(self) -> bool:
+        """Whether it claims that no answer comes."""
+        return self.expect in ("fail", "timeout")
+
+    @property
+    def deadline(self) -> float:
+        """The seconds it has: `within`, else 5 for an answer to come, and 1 of silence for none."""
+        if self.within is not None:
+            return self.within
+        return SILENCE if self.silent else ANSWER
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,10 @@ from labctl.kernel.probes import Echo, Ping, Probe, TcpClient, UdpClient, ping_p
 from labctl.marks import MAGIC, Mark, Trail, decoded, follow, opening, unanswered
 from labctl.plan import IP, Port
 from labctl.scenario import Check
-from labctl.who import Who
+from labctl.survey import drift
+from labctl.who import INNER, Who
 
 EVERY = 0.2  # seconds between two probes
-SILENCE = 1.0  # seconds without an answer that make a silence
 STUBBORN = 0.6  # seconds after which an unmet `see:` is believed although more probes could be sent
 
 
@@ -92,9 +92,9 @@ class Trial:
             raise KernelError(f"labctl's listener on {check.probe} port {port} of {self.home} does not listen")
 
     def _pursue(self) -> tuple[Evidence, Judgement]:
-        patient = self.check.expect in ("reply", "refused")
+        patient = not self.check.silent
         begun = time.monotonic()
-        deadline = begun + (self.check.within if patient else min(self.check.within, SILENCE))
+        deadline = begun + self.check.deadline
         next_one, first_answer = begun, 0.0
         best: tuple[Evidence, Judgement] | None = None
         while (now := time.monotonic()) < deadline:
@@ -104,8 +104,7 @@ class Trial:
                     return failed, judge(failed)
                 next_one = now + EVERY
             for probe in self._wait(min(next_one, deadline) - now if patient else deadline - now):
-                evidence = self._evidence(probe)
-                judgement = judge(evidence)
+                evidence, judgement = self._judged(self._evidence(probe))
                 if judgement[0] == "pass" or hopeless(evidence) or not patient:
                     return evidence, judgement
                 best = _better(best, evidence, judgement)
@@ -118,8 +117,22 @@ class Trial:
                 evidence = self._evidence(probe)
                 best = _better(best, evidence, judge(evidence))
         assert best is not None
-        evidence = replace(best[0], probes=len(self._probes))
-        return evidence, judge(evidence)
+        return self._judged(replace(best[0], probes=len(self._probes)))
+
+    def _judged(self, evidence: Evidence) -> tuple[Evidence, Judgement]:
+        """The evidence and its judgement; before a silence passes, the road is held against the plan."""
+        judgement = judge(evidence)
+        if judgement[0] == "pass" and self.check.silent:
+            evidence = replace(evidence, drift=drift(self.bench.who, self._road(evidence.trail)))
+            judgement = judge(evidence)
+        return evidence, judgement
+
+    def _road(self, trail: Trail) -> tuple[str, ...]:
+        """Every namespace that the probe passed or might have passed."""
+        who = self.bench.who
+        passed = (item.at.ns for item in (*trail.requests, *trail.replies))
+        gates = (name for name in who.beside(self.check.source) if who.role(name) not in INNER)
+        return tuple(dict.fromkeys((*passed, *gates, *who.road(self.check.source, self.home))))
 
     def _launch(self) -> Evidence | None:
         """Send one more probe; evidence only if the source cannot even be entered."""
@@ -140,7 +153,7 @@ class Trial:
             return UdpClient(self.address, port, marker)
         program = ping_program()
         if program is not None:
-            return Ping(program, self.address, marker)
+            return Ping(program, self.address, marker, check.deadline if check.silent else 1)
         if not self.notes:
             self.notes.append("iputils' ping is not installed: labctl sent an echo request of its own")
         return Echo(self.address, marker)

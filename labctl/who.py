@@ -8,6 +8,8 @@ from ipaddress import ip_address
 from labctl.plan import IP, Address, Link, Netns, Port
 from labctl.scenario import Check, Lab, Role
 
+INNER = ("pod", "container")  # the roles of namespaces that forward nothing
+
 
 class Who:
     """The machines, ports and addresses of one lab, ready to be asked for."""
@@ -87,6 +89,36 @@ class Who:
         """The namespaces at the other ends of a machine's cables."""
         peers = (link.peer.ns for link in self.links.get(name, ()) if link.peer is not None)
         return tuple(dict.fromkeys(peer for peer in peers if peer != name))
+
+    def road(self, source: str, home: str | None) -> tuple[str, ...]:
+        """The namespaces that a packet may pass between two: all of them, less those that lead nowhere else.
+
+        To an address that no machine has, any node, host or fabric may be on the way.
+        """
+        if home is None:
+            return tuple(name for name in self.nodes if name == source or self.role(name) not in INNER)
+        near = {name: set(cables) for name, cables in self._cables.items()}
+        ends = {source, home}
+        blind = [name for name, cables in near.items() if len(cables) < 2 and name not in ends]
+        while blind:
+            name = blind.pop()
+            for other in near.pop(name, ()):
+                near[other].discard(name)
+                if len(near[other]) == 1 and other not in ends:
+                    blind.append(other)
+        return tuple(name for name in self.nodes if name in near or name in ends)
+
+    @cached_property
+    def _cables(self) -> dict[str, set[str]]:
+        """Which namespaces a device joins: the ends of a veth, and where a device moved from."""
+        cables: dict[str, set[str]] = {name: set() for name in self.nodes}
+        for name, links in self.links.items():
+            for link in links:
+                for other in (link.peer.ns if link.peer is not None else None, link.born):
+                    if other is not None and other != name:
+                        cables.setdefault(name, set()).add(other)
+                        cables.setdefault(other, set()).add(name)
+        return cables
 
     def role(self, namespace: str) -> Role | None:
         """What a namespace is to the lab."""

@@ -89,6 +89,8 @@ def link_words(link: Link) -> str:
     words += [] if link.master is None else ["master", link.master]
     words += ["promisc", "on"] if link.promisc else []
     words += ["hairpin", "on"] if link.hairpin else []
+    words += ["isolated", "on"] if link.isolated else []
+    words += [] if link.arp else ["arp", "off"]
     words += ["addrgenmode", "eui64"] if link.autoconf else []
     words += [] if link.born is None else ["born in", link.born]
     return " ".join([*words, "up" if link.up else "down"])
@@ -123,7 +125,9 @@ def rule_words(rule: Rule) -> str:
     words += [] if rule.oif is None else ["oif", rule.oif]
     if rule.mark is not None:
         words += ["fwmark", hex(rule.mark) + ("" if rule.mask is None else f"/{rule.mask:#x}")]
-    return " ".join([*words, *(["lookup", str(rule.table)] if rule.kind == "lookup" else [rule.kind])])
+    tables = {253: "default", 254: "main", 255: "local"}
+    act = ["lookup", tables.get(rule.table, str(rule.table))] if rule.kind == "lookup" else [rule.kind]
+    return " ".join([*words, *act])
 
 
 def change_lines(change: Change) -> tuple[str, ...]:
@@ -174,6 +178,9 @@ def _value(name: str, value: Any) -> str:
 
 
 def _chain_lines(chain: Chain, want: Chain | None, have: Chain | None) -> Iterator[str]:
+    if chain.family == "nft":
+        yield f"extra nft table {chain.name} (labs are written in legacy tables; nft or iptables-nft made it)"
+        return
     where = f"{_TOOL[chain.family]} -t {chain.table}"
     if (want is None or have is None) and chain.policy is None:
         yield f"{'extra' if want is None else 'missing'} {where} -N {chain.name}"

@@ -69,7 +69,7 @@ def plan_json(lab: Lab) -> dict[str, Any]:
 def check_json(check: Check) -> dict[str, Any]:
     """A check as a mapping of its fields."""
     values = {field.name: _plain(getattr(check, field.name)) for field in dataclasses.fields(check)}
-    return {**values, "sees": [_see_json(see) for see in check.sees]}
+    return {**values, "within": check.deadline, "sees": [_see_json(see) for see in check.sees]}
 
 
 def _see_json(see: See) -> dict[str, Any]:

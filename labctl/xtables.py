@@ -170,13 +170,15 @@ class _Parts:
         return self.last
 
     def _value(self, flag: str, value: str) -> str | None:
-        """The value of a head flag in its printed form; None where it says nothing (`-s 0.0.0.0/0`)."""
+        """The value of a head flag in its printed form; None where it says nothing (`-s 0.0.0.0/0`, `-i +`)."""
         if self.family == "bridge":
             shaper = {"-p": bridge_protocol, "-s": bridge_address, "-d": bridge_address}.get(flag)
             return shaper(value) if shaper else value
         if flag == "-p":
             return protocol(value)
-        return address(value, self.family) if flag in ("-s", "-d") else value
+        if flag in ("-s", "-d"):
+            return address(value, self.family)
+        return None if value == "+" else value
 
     def words(self) -> Iterable[str]:
         """All of it again, in the order and the forms of iptables-save."""

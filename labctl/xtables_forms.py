@@ -26,10 +26,18 @@ IMPLIED: dict[str, tuple[str, ...]] = {
 }
 _ORDER = ("--sport", "--dport", "--tcp-option", "--tcp-flags")
 _STATES = ("INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT")
-_PROTOCOLS = {
-    "1": "icmp", "2": "igmp", "4": "ipencap", "6": "tcp", "17": "udp", "47": "gre", "50": "esp",
-    "51": "ah", "58": "ipv6-icmp", "132": "sctp", "icmpv6": "ipv6-icmp",
+# the system's own list (netbase's /etc/protocols), since some releases of iptables print the name, some the number
+PROTOCOLS = {
+    "icmp": 1, "igmp": 2, "ggp": 3, "ipencap": 4, "st": 5, "tcp": 6, "egp": 8, "igp": 9, "pup": 12, "udp": 17,
+    "hmp": 20, "xns-idp": 22, "rdp": 27, "iso-tp4": 29, "dccp": 33, "xtp": 36, "ddp": 37, "idpr-cmtp": 38,
+    "ipv6": 41, "ipv6-route": 43, "ipv6-frag": 44, "idrp": 45, "rsvp": 46, "gre": 47, "esp": 50, "ah": 51,
+    "skip": 57, "ipv6-icmp": 58, "ipv6-nonxt": 59, "ipv6-opts": 60, "rspf": 73, "vmtp": 81, "eigrp": 88,
+    "ospf": 89, "ax.25": 93, "ipip": 94, "etherip": 97, "encap": 98, "pim": 103, "ipcomp": 108, "vrrp": 112,
+    "l2tp": 115, "isis": 124, "sctp": 132, "fc": 133, "mobility-header": 135, "udplite": 136,
+    "mpls-in-ip": 137, "manet": 138, "hip": 139, "shim6": 140, "wesp": 141, "rohc": 142, "ethernet": 143,
 }  # fmt: skip
+_PROTOCOLS = {str(number): name for name, number in PROTOCOLS.items()}
+_PROTOCOLS |= {"icmpv6": "ipv6-icmp", "ipv6-mh": "mobility-header", "mh": "mobility-header"}
 _ICMP = {"echo-reply": "0", "destination-unreachable": "3", "echo-request": "8", "time-exceeded": "11"}
 _ICMP6 = {"destination-unreachable": "1", "packet-too-big": "2", "echo-request": "128", "echo-reply": "129"}
 _REJECTS = {"ip": "icmp-port-unreachable", "ip6": "icmp6-port-unreachable"}
@@ -57,7 +65,7 @@ _SILENT = {"--arpreply-target": "DROP", "--redirect-target": "ACCEPT"}
 
 
 def protocol(value: str) -> str | None:
-    """A protocol by the name iptables-save gives it; None for all of them."""
+    """A protocol by the name that the system has for it; None for all of them."""
     value = value.lower()
     return None if value in ("all", "0") else _PROTOCOLS.get(value, value)
 

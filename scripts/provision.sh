@@ -4,6 +4,7 @@
 #   provision.sh [--dev]                     as root: install labctl into /opt/labctl (LABCTL_PREFIX) and
 #                                            link /usr/local/bin/labctl; --dev adds what the tests need
 #   provision.sh --source run|dev DIRECTORY  only a virtual environment that runs this source tree
+#   provision.sh --subjects DIRECTORY        only unpack, for tests/fidelity, the real things that models follow
 #
 # PYTHON=... chooses the interpreter (3.10 or newer, with venv and headers); else the system's is taken.
 # The system Python gets no package. Everything is reported on stderr, one line per step.
@@ -203,12 +204,36 @@ installed() {
   fi
 }
 
+# What the models are held against, unpacked and not installed: an installed docker.io would start a daemon
+# that rewrites this machine's network. Exits 1 with a reason where the packages cannot be had.
+subjects() {
+  local target=$1 package
+  local -a wanted=(containernetworking-plugins docker.io containerd runc busybox-static)
+  local -a download=(apt-get -q -o APT::Sandbox::User=root download "${wanted[@]}")
+  lock "$target"
+  [[ ! -e $target ]] || return 0
+  if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then return 1; fi
+  copy=$(mktemp -d "$target.XXXXXX")
+  mkdir "$copy/debs" "$copy/tree" && cd "$copy/debs" || return 1
+  if ! quietly "fetching ${wanted[*]}" "${download[@]}"; then
+    ((EUID == 0)) && quietly "reading the package lists" apt-get -q -o DPkg::Lock::Timeout=300 update || return 1
+    quietly "fetching ${wanted[*]} again" "${download[@]}" || return 1
+  fi
+  for package in *.deb; do dpkg-deb -x "$package" "$copy/tree" || return 1; done
+  chmod 755 "$copy/tree"
+  mv -T "$copy/tree" "$target"
+}
+
 case ${1:-} in
+--subjects)
+  [[ -n ${2:-} ]] || die "usage: provision.sh --subjects DIRECTORY"
+  subjects "$2" || { say "the real things cannot be had here; tests that need them are skipped" && exit 1; }
+  ;;
 --source)
   [[ ${2:-} == run || ${2:-} == dev ]] && [[ -n ${3:-} ]] || die "usage: provision.sh --source run|dev DIRECTORY"
   source_tree "$2" "$3"
   ;;
 --dev) installed dev ;;
 '') installed run ;;
-*) die "usage: provision.sh [--dev] | --source run|dev DIRECTORY" ;;
+*) die "usage: provision.sh [--dev] | --source run|dev DIRECTORY | --subjects DIRECTORY" ;;
 esac

@@ -144,7 +144,7 @@ def test_a_quick_verb_loads_no_engine(verb: str) -> None:
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "print([name for name in ('pyroute2', 'iptc', 'asyncio') if name in sys.modules], file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent, check=True)
 
     assert done.stderr.splitlines()[-1] == "[]"
 

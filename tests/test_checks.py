@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -10,18 +11,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
 import pytest
 
 from labctl import checks, trial
 from labctl.evidence import Evidence
-from labctl.kernel import neighbours, pcapfeed, places, probes
+from labctl.judge import judge_mesh
+from labctl.kernel import fresh, mesh, neighbours, pcapfeed, places, probes
 from labctl.kernel.netns import Inside
 from labctl.kernel.tap import Taps
 from labctl.neighbours import presets
-from labctl.plan import Address, Link, Netns, Plan, Port
+from labctl.plan import Address, Link, Netns, Plan, Port, Route
 from labctl.results import Outcome
 from labctl.scenario import Check, Lab, Machine, See
 
@@ -73,24 +75,36 @@ def see(at: str, src: str | None = None, dst: str | None = None, **more: object)
 
 
 def plan() -> Plan:
-    links = [Link(Port("node1", "br0"), "bridge")]
+    links = [Link(Port("node1", "br0"), "bridge", autoconf=True)]
     for one, other in CABLES.items():
         master = "br0" if other != "node1/vc" else None
-        links += [Link(port(one), "veth", port(other)), Link(port(other), "veth", port(one), master)]
+        ends = ((port(one), port(other), None), (port(other), port(one), master))
+        links += [Link(at, "veth", peer, above, autoconf=True) for at, peer, above in ends]
     addresses = (Address(port(at), ip_interface(text)) for at, texts in ADDRESSES.items() for text in texts)
-    return (*(Netns(name) for name in NAMES), *links, *addresses)
+    routes = (default_route(name, gateway) for name, gateways in GATEWAYS.items() for gateway in gateways)
+    return (*(Netns(name) for name in NAMES), *links, *addresses, *routes)
 
 
-def the_lab(*chosen: Check) -> Lab:
+def default_route(name: str, gateway: str) -> Route:
+    everything = ip_network("::/0" if ":" in gateway else "0.0.0.0/0")
+    return Route(name, everything, ip_address(gateway), "eth0")
+
+
+def routeless(*names: str) -> Plan:
+    """The plan of a lab in which these have no default route by IPv4."""
+    return tuple(item for item in plan() if item not in [default_route(name, GATEWAYS[name][0]) for name in names])
+
+
+def the_lab(*chosen: Check, planned: Plan = ()) -> Lab:
     roles = {name: "node" if name == "node1" else "pod" for name in NAMES}
     own = {at.split("/")[0]: tuple(ip_interface(text).ip for text in texts) for at, texts in ADDRESSES.items()}
     own["node1"] = (ip_address("10.9.1.1"), ip_address("2001:db8:1::1"), ip_address("10.9.2.1"))
     machines = (Machine(name, roles[name], own[name], None) for name in NAMES)  # type: ignore[arg-type]
-    return Lab(LAB, "raw", plan(), tuple(machines), chosen)
+    return Lab(LAB, "raw", planned or plan(), tuple(machines), chosen)
 
 
-def outcome(check: Check) -> Outcome:
-    return checks.run(the_lab(check)).outcomes[0]
+def outcome(check: Check, planned: Plan = ()) -> Outcome:
+    return checks.run(the_lab(check, planned=planned)).outcomes[0]
 
 
 def text(found: Outcome) -> str:
@@ -171,6 +185,48 @@ def test_a_run_tells_each_outcome_and_reports_all() -> None:
     assert [item.check for item in told] == [TCP]
     assert report.outcomes == tuple(told)
     assert report.verdict == "pass"
+
+
+# ---- what the kernel remembers -------------------------------------------------------------------------
+
+REMEMBER = "-t nat -{} POSTROUTING -o vc -j MASQUERADE"
+
+
+@NEEDS_IPTABLES
+@pytest.mark.parametrize(
+    "check",
+    [
+        Check("all", "mesh", groups=((("a", "b"), ("a", "b", "c")),), within=0.3),
+        replace(PING, sees=(see("c/eth0", "a"),)),
+        replace(TCP, sees=(see("c/eth0", "a"),)),
+        replace(UDP, sees=(see("c/eth0", "a"),)),
+    ],
+    ids=lambda check: check.probe,
+)
+def test_a_rule_made_or_removed_right_after_a_run_is_met_by_the_next(check: Check) -> None:
+    firewall("node1", "-t nat -A POSTROUTING -s 203.0.113.0/24 -j MASQUERADE")  # from now on flows are remembered
+    verdicts = [outcome(check).verdict]
+    for verb in "ADAD":
+        firewall("node1", REMEMBER.format(verb))
+        verdicts.append(outcome(check).verdict)
+
+    assert verdicts == ["pass", "fail", "pass", "fail", "pass"]
+
+
+def test_no_probe_of_a_process_looks_like_another() -> None:
+    numbers = fresh.Fresh(10, 109)
+    first = [numbers.take() for _ in range(100)]
+
+    assert sorted(first) == list(range(10, 110))
+    assert [numbers.take() for _ in range(100)] == first
+    taken = {mesh.IDENTIFIERS.take() for _ in range(500)}
+    with Inside() as entering, mesh.Mesh(LAB, [("a", 4), ("b", 4)], entering) as pairs:
+        used = set()
+        for _ in range(3):
+            pairs.run([("a", "c", ip_address("10.9.2.2")), ("b", "c", ip_address("10.9.2.2"))], {}, 0)
+            used |= set(pairs._identifiers.values())
+    assert len(used) == 6
+    assert not used & taken
 
 
 # ---- translation -------------------------------------------------------------------------------------
@@ -260,9 +316,9 @@ def test_a_silent_drop_says_where_the_probe_ended() -> None:
 
 
 def test_an_unreachable_network_is_named_with_who_said_so() -> None:
-    ip("c", "route del default")
     ip("node1", "route add unreachable 198.51.100.0/24")
-    found = outcome(replace(FAIL, target="198.51.100.9"))
+    unreachable = Route("node1", ip_network("198.51.100.0/24"), kind="unreachable")
+    found = outcome(replace(FAIL, target="198.51.100.9"), (*plan(), unreachable))
 
     assert found.verdict == "pass", text(found)
     assert "icmp: 10.9.1.1 told 10.9.1.2: host unreachable" in text(found)
@@ -270,7 +326,7 @@ def test_an_unreachable_network_is_named_with_who_said_so() -> None:
 
 def test_a_reply_lost_on_its_way_back_is_told_as_such() -> None:
     ip("c", "route del default")
-    found = outcome(FAIL)
+    found = outcome(FAIL, routeless("c"))
 
     assert found.verdict == "pass", text(found)
     assert "the request was last seen entering c/eth0" in text(found)
@@ -288,7 +344,7 @@ def test_an_address_that_nobody_has_is_asked_for_in_vain(target: str) -> None:
 
 def test_a_source_without_a_route_does_not_even_send() -> None:
     ip("a", "route del default")
-    found = outcome(FAIL)
+    found = outcome(FAIL, routeless("a"))
 
     assert found.verdict == "pass"
     assert "a's own kernel did not send it: ping: connect: Network is unreachable" in text(found)
@@ -316,6 +372,51 @@ FAULTS: dict[str, tuple[Callable[[], None], str, str]] = {
     "router's device down": (lambda: ip("node1", "link set br0 down"), "inconclusive", "node1/br0 is down"),
     "target's tap deaf": (lambda: ip("c", "link set lo down"), "inconclusive", "its lo is down"),
 }
+
+
+WAYS: dict[str, tuple[str, str]] = {
+    "source's address gone": (
+        "-n {a} addr del 10.9.1.2/24 dev eth0",
+        "a is not as planned: missing address 10.9.1.2/24",
+    ),
+    "source's route gone": ("-n {a} route del default", "a is not as planned: missing route default via 10.9.1.1"),
+    "router's address gone": ("-n {node1} addr del 10.9.1.1/24 dev br0", "node1 is not as planned: missing address"),
+    "router's far address gone": ("-n {node1} addr del 10.9.2.1/24 dev vc", "missing address 10.9.2.1/24 dev vc"),
+    "target's way back gone": ("-n {c} route del default", "c is not as planned: missing route default via 10.9.2.1"),
+    "a hole on the way": ("-n {node1} route add blackhole 10.9.2.2", "extra route blackhole 10.9.2.2"),
+    "a rule on the way": ("-n {node1} rule add pref 9 prohibit", "extra rule pref 9"),
+    "a link moved": ("-n {node1} link set va nomaster", "changed link va: master was none, should be br0"),
+}
+
+
+@NEEDS_IPTABLES
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_passes_by_the_silence_of_a_broken_road(way: str) -> None:
+    """The firewall is wide open here: whoever says that it works says so of the broken road."""
+    words, told = WAYS[way]
+    sh(f"ip {words.format(**{name: places.netns_name(LAB, name) for name in NAMES})}")
+    for check in (FAIL, replace(TCP, expect="timeout", within=0.3)):
+        found = outcome(check)
+
+        assert found.verdict in ("inconclusive", "fail"), text(found)
+        assert check.probe != "ping" or told in text(found), text(found)
+
+
+def test_what_is_broken_beside_the_road_does_not_matter() -> None:
+    inside("node1", "sysctl -qw net.ipv4.ip_forward=0")
+    ip("b", "route del default")
+
+    assert outcome(FAIL).verdict == "pass"
+
+
+def test_a_silence_is_as_long_as_asked_for_and_a_second_unless_asked() -> None:
+    inside("node1", "sysctl -qw net.ipv4.ip_forward=0")
+    asked = outcome(replace(FAIL, within=1.6))
+    usual = outcome(replace(FAIL, within=None))
+
+    assert (asked.verdict, usual.verdict) == ("pass", "pass"), text(asked)
+    assert asked.seconds >= 1.6
+    assert 1 <= usual.seconds < 1.5
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -364,6 +465,57 @@ def test_a_tap_that_overflows_counts_what_it_lost(monkeypatch: pytest.MonkeyPatc
         lost = taps.losses()
 
     assert lost["a"] > 0
+
+
+EVERY_PAIR = Check("all", "mesh", groups=((("a", "b"), ("a", "b", "c")),), within=0.3)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOBUFS, "neighbour table full? see labctl doctor"), (errno.EAGAIN, "see labctl doctor")],
+)
+def test_a_pair_that_the_machine_had_no_room_for_is_inconclusive(
+    number: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mesh, "_sent", lambda sock, packet, address: number)
+    found = outcome(EVERY_PAIR)
+
+    assert found.verdict == "inconclusive", text(found)
+    assert words in text(found)
+
+
+def test_a_mesh_whose_buffers_overflow_is_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh, "BUFFER", 1)
+    monkeypatch.setattr(mesh.Mesh, "_read", lambda self, states, seconds: False)  # nobody empties the buffers
+    with Inside() as entering, mesh.Mesh(LAB, [("a", 4), ("c", 4)], entering) as pairs:
+        before = pairs.run([("a", "c", ip_address("10.9.2.2"))], {}, 0)
+        inside("a", "ping -q -c 60 -i 0.002 10.9.2.2")
+        after = pairs.run([("a", "c", ip_address("10.9.2.2"))], {}, 0)
+
+    assert judge_mesh(before)[0] == "fail"
+    assert judge_mesh(after)[0] == "inconclusive"
+    assert "packets were lost by the socket in" in str(after[0])
+
+
+def test_a_member_that_cannot_be_entered_is_inconclusive_and_one_that_is_wrong_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = mesh._raw_socket
+
+    def shut(version: int) -> object:
+        if os.stat("/proc/thread-self/ns/net").st_ino == os.stat(places.netns_path(LAB, "b")).st_ino:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return made(version)
+
+    monkeypatch.setattr(mesh, "_raw_socket", shut)
+    found = outcome(EVERY_PAIR)
+    ip("c", "link set eth0 down")
+    worse = outcome(EVERY_PAIR)
+
+    assert found.verdict == "inconclusive", text(found)
+    assert "no socket in b: Too many open files; see labctl doctor" in text(found)
+    assert worse.verdict == "fail"
+    assert worse.evidence[1].startswith("a -> c (10.9.2.2): no reply, never seen there")
 
 
 # ---- readiness, listeners, tools ---------------------------------------------------------------------

@@ -163,3 +163,9 @@ def test_the_kernels_own_routing_rules_are_implied() -> None:
     own = own_rules("a", 4)
     assert diff(PLAN, (*PLAN, *own, *own_rules("a", 6))) == ()
     assert [change.want for change in diff(PLAN, (*PLAN, own[0], own[2]))] == [own[1]]
+
+
+def test_a_second_route_of_the_same_key_is_extra_whichever_comes_first() -> None:
+    twin = replace(ROUTE, via=IPv4Address("10.0.0.9"))
+    for have in ((*PLAN, twin), (twin, *PLAN)):
+        assert diff(PLAN, have) == (Change(None, twin),)

@@ -39,10 +39,10 @@ CASES = {
     "flags": lambda i: messages.flags(5 + i, up=True, promisc=True),
     "mtu": lambda i: messages.attribute(5 + i, "IFLA_MTU", 1400),
     "master": lambda i: messages.attribute(5, "IFLA_MASTER", U32(i)),
-    "hairpin": lambda i: messages.hairpin(5 + i, True),
+    "hairpin": lambda i: messages.port(5 + i, hairpin=True, isolated=False),
     "address": lambda i: messages.address(Address(AT, ip_interface(f"192.0.2.{i}/24")), 3),
     "IPv6 address": lambda i: messages.address(Address(AT, ip_interface(f"2001:db8::{i + 1}/64")), 3),
-    "no address": lambda i: messages.address(Address(AT, ip_interface(f"2001:db8::{i + 1}/64")), 3, delete=True),
+    "no IPv6 address": lambda i: messages.address(Address(AT, ip_interface(f"2001:db8::{i + 1}/64")), 3, delete=True),
     "connected": lambda i: messages.connected(Address(AT, ip_interface(f"192.0.{i}.1/24")), 3, delete=True),
     "neighbour": lambda i: messages.neighbour(Neighbour(AT, GATEWAY, "02:00:00:00:00:01", "probe"), 3 + i),
     "proxy": lambda i: messages.neighbour(Neighbour(AT, GATEWAY, None, proxy=True), 3 + i),
@@ -55,6 +55,9 @@ CASES = {
     ),
     "IPv6 route": lambda i: messages.route(Route("n", ip_network("::/0"), via=ip_address("2001:db8::1")), 3 + i),
     "unreachable": lambda i: messages.route(Route("n", ip_network(f"10.{i}.0.0/16"), kind="unreachable"), None),
+    "no route": lambda i: messages.no_route(Route("n", ip_network(f"10.{i}.0.0/16"), via=GATEWAY, dev="eth0"), 3),
+    "no route at all": lambda i: messages.no_route(Route("n", ip_network(f"10.{i}.0.0/16")), None, bare=True),
+    "no address": lambda i: messages.address(Address(AT, ip_interface(f"192.0.2.{i}/32")), 3, delete=True, bare=True),
     "rule": lambda i: messages.rule(Rule("n", 100 + i, 100, src=ip_network("10.0.0.0/8"), iif="eth0", mark=5)),
 }
 

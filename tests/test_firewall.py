@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shlex
 import socket
@@ -17,6 +18,7 @@ from test_xtables import SPELLINGS
 from labctl.diff import Change, diff
 from labctl.errors import KernelError, MissingError
 from labctl.kernel import firewall, iptc_legacy, restore
+from labctl.kernel.iptc_import import _distance
 from labctl.kernel.netns import CLONE_NEWNET, Inside, unshare
 from labctl.kernel.saved import edits, parse
 from labctl.plan import Chain
@@ -151,10 +153,39 @@ def test_the_printed_form_is_the_tools_own(fresh: Run, written: str, printed: st
 
 
 def test_every_text_form_reads_the_same_by_library_and_tool(fresh: Run) -> None:
-    text = "*filter\n-A FORWARD -s 10.1.0.1/255.0.255.0 ! -i + -j ACCEPT\n-A INPUT -p 253 -i e -o +\nCOMMIT\n"
-    text = text.replace("-i e -o +", "-i e+")
+    text = "*filter\n-A FORWARD -s 10.1.0.1/255.0.255.0 -i + -j ACCEPT\n-A INPUT -p 253 -i e+\nCOMMIT\n"
     fresh(shell, f"printf '{text}' | iptables-legacy-restore")
     assert by_key(fresh(iptc_legacy.read, "n", ["filter"])) == fresh(saved)
+
+
+def test_a_rule_for_no_interface_at_all_is_read_as_such(fresh: Run) -> None:
+    wanted = chains("filter", ["! -i + -j ACCEPT", "-i + ! -o + -p udp"])  # older iptables-save leave it out
+    fresh(firewall.write, "n", made(wanted))
+    assert diff(wanted, fresh(firewall.read, "n")) == ()
+
+
+def test_protocols_are_named_alike_by_library_and_tool(fresh: Run) -> None:
+    for start in range(1, 256, 100):
+        wanted = chains("filter", [f"-p {number}" for number in range(start, min(start + 100, 256))])
+        fresh(firewall.write, "n", made(wanted))
+        by_library = by_key(fresh(iptc_legacy.read, "n", ["filter"]))
+        assert by_library == fresh(saved)
+        assert by_library[wanted[0].key] == wanted[0]
+
+
+@pytest.mark.parametrize("size", [48, 56, 64])
+def test_options_are_found_however_much_the_library_keeps_about_each(size: int) -> None:
+    names = ctypes.create_string_buffer(b"sport\0dport\0")
+    first = ctypes.addressof(names)
+    words = (ctypes.c_size_t * 24)()
+    words[0], words[size // 8] = first, first + 6
+    options = ctypes.cast(words, ctypes.POINTER(ctypes.c_size_t))
+    assert _distance(options, 48) == size
+
+
+def test_options_in_an_unknown_shape_are_left_to_the_tools() -> None:
+    with pytest.raises(ValueError, match="not known"):
+        _distance(ctypes.cast((ctypes.c_size_t * 24)(1 << 40), ctypes.POINTER(ctypes.c_size_t)), 48)
 
 
 def test_the_tools_read_what_the_library_reads(fresh: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,15 +9,18 @@ from typing import Any
 import pytest
 
 from labctl.checks import by_hand, select
+from labctl.diff import Change
 from labctl.errors import UsageError
 from labctl.evidence import Evidence, Pair, Want
 from labctl.judge import hopeless, judge, judge_mesh, worse
 from labctl.marks import Complaint, Trail
 from labctl.neighbours import presets
-from labctl.plan import Address, Link, Neighbour, Netns, Port, Resource, Route, Sysctl
+from labctl.plan import Address, Chain, Link, Neighbour, Netns, Port, Resource, Route, Sysctl
 from labctl.results import Sighting
 from labctl.scenario import Check, Lab, Machine, See
+from labctl.survey import planned, told
 from labctl.who import Who, probe_text
+from labctl.words_json import check_json
 
 A, C, NODE = ip_address("10.244.0.2"), ip_address("10.244.1.2"), ip_address("10.224.0.4")
 PING = Check("a reaches c", "ping", "a", "c")
@@ -199,6 +202,30 @@ def test_a_neighbour_that_never_answers_is_proof_if_nothing_is_broken() -> None:
     assert "asked who has" in words(evidence(answer="timeout", trail=LOST, unanswered=asked))
 
 
+def test_silence_on_a_road_that_is_not_as_planned_proves_nothing() -> None:
+    drift = ("node1 is not as planned: missing address 10.244.0.1/24 dev cbr0",)
+    asked = ((Port("a", "eth0"), C),)
+
+    for item in (
+        evidence(FAIL, "timeout", LOST, drift=drift),
+        evidence(FAIL, "blocked", Trail(), drift=drift),
+        evidence(FAIL, "timeout", Trail(), unanswered=asked, drift=drift),
+    ):
+        assert verdict(item) == "inconclusive"
+        assert drift[0] in words(item)
+        assert "the missing reply may have another reason" in words(item)
+    assert verdict(evidence(FAIL, drift=drift)) == "fail", "a reply is a reply on any road"
+    assert verdict(evidence(drift=drift)) == "pass"
+
+
+def test_a_check_has_five_seconds_for_an_answer_and_one_of_silence_or_what_it_asks_for() -> None:
+    timeout = replace(PING, probe="tcp", expect="timeout")
+
+    assert [check.deadline for check in (PING, FAIL, timeout, replace(PING, expect="refused"))] == [5, 1, 1, 5]
+    assert [check.deadline for check in (replace(PING, within=0.5), replace(FAIL, within=3))] == [0.5, 3]
+    assert [check_json(check)["within"] for check in (PING, FAIL, replace(FAIL, within=3))] == [5, 1, 3]
+
+
 TCP = Check("c refuses", "tcp", "a", "c", 80, "refused")
 RESET = Trail(REQUESTS, (seen("c/eth0", "out", C, A, reply=True), seen("a/eth0", "in", C, A, reply=True)), (), True)
 
@@ -343,6 +370,17 @@ def test_a_mesh_passes_only_if_every_pair_was_answered_and_seen_as_itself() -> N
     assert lines[1] == "a -> c (10.244.1.2): replied, seen there as 10.224.0.4, which is not a's own"
 
 
+def test_a_pair_that_the_tool_lost_proves_nothing_and_one_that_is_wrong_is_enough() -> None:
+    good = Pair("a", "c", C, True, A, True)
+    lost = Pair("a", "c", C, False, doubt="3 packets were lost by the socket in a")
+
+    assert judge_mesh([good, lost])[0] == "inconclusive"
+    assert "no reply, never seen there; 3 packets were lost by the socket in a" in judge_mesh([good, lost])[1][1]
+    verdict, lines = judge_mesh([lost, replace(good, replied=False)])
+    assert verdict == "fail"
+    assert "lost" not in lines[1]
+
+
 def test_a_mesh_lists_ten_failures_and_counts_the_rest() -> None:
     lines = judge_mesh([Pair("a", "c", C, False)] * 12)[1]
 
@@ -413,6 +451,35 @@ def test_the_command_by_hand_watches_every_point_and_then_probes() -> None:
 def veth(one: str, other: str, master: str | None = None) -> tuple[Link, Link]:
     ends = [Port(*point.split("/")) for point in (one, other)]
     return Link(ends[0], "veth", ends[1], master), Link(ends[1], "veth", ends[0])
+
+
+def test_a_road_is_what_lies_between_and_nothing_that_hangs_beside() -> None:
+    cables = ("a/eth0 node1/va", "b/eth0 node1/vb", "node1/eth0 fabric/f1", "node2/eth0 fabric/f2", "c/eth0 node2/vc")
+    rest = ("node1/eth1 node3/eth0", "node2/eth1 node3/eth1", "vm/eth0 fabric/f3", "far/eth0 vm/eth1")
+    ends = [pair.split() for pair in (*cables, *rest)]
+    names = dict.fromkeys(point.split("/")[0] for pair in ends for point in pair)
+    who = Who(lab(*(Netns(name) for name in names), *(link for pair in ends for link in veth(*pair))))
+
+    assert set(who.road("a", "c")) == {"a", "node1", "fabric", "node3", "node2", "c"}
+    assert set(who.road("a", "vm")) == {"a", "node1", "fabric", "node3", "node2", "vm"}
+    assert set(who.road("a", None)) == names.keys() - {"c"}
+    assert set(who.road("far", "far")) >= {"far"}
+
+
+def test_only_what_is_on_the_road_is_compared_and_no_firewall() -> None:
+    drop = Chain("a", "filter", "INPUT", policy="DROP")
+    plan = (Netns("a"), Netns("b"), *veth("a/eth0", "node1/va"), drop, address("b/eth0", "10.0.0.1/8"))
+
+    assert list(planned(plan, frozenset({"a"}))) == [Netns("a"), Link(Port("a", "eth0"), "veth")]
+    assert list(planned(plan, frozenset({"a", "node1"}))) == [Netns("a"), *veth("a/eth0", "node1/va")]
+
+
+def test_a_few_differences_are_told_and_the_others_counted() -> None:
+    changes = [Change(address("c/eth0", f"10.0.0.{last}/8"), None) for last in range(1, 6)]
+
+    assert told(changes[:1]) == ("c is not as planned: missing address 10.0.0.1/8 dev eth0",)
+    assert told(changes)[3:] == ("and 2 more differences, see labctl status",)
+    assert told(()) == ()
 
 
 def test_neighbours_are_preset_on_a_shared_link_and_towards_a_proxy_only() -> None:

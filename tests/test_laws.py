@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from labctl import catalog, lab
+from labctl.diff import diff
 from labctl.errors import KernelError, LockError, UsageError
 from labctl.kernel import linux, places, state
-from labctl.plan import Netns
+from labctl.plan import Link, Netns, Port
 from labctl.words import change_lines
 from tests.machine import changed, fingerprint
 
@@ -27,6 +28,7 @@ VARIANTS = [
     ("kubenet", ("masquerade=kubelet",)),
     ("kubenet", ("ip_forwarding=false",)),
     ("docker-bridge", ("release=20.10",)),
+    *((name, ("mtu=1200",)) for name in ("docker-bridge", "kubenet", "azure-cni-transparent")),  # below IPv6's least
     ("kubenet", ("nodes.node3.pods=2", "nodes.node2.pods=[c, d]")),
 ]
 
@@ -96,8 +98,19 @@ def test_another_definition_is_refused_unless_replaced() -> None:
     other = lab.define("kubenet", sets=("routing=host",))
     with pytest.raises(UsageError, match="another definition"):
         lab.up(other)
+    with pytest.raises(UsageError, match="another definition"):
+        lab.up(other, dry_run=True)
     assert drift("kubenet") == []
     assert lab.up(other, replace=True).created
+    assert drift("kubenet") == []
+
+
+def test_what_runs_without_a_record_is_not_turned_into_something_else() -> None:
+    lab.up(lab.define("kubenet"))
+    state.forget("kubenet")
+    with pytest.raises(UsageError, match="of a definition that is lost, with a, b, c"):
+        lab.up(lab.define("docker-bridge", "kubenet"))
+    assert lab.up(lab.define("kubenet")).changes == ()
     assert drift("kubenet") == []
 
 
@@ -132,6 +145,30 @@ def test_down_needs_no_state(tmp_path: Path) -> None:
     assert places.labs() == {}
 
 
+def test_a_port_may_stand_before_its_bridge() -> None:
+    inner, outer = Port("c1", "eth0"), Port("host", "veth1")
+    links = (Link(inner, "veth", outer), Link(outer, "veth", inner, "br0"), Link(Port("host", "br0"), "bridge"))
+    plan = (Netns("c1"), Netns("host"), *links)
+    with linux.Linux("ports-first") as kernel:
+        kernel.apply(diff(plan, ()))
+    with linux.Linux("ports-first") as kernel:
+        found = {item.key: item for item in kernel.observe()}
+    port = found[links[1].key]
+    assert isinstance(port, Link)
+    assert port.master == "br0"
+
+
+@pytest.mark.parametrize("place", ["all", "lo"])
+def test_a_machine_without_ipv6_has_no_loopback_address_of_it(tmp_path: Path, place: str) -> None:
+    own = tmp_path / "no-ipv6.yaml"
+    setting = f"net.ipv6.conf.{place}.disable_ipv6"
+    own.write_text(f"name: no-ipv6\nmodel: raw\nnamespaces: {{h: {{}}}}\nsysctls: {{h: {{{setting}: 1}}}}\n")
+    definition = lab.define(str(own))
+    lab.up(definition)
+    assert drift("no-ipv6") == []
+    assert lab.up(definition).changes == ()
+
+
 CRASH = """
 import os, signal
 from labctl import lab
@@ -153,6 +190,32 @@ def test_after_a_crash_down_removes_and_up_mends() -> None:
             assert drift("kubenet") == []
         assert len(lab.down("kubenet")) > 3
         assert not state.directory("kubenet").exists()
+
+
+IMPATIENT = """
+import signal, threading
+from labctl import lab
+from labctl.kernel import linker, rooms
+made = rooms.Rooms.make
+def make(self, node):
+    made(self, node)
+    if node == "c20":
+        for _ in range(3):  # one to stop, two more while it cleans up
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+rooms.Rooms.make = make
+try:
+    lab.up(lab.define("docker-bridge", sets=("hosts.host1.containers=300", "checks=[]")))
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_impatient_interrupt_leaves_nothing() -> None:
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", IMPATIENT], cwd=root, capture_output=True, text=True, check=False)
+    assert done.stdout == "interrupted\n", done.stderr
+    assert places.labs() == {}
+    assert not state.directory("docker-bridge").exists()
 
 
 def test_a_lock_names_its_holder() -> None:

@@ -175,4 +175,4 @@ def test_the_plan_types_made_of_it(inside: Inside) -> None:
     assert "kind='unreachable'" in text
     assert "mark=16, mask=240" in text
     assert "proxy=True" in text
-    assert "127.0.0.1" not in text
+    assert "127.0.0.1/8" in text

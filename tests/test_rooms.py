@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from labctl.diff import diff
 from labctl.errors import KernelError
 from labctl.kernel import places, residents, rooms
 from labctl.kernel.linux import Linux
-from labctl.kernel.netns import Inside
+from labctl.kernel.netns import MS_BIND, Inside, mount, umount
 from labctl.plan import Netns
 
 pytestmark = pytest.mark.root
@@ -39,12 +40,50 @@ def test_a_name_that_is_taken_is_refused_with_its_place(kernel: Linux) -> None:
         second.apply(diff((Netns("a"),), ()))
 
 
-def test_a_stale_name_counts_as_absent(kernel: Linux) -> None:
+def test_a_stale_name_counts_as_absent_and_gives_way(kernel: Linux) -> None:
     stale = places.netns_path("t", "stale")
     stale.touch()
     assert not rooms.is_namespace(stale)
     assert [item for item in kernel.observe() if isinstance(item, Netns)] == [Netns("a"), Netns("b")]
-    assert not stale.exists()
+    assert stale.exists()  # to look is not to touch
+    kernel.apply(diff((Netns("stale"),), ()))
+    assert rooms.is_namespace(stale)
+
+
+def test_the_machines_own_namespace_is_never_a_labs(kernel: Linux) -> None:
+    own = places.netns_path("t", "own")
+    own.touch()
+    mount("/proc/self/ns/net", str(own), None, MS_BIND)
+    bystander = subprocess.Popen(["sleep", "60"])
+    try:
+        assert rooms.is_namespace(own)
+        assert residents.find([own]) == ()
+        with pytest.raises(KernelError, match="is the machine's own network namespace"):
+            kernel.observe()
+        kernel.destroy()
+        assert not own.exists()
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_links_and_folders_among_the_names_are_not_ours(kernel: Linux, tmp_path: Path) -> None:
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    mount("none", str(mounted), "tmpfs")
+    link, folder = places.netns_path("t", "link"), places.netns_path("t", "folder")
+    link.symlink_to(mounted)
+    folder.mkdir()
+    try:
+        assert places.labs() == {"t": ("a", "b")}
+        assert kernel.destroy() == ("a", "b")
+        assert os.path.ismount(mounted)
+        assert link.is_symlink()
+    finally:
+        link.unlink()
+        folder.rmdir()
+        umount(str(mounted))
 
 
 def test_down_ends_what_runs_inside_and_nothing_else(kernel: Linux) -> None:

@@ -17,6 +17,8 @@ SPELLINGS = [
     ("-s 10.0.3.7/255.255.255.0 -j ACCEPT", "-s 10.0.3.0/24 -j ACCEPT"),
     ("-s 0.0.0.0/0 ! -d 0.0.0.0/0 -j ACCEPT", "! -d 0.0.0.0/0 -j ACCEPT"),
     ("-p all -j ACCEPT", "-j ACCEPT"),
+    ("-i + -o eth+ -j ACCEPT", "-o eth+ -j ACCEPT"),
+    ("-p 89 -j ACCEPT", "-p ospf -j ACCEPT"),
     ("-p TCP --dport 80 -j ACCEPT", "-p tcp -m tcp --dport 80 -j ACCEPT"),
     ("-p tcp --dport 80 --sport 5 -j ACCEPT", "-p tcp -m tcp --sport 5 --dport 80 -j ACCEPT"),
     ("-p tcp ! --dport 80 ! --sport 5", "-p tcp -m tcp ! --sport 5 ! --dport 80"),
@@ -167,6 +169,24 @@ def test_saved_text_becomes_chains_with_counters() -> None:
     assert third.chain == Chain("node1", "filter", "FORWARD", (), "DROP")
 
 
+@pytest.mark.parametrize(
+    ("family", "older", "newer"),
+    [
+        ("ip", "! -i eth0 -p ipencap -m comment --comment -p", "! -i eth0 -p 4 -m comment --comment -p"),
+        ("ip", "! -p gre -j ACCEPT", "! -p 47 -j ACCEPT"),
+        ("ip6", "-s fd00::1/128 -p ipv6-icmp", "-s fd00:0::1/128 -p 58"),
+        ("bridge", "-d Broadcast -i ! eth0 -j ACCEPT", "-d Broadcast ! -i eth0 -j ACCEPT"),
+        ("bridge", "-p ARP --arp-op ! Request -j DROP", "-p ARP ! --arp-op Request -j DROP"),
+        ("bridge", "-o ! veth+ -j mark --mark-set 0x5", "! -o veth+ -j mark --mark-set 0x5"),
+        ("bridge", '--log-prefix "-p hi" -j DROP', '--log-prefix "-p hi" -j DROP'),
+    ],
+)
+def test_what_releases_of_the_tools_print_differently_is_one_rule(family: str, older: str, newer: str) -> None:
+    one, other = (list(parse("n", family, f"*filter\n:MINE -\n-A MINE {text}\n")) for text in (older, newer))
+    assert one == other
+    assert one[0].chain.rules == (rule(split(older), family),)
+
+
 def test_a_users_ebtables_chain_has_no_policy_of_its_own() -> None:
     chains = [one.chain for one in parse("n", "bridge", "*filter\n:FORWARD ACCEPT\n:MINE ACCEPT\n:OTHER DROP\n")]
     assert [(chain.name, chain.policy) for chain in chains] == [
@@ -180,6 +200,20 @@ def test_edits_gather_by_table_and_pass_over_other_objects() -> None:
     one, two, old = Chain("n", "nat", "A"), Chain("n", "filter", "B"), Chain("n", "nat", "OLD")
     changes = [Change(None, old), Change(Netns("n"), None), Change(one, old), Change(two, None)]
     assert edits(changes) == (Edit("ip", "nat", (one,), (old,)), Edit("ip", "filter", (two,), ()))
+
+
+def test_a_script_gives_protocols_by_number() -> None:
+    texts = ("! -p ethernet -j ACCEPT", "-p tcp -m tcp --dport 80", "-m comment --comment -p -j gre", "-p 253")
+    chain = Chain("n", "filter", "MINE", tuple(rule(text) for text in texts))
+    written = script([Edit("ip", "filter", (chain,), ())]).lines
+    assert [line.removeprefix("-A MINE ") for line in written if line.startswith("-A")] == [
+        "! -p 143 -j ACCEPT",
+        "-p 6 -m tcp --dport 80",
+        "-m comment --comment -p -j gre",
+        "-p 253",
+    ]
+    bridge = Chain("n", "filter", "MINE", (rule("-p ipv6", "bridge"),), family="bridge")
+    assert "-A MINE -p IPv6 -j CONTINUE" in script([Edit("bridge", "filter", (bridge,), ())]).lines
 
 
 def test_a_script_empties_fills_and_deletes_in_this_order() -> None:

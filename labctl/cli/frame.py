@@ -46,14 +46,15 @@ class Session:
         raise MissingError(f"labctl {verb} needs root", command)
 
     def end_cleanly(self) -> None:
-        """Let SIGTERM unwind as ^C does, so that a build rolls back and listeners end."""
+        """Let SIGTERM and SIGHUP unwind as ^C does, so that a build rolls back and listeners end."""
         import signal
 
         def leave(number: int, _: object) -> NoReturn:
             raise SystemExit(128 + number)
 
-        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, leave)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) == signal.SIG_DFL:  # nohup's SIG_IGN stays
+                signal.signal(number, leave)
 
 
 class Verbs(click.Group):

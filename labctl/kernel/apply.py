@@ -62,7 +62,20 @@ class Builder:
             elif item is not None and not isinstance(item, (Chain, Sysctl)) and item.ns in self._rooms.channels:
                 self._queue_removal(item)
         refused = self._flush()
-        return [refusal for refusal in refused if refusal.errno not in GONE]
+        for refusal in refused:
+            self._queue_bare(refusal)
+        return [refusal for refusal in (*refused, *self._flush()) if refusal.errno not in GONE]
+
+    def _queue_bare(self, refusal: Refusal) -> None:
+        """Some objects want to be removed by less than what is seen of them: try again with that."""
+        item = refusal.tag[1]
+        if isinstance(item, Route) and refusal.errno in GONE:
+            self._rooms.channels[item.ns].queue(messages.no_route(item, None, bare=True), refusal.tag)
+        elif isinstance(item, Address) and refusal.errno in GONE:
+            index = self._indexes.known(item.ns, item.at.dev)
+            if index is not None and item.addr.version == 4:
+                message = messages.address(item, index, delete=True, bare=True)
+                self._rooms.channels[item.ns].queue(message, refusal.tag)
 
     def _queue_removal(self, item: Resource) -> None:
         tag = ("remove", item)
@@ -76,7 +89,7 @@ class Builder:
                 channel.queue(messages.rule(item, delete=True), tag)
             case Route():
                 index = self._indexes.known(item.ns, item.dev or "")
-                channel.queue(messages.route(item, index, delete=True), tag)
+                channel.queue(messages.no_route(item, index), tag)
             case Address() | Neighbour() | Fdb():
                 index = self._indexes.known(item.ns, item.at.dev)
                 if index is not None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from labctl.diff import Change
 from labctl.errors import KernelError
-from labctl.kernel import restore
+from labctl.kernel import nft, restore
 from labctl.kernel.netns import CLONE_NEWNET, Inside, unshare
 from labctl.kernel.saved import Counted, Edit, edits
 from labctl.plan import Chain
@@ -38,8 +38,11 @@ def read(ns: str, asking: Iterable[Chain] = ()) -> tuple[Chain, ...]:
         chains += _read_ip(ns, tables)
     if _tables("ip6_tables_names"):
         chains += (one.chain for one in restore.save(restore.IP6, ns))
-    if any(chain.family == "bridge" for chain in asking) or _has_bridge_tables():
+    made = nft.tables()
+    if any(chain.family == "bridge" for chain in asking) or any(family == "bridge" for family, _ in made):
         chains += (one.chain for one in restore.save(restore.BRIDGE, ns))
+    # labs are written in legacy tables: what nft or iptables-nft made is told as one piece, and is always extra
+    chains += (Chain(ns, name, f"{family} {name}", family="nft") for family, name in made if family != "bridge")
     return tuple(chains)
 
 
@@ -49,7 +52,7 @@ def counted(ns: str) -> tuple[Counted, ...]:
     for tool, some in (
         (restore.IP, bool(_tables("ip_tables_names"))),
         (restore.IP6, bool(_tables("ip6_tables_names"))),
-        (restore.BRIDGE, _has_bridge_tables()),
+        (restore.BRIDGE, any(family == "bridge" for family, _ in nft.tables())),
     ):
         found += restore.save(tool, ns) if some else ()
     return tuple(found)
@@ -62,8 +65,12 @@ def write(ns: str, changes: Iterable[Change], lock: Path | None = None) -> None:
     lock file that the writers of this lab share; None where there is but one.
     Raises KernelError with the rule at fault, MissingError.
     """
+    changes = tuple(changes)
+    for change in changes:
+        if isinstance(change.have, Chain) and change.have.family == "nft":
+            nft.remove(ns, *change.have.name.split(" ", 1))
     families: dict[str, list[Edit]] = {}
-    for edit in edits(changes):
+    for edit in edits(change for change in changes if getattr(change.subject, "family", "") != "nft"):
         _check_names(ns, edit)
         families.setdefault(edit.family, []).append(edit)
     for family, changing in families.items():
@@ -131,12 +138,6 @@ def _tables(name: str) -> list[str]:
         return os.read(fd, 4096).decode().split()
     finally:
         os.close(fd)
-
-
-def _has_bridge_tables() -> bool:
-    from labctl.kernel.probe import has_nft_tables
-
-    return has_nft_tables()
 
 
 def _check_names(ns: str, edit: Edit) -> None:

@@ -54,12 +54,40 @@ def load() -> types.ModuleType:
 
 
 def _mend(xtables: Any) -> None:
-    """Let libxtables jump out of an error by itself.
+    """Let libxtables jump out of an error by itself, and find options as far apart as they really lie.
 
-    python-iptables leaves through a Python callback, over whose frame the jump then goes.
+    python-iptables leaves through a Python callback, over whose frame the jump then goes; and it knows the
+    struct xt_option_entry of iptables up to 1.8.10 only, so that later it sees the first option of each.
     """
     throw = ctypes.cast(xtables._lib_xtwrapper.throw_exception, xtables._EXIT_FN)
     xtables._xt_globals.exit_err = throw
+    entry_type = xtables.xt_option_entry
+    distance = 0
+
+    def lookup(self: Any, entries: Any, name: bytes) -> Any | None:
+        nonlocal distance
+        distance = distance or _distance(self.find_match("udp")[0].x6_options, ctypes.sizeof(entry_type))
+        at = ctypes.addressof(entries.contents)
+        while (entry := entry_type.from_address(at)).name not in (None, name):
+            at += distance
+        return entry if entry.name else None
+
+    xtables.xtables._option_lookup = lookup
+
+
+def _distance(options: Any, known: int) -> int:
+    """Bytes from one option of an extension with several to the next: `known`, or some more.
+
+    The first field points to the name, and the names of one extension lie close together in memory.
+    Raises ValueError where nothing of the kind is found.
+    """
+    first = ctypes.addressof(options.contents)
+    pointer = ctypes.c_size_t
+    for more in range(0, 4 * ctypes.sizeof(pointer), ctypes.sizeof(pointer)):
+        apart = pointer.from_address(first + known + more).value - pointer.from_address(first).value
+        if 0 < abs(apart) < 1 << 16:
+            return known + more
+    raise ValueError("libxtables keeps its options in a way that is not known")
 
 
 @contextlib.contextmanager

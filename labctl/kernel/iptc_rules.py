@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from labctl.kernel.iptc_words import Unspeakable, protocols
+from labctl.kernel.iptc_words import Unspeakable
+from labctl.xtables_forms import PROTOCOLS
 
 MATCHES = frozenset({"addrtype", "comment", "conntrack", "icmp", "mark", "multiport", "statistic", "tcp", "udp"})
 TARGETS = frozenset({"DNAT", "MARK", "MASQUERADE", "REDIRECT", "REJECT", "SNAT"})
 VERDICTS = frozenset({"ACCEPT", "DROP", "RETURN"})
 _HEAD = {"-s": "src", "-d": "dst", "-i": "in_interface", "-o": "out_interface", "-p": "protocol"}
+_INTERFACE = {"-i": "iniface", "-o": "outiface"}  # fields of struct ipt_ip
 _TEXT = ("--comment", "--log-prefix")  # their values may look like anything
 
 
@@ -29,7 +31,10 @@ def build(iptc: Any, table: Any, words: tuple[str, ...]) -> Any:
             raise Unspeakable("a ! at the end")
         flag = words[at]
         if flag in _HEAD and part is None:
-            setattr(rule, _HEAD[flag], ("!" if negated else "") + _value(flag, words, at))
+            value = _value(flag, words, at)
+            setattr(rule, _HEAD[flag], ("!" if negated else "") + value)
+            if flag in _INTERFACE and value.endswith("+"):  # stored as iptables does, which may print just this
+                setattr(rule.entry.ip, _INTERFACE[flag], value.encode())
             position = at + 2
         elif flag in ("-m", "-j", "-g"):
             _finish(part)
@@ -48,8 +53,7 @@ def _value(flag: str, words: tuple[str, ...], at: int) -> str:
         raise Unspeakable(f"{flag} without a value")
     value = words[at + 1]
     if flag == "-p" and not value.isdigit():
-        numbers = {name: number for number, name in protocols().items()}
-        return str(numbers[value])
+        return str(PROTOCOLS[value])
     return value
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import sys
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 from labctl.kernel.saved import split
+from labctl.xtables_forms import protocol
 
 _IPV4 = 2
 _FRAGMENT, _GOTO = 0x01, 0x02  # flags of struct ipt_ip
@@ -113,13 +112,13 @@ def _head(ip: Any) -> Iterator[str]:
             yield from flagged(flag)
             yield _network(address, mask)
     for flag, name, mask in (("-i", ip.iniface, ip.iniface_mask), ("-o", ip.outiface, ip.outiface_mask)):
-        if mask:
+        if mask or ip.invflags & _INVERTED[flag]:
             yield from flagged(flag)
             # the mask covers the name's end, or what comes before a "+" (which some writers store, some not)
             yield name[: len(mask)].decode() + ("" if len(mask) > len(name) else "+")
     if ip.proto:
         yield from flagged("-p")
-        yield protocols().get(ip.proto, str(ip.proto))
+        yield protocol(str(ip.proto)) or "0"
     if ip.flags & _FRAGMENT:
         yield from flagged("-f")
 
@@ -133,17 +132,3 @@ def _network(address: int, mask: int) -> str:
     if bits == 0xFFFFFFFF << (32 - length) & 0xFFFFFFFF:
         return f"{shown}/{length}"
     return f"{shown}/{'.'.join(str(byte) for byte in octets)}"
-
-
-@cache
-def protocols() -> dict[int, str]:
-    """The system's names of protocols by number, as iptables-save prints them."""
-    found: dict[int, str] = {}
-    with contextlib.suppress(OSError), open("/etc/protocols", errors="replace") as lines:
-        for line in lines:
-            words = line.partition("#")[0].split()
-            if len(words) > 1 and words[1].isdigit():
-                found.setdefault(int(words[1]), words[0])
-    for number, name in ((1, "icmp"), (6, "tcp"), (17, "udp"), (50, "esp"), (51, "ah"), (132, "sctp")):
-        found.setdefault(number, name)
-    return found

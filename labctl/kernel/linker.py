@@ -26,7 +26,9 @@ class Linker:
 
     def create(self, links: Sequence[Link]) -> list[Refusal]:
         """Create links in waves: one that lies upon another waits until that is there."""
-        todo = {link.at: link for link in links if link.kind != "loopback"}
+        masters = {(link.ns, link.master) for link in links if link.master is not None}
+        first = sorted(links, key=lambda link: (link.ns, link.at.dev) not in masters)  # a port is born into its bridge
+        todo = {link.at: link for link in first if link.kind != "loopback"}
         refused: list[Refusal] = []
         for link in links:
             if link.kind == "loopback":
@@ -75,15 +77,17 @@ class Linker:
                 channel.queue(
                     messages.attribute(index, "IFLA_MASTER", U32(self._indexes.find(link.ns, link.master))), tag
                 )
-            if self._ipv6 and not link.autoconf:
+            if self._ipv6 and not link.autoconf and not small(link):
                 channel.queue(messages.autoconf(index, False), tag)
-            if link.hairpin:
-                channel.queue(messages.hairpin(index, True), tag)
-        self.flags(link)
+            if link.hairpin or link.isolated:
+                channel.queue(messages.port(index, hairpin=link.hairpin, isolated=link.isolated), tag)
+        self.flags(link, fresh=True)
 
-    def flags(self, link: Link) -> None:
+    def flags(self, link: Link, *, fresh: bool = False) -> None:
+        """Up or down, promiscuous or not. A fresh link asks for its neighbours if its kind does."""
         index = self._indexes.find(link.ns, link.at.dev)
-        message = messages.flags(index, up=link.up, promisc=link.promisc)
+        arp = None if link.kind == "loopback" or (fresh and link.arp) else link.arp
+        message = messages.flags(index, up=link.up, promisc=link.promisc, arp=arp)
         self._rooms.channels[link.ns].queue(message, ("set up", link))
 
     def mend(self, want: Link, have: Link) -> None:
@@ -97,15 +101,20 @@ class Linker:
         if "master" in wrong:
             master = self._indexes.find(want.ns, want.master) if want.master is not None else 0
             channel.queue(messages.attribute(index, "IFLA_MASTER", U32(master)), tag)
-        if "autoconf" in wrong and self._ipv6:
+        if "autoconf" in wrong and self._ipv6 and not small(want):
             channel.queue(messages.autoconf(index, want.autoconf), tag)
-        if ("hairpin" in wrong or "master" in wrong) and want.master is not None:
-            channel.queue(messages.hairpin(index, want.hairpin), tag)
+        if {"hairpin", "isolated", "master"} & set(wrong) and want.master is not None:
+            channel.queue(messages.port(index, hairpin=want.hairpin, isolated=want.isolated), tag)
         if "options" in wrong:
             message = messages.kind_options(want, index, lambda dev: self._indexes.find(want.ns, dev))
             channel.queue(message, tag)
-        if "up" in wrong or "promisc" in wrong:
+        if {"up", "promisc", "arp"} & set(wrong):
             self.flags(want)
+
+
+def small(link: Link) -> bool:
+    """Whether a link is too small for IPv6, which then is not there at all."""
+    return link.mtu is not None and link.mtu < 1280
 
 
 def _near_end(link: Link, peer: Link | None) -> tuple[Link, Link | None]:

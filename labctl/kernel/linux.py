@@ -8,6 +8,7 @@ from types import TracebackType
 from labctl.diff import Change
 from labctl.kernel import firewall, observe, places, read, residents, rooms, state
 from labctl.kernel.apply import Builder
+from labctl.kernel.calm import undisturbed
 from labctl.kernel.netns import Inside
 from labctl.plan import Chain, Plan, Resource, Sysctl
 
@@ -27,17 +28,24 @@ class Linux:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._inside.close()
+        if kind is None:
+            self._inside.close()
+        else:
+            self._rooms.stopped = True
+            with undisturbed():
+                self._inside.close()
         self._rooms.close()
 
     def nodes(self) -> tuple[str, ...]:
         """The lab's namespaces that have a name now."""
         return places.labs().get(self.lab, ())
 
-    def observe(self, asking: Plan = (), nodes: Iterable[str] | None = None) -> Plan:
+    def observe(self, asking: Plan = (), nodes: Iterable[str] | None = None, *, chains: bool = True) -> Plan:
         """What is there now, in the plan's types. `asking` says which sysctls to read and which firewall
-        families matter; `nodes` limits it to some namespaces (peers elsewhere are then not named)."""
-        return self._inside.run(None, self._observe, asking, tuple(nodes if nodes is not None else self.nodes()))
+        families matter; `nodes` limits it to some namespaces (peers elsewhere are then not named), and
+        without `chains` no firewall is read."""
+        here = tuple(nodes if nodes is not None else self.nodes())
+        return self._inside.run(None, self._observe, asking, here, chains)
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Carry out changes; after `observe` they repair what is there, else they build from nothing.
@@ -64,7 +72,7 @@ class Linux:
             rooms.remove(places.netns_path(self.lab, node))
         return gone
 
-    def _observe(self, asking: Plan, nodes: tuple[str, ...]) -> Plan:
+    def _observe(self, asking: Plan, nodes: tuple[str, ...], firewalls: bool) -> Plan:
         room = self._rooms
         here = room.open(nodes)
         sysctls: dict[str, list[Sysctl]] = {}
@@ -80,8 +88,10 @@ class Linux:
             room.enter(node)
             found.append(observe.netns(node))
             snapshot.add(node, read.links(room.channels[node]))
-            found += observe.sysctls(sysctls.get(node, ()))
-            found += firewall.read(node, chains.get(node, ()))
+            asked = sysctls.get(node, ())
+            found += observe.sysctls(asked)
+            found += observe.forwarding(node, snapshot.links[node].values(), asked)
+            found += firewall.read(node, chains.get(node, ())) if firewalls else ()
         for node in here:
             found += observe.links(snapshot, node, room.nsid)
             found += observe.tables(room.channels[node], snapshot, node)

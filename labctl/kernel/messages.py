@@ -16,7 +16,7 @@ PUT = REQUEST | ACK | CREATE | REPLACE
 SET = REQUEST | ACK
 
 AF_INET, AF_INET6, AF_BRIDGE = 2, 10, 7
-IFF_UP, IFF_PROMISC = 0x1, 0x100
+IFF_UP, IFF_NOARP, IFF_PROMISC = 0x1, 0x80, 0x100
 NUD = {
     "incomplete": 0x01, "reachable": 0x02, "stale": 0x04, "delay": 0x08,
     "probe": 0x10, "failed": 0x20, "noarp": 0x40, "permanent": 0x80,
@@ -24,8 +24,8 @@ NUD = {
 NTF_SELF, NTF_MASTER, NTF_PROXY = 0x02, 0x04, 0x08
 ROUTE_KIND = {"unicast": 1, "local": 2, "broadcast": 3, "anycast": 4, "multicast": 5, "blackhole": 6,
               "unreachable": 7, "prohibit": 8, "throw": 9}  # fmt: skip
-RULE_ACTION = {"lookup": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8}
-SCOPE_GLOBAL, SCOPE_LINK, SCOPE_HOST = 0, 253, 254
+RULE_ACTION = {"lookup": 1, "goto": 2, "nop": 3, "blackhole": 6, "unreachable": 7, "prohibit": 8}
+SCOPE_GLOBAL, SCOPE_LINK, SCOPE_HOST, SCOPE_NOWHERE = 0, 253, 254, 255
 PROTO_KERNEL, PROTO_BOOT = 2, 3
 ONLINK = 4
 IFA_F_NODAD = 0x02
@@ -86,12 +86,12 @@ def autoconf(index: int, on: bool) -> bytearray:
     return encode("ifinfmsg", nl.RTM_NEWLINK, SET, {"index": U32(index)}, [("IFLA_AF_SPEC", mode)])
 
 
-def flags(index: int, *, up: bool, promisc: bool = False) -> bytearray:
-    """Set a link up or down, and promiscuous or not."""
+def flags(index: int, *, up: bool, promisc: bool = False, arp: bool | None = None) -> bytearray:
+    """Set a link up or down, promiscuous or not, and (None: as it is) asking for its neighbours or not."""
     fields = {
         "index": U32(index),
-        "flags": (IFF_UP if up else 0) | (IFF_PROMISC if promisc else 0),
-        "change": IFF_UP | IFF_PROMISC,
+        "flags": (IFF_UP if up else 0) | (IFF_PROMISC if promisc else 0) | (IFF_NOARP if arp is False else 0),
+        "change": IFF_UP | IFF_PROMISC | (0 if arp is None else IFF_NOARP),
     }
     return encode("ifinfmsg", nl.RTM_NEWLINK, SET, fields, [])
 
@@ -101,9 +101,11 @@ def attribute(index: int, name: str, value: Any) -> bytearray:
     return encode("ifinfmsg", nl.RTM_NEWLINK, SET, {"index": U32(index)}, [(name, value)])
 
 
-def hairpin(index: int, on: bool) -> bytearray:
-    """Whether a bridge port may send a frame back where it came from."""
-    data = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", [("IFLA_BRPORT_MODE", int(on))])]
+def port(index: int, *, hairpin: bool, isolated: bool) -> bytearray:
+    """How a bridge port behaves: whether it may send a frame back where it came from, and whether it is
+    kept apart from the other isolated ones."""
+    values = [("IFLA_BRPORT_MODE", int(hairpin)), ("IFLA_BRPORT_ISOLATED", int(isolated))]
+    data = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", values)]
     return encode("ifinfmsg", nl.RTM_NEWLINK, SET, {"index": U32(index)}, [("IFLA_LINKINFO", data)])
 
 
@@ -113,8 +115,11 @@ def kind_options(link: Link, index: int, index_of: IndexOf) -> bytearray:
     return encode("ifinfmsg", nl.RTM_NEWLINK, SET, {"index": U32(index)}, [("IFLA_LINKINFO", info)])
 
 
-def address(item: Address, index: int, *, delete: bool = False) -> bytearray:
-    """Add or remove an address. IPv6 ones skip duplicate address detection: a lab knows its addresses."""
+def address(item: Address, index: int, *, delete: bool = False, bare: bool = False) -> bytearray:
+    """Add or remove an address. IPv6 ones skip duplicate address detection: a lab knows its addresses.
+
+    `bare` removes an IPv4 address by itself alone, which one with a peer of another address needs.
+    """
     ip = item.addr.ip
     fields = {
         "family": family(ip.version),
@@ -126,6 +131,8 @@ def address(item: Address, index: int, *, delete: bool = False) -> bytearray:
     attrs: list[tuple[str, Any]] = [("IFA_LOCAL", ip), ("IFA_ADDRESS", ip)]
     if ip.version == 6:
         attrs = [("IFA_ADDRESS", ip), ("IFA_FLAGS", IFA_F_NODAD)]
+    elif bare:
+        attrs = [("IFA_LOCAL", ip)]
     elif item.addr.network.prefixlen < 31 and not ip.is_loopback:
         attrs.append(("IFA_BROADCAST", item.addr.network.broadcast_address))
     kind = nl.RTM_DELADDR if delete else nl.RTM_NEWADDR
@@ -180,29 +187,57 @@ def fdb(item: Fdb, index: int, *, delete: bool = False) -> bytearray:
     return encode("ndmsg", nl.RTM_DELNEIGH if delete else nl.RTM_NEWNEIGH, SET if delete else put, fields, attrs)
 
 
-def route(item: Route, index: int | None, *, delete: bool = False, replace: bool = False) -> bytearray:
-    """Add, replace or remove a route."""
+def no_route(item: Route, index: int | None, *, bare: bool = False) -> bytearray:
+    """Remove a route, whoever made it and whatever its scope. `bare` names its gateway no more than its
+    device, which the kernel wants for several nexthops or a nexthop object."""
+    fields = {
+        "family": family(item.dst.version),
+        "dst_len": item.dst.prefixlen,
+        "tos": item.tos,
+        "table": item.table if item.table < 256 else 0,
+        "proto": 0,
+        "scope": SCOPE_NOWHERE,
+        "type": ROUTE_KIND.get(item.kind, 0),
+    }
+    attrs: list[tuple[str, Any]] = [] if bare else _nexthop(item, index)
+    if item.dst.prefixlen:
+        attrs.insert(0, ("RTA_DST", item.dst.network_address))
+    if item.metric:
+        attrs.append(("RTA_PRIORITY", item.metric))
+    if item.table > 255:
+        attrs.append(("RTA_TABLE", item.table))
+    return encode("rtmsg", nl.RTM_DELROUTE, SET, fields, attrs)
+
+
+def _nexthop(item: Route, index: int | None) -> list[tuple[str, Any]]:
+    attrs: list[tuple[str, Any]] = []
+    if item.via is not None:
+        if item.via.version == item.dst.version:
+            attrs.append(("RTA_GATEWAY", item.via))
+        else:
+            attrs.append(("RTA_VIA", {"family": family(item.via.version), "addr": str(item.via), "attrs": []}))
+    if index is not None and not (item.kind != "unicast" and item.dst.version == 4):
+        attrs.append(("RTA_OIF", U32(index)))
+    return attrs
+
+
+def route(item: Route, index: int | None, *, replace: bool = False) -> bytearray:
+    """Add or replace a route."""
     special = item.kind != "unicast"
     four = isinstance(item.dst, IPv4Network)
     fields = {
         "family": family(item.dst.version),
         "dst_len": item.dst.prefixlen,
+        "tos": item.tos,
         "table": item.table if item.table < 256 else 0,
         "proto": PROTO_BOOT,
         "scope": SCOPE_LINK if four and item.via is None and not special else SCOPE_GLOBAL,
         "type": ROUTE_KIND[item.kind],
         "flags": ONLINK if item.onlink else 0,
     }
-    attrs: list[tuple[str, Any]] = []
+    attrs = _nexthop(item, index)
     if item.dst.prefixlen:
-        attrs.append(("RTA_DST", item.dst.network_address))
-    if item.via is not None:
-        if item.via.version == item.dst.version:
-            attrs.append(("RTA_GATEWAY", item.via))
-        else:
-            attrs.append(("RTA_VIA", {"family": family(item.via.version), "addr": str(item.via), "attrs": []}))
-    if index is not None and not (special and four):
-        attrs.append(("RTA_OIF", U32(index)))
+        attrs.insert(0, ("RTA_DST", item.dst.network_address))
     if item.src is not None:
         attrs.append(("RTA_PREFSRC", item.src))
     if item.metric:
@@ -211,8 +246,6 @@ def route(item: Route, index: int | None, *, delete: bool = False, replace: bool
         attrs.append(("RTA_TABLE", item.table))
     if item.mtu is not None:
         attrs.append(("RTA_METRICS", [("RTAX_MTU", item.mtu)]))
-    if delete:
-        return encode("rtmsg", nl.RTM_DELROUTE, SET, fields, attrs)
     return encode("rtmsg", nl.RTM_NEWROUTE, PUT if replace else ADD, fields, attrs)
 
 
@@ -222,8 +255,9 @@ def rule(item: Rule, *, delete: bool = False) -> bytearray:
         "family": family(item.family),
         "dst_len": item.dst.prefixlen if item.dst is not None else 0,
         "src_len": item.src.prefixlen if item.src is not None else 0,
-        "table": item.table if item.table < 256 else 0,
-        "action": RULE_ACTION[item.kind],
+        "table": item.table if item.kind == "lookup" and item.table < 256 else 0,
+        # goto wants a target that nobody wants to name in a removal; 0 is whatever it does
+        "action": 0 if item.kind == "goto" else RULE_ACTION.get(item.kind, 0),
     }
     attrs: list[tuple[str, Any]] = [("FRA_PRIORITY", U32(item.pref))]
     if item.kind == "lookup":

@@ -12,6 +12,7 @@ from labctl.kernel.kinds import read_options
 from labctl.kernel.messages import (
     AF_BRIDGE,
     AF_INET,
+    IFF_NOARP,
     IFF_PROMISC,
     IFF_UP,
     NTF_PROXY,
@@ -43,10 +44,11 @@ from labctl.plan import (
 FALLBACK = frozenset(
     {"tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0", "ip6gretap0"}
 )
+ARPS = frozenset({"veth", "bridge", "vxlan", "macvlan", "vlan", "ipvlan"})  # kinds that ask for their neighbours
 _STATES = {number: name for name, number in NUD.items()}
 _ROUTE_KINDS = {number: name for name, number in ROUTE_KIND.items()}
 _RULE_KINDS = {number: name for name, number in RULE_ACTION.items()}
-_IGNORED_ROUTES = {"local", "broadcast", "anycast", "multicast"}
+_IGNORED_ROUTES = {"broadcast", "anycast", "multicast"}
 
 
 class Snapshot:
@@ -110,7 +112,9 @@ def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]
             mac=raw.mac,
             up=up,
             promisc=bool(raw.flags & IFF_PROMISC),
+            arp=raw.kind not in ARPS or not raw.flags & IFF_NOARP,
             hairpin=raw.hairpin,
+            isolated=raw.isolated,
             autoconf=raw.addr_gen_mode == 0,
             options=options,
         )
@@ -136,13 +140,15 @@ def _addresses(
 ) -> Iterator[Address]:
     for index, ip, length in read.addresses(channel):
         link = snapshot.links[ns].get(index)
-        if link is None or (link.flags & 0x8 and ip.is_loopback):
+        if link is None:
             continue
         if ip.version == 6 and ip.is_link_local and link.addr_gen_mode == 0:
             continue  # autoconfigured, as its link asks for
         addr: Iface = IPv4Interface((ip, length)) if ip.version == 4 else IPv6Interface((ip, length))
         there: bool | None = True
-        if length < ip.max_prefixlen:
+        if ip.is_loopback:
+            there = None  # its prefix is in the local table
+        elif length < ip.max_prefixlen:
             there = (addr.network.network_address, length, index) in kernel if link.flags & IFF_UP else None
         yield Address(Port(ns, link.name), addr, there)
 
@@ -192,6 +198,7 @@ def _route(snapshot: Snapshot, ns: str, raw: read.RawRoute) -> Route:
         src=raw.src,
         onlink=bool(raw.flags & ONLINK),
         mtu=raw.mtu,
+        tos=raw.tos,
     )
 
 
@@ -229,6 +236,14 @@ def sysctls(asking: Iterable[Sysctl]) -> Iterator[Sysctl]:
         finally:
             os.close(fd)
         yield Sysctl(item.ns, item.name, " ".join(value.split()))
+
+
+def forwarding(ns: str, links: Iterable[read.RawLink], asking: Iterable[Sysctl]) -> Iterator[Sysctl]:
+    """The devices of a namespace that do not forward as all of it is to: `conf.<dev>.forwarding` set apart."""
+    planned = next((item.value for item in asking if item.name == "net.ipv4.ip_forward"), None)
+    for link in links:
+        if planned is not None and link.forwarding is not None and str(link.forwarding) != planned:
+            yield Sysctl(ns, f"net.ipv4.conf.{link.name.replace('.', '/')}.forwarding", str(link.forwarding))
 
 
 def netns(name: str) -> Netns:

@@ -45,10 +45,11 @@ def labs() -> dict[str, tuple[str, ...]]:
     """Every lab that has namespaces on this machine, with its nodes, sorted. Reads one directory."""
     found: dict[str, list[str]] = {}
     try:
-        entries = os.listdir(netns_dir())
+        with os.scandir(netns_dir()) as entries:
+            names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
     except FileNotFoundError:
         return {}
-    for name in entries:
+    for name in names:
         if (ours := parse(name)) is not None:
             found.setdefault(ours[0], []).append(ours[1])
     return {lab: tuple(sorted(nodes)) for lab, nodes in sorted(found.items())}

@@ -7,6 +7,7 @@ Each is a small machine without a thread: `fds()` says what to wait for, `step()
 from __future__ import annotations
 
 import errno
+import math
 import os
 import select
 import shutil
@@ -16,12 +17,14 @@ import subprocess
 from functools import lru_cache
 
 from labctl.evidence import Answer
+from labctl.kernel.fresh import IDENTIFIERS, bind_fresh
 from labctl.marks import ANSWERING, ASKING, STAMP, Mark, Marker
 from labctl.plan import IP
 
 SOL_RAW, ICMP_FILTER = 255, 1
 IP_RECVERR, IPV6_RECVERR = 11, 25
 EXHAUSTED = {errno.ENOBUFS, errno.ENOMEM}  # the machine's fault (its neighbour table is full), not the lab's
+EXHAUSTED_HINT = "is the machine's neighbour table full? see labctl doctor"
 REFUSALS = {errno.ENETUNREACH, errno.EPERM, errno.EACCES, errno.EINVAL, errno.EADDRNOTAVAIL}
 
 
@@ -71,12 +74,12 @@ class Probe:
 
 
 class Ping(Probe):
-    """The real ping, one echo request that carries the marker."""
+    """The real ping, one echo request that carries the marker. It chooses its identifier itself, anew each time."""
 
-    def __init__(self, program: str, address: IP, marker: bytes) -> None:
+    def __init__(self, program: str, address: IP, marker: bytes, patience: float = 1) -> None:
         super().__init__()
         self.mark = Marker(marker)
-        words = ["ping", "-n", "-c", "1", "-W", "1", "-p", marker.hex(), str(address)]
+        words = ["ping", "-n", "-c", "1", "-W", str(max(1, math.ceil(patience))), "-p", marker.hex(), str(address)]
         environment = {**os.environ, "LC_ALL": "C"}
         self._process = subprocess.Popen(
             words,
@@ -113,7 +116,7 @@ def verdict_of_ping(code: int, out: str, err: str) -> tuple[Answer, str]:
         return "reply", f"ping: {line}"
     complaint = next((line for line in err.splitlines() if line.strip()), "")
     if "No buffer space" in complaint or "Cannot allocate" in complaint:
-        return "broken", f"{complaint}; is the machine's neighbour table full? see labctl doctor"
+        return "broken", f"{complaint}; {EXHAUSTED_HINT}"
     if "connect:" in complaint or "sendmsg:" in complaint:
         return "blocked", complaint
     error = next((line for line in out.splitlines() if line.startswith("From ")), "")
@@ -199,7 +202,7 @@ class Echo(_Client):
         self._marker = marker
         try:
             self._socket.connect((str(address), 0))
-            self._socket.send(echo_request(address.version, marker[-1] << 8 | marker[-2], 1, marker))
+            self._socket.send(echo_request(address.version, IDENTIFIERS.take(), 1, marker))
         except OSError as error:
             self._begin(error.errno or 0)
 
@@ -218,8 +221,7 @@ class TcpClient(_Client):
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         super().__init__(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
         self._marker, self._connected, self._heard = marker, False, b""
-        self._socket.bind(("", 0))
-        self.sport = self._socket.getsockname()[1]
+        self.sport = bind_fresh(self._socket, port)
         number = self._socket.connect_ex((str(address), port))
         if number not in (0, errno.EINPROGRESS):
             self._begin(number)
@@ -257,8 +259,8 @@ class UdpClient(_Client):
         self.mark = Marker(marker)
         self._marker = marker
         try:
+            self.sport = bind_fresh(self._socket, port)
             self._socket.connect((str(address), port))
-            self.sport = self._socket.getsockname()[1]
             self._socket.send(marker + ASKING)
         except OSError as error:
             self._begin(error.errno or 0)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
 
 from labctl.kernel import encode as nl
-from labctl.kernel.messages import AF_BRIDGE, AF_INET, AF_INET6, NTF_PROXY
+from labctl.kernel.messages import AF_BRIDGE, AF_INET, AF_INET6, NTF_PROXY, PROTO_KERNEL
 from labctl.kernel.netlink import Channel, attributes
 from labctl.plan import IP
 
@@ -43,8 +42,9 @@ class RawLink:
     kind: str = ""
     data: tuple[bytes, int, int] | None = None
     hairpin: bool = False
+    isolated: bool = False
     addr_gen_mode: int | None = None
-    namespace: Any = field(default=None)
+    forwarding: int | None = None  # net.ipv4.conf.<dev>.forwarding, which the kernel tells along
 
 
 def links(channel: Channel) -> Iterator[RawLink]:
@@ -77,12 +77,16 @@ def _linkinfo(link: RawLink, data: bytes, start: int, end: int) -> None:
     if 2 in found:
         link.data = (data, *found[2])
     if 5 in found and _text(data, found.get(4, (0, 0))) == "bridge":
-        mode = attributes(data, *found[5]).get(4)
-        link.hairpin = mode is not None and data[mode[0]] != 0
+        port = attributes(data, *found[5])
+        link.hairpin = 4 in port and data[port[4][0]] != 0
+        link.isolated = 33 in port and data[port[33][0]] != 0
 
 
 def _af_spec(link: RawLink, data: bytes, start: int, end: int) -> None:
-    six = attributes(data, start, end).get(AF_INET6)
+    families = attributes(data, start, end)
+    if (four := families.get(AF_INET)) is not None and (settings := attributes(data, *four).get(1)) is not None:
+        link.forwarding = _u32.unpack_from(data, settings[0])[0]  # the first of them
+    six = families.get(AF_INET6)
     if six is not None and (mode := attributes(data, *six).get(8)) is not None:
         link.addr_gen_mode = data[mode[0]]
 
@@ -114,19 +118,19 @@ class RawRoute:
     metric: int
     src: IP | None
     mtu: int | None
+    tos: int = 0
 
 
 def routes(channel: Channel) -> Iterator[RawRoute]:
-    """Every route outside the kernel's local table."""
+    """Every route but the kernel's own in the local table."""
     for data, start, end in channel.dump(nl.RTM_GETROUTE, _rtmsg.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
-        family, length, _, _, table, proto, scope, kind, flags = _rtmsg.unpack_from(data, start)
-        if table == LOCAL_TABLE or family not in (AF_INET, AF_INET6) or flags & 0x200:  # cloned
+        family, length, _, tos, table, proto, scope, kind, flags = _rtmsg.unpack_from(data, start)
+        own = table == LOCAL_TABLE and proto == PROTO_KERNEL
+        if own or family not in (AF_INET, AF_INET6) or flags & 0x200:  # cloned
             continue
         found = attributes(data, start + 12, end)
         if 15 in found:
             table = _u32.unpack_from(data, found[15][0])[0]
-        if table == LOCAL_TABLE:
-            continue
         via = found.get(18)
         yield RawRoute(
             family, length, table, proto, scope, kind, flags,
@@ -136,6 +140,7 @@ def routes(channel: Channel) -> Iterator[RawRoute]:
             _u32.unpack_from(data, found[6][0])[0] if 6 in found else 0,
             _ip(data, found[7]) if 7 in found else None,
             _metric_mtu(data, found[8]) if 8 in found else None,
+            tos,
         )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """The processes that live in a lab's namespaces: found by where they are, never by what they are called.
 
 A namespace lives as long as a process is in it, so `down` ends those first. It ends nothing else: not
-itself, not the shell it was typed in, nothing outside the lab's own namespaces.
+itself, not the shell it was typed in, nothing outside the lab's own namespaces, and nothing at all in
+the machine's own, whatever name somebody gave that.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from labctl.kernel.rooms import is_namespace, own_namespaces
+
 GRACE = 1.0  # seconds between SIGTERM and SIGKILL
 
 
@@ -20,20 +23,22 @@ def find(paths: Iterable[Path]) -> tuple[int, ...]:
     """The ids of the processes in the namespaces bound to these files, but for us and our ancestors."""
     inodes = set()
     for path in paths:
-        try:
-            inodes.add(os.stat(path).st_ino)
-        except FileNotFoundError:
-            continue
+        if is_namespace(path):
+            found_at = os.lstat(path)
+            inodes.add((found_at.st_dev, found_at.st_ino))
+    inodes -= own_namespaces()
+    if not inodes:
+        return ()
     ours = _ancestry()
     found = []
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) in ours:
             continue
         try:
-            inode = os.stat(f"/proc/{name}/ns/net").st_ino
+            lives = os.stat(f"/proc/{name}/ns/net")
         except OSError:
             continue  # it ended meanwhile, or is none of our business
-        if inode in inodes:
+        if (lives.st_dev, lives.st_ino) in inodes:
             found.append(int(name))
     return tuple(found)
 

@@ -15,11 +15,22 @@ from pathlib import Path
 from labctl.errors import KernelError
 from labctl.kernel import places
 from labctl.kernel.netlink import Channel, attributes
-from labctl.kernel.netns import CLONE_NEWNET, MS_BIND, MS_REC, MS_SHARED, mount, setns, umount, unshare
+from labctl.kernel.netns import (
+    CLONE_NEWNET,
+    MNT_DETACH,
+    MS_BIND,
+    MS_REC,
+    MS_SHARED,
+    mount,
+    setns,
+    umount,
+    unshare,
+)
 
 RTM_GETNSID = 90
 NETNSA_NSID, NETNSA_FD = 1, 3
 HERE = "/proc/thread-self/ns/net"
+UMOUNT_NOFOLLOW = 8
 
 
 class Rooms:
@@ -29,6 +40,7 @@ class Rooms:
         self.lab = lab
         self.fds: dict[str, int] = {}
         self.channels: dict[str, Channel] = {}
+        self.stopped = False  # set from outside to make a long build end early
         self._where: str | None = None
         raise_open_files()
 
@@ -40,10 +52,15 @@ class Rooms:
             os.close(fd)
         self.channels.clear()
         self.fds.clear()
+        self._where = None
 
     def make(self, node: str) -> None:
         """A new, empty namespace, bound to its name. Raises KernelError."""
+        if self.stopped:
+            raise KernelError(f"stopped before namespace {node} was made")
         path = places.netns_path(self.lab, node)
+        if not is_namespace(path):
+            remove(path)  # a name without a namespace behind it, as a reboot or a crash leaves it
         try:
             unshare(CLONE_NEWNET)
             self._where = node
@@ -58,22 +75,29 @@ class Rooms:
         self.channels[node] = Channel()
 
     def open(self, nodes: Iterable[str]) -> tuple[str, ...]:
-        """Open those namespaces that exist; returns their names. A stale name (no namespace behind the
-        file, as after a reboot) counts as absent and is cleared away."""
+        """Open those namespaces that exist; returns their names. A name with no namespace behind it counts
+        as absent. Raises KernelError for a name that leads to the machine's own namespace."""
         opened = []
         for node in nodes:
             path = places.netns_path(self.lab, node)
-            if node in self.fds:
-                opened.append(node)
-                continue
-            if not is_namespace(path):
-                remove(path)
-                continue
-            self.fds[node] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            self.enter(node)
-            self.channels[node] = Channel()
+            if node not in self.fds:
+                if not is_namespace(path):
+                    continue
+                self.fds[node] = self._opened(path)
+                self.enter(node)
+                self.channels[node] = Channel()
             opened.append(node)
         return tuple(opened)
+
+    @staticmethod
+    def _opened(path: Path) -> int:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        found = os.fstat(fd)
+        if (found.st_dev, found.st_ino) in own_namespaces():
+            os.close(fd)
+            hint = f"somebody bound it there; take the name away: umount {path} && rm {path}"
+            raise KernelError(f"{path.name} is the machine's own network namespace, and no lab's", hint)
+        return fd
 
     def enter(self, node: str) -> None:
         """Move this thread into a namespace that is open."""
@@ -85,6 +109,7 @@ class Rooms:
         """Close one namespace and remove its name."""
         self.channels.pop(node).close()
         os.close(self.fds.pop(node))
+        self._where = None if self._where == node else self._where
         remove(places.netns_path(self.lab, node))
 
     def nsid(self, node: str, other: str) -> int | None:
@@ -111,10 +136,22 @@ def prepare() -> None:
         mount(None, directory, None, MS_SHARED | MS_REC)
 
 
+def own_namespaces() -> frozenset[tuple[int, int]]:
+    """The namespaces that are nobody's lab: the one this process started in, and init's, by device and inode."""
+    found = set()
+    for place in ("/proc/self/ns/net", "/proc/1/ns/net"):
+        try:
+            stat = os.stat(place)
+        except OSError:
+            continue  # init's is not for everyone to see
+        found.add((stat.st_dev, stat.st_ino))
+    return frozenset(found)
+
+
 def is_namespace(path: Path) -> bool:
-    """Whether a namespace is bound to the file."""
+    """Whether a namespace is bound to the file; a link to one is not."""
     try:
-        return os.stat(path).st_dev == os.stat("/proc/self/ns/net").st_dev
+        return os.lstat(path).st_dev == os.stat("/proc/self/ns/net").st_dev
     except FileNotFoundError:
         return False
 
@@ -122,7 +159,7 @@ def is_namespace(path: Path) -> bool:
 def remove(path: Path) -> bool:
     """Unbind and unlink a namespace's name; True if there was one. What runs inside keeps it alive."""
     try:
-        umount(str(path))
+        umount(str(path), MNT_DETACH | UMOUNT_NOFOLLOW)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOENT):
             raise KernelError(f"cannot unbind {path}: {error.strerror}", _hint(error), error.errno or 0) from None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from labctl.diff import Change
 from labctl.plan import Chain
 from labctl.xtables import BUILTIN, FirewallRule, rule
+from labctl.xtables_forms import PROTOCOLS, protocol
 
 Counter = tuple[int, int]  # packets, bytes
 
@@ -83,13 +84,23 @@ def parse(ns: str, family: str, text: str) -> Iterator[Counted]:
 
 
 def _rule(words: str, family: str) -> FirewallRule:
-    """One printed rule; IPv6 addresses alone are printed in more than one way by different releases."""
-    if family != "ip6":
-        return FirewallRule(tuple(split(words)))
+    """One printed rule, in the one form for what different releases of the tools print in several.
+
+    IPv4 differs in protocols alone (`4`, `ipencap`), and is spared the rest, as tables may be long. IPv6
+    differs in addresses too, ebtables in where it puts the !.
+    """
+    spoken = split(words)
+    if family == "ip":
+        for position, flag in enumerate(spoken):
+            if flag == "-p":
+                spoken[position + 1] = protocol(spoken[position + 1]) or "0"
+            elif flag in ("-m", "-j", "-g"):
+                break
+        return FirewallRule(tuple(spoken))
     try:
-        return rule(split(words), family)
+        return rule(spoken, family)
     except ValueError:  # a mask with holes: legal, and unlike anything a plan says
-        return FirewallRule(tuple(split(words)))
+        return FirewallRule(tuple(spoken))
 
 
 def _chains(
@@ -152,12 +163,23 @@ def script(changing: Sequence[Edit]) -> Script:
                 say(f"-F {chain.name}", chain)
         for chain in edit.put:
             for one in chain.rules:
-                say(f"-A {chain.name} {one}", chain, one)
+                say(f"-A {chain.name} {_written(one, chain.family)}", chain, one)
         for chain in edit.drop:
             if not builtin(chain):
                 say(f"-X {chain.name}", chain)
         say("COMMIT")
     return Script(tuple(lines), tuple(about))
+
+
+def _written(one: FirewallRule, family: str) -> FirewallRule:
+    """A rule with its protocol as a number, since a machine's own list of names may be older than ours."""
+    if family == "bridge" or "-p" not in one.args:
+        return one
+    at = one.args.index("-p") + 1
+    if at == len(one.args) or {"-m", "-j", "-g"}.intersection(one.args[:at]):
+        return one
+    name = one.args[at]
+    return FirewallRule((*one.args[:at], str(PROTOCOLS.get(name, name)), *one.args[at + 1 :]))
 
 
 def _declared(chain: Chain) -> str:

@@ -39,8 +39,12 @@ def hashed(prefix: str, digits: int, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def device(name: str) -> str:
-    """A name for the device that leads to a machine: the machine's own, or a hash where that is too long."""
-    return name if len(name) <= 15 and name not in ("lo", "pip", "wire") else hashed("to-", 11, (name,))[0]
+    """A name for the device that leads to a machine: the machine's own, or a hash where it is too long or taken.
+
+    `all` and `default` mean something else below net.ipv4.conf.
+    """
+    taken = ("lo", "all", "default", "pip", "wire")
+    return name if len(name) <= 15 and name not in taken else hashed("to-", 11, (name,))[0]
 
 
 def iface(address: IPv4Address | int, prefix: int) -> IPv4Interface:
@@ -69,9 +73,11 @@ def veth(
     yield Link(other, "veth", one, None, mtu, macs[1])
 
 
-def bridge(at: Port, *, mtu: int, address: IPv4Interface | None = None, promisc: bool = False) -> Iterator[Resource]:
+def bridge(
+    at: Port, *, mtu: int, address: IPv4Interface | None = None, promisc: bool = False, head: str = "02"
+) -> Iterator[Resource]:
     """A bridge whose MAC is fixed: left alone it takes its lowest port's, and changes as ports come and go."""
-    yield Link(at, "bridge", mtu=mtu, mac=mac(str(at)), promisc=promisc)
+    yield Link(at, "bridge", mtu=mtu, mac=mac(str(at), head), promisc=promisc)
     if address is not None:
         yield from addresses(at, address)
 

@@ -23,9 +23,11 @@ Follows moby/moby v28.5.2 (integration/network/bridge/iptablesdoc/generated, lib
 `release: "20.10"` follows v20.10.24 (vendor/github.com/docker/libnetwork).
 
 faithful        docker0, addresses in order, routes, the whole chain set and its order, the FORWARD policy
-                of a daemon that switched forwarding on itself, bridged frames not shown to iptables
+                of a daemon that switched forwarding on itself, bridged frames not shown to iptables,
+                ping and low ports for every user of a container; 20.10 was compared with a real daemon
 approximation   MAC addresses are made from names where Docker 28 draws them at random; several hosts
-                hang on one plain Ethernet (`fabric`); rp_filter is 2, as systemd's distributions set it
+                hang on one plain Ethernet (`fabric`); rp_filter is 2, as systemd's distributions set it, and
+                send_redirects is 0, so that no hint of the kernel's shortens a walk
 skipped         the embedded DNS, published ports and the userland proxy, IPv6
 """
 
@@ -44,6 +46,8 @@ from labctl.xtables import FirewallRule
 FOLLOWS = "Docker Engine 28.5 (moby v28.5.2); 20.10 on request"
 MACHINES = ("hosts", "containers")
 HOSTS_FROM = 11  # host1 is 192.168.50.11
+# since 20.10 everybody in a container may ping and listen below port 1024 (daemon/oci_linux.go, WithSysctls)
+UNPRIVILEGED = (("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,8 @@ def _uplinks(scenario: Scenario, gateway: IPv4Address) -> Iterator[Resource | Ma
 
 def _docker0(node: Node, options: Options) -> Iterator[Resource]:
     gateway = parts.iface(options.subnet.network_address + 1, options.subnet.prefixlen)
-    yield from parts.bridge(Port(node.name, "docker0"), mtu=options.mtu, address=gateway)
+    head = "02:42" if options.release == "20.10" else "02"
+    yield from parts.bridge(Port(node.name, "docker0"), mtu=options.mtu, address=gateway, head=head)
     yield from parts.forwarding(node.name, True, rp_filter=2, devices=())
     yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "0")
 
@@ -141,6 +146,7 @@ def _containers(node: Node, options: Options) -> Iterator[Resource | Machine]:
         mac = "02:42:" + own.packed.hex(":") if options.release == "20.10" else parts.mac(name)
         yield Machine(name, "container", (own,), node.name)
         yield from parts.endpoint(name)
+        yield from (Sysctl(name, setting, value) for setting, value in UNPRIVILEGED)
         yield Link(outer, "veth", inner, "docker0", mtu)
         yield Link(inner, "veth", outer, None, mtu, mac)
         yield from parts.addresses(inner, parts.iface(own, prefix))

@@ -28,7 +28,8 @@ Azure/AgentBaker (bridge template, ensure-no-dup.sh, sysctls), Azure/ip-masq-age
 of kubernetes-sigs/cloud-provider-azure.
 
 faithful        cbr0 promiscuous with hairpin off, host-local's order of addresses, no route to other nodes,
-                the agent's chains, the ebtables chain against doubled packets, one MAC for the whole fabric
+                the agent's chains, the ebtables chain against doubled packets, one MAC for the whole fabric;
+                bridge and pods were compared with what the CNI plugins make
 approximation   MAC addresses are made from names; the load balancer is one SNAT rule without port blocks;
                 the route table holds for the nodes' links only, so `vm` is a machine of another subnet
 skipped         Services, portmap, log_martians (it would fill the machine's own log), IPv6
@@ -186,6 +187,7 @@ def _pods(node: Node, pods: IPv4Network, mtu: int) -> Iterator[Resource | Machin
         own, inner, outer = IPv4Address(first + number), Port(name, "eth0"), Port(node.name, device)
         yield Machine(name, "pod", (own,), node.name)
         yield from parts.endpoint(name)
+        yield Sysctl(name, "net.ipv4.conf.eth0.arp_notify", "1")  # the bridge plugin's: a new address is announced
         yield Link(outer, "veth", inner, "cbr0", mtu)
         yield Link(inner, "veth", outer, None, mtu, parts.mac(name))
         yield from parts.addresses(inner, parts.iface(own, pods.prefixlen))

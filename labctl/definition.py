@@ -1,0 +1,122 @@
+"""What a lab is made from: found, read, compiled, and kept in the state directory while the lab runs."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass, field
+
+from labctl.errors import UsageError
+from labctl.scenario import Lab
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What a lab was made from: enough to compile it again. Kept in the state directory while it runs."""
+
+    name: str  # the lab's name
+    file: str  # where the text came from, for messages
+    text: str  # the scenario, as written
+    sets: tuple[str, ...] = ()  # the --set KEY=VALUE of the command line
+    lab: Lab | None = field(default=None, compare=False, repr=False)  # what it compiles to, once that is known
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A lab that has namespaces on this machine."""
+
+    name: str
+    nodes: tuple[str, ...]
+    model: str | None  # None if its definition is lost
+    scenario: str | None
+
+
+def define(scenario: str, name: str | None = None, sets: tuple[str, ...] = ()) -> Definition:
+    """Find a scenario by built-in name or file and read it. Raises UsageError, ScenarioError."""
+    from labctl import catalog
+    from labctl.parse import parse_and_compile
+
+    file, text = catalog.find(scenario)
+    _, lab = parse_and_compile(text, file, name=name, sets=sets)
+    return Definition(lab.name, file, text, sets, lab)
+
+
+def compiled(definition: Definition) -> Lab:
+    """Parse and compile a definition. Pure. Raises ScenarioError with every problem."""
+    from labctl.parse import parse_and_compile
+
+    if definition.lab is not None:
+        return definition.lab
+    return parse_and_compile(definition.text, definition.file, name=definition.name, sets=definition.sets)[1]
+
+
+def running() -> tuple[Running, ...]:
+    """Every lab on this machine."""
+    from labctl.kernel import places, state
+
+    found = []
+    for name, nodes in places.labs().items():
+        record = state.load(name) or {}
+        found.append(Running(name, nodes, record.get("model"), record.get("file")))
+    return tuple(found)
+
+
+def choose(name: str | None) -> str:
+    """The lab a command means: the named one, else the only one. Raises UsageError, listing the labs."""
+    from labctl.kernel import places
+
+    labs = tuple(places.labs())
+    if name is not None and name in labs:
+        return name
+    if name is not None:
+        close = difflib.get_close_matches(name, labs, 1)
+        known = ", ".join(labs) or "none"
+        raise UsageError(f"no lab {name!r} runs", f"did you mean {close[0]}?" if close else f"running: {known}")
+    if len(labs) == 1:
+        return labs[0]
+    if not labs:
+        raise UsageError("no lab runs", "start one: sudo labctl up kubenet")
+    raise UsageError("several labs run: " + ", ".join(labs), "name one: -l " + labs[0])
+
+
+def recall(name: str, scenario: str | None = None, sets: tuple[str, ...] = ()) -> Lab:
+    """The compiled lab behind a running lab, from its kept definition or from `scenario` (a file or name).
+
+    Raises UsageError asking for --scenario FILE where the definition is lost.
+    """
+    if scenario is not None:
+        return compiled(define(scenario, name, sets))
+    definition = kept(name)
+    if definition is None:
+        raise UsageError(f"what lab {name} was made from is not known here", "name it: --scenario FILE")
+    return compiled(definition)
+
+
+def kept(name: str) -> Definition | None:
+    """The definition that a running lab was made from; None if it is lost."""
+    from labctl.kernel import state
+
+    record = state.load(name)
+    try:
+        return None if record is None else Definition(name, record["file"], record["text"], tuple(record["sets"]))
+    except (KeyError, TypeError):
+        return None
+
+
+def keep(definition: Definition, lab: Lab) -> None:
+    """Keep what the lab is made from, and who is who in it, so that entering it needs no compiling."""
+    from labctl.kernel import state
+
+    machines = [
+        {"name": one.name, "role": one.role, "on": one.on, "addresses": [str(ip) for ip in one.addresses]}
+        for one in lab.machines
+    ]
+    record = {
+        "name": lab.name,
+        "model": lab.model,
+        "file": definition.file,
+        "text": definition.text,
+        "sets": list(definition.sets),
+        "machines": machines,
+    }
+    state.save(lab.name, "definition.json", json.dumps(record))

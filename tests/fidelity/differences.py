@@ -1,0 +1,89 @@
+"""Where a lab of labctl is not what the real thing makes, and why: the only place where that may be said.
+
+A line of `alike.differences` that no entry here explains fails its case, and so does an entry of the
+case that explains nothing. `*` in a pattern stands for anything. "was" is labctl's, "should be" the real.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+REPLAYS = ("kubenet", "hairpin", "ipMasq", "ptp", "portmap", "firewall", "tuning", "docker")
+CASES = ("kubenet", "docker-bridge 20.10", *(f"replay of {name}" for name in REPLAYS))
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why some lines of some cases are as they are."""
+
+    why: str
+    cases: tuple[str, ...]
+    lines: tuple[str, ...]
+
+
+DIFFERENCES = (
+    Reason(
+        "the models are of IPv4, and labctl's links keep silent in IPv6 unless a file asks for it: no link-local"
+        " address, no solicited groups, so that a capture shows nothing that nobody sent",
+        ("kubenet", "docker-bridge 20.10"),
+        (
+            "*: changed link *: autoconf was off, should be on",
+            "*: changed sysctl net.ipv6.conf.*.addr_gen_mode: value was 1, should be 0",
+            "*: ip link *: inet6_addr_gen_mode was none, should be eui64",
+            "*: ip addr * fe80::MADE-OF-MAC: missing",
+            "*: ip addr veth-*-eth0: extra",  # without any address iproute2 tells of the device itself
+            "*: ip -6 route table all * fe80::* missing",
+            "*: ip maddr * ff02::MADE-OF-MAC: missing",
+            "*: ip maddr * 33:33:ff:MADE-OF-MAC: missing",
+            "*: bridge fdb * 33:33:ff:MADE-OF-MAC*: missing",
+        ),
+    ),
+    Reason(
+        "IPv6 again: an address without a trial, and no router's word taken on the bridge",
+        ("kubenet",),
+        (
+            "?: changed sysctl net.ipv6.conf.eth0.accept_dad: value was 1, should be 0",
+            "node1: changed sysctl net.ipv6.conf.*.accept_ra: value was 1, should be 0",
+        ),
+    ),
+    Reason(
+        "IPv6 again: Docker switches it off in a container, where labctl leaves it unused; a kernel without IPv6"
+        " has no such setting to write",
+        ("docker-bridge 20.10",),
+        (
+            "c?: changed sysctl net.ipv6.conf.*.disable_ipv6: value was 0, should be 1",
+            "c?: extra address ::1/128 dev lo",
+            "c?: ip addr lo ::1: extra",
+            "c?: ip -6 route table all local ::1 lo local 0: extra",
+            "c?: ip -6 route table all multicast ff00::/8 eth0 local 256: extra",
+            "host1: changed sysctl net.ipv6.conf.docker0.accept_ra: value was 1, should be 0",
+        ),
+    ),
+    Reason(
+        "the Go programs make links with a queue length of zero, iproute2 and labctl leave the kernel's; nothing is"
+        " ever queued there, for the discipline is noqueue on both",
+        CASES,
+        ("*: ip link *: txqlen was 1000, should be None",),
+    ),
+    Reason(
+        "the ptp plugin marks its routes to pods as of scope host, though they leave by a device; a plan says no scope,"
+        " and labctl gives the one that follows from the rest, as iproute2 does: link. Both carry the same packets",
+        ("replay of ptp",),
+        ("node1: ip -4 route table all unicast 10.244.0.? veth-?-eth0 main: scope was link, should be host",),
+    ),
+)
+
+
+def unexplained(case: str, lines: list[str]) -> list[str]:
+    """The lines that no entry explains, and the patterns of this case that explain no line."""
+    assert case in CASES
+    patterns = [pattern for reason in DIFFERENCES if case in reason.cases for pattern in reason.lines]
+    matching = {pattern: _matcher(pattern) for pattern in patterns}
+    left = [line for line in lines if not any(matcher.fullmatch(line) for matcher in matching.values())]
+    idle = [pattern for pattern, matcher in matching.items() if not any(map(matcher.fullmatch, lines))]
+    return [*left, *(f"explains nothing in {case}: {pattern}" for pattern in idle)]
+
+
+def _matcher(pattern: str) -> re.Pattern[str]:
+    return re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."))
