@@ -80,7 +80,8 @@ def broken(what: str, lab: str, where: str, command: str, says: str, check: str,
 # Rows without a check are those that no packet shows: frames of this size pass any of these MTUs, neighbours are
 # told of a new MAC, hairpin, promisc and the ebtables rule matter to packets that only kube-proxy makes, a pod
 # knows its gateway's MAC without proxy ARP until the entry is lost, and goes the same way with its subnet's route
-# back; a node asks for a pod's MAC that it forgot; behind Docker's raw DROP stands the FORWARD policy. An empty chain or an idle bridge does nothing.
+# back; a node asks for a pod's MAC that it forgot; behind Docker's raw DROP stands the FORWARD policy. An empty
+# chain or an idle bridge does nothing.
 K, A, D, R = "kubenet", "azure-cni-transparent", "docker-bridge", "rawlab"
 B, V = "azure-cni-bridge", "azure-cni-overlay"
 BESIDES = {K: (Check("nobody has 10.0.9.9", "ping", "c", "10.0.9.9", expect="fail"),)}  # to the scenario's own checks
