@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from labctl.plan import IP, Address, Link, Neighbour, Net, Plan, Port, Route
+from labctl.plan import IP, Address, Link, Neighbour, Net, Plan, Port, Route, Sysctl
 from labctl.scenario import Lab
 
 MANY = 500  # entries that the machine's own table can take on without harm
@@ -34,8 +34,9 @@ class _OnLink(NamedTuple):
 def presets(lab: Lab, addresses: Iterable[IP]) -> list[Preset]:
     """The entries that probes between all of these addresses need, except those the lab has anyway.
 
-    The answer to an ARP request is foreseen where one link layer holds both devices, or where a single
-    veth leads to the only device that could answer (proxy ARP). Anything else is left to the kernel.
+    The answer to an ARP request is foreseen where one link layer holds both devices, or where it leads to
+    just one device that answers for others (proxy ARP), or to just one device at all. Anything else is left
+    to the kernel.
     """
     owners = {item.addr.ip: item.at for item in lab.plan if isinstance(item, Address)}
     have = {(item.at, item.ip) for item in lab.plan if isinstance(item, Neighbour)}
@@ -50,7 +51,10 @@ def presets(lab: Lab, addresses: Iterable[IP]) -> list[Preset]:
                 owner = owners.get(ip)
                 if owner is not None and owner.ns == ns:
                     continue
-                answering = owner if owner is not None and layers.same(at, owner) else layers.only_other(at)
+                if owner is not None and layers.same(at, owner):
+                    answering: Port | None = owner
+                else:
+                    answering = layers.only_proxy(at) or layers.only_other(at)
                 if answering is not None and (at, ip) not in have:
                     found.setdefault((at, ip), Preset(at, ip, answering))
     return list(found.values())
@@ -77,6 +81,13 @@ def _on_link(plan: Plan) -> dict[str, list[_OnLink]]:
     return nets
 
 
+def _proxies(plan: Plan) -> Iterator[Port]:
+    """The devices that answer ARP for others."""
+    for item in plan:
+        if isinstance(item, Sysctl) and item.name.endswith(".proxy_arp") and item.value == "1":
+            yield Port(item.ns, item.name.split(".")[-2].replace("/", "."))
+
+
 class _Layers:
     """Which devices share a link layer: the two ends of a veth, and all ports of a bridge."""
 
@@ -91,10 +102,18 @@ class _Layers:
         self._members: dict[Port, list[Port]] = {}
         for port in list(self._parent):
             self._members.setdefault(self._root(port), []).append(port)
+        self._proxies: dict[Port, list[Port]] = {}
+        for port in _proxies(plan):
+            self._proxies.setdefault(self._root(port), []).append(port)
 
     def same(self, one: Port, other: Port) -> bool:
         """Whether a broadcast of one reaches the other."""
         return self._root(one) == self._root(other)
+
+    def only_proxy(self, port: Port) -> Port | None:
+        """The one other device that answers ARP for whom it has a route to, if there is just one."""
+        proxies = [item for item in self._proxies.get(self._root(port), ()) if item != port]
+        return proxies[0] if len(proxies) == 1 else None
 
     def only_other(self, port: Port) -> Port | None:
         """The one device at the other end, if there is just one."""

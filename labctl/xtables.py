@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from labctl.xtables_forms import ALIASES, IMPLIED, bridge_address, bridge_protocol, protocol, settle
+from labctl.xtables_forms import ALIASES, IMPLIED, bridge_address, bridge_protocol, protocol, settle, settle_bridge
 
 BUILTIN: dict[tuple[str, str], tuple[str, ...]] = {
     ("ip", "filter"): ("INPUT", "FORWARD", "OUTPUT"),
@@ -186,9 +186,9 @@ class _Parts:
         for flag in _BRIDGE_HEAD if bridge else _HEAD:
             yield from self.head.get(flag, ())
         for part in self.matches:
-            yield from part if bridge else settle(part, self.family)
+            yield from settle_bridge(part) if bridge else settle(part, self.family)
         if self.target:
-            yield from self.target if bridge else settle(self.target, self.family)
+            yield from settle_bridge(self.target) if bridge else settle(self.target, self.family)
         elif bridge:
             yield from ("-j", "CONTINUE")
 

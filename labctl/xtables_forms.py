@@ -45,6 +45,23 @@ _ETHERTYPES = {"0x0800": "IPv4", "0x0806": "ARP", "0x86dd": "IPv6", "0x8100": "8
 _ETHERTYPES |= {name.lower(): name for name in _ETHERTYPES.values()}
 _GROUPS = {name.lower(): name for name in ("Unicast", "Multicast", "Broadcast", "BGA")}
 _FULL = 0xFFFFFFFF
+_BRIDGE_LONG = {
+    "--ip-source": "--ip-src", "--ip-destination": "--ip-dst", "--ip-protocol": "--ip-proto",
+    "--ip-source-port": "--ip-sport", "--ip-destination-port": "--ip-dport", "--arp-opcode": "--arp-op",
+    "--to-source": "--to-src", "--to-destination": "--to-dst",
+}  # fmt: skip
+_BRIDGE_MACS = ("--arpreply-mac", "--to-src", "--to-dst")
+_ARP_OPS = {"1": "Request", "2": "Reply"}
+# the targets of ebtables' nat table, their options in the order that ebtables-save prints them
+_BRIDGE_TARGETS = {
+    "arpreply": ("--arpreply-mac", "--arpreply-target"),
+    "snat": ("--to-src", "--snat-arp", "--snat-target"),
+    "dnat": ("--to-dst", "--dnat-target"),
+    "redirect": ("--redirect-target",),
+}
+# what is printed though nobody wrote it, and what is not printed though somebody did
+_SPOKEN = {"--arpreply-mac": "00:00:00:00:00:00", "--snat-target": "ACCEPT", "--dnat-target": "ACCEPT"}
+_SILENT = {"--arpreply-target": "DROP", "--redirect-target": "ACCEPT"}
 
 
 def protocol(value: str) -> str | None:
@@ -64,6 +81,34 @@ def bridge_address(value: str) -> str:
     if value.lower() in _GROUPS:
         return _GROUPS[value.lower()]
     return "/".join(":".join(byte.lower().zfill(2) for byte in mac.split(":")) for mac in value.split("/"))
+
+
+def settle_bridge(part: list[str]) -> list[str]:
+    """ebtables' matches, or a target with its options, in the printed form."""
+    words = [_BRIDGE_LONG.get(word, word) for word in part]
+    for at, flag in enumerate(words[:-1]):
+        if flag in _BRIDGE_MACS:
+            words[at + 1] = bridge_address(words[at + 1])
+        elif flag == "--arp-op":
+            words[at + 1] = _ARP_OPS.get(words[at + 1], words[at + 1])
+    return _bridge_target(words) if words[0] == "-j" and words[1] in _BRIDGE_TARGETS else words
+
+
+def _bridge_target(words: list[str]) -> list[str]:
+    order = _BRIDGE_TARGETS[words[1]]
+    given: dict[str, list[str]] = {}
+    for word in words[2:]:
+        if word.startswith("--"):
+            given[word] = []
+        elif given:
+            given[list(given)[-1]].append(word)
+    if not set(given) <= set(order):
+        return words  # an option of another kind: the tools know more than this table
+    for name, value in _SPOKEN.items():
+        if name in order:
+            given.setdefault(name, [value])
+    shown = (name for name in order if name in given and given[name] != [_SILENT.get(name)])
+    return words[:2] + [word for name in shown for word in (name, *given[name])]
 
 
 def settle(part: list[str], family: str) -> list[str]:

@@ -14,6 +14,7 @@ from labctl.errors import UsageError
 
 def test_the_built_in_scenarios() -> None:
     assert {"docker-bridge", "kubenet", "azure-cni-transparent", "raw-dual-stack"} <= set(catalog.names())
+    assert {"azure-cni-bridge", "azure-cni-bridge-tunnel", "azure-cni-overlay"} <= set(catalog.names())
     assert list(catalog.names()) == sorted(catalog.names())
 
 
@@ -37,7 +38,7 @@ def test_a_word_with_a_slash_or_an_ending_is_a_file(name: str, tmp_path: Path, m
     ("word", "hint"),
     [
         ("kubnet", "did you mean kubenet?"),
-        ("zzz", "the scenarios are azure-cni-transparent, "),
+        ("zzz", "the scenarios are azure-cni-bridge, "),
         ("", "the scenarios are "),
         ("-h", "the scenarios are "),
         ("..", "the scenarios are "),

@@ -335,3 +335,30 @@ def test_settings_of_the_host_follow_icc_and_the_proxy(more: str, net: str, filt
 def test_a_mac_is_made_of_the_address_up_to_27(release: str, of_address: bool) -> None:
     macs = {item.at.ns: item.mac for item in lab(more=f"release: {release}").plan if isinstance(item, Link)}
     assert (macs["web"] == "02:42:c0:00:02:02") is of_address
+
+
+def claims(options: str, containers: str = "c1, c2") -> list[tuple[str, str, str]]:
+    """What a host of such options claims by itself: source, target and what comes of it."""
+    text = f"model: docker-bridge\n{options}\nhosts: {{host1: {{containers: [{containers}]}}}}\n"
+    return [(check.source, check.target, check.expect) for check in parse_and_compile(text, "t.yaml")[1].checks]
+
+
+@pytest.mark.parametrize("release", ["20.10", "26", "28", "29"])
+def test_what_a_host_claims_follows_from_its_options(release: str) -> None:
+    with_release = f'release: "{release}"\n'
+    meet, dropped = ("c1", "c2", "reply"), ("internet", "c1", "fail")
+    assert claims(with_release) == [meet]
+    assert claims(with_release + "routed: true") == [meet, dropped]
+    assert claims(with_release + "icc: false") == [("c1", "c2", "fail")]
+    assert claims(with_release + "routed: true", "c1") == [dropped]
+    assert claims(with_release + "routed: true", "") == []
+    policy = claims(with_release + "routed: true\nforward_policy: ACCEPT")
+    assert policy == ([meet, dropped] if release in ("28", "29") else [meet])  # these have rules of their own
+
+
+def test_a_stranger_is_only_claimed_where_it_could_get_in() -> None:
+    """An internal network is closed anyway, and a container without a network has no way."""
+    built = lab("networks: [bridge1]", "internal: true", "routed: true", "c1: {networks: [none]}")
+    assert [check.target for check in built.checks] == []
+    built = lab("networks: [bridge1]", "", "routed: true", "c1: {networks: [none]}")
+    assert [(check.target, str(check.sees[1].at)) for check in built.checks] == [("web", "host1/bridge1")]

@@ -282,6 +282,34 @@ BRIDGE = [
 ]
 
 
+BRIDGE_NAT = {
+    "POSTROUTING": [
+        "-s unicast -o eth0 -j snat --to-src 0:d:3a:1:2:3 --snat-arp",
+        "-o eth1 -j snat --to-src 2:0:0:0:0:1",
+    ],
+    "PREROUTING": [
+        "-p ARP --arp-op Request --arp-ip-dst 10.0.0.4 -j arpreply --arpreply-mac 2:0:0:0:0:1 --arpreply-target DROP",
+        "-p ARP --arp-op 1 -j arpreply --arpreply-mac 02:00:00:00:00:01 --arpreply-target ACCEPT",
+        "-p ARP -i eth0 --arp-op Reply -j dnat --to-dst ff:ff:ff:ff:ff:ff --dnat-target ACCEPT",
+        "-p IPv4 -i eth0 --ip-dst 10.0.0.5 -j dnat --to-destination 02:00:00:00:00:01",
+        "-i az+ -j dnat --to-dst 12:34:56:78:9a:bc --dnat-target CONTINUE",
+        "-i az+ -j redirect --redirect-target ACCEPT",
+        "-i az+ -j redirect --redirect-target DROP",
+    ],
+}
+
+
+def test_bridge_address_translation_is_read_back_as_written(fresh: Run) -> None:
+    wanted = tuple(
+        Chain("n", "nat", name, tuple(rule(text, "bridge") for text in texts), family="bridge")
+        for name, texts in BRIDGE_NAT.items()
+    )
+    fresh(firewall.write, "n", made(wanted))
+    assert diff(wanted, fresh(firewall.read, "n")) == ()
+    fresh(firewall.write, "n", diff((), fresh(firewall.read, "n")))
+    assert diff((), fresh(firewall.read, "n")) == ()
+
+
 def test_bridge_chains(fresh: Run) -> None:
     def wanted(count: int) -> tuple[Chain, ...]:
         rules = tuple(rule(text, "bridge") for text in BRIDGE[:count])

@@ -15,7 +15,7 @@ from labctl.evidence import Evidence, Pair, Want
 from labctl.judge import hopeless, judge, judge_mesh, worse
 from labctl.marks import Complaint, Trail
 from labctl.neighbours import presets
-from labctl.plan import Address, Chain, Link, Neighbour, Netns, Port, Resource, Route
+from labctl.plan import Address, Chain, Link, Neighbour, Netns, Port, Resource, Route, Sysctl
 from labctl.results import Sighting
 from labctl.scenario import Check, Lab, Machine, See
 from labctl.survey import planned, told
@@ -506,3 +506,24 @@ def test_neighbours_are_preset_on_a_shared_link_and_towards_a_proxy_only() -> No
         ("node1/eth0", "10.244.1.2"): "fabric/f1",
         ("node1/eth0", "10.244.0.99"): "fabric/f1",
     }
+
+
+def test_the_one_device_that_answers_for_others_is_a_neighbour_for_what_lies_beyond_it() -> None:
+    plan: tuple[Resource, ...] = (
+        *veth("node1/va", "a/eth0", "azure0"),
+        *veth("node1/eth0", "fabric/f1", "azure0"),
+        *veth("fabric/f2", "c/eth0"),
+        Link(Port("node1", "azure0"), "bridge"),
+        address("a/eth0", "10.244.0.2/16"),
+        address("c/eth0", "10.244.1.2/16"),
+        Sysctl("fabric", "net.ipv4.conf.f1.proxy_arp", "1"),
+        Sysctl("fabric", "net.ipv4.conf.f2.proxy_arp", "0"),
+    )
+
+    def asked(*more: Resource) -> dict[tuple[str, str], str]:
+        found = presets(lab(*plan, *more), [A, C])
+        return {(str(item.at), str(item.ip)): str(item.owner) for item in found}
+
+    assert asked() == {("a/eth0", "10.244.1.2"): "fabric/f1", ("c/eth0", "10.244.0.2"): "fabric/f2"}
+    second = Sysctl("node1", "net.ipv4.conf.va.proxy_arp", "1")  # now either of two could answer
+    assert asked(second) == {("c/eth0", "10.244.0.2"): "fabric/f2"}

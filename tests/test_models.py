@@ -13,10 +13,16 @@ from labctl.errors import ScenarioError
 from labctl.models import _parts as parts
 from labctl.parse import parse_and_compile
 from labctl.plan import Address, Chain, Link, Neighbour, Netns, Port, Route, Rule, Sysctl
-from labctl.scenario import Lab, Node, Scenario
+from labctl.scenario import Check, Lab, Node, Scenario
 
 CLUSTER = {"node1": ["a", "b"], "node2": ["c"]}
 HOST = {"host1": ["c1", "c2"]}
+AKS = [  # the models of AKS, each with an option that is a range
+    ("kubenet", "pod_cidr"),
+    ("azure-cni-transparent", "vnet_cidr"),
+    ("azure-cni-bridge", "vnet_cidr"),
+    ("azure-cni-overlay", "pod_cidr"),
+]
 
 
 def scenario(model: str, nodes: dict[str, list[str]], **options: Any) -> Scenario:
@@ -53,7 +59,14 @@ def crowd(count: int, word: str = "p") -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("model", "nodes"), [("docker-bridge", HOST), ("kubenet", CLUSTER), ("azure-cni-transparent", CLUSTER)]
+    ("model", "nodes"),
+    [
+        ("docker-bridge", HOST),
+        ("kubenet", CLUSTER),
+        ("azure-cni-transparent", CLUSTER),
+        ("azure-cni-bridge", CLUSTER),
+        ("azure-cni-overlay", CLUSTER),
+    ],
 )
 class TestEveryModel:
     def test_it_opens_with_a_picture_and_says_what_it_follows(self, model: str, nodes: dict[str, list[str]]) -> None:
@@ -231,7 +244,13 @@ class TestKubenet:
             "! -s 10.224.0.4/32 -i node1 -j DROP", "! -d 10.224.0.4/32 -o node1 -j DROP",
             "! -s 10.224.0.5/32 -i node2 -j DROP", "! -d 10.224.0.5/32 -o node2 -j DROP",
         ]  # fmt: skip
-        assert built.checks == ()
+        assert [check.target for check in built.checks] == ["vm"]  # which needs no forwarding
+
+    def test_how_far_pods_are_apart_follows_from_who_routes(self) -> None:
+        for routing, ttl in (("udr", 61), ("host", 62)):
+            far = [check for check in lab("kubenet", CLUSTER, routing=routing).checks if "apart" in check.say]
+            assert [(check.source, check.target, check.sees[0].ttl) for check in far] == [("a", "c", ttl)]
+        assert not any("vm" in check.say for check in lab("kubenet", CLUSTER, masquerade="kubelet").checks)
 
     def test_it_refuses_what_aks_refuses(self) -> None:
         many = {f"node{number}": [] for number in range(1, 402)}
@@ -295,7 +314,8 @@ class TestAzureCniTransparent:
         told = refusals("azure-cni-transparent", nodes, subnet=ip_network("10.224.0.0/22"))
         assert told == [
             ("subnet", "subnet 10.224.0.0/22 has 1019 addresses and 50 nodes of 30 pods need 1581",
-             "(50 + 1 for upgrades) x (30 + 1) = 1581, and Azure keeps 5: a /21 would do"),
+             "(50 + 1 for upgrades) x (30 + 1) = 1581, and Azure keeps 5: a /21 would do; "
+             "31 nodes fit in 10.224.0.0/22"),
         ]  # fmt: skip
         seven, eight = ({f"node{number}": [] for number in range(count)} for count in (7, 8))
         assert refusals("azure-cni-transparent", seven, subnet=ip_network("10.224.0.0/24")) == []
@@ -309,24 +329,123 @@ class TestAzureCniTransparent:
         ]
 
 
+class TestAzureCniBridge:
+    def test_the_bridge_takes_over_the_address_and_the_route_and_wears_the_nics_mac(self) -> None:
+        built = lab("azure-cni-bridge", CLUSTER)
+        links = {str(item.at): item for item in built.plan if isinstance(item, Link)}
+        assert {name for name, item in links.items() if item.master == "azure0" and item.hairpin} == {
+            "node1/eth0", "node2/eth0", *(str(links[f"{pod}/eth0"].peer) for pod in "abc"),
+        }  # fmt: skip
+        assert links["node1/azure0"].mac == links["node1/eth0"].mac
+        owned = {str(item.at): str(item.addr) for item in built.plan if isinstance(item, Address)}
+        assert owned["node1/azure0"] == "10.224.0.4/16"
+        assert "node1/eth0" not in owned
+        assert routes(built, "node1") == {"0.0.0.0/0 10.224.0.1 azure0 254"}
+
+    def test_a_pod_is_a_plain_machine_of_the_subnet(self) -> None:
+        built = lab("azure-cni-bridge", CLUSTER)
+        assert routes(built, "a") == {"0.0.0.0/0 10.224.0.1 eth0 254"}
+        assert [(str(item.addr), item.connected) for item in built.plan if isinstance(item, Address) and item.ns == "a"]
+        assert built.machine("c").addresses == (ip_address("10.224.0.36"),)  # type: ignore[union-attr]
+
+    def test_ebtables_translates_in_the_plugins_order(self) -> None:
+        built = lab("azure-cni-bridge", CLUSTER)
+        macs = {str(item.at): item.mac for item in built.plan if isinstance(item, Link)}
+        nic, pod = macs["node2/eth0"], macs["c/eth0"]
+        assert chains(built, "node2", "nat", "bridge") == {
+            "POSTROUTING": [f"-s Unicast -o eth0 -j snat --to-src {nic} --snat-arp --snat-target ACCEPT"],
+            "PREROUTING": [
+                f"-p ARP --arp-op Request --arp-ip-dst 10.224.0.35 -j arpreply --arpreply-mac {nic}",
+                "-p ARP -i eth0 --arp-op Reply -j dnat --to-dst ff:ff:ff:ff:ff:ff --dnat-target ACCEPT",
+                f"-p ARP --arp-op Request --arp-ip-dst 10.224.0.36 -j arpreply --arpreply-mac {pod}",
+                f"-p IPv4 -i eth0 --ip-dst 10.224.0.36 -j dnat --to-dst {pod} --dnat-target ACCEPT",
+            ],
+        }
+        known = [item for item in built.plan if isinstance(item, Neighbour) and item.ns == "node2"]
+        assert known == [Neighbour(Port("node2", "azure0"), ip_address("10.224.0.36"), pod)]
+
+    def test_tunnel_mode_sends_every_frame_to_the_fabric(self) -> None:
+        built = lab("azure-cni-bridge", CLUSTER, mode="tunnel")
+        rules = chains(built, "node2", "nat", "bridge")["PREROUTING"]
+        assert rules[2] == "-i az+ -j dnat --to-dst 12:34:56:78:9a:bc --dnat-target ACCEPT"
+        assert rules[3].endswith("--arp-ip-dst 10.224.0.36 -j arpreply --arpreply-mac 12:34:56:78:9a:bc")
+        assert not [item for item in built.plan if isinstance(item, Neighbour)]
+
+    def test_the_subnet_must_hold_the_plan(self) -> None:
+        told = refusals("azure-cni-bridge", {"node1": crowd(31), "node2": []}, subnet=ip_network("10.224.0.0/26"))
+        assert [(key, hint) for key, _, hint in told] == [
+            ("subnet", "(2 + 1 for upgrades) x (30 + 1) = 93, and Azure keeps 5: a /25 would do; "
+             "not one fits in 10.224.0.0/26"),
+            ("nodes", "spread them over 2 nodes, or raise max_pods"),
+        ]  # fmt: skip
+        two = refusals("azure-cni-bridge", CLUSTER, subnet=ip_network("10.224.0.0/27"), max_pods=10)
+        assert [hint.rpartition("; ")[2] for _, _, hint in two] == ["1 node fits in 10.224.0.0/27"]
+
+
+class TestAzureCniOverlay:
+    def test_each_node_has_a_part_of_the_pod_cidr_and_a_route_to_every_pod(self) -> None:
+        built = lab("azure-cni-overlay", CLUSTER)
+        owned = {machine.name: str(machine.addresses[0]) for machine in built.machines}
+        assert (owned["node1"], owned["a"], owned["b"]) == ("10.224.0.4", "10.244.0.1", "10.244.0.2")
+        assert (owned["node2"], owned["c"]) == ("10.224.0.5", "10.244.1.1")
+        assert not [item for item in built.plan if isinstance(item, Link) and item.kind == "bridge"]
+        assert {text.split()[0] for text in routes(built, "node1")} == {"0.0.0.0/0", "10.244.0.1/32", "10.244.0.2/32"}
+        assert routes(built, "a") == {"169.254.1.1/32 None eth0 254", "0.0.0.0/0 169.254.1.1 eth0 254"}
+
+    def test_only_the_clusters_nics_look_into_its_routing_domain(self) -> None:
+        built = lab("azure-cni-overlay", CLUSTER, vm_cidr=ip_network("10.224.0.0/16"))
+        assert {text for text in routes(built, "fabric") if text.endswith(" 100")} == {
+            "10.244.0.0/24 10.224.0.4 node1 100", "10.244.1.0/24 10.224.0.5 node2 100",
+        }  # fmt: skip
+        rules = [(item.iif, str(item.dst), item.table) for item in built.plan if isinstance(item, Rule)]
+        assert rules == [("node1", "10.244.0.0/16", 100), ("node2", "10.244.0.0/16", 100)]
+        nowhere = [item for item in built.plan if isinstance(item, Route) and item.kind == "unreachable"]
+        assert [(item.ns, str(item.dst), item.table) for item in nowhere] == [("fabric", "10.244.0.0/16", 254)]
+
+    def test_everything_outside_the_pod_cidr_is_masqueraded(self) -> None:
+        nat = chains(lab("azure-cni-overlay", CLUSTER), "node1", "nat")["IP-MASQ-AGENT"]
+        assert [text.split()[1] for text in nat[:-1]] == ["10.244.0.0/16"]
+        assert nat[-1].endswith("-j MASQUERADE")
+
+    def test_it_refuses_what_does_not_fit(self) -> None:
+        three = {f"node{number}": [] for number in range(3)}
+        told = refusals(
+            "azure-cni-overlay", three, pod_cidr=ip_network("10.244.0.0/23"), node_cidr=ip_network("10.9.0.0/29")
+        )
+        assert told == [
+            ("pod_cidr", "pod_cidr 10.244.0.0/23 holds 2 ranges of /24 and there are 3 nodes",
+             "2^(24 - 22) = 4: a /22 would do"),
+            ("node_cidr", "node_cidr 10.9.0.0/29 is too small for 3 nodes",
+             "3 + 1 for upgrades, and Azure keeps 5: a /28 would do; 2 nodes fit in 10.9.0.0/29"),
+        ]  # fmt: skip
+        many = {f"node{number}": [] for number in range(5001)}
+        told = refusals("azure-cni-overlay", many, pod_cidr=ip_network("10.64.0.0/10"))
+        assert [(key, what) for key, what, _ in told] == [("nodes", "5001 nodes: AKS takes 5000 at most")]
+        assert [key for key, _, _ in refusals("azure-cni-overlay", {"node1": crowd(251)})] == ["nodes"]
+
+
 @pytest.mark.parametrize("reserved", ["169.254.0.0/16", "172.30.8.0/24", "172.16.0.0/12", "192.0.2.0/24", "0.0.0.0/0"])
-@pytest.mark.parametrize(("model", "key"), [("kubenet", "pod_cidr"), ("azure-cni-transparent", "vnet_cidr")])
+@pytest.mark.parametrize(("model", "key"), AKS)
 def test_aks_keeps_ranges_for_itself(model: str, key: str, reserved: str) -> None:
     told = refusals(model, CLUSTER, **{key: ip_network(reserved)})
     assert [what for where, what, _ in told if where == key and "which AKS reserves" in what]
 
 
-@pytest.mark.parametrize("model", ["kubenet", "azure-cni-transparent"])
+@pytest.mark.parametrize("model", [model for model, _ in AKS])
 def test_kubernetes_rules_are_checked_without_being_named(model: str) -> None:
-    everyone, nodes = lab(model, CLUSTER).checks
+    everyone, nodes = meshes(lab(model, CLUSTER))
     assert everyone.groups == ((("a", "b", "c"), ("a", "b", "c")),)
     assert nodes.groups == ((("node1",), ("a", "b")), (("node2",), ("c",)))
     assert {everyone.probe, nodes.probe} == {"mesh"}
     assert {everyone.origin, nodes.origin} == {"model"}
-    assert [check.say for check in lab(model, {"node1": ["a"], "node2": []}).checks] == [
+    assert [check.say for check in meshes(lab(model, {"node1": ["a"], "node2": []}))] == [
         "each node reaches its own pods"
     ]
     assert lab(model, {"node1": []}).checks == ()
+
+
+def meshes(built: Lab) -> list[Check]:
+    return [check for check in built.checks if check.probe == "mesh"]
 
 
 def test_device_names_never_meet() -> None:

@@ -56,6 +56,12 @@ def test_bridged_packets_in_iptables_need_br_netfilter() -> None:
     assert "nft_compat" in modules.modules_for([Chain("n", "filter", "OUTPUT", family="bridge")])
 
 
+def test_ebtables_has_extensions_of_its_own() -> None:
+    rules = ("-p ARP --arp-op Request -j arpreply", "-p IPv4 --ip-dst 10.0.0.5 -j dnat --to-dst 2:0:0:0:0:1", "-j MINE")
+    chain = Chain("n", "nat", "PREROUTING", tuple(rule(text, "bridge") for text in rules), family="bridge")
+    assert modules.modules_for([chain])[-4:] == ("ebt_arp", "ebt_arpreply", "ebt_ip", "ebt_dnat")
+
+
 def test_only_what_is_absent_is_asked_for() -> None:
     assert modules.missing(("veth", "ip-tables", "bridge"), {"veth", "ip_tables"}) == ("bridge",)
 

@@ -80,9 +80,11 @@ def broken(what: str, lab: str, where: str, command: str, says: str, check: str,
 # Rows without a check are those that no packet shows: frames of this size pass any of these MTUs, neighbours are
 # told of a new MAC, hairpin, promisc and the ebtables rule matter to packets that only kube-proxy makes, a pod
 # knows its gateway's MAC without proxy ARP until the entry is lost, and goes the same way with its subnet's route
-# back; behind Docker's raw DROP stands the FORWARD policy. An empty chain or an idle bridge does nothing.
+# back; a node asks for a pod's MAC that it forgot; behind Docker's raw DROP stands the FORWARD policy. An empty
+# chain or an idle bridge does nothing.
 K, A, D, R = "kubenet", "azure-cni-transparent", "docker-bridge", "rawlab"
 P, Q = "docker-publish", "docker-icc"
+B, V = "azure-cni-bridge", "azure-cni-overlay"
 BESIDES = {K: (Check("nobody has 10.0.9.9", "ping", "c", "10.0.9.9", expect="fail"),)}  # to the scenario's own checks
 POD = "every pod reaches every pod"
 MUTATIONS = [
@@ -135,6 +137,33 @@ MUTATIONS = [
         "ip route add 10.224.0.0/16 dev eth0 proto kernel scope link src {a}",
         "the route to its subnet should not be there",
         "",
+    ),
+    broken(
+        "pods' MACs leak", B, "node1", "ebtables-nft -t nat -F POSTROUTING", "missing ebtables -t nat -A POSTROU", POD
+    ),
+    broken(
+        "a node routes what it should bridge",
+        B,
+        "node2",
+        "ebtables-nft -t nat -F PREROUTING",
+        "missing ebtables -t nat -A PREROUTING",
+        "different nodes",
+    ),
+    broken("the NIC off its bridge", B, "node1", "ip link set eth0 nomaster", "eth0: master was none", POD),
+    broken("a pod's hairpin", B, "node1", "{azv} hairpin off", "hairpin was off, should be on", ""),
+    broken("a pod's MAC forgotten", B, "node1", "ip neigh del 10.224.0.5 dev azure0", "missing neighbour", ""),
+    broken(
+        "bridged packets past iptables",
+        B,
+        "node1",
+        "sysctl -qw net.bridge.bridge-nf-call-iptables=0",
+        "bridge-nf-call-iptables: value was 0",
+        "outside",
+    ),
+    broken("the cluster's routes", V, "fabric", "ip route flush table 100", "missing route 10.244.1.0/24", POD),
+    broken("a NIC out of the domain", V, "fabric", "ip rule del iif node1", "missing rule pref 100", POD),
+    broken(
+        "the domain open to all", V, "fabric", "ip rule add pref 50 lookup 100", "extra rule pref 50", "cannot reach"
     ),
     broken("Docker's raw DROP", D, "host1", "iptables-legacy -t raw -F", "missing iptables -t raw -A PREROUTING", ""),
     broken(
@@ -196,7 +225,7 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lab.Def
     """All labs of the table, up."""
     file = tmp_path_factory.mktemp("raw") / "rawlab.yaml"
     file.write_text(RAW)
-    definitions = {name: lab.define(name) for name in (K, A, D, P, Q)} | {R: lab.define(str(file))}
+    definitions = {name: lab.define(name) for name in (K, A, D, P, Q, B, V)} | {R: lab.define(str(file))}
     for definition in definitions.values():
         lab.up(definition)
     yield definitions
@@ -232,6 +261,9 @@ def prepared(mutation: Mutation) -> str:
     if "{proxy_arp}" in command:
         dev = inside(A, "node1", "ip -o route get 10.224.0.5").split(" dev ")[1].split()[0]
         return f"sysctl -qw net.ipv4.conf.{dev}.proxy_arp=0"
+    if "{azv}" in command:
+        dev = next(word for word in inside(B, "node1", "bridge link show").split() if word.startswith("azv"))
+        return command.format(azv=f"bridge link set dev {dev.split('@')[0]}")
     if "{a}" in command:
         return command.format(a=inside(A, "a", "ip -4 -o addr show eth0").split()[3].split("/")[0])
     if "{revni}" in command:

@@ -72,11 +72,29 @@ def test_ipv6_rules(written: str, printed: str) -> None:
         ("-i ! eth0 -d broadcast", "-d Broadcast -i ! eth0 -j CONTINUE"),
         ("! -i eth0 -j ACCEPT", "-i ! eth0 -j ACCEPT"),
         ("-p arp ! --arp-op Request -j DROP", "-p ARP --arp-op ! Request -j DROP"),
-        ("-s unicast -j snat --to-src 00:0d:3a:01:02:03 --snat-arp", None),
+        (
+            "-s unicast -o eth0 -j snat --snat-arp --to-source 0:D:3a:1:2:3",
+            "-s Unicast -o eth0 -j snat --to-src 00:0d:3a:01:02:03 --snat-arp --snat-target ACCEPT",
+        ),
+        (
+            "-p ARP --arp-opcode 1 --arp-ip-dst 10.0.0.4 -j arpreply --arpreply-mac 2:0:0:0:0:1 --arpreply-target DROP",
+            "-p ARP --arp-op Request --arp-ip-dst 10.0.0.4 -j arpreply --arpreply-mac 02:00:00:00:00:01",
+        ),
+        (
+            "-p ARP -j arpreply --arpreply-target ACCEPT",
+            "-p ARP -j arpreply --arpreply-mac 00:00:00:00:00:00 --arpreply-target ACCEPT",
+        ),
+        (
+            "-p IPv4 -i eth0 --ip-destination 10.0.0.5 -j dnat --dnat-target DROP --to-dst FF:ff:ff:ff:ff:ff",
+            "-p IPv4 -i eth0 --ip-dst 10.0.0.5 -j dnat --to-dst ff:ff:ff:ff:ff:ff --dnat-target DROP",
+        ),
+        ("-i az+ -j redirect --redirect-target ACCEPT", "-i az+ -j redirect"),
+        ("-i az+ -j dnat --to-dst 02:00:00:00:00:01 --deep 3", None),
     ],
 )
 def test_bridge_rules(written: str, printed: str | None) -> None:
-    assert str(rule(written, "bridge")) == (printed or written.replace("unicast", "Unicast"))
+    assert str(rule(written, "bridge")) == (printed or written)
+    assert rule(rule(written, "bridge").args, "bridge") == rule(written, "bridge")
 
 
 @pytest.mark.parametrize(

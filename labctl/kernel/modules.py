@@ -83,6 +83,7 @@ def _needs(item: Resource, own: set[tuple[str, str]]) -> Iterator[str]:
     elif isinstance(item, Chain):
         if item.family == "bridge":
             yield from _EBTABLES
+            yield from (module for rule in item.rules for module in _bridge_extensions(rule))
             return
         core, table = _TABLES[item.family]
         yield from (core, table + item.table)
@@ -101,6 +102,14 @@ def _extensions(rule: FirewallRule, chain: Chain, own: set[tuple[str, str]]) -> 
         module = named.get(name, f"xt_{name}")
         if module is not None:
             yield module
+
+
+def _bridge_extensions(rule: FirewallRule) -> Iterator[str]:
+    for word in rule.args:
+        if word.startswith("--") and (kind := word[2:].split("-")[0]) in ("arp", "ip", "ip6"):
+            yield f"ebt_{kind}"
+    if rule.target in ("arpreply", "snat", "dnat", "redirect", "mark"):
+        yield f"ebt_{rule.target}"
 
 
 def _loaded(machine: Path) -> set[str]:

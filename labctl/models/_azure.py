@@ -1,4 +1,4 @@
-"""The Azure side that the AKS models share: the virtual network as a router, the nodes' settings and limits.
+"""The Azure side that the AKS models share: the virtual network as a router, and what the nodes are set to.
 
 The virtual network is no switch. Whatever a machine sends is answered by one MAC address and routed by
 the fabric, so `fabric` is a router with a link of its own to every machine, which answers ARP for all.
@@ -6,29 +6,28 @@ the fabric, so `fabric` is a router with a link of its own to every machine, whi
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any
 
 from labctl.models import _parts as parts
-from labctl.plan import Port, Resource, Route, Sysctl
+from labctl.plan import Link, Port, Resource, Route, Sysctl
 from labctl.scenario import Machine
 
 FABRIC_MAC = "12:34:56:78:9a:bc"  # who answers every frame in an Azure virtual network
-FIRST = 4  # Azure keeps the first four addresses of a subnet ...
-KEPT = 5  # ... and the last
-RESERVED = tuple(IPv4Network(text) for text in ("169.254.0.0/16", "172.30.0.0/16", "172.31.0.0/16", "192.0.2.0/24"))
 
 
 @dataclass(frozen=True, slots=True)
 class Nic:
-    """The network interface of one virtual machine: the machine, its primary address, and its subnet."""
+    """The network interface of one virtual machine: the machine, its primary address, and its subnet.
+
+    `bridge` is the device that eth0 is a port of and that holds the address in its place, if there is one.
+    """
 
     name: str
     address: IPv4Address
     subnet: IPv4Network
+    bridge: str | None = None
 
     @property
     def gateway(self) -> IPv4Address:
@@ -40,6 +39,16 @@ class Nic:
         """The fabric's device that leads to this machine."""
         return parts.device(self.name)
 
+    @property
+    def holder(self) -> str:
+        """The machine's device that has its address and its default route."""
+        return self.bridge or "eth0"
+
+    @property
+    def mac(self) -> str:
+        """The MAC address of eth0, in the range that Azure's own NICs have."""
+        return parts.mac(f"{self.name}/eth0", "00:0d:3a")
+
 
 def fabric(nics: Iterable[Nic], mtu: int) -> Iterator[Resource]:
     """The virtual network: a router between the machines, which only ever see its one MAC address."""
@@ -48,7 +57,8 @@ def fabric(nics: Iterable[Nic], mtu: int) -> Iterator[Resource]:
     yield from parts.forwarding("fabric", True, rp_filter=0, devices=(nic.device for nic in nics))
     for nic in nics:
         inner, outer = Port(nic.name, "eth0"), Port("fabric", nic.device)
-        yield from parts.veth(outer, inner, mtu=mtu, macs=(FABRIC_MAC, parts.mac(str(inner), "00:0d:3a")))
+        yield Link(outer, "veth", inner, None, mtu, FABRIC_MAC)
+        yield Link(inner, "veth", outer, nic.bridge, mtu, nic.mac, hairpin=nic.bridge is not None)
         yield Sysctl("fabric", f"net.ipv4.conf.{nic.device}.proxy_arp", "1")
         yield Sysctl("fabric", f"net.ipv4.neigh.{nic.device}.proxy_delay", "0")
         yield from parts.addresses(outer, parts.iface(nic.gateway, 32))
@@ -57,8 +67,25 @@ def fabric(nics: Iterable[Nic], mtu: int) -> Iterator[Resource]:
 
 def plug(nic: Nic) -> Iterator[Resource]:
     """The machine's end: its address and its only route, the default one."""
-    yield from parts.addresses(Port(nic.name, "eth0"), parts.iface(nic.address, nic.subnet.prefixlen))
-    yield parts.default(nic.name, nic.gateway)
+    yield from parts.addresses(Port(nic.name, nic.holder), parts.iface(nic.address, nic.subnet.prefixlen))
+    yield parts.default(nic.name, nic.gateway, nic.holder)
+
+
+def secondary(nic: Nic, count: int) -> Iterator[Resource]:
+    """The fabric's routes to the further addresses of a NIC, those after its own.
+
+    They go by way of the primary address, since the machine does not answer ARP for the others.
+    """
+    for number in range(1, count + 1):
+        yield Route("fabric", IPv4Network((int(nic.address) + number, 32)), nic.address, nic.device, onlink=True)
+
+
+def vm(nic: Nic) -> Iterator[Resource | Machine]:
+    """Another machine of the virtual network, which is no node and runs no pods."""
+    yield Machine(nic.name, "vm", (nic.address,))
+    yield from parts.netns(nic.name)
+    yield from plug(nic)
+    yield from parts.forwarding(nic.name, False, rp_filter=0)
 
 
 def outside(internet: IPv4Network, public: IPv4Address, mtu: int) -> Iterator[Resource | Machine]:
@@ -82,6 +109,11 @@ def node_settings(ns: str, devices: Iterable[str]) -> Iterator[Resource]:
         yield Sysctl(ns, f"net.ipv4.conf.{place}.accept_source_route", "0")
 
 
+def no_foreign_macs(nic: Nic) -> Iterator[Resource]:
+    """What the fabric does with IP packets that do not wear their NIC's MAC address: it drops them."""
+    yield parts.chain("fabric", "raw", "PREROUTING", f"-i {nic.device} -m mac ! --mac-source {nic.mac} -j DROP")
+
+
 def no_spoofing(nic: Nic) -> Iterator[Resource]:
     """What the fabric does for a NIC without IP forwarding: nothing passes but the NIC's own address."""
     yield parts.chain(
@@ -91,28 +123,3 @@ def no_spoofing(nic: Nic) -> Iterator[Resource]:
         f"-i {nic.device} ! -s {nic.address} -j DROP",
         f"-o {nic.device} ! -d {nic.address} -j DROP",
     )
-
-
-def refuse_ranges(options: Any, free: tuple[str, ...] = ()) -> Iterator[tuple[str, str, str]]:
-    """Refusals for ranges that AKS keeps for itself, in whichever option; `free` names those that may be
-    0.0.0.0/0."""
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        ranges = value if isinstance(value, tuple) else (value,)
-        for network in ranges:
-            if not isinstance(network, (IPv4Network, IPv4Address)):
-                continue
-            if field.name in free and isinstance(network, IPv4Network) and network.prefixlen == 0:
-                continue
-            for kept in RESERVED:
-                if IPv4Network(network).overlaps(kept):
-                    hint = "AKS refuses " + ", ".join(map(str, RESERVED)) + " and every range that holds or lies in one"
-                    yield field.name, f"{field.name} {network} overlaps {kept}, which AKS reserves", hint
-
-
-def refuse_internet(internet: IPv4Network, public: IPv4Address) -> Iterator[tuple[str, str, str]]:
-    """Refusals for a public address that the internet's range does not hold."""
-    used = (internet.network_address, internet.network_address + 1, internet.broadcast_address)
-    if public not in internet or public in used:
-        hint = f"the first address of {internet} is the internet's own; take one from {internet.network_address + 2} up"
-        yield "public_ip", f"public_ip {public} is no free address of internet_cidr {internet}", hint

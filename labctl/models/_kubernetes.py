@@ -7,6 +7,7 @@ pod without address translation, and what runs on a node reaches the pods of tha
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network
 
 from labctl.models import _parts as parts
 from labctl.plan import Resource
@@ -42,6 +43,21 @@ def kubernetes_rules(scenario: Scenario) -> Iterator[Check]:
     groups = tuple(((node.name,), node.pods) for node in scenario.nodes if node.pods)
     if groups:
         yield Check("each node reaches its own pods", "mesh", groups=groups, origin="model")
+
+
+def node_ranges(pod_cidr: IPv4Network, length: int, count: int) -> list[IPv4Network]:
+    """Each node's part of the pod CIDR, in the nodes' order: a network of that prefix length."""
+    base = int(pod_cidr.network_address)
+    return [IPv4Network((base + (number << 32 - length), length)) for number in range(count)]
+
+
+def refuse_pod_cidr(pod_cidr: IPv4Network, length: int, nodes: int) -> Iterator[tuple[str, str, str]]:
+    """Refusals for a pod CIDR with fewer ranges of that length than there are nodes."""
+    held = 2 ** (length - pod_cidr.prefixlen) if length >= pod_cidr.prefixlen else 0
+    if nodes > held:
+        fits = length - max(nodes - 1, 0).bit_length()
+        what = f"pod_cidr {pod_cidr} holds {held} ranges of /{length} and there are {nodes} nodes"
+        yield "pod_cidr", what, f"2^({length} - {fits}) = {2 ** (length - fits)}: a /{fits} would do"
 
 
 def refuse_pods(scenario: Scenario, most: int) -> Iterator[tuple[str, str, str]]:

@@ -42,6 +42,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.models import _azure as azure
+from labctl.models import _azure_planning as planning
 from labctl.models import _kubernetes as kubernetes
 from labctl.models import _parts as parts
 from labctl.options import address, cidr, option
@@ -95,10 +96,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from _cbr0(nic.name, pods, options)
         yield from _pods(node, pods, options.mtu)
         yield from _masquerade(nic.name, options)
-    yield Machine("vm", "vm", (vm.address,))
-    yield from parts.netns("vm")
-    yield from azure.plug(vm)
-    yield from parts.forwarding("vm", False, rp_filter=0)
+    yield from azure.vm(vm)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
@@ -123,62 +121,42 @@ def _distance(scenario: Scenario) -> Iterator[Check]:
         return
     routers = 3 if scenario.options.routing == "udr" else 2
     say = f"pods of different nodes are {'three' if routers == 3 else 'two'} routers apart"
-    yield Check(say, "ping", ends[0], ends[1], sees=(See(Port(ends[1], "eth0"), ttl=64 - routers),), origin="model")
+    source, target = ends
+    yield Check(say, "ping", source, target, sees=(See(Port(target, "eth0"), ttl=64 - routers),), origin="model")
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """What AKS refuses and what the ranges cannot hold."""
     options: Options = scenario.options
     nodes, length = len(scenario.nodes), options.node_prefix
-    held = 2 ** (length - options.pod_cidr.prefixlen) if length >= options.pod_cidr.prefixlen else 0
     if nodes > MOST_ROUTES:
         what = f"{nodes} nodes: an Azure route table holds {MOST_ROUTES} routes, and kubenet needs one for each node"
-        yield "nodes", what, "azure-cni-transparent needs no route table"
-    if nodes > held:
-        fits = length - max(nodes - 1, 0).bit_length()
-        what = f"pod_cidr {options.pod_cidr} holds {held} ranges of /{length} and there are {nodes} nodes"
-        yield "pod_cidr", what, f"2^({length} - {fits}) = {2 ** (length - fits)}: a /{fits} would do"
+        yield "nodes", what, "azure-cni-overlay needs no route table"
+    yield from kubernetes.refuse_pod_cidr(options.pod_cidr, length, nodes)
     room = 2 ** (32 - length) - 3
     for node in scenario.nodes:
         if len(node.pods) > room:
             what = f"{node.name} has {len(node.pods)} pods and its /{length} has {max(room, 0)} addresses for them"
             yield "node_prefix", what, f"pods + network, cbr0 and broadcast: a /{parts.prefix_for(len(node.pods) + 3)}"
-    if nodes + 1 > options.node_cidr.num_addresses - azure.KEPT:
-        what = f"node_cidr {options.node_cidr} is too small for {nodes} nodes"
-        yield "node_cidr", what, f"Azure keeps {azure.KEPT}: a /{parts.prefix_for(nodes + 1 + azure.KEPT)}"
+    yield from planning.refuse_nodes(options.node_cidr, nodes)
     yield from kubernetes.refuse_pods(scenario, options.max_pods)
-    yield from _refuse_ranges(scenario)
-
-
-def _refuse_ranges(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    options: Options = scenario.options
-    ranges = {name: getattr(options, name) for name in ("node_cidr", "pod_cidr", "vm_cidr", "internet_cidr")}
-    if options.vm_cidr == options.node_cidr:
-        del ranges["vm_cidr"]
-    elif options.vm_cidr.num_addresses <= azure.KEPT:
-        yield "vm_cidr", f"vm_cidr {options.vm_cidr} has no free address", f"Azure keeps {azure.KEPT}: take a /29"
-    yield from parts.overlaps(ranges)
-    yield from azure.refuse_internet(options.internet_cidr, options.public_ip)
-    yield from azure.refuse_ranges(options, free=("non_masquerade_cidr",))
+    yield from planning.refuse_apart(options, "node_cidr", "pod_cidr", "vm_cidr", "internet_cidr")
+    yield from planning.refuse_internet(options.internet_cidr, options.public_ip)
+    yield from planning.refuse_ranges(options, free=("non_masquerade_cidr",))
 
 
 def _nics(scenario: Scenario) -> list[azure.Nic]:
-    subnet = scenario.options.node_cidr
-    first = subnet.network_address + azure.FIRST
-    return [azure.Nic(node.name, first + number, subnet) for number, node in enumerate(scenario.nodes)]
+    return planning.nics(scenario, scenario.options.node_cidr)
 
 
 def _vm(options: Options) -> azure.Nic:
-    if options.routing == "host" or options.vm_cidr == options.node_cidr:
-        return azure.Nic("vm", parts.within(options.node_cidr, -2), options.node_cidr)
-    return azure.Nic("vm", parts.within(options.vm_cidr, azure.FIRST), options.vm_cidr)
+    """A plain Ethernet is one subnet for all."""
+    return planning.vm_nic(options.node_cidr if options.routing == "host" else options.vm_cidr, options.node_cidr)
 
 
 def _ranges(scenario: Scenario) -> list[IPv4Network]:
-    """Each node's part of the pod CIDR, in the nodes' order."""
     options: Options = scenario.options
-    base, length = int(options.pod_cidr.network_address), options.node_prefix
-    return [IPv4Network((base + (number << 32 - length), length)) for number in range(len(scenario.nodes))]
+    return kubernetes.node_ranges(options.pod_cidr, options.node_prefix, len(scenario.nodes))
 
 
 def _vnet(scenario: Scenario) -> Iterator[Resource | Machine]:

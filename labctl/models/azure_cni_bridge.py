@@ -1,0 +1,138 @@
+r"""Azure CNI, bridge mode: pods in the nodes' own subnet, on a bridge that hides their MAC addresses.
+
+         a 10.224.0.5      b 10.224.0.6           c 10.224.0.36
+         | eth0            | eth0                 | eth0   (gateway 10.224.0.1)
+    +-- node1 ------------------------+      +-- node2 ------------+
+    |  azvXXXXXXXXXXX  azvYYYYYYYYYYY |      |  azvZZZZZZZZZZZ     |
+    |    +---- azure0 -----+          |      |    +-- azure0       |
+    |          10.224.0.4             |      |       10.224.0.35   |
+    |          | ebtables             |      |       | ebtables    |
+    |          eth0, no address       |      |       eth0          |
+    +----------|----------------------+      +-------|-------------+
+               |                                     |
+        +----- fabric -----------------------------------------------+
+        |  10.224.0.5, .6 -> node1            10.224.0.36 -> node2   |
+        +------|----------------------------------|------------------+
+               | eth0 10.225.0.4                  | 203.0.113.50
+              vm                               internet 203.0.113.1
+
+The node's NIC becomes a port of azure0, which takes over its address and its routes, and pods are ports
+beside it: to themselves they are plain machines of the subnet. But Azure's network knows one MAC address
+per NIC and takes frames from no other, so ebtables translates: what leaves by eth0 wears eth0's MAC, what
+comes in for a pod's IP address gets the pod's, the fabric's ARP replies become broadcasts so that the pod
+that asked hears them, and the node answers ARP for itself and for its pods. Pods of one node meet on the
+bridge (TTL 64); between nodes only the fabric routes (TTL 63), for a node bridges what its pods send.
+Bridged packets pass iptables too (bridge-nf-call-iptables), where all that leaves the virtual network is
+masqueraded; the answers find their pod by a permanent neighbour of azure0.
+With `mode: tunnel` no frame of a pod is switched on its node: each is sent to the fabric's MAC, so that
+Azure's own policy sees even what pods of one node say to each other (TTL 63), and the fabric sends it back.
+
+Follows Azure/azure-container-networking: network/{network,bridge_networkclient,bridge_endpointclient}_linux.go
+and ebtables/ebtables.go, the default of AKS until October 2020; node settings as Azure/AgentBaker writes
+them; Azure/ip-masq-agent-v2 with the virtual network's range exempt.
+
+faithful        azure0 with eth0's address and routes, the ebtables rules in their order, hairpin on every port,
+                permanent neighbours (none in tunnel mode), the agent's chains, address planning
+approximation   azure0's MAC is set to eth0's, which the real bridge has if it is the lowest of its ports'; the fabric
+                drops IP packets with a foreign MAC by a rule of iptables, and answers ARP in tunnel mode because of
+                proxy_arp_pvlan; MAC addresses are made from names; the load balancer is one SNAT rule
+skipped         the broute rules for node-local DNS (ebtables on nftables has no such table), portmap, IPv6
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from labctl.models import _azure as azure
+from labctl.models import _azure_planning as planning
+from labctl.models import _kubernetes as kubernetes
+from labctl.models import _parts as parts
+from labctl.options import option
+from labctl.plan import Chain, Link, Neighbour, Port, Resource, Route, Sysctl
+from labctl.scenario import Check, Machine, Node, Scenario
+
+FOLLOWS = "Azure CNI bridge mode, AKS's default until October 2020 (azure-container-networking)"
+MACHINES = ("nodes", "pods")
+_REQUEST = "-p ARP --arp-op Request --arp-ip-dst {} -j arpreply --arpreply-mac {} --arpreply-target DROP"
+
+
+@dataclass(frozen=True, slots=True)
+class Options(planning.SubnetOptions):
+    """What an azure-cni-bridge scenario may set."""
+
+    mode: str = option(
+        "bridge",
+        "where pods of one node meet: on the node's bridge, or beyond it in the fabric",
+        choices=("bridge", "tunnel"),
+    )
+
+
+def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
+    """The fabric, nodes with all on one bridge, the machine beside and the internet."""
+    options: Options = scenario.options
+    nics = planning.nics(scenario, options.subnet, options.max_pods + 1, bridge="azure0")
+    vm = planning.vm_nic(options.vm_cidr, options.subnet)
+    yield Machine("fabric", "fabric", (options.subnet.network_address + 1, options.public_ip))
+    for nic in nics:
+        yield Link(Port(nic.name, "azure0"), "bridge", mtu=options.mtu, mac=nic.mac)
+    yield from azure.fabric([*nics, vm], options.mtu)
+    yield from azure.outside(options.internet_cidr, options.public_ip, options.mtu)
+    for nic, node in zip(nics, scenario.nodes, strict=True):
+        yield Machine(nic.name, "node", (nic.address,))
+        yield from parts.netns(nic.name)
+        yield from azure.plug(nic)
+        yield from azure.node_settings(nic.name, ("eth0", "azure0"))
+        yield Sysctl(nic.name, "net.bridge.bridge-nf-call-iptables", "1")
+        yield from kubernetes.masq_agent(nic.name, (options.vnet_cidr,))
+        yield from _nic_rules(nic, options)
+        yield from _pods(nic, node, options)
+        yield from azure.secondary(nic, len(node.pods))
+        yield from azure.no_foreign_macs(nic)
+        if options.mode == "tunnel":  # pods ask the fabric for each other, and it must answer on the link they ask on
+            yield Sysctl("fabric", f"net.ipv4.conf.{nic.device}.proxy_arp_pvlan", "1")
+    yield from azure.vm(vm)
+
+
+def checks(scenario: Scenario) -> Iterator[Check]:
+    """Kubernetes' own rules."""
+    yield from kubernetes.kubernetes_rules(scenario)
+
+
+def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
+    """What AKS refuses, and a subnet that cannot hold the nodes and their pods."""
+    yield from planning.refuse_subnet(scenario)
+    yield from kubernetes.refuse_pods(scenario, scenario.options.max_pods)
+
+
+def _nic_rules(nic: azure.Nic, options: Options) -> Iterator[Resource]:
+    """What ebtables does at the NIC: hide MAC addresses, answer for the node, let ARP replies reach everyone."""
+    hide = f"-s unicast -o eth0 -j snat --to-src {nic.mac} --snat-arp --snat-target ACCEPT"
+    yield _nat(nic.name, "POSTROUTING", hide)
+    yield _nat(nic.name, "PREROUTING", _REQUEST.format(nic.address, nic.mac))
+    replies = "-p ARP -i eth0 --arp-op Reply -j dnat --to-dst ff:ff:ff:ff:ff:ff --dnat-target ACCEPT"
+    yield _nat(nic.name, "PREROUTING", replies)
+    if options.mode == "tunnel":
+        yield _nat(nic.name, "PREROUTING", f"-i az+ -j dnat --to-dst {azure.FABRIC_MAC} --dnat-target ACCEPT")
+
+
+def _pods(nic: azure.Nic, node: Node, options: Options) -> Iterator[Resource | Machine]:
+    """Pods as ports of azure0, and what ebtables and the node's neighbours know of each."""
+    tunnel = options.mode == "tunnel"
+    for number, (name, device) in enumerate(zip(node.pods, parts.hashed("azv", 11, node.pods), strict=True), 1):
+        own, mac, inner, outer = nic.address + number, parts.mac(name), Port(name, "eth0"), Port(node.name, device)
+        yield Machine(name, "pod", (own,), node.name)
+        yield from parts.endpoint(name)
+        yield Link(outer, "veth", inner, "azure0", options.mtu, hairpin=True)
+        yield Link(inner, "veth", outer, None, options.mtu, mac)
+        yield from parts.addresses(inner, parts.iface(own, options.subnet.prefixlen))
+        yield Route(name, parts.ANYWHERE, nic.gateway, "eth0")
+        yield _nat(node.name, "PREROUTING", _REQUEST.format(own, azure.FABRIC_MAC if tunnel else mac))
+        frames = f"-p IPv4 -i eth0 --ip-dst {own} -j dnat --to-dst {mac} --dnat-target ACCEPT"
+        yield _nat(node.name, "PREROUTING", frames)
+        if not tunnel:
+            yield Neighbour(Port(node.name, "azure0"), own, mac)
+
+
+def _nat(ns: str, chain: str, text: str) -> Chain:
+    return Chain(ns, "nat", chain, (parts.words(text, "bridge"),), family="bridge")

@@ -1,0 +1,112 @@
+r"""Azure CNI Overlay: pods in a range of their own that only the cluster's nodes can reach, and no tunnel.
+
+         a 10.244.0.1      b 10.244.0.2
+         | eth0            | eth0      (gateway 169.254.1.1, which is nowhere)
+         |                 |
+    +-- node1 ------------------------+      +-- node2 ------------+
+    |  azvXXXXXXXXXXX  azvYYYYYYYYYYY |      |  azvZZZZZZZZZZZ     |-- c 10.244.1.1
+    |  aa:aa:aa:aa:aa:aa, proxy ARP   |      |                     |
+    |  10.244.0.1/32  10.244.0.2/32   |      |  10.244.1.1/32      |
+    |  eth0 10.224.0.4                |      |  eth0 10.224.0.5    |
+    +----------|----------------------+      +----------|----------+
+               |                                        |
+        +----- fabric ---------------------------------------------+
+        |  from nodes only:  10.244.0.0/24 via 10.224.0.4          |
+        |                    10.244.1.0/24 via 10.224.0.5          |
+        |  from all others:  10.244.0.0/16 unreachable             |
+        +------|----------------------------------|----------------+
+               | eth0 10.225.0.4                  | 203.0.113.50
+              vm                               internet 203.0.113.1
+
+On the node this is transparent mode: one veth and one route per pod, no bridge, a gateway that nobody has.
+The addresses differ: each node gets a /24 of the pod CIDR, so pods use up none of the virtual network's.
+Nothing is encapsulated either, for the fabric keeps a second routing domain, one per cluster, that holds
+each node's /24 and that only the cluster's own NICs look into; there is no route table for people to see,
+and no limit of 400 routes. To everyone else the pod CIDR does not exist, so what leaves it is masqueraded
+to the node's address, even on the way to another node, and nobody outside can open a connection to a pod.
+
+Follows Azure/azure-container-networking: cni/azure-linux-swift-overlay.conflist, cni/network/invoker_cns.go,
+cns/kubecontroller/nodenetworkconfig/conversion.go and network/transparent_endpointclient_linux.go; node
+settings as Azure/AgentBaker writes them; Azure/ip-masq-agent-v2 with the pod CIDR exempt.
+
+faithful        per-pod routes, 169.254.1.1 with its neighbour entered in state PROBE, proxy ARP, one MAC on
+                every host veth, a /24 per node, no encapsulation, the agent's chains
+approximation   the routing domain is a table of the fabric and one rule per NIC; pods get addresses in order,
+                while Azure gives out any of the 256; the load balancer is one SNAT rule; MACs are made from names
+skipped         a second cluster with the same pod CIDR, network security groups, portmap, IPv6 and dual stack
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+from labctl.models import _azure as azure
+from labctl.models import _azure_planning as planning
+from labctl.models import _azure_transparent as transparent
+from labctl.models import _kubernetes as kubernetes
+from labctl.models import _parts as parts
+from labctl.options import address, cidr, option
+from labctl.plan import Resource, Route, Rule
+from labctl.scenario import Check, Machine, Scenario
+
+FOLLOWS = "Azure CNI Overlay (azure-container-networking, mode transparent with overlay addresses)"
+MACHINES = ("nodes", "pods")
+DOMAIN = 100  # the fabric's routing table that is the cluster's own routing domain
+NODE_PREFIX = 24  # of each node's part of the pod CIDR; AKS has no other
+MOST_NODES = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What an azure-cni-overlay scenario may set."""
+
+    pod_cidr: IPv4Network = option(cidr("10.244.0.0/16"), "addresses of all pods; each node gets a /24 of it")
+    node_cidr: IPv4Network = option(cidr("10.224.0.0/16"), "the subnet of the nodes; node1 is the fourth address")
+    vm_cidr: IPv4Network = option(cidr("10.225.0.0/16"), "the subnet of `vm`; node_cidr puts it beside the nodes")
+    internet_cidr: IPv4Network = option(cidr("203.0.113.0/24"), "the internet's range; its first address is `internet`")
+    public_ip: IPv4Address = option(address("203.0.113.50"), "the load balancer's address, worn by all that leaves")
+    max_pods: int = option(250, "most pods on one node", minimum=10, maximum=250)
+    mtu: int = option(1500, "MTU of every link", minimum=576, maximum=9000)
+
+
+def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
+    """The fabric with the cluster's routing domain, nodes with a route to each pod, `vm` and the internet."""
+    options: Options = scenario.options
+    nics = planning.nics(scenario, options.node_cidr)
+    vm = planning.vm_nic(options.vm_cidr, options.node_cidr)
+    ranges = kubernetes.node_ranges(options.pod_cidr, NODE_PREFIX, len(nics))
+    yield Machine("fabric", "fabric", (options.node_cidr.network_address + 1, options.public_ip))
+    yield from azure.fabric([*nics, vm], options.mtu)
+    yield from azure.outside(options.internet_cidr, options.public_ip, options.mtu)
+    yield Route("fabric", options.pod_cidr, kind="unreachable")
+    for nic, node, pods in zip(nics, scenario.nodes, ranges, strict=True):
+        yield Rule("fabric", DOMAIN, DOMAIN, dst=options.pod_cidr, iif=nic.device)
+        yield Route("fabric", pods, nic.address, nic.device, DOMAIN, onlink=True)
+        yield Machine(nic.name, "node", (nic.address,))
+        yield from parts.netns(nic.name)
+        yield from azure.plug(nic)
+        yield from azure.node_settings(nic.name, ("eth0",))
+        yield from kubernetes.masq_agent(nic.name, (options.pod_cidr,))
+        yield from transparent.pods(node, pods.network_address + 1, options.pod_cidr.prefixlen, options.mtu)
+    yield from azure.vm(vm)
+
+
+def checks(scenario: Scenario) -> Iterator[Check]:
+    """Kubernetes' own rules."""
+    yield from kubernetes.kubernetes_rules(scenario)
+
+
+def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
+    """What AKS refuses and what the ranges cannot hold."""
+    options: Options = scenario.options
+    nodes = len(scenario.nodes)
+    if nodes > MOST_NODES:
+        yield "nodes", f"{nodes} nodes: AKS takes {MOST_NODES} at most", "share them out over several clusters"
+    yield from kubernetes.refuse_pod_cidr(options.pod_cidr, NODE_PREFIX, nodes)
+    yield from planning.refuse_nodes(options.node_cidr, nodes)
+    yield from planning.refuse_apart(options, "node_cidr", "pod_cidr", "vm_cidr", "internet_cidr")
+    yield from planning.refuse_internet(options.internet_cidr, options.public_ip)
+    yield from planning.refuse_ranges(options)
+    yield from kubernetes.refuse_pods(scenario, options.max_pods)
