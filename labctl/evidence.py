@@ -57,7 +57,9 @@ class Evidence:
     translation; None for an address that no machine of the lab has. `deaf` names
     namespaces without a proven tap and why, `lost` counts the frames that taps lost, `dead` lists what is
     broken (`c/eth0 is down`), by namespace and by point. `dumped` is what the real tcpdump showed, by
-    point; `drift` is what is not as planned on the probe's road (firewalls apart), looked for only where a
+    point; `beyond` is a namespace other than `home` that the request, sent on to one of its addresses, entered
+    last; `felled` is what a namespace that let the request in itself says about why it did not answer;
+    `drift` is what is not as planned on the probe's road (firewalls apart), looked for only where a
     silence is about to be believed; `notes` are facts for the reader that judge nothing.
     """
 
@@ -73,6 +75,8 @@ class Evidence:
     dead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dumped: Mapping[Port, Trail] = field(default_factory=dict)
     unanswered: tuple[tuple[Port, IP], ...] = ()  # neighbours that were asked for in vain, and where
+    beyond: str | None = None
+    felled: tuple[str, ...] = ()
     drift: tuple[str, ...] = ()
     marked_reply: bool = True  # False: somebody else's listener answers, without our mark
     notes: tuple[str, ...] = ()
@@ -82,6 +86,16 @@ class Evidence:
     def delivered(self) -> bool:
         """Whether the request was seen entering the target's namespace, or staying in it."""
         return any(seen.at.ns == self.home and (seen.direction == "in") for seen in self.trail.requests)
+
+    @property
+    def mute(self) -> str | None:
+        """The namespace that the request was for and that it entered, if this neither answered nor complained."""
+        passed = self.home != self.source and any(
+            seen.at.ns == self.home and seen.direction == "out" for seen in self.trail.requests
+        )
+        end = self.home if self.delivered and not passed else self.beyond
+        complained = any(item.at.ns == end for item in self.trail.complaints)
+        return None if self.trail.replies or complained else end
 
     @property
     def left(self) -> Sighting | None:

@@ -6,6 +6,8 @@
   at the start and at the end, no frame was lost, and the probe itself was seen leaving its source.
 - Silence proves something about the firewall, or about the lab as it is planned: where a link, an address
   or a route on the road is not as planned, it proves nothing.
+- A target that let the probe in and did not answer may be deaf: its silence counts only with a reason of its
+  own, a rule that counted a drop meanwhile or no route back.
 - A target that is dead (no namespace, device down, address gone) proves nothing by its silence.
 - Lost evidence makes a verdict inconclusive; it never passes.
 """
@@ -136,7 +138,11 @@ def _silent(evidence: Evidence) -> Judgement:
         return "inconclusive", (*elsewhere, "so the missing reply proves nothing about the rules on the way")
     if any(seen.at.ns == source and seen.direction == "in" for seen in evidence.trail.replies):
         return "inconclusive", ("the probe reports no reply, yet a reply was seen coming back", evidence.said)
-    return "pass", (f"no reply: {evidence.said}", *_whereabouts(evidence))
+    lines = (f"no reply: {evidence.said}", *_whereabouts(evidence))
+    if (mute := evidence.mute) is not None and not evidence.felled:
+        deaf = f"the request entered {mute}, which did not answer; nothing there says that it dropped it"
+        return "inconclusive", (*lines, deaf)
+    return "pass", (*lines, *evidence.felled)
 
 
 def _unheard(evidence: Evidence) -> Judgement:

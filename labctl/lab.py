@@ -23,9 +23,10 @@ class Result:
 
     lab: Lab
     changes: tuple[Change, ...]
-    created: bool  # the lab was not there before
+    created: bool  # the lab was (or, dry, would be) made anew: it was not there before, or was replaced
     dry: bool
     seconds: float
+    replaced: bool = False  # a lab of that name was there and went (or, dry, would go) first
 
 
 ROUNDS = 3  # a repaired link can cost its routes: look again, and again, then say what is left
@@ -53,17 +54,19 @@ def up(
         if there is not None and not replace:
             _refuse_another(lab, there)
         changes = _differences(lab) if there is not None and not replace else diff(lab.plan, ())
-        return Result(lab, changes, there is None, True, time.monotonic() - begun)
+        replaced = there is not None and replace
+        return Result(lab, changes, there is None or replaced, True, time.monotonic() - begun, replaced)
     with state.lock(lab.name):
         there = places.labs().get(lab.name)
         if there is not None and not replace:
             _refuse_another(lab, there)
-        if there is not None and replace:
+        replaced = there is not None and replace
+        if replaced:
             tell(f"removing the lab {lab.name} that was there")
             _remove(lab.name)
             there = None
         changes = _build(definition, lab, keep, tell) if there is None else _repair(definition, lab, tell)
-    return Result(lab, changes, there is None, False, time.monotonic() - begun)
+    return Result(lab, changes, there is None, False, time.monotonic() - begun, replaced)
 
 
 def down(name: str) -> tuple[str, ...]:

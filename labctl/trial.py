@@ -18,13 +18,15 @@ from dataclasses import replace
 
 from labctl.bench import Bench, Ends, diagnose
 from labctl.decode import Frame, Packet
-from labctl.errors import KernelError
+from labctl.drops import felled
+from labctl.errors import KernelError, LabError
 from labctl.evidence import Evidence, Want
 from labctl.judge import Judgement, hopeless, judge
-from labctl.kernel import places
+from labctl.kernel import firewall, places
 from labctl.kernel.listeners import Listener
 from labctl.kernel.pcapfeed import Tcpdump
-from labctl.kernel.probes import Echo, Ping, Probe, TcpClient, UdpClient, ping_program
+from labctl.kernel.probes import Echo, Ping, Probe, TcpClient, UdpClient, no_way, ping_program
+from labctl.kernel.saved import Counted
 from labctl.marks import MAGIC, Mark, Trail, decoded, follow, opening, unanswered
 from labctl.plan import IP, Port
 from labctl.scenario import Check
@@ -49,6 +51,7 @@ class Trial:
         self._probes: list[Probe] = []
         self._told: list[Probe] = []
         self._lost_before: Mapping[str, int] = {}
+        self._counted: tuple[Counted, ...] = ()
 
     def run(self) -> tuple[Evidence, Judgement]:
         """Try until the claim is proven or time is up. Returns the deciding evidence and its judgement."""
@@ -56,6 +59,7 @@ class Trial:
             stack.callback(self._close)
             try:
                 self._prepare()
+                self._counted = self._count() if self.check.silent else ()
                 self.bench.taps.forget()
                 self._lost_before = self.bench.taps.losses()
                 return self._pursue()
@@ -121,12 +125,46 @@ class Trial:
         return self._judged(replace(best[0], probes=len(self._probes)))
 
     def _judged(self, evidence: Evidence) -> tuple[Evidence, Judgement]:
-        """The evidence and its judgement; before a silence passes, the road is held against the plan."""
+        """The evidence and its judgement; before a silence passes, a mute target has to say why, and the road is
+        held against the plan."""
+        if self.check.silent and evidence.mute is not None:
+            evidence = replace(evidence, felled=self._reasons(evidence.mute, evidence.trail))
         judgement = judge(evidence)
         if judgement[0] == "pass" and self.check.silent:
             evidence = replace(evidence, drift=drift(self.bench.who, self._road(evidence.trail)))
             judgement = judge(evidence)
         return evidence, judgement
+
+    def _reasons(self, mute: str, trail: Trail) -> tuple[str, ...]:
+        """What a namespace that let the probe in says itself about why it does not answer."""
+        after = self._count() if mute == self.home else ()
+        reasons = felled(self._counted, after, self.check, self.address.version)
+        last = next(item for item in reversed(trail.requests) if item.at.ns == mute and item.direction == "in")
+        try:
+            path = places.netns_path(self.bench.lab, mute)
+            why = self.bench.inside.run(path, no_way, last.src, last.dst)
+        except OSError:
+            return reasons
+        return (*reasons, f"{mute} has no way back to {last.src}: {why}") if why else reasons
+
+    def _count(self) -> tuple[Counted, ...]:
+        """What the target's firewall counted so far; nothing where it cannot be read, which proves nothing."""
+        if self.home is None:
+            return ()
+        try:
+            return self.bench.inside.run(places.netns_path(self.bench.lab, self.home), firewall.counted, self.home)
+        except LabError as error:
+            self.notes.append(f"the firewall of {self.home} could not be read: {error.message}")
+        except OSError:  # there is no such namespace, which the judge is told in other ways
+            pass
+        return ()
+
+    def _beyond(self, trail: Trail) -> str | None:
+        """The namespace with the address that the request, wherever it was sent on to, reached last."""
+        last = trail.requests[-1] if trail.requests else None
+        if last is None or last.direction == "out" or last.at.ns == self.home:
+            return None
+        return last.at.ns if last.dst in self.bench.who.held(last.at.ns) else None
 
     def _road(self, trail: Trail) -> tuple[str, ...]:
         """Every namespace that the probe passed or might have passed."""
@@ -209,6 +247,7 @@ class Trial:
             dead=diagnose(self.bench, self._places(trail), Ends(self.check.source, self.home, self.address)),
             dumped={at: follow(mark, decoded(dump.frames(raw))) for at, dump in trusted.items()},
             unanswered=unanswered(frames),
+            beyond=self._beyond(trail),
             marked_reply=self.check.probe != "udp" or self._listener is not None,
             notes=(*self.notes, *(f"tcpdump at {at}: {trouble}" for at, trouble in troubles.items() if trouble)),
             probes=len(self._probes),

@@ -141,8 +141,8 @@ digest() { cat -- "$@" | sha256sum | cut -d' ' -f1; }
 # One process at a time works on an environment; the second finds it done. The lock is on the folder that
 # holds the environment, and leaves no file.
 lock() {
-  mkdir -p "${1%/*}" 2>/dev/null || die "cannot create ${1%/*}: permission denied (LABCTL_VENV chooses another place)"
-  [[ -w ${1%/*} ]] || die "cannot write in ${1%/*}: permission denied (LABCTL_VENV chooses another place)"
+  mkdir -p "${1%/*}" 2>/dev/null || die "cannot create ${1%/*}: permission denied; use sudo (sudo ./scripts/labctl), or set LABCTL_VENV to a place of yours"
+  [[ -w ${1%/*} ]] || die "cannot write in ${1%/*}: permission denied; use sudo (sudo ./scripts/labctl), or set LABCTL_VENV to a place of yours"
   exec 9<"${1%/*}"
   flock 9
 }

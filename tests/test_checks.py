@@ -64,7 +64,7 @@ def inside(node: str, words: str) -> None:
 
 
 def firewall(node: str, words: str, program: str = "iptables-legacy") -> None:
-    os.environ.setdefault("XTABLES_LOCKFILE", "/run/labctl/xtables.lock")
+    os.environ.setdefault("XTABLES_LOCKFILE", os.devnull)
     inside(node, f"{program} {words}")
 
 
@@ -388,6 +388,7 @@ WAYS: dict[str, tuple[str, str]] = {
     "target's way back gone": ("-n {c} route del default", "c is not as planned: missing route default via 10.9.2.1"),
     "a hole on the way": ("-n {node1} route add blackhole 10.9.2.2", "extra route blackhole 10.9.2.2"),
     "a rule on the way": ("-n {node1} rule add pref 9 prohibit", "extra rule pref 9"),
+    "source's way by IPv6 gone": ("-n {a} -6 route del default", "a is not as planned: missing route default via 2001"),
     "a link moved": ("-n {node1} link set va nomaster", "changed link va: master was none, should be br0"),
 }
 
@@ -399,10 +400,74 @@ def test_nothing_passes_by_the_silence_of_a_broken_road(way: str) -> None:
     words, told = WAYS[way]
     sh(f"ip {words.format(**{name: places.netns_name(LAB, name) for name in NAMES})}")
     for check in (FAIL, replace(TCP, expect="timeout", within=0.3)):
-        found = outcome(check)
+        found = outcome(replace(check, target=SIX) if "IPv6" in way else check)
 
         assert found.verdict in ("inconclusive", "fail"), text(found)
         assert check.probe != "ping" or told in text(found), text(found)
+
+
+BLOCK = "xfrm policy add dir in action block src {0} dst {0}"  # the kernel drops it: no firewall, and in no plan
+
+
+@NEEDS_IPTABLES
+@pytest.mark.parametrize("words", ["", "-A INPUT -p sctp -j DROP", "-A INPUT -s 192.0.2.1 -j DROP", "-P FORWARD DROP"])
+def test_a_target_that_is_deaf_does_not_pass_as_one_that_drops(words: str) -> None:
+    if words:
+        firewall("c", words)
+    inside("c", "sysctl -qw net.ipv4.icmp_echo_ignore_all=1")
+    ip("c", BLOCK.format("0.0.0.0/0"))
+    for check in (FAIL, replace(TCP, expect="timeout", within=0.3), replace(UDP, expect="timeout", within=0.3)):
+        found = outcome(check)
+
+        assert found.verdict == "inconclusive", text(found)
+        assert "the request was last seen entering c/eth0" in text(found)
+        assert "the request entered c, which did not answer; nothing there says that it dropped it" in text(found)
+
+
+@NEEDS_IPTABLES
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        (("-A INPUT -p {0} -j DROP",), "-A INPUT -p {0} -j DROP"),
+        (("-N deny", "-A deny -j DROP", "-A INPUT ! -p sctp -j deny"), "-A deny -j DROP"),
+        (("-P INPUT DROP",), "-P INPUT DROP"),
+        (("-t raw -A PREROUTING -i eth0 -p {0} -j DROP",), "-A PREROUTING -i eth0 -p {0} -j DROP"),
+    ],
+    ids=["rule", "own chain", "policy", "raw"],
+)
+@pytest.mark.parametrize("six", [False, True], ids=["4", "6"])
+def test_a_drop_at_the_target_names_the_rule_that_counted_it(rules: tuple[str, ...], told: str, six: bool) -> None:
+    program = "ip6tables-legacy" if six else "iptables-legacy"
+    talk = [f"-A INPUT -p ipv6-icmp --icmpv6-type {kind} -j ACCEPT" for kind in (135, 136) if six]  # of neighbours
+    for check in (FAIL, replace(TCP, expect="timeout", within=0.3), replace(UDP, expect="timeout", within=0.3)):
+        protocol = check.probe if check.probe != "ping" else ("ipv6-icmp" if six else "icmp")
+        if "raw" in rules[0] and protocol == "ipv6-icmp":
+            continue  # it would drop the neighbours' talk as well
+        for rule in (*talk, *rules):
+            firewall("c", rule.format(protocol), program)
+        found = outcome(replace(check, target=SIX if six else "c"))
+        for words in ("-F", "-X", "-P INPUT ACCEPT", "-t raw -F"):
+            firewall("c", words, program)
+
+        assert found.verdict == "pass", text(found)
+        assert f"dropped in c by {program.split('-')[0]} -t " in text(found)
+        assert told.format(protocol) in text(found)
+
+
+@NEEDS_IPTABLES
+def test_what_is_sent_on_to_a_deaf_machine_does_not_pass_either() -> None:
+    firewall("node1", "-t nat -A PREROUTING -d 10.9.1.1 -j DNAT --to-destination 10.9.2.2")
+    published = replace(FAIL, target="node1")
+    assert outcome(published).verdict == "fail", "c answers"
+    inside("c", "sysctl -qw net.ipv4.icmp_echo_ignore_all=1")
+    deaf = outcome(published)
+    firewall("node1", "-A FORWARD -o vc -j DROP")
+    dropped = outcome(published)
+
+    assert deaf.verdict == "inconclusive", text(deaf)
+    assert "the request entered c, which did not answer" in text(deaf)
+    assert dropped.verdict == "pass", text(dropped)
+    assert "dropped in node1 by iptables -t filter -A FORWARD -o vc -j DROP" in text(dropped)
 
 
 def test_what_is_broken_beside_the_road_does_not_matter() -> None:
@@ -659,6 +724,22 @@ def test_tcpdump_sees_what_the_taps_see() -> None:
 
 
 @NEEDS_TCPDUMP
+@pytest.mark.parametrize("at", ["a/eth0", "node1/va", "node1/br0", "node1/vc", "c/eth0"])
+@pytest.mark.parametrize("target", ["c", SIX])
+@pytest.mark.parametrize("check", [PING, TCP, UDP], ids=lambda check: check.probe)
+def test_tcpdump_sees_every_probe_everywhere_and_which_way_it_goes(check: Check, target: str, at: str) -> None:
+    """The first request of a flow: a TCP segment that enters has another time stamp for each listener."""
+    way, back = ("out", "in") if at in ("a/eth0", "node1/vc") else ("in", "out")
+    there = see(at, "a", target, direction=way)
+    answer = see(at, target, "a", direction=back, packet="reply")
+    wrong = see(at, "a", target, direction=back, negate=True)
+    found = outcome(replace(check, target=target, via="tcpdump", within=1, sees=(there, answer, wrong)))
+
+    assert found.verdict == "pass", text(found)
+    assert text(found).count("tcpdump: ") == 2
+
+
+@NEEDS_TCPDUMP
 def test_tcpdump_that_cannot_prove_that_it_missed_nothing_is_no_witness(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pcapfeed.Tcpdump, "settle", lambda self: "tcpdump did not come to rest")
     found = outcome(replace(PING, via="tcpdump", within=0.3, sees=(see("c/eth0", "a"),)))
@@ -749,7 +830,7 @@ def test_preset_neighbours_live_as_long_as_the_check_and_leave_others_alone() ->
     wanted = presets(lab, [address for machine in lab.machines for address in machine.addresses[:1]])
 
     def entries() -> set[str]:
-        return {line for name in NAMES for line in neighbour_lines(name)}
+        return {line.strip() for name in NAMES for line in neighbour_lines(name)}
 
     before = entries()
     with Inside() as entering, neighbours.Presets(LAB, wanted, entering) as made:
@@ -757,7 +838,7 @@ def test_preset_neighbours_live_as_long_as_the_check_and_leave_others_alone() ->
 
     assert any(line.startswith("10.9.1.2 dev br0") and "PERMANENT" in line for line in during)
     assert {line for line in during if "10.9.1.3 dev eth0" in line} == {
-        "10.9.1.3 dev eth0 lladdr 02:00:00:00:00:99 PERMANENT "
+        "10.9.1.3 dev eth0 lladdr 02:00:00:00:00:99 PERMANENT"
     }
     assert made.made == len(wanted) - 1
     assert entries() == before

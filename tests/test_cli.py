@@ -15,6 +15,7 @@ import samples
 
 from labctl import lab as labs
 from labctl.cli import main
+from labctl.cli.frame import Ended
 from labctl.errors import KernelError, LabError, LockError, MissingError, UsageError
 
 VERBS = ["up", "down", "list", "status", "check", "plan", "exec", "shell", "show", "validate", "schema", "doctor"]
@@ -110,10 +111,12 @@ def test_version(run: Run) -> None:
 
 @pytest.mark.parametrize("words", ["--help", "up --help", "exec --help", "--version"])
 def test_help_loads_nothing_heavy(words: str) -> None:
+    # Python 3.10's own uuid, which click loads, brings subprocess along
+    heavy = [name for name in HEAVY if name != "subprocess" or sys.version_info >= (3, 11)]
     code = (
         "import sys\nfrom labctl.cli import main\n"
         f"main({words.split()!r})\n"
-        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+        f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
@@ -166,6 +169,8 @@ def test_python_m_labctl_is_labctl() -> None:
         ("schema extra", "unexpected extra argument"),
         ("doctor --fix", "no such option --fix"),
         ("-l", "requires an argument"),
+        ("down ../x", "no lab can have this name: '../x'"),
+        ("status -l a_b", "no lab can have this name: 'a_b'"),
         ("--nosuch up kubenet", "no such option --nosuch"),
     ],
 )
@@ -183,7 +188,17 @@ def test_bad_usage_is_a_sentence_with_a_hint_and_exit_2(run: Run, words: str, sa
 
 
 @pytest.mark.parametrize(
-    "words", [["--json", "up"], ["up", "--json"], ["up", "--json", "--nosuch"], ["up", "--nosuch", "--json"]]
+    "words",
+    [
+        ["--json", "up"],
+        ["up", "--json"],
+        ["up", "--json", "--nosuch"],
+        ["up", "--nosuch", "--json"],
+        ["bogus", "--json"],
+        ["bogus", "x", "--json"],
+        ["-l", "--json"],
+        ["down", "", "--json"],
+    ],
 )
 def test_json_may_stand_anywhere_also_for_mistyped_words(run: Run, words: list[str]) -> None:
     code, out, err = run(*words)
@@ -199,6 +214,16 @@ def test_the_json_of_a_commands_own_is_not_ours(run: Run) -> None:
     code, out, err = run("exec", "--nosuch", "a", "--", "curl", "--json", "x")
     assert (code, out) == (2, "")
     assert "no such option --nosuch" in err
+
+
+@pytest.mark.parametrize(
+    "words", [["down", ""], ["-l", "", "status"], ["list", "--lab="], ["up", "kubenet", "--name", ""]]
+)
+def test_a_name_is_not_empty(run: Run, words: list[str]) -> None:
+    code, out, err = run(*words)
+
+    assert (code, out) == (2, "")
+    assert "a lab's name is not empty" in err
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "-h", "", "ü", "labctl.x.y", "x" * 5000, "a\nb"])
@@ -320,6 +345,91 @@ def test_each_error_has_its_exit_code_and_no_traceback(
         assert run("list")[2] == f"labctl: {raised}\n"
 
 
+@pytest.mark.parametrize(
+    ("raised", "code"), [(KeyboardInterrupt(), 130), (Ended(143), 143), (Ended(129), 129)], ids=["INT", "TERM", "HUP"]
+)
+@pytest.mark.parametrize(
+    ("before", "after", "options", "says"),
+    [
+        ((), (), "", "interrupted: rolled back, nothing is left"),
+        ((), (), "--keep", "interrupted: rolled back, nothing is left"),
+        ((), ("kubenet.a",), "--keep", "--keep: the lab is left half-built; `labctl down kubenet` removes it"),
+        (("kubenet.a",), ("kubenet.a",), "", "interrupted: lab kubenet runs on; `labctl up` repairs"),
+        (("kubenet.a",), (), "--replace", "nothing is left, nor of the lab that was to be replaced"),
+        (("kubenet.a",), ("kubenet.a",), "--replace", "lab kubenet is left, perhaps in part; `labctl down kubenet`"),
+    ],
+)
+def test_an_interrupted_up_says_what_became_of_the_lab(
+    run: Run,
+    empty_machine: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    raised: BaseException,
+    code: int,
+    before: tuple[str, ...],
+    after: tuple[str, ...],
+    options: str,
+    says: str,
+) -> None:
+    def runs(*names: str) -> None:
+        for path in (empty_machine / "netns").iterdir():
+            path.unlink()
+        start(empty_machine, *names)
+
+    def up(*args: Any, **kwargs: Any) -> None:
+        runs(*after)
+        raise raised
+
+    monkeypatch.setattr(labs, "up", up)
+    for more in ([], ["--json"]):
+        runs(*before)
+        got, out, err = run("up", "kubenet", *options.split(), *more)
+        assert got == code
+        assert says in (error(out)["message"] if more else err)
+        assert (err if more else out) == ""
+        if more:
+            assert (error(out)["code"], error(out)["kind"]) == (code, "interrupted")
+
+
+def test_an_interrupted_check_says_that_the_lab_it_built_runs_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labs, "up", fake(samples.result()))
+    monkeypatch.setattr("labctl.checks.run", fake(Ended(143)))
+    code, _, err = run("up", "kubenet", "--check")
+
+    assert (code, err) == (143, "labctl: interrupted: lab kubenet is up and runs on\n")
+
+
+BUILD_SLOWLY = """
+import sys, time
+from labctl.cli import main
+from labctl.kernel.linux import Linux
+apply = Linux.apply
+def slow(self, changes):
+    apply(self, changes)
+    print("here", file=sys.stderr, flush=True)
+    while True:
+        time.sleep(0.01)
+Linux.apply = slow
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("keep", [False, True])
+def test_sigterm_in_the_midst_of_up_rolls_back_and_says_so(run: Run, empty_machine: Path, keep: bool) -> None:
+    words = [sys.executable, "-c", BUILD_SLOWLY, "up", "docker-bridge", "--json", *(["--keep"] if keep else [])]
+    child = subprocess.Popen(words, stdout=-1, stderr=-1, text=True)
+    assert child.stderr is not None
+    assert child.stderr.readline() == "here\n"
+    child.terminate()
+    out, err = child.communicate(timeout=20)
+    left = list((empty_machine / "netns").iterdir())
+
+    assert (child.returncode, err, bool(left)) == (143, "", keep)
+    assert ("half-built" if keep else "rolled back, nothing is left") in error(out)["message"]
+    assert run("down", "docker-bridge")[0] == 0
+    assert list((empty_machine / "netns").iterdir()) == list((empty_machine / "state").iterdir()) == []
+
+
 def test_our_own_bug_has_a_traceback_and_says_whose_it_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labs, "running", fake(ZeroDivisionError("division by zero")))
     code, out, err = run("list")
@@ -356,6 +466,24 @@ def test_up_reports_in_one_document_also_with_its_check(run: Run, monkeypatch: p
 
     assert (code, err) == (0, "")
     assert (document["created"], document["check"]["verdict"]) == (True, "pass")
+
+
+def test_a_blank_line_parts_the_machines_from_the_checks_in_a_pipe_too(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labs, "up", fake(samples.result()))
+    monkeypatch.setattr("labctl.checks.run", fake(samples.report(samples.PASSED)))
+
+    assert "\nfabric  fabric\n\nkubenet: 1 check" in run("up", "kubenet", "--check")[1]
+
+
+def test_a_dry_run_tells_what_would_be_also_of_a_lab_to_be_replaced(run: Run, empty_machine: Path) -> None:
+    new = json.loads(run("up", "kubenet", "--dry-run", "--json")[1])
+    start(empty_machine, "kubenet.a")
+    other = json.loads(run("up", "kubenet", "--dry-run", "--json", "--replace")[1])
+
+    assert (new["created"], new["replaced"]) == (True, False)
+    assert (other["created"], other["replaced"]) == (True, True)
 
 
 @pytest.mark.parametrize(
@@ -445,7 +573,42 @@ def test_a_lost_record_asks_for_the_scenario_and_takes_it(
 def test_down_of_what_is_not_there_is_a_sentence(run: Run) -> None:
     assert run("down", "kubenet", "kubenet") == (0, "kubenet is not there: nothing to remove\n", "")
     assert run("down", "--all") == (0, "no lab runs: nothing to remove\n", "")
-    assert json.loads(run("down", "gone", "--json")[1]) == {"labs": [{"lab": "gone", "namespaces": 0}]}
+    gone = {"lab": "gone", "namespaces": 0, "record": False}
+    assert json.loads(run("down", "gone", "--json")[1]) == {"labs": [gone]}
+
+
+@pytest.mark.parametrize("words", ["down --all", "down", "down left", "-l left down"])
+def test_down_clears_the_record_of_a_lab_without_namespaces(run: Run, empty_machine: Path, words: str) -> None:
+    folder, other = empty_machine / "state/left", empty_machine / "state/not-ours"
+    other.mkdir()
+    (other / "letter.txt").touch()
+    said = []
+    for more in ([], ["--json"]):
+        folder.mkdir()
+        (folder / "definition.json").write_text("{}")
+        said.append(run(*words.split(), *more))
+        assert not folder.exists()
+
+    assert said[0] == (0, "left is not there: its record is removed\n", "")
+    assert json.loads(said[1][1]) == {"labs": [{"lab": "left", "namespaces": 0, "record": True}]}
+    assert (other / "letter.txt").exists()
+
+
+def test_a_directory_that_only_entering_made_is_a_leftover_too(run: Run, empty_machine: Path) -> None:
+    (empty_machine / "state/left/bin").mkdir(parents=True)
+
+    assert run("down", "--all")[1] == "left is not there: its record is removed\n"
+    assert list((empty_machine / "state").iterdir()) == []
+
+
+def test_a_bare_down_means_the_lab_that_runs_and_no_record(
+    run: Run, empty_machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (empty_machine / "state/left/bin").mkdir(parents=True)
+    start(empty_machine, "one.a")
+    monkeypatch.setattr(labs, "down", fake(("a",)))
+
+    assert run("down")[1] == "one is down: 1 namespace removed\n"
 
 
 def test_down_takes_the_named_labs_the_only_one_or_all(

@@ -10,9 +10,11 @@ import pytest
 
 from labctl.checks import by_hand, select
 from labctl.diff import Change
+from labctl.drops import felled
 from labctl.errors import UsageError
 from labctl.evidence import Evidence, Pair, Want
 from labctl.judge import hopeless, judge, judge_mesh, worse
+from labctl.kernel.saved import Counted
 from labctl.marks import Complaint, Trail
 from labctl.neighbours import presets
 from labctl.plan import Address, Chain, Link, Neighbour, Netns, Port, Resource, Route, Sysctl
@@ -21,6 +23,7 @@ from labctl.scenario import Check, Lab, Machine, See
 from labctl.survey import planned, told
 from labctl.who import Who, probe_text
 from labctl.words_json import check_json
+from labctl.xtables import rule
 
 A, C, NODE = ip_address("10.244.0.2"), ip_address("10.244.1.2"), ip_address("10.224.0.4")
 PING = Check("a reaches c", "ping", "a", "c")
@@ -128,6 +131,62 @@ def test_silence_with_the_probe_seen_leaving_passes_and_says_where_it_ended() ->
 
     assert verdict(item) == "pass"
     assert "last seen entering node2/eth0" in words(item)
+
+
+ARRIVED = Trail(REQUESTS)
+DEAF = "the request entered c, which did not answer; nothing there says that it dropped it"
+BY_RULE = "dropped in c by iptables -t filter -A INPUT -p icmp -j DROP"
+
+
+def test_a_target_that_was_reached_and_is_mute_needs_a_reason_of_its_own() -> None:
+    item = evidence(FAIL, "timeout", ARRIVED)
+
+    assert (verdict(item), item.mute) == ("inconclusive", "c")
+    assert DEAF in words(item)
+    assert verdict(replace(item, felled=(BY_RULE,))) == "pass"
+    assert BY_RULE in words(replace(item, felled=(BY_RULE,)))
+    assert verdict(replace(item, answer="unreachable")) == "inconclusive"
+
+
+def test_a_target_that_answered_in_any_way_is_not_mute() -> None:
+    told = Complaint(Port("c", "eth0"), 0, "10.244.1.2", "10.244.0.2", "host prohibited", "request")
+
+    assert verdict(evidence(FAIL, "timeout", Trail(REQUESTS, REPLIES[:1]))) == "pass"
+    assert verdict(evidence(FAIL, "unreachable", Trail(REQUESTS, complaints=(told,)))) == "pass"
+    assert evidence(FAIL, "timeout", LOST).mute is None
+
+
+def test_what_the_target_sent_on_was_for_whom_it_reached() -> None:
+    item = evidence(FAIL, "timeout", ARRIVED, home="node2")
+    through = Trail((*REQUESTS[:3], seen("node2/cbr0", "out"), REQUESTS[3]))
+
+    assert item.mute == "node2"
+    assert replace(item, trail=through).mute is None
+    assert replace(item, trail=through, beyond="c").mute == "c"
+    assert verdict(replace(item, trail=through, beyond="c")) == "inconclusive"
+
+
+def _counted(family: str, rules: str, *packets: int, policy: int = 0, name: str = "INPUT") -> Counted:
+    lines = tuple(rule(line, family) for line in rules.split(";") if line)
+    chain = Chain("c", "filter", name, lines, "DROP", family)
+    return Counted(chain, tuple((number, 84 * number) for number in packets), (policy, 84 * policy))
+
+
+def test_only_a_drop_that_counted_between_two_readings_is_a_reason() -> None:
+    rules = "-p icmp -j DROP;-p tcp -j DROP;-p icmp -j ACCEPT;! -p tcp -j REJECT"
+    before = [_counted("ip", rules, 1, 1, 1, 1), _counted("ip6", "-j DROP", 1)]
+    after = [_counted("ip", rules, 2, 2, 2, 2), _counted("ip6", "-j DROP", 2)]
+
+    assert felled(before, before, FAIL, 4) == ()
+    assert felled((), after, FAIL, 4) == (), "without a first reading nothing moved"
+    assert felled(before, after, FAIL, 4) == (
+        BY_RULE,
+        "rejected in c by iptables -t filter -A INPUT ! -p tcp -j REJECT --reject-with icmp-port-unreachable",
+    )
+    assert felled(before, after, FAIL, 6) == ("dropped in c by ip6tables -t filter -A INPUT -j DROP",)
+    moved = [_counted("ip", rules, 1, 1, 1, 1, policy=3)]
+    assert felled(before, moved, FAIL, 4) == ("dropped in c by iptables -t filter -P INPUT DROP",)
+    assert felled(before, [_counted("ip", "-p icmp -j DROP", 9)], FAIL, 4) == (), "a chain that changed"
 
 
 def test_silence_names_who_complained() -> None:

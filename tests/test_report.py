@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -97,7 +98,52 @@ def test_a_second_up_says_that_nothing_was_done_or_what_was_repaired() -> None:
     )
     repaired = printed(deeds.say_up, samples.result(created=False, changes=samples.DRIFT), others=False, hints=False)
 
-    assert repaired.startswith("kubenet is repaired: 3 changes in 0.21 s\nnode1\n  extra    address 192.0.2.1/32")
+    assert repaired.startswith("kubenet is repaired: 3 changes in 0.21 s\nnode1\n  removed  address 192.0.2.1/32")
+    assert "\n  added    route 10.244.1.0/24" in repaired
+
+
+@pytest.mark.parametrize(("dry", "says"), [(False, "is removed"), (True, "would be removed")])
+def test_a_replaced_lab_is_told_in_the_summary(dry: bool, says: str) -> None:
+    result = replace(samples.result(dry=dry), replaced=True)
+
+    assert printed(deeds.say_up, result, others=False, hints=False).startswith(f"the old lab kubenet {says}\nkubenet")
+
+
+def test_a_long_line_breaks_between_words_and_goes_on_under_its_beginning() -> None:
+    assert text.folded("    one two three", 11) == ["    one two", "    three"]
+    assert text.folded("    one two three", 11, 6) == ["    one two", "      three"]
+    assert text.folded("  \033[31mred\033[0m  two three", 10) == ["  \033[31mred\033[0m  two", "  three"]
+    assert text.folded("a " + "x" * 30 + " b", 10) == ["a", "x" * 30, "b"]
+    assert text.folded("short", 10) == ["short"]
+    assert text.folded("ip netns exec x", 12, 2, " \\") == ["ip netns \\", "  exec x"]
+
+
+def test_lines_fold_on_a_terminal_and_never_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    screen, pipe, err = Screen(), io.StringIO(), Screen()
+    evidence = ["    expected a reply, got none", f"{text.BY_HAND}ping -c 1 10.0.0.1"]
+    for out in (screen, pipe):
+        Terminal(out, err).lines(evidence, fold=6)
+    Terminal(pipe, err).complain("labctl: the kernel refused")
+
+    assert pipe.getvalue().splitlines() == evidence
+    assert screen.getvalue().splitlines() == [
+        "    expected a",
+        "      reply, got",
+        "      none",
+        "    by hand: ping \\",
+        "      -c 1 10.0.0.1",
+    ]
+    assert err.getvalue().splitlines() == ["labctl: the kernel", "    refused"]
+
+
+def test_a_table_in_a_pipe_keeps_its_long_cells_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    rule = "-m comment --comment " + "x" * 90 + " -j MASQUERADE"
+    out = io.StringIO()
+    Terminal(out, Screen()).section(Section("nat", ("chain", "rule"), (("POSTROUTING", rule),)))
+
+    assert f"POSTROUTING  {rule}\n" in out.getvalue()
 
 
 def test_a_dry_run_says_add_and_remove() -> None:
@@ -294,10 +340,15 @@ def test_a_closed_output_is_silent_too() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_full_disk_is_told_in_a_sentence() -> None:
+@pytest.mark.parametrize("words", ["list", "--help", "up --help", "exec -h", "--version", ""])
+def test_a_full_disk_is_told_in_a_sentence(words: str) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "labctl", "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [sys.executable, "-m", "labctl", *words.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
 
     assert (done.returncode, done.stderr) == (3, "labctl: cannot write the output: No space left on device\n")

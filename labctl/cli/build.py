@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labctl.cli.complete import LAB, SCENARIO
+from labctl.cli.complete import LAB, NAME, SCENARIO
 from labctl.cli.frame import Session, common
 from labctl.errors import Problem, ScenarioError, UsageError
 
@@ -22,7 +22,7 @@ def sets_option(function: Any) -> Any:
 
 @click.command("up", short_help="Bring a lab up, or repair a running one.")
 @click.argument("scenario", type=SCENARIO)
-@click.option("--name", metavar="LAB", help="The lab's name, if not the scenario's own.")
+@click.option("--name", type=NAME, metavar="LAB", help="The lab's name, if not the scenario's own.")
 @click.option("--check", is_flag=True, help="Then prove every claim of the scenario, as `labctl check` does.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--keep", is_flag=True, help="Keep what was built if building fails, instead of rolling back.")
@@ -58,11 +58,14 @@ def up(
     if check and dry_run:
         raise UsageError("up: --check needs the lab, and --dry-run builds none", "leave one of them out")
     definition = labs.define(scenario, name or session.lab, sets)
-    if not dry_run or definition.name in places.labs():
+    before = definition.name in places.labs()
+    if not dry_run or before:
         session.need_root()
     session.end_cleanly()
     terminal = session.terminal
+    session.fate = lambda: _fate(definition.name, before, keep=keep, replace=replace)
     result = labs.up(definition, dry_run=dry_run, keep=keep, replace=replace, progress=terminal.progress)
+    session.fate = lambda: "" if dry_run else f"lab {definition.name} is up and runs on"
     terminal.clear()
     if not session.json:
         if session.verbose:
@@ -74,6 +77,18 @@ def up(
 
         session.document(up_document(result, found))
     return 1 if found is not None and found.verdict in ("fail", "inconclusive") else 0
+
+
+def _fate(name: str, before: bool, *, keep: bool, replace: bool) -> str:
+    """What an interrupted `up` left of a lab; `before` tells whether it was there when `up` began."""
+    from labctl.kernel import places, state
+
+    if name not in places.labs() and name not in state.records():
+        return "rolled back, nothing is left" + (", nor of the lab that was to be replaced" if before else "")
+    if before and not replace:
+        return f"lab {name} runs on; `labctl up` repairs what is not as defined"
+    how = "--keep: the lab is left half-built" if keep else f"lab {name} is left, perhaps in part"
+    return f"{how}; `labctl down {name}` removes it"
 
 
 def _checked(session: Session, lab: Any) -> Report:
@@ -93,7 +108,7 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
     """Remove labs, leaving the machine as it was.
 
     Needs no scenario file and no state, works after a crash, and twice. LAB may be left out while only
-    one runs.
+    one runs. A record that is left of a lab without namespaces goes as well.
 
     \b
     Examples:
@@ -101,43 +116,40 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
       sudo labctl down --all
     """
     from labctl import lab as room
-    from labctl.kernel import places
+    from labctl.kernel import places, state
 
     wanted = [*labs, *([session.lab] if session.lab and session.lab not in labs else [])]
     if wanted and everything:
         raise UsageError("down: name labs or say --all, not both")
     session.need_root()
     session.end_cleanly()
+    running, records = places.labs(), state.records()
     if not wanted:
-        wanted = list(places.labs()) if everything else [room.choose(None)]
+        only_records = bool(records) and not running
+        wanted = [*running, *records] if everything or only_records else [room.choose(None)]
     removed: dict[str, int] = {}
     for name in dict.fromkeys(wanted):
         session.terminal.progress(f"removing {name}")
-        removed[name] = len(room.down(name)) if _possible(name) else 0
+        removed[name] = len(room.down(name))
     if session.json:
         from labctl.report.json import down_document
 
-        session.document(down_document(removed))
+        session.document(down_document(removed, records))
         return 0
     from labctl.report.text import count
 
     for name, number in removed.items():
-        gone_text = f"{name} is down: {count(number, 'namespace')} removed"
-        session.terminal.line(gone_text if number else f"{name} is not there: nothing to remove")
+        absent = f"{name} is not there: {'its record is removed' if name in records else 'nothing to remove'}"
+        session.terminal.line(f"{name} is down: {count(number, 'namespace')} removed" if number else absent)
     if not removed:
         session.terminal.line("no lab runs: nothing to remove")
     return 0
 
 
-def _possible(name: str) -> bool:
-    """Whether a lab can bear this name at all; nothing else ever becomes part of a path."""
-    return name.isascii() and all(part.isalnum() for part in name.split("-")) and len(name) <= 63
-
-
 @click.command("plan", short_help="Show what a scenario becomes, building nothing.")
 @click.argument("scenario", type=SCENARIO)
 @click.option("--as", "form", type=click.Choice(["text", "json"]), default="text", help="The form; text by default.")
-@click.option("--name", metavar="LAB", help="The lab's name, if not the scenario's own.")
+@click.option("--name", type=NAME, metavar="LAB", help="The lab's name, if not the scenario's own.")
 @sets_option
 @common()
 @click.pass_obj

@@ -26,7 +26,22 @@ class Scenario(Word):
         return found or [CompletionItem(incomplete, type="file")]
 
 
-class Lab(Word):
+class Name(Word):
+    """A lab's name. One that no lab can have is refused: nothing else ever becomes part of a path."""
+
+    name = "name"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value:
+            raise click.UsageError("a lab's name is not empty", ctx)
+        if value.startswith("-") and isinstance(param, click.Option):  # `-l --json`: an option, not a name
+            raise click.UsageError(f"option '{param.opts[0]}' requires an argument", ctx)
+        if not (value.isascii() and all(part.isalnum() for part in value.split("-")) and len(value) <= 63):
+            raise click.UsageError(f"no lab can have this name: {value!r}", ctx)
+        return value
+
+
+class Lab(Name):
     """A lab that runs."""
 
     name = "lab"
@@ -53,7 +68,7 @@ class Node(Word):
         return [CompletionItem(node) for node in labs.get(wanted or "", ()) if node.startswith(incomplete)]
 
 
-SCENARIO, LAB, NODE = Scenario(), Lab(), Node()
+SCENARIO, NAME, LAB, NODE = Scenario(), Name(), Lab(), Node()
 
 
 def complete() -> int:

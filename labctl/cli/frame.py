@@ -19,6 +19,10 @@ ORDER = ("up", "down", "list", "status", "check", "plan", "exec", "shell", "show
 SETTINGS = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 
 
+class Ended(SystemExit):
+    """SIGTERM or SIGHUP has come; the code is 128 + its number."""
+
+
 class Session:
     """One run of labctl: its words, its global options, and where its output goes."""
 
@@ -28,6 +32,7 @@ class Session:
         self.json = False
         self.verbose = False
         self.terminal = Terminal()
+        self.fate: Callable[[], str] = str  # says, after an interruption, what became of the work
 
     def document(self, document: dict[str, Any]) -> None:
         """Print the one JSON document of this run."""
@@ -50,7 +55,7 @@ class Session:
         import signal
 
         def leave(number: int, _: object) -> NoReturn:
-            raise SystemExit(128 + number)
+            raise Ended(128 + number)
 
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) == signal.SIG_DFL:  # nohup's SIG_IGN stays
@@ -69,6 +74,7 @@ class Verbs(click.Group):
 
             close = difflib.get_close_matches(args[0], self.list_commands(ctx), 1, 0.5)
             hint = f"did you mean `labctl {close[0]}`?" if close else "the verbs are " + ", ".join(self.commands)
+            ctx.obj.json = ctx.obj.json or _says_json(args)
             raise UsageError(f"there is no verb {args[0]!r}", hint)
         return super().resolve_command(ctx, args)
 
@@ -96,11 +102,24 @@ def common(*shown: str, verbose: str = "Say more.") -> Callable[[Any], Any]:
     more: dict[str, Any] = {"is_flag": True, "hidden": "verbose" not in shown, "help": verbose}
 
     def wrap(function: Any) -> Any:
+        function = click.option(
+            "-h", "--help", is_flag=True, is_eager=True, expose_value=False, callback=_help, help=_HELP
+        )(function)
         for names, settings in (("-v --verbose", more), ("--json", json), ("-l --lab", lab)):
             function = click.option(*names.split(), expose_value=False, callback=remember, **settings)(function)
         return function
 
     return wrap
+
+
+_HELP = "Show this message and exit."
+
+
+def _help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Not click's own, which does not survive a full disk."""
+    if value and not ctx.resilient_parsing:
+        ctx.find_root().obj.terminal.line(ctx.get_help())
+        ctx.exit()
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -165,21 +184,24 @@ def run(words: Sequence[str]) -> int:
 
 def failed(error: BaseException, session: Session) -> int:
     """Say what went wrong, as sentences or as the JSON document; returns the exit code."""
-    if isinstance(error, (SystemExit, click.exceptions.Exit)):
+    if isinstance(error, (SystemExit, click.exceptions.Exit)) and not isinstance(error, Ended):
         code = getattr(error, "exit_code", getattr(error, "code", 0))
         return code if isinstance(code, int) else 1
     if isinstance(error, BrokenPipeError):
         session.terminal.silence()
         return 0
-    known = _known(error)
+    known = _known(error, session)
     wants_json = session.json or (isinstance(error, click.UsageError) and _says_json(session.words))
     code = known.code
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         code = 130
+    elif isinstance(error, Ended):
+        code = int(error.code or 0)
     elif not isinstance(error, (LabError, click.ClickException)) or known.code == 70:
         import traceback
 
-        session.terminal.complain("".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip())
+        lines = traceback.format_exception(type(error), error, error.__traceback__)
+        session.terminal.complain("".join(lines).rstrip(), fold=False)
     if wants_json:
         from labctl.report.json import error_document
 
@@ -192,11 +214,12 @@ def failed(error: BaseException, session: Session) -> int:
     return code
 
 
-def _known(error: BaseException) -> LabError:
+def _known(error: BaseException, session: Session) -> LabError:
     if isinstance(error, LabError):
         return error
-    if isinstance(error, (KeyboardInterrupt, click.Abort)):
-        interrupted = LabError("interrupted")
+    if isinstance(error, (KeyboardInterrupt, click.Abort, Ended)):
+        fate = session.fate()
+        interrupted = LabError(f"interrupted: {fate}" if fate else "interrupted")
         interrupted.kind = "interrupted"
         return interrupted
     if isinstance(error, click.ClickException):

@@ -141,7 +141,7 @@ def run_checks(session: Session, lab: Lab, word: str | None) -> Report:
     def tell(outcome: Outcome) -> None:
         sign = terminal.paint(text.mark(outcome.verdict, marks=terminal.marks), text.COLOUR[outcome.verdict])
         terminal.line(f"{sign} {outcome.check.say}")
-        terminal.lines(text.evidence(outcome, verbose=session.verbose))
+        terminal.lines(text.evidence(outcome, verbose=session.verbose), fold=6)
 
     begun = time.monotonic()
     terminal.progress(f"checking {lab.name}")

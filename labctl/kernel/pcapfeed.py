@@ -15,9 +15,10 @@ import signal
 import struct
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-from labctl.decode import ETHERNET, IPV4, IPV6, Frame
+from labctl.decode import ETHERNET, IPV4, IPV6, LOOPBACK, QINQ, VLAN, Frame
 from labctl.errors import KernelError
 from labctl.kernel.netns import libc
 from labctl.plan import Port
@@ -153,16 +154,30 @@ class Tcpdump:
     def frames(self, tapped: Iterable[Frame]) -> list[Frame]:
         """What tcpdump saw of the packets that the taps' filter lets through.
 
-        The pcap format does not say which way a packet went. The kernel stamps a packet once for all who
-        listen at a device, so the tap's frame of the same nanosecond is the same packet, and it knows.
+        The pcap format does not say which way a packet went; the tap's frame of the same bytes does. Of equal
+        packets the first is the first for both, since both hear all in the kernel's order. Time stamps are
+        no help: a TCP segment that enters may be stamped anew for each listener.
         """
-        ways = {frame.when: frame.direction for frame in tapped if frame.at == self.at}
+        ways: dict[tuple[int, bytes], deque[Frame]] = {}
+        for frame in tapped:
+            if frame.at == self.at:
+                ways.setdefault(_untagged(frame.data, frame.vlan, frame.hatype), deque()).append(frame)
         hatype = LINKTYPES.get(self._pcap.linktype, ETHERNET)
-        return [
-            Frame(self.at, when, ways[when], data, IPV6 if data[:1] and data[0] >> 4 == 6 else IPV4, hatype)
-            for when, data in self.packets
-            if when in ways
-        ]
+        found = []
+        for when, data in self.packets:
+            same = ways.get(_untagged(data, 0, hatype))
+            if same:
+                protocol = IPV6 if data[:1] and data[0] >> 4 == 6 else IPV4
+                found.append(Frame(self.at, when, same.popleft().direction, data, protocol, hatype))
+        return found
+
+
+def _untagged(data: bytes, vlan: int, hatype: int) -> tuple[int, bytes]:
+    """A frame's outer VLAN and its bytes without that tag, wherever the tag is: the kernel keeps it beside
+    the bytes (`vlan`), and tcpdump puts it back."""
+    if not vlan and hatype in (ETHERNET, LOOPBACK) and int.from_bytes(data[12:14], "big") in (VLAN, QINQ):
+        return int.from_bytes(data[14:16], "big") & 0xFFF, data[:12] + data[16:]
+    return vlan & 0xFFF, data
 
 
 def _die_with_parent() -> None:

@@ -27,6 +27,8 @@ EXHAUSTED = {errno.ENOBUFS, errno.ENOMEM}  # the machine's fault (its neighbour 
 EXHAUSTED_HINT = "is the machine's neighbour table full? see labctl doctor"
 REFUSALS = {errno.ENETUNREACH, errno.EPERM, errno.EACCES, errno.EINVAL, errno.EADDRNOTAVAIL}
 
+NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH}
+
 
 @lru_cache(maxsize=1)
 def ping_program() -> str | None:
@@ -39,6 +41,23 @@ def ping_program() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return path if "iputils" in words.stdout else None
+
+
+def no_way(back: IP, own: IP) -> str | None:
+    """Why the namespace this thread is in has no route from its address `own` to `back`; None if it has one.
+
+    The kernel is only asked: connecting a datagram socket sends nothing.
+    """
+    with socket.socket(socket.AF_INET if back.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((str(own), 0))
+        except OSError:
+            return None
+        try:
+            sock.connect((str(back), 9))
+        except OSError as error:
+            return os.strerror(error.errno) if error.errno in NO_ROUTE else None
+    return None
 
 
 class Probe:

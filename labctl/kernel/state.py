@@ -19,11 +19,27 @@ from labctl.errors import LockError
 from labctl.kernel import places
 
 PATIENCE = 30.0  # seconds to wait for a lock
+FILES = {"definition.json", "xtables.lock", "bin"}  # what lies in a lab's directory
 
 
 def directory(lab: str) -> Path:
     """Where a lab's files lie."""
     return places.state_dir() / lab
+
+
+def records() -> tuple[str, ...]:
+    """The labs that have files here, sorted, whether they run or not; other directories are not ours."""
+    try:
+        with os.scandir(places.state_dir()) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return tuple(sorted(name for name in names if _ours(name)))
+    except OSError:
+        return ()
+
+
+def _ours(lab: str) -> bool:
+    found = {path.name for path in directory(lab).iterdir()}
+    return "definition.json" in found or bool(found and found <= FILES)
 
 
 def save(lab: str, name: str, text: str) -> Path:

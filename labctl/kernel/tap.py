@@ -17,6 +17,7 @@ import struct
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from labctl.decode import CANARY, OUTGOING, Frame
 from labctl.kernel import bpf, places
@@ -106,7 +107,21 @@ class Taps:
             self._taps[node] = tap
             self._by_fd[tap.socket.fileno()] = tap
             self._poll.register(tap.socket, select.POLLIN)
+        self._await_stamps()
         self.deaf.update(self.prove())
+
+    def _await_stamps(self) -> None:
+        """Wait until the kernel stamps frames as they pass. It begins a moment after the first socket asks for it;
+        until then a frame bears the time at which it was read, and the hops of a probe lose their order."""
+        deadline = time.monotonic() + PATIENCE
+        for tap in self._taps.values():
+            with suppress(OSError):  # its lo is down, which the proof tells
+                while time.monotonic() < deadline:
+                    tap.sing(secrets.token_bytes(16))
+                    self._poll.poll(50)
+                    arrived = time.time_ns()
+                    if any(frame.protocol == CANARY and frame.when < arrived for frame in tap.read()):
+                        return
 
     def __enter__(self) -> Taps:
         return self

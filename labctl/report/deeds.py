@@ -29,9 +29,12 @@ class Result(Protocol):
     def dry(self) -> bool: ...
     @property
     def seconds(self) -> float: ...
+    @property
+    def replaced(self) -> bool: ...
 
 
 MANY = 40  # rows of machines that a person still reads
+DID = {"missing": "added", "extra": "removed", "changed": "changed"}
 WOULD = {"missing": "add", "extra": "remove", "changed": "change"}
 COLOURS = {"missing": "red", "extra": "yellow", "changed": "yellow"}
 
@@ -41,9 +44,11 @@ def say_up(result: Result, terminal: Terminal, *, others: bool, hints: bool) -> 
 
     `others` tells that more than one lab runs, so that commands must name theirs.
     """
+    if result.replaced:
+        terminal.line(f"the old lab {result.lab.name} {'would be' if result.dry else 'is'} removed")
     terminal.line(headline(result))
     if result.dry or (not result.created and result.changes):
-        terminal.lines(listed(result.changes, terminal, WOULD if result.dry else None))
+        terminal.lines(listed(result.changes, terminal, WOULD if result.dry else DID), fold=11)
     if result.dry or not result.lab.machines:
         return
     terminal.line()
@@ -103,7 +108,7 @@ def say_status(name: str, objects: int, changes: tuple[Change, ...], terminal: T
         terminal.line(f"{name}: no drift, {count(objects, 'object')} as defined")
         return
     terminal.line(f"{name} has drifted: {count(len(changes), 'difference')}")
-    terminal.lines(listed(changes, terminal))
+    terminal.lines(listed(changes, terminal), fold=11)
 
 
 def listed(changes: tuple[Change, ...], terminal: Terminal, verbs: Mapping[str, str] | None = None) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Route, Rule
@@ -38,6 +38,7 @@ def up_document(result: Result, report: Report | None) -> Document:
         "lab": result.lab.name,
         "model": result.lab.model,
         "created": result.created,
+        "replaced": result.replaced,
         "dry_run": result.dry,
         "seconds": round(result.seconds, 4),
         "changes": [change(one) for one in result.changes],
@@ -46,9 +47,12 @@ def up_document(result: Result, report: Report | None) -> Document:
     }
 
 
-def down_document(removed: Mapping[str, int]) -> Document:
-    """`down --json`: each lab with how many namespaces went; 0 means that it was not there."""
-    return {"labs": [{"lab": name, "namespaces": number} for name, number in removed.items()]}
+def down_document(removed: Mapping[str, int], records: Collection[str] = ()) -> Document:
+    """`down --json`: each lab with how many namespaces went (0: it was not there), and whether it is one of
+    the `records` that went."""
+    return {
+        "labs": [{"lab": name, "namespaces": number, "record": name in records} for name, number in removed.items()]
+    }
 
 
 def list_document(running: Iterable[Running]) -> Document:

@@ -49,7 +49,8 @@ def say_findings(findings: Iterable[Finding], terminal: Terminal) -> None:
     width = max(len(finding.what) for finding in found)
     for finding in found:
         state = terminal.paint(f"{finding.state:<7}", COLOURS[finding.state])
-        terminal.line(f"{state}  {finding.what:<{width}}  {finding.detail}".rstrip())
+        told = f"{state}  {finding.what:<{width}}  {finding.detail}".rstrip()
+        terminal.lines([told], fold=width + 11)
         if finding.state != "ok" and finding.fix:
             terminal.line(f"         fix: {finding.fix}")
     missing = sum(finding.state == "missing" for finding in found)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
 
 from labctl.errors import KernelError
-from labctl.report.text import aligned
+from labctl.report.text import BY_HAND, aligned, folded
 
 if TYPE_CHECKING:
     from labctl.show import Section
@@ -41,10 +41,16 @@ class Terminal:
         self.clear()
         self._write(text + "\n")
 
-    def lines(self, texts: Iterable[str]) -> None:
-        """Several lines on standard output."""
+    def lines(self, texts: Iterable[str], *, fold: int | None = None) -> None:
+        """Several lines on standard output. With `fold`, those too long for a terminal break between words and
+        go on that many blanks in at least; in a pipe a line is a line."""
         for text in texts:
-            self.line(text)
+            for line in [text] if fold is None or not self.tty else self._folded(text, fold):
+                self.line(line)
+
+    def _folded(self, text: str, indent: int) -> list[str]:
+        more = " \\" if text.startswith(BY_HAND) else ""  # a command stays one that can be pasted
+        return folded(text, _columns(), indent, more)
 
     def section(self, section: Section) -> None:
         """A table: drawn on a terminal, aligned columns in a pipe."""
@@ -75,9 +81,12 @@ class Terminal:
             self.err.write("\r\033[K")
             self.err.flush()
 
-    def complain(self, text: str) -> None:
-        """A message on standard error; nothing can be done if that is closed, too."""
+    def complain(self, text: str, *, fold: bool = True) -> None:
+        """A message on standard error, with `fold` broken between words where that is a terminal; nothing can
+        be done if it is closed, too."""
         self.clear()
+        if fold and _is_tty(self.err):
+            text = "\n".join(line for one in text.splitlines() for line in self._folded(one, 4))
         try:
             if self.err is not None:
                 self.err.write(text + "\n")

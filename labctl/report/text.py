@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 MARKS: dict[str, str] = {"pass": "✔", "fail": "✘", "skip": "–", "inconclusive": "?"}
 WORDS: dict[str, str] = {"pass": "PASS", "fail": "FAIL", "skip": "SKIP", "inconclusive": "INCONCLUSIVE"}
 COLOUR: dict[str, str] = {"pass": "green", "fail": "red", "skip": "dim", "inconclusive": "yellow"}
+
+COLOURED = re.compile(r"\033\[\d*m")
+BY_HAND = "    by hand: "
 
 
 def aligned(section: Section) -> list[str]:
@@ -51,7 +55,7 @@ def evidence(outcome: Outcome, *, verbose: bool = False) -> list[str]:
     if outcome.verdict != "pass" or verbose:
         lines += [f"    {line}" for text in outcome.evidence for line in text.splitlines()]
         if outcome.command and outcome.verdict != "skip":
-            lines.append(f"    by hand: {outcome.command}")
+            lines.append(BY_HAND + outcome.command)
     return lines
 
 
@@ -63,6 +67,32 @@ def tally(report: Report, seconds: float) -> str:
     said = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive", "skip": "skipped"}
     parts = [f"{found.count(verdict)} {word}" for verdict, word in said.items() if verdict in found]
     return f"{report.lab}: {count(len(found), 'check')}, {', '.join(parts)} in {duration(seconds)}"
+
+
+def folded(text: str, width: int, indent: int = 0, more: str = "") -> list[str]:
+    """A line as lines of at most `width` columns, broken between words; colours take no room.
+
+    The lines after the first begin under its first word, and at least `indent` blanks in; `more` ends those
+    that go on. A word longer than a line is left whole.
+    """
+    if _wide(text) <= width:
+        return [text]
+    start = len(text) - len(text.lstrip(" "))
+    begin = " " * max(start, indent)
+    lines, line, empty = [], text[:start], True
+    words = text[start:].split(" ")
+    for number, word in enumerate(words, 1):
+        grown = line + word if empty else f"{line} {word}"
+        room = width - (len(more) if number < len(words) else 0)
+        if not empty and _wide(grown) > room:
+            lines.append(line.rstrip(" ") + more)
+            grown = begin + word
+        line, empty = grown, empty and not word
+    return [*lines, line]
+
+
+def _wide(text: str) -> int:
+    return len(COLOURED.sub("", text))
 
 
 def joined(names: Iterable[str], limit: int = 8) -> str:
