@@ -90,8 +90,7 @@ class Trial:
         try:
             self._listener = self.bench.inside.run(path, Listener, check.probe, self.address.version, port)
         except OSError as error:
-            taken = error.errno == errno.EADDRINUSE
-            why = "something listens there already" if taken else str(error)
+            why = "something listens there already" if error.errno == errno.EADDRINUSE else str(error)
             self.notes.append(f"labctl could not listen on {check.probe} port {port} of {machine}: {why}")
         if self._listener is not None and not self._listener.ready:
             raise KernelError(f"labctl's listener on {check.probe} port {port} of {machine} does not listen")

@@ -64,7 +64,7 @@ def test_the_default_bridge(docker: Docker) -> None:
     assert unexplained("docker-bridge 20.10", found) == []
 
 
-# user-defined, internal, without traffic between its containers: no model has them yet
+# user-defined, internal, without traffic between its containers
 NETWORKS = ("", "--internal", "-o com.docker.network.bridge.enable_icc=false")
 MORE = {
     "d1": "-p 8080:80 -p 127.0.0.1:5353:53/udp",
