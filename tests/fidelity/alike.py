@@ -47,7 +47,7 @@ HANDED_OUT = {
     "designated_root", "root_id", "root_port", "bridge_id", "hello_timer", "tcn_timer", "topology_change_timer",
     "gc_timer", "hold_timer", "message_age_timer", "forward_delay_timer", "valid_life_time", "preferred_life_time",
     "handle", "operstate", "state", "topology_change", "topology_change_ack", "config_pending", "users",
-    "linkinfo.info_slave_data.id", "linkinfo.info_slave_data.no",
+    "linkinfo.info_slave_data.id", "linkinfo.info_slave_data.no", "fdb_n_learned",
 }  # fmt: skip
 
 
