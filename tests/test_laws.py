@@ -197,14 +197,18 @@ def test_after_a_crash_down_removes_and_up_mends() -> None:
 IMPATIENT = """
 import signal, threading
 from labctl import lab
-from labctl.kernel import linker, rooms
+from labctl.kernel import linux, rooms
 made = rooms.Rooms.make
 def make(self, node):
     made(self, node)
     if node == "c20":
-        for _ in range(3):  # one to stop, two more while it cleans up
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 rooms.Rooms.make = make
+destroy = linux.Linux.destroy
+def impatient(self):
+    signal.raise_signal(signal.SIGINT)  # once more, now that it cleans up
+    return destroy(self)
+linux.Linux.destroy = impatient
 try:
     lab.up(lab.define("docker-bridge", sets=("hosts.host1.containers=300", "checks=[]")))
 except KeyboardInterrupt:

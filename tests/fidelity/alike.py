@@ -86,7 +86,7 @@ def settings(lab: str, nodes: Iterable[str]) -> Iterator[Sysctl]:
 
 def _names() -> list[str]:
     found = []
-    for folder, _, files in os.walk("/proc/thread-self/root/proc/sys/net"):
+    for folder, _, files in os.walk("/proc/sys/net"):
         parts = folder.split("/proc/sys/", 1)[1].split("/")
         dotted = ".".join(part.replace(".", "/") for part in parts)
         found += [f"{dotted}.{file}" for file in files if not any(word in file for word in COUNTING)]
