@@ -5,6 +5,7 @@ A model is a module (`labctl/models/azure_cni_transparent.py` is the model `azur
     a docstring             first line: one sentence; then the drawing; then why it is shaped so; then
                             which release of which project it follows (file and version)
     FOLLOWS: str            the release it follows, in a few words
+    PARTS: tuple            how true it is to the real thing, part by part (`labctl.grades`)
     Options                 a frozen dataclass of `labctl.options.option` fields
     MACHINES: tuple         the words a file uses: ("nodes", "pods") or ("hosts", "containers")
     Container, Network      frozen dataclasses like Options: what a file may say of each pod or container, and
