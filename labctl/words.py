@@ -15,6 +15,7 @@ from typing import Any
 from labctl.diff import Change, differing
 from labctl.plan import MAIN, Address, Chain, Fdb, Link, Neighbour, Net, Netns, Process, Resource, Route, Rule, Sysctl
 from labctl.scenario import Check, Lab, Machine, See
+from labctl.who import probe_text
 from labctl.words_json import plan_json, resource_json
 from labctl.xtables import BUILTIN, FirewallRule
 
@@ -226,6 +227,7 @@ def plan_text(lab: Lab) -> str:
 
 def _machine(machine: Machine) -> tuple[str, ...]:
     on = f"on {machine.on}" if machine.on else ""
+    on += f", in the network of {machine.within}" if machine.within else ""
     return machine.name, machine.role, ", ".join(map(str, machine.addresses)), on
 
 
@@ -256,6 +258,9 @@ def _policy(chain: Chain) -> str:
 def check_lines(check: Check) -> Iterator[str]:
     """A check's sentence, then what it sends and what it wants to see."""
     yield check.say
+    if check.probe == "taken":
+        yield f"    {probe_text(check)}"
+        return
     if check.probe == "mesh":
         pairs = sum(len(sources) * len(targets) - len({*sources} & {*targets}) for sources, targets in check.groups)
         yield f"    mesh of {len(check.groups)} group{'s' if len(check.groups) != 1 else ''}, {pairs} pairs"

@@ -67,6 +67,7 @@ def plan_json(lab: Lab) -> dict[str, Any]:
                 "name": machine.name,
                 "role": machine.role,
                 "on": machine.on,
+                "within": machine.within,
                 "addresses": [str(address) for address in machine.addresses],
             }
             for machine in lab.machines

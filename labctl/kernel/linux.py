@@ -96,7 +96,7 @@ class Linux:
         for node in here:
             found += observe.links(snapshot, node, room.nsid)
             found += observe.tables(room.channels[node], snapshot, node)
-        if any(isinstance(item, Process) for item in asking):
+        if not asking or any(isinstance(item, Process) for item in asking):
             found += processes.find(self.lab, here)
         self._snapshot = snapshot
         return tuple(found)
