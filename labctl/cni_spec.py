@@ -43,8 +43,7 @@ MEANING = {
     LIMITED: "the plugin cannot serve an ADD now, and what it made may have lost its network",
 }
 
-_CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class Malformed(ValueError):
@@ -71,12 +70,12 @@ def has(version: str, command: str) -> bool:
 
 def is_container_id(text: str) -> bool:
     """Whether a text can be CNI_CONTAINERID: it starts alphanumeric, then also `_`, `.` and `-`."""
-    return _CONTAINER.fullmatch(text) is not None
+    return _NAME.fullmatch(text) is not None
 
 
 def is_network_name(text: str) -> bool:
     """Whether a text can be a network's name: as a container's id."""
-    return _NETWORK.fullmatch(text) is not None
+    return _NAME.fullmatch(text) is not None
 
 
 def is_ifname(text: str) -> bool:
@@ -162,7 +161,7 @@ class Error:
 def read_result(text: str) -> Result:
     """A result from a plugin's standard output, in any version's shape. Raises Malformed."""
     try:
-        return result_of(_object(text, "result"))
+        return result_of(json_object(text, "result"))
     except (KeyError, TypeError, AttributeError) as error:
         raise Malformed(f"this is no CNI result: {type(error).__name__} {error}") from None
 
@@ -203,7 +202,7 @@ def result_json(result: Result, version: str | None = None) -> Json:
 
 def read_error(text: str) -> Error:
     """An error from a plugin's standard output. Raises Malformed for what is none."""
-    data = _object(text, "error")
+    data = json_object(text, "error")
     if not isinstance(data.get("code"), int) or not isinstance(data.get("msg"), str):
         raise Malformed("a CNI error has a code (a number) and a msg (a text)")
     return Error(data["code"], data["msg"], str(data.get("details") or ""), str(data.get("cniVersion") or ""))
@@ -211,20 +210,21 @@ def read_error(text: str) -> Error:
 
 def error_json(error: Error) -> Json:
     """An error as the JSON object that a plugin prints."""
-    data: Json = {"cniVersion": error.version or VERSIONS[-1], "code": error.code, "msg": error.msg}
-    return {**data, "details": error.details} if error.details else data
+    more = {"details": error.details} if error.details else {}
+    return {"cniVersion": error.version or VERSIONS[-1], "code": error.code, "msg": error.msg, **more}
 
 
 def read_versions(text: str) -> tuple[str, ...]:
     """The versions that a plugin's answer to VERSION says it speaks. Raises Malformed."""
-    data = _object(text, "answer to VERSION")
+    data = json_object(text, "answer to VERSION")
     found = data.get("supportedVersions")
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
         raise Malformed("an answer to VERSION lists its supportedVersions")
     return tuple(found)
 
 
-def _object(text: str, what: str) -> Json:
+def json_object(text: str, what: str) -> Json:
+    """The JSON object in a text; `what` it should be, for the message. Raises Malformed."""
     try:
         data = json.loads(text)
     except ValueError as error:
@@ -234,8 +234,8 @@ def _object(text: str, what: str) -> Json:
     return data
 
 
-def _ip_or_none(text: str | None) -> IP | None:
-    return ip_address(text) if text else None
+def _gateway(item: Json, key: str) -> IP | None:
+    return ip_address(item[key]) if item.get(key) else None
 
 
 def _interface(item: Json) -> Interface:
@@ -243,12 +243,12 @@ def _interface(item: Json) -> Interface:
 
 
 def _ip(item: Json) -> IpConfig:
-    return IpConfig(ip_interface(item["address"]), _ip_or_none(item.get("gateway")), item.get("interface"))
+    return IpConfig(ip_interface(item["address"]), _gateway(item, "gateway"), item.get("interface"))
 
 
 def _route(item: Json) -> RouteConfig:
     more = (item.get(key) for key in ("mtu", "advmss", "priority", "table", "scope"))
-    return RouteConfig(ip_network(item["dst"], strict=False), _ip_or_none(item.get("gw")), *more)
+    return RouteConfig(ip_network(item["dst"], strict=False), _gateway(item, "gw"), *more)
 
 
 def _old(version: str, data: Json) -> Result:
@@ -256,7 +256,7 @@ def _old(version: str, data: Json) -> Result:
     routes: list[RouteConfig] = []
     for family in ("ip4", "ip6"):
         if item := data.get(family):
-            ips.append(IpConfig(ip_interface(item["ip"]), _ip_or_none(item.get("gateway"))))
+            ips.append(IpConfig(ip_interface(item["ip"]), _gateway(item, "gateway")))
             routes += [_route(route) for route in item.get("routes") or ()]
     return Result(version, (), tuple(ips), tuple(routes), dict(data.get("dns") or {}))
 
@@ -267,9 +267,7 @@ def _interface_json(item: Interface, version: str) -> Json:
         data["mac"] = item.mac
     if item.mtu is not None and at_least(version, "1.1.0"):
         data["mtu"] = item.mtu
-    if item.sandbox:
-        data["sandbox"] = item.sandbox
-    return data
+    return {**data, "sandbox": item.sandbox} if item.sandbox else data
 
 
 def _ip_json(item: IpConfig, version: str) -> Json:
@@ -277,15 +275,11 @@ def _ip_json(item: IpConfig, version: str) -> Json:
     if item.interface is not None:
         data["interface"] = item.interface
     data["address"] = str(item.address)
-    if item.gateway is not None:
-        data["gateway"] = str(item.gateway)
-    return data
+    return {**data, "gateway": str(item.gateway)} if item.gateway is not None else data
 
 
 def _route_json(item: RouteConfig, version: str) -> Json:
-    data: Json = {"dst": str(item.dst)}
-    if item.gw is not None:
-        data["gw"] = str(item.gw)
+    data: Json = {"dst": str(item.dst)} | ({"gw": str(item.gw)} if item.gw is not None else {})
     if at_least(version, "1.1.0"):
         more = {key: getattr(item, key) for key in ("mtu", "advmss", "priority", "table", "scope")}
         data |= {key: value for key, value in more.items() if value is not None}
@@ -300,9 +294,7 @@ def _old_json(result: Result, version: str) -> Json:
         item = next((item for item in result.ips if isinstance(item.address, kind)), None)
         if item is None:
             continue
-        family: Json = {"ip": str(item.address)}
-        if item.gateway is not None:
-            family["gateway"] = str(item.gateway)
+        family: Json = {"ip": str(item.address)} | ({"gateway": str(item.gateway)} if item.gateway else {})
         routes = [_route_json(route, version) for route in result.routes if route.dst.version == item.address.version]
         data[key] = {**family, "routes": routes} if routes else family
     return {**data, "dns": result.dns}

@@ -56,29 +56,29 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
 
 
 @contextmanager
-def bare_node(work: Path, born: dict[str, int]) -> Iterator[Cni]:
+def bare_node(work: Path, born: dict[str, int], lab: str = "real", own: Path | None = None) -> Iterator[Cni]:
     """A node without a network for its pods, as the image leaves it, and two pods without any.
 
-    `born` are settings that all namespaces have before they get devices.
+    `born` are settings that all namespaces have before they get devices, `own` a folder of plugins to use first.
     """
     folder = subjects.cni_folder()
     if folder is None:
         pytest.skip("no CNI plugins here: scripts/test unpacks Debian's containernetworking-plugins")
-    name = places.netns_name("real", NODE)
+    name = places.netns_name(lab, NODE)
     try:
-        add("real", *ALL)
+        add(lab, *ALL)
         for one in ALL:
-            write("real", one, born)
+            write(lab, one, born)
         for pod in PODS:
-            write("real", pod, {"ipv4.ip_forward": 0})
-        write("real", NODE, IMAGE)
-        cable("real", NODE, "fabric", NODE)
+            write(lab, pod, {"ipv4.ip_forward": 0})
+        write(lab, NODE, IMAGE)
+        cable(lab, NODE, "fabric", NODE)
         ip(f"-n {name} link set lo up")
         ip(f"-n {name} addr add 10.224.0.4/16 broadcast + dev eth0")
         ip(f"-n {name} route add default via 10.224.0.1 dev eth0")
-        yield Cni("real", NODE, folder, work)
+        yield Cni(lab, NODE, own or folder, work, f"{own}:{folder}" if own else str(folder))
     finally:
-        subjects.remove("real")
+        subjects.remove(lab)
 
 
 def test_kubenet(tmp_path: Path) -> None:
@@ -102,3 +102,30 @@ def test_what_plugins_make_labctl_makes_again(tmp_path: Path, shape: str) -> Non
         for pod in PODS:
             node.add(pod, SHAPES[shape], PORTS if pod == "a" else {})
         assert unexplained(f"replay of {shape}", replayed("real", ALL)) == []
+
+
+# labctl's own plugin against the one whose wiring it follows: the reference's configuration, and labctl's
+FOLLOWED: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
+    "bridge": ([BRIDGE], {"isGateway": True}),
+    "hairpin": ([BRIDGE | {"hairpinMode": True}], {"isGateway": True, "hairpinMode": True}),
+    "promisc": ([BRIDGE | {"promiscMode": True, "mtu": 1400}], {"isGateway": True, "promiscMode": True, "mtu": 1400}),
+    "ipMasq": ([BRIDGE | {"ipMasq": True}], {"isGateway": True, "ipMasq": True}),
+    "ptp": ([{"type": "ptp", "ipMasq": True, "ipam": IPAM}], {"shape": "routed", "ipMasq": True}),
+    "firewall": ([BRIDGE, {"type": "firewall", "backend": "iptables"}], {"isGateway": True, "firewall": True}),
+}
+
+
+@pytest.mark.parametrize("shape", FOLLOWED)
+def test_labctl_as_a_plugin_wires_as_the_reference_does(tmp_path: Path, own_plugin: Path, shape: str) -> None:
+    theirs, ours = FOLLOWED[shape]
+    with bare_node(tmp_path / "real", AT_ONCE) as node:
+        for pod in PODS:
+            node.add(pod, theirs)
+        settled("real", ALL)
+        real = observed("real", (NODE, *PODS))
+    with bare_node(tmp_path / "ours", AT_ONCE, "ours", own_plugin) as node:
+        for pod in PODS:
+            node.add(pod, [{"type": "labctl-cni", "ipam": IPAM, **ours}])
+        settled("ours", ALL)
+        made = observed("ours", (NODE, *PODS))
+    assert unexplained(f"labctl-cni {shape}", differences(made, real)) == []
