@@ -10,11 +10,14 @@ A model states it as data, in a tuple called `PARTS`:
     )
 
 `list`, `show` and the model's page say it. Where the kernel lacks a `feature` that a lab needs, `up` says so
-before anything is built, and builds the substitute only when it is asked to (`--approximate`). Pure.
+before anything is built, and builds the substitute only when it is asked to (`--approximate`). `PARTS` is written
+out, call by call with plain texts, so that it can be read without importing the model. Pure.
 """
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -54,3 +57,48 @@ def needs(feature: str, what: str, why: str = "", *, instead: str = "") -> Part:
 def skipped(what: str, why: str = "") -> Part:
     """A part of the real thing that the model leaves out."""
     return Part("skipped", what, why)
+
+
+def word(parts: Iterable[Part]) -> str:
+    """A whole model in a few words: `faithful`, `approximate (3)`, `approximate (3), needs vlan`."""
+    parts = tuple(parts)
+    number = sum(part.grade == "approximation" for part in parts)
+    features = ", ".join(dict.fromkeys(part.feature for part in parts if part.grade == "needs"))
+    said = [f"approximate ({number})" if number else "", f"needs {features}" if features else ""]
+    return ", ".join(text for text in said if text) or ("faithful" if parts else "")
+
+
+def differs(parts: Iterable[Part]) -> tuple[str, ...]:
+    """What is not as in the real thing, a phrase for each such part: what is approximate, and what is left out."""
+    prefix = {"approximation": "", "skipped": "without "}
+    return tuple(f"{prefix[part.grade]}{part.what}" for part in parts if part.grade in prefix)
+
+
+def substitutes(parts: Iterable[Part]) -> dict[str, Part]:
+    """The parts that can be built otherwise where the kernel lacks their feature, by that feature."""
+    return {part.feature: part for part in parts if part.grade == "needs" and part.instead}
+
+
+def read(source: str) -> tuple[Part, ...]:
+    """The `PARTS` in the text of a model, without running it: to tell them all in a moment.
+
+    Raises ValueError where they are not there, or are more than calls with plain texts.
+    """
+    lines = source.splitlines()
+    try:
+        first = next(number for number, line in enumerate(lines) if line.startswith("PARTS ="))
+        last = lines.index(")", first) if lines[first].endswith("(") else first
+        (statement,) = ast.parse("\n".join(lines[first : last + 1])).body
+        assert isinstance(statement, ast.Assign)
+        assert isinstance(statement.value, ast.Tuple)
+        return tuple(_called(call) for call in statement.value.elts)
+    except (AssertionError, KeyError, StopIteration, SyntaxError, TypeError, ValueError) as error:
+        raise ValueError("PARTS is a tuple of faithful(...), approximation(...), needs(...), skipped(...)") from error
+
+
+def _called(call: ast.expr) -> Part:
+    assert isinstance(call, ast.Call)
+    assert isinstance(call.func, ast.Name)
+    made = {"faithful": faithful, "approximation": approximation, "needs": needs, "skipped": skipped}[call.func.id]
+    named = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+    return made(*map(ast.literal_eval, call.args), **named)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+from labctl.catalog import Entry
 from labctl.diff import Change
 from labctl.doctor import Finding
+from labctl.grades import approximation, faithful, needs, skipped
 from labctl.kernel.saved import Counted
 from labctl.lab import Result, Running
 from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Netns, Port, Route, Rule, Sysctl
@@ -60,7 +62,13 @@ RUNNING = (
     Running("kubenet", ("a", "c", "fabric", "node1"), "kubenet", "/labs/kubenet.yaml"),
     Running("lost", ("x",), None, None),
 )
-TITLES = {"kubenet": "a small cluster"}
+PARTS = (
+    faithful("cbr0"),
+    approximation("the load balancer", "is one SNAT rule"),
+    needs("vlan", "the tenants' VLANs", instead="a veth for each tenant"),
+    skipped("IPv6"),
+)
+ENTRIES = (Entry("kubenet", "a small cluster", "kubenet", PARTS),)
 FINDINGS = (
     Finding("root", "ok"),
     Finding("neighbour table", "warn", "it was full", "sysctl -w x=y"),

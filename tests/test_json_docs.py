@@ -23,7 +23,7 @@ DOCUMENTS: dict[str, Any] = {
     "up": documents.up_document(samples.result(), samples.report(samples.PASSED)),
     "down": documents.down_document({"kubenet": 8, "gone": 0}),
     "list": documents.list_document(samples.RUNNING),
-    "list --scenarios": documents.scenarios_document(samples.TITLES),
+    "list --scenarios": documents.scenarios_document(samples.ENTRIES),
     "status": documents.status_document("kubenet", samples.DRIFT),
     "check": documents.check_document(samples.report(samples.PASSED, samples.FAILED)),
     "plan": documents.plan_document(samples.LAB),

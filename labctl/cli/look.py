@@ -31,6 +31,9 @@ def scenario_option(function: Any) -> Any:
 def list_labs(session: Session, scenarios: bool) -> int:
     """List the running labs, or the built-in scenarios; needs no root.
 
+    A scenario's grade says how true its model is to the real thing: `approximate (3)` has three parts that
+    are only close to it, `needs vlan` one that wants a kernel with VLANs. Its page in docs/models says which.
+
     \b
     Examples:
       labctl list
@@ -42,11 +45,11 @@ def list_labs(session: Session, scenarios: bool) -> int:
     if scenarios:
         from labctl import catalog
 
-        titles = catalog.titles()
+        found = catalog.entries()
         if session.json:
-            session.document(scenarios_document(titles))
+            session.document(scenarios_document(found))
         else:
-            session.terminal.section(listing.scenarios(titles))
+            session.terminal.section(listing.scenarios(found))
         return 0
     from labctl import lab as labs
 

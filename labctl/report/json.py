@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from labctl import grades
 from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Route, Rule
 from labctl.show import View, settings
 
 if TYPE_CHECKING:
+    from labctl.catalog import Entry
     from labctl.diff import Change
     from labctl.doctor import Finding
     from labctl.errors import LabError
+    from labctl.grades import Part
     from labctl.report.deeds import Result
     from labctl.report.listing import Running
     from labctl.results import Outcome, Report, Sighting
@@ -64,9 +67,25 @@ def list_document(running: Iterable[Running]) -> Document:
     }
 
 
-def scenarios_document(titles: Mapping[str, str]) -> Document:
+def scenarios_document(entries: Iterable[Entry]) -> Document:
     """`list --scenarios --json`."""
-    return {"scenarios": [{"name": name, "title": title} for name, title in titles.items()]}
+    return {
+        "scenarios": [
+            {
+                "name": entry.name,
+                "title": entry.title,
+                "model": entry.model,
+                "grade": grades.word(entry.parts),
+                "parts": [part(one) for one in entry.parts],
+            }
+            for entry in entries
+        ]
+    }
+
+
+def part(one: Part) -> Document:
+    """One part of a model and how true it is to the real thing."""
+    return {"grade": one.grade, "what": one.what, "why": one.why, "feature": one.feature, "instead": one.instead}
 
 
 def status_document(lab: str, changes: Iterable[Change]) -> Document:
