@@ -1,9 +1,12 @@
 """Docker's userland proxy, with the command line of docker-proxy (moby/moby cmd/docker-proxy):
 
-    -proto tcp|udp -host-ip ADDRESS -host-port PORT -container-ip ADDRESS -container-port PORT
+    -proto tcp|udp -host-ip ADDRESS -host-port PORT -container-ip ADDRESS -container-port PORT [-release RELEASE]
 
 It listens on the host's port and carries every connection over to the container's, which therefore sees the
-host's address on its bridge. A UDP client that is silent for 90 s is forgotten, as there.
+host's address on its bridge. A UDP client that is silent for 90 s is forgotten, as there. Since release 28 a
+datagram's answer comes from the address that was asked (moby pull request 48571); before, `-release 26`, the
+kernel chose one, and a client whose way to the host's address leads by another device got answers that it
+could not take for its own.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from labctl.kernel.programs.daemon import leave, ready
 
 IDLE = 90.0  # seconds after which a UDP client is forgotten (UDPConnTrackTimeout)
 SIZE = 65507
+IP_PKTINFO = 8
 
 
 def main(words: Sequence[str]) -> int:
@@ -39,6 +43,8 @@ def main(words: Sequence[str]) -> int:
         return 1
     ready()
     if kind == socket.SOCK_DGRAM:
+        if said.get("-release") not in ("20.10", "26"):
+            sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
         datagrams(sock, back)
     while True:
         client, _ = sock.accept()
@@ -79,23 +85,25 @@ def datagrams(front: socket.socket, back: tuple[str, int]) -> None:
     selector.register(front, selectors.EVENT_READ)
     clients: dict[tuple[str, int], socket.socket] = {}
     seen: dict[tuple[str, int], float] = {}
+    asked: dict[tuple[str, int], list[tuple[int, int, bytes]]] = {}  # IP_PKTINFO: the address to answer from
     while True:
         for key, _ in selector.select(IDLE):
             try:
                 if key.fileobj is front:
-                    data, client = front.recvfrom(SIZE)
+                    data, notes, _, client = front.recvmsg(SIZE, 256)
                     if client not in clients:
+                        asked[client] = [(level, note, bytes(4) + body[4:8] + bytes(4)) for level, note, body in notes]
                         clients[client] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
                         clients[client].connect(back)
                         selector.register(clients[client], selectors.EVENT_READ, client)
                     clients[client].send(data)
                 else:
                     client = key.data
-                    front.sendto(clients[client].recv(SIZE), client)
+                    front.sendmsg([clients[client].recv(SIZE)], asked[client], 0, client)
                 seen[client] = time.monotonic()
             except OSError:
                 continue  # refused by the container: the client hears nothing, as with docker-proxy
         for client in [client for client, when in seen.items() if time.monotonic() - when > IDLE]:
-            del seen[client]
+            del seen[client], asked[client]
             selector.unregister(clients[client])
             clients.pop(client).close()
