@@ -78,15 +78,16 @@ def _entry(name: str, path: Path, known: dict[str, tuple[Part, ...]]) -> Entry:
     model = next((_value(line) for line in lines if line.startswith("model:")), name)
     comment = next((line.lstrip("# ").rstrip() for line in lines if line.startswith("#")), "")
     if model not in known:
-        known[model] = _parts(model)
+        known[model] = _parts(model.replace("-", "_"))
     return Entry(name, (say or comment) + ("" if model == name else f" (model {model})"), model, known[model])
 
 
-def _parts(model: str) -> tuple[Part, ...]:
+def _parts(module: str) -> tuple[Part, ...]:
+    """The parts that a file of labctl/models states."""
     from labctl.grades import read as read_parts
 
-    file = Path(__file__).resolve().parent / "models" / f"{model.replace('-', '_')}.py"
-    return read_parts(file.read_text(encoding="utf-8"))
+    file = Path(__file__).resolve().parent / "models" / f"{module}.py"
+    return read_parts(file.read_text(encoding="utf-8"), _parts)
 
 
 def _value(line: str) -> str:

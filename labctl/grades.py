@@ -11,17 +11,20 @@ A model states it as data, in a tuple called `PARTS`:
 
 `list`, `show` and the model's page say it. Where the kernel lacks a `feature` that a lab needs, `up` says so
 before anything is built, and builds the substitute only when it is asked to (`--approximate`). `PARTS` is written
-out, call by call with plain texts, so that it can be read without importing the model. Pure.
+out, call by call with plain texts (or `*shared.PARTS`, those of a file that models share), so that it can be read
+without importing the model. Pure.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 Grade: TypeAlias = Literal["faithful", "approximation", "needs", "skipped"]
+GRADES: tuple[Grade, ...] = get_args(Grade)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +82,16 @@ def substitutes(parts: Iterable[Part]) -> dict[str, Part]:
     return {part.feature: part for part in parts if part.grade == "needs" and part.instead}
 
 
-def read(source: str) -> tuple[Part, ...]:
+def ordered(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """The same parts, by grade."""
+    return tuple(sorted(parts, key=lambda part: GRADES.index(part.grade)))
+
+
+def read(source: str, shared: Callable[[str], tuple[Part, ...]] = lambda module: ()) -> tuple[Part, ...]:
     """The `PARTS` in the text of a model, without running it: to tell them all in a moment.
 
-    Raises ValueError where they are not there, or are more than calls with plain texts.
+    `shared` gives the parts of a file that models share, by the file's name without `.py`. Raises ValueError where
+    there are no PARTS, or where they are more than calls with plain texts.
     """
     lines = source.splitlines()
     try:
@@ -91,14 +100,21 @@ def read(source: str) -> tuple[Part, ...]:
         (statement,) = ast.parse("\n".join(lines[first : last + 1])).body
         assert isinstance(statement, ast.Assign)
         assert isinstance(statement.value, ast.Tuple)
-        return tuple(_called(call) for call in statement.value.elts)
+        return tuple(part for entry in statement.value.elts for part in _entry(entry, source, shared))
     except (AssertionError, KeyError, StopIteration, SyntaxError, TypeError, ValueError) as error:
         raise ValueError("PARTS is a tuple of faithful(...), approximation(...), needs(...), skipped(...)") from error
 
 
-def _called(call: ast.expr) -> Part:
-    assert isinstance(call, ast.Call)
-    assert isinstance(call.func, ast.Name)
-    made = {"faithful": faithful, "approximation": approximation, "needs": needs, "skipped": skipped}[call.func.id]
-    named = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
-    return made(*map(ast.literal_eval, call.args), **named)
+def _entry(entry: ast.expr, source: str, shared: Callable[[str], tuple[Part, ...]]) -> Iterator[Part]:
+    if isinstance(entry, ast.Starred):
+        name = re.fullmatch(r"(\w+)\.PARTS", ast.unparse(entry.value))
+        assert name
+        module = re.search(rf"^from labctl\.models import (?:(\w+) as )?{name[1]}$", source, re.MULTILINE)
+        assert module
+        yield from shared(module[1] or name[1])
+        return
+    assert isinstance(entry, ast.Call)
+    assert isinstance(entry.func, ast.Name)
+    made = {"faithful": faithful, "approximation": approximation, "needs": needs, "skipped": skipped}[entry.func.id]
+    named = {str(word.arg): ast.literal_eval(word.value) for word in entry.keywords}
+    yield made(*map(ast.literal_eval, entry.args), **named)

@@ -38,6 +38,17 @@ def test_parts_are_read_from_the_text_of_a_model() -> None:
     assert grades.read("PARTS = (skipped('x'),)") == (skipped("x"),)
 
 
+def test_parts_that_models_share_are_read_from_their_own_file() -> None:
+    text = "from labctl.models import _pods as pods\nPARTS = (\n    faithful('a'),\n    *pods.PARTS,\n)\n"
+    assert grades.read(text, lambda module: (faithful(module),)) == (faithful("a"), faithful("_pods"))
+    plain = text.replace(" as pods", "").replace("*pods", "*_pods")
+    assert grades.read(plain, lambda module: (faithful(module),)) == (faithful("a"), faithful("_pods"))
+
+
+def test_parts_are_told_by_grade() -> None:
+    assert grades.ordered(reversed(samples.PARTS)) == samples.PARTS
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -428,7 +428,6 @@ def test_how_true_a_model_is_stands_in_its_parts(model: str) -> None:
     module = models.find(model)
     grades = [part.grade for part in module.PARTS]
     assert "faithful" in grades or "approximation" in grades
-    assert grades == sorted(grades, key=["faithful", "approximation", "needs", "skipped"].index)
     assert not re.search(r"^(faithful|approximation|needs|skipped)\s", module.__doc__, re.MULTILINE)
     for part in module.PARTS:
         assert part.what.isprintable()

@@ -63,6 +63,7 @@ PARTS = (
     approximation("the load balancer", "is one SNAT rule without port blocks"),
     skipped("the broute rules for node-local DNS", "ebtables on nftables has no such table"),
     skipped("portmap, IPv6"),
+    *pods_.PARTS,
 )
 Container = pods_.Pod
 _REQUEST = "-p ARP --arp-op Request --arp-ip-dst {} -j arpreply --arpreply-mac {} --arpreply-target DROP"

@@ -61,6 +61,7 @@ PARTS = (
     approximation("the load balancer", "is one SNAT rule without port blocks"),
     skipped("a second cluster with the same pod CIDR"),
     skipped("network security groups, portmap, IPv6 and dual stack"),
+    *pods_.PARTS,
 )
 Container = pods_.Pod
 DOMAIN = 100  # the fabric's routing table that is the cluster's own routing domain

@@ -56,6 +56,7 @@ PARTS = (
     approximation("the load balancer", "is one SNAT rule without port blocks"),
     skipped("portmap, IPv6"),
     skipped("bridge-nf-call-iptables", "there is no bridge that it could speak of"),
+    *pods_.PARTS,
 )
 Container = pods_.Pod
 

@@ -58,6 +58,7 @@ PARTS = (
     approximation("the route table", "holds for the nodes' links only, so `vm` is a machine of another subnet"),
     skipped("Services, portmap, IPv6"),
     skipped("log_martians", "it would fill the machine's own log"),
+    *pods_.PARTS,
 )
 Container = pods_.Pod
 UDR = 100  # the fabric's routing table that is the subnet's route table

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from labctl import catalog, models, schema
 from labctl.fields import Key
-from labctl.grades import Part
+from labctl.grades import Part, ordered
 from labctl.keys import network_keys, option_keys
 from labctl.models import compile_lab
 from labctl.parse import parse
@@ -63,8 +63,10 @@ def docstring(blocks: Iterable[str]) -> Iterator[str]:
 
 def grades(those: Iterable[Part]) -> Iterator[str]:
     """A model's parts as a table, and what is done about features that a kernel may lack."""
-    rows = [(f"**{part.grade}**" + (f" `{part.feature}`" if part.feature else ""), prose(part.what), prose(part.why))
-            for part in those]  # fmt: skip
+    rows = []
+    for part in ordered(those):
+        grade = f"**{part.grade}** `{part.feature}`" if part.feature else f"**{part.grade}**"
+        rows.append((grade, prose(part.what), prose(part.why)))
     yield table(("grade", "part", "what differs"), rows)
     for part in those:
         if part.feature:
