@@ -82,6 +82,11 @@ def substitutes(parts: Iterable[Part]) -> dict[str, Part]:
     return {part.feature: part for part in parts if part.grade == "needs" and part.instead}
 
 
+def otherwise(part: Part) -> str:
+    """That a part is not as the model would have it, since the kernel lacks its feature, and what there is instead."""
+    return f"approximate, for want of {part.feature}: {part.what}; instead: {part.instead}"
+
+
 def ordered(parts: Iterable[Part]) -> tuple[Part, ...]:
     """The same parts, by grade."""
     return tuple(sorted(parts, key=lambda part: GRADES.index(part.grade)))
@@ -105,6 +110,14 @@ def read(source: str, shared: Callable[[str], tuple[Part, ...]] = lambda module:
         raise ValueError("PARTS is a tuple of faithful(...), approximation(...), needs(...), skipped(...)") from error
 
 
+_CALLS: dict[str, Callable[..., Part]] = {
+    "faithful": faithful,
+    "approximation": approximation,
+    "needs": needs,
+    "skipped": skipped,
+}
+
+
 def _entry(entry: ast.expr, source: str, shared: Callable[[str], tuple[Part, ...]]) -> Iterator[Part]:
     if isinstance(entry, ast.Starred):
         name = re.fullmatch(r"(\w+)\.PARTS", ast.unparse(entry.value))
@@ -115,6 +128,6 @@ def _entry(entry: ast.expr, source: str, shared: Callable[[str], tuple[Part, ...
         return
     assert isinstance(entry, ast.Call)
     assert isinstance(entry.func, ast.Name)
-    made = {"faithful": faithful, "approximation": approximation, "needs": needs, "skipped": skipped}[entry.func.id]
+    made = _CALLS[entry.func.id]
     named = {str(word.arg): ast.literal_eval(word.value) for word in entry.keywords}
     yield made(*map(ast.literal_eval, entry.args), **named)

@@ -26,6 +26,8 @@ class Running(Protocol):
     def model(self) -> str | None: ...
     @property
     def scenario(self) -> str | None: ...
+    @property
+    def approximate(self) -> tuple[str, ...]: ...
 
 
 COLOURS = {"ok": "green", "warn": "yellow", "missing": "red"}
@@ -34,10 +36,15 @@ COLOURS = {"ok": "green", "warn": "yellow", "missing": "red"}
 def labs(running: Iterable[Running]) -> Section:
     """The running labs."""
     rows = [
-        (lab.name, lab.model or "?", str(len(lab.nodes)), joined(lab.nodes), lab.scenario or "(record lost)")
+        (lab.name, _model(lab), str(len(lab.nodes)), joined(lab.nodes), lab.scenario or "(record lost)")
         for lab in running
     ]
     return Section("", ("lab", "model", "nodes", "names", "scenario"), tuple(rows))
+
+
+def _model(lab: Running) -> str:
+    otherwise = f" (approximate: {', '.join(lab.approximate)})" if lab.approximate else ""
+    return (lab.model or "?") + otherwise
 
 
 def scenarios(entries: Iterable[Entry]) -> Section:
