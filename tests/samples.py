@@ -42,7 +42,13 @@ MACHINES = (
     Machine("c", "pod", (IPv4Address("10.244.1.2"),), on="node2"),
     Machine("fabric", "fabric"),
 )
-LAB = Lab("kubenet", "kubenet", PLAN, MACHINES, (PING, MESH), "a small cluster")
+PARTS = (
+    faithful("cbr0"),
+    approximation("the load balancer", "is one SNAT rule"),
+    needs("vlan", "the tenants' VLANs", instead="a veth for each tenant"),
+    skipped("IPv6"),
+)
+LAB = Lab("kubenet", "kubenet", PLAN, MACHINES, (PING, MESH), "a small cluster", PARTS, ("vlan",))
 MADE = tuple(Change(item, None) for item in PLAN)
 DRIFT = (
     Change(None, Address(ETH0, IPv4Interface("192.0.2.1/32"))),
@@ -59,14 +65,8 @@ SKIPPED = Outcome(PING, "skip", ("tcpdump is not here",))
 COUNTED = (Counted(NAT, ((3, 252), (1, 84)), (9, 900)), Counted(OWN, ()))
 VIEW = View("node1", PLAN, COUNTED, {"net.ipv4.ip_forward": "1"})
 RUNNING = (
-    Running("kubenet", ("a", "c", "fabric", "node1"), "kubenet", "/labs/kubenet.yaml"),
+    Running("kubenet", ("a", "c", "fabric", "node1"), "kubenet", "/labs/kubenet.yaml", ("vlan",)),
     Running("lost", ("x",), None, None),
-)
-PARTS = (
-    faithful("cbr0"),
-    approximation("the load balancer", "is one SNAT rule"),
-    needs("vlan", "the tenants' VLANs", instead="a veth for each tenant"),
-    skipped("IPv6"),
 )
 ENTRIES = (Entry("kubenet", "a small cluster", "kubenet", PARTS),)
 FINDINGS = (

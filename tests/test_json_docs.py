@@ -24,10 +24,10 @@ DOCUMENTS: dict[str, Any] = {
     "down": documents.down_document({"kubenet": 8, "gone": 0}),
     "list": documents.list_document(samples.RUNNING),
     "list --scenarios": documents.scenarios_document(samples.ENTRIES),
-    "status": documents.status_document("kubenet", samples.DRIFT),
+    "status": documents.status_document("kubenet", samples.LAB, samples.DRIFT),
     "check": documents.check_document(samples.report(samples.PASSED, samples.FAILED)),
     "plan": documents.plan_document(samples.LAB),
-    "show": documents.show_document("kubenet", [samples.VIEW]),
+    "show": documents.show_document("kubenet", [samples.VIEW], samples.LAB),
     "validate": documents.validate_document({"lab.yaml": samples.LAB}),
     "doctor": documents.doctor_document(samples.FINDINGS),
 }
