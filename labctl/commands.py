@@ -53,6 +53,7 @@ def script(plan: Iterable[Resource], place: Place = str) -> Iterator[tuple[str |
     None stands for the machine itself, where only `ip netns add` is typed.
     """
     made: set[Port] = set()
+    plan = tuple(plan)
     chains = [item for item in plan if isinstance(item, Chain)]
     processes = [item for item in plan if isinstance(item, Process)]
     for item in plan:

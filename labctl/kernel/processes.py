@@ -108,10 +108,11 @@ def _home_again() -> None:
 
 def _process_namespace(lab: str, process: Process) -> int:
     """The process namespace of the sandbox that a process belongs in, opened."""
-    sandbox = next((one for one in find(lab, [process.ns]) if one.name == process.inside), None)
-    if sandbox is None:
+    marked = {pid: _marked(pid, lab) for pid in residents.here()}
+    group = {pid: one for pid, one in marked.items() if one and (one.ns, one.name) == (process.ns, process.inside)}
+    if not group:
         raise KernelError(f"cannot start {process.name} in {process.ns}: its {process.inside} does not run")
-    return os.open(f"/proc/{sandbox.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    return os.open(f"/proc/{_chosen(group).pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _settle(begun: Iterable[tuple[Process, subprocess.Popen[bytes]]]) -> None:

@@ -35,6 +35,12 @@ def located(paths: Iterable[Path]) -> dict[int, Path]:
     return {pid: bound[home] for pid, home in _others() if home in bound} if bound else {}
 
 
+def here() -> tuple[int, ...]:
+    """The ids of the processes in the namespace this thread is in, whosever that is, but for us and our ancestors."""
+    found = os.stat("/proc/thread-self/ns/net")
+    return tuple(pid for pid, home in _others() if home == (found.st_dev, found.st_ino))
+
+
 def strangers() -> tuple[int, ...]:
     """The ids of all processes that live in any namespace but the machine's own."""
     own = own_namespaces()

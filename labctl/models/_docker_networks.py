@@ -144,7 +144,15 @@ def _joins(node: Node, container: str, network: str) -> Iterator[tuple[str, str]
         hint = f"did you mean {close[0]!r}?" if close else f"{node.name} has {', '.join(node.pods)}"
         yield f"networks: {node.name} has no container {other!r}", hint
     elif other in shared:
-        yield f"networks: {other} has no network of its own, it uses {shared[other]}'s", f"write {shared[other]!r}'s"
+        yield (
+            f"networks: {other} has no network of its own, it uses {shared[other]}'s",
+            f"write {_same(node, shared[other])}",
+        )
+
+
+def _same(node: Node, home: str) -> str:
+    """The network that leads to a machine's own."""
+    return HOST if home == node.name else SHARED + home
 
 
 def refuse_programs(scenario: Scenario) -> Iterator[Refusal]:
