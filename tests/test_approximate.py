@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import kernels
 import pytest
 from machine import changed, fingerprint
+from test_commands import place, shell_line
 
 from labctl import lab
 from labctl.cli import main
+from labctl.commands import script
 from labctl.kernel import features, places, state
 from labctl.plan import Link
 
@@ -142,6 +145,10 @@ def test_a_link_that_was_born_elsewhere_lies_upon_a_device_there(tmp_path: Path)
     made = lab.up(definition).lab
     assert lab.status("born", made) == ()
     assert lab.up(definition).changes == ()
+    assert lab.down("born")
+    by_hand = "\n".join(shell_line(ns, text, "born") for ns, text in script(made.plan, place("born")))
+    subprocess.run(["sh", "-ec", by_hand], check=True)
+    assert lab.status("born", made) == ()
     wrong = tuple(
         replace(item, options=(("dev", "eth1"), ("mode", "bridge"))) if isinstance(item, Link) and item.born else item
         for item in made.plan
