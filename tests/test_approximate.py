@@ -72,6 +72,14 @@ def test_a_kernel_tells_what_it_lacks_and_the_machine_is_as_before() -> None:
     assert changed(before, fingerprint()) == {}
 
 
+def test_features_are_tried_in_a_namespace_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, tried = os.readlink("/proc/self/ns/net"), []
+    monkeypatch.setattr(features, "try_link", lambda kind: tried.append(os.readlink("/proc/thread-self/ns/net")) or "")
+    assert features.lacking(("vlan", "ipip")) == {}
+    assert len(tried) == 2
+    assert here not in tried
+
+
 def test_a_kind_that_wants_to_be_told_more_is_there() -> None:
     options = features._OPTIONS
     try:

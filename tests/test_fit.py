@@ -29,10 +29,10 @@ class Kernel:
 
     def __init__(self, *lacks: str) -> None:
         self.lacks = lacks
-        self.asked: list[str] = []
+        self.asked: list[tuple[str, ...]] = []
 
     def __call__(self, lab: Lab, wanted: Mapping[str, Resource]) -> Mapping[str, str]:
-        self.asked += wanted
+        self.asked.append(tuple(wanted))
         return {feature: "Operation not supported" for feature in wanted if feature in self.lacks}
 
 
