@@ -17,8 +17,9 @@ from test_commands import place, shell_line
 from labctl import lab
 from labctl.cli import main
 from labctl.commands import script
-from labctl.kernel import features, places, state
-from labctl.plan import Link
+from labctl.kernel import features, modules, places, state
+from labctl.plan import Chain, Link
+from labctl.xtables import rule
 
 pytestmark = pytest.mark.root
 
@@ -62,8 +63,9 @@ def without_vlans() -> None:
 
 
 def test_a_kernel_tells_what_it_lacks_and_the_machine_is_as_before() -> None:
+    modules.ensure((Chain("n", "filter", "FORWARD", (rule("-m comment --comment x -j ACCEPT"),)),), print)
     before, here = fingerprint(), os.readlink("/proc/self/ns/net")
-    told = features.lacking(("veth", "bridge", "teleport", "-m teleport"))
+    told = features.lacking(("veth", "bridge", "teleport", "-m teleport", "-m comment"))
     assert told == {
         "teleport": "Operation not supported: Unknown device type",
         "-m teleport": "the kernel does not list it",
