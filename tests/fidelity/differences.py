@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 REPLAYS = ("kubenet", "hairpin", "ipMasq", "ptp", "portmap", "firewall", "tuning", "docker")
 FOLLOWED = tuple(f"labctl-cni {shape}" for shape in ("bridge", "hairpin", "promisc", "ipMasq", "ptp", "firewall"))
-CASES = (*FOLLOWED, "kubenet", "docker-bridge 20.10", *(f"replay of {name}" for name in REPLAYS))
+CASES = (*FOLLOWED, "kubenet", "kubenet-hostport", "docker-bridge 20.10", *(f"replay of {name}" for name in REPLAYS))
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ DIFFERENCES = (
     Reason(
         "the models are of IPv4, and labctl's links keep silent in IPv6 unless a file asks for it: no link-local"
         " address, no solicited groups, so that a capture shows nothing that nobody sent",
-        ("kubenet", "docker-bridge 20.10"),
+        ("kubenet", "kubenet-hostport", "docker-bridge 20.10"),
         (
             "*: changed link *: autoconf was off, should be on",
             "*: changed sysctl net.ipv6.conf.*.addr_gen_mode: value was 1, should be 0",
@@ -48,7 +48,7 @@ DIFFERENCES = (
     ),
     Reason(
         "IPv6 again: an address without a trial, and no router's word taken on the bridge",
-        ("kubenet",),
+        ("kubenet", "kubenet-hostport"),
         (
             "?: changed sysctl net.ipv6.conf.eth0.accept_dad: value was 1, should be 0",
             "node1: changed sysctl net.ipv6.conf.*.accept_ra: value was 1, should be 0",

@@ -40,6 +40,7 @@ KUBENET: list[dict[str, Any]] = [
     },
 ]  # fmt: skip
 BRIDGE: dict[str, Any] = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipam": IPAM}
+MARK = "KUBE-MARK-MASQ"
 PORTMAP = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
 PORTS = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
 TUNING = {"type": "tuning", "mtu": 1400, "promisc": True, "sysctl": {"net.ipv4.conf.eth0.rp_filter": "2"}}
@@ -94,6 +95,46 @@ def test_kubenet(tmp_path: Path) -> None:
     finally:
         lab.down("kubenet")
     assert unexplained("kubenet", found) == []
+
+
+# kubenet's template on AKS (kubenetCniTemplate in Azure/AgentBaker): the bridge, and portmap with the kubelet's mark
+HOSTPORT: list[dict[str, Any]] = [
+    {**KUBENET[1], "name": "kubenet"},
+    {"type": "portmap", "name": "kubenet", "capabilities": {"portMappings": True}, "externalSetMarkChain": MARK},
+]
+MAPPED = {
+    "portMappings": [
+        {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
+        {"hostPort": 5353, "containerPort": 53, "protocol": "udp", "hostIP": "10.224.0.4"},
+    ]
+}
+
+
+def test_ports_of_the_node(tmp_path: Path) -> None:
+    with bare_node(tmp_path, {}) as node:
+        # what the kubelet writes before it starts a pod (kubelet_network_linux.go of Kubernetes 1.23)
+        kubelet = (
+            f"-N {MARK}", f"-A {MARK} -j MARK --or-mark 0x4000", "-N KUBE-POSTROUTING",
+            "-A POSTROUTING -m comment --comment kubernetes_postrouting_rules -j KUBE-POSTROUTING",
+            "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN",
+            "-A KUBE-POSTROUTING -j MARK --xor-mark 0x4000",
+            "-A KUBE-POSTROUTING -m comment --comment kubernetes_service_traffic_requiring_SNAT -j MASQUERADE"
+            " --random-fully",
+        )  # fmt: skip
+        for words in kubelet:
+            spaced = [word.replace("_", " ") for word in words.split()]
+            subjects.inside("real", NODE, "iptables-legacy", "-t", "nat", *spaced)
+        for pod in PODS:
+            node.add(pod, [KUBENET[0], *HOSTPORT], MAPPED if pod == "a" else {})
+        settled("real", ALL)
+        real = observed("real", (NODE, *PODS))
+    sets = ("masquerade=kubelet", "non_masquerade_cidr=0.0.0.0/0", "dedup=false")
+    lab.up(lab.define("kubenet-hostport", sets=sets))
+    try:
+        found = differences(observed("kubenet-hostport", (NODE, *PODS)), real)
+    finally:
+        lab.down("kubenet-hostport")
+    assert unexplained("kubenet-hostport", found) == []
 
 
 @pytest.mark.parametrize("shape", SHAPES)
