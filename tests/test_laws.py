@@ -13,7 +13,7 @@ from pathlib import Path
 import kernels
 import pytest
 
-from labctl import catalog, lab
+from labctl import catalog, checks, lab
 from labctl.diff import diff
 from labctl.errors import KernelError, LockError, UsageError
 from labctl.kernel import linux, places, state
@@ -250,3 +250,20 @@ def test_other_namespaces_are_never_touched() -> None:
     for name in left:
         subprocess.run(["ip", "netns", "del", name], check=True)
     assert left == ["lab.kubenet.node1", "labctl", "labctl.kubenet", "labctl.kubenet.node1.x", "other"]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "setting"),
+    [
+        ("docker-networks", "routed=false"), ("docker-networks", "release=20.10"), ("docker-networks", "release=29"),
+        ("docker-publish", "routed=false"), ("docker-publish", "release=20.10"), ("docker-publish", "release=26"),
+        ("docker-publish", "userland_proxy=true"), ("docker-proxy", "release=20.10"), ("docker-proxy", "release=29"),
+        ("docker-bridge", "routed=true"), ("docker-icc", "release=26"),
+    ],
+)  # fmt: skip
+def test_what_a_lab_claims_follows_from_its_options(scenario: str, setting: str) -> None:
+    made = lab.up(lab.define(scenario, sets=(setting,))).lab
+    outcomes = checks.run(made).outcomes
+
+    assert [(one.check.say, one.verdict, one.evidence) for one in outcomes if one.verdict != "pass"] == []
+    assert len(outcomes) > 3
