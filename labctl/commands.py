@@ -6,10 +6,12 @@ veth's peer lies in) go through `place`, which turns a short name into the one `
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 
-from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Netns, Port, Resource, Route, Rule, Sysctl
+from labctl.cni_request import Pod, calls, network, pod_of
+from labctl.plan import Address, Attachment, Chain, Fdb, Link, Neighbour, Netns, Port, Resource, Route, Rule, Sysctl
 from labctl.words import detail, net_words, route_words, rule_words
 from labctl.xtables import BUILTIN
 
@@ -21,7 +23,8 @@ def commands(resource: Resource, *, second: bool = False, place: Place = str) ->
     """The commands that make one object, to be run inside its namespace.
 
     `second` is for the end of a veth pair whose other end has been made, and this one with it.
-    A chain's rules may jump to chains that come later; `script` puts them in an order that runs.
+    A chain's rules may jump to chains that come later; `script` puts them in an order that runs. An attachment
+    is made from inside its node.
     """
     if isinstance(resource, Netns):
         return (f"ip netns add {place(resource.name)}",)
@@ -41,6 +44,8 @@ def commands(resource: Resource, *, second: bool = False, place: Place = str) ->
         return (f"{_ip(resource.dst.version)} route add {route_words(resource)}",)
     if isinstance(resource, Rule):
         return (f"{_ip(resource.family)} rule add {rule_words(resource)}",)
+    if isinstance(resource, Attachment):
+        return (f"sh -c {shlex.quote(_adds(resource, place))}",)
     return (*_declare(resource), *_fill(resource))
 
 
@@ -51,7 +56,11 @@ def script(plan: Iterable[Resource], place: Place = str) -> Iterator[tuple[str |
     """
     made: set[Port] = set()
     chains: list[Chain] = []
+    attachments: list[Attachment] = []
     for item in plan:
+        if isinstance(item, Attachment):
+            attachments.append(item)
+            continue
         if isinstance(item, Chain):
             chains.append(item)
             continue
@@ -64,6 +73,25 @@ def script(plan: Iterable[Resource], place: Place = str) -> Iterator[tuple[str |
         for chain in chains:
             for command in step(chain):
                 yield chain.ns, command
+    for attachment in attachments:
+        for command in commands(attachment, place=place):
+            yield attachment.node, command
+
+
+def _adds(item: Attachment, place: Place) -> str:
+    """The ADDs of an attachment as a shell's work: each plugin is told what the one before it answered."""
+    pod: Pod = pod_of(item, f"/run/netns/{place(item.pod)}")
+    data = f"/run/labctl/by-hand/{place(item.node)}"
+    steps = [f"CNI_PATH={item.path}" if item.path else "CNI_PATH=${CNI_PATH:-/usr/lib/cni:/opt/cni/bin}"]
+    steps.append('export CNI_PATH PATH="$CNI_PATH:$PATH"')
+    for number, call in enumerate(calls("ADD", network(item.conflist), "", data, pod)):
+        own = {name: value for name, value in call.environment.items() if name != "CNI_PATH"}
+        words = " ".join(f"{name}={shlex.quote(value)}" for name, value in own.items())
+        config, last = json.dumps(call.config), ""
+        if number:
+            config, last = config[:-1], '", \\"prevResult\\": $result}"'
+        steps.append(f"result=$(printf %s%s {shlex.quote(config)} {last} | {words} {call.plugin}) || exit")
+    return "; ".join(steps)
 
 
 def _ip(version: int) -> str:

@@ -18,6 +18,7 @@ class Definition:
     file: str  # where the text came from, for messages
     text: str  # the scenario, as written
     sets: tuple[str, ...] = ()  # the --set KEY=VALUE of the command line
+    files: tuple[tuple[str, str], ...] = ()  # the other files that the scenario names, and their texts
     lab: Lab | None = field(default=None, compare=False, repr=False)  # what it compiles to, once that is known
 
 
@@ -34,11 +35,11 @@ class Running:
 def define(scenario: str, name: str | None = None, sets: tuple[str, ...] = ()) -> Definition:
     """Find a scenario by built-in name or file and read it. Raises UsageError, ScenarioError."""
     from labctl import catalog
-    from labctl.parse import parse_and_compile
+    from labctl.parse import parse_with_files
 
     file, text = catalog.find(scenario)
-    _, lab = parse_and_compile(text, file, name=name, sets=sets)
-    return Definition(lab.name, file, text, sets, lab)
+    lab, files = parse_with_files(text, file, name=name, sets=sets)
+    return Definition(lab.name, file, text, sets, files, lab)
 
 
 def compiled(definition: Definition) -> Lab:
@@ -47,7 +48,8 @@ def compiled(definition: Definition) -> Lab:
 
     if definition.lab is not None:
         return definition.lab
-    return parse_and_compile(definition.text, definition.file, name=definition.name, sets=definition.sets)[1]
+    it = definition
+    return parse_and_compile(it.text, it.file, name=it.name, sets=it.sets, files=it.files)[1]
 
 
 def running() -> tuple[Running, ...]:
@@ -98,7 +100,10 @@ def kept(name: str) -> Definition | None:
 
     record = state.load(name)
     try:
-        return None if record is None else Definition(name, record["file"], record["text"], tuple(record["sets"]))
+        if record is None:
+            return None
+        files = tuple((one, text) for one, text in record.get("files", ()))
+        return Definition(name, record["file"], record["text"], tuple(record["sets"]), files)
     except (KeyError, TypeError):
         return None
 
@@ -117,6 +122,7 @@ def keep(definition: Definition, lab: Lab) -> None:
         "file": definition.file,
         "text": definition.text,
         "sets": list(definition.sets),
+        "files": [list(pair) for pair in definition.files],
         "machines": machines,
     }
     state.save(lab.name, "definition.json", json.dumps(record))

@@ -79,6 +79,18 @@ def diff(want: Plan, have: Plan) -> tuple[Change, ...]:
     return (*extra, *rest)
 
 
+def beyond(want: Plan, have: Plan) -> Plan:
+    """What is there beside the wanted, or in its place: everything that `diff` would call extra, with all that
+    goes along with it, and the found side of what it would call changed."""
+    found = {item.key: item for item in have}
+    wanted = _implied(want, found) | {item.key: item for item in want}
+    return tuple(
+        item
+        for key, item in found.items()
+        if (key not in wanted and _counts(item)) or (key in wanted and not same(wanted[key], item))
+    )
+
+
 def _twins(
     wanted: dict[tuple[Any, ...], Resource], found: dict[tuple[Any, ...], Resource], have: Plan
 ) -> list[Resource]:
@@ -204,4 +216,4 @@ def by_place(changes: Iterable[Change]) -> dict[str, list[Change]]:
     return places
 
 
-__all__ = ["Change", "by_place", "diff", "differing", "same"]
+__all__ = ["Change", "beyond", "by_place", "diff", "differing", "same"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from labctl import models, texts
 from labctl.errors import ScenarioError
@@ -14,8 +14,10 @@ from labctl.machines import values
 from labctl.parse_checks import Names, Placed, read_checks, scenario_pods
 from labctl.scenario import Lab, Scenario
 from labctl.sets import apply_sets
-from labctl.source import load
+from labctl.source import load, read
 from labctl.tree import Map, Node, Place, Reader, Seq, Text, fail, show
+
+Files: TypeAlias = tuple[tuple[str, str], ...]  # files that a scenario names, as it names them, and their texts
 
 
 def parse(text: str, file: str, *, name: str | None = None, sets: tuple[str, ...] = ()) -> Scenario:
@@ -27,10 +29,32 @@ def parse(text: str, file: str, *, name: str | None = None, sets: tuple[str, ...
 
 
 def parse_and_compile(
-    text: str, file: str, *, name: str | None = None, sets: tuple[str, ...] = ()
+    text: str, file: str, *, name: str | None = None, sets: tuple[str, ...] = (), files: Files = ()
 ) -> tuple[Scenario, Lab]:
     """As `parse`, with the lab that it compiled to hold the names in checks against it."""
-    reader = Reader()
+    reader = _reader(file, files)
+    return _parsed(text, file, name, sets, reader)
+
+
+def parse_with_files(text: str, file: str, *, name: str | None = None, sets: tuple[str, ...] = ()) -> tuple[Lab, Files]:
+    """The compiled lab, and every file that was read for it beside the scenario's own: those make it whole."""
+    reader = _reader(file, ())
+    lab = _parsed(text, file, name, sets, reader)[1]
+    return lab, tuple(reader.opened.items())
+
+
+def _reader(file: str, files: Files) -> Reader:
+    """A reader that finds other files by their names in the scenario: among `files`, else beside its own file."""
+    known = dict(files)
+
+    def opener(name: str) -> tuple[str, str]:
+        path = str(Path(file).parent / name)
+        return path, known[name] if name in known else read(path)
+
+    return Reader(opener)
+
+
+def _parsed(text: str, file: str, name: str | None, sets: tuple[str, ...], reader: Reader) -> tuple[Scenario, Lab]:
     root = apply_sets(_root(text, file, reader), sets, reader)
     if not isinstance(root, Map):
         reader.problem(root, "a scenario is a mapping of keys", "it begins with model: and the name of a model")

@@ -233,6 +233,35 @@ class Chain:
         return ("chain", self.ns, self.family, self.table, self.name)
 
 
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A pod's device, made by the plugins of a CNI network list that run in the node's namespace.
+
+    `conflist` is the list as JSON text, as it holds for this node; `args` is JSON text too: what the runtime
+    offers under each capability (`{"portMappings": [...]}`). `path` is where the plugins are looked for, ""
+    for the machine's own place. What the plugins make is not planned: it is observed after the ADD, and kept.
+    """
+
+    pod: str
+    node: str
+    conflist: str
+    args: str = "{}"
+    ifname: str = "eth0"
+    path: str = ""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("attachment", self.pod, self.ifname)
+
+    @property
+    def ns(self) -> str:
+        return self.pod
+
+    @property
+    def at(self) -> Port:
+        return Port(self.pod, self.ifname)
+
+
 @cache
 def own_rules(ns: str, family: int) -> tuple[Rule, ...]:
     """The policy-routing rules that the kernel puts into every new namespace: local, main and default."""
@@ -247,7 +276,7 @@ def own_addresses(ns: str, version: int) -> tuple[Address, ...]:
     return tuple(Address(Port(ns, "lo"), addr, None) for addr in text)
 
 
-Resource: TypeAlias = Netns | Link | Sysctl | Address | Neighbour | Fdb | Route | Rule | Chain
+Resource: TypeAlias = Netns | Link | Sysctl | Address | Neighbour | Fdb | Route | Rule | Chain | Attachment
 PHASES: tuple[type, ...] = get_args(Resource)  # creation order is the order of this union
 PHASE = {kind: number for number, kind in enumerate(PHASES)}
 Plan: TypeAlias = tuple[Resource, ...]

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 from labctl.plan import IP, Plan, Port
 
 Role: TypeAlias = Literal["host", "node", "pod", "container", "vm", "fabric", "internet", "machine"]
-Probe: TypeAlias = Literal["ping", "tcp", "udp", "mesh"]
+Probe: TypeAlias = Literal["ping", "tcp", "udp", "mesh", "cni"]
 Expect: TypeAlias = Literal["reply", "fail", "refused", "timeout"]
 Groups: TypeAlias = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
 ANSWER = 5.0  # seconds that an answer may take
@@ -60,7 +60,8 @@ class Check:
     labctl starts the listener in the target unless `listen` is False, or where `server` says: the machine
     and port that must answer behind an address translation. `within` is the deadline in seconds, None for
     the usual one (see `deadline`). `mesh` proves that in every group each source reaches each target and
-    is seen there with its own address. `via` is who looks: labctl's own taps or the real tcpdump.
+    is seen there with its own address. `cni` asks the plugins that attached the pods (CHECK). `via` is who
+    looks: labctl's own taps or the real tcpdump.
     """
 
     say: str

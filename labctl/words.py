@@ -6,18 +6,35 @@ Nothing here runs anything; the commands that would make an object are in `comma
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
+from labctl.cni_request import network
 from labctl.diff import Change, differing
-from labctl.plan import MAIN, Address, Chain, Fdb, Link, Neighbour, Net, Netns, Resource, Route, Rule, Sysctl
+from labctl.plan import (
+    MAIN,
+    Address,
+    Attachment,
+    Chain,
+    Fdb,
+    Link,
+    Neighbour,
+    Net,
+    Netns,
+    Resource,
+    Route,
+    Rule,
+    Sysctl,
+)
 from labctl.scenario import Check, Lab, Machine, See
 from labctl.words_json import plan_json, resource_json
 from labctl.xtables import BUILTIN, FirewallRule
 
 __all__ = [
+    "attachment_words",
     "change_lines",
     "check_lines",
     "detail",
@@ -42,6 +59,7 @@ NOUN: dict[type, str] = {
     Route: "route",
     Rule: "rule",
     Chain: "chain",
+    Attachment: "attachment",
 }
 _HEADING = {Fdb: "fdb", Address: "addresses", Chain: "firewall"}
 _FAMILY = {"ip": "", "ip6": " (IPv6)", "bridge": " (ebtables)"}
@@ -75,6 +93,8 @@ def detail(resource: Resource) -> str:
         return route_words(resource)
     if isinstance(resource, Rule):
         return rule_words(resource)
+    if isinstance(resource, Attachment):
+        return attachment_words(resource)
     policy = "" if resource.policy is None else f" policy {resource.policy}"
     return f"{resource.table} {resource.name}{_FAMILY[resource.family]}{policy}"
 
@@ -94,6 +114,13 @@ def link_words(link: Link) -> str:
     words += ["addrgenmode", "eui64"] if link.autoconf else []
     words += [] if link.born is None else ["born in", link.born]
     return " ".join([*words, "up" if link.up else "down"])
+
+
+def attachment_words(item: Attachment) -> str:
+    """An attachment as CNI names it: device, node, network, the plugins in their order, what they are told."""
+    what = network(item.conflist)
+    told = "" if item.args == "{}" else f" with {item.args}"
+    return f"{item.ifname} to {item.node} by {what.name} ({', '.join(one['type'] for one in what.plugins)}){told}"
 
 
 def net_words(network: Net) -> str:
@@ -179,7 +206,8 @@ def _value(name: str, value: Any) -> str:
 
 def _chain_lines(chain: Chain, want: Chain | None, have: Chain | None) -> Iterator[str]:
     if chain.family == "nft":
-        yield f"extra nft table {chain.name} (labs are written in legacy tables; nft or iptables-nft made it)"
+        word = "missing" if have is None else "extra"
+        yield f"{word} nft table {chain.name} (labs are written in legacy tables; nft or iptables-nft made it)"
         return
     where = f"{_TOOL[chain.family]} -t {chain.table}"
     if (want is None or have is None) and chain.policy is None:
@@ -226,6 +254,9 @@ def _columns(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
 
 
 def _group(kind: type, items: Iterable[Resource]) -> Iterator[str]:
+    if kind is Attachment:
+        yield from (text for item in items if isinstance(item, Attachment) for text in _attachment(item))
+        return
     if kind is not Chain:
         yield from map(detail, items)
         return
@@ -237,6 +268,13 @@ def _group(kind: type, items: Iterable[Resource]) -> Iterator[str]:
         yield from (f"-A {chain.name} {rule}" for chain in here for rule in chain.rules)
 
 
+def _attachment(item: Attachment) -> Iterator[str]:
+    """An attachment, then each plugin of its list as it is written."""
+    what = network(item.conflist)
+    yield f"{detail(item)}, cniVersion {what.version}"
+    yield from (f"  {json.dumps(plugin)}" for plugin in what.plugins)
+
+
 def _policy(chain: Chain) -> str:
     built_in = chain.name in BUILTIN.get((chain.family, chain.table), ())
     return chain.policy or ("ACCEPT" if built_in else "-")
@@ -245,6 +283,9 @@ def _policy(chain: Chain) -> str:
 def check_lines(check: Check) -> Iterator[str]:
     """A check's sentence, then what it sends and what it wants to see."""
     yield check.say
+    if check.probe == "cni":
+        yield "    CHECK by the plugins of each pod"
+        return
     if check.probe == "mesh":
         pairs = sum(len(sources) * len(targets) - len({*sources} & {*targets}) for sources, targets in check.groups)
         yield f"    mesh of {len(check.groups)} group{'s' if len(check.groups) != 1 else ''}, {pairs} pairs"
