@@ -71,7 +71,8 @@ def attach(lab: Lab, dead: tuple[Attachment, ...], kernel: Linux, tell: Tell) ->
     Raises KernelError with the plugin's own words for the first that fails, after its DEL; what was made by then
     is kept. Raises MissingError.
     """
-    old = attachments.made(lab.name)
+    known_before = attachments.made(lab.name)
+    old = replace(known_before, plan=without(known_before.plan, dead, attachments.lost_nodes(lab.name)))
     attachments.drop_made(lab.name)
     before = _settings(lab)
     done: list[Attachment] = []
@@ -97,9 +98,10 @@ def _settle(
     before: Settings,
     work: tuple[Iterable[Attachment], Iterable[Attachment]],
 ) -> None:
-    """Observe what the plugins made and keep it; `work` is what was to be attached, and what of it is."""
+    """Observe what the plugins made and keep it. `old` is what stayed of it from before; `work` is what was to be
+    attached, and what of it is."""
     dead, done = (frozenset((item.pod, item.ifname) for item in some) for some in work)
-    kept = [item for item in without(old.plan, work[0]) if isinstance(item, Sysctl)]
+    kept = [item for item in old.plan if isinstance(item, Sysctl)]
     settings = whole(tuple(kept), _new_settings(lab, before))
     made = made_by_plugins(lab.plan, kernel.observe(lab.plan), settings)
     attachments.keep_made(lab.name, attachments.Made(made, old.covers - dead | done))

@@ -180,10 +180,10 @@ def _repair(definition: Definition, lab: Lab, tell: Progress) -> tuple[Change, .
 
 def _mend_around(lab: Lab, dead: tuple[Attachment, ...], kernel: Any) -> None:
     """Bring everything but these attachments to what it is to be, so that what differs afterwards is the plugins'."""
-    from labctl.kernel.attachments import made
+    from labctl.kernel.attachments import lost_nodes, made
 
     planned = tuple(item for item in lab.plan if not isinstance(item, Attachment))
-    rest = whole(planned, without(made(lab.name).plan, dead))
+    rest = whole(planned, without(made(lab.name).plan, dead, lost_nodes(lab.name)))
     for _ in range(ROUNDS):
         changes = _held_against(rest, kernel)
         if not changes:

@@ -30,10 +30,11 @@ def attached(plan: Iterable[Resource]) -> tuple[Attachment, ...]:
     return tuple(item for item in plan if isinstance(item, Attachment))
 
 
-def without(made: Plan, gone: Iterable[Attachment]) -> Plan:
+def without(made: Plan, gone: Iterable[Attachment], lost: Iterable[str] = ()) -> Plan:
     """What plugins made, less what went with the namespaces of these attachments: all in the pod, and on the
-    node the devices that led there with everything on them. Firewall rules stay: their DEL takes them away."""
-    gone = tuple(gone)
+    node the devices that led there with everything on them. Firewall rules stay: their DEL takes them away.
+    Of nodes that are `lost`, made anew or gone, nothing is left."""
+    gone, lost = tuple(gone), frozenset(lost)
     pods = {item.pod for item in gone}
     nodes = {item.node for item in gone}
     ends = {
@@ -41,7 +42,7 @@ def without(made: Plan, gone: Iterable[Attachment]) -> Plan:
         for item in made
         if isinstance(item, Link) and item.ns in nodes and item.peer is not None and item.peer.ns in pods
     }
-    return tuple(item for item in made if item.ns not in pods and not _on(item, ends))
+    return tuple(item for item in made if item.ns not in pods | lost and not _on(item, ends))
 
 
 def _on(item: Resource, ends: set[tuple[str, str]]) -> bool:

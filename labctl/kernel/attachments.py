@@ -50,11 +50,16 @@ def data_dir(lab: str, node: str) -> Path:
 
 def identity(lab: str, attachment: Attachment) -> str:
     """Which namespaces the node and the pod are now; empty if one is gone."""
+    found = [_space(lab, name) for name in (attachment.node, attachment.pod)]
+    return " ".join(found) if all(found) else ""
+
+
+def _space(lab: str, name: str) -> str:
     try:
-        found = [os.stat(places.netns_path(lab, name)) for name in (attachment.node, attachment.pod)]
+        found = os.stat(places.netns_path(lab, name))
     except OSError:
         return ""
-    return " ".join(f"{one.st_dev}:{one.st_ino}" for one in found)
+    return f"{found.st_dev}:{found.st_ino}"
 
 
 def keep(lab: str, record: Record) -> None:
@@ -109,6 +114,14 @@ def there(lab: str, asking: Iterable[Any], devices: frozenset[str]) -> Iterator[
         known = found.key in asked and (found.pod, found.ifname) in covered and record.result is not None
         if known and str(found.at) in devices and record.spaces == identity(lab, found) != "":
             yield found
+
+
+def lost_nodes(lab: str) -> frozenset[str]:
+    """The nodes that are not those any more in which their attachments were made."""
+    kept = records(lab)
+    return frozenset(
+        one.attachment.node for one in kept if one.spaces.split()[:1] != [_space(lab, one.attachment.node)]
+    )
 
 
 def begun(lab: str, attachment: Attachment, path: str) -> Record:
