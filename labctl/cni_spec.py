@@ -26,14 +26,14 @@ SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}  # the version that
 PREV_RESULT_ON_DEL = "0.4.0"  # since then a DEL is told what the ADD returned
 VALID_ATTACHMENTS = "cni.dev/valid-attachments"  # the key of a GC's configuration
 
-INCOMPATIBLE, UNSUPPORTED_FIELD, UNKNOWN_CONTAINER, BAD_ENVIRONMENT = 1, 2, 3, 4
+INCOMPATIBLE, UNSUPPORTED_FIELD, UNKNOWN_NAME, BAD_ENVIRONMENT = 1, 2, 3, 4
 IO_FAILURE, DECODING_FAILURE, INVALID_CONFIG, TRY_LATER = 5, 6, 7, 11
 UNAVAILABLE, LIMITED = 50, 51  # of STATUS: cannot serve an ADD; can, with what is there losing something
 OWN = 100  # a plugin's own codes begin here
 MEANING = {
     INCOMPATIBLE: "incompatible CNI version",
     UNSUPPORTED_FIELD: "a field of the configuration is not supported",
-    UNKNOWN_CONTAINER: "the container is unknown or does not exist",
+    UNKNOWN_NAME: "the container is unknown or does not exist",
     BAD_ENVIRONMENT: "a CNI_* variable is missing or wrong",
     IO_FAILURE: "something could not be read or written",
     DECODING_FAILURE: "the configuration could not be decoded",
@@ -43,8 +43,7 @@ MEANING = {
     LIMITED: "the plugin cannot serve an ADD now, and what it made may have lost its network",
 }
 
-_CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class Malformed(ValueError):
@@ -70,13 +69,13 @@ def has(version: str, command: str) -> bool:
 
 
 def is_container_id(text: str) -> bool:
-    """Whether a text can be CNI_CONTAINERID: it starts alphanumeric, then also `_`, `.` and `-`."""
-    return _CONTAINER.fullmatch(text) is not None
+    """Whether a text can be CNI_NAMEID: it starts alphanumeric, then also `_`, `.` and `-`."""
+    return _NAME.fullmatch(text) is not None
 
 
 def is_network_name(text: str) -> bool:
     """Whether a text can be a network's name: as a container's id."""
-    return _NETWORK.fullmatch(text) is not None
+    return _NAME.fullmatch(text) is not None
 
 
 def is_ifname(text: str) -> bool:
@@ -211,8 +210,8 @@ def read_error(text: str) -> Error:
 
 def error_json(error: Error) -> Json:
     """An error as the JSON object that a plugin prints."""
-    data: Json = {"cniVersion": error.version or VERSIONS[-1], "code": error.code, "msg": error.msg}
-    return {**data, "details": error.details} if error.details else data
+    more = {"details": error.details} if error.details else {}
+    return {"cniVersion": error.version or VERSIONS[-1], "code": error.code, "msg": error.msg, **more}
 
 
 def read_versions(text: str) -> tuple[str, ...]:
@@ -234,8 +233,8 @@ def _object(text: str, what: str) -> Json:
     return data
 
 
-def _ip_or_none(text: str | None) -> IP | None:
-    return ip_address(text) if text else None
+def _gateway(item: Json, key: str) -> IP | None:
+    return ip_address(item[key]) if item.get(key) else None
 
 
 def _interface(item: Json) -> Interface:
@@ -243,12 +242,12 @@ def _interface(item: Json) -> Interface:
 
 
 def _ip(item: Json) -> IpConfig:
-    return IpConfig(ip_interface(item["address"]), _ip_or_none(item.get("gateway")), item.get("interface"))
+    return IpConfig(ip_interface(item["address"]), _gateway(item, "gateway"), item.get("interface"))
 
 
 def _route(item: Json) -> RouteConfig:
     more = (item.get(key) for key in ("mtu", "advmss", "priority", "table", "scope"))
-    return RouteConfig(ip_network(item["dst"], strict=False), _ip_or_none(item.get("gw")), *more)
+    return RouteConfig(ip_network(item["dst"], strict=False), _gateway(item, "gw"), *more)
 
 
 def _old(version: str, data: Json) -> Result:
@@ -256,7 +255,7 @@ def _old(version: str, data: Json) -> Result:
     routes: list[RouteConfig] = []
     for family in ("ip4", "ip6"):
         if item := data.get(family):
-            ips.append(IpConfig(ip_interface(item["ip"]), _ip_or_none(item.get("gateway"))))
+            ips.append(IpConfig(ip_interface(item["ip"]), _gateway(item, "gateway")))
             routes += [_route(route) for route in item.get("routes") or ()]
     return Result(version, (), tuple(ips), tuple(routes), dict(data.get("dns") or {}))
 
@@ -267,9 +266,7 @@ def _interface_json(item: Interface, version: str) -> Json:
         data["mac"] = item.mac
     if item.mtu is not None and at_least(version, "1.1.0"):
         data["mtu"] = item.mtu
-    if item.sandbox:
-        data["sandbox"] = item.sandbox
-    return data
+    return {**data, "sandbox": item.sandbox} if item.sandbox else data
 
 
 def _ip_json(item: IpConfig, version: str) -> Json:
@@ -277,15 +274,11 @@ def _ip_json(item: IpConfig, version: str) -> Json:
     if item.interface is not None:
         data["interface"] = item.interface
     data["address"] = str(item.address)
-    if item.gateway is not None:
-        data["gateway"] = str(item.gateway)
-    return data
+    return {**data, "gateway": str(item.gateway)} if item.gateway is not None else data
 
 
 def _route_json(item: RouteConfig, version: str) -> Json:
-    data: Json = {"dst": str(item.dst)}
-    if item.gw is not None:
-        data["gw"] = str(item.gw)
+    data: Json = {"dst": str(item.dst)} | ({"gw": str(item.gw)} if item.gw is not None else {})
     if at_least(version, "1.1.0"):
         more = {key: getattr(item, key) for key in ("mtu", "advmss", "priority", "table", "scope")}
         data |= {key: value for key, value in more.items() if value is not None}
@@ -300,9 +293,7 @@ def _old_json(result: Result, version: str) -> Json:
         item = next((item for item in result.ips if isinstance(item.address, kind)), None)
         if item is None:
             continue
-        family: Json = {"ip": str(item.address)}
-        if item.gateway is not None:
-            family["gateway"] = str(item.gateway)
+        family: Json = {"ip": str(item.address)} | ({"gateway": str(item.gateway)} if item.gateway else {})
         routes = [_route_json(route, version) for route in result.routes if route.dst.version == item.address.version]
         data[key] = {**family, "routes": routes} if routes else family
     return {**data, "dns": result.dns}

@@ -8,6 +8,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, Literal, cast
 
+from labctl.own import own_addresses, own_rules
 from labctl.plan import (
     PHASE,
     TRANSIENT,
@@ -19,8 +20,6 @@ from labctl.plan import (
     Resource,
     Route,
     Sysctl,
-    own_addresses,
-    own_rules,
 )
 from labctl.xtables import BUILTIN
 

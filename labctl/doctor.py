@@ -49,6 +49,7 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
         *_features(facts),
         *_tools(facts),
         *_libraries(facts),
+        _plugins(facts),
         _firewall(facts),
         _neighbours(facts),
         _files(facts),
@@ -91,6 +92,13 @@ def _libraries(facts: Facts) -> Iterator[Finding]:
         yield Finding("Python libraries", "missing", ", ".join(missing), f"pip install {packages}")
     elif facts.libraries:
         yield Finding("Python libraries", "ok", ", ".join(facts.libraries))
+
+
+def _plugins(facts: Facts) -> Finding:
+    if facts.plugins:
+        return Finding("CNI plugins", "ok", facts.plugins)
+    detail = "not found; only labs of the model cni need them"
+    return Finding("CNI plugins", "warn", detail, "apt-get install containernetworking-plugins")
 
 
 def _firewall(facts: Facts) -> Finding:

@@ -16,9 +16,18 @@ from labctl.errors import UsageError
 from labctl.fields import Json, suggest
 from labctl.json_tree import parse_json
 from labctl.source import load
+from labctl.texts import BOOLEAN
 from labctl.tree import Map, Node, Reader, Seq, Text, show
 
-KEYS = ("cniVersion", "cniVersions", "name", "disableCheck", "disableGC", "loadOnlyInlinedPlugins", "plugins")
+KEYS = {
+    "cniVersion": "the version of the specification that is spoken with the plugins",
+    "cniVersions": "more versions that the list is for; the latest of all is spoken",
+    "name": "the network's name, from which plugins make those of chains and files",
+    "disableCheck": "whether the plugins are not to be asked for a CHECK",
+    "disableGC": "whether the plugins are not to collect garbage",
+    "loadOnlyInlinedPlugins": "whether plugins come from nowhere but this list; here they never do",
+    "plugins": "the plugins in the order of an ADD, each with its type and keys of its own",
+}
 _TRUTHS = ("disableCheck", "disableGC", "loadOnlyInlinedPlugins")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _EXAMPLE = "such as {cniVersion: 0.4.0, name: pods, plugins: [{type: bridge, ...}]}"
@@ -44,7 +53,8 @@ class ConflistKind:
 
     def schema(self) -> Json:
         plugins = {"type": "array", "minItems": 1, "items": {"type": "object", "required": ["type"]}}
-        keys: Json = {key: {} for key in KEYS} | {"cniVersion": {"enum": [*SPOKEN]}, "plugins": plugins}
+        kinds: Json = {"cniVersion": {"enum": [*SPOKEN]}, "plugins": plugins} | dict.fromkeys(_TRUTHS, BOOLEAN.json)
+        keys = {key: {"description": text, **kinds.get(key, {})} for key, text in KEYS.items()}
         inline: Json = {"type": "object", "properties": keys, "required": ["cniVersion", "name", "plugins"]}
         return {"anyOf": [{**inline, "additionalProperties": False}, {"type": "string"}]}
 

@@ -15,15 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
-from ipaddress import (
-    IPv4Address,
-    IPv4Interface,
-    IPv4Network,
-    IPv6Address,
-    IPv6Interface,
-    IPv6Network,
-)
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any, TypeAlias, get_args
 
 from labctl.xtables import FirewallRule
@@ -260,20 +252,6 @@ class Attachment:
     @property
     def at(self) -> Port:
         return Port(self.pod, self.ifname)
-
-
-@cache
-def own_rules(ns: str, family: int) -> tuple[Rule, ...]:
-    """The policy-routing rules that the kernel puts into every new namespace: local, main and default."""
-    rules = (Rule(ns, 0, 255, family), Rule(ns, 32766, MAIN, family), Rule(ns, 32767, 253, family))
-    return rules if family == 4 else rules[:2]
-
-
-@cache
-def own_addresses(ns: str, version: int) -> tuple[Address, ...]:
-    """The addresses that the kernel gives to the loopback device of every namespace."""
-    text: tuple[Iface, ...] = (IPv4Interface("127.0.0.1/8"),) if version == 4 else (IPv6Interface("::1/128"),)
-    return tuple(Address(Port(ns, "lo"), addr, None) for addr in text)
 
 
 Resource: TypeAlias = Netns | Link | Sysctl | Address | Neighbour | Fdb | Route | Rule | Chain | Attachment

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from labctl.plan import MAIN, Address, Fdb, Link, Neighbour, Plan, Route, Rule, Sysctl, own_rules
+from labctl.own import own_rules
+from labctl.plan import MAIN, Address, Fdb, Link, Neighbour, Plan, Route, Rule, Sysctl
 from labctl.xtables import BUILTIN
 
 if TYPE_CHECKING:

@@ -6,13 +6,11 @@ Nothing here runs anything; the commands that would make an object are in `comma
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
-from labctl.cni_request import network
 from labctl.diff import Change, differing
 from labctl.plan import (
     MAIN,
@@ -30,11 +28,11 @@ from labctl.plan import (
     Sysctl,
 )
 from labctl.scenario import Check, Lab, Machine, See
+from labctl.words_cni import attachment_lines, attachment_words
 from labctl.words_json import plan_json, resource_json
 from labctl.xtables import BUILTIN, FirewallRule
 
 __all__ = [
-    "attachment_words",
     "change_lines",
     "check_lines",
     "detail",
@@ -114,13 +112,6 @@ def link_words(link: Link) -> str:
     words += ["addrgenmode", "eui64"] if link.autoconf else []
     words += [] if link.born is None else ["born in", link.born]
     return " ".join([*words, "up" if link.up else "down"])
-
-
-def attachment_words(item: Attachment) -> str:
-    """An attachment as CNI names it: device, node, network, the plugins in their order, what they are told."""
-    what = network(item.conflist)
-    told = "" if item.args == "{}" else f" with {item.args}"
-    return f"{item.ifname} to {item.node} by {what.name} ({', '.join(one['type'] for one in what.plugins)}){told}"
 
 
 def net_words(network: Net) -> str:
@@ -255,7 +246,7 @@ def _columns(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
 
 def _group(kind: type, items: Iterable[Resource]) -> Iterator[str]:
     if kind is Attachment:
-        yield from (text for item in items if isinstance(item, Attachment) for text in _attachment(item))
+        yield from (text for item in items if isinstance(item, Attachment) for text in attachment_lines(item))
         return
     if kind is not Chain:
         yield from map(detail, items)
@@ -266,13 +257,6 @@ def _group(kind: type, items: Iterable[Resource]) -> Iterator[str]:
         here = [chain for chain in chains if (chain.family, chain.table) == (family, table)]
         yield from (f":{chain.name} {_policy(chain)}" for chain in here)
         yield from (f"-A {chain.name} {rule}" for chain in here for rule in chain.rules)
-
-
-def _attachment(item: Attachment) -> Iterator[str]:
-    """An attachment, then each plugin of its list as it is written."""
-    what = network(item.conflist)
-    yield f"{detail(item)}, cniVersion {what.version}"
-    yield from (f"  {json.dumps(plugin)}" for plugin in what.plugins)
 
 
 def _policy(chain: Chain) -> str:

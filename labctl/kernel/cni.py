@@ -6,6 +6,7 @@ variant that the lab's rules are written with, and a lock file of the lab's own.
 
 from __future__ import annotations
 
+import difflib
 import os
 import subprocess
 from pathlib import Path
@@ -62,8 +63,7 @@ class Plugins:
         """
         for plugin in what.types:
             if find(plugin, path) is None:
-                hint = PACKAGE if plugin in REFERENCE else "put it there, or name its folder: cni_path, or CNI_PATH"
-                raise MissingError(f"cannot find the CNI plugin {plugin!r} (searched {path})", hint)
+                raise MissingError(f"cannot find the CNI plugin {plugin!r} (searched {path})", _remedy(plugin, path))
         for plugin in what.types:
             spoken = read_versions(self.call(None, version_call(plugin, what.version, path)))
             if what.version not in spoken:
@@ -115,6 +115,15 @@ class Plugins:
         except MissingError:
             own = ""
         return {"PATH": own + TOOLS, "XTABLES_LOCKFILE": str(folder / "xtables.lock")}
+
+
+def _remedy(plugin: str, path: str) -> str:
+    """How to come by a plugin that is not there."""
+    if plugin in REFERENCE:
+        return PACKAGE
+    here = (entry for folder in path.split(":") if os.path.isdir(folder) for entry in os.listdir(folder))
+    close = difflib.get_close_matches(plugin, sorted({*here, *REFERENCE}), 1)
+    return f"did you mean {close[0]!r}?" if close else "put it there, or name its folder: cni_path, or CNI_PATH"
 
 
 def _about(call: Call, node: str | None) -> str:
