@@ -7,7 +7,6 @@ goes on nothing is known of what they made, so that whatever is interrupted is d
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from labctl.cni_mistakes import mistaken
 from labctl.cni_request import Call, Network, calls, network, pod_of, takes_previous
-from labctl.cni_spec import Json, Malformed, has, read_result
+from labctl.cni_spec import Json, Malformed, has, json_object, result_of
 from labctl.errors import KernelError, LabError
 from labctl.kernel import attachments, cni, places
 from labctl.kernel.netns import Inside
@@ -165,7 +164,7 @@ def _add(plugins: cni.Plugins, item: Attachment) -> None:
     try:
         for call in _calls(plugins.lab, "ADD", what, record):
             text = plugins.call(item.node, call, result)
-            result = _result(call.plugin, text)
+            result = _result(call.plugin, text, what.version)
     except BaseException:
         with suppress(LabError, OSError):
             _forget(plugins, (item,))
@@ -174,13 +173,14 @@ def _add(plugins: cni.Plugins, item: Attachment) -> None:
     attachments.keep(plugins.lab, attachments.done(record, result))
 
 
-def _result(plugin: str, text: str) -> Json:
-    """The result as the plugin wrote it: the next one and every later call are to see exactly that."""
+def _result(plugin: str, text: str, version: str) -> Json:
+    """The result as the plugin wrote it: the next one and every later call are to see exactly that. One that does
+    not say its version has that of the call, as in libcni."""
     try:
-        read_result(text)
-    except Malformed as error:
+        found: Json = {"cniVersion": version, **json_object(text, "result")}
+        result_of(found)
+    except (Malformed, KeyError, TypeError, AttributeError) as error:
         raise KernelError(f"the CNI plugin {plugin} answered an ADD with what is no result: {error}") from None
-    found: Json = json.loads(text)
     return found
 
 

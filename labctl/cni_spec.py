@@ -161,7 +161,7 @@ class Error:
 def read_result(text: str) -> Result:
     """A result from a plugin's standard output, in any version's shape. Raises Malformed."""
     try:
-        return result_of(_object(text, "result"))
+        return result_of(json_object(text, "result"))
     except (KeyError, TypeError, AttributeError) as error:
         raise Malformed(f"this is no CNI result: {type(error).__name__} {error}") from None
 
@@ -202,7 +202,7 @@ def result_json(result: Result, version: str | None = None) -> Json:
 
 def read_error(text: str) -> Error:
     """An error from a plugin's standard output. Raises Malformed for what is none."""
-    data = _object(text, "error")
+    data = json_object(text, "error")
     if not isinstance(data.get("code"), int) or not isinstance(data.get("msg"), str):
         raise Malformed("a CNI error has a code (a number) and a msg (a text)")
     return Error(data["code"], data["msg"], str(data.get("details") or ""), str(data.get("cniVersion") or ""))
@@ -216,14 +216,15 @@ def error_json(error: Error) -> Json:
 
 def read_versions(text: str) -> tuple[str, ...]:
     """The versions that a plugin's answer to VERSION says it speaks. Raises Malformed."""
-    data = _object(text, "answer to VERSION")
+    data = json_object(text, "answer to VERSION")
     found = data.get("supportedVersions")
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
         raise Malformed("an answer to VERSION lists its supportedVersions")
     return tuple(found)
 
 
-def _object(text: str, what: str) -> Json:
+def json_object(text: str, what: str) -> Json:
+    """The JSON object in a text; `what` it should be, for the message. Raises Malformed."""
     try:
         data = json.loads(text)
     except ValueError as error:

@@ -117,12 +117,11 @@ class _List:
             self._problem(more, "cniVersions is a list of versions")
         for node in (*nodes, *(more.items if isinstance(more, Seq) else ())):
             version = node.value if isinstance(node, Text) else ""
-            if version not in SPOKEN:
-                known = (
-                    f"{version} is older than labctl speaks" if version in VERSIONS else f"no CNI version {version!r}"
-                )
+            if version in VERSIONS and version not in SPOKEN:
+                self._problem(node, f"{version} is older than labctl speaks", f"from {SPOKEN[0]} on")
+            elif version not in SPOKEN:
                 hint = suggest(version, SPOKEN) or f"known here: {', '.join(SPOKEN)}"
-                self._problem(node, known, hint)
+                self._problem(node, f"no CNI version {version!r}", hint)
 
     def _plugins(self, node: Node) -> None:
         if not isinstance(node, Seq) or not node.items:

@@ -65,10 +65,15 @@ LIST
 
 install_welcome() {
   local package probe
+  local -a apt=(apt-get -q -y -o DPkg::Lock::Timeout=300)
   ((EUID == 0)) && command -v apt-get >/dev/null || return 0
   while read -r package probe; do
-    $probe || DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 quietly "installing $package, for the model cni" \
-      apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$package" ||
+    ! $probe || continue
+    DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+      quietly "installing $package, for the model cni" "${apt[@]}" install --no-install-recommends "$package" ||
+      { quietly "reading the package lists" "${apt[@]}" update &&
+        DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+          quietly "installing $package again" "${apt[@]}" install --no-install-recommends "$package"; } ||
       say "$package cannot be had here: labs that need it say so"
   done < <(welcome)
 }
