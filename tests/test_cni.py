@@ -348,7 +348,8 @@ def test_the_plugins_own_refusal_is_shown_and_nothing_is_left() -> None:
 
 def test_a_ptp_chain_of_five_plugins_holds_the_laws_and_its_check() -> None:
     chain = (
-        "[{type: ptp, capabilities: {ipRanges: true, ips: true, mac: true}, ipam: {type: host-local}},"
+        "[{type: ptp, capabilities: {ipRanges: true, ips: true},"
+        "  ipam: {type: host-local, routes: [{dst: 0.0.0.0/0}]}},"
         " {type: firewall, backend: iptables}, {type: portmap, backend: iptables, capabilities: {portMappings: true}},"
         " {type: tuning, sysctl: {net.ipv4.conf.eth0.rp_filter: '2'}}]"
     )
