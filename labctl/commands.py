@@ -11,8 +11,23 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator
 
 from labctl.cni_request import Pod, calls, network, pod_of
-from labctl.plan import Address, Attachment, Chain, Fdb, Link, Neighbour, Netns, Port, Resource, Route, Rule, Sysctl
+from labctl.plan import (
+    Address,
+    Attachment,
+    Chain,
+    Fdb,
+    Link,
+    Neighbour,
+    Netns,
+    Port,
+    Process,
+    Resource,
+    Route,
+    Rule,
+    Sysctl,
+)
 from labctl.words import detail, net_words, route_words, rule_words
+from labctl.words_json import process_mark
 from labctl.xtables import BUILTIN
 
 _TOOL = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables", "nft": "nft"}
@@ -46,6 +61,8 @@ def commands(resource: Resource, *, second: bool = False, place: Place = str) ->
         return (f"{_ip(resource.family)} rule add {rule_words(resource)}",)
     if isinstance(resource, Attachment):
         return (f"sh -c {shlex.quote(_adds(resource, place))}",)
+    if isinstance(resource, Process):
+        return (f"python3 -m labctl.kernel.processes {shlex.quote(process_mark(resource, place(resource.ns)))}",)
     return (*_declare(resource), *_fill(resource))
 
 
@@ -55,14 +72,12 @@ def script(plan: Iterable[Resource], place: Place = str) -> Iterator[tuple[str |
     None stands for the machine itself, where only `ip netns add` is typed.
     """
     made: set[Port] = set()
-    chains: list[Chain] = []
-    attachments: list[Attachment] = []
+    plan = tuple(plan)
+    chains = [item for item in plan if isinstance(item, Chain)]
+    processes = [item for item in plan if isinstance(item, Process)]
+    attachments = [item for item in plan if isinstance(item, Attachment)]
     for item in plan:
-        if isinstance(item, Attachment):
-            attachments.append(item)
-            continue
-        if isinstance(item, Chain):
-            chains.append(item)
+        if isinstance(item, (Chain, Attachment, Process)):
             continue
         second = isinstance(item, Link) and item.at in made
         if isinstance(item, Link) and item.peer is not None:
@@ -76,6 +91,9 @@ def script(plan: Iterable[Resource], place: Place = str) -> Iterator[tuple[str |
     for attachment in attachments:
         for command in commands(attachment, place=place):
             yield attachment.node, command
+    for process in processes:
+        for command in commands(process, place=place):
+            yield process.ns, command
 
 
 def _adds(item: Attachment, place: Place) -> str:

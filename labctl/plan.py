@@ -1,14 +1,13 @@
 """The kernel objects of a lab, as frozen data: one set of types for what is wanted and what was found.
 
-A model yields these objects, the kernel room reads the same types back, so that drift, dry-run,
-repair and idempotence are all one `diff`. Nothing here does I/O.
+A model yields these objects, the kernel room reads the same types back, so that drift, dry-run, repair and
+idempotence are all one `diff`. Nothing here does I/O.
 
-The order of the `Resource` union *is* the order of creation (namespaces, then links, then sysctls,
-addresses, ...); within a kind the author's order counts. There is no dependency graph.
+The order of the `Resource` union *is* the order of creation (namespaces, then links, then sysctls, addresses, ...);
+within a kind the author's order counts. There is no dependency graph.
 
-`None` in a wanted field means "any" (a MAC the model does not fix, an MTU it does not care about).
-Every type has a `key`, what the object *is*, apart from its values, *how* it is: the same key with
-other values is a change, not a removal and an addition.
+`None` in a wanted field means "any" (a MAC the model does not fix, an MTU it does not care about). Every type has a
+`key`, what the object *is*, apart from its values, *how* it is: the same key with other values is a change.
 """
 
 from __future__ import annotations
@@ -58,11 +57,10 @@ class Netns:
 class Link:
     """A network device. A veth is two of these that name each other as `peer`.
 
-    `kind` is the kernel's word (`veth`, `bridge`, `vxlan`, `macvlan`, ...), `loopback` for lo.
-    `options` are the kind's own settings in iproute2's words, e.g. `("id", "42"), ("dstport", "4789")`.
-    `autoconf` asks for IPv6 autoconfiguration (a link-local address, router solicitations);
-    without it the link is born with addr_gen_mode none.
-    `born` is the namespace a link is created in before it moves here (a VXLAN's socket stays there).
+    `kind` is the kernel's word (`veth`, `bridge`, `vxlan`, `macvlan`, ...), `loopback` for lo. `options` are the
+    kind's own settings in iproute2's words, e.g. `("id", "42"), ("dstport", "4789")`. `autoconf` asks for IPv6
+    autoconfiguration (a link-local address, router solicitations); without it the link is born with addr_gen_mode
+    none. `born` is the namespace it is created in before it moves here (a VXLAN's socket stays there).
     """
 
     at: Port
@@ -229,9 +227,8 @@ class Chain:
 class Attachment:
     """A pod's device, made by the plugins of a CNI network list that run in the node's namespace.
 
-    `conflist` is the list as JSON text, as it holds for this node; `args` is JSON text too: what the runtime
-    offers under each capability (`{"portMappings": [...]}`). `path` is where the plugins are looked for, ""
-    for the machine's own place. What the plugins make is not planned: it is observed after the ADD, and kept.
+    `conflist` (as this node has it) and `args` (what there is to tell under each capability) are JSON text; `path`
+    is where plugins are looked for, "" for the usual. What they make is observed after the ADD, and kept.
     """
 
     pod: str
@@ -254,7 +251,29 @@ class Attachment:
         return Port(self.pod, self.ifname)
 
 
-Resource: TypeAlias = Netns | Link | Sysctl | Address | Neighbour | Fdb | Route | Rule | Chain | Attachment
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A program that runs in a namespace for as long as the lab does: a container's, docker-proxy, a pod's pause.
+
+    `name` is unique in its namespace. `command` is what runs; its first word may be one of labctl's own programs
+    (`labctl.kernel.programs`: `pause`, `serve`, `docker-proxy`). A `sandbox` holds its namespace: a process
+    namespace begins with it, what names it in `inside` runs in that, and with its end all of that and the network
+    namespace go. `pid` is the kernel's, and any will do.
+    """
+
+    ns: str
+    name: str
+    command: tuple[str, ...]
+    sandbox: bool = False
+    inside: str | None = None
+    pid: int | None = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("process", self.ns, self.name)
+
+
+Resource: TypeAlias = Netns | Link | Sysctl | Address | Neighbour | Fdb | Route | Rule | Chain | Attachment | Process
 PHASES: tuple[type, ...] = get_args(Resource)  # creation order is the order of this union
 PHASE = {kind: number for number, kind in enumerate(PHASES)}
 Plan: TypeAlias = tuple[Resource, ...]

@@ -40,6 +40,7 @@ from labctl.grades import approximation, faithful, skipped
 from labctl.models import _azure as azure
 from labctl.models import _kubernetes as kubernetes
 from labctl.models import _parts as parts
+from labctl.models import _pods as pods
 from labctl.options import address, cidr, option
 from labctl.plan import Attachment, Port, Resource, Route, Sysctl
 from labctl.scenario import Check, Machine, Node, Publish, Scenario
@@ -56,6 +57,7 @@ PARTS = (
     ),
     approximation("a pod's id", "is its name, so that the names of chains are the same each time"),
     approximation("loopback", "is brought up by labctl, where older runtimes ran a plugin for it"),
+    *pods.PARTS,
     skipped("DNS of the results, IPv6 between nodes"),
     skipped("capabilities other than portMappings, bandwidth, ips, mac and ipRanges"),
 )
@@ -80,7 +82,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Container:
+class Container(pods.Pod):
     """What a scenario may say of a pod; each is told to the plugins that declare its capability."""
 
     ports: tuple[Publish, ...] = option((), "ports of the node that lead to the pod (capability portMappings)")
@@ -95,7 +97,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     options: Options = scenario.options
     yield from _wire(scenario)
     yield from azure.outside(options.internet_cidr, options.public_ip, options.mtu)
-    for number, (node, pods) in enumerate(zip(scenario.nodes, _ranges(scenario), strict=True)):
+    for number, (node, range_) in enumerate(zip(scenario.nodes, _ranges(scenario), strict=True)):
         own = _address(options, number)
         yield Machine(node.name, "node", (own,))
         yield from parts.netns(node.name)
@@ -104,7 +106,8 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")
         if options.masquerade:
             yield from kubernetes.masq_agent(node.name, (options.pod_cidr,))
-        yield from _pods(node, pods, own, options)
+        yield from _attached(node, range_, own, options)
+        yield from pods.processes(node)
     yield Machine("vm", "vm", (_vm(options),))
     yield from parts.netns("vm")
     yield from _plug("vm", _vm(options), options)
@@ -116,6 +119,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     if scenario.pods:
         yield Check("the plugins find every pod attached as they made it", "cni", origin="model")
     yield from kubernetes.kubernetes_rules(scenario)
+    yield from pods.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
@@ -132,6 +136,7 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         what = f"node_cidr {options.node_cidr} has room for {max(room, 0)} nodes and there are {nodes}"
         yield "node_cidr", what, f"a /{parts.prefix_for(nodes + FIRST + 2)} would do"
     yield from kubernetes.refuse_pods(scenario, MOST_PODS)
+    yield from pods.refuse(scenario)
     if options.public_ip not in options.internet_cidr:
         yield "public_ip", f"public_ip {options.public_ip} is not in internet_cidr {options.internet_cidr}", ""
     named = ("node_cidr", "pod_cidr", "internet_cidr")
@@ -174,9 +179,9 @@ def _wire(scenario: Scenario) -> Iterator[Resource | Machine]:
     yield from parts.wire("fabric", [*names, "vm"], mtu=options.mtu, address=gateway)
     ranges = _ranges(scenario)
     for here in names:
-        for number, (there, pods) in enumerate(zip(names, ranges, strict=True)):
+        for number, (there, range_) in enumerate(zip(names, ranges, strict=True)):
             if there != here:
-                yield Route(here, pods, _address(options, number), "eth0")
+                yield Route(here, range_, _address(options, number), "eth0")
 
 
 def _plug(name: str, own: IPv4Address, options: Options) -> Iterator[Resource]:
@@ -184,28 +189,28 @@ def _plug(name: str, own: IPv4Address, options: Options) -> Iterator[Resource]:
     yield parts.default(name, options.node_cidr.network_address + 1)
 
 
-def _pods(node: Node, pods: IPv4Network, own: IPv4Address, options: Options) -> Iterator[Resource | Machine]:
+def _attached(node: Node, range_: IPv4Network, own: IPv4Address, options: Options) -> Iterator[Resource | Machine]:
     """Bare namespaces, and the list by which the node's plugins are to attach each."""
     assert options.conflist is not None
     settings = dict(node.settings)
-    text = options.conflist.of({"pod_cidr": str(pods), "node": node.name, "node_ip": str(own)})
+    text = options.conflist.of({"pod_cidr": str(range_), "node": node.name, "node_ip": str(own)})
     able = options.conflist.capabilities
     for name in node.pods:
         yield Machine(name, "pod", (), node.name)
         yield from parts.endpoint(name)
-        args = {key: value for key, value in _args(settings.get(name), pods) if key in able}
+        args = {key: value for key, value in _args(settings.get(name), range_) if key in able}
         yield Attachment(name, node.name, text, json.dumps(args), path=options.cni_path)
 
 
-def _args(pod: Container | None, pods: IPv4Network) -> Iterator[tuple[str, Any]]:
+def _args(pod: Container | None, range_: IPv4Network) -> Iterator[tuple[str, Any]]:
     """What there is to tell under each capability."""
-    yield "ipRanges", [[{"subnet": str(pods)}]]
+    yield "ipRanges", [[{"subnet": str(range_)}]]
     if pod is None:
         return
     if pod.ports:
         yield "portMappings", [_mapping(port) for port in pod.ports]
     if pod.ips:
-        yield "ips", [f"{ip}/{pods.prefixlen if ip in pods else ip.max_prefixlen}" for ip in pod.ips]
+        yield "ips", [f"{ip}/{range_.prefixlen if ip in range_ else ip.max_prefixlen}" for ip in pod.ips]
     if pod.mac is not None:
         yield "mac", pod.mac
     limits: dict[str, int] = {}
