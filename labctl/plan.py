@@ -89,8 +89,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Sysctl:
-    """One kernel setting of a namespace, by its dotted name; a dot inside a device name is a slash,
-    as in sysctl(8): `net.ipv4.conf.eth0/100.rp_filter`."""
+    """One kernel setting of a namespace, named as in sysctl(8), where a device's dot is a slash: `eth0/100`."""
 
     ns: str
     name: str
