@@ -33,7 +33,8 @@ class PluginError(KernelError):
 
 def search_path(own: str = "") -> str:
     """Where plugins are looked for: a scenario's own `cni_path`, else CNI_PATH, else the usual folders."""
-    return own or os.environ.get("CNI_PATH", "") or FOLDERS
+    said = own or os.environ.get("CNI_PATH", "") or FOLDERS
+    return ":".join(os.path.abspath(folder) for folder in said.split(":") if folder)
 
 
 def find(plugin: str, path: str) -> Path | None:

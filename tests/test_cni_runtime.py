@@ -379,6 +379,45 @@ def test_a_node_that_is_gone_is_wired_again_as_a_whole() -> None:
     assert told["a"] != ["10.244.0.2"]
 
 
+def test_drift_elsewhere_is_not_taken_for_something_that_a_plugin_made() -> None:
+    definition = real()
+    lab.up(definition)
+    for node, words in (
+        ("node1", "ip route add 10.9.0.0/16 dev cni0"),
+        ("node1", "iptables-legacy -t nat -A CNI-HOSTPORT-DNAT -j RETURN"),
+        ("node1", "iptables-legacy -t nat -D PREROUTING 1"),
+        ("a", "ip route del default"),
+    ):
+        subprocess.run(["ip", "netns", "exec", places.netns_name("cni", node), *words.split()], check=True)
+    subprocess.run(["ip", "netns", "del", places.netns_name("cni", "b")], check=True)
+    told = {line for change in lab.up(definition).changes for line in change_lines(change)}
+    assert {"extra route 10.9.0.0/16 dev cni0", "missing route default via 10.244.0.1 dev eth0"} <= told
+    assert "extra iptables -t nat -A CNI-HOSTPORT-DNAT -j RETURN" in told
+    assert drift("cni") == []
+    found = subprocess.run(
+        ["ip", "netns", "exec", places.netns_name("cni", "node1"), "sh", "-c", "ip route; iptables-legacy -t nat -S"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "10.9.0.0/16" not in found
+    assert "-A CNI-HOSTPORT-DNAT -j RETURN" not in found
+    assert checks.run(lab.recall("cni")).verdict == "pass"
+
+
+def test_a_list_in_a_file_is_kept_with_the_lab(tmp_path: Path, fake: Fake) -> None:
+    plugins = [{"type": "first"}, {"type": "second"}]
+    (tmp_path / "net.conflist").write_text(json.dumps({"cniVersion": "1.1.0", "name": "n", "plugins": plugins}))
+    file = tmp_path / "filed.yaml"
+    file.write_text("name: filed\nmodel: cni\nconflist: net.conflist\nnodes: {node1: {pods: [a]}}\n")
+    lab.up(lab.define(str(file)))
+    (tmp_path / "net.conflist").unlink()
+    assert drift("filed") == []
+    assert checks.run(lab.recall("filed"), "as they made it").verdict == "pass"
+    lab.down("filed")
+    assert fake.said("DEL") == ["second DEL a", "first DEL a"]
+
+
 def test_a_lost_record_is_mended_by_attaching_all_anew() -> None:
     definition = real()
     lab.up(definition)
