@@ -286,8 +286,10 @@ def test_a_repair_that_fails_keeps_what_is_there(tmp_path: Path, fake: Fake) -> 
     lab.up(definition)
     subprocess.run(["ip", "netns", "del", places.netns_name("fake", "b")], check=True)
     fake.script(**{"first ADD": {"error": {"code": 11, "msg": "busy"}}})
+    fake.forget()
     with pytest.raises(KernelError, match="busy"):
         lab.up(definition)
+    assert fake.said("ADD", "DEL")[-3:] == ["first ADD b", "second DEL b", "first DEL b"]
     left = drift("fake")
     assert len(left) == 1
     assert "missing attachment eth0 to node1" in left[0]
@@ -324,6 +326,20 @@ def test_after_a_crash_in_an_add_down_removes_and_up_mends(tmp_path: Path, fake:
     assert fake.said("DEL") == ["second DEL a", "first DEL a"]
     assert places.labs() == {}
     assert state.records() == ()
+
+
+def test_after_a_crash_in_a_repair_nothing_is_believed_and_all_are_attached_anew(tmp_path: Path, fake: Fake) -> None:
+    definition = define(tmp_path)
+    lab.up(definition)
+    subprocess.run(["ip", "netns", "del", places.netns_name("fake", "b")], check=True)
+    fake.script(**{"second ADD": {"kill": True}})
+    done = subprocess.run([sys.executable, "-c", CRASH, str(tmp_path / "fake.yaml")], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    fake.script()
+    fake.forget()
+    lab.up(definition)
+    assert fake.said("ADD") == [f"{plugin} ADD {pod}" for pod in "abc" for plugin in ("first", "second")]
+    assert drift("fake") == []
 
 
 def test_plugins_never_run_in_the_machines_own_namespace(tmp_path: Path, fake: Fake) -> None:
@@ -367,8 +383,11 @@ def test_a_ptp_chain_of_five_plugins_holds_the_laws_and_its_check() -> None:
 def test_a_node_that_is_gone_is_wired_again_as_a_whole() -> None:
     definition = real()
     lab.up(definition)
+    assert attachments.lost_nodes("cni") == set()
     subprocess.run(["ip", "netns", "del", places.netns_name("cni", "node1")], check=True)
+    assert attachments.lost_nodes("cni") == {"node1"}
     lab.up(definition)
+    assert attachments.lost_nodes("cni") == set()
     assert drift("cni") == []
     assert checks.run(lab.recall("cni")).verdict == "pass"
     kept = json.loads((state.directory("cni") / "definition.json").read_text())
