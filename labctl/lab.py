@@ -171,10 +171,7 @@ def _repair(definition: Definition, lab: Lab, tell: Progress) -> tuple[Change, .
                 kernel.apply(changes)
         left = _compare(lab, kernel)
     if left:
-        from labctl.words import change_lines
-
-        lines = "; ".join(line for change in left[:5] for line in change_lines(change))
-        raise KernelError(f"lab {lab.name} still differs after {ROUNDS} rounds: {lines}", "labctl status shows all")
+        raise _stubborn(lab.name, left)
     return tuple(done.values())
 
 
@@ -189,6 +186,16 @@ def _mend_around(lab: Lab, dead: tuple[Attachment, ...], kernel: Any) -> None:
         if not changes:
             return
         kernel.apply(changes)
+    if left := _held_against(rest, kernel):
+        raise _stubborn(lab.name, left)
+
+
+def _stubborn(name: str, left: tuple[Change, ...]) -> KernelError:
+    """What to say of differences that no round mends."""
+    from labctl.words import change_lines
+
+    lines = "; ".join(line for change in left[:5] for line in change_lines(change))
+    return KernelError(f"lab {name} still differs after {ROUNDS} rounds: {lines}", "labctl status shows all")
 
 
 def _differences(lab: Lab) -> tuple[Change, ...]:
