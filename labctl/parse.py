@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from labctl import models, texts
 from labctl.errors import ScenarioError
@@ -17,8 +18,6 @@ from labctl.sets import apply_sets
 from labctl.source import load, read
 from labctl.tree import Map, Node, Place, Reader, Seq, Text, fail, show
 
-Files: TypeAlias = tuple[tuple[str, str], ...]  # files that a scenario names, as it names them, and their texts
-
 
 def parse(text: str, file: str, *, name: str | None = None, sets: tuple[str, ...] = ()) -> Scenario:
     """A scenario's text as a Scenario. `name` and `sets` are --name and --set of the command line.
@@ -29,40 +28,40 @@ def parse(text: str, file: str, *, name: str | None = None, sets: tuple[str, ...
 
 
 def parse_and_compile(
-    text: str, file: str, *, name: str | None = None, sets: tuple[str, ...] = (), files: Files = ()
+    text: str,
+    file: str,
+    *,
+    name: str | None = None,
+    sets: tuple[str, ...] = (),
+    approximate: Collection[str] | None = None,
+    files: dict[str, str] | None = None,
 ) -> tuple[Scenario, Lab]:
-    """As `parse`, with the lab that it compiled to hold the names in checks against it."""
-    reader = _reader(file, files)
-    return _parsed(text, file, name, sets, reader)
+    """As `parse`, with the lab that it compiled to hold the names in checks against it.
 
-
-def parse_with_files(text: str, file: str, *, name: str | None = None, sets: tuple[str, ...] = ()) -> tuple[Lab, Files]:
-    """The compiled lab, and every file that was read for it beside the scenario's own: those make it whole."""
-    reader = _reader(file, ())
-    lab = _parsed(text, file, name, sets, reader)[1]
-    return lab, tuple(reader.opened.items())
-
-
-def _reader(file: str, files: Files) -> Reader:
-    """A reader that finds other files by their names in the scenario: among `files`, else beside its own file."""
-    known = dict(files)
-
-    def opener(name: str) -> tuple[str, str]:
-        path = str(Path(file).parent / name)
-        return path, known[name] if name in known else read(path)
-
-    return Reader(opener)
-
-
-def _parsed(text: str, file: str, name: str | None, sets: tuple[str, ...], reader: Reader) -> tuple[Scenario, Lab]:
+    `approximate` has the kernel features that are to be built otherwise; None says that nobody asked for that. `files`
+    has the texts of other files, by the names that the scenario has for them; those that are read are added.
+    """
+    reader = Reader(_opener(file, {} if files is None else files))
     root = apply_sets(_root(text, file, reader), sets, reader)
     if not isinstance(root, Map):
         reader.problem(root, "a scenario is a mapping of keys", "it begins with model: and the name of a model")
         raise ScenarioError(reader.problems)
-    scenario, lab = _Parser(root, file, name, reader).run()
+    scenario, lab = _Parser(root, file, name, reader, approximate).run()
     reader.finish()
     assert lab is not None
     return scenario, lab
+
+
+def _opener(file: str, files: dict[str, str]) -> Callable[[str], tuple[str, str]]:
+    """Finds other files by their names in the scenario: among `files`, else beside the scenario's own."""
+
+    def opened(name: str) -> tuple[str, str]:
+        path = str(Path(file).parent / name)
+        if name not in files:
+            files[name] = read(path)
+        return path, files[name]
+
+    return opened
 
 
 def _root(text: str, file: str, reader: Reader) -> Node:
@@ -75,9 +74,11 @@ def _root(text: str, file: str, reader: Reader) -> Node:
 class _Parser:
     """The steps from a tree to a scenario; each notes what it finds, and the next goes on with the rest."""
 
-    def __init__(self, root: Map, file: str, name: str | None, reader: Reader) -> None:
+    def __init__(
+        self, root: Map, file: str, name: str | None, reader: Reader, approximate: Collection[str] | None
+    ) -> None:
         self.root, self.file, self.reader = root, file, reader
-        self.given = name
+        self.given, self.approximate = name, approximate
         self.places = {key.value.replace("-", "_"): key.place for key, _ in root.items}
         self.found: dict[str, Found] = {}
 
@@ -128,12 +129,22 @@ class _Parser:
         name = self._name()
         options = self._options(model)
         scenario = Scenario(name, self.found["model"].value, (), options, (), say, self.file)
+        asks, features = self._asks(), frozenset(self.approximate or ())
+        scenario = dataclasses.replace(scenario, asks=asks, approximate=features)
         if not model.MACHINES[1]:
             from labctl.parse_raw import read_raw
 
             raw, machines = read_raw(self.found, self.root, self.reader)
             return dataclasses.replace(scenario, raw=raw, raw_machines=machines)
         return dataclasses.replace(scenario, nodes=self._nodes(model), networks=self._networks(model))
+
+    def _asks(self) -> bool | None:
+        """What the file says of substitutes for what the kernel lacks; where it forbids them, none can be asked for."""
+        found = self.found.get("approximate")
+        if found is not None and found.value is False and self.approximate is not None:
+            what = "approximate: false forbids what --approximate asks for"
+            self.reader.problem(found.at, what, "leave --approximate out, or this key")
+        return None if found is None else bool(found.value)
 
     def _name(self) -> str:
         """The lab's name: --name, the file's `name:`, or the file's own."""

@@ -61,15 +61,13 @@ class Reader:
     def __init__(self, opener: Callable[[str], tuple[str, str]] | None = None) -> None:
         self.problems: list[Problem] = []
         self._opener = opener
-        self.opened: dict[str, str] = {}  # the text of every file that the scenario names, as it names it
 
     def open(self, name: str) -> tuple[str, str]:
         """The path, for messages, and the text of a file that the scenario names. Raises UsageError, ScenarioError
         for one that cannot be read."""
         if self._opener is None:
             raise UsageError(f"cannot read {name!r}: this text belongs to no file")
-        path, self.opened[name] = self._opener(name)
-        return path, self.opened[name]
+        return self._opener(name)
 
     def problem(self, at: Place | Node, what: str, hint: str = "") -> None:
         """Note a problem. Raises ScenarioError when there are so many that reading on is no help."""

@@ -78,7 +78,7 @@ def test_a_file_is_read_beside_the_scenario_and_kept_with_the_definition(tmp_pat
     defined = definition.define(str(scenario))
     assert defined.files == (("./10-net.conflist", JSON),)
     (tmp_path / "10-net.conflist").unlink()
-    kept = definition.Definition("t", str(scenario), scenario.read_text(), (), defined.files)
+    kept = definition.Definition("t", str(scenario), scenario.read_text(), files=defined.files)
     assert definition.compiled(kept).plan == definition.compiled(defined).plan
 
 
