@@ -48,10 +48,8 @@ from labctl.scenario import Check, Machine, Node, Publish, Scenario
 FOLLOWS = "CNI 1.1.0 (versions 0.3.0 to 1.1.0), with the plugins of this machine"
 MACHINES = ("nodes", "pods")
 PARTS = (
-    faithful(
-        "the order of plugins, their environment, input and prevResult; ADD, CHECK, DEL, GC, STATUS, VERSION; the"
-        " links, addresses, routes and rules in nodes and pods, which real plugins make"
-    ),
+    faithful("the order of plugins, their environment, input and prevResult; ADD, CHECK, DEL, GC, STATUS, VERSION"),
+    faithful("links, addresses, routes, rules and settings in nodes and pods: real plugins make them"),
     approximation(
         "the plugins' files", "dataDir of host-local and tuning is the lab's own for each node, whatever the list says"
     ),
