@@ -26,14 +26,14 @@ SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}  # the version that
 PREV_RESULT_ON_DEL = "0.4.0"  # since then a DEL is told what the ADD returned
 VALID_ATTACHMENTS = "cni.dev/valid-attachments"  # the key of a GC's configuration
 
-INCOMPATIBLE, UNSUPPORTED_FIELD, UNKNOWN_NAME, BAD_ENVIRONMENT = 1, 2, 3, 4
+INCOMPATIBLE, UNSUPPORTED_FIELD, UNKNOWN_CONTAINER, BAD_ENVIRONMENT = 1, 2, 3, 4
 IO_FAILURE, DECODING_FAILURE, INVALID_CONFIG, TRY_LATER = 5, 6, 7, 11
 UNAVAILABLE, LIMITED = 50, 51  # of STATUS: cannot serve an ADD; can, with what is there losing something
 OWN = 100  # a plugin's own codes begin here
 MEANING = {
     INCOMPATIBLE: "incompatible CNI version",
     UNSUPPORTED_FIELD: "a field of the configuration is not supported",
-    UNKNOWN_NAME: "the container is unknown or does not exist",
+    UNKNOWN_CONTAINER: "the container is unknown or does not exist",
     BAD_ENVIRONMENT: "a CNI_* variable is missing or wrong",
     IO_FAILURE: "something could not be read or written",
     DECODING_FAILURE: "the configuration could not be decoded",
@@ -69,7 +69,7 @@ def has(version: str, command: str) -> bool:
 
 
 def is_container_id(text: str) -> bool:
-    """Whether a text can be CNI_NAMEID: it starts alphanumeric, then also `_`, `.` and `-`."""
+    """Whether a text can be CNI_CONTAINERID: it starts alphanumeric, then also `_`, `.` and `-`."""
     return _NAME.fullmatch(text) is not None
 
 

@@ -85,7 +85,7 @@ def broken(what: str, lab: str, where: str, command: str, says: str, check: str,
 # back; a node asks for a pod's MAC that it forgot; behind Docker's raw DROP stands the FORWARD policy. An empty
 # chain or an idle bridge does nothing.
 K, A, D, R = "kubenet", "azure-cni-transparent", "docker-bridge", "rawlab"
-P, Q = "docker-publish", "docker-icc"
+P, Q, H = "docker-publish", "docker-icc", "kubenet-hostport"
 B, V = "azure-cni-bridge", "azure-cni-overlay"
 C = "cni"
 T = "azure-cni-transparent-vlan"  # with veths for its VLANs, on any kernel
@@ -251,6 +251,30 @@ MUTATIONS = [
         "route_localnet: value was 0, should be 1",
         "the host has it",
     ),
+    broken(
+        "a node's port",
+        H,
+        "node1",
+        "iptables-legacy -t nat -F CNI-HOSTPORT-DNAT",
+        "missing iptables -t nat -A CNI-HOSTPORT-DNAT",
+        "leads to a",
+    ),
+    broken(
+        "the kubelet's mark",
+        H,
+        "node1",
+        "iptables-legacy -t nat -F KUBE-MARK-MASQ",
+        "missing iptables -t nat -A KUBE-MARK-MASQ -j MARK",
+        "same range",
+    ),
+    broken(
+        "loopback addresses on cbr0",
+        H,
+        "node1",
+        "sysctl -qw net.ipv4.conf.cbr0.route_localnet=0",
+        "route_localnet: value was 0, should be 1",
+        "own 127.0.0.1",
+    ),
     broken("a port's hairpin", P, "host1", "{wport} hairpin off", "hairpin was off, should be on", "reaches itself"),
     broken(
         "frames past iptables",
@@ -296,7 +320,7 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lab.Def
     """All labs of the table, up."""
     file = tmp_path_factory.mktemp("raw") / "rawlab.yaml"
     file.write_text(RAW)
-    names = [K, A, D, P, Q, B, V, *([C] if reason_without() is None else [])]
+    names = [K, A, D, P, Q, B, V, H, *([C] if reason_without() is None else [])]
     definitions = {name: lab.define(name) for name in names} | {R: lab.define(str(file))}
     definitions[T] = kernels.define(T, (), ("vlan",))
     for definition in definitions.values():
