@@ -15,7 +15,7 @@ import pytest
 
 from labctl import attach, checks, lab
 from labctl.errors import KernelError, LabError, MissingError
-from labctl.kernel import attachments, places, state
+from labctl.kernel import attachments, cni, places, state
 from labctl.words import change_lines
 from tests.machine import changed, fingerprint
 from tests.plugins import Fake, reason_without
@@ -378,6 +378,36 @@ def test_a_ptp_chain_of_five_plugins_holds_the_laws_and_its_check() -> None:
     assert lab.up(definition).changes == ()
     report = checks.run(lab.recall("cni"))
     assert report.verdict == "pass", [one.evidence for one in report.outcomes]
+
+
+ENTRY = """#!{python} -Xpycache_prefix={cache}
+import sys
+sys.path.insert(0, {root!r})
+from labctl.cni_entry import main
+sys.exit(main())
+"""
+
+
+def test_labctl_is_the_runtime_and_the_plugin_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ipam = "{type: host-local, subnet: {pod_cidr}, routes: [{dst: 0.0.0.0/0}]}"
+    chain = f"[{{type: labctl-cni, shape: routed, ipam: {ipam}}}]"
+    real()
+    entry = tmp_path / "labctl-cni"
+    entry.write_text(ENTRY.format(python=sys.executable, cache=tmp_path / "cache", root=str(ROOT)))
+    entry.chmod(0o755)
+    monkeypatch.setenv("CNI_PATH", f"{tmp_path}:{cni.search_path()}")
+    alone = ("nodes={node1: {pods: [a, b]}, node2: {pods: [c]}}", "checks=[]")
+    definition = real(f"conflist.plugins={chain}", *alone)
+    lab.up(definition)
+    assert drift("cni") == []
+    report = checks.run(lab.recall("cni"))
+    assert report.verdict == "pass", [one.evidence for one in report.outcomes]
+    subprocess.run(["ip", "netns", "del", places.netns_name("cni", "a")], check=True)
+    lab.up(definition)
+    assert drift("cni") == []
+    told: list[str] = []
+    lab.down("cni", warn=told.append)
+    assert told == []
 
 
 def test_a_node_that_is_gone_is_wired_again_as_a_whole() -> None:
