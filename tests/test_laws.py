@@ -19,10 +19,12 @@ from labctl.errors import KernelError, LockError, UsageError
 from labctl.kernel import linux, places, state
 from labctl.plan import Link, Netns, Port
 from labctl.words import change_lines
+from tests import plugins
 from tests.machine import changed, fingerprint
 
 pytestmark = pytest.mark.root
 
+PTP = "conflist.plugins.0={type: ptp, ipMasq: true, ipam: {type: host-local, subnet: {pod_cidr}}}"
 VARIANTS = [
     ("kubenet", ("routing=host",)),
     ("kubenet", ("masquerade=kubelet",)),
@@ -32,6 +34,11 @@ VARIANTS = [
     ("docker-networks", ("release=26", "networks.quiet.icc=false")),
     *((name, ("mtu=1200",)) for name in ("docker-bridge", "kubenet", "azure-cni-transparent")),  # below IPv6's least
     ("kubenet", ("nodes.node3.pods=2", "nodes.node2.pods=[c, d]")),
+    ("cni", ("conflist.cniVersion=0.3.1",)),
+    (
+        "cni",
+        ("conflist.plugins.0={type: ptp, ipMasq: true, ipam: {type: host-local, subnet: {pod_cidr}}}", "checks=[]"),
+    ),
 ]
 
 
@@ -57,6 +64,7 @@ def drift(name: str) -> list[str]:
     ],
 )
 def test_the_three_laws(scenario: str, approximate: tuple[str, ...], sets: tuple[str, ...]) -> None:
+    plugins.skip_without(scenario)
     before, state_before = fingerprint(), os.listdir(places.state_dir())
     definition = kernels.define(scenario, sets, approximate)
 
