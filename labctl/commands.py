@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator
 
 from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Netns, Port, Resource, Route, Rule, Sysctl
-from labctl.words import detail, net_words, route_words, rule_words
+from labctl.words import detail, net_words, option_words, route_words, rule_words
 from labctl.xtables import BUILTIN
 
 _TOOL = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables", "nft": "nft"}
@@ -91,12 +91,13 @@ def _link(link: Link, second: bool, place: Place) -> Iterator[str]:
 
 
 def _add(link: Link, place: Place) -> str:
-    before = [f"{name} {value}" for name, value in link.options if name == "link"]
+    options = option_words(link)
+    before = [option for option in options if option.startswith("link ")]
     words = ["link add", link.at.dev, *before, "type", link.kind]
     if link.peer is not None:
         words += ["peer name", link.peer.dev]
         words += ["netns", place(link.peer.ns)] if link.peer.ns != link.at.ns else []
-    words += [f"{name} {value}" for name, value in link.options if name != "link"]
+    words += [option for option in options if option not in before]
     if link.born is None or link.born == link.at.ns:
         return " ".join(["ip", *words])
     words.insert(2, f"netns {place(link.at.ns)}")

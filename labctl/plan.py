@@ -70,7 +70,8 @@ class Link:
     `options` are the kind's own settings in iproute2's words, e.g. `("id", "42"), ("dstport", "4789")`.
     `autoconf` asks for IPv6 autoconfiguration (a link-local address, router solicitations);
     without it the link is born with addr_gen_mode none.
-    `born` is the namespace a link is created in before it moves here (a VXLAN's socket stays there).
+    `born` is the namespace a link is created in before it moves here, and keeps standing on (a VXLAN's socket
+    stays there); None for one made here.
     """
 
     at: Port

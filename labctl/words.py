@@ -24,6 +24,7 @@ __all__ = [
     "line",
     "link_words",
     "net_words",
+    "option_words",
     "plan_json",
     "plan_text",
     "resource_json",
@@ -43,6 +44,7 @@ NOUN: dict[type, str] = {
     Rule: "rule",
     Chain: "chain",
 }
+SWITCHES = ("learning", "proxy", "rsc", "l2miss", "l3miss")  # of a vxlan, which iproute2 takes without a value
 _HEADING = {Fdb: "fdb", Address: "addresses", Chain: "firewall"}
 _FAMILY = {"ip": "", "ip6": " (IPv6)", "bridge": " (ebtables)"}
 _TOOL = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables"}
@@ -83,7 +85,7 @@ def link_words(link: Link) -> str:
     """A link as `ip link` takes it, its peer as a port."""
     words = [link.at.dev, "type", link.kind] if link.kind != "loopback" else [link.at.dev]
     words += ["peer", str(link.peer)] if link.peer is not None else []
-    words += [word for pair in link.options for word in pair]
+    words += option_words(link)
     words += [] if link.mtu is None else ["mtu", str(link.mtu)]
     words += [] if link.mac is None else ["address", link.mac]
     words += [] if link.master is None else ["master", link.master]
@@ -94,6 +96,14 @@ def link_words(link: Link) -> str:
     words += ["addrgenmode", "eui64"] if link.autoconf else []
     words += [] if link.born is None else ["born in", link.born]
     return " ".join([*words, "up" if link.up else "down"])
+
+
+def option_words(link: Link) -> list[str]:
+    """The options of a link as `ip link` takes them: a switch of a vxlan is `proxy` or `noproxy`."""
+    return [
+        ("no" if value == "off" else "") + name if name in SWITCHES else f"{name} {value}"
+        for name, value in link.options
+    ]
 
 
 def net_words(network: Net) -> str:
@@ -250,6 +260,7 @@ def check_lines(check: Check) -> Iterator[str]:
         yield f"    mesh of {len(check.groups)} group{'s' if len(check.groups) != 1 else ''}, {pairs} pairs"
         return
     port = "" if check.port is None else f":{check.port}"
+    port += "" if check.size is None else f", size {check.size}"
     expect = "" if check.expect == "reply" else f", expect {check.expect}"
     answered = "" if check.server is None else f", answered by {check.server[0]}:{check.server[1]}"
     yield f"    {check.probe} {check.source} -> {check.target}{port}{answered}{expect}"
@@ -260,5 +271,5 @@ def see_words(see: See) -> str:
     """What a check wants to see (or not) at a device, in the words of a scenario file."""
     pairs = (("src", see.src), ("dst", see.dst), ("ttl", see.ttl), ("encap", see.encap), ("direction", see.direction))
     said = [f"{name} {value}" for name, value in pairs if value is not None]
-    said += ["packet reply"] if see.packet == "reply" else []
+    said += [f"packet {see.packet}"] if see.packet != "request" else []
     return " ".join([("not see at " if see.negate else "see at ") + str(see.at) + ":", ", ".join(said) or "anything"])

@@ -47,7 +47,7 @@ def create_link(
         attrs.append(("IFLA_MTU", link.mtu))
     if link.mac is not None:
         attrs.append(("IFLA_ADDRESS", Mac(link.mac)))
-    if link.master is not None:
+    if link.master is not None and link.born in (None, link.ns):  # another namespace's bridge cannot be named here
         attrs.append(("IFLA_MASTER", U32(index_of(link.master))))
     lower = dict(link.options).get("dev")
     if lower is not None and link.kind != "vxlan":
@@ -58,7 +58,7 @@ def create_link(
     elif data := info_data(link.kind, link.options, index_of):
         info.append(("IFLA_INFO_DATA", data))
     attrs.append(("IFLA_LINKINFO", info))
-    if link.born is not None and peer_fd is not None:
+    if link.born not in (None, link.ns) and peer_fd is not None:
         attrs.append(("IFLA_NET_NS_FD", U32(peer_fd)))
     return encode("ifinfmsg", nl.RTM_NEWLINK, ADD, {"index": U32(index)}, attrs)
 

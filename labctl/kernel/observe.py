@@ -87,27 +87,28 @@ class Snapshot:
             others = [(other, end) for other, end in others if nsid_of(ns, other) == link.lower_nsid]
         return Port(others[0][0], others[0][1].name) if others else None
 
+    def born(self, ns: str, link: read.RawLink, nsid_of: Callable[[str, str], int | None]) -> str | None:
+        """The namespace that a link was made in and moved from, where its socket or lower device still is; None
+        if it was made where it is, or in no namespace of the lab."""
+        if link.kind == "veth" or link.lower_nsid is None:
+            return None
+        return next((other for other in self.links if other != ns and nsid_of(ns, other) == link.lower_nsid), None)
+
 
 def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]) -> Iterator[Link]:
     """The links of one namespace, as the plan says them."""
-
-    def name_of(index: int) -> str:
-        return snapshot.name(ns, index)
-
     for raw in snapshot.links[ns].values():
         at = Port(ns, raw.name)
         up = bool(raw.flags & IFF_UP)
         if raw.flags & 0x8:  # IFF_LOOPBACK
             yield Link(at, "loopback", up=up, mtu=None)
             continue
-        options = read_options(raw.kind, *raw.data, name_of) if raw.data is not None and raw.kind != "veth" else ()
-        if raw.lower and raw.kind != "veth":
-            options = (("dev", name_of(raw.lower)), *options)
+        born = snapshot.born(ns, raw, nsid_of)
         yield Link(
             at,
             raw.kind or "physical",
             peer=snapshot.peer(ns, raw, nsid_of) if raw.kind == "veth" else None,
-            master=name_of(raw.master) if raw.master else None,
+            master=snapshot.name(ns, raw.master) if raw.master else None,
             mtu=raw.mtu,
             mac=raw.mac,
             up=up,
@@ -116,8 +117,20 @@ def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]
             hairpin=raw.hairpin,
             isolated=raw.isolated,
             autoconf=raw.addr_gen_mode == 0,
-            options=options,
+            options=_options(snapshot, born or ns, raw),
+            born=born,
         )
+
+
+def _options(snapshot: Snapshot, home: str, raw: read.RawLink) -> tuple[tuple[str, str], ...]:
+    """What iproute2 calls the options of a link; a lower device is where the link was made."""
+    if raw.kind == "veth":
+        return ()
+    options = (
+        read_options(raw.kind, *raw.data, lambda index: snapshot.name(home, index)) if raw.data is not None else ()
+    )
+    lower = raw.lower if raw.kind != "vxlan" else 0  # a vxlan has its own word for it, and names itself for none
+    return (("dev", snapshot.name(home, lower)), *options) if lower else options
 
 
 def tables(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Resource]:

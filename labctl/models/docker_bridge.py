@@ -53,7 +53,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.models import _parts as parts
-from labctl.models._docker import RELEASES, Chains28, Endpoint, Host, Net
+from labctl.models._docker import RANDOM_MACS, RELEASES, UNPRIVILEGED, Chains28, Endpoint, Host, Net
 from labctl.models._docker_networks import DEFAULT, attach, networks, refuse_names, refuse_ports, refuse_sizes
 from labctl.options import address, cidr, option
 from labctl.plan import Link, Port, Resource, Route, Sysctl
@@ -62,9 +62,6 @@ from labctl.scenario import Check, Machine, Node, Publish, Scenario, See
 FOLLOWS = "Docker Engine 28.5 (moby v28.5.2); 29, 26 and 20.10 on request"
 MACHINES = ("hosts", "containers")
 HOSTS_FROM = 11  # host1 is 192.168.50.11
-RANDOM_MACS = ("28", "29")  # earlier releases make a container's MAC of its address, and all begin with 02:42
-# since 20.10 everybody in a container may ping and listen below port 1024 (daemon/oci_linux.go, WithSysctls)
-UNPRIVILEGED = (("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647"))
 
 
 @dataclass(frozen=True, slots=True)
