@@ -126,7 +126,7 @@ def _near_end(link: Link, peer: Link | None) -> tuple[Link, Link | None]:
 
 
 def must_remake(change: Change) -> bool:
-    """Whether a link is so unlike that it has to be deleted and made anew: its kind, its other end, what it stands on."""
+    """Whether a link is so unlike that it has to be deleted and made anew: its kind, its other end, its ground."""
     want, have = change.want, change.have
     if not isinstance(want, Link) or not isinstance(have, Link) or want.kind == "loopback":
         return False

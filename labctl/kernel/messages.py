@@ -14,6 +14,7 @@ from labctl.plan import Address, Fdb, Link, Neighbour, Route, Rule
 ADD = REQUEST | ACK | CREATE | EXCL
 PUT = REQUEST | ACK | CREATE | REPLACE
 SET = REQUEST | ACK
+APPEND = 0x800
 
 AF_INET, AF_INET6, AF_BRIDGE = 2, 10, 7
 IFF_UP, IFF_NOARP, IFF_PROMISC = 0x1, 0x80, 0x100
@@ -182,8 +183,8 @@ def fdb(item: Fdb, index: int, *, delete: bool = False) -> bytearray:
     attrs: list[tuple[str, Any]] = [("NDA_LLADDR", Mac(item.mac))]
     if tunnel:
         attrs.append(("NDA_DST", item.dst))
-    # a VXLAN device may have several destinations for the all-zero address: append, never replace
-    put = REQUEST | ACK | CREATE | (0x800 if tunnel and set(item.mac) <= set("0:") else EXCL)
+    # a VXLAN device may have several destinations for the all-zero address: append; what was learned is replaced
+    put = REQUEST | ACK | CREATE | (APPEND if tunnel and set(item.mac) <= set("0:") else REPLACE)
     return encode("ndmsg", nl.RTM_DELNEIGH if delete else nl.RTM_NEWNEIGH, SET if delete else put, fields, attrs)
 
 

@@ -46,7 +46,7 @@ from labctl.models import _parts as parts
 from labctl.models._docker import RANDOM_MACS, RELEASES, UNPRIVILEGED, Endpoint, Host, Net
 from labctl.models._docker_overlay import HOSTS_FROM, End, Overlay, Place
 from labctl.options import address, cidr, option
-from labctl.plan import Fdb, Link, Neighbour, Port, Resource, Route, Sysctl
+from labctl.plan import Fdb, Link, Neighbour, Port, Resource, Sysctl
 from labctl.scenario import Check, Machine, Node, Scenario, See
 
 FOLLOWS = "overlay networks of Docker Engine 28.5 (moby v28.5.2); the rules of 29, 26 and 20.10 on request"
