@@ -80,11 +80,11 @@ def broken(what: str, lab: str, where: str, command: str, says: str, check: str,
 # Rows without a check are those that no packet shows: frames of this size pass any of these MTUs, neighbours are
 # told of a new MAC, hairpin, promisc and the ebtables rule matter to packets that only kube-proxy makes, a pod
 # knows its gateway's MAC without proxy ARP until the entry is lost, and goes the same way with its subnet's route
-# back; a node asks for a pod's MAC that it forgot, and a container remembers the one that a tunnel told it; behind Docker's raw DROP stands the FORWARD policy. An empty
-# chain or an idle bridge does nothing.
+# back; a node asks for a pod's MAC that it forgot, and a container remembers the one that a tunnel told it; behind
+# Docker's raw DROP stands the FORWARD policy. An empty chain or an idle bridge does nothing.
 K, A, D, R = "kubenet", "azure-cni-transparent", "docker-bridge", "rawlab"
 P, Q = "docker-publish", "docker-icc"
-B, V, O = "azure-cni-bridge", "azure-cni-overlay", "docker-overlay"
+B, V, W = "azure-cni-bridge", "azure-cni-overlay", "docker-overlay"
 BESIDES = {K: (Check("nobody has 10.0.9.9", "ping", "c", "10.0.9.9", expect="fail"),)}  # to the scenario's own checks
 POD = "every pod reaches every pod"
 MUTATIONS = [
@@ -191,7 +191,7 @@ MUTATIONS = [
     ),
     broken(
         "a peer's entry gone",
-        O,
+        W,
         "host1-ov",
         "bridge fdb del 02:42:0a:00:01:05 dev vxlan0 dst 192.168.50.12 self",
         "missing fdb entry 02:42:0a:00:01:05 dev vxlan0",
@@ -199,19 +199,19 @@ MUTATIONS = [
     ),
     broken(
         "a peer's MAC gone",
-        O,
+        W,
         "host1-ov",
         "ip neigh del 10.0.1.5 dev vxlan0",
         "missing neighbour 10.0.1.5 dev vxlan0",
         "",
     ),
-    broken("a tunnel down", O, "host2-ov", "ip link set vxlan0 down", "link vxlan0: up was down", "travels in VXLAN"),
-    broken("a tunnel's MTU", O, "host1-ov", "ip link set vxlan0 mtu 1400", "mtu was 1400, should be 1450", "50 bytes"),
-    broken("the overlay's bridge", O, "host1-ov", "ip link set veth0 nomaster", "veth0: master was none", "one host"),
-    broken("a gateway bridge", O, "host1", "ip addr flush dev docker_gwbridge", "missing address 172.18", "way out"),
+    broken("a tunnel down", W, "host2-ov", "ip link set vxlan0 down", "link vxlan0: up was down", "travels in VXLAN"),
+    broken("a tunnel's MTU", W, "host1-ov", "ip link set vxlan0 mtu 1400", "mtu was 1400, should be 1450", "50 bytes"),
+    broken("the overlay's bridge", W, "host1-ov", "ip link set veth0 nomaster", "veth0: master was none", "one host"),
+    broken("a gateway bridge", W, "host1", "ip addr flush dev docker_gwbridge", "missing address 172.18", "way out"),
     broken(
         "a gateway's MASQUERADE",
-        O,
+        W,
         "host1",
         "iptables-legacy -t nat -F POSTROUTING",
         "missing iptables -t nat -A POSTROUTING -s 172.18.0.0/16",
@@ -253,7 +253,7 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lab.Def
     """All labs of the table, up."""
     file = tmp_path_factory.mktemp("raw") / "rawlab.yaml"
     file.write_text(RAW)
-    definitions = {name: lab.define(name) for name in (K, A, D, P, Q, B, V, O)} | {R: lab.define(str(file))}
+    definitions = {name: lab.define(name) for name in (K, A, D, P, Q, B, V, W)} | {R: lab.define(str(file))}
     for definition in definitions.values():
         lab.up(definition)
     yield definitions

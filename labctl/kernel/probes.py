@@ -12,13 +12,13 @@ import os
 import select
 import shutil
 import socket
-import struct
 import subprocess
 from functools import lru_cache
 
 from labctl.evidence import Answer
+from labctl.kernel.echoes import echo_request
 from labctl.kernel.fresh import IDENTIFIERS, bind_fresh
-from labctl.marks import ANSWERING, ASKING, STAMP, Mark, Marker
+from labctl.marks import ANSWERING, ASKING, Mark, Marker
 from labctl.plan import IP
 
 SOL_RAW, ICMP_FILTER = 255, 1
@@ -66,6 +66,7 @@ class Probe:
     """What all probes share. `mark` tells its packets from all others; a TCP client has none before its SYN."""
 
     mark: Mark | None = None
+    marker: bytes | None = None  # what a TCP client says once it is connected
     sport = 0
 
     def __init__(self) -> None:
@@ -208,23 +209,6 @@ class _Client(Probe):
         self._failed(number, "blocked" if number in REFUSALS else "unreachable")
 
 
-def echo_request(version: int, identifier: int, sequence: int, marker: bytes, size: int = 56) -> bytes:
-    """An ICMP echo request that carries the marker where ping would; ICMPv6's checksum is the kernel's work."""
-    kind = 8 if version == 4 else 128
-    payload = (bytes(STAMP) + marker * (size // len(marker)))[:size]
-    total = checksum(struct.pack("!BBHHH", kind, 0, 0, identifier, sequence) + payload) if version == 4 else 0
-    return struct.pack("!BBHHH", kind, 0, total, identifier, sequence) + payload
-
-
-def checksum(data: bytes) -> int:
-    """The internet checksum."""
-    data += bytes(len(data) % 2)
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
 class Echo(_Client):
     """An echo request of our own, for machines without ping and for second looks."""
 
@@ -258,7 +242,7 @@ class TcpClient(_Client):
     def __init__(self, address: IP, port: int, marker: bytes | None) -> None:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         super().__init__(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
-        self._marker, self._connected, self._heard = marker, False, b""
+        self.marker, self._connected, self._heard = marker, False, b""
         self.sport = bind_fresh(self._socket, port)
         number = self._socket.connect_ex((str(address), port))
         if number not in (0, errno.EINPROGRESS):
@@ -278,12 +262,12 @@ class TcpClient(_Client):
                 return  # not yet
             self._connected = True
             self.said = "connected, but nothing came back through the connection"
-            if self._marker is None:
+            if self.marker is None:
                 return self.end("reply", "connected")
-            self._socket.send(self._marker + ASKING)
+            self._socket.send(self.marker + ASKING)
         while data := self._socket.recv(256):
             self._heard += data
-            if self._marker is not None and self._marker in self._heard:
+            if self.marker is not None and self.marker in self._heard:
                 return self.end("reply", "connected, and labctl's own listener answered through the connection")
         self.end("broken", "connected, and the other end closed without an answer")
 

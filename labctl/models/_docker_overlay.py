@@ -131,7 +131,7 @@ def refuse_names(scenario: Scenario) -> Iterator[Refusal]:
             room = net.room(node.name)
             at = f"networks/{name}" if scenario.networks else "hosts"
             if room in machines:
-                yield at, f"{room} is the namespace of network {name} on {node.name}", "call the other machine else"
+                yield at, f"{room} is the namespace of network {name} on {node.name}", "give that machine another name"
             if len(room) > 63:
                 yield at, f"network {name} on {node.name} needs a namespace of {len(room)} letters", "shorten a name"
         for container, names in members(node, nets):

@@ -10,7 +10,7 @@ r"""Docker's overlay networks: containers of several hosts on one Ethernet, carr
     |  |           |               |   |                  |  |           |               |   |
     |  |        vxlan0  VNI 4097   |   |                  |  |        vxlan0  VNI 4097   |   |
     |  +-----------:---------------+   |                  |  +-----------:---------------+   |
-    |    udp 4789  :  eth0 192.168.50.11                  |    udp 4789  :  eth0 192.168.50.12
+    |    udp 4789  :  eth0 192.168.50.11|                  |    udp 4789  :  eth0 192.168.50.12|
     +--------------|-------------------+                  +--------------|-------------------+
                    +------------------- fabric --------------------------+
                                           | eth0 192.168.50.1 [internet] 203.0.113.1
@@ -49,7 +49,7 @@ from labctl.options import address, cidr, option
 from labctl.plan import Fdb, Link, Neighbour, Port, Resource, Sysctl
 from labctl.scenario import Check, Machine, Node, Scenario, See
 
-FOLLOWS = "overlay networks of Docker Engine 28.5 (moby v28.5.2); the rules of 29, 26 and 20.10 on request"
+FOLLOWS = "overlay networks of Docker Engine 28.5 (moby v28.5.2); 29, 26 and 20.10 on request"
 MACHINES = ("hosts", "containers")
 PARTS = (
     faithful(
