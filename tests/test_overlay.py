@@ -196,12 +196,3 @@ def test_silence_does_not_prove_that_a_packet_was_too_big(up: lab.Definition) ->
     outcome = checks.run(lab.recall(NAME), "byte more").outcomes[0]
     assert outcome.verdict == "inconclusive"
     assert "nobody said that it was too big" in outcome.evidence
-
-
-@pytest.mark.root
-def test_sizes_are_tried_without_ping_too(up: lab.Definition, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labctl.trial.ping_program", lambda: None)
-    outcomes = checks.run(lab.recall(NAME), "byte").outcomes
-    assert [one.verdict for one in outcomes] == ["pass", "pass"], [one.evidence for one in outcomes]
-    assert outcomes[0].sightings[0].length == 14 + 20 + 8 + 1422
-    assert "c1's own kernel did not send it: Message too long" in outcomes[1].evidence

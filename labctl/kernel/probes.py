@@ -17,7 +17,7 @@ from functools import lru_cache
 
 from labctl.evidence import Answer
 from labctl.kernel.echoes import echo_request
-from labctl.kernel.fresh import IDENTIFIERS, bind_fresh
+from labctl.kernel.fresh import IDENTIFIERS, bind_fresh, forget_paths
 from labctl.marks import ANSWERING, ASKING, Mark, Marker
 from labctl.plan import IP
 
@@ -102,6 +102,8 @@ class Ping(Probe):
         super().__init__()
         self.mark = Marker(marker)
         whole = [] if size is None else ["-M", "do", "-s", str(size)]
+        if whole:
+            forget_paths()
         words = ["ping", "-n", "-c", "1", "-W", str(max(1, math.ceil(patience))), "-p", marker.hex(), *whole]
         words.append(str(address))
         environment = {**os.environ, "LC_ALL": "C"}
@@ -223,6 +225,7 @@ class Echo(_Client):
         try:
             self._socket.connect((str(address), 0))
             if size is not None:
+                forget_paths()
                 self._socket.setsockopt(*DISCOVER[address.version], ONLY_WHOLE)
             self._socket.send(echo_request(address.version, IDENTIFIERS.take(), 1, marker, size or 56))
         except OSError as error:
