@@ -98,13 +98,13 @@ def _link(link: Link, second: bool, place: Place) -> Iterator[str]:
 
 
 def _add(link: Link, place: Place) -> str:
-    options = option_words(link)
-    before = [option for option in options if option.startswith("link ")]
+    lower = "dev" if link.kind != "vxlan" else ""  # a vxlan's is one of its own settings
+    before = [f"link {value}" for name, value in link.options if name == lower]
     words = ["link add", link.at.dev, *before, "type", link.kind]
     if link.peer is not None:
         words += ["peer name", link.peer.dev]
         words += ["netns", place(link.peer.ns)] if link.peer.ns != link.at.ns else []
-    words += [option for option in options if option not in before]
+    words += [option for option in option_words(link) if not lower or not option.startswith(f"{lower} ")]
     if link.born is None or link.born == link.at.ns:
         return " ".join(["ip", *words])
     words.insert(2, f"netns {place(link.at.ns)}")

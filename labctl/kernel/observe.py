@@ -75,6 +75,15 @@ class Snapshot:
         """A device's index by its name."""
         return next((link.index for link in self.links.get(at.ns, {}).values() if link.name == at.dev), None)
 
+    def lower(self, ns: str, link: read.RawLink, nsid_of: Callable[[str, str], int | None]) -> str:
+        """The name of the device that a link lies upon, which may be in another namespace: the one it was born in."""
+        if link.lower_nsid is None:
+            return self.name(ns, link.lower)
+        others = [other for other, table in self.links.items() if other != ns and link.lower in table]
+        if len(others) > 1:
+            others = [other for other in others if nsid_of(ns, other) == link.lower_nsid]
+        return self.links[others[0]][link.lower].name if others else f"if{link.lower}"
+
     def peer(self, ns: str, link: read.RawLink, nsid_of: Callable[[str, str], int | None]) -> Port | None:
         """The other end of a veth: the one that names this one back. Where several could be, the kernel's
         namespace id decides."""
@@ -104,6 +113,8 @@ def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]
             yield Link(at, "loopback", up=up, mtu=None)
             continue
         born = snapshot.born(ns, raw, nsid_of)
+        # a vxlan has a word of its own for it, and names itself where there is none
+        upon = snapshot.lower(ns, raw, nsid_of) if raw.lower and raw.kind not in ("veth", "vxlan") else None
         yield Link(
             at,
             raw.kind or "physical",
@@ -117,20 +128,17 @@ def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]
             hairpin=raw.hairpin,
             isolated=raw.isolated,
             autoconf=raw.addr_gen_mode == 0,
-            options=_options(snapshot, born or ns, raw),
+            options=_options(snapshot, born or ns, raw, upon),
             born=born,
         )
 
 
-def _options(snapshot: Snapshot, home: str, raw: read.RawLink) -> tuple[tuple[str, str], ...]:
-    """What iproute2 calls the options of a link; a lower device is where the link was made."""
+def _options(snapshot: Snapshot, home: str, raw: read.RawLink, upon: str | None) -> tuple[tuple[str, str], ...]:
+    """What iproute2 calls the options of a link that was made in `home`, the device that it lies upon among them."""
     if raw.kind == "veth":
         return ()
-    options = (
-        read_options(raw.kind, *raw.data, lambda index: snapshot.name(home, index)) if raw.data is not None else ()
-    )
-    lower = raw.lower if raw.kind != "vxlan" else 0  # a vxlan has its own word for it, and names itself for none
-    return (("dev", snapshot.name(home, lower)), *options) if lower else options
+    found = read_options(raw.kind, *raw.data, lambda index: snapshot.name(home, index)) if raw.data is not None else ()
+    return found if upon is None else (("dev", upon), *found)
 
 
 def tables(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Resource]:

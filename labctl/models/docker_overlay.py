@@ -40,7 +40,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from labctl.grades import approximation, faithful, skipped
+from labctl.grades import approximation, faithful, needs, skipped
 from labctl.models import _docker_overlay as planning
 from labctl.models import _parts as parts
 from labctl.models._docker import RANDOM_MACS, RELEASES, UNPRIVILEGED, Endpoint, Host, Net
@@ -52,12 +52,10 @@ from labctl.scenario import Check, Machine, Node, Scenario, See
 FOLLOWS = "overlay networks of Docker Engine 28.5 (moby v28.5.2); 29, 26 and 20.10 on request"
 MACHINES = ("hosts", "containers")
 PARTS = (
+    needs("vxlan", "vxlan0, made on the host and moved in: proxy, learning, misses told; no group, source or device"),
+    faithful("a namespace for each network on each host with br0, VNIs from 4097, the MTU"),
     faithful(
-        "a namespace for each network on each host, br0, vxlan0 made on the host and moved in (proxy, learning, misses"
-        " told, no group, no source, no device), VNIs from 4097, the MTU"
-    ),
-    faithful(
-        "a permanent neighbour and a forwarding entry for each container elsewhere; MACs of 02:42 and the address"
+        "a permanent neighbour and a forwarding entry for each container elsewhere; its MAC, 02:42 and the address"
     ),
     faithful("docker_gwbridge and docker0 with the chain set of each release, ICC off, iptables for bridged frames"),
     faithful("the order of addresses and cables, those of the swarm's own endpoints left free; internal networks"),

@@ -26,13 +26,6 @@ routes the other nodes' ranges itself (TTL 62).
 Follows pkg/kubelet/dockershim/network/kubenet of Kubernetes 1.23 for cbr0, and what AKS puts around it:
 Azure/AgentBaker (bridge template, ensure-no-dup.sh, sysctls), Azure/ip-masq-agent-v2, the route tables
 of kubernetes-sigs/cloud-provider-azure.
-
-faithful        cbr0 promiscuous with hairpin off, host-local's order of addresses, no route to other nodes,
-                the agent's chains, the ebtables chain against doubled packets, one MAC for the whole fabric;
-                bridge and pods were compared with what the CNI plugins make
-approximation   MAC addresses are made from names; the load balancer is one SNAT rule without port blocks;
-                the route table holds for the nodes' links only, so `vm` is a machine of another subnet
-skipped         Services, portmap, log_martians (it would fill the machine's own log), IPv6
 """
 
 from __future__ import annotations
@@ -41,6 +34,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from labctl.grades import approximation, faithful, skipped
 from labctl.models import _azure as azure
 from labctl.models import _azure_planning as planning
 from labctl.models import _kubernetes as kubernetes
@@ -52,6 +46,20 @@ from labctl.scenario import Check, Machine, Node, Scenario, See
 
 FOLLOWS = "kubenet of Kubernetes 1.23 (dockershim) with AKS's agents"
 MACHINES = ("nodes", "pods")
+PARTS = (
+    faithful("cbr0: promiscuous, hairpin off, its MAC fixed; compared with what the CNI plugin bridge makes"),
+    faithful("pods' addresses in host-local's order, their veths and routes; compared with the CNI plugins"),
+    faithful("nodes have no route to other nodes' pods; the route table in the fabric has"),
+    faithful("the chains of ip-masq-agent, or the kubelet's own rule"),
+    faithful("the ebtables chain against doubled packets"),
+    faithful("one MAC address answers for the whole fabric"),
+    approximation("MAC addresses", "are made from names, so that a plan is always the same"),
+    approximation("the load balancer", "is one SNAT rule without port blocks"),
+    approximation("the route table", "holds for the nodes' links only, so `vm` is a machine of another subnet"),
+    skipped("Services, portmap, IPv6"),
+    skipped("log_martians", "it would fill the machine's own log"),
+    *pods_.PARTS,
+)
 Container = pods_.Pod
 UDR = 100  # the fabric's routing table that is the subnet's route table
 MOST_ROUTES = 400  # of one Azure route table, and so of nodes
