@@ -43,10 +43,11 @@ def run(
     lab: Lab,
     word: str | None = None,
     progress: Callable[[Outcome], None] | None = None,
-    keep: Callable[[Check, bytes], None] | None = None,
+    keep: Callable[[Check, bytes], str] | None = None,
 ) -> Report:
     """Run a lab's checks, or those that `word` is in, and report. `progress` is told each outcome at once;
-    `keep` is given what the taps saw of each check, as a pcapng file (a mesh and a CHECK have none: they need no taps).
+    `keep` is given what the taps saw of each check, as a pcapng file (a mesh and a CHECK have none: they need no taps),
+    and says where that went.
 
     Raises UsageError if `word` matches no check.
     """
@@ -59,10 +60,10 @@ def run(
         await_carriers(bench)
         for check in chosen:
             outcome = _prove(bench, check)
-            outcomes.append(outcome)
             if keep is not None and check.probe not in UNTAPPED:
                 names = {ip: machine.name for machine in reversed(lab.machines) for ip in machine.addresses}
-                keep(check, pcapng(taps.frames(), names, check.say))
+                outcome = replace(outcome, pcap=keep(check, pcapng(taps.frames(), names, check.say)))
+            outcomes.append(outcome)
             if progress is not None:
                 progress(outcome)
     return Report(lab.name, tuple(outcomes))

@@ -49,7 +49,8 @@ class Frame:
     """One frame as a tap hands it over: where and when it was seen, and its bytes.
 
     `hatype` is the device's ARPHRD number, `protocol` the ethertype the kernel reports, `vlan` the tag
-    the kernel took out of the bytes (0: none), `when` nanoseconds since the epoch.
+    the kernel took out of the bytes (0: none), `when` nanoseconds since the epoch. `partial` tells that nobody
+    computed the checksum of its TCP or UDP header.
     """
 
     at: Port
@@ -59,6 +60,7 @@ class Frame:
     protocol: int = 0
     hatype: int = ETHERNET
     vlan: int = 0
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)

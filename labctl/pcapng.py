@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 
+from labctl.checksums import complete
 from labctl.decode import ETHERNET, LOOPBACK, Frame, decode
 from labctl.plan import IP, Port
 
@@ -17,16 +18,32 @@ IF_NAME, IF_TSRESOL, EPB_COMMENT, EPB_FLAGS = 2, 9, 1, 2
 NANOSECONDS = 9
 
 
-def pcapng(frames: Iterable[Frame], names: Mapping[IP, str], comment: str = "") -> bytes:
-    """The file. `names` are shown for addresses; `comment` is the file's own (the sentence of a check)."""
-    out = bytearray(_section(comment) + _names(names))
-    devices: dict[tuple[Port, bool], int] = {}
-    for frame in sorted(frames, key=lambda frame: frame.when):
+class Writer:
+    """A file that grows frame by frame: each call returns the bytes that come next."""
+
+    def __init__(self) -> None:
+        self._devices: dict[tuple[Port, bool], int] = {}
+
+    def begin(self, names: Mapping[IP, str], comment: str = "") -> bytes:
+        """The file's head. `names` are shown for addresses; `comment` is the file's own."""
+        return _section(comment) + _names(names)
+
+    def add(self, frame: Frame) -> bytes:
+        """One frame, and before it its device, if that is new."""
         raw = frame.hatype not in (ETHERNET, LOOPBACK)
-        if (frame.at, raw) not in devices:
-            devices[frame.at, raw] = len(devices)
-            out += _interface(frame.at, LINK_RAW if raw else LINK_ETHERNET)
-        out += _packet(frame, devices[frame.at, raw])
+        device, out = (frame.at, raw), b""
+        if device not in self._devices:
+            self._devices[device] = len(self._devices)
+            out = _interface(frame.at, LINK_RAW if raw else LINK_ETHERNET)
+        return out + _packet(frame, self._devices[device])
+
+
+def pcapng(frames: Iterable[Frame], names: Mapping[IP, str], comment: str = "") -> bytes:
+    """A whole file. `names` are shown for addresses; `comment` is the file's own (the sentence of a check)."""
+    writer = Writer()
+    out = bytearray(writer.begin(names, comment))
+    for frame in sorted(frames, key=lambda frame: frame.when):
+        out += writer.add(frame)
     return bytes(out)
 
 
@@ -62,6 +79,8 @@ def _names(names: Mapping[IP, str]) -> bytes:
 
 def _packet(frame: Frame, interface: int) -> bytes:
     data = frame.data
+    if frame.partial:
+        data = complete(data, frame.hatype in (ETHERNET, LOOPBACK), frame.protocol)
     if frame.vlan and len(data) >= 12:  # the kernel took the tag out of the bytes
         data = data[:12] + struct.pack("!HH", 0x8100, frame.vlan) + data[12:]
     head = struct.pack("=IIIII", interface, frame.when >> 32, frame.when & 0xFFFFFFFF, len(data), len(data))

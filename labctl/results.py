@@ -46,6 +46,7 @@ class Outcome:
     command: str = ""
     sightings: tuple[Sighting, ...] = ()
     seconds: float = 0.0
+    pcap: str = ""  # the file that has its packets, if they were kept
 
 
 @dataclass(frozen=True, slots=True)

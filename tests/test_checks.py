@@ -791,9 +791,10 @@ def test_what_was_seen_is_kept_as_a_file_that_tcpdump_reads(tmp_path: Path) -> N
     assert b"node1/br0" in file.read_bytes()
 
 
-def _keep(file: Path, data: bytes) -> None:
+def _keep(file: Path, data: bytes) -> str:
     assert not file.exists(), "one file for one check, and none for a mesh"
     file.write_bytes(data)
+    return str(file)
 
 
 # ---- nothing is left ---------------------------------------------------------------------------------

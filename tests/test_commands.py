@@ -1,33 +1,34 @@
-"""The commands that `-v` prints build the same lab: typed by hand, they leave no difference to the plan."""
+"""`plan --as shell` builds the same lab: run by hand, without labctl, it leaves no difference to the plan."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import kernels
 import pytest
 
-from labctl import lab
-from labctl.commands import script
+from labctl import catalog, lab
 from labctl.kernel import places
 from labctl.made import attached
 from labctl.plan import Attachment
+from labctl.report.shell import plan_script
 from labctl.words import change_lines
 from tests import plugins
 
-pytestmark = pytest.mark.root
 
-
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def clean() -> Iterator[None]:
     yield
     for name in places.labs():
         lab.down(name)
 
 
+@pytest.mark.root
+@pytest.mark.usefixtures("clean")
 @pytest.mark.parametrize(
     ("scenario", "approximate", "sets"),
     [
@@ -40,12 +41,12 @@ def test_the_commands_typed_by_hand_build_the_lab(
 ) -> None:
     plugins.skip_without(scenario)
     wanted = lab.compiled(kernels.define(scenario, sets, approximate))
-    typed = [
-        "set -e",
-        *(shell_line(ns, command, wanted.name) for ns, command in script(wanted.plan, place(wanted.name))),
-    ]
+    typed = list(plan_script(wanted, lambda node: places.netns_name(wanted.name, node)))
     root = Path(__file__).parent.parent
-    done = subprocess.run(["sh", "-c", "\n".join(typed)], cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["sh", "-s"], input="\n".join(typed), cwd=root, capture_output=True, text=True, check=False,
+        env={**os.environ, "LABCTL_PYTHON": sys.executable},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     pods = attached(wanted.plan)
     if pods:  # that what plugins made is wanted only their runtime knows, which was not labctl: the packets tell
@@ -65,14 +66,18 @@ def inside(name: str, node: str, *words: str) -> list[str]:
     return ["ip", "netns", "exec", places.netns_name(name, node), *words]
 
 
-def place(name: str) -> Callable[[str], str]:
-    return lambda ns: places.netns_name(name, ns)
+def test_the_script_is_as_written() -> None:
+    """Golden: docker-bridge as a script. `LABCTL_GOLDEN=write` writes it anew; read the difference."""
+    wanted = lab.compiled(lab.define("docker-bridge"))
+    told = "\n".join(plan_script(wanted, lambda node: places.netns_name(wanted.name, node))) + "\n"
+    golden = Path(__file__).parent / "plans/docker-bridge.sh"
+    if os.environ.get("LABCTL_GOLDEN") == "write":
+        golden.write_text(told)
+    assert told == golden.read_text()
 
 
-def shell_line(ns: str | None, command: str, name: str) -> str:
-    for tool in ("iptables", "ip6tables"):  # as in a lab's shell, where these are the legacy ones
-        if command.startswith(tool + " "):
-            command = command.replace(tool, f"{tool}-legacy", 1)
-    if command.startswith("python3 "):
-        command = command.replace("python3", sys.executable, 1)
-    return command if ns is None else f"ip netns exec {places.netns_name(name, ns)} {command}"
+def test_each_kind_of_command_has_its_heading() -> None:
+    for name in catalog.names():
+        wanted = lab.compiled(lab.define(name))
+        told = list(plan_script(wanted, lambda node: f"x.{node}"))
+        assert "# ---- the rest" not in told, name

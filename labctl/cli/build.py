@@ -160,7 +160,9 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
 
 @click.command("plan", short_help="Show what a scenario becomes, building nothing.")
 @click.argument("scenario", type=SCENARIO)
-@click.option("--as", "form", type=click.Choice(["text", "json"]), default="text", help="The form; text by default.")
+@click.option(
+    "--as", "form", type=click.Choice(["text", "shell", "json"]), default="text", help="The form; text by default."
+)
 @click.option("--name", type=NAME, metavar="LAB", help="The lab's name, if not the scenario's own.")
 @approximate_option("Show what the model has for kernels that lack its features, each of them.")
 @sets_option
@@ -169,6 +171,8 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
 def plan(session: Session, scenario: str, form: str, name: str | None, approximate: bool, sets: tuple[str, ...]) -> int:
     """Show every kernel object that a scenario becomes, without building anything; needs no root.
 
+    As `shell` it is a script that builds the same lab by hand, without labctl; `labctl down` removes that too.
+
     The last lines say what the model does otherwise than the real thing. A plan has no kernel that could lack
     anything: with --approximate it is that of a kernel which lacks all that the model has a substitute for.
 
@@ -176,6 +180,7 @@ def plan(session: Session, scenario: str, form: str, name: str | None, approxima
     Examples:
       labctl plan kubenet
       labctl plan kubenet --set routing=host --as json
+      labctl plan kubenet --as shell > kubenet.sh && sudo sh kubenet.sh
     """
     from labctl import lab as labs
     from labctl.grades import substitutes
@@ -188,6 +193,12 @@ def plan(session: Session, scenario: str, form: str, name: str | None, approxima
         from labctl.report.json import plan_document
 
         session.document(plan_document(lab))
+    elif form == "shell":
+        from labctl.kernel.places import netns_name
+        from labctl.report.shell import plan_script
+
+        for line in plan_script(lab, lambda node: netns_name(lab.name, node)):
+            session.terminal.line(line)
     else:
         from labctl.report.deeds import grade_lines
         from labctl.words import plan_text

@@ -68,7 +68,27 @@ class Node(Word):
         return [CompletionItem(node) for node in labs.get(wanted or "", ()) if node.startswith(incomplete)]
 
 
-SCENARIO, NAME, LAB, NODE = Scenario(), Name(), Lab(), Node()
+class Point(Node):
+    """A device of the lab that is meant, NODE/DEVICE, or a node for all of its devices."""
+
+    name = "point"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from labctl import definition
+        from labctl.errors import LabError
+        from labctl.plan import Link
+
+        if "/" not in incomplete:
+            return super().shell_complete(ctx, param, incomplete)
+        try:  # the definition is for everyone to read, the kernel's devices are not
+            plan = definition.recall(definition.choose(getattr(ctx.find_root().obj, "lab", None))).plan
+        except LabError:
+            return []
+        points = (str(item.at) for item in plan if isinstance(item, Link))
+        return [CompletionItem(point) for point in points if point.startswith(incomplete)]
+
+
+SCENARIO, NAME, LAB, NODE, POINT = Scenario(), Name(), Lab(), Node(), Point()
 
 
 def complete() -> int:

@@ -15,7 +15,21 @@ from labctl.report.terminal import Terminal
 if TYPE_CHECKING:
     from typing import NoReturn
 
-ORDER = ("up", "down", "list", "status", "check", "plan", "exec", "shell", "show", "validate", "schema", "doctor")
+ORDER = (
+    "up",
+    "down",
+    "list",
+    "status",
+    "check",
+    "plan",
+    "exec",
+    "shell",
+    "show",
+    "capture",
+    "validate",
+    "schema",
+    "doctor",
+)
 SETTINGS = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 
 
@@ -163,9 +177,9 @@ def app(ctx: click.Context) -> None:
 
 def register() -> None:
     """Hang the verbs into the group."""
-    from labctl.cli import build, inside, look
+    from labctl.cli import build, capture, inside, look
 
-    for command in (*build.VERBS, *look.VERBS, *inside.VERBS):
+    for command in (*build.VERBS, *look.VERBS, *inside.VERBS, *capture.VERBS):
         app.add_command(command)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +16,7 @@ from labctl.errors import LabError, UsageError
 
 if TYPE_CHECKING:
     from labctl.results import Outcome, Report
-    from labctl.scenario import Lab
+    from labctl.scenario import Check, Lab
 
 
 def scenario_option(function: Any) -> Any:
@@ -98,12 +99,20 @@ def status(session: Session, scenario: str | None, sets: tuple[str, ...]) -> int
 
 @click.command("check", short_help="Prove every claim of a lab with packets.")
 @click.option("-k", "word", metavar="WORD", help="Only the checks whose sentence or machines contain WORD.")
+@click.option("--pcap", metavar="DIR", type=click.Path(), help="Keep the packets of each check, as pcapng files.")
 @click.option("--junit", metavar="FILE", type=click.Path(), help="Also write the results as JUnit XML.")
 @scenario_option
 @sets_option
 @common("lab", "json", "verbose", verbose="Also print the evidence and the command of every check.")
 @click.pass_obj
-def check(session: Session, word: str | None, junit: str | None, scenario: str | None, sets: tuple[str, ...]) -> int:
+def check(
+    session: Session,
+    word: str | None,
+    pcap: str | None,
+    junit: str | None,
+    scenario: str | None,
+    sets: tuple[str, ...],
+) -> int:
     """Prove every claim of a running lab with real packets.
 
     Exits 0 if all checks pass or are skipped, 1 if one fails or cannot be decided. A failed check says
@@ -114,6 +123,7 @@ def check(session: Session, word: str | None, junit: str | None, scenario: str |
       sudo labctl check
       sudo labctl check -k internet -v
       sudo labctl check --junit results.xml
+      sudo labctl check --pcap packets/
     """
     from labctl import lab as labs
     from labctl.report.deeds import approximation_lines
@@ -122,9 +132,10 @@ def check(session: Session, word: str | None, junit: str | None, scenario: str |
     name = labs.choose(session.lab)
     if junit is not None:
         _writable(junit)
+    keep = None if pcap is None else _keeper(pcap)
     session.end_cleanly()
     lab = _recall(name, scenario, sets)
-    report = run_checks(session, lab, word)
+    report = run_checks(session, lab, word, keep)
     if not session.json:
         session.terminal.lines(approximation_lines(lab), fold=4)
     if junit is not None:
@@ -138,7 +149,9 @@ def check(session: Session, word: str | None, junit: str | None, scenario: str |
     return 1 if report.verdict in ("fail", "inconclusive") else 0
 
 
-def run_checks(session: Session, lab: Lab, word: str | None) -> Report:
+def run_checks(
+    session: Session, lab: Lab, word: str | None, keep: Callable[[Check, bytes], str] | None = None
+) -> Report:
     """Run a lab's checks; for a person, each with its line as soon as it is decided."""
     from labctl import checks
     from labctl.report import text
@@ -152,11 +165,35 @@ def run_checks(session: Session, lab: Lab, word: str | None) -> Report:
 
     begun = time.monotonic()
     terminal.progress(f"checking {lab.name}")
-    report: Report = checks.run(lab, word, None if session.json else tell)
+    report: Report = checks.run(lab, word, None if session.json else tell, keep)
     terminal.clear()
     if not session.json:
         terminal.line(text.tally(report, time.monotonic() - begun))
     return report
+
+
+def _keeper(folder: str) -> Callable[[Check, bytes], str]:
+    """What writes each check's packets into a folder, under its number and sentence. Raises UsageError."""
+    import re
+
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
+    kept: list[str] = []
+
+    def keep(check: Check, data: bytes) -> str:
+        words = re.sub(r"[^a-z0-9]+", "-", check.say.lower()).strip("-")[:60]
+        path = os.path.join(folder, f"{len(kept) + 1:02d}-{words}.pcapng")
+        try:
+            with open(path, "wb") as file:
+                file.write(data)
+        except OSError as error:
+            raise UsageError(f"cannot write {path}: {error.strerror}") from error
+        kept.append(path)
+        return path
+
+    return keep
 
 
 def _recall(name: str, scenario: str | None, sets: tuple[str, ...]) -> Lab:

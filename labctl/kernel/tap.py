@@ -30,16 +30,20 @@ SOL_PACKET, PACKET_STATISTICS, PACKET_AUXDATA = 263, 6, 8
 SO_ATTACH_FILTER, SO_RCVBUFFORCE, SO_TIMESTAMPNS = 26, 33, 35
 BUFFER = 8 << 20  # bytes of frames that may wait; the kernel takes them from nobody until they come
 AUXDATA = struct.Struct("=IIIHHHH")  # status, len, snaplen, mac, net, vlan_tci, vlan_tpid
-VLAN_VALID = 1 << 4
+VLAN_VALID, CSUM_NOT_READY = 1 << 4, 1 << 3
 PATIENCE = 1.0  # seconds a canary may take
 
 
 class Tap:
-    """The ear in one namespace. Make it inside; use it from anywhere."""
+    """The ear in one namespace. Make it inside; use it from anywhere.
 
-    def __init__(self, node: str) -> None:
+    It hears what `program` lets through (an array of `struct sock_filter`; None for everything), or the probes.
+    """
+
+    def __init__(self, node: str, program: bytes | None = b"probes") -> None:
         self.node = node
         self.lost = 0
+        self._program = bpf.probes() if program == b"probes" else program
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
         try:
             self._listen()
@@ -48,10 +52,10 @@ class Tap:
             raise
 
     def _listen(self) -> None:
-        program = bpf.probes()
-        keep = ctypes.create_string_buffer(program, len(program))
-        fprog = struct.pack("@HP", len(program) // 8, ctypes.addressof(keep))
-        self.socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)
+        if self._program is not None:
+            keep = ctypes.create_string_buffer(self._program, len(self._program))
+            fprog = struct.pack("@HP", len(self._program) // 8, ctypes.addressof(keep))
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)
         self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self.socket.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
         self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
@@ -75,11 +79,11 @@ class Tap:
                 if error.errno == errno.ENETDOWN:
                     continue
                 raise
-            when, vlan = _notes(notes)
+            when, vlan, partial = _notes(notes)
             device, protocol, kind, hatype = address[:4]
             direction = "out" if kind == OUTGOING else "in"
             at = Port(self.node, device)
-            frames.append(Frame(at, when, direction, data, protocol, hatype, vlan))  # type: ignore[arg-type]
+            frames.append(Frame(at, when, direction, data, protocol, hatype, vlan, partial))  # type: ignore[arg-type]
         return frames
 
     def count_losses(self) -> int:
@@ -188,9 +192,10 @@ class Taps:
         return bool(ready)
 
 
-def _notes(notes: list[tuple[int, int, bytes]]) -> tuple[int, int]:
-    """The time stamp (ns since the epoch) and the VLAN tag among the control messages of a frame."""
-    when, vlan = 0, 0
+def _notes(notes: list[tuple[int, int, bytes]]) -> tuple[int, int, bool]:
+    """Among the control messages of a frame: the time stamp (ns since the epoch), the VLAN tag, and whether its
+    checksum is not computed yet."""
+    when, vlan, partial = 0, 0, False
     for level, kind, data in notes:
         if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
             seconds, nanoseconds = struct.unpack("@ll", data[: struct.calcsize("@ll")])
@@ -198,4 +203,5 @@ def _notes(notes: list[tuple[int, int, bytes]]) -> tuple[int, int]:
         elif level == SOL_PACKET and kind == PACKET_AUXDATA:
             status, *_, tci, _ = AUXDATA.unpack(data[: AUXDATA.size])
             vlan = tci if status & VLAN_VALID else 0
-    return when or time.time_ns(), vlan
+            partial = bool(status & CSUM_NOT_READY)
+    return when or time.time_ns(), vlan, partial

@@ -148,6 +148,7 @@ def by_hand(result: Result, place: Callable[[str], str]) -> Iterator[str]:
     What no single command does (removing, changing a value) is a comment that says what is wrong.
     """
     from labctl.commands import commands, script
+    from labctl.report.shell import commented
     from labctl.words import change_lines
 
     def typed(ns: str | None, command: str) -> str:
@@ -161,5 +162,5 @@ def by_hand(result: Result, place: Callable[[str], str]) -> Iterator[str]:
             yield from (typed(want.ns, line) for line in commands(want) if " -N " not in line)
         elif change.kind != "missing":
             yield from (f"# {change.subject.ns}: {line}" for line in change_lines(change))
-    for ns, command in script((one.want for one in result.changes if one.want and one.have is None), place):
-        yield typed(ns, command)
+    made = script((one.want for one in result.changes if one.want and one.have is None), place)
+    yield from commented(made, result.lab.machines, typed)

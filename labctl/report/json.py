@@ -186,6 +186,7 @@ def outcome(one: Outcome) -> Document:
         "expect": check.expect,
         "command": one.command,
         "seconds": round(one.seconds, 4),
+        "pcap": one.pcap or None,
         "origin": check.origin,
         "sightings": [sighting(seen) for seen in one.sightings],
     }

@@ -56,6 +56,8 @@ def evidence(outcome: Outcome, *, verbose: bool = False) -> list[str]:
         lines += [f"    {line}" for text in outcome.evidence for line in text.splitlines()]
         if outcome.command and outcome.verdict != "skip":
             lines.append(BY_HAND + outcome.command)
+        if outcome.pcap:
+            lines.append(f"    its packets: {outcome.pcap}")
     return lines
 
 

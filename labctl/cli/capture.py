@@ -1,0 +1,176 @@
+"""The verb capture: what passes the devices of a lab, as lines for people or as a pcapng file."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from labctl.cli.complete import POINT
+from labctl.cli.frame import Ended, Session, common
+from labctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from labctl.decode import Frame
+    from labctl.plan import IP, Port
+
+
+@click.command("capture", short_help="See every packet, at every device of the lab, in one stream.")
+@click.argument("points", nargs=-1, type=POINT, metavar="[POINT...]")
+@click.option("--filter", "expression", default="", metavar="EXPR", help="Only what this pcap filter lets through.")
+@click.option("-w", "--write", metavar="FILE", help="Write a pcapng file; - for standard output.")
+@click.option("-c", "--count", type=click.IntRange(1), metavar="N", help="End after so many frames.")
+@click.option("--seconds", type=click.FloatRange(0), metavar="N", help="End after so many seconds.")
+@common("lab")
+@click.pass_obj
+def capture(
+    session: Session,
+    points: tuple[str, ...],
+    expression: str,
+    write: str | None,
+    count: int | None,
+    seconds: float | None,
+) -> int:
+    """See every packet, at every device of the lab or at the given ones, in one stream ordered by time; ^C ends it.
+
+    POINT is a device such as node1/eth0, or a node for all of its devices. A line says when, where (> leaving the
+    device, < entering it), from whom to whom, and what. For a single device and no file it prints and runs tcpdump
+    itself, as one would by hand. A file has the lab's names for devices and addresses, for Wireshark or tshark.
+
+    \b
+    Examples:
+      sudo labctl capture
+      sudo labctl capture node1 fabric --filter icmp
+      sudo labctl capture node1/eth0
+      sudo labctl capture -w - | wireshark -k -i -
+    """
+    from labctl import lab as labs
+
+    if session.json:
+        raise UsageError("capture has no --json: it is a stream, not a document", "-w - writes pcapng, for programs")
+    session.need_root()
+    lab = labs.choose(session.lab)
+    nodes, ports = _places(lab, points)
+    if len(points) == 1 and len(ports) == 1 and write is None and seconds is None:
+        return _tcpdump(session, lab, ports[0], expression, count)
+    from labctl.kernel.capture import Capture, compiled
+
+    program = compiled(expression)
+    session.end_cleanly()
+    with ExitStack() as stack:
+        tell = _sink(session, write, _names(lab), stack)
+        ears = stack.enter_context(Capture(lab, nodes, ports, program))
+        session.terminal.complain("capturing; ^C ends it")
+        told = 0
+        try:
+            for told, frame in enumerate(ears.frames(seconds), 1):
+                tell(frame)
+                if told == count or session.terminal.out is None:  # nobody reads any more
+                    break
+        except (KeyboardInterrupt, Ended):
+            for frame in ears.rest():  # what had passed by then
+                tell(frame)
+                told += 1
+        lost = sum(ears.lost().values())
+    session.terminal.complain(f"{told} frame{'' if told == 1 else 's'} captured, {lost} lost by the kernel")
+    return 0
+
+
+def _sink(session: Session, write: str | None, names: Mapping[IP, str], stack: ExitStack) -> Callable[[Frame], None]:
+    """What is done with each frame: a line for people, or the next bytes of a file. Raises UsageError."""
+    if write is None:
+        from labctl.report.frames import frame_line
+
+        width = 16
+
+        def say(frame: Frame) -> None:
+            nonlocal width
+            width = max(width, len(str(frame.at)))  # the column grows with the longest point so far
+            session.terminal.line(frame_line(frame, names, width))
+            session.terminal.flush()
+
+        return say
+    from labctl.pcapng import Writer
+
+    if write == "-":
+        if sys.stdout.isatty():
+            raise UsageError("-w - writes bytes, and this is a terminal", "labctl capture -w - | wireshark -k -i -")
+        file: IO[bytes] = sys.stdout.buffer
+    else:
+        try:
+            file = Path(write).open("wb")  # noqa: SIM115
+        except OSError as error:
+            raise UsageError(f"cannot write {write}: {error.strerror}") from error
+        stack.callback(file.close)
+    writer = Writer()
+    file.write(writer.begin(names))
+    file.flush()
+
+    def put(frame: Frame) -> None:
+        try:
+            file.write(writer.add(frame))
+            file.flush()
+        except BrokenPipeError:
+            session.terminal.silence()
+
+    return put
+
+
+def _places(lab: str, points: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Port, ...]]:
+    """The namespaces to listen in, and the devices that are meant there; no devices for all.
+
+    Raises UsageError for a node or a device that is not there.
+    """
+    from labctl import lab as labs
+    from labctl.cli.inside import find_node
+    from labctl.plan import Link
+
+    if not points:
+        return find_node(lab, None), ()
+    links = [item.at for item in labs.observe(lab) if isinstance(item, Link)]
+    nodes: dict[str, None] = {}
+    ports: dict[Port, None] = {}
+    for point in points:
+        name, slash, device = point.partition("/")
+        (node,) = find_node(lab, name)
+        nodes[node] = None
+        here = [at for at in links if at.ns == node]
+        wanted = [at for at in here if not slash or at.dev == device]
+        if not wanted:
+            close = difflib.get_close_matches(device, [at.dev for at in here], 1)
+            known = ", ".join(at.dev for at in here)
+            raise UsageError(f"{node} has no device {device!r}", f"did you mean {close[0]}?" if close else known)
+        ports.update(dict.fromkeys(wanted))
+    return tuple(nodes), tuple(ports)
+
+
+def _names(lab: str) -> dict[IP, str]:
+    """The lab's machines by their addresses."""
+    from ipaddress import ip_address
+
+    from labctl.kernel import state
+
+    record = state.load(lab) or {}
+    with suppress(KeyError, TypeError, ValueError):
+        rows = [(one["name"], one["addresses"]) for one in record["machines"] if not one.get("within")]
+        return {ip_address(text): name for name, texts in reversed(rows) for text in texts}
+    return {}
+
+
+def _tcpdump(session: Session, lab: str, port: Port, expression: str, count: int | None) -> int:
+    """One device by the real tcpdump, in its namespace; its command line is said first, for people to type."""
+    from labctl.kernel import enter, places
+
+    words = ["tcpdump", "-n", "-l", "-e", "-i", port.dev, *([] if count is None else ["-c", str(count)])]
+    words += [expression] if expression else []
+    session.terminal.complain(f"ip netns exec {places.netns_name(lab, port.ns)} {shlex.join(words)}", fold=False)
+    return enter.run(lab, port.ns, words)
+
+
+VERBS = (capture,)
