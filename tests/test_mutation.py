@@ -241,7 +241,12 @@ MUTATIONS = [
         "a published port", P, "host1", "iptables-legacy -t nat -F DOCKER", "missing iptables -t nat -A DOCKER", "udp"
     ),
     broken(
-        "a port's guard", P, "host1", "iptables-legacy -t raw -F", "missing iptables -t raw -A PREROUTING", "own port"
+        "a port's guard",
+        P,
+        "host1",
+        "iptables-legacy -t raw -F",
+        "missing iptables -t raw -A PREROUTING",
+        "at the host only",
     ),
     broken(
         "route_localnet",

@@ -53,7 +53,9 @@ def test_a_router_says_what_is_too_big_every_time(narrow: str, ping: bool, monke
     if not ping:
         monkeypatch.setattr("labctl.trial.ping_program", lambda: None)
     outcomes = checks.run(lab.recall(narrow)).outcomes
-    assert [one.verdict for one in outcomes] == ["pass"] * 4, [one.evidence for one in outcomes]
+    assert [one.verdict for one in outcomes] == ["pass"] * 4, "\n".join(
+        line for one in outcomes for line in one.evidence
+    )
     assert outcomes[0].sightings[0].length == 14 + 20 + 8 + 1372
     assert "too big: 192.0.2.254 told 192.0.2.1: fragmentation needed" in outcomes[1].evidence
     assert "too big: 2001:db8:1::fe told 2001:db8:1::1: packet too big" in outcomes[3].evidence
