@@ -68,7 +68,13 @@ class Node(Word):
         return [CompletionItem(node) for node in labs.get(wanted or "", ()) if node.startswith(incomplete)]
 
 
-SCENARIO, NAME, LAB, NODE = Scenario(), Name(), Lab(), Node()
+class Target(Node):
+    """A node of the lab that is meant, one of its ports, or an address."""
+
+    name = "target"
+
+
+SCENARIO, NAME, LAB, NODE, TARGET = Scenario(), Name(), Lab(), Node(), Target()
 
 
 def complete() -> int:

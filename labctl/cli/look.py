@@ -79,7 +79,7 @@ def status(session: Session, scenario: str | None, sets: tuple[str, ...]) -> int
 
     session.need_root()
     name = labs.choose(session.lab)
-    lab = _recall(name, scenario, sets)
+    lab = recall(name, scenario, sets)
     session.terminal.progress(f"comparing {len(lab.plan)} objects")
     changes = labs.status(name, lab)
     if session.json:
@@ -117,9 +117,9 @@ def check(session: Session, word: str | None, junit: str | None, scenario: str |
     session.need_root()
     name = labs.choose(session.lab)
     if junit is not None:
-        _writable(junit)
+        writable(junit)
     session.end_cleanly()
-    report = run_checks(session, _recall(name, scenario, sets), word)
+    report = run_checks(session, recall(name, scenario, sets), word)
     if junit is not None:
         from labctl.report.junit import junit as as_junit
 
@@ -152,7 +152,8 @@ def run_checks(session: Session, lab: Lab, word: str | None) -> Report:
     return report
 
 
-def _recall(name: str, scenario: str | None, sets: tuple[str, ...]) -> Lab:
+def recall(name: str, scenario: str | None, sets: tuple[str, ...]) -> Lab:
+    """What a running lab was made from. Raises UsageError."""
     from labctl import lab as labs
 
     if sets and scenario is None:
@@ -160,7 +161,7 @@ def _recall(name: str, scenario: str | None, sets: tuple[str, ...]) -> Lab:
     return labs.recall(name, scenario, sets)
 
 
-def _writable(path: str) -> None:
+def writable(path: str) -> None:
     """Raises UsageError now, rather than after all the checks, for a file that cannot be written."""
     folder = os.path.dirname(path) or "."
     if os.path.isdir(path):

@@ -18,7 +18,7 @@ from labctl.marks import ASKING, STAMP, Marker, Opening
 from labctl.plan import IP
 
 MTU_DISCOVER = {4: (socket.IPPROTO_IP, 10), 6: (socket.IPPROTO_IPV6, 23)}
-PROBE, DONT = 3, 0  # set DF whatever path MTU is remembered; never set it
+PROBE, INTERFACE, DONT = 3, 4, 0  # DF, or no DF, whatever path MTU is remembered; leave it to the kernel
 IPV6_DONTFRAG = 62
 TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, SEND_QUEUE = 19, 20, 21, 2
 USUAL = 61  # bytes of payload where none are asked for: a length that ping and others do not have
@@ -133,7 +133,8 @@ def _datagram(address: IP) -> socket.socket:
 
 def _cut(sock: socket.socket, version: int, fragment: bool) -> None:
     level, option = MTU_DISCOVER[version]
-    sock.setsockopt(level, option, DONT if fragment else PROBE)
+    free = INTERFACE if version == 4 else DONT  # of IPv6 packets only the sender may make pieces
+    sock.setsockopt(level, option, free if fragment else PROBE)
     if version == 6 and not fragment:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_DONTFRAG, 1)
 

@@ -1,4 +1,4 @@
-"""Frozen dataclasses as plain JSON, and back, by their own annotations. Pure."""
+"""Frozen dataclasses as plain JSON, and back, by their own annotations; kernel objects as everywhere. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, TypeVar
 
-from labctl.plan import IP, Iface, Net
+from labctl.plan import IP, PHASES, Iface, Net
+from labctl.words_json import resource_from_json, resource_json
 
 T = TypeVar("T")
 _TEXTS: dict[Any, Any] = {IP: ip_address, Iface: ip_interface, Net: ip_network}
@@ -17,6 +18,8 @@ _TEXTS: dict[Any, Any] = {IP: ip_address, Iface: ip_interface, Net: ip_network}
 
 def encode(value: Any) -> Any:
     """A dataclass (or a part of one) as what `json.dumps` takes."""
+    if type(value) in PHASES:
+        return resource_json(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -43,6 +46,8 @@ def _decode(kind: Any, value: Any) -> Any:
         return tuple(_decode(part, one) for part, one in zip(inner, value, strict=True))
     if origin is not None and issubclass(origin if isinstance(origin, type) else object, Mapping):
         return {key: _decode(inner[1], one) for key, one in value.items()}
+    if kind in PHASES:
+        return resource_from_json(value)
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         known = {field.name for field in dataclasses.fields(kind)}

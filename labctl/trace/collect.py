@@ -137,10 +137,17 @@ def _flows(armed: Armed, node: str, seen: Evidence) -> Iterator[Flow]:
 
 
 def _about(flow: Flow, item: Crossing) -> bool:
-    sides = ((flow.src, flow.dst, flow.sport, flow.dport), (flow.reply_src, flow.reply_dst, flow.reply_sport, flow.reply_dport))
-    if flow.protocol not in (6, 17):
-        return any((item.src, item.dst) == side[:2] for side in sides)
-    return any((item.src, item.dst, item.sport, item.dport) == side for side in sides)
+    """Whether a connection is the probe's own: same protocol, addresses, ports (or echo's number)."""
+    sides = (
+        (flow.src, flow.dst, flow.sport, flow.dport),
+        (flow.reply_src, flow.reply_dst, flow.reply_sport, flow.reply_dport),
+    )
+    if item.role == "error":
+        return False
+    if item.sport is None:
+        same = flow.protocol in (1, 58)
+        return same and any((item.src, item.dst, item.ident) == side[:3] for side in sides)
+    return flow.protocol in (6, 17) and any((item.src, item.dst, item.sport, item.dport) == side for side in sides)
 
 
 def _lookups(armed: Armed, seen: Evidence) -> Iterator[Lookup]:

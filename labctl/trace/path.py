@@ -162,7 +162,7 @@ def translated(evidence: Evidence, item: Crossing) -> IP:
 
 
 def _ports(item: Crossing, sport: int, dport: int) -> bool:
-    return item.sport is None or (item.sport, item.dport) == (sport, dport)
+    return item.ident == sport if item.sport is None else (item.sport, item.dport) == (sport, dport)
 
 
 def route_input(evidence: Evidence, hop: Hop, role: Role) -> RouteInput | None:
@@ -180,6 +180,9 @@ def route_input(evidence: Evidence, hop: Hop, role: Role) -> RouteInput | None:
     link = evidence.link(hop.node, iif)
     if link is not None and link.master is not None:
         iif = link.master
+        bridge = evidence.link(hop.node, iif)
+        if bridge is not None and bridge.mac and last.mac is not None and last.mac[1] != bridge.mac:
+            return None  # not for the bridge's own host
     dst = outs[-1].dst if outs else translated(evidence, last)
     src = last.outer[0] if last.outer is not None else last.src
     return RouteInput(hop.node, _end(last, dst), src, iif)
@@ -201,7 +204,6 @@ def answered(evidence: Evidence, wanted: RouteInput | None) -> Lookup | None:
     if wanted is None:
         return None
     for found in evidence.lookups:
-        if (found.node, found.dst, found.iif) == (wanted.node, wanted.dst, wanted.iif):
-            if wanted.iif is not None or wanted.src is None or found.src in (wanted.src, None):
-                return found
+        if (found.node, found.dst, found.src, found.iif) == (wanted.node, wanted.dst, wanted.src, wanted.iif):
+            return found
     return None

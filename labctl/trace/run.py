@@ -188,7 +188,7 @@ class _Watch:
 
     def _own(self, frames: list[tuple[Frame, Packet]]) -> list[tuple[Frame, Packet, Role]]:
         found = [(frame, packet, role) for frame, packet in frames if (role := role_of(self.mark, packet)) is not None]
-        return sorted(found, key=lambda item: item[0].when)
+        return _turned(sorted(found, key=lambda item: item[0].when))
 
     def _finish(self) -> Evidence:
         assert self.armed.taps is not None
@@ -212,6 +212,21 @@ class _Watch:
         return collect.complete(self.armed, self.who, seen, self.mark)
 
 
+def _turned(found: list[tuple[Frame, Packet, Role]]) -> list[tuple[Frame, Packet, Role]]:
+    """A datagram that comes back with its ports exchanged is an answer, also from a server that sends back what it
+    got, our mark included."""
+    ports = {(packet.sport, packet.dport) for _, packet, role in found[:1] if role == "request"}
+    turned: list[tuple[Frame, Packet, Role]] = []
+    for frame, packet, role in found:
+        if packet.kind == "udp" and role == "request":
+            if (packet.dport, packet.sport) in ports and packet.sport != packet.dport:
+                role = "reply"
+            else:
+                ports.add((packet.sport, packet.dport))
+        turned.append((frame, packet, role))
+    return turned
+
+
 def role_of(mark: Mark, packet: Packet) -> Role | None:
     """What a packet is to the probe: itself, its answer, an ICMP error about either; None if it is not its own."""
     role = mark.role(packet)
@@ -229,4 +244,5 @@ def _crossing(frame: Frame, packet: Packet, role: Role, sent: int) -> Crossing:
         frame.at.ns, frame.at.dev, frame.direction, frame.when - sent, role, packet.src, packet.dst, packet.ttl,
         packet.length, packet.sport if ports else None, packet.dport if ports else None, packet.encap, packet.outer,
         (packet.eth_src, packet.eth_dst) if packet.eth_dst else None, text, not frame.other,
+        packet.seq if packet.kind in ("echo", "echo-reply") else 0,
     )  # fmt: skip

@@ -6,8 +6,19 @@ from dataclasses import dataclass
 
 from labctl.plan import IP, Link
 from labctl.trace import blame
-from labctl.trace.evidence import Asked, Crossing, Event, Evidence, Flow, Lookup, Met, Moved, Role, Room
+from labctl.trace.evidence import Asked, Crossing, Event, Evidence, Lookup, Met, Moved, Role, Room
 from labctl.trace.path import Hop, RouteInput, answered, back_input, bridged, road, route_input, translated
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """A destination that a namespace rewrote."""
+
+    node: str
+    dst: IP
+    port: int | None
+    new: IP
+    new_port: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +77,19 @@ class Scene:
         return tuple(one for one in self.evidence.moved if one.node == self.node)
 
     @property
-    def flow(self) -> Flow | None:
-        """The translation of the packet's destination, wherever that was made on its way."""
-        nodes = [hop.node for hop in self.hops]
-        flows = (flow for flow in self.evidence.flows if flow.dst != flow.reply_src or flow.dport != flow.reply_sport)
-        return next((flow for flow in flows if flow.node in nodes), None)
+    def sent_on(self) -> Translation | None:
+        """The translation of the request's destination on its way: as it was seen, else as conntrack remembers."""
+        for hop in road(self.evidence, "request"):
+            before, after = hop.bare[0], hop.bare[-1]
+            if (before.dst, before.dport) != (after.dst, after.dport):
+                return Translation(hop.node, before.dst, before.dport, after.dst, after.dport)
+        nodes = {item.node for item in self.evidence.crossings}
+        for flow in self.evidence.flows:
+            ports = flow.protocol in (6, 17)
+            there, then = (flow.dst, flow.dport if ports else None), (flow.reply_src, flow.reply_sport if ports else None)
+            if flow.node in nodes and there != then:
+                return Translation(flow.node, *there, *then)
+        return None
 
     @property
     def asked(self) -> Asked | None:
@@ -91,8 +110,10 @@ class Scene:
 
 
 def scene(evidence: Evidence) -> Scene:
-    """The end of the trail: of the reply if there is one, else of the request."""
-    for role in ("reply", "request"):
+    """The end of the trail: of the reply if there is one, else of the request. A refusal that came home is no loss
+    of the reply: what counts is where the request was refused."""
+    roles = ("request",) if evidence.answer == "refused" else ("reply", "request")
+    for role in roles:
         hops = road(evidence, role)  # type: ignore[arg-type]
         if hops:
             return _at_tip(evidence, role, hops)  # type: ignore[arg-type]
@@ -112,7 +133,8 @@ def _at_tip(evidence: Evidence, role: Role, hops: tuple[Hop, ...]) -> Scene:
     lookup = answered(evidence, route_input(evidence, hop, role))
     back = answered(evidence, back_input(evidence, hop))
     room = evidence.room(tip.node)
-    dst = translated(evidence, tip) if tip.way == "in" and tip.outer is None else tip.dst
+    dst = translated(evidence, tip) if tip.way == "in" else tip.dst
+    dst = tip.outer[1] if tip.outer is not None else dst
     here = any(one.addr.ip == dst for one in room.addresses) or (lookup is not None and lookup.kind == "local")
     delivered = tip.way == "in" and tip.encap == "none" and here and not bridged(evidence, hop)
     drop = blame.drop(evidence, hops)

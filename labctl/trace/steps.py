@@ -18,7 +18,7 @@ def legs(evidence: Evidence) -> tuple[Leg, ...]:
     found = []
     for role in ("request", "reply", "error"):
         hops = road(evidence, role)  # type: ignore[arg-type]
-        if hops:
+        if hops and not (role == "error" and all(item.dev == "lo" for hop in hops for item in hop.crossings)):
             found.append(Leg(role, tuple(_steps(evidence, hops, role))))  # type: ignore[arg-type]
     return tuple(found)
 
@@ -35,7 +35,7 @@ def _steps(evidence: Evidence, hops: Sequence[Hop], role: Role) -> Iterator[Step
             text = f"{names} keep handing it to each other: {len(left)} more hops, ttl {left[-1].crossings[-1].ttl} at last"
             told[-1] = _with(told[-1], Note("loop", text))
             break
-        told.append(_step(evidence, hop, role, begun, last=number == len(hops) - 1))
+        told.append(_step(evidence, hop, role, begun, first=visits[hop.node] == 1))
     return iter(told)
 
 
@@ -45,7 +45,7 @@ def _with(step: Step, note: Note) -> Step:
     )  # fmt: skip
 
 
-def _step(evidence: Evidence, hop: Hop, role: Role, begun: int, *, last: bool) -> Step:
+def _step(evidence: Evidence, hop: Hop, role: Role, begun: int, *, first: bool) -> Step:
     shown = hop.bare[-1]
     tunnel = ""
     end = hop.crossings[-1]
@@ -59,20 +59,21 @@ def _step(evidence: Evidence, hop: Hop, role: Role, begun: int, *, last: bool) -
         end_text(shown.dst, shown.dport),
         shown.ttl,
         tunnel,
-        tuple(_notes(evidence, hop, role, last)),
+        tuple(_notes(evidence, hop, role, first)),
     )
 
 
-def _notes(evidence: Evidence, hop: Hop, role: Role, last: bool) -> Iterator[Note]:
+def _notes(evidence: Evidence, hop: Hop, role: Role, once: bool) -> Iterator[Note]:
     first = hop.crossings[0]
     if role == "error" and hop.ins == ():
         yield Note("icmp", first.text)
     if first.text == "reset" and not hop.ins:
         yield Note("tcp", "a reset: the connection is refused")
     found = answered(evidence, route_input(evidence, hop, role))
-    if found is not None and (hop.outs or found.error) and not (last and not hop.outs):
+    forged = found is not None and found.error and not hop.ins  # a reset in another's name has no route of its own
+    if found is not None and hop.outs and not forged:
         yield Note("route", answer_text(found))
-    met = [one for one in evidence.met if one.node == hop.node and one.role == role]
+    met = [one for one in evidence.met if once and one.node == hop.node and one.role == role]
     for one in met:
         if acts(one):
             yield Note("rule", rule_text(one))

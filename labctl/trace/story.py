@@ -20,6 +20,7 @@ EXPLANATIONS: tuple[Callable[[Scene], Why | None], ...] = (
     why_routes.loop,
     why_routes.too_big,
     why_links.cable,
+    why_links.unplugged,
     why_links.address,
     why_links.neighbour,
     why_routes.forwarding,
@@ -39,7 +40,7 @@ def tell(evidence: Evidence) -> Story:
     """The story of one probe."""
     told = legs(evidence)
     if evidence.answer == "reply":
-        return Story(probe_text(evidence), told, "answered", _answered(evidence), None, tuple(_flows(evidence)), (), _unknown(evidence))
+        return Story(probe_text(evidence), told, "answered", _answered(evidence), None, (*_pieces(evidence), *_flows(evidence)), (), _unknown(evidence))
     place = scene(evidence)
     why = next((found for explain in EXPLANATIONS if (found := explain(place)) is not None), None)
     verdict, sentence = _verdict(place, why)
@@ -78,13 +79,16 @@ def _answered(evidence: Evidence) -> str:
 def _verdict(place: Scene, why: Why | None) -> tuple[Verdict, str]:
     evidence = place.evidence
     if why is not None and why.kind in ("closed-port", "loopback-only", "other-address", "dead-backend") and evidence.answer == "refused":
-        return "refused", f"refused: the probe arrived, and {place.evidence.question.protocol} port is closed"
+        end = next((leg.steps[-1].node for leg in legs(evidence) if leg.name == "request"), place.node)
+        return "refused", f"the probe arrived in {end}, and was refused there"
     if place.tip is None:
         if place.delivered and evidence.answer == "refused":
-            return "refused", "refused"
+            return "refused", f"{place.node} refused it"
         return "lost", f"the {place.role} never left {place.node}"
     if place.role == "request" and place.delivered and why is None:
-        return "unanswered", f"the request arrived in {place.node}, and no answer was seen"
+        asked = evidence.question
+        took = ", where a socket took it" if asked.protocol == "udp" and place.room.listening else ""
+        return "unanswered", f"the request arrived in {place.node}{took}, and no answer was seen"
     return "lost", f"the {place.role} was last seen {at(place.tip)}"
 
 
@@ -96,7 +100,7 @@ def _facts(place: Scene, why: Why | None) -> Iterator[Note]:
         yield Note("kernel", f"skb:kfree_skb {reason} at {place.drop.location}()")
     yield from why.facts if why is not None else ()
     told = {note.text for note in why.facts} if why is not None else set()
-    if place.lookup is not None:
+    if place.lookup is not None and not place.delivered:
         text = f"{place.node}: {route_get(place.lookup)}  =>  {answer_text(place.lookup)}"
         if text not in told:
             yield Note("route", text)
@@ -119,12 +123,20 @@ def _flows(evidence: Evidence) -> Iterator[Note]:
             yield Note("conntrack", f"{flow.node}: {there}, answered as {back} [{flow.state}]")
 
 
+def _pieces(evidence: Evidence) -> Iterator[Note]:
+    """Who cut the packet."""
+    for room in evidence.rooms:
+        count = room.counters.get("Ip.FragCreates", 0) + room.counters.get("Ip6FragCreates", 0)
+        if count:
+            yield Note("cut", f"{room.node} cut it, or its answer, to fit the next link: {count} pieces")
+
+
 def _unknown(evidence: Evidence, place: Scene | None = None, why: Why | None = None) -> tuple[str, ...]:
     """What could not be known."""
     lines = list(evidence.unknown)
     if evidence.missed:
         lines.append(f"{evidence.missed} kernel events found no room: under this load a drop may have been missed")
-    if place is not None and place.drop is None and evidence.traced and why is None:
+    if place is not None and place.drop is None and evidence.traced and why is None and not place.delivered:
         lines.append("the kernel reported no drop that is surely this packet's")
     if why is None and place is not None and place.tip is not None and not place.delivered:
         lines.append("why it went no further is not known")

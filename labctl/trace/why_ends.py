@@ -14,10 +14,6 @@ def unsent(scene: Scene) -> Why | None:
     said = scene.evidence.said
     if scene.lookup is not None and scene.lookup.error:
         return None  # no_route tells
-    link = scene.evidence.link(scene.node, scene.lookup.dev) if scene.lookup is not None and scene.lookup.dev else None
-    if link is not None and not link.up:
-        tries = (command(scene.evidence, scene.node, f"ip link set {link.at.dev} up"),)
-        return Why("link-down", f"{link.at} is down", (), tries)
     if scene.evidence.answer in ("blocked", "broken", "unreachable"):
         return Why("unsent", f"{scene.node}'s own kernel did not send it: {said}")
     return None
@@ -38,13 +34,13 @@ def refused(scene: Scene) -> Why | None:
         return None
     where = f"{question.protocol} port {port}"
     tries = (command(scene.evidence, node, f"ss -ln{question.protocol[0]}"),)
-    flow = scene.flow
-    prefix = f"{flow.node} sends {end_text(flow.dst, flow.dport)} on to {end_text(ip, port)} (DNAT), and " if flow else ""
+    on = scene.sent_on
+    prefix = f"{on.node} sends {end_text(on.dst, on.port)} on to {end_text(on.new, on.new_port)} (DNAT), and " if on else ""
     if bound:
         only = ", ".join(one.split()[1] for one in bound)
         sentence = f"{prefix}{node} listens on {where} only at {only}, not at {ip}"
         return Why("loopback-only" if _loopback(bound) else "other-address", sentence, (Note("socket", f"{node}: {only}"),), tries)
-    kind = "dead-backend" if flow else "closed-port"
+    kind = "dead-backend" if on else "closed-port"
     return Why(kind, f"{prefix}nothing in {node} listens on {where}", (), tries)
 
 
@@ -96,10 +92,9 @@ def stranger(scene: Scene) -> Why | None:
     if tip.src == question.address and tip.sport in (None, question.port):
         return None
     asked, came = end_text(question.address, question.port), end_text(tip.src, tip.sport)
-    flow = scene.flow
-    where = next((hop.node for hop in scene.hops[1:-1]), flow.node if flow else "")
+    on = scene.sent_on
     name = "net.bridge.bridge-nf-call-ip6tables" if scene.version == 6 else "net.bridge.bridge-nf-call-iptables"
-    translating = flow.node if flow is not None else where
+    translating = on.node if on is not None else next((hop.node for hop in scene.hops[1:-1]), "")
     value = scene.evidence.room(translating).sysctls.get(name)
     sentence = f"the reply came home from {came}, not from {asked} that was asked, so {tip.node} does not take it"
     facts: tuple[Note, ...] = ()

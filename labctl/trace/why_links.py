@@ -58,7 +58,8 @@ def _proxy(scene: Scene, asked: Asked, link: Link | None) -> Why | None:
     if peer is None or other is None or other.master is not None or not other.up:
         return None
     room = scene.evidence.room(peer.ns)
-    if any(one.addr.ip == asked.ip for one in room.addresses):
+    gateway = scene.lookup is not None and scene.lookup.via == asked.ip
+    if any(one.addr.ip == asked.ip for one in room.addresses) or not (gateway or owner(scene.evidence, asked.ip)):
         return None
     name = f"net.ipv4.conf.{peer.dev.replace('.', '/')}.proxy_arp"
     if scene.version == 6:
@@ -77,10 +78,10 @@ def _proxy(scene: Scene, asked: Asked, link: Link | None) -> Why | None:
 
 
 def _dead_backend(scene: Scene, asked: Asked) -> Why | None:
-    flow = scene.flow
-    if flow is None or flow.reply_src != asked.ip:
+    on = scene.sent_on
+    if on is None or on.new != asked.ip:
         return None
-    sentence = f"{flow.node} sends {flow.dst} on to the backend {asked.ip} (DNAT), and nobody answers for that"
+    sentence = f"{on.node} sends {on.dst} on to the backend {asked.ip} (DNAT), and nobody answers for that"
     facts = (Note("arp", f"{asked.node}/{asked.dev} asked who has {asked.ip}, and got no answer"),)
     return Why("dead-backend", sentence + _absent(scene, asked.ip), facts)
 
@@ -104,6 +105,25 @@ def cable(scene: Scene) -> Why | None:
         tries = (command(scene.evidence, peer.ns, f"ip link set {peer.dev} mtu {link.mtu}"),)
         return Why("mtu-black-hole", sentence, facts, tries)
     return None
+
+
+def unplugged(scene: Scene) -> Why | None:
+    """The device that the route names is down, or its cable ends nowhere."""
+    if scene.delivered or scene.lookup is None or scene.lookup.dev is None or (scene.tip is not None and not scene.entering):
+        return None
+    link = scene.evidence.link(scene.node, scene.lookup.dev)
+    if link is None:
+        return None
+    if not link.up:
+        words = f"ip link set {link.at.dev} up"
+        return Why("link-down", f"{link.at} is down", (), (command(scene.evidence, scene.node, words),))
+    if link.at.dev not in scene.room.carrier:
+        return None
+    if link.peer is None:
+        return Why("link-down", f"{link.at} has no carrier: the other end of its cable is gone")
+    words = f"ip link set {link.peer.dev} up"
+    sentence = f"{link.at} has no carrier: the other end of its cable, {link.peer}, is down"
+    return Why("link-down", sentence, (), (command(scene.evidence, link.peer.ns, words),))
 
 
 def tunnel(scene: Scene) -> Why | None:

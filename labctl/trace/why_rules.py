@@ -7,6 +7,7 @@ from labctl.trace.path import bridged
 from labctl.trace.scene import Scene
 from labctl.trace.words import TOOLS, Note, Why, command, rule_text
 
+HOOKS = ("nf_hook_slow", "nft_do_chain", "ebt_do_table")  # where kernels without reasons drop for a firewall
 FELLING = {"DROP": "dropped", "REJECT": "rejected"}
 
 
@@ -15,7 +16,7 @@ def rule(scene: Scene) -> Why | None:
     met = next((one for one in reversed(scene.met) if one.kind != "return" and one.target in FELLING), None)
     if met is not None:
         return _told(scene, met, sure=True)
-    netfilter = scene.drop is not None and scene.drop.reason == "NETFILTER_DROP"
+    netfilter = scene.drop is not None and (scene.drop.reason == "NETFILTER_DROP" or scene.at(*HOOKS))
     if not (netfilter or (scene.drop is None and not scene.evidence.ruled)) and not _bridge_moved(scene):
         return None
     families = (("ip" if scene.version == 4 else "ip6"), "bridge")
