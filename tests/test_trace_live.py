@@ -46,7 +46,14 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lab.Def
 def words_of(probe: str) -> tuple[str, str, dict[str, object]]:
     """A probe as the command line takes it."""
     source, target, *rest = probe.split()
-    options: dict[str, object] = {"icmp": False, "tcp": None, "udp": None, "size": None, "fragment": False, "listen": False}
+    options: dict[str, object] = {
+        "icmp": False,
+        "tcp": None,
+        "udp": None,
+        "size": None,
+        "fragment": False,
+        "listen": False,
+    }
     while rest:
         flag = rest.pop(0).removeprefix("--")
         options[flag] = int(rest.pop(0)) if flag in ("tcp", "udp", "size") else True

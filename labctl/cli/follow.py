@@ -12,7 +12,7 @@ from labctl.cli.look import recall, scenario_option, writable
 from labctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from labctl.trace.evidence import Question
+    from labctl.trace.evidence import Protocol, Question
     from labctl.who import Who
 
 PORT = click.IntRange(1, 65535)
@@ -32,7 +32,7 @@ MOST = 65_000  # bytes of payload that a probe may have
 @scenario_option
 @common("lab", "json")
 @click.pass_obj
-def trace(session: Session, source: str, target: str, scenario: str | None, **options: Any) -> int:
+def trace(session: Session, /, source: str, target: str, scenario: str | None, **options: Any) -> int:
     """Follow one packet from a machine, through every namespace of the lab, and back.
 
     DST is a machine, a port of one (node1/eth0), or an address. Each hop is told with the devices crossed, the
@@ -80,10 +80,11 @@ def question_of(who: Who, source: str, target: str, options: dict[str, Any]) -> 
     """What is asked, checked. Raises UsageError."""
     from labctl.trace.evidence import Question
 
-    chosen = [kind for kind in ("icmp", "tcp", "udp") if options[kind]]
+    kinds: tuple[Protocol, ...] = ("icmp", "tcp", "udp")
+    chosen = [kind for kind in kinds if options[kind]]
     if len(chosen) > 1:
         raise UsageError(f"--{chosen[0]} and --{chosen[1]} are two probes", "trace sends one")
-    protocol = chosen[0] if chosen else "icmp"
+    protocol: Protocol = chosen[0] if chosen else "icmp"
     if source not in who.nodes:
         raise _unknown(who, source, "machine")
     found = who.addresses(target)
@@ -100,7 +101,7 @@ def question_of(who: Who, source: str, target: str, options: dict[str, Any]) -> 
     home = who.home(target)
     return Question(
         who.lab.name, source, target, address, home, protocol, port, options["size"], options["fragment"]
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
 def _size(protocol: str, options: dict[str, Any]) -> None:

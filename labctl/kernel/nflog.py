@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from labctl.kernel.netlink import attributes, messages
@@ -100,6 +101,15 @@ def restore(before: dict[str, str]) -> None:
     for family, name in before.items():
         with open(f"{_SETTING}/{FAMILIES[family]}", "w") as file:
             file.write(name)
+
+
+def device_names(indexes: Iterable[int]) -> dict[int, str]:
+    """The names of this thread's namespace's devices; those that are gone are left out."""
+    found = {}
+    for index in indexes:
+        with suppress(OSError):
+            found[index] = socket.if_indextoname(index)
+    return found
 
 
 def _command(number: int) -> bytes:

@@ -8,7 +8,12 @@ from labctl.trace.words import Leg, Step, Story
 
 Paint = Callable[[str, str], str]
 TITLES = {"request": "request", "reply": "reply", "error": "icmp error"}
-WORDS = {"answered": ("OK", "green"), "refused": ("REFUSED", "yellow"), "unanswered": ("SILENT", "yellow"), "lost": ("LOST", "red")}
+WORDS = {
+    "answered": ("OK", "green"),
+    "refused": ("REFUSED", "yellow"),
+    "unanswered": ("SILENT", "yellow"),
+    "lost": ("LOST", "red"),
+}
 LABEL = 9  # columns of a label
 WIDE = 100
 

@@ -88,7 +88,9 @@ class Armed:
         try:
             self.tracing = tracing.result()
             if not self.tracing.reasons:
-                self.unknown.append("this kernel tells where it dropped a packet, but not why (Linux 5.17 and later do)")
+                self.unknown.append(
+                    "this kernel tells where it dropped a packet, but not why (Linux 5.17 and later do)"
+                )
         except OSError as error:
             self.unknown.append(f"why the kernel dropped a packet cannot be seen: {error.strerror or error}")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 import types
 import typing
 from collections.abc import Mapping
@@ -48,7 +50,7 @@ def _decode(kind: Any, value: Any) -> Any:
         return {key: _decode(inner[1], one) for key, one in value.items()}
     if kind in PHASES:
         return resource_from_json(value)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         known = {field.name for field in dataclasses.fields(kind)}
         return kind(**{name: _decode(hints[name], one) for name, one in value.items() if name in known})
@@ -58,5 +60,4 @@ def _decode(kind: Any, value: Any) -> Any:
 def _without_none(kind: Any) -> Any:
     """What an optional type is when it is not None; a union that is a type of text is itself."""
     left = tuple(part for part in typing.get_args(kind) if part is not type(None))
-    union = typing.Union[left]  # noqa: UP007 - made of what was found
-    return left[0] if len(left) == 1 else union
+    return left[0] if len(left) == 1 else functools.reduce(operator.or_, left)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from labctl.decode import Frame, decode
 from labctl.errors import LabError
-from labctl.kernel import conntrack, counters, devices, firewall, lookup
+from labctl.kernel import conntrack, counters, devices, firewall, lookup, nflog
 from labctl.kernel.saved import Counted
 from labctl.marks import Mark
 from labctl.plan import Address, Fdb, Link, Neighbour, Port, Resource, Route, Sysctl
-from labctl.trace.evidence import Crossing, Event, Evidence, Flow, Lookup, Met, Moved, Room
+from labctl.trace.evidence import Crossing, Event, Evidence, Flow, Lookup, Met, Moved, Role, Room
 from labctl.trace.path import RouteInput, back_input, road, route_input
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from labctl.trace.armed import Armed
     from labctl.who import Who
 
+ROLES: tuple[Role, ...] = ("request", "reply", "error")
+KINDS: dict[str, Literal["rule", "policy", "return"]] = {"rule": "rule", "policy": "policy", "return": "return"}
 SMALL = 24  # namespaces of a lab that are looked into whole
 MOST = 1500  # events that are kept
 NODE = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv4.conf.all.rp_filter",
@@ -152,9 +154,9 @@ def _about(flow: Flow, item: Crossing) -> bool:
 
 def _lookups(armed: Armed, seen: Evidence) -> Iterator[Lookup]:
     asked: set[RouteInput] = set()
-    for role in ("request", "reply", "error"):
-        hops = road(seen, role)  # type: ignore[arg-type]
-        wanted = [route_input(seen, hop, role) for hop in hops]  # type: ignore[arg-type]
+    for role in ROLES:
+        hops = road(seen, role)
+        wanted = [route_input(seen, hop, role) for hop in hops]
         wanted += [back_input(seen, hops[-1]) if hops else None]
         wanted += [RouteInput(hops[-1].node, hops[-1].bare[-1].src)] if hops else []
         for one in wanted:
@@ -180,19 +182,11 @@ def _met(armed: Armed, mark: Mark, seen: Evidence) -> tuple[tuple[Met, ...], boo
         lost = lost or missed
         if reports:
             chains = _chains(armed, node)
-            names = armed.run(node, _names, {index for one in reports for index in (one.iif, one.oif) if index})
+            names = armed.run(
+                node, nflog.device_names, {index for one in reports for index in (one.iif, one.oif) if index}
+            )
             found += (met for one in reports for met in _told(node, one, mark, chains, names))
     return tuple(found), lost
-
-
-def _names(indexes: set[int]) -> dict[int, str]:
-    import socket
-
-    found = {}
-    for index in indexes:
-        with suppress(OSError):
-            found[index] = socket.if_indextoname(index)
-    return found
 
 
 def _chains(armed: Armed, node: str) -> dict[tuple[str, str, str], Counted]:
@@ -213,10 +207,10 @@ def _told(
     packet = decode(Frame(Port(node, ""), 0, "in", report.payload, protocol, 65534))
     role = role_of(mark, packet) if packet is not None else None
     parts = report.prefix.rsplit(":", 2)
-    if packet is None or role is None or len(parts) != 3 or not parts[2].isdigit():
+    if packet is None or role is None or len(parts) != 3 or parts[1] not in KINDS or not parts[2].isdigit():
         return
     table, _, chain = parts[0].partition(":")
-    kind, number = parts[1], int(parts[2])
+    kind, number = KINDS[parts[1]], int(parts[2])
     counted = chains.get((report.family, table, chain))
     rule, target = "", ""
     if kind == "rule" and counted is not None and number <= len(counted.chain.rules):
@@ -227,7 +221,7 @@ def _told(
     yield Met(
         node, role, report.family, report.hook, table, chain, kind, number, packet.src, packet.dst,
         names.get(report.iif, ""), names.get(report.oif, ""), report.mark, rule, target,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
 def _moved(armed: Armed, nodes: Sequence[str]) -> Iterator[Moved]:
@@ -247,9 +241,7 @@ def _moved(armed: Armed, nodes: Sequence[str]) -> Iterator[Moved]:
 
 def _counted(node: str, was: Counted, now: Counted) -> Iterator[Moved]:
     chain = now.chain
-    for number, (rule, (old, _), (new, _)) in enumerate(
-        zip(chain.rules, was.counters, now.counters, strict=True), 1
-    ):
+    for number, (rule, (old, _), (new, _)) in enumerate(zip(chain.rules, was.counters, now.counters, strict=True), 1):
         if new > old:
             yield Moved(node, chain.family, chain.table, chain.name, number, new - old, str(rule), rule.target or "")
     if now.policy[0] > was.policy[0] and chain.policy not in (None, "ACCEPT"):

@@ -41,7 +41,8 @@ class Crossing:
     """The probe, its answer, or an ICMP error about it, seen once at a device.
 
     `ours` is False for an Ethernet frame addressed to somebody else (a flooded copy, a promiscuous port).
-    `sport` and `dport` are None for ICMP, where `ident` is the echo's number; `outer` are the addresses of the tunnel that carries it.
+    `sport` and `dport` are None for ICMP, where `ident` is the echo's number; `outer` are the addresses of the
+    tunnel that carries it.
     """
 
     node: str

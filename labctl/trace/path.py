@@ -56,7 +56,8 @@ def road(evidence: Evidence, role: Role) -> tuple[Hop, ...]:
     leaves = sorted(set(range(len(seen))) - {parent for parent in parents if parent is not None})
     end = evidence.question.source if role != "request" else evidence.question.home
     chain: list[int] = []
-    at: int | None = max(leaves, key=lambda leaf: _worth(evidence, seen, leaf, end))
+    at: int | None
+    at = max(leaves, key=lambda leaf: _worth(evidence, seen, leaf, end))
     while at is not None:
         chain.insert(0, at)
         at = parents[at]
@@ -85,7 +86,7 @@ def _first_try(seen: list[Crossing]) -> list[Crossing]:
 
 def _parent(evidence: Evidence, seen: Sequence[Crossing], number: int) -> int | None:
     item, before = seen[number], range(number - 1, -1, -1)
-    same = next((at for at in before if seen[at].node == item.node), None)
+    same: int | None = next((at for at in before if seen[at].node == item.node), None)
     if item.way == "out":
         return same if same is not None else (number - 1 if number else None)
     link = evidence.link(item.node, item.dev)
@@ -105,7 +106,7 @@ def _floods(seen: Sequence[Crossing], chain: Sequence[int], parents: Sequence[in
     """How many copies left the road, by the time of the sighting that they left it at."""
     floods: dict[int, int] = {}
     for number, parent in enumerate(parents):
-        if number not in chain and parent in chain and seen[number].way == "out":
+        if parent is not None and number not in chain and parent in chain and seen[number].way == "out":
             floods[seen[parent].when] = floods.get(seen[parent].when, 0) + 1
     return floods
 

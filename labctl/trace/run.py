@@ -67,7 +67,9 @@ def follow(
         finally:
             if listener is not None:
                 listener.close()
-        frames = [frame for frame, packet in decoded(armed.taps.frames()) if role_of(mark, packet) or packet.kind == "arp"]
+        frames = [
+            frame for frame, packet in decoded(armed.taps.frames()) if role_of(mark, packet) or packet.kind == "arp"
+        ]
     return replace(evidence, seconds=round(time.monotonic() - begun, 3)), frames
 
 
@@ -169,8 +171,9 @@ class _Watch:
             return False
         seen = self._seen()
         seen = replace(seen, events=collect.ours(events, self.sent, self.pid))
-        for role in ("reply", "request"):
-            if hops := road(seen, role):  # type: ignore[arg-type]
+        roles: tuple[Role, ...] = ("reply", "request")
+        for role in roles:
+            if hops := road(seen, role):
                 found = blame.drop(seen, hops)
                 return found is not None and not seen.asked
         return False
@@ -197,7 +200,9 @@ class _Watch:
         events, missed = self.armed.tracing.stop() if self.armed.tracing is not None else ([], 0)
         deaf = self.armed.taps.prove()
         lost = self.armed.taps.losses()
-        unknown = [f"the tap in {node} is not to be trusted: {why}" for node, why in {**self.armed.taps.deaf, **deaf}.items()]
+        unknown = [
+            f"the tap in {node} is not to be trusted: {why}" for node, why in {**self.armed.taps.deaf, **deaf}.items()
+        ]
         unknown += [f"the tap in {node} lost {count} frames" for node, count in lost.items()]
         seen = replace(
             self._seen(),

@@ -86,7 +86,10 @@ class Scene:
         nodes = {item.node for item in self.evidence.crossings}
         for flow in self.evidence.flows:
             ports = flow.protocol in (6, 17)
-            there, then = (flow.dst, flow.dport if ports else None), (flow.reply_src, flow.reply_sport if ports else None)
+            there, then = (
+                (flow.dst, flow.dport if ports else None),
+                (flow.reply_src, flow.reply_sport if ports else None),
+            )
             if flow.node in nodes and there != then:
                 return Translation(flow.node, *there, *then)
         return None
@@ -94,7 +97,9 @@ class Scene:
     @property
     def asked(self) -> Asked | None:
         """The neighbour that was asked for in vain, there."""
-        return next((one for one in self.evidence.asked if one.node == self.node and one.ip.version == self.version), None)
+        return next(
+            (one for one in self.evidence.asked if one.node == self.node and one.ip.version == self.version), None
+        )
 
     def sysctl(self, name: str) -> str | None:
         """A setting there; `all` and the device's own where the kernel takes the larger."""
@@ -112,18 +117,18 @@ class Scene:
 def scene(evidence: Evidence) -> Scene:
     """The end of the trail: of the reply if there is one, else of the request. A refusal that came home is no loss
     of the reply: what counts is where the request was refused."""
-    roles = ("request",) if evidence.answer == "refused" else ("reply", "request")
+    roles: tuple[Role, ...] = ("request",) if evidence.answer == "refused" else ("reply", "request")
     for role in roles:
-        hops = road(evidence, role)  # type: ignore[arg-type]
+        hops = road(evidence, role)
         if hops:
-            return _at_tip(evidence, role, hops)  # type: ignore[arg-type]
+            return _at_tip(evidence, role, hops)
     question = evidence.question
     lookup = answered(evidence, RouteInput(question.source, question.address))
     room = evidence.room(question.source)
     drop = blame.drop(evidence, ())
-    local = any(one.addr.ip == question.address for one in room.addresses)
+    local = any(one.addr.ip == question.address for one in room.addresses) and drop is None
     return Scene(
-        evidence, "request", (), None, question.source, room, question.address, drop, lookup, None, local and drop is None
+        evidence, "request", (), None, question.source, room, question.address, drop, lookup, None, local
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from labctl.trace.evidence import Crossing, Evidence, Met, Role
 from labctl.trace.path import Hop, answered, bridged, devices, road, route_input, translated
 from labctl.trace.words import Leg, Note, Step, answer_text, end_text, rule_text
 
+ROLES: tuple[Role, ...] = ("request", "reply", "error")
 PASSIVE = {"RETURN", "LOG", "NFLOG", "TRACE", "CONTINUE", ""}
 VERDICTS = {"DROP", "REJECT", "ACCEPT", "QUEUE", "NFQUEUE"}
 NAT = {"SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP"}
@@ -16,10 +17,10 @@ NAT = {"SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP"}
 def legs(evidence: Evidence) -> tuple[Leg, ...]:
     """The ways of the request, of its reply, and of an ICMP error."""
     found = []
-    for role in ("request", "reply", "error"):
-        hops = road(evidence, role)  # type: ignore[arg-type]
+    for role in ROLES:
+        hops = road(evidence, role)
         if hops and not (role == "error" and all(item.dev == "lo" for hop in hops for item in hop.crossings)):
-            found.append(Leg(role, tuple(_steps(evidence, hops, role))))  # type: ignore[arg-type]
+            found.append(Leg(role, tuple(_steps(evidence, hops, role))))
     return tuple(found)
 
 
@@ -32,7 +33,8 @@ def _steps(evidence: Evidence, hops: Sequence[Hop], role: Role) -> Iterator[Step
         if visits[hop.node] > 3:
             left = hops[number:]
             names = " and ".join(dict.fromkeys(one.node for one in left))
-            text = f"{names} keep handing it to each other: {len(left)} more hops, ttl {left[-1].crossings[-1].ttl} at last"
+            ttl = left[-1].crossings[-1].ttl
+            text = f"{names} keep handing it to each other: {len(left)} more hops, ttl {ttl} at last"
             told[-1] = _with(told[-1], Note("loop", text))
             break
         told.append(_step(evidence, hop, role, begun, first=visits[hop.node] == 1))
@@ -81,7 +83,9 @@ def _notes(evidence: Evidence, hop: Hop, role: Role, once: bool) -> Iterator[Not
     if role == "request" and hop.ins and hop.outs and not bridged(evidence, hop):
         yield from _kept(hop, met)
     if hop.flooded:
-        yield Note("flood", f"a bridge here did not know the MAC address: {hop.flooded} more copies went to other ports")
+        yield Note(
+            "flood", f"a bridge here did not know the MAC address: {hop.flooded} more copies went to other ports"
+        )
 
 
 def acts(met: Met) -> bool:
@@ -90,7 +94,7 @@ def acts(met: Met) -> bool:
         return met.target == "DROP"
     if met.kind != "rule" or met.target in PASSIVE:
         return False
-    return met.target in VERDICTS | NAT or met.target.isupper() and "-" not in met.target and _extension(met)
+    return met.target in VERDICTS | NAT or (met.target.isupper() and "-" not in met.target and _extension(met))
 
 
 def _extension(met: Met) -> bool:
@@ -124,7 +128,9 @@ def _kept(hop: Hop, met: Sequence[Met]) -> Iterator[Note]:
     asked = [one for one in met if one.table == "nat" and one.hook == 4]
     if asked and not any(one.kind == "rule" and one.target in NAT for one in asked):
         returned = next((one for one in asked if one.target == "RETURN" and one.kind == "rule"), None)
-        yield Note("nat", f"source kept: {rule_text(returned)}" if returned else "no POSTROUTING rule translates, source kept")
+        yield Note(
+            "nat", f"source kept: {rule_text(returned)}" if returned else "no POSTROUTING rule translates, source kept"
+        )
 
 
 def _to(item: Crossing) -> str:

@@ -40,14 +40,22 @@ def tell(evidence: Evidence) -> Story:
     """The story of one probe."""
     told = legs(evidence)
     if evidence.answer == "reply":
-        return Story(probe_text(evidence), told, "answered", _answered(evidence), None, (*_pieces(evidence), *_flows(evidence)), (), _unknown(evidence))
+        return Story(
+            probe_text(evidence),
+            told,
+            "answered",
+            _answered(evidence),
+            None,
+            (*_pieces(evidence), *_flows(evidence)),
+            (),
+            _unknown(evidence),
+        )
     place = scene(evidence)
     why = next((found for explain in EXPLANATIONS if (found := explain(place)) is not None), None)
     verdict, sentence = _verdict(place, why)
     facts = tuple(_facts(place, why))
-    return Story(
-        probe_text(evidence), told, verdict, sentence, why, facts, why.tries if why is not None else (), _unknown(evidence, place, why)
-    )  # fmt: skip
+    tries = why.tries if why is not None else ()
+    return Story(probe_text(evidence), told, verdict, sentence, why, facts, tries, _unknown(evidence, place, why))
 
 
 def probe_text(evidence: Evidence) -> str:
@@ -78,7 +86,11 @@ def _answered(evidence: Evidence) -> str:
 
 def _verdict(place: Scene, why: Why | None) -> tuple[Verdict, str]:
     evidence = place.evidence
-    if why is not None and why.kind in ("closed-port", "loopback-only", "other-address", "dead-backend") and evidence.answer == "refused":
+    if (
+        why is not None
+        and why.kind in ("closed-port", "loopback-only", "other-address", "dead-backend")
+        and evidence.answer == "refused"
+    ):
         end = next((leg.steps[-1].node for leg in legs(evidence) if leg.name == "request"), place.node)
         return "refused", f"the probe arrived in {end}, and was refused there"
     if place.tip is None:
@@ -109,7 +121,10 @@ def _facts(place: Scene, why: Why | None) -> Iterator[Note]:
         yield Note("icmp", f"{named(evidence, src)} told {named(evidence, dst)}: {text}")
     yield from _flows(evidence)
     for room in evidence.rooms:
-        if room.counters and room.node in {item.node for item in evidence.crossings} | {place.node, evidence.question.source}:
+        if room.counters and room.node in {item.node for item in evidence.crossings} | {
+            place.node,
+            evidence.question.source,
+        }:
             moved = ", ".join(f"{name} +{count}" for name, count in room.counters.items())
             yield Note("counters", f"{room.node}: {moved}")
 
@@ -117,9 +132,10 @@ def _facts(place: Scene, why: Why | None) -> Iterator[Note]:
 def _flows(evidence: Evidence) -> Iterator[Note]:
     for flow in evidence.flows:
         if flow.translated:
-            ports = flow.protocol in (6, 17)
-            there = f"{end_text(flow.src, flow.sport if ports else None)} > {end_text(flow.dst, flow.dport if ports else None)}"
-            back = f"{end_text(flow.reply_src, flow.reply_sport if ports else None)} > {end_text(flow.reply_dst, flow.reply_dport if ports else None)}"
+            ports = (flow.sport, flow.dport, flow.reply_sport, flow.reply_dport)
+            here, far, back_src, back_dst = ports if flow.protocol in (6, 17) else (None, None, None, None)
+            there = f"{end_text(flow.src, here)} > {end_text(flow.dst, far)}"
+            back = f"{end_text(flow.reply_src, back_src)} > {end_text(flow.reply_dst, back_dst)}"
             yield Note("conntrack", f"{flow.node}: {there}, answered as {back} [{flow.state}]")
 
 

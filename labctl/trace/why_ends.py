@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from labctl.trace.path import RouteInput, answered
+from labctl.plan import IP
+from labctl.trace.path import RouteInput, answered, road, translated
 from labctl.trace.scene import Scene
 from labctl.trace.words import Note, Why, answer_text, command, end_text, route_get
 
@@ -35,19 +36,24 @@ def refused(scene: Scene) -> Why | None:
     where = f"{question.protocol} port {port}"
     tries = (command(scene.evidence, node, f"ss -ln{question.protocol[0]}"),)
     on = scene.sent_on
-    prefix = f"{on.node} sends {end_text(on.dst, on.port)} on to {end_text(on.new, on.new_port)} (DNAT), and " if on else ""
+    prefix = (
+        f"{on.node} sends {end_text(on.dst, on.port)} on to {end_text(on.new, on.new_port)} (DNAT), and " if on else ""
+    )
     if bound:
         only = ", ".join(one.split()[1] for one in bound)
         sentence = f"{prefix}{node} listens on {where} only at {only}, not at {ip}"
-        return Why("loopback-only" if _loopback(bound) else "other-address", sentence, (Note("socket", f"{node}: {only}"),), tries)
+        return Why(
+            "loopback-only" if _loopback(bound) else "other-address",
+            sentence,
+            (Note("socket", f"{node}: {only}"),),
+            tries,
+        )
     kind = "dead-backend" if on else "closed-port"
     return Why(kind, f"{prefix}nothing in {node} listens on {where}", (), tries)
 
 
-def _end(scene: Scene) -> tuple[str, object, int] | None:
+def _end(scene: Scene) -> tuple[str, IP, int] | None:
     """Where the request arrived: namespace, address and port, after any translation."""
-    from labctl.trace.path import road, translated
-
     hops = road(scene.evidence, "request")
     question = scene.evidence.question
     if not hops:

@@ -27,7 +27,10 @@ def neighbour(scene: Scene) -> Why | None:
     what = "ARP" if scene.version == 4 else "neighbour discovery"
     if link is not None and link.kind == "vxlan":
         sentence = f"nobody behind the tunnel {asked.node}/{asked.dev} says which MAC address {asked.ip} has"
-        facts = (Note("vxlan", f"{asked.node}/{asked.dev} has no neighbour entry for {asked.ip}"), *_entries(scene, link))
+        facts = (
+            Note("vxlan", f"{asked.node}/{asked.dev} has no neighbour entry for {asked.ip}"),
+            *_entries(scene, link),
+        )
         return Why("vxlan-neighbour", sentence, facts, (table,))
     return _proxy(scene, asked, link) or _dead_backend(scene, asked) or Why(
         "neighbour",
@@ -100,7 +103,9 @@ def cable(scene: Scene) -> Why | None:
         return Why("link-down", sentence, (), (command(scene.evidence, peer.ns, f"ip link set {peer.dev} up"),))
     size = scene.tip.length - ETHERNET
     if other.mtu is not None and size > other.mtu + SLACK:
-        sentence = f"a black hole: the packet of {size} bytes is too big for {peer} (MTU {other.mtu}), and nobody is told"
+        sentence = (
+            f"a black hole: the packet of {size} bytes is too big for {peer} (MTU {other.mtu}), and nobody is told"
+        )
         facts = (Note("mtu", f"{link.at}: mtu {link.mtu}, its other end {peer}: mtu {other.mtu}"),)
         tries = (command(scene.evidence, peer.ns, f"ip link set {peer.dev} mtu {link.mtu}"),)
         return Why("mtu-black-hole", sentence, facts, tries)
@@ -109,7 +114,12 @@ def cable(scene: Scene) -> Why | None:
 
 def unplugged(scene: Scene) -> Why | None:
     """The device that the route names is down, or its cable ends nowhere."""
-    if scene.delivered or scene.lookup is None or scene.lookup.dev is None or (scene.tip is not None and not scene.entering):
+    if (
+        scene.delivered
+        or scene.lookup is None
+        or scene.lookup.dev is None
+        or (scene.tip is not None and not scene.entering)
+    ):
         return None
     link = scene.evidence.link(scene.node, scene.lookup.dev)
     if link is None:
@@ -143,7 +153,9 @@ def tunnel(scene: Scene) -> Why | None:
         tries = (command(scene.evidence, scene.node, f"bridge fdb show dev {link.at.dev}"),)
         return Why("vxlan-fdb", sentence, tuple(_entries(scene, link)), tries)
     where = f"towards {entry.dst}" if entry is not None else ""
-    return Why("vxlan-underlay", f"the tunnel {link.at} could not send it {where}".rstrip(), tuple(_entries(scene, link)))
+    return Why(
+        "vxlan-underlay", f"the tunnel {link.at} could not send it {where}".rstrip(), tuple(_entries(scene, link))
+    )
 
 
 def _entries(scene: Scene, link: Link) -> list[Note]:
@@ -174,13 +186,16 @@ def bridge(scene: Scene) -> Why | None:
     port = _port_of(scene)
     owner_port = _towards(scene, scene.dst)
     if port is not None and owner_port == Port(scene.node, port) and _hairpins(scene, port):
-        sentence = f"the packet would have to leave {scene.node} by the port it came in by, {scene.node}/{port}: hairpin is off there"
+        at = f"{scene.node}/{port}"
+        sentence = f"the packet would have to leave {scene.node} by the port it came in by, {at}: hairpin is off there"
         facts = (Note("bridge", f"{scene.node}/{port}: hairpin off"),)
         words = f"bridge link set dev {port} hairpin on"
         return Why("hairpin-off", sentence, facts, (command(scene.evidence, scene.node, words),))
     out = scene.evidence.link(scene.node, owner_port.dev) if owner_port is not None else None
     if link.isolated and out is not None and out.isolated and link.master == out.master:
-        sentence = f"both ports, {link.at} and {out.at}, are isolated: the bridge {link.master} joins neither to the other"
+        sentence = (
+            f"both ports, {link.at} and {out.at}, are isolated: the bridge {link.master} joins neither to the other"
+        )
         return Why("isolated", sentence)
     return None
 

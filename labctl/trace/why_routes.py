@@ -43,9 +43,9 @@ def forwarding(scene: Scene) -> Why | None:
         return None
     name = scene.iif.replace(".", "/")
     if scene.version == 4:
-        names = ("net.ipv4.ip_forward", f"net.ipv4.conf.{name}.forwarding")
+        names = ["net.ipv4.ip_forward", f"net.ipv4.conf.{name}.forwarding"]
     else:
-        names = ("net.ipv6.conf.all.forwarding",)
+        names = ["net.ipv6.conf.all.forwarding"]
     off = [one for one in names if scene.sysctl(one) == "0"]
     if not off:
         return None
@@ -57,7 +57,7 @@ def forwarding(scene: Scene) -> Why | None:
 
 def no_route(scene: Scene) -> Why | None:
     """The namespace has no route for the packet, or one that refuses."""
-    if scene.tip is not None and scene.tip.way == "out" or scene.delivered:
+    if (scene.tip is not None and scene.tip.way == "out") or scene.delivered:
         return None
     found = scene.lookup
     reject = _rejecting(scene, scene.dst)
@@ -108,7 +108,9 @@ def reverse_path(scene: Scene) -> Why | None:
         sentence = f"{scene.node} itself has the source address {scene.tip.src}, so the packet is taken for a forgery"
         return Why("local-source", sentence, (), ())
     if back is not None:
-        facts.insert(0, Note("back", f"{scene.node}: {route_get(back)}  =>  {answer_text(back)} (it came in by {scene.iif})"))
+        facts.insert(
+            0, Note("back", f"{scene.node}: {route_get(back)}  =>  {answer_text(back)} (it came in by {scene.iif})")
+        )
     sentence = f"the reverse-path filter of {scene.node}: its route back to {scene.tip.src} does not use {scene.iif}"
     tries = (command(scene.evidence, scene.node, f"sysctl -w {names[0]}=0 {names[1]}=0"),)
     return Why("rp-filter", sentence, tuple(facts), tries)

@@ -24,7 +24,9 @@ def rule(scene: Scene) -> Why | None:
     if moved:
         return _told(scene, moved[0], sure=netfilter and len(moved) == 1)
     if netfilter:
-        place = f"a netfilter hook of {scene.node} dropped it, and no iptables rule counted it: nftables, or another module"
+        place = (
+            f"a netfilter hook of {scene.node} dropped it, and no iptables rule counted it: nftables, or another module"
+        )
         return Why("rule", place, (), (command(scene.evidence, scene.node, "nft list ruleset"),))
     return None
 
