@@ -6,7 +6,7 @@ Only the taps must be had. What else the kernel refuses is said in `unknown`, an
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -36,9 +36,12 @@ class Armed:
         self.inside = Inside()
         self.record = Record(lab)
         self.taps: Taps | None = None
+        self._pool = ThreadPoolExecutor(1, "tracing")
+        self._opening: Future[None] | None = None
         self.tracing: Tracing | None = None
         self.logs: dict[str, nflog.NfLog] = {}
         self.tables: dict[str, NfTrace] = {}
+        self.settings: dict[str, dict[str, str]] = {}
         self.before: dict[str, dict[str, int]] = {}
         self.counted: dict[str, tuple[Counted, ...]] = {}
         self.after: dict[str, tuple[Counted, ...]] = {}
@@ -56,14 +59,14 @@ class Armed:
 
     def __exit__(self, *exc: object) -> None:
         with undisturbed():
-            jobs = [self.tracing.close] if self.tracing is not None else []
-            with ThreadPoolExecutor(2, "close-trace") as pool:
-                waiting = [pool.submit(job) for job in jobs]
-                self._disarm_rules()
-                if self.taps is not None:
-                    self.taps.close()
-                for one in waiting:
-                    one.result()
+            if self._opening is not None:
+                wait([self._opening])  # an interruption while it was waited for must not lose it
+            closing = self._pool.submit(self._disarm_tracing)
+            self._disarm_rules()
+            if self.taps is not None:
+                self.taps.close()
+            closing.result()
+            self._pool.shutdown()
             self.inside.close()
             self.record.__exit__()
 
@@ -73,26 +76,23 @@ class Armed:
 
     def _arm(self) -> None:
         self.record.note("instance", self.name)
-        with ThreadPoolExecutor(1, "open-trace") as pool:
-            tracing = pool.submit(Tracing, self.name, self._lengths)
-            try:
-                self.taps = Taps(self.lab, self.nodes, self.inside)
-                self._arm_rules()
-            finally:
-                self._await(tracing)
+        self._opening = self._pool.submit(self._arm_tracing)
+        self.taps = Taps(self.lab, self.nodes, self.inside)
+        self._arm_rules()
+        self._opening.result()
         for node in self.nodes:
             with suppress(OSError):
                 self.before[node] = self.run(node, counters.read)
 
-    def _await(self, tracing: Future[Tracing]) -> None:
+    def _arm_tracing(self) -> None:
+        """Runs beside the rest, for it takes as long."""
         try:
-            self.tracing = tracing.result()
-            if not self.tracing.reasons:
-                self.unknown.append(
-                    "this kernel tells where it dropped a packet, but not why (Linux 5.17 and later do)"
-                )
+            self.tracing = Tracing(self.name, self._lengths)
         except OSError as error:
             self.unknown.append(f"why the kernel dropped a packet cannot be seen: {error.strerror or error}")
+            return
+        if not self.tracing.reasons:
+            self.unknown.append("this kernel tells where it dropped a packet, but not why (Linux 5.17 and later do)")
 
     def _arm_rules(self) -> None:
         """Where a namespace has a firewall: its counters, and reports of every rule that the probe meets."""
@@ -105,6 +105,7 @@ class Armed:
             with suppress(OSError, LabError):
                 self.counted[node] = self.run(node, firewall.counted, node)
                 before[node] = self.run(node, nflog.settings)
+        self.settings = before
         self.record.note("logs", before)
         self.record.note("tables", list(before))
         for node in before:
@@ -121,10 +122,15 @@ class Armed:
         except OSError:
             return False
 
+    def _disarm_tracing(self) -> None:
+        if self.tracing is not None:
+            self.tracing.close()
+
     def _disarm_rules(self) -> None:
         for table in self.tables.values():
             table.close()
-        for node, log in self.logs.items():
+        for log in self.logs.values():
             log.close()
+        for node, before in self.settings.items():
             with suppress(OSError):
-                self.run(node, nflog.restore, log.before)
+                self.run(node, nflog.restore, before)

@@ -2,8 +2,8 @@
 
 A packet keeps its address in memory across veth pairs, bridges, routing and namespaces. So the last sighting is
 matched with the kernel's own event of that device, length and time; the address that event names is confirmed by
-the sightings before it; and the next drop of that address is ours. Addresses are used again at once, hence the
-limits in time. Where two packets fit alike, nothing is blamed.
+the sightings before it; and if the next thing that happens to that address is a drop, soon and in the same thread,
+it is ours. An address is used again at once, hence these limits. Where two packets fit alike, nothing is blamed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from labctl.trace.path import Hop
 
 NEAR = 200_000  # ns that a tap's stamp and the kernel's event of the same passage may be apart
 SOON = 3_000_000  # ns within which a packet is dropped after its last passage, unless it waits for a neighbour
-WAITS = ("NEIGH_", "QUEUE_PURGE", "FRAG_")  # reasons that take their time
+WAITS = ("NEIGH_", "QUEUE_PURGE", "FRAG_REASM")  # reasons that take their time
 QUIET = {"OTHERHOST", "SOCKET_FILTER", "PACKET_SOCK_ERROR", "CONSUMED", "TCP_RESET"}  # copies for others, or no loss
 ETHERNET = 14
 
@@ -37,13 +37,24 @@ def drop(evidence: Evidence, hops: Sequence[Hop]) -> Event | None:
     if len(ranked) > 1 and ranked[0][1][0] == ranked[1][1][0] and ranked[1][1][1] > 4 * ranked[0][1][1] - 2000:
         return None  # two packets fit alike
     skb, (_, _, since) = ranked[0]
-    return next((event for event in evidence.events if _ended(event, skb, since)), None)
+    passage = next(event for event in evidence.events if event.skb == skb and event.when == since)
+    return _next(evidence, passage)
 
 
-def _ended(event: Event, skb: str, since: int) -> bool:
-    if event.kind != "drop" or event.skb != skb or event.when < since or event.reason in QUIET:
-        return False
-    return event.when - since <= SOON or event.reason.startswith(WAITS)
+def _next(evidence: Evidence, passage: Event) -> Event | None:
+    """What happened to a packet after its last passage, if that was a drop of it."""
+    later = [event for event in evidence.events if event.skb == passage.skb and event.when >= passage.when]
+    for event in later[later.index(passage) + 1 :]:
+        own = event.when - passage.when <= SOON and event.pid == passage.pid
+        if event.kind == "queue" and own:
+            continue  # a queue may drop it before any tap could see it
+        if event.kind != "drop":
+            return None  # the address passes a device again: another packet has it now
+        if event.reason.startswith(WAITS):
+            return event
+        if event.reason not in QUIET:
+            return event if own else None
+    return None
 
 
 def _unsent(evidence: Evidence) -> Event | None:
