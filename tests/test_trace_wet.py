@@ -199,7 +199,10 @@ def test_what_a_killed_trace_left_is_swept_by_the_next_command(verb: str) -> Non
     assert settings() != before
     words = verb.split(": ")[-1].split()
     done = subprocess.run(
-        [sys.executable, "-m", "labctl", *words[:1], "-l", "road", *words[1:]], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "labctl", *words[:1], "-l", "road", *words[1:]],
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
     assert "a trace of lab road was killed; cleared away what it left: " in done.stderr
