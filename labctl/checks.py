@@ -6,6 +6,8 @@ all at the end, also when interrupted. Nothing of it stays in the lab.
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -16,7 +18,7 @@ from labctl.bench import Bench, await_carriers
 from labctl.errors import UsageError
 from labctl.evidence import Pair
 from labctl.judge import judge_mesh
-from labctl.kernel import places
+from labctl.kernel import places, ports
 from labctl.kernel.mesh import Mesh
 from labctl.kernel.neighbours import Presets
 from labctl.kernel.netns import Inside
@@ -32,6 +34,7 @@ from labctl.who import Who, probe_text
 
 SMALL = 64  # labs up to so many namespaces are tapped whole
 MIDDLE = 200  # up to so many nodes, fabrics and hosts are tapped in larger ones
+UNTAPPED = ("mesh", "taken")  # what needs no taps has no frames to keep
 SECOND_LOOKS = 3  # failed pairs of a mesh that are probed again before the taps
 
 
@@ -55,7 +58,7 @@ def run(
         for check in chosen:
             outcome = _prove(bench, check)
             outcomes.append(outcome)
-            if keep is not None and check.probe != "mesh":
+            if keep is not None and check.probe not in UNTAPPED:
                 names = {ip: machine.name for machine in reversed(lab.machines) for ip in machine.addresses}
                 keep(check, pcapng(taps.frames(), names, check.say))
             if progress is not None:
@@ -84,7 +87,8 @@ def _tapped(who: Who, chosen: Iterable[Check]) -> tuple[str, ...]:
 
 def _prove(bench: Bench, check: Check) -> Outcome:
     begun = time.monotonic()
-    outcome = _mesh(bench, check) if check.probe == "mesh" else _probe(bench, check)
+    tries = {"mesh": _mesh, "taken": _taken}
+    outcome = tries.get(check.probe, _probe)(bench, check)
     return replace(outcome, seconds=time.monotonic() - begun)
 
 
@@ -117,6 +121,23 @@ def by_hand(lab: str, check: Check, address: IP) -> str:
         "udp": f"nc -v -u -w 1 {address} {check.port}",
     }[check.probe]
     return " & ".join((*lines, f"ip netns exec {places.netns_name(lab, check.source)} {probe}"))
+
+
+def _taken(bench: Bench, check: Check) -> Outcome:
+    """Try to take the port: that the kernel refuses it is the proof."""
+    where, port, path = check.source, check.port or 0, places.netns_path(bench.lab, check.source)
+    command = f"ip netns exec {path.name} nc {'-u ' if check.protocol == 'udp' else ''}-l -p {port}"
+    try:
+        refused = bench.inside.run(path, ports.claim, check.protocol, port)
+        held = bench.inside.run(path, ports.holders, path, check.protocol, port)
+    except FileNotFoundError:
+        return Outcome(check, "fail", (f"there is no namespace {path.name}",), command)
+    what = f"{check.protocol} port {port} of {where}"
+    if refused == errno.EADDRINUSE:
+        return Outcome(check, "pass", (f"{what} is held by {', '.join(held) or 'somebody outside the lab'}",), command)
+    if refused:
+        return Outcome(check, "inconclusive", (f"{what} could not be tried: {os.strerror(refused)}",), command)
+    return Outcome(check, "fail", (f"{what} was free: nobody listens there",), command)
 
 
 def _mesh(bench: Bench, check: Check) -> Outcome:

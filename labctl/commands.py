@@ -9,8 +9,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 
-from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Netns, Port, Resource, Route, Rule, Sysctl
+from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Netns, Port, Process, Resource, Route, Rule, Sysctl
 from labctl.words import detail, net_words, route_words, rule_words
+from labctl.words_json import process_mark
 from labctl.xtables import BUILTIN
 
 _TOOL = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables", "nft": "nft"}
@@ -41,6 +42,8 @@ def commands(resource: Resource, *, second: bool = False, place: Place = str) ->
         return (f"{_ip(resource.dst.version)} route add {route_words(resource)}",)
     if isinstance(resource, Rule):
         return (f"{_ip(resource.family)} rule add {rule_words(resource)}",)
+    if isinstance(resource, Process):
+        return (f"python3 -m labctl.kernel.processes {shlex.quote(process_mark(resource, place(resource.ns)))}",)
     return (*_declare(resource), *_fill(resource))
 
 
@@ -50,10 +53,11 @@ def script(plan: Iterable[Resource], place: Place = str) -> Iterator[tuple[str |
     None stands for the machine itself, where only `ip netns add` is typed.
     """
     made: set[Port] = set()
-    chains: list[Chain] = []
+    plan = tuple(plan)
+    chains = [item for item in plan if isinstance(item, Chain)]
+    processes = [item for item in plan if isinstance(item, Process)]
     for item in plan:
-        if isinstance(item, Chain):
-            chains.append(item)
+        if isinstance(item, (Chain, Process)):
             continue
         second = isinstance(item, Link) and item.at in made
         if isinstance(item, Link) and item.peer is not None:
@@ -64,6 +68,9 @@ def script(plan: Iterable[Resource], place: Place = str) -> Iterator[tuple[str |
         for chain in chains:
             for command in step(chain):
                 yield chain.ns, command
+    for process in processes:
+        for command in commands(process, place=place):
+            yield process.ns, command
 
 
 def _ip(version: int) -> str:

@@ -108,7 +108,13 @@ def keep(definition: Definition, lab: Lab) -> None:
     from labctl.kernel import state
 
     machines = [
-        {"name": one.name, "role": one.role, "on": one.on, "addresses": [str(ip) for ip in one.addresses]}
+        {
+            "name": one.name,
+            "role": one.role,
+            "on": one.on,
+            "within": one.within,
+            "addresses": [*map(str, one.addresses)],
+        }
         for one in lab.machines
     ]
     record = {

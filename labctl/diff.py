@@ -146,7 +146,7 @@ def _alike(want: Resource, have: Resource, name: str) -> bool:
         return (wanted or "ACCEPT") == (found or "ACCEPT")
     if isinstance(want, Route):
         return name == "dev" and wanted is None
-    if name in ("mtu", "mac", "connected"):
+    if name in ("mtu", "mac", "connected", "pid"):
         return wanted is None or found is None
     return False
 

@@ -14,10 +14,10 @@ from labctl import texts, texts_ports
 from labctl.fields import Bad, Key, Many, Named, Scalar, Section
 from labctl.machines import Loose, Machines, Own
 from labctl.plan import IP, Port
-from labctl.scenario import Publish
+from labctl.scenario import Listen, Publish, Run
 from labctl.tree import show
 
-PROBES = ("ping", "tcp", "udp", "mesh")
+PROBES = ("ping", "tcp", "udp", "mesh", "taken")
 
 
 def _arrow(text: str) -> tuple[str, str]:
@@ -77,6 +77,11 @@ CHECK = Section(
         Key("ping", PING, "an echo request by the real ping: SOURCE -> TARGET"),
         Key("tcp", CONNECT, "a TCP connection: SOURCE -> TARGET:PORT"),
         Key("udp", CONNECT, "a UDP datagram and its answer: SOURCE -> TARGET:PORT"),
+        Key(
+            "taken",
+            texts_ports.TAKEN,
+            "a port that is in use there, so that nobody else may listen on it: MACHINE:PORT",
+        ),
         Key("mesh", texts.choice("pods", "containers"), "every pod reaches every pod, seen with its own address"),
         Key(
             "expect",
@@ -182,8 +187,10 @@ _SIMPLE: dict[Any, Any] = {
     IPv4Address: texts.address(4, of_hosts=True),
     IPv6Address: texts.address(6),
     Publish: texts_ports.PUBLISH,
+    Listen: texts_ports.LISTENING,
+    Run: texts_ports.RUN,
 }
-_FORMS = {"name": texts.LABEL, "device": texts.DEVICE}
+_FORMS = {"name": texts.LABEL, "device": texts.DEVICE, "network": texts_ports.NETWORK}
 
 
 def _kind(annotation: Any, metadata: Any) -> Any:

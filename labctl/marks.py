@@ -1,13 +1,13 @@
 """How one probe is told from all other packets, at every hop, whatever was rewritten on the way.
 
 An echo or datagram carries eight bytes of its own. A TCP connection is known by its initial sequence
-number, which address translation leaves alone. Both are still there in tunnels and in the quotes of ICMP
-errors.
+number, which address translation leaves alone; it says such bytes too, so that one that a proxy opens for it is
+known as well. All are still there in tunnels and in the quotes of ICMP errors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -41,17 +41,18 @@ class Marker:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """The initial sequence number of a TCP connection: its SYN and whatever answers that."""
+    """The initial sequence numbers of a TCP connection, and of those that relays opened for it: the SYN of each
+    and whatever answers that."""
 
-    isn: int
+    isns: frozenset[int]
 
     def role(self, packet: Packet) -> Role | None:
         """What the packet is to this probe, if it belongs to it at all."""
         if packet.kind != "tcp":
             return None
         if packet.flags & (SYN | ACK | RST) == SYN:
-            return "request" if packet.seq == self.isn else None
-        answers = packet.flags & (SYN | RST) and packet.ack == (self.isn + 1) & 0xFFFFFFFF
+            return "request" if packet.seq in self.isns else None
+        answers = packet.flags & (SYN | RST) and (packet.ack - 1) & 0xFFFFFFFF in self.isns
         return "reply" if answers else None
 
 
@@ -109,16 +110,43 @@ def decoded(frames: Iterable[Frame]) -> Iterator[tuple[Frame, Packet]]:
             yield frame, packet
 
 
-def opening(frames: Iterable[tuple[Frame, Packet]], source: str, sport: int, dports: Collection[int]) -> Opening | None:
+def opening(
+    frames: Sequence[tuple[Frame, Packet]],
+    source: str,
+    sport: int,
+    dports: Collection[int],
+    marker: bytes | None = None,
+) -> Opening | None:
     """The identity of a connection: the SYN that left `source` from our own port. None if none left.
 
     `dports` are the ports it may go to: where the source itself translates, no packet ever has the one asked for.
+    `marker` is what was said through the connection: where that was said again, a relay opened one for it.
     """
+    own = None
     for frame, packet in frames:
         ours = packet.kind == "tcp" and packet.sport == sport and packet.dport in dports
         if ours and frame.at.ns == source and packet.flags & (SYN | ACK) == SYN and packet.encap == "none":
-            return Opening(packet.seq)
-    return None
+            own = packet.seq
+            break
+    if own is None:
+        return None
+    return Opening(frozenset((own, *(_relayed(frames, marker) if marker else ()))))
+
+
+def _relayed(frames: Sequence[tuple[Frame, Packet]], marker: bytes) -> Iterator[int]:
+    """The initial sequence numbers of the connections through which the marker was asked."""
+    asked = {
+        (frame.at, *_ends(packet))
+        for frame, packet in frames
+        if packet.kind == "tcp" and packet.payload.startswith(marker + ASKING)
+    }
+    for frame, packet in frames:
+        if packet.kind == "tcp" and packet.flags & (SYN | ACK) == SYN and (frame.at, *_ends(packet)) in asked:
+            yield packet.seq
+
+
+def _ends(packet: Packet) -> tuple[IP, int, IP, int]:
+    return packet.src, packet.sport, packet.dst, packet.dport
 
 
 def unanswered(frames: Iterable[tuple[Frame, Packet]]) -> tuple[tuple[Port, IP], ...]:

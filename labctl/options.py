@@ -7,7 +7,7 @@
         ip_forwarding: bool = option(True, "IP forwarding on the nodes' NICs in Azure")
 
 The annotation is the type that the parser makes of the file's text: str, int, bool, float, IPv4Network,
-IPv4Address, their IPv6 kin, Publish, or tuple[IPv4Network, ...] for a list. In a file, underscores and
+IPv4Address, their IPv6 kin, Publish, Listen, Run, or tuple[IPv4Network, ...] for a list. In a file, underscores and
 dashes in the key are the same; the docs write underscores.
 """
 
@@ -25,7 +25,7 @@ def option(
     choices: tuple[str, ...] = (),
     minimum: int | None = None,
     maximum: int | None = None,
-    form: Literal["", "name", "device"] = "",
+    form: Literal["", "name", "device", "network"] = "",
 ) -> Any:
     """A field of a model's `Options`: its default, one sentence for people, and what values it takes.
 

@@ -19,6 +19,7 @@ _EXPECTED = {
     "tcp": ("reply", "refused", "timeout"),
     "udp": ("reply", "refused", "timeout"),
     "mesh": ("reply",),
+    "taken": ("reply",),
 }
 _ONLY = {"listen": ("tcp", "udp"), "see": PROBES[:3], "not see": PROBES[:3], "via": PROBES[:3]}
 
@@ -66,6 +67,10 @@ def _check(probe: Any, found: dict[str, Found], pods: tuple[str, ...]) -> Check:
     if probe == "mesh":
         say = given.pop("say", "every pod reaches every pod and is seen with its own address")
         return Check(say, "mesh", groups=((pods, pods),), **given)
+    if probe == "taken":
+        machine, listen = found[probe].value
+        say = given.pop("say", f"port {listen} of {machine} is taken")
+        return Check(say, "taken", machine, machine, listen.port, protocol=listen.protocol, **given)
     if isinstance(given.get("listen"), tuple):
         given |= {"listen": True, "server": given["listen"]}
     source, target, port = found[probe].value
@@ -132,7 +137,8 @@ class Names:
         if check.probe != "mesh":
             at = found[check.probe].at
             self._machine(check.source, check.probe, at)
-            self._target(check.target, check.probe, at)
+            if check.probe != "taken":
+                self._target(check.target, check.probe, at)
         if check.server is not None:
             self._machine(check.server[0], "listen", found["listen"].at)
         for key in ("see", "not see"):

@@ -233,6 +233,28 @@ class Chain:
         return ("chain", self.ns, self.family, self.table, self.name)
 
 
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A program that runs in a namespace for as long as the lab does: a container's, docker-proxy, a pod's pause.
+
+    `name` is unique in its namespace. `command` is what runs; its first word may be one of labctl's own programs
+    (`labctl.kernel.programs`: `pause`, `serve`, `docker-proxy`). A `sandbox` holds its namespace: a process
+    namespace begins with it, what names it in `inside` runs in that, and with its end all of that and the network
+    namespace go. `pid` is the kernel's, and any will do.
+    """
+
+    ns: str
+    name: str
+    command: tuple[str, ...]
+    sandbox: bool = False
+    inside: str | None = None
+    pid: int | None = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("process", self.ns, self.name)
+
+
 @cache
 def own_rules(ns: str, family: int) -> tuple[Rule, ...]:
     """The policy-routing rules that the kernel puts into every new namespace: local, main and default."""
@@ -247,7 +269,7 @@ def own_addresses(ns: str, version: int) -> tuple[Address, ...]:
     return tuple(Address(Port(ns, "lo"), addr, None) for addr in text)
 
 
-Resource: TypeAlias = Netns | Link | Sysctl | Address | Neighbour | Fdb | Route | Rule | Chain
+Resource: TypeAlias = Netns | Link | Sysctl | Address | Neighbour | Fdb | Route | Rule | Chain | Process
 PHASES: tuple[type, ...] = get_args(Resource)  # creation order is the order of this union
 PHASE = {kind: number for number, kind in enumerate(PHASES)}
 Plan: TypeAlias = tuple[Resource, ...]

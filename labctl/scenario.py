@@ -5,14 +5,15 @@ Names stand for machines everywhere; addresses appear only where a person wrote 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Any, Literal, TypeAlias
 
 from labctl.plan import IP, Plan, Port
 
 Role: TypeAlias = Literal["host", "node", "pod", "container", "vm", "fabric", "internet", "machine"]
-Probe: TypeAlias = Literal["ping", "tcp", "udp", "mesh"]
+Probe: TypeAlias = Literal["ping", "tcp", "udp", "mesh", "taken"]
+Protocol: TypeAlias = Literal["tcp", "udp"]
 Expect: TypeAlias = Literal["reply", "fail", "refused", "timeout"]
 Groups: TypeAlias = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
 ANSWER = 5.0  # seconds that an answer may take
@@ -23,13 +24,15 @@ SILENCE = 1.0  # seconds without an answer that make a silence
 class Machine:
     """Who a namespace is, for people and for checks: its role, the node it runs on, its addresses.
 
-    The first address is the machine's own: the one that its name means in checks and in /etc/hosts.
+    The first address is the machine's own: the one that its name means in checks and in /etc/hosts. `within` is
+    the machine whose network namespace it shares, where it has none of its own (a container on Docker's `host`).
     """
 
     name: str
     role: Role
     addresses: tuple[IP, ...] = ()
     on: str | None = None
+    within: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,8 @@ class Check:
     labctl starts the listener in the target unless `listen` is False, or where `server` says: the machine
     and port that must answer behind an address translation. `within` is the deadline in seconds, None for
     the usual one (see `deadline`). `mesh` proves that in every group each source reaches each target and
-    is seen there with its own address. `via` is who looks: labctl's own taps or the real tcpdump.
+    is seen there with its own address. `taken` claims that nobody else in `source` may listen on the port, for
+    somebody does; `protocol` is that port's. `via` is who looks: labctl's own taps or the real tcpdump.
     """
 
     say: str
@@ -75,6 +79,7 @@ class Check:
     via: Literal["tap", "tcpdump"] = "tap"
     sees: tuple[See, ...] = ()
     groups: Groups = ()
+    protocol: Protocol = "tcp"
     origin: Literal["scenario", "model"] = "scenario"
 
     @property
@@ -96,12 +101,34 @@ class Publish:
 
     host_port: int
     port: int
-    protocol: Literal["tcp", "udp"] = "tcp"
+    protocol: Protocol = "tcp"
     address: IPv4Address | None = None  # None: all addresses of the host
 
     def __str__(self) -> str:
         where = "" if self.address is None else f"{self.address}:"
         return f"{where}{self.host_port}:{self.port}" + ("" if self.protocol == "tcp" else f"/{self.protocol}")
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """A port that a program in a machine listens on: `80`, or `53/udp`."""
+
+    port: int
+    protocol: Protocol = "tcp"
+
+    def __str__(self) -> str:
+        return str(self.port) + ("" if self.protocol == "tcp" else f"/{self.protocol}")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A container of a pod: its name, and the ports that its program listens on: `web:80`, `dns:53/udp,53`, `log`."""
+
+    name: str
+    listens: tuple[Listen, ...] = ()
+
+    def __str__(self) -> str:
+        return ":".join((self.name, ",".join(map(str, self.listens)))) if self.listens else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,3 +179,21 @@ class Lab:
     def machine(self, name: str) -> Machine | None:
         """The machine of that name, or None."""
         return next((machine for machine in self.machines if machine.name == name), None)
+
+
+def at_home(check: Check, within: dict[str, str]) -> Check:
+    """A check in the names of namespaces: `within` has, for machines that share one, the machine that owns it."""
+
+    def home(name: str) -> str:
+        return within.get(name, name)
+
+    sees = tuple(
+        replace(see, src=see.src and home(see.src), dst=see.dst and home(see.dst), at=Port(home(see.at.ns), see.at.dev))
+        for see in check.sees
+    )
+    server = None if check.server is None else (home(check.server[0]), check.server[1])
+    groups = tuple(
+        (tuple(name for name in one if name not in within), tuple(name for name in other if name not in within))
+        for one, other in check.groups
+    )
+    return replace(check, source=home(check.source), target=home(check.target), server=server, sees=sees, groups=groups)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from labctl.plan import MAIN, Address, Fdb, Link, Neighbour, Plan, Route, Rule, Sysctl, own_rules
+from labctl.plan import MAIN, Address, Fdb, Link, Neighbour, Plan, Process, Route, Rule, Sysctl, own_rules
 from labctl.xtables import BUILTIN
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def sections(view: View) -> tuple[Section, ...]:
     kinds = (_links, _options, _addresses, _routes, _rules, _neighbours, _forwarding)
     found = [kind(view.plan) for kind in kinds]
     found += _firewall(view.chains)
+    found.append(_processes(view.plan))
     found.append(Section("settings", ("name", "value"), tuple(sorted(settings(view).items()))))
     return tuple(section for section in found if section.rows)
 
@@ -132,6 +134,15 @@ def _neighbours(plan: Plan) -> Section:
 def _forwarding(plan: Plan) -> Section:
     rows = [(item.mac, item.at.dev, str(item.dst or "")) for item in plan if isinstance(item, Fdb)]
     return _trim("forwarding entries", ("mac", "device", "remote"), rows, 2)
+
+
+def _processes(plan: Plan) -> Section:
+    rows = [
+        (item.name, str(item.pid or ""), shlex.join(item.command), "holds the namespace" if item.sandbox else "")
+        for item in plan
+        if isinstance(item, Process)
+    ]
+    return _trim("processes", ("process", "pid", "command", "note"), rows, 3)
 
 
 def _firewall(chains: Iterable[Counted]) -> list[Section]:

@@ -1,9 +1,9 @@
-"""The texts that name ports: one published on a host, and where a check's listener is."""
+"""The texts that name ports: one published on a host, those that a program listens on, where a check's listener is."""
 
 from __future__ import annotations
 
 from labctl.fields import Bad, Scalar, suggest
-from labctl.scenario import Publish
+from labctl.scenario import Listen, Publish, Run
 from labctl.texts import BOOLEAN, LABEL, address, integer
 from labctl.tree import show
 
@@ -52,4 +52,58 @@ LISTEN = Scalar(
     "true, false or MACHINE:PORT",
     _listening,
     {"anyOf": [BOOLEAN.json, {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?:[0-9]{1,5}$"}]},
+)
+
+
+def _port_of(text: str) -> Listen:
+    number, slash, protocol = text.partition("/")
+    if slash and protocol not in ("tcp", "udp"):
+        raise Bad(f"{show(protocol)} is none of tcp, udp", suggest(protocol, ("tcp", "udp")))
+    return Listen(PORT.convert(number), "udp" if protocol == "udp" else "tcp")
+
+
+_PORT = "[0-9]{1,5}(/(tcp|udp))?"
+LISTENING = Scalar("a port such as 80 or 53/udp", _port_of, {"type": ["string", "integer"], "pattern": f"^{_PORT}$"})
+
+
+def _run(text: str) -> Run:
+    name, colon, ports = text.partition(":")
+    listens = tuple(_port_of(port.strip()) for port in ports.split(",")) if colon else ()
+    twice = next((one for number, one in enumerate(listens) if one in listens[:number]), None)
+    if twice is not None:
+        raise Bad(f"port {twice} is there twice", "keep one of them")
+    return Run(LABEL.convert(name.strip()), listens)
+
+
+RUN = Scalar(
+    "a container such as web:80, dns:53/udp,53 or sidecar",
+    _run,
+    {"type": "string", "pattern": f"^[a-z0-9][-a-z0-9]*(: *{_PORT}(, *{_PORT})*)?$"},
+)
+
+
+def _taken(text: str) -> tuple[str, Listen]:
+    machine, colon, port = text.partition(":")
+    if not colon:
+        raise Bad(f"{show(text)} names no port", "write MACHINE:PORT, such as a:80 or a:53/udp")
+    return LABEL.convert(machine.strip()), _port_of(port.strip())
+
+
+TAKEN = Scalar("MACHINE:PORT", _taken, {"type": "string", "pattern": f"^[a-z0-9][-a-z0-9]*: *{_PORT}$"})
+
+
+def _network(text: str) -> str:
+    """A network's name, or `container:NAME` as docker run's --network takes it."""
+    kind, colon, name = text.partition(":")
+    if not colon:
+        return str(LABEL.convert(text))
+    if kind != "container":
+        raise Bad(f"{show(text)} is no network", "write a network's name, or container:NAME")
+    return f"container:{LABEL.convert(name)}"
+
+
+NETWORK = Scalar(
+    "a network's name or container:NAME",
+    _network,
+    {"type": "string", "pattern": "^(container:)?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"},
 )

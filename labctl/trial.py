@@ -255,7 +255,7 @@ class Trial:
     def _mark(self, probe: Probe | None, frames: list[tuple[Frame, Packet]]) -> Mark | None:
         ports = {port for port in (self.check.port, self.server[1]) if port is not None}
         if probe is not None and self.check.probe == "tcp":
-            return opening(frames, self.check.source, probe.sport, ports)
+            return opening(frames, self.check.source, probe.sport, ports, probe.marker)
         return probe.mark if probe is not None else None
 
     def _places(self, trail: Trail) -> tuple[str | Port, ...]:

@@ -29,7 +29,8 @@ class Who:
     @cached_property
     def _owners(self) -> dict[IP, str]:
         owners = {ip: port.ns for port, ips in reversed(self._ports.items()) for ip in ips}
-        owners.update({ip: machine.name for machine in reversed(self.lab.machines) for ip in machine.addresses})
+        machines = [machine for machine in reversed(self.lab.machines) if machine.within is None]
+        owners.update({ip: machine.name for machine in machines for ip in machine.addresses})
         return owners
 
     @cached_property
@@ -45,7 +46,8 @@ class Who:
     def nodes(self) -> tuple[str, ...]:
         """Every namespace of the lab."""
         planned = (item.name for item in self.lab.plan if isinstance(item, Netns))
-        return tuple(dict.fromkeys((*planned, *(machine.name for machine in self.lab.machines))))
+        others = (machine.name for machine in self.lab.machines if machine.within is None)
+        return tuple(dict.fromkeys((*planned, *others)))
 
     def addresses(self, word: str) -> tuple[IP, ...]:
         """All addresses that a machine's name, a port or an address stands for; the first is its own."""
@@ -128,7 +130,7 @@ class Who:
     def involved(self, check: Check) -> tuple[str, ...]:
         """The namespaces that a check names: its ends, the nodes these run on, and its points."""
         server = check.server[0] if check.server is not None else None
-        ends = [check.source, self.home(check.target), server] if check.probe != "mesh" else []
+        ends = [check.source, self.home(check.target), server] if check.probe not in ("mesh", "taken") else []
         machines = [self.machines.get(end) for end in ends if end]
         hosts = [machine.on for machine in machines if machine]
         points = [see.at.ns for see in check.sees]
@@ -137,6 +139,8 @@ class Who:
 
 def probe_text(check: Check) -> str:
     """The probe as a scenario writes it: `ping a -> c`, `tcp a -> c:8080`, `mesh`."""
+    if check.probe == "taken":
+        return f"taken {check.source}:{check.port}" + ("" if check.protocol == "tcp" else f"/{check.protocol}")
     if check.probe == "mesh":
         return "mesh " + ", ".join(f"{' '.join(sources)} -> {' '.join(targets)}" for sources, targets in check.groups)
     port = f":{check.port}" if check.port is not None else ""

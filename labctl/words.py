@@ -6,14 +6,16 @@ Nothing here runs anything; the commands that would make an object are in `comma
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
 from labctl.diff import Change, differing
-from labctl.plan import MAIN, Address, Chain, Fdb, Link, Neighbour, Net, Netns, Resource, Route, Rule, Sysctl
+from labctl.plan import MAIN, Address, Chain, Fdb, Link, Neighbour, Net, Netns, Process, Resource, Route, Rule, Sysctl
 from labctl.scenario import Check, Lab, Machine, See
+from labctl.who import probe_text
 from labctl.words_json import plan_json, resource_json
 from labctl.xtables import BUILTIN, FirewallRule
 
@@ -26,6 +28,7 @@ __all__ = [
     "net_words",
     "plan_json",
     "plan_text",
+    "process_words",
     "resource_json",
     "route_words",
     "rule_words",
@@ -42,8 +45,9 @@ NOUN: dict[type, str] = {
     Route: "route",
     Rule: "rule",
     Chain: "chain",
+    Process: "process",
 }
-_HEADING = {Fdb: "fdb", Address: "addresses", Chain: "firewall"}
+_HEADING = {Fdb: "fdb", Address: "addresses", Chain: "firewall", Process: "processes"}
 _FAMILY = {"ip": "", "ip6": " (IPv6)", "bridge": " (ebtables)"}
 _TOOL = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables"}
 
@@ -75,6 +79,8 @@ def detail(resource: Resource) -> str:
         return route_words(resource)
     if isinstance(resource, Rule):
         return rule_words(resource)
+    if isinstance(resource, Process):
+        return process_words(resource)
     policy = "" if resource.policy is None else f" policy {resource.policy}"
     return f"{resource.table} {resource.name}{_FAMILY[resource.family]}{policy}"
 
@@ -130,6 +136,12 @@ def rule_words(rule: Rule) -> str:
     return " ".join([*words, *act])
 
 
+def process_words(process: Process) -> str:
+    """A process: its name, then its command line, and whether the namespace is its own."""
+    inside = "" if process.inside is None else f", inside {process.inside}"
+    return f"{process.name}: {shlex.join(process.command)}{', holds the namespace' if process.sandbox else inside}"
+
+
 def change_lines(change: Change) -> tuple[str, ...]:
     """What is wrong with one object, each line beginning with missing, extra or changed.
 
@@ -150,7 +162,7 @@ def _who(resource: Resource) -> str:
     """Which object it is, without the values that may have changed."""
     if isinstance(resource, Link):
         return resource.at.dev
-    if isinstance(resource, Sysctl):
+    if isinstance(resource, (Sysctl, Process)):
         return resource.name
     if isinstance(resource, Address):
         return f"{resource.addr} dev {resource.at.dev}"
@@ -173,7 +185,7 @@ def _value(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return ("up" if value else "down") if name == "up" else ("on" if value else "off")
     if isinstance(value, tuple):
-        return " ".join(word for pair in value for word in pair) or "none"
+        return " ".join(word for part in value for word in ((part,) if isinstance(part, str) else part)) or "none"
     return "none" if value is None else str(value)
 
 
@@ -215,6 +227,7 @@ def plan_text(lab: Lab) -> str:
 
 def _machine(machine: Machine) -> tuple[str, ...]:
     on = f"on {machine.on}" if machine.on else ""
+    on += f", in the network of {machine.within}" if machine.within else ""
     return machine.name, machine.role, ", ".join(map(str, machine.addresses)), on
 
 
@@ -245,6 +258,9 @@ def _policy(chain: Chain) -> str:
 def check_lines(check: Check) -> Iterator[str]:
     """A check's sentence, then what it sends and what it wants to see."""
     yield check.say
+    if check.probe == "taken":
+        yield f"    {probe_text(check)}"
+        return
     if check.probe == "mesh":
         pairs = sum(len(sources) * len(targets) - len({*sources} & {*targets}) for sources, targets in check.groups)
         yield f"    mesh of {len(check.groups)} group{'s' if len(check.groups) != 1 else ''}, {pairs} pairs"

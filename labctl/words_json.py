@@ -7,12 +7,13 @@ An object is a mapping of its fields, with `object` telling which kind it is. Ad
 from __future__ import annotations
 
 import dataclasses
+import json
 import shlex
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
-from labctl.plan import PHASES, Port, Resource
+from labctl.plan import PHASES, Port, Process, Resource
 from labctl.scenario import Check, Lab, See
 from labctl.xtables import FirewallRule
 
@@ -46,6 +47,15 @@ def resource_from_json(document: Mapping[str, Any]) -> Resource:
     return made
 
 
+def process_mark(process: Process, netns: str) -> str:
+    """What a running process carries in its environment, so that it is known again: which one of the lab it is.
+
+    `netns` is the name of its network namespace, as `ip netns` shows it.
+    """
+    kept = {"name": process.name, "command": list(process.command), "sandbox": process.sandbox}
+    return json.dumps({"netns": netns, **kept, "inside": process.inside})
+
+
 def plan_json(lab: Lab) -> dict[str, Any]:
     """A whole lab: its machines, every object in the order of creation, and its checks."""
     return {
@@ -57,6 +67,7 @@ def plan_json(lab: Lab) -> dict[str, Any]:
                 "name": machine.name,
                 "role": machine.role,
                 "on": machine.on,
+                "within": machine.within,
                 "addresses": [str(address) for address in machine.addresses],
             }
             for machine in lab.machines
@@ -92,7 +103,12 @@ def _reader(kind: type, name: str) -> Callable[[Any], Any]:
         return ip_address
     if name in ("src", "dst"):
         return ip_network
-    special: dict[str, Callable[[Any], Any]] = {"addr": ip_interface, "rules": _rules, "options": _pairs}
+    special: dict[str, Callable[[Any], Any]] = {
+        "addr": ip_interface,
+        "rules": _rules,
+        "options": _pairs,
+        "command": tuple,
+    }
     return special.get(name, _as_is)
 
 

@@ -8,7 +8,7 @@ from labctl.diff import Change
 from labctl.doctor import Finding
 from labctl.kernel.saved import Counted
 from labctl.lab import Result, Running
-from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Netns, Port, Route, Rule, Sysctl
+from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Netns, Port, Process, Route, Rule, Sysctl
 from labctl.results import Outcome, Report, Sighting
 from labctl.scenario import Check, Lab, Machine, See
 from labctl.show import View
@@ -29,6 +29,7 @@ PLAN = (
     Rule("node1", 100, table=7, src=IPv4Network("10.244.0.0/24"), mark=1, mask=255),
     NAT,
     OWN,
+    Process("node1", "web", ("serve", "web", "tcp:80")),
 )
 PING = Check(
     "pods on different nodes see each other's own address", "ping", "a", "c", sees=(See(ETH0, src="a", ttl=63),)

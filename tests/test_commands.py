@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -31,7 +33,8 @@ def test_the_commands_typed_by_hand_build_the_lab(scenario: str, sets: tuple[str
         "set -e",
         *(shell_line(ns, command, wanted.name) for ns, command in script(wanted.plan, place(wanted.name))),
     ]
-    done = subprocess.run(["sh", "-c", "\n".join(typed)], capture_output=True, text=True, check=False)
+    root = Path(__file__).parent.parent
+    done = subprocess.run(["sh", "-c", "\n".join(typed)], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [line for change in lab.status(wanted.name, wanted) for line in change_lines(change)] == []
 
@@ -44,4 +47,6 @@ def shell_line(ns: str | None, command: str, name: str) -> str:
     for tool in ("iptables", "ip6tables"):  # as in a lab's shell, where these are the legacy ones
         if command.startswith(tool + " "):
             command = command.replace(tool, f"{tool}-legacy", 1)
+    if command.startswith("python3 "):
+        command = command.replace("python3", sys.executable, 1)
     return command if ns is None else f"ip netns exec {places.netns_name(name, ns)} {command}"

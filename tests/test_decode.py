@@ -39,8 +39,9 @@ def udp(body: bytes, sport: int = 40000, dport: int = 53) -> bytes:
     return struct.pack("!HHHH", sport, dport, 8 + len(body), 0) + body
 
 
-def tcp(flags: int, seq: int, ack: int = 0, sport: int = 40000, dport: int = 80) -> bytes:
-    return struct.pack("!HHIIBBHHH", sport, dport, seq, ack, 5 << 4, flags, 1024, 0, 0)
+def tcp(flags: int, seq: int, ack: int = 0, sport: int = 40000, dport: int = 80, options: bytes = b"") -> bytes:
+    words = 5 + len(options) // 4
+    return struct.pack("!HHIIBBHHH", sport, dport, seq, ack, words << 4, flags, 1024, 0, 0) + options
 
 
 def vxlan(inner: bytes, vni: int = 42, port: int = 4789) -> bytes:
@@ -150,7 +151,7 @@ def test_an_icmp_error_quotes_the_probe_that_it_is_about() -> None:
 def test_the_quote_of_a_syn_that_ends_after_eight_bytes_still_names_it() -> None:
     syn = ipv4(6, tcp(SYN, 1000)[:8])
     error = ipv4(1, struct.pack("!BBHI", 3, 13, 0, 0) + syn, src="10.0.0.254")
-    trail = follow(Opening(1000), decoded([frame(ethernet(0x0800, error))]))
+    trail = follow(Opening(frozenset({1000})), decoded([frame(ethernet(0x0800, error))]))
 
     assert [item.text for item in trail.complaints] == ["administratively prohibited"]
 
@@ -167,7 +168,7 @@ def test_a_connection_is_known_by_its_first_sequence_number_whatever_was_rewritt
         seen(tcp(ACK, 0, 6)),
         seen(tcp(SYN, 4)),
     ]
-    trail = follow(Opening(0xFFFFFFFF), decoded(frames))
+    trail = follow(Opening(frozenset({0xFFFFFFFF})), decoded(frames))
 
     assert [str(item.src) for item in trail.requests] == ["10.0.0.1", "192.0.2.9"]
     assert len(trail.replies) == 2
@@ -178,10 +179,29 @@ def test_the_opening_is_read_where_the_source_sends_it() -> None:
     other = frame(ethernet(0x0800, ipv4(6, tcp(SYN, 1))), at=Port("b", "eth0"))
     own = frame(ethernet(0x0800, ipv4(6, tcp(SYN, 2))), at=Port("a", "eth0"))
 
-    assert opening(decoded([other, own]), "a", 40000, {80}) == Opening(2)
-    assert opening(decoded([other, own]), "a", 40001, {80}) is None
-    assert opening(decoded([other, own]), "a", 40000, {8080}) is None
-    assert opening(decoded([other, own]), "a", 40000, {8080, 80}) == Opening(2)
+    assert opening(list(decoded([other, own])), "a", 40000, {80}) == Opening(frozenset({2}))
+    assert opening(list(decoded([other, own])), "a", 40001, {80}) is None
+    assert opening(list(decoded([other, own])), "a", 40000, {8080}) is None
+    assert opening(list(decoded([other, own])), "a", 40000, {8080, 80}) == Opening(frozenset({2}))
+
+
+def test_a_connection_that_a_relay_opened_is_known_by_what_was_said_through_it() -> None:
+    def seen(body: bytes, at: str) -> Frame:
+        return frame(ethernet(0x0800, ipv4(6, body)), at=Port(at, "eth0"))
+
+    frames = [
+        seen(tcp(SYN, 2), "a"),
+        seen(tcp(ACK, 3) + MARK + ASKING, "a"),
+        seen(tcp(SYN, 7, sport=55), "web"),
+        seen(tcp(ACK, 8, sport=55) + MARK + ASKING, "web"),
+        seen(tcp(SYN, 9, sport=56), "web"),
+        seen(tcp(ACK, 10, sport=56) + MAGIC + b"else" + ASKING, "web"),
+    ]
+    mark = opening(list(decoded(frames)), "a", 40000, {80}, MARK)
+
+    assert mark == Opening(frozenset({2, 7}))
+    assert [str(item.at) for item in follow(mark, decoded(frames)).requests] == ["a/eth0", "web/eth0"]
+    assert opening(list(decoded(frames)), "a", 40000, {80}) == Opening(frozenset({2}))
 
 
 def test_request_and_answer_of_a_datagram_are_told_apart() -> None:
@@ -212,7 +232,7 @@ def test_trails_are_in_the_order_of_time_and_keep_a_taps_own_order() -> None:
 def run_filter(data: bytes, protocol: int) -> bool:
     """A classic BPF machine of a few lines: does the filter of the taps let the packet through?"""
     program = list(struct.iter_unpack("=HBBI", bpf.probes()))
-    body, value, at = data[14:], 0, 0
+    body, value, at, index = data[14:], 0, 0, 0
     while True:
         op, then, other, number = program[at]
         at += 1
@@ -220,8 +240,13 @@ def run_filter(data: bytes, protocol: int) -> bool:
             return number > 0
         if number == bpf.PROTOCOL and op == bpf.LD_H:
             value = protocol
-        elif op in (bpf.LD_B, bpf.LD_H, bpf.LD_W):
-            size, start = {bpf.LD_B: 1, bpf.LD_H: 2, bpf.LD_W: 4}[op], number - bpf.NET
+        elif op in (bpf.AND, bpf.RSH):
+            value = value & number if op == bpf.AND else value >> number
+        elif op == bpf.TAX:
+            index = value
+        elif op in (bpf.LD_B, bpf.LD_H, bpf.LD_W, bpf.LD_W_X):
+            size = {bpf.LD_B: 1, bpf.LD_H: 2}.get(op, 4)
+            start = number - bpf.NET + (index if op == bpf.LD_W_X else 0)
             if start + size > len(body):
                 return False
             value = int.from_bytes(body[start : start + size], "big")
@@ -245,6 +270,9 @@ def test_the_taps_filter_lets_every_probe_through(shape: str) -> None:
         (ipv4(6, tcp(SYN, 1)), True),
         (ipv4(6, tcp(RST | ACK, 1)), True),
         (ipv4(6, tcp(ACK, 1)), False),
+        (ipv4(6, tcp(ACK, 1) + MARK + ASKING), True),
+        (ipv4(6, tcp(ACK, 1, options=bytes(12)) + MARK + ASKING), True),
+        (ipv4(6, tcp(ACK, 1) + bytes(12) + MARK + ASKING), False),
         (ipv4(4, ipv4(6, tcp(SYN, 1))), True),
         (ipv4(17, vxlan(ethernet(0x0800, ipv4(6, tcp(SYN, 1))))), True),
         (ipv4(17, vxlan(ethernet(0x0800, ipv4(6, tcp(ACK, 1))))), False),

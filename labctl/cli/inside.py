@@ -42,8 +42,9 @@ def find_node(lab: str, node: str | None) -> tuple[str, ...]:
     nodes = places.labs().get(lab, ())
     if node is None:
         return nodes
-    if node in nodes:
-        return (node,)
+    home = places_of(lab).get(node, node)
+    if home in nodes:
+        return (home,)
     import difflib
 
     from labctl.report.text import joined
@@ -51,6 +52,17 @@ def find_node(lab: str, node: str | None) -> tuple[str, ...]:
     close = difflib.get_close_matches(node, nodes, 1, 0.5)
     known = f"its nodes are {joined(nodes, 30)}"
     raise UsageError(f"lab {lab} has no node {node!r}", f"did you mean {close[0]}? {known}" if close else known)
+
+
+def places_of(lab: str) -> dict[str, str]:
+    """The machines of a lab that share another's network namespace, with whose: a container on Docker's `host`."""
+    from labctl.kernel import state
+
+    record = state.load(lab) or {}
+    try:
+        return {one["name"]: one["within"] for one in record["machines"] if one.get("within")}
+    except (KeyError, TypeError, AttributeError):
+        return {}
 
 
 @click.command("exec", cls=Exec, short_help="Run a command inside a node.")
@@ -75,8 +87,8 @@ def exec_(session: Session, node: str, command: tuple[str, ...]) -> int:
 
     session.need_root()
     lab = labs.choose(session.lab)
-    find_node(lab, node)
-    return enter.run(lab, node, list(command))
+    (home,) = find_node(lab, node)
+    return enter.run(lab, home, list(command))
 
 
 @click.command("shell", short_help="Open a shell inside a node.")
@@ -96,8 +108,8 @@ def shell(session: Session, node: str) -> Any:
 
     session.need_root()
     lab = labs.choose(session.lab)
-    find_node(lab, node)
-    return enter.shell(lab, node)
+    (home,) = find_node(lab, node)
+    return enter.shell(lab, home)
 
 
 VERBS = (exec_, shell)

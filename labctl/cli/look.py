@@ -201,7 +201,7 @@ def show(session: Session, node: str | None) -> int:
     name = labs.choose(session.lab)
     nodes = find_node(name, node)
     session.terminal.progress(f"reading {name}")
-    plan = labs.observe(name, node)
+    plan = labs.observe(name, nodes[0] if node is not None else None)
     views = [
         View(one, tuple(item for item in plan if item.ns == one), chains, settings)
         for one, (chains, settings) in peek(name, nodes).items()

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from labctl.diff import Change
-from labctl.kernel import messages
+from labctl.kernel import messages, processes
 from labctl.kernel.hints import fail_refused, fail_sysctl
 from labctl.kernel.indexes import Indexes, Later
 from labctl.kernel.linker import Linker, must_remake
 from labctl.kernel.netlink import Refusal, flush_all
 from labctl.kernel.observe import Snapshot, sysctl_path
 from labctl.kernel.rooms import Rooms
-from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Netns, Resource, Route, Rule, Sysctl
+from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Netns, Process, Resource, Route, Rule, Sysctl
 
 GONE = {errno.ENODEV, errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENXIO}
 Firewall = Callable[[str, Sequence[Change]], None]  # writes the chain changes of the namespace it runs in
@@ -49,16 +49,19 @@ class Builder:
         refused += self._configure(changes, {id(link) for link in links})
         self._raise(refused)
         self._write_chains([change for change in changes if isinstance(change.subject, Chain)])
+        self._start_processes(changes)
 
     # removing
 
     def _remove(self, changes: Iterable[Change]) -> list[Refusal]:
         for change in changes:
-            if change.want is not None and not must_remake(change):
+            if change.want is not None and not must_remake(change) and not isinstance(change.have, Process):
                 continue
             item = change.have
             if isinstance(item, Netns):
                 self._rooms.forget(item.name)
+            elif isinstance(item, Process):
+                processes.stop(item)
             elif item is not None and not isinstance(item, (Chain, Sysctl)) and item.ns in self._rooms.channels:
                 self._queue_removal(item)
         refused = self._flush()
@@ -100,7 +103,7 @@ class Builder:
     def _configure(self, changes: Iterable[Change], fresh: set[int]) -> list[Refusal]:
         for change in changes:
             item = change.want
-            if item is None or isinstance(item, (Netns, Sysctl, Chain)):
+            if item is None or isinstance(item, (Netns, Sysctl, Chain, Process)):
                 continue
             if item.ns not in self._rooms.channels:
                 continue
@@ -165,6 +168,16 @@ class Builder:
             if ns in self._rooms.fds:
                 self._rooms.enter(ns)
                 self._firewall(ns, own)
+
+    def _start_processes(self, changes: Iterable[Change]) -> None:
+        by_ns: dict[str, list[Process]] = {}
+        for change in changes:
+            if isinstance(change.want, Process):
+                by_ns.setdefault(change.want.ns, []).append(change.want)
+        for ns, own in by_ns.items():
+            if ns in self._rooms.fds:
+                self._rooms.enter(ns)
+                processes.start(self._rooms.lab, own)
 
     # talking to the kernel
 

@@ -15,6 +15,7 @@ from labctl.marks import MAGIC, STAMP
 NET = 0xFFF00000  # SKF_NET_OFF: offsets from the network header
 PROTOCOL = 0xFFFFF000  # SKF_AD_OFF + SKF_AD_PROTOCOL: the packet's ethertype
 LD_W, LD_H, LD_B, JEQ, JSET, RET = 0x20, 0x28, 0x30, 0x15, 0x45, 0x06
+AND, RSH, TAX, LD_W_X = 0x54, 0x74, 0x07, 0x40  # the last loads from behind X
 SYN_OR_RST = 0x06
 WHOLE = 0x40000
 
@@ -32,6 +33,9 @@ class _Program:
 
     def load(self, op: int, offset: int) -> None:
         self.code.append((op, offset & 0xFFFFFFFF, "", ""))
+
+    def do(self, op: int, value: int = 0) -> None:
+        self.code.append((op, value, "", ""))
 
     def jump(self, op: int, value: int, then: str = "", other: str = "") -> None:
         self.code.append((op, value, then, other))
@@ -86,7 +90,13 @@ def _ip(program: _Program, name: str, base: int, version: int, depth: int = 0) -
     program.jump(JEQ, int.from_bytes(MAGIC, "big"), f"yes{name}", f"no{name}")
     program.place(f"tcp{name}")
     program.load(LD_B, base + head + 13)
-    program.jump(JSET, SYN_OR_RST, f"yes{name}", f"no{name}")
+    program.jump(JSET, SYN_OR_RST, f"yes{name}")
+    program.load(LD_B, base + head + 12)
+    program.do(AND, 0xF0)
+    program.do(RSH, 2)  # the length of the TCP header, whose options come before what was said
+    program.do(TAX)
+    program.load(LD_W_X, base + head)
+    program.jump(JEQ, int.from_bytes(MAGIC, "big"), f"yes{name}", f"no{name}")
     program.place(f"udp{name}")
     program.load(LD_H, base + head + 2)
     if depth == 0:

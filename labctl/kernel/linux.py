@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 
 from labctl.diff import Change
-from labctl.kernel import firewall, observe, places, read, residents, rooms, state
+from labctl.kernel import firewall, observe, places, processes, read, residents, rooms, state
 from labctl.kernel.apply import Builder
 from labctl.kernel.calm import undisturbed
 from labctl.kernel.netns import Inside
-from labctl.plan import Chain, Plan, Resource, Sysctl
+from labctl.plan import Chain, Plan, Process, Resource, Sysctl
 
 
 class Linux:
@@ -41,8 +41,8 @@ class Linux:
         return places.labs().get(self.lab, ())
 
     def observe(self, asking: Plan = (), nodes: Iterable[str] | None = None, *, chains: bool = True) -> Plan:
-        """What is there now, in the plan's types. `asking` says which sysctls to read and which firewall
-        families matter; `nodes` limits it to some namespaces (peers elsewhere are then not named), and
+        """What is there now, in the plan's types. `asking` says which sysctls to read, which firewall families
+        matter and whether processes do; `nodes` limits it to some namespaces (peers elsewhere are then not named), and
         without `chains` no firewall is read."""
         here = tuple(nodes if nodes is not None else self.nodes())
         return self._inside.run(None, self._observe, asking, here, chains)
@@ -65,7 +65,8 @@ class Linux:
         What a person left running inside is ended first: it would keep its namespace alive.
         """
         gone = self.nodes()
-        residents.end(residents.find(places.netns_path(self.lab, node) for node in gone))
+        inside = residents.find(places.netns_path(self.lab, node) for node in gone)
+        residents.end({*inside, *processes.astray(self.lab)})
         self._rooms.close()
         self._snapshot = None
         for node in gone:
@@ -95,6 +96,8 @@ class Linux:
         for node in here:
             found += observe.links(snapshot, node, room.nsid)
             found += observe.tables(room.channels[node], snapshot, node)
+        if not asking or any(isinstance(item, Process) for item in asking):
+            found += processes.find(self.lab, here)
         self._snapshot = snapshot
         return tuple(found)
 

@@ -64,6 +64,7 @@ class Probe:
     """What all probes share. `mark` tells its packets from all others; a TCP client has none before its SYN."""
 
     mark: Mark | None = None
+    marker: bytes | None = None  # what a TCP client says once it is connected
     sport = 0
 
     def __init__(self) -> None:
@@ -239,7 +240,7 @@ class TcpClient(_Client):
     def __init__(self, address: IP, port: int, marker: bytes | None) -> None:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         super().__init__(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
-        self._marker, self._connected, self._heard = marker, False, b""
+        self.marker, self._connected, self._heard = marker, False, b""
         self.sport = bind_fresh(self._socket, port)
         number = self._socket.connect_ex((str(address), port))
         if number not in (0, errno.EINPROGRESS):
@@ -259,12 +260,12 @@ class TcpClient(_Client):
                 return  # not yet
             self._connected = True
             self.said = "connected, but nothing came back through the connection"
-            if self._marker is None:
+            if self.marker is None:
                 return self.end("reply", "connected")
-            self._socket.send(self._marker + ASKING)
+            self._socket.send(self.marker + ASKING)
         while data := self._socket.recv(256):
             self._heard += data
-            if self._marker is not None and self._marker in self._heard:
+            if self.marker is not None and self.marker in self._heard:
                 return self.end("reply", "connected, and labctl's own listener answered through the connection")
         self.end("broken", "connected, and the other end closed without an answer")
 

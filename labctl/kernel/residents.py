@@ -11,7 +11,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from labctl.kernel.rooms import is_namespace, own_namespaces
@@ -21,16 +21,35 @@ GRACE = 1.0  # seconds between SIGTERM and SIGKILL
 
 def find(paths: Iterable[Path]) -> tuple[int, ...]:
     """The ids of the processes in the namespaces bound to these files, but for us and our ancestors."""
-    inodes = set()
+    return tuple(located(paths))
+
+
+def located(paths: Iterable[Path]) -> dict[int, Path]:
+    """As `find`, each with the file that its namespace is bound to."""
+    own, bound = own_namespaces(), {}
     for path in paths:
         if is_namespace(path):
             found_at = os.lstat(path)
-            inodes.add((found_at.st_dev, found_at.st_ino))
-    inodes -= own_namespaces()
-    if not inodes:
-        return ()
+            if (found_at.st_dev, found_at.st_ino) not in own:
+                bound[found_at.st_dev, found_at.st_ino] = path
+    return {pid: bound[home] for pid, home in _others() if home in bound} if bound else {}
+
+
+def here() -> tuple[int, ...]:
+    """The ids of the processes in the namespace this thread is in, whosever that is, but for us and our ancestors."""
+    found = os.stat("/proc/thread-self/ns/net")
+    return tuple(pid for pid, home in _others() if home == (found.st_dev, found.st_ino))
+
+
+def strangers() -> tuple[int, ...]:
+    """The ids of all processes that live in any namespace but the machine's own."""
+    own = own_namespaces()
+    return tuple(pid for pid, home in _others() if home not in own)
+
+
+def _others() -> Iterator[tuple[int, tuple[int, int]]]:
+    """Every process but us and our ancestors, with its network namespace by device and inode."""
     ours = _ancestry()
-    found = []
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) in ours:
             continue
@@ -38,9 +57,7 @@ def find(paths: Iterable[Path]) -> tuple[int, ...]:
             lives = os.stat(f"/proc/{name}/ns/net")
         except OSError:
             continue  # it ended meanwhile, or is none of our business
-        if (lives.st_dev, lives.st_ino) in inodes:
-            found.append(int(name))
-    return tuple(found)
+        yield int(name), (lives.st_dev, lives.st_ino)
 
 
 def end(pids: Iterable[int], grace: float = GRACE) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from labctl.errors import KernelError
 from labctl.kernel import places
+from labctl.kernel.libc import UMOUNT_NOFOLLOW
 from labctl.kernel.netlink import Channel, attributes
 from labctl.kernel.netns import (
     CLONE_NEWNET,
@@ -30,7 +31,6 @@ from labctl.kernel.netns import (
 RTM_GETNSID = 90
 NETNSA_NSID, NETNSA_FD = 1, 3
 HERE = "/proc/thread-self/ns/net"
-UMOUNT_NOFOLLOW = 8
 
 
 class Rooms:

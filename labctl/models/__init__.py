@@ -31,7 +31,7 @@ from typing import Any, Protocol
 
 from labctl.errors import UsageError
 from labctl.plan import Resource, assemble
-from labctl.scenario import Check, Lab, Machine, Scenario
+from labctl.scenario import Check, Lab, Machine, Scenario, at_home
 
 
 class Model(Protocol):
@@ -76,6 +76,9 @@ def compile_lab(scenario: Scenario) -> Lab:
             resources.append(item)
     own: Iterable[Check] = model.checks(scenario) if hasattr(model, "checks") else ()
     checks = (*scenario.checks, *own)
+    within = {machine.name: machine.within for machine in machines if machine.within is not None}
+    if within:
+        checks = tuple(at_home(check, within) for check in checks)
     return Lab(scenario.name, scenario.model, assemble(resources), tuple(machines), checks, scenario.say)
 
 

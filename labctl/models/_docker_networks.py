@@ -6,14 +6,15 @@ import difflib
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 from itertools import count
+from typing import Any
 
 from labctl.models import _parts as parts
 from labctl.models._docker import Endpoint, Net
-from labctl.scenario import Node, Publish, Scenario
+from labctl.scenario import Listen, Node, Publish, Scenario
 
 Refusal = tuple[str, str, str]
-DEFAULT, NONE = "bridge", "none"
-OWN = (DEFAULT, NONE, "host")  # networks that every Docker has
+DEFAULT, NONE, HOST, SHARED = "bridge", "none", "host", "container:"
+OWN = (DEFAULT, NONE, HOST)  # networks that every Docker has
 TAKEN = ("docker0", "eth0", "lo")  # devices that every host has
 
 
@@ -59,12 +60,36 @@ def attach(node: Node, nets: dict[str, Net]) -> dict[str, tuple[Endpoint, ...]]:
     return placed
 
 
+def shares(node: Node) -> dict[str, str]:
+    """The containers that have no network of their own, each with the machine whose network they use: their host's
+    (`host`), or another container's (`container:NAME`)."""
+    found = {}
+    for name, (network, *_), _ in _containers(node):
+        if network == HOST:
+            found[name] = node.name
+        elif network.startswith(SHARED):
+            found[name] = network.removeprefix(SHARED)
+    return found
+
+
+def programs(node: Node, settings: dict[str, Any]) -> Iterator[tuple[str, str, tuple[Listen, ...]]]:
+    """What runs: each container with the machine whose network it uses and the ports that its program listens on.
+
+    One that neither shares a network nor listens is a namespace, with nothing running in it.
+    """
+    shared = shares(node)
+    for name in node.pods:
+        listens = settings[name].listen if name in settings else ()
+        if name in shared or listens:
+            yield name, shared.get(name, name), listens
+
+
 def _containers(node: Node) -> Iterator[tuple[str, tuple[str, ...], tuple[Publish, ...]]]:
     """Each container with the names of its networks and its published ports."""
     settings = dict(node.settings)
     for name in node.pods:
         made = settings.get(name)
-        yield (name, (DEFAULT,), ()) if made is None else (name, made.networks, made.publish)
+        yield (name, (DEFAULT,), ()) if made is None else (name, made.networks or (DEFAULT,), made.publish)
 
 
 def refuse_names(scenario: Scenario) -> Iterator[Refusal]:
@@ -84,22 +109,67 @@ def refuse_names(scenario: Scenario) -> Iterator[Refusal]:
             at = f"hosts/{node.name}/containers/{container}/networks"
             for number, name in enumerate(names):
                 yield from ((f"{at}/{number}", *told) for told in _wrong(name, names[:number], own))
-            if NONE in names and len(names) > 1:
-                yield at, f"{container}: a container on 'none' is on no other network", "keep one of them"
+            alone = next((name for name in names if _alone(name)), None)
+            if alone is not None and len(names) > 1:
+                yield at, f"{container}: a container on {alone!r} is on no other network", "keep one of them"
+            for number, name in enumerate(names):
+                if name.startswith(SHARED):
+                    yield from ((f"{at}/{number}", *told) for told in _joins(node, container, name))
 
 
 def _wrong(name: str, before: tuple[str, ...], own: set[str]) -> Iterator[tuple[str, str]]:
     if name in before:
         yield f"networks: {name!r} is there twice", "keep one of them"
-    elif name == "host":
-        yield "networks: a container on 'host' is the host itself", "probe from the host, or put a listener there"
-    elif name not in own and name not in OWN:
-        known = sorted({*own, DEFAULT, NONE})
+    elif name not in own and name not in OWN and not name.startswith(SHARED):
+        known = sorted({*own, *OWN})
         close = difflib.get_close_matches(name, known, 1)
         yield (
             f"networks: there is no network {name!r}",
             f"did you mean {close[0]!r}?" if close else f"the networks are {', '.join(known)}",
         )
+
+
+def _alone(name: str) -> bool:
+    """Whether a container on this network can be on no other."""
+    return name in (NONE, HOST) or name.startswith(SHARED)
+
+
+def _joins(node: Node, container: str, network: str) -> Iterator[tuple[str, str]]:
+    """What forbids a container to use another's network."""
+    other, shared = network.removeprefix(SHARED), shares(node)
+    if other == container:
+        yield f"networks: {container} cannot join its own network", "name another container"
+    elif other not in node.pods:
+        close = difflib.get_close_matches(other, node.pods, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"{node.name} has {', '.join(node.pods)}"
+        yield f"networks: {node.name} has no container {other!r}", hint
+    elif other in shared:
+        yield (
+            f"networks: {other} has no network of its own, it uses {shared[other]}'s",
+            f"write {_same(node, shared[other])}",
+        )
+
+
+def _same(node: Node, home: str) -> str:
+    """The network that leads to a machine's own."""
+    return HOST if home == node.name else SHARED + home
+
+
+def refuse_programs(scenario: Scenario) -> Iterator[Refusal]:
+    """Programs that want a port which another program, or a published port, has in the same network."""
+    for node in scenario.nodes:
+        settings = dict(node.settings)
+        taken: dict[tuple[str, Listen], str] = {}
+        for container, _, ports in _containers(node):
+            for port in ports:
+                taken[node.name, Listen(port.host_port, port.protocol)] = f"the published port of {container}"
+        for name, home, listens in programs(node, settings):
+            for number, listen in enumerate(listens):
+                if (home, listen) in taken:
+                    what = f"listen: port {listen} of {home} is taken, by {taken[home, listen]}"
+                    at = f"hosts/{node.name}/containers/{name}/listen/{number}"
+                    yield at, what, "who shares a network shares its ports: choose another"
+                taken.setdefault((home, listen), name)
 
 
 def refuse_ports(scenario: Scenario, hosts_from: int) -> Iterator[Refusal]:
@@ -111,7 +181,10 @@ def refuse_ports(scenario: Scenario, hosts_from: int) -> Iterator[Refusal]:
         for container, names, ports in _containers(node):
             at = f"hosts/{node.name}/containers/{container}/publish"
             inward = all(name == NONE or (name in nets and nets[name].internal) for name in names)
-            if ports and inward:
+            if ports and (container in shares(node)):
+                what = f"{container} publishes ports and has no network of its own"
+                yield at, what, "what listens in a shared network is open there as it is"
+            elif ports and inward:
                 yield at, f"{container} publishes ports and has no way in", "put it on a network that is not internal"
             for index, port in enumerate(ports):
                 other = next((name for one, name in taken if _meet(one, port)), None)

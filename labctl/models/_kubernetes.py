@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 
 from labctl.models import _parts as parts
+from labctl.models import _pods as pods
 from labctl.plan import Resource
 from labctl.scenario import Check, Scenario
 
@@ -36,10 +37,10 @@ def masq_agent(ns: str, exempt: Iterable[object]) -> Iterator[Resource]:
 
 def kubernetes_rules(scenario: Scenario) -> Iterator[Check]:
     """The checks of Kubernetes' own rules. A rule that needs more pods than there are is left out."""
-    pods = tuple(pod for _, pod in scenario.pods)
-    if len(pods) > 1:
+    every = tuple(pod for _, pod in scenario.pods)
+    if len(every) > 1:
         say = "every pod reaches every pod and is seen with its own address"
-        yield Check(say, "mesh", groups=((pods, pods),), origin="model")
+        yield Check(say, "mesh", groups=((every, every),), origin="model")
     groups = tuple(((node.name,), node.pods) for node in scenario.nodes if node.pods)
     if groups:
         yield Check("each node reaches its own pods", "mesh", groups=groups, origin="model")
@@ -61,7 +62,8 @@ def refuse_pod_cidr(pod_cidr: IPv4Network, length: int, nodes: int) -> Iterator[
 
 
 def refuse_pods(scenario: Scenario, most: int) -> Iterator[tuple[str, str, str]]:
-    """Refusals for nodes with more pods than `max_pods`."""
+    """Refusals for nodes with more pods than `max_pods`, and for containers of a pod that cannot be together."""
+    yield from pods.refuse(scenario)
     for node in scenario.nodes:
         if len(node.pods) > most:
             hint = f"spread them over {-(-len(node.pods) // most)} nodes, or raise max_pods"

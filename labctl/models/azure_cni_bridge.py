@@ -48,12 +48,14 @@ from labctl.models import _azure as azure
 from labctl.models import _azure_planning as planning
 from labctl.models import _kubernetes as kubernetes
 from labctl.models import _parts as parts
+from labctl.models import _pods as pods_
 from labctl.options import option
 from labctl.plan import Chain, Link, Neighbour, Port, Resource, Route, Sysctl
 from labctl.scenario import Check, Machine, Node, Scenario
 
 FOLLOWS = "Azure CNI bridge mode, AKS's default until October 2020 (azure-container-networking)"
 MACHINES = ("nodes", "pods")
+Container = pods_.Pod
 _REQUEST = "-p ARP --arp-op Request --arp-ip-dst {} -j arpreply --arpreply-mac {} --arpreply-target DROP"
 
 
@@ -87,6 +89,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from kubernetes.masq_agent(nic.name, (options.vnet_cidr,))
         yield from _nic_rules(nic, options)
         yield from _pods(nic, node, options)
+        yield from pods_.processes(node)
         yield from azure.secondary(nic, len(node.pods))
         yield from azure.no_foreign_macs(nic)
         if options.mode == "tunnel":  # pods ask the fabric for each other, and it must answer on the link they ask on
@@ -95,8 +98,9 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
-    """Kubernetes' own rules."""
+    """Kubernetes' own rules, and what containers of a pod share."""
     yield from kubernetes.kubernetes_rules(scenario)
+    yield from pods_.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:

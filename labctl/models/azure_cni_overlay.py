@@ -47,12 +47,14 @@ from labctl.models import _azure_planning as planning
 from labctl.models import _azure_transparent as transparent
 from labctl.models import _kubernetes as kubernetes
 from labctl.models import _parts as parts
+from labctl.models import _pods as pods_
 from labctl.options import address, cidr, option
 from labctl.plan import Resource, Route, Rule
 from labctl.scenario import Check, Machine, Scenario
 
 FOLLOWS = "Azure CNI Overlay (azure-container-networking, mode transparent with overlay addresses)"
 MACHINES = ("nodes", "pods")
+Container = pods_.Pod
 DOMAIN = 100  # the fabric's routing table that is the cluster's own routing domain
 NODE_PREFIX = 24  # of each node's part of the pod CIDR; AKS has no other
 MOST_NODES = 5000
@@ -90,12 +92,14 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from azure.node_settings(nic.name, ("eth0",))
         yield from kubernetes.masq_agent(nic.name, (options.pod_cidr,))
         yield from transparent.pods(node, pods.network_address + 1, options.pod_cidr.prefixlen, options.mtu)
+        yield from pods_.processes(node)
     yield from azure.vm(vm)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
-    """Kubernetes' own rules."""
+    """Kubernetes' own rules, and what containers of a pod share."""
     yield from kubernetes.kubernetes_rules(scenario)
+    yield from pods_.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:

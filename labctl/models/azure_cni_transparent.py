@@ -43,11 +43,13 @@ from labctl.models import _azure_planning as planning
 from labctl.models import _azure_transparent as transparent
 from labctl.models import _kubernetes as kubernetes
 from labctl.models import _parts as parts
+from labctl.models import _pods as pods_
 from labctl.plan import Resource
 from labctl.scenario import Check, Machine, Scenario
 
 FOLLOWS = "Azure CNI transparent mode since August 2022 (azure-container-networking, pull request 1524)"
 MACHINES = ("nodes", "pods")
+Container = pods_.Pod
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +72,15 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from azure.node_settings(nic.name, ("eth0",))
         yield from kubernetes.masq_agent(nic.name, (options.vnet_cidr,))
         yield from transparent.pods(node, nic.address + 1, options.subnet.prefixlen, options.mtu)
+        yield from pods_.processes(node)
         yield from azure.secondary(nic, len(node.pods))
     yield from azure.vm(vm)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
-    """Kubernetes' own rules."""
+    """Kubernetes' own rules, and what containers of a pod share."""
     yield from kubernetes.kubernetes_rules(scenario)
+    yield from pods_.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:

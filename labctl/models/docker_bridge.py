@@ -22,18 +22,23 @@ passes INPUT, never POSTROUTING, and so carries the container's address.
 Each of `networks` is one more such bridge. The host routes between them all, so rules keep them apart:
 two networks meet only in a container that is in both. A published port is a translation on the host
 (DNAT), and its caller keeps the own address. With dockerd's `userland_proxy` on, a process on the host
-serves whom the translation leaves out: the host at 127.0.0.1, containers of the same network and, up to
-28, of others. There is no such process here, so these are refused. With it off the translation serves
+(docker-proxy) serves whom the translation leaves out: the host at 127.0.0.1, containers of the same network
+and, up to 28, of others; to the container they all have its bridge's address. With it off the translation serves
 the host and the same network too, by masquerading, and bridge ports send frames back where they came
 from (hairpin); containers of other networks are translated and then dropped between the networks, and
 only 29 lets them pass. `icc: false` needs bridged frames to pass iptables, and from 28 on hairpin does:
 Docker switches that on.
 
+A container on the network `host` is a process of the host, and has its ports; one on `container:NAME` is a
+process in that container's network. Two that listen on one port cannot be in one network. A container on
+`none` has a loopback device and nobody else.
+
 Follows moby/moby v28.5.2 (integration/network/bridge/iptablesdoc/generated, libnetwork/drivers/bridge)
 and, as `release: 29`, docker-v29.7.2 with its iptables backend; `release: "20.10"` follows v20.10.24
 (vendor/github.com/docker/libnetwork). `release: 26` writes the rules of 20.10: they stayed until 27.
 
-faithful        docker0 and br-..., addresses in order, routes, the whole chain set of 20.10, 28 and 29 and
+faithful        `host`, `none`, `container:NAME`, docker-proxy's command line and what it serves; docker0 and br-...,
+                addresses in order, routes, the whole chain set of 20.10, 28 and 29 and
                 its order, published ports, the FORWARD policy of a daemon that switched forwarding on
                 itself, bridge-nf-call-iptables, hairpin and route_localnet where each release sets them, ping and
                 low ports for every user of a container; 20.10's docker0 was compared with a real daemon
@@ -43,7 +48,7 @@ approximation   MAC addresses are made from names where Docker 28 draws them at 
                 host has all networks; several hosts hang on one plain Ethernet (`fabric`); rp_filter is
                 2, as systemd's distributions set it, and send_redirects is 0, so that no hint of the
                 kernel's shortens a walk
-skipped         the embedded DNS, the userland proxy's process, gateway modes, IPv6, 29's nftables backend
+skipped         the embedded DNS, docker-proxy at IPv6 addresses, gateway modes, IPv6, 29's nftables backend
 """
 
 from __future__ import annotations
@@ -54,10 +59,20 @@ from ipaddress import IPv4Address, IPv4Network
 
 from labctl.models import _parts as parts
 from labctl.models._docker import RELEASES, Chains28, Endpoint, Host, Net
-from labctl.models._docker_networks import DEFAULT, attach, networks, refuse_names, refuse_ports, refuse_sizes
+from labctl.models._docker_networks import (
+    DEFAULT,
+    attach,
+    networks,
+    programs,
+    refuse_names,
+    refuse_ports,
+    refuse_programs,
+    refuse_sizes,
+    shares,
+)
 from labctl.options import address, cidr, option
-from labctl.plan import Link, Port, Resource, Route, Sysctl
-from labctl.scenario import Check, Machine, Node, Publish, Scenario, See
+from labctl.plan import Link, Port, Process, Resource, Route, Sysctl
+from labctl.scenario import Check, Listen, Machine, Node, Publish, Scenario, See
 
 FOLLOWS = "Docker Engine 28.5 (moby v28.5.2); 29, 26 and 20.10 on request"
 MACHINES = ("hosts", "containers")
@@ -74,7 +89,7 @@ class Options:
     release: str = option("28", "whose firewall rules: Docker Engine 29, 28, 26 or 20.10", choices=tuple(RELEASES))
     subnet: IPv4Network = option(cidr("172.17.0.0/16"), "the subnet of docker0, the same on every host")
     icc: bool = option(True, "whether containers on docker0 may talk to each other (dockerd --icc)")
-    userland_proxy: bool = option(True, "dockerd --userland-proxy; its process is not there: false serves without it")
+    userland_proxy: bool = option(True, "dockerd --userland-proxy: a docker-proxy for each published port")
     underlay: IPv4Network = option(cidr("192.168.50.0/24"), "the network between the hosts; host1 is the 11th in it")
     internet_ip: IPv4Address = option(address("203.0.113.1"), "the address of the machine `internet`")
     forward_policy: str = option(
@@ -100,8 +115,13 @@ class Network:
 class Container:
     """A container's settings, as `docker run` takes them."""
 
-    networks: tuple[str, ...] = option(("bridge",), "its networks: eth0, eth1...; `bridge` is docker0", form="name")
+    networks: tuple[str, ...] = option(
+        ("bridge",),
+        "its networks: eth0, eth1...; `bridge` is docker0. Or one of `host`, `none`, `container:NAME`",
+        form="network",
+    )
     publish: tuple[Publish, ...] = option((), "ports of it that the host publishes (-p): HOST:CONTAINER")
+    listen: tuple[Listen, ...] = option((), "ports that a program in it listens on; none runs where none is named")
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
@@ -118,10 +138,11 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield parts.default(node.name, gateway)
         yield from _bridges(node, tuple(nets.values()), options)
         placed = attach(node, nets)
-        yield from _containers(node, placed, options)
+        yield from _containers(node, placed, options, (own, *(net.gateway for net in nets.values())))
         ends = tuple(end for ends in placed.values() for end in ends)
         host = Host(node.name, tuple(nets.values()), ends, options.userland_proxy, options.forward_policy)
         yield from RELEASES[options.release](host).rules()
+        yield from _programs(node, host, options.release)
     yield Machine("internet", "internet", (options.internet_ip, gateway))
 
 
@@ -133,7 +154,21 @@ def checks(scenario: Scenario) -> Iterator[Check]:
         if len(shared) > 1:
             yield _neighbours(shared[0], shared[1], scenario.options.icc)
             break
+    yield from _ports(scenario)
     yield from _stranger(scenario, nets)
+
+
+def _ports(scenario: Scenario) -> Iterator[Check]:
+    """Who uses another's network uses its ports up."""
+    for node in scenario.nodes:
+        shared = shares(node)
+        for name, home, listens in programs(node, dict(node.settings)):
+            if name in shared and listens:
+                port = listens[0]
+                say = (
+                    f"{name} has no network of its own: its port {port} is {home}'s, and nobody else there can have it"
+                )
+                yield Check(say, "taken", home, home, port.port, protocol=port.protocol, origin="model")
 
 
 def _neighbours(one: str, other: str, icc: bool) -> Check:
@@ -168,6 +203,7 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     options: Options = scenario.options
     yield from refuse_names(scenario)
     yield from refuse_ports(scenario, HOSTS_FROM)
+    yield from refuse_programs(scenario)
     yield from refuse_sizes(scenario)
     room = options.underlay.num_addresses - HOSTS_FROM - 1
     if len(scenario.nodes) > room:
@@ -210,11 +246,31 @@ def _bridges(node: Node, nets: tuple[Net, ...], options: Options) -> Iterator[Re
             yield Sysctl(node.name, f"net.ipv4.conf.{net.device.replace('.', '/')}.route_localnet", "1")
 
 
-def _containers(node: Node, placed: dict[str, tuple[Endpoint, ...]], options: Options) -> Iterator[Resource | Machine]:
+def _programs(node: Node, host: Host, release: str) -> Iterator[Resource]:
+    """What runs on a host: the programs of its containers, and a docker-proxy for each published port."""
+    for name, home, listens in programs(node, dict(node.settings)):
+        yield Process(home, name, ("serve", name, *(f"{one.protocol}:{one.port}" for one in listens)))
+    for end, port in host.published if host.proxy else ():
+        front = ("-host-ip", str(port.address or "0.0.0.0"), "-host-port", str(port.host_port))
+        back = ("-container-ip", str(end.address), "-container-port", str(port.port))
+        name = f"docker-proxy {port.address or '0.0.0.0'}:{port.host_port}/{port.protocol}"
+        words = ("docker-proxy", "-proto", port.protocol, *front, *back)
+        yield Process(node.name, name, words if release in RANDOM_MACS else (*words, "-release", release))
+
+
+def _containers(
+    node: Node, placed: dict[str, tuple[Endpoint, ...]], options: Options, host: tuple[IPv4Address, ...]
+) -> Iterator[Resource | Machine]:
     ends = [(name, number, end) for name, ends in placed.items() for number, end in enumerate(ends)]
     labels = [f"{name}/eth{number}" if number else name for name, number, _ in ends]
     devices = dict(zip(labels, parts.hashed("veth", 7, labels), strict=True))
+    shared = shares(node)
     for name, those in placed.items():
+        if name in shared:
+            home = shared[name]
+            addresses = host if home == node.name else tuple(end.address for end in placed[home])
+            yield Machine(name, "container", addresses, node.name, home)
+            continue
         yield Machine(name, "container", tuple(end.address for end in those), node.name)
         yield from parts.endpoint(name)
         yield from (Sysctl(name, setting, value) for setting, value in UNPRIVILEGED)

@@ -45,12 +45,14 @@ from labctl.models import _azure as azure
 from labctl.models import _azure_planning as planning
 from labctl.models import _kubernetes as kubernetes
 from labctl.models import _parts as parts
+from labctl.models import _pods as pods_
 from labctl.options import address, cidr, option
 from labctl.plan import Chain, Link, Port, Resource, Route, Rule, Sysctl
 from labctl.scenario import Check, Machine, Node, Scenario, See
 
 FOLLOWS = "kubenet of Kubernetes 1.23 (dockershim) with AKS's agents"
 MACHINES = ("nodes", "pods")
+Container = pods_.Pod
 UDR = 100  # the fabric's routing table that is the subnet's route table
 MOST_ROUTES = 400  # of one Azure route table, and so of nodes
 _OUTBOUND = (
@@ -95,6 +97,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from azure.node_settings(nic.name, ("eth0", "cbr0"))
         yield from _cbr0(nic.name, pods, options)
         yield from _pods(node, pods, options.mtu)
+        yield from pods_.processes(node)
         yield from _masquerade(nic.name, options)
     yield from azure.vm(vm)
 
@@ -109,6 +112,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
         home = next(node.name for node, pod in scenario.pods if pod == first)
         sees = (See(Port("vm", "eth0"), src=home, dst="vm"), See(Port("vm", "eth0"), src=first, negate=True))
         yield Check(say, "ping", first, "vm", sees=sees, origin="model")
+    yield from pods_.checks(scenario)
     if options.ip_forwarding or options.routing == "host" or len(scenario.nodes) == 1:
         yield from _distance(scenario)
         yield from kubernetes.kubernetes_rules(scenario)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Route, Rule
+from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Process, Route, Rule
 from labctl.show import View, settings
 
 if TYPE_CHECKING:
@@ -133,7 +133,8 @@ def change(one: Change) -> Document:
 
 def machine(one: Machine) -> Document:
     """Who a namespace is."""
-    return {"name": one.name, "role": one.role, "on": one.on, "addresses": [str(ip) for ip in one.addresses]}
+    addresses = [str(ip) for ip in one.addresses]
+    return {"name": one.name, "role": one.role, "on": one.on, "within": one.within, "addresses": addresses}
 
 
 def outcome(one: Outcome) -> Document:
@@ -182,6 +183,7 @@ def node(view: View) -> Document:
         "rules": Rule,
         "neighbours": Neighbour,
         "forwarding": Fdb,
+        "processes": Process,
     }
     objects = {
         name: [resource_json(item) for item in view.plan if isinstance(item, kind)] for name, kind in kinds.items()

@@ -1,0 +1,195 @@
+"""The processes of a lab: started in their namespaces, found again by a mark, and ended.
+
+The mark is a variable of their environment that says which process of which lab it is, so that nothing has to
+be remembered elsewhere: what is found is what runs. What a person starts in a node has no mark and is never
+drift.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from labctl.errors import KernelError
+from labctl.kernel import places, residents
+from labctl.kernel.libc import CLONE_NEWPID, setns
+from labctl.kernel.programs import READY, argv
+from labctl.plan import Process
+from labctl.words_json import process_mark
+
+MARK = "LABCTL_PROCESS"
+PATIENCE = 10.0  # seconds that a program may take until it is ready
+
+
+def find(lab: str, nodes: Iterable[str]) -> tuple[Process, ...]:
+    """The lab's own processes that run in the network namespaces of these nodes, with their ids."""
+    homes = {places.netns_path(lab, node): node for node in nodes}
+    groups: dict[tuple[str, str], dict[int, Process]] = {}
+    for pid, path in residents.located(homes).items():
+        process = _marked(pid, lab)
+        if process is not None and process.ns == homes[path]:
+            groups.setdefault((process.ns, process.name), {})[pid] = process
+    return tuple(_chosen(group) for group in groups.values())
+
+
+def astray(lab: str) -> tuple[int, ...]:
+    """The ids of marked processes of a lab in whatever namespace but the machine's own: one that lost its name
+    lives on in them."""
+    return tuple(pid for pid in residents.strangers() if _marked(pid, lab) is not None)
+
+
+def start(lab: str, processes: Iterable[Process]) -> None:
+    """Start processes of the namespace this thread is in, and wait until each does its work.
+
+    Raises KernelError for one that does not: with what it said, or that it said nothing.
+    """
+    begun: list[tuple[Process, subprocess.Popen[bytes]]] = []
+    try:
+        for process in processes:
+            if process.inside is not None:
+                _settle(begun)
+            begun.append((process, _spawn(lab, process)))
+        _settle(begun)
+    finally:
+        for _, child in begun:
+            if child.stdout is not None:
+                child.stdout.close()
+            child.wait()  # the program itself goes on in a child of that one
+
+
+def stop(process: Process) -> None:
+    """End one process that was found."""
+    if process.pid is not None:
+        residents.end([process.pid])
+
+
+def _spawn(lab: str, process: Process) -> subprocess.Popen[bytes]:
+    words = argv(process.command)
+    if process.sandbox:
+        words.append(str(places.netns_path(lab, process.ns)))
+    mark = process_mark(process, places.netns_name(lab, process.ns))
+    home = _process_namespace(lab, process) if process.inside is not None else None
+    try:
+        if home is not None:
+            setns(home, CLONE_NEWPID)
+        return subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={"PATH": os.environ.get("PATH", os.defpath), MARK: mark},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise KernelError(f"cannot start {process.name} in {process.ns}: {error.strerror}") from None
+    finally:
+        if home is not None:
+            os.close(home)
+            _home_again()
+
+
+def _home_again() -> None:
+    """What this thread starts next is in its own process namespace again."""
+    fd = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        setns(fd, CLONE_NEWPID)
+    finally:
+        os.close(fd)
+
+
+def _process_namespace(lab: str, process: Process) -> int:
+    """The process namespace of the sandbox that a process belongs in, opened."""
+    marked = {pid: _marked(pid, lab) for pid in residents.here()}
+    group = {pid: one for pid, one in marked.items() if one and (one.ns, one.name) == (process.ns, process.inside)}
+    if not group:
+        raise KernelError(f"cannot start {process.name} in {process.ns}: its {process.inside} does not run")
+    return os.open(f"/proc/{_chosen(group).pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _settle(begun: Iterable[tuple[Process, subprocess.Popen[bytes]]]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    for process, child in begun:
+        if child.stdout is None or child.stdout.closed:
+            continue
+        said = _said(child, deadline)
+        child.stdout.close()
+        if said != READY:
+            why = said.decode(errors="replace").strip() or "it ended without a word"
+            raise KernelError(f"cannot start {process.name} in {process.ns}: {why}", _hint(why))
+
+
+def _said(child: subprocess.Popen[bytes], deadline: float) -> bytes:
+    assert child.stdout is not None
+    poll = select.poll()
+    poll.register(child.stdout, select.POLLIN)
+    if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        return b"it is not ready after %d s" % PATIENCE
+    return os.read(child.stdout.fileno(), 4096)
+
+
+def _hint(why: str) -> str:
+    return "something listens there already: labctl exec NODE -- ss -tulpn" if "in use" in why else ""
+
+
+def _marked(pid: int, lab: str) -> Process | None:
+    """The process of the lab that this one is, by its mark."""
+    try:
+        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        told = next(word for word in words if word.startswith(f"{MARK}=".encode()))
+    except (OSError, StopIteration):
+        return None
+    read = read_mark(told.partition(b"=")[2].decode(errors="replace"))
+    return replace(read[1], pid=pid) if read is not None and read[0] == lab else None
+
+
+def read_mark(text: str) -> tuple[str, Process] | None:
+    """The lab and the process that a mark speaks of (`labctl.words_json.process_mark`); None if it is no mark."""
+    try:
+        mark: dict[str, Any] = json.loads(text)
+        place = places.parse(mark.pop("netns"))
+        return None if place is None else (place[0], Process(place[1], **{**mark, "command": tuple(mark["command"])}))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _chosen(group: dict[int, Process]) -> Process:
+    """Of those with one mark the first, whose children the others are; of a sandbox its pause, the shim's child."""
+    inner = [pid for pid in group if _parent(pid) in group]
+    outer = [pid for pid in group if pid not in inner]
+    some = next(iter(group.values()))
+    pid = min(inner if some.sandbox and inner else outer or inner)
+    return replace(some, pid=pid)
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def main(words: Sequence[str]) -> int:
+    """`python3 -m labctl.kernel.processes MARK`: start one process by hand, in the namespace this runs in."""
+    read = read_mark(words[0]) if len(words) == 1 else None
+    if read is None:
+        print("usage: python3 -m labctl.kernel.processes MARK, as labctl plan --as shell writes it", file=sys.stderr)
+        return 2
+    try:
+        start(read[0], [read[1]])
+    except KernelError as error:
+        print(error.message, file=sys.stderr)
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,15 @@
+"""Start one of labctl's programs: `python -I -S run.py PROGRAM WORDS...`. Run by its path, it finds its package."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+if __name__ == "__main__":
+    here = os.path.abspath(__file__)
+    for _ in range(4):  # programs, kernel, labctl, and the folder that labctl lies in
+        here = os.path.dirname(here)
+    sys.path.insert(0, here)
+    program = import_module("labctl.kernel.programs." + sys.argv[1].replace("-", "_"))
+    sys.exit(program.main(sys.argv[2:]))

@@ -1,0 +1,239 @@
+"""What runs in a lab: containers that share a pod, the sandbox that holds it, Docker's host network, docker-proxy."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labctl import checks, lab
+from labctl.diff import diff
+from labctl.errors import KernelError
+from labctl.kernel import places, processes
+from labctl.kernel.linux import Linux
+from labctl.plan import Netns, Process
+from labctl.scenario import Check, Lab
+from labctl.words import change_lines
+from labctl.words_json import process_mark, resource_from_json, resource_json
+
+WEB = Process("a", "web", ("serve", "web", "tcp:80"), inside="pause")
+
+
+# ---- without root ------------------------------------------------------------------------------------
+
+
+def test_a_process_is_alike_whatever_its_id_and_changed_by_another_command() -> None:
+    found = Process("a", "web", ("serve", "web", "tcp:80"), inside="pause", pid=4711)
+    other = Process("a", "web", ("serve", "web", "tcp:81"), inside="pause", pid=4711)
+    plan = (Netns("a"), WEB)
+
+    assert diff(plan, (Netns("a"), found)) == ()
+    assert [line for change in diff(plan, (Netns("a"), other)) for line in change_lines(change)] == [
+        "changed process web: command was serve web tcp:81, should be serve web tcp:80"
+    ]
+    assert [change.kind for change in diff((Netns("a"),), (Netns("a"), found))] == ["extra"]
+
+
+def test_a_process_survives_json() -> None:
+    assert resource_from_json(json.loads(json.dumps(resource_json(WEB)))) == WEB
+
+
+def test_a_mark_tells_which_process_of_which_lab_it_is() -> None:
+    mark = process_mark(WEB, "labctl.pods.a")
+
+    assert processes.read_mark(mark) == ("pods", WEB)
+    assert processes.read_mark(mark.replace("labctl.pods.a", "other.pods.a")) is None
+    for odd in ("", "{", "[]", "null", '{"netns": "labctl.x.y"}', '{"netns": 7}', mark.replace('"name"', '"nam"')):
+        assert processes.read_mark(odd) is None
+
+
+# ---- in real namespaces ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clean() -> Iterator[None]:
+    assert places.labs() == {}
+    yield
+    for name in places.labs():
+        lab.down(name)
+
+
+@pytest.fixture
+def pods(clean: None) -> Lab:
+    return lab.up(lab.define("pods")).lab
+
+
+def drift(name: str) -> list[str]:
+    return [line for change in lab.status(name, lab.recall(name)) for line in change_lines(change)]
+
+
+def pid(name: str, node: str, process: str) -> int:
+    found = {one.name: one.pid for one in processes.find(name, [node])}
+    assert process in found, found
+    return found[process] or 0
+
+
+def kill(number: int, how: signal.Signals) -> None:
+    """End a process and wait until it has gone."""
+    handle = os.pidfd_open(number)
+    try:
+        os.kill(number, how)
+        assert select.select([handle], [], [], 10)[0], f"{number} does not end"
+    finally:
+        os.close(handle)
+
+
+def awaited_gone(path: Path) -> None:
+    """Wait until a name has gone: its shim removes it right after the sandbox ended."""
+    for _ in range(1000):
+        if not path.exists():
+            return
+        select.select([], [], [], 0.01)
+    raise AssertionError(f"{path} is still there")
+
+
+def proves(made: Lab, word: str) -> list[str]:
+    return [outcome.verdict for outcome in checks.run(made, word).outcomes]
+
+
+@pytest.mark.root
+def test_a_dying_container_leaves_the_address_and_comes_back(pods: Lab) -> None:
+    kill(pid("pods", "a", "web"), signal.SIGKILL)
+
+    assert drift("pods") == ["missing process web: serve web tcp:80, inside pause"]
+    assert proves(pods, "every pod reaches every pod") == ["pass"]
+    assert proves(pods, "80 is web's") == ["fail"]
+    assert len(lab.up(lab.define("pods")).changes) == 1
+    assert drift("pods") == []
+    assert proves(pods, "80 is web's") == ["pass"]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_dying_sandbox_takes_containers_address_and_namespace(pods: Lab, how: signal.Signals) -> None:
+    web = pid("pods", "a", "web")
+    kill(pid("pods", "a", "pause"), how)
+    awaited_gone(places.netns_path("pods", "a"))
+
+    assert not Path(f"/proc/{web}").exists()
+    assert "missing namespace a" in drift("pods")
+    assert "missing link veth86f7e437" in " ".join(drift("pods"))  # the node's end went with the pod's
+    lab.up(lab.define("pods"))
+    assert drift("pods") == []
+    assert {outcome.verdict for outcome in checks.run(pods).outcomes} == {"pass"}
+
+
+@pytest.mark.root
+def test_a_sandbox_whose_shim_dies_ends_too_and_is_mended(pods: Lab) -> None:
+    pause = pid("pods", "a", "pause")
+    shim = int(Path(f"/proc/{pause}/stat").read_text().rpartition(")")[2].split()[1])
+    handle = os.pidfd_open(pause)
+    kill(shim, signal.SIGKILL)
+    assert select.select([handle], [], [], 10)[0]
+    os.close(handle)
+
+    assert "missing process pause: pause, holds the namespace" in drift("pods")
+    lab.up(lab.define("pods"))
+    assert drift("pods") == []
+
+
+@pytest.mark.root
+def test_containers_have_one_process_namespace_and_the_kernel_ends_it_whole(pods: Lab) -> None:
+    homes = {os.readlink(f"/proc/{pid('pods', 'a', name)}/ns/pid") for name in ("pause", "web", "metrics", "sidecar")}
+    assert len(homes) == 1
+    assert homes != {os.readlink("/proc/self/ns/pid")}
+
+
+@pytest.mark.root
+def test_what_a_person_starts_is_no_drift_and_goes_with_the_lab(pods: Lab) -> None:
+    own = subprocess.Popen(["ip", "netns", "exec", "labctl.pods.a", "sleep", "600"])
+    try:
+        assert drift("pods") == []
+        lab.down("pods")
+        assert own.wait(10) == -signal.SIGTERM
+    finally:
+        own.kill()
+        own.wait()
+
+
+@pytest.mark.root
+def test_down_ends_what_lives_on_in_a_namespace_that_lost_its_name(pods: Lab) -> None:
+    numbers = [pid("pods", "a", name) for name in ("pause", "web", "sidecar")]
+    subprocess.run(["ip", "netns", "del", "labctl.pods.a"], check=True)
+    assert all(Path(f"/proc/{number}").exists() for number in numbers)
+    lab.down("pods")
+    assert not any(Path(f"/proc/{number}").exists() for number in numbers)
+
+
+@pytest.mark.root
+def test_a_port_that_is_taken_fails_the_build_with_its_name_and_leaves_nothing(clean: None, tmp_path: Path) -> None:
+    plan = (
+        Netns("a"),
+        Process("a", "one", ("serve", "one", "tcp:80")),
+        Process("a", "two", ("serve", "two", "tcp:80")),
+    )
+    with Linux("twice") as kernel:
+        with pytest.raises(KernelError, match="cannot start two in a: tcp port 80: Address already in use") as caught:
+            kernel.apply(diff(plan, ()))
+        assert "ss -tulpn" in caught.value.hint
+        assert kernel.destroy() == ("a",)
+    assert processes.astray("twice") == ()
+
+
+@pytest.mark.root
+def test_a_free_port_fails_the_check_that_it_is_taken(pods: Lab) -> None:
+    free = Check("81 is taken", "taken", "a", "a", 81)
+    udp = Check("8125 is taken", "taken", "a", "a", 8125, protocol="udp")
+    gone = Check("80 is taken there", "taken", "nobody", "nobody", 80)
+    made = Lab("pods", "kubenet", pods.plan, pods.machines, (free, udp, gone))
+    told = {outcome.check.say: (outcome.verdict, outcome.evidence[0]) for outcome in checks.run(made).outcomes}
+
+    assert told["81 is taken"] == ("fail", "tcp port 81 of a was free: nobody listens there")
+    assert told["8125 is taken"][0] == "pass"
+    assert told["8125 is taken"][1].startswith("udp port 8125 of a is held by metrics (process ")
+    assert told["80 is taken there"] == ("fail", "there is no namespace labctl.pods.nobody")
+
+
+@pytest.mark.root
+def test_a_proxy_that_dies_is_named_and_fails_what_it_served(clean: None) -> None:
+    made = lab.up(lab.define("docker-proxy")).lab
+    kill(pid("docker-proxy", "host1", "docker-proxy 127.0.0.1:8082/tcp"), signal.SIGTERM)
+
+    assert [line.partition(":8082")[0] for line in drift("docker-proxy")] == ["missing process docker-proxy 127.0.0.1"]
+    assert proves(made, "at 127.0.0.1") == ["fail"]
+    assert proves(made, "a stranger is translated") == ["pass"]
+    lab.up(lab.define("docker-proxy"))
+    assert proves(made, "at 127.0.0.1") == ["pass"]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("release", "verdict"), [("28", "pass"), ("26", "fail")])
+def test_an_answer_over_udp_comes_from_the_address_asked_since_28(clean: None, release: str, verdict: str) -> None:
+    everywhere = "hosts.host1.containers.web.publish=[192.168.50.11:8080:80, 127.0.0.1:8082:80, 5353:53/udp]"
+    made = lab.up(lab.define("docker-proxy", sets=(f"release={release}", everywhere))).lab
+    outcome = checks.run(made, "udp likewise").outcomes[0]
+
+    assert outcome.verdict == verdict
+    if verdict == "fail":  # the well-known bug of before: moby issue 11998
+        assert any("172.17.0.2 told 172.17.0.1: port unreachable" in line for line in outcome.evidence)
+
+
+@pytest.mark.root
+def test_a_container_on_the_hosts_network_is_entered_where_it_is(clean: None) -> None:
+    lab.up(lab.define("docker-host-none"))
+    run = [sys.executable, "-m", "labctl"]
+    root = Path(__file__).parent.parent
+
+    def told(*words: str) -> str:
+        return subprocess.run([*run, *words], cwd=root, capture_output=True, text=True, check=True).stdout
+
+    assert "docker0" in told("exec", "web", "--", "ip", "link")
+    assert "172.17.0.2/16" in told("exec", "sidecar", "--", "ip", "addr", "show", "eth0")
+    assert "serve sidecar tcp:9001 udp:53" in told("show", "sidecar")
