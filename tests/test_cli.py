@@ -18,7 +18,7 @@ from labctl.cli import main
 from labctl.cli.frame import Ended
 from labctl.errors import KernelError, LabError, LockError, MissingError, UsageError
 
-VERBS = ["up", "down", "list", "status", "check", "plan", "exec", "shell", "show", "validate", "schema", "doctor"]
+VERBS = ["up", "down", "list", "status", "check", "plan", "exec", "shell", "show", "trace", "validate", "schema", "doctor"]
 HEAVY = (
     "rich", "yaml", "pyroute2", "iptc", "ctypes", "importlib.metadata", "subprocess", "concurrent.futures",
     "socket", "asyncio", "logging", "xml", "shlex", "difflib",

@@ -110,7 +110,31 @@ firewall:
 checks:
   - {say: over the bridge, ping: s1 -> s2}
 """
-LABS = {"road": ROAD, "tunnel": TUNNEL, "switch": SWITCH}
+# two pods on a node that has no bridge: it answers for their gateway, and for them, in its own name (proxy ARP)
+FLAT = """
+name: flat
+model: raw
+namespaces: [p1, p2, n1, up]
+links:
+  - {veth: [n1/eth0, up/n1]}
+  - {veth: [p1/eth0, n1/azv1]}
+  - {veth: [p2/eth0, n1/azv2]}
+addresses:
+  p1/eth0: [10.7.0.5/32]
+  p2/eth0: [10.7.0.6/32]
+  n1/eth0: [10.8.0.1/24]
+  up/n1: [10.8.0.254/24]
+sysctls:
+  n1: {net.ipv4.ip_forward: 1, net.ipv4.conf.azv1.proxy_arp: 1, net.ipv4.conf.azv2.proxy_arp: 1}
+routes:
+  p1: [169.254.1.1 dev eth0, default via 169.254.1.1 dev eth0]
+  p2: [169.254.1.1 dev eth0, default via 169.254.1.1 dev eth0]
+  n1: [10.7.0.5 dev azv1, 10.7.0.6 dev azv2, default via 10.8.0.254]
+checks:
+  - {say: through the node, ping: p1 -> p2}
+"""
+
+LABS = {"flat": FLAT, "road": ROAD, "tunnel": TUNNEL, "switch": SWITCH}
 
 
 @dataclass(frozen=True)
@@ -148,6 +172,7 @@ RESET = "r2: iptables-legacy -I FORWARD -p tcp -d 10.2.0.2 -j REJECT --reject-wi
 SMALL = "r2: ip link set h2 mtu 1280; h2: ip link set eth0 mtu 1280"
 HOLE = "h2: ip link set eth0 mtu 1280"
 MAC = "r2: ip neigh replace 10.2.0.2 lladdr 02:00:00:00:00:09 dev h2 nud permanent"
+GATEWAY = "p1: ip neigh flush to 169.254.1.1"  # forget its MAC
 EGRESS = (
     "r1: iptables-legacy -t nat -F POSTROUTING; r1: ip route add 203.0.113.0/24 via 10.9.0.2; "
     "r2: ip route add 203.0.113.0/24 via 10.2.0.2"
@@ -525,6 +550,24 @@ CASES = (
         "v1 10.8.0.2",
         "forwarding-off",
         "net is not 198.51.100.1",
+    ),
+    case("proxy-arp", "flat", "", "p1 p2", None, verdict="answered"),
+    case(
+        "proxy-arp-off",
+        "flat",
+        f"{GATEWAY}; n1: sysctl -qw net.ipv4.conf.azv1.proxy_arp=0",
+        "p1 p2",
+        "proxy-arp-off",
+        "proxy ARP is off at n1/azv1",
+        "net.ipv4.conf.azv1.proxy_arp = 0",
+    ),
+    case(
+        "proxy-arp-off-tcp",
+        "flat",
+        f"{GATEWAY}; n1: sysctl -qw net.ipv4.conf.azv1.proxy_arp=0",
+        "p1 p2 --tcp 80",
+        "proxy-arp-off",
+        "proxy ARP is off at n1/azv1",
     ),
     case("same-bridge", "switch", "", "s1 s2", None, verdict="answered"),
     case("bridge-service", "switch", "", "s1 10.96.0.3", None, verdict="answered"),

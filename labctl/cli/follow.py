@@ -85,7 +85,7 @@ def question_of(who: Who, source: str, target: str, options: dict[str, Any]) -> 
     if len(chosen) > 1:
         raise UsageError(f"--{chosen[0]} and --{chosen[1]} are two probes", "trace sends one")
     protocol: Protocol = chosen[0] if chosen else "icmp"
-    if source not in who.nodes:
+    if source not in who.nodes and source not in who.machines:
         raise _unknown(who, source, "machine")
     found = who.addresses(target)
     if not found:
@@ -95,13 +95,20 @@ def question_of(who: Who, source: str, target: str, options: dict[str, Any]) -> 
     if options["listen"] and protocol == "icmp":
         raise UsageError("--listen needs a port", "labctl trace ... --tcp PORT --listen")
     _size(protocol, options)
-    held = {ip.version for ip in who.held(source)}
+    held = {ip.version for ip in who.held(_space(who, source))}
     address = next((ip for ip in found if ip.version in held), found[0])
     port = options[protocol] if protocol != "icmp" else None
     home = who.home(target)
+    source, home = _space(who, source), _space(who, home) if home is not None else None
     return Question(
         who.lab.name, source, target, address, home, protocol, port, options["size"], options["fragment"]
     )  # fmt: skip
+
+
+def _space(who: Who, name: str) -> str:
+    """The namespace of a machine: another's, where it shares that."""
+    machine = who.machines.get(name)
+    return machine.within if machine is not None and machine.within is not None else name
 
 
 def _size(protocol: str, options: dict[str, Any]) -> None:

@@ -82,7 +82,7 @@ class ChosenSyn(_Client):
     def __init__(self, address: IP, port: int, isn: int) -> None:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         super().__init__(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
-        self.mark = Opening(isn)
+        self.mark = Opening(frozenset((isn,)))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
         self.sport = bind_fresh(self._socket, port)
         for option, value in ((TCP_REPAIR, 1), (TCP_REPAIR_QUEUE, SEND_QUEUE), (TCP_QUEUE_SEQ, isn), (TCP_REPAIR, 0)):

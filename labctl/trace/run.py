@@ -57,7 +57,7 @@ def follow(
             if armed.tracing is not None:
                 armed.tracing.start()
             sent = time.time_ns()
-            mark: Mark = Opening(isn) if question.protocol == "tcp" else Marker(marker)
+            mark: Mark = Opening(frozenset((isn,))) if question.protocol == "tcp" else Marker(marker)
             pid, probe = _shoot(armed, question, marker, isn)
             progress(f"following the probe to {question.target}")
             try:
@@ -134,7 +134,7 @@ class _Watch:
     ) -> None:
         self.armed, self.who, self.question, self.mark = armed, who, question, mark
         self.sent, self.pid, self.probe, self.listener = sent, pid, probe, listener
-        self.machines = {machine.name: machine.addresses for machine in who.lab.machines}
+        self.machines = {one.name: one.addresses for one in who.lab.machines if one.within is None}
 
     def until_over(self) -> Evidence:
         """Wait, then collect."""

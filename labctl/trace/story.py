@@ -36,6 +36,9 @@ EXPLANATIONS: tuple[Callable[[Scene], Why | None], ...] = (
 )
 
 
+UNANSWERED = ("neighbour", "proxy-arp-off", "vxlan-neighbour", "no-route-back", "link-down")  # of an answer, at the end
+
+
 def tell(evidence: Evidence) -> Story:
     """The story of one probe."""
     told = legs(evidence)
@@ -101,6 +104,9 @@ def _verdict(place: Scene, why: Why | None) -> tuple[Verdict, str]:
         asked = evidence.question
         took = ", where a socket took it" if asked.protocol == "udp" and place.room.listening else ""
         return "unanswered", f"the request arrived in {place.node}{took}, and no answer was seen"
+    answering = why is not None and (why.kind in UNANSWERED or why.sentence.endswith("reply to it"))
+    if place.role == "request" and place.delivered and answering:
+        return "lost", f"the request arrived in {place.node}, and its answer never left that"
     return "lost", f"the {place.role} was last seen {at(place.tip)}"
 
 
