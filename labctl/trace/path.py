@@ -88,6 +88,8 @@ def _parent(evidence: Evidence, seen: Sequence[Crossing], number: int) -> int | 
     item, before = seen[number], range(number - 1, -1, -1)
     same: int | None = next((at for at in before if seen[at].node == item.node), None)
     if item.way == "out":
+        while same is not None and _last_out(evidence, seen[same]):
+            same = next((at for at in range(same - 1, -1, -1) if seen[at].node == item.node), None)
         return same if same is not None else (number - 1 if number else None)
     link = evidence.link(item.node, item.dev)
     if item.dev == "lo" or (link is not None and link.kind in ("bridge", "vxlan", "vlan")):
@@ -100,6 +102,12 @@ def _parent(evidence: Evidence, seen: Sequence[Crossing], number: int) -> int | 
     if peer is not None:
         return same
     return number - 1 if number else None
+
+
+def _last_out(evidence: Evidence, item: Crossing) -> bool:
+    """Whether the packet was leaving by a cable: what leaves after that is another copy."""
+    link = evidence.link(item.node, item.dev)
+    return item.way == "out" and link is not None and link.kind == "veth"
 
 
 def _floods(seen: Sequence[Crossing], chain: Sequence[int], parents: Sequence[int | None]) -> dict[int, int]:
