@@ -173,6 +173,10 @@ SMALL = "r2: ip link set h2 mtu 1280; h2: ip link set eth0 mtu 1280"
 HOLE = "h2: ip link set eth0 mtu 1280"
 MAC = "r2: ip neigh replace 10.2.0.2 lladdr 02:00:00:00:00:09 dev h2 nud permanent"
 GATEWAY = "p1: ip neigh flush to 169.254.1.1"  # forget its MAC
+MARKED = (
+    "r1: iptables-legacy -t mangle -A PREROUTING -i h1 -p icmp -j MARK --set-mark 0x1; "
+    "r1: ip rule add pref 100 fwmark 1 lookup 100; r1: ip route add default via 10.9.0.2 table 100"
+)
 EGRESS = (
     "r1: iptables-legacy -t nat -F POSTROUTING; r1: ip route add 203.0.113.0/24 via 10.9.0.2; "
     "r2: ip route add 203.0.113.0/24 via 10.2.0.2"
@@ -218,6 +222,24 @@ CASES = (
     ),
     case(
         "no-route-source-6", "road", "h1: ip -6 route del default", f"h1 {SIX} --tcp 80", "no-route", "h1 has no route"
+    ),
+    case("by-mark", "road", MARKED, "h1 h2", None, verdict="answered"),
+    case(
+        "by-mark-refused",
+        "road",
+        f"{MARKED}; r1: ip route replace unreachable default table 100",
+        "h1 h2",
+        "reject-route",
+        "r1 has a route that refuses",
+        "from 10.1.0.2 iif h1 mark 0x1",
+    ),
+    case(
+        "by-rule-refused",
+        "road",
+        "r1: ip rule add pref 90 to 10.2.0.0/24 prohibit",
+        "h1 h2",
+        "reject-route",
+        "the routing of r1 refuses",
     ),
     case("blackhole", "road", "r1: ip route add blackhole 10.2.0.2", "h1 h2", "reject-route", "silently discards"),
     case("unreachable", "road", "r1: ip route add unreachable 10.2.0.2", "h1 h2", "reject-route", "refuses"),

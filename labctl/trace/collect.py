@@ -162,14 +162,15 @@ def _lookups(armed: Armed, seen: Evidence) -> Iterator[Lookup]:
         for one in wanted:
             if one is not None and one not in asked:
                 asked.add(one)
-                yield from _asked(armed, seen, one)
+                yield from _asked(armed, seen, one, role)
     first = RouteInput(seen.question.source, seen.question.address)
     if first not in asked:
-        yield from _asked(armed, seen, first)
+        yield from _asked(armed, seen, first, "request")
 
 
-def _asked(armed: Armed, seen: Evidence, wanted: RouteInput) -> Iterator[Lookup]:
-    marks = [met.mark for met in seen.met if met.node == wanted.node and met.mark]
+def _asked(armed: Armed, seen: Evidence, wanted: RouteInput, role: Role) -> Iterator[Lookup]:
+    """The answer, for a packet with the mark that the rules of its way have set."""
+    marks = [met.mark for met in seen.met if (met.node, met.role) == (wanted.node, role) and met.mark]
     with suppress(OSError):
         yield armed.run(wanted.node, lookup.ask, wanted, marks[-1] if marks else 0)
 

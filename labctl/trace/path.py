@@ -50,6 +50,8 @@ class RouteInput:
 def road(evidence: Evidence, role: Role) -> tuple[Hop, ...]:
     """The hops of the request, of its reply, or of the first ICMP error."""
     seen = _first_try([item for item in evidence.crossings if item.role == role])
+    if role == "error":  # one of several, where what was sent again is complained about again
+        seen = list({(item.node, item.dev, item.way): item for item in reversed(seen)}.values())[::-1]
     if not seen:
         return ()
     parents = [_parent(evidence, seen, number) for number in range(len(seen))]

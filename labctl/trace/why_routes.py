@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from labctl.plan import IP, Route
 from labctl.trace.evidence import Lookup
 from labctl.trace.path import RouteInput, answered
 from labctl.trace.scene import Scene
 from labctl.trace.words import Note, Why, answer_text, command, route_get
 
 REJECTING = ("unreachable", "blackhole", "prohibit", "throw")
+ERRORS = {"EHOSTUNREACH": "unreachable", "EINVAL": "blackhole", "EACCES": "prohibit"}  # what each answers
 
 
 def loop(scene: Scene) -> Why | None:
@@ -60,17 +60,12 @@ def no_route(scene: Scene) -> Why | None:
     if (scene.tip is not None and scene.tip.way == "out") or scene.delivered:
         return None
     found = scene.lookup
-    reject = _rejecting(scene, scene.dst)
     if found is not None and found.kind in REJECTING:
         return _refusing(scene, found.kind, found.route)
     if found is None or not found.error:
         return None
-    if reject is not None and found.error != "ENETUNREACH":
-        from labctl.words import route_words
-
-        return _refusing(scene, reject.kind, route_words(reject))
     if found.error != "ENETUNREACH":
-        return None
+        return _rejected(scene, found)
     sentence = f"{scene.node} has no route to {scene.dst}"
     tries = (command(scene.evidence, scene.node, "ip route show table all"),)
     return Why("no-route", sentence, (_asked(found),), tries)
@@ -82,10 +77,22 @@ def _refusing(scene: Scene, kind: str, route: str) -> Why:
     return Why("reject-route", sentence, (Note("route", f"{scene.node}: {route}"),))
 
 
-def _rejecting(scene: Scene, dst: IP) -> Route | None:
-    fits = [one for one in scene.room.routes if one.dst.version == dst.version and dst in one.dst]
-    best = max(fits, key=lambda one: one.dst.prefixlen, default=None)
-    return best if best is not None and best.kind in REJECTING else None
+def _rejected(scene: Scene, found: Lookup) -> Why | None:
+    """A refusal with an error of its own: by a route of that kind, else by a rule of policy routing."""
+    from labctl.words import route_words
+
+    kind = ERRORS.get(found.error)
+    if kind is None:
+        return None
+    fits = [one for one in scene.room.routes if one.kind == kind and one.dst.version == scene.dst.version]
+    best = max((one for one in fits if scene.dst in one.dst), key=lambda one: one.dst.prefixlen, default=None)
+    if best is not None:
+        return _refusing(scene, best.kind, route_words(best))
+    if not scene.because("IP_INNOROUTES", "IP_OUTNOROUTES"):
+        return None
+    sentence = f"the routing of {scene.node} refuses what goes to {scene.dst}"
+    tries = (command(scene.evidence, scene.node, "ip rule show"),)
+    return Why("reject-route", sentence, (_asked(found),), tries)
 
 
 def _asked(found: Lookup) -> Note:
