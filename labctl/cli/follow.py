@@ -60,7 +60,12 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
     who = Who(recall(name, scenario, ()))
     question = question_of(who, source, target, options)
     session.terminal.progress(f"tracing {source} -> {target}")
-    evidence, frames = follow(who.lab, question, listen=options["listen"], progress=session.terminal.progress)
+    terminal = session.terminal
+
+    def say(text: str) -> None:
+        terminal.complain(f"labctl: {text}")
+
+    evidence, frames = follow(who.lab, question, listen=options["listen"], progress=terminal.progress, say=say)
     story = tell(evidence)
     session.terminal.clear()
     if options["pcap"] is not None:

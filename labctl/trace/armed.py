@@ -5,13 +5,13 @@ Only the taps must be had. What else the kernel refuses is said in `unknown`, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from labctl.errors import LabError
-from labctl.kernel import counters, firewall, nflog, places, shots
+from labctl.kernel import counters, firewall, modules, nflog, places, shots
 from labctl.kernel.calm import undisturbed
 from labctl.kernel.netns import Inside
 from labctl.kernel.nftrace import NfTrace
@@ -23,14 +23,18 @@ from labctl.kernel.tracefs import Tracing
 if TYPE_CHECKING:
     from labctl.trace.evidence import Question
 
+T = TypeVar("T")
+MODULES = ("nf_tables", "nfnetlink_log", "nf_conntrack_netlink")  # what reports of rules and connections need
 RULED = 64  # namespaces with a firewall whose counters are read before and after
 
 
 class Armed:
     """The instruments of one trace. A context manager; leaving it leaves nothing behind."""
 
-    def __init__(self, lab: str, nodes: Iterable[str], question: Question, identity: bytes) -> None:
-        self.lab, self.nodes, self.question = lab, tuple(nodes), question
+    def __init__(
+        self, lab: str, nodes: Iterable[str], question: Question, identity: bytes, say: Callable[[str], None]
+    ) -> None:
+        self.lab, self.nodes, self.question, self.say = lab, tuple(nodes), question, say
         self.name = instance(lab)
         self.unknown: list[str] = []
         self.inside = Inside()
@@ -70,7 +74,7 @@ class Armed:
             self.inside.close()
             self.record.__exit__()
 
-    def run(self, node: str, function, *words):  # type: ignore[no-untyped-def]
+    def run(self, node: str, function: Callable[..., T], *words: Any) -> T:
         """Call a function inside a node. Raises OSError where that is gone."""
         return self.inside.run(places.netns_path(self.lab, node), function, *words)
 
@@ -100,6 +104,8 @@ class Armed:
         if len(filtering) > RULED:
             self.unknown.append(f"the rules of {len(filtering)} namespaces were not watched: too many")
             return
+        if filtering:
+            modules.load(MODULES, self.say)
         before: dict[str, dict[str, str]] = {}
         for node in filtering:
             with suppress(OSError, LabError):

@@ -36,9 +36,15 @@ SMALL = 64  # namespaces of a lab that is watched whole
 
 
 def follow(
-    lab: Lab, question: Question, *, listen: bool = False, progress: Callable[[str], None] = lambda text: None
+    lab: Lab,
+    question: Question,
+    *,
+    listen: bool = False,
+    progress: Callable[[str], None] = lambda text: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> tuple[Evidence, list[Frame]]:
-    """Send the probe and follow it. Returns the evidence, and the packets as the taps saw them.
+    """Send the probe and follow it. Returns the evidence, and the packets as the taps saw them. `progress` is told
+    what is being done, `say` what the machine was made to load.
 
     Raises KernelError where the source cannot be entered or no tap works.
     """
@@ -48,7 +54,7 @@ def follow(
     marker = MAGIC + secrets.token_bytes(4)
     identity = isn.to_bytes(4, "big") if question.protocol == "tcp" else marker
     progress("setting up taps")
-    with Armed(lab.name, _watched(who, question), question, identity) as armed:
+    with Armed(lab.name, _watched(who, question), question, identity, say) as armed:
         assert armed.taps is not None
         await_carriers(Bench(who, armed.inside, armed.taps, None))
         listener = _listen(armed, question) if listen else None

@@ -79,6 +79,7 @@ def _notes(evidence: Evidence, hop: Hop, role: Role, once: bool) -> Iterator[Not
     for one in met:
         if acts(one):
             yield Note("rule", rule_text(one))
+    yield from _passed(met)
     yield from _rewritten(evidence, hop, role, met)
     if role == "request" and hop.ins and hop.outs and not bridged(evidence, hop):
         yield from _kept(hop, met)
@@ -86,6 +87,16 @@ def _notes(evidence: Evidence, hop: Hop, role: Role, once: bool) -> Iterator[Not
         yield Note(
             "flood", f"a bridge here did not know the MAC address: {hop.flooded} more copies went to other ports"
         )
+
+
+def _passed(met: Sequence[Met]) -> Iterator[Note]:
+    """That the filter was asked, and no rule of it had anything to say."""
+    asked = [one for one in met if one.table == "filter"]
+    if not asked or any(acts(one) for one in asked):
+        return
+    last = asked[-1]
+    if last.kind == "policy":
+        yield Note("filter", f"no rule of {last.chain} matched, policy {last.target or 'ACCEPT'}")
 
 
 def acts(met: Met) -> bool:
