@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import difflib
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from labctl.grades import Part
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A built-in scenario: what it shows, its model, and how true that is to the real thing."""
+
+    name: str
+    title: str
+    model: str
+    parts: tuple[Part, ...]
 
 
 def folder() -> Path:
@@ -50,17 +65,29 @@ def _hint(word: str, known: tuple[str, ...]) -> str:
     return "the scenarios are " + ", ".join(known) + "; a file has a / or ends in .yaml"
 
 
-def titles() -> dict[str, str]:
-    """What each built-in scenario shows, by its name: `say:`, else the first comment. No YAML is parsed for it."""
-    return {name: _title(name, folder() / f"{name}.yaml") for name in names()}
+def entries() -> tuple[Entry, ...]:
+    """Every built-in scenario. For its title (`say:`, else the first comment) no YAML is parsed, and for its model's
+    parts no model is imported."""
+    known: dict[str, tuple[Part, ...]] = {}
+    return tuple(_entry(name, folder() / f"{name}.yaml", known) for name in names())
 
 
-def _title(name: str, path: Path) -> str:
+def _entry(name: str, path: Path, known: dict[str, tuple[Part, ...]]) -> Entry:
     lines = path.read_text(encoding="utf-8").splitlines()
     say = next((_value(line) for line in lines if line.startswith("say:")), "")
     model = next((_value(line) for line in lines if line.startswith("model:")), name)
     comment = next((line.lstrip("# ").rstrip() for line in lines if line.startswith("#")), "")
-    return (say or comment) + ("" if model == name else f" (model {model})")
+    if model not in known:
+        known[model] = _parts(model.replace("-", "_"))
+    return Entry(name, (say or comment) + ("" if model == name else f" (model {model})"), model, known[model])
+
+
+def _parts(module: str) -> tuple[Part, ...]:
+    """The parts that a file of labctl/models states."""
+    from labctl.grades import read as read_parts
+
+    file = Path(__file__).resolve().parent / "models" / f"{module}.py"
+    return read_parts(file.read_text(encoding="utf-8"), _parts)
 
 
 def _value(line: str) -> str:

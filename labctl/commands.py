@@ -98,12 +98,13 @@ def _link(link: Link, second: bool, place: Place) -> Iterator[str]:
 
 
 def _add(link: Link, place: Place) -> str:
-    before = [f"{name} {value}" for name, value in link.options if name == "link"]
+    lower = "dev" if link.kind != "vxlan" else ""  # a vxlan's is one of its own settings
+    before = [f"link {value}" for name, value in link.options if name == lower]
     words = ["link add", link.at.dev, *before, "type", link.kind]
     if link.peer is not None:
         words += ["peer name", link.peer.dev]
         words += ["netns", place(link.peer.ns)] if link.peer.ns != link.at.ns else []
-    words += [f"{name} {value}" for name, value in link.options if name != "link"]
+    words += [f"{name} {value}" for name, value in link.options if name != lower]
     if link.born is None or link.born == link.at.ns:
         return " ".join(["ip", *words])
     words.insert(2, f"netns {place(link.at.ns)}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 from labctl.errors import UsageError
 from labctl.scenario import Lab
@@ -18,6 +19,7 @@ class Definition:
     file: str  # where the text came from, for messages
     text: str  # the scenario, as written
     sets: tuple[str, ...] = ()  # the --set KEY=VALUE of the command line
+    approximate: tuple[str, ...] = ()  # the kernel features that are built otherwise
     lab: Lab | None = field(default=None, compare=False, repr=False)  # what it compiles to, once that is known
 
 
@@ -29,16 +31,28 @@ class Running:
     nodes: tuple[str, ...]
     model: str | None  # None if its definition is lost
     scenario: str | None
+    approximate: tuple[str, ...] = ()  # the kernel features that are built otherwise
 
 
-def define(scenario: str, name: str | None = None, sets: tuple[str, ...] = ()) -> Definition:
-    """Find a scenario by built-in name or file and read it. Raises UsageError, ScenarioError."""
+def define(
+    scenario: str, name: str | None = None, sets: tuple[str, ...] = (), *, approximate: bool = False
+) -> Definition:
+    """Find a scenario by built-in name or file and read it. Raises UsageError, ScenarioError.
+
+    `approximate` is --approximate of the command line, which a scenario may forbid. What is built otherwise is
+    for the kernel to decide (`labctl.fit`).
+    """
     from labctl import catalog
     from labctl.parse import parse_and_compile
 
     file, text = catalog.find(scenario)
-    _, lab = parse_and_compile(text, file, name=name, sets=sets)
-    return Definition(lab.name, file, text, sets, lab)
+    _, lab = parse_and_compile(text, file, name=name, sets=sets, approximate=() if approximate else None)
+    return Definition(lab.name, file, text, sets, lab=lab)
+
+
+def approximated(definition: Definition, features: Iterable[str]) -> Definition:
+    """The same scenario with what its model builds instead of these kernel features."""
+    return replace(definition, approximate=tuple(sorted(features)), lab=None)
 
 
 def compiled(definition: Definition) -> Lab:
@@ -47,7 +61,10 @@ def compiled(definition: Definition) -> Lab:
 
     if definition.lab is not None:
         return definition.lab
-    return parse_and_compile(definition.text, definition.file, name=definition.name, sets=definition.sets)[1]
+    features = definition.approximate or None
+    return parse_and_compile(
+        definition.text, definition.file, name=definition.name, sets=definition.sets, approximate=features
+    )[1]
 
 
 def running() -> tuple[Running, ...]:
@@ -57,7 +74,8 @@ def running() -> tuple[Running, ...]:
     found = []
     for name, nodes in places.labs().items():
         record = state.load(name) or {}
-        found.append(Running(name, nodes, record.get("model"), record.get("file")))
+        features = tuple(record.get("approximate", ()))
+        found.append(Running(name, nodes, record.get("model"), record.get("file"), features))
     return tuple(found)
 
 
@@ -97,8 +115,11 @@ def kept(name: str) -> Definition | None:
     from labctl.kernel import state
 
     record = state.load(name)
+    if record is None:
+        return None
     try:
-        return None if record is None else Definition(name, record["file"], record["text"], tuple(record["sets"]))
+        features = tuple(record.get("approximate", ()))
+        return Definition(name, record["file"], record["text"], tuple(record["sets"]), features)
     except (KeyError, TypeError):
         return None
 
@@ -123,6 +144,7 @@ def keep(definition: Definition, lab: Lab) -> None:
         "file": definition.file,
         "text": definition.text,
         "sets": list(definition.sets),
+        "approximate": list(definition.approximate),
         "machines": machines,
     }
     state.save(lab.name, "definition.json", json.dumps(record))

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from labctl.features import module
+
 if TYPE_CHECKING:
+    from labctl.grades import Part
     from labctl.kernel.doctor import Facts
 
 MODULES = {
-    "veth": "veth",
-    "bridge": "bridge",
-    "vxlan": "vxlan",
-    "macvlan": "macvlan",
     "packet capture": "af_packet",
     "iptables legacy filter": "iptable_filter",
     "iptables legacy nat": "iptable_nat",
     "bridged packets to iptables": "br_netfilter",
 }
-OPTIONAL = ("vxlan", "macvlan", "bridged packets to iptables")  # only some models need them
+NECESSARY = ("network namespace", "veth", "bridge", "packet capture", "iptables legacy filter", "iptables legacy nat")
 PACKAGES = {
     "ip": "iproute2",
     "iptables-legacy": "iptables",
@@ -42,11 +41,14 @@ class Finding:
     fix: str = ""
 
 
-def findings(facts: Facts) -> tuple[Finding, ...]:
-    """Everything worth saying about a machine, in the order one would mend it."""
+def findings(facts: Facts, needing: Mapping[str, Iterable[str]] | None = None) -> tuple[Finding, ...]:
+    """Everything worth saying about a machine, in the order one would mend it.
+
+    `needing` names, for features that not every kernel has, the models that need them.
+    """
     return (
         _root(facts),
-        *_features(facts),
+        *_features(facts, needing or {}),
         *_tools(facts),
         *_libraries(facts),
         _firewall(facts),
@@ -62,17 +64,30 @@ def _root(facts: Facts) -> Finding:
     return Finding("root", "missing", "labs are made of namespaces, which only root may make", "sudo labctl doctor")
 
 
-def _features(facts: Facts) -> Iterator[Finding]:
+def wanted(parts: Mapping[str, Iterable[Part]]) -> dict[str, tuple[str, ...]]:
+    """The kinds of links that models need and not every kernel has, each with the models; `parts` has every model's."""
+    found: dict[str, tuple[str, ...]] = {}
+    for model, some in parts.items():
+        for part in some:
+            if part.grade == "needs" and not part.feature.startswith("-"):
+                otherwise = " (or up --approximate)" if part.instead else ""
+                found[part.feature] = (*found.get(part.feature, ()), model + otherwise)
+    return found
+
+
+def _features(facts: Facts, needing: Mapping[str, Iterable[str]]) -> Iterator[Finding]:
     for name, why in facts.features.items():
+        needed = f"; needed by {', '.join(needing[name])}" if name in needing else ""
         if not why:
-            yield Finding(name, "ok", "works")
+            yield Finding(name, "ok", "works" + needed)
             continue
-        module = MODULES.get(name)
-        fix = f"modprobe {module}" if module else "run on a kernel, or in a container, that allows unshare(2)"
+        fix = f"modprobe {MODULES.get(name) or module(name)}"
+        if name == "network namespace":
+            fix = "run on a kernel, or in a container, that allows unshare(2)"
         if name == "bridged packets to iptables":
             why = "br_netfilter is not loaded; labctl loads it when a lab needs it"
             fix = "modprobe br_netfilter, which sets bridge-nf-call-iptables=1 for the machine's own bridges, too"
-        yield Finding(name, "warn" if name in OPTIONAL else "missing", why, fix)
+        yield Finding(name, "missing" if name in NECESSARY else "warn", why + needed, fix)
 
 
 def _tools(facts: Facts) -> Iterator[Finding]:

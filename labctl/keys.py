@@ -116,6 +116,13 @@ def common(models: tuple[str, ...]) -> tuple[Key, ...]:
         Key("name", texts.LABEL, "the lab's name, a DNS label", "the file's name"),
         Key("say", texts.SENTENCE, "what the scenario shows, in a sentence"),
         Key("model", texts.choice(*models), "the network model that the lab reproduces", required=True),
+        Key(
+            "approximate",
+            texts.BOOLEAN,
+            "whether the model's substitute may be built where the kernel lacks a feature: `true` asks for it as"
+            " `--approximate` does, `false` forbids it",
+            "as the command line says",
+        ),
         Key("checks", Many(CHECK), "claims about the lab, each proven by packets"),
     )
 
@@ -166,8 +173,8 @@ def _field_keys(made: Any) -> tuple[Key, ...]:
 
 def model_keys(model: Any, models: tuple[str, ...]) -> tuple[Key, ...]:
     """Every key of a scenario of this model, in the order that people write them."""
-    name, say, which, checks = common(models)
-    return (name, say, which, *machine_keys(model), *network_keys(model), *option_keys(model), checks)
+    name, say, which, otherwise, checks = common(models)
+    return (name, say, which, otherwise, *machine_keys(model), *network_keys(model), *option_keys(model), checks)
 
 
 def _written(default: Any) -> str:

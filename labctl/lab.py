@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from labctl.definition import Definition, Running, choose, compiled, define, kept, recall, running
+from labctl.definition import Definition, Running, approximated, choose, compiled, define, kept, recall, running
 from labctl.definition import keep as record
 from labctl.diff import Change, diff
 from labctl.errors import KernelError, LabError, UsageError
-from labctl.plan import Chain, Netns, Plan
+from labctl.fit import Lacking, fit
+from labctl.plan import Chain, Netns, Plan, Resource
 from labctl.scenario import Lab
 
 Progress: TypeAlias = Callable[[str], None]  # told what is being done now, in a few words
@@ -38,17 +39,19 @@ def up(
     dry_run: bool = False,
     keep: bool = False,
     replace: bool = False,
+    approximate: bool = False,
     progress: Progress | None = None,
 ) -> Result:
     """Bring a lab to what its definition says; running it again repairs. Rolls back if it fails, unless `keep`.
 
+    Where the kernel lacks a feature, the model's substitute is built if `approximate` or the scenario asks for it.
     Raises ScenarioError, UsageError (another definition runs under that name), KernelError, LockError, MissingError.
     """
     from labctl.kernel import places, state
 
     begun = time.monotonic()
     tell = progress or (lambda _: None)
-    lab = compiled(definition)
+    definition, lab = fit(definition, _lacking(tell), approximate=approximate)
     if dry_run:
         there = places.labs().get(lab.name)
         if there is not None and not replace:
@@ -91,6 +94,19 @@ def observe(name: str, node: str | None = None, asking: Plan = ()) -> Plan:
     return found if node is None else tuple(item for item in found if item.ns == node)
 
 
+def _lacking(tell: Progress) -> Lacking:
+    """What tries this kernel, once the modules are there that it has."""
+
+    def lacking(lab: Lab, wanted: Mapping[str, Resource]) -> Mapping[str, str]:
+        from labctl.kernel import features
+        from labctl.kernel.modules import ensure
+
+        ensure(lab.plan, tell)
+        return features.lacking(wanted)
+
+    return lacking
+
+
 def _refuse_another(lab: Lab, there: tuple[str, ...]) -> None:
     """A lab of another definition is not this one's to change. Where the record of what runs is lost, its
     namespaces tell: those that this definition has no use for would go."""
@@ -106,7 +122,8 @@ def _refuse_another(lab: Lab, there: tuple[str, ...]) -> None:
     except LabError:
         same = False
     if not same:
-        raise UsageError(f"a lab {lab.name} of another definition runs ({old.file})", hint)
+        otherwise = f", with --approximate for {', '.join(old.approximate)}" if old.approximate else ""
+        raise UsageError(f"a lab {lab.name} of another definition runs ({old.file}{otherwise})", hint)
 
 
 def _build(definition: Definition, lab: Lab, keep: bool, tell: Progress) -> tuple[Change, ...]:
@@ -189,6 +206,7 @@ __all__ = [
     "Progress",
     "Result",
     "Running",
+    "approximated",
     "choose",
     "compiled",
     "define",

@@ -120,7 +120,8 @@ def opening(
     """The identity of a connection: the SYN that left `source` from our own port. None if none left.
 
     `dports` are the ports it may go to: where the source itself translates, no packet ever has the one asked for.
-    `marker` is what was said through the connection: where that was said again, a relay opened one for it.
+    `marker` is what was said through the connection: where that was said again, a relay opened one for it, and
+    where the source's own masquerading draws a port, it tells which of its connections this one is.
     """
     own = None
     for frame, packet in frames:
@@ -128,13 +129,14 @@ def opening(
         if ours and frame.at.ns == source and packet.flags & (SYN | ACK) == SYN and packet.encap == "none":
             own = packet.seq
             break
-    if own is None:
+    spoken = tuple(_spoken(frames, marker)) if marker else ()
+    if own is None and not any(node == source for node, _ in spoken):
         return None
-    return Opening(frozenset((own, *(_relayed(frames, marker) if marker else ()))))
+    return Opening(frozenset((*(() if own is None else (own,)), *(number for _, number in spoken))))
 
 
-def _relayed(frames: Sequence[tuple[Frame, Packet]], marker: bytes) -> Iterator[int]:
-    """The initial sequence numbers of the connections through which the marker was asked."""
+def _spoken(frames: Sequence[tuple[Frame, Packet]], marker: bytes) -> Iterator[tuple[str, int]]:
+    """The connections through which the marker was asked: each SYN's namespace and initial sequence number."""
     asked = {
         (frame.at, *_ends(packet))
         for frame, packet in frames
@@ -142,7 +144,7 @@ def _relayed(frames: Sequence[tuple[Frame, Packet]], marker: bytes) -> Iterator[
     }
     for frame, packet in frames:
         if packet.kind == "tcp" and packet.flags & (SYN | ACK) == SYN and (frame.at, *_ends(packet)) in asked:
-            yield packet.seq
+            yield frame.at.ns, packet.seq
 
 
 def _ends(packet: Packet) -> tuple[IP, int, IP, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,23 @@ def parse(text: str, file: str, *, name: str | None = None, sets: tuple[str, ...
 
 
 def parse_and_compile(
-    text: str, file: str, *, name: str | None = None, sets: tuple[str, ...] = ()
+    text: str,
+    file: str,
+    *,
+    name: str | None = None,
+    sets: tuple[str, ...] = (),
+    approximate: Collection[str] | None = None,
 ) -> tuple[Scenario, Lab]:
-    """As `parse`, with the lab that it compiled to hold the names in checks against it."""
+    """As `parse`, with the lab that it compiled to hold the names in checks against it.
+
+    `approximate` has the kernel features that are to be built otherwise; None says that nobody asked for that.
+    """
     reader = Reader()
     root = apply_sets(_root(text, file, reader), sets, reader)
     if not isinstance(root, Map):
         reader.problem(root, "a scenario is a mapping of keys", "it begins with model: and the name of a model")
         raise ScenarioError(reader.problems)
-    scenario, lab = _Parser(root, file, name, reader).run()
+    scenario, lab = _Parser(root, file, name, reader, approximate).run()
     reader.finish()
     assert lab is not None
     return scenario, lab
@@ -51,9 +60,11 @@ def _root(text: str, file: str, reader: Reader) -> Node:
 class _Parser:
     """The steps from a tree to a scenario; each notes what it finds, and the next goes on with the rest."""
 
-    def __init__(self, root: Map, file: str, name: str | None, reader: Reader) -> None:
+    def __init__(
+        self, root: Map, file: str, name: str | None, reader: Reader, approximate: Collection[str] | None
+    ) -> None:
         self.root, self.file, self.reader = root, file, reader
-        self.given = name
+        self.given, self.approximate = name, approximate
         self.places = {key.value.replace("-", "_"): key.place for key, _ in root.items}
         self.found: dict[str, Found] = {}
 
@@ -104,12 +115,22 @@ class _Parser:
         name = self._name()
         options = self._options(model)
         scenario = Scenario(name, self.found["model"].value, (), options, (), say, self.file)
+        asks, features = self._asks(), frozenset(self.approximate or ())
+        scenario = dataclasses.replace(scenario, asks=asks, approximate=features)
         if not model.MACHINES[1]:
             from labctl.parse_raw import read_raw
 
             raw, machines = read_raw(self.found, self.root, self.reader)
             return dataclasses.replace(scenario, raw=raw, raw_machines=machines)
         return dataclasses.replace(scenario, nodes=self._nodes(model), networks=self._networks(model))
+
+    def _asks(self) -> bool | None:
+        """What the file says of substitutes for what the kernel lacks; where it forbids them, none can be asked for."""
+        found = self.found.get("approximate")
+        if found is not None and found.value is False and self.approximate is not None:
+            what = "approximate: false forbids what --approximate asks for"
+            self.reader.problem(found.at, what, "leave --approximate out, or this key")
+        return None if found is None else bool(found.value)
 
     def _name(self) -> str:
         """The lab's name: --name, the file's `name:`, or the file's own."""

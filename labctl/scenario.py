@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Any, Literal, TypeAlias
 
+from labctl.grades import Part
 from labctl.plan import IP, Plan, Port
 
-Role: TypeAlias = Literal["host", "node", "pod", "container", "vm", "fabric", "internet", "machine"]
+Role: TypeAlias = Literal["host", "node", "pod", "container", "vm", "fabric", "internet", "namespace", "machine"]
 Probe: TypeAlias = Literal["ping", "tcp", "udp", "mesh", "taken"]
 Protocol: TypeAlias = Literal["tcp", "udp"]
 Expect: TypeAlias = Literal["reply", "fail", "refused", "timeout"]
@@ -146,7 +147,11 @@ class Node:
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """A parsed scenario. `options` is the model's own `Options` object, `networks` its `Network` objects by
-    name, in the file's order; `raw` is the plan of a raw scenario."""
+    name, in the file's order; `raw` is the plan of a raw scenario.
+
+    `approximate` has the kernel features that are to be built otherwise. `asks` is what the file says of that:
+    True asks for it where they are missing, False forbids it, None leaves it to the command line.
+    """
 
     name: str
     model: str
@@ -158,6 +163,8 @@ class Scenario:
     raw: Plan = ()
     raw_machines: tuple[Machine, ...] = ()
     networks: tuple[tuple[str, Any], ...] = ()
+    approximate: frozenset[str] = frozenset()
+    asks: bool | None = None
 
     @property
     def pods(self) -> tuple[tuple[Node, str], ...]:
@@ -167,7 +174,10 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """A scenario, compiled by its model: everything that building and checking it needs. Pure data."""
+    """A scenario, compiled by its model: everything that building and checking it needs. Pure data.
+
+    `parts` says how true the model is to the real thing, `substituted` which kernel features were built otherwise.
+    """
 
     name: str
     model: str
@@ -175,6 +185,14 @@ class Lab:
     machines: tuple[Machine, ...]
     checks: tuple[Check, ...]
     say: str = ""
+    parts: tuple[Part, ...] = ()
+    substituted: tuple[str, ...] = ()
+    asks: bool | None = None
+
+    @property
+    def approximations(self) -> tuple[Part, ...]:
+        """The parts that are built otherwise than the model would, since the kernel lacks their feature."""
+        return tuple(part for part in self.parts if part.grade == "needs" and part.feature in self.substituted)
 
     def machine(self, name: str) -> Machine | None:
         """The machine of that name, or None."""

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from labctl.grades import ordered
 from labctl.plan import MAIN, Address, Fdb, Link, Neighbour, Plan, Process, Route, Rule, Sysctl, own_rules
 from labctl.xtables import BUILTIN
 
 if TYPE_CHECKING:
     from labctl.kernel.saved import Counted
+    from labctl.scenario import Lab
 
 Row = tuple[str, ...]
 
@@ -43,6 +45,16 @@ def sections(view: View) -> tuple[Section, ...]:
     found.append(_processes(view.plan))
     found.append(Section("settings", ("name", "value"), tuple(sorted(settings(view).items()))))
     return tuple(section for section in found if section.rows)
+
+
+def parts(lab: Lab) -> Section:
+    """How true a lab is to the real thing, part by part."""
+    rows = []
+    for part in ordered(lab.parts):
+        otherwise = part in lab.approximations
+        grade = f"{part.grade} {part.feature}".rstrip() + (", approximated" if otherwise else "")
+        rows.append((grade, part.what, f"instead: {part.instead}" if otherwise else part.why))
+    return Section(f"{lab.name} is of the model {lab.model}", ("grade", "part", "what differs"), tuple(rows))
 
 
 def settings(view: View) -> dict[str, str]:

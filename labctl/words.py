@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Any
 
 from labctl.diff import Change, differing
+from labctl.grades import otherwise
 from labctl.plan import MAIN, Address, Chain, Fdb, Link, Neighbour, Net, Netns, Process, Resource, Route, Rule, Sysctl
 from labctl.scenario import Check, Lab, Machine, See
 from labctl.who import probe_text
@@ -210,7 +211,8 @@ def _chain_lines(chain: Chain, want: Chain | None, have: Chain | None) -> Iterat
 
 def plan_text(lab: Lab) -> str:
     """A whole lab for people: who is who, then each namespace's objects by kind, then the checks."""
-    out = [f"lab {lab.name}, model {lab.model}" + (f": {lab.say}" if lab.say else ""), "", "machines"]
+    out = [f"lab {lab.name}, model {lab.model}" + (f": {lab.say}" if lab.say else "")]
+    out += [*map(otherwise, lab.approximations), "", "machines"]
     out += _columns(_machine(machine) for machine in lab.machines)
     places: dict[str, list[Resource]] = {}
     for item in lab.plan:

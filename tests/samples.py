@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+from labctl.catalog import Entry
 from labctl.diff import Change
 from labctl.doctor import Finding
+from labctl.grades import approximation, faithful, needs, skipped
 from labctl.kernel.saved import Counted
 from labctl.lab import Result, Running
 from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Netns, Port, Process, Route, Rule, Sysctl
@@ -54,7 +56,13 @@ MACHINES = (
     Machine("c", "pod", (IPv4Address("10.244.1.2"),), on="node2"),
     Machine("fabric", "fabric"),
 )
-LAB = Lab("kubenet", "kubenet", PLAN, MACHINES, (PING, MESH), "a small cluster")
+PARTS = (
+    faithful("cbr0"),
+    approximation("the load balancer", "is one SNAT rule"),
+    needs("vlan", "the tenants' VLANs", instead="a veth for each tenant"),
+    skipped("IPv6"),
+)
+LAB = Lab("kubenet", "kubenet", PLAN, MACHINES, (PING, MESH), "a small cluster", PARTS, ("vlan",))
 MADE = tuple(Change(item, None) for item in PLAN)
 DRIFT = (
     Change(None, Address(ETH0, IPv4Interface("192.0.2.1/32"))),
@@ -71,10 +79,10 @@ SKIPPED = Outcome(PING, "skip", ("tcpdump is not here",))
 COUNTED = (Counted(NAT, ((3, 252), (1, 84)), (9, 900)), Counted(OWN, ()))
 VIEW = View("node1", PLAN, COUNTED, {"net.ipv4.ip_forward": "1"})
 RUNNING = (
-    Running("kubenet", ("a", "c", "fabric", "node1"), "kubenet", "/labs/kubenet.yaml"),
+    Running("kubenet", ("a", "c", "fabric", "node1"), "kubenet", "/labs/kubenet.yaml", ("vlan",)),
     Running("lost", ("x",), None, None),
 )
-TITLES = {"kubenet": "a small cluster"}
+ENTRIES = (Entry("kubenet", "a small cluster", "kubenet", PARTS),)
 FINDINGS = (
     Finding("root", "ok"),
     Finding("neighbour table", "warn", "it was full", "sysctl -w x=y"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl import catalog
+from labctl import catalog, models
 from labctl.errors import UsageError
 
 
@@ -64,10 +64,19 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         catalog.find(str(tmp_path / "gone.yaml"))
 
 
-def test_titles_say_what_a_scenario_shows_and_read_no_yaml() -> None:
-    titles = catalog.titles()
-    assert tuple(titles) == catalog.names()
-    assert all(len(title) > 10 and title.isprintable() for title in titles.values())
-    assert titles["raw-dual-stack"].endswith("(model raw)")
-    code = "import sys, labctl.catalog as c; c.titles(); sys.exit(any(m in sys.modules for m in ('yaml', 'pyroute2')))"
+def test_entries_say_what_a_scenario_shows_and_how_true_it_is() -> None:
+    entries = {entry.name: entry for entry in catalog.entries()}
+    assert tuple(entries) == catalog.names()
+    assert all(len(entry.title) > 10 and entry.title.isprintable() for entry in entries.values())
+    assert entries["raw-dual-stack"].title.endswith("(model raw)")
+    assert entries["docker-icc"].model == "docker-bridge"
+    for entry in entries.values():
+        assert entry.parts == models.find(entry.model).PARTS
+
+
+def test_entries_read_no_yaml_and_import_no_model() -> None:
+    code = (
+        "import sys, labctl.catalog as c; c.entries();"
+        "sys.exit(any(m in sys.modules for m in ('yaml', 'pyroute2', 'labctl.models')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=catalog.folder().parent).returncode == 0

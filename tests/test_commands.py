@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import kernels
 import pytest
 
-from labctl import catalog, lab
+from labctl import lab
 from labctl.commands import script
 from labctl.kernel import places
 from labctl.words import change_lines
@@ -25,10 +26,16 @@ def clean() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "sets"), [*((name, ()) for name in catalog.names()), ("kubenet", ("routing=host",))]
+    ("scenario", "approximate", "sets"),
+    [
+        *(pytest.param(*row.values, (), id=row.id, marks=row.marks) for row in kernels.built_in()),
+        pytest.param("kubenet", (), ("routing=host",), id="kubenet-routing=host"),
+    ],
 )
-def test_the_commands_typed_by_hand_build_the_lab(scenario: str, sets: tuple[str, ...]) -> None:
-    wanted = lab.compiled(lab.define(scenario, sets=sets))
+def test_the_commands_typed_by_hand_build_the_lab(
+    scenario: str, approximate: tuple[str, ...], sets: tuple[str, ...]
+) -> None:
+    wanted = lab.compiled(kernels.define(scenario, sets, approximate))
     typed = [
         "set -e",
         *(shell_line(ns, command, wanted.name) for ns, command in script(wanted.plan, place(wanted.name))),

@@ -204,6 +204,17 @@ def test_a_connection_that_a_relay_opened_is_known_by_what_was_said_through_it()
     assert opening(list(decoded(frames)), "a", 40000, {80}) == Opening(frozenset({2}))
 
 
+def test_a_connection_whose_port_its_source_draws_anew_is_known_by_what_was_said_through_it() -> None:
+    def seen(body: bytes, at: str) -> Frame:
+        return frame(ethernet(0x0800, ipv4(6, body)), at=Port(at, "eth0"))
+
+    frames = [seen(tcp(SYN, 2, sport=61000), "a"), seen(tcp(ACK, 3, sport=61000) + MARK + ASKING, "a")]
+
+    assert opening(list(decoded(frames)), "a", 40000, {80}, MARK) == Opening(frozenset({2}))
+    assert opening(list(decoded(frames)), "b", 40000, {80}, MARK) is None
+    assert opening(list(decoded(frames)), "a", 40000, {80}) is None
+
+
 def test_request_and_answer_of_a_datagram_are_told_apart() -> None:
     asked, answered = (decode(frame(ethernet(0x0800, ipv4(17, udp(MARK + end))))) for end in (ASKING, ANSWERING))
 

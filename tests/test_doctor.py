@@ -8,8 +8,10 @@ from pathlib import Path
 
 import machine
 import pytest
+import samples
 
-from labctl.doctor import Finding, findings
+from labctl.doctor import Finding, findings, wanted
+from labctl.grades import needs
 from labctl.kernel import doctor
 from labctl.kernel.doctor import Facts
 
@@ -81,10 +83,21 @@ def test_records_of_dead_labs_are_found(monkeypatch: pytest.MonkeyPatch, tmp_pat
         (tmp_path / "netns" / name).touch()
     monkeypatch.setenv("LABCTL_NETNS_DIR", str(tmp_path / "netns"))
     monkeypatch.setenv("LABCTL_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr(doctor, "_try_features", dict)
+    monkeypatch.setattr(doctor, "_try_features", lambda asked: {})
     facts = doctor.examine()
 
     assert (facts.labs, facts.lost, facts.dead) == (("alive", "lost"), ("lost",), ("dead",))
+
+
+def test_a_feature_that_some_model_needs_says_which() -> None:
+    parts = {"tenants": samples.PARTS, "tunnels": (needs("vlan", "tunnels"), needs("-m set", "sets"))}
+    asked = wanted(parts)
+    assert asked == {"vlan": ("tenants (or up --approximate)", "tunnels")}
+    lacking = replace(FINE, features={"vlan": "Operation not supported"})
+    (finding,) = (one for one in findings(lacking, asked) if one.what == "vlan")
+    assert (finding.state, finding.fix) == ("warn", "modprobe 8021q")
+    assert finding.detail == "Operation not supported; needed by tenants (or up --approximate), tunnels"
+    assert found(replace(FINE, features={"vlan": ""}), "vlan") == Finding("vlan", "ok", "works")
 
 
 @pytest.mark.root
@@ -100,7 +113,5 @@ def test_features_are_found_by_doing_and_leave_the_machine_alone() -> None:
 
 
 @pytest.mark.root
-def test_a_feature_that_does_not_work_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "features", lambda: [("teleport", lambda: doctor._link("teleport"))])
-
-    assert doctor._try_features()["teleport"] == "Operation not supported"
+def test_a_feature_that_does_not_work_says_why() -> None:
+    assert doctor._try_features(("teleport",))["teleport"] == "Operation not supported: Unknown device type"

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import kernels
 import pytest
 
 from labctl import catalog, lab
@@ -23,7 +24,6 @@ from tests.machine import changed, fingerprint
 pytestmark = pytest.mark.root
 
 VARIANTS = [
-    *((name, ()) for name in catalog.names()),
     ("kubenet", ("routing=host",)),
     ("kubenet", ("masquerade=kubelet",)),
     ("kubenet", ("ip_forwarding=false",)),
@@ -50,11 +50,15 @@ def drift(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "sets"), VARIANTS, ids=lambda value: value if isinstance(value, str) else ",".join(value)
+    ("scenario", "approximate", "sets"),
+    [
+        *(pytest.param(*row.values, (), id=row.id, marks=row.marks) for row in kernels.built_in()),
+        *(pytest.param(name, (), sets, id=f"{name}-{','.join(sets)}") for name, sets in VARIANTS),
+    ],
 )
-def test_the_three_laws(scenario: str, sets: tuple[str, ...]) -> None:
+def test_the_three_laws(scenario: str, approximate: tuple[str, ...], sets: tuple[str, ...]) -> None:
     before, state_before = fingerprint(), os.listdir(places.state_dir())
-    definition = lab.define(scenario, sets=sets)
+    definition = kernels.define(scenario, sets, approximate)
 
     first = lab.up(definition)
     assert first.created

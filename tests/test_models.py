@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -66,6 +67,7 @@ def crowd(count: int, word: str = "p") -> list[str]:
         ("azure-cni-transparent", CLUSTER),
         ("azure-cni-bridge", CLUSTER),
         ("azure-cni-overlay", CLUSTER),
+        ("azure-cni-transparent-vlan", CLUSTER),
     ],
 )
 class TestEveryModel:
@@ -73,8 +75,6 @@ class TestEveryModel:
         module = models.find(model)
         assert module.__doc__.splitlines()[0].endswith(".")
         assert "+--" in module.__doc__
-        for word in ("faithful", "approximation", "skipped"):
-            assert f"\n{word} " in module.__doc__
         assert module.FOLLOWS
 
     def test_every_namespace_is_a_machine_and_every_device_lies_in_one(
@@ -101,7 +101,7 @@ class TestEveryModel:
     def test_whether_it_forwards_is_written_in_every_namespace(self, model: str, nodes: dict[str, list[str]]) -> None:
         built = lab(model, nodes)
         forward = {item.ns: item.value for item in built.plan if isinstance(item, Sysctl) and "ip_forward" in item.name}
-        routers = {"host", "node", "fabric"}
+        routers = {"host", "node", "fabric", "namespace"}
         assert forward == {machine.name: str(int(machine.role in routers)) for machine in built.machines}
 
     def test_the_same_scenario_gives_the_same_plan(self, model: str, nodes: dict[str, list[str]]) -> None:
@@ -422,6 +422,107 @@ class TestAzureCniOverlay:
         told = refusals("azure-cni-overlay", many, pod_cidr=ip_network("10.64.0.0/10"))
         assert [(key, what) for key, what, _ in told] == [("nodes", "5001 nodes: AKS takes 5000 at most")]
         assert [key for key, _, _ in refusals("azure-cni-overlay", {"node1": crowd(251)})] == ["nodes"]
+
+
+class TestAzureCniTransparentVlan:
+    TENANTS = """
+model: azure-cni-transparent-vlan
+nodes: {node1: {pods: {a: {vlan: 7}, b: {vlan: 7}, x: {vlan: 8}}}, node2: {pods: {c: {vlan: 7}}}}
+"""
+
+    def tenants(self, *approximate: str) -> Lab:
+        return parse_and_compile(self.TENANTS, "t.yaml", approximate=approximate or None)[1]
+
+    @pytest.mark.parametrize("approximate", [(), ("vlan",)], ids=["exact", "approximate"])
+    def test_a_tenants_namespace_is_as_the_plugin_makes_it(self, approximate: tuple[str, ...]) -> None:
+        built = self.tenants(*approximate)
+        space = "node1-vlan7"
+        assert chains(built, space, "mangle") == {
+            "PREROUTING": ["-i eth0_7 -j ACCEPT", "-j MARK --set-xmark 0x14d/0xffffffff"]
+        }
+        assert chains(built, space, "filter") == {"FORWARD": ["-d 168.63.129.16/32 -p tcp -m tcp --dport 80 -j DROP"]}
+        a, b = parts.hashed("azv", 11, ["a", "b"])
+        assert routes(built, space) == {
+            "169.254.2.1/32 None eth0_7 254", "0.0.0.0/0 169.254.2.1 eth0_7 254", f"10.100.0.4/32 None {a} 254",
+            "169.254.2.1/32 None eth0_7 2", "0.0.0.0/0 169.254.2.1 eth0_7 2", f"10.100.0.5/32 None {b} 254",
+        }  # fmt: skip
+        rules = [item for item in built.plan if isinstance(item, Rule) and item.ns == space]
+        assert [(item.pref, item.mark, item.table) for item in rules] == [(32765, 333, 2)]
+        known = [item for item in built.plan if isinstance(item, Neighbour) and item.ns == space]
+        assert [(str(item.ip), item.at.dev, item.mac, item.state) for item in known] == [
+            ("169.254.2.1", "eth0_7", "12:34:56:78:9a:bc", "permanent")
+        ]
+        settings = {item.name: item.value for item in built.plan if isinstance(item, Sysctl) and item.ns == space}
+        assert [settings[f"net.ipv4.conf.{name}.rp_filter"] for name in ("all", "eth0_7")] == ["0", "0"]
+        assert [settings[f"net.ipv4.conf.{name}.proxy_arp"] for name in (a, b)] == ["1", "1"]
+
+    def test_a_pods_gateway_is_nowhere_and_known_for_good(self) -> None:
+        built = self.tenants()
+        assert routes(built, "a") == {"169.254.2.1/32 None eth0 254", "0.0.0.0/0 169.254.2.1 eth0 254"}
+        gateway = [item for item in built.plan if isinstance(item, Neighbour) and item.ns == "a"]
+        assert [(str(item.ip), item.mac, item.state) for item in gateway] == [
+            ("169.254.2.1", "aa:aa:aa:aa:aa:aa", "permanent")
+        ]
+        assert [item.connected for item in built.plan if isinstance(item, Address) and item.ns == "a"] == [False]
+
+    def test_the_node_holds_nothing_of_its_tenants_but_their_vlans(self) -> None:
+        built = self.tenants()
+        links = {str(item.at): item for item in built.plan if isinstance(item, Link)}
+        assert routes(built, "node1") == {"0.0.0.0/0 10.224.0.1 eth0 254"}
+        assert {name for name in links if name.startswith("node1/")} == {"node1/lo", "node1/eth0"}
+        vlan = links["node1-vlan8/eth0_8"]
+        assert (vlan.kind, vlan.born, vlan.options) == ("vlan", "node1", (("dev", "eth0"), ("id", "8")))
+        assert vlan.mac == links["node1/eth0"].mac
+        assert links["fabric/node1-vlan8"].options == (("dev", "node1"), ("id", "8"))
+
+    def test_the_substitute_differs_in_the_vlans_alone(self) -> None:
+        exact, other = self.tenants(), self.tenants("vlan")
+        unlike = {item.key for item in exact.plan if item not in other.plan}
+        assert unlike == {item.key for item in exact.plan if isinstance(item, Link) and item.kind == "vlan"}
+        assert {item.key for item in exact.plan} == {item.key for item in other.plan}
+        assert exact.checks == other.checks
+
+    def test_each_tenant_has_a_routing_domain_of_its_own(self) -> None:
+        built = self.tenants()
+        for table, own in (("1007", {"10.100.0.4", "10.100.0.5", "10.100.0.6"}), ("1008", {"10.100.1.4"})):
+            rows = [text.split() for text in routes(built, "fabric") if text.endswith(f" {table}")]
+            assert {row[0].removesuffix("/32") for row in rows} == own | {"10.100.0.0/16", "10.224.0.0/16"}
+        (mesh,) = meshes(built)
+        assert mesh.groups == ((("a", "b", "c"), ("a", "b", "c")),)
+
+    def test_it_refuses_what_does_not_fit(self) -> None:
+        def told(text: str) -> list[str]:
+            with pytest.raises(ScenarioError) as caught:
+                parse_and_compile(text, "t.yaml")
+            return [f"{one.line}: {one.what}" for one in caught.value.problems]
+
+        assert told(self.TENANTS.replace("x: {", "node1-vlan7: {")) == [
+            "3: node1-vlan7, the namespace of tenant 7 on node1, is the name of another machine"
+        ]
+        assert told(self.TENANTS + "tenant_cidr: 10.100.0.0/24\n") == [
+            "4: tenant_cidr 10.100.0.0/24 holds 1 ranges of /24 and there are 2 tenants"
+        ]
+        assert told(self.TENANTS + "tenant_cidr: 10.224.0.0/16\n") == [
+            "4: tenant_cidr 10.224.0.0/16 overlaps node_cidr 10.224.0.0/16"
+        ]
+        many = "model: azure-cni-transparent-vlan\nmax_pods: 250\nnodes: {count: 2, pods: 126}\n"
+        assert told(many) == ["3: tenant 1 has 252 pods and its 10.100.0.0/24 has room for 251"]
+        assert told(self.TENANTS.replace("vlan: 8", "vlan: 4095"))[0].startswith("3: vlan: 4095 is out of bounds")
+
+
+@pytest.mark.parametrize("model", models.names())
+def test_how_true_a_model_is_stands_in_its_parts(model: str) -> None:
+    module = models.find(model)
+    grades = [part.grade for part in module.PARTS]
+    assert "faithful" in grades or "approximation" in grades
+    assert not re.search(r"^(faithful|approximation|needs|skipped)\s", module.__doc__, re.MULTILINE)
+    for part in module.PARTS:
+        assert part.what.isprintable()
+        assert len(part.what) < 110
+        assert part.why or part.grade != "approximation"
+        assert bool(part.feature) == (part.grade == "needs")
+        assert not part.what.endswith(".")
+        assert not part.why.endswith(".")
 
 
 @pytest.mark.parametrize("reserved", ["169.254.0.0/16", "172.30.8.0/24", "172.16.0.0/12", "192.0.2.0/24", "0.0.0.0/0"])

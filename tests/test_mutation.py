@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import kernels
 import pytest
 
 from labctl import checks, lab
@@ -83,8 +84,9 @@ def broken(what: str, lab: str, where: str, command: str, says: str, check: str,
 # back; a node asks for a pod's MAC that it forgot; behind Docker's raw DROP stands the FORWARD policy. An empty
 # chain or an idle bridge does nothing.
 K, A, D, R = "kubenet", "azure-cni-transparent", "docker-bridge", "rawlab"
-P, Q = "docker-publish", "docker-icc"
+P, Q, H = "docker-publish", "docker-icc", "kubenet-hostport"
 B, V = "azure-cni-bridge", "azure-cni-overlay"
+T = "azure-cni-transparent-vlan"  # with veths for its VLANs, on any kernel
 BESIDES = {K: (Check("nobody has 10.0.9.9", "ping", "c", "10.0.9.9", expect="fail"),)}  # to the scenario's own checks
 POD = "every pod reaches every pod"
 MUTATIONS = [
@@ -165,6 +167,58 @@ MUTATIONS = [
     broken(
         "the domain open to all", V, "fabric", "ip rule add pref 50 lookup 100", "extra rule pref 50", "cannot reach"
     ),
+    broken(
+        "a tenant's mark",
+        T,
+        "node1-vlan7",
+        "iptables-legacy -t mangle -F PREROUTING",
+        "missing iptables -t mangle -A PREROUTING",
+        "out to the fabric",
+    ),
+    broken(
+        "the rule for the mark", T, "node1-vlan7", "ip rule del fwmark 333", "missing rule pref 32765", "to the fabric"
+    ),
+    broken(
+        "a filter of return paths",
+        T,
+        "node1-vlan7",
+        "sysctl -qw net.ipv4.conf.eth0_7.rp_filter=1",
+        "rp_filter: value was 1, should be 0",
+        "out to the fabric",
+    ),
+    broken(
+        "a pod unknown to the fabric",
+        T,
+        "fabric",
+        "ip neigh del 10.100.0.5 dev node1-vlan7",
+        "missing neighbour 10.100.0.5",
+        "out to the fabric",
+    ),
+    broken(
+        "a way between tenants",
+        T,
+        "fabric",
+        "ip route add 10.100.1.4/32 dev node1-vlan8 table 1007",
+        "extra route 10.100.1.4 dev node1-vlan8 table 1007",
+        "another tenant",
+    ),
+    broken(
+        "a way from the node",
+        T,
+        "fabric",
+        "ip rule add pref 50 iif node1 lookup 1007",
+        "extra rule pref 50",
+        "neither does the node",
+    ),
+    broken(
+        "the wireserver's guard",
+        T,
+        "node1-vlan7",
+        "iptables-legacy -F FORWARD",
+        "missing iptables -t filter -A FORWARD",
+        "wireserver",
+    ),
+    broken("a pod's gateway", T, "a", "ip neigh del 169.254.2.1 dev eth0", "missing neighbour 169.254.2.1", ""),
     broken("Docker's raw DROP", D, "host1", "iptables-legacy -t raw -F", "missing iptables -t raw -A PREROUTING", ""),
     broken(
         "a published port", P, "host1", "iptables-legacy -t nat -F DOCKER", "missing iptables -t nat -A DOCKER", "udp"
@@ -179,6 +233,30 @@ MUTATIONS = [
         "sysctl -qw net.ipv4.conf.bridge1.route_localnet=0",
         "route_localnet: value was 0, should be 1",
         "the host has it",
+    ),
+    broken(
+        "a node's port",
+        H,
+        "node1",
+        "iptables-legacy -t nat -F CNI-HOSTPORT-DNAT",
+        "missing iptables -t nat -A CNI-HOSTPORT-DNAT",
+        "leads to a",
+    ),
+    broken(
+        "the kubelet's mark",
+        H,
+        "node1",
+        "iptables-legacy -t nat -F KUBE-MARK-MASQ",
+        "missing iptables -t nat -A KUBE-MARK-MASQ -j MARK",
+        "same range",
+    ),
+    broken(
+        "loopback addresses on cbr0",
+        H,
+        "node1",
+        "sysctl -qw net.ipv4.conf.cbr0.route_localnet=0",
+        "route_localnet: value was 0, should be 1",
+        "own 127.0.0.1",
     ),
     broken("a port's hairpin", P, "host1", "{wport} hairpin off", "hairpin was off, should be on", "reaches itself"),
     broken(
@@ -225,7 +303,8 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lab.Def
     """All labs of the table, up."""
     file = tmp_path_factory.mktemp("raw") / "rawlab.yaml"
     file.write_text(RAW)
-    definitions = {name: lab.define(name) for name in (K, A, D, P, Q, B, V)} | {R: lab.define(str(file))}
+    definitions = {name: lab.define(name) for name in (K, A, D, P, Q, B, V, H)} | {R: lab.define(str(file))}
+    definitions[T] = kernels.define(T, (), ("vlan",))
     for definition in definitions.values():
         lab.up(definition)
     yield definitions

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import kernels
 import pytest
 
 from labctl import catalog
@@ -15,16 +16,17 @@ from labctl.parse import parse_and_compile
 from labctl.words import plan_text
 
 PLANS = Path(__file__).parent / "plans"
-VARIANTS = {
-    **{name: (name, ()) for name in catalog.names()},
-    "kubenet-host": ("kubenet", ("routing=host",)),
-    "docker-bridge-20.10": ("docker-bridge", ("release=20.10", "hosts.host2.containers=[d1]")),
+VARIANTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    **{name: (name, (), ()) for name in catalog.names()},
+    **{f"{name}-approximate": (name, (), tuple(features)) for name, features in kernels.otherwise().items()},
+    "kubenet-host": ("kubenet", ("routing=host",), ()),
+    "docker-bridge-20.10": ("docker-bridge", ("release=20.10", "hosts.host2.containers=[d1]"), ()),
 }
 
 
-def text(scenario: str, sets: tuple[str, ...]) -> str:
+def text(scenario: str, sets: tuple[str, ...], approximate: tuple[str, ...]) -> str:
     file, source = catalog.find(scenario)
-    return plan_text(parse_and_compile(source, file, sets=sets)[1])
+    return plan_text(parse_and_compile(source, file, sets=sets, approximate=approximate or None)[1])
 
 
 @pytest.mark.parametrize("golden", VARIANTS)

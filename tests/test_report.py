@@ -13,13 +13,17 @@ from xml.etree import ElementTree
 import pytest
 import samples
 
+from labctl.diff import Change
 from labctl.errors import KernelError
 from labctl.report import deeds, listing, text
 from labctl.report.junit import junit
 from labctl.report.tables import drawn
 from labctl.report.terminal import Terminal
 from labctl.results import Outcome
-from labctl.show import Section, View, sections, settings
+from labctl.show import Section, View, parts, sections, settings
+
+EXACT = replace(samples.LAB, substituted=(), plan=samples.PLAN[:10])  # on a kernel that lacks nothing
+OTHERWISE = "approximate, for want of vlan: the tenants' VLANs; instead: a veth for each tenant"
 
 
 class Screen(io.StringIO):
@@ -161,7 +165,7 @@ def test_a_dry_run_says_add_and_remove() -> None:
 
 
 def test_status_names_every_drifted_object_under_its_namespace() -> None:
-    said = printed(lambda *args: deeds.say_status("kubenet", 10, samples.DRIFT, *args))
+    said = printed(lambda *args: deeds.say_status("kubenet", EXACT, samples.DRIFT, *args))
 
     assert said.splitlines() == [
         "kubenet has drifted: 3 differences",
@@ -173,9 +177,48 @@ def test_status_names_every_drifted_object_under_its_namespace() -> None:
 
 
 def test_status_without_drift_is_a_sentence() -> None:
-    assert printed(lambda *args: deeds.say_status("kubenet", 10, (), *args)) == (
+    assert printed(lambda *args: deeds.say_status("kubenet", EXACT, (), *args)) == (
         "kubenet: no drift, 10 objects as defined\n"
     )
+
+
+@pytest.mark.parametrize("drift", [(), samples.DRIFT])
+def test_status_says_what_was_built_otherwise(drift: tuple[Change, ...]) -> None:
+    said = printed(lambda *args: deeds.say_status("kubenet", samples.LAB, drift, *args))
+    assert said.splitlines()[-1] == OTHERWISE
+
+
+def test_up_says_what_it_built_otherwise_in_a_line() -> None:
+    said = printed(lambda out: deeds.say_up(samples.result(), out, others=False, hints=False))
+    assert said.splitlines()[1] == OTHERWISE
+    exact = printed(lambda out: deeds.say_up(replace(samples.result(), lab=EXACT), out, others=False, hints=False))
+    assert exact.splitlines() == [line for line in said.splitlines() if line != OTHERWISE]
+
+
+def test_what_a_model_does_otherwise_is_a_line_for_each_grade() -> None:
+    assert deeds.grade_lines(EXACT) == [
+        "approximate: the load balancer",
+        "left out: IPv6",
+        "needs of the kernel: vlan, for the tenants' VLANs",
+    ]
+    assert deeds.grade_lines(samples.LAB) == deeds.grade_lines(EXACT)[:2]
+
+
+def test_show_says_part_by_part_how_true_a_lab_is() -> None:
+    assert parts(EXACT).rows == (
+        ("faithful", "cbr0", ""),
+        ("approximation", "the load balancer", "is one SNAT rule"),
+        ("needs vlan", "the tenants' VLANs", ""),
+        ("skipped", "IPv6", ""),
+    )
+    assert parts(samples.LAB).rows[2] == (
+        "needs vlan, approximated", "the tenants' VLANs", "instead: a veth for each tenant",
+    )  # fmt: skip
+
+
+def test_lists_say_what_is_approximate() -> None:
+    assert [row[1] for row in listing.labs(samples.RUNNING).rows] == ["kubenet (approximate: vlan)", "?"]
+    assert listing.scenarios(samples.ENTRIES).rows == (("kubenet", "approximate (1), needs vlan", "a small cluster"),)
 
 
 def test_commands_by_hand_name_the_namespace_they_are_typed_in() -> None:

@@ -61,6 +61,24 @@ SAMPLES: tuple[Resource, ...] = (
                 "ip link set vx0 up",
             ],
         ),
+        (
+            Link(Port("box", "eth0_7"), "vlan", options=(("dev", "eth0"), ("id", "7")), born="node1"),
+            "link eth0_7 type vlan dev eth0 id 7 born in node1 up",
+            [
+                "ip -n node1 link add eth0_7 netns box link eth0 type vlan id 7",
+                "ip link set eth0_7 addrgenmode none",
+                "ip link set eth0_7 up",
+            ],
+        ),
+        (
+            Link(Port("box", "vx0"), "vxlan", options=(("id", "42"), ("dev", "eth0"))),
+            "link vx0 type vxlan id 42 dev eth0 up",
+            [
+                "ip link add vx0 type vxlan id 42 dev eth0",
+                "ip link set vx0 addrgenmode none",
+                "ip link set vx0 up",
+            ],
+        ),
         (Link(Port("a", "lo"), "loopback"), "link lo up", ["ip link set lo up"]),
         (
             Sysctl("node1", "net.ipv4.conf.eth0/100.rp_filter", "0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +21,11 @@ def sets_option(function: Any) -> Any:
     return click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help=text)(function)
 
 
+def approximate_option(text: str) -> Callable[[Any], Any]:
+    """--approximate, with what it does for a verb."""
+    return click.option("--approximate", is_flag=True, help=text)
+
+
 @click.command("up", short_help="Bring a lab up, or repair a running one.")
 @click.argument("scenario", type=SCENARIO)
 @click.option("--name", type=NAME, metavar="LAB", help="The lab's name, if not the scenario's own.")
@@ -27,6 +33,7 @@ def sets_option(function: Any) -> Any:
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--keep", is_flag=True, help="Keep what was built if building fails, instead of rolling back.")
 @click.option("--replace", is_flag=True, help="Replace a running lab of the same name but another definition.")
+@approximate_option("Where this kernel lacks a feature, build what the model has for it, and say so.")
 @sets_option
 @common("json", "verbose", verbose="Also print the commands that make the same by hand.")
 @click.pass_obj
@@ -38,12 +45,15 @@ def up(
     dry_run: bool,
     keep: bool,
     replace: bool,
+    approximate: bool,
     sets: tuple[str, ...],
 ) -> int:
     """Bring a lab up, or repair a running one.
 
     SCENARIO is a built-in name (`labctl list --scenarios`) or a file. Running it again changes only what
-    differs. If building fails, everything made is removed again, unless --keep.
+    differs. If building fails, everything made is removed again, unless --keep. A lab that needs a feature
+    which this kernel lacks is refused; --approximate builds the model's substitute for what is missing, if
+    it has one, and changes nothing where nothing is missing.
 
     \b
     Examples:
@@ -52,19 +62,21 @@ def up(
       sudo labctl up ./my-lab.yaml --dry-run
     """
     from labctl import lab as labs
+    from labctl.features import needed
     from labctl.kernel import places
     from labctl.report import deeds as report
 
     if check and dry_run:
         raise UsageError("up: --check needs the lab, and --dry-run builds none", "leave one of them out")
-    definition = labs.define(scenario, name or session.lab, sets)
+    definition = labs.define(scenario, name or session.lab, sets, approximate=approximate)
     before = definition.name in places.labs()
-    if not dry_run or before:
+    if not dry_run or before or needed(labs.compiled(definition).plan):
         session.need_root()
     session.end_cleanly()
     terminal = session.terminal
     session.fate = lambda: _fate(definition.name, before, keep=keep, replace=replace)
-    result = labs.up(definition, dry_run=dry_run, keep=keep, replace=replace, progress=terminal.progress)
+    how = {"dry_run": dry_run, "keep": keep, "replace": replace, "approximate": approximate}
+    result = labs.up(definition, **how, progress=terminal.progress)
     session.fate = lambda: "" if dry_run else f"lab {definition.name} is up and runs on"
     terminal.clear()
     if not session.json:
@@ -150,11 +162,15 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
 @click.argument("scenario", type=SCENARIO)
 @click.option("--as", "form", type=click.Choice(["text", "json"]), default="text", help="The form; text by default.")
 @click.option("--name", type=NAME, metavar="LAB", help="The lab's name, if not the scenario's own.")
+@approximate_option("Show what the model has for kernels that lack its features, each of them.")
 @sets_option
 @common()
 @click.pass_obj
-def plan(session: Session, scenario: str, form: str, name: str | None, sets: tuple[str, ...]) -> int:
+def plan(session: Session, scenario: str, form: str, name: str | None, approximate: bool, sets: tuple[str, ...]) -> int:
     """Show every kernel object that a scenario becomes, without building anything; needs no root.
+
+    The last lines say what the model does otherwise than the real thing. A plan has no kernel that could lack
+    anything: with --approximate it is that of a kernel which lacks all that the model has a substitute for.
 
     \b
     Examples:
@@ -162,17 +178,23 @@ def plan(session: Session, scenario: str, form: str, name: str | None, sets: tup
       labctl plan kubenet --set routing=host --as json
     """
     from labctl import lab as labs
+    from labctl.grades import substitutes
 
-    lab = labs.compiled(labs.define(scenario, name or session.lab, sets))
+    definition = labs.define(scenario, name or session.lab, sets, approximate=approximate)
+    lab = labs.compiled(definition)
+    if approximate:
+        lab = labs.compiled(labs.approximated(definition, substitutes(lab.parts)))
     if form == "json" or session.json:
         from labctl.report.json import plan_document
 
         session.document(plan_document(lab))
     else:
+        from labctl.report.deeds import grade_lines
         from labctl.words import plan_text
 
         text = plan_text(lab)
         session.terminal.lines(text.splitlines() if isinstance(text, str) else text)
+        session.terminal.lines(["", *grade_lines(lab)], fold=4)
     return 0
 
 

@@ -11,7 +11,7 @@ import click
 from labctl.cli.build import sets_option
 from labctl.cli.complete import NODE, SCENARIO
 from labctl.cli.frame import Session, common
-from labctl.errors import UsageError
+from labctl.errors import LabError, UsageError
 
 if TYPE_CHECKING:
     from labctl.results import Outcome, Report
@@ -31,6 +31,9 @@ def scenario_option(function: Any) -> Any:
 def list_labs(session: Session, scenarios: bool) -> int:
     """List the running labs, or the built-in scenarios; needs no root.
 
+    A scenario's grade says how true its model is to the real thing: `approximate (3)` has three parts that
+    are only close to it, `needs vlan` one that wants a kernel with VLANs. Its page in docs/models says which.
+
     \b
     Examples:
       labctl list
@@ -42,11 +45,11 @@ def list_labs(session: Session, scenarios: bool) -> int:
     if scenarios:
         from labctl import catalog
 
-        titles = catalog.titles()
+        found = catalog.entries()
         if session.json:
-            session.document(scenarios_document(titles))
+            session.document(scenarios_document(found))
         else:
-            session.terminal.section(listing.scenarios(titles))
+            session.terminal.section(listing.scenarios(found))
         return 0
     from labctl import lab as labs
 
@@ -85,11 +88,11 @@ def status(session: Session, scenario: str | None, sets: tuple[str, ...]) -> int
     if session.json:
         from labctl.report.json import status_document
 
-        session.document(status_document(name, changes))
+        session.document(status_document(name, lab, changes))
     else:
         from labctl.report import deeds as report
 
-        report.say_status(name, len(lab.plan), changes, session.terminal)
+        report.say_status(name, lab, changes, session.terminal)
     return 1 if changes else 0
 
 
@@ -113,13 +116,21 @@ def check(session: Session, word: str | None, junit: str | None, scenario: str |
       sudo labctl check --junit results.xml
     """
     from labctl import lab as labs
+    from labctl.report.deeds import approximation_lines
 
     session.need_root()
     name = labs.choose(session.lab)
     if junit is not None:
         writable(junit)
     session.end_cleanly()
+<<<<<<< HEAD
     report = run_checks(session, recall(name, scenario, sets), word)
+=======
+    lab = _recall(name, scenario, sets)
+    report = run_checks(session, lab, word)
+    if not session.json:
+        session.terminal.lines(approximation_lines(lab), fold=4)
+>>>>>>> main
     if junit is not None:
         from labctl.report.junit import junit as as_junit
 
@@ -195,7 +206,7 @@ def show(session: Session, node: str | None) -> int:
     from labctl import lab as labs
     from labctl.cli.inside import find_node
     from labctl.kernel.peek import peek
-    from labctl.show import View, sections
+    from labctl.show import View, parts, sections
 
     session.need_root()
     name = labs.choose(session.lab)
@@ -209,16 +220,29 @@ def show(session: Session, node: str | None) -> int:
     if session.json:
         from labctl.report.json import show_document
 
-        session.document(show_document(name, views))
+        session.document(show_document(name, views, _known(name)))
         return 0
+    lab = _known(name) if node is None else None
+    if lab is not None:
+        session.terminal.section(parts(lab))
     for number, view in enumerate(views):
-        if number:
+        if number or lab is not None:
             session.terminal.line()
         session.terminal.line(session.terminal.paint(f"{name}/{view.node}", "bold"))
         for section in sections(view):
             session.terminal.line()
             session.terminal.section(section)
     return 0
+
+
+def _known(name: str) -> Lab | None:
+    """The lab as it was made; None where that is not known any more."""
+    from labctl import lab as labs
+
+    try:
+        return labs.recall(name)
+    except LabError:
+        return None
 
 
 @click.command("doctor", short_help="Say whether this machine can run labs.")
@@ -233,11 +257,13 @@ def doctor(session: Session) -> int:
     Example:
       sudo labctl doctor
     """
-    from labctl.doctor import findings
+    from labctl import models
+    from labctl.doctor import findings, wanted
     from labctl.kernel.doctor import examine
 
     session.terminal.progress("trying what the kernel can do")
-    found = findings(examine())
+    asked = wanted({name: getattr(models.find(name), "PARTS", ()) for name in models.names()})
+    found = findings(examine(asked), asked)
     if session.json:
         from labctl.report.json import doctor_document
 

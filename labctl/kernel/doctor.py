@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from labctl.kernel import places
 from labctl.kernel.libc import CLONE_NEWNET, CLONE_NEWNS, unshare
@@ -37,8 +38,9 @@ class Facts:
     dead: tuple[str, ...] = ()  # records without a namespace
 
 
-def examine() -> Facts:
-    """Look at everything; takes a fraction of a second. Features are tried only as root."""
+def examine(asked: Iterable[str] = ()) -> Facts:
+    """Look at everything; takes a fraction of a second. Features are tried only as root, and among them the kinds
+    of links that are `asked` for."""
     root = os.geteuid() == 0
     tools = {tool: _where(tool) for tool in TOOLS}
     running = places.labs()
@@ -46,7 +48,7 @@ def examine() -> Facts:
     limit, used, fulls = _neighbours()
     return Facts(
         root=root,
-        features=_try_features() if root else {},
+        features=_try_features(asked) if root else {},
         tools=tools,
         libraries={name: _importable(name) for name in LIBRARIES},
         iptables=_variant(),
@@ -61,19 +63,17 @@ def examine() -> Facts:
     )
 
 
-def features() -> Iterator[tuple[str, Callable[[], None]]]:
+def features(asked: Iterable[str] = ()) -> Iterator[tuple[str, Callable[[], None]]]:
     """Each feature with a function that uses it in the namespace it is called in, and raises if it cannot."""
-    yield "veth", lambda: _link("veth", peer="v1")
-    yield "bridge", lambda: _link("bridge")
-    yield "vxlan", lambda: _link("vxlan", vxlan_id=42, vxlan_port=4789)
-    yield "macvlan", lambda: _link("macvlan", link=_index("veth"), macvlan_mode="bridge")
+    for kind in dict.fromkeys(("veth", "bridge", "vxlan", "macvlan", *asked)):
+        yield kind, partial(_link, kind)
     yield "packet capture", _capture
     yield "iptables legacy filter", lambda: _rules("filter")
     yield "iptables legacy nat", lambda: _rules("nat")
     yield "bridged packets to iptables", _bridge_calls
 
 
-def _try_features() -> dict[str, str]:
+def _try_features(asked: Iterable[str] = ()) -> dict[str, str]:
     """Try every feature in a child with a network of its own, and hear from it through a pipe."""
     import json
 
@@ -81,7 +81,7 @@ def _try_features() -> dict[str, str]:
     pid = os.fork()
     if pid == 0:
         try:
-            found = _in_child()
+            found = _in_child(asked)
             os.write(write, json.dumps(found).encode())
         finally:
             os._exit(0)
@@ -93,14 +93,14 @@ def _try_features() -> dict[str, str]:
     return {str(name): str(why) for name, why in found.items()}
 
 
-def _in_child() -> dict[str, str]:
+def _in_child(asked: Iterable[str]) -> dict[str, str]:
     found = {}
     try:
         unshare(CLONE_NEWNET | CLONE_NEWNS)
         found["network namespace"] = ""
     except OSError as error:
         return {"network namespace": error.strerror or "refused"}
-    for name, attempt in features():
+    for name, attempt in features(asked):
         try:
             attempt()
             found[name] = ""
@@ -109,17 +109,11 @@ def _in_child() -> dict[str, str]:
     return found
 
 
-def _link(kind: str, **options: object) -> None:
-    from pyroute2 import IPRoute
+def _link(kind: str) -> None:
+    from labctl.kernel.features import try_link
 
-    with IPRoute() as route:
-        route.link("add", ifname=kind, kind=kind, **options)
-
-
-def _index(name: str) -> int:
-    import socket
-
-    return socket.if_nametoindex(name)
+    if why := try_link(kind):
+        raise OSError(why)
 
 
 def _capture() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from labctl.diff import Change, differing
 from labctl.kernel import messages
@@ -44,7 +44,18 @@ class Linker:
                         del todo[far.at]
                     self._make(near, far)
             refused += flush_all(self._rooms.channels.values())
-        return refused
+        return refused + self._quieten(link for link in links if link.options and "dev" in dict(link.options))
+
+    def _quieten(self, upon: Iterable[Link]) -> list[Refusal]:
+        """No IPv6 autoconfiguration for links that lie upon another: a VLAN comes up when that one does, before
+        its own turn."""
+        some = False
+        for link in upon:
+            if self._ipv6 and not link.autoconf and not small(link):
+                some = True
+                message = messages.autoconf(self._indexes.find(link.ns, link.at.dev), False)
+                self._rooms.channels[link.ns].queue(message, ("set up", link))
+        return flush_all(self._rooms.channels.values()) if some else []
 
     def _ready(self, link: Link, todo: dict[Port, Link]) -> bool:
         lower = dict(link.options).get("dev")

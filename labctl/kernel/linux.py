@@ -18,9 +18,9 @@ class Linux:
 
     def __init__(self, lab: str) -> None:
         self.lab = lab
-        self._inside = Inside()
-        self._rooms = rooms.Rooms(lab)
-        self._snapshot: observe.Snapshot | None = None
+        self.inside = Inside()
+        self.rooms = rooms.Rooms(lab)
+        self.snapshot: observe.Snapshot | None = None
 
     def __enter__(self) -> Linux:
         return self
@@ -29,12 +29,12 @@ class Linux:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._inside.close()
+            self.inside.close()
         else:
-            self._rooms.stopped = True
+            self.rooms.stopped = True
             with undisturbed():
-                self._inside.close()
-        self._rooms.close()
+                self.inside.close()
+        self.rooms.close()
 
     def nodes(self) -> tuple[str, ...]:
         """The lab's namespaces that have a name now."""
@@ -45,14 +45,14 @@ class Linux:
         matter and whether processes do; `nodes` limits it to some namespaces (peers elsewhere are then not named), and
         without `chains` no firewall is read."""
         here = tuple(nodes if nodes is not None else self.nodes())
-        return self._inside.run(None, self._observe, asking, here, chains)
+        return self.inside.run(None, self._observe, asking, here, chains)
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Carry out changes; after `observe` they repair what is there, else they build from nothing.
 
         Raises KernelError for what the kernel refused, MissingError for tools or features.
         """
-        self._inside.run(None, self._apply, changes)
+        self.inside.run(None, self._apply, changes)
 
     def canonical(self, plan: Plan) -> Plan:
         """The plan with its firewall rules spelled as this machine's xtables spells them."""
@@ -67,14 +67,14 @@ class Linux:
         gone = self.nodes()
         inside = residents.find(places.netns_path(self.lab, node) for node in gone)
         residents.end({*inside, *processes.astray(self.lab)})
-        self._rooms.close()
-        self._snapshot = None
+        self.rooms.close()
+        self.snapshot = None
         for node in gone:
             rooms.remove(places.netns_path(self.lab, node))
         return gone
 
     def _observe(self, asking: Plan, nodes: tuple[str, ...], firewalls: bool) -> Plan:
-        room = self._rooms
+        room = self.rooms
         here = room.open(nodes)
         sysctls: dict[str, list[Sysctl]] = {}
         chains: dict[str, list[Chain]] = {}
@@ -98,7 +98,7 @@ class Linux:
             found += observe.tables(room.channels[node], snapshot, node)
         if not asking or any(isinstance(item, Process) for item in asking):
             found += processes.find(self.lab, here)
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         return tuple(found)
 
     def _apply(self, changes: Sequence[Change]) -> None:
@@ -108,4 +108,4 @@ class Linux:
         def write(ns: str, own: Sequence[Change]) -> None:
             firewall.write(ns, own, lock)
 
-        Builder(self._rooms, write, self._snapshot).apply(changes)
+        Builder(self.rooms, write, self.snapshot).apply(changes)

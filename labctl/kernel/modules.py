@@ -13,12 +13,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from labctl.errors import KernelError
+from labctl.features import module
 from labctl.plan import Chain, Link, Resource, Sysctl
 from labctl.xtables import FirewallRule
 
 _TABLES = {"ip": ("ip_tables", "iptable_"), "ip6": ("ip6_tables", "ip6table_")}
 _EBTABLES = ("nf_tables", "nft_compat", "nft_chain_nat")
-_KINDS = {"vlan": "8021q", "gre": "ip_gre", "gretap": "ip_gre", "loopback": None}  # others are named as their kind
 _NAMED = {
     "tcp": "xt_tcpudp", "udp": "xt_tcpudp", "icmp": None, "icmp6": None, "DNAT": "xt_nat", "SNAT": "xt_nat",
     "REJECT": "ipt_REJECT", "ACCEPT": None, "DROP": None, "RETURN": None, "CONTINUE": None,
@@ -31,7 +31,7 @@ def modules_for(plan: Iterable[Resource]) -> tuple[str, ...]:
     """The modules behind a plan's links, settings and firewall rules, each once, in the order of need. Pure."""
     items = tuple(plan)
     own = {(item.ns, item.name) for item in items if isinstance(item, Chain)}
-    return tuple(dict.fromkeys(module for item in items for module in _needs(item, own)))
+    return tuple(dict.fromkeys(name for item in items for name in _needs(item, own)))
 
 
 def missing(wanted: Iterable[str], present: Iterable[str]) -> tuple[str, ...]:
@@ -80,15 +80,14 @@ def load(names: Iterable[str], say: Callable[[str], None], machine: Path = Path(
 
 def _needs(item: Resource, own: set[tuple[str, str]]) -> Iterator[str]:
     if isinstance(item, Link):
-        module = _KINDS.get(item.kind, item.kind)
-        if module is not None:
-            yield module
+        if item.kind != "loopback":
+            yield module(item.kind)
     elif isinstance(item, Sysctl) and item.name.startswith("net.bridge."):
         yield "br_netfilter"
     elif isinstance(item, Chain):
         if item.family == "bridge":
             yield from _EBTABLES
-            yield from (module for rule in item.rules for module in _bridge_extensions(rule))
+            yield from (name for rule in item.rules for name in _bridge_extensions(rule))
             return
         core, table = _TABLES[item.family]
         yield from (core, table + item.table)
@@ -104,9 +103,9 @@ def _extensions(rule: FirewallRule, chain: Chain, own: set[tuple[str, str]]) -> 
     for name in (*matches, *([target] if target and (chain.ns, target) not in own else [])):
         if name == "physdev":
             yield "br_netfilter"
-        module = named.get(name, f"xt_{name}")
-        if module is not None:
-            yield module
+        extension = named.get(name, f"xt_{name}")
+        if extension is not None:
+            yield extension
 
 
 def _bridge_extensions(rule: FirewallRule) -> Iterator[str]:

@@ -75,6 +75,15 @@ class Snapshot:
         """A device's index by its name."""
         return next((link.index for link in self.links.get(at.ns, {}).values() if link.name == at.dev), None)
 
+    def lower(self, ns: str, link: read.RawLink, nsid_of: Callable[[str, str], int | None]) -> str:
+        """The name of the device that a link lies upon, which may be in another namespace: the one it was born in."""
+        if link.lower_nsid is None:
+            return self.name(ns, link.lower)
+        others = [other for other, table in self.links.items() if other != ns and link.lower in table]
+        if len(others) > 1:
+            others = [other for other in others if nsid_of(ns, other) == link.lower_nsid]
+        return self.links[others[0]][link.lower].name if others else f"if{link.lower}"
+
     def peer(self, ns: str, link: read.RawLink, nsid_of: Callable[[str, str], int | None]) -> Port | None:
         """The other end of a veth: the one that names this one back. Where several could be, the kernel's
         namespace id decides."""
@@ -102,7 +111,7 @@ def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]
             continue
         options = read_options(raw.kind, *raw.data, name_of) if raw.data is not None and raw.kind != "veth" else ()
         if raw.lower and raw.kind != "veth":
-            options = (("dev", name_of(raw.lower)), *options)
+            options = (("dev", snapshot.lower(ns, raw, nsid_of)), *options)
         yield Link(
             at,
             raw.kind or "physical",

@@ -11,7 +11,8 @@ A model is a module (`labctl/models/azure_cni_transparent.py` is the model `azur
     Container, Network      frozen dataclasses like Options: what a file may say of each pod or container, and
                             of each of the lab's own `networks:` (both optional; `Node.settings` and
                             `Scenario.networks` have their objects)
-    compile(scenario)       yields Resources (kernel objects) and Machines (who is who)
+    compile(scenario)       yields Resources (kernel objects) and Machines (who is who); without the features that
+                            `scenario.approximate` names, for which `PARTS` has an `instead`
     checks(scenario)        yields the checks every lab of this model carries (optional)
     refuse(scenario)        yields (key, what, hint) for what this model cannot build (optional); `key` is
                             the option or top-level key of the file that the problem is placed at, or a
@@ -79,7 +80,17 @@ def compile_lab(scenario: Scenario) -> Lab:
     within = {machine.name: machine.within for machine in machines if machine.within is not None}
     if within:
         checks = tuple(at_home(check, within) for check in checks)
-    return Lab(scenario.name, scenario.model, assemble(resources), tuple(machines), checks, scenario.say)
+    return Lab(
+        scenario.name,
+        scenario.model,
+        assemble(resources),
+        tuple(machines),
+        checks,
+        scenario.say,
+        tuple(getattr(model, "PARTS", ())),
+        tuple(sorted(scenario.approximate)),
+        scenario.asks,
+    )
 
 
 def _outside() -> dict[str, Any]:

@@ -30,13 +30,6 @@ Azure's own policy sees even what pods of one node say to each other (TTL 63), a
 Follows Azure/azure-container-networking: network/{network,bridge_networkclient,bridge_endpointclient}_linux.go
 and ebtables/ebtables.go, the default of AKS until October 2020; node settings as Azure/AgentBaker writes
 them; Azure/ip-masq-agent-v2 with the virtual network's range exempt.
-
-faithful        azure0 with eth0's address and routes, the ebtables rules in their order, hairpin on every port,
-                permanent neighbours (none in tunnel mode), the agent's chains, address planning
-approximation   azure0's MAC is set to eth0's, which the real bridge has if it is the lowest of its ports'; the fabric
-                drops IP packets with a foreign MAC by a rule of iptables, and answers ARP in tunnel mode because of
-                proxy_arp_pvlan; MAC addresses are made from names; the load balancer is one SNAT rule
-skipped         the broute rules for node-local DNS (ebtables on nftables has no such table), portmap, IPv6
 """
 
 from __future__ import annotations
@@ -44,6 +37,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from labctl.grades import approximation, faithful, skipped
 from labctl.models import _azure as azure
 from labctl.models import _azure_planning as planning
 from labctl.models import _kubernetes as kubernetes
@@ -55,6 +49,22 @@ from labctl.scenario import Check, Machine, Node, Scenario
 
 FOLLOWS = "Azure CNI bridge mode, AKS's default until October 2020 (azure-container-networking)"
 MACHINES = ("nodes", "pods")
+PARTS = (
+    faithful("azure0, which takes over eth0's address and routes"),
+    faithful("the ebtables rules in their order, in bridge and in tunnel mode"),
+    faithful("hairpin on every port"),
+    faithful("permanent neighbours for pods (none in tunnel mode)"),
+    faithful("the chains of ip-masq-agent"),
+    faithful("address planning: what fits, what is kept ready, what Azure reserves"),
+    approximation("azure0's MAC", "is set to eth0's, which the real bridge has if it is the lowest of its ports'"),
+    approximation("the fabric's MAC filter", "drops IP packets with a foreign MAC by a rule of iptables"),
+    approximation("the fabric's ARP in tunnel mode", "answers because of proxy_arp_pvlan"),
+    approximation("MAC addresses", "of NICs and pods are made from names, so that a plan is always the same"),
+    approximation("the load balancer", "is one SNAT rule without port blocks"),
+    skipped("the broute rules for node-local DNS", "ebtables on nftables has no such table"),
+    skipped("portmap, IPv6"),
+    *pods_.PARTS,
+)
 Container = pods_.Pod
 _REQUEST = "-p ARP --arp-op Request --arp-ip-dst {} -j arpreply --arpreply-mac {} --arpreply-target DROP"
 

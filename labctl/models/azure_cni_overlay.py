@@ -28,12 +28,6 @@ to the node's address, even on the way to another node, and nobody outside can o
 Follows Azure/azure-container-networking: cni/azure-linux-swift-overlay.conflist, cni/network/invoker_cns.go,
 cns/kubecontroller/nodenetworkconfig/conversion.go and network/transparent_endpointclient_linux.go; node
 settings as Azure/AgentBaker writes them; Azure/ip-masq-agent-v2 with the pod CIDR exempt.
-
-faithful        per-pod routes, 169.254.1.1 with its neighbour entered in state PROBE, proxy ARP, one MAC on
-                every host veth, a /24 per node, no encapsulation, the agent's chains
-approximation   the routing domain is a table of the fabric and one rule per NIC; pods get addresses in order,
-                while Azure gives out any of the 256; the load balancer is one SNAT rule; MACs are made from names
-skipped         a second cluster with the same pod CIDR, network security groups, portmap, IPv6 and dual stack
 """
 
 from __future__ import annotations
@@ -42,6 +36,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from labctl.grades import approximation, faithful, skipped
 from labctl.models import _azure as azure
 from labctl.models import _azure_planning as planning
 from labctl.models import _azure_transparent as transparent
@@ -54,6 +49,20 @@ from labctl.scenario import Check, Machine, Scenario
 
 FOLLOWS = "Azure CNI Overlay (azure-container-networking, mode transparent with overlay addresses)"
 MACHINES = ("nodes", "pods")
+PARTS = (
+    faithful("a route to each pod, and no bridge"),
+    faithful("169.254.1.1, its neighbour entered in state PROBE, answered for by proxy ARP"),
+    faithful("one MAC on every host veth"),
+    faithful("a /24 of the pod CIDR for each node, and no encapsulation"),
+    faithful("the chains of ip-masq-agent"),
+    approximation("the cluster's routing domain", "is a table of the fabric and one rule for each NIC"),
+    approximation("pods' addresses", "are given out in order, while Azure gives out any of the 256"),
+    approximation("MAC addresses", "of NICs and pods are made from names, so that a plan is always the same"),
+    approximation("the load balancer", "is one SNAT rule without port blocks"),
+    skipped("a second cluster with the same pod CIDR"),
+    skipped("network security groups, portmap, IPv6 and dual stack"),
+    *pods_.PARTS,
+)
 Container = pods_.Pod
 DOMAIN = 100  # the fabric's routing table that is the cluster's own routing domain
 NODE_PREFIX = 24  # of each node's part of the pod CIDR; AKS has no other

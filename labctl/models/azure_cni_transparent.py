@@ -26,11 +26,6 @@ chain (TTL 63), where policy can see them.
 Follows Azure/azure-container-networking since August 2022 (pull request 1524):
 network/transparent_endpointclient_linux.go, endpoint_linux.go, networkutils_linux.go; node settings as
 Azure/AgentBaker writes them; Azure/ip-masq-agent-v2 with the virtual network's range exempt.
-
-faithful        per-pod routes, 169.254.1.1 with its neighbour entered in state PROBE, proxy ARP, one MAC on
-                every host veth, the removed subnet route, the agent's chains, address planning
-approximation   MAC addresses of NICs and pods are made from names; the load balancer is one SNAT rule
-skipped         portmap, IPv6, bridge-nf-call-iptables (there is no bridge that it could speak of)
 """
 
 from __future__ import annotations
@@ -38,6 +33,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from labctl.grades import approximation, faithful, skipped
 from labctl.models import _azure as azure
 from labctl.models import _azure_planning as planning
 from labctl.models import _azure_transparent as transparent
@@ -49,6 +45,19 @@ from labctl.scenario import Check, Machine, Scenario
 
 FOLLOWS = "Azure CNI transparent mode since August 2022 (azure-container-networking, pull request 1524)"
 MACHINES = ("nodes", "pods")
+PARTS = (
+    faithful("a route to each pod, and no bridge"),
+    faithful("169.254.1.1, its neighbour entered in state PROBE, answered for by proxy ARP"),
+    faithful("one MAC on every host veth"),
+    faithful("the pod's subnet route, which is taken away"),
+    faithful("the chains of ip-masq-agent"),
+    faithful("address planning: what fits, what is kept ready, what Azure reserves"),
+    approximation("MAC addresses", "of NICs and pods are made from names, so that a plan is always the same"),
+    approximation("the load balancer", "is one SNAT rule without port blocks"),
+    skipped("portmap, IPv6"),
+    skipped("bridge-nf-call-iptables", "there is no bridge that it could speak of"),
+    *pods_.PARTS,
+)
 Container = pods_.Pod
 
 

@@ -36,19 +36,6 @@ process in that container's network. Two that listen on one port cannot be in on
 Follows moby/moby v28.5.2 (integration/network/bridge/iptablesdoc/generated, libnetwork/drivers/bridge)
 and, as `release: 29`, docker-v29.7.2 with its iptables backend; `release: "20.10"` follows v20.10.24
 (vendor/github.com/docker/libnetwork). `release: 26` writes the rules of 20.10: they stayed until 27.
-
-faithful        `host`, `none`, `container:NAME`, docker-proxy's command line and what it serves; docker0 and br-...,
-                addresses in order, routes, the whole chain set of 20.10, 28 and 29 and
-                its order, published ports, the FORWARD policy of a daemon that switched forwarding on
-                itself, bridge-nf-call-iptables, hairpin and route_localnet where each release sets them, ping and
-                low ports for every user of a container; 20.10's docker0 was compared with a real daemon
-approximation   MAC addresses are made from names where Docker 28 draws them at random; `release: 26` is
-                20.10's rules, and has not been held against its own sources; a container's first network
-                that is not internal is its way out, where Docker orders them by priority and name; every
-                host has all networks; several hosts hang on one plain Ethernet (`fabric`); rp_filter is
-                2, as systemd's distributions set it, and send_redirects is 0, so that no hint of the
-                kernel's shortens a walk
-skipped         the embedded DNS, docker-proxy at IPv6 addresses, gateway modes, IPv6, 29's nftables backend
 """
 
 from __future__ import annotations
@@ -57,6 +44,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from labctl.grades import approximation, faithful, skipped
 from labctl.models import _parts as parts
 from labctl.models._docker import RELEASES, Chains28, Endpoint, Host, Net
 from labctl.models._docker_networks import (
@@ -76,6 +64,27 @@ from labctl.scenario import Check, Listen, Machine, Node, Publish, Scenario, See
 
 FOLLOWS = "Docker Engine 28.5 (moby v28.5.2); 29, 26 and 20.10 on request"
 MACHINES = ("hosts", "containers")
+PARTS = (
+    faithful("docker0 and br-..., addresses in order, routes; 20.10's docker0 was compared with a real daemon"),
+    faithful("the chain set of 20.10, 28 and 29, whole and in its order"),
+    faithful("published ports: their rules, docker-proxy's command line and what it serves"),
+    faithful("`host`, `none`, `container:NAME`"),
+    faithful("the FORWARD policy of a daemon that switched forwarding on itself"),
+    faithful("bridge-nf-call-iptables, hairpin and route_localnet where each release sets them"),
+    faithful("ping and low ports for every user of a container"),
+    approximation("MAC addresses", "are made from names where Docker 28 draws them at random"),
+    approximation("`release: 26`", "is 20.10's rules, and has not been held against its own sources"),
+    approximation(
+        "the way out", "is a container's first network that is not internal; Docker goes by priority and name"
+    ),
+    approximation("`networks`", "are on every host of the lab"),
+    approximation("several hosts", "hang on one plain Ethernet (`fabric`)"),
+    approximation("rp_filter", "is 2, as systemd's distributions set it"),
+    approximation("send_redirects", "is 0, so that no hint of the kernel's shortens a walk"),
+    skipped("the embedded DNS"),
+    skipped("docker-proxy at IPv6 addresses"),
+    skipped("gateway modes, IPv6, 29's nftables backend"),
+)
 HOSTS_FROM = 11  # host1 is 192.168.50.11
 RANDOM_MACS = ("28", "29")  # earlier releases make a container's MAC of its address, and all begin with 02:42
 # since 20.10 everybody in a container may ping and listen below port 1024 (daemon/oci_linux.go, WithSysctls)

@@ -26,13 +26,6 @@ routes the other nodes' ranges itself (TTL 62).
 Follows pkg/kubelet/dockershim/network/kubenet of Kubernetes 1.23 for cbr0, and what AKS puts around it:
 Azure/AgentBaker (bridge template, ensure-no-dup.sh, sysctls), Azure/ip-masq-agent-v2, the route tables
 of kubernetes-sigs/cloud-provider-azure.
-
-faithful        cbr0 promiscuous with hairpin off, host-local's order of addresses, no route to other nodes,
-                the agent's chains, the ebtables chain against doubled packets, one MAC for the whole fabric;
-                bridge and pods were compared with what the CNI plugins make
-approximation   MAC addresses are made from names; the load balancer is one SNAT rule without port blocks;
-                the route table holds for the nodes' links only, so `vm` is a machine of another subnet
-skipped         Services, portmap, log_martians (it would fill the machine's own log), IPv6
 """
 
 from __future__ import annotations
@@ -41,24 +34,48 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from labctl.grades import approximation, faithful, skipped
 from labctl.models import _azure as azure
 from labctl.models import _azure_planning as planning
 from labctl.models import _kubernetes as kubernetes
 from labctl.models import _parts as parts
 from labctl.models import _pods as pods_
+from labctl.models import _portmap as portmap
 from labctl.options import address, cidr, option
 from labctl.plan import Chain, Link, Port, Resource, Route, Rule, Sysctl
-from labctl.scenario import Check, Machine, Node, Scenario, See
+from labctl.scenario import Check, Machine, Node, Publish, Scenario, See
 
 FOLLOWS = "kubenet of Kubernetes 1.23 (dockershim) with AKS's agents"
 MACHINES = ("nodes", "pods")
-Container = pods_.Pod
+PARTS = (
+    faithful("cbr0: promiscuous, hairpin off, its MAC fixed; compared with what the CNI plugin bridge makes"),
+    faithful("pods' addresses in host-local's order, their veths and routes; compared with the CNI plugins"),
+    faithful("nodes have no route to other nodes' pods; the route table in the fabric has"),
+    faithful("the chains of ip-masq-agent, or the kubelet's own rule"),
+    faithful("the ebtables chain against doubled packets"),
+    faithful("one MAC address answers for the whole fabric"),
+    approximation("MAC addresses", "are made from names, so that a plan is always the same"),
+    approximation("the load balancer", "is one SNAT rule without port blocks"),
+    approximation("the route table", "holds for the nodes' links only, so `vm` is a machine of another subnet"),
+    faithful("`hostPort`: portmap's chains and the kubelet's masquerading mark; compared with the CNI plugin"),
+    skipped("Services, IPv6"),
+    skipped("log_martians", "it would fill the machine's own log"),
+    *pods_.PARTS,
+)
+NETWORK = "kubenet"  # the name of the network in its CNI configuration, of which chains bear a digest
 UDR = 100  # the fabric's routing table that is the subnet's route table
 MOST_ROUTES = 400  # of one Azure route table, and so of nodes
 _OUTBOUND = (
     '! -d {} -m comment --comment "kubenet: SNAT for outbound traffic from cluster"'
     " -m addrtype ! --dst-type LOCAL -j MASQUERADE"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Container(pods_.Pod):
+    """What a file may say of a pod."""
+
+    host_ports: tuple[Publish, ...] = option((), "ports of its node that lead to it (hostPort): NODE'S:POD'S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +115,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from _cbr0(nic.name, pods, options)
         yield from _pods(node, pods, options.mtu)
         yield from pods_.processes(node)
+        yield from portmap.portmap(nic.name, NETWORK, "cbr0", _mapped(node, pods))
         yield from _masquerade(nic.name, options)
     yield from azure.vm(vm)
 
@@ -113,6 +131,8 @@ def checks(scenario: Scenario) -> Iterator[Check]:
         sees = (See(Port("vm", "eth0"), src=home, dst="vm"), See(Port("vm", "eth0"), src=first, negate=True))
         yield Check(say, "ping", first, "vm", sees=sees, origin="model")
     yield from pods_.checks(scenario)
+    for node, pods in zip(scenario.nodes, _ranges(scenario), strict=True):
+        yield from portmap.checks(node.name, "cbr0", _mapped(node, pods), "vm")
     if options.ip_forwarding or options.routing == "host" or len(scenario.nodes) == 1:
         yield from _distance(scenario)
         yield from kubernetes.kubernetes_rules(scenario)
@@ -144,6 +164,9 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
             yield "node_prefix", what, f"pods + network, cbr0 and broadcast: a /{parts.prefix_for(len(node.pods) + 3)}"
     yield from planning.refuse_nodes(options.node_cidr, nodes)
     yield from kubernetes.refuse_pods(scenario, options.max_pods)
+    for nic, node, pods in zip(_nics(scenario), scenario.nodes, _ranges(scenario), strict=False):
+        settled = ((pod, made.host_ports) for pod, made in node.settings)
+        yield from portmap.refuse(node, (nic.address, pods.network_address + 1), settled)
     yield from planning.refuse_apart(options, "node_cidr", "pod_cidr", "vm_cidr", "internet_cidr")
     yield from planning.refuse_internet(options.internet_cidr, options.public_ip)
     yield from planning.refuse_ranges(options, free=("non_masquerade_cidr",))
@@ -215,6 +238,14 @@ def _pods(node: Node, pods: IPv4Network, mtu: int) -> Iterator[Resource | Machin
         yield Link(inner, "veth", outer, None, mtu, parts.mac(name))
         yield from parts.addresses(inner, parts.iface(own, pods.prefixlen))
         yield Route(name, parts.ANYWHERE, gateway, "eth0")
+
+
+def _mapped(node: Node, pods: IPv4Network) -> Iterator[portmap.Mapped]:
+    """The pods of a node that have ports on it, with the addresses that `_pods` gives them."""
+    settings = dict(node.settings)
+    for number, name in enumerate(node.pods, 2):
+        if name in settings and settings[name].host_ports:
+            yield portmap.Mapped(name, pods.network_address + number, pods, settings[name].host_ports)
 
 
 def _masquerade(ns: str, options: Options) -> Iterator[Resource]:

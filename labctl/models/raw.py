@@ -18,11 +18,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from labctl.grades import faithful
 from labctl.plan import Resource
 from labctl.scenario import Machine, Scenario
 
 FOLLOWS = "iproute2 and iptables-save, word for word"
 MACHINES = ("namespaces", "")
+PARTS = (faithful("what the file says is what is built; nothing is added but `lo`"),)
 
 
 @dataclass(frozen=True, slots=True)

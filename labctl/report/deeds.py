@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from labctl.diff import Change, by_place
+from labctl.grades import GRADES, otherwise
 from labctl.plan import Chain, Netns
 from labctl.report.text import count, duration
 from labctl.show import Section
@@ -49,6 +50,7 @@ def say_up(result: Result, terminal: Terminal, *, others: bool, hints: bool) -> 
     terminal.line(headline(result))
     if result.dry or (not result.created and result.changes):
         terminal.lines(listed(result.changes, terminal, WOULD if result.dry else DID), fold=11)
+    terminal.lines(approximation_lines(result.lab), fold=4)
     if result.dry or not result.lab.machines:
         return
     terminal.line()
@@ -57,6 +59,23 @@ def say_up(result: Result, terminal: Terminal, *, others: bool, hints: bool) -> 
         terminal.line()
         terminal.line("try next")
         terminal.lines(f"  {line}" for line in suggestions(result.lab, others))
+
+
+def approximation_lines(lab: Lab) -> list[str]:
+    """What of a lab is built otherwise since the kernel lacks a feature: a line for each such part."""
+    return [otherwise(part) for part in lab.approximations]
+
+
+def grade_lines(lab: Lab) -> list[str]:
+    """What a lab's model does otherwise than the real thing, in a line for each grade; and what it needs."""
+    said = {grade: [part for part in lab.parts if part.grade == grade] for grade in GRADES}
+    needs = [f"{part.feature}, for {part.what}" for part in said["needs"] if part.feature not in lab.substituted]
+    told = {
+        "approximate": [part.what for part in said["approximation"]],
+        "left out": [part.what for part in said["skipped"]],
+        "needs of the kernel": needs,
+    }
+    return [f"{word}: {'; '.join(items)}" for word, items in told.items() if items]
 
 
 def headline(result: Result) -> str:
@@ -102,13 +121,14 @@ def _far(source: Machine | None, target: Machine | None) -> bool:
     return source is not None and target is not None and None not in (source.on, target.on) and source.on != target.on
 
 
-def say_status(name: str, objects: int, changes: tuple[Change, ...], terminal: Terminal) -> None:
-    """The answer of `status`: no drift, or every drifted object under its namespace."""
-    if not changes:
-        terminal.line(f"{name}: no drift, {count(objects, 'object')} as defined")
-        return
-    terminal.line(f"{name} has drifted: {count(len(changes), 'difference')}")
-    terminal.lines(listed(changes, terminal), fold=11)
+def say_status(name: str, lab: Lab, changes: tuple[Change, ...], terminal: Terminal) -> None:
+    """The answer of `status`: no drift, or every drifted object under its namespace; and what is approximate."""
+    if changes:
+        terminal.line(f"{name} has drifted: {count(len(changes), 'difference')}")
+        terminal.lines(listed(changes, terminal), fold=11)
+    else:
+        terminal.line(f"{name}: no drift, {count(len(lab.plan), 'object')} as defined")
+    terminal.lines(approximation_lines(lab), fold=4)
 
 
 def listed(changes: tuple[Change, ...], terminal: Terminal, verbs: Mapping[str, str] | None = None) -> Iterator[str]:

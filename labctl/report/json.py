@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from labctl import grades
 from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Process, Route, Rule
 from labctl.show import View, settings
 
 if TYPE_CHECKING:
+    from labctl.catalog import Entry
     from labctl.diff import Change
     from labctl.doctor import Finding
     from labctl.errors import LabError
+    from labctl.grades import Part
     from labctl.report.deeds import Result
     from labctl.report.listing import Running
     from labctl.results import Outcome, Report, Sighting
@@ -43,6 +46,7 @@ def up_document(result: Result, report: Report | None) -> Document:
         "seconds": round(result.seconds, 4),
         "changes": [change(one) for one in result.changes],
         "machines": [machine(one) for one in result.lab.machines],
+        "approximate": approximations(result.lab),
         "check": None if report is None else check_document(report),
     }
 
@@ -59,20 +63,48 @@ def list_document(running: Iterable[Running]) -> Document:
     """`list --json`; model and scenario are null where labctl's record of the lab is lost."""
     return {
         "labs": [
-            {"lab": lab.name, "model": lab.model, "scenario": lab.scenario, "nodes": list(lab.nodes)} for lab in running
+            {
+                "lab": lab.name,
+                "model": lab.model,
+                "scenario": lab.scenario,
+                "nodes": list(lab.nodes),
+                "approximate": list(lab.approximate),
+            }
+            for lab in running
         ]
     }
 
 
-def scenarios_document(titles: Mapping[str, str]) -> Document:
+def scenarios_document(entries: Iterable[Entry]) -> Document:
     """`list --scenarios --json`."""
-    return {"scenarios": [{"name": name, "title": title} for name, title in titles.items()]}
+    return {
+        "scenarios": [
+            {
+                "name": entry.name,
+                "title": entry.title,
+                "model": entry.model,
+                "grade": grades.word(entry.parts),
+                "parts": [part(one) for one in entry.parts],
+            }
+            for entry in entries
+        ]
+    }
 
 
-def status_document(lab: str, changes: Iterable[Change]) -> Document:
+def part(one: Part) -> Document:
+    """One part of a model and how true it is to the real thing."""
+    return {"grade": one.grade, "what": one.what, "why": one.why, "feature": one.feature, "instead": one.instead}
+
+
+def approximations(lab: Lab) -> list[Document]:
+    """The parts that are built otherwise since the kernel lacks their feature."""
+    return [{"feature": one.feature, "what": one.what, "instead": one.instead} for one in lab.approximations]
+
+
+def status_document(name: str, lab: Lab, changes: Iterable[Change]) -> Document:
     """`status --json`."""
     found = [change(one) for one in changes]
-    return {"lab": lab, "drift": bool(found), "changes": found}
+    return {"lab": name, "drift": bool(found), "changes": found, "approximate": approximations(lab)}
 
 
 def check_document(report: Report) -> Document:
@@ -85,7 +117,7 @@ def plan_document(lab: Lab) -> Document:
     from labctl.words_json import plan_json
 
     document: Document = plan_json(lab)
-    return document
+    return {**document, "parts": [part(one) for one in lab.parts], "approximate": approximations(lab)}
 
 
 def validate_document(good: Mapping[str, Lab]) -> Document:
@@ -106,9 +138,12 @@ def validate_document(good: Mapping[str, Lab]) -> Document:
     }
 
 
-def show_document(lab: str, views: Iterable[View]) -> Document:
-    """`show --json`."""
-    return {"lab": lab, "nodes": [node(view) for view in views]}
+def show_document(name: str, views: Iterable[View], lab: Lab | None) -> Document:
+    """`show --json`; `lab` is None where its definition is lost."""
+    about: Document = {"model": None, "parts": [], "approximate": []}
+    if lab is not None:
+        about = {"model": lab.model, "parts": [part(one) for one in lab.parts], "approximate": approximations(lab)}
+    return {"lab": name, **about, "nodes": [node(view) for view in views]}
 
 
 def doctor_document(findings: Iterable[Finding]) -> Document:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
+from labctl import grades
 from labctl.report.text import count, joined
 from labctl.show import Section
 
 if TYPE_CHECKING:
+    from labctl.catalog import Entry
     from labctl.doctor import Finding
     from labctl.report.terminal import Terminal
 
@@ -24,6 +26,8 @@ class Running(Protocol):
     def model(self) -> str | None: ...
     @property
     def scenario(self) -> str | None: ...
+    @property
+    def approximate(self) -> tuple[str, ...]: ...
 
 
 COLOURS = {"ok": "green", "warn": "yellow", "missing": "red"}
@@ -32,15 +36,21 @@ COLOURS = {"ok": "green", "warn": "yellow", "missing": "red"}
 def labs(running: Iterable[Running]) -> Section:
     """The running labs."""
     rows = [
-        (lab.name, lab.model or "?", str(len(lab.nodes)), joined(lab.nodes), lab.scenario or "(record lost)")
+        (lab.name, _model(lab), str(len(lab.nodes)), joined(lab.nodes), lab.scenario or "(record lost)")
         for lab in running
     ]
     return Section("", ("lab", "model", "nodes", "names", "scenario"), tuple(rows))
 
 
-def scenarios(titles: Mapping[str, str]) -> Section:
-    """The built-in scenarios, each with its sentence."""
-    return Section("", ("scenario", "what it shows"), tuple(titles.items()))
+def _model(lab: Running) -> str:
+    otherwise = f" (approximate: {', '.join(lab.approximate)})" if lab.approximate else ""
+    return (lab.model or "?") + otherwise
+
+
+def scenarios(entries: Iterable[Entry]) -> Section:
+    """The built-in scenarios, each with its sentence and its model's grade in a word."""
+    rows = [(entry.name, grades.word(entry.parts), entry.title) for entry in entries]
+    return Section("", ("scenario", "grade", "what it shows"), tuple(rows))
 
 
 def say_findings(findings: Iterable[Finding], terminal: Terminal) -> None:

@@ -82,8 +82,8 @@ def cni_folder() -> Path | None:
 class Cni:
     """The runtime's part of CNI, as a kubelet plays it: a chain of plugins, ADD for one pod after the other."""
 
-    def __init__(self, lab: str, node: str, folder: Path, work: Path) -> None:
-        self.lab, self.node, self.folder, self.work = lab, node, folder, work
+    def __init__(self, lab: str, node: str, folder: Path, work: Path, path: str = "") -> None:
+        self.lab, self.node, self.folder, self.work, self.search = lab, node, folder, work, path or str(folder)
         self.path = f"{firewall.person_path(work / 'bin')}:{os.environ['PATH']}"
 
     def add(self, pod: str, plugins: list[dict[str, Any]], runtime: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class Cni:
                 "CNI_CONTAINERID": pod,
                 "CNI_NETNS": str(places.netns_path(self.lab, pod)),
                 "CNI_IFNAME": "lo" if plugin["type"] == "loopback" else "eth0",
-                "CNI_PATH": str(self.folder),
+                "CNI_PATH": self.search,
                 "PATH": self.path,
             }
             said = inside(self.lab, self.node, self.folder / plugin["type"], env=env, text=json.dumps(asked))

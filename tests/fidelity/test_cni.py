@@ -40,6 +40,7 @@ KUBENET: list[dict[str, Any]] = [
     },
 ]  # fmt: skip
 BRIDGE: dict[str, Any] = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipam": IPAM}
+MARK = "KUBE-MARK-MASQ"
 PORTMAP = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
 PORTS = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
 TUNING = {"type": "tuning", "mtu": 1400, "promisc": True, "sysctl": {"net.ipv4.conf.eth0.rp_filter": "2"}}
@@ -56,29 +57,29 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
 
 
 @contextmanager
-def bare_node(work: Path, born: dict[str, int]) -> Iterator[Cni]:
+def bare_node(work: Path, born: dict[str, int], lab: str = "real", own: Path | None = None) -> Iterator[Cni]:
     """A node without a network for its pods, as the image leaves it, and two pods without any.
 
-    `born` are settings that all namespaces have before they get devices.
+    `born` are settings that all namespaces have before they get devices, `own` a folder of plugins to use first.
     """
     folder = subjects.cni_folder()
     if folder is None:
         pytest.skip("no CNI plugins here: scripts/test unpacks Debian's containernetworking-plugins")
-    name = places.netns_name("real", NODE)
+    name = places.netns_name(lab, NODE)
     try:
-        add("real", *ALL)
+        add(lab, *ALL)
         for one in ALL:
-            write("real", one, born)
+            write(lab, one, born)
         for pod in PODS:
-            write("real", pod, {"ipv4.ip_forward": 0})
-        write("real", NODE, IMAGE)
-        cable("real", NODE, "fabric", NODE)
+            write(lab, pod, {"ipv4.ip_forward": 0})
+        write(lab, NODE, IMAGE)
+        cable(lab, NODE, "fabric", NODE)
         ip(f"-n {name} link set lo up")
         ip(f"-n {name} addr add 10.224.0.4/16 broadcast + dev eth0")
         ip(f"-n {name} route add default via 10.224.0.1 dev eth0")
-        yield Cni("real", NODE, folder, work)
+        yield Cni(lab, NODE, own or folder, work, f"{own}:{folder}" if own else str(folder))
     finally:
-        subjects.remove("real")
+        subjects.remove(lab)
 
 
 def test_kubenet(tmp_path: Path) -> None:
@@ -96,9 +97,76 @@ def test_kubenet(tmp_path: Path) -> None:
     assert unexplained("kubenet", found) == []
 
 
+# kubenet's template on AKS (kubenetCniTemplate in Azure/AgentBaker): the bridge, and portmap with the kubelet's mark
+HOSTPORT: list[dict[str, Any]] = [
+    {**KUBENET[1], "name": "kubenet"},
+    {"type": "portmap", "name": "kubenet", "capabilities": {"portMappings": True}, "externalSetMarkChain": MARK},
+]
+MAPPED = {
+    "portMappings": [
+        {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
+        {"hostPort": 5353, "containerPort": 53, "protocol": "udp", "hostIP": "10.224.0.4"},
+    ]
+}
+
+
+def test_ports_of_the_node(tmp_path: Path) -> None:
+    with bare_node(tmp_path, {}) as node:
+        # what the kubelet writes before it starts a pod (kubelet_network_linux.go of Kubernetes 1.23)
+        kubelet = (
+            f"-N {MARK}", f"-A {MARK} -j MARK --or-mark 0x4000", "-N KUBE-POSTROUTING",
+            "-A POSTROUTING -m comment --comment kubernetes_postrouting_rules -j KUBE-POSTROUTING",
+            "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN",
+            "-A KUBE-POSTROUTING -j MARK --xor-mark 0x4000",
+            "-A KUBE-POSTROUTING -m comment --comment kubernetes_service_traffic_requiring_SNAT -j MASQUERADE"
+            " --random-fully",
+        )  # fmt: skip
+        for words in kubelet:
+            spaced = [word.replace("_", " ") for word in words.split()]
+            subjects.inside("real", NODE, "iptables-legacy", "-t", "nat", *spaced)
+        for pod in PODS:
+            node.add(pod, [KUBENET[0], *HOSTPORT], MAPPED if pod == "a" else {})
+        settled("real", ALL)
+        real = observed("real", (NODE, *PODS))
+    sets = ("masquerade=kubelet", "non_masquerade_cidr=0.0.0.0/0", "dedup=false")
+    lab.up(lab.define("kubenet-hostport", sets=sets))
+    try:
+        found = differences(observed("kubenet-hostport", (NODE, *PODS)), real)
+    finally:
+        lab.down("kubenet-hostport")
+    assert unexplained("kubenet-hostport", found) == []
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_what_plugins_make_labctl_makes_again(tmp_path: Path, shape: str) -> None:
     with bare_node(tmp_path, AT_ONCE) as node:
         for pod in PODS:
             node.add(pod, SHAPES[shape], PORTS if pod == "a" else {})
         assert unexplained(f"replay of {shape}", replayed("real", ALL)) == []
+
+
+# labctl's own plugin against the one whose wiring it follows: the reference's configuration, and labctl's
+FOLLOWED: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
+    "bridge": ([BRIDGE], {"isGateway": True}),
+    "hairpin": ([BRIDGE | {"hairpinMode": True}], {"isGateway": True, "hairpinMode": True}),
+    "promisc": ([BRIDGE | {"promiscMode": True, "mtu": 1400}], {"isGateway": True, "promiscMode": True, "mtu": 1400}),
+    "ipMasq": ([BRIDGE | {"ipMasq": True}], {"isGateway": True, "ipMasq": True}),
+    "ptp": ([{"type": "ptp", "ipMasq": True, "ipam": IPAM}], {"shape": "routed", "ipMasq": True}),
+    "firewall": ([BRIDGE, {"type": "firewall", "backend": "iptables"}], {"isGateway": True, "firewall": True}),
+}
+
+
+@pytest.mark.parametrize("shape", FOLLOWED)
+def test_labctl_as_a_plugin_wires_as_the_reference_does(tmp_path: Path, own_plugin: Path, shape: str) -> None:
+    theirs, ours = FOLLOWED[shape]
+    with bare_node(tmp_path / "real", AT_ONCE) as node:
+        for pod in PODS:
+            node.add(pod, theirs)
+        settled("real", ALL)
+        real = observed("real", (NODE, *PODS))
+    with bare_node(tmp_path / "ours", AT_ONCE, "ours", own_plugin) as node:
+        for pod in PODS:
+            node.add(pod, [{"type": "labctl-cni", "ipam": IPAM, **ours}])
+        settled("ours", ALL)
+        made = observed("ours", (NODE, *PODS))
+    assert unexplained(f"labctl-cni {shape}", differences(made, real)) == []

@@ -1,0 +1,215 @@
+"""The two namespaces of a CNI call: the one the plugin was started in, and the container's. Only one's own is touched.
+
+Unlike a lab, neither namespace is ours. So nothing is removed because nobody asked for it: what is wanted is
+added, what is one's own by its name is removed, and rules go into the chains of others one by one, by the host's
+own `iptables` as it stands on PATH, which is also what the reference plugins use.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+from labctl.cni_config import Failure
+from labctl.cni_spec import IO_FAILURE, OWN, UNKNOWN_CONTAINER
+from labctl.cni_wiring import HOST, POD, Rules
+from labctl.diff import Change, diff
+from labctl.errors import KernelError, LabError
+from labctl.kernel.apply import Builder
+from labctl.kernel.libc import CLONE_NEWNET, unshare
+from labctl.kernel.linux import Linux
+from labctl.kernel.netlink import Channel
+from labctl.kernel.netns import Inside
+from labctl.plan import Link, Plan, Port
+from labctl.words import change_lines
+
+ROUNDS = 3  # a device that somebody made meanwhile can have the index that was chosen: look again
+
+
+class Node:
+    """The host's namespace and, if `netns` names one, the container's. A context manager."""
+
+    def __init__(self, netns: str = "") -> None:
+        self._kernel = Linux("cni.plugin")  # no lab has a dot in its name
+        self._netns = netns
+        self._places: tuple[str, ...] = ()
+
+    def __enter__(self) -> Node:
+        paths = {HOST: "/proc/self/ns/net", **({POD: self._netns} if self._netns else {})}
+        try:
+            for name, path in paths.items():
+                self._open(name, path)
+        except BaseException:
+            self._kernel.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._kernel.__exit__(kind, error, trace)
+
+    def _open(self, name: str, path: str) -> None:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise Failure(UNKNOWN_CONTAINER, f"no network namespace {path}", error.strerror or "") from None
+        self._kernel.rooms.fds[name] = fd
+        self._places = (*self._places, name)
+        try:
+            self._kernel.rooms.channels[name] = self._kernel.inside.run(fd, Channel)
+        except OSError as error:
+            raise Failure(UNKNOWN_CONTAINER, f"{path} is no network namespace", error.strerror or "") from None
+
+    def found(self, asking: Plan = ()) -> Plan:
+        """What is in both namespaces now; settings as far as `asking` has them."""
+        return self._kernel.observe(asking or (Link(Port(HOST, "lo"), "loopback"),), self._places, chains=False)
+
+    def differences(self, plan: Plan) -> tuple[Change, ...]:
+        """What of a plan is not there, or not as planned; what else there is does not count."""
+        return tuple(change for change in diff(plan, self.found(plan)) if change.want is not None)
+
+    def make(self, plan: Plan) -> None:
+        """Add what is missing. Raises Failure naming the first thing that the kernel refused."""
+        left: tuple[Change, ...] = ()
+        for _ in range(ROUNDS):
+            left = self.differences(plan)
+            if not left:
+                return
+            try:
+                self._kernel.inside.run(None, self._apply, left)
+            except LabError as error:
+                raise Failure(OWN, error.message, error.hint) from None
+        lines = "; ".join(line for change in left for line in change_lines(change))
+        raise Failure(OWN, "the kernel does not keep what was made", lines)
+
+    def _apply(self, changes: tuple[Change, ...]) -> None:
+        Builder(self._kernel.rooms, lambda ns, own: None, self._kernel.snapshot).apply(changes)
+
+    def remove(self, at: Port) -> None:
+        """Remove a device if it is there; a cable goes with both its ends."""
+        links = [item for item in self.found() if isinstance(item, Link) and item.at == at]
+        try:
+            if links:
+                self._kernel.inside.run(None, self._apply, tuple(Change(None, link) for link in links))
+        except KernelError as error:
+            raise Failure(OWN, error.message, error.hint) from None
+
+
+# ---- devices and rules of the host, by its own tools --------------------------------------------------
+
+
+def label(device: str, alias: str) -> None:
+    """Give a device of the host an alias, which says whose it is."""
+    _run(["ip", "link", "set", "dev", device, "alias", alias])
+
+
+def labels() -> dict[str, str]:
+    """Every cable end of the host that has an alias, with it."""
+    links = json.loads(_run(["ip", "-j", "link", "show", "type", "veth"]) or "[]")
+    return {link["ifname"]: link["ifalias"] for link in links if "ifalias" in link}
+
+
+def write(wanted: Iterable[Rules]) -> None:
+    """Add what is missing of these rules, each table in one stroke; what is there is not added twice."""
+    for rules in wanted:
+        chains, there = _saved(rules.table)
+        lines = [f":{name} - [0:0]" for name in (*rules.chains, *rules.shared) if name not in chains]
+        lines += [f"-F {name}" for name in rules.chains if name in chains]
+        keep = {rule for rule in there if rule[0] not in rules.chains}
+        for verb, some in (("-I", rules.heads), ("-A", rules.tails)):
+            lines += [f"{verb} {name} {text}" for name, text in some if _words(name, text) not in keep]
+        _restore(rules.table, lines)
+
+
+def lacks(wanted: Iterable[Rules]) -> list[str]:
+    """The rules that are not there, as a person types them."""
+    missing = []
+    for rules in wanted:
+        _, there = _saved(rules.table)
+        for name, text in (*rules.heads, *rules.tails):
+            if _words(name, text) not in there:
+                missing.append(f"iptables -t {rules.table} -A {name} {text}")
+    return missing
+
+
+def erase(wanted: Iterable[Rules]) -> None:
+    """Remove a container's rules and its own chains; chains that others use stay."""
+    for rules in wanted:
+        chains, there = _saved(rules.table)
+        gone = [name for name in rules.chains if name in chains]
+        into = [words for words in there if words[0] not in gone and set(words) & set(gone)]
+        tails = [_words(name, text) for name, text in rules.tails if name not in rules.chains]
+        drop = [words for words in dict.fromkeys((*into, *tails)) if words in there]
+        lines = [f"-D {_line(words)}" for words in drop]
+        _restore(rules.table, [*lines, *(f"-F {name}" for name in gone), *(f"-X {name}" for name in gone)])
+
+
+def commented(table: str) -> list[tuple[str, ...]]:
+    """The rules of a table as words: the chain, then the rule."""
+    return sorted(_saved(table)[1])
+
+
+def can(kinds: Iterable[str]) -> list[str]:
+    """The kinds of devices that this kernel cannot make, tried in a namespace that is thrown away."""
+
+    def attempt() -> list[str]:
+        unshare(CLONE_NEWNET)
+        words = [(kind, ["ip", "link", "add", f"{kind}9", "type", kind]) for kind in kinds]
+        return [kind for kind, command in words if subprocess.run(command, capture_output=True, check=False).returncode]
+
+    with Inside() as inside:
+        return inside.run(None, attempt)
+
+
+def program(name: str, path: str) -> Path | None:
+    """A plugin's executable on CNI_PATH; None if it is on none of its folders."""
+    files = (Path(folder) / name for folder in path.split(":") if folder)
+    return next((file for file in files if file.is_file() and os.access(file, os.X_OK)), None)
+
+
+def delegate(file: Path, environment: dict[str, str], text: str) -> tuple[int, str, str]:
+    """Call another plugin with the environment and configuration of this call: exit code, output, log."""
+    done = subprocess.run([file], input=text, capture_output=True, text=True, env=environment, errors="replace")
+    return done.returncode, done.stdout, done.stderr
+
+
+def ipv6() -> bool:
+    """Whether this kernel has IPv6, and so its settings."""
+    return os.path.isdir("/proc/sys/net/ipv6")
+
+
+def _saved(table: str) -> tuple[set[str], set[tuple[str, ...]]]:
+    """The chains of a table, and its rules as words behind their chain's name."""
+    lines = _run(["iptables-save", "-t", table]).splitlines()
+    chains = {line[1:].split()[0] for line in lines if line.startswith(":")}
+    return chains, {tuple(shlex.split(line)[1:]) for line in lines if line.startswith("-A ")}
+
+
+def _words(chain: str, text: str) -> tuple[str, ...]:
+    return (chain, *shlex.split(text))
+
+
+def _line(words: tuple[str, ...]) -> str:
+    """Words as a line of iptables-restore, whose only quotes are double ones."""
+    return " ".join('"' + word.replace('"', '\\"') + '"' if set(word) & set(' "') else word for word in words)
+
+
+def _restore(table: str, lines: list[str]) -> None:
+    if lines:
+        _run(["iptables-restore", "--noflush", "-w"], "\n".join((f"*{table}", *lines, "COMMIT", "")))
+
+
+def _run(command: list[str], text: str | None = None) -> str:
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise Failure(IO_FAILURE, f"cannot run {command[0]}: {error.strerror}") from None
+    if done.returncode:
+        raise Failure(IO_FAILURE, f"{shlex.join(command[:4])} failed", done.stderr.strip())
+    return done.stdout

@@ -1,0 +1,72 @@
+"""Whether this kernel has a feature, found by using it: in a network namespace that is thrown away at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+
+from labctl.kernel import messages
+from labctl.kernel.netlink import Channel
+from labctl.kernel.netns import CLONE_NEWNET, Inside, unshare
+from labctl.plan import Link, Port
+
+_OPTIONS = {  # what a kind cannot be made without, in iproute2's words; `low` is a device to lie upon
+    "vlan": (("dev", "low"), ("id", "7")),
+    "macvlan": (("dev", "low"), ("mode", "bridge")),
+    "ipvlan": (("dev", "low"),),
+    "vxlan": (("id", "42"), ("dstport", "4789")),
+}
+_LOW, _LINK = 7001, 7003  # indexes
+
+
+def lacking(features: Iterable[str]) -> dict[str, str]:
+    """Those of the features that this kernel does not have, each with the kernel's words.
+
+    Load their modules first (`modules.ensure`): what the kernel would load by itself nobody would be told of.
+    """
+    with Inside() as inside:
+        return inside.run(None, _lacking, tuple(features))
+
+
+def try_link(kind: str) -> str:
+    """Make a link of a kind in the namespace of this thread, and remove it: why that cannot be, or "".
+
+    A kind that the kernel knows and wants to be told more of is one that it has.
+    """
+    channel = Channel()
+    try:
+        low = Link(Port("", "low"), "veth"), Link(Port("", "low2"), "veth")
+        channel.queue(messages.create_link(*low, _LOW, _LOW + 1, None, lambda dev: _LOW), "low")
+        made = Link(Port("", "tried"), kind, options=_OPTIONS.get(kind, ()))
+        channel.queue(messages.create_link(made, None, _LINK, 0, None, lambda dev: _LOW), kind)
+        refused = {refusal.tag: refusal for refusal in channel.flush()}
+        for index in (_LINK, _LOW):
+            channel.queue(messages.delete_link(index), index)
+        channel.flush()
+    finally:
+        channel.close()
+    refusal = refused.get(kind)
+    known = refusal is None or refusal.errno not in (errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)
+    return "" if known else str(refusal)
+
+
+def _lacking(features: tuple[str, ...]) -> dict[str, str]:
+    unshare(CLONE_NEWNET)
+    found = {feature: _extension(feature) if feature.startswith("-") else try_link(feature) for feature in features}
+    return {feature: why for feature, why in found.items() if why}
+
+
+def _extension(feature: str) -> str:
+    """Why a match or target of iptables is not there, or "": the kernel lists those that it has. A kernel that
+    lists none has no legacy iptables at all, which is not for this feature to say."""
+    listed = [
+        f"/proc/thread-self/net/{family}_tables_{'matches' if feature[1] == 'm' else 'targets'}"
+        for family in ("ip", "ip6")
+    ]
+    lists = [path for path in listed if os.path.exists(path)]
+    names: set[str] = set()
+    for path in lists:
+        with open(path) as file:
+            names.update(file.read().split())
+    return "" if not lists or feature[3:] in names else "the kernel does not list it"

@@ -1,0 +1,266 @@
+r"""Azure CNI, transparent-vlan mode: pods of several tenants on one node, each tenant in a VLAN of its own.
+
+         a 10.100.0.4  b 10.100.0.5   x 10.100.1.4      c 10.100.0.6   y 10.100.1.5
+         | eth0        | eth0         | eth0            | eth0         | eth0
+     +--azv-----------azv--+      +--azv---------+   +--azv-------+ +--azv-------+
+     |  node1-vlan7        |      | node1-vlan8  |   | node2-vlan7| | node2-vlan8|
+     |  eth0_7             |      |  eth0_8      |   |  eth0_7    | |  eth0_8    |
+     +----|----------------+      +----|---------+   +----|-------+ +----|-------+
+          | VLAN 7                     | VLAN 8           | VLAN 7       | VLAN 8
+     +----+----- node1 ----------------+---------+   +----+--- node2 ----+-------+
+     |              eth0 10.224.0.4              |   |       eth0 10.224.0.5     |
+     +---------------|---------------------------+   +---------|-----------------+
+         +------- fabric: a router for each VLAN, and one for the nodes ----+
+         |   VLAN 7: .0.4, .0.5 -> node1   .0.6 -> node2   .1.0 unreachable |
+         +---------------------|--------------------------------------------+
+                               | 203.0.113.50        internet 203.0.113.1
+
+The pods belong to customers, and each customer has a virtual network of its own, of which the node's network
+must know nothing. So the node gives every tenant a namespace (`az_ns_7` in Azure, node1-vlan7 here) that holds
+all of it: the tenant's VLAN on the node's NIC, and a veth and a route for each of its pods. A pod's gateway is
+169.254.2.1, an address that nobody has; its neighbour entry is permanent. What a pod sends is marked (333) as it
+enters the namespace, and a rule sends what is marked to the fabric by table 2, before the routes to the pods are
+looked at: so even pods of one node meet in the fabric, where Azure's policy sees them (TTL 61, as between nodes).
+What comes back by the VLAN is not marked, and finds its pod.
+
+Follows Azure/azure-container-networking: network/transparent_vlan_endpointclient_linux.go, as used by its
+multitenancy; node settings as Azure/AgentBaker writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+from labctl.grades import approximation, faithful, needs, skipped
+from labctl.models import _azure as azure
+from labctl.models import _azure_planning as planning
+from labctl.models import _azure_transparent as transparent
+from labctl.models import _kubernetes as kubernetes
+from labctl.models import _parts as parts
+from labctl.models import _pods as pods_
+from labctl.options import address, cidr, option
+from labctl.plan import Address, Link, Neighbour, Port, Resource, Route, Rule, Sysctl
+from labctl.scenario import Check, Machine, Scenario
+
+FOLLOWS = "Azure CNI transparent-vlan mode (azure-container-networking, multitenancy)"
+MACHINES = ("nodes", "pods")
+PARTS = (
+    faithful(
+        "a namespace for each tenant and node, with the tenant's VLAN and its pods' veths; azv names and their MAC"
+    ),
+    faithful("169.254.2.1 with permanent neighbours, in the pod and towards the fabric; the removed subnet route"),
+    faithful("the mark, its rule and table 2, which send even what stays on the node to the fabric"),
+    faithful("what a tenant may not reach: the wireserver's port 80 is dropped"),
+    faithful("rp_filter off, where marked and unmarked packets go different ways"),
+    approximation(
+        "the tenants' virtual networks", "are tables of the fabric, and the fabric's neighbours are permanent"
+    ),
+    approximation("pods' addresses", "are given out in order, from a /24 for each tenant"),
+    approximation("namespaces", "are called node1-vlan7, and not az_ns_7: names are unique in a lab"),
+    approximation("MAC addresses", "of NICs and pods are made from names, so that a plan is always the same"),
+    approximation("the load balancer", "is one SNAT rule without port blocks"),
+    needs(
+        "vlan",
+        "the tenants' VLANs on the nodes' NICs",
+        instead="a veth of its own from the fabric to each tenant's namespace, past the node's eth0",
+    ),
+    skipped("tenants whose addresses overlap", "a check could not tell their packets apart"),
+    skipped("the SNAT leg (azSnatbr, a second interface of the pods)"),
+    skipped("IPv6"),
+    *pods_.PARTS,
+)
+GATEWAY = IPv4Address("169.254.2.1")
+GATEWAY_ONLY = IPv4Network((int(GATEWAY), 32))
+MARK, TUNNEL, MARK_PREF = 333, 2, 32765  # the mark, its table, and the place that the kernel gives to its rule
+WIRESERVER = "168.63.129.16"
+TENANT_PREFIX = 24
+TABLES = 1000  # the fabric's table of VLAN 7 is 1007
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What an azure-cni-transparent-vlan scenario may set."""
+
+    node_cidr: IPv4Network = option(cidr("10.224.0.0/16"), "the subnet of the nodes; node1 is the fourth address")
+    tenant_cidr: IPv4Network = option(cidr("10.100.0.0/16"), "addresses of all tenants; each gets a /24 of it")
+    internet_cidr: IPv4Network = option(cidr("203.0.113.0/24"), "the internet's range; its first address is `internet`")
+    public_ip: IPv4Address = option(address("203.0.113.50"), "the load balancer's address, worn by all that leaves")
+    max_pods: int = option(30, "most pods on one node", minimum=10, maximum=250)
+    mtu: int = option(1500, "MTU of every link", minimum=576, maximum=9000)
+
+
+@dataclass(frozen=True, slots=True)
+class Pod(pods_.Pod):
+    """What a file may say of a pod."""
+
+    vlan: int = option(1, "its tenant, by the id of the tenant's VLAN", minimum=1, maximum=4094)
+
+
+Container = Pod
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """One tenant: its VLAN, its range, and its pods with their addresses, by node."""
+
+    vlan: int
+    subnet: IPv4Network
+    pods: tuple[tuple[str, tuple[tuple[str, IPv4Address], ...]], ...]
+
+    @property
+    def table(self) -> int:
+        """The fabric's routing table that is this tenant's virtual network."""
+        return TABLES + self.vlan
+
+    def space(self, node: str) -> str:
+        """The name of its namespace on a node."""
+        return f"{node}-vlan{self.vlan}"
+
+
+def tenants(scenario: Scenario) -> tuple[Tenant, ...]:
+    """The tenants by VLAN. Pods get addresses in the file's order, from the fourth of their tenant's range on."""
+    vlans = {pod: vlan for node in scenario.nodes for pod, vlan in _vlans(node.pods, dict(node.settings))}
+    found = []
+    ids = sorted(set(vlans.values()))
+    ranges = kubernetes.node_ranges(scenario.options.tenant_cidr, TENANT_PREFIX, len(ids))
+    for vlan, subnet in zip(ids, ranges, strict=True):
+        own = [pod for node in scenario.nodes for pod in node.pods if vlans[pod] == vlan]
+        where = {pod: subnet.network_address + planning.FIRST + number for number, pod in enumerate(own)}
+        pods = ((node.name, tuple((pod, where[pod]) for pod in node.pods if pod in where)) for node in scenario.nodes)
+        found.append(Tenant(vlan, subnet, tuple((node, some) for node, some in pods if some)))
+    return tuple(found)
+
+
+def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
+    """The fabric, the nodes, a namespace for each tenant on each node that has pods of it, and the internet."""
+    options: Options = scenario.options
+    nics = {nic.name: nic for nic in planning.nics(scenario, options.node_cidr)}
+    yield Machine("fabric", "fabric", (options.node_cidr.network_address + 1, options.public_ip))
+    yield from azure.fabric(nics.values(), options.mtu)
+    yield from azure.outside(options.internet_cidr, options.public_ip, options.mtu)
+    yield Route("fabric", options.tenant_cidr, kind="unreachable")
+    for node in scenario.nodes:
+        nic = nics[node.name]
+        yield Machine(nic.name, "node", (nic.address,))
+        yield from parts.netns(nic.name)
+        yield from azure.plug(nic)
+        yield from azure.node_settings(nic.name, ("eth0",))
+        yield from pods_.processes(node)
+    for tenant in tenants(scenario):
+        yield from _network(tenant, options)
+        for name, pods in tenant.pods:
+            yield from _wire(tenant, nics[name], options.mtu, exact="vlan" not in scenario.approximate)
+            yield from _space(tenant, nics[name], pods)
+            yield from _pods(tenant, nics[name], pods, options.mtu)
+
+
+def _network(tenant: Tenant, options: Options) -> Iterator[Resource]:
+    """A tenant's virtual network: a table of the fabric's, in which nodes and other tenants do not exist."""
+    yield Route("fabric", options.tenant_cidr, table=tenant.table, kind="unreachable")
+    yield Route("fabric", options.node_cidr, table=tenant.table, kind="unreachable")
+    yield Rule("fabric", tenant.table, tenant.table, dst=tenant.subnet, iif="pip")
+
+
+def _wire(tenant: Tenant, nic: azure.Nic, mtu: int, *, exact: bool) -> Iterator[Resource]:
+    """From a tenant's namespace to the fabric: a VLAN of the node's NIC, or a wire past it where there are none."""
+    space = tenant.space(nic.name)
+    inner, outer = Port(space, f"eth0_{tenant.vlan}"), Port("fabric", parts.device(space))
+    if exact:
+        tag = ("id", str(tenant.vlan))
+        yield Link(outer, "vlan", None, None, mtu, azure.FABRIC_MAC, options=(("dev", nic.device), tag))
+        yield Link(inner, "vlan", None, None, mtu, nic.mac, options=(("dev", "eth0"), tag), born=nic.name)
+    else:
+        yield from parts.veth(outer, inner, mtu=mtu, macs=(azure.FABRIC_MAC, nic.mac))
+    yield from parts.forwarding("fabric", True, rp_filter=0, devices=(outer.dev,))
+    yield Rule("fabric", tenant.table, tenant.table, iif=outer.dev)
+
+
+def _space(tenant: Tenant, nic: azure.Nic, pods: Iterable[tuple[str, IPv4Address]]) -> Iterator[Resource | Machine]:
+    """A tenant's namespace on a node: two ways out, and what marks a packet for the second."""
+    space, eth0 = tenant.space(nic.name), f"eth0_{tenant.vlan}"
+    yield Machine(space, "namespace", (), nic.name)
+    yield from parts.netns(space)
+    yield from parts.forwarding(space, True, rp_filter=0, devices=(eth0, *(device for device, _, _ in _devices(pods))))
+    for table in (254, TUNNEL):
+        yield Route(space, GATEWAY_ONLY, dev=eth0, table=table)
+        yield Route(space, parts.ANYWHERE, GATEWAY, eth0, table)
+    yield Neighbour(Port(space, eth0), GATEWAY, azure.FABRIC_MAC)
+    yield Rule(space, MARK_PREF, TUNNEL, mark=MARK)
+    yield parts.chain(space, "mangle", "PREROUTING", f"-i {eth0} -j ACCEPT", f"-j MARK --set-mark {MARK}")
+    yield parts.chain(space, "filter", "FORWARD", f"-d {WIRESERVER} -p tcp -m tcp --dport 80 -j DROP")
+
+
+def _pods(
+    tenant: Tenant, nic: azure.Nic, pods: Iterable[tuple[str, IPv4Address]], mtu: int
+) -> Iterator[Resource | Machine]:
+    """A tenant's pods on a node, each wired to the tenant's namespace, and known to the fabric."""
+    space = tenant.space(nic.name)
+    fabric = Port("fabric", parts.device(space))
+    for device, name, own in _devices(pods):
+        inner, outer, only = Port(name, "eth0"), Port(space, device), IPv4Network((int(own), 32))
+        yield Machine(name, "pod", (own,), nic.name)
+        yield from parts.endpoint(name)
+        yield from parts.veth(outer, inner, mtu=mtu, macs=(transparent.HOST_MAC, parts.mac(name)))
+        yield Sysctl(space, f"net.ipv4.conf.{device}.proxy_arp", "1")
+        yield Route(space, only, dev=device)
+        yield Address(inner, parts.iface(own, TENANT_PREFIX), connected=False)
+        yield Route(name, GATEWAY_ONLY, dev="eth0")
+        yield Route(name, parts.ANYWHERE, GATEWAY, "eth0")
+        yield Neighbour(inner, GATEWAY, transparent.HOST_MAC)
+        yield Route("fabric", only, dev=fabric.dev, table=tenant.table)
+        yield Neighbour(fabric, own, nic.mac)
+
+
+def _devices(pods: Iterable[tuple[str, IPv4Address]]) -> Iterator[tuple[str, str, IPv4Address]]:
+    """Each pod with the name of its veth's other end."""
+    pods = tuple(pods)
+    devices = parts.hashed("azv", 11, (name for name, _ in pods))
+    yield from ((device, name, own) for device, (name, own) in zip(devices, pods, strict=True))
+
+
+def _vlans(pods: Iterable[str], settings: dict[str, Pod]) -> Iterator[tuple[str, int]]:
+    yield from ((pod, settings.get(pod, Pod()).vlan) for pod in pods)
+
+
+def checks(scenario: Scenario) -> Iterator[Check]:
+    """Kubernetes' rule inside each tenant: every pod reaches every pod, and is seen with its own address."""
+    groups = tuple(tuple(name for _, some in tenant.pods for name, _ in some) for tenant in tenants(scenario))
+    if any(len(pods) > 1 for pods in groups):
+        say = "every pod reaches every pod of its tenant and is seen with its own address"
+        yield Check(say, "mesh", groups=tuple((pods, pods) for pods in groups if len(pods) > 1), origin="model")
+    yield from pods_.checks(scenario)
+
+
+def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
+    """What does not fit into the ranges, and names that a tenant's namespace needs."""
+    options: Options = scenario.options
+    yield from planning.refuse_nodes(options.node_cidr, len(scenario.nodes))
+    named = {"node_cidr": options.node_cidr, "tenant_cidr": options.tenant_cidr, "internet_cidr": options.internet_cidr}
+    yield from parts.overlaps(named)
+    yield from planning.refuse_internet(options.internet_cidr, options.public_ip)
+    yield from planning.refuse_ranges(options)
+    yield from kubernetes.refuse_pods(scenario, options.max_pods)
+    yield from pods_.refuse(scenario)
+    count = len({vlan for node in scenario.nodes for _, vlan in _vlans(node.pods, dict(node.settings))})
+    too_many = list(kubernetes.refuse_pod_cidr(options.tenant_cidr, TENANT_PREFIX, count))
+    yield from (
+        ("tenant_cidr", what.replace("pod_cidr", "tenant_cidr").replace("nodes", "tenants"), hint)
+        for _, what, hint in too_many
+    )
+    for tenant in () if too_many else tenants(scenario):
+        yield from _refuse_tenant(tenant, scenario)
+
+
+def _refuse_tenant(tenant: Tenant, scenario: Scenario) -> Iterator[tuple[str, str, str]]:
+    total, room = sum(len(some) for _, some in tenant.pods), tenant.subnet.num_addresses - planning.KEPT
+    if total > room:
+        what = f"tenant {tenant.vlan} has {total} pods and its {tenant.subnet} has room for {room}"
+        yield "nodes", what, f"Azure keeps {planning.KEPT} addresses of a subnet: share the pods out over more VLANs"
+    taken = {node.name for node in scenario.nodes} | {pod for _, pod in scenario.pods}
+    for node, _ in tenant.pods:
+        space = tenant.space(node)
+        if space in taken or len(space) > 63:
+            why = "is the name of another machine" if space in taken else "is longer than 63 letters"
+            yield f"nodes/{node}", f"{space}, the namespace of tenant {tenant.vlan} on {node}, {why}", "rename one"

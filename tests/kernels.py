@@ -1,0 +1,51 @@
+"""Which built-in scenarios need a kernel feature that not every kernel has, and which of them can be built here.
+
+Each such scenario is tested twice, and the id of a test says which: exactly, where this kernel has the feature
+(else the test is skipped and says what is missing), and `approximate`, with what the model builds instead.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Any
+
+import pytest
+
+from labctl import catalog, lab
+from labctl.features import needed
+from labctl.grades import substitutes
+from labctl.kernel import features
+
+
+def otherwise() -> dict[str, tuple[str, ...]]:
+    """The built-in scenarios whose model has a substitute for a feature that they need, with the features."""
+    found = {}
+    for entry in catalog.entries():
+        if known := substitutes(entry.parts):
+            wanted = needed(lab.compiled(lab.define(entry.name)).plan)
+            found[entry.name] = tuple(feature for feature in wanted if feature in known)
+    return {name: some for name, some in found.items() if some}
+
+
+def built_in() -> list[Any]:
+    """Every built-in scenario as a parameter: its name, and the features that are to be built otherwise."""
+    twice = otherwise()
+    rows = []
+    for name in catalog.names():
+        reason = lacking(twice.get(name, ()))
+        rows.append(pytest.param(name, (), id=name, marks=pytest.mark.skipif(bool(reason), reason=reason)))
+    return [*rows, *(pytest.param(name, some, id=f"{name}-approximate") for name, some in twice.items())]
+
+
+def define(name: str, sets: tuple[str, ...] = (), approximate: tuple[str, ...] = ()) -> lab.Definition:
+    """The definition of a scenario, with these features built otherwise whatever the kernel has."""
+    definition = lab.define(name, sets=sets)
+    return lab.approximated(definition, approximate) if approximate else definition
+
+
+@cache
+def lacking(some: tuple[str, ...]) -> str:
+    """Why a test cannot be run that needs these features; "" if it can, or if no kernel may be asked."""
+    missing = features.lacking(some) if some and os.geteuid() == 0 else {}
+    return f"this kernel lacks {', '.join(missing)}" if missing else ""

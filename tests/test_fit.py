@@ -1,0 +1,126 @@
+"""What a lab asks of the kernel, and what becomes of it where the kernel lacks that: on made-up kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from labctl import catalog, definition, features
+from labctl.definition import Definition, compiled
+from labctl.errors import MissingError, ScenarioError
+from labctl.fit import fit
+from labctl.plan import Chain, Link, Port, Resource
+from labctl.scenario import Lab
+from labctl.xtables import rule
+
+TENANTS = "azure-cni-transparent-vlan"
+RAW = """
+model: raw
+namespaces: [h]
+links: [{vlan: h/eth0.5, dev: lo, id: 5}]
+"""
+
+
+class Kernel:
+    """A kernel that lacks these features, and remembers what it was asked."""
+
+    def __init__(self, *lacks: str) -> None:
+        self.lacks = lacks
+        self.asked: list[tuple[str, ...]] = []
+
+    def __call__(self, lab: Lab, wanted: Mapping[str, Resource]) -> Mapping[str, str]:
+        self.asked.append(tuple(wanted))
+        return {feature: "Operation not supported" for feature in wanted if feature in self.lacks}
+
+
+def kinds(lab: Lab) -> set[str]:
+    return {item.kind for item in lab.plan if isinstance(item, Link)}
+
+
+def written(tmp_path: Path, key: str, *, asked: bool) -> Definition:
+    """The tenants' scenario with a line more."""
+    path = tmp_path / "tenants.yaml"
+    path.write_text(catalog.find(TENANTS)[1] + key)
+    return definition.define(str(path), approximate=asked)
+
+
+@pytest.mark.parametrize("name", [name for name in catalog.names() if name != TENANTS])
+def test_most_labs_ask_nothing_of_a_kernel_and_the_kernel_is_not_asked(name: str) -> None:
+    kernel = Kernel("veth")
+    made = definition.define(name)
+    assert fit(made, kernel, approximate=True) == (made, made.lab)
+    assert kernel.asked == []
+
+
+def test_features_are_kinds_of_links_and_matches_and_targets() -> None:
+    rules = [
+        rule(text) for text in ("-m set --match-set all src -j MINE", "-p tcp -m tcp --dport 1 -j NFLOG", "-j DROP")
+    ]
+    plan: tuple[Resource, ...] = (
+        Link(Port("h", "lo"), "loopback"),
+        Link(Port("h", "t0"), "ipip"),
+        Link(Port("h", "t1"), "ipip"),
+        Chain("h", "filter", "FORWARD", tuple(rules)),
+        Chain("h", "filter", "MINE"),
+        Chain("h", "nat", "PREROUTING", (rule("-j snat --to-src 02:00:00:00:00:01", "bridge"),), family="bridge"),
+    )
+    assert features.needed(plan) == {"ipip": plan[1], "-m set": plan[3], "-j NFLOG": plan[3]}
+    assert [features.module(name) for name in ("ipip", "vlan", "-m set")] == ["ipip", "8021q", "xt_set"]
+
+
+def test_a_kernel_that_has_all_builds_the_real_thing_also_when_asked_otherwise() -> None:
+    for asked in (False, True):
+        made, lab = fit(definition.define(TENANTS), Kernel("ipip"), approximate=asked)
+        assert made.approximate == lab.substituted == ()
+        assert "vlan" in kinds(lab)
+        assert lab.approximations == ()
+
+
+def test_what_is_missing_is_refused_with_all_that_helps() -> None:
+    with pytest.raises(MissingError) as caught:
+        fit(definition.define(TENANTS), Kernel("vlan"))
+    assert str(caught.value) == (
+        "lab azure-cni-transparent-vlan cannot be built: this kernel lacks vlan, needed for the tenants' VLANs on the"
+        " nodes' NICs\n"
+        "    hint: modprobe 8021q, if this kernel has it as a module (labctl doctor tells); or build it with"
+        " --approximate, instead: a veth of its own from the fabric to each tenant's namespace, past the node's eth0"
+    )
+    assert caught.value.code == 4
+
+
+def test_who_asks_gets_the_substitute_for_what_is_missing() -> None:
+    made, lab = fit(definition.define(TENANTS), Kernel("vlan"), approximate=True)
+    assert made.approximate == lab.substituted == ("vlan",)
+    assert "vlan" not in kinds(lab)
+    assert [part.feature for part in lab.approximations] == ["vlan"]
+    assert compiled(replace(made, lab=None)) == lab
+    assert {item.ns for item in lab.plan} == {item.ns for item in compiled(definition.define(TENANTS)).plan}
+
+
+def test_a_scenario_may_ask_by_itself(tmp_path: Path) -> None:
+    made, lab = fit(written(tmp_path, "approximate: true\n", asked=False), Kernel("vlan"))
+    assert made.approximate == lab.substituted == ("vlan",)
+    assert fit(written(tmp_path, "approximate: true\n", asked=False), Kernel())[0].approximate == ()
+
+
+def test_a_scenario_may_forbid_it(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        written(tmp_path, "approximate: false\n", asked=True)
+    (problem,) = caught.value.problems
+    assert problem.what == "approximate: false forbids what --approximate asks for"
+    assert problem.line == len(catalog.find(TENANTS)[1].splitlines()) + 1
+    with pytest.raises(MissingError, match=r"the scenario forbids what may be built instead \(approximate: false\): a"):
+        fit(written(tmp_path, "approximate: false\n", asked=False), Kernel("vlan"), approximate=True)
+
+
+def test_what_no_model_has_a_substitute_for_is_refused_whoever_asks(tmp_path: Path) -> None:
+    (tmp_path / "raw.yaml").write_text(RAW)
+    with pytest.raises(MissingError) as caught:
+        fit(definition.define(str(tmp_path / "raw.yaml")), Kernel("vlan"), approximate=True)
+    assert str(caught.value) == (
+        "lab raw cannot be built: this kernel lacks vlan, needed for link eth0.5 type vlan dev lo id 5 up in h\n"
+        "    hint: modprobe 8021q, if this kernel has it as a module (labctl doctor tells)"
+    )

@@ -1,0 +1,66 @@
+"""Grades: what a model's parts say in a few words, and that they are read without running the model."""
+
+from __future__ import annotations
+
+import pytest
+import samples
+
+from labctl import grades
+from labctl.grades import Part, approximation, faithful, needs, skipped
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ((faithful("a"),), "faithful"),
+        ((faithful("a"), skipped("b")), "faithful"),
+        ((approximation("a", "b"), approximation("c", "d")), "approximate (2)"),
+        ((faithful("a"), needs("vlan", "b"), needs("ipip", "c"), needs("vlan", "d")), "needs vlan, ipip"),
+        (samples.PARTS, "approximate (1), needs vlan"),
+        ((), ""),
+    ],
+)
+def test_a_model_in_a_few_words(parts: tuple[Part, ...], said: str) -> None:
+    assert grades.word(parts) == said
+
+
+def test_only_what_names_a_substitute_can_be_built_otherwise() -> None:
+    assert grades.substitutes((*samples.PARTS, needs("ipip", "tunnels"))) == {"vlan": samples.PARTS[2]}
+
+
+def test_what_differs_is_what_is_approximate_or_left_out() -> None:
+    assert grades.differs(samples.PARTS) == ("the load balancer", "without IPv6")
+
+
+def test_parts_are_read_from_the_text_of_a_model() -> None:
+    text = "raise SystemExit\nPARTS = (\n    faithful('a'),\n    needs('vlan', 'b' 'c', instead='d'),\n)\nMORE = ()\n"
+    assert grades.read(text) == (faithful("a"), needs("vlan", "bc", instead="d"))
+    assert grades.read("PARTS = (skipped('x'),)") == (skipped("x"),)
+
+
+def test_parts_that_models_share_are_read_from_their_own_file() -> None:
+    text = "from labctl.models import _pods as pods\nPARTS = (\n    faithful('a'),\n    *pods.PARTS,\n)\n"
+    assert grades.read(text, lambda module: (faithful(module),)) == (faithful("a"), faithful("_pods"))
+    plain = text.replace(" as pods", "").replace("*pods", "*_pods")
+    assert grades.read(plain, lambda module: (faithful(module),)) == (faithful("a"), faithful("_pods"))
+
+
+def test_parts_are_told_by_grade() -> None:
+    assert grades.ordered(reversed(samples.PARTS)) == samples.PARTS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "PARTS = faithful('a')",
+        "PARTS = (faithful(NAME),)",
+        "PARTS = (\n    *others.PARTS,\n)",
+        "PARTS = (\n    perfect('a'),\n)",
+        "PARTS = (\n    faithful('a'),",
+        "PARTS = (faithful(),)",
+    ],
+)
+def test_parts_that_are_no_plain_texts_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"PARTS is a tuple of faithful"):
+        grades.read(text)
