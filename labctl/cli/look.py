@@ -123,14 +123,10 @@ def check(session: Session, word: str | None, junit: str | None, scenario: str |
     if junit is not None:
         writable(junit)
     session.end_cleanly()
-<<<<<<< HEAD
-    report = run_checks(session, recall(name, scenario, sets), word)
-=======
-    lab = _recall(name, scenario, sets)
+    lab = recall(name, scenario, sets)
     report = run_checks(session, lab, word)
     if not session.json:
         session.terminal.lines(approximation_lines(lab), fold=4)
->>>>>>> main
     if junit is not None:
         from labctl.report.junit import junit as as_junit
 
