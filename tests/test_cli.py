@@ -699,7 +699,7 @@ def completed(words: str, *, print_heavy: bool = False) -> list[str]:
 def test_completion_knows_verbs_scenarios_labs_and_nodes(empty_machine: Path) -> None:
     start(empty_machine, "one.node1", "one.node2", "one.a")
     assert completed("labctl sh") == ["shell", "show"]
-    assert completed("labctl up kube") == ["kubenet"]
+    assert completed("labctl up kube") == ["kubenet", "kubenet-hostport"]
     assert completed("labctl exec no") == ["node1", "node2"]
     assert completed("labctl trace no") == ["node1", "node2"]
     assert completed("labctl trace node1 node2") == ["node2"]
