@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import ip_address
 
+from labctl import attach
 from labctl.bench import Bench, await_carriers
 from labctl.errors import UsageError
 from labctl.evidence import Pair
@@ -45,11 +46,12 @@ def run(
     keep: Callable[[Check, bytes], None] | None = None,
 ) -> Report:
     """Run a lab's checks, or those that `word` is in, and report. `progress` is told each outcome at once;
-    `keep` is given what the taps saw of each check, as a pcapng file (a mesh has none: it needs no taps).
+    `keep` is given what the taps saw of each check, as a pcapng file (a mesh and a CHECK have none: they need no taps).
 
     Raises UsageError if `word` matches no check.
     """
     chosen = select(lab.checks, word)
+    lab = attach.complete(lab)
     who = Who(lab)
     outcomes = []
     with Inside() as inside, Taps(lab.name, _tapped(who, chosen), inside) as taps:
@@ -87,7 +89,7 @@ def _tapped(who: Who, chosen: Iterable[Check]) -> tuple[str, ...]:
 
 def _prove(bench: Bench, check: Check) -> Outcome:
     begun = time.monotonic()
-    tries = {"mesh": _mesh, "taken": _taken}
+    tries = {"mesh": _mesh, "taken": _taken, "cni": _plugins}
     outcome = tries.get(check.probe, _probe)(bench, check)
     return replace(outcome, seconds=time.monotonic() - begun)
 
@@ -150,6 +152,9 @@ def _mesh(bench: Bench, check: Check) -> Outcome:
         if source != target
         for address in who.addresses(target)[:1]
     ]
+    nowhere = dict.fromkeys(name for _, targets in check.groups for name in targets if not who.addresses(name))
+    if nowhere:
+        return Outcome(check, "fail", tuple(f"{name} has no address" for name in nowhere))
     if not wants:
         return Outcome(check, "skip", ("there are no two machines to try",))
     members = dict.fromkeys((name, address.version) for source, target, address in wants for name in (source, target))
@@ -169,6 +174,17 @@ def _mesh(bench: Bench, check: Check) -> Outcome:
     command = f"ip netns exec {places.netns_name(bench.lab, shown.source)} ping -n -c 1 {shown.address}"
     looks = (_second_look(bench, check, pair) for pair in bad[:SECOND_LOOKS])
     return Outcome(check, verdict, (*lines, *looks, *notes), command)
+
+
+def _plugins(bench: Bench, check: Check) -> Outcome:
+    """What the plugins themselves say of the pods that they attached."""
+    found = list(attach.check(bench.who.lab))
+    bad = [text for _, verdict, text in found if verdict == "fail"]
+    good = [text for _, verdict, text in found if verdict == "pass"]
+    skipped = dict.fromkeys(text for _, verdict, text in found if verdict == "skip")
+    if bad or good:
+        return Outcome(check, "fail" if bad else "pass", (*bad, *good, *skipped))
+    return Outcome(check, "skip", tuple(skipped) or ("there is no pod to ask about",))
 
 
 def _second_look(bench: Bench, check: Check, pair: Pair) -> str:

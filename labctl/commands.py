@@ -6,10 +6,26 @@ veth's peer lies in) go through `place`, which turns a short name into the one `
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 
-from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Netns, Port, Process, Resource, Route, Rule, Sysctl
+from labctl.cni_request import Pod, calls, network, pod_of
+from labctl.plan import (
+    Address,
+    Attachment,
+    Chain,
+    Fdb,
+    Link,
+    Neighbour,
+    Netns,
+    Port,
+    Process,
+    Resource,
+    Route,
+    Rule,
+    Sysctl,
+)
 from labctl.words import detail, net_words, route_words, rule_words
 from labctl.words_json import process_mark
 from labctl.xtables import BUILTIN
@@ -22,7 +38,8 @@ def commands(resource: Resource, *, second: bool = False, place: Place = str) ->
     """The commands that make one object, to be run inside its namespace.
 
     `second` is for the end of a veth pair whose other end has been made, and this one with it.
-    A chain's rules may jump to chains that come later; `script` puts them in an order that runs.
+    A chain's rules may jump to chains that come later; `script` puts them in an order that runs. An attachment
+    is made from inside its node.
     """
     if isinstance(resource, Netns):
         return (f"ip netns add {place(resource.name)}",)
@@ -42,6 +59,8 @@ def commands(resource: Resource, *, second: bool = False, place: Place = str) ->
         return (f"{_ip(resource.dst.version)} route add {route_words(resource)}",)
     if isinstance(resource, Rule):
         return (f"{_ip(resource.family)} rule add {rule_words(resource)}",)
+    if isinstance(resource, Attachment):
+        return (f"sh -c {shlex.quote(_adds(resource, place))}",)
     if isinstance(resource, Process):
         return (f"python3 -m labctl.kernel.processes {shlex.quote(process_mark(resource, place(resource.ns)))}",)
     return (*_declare(resource), *_fill(resource))
@@ -56,8 +75,9 @@ def script(plan: Iterable[Resource], place: Place = str) -> Iterator[tuple[str |
     plan = tuple(plan)
     chains = [item for item in plan if isinstance(item, Chain)]
     processes = [item for item in plan if isinstance(item, Process)]
+    attachments = [item for item in plan if isinstance(item, Attachment)]
     for item in plan:
-        if isinstance(item, (Chain, Process)):
+        if isinstance(item, (Chain, Attachment, Process)):
             continue
         second = isinstance(item, Link) and item.at in made
         if isinstance(item, Link) and item.peer is not None:
@@ -68,9 +88,28 @@ def script(plan: Iterable[Resource], place: Place = str) -> Iterator[tuple[str |
         for chain in chains:
             for command in step(chain):
                 yield chain.ns, command
+    for attachment in attachments:
+        for command in commands(attachment, place=place):
+            yield attachment.node, command
     for process in processes:
         for command in commands(process, place=place):
             yield process.ns, command
+
+
+def _adds(item: Attachment, place: Place) -> str:
+    """The ADDs of an attachment as a shell's work: each plugin is told what the one before it answered."""
+    pod: Pod = pod_of(item, f"/run/netns/{place(item.pod)}")
+    data = f"/run/labctl/by-hand/{place(item.node)}"
+    steps = [f"CNI_PATH={item.path}" if item.path else "CNI_PATH=${CNI_PATH:-/usr/lib/cni:/opt/cni/bin}"]
+    steps.append('export CNI_PATH PATH="$CNI_PATH:$PATH"')
+    for number, call in enumerate(calls("ADD", network(item.conflist), "", data, pod)):
+        own = {name: value for name, value in call.environment.items() if name != "CNI_PATH"}
+        words = " ".join(f"{name}={shlex.quote(value)}" for name, value in own.items())
+        config, last = json.dumps(call.config), ""
+        if number:
+            config, last = config[:-1], '", \\"prevResult\\": $result}"'
+        steps.append(f"result=$(printf %s%s {shlex.quote(config)} {last} | {words} {call.plugin}) || exit")
+    return "; ".join(steps)
 
 
 def _ip(version: int) -> str:

@@ -20,6 +20,7 @@ class Definition:
     text: str  # the scenario, as written
     sets: tuple[str, ...] = ()  # the --set KEY=VALUE of the command line
     approximate: tuple[str, ...] = ()  # the kernel features that are built otherwise
+    files: tuple[tuple[str, str], ...] = ()  # the other files that the scenario names, and their texts
     lab: Lab | None = field(default=None, compare=False, repr=False)  # what it compiles to, once that is known
 
 
@@ -46,8 +47,10 @@ def define(
     from labctl.parse import parse_and_compile
 
     file, text = catalog.find(scenario)
-    _, lab = parse_and_compile(text, file, name=name, sets=sets, approximate=() if approximate else None)
-    return Definition(lab.name, file, text, sets, lab=lab)
+    files: dict[str, str] = {}
+    features = () if approximate else None
+    _, lab = parse_and_compile(text, file, name=name, sets=sets, approximate=features, files=files)
+    return Definition(lab.name, file, text, sets, files=tuple(files.items()), lab=lab)
 
 
 def approximated(definition: Definition, features: Iterable[str]) -> Definition:
@@ -61,10 +64,9 @@ def compiled(definition: Definition) -> Lab:
 
     if definition.lab is not None:
         return definition.lab
-    features = definition.approximate or None
-    return parse_and_compile(
-        definition.text, definition.file, name=definition.name, sets=definition.sets, approximate=features
-    )[1]
+    features, files = definition.approximate or None, dict(definition.files)
+    it = definition
+    return parse_and_compile(it.text, it.file, name=it.name, sets=it.sets, approximate=features, files=files)[1]
 
 
 def running() -> tuple[Running, ...]:
@@ -119,7 +121,8 @@ def kept(name: str) -> Definition | None:
         return None
     try:
         features = tuple(record.get("approximate", ()))
-        return Definition(name, record["file"], record["text"], tuple(record["sets"]), features)
+        files = tuple((one, text) for one, text in record.get("files", ()))
+        return Definition(name, record["file"], record["text"], tuple(record["sets"]), features, files)
     except (KeyError, TypeError):
         return None
 
@@ -145,6 +148,7 @@ def keep(definition: Definition, lab: Lab) -> None:
         "text": definition.text,
         "sets": list(definition.sets),
         "approximate": list(definition.approximate),
+        "files": [list(pair) for pair in definition.files],
         "machines": machines,
     }
     state.save(lab.name, "definition.json", json.dumps(record))

@@ -8,6 +8,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, Literal, cast
 
+from labctl.own import own_addresses, own_rules
 from labctl.plan import (
     PHASE,
     TRANSIENT,
@@ -19,8 +20,6 @@ from labctl.plan import (
     Resource,
     Route,
     Sysctl,
-    own_addresses,
-    own_rules,
 )
 from labctl.xtables import BUILTIN
 
@@ -77,6 +76,18 @@ def diff(want: Plan, have: Plan) -> tuple[Change, ...]:
     extra.sort(key=lambda change: -PHASE[type(change.have)])
     rest.sort(key=lambda change: PHASE[type(change.want)])
     return (*extra, *rest)
+
+
+def beyond(want: Plan, have: Plan) -> Plan:
+    """What is there beside the wanted, or in its place: everything that `diff` would call extra, with all that
+    goes along with it, and the found side of what it would call changed."""
+    found = {item.key: item for item in have}
+    wanted = _implied(want, found) | {item.key: item for item in want}
+    return tuple(
+        item
+        for key, item in found.items()
+        if (key not in wanted and _counts(item)) or (key in wanted and not same(wanted[key], item))
+    )
 
 
 def _twins(
@@ -204,4 +215,4 @@ def by_place(changes: Iterable[Change]) -> dict[str, list[Change]]:
     return places
 
 
-__all__ = ["Change", "by_place", "diff", "differing", "same"]
+__all__ = ["Change", "beyond", "by_place", "diff", "differing", "same"]

@@ -51,6 +51,7 @@ def findings(facts: Facts, needing: Mapping[str, Iterable[str]] | None = None) -
         *_features(facts, needing or {}),
         *_tools(facts),
         *_libraries(facts),
+        _plugins(facts),
         _firewall(facts),
         _neighbours(facts),
         _files(facts),
@@ -106,6 +107,13 @@ def _libraries(facts: Facts) -> Iterator[Finding]:
         yield Finding("Python libraries", "missing", ", ".join(missing), f"pip install {packages}")
     elif facts.libraries:
         yield Finding("Python libraries", "ok", ", ".join(facts.libraries))
+
+
+def _plugins(facts: Facts) -> Finding:
+    if facts.plugins:
+        return Finding("CNI plugins", "ok", facts.plugins)
+    detail = "not found; only labs of the model cni need them"
+    return Finding("CNI plugins", "warn", detail, "apt-get install containernetworking-plugins")
 
 
 def _firewall(facts: Facts) -> Finding:

@@ -11,8 +11,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from labctl import texts, texts_ports
+from labctl.conflist import Conflist
 from labctl.fields import Bad, Key, Many, Named, Scalar, Section
 from labctl.machines import Loose, Machines, Own
+from labctl.parse_conflist import CONFLIST
 from labctl.plan import IP, Port
 from labctl.scenario import Listen, Publish, Run
 from labctl.tree import show
@@ -194,10 +196,17 @@ _SIMPLE: dict[Any, Any] = {
     IPv4Address: texts.address(4, of_hosts=True),
     IPv6Address: texts.address(6),
     Publish: texts_ports.PUBLISH,
+    Conflist: CONFLIST,
     Listen: texts_ports.LISTENING,
     Run: texts_ports.RUN,
 }
-_FORMS = {"name": texts.LABEL, "device": texts.DEVICE, "network": texts_ports.NETWORK}
+_FORMS = {
+    "name": texts.LABEL,
+    "device": texts.DEVICE,
+    "network": texts_ports.NETWORK,
+    "mac": texts.MAC,
+    "rate": texts.RATE,
+}
 
 
 def _kind(annotation: Any, metadata: Any) -> Any:

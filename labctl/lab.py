@@ -12,7 +12,8 @@ from labctl.definition import keep as record
 from labctl.diff import Change, diff
 from labctl.errors import KernelError, LabError, UsageError
 from labctl.fit import Lacking, fit
-from labctl.plan import Chain, Netns, Plan, Resource
+from labctl.made import attached, whole, without
+from labctl.plan import Attachment, Chain, Netns, Plan, Resource
 from labctl.scenario import Lab
 
 Progress: TypeAlias = Callable[[str], None]  # told what is being done now, in a few words
@@ -47,6 +48,7 @@ def up(
     Where the kernel lacks a feature, the model's substitute is built if `approximate` or the scenario asks for it.
     Raises ScenarioError, UsageError (another definition runs under that name), KernelError, LockError, MissingError.
     """
+    from labctl.attach import require, resolved
     from labctl.kernel import places, state
 
     begun = time.monotonic()
@@ -59,6 +61,7 @@ def up(
         changes = _differences(lab) if there is not None and not replace else diff(lab.plan, ())
         replaced = there is not None and replace
         return Result(lab, changes, there is None or replaced, True, time.monotonic() - begun, replaced)
+    require(lab)
     with state.lock(lab.name):
         there = places.labs().get(lab.name)
         if there is not None and not replace:
@@ -66,18 +69,21 @@ def up(
         replaced = there is not None and replace
         if replaced:
             tell(f"removing the lab {lab.name} that was there")
-            _remove(lab.name)
+            _remove(lab.name, tell)
             there = None
         changes = _build(definition, lab, keep, tell) if there is None else _repair(definition, lab, tell)
-    return Result(lab, changes, there is None, False, time.monotonic() - begun, replaced)
+    return Result(resolved(lab), changes, there is None, False, time.monotonic() - begun, replaced)
 
 
-def down(name: str) -> tuple[str, ...]:
-    """Remove a lab; returns its namespaces that went, none if it was not there. Needs no state."""
+def down(name: str, *, warn: Progress | None = None) -> tuple[str, ...]:
+    """Remove a lab; returns its namespaces that went, none if it was not there. Needs no state.
+
+    `warn` is told what the plugins that had attached its pods complained about; it goes all the same.
+    """
     from labctl.kernel import state
 
     with state.lock(name):
-        return _remove(name)
+        return _remove(name, warn)
 
 
 def status(name: str, lab: Lab) -> tuple[Change, ...]:
@@ -139,13 +145,23 @@ def _build(definition: Definition, lab: Lab, keep: bool, tell: Progress) -> tupl
         ensure(lab.plan, tell)
         with Linux(lab.name) as kernel:
             kernel.apply(changes)
+            _attach(definition, lab, attached(lab.plan), kernel, tell)
     except BaseException:
         if not keep:
             with undisturbed():
                 tell("rolling back")
-                _remove(lab.name)
+                _remove(lab.name, tell)
         raise
     return changes
+
+
+def _attach(definition: Definition, lab: Lab, dead: tuple[Attachment, ...], kernel: Any, tell: Progress) -> None:
+    """Let the plugins make these attachments; from then on it is known which addresses the pods have."""
+    from labctl.attach import attach, resolved
+
+    if dead:
+        attach(lab, dead, kernel, tell)
+        record(definition, resolved(lab))
 
 
 def _repair(definition: Definition, lab: Lab, tell: Progress) -> tuple[Change, ...]:
@@ -164,14 +180,39 @@ def _repair(definition: Definition, lab: Lab, tell: Progress) -> tuple[Change, .
             for change in changes:
                 done.setdefault(change.subject.key, change)
             tell(f"repairing {len(changes)} object{'s' if len(changes) != 1 else ''}")
-            kernel.apply(changes)
+            dead = attached(change.want for change in changes if change.want is not None)
+            if dead:
+                _mend_around(lab, dead, kernel)
+                _attach(definition, lab, dead, kernel, tell)
+            else:
+                kernel.apply(changes)
         left = _compare(lab, kernel)
     if left:
-        from labctl.words import change_lines
-
-        lines = "; ".join(line for change in left[:5] for line in change_lines(change))
-        raise KernelError(f"lab {lab.name} still differs after {ROUNDS} rounds: {lines}", "labctl status shows all")
+        raise _stubborn(lab.name, left)
     return tuple(done.values())
+
+
+def _mend_around(lab: Lab, dead: tuple[Attachment, ...], kernel: Any) -> None:
+    """Bring everything but these attachments to what it is to be, so that what differs afterwards is the plugins'."""
+    from labctl.kernel.attachments import lost_nodes, made
+
+    planned = tuple(item for item in lab.plan if not isinstance(item, Attachment))
+    rest = whole(planned, without(made(lab.name).plan, dead, lost_nodes(lab.name)))
+    for _ in range(ROUNDS):
+        changes = _held_against(rest, kernel)
+        if not changes:
+            return
+        kernel.apply(changes)
+    if left := _held_against(rest, kernel):
+        raise _stubborn(lab.name, left)
+
+
+def _stubborn(name: str, left: tuple[Change, ...]) -> KernelError:
+    """What to say of differences that no round mends."""
+    from labctl.words import change_lines
+
+    lines = "; ".join(line for change in left[:5] for line in change_lines(change))
+    return KernelError(f"lab {name} still differs after {ROUNDS} rounds: {lines}", "labctl status shows all")
 
 
 def _differences(lab: Lab) -> tuple[Change, ...]:
@@ -182,19 +223,30 @@ def _differences(lab: Lab) -> tuple[Change, ...]:
 
 
 def _compare(lab: Lab, kernel: Any) -> tuple[Change, ...]:
-    """The differences now. Rules that a person wrote may be spelled otherwise than the kernel tells them:
+    """The differences now, to the plan and to what plugins made."""
+    from labctl.attach import wanted
+
+    return _held_against(wanted(lab), kernel)
+
+
+def _held_against(plan: Plan, kernel: Any) -> tuple[Change, ...]:
+    """The differences to a plan. Rules that a person wrote may be spelled otherwise than the kernel tells them:
     where chains differ, they are compared again in the kernel's own spelling."""
-    found = kernel.observe(lab.plan)
-    changes = diff(lab.plan, found)
+    found = kernel.observe(plan)
+    changes = diff(plan, found)
     if not any(isinstance(change.want, Chain) and isinstance(change.have, Chain) for change in changes):
         return changes
-    return diff(kernel.canonical(lab.plan), found)
+    return diff(kernel.canonical(plan), found)
 
 
-def _remove(name: str) -> tuple[str, ...]:
+def _remove(name: str, warn: Progress | None = None) -> tuple[str, ...]:
+    from labctl.attach import detach
     from labctl.kernel import state
     from labctl.kernel.linux import Linux
 
+    for trouble in detach(name):
+        if warn is not None:
+            warn(trouble)
     with Linux(name) as kernel:
         gone = kernel.destroy()
     state.forget(name)

@@ -25,11 +25,12 @@ def option(
     choices: tuple[str, ...] = (),
     minimum: int | None = None,
     maximum: int | None = None,
-    form: Literal["", "name", "device", "network"] = "",
+    form: Literal["", "name", "device", "network", "mac", "rate"] = "",
 ) -> Any:
     """A field of a model's `Options`: its default, one sentence for people, and what values it takes.
 
-    `form` says that a text is more than a word: the name of something in the lab, or of a device.
+    `form` says that a text is more than a word: the name of something in the lab, of a
+    device, a MAC address, or (a number) so many bits in a second.
     """
     metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "form": form}
     return dataclasses.field(default=default, metadata=metadata)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from labctl.machines import values
 from labctl.parse_checks import Names, Placed, read_checks, scenario_pods
 from labctl.scenario import Lab, Scenario
 from labctl.sets import apply_sets
-from labctl.source import load
+from labctl.source import load, read
 from labctl.tree import Map, Node, Place, Reader, Seq, Text, fail, show
 
 
@@ -34,12 +34,14 @@ def parse_and_compile(
     name: str | None = None,
     sets: tuple[str, ...] = (),
     approximate: Collection[str] | None = None,
+    files: dict[str, str] | None = None,
 ) -> tuple[Scenario, Lab]:
     """As `parse`, with the lab that it compiled to hold the names in checks against it.
 
-    `approximate` has the kernel features that are to be built otherwise; None says that nobody asked for that.
+    `approximate` has the kernel features that are to be built otherwise; None says that nobody asked for that. `files`
+    has the texts of other files, by the names that the scenario has for them; those that are read are added.
     """
-    reader = Reader()
+    reader = Reader(_opener(file, {} if files is None else files))
     root = apply_sets(_root(text, file, reader), sets, reader)
     if not isinstance(root, Map):
         reader.problem(root, "a scenario is a mapping of keys", "it begins with model: and the name of a model")
@@ -48,6 +50,18 @@ def parse_and_compile(
     reader.finish()
     assert lab is not None
     return scenario, lab
+
+
+def _opener(file: str, files: dict[str, str]) -> Callable[[str], tuple[str, str]]:
+    """Finds other files by their names in the scenario: among `files`, else beside the scenario's own."""
+
+    def opened(name: str) -> tuple[str, str]:
+        path = str(Path(file).parent / name)
+        if name not in files:
+            files[name] = read(path)
+        return path, files[name]
+
+    return opened
 
 
 def _root(text: str, file: str, reader: Reader) -> Node:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
+from labctl.cni_request import REFERENCE
+from labctl.conflist import Conflist
 from labctl.fields import Found, suggest
 from labctl.keys import PROBES
-from labctl.plan import Address, Link, Port
+from labctl.plan import Address, Attachment, Link, Port
 from labctl.scenario import Check, Lab, Scenario, See
 from labctl.tree import Place, Reader
 
@@ -130,6 +132,21 @@ class Names:
         self.machines = {machine.name: machine for machine in lab.machines}
         self.ports = {item.at for item in lab.plan if isinstance(item, Link)}
         self.addressed = {item.at for item in lab.plan if isinstance(item, Address)}
+        self.later: set[str] = set()  # machines whose addresses only plugins know
+        self.unknown: set[str] = set()  # nodes on which plugins of others make devices that only these know
+        for item in lab.plan:
+            if isinstance(item, Attachment):
+                self._attached(item)
+
+    def _attached(self, item: Attachment) -> None:
+        """What is known before of that which plugins will make: the pod's device, and the bridges of the list."""
+        conflist = Conflist(item.conflist)
+        made = {item.at, *(Port(item.node, name) for name in conflist.bridges)}
+        self.ports |= made
+        self.addressed |= made
+        self.later.add(item.pod)
+        if not REFERENCE.issuperset(conflist.network.types):
+            self.unknown.add(item.node)
 
     def verify(self, placed: Placed) -> None:
         """Note every name of a check that means nothing in the lab."""
@@ -158,7 +175,7 @@ class Names:
         return False
 
     def _port(self, port: Port, label: str, at: Place) -> bool:
-        if port in self.ports:
+        if port in self.ports or port.ns in self.unknown:
             return True
         if self._machine(port.ns, label, at):
             devices = sorted(item.dev for item in self.ports if item.ns == port.ns)
@@ -171,10 +188,13 @@ class Names:
         ns, slash, dev = text.partition("/")
         if slash:
             port = Port(ns, dev)
-            if self._port(port, label, at) and port not in self.addressed:
+            if self._port(port, label, at) and port not in self.addressed and ns not in self.unknown:
                 self.reader.problem(at, f"{label}: {port} has no address")
-        elif not _is_address(text) and self._machine(text, label, at) and not self.machines[text].addresses:
+        elif not _is_address(text) and self._machine(text, label, at) and not self._addressed(text):
             self.reader.problem(at, f"{label}: {text} has no address of its own", "name a point or an address")
+
+    def _addressed(self, name: str) -> bool:
+        return bool(self.machines[name].addresses) or name in self.later
 
 
 def _is_address(text: str) -> bool:

@@ -1,29 +1,20 @@
 """The kernel objects of a lab, as frozen data: one set of types for what is wanted and what was found.
 
-A model yields these objects, the kernel room reads the same types back, so that drift, dry-run,
-repair and idempotence are all one `diff`. Nothing here does I/O.
+A model yields these objects, the kernel room reads the same types back, so that drift, dry-run, repair and
+idempotence are all one `diff`. Nothing here does I/O.
 
-The order of the `Resource` union *is* the order of creation (namespaces, then links, then sysctls,
-addresses, ...); within a kind the author's order counts. There is no dependency graph.
+The order of the `Resource` union *is* the order of creation (namespaces, then links, then sysctls, addresses, ...);
+within a kind the author's order counts. There is no dependency graph.
 
-`None` in a wanted field means "any" (a MAC the model does not fix, an MTU it does not care about).
-Every type has a `key`, what the object *is*, apart from its values, *how* it is: the same key with
-other values is a change, not a removal and an addition.
+`None` in a wanted field means "any" (a MAC the model does not fix, an MTU it does not care about). Every type has a
+`key`, what the object *is*, apart from its values, *how* it is: the same key with other values is a change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
-from ipaddress import (
-    IPv4Address,
-    IPv4Interface,
-    IPv4Network,
-    IPv6Address,
-    IPv6Interface,
-    IPv6Network,
-)
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any, TypeAlias, get_args
 
 from labctl.xtables import FirewallRule
@@ -66,11 +57,10 @@ class Netns:
 class Link:
     """A network device. A veth is two of these that name each other as `peer`.
 
-    `kind` is the kernel's word (`veth`, `bridge`, `vxlan`, `macvlan`, ...), `loopback` for lo.
-    `options` are the kind's own settings in iproute2's words, e.g. `("id", "42"), ("dstport", "4789")`.
-    `autoconf` asks for IPv6 autoconfiguration (a link-local address, router solicitations);
-    without it the link is born with addr_gen_mode none.
-    `born` is the namespace a link is created in before it moves here (a VXLAN's socket stays there).
+    `kind` is the kernel's word (`veth`, `bridge`, `vxlan`, `macvlan`, ...), `loopback` for lo. `options` are the
+    kind's own settings in iproute2's words, e.g. `("id", "42"), ("dstport", "4789")`. `autoconf` asks for IPv6
+    autoconfiguration (a link-local address, router solicitations); without it the link is born with addr_gen_mode
+    none. `born` is the namespace it is created in before it moves here (a VXLAN's socket stays there).
     """
 
     at: Port
@@ -99,8 +89,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Sysctl:
-    """One kernel setting of a namespace, by its dotted name; a dot inside a device name is a slash,
-    as in sysctl(8): `net.ipv4.conf.eth0/100.rp_filter`."""
+    """One kernel setting of a namespace, named as in sysctl(8), where a device's dot is a slash: `eth0/100`."""
 
     ns: str
     name: str
@@ -234,6 +223,34 @@ class Chain:
 
 
 @dataclass(frozen=True, slots=True)
+class Attachment:
+    """A pod's device, made by the plugins of a CNI network list that run in the node's namespace.
+
+    `conflist` (as this node has it) and `args` (what there is to tell under each capability) are JSON text; `path`
+    is where plugins are looked for, "" for the usual. What they make is observed after the ADD, and kept.
+    """
+
+    pod: str
+    node: str
+    conflist: str
+    args: str = "{}"
+    ifname: str = "eth0"
+    path: str = ""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("attachment", self.pod, self.ifname)
+
+    @property
+    def ns(self) -> str:
+        return self.pod
+
+    @property
+    def at(self) -> Port:
+        return Port(self.pod, self.ifname)
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """A program that runs in a namespace for as long as the lab does: a container's, docker-proxy, a pod's pause.
 
@@ -255,21 +272,7 @@ class Process:
         return ("process", self.ns, self.name)
 
 
-@cache
-def own_rules(ns: str, family: int) -> tuple[Rule, ...]:
-    """The policy-routing rules that the kernel puts into every new namespace: local, main and default."""
-    rules = (Rule(ns, 0, 255, family), Rule(ns, 32766, MAIN, family), Rule(ns, 32767, 253, family))
-    return rules if family == 4 else rules[:2]
-
-
-@cache
-def own_addresses(ns: str, version: int) -> tuple[Address, ...]:
-    """The addresses that the kernel gives to the loopback device of every namespace."""
-    text: tuple[Iface, ...] = (IPv4Interface("127.0.0.1/8"),) if version == 4 else (IPv6Interface("::1/128"),)
-    return tuple(Address(Port(ns, "lo"), addr, None) for addr in text)
-
-
-Resource: TypeAlias = Netns | Link | Sysctl | Address | Neighbour | Fdb | Route | Rule | Chain | Process
+Resource: TypeAlias = Netns | Link | Sysctl | Address | Neighbour | Fdb | Route | Rule | Chain | Attachment | Process
 PHASES: tuple[type, ...] = get_args(Resource)  # creation order is the order of this union
 PHASE = {kind: number for number, kind in enumerate(PHASES)}
 Plan: TypeAlias = tuple[Resource, ...]

@@ -13,7 +13,7 @@ from labctl.grades import Part
 from labctl.plan import IP, Plan, Port
 
 Role: TypeAlias = Literal["host", "node", "pod", "container", "vm", "fabric", "internet", "namespace", "machine"]
-Probe: TypeAlias = Literal["ping", "tcp", "udp", "mesh", "taken"]
+Probe: TypeAlias = Literal["ping", "tcp", "udp", "mesh", "taken", "cni"]
 Protocol: TypeAlias = Literal["tcp", "udp"]
 Expect: TypeAlias = Literal["reply", "fail", "refused", "timeout"]
 Groups: TypeAlias = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
@@ -65,7 +65,8 @@ class Check:
     and port that must answer behind an address translation. `within` is the deadline in seconds, None for
     the usual one (see `deadline`). `mesh` proves that in every group each source reaches each target and
     is seen there with its own address. `taken` claims that nobody else in `source` may listen on the port, for
-    somebody does; `protocol` is that port's. `via` is who looks: labctl's own taps or the real tcpdump.
+    somebody does; `protocol` is that port's. `cni` asks the plugins that attached the pods (CHECK).
+    `via` is who looks: labctl's own taps or the real tcpdump.
     """
 
     say: str

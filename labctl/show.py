@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labctl.grades import ordered
-from labctl.plan import MAIN, Address, Fdb, Link, Neighbour, Plan, Process, Route, Rule, Sysctl, own_rules
+from labctl.own import own_rules
+from labctl.plan import MAIN, Address, Fdb, Link, Neighbour, Plan, Process, Route, Rule, Sysctl
 from labctl.xtables import BUILTIN
 
 if TYPE_CHECKING:

@@ -124,6 +124,24 @@ DURATION = Scalar(
 )
 
 
+def _rate(text: str) -> int:
+    """Bits in a second, as Kubernetes' bandwidth annotations write them: decimal or binary multiples."""
+    match = re.fullmatch(r"([0-9]{1,15})(k|K|M|G|Ki|Mi|Gi)?", text)
+    if not match:
+        raise Bad(f"{show(text)} is no rate", "write bits in a second, such as 10M or 500k")
+    power = {"k": 1000, "K": 1000, "M": 1000**2, "G": 1000**3, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
+    bits = int(match[1]) * power.get(match[2] or "", 1)
+    if not 1000 <= bits <= 10**15:
+        raise Bad(f"{text} is out of bounds", "from 1k to 1000000G, in bits a second")
+    return bits
+
+
+RATE_PATTERN = "^[0-9]{1,15}(k|K|M|G|Ki|Mi|Gi)?$"
+RATE = Scalar(
+    "bits in a second (10M, 500k)", _rate, {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": RATE_PATTERN}]}
+)
+
+
 def _version(version: int | None) -> str:
     return f"IPv{version} " if version else ""
 

@@ -3,10 +3,11 @@ reader that gathers the problems found in it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
-from labctl.errors import Problem, ScenarioError
+from labctl.errors import Problem, ScenarioError, UsageError
 
 MAX_PROBLEMS = 100
 NULLS = ("", "~", "null", "Null", "NULL")
@@ -57,8 +58,16 @@ Node: TypeAlias = Text | Seq | Map
 class Reader:
     """Gathers the problems of one file, so that a person sees them all at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, opener: Callable[[str], tuple[str, str]] | None = None) -> None:
         self.problems: list[Problem] = []
+        self._opener = opener
+
+    def open(self, name: str) -> tuple[str, str]:
+        """The path, for messages, and the text of a file that the scenario names. Raises UsageError, ScenarioError
+        for one that cannot be read."""
+        if self._opener is None:
+            raise UsageError(f"cannot read {name!r}: this text belongs to no file")
+        return self._opener(name)
 
     def problem(self, at: Place | Node, what: str, hint: str = "") -> None:
         """Note a problem. Raises ScenarioError when there are so many that reading on is no help."""

@@ -130,7 +130,7 @@ class Who:
     def involved(self, check: Check) -> tuple[str, ...]:
         """The namespaces that a check names: its ends, the nodes these run on, and its points."""
         server = check.server[0] if check.server is not None else None
-        ends = [check.source, self.home(check.target), server] if check.probe not in ("mesh", "taken") else []
+        ends = [check.source, self.home(check.target), server] if check.probe not in ("mesh", "taken", "cni") else []
         machines = [self.machines.get(end) for end in ends if end]
         hosts = [machine.on for machine in machines if machine]
         points = [see.at.ns for see in check.sees]
@@ -139,6 +139,8 @@ class Who:
 
 def probe_text(check: Check) -> str:
     """The probe as a scenario writes it: `ping a -> c`, `tcp a -> c:8080`, `mesh`."""
+    if check.probe == "cni":
+        return "CNI CHECK of every pod"
     if check.probe == "taken":
         return f"taken {check.source}:{check.port}" + ("" if check.protocol == "tcp" else f"/{check.protocol}")
     if check.probe == "mesh":

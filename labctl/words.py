@@ -14,9 +14,25 @@ from typing import Any
 
 from labctl.diff import Change, differing
 from labctl.grades import otherwise
-from labctl.plan import MAIN, Address, Chain, Fdb, Link, Neighbour, Net, Netns, Process, Resource, Route, Rule, Sysctl
+from labctl.plan import (
+    MAIN,
+    Address,
+    Attachment,
+    Chain,
+    Fdb,
+    Link,
+    Neighbour,
+    Net,
+    Netns,
+    Process,
+    Resource,
+    Route,
+    Rule,
+    Sysctl,
+)
 from labctl.scenario import Check, Lab, Machine, See
 from labctl.who import probe_text
+from labctl.words_cni import attachment_lines, attachment_words
 from labctl.words_json import plan_json, resource_json
 from labctl.xtables import BUILTIN, FirewallRule
 
@@ -37,17 +53,9 @@ __all__ = [
 ]
 
 NOUN: dict[type, str] = {
-    Netns: "namespace",
-    Link: "link",
-    Sysctl: "sysctl",
-    Address: "address",
-    Neighbour: "neighbour",
-    Fdb: "fdb entry",
-    Route: "route",
-    Rule: "rule",
-    Chain: "chain",
-    Process: "process",
-}
+    Netns: "namespace", Link: "link", Sysctl: "sysctl", Address: "address", Neighbour: "neighbour", Fdb: "fdb entry",
+    Route: "route", Rule: "rule", Chain: "chain", Attachment: "attachment", Process: "process",
+}  # fmt: skip
 _HEADING = {Fdb: "fdb", Address: "addresses", Chain: "firewall", Process: "processes"}
 _FAMILY = {"ip": "", "ip6": " (IPv6)", "bridge": " (ebtables)"}
 _TOOL = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables"}
@@ -80,6 +88,8 @@ def detail(resource: Resource) -> str:
         return route_words(resource)
     if isinstance(resource, Rule):
         return rule_words(resource)
+    if isinstance(resource, Attachment):
+        return attachment_words(resource)
     if isinstance(resource, Process):
         return process_words(resource)
     policy = "" if resource.policy is None else f" policy {resource.policy}"
@@ -192,7 +202,8 @@ def _value(name: str, value: Any) -> str:
 
 def _chain_lines(chain: Chain, want: Chain | None, have: Chain | None) -> Iterator[str]:
     if chain.family == "nft":
-        yield f"extra nft table {chain.name} (labs are written in legacy tables; nft or iptables-nft made it)"
+        word = "missing" if have is None else "extra"
+        yield f"{word} nft table {chain.name} (labs are written in legacy tables; nft or iptables-nft made it)"
         return
     where = f"{_TOOL[chain.family]} -t {chain.table}"
     if (want is None or have is None) and chain.policy is None:
@@ -241,6 +252,9 @@ def _columns(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
 
 
 def _group(kind: type, items: Iterable[Resource]) -> Iterator[str]:
+    if kind is Attachment:
+        yield from (text for item in items if isinstance(item, Attachment) for text in attachment_lines(item))
+        return
     if kind is not Chain:
         yield from map(detail, items)
         return
@@ -260,7 +274,7 @@ def _policy(chain: Chain) -> str:
 def check_lines(check: Check) -> Iterator[str]:
     """A check's sentence, then what it sends and what it wants to see."""
     yield check.say
-    if check.probe == "taken":
+    if check.probe in ("taken", "cni"):
         yield f"    {probe_text(check)}"
         return
     if check.probe == "mesh":

@@ -56,6 +56,28 @@ libc6-dev test -e /usr/include/stdio.h
 LIST
 }
 
+# What only some labs need: as `packages`, but a machine where it cannot be had is ready all the same.
+welcome() {
+  cat <<'LIST'
+containernetworking-plugins test -x /usr/lib/cni/bridge -o -x /opt/cni/bin/bridge
+LIST
+}
+
+install_welcome() {
+  local package probe
+  local -a apt=(apt-get -q -y -o DPkg::Lock::Timeout=300)
+  ((EUID == 0)) && command -v apt-get >/dev/null || return 0
+  while read -r package probe; do
+    ! $probe || continue
+    DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+      quietly "installing $package, for the model cni" "${apt[@]}" install --no-install-recommends "$package" ||
+      { quietly "reading the package lists" "${apt[@]}" update &&
+        DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+          quietly "installing $package again" "${apt[@]}" install --no-install-recommends "$package"; } ||
+      say "$package cannot be had here: labs that need it say so"
+  done < <(welcome)
+}
+
 missing() {
   local package probe
   while read -r package probe; do
@@ -157,6 +179,7 @@ source_tree() {
     return
   fi
   install_missing
+  install_welcome
   make_venv "$target"
   local -a needs
   mapfile -t needs < <(requirements "$target/bin/python" "$level")
@@ -179,6 +202,7 @@ installed() {
   ((EUID == 0)) || die "installing into $target needs root: run 'sudo $0', or 'pip install $root' into an environment of yours"
   lock "$target"
   install_missing
+  install_welcome
   now=$(find "$root"/{labctl,scenarios,pyproject.toml,scripts/provision.sh} -type f \
     ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum)
   if [[ -e $target/.labctl-$level && $(<"$target/.labctl-$level") == "$now" && -x $target/bin/labctl ]]; then

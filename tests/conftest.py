@@ -7,6 +7,7 @@ Tests marked `root` make namespaces, links and firewall rules. They run only as 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,13 @@ def is_sandbox() -> bool:
     private = {line.split()[4] for line in mounts if " - tmpfs " in line and "shared:" not in line}
     routes = Path("/proc/self/net/route").read_text().splitlines()[1:]
     return {"/run/netns", "/run/labctl"} <= private and not routes
+
+
+def pytest_configure() -> None:
+    """Hear signals as a terminal's programs do: in a shell's background, or under nohup, some are ignored, and what
+    is started here would inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,7 +10,7 @@ from labctl.doctor import Finding
 from labctl.grades import approximation, faithful, needs, skipped
 from labctl.kernel.saved import Counted
 from labctl.lab import Result, Running
-from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Netns, Port, Process, Route, Rule, Sysctl
+from labctl.plan import Address, Attachment, Chain, Fdb, Link, Neighbour, Netns, Port, Process, Route, Rule, Sysctl
 from labctl.results import Outcome, Report, Sighting
 from labctl.scenario import Check, Lab, Machine, See
 from labctl.show import View
@@ -32,6 +32,8 @@ from labctl.xtables import rule
 ETH0 = Port("node1", "eth0")
 ROUTE = Route("node1", IPv4Network("10.244.1.0/24"), via=IPv4Address("10.224.0.5"), dev="eth0")
 NAT = Chain("node1", "nat", "POSTROUTING", (rule("-s 10.244.0.0/16 -j MASQUERADE"), rule("-j RETURN")), policy="ACCEPT")
+CONFLIST = '{"cniVersion": "0.4.0", "name": "pods", "plugins": [{"type": "bridge"}, {"type": "portmap"}]}'
+ATTACHMENT = Attachment("a", "node1", CONFLIST, '{"mac": "02:00:00:00:00:0a"}')
 OWN = Chain("node1", "filter", "KUBE-FORWARD")
 PLAN = (
     Netns("node1"),
@@ -44,6 +46,7 @@ PLAN = (
     Rule("node1", 100, table=7, src=IPv4Network("10.244.0.0/24"), mark=1, mask=255),
     NAT,
     OWN,
+    ATTACHMENT,
     Process("node1", "web", ("serve", "web", "tcp:80")),
 )
 PING = Check(

@@ -629,7 +629,7 @@ def test_down_takes_the_named_labs_the_only_one_or_all(
     run: Run, empty_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone: list[str] = []
-    monkeypatch.setattr(labs, "down", lambda name: gone.append(name) or ("a",))
+    monkeypatch.setattr(labs, "down", lambda name, warn: gone.append(name) or ("a",))
     start(empty_machine, "one.a")
     assert run("down")[:2] == (0, "one is down: 1 namespace removed\n")
     start(empty_machine, "two.b")

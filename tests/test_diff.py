@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl.diff import Change, by_place, diff, differing
+from labctl.own import own_rules
 from labctl.plan import (
     PHASE,
     Address,
@@ -24,7 +25,6 @@ from labctl.plan import (
     Rule,
     Sysctl,
     assemble,
-    own_rules,
 )
 from labctl.xtables import rule
 

@@ -13,16 +13,18 @@ from pathlib import Path
 import kernels
 import pytest
 
-from labctl import catalog, lab
+from labctl import catalog, checks, lab
 from labctl.diff import diff
 from labctl.errors import KernelError, LockError, UsageError
 from labctl.kernel import linux, places, state
 from labctl.plan import Link, Netns, Port
 from labctl.words import change_lines
+from tests import plugins
 from tests.machine import changed, fingerprint
 
 pytestmark = pytest.mark.root
 
+PTP = "conflist.plugins.0={type: ptp, ipMasq: true, ipam: {type: host-local, subnet: {pod_cidr}}}"
 VARIANTS = [
     ("kubenet", ("routing=host",)),
     ("kubenet", ("masquerade=kubelet",)),
@@ -32,6 +34,11 @@ VARIANTS = [
     ("docker-networks", ("release=26", "networks.quiet.icc=false")),
     *((name, ("mtu=1200",)) for name in ("docker-bridge", "kubenet", "azure-cni-transparent")),  # below IPv6's least
     ("kubenet", ("nodes.node3.pods=2", "nodes.node2.pods=[c, d]")),
+    ("cni", ("conflist.cniVersion=0.3.1",)),
+    (
+        "cni",
+        ("conflist.plugins.0={type: ptp, ipMasq: true, ipam: {type: host-local, subnet: {pod_cidr}}}", "checks=[]"),
+    ),
 ]
 
 
@@ -57,6 +64,7 @@ def drift(name: str) -> list[str]:
     ],
 )
 def test_the_three_laws(scenario: str, approximate: tuple[str, ...], sets: tuple[str, ...]) -> None:
+    plugins.skip_without(scenario)
     before, state_before = fingerprint(), os.listdir(places.state_dir())
     definition = kernels.define(scenario, sets, approximate)
 
@@ -250,3 +258,20 @@ def test_other_namespaces_are_never_touched() -> None:
     for name in left:
         subprocess.run(["ip", "netns", "del", name], check=True)
     assert left == ["lab.kubenet.node1", "labctl", "labctl.kubenet", "labctl.kubenet.node1.x", "other"]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "setting"),
+    [
+        ("docker-networks", "routed=false"), ("docker-networks", "release=20.10"), ("docker-networks", "release=29"),
+        ("docker-publish", "routed=false"), ("docker-publish", "release=20.10"), ("docker-publish", "release=26"),
+        ("docker-publish", "userland_proxy=true"), ("docker-proxy", "release=20.10"), ("docker-proxy", "release=29"),
+        ("docker-bridge", "routed=true"), ("docker-icc", "release=26"),
+    ],
+)  # fmt: skip
+def test_what_a_lab_claims_follows_from_its_options(scenario: str, setting: str) -> None:
+    made = lab.up(lab.define(scenario, sets=(setting,))).lab
+    outcomes = checks.run(made).outcomes
+
+    assert [(one.check.say, one.verdict, one.evidence) for one in outcomes if one.verdict != "pass"] == []
+    assert len(outcomes) > 3

@@ -173,6 +173,23 @@ def test_down_ends_what_lives_on_in_a_namespace_that_lost_its_name(pods: Lab) ->
 
 
 @pytest.mark.root
+def test_a_lab_of_the_same_name_elsewhere_is_another_lab(pods: Lab) -> None:
+    """Two mount namespaces with a /run/netns each: what one takes down the other keeps."""
+    numbers = [pid("pods", node, name) for node, name in (("a", "pause"), ("a", "web"), ("c", "dns"))]
+    script = (
+        "mount -t tmpfs none /run/netns; mount -t tmpfs none /run/labctl; "
+        f"{sys.executable} -m labctl up pods >/dev/null && {sys.executable} -m labctl down pods"
+    )
+    unshare = ["unshare", "-nm", "--propagation", "private", "sh", "-ec", script]
+    done = subprocess.run(unshare, cwd=Path(__file__).parent.parent, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert "pods is down" in done.stdout
+    assert [pid("pods", node, name) for node, name in (("a", "pause"), ("a", "web"), ("c", "dns"))] == numbers
+    assert drift("pods") == []
+
+
+@pytest.mark.root
 def test_a_port_that_is_taken_fails_the_build_with_its_name_and_leaves_nothing(clean: None, tmp_path: Path) -> None:
     plan = (
         Netns("a"),

@@ -142,7 +142,7 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
     removed: dict[str, int] = {}
     for name in dict.fromkeys(wanted):
         session.terminal.progress(f"removing {name}")
-        removed[name] = len(room.down(name))
+        removed[name] = len(room.down(name, warn=lambda text: session.terminal.complain(f"labctl: {text}")))
     if session.json:
         from labctl.report.json import down_document
 

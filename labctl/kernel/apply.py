@@ -1,4 +1,5 @@
-"""Making it so: the changes of a diff, carried out in the order of the phases.
+"""Making it so: the changes of a diff, carried out in the order of the phases; attachments apart, which are
+the work of plugins (`cni.py`).
 
 Messages are prepared per namespace and sent in batches. Link indexes are chosen here, so that nothing
 has to be looked up between two messages: one end of each veth gets an index that no other has in the
@@ -20,7 +21,7 @@ from labctl.kernel.linker import Linker, must_remake
 from labctl.kernel.netlink import Refusal, flush_all
 from labctl.kernel.observe import Snapshot, sysctl_path
 from labctl.kernel.rooms import Rooms
-from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Netns, Process, Resource, Route, Rule, Sysctl
+from labctl.plan import Address, Attachment, Chain, Fdb, Link, Neighbour, Netns, Process, Resource, Route, Rule, Sysctl
 
 GONE = {errno.ENODEV, errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENXIO}
 Firewall = Callable[[str, Sequence[Change]], None]  # writes the chain changes of the namespace it runs in
@@ -62,7 +63,11 @@ class Builder:
                 self._rooms.forget(item.name)
             elif isinstance(item, Process):
                 processes.stop(item)
-            elif item is not None and not isinstance(item, (Chain, Sysctl)) and item.ns in self._rooms.channels:
+            elif (
+                item is not None
+                and not isinstance(item, (Attachment, Chain, Sysctl))
+                and item.ns in self._rooms.channels
+            ):
                 self._queue_removal(item)
         refused = self._flush()
         for refusal in refused:
@@ -103,7 +108,7 @@ class Builder:
     def _configure(self, changes: Iterable[Change], fresh: set[int]) -> list[Refusal]:
         for change in changes:
             item = change.want
-            if item is None or isinstance(item, (Netns, Sysctl, Chain, Process)):
+            if item is None or isinstance(item, (Netns, Sysctl, Chain, Attachment, Process)):
                 continue
             if item.ns not in self._rooms.channels:
                 continue

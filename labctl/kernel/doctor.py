@@ -27,6 +27,7 @@ class Facts:
     features: dict[str, str] = field(default_factory=dict)
     tools: dict[str, str] = field(default_factory=dict)  # where each tool is, or ""
     libraries: dict[str, bool] = field(default_factory=dict)
+    plugins: str = ""  # where CNI plugins are, or ""
     iptables: str = ""  # the variant that `iptables` is on this machine: nft, legacy, or ""
     tables: tuple[str, ...] = ()  # legacy tables in use in the machine's own namespace
     neighbour_limit: int | None = None
@@ -51,6 +52,7 @@ def examine(asked: Iterable[str] = ()) -> Facts:
         features=_try_features(asked) if root else {},
         tools=tools,
         libraries={name: _importable(name) for name in LIBRARIES},
+        plugins=_plugins(),
         iptables=_variant(),
         tables=_tables(),
         neighbour_limit=limit,
@@ -150,6 +152,13 @@ def _importable(name: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(name) is not None
+
+
+def _plugins() -> str:
+    from labctl.kernel.cni import find, search_path
+
+    found = find("bridge", search_path())
+    return "" if found is None else str(found.parent)
 
 
 def _variant() -> str:

@@ -6,6 +6,7 @@ One table serves both ways: building a message and reading one back.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Literal
@@ -64,7 +65,7 @@ _INET6 = {"IFLA_VXLAN_GROUP": "IFLA_VXLAN_GROUP6", "IFLA_VXLAN_LOCAL": "IFLA_VXL
 _INET6_NUMBER = {16: 2, 17: 4}
 
 
-def info_data(kind: str, options: tuple[tuple[str, str], ...], index_of: Any) -> list[tuple[str, Any]]:
+def info_data(kind: str, options: Iterable[tuple[str, str]], index_of: Any) -> list[tuple[str, Any]]:
     """The IFLA_INFO_DATA attributes for a link's options; `index_of(dev)` finds a device's index.
 
     Raises ValueError for an option this kind does not have, or a value it cannot take.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 
 from labctl.diff import Change
-from labctl.kernel import firewall, observe, places, processes, read, residents, rooms, state
+from labctl.kernel import attachments, firewall, observe, places, processes, read, residents, rooms, state
 from labctl.kernel.apply import Builder
 from labctl.kernel.calm import undisturbed
 from labctl.kernel.netns import Inside
@@ -96,6 +96,8 @@ class Linux:
         for node in here:
             found += observe.links(snapshot, node, room.nsid)
             found += observe.tables(room.channels[node], snapshot, node)
+        devices = frozenset(f"{node}/{link.name}" for node in here for link in snapshot.links[node].values())
+        found += attachments.there(self.lab, asking, devices)
         if not asking or any(isinstance(item, Process) for item in asking):
             found += processes.find(self.lab, here)
         self.snapshot = snapshot

@@ -38,6 +38,9 @@ def family(version: int) -> int:
     return AF_INET if version == 4 else AF_INET6
 
 
+_GIVEN = {("vlan_filtering", "0")}  # what a new link has: a kernel without the feature refuses even to be told so
+
+
 def create_link(
     link: Link, peer: Link | None, index: int, peer_index: int, peer_fd: int | None, index_of: IndexOf
 ) -> bytearray:
@@ -55,7 +58,7 @@ def create_link(
     info: list[tuple[str, Any]] = [("IFLA_INFO_KIND", link.kind)]
     if peer is not None:
         info.append(("IFLA_INFO_DATA", [("VETH_INFO_PEER", _peer(peer, peer_index, peer_fd))]))
-    elif data := info_data(link.kind, link.options, index_of):
+    elif data := info_data(link.kind, [pair for pair in link.options if pair not in _GIVEN], index_of):
         info.append(("IFLA_INFO_DATA", data))
     attrs.append(("IFLA_LINKINFO", info))
     if link.born is not None and peer_fd is not None:

@@ -1,7 +1,8 @@
 """The processes of a lab: started in their namespaces, found again by a mark, and ended.
 
 The mark is a variable of their environment that says which process of which lab it is, so that nothing has to
-be remembered elsewhere: what is found is what runs. What a person starts in a node has no mark and is never
+be remembered elsewhere: what is found is what runs. A lab of the same name whose namespaces are bound elsewhere
+(in a container, in a mount namespace of its own) is another lab, so the mark says where that is. What a person starts in a node has no mark and is never
 drift.
 """
 
@@ -75,7 +76,7 @@ def _spawn(lab: str, process: Process) -> subprocess.Popen[bytes]:
     words = argv(process.command)
     if process.sandbox:
         words.append(str(places.netns_path(lab, process.ns)))
-    mark = process_mark(process, places.netns_name(lab, process.ns))
+    mark = f"{_where()} {process_mark(process, places.netns_name(lab, process.ns))}"
     home = _process_namespace(lab, process) if process.inside is not None else None
     try:
         if home is not None:
@@ -147,8 +148,18 @@ def _marked(pid: int, lab: str) -> Process | None:
         told = next(word for word in words if word.startswith(f"{MARK}=".encode()))
     except (OSError, StopIteration):
         return None
-    read = read_mark(told.partition(b"=")[2].decode(errors="replace"))
+    where, _, mark = told.partition(b"=")[2].decode(errors="replace").partition(" ")
+    read = read_mark(mark) if where == _where() else None
     return replace(read[1], pid=pid) if read is not None and read[0] == lab else None
+
+
+def _where() -> str:
+    """Which directory of named namespaces this is."""
+    try:
+        found = os.stat(places.netns_dir())
+    except OSError:
+        return "nowhere"
+    return f"{found.st_dev}:{found.st_ino}"
 
 
 def read_mark(text: str) -> tuple[str, Process] | None:

@@ -19,7 +19,7 @@ from labctl.errors import LockError
 from labctl.kernel import places
 
 PATIENCE = 30.0  # seconds to wait for a lock
-FILES = {"definition.json", "xtables.lock", "bin"}  # what lies in a lab's directory
+FILES = {"definition.json", "xtables.lock", "bin", "cni"}  # what lies in a lab's directory
 
 
 def directory(lab: str) -> Path:
@@ -43,11 +43,10 @@ def _ours(lab: str) -> bool:
 
 
 def save(lab: str, name: str, text: str) -> Path:
-    """Write one of a lab's files, whole or not at all."""
-    folder = directory(lab)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name
-    draft = folder / f".{name}.{os.getpid()}"
+    """Write one of a lab's files, whole or not at all; its name may lead through folders."""
+    path = directory(lab) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(text)
     os.replace(draft, path)
     return path

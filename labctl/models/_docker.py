@@ -12,7 +12,7 @@ in v28.5.2) and 29 (the same in docker-v29.7.2, iptables backend); `Chains2010` 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import NamedTuple
 
@@ -78,7 +78,8 @@ class Chains2010:
     """Docker 20.10 and 26: nothing but the policy of FORWARD guards a port that is not published."""
 
     def __init__(self, host: Host) -> None:
-        self.host = host
+        ends = (end._replace(ports=tuple(sorted(end.ports, key=self._rank))) for end in host.endpoints)
+        self.host = replace(host, endpoints=tuple(ends))
         self.skip = host.proxy  # packets of a network's own containers are left to the proxy
         self.hairpins = True  # a container reaches itself through its published port
 
@@ -91,6 +92,12 @@ class Chains2010:
         yield host.chain("filter", "DOCKER-ISOLATION-STAGE-1", [*self._isolation(), "-j RETURN"])
         yield host.chain("filter", "DOCKER-ISOLATION-STAGE-2", [*self._drops(), "-j RETURN"])
         yield host.chain("filter", "DOCKER-USER", ["-j RETURN"])
+
+    @staticmethod
+    def _rank(port: Publish) -> tuple[int, ...]:
+        """The order in which a container's ports are published: the host's largest first (SortPortMap in nat/sort.go
+        of docker/go-connections)."""
+        return -port.host_port, -port.port, int(port.protocol != "tcp")
 
     def _nat(self) -> Iterator[Resource]:
         host = self.host
@@ -160,6 +167,11 @@ class Chains28(Chains2010):
         yield host.chain("filter", "DOCKER-FORWARD", self._forward())
         yield from self._between()
         yield host.chain("filter", "DOCKER-USER")
+
+    @staticmethod
+    def _rank(port: Publish) -> tuple[int, ...]:
+        """The container's smallest port first (cmpPortBinding in port_mapping_linux.go)."""
+        return port.port, int(port.protocol != "tcp"), port.host_port, int(port.address or 0)
 
     def _raw(self) -> Iterator[str | FirewallRule]:
         for net, own, ports in self.host.endpoints:

@@ -86,6 +86,7 @@ PARTS = (
     skipped("gateway modes, IPv6, 29's nftables backend"),
 )
 HOSTS_FROM = 11  # host1 is 192.168.50.11
+LEAD_NOWHERE = ("20.10",)  # before 25 internal networks gave a default route, which ends at a DROP (moby 46603)
 RANDOM_MACS = ("28", "29")  # earlier releases make a container's MAC of its address, and all begin with 02:42
 # since 20.10 everybody in a container may ping and listen below port 1024 (daemon/oci_linux.go, WithSysctls)
 UNPRIVILEGED = (("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647"))
@@ -192,19 +193,41 @@ def _neighbours(one: str, other: str, icc: bool) -> Check:
 
 
 def _stranger(scenario: Scenario, nets: dict[str, Net]) -> Iterator[Check]:
-    """Up to 26 nothing but the policy of FORWARD stands between a neighbour with a route and a container."""
+    """How far a neighbour comes that has a route to the containers. Up to 26 nothing but the policy of FORWARD stands
+    in its way, and not even that at the container's end of a published port; internal networks have always been shut.
+    """
     options: Options = scenario.options
-    guarded = options.forward_policy == "DROP" or issubclass(RELEASES[options.release], Chains28)
-    if not options.routed or not guarded or not scenario.nodes:
+    if not options.routed or not scenario.nodes:
         return
     first = scenario.nodes[0]  # the host that the route leads through
-    open_ends = ((name, ends[0]) for name, ends in attach(first, nets).items() if ends and not ends[0].net.internal)
-    for name, end in open_ends:
-        card, bridge = Port(first.name, "eth0"), Port(first.name, end.net.device)
-        sees = (See(card, src="internet", dst=name, direction="in"), See(bridge, dst=name, negate=True))
+    placed = attach(first, nets)
+    ends = [(name, own[0]) for name, own in placed.items() if own]
+    outer = [(name, end) for name, end in ends if not end.net.internal]
+    guarded = issubclass(RELEASES[options.release], Chains28)
+    if outer and (guarded or options.forward_policy == "DROP"):
+        name, end = outer[0]
         say = "a stranger's packet to a container reaches the host and is dropped there"
+        sees = _dropped(first.name, end.net, name)
         yield Check(say, "ping", "internet", name, expect="fail", sees=sees, origin="model")
-        break
+    for name, end in outer:
+        port = next((port for port in end.ports if port.protocol == "tcp"), None)
+        if port is not None and guarded:
+            say = "a published port is open at the host only, not at the container for a neighbour that routes there"
+            sees = _dropped(first.name, end.net, name)
+            yield Check(say, "tcp", "internet", name, port.port, expect="timeout", sees=sees, origin="model")
+            break
+    for name, end in ends:
+        if end.net.internal:
+            say = "an internal network has no way in, not even for a neighbour that has a route"
+            sees = _dropped(first.name, end.net, name)
+            yield Check(say, "tcp", "internet", name, 5432, expect="timeout", sees=sees, origin="model")
+            break
+
+
+def _dropped(host: str, net: Net, name: str) -> tuple[See, See]:
+    """A packet from the internet that enters the host and never leaves it towards the container."""
+    card, bridge = Port(host, "eth0"), Port(host, net.device)
+    return See(card, src="internet", dst=name, direction="in"), See(bridge, dst=name, negate=True)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
@@ -284,6 +307,8 @@ def _containers(
         yield from parts.endpoint(name)
         yield from (Sysctl(name, setting, value) for setting, value in UNPRIVILEGED)
         out = next((number for number, end in enumerate(those) if not end.net.internal), None)
+        if out is None and those and options.release in LEAD_NOWHERE:
+            out = 0
         for number, end in enumerate(those):
             label = f"{name}/eth{number}" if number else name
             inner, outer = Port(name, f"eth{number}"), Port(node.name, devices[label])

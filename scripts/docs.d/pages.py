@@ -123,6 +123,8 @@ def devices(lab: Lab, machine: str) -> list[str]:
 def claim(check: Check) -> tuple[str, str, str, str]:
     """A check as a row."""
     target = check.target if check.port is None else f"{check.target}:{check.port}"
+    if check.probe == "cni":
+        return check.say, "CHECK of every pod", "", check.origin
     probe = "every pair" if check.probe == "mesh" else f"`{check.probe}: {check.source} -> {target}`"
     if check.expect != "reply":
         probe += f", expect {check.expect}"

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 
 REPLAYS = ("kubenet", "hairpin", "ipMasq", "ptp", "portmap", "firewall", "tuning", "docker")
 FOLLOWED = tuple(f"labctl-cni {shape}" for shape in ("bridge", "hairpin", "promisc", "ipMasq", "ptp", "firewall"))
-CASES = (*FOLLOWED, "kubenet", "kubenet-hostport", "docker-bridge 20.10", *(f"replay of {name}" for name in REPLAYS))
+CASES = (
+    *FOLLOWED,
+    "kubenet",
+    "kubenet-hostport",
+    "docker-bridge 20.10",
+    "docker networks 20.10",
+    "docker without its proxy 20.10",
+    *(f"replay of {name}" for name in REPLAYS),
+)
 
 
 @dataclass(frozen=True)
@@ -33,13 +41,19 @@ DIFFERENCES = (
     Reason(
         "the models are of IPv4, and labctl's links keep silent in IPv6 unless a file asks for it: no link-local"
         " address, no solicited groups, so that a capture shows nothing that nobody sent",
-        ("kubenet", "kubenet-hostport", "docker-bridge 20.10"),
+        (
+            "kubenet",
+            "kubenet-hostport",
+            "docker-bridge 20.10",
+            "docker networks 20.10",
+            "docker without its proxy 20.10",
+        ),
         (
             "*: changed link *: autoconf was off, should be on",
             "*: changed sysctl net.ipv6.conf.*.addr_gen_mode: value was 1, should be 0",
             "*: ip link *: inet6_addr_gen_mode was none, should be eui64",
             "*: ip addr * fe80::MADE-OF-MAC: missing",
-            "*: ip addr veth-*-eth0: extra",  # without any address iproute2 tells of the device itself
+            "*: ip addr veth-*-eth?: extra",  # without any address iproute2 tells of the device itself
             "*: ip -6 route table all * fe80::* missing",
             "*: ip maddr * ff02::MADE-OF-MAC: missing",
             "*: ip maddr * 33:33:ff:MADE-OF-MAC: missing",
@@ -57,14 +71,38 @@ DIFFERENCES = (
     Reason(
         "IPv6 again: Docker switches it off in a container, where labctl leaves it unused; a kernel without IPv6"
         " has no such setting to write",
-        ("docker-bridge 20.10",),
+        ("docker-bridge 20.10", "docker networks 20.10", "docker without its proxy 20.10"),
         (
             "c?: changed sysctl net.ipv6.conf.*.disable_ipv6: value was 0, should be 1",
             "c?: extra address ::1/128 dev lo",
             "c?: ip addr lo ::1: extra",
             "c?: ip -6 route table all local ::1 lo local 0: extra",
             "c?: ip -6 route table all multicast ff00::/8 eth0 local 256: extra",
-            "host1: changed sysctl net.ipv6.conf.docker0.accept_ra: value was 1, should be 0",
+            "host1: changed sysctl net.ipv6.conf.*.accept_ra: value was 1, should be 0",
+        ),
+    ),
+    Reason(
+        "and the same in containers of user-defined networks",
+        ("docker networks 20.10", "docker without its proxy 20.10"),
+        (
+            "d?: changed sysctl net.ipv6.conf.*.disable_ipv6: value was 0, should be 1",
+            "d?: extra address ::1/128 dev lo",
+            "d?: ip addr lo ::1: extra",
+            "d?: ip -6 route table all local ::1 lo local 0: extra",
+            "d?: ip -6 route table all multicast ff00::/8 eth? local 256: extra",
+        ),
+    ),
+    Reason(
+        "in user-defined networks Docker's embedded DNS server answers at 127.0.0.11, by rules in each container that"
+        " lead to ports it draws; labs resolve names by /etc/hosts, and the page says that the server is skipped",
+        ("docker networks 20.10", "docker without its proxy 20.10"),
+        (
+            "d?: missing iptables -t nat -N DOCKER_OUTPUT",
+            "d?: missing iptables -t nat -N DOCKER_POSTROUTING",
+            "d?: missing iptables -t nat -A OUTPUT -d 127.0.0.11/32 -j DOCKER_OUTPUT",
+            "d?: missing iptables -t nat -A POSTROUTING -d 127.0.0.11/32 -j DOCKER_POSTROUTING",
+            "d?: missing iptables -t nat -A DOCKER_OUTPUT -d 127.0.0.11/32 -p * --dport 53 -j DNAT *",
+            "d?: missing iptables -t nat -A DOCKER_POSTROUTING -s 127.0.0.11/32 -p * -j SNAT --to-source :53",
         ),
     ),
     Reason(

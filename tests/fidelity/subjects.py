@@ -122,7 +122,7 @@ mount -t tmpfs none /var/lib
 mount -t tmpfs none /run
 echo '{}' >"$WORK/none.json"
 exec nsenter --net=/proc/self/fd/0 dockerd --data-root "$WORK/data" --exec-root "$WORK/exec" -H "unix://$WORK/sock" \
-  -p "$WORK/pid" --config-file "$WORK/none.json" --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "/$GROUP"
+  -p "$WORK/pid" --config-file "$WORK/none.json" --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "/$GROUP" $MORE
 """
 PATIENCE = 30.0  # seconds; it is up in one
 
@@ -146,13 +146,14 @@ class Docker:
     Ending its first process ends all that it started; its mounts and files go with its namespaces.
     """
 
-    def __init__(self, lab: str, host: str, work: Path, path: str) -> None:
+    def __init__(self, lab: str, host: str, work: Path, path: str, more: str = "") -> None:
         self.lab, self.work, self.group = lab, work, f"labctl-fidelity-{os.getpid()}"
         self.env = {
             **os.environ,
             "PATH": f"{firewall.person_path(work.parent / 'tools')}:{path}",
             "WORK": str(work),
             "GROUP": self.group,
+            "MORE": more,
         }
         work.mkdir()
         self.log = work.parent / "dockerd.log"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from labctl import lab
-from labctl.kernel import places
+from labctl.kernel import places, residents
+from labctl.plan import Process
 from tests.fidelity import subjects
 from tests.fidelity.alike import AT_ONCE, differences, observed
 from tests.fidelity.differences import unexplained
@@ -25,34 +28,39 @@ IMAGE = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
-    """One daemon for all cases, on a host with a card and a way out."""
+@contextmanager
+def engine(lab_name: str, work: Path, more: str = "") -> Iterator[Docker]:
+    """A daemon on a host with a card and a way out."""
     path, binary = subjects.docker_path(), subjects.busybox()
     if path is None or binary is None:
         pytest.skip("no Docker Engine here: scripts/test unpacks Debian's docker.io and busybox-static")
-    add("real", HOST, "internet")
-    write("real", "internet", AT_ONCE)
-    cable("real", HOST, "internet", "eth0")
-    write("real", HOST, IMAGE)
-    name = places.netns_name("real", HOST)
+    add(lab_name, HOST, "internet")
+    write(lab_name, "internet", AT_ONCE)
+    cable(lab_name, HOST, "internet", "eth0")
+    write(lab_name, HOST, IMAGE)
+    name = places.netns_name(lab_name, HOST)
     ip(f"-n {name} link set lo up")
     ip(f"-n {name} addr add 192.168.50.11/24 broadcast + dev eth0")
     ip(f"-n {name} route add default via 192.168.50.1 dev eth0")
-    daemon = Docker("real", HOST, tmp_path_factory.mktemp("docker") / "work", path)
+    daemon = Docker(lab_name, HOST, work, path, more)
     try:
         daemon.wait()
         daemon.image(binary)
         yield daemon
     finally:
-        subjects.remove("real")
+        subjects.remove(lab_name)
         daemon.close()
 
 
+@pytest.fixture(scope="module")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
+    """One daemon for nearly all cases."""
+    with engine("real", tmp_path_factory.mktemp("docker") / "work") as daemon:
+        yield daemon
+
+
 def test_the_default_bridge(docker: Docker) -> None:
-    release = docker("version -f {{.Server.Version}}")
-    if not release.startswith("20.10"):
-        pytest.skip(f"this is Docker {release}: the differences are written down for 20.10")
+    _only_2010(docker)
     for name in CONTAINERS:
         docker.start(name)
     settled("real", docker.shown())
@@ -64,23 +72,139 @@ def test_the_default_bridge(docker: Docker) -> None:
     assert unexplained("docker-bridge 20.10", found) == []
 
 
-# user-defined, internal, without traffic between its containers
-NETWORKS = ("", "--internal", "-o com.docker.network.bridge.enable_icc=false")
+# the same in the words of `docker` and of a scenario: networks that are user-defined, internal, without traffic
+# between their containers; ports published everywhere, at one address, at loopback and of udp; a container on two
+# networks, and three that have none of their own
+NETWORKS = {
+    "front": "-o com.docker.network.bridge.name=net0",
+    "inner": "--internal -o com.docker.network.bridge.name=net1",
+    "apart": "-o com.docker.network.bridge.enable_icc=false -o com.docker.network.bridge.name=net2",
+}
 MORE = {
-    "d1": "-p 8080:80 -p 127.0.0.1:5353:53/udp",
-    "d2": "--network net0",
-    "d3": "--network net1",
-    "d4": "--network net2",
+    "d1": "-p 8080:80 -p 192.168.50.11:8081:81 -p 127.0.0.1:8082:82 -p 5353:53/udp",
+    "d2": "--network front",
+    "d3": "--network inner",
+    "d4": "--network apart",
     "d5": "--network none",
 }
+SHARED = {"d6": "--network host", "d7": "--network container:d2"}
+WHOLE = """
+name: whole
+model: docker-bridge
+release: "20.10"
+networks: {front: {bridge: net0}, inner: {bridge: net1, internal: true}, apart: {bridge: net2, icc: false}}
+hosts:
+  host1:
+    containers:
+      c1:
+      c2:
+      d1: {publish: ["8080:80", "192.168.50.11:8081:81", "127.0.0.1:8082:82", "5353:53/udp"]}
+      d2: {networks: [front, inner]}
+      d3: {networks: [inner]}
+      d4: {networks: [apart]}
+      d5: {networks: [none]}
+      d6: {networks: [host]}
+      d7: {networks: ["container:d2"]}
+"""
 
 
-def test_what_docker_makes_labctl_makes_again(docker: Docker) -> None:
-    write("real", HOST, AT_ONCE)
-    for number, options in enumerate(NETWORKS):
-        docker(f"network create {options} -o com.docker.network.bridge.name=net{number} net{number}")
+@pytest.fixture(scope="module")
+def whole(docker: Docker) -> Docker:
+    """The same daemon, with everything of `NETWORKS`, `MORE` and `SHARED` beside what is there."""
+    for name in CONTAINERS:
+        if name not in docker.shown():
+            docker.start(name)
+    for name, options in NETWORKS.items():
+        docker(f"network create {options} {name}")
     for name, options in MORE.items():
         docker.start(name, options)
-    docker("network connect net1 d2")
-    assert set(MORE) < set(docker.shown())
-    assert unexplained("replay of docker", replayed("real", docker.shown())) == []
+        if name == "d2":
+            docker("network connect inner d2")
+    return docker
+
+
+def test_networks_and_published_ports(whole: Docker, tmp_path: Path) -> None:
+    _only_2010(whole)
+    nodes = (HOST, *CONTAINERS, *MORE)
+    settled("real", whole.shown())
+    file = tmp_path / "whole.yaml"
+    file.write_text(WHOLE)
+    made = lab.up(lab.define(str(file))).lab
+    try:
+        found = differences(observed("whole", nodes), observed("real", nodes))
+    finally:
+        lab.down("whole")
+    assert unexplained("docker networks 20.10", found) == []
+    proxies = [list(item.command) for item in made.plan if isinstance(item, Process) and item.name[:6] == "docker"]
+    assert sorted(words[1 : words.index("-release")] for words in proxies) == sorted(_proxies(whole))
+
+
+def test_who_has_no_network_of_its_own_changes_nothing(whole: Docker) -> None:
+    before = observed("real", (HOST, "d2"))
+    for name, options in SHARED.items():
+        whole(f"run -d --name {name} {options} busy /bin/sleep 600")
+    homes = {name: whole(f"inspect -f {{{{.State.Pid}}}} {name}") for name in ("d2", *SHARED)}
+    inner = {name: _inside(whole, f"readlink /proc/{pid}/ns/net") for name, pid in homes.items()}
+
+    assert differences(before, observed("real", (HOST, "d2"))) == []
+    assert inner["d7"] == inner["d2"]
+    assert inner["d6"] == _inside(whole, "readlink /proc/self/ns/net", network=True)
+
+
+def test_what_docker_makes_labctl_makes_again(whole: Docker) -> None:
+    write("real", HOST, AT_ONCE)
+    assert set(MORE) < set(whole.shown())
+    assert unexplained("replay of docker", replayed("real", whole.shown())) == []
+
+
+WITHOUT = """
+name: without
+model: docker-bridge
+release: "20.10"
+userland_proxy: false
+networks: {front: {bridge: net0}}
+hosts: {host1: {containers: {c1: , d1: {networks: [front], publish: ["8080:80", "127.0.0.1:8082:82"]}}}}
+"""
+
+
+def test_a_daemon_without_its_proxy(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    file = tmp_path / "without.yaml"
+    file.write_text(WITHOUT)
+    nodes = (HOST, "c1", "d1")
+    work = tmp_path_factory.mktemp("bare") / "work"  # a short one: containerd's socket is below it
+    with engine("bare", work, "--userland-proxy=false") as daemon:
+        _only_2010(daemon)
+        daemon.start("c1")
+        daemon(f"network create {NETWORKS['front']} front")
+        daemon.start("d1", "--network front -p 8080:80 -p 127.0.0.1:8082:82")
+        settled("bare", daemon.shown())
+        real = observed("bare", nodes)
+        assert _proxies(daemon) == []
+    lab.up(lab.define(str(file)))
+    try:
+        found = differences(observed("without", nodes), real)
+    finally:
+        lab.down("without")
+    assert unexplained("docker without its proxy 20.10", found) == []
+
+
+def _only_2010(docker: Docker) -> None:
+    release = docker("version -f {{.Server.Version}}")
+    if not release.startswith("20.10"):
+        pytest.skip(f"this is Docker {release}: the differences are written down for 20.10")
+
+
+def _proxies(docker: Docker) -> list[list[str]]:
+    """The command lines of docker-proxy on the host, behind its name; those at IPv6 addresses are left out."""
+    found = []
+    for pid in residents.find([places.netns_path(docker.lab, HOST)]):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
+        if words and words[0].endswith("docker-proxy") and "::" not in words:
+            found.append(words[1:])
+    return found
+
+
+def _inside(docker: Docker, words: str, network: bool = False) -> str:
+    """What a command says among the daemon's processes, where its ids mean something."""
+    enter = ["nsenter", "-t", str(docker.pid), "--mount", "--pid", *(["--net"] if network else [])]
+    return subjects.run(*enter, *words.split()).strip()

@@ -1,0 +1,30 @@
+"""Every setting of a namespace, by its dotted name: to see what somebody else changed in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+
+def read_all(root: str = "/proc/sys/net") -> dict[str, str]:
+    """All settings below net of the namespace that this thread is in; those that cannot be read are left out."""
+    return dict(_read(root, "net"))
+
+
+def _read(folder: str, name: str) -> Iterator[tuple[str, str]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            own = f"{name}.{entry.name.replace('.', '/')}"
+            if entry.is_dir(follow_symlinks=False):
+                yield from _read(entry.path, own)
+                continue
+            try:
+                fd = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                continue
+            try:
+                yield own, " ".join(os.read(fd, 4096).decode(errors="replace").split())
+            except OSError:
+                continue
+            finally:
+                os.close(fd)

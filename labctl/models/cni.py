@@ -1,0 +1,224 @@
+r"""Pods wired by real CNI plugins: labctl plays the container runtime, the plugins make what the list says.
+
+      a           b                                        c
+      | eth0      | eth0     made by plugins               | eth0
+    +-|---- node1 |---------+                     +--------|-- node2 --+
+    |  veth..    veth..     |   a list, such as   |      veth..        |
+    |   +--- cni0 ---+      |   [bridge, portmap] |      cni0          |
+    |   10.244.0.1/24       |   runs in the node  |  10.244.1.1/24     |
+    |  eth0 192.168.1.11    |                     |  eth0 192.168.1.12 |
+    +---------|-------------+                     +---------|----------+
+              |                                             |
+       +----- fabric: a wire, its gateway 192.168.1.1 ------+
+              | eth0 192.168.1.254       |
+             vm                       internet 203.0.113.1
+
+Everything below the line of the nodes is planned: a plain Ethernet, nodes that route each other's ranges, and
+bare namespaces for the pods. What is inside a node is not: it is what the executables make that the network list
+names, called as a kubelet's runtime calls them. That is the point of the model. A list is tried as it is, with the
+very plugins that a cluster runs; what they made is then observed, kept, and wanted like everything planned, so
+that drift in it has a name. Only a plugin knows which address a pod gets, so a plan shows none: `labctl show`,
+/etc/hosts and the checks have them from the plugins' results.
+
+Nodes differ in their range of pod addresses. `{pod_cidr}` in a text of the list is the node's own range, `{node}`
+its name and `{node_ip}` its address. A plugin that declares the capability `ipRanges` is told the range as well.
+
+Follows SPEC.md 1.1.0 of containernetworking/cni (versions 0.3.0 to 1.1.0) and its libcni for what the text leaves
+open; CNI_ARGS and the bandwidth's burst are as containerd sets them, ipRanges is offered as by CRI-O.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from typing import Any
+
+from labctl.conflist import Conflist
+from labctl.grades import approximation, faithful, skipped
+from labctl.models import _azure as azure
+from labctl.models import _kubernetes as kubernetes
+from labctl.models import _parts as parts
+from labctl.models import _pods as pods
+from labctl.options import address, cidr, option
+from labctl.plan import Attachment, Port, Resource, Route, Sysctl
+from labctl.scenario import Check, Machine, Node, Publish, Scenario
+
+FOLLOWS = "CNI 1.1.0 (versions 0.3.0 to 1.1.0), with the plugins of this machine"
+MACHINES = ("nodes", "pods")
+PARTS = (
+    faithful("the order of plugins, their environment, input and prevResult; ADD, CHECK, DEL, GC, STATUS, VERSION"),
+    faithful("links, addresses, routes, rules and settings in nodes and pods: real plugins make them"),
+    approximation(
+        "the plugins' files", "dataDir of host-local and tuning is the lab's own for each node, whatever the list says"
+    ),
+    approximation("a pod's id", "is its name, so that the names of chains are the same each time"),
+    approximation("loopback", "is brought up by labctl, where older runtimes ran a plugin for it"),
+    *pods.PARTS,
+    skipped("DNS of the results, IPv6 between nodes"),
+    skipped("capabilities other than portMappings, bandwidth, ips, mac and ipRanges"),
+)
+BURST = 2**32 - 1  # bits, what containerd says where only a rate is known
+FIRST = 11  # node1 is the eleventh address of its subnet
+MOST_PODS = 1000  # on one node
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a cni scenario may set."""
+
+    conflist: Conflist | None = option(None, "the network list that wires the pods")
+    cni_path: str = option("", "folders of the plugins, with colons between; else CNI_PATH, else the usual ones")
+    pod_cidr: IPv4Network = option(cidr("10.244.0.0/16"), "addresses of all pods; each node gets a part of it")
+    node_prefix: int = option(24, "prefix length of each node's part of pod_cidr", minimum=16, maximum=29)
+    node_cidr: IPv4Network = option(cidr("192.168.1.0/24"), "the subnet of the nodes; node1 is its eleventh address")
+    internet_cidr: IPv4Network = option(cidr("203.0.113.0/24"), "the internet's range; its first address is `internet`")
+    public_ip: IPv4Address = option(address("203.0.113.50"), "the fabric's address there, worn by all that leaves")
+    masquerade: bool = option(True, "an agent on each node masquerades what leaves pod_cidr; off, the list has to")
+    mtu: int = option(1500, "MTU of the links between machines", minimum=576, maximum=9000)
+
+
+@dataclass(frozen=True, slots=True)
+class Container(pods.Pod):
+    """What a scenario may say of a pod; each is told to the plugins that declare its capability."""
+
+    ports: tuple[Publish, ...] = option((), "ports of the node that lead to the pod (capability portMappings)")
+    ips: tuple[IPv4Address | IPv6Address, ...] = option((), "addresses to ask for (capability ips)")
+    mac: str | None = option(None, "the MAC address to ask for (capability mac)", form="mac")
+    ingress: int | None = option(None, "most bits in a second that go into the pod (bandwidth)", form="rate")
+    egress: int | None = option(None, "most bits in a second that come out of the pod (bandwidth)", form="rate")
+
+
+def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
+    """The wire, the internet, `vm`, and nodes with bare pods that are to be attached."""
+    options: Options = scenario.options
+    yield from _wire(scenario)
+    yield from azure.outside(options.internet_cidr, options.public_ip, options.mtu)
+    for number, (node, range_) in enumerate(zip(scenario.nodes, _ranges(scenario), strict=True)):
+        own = _address(options, number)
+        yield Machine(node.name, "node", (own,))
+        yield from parts.netns(node.name)
+        yield from _plug(node.name, own, options)
+        yield from parts.forwarding(node.name, True, rp_filter=1)
+        yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")
+        if options.masquerade:
+            yield from kubernetes.masq_agent(node.name, (options.pod_cidr,))
+        yield from _attached(node, range_, own, options)
+        yield from pods.processes(node)
+    yield Machine("vm", "vm", (_vm(options),))
+    yield from parts.netns("vm")
+    yield from _plug("vm", _vm(options), options)
+    yield from parts.forwarding("vm", False, rp_filter=0)
+
+
+def checks(scenario: Scenario) -> Iterator[Check]:
+    """What the plugins themselves find, and Kubernetes' own rules, which a list is to fulfil."""
+    if scenario.pods:
+        yield Check("the plugins find every pod attached as they made it", "cni", origin="model")
+    yield from kubernetes.kubernetes_rules(scenario)
+    yield from pods.checks(scenario)
+
+
+def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
+    """No list, ranges that do not hold the nodes or overlap, and what no plugin of the list can be told."""
+    options: Options = scenario.options
+    nodes = len(scenario.nodes)
+    if options.conflist is None:
+        yield "conflist", "scenario: 'conflist' is missing", "the network list: a mapping, or the name of its file"
+    else:
+        yield from _refuse_untold(scenario, options.conflist)
+    yield from kubernetes.refuse_pod_cidr(options.pod_cidr, options.node_prefix, nodes)
+    room = options.node_cidr.num_addresses - FIRST - 2
+    if nodes > room:
+        what = f"node_cidr {options.node_cidr} has room for {max(room, 0)} nodes and there are {nodes}"
+        yield "node_cidr", what, f"a /{parts.prefix_for(nodes + FIRST + 2)} would do"
+    yield from kubernetes.refuse_pods(scenario, MOST_PODS)
+    yield from pods.refuse(scenario)
+    if options.public_ip not in options.internet_cidr:
+        yield "public_ip", f"public_ip {options.public_ip} is not in internet_cidr {options.internet_cidr}", ""
+    named = ("node_cidr", "pod_cidr", "internet_cidr")
+    yield from parts.overlaps({name: getattr(options, name) for name in named})
+
+
+def _refuse_untold(scenario: Scenario, conflist: Conflist) -> Iterator[tuple[str, str, str]]:
+    able = conflist.capabilities
+    for node in scenario.nodes:
+        for name, pod in node.settings:
+            for key, capability in _KEYS.items():
+                if getattr(pod, key) not in (None, ()) and capability not in able:
+                    what = f"{name}: no plugin of the list declares the capability {capability}, so {key} means nothing"
+                    hint = f"capabilities: {{{capability}: true}} in the plugin that is to be told"
+                    yield f"nodes/{node.name}/pods/{name}/{key}", what, hint
+
+
+_KEYS = {"ports": "portMappings", "ips": "ips", "mac": "mac", "ingress": "bandwidth", "egress": "bandwidth"}
+
+
+def _address(options: Options, number: int) -> IPv4Address:
+    return parts.within(options.node_cidr, FIRST + number)
+
+
+def _vm(options: Options) -> IPv4Address:
+    return parts.within(options.node_cidr, -2)
+
+
+def _ranges(scenario: Scenario) -> list[IPv4Network]:
+    options: Options = scenario.options
+    return kubernetes.node_ranges(options.pod_cidr, options.node_prefix, len(scenario.nodes))
+
+
+def _wire(scenario: Scenario) -> Iterator[Resource | Machine]:
+    """A plain Ethernet with a gateway on it; every node routes every other node's range."""
+    options: Options = scenario.options
+    gateway = parts.iface(options.node_cidr.network_address + 1, options.node_cidr.prefixlen)
+    names = [node.name for node in scenario.nodes]
+    yield Machine("fabric", "fabric", (gateway.ip, options.public_ip))
+    yield from parts.wire("fabric", [*names, "vm"], mtu=options.mtu, address=gateway)
+    ranges = _ranges(scenario)
+    for here in names:
+        for number, (there, range_) in enumerate(zip(names, ranges, strict=True)):
+            if there != here:
+                yield Route(here, range_, _address(options, number), "eth0")
+
+
+def _plug(name: str, own: IPv4Address, options: Options) -> Iterator[Resource]:
+    yield from parts.addresses(Port(name, "eth0"), parts.iface(own, options.node_cidr.prefixlen))
+    yield parts.default(name, options.node_cidr.network_address + 1)
+
+
+def _attached(node: Node, range_: IPv4Network, own: IPv4Address, options: Options) -> Iterator[Resource | Machine]:
+    """Bare namespaces, and the list by which the node's plugins are to attach each."""
+    assert options.conflist is not None
+    settings = dict(node.settings)
+    text = options.conflist.of({"pod_cidr": str(range_), "node": node.name, "node_ip": str(own)})
+    able = options.conflist.capabilities
+    for name in node.pods:
+        yield Machine(name, "pod", (), node.name)
+        yield from parts.endpoint(name)
+        args = {key: value for key, value in _args(settings.get(name), range_) if key in able}
+        yield Attachment(name, node.name, text, json.dumps(args), path=options.cni_path)
+
+
+def _args(pod: Container | None, range_: IPv4Network) -> Iterator[tuple[str, Any]]:
+    """What there is to tell under each capability."""
+    yield "ipRanges", [[{"subnet": str(range_)}]]
+    if pod is None:
+        return
+    if pod.ports:
+        yield "portMappings", [_mapping(port) for port in pod.ports]
+    if pod.ips:
+        yield "ips", [f"{ip}/{range_.prefixlen if ip in range_ else ip.max_prefixlen}" for ip in pod.ips]
+    if pod.mac is not None:
+        yield "mac", pod.mac
+    limits: dict[str, int] = {}
+    for way in ("ingress", "egress"):
+        if (rate := getattr(pod, way)) is not None:
+            limits |= {f"{way}Rate": rate, f"{way}Burst": BURST}
+    if limits:
+        yield "bandwidth", limits
+
+
+def _mapping(port: Publish) -> dict[str, Any]:
+    where = {"hostIP": str(port.address)} if port.address is not None else {}
+    return {"hostPort": port.host_port, "containerPort": port.port, "protocol": port.protocol, **where}

@@ -1,0 +1,172 @@
+"""Network lists: inline, as JSON text, in files; what is wrong with one, and where; what each node makes of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from labctl import definition
+from labctl.errors import ScenarioError
+from labctl.json_tree import parse_json
+from labctl.parse import parse, parse_and_compile
+from labctl.plan import Attachment
+from labctl.tree import Map, Reader, Seq, Text
+
+NODES = "nodes: {node1: {pods: [a]}, node2: {pods: [b]}}\n"
+JSON = '{"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "ptp", "mtu": 1400, "x": [true, null, "1"]}]}'
+YAML = "{cniVersion: 1.0.0, name: n, plugins: [{type: ptp, mtu: 1400, x: [true, null, '1']}]}"
+
+
+def attachments(conflist: str) -> list[Attachment]:
+    lab = parse_and_compile(f"model: cni\n{NODES}conflist: {conflist}\n", "t.yaml")[1]
+    return [item for item in lab.plan if isinstance(item, Attachment)]
+
+
+def refused(conflist: str, more: str = NODES) -> list[str]:
+    with pytest.raises(ScenarioError) as caught:
+        parse(f"model: cni\n{more}conflist: {conflist}\n", "t.yaml")
+    return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize("written", [YAML, f"'{JSON.replace(chr(39), chr(39) * 2)}'", f"|\n  {JSON}"])
+def test_a_list_is_the_same_however_it_is_written(written: str) -> None:
+    assert [json.loads(item.conflist) for item in attachments(written)] == [json.loads(JSON)] * 2
+
+
+def test_yaml_scalars_are_what_json_would_have_them_be() -> None:
+    written = "{cniVersion: 1.0.0, name: n, plugins: [{type: x, a: on, b: 0x10, c: 1.5, d: '2', e: no, f: 010, g: ~}]}"
+    plugin = json.loads(attachments(written)[0].conflist)["plugins"][0]
+    assert plugin == {"type": "x", "a": "on", "b": "0x10", "c": 1.5, "d": "2", "e": "no", "f": "010", "g": None}
+
+
+def test_each_node_fills_in_its_own() -> None:
+    words = "{type: x, a: {pod_cidr}, b: '{node}: {node_ip}', c: [['{pod_cidr}']], d: '{other}'}"
+    found = [json.loads(item.conflist)["plugins"][0] for item in attachments(YAML.replace("{type: ptp", words[:-1]))]
+    assert [one["a"] for one in found] == ["10.244.0.0/24", "10.244.1.0/24"]
+    assert found[1]["b"] == "node2: 192.168.1.12"
+    assert found[1]["c"] == [["10.244.1.0/24"]]
+    assert found[1]["d"] == "{other}"
+
+
+def test_pods_tell_the_capabilities_that_are_declared() -> None:
+    able = "{portMappings: true, ips: true, mac: true, bandwidth: true, ipRanges: true}"
+    asked = "ips: [10.244.0.9, 192.0.2.1], mac: '02:00:00:00:00:01', ingress: 10M"
+    pod = f"{{ports: ['127.0.0.1:8080:80', 53:53/udp], {asked}}}"
+    text = (
+        f"model: cni\nnodes: {{n: {{pods: {{a: {pod}}}}}}}\n"
+        f"conflist: {{cniVersion: 0.4.0, name: n, plugins: [{{type: x, capabilities: {able}}}]}}\n"
+    )
+    item = next(one for one in parse_and_compile(text, "t.yaml")[1].plan if isinstance(one, Attachment))
+    assert json.loads(item.args) == {
+        "ipRanges": [[{"subnet": "10.244.0.0/24"}]],
+        "portMappings": [
+            {"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": "127.0.0.1"},
+            {"hostPort": 53, "containerPort": 53, "protocol": "udp"},
+        ],
+        "ips": ["10.244.0.9/24", "192.0.2.1/32"],
+        "mac": "02:00:00:00:00:01",
+        "bandwidth": {"ingressRate": 10_000_000, "ingressBurst": 2**32 - 1},
+    }
+
+
+def test_a_file_is_read_beside_the_scenario_and_kept_with_the_definition(tmp_path: Path) -> None:
+    (tmp_path / "10-net.conflist").write_text(JSON)
+    scenario = tmp_path / "t.yaml"
+    scenario.write_text(f"name: t\nmodel: cni\n{NODES}conflist: ./10-net.conflist\n")
+    defined = definition.define(str(scenario))
+    assert defined.files == (("./10-net.conflist", JSON),)
+    (tmp_path / "10-net.conflist").unlink()
+    kept = definition.Definition("t", str(scenario), scenario.read_text(), files=defined.files)
+    assert definition.compiled(kept).plan == definition.compiled(defined).plan
+
+
+def test_a_file_of_yaml_is_read_as_such(tmp_path: Path) -> None:
+    (tmp_path / "net.yaml").write_text(YAML)
+    scenario = tmp_path / "t.yaml"
+    scenario.write_text(f"name: t\nmodel: cni\n{NODES}conflist: net.yaml\n")
+    plan = definition.compiled(definition.define(str(scenario))).plan
+    assert json.loads(next(one for one in plan if isinstance(one, Attachment)).conflist) == json.loads(JSON)
+
+
+def test_a_mistake_in_a_file_is_told_at_its_place_there(tmp_path: Path) -> None:
+    file = tmp_path / "10-net.conflist"
+    scenario = tmp_path / "t.yaml"
+    scenario.write_text(f"name: t\nmodel: cni\n{NODES}conflist: 10-net.conflist\n")
+    for text, told in (
+        ('{"cniVersion": "1.0.0",\n "name": "n",\n}', ":3:1: this is no JSON: a comma before the '}'"),
+        ('{"cniVersion": "1.0.0",\n "name": "n" "plugins": []}', ":2:14: this is no JSON: ',' or '}' is missing"),
+        ('{"cniVersion": "1.0.0",\n "nome": "n", "plugins": [{}]}', ":2:2: conflist: unknown key 'nome'"),
+        ("[]", ":1:1: conflist: a network list is a mapping"),
+        ("", ":1:1: this is no JSON: a value is missing at the end"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ScenarioError) as caught:
+            definition.define(str(scenario))
+        assert f"{file}{told}" in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_told_at_its_name() -> None:
+    assert refused("nowhere/net.conflist")[0].startswith(
+        "t.yaml:3:11: conflist: cannot read 'nowhere/net.conflist': No such file or directory"
+    )
+
+
+def test_a_pods_setting_that_no_plugin_can_be_told_is_refused_where_it_stands() -> None:
+    found = refused(YAML, "nodes: {node1: {pods: {a: {ports: ['80:80']}}}}\n")
+    assert found == [
+        "t.yaml:2:28: a: no plugin of the list declares the capability portMappings, so ports means nothing\n"
+        "    hint: capabilities: {portMappings: true} in the plugin that is to be told"
+    ]
+
+
+# -- JSON with places ------------------------------------------------------------------------------------
+
+
+def plain(node: Text | Seq | Map) -> object:
+    if isinstance(node, Map):
+        return {key.value: plain(value) for key, value in node.items}
+    if isinstance(node, Seq):
+        return [plain(item) for item in node.items]
+    return json.loads(node.value) if node.plain else node.value
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"a": [1, -2.5e3, true, false, null, "x\\n\\u00e9\\ud83d\\ude00"], "b": {}, "c": []}', "  3 ", '"x"', "[[[]]]"],
+)
+def test_json_is_read_as_json_is(text: str) -> None:
+    assert plain(parse_json(text, "f", Reader())) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "what"),
+    [
+        ("{", (1, 2), "a '}' is missing at the end"),
+        ('{"a" 1}', (1, 6), "a ':' is missing after the key 'a'"),
+        ("{'a': 1}", (1, 2), '"\'" begins no key'),
+        ('{"a": 01}', (1, 8), "',' or '}' is missing before '1'"),
+        ('{"a": nope}', (1, 7), "'n' begins no value"),
+        ("[1,\n 2,\n]", (3, 1), "']' begins no value"),
+        ('["a\nb"]', (1, 4), "invalid control character"),
+        ('["a', (1, 2), "unterminated string"),
+        ('["\\q"]', (1, 3), "invalid \\escape"),
+        ("1 2", (1, 3), "more text after the end"),
+        ("[" * 100, (1, 66), "nested more than 64 levels deep"),
+    ],
+)
+def test_what_is_no_json_is_told_with_its_place(text: str, place: tuple[int, int], what: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        parse_json(text, "f", Reader())
+    problem = caught.value.problems[0]
+    assert (problem.line, problem.column) == place
+    assert what in problem.what
+    with pytest.raises(ValueError, match=r"."):
+        json.loads(text)
+
+
+def test_a_key_written_twice_is_noted() -> None:
+    reader = Reader()
+    parse_json('{"a": 1,\n"a": 2}', "f", reader)
+    assert [str(problem) for problem in reader.problems] == ["f:2:1: 'a' is written twice"]
