@@ -61,11 +61,11 @@ def _transport(out: bytearray, body: int, end: int, protocol: int, ends: bytes) 
             return
     out[at : at + 2] = b"\0\0"
     pseudo = ends + struct.pack("!II", end - body, protocol)
-    found = _sum(pseudo + bytes(out[body:end]))
+    found = checksum(pseudo + bytes(out[body:end]))
     out[at : at + 2] = struct.pack("!H", found or 0xFFFF if protocol == 17 else found)
 
 
-def _sum(data: bytes) -> int:
+def checksum(data: bytes) -> int:
     """The internet checksum of bytes, an odd one filled up with zero."""
     data += bytes(len(data) % 2)
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))

@@ -17,7 +17,7 @@ from labctl.results import Sighting
 ETHERNET, LOOPBACK = 1, 772  # ARPHRD of devices whose frames begin with an Ethernet header
 IPV4, ARP, VLAN, QINQ, IPV6, CANARY = 0x0800, 0x0806, 0x8100, 0x88A8, 0x86DD, 0x88B5
 VXLAN_PORTS = (4789, 8472)
-OUTGOING = 4  # sll_pkttype of a frame that leaves; every other type came in
+OTHERHOST, OUTGOING = 3, 4  # sll_pkttype of a frame for another machine, and of one that leaves; the rest came in
 SYN, RST, ACK = 2, 4, 16
 
 Kind: TypeAlias = Literal["echo", "echo-reply", "error", "tcp", "udp", "arp", "other"]
@@ -49,8 +49,8 @@ class Frame:
     """One frame as a tap hands it over: where and when it was seen, and its bytes.
 
     `hatype` is the device's ARPHRD number, `protocol` the ethertype the kernel reports, `vlan` the tag
-    the kernel took out of the bytes (0: none), `when` nanoseconds since the epoch. `partial` tells that nobody
-    computed the checksum of its TCP or UDP header.
+    the kernel took out of the bytes (0: none), `when` nanoseconds since the epoch. `other` is a frame that came
+    in and is addressed to another machine; `partial` tells that nobody computed its TCP or UDP checksum.
     """
 
     at: Port
@@ -60,6 +60,7 @@ class Frame:
     protocol: int = 0
     hatype: int = ETHERNET
     vlan: int = 0
+    other: bool = False
     partial: bool = False
 
 
@@ -69,7 +70,7 @@ class Packet:
 
     For an ICMP error `quote` is the packet it complains about and `text` the complaint in words. An `arp`
     (or IPv6 neighbour discovery) asks about `dst`, `asking`, or says where `src` is. `seq` and `ack` are
-    TCP's, or an echo's identifier and sequence.
+    TCP's, or an echo's identifier and sequence. `outer` are the addresses of the tunnel, source and destination.
     """
 
     src: IP
@@ -90,6 +91,7 @@ class Packet:
     eth_dst: str = ""
     vlan: int = 0
     length: int = 0
+    outer: tuple[IP, IP] | None = None
 
     @property
     def proto(self) -> str:
@@ -190,7 +192,7 @@ def _transport(base: Packet, protocol: int, body: bytes) -> Packet | None:
         return _udp(base, body)
     if protocol in (4, 41):  # IP in IP
         inner = _ipv4(body) if protocol == 4 else _ipv6(body)
-        return inner and replace(inner, encap="ipip" if protocol == 4 else "ip6ip")
+        return inner and replace(inner, encap="ipip" if protocol == 4 else "ip6ip", outer=(base.src, base.dst))
     return replace(base, payload=body)
 
 
@@ -231,5 +233,6 @@ def _udp(base: Packet, body: bytes) -> Packet | None:
     if dport in VXLAN_PORTS and len(body) > 16 and body[8] & 0x08:
         inner = _ethernet(body[16:])
         if inner is not None:
-            return replace(inner, encap=f"vxlan {int.from_bytes(body[12:15], 'big')}")
+            vni = int.from_bytes(body[12:15], "big")
+            return replace(inner, encap=f"vxlan {vni}", outer=(base.src, base.dst))
     return replace(base, kind="udp", sport=sport, dport=dport, payload=body[8:])

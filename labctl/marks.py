@@ -17,6 +17,7 @@ from labctl.results import Sighting
 
 MAGIC = b"\x6c\x61\x62\x63"  # the first half of every marker: what the kernel's filter looks for
 MESH_MAGIC = b"\x6c\x61\x62\x6d"  # of all-pairs probes, which the taps shall not see
+MARKER = 8  # bytes of a marker
 STAMP = 16  # bytes of an echo's payload before the marker: `ping` writes the time there
 ASKING, ANSWERING = b"?", b"!"  # follow the marker in a datagram
 

@@ -14,6 +14,19 @@ from labctl.plan import Address, Attachment, Chain, Fdb, Link, Neighbour, Netns,
 from labctl.results import Outcome, Report, Sighting
 from labctl.scenario import Check, Lab, Machine, See
 from labctl.show import View
+from labctl.trace.evidence import (
+    Asked,
+    Crossing,
+    Event,
+    Evidence,
+    Flow,
+    Lookup,
+    Met,
+    Moved,
+    Question,
+    Room,
+)
+from labctl.trace.story import tell
 from labctl.xtables import rule
 
 ETH0 = Port("node1", "eth0")
@@ -78,6 +91,39 @@ FINDINGS = (
     Finding("neighbour table", "warn", "it was full", "sysctl -w x=y"),
     Finding("ping", "missing", "not found", "apt-get install iputils-ping"),
 )
+
+
+A, B = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")
+TRACE = Evidence(
+    Question("kubenet", "a", "c", B, "c", "tcp", 80),
+    "timeout",
+    "no answer",
+    4711,
+    (
+        Room(
+            "node1",
+            (Link(ETH0, "veth"),),
+            (Address(ETH0, IPv4Interface("10.224.0.4/24")),),
+            (ROUTE,),
+            (Neighbour(ETH0, IPv4Address("10.224.0.1"), "02:00:00:00:00:02"),),
+            (Fdb(ETH0, "02:00:00:00:00:03"),),
+            {"net.ipv4.ip_forward": "0"},
+            ("eth0",),
+            ("tcp 127.0.0.1:80",),
+            {"Ip.InAddrErrors": 1},
+        ),
+    ),
+    (Crossing("node1", "eth0", "in", 3_000, "request", A, B, 63, 74, 40000, 80),),
+    (Met("node1", "request", "ip", 2, "filter", "FORWARD", "rule", 1, A, B, "eth0", "", 0, "-j DROP", "DROP"),),
+    (Moved("node1", "ip", "filter", "FORWARD", 1, 1, "-j DROP", "DROP"),),
+    (Event("drop", 9_000, 4711, "00000000d0c30144", protocol=2048, reason="NETFILTER_DROP", location="nf_hook_slow"),),
+    (Lookup("node1", B, A, "eth0", 0, "10.0.0.2 dev eth0", dev="eth0"),),
+    (Flow("node1", 6, A, B, 40000, 80, B, A, 80, 40000, "SYN_SENT"),),
+    (Asked("node1", "eth0", B),),
+    {"a": (A,), "c": (B,)},
+    unknown=("no tracefs here",),
+)
+STORY = tell(TRACE)
 
 
 def report(*outcomes: Outcome) -> Report:

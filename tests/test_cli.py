@@ -18,7 +18,21 @@ from labctl.cli import main
 from labctl.cli.frame import Ended
 from labctl.errors import KernelError, LabError, LockError, MissingError, UsageError
 
-VERBS = ["up", "down", "list", "status", "check", "plan", "exec", "shell", "show", "validate", "schema", "doctor"]
+VERBS = [
+    "up",
+    "down",
+    "list",
+    "status",
+    "check",
+    "plan",
+    "exec",
+    "shell",
+    "show",
+    "trace",
+    "validate",
+    "schema",
+    "doctor",
+]
 HEAVY = (
     "rich", "yaml", "pyroute2", "iptc", "ctypes", "importlib.metadata", "subprocess", "concurrent.futures",
     "socket", "asyncio", "logging", "xml", "shlex", "difflib",
@@ -687,6 +701,8 @@ def test_completion_knows_verbs_scenarios_labs_and_nodes(empty_machine: Path) ->
     assert completed("labctl sh") == ["shell", "show"]
     assert completed("labctl up kubenet") == ["kubenet", "kubenet-hostport"]
     assert completed("labctl exec no") == ["node1", "node2"]
+    assert completed("labctl trace no") == ["node1", "node2"]
+    assert completed("labctl trace node1 node2") == ["node2"]
     assert completed("labctl down ") == ["one"]
     start(empty_machine, "two.x")
     assert completed("labctl exec ") == []

@@ -234,8 +234,9 @@ def shown(block: Block) -> Iterator[Shown]:
 
 
 def without_times(text: str) -> str:
-    """A text in which times, and how often was tried in them, are all the same; lines end without blanks."""
-    text = re.sub(r"[\d.]+(/[\d.]+)*(?= ?(s|ms|us|probes)\b)", "#", text)
+    """A text in which times, how often was tried in them, and how far they stand in are all the same; lines end
+    without blanks."""
+    text = re.sub(r" *[\d.]+(/[\d.]+)*(?= ?(s|ms|us|probes)\b)", "#", text)
     return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
 
 
@@ -293,6 +294,7 @@ def test_commands_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
     [
         ("done in 0.12 s", "done in 1.5 s", True),
         ("time=0.05 ms", "time=12.3 ms", True),
+        ("     9 us  node1", "    12 us  node1", True),
         ("ttl=61", "ttl=62", False),
         ("one\n...\nfour", "one\ntwo\nthree\nfour", True),
         ("one\n...", "two", False),

@@ -14,10 +14,12 @@ import samples
 from labctl.errors import KernelError, Problem, ScenarioError
 from labctl.plan import PHASES
 from labctl.report import json as documents
+from labctl.report.trace_json import trace_document
 from labctl.words_json import resource_json
 
 TEXT = (Path(__file__).parents[1] / "docs/json.md").read_text()
 PROBLEM = Problem("lab.yaml", 3, 1, "unknown key 'modle'", "did you mean model?")
+FREE = ("nodes[].settings", "evidence.machines", "evidence.rooms[].sysctls", "evidence.rooms[].counters")
 DOCUMENTS: dict[str, Any] = {
     "error": documents.error_document(ScenarioError([PROBLEM]), 2),
     "up": documents.up_document(samples.result(), samples.report(samples.PASSED)),
@@ -28,6 +30,7 @@ DOCUMENTS: dict[str, Any] = {
     "check": documents.check_document(samples.report(samples.PASSED, samples.FAILED)),
     "plan": documents.plan_document(samples.LAB),
     "show": documents.show_document("kubenet", [samples.VIEW], samples.LAB),
+    "trace": trace_document(samples.TRACE, samples.STORY),
     "validate": documents.validate_document({"lab.yaml": samples.LAB}),
     "doctor": documents.doctor_document(samples.FINDINGS),
 }
@@ -44,7 +47,7 @@ def keys(value: Any, path: str = "") -> Iterator[str]:
     """The paths of a document, as the page writes them; objects and the check inside `up` have their own section."""
     if isinstance(value, dict) and "object" not in value:
         for name, inner in value.items():
-            here = "nodes[].settings.*" if path == "nodes[].settings" else f"{path}.{name}".lstrip(".")
+            here = f"{path}.*" if path in FREE else f"{path}.{name}".lstrip(".")
             yield here
             if path or name != "check":
                 yield from keys(inner, here)

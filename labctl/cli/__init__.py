@@ -56,4 +56,6 @@ def _plain_exec(words: list[str]) -> tuple[str, str, list[str]] | None:
         lab = next(iter(labs)) if len(labs) == 1 else ""
     if len(rest) < 3 or rest[1] != "--" or rest[0] not in labs.get(lab, ()):
         return None
+    if os.path.isdir(places.state_dir() / ".trace"):  # a killed trace may have to be cleared away
+        return None
     return lab, rest[0], rest[2:]

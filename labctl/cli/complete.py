@@ -88,7 +88,13 @@ class Point(Node):
         return [CompletionItem(point) for point in points if point.startswith(incomplete)]
 
 
-SCENARIO, NAME, LAB, NODE, POINT = Scenario(), Name(), Lab(), Node(), Point()
+class Target(Node):
+    """A node of the lab that is meant, one of its ports, or an address."""
+
+    name = "target"
+
+
+SCENARIO, NAME, LAB, NODE, POINT, TARGET = Scenario(), Name(), Lab(), Node(), Point(), Target()
 
 
 def complete() -> int:

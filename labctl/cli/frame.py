@@ -16,20 +16,9 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 ORDER = (
-    "up",
-    "down",
-    "list",
-    "status",
-    "check",
-    "plan",
-    "exec",
-    "shell",
-    "show",
-    "capture",
-    "validate",
-    "schema",
-    "doctor",
-)
+    "up", "down", "list", "status", "check", "plan", "exec", "shell", "show", "trace", "capture", "validate",
+    "schema", "doctor",
+)  # fmt: skip
 SETTINGS = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 
 
@@ -57,12 +46,23 @@ class Session:
     def need_root(self) -> None:
         """Raises MissingError unless this process may enter and make namespaces."""
         if os.geteuid() == 0:
-            return
+            return self._sweep()
         import shlex
 
         command = shlex.join(["sudo", "labctl", *self.words])
         verb = click.get_current_context().info_name
         raise MissingError(f"labctl {verb} needs root", command)
+
+    def _sweep(self) -> None:
+        """Clear away what a killed trace left in its lab, and say so."""
+        from labctl.kernel import places
+
+        if not os.path.isdir(places.state_dir() / ".trace"):  # one look, and nothing loaded
+            return
+        from labctl.kernel.remains import sweep
+
+        for sentence in sweep():
+            self.terminal.complain(f"labctl: {sentence}")
 
     def end_cleanly(self) -> None:
         """Let SIGTERM and SIGHUP unwind as ^C does, so that a build rolls back and listeners end."""
@@ -157,6 +157,7 @@ def app(ctx: click.Context) -> None:
       sudo labctl up kubenet --check       build a two-node cluster network and prove it
       sudo labctl shell node1              look around in a node
       sudo labctl exec a -- ping -c 3 c    run a command in a pod
+      sudo labctl trace a c                follow one packet, hop by hop
       sudo labctl down kubenet             remove it without a trace
 
     \b
@@ -177,9 +178,9 @@ def app(ctx: click.Context) -> None:
 
 def register() -> None:
     """Hang the verbs into the group."""
-    from labctl.cli import build, capture, inside, look
+    from labctl.cli import build, capture, follow, inside, look
 
-    for command in (*build.VERBS, *look.VERBS, *inside.VERBS, *capture.VERBS):
+    for command in (*build.VERBS, *look.VERBS, *inside.VERBS, *follow.VERBS, *capture.VERBS):
         app.add_command(command)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import click
 
 from labctl.cli.build import sets_option
 from labctl.cli.complete import NODE, SCENARIO
+from labctl.cli.files import keeper, writable, write
 from labctl.cli.frame import Session, common
 from labctl.errors import LabError, UsageError
 
@@ -83,7 +83,7 @@ def status(session: Session, scenario: str | None, sets: tuple[str, ...]) -> int
 
     session.need_root()
     name = labs.choose(session.lab)
-    lab = _recall(name, scenario, sets)
+    lab = recall(name, scenario, sets)
     session.terminal.progress(f"comparing {len(lab.plan)} objects")
     changes = labs.status(name, lab)
     if session.json:
@@ -131,17 +131,17 @@ def check(
     session.need_root()
     name = labs.choose(session.lab)
     if junit is not None:
-        _writable(junit)
-    keep = None if pcap is None else _keeper(pcap)
+        writable(junit)
+    keep = None if pcap is None else keeper(pcap)
     session.end_cleanly()
-    lab = _recall(name, scenario, sets)
+    lab = recall(name, scenario, sets)
     report = run_checks(session, lab, word, keep)
     if not session.json:
         session.terminal.lines(approximation_lines(lab), fold=4)
     if junit is not None:
         from labctl.report.junit import junit as as_junit
 
-        _write(junit, as_junit(report))
+        write(junit, as_junit(report))
     if session.json:
         from labctl.report.json import check_document
 
@@ -172,55 +172,13 @@ def run_checks(
     return report
 
 
-def _keeper(folder: str) -> Callable[[Check, bytes], str]:
-    """What writes each check's packets into a folder, under its number and sentence. Raises UsageError."""
-    import re
-
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
-    kept: list[str] = []
-
-    def keep(check: Check, data: bytes) -> str:
-        words = re.sub(r"[^a-z0-9]+", "-", check.say.lower()).strip("-")[:60]
-        path = os.path.join(folder, f"{len(kept) + 1:02d}-{words}.pcapng")
-        try:
-            with open(path, "wb") as file:
-                file.write(data)
-        except OSError as error:
-            raise UsageError(f"cannot write {path}: {error.strerror}") from error
-        kept.append(path)
-        return path
-
-    return keep
-
-
-def _recall(name: str, scenario: str | None, sets: tuple[str, ...]) -> Lab:
+def recall(name: str, scenario: str | None, sets: tuple[str, ...]) -> Lab:
+    """What a running lab was made from. Raises UsageError."""
     from labctl import lab as labs
 
     if sets and scenario is None:
         raise UsageError("--set belongs to --scenario FILE", "a running lab is as it was made")
     return labs.recall(name, scenario, sets)
-
-
-def _writable(path: str) -> None:
-    """Raises UsageError now, rather than after all the checks, for a file that cannot be written."""
-    folder = os.path.dirname(path) or "."
-    if os.path.isdir(path):
-        raise UsageError(f"cannot write {path}: it is a directory")
-    if not os.path.isdir(folder):
-        raise UsageError(f"cannot write {path}: there is no directory {folder}")
-    if not os.access(path if os.path.exists(path) else folder, os.W_OK):
-        raise UsageError(f"cannot write {path}: no permission")
-
-
-def _write(path: str, text: str) -> None:
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
 @click.command("show", short_help="Show what is in a node, or in all.")

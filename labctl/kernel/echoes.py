@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+from labctl.checksums import checksum
 from labctl.marks import STAMP
 
 
@@ -13,12 +14,3 @@ def echo_request(version: int, identifier: int, sequence: int, marker: bytes, si
     payload = (bytes(STAMP) + marker * (size // len(marker)))[:size]
     total = checksum(struct.pack("!BBHHH", kind, 0, 0, identifier, sequence) + payload) if version == 4 else 0
     return struct.pack("!BBHHH", kind, 0, total, identifier, sequence) + payload
-
-
-def checksum(data: bytes) -> int:
-    """The internet checksum."""
-    data += bytes(len(data) % 2)
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF

@@ -58,6 +58,11 @@ def counted(ns: str) -> tuple[Counted, ...]:
     return tuple(found)
 
 
+def filters() -> bool:
+    """Whether the namespace of this thread has any firewall table. Two small reads, and nothing is made."""
+    return bool(_tables("ip_tables_names") or _tables("ip6_tables_names") or nft.tables())
+
+
 def write(ns: str, changes: Iterable[Change], lock: Path | None = None) -> None:
     """Make all changes of chains in the namespace this thread is in; other kinds of changes are passed over.
 
@@ -150,4 +155,4 @@ def _check_names(ns: str, edit: Edit) -> None:
                 raise KernelError(f"cannot write table {chain.table} in {ns}: {name!r} is no name for a chain")
 
 
-__all__ = ["FEW", "canonical", "counted", "person_path", "read", "write"]
+__all__ = ["FEW", "canonical", "counted", "filters", "person_path", "read", "write"]

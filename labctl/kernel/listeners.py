@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 import socket
 
-from labctl.marks import ANSWERING, ASKING
+from labctl.marks import ANSWERING, ASKING, MAGIC, MARKER
 
 IP_PKTINFO, IPV6_RECVPKTINFO, IPV6_PKTINFO = 8, 49, 50
 
@@ -94,13 +94,14 @@ class Listener:
         """Answer from the very address that was asked: the kernel would choose another on a router."""
         while True:
             try:
-                data, notes, _, sender = self._socket.recvmsg(2048, 256)
+                data, notes, _, sender = self._socket.recvmsg(65536, 256)
             except OSError:
                 return
             self.greeted += 1
             wanted = IP_PKTINFO if self._version == 4 else IPV6_PKTINFO
             back = [(level, kind, self._from(body)) for level, kind, body in notes if kind == wanted]
-            answer = data[: -len(ASKING)] + ANSWERING if data.endswith(ASKING) else data
+            asked = data.startswith(MAGIC) and data[MARKER : MARKER + 1] == ASKING
+            answer = data[:MARKER] + ANSWERING + data[MARKER + 1 :] if asked else data
             try:
                 self._socket.sendmsg([answer], back, 0, sender)
             except OSError:

@@ -18,9 +18,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
+from labctl.checksums import checksum
 from labctl.evidence import Pair
 from labctl.kernel import places
-from labctl.kernel.echoes import checksum
 from labctl.kernel.fresh import IDENTIFIERS
 from labctl.kernel.netns import Inside
 from labctl.kernel.probes import (

@@ -55,9 +55,14 @@ def ensure(plan: Iterable[Resource], say: Callable[[str], None], machine: Path =
     Call it from a thread in the machine's own namespace, before the work. `machine` is where its /proc and
     /sys lie. Raises KernelError where a side effect cannot be undone.
     """
+    return load(modules_for(plan), say, machine)
+
+
+def load(names: Iterable[str], say: Callable[[str], None], machine: Path = Path("/")) -> tuple[str, ...]:
+    """Load those of these modules that the kernel does not have yet, in the same way; returns what was loaded."""
     if not (machine / "proc/modules").exists():
         return ()  # a kernel without modules: all that it can do is in it
-    wanted = missing(modules_for(plan), os.listdir(machine / "sys/module"))
+    wanted = missing(names, os.listdir(machine / "sys/module"))
     if not wanted:
         return ()
     before = _loaded(machine)

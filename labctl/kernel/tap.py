@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from labctl.decode import CANARY, OUTGOING, Frame
+from labctl.decode import CANARY, OTHERHOST, OUTGOING, Frame
 from labctl.kernel import bpf, places
 from labctl.kernel.netns import Inside, libc
 from labctl.kernel.netns import check as checked
@@ -83,7 +83,9 @@ class Tap:
             device, protocol, kind, hatype = address[:4]
             direction = "out" if kind == OUTGOING else "in"
             at = Port(self.node, device)
-            frames.append(Frame(at, when, direction, data, protocol, hatype, vlan, partial))  # type: ignore[arg-type]
+            other = kind == OTHERHOST
+            shape = (protocol, hatype, vlan, other, partial)
+            frames.append(Frame(at, when, direction, data, *shape))  # type: ignore[arg-type]
         return frames
 
     def count_losses(self) -> int:

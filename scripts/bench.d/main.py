@@ -119,8 +119,9 @@ def summary(samples: dict[str, dict[str, list[Any]]]) -> dict[str, dict[str, dic
 
 
 def commands(runs: int) -> dict[str, float]:
-    """What a person waits for: the default kubenet from a cold process, and the processor time of --help."""
+    """What a person waits for: the default kubenet and traces in it from a cold process, and what --help costs."""
     from proof import wait_until_gone
+    from traces import traces
     from variants import run
 
     cold, help_cpu = [], []
@@ -129,7 +130,9 @@ def commands(runs: int) -> dict[str, float]:
         run([sys.executable, "-m", "labctl", "down", "bench"])
         wait_until_gone()
         help_cpu.append(run([sys.executable, "-m", "labctl", "--help"]).cpu)
-    return {"kubenet_cold_ms": 1000 * median(cold), "help_cpu_ms": 1000 * median(help_cpu)}
+    waited = {"kubenet_cold_ms": 1000 * median(cold), "help_cpu_ms": 1000 * median(help_cpu), **traces(runs)}
+    wait_until_gone()
+    return waited
 
 
 def main() -> int:

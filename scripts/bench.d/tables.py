@@ -21,6 +21,10 @@ def targets(found: dict[str, Any], waited: dict[str, float]) -> list[dict[str, A
         ("1000 containers: status / build", ratio(ours, "status_ms", ours, "up_ms"), 1.5, "<="),
         ("default kubenet, cold process, ms", waited.get("kubenet_cold_ms"), 500.0, "<="),
         ("labctl --help, cpu ms", waited.get("help_cpu_ms"), 120.0, "<="),
+        ("trace of a delivered probe, ms", waited.get("trace_delivered_ms"), 700.0, "<="),
+        ("trace of a dropped probe, ms", waited.get("trace_dropped_ms"), 700.0, "<="),
+        ("trace of a refused probe, ms", waited.get("trace_refused_ms"), 700.0, "<="),
+        ("trace up to a silent neighbour, ms", waited.get("trace_neighbour_ms"), 3900.0, "<="),
     ]
     return [
         {"what": what, "value": value, "goal": f"{sign} {goal:g}" if goal else "", "met": meets(value, sign, goal)}

@@ -1,0 +1,69 @@
+"""The network stack's own counters of one namespace: those that tell of trouble, and who listens on a port."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+# what is counted for packets that went wrong, or that report such
+TELLING = re.compile(
+    r"(Discards|Errors|NoRoutes|Errs|Fails|Unreachs|TimeExcds|UnknownProtos|RPFilter|NoPorts|Overflows|Drops?"
+    r"|TruncatedPkts|TooBigErrors|PktTooBigs|FragCreates|OutRsts|ListenDrops|ParmProbs)$"
+)
+NET = "/proc/thread-self/net"
+
+
+def read() -> dict[str, int]:
+    """The telling counters of this thread's namespace, as `Ip.InAddrErrors`, `Ip6InNoRoutes`, `eth0 rx dropped`."""
+    found: dict[str, int] = {}
+    for name in ("snmp", "netstat"):
+        lines = _lines(name)
+        for names, values in zip(lines[::2], lines[1::2], strict=False):
+            group = names[0].rstrip(":")
+            found |= {
+                f"{group}.{key}": int(value) for key, value in zip(names[1:], values[1:], strict=False)
+                if TELLING.search(key)
+            }  # fmt: skip
+    for words in _lines("snmp6"):
+        if len(words) == 2 and TELLING.search(words[0]):
+            found[words[0]] = int(words[1])
+    for words in _lines("dev")[2:]:
+        device = words[0].rstrip(":")
+        for place, what in ((3, "rx errors"), (4, "rx dropped"), (11, "tx errors"), (12, "tx dropped")):
+            found[f"{device} {what}"] = int(words[place])
+    return found
+
+
+def moved(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    """By how much each counter went up; those that did not are left out. Pure."""
+    return {name: now - before.get(name, 0) for name, now in after.items() if now > before.get(name, 0)}
+
+
+def listening(protocol: str, ports: Iterable[int]) -> tuple[str, ...]:
+    """Where this thread's namespace listens on one of these ports: `tcp 127.0.0.1:80`."""
+    wanted, found = set(ports), []
+    for name in (protocol, f"{protocol}6"):
+        for words in _lines(name)[1:]:
+            address, _, port = words[1].partition(":")
+            state = words[3]
+            if int(port, 16) in wanted and state == ("0A" if protocol == "tcp" else "07"):
+                ip = ip_address(_bytes(address))
+                found.append(f"{protocol} {f'[{ip}]' if ip.version == 6 else ip}:{int(port, 16)}")
+    return tuple(found)
+
+
+def _bytes(text: str) -> bytes:
+    """An address of /proc/net/tcp: words of four bytes in the machine's own order."""
+    import sys
+
+    words = [bytes.fromhex(text[at : at + 8]) for at in range(0, len(text), 8)]
+    return b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
+
+
+def _lines(name: str) -> list[list[str]]:
+    try:
+        with open(f"{NET}/{name}") as file:
+            return [line.split() for line in file]
+    except OSError:
+        return []

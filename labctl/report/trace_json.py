@@ -1,0 +1,21 @@
+"""The JSON document of `trace`: the story, and the evidence that it is told from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from labctl.trace.codec import encode
+
+if TYPE_CHECKING:
+    from labctl.trace.evidence import Evidence
+    from labctl.trace.words import Story
+
+
+def trace_document(evidence: Evidence, story: Story) -> dict[str, Any]:
+    """`trace --json`."""
+    return {
+        "lab": evidence.question.lab,
+        "verdict": story.verdict,
+        "story": encode(story),
+        "evidence": encode(evidence),
+    }
