@@ -29,6 +29,7 @@ VERBS = [
     "shell",
     "show",
     "trace",
+    "capture",
     "validate",
     "schema",
     "doctor",
@@ -162,7 +163,7 @@ def test_python_m_labctl_is_labctl() -> None:
         ("up kubenet --set routing", "KEY=VALUE"),
         ("up kubenet --set modle=x", "modle"),
         ("up kubenet --name UP/../x", "UP/../x"),
-        ("plan kubenet --as shell", "'shell' is not one of 'text', 'json'"),
+        ("plan kubenet --as shel", "'shel' is not one of 'text', 'shell', 'json'"),
         ("plan", "missing argument 'SCENARIO'"),
         ("down", "no lab runs"),
         ("down kubenet --all", "not both"),
@@ -170,7 +171,7 @@ def test_python_m_labctl_is_labctl() -> None:
         ("status kubenet", "unexpected extra argument"),
         ("status -l kubenet", "no lab 'kubenet' runs"),
         ("check", "no lab runs"),
-        ("check --pcap x", "no such option --pcap"),
+        ("check --pcapp x", "no such option --pcapp"),
         ("show", "no lab runs"),
         ("exec a -- true", "no lab runs"),
         ("exec a", "missing argument '-- CMD...'"),
@@ -523,7 +524,7 @@ def test_checks_are_told_as_they_come_with_evidence_for_failures(
 ) -> None:
     start(empty_machine, "kubenet.a")
 
-    def checks(lab: Any, word: Any, progress: Any) -> Any:
+    def checks(lab: Any, word: Any, progress: Any, keep: Any) -> Any:
         assert word == "pods"
         for outcome in (samples.PASSED, samples.FAILED):
             progress(outcome)

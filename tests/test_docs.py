@@ -237,6 +237,7 @@ def without_times(text: str) -> str:
     """A text in which times, how often was tried in them, and how far they stand in are all the same; lines end
     without blanks."""
     text = re.sub(r" *[\d.]+(/[\d.]+)*(?= ?(s|ms|us|probes)\b)", "#", text)
+    text = re.sub(r"^\d\d:\d\d:\d\d\.\d{6}", "#", text, flags=re.MULTILINE)  # the clock of a captured frame
     return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
 
 

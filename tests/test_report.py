@@ -224,7 +224,7 @@ def test_lists_say_what_is_approximate() -> None:
 def test_commands_by_hand_name_the_namespace_they_are_typed_in() -> None:
     lines = list(deeds.by_hand(samples.result(), lambda node: f"labctl.kubenet.{node}"))
 
-    assert lines[0] == "ip netns add labctl.kubenet.node1"
+    assert lines[:3] == ["", "# ---- the machines: a network namespace each", "ip netns add labctl.kubenet.node1"]
     assert "ip netns exec labctl.kubenet.node1 iptables -t nat -A POSTROUTING -s 10.244.0.0/16 -j MASQUERADE" in lines
 
 
@@ -237,6 +237,9 @@ def test_a_repair_by_hand_refills_a_chain_and_says_what_to_remove() -> None:
         "ip netns exec node1 iptables -t nat -P POSTROUTING ACCEPT",
         "ip netns exec node1 iptables -t nat -A POSTROUTING -s 10.244.0.0/16 -j MASQUERADE",
         "ip netns exec node1 iptables -t nat -A POSTROUTING -j RETURN",
+        "",
+        "# ---- routes and the rules that choose among them",
+        "# node1: the node with 10.224.0.4, 10.244.0.1",
         "ip netns exec node1 ip route add 10.244.1.0/24 via 10.224.0.5 dev eth0",
     ]
 

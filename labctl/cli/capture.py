@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import shlex
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
@@ -143,6 +141,8 @@ def _places(lab: str, points: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[P
         here = [at for at in links if at.ns == node]
         wanted = [at for at in here if not slash or at.dev == device]
         if not wanted:
+            import difflib
+
             close = difflib.get_close_matches(device, [at.dev for at in here], 1)
             known = ", ".join(at.dev for at in here)
             raise UsageError(f"{node} has no device {device!r}", f"did you mean {close[0]}?" if close else known)
@@ -165,6 +165,8 @@ def _names(lab: str) -> dict[IP, str]:
 
 def _tcpdump(session: Session, lab: str, port: Port, expression: str, count: int | None) -> int:
     """One device by the real tcpdump, in its namespace; its command line is said first, for people to type."""
+    import shlex
+
     from labctl.kernel import enter, places
 
     words = ["tcpdump", "-n", "-l", "-e", "-i", port.dev, *([] if count is None else ["-c", str(count)])]
