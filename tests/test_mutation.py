@@ -88,6 +88,7 @@ K, A, D, R = "kubenet", "azure-cni-transparent", "docker-bridge", "rawlab"
 P, Q, H = "docker-publish", "docker-icc", "kubenet-hostport"
 B, V, W = "azure-cni-bridge", "azure-cni-overlay", "docker-overlay"
 C = "cni"
+E = "eks-vpc-cni"
 T = "azure-cni-transparent-vlan"  # with veths for its VLANs, on any kernel
 BESIDES = {K: (Check("nobody has 10.0.9.9", "ping", "c", "10.0.9.9", expect="fail"),)}  # to the scenario's own checks
 POD = "every pod reaches every pod"
@@ -280,6 +281,30 @@ MUTATIONS = [
         "route_localnet: value was 0, should be 1",
         "own 127.0.0.1",
     ),
+    broken(
+        "a pod's way to its ENI", E, "node1", "ip rule del pref 1536", "missing rule pref 1536 from", "second interface"
+    ),
+    broken("the mark's rule", E, "node1", "ip rule del pref 1024", "missing rule pref 1024", "out of the VPC d"),
+    broken(
+        "the mapping service", E, "fabric", "ebtables -t nat -F PREROUTING", "missing ebtables -t nat -A PREROUTING", ""
+    ),
+    broken("a pod's route", E, "node1", "ip route del 10.0.0.8", "missing route 10.0.0.8 dev", POD),
+    broken(
+        "the source check",
+        E,
+        "fabric",
+        "ebtables -F FORWARD",
+        "missing ebtables -t filter -A FORWARD -p IPv4 -i vm",
+        "",
+    ),
+    broken(
+        "translation",
+        E,
+        "node1",
+        "iptables-legacy -t nat -F AWS-SNAT-CHAIN-0",
+        "missing iptables -t nat -A AWS-SNAT-CHAIN-0",
+        "out of the VPC a",
+    ),
     broken("a port's hairpin", P, "host1", "{wport} hairpin off", "hairpin was off, should be on", "reaches itself"),
     broken(
         "frames past iptables",
@@ -353,7 +378,7 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lab.Def
     """All labs of the table, up."""
     file = tmp_path_factory.mktemp("raw") / "rawlab.yaml"
     file.write_text(RAW)
-    names = [K, A, D, P, Q, B, V, W, H, *([C] if reason_without() is None else [])]
+    names = [K, A, D, P, Q, B, V, W, H, E, *([C] if reason_without() is None else [])]
     definitions = {name: lab.define(name) for name in names} | {R: lab.define(str(file))}
     definitions[T] = kernels.define(T, (), ("vlan",))
     for definition in definitions.values():
