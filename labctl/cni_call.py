@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Interface
 
 from labctl import cni_rules, cni_wiring
@@ -81,7 +82,7 @@ class Call:
         stay = {container for container, _ in self.config.valid}
         for device, mark in self._marks().items():
             if (mark.container, mark.device) not in self.config.valid:
-                failed += _failing(lambda device=device, mark=mark: self._discard(device, mark))
+                failed += _failing(partial(self._discard, device, mark))
         failed += _failing(lambda: self._sweep(lambda container: container not in stay))
         failed += _failing(lambda: self.ipam.call("GC"))
         if failed:
@@ -120,6 +121,7 @@ class Call:
         node.make(cni_wiring.wiring(self.request, given, ipv6=cni_node.ipv6(), there=there, mac=_drawn()))
         cni_node.label(self.cable, alias)
         cni_node.write(self._rules(_worn(given)))
+        cni_node.settle(self.cable)
 
     def _undo(self, node: Node, given: Result) -> None:
         """After a failed ADD: as if it had not been."""

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from labctl.cni_config import SPOKEN
+from labctl.cni_config import SPOKEN, Failure
 from labctl.cni_spec import VALID_ATTACHMENTS, read_result
 from labctl.cni_wiring import HOST
+from labctl.kernel import cni_node
+from labctl.kernel.netns import Inside
 from labctl.plan import Link, Port
 from tests.runtime import ABSENT, ROOT, Runtime, environment, node_with_pods
 
@@ -374,3 +376,20 @@ def test_check_holds_devices_to_their_addresses(runtime: Runtime) -> None:
 def test_a_path_need_not_be_given(runtime: Runtime) -> None:
     runtime.add("pod1", {"PATH": ABSENT}, **FULL)
     assert len(runtime.rules("10.9.0.2/32")) == 3
+
+
+@pytest.mark.root
+def test_a_device_that_does_not_come_up_is_an_error(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime.ip("node", "link add one type veth peer two")
+    runtime.ip("node", "link set one up")
+    monkeypatch.setattr(cni_node, "PATIENCE", 0)
+    with Inside() as inside:
+        node = Path("/run/netns/node")
+        with pytest.raises(Failure, match="one has no carrier"):
+            inside.run(node, cni_node.settle, "one")
+        with pytest.raises(Failure, match="three is gone"):
+            inside.run(node, cni_node.settle, "three")
+        runtime.ip("node", "link set two up")
+        monkeypatch.setattr(cni_node, "PATIENCE", 10)
+        inside.run(node, cni_node.settle, "one")
+        assert "NO-CARRIER" not in runtime.ip("node", "-br link show one")

@@ -11,7 +11,9 @@ import json
 import os
 import shlex
 import shutil
+import socket
 import subprocess
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +24,7 @@ from labctl.cni_spec import IO_FAILURE, OWN, UNKNOWN_CONTAINER
 from labctl.cni_wiring import HOST, POD
 from labctl.diff import Change, diff
 from labctl.errors import KernelError, LabError
+from labctl.kernel import devices
 from labctl.kernel.apply import Builder
 from labctl.kernel.cni import TOOLS
 from labctl.kernel.libc import CLONE_NEWNET, unshare
@@ -31,6 +34,7 @@ from labctl.kernel.netns import Inside
 from labctl.plan import Link, Plan, Port
 from labctl.words import change_lines
 
+PATIENCE = 2.5  # seconds until a new device has to work, as long as the reference plugin waits
 ROUNDS = 3  # a device that somebody made meanwhile can have the index that was chosen: look again
 
 
@@ -112,6 +116,19 @@ class Node:
 def label(device: str, alias: str) -> None:
     """Give a device of the host an alias, which says whose it is."""
     _run(["ip", "link", "set", "dev", device, "alias", alias])
+
+
+def settle(device: str) -> None:
+    """Wait until a device of the host works: a bridge lets nothing through a port before it has its carrier.
+
+    Raises Failure if it does not come, as the reference plugin `bridge` does.
+    """
+    until = time.monotonic() + PATIENCE
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        while (wrong := devices.trouble(sock, device)) is not None:
+            if time.monotonic() >= until:
+                raise Failure(OWN, f"{device} {wrong}")
+            time.sleep(0.005)
 
 
 def labels() -> dict[str, str]:
