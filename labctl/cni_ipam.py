@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from labctl import cni_wiring
 from labctl.cni_config import Failure, Request
 from labctl.cni_spec import IO_FAILURE, OWN, Malformed, Result, has, read_error, read_result
-from labctl.kernel import cni_node
+from labctl.kernel import cni, cni_node
 
 
 class Ipam:
@@ -42,7 +42,7 @@ class Ipam:
         """Call it; its output. Raises Failure as it fails itself."""
         if not has(self._config.version, command):
             return ""
-        file = cni_node.program(self.kind, self._environment["CNI_PATH"])
+        file = cni.find(self.kind, self._environment["CNI_PATH"])
         if file is None:
             raise Failure(IO_FAILURE, f"cannot find the IPAM plugin {self.kind!r}", "it is on no folder of CNI_PATH")
         environment = {**self._environment, "CNI_COMMAND": command}

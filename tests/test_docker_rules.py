@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from labctl.models._docker import RELEASES
 from labctl.parse import parse_and_compile
 from labctl.plan import Chain, Link, Sysctl
 from labctl.scenario import Lab
@@ -357,8 +358,19 @@ def test_what_a_host_claims_follows_from_its_options(release: str) -> None:
 
 
 def test_a_stranger_is_only_claimed_where_it_could_get_in() -> None:
-    """An internal network is closed anyway, and a container without a network has no way."""
-    built = lab("networks: [bridge1]", "internal: true", "routed: true", "c1: {networks: [none]}")
-    assert [check.target for check in built.checks] == []
+    """An internal network is closed whatever the policy, and a container without a network has no way."""
+    built = lab(
+        "networks: [bridge1]", "internal: true", "routed: true\nforward_policy: ACCEPT", "c1: {networks: [none]}"
+    )
+    assert [(check.probe, check.target) for check in built.checks] == [("tcp", "web")]
     built = lab("networks: [bridge1]", "", "routed: true", "c1: {networks: [none]}")
     assert [(check.target, str(check.sees[1].at)) for check in built.checks] == [("web", "host1/bridge1")]
+    told = {
+        release: [one.probe for one in lab(more=f'routed: true\nrelease: "{release}"').checks] for release in RELEASES
+    }
+    assert told == {
+        "20.10": ["ping"],
+        "26": ["ping"],
+        "28": ["ping", "tcp"],
+        "29": ["ping", "tcp"],
+    }  # at the port itself
