@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from labctl import cni_config
 from labctl.cni_config import SPOKEN, Failure, Request
-from labctl.cni_spec import DECODING_FAILURE, OWN, TRY_LATER, Error, error_json, result_json
+from labctl.cni_spec import DECODING_FAILURE, IO_FAILURE, OWN, TRY_LATER, Error, error_json, result_json
 from labctl.errors import LabError, LockError
 
 LOCK = "cni.plugin"  # one call at a time: bridges and rules are everybody's
@@ -35,6 +35,8 @@ def main() -> int:
         return _fail(Error(TRY_LATER, error.message, error.hint), version)
     except LabError as error:
         return _fail(Error(OWN, error.message, error.hint), version)
+    except OSError as error:
+        return _fail(Error(IO_FAILURE, str(error)), version)
     except Exception as error:
         import traceback
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -9,18 +10,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from labctl.cni_config import SPOKEN, Failure
+from labctl.cni_entry import LOCK, main
 from labctl.cni_spec import VALID_ATTACHMENTS, read_result
 from labctl.cni_wiring import HOST
-from labctl.kernel import cni_node
+from labctl.kernel import cni_node, places, state
 from labctl.kernel.netns import Inside
 from labctl.plan import Link, Port
-from tests.runtime import ABSENT, ROOT, Runtime, environment, node_with_pods
+from tests.runtime import ABSENT, CONF, ROOT, Runtime, environment, node_with_pods
 
 
 @pytest.fixture
@@ -378,6 +381,42 @@ def test_a_path_need_not_be_given(runtime: Runtime) -> None:
     assert len(runtime.rules("10.9.0.2/32")) == 3
 
 
+def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: bytes) -> tuple[int, Any]:
+    """The plugin called in this process, for an ADD."""
+    given = {"COMMAND": "ADD", "CONTAINERID": "pod1", "NETNS": "/run/netns/pod1", "IFNAME": "eth0", "PATH": "/nowhere"}
+    for name, value in given.items():
+        monkeypatch.setenv(f"CNI_{name}", value)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+    code = main()
+    return code, json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.root
+def test_who_comes_while_another_call_works_may_come_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with state.lock(LOCK):
+        monkeypatch.setattr(state, "lock", partial(state.lock, patience=0))
+        code, error = called(monkeypatch, capsys, json.dumps(CONF).encode())
+    assert (code, error["code"]) == (1, 11)
+
+
+def test_a_lock_that_cannot_be_had_is_a_failure_of_input_and_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(places, "state_dir", lambda: tmp_path / "file")
+    code, error = called(monkeypatch, capsys, json.dumps(CONF).encode())
+    assert (code, error["code"]) == (1, 5)
+    assert str(tmp_path / "file") in error["msg"]
+
+
+def test_what_is_no_text_cannot_be_decoded(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, error = called(monkeypatch, capsys, b"\xff{}")
+    assert (code, error["code"]) == (1, 6)
+    assert "no UTF-8" in error["msg"]
+
+
 @pytest.mark.root
 def test_a_device_that_does_not_come_up_is_an_error(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime.ip("node", "link add one type veth peer two")
@@ -393,3 +432,26 @@ def test_a_device_that_does_not_come_up_is_an_error(runtime: Runtime, monkeypatc
         monkeypatch.setattr(cni_node, "PATIENCE", 10)
         inside.run(node, cni_node.settle, "one")
         assert "NO-CARRIER" not in runtime.ip("node", "-br link show one")
+
+
+# ---- packets through what was made -------------------------------------------------------------------
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("shape", [{"isGateway": True}, {"shape": "routed"}], ids=["bridge", "routed"])
+def test_who_is_outside_answers_only_what_is_masqueraded_and_accepted(runtime: Runtime, shape: dict[str, Any]) -> None:
+    runtime.ip("node", "link add out type veth peer eth0 netns pod3")
+    for where, device, address in (("node", "out", "192.0.2.1/24"), ("pod3", "eth0", "192.0.2.2/24")):
+        runtime.ip(where, f"addr add {address} dev {device}")
+        runtime.ip(where, f"link set {device} up")
+    runtime.add("pod1", **shape)
+    runtime.add("pod2", **shape, ipMasq=True)
+    assert not runtime.pings("pod1", "192.0.2.2")  # it has no way back to pods
+    assert runtime.pings("pod2", "192.0.2.2")
+
+    for command in ("iptables -P FORWARD DROP", "iptables -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT"):
+        subprocess.run(["ip", "netns", "exec", "node", *command.split()], check=True)
+    assert not runtime.pings("pod2", "192.0.2.2")
+    assert runtime("DEL", "pod1", **shape) == (0, None)
+    runtime.add("pod1", **shape, ipMasq=True, firewall=True)
+    assert runtime.pings("pod1", "192.0.2.2")

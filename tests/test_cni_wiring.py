@@ -275,7 +275,7 @@ def test_only_this_networks_rules_are_left_over() -> None:
 
     there = [jump("net", "a", 2), jump("net", "b", 3), jump("other", "a", 4), ("POSTROUTING", "-j", "MASQUERADE")]
     config = asked(firewall=True).config
-    nat, accepts = cni_rules.left(config, lambda container: container == "b", there)
+    nat, accepts = cni_rules.left(config, lambda container: container != "a", there)
 
     assert nat.chains == (cni_rules.chain_name("net", "b"),)
     assert accepts.tails[1] == ("CNI-FORWARD", "-s 10.9.0.3/32 -j ACCEPT")
