@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 
 REPLAYS = ("kubenet", "hairpin", "ipMasq", "ptp", "portmap", "firewall", "tuning", "docker")
-FOLLOWED = tuple(f"labctl-cni {shape}" for shape in ("bridge", "hairpin", "promisc", "ipMasq", "ptp", "firewall"))
+SHAPES = ("bridge", "hairpin", "promisc", "ipMasq", "default gateway", "ptp", "firewall", "portmap")
+FOLLOWED = tuple(f"labctl-cni {shape}" for shape in SHAPES)
 CASES = (
     *FOLLOWED,
     "kubenet",
@@ -34,10 +35,10 @@ class Reason:
 
 DIFFERENCES = (
     Reason(
-        "labctl's plugin gives its end of a cable an alias that says whose it is, so that a GC (which the plugins of"
-        " that release do not know) finds what belongs to nobody",
+        "labctl's plugin gives its end of a cable an alias that says whose it is, with which addresses, so that a GC"
+        " (which the plugins of that release do not know) and a DEL that is told nothing find what is theirs",
         FOLLOWED,
-        ("node1: ip link veth-?-eth0: ifalias was labctl-cni net ? eth0, should be None",),
+        ("node1: ip link veth-?-eth0: ifalias was labctl-cni net ? eth0 10.244.0.?/24, should be None",),
     ),
     Reason(
         "the models are of IPv4, and labctl's links keep silent in IPv6 unless a file asks for it: no link-local"

@@ -82,32 +82,45 @@ def cni_folder() -> Path | None:
 class Cni:
     """The runtime's part of CNI, as a kubelet plays it: a chain of plugins, ADD for one pod after the other."""
 
-    def __init__(self, lab: str, node: str, folder: Path, work: Path, path: str = "") -> None:
-        self.lab, self.node, self.folder, self.work, self.search = lab, node, folder, work, path or str(folder)
+    def __init__(self, lab: str, node: str, work: Path, *folders: Path) -> None:
+        self.lab, self.node, self.work, self.folders = lab, node, work, folders
         self.path = f"{firewall.person_path(work / 'bin')}:{os.environ['PATH']}"
 
     def add(self, pod: str, plugins: list[dict[str, Any]], runtime: dict[str, Any] | None = None) -> dict[str, Any]:
         """Wire one pod by a chain of plugins; the result of the last."""
         result: dict[str, Any] = {}
         for plugin in plugins:
-            asked = {"cniVersion": "0.4.0", "name": "net", **plugin}
-            if "ipam" in asked:
-                asked["ipam"] = {"dataDir": str(self.work / "ipam"), **asked["ipam"]}
-            if runtime and asked.get("capabilities"):
-                asked["runtimeConfig"] = {key: runtime[key] for key in asked.pop("capabilities") if key in runtime}
-            if result:
-                asked["prevResult"] = result
-            env = {
-                "CNI_COMMAND": "ADD",
-                "CNI_CONTAINERID": pod,
-                "CNI_NETNS": str(places.netns_path(self.lab, pod)),
-                "CNI_IFNAME": "lo" if plugin["type"] == "loopback" else "eth0",
-                "CNI_PATH": self.search,
-                "PATH": self.path,
-            }
-            said = inside(self.lab, self.node, self.folder / plugin["type"], env=env, text=json.dumps(asked))
+            said = self._call("ADD", pod, plugin, result, runtime)
             result = json.loads(said) if plugin["type"] != "loopback" else result
         return result
+
+    def remove(
+        self, pod: str, plugins: list[dict[str, Any]], result: dict[str, Any], runtime: dict[str, Any] | None = None
+    ) -> None:
+        """Take one pod's wiring away again, by the same chain the other way round."""
+        for plugin in reversed(plugins):
+            self._call("DEL", pod, plugin, result, runtime)
+
+    def _call(
+        self, command: str, pod: str, plugin: dict[str, Any], result: dict[str, Any], runtime: dict[str, Any] | None
+    ) -> str:
+        asked = {"cniVersion": "0.4.0", "name": "net", **plugin}
+        if "ipam" in asked:
+            asked["ipam"] = {"dataDir": str(self.work / "ipam"), **asked["ipam"]}
+        if runtime and asked.get("capabilities"):
+            asked["runtimeConfig"] = {key: runtime[key] for key in asked.pop("capabilities") if key in runtime}
+        if result:
+            asked["prevResult"] = result
+        env = {
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": pod,
+            "CNI_NETNS": str(places.netns_path(self.lab, pod)),
+            "CNI_IFNAME": "lo" if plugin["type"] == "loopback" else "eth0",
+            "CNI_PATH": ":".join(map(str, self.folders)),
+            "PATH": self.path,
+        }
+        file = next(folder / plugin["type"] for folder in self.folders if (folder / plugin["type"]).exists())
+        return inside(self.lab, self.node, file, env=env, text=json.dumps(asked))
 
 
 # ---- Docker ------------------------------------------------------------------------------------------
