@@ -2,8 +2,8 @@
 
 The mark is a variable of their environment that says which process of which lab it is, so that nothing has to
 be remembered elsewhere: what is found is what runs. A lab of the same name whose namespaces are bound elsewhere
-(in a container, in a mount namespace of its own) is another lab, so the mark says where that is. What a person starts in a node has no mark and is never
-drift.
+(in a container, in a mount namespace of its own) is another lab, so the mark says where that is. What a person
+starts in a node has no mark and is never drift.
 """
 
 from __future__ import annotations
