@@ -1,0 +1,84 @@
+"""What a Docker host claims by itself, whatever its options: who meets, and who is kept out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from labctl.models._docker import RELEASES, Chains28, Net
+from labctl.models._docker_networks import DEFAULT, attach, networks, programs, shares
+from labctl.plan import Port
+from labctl.scenario import Check, Scenario, See
+
+
+def claims(scenario: Scenario) -> Iterator[Check]:
+    """What follows from the options: who meets on docker0, and how far a stranger comes that has a route."""
+    nets = networks(scenario)
+    for node in scenario.nodes:
+        shared = [name for name, ends in attach(node, nets).items() if ends and ends[0].net == nets[DEFAULT]]
+        if len(shared) > 1:
+            yield _neighbours(shared[0], shared[1], scenario.options.icc)
+            break
+    yield from _ports(scenario)
+    yield from _stranger(scenario, nets)
+
+
+def _ports(scenario: Scenario) -> Iterator[Check]:
+    """Who uses another's network uses its ports up."""
+    for node in scenario.nodes:
+        shared = shares(node)
+        for name, home, listens in programs(node, dict(node.settings)):
+            if name in shared and listens:
+                port = listens[0]
+                say = (
+                    f"{name} has no network of its own: its port {port} is {home}'s, and nobody else there can have it"
+                )
+                yield Check(say, "taken", home, home, port.port, protocol=port.protocol, origin="model")
+
+
+def _neighbours(one: str, other: str, icc: bool) -> Check:
+    there, back = Port(other, "eth0"), Port(one, "eth0")
+    if icc:
+        sees = (See(there, src=one, dst=other, ttl=64),)
+        say = "containers of one host meet on docker0, and nobody routes between them"
+        return Check(say, "ping", one, other, sees=sees, origin="model")
+    apart = (See(back, src=one, dst=other, direction="out"), See(there, dst=other, negate=True))
+    say = "containers of one host share docker0, and iptables keeps them apart there"
+    return Check(say, "ping", one, other, expect="fail", sees=apart, origin="model")
+
+
+def _stranger(scenario: Scenario, nets: dict[str, Net]) -> Iterator[Check]:
+    """How far a neighbour comes that has a route to the containers. Up to 26 nothing but the policy of FORWARD stands
+    in its way, and not even that at the container's end of a published port; internal networks have always been shut.
+    """
+    options = scenario.options
+    if not options.routed or not scenario.nodes:
+        return
+    first = scenario.nodes[0]  # the host that the route leads through
+    placed = attach(first, nets)
+    ends = [(name, own[0]) for name, own in placed.items() if own]
+    outer = [(name, end) for name, end in ends if not end.net.internal]
+    guarded = issubclass(RELEASES[options.release], Chains28)
+    if outer and (guarded or options.forward_policy == "DROP"):
+        name, end = outer[0]
+        say = "a stranger's packet to a container reaches the host and is dropped there"
+        sees = _dropped(first.name, end.net, name)
+        yield Check(say, "ping", "internet", name, expect="fail", sees=sees, origin="model")
+    for name, end in outer:
+        port = next((port for port in end.ports if port.protocol == "tcp"), None)
+        if port is not None and guarded:
+            say = "a published port is open at the host only, not at the container for a neighbour that routes there"
+            sees = _dropped(first.name, end.net, name)
+            yield Check(say, "tcp", "internet", name, port.port, expect="timeout", sees=sees, origin="model")
+            break
+    for name, end in ends:
+        if end.net.internal:
+            say = "an internal network has no way in, not even for a neighbour that has a route"
+            sees = _dropped(first.name, end.net, name)
+            yield Check(say, "tcp", "internet", name, 5432, expect="timeout", sees=sees, origin="model")
+            break
+
+
+def _dropped(host: str, net: Net, name: str) -> tuple[See, See]:
+    """A packet from the internet that enters the host and never leaves it towards the container."""
+    card, bridge = Port(host, "eth0"), Port(host, net.device)
+    return See(card, src="internet", dst=name, direction="in"), See(bridge, dst=name, negate=True)
