@@ -114,11 +114,13 @@ def by_hand(lab: str, check: Check, address: IP) -> str:
         words = " or ".join(f"{check.probe} port {port}" for port in ports)
         if check.probe == "ping":
             words = "icmp" if address.version == 4 else "icmp6"
+        if see.packet == "arp":
+            words = "arp" if address.version == 4 else "icmp6"
         if see.encap is not None and see.encap.startswith("vxlan"):
             words = "udp port 4789 or udp port 8472"
         lines.append(f"ip netns exec {places.netns_name(lab, see.at.ns)} tcpdump -nn -e -l -i {see.at.dev} {words}")
     probe = {
-        "ping": f"ping -n -c 1 {address}",
+        "ping": f"ping -n -c 1 {'' if check.size is None else f'-M do -s {check.size} '}{address}",
         "tcp": f"nc -v -z -w 1 {address} {check.port}",
         "udp": f"nc -v -u -w 1 {address} {check.port}",
     }[check.probe]

@@ -32,7 +32,7 @@ from labctl.cni_spec import (
 )
 from labctl.cni_wiring import HOST, POD
 from labctl.errors import LabError, LockError
-from labctl.kernel import cni_node, state
+from labctl.kernel import cni, cni_node, state
 from labctl.kernel.cni_node import Node
 from labctl.plan import Link, Port
 from labctl.words import change_lines
@@ -217,7 +217,7 @@ class _Call:
         """
         if not has(self.config.version, command):
             return ""
-        file = cni_node.program(self._kind, self.environment["CNI_PATH"])
+        file = cni.find(self._kind, self.environment["CNI_PATH"])
         if file is None:
             raise Failure(IO_FAILURE, f"cannot find the IPAM plugin {self._kind!r}", "it is on no folder of CNI_PATH")
         environment = {**self.environment, "CNI_COMMAND": command}

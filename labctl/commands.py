@@ -26,7 +26,7 @@ from labctl.plan import (
     Rule,
     Sysctl,
 )
-from labctl.words import detail, net_words, route_words, rule_words
+from labctl.words import detail, net_words, option_words, route_words, rule_words
 from labctl.words_json import process_mark
 from labctl.xtables import BUILTIN
 
@@ -143,7 +143,7 @@ def _add(link: Link, place: Place) -> str:
     if link.peer is not None:
         words += ["peer name", link.peer.dev]
         words += ["netns", place(link.peer.ns)] if link.peer.ns != link.at.ns else []
-    words += [f"{name} {value}" for name, value in link.options if name != lower]
+    words += [option for option in option_words(link) if not lower or not option.startswith(f"{lower} ")]
     if link.born is None or link.born == link.at.ns:
         return " ".join(["ip", *words])
     words.insert(2, f"netns {place(link.at.ns)}")

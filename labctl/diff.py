@@ -146,8 +146,10 @@ def _alike(want: Resource, have: Resource, name: str) -> bool:
     wanted, found = getattr(want, name), getattr(have, name)
     if wanted == found:
         return True
-    if isinstance(want, Link) and name in ("master", "peer", "born"):
-        return name == "born"  # where it was born is history: the kernel does not tell
+    if isinstance(want, Link) and name in ("master", "peer"):
+        return False
+    if isinstance(want, Link) and name == "born":
+        return {wanted, found} == {None, want.ns}  # made where it is: said in two ways
     if isinstance(want, Link) and name == "options":
         return set(wanted) <= set(found)
     if isinstance(want, Neighbour) and name in ("state", "mac") and want.state in TRANSIENT:

@@ -43,7 +43,7 @@ class Want:
         parts = [f"{name} {_named(word, ip)}" for name, word, ip in self._ends() if word is not None]
         parts += [f"ttl {see.ttl}"] if see.ttl is not None else []
         parts += [f"encap {see.encap}"] if see.encap is not None else []
-        return f"{'reply ' if see.packet == 'reply' else ''}{way}{see.at}: {', '.join(parts) or 'the packet'}"
+        return f"{see.packet + ' ' if see.packet != 'request' else ''}{way}{see.at}: {', '.join(parts) or 'the packet'}"
 
     def _ends(self) -> tuple[tuple[str, str | None, IP | None], ...]:
         return (("src", self.see.src, self.src), ("dst", self.see.dst, self.dst))

@@ -13,7 +13,9 @@ from labctl.plan import Chain, Link, Resource
 from labctl.xtables import FirewallRule
 
 LINKS = frozenset({"loopback", "veth", "bridge"})  # kinds of which `doctor` says that nothing goes without them
-MATCHES = frozenset({"addrtype", "comment", "conntrack", "mac", "mark", "physdev", "tcp", "udp", "icmp", "icmp6"})
+MATCHES = frozenset(
+    {"addrtype", "comment", "conntrack", "mac", "mark", "multiport", "physdev", "tcp", "udp", "icmp", "icmp6"}
+)
 TARGETS = frozenset({"ACCEPT", "DROP", "RETURN", "REJECT", "MASQUERADE", "DNAT", "SNAT", "MARK"})
 _MODULES = {"vlan": "8021q", "gre": "ip_gre", "gretap": "ip_gre"}  # others are named as their kind
 

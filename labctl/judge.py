@@ -8,6 +8,7 @@
   or a route on the road is not as planned, it proves nothing.
 - A target that let the probe in and did not answer may be deaf: its silence counts only with a reason of its
   own, a rule that counted a drop meanwhile or no route back.
+- A packet of a size that must not pass is proven by a kernel or a router that said so, never by silence.
 - A target that is dead (no namespace, device down, address gone) proves nothing by its silence.
 - Lost evidence makes a verdict inconclusive; it never passes.
 """
@@ -35,6 +36,7 @@ WANTED = {
     "refused": "a refusal (reset or port unreachable)",
     "timeout": "no answer of any kind",
 }
+TOO_BIG = ("fragmentation needed", "packet too big")  # of ICMP and ICMPv6
 
 
 def judge(evidence: Evidence) -> Judgement:
@@ -120,10 +122,12 @@ def _refused(evidence: Evidence) -> Judgement:
 
 def _silent(evidence: Evidence) -> Judgement:
     """Nothing came back, as expected: now prove that this means something."""
-    home, source = evidence.home, evidence.source
+    check, home, source = evidence.check, evidence.home, evidence.source
     dead = [line for node in (source, home or "") for line in evidence.dead.get(node, ())]
     if dead:
         return "fail", (*dead, "so the missing reply proves nothing")
+    if check.size is not None:
+        return _too_big(evidence)
     if evidence.answer == "blocked":
         return "pass", (f"{source}'s own kernel did not send it: {evidence.said}",)
     blind = evidence.blind(dict.fromkeys((source, *((home,) if home else ()), *_touched(evidence.trail))))
@@ -143,6 +147,16 @@ def _silent(evidence: Evidence) -> Judgement:
         deaf = f"the request entered {mute}, which did not answer; nothing there says that it dropped it"
         return "inconclusive", (*lines, deaf)
     return "pass", (*lines, *evidence.felled)
+
+
+def _too_big(evidence: Evidence) -> Judgement:
+    """A packet of a size, never in fragments, had no answer: somebody has to say that this was why."""
+    complaint = next((item for item in evidence.trail.complaints if item.text in TOO_BIG), None)
+    if complaint is not None:
+        return "pass", (f"too big: {complaint}",)
+    if evidence.answer == "blocked" and "message too long" in evidence.said.lower():
+        return "pass", (f"{evidence.source}'s own kernel did not send it: {evidence.said}",)
+    return "inconclusive", (f"no reply: {evidence.said}", *_whereabouts(evidence), "nobody said that it was too big")
 
 
 def _unheard(evidence: Evidence) -> Judgement:
@@ -211,14 +225,20 @@ def _absent(evidence: Evidence, want: Want, hit: Sighting | None, all_seen: tupl
     if dead:
         return "inconclusive", (*dead, "so it is no proof that nothing was seen there")
     here = next((seen for seen in all_seen if seen.at == at), None)
-    first = evidence.trail.replies if want.see.packet == "reply" else evidence.trail.requests
+    first = _packets(evidence.trail, want)
     proof = here or (first[-1] if first else None)
+    if proof is None and want.see.packet == "arp":
+        return "inconclusive", (f"not seen {want}, but nobody asked for it anywhere",)
     if proof is None:
         return "inconclusive", (f"not seen {want}, but the packet itself was never seen anywhere",)
     return "pass", (f"not seen {want}; the packet itself was seen {proof}",)
 
 
 def _packets(trail: Trail, want: Want) -> tuple[Sighting, ...]:
+    """What a `see:` speaks of, wherever it was seen: one packet of the check, or the question that it names."""
+    if want.see.packet == "arp":
+        asked = (seen for seen in trail.questions if want.dst in (None, seen.dst))
+        return tuple(seen for seen in asked if want.src in (None, seen.src))
     return trail.replies if want.see.packet == "reply" else trail.requests
 
 

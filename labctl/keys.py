@@ -59,6 +59,8 @@ def _split(end: str) -> tuple[str, str | None]:
 _WHO = r"^\s*[a-z0-9][-a-z0-9]*\s*->\s*\S+"
 PING = Scalar("SOURCE -> TARGET", _ping, {"type": "string", "pattern": rf"{_WHO}\s*$"})
 CONNECT = Scalar("SOURCE -> TARGET:PORT", _connect, {"type": "string", "pattern": rf"{_WHO}:[0-9]+\s*$"})
+PACKET = texts.choice("request", "reply", "arp")
+SIZES = texts.integer(24, 65507)  # room for the mark after ping's time stamp; an IPv4 packet's most
 
 SEE = Section(
     "see",
@@ -69,7 +71,7 @@ SEE = Section(
         Key("ttl", texts.integer(1, 255), "its time to live (IPv6: hop limit) there"),
         Key("encap", texts.choice("none", "vxlan"), "the tunnel it travels in there"),
         Key("direction", texts.choice("in", "out"), "whether it enters or leaves the device", "either"),
-        Key("packet", texts.choice("request", "reply"), "which packet of the check", "request"),
+        Key("packet", PACKET, "which packet: of the check, or the question for the neighbour `dst`", "request"),
     ),
 )
 CHECK = Section(
@@ -103,6 +105,13 @@ CHECK = Section(
             texts.DURATION,
             "the time an answer may take; for `expect: fail` and `timeout`, how long none may come",
             "5s; 1s for `fail` and `timeout`",
+        ),
+        Key(
+            "size",
+            SIZES,
+            "bytes that a ping carries, never in fragments (ping -M do -s): 28 less than its packet's. With `expect:"
+            " fail` it must be too big: only a word of a kernel's or a router's to that effect is a proof",
+            "56, and fragments allowed",
         ),
         Key("via", texts.choice("tap", "tcpdump"), "who looks at the points of `see`", "tap"),
         Key("see", Many(SEE, one=True), "what the check's packet looks like at a point on its way"),

@@ -75,30 +75,34 @@ class Complaint:
 
 @dataclass(frozen=True, slots=True)
 class Trail:
-    """Everything the taps saw of one probe, in the order of time."""
+    """Everything the taps saw of one probe, in the order of time, and who asked for a neighbour meanwhile."""
 
     requests: tuple[Sighting, ...] = ()
     replies: tuple[Sighting, ...] = ()
     complaints: tuple[Complaint, ...] = ()
     resets: bool = False  # among the replies is a TCP reset
+    questions: tuple[Sighting, ...] = ()
 
 
 def follow(mark: Mark | None, frames: Iterable[tuple[Frame, Packet]]) -> Trail:
-    """Pick one probe's packets out of all that was captured. No mark, no packets."""
-    if mark is None:
-        return Trail()
+    """Pick one probe's packets, and the questions for neighbours, out of all that was captured. No mark, no packets."""
     requests: list[Sighting] = []
     replies: list[Sighting] = []
+    questions: list[Sighting] = []
     complaints: list[Complaint] = []
     resets = False
     for frame, packet in frames:
+        if packet.kind == "arp" and packet.asking:
+            questions.append(sighting(frame, packet, False))
+        if mark is None:
+            continue
         role = mark.role(packet)
         if role is not None:
             (requests if role == "request" else replies).append(sighting(frame, packet, role == "reply"))
             resets = resets or bool(role == "reply" and packet.kind == "tcp" and packet.flags & RST)
         elif packet.quote is not None and (about := mark.role(packet.quote)) is not None:
             complaints.append(Complaint(frame.at, frame.when, str(packet.src), str(packet.dst), packet.text, about))
-    return Trail(_in_order(requests), _in_order(replies), tuple(complaints), resets)
+    return Trail(_in_order(requests), _in_order(replies), tuple(complaints), resets, _in_order(questions))
 
 
 def decoded(frames: Iterable[Frame]) -> Iterator[tuple[Frame, Packet]]:

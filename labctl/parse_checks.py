@@ -23,7 +23,7 @@ _EXPECTED = {
     "mesh": ("reply",),
     "taken": ("reply",),
 }
-_ONLY = {"listen": ("tcp", "udp"), "see": PROBES[:3], "not see": PROBES[:3], "via": PROBES[:3]}
+_ONLY = {"listen": ("tcp", "udp"), "size": PROBES[:1], "see": PROBES[:3], "not see": PROBES[:3], "via": PROBES[:3]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,17 @@ def _fit(probe: str, found: dict[str, Found], reader: Reader) -> None:
     for key, probes in _ONLY.items():
         if key in found and probe not in probes:
             reader.problem(found[key].key, f"{key!r} means nothing for a {probe}", f"it is for {', '.join(probes)}")
+    for see in (item.value for key in ("see", "not see") if key in found for item in found[key].value):
+        if "packet" in see and see["packet"].value == "arp":
+            if "dst" not in see:
+                reader.problem(see["packet"].at, "packet: an arp asks for somebody", "say for whom, as its dst")
+            if "ttl" in see:
+                reader.problem(see["ttl"].key, "'ttl' means nothing for an arp", "it crosses no router")
 
 
 def _check(probe: Any, found: dict[str, Found], pods: tuple[str, ...]) -> Check:
     given: dict[str, Any] = {
-        key: found[key].value for key in ("expect", "listen", "within", "via", "say") if key in found
+        key: found[key].value for key in ("expect", "listen", "within", "via", "size", "say") if key in found
     }
     sees = tuple(_sees(found))
     if probe == "mesh":
@@ -91,12 +97,12 @@ def _sees(found: dict[str, Found]) -> Iterator[See]:
 
 def sentence(check: Check) -> str:
     """A check as a sentence, for one that says none."""
-    who, whom, over = check.source, check.target, ""
+    who, whom, over = check.source, check.target, "" if check.size is None else f" with {check.size} bytes"
     if check.port is not None:
         over = f" on {check.probe} port {check.port}"
     verb = {
         "reply": f"{who} reaches {whom}{over}",
-        "fail": f"{who} does not reach {whom}",
+        "fail": f"{who} does not reach {whom}{over}",
         "refused": f"{whom} refuses {who}{over}",
         "timeout": f"{who} gets no answer from {whom}{over}",
     }[check.expect]
@@ -113,7 +119,7 @@ def _glimpse(see: See) -> str:
         parts.append("without a tunnel" if see.encap == "none" else f"in {see.encap}")
     if see.direction:
         parts.append("entering" if see.direction == "in" else "leaving")
-    kind = ", its reply" if see.packet == "reply" else ","
+    kind = {"request": ",", "reply": ", its reply", "arp": ", a question for the neighbour"}[see.packet]
     return f"{kind} {'not ' if see.negate else ''}seen at {see.at}" + "".join(f" {part}" for part in parts)
 
 

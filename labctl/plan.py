@@ -60,7 +60,7 @@ class Link:
     `kind` is the kernel's word (`veth`, `bridge`, `vxlan`, `macvlan`, ...), `loopback` for lo. `options` are the
     kind's own settings in iproute2's words, e.g. `("id", "42"), ("dstport", "4789")`. `autoconf` asks for IPv6
     autoconfiguration (a link-local address, router solicitations); without it the link is born with addr_gen_mode
-    none. `born` is the namespace it is created in before it moves here (a VXLAN's socket stays there).
+    none. `born` is the namespace it is made in before it moves here, and stands on (a VXLAN's socket), None for this.
     """
 
     at: Port

@@ -21,7 +21,7 @@ class Sighting:
     src: IP
     dst: IP
     ttl: int
-    proto: str  # icmp, tcp, udp
+    proto: str  # icmp, tcp, udp; arp: a question of src for the neighbour dst
     reply: bool
     encap: str = "none"
     eth_src: str = ""
@@ -31,7 +31,9 @@ class Sighting:
     def __str__(self) -> str:
         tunnel = "" if self.encap == "none" else f" in {self.encap}"
         arrow = "entering" if self.direction == "in" else "leaving"
-        return f"{arrow} {self.at}: {self.src} > {self.dst} ttl {self.ttl}{tunnel}"
+        what = f"{self.src} > {self.dst} ttl {self.ttl}"
+        what = what if self.proto != "arp" else f"{self.src} asks who has {self.dst}"
+        return f"{arrow} {self.at}: {what}{tunnel}"
 
 
 @dataclass(frozen=True, slots=True)

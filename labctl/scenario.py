@@ -42,7 +42,8 @@ class See:
 
     `src` and `dst` are a machine's name (its own address), a port (`node1/cbr0`) or an address. `ttl` is
     the IPv4 time to live or IPv6 hop limit. `encap` is `none` or an encapsulation, e.g. `vxlan`.
-    `direction` is `in`, `out` or None for either; leaving packets are seen after NAT.
+    `direction` is `in`, `out` or None for either; leaving packets are seen after NAT. `packet` is which one of
+    the check: the request, the reply, or the question for the neighbour `dst` (`arp`, IPv6's too).
     `negate` makes it `not see:` no such packet passed there, with positive evidence.
     """
 
@@ -52,7 +53,7 @@ class See:
     ttl: int | None = None
     encap: str | None = None
     direction: Literal["in", "out"] | None = None
-    packet: Literal["request", "reply"] = "request"
+    packet: Literal["request", "reply", "arp"] = "request"
     negate: bool = False
 
 
@@ -65,8 +66,9 @@ class Check:
     and port that must answer behind an address translation. `within` is the deadline in seconds, None for
     the usual one (see `deadline`). `mesh` proves that in every group each source reaches each target and
     is seen there with its own address. `taken` claims that nobody else in `source` may listen on the port, for
-    somebody does; `protocol` is that port's. `cni` asks the plugins that attached the pods (CHECK).
-    `via` is who looks: labctl's own taps or the real tcpdump.
+    somebody does; `protocol` is that port's. `cni` asks the plugins that attached the pods (CHECK). `via` is who
+    looks: labctl's own taps or the real tcpdump. `size` is how many bytes a ping carries, never in fragments; that no
+    reply comes then claims that it is too big.
     """
 
     say: str
@@ -79,6 +81,7 @@ class Check:
     server: tuple[str, int] | None = None
     within: float | None = None
     via: Literal["tap", "tcpdump"] = "tap"
+    size: int | None = None
     sees: tuple[See, ...] = ()
     groups: Groups = ()
     protocol: Protocol = "tcp"

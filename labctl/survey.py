@@ -35,12 +35,14 @@ def drift(who: Who, road: Sequence[str]) -> tuple[str, ...]:
 
 
 def planned(plan: Plan, here: frozenset[str]) -> Iterator[Resource]:
-    """The part of a plan that lies in these namespaces, without firewalls, attachments and peers elsewhere."""
+    """The part of a plan that lies in these namespaces, without firewalls, attachments and what is named elsewhere."""
     for item in plan:
         if item.ns not in here or isinstance(item, (Attachment, Chain)):
             continue
         if isinstance(item, Link) and item.peer is not None and item.peer.ns not in here:
             item = replace(item, peer=None)
+        if isinstance(item, Link) and item.born is not None and item.born not in here:
+            item = replace(item, born=None)
         yield item
 
 

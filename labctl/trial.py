@@ -191,10 +191,10 @@ class Trial:
             return UdpClient(self.address, port, marker)
         program = ping_program()
         if program is not None:
-            return Ping(program, self.address, marker, check.deadline if check.silent else 1)
+            return Ping(program, self.address, marker, check.deadline if check.silent else 1, check.size)
         if not self.notes:
             self.notes.append("iputils' ping is not installed: labctl sent an echo request of its own")
-        return Echo(self.address, marker)
+        return Echo(self.address, marker, check.size)
 
     def _wait(self, seconds: float) -> list[Probe]:
         """Wait until a probe is done or time is up, serving the listener meanwhile. Returns who got done."""

@@ -138,7 +138,7 @@ class Who:
 
 
 def probe_text(check: Check) -> str:
-    """The probe as a scenario writes it: `ping a -> c`, `tcp a -> c:8080`, `mesh`."""
+    """The probe as a scenario writes it: `ping a -> c`, `ping a -> c size 1422`, `tcp a -> c:8080`, `mesh`."""
     if check.probe == "cni":
         return "CNI CHECK of every pod"
     if check.probe == "taken":
@@ -146,4 +146,5 @@ def probe_text(check: Check) -> str:
     if check.probe == "mesh":
         return "mesh " + ", ".join(f"{' '.join(sources)} -> {' '.join(targets)}" for sources, targets in check.groups)
     port = f":{check.port}" if check.port is not None else ""
-    return f"{check.probe} {check.source} -> {check.target}{port}"
+    size = f" size {check.size}" if check.size is not None else ""
+    return f"{check.probe} {check.source} -> {check.target}{port}{size}"

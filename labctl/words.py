@@ -30,32 +30,32 @@ from labctl.plan import (
     Rule,
     Sysctl,
 )
-from labctl.scenario import Check, Lab, Machine, See
-from labctl.who import probe_text
+from labctl.scenario import Lab, Machine
+from labctl.words_checks import check_lines
 from labctl.words_cni import attachment_lines, attachment_words
 from labctl.words_json import plan_json, resource_json
 from labctl.xtables import BUILTIN, FirewallRule
 
 __all__ = [
     "change_lines",
-    "check_lines",
     "detail",
     "line",
     "link_words",
     "net_words",
+    "option_words",
     "plan_json",
     "plan_text",
     "process_words",
     "resource_json",
     "route_words",
     "rule_words",
-    "see_words",
 ]
 
 NOUN: dict[type, str] = {
     Netns: "namespace", Link: "link", Sysctl: "sysctl", Address: "address", Neighbour: "neighbour", Fdb: "fdb entry",
     Route: "route", Rule: "rule", Chain: "chain", Attachment: "attachment", Process: "process",
 }  # fmt: skip
+SWITCHES = ("learning", "proxy", "rsc", "l2miss", "l3miss")  # of a vxlan, which iproute2 takes without a value
 _HEADING = {Fdb: "fdb", Address: "addresses", Chain: "firewall", Process: "processes"}
 _FAMILY = {"ip": "", "ip6": " (IPv6)", "bridge": " (ebtables)"}
 _TOOL = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables"}
@@ -100,7 +100,7 @@ def link_words(link: Link) -> str:
     """A link as `ip link` takes it, its peer as a port."""
     words = [link.at.dev, "type", link.kind] if link.kind != "loopback" else [link.at.dev]
     words += ["peer", str(link.peer)] if link.peer is not None else []
-    words += [word for pair in link.options for word in pair]
+    words += option_words(link)
     words += [] if link.mtu is None else ["mtu", str(link.mtu)]
     words += [] if link.mac is None else ["address", link.mac]
     words += [] if link.master is None else ["master", link.master]
@@ -111,6 +111,14 @@ def link_words(link: Link) -> str:
     words += ["addrgenmode", "eui64"] if link.autoconf else []
     words += [] if link.born is None else ["born in", link.born]
     return " ".join([*words, "up" if link.up else "down"])
+
+
+def option_words(link: Link) -> list[str]:
+    """The options of a link as `ip link` takes them: a switch of a vxlan is `proxy` or `noproxy`."""
+    return [
+        ("no" if value == "off" else "") + name if name in SWITCHES else f"{name} {value}"
+        for name, value in link.options
+    ]
 
 
 def net_words(network: Net) -> str:
@@ -269,28 +277,3 @@ def _group(kind: type, items: Iterable[Resource]) -> Iterator[str]:
 def _policy(chain: Chain) -> str:
     built_in = chain.name in BUILTIN.get((chain.family, chain.table), ())
     return chain.policy or ("ACCEPT" if built_in else "-")
-
-
-def check_lines(check: Check) -> Iterator[str]:
-    """A check's sentence, then what it sends and what it wants to see."""
-    yield check.say
-    if check.probe in ("taken", "cni"):
-        yield f"    {probe_text(check)}"
-        return
-    if check.probe == "mesh":
-        pairs = sum(len(sources) * len(targets) - len({*sources} & {*targets}) for sources, targets in check.groups)
-        yield f"    mesh of {len(check.groups)} group{'s' if len(check.groups) != 1 else ''}, {pairs} pairs"
-        return
-    port = "" if check.port is None else f":{check.port}"
-    expect = "" if check.expect == "reply" else f", expect {check.expect}"
-    answered = "" if check.server is None else f", answered by {check.server[0]}:{check.server[1]}"
-    yield f"    {check.probe} {check.source} -> {check.target}{port}{answered}{expect}"
-    yield from (f"    {see_words(see)}" for see in check.sees)
-
-
-def see_words(see: See) -> str:
-    """What a check wants to see (or not) at a device, in the words of a scenario file."""
-    pairs = (("src", see.src), ("dst", see.dst), ("ttl", see.ttl), ("encap", see.encap), ("direction", see.direction))
-    said = [f"{name} {value}" for name, value in pairs if value is not None]
-    said += ["packet reply"] if see.packet == "reply" else []
-    return " ".join([("not see at " if see.negate else "see at ") + str(see.at) + ":", ", ".join(said) or "anything"])

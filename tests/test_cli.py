@@ -685,7 +685,7 @@ def completed(words: str, *, print_heavy: bool = False) -> list[str]:
 def test_completion_knows_verbs_scenarios_labs_and_nodes(empty_machine: Path) -> None:
     start(empty_machine, "one.node1", "one.node2", "one.a")
     assert completed("labctl sh") == ["shell", "show"]
-    assert completed("labctl up kube") == ["kubenet"]
+    assert completed("labctl up kubenet") == ["kubenet", "kubenet-hostport"]
     assert completed("labctl exec no") == ["node1", "node2"]
     assert completed("labctl down ") == ["one"]
     start(empty_machine, "two.x")

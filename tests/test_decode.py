@@ -9,8 +9,9 @@ import pytest
 
 from labctl.decode import ACK, RST, SYN, Frame, decode, sighting
 from labctl.kernel import bpf
+from labctl.kernel.echoes import checksum, echo_request
 from labctl.kernel.pcapfeed import Pcap
-from labctl.kernel.probes import checksum, echo_request, verdict_of_ping
+from labctl.kernel.probes import verdict_of_ping
 from labctl.marks import ANSWERING, ASKING, MAGIC, Marker, Opening, decoded, follow, opening, unanswered
 from labctl.pcapng import pcapng
 from labctl.plan import Port
@@ -287,6 +288,8 @@ def test_the_taps_filter_lets_every_probe_through(shape: str) -> None:
         (ipv4(4, ipv4(6, tcp(SYN, 1))), True),
         (ipv4(17, vxlan(ethernet(0x0800, ipv4(6, tcp(SYN, 1))))), True),
         (ipv4(17, vxlan(ethernet(0x0800, ipv4(6, tcp(ACK, 1))))), False),
+        (ipv4(17, vxlan(ethernet(0x0806, bytes(28)))), True),
+        (ipv4(17, vxlan(ethernet(0x88CC, bytes(28)))), False),
         (ipv4(1, struct.pack("!BBHI", 11, 0, 0, 0) + ECHO4), True),
         (ipv4(47, bytes(40)), False),
     ],
@@ -361,3 +364,23 @@ def test_a_pcapng_file_names_devices_machines_and_ways() -> None:
     assert b"entering node1/eth0" in blocks[3][1]
     assert b"leaving node1/eth0" in blocks[4][1]
     assert MACS + struct.pack("!HH", 0x8100, 7) in blocks[4][1]
+
+
+def test_questions_for_neighbours_are_told_apart_from_the_probe_also_in_a_tunnel() -> None:
+    question = (
+        struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + bytes(6) + bytes([10, 0, 1, 2]) + bytes(6) + bytes([10, 0, 1, 9])
+    )
+    answer = question[:7] + b"\x02" + question[8:]
+    frames = [
+        frame(ethernet(0x0806, question)),
+        frame(ethernet(0x0800, ipv4(17, vxlan(ethernet(0x0806, question))))),
+        frame(ethernet(0x0806, answer)),
+        frame(INNER4),
+    ]
+    for mark in (Marker(MARK), None):
+        trail = follow(mark, decoded(frames))
+        assert [str(item).partition(": ")[2] for item in trail.questions] == [
+            "10.0.1.2 asks who has 10.0.1.9",
+            "10.0.1.2 asks who has 10.0.1.9 in vxlan 42",
+        ]
+        assert len(trail.requests) == (1 if mark else 0)

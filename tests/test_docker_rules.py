@@ -417,10 +417,20 @@ def test_what_a_host_claims_follows_from_its_options(release: str) -> None:
     assert policy == ([meet, dropped] if release in ("28", "29") else [meet])  # these have rules of their own
 
 
-def test_a_stranger_meets_a_closed_network_and_none_where_no_network_is() -> None:
-    """An internal network is shut for a neighbour that has a route; a container on `none` has no way at all."""
-    built = lab("networks: [bridge1]", "internal: true", "routed: true", "c1: {networks: [none]}")
-    (shut,) = built.checks
-    assert (shut.probe, shut.target, shut.expect, str(shut.sees[1].at)) == ("tcp", "web", "timeout", "host1/bridge1")
+def test_a_stranger_is_only_claimed_where_it_could_get_in() -> None:
+    """An internal network is closed whatever the policy, and a container without a network has no way."""
+    built = lab(
+        "networks: [bridge1]", "internal: true", "routed: true\nforward_policy: ACCEPT", "c1: {networks: [none]}"
+    )
+    assert [(check.probe, check.target) for check in built.checks] == [("tcp", "web")]
     built = lab("networks: [bridge1]", "", "routed: true", "c1: {networks: [none]}")
     assert [(check.target, str(check.sees[1].at)) for check in built.checks] == [("web", "host1/bridge1")]
+    told = {
+        release: [one.probe for one in lab(more=f'routed: true\nrelease: "{release}"').checks] for release in RELEASES
+    }
+    assert told == {
+        "20.10": ["ping"],
+        "26": ["ping"],
+        "28": ["ping", "tcp"],
+        "29": ["ping", "tcp"],
+    }  # at the port itself

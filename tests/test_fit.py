@@ -16,7 +16,7 @@ from labctl.plan import Chain, Link, Port, Resource
 from labctl.scenario import Lab
 from labctl.xtables import rule
 
-TENANTS = "azure-cni-transparent-vlan"
+TENANTS, OVERLAY = "azure-cni-transparent-vlan", "docker-overlay"
 RAW = """
 model: raw
 namespaces: [h]
@@ -47,12 +47,20 @@ def written(tmp_path: Path, key: str, *, asked: bool) -> Definition:
     return definition.define(str(path), approximate=asked)
 
 
-@pytest.mark.parametrize("name", [name for name in catalog.names() if name != TENANTS])
+@pytest.mark.parametrize("name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY)])
 def test_most_labs_ask_nothing_of_a_kernel_and_the_kernel_is_not_asked(name: str) -> None:
     kernel = Kernel("veth")
     made = definition.define(name)
     assert fit(made, kernel, approximate=True) == (made, made.lab)
     assert kernel.asked == []
+
+
+def test_an_overlay_needs_vxlan_and_nothing_stands_in_for_it() -> None:
+    made, kernel = definition.define(OVERLAY), Kernel()
+    assert fit(made, kernel, approximate=True) == (made, made.lab)
+    assert kernel.asked == [("vxlan",)]
+    with pytest.raises(MissingError, match="lacks vxlan, needed for vxlan0"):
+        fit(made, Kernel("vxlan"), approximate=True)
 
 
 def test_features_are_kinds_of_links_and_matches_and_targets() -> None:

@@ -586,3 +586,63 @@ def test_the_one_device_that_answers_for_others_is_a_neighbour_for_what_lies_bey
     assert asked() == {("a/eth0", "10.244.1.2"): "fabric/f1", ("c/eth0", "10.244.0.2"): "fabric/f2"}
     second = Sysctl("node1", "net.ipv4.conf.va.proxy_arp", "1")  # now either of two could answer
     assert asked(second) == {("c/eth0", "10.244.0.2"): "fabric/f2"}
+
+
+# ---- pings of a size ---------------------------------------------------------------------------------
+
+TOO_BIG = replace(FAIL, size=1423)
+
+
+def test_a_kernel_that_would_not_send_so_much_proves_that_it_is_too_big() -> None:
+    said = "ping: local error: message too long, mtu=1450"
+    assert judge(evidence(TOO_BIG, "blocked", Trail(), said=said)) == (
+        "pass",
+        (f"a's own kernel did not send it: {said}",),
+    )
+
+
+@pytest.mark.parametrize("text", ["fragmentation needed", "packet too big"])
+def test_a_router_that_says_so_proves_that_it_is_too_big(text: str) -> None:
+    told = Complaint(Port("a", "eth0"), 0, "10.244.0.1", "10.244.0.2", text, "request")
+    item = evidence(TOO_BIG, "unreachable", replace(LOST, complaints=(told,)))
+    assert judge(item) == ("pass", (f"too big: 10.244.0.1 told 10.244.0.2: {text}",))
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"), [("timeout", "no answer"), ("blocked", "ping: connect: Network is unreachable")]
+)
+def test_no_other_silence_proves_that_it_is_too_big(answer: str, said: str) -> None:
+    item = evidence(TOO_BIG, answer, LOST, said=said)
+    assert verdict(item) == "inconclusive"
+    assert "nobody said that it was too big" in words(item)
+    assert verdict(evidence(FAIL, answer, LOST, said=said)) == "pass"
+
+
+# ---- questions for a neighbour -----------------------------------------------------------------------
+
+NOBODY = ip_address("10.244.0.99")
+ASKED = (seen("a/eth0", "out", A, NOBODY, 0, proto="arp"), seen("node1/br0", "in", A, NOBODY, 0, proto="arp"))
+OTHERS = seen("node1/eth0", "out", NODE, C, 0, proto="arp")
+
+
+def asked(*questions: Sighting, **more: Any) -> Evidence:
+    point = more.pop("at", "node1/eth0")
+    about = want(point, None, NOBODY, packet="arp", **more)
+    return evidence(trail=replace(WHOLE, questions=questions), wants=(about,))
+
+
+def test_a_question_is_seen_where_it_is_asked() -> None:
+    assert judge(asked(*ASKED, at="node1/br0"))[1][-1] == "seen entering node1/br0: 10.244.0.2 asks who has 10.244.0.99"
+    assert verdict(asked(*ASKED)) == "fail"
+    assert verdict(asked(*ASKED, at="a/eth0", direction="in")) == "fail"
+
+
+def test_that_a_question_did_not_come_by_counts_only_if_it_was_asked_at_all() -> None:
+    passed = asked(*ASKED, OTHERS, negate=True)
+    assert verdict(passed) == "pass"
+    assert "the packet itself was seen entering node1/br0: 10.244.0.2 asks who has 10.244.0.99" in words(passed)
+    unasked = asked(OTHERS, negate=True)
+    assert verdict(unasked) == "inconclusive"
+    assert "nobody asked for it anywhere" in words(unasked)
+    leaked = seen("node1/eth0", "out", A, NOBODY, 0, proto="arp", encap="vxlan 4097")
+    assert verdict(asked(*ASKED, leaked, negate=True)) == "fail"

@@ -32,6 +32,11 @@ VARIANTS = [
     ("docker-bridge", ("release=20.10",)),
     ("docker-publish", ("release=29",)),
     ("docker-networks", ("release=26", "networks.quiet.icc=false")),
+    ("docker-overlay", ("release=20.10", "hosts.host3.containers=[c4]")),
+    (
+        "docker-overlay",
+        ("networks.ov.mtu=1400", "networks.in.internal=true", "hosts.host2.containers={c2: {networks: [in]}}"),
+    ),
     *((name, ("mtu=1200",)) for name in ("docker-bridge", "kubenet", "azure-cni-transparent")),  # below IPv6's least
     ("kubenet", ("nodes.node3.pods=2", "nodes.node2.pods=[c, d]")),
     ("cni", ("conflist.cniVersion=0.3.1",)),

@@ -82,11 +82,11 @@ def broken(what: str, lab: str, where: str, command: str, says: str, check: str,
 # Rows without a check are those that no packet shows: frames of this size pass any of these MTUs, neighbours are
 # told of a new MAC, hairpin, promisc and the ebtables rule matter to packets that only kube-proxy makes, a pod
 # knows its gateway's MAC without proxy ARP until the entry is lost, and goes the same way with its subnet's route
-# back; a node asks for a pod's MAC that it forgot; behind Docker's raw DROP stands the FORWARD policy. An empty
-# chain or an idle bridge does nothing.
+# back; a node asks for a pod's MAC that it forgot, and a container remembers the one that a tunnel told it; behind
+# Docker's raw DROP stands the FORWARD policy. An empty chain or an idle bridge does nothing.
 K, A, D, R = "kubenet", "azure-cni-transparent", "docker-bridge", "rawlab"
 P, Q, H = "docker-publish", "docker-icc", "kubenet-hostport"
-B, V = "azure-cni-bridge", "azure-cni-overlay"
+B, V, W = "azure-cni-bridge", "azure-cni-overlay", "docker-overlay"
 C = "cni"
 T = "azure-cni-transparent-vlan"  # with veths for its VLANs, on any kernel
 BESIDES = {K: (Check("nobody has 10.0.9.9", "ping", "c", "10.0.9.9", expect="fail"),)}  # to the scenario's own checks
@@ -241,7 +241,12 @@ MUTATIONS = [
         "a published port", P, "host1", "iptables-legacy -t nat -F DOCKER", "missing iptables -t nat -A DOCKER", "udp"
     ),
     broken(
-        "a port's guard", P, "host1", "iptables-legacy -t raw -F", "missing iptables -t raw -A PREROUTING", "own port"
+        "a port's guard",
+        P,
+        "host1",
+        "iptables-legacy -t raw -F",
+        "missing iptables -t raw -A PREROUTING",
+        "at the host only",
     ),
     broken(
         "route_localnet",
@@ -285,6 +290,34 @@ MUTATIONS = [
         "same bridge",
     ),
     broken(
+        "a peer's entry gone",
+        W,
+        "host1-ov",
+        "bridge fdb del 02:42:0a:00:01:05 dev vxlan0 dst 192.168.50.12 self",
+        "missing fdb entry 02:42:0a:00:01:05 dev vxlan0",
+        "travels in VXLAN",
+    ),
+    broken(
+        "a peer's MAC gone",
+        W,
+        "host1-ov",
+        "ip neigh del 10.0.1.5 dev vxlan0",
+        "missing neighbour 10.0.1.5 dev vxlan0",
+        "",
+    ),
+    broken("a tunnel down", W, "host2-ov", "ip link set vxlan0 down", "link vxlan0: up was down", "travels in VXLAN"),
+    broken("a tunnel's MTU", W, "host1-ov", "ip link set vxlan0 mtu 1400", "mtu was 1400, should be 1450", "50 bytes"),
+    broken("the overlay's bridge", W, "host1-ov", "ip link set veth0 nomaster", "veth0: master was none", "one host"),
+    broken("a gateway bridge", W, "host1", "ip addr flush dev docker_gwbridge", "missing address 172.18", "way out"),
+    broken(
+        "a gateway's MASQUERADE",
+        W,
+        "host1",
+        "iptables-legacy -t nat -F POSTROUTING",
+        "missing iptables -t nat -A POSTROUTING -s 172.18.0.0/16",
+        "way out",
+    ),
+    broken(
         "a neighbour gone", R, "h1", "ip neigh del 10.9.0.2 dev vx0", "missing neighbour 10.9.0.2 dev vx0", "tunnel"
     ),
     broken(
@@ -320,7 +353,7 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lab.Def
     """All labs of the table, up."""
     file = tmp_path_factory.mktemp("raw") / "rawlab.yaml"
     file.write_text(RAW)
-    names = [K, A, D, P, Q, B, V, H, *([C] if reason_without() is None else [])]
+    names = [K, A, D, P, Q, B, V, W, H, *([C] if reason_without() is None else [])]
     definitions = {name: lab.define(name) for name in names} | {R: lab.define(str(file))}
     definitions[T] = kernels.define(T, (), ("vlan",))
     for definition in definitions.values():

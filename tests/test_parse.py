@@ -229,6 +229,12 @@ def test_durations(written: str, seconds: float) -> None:
             "{ping: a -> c, not see: {at: node2/eth0, src: node1, packet: reply}}",
             "a reaches c, its reply not seen at node2/eth0 as node1 > any",
         ),
+        ("{ping: a -> c, size: 1472}", "a reaches c with 1472 bytes"),
+        ("{ping: a -> c, size: 1473, expect: fail}", "a does not reach c with 1473 bytes"),
+        (
+            "{ping: a -> c, not see: {at: node2/eth0, packet: arp, dst: c}}",
+            "a reaches c, a question for the neighbour not seen at node2/eth0 as any > c",
+        ),
         ("{mesh: pods}", "every pod reaches every pod and is seen with its own address"),
     ],
 )

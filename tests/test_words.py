@@ -21,7 +21,8 @@ from labctl.xtables import rule
 ETH0 = Port("node1", "eth0")
 CBR0 = Port("node1", "cbr0")
 VETH = Link(Port("node1", "veth1"), "veth", Port("a", "eth0"), "cbr0", 1500, hairpin=True)
-VXLAN = Link(Port("box", "vx0"), "vxlan", options=(("id", "42"), ("dstport", "4789")), born="node1")
+TUNNEL = (("id", "42"), ("dstport", "4789"), ("learning", "off"), ("proxy", "on"))
+VXLAN = Link(Port("box", "vx0"), "vxlan", options=TUNNEL, born="node1")
 ROUTE = Route("node1", ip_network("10.244.1.0/24"), ip_address("10.224.0.5"), "eth0")
 POD = Address(Port("a", "eth0"), ip_interface("10.224.0.5/16"), connected=False)
 PROBED = Neighbour(ETH0, ip_address("169.254.1.1"), "aa:aa:aa:aa:aa:aa", "probe")
@@ -54,9 +55,9 @@ SAMPLES: tuple[Resource, ...] = (
         ),
         (
             VXLAN,
-            "link vx0 type vxlan id 42 dstport 4789 born in node1 up",
+            "link vx0 type vxlan id 42 dstport 4789 nolearning proxy born in node1 up",
             [
-                "ip -n node1 link add vx0 netns box type vxlan id 42 dstport 4789",
+                "ip -n node1 link add vx0 netns box type vxlan id 42 dstport 4789 nolearning proxy",
                 "ip link set vx0 addrgenmode none",
                 "ip link set vx0 up",
             ],

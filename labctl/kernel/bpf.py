@@ -119,9 +119,12 @@ def _tunnels(program: _Program, name: str, body: int) -> None:
         _ip(program, f"{name}t{version}", body, version, 1)
     program.place(f"vxlan{name}")
     program.load(LD_H, body + 8 + 8 + 12)
+    program.jump(JEQ, ARP, f"arp{name}")
     program.jump(JEQ, IPV4, f"four{name}v")
     program.jump(JEQ, IPV6, f"six{name}v")
     program.ret(0)
+    program.place(f"arp{name}")
+    program.ret(WHOLE)
     for version, label in ((4, "four"), (6, "six")):
         program.place(f"{label}{name}v")
         _ip(program, f"{name}v{version}", body + 8 + 8 + 14, version, 1)

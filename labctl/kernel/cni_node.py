@@ -167,12 +167,6 @@ def can(kinds: Iterable[str]) -> list[str]:
         return inside.run(None, attempt)
 
 
-def program(name: str, path: str) -> Path | None:
-    """A plugin's executable on CNI_PATH; None if it is on none of its folders."""
-    files = (Path(folder) / name for folder in path.split(":") if folder)
-    return next((file for file in files if file.is_file() and os.access(file, os.X_OK)), None)
-
-
 def delegate(file: Path, environment: dict[str, str], text: str) -> tuple[int, str, str]:
     """Call another plugin with the environment and configuration of this call: exit code, output, log."""
     done = subprocess.run([file], input=text, capture_output=True, text=True, env=environment, errors="replace")

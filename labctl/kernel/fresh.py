@@ -1,4 +1,4 @@
-"""Numbers for probes that no probe had before: identifiers of echoes, source ports.
+"""What no probe had before: identifiers of echoes, source ports, and a path whose MTU is not remembered.
 
 The kernel remembers a connection for half a minute and more, and asks its nat table only about new ones.
 A probe that looks like an earlier one would be treated as the rules said then, not as they say now.
@@ -11,6 +11,8 @@ import math
 import secrets
 import socket
 import threading
+from contextlib import suppress
+from pathlib import Path
 
 TRIES = 256  # ports to try before the choice is left to the kernel
 
@@ -49,3 +51,12 @@ def bind_fresh(sock: socket.socket, target: int) -> int:
                 raise
     sock.bind(("", 0))
     return int(sock.getsockname()[1])
+
+
+def forget_paths() -> None:
+    """Make the namespace this thread is in forget the path MTUs that it learned, which it keeps for ten minutes.
+
+    IPv4's: IPv6 has no such switch, and there a later probe may be refused by the source itself.
+    """
+    with suppress(OSError):
+        Path("/proc/sys/net/ipv4/route/flush").write_text("1")

@@ -66,12 +66,13 @@ class Linker:
         if near.kind == "veth" and far is None:
             fail(near, f"its peer {near.peer} is missing from the plan")
         index = self._indexes.near(near.at)
-        self._born_whole.add(near.at)
+        if home == near.ns:
+            self._born_whole.add(near.at)
         peer_index = self._indexes.far(far.at) if far is not None else 0
         fd = None
         if far is not None and far.ns != home:
             fd = self._rooms.fds[far.ns]
-        elif near.born is not None:
+        elif home != near.ns:
             fd = self._rooms.fds[near.ns]
         try:
             message = messages.create_link(near, far, index, peer_index, fd, lambda dev: self._indexes.find(home, dev))
@@ -136,9 +137,9 @@ def _near_end(link: Link, peer: Link | None) -> tuple[Link, Link | None]:
 
 
 def must_remake(change: Change) -> bool:
-    """Whether a link is so unlike that it has to be deleted and made anew."""
+    """Whether a link is so unlike that it has to be deleted and made anew: its kind, its other end, its ground."""
     want, have = change.want, change.have
     if not isinstance(want, Link) or not isinstance(have, Link) or want.kind == "loopback":
         return False
     wrong = differing(want, have)
-    return "kind" in wrong or "peer" in wrong or ("options" in wrong and want.kind != "bridge")
+    return bool({"kind", "peer", "born"} & set(wrong)) or ("options" in wrong and want.kind != "bridge")

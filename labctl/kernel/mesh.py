@@ -20,6 +20,7 @@ from ipaddress import ip_address
 
 from labctl.evidence import Pair
 from labctl.kernel import places
+from labctl.kernel.echoes import checksum
 from labctl.kernel.fresh import IDENTIFIERS
 from labctl.kernel.netns import Inside
 from labctl.kernel.probes import (
@@ -29,7 +30,6 @@ from labctl.kernel.probes import (
     IP_RECVERR,
     IPV6_RECVERR,
     SOL_RAW,
-    checksum,
 )
 from labctl.marks import MESH_MAGIC
 from labctl.plan import IP

@@ -14,6 +14,7 @@ from labctl.plan import Address, Fdb, Link, Neighbour, Route, Rule
 ADD = REQUEST | ACK | CREATE | EXCL
 PUT = REQUEST | ACK | CREATE | REPLACE
 SET = REQUEST | ACK
+APPEND = 0x800
 
 AF_INET, AF_INET6, AF_BRIDGE = 2, 10, 7
 IFF_UP, IFF_NOARP, IFF_PROMISC = 0x1, 0x80, 0x100
@@ -50,7 +51,7 @@ def create_link(
         attrs.append(("IFLA_MTU", link.mtu))
     if link.mac is not None:
         attrs.append(("IFLA_ADDRESS", Mac(link.mac)))
-    if link.master is not None:
+    if link.master is not None and link.born in (None, link.ns):  # another namespace's bridge cannot be named here
         attrs.append(("IFLA_MASTER", U32(index_of(link.master))))
     lower = dict(link.options).get("dev")
     if lower is not None and link.kind != "vxlan":
@@ -61,7 +62,7 @@ def create_link(
     elif data := info_data(link.kind, [pair for pair in link.options if pair not in _GIVEN], index_of):
         info.append(("IFLA_INFO_DATA", data))
     attrs.append(("IFLA_LINKINFO", info))
-    if link.born is not None and peer_fd is not None:
+    if link.born not in (None, link.ns) and peer_fd is not None:
         attrs.append(("IFLA_NET_NS_FD", U32(peer_fd)))
     return encode("ifinfmsg", nl.RTM_NEWLINK, ADD, {"index": U32(index)}, attrs)
 
@@ -185,8 +186,8 @@ def fdb(item: Fdb, index: int, *, delete: bool = False) -> bytearray:
     attrs: list[tuple[str, Any]] = [("NDA_LLADDR", Mac(item.mac))]
     if tunnel:
         attrs.append(("NDA_DST", item.dst))
-    # a VXLAN device may have several destinations for the all-zero address: append, never replace
-    put = REQUEST | ACK | CREATE | (0x800 if tunnel and set(item.mac) <= set("0:") else EXCL)
+    # a VXLAN device may have several destinations for the all-zero address: append; what was learned is replaced
+    put = REQUEST | ACK | CREATE | (APPEND if tunnel and set(item.mac) <= set("0:") else REPLACE)
     return encode("ndmsg", nl.RTM_DELNEIGH if delete else nl.RTM_NEWNEIGH, SET if delete else put, fields, attrs)
 
 

@@ -96,27 +96,30 @@ class Snapshot:
             others = [(other, end) for other, end in others if nsid_of(ns, other) == link.lower_nsid]
         return Port(others[0][0], others[0][1].name) if others else None
 
+    def born(self, ns: str, link: read.RawLink, nsid_of: Callable[[str, str], int | None]) -> str | None:
+        """The namespace that a link was made in and moved from, where its socket or lower device still is; None
+        if it was made where it is, or in no namespace of the lab."""
+        if link.kind == "veth" or link.lower_nsid is None:
+            return None
+        return next((other for other in self.links if other != ns and nsid_of(ns, other) == link.lower_nsid), None)
+
 
 def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]) -> Iterator[Link]:
     """The links of one namespace, as the plan says them."""
-
-    def name_of(index: int) -> str:
-        return snapshot.name(ns, index)
-
     for raw in snapshot.links[ns].values():
         at = Port(ns, raw.name)
         up = bool(raw.flags & IFF_UP)
         if raw.flags & 0x8:  # IFF_LOOPBACK
             yield Link(at, "loopback", up=up, mtu=None)
             continue
-        options = read_options(raw.kind, *raw.data, name_of) if raw.data is not None and raw.kind != "veth" else ()
-        if raw.lower and raw.kind != "veth":
-            options = (("dev", snapshot.lower(ns, raw, nsid_of)), *options)
+        born = snapshot.born(ns, raw, nsid_of)
+        # a vxlan has a word of its own for it, and names itself where there is none
+        upon = snapshot.lower(ns, raw, nsid_of) if raw.lower and raw.kind not in ("veth", "vxlan") else None
         yield Link(
             at,
             raw.kind or "physical",
             peer=snapshot.peer(ns, raw, nsid_of) if raw.kind == "veth" else None,
-            master=name_of(raw.master) if raw.master else None,
+            master=snapshot.name(ns, raw.master) if raw.master else None,
             mtu=raw.mtu,
             mac=raw.mac,
             up=up,
@@ -125,8 +128,17 @@ def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]
             hairpin=raw.hairpin,
             isolated=raw.isolated,
             autoconf=raw.addr_gen_mode == 0,
-            options=options,
+            options=_options(snapshot, born or ns, raw, upon),
+            born=born,
         )
+
+
+def _options(snapshot: Snapshot, home: str, raw: read.RawLink, upon: str | None) -> tuple[tuple[str, str], ...]:
+    """What iproute2 calls the options of a link that was made in `home`, the device that it lies upon among them."""
+    if raw.kind == "veth":
+        return ()
+    found = read_options(raw.kind, *raw.data, lambda index: snapshot.name(home, index)) if raw.data is not None else ()
+    return found if upon is None else (("dev", upon), *found)
 
 
 def tables(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Resource]:

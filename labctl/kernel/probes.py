@@ -12,20 +12,22 @@ import os
 import select
 import shutil
 import socket
-import struct
 import subprocess
 from functools import lru_cache
 
 from labctl.evidence import Answer
-from labctl.kernel.fresh import IDENTIFIERS, bind_fresh
-from labctl.marks import ANSWERING, ASKING, STAMP, Mark, Marker
+from labctl.kernel.echoes import echo_request
+from labctl.kernel.fresh import IDENTIFIERS, bind_fresh, forget_paths
+from labctl.marks import ANSWERING, ASKING, Mark, Marker
 from labctl.plan import IP
 
 SOL_RAW, ICMP_FILTER = 255, 1
 IP_RECVERR, IPV6_RECVERR = 11, 25
 EXHAUSTED = {errno.ENOBUFS, errno.ENOMEM}  # the machine's fault (its neighbour table is full), not the lab's
 EXHAUSTED_HINT = "is the machine's neighbour table full? see labctl doctor"
-REFUSALS = {errno.ENETUNREACH, errno.EPERM, errno.EACCES, errno.EINVAL, errno.EADDRNOTAVAIL}
+REFUSALS = {errno.ENETUNREACH, errno.EPERM, errno.EACCES, errno.EINVAL, errno.EADDRNOTAVAIL, errno.EMSGSIZE}
+DISCOVER = {4: (socket.IPPROTO_IP, 10), 6: (socket.IPPROTO_IPV6, 23)}  # IP_MTU_DISCOVER, IPV6_MTU_DISCOVER
+ONLY_WHOLE = 2  # IP_PMTUDISC_DO: never in fragments
 
 NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH}
 
@@ -96,10 +98,14 @@ class Probe:
 class Ping(Probe):
     """The real ping, one echo request that carries the marker. It chooses its identifier itself, anew each time."""
 
-    def __init__(self, program: str, address: IP, marker: bytes, patience: float = 1) -> None:
+    def __init__(self, program: str, address: IP, marker: bytes, patience: float = 1, size: int | None = None) -> None:
         super().__init__()
         self.mark = Marker(marker)
-        words = ["ping", "-n", "-c", "1", "-W", str(max(1, math.ceil(patience))), "-p", marker.hex(), str(address)]
+        whole = [] if size is None else ["-M", "do", "-s", str(size)]
+        if whole:
+            forget_paths()
+        words = ["ping", "-n", "-c", "1", "-W", str(max(1, math.ceil(patience))), "-p", marker.hex(), *whole]
+        words.append(str(address))
         environment = {**os.environ, "LC_ALL": "C"}
         self._process = subprocess.Popen(
             words,
@@ -117,8 +123,20 @@ class Ping(Probe):
     def step(self) -> None:
         if self.answer is not None or self._process.poll() is None:
             return
-        out, err = (text.decode(errors="replace") for text in self._process.communicate())
-        self.end(*verdict_of_ping(self._process.returncode, out, err))
+        self.end(*verdict_of_ping(self._process.returncode, *self._words()))
+
+    def give_up(self) -> None:
+        """Its time is over. A ping that could not send complained at once, and waits for an answer all the same."""
+        if self.answer is None:
+            self._process.kill()
+            out, err = self._words()
+            if err.strip():
+                self.end(*verdict_of_ping(1, out, err))
+        super().give_up()
+
+    def _words(self) -> tuple[str, str]:
+        out, err = self._process.communicate()
+        return out.decode(errors="replace"), err.decode(errors="replace")
 
     def close(self) -> None:
         if self._process.poll() is None:
@@ -137,7 +155,7 @@ def verdict_of_ping(code: int, out: str, err: str) -> tuple[Answer, str]:
     complaint = next((line for line in err.splitlines() if line.strip()), "")
     if "No buffer space" in complaint or "Cannot allocate" in complaint:
         return "broken", f"{complaint}; {EXHAUSTED_HINT}"
-    if "connect:" in complaint or "sendmsg:" in complaint:
+    if "connect:" in complaint or "sendmsg:" in complaint or "local error:" in complaint:
         return "blocked", complaint
     error = next((line for line in out.splitlines() if line.startswith("From ")), "")
     if error:
@@ -193,26 +211,10 @@ class _Client(Probe):
         self._failed(number, "blocked" if number in REFUSALS else "unreachable")
 
 
-def echo_request(version: int, identifier: int, sequence: int, marker: bytes) -> bytes:
-    """An ICMP echo request that carries the marker where ping would; ICMPv6's checksum is the kernel's work."""
-    kind = 8 if version == 4 else 128
-    payload = bytes(STAMP) + marker * 5
-    total = checksum(struct.pack("!BBHHH", kind, 0, 0, identifier, sequence) + payload) if version == 4 else 0
-    return struct.pack("!BBHHH", kind, 0, total, identifier, sequence) + payload
-
-
-def checksum(data: bytes) -> int:
-    """The internet checksum of an even number of bytes."""
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
 class Echo(_Client):
     """An echo request of our own, for machines without ping and for second looks."""
 
-    def __init__(self, address: IP, marker: bytes) -> None:
+    def __init__(self, address: IP, marker: bytes, size: int | None = None) -> None:
         four = address.version == 4
         protocol = socket.IPPROTO_ICMP if four else socket.IPPROTO_ICMPV6
         family = socket.AF_INET if four else socket.AF_INET6
@@ -222,13 +224,16 @@ class Echo(_Client):
         self._marker = marker
         try:
             self._socket.connect((str(address), 0))
-            self._socket.send(echo_request(address.version, IDENTIFIERS.take(), 1, marker))
+            if size is not None:
+                forget_paths()
+                self._socket.setsockopt(*DISCOVER[address.version], ONLY_WHOLE)
+            self._socket.send(echo_request(address.version, IDENTIFIERS.take(), 1, marker, size or 56))
         except OSError as error:
             self._begin(error.errno or 0)
 
     def _step(self) -> None:
         while True:
-            data = self._socket.recv(2048)
+            data = self._socket.recv(65536)
             body = data[(data[0] & 15) * 4 :] if self._kind == 0 else data
             if body and body[0] == self._kind and self._marker in body:
                 return self.end("reply", "labctl's own echo request was answered")

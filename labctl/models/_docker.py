@@ -23,6 +23,9 @@ from labctl.xtables import FirewallRule
 
 ESTABLISHED = "-m conntrack --ctstate RELATED,ESTABLISHED"
 LOCAL = "-m addrtype --dst-type LOCAL -j DOCKER"
+RANDOM_MACS = ("28", "29")  # earlier releases make a container's MAC of its address, and all begin with 02:42
+# since 20.10 everybody in a container may ping and listen below port 1024 (daemon/oci_linux.go, WithSysctls)
+UNPRIVILEGED = (("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647"))
 
 
 class Net(NamedTuple):

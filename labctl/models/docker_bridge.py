@@ -45,9 +45,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.grades import approximation, faithful, skipped
+from labctl.models import _docker_claims as claims
 from labctl.models import _parts as parts
-from labctl.models._docker import RELEASES, Endpoint, Host, Net
-from labctl.models._docker_checks import claims
+from labctl.models._docker import RANDOM_MACS, RELEASES, UNPRIVILEGED, Endpoint, Host, Net
 from labctl.models._docker_networks import (
     attach,
     networks,
@@ -87,9 +87,6 @@ PARTS = (
 )
 HOSTS_FROM = 11  # host1 is 192.168.50.11
 LEAD_NOWHERE = ("20.10",)  # before 25 internal networks gave a default route, which ends at a DROP (moby 46603)
-RANDOM_MACS = ("28", "29")  # earlier releases make a container's MAC of its address, and all begin with 02:42
-# since 20.10 everybody in a container may ping and listen below port 1024 (daemon/oci_linux.go, WithSysctls)
-UNPRIVILEGED = (("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +154,11 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
-    """What follows from the options: who meets on docker0, and how far a stranger comes that has a route."""
-    return claims(scenario)
+    """What follows from the options: who meets on docker0, whose ports are whose, and how far a stranger comes."""
+    nets = networks(scenario)
+    yield from claims.neighbours(scenario, nets)
+    yield from claims.shared_ports(scenario)
+    yield from claims.strangers(scenario, nets)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:

@@ -1,28 +1,25 @@
-"""What a Docker host claims by itself, whatever its options: who meets, and who is kept out. Pure."""
+"""What docker-bridge claims of every lab: it follows from the options, and from who is on which network. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from labctl.models._docker import RELEASES, Chains28, Net
-from labctl.models._docker_networks import DEFAULT, attach, networks, programs, shares
+from labctl.models._docker_networks import DEFAULT, attach, programs, shares
 from labctl.plan import Port
 from labctl.scenario import Check, Scenario, See
 
 
-def claims(scenario: Scenario) -> Iterator[Check]:
-    """What follows from the options: who meets on docker0, and how far a stranger comes that has a route."""
-    nets = networks(scenario)
+def neighbours(scenario: Scenario, nets: dict[str, Net]) -> Iterator[Check]:
+    """Two containers of one host meet on docker0, or are kept apart there."""
     for node in scenario.nodes:
         shared = [name for name, ends in attach(node, nets).items() if ends and ends[0].net == nets[DEFAULT]]
         if len(shared) > 1:
             yield _neighbours(shared[0], shared[1], scenario.options.icc)
             break
-    yield from _ports(scenario)
-    yield from _stranger(scenario, nets)
 
 
-def _ports(scenario: Scenario) -> Iterator[Check]:
+def shared_ports(scenario: Scenario) -> Iterator[Check]:
     """Who uses another's network uses its ports up."""
     for node in scenario.nodes:
         shared = shares(node)
@@ -46,7 +43,7 @@ def _neighbours(one: str, other: str, icc: bool) -> Check:
     return Check(say, "ping", one, other, expect="fail", sees=apart, origin="model")
 
 
-def _stranger(scenario: Scenario, nets: dict[str, Net]) -> Iterator[Check]:
+def strangers(scenario: Scenario, nets: dict[str, Net]) -> Iterator[Check]:
     """How far a neighbour comes that has a route to the containers. Up to 26 nothing but the policy of FORWARD stands
     in its way, and not even that at the container's end of a published port; internal networks have always been shut.
     """
