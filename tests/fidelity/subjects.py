@@ -22,6 +22,7 @@ from labctl.kernel import firewall, places
 from labctl.kernel.netns import MS_BIND, mount
 
 UNPACKED = Path(os.environ.get("LABCTL_SUBJECTS", "/nonexistent"))
+NEWER = Path(os.environ.get("LABCTL_ENGINES", "/nonexistent"))  # Docker Engines of newer distributions, each a tree
 
 
 def run(*words: str | Path, env: dict[str, str] | None = None, text: str | None = None, check: bool = True) -> str:
@@ -129,13 +130,29 @@ DAEMON = """
 # a mount and process namespace of its own: what the daemon writes outside its folders goes with it
 set -e
 mount -t tmpfs none "$WORK"
-mkdir "$WORK/etc" "$WORK/scratch"
-mount -t overlay -o "lowerdir=/etc,upperdir=$WORK/etc,workdir=$WORK/scratch" none /etc
-mount -t tmpfs none /var/lib
-mount -t tmpfs none /run
+mkdir "$WORK/upper" "$WORK/scratch"
+if [[ -n $TREE ]]; then # an engine of another distribution, with its own libraries and its own iptables
+  mkdir "$WORK/root"
+  mount -t overlay -o "lowerdir=$TREE,upperdir=$WORK/upper,workdir=$WORK/scratch" none "$WORK/root"
+  cd "$WORK/root"
+  mkdir -p proc sys dev run tmp etc var/lib usr/local/sbin ".$WORK"
+  for folder in bin sbin lib lib64; do [[ -e $folder ]] || ln -s "usr/$folder" "$folder"; done
+  for tool in iptables ip6tables; do ln -s /usr/sbin/xtables-legacy-multi "usr/local/sbin/$tool"; done
+  for folder in proc sys dev; do mount --rbind "/$folder" "$folder"; done
+  mount --bind "$WORK" ".$WORK"
+  PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin
+  cd /
+  enter=(chroot "$WORK/root")
+else
+  mount -t overlay -o "lowerdir=/etc,upperdir=$WORK/upper,workdir=$WORK/scratch" none /etc
+  mount -t tmpfs none /var/lib
+  mount -t tmpfs none /run
+  enter=()
+fi
 echo '{}' >"$WORK/none.json"
-exec nsenter --net=/proc/self/fd/0 dockerd --data-root "$WORK/data" --exec-root "$WORK/exec" -H "unix://$WORK/sock" \
-  -p "$WORK/pid" --config-file "$WORK/none.json" --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "/$GROUP" $MORE
+exec nsenter --net=/proc/self/fd/0 "${enter[@]}" dockerd --data-root "$WORK/data" --exec-root "$WORK/exec" \
+  -H "unix://$WORK/sock" -p "$WORK/pid" --config-file "$WORK/none.json" \
+  --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "/$GROUP" $MORE
 """
 PATIENCE = 30.0  # seconds; it is up in one
 
@@ -156,10 +173,11 @@ def busybox() -> Path | None:
 class Docker:
     """A Docker daemon in one namespace of a lab, and in mount and process namespaces of its own.
 
-    Ending its first process ends all that it started; its mounts and files go with its namespaces.
+    Ending its first process ends all that it started; its mounts and files go with its namespaces. `more` are words
+    for dockerd; `tree` is the root of another distribution, whose engine, libraries and iptables run then.
     """
 
-    def __init__(self, lab: str, host: str, work: Path, path: str, more: str = "") -> None:
+    def __init__(self, lab: str, host: str, work: Path, path: str, more: str = "", tree: str = "") -> None:
         self.lab, self.work, self.group = lab, work, f"labctl-fidelity-{os.getpid()}"
         self.env = {
             **os.environ,
@@ -167,6 +185,7 @@ class Docker:
             "WORK": str(work),
             "GROUP": self.group,
             "MORE": more,
+            "TREE": tree,
         }
         work.mkdir()
         self.log = work.parent / "dockerd.log"
