@@ -7,6 +7,7 @@ and `ptp` (containernetworking/plugins), and of `firewall` for the one that is n
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -109,8 +110,8 @@ class Request:
     ifname: str = ""
 
 
-def read(environment: Mapping[str, str], text: str) -> Request:
-    """The call that an environment and a standard input make. Raises Failure."""
+def command_of(environment: Mapping[str, str]) -> str:
+    """The command that an environment asks for, once its variables are judged. Raises Failure."""
     command = environment.get("CNI_COMMAND", "")
     if command not in REQUIRED:
         known = ", ".join(REQUIRED)
@@ -124,28 +125,53 @@ def read(environment: Mapping[str, str], text: str) -> Request:
             raise Failure(BAD_ENVIRONMENT, f"CNI_CONTAINERID {container!r} is no container id")
         if not is_ifname(ifname):
             raise Failure(BAD_ENVIRONMENT, f"CNI_IFNAME {ifname!r} is no name for a device")
-    return Request(command, _config(command, text), container, environment.get("CNI_NETNS", ""), ifname)
+    return command
 
 
-def _config(command: str, text: str) -> Config:
+def read(environment: Mapping[str, str], text: str) -> Request:
+    """The call that an environment and a standard input make. Raises Failure."""
+    command = command_of(environment)
+    if command == "VERSION":
+        return Request(command, Config(_asked(text), ""))
+    config = _config(command, text, _arguments(environment.get("CNI_ARGS", "")))
+    names = (environment.get(name, "") for name in ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"))
+    return Request(command, config, *names)
+
+
+def _asked(text: str) -> str:
+    """The version in which a VERSION is asked: before 1.1.0 nothing was said on standard input."""
+    try:
+        version = json_object(text, "configuration").get("cniVersion")
+        return version if isinstance(version, str) and order(version) else SPOKEN[-1]
+    except Malformed:
+        return SPOKEN[-1]
+
+
+def _arguments(text: str) -> dict[str, str]:
+    """CNI_ARGS, pairs behind each other. Only `MAC` is for this plugin; an IPAM plugin may know others."""
+    pairs = [pair.partition("=") for pair in text.split(";") if pair]
+    broken = ["".join(pair) for pair in pairs if not pair[0] or not pair[1]]
+    if broken:
+        raise Failure(BAD_ENVIRONMENT, f"CNI_ARGS has {broken[0]!r}, which is no pair", "write KEY=VALUE;KEY=VALUE")
+    return {key: value for key, _, value in pairs}
+
+
+def _config(command: str, text: str, arguments: Mapping[str, str]) -> Config:
     try:
         data = json_object(text, "configuration")
     except Malformed as error:
         raise Failure(DECODING_FAILURE, str(error)) from None
     version = data.get("cniVersion", "0.1.0")
-    if version not in SPOKEN and command != "VERSION":
+    if version not in SPOKEN:
         raise Failure(INCOMPATIBLE, f"cniVersion {version} is not spoken here", f"spoken are {', '.join(SPOKEN)}")
-    if command == "VERSION":
-        return Config(str(version), "")
     if not has(version, command):
         raise Failure(INCOMPATIBLE, f"cniVersion {version} has no {command}")
     name = data.get("name")
     if not isinstance(name, str) or not is_network_name(name):
         raise Failure(INVALID_CONFIG, f"name {name!r} is no name for a network")
     values = _values(data)
-    return Config(
-        version, name, **values, mac=_mac(data), previous=_previous(command, data), valid=_valid(data), raw=data
-    )
+    mac, previous, valid = _mac(data, arguments), _previous(command, data), _valid(data)
+    return Config(version, name, **values, mac=mac, previous=previous, valid=valid, raw=data)
 
 
 def _values(data: Json) -> dict[str, Any]:
@@ -154,7 +180,8 @@ def _values(data: Json) -> dict[str, Any]:
     if unknown:
         close = difflib.get_close_matches(unknown[0], KEYS, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(KEYS)}"
-        raise Failure(UNSUPPORTED_FIELD, f"unknown key {unknown[0]!r}", hint)
+        value = json.dumps(data[unknown[0]])
+        raise Failure(UNSUPPORTED_FIELD, f"unknown key {unknown[0]!r}, which is {value:.60}", hint)
     shape = data.get("shape", "bridge")
     if shape not in SHAPES:
         raise Failure(INVALID_CONFIG, f"shape {shape!r} is none of {', '.join(SHAPES)}")
@@ -166,7 +193,8 @@ def _values(data: Json) -> dict[str, Any]:
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise Failure(INVALID_CONFIG, f"{key} {value!r} is not of the kind {_KIND[kind]}")
         if only and only != shape:
-            raise Failure(UNSUPPORTED_FIELD, f"{key} means nothing in the shape {shape!r}", f"it is for {only!r}")
+            what = f"{key} (here {json.dumps(value)}) means nothing in the shape {shape!r}"
+            raise Failure(UNSUPPORTED_FIELD, what, f"it is for {only!r}")
         found[attribute] = value
     _judge(found)
     return found
@@ -188,11 +216,16 @@ def _judge(found: dict[str, Any]) -> None:
         raise Failure(INVALID_CONFIG, "ipam.type is missing", "who gives the addresses, such as host-local")
 
 
-def _mac(data: Json) -> str | None:
-    runtime = data.get("runtimeConfig")
-    mac = runtime.get("mac") if isinstance(runtime, dict) else None
+def _mac(data: Json, arguments: Mapping[str, str]) -> str | None:
+    """The MAC address that is asked for; as with the reference plugins the last of three places counts."""
+    mac = arguments.get("MAC") or None
+    for words in (("args", "cni"), ("runtimeConfig",)):
+        inner: Any = data
+        for word in words:
+            inner = inner.get(word) if isinstance(inner, dict) else None
+        mac = inner["mac"] if isinstance(inner, dict) and inner.get("mac") else mac
     if mac is not None and not (isinstance(mac, str) and _MAC.fullmatch(mac.lower())):
-        raise Failure(INVALID_CONFIG, f"runtimeConfig.mac {mac!r} is no MAC address")
+        raise Failure(INVALID_CONFIG, f"{mac!r} is no MAC address", "such as 02:00:00:00:00:01")
     return None if mac is None else mac.lower()
 
 

@@ -5,6 +5,7 @@
 #                                            link /usr/local/bin/labctl; --dev adds what the tests need
 #   provision.sh --source run|dev DIRECTORY  only a virtual environment that runs this source tree
 #   provision.sh --subjects DIRECTORY        only unpack, for tests/fidelity, the real things that models follow
+#   provision.sh --engines DIRECTORY         likewise the Docker Engines of newer Debians, with their libraries
 #
 # PYTHON=... chooses the interpreter (3.10 or newer, with venv and headers); else the system's is taken.
 # The system Python gets no package. Everything is reported on stderr, one line per step.
@@ -249,7 +250,40 @@ subjects() {
   mv -T "$copy/tree" "$target"
 }
 
+# engines DIRECTORY: a tree for each newer Debian, from the mirror that this Debian uses; apt's own lists and
+# its idea of what is installed stay as they are
+engines() {
+  local target=$1 suite mirror own package
+  lock "$target"
+  [[ ! -e $target ]] || return 0
+  if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then return 1; fi
+  mirror=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' | awk '$1 == "Debian" && !found++ {print $2}')
+  [[ -n $mirror ]] || return 1
+  copy=$(mktemp -d "$target.XXXXXX")
+  for suite in trixie forky; do
+    own=$copy/apt/$suite
+    mkdir -p "$own/lists/partial" "$own/archives/partial" "$copy/trees/$suite" || return 1
+    : >"$own/status"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$own/sources.list"
+    local -a apt=(apt-get -q -o "Dir::Etc::SourceList=$own/sources.list" -o Dir::Etc::SourceParts=/dev/null
+      -o "Dir::State::Lists=$own/lists" -o "Dir::State::Status=$own/status" -o "Dir::Cache::Archives=$own/archives"
+      -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Sandbox::User=root
+      -o Acquire::Check-Valid-Until=false -o Acquire::Languages=none)
+    quietly "reading the package lists of Debian $suite" "${apt[@]}" update || return 1
+    quietly "fetching docker.io of Debian $suite" "${apt[@]}" -y --no-install-recommends --download-only install \
+      docker.io iptables || return 1
+    for package in "$own"/archives/*.deb; do dpkg-deb -x "$package" "$copy/trees/$suite" || return 1; done
+    rm -rf "$copy/trees/$suite/usr/share" "$own"
+  done
+  chmod 755 "$copy/trees"
+  mv -T "$copy/trees" "$target"
+}
+
 case ${1:-} in
+--engines)
+  [[ -n ${2:-} ]] || die "usage: provision.sh --engines DIRECTORY"
+  engines "$2" || { say "newer Docker Engines cannot be had here; tests that need them are skipped" && exit 1; }
+  ;;
 --subjects)
   [[ -n ${2:-} ]] || die "usage: provision.sh --subjects DIRECTORY"
   subjects "$2" || { say "the real things cannot be had here; tests that need them are skipped" && exit 1; }
@@ -260,5 +294,5 @@ case ${1:-} in
   ;;
 --dev) installed dev ;;
 '') installed run ;;
-*) die "usage: provision.sh [--dev] | --source run|dev DIRECTORY | --subjects DIRECTORY" ;;
+*) die "usage: provision.sh [--dev] | --source run|dev DIRECTORY | --subjects|--engines DIRECTORY" ;;
 esac

@@ -2,236 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import pty
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from labctl import cni_config, cni_wiring
 from labctl.cni_config import SPOKEN, Failure
+from labctl.cni_entry import LOCK, main
 from labctl.cni_spec import VALID_ATTACHMENTS, read_result
-from labctl.cni_wiring import HOST, POD
+from labctl.cni_wiring import HOST
+from labctl.kernel import cni_node, places, state
+from labctl.kernel.netns import Inside
 from labctl.plan import Link, Port
-from labctl.words import line
-
-ROOT = Path(__file__).parent.parent
-ENV = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c-one", "CNI_NETNS": "/n/a", "CNI_IFNAME": "eth0", "CNI_PATH": "/p"}
-CONF: dict[str, Any] = {"cniVersion": "1.1.0", "name": "net", "type": "labctl-cni", "ipam": {"type": "fake-ipam"}}
-GIVEN = {
-    "cniVersion": "1.1.0",
-    "ips": [{"address": "10.9.0.2/24", "gateway": "10.9.0.1"}],
-    "routes": [{"dst": "0.0.0.0/0"}],
-}
-
-
-def asked(env: dict[str, str] | None = None, **keys: Any) -> cni_config.Request:
-    return cni_config.read({**ENV, **(env or {})}, json.dumps(CONF | keys))
-
-
-def refused(env: dict[str, str] | None = None, text: str | None = None, **keys: Any) -> tuple[int, str]:
-    with pytest.raises(Failure) as caught:
-        cni_config.read({**ENV, **(env or {})}, json.dumps(CONF | keys) if text is None else text)
-    error = caught.value.error
-    return error.code, f"{error.msg} | {error.details}"
-
-
-# ---- what it is told, without root -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("env", "keys", "code", "words"),
-    [
-        ({"CNI_COMMAND": "ADDD"}, {}, 4, "CNI_COMMAND is 'ADDD'"),
-        ({"CNI_NETNS": ""}, {}, 4, "ADD needs CNI_NETNS"),
-        ({"CNI_CONTAINERID": "-a"}, {}, 4, "'-a' is no container id"),
-        ({"CNI_IFNAME": "a/b"}, {}, 4, "'a/b' is no name for a device"),
-        ({"CNI_IFNAME": "sixteen-letters-x"}, {}, 4, "is no name for a device"),
-        ({}, {"cniVersion": "0.2.0"}, 1, "cniVersion 0.2.0 is not spoken here | spoken are 0.3.0, 0.3.1"),
-        ({}, {"cniVersion": "2.0.0"}, 1, "not spoken here"),
-        ({"CNI_COMMAND": "GC"}, {"cniVersion": "1.0.0"}, 1, "cniVersion 1.0.0 has no GC"),
-        ({"CNI_COMMAND": "STATUS"}, {"cniVersion": "1.0.0"}, 1, "has no STATUS"),
-        ({}, {"name": "-net"}, 7, "'-net' is no name for a network"),
-        ({}, {"shape": "star"}, 7, "shape 'star' is none of bridge, routed"),
-        ({}, {"hairpinMod": True}, 2, "unknown key 'hairpinMod' | did you mean 'hairpinMode'?"),
-        ({}, {"ipMasq": "yes"}, 7, "ipMasq 'yes' is not of the kind true or false"),
-        ({}, {"mtu": True}, 7, "mtu True is not of the kind number"),
-        ({}, {"mtu": 20}, 7, "mtu 20 is out of bounds"),
-        ({}, {"hairpinMode": True, "promiscMode": True}, 7, "cannot both be on"),
-        ({}, {"shape": "routed", "bridge": "br0"}, 2, "bridge means nothing in the shape 'routed'"),
-        ({}, {"bridge": "a/b"}, 7, "'a/b' is no name for a device"),
-        ({}, {"ipam": {}}, 7, "ipam.type is missing"),
-        ({}, {"ipam": {"type": "../x"}}, 7, "ipam.type is missing"),
-        ({}, {"runtimeConfig": {"mac": "02"}}, 7, "runtimeConfig.mac '02' is no MAC address"),
-        ({"CNI_COMMAND": "CHECK"}, {}, 7, "CHECK needs prevResult"),
-        ({}, {"prevResult": {"ips": [{"address": "x"}]}}, 6, "prevResult: "),
-        ({"CNI_COMMAND": "GC"}, {VALID_ATTACHMENTS: [{"containerID": "a"}]}, 6, "containerID and ifname"),
-    ],
-)
-def test_bad_input_is_refused_with_the_specifications_code(
-    env: dict[str, str], keys: dict[str, Any], code: int, words: str
-) -> None:
-    found, said = refused(env, **keys)
-    assert (found, words in said) == (code, True), said
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
-def test_what_is_no_object_cannot_be_decoded(text: str) -> None:
-    assert refused(text=text)[0] == 6
-
-
-def test_keys_of_the_runtime_and_of_extensions_are_let_pass() -> None:
-    assert asked(**{"dns": {}, "args": {"cni": {}}, "cni.dev/other": 1, "disableCheck": True}).config.name == "net"
-
-
-def test_the_wiring_of_both_shapes_in_words() -> None:
-    given = read_result(json.dumps(GIVEN))
-    bridge = [line(item) for item in cni_wiring.wiring(asked(isGateway=True), given, ipv6=False)]
-    routed = [line(item) for item in cni_wiring.wiring(asked(shape="routed"), given, ipv6=False)]
-
-    assert bridge == [
-        "link cni0 type bridge addrgenmode eui64 up",
-        "link vethc2a6f08b type veth peer pod/eth0 master cni0 addrgenmode eui64 up",
-        "link eth0 type veth peer host/vethc2a6f08b addrgenmode eui64 up",
-        "sysctl net.ipv4.conf.eth0.arp_notify = 1",
-        "address 10.9.0.2/24 dev eth0",
-        "address 10.9.0.1/24 dev cni0",
-        "sysctl net.ipv4.ip_forward = 1",
-        "route default via 10.9.0.1 dev eth0",
-    ]
-    assert routed == [
-        "link vethc2a6f08b type veth peer pod/eth0 addrgenmode eui64 up",
-        "link eth0 type veth peer host/vethc2a6f08b addrgenmode eui64 up",
-        "sysctl net.ipv4.ip_forward = 1",
-        "address 10.9.0.2/24 dev eth0, without the route to its subnet",
-        "route 10.9.0.1 dev eth0 src 10.9.0.2",
-        "route 10.9.0.0/24 via 10.9.0.1 dev eth0 src 10.9.0.2",
-        "address 10.9.0.1/32 dev vethc2a6f08b",
-        "route 10.9.0.2 dev vethc2a6f08b",
-        "route default via 10.9.0.1 dev eth0",
-    ]
-
-
-def test_the_default_gateway_is_given_once() -> None:
-    twice, without = read_result(json.dumps(GIVEN)), read_result(json.dumps({**GIVEN, "routes": []}))
-    request = asked(isDefaultGateway=True)
-
-    assert [str(route.gw) for route in cni_wiring.granted(request, without).routes] == ["10.9.0.1"]
-    with pytest.raises(Failure, match="isDefaultGateway is on"):
-        cni_wiring.granted(request, twice)
-
-
-def test_masquerading_is_written_as_the_reference_documents_it() -> None:
-    (rules,) = cni_wiring.rules(asked(ipMasq=True), read_result(json.dumps(GIVEN)))
-    name, about = (
-        "CNI-" + cni_wiring.chain_name("net", "c-one")[4:],
-        '-m comment --comment "name: \\"net\\" id: \\"c-one\\""',
-    )
-
-    assert len(name) == 28
-    assert rules.tails == (
-        (name, f"-d 10.9.0.0/24 {about} -j ACCEPT"),
-        (name, f"! -d 224.0.0.0/4 {about} -j MASQUERADE"),
-        ("POSTROUTING", f"-s 10.9.0.2/32 {about} -j {name}"),
-    )
-
-
-def test_a_result_goes_on_after_the_one_before() -> None:
-    before = {"interfaces": [{"name": "lo0"}], "ips": [{"address": "192.0.2.1/24", "interface": 0}]}
-    request = asked(prevResult=before)
-    made = cni_wiring.result(request, read_result(json.dumps(GIVEN)), {Port(POD, "eth0"): "02:00:00:00:00:01"})
-
-    assert [one.name for one in made.interfaces] == ["lo0", "cni0", cni_wiring.veth(request), "eth0"]
-    assert [(str(one.address), one.interface) for one in made.ips] == [("192.0.2.1/24", 0), ("10.9.0.2/24", 3)]
-
-
-def test_only_this_networks_masquerading_is_stale() -> None:
-    def jump(network: str, container: str) -> tuple[str, ...]:
-        said = cni_wiring.comment(network, container)
-        return ("POSTROUTING", "-m", "comment", "--comment", said, "-j", cni_wiring.chain_name(network, container))
-
-    there = [jump("net", "a"), jump("net", "b"), jump("other", "a"), ("POSTROUTING", "-j", "MASQUERADE")]
-    assert cni_wiring.stale("net", ["a"], there)[0].chains == (cni_wiring.chain_name("net", "b"),)
-    assert cni_wiring.stale("net", ["a", "b"], there) == ()
-
-
-# ---- in real namespaces ------------------------------------------------------------------------------
-
-IPAM = """#!{python}
-import json, os, sys
-conf = json.load(sys.stdin)
-command, folder = os.environ["CNI_COMMAND"], {folder!r}
-with open(folder + "/calls", "a") as calls:
-    calls.write(command + "\\n")
-if os.path.exists(folder + "/fail-" + command):
-    print(json.dumps(dict(cniVersion=conf["cniVersion"], code=11, msg="not now", details="ask later")))
-    sys.exit(1)
-if command == "ADD":
-    last = int(os.environ["CNI_CONTAINERID"][-1]) + 1
-    ip = dict(address="10.9.0.%d/24" % last, gateway="10.9.0.1")
-    if conf["cniVersion"] < "1.0.0":
-        ip["version"] = "4"
-    print(json.dumps(dict(cniVersion=conf["cniVersion"], ips=[ip], routes=[dict(dst="0.0.0.0/0")])))
-"""
-
-
-@dataclass
-class Runtime:
-    """A node and its pods, and the plugin called for them."""
-
-    work: Path
-
-    def __call__(self, command: str, pod: str = "", **keys: Any) -> tuple[int, Any]:
-        """Call the plugin; its exit code and what it printed."""
-        env = {"CNI_COMMAND": command, "CNI_PATH": str(self.work), "PATH": os.environ["PATH"]}
-        if pod:
-            env |= {"CNI_CONTAINERID": pod, "CNI_NETNS": f"/run/netns/{pod}", "CNI_IFNAME": "eth0"}
-        run = ["nsenter", "--net=/run/netns/node", sys.executable, "-m", "labctl.cni_entry"]
-        done = subprocess.run(
-            run, input=json.dumps(CONF | keys), capture_output=True, text=True, env=env, cwd=ROOT, timeout=60
-        )
-        return done.returncode, json.loads(done.stdout) if done.stdout else None
-
-    def add(self, pod: str, **keys: Any) -> Any:
-        code, said = self("ADD", pod, **keys)
-        assert code == 0, said
-        return said
-
-    def ip(self, where: str, words: str) -> str:
-        return subprocess.run(["ip", "-n", where, *words.split()], capture_output=True, text=True, check=True).stdout
-
-    def save(self) -> str:
-        done = subprocess.run(["ip", "netns", "exec", "node", "iptables-save"], capture_output=True, text=True)
-        return "\n".join(row for row in done.stdout.splitlines() if not row.startswith("#"))
-
-    def pings(self, pod: str, address: str) -> bool:
-        run = ["ip", "netns", "exec", pod, "ping", "-c1", "-W2", address]
-        return subprocess.run(run, stdout=subprocess.DEVNULL).returncode == 0
-
-    def fail(self, command: str) -> None:
-        (self.work / f"fail-{command}").touch()
-
-    def calls(self) -> list[str]:
-        file = self.work / "calls"
-        return file.read_text().split() if file.exists() else []
+from tests.runtime import ABSENT, CONF, ROOT, Runtime, environment, node_with_pods
 
 
 @pytest.fixture
 def runtime(tmp_path: Path) -> Iterator[Runtime]:
-    file = tmp_path / "fake-ipam"
-    file.write_text(IPAM.format(python=sys.executable, folder=str(tmp_path)))
-    file.chmod(0o755)
-    names = ("node", "pod1", "pod2", "pod3")
-    for name in names:
-        subprocess.run(["ip", "netns", "add", name], check=True)
-    yield Runtime(tmp_path)
-    for name in names:
-        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+    with node_with_pods(tmp_path) as made:
+        yield made
 
 
 @pytest.mark.root
@@ -349,11 +147,18 @@ def test_ipam_speaks_for_itself(runtime: Runtime) -> None:
 
 @pytest.mark.root
 def test_status_tells_whether_an_add_can_be_served(runtime: Runtime) -> None:
-    assert runtime("STATUS") == (0, None)
-    runtime.fail("STATUS")
-    code, error = runtime("STATUS")
-    assert (code, error["code"], error["msg"]) == (1, 50, "fake-ipam: not now")
+    without = runtime.work / "bin"
+    without.mkdir()
+    for tool in ("nsenter", "ip"):  # and no iptables
+        (without / tool).symlink_to(shutil.which(tool) or tool)
+    assert runtime("STATUS", ipMasq=True) == (0, None)
+    assert runtime("STATUS", env={"PATH": str(without)}) == (0, None)
+    assert runtime("STATUS", env={"PATH": str(without)}, ipMasq=True)[1]["code"] == 50
     assert runtime("STATUS", ipam={"type": "nobody"})[1]["code"] == 50
+    for code, told in ((11, 50), (50, 50), (51, 51)):
+        runtime.fail("STATUS", code)
+        failed, error = runtime("STATUS")
+        assert (failed, error["code"], error["msg"]) == (1, told, "fake-ipam: not now")
 
 
 @pytest.mark.root
@@ -377,14 +182,8 @@ def test_garbage_is_what_belongs_to_no_valid_attachment(runtime: Runtime) -> Non
 
 @pytest.mark.root
 def test_pods_that_come_at_once_are_all_wired(runtime: Runtime) -> None:
-    env = {"CNI_COMMAND": "ADD", "CNI_PATH": str(runtime.work), "PATH": os.environ["PATH"], "CNI_IFNAME": "eth0"}
-    run = ["nsenter", "--net=/run/netns/node", sys.executable, "-m", "labctl.cni_entry"]
-    text = json.dumps(CONF | {"isGateway": True, "ipMasq": True})
-    calls = []
-    for pod in ("pod1", "pod2", "pod3"):
-        own = {**env, "CNI_CONTAINERID": pod, "CNI_NETNS": f"/run/netns/{pod}"}
-        calls.append(subprocess.Popen(run, stdin=-1, stdout=-1, stderr=-1, text=True, env=own, cwd=ROOT))
-    said = [call.communicate(text, 60) for call in calls]
+    calls = [runtime.start("ADD", pod, isGateway=True, ipMasq=True) for pod in ("pod1", "pod2", "pod3")]
+    said = [call.communicate(timeout=60) for call in calls]
 
     assert [call.returncode for call in calls] == [0, 0, 0], said
     assert runtime.pings("pod1", "10.9.0.3")
@@ -407,10 +206,252 @@ def test_a_bridge_keeps_its_address_as_ports_come_and_go(runtime: Runtime) -> No
     assert Link(Port(HOST, "cni0"), "bridge").kind == "bridge"
 
 
-def test_version_needs_nothing() -> None:
-    env = {"CNI_COMMAND": "VERSION", "PATH": os.environ["PATH"]}
-    done = subprocess.run(
-        [sys.executable, "-m", "labctl.cni_entry"],
-        input='{"cniVersion": "9.9.9"}', capture_output=True, text=True, env=env, cwd=ROOT, check=True,
-    )  # fmt: skip
-    assert json.loads(done.stdout) == {"cniVersion": "1.1.0", "supportedVersions": list(SPOKEN)}
+def version(text: str) -> Any:
+    run = [sys.executable, "-m", "labctl.cni_entry"]
+    env = {"CNI_COMMAND": "VERSION", **environment()}
+    done = subprocess.run(run, input=text, capture_output=True, text=True, env=env, cwd=ROOT, check=True)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(("text", "told"), [("", "1.1.0"), ("{", "1.1.0"), ('{"cniVersion": "0.4.0"}', "0.4.0")])
+def test_version_needs_nothing_and_repeats_what_it_was_asked_in(text: str, told: str) -> None:
+    assert version(text) == {"cniVersion": told, "supportedVersions": list(SPOKEN)}
+
+
+def test_nobody_at_a_terminal_is_waited_for() -> None:
+    ours, theirs = pty.openpty()
+    try:
+        run = [sys.executable, "-m", "labctl.cni_entry"]
+        done = subprocess.run(
+            run, stdin=theirs, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=60
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert (done.returncode, json.loads(done.stdout)["code"]) == (1, 4)
+    assert "CNI_COMMAND is ''" in done.stderr
+
+
+# ---- what must not be lost, and what must not be touched ---------------------------------------------
+
+FULL = {"isGateway": True, "ipMasq": True, "firewall": True}
+GONE = {"CNI_NETNS": ABSENT}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("env", [{}, GONE], ids=["with its namespace", "without"])
+@pytest.mark.parametrize("told", [True, False], ids=["told the result", "not told"])
+def test_a_del_finds_every_rule(runtime: Runtime, env: dict[str, str], told: bool) -> None:
+    made = runtime.add("pod1", **FULL)
+    assert runtime("DEL", "pod1", env, **FULL, **({"prevResult": made} if told else {})) == (0, None)
+
+    assert runtime.rules("10.9.0.2") == []
+    assert "CNI-" not in "".join(
+        row for row in runtime.save().splitlines() if "CNI-FORWARD" not in row and "ADMIN" not in row
+    )
+
+
+@pytest.mark.root
+def test_a_del_after_the_namespace_finds_every_rule(runtime: Runtime) -> None:
+    runtime.add("pod1", **FULL)
+    runtime.add("pod2", **FULL)
+    subprocess.run(["ip", "netns", "del", "pod1"], check=True)
+
+    assert runtime("DEL", "pod1", GONE, **FULL) == (0, None)
+    assert runtime.rules("10.9.0.2/32") == []
+    assert len(runtime.rules("10.9.0.3/32")) == 3
+
+
+@pytest.mark.root
+def test_two_devices_of_a_container_are_two_attachments(runtime: Runtime) -> None:
+    second = {"CNI_IFNAME": "eth1"}
+    runtime.add("pod1", **FULL)
+    made = runtime.add("pod1", second, **FULL)
+    assert len(runtime.rules("10.9.0.102/32")) == 3
+    for told in ({"prevResult": made}, {}, {}):
+        assert runtime("DEL", "pod1", second, **FULL, **told) == (0, None)
+
+    assert "eth1" not in runtime.ip("pod1", "-br link")
+    assert runtime.rules("10.9.0.102/32") == []
+    assert len(runtime.rules("10.9.0.2/32")) == 3
+    assert len(runtime.rules("-j MASQUERADE")) == 1
+
+
+@pytest.mark.root
+def test_the_first_network_keeps_the_default_route(runtime: Runtime) -> None:
+    runtime.add("pod1", isGateway=True)
+    keys = {"name": "second", "bridge": "cni1", "isGateway": True}
+    made = runtime.add("pod1", {"CNI_IFNAME": "eth1"}, **keys)
+
+    assert "dev eth0" in runtime.ip("pod1", "route show default")
+    assert runtime("CHECK", "pod1", {"CNI_IFNAME": "eth1"}, **keys, prevResult=made) == (0, None)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("masqueraded", [True, False])
+def test_garbage_takes_its_accepts_along(runtime: Runtime, masqueraded: bool) -> None:
+    keys = FULL | {"ipMasq": masqueraded}
+    for pod in ("pod1", "pod2", "pod3"):
+        runtime.add(pod, **keys)
+    if masqueraded:  # where the cable is gone, too, only masquerading tells whose an address was
+        subprocess.run(["ip", "netns", "del", "pod3"], check=True)
+    valid = [{"containerID": "pod1", "ifname": "eth0"}]
+    assert runtime("GC", **keys, **{VALID_ATTACHMENTS: valid}) == (0, None)
+
+    assert runtime.rules("10.9.0.3/32") + runtime.rules("10.9.0.4/32") == []
+    assert len(runtime.rules("10.9.0.2/32")) == 2 + masqueraded
+
+
+@pytest.mark.root
+def test_garbage_of_one_device_leaves_the_containers_other(runtime: Runtime) -> None:
+    for env in ({}, {"CNI_IFNAME": "eth1"}):
+        runtime.add("pod1", env, **FULL)
+    valid = [{"containerID": "pod1", "ifname": "eth0"}]
+    assert runtime("GC", **FULL, **{VALID_ATTACHMENTS: valid}) == (0, None)
+
+    assert "eth1" not in runtime.ip("pod1", "-br link")
+    assert [len(runtime.rules(ip)) for ip in ("10.9.0.2/32", "10.9.0.102/32")] == [3, 0]
+
+
+@pytest.mark.root
+def test_a_bridge_that_is_somebodys_stays_as_it_is(runtime: Runtime) -> None:
+    for words in ("link add mine type bridge stp_state 1", "link set mine promisc on mtu 1300 up"):
+        runtime.ip("node", words)
+    mac = json.loads(runtime.ip("node", "-j link show mine"))[0]["address"]
+    runtime.add("pod1", bridge="mine", isGateway=True)
+    link = json.loads(runtime.ip("node", "-j -d link show mine"))[0]
+
+    assert (link["promiscuity"], link["mtu"], link["linkinfo"]["info_data"]["stp_state"]) == (1, 1300, 1)
+    assert link["address"] == mac
+
+
+@pytest.mark.root
+def test_a_bridge_with_an_address_of_its_own_is_no_gateway(runtime: Runtime) -> None:
+    runtime.ip("node", "link add mine type bridge")
+    runtime.ip("node", "addr add 192.0.2.1/24 dev mine")
+    code, error = runtime("ADD", "pod1", bridge="mine", isGateway=True)
+
+    assert (code, error["code"]) == (1, 100)
+    assert "mine has another address than 10.9.0.1/24: 192.0.2.1/24" in error["msg"]
+    assert runtime.calls() == ["ADD", "DEL"]
+    assert "10.9.0.1" not in runtime.ip("node", "addr show mine")
+
+
+@pytest.mark.root
+def test_an_address_goes_back_when_nothing_wears_it(runtime: Runtime) -> None:
+    runtime.add("pod1", **FULL)
+    runtime.fail("DEL", 5)
+
+    assert runtime("DEL", "pod1", **FULL)[1]["code"] == 5
+    assert "eth0" not in runtime.ip("pod1", "-br link")
+    assert runtime.rules("10.9.0.2/32") == []
+
+
+@pytest.mark.root
+def test_an_add_into_the_nodes_own_namespace_is_refused(runtime: Runtime) -> None:
+    code, error = runtime("ADD", "pod1", {"CNI_NETNS": "/run/netns/node"})
+    assert (code, error["code"]) == (1, 4)
+    assert "CNI_NETNS /run/netns/node is the namespace that the plugin is called in" in error["msg"]
+
+
+@pytest.mark.root
+def test_an_attachment_is_made_once(runtime: Runtime) -> None:
+    runtime.add("pod1", isGateway=True)
+    code, error = runtime("ADD", "pod1", {"CNI_NETNS": "/run/netns/pod2"}, isGateway=True)
+
+    assert (code, error["code"]) == (1, 100)
+    assert "is there already" in error["msg"]
+    assert runtime.pings("pod1", "10.9.0.1")
+    assert runtime.calls() == ["ADD"]
+
+
+@pytest.mark.root
+def test_check_holds_devices_to_their_addresses(runtime: Runtime) -> None:
+    made = runtime.add("pod1", isGateway=True)
+    runtime.ip("pod1", "link set eth0 address 02:00:00:00:00:09")
+    code, error = runtime("CHECK", "pod1", isGateway=True, prevResult=made)
+
+    assert (code, error["code"]) == (1, 100)
+    assert f"02:00:00:00:00:09, should be {made['interfaces'][2]['mac']}" in error["details"]
+
+
+@pytest.mark.root
+def test_a_path_need_not_be_given(runtime: Runtime) -> None:
+    runtime.add("pod1", {"PATH": ABSENT}, **FULL)
+    assert len(runtime.rules("10.9.0.2/32")) == 3
+
+
+def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: bytes) -> tuple[int, Any]:
+    """The plugin called in this process, for an ADD."""
+    given = {"COMMAND": "ADD", "CONTAINERID": "pod1", "NETNS": "/run/netns/pod1", "IFNAME": "eth0", "PATH": "/nowhere"}
+    for name, value in given.items():
+        monkeypatch.setenv(f"CNI_{name}", value)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+    code = main()
+    return code, json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.root
+def test_who_comes_while_another_call_works_may_come_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with state.lock(LOCK):
+        monkeypatch.setattr(state, "lock", partial(state.lock, patience=0))
+        code, error = called(monkeypatch, capsys, json.dumps(CONF).encode())
+    assert (code, error["code"]) == (1, 11)
+
+
+def test_a_lock_that_cannot_be_had_is_a_failure_of_input_and_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(places, "state_dir", lambda: tmp_path / "file")
+    code, error = called(monkeypatch, capsys, json.dumps(CONF).encode())
+    assert (code, error["code"]) == (1, 5)
+    assert str(tmp_path / "file") in error["msg"]
+
+
+def test_what_is_no_text_cannot_be_decoded(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, error = called(monkeypatch, capsys, b"\xff{}")
+    assert (code, error["code"]) == (1, 6)
+    assert "no UTF-8" in error["msg"]
+
+
+@pytest.mark.root
+def test_a_device_that_does_not_come_up_is_an_error(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime.ip("node", "link add one type veth peer two")
+    runtime.ip("node", "link set one up")
+    monkeypatch.setattr(cni_node, "PATIENCE", 0)
+    with Inside() as inside:
+        node = Path("/run/netns/node")
+        with pytest.raises(Failure, match="one has no carrier"):
+            inside.run(node, cni_node.settle, "one")
+        with pytest.raises(Failure, match="three is gone"):
+            inside.run(node, cni_node.settle, "three")
+        runtime.ip("node", "link set two up")
+        monkeypatch.setattr(cni_node, "PATIENCE", 10)
+        inside.run(node, cni_node.settle, "one")
+        assert "NO-CARRIER" not in runtime.ip("node", "-br link show one")
+
+
+# ---- packets through what was made -------------------------------------------------------------------
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("shape", [{"isGateway": True}, {"shape": "routed"}], ids=["bridge", "routed"])
+def test_who_is_outside_answers_only_what_is_masqueraded_and_accepted(runtime: Runtime, shape: dict[str, Any]) -> None:
+    runtime.ip("node", "link add out type veth peer eth0 netns pod3")
+    for where, device, address in (("node", "out", "192.0.2.1/24"), ("pod3", "eth0", "192.0.2.2/24")):
+        runtime.ip(where, f"addr add {address} dev {device}")
+        runtime.ip(where, f"link set {device} up")
+    runtime.add("pod1", **shape)
+    runtime.add("pod2", **shape, ipMasq=True)
+    assert not runtime.pings("pod1", "192.0.2.2")  # it has no way back to pods
+    assert runtime.pings("pod2", "192.0.2.2")
+
+    for command in ("iptables -P FORWARD DROP", "iptables -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT"):
+        subprocess.run(["ip", "netns", "exec", "node", *command.split()], check=True)
+    assert not runtime.pings("pod2", "192.0.2.2")
+    assert runtime("DEL", "pod1", **shape) == (0, None)
+    runtime.add("pod1", **shape, ipMasq=True, firewall=True)
+    assert runtime.pings("pod1", "192.0.2.2")

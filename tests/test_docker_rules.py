@@ -6,6 +6,7 @@ engine's tests write from a running daemon, and of a host with 20.10.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from labctl.plan import Chain, Link, Sysctl
 from labctl.scenario import Lab
 from labctl.xtables import BUILTIN
 
+DAEMONS = Path(__file__).parent / "daemons"
 WEB = 'networks: [bridge1], publish: ["8080:80"]'
 Tables = dict[str, dict[str, list[str]]]
 
@@ -147,6 +149,30 @@ def test_20_10_writes_its_whole_rule_set(release: str) -> None:
     assert saved(parse_and_compile(text, "t.yaml")[1]) == block(RULES_2010)
 
 
+@pytest.mark.parametrize("record", sorted(DAEMONS.glob("*.txt")), ids=lambda file: str(file.stem))
+def test_the_rules_are_those_that_a_daemon_wrote(record: Path) -> None:
+    """tests/fidelity/test_docker.py recorded them, of hosts with every kind of network and of published port."""
+    scenario, release = record.stem.split("-")
+    built = parse_and_compile((DAEMONS / f"{scenario}.yaml").read_text() + f"release: {release}\n", "t.yaml")[1]
+    assert saved(built) == block(record.read_text())
+
+
+def test_29_writes_its_whole_rule_set() -> None:
+    """28's, without its isolation stages, and with published ports that serve neighbours."""
+    whole = block(RULES_28)
+    whole["nat"]["DOCKER"] = whole["nat"]["DOCKER"][2:]
+    filters = {name: rules for name, rules in whole["filter"].items() if "STAGE" not in name} | {"DOCKER-INTERNAL": []}
+    jumps = ["-j DOCKER-CT", "-j DOCKER-INTERNAL", "-j DOCKER-BRIDGE"]
+    filters["DOCKER-FORWARD"] = [*jumps, "-i docker0 -j ACCEPT", "-i bridge1 -j ACCEPT"]
+    assert saved(lab(more="release: 29")) == {**whole, "filter": filters}
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_daemon_that_found_forwarding_on_leaves_the_policy_alone(release: str) -> None:
+    before, after = (saved(lab(more=f"release: '{release}'\nforward_policy: {word}")) for word in ("DROP", "ACCEPT"))
+    assert changed(before, after) == {"-filter FORWARD -P DROP"}
+
+
 def test_20_10_puts_a_newer_network_before_docker0() -> None:
     filters = saved(lab(more="release: '20.10'"))["filter"]
     assert filters["FORWARD"][2:] == [
@@ -180,6 +206,16 @@ OUTWARD = {
 }
 CLOSED = ("! -s 192.0.2.0/24 -o bridge1 -j DROP", "! -d 192.0.2.0/24 -i bridge1 -j DROP")
 DNAT = "nat DOCKER ! -i bridge1 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 192.0.2.2:80"
+WITHOUT_PROXY = {
+    "-nat OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER",
+    "+nat OUTPUT -m addrtype --dst-type LOCAL -j DOCKER",
+    "+nat POSTROUTING -o bridge1 -m addrtype --src-type LOCAL -j MASQUERADE",
+    "+nat POSTROUTING -o docker0 -m addrtype --src-type LOCAL -j MASQUERADE",
+    "+nat POSTROUTING -s 192.0.2.2/32 -d 192.0.2.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE",
+    f"-{DNAT}",
+    f"+{DNAT.replace(' ! -i bridge1', '')}",
+}
+RETURNS = {"-nat DOCKER -i bridge1 -j RETURN", "-nat DOCKER -i docker0 -j RETURN"}  # 29 has none anyway
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any], set[str]]] = {
     "29": (
         {},
@@ -228,21 +264,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any], set[str]]] = {
             "+filter DOCKER-FORWARD -i bridge1 -o bridge1 -j ACCEPT",
         },
     ),
-    "userland-proxy=false": (
-        {},
-        {"more": "userland_proxy: false"},
-        {
-            "-nat OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER",
-            "+nat OUTPUT -m addrtype --dst-type LOCAL -j DOCKER",
-            "-nat DOCKER -i bridge1 -j RETURN",
-            "-nat DOCKER -i docker0 -j RETURN",
-            "+nat POSTROUTING -o bridge1 -m addrtype --src-type LOCAL -j MASQUERADE",
-            "+nat POSTROUTING -o docker0 -m addrtype --src-type LOCAL -j MASQUERADE",
-            "+nat POSTROUTING -s 192.0.2.2/32 -d 192.0.2.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE",
-            f"-{DNAT}",
-            f"+{DNAT.replace(' ! -i bridge1', '')}",
-        },
-    ),
+    "userland-proxy=false": ({}, {"more": "userland_proxy: false"}, {*WITHOUT_PROXY, *RETURNS}),
     "at 127.0.0.1": (
         {},
         {"web": 'networks: [bridge1], publish: ["127.0.0.1:8080:80"]'},
@@ -271,6 +293,44 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any], set[str]]] = {
         {},
         {"web": 'networks: [bridge1], publish: ["8080:80", "8081:80"]'},
         {f"+{DNAT.replace('8080', '8081')}"},
+    ),
+    "icc off in 29": (
+        {"more": "release: 29"},
+        {"more": "release: 29", "net": "icc: false"},
+        {
+            "-filter DOCKER-FORWARD -i bridge1 -j ACCEPT",
+            "+filter DOCKER-FORWARD -i bridge1 -o bridge1 -j DROP",
+            "+filter DOCKER-FORWARD -i bridge1 ! -o bridge1 -j ACCEPT",
+        },
+    ),
+    "userland-proxy=false in 29": (
+        {"more": "release: 29"},
+        {"more": "release: 29\nuserland_proxy: false"},
+        WITHOUT_PROXY,
+    ),
+    "userland-proxy=false in 20.10": (
+        {"more": "release: '20.10'"},
+        {"more": "release: '20.10'\nuserland_proxy: false"},
+        {*(line for line in WITHOUT_PROXY if "-d 192.0.2.2/32 -p" not in line), *RETURNS},  # that one is always there
+    ),
+    "at 127.0.0.1 in 20.10": (  # nothing in raw: who routes 127.0.0.1 here is not kept out
+        {"more": "release: '20.10'"},
+        {"more": "release: '20.10'", "web": 'networks: [bridge1], publish: ["127.0.0.1:8080:80"]'},
+        {f"-{DNAT}", f"+{DNAT.replace('DOCKER ', 'DOCKER -d 127.0.0.1/32 ', 1)}"},
+    ),
+    "internal in 20.10": (
+        {"more": "release: '20.10'", "web": "networks: [bridge1]"},
+        {"more": "release: '20.10'", "web": "networks: [bridge1]", "net": "internal: true"},
+        {
+            "-nat POSTROUTING -s 192.0.2.0/24 ! -o bridge1 -j MASQUERADE",
+            "-nat DOCKER -i bridge1 -j RETURN",
+            "-filter FORWARD -o bridge1 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+            "-filter FORWARD -o bridge1 -j DOCKER",
+            "-filter FORWARD -i bridge1 ! -o bridge1 -j ACCEPT",
+            "-filter DOCKER-ISOLATION-STAGE-1 -i bridge1 ! -o bridge1 -j DOCKER-ISOLATION-STAGE-2",
+            "-filter DOCKER-ISOLATION-STAGE-2 -o bridge1 -j DROP",
+            *(f"+filter DOCKER-ISOLATION-STAGE-1 {rule}" for rule in CLOSED),
+        },
     ),
     "icc off in 20.10": (
         {"more": "release: '20.10'"},

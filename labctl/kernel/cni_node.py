@@ -10,17 +10,23 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
+import socket
 import subprocess
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
 from labctl.cni_config import Failure
+from labctl.cni_rules import Rules
 from labctl.cni_spec import IO_FAILURE, OWN, UNKNOWN_CONTAINER
-from labctl.cni_wiring import HOST, POD, Rules
+from labctl.cni_wiring import HOST, POD
 from labctl.diff import Change, diff
 from labctl.errors import KernelError, LabError
+from labctl.kernel import devices
 from labctl.kernel.apply import Builder
+from labctl.kernel.cni import TOOLS
 from labctl.kernel.libc import CLONE_NEWNET, unshare
 from labctl.kernel.linux import Linux
 from labctl.kernel.netlink import Channel
@@ -28,6 +34,7 @@ from labctl.kernel.netns import Inside
 from labctl.plan import Link, Plan, Port
 from labctl.words import change_lines
 
+PATIENCE = 2.5  # seconds until a new device has to work, as long as the reference plugin waits
 ROUNDS = 3  # a device that somebody made meanwhile can have the index that was chosen: look again
 
 
@@ -63,6 +70,8 @@ class Node:
         self._places = (*self._places, name)
         try:
             self._kernel.rooms.channels[name] = self._kernel.inside.run(fd, Channel)
+        except PermissionError as error:
+            raise Failure(IO_FAILURE, f"cannot enter {path}: {error.strerror}", "a plugin is run by root") from None
         except OSError as error:
             raise Failure(UNKNOWN_CONTAINER, f"{path} is no network namespace", error.strerror or "") from None
 
@@ -109,6 +118,19 @@ def label(device: str, alias: str) -> None:
     _run(["ip", "link", "set", "dev", device, "alias", alias])
 
 
+def settle(device: str) -> None:
+    """Wait until a device of the host works: a bridge lets nothing through a port before it has its carrier.
+
+    Raises Failure if it does not come, as the reference plugin `bridge` does.
+    """
+    until = time.monotonic() + PATIENCE
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        while (wrong := devices.trouble(sock, device)) is not None:
+            if time.monotonic() >= until:
+                raise Failure(OWN, f"{device} {wrong}")
+            time.sleep(0.005)
+
+
 def labels() -> dict[str, str]:
     """Every cable end of the host that has an alias, with it."""
     links = json.loads(_run(["ip", "-j", "link", "show", "type", "veth"]) or "[]")
@@ -120,10 +142,8 @@ def write(wanted: Iterable[Rules]) -> None:
     for rules in wanted:
         chains, there = _saved(rules.table)
         lines = [f":{name} - [0:0]" for name in (*rules.chains, *rules.shared) if name not in chains]
-        lines += [f"-F {name}" for name in rules.chains if name in chains]
-        keep = {rule for rule in there if rule[0] not in rules.chains}
         for verb, some in (("-I", rules.heads), ("-A", rules.tails)):
-            lines += [f"{verb} {name} {text}" for name, text in some if _words(name, text) not in keep]
+            lines += [f"{verb} {name} {text}" for name, text in some if _words(name, text) not in there]
         _restore(rules.table, lines)
 
 
@@ -139,20 +159,24 @@ def lacks(wanted: Iterable[Rules]) -> list[str]:
 
 
 def erase(wanted: Iterable[Rules]) -> None:
-    """Remove a container's rules and its own chains; chains that others use stay."""
+    """Remove a container's rules, and its own chains if then nothing leads there any more; chains that others use
+    stay."""
+    if tools():
+        return  # who cannot write rules has written none
     for rules in wanted:
         chains, there = _saved(rules.table)
-        gone = [name for name in rules.chains if name in chains]
-        into = [words for words in there if words[0] not in gone and set(words) & set(gone)]
-        tails = [_words(name, text) for name, text in rules.tails if name not in rules.chains]
-        drop = [words for words in dict.fromkeys((*into, *tails)) if words in there]
-        lines = [f"-D {_line(words)}" for words in drop]
+        tails = {_words(name, text) for name, text in rules.tails if name not in rules.chains}
+        drop, gone = {words for words in there if words in tails}, []
+        for chain in chains.intersection(rules.chains):
+            into = {words for words in there if words[0] != chain and chain in words}
+            gone += [chain] if into <= drop else []
+        lines = [f"-D {_line(words)}" for words in sorted(drop)]
         _restore(rules.table, [*lines, *(f"-F {name}" for name in gone), *(f"-X {name}" for name in gone)])
 
 
 def commented(table: str) -> list[tuple[str, ...]]:
-    """The rules of a table as words: the chain, then the rule."""
-    return sorted(_saved(table)[1])
+    """The rules of a table as words: the chain, then the rule. None where no rules can be written."""
+    return [] if tools() else sorted(_saved(table)[1])
 
 
 def can(kinds: Iterable[str]) -> list[str]:
@@ -161,16 +185,29 @@ def can(kinds: Iterable[str]) -> list[str]:
     def attempt() -> list[str]:
         unshare(CLONE_NEWNET)
         words = [(kind, ["ip", "link", "add", f"{kind}9", "type", kind]) for kind in kinds]
-        return [kind for kind, command in words if subprocess.run(command, capture_output=True, check=False).returncode]
+        return [kind for kind, command in words if not _works(command)]
 
     with Inside() as inside:
         return inside.run(None, attempt)
+
+
+def tools() -> list[str]:
+    """Which of the programs that write rules are not there."""
+    return [name for name in ("iptables-save", "iptables-restore") if shutil.which(name, path=_path()) is None]
 
 
 def delegate(file: Path, environment: dict[str, str], text: str) -> tuple[int, str, str]:
     """Call another plugin with the environment and configuration of this call: exit code, output, log."""
     done = subprocess.run([file], input=text, capture_output=True, text=True, env=environment, errors="replace")
     return done.returncode, done.stdout, done.stderr
+
+
+def is_own(netns: str) -> bool:
+    """Whether a path leads to the namespace that we are in."""
+    try:
+        return os.path.samefile(netns, "/proc/self/ns/net")
+    except OSError:
+        return False
 
 
 def ipv6() -> bool:
@@ -199,9 +236,23 @@ def _restore(table: str, lines: list[str]) -> None:
         _run(["iptables-restore", "--noflush", "-w"], "\n".join((f"*{table}", *lines, "COMMIT", "")))
 
 
+def _path() -> str:
+    """Where programs are looked for; a runtime may give no PATH at all."""
+    return os.environ.get("PATH") or TOOLS
+
+
+def _works(command: list[str]) -> bool:
+    try:
+        _run(command)
+    except Failure:
+        return False
+    return True
+
+
 def _run(command: list[str], text: str | None = None) -> str:
     try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        environment = {**os.environ, "PATH": _path()}
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, env=environment)
     except OSError as error:
         raise Failure(IO_FAILURE, f"cannot run {command[0]}: {error.strerror}") from None
     if done.returncode:

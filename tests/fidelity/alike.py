@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from labctl.diff import Change, diff
-from labctl.kernel import places
+from labctl.kernel import nft, places
 from labctl.kernel.linux import Linux
 from labctl.kernel.netns import Inside
 from labctl.plan import Address, Link, Plan, Port, Sysctl
@@ -26,20 +26,22 @@ from labctl.words import change_lines
 VETH = re.compile(r"\bveth[0-9a-f]{7,8}\b")  # Docker draws seven digits, the CNI plugins eight
 SOLICITED = re.compile(r"\b33:33:ff(?::[0-9a-f]{2}){3}")
 MAC = re.compile(r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b")
-MADE_OF_MAC = re.compile(r"\bfe80::[0-9a-f]+:[0-9a-f]+ff:fe[0-9a-f]+:[0-9a-f]+|\bff02::1:ff[0-9a-f:]+")
+MADE_OF_MAC = re.compile(r"\bfe80::[0-9a-f]+:[0-9a-f]*ff:fe[0-9a-f]+:[0-9a-f]+|\bff02::1:ff[0-9a-f:]+")
 AT_ONCE = {"ipv6.conf.all.accept_dad": 0, "ipv6.conf.default.accept_dad": 0}  # no trial of new IPv6 addresses
 COUNTING = ("count", "fastopen_key", "nf_conntrack_buckets", "stable_secret", "ip_local_reserved")
 
 COMMANDS = (  # each prints what labctl's own types do not hold, and more
     "ip -j -d link show", "ip -j addr show", "ip -j -d -4 route show table all", "ip -j -d -6 route show table all",
     "ip -j -4 rule show", "ip -j -6 rule show", "ip -j neigh show nud permanent", "ip -j neigh show proxy",
-    "bridge -j fdb show", "bridge -j vlan show", "tc -j qdisc show", "ip -j maddr show",
+    "bridge -j fdb show", "bridge -j vlan show", "bridge -j mdb show", "tc -j qdisc show", "ip -j maddr show",
+    "ip -j nexthop show", "ip -j addrlabel list",
 )  # fmt: skip
 # what tells one object of such a list from the next
 NAMING = {
     "link": "ifname", "addr": "ifname local", "route": "type dst dev table metric", "neigh": "dst dev",
     "rule": "priority src dst iif oif fwmark", "fdb": "ifname mac flags vlan master", "vlan": "ifname vlan",
-    "qdisc": "dev kind", "maddr": "ifname address link",
+    "qdisc": "dev kind", "maddr": "ifname address link", "mdb": "dev port grp vid", "nexthop": "id",
+    "addrlabel": "address prefixlen ifname",
 }  # fmt: skip
 # numbers that the kernel hands out in the order of creation, clocks, and names made of MAC addresses
 HANDED_OUT = {
@@ -47,7 +49,7 @@ HANDED_OUT = {
     "designated_root", "root_id", "root_port", "bridge_id", "hello_timer", "tcn_timer", "topology_change_timer",
     "gc_timer", "hold_timer", "message_age_timer", "forward_delay_timer", "valid_life_time", "preferred_life_time",
     "handle", "operstate", "state", "topology_change", "topology_change_ack", "config_pending", "users",
-    "linkinfo.info_slave_data.id", "linkinfo.info_slave_data.no", "fdb_n_learned",
+    "linkinfo.info_slave_data.id", "linkinfo.info_slave_data.no", "fdb_n_learned", "index",
 }  # fmt: skip
 
 
@@ -180,8 +182,35 @@ def _facts(lab: str, node: str) -> Iterator[tuple[str, dict[str, str]]]:
                 named = {**{key: value for key, value in entry.items() if not _objects(value)}, **one}
                 if tool == "bridge" and "self" not in named.get("flags", "self") and not named.get("state"):
                     continue  # learned
+                if naming[-1] == "vid" and named.get("state") != "permanent":
+                    continue  # learned, or a bridge with no groups
                 name = " ".join(str(named[key]) for key in naming if named.get(key) not in (None, "", []))
                 yield f"{node}: {tool} {about} {name}", dict(_leaves("", one))
+    yield from _without_json(lab, node)
+
+
+def _without_json(lab: str, node: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """What iproute2 tells as text alone: classes and filters of queueing, IPsec, and nf_tables tables of its own."""
+    name = places.netns_name(lab, node)
+    queues: dict[str, dict[str, str]] = {}
+
+    def said(*words: str) -> str:
+        done = subprocess.run([*words[:1], "-n", name, *words[1:]], capture_output=True, text=True, check=True)
+        return " | ".join(line.strip() for line in done.stdout.splitlines() if line.strip())
+
+    for entry in json.loads(said("tc", "-j", "qdisc", "show")):
+        dev, kind = entry["dev"], entry["kind"]
+        hooks = {"clsact": ("ingress", "egress"), "ingress": ("ingress",), "noqueue": ()}.get(kind, ("root",))
+        queues.setdefault(dev, {}).update({hook: said("tc", "filter", "show", "dev", dev, hook) for hook in hooks})
+        if kind != "noqueue":
+            queues[dev]["class"] = said("tc", "class", "show", "dev", dev)
+    for dev, texts in queues.items():
+        yield f"{node}: tc queue {dev}", texts
+    for table in ("state", "policy"):
+        yield f"{node}: ip xfrm {table}", {"entries": said("ip", "xfrm", table)}
+    with Inside() as inside:
+        tables = inside.run(places.netns_path(lab, node), nft.tables)
+    yield f"{node}: nf_tables", {"tables": " ".join(sorted(" ".join(table) for table in tables))}
 
 
 def _objects(value: Any) -> bool:

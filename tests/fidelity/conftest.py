@@ -15,9 +15,10 @@ def own_plugin(tmp_path: Path) -> Path:
     folder.mkdir()
     root = Path(__file__).resolve().parents[2]
     file = folder / "labctl-cni"
-    file.write_text(
-        f"#!{sys.executable}\nimport sys\n\nsys.path.insert(0, {str(root)!r})\n"
-        "from labctl.cni_entry import main\n\nsys.exit(main())\n"
-    )
+    words = (
+        f"#!{sys.executable}", "import sys", f"sys.path.insert(0, {str(root)!r})",
+        f"sys.pycache_prefix = {sys.pycache_prefix!r}", "from labctl.cni_entry import main", "sys.exit(main())",
+    )  # fmt: skip
+    file.write_text("\n".join(words))
     file.chmod(0o755)
     return folder

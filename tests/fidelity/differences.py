@@ -9,15 +9,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-REPLAYS = ("kubenet", "hairpin", "ipMasq", "ptp", "portmap", "firewall", "tuning", "docker")
-FOLLOWED = tuple(f"labctl-cni {shape}" for shape in ("bridge", "hairpin", "promisc", "ipMasq", "ptp", "firewall"))
+REPLAYS = ("kubenet", "hairpin", "ipMasq", "ptp", "portmap", "firewall", "tuning")
+SHAPES = ("bridge", "hairpin", "promisc", "ipMasq", "default gateway", "ptp", "firewall", "portmap")
+FOLLOWED = tuple(f"labctl-cni {shape}" for shape in SHAPES)
+RELEASES = ("20.10", "26", "28")  # of docker-bridge that a daemon was seen of
+WIRED = ("docker-bridge", "docker networks", "docker without its proxy")
+DOCKER = tuple(f"{case} {release}" for release in RELEASES for case in WIRED)
+USER_DEFINED = tuple(case for case in DOCKER if not case.startswith("docker-bridge"))
 CASES = (
     *FOLLOWED,
     "kubenet",
     "kubenet-hostport",
-    "docker-bridge 20.10",
-    "docker networks 20.10",
-    "docker without its proxy 20.10",
+    *DOCKER,
+    *(f"replay of docker {release}" for release in RELEASES),
     "docker-overlay 20.10",
     *(f"replay of {name}" for name in REPLAYS),
 )
@@ -34,21 +38,15 @@ class Reason:
 
 DIFFERENCES = (
     Reason(
-        "labctl's plugin gives its end of a cable an alias that says whose it is, so that a GC (which the plugins of"
-        " that release do not know) finds what belongs to nobody",
+        "labctl's plugin gives its end of a cable an alias that says whose it is, with which addresses, so that a GC"
+        " (which the plugins of that release do not know) and a DEL that is told nothing find what is theirs",
         FOLLOWED,
-        ("node1: ip link veth-?-eth0: ifalias was labctl-cni net ? eth0, should be None",),
+        ("node1: ip link veth-?-eth0: ifalias was labctl-cni net ? eth0 10.244.0.?/24, should be None",),
     ),
     Reason(
         "the models are of IPv4, and labctl's links keep silent in IPv6 unless a file asks for it: no link-local"
         " address, no solicited groups, so that a capture shows nothing that nobody sent",
-        (
-            "kubenet",
-            "kubenet-hostport",
-            "docker-bridge 20.10",
-            "docker networks 20.10",
-            "docker without its proxy 20.10",
-        ),
+        ("kubenet", "kubenet-hostport", *DOCKER),
         (
             "*: changed link *: autoconf was off, should be on",
             "*: changed sysctl net.ipv6.conf.*.addr_gen_mode: value was 1, should be 0",
@@ -72,31 +70,55 @@ DIFFERENCES = (
     Reason(
         "IPv6 again: Docker switches it off in a container, where labctl leaves it unused; a kernel without IPv6"
         " has no such setting to write",
-        ("docker-bridge 20.10", "docker networks 20.10", "docker without its proxy 20.10"),
+        DOCKER,
         (
             "c?: changed sysctl net.ipv6.conf.*.disable_ipv6: value was 0, should be 1",
-            "c?: extra address ::1/128 dev lo",
-            "c?: ip addr lo ::1: extra",
-            "c?: ip -6 route table all local ::1 lo local 0: extra",
             "c?: ip -6 route table all multicast ff00::/8 eth0 local 256: extra",
             "host1: changed sysctl net.ipv6.conf.*.accept_ra: value was 1, should be 0",
         ),
     ),
     Reason(
         "and the same in containers of user-defined networks",
-        ("docker networks 20.10", "docker without its proxy 20.10"),
+        USER_DEFINED,
         (
             "d?: changed sysctl net.ipv6.conf.*.disable_ipv6: value was 0, should be 1",
-            "d?: extra address ::1/128 dev lo",
-            "d?: ip addr lo ::1: extra",
-            "d?: ip -6 route table all local ::1 lo local 0: extra",
             "d?: ip -6 route table all multicast ff00::/8 eth? local 256: extra",
+        ),
+    ),
+    Reason(
+        "and up to 20.10 on a container's loopback device, too",
+        tuple(case for case in DOCKER if case.endswith("20.10")),
+        (
+            "??: extra address ::1/128 dev lo",
+            "??: ip addr lo ::1: extra",
+            "??: ip -6 route table all local ::1 lo local 0: extra",
+        ),
+    ),
+    Reason(
+        "IPv6 again: unlike 26, 28 keeps its chains in ip6tables, too, and they lead nowhere without a network of IPv6",
+        tuple(case for case in DOCKER if case.endswith("28")),
+        (
+            "host1: missing ip6tables -t filter -N DOCKER*",
+            "host1: missing ip6tables -t filter -A FORWARD -j DOCKER-*",
+            "host1: missing ip6tables -t filter -A DOCKER-FORWARD -j DOCKER-*",
+            "host1: missing ip6tables -t nat -N DOCKER",
+            "host1: missing ip6tables -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER",
+            "host1: missing ip6tables -t nat -A OUTPUT *-m addrtype --dst-type LOCAL -j DOCKER",
+        ),
+    ),
+    Reason(
+        "from 26 on Docker switches IPv6 off on a device that is there, and the group of all nodes, which the device"
+        " joined before, stays; the twin's device is born silent",
+        ("replay of docker 26", "replay of docker 28"),
+        (
+            "??: ip maddr eth? 33:33:00:00:00:01: missing",
+            "??: bridge fdb eth? 33:33:00:00:00:01 ['self']: missing",
         ),
     ),
     Reason(
         "in user-defined networks Docker's embedded DNS server answers at 127.0.0.11, by rules in each container that"
         " lead to ports it draws; labs resolve names by /etc/hosts, and the page says that the server is skipped",
-        ("docker networks 20.10", "docker without its proxy 20.10"),
+        USER_DEFINED,
         (
             "d?: missing iptables -t nat -N DOCKER_OUTPUT",
             "d?: missing iptables -t nat -N DOCKER_POSTROUTING",

@@ -22,6 +22,7 @@ from labctl.kernel import firewall, places
 from labctl.kernel.netns import MS_BIND, mount
 
 UNPACKED = Path(os.environ.get("LABCTL_SUBJECTS", "/nonexistent"))
+NEWER = Path(os.environ.get("LABCTL_ENGINES", "/nonexistent"))  # Docker Engines of newer distributions, each a tree
 
 
 def run(*words: str | Path, env: dict[str, str] | None = None, text: str | None = None, check: bool = True) -> str:
@@ -82,32 +83,45 @@ def cni_folder() -> Path | None:
 class Cni:
     """The runtime's part of CNI, as a kubelet plays it: a chain of plugins, ADD for one pod after the other."""
 
-    def __init__(self, lab: str, node: str, folder: Path, work: Path, path: str = "") -> None:
-        self.lab, self.node, self.folder, self.work, self.search = lab, node, folder, work, path or str(folder)
+    def __init__(self, lab: str, node: str, work: Path, *folders: Path) -> None:
+        self.lab, self.node, self.work, self.folders = lab, node, work, folders
         self.path = f"{firewall.person_path(work / 'bin')}:{os.environ['PATH']}"
 
     def add(self, pod: str, plugins: list[dict[str, Any]], runtime: dict[str, Any] | None = None) -> dict[str, Any]:
         """Wire one pod by a chain of plugins; the result of the last."""
         result: dict[str, Any] = {}
         for plugin in plugins:
-            asked = {"cniVersion": "0.4.0", "name": "net", **plugin}
-            if "ipam" in asked:
-                asked["ipam"] = {"dataDir": str(self.work / "ipam"), **asked["ipam"]}
-            if runtime and asked.get("capabilities"):
-                asked["runtimeConfig"] = {key: runtime[key] for key in asked.pop("capabilities") if key in runtime}
-            if result:
-                asked["prevResult"] = result
-            env = {
-                "CNI_COMMAND": "ADD",
-                "CNI_CONTAINERID": pod,
-                "CNI_NETNS": str(places.netns_path(self.lab, pod)),
-                "CNI_IFNAME": "lo" if plugin["type"] == "loopback" else "eth0",
-                "CNI_PATH": self.search,
-                "PATH": self.path,
-            }
-            said = inside(self.lab, self.node, self.folder / plugin["type"], env=env, text=json.dumps(asked))
+            said = self._call("ADD", pod, plugin, result, runtime)
             result = json.loads(said) if plugin["type"] != "loopback" else result
         return result
+
+    def remove(
+        self, pod: str, plugins: list[dict[str, Any]], result: dict[str, Any], runtime: dict[str, Any] | None = None
+    ) -> None:
+        """Take one pod's wiring away again, by the same chain the other way round."""
+        for plugin in reversed(plugins):
+            self._call("DEL", pod, plugin, result, runtime)
+
+    def _call(
+        self, command: str, pod: str, plugin: dict[str, Any], result: dict[str, Any], runtime: dict[str, Any] | None
+    ) -> str:
+        asked = {"cniVersion": "0.4.0", "name": "net", **plugin}
+        if "ipam" in asked:
+            asked["ipam"] = {"dataDir": str(self.work / "ipam"), **asked["ipam"]}
+        if runtime and asked.get("capabilities"):
+            asked["runtimeConfig"] = {key: runtime[key] for key in asked.pop("capabilities") if key in runtime}
+        if result:
+            asked["prevResult"] = result
+        env = {
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": pod,
+            "CNI_NETNS": str(places.netns_path(self.lab, pod)),
+            "CNI_IFNAME": "lo" if plugin["type"] == "loopback" else "eth0",
+            "CNI_PATH": ":".join(map(str, self.folders)),
+            "PATH": self.path,
+        }
+        file = next(folder / plugin["type"] for folder in self.folders if (folder / plugin["type"]).exists())
+        return inside(self.lab, self.node, file, env=env, text=json.dumps(asked))
 
 
 # ---- Docker ------------------------------------------------------------------------------------------
@@ -116,13 +130,29 @@ DAEMON = """
 # a mount and process namespace of its own: what the daemon writes outside its folders goes with it
 set -e
 mount -t tmpfs none "$WORK"
-mkdir "$WORK/etc" "$WORK/scratch"
-mount -t overlay -o "lowerdir=/etc,upperdir=$WORK/etc,workdir=$WORK/scratch" none /etc
-mount -t tmpfs none /var/lib
-mount -t tmpfs none /run
+mkdir "$WORK/upper" "$WORK/scratch"
+if [[ -n $TREE ]]; then # an engine of another distribution, with its own libraries and its own iptables
+  mkdir "$WORK/root"
+  mount -t overlay -o "lowerdir=$TREE,upperdir=$WORK/upper,workdir=$WORK/scratch" none "$WORK/root"
+  cd "$WORK/root"
+  mkdir -p proc sys dev run tmp etc var/lib usr/local/sbin ".$WORK"
+  for folder in bin sbin lib lib64; do [[ -e $folder ]] || ln -s "usr/$folder" "$folder"; done
+  for tool in iptables ip6tables; do ln -s /usr/sbin/xtables-legacy-multi "usr/local/sbin/$tool"; done
+  for folder in proc sys dev; do mount --rbind "/$folder" "$folder"; done
+  mount --bind "$WORK" ".$WORK"
+  PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin
+  cd /
+  enter=(chroot "$WORK/root")
+else
+  mount -t overlay -o "lowerdir=/etc,upperdir=$WORK/upper,workdir=$WORK/scratch" none /etc
+  mount -t tmpfs none /var/lib
+  mount -t tmpfs none /run
+  enter=()
+fi
 echo '{}' >"$WORK/none.json"
-exec nsenter --net=/proc/self/fd/0 dockerd --data-root "$WORK/data" --exec-root "$WORK/exec" -H "unix://$WORK/sock" \
-  -p "$WORK/pid" --config-file "$WORK/none.json" --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "/$GROUP" $MORE
+exec nsenter --net=/proc/self/fd/0 "${enter[@]}" dockerd --data-root "$WORK/data" --exec-root "$WORK/exec" \
+  -H "unix://$WORK/sock" -p "$WORK/pid" --config-file "$WORK/none.json" \
+  --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "/$GROUP" $MORE
 """
 PATIENCE = 30.0  # seconds; it is up in one
 
@@ -143,10 +173,11 @@ def busybox() -> Path | None:
 class Docker:
     """A Docker daemon in one namespace of a lab, and in mount and process namespaces of its own.
 
-    Ending its first process ends all that it started; its mounts and files go with its namespaces.
+    Ending its first process ends all that it started; its mounts and files go with its namespaces. `more` are words
+    for dockerd; `tree` is the root of another distribution, whose engine, libraries and iptables run then.
     """
 
-    def __init__(self, lab: str, host: str, work: Path, path: str, more: str = "") -> None:
+    def __init__(self, lab: str, host: str, work: Path, path: str, more: str = "", tree: str = "") -> None:
         self.lab, self.work, self.group = lab, work, f"labctl-fidelity-{os.getpid()}"
         self.env = {
             **os.environ,
@@ -154,6 +185,7 @@ class Docker:
             "WORK": str(work),
             "GROUP": self.group,
             "MORE": more,
+            "TREE": tree,
         }
         work.mkdir()
         self.log = work.parent / "dockerd.log"

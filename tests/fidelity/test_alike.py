@@ -34,12 +34,24 @@ UNLIKE = {
     "ip neigh add 10.224.0.9 lladdr 02:00:00:00:00:09 dev eth0": r"neighbour 10.224.0.9",
     "bridge fdb add 02:00:00:00:00:09 dev veth86f7e437 master static": r"fdb entry 02:00:00:00:00:09",
     "tc qdisc add dev eth0 root pfifo": r"tc qdisc eth0 pfifo",
+    "tc filter add dev eth0 ingress protocol ip matchall": r"tc queue eth0: ingress was .*matchall",
+    "tc class add dev eth0 parent 7: classid 7:1 htb rate 1mbit": r"tc queue eth0: class was .*1Mbit",
+    "bridge mdb add dev cbr0 port veth86f7e437 grp 239.1.1.1 permanent": r"bridge mdb .*239.1.1.1: ",
+    "ip nexthop add id 7 dev eth0": r"ip nexthop 7: ",
+    "ip addrlabel add prefix 2001:db8::/32 label 7": r"ip addrlabel .*2001:db8::",
+    "ip xfrm policy add src 192.0.2.1 dst 192.0.2.2 dir out": r"ip xfrm policy: .*192.0.2.1",
+    "iptables-nft -A FORWARD -j DROP": r"nf_tables: tables was .*ip filter",
     "sysctl -qw net.ipv4.conf.cbr0.proxy_arp=1": r"sysctl net.ipv4.conf.cbr0.proxy_arp",
     "sysctl -qw net.ipv4.tcp_ecn=1": r"sysctl net.ipv4.tcp_ecn",
     "iptables-legacy -t mangle -A FORWARD -j ACCEPT": r"iptables -t mangle -A FORWARD -j ACCEPT",
     "iptables-legacy -P FORWARD DROP": r"iptables -t filter -P FORWARD",
     "ip6tables-legacy -A INPUT -j DROP": r"ip6tables -t filter -A INPUT -j DROP",
     "ebtables -A FORWARD -j DROP": r"ebtables -t filter -A FORWARD -j DROP",
+}
+# what has to be there before
+FIRST = {
+    "tc filter": ("tc qdisc add dev eth0 clsact",),
+    "tc class": ("tc qdisc add dev eth0 root handle 7: htb",),
 }
 
 
@@ -56,6 +68,8 @@ def twins(sandbox: None) -> Iterator[None]:
 @pytest.mark.root
 @pytest.mark.parametrize("doing", UNLIKE)
 def test_nothing_differs_unseen(twins: None, doing: str) -> None:
+    for before in FIRST.get(doing.split(" add")[0], ()):
+        subjects.inside("two", "node1", *before.split())
     subjects.inside("two", "node1", *doing.split())
     try:
         found = differences(observed("one", NODES), observed("two", NODES))

@@ -12,7 +12,7 @@ import pytest
 from labctl import lab
 from labctl.kernel import places
 from tests.fidelity import subjects
-from tests.fidelity.alike import AT_ONCE, differences, observed
+from tests.fidelity.alike import AT_ONCE, Side, differences, observed
 from tests.fidelity.differences import unexplained
 from tests.fidelity.replay import replayed, settled
 from tests.fidelity.subjects import Cni, add, cable, ip, write
@@ -77,7 +77,7 @@ def bare_node(work: Path, born: dict[str, int], lab: str = "real", own: Path | N
         ip(f"-n {name} link set lo up")
         ip(f"-n {name} addr add 10.224.0.4/16 broadcast + dev eth0")
         ip(f"-n {name} route add default via 10.224.0.1 dev eth0")
-        yield Cni(lab, NODE, own or folder, work, f"{own}:{folder}" if own else str(folder))
+        yield Cni(lab, NODE, work, *([own] if own else []), folder)
     finally:
         subjects.remove(lab)
 
@@ -145,28 +145,43 @@ def test_what_plugins_make_labctl_makes_again(tmp_path: Path, shape: str) -> Non
         assert unexplained(f"replay of {shape}", replayed("real", ALL)) == []
 
 
-# labctl's own plugin against the one whose wiring it follows: the reference's configuration, and labctl's
-FOLLOWED: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
-    "bridge": ([BRIDGE], {"isGateway": True}),
-    "hairpin": ([BRIDGE | {"hairpinMode": True}], {"isGateway": True, "hairpinMode": True}),
-    "promisc": ([BRIDGE | {"promiscMode": True, "mtu": 1400}], {"isGateway": True, "promiscMode": True, "mtu": 1400}),
-    "ipMasq": ([BRIDGE | {"ipMasq": True}], {"isGateway": True, "ipMasq": True}),
-    "ptp": ([{"type": "ptp", "ipMasq": True, "ipam": IPAM}], {"shape": "routed", "ipMasq": True}),
-    "firewall": ([BRIDGE, {"type": "firewall", "backend": "iptables"}], {"isGateway": True, "firewall": True}),
-}
+# labctl's own plugin against the one whose wiring it follows: the reference's chain, and labctl's
+OWN = {"type": "labctl-cni", "ipam": IPAM}
+BARE = {"type": "host-local", "ranges": SUBNET["ranges"]}  # no routes
+FOLLOWED: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
+    "bridge": ([BRIDGE], [OWN | {"isGateway": True}]),
+    "hairpin": ([BRIDGE | {"hairpinMode": True}], [OWN | {"isGateway": True, "hairpinMode": True}]),
+    "promisc": (
+        [BRIDGE | {"promiscMode": True, "mtu": 1400}], [OWN | {"isGateway": True, "promiscMode": True, "mtu": 1400}],
+    ),
+    "ipMasq": ([BRIDGE | {"ipMasq": True}], [OWN | {"isGateway": True, "ipMasq": True}]),
+    "default gateway": (
+        [BRIDGE | {"isDefaultGateway": True, "ipam": BARE}], [OWN | {"isDefaultGateway": True, "ipam": BARE}],
+    ),
+    "ptp": ([{"type": "ptp", "ipMasq": True, "ipam": IPAM}], [OWN | {"shape": "routed", "ipMasq": True}]),
+    "firewall": (
+        [BRIDGE, {"type": "firewall", "backend": "iptables"}], [OWN | {"isGateway": True, "firewall": True}],
+    ),
+    "portmap": ([BRIDGE | {"ipMasq": True}, PORTMAP], [OWN | {"isGateway": True, "ipMasq": True}, PORTMAP]),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", FOLLOWED)
 def test_labctl_as_a_plugin_wires_as_the_reference_does(tmp_path: Path, own_plugin: Path, shape: str) -> None:
     theirs, ours = FOLLOWED[shape]
     with bare_node(tmp_path / "real", AT_ONCE) as node:
-        for pod in PODS:
-            node.add(pod, theirs)
-        settled("real", ALL)
-        real = observed("real", (NODE, *PODS))
+        real = come_and_gone(node, theirs)
     with bare_node(tmp_path / "ours", AT_ONCE, "ours", own_plugin) as node:
-        for pod in PODS:
-            node.add(pod, [{"type": "labctl-cni", "ipam": IPAM, **ours}])
-        settled("ours", ALL)
-        made = observed("ours", (NODE, *PODS))
-    assert unexplained(f"labctl-cni {shape}", differences(made, real)) == []
+        made = come_and_gone(node, ours)
+    for is_made, is_real in zip(made, real, strict=True):
+        assert unexplained(f"labctl-cni {shape}", differences(is_made, is_real)) == []
+
+
+def come_and_gone(node: Cni, plugins: list[dict[str, Any]]) -> tuple[Side, Side]:
+    """What there is when both pods are wired, and what is left when one of them went."""
+    results = {pod: node.add(pod, plugins, PORTS if pod == "a" else {}) for pod in PODS}
+    settled(node.lab, ALL)
+    both = observed(node.lab, (NODE, *PODS))
+    node.remove("a", plugins, results["a"], PORTS)
+    settled(node.lab, ALL)
+    return both, observed(node.lab, (NODE, *PODS))

@@ -22,4 +22,5 @@ def argv(command: tuple[str, ...]) -> list[str]:
     """What to execute for one of labctl's own programs. Raises ValueError for any other word."""
     if command[0] not in NAMES:
         raise ValueError(f"{command[0]} is none of {', '.join(NAMES)}")
-    return [sys.executable, "-I", "-S", os.path.join(os.path.dirname(__file__), "run.py"), *command]
+    cache = ["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else []  # where this one has it
+    return [sys.executable, "-I", "-S", *cache, os.path.join(os.path.dirname(__file__), "run.py"), *command]

@@ -1,12 +1,13 @@
 """Docker's userland proxy, with the command line of docker-proxy (moby/moby cmd/docker-proxy):
 
-    -proto tcp|udp -host-ip ADDRESS -host-port PORT -container-ip ADDRESS -container-port PORT [-release RELEASE]
+    -proto tcp|udp -host-ip ADDRESS -host-port PORT -container-ip ADDRESS -container-port PORT [-use-listen-fd]
 
 It listens on the host's port and carries every connection over to the container's, which therefore sees the
 host's address on its bridge. A UDP client that is silent for 90 s is forgotten, as there. Since release 28 a
-datagram's answer comes from the address that was asked (moby pull request 48571); before, `-release 26`, the
-kernel chose one, and a client whose way to the host's address leads by another device got answers that it
-could not take for its own.
+datagram's answer comes from the address that was asked (moby pull request 48571); before, the kernel chose one,
+and a client whose way to the host's address leads by another device got answers that it could not take for its
+own. What tells the two apart is `-use-listen-fd`: from 28 on the daemon binds the port and hands it over. Here
+nobody does, so the port is bound here either way.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ IP_PKTINFO = 8
 
 def main(words: Sequence[str]) -> int:
     """Carry traffic until ended by a signal; 1 where the port cannot be had."""
+    handed = "-use-listen-fd" in words
+    words = [word for word in words if word != "-use-listen-fd"]
     said = dict(zip(words[::2], words[1::2], strict=True))
     front = (said["-host-ip"], int(said["-host-port"]))
     back = (said["-container-ip"], int(said["-container-port"]))
@@ -43,7 +46,7 @@ def main(words: Sequence[str]) -> int:
         return 1
     ready()
     if kind == socket.SOCK_DGRAM:
-        if said.get("-release") not in ("20.10", "26"):
+        if handed:
             sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
         datagrams(sock, back)
     while True:
