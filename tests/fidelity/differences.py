@@ -94,8 +94,7 @@ DIFFERENCES = (
         ),
     ),
     Reason(
-        "IPv6 again: unlike 26, 28 keeps its chains in ip6tables, too, and they lead nowhere without a network"
-        " of IPv6",
+        "IPv6 again: unlike 26, 28 keeps its chains in ip6tables, too, and they lead nowhere without a network of IPv6",
         tuple(case for case in DOCKER if case.endswith("28")),
         (
             "host1: missing ip6tables -t filter -N DOCKER*",
