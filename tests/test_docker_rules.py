@@ -426,7 +426,10 @@ def test_a_stranger_is_only_claimed_where_it_could_get_in() -> None:
     built = lab("networks: [bridge1]", "", "routed: true", "c1: {networks: [none]}")
     assert [(check.target, str(check.sees[1].at)) for check in built.checks] == [("web", "host1/bridge1")]
     told = {
-        release: [one.probe for one in lab(more=f'routed: true\nrelease: "{release}"').checks] for release in RELEASES
+        release: [
+            one.probe for one in lab(more=f'routed: true\nrelease: "{release}"').checks if one.source == "internet"
+        ]
+        for release in RELEASES
     }
     assert told == {
         "20.10": ["ping"],
@@ -434,3 +437,15 @@ def test_a_stranger_is_only_claimed_where_it_could_get_in() -> None:
         "28": ["ping", "tcp"],
         "29": ["ping", "tcp"],
     }  # at the port itself
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_only_29_serves_other_networks_without_a_proxy(release: str) -> None:
+    """One claim per protocol, at an address that the caller can ask, and none where nobody is who could."""
+    web = 'networks: [bridge1], publish: ["127.0.0.1:80:80", "8080:80", "8081:80", "53:53/udp"]'
+    for proxy in ("true", "false"):
+        built = lab(web, more=f'release: "{release}"\nuserland_proxy: {proxy}')
+        found = [(check.probe, check.source, check.port, check.expect) for check in built.checks]
+        outcome = "reply" if proxy == "true" or release == "29" else "timeout"
+        assert found == [("tcp", "c1", 8080, outcome), ("udp", "c1", 53, outcome)]
+    assert lab(web, c1="c1: {networks: [none]}").checks == ()

@@ -271,7 +271,8 @@ def test_other_namespaces_are_never_touched() -> None:
         ("docker-networks", "routed=false"), ("docker-networks", "release=20.10"), ("docker-networks", "release=29"),
         ("docker-publish", "routed=false"), ("docker-publish", "release=20.10"), ("docker-publish", "release=26"),
         ("docker-publish", "userland_proxy=true"), ("docker-proxy", "release=20.10"), ("docker-proxy", "release=29"),
-        ("docker-bridge", "routed=true"), ("docker-icc", "release=26"),
+        ("docker-proxy", "userland_proxy=false"), ("docker-networks", "userland_proxy=false"),
+        ("docker-networks", "icc=false"), ("docker-bridge", "routed=true"), ("docker-icc", "release=26"),
     ],
 )  # fmt: skip
 def test_what_a_lab_claims_follows_from_its_options(scenario: str, setting: str) -> None:

@@ -80,6 +80,8 @@ class Host:
 class Chains2010:
     """Docker 20.10 and 26: nothing but the policy of FORWARD guards a port that is not published."""
 
+    CROSSES = False  # whether a published port serves the other networks of its host without a proxy
+
     def __init__(self, host: Host) -> None:
         ends = (end._replace(ports=tuple(sorted(end.ports, key=self._rank))) for end in host.endpoints)
         self.host = replace(host, endpoints=tuple(ends))
@@ -209,6 +211,8 @@ class Chains28(Chains2010):
 
 class Chains29(Chains28):
     """Docker 29: no isolation stages, for DOCKER and raw drop it all; and published ports serve neighbours."""
+
+    CROSSES = True
 
     def __init__(self, host: Host) -> None:
         super().__init__(host)

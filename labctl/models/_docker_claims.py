@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from labctl.models._docker import RELEASES, Chains28, Net
 from labctl.models._docker_networks import DEFAULT, attach, programs, shares
 from labctl.plan import Port
-from labctl.scenario import Check, Scenario, See
+from labctl.scenario import Check, Publish, Scenario, See
 
 
 def neighbours(scenario: Scenario, nets: dict[str, Net]) -> Iterator[Check]:
@@ -41,6 +41,38 @@ def _neighbours(one: str, other: str, icc: bool) -> Check:
     apart = (See(back, src=one, dst=other, direction="out"), See(there, dst=other, negate=True))
     say = "containers of one host share docker0, and iptables keeps them apart there"
     return Check(say, "ping", one, other, expect="fail", sees=apart, origin="model")
+
+
+def crossings(scenario: Scenario, nets: dict[str, Net]) -> Iterator[Check]:
+    """Whom a published port serves on the host's other networks: with docker-proxy everybody; without it the
+    translated packet is dropped between the networks, but for 29, which lets it pass and masquerades it."""
+    options = scenario.options
+    open_to_all = options.userland_proxy or RELEASES[options.release].CROSSES
+    for node in scenario.nodes:
+        busy = {home for _, home, listens in programs(node, dict(node.settings)) if listens}
+        ends = [(name, own[0]) for name, own in attach(node, nets).items() if own and not own[0].net.internal]
+        told: set[str] = set()
+        for name, end in ends:
+            caller = next((other for other, there in ends if there.net != end.net), None)
+            for port in end.ports if caller is not None and name not in busy else ():
+                at_host = port.address is None or port.address in options.underlay
+                if caller is not None and at_host and port.protocol not in told:
+                    told.add(port.protocol)
+                    yield _crossing(node.name, caller, name, end.net, port, open_to_all)
+
+
+def _crossing(host: str, caller: str, name: str, net: Net, port: Publish, reached: bool) -> Check:
+    there, bridge, back = Port(name, "eth0"), Port(host, net.device), Port(caller, "eth0")
+    server = (name, port.port)
+    sees: tuple[See, ...] = (See(there, src=str(bridge), dst=name),)
+    say = f"a published {port.protocol} port serves the host's other networks, as if the bridge itself had asked"
+    if not reached:
+        sees = (See(back, src=caller, direction="out"), See(there, src=caller, negate=True))
+        say = f"without docker-proxy a published {port.protocol} port does not serve the host's other networks"
+    return Check(
+        say, port.protocol, caller, host, port.host_port, "reply" if reached else "timeout",
+        server=server, sees=sees, origin="model",
+    )  # fmt: skip
 
 
 def strangers(scenario: Scenario, nets: dict[str, Net]) -> Iterator[Check]:

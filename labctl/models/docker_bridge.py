@@ -158,6 +158,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     nets = networks(scenario)
     yield from claims.neighbours(scenario, nets)
     yield from claims.shared_ports(scenario)
+    yield from claims.crossings(scenario, nets)
     yield from claims.strangers(scenario, nets)
 
 
