@@ -12,13 +12,12 @@ from pathlib import Path
 import kernels
 import pytest
 from machine import changed, fingerprint
-from test_commands import place, shell_line
 
 from labctl import lab
 from labctl.cli import main
-from labctl.commands import script
 from labctl.kernel import features, modules, places, state
 from labctl.plan import Chain, Link
+from labctl.report.shell import plan_script
 from labctl.xtables import rule
 
 pytestmark = pytest.mark.root
@@ -156,7 +155,7 @@ def test_a_link_that_was_born_elsewhere_lies_upon_a_device_there(tmp_path: Path)
     assert lab.status("born", made) == ()
     assert lab.up(definition).changes == ()
     assert lab.down("born")
-    by_hand = "\n".join(shell_line(ns, text, "born") for ns, text in script(made.plan, place("born")))
+    by_hand = "\n".join(plan_script(made, lambda node: places.netns_name("born", node)))
     subprocess.run(["sh", "-ec", by_hand], check=True)
     assert lab.status("born", made) == ()
     wrong = tuple(
