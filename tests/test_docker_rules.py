@@ -447,5 +447,6 @@ def test_only_29_serves_other_networks_without_a_proxy(release: str) -> None:
         built = lab(web, more=f'release: "{release}"\nuserland_proxy: {proxy}')
         found = [(check.probe, check.source, check.port, check.expect) for check in built.checks]
         outcome = "reply" if proxy == "true" or release == "29" else "timeout"
-        assert found == [("tcp", "c1", 8080, outcome), ("udp", "c1", 53, outcome)]
+        udp = [("udp", "c1", 53, outcome)] if release in ("28", "29") else []  # before, it answers from elsewhere
+        assert found == [("tcp", "c1", 8080, outcome), *udp]
     assert lab(web, c1="c1: {networks: [none]}").checks == ()
