@@ -54,7 +54,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
             listening = [(run.name, listen) for run in runs for listen in run.listens]
             if len(runs) > 1 and listening:
                 name, listen = listening[0]
-                say = f"the containers of {pod} share its ports: {listen} is {name}'s and nobody else's"
+                say = f"the containers of pod {pod} share its ports: {listen} is {name}'s and nobody else's"
                 yield Check(say, "taken", pod, pod, listen.port, protocol=listen.protocol, origin="model")
                 meet = f"and its loopback: they reach {name} at 127.0.0.1"
                 yield Check(meet, listen.protocol, pod, "127.0.0.1", listen.port, listen=False, origin="model")
