@@ -198,7 +198,9 @@ def test_a_port_that_is_taken_fails_the_build_with_its_name_and_leaves_nothing(c
         Process("a", "two", ("serve", "two", "tcp:80")),
     )
     with Linux("twice") as kernel:
-        with pytest.raises(KernelError, match="cannot start (one|two) in a: tcp port 80: Address already in use") as caught:
+        with pytest.raises(
+            KernelError, match=r"cannot start (one|two) in a: tcp port 80: Address already in use"
+        ) as caught:
             kernel.apply(diff(plan, ()))
         assert "ss -tulpn" in caught.value.hint
         assert kernel.destroy() == ("a",)
