@@ -26,7 +26,8 @@ from labctl.words import change_lines
 VETH = re.compile(r"\bveth[0-9a-f]{7,8}\b")  # Docker draws seven digits, the CNI plugins eight
 SOLICITED = re.compile(r"\b33:33:ff(?::[0-9a-f]{2}){3}")
 MAC = re.compile(r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b")
-MADE_OF_MAC = re.compile(r"\bfe80::[0-9a-f]+:[0-9a-f]*ff:fe[0-9a-f]+:[0-9a-f]+|\bff02::1:ff[0-9a-f:]+")
+# a group of zeros is left out, and so are zeros before others: the third byte of a MAC address may be 00
+MADE_OF_MAC = re.compile(r"\bfe80::(?:[0-9a-f]+:)?[0-9a-f]*ff:fe[0-9a-f]+:[0-9a-f]+|\bff02::1:ff[0-9a-f:]+")
 AT_ONCE = {"ipv6.conf.all.accept_dad": 0, "ipv6.conf.default.accept_dad": 0}  # no trial of new IPv6 addresses
 COUNTING = ("count", "fastopen_key", "nf_conntrack_buckets", "stable_secret", "ip_local_reserved")
 

@@ -9,7 +9,7 @@ import pytest
 
 from labctl import lab
 from labctl.kernel import places
-from tests.fidelity import subjects
+from tests.fidelity import alike, subjects
 from tests.fidelity.alike import differences, observed
 from tests.fidelity.differences import CASES, DIFFERENCES, unexplained
 
@@ -94,3 +94,18 @@ def test_every_reason_is_of_cases_that_there_are() -> None:
         assert reason.why
         assert reason.lines
         assert set(reason.cases) <= set(CASES)
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("fe80::34f4:12ff:fe99:170f", "fe80::MADE-OF-MAC"),
+        ("fe80::34f4:ff:fe99:170f", "fe80::MADE-OF-MAC"),  # 36:f4:00:99:17:0f
+        ("fe80::12ff:fe99:f", "fe80::MADE-OF-MAC"),  # 02:00:12:99:00:0f
+        ("ff02::1:ff99:170f", "ff02::MADE-OF-MAC"),
+        ("fe80::1", "fe80::1"),
+        ("fd00::34f4:12ff:fe99:170f", "fd00::34f4:12ff:fe99:170f"),
+    ],
+)
+def test_an_address_that_is_made_of_a_mac_address_is_known(address: str, told: str) -> None:
+    assert alike._Names(()).text(f"local {address} cni0") == f"local {told} cni0"
