@@ -145,7 +145,8 @@ def route_words(route: Route) -> str:
 
 def rule_words(rule: Rule) -> str:
     """A policy-routing rule as `ip rule` takes it."""
-    words = ["pref", str(rule.pref), *(["not"] if rule.invert else []), "from", "all" if rule.src is None else str(rule.src)]
+    words = ["pref", str(rule.pref), *(["not"] if rule.invert else [])]
+    words += ["from", "all" if rule.src is None else str(rule.src)]
     words += [] if rule.dst is None else ["to", str(rule.dst)]
     words += [] if rule.iif is None else ["iif", rule.iif]
     words += [] if rule.oif is None else ["oif", rule.oif]

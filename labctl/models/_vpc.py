@@ -1,0 +1,43 @@
+"""What the virtual networks of AWS and Google Cloud share: the way out to the internet, and a machine beside.
+
+The network itself differs, and so each has a file of its own (`_aws.py`, `_gcp.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv4Network
+
+from labctl.models import _parts as parts
+from labctl.plan import Port, Resource
+from labctl.scenario import Machine
+
+GATEWAY = "igw"  # the fabric's device that leads to the internet: the network's internet gateway
+
+
+def outside(internet: IPv4Network, public: Iterable[IPv4Address], mtu: int) -> Iterator[Resource | Machine]:
+    """The internet, behind a gateway of the fabric that holds the public addresses. Who wears them is not said."""
+    there, here = Port("internet", "eth0"), Port("fabric", GATEWAY)
+    first, *more = public
+    yield from parts.netns("internet")
+    yield from parts.veth(here, there, mtu=mtu, macs=(parts.mac(str(here)), parts.mac(str(there))))
+    yield from parts.forwarding("internet", False, rp_filter=0)
+    yield from parts.forwarding("fabric", True, rp_filter=0, devices=(GATEWAY,))
+    yield from parts.addresses(here, parts.iface(first, internet.prefixlen), *(parts.iface(one, 32) for one in more))
+    yield from parts.addresses(there, parts.iface(internet.network_address + 1, internet.prefixlen))
+    yield Machine("internet", "internet", (internet.network_address + 1,))
+
+
+def beside(name: str, address: IPv4Address) -> Iterator[Resource | Machine]:
+    """Another machine, which is no node and runs no pods; its card is the fabric's matter."""
+    yield Machine(name, "vm", (address,))
+    yield from parts.netns(name)
+    yield from parts.forwarding(name, False, rp_filter=0)
+
+
+def refuse_ends(node: IPv4Network, vm: IPv4Network, kept: int, key: str = "vm_cidr") -> Iterator[tuple[str, str, str]]:
+    """Refusals for the subnet of the machine beside: too small, or overlapping the nodes' without being it."""
+    if vm != node:
+        yield from parts.overlaps({"the nodes' subnet": node, key: vm})
+        if vm.num_addresses <= kept:
+            yield key, f"{key} {vm} has no free address", f"{kept} of a subnet's are kept: take a /{28}"
