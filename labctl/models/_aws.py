@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from labctl.models import _parts as parts
 from labctl.models import _vpc as vpc
-from labctl.plan import MAIN, Chain, Neighbour, Port, Resource, Route, Sysctl
+from labctl.plan import MAIN, Chain, Fdb, Neighbour, Port, Resource, Route, Sysctl
 
 FIRST = 4  # AWS keeps the first four addresses of a subnet ...
 KEPT = 5  # ... and the last
@@ -79,6 +79,7 @@ def fabric(enis: Iterable[Eni], mtu: int, *, checked: bool) -> Iterator[Resource
     yield Sysctl("fabric", "net.bridge.bridge-nf-call-iptables", "0")
     for eni in enis:
         yield from parts.veth(eni.port, eni.at, mtu=mtu, macs=(None, eni.mac), master=eni.bridge)
+        yield Fdb(eni.port, eni.mac)
     yield from _mapping(enis)
     if checked:
         for eni in enis:
