@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network
-from itertools import product
 from typing import Any
 
 from labctl.models import _aws as aws
@@ -162,13 +161,13 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
 
 
 def _ranges(options: Any, nodes: int) -> Iterator[tuple[str, str, str]]:
-    for key, inner in product(("subnet", "vm_cidr"), (options.vpc_cidr,)):
-        if not getattr(options, key).subnet_of(inner):
-            what = f"{key} {getattr(options, key)} is not in vpc_cidr {inner}"
+    for key in ("subnet", "vm_cidr"):
+        if not getattr(options, key).subnet_of(options.vpc_cidr):
+            what = f"{key} {getattr(options, key)} is not in vpc_cidr {options.vpc_cidr}"
             yield key, what, "set vpc_cidr to the range that holds all subnets"
     if not 16 <= options.vpc_cidr.prefixlen <= 28:
         yield "vpc_cidr", f"vpc_cidr {options.vpc_cidr} is no size of a VPC", "AWS takes a /16 to a /28"
-    yield from vpc.refuse_ends(options.subnet, options.vm_cidr, aws.KEPT)
+    yield from vpc.refuse_apart(options, "subnet", aws.KEPT)
     yield from parts.overlaps({"vpc_cidr": options.vpc_cidr, "internet_cidr": options.internet_cidr})
     yield from parts.refuse_internet(options.internet_cidr, options.public_ip)
     last = options.public_ip + (0 if options.external_snat else nodes - 1)

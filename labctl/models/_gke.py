@@ -147,22 +147,22 @@ def checks(scenario: Scenario, *, visible: bool) -> Iterator[Check]:
     yield from pods_.checks(scenario)
 
 
-def refuse(scenario: Scenario, length: int, most: int) -> Iterator[tuple[str, str, str]]:
-    """What the ranges cannot hold, ranges that are not apart, and a name that is taken."""
+def refuse(scenario: Scenario, length: int, most: int, *, fixed: bool) -> Iterator[tuple[str, str, str]]:
+    """What the ranges cannot hold, ranges that are not apart, and a name that is taken.
+
+    Each node's range is of that prefix length, and it takes so many pods, whether or not that is `fixed`.
+    """
     options: ClusterOptions = scenario.options
     nodes = len(scenario.nodes)
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, length, nodes)
-    yield from kubernetes.refuse_pods(scenario, most)
+    yield from kubernetes.refuse_pods(scenario, most, fixed=fixed)
     more = options.vm_cidr == options.node_cidr
     need, held = nodes + more, options.node_cidr.num_addresses - gcp.KEPT
     if need > held:
         what = f"node_cidr {options.node_cidr} has {max(held, 0)} addresses and {nodes} nodes need {need}"
         sum_ = f"{nodes}{' + 1 for vm' if more else ''}, and Google Cloud keeps {gcp.KEPT}"
         yield "node_cidr", what, f"{sum_}: a /{parts.prefix_for(need + gcp.KEPT)} would do"
-    yield from vpc.refuse_ends(options.node_cidr, options.vm_cidr, gcp.KEPT)
-    yield from vpc.refuse_ends(options.node_cidr, options.peer_cidr, gcp.KEPT, "peer_cidr")
-    apart = ("node_cidr", "pod_cidr", "peer_cidr", "internet_cidr")
-    yield from parts.overlaps({name: getattr(options, name) for name in apart})
+    yield from vpc.refuse_apart(options, "node_cidr", gcp.KEPT, "pod_cidr", "peer_cidr", "internet_cidr")
     yield from parts.refuse_internet(options.internet_cidr, options.public_ip)
     yield from _refuse_names(scenario)
     for network in (LINK_LOCAL, *KEEPS[options.non_masquerade]):

@@ -62,10 +62,15 @@ def refuse_pod_cidr(pod_cidr: IPv4Network, length: int, nodes: int) -> Iterator[
         yield "pod_cidr", what, f"2^({length} - {fits}) = {2 ** (length - fits)}: a /{fits} would do"
 
 
-def refuse_pods(scenario: Scenario, most: int) -> Iterator[tuple[str, str, str]]:
-    """Refusals for nodes with more pods than `max_pods`, and for containers of a pod that cannot be together."""
+def refuse_pods(scenario: Scenario, most: int, *, fixed: bool = False) -> Iterator[tuple[str, str, str]]:
+    """Refusals for nodes with more pods than `max_pods`, which may be `fixed`, and for containers of a pod that cannot
+    be together."""
     yield from pods.refuse(scenario)
     for node in scenario.nodes:
         if len(node.pods) > most:
-            hint = f"spread them over {-(-len(node.pods) // most)} nodes, or raise max_pods"
-            yield "nodes", f"{node.name} has {len(node.pods)} pods and max_pods is {most}", hint
+            hint = f"spread them over {-(-len(node.pods) // most)} nodes" + ("" if fixed else ", or raise max_pods")
+            yield (
+                "nodes",
+                f"{node.name} has {len(node.pods)} pods and {'the most is' if fixed else 'max_pods is'} {most}",
+                hint,
+            )

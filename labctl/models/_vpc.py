@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 from labctl.models import _parts as parts
 from labctl.plan import Port, Resource
@@ -35,9 +36,16 @@ def beside(name: str, address: IPv4Address) -> Iterator[Resource | Machine]:
     yield from parts.forwarding(name, False, rp_filter=0)
 
 
-def refuse_ends(node: IPv4Network, vm: IPv4Network, kept: int, key: str = "vm_cidr") -> Iterator[tuple[str, str, str]]:
-    """Refusals for the subnet of the machine beside: too small, or overlapping the nodes' without being it."""
-    if vm != node:
-        yield from parts.overlaps({"the nodes' subnet": node, key: vm})
-        if vm.num_addresses <= kept:
-            yield key, f"{key} {vm} has no free address", f"{kept} of a subnet's are kept: take a /{28}"
+def refuse_apart(options: Any, node: str, kept: int, *others: str) -> Iterator[tuple[str, str, str]]:
+    """Refusals for ranges that overlap, of the options so named, and for subnets of one machine that cannot hold it.
+
+    `vm_cidr` may be the nodes' subnet `node` itself. `kept` is how many addresses of a subnet nobody gets.
+    """
+    ranges: dict[str, IPv4Network] = {name: getattr(options, name) for name in (node, "vm_cidr", *others)}
+    if ranges["vm_cidr"] == ranges[node]:
+        del ranges["vm_cidr"]
+    yield from parts.overlaps(ranges)
+    for key in ("vm_cidr", "peer_cidr"):
+        if key in ranges and ranges[key].num_addresses <= kept:
+            hint = f"{kept} of a subnet's are kept: a /{parts.prefix_for(kept + 1)} would do"
+            yield key, f"{key} {ranges[key]} has no free address", hint

@@ -8,11 +8,11 @@ r"""Amazon EKS with its VPC CNI: pods have addresses of the VPC itself, spread o
     |  eth0 .4   eth1 .6       |            |  eth0 .8   eth1 .10      |
     +----|----------|----------+            +----|----------|----------+
          |          |                            |          |
-       +----- fabric ------------------------------------------------+
-       |  br0 10.0.0.1/20   .4 .5 -> node1-eth0    .8 .9 -> node2-eth0
-       |  br1 10.0.16.1/20      .6 .7 -> node1-eth1   .10 .11 -> ...  |
-       +-----|----------------------------------|-------------------+
-             | eth0 10.0.16.4                   | 203.0.113.50
+       +----- fabric, router 10.0.0.1 -------------------------------+
+       |  .4 .5 -> node1-eth0          .8 .9 -> node2-eth0           |
+       |  .6 .7 -> node1-eth1          .10 .11 -> node2-eth1         |
+       +-----|----------------------------------|--------------------+
+             | eth0 10.0.16.4                   | 203.0.113.50, .51
             vm                               internet 203.0.113.1
 
 An instance may have several network interfaces (ENIs), and each ENI several addresses. The first address of an

@@ -92,7 +92,7 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     if nodes > quota:
         what = f"{nodes} nodes: the VPC may have {quota} custom static routes, and each node takes one"
         yield "nodes", what, "gke-vpc-native needs no routes; or have the quota raised (route_quota)"
-    yield from gke.refuse(scenario, NODE_PREFIX, MAX_PODS)
+    yield from gke.refuse(scenario, NODE_PREFIX, MAX_PODS, fixed=True)
 
 
 def _ranges(scenario: Scenario) -> list[IPv4Network]:

@@ -9,9 +9,9 @@ r"""GKE, VPC-native: each node's network interface has a range of alias addresse
     |  eth0 10.128.0.2/32             |      |  eth0 10.128.0.3/32 |
     +----------|----------------------+      +----------|----------+
                |                                        |
-        +----- fabric ---------------------------------------+
-        |  aliases: 10.4.0.0/24 -> node1   10.4.1.0/24 -> node2 |
-        +------|------------------|---------------|----------+
+        +----- fabric -----------------------------------------+
+        |  aliases: 10.4.0.0/24 -> node1  10.4.1.0/24 -> node2 |
+        +------|------------------|---------------|------------+
                | 10.132.0.2       | 10.200.0.2    | 8.8.8.50
               vm                 peer         internet 8.8.8.1
 
@@ -90,7 +90,8 @@ def checks(scenario: Scenario) -> Iterator[Check]:
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """What GKE refuses and what the ranges cannot hold."""
-    yield from gke.refuse(scenario, _length(scenario.options.max_pods), scenario.options.max_pods)
+    most: int = scenario.options.max_pods
+    yield from gke.refuse(scenario, _length(most), most, fixed=False)
 
 
 def _length(max_pods: int) -> int:
