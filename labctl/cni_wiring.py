@@ -149,7 +149,7 @@ def _routed(request: Request, given: Result) -> Iterator[Resource]:
         yield Route(POD, IPv4Network((int(gateway), 32)), dev=inner.dev, src=own)
         yield Route(POD, subnet, gateway, inner.dev, src=own)
         yield Address(outer, IPv4Interface((int(gateway), 32)), None)
-        yield Route(HOST, IPv4Network((int(own), 32)), dev=outer.dev)
+        yield Route(HOST, IPv4Network((int(own), 32)), dev=outer.dev, scope="host")
     yield from _routes(inner, given)
 
 

@@ -13,7 +13,7 @@ within a kind the author's order counts. There is no dependency graph.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any, TypeAlias, get_args
 
@@ -123,9 +123,8 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A neighbour entry (ARP or NDP). `state` is the kernel's word for how it was added; an entry in a
-    transient state (`probe`, ...) is compared while it exists, and its ageing away is not drift.
-    `proxy` entries answer for `ip` and have no MAC."""
+    """A neighbour entry (ARP or NDP). `state` is the kernel's word for how it was added; one in a transient state
+    (`probe`, ...) may age away, which is no drift. `proxy` entries answer for `ip` and have no MAC."""
 
     at: Port
     ip: IP
@@ -162,7 +161,7 @@ class Fdb:
 @dataclass(frozen=True, slots=True)
 class Route:
     """A route. `kind` is the kernel's type (`unicast`, `unreachable`, `blackhole`, `prohibit`, ...),
-    `src` the preferred source. The scope follows from the rest, as in iproute2: `link` without `via`."""
+    `src` the preferred source. The scope follows from the rest, as in iproute2 (`link` without `via`), unless said."""
 
     ns: str
     dst: Net
@@ -175,6 +174,7 @@ class Route:
     onlink: bool = False
     mtu: int | None = None
     tos: int = 0
+    scope: str | None = None
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -183,7 +183,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A policy-routing rule (`ip rule`). `family` is 4 or 6. The kernel's own are implied (`own_rules`)."""
+    """A policy-routing rule (`ip rule`); `family` is 4 or 6, `invert` its `not`. The kernel's own are implied."""
 
     ns: str
     pref: int
@@ -196,10 +196,12 @@ class Rule:
     mark: int | None = None
     mask: int | None = None
     kind: str = "lookup"
+    invert: bool = False
 
     @property
     def key(self) -> tuple[Any, ...]:
-        return ("rule", self.ns, self.family, self.pref, self.src, self.dst, self.iif, self.oif, self.mark)
+        match = (self.src, self.dst, self.iif, self.oif, self.mark, self.invert)
+        return ("rule", self.ns, self.family, self.pref, *match)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,10 +256,9 @@ class Attachment:
 class Process:
     """A program that runs in a namespace for as long as the lab does: a container's, docker-proxy, a pod's pause.
 
-    `name` is unique in its namespace. `command` is what runs; its first word may be one of labctl's own programs
-    (`labctl.kernel.programs`: `pause`, `serve`, `docker-proxy`). A `sandbox` holds its namespace: a process
-    namespace begins with it, what names it in `inside` runs in that, and with its end all of that and the network
-    namespace go. `pid` is the kernel's, and any will do.
+    `name` is unique in its namespace. `command` is what runs; its first word may be one of `labctl.kernel.programs`
+    (`pause`, `serve`, `docker-proxy`). A `sandbox` holds its namespace: a process namespace begins with it, in which
+    runs what names it in `inside`, and with its end all of that goes, and the network. Any `pid` will do.
     """
 
     ns: str
@@ -281,18 +282,17 @@ Plan: TypeAlias = tuple[Resource, ...]
 def assemble(resources: Iterable[Resource]) -> Plan:
     """Sort what a model yields into phases, keeping the author's order, and fold chains.
 
-    A chain that is yielded several times is one chain: its rules in the order they came, and the last
-    policy that is not None. Raises ValueError for two different objects with one key.
+    A chain that is yielded several times is one: its rules in the order they came, and the last policy that is
+    not None. Raises ValueError for two different objects with one key.
     """
     chains: dict[tuple[Any, ...], Chain] = {}
     seen: dict[tuple[Any, ...], Resource] = {}
     for item in resources:
         key = item.key
         if isinstance(item, Chain):
-            old = chains.get(key)
-            if old is not None:
+            if (old := chains.get(key)) is not None:
                 policy = item.policy if item.policy is not None else old.policy
-                item = Chain(item.ns, item.table, item.name, old.rules + item.rules, policy, item.family)
+                item = replace(item, rules=old.rules + item.rules, policy=policy)
             chains[key] = item
         elif key in seen and seen[key] != item:
             raise ValueError(f"two different objects are both {key}: {seen[key]} and {item}")

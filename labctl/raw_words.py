@@ -16,13 +16,14 @@ from labctl.tree import show
 TABLES = {"main": MAIN, "local": 255, "default": 253}
 _UNKNOWN = "00:00:00:00:00:00"  # the VXLAN device's entry for all addresses it does not know
 ROUTE_KINDS = ("unicast", "blackhole", "unreachable", "prohibit", "throw")
+SCOPES = ("global", "site", "link", "host", "nowhere")
 RULE_KINDS = ("blackhole", "unreachable", "prohibit")
 _PREFIX, _ADDRESS = texts.network(), texts.address()
 _METRIC, _MTU, _MARK = texts.integer(0, 2**32 - 1), texts.integer(68, 65535), 2**32 - 1
 
 
 def route(ns: str, text: str) -> Route:
-    """`[-6] [TYPE] PREFIX [via ADDRESS] [dev DEVICE] [table T] [metric N] [src ADDRESS] [mtu N] [onlink]`."""
+    """`[-6] [TYPE] PREFIX [via ADDRESS] [dev DEVICE] [table T] [metric N] [src ADDRESS] [mtu N] [scope S] [onlink]`."""
     cursor = _Cursor(text, "a route")
     six = cursor.take("-6", "-4") == "-6"
     kind = cursor.take(*ROUTE_KINDS) or "unicast"
@@ -39,7 +40,7 @@ def route(ns: str, text: str) -> Route:
             if word == "via":
                 cursor.take("inet", "inet6")
             given[name] = convert(cursor.next(f"a value after {word}"))
-    _scope(given.pop("scope", None), given, kind)
+    scope = _scope(given.pop("scope", None), "via" in given, kind)
     if prefix in ("default", "any"):
         ends = [given[end].version for end in ("via", "src") if end in given]
         dst = ip_network("::/0" if six or 6 in ends else "0.0.0.0/0")
@@ -52,25 +53,32 @@ def route(ns: str, text: str) -> Route:
         raise Bad(f"the route to {prefix} has neither via nor dev")
     if kind != "unicast" and ("via" in given or "dev" in given):
         raise Bad(f"{kind} routes lead nowhere", "without via and dev")
-    return Route(ns, dst, kind=kind, **given)
+    if scope is not None and dst.version == 6:
+        raise Bad(f"scope {show(scope)} does not fit", "IPv6 routes have none")
+    return Route(ns, dst, kind=kind, scope=scope, **given)
 
 
-def _scope(scope: str | None, given: dict[str, Any], kind: str) -> None:
-    """The scope follows from the rest; one that says otherwise is refused."""
-    implied = "link" if "via" not in given and kind == "unicast" else "global"
-    if scope is not None and scope != implied:
+def _scope(scope: str | None, gateway: bool, kind: str) -> str | None:
+    """A scope other than the one that follows from the rest, which only a way somewhere can have."""
+    implied = "link" if not gateway and kind == "unicast" else "global"
+    if scope is None or scope == implied:
+        return None
+    if scope not in SCOPES or kind != "unicast" or (gateway and scope != "site"):
         raise Bad(f"scope {show(scope)} does not fit", f"it follows from the rest: {implied}")
+    return scope
 
 
 def rule(ns: str, text: str) -> Rule:
-    """`[-6] [from PREFIX] [to PREFIX] [iif D] [oif D] [fwmark M[/MASK]] pref N [lookup T | blackhole | ...]`."""
+    """`[-6] [not] [from PREFIX] [to PREFIX] [iif D] [oif D] [fwmark M[/MASK]] pref N [lookup T | blackhole | ...]`."""
     cursor = _Cursor(text, "a rule")
     family = 6 if cursor.take("-6", "-4") == "-6" else 4
     given: dict[str, Any] = {}
     while cursor.words:
-        word = cursor.key({*_RULE, *RULE_KINDS, "fwmark"})
+        word = cursor.key({*_RULE, *RULE_KINDS, "fwmark", "not"})
         if word in RULE_KINDS:
             given["kind"] = word
+        elif word == "not":
+            given["invert"] = True
         elif word == "fwmark":
             mark, slash, mask = cursor.next("a mark").partition("/")
             given["mark"] = _number(mark)

@@ -108,6 +108,7 @@ def _routes(plan: Plan) -> Section:
             more = [route.kind] if route.kind != "unicast" else []
             more += ["onlink"] if route.onlink else []
             more += [f"mtu {route.mtu}"] if route.mtu else []
+            more += [f"scope {route.scope}"] if route.scope else []
             rows.append(
                 (
                     "default" if route.dst.prefixlen == 0 else str(route.dst),
@@ -127,7 +128,8 @@ def _rules(plan: Plan) -> Section:
     for rule in plan:
         if isinstance(rule, Rule) and rule not in own_rules(rule.ns, rule.family):
             words = {"from": rule.src or "all", "to": rule.dst, "iif": rule.iif, "oif": rule.oif}
-            match = " ".join(f"{name} {value}" for name, value in words.items() if value is not None)
+            match = "not " if rule.invert else ""
+            match += " ".join(f"{name} {value}" for name, value in words.items() if value is not None)
             if rule.mark is not None:
                 match += f" fwmark {rule.mark:#x}" + (f"/{rule.mask:#x}" if rule.mask is not None else "")
             act = f"lookup {rule.table}" if rule.kind == "lookup" else rule.kind

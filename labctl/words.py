@@ -139,12 +139,14 @@ def route_words(route: Route) -> str:
     words += ["metric", str(route.metric)] if route.metric else []
     words += [] if route.src is None else ["src", str(route.src)]
     words += [] if route.mtu is None else ["mtu", str(route.mtu)]
+    words += [] if route.scope is None else ["scope", route.scope]
     return " ".join([*words, *(["onlink"] if route.onlink else [])])
 
 
 def rule_words(rule: Rule) -> str:
     """A policy-routing rule as `ip rule` takes it."""
-    words = ["pref", str(rule.pref), "from", "all" if rule.src is None else str(rule.src)]
+    words = ["pref", str(rule.pref), *(["not"] if rule.invert else [])]
+    words += ["from", "all" if rule.src is None else str(rule.src)]
     words += [] if rule.dst is None else ["to", str(rule.dst)]
     words += [] if rule.iif is None else ["iif", rule.iif]
     words += [] if rule.oif is None else ["oif", rule.oif]

@@ -59,6 +59,8 @@ CASES = {
     "no route at all": lambda i: messages.no_route(Route("n", ip_network(f"10.{i}.0.0/16")), None, bare=True),
     "no address": lambda i: messages.address(Address(AT, ip_interface(f"192.0.2.{i}/32")), 3, delete=True, bare=True),
     "rule": lambda i: messages.rule(Rule("n", 100 + i, 100, src=ip_network("10.0.0.0/8"), iif="eth0", mark=5)),
+    "rule but": lambda i: messages.rule(Rule("n", 100 + i, 1, iif="eth0", invert=True)),
+    "route of a scope": lambda i: messages.route(Route("n", ip_network(f"10.0.0.{i}/32"), dev="v", scope="host"), 3),
 }
 
 

@@ -17,6 +17,7 @@ from labctl.scenario import Lab
 from labctl.xtables import rule
 
 TENANTS, OVERLAY = "azure-cni-transparent-vlan", "docker-overlay"
+MARKED = ("eks-vpc-cni", "eks-external-snat", "gke-intranode")  # those that mark connections
 RAW = """
 model: raw
 namespaces: [h]
@@ -47,7 +48,7 @@ def written(tmp_path: Path, key: str, *, asked: bool) -> Definition:
     return definition.define(str(path), approximate=asked)
 
 
-@pytest.mark.parametrize("name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY)])
+@pytest.mark.parametrize("name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, *MARKED)])
 def test_most_labs_ask_nothing_of_a_kernel_and_the_kernel_is_not_asked(name: str) -> None:
     kernel = Kernel("veth")
     made = definition.define(name)
@@ -61,6 +62,15 @@ def test_an_overlay_needs_vxlan_and_nothing_stands_in_for_it() -> None:
     assert kernel.asked == [("vxlan",)]
     with pytest.raises(MissingError, match="lacks vxlan, needed for vxlan0"):
         fit(made, Kernel("vxlan"), approximate=True)
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_who_marks_connections_needs_a_target_for_that_and_nothing_stands_in_for_it(name: str) -> None:
+    made, kernel = definition.define(name), Kernel()
+    assert fit(made, kernel, approximate=True) == (made, made.lab)
+    assert kernel.asked == [("-j CONNMARK",)]
+    with pytest.raises(MissingError, match="lacks -j CONNMARK, needed for chain mangle .* in node1"):
+        fit(made, Kernel("-j CONNMARK"), approximate=True)
 
 
 def test_features_are_kinds_of_links_and_matches_and_targets() -> None:

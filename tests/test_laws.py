@@ -39,6 +39,10 @@ VARIANTS = [
     ),
     *((name, ("mtu=1200",)) for name in ("docker-bridge", "kubenet", "azure-cni-transparent")),  # below IPv6's least
     ("kubenet", ("nodes.node3.pods=2", "nodes.node2.pods=[c, d]")),
+    ("eks-vpc-cni", ("source_dest_check=false", "enis=3", "nodes.node2.pods=[c, d, e]", "vm_cidr=10.0.0.0/20")),
+    ("eks-external-snat", ("node_port_support=false", "external_service_cidrs=[198.51.100.0/24]", "checks=[]")),
+    ("gke-vpc-native", ("max_pods=8", "non_masquerade=rfc1918", "vm_cidr=10.128.0.0/20")),
+    ("gke-routes-based", ("ip_forwarding=false", "checks=[]")),
     ("cni", ("conflist.cniVersion=0.3.1",)),
     (
         "cni",

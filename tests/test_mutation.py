@@ -83,12 +83,14 @@ def broken(what: str, lab: str, where: str, command: str, says: str, check: str,
 # told of a new MAC, hairpin, promisc and the ebtables rule matter to packets that only kube-proxy makes, a pod
 # knows its gateway's MAC without proxy ARP until the entry is lost, and goes the same way with its subnet's route
 # back; a node asks for a pod's MAC that it forgot, and a container remembers the one that a tunnel told it; behind
-# Docker's raw DROP stands the FORWARD policy. An empty chain or an idle bridge does nothing.
+# Docker's raw DROP stands the FORWARD policy. An empty chain or an idle bridge does nothing, nor does a check of
+# senders who are honest; a route leads the same way in any scope, a pod remembers its gateway's MAC,
+# and new kernels find netd's own table by the way back.
 K, A, D, R = "kubenet", "azure-cni-transparent", "docker-bridge", "rawlab"
 P, Q, H = "docker-publish", "docker-icc", "kubenet-hostport"
 B, V, W = "azure-cni-bridge", "azure-cni-overlay", "docker-overlay"
 C = "cni"
-E = "eks-vpc-cni"
+E, G, N, S = "eks-vpc-cni", "gke-vpc-native", "gke-intranode", "gke-routes-based"
 T = "azure-cni-transparent-vlan"  # with veths for its VLANs, on any kernel
 BESIDES = {K: (Check("nobody has 10.0.9.9", "ping", "c", "10.0.9.9", expect="fail"),)}  # to the scenario's own checks
 POD = "every pod reaches every pod"
@@ -237,6 +239,113 @@ MUTATIONS = [
         "wireserver",
     ),
     broken("a pod's gateway", T, "a", "ip neigh del 169.254.2.1 dev eth0", "missing neighbour 169.254.2.1", ""),
+    broken("a pod's way to its ENI", E, "node1", "ip rule del pref 1536", "missing rule pref 1536 from 10.0.0.7", POD),
+    broken("an ENI's table", E, "node1", "ip route flush table 2", "missing route default via 10.0.0.1 dev eth1", POD),
+    broken("a way to a pod", E, "node1", "ip rule del to 10.0.0.5", "missing rule pref 512", "pods of one node"),
+    broken("the rule for the mark", E, "node1", "ip rule del pref 1024", "missing rule pref 1024", "by a port of eth0"),
+    broken(
+        "the mark on what came in",
+        E,
+        "node1",
+        "iptables-legacy -t mangle -D PREROUTING 1",
+        "missing iptables -t mangle -A PREROUTING -i eth0",
+        "by a port of eth0",
+    ),
+    broken(
+        "the mark on what goes out",
+        E,
+        "node1",
+        "iptables-legacy -t nat -F AWS-CONNMARK-CHAIN-0",
+        "missing iptables -t nat -A AWS-CONNMARK-CHAIN-0",
+        "for the internet",
+    ),
+    broken(
+        "SNAT", E, "node1", "iptables-legacy -t nat -F AWS-SNAT-CHAIN-0", "-A AWS-SNAT-CHAIN-0 ! -o vlan+", "internet"
+    ),
+    broken(
+        "a filter of return paths on eth0",
+        E,
+        "node1",
+        "sysctl -qw net.ipv4.conf.eth0.rp_filter=1",
+        "rp_filter: value was 1, should be 2",
+        "for the internet",
+    ),
+    broken(
+        "a gateway that nobody has", E, "b", "ip neigh del 169.254.1.1 dev eth0", "missing neighbour 169.254.1.1", POD
+    ),
+    broken(
+        "an address that the VPC forgot",
+        E,
+        "fabric",
+        "ip neigh del 10.0.0.7 dev br0",
+        "missing neighbour 10.0.0.7 dev br0",
+        "anybody in the VPC",
+    ),
+    broken("a check that drops all", E, "fabric", "ebtables-nft -D SRC-node1-eth1 2", "--ip-src 10.0.0.7", POD),
+    broken(
+        "questions for neighbours go round",
+        E,
+        "fabric",
+        "ebtables-nft -D FORWARD -p ARP -j DROP",
+        "missing ebtables -t filter -A FORWARD -p ARP -j DROP",
+        "nobody else is ever asked",
+    ),
+    broken("no check at all", E, "fabric", "ebtables-nft -F SRC-node1-eth0", "missing ebtables -t filter -A SRC", ""),
+    broken("an alias range", G, "fabric", "ip route del 10.4.1.0/24", "missing route 10.4.1.0/24 via 10.128.0.3", POD),
+    broken("a pod's cable", G, "node1", "ip route del 10.4.0.3", "missing route 10.4.0.3 dev vethe9d71f5e", POD),
+    broken(
+        "the scope of a pod's route",
+        G,
+        "node1",
+        "ip route replace 10.4.0.3 dev vethe9d71f5e scope link",
+        "changed route 10.4.0.3: scope was none, should be host",
+        "",
+    ),
+    broken(
+        "the gateway's address on a cable",
+        G,
+        "node1",
+        "ip addr del 10.4.0.1/32 dev vethe9d71f5e",
+        "missing address 10.4.0.1/32 dev vethe9d71f5e",
+        "",
+    ),
+    broken(
+        "what a node may send", G, "fabric", "iptables-legacy -t raw -D PREROUTING 6", "-s 10.4.0.0/24 -i node1", POD
+    ),
+    broken(
+        "ip-masq-agent",
+        G,
+        "node1",
+        "iptables-legacy -t nat -F IP-MASQ-AGENT",
+        "missing iptables -t nat -A IP-MASQ-AGENT",
+        "outside",
+    ),
+    broken(
+        "the trip through the VPC",
+        N,
+        "node1",
+        "ip rule del pref 76",
+        "missing rule pref 76 not from all iif eth0 lookup 1",
+        "leaves the node",
+    ),
+    broken("a rule without its not", N, "node1", "{but}", "missing rule pref 76 not from all iif eth0", "leaves the"),
+    broken(
+        "return paths of the trip",
+        N,
+        "node1",
+        "sysctl -qw net.ipv4.conf.eth0.rp_filter=1",
+        "rp_filter: value was 1, should be 2",
+        "",
+    ),
+    broken("a custom route", S, "fabric", "ip route flush table 100", "missing route 10.4.1.0/24 via 10.128.0.3", POD),
+    broken(
+        "a peer that is told",
+        S,
+        "fabric",
+        "ip rule add pref 99 iif peer lookup 100",
+        "extra rule pref 99",
+        "but no pod",
+    ),
     broken("Docker's raw DROP", D, "host1", "iptables-legacy -t raw -F", "missing iptables -t raw -A PREROUTING", ""),
     broken(
         "a published port", P, "host1", "iptables-legacy -t nat -F DOCKER", "missing iptables -t nat -A DOCKER", "udp"
@@ -280,30 +389,6 @@ MUTATIONS = [
         "sysctl -qw net.ipv4.conf.cbr0.route_localnet=0",
         "route_localnet: value was 0, should be 1",
         "own 127.0.0.1",
-    ),
-    broken(
-        "a pod's way to its ENI", E, "node1", "ip rule del pref 1536", "missing rule pref 1536 from", "second interface"
-    ),
-    broken("the mark's rule", E, "node1", "ip rule del pref 1024", "missing rule pref 1024", "out of the VPC d"),
-    broken(
-        "the mapping service", E, "fabric", "ebtables -t nat -F PREROUTING", "missing ebtables -t nat -A PREROUTING", ""
-    ),
-    broken("a pod's route", E, "node1", "ip route del 10.0.0.8", "missing route 10.0.0.8 dev", POD),
-    broken(
-        "the source check",
-        E,
-        "fabric",
-        "ebtables -F FORWARD",
-        "missing ebtables -t filter -A FORWARD -p IPv4 -i vm",
-        "",
-    ),
-    broken(
-        "translation",
-        E,
-        "node1",
-        "iptables-legacy -t nat -F AWS-SNAT-CHAIN-0",
-        "missing iptables -t nat -A AWS-SNAT-CHAIN-0",
-        "out of the VPC a",
     ),
     broken("a port's hairpin", P, "host1", "{wport} hairpin off", "hairpin was off, should be on", "reaches itself"),
     broken(
@@ -378,7 +463,7 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lab.Def
     """All labs of the table, up."""
     file = tmp_path_factory.mktemp("raw") / "rawlab.yaml"
     file.write_text(RAW)
-    names = [K, A, D, P, Q, B, V, W, H, E, *([C] if reason_without() is None else [])]
+    names = [K, A, D, P, Q, B, V, W, H, E, G, N, S, *([C] if reason_without() is None else [])]
     definitions = {name: lab.define(name) for name in names} | {R: lab.define(str(file))}
     definitions[T] = kernels.define(T, (), ("vlan",))
     for definition in definitions.values():
@@ -421,6 +506,9 @@ def prepared(mutation: Mutation) -> str:
         return command.format(azv=f"bridge link set dev {dev.split('@')[0]}")
     if "{a}" in command:
         return command.format(a=inside(A, "a", "ip -4 -o addr show eth0").split()[3].split("/")[0])
+    if "{but}" in command:
+        (places.state_dir() / "but.sh").write_text("ip rule del pref 76; ip rule add pref 76 iif eth0 lookup 1")
+        return f"sh {places.state_dir() / 'but.sh'}"
     if "{revni}" in command:
         script = "ip link del vx0; ip link add vx0 address 02:00:00:00:01:02 type vxlan id 43 dstport 4789 local "
         (places.state_dir() / "revni.sh").write_text(

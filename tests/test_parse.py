@@ -284,12 +284,14 @@ routes:
     - -6 default dev eth0 scope link
     - unreachable 203.0.113.0/24
     - 10.9.9.9 dev eth0
+    - 10.9.9.8 dev eth0 scope host
     - 198.51.100.0/24 via 203.0.113.9 dev eth0 onlink
 rules:
   h1:
     - from 192.0.2.0/24 fwmark 0x1/0xff iif eth0 lookup main pref 10
     - -6 pref 20 blackhole
     - pref 30 to 2001:db8::/32 table 7
+    - pref 40 not from all iif eth0 lookup 1
 neighbours:
   h1: ["192.0.2.1 lladdr 02:00:00:00:00:01 dev eth0 nud probe", proxy 192.0.2.7 dev eth0]
 fdb:
@@ -354,6 +356,7 @@ def test_raw_routes_are_in_the_words_of_ip_route() -> None:
         Route("h1", default6, dev="eth0"),
         Route("h1", ip_network("203.0.113.0/24"), kind="unreachable"),
         Route("h1", ip_network("10.9.9.9/32"), dev="eth0"),
+        Route("h1", ip_network("10.9.9.8/32"), dev="eth0", scope="host"),
         Route("h1", ip_network("198.51.100.0/24"), ip_address("203.0.113.9"), "eth0", onlink=True),
     ]
 
@@ -364,6 +367,7 @@ def test_raw_rules_neighbours_and_forwarding() -> None:
         Rule("h1", 10, 254, src=ip_network("192.0.2.0/24"), iif="eth0", mark=1, mask=255),
         Rule("h1", 20, family=6, kind="blackhole"),
         Rule("h1", 30, 7, 6, dst=six),
+        Rule("h1", 40, 1, iif="eth0", invert=True),
     ]
     assert of(Neighbour) == [
         Neighbour(eth0, ip_address("192.0.2.1"), "02:00:00:00:00:01", "probe"),

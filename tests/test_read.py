@@ -30,6 +30,7 @@ addr add 198.51.100.1/32 dev v1
 route add default via 192.0.2.2
 route add 10.1.0.0/16 via 192.0.2.3 dev br0 metric 7 mtu 1300
 route add 10.2.0.0/16 dev v1 src 198.51.100.1
+route add 10.5.0.1/32 dev v1 scope host
 route add unreachable 10.3.0.0/16
 route add 10.4.0.0/16 via 10.9.9.9 dev v1 onlink table 1000
 -6 route add 2001:db8:1::/48 via 2001:db8::2
@@ -37,6 +38,7 @@ neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev br0 nud permanent
 neigh add proxy 192.0.2.10 dev br0
 rule add pref 100 from 10.0.0.0/8 iif v1 lookup 1000
 rule add pref 101 fwmark 0x10/0xf0 lookup 1000
+rule add pref 102 not from all iif v1 lookup 1000
 bridge: fdb add 02:00:00:00:00:77 dev v0 master static
 bridge: fdb add 02:00:00:00:00:78 dev vx0 dst 192.0.2.7 self permanent
 """
@@ -145,11 +147,12 @@ def test_rules(inside: Inside) -> None:
         return (
             m["family"], m["action"], m.get_attr("FRA_PRIORITY") or 0, m.get_attr("FRA_TABLE"),
             m.get_attr("FRA_SRC"), m.get_attr("FRA_IIFNAME"), m.get_attr("FRA_FWMARK"), m.get_attr("FRA_FWMASK"),
+            m["flags"],
         )  # fmt: skip
 
     expected = [known(m) for m in truth(inside, "get_rules") if m["family"] in (2, 10)]
     found = [
-        (r.family, r.action, r.pref, r.table, r.src and str(r.src[0]), r.iif, r.mark, r.mask)
+        (r.family, r.action, r.pref, r.table, r.src and str(r.src[0]), r.iif, r.mark, r.mask, r.flags)
         for r in ours(inside, read.rules)
     ]
     assert len(found) >= 5
@@ -175,4 +178,6 @@ def test_the_plan_types_made_of_it(inside: Inside) -> None:
     assert "kind='unreachable'" in text
     assert "mark=16, mask=240" in text
     assert "proxy=True" in text
+    assert text.count("scope='host'") == text.count("invert=True") == 1
+    assert text.count("scope=None") == text.count("Route(") - 1
     assert "127.0.0.1/8" in text

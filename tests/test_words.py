@@ -28,6 +28,8 @@ POD = Address(Port("a", "eth0"), ip_interface("10.224.0.5/16"), connected=False)
 PROBED = Neighbour(ETH0, ip_address("169.254.1.1"), "aa:aa:aa:aa:aa:aa", "probe")
 REMOTE = Fdb(ETH0, "02:00:00:00:00:02", ip_address("192.0.2.2"))
 MARKED = Rule("node1", 100, 7, iif="eth0", mark=0x14D, mask=0xFFFF)
+HOSTED = Route("node1", ip_network("10.0.0.2/32"), dev="veth1", scope="host")
+BUT = Rule("node1", 76, 1, iif="eth0", invert=True)
 COMMENT = rule('-d 10.0.0.0/8 -m comment --comment "it\'s local" -j RETURN')
 NAT = Chain("node1", "nat", "POSTROUTING", (COMMENT, rule("-o eth0 -j MASQUERADE")))
 DEDUP = Chain("node1", "filter", "DEDUP", (rule("-p IPv4 -o veth+ -j DROP", "bridge"),), family="bridge")
@@ -35,7 +37,7 @@ SAMPLES: tuple[Resource, ...] = (
     Netns("a"), VETH, VXLAN, Link(CBR0, "bridge", mtu=1500, mac="02:00:00:00:00:01", promisc=True),
     Sysctl("node1", "net.ipv4.ip_forward", "1"), POD, PROBED, Neighbour(ETH0, ip_address("10.0.0.1"), None, proxy=True),
     REMOTE, ROUTE, Route("node1", ip_network("2001:db8::/32"), kind="unreachable", metric=5), MARKED,
-    Rule("node1", 5, family=6, src=ip_network("2001:db8::/32")), NAT, DEDUP,
+    Rule("node1", 5, family=6, src=ip_network("2001:db8::/32")), NAT, DEDUP, HOSTED, BUT,
 )  # fmt: skip
 
 
@@ -115,6 +117,16 @@ SAMPLES: tuple[Resource, ...] = (
             MARKED,
             "rule pref 100 from all iif eth0 fwmark 0x14d/0xffff lookup 7",
             ["ip rule add pref 100 from all iif eth0 fwmark 0x14d/0xffff lookup 7"],
+        ),
+        (
+            HOSTED,
+            "route 10.0.0.2 dev veth1 scope host",
+            ["ip route add 10.0.0.2 dev veth1 scope host"],
+        ),
+        (
+            BUT,
+            "rule pref 76 not from all iif eth0 lookup 1",
+            ["ip rule add pref 76 not from all iif eth0 lookup 1"],
         ),
         (
             NAT,

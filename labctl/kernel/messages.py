@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Network
 from typing import Any
 
 from labctl.kernel import encode as nl
@@ -27,6 +26,8 @@ ROUTE_KIND = {"unicast": 1, "local": 2, "broadcast": 3, "anycast": 4, "multicast
               "unreachable": 7, "prohibit": 8, "throw": 9}  # fmt: skip
 RULE_ACTION = {"lookup": 1, "goto": 2, "nop": 3, "blackhole": 6, "unreachable": 7, "prohibit": 8}
 SCOPE_GLOBAL, SCOPE_LINK, SCOPE_HOST, SCOPE_NOWHERE = 0, 253, 254, 255
+SCOPES = {"global": SCOPE_GLOBAL, "site": 200, "link": SCOPE_LINK, "host": SCOPE_HOST, "nowhere": SCOPE_NOWHERE}
+RULE_INVERT = 0x2
 PROTO_KERNEL, PROTO_BOOT = 2, 3
 ONLINK = 4
 IFA_F_NODAD = 0x02
@@ -225,17 +226,20 @@ def _nexthop(item: Route, index: int | None) -> list[tuple[str, Any]]:
     return attrs
 
 
+def _scope(item: Route) -> int:
+    """The scope that follows from the rest. IPv6 has none."""
+    return SCOPE_LINK if item.dst.version == 4 and item.via is None and item.kind == "unicast" else SCOPE_GLOBAL
+
+
 def route(item: Route, index: int | None, *, replace: bool = False) -> bytearray:
     """Add or replace a route."""
-    special = item.kind != "unicast"
-    four = isinstance(item.dst, IPv4Network)
     fields = {
         "family": family(item.dst.version),
         "dst_len": item.dst.prefixlen,
         "tos": item.tos,
         "table": item.table if item.table < 256 else 0,
         "proto": PROTO_BOOT,
-        "scope": SCOPE_LINK if four and item.via is None and not special else SCOPE_GLOBAL,
+        "scope": SCOPES[item.scope] if item.scope is not None else _scope(item),
         "type": ROUTE_KIND[item.kind],
         "flags": ONLINK if item.onlink else 0,
     }
@@ -262,6 +266,7 @@ def rule(item: Rule, *, delete: bool = False) -> bytearray:
         "table": item.table if item.kind == "lookup" and item.table < 256 else 0,
         # goto wants a target that nobody wants to name in a removal; 0 is whatever it does
         "action": 0 if item.kind == "goto" else RULE_ACTION.get(item.kind, 0),
+        "flags": RULE_INVERT if item.invert else 0,
     }
     attrs: list[tuple[str, Any]] = [("FRA_PRIORITY", U32(item.pref))]
     if item.kind == "lookup":

@@ -22,6 +22,8 @@ from labctl.kernel.messages import (
     PROTO_KERNEL,
     ROUTE_KIND,
     RULE_ACTION,
+    RULE_INVERT,
+    SCOPES,
 )
 from labctl.kernel.netlink import Channel
 from labctl.plan import (
@@ -48,6 +50,7 @@ ARPS = frozenset({"veth", "bridge", "vxlan", "macvlan", "vlan", "ipvlan"})  # ki
 _STATES = {number: name for name, number in NUD.items()}
 _ROUTE_KINDS = {number: name for name, number in ROUTE_KIND.items()}
 _RULE_KINDS = {number: name for name, number in RULE_ACTION.items()}
+_SCOPES = {number: name for name, number in SCOPES.items()}
 _IGNORED_ROUTES = {"broadcast", "anycast", "multicast"}
 
 
@@ -220,7 +223,14 @@ def _route(snapshot: Snapshot, ns: str, raw: read.RawRoute) -> Route:
         onlink=bool(raw.flags & ONLINK),
         mtu=raw.mtu,
         tos=raw.tos,
+        scope=_scope(raw) if kind == "unicast" and not six else None,
     )
+
+
+def _scope(raw: read.RawRoute) -> str | None:
+    """The scope of a route, if it is not the one that follows from the rest."""
+    found = _SCOPES.get(raw.scope, str(raw.scope))
+    return None if found == ("link" if raw.via is None else "global") else found
 
 
 def _rule(ns: str, raw: read.RawRule) -> Rule:
@@ -237,6 +247,7 @@ def _rule(ns: str, raw: read.RawRule) -> Rule:
         mark=raw.mark,
         mask=raw.mask if raw.mark is not None and raw.mask != 0xFFFFFFFF else None,
         kind=kind,
+        invert=bool(raw.flags & RULE_INVERT),
     )
 
 

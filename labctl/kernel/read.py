@@ -187,12 +187,13 @@ class RawRule:
     oif: str | None
     mark: int | None
     mask: int | None
+    flags: int
 
 
 def rules(channel: Channel) -> Iterator[RawRule]:
     """Every policy-routing rule of both families, the kernel's own included."""
     for data, start, end in channel.dump(nl.RTM_GETRULE, _rtmsg.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
-        family, dst_len, src_len, _, table, _, _, action, _ = _rtmsg.unpack_from(data, start)
+        family, dst_len, src_len, _, table, _, _, action, flags = _rtmsg.unpack_from(data, start)
         if family not in (AF_INET, AF_INET6):
             continue
         found = attributes(data, start + 12, end)
@@ -203,7 +204,7 @@ def rules(channel: Channel) -> Iterator[RawRule]:
             (_ip(data, found[1]), dst_len) if 1 in found else None,
             _text(data, found[3]) if 3 in found else None,
             _text(data, found[17]) if 17 in found else None,
-            number.get(10), number.get(16),
+            number.get(10), number.get(16), flags,
         )  # fmt: skip
 
 

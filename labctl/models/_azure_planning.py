@@ -14,6 +14,7 @@ from typing import Any
 
 from labctl.models import _parts as parts
 from labctl.models._azure import Nic
+from labctl.models._parts import refuse_internet as refuse_internet
 from labctl.options import address, cidr, option
 from labctl.scenario import Scenario
 
@@ -99,14 +100,6 @@ def refuse_ranges(options: Any, free: tuple[str, ...] = ()) -> Iterator[tuple[st
                 if IPv4Network(network).overlaps(kept):
                     hint = "AKS refuses " + ", ".join(map(str, RESERVED)) + " and every range that holds or lies in one"
                     yield field.name, f"{field.name} {network} overlaps {kept}, which AKS reserves", hint
-
-
-def refuse_internet(internet: IPv4Network, public: IPv4Address) -> Iterator[tuple[str, str, str]]:
-    """Refusals for a public address that the internet's range does not hold."""
-    used = (internet.network_address, internet.network_address + 1, internet.broadcast_address)
-    if public not in internet or public in used:
-        hint = f"the first address of {internet} is the internet's own; take one from {internet.network_address + 2} up"
-        yield "public_ip", f"public_ip {public} is no free address of internet_cidr {internet}", hint
 
 
 def _fit(subnet: IPv4Network, nodes: int) -> str:

@@ -25,14 +25,15 @@ _LAST = (
 )
 
 
-def masq_agent(ns: str, exempt: Iterable[object]) -> Iterator[Resource]:
-    """The chains of Azure/ip-masq-agent-v2: what goes to the `exempt` ranges keeps its source address.
+def masq_agent(ns: str, exempt: Iterable[object], *, random_fully: bool = False) -> Iterator[Resource]:
+    """The chains of kubernetes-sigs/ip-masq-agent: what goes to the `exempt` ranges keeps its source address.
 
-    Link-local destinations are masqueraded (`masqLinkLocal: true`, as AKS sets it), so there is no
-    exemption of 169.254.0.0/16.
+    Azure/ip-masq-agent-v2 writes the same. AKS has it masquerade link-local destinations (`masqLinkLocal`), so
+    they are exempt only where `exempt` names them. `random_fully` draws the ports, as upstream does since 2.10.
     """
     yield parts.chain(ns, "nat", "POSTROUTING", _JUMP)
-    yield parts.chain(ns, "nat", "IP-MASQ-AGENT", *(_LOCAL.format(network) for network in exempt), _LAST)
+    last = _LAST + (" --random-fully" if random_fully else "")
+    yield parts.chain(ns, "nat", "IP-MASQ-AGENT", *(_LOCAL.format(network) for network in exempt), last)
 
 
 def kubernetes_rules(scenario: Scenario) -> Iterator[Check]:
@@ -61,10 +62,15 @@ def refuse_pod_cidr(pod_cidr: IPv4Network, length: int, nodes: int) -> Iterator[
         yield "pod_cidr", what, f"2^({length} - {fits}) = {2 ** (length - fits)}: a /{fits} would do"
 
 
-def refuse_pods(scenario: Scenario, most: int) -> Iterator[tuple[str, str, str]]:
-    """Refusals for nodes with more pods than `max_pods`, and for containers of a pod that cannot be together."""
+def refuse_pods(scenario: Scenario, most: int, *, fixed: bool = False) -> Iterator[tuple[str, str, str]]:
+    """Refusals for nodes with more pods than `max_pods`, which may be `fixed`, and for containers of a pod that cannot
+    be together."""
     yield from pods.refuse(scenario)
     for node in scenario.nodes:
         if len(node.pods) > most:
-            hint = f"spread them over {-(-len(node.pods) // most)} nodes, or raise max_pods"
-            yield "nodes", f"{node.name} has {len(node.pods)} pods and max_pods is {most}", hint
+            hint = f"spread them over {-(-len(node.pods) // most)} nodes" + ("" if fixed else ", or raise max_pods")
+            yield (
+                "nodes",
+                f"{node.name} has {len(node.pods)} pods and {'the most is' if fixed else 'max_pods is'} {most}",
+                hint,
+            )

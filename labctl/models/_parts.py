@@ -138,6 +138,14 @@ def overlaps(named: dict[str, IPv4Network]) -> Iterator[tuple[str, str, str]]:
                 yield key, f"{key} {network} overlaps {other} {before}", "give each its own range"
 
 
+def refuse_internet(internet: IPv4Network, public: IPv4Address) -> Iterator[tuple[str, str, str]]:
+    """Refusals for a public address that the internet's range does not hold."""
+    used = (internet.network_address, internet.network_address + 1, internet.broadcast_address)
+    if public not in internet or public in used:
+        hint = f"the first address of {internet} is the internet's own; take one from {internet.network_address + 2} up"
+        yield "public_ip", f"public_ip {public} is no free address of internet_cidr {internet}", hint
+
+
 def prefix_for(count: int) -> int:
     """The longest prefix whose network holds that many addresses."""
     return 32 - max(count - 1, 0).bit_length()

@@ -5,9 +5,9 @@ not keep theirs, for the answer would not come back the way it has to: a pod of 
 answer directly, and the node itself at 127.0.0.1, an address that means nothing on the pod's side. Their packets
 are marked, and masqueraded at the end; and for 127.0.0.1 to be let out, the bridge routes loopback addresses.
 
-Follows containernetworking/plugins 1.1, plugins/meta/portmap/portmap.go, with `externalSetMarkChain` as kubenet's
+Follows containernetworking/plugins 1.1, plugins/meta/portmap/portmap.go: with `externalSetMarkChain` as kubenet's
 template has it (Azure/AgentBaker, kubenetCniTemplate), and for the chains behind that pkg/kubelet of Kubernetes 1.23
-(kubelet_network_linux.go: KUBE-MARK-MASQ, KUBE-POSTROUTING).
+(kubelet_network_linux.go: KUBE-MARK-MASQ, KUBE-POSTROUTING); or with the plugin's own chains and mark, `snat` alone.
 """
 
 from __future__ import annotations
@@ -23,21 +23,26 @@ from labctl.scenario import Check, Node, Publish, See
 
 DNAT, MARK = "CNI-HOSTPORT-DNAT", "KUBE-MARK-MASQ"
 _LOCAL = f"-m addrtype --dst-type LOCAL -j {DNAT}"
+OWN_MARK = "CNI-HOSTPORT-SETMARK"
 _SNAT = '-m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully'
 
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """A pod with ports on its node: its name, address, the range it is of, and the ports."""
+    """A pod with ports on its node: its name, address, the range it is of, the ports, and the node's device to it."""
 
     pod: str
     address: IPv4Address
     subnet: IPv4Network
     ports: tuple[Publish, ...]
+    device: str
 
 
-def portmap(ns: str, network: str, bridge: str, pods: Iterable[Mapped]) -> Iterator[Resource]:
-    """The chains of a node whose pods have ports on it, and what its bridge needs for them; nothing without any."""
+def portmap(ns: str, network: str, pods: Iterable[Mapped], mark: str = MARK) -> Iterator[Resource]:
+    """The chains of a node whose pods have ports on it, and what its devices need for them; nothing without any.
+
+    `mark` is the chain that marks what is to be masqueraded: the kubelet's, or `OWN_MARK`, the plugin's own.
+    """
     pods = tuple(one for one in pods if one.ports)
     if not pods:
         return
@@ -45,14 +50,26 @@ def portmap(ns: str, network: str, bridge: str, pods: Iterable[Mapped]) -> Itera
     yield parts.chain(ns, "nat", "OUTPUT", _LOCAL)
     yield parts.chain(ns, "nat", DNAT, *(rule for one in pods for rule in _jumps(network, one)))
     for one in pods:
-        yield parts.chain(ns, "nat", _name(network, one.pod), *_translations(one))
+        yield parts.chain(ns, "nat", _name(network, one.pod), *_translations(one, mark))
+    yield from _kubelets(ns) if mark == MARK else _own(ns)
+    for device in dict.fromkeys(one.device for one in pods):
+        yield Sysctl(ns, f"net.ipv4.conf.{device}.route_localnet", "1")
+
+
+def _kubelets(ns: str) -> Iterator[Resource]:
     yield parts.chain(ns, "nat", MARK, "-j MARK --set-xmark 0x4000/0x4000")
     yield parts.chain(
         ns, "nat", "POSTROUTING", '-m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING'
     )
     unmark = ("-m mark ! --mark 0x4000/0x4000 -j RETURN", "-j MARK --set-xmark 0x4000/0x0")
     yield parts.chain(ns, "nat", "KUBE-POSTROUTING", *unmark, _SNAT)
-    yield Sysctl(ns, f"net.ipv4.conf.{bridge}.route_localnet", "1")
+
+
+def _own(ns: str) -> Iterator[Resource]:
+    about = '-m comment --comment "CNI portfwd {}"'
+    yield parts.chain(ns, "nat", OWN_MARK, f"{about.format('masquerade mark')} -j MARK --set-xmark 0x2000/0x2000")
+    yield parts.chain(ns, "nat", "POSTROUTING", f"{about.format('requiring masquerade')} -j CNI-HOSTPORT-MASQ")
+    yield parts.chain(ns, "nat", "CNI-HOSTPORT-MASQ", "-m mark --mark 0x2000/0x2000 -j MASQUERADE")
 
 
 def _jumps(network: str, one: Mapped) -> Iterator[str]:
@@ -63,13 +80,13 @@ def _jumps(network: str, one: Mapped) -> Iterator[str]:
         yield f"-p {protocol} {about} -m multiport --dports {numbers} -j {_name(network, one.pod)}"
 
 
-def _translations(one: Mapped) -> Iterator[str]:
+def _translations(one: Mapped, mark: str) -> Iterator[str]:
     """For each port: whom to mark, and where it leads."""
     for port in one.ports:
         at = f"-d {port.address}/32 " if port.address is not None else ""
         match = f"{at}-p {port.protocol} -m {port.protocol} --dport {port.host_port}"
-        yield f"-s {one.subnet} {match} -j {MARK}"
-        yield f"-s 127.0.0.1/32 {match} -j {MARK}"
+        yield f"-s {one.subnet} {match} -j {mark}"
+        yield f"-s 127.0.0.1/32 {match} -j {mark}"
         yield f"{match} -j DNAT --to-destination {one.address}:{port.port}"
 
 
@@ -78,8 +95,8 @@ def _name(network: str, pod: str) -> str:
     return f"CNI-DN-{sha512((network + pod).encode()).hexdigest()}"[:28]
 
 
-def checks(node: str, bridge: str, pods: Iterable[Mapped], stranger: str) -> Iterator[Check]:
-    """Who is seen as whom at a node's port: a machine beside as itself, the node at 127.0.0.1 as its bridge."""
+def checks(node: str, pods: Iterable[Mapped], stranger: str, own: str) -> Iterator[Check]:
+    """Who is seen as whom at a node's port: a machine beside as itself, the node at 127.0.0.1 as `own`."""
     for one in pods:
         for port in one.ports:
             if port.protocol != "tcp":
@@ -90,8 +107,8 @@ def checks(node: str, bridge: str, pods: Iterable[Mapped], stranger: str) -> Ite
                 sees = (See(inner, src=stranger, dst=one.pod),)
                 yield Check(say, "tcp", stranger, node, port.host_port, server=server, sees=sees, origin="model")
             if port.address is None or port.address.is_loopback:
-                say = f"so does the node's own 127.0.0.1, and {one.pod} sees its bridge"
-                sees = (See(inner, src=f"{node}/{bridge}", dst=one.pod),)
+                say = f"so does the node's own 127.0.0.1, and {one.pod} sees {own}"
+                sees = (See(inner, src=own, dst=one.pod),)
                 target, number = "127.0.0.1", port.host_port
                 yield Check(say, "tcp", node, target, number, server=server, sees=sees, origin="model")
             return

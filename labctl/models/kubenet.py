@@ -115,7 +115,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from _cbr0(nic.name, pods, options)
         yield from _pods(node, pods, options.mtu)
         yield from pods_.processes(node)
-        yield from portmap.portmap(nic.name, NETWORK, "cbr0", _mapped(node, pods))
+        yield from portmap.portmap(nic.name, NETWORK, _mapped(node, pods))
         yield from _masquerade(nic.name, options)
     yield from azure.vm(vm)
 
@@ -132,7 +132,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
         yield Check(say, "ping", first, "vm", sees=sees, origin="model")
     yield from pods_.checks(scenario)
     for node, pods in zip(scenario.nodes, _ranges(scenario), strict=True):
-        yield from portmap.checks(node.name, "cbr0", _mapped(node, pods), "vm")
+        yield from portmap.checks(node.name, _mapped(node, pods), "vm", f"{node.name}/cbr0")
     if options.ip_forwarding or options.routing == "host" or len(scenario.nodes) == 1:
         yield from _distance(scenario)
         yield from kubernetes.kubernetes_rules(scenario)
@@ -245,7 +245,7 @@ def _mapped(node: Node, pods: IPv4Network) -> Iterator[portmap.Mapped]:
     settings = dict(node.settings)
     for number, name in enumerate(node.pods, 2):
         if name in settings and settings[name].host_ports:
-            yield portmap.Mapped(name, pods.network_address + number, pods, settings[name].host_ports)
+            yield portmap.Mapped(name, pods.network_address + number, pods, settings[name].host_ports, "cbr0")
 
 
 def _masquerade(ns: str, options: Options) -> Iterator[Resource]:

@@ -176,12 +176,6 @@ DIFFERENCES = (
         CASES,
         ("*: ip link *: txqlen was 1000, should be None",),
     ),
-    Reason(
-        "the ptp plugin marks its routes to pods as of scope host, though they leave by a device; a plan says no scope,"
-        " and labctl gives the one that follows from the rest, as iproute2 does: link. Both carry the same packets",
-        ("replay of ptp", "labctl-cni ptp"),
-        ("node1: ip -4 route table all unicast 10.244.0.? veth-?-eth0 main: scope was link, should be host",),
-    ),
 )
 
 

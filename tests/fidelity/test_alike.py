@@ -80,13 +80,10 @@ def test_nothing_differs_unseen(twins: None, doing: str) -> None:
 
 def test_what_nobody_explains_and_what_explains_nothing_are_told() -> None:
     case = "replay of ptp"
-    lines = [
-        "a: ip link eth0: txqlen was 1000, should be None",
-        "node1: ip -4 route table all unicast 10.244.0.2 veth-a-eth0 main: scope was link, should be host",
-    ]
+    lines = ["a: ip link eth0: txqlen was 1000, should be None"]
     assert unexplained(case, lines) == []
     assert unexplained(case, [*lines, "a: extra route"]) == ["a: extra route"]
-    assert len(unexplained(case, lines[:1])) == 1
+    assert len(unexplained(case, [])) == 1
 
 
 def test_every_reason_is_of_cases_that_there_are() -> None:

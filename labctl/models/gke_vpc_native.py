@@ -1,0 +1,104 @@
+r"""GKE, VPC-native: each node's network interface has a range of alias addresses, and those are its pods'.
+
+         a 10.4.0.2        b 10.4.0.3                 c 10.4.1.2
+         | eth0            | eth0                     | eth0
+         |                 |                          |
+    +-- node1 ------------------------+      +-- node2 ------------+
+    |  vethXXX         vethYYY        |      |  vethZZZ            |
+    |  10.4.0.1/32     10.4.0.1/32    |      |  10.4.1.1/32        |
+    |  eth0 10.128.0.2/32             |      |  eth0 10.128.0.3/32 |
+    +----------|----------------------+      +----------|----------+
+               |                                        |
+        +----- fabric -----------------------------------------+
+        |  aliases: 10.4.0.0/24 -> node1  10.4.1.0/24 -> node2 |
+        +------|------------------|---------------|------------+
+               | 10.132.0.2       | 10.200.0.2    | 8.8.8.50
+              vm                 peer         internet 8.8.8.1
+
+The node knows a cable to each pod and nothing else of it: no bridge, no proxy ARP, no tunnel. All cables end at the
+same address, the first of the node's range, which is every pod's gateway; a pod's own range is no neighbour of
+it either, so even two pods of one node meet at the node's IP layer (TTL 63). A node has a /32 itself: all that it
+sends goes to the VPC, which knows the alias ranges as it knows the nodes' own addresses, and tells them to networks
+that are peered with it. Pods keep their addresses wherever an address is private or reserved; elsewhere they wear
+their node's, and then Cloud NAT's. With `intranode_visibility`, netd routes even what two pods of one node say by
+way of the VPC, where flow logs and firewall rules see it (TTL 61).
+
+Follows containernetworking/plugins, plugins/main/ptp/ptp.go, as GoogleCloudPlatform/netd configures it (netd.yaml);
+netd's pkg/config/config_policy_routing.go of 2025; kubernetes-sigs/ip-masq-agent 2.10 and later; GKE's documentation
+of VPC-native clusters, of pods per node, and of IP masquerading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+
+from labctl.grades import approximation, faithful, skipped
+from labctl.models import _gcp as gcp
+from labctl.models import _gke as gke
+from labctl.models import _kubernetes as kubernetes
+from labctl.models import _pods as pods_
+from labctl.options import option
+from labctl.plan import Resource
+from labctl.scenario import Check, Machine, Scenario
+
+FOLLOWS = "GKE without Dataplane V2 (ptp, netd of 2025, ip-masq-agent 2.10)"
+MACHINES = ("nodes", "pods")
+PARTS = (
+    faithful("ptp's wiring: a cable for each pod, one gateway address on all of them, routes of scope host"),
+    faithful("a node's /32 and its gateway on the link; MAC addresses made of addresses"),
+    faithful("the size of a node's range, which follows from max_pods"),
+    faithful("the chains of ip-masq-agent, with all reserved ranges or the private ones"),
+    faithful("netd's policy routing: rules, table, mangle chains"),
+    approximation(
+        "the VPC",
+        "is one router, which counts as a hop; alias ranges are routes in it, and what a machine may send are rules",
+    ),
+    approximation("the chain of ip-masq-agent", "has upstream's name; GKE starts it with --masq-chain=IP-MASQ"),
+    approximation("Cloud NAT", "is one SNAT rule without port blocks"),
+    approximation("MAC addresses", "of pods are made from names, so that a plan is always the same"),
+    skipped("netd's exemptions for DNS and UDP (rules 71 to 73)"),
+    skipped("Dataplane V2, Services, container-native load balancing, portmap, firewall rules of the VPC, IPv6"),
+    *pods_.PARTS,
+)
+Container = pods_.Pod
+
+
+@dataclass(frozen=True, slots=True)
+class Options(gke.ClusterOptions):
+    """What a gke-vpc-native scenario may set."""
+
+    max_pods: int = option(110, "most pods on one node; its range has twice as many addresses", minimum=8, maximum=256)
+    intranode_visibility: bool = option(False, "what pods of one node say to each other goes by way of the VPC")
+
+
+def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
+    """The VPC with its alias ranges, nodes with a cable to each of their pods, machines beside and the internet."""
+    options: Options = scenario.options
+    yield from gke.surroundings(scenario)
+    for nic, node, pods in zip(gke.nics(scenario), scenario.nodes, _ranges(scenario), strict=True):
+        yield gcp.alias(pods, nic)
+        yield from gcp.no_spoofing(nic, pods)
+        yield from gke.node(nic, node, pods, options, visible=options.intranode_visibility)
+
+
+def checks(scenario: Scenario) -> Iterator[Check]:
+    """How far apart pods of one node are, and what is true of every Kubernetes."""
+    yield from gke.checks(scenario, visible=scenario.options.intranode_visibility)
+
+
+def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
+    """What GKE refuses and what the ranges cannot hold."""
+    most: int = scenario.options.max_pods
+    yield from gke.refuse(scenario, _length(most), most, fixed=False)
+
+
+def _length(max_pods: int) -> int:
+    """The prefix length of a node's range: the smallest with at least twice as many addresses as it may have pods."""
+    return 32 - (2 * max_pods - 1).bit_length()
+
+
+def _ranges(scenario: Scenario) -> list[IPv4Network]:
+    options: Options = scenario.options
+    return kubernetes.node_ranges(options.pod_cidr, _length(options.max_pods), len(scenario.nodes))
