@@ -99,9 +99,16 @@ def script(plan: Iterable[Resource], place: Place = str) -> Iterator[tuple[str |
 def _adds(item: Attachment, place: Place) -> str:
     """The ADDs of an attachment as a shell's work: each plugin is told what the one before it answered."""
     pod: Pod = pod_of(item, f"/run/netns/{place(item.pod)}")
-    data = f"/run/labctl/by-hand/{place(item.node)}"
+    lab = place("").strip(".").rpartition(".")[2] or "by-hand"  # where `down` takes their files away with the lab
+    data = f"/run/labctl/{lab}/cni/data/{item.node}"
+    tools = f"/run/labctl/{lab}/bin"
     steps = [f"CNI_PATH={item.path}" if item.path else "CNI_PATH=${CNI_PATH:-/usr/lib/cni:/opt/cni/bin}"]
-    steps.append('export CNI_PATH PATH="$CNI_PATH:$PATH"')
+    steps.append(f'export CNI_PATH PATH="{tools}:$CNI_PATH:$PATH"')
+    steps.append(f"mkdir -p {data} {tools}")  # plugins write their rules where the lab's are: by the legacy iptables
+    steps.append(
+        f"for tool in iptables ip6tables; do for part in '' -save -restore; do"
+        f' ln -sf "$(command -v $tool-legacy$part)" {tools}/$tool$part; done; done'
+    )
     for number, call in enumerate(calls("ADD", network(item.conflist), "", data, pod)):
         own = {name: value for name, value in call.environment.items() if name != "CNI_PATH"}
         words = " ".join(f"{name}={shlex.quote(value)}" for name, value in own.items())

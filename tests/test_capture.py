@@ -302,3 +302,33 @@ def test_checks_keep_their_packets_and_a_failed_one_names_its_file(tmp_path: Pat
     assert json.loads(told.stdout)["checks"][0]["pcap"] == str(file)
     assert file.read_bytes()[:4] == b"\x0a\x0d\x0d\x0a"
     assert run("check", "--pcap", str(file)).returncode == 2
+
+
+@pytest.mark.root
+def test_it_ends_with_its_lab_and_says_so() -> None:
+    run("up", "docker-bridge")
+    child = started("-l", "docker-bridge", "host1")
+    run("down", "docker-bridge")
+    _, err = child.communicate(timeout=30)
+
+    assert child.returncode == 0
+    assert "labctl: the lab docker-bridge is gone" in err.splitlines()
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("kubenet")
+def test_a_full_disk_is_told_and_ends_it() -> None:
+    done = run("capture", "-l", "kubenet", "-w", "/dev/full", "--seconds", "1")
+
+    assert done.returncode == 3
+    assert "cannot write /dev/full: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("kubenet")
+def test_a_filter_for_one_device_is_checked_as_for_all() -> None:
+    done = run("capture", "-l", "kubenet", "node1/eth0", "--filter", "foo bar")
+
+    assert done.returncode == 2
+    assert "--filter 'foo bar'" in done.stderr

@@ -646,6 +646,8 @@ def test_plan_is_text_or_json(run: Run) -> None:
     )
     document = json.loads(run("plan", "kubenet", "--as", "json", "--name", "other")[1])
     assert document["lab"] == "other"
+    code, out, _ = run("plan", "kubenet", "--as", "shell", "--json")
+    assert (code, json.loads(out)["error"]["message"]) == (2, "--json and --as shell are two forms")
     text = run("plan", "kubenet")[1]
     assert text.startswith("lab kubenet, model kubenet")
     assert not text.endswith("\n\n")

@@ -378,6 +378,9 @@ def test_a_ptp_chain_of_five_plugins_holds_the_laws_and_its_check() -> None:
     assert lab.up(definition).changes == ()
     report = checks.run(lab.recall("cni"))
     assert report.verdict == "pass", [one.evidence for one in report.outcomes]
+    trace = [sys.executable, "-m", "labctl", "trace", "-l", "cni", "a", "b"]  # it knows the plugins' addresses, too
+    told = subprocess.run(trace, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
 
 
 ENTRY = """#!{python} -Xpycache_prefix={cache}

@@ -69,7 +69,7 @@ def test_who_marks_connections_needs_a_target_for_that_and_nothing_stands_in_for
     made, kernel = definition.define(name), Kernel()
     assert fit(made, kernel, approximate=True) == (made, made.lab)
     assert kernel.asked == [("-j CONNMARK",)]
-    with pytest.raises(MissingError, match="lacks -j CONNMARK, needed for chain mangle .* in node1"):
+    with pytest.raises(MissingError, match=r"lacks -j CONNMARK, needed for chain mangle .* in node1"):
         fit(made, Kernel("-j CONNMARK"), approximate=True)
 
 

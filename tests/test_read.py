@@ -11,6 +11,7 @@ import pytest
 from labctl.kernel import observe, read
 from labctl.kernel.netlink import Channel
 from labctl.kernel.netns import CLONE_NEWNET, Inside, unshare
+from labctl.plan import Port
 
 pytestmark = pytest.mark.root
 
@@ -181,3 +182,22 @@ def test_the_plan_types_made_of_it(inside: Inside) -> None:
     assert text.count("scope='host'") == text.count("invert=True") == 1
     assert text.count("scope=None") == text.count("Route(") - 1
     assert "127.0.0.1/8" in text
+
+
+@pytest.mark.parametrize(("whole", "nsid", "peer"), [(True, 1, "n/v"), (False, 1, None), (False, 0, "n/v")])
+def test_a_peer_is_not_guessed_where_namespaces_were_left_out(whole: bool, nsid: int, peer: str | None) -> None:
+    snapshot = observe.Snapshot(whole=whole)
+    end = read.RawLink(2, "eth0", 1, lower=5, lower_nsid=0, kind="veth")
+    snapshot.add("p", [end])
+    snapshot.add(
+        "n", [read.RawLink(5, "v", 1, lower=2, lower_nsid=3, kind="veth")]
+    )  # bears the index, by chance or not
+    found = snapshot.peer("p", end, lambda ns, other: nsid)
+    assert (found and str(found)) == peer
+
+
+def test_a_peer_of_the_same_namespace_needs_no_id() -> None:
+    snapshot = observe.Snapshot(whole=False)
+    one, other = (read.RawLink(i, f"v{i}", 1, lower=5 - i, kind="veth") for i in (2, 3))
+    snapshot.add("n", [one, other])
+    assert snapshot.peer("n", one, lambda ns, other: None) == Port("n", "v3")

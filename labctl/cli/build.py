@@ -185,6 +185,9 @@ def plan(session: Session, scenario: str, form: str, name: str | None, approxima
     from labctl import lab as labs
     from labctl.grades import substitutes
 
+    if session.json and form == "shell":
+        raise UsageError("--json and --as shell are two forms", "--as json is the same as --json")
+
     definition = labs.define(scenario, name or session.lab, sets, approximate=approximate)
     lab = labs.compiled(definition)
     if approximate:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from io import FileIO
+from typing import TYPE_CHECKING
 
 import click
 
 from labctl.cli.complete import POINT
 from labctl.cli.frame import Ended, Session, common
-from labctl.errors import UsageError
+from labctl.errors import KernelError, UsageError
 
 if TYPE_CHECKING:
     from labctl.decode import Frame
@@ -55,11 +55,11 @@ def capture(
     session.need_root()
     lab = labs.choose(session.lab)
     nodes, ports = _places(lab, points)
-    if len(points) == 1 and len(ports) == 1 and write is None and seconds is None:
-        return _tcpdump(session, lab, ports[0], expression, count)
     from labctl.kernel.capture import Capture, compiled
 
     program = compiled(expression)
+    if len(points) == 1 and len(ports) == 1 and write is None and seconds is None:
+        return _tcpdump(session, lab, ports[0], expression, count)
     session.end_cleanly()
     with ExitStack() as stack:
         tell = _sink(session, write, _names(lab), stack)
@@ -76,6 +76,8 @@ def capture(
                 tell(frame)
                 told += 1
         lost = sum(ears.lost().values())
+        if ears.gone():
+            session.terminal.complain(f"labctl: the lab {lab} is gone")
     session.terminal.complain(f"{told} frame{'' if told == 1 else 's'} captured, {lost} lost by the kernel")
     return 0
 
@@ -99,25 +101,27 @@ def _sink(session: Session, write: str | None, names: Mapping[IP, str], stack: E
     if write == "-":
         if sys.stdout.isatty():
             raise UsageError("-w - writes bytes, and this is a terminal", "labctl capture -w - | wireshark -k -i -")
-        file: IO[bytes] = sys.stdout.buffer
+        file = FileIO(sys.stdout.fileno(), "wb", closefd=False)
     else:
         try:
-            file = Path(write).open("wb")  # noqa: SIM115
+            file = FileIO(write, "wb")
         except OSError as error:
             raise UsageError(f"cannot write {write}: {error.strerror}") from error
         stack.callback(file.close)
     writer = Writer()
-    file.write(writer.begin(names))
-    file.flush()
 
-    def put(frame: Frame) -> None:
+    def write_on(data: bytes) -> None:
+        left = memoryview(data)
         try:
-            file.write(writer.add(frame))
-            file.flush()
+            while left:
+                left = left[file.write(left) :]
         except BrokenPipeError:
             session.terminal.silence()
+        except OSError as error:
+            raise KernelError(f"cannot write {write}: {error.strerror}", errno=error.errno or 0) from error
 
-    return put
+    write_on(writer.begin(names))
+    return lambda frame: write_on(writer.add(frame))
 
 
 def _places(lab: str, points: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Port, ...]]:

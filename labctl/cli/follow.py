@@ -49,16 +49,19 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
       sudo labctl trace a c --size 1472 --pcap packets.pcapng
     """
     from labctl import lab as labs
+    from labctl.attach import complete
     from labctl.trace.run import follow
     from labctl.trace.story import tell
     from labctl.who import Who
 
     session.need_root()
     name = labs.choose(session.lab)
+    if options["pcap"] == "-":
+        raise UsageError("--pcap needs the name of a file", "standard output has the story; see capture -w -")
     if options["pcap"] is not None:
         writable(options["pcap"])
     session.end_cleanly()
-    who = Who(recall(name, scenario, ()))
+    who = Who(complete(recall(name, scenario, ())))
     question = question_of(who, source, target, options)
     session.terminal.progress(f"tracing {source} -> {target}")
     terminal = session.terminal

@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from labctl.decode import CANARY, Frame
 from labctl.errors import KernelError, MissingError, UsageError
@@ -55,6 +56,7 @@ class Capture:
         self._poll = select.poll()
         self._count = itertools.count()
         self._waiting: list[tuple[int, int, Frame]] = []
+        self._spaces: dict[Path, tuple[int, int] | None] = {}
         try:
             with Inside() as inside:
                 for node in nodes:
@@ -64,8 +66,10 @@ class Capture:
             raise
 
     def _listen(self, lab: str, node: str, program: bytes | None, inside: Inside) -> None:
+        path = places.netns_path(lab, node)
+        self._spaces[path] = _space(path)
         try:
-            tap = inside.run(places.netns_path(lab, node), Tap, node, program)
+            tap = inside.run(path, Tap, node, program)
         except OSError as error:
             raise KernelError(f"cannot listen in {node}: {error.strerror or error}", errno=error.errno or 0) from None
         self._taps[tap.socket.fileno()] = tap
@@ -78,12 +82,17 @@ class Capture:
         self.close()
 
     def frames(self, seconds: float | None = None) -> Iterator[Frame]:
-        """The frames as they come, in the order of time; ends after so many seconds, or never."""
+        """The frames as they come, in the order of time; ends after so many seconds, or once none of the namespaces
+        has its name any more (see `gone`)."""
         deadline = None if seconds is None else time.monotonic() + seconds
-        while deadline is None or time.monotonic() < deadline:
+        while (deadline is None or time.monotonic() < deadline) and not self.gone():
             self._read(int(HELD * 1000))
             yield from self._until(time.time_ns() - int(HELD * 1e9))
         yield from self.rest()
+
+    def gone(self) -> bool:
+        """Whether all namespaces are gone from where they were: the lab was taken down, or built anew."""
+        return all(_space(path) != space for path, space in self._spaces.items())
 
     def rest(self) -> Iterator[Frame]:
         """What has come by now and is not told yet."""
@@ -110,3 +119,12 @@ class Capture:
     def _until(self, when: int | None) -> Iterator[Frame]:
         while self._waiting and (when is None or self._waiting[0][0] <= when):
             yield heapq.heappop(self._waiting)[2]
+
+
+def _space(path: Path) -> tuple[int, int] | None:
+    """Which namespace has this name now."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -45,7 +45,7 @@ class Linux:
         matter and whether processes do; `nodes` limits it to some namespaces (peers elsewhere are then not named), and
         without `chains` no firewall is read."""
         here = tuple(nodes if nodes is not None else self.nodes())
-        return self.inside.run(None, self._observe, asking, here, chains)
+        return self.inside.run(None, self._observe, asking, here, chains, nodes is None)
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Carry out changes; after `observe` they repair what is there, else they build from nothing.
@@ -73,7 +73,7 @@ class Linux:
             rooms.remove(places.netns_path(self.lab, node))
         return gone
 
-    def _observe(self, asking: Plan, nodes: tuple[str, ...], firewalls: bool) -> Plan:
+    def _observe(self, asking: Plan, nodes: tuple[str, ...], firewalls: bool, whole: bool) -> Plan:
         room = self.rooms
         here = room.open(nodes)
         sysctls: dict[str, list[Sysctl]] = {}
@@ -83,7 +83,7 @@ class Linux:
                 sysctls.setdefault(item.ns, []).append(item)
             elif isinstance(item, Chain):
                 chains.setdefault(item.ns, []).append(item)
-        snapshot = observe.Snapshot()
+        snapshot = observe.Snapshot(whole=whole)
         found: list[Resource] = []
         for node in here:
             room.enter(node)

@@ -55,9 +55,14 @@ _IGNORED_ROUTES = {"broadcast", "anycast", "multicast"}
 
 
 class Snapshot:
-    """All links of a lab by namespace, so that peers and masters can be named across namespaces."""
+    """All links of a lab by namespace, so that peers and masters can be named across namespaces.
 
-    def __init__(self) -> None:
+    Of a snapshot that is not `whole` some namespaces were left out. An index says little there: the end that bears
+    it may be one of those, so each is asked for by the kernel's namespace id.
+    """
+
+    def __init__(self, *, whole: bool = True) -> None:
+        self._whole = whole
         self.links: dict[str, dict[int, read.RawLink]] = {}
         self._veths: dict[tuple[int, int], list[tuple[str, read.RawLink]]] = {}
 
@@ -83,7 +88,7 @@ class Snapshot:
         if link.lower_nsid is None:
             return self.name(ns, link.lower)
         others = [other for other, table in self.links.items() if other != ns and link.lower in table]
-        if len(others) > 1:
+        if len(others) > 1 or not self._whole:
             others = [other for other in others if nsid_of(ns, other) == link.lower_nsid]
         return self.links[others[0]][link.lower].name if others else f"if{link.lower}"
 
@@ -95,7 +100,7 @@ class Snapshot:
             for other, end in self._veths.get((link.lower, link.index), ())
             if not (other == ns and end is link) and (other == ns) == (link.lower_nsid is None)
         ]
-        if len(others) > 1:
+        if len(others) > 1 or (not self._whole and link.lower_nsid is not None):
             others = [(other, end) for other, end in others if nsid_of(ns, other) == link.lower_nsid]
         return Port(others[0][0], others[0][1].name) if others else None
 
