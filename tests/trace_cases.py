@@ -134,7 +134,25 @@ checks:
   - {say: through the node, ping: p1 -> p2}
 """
 
-LABS = {"flat": FLAT, "road": ROAD, "tunnel": TUNNEL, "switch": SWITCH}
+# three hosts on a bridge: what is for one that cannot hear comes to another
+FLOOD = """
+name: flood
+model: raw
+namespaces: [f1, f2, f3, fw]
+links:
+  - {bridge: fw/br0}
+  - {veth: [f1/eth0, {at: fw/p1, master: br0}]}
+  - {veth: [f2/eth0, {at: fw/p2, master: br0}]}
+  - {veth: [f3/eth0, {at: fw/p3, master: br0}]}
+addresses:
+  f1/eth0: [10.6.0.1/24]
+  f2/eth0: [10.6.0.2/24]
+  f3/eth0: [10.6.0.3/24]
+checks:
+  - {say: over the bridge, ping: f1 -> f2}
+"""
+
+LABS = {"flat": FLAT, "flood": FLOOD, "road": ROAD, "tunnel": TUNNEL, "switch": SWITCH}
 
 
 @dataclass(frozen=True)
@@ -590,6 +608,31 @@ CASES = (
         "p1 p2 --tcp 80",
         "proxy-arp-off",
         "proxy ARP is off at n1/azv1",
+    ),
+    case(
+        "flooded",
+        "flood",
+        "f1: ping -c1 -W5 10.6.0.2; f2: ip link set eth0 down",
+        "f1 f2",
+        "link-down",
+        "f2/eth0, which cannot hear: f2/eth0 is down",
+        "the frame came to f3 instead",
+    ),
+    case(
+        "flooded-port",
+        "flood",
+        "f1: ping -c1 -W5 10.6.0.2; fw: ip link set p2 down",
+        "f1 f2",
+        "link-down",
+        "f2/eth0, which cannot hear: fw/p2 is down",
+    ),
+    case(
+        "deaf",
+        "switch",
+        "s1: ping -c1 -W5 10.5.0.3; s2: ip link set eth0 down",
+        "s1 s2",
+        "link-down",
+        "s2/eth0, which cannot hear: s2/eth0 is down",
     ),
     case("same-bridge", "switch", "", "s1 s2", None, verdict="answered"),
     case("bridge-service", "switch", "", "s1 10.96.0.3", None, verdict="answered"),

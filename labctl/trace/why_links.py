@@ -197,6 +197,8 @@ def bridge(scene: Scene) -> Why | None:
             f"both ports, {link.at} and {out.at}, are isolated: the bridge {link.master} joins neither to the other"
         )
         return Why("isolated", sentence)
+    if scene.entering and link.master is not None and scene.tip.mac is not None and not scene.tip.ours:
+        return _deaf(scene, scene.tip.mac[1])
     return None
 
 
@@ -231,4 +233,20 @@ def address(scene: Scene) -> Why | None:
     if link.master is not None or link.mac in (None, scene.tip.mac[1]):
         return None
     sentence = f"the frame is for {scene.tip.mac[1]}, and {link.at} has the address {link.mac}: it is not taken in"
-    return Why("wrong-mac", sentence, (), ())
+    return _deaf(scene, scene.tip.mac[1]) or Why("wrong-mac", sentence, (), ())
+
+
+def _deaf(scene: Scene, mac: str) -> Why | None:
+    """Who a frame was for, if that machine cannot hear: a bridge that lost its port floods, and others are reached."""
+    for room in scene.evidence.rooms:
+        for link in room.links:
+            if link.mac != mac or link.master is not None or (link.up and link.at.dev not in room.carrier):
+                continue
+            down = link.at if not link.up or link.peer is None else link.peer
+            sentence = f"the frame is for {mac}, {link.at}, which cannot hear: {down} is down"
+            told = f"no port of it leads to {mac} any more"
+            if scene.node != link.at.ns and scene.device is not None and scene.device.master is None:
+                told += f", so it floods: the frame came to {scene.node} instead"
+            facts = (Note("bridge", told),)
+            return Why("link-down", sentence, facts, (command(scene.evidence, down.ns, f"ip link set {down.dev} up"),))
+    return None
