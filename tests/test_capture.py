@@ -17,6 +17,7 @@ import pytest
 
 from labctl import lab
 from labctl.checksums import complete
+from labctl.cli.files import keeper
 from labctl.decode import Frame
 from labctl.errors import UsageError
 from labctl.kernel import places
@@ -24,6 +25,7 @@ from labctl.kernel.capture import Capture, compiled
 from labctl.pcapng import Writer, pcapng
 from labctl.plan import Port
 from labctl.report.frames import frame_line
+from labctl.scenario import Check
 from tests.test_decode import arp, ethernet, ipv4, ipv6, tcp, udp, vxlan
 
 ROOT = Path(__file__).parent.parent
@@ -302,6 +304,18 @@ def test_checks_keep_their_packets_and_a_failed_one_names_its_file(tmp_path: Pat
     assert json.loads(told.stdout)["checks"][0]["pcap"] == str(file)
     assert file.read_bytes()[:4] == b"\x0a\x0d\x0d\x0a"
     assert run("check", "--pcap", str(file)).returncode == 2
+
+
+def test_packets_that_cannot_be_kept_are_complained_of_and_the_next_are_kept(tmp_path: Path) -> None:
+    said: list[str] = []
+    folder = tmp_path / "packets"
+    keep = keeper(str(folder), said.append)
+    folder.rmdir()
+    assert keep(Check("one", "ping", "a", "b"), b"1") == ""
+    folder.mkdir()
+    assert Path(keep(Check("two", "ping", "a", "b"), b"2")).read_bytes() == b"2"
+    assert len(said) == 1
+    assert "01-one.pcapng: No such file or directory" in said[0]
 
 
 @pytest.mark.root

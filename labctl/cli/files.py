@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from itertools import count
 from typing import TYPE_CHECKING
 
 from labctl.errors import UsageError
@@ -13,23 +14,25 @@ if TYPE_CHECKING:
     from labctl.scenario import Check
 
 
-def keeper(folder: str) -> Callable[[Check, bytes], str]:
-    """What writes each check's packets into a folder, under its number and sentence. Raises UsageError."""
+def keeper(folder: str, complain: Callable[[str], None]) -> Callable[[Check, bytes], str]:
+    """What writes each check's packets into a folder, under its number and sentence, and answers where; a file that
+    cannot be written is complained of, for it is no reason to prove nothing more. Raises UsageError for the folder.
+    """
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
-    kept: list[str] = []
+    number = count(1)
 
     def keep(check: Check, data: bytes) -> str:
         words = re.sub(r"[^a-z0-9]+", "-", check.say.lower()).strip("-")[:60]
-        path = os.path.join(folder, f"{len(kept) + 1:02d}-{words}.pcapng")
+        path = os.path.join(folder, f"{next(number):02d}-{words}.pcapng")
         try:
             with open(path, "wb") as file:
                 file.write(data)
         except OSError as error:
-            raise UsageError(f"cannot write {path}: {error.strerror}") from error
-        kept.append(path)
+            complain(f"labctl: cannot write {path}: {error.strerror}; the check goes on without its packets")
+            return ""
         return path
 
     return keep

@@ -132,7 +132,7 @@ def check(
     name = labs.choose(session.lab)
     if junit is not None:
         writable(junit)
-    keep = None if pcap is None else keeper(pcap)
+    keep = None if pcap is None else keeper(pcap, session.terminal.complain)
     session.end_cleanly()
     lab = recall(name, scenario, sets)
     report = run_checks(session, lab, word, keep)

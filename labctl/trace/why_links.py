@@ -244,7 +244,7 @@ def _deaf(scene: Scene, mac: str) -> Why | None:
                 continue
             down = link.at if not link.up or link.peer is None else link.peer
             sentence = f"the frame is for {mac}, {link.at}, which cannot hear: {down} is down"
-            told = f"no port of it leads to {mac} any more"
+            told = f"no port of the bridge leads to {mac} any more"
             if scene.node != link.at.ns and scene.device is not None and scene.device.master is None:
                 told += f", so it floods: the frame came to {scene.node} instead"
             facts = (Note("bridge", told),)
