@@ -306,6 +306,18 @@ def test_checks_keep_their_packets_and_a_failed_one_names_its_file(tmp_path: Pat
     assert run("check", "--pcap", str(file)).returncode == 2
 
 
+@pytest.mark.root
+@pytest.mark.usefixtures("kubenet")
+@pytest.mark.parametrize("more", ["", "-w -"])
+def test_a_pipe_that_closes_ends_it_even_if_nothing_passes(more: str) -> None:
+    script = f"{sys.executable} -m labctl capture {more} --filter 'udp port 9' | true"
+    done = subprocess.run(["sh", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30)
+
+    assert "0 frames captured, 0 lost by the kernel" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Broken" not in done.stderr
+
+
 def test_packets_that_cannot_be_kept_are_complained_of_and_the_next_are_kept(tmp_path: Path) -> None:
     said: list[str] = []
     folder = tmp_path / "packets"

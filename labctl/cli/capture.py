@@ -65,9 +65,11 @@ def capture(
         tell = _sink(session, write, _names(lab), stack)
         ears = stack.enter_context(Capture(lab, nodes, ports, program))
         session.terminal.complain("capturing; ^C ends it")
+        reader = sys.stdout.fileno() if write in (None, "-") and sys.stdout is not None else None
         told = 0
         try:
-            for told, frame in enumerate(ears.frames(seconds), 1):
+            heard = ears.frames(seconds, reader) if session.terminal.out is not None else ()  # its reader went
+            for told, frame in enumerate(heard, 1):
                 tell(frame)
                 if told == count or session.terminal.out is None:  # nobody reads any more
                     break

@@ -81,11 +81,16 @@ class Capture:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def frames(self, seconds: float | None = None) -> Iterator[Frame]:
-        """The frames as they come, in the order of time; ends after so many seconds, or once none of the namespaces
-        has its name any more (see `gone`)."""
+    def frames(self, seconds: float | None = None, reader: int | None = None) -> Iterator[Frame]:
+        """The frames as they come, in the order of time; ends after so many seconds, once none of the namespaces
+        has its name any more (see `gone`), or once nobody reads what is written to the pipe `reader`."""
+        closed = select.poll()
+        if reader is not None:
+            closed.register(reader, 0)  # errors are told unasked
         deadline = None if seconds is None else time.monotonic() + seconds
         while (deadline is None or time.monotonic() < deadline) and not self.gone():
+            if closed.poll(0):
+                return
             self._read(int(HELD * 1000))
             yield from self._until(time.time_ns() - int(HELD * 1e9))
         yield from self.rest()
