@@ -116,7 +116,7 @@ def test_the_wiring_of_both_shapes_in_words() -> None:
         "route 10.9.0.1 dev eth0 src 10.9.0.2",
         "route 10.9.0.0/24 via 10.9.0.1 dev eth0 src 10.9.0.2",
         "address 10.9.0.1/32 dev vethc2a6f08b",
-        "route 10.9.0.2 dev vethc2a6f08b",
+        "route 10.9.0.2 dev vethc2a6f08b scope host",
         "route default via 10.9.0.1 dev eth0",
     ]
 
