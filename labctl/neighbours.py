@@ -34,9 +34,9 @@ class _OnLink(NamedTuple):
 def presets(lab: Lab, addresses: Iterable[IP]) -> list[Preset]:
     """The entries that probes between all of these addresses need, except those the lab has anyway.
 
-    The answer to an ARP request is foreseen where one link layer holds both devices, or where it leads to
-    just one device that answers for others (proxy ARP), or to just one device at all. Anything else is left
-    to the kernel.
+    The answer to an ARP request is foreseen where one link layer holds both devices, or one that somebody else on it
+    knows the address by for good (a cloud's mapping service), or where it leads to just one device that answers for
+    others (proxy ARP), or to just one device at all. Anything else is left to the kernel.
     """
     owners = {item.addr.ip: item.at for item in lab.plan if isinstance(item, Address)}
     have = {(item.at, item.ip) for item in lab.plan if isinstance(item, Neighbour)}
@@ -54,7 +54,7 @@ def presets(lab: Lab, addresses: Iterable[IP]) -> list[Preset]:
                 if owner is not None and layers.same(at, owner):
                     answering: Port | None = owner
                 else:
-                    answering = layers.only_proxy(at) or layers.only_other(at)
+                    answering = layers.known(at, ip) or layers.only_proxy(at) or layers.only_other(at)
                 if answering is not None and (at, ip) not in have:
                     found.setdefault((at, ip), Preset(at, ip, answering))
     return list(found.values())
@@ -105,6 +105,20 @@ class _Layers:
         self._proxies: dict[Port, list[Port]] = {}
         for port in _proxies(plan):
             self._proxies.setdefault(self._root(port), []).append(port)
+        by_mac: dict[tuple[Port, str | None], Port] = {
+            (self._root(link.at), link.mac): link.at for link in links if link.mac and link.at in self._parent
+        }
+        self._known: dict[tuple[Port, IP], Port] = {}
+        for item in plan:
+            if isinstance(item, Neighbour) and item.state == "permanent" and item.at in self._parent:
+                there = by_mac.get((self._root(item.at), item.mac))
+                if there is not None:
+                    self._known[self._root(item.at), item.ip] = there
+
+    def known(self, port: Port, ip: IP) -> Port | None:
+        """The device by whose MAC a permanent entry on the same link layer knows an address, if it is another's."""
+        there = self._known.get((self._root(port), ip))
+        return there if there != port else None
 
     def same(self, one: Port, other: Port) -> bool:
         """Whether a broadcast of one reaches the other."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from labctl.neighbours import presets
 from labctl.parse import parse_and_compile
 from labctl.plan import Address, Chain, Link, Neighbour, Port, Route, Rule, Sysctl
 from labctl.scenario import Lab
@@ -194,6 +195,16 @@ def test_the_vpc_answers_for_every_address_and_checks_every_eni() -> None:
     assert "-i node1-eth1 -j SRC-node1-eth1" in bridge["filter"]["INPUT"]  # what goes to the VPC's own router
     unchecked = saved(lab(EKS + "source_dest_check: false\n"), "fabric", "bridge")
     assert unchecked["filter"] == {"FORWARD": ["-p ARP -j DROP"]}
+
+
+def test_a_mass_of_probes_knows_who_answers_for_a_pod_in_the_vpc() -> None:
+    """The nodes' subnet is on eth0's link, and the VPC says which ENI a pod is at; eth1 asks for its gateway alone."""
+    built = lab(EKS.replace("[a, b]}", "[a, b]}, node2: {pods: [c]}"))
+    known = presets(built, [machine.addresses[0] for machine in built.machines])
+    found = {(str(item.at), str(item.ip)): str(item.owner) for item in known}
+    assert found["node2/eth0", "10.0.0.5"] == "node1/eth0"
+    assert found["node2/eth0", "10.0.0.7"] == "node1/eth1"
+    assert found["node1/eth1", "10.0.0.1"] == "fabric/br0"
 
 
 MASQ = """
