@@ -107,6 +107,14 @@ def _probe(bench: Bench, check: Check) -> Outcome:
     return Outcome(check, verdict, lines, command, tuple(seen))
 
 
+TUNNELS = {
+    "vxlan": "udp port 4789 or udp port 8472 or udp port 6784",
+    "geneve": "udp port 6081",
+    "ipip": "ip proto 4",
+    "udp": "udp port 8285",
+}  # what tcpdump is asked for where a packet travels in a tunnel
+
+
 def by_hand(lab: str, check: Check, address: IP) -> str:
     """What a person would type to see the same: a tcpdump for every point, then the probe."""
     lines = []
@@ -117,8 +125,8 @@ def by_hand(lab: str, check: Check, address: IP) -> str:
             words = "icmp" if address.version == 4 else "icmp6"
         if see.packet == "arp":
             words = "arp" if address.version == 4 else "icmp6"
-        if see.encap is not None and see.encap.startswith("vxlan"):
-            words = "udp port 4789 or udp port 8472"
+        if see.encap is not None and see.encap != "none":
+            words = TUNNELS[see.encap.split()[0]]
         lines.append(f"ip netns exec {places.netns_name(lab, see.at.ns)} tcpdump -nn -e -l -i {see.at.dev} {words}")
     probe = {
         "ping": f"ping -n -c 1 {'' if check.size is None else f'-M do -s {check.size} '}{address}",

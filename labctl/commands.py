@@ -16,6 +16,7 @@ from labctl.plan import (
     Attachment,
     Chain,
     Fdb,
+    IpSet,
     Link,
     Neighbour,
     Netns,
@@ -59,6 +60,9 @@ def commands(resource: Resource, *, second: bool = False, place: Place = str) ->
         return (f"{_ip(resource.dst.version)} route add {route_words(resource)}",)
     if isinstance(resource, Rule):
         return (f"{_ip(resource.family)} rule add {rule_words(resource)}",)
+    if isinstance(resource, IpSet):
+        add = (f"ipset add {resource.name} {member}" for member in resource.members)
+        return (f"ipset create {resource.name} {resource.kind}", *add)
     if isinstance(resource, Attachment):
         return (f"sh -c {shlex.quote(_adds(resource, place))}",)
     if isinstance(resource, Process):

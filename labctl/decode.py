@@ -16,7 +16,8 @@ from labctl.results import Sighting
 
 ETHERNET, LOOPBACK = 1, 772  # ARPHRD of devices whose frames begin with an Ethernet header
 IPV4, ARP, VLAN, QINQ, IPV6, CANARY = 0x0800, 0x0806, 0x8100, 0x88A8, 0x86DD, 0x88B5
-VXLAN_PORTS = (4789, 8472)
+VXLAN_PORTS = (4789, 8472, 6784)  # IANA's, Linux's own (flannel, Cilium), and Weave's
+GENEVE_PORT, BARE_PORT = 6081, 8285  # Geneve; flannel's udp, which carries an IP packet and nothing around it
 OTHERHOST, OUTGOING = 3, 4  # sll_pkttype of a frame for another machine, and of one that leaves; the rest came in
 SYN, RST, ACK = 2, 4, 16
 
@@ -66,7 +67,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """The innermost packet of a frame. `encap` names what carried it (`none`, `vxlan 42`, `ipip`).
+    """The innermost packet of a frame. `encap` names what carried it: `none`, `vxlan 42`, `geneve 42`, `ipip`, `udp`.
 
     For an ICMP error `quote` is the packet it complains about and `text` the complaint in words. An `arp`
     (or IPv6 neighbour discovery) asks about `dst`, `asking`, or says where `src` is. `seq` and `ack` are
@@ -125,6 +126,7 @@ def sighting(frame: Frame, packet: Packet, reply: bool) -> Sighting:
         proto=packet.proto,
         reply=reply,
         encap=packet.encap,
+        outer=packet.outer,
         eth_src=packet.eth_src,
         eth_dst=packet.eth_dst,
         length=packet.length,
@@ -235,4 +237,12 @@ def _udp(base: Packet, body: bytes) -> Packet | None:
         if inner is not None:
             vni = int.from_bytes(body[12:15], "big")
             return replace(inner, encap=f"vxlan {vni}", outer=(base.src, base.dst))
+    if dport == GENEVE_PORT and len(body) > 16 and body[8] >> 6 == 0 and body[10:12] == b"\x65\x58":
+        inner = _ethernet(body[16 + (body[8] & 0x3F) * 4 :])
+        if inner is not None:
+            return replace(inner, encap=f"geneve {int.from_bytes(body[12:15], 'big')}", outer=(base.src, base.dst))
+    if dport == BARE_PORT and len(body) > 28 and body[8] >> 4 == 4:
+        inner = _ipv4(body[8:])
+        if inner is not None:
+            return replace(inner, encap="udp", outer=(base.src, base.dst))
     return replace(base, kind="udp", sport=sport, dport=dport, payload=body[8:])

@@ -158,7 +158,7 @@ def _alike(want: Resource, have: Resource, name: str) -> bool:
     if isinstance(want, Chain) and name == "policy":
         return (wanted or "ACCEPT") == (found or "ACCEPT")
     if isinstance(want, Route):
-        return name == "dev" and wanted is None
+        return name in ("dev", "proto") and wanted is None
     if name in ("mtu", "mac", "connected", "pid"):
         return wanted is None or found is None
     return False

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from labctl.marks import Trail
 from labctl.plan import IP, Port
 from labctl.results import Sighting
-from labctl.scenario import Check, See
+from labctl.scenario import ENDS, Check, See
 
 # reply; refused (reset, port unreachable); unreachable (an error came back, or no neighbour answered);
 # timeout (nothing came); blocked (the source's own kernel did not send); broken (the tool itself failed)
@@ -23,6 +23,8 @@ class Want:
     see: See
     src: IP | None = None
     dst: IP | None = None
+    outer_src: IP | None = None
+    outer_dst: IP | None = None
     problem: str = ""
 
     def meets(self, seen: Sighting) -> bool:
@@ -35,18 +37,24 @@ class Want:
             and (see.ttl is None or seen.ttl == see.ttl)
             and (see.direction is None or seen.direction == see.direction)
             and (see.encap is None or see.encap in (seen.encap, seen.encap.split()[0]))
+            and self._in_its_tunnel(seen.outer)
         )
+
+    def _in_its_tunnel(self, outer: tuple[IP, IP] | None) -> bool:
+        wanted = (self.outer_src, self.outer_dst)
+        found = outer if outer is not None else (None, None)
+        return all(want is None or want == have for want, have in zip(wanted, found, strict=True))
 
     def __str__(self) -> str:
         see = self.see
         way = {"in": "entering ", "out": "leaving ", None: "at "}[see.direction]
-        parts = [f"{name} {_named(word, ip)}" for name, word, ip in self._ends() if word is not None]
+        parts = [f"{name.replace('_', ' ')} {_named(word, getattr(self, name))}" for name, word in self._ends()]
         parts += [f"ttl {see.ttl}"] if see.ttl is not None else []
         parts += [f"encap {see.encap}"] if see.encap is not None else []
         return f"{see.packet + ' ' if see.packet != 'request' else ''}{way}{see.at}: {', '.join(parts) or 'the packet'}"
 
-    def _ends(self) -> tuple[tuple[str, str | None, IP | None], ...]:
-        return (("src", self.see.src, self.src), ("dst", self.see.dst, self.dst))
+    def _ends(self) -> tuple[tuple[str, str], ...]:
+        return tuple((name, word) for name in ENDS if (word := getattr(self.see, name)) is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ The parser reads by it, the JSON Schema and docs/scenario.md are generated from 
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from labctl import texts, texts_ports
 from labctl.conflist import Conflist
-from labctl.fields import Bad, Key, Many, Named, Scalar, Section
+from labctl.fields import Bad, Key, Many, Named, Scalar, Section, suggest
 from labctl.machines import Loose, Machines, Own
 from labctl.parse_conflist import CONFLIST
 from labctl.plan import IP, Port
@@ -59,6 +60,22 @@ def _split(end: str) -> tuple[str, str | None]:
 _WHO = r"^\s*[a-z0-9][-a-z0-9]*\s*->\s*\S+"
 PING = Scalar("SOURCE -> TARGET", _ping, {"type": "string", "pattern": rf"{_WHO}\s*$"})
 CONNECT = Scalar("SOURCE -> TARGET:PORT", _connect, {"type": "string", "pattern": rf"{_WHO}:[0-9]+\s*$"})
+_TUNNELS = ("none", "vxlan", "geneve", "ipip", "udp")
+_TUNNEL = re.compile(rf"({'|'.join(_TUNNELS)})|(vxlan|geneve) [0-9]{{1,8}}")
+
+
+def _encap(text: str) -> str:
+    text = " ".join(text.split())
+    if not _TUNNEL.fullmatch(text):
+        raise Bad(f"{show(text)} is none of {', '.join(_TUNNELS)}", suggest(text, _TUNNELS) or "or vxlan 42")
+    return text
+
+
+ENCAP = Scalar(
+    f"one of {', '.join(_TUNNELS)}, or one with its number: vxlan 42",
+    _encap,
+    {"type": "string", "pattern": f"^({_TUNNEL.pattern})$"},
+)
 PACKET = texts.choice("request", "reply", "arp")
 SIZES = texts.integer(24, 65507)  # room for the mark after ping's time stamp; an IPv4 packet's most
 
@@ -69,7 +86,9 @@ SEE = Section(
         Key("src", texts.TARGET, "its source there: a machine (its own address), a point or an address"),
         Key("dst", texts.TARGET, "its destination there: a machine (its own address), a point or an address"),
         Key("ttl", texts.integer(1, 255), "its time to live (IPv6: hop limit) there"),
-        Key("encap", texts.choice("none", "vxlan"), "the tunnel it travels in there"),
+        Key("encap", ENCAP, "the tunnel it travels in there, with its number or without: vxlan 42"),
+        Key("outer_src", texts.TARGET, "where that tunnel begins: a machine, a point or an address"),
+        Key("outer_dst", texts.TARGET, "where that tunnel ends: a machine, a point or an address"),
         Key("direction", texts.choice("in", "out"), "whether it enters or leaves the device", "either"),
         Key("packet", PACKET, "which packet: of the check, or the question for the neighbour `dst`", "request"),
     ),

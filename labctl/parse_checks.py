@@ -117,6 +117,8 @@ def _glimpse(see: See) -> str:
         parts.append(f"with ttl {see.ttl}")
     if see.encap:
         parts.append("without a tunnel" if see.encap == "none" else f"in {see.encap}")
+    if see.outer_src or see.outer_dst:
+        parts.append(f"in a tunnel {see.outer_src or 'any'} > {see.outer_dst or 'any'}")
     if see.direction:
         parts.append("entering" if see.direction == "in" else "leaving")
     kind = {"request": ",", "reply": ", its reply", "arp": ", a question for the neighbour"}[see.packet]

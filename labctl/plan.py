@@ -14,28 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any, TypeAlias, get_args
 
+from labctl.port import IP as IP
+from labctl.port import Iface as Iface
+from labctl.port import Net as Net
+from labctl.port import Port as Port
+from labctl.runs import Attachment as Attachment
+from labctl.runs import Process as Process
 from labctl.xtables import FirewallRule
 
-IP: TypeAlias = IPv4Address | IPv6Address
-Net: TypeAlias = IPv4Network | IPv6Network
-Iface: TypeAlias = IPv4Interface | IPv6Interface
-
 MAIN = 254  # the kernel's main routing table
+PROTOCOLS = {3: "boot", 4: "static", 12: "bird"}  # who makes a route (rt_protos); others go by their number
 TRANSIENT = frozenset({"probe", "stale", "reachable", "delay", "incomplete", "failed"})
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Port:
-    """One device of one namespace, as people say it: `node1/eth0`."""
-
-    ns: str
-    dev: str
-
-    def __str__(self) -> str:
-        return f"{self.ns}/{self.dev}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +152,9 @@ class Fdb:
 @dataclass(frozen=True, slots=True)
 class Route:
     """A route. `kind` is the kernel's type (`unicast`, `unreachable`, `blackhole`, `prohibit`, ...),
-    `src` the preferred source. The scope follows from the rest, as in iproute2 (`link` without `via`), unless said."""
+    `src` the preferred source. The scope follows from the rest, as in iproute2 (`link` without `via`), unless said.
+    `proto` is who made it, by the kernel's number (rt_protos; None is anybody). `encap` is a light-weight tunnel's
+    identifier and far end (`encap ip id N dst ADDRESS`), for a device that is told with each packet."""
 
     ns: str
     dst: Net
@@ -175,6 +168,8 @@ class Route:
     mtu: int | None = None
     tos: int = 0
     scope: str | None = None
+    proto: int | None = None
+    encap: tuple[int, IP] | None = None
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -205,6 +200,23 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class IpSet:
+    """A set of addresses (`hash:ip`) or ranges (`hash:net`) that rules match: `-m set --match-set NAME src`.
+
+    `members` are sorted texts as ipset(8) prints them. IPv4 only.
+    """
+
+    ns: str
+    name: str
+    kind: str = "hash:net"
+    members: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("ipset", self.ns, self.name)
+
+
+@dataclass(frozen=True, slots=True)
 class Chain:
     """A firewall chain, whole: order is meaning, so the chain and not the rule is the unit of change.
 
@@ -224,56 +236,9 @@ class Chain:
         return ("chain", self.ns, self.family, self.table, self.name)
 
 
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """A pod's device, made by the plugins of a CNI network list that run in the node's namespace.
-
-    `conflist` (as this node has it) and `args` (what there is to tell under each capability) are JSON text; `path`
-    is where plugins are looked for, "" for the usual. What they make is observed after the ADD, and kept.
-    """
-
-    pod: str
-    node: str
-    conflist: str
-    args: str = "{}"
-    ifname: str = "eth0"
-    path: str = ""
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        return ("attachment", self.pod, self.ifname)
-
-    @property
-    def ns(self) -> str:
-        return self.pod
-
-    @property
-    def at(self) -> Port:
-        return Port(self.pod, self.ifname)
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """A program that runs in a namespace for as long as the lab does: a container's, docker-proxy, a pod's pause.
-
-    `name` is unique in its namespace. `command` is what runs; its first word may be one of `labctl.kernel.programs`
-    (`pause`, `serve`, `docker-proxy`). A `sandbox` holds its namespace: a process namespace begins with it, in which
-    runs what names it in `inside`, and with its end all of that goes, and the network. Any `pid` will do.
-    """
-
-    ns: str
-    name: str
-    command: tuple[str, ...]
-    sandbox: bool = False
-    inside: str | None = None
-    pid: int | None = None
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        return ("process", self.ns, self.name)
-
-
-Resource: TypeAlias = Netns | Link | Sysctl | Address | Neighbour | Fdb | Route | Rule | Chain | Attachment | Process
+Resource: TypeAlias = (
+    Netns | Link | Sysctl | Address | Neighbour | Fdb | Route | Rule | IpSet | Chain | Attachment | Process
+)
 PHASES: tuple[type, ...] = get_args(Resource)  # creation order is the order of this union
 PHASE = {kind: number for number, kind in enumerate(PHASES)}
 Plan: TypeAlias = tuple[Resource, ...]

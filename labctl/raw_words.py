@@ -10,7 +10,7 @@ from typing import Any
 
 from labctl import texts
 from labctl.fields import Bad, suggest
-from labctl.plan import MAIN, TRANSIENT, Fdb, Neighbour, Port, Route, Rule
+from labctl.plan import IP, MAIN, PROTOCOLS, TRANSIENT, Fdb, Neighbour, Port, Route, Rule
 from labctl.tree import show
 
 TABLES = {"main": MAIN, "local": 255, "default": 253}
@@ -23,16 +23,21 @@ _METRIC, _MTU, _MARK = texts.integer(0, 2**32 - 1), texts.integer(68, 65535), 2*
 
 
 def route(ns: str, text: str) -> Route:
-    """`[-6] [TYPE] PREFIX [via ADDRESS] [dev DEVICE] [table T] [metric N] [src ADDRESS] [mtu N] [scope S] [onlink]`."""
+    """`[-6] [TYPE] PREFIX [via ADDRESS] [dev DEVICE] [table T] [metric N] [src ADDRESS] [mtu N] [scope S]
+    [proto P] [encap ip id N dst ADDRESS] [onlink]`, in any order behind the prefix."""
     cursor = _Cursor(text, "a route")
     six = cursor.take("-6", "-4") == "-6"
     kind = cursor.take(*ROUTE_KINDS) or "unicast"
     prefix = cursor.next("a prefix or default")
     given: dict[str, Any] = {}
     while cursor.words:
-        word = cursor.key({*_ROUTE, "onlink", "scope"})
+        word = cursor.key({*_ROUTE, "onlink", "scope", "proto", "encap"})
         if word == "onlink":
             given[word] = True
+        elif word == "proto":
+            given[word] = _proto(cursor.next("who makes it"))
+        elif word == "encap":
+            given[word] = _encap(cursor)
         elif word == "scope":
             given[word] = cursor.next("a scope")
         else:
@@ -56,6 +61,24 @@ def route(ns: str, text: str) -> Route:
     if scope is not None and dst.version == 6:
         raise Bad(f"scope {show(scope)} does not fit", "IPv6 routes have none")
     return Route(ns, dst, kind=kind, scope=scope, **given)
+
+
+def _proto(text: str) -> int:
+    """Who makes a route, by iproute2's word or by its number."""
+    known = {word: number for number, word in PROTOCOLS.items()}
+    return known[text] if text in known else int(texts.integer(3, 255).convert(text))
+
+
+def _encap(cursor: _Cursor) -> tuple[int, IP]:
+    """`ip id NUMBER dst ADDRESS`, for a device that is told its tunnel with each packet (`external`)."""
+    for expected in ("ip", "id"):
+        if (word := cursor.next(expected)) != expected:
+            raise Bad(f"{show(word)} where {expected} was expected", "encap ip id NUMBER dst ADDRESS")
+    number = int(texts.integer(0, 2**24 - 1).convert(cursor.next("a number")))
+    if (word := cursor.next("dst")) != "dst":
+        raise Bad(f"{show(word)} where dst was expected", "encap ip id NUMBER dst ADDRESS")
+    far: IP = _ADDRESS.convert(cursor.next("an address"))
+    return number, far
 
 
 def _scope(scope: str | None, gateway: bool, kind: str) -> str | None:

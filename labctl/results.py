@@ -24,12 +24,14 @@ class Sighting:
     proto: str  # icmp, tcp, udp; arp: a question of src for the neighbour dst
     reply: bool
     encap: str = "none"
+    outer: tuple[IP, IP] | None = None  # the ends of the tunnel, source and destination
     eth_src: str = ""
     eth_dst: str = ""
     length: int = 0
 
     def __str__(self) -> str:
-        tunnel = "" if self.encap == "none" else f" in {self.encap}"
+        ends = "" if self.outer is None else f" {self.outer[0]} > {self.outer[1]}"
+        tunnel = "" if self.encap == "none" else f" in {self.encap}{ends}"
         arrow = "entering" if self.direction == "in" else "leaving"
         what = f"{self.src} > {self.dst} ttl {self.ttl}"
         what = what if self.proto != "arp" else f"{self.src} asks who has {self.dst}"

@@ -36,12 +36,16 @@ class Machine:
     within: str | None = None
 
 
+ENDS = ("src", "dst", "outer_src", "outer_dst")  # the fields of a See that name a machine, a port or an address
+
+
 @dataclass(frozen=True, slots=True)
 class See:
     """What the request (or reply) packet of a check must look like at one device.
 
     `src` and `dst` are a machine's name (its own address), a port (`node1/cbr0`) or an address. `ttl` is
-    the IPv4 time to live or IPv6 hop limit. `encap` is `none` or an encapsulation, e.g. `vxlan`.
+    the IPv4 time to live or IPv6 hop limit. `encap` is `none` or an encapsulation, e.g. `vxlan` or `vxlan 42`, and
+    `outer_src` and `outer_dst` are the ends of that tunnel, said like `src` and `dst`.
     `direction` is `in`, `out` or None for either; leaving packets are seen after NAT. `packet` is which one of
     the check: the request, the reply, or the question for the neighbour `dst` (`arp`, IPv6's too).
     `negate` makes it `not see:` no such packet passed there, with positive evidence.
@@ -55,6 +59,8 @@ class See:
     direction: Literal["in", "out"] | None = None
     packet: Literal["request", "reply", "arp"] = "request"
     negate: bool = False
+    outer_src: str | None = None
+    outer_dst: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +215,11 @@ def at_home(check: Check, within: dict[str, str]) -> Check:
     def home(name: str) -> str:
         return within.get(name, name)
 
-    sees = tuple(
-        replace(see, src=see.src and home(see.src), dst=see.dst and home(see.dst), at=Port(home(see.at.ns), see.at.dev))
-        for see in check.sees
-    )
+    def moved(see: See) -> See:
+        ends = {name: home(word) for name in ENDS if (word := getattr(see, name))}
+        return replace(see, at=Port(home(see.at.ns), see.at.dev), **ends)  # type: ignore[arg-type]
+
+    sees = tuple(map(moved, check.sees))
     server = None if check.server is None else (home(check.server[0]), check.server[1])
     groups = tuple(
         (tuple(name for name in one if name not in within), tuple(name for name in other if name not in within))

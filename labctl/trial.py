@@ -29,7 +29,7 @@ from labctl.kernel.probes import Echo, Ping, Probe, TcpClient, UdpClient, no_way
 from labctl.kernel.saved import Counted
 from labctl.marks import MAGIC, Mark, Trail, decoded, follow, opening, unanswered
 from labctl.plan import IP, Port
-from labctl.scenario import Check
+from labctl.scenario import ENDS, Check
 from labctl.survey import drift
 from labctl.who import INNER, Who
 
@@ -291,10 +291,9 @@ def _better(
 def _wants(who: Who, check: Check, version: int) -> list[Want]:
     wants = []
     for see in check.sees:
-        ends = {word: who.own(word, version) for word in (see.src, see.dst) if word is not None}
-        missing = [word for word, ip in ends.items() if ip is None]
+        words = {name: word for name in ENDS if (word := getattr(see, name)) is not None}
+        ends = {name: who.own(word, version) for name, word in words.items()}
+        missing = [words[name] for name, ip in ends.items() if ip is None]
         problem = f"{missing[0]} has no IPv{version} address, so it cannot be seen at {see.at}" if missing else ""
-        src = ends[see.src] if see.src is not None else None
-        dst = ends[see.dst] if see.dst is not None else None
-        wants.append(Want(see, src, dst, problem))
+        wants.append(Want(see, problem=problem, **ends))
     return wants

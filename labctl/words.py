@@ -16,10 +16,12 @@ from labctl.diff import Change, differing
 from labctl.grades import otherwise
 from labctl.plan import (
     MAIN,
+    PROTOCOLS,
     Address,
     Attachment,
     Chain,
     Fdb,
+    IpSet,
     Link,
     Neighbour,
     Net,
@@ -53,10 +55,17 @@ __all__ = [
 
 NOUN: dict[type, str] = {
     Netns: "namespace", Link: "link", Sysctl: "sysctl", Address: "address", Neighbour: "neighbour", Fdb: "fdb entry",
-    Route: "route", Rule: "rule", Chain: "chain", Attachment: "attachment", Process: "process",
+    Route: "route", Rule: "rule", IpSet: "ipset", Chain: "chain", Attachment: "attachment", Process: "process",
 }  # fmt: skip
-SWITCHES = ("learning", "proxy", "rsc", "l2miss", "l3miss")  # of a vxlan, which iproute2 takes without a value
-_HEADING = {Fdb: "fdb", Address: "addresses", Chain: "firewall", Process: "processes"}
+SWITCHES = (
+    "external",
+    "learning",
+    "proxy",
+    "rsc",
+    "l2miss",
+    "l3miss",
+)  # of a vxlan, which iproute2 takes without a value
+_HEADING = {Fdb: "fdb", Address: "addresses", IpSet: "ip sets", Chain: "firewall", Process: "processes"}
 _FAMILY = {"ip": "", "ip6": " (IPv6)", "bridge": " (ebtables)"}
 _TOOL = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables"}
 
@@ -88,6 +97,8 @@ def detail(resource: Resource) -> str:
         return route_words(resource)
     if isinstance(resource, Rule):
         return rule_words(resource)
+    if isinstance(resource, IpSet):
+        return " ".join([resource.name, resource.kind, *resource.members])
     if isinstance(resource, Attachment):
         return attachment_words(resource)
     if isinstance(resource, Process):
@@ -132,11 +143,13 @@ def route_words(route: Route) -> str:
     """A route as `ip route` takes and prints it."""
     words = [] if route.kind == "unicast" else [route.kind]
     words.append(net_words(route.dst))
+    words += [] if route.encap is None else ["encap", "ip", "id", str(route.encap[0]), "dst", str(route.encap[1])]
     if route.via is not None:
         words += ["via", *(["inet6"] if route.via.version > route.dst.version else []), str(route.via)]
     words += [] if route.dev is None else ["dev", route.dev]
     words += [] if route.table == MAIN else ["table", str(route.table)]
     words += ["metric", str(route.metric)] if route.metric else []
+    words += [] if route.proto is None else ["proto", PROTOCOLS.get(route.proto, str(route.proto))]
     words += [] if route.src is None else ["src", str(route.src)]
     words += [] if route.mtu is None else ["mtu", str(route.mtu)]
     words += [] if route.scope is None else ["scope", route.scope]
@@ -183,7 +196,7 @@ def _who(resource: Resource) -> str:
     """Which object it is, without the values that may have changed."""
     if isinstance(resource, Link):
         return resource.at.dev
-    if isinstance(resource, (Sysctl, Process)):
+    if isinstance(resource, (Sysctl, IpSet, Process)):
         return resource.name
     if isinstance(resource, Address):
         return f"{resource.addr} dev {resource.at.dev}"

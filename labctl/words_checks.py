@@ -28,7 +28,7 @@ def check_lines(check: Check) -> Iterator[str]:
 
 def see_words(see: See) -> str:
     """What a check wants to see (or not) at a device, in the words of a scenario file."""
-    pairs = (("src", see.src), ("dst", see.dst), ("ttl", see.ttl), ("encap", see.encap), ("direction", see.direction))
-    said = [f"{name} {value}" for name, value in pairs if value is not None]
+    names = ("src", "dst", "ttl", "encap", "outer_src", "outer_dst", "direction")
+    said = [f"{name} {value}" for name in names if (value := getattr(see, name)) is not None]
     said += [f"packet {see.packet}"] if see.packet != "request" else []
     return " ".join([("not see at " if see.negate else "see at ") + str(see.at) + ":", ", ".join(said) or "anything"])

@@ -108,6 +108,8 @@ def _reader(kind: type, name: str) -> Callable[[Any], Any]:
         "rules": _rules,
         "options": _pairs,
         "command": tuple,
+        "members": tuple,
+        "encap": lambda pair: (int(pair[0]), ip_address(pair[1])),
     }
     return special.get(name, _as_is)
 

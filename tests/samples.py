@@ -10,7 +10,21 @@ from labctl.doctor import Finding
 from labctl.grades import approximation, faithful, needs, skipped
 from labctl.kernel.saved import Counted
 from labctl.lab import Result, Running
-from labctl.plan import Address, Attachment, Chain, Fdb, Link, Neighbour, Netns, Port, Process, Route, Rule, Sysctl
+from labctl.plan import (
+    Address,
+    Attachment,
+    Chain,
+    Fdb,
+    IpSet,
+    Link,
+    Neighbour,
+    Netns,
+    Port,
+    Process,
+    Route,
+    Rule,
+    Sysctl,
+)
 from labctl.results import Outcome, Report, Sighting
 from labctl.scenario import Check, Lab, Machine, See
 from labctl.show import View
@@ -44,6 +58,7 @@ PLAN = (
     Fdb(ETH0, "02:00:00:00:00:03", IPv4Address("10.224.0.5")),
     ROUTE,
     Rule("node1", 100, table=7, src=IPv4Network("10.244.0.0/24"), mark=1, mask=255),
+    IpSet("node1", "pods", members=("10.244.0.0/16",)),
     NAT,
     OWN,
     ATTACHMENT,

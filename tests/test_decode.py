@@ -49,6 +49,10 @@ def vxlan(inner: bytes, vni: int = 42, port: int = 4789) -> bytes:
     return udp(struct.pack("!II", 0x08000000, vni << 8) + inner, dport=port)
 
 
+def geneve(inner: bytes, vni: int = 42, options: bytes = b"") -> bytes:
+    return udp(struct.pack("!BBHI", len(options) // 4, 0, 0x6558, vni << 8) + options + inner, dport=6081)
+
+
 def frame(data: bytes, way: str = "in", when: int = 1, at: Port = HERE, **more: int) -> Frame:
     return Frame(at, when, way, data, **more)  # type: ignore[arg-type]
 
@@ -65,10 +69,20 @@ SHAPES = {
     "vxlan over ipv4": (ethernet(0x0800, ipv4(17, vxlan(INNER4), ttl=9)), "vxlan 42", 63),
     "vxlan over ipv6": (ethernet(0x86DD, ipv6(17, vxlan(INNER4))), "vxlan 42", 63),
     "vxlan on flannel's port": (ethernet(0x0800, ipv4(17, vxlan(INNER4, 1, 8472))), "vxlan 1", 63),
+    "vxlan on Weave's port": (ethernet(0x0800, ipv4(17, vxlan(INNER4, 5, 6784))), "vxlan 5", 63),
+    "geneve": (ethernet(0x0800, ipv4(17, geneve(INNER4))), "geneve 42", 63),
+    "a bare packet in a datagram": (ethernet(0x0800, ipv4(17, udp(ECHO4, dport=8285))), "udp", 63),
     "ipv6 echo in vxlan": (ethernet(0x0800, ipv4(17, vxlan(ethernet(0x86DD, ECHO6)))), "vxlan 42", 62),
     "ipip": (ethernet(0x0800, ipv4(4, ECHO4, ttl=9)), "ipip", 63),
     "ipv6 in ipv4": (ethernet(0x0800, ipv4(41, ECHO6)), "ip6ip", 62),
 }
+
+
+def test_a_tunnel_may_have_options_of_its_own() -> None:
+    packet = decode(frame(ethernet(0x0800, ipv4(17, geneve(INNER4, options=bytes(8))))))
+
+    assert packet is not None
+    assert (packet.encap, packet.outer) == ("geneve 42", (ip_address("10.0.0.1"), ip_address("10.0.0.2")))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -381,6 +395,6 @@ def test_questions_for_neighbours_are_told_apart_from_the_probe_also_in_a_tunnel
         trail = follow(mark, decoded(frames))
         assert [str(item).partition(": ")[2] for item in trail.questions] == [
             "10.0.1.2 asks who has 10.0.1.9",
-            "10.0.1.2 asks who has 10.0.1.9 in vxlan 42",
+            "10.0.1.2 asks who has 10.0.1.9 in vxlan 42 10.0.0.1 > 10.0.0.2",
         ]
         assert len(trail.requests) == (1 if mark else 0)

@@ -501,7 +501,7 @@ def test_the_command_by_hand_watches_every_point_and_then_probes() -> None:
 
     assert by_hand("t", check, C).split(" & ") == [
         "ip netns exec labctl.t.c tcpdump -nn -e -l -i eth0 tcp port 80",
-        "ip netns exec labctl.t.node2 tcpdump -nn -e -l -i eth0 udp port 4789 or udp port 8472",
+        "ip netns exec labctl.t.node2 tcpdump -nn -e -l -i eth0 udp port 4789 or udp port 8472 or udp port 6784",
         "ip netns exec labctl.t.a nc -v -z -w 1 10.244.1.2 80",
     ]
     assert by_hand("t", PING, ip_address("2001:db8::2")).endswith("labctl.t.a ping -n -c 1 2001:db8::2")

@@ -179,7 +179,8 @@ def test_a_check_in_all_its_words() -> None:
     made = check(
         "{say: hello, tcp: a -> c:8080, expect: refused, listen: no, within: 500ms, via: tcpdump,"
         " see: {at: node2/eth0, src: a, dst: c, ttl: 61, encap: none, direction: in, packet: reply},"
-        " not see: [{at: node1/cbr0, src: node1/cbr0}, {at: a/eth0}]}"
+        " not see: [{at: node1/cbr0, src: node1/cbr0}, {at: a/eth0},"
+        " {at: a/eth0, encap: vxlan  42, outer_src: node1, outer_dst: node2/eth0}]}"
     )
     assert (made.say, made.probe, made.source, made.target, made.port) == ("hello", "tcp", "a", "c", 8080)
     assert (made.expect, made.listen, made.within, made.via) == ("refused", False, 0.5, "tcpdump")
@@ -187,6 +188,7 @@ def test_a_check_in_all_its_words() -> None:
         See(Port("node2", "eth0"), "a", "c", 61, "none", "in", "reply"),
         See(Port("node1", "cbr0"), src="node1/cbr0", negate=True),
         See(Port("a", "eth0"), negate=True),
+        See(Port("a", "eth0"), encap="vxlan 42", outer_src="node1", outer_dst="node2/eth0", negate=True),
     )
     assert made.origin == "scenario"
 

@@ -80,7 +80,7 @@ def test_up_says_who_is_who_and_what_to_try_next(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("SUDO_USER", raising=False)
     said = printed(deeds.say_up, samples.result(), others=False, hints=True)
 
-    assert said.splitlines()[0] == "kubenet is up: 1 namespace, 12 objects in 0.21 s"
+    assert said.splitlines()[0] == "kubenet is up: 1 namespace, 13 objects in 0.21 s"
     assert re.search(r"^node1 +node +10\.224\.0\.4 10\.244\.0\.1$", said, re.MULTILINE)
     assert re.search(r"^a +pod +node1 +10\.244\.0\.2$", said, re.MULTILINE)
     for command in ("labctl shell node1", "labctl exec a -- ping -c 3 c", "labctl check", "labctl down kubenet"):

@@ -14,14 +14,28 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from labctl.diff import Change
-from labctl.kernel import messages, processes
+from labctl.kernel import ipsets, messages, processes
 from labctl.kernel.hints import fail_refused, fail_sysctl
 from labctl.kernel.indexes import Indexes, Later
 from labctl.kernel.linker import Linker, must_remake
 from labctl.kernel.netlink import Refusal, flush_all
-from labctl.kernel.observe import Snapshot, sysctl_path
+from labctl.kernel.observe import FALLBACK, Snapshot, sysctl_path
 from labctl.kernel.rooms import Rooms
-from labctl.plan import Address, Attachment, Chain, Fdb, Link, Neighbour, Netns, Process, Resource, Route, Rule, Sysctl
+from labctl.plan import (
+    Address,
+    Attachment,
+    Chain,
+    Fdb,
+    IpSet,
+    Link,
+    Neighbour,
+    Netns,
+    Process,
+    Resource,
+    Route,
+    Rule,
+    Sysctl,
+)
 
 GONE = {errno.ENODEV, errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENXIO}
 Firewall = Callable[[str, Sequence[Change]], None]  # writes the chain changes of the namespace it runs in
@@ -49,7 +63,10 @@ class Builder:
         self._write_sysctls([c.want for c in changes if isinstance(c.want, Sysctl)])
         refused += self._configure(changes, {id(link) for link in links})
         self._raise(refused)
-        self._write_chains([change for change in changes if isinstance(change.subject, Chain)])
+        sets = [change for change in changes if isinstance(change.subject, IpSet)]
+        self._each(sets, ipsets.write)
+        self._each([change for change in changes if isinstance(change.subject, Chain)], self._firewall)
+        self._each(sets, ipsets.remove)
         self._start_processes(changes)
 
     # removing
@@ -65,7 +82,7 @@ class Builder:
                 processes.stop(item)
             elif (
                 item is not None
-                and not isinstance(item, (Attachment, Chain, Sysctl))
+                and not isinstance(item, (Attachment, Chain, IpSet, Sysctl))
                 and item.ns in self._rooms.channels
             ):
                 self._queue_removal(item)
@@ -91,7 +108,9 @@ class Builder:
         match item:
             case Link():
                 index = self._indexes.drop(item.at)
-                if index is not None:
+                if index is not None and item.at.dev in FALLBACK:  # its module's, which cannot be deleted
+                    channel.queue(messages.flags(index, up=False), tag)
+                elif index is not None:
                     channel.queue(messages.delete_link(index), tag)
             case Rule():
                 channel.queue(messages.rule(item, delete=True), tag)
@@ -108,7 +127,7 @@ class Builder:
     def _configure(self, changes: Iterable[Change], fresh: set[int]) -> list[Refusal]:
         for change in changes:
             item = change.want
-            if item is None or isinstance(item, (Netns, Sysctl, Chain, Attachment, Process)):
+            if item is None or isinstance(item, (Netns, Sysctl, IpSet, Chain, Attachment, Process)):
                 continue
             if item.ns not in self._rooms.channels:
                 continue
@@ -148,7 +167,7 @@ class Builder:
                     channel.queue(messages.rule(have, delete=True), tag)
                 channel.queue(messages.rule(item), tag)
 
-    # sysctls and chains, by entering
+    # sysctls, sets and chains, by entering
 
     def _write_sysctls(self, items: Sequence[Resource | None]) -> None:
         for item in items:
@@ -165,14 +184,15 @@ class Builder:
             except OSError as error:
                 fail_sysctl(item, error)
 
-    def _write_chains(self, changes: Sequence[Change]) -> None:
+    def _each(self, changes: Sequence[Change], write: Firewall) -> None:
+        """Let something write its changes, namespace by namespace, from inside."""
         by_ns: dict[str, list[Change]] = {}
         for change in changes:
             by_ns.setdefault(change.subject.ns, []).append(change)
         for ns, own in by_ns.items():
             if ns in self._rooms.fds:
                 self._rooms.enter(ns)
-                self._firewall(ns, own)
+                write(ns, own)
 
     def _start_processes(self, changes: Iterable[Change]) -> None:
         by_ns: dict[str, list[Process]] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 
-from labctl.decode import ARP, CANARY, IPV4, IPV6, VXLAN_PORTS
+from labctl.decode import ARP, BARE_PORT, CANARY, GENEVE_PORT, IPV4, IPV6, VXLAN_PORTS
 from labctl.marks import MAGIC, STAMP
 
 NET = 0xFFF00000  # SKF_NET_OFF: offsets from the network header
@@ -100,8 +100,9 @@ def _ip(program: _Program, name: str, base: int, version: int, depth: int = 0) -
     program.place(f"udp{name}")
     program.load(LD_H, base + head + 2)
     if depth == 0:
-        for port in VXLAN_PORTS:
+        for port in (*VXLAN_PORTS, GENEVE_PORT):  # whose headers are as long, if Geneve's has no options
             program.jump(JEQ, port, f"vxlan{name}")
+        program.jump(JEQ, BARE_PORT, f"bare{name}")
     program.load(LD_W, base + head + 8)
     program.jump(JEQ, int.from_bytes(MAGIC, "big"), f"yes{name}", f"no{name}")
     program.place(f"yes{name}")
@@ -113,10 +114,12 @@ def _ip(program: _Program, name: str, base: int, version: int, depth: int = 0) -
 
 
 def _tunnels(program: _Program, name: str, body: int) -> None:
-    """What IP-in-IP and VXLAN carry: an IP packet at once, or behind UDP, VXLAN and Ethernet headers."""
+    """What tunnels carry: an IP packet at once, or behind UDP, or behind UDP, VXLAN (or Geneve) and Ethernet."""
     for version in (4, 6):
         program.place(f"tunnel{name}{version}")
         _ip(program, f"{name}t{version}", body, version, 1)
+    program.place(f"bare{name}")
+    _ip(program, f"{name}b", body + 8, 4, 1)
     program.place(f"vxlan{name}")
     program.load(LD_H, body + 8 + 8 + 12)
     program.jump(JEQ, ARP, f"arp{name}")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 
 from labctl.errors import KernelError
 from labctl.kernel.observe import Snapshot
 from labctl.plan import Port
+
+# modules that put devices of their own into every new namespace, at the first indexes
+TUNNELS = ("ipip", "sit", "ip_gre", "ip_vti", "ip6_vti", "ip6_tunnel", "ip6_gre")
 
 
 class Later(Exception):
@@ -30,7 +34,8 @@ class Indexes:
             for link in links.values():
                 self._index[ns, link.name] = link.index
         highest = max((index for used in self._used.values() for index in used), default=1)
-        self._near = itertools.count(highest + 1)
+        self._first = 2 if not any(os.path.exists(f"/sys/module/{name}") for name in TUNNELS) else 32
+        self._near = itertools.count(max(highest + 1, self._first))
 
     def find(self, ns: str, dev: str) -> int:
         """The index of a device. Raises Later, or KernelError where nothing can come later."""
@@ -56,7 +61,7 @@ class Indexes:
     def far(self, at: Port) -> int:
         """The lowest index that is free in the device's namespace."""
         used = self._used.setdefault(at.ns, {1})
-        return self.take(at, next(index for index in itertools.count(2) if index not in used))
+        return self.take(at, next(index for index in itertools.count(self._first) if index not in used))
 
     def take(self, at: Port, index: int) -> int:
         """Remember a device's index."""

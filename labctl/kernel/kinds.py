@@ -14,7 +14,7 @@ from typing import Any, Literal
 from labctl.kernel.encode import U32
 from labctl.kernel.netlink import attributes
 
-Form = Literal["u8", "u16", "u32", "be16", "ip", "dev", "word"]
+Form = Literal["u8", "u16", "u32", "be16", "ip", "dev", "word", "flag"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "l2miss": Option("IFLA_VXLAN_L2MISS", 13, "word", _ON),
         "l3miss": Option("IFLA_VXLAN_L3MISS", 14, "word", _ON),
         "dstport": Option("IFLA_VXLAN_PORT", 15, "be16"),
+        "external": Option("IFLA_VXLAN_COLLECT_METADATA", 25, "word", _ON),
     },
     "bridge": {
         "ageing_time": Option("IFLA_BR_AGEING_TIME", 4, "u32"),
@@ -55,6 +56,20 @@ OPTIONS: dict[str, dict[str, Option]] = {
     "macvlan": {"dev": Option("", 0, "dev"), "mode": Option("IFLA_MACVLAN_MODE", 1, "u32")},
     "vlan": {"dev": Option("", 0, "dev"), "id": Option("IFLA_VLAN_ID", 1, "u16")},
     "ipvlan": {"dev": Option("", 0, "dev"), "mode": Option("IFLA_IPVLAN_MODE", 1, "u16")},
+    "ipip": {
+        "dev": Option("IFLA_IPIP_LINK", 1, "dev"),
+        "local": Option("IFLA_IPIP_LOCAL", 2, "ip"),
+        "remote": Option("IFLA_IPIP_REMOTE", 3, "ip"),
+        "ttl": Option("IFLA_IPIP_TTL", 4, "u8"),
+    },
+    "geneve": {
+        "id": Option("IFLA_GENEVE_ID", 1, "u32"),
+        "remote": Option("IFLA_GENEVE_REMOTE", 2, "ip"),
+        "ttl": Option("IFLA_GENEVE_TTL", 3, "u8"),
+        "dstport": Option("IFLA_GENEVE_PORT", 5, "be16"),
+        "external": Option("IFLA_GENEVE_COLLECT_METADATA", 6, "flag"),
+    },
+    "tun": {},
     "dummy": {},
     "ifb": {},
     "veth": {},
@@ -90,6 +105,8 @@ def _attribute(kind: str, word: str, option: Option, text: str, index_of: Any) -
         return option.name, U32(index_of(text))
     if option.form == "word":
         return option.name, option.words.index(text)
+    if option.form == "flag":
+        return option.name, True  # it is there, or it is not
     if word == "mode" and kind in _MODES:
         return option.name, _MODES[kind][text]
     return option.name, int(text)
@@ -117,6 +134,8 @@ def _text(kind: str, word: str, option: Option, payload: bytes, name_of: Any) ->
         return str(name_of(number))
     if option.form == "word":
         return option.words[min(number, 1)]
+    if option.form == "flag":
+        return "on"
     if word == "mode" and kind in _MODES:
         return next((name for name, value in _MODES[kind].items() if value == number), str(number))
     return str(number)

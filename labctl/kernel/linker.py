@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterable, Sequence
 
 from labctl.diff import Change, differing
-from labctl.kernel import messages
+from labctl.kernel import messages, read, tun
 from labctl.kernel.encode import U32, Mac
 from labctl.kernel.hints import fail
 from labctl.kernel.indexes import Indexes
 from labctl.kernel.netlink import Refusal, flush_all
+from labctl.kernel.observe import FALLBACK
 from labctl.kernel.rooms import Rooms
 from labctl.plan import Link, Port
 
@@ -65,6 +66,11 @@ class Linker:
         home = near.born or near.ns
         if near.kind == "veth" and far is None:
             fail(near, f"its peer {near.peer} is missing from the plan")
+        if near.kind == "tun":
+            self._make_tun(near)
+            return
+        if near.at.dev in FALLBACK and self._adopt(near):
+            return
         index = self._indexes.near(near.at)
         if home == near.ns:
             self._born_whole.add(near.at)
@@ -79,6 +85,29 @@ class Linker:
         except (ValueError, KeyError) as error:
             fail(near, str(error))
         self._rooms.channels[home].queue(message, ("add", near))
+
+    def _make_tun(self, link: Link) -> None:
+        """A TUN device, which netlink cannot make: through its own file, to stay when that is closed."""
+        self._rooms.enter(link.ns)
+        try:
+            tun.make(link.at.dev, self._indexes.near(link.at))
+        except OSError as error:
+            fail(link, error.strerror or str(error))
+        self._set_mtu(link)
+
+    def _adopt(self, link: Link) -> bool:
+        """Take what the tunnel's module put into the namespace by itself, under the name that this is to have."""
+        channel = self._rooms.channels[link.ns]
+        there = next((one for one in read.links(channel) if one.name == link.at.dev), None)
+        if there is not None:
+            self._indexes.take(link.at, there.index)
+            self._set_mtu(link)
+        return there is not None
+
+    def _set_mtu(self, link: Link) -> None:
+        if link.mtu is not None:
+            message = messages.attribute(self._indexes.find(link.ns, link.at.dev), "IFLA_MTU", link.mtu)
+            self._rooms.channels[link.ns].queue(message, ("set up", link))
 
     def settle(self, link: Link) -> None:
         """Finish a link that was just created: all that cannot be said at its birth, then up."""

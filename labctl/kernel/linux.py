@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 
 from labctl.diff import Change
-from labctl.kernel import attachments, firewall, observe, places, processes, read, residents, rooms, state
+from labctl.kernel import attachments, firewall, ipsets, observe, places, processes, read, residents, rooms, state
 from labctl.kernel.apply import Builder
 from labctl.kernel.calm import undisturbed
 from labctl.kernel.netns import Inside
@@ -92,7 +92,7 @@ class Linux:
             asked = sysctls.get(node, ())
             found += observe.sysctls(asked)
             found += observe.forwarding(node, snapshot.links[node].values(), asked)
-            found += firewall.read(node, chains.get(node, ())) if firewalls else ()
+            found += (*ipsets.read(node), *firewall.read(node, chains.get(node, ()))) if firewalls else ()
         for node in here:
             found += observe.links(snapshot, node, room.nsid)
             found += observe.tables(room.channels[node], snapshot, node)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
 from labctl.kernel import encode as nl
 from labctl.kernel.encode import ACK, CREATE, EXCL, REPLACE, REQUEST, U32, Mac, encode
 from labctl.kernel.kinds import info_data
-from labctl.plan import Address, Fdb, Link, Neighbour, Route, Rule
+from labctl.plan import IP, Address, Fdb, Link, Neighbour, Route, Rule
 
 ADD = REQUEST | ACK | CREATE | EXCL
 PUT = REQUEST | ACK | CREATE | REPLACE
@@ -31,6 +32,8 @@ RULE_INVERT = 0x2
 PROTO_KERNEL, PROTO_BOOT = 2, 3
 ONLINK = 4
 IFA_F_NODAD = 0x02
+RTA_ENCAP_TYPE, RTA_ENCAP, NESTED = 21, 22, 0x8000
+LWTUNNEL_IP, LWTUNNEL_IP_ID, LWTUNNEL_IP_DST = 2, 1, 2
 
 IndexOf = Callable[[str], int]  # a device's name, in the namespace at hand, to its index
 
@@ -238,7 +241,7 @@ def route(item: Route, index: int | None, *, replace: bool = False) -> bytearray
         "dst_len": item.dst.prefixlen,
         "tos": item.tos,
         "table": item.table if item.table < 256 else 0,
-        "proto": PROTO_BOOT,
+        "proto": PROTO_BOOT if item.proto is None else item.proto,
         "scope": SCOPES[item.scope] if item.scope is not None else _scope(item),
         "type": ROUTE_KIND[item.kind],
         "flags": ONLINK if item.onlink else 0,
@@ -254,7 +257,20 @@ def route(item: Route, index: int | None, *, replace: bool = False) -> bytearray
         attrs.append(("RTA_TABLE", item.table))
     if item.mtu is not None:
         attrs.append(("RTA_METRICS", [("RTAX_MTU", item.mtu)]))
-    return encode("rtmsg", nl.RTM_NEWROUTE, PUT if replace else ADD, fields, attrs)
+    message = encode("rtmsg", nl.RTM_NEWROUTE, PUT if replace else ADD, fields, attrs)
+    return message if item.encap is None else _encapsulated(message, *item.encap)
+
+
+def _encapsulated(message: bytearray, number: int, far: IP) -> bytearray:
+    """A route with what its device is told of each packet (`encap ip id NUMBER dst FAR`), which pyroute2 cannot say."""
+    inner = _attribute(LWTUNNEL_IP_ID, struct.pack(">Q", number)) + _attribute(LWTUNNEL_IP_DST, far.packed)
+    message += _attribute(RTA_ENCAP | NESTED, inner) + _attribute(RTA_ENCAP_TYPE, struct.pack("=H", LWTUNNEL_IP))
+    message[:4] = struct.pack("=I", len(message))
+    return message
+
+
+def _attribute(kind: int, payload: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
 
 
 def rule(item: Rule, *, delete: bool = False) -> bytearray:

@@ -19,6 +19,7 @@ from labctl.kernel.messages import (
     NTF_SELF,
     NUD,
     ONLINK,
+    PROTO_BOOT,
     PROTO_KERNEL,
     ROUTE_KIND,
     RULE_ACTION,
@@ -68,7 +69,7 @@ class Snapshot:
 
     def add(self, ns: str, links: Iterable[read.RawLink]) -> None:
         """Take in the links of one namespace."""
-        table = {link.index: link for link in links if link.name not in FALLBACK}
+        table = {link.index: link for link in links if link.name not in FALLBACK or link.flags & IFF_UP}
         self.links[ns] = table
         for link in table.values():
             if link.kind == "veth":
@@ -229,6 +230,8 @@ def _route(snapshot: Snapshot, ns: str, raw: read.RawRoute) -> Route:
         mtu=raw.mtu,
         tos=raw.tos,
         scope=_scope(raw) if kind == "unicast" and not six else None,
+        proto=None if raw.proto == PROTO_BOOT else raw.proto,  # as `ip route add` makes them
+        encap=raw.encap,
     )
 
 

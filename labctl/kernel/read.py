@@ -119,6 +119,7 @@ class RawRoute:
     src: IP | None
     mtu: int | None
     tos: int = 0
+    encap: tuple[int, IP] | None = None
 
 
 def routes(channel: Channel) -> Iterator[RawRoute]:
@@ -141,7 +142,17 @@ def routes(channel: Channel) -> Iterator[RawRoute]:
             _ip(data, found[7]) if 7 in found else None,
             _metric_mtu(data, found[8]) if 8 in found else None,
             tos,
+            _encap(data, found),
         )  # fmt: skip
+
+
+def _encap(data: bytes, found: dict[int, tuple[int, int]]) -> tuple[int, IP] | None:
+    """What a device is told with each packet, where that is an IP tunnel's identifier and far end."""
+    if 21 not in found or 22 not in found or data[found[21][0]] != 2:
+        return None
+    inner = attributes(data, *found[22])
+    number = int.from_bytes(data[slice(*inner[1])], "big") if 1 in inner else 0
+    return (number, _ip(data, inner[2])) if 2 in inner else None
 
 
 def _metric_mtu(data: bytes, place: tuple[int, int]) -> int | None:

@@ -204,6 +204,7 @@ def sighting(one: Sighting) -> Document:
         "proto": one.proto,
         "reply": one.reply,
         "encap": one.encap,
+        "outer": None if one.outer is None else [str(end) for end in one.outer],
         "length": one.length,
     }
 

@@ -7,6 +7,7 @@ does its work, or else what went wrong, and then is quiet.
     pause         a pod's sandbox: a process namespace, and the network namespace that goes with it
     serve         a server on TCP and UDP ports, which says what it is told and who it is
     docker-proxy  Docker's userland proxy, with docker-proxy's own command line
+    tunnel        a tunnel in user space: flannel's udp backend, or IP in IP where the kernel has none
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import sys
 
 READY = b"ready\n"
-NAMES = ("pause", "serve", "docker-proxy")
+NAMES = ("pause", "serve", "docker-proxy", "tunnel")
 
 
 def argv(command: tuple[str, ...]) -> list[str]:

@@ -1,0 +1,121 @@
+"""A tunnel in user space, which speaks what the real one speaks on the wire:
+
+    tunnel udp|ipip DEVICE LOCAL RANGE=FAR...
+
+Whatever is routed into the TUN device DEVICE goes, by the RANGE that its destination is in, to the host FAR, and
+what comes from there goes into the kernel again. `udp` is flannel's oldest backend (pkg/backend/udp of
+flannel-io/flannel): the packet itself in a datagram from port 8285 to port 8285, nothing around it, one hop less
+to live. `ipip` is IP in IP (RFC 2003, protocol 4), as the kernel's module has it, for a kernel without that module.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import struct
+from collections.abc import Callable, Sequence
+
+from labctl.kernel.programs.daemon import leave, ready
+from labctl.kernel.tun import attach
+
+PORT = 8285  # of flannel's udp backend
+IPPROTO_IPIP, IP_MTU_DISCOVER, IP_PMTUDISC_DO = 4, 10, 2
+SIZE = 65535
+Table = list[tuple[int, int, str]]  # network, mask, and the host that has it
+
+
+def main(words: Sequence[str]) -> int:
+    """Carry packets until ended by a signal; 1 where the device or the address cannot be had."""
+    mode, device, local, *far = words
+    table = routes(far)
+    leave("flanneld" if mode == "udp" else "ipip")
+    try:
+        tun = attach(device)
+        wire = datagrams(local) if mode == "udp" else packets(local)
+    except OSError as error:
+        print(f"{device} at {local}: {error.strerror}", flush=True)
+        return 1
+    ready()
+    carry(tun, wire, table, mode)
+    return 0
+
+
+def routes(words: Sequence[str]) -> Table:
+    """The table of `RANGE=FAR` words, longest prefix first."""
+    table: Table = []
+    for word in words:
+        network, _, host = word.partition("=")
+        address, _, length = network.partition("/")
+        mask = 0xFFFFFFFF << (32 - int(length)) & 0xFFFFFFFF
+        table.append((struct.unpack("!I", socket.inet_aton(address))[0], mask, host))
+    return sorted(table, key=lambda row: -row[1])
+
+
+def lookup(table: Table, packet: bytes) -> str | None:
+    """The host that a packet's destination is at, or None."""
+    (target,) = struct.unpack_from("!I", packet, 16)
+    return next((host for network, mask, host in table if target & mask == network), None)
+
+
+def datagrams(local: str) -> socket.socket:
+    """The socket of flannel's udp backend. It never sends fragments."""
+    wire = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    wire.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
+    wire.bind((local, PORT))
+    return wire
+
+
+def packets(local: str) -> socket.socket:
+    """The socket of IP in IP; what it receives begins with the outer header."""
+    wire = socket.socket(socket.AF_INET, socket.SOCK_RAW, IPPROTO_IPIP)
+    wire.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
+    wire.bind((local, 0))
+    return wire
+
+
+def aged(packet: bytes) -> bytes | None:
+    """A packet with one hop less to live and its checksum mended (RFC 1141), as flannel's proxy does it; None for one
+    that has come to its end."""
+    if packet[8] <= 1:
+        return None
+    (old,) = struct.unpack_from("!H", packet, 10)
+    new = old + 0x100
+    new = (new + (new >> 16)) & 0xFFFF
+    return packet[:8] + bytes([packet[8] - 1]) + packet[9:10] + struct.pack("!H", new) + packet[12:]
+
+
+def carry(tun: int, wire: socket.socket, table: Table, mode: str) -> None:
+    """Both directions, for ever."""
+    selector = selectors.DefaultSelector()
+    out, into = (_sender(wire, table, mode), _receiver(tun, wire, mode))
+    selector.register(tun, selectors.EVENT_READ, lambda: out(os.read(tun, SIZE)))
+    selector.register(wire, selectors.EVENT_READ, into)
+    while True:
+        for key, _ in selector.select():
+            try:
+                key.data()
+            except OSError:
+                continue  # one packet that could not go: too big, or nobody there
+
+
+def _sender(wire: socket.socket, table: Table, mode: str) -> Callable[[bytes], None]:
+    def send(packet: bytes) -> None:
+        if len(packet) < 20 or packet[0] >> 4 != 4:
+            return
+        host = lookup(table, packet)
+        ready_to_go = aged(packet) if mode == "udp" else packet
+        if host is not None and ready_to_go is not None:
+            wire.sendto(ready_to_go, (host, PORT if mode == "udp" else 0))
+
+    return send
+
+
+def _receiver(tun: int, wire: socket.socket, mode: str) -> Callable[[], None]:
+    def receive() -> None:
+        data = wire.recv(SIZE)
+        inner = data if mode == "udp" else data[(data[0] & 15) * 4 :]
+        if len(inner) >= 20 and inner[0] >> 4 == 4:
+            os.write(tun, inner)
+
+    return receive

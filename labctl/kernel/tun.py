@@ -1,0 +1,36 @@
+"""TUN devices: made through /dev/net/tun, in the namespace of the thread that asks, and there until deleted.
+
+A program opens the device by its name and reads and writes the packets; until one does it has no carrier.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+
+DEVICE = "/dev/net/tun"
+IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
+TUNSETIFF, TUNSETPERSIST, TUNSETIFINDEX = 0x400454CA, 0x400454CB, 0x400454DA
+
+
+def attach(name: str, index: int | None = None) -> int:
+    """A descriptor of the TUN device of that name, made if it is not there, with that index. Raises OSError."""
+    fd = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        if index is not None:
+            fcntl.ioctl(fd, TUNSETIFINDEX, struct.pack("=I", index))
+        fcntl.ioctl(fd, TUNSETIFF, struct.pack("=16sH22x", name.encode(), IFF_TUN | IFF_NO_PI))
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def make(name: str, index: int) -> None:
+    """A TUN device that stays. Raises OSError."""
+    fd = attach(name, index)
+    try:
+        fcntl.ioctl(fd, TUNSETPERSIST, 1)
+    finally:
+        os.close(fd)
