@@ -47,6 +47,7 @@ iptables iptables-legacy-restore --version
 iputils-ping ping -V
 tcpdump tcpdump --version
 conntrack conntrack --version
+ipset ipset -v
 kmod modprobe --version
 procps sysctl --version
 util-linux unshare --version

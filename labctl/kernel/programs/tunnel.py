@@ -10,6 +10,7 @@ to live. `ipip` is IP in IP (RFC 2003, protocol 4), as the kernel's module has i
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import socket
@@ -86,7 +87,7 @@ def aged(packet: bytes) -> bytes | None:
 
 
 def carry(tun: int, wire: socket.socket, table: Table, mode: str) -> None:
-    """Both directions, for ever."""
+    """Both directions, until the device is deleted."""
     selector = selectors.DefaultSelector()
     out, into = (_sender(wire, table, mode), _receiver(tun, wire, mode))
     selector.register(tun, selectors.EVENT_READ, lambda: out(os.read(tun, SIZE)))
@@ -95,8 +96,10 @@ def carry(tun: int, wire: socket.socket, table: Table, mode: str) -> None:
         for key, _ in selector.select():
             try:
                 key.data()
-            except OSError:
-                continue  # one packet that could not go: too big, or nobody there
+            except OSError as error:
+                if error.errno == errno.EBADFD:
+                    return
+                # else one packet that could not go: too big, or nobody there
 
 
 def _sender(wire: socket.socket, table: Table, mode: str) -> Callable[[bytes], None]:
