@@ -144,6 +144,7 @@ def test_networks_and_published_ports(whole: Docker) -> None:
 
 
 def test_who_has_no_network_of_its_own_changes_nothing(whole: Docker) -> None:
+    settled("real", whole.shown())
     before = observed("real", (HOST, "d2"))
     for name, options in SHARED.items():
         whole(f"run -d --name {name} {options} busy /bin/sleep 600")
