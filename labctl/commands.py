@@ -33,14 +33,15 @@ from labctl.xtables import BUILTIN
 
 _TOOL = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables", "nft": "nft"}
 Place = Callable[[str], str]
+STATE = "/run/labctl"  # where labs keep their files, unless LABCTL_STATE_DIR says otherwise
 
 
-def commands(resource: Resource, *, second: bool = False, place: Place = str) -> tuple[str, ...]:
+def commands(resource: Resource, *, second: bool = False, place: Place = str, state: str = STATE) -> tuple[str, ...]:
     """The commands that make one object, to be run inside its namespace.
 
     `second` is for the end of a veth pair whose other end has been made, and this one with it.
     A chain's rules may jump to chains that come later; `script` puts them in an order that runs. An attachment
-    is made from inside its node.
+    is made from inside its node, and leaves its files below the folder `state`.
     """
     if isinstance(resource, Netns):
         return (f"ip netns add {place(resource.name)}",)
@@ -64,13 +65,13 @@ def commands(resource: Resource, *, second: bool = False, place: Place = str) ->
         add = (f"ipset add {resource.name} {member}" for member in resource.members)
         return (f"ipset create {resource.name} {resource.kind}", *add)
     if isinstance(resource, Attachment):
-        return (f"sh -c {shlex.quote(_adds(resource, place))}",)
+        return (f"sh -c {shlex.quote(_adds(resource, place, state))}",)
     if isinstance(resource, Process):
         return (f"python3 -m labctl.kernel.processes {shlex.quote(process_mark(resource, place(resource.ns)))}",)
     return (*_declare(resource), *_fill(resource))
 
 
-def script(plan: Iterable[Resource], place: Place = str) -> Iterator[tuple[str | None, str]]:
+def script(plan: Iterable[Resource], place: Place = str, state: str = STATE) -> Iterator[tuple[str | None, str]]:
     """Every command of a plan in an order that runs, each with the namespace it is typed in.
 
     None stands for the machine itself, where only `ip netns add` is typed.
@@ -93,19 +94,19 @@ def script(plan: Iterable[Resource], place: Place = str) -> Iterator[tuple[str |
             for command in step(chain):
                 yield chain.ns, command
     for attachment in attachments:
-        for command in commands(attachment, place=place):
+        for command in commands(attachment, place=place, state=state):
             yield attachment.node, command
     for process in processes:
         for command in commands(process, place=place):
             yield process.ns, command
 
 
-def _adds(item: Attachment, place: Place) -> str:
+def _adds(item: Attachment, place: Place, state: str) -> str:
     """The ADDs of an attachment as a shell's work: each plugin is told what the one before it answered."""
     pod: Pod = pod_of(item, f"/run/netns/{place(item.pod)}")
     lab = place("").strip(".").rpartition(".")[2] or "by-hand"  # where `down` takes their files away with the lab
-    data = f"/run/labctl/{lab}/cni/data/{item.node}"
-    tools = f"/run/labctl/{lab}/bin"
+    data = f"{state}/{lab}/cni/data/{item.node}"
+    tools = f"{state}/{lab}/bin"
     steps = [f"CNI_PATH={item.path}" if item.path else "CNI_PATH=${CNI_PATH:-/usr/lib/cni:/opt/cni/bin}"]
     steps.append(f'export CNI_PATH PATH="{tools}:$CNI_PATH:$PATH"')
     steps.append(f"mkdir -p {data} {tools}")  # plugins write their rules where the lab's are: by the legacy iptables
@@ -148,6 +149,8 @@ def _link(link: Link, second: bool, place: Place) -> Iterator[str]:
 
 
 def _add(link: Link, place: Place) -> str:
+    if link.kind == "tun":
+        return f"ip tuntap add {link.at.dev} mode tun"
     lower = "dev" if link.kind != "vxlan" else ""  # a vxlan's is one of its own settings
     before = [f"link {value}" for name, value in link.options if name == lower]
     words = ["link add", link.at.dev, *before, "type", link.kind]

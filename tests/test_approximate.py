@@ -155,7 +155,7 @@ def test_a_link_that_was_born_elsewhere_lies_upon_a_device_there(tmp_path: Path)
     assert lab.status("born", made) == ()
     assert lab.up(definition).changes == ()
     assert lab.down("born")
-    by_hand = "\n".join(plan_script(made, lambda node: places.netns_name("born", node)))
+    by_hand = "\n".join(plan_script(made, lambda node: places.netns_name("born", node), "/run/labctl"))
     subprocess.run(["sh", "-ec", by_hand], check=True)
     assert lab.status("born", made) == ()
     wrong = tuple(

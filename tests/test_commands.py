@@ -41,7 +41,7 @@ def test_the_commands_typed_by_hand_build_the_lab(
 ) -> None:
     plugins.skip_without(scenario)
     wanted = lab.compiled(kernels.define(scenario, sets, approximate))
-    typed = list(plan_script(wanted, lambda node: places.netns_name(wanted.name, node)))
+    typed = list(plan_script(wanted, lambda node: places.netns_name(wanted.name, node), "/run/labctl"))
     root = Path(__file__).parent.parent
     done = subprocess.run(
         ["sh", "-s"], input="\n".join(typed), cwd=root, capture_output=True, text=True, check=False,
@@ -69,7 +69,7 @@ def inside(name: str, node: str, *words: str) -> list[str]:
 def test_the_script_is_as_written() -> None:
     """Golden: docker-bridge as a script. `LABCTL_GOLDEN=write` writes it anew; read the difference."""
     wanted = lab.compiled(lab.define("docker-bridge"))
-    told = "\n".join(plan_script(wanted, lambda node: places.netns_name(wanted.name, node))) + "\n"
+    told = "\n".join(plan_script(wanted, lambda node: places.netns_name(wanted.name, node), "/run/labctl")) + "\n"
     golden = Path(__file__).parent / "plans/docker-bridge.sh"
     if os.environ.get("LABCTL_GOLDEN") == "write":
         golden.write_text(told)
@@ -79,5 +79,13 @@ def test_the_script_is_as_written() -> None:
 def test_each_kind_of_command_has_its_heading() -> None:
     for name in catalog.names():
         wanted = lab.compiled(lab.define(name))
-        told = list(plan_script(wanted, lambda node: f"x.{node}"))
+        told = list(plan_script(wanted, lambda node: f"x.{node}", "/run/labctl"))
         assert "# ---- the rest" not in told, name
+
+
+def test_what_plugins_leave_behind_lies_where_the_state_does() -> None:
+    wanted = lab.compiled(lab.define("cni"))
+    told = "\n".join(plan_script(wanted, lambda node: f"labctl.x.{node}", "/elsewhere"))
+
+    assert "/elsewhere/x/cni/data/node1" in told
+    assert "/run/labctl" not in told

@@ -222,14 +222,14 @@ def test_lists_say_what_is_approximate() -> None:
 
 
 def test_commands_by_hand_name_the_namespace_they_are_typed_in() -> None:
-    lines = list(deeds.by_hand(samples.result(), lambda node: f"labctl.kubenet.{node}"))
+    lines = list(deeds.by_hand(samples.result(), lambda node: f"labctl.kubenet.{node}", "/run/labctl"))
 
     assert lines[:3] == ["", "# ---- the machines: a network namespace each", "ip netns add labctl.kubenet.node1"]
     assert "ip netns exec labctl.kubenet.node1 iptables -t nat -A POSTROUTING -s 10.244.0.0/16 -j MASQUERADE" in lines
 
 
 def test_a_repair_by_hand_refills_a_chain_and_says_what_to_remove() -> None:
-    lines = list(deeds.by_hand(samples.result(created=False, changes=samples.DRIFT), str))
+    lines = list(deeds.by_hand(samples.result(created=False, changes=samples.DRIFT), str, "/run/labctl"))
 
     assert lines == [
         "# node1: extra address 192.0.2.1/32 dev eth0",

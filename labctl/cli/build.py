@@ -81,7 +81,9 @@ def up(
     terminal.clear()
     if not session.json:
         if session.verbose:
-            terminal.lines(report.by_hand(result, lambda node: places.netns_name(result.lab.name, node)))
+            terminal.lines(
+                report.by_hand(result, lambda node: places.netns_name(result.lab.name, node), str(places.state_dir()))
+            )
         report.say_up(result, terminal, others=len(places.labs()) > 1, hints=not check)
     found = _checked(session, result.lab) if check else None
     if session.json:
@@ -197,10 +199,10 @@ def plan(session: Session, scenario: str, form: str, name: str | None, approxima
 
         session.document(plan_document(lab))
     elif form == "shell":
-        from labctl.kernel.places import netns_name
+        from labctl.kernel.places import netns_name, state_dir
         from labctl.report.shell import plan_script
 
-        for line in plan_script(lab, lambda node: netns_name(lab.name, node)):
+        for line in plan_script(lab, lambda node: netns_name(lab.name, node), str(state_dir())):
             session.terminal.line(line)
     else:
         from labctl.report.deeds import grade_lines

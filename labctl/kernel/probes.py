@@ -214,14 +214,10 @@ class _Client(Probe):
 class Echo(_Client):
     """An echo request of our own, for machines without ping and for second looks."""
 
+    answered = "labctl's own echo request was answered"
+
     def __init__(self, address: IP, marker: bytes, size: int | None = None) -> None:
-        four = address.version == 4
-        protocol = socket.IPPROTO_ICMP if four else socket.IPPROTO_ICMPV6
-        family = socket.AF_INET if four else socket.AF_INET6
-        super().__init__(socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol))
-        self.mark = Marker(marker)
-        self._kind = 0 if four else 129
-        self._marker = marker
+        self._listen(address, marker)
         try:
             self._socket.connect((str(address), 0))
             if size is not None:
@@ -231,12 +227,21 @@ class Echo(_Client):
         except OSError as error:
             self._begin(error.errno or 0)
 
+    def _listen(self, address: IP, marker: bytes) -> None:
+        four = address.version == 4
+        protocol = socket.IPPROTO_ICMP if four else socket.IPPROTO_ICMPV6
+        family = socket.AF_INET if four else socket.AF_INET6
+        super().__init__(socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol))
+        self.mark = Marker(marker)
+        self._kind = 0 if four else 129
+        self._marker = marker
+
     def _step(self) -> None:
         while True:
             data = self._socket.recv(65536)
             body = data[(data[0] & 15) * 4 :] if self._kind == 0 else data
             if body and body[0] == self._kind and self._marker in body:
-                return self.end("reply", "labctl's own echo request was answered")
+                return self.end("reply", self.answered)
 
 
 class TcpClient(_Client):

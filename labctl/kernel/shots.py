@@ -14,7 +14,7 @@ import struct
 from labctl.checksums import checksum
 from labctl.kernel.fresh import IDENTIFIERS, bind_fresh
 from labctl.kernel.nftrace import Match
-from labctl.kernel.probes import SOL_RAW, UdpClient, _Client
+from labctl.kernel.probes import SOL_RAW, Echo, UdpClient, _Client
 from labctl.marks import ASKING, STAMP, Marker, Opening
 from labctl.plan import IP
 
@@ -26,17 +26,14 @@ USUAL = 61  # bytes of payload where none are asked for: a length that ping and 
 LEAST = {"icmp": STAMP + 8, "udp": 9}  # bytes that the marker needs
 
 
-class SizedEcho(_Client):
-    """An ICMP echo request with a payload of `size` bytes."""
+class SizedEcho(Echo):
+    """An ICMP echo request with a payload of `size` bytes, cut into fragments only if it may be."""
+
+    answered = "the echo was answered"
 
     def __init__(self, address: IP, marker: bytes, size: int, fragment: bool) -> None:
-        four = address.version == 4
-        protocol = socket.IPPROTO_ICMP if four else socket.IPPROTO_ICMPV6
-        family = socket.AF_INET if four else socket.AF_INET6
-        super().__init__(socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol))
-        self.mark = Marker(marker)
-        self._kind, self._marker = (0, marker) if four else (129, marker)
-        if four:
+        self._listen(address, marker)
+        if address.version == 4:
             keep = (1 << 0) | (1 << 3) | (1 << 11) | (1 << 12)  # echo reply and errors
             self._socket.setsockopt(SOL_RAW, 1, struct.pack("=I", ~keep & 0xFFFFFFFF))
         try:
@@ -46,13 +43,6 @@ class SizedEcho(_Client):
             self._socket.send(_echo(address.version, marker, size))
         except OSError as error:
             self._begin(error.errno or 0)
-
-    def _step(self) -> None:
-        while True:
-            data = self._socket.recv(65536)
-            body = data[(data[0] & 15) * 4 :] if self._kind == 0 else data
-            if body and body[0] == self._kind and self._marker in body:
-                return self.end("reply", "the echo was answered")
 
     def _failed(self, number: int, otherwise: object) -> None:
         """An error that came back ends it; `refused` is a word of TCP and UDP."""

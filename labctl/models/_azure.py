@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.models import _parts as parts
+from labctl.models import _vpc as vpc
 from labctl.plan import Link, Port, Resource, Route, Sysctl
 from labctl.scenario import Machine
 
@@ -18,26 +19,13 @@ FABRIC_MAC = "12:34:56:78:9a:bc"  # who answers every frame in an Azure virtual 
 
 
 @dataclass(frozen=True, slots=True)
-class Nic:
+class Nic(vpc.Nic):
     """The network interface of one virtual machine: the machine, its primary address, and its subnet.
 
     `bridge` is the device that eth0 is a port of and that holds the address in its place, if there is one.
     """
 
-    name: str
-    address: IPv4Address
-    subnet: IPv4Network
     bridge: str | None = None
-
-    @property
-    def gateway(self) -> IPv4Address:
-        """The subnet's first address, which the fabric holds."""
-        return self.subnet.network_address + 1
-
-    @property
-    def device(self) -> str:
-        """The fabric's device that leads to this machine."""
-        return parts.device(self.name)
 
     @property
     def holder(self) -> str:

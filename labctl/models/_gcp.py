@@ -12,40 +12,16 @@ VPC Network Peering) and of Compute Engine (MAC addresses made of the address, `
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.models import _parts as parts
 from labctl.models import _vpc as vpc
+from labctl.models._vpc import Nic as Nic
 from labctl.plan import Link, Port, Resource, Route, Rule
 
 FIRST = 2  # Google Cloud keeps the first two addresses of a subnet ...
 KEPT = 4  # ... and the last two
 CUSTOM = 100  # the fabric's table of custom static routes, and the place of the rules that lead to it
-
-
-@dataclass(frozen=True, slots=True)
-class Nic:
-    """The network interface of an instance: the machine, its address, and its subnet."""
-
-    name: str
-    address: IPv4Address
-    subnet: IPv4Network
-
-    @property
-    def gateway(self) -> IPv4Address:
-        """The subnet's first address, the only neighbour that there is."""
-        return self.subnet.network_address + 1
-
-    @property
-    def device(self) -> str:
-        """The fabric's device that leads to this machine."""
-        return parts.device(self.name)
-
-    @property
-    def only(self) -> IPv4Network:
-        """The address as a network of its own."""
-        return IPv4Network((int(self.address), 32))
 
 
 def mac(address: IPv4Address) -> str:

@@ -1,4 +1,4 @@
-"""What the virtual networks of AWS and Google Cloud share: the way out to the internet, and a machine beside.
+"""What the virtual networks of clouds share: network interfaces, the way out to the internet, a machine beside.
 
 The network itself differs, and so each has a file of its own (`_aws.py`, `_gcp.py`).
 """
@@ -6,6 +6,7 @@ The network itself differs, and so each has a file of its own (`_aws.py`, `_gcp.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -14,6 +15,30 @@ from labctl.plan import Port, Resource
 from labctl.scenario import Machine
 
 GATEWAY = "igw"  # the fabric's device that leads to the internet: the network's internet gateway
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """The network interface of a virtual machine: the machine, its address, and its subnet."""
+
+    name: str
+    address: IPv4Address
+    subnet: IPv4Network
+
+    @property
+    def gateway(self) -> IPv4Address:
+        """The subnet's first address, which the fabric holds."""
+        return self.subnet.network_address + 1
+
+    @property
+    def device(self) -> str:
+        """The fabric's device that leads to this machine."""
+        return parts.device(self.name)
+
+    @property
+    def only(self) -> IPv4Network:
+        """The address as a network of its own."""
+        return IPv4Network((int(self.address), 32))
 
 
 def outside(internet: IPv4Network, public: Iterable[IPv4Address], mtu: int) -> Iterator[Resource | Machine]:

@@ -142,7 +142,7 @@ def listed(changes: tuple[Change, ...], terminal: Terminal, verbs: Mapping[str, 
             yield f"  {terminal.paint(f'{word:<7}', COLOURS[kind])}  {rest}"
 
 
-def by_hand(result: Result, place: Callable[[str], str]) -> Iterator[str]:
+def by_hand(result: Result, place: Callable[[str], str], state: str) -> Iterator[str]:
     """The commands that do the same by hand; `place` gives the name of a node's namespace.
 
     What no single command does (removing, changing a value) is a comment that says what is wrong.
@@ -162,5 +162,5 @@ def by_hand(result: Result, place: Callable[[str], str]) -> Iterator[str]:
             yield from (typed(want.ns, line) for line in commands(want) if " -N " not in line)
         elif change.kind != "missing":
             yield from (f"# {change.subject.ns}: {line}" for line in change_lines(change))
-    made = script((one.want for one in result.changes if one.want and one.have is None), place)
+    made = script((one.want for one in result.changes if one.want and one.have is None), place, state)
     yield from commented(made, result.lab.machines, typed)

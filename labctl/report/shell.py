@@ -22,11 +22,12 @@ in_node() {{ node=$1; shift; ip netns exec "{prefix}$node" "$@"; }}  # a command
 # what a command begins with -> the heading that it stands under
 _PARTS = (
     ("ip netns", "the machines: a network namespace each"),
-    (("ip link", "bridge link", "ip -n"), "links: each cable once, with both its ends"),
+    (("ip link", "bridge link", "ip -n", "ip tuntap"), "links: each cable once, with both its ends"),
     ("sysctl", "settings"),
     (("ip addr", "ip -6 addr"), "addresses"),
     (("ip neigh", "ip -6 neigh", "bridge fdb"), "neighbours and forwarding entries that nobody has to learn"),
     (("ip route", "ip -6 route", "ip rule", "ip -6 rule"), "routes and the rules that choose among them"),
+    ("ipset", "sets of addresses that rules match"),
     (("iptables", "ip6tables", "ebtables"), "the firewall: chains first, then what is in them"),
     ("sh -c", "what CNI plugins do, called as a container runtime calls them"),
     ("python3", "what runs in it"),
@@ -34,12 +35,12 @@ _PARTS = (
 _LEGACY = ("iptables", "ip6tables")
 
 
-def plan_script(lab: Lab, place: Callable[[str], str]) -> Iterator[str]:
-    """The script's lines; `place` gives the name of a machine's namespace."""
+def plan_script(lab: Lab, place: Callable[[str], str], state: str) -> Iterator[str]:
+    """The script's lines; `place` gives the name of a machine's namespace, `state` the folder of labs' files."""
     title = f"{lab.name}, model {lab.model}" + (f": {lab.say}" if lab.say else "")
     prefix = place("")
     yield from _HEAD.format(title=title, name=lab.name, prefix=prefix).splitlines()
-    yield from commented(script(lab.plan, place), lab.machines, _typed)
+    yield from commented(script(lab.plan, place, state), lab.machines, _typed)
 
 
 def commented(
