@@ -15,7 +15,7 @@ from labctl.plan import Link, Port
 from labctl.report.trace import lines
 from labctl.trace import blame, codec
 from labctl.trace.evidence import Crossing, Event, Evidence, Question, Room
-from labctl.trace.path import devices, road
+from labctl.trace.path import RouteInput, devices, road, route_input
 from labctl.trace.story import tell
 
 A, B = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")
@@ -101,6 +101,13 @@ def test_of_a_flood_that_found_nobody_a_stray_copy_is_not_the_road() -> None:
     stray = replace(FLOODED, crossings=FLOODED.crossings[:5])
 
     assert [hop.node for hop in road(stray, "request")] == ["a", "sw"]
+
+
+def test_what_a_machine_says_to_itself_was_routed_when_it_left() -> None:
+    itself = lab(crossing("b", "lo", "out", 0), crossing("b", "lo", "in", 1))
+    (hop,) = road(itself, "request")
+
+    assert route_input(itself, hop, "request") == RouteInput("b", B)  # the kernel refuses `iif lo`
 
 
 def test_what_tcp_sends_again_is_not_part_of_the_road() -> None:

@@ -195,6 +195,8 @@ def route_input(evidence: Evidence, hop: Hop, role: Role) -> RouteInput | None:
         if bridge is not None and bridge.mac and last.mac is not None and last.mac[1] != bridge.mac:
             return None  # not for the bridge's own host
     dst = outs[-1].dst if outs else translated(evidence, last)
+    if iif == "lo":  # what a machine says to itself was routed when it left, and is not again
+        return RouteInput(hop.node, _end(last, dst))
     src = last.outer[0] if last.outer is not None else last.src
     return RouteInput(hop.node, _end(last, dst), src, iif)
 

@@ -112,8 +112,9 @@ REFUSALS: Mapping[str, str] = {
 
 
 def answer_text(lookup: Lookup) -> str:
-    """The routing's answer."""
-    return lookup.route if not lookup.error else REFUSALS.get(lookup.error, lookup.error)
+    """The routing's answer, and the mark of the packet where it has one, by which a rule may choose the table."""
+    answer = lookup.route if not lookup.error else REFUSALS.get(lookup.error, lookup.error)
+    return f"{answer} (mark {lookup.mark:#x})" if lookup.mark else answer
 
 
 def named(evidence: Evidence, ip: IP) -> str:
