@@ -26,6 +26,14 @@ def _main(words: list[str]) -> int:
         from labctl.cli.complete import complete
 
         return complete()
+    if os.environ.get("LABCTL_ROOTLESS") or "--rootless" in words:
+        from labctl.cli.rootless import run as run_rootless
+
+        return run_rootless(words, _run)
+    return _run(words)
+
+
+def _run(words: list[str]) -> int:
     plain = _plain_exec(words)
     if plain is None:
         from labctl.cli.frame import run

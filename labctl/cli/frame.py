@@ -49,9 +49,10 @@ class Session:
             return self._sweep()
         import shlex
 
-        command = shlex.join(["sudo", "labctl", *self.words])
+        with_root = shlex.join(["sudo", "labctl", *self.words])
+        without = shlex.join(["labctl", "--rootless", *self.words])
         verb = click.get_current_context().info_name
-        raise MissingError(f"labctl {verb} needs root", command)
+        raise MissingError(f"labctl {verb} needs root", f"{with_root}, or without it: {without}")
 
     def _sweep(self) -> None:
         """Clear away what a killed trace left in its lab, and say so."""
@@ -144,6 +145,7 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 
 @click.group(cls=Verbs, context_settings=SETTINGS, subcommand_metavar="VERB [ARGS]...", invoke_without_command=True)
 @common("lab", "json", "verbose", verbose="Say more: the equivalent commands, all evidence.")
+@click.option("--rootless", is_flag=True, expose_value=False, help="Without root, in namespaces of your own.")
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Say which it is.")
 @click.pass_context
 def app(ctx: click.Context) -> None:

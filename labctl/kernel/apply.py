@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from labctl.diff import Change
-from labctl.kernel import ipsets, messages, processes
+from labctl.kernel import groups, ipsets, messages, processes
 from labctl.kernel.hints import fail_refused, fail_sysctl
 from labctl.kernel.indexes import Indexes, Later
 from labctl.kernel.linker import Linker, must_remake
@@ -178,7 +178,7 @@ class Builder:
             try:
                 fd = os.open(sysctl_path(item.name), os.O_WRONLY | os.O_CLOEXEC)
                 try:
-                    os.write(fd, item.value.encode())
+                    os.write(fd, groups.written(item.name, item.value).encode())
                 finally:
                     os.close(fd)
             except OSError as error:

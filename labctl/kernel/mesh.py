@@ -21,6 +21,7 @@ from ipaddress import ip_address
 from labctl.checksums import checksum
 from labctl.evidence import Pair
 from labctl.kernel import places
+from labctl.kernel.buffers import hold
 from labctl.kernel.fresh import IDENTIFIERS
 from labctl.kernel.netns import Inside
 from labctl.kernel.probes import (
@@ -39,7 +40,7 @@ EVERY = 0.2  # seconds between two rounds of those that were not answered
 QUIET = 0.05  # seconds without any packet after which a round is over
 ICMP6_FILTER = 1
 BUFFER = 4 << 20
-SO_RCVBUFFORCE, SO_MEMINFO = 33, 55
+SO_MEMINFO = 55
 DROPS = 8  # where SO_MEMINFO tells how many packets found no room in the buffer
 MASS = 2048  # pairs; so many unanswered ones keep their identifiers, or they would fill the connection table
 
@@ -244,5 +245,5 @@ def _raw_socket(version: int) -> socket.socket:
         blocked[128 >> 5] &= ~(1 << (128 & 31) | 1 << (129 & 31))
         sock.setsockopt(socket.IPPROTO_ICMPV6, ICMP6_FILTER, struct.pack("=8I", *blocked))
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
-    sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+    hold(sock, BUFFER)
     return sock

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from labctl.kernel.buffers import hold
 from labctl.kernel.netlink import attributes, messages
 
 FAMILIES = {"ip": 2, "ip6": 10}
@@ -45,7 +46,7 @@ class NfLog:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 12)
         try:
             self._socket.bind((0, 0))
-            self._socket.setsockopt(socket.SOL_SOCKET, 33, ROOM)  # SO_RCVBUFFORCE
+            hold(self._socket, ROOM)
             self._socket.settimeout(1)
             for number in FAMILIES.values():
                 self._order(number, 0, _command(_PF_BIND))

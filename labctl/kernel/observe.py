@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 
-from labctl.kernel import read
+from labctl.kernel import groups, read
 from labctl.kernel.kinds import read_options
 from labctl.kernel.messages import (
     AF_BRIDGE,
@@ -275,7 +275,7 @@ def sysctls(asking: Iterable[Sysctl]) -> Iterator[Sysctl]:
             value = os.read(fd, 4096).decode()
         finally:
             os.close(fd)
-        yield Sysctl(item.ns, item.name, " ".join(value.split()))
+        yield Sysctl(item.ns, item.name, groups.meant(item.name, " ".join(value.split())))
 
 
 def forwarding(ns: str, links: Iterable[read.RawLink], asking: Iterable[Sysctl]) -> Iterator[Sysctl]:

@@ -233,8 +233,7 @@ class Echo(_Client):
         family = socket.AF_INET if four else socket.AF_INET6
         super().__init__(socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol))
         self.mark = Marker(marker)
-        self._kind = 0 if four else 129
-        self._marker = marker
+        self._kind, self._marker = 0 if four else 129, marker
 
     def _step(self) -> None:
         while True:

@@ -79,8 +79,6 @@ def _spawn(lab: str, process: Process) -> subprocess.Popen[bytes]:
     mark = f"{_where()} {process_mark(process, places.netns_name(lab, process.ns))}"
     home = _process_namespace(lab, process) if process.inside is not None else None
     try:
-        if home is not None:
-            setns(home, CLONE_NEWPID)
         return subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
@@ -89,22 +87,28 @@ def _spawn(lab: str, process: Process) -> subprocess.Popen[bytes]:
             cwd="/",
             env={"PATH": os.environ.get("PATH", os.defpath), MARK: mark},
             start_new_session=True,
+            preexec_fn=None if home is None else lambda: _go_inside(home),
         )
-    except OSError as error:
-        raise KernelError(f"cannot start {process.name} in {process.ns}: {error.strerror}") from None
+    except (OSError, subprocess.SubprocessError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise KernelError(f"cannot start {process.name} in {process.ns}: {why}") from None
     finally:
         if home is not None:
             os.close(home)
-            _home_again()
 
 
-def _home_again() -> None:
-    """What this thread starts next is in its own process namespace again."""
-    fd = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        setns(fd, CLONE_NEWPID)
-    finally:
-        os.close(fd)
+def _go_inside(home: int) -> None:
+    """In a child that is about to become a program: go on in a child of its own, which is inside.
+
+    This thread would have to come back, which only the machine's root can; and what is forked by somebody outside
+    would be the machine's to bury, not the pod's.
+    """
+    setns(home, CLONE_NEWPID)
+    pid = os.fork()
+    if pid:
+        os.closerange(0, 4096)
+        os.waitpid(pid, 0)
+        os._exit(0)
 
 
 def _process_namespace(lab: str, process: Process) -> int:

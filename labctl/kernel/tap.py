@@ -21,13 +21,14 @@ from contextlib import suppress
 
 from labctl.decode import CANARY, OTHERHOST, OUTGOING, Frame
 from labctl.kernel import bpf, places
+from labctl.kernel.buffers import hold
 from labctl.kernel.netns import Inside, libc
 from labctl.kernel.netns import check as checked
 from labctl.plan import Port
 
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_STATISTICS, PACKET_AUXDATA = 263, 6, 8
-SO_ATTACH_FILTER, SO_RCVBUFFORCE, SO_TIMESTAMPNS = 26, 33, 35
+SO_ATTACH_FILTER, SO_TIMESTAMPNS = 26, 35
 BUFFER = 8 << 20  # bytes of frames that may wait; the kernel takes them from nobody until they come
 AUXDATA = struct.Struct("=IIIHHHH")  # status, len, snaplen, mac, net, vlan_tci, vlan_tpid
 VLAN_VALID, CSUM_NOT_READY = 1 << 4, 1 << 3
@@ -58,7 +59,7 @@ class Tap:
             self.socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)
         self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self.socket.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-        self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+        hold(self.socket, BUFFER)
         everything = struct.pack("=HHiHBB8s", socket.AF_PACKET, socket.htons(ETH_P_ALL), 0, 0, 0, 0, b"")
         checked(libc.bind(self.socket.fileno(), everything, len(everything)), "bind a tap")
 

@@ -1,0 +1,32 @@
+"""`labctl --rootless VERB ...`: the verb in the caller's own namespaces, where nothing needs root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+# verbs that read files or packages only, and so have no business inside
+OUTSIDE = frozenset({"plan", "validate", "schema", "graph", "explain", "--help", "-h", "--version"})
+
+
+def run(words: Sequence[str], work: Callable[[list[str]], int]) -> int:
+    """Do the work inside, without the flag; the holder of the namespaces ends with the last lab."""
+    own = list(words[: words.index("--")] if "--" in words else words)
+    rest = [word for word in own if word != "--rootless"] + list(words[len(own) :])
+    verb = next((word for word in rest if word[:1] != "-"), "--help")
+    if verb in OUTSIDE or {"--help", "-h", "--version"} & set(rest[: len(own)]):
+        return work(rest)
+    from labctl.errors import LabError
+    from labctl.kernel import rootless
+
+    try:
+        holder = rootless.enter()
+    except LabError as error:
+        from labctl.cli.frame import Session, failed
+
+        session = Session(rest)
+        session.json = "--json" in own
+        return failed(error, session)
+    try:
+        return work(rest)
+    finally:
+        rootless.leave(holder)

@@ -1,0 +1,160 @@
+"""Labs without root: in a user namespace of the caller's own, kept by a process that does nothing else.
+
+Inside, the caller is root over a network and places (/run) that nobody else has, and all verbs work as they do for
+root. Every run of labctl enters the namespaces of the holder again; it is started with the first lab and ended with
+the last. What the machine's root alone may do stays closed: loading modules, the kernel's tracing, global limits.
+
+user_namespaces(7); unshare(1) of util-linux makes the namespaces, for it knows how to map more than one user
+(newuidmap, /etc/subuid) where the machine allows that.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl.errors import MissingError
+from labctl.kernel.libc import CLONE_NEWNET, CLONE_NEWNS, setns
+
+CLONE_NEWUSER = 0x10000000
+MARK = "LABCTL_HOLDER"
+PATIENCE = 10.0  # seconds that the holder may take
+SETUP = (
+    "mount -t tmpfs -o mode=755 none /run && mkdir /run/netns /run/labctl && ip link set lo up"
+    " && echo ready && exec sleep infinity"
+)
+KINDS = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET
+APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+
+
+def home() -> Path:
+    """The caller's own folder in which the holder is noted. Raises MissingError for one that is another's."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    folder = Path(base, "labctl") if base and os.path.isdir(base) else Path(f"/tmp/labctl-{os.getuid()}")
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise MissingError(f"cannot use {folder} without root: {error.strerror}") from None
+    if found.st_uid != os.getuid() or found.st_mode & 0o022 or not folder.is_dir() or folder.is_symlink():
+        raise MissingError(f"{folder} is not this user's alone", "remove it, or set XDG_RUNTIME_DIR")
+    return folder
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who keeps the namespaces: its process id, and two files that are open, for inside they have no name.
+
+    `door` is locked by who looks for the holder, starts it or ends it; `guests` is shared by all that are inside.
+    """
+
+    pid: int
+    door: int
+    guests: int
+
+
+def enter() -> Holder:
+    """Move this process, which must have one thread, into the namespaces of the holder, which is started if need be.
+
+    Raises MissingError where this machine does not let its users have namespaces.
+    """
+    folder, here = home(), os.getcwd()
+    door, guests = (os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for name in ("door", "guests"))
+    with _alone(door):
+        pid = _holder(folder) or _start(folder)
+        fcntl.flock(guests, fcntl.LOCK_SH)
+        try:
+            fd = os.pidfd_open(pid)
+            try:
+                setns(fd, KINDS)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise MissingError(f"cannot enter the namespaces of process {pid}: {error.strerror}") from None
+    with suppress(OSError):
+        os.chdir(here)  # of another mount namespace, though it is the same folder
+    return Holder(pid, door, guests)
+
+
+def leave(holder: Holder) -> None:
+    """End the holder, if no lab is left in its namespaces and nobody else is inside. For a process that is."""
+    from labctl.kernel import places
+
+    with _alone(holder.door), suppress(BlockingIOError, ProcessLookupError):
+        fcntl.flock(holder.guests, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not places.labs():
+            os.kill(holder.pid, signal.SIGKILL)  # sleep(1) has nothing to tidy up
+
+
+@contextmanager
+def _alone(door: int) -> Iterator[None]:
+    fcntl.flock(door, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(door, fcntl.LOCK_UN)
+
+
+def _holder(folder: Path) -> int | None:
+    """The holder that is noted, if it is still that."""
+    try:
+        pid = int((folder / "holder").read_text())
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        own = os.readlink("/proc/self/ns/user") == os.readlink(f"/proc/{pid}/ns/user")
+    except (OSError, ValueError):
+        return None
+    return pid if f"{MARK}={folder}".encode() in environment and not own else None
+
+
+def _start(folder: Path) -> int:
+    unshare = shutil.which("unshare", path=f"{os.environ.get('PATH', os.defpath)}:/usr/bin:/bin")
+    if unshare is None:
+        raise MissingError("labs without root need unshare", "install util-linux")
+    why = ""
+    for users in (["--map-auto"], []):  # more than one user where that can be had: tcpdump wants to become another
+        words = [unshare, "--user", "--map-root-user", *users, "--mount", "--propagation", "private"]
+        pid, said = _try([*words, unshare, "--net", "sh", "-c", SETUP], folder)
+        if pid is not None:
+            (folder / "holder").write_text(f"{pid}\n")
+            return pid
+        why = said or why
+    raise MissingError(f"this machine gives its users no namespaces: {why}", _remedy())
+
+
+def _try(words: list[str], folder: Path) -> tuple[int | None, str]:
+    environment = {**os.environ, MARK: str(folder), "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
+    child = subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", env=environment,
+        start_new_session=True,
+    )  # fmt: skip
+    assert child.stdout is not None
+    assert child.stderr is not None
+    with child.stdout, child.stderr:
+        until = time.monotonic() + PATIENCE
+        if select.select([child.stdout], [], [], until - time.monotonic())[0] and child.stdout.readline() == b"ready\n":
+            child.returncode = 0  # it lives on, and is nobody's to wait for
+            return child.pid, ""
+        child.kill()
+        said = child.stderr.read().decode(errors="replace").strip()
+    child.wait()
+    return None, said.splitlines()[-1] if said else "unshare did not answer"
+
+
+def _remedy() -> str:
+    with suppress(OSError):
+        if APPARMOR.read_text().strip() == "1":
+            return "AppArmor forbids it: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or use sudo"
+    for name, wanted in (("kernel/unprivileged_userns_clone", "1"), ("user/max_user_namespaces", "15000")):
+        with suppress(OSError):
+            if Path("/proc/sys", name).read_text().strip() == "0":
+                return f"sudo sysctl -w {name.replace('/', '.')}={wanted}, or use sudo"
+    return "use sudo"

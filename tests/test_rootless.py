@@ -1,0 +1,178 @@
+"""Labs without root: built, proven and taken down by a user, in namespaces that end with the last lab."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labctl.cli import rootless as door
+from labctl.kernel import groups, places, rootless
+
+ROOT = Path(__file__).parent.parent
+USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+class Person:
+    """Somebody who types `labctl --rootless ...`, and the folder that is theirs."""
+
+    def __init__(self, folder: Path, prefix: tuple[str, ...]) -> None:
+        self.folder, self.prefix = folder, prefix
+
+    def environment(self, **more: str) -> dict[str, str]:
+        names = ("PATH", "LANG", "PYTHONPYCACHEPREFIX")
+        own = {name: os.environ[name] for name in names if name in os.environ and not self.prefix}
+        own.setdefault("PATH", os.environ.get("PATH", os.defpath))
+        return {**own, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(self.folder),
+                "XDG_RUNTIME_DIR": str(self.folder), **more}  # fmt: skip
+
+    def types(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        command = [*self.prefix, sys.executable, "-m", "labctl", "--rootless", *words]
+        own = self.environment(**more)
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=90, env=own, cwd=self.folder, check=False
+        )
+
+    def document(self, *words: str) -> dict[str, object]:
+        done = self.types(*words, "--json")
+        found: dict[str, object] = json.loads(done.stdout)
+        return found
+
+    @property
+    def holder(self) -> int | None:
+        """The process that keeps the namespaces, if it lives."""
+        try:
+            pid = int((self.folder / "labctl/holder").read_text())
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+        except OSError:
+            return None
+        return pid if state != "Z" else None
+
+
+@pytest.fixture(params=["root", "nobody"])
+def person(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Person]:
+    """Root, who has no more rights in a namespace of its own than a user; and a user, where one may read all this."""
+    folder, prefix = tmp_path / "own", ()
+    if request.param == "nobody":
+        prefix = USER
+        if shutil.which("setpriv") is None:
+            pytest.skip("no setpriv here, to become nobody with")
+        if subprocess.run([*USER, sys.executable, "-c", f"open({__file__!r})"], capture_output=True).returncode:
+            pytest.skip("nobody may read the source tree or its Python here")
+        folder = Path(f"/run/netns/of-nobody-{os.getpid()}")  # a folder that nobody can get to
+    folder.mkdir()
+    if prefix:
+        os.chown(folder, 65534, 65534)
+    someone = Person(folder, prefix)
+    yield someone
+    someone.types("down", "--all")
+    left = someone.holder
+    shutil.rmtree(folder)
+    assert left is None
+
+
+def test_every_group_is_the_last_that_is_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "last", lambda: 65536)
+
+    assert groups.written(groups.NAME, groups.EVERYONE) == "0 65536"
+    assert groups.meant(groups.NAME, "0 65536") == groups.EVERYONE
+    assert groups.meant(groups.NAME, "1 0") == "1 0"
+    assert groups.written("net.ipv4.ip_forward", "1") == "1"
+
+
+@pytest.mark.parametrize(
+    ("words", "inside", "left"),
+    [
+        ("--rootless plan kubenet", False, "plan kubenet"),
+        ("up kubenet --rootless --check", True, "up kubenet --check"),
+        ("--rootless exec a -- ls --rootless", True, "exec a -- ls --rootless"),
+        ("--rootless up --help", False, "up --help"),
+        ("--rootless", False, ""),
+    ],
+)
+def test_which_verbs_go_inside(words: str, inside: bool, left: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[str] = []
+    monkeypatch.setattr(rootless, "enter", lambda: entered.append("in"))
+    monkeypatch.setattr(rootless, "leave", lambda holder: entered.append("out"))
+    seen: list[list[str]] = []
+
+    door.run(words.split(), lambda rest: seen.append(rest) or 0)
+
+    assert seen == [left.split()]
+    assert entered == (["in", "out"] if inside else [])
+
+
+@pytest.mark.root
+def test_a_lab_without_root_from_its_first_packet_to_its_end(person: Person) -> None:
+    before = places.labs()
+    up = person.types("up", "kubenet", "--check", "--json")
+    assert (up.returncode, json.loads(up.stdout)["check"]["verdict"]) == (0, "pass"), up.stdout + up.stderr
+    assert places.labs() == before  # nothing of it is here
+
+    holder = person.holder
+    assert holder is not None
+    assert person.document("status")["drift"] is False
+    assert person.document("up", "kubenet")["changes"] == []
+    assert person.types("exec", "a", "--", "ping", "-c", "1", "c").returncode == 0
+    assert person.types("exec", "a", "--", "sh", "-c", "exit 7").returncode == 7
+    assert "MASQUERADE" in person.types("exec", "node1", "--", "iptables", "-t", "nat", "-S").stdout
+    assert person.document("trace", "a", "internet")["verdict"] == "answered"
+    assert person.holder == holder
+
+    assert person.types("down").returncode == 0
+    assert person.holder is None
+    assert person.document("list")["labs"] == []
+    assert person.holder is None
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("scenario", ["docker-bridge", "pods"])
+def test_containers_and_pods_need_no_root_either(person: Person, scenario: str) -> None:
+    up = person.types("up", scenario, "--check", "--json")
+
+    assert (up.returncode, json.loads(up.stdout)["check"]["verdict"]) == (0, "pass"), up.stdout + up.stderr
+    assert person.document("status")["drift"] is False
+
+
+@pytest.mark.root
+def test_the_namespaces_stay_while_anybody_is_inside(person: Person) -> None:
+    assert person.types("up", "docker-bridge").returncode == 0
+    with (person.folder / "labctl/guests").open() as guests:
+        fcntl.flock(guests, fcntl.LOCK_SH)
+        assert person.types("down").returncode == 0
+        assert person.holder is not None
+    assert person.types("list").returncode == 0
+    assert person.holder is None
+
+
+@pytest.mark.root
+def test_where_users_get_no_namespaces_one_sentence_says_so(person: Person, tmp_path: Path) -> None:
+    fake = person.folder / "unshare"
+    fake.write_text("#!/bin/sh\necho 'unshare: unshare failed: Operation not permitted' >&2\nexit 1\n")
+    fake.chmod(0o755)
+
+    refused = person.types("up", "kubenet", PATH=f"{person.folder}:{os.environ['PATH']}")
+
+    assert refused.returncode == 4
+    assert refused.stdout == ""
+    assert "gives its users no namespaces: unshare: unshare failed: Operation not permitted" in refused.stderr
+    assert "hint:" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.root
+def test_a_folder_that_is_somebody_elses_is_not_used(person: Person) -> None:
+    own = person.folder / "labctl"
+    own.mkdir()
+    os.chown(own, 4711, 4711)
+
+    refused = person.types("list")
+
+    assert (refused.returncode, "is not this user's alone" in refused.stderr) == (4, True), refused.stderr
