@@ -186,7 +186,8 @@ def test_a_question_in_a_tunnel_is_a_question_on_the_wire(up: lab.Definition) ->
     )
     outcome = checks.run(lab.recall(NAME), "no question").outcomes[0]
     assert outcome.verdict == "fail", outcome.evidence
-    assert "seen leaving host1/eth0: 10.0.1.2 asks who has 10.0.1.99 in vxlan 4097" in outcome.evidence
+    asked = "10.0.1.2 asks who has 10.0.1.99 in vxlan 4097 192.168.50.11 > 192.168.50.12"
+    assert f"seen leaving host1/eth0: {asked}" in outcome.evidence
 
 
 @pytest.mark.root
