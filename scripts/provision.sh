@@ -154,7 +154,7 @@ CODE
 pip_install() {
   local target=$1 what=$2
   shift 2
-  quietly "installing $what into $target" "$target/bin/python" -m pip install -q "$@" ||
+  quietly "installing $what into $target" "$target/bin/python" -m pip install -q --retries 2 "$@" ||
     die "pip could not install $what into $target: see above; is the machine online?"
 }
 
