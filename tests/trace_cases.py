@@ -185,6 +185,7 @@ SIX = "2001:db8:2::2"
 FORWARD = "r2: sysctl -qw net.ipv4.ip_forward=0"
 NO_ROUTE, NO_ROUTE6 = "r1: ip route del 10.2.0.0/24", "r1: ip -6 route del 2001:db8:2::/64"
 RPF = "r2: ip route replace 10.1.0.0/24 via 10.2.0.2; r2: sysctl -qw net.ipv4.conf.r1.rp_filter=1"
+LOOSE = "r1: sysctl -qw net.ipv4.conf.h1.rp_filter=2"  # any way back will do
 DROP, REJECT = "iptables-legacy -I FORWARD -d 10.2.0.2 -j DROP", "iptables-legacy -I FORWARD -d 10.2.0.2 -j REJECT"
 RESET = "r2: iptables-legacy -I FORWARD -p tcp -d 10.2.0.2 -j REJECT --reject-with tcp-reset"
 SMALL = "r2: ip link set h2 mtu 1280; h2: ip link set eth0 mtu 1280"
@@ -260,6 +261,7 @@ CASES = (
         "the routing of r1 refuses",
     ),
     case("blackhole", "road", "r1: ip route add blackhole 10.2.0.2", "h1 h2", "reject-route", "silently discards"),
+    case("blackhole-rpf", "road", f"{LOOSE}; r1: ip route add blackhole 10.2.0.2", "h1 h2", "reject-route", "discards"),
     case("unreachable", "road", "r1: ip route add unreachable 10.2.0.2", "h1 h2", "reject-route", "refuses"),
     case("prohibit-6", "road", f"r1: ip -6 route add prohibit {SIX}", f"h1 {SIX}", "reject-route", "prohibits"),
     case(

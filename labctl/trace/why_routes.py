@@ -110,6 +110,8 @@ def reverse_path(scene: Scene) -> Why | None:
     if not said and not (level and refused and scene.because("IP_RPFILTER")):
         return None
     back = answered(scene.evidence, RouteInput(scene.node, scene.tip.src))
+    if not said and _returns(back, scene.iif, level):
+        return None
     facts = [Note("sysctl", f"{scene.node}: {name} = {scene.sysctl(name)}") for name in names]
     if any(one.addr.ip == scene.tip.src for one in scene.room.addresses):
         sentence = f"{scene.node} itself has the source address {scene.tip.src}, so the packet is taken for a forgery"
@@ -121,6 +123,11 @@ def reverse_path(scene: Scene) -> Why | None:
     sentence = f"the reverse-path filter of {scene.node}: its route back to {scene.tip.src} does not use {scene.iif}"
     tries = (command(scene.evidence, scene.node, f"sysctl -w {names[0]}=0 {names[1]}=0"),)
     return Why("rp-filter", sentence, tuple(facts), tries)
+
+
+def _returns(back: Lookup | None, iif: str, level: int) -> bool:
+    """Whether a reverse-path filter of that level lets pass what came in by `iif`: a loose one asks for any way back."""
+    return back is not None and not back.error and back.kind == "unicast" and (level > 1 or back.dev == iif)
 
 
 def too_big(scene: Scene) -> Why | None:
