@@ -17,6 +17,12 @@ from labctl.scenario import Lab
 from labctl.xtables import rule
 
 TENANTS, OVERLAY = "azure-cni-transparent-vlan", "docker-overlay"
+CALICO = {  # and what Calico asks besides, by scenario
+    "calico": ("vxlan",),
+    "calico-bgp": (),
+    "calico-vxlan": ("vxlan",),
+    "calico-ipip": ("ipip",),
+}
 MARKED = ("eks-vpc-cni", "eks-external-snat", "gke-intranode")  # those that mark connections
 RAW = """
 model: raw
@@ -48,7 +54,7 @@ def written(tmp_path: Path, key: str, *, asked: bool) -> Definition:
     return definition.define(str(path), approximate=asked)
 
 
-@pytest.mark.parametrize("name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, *MARKED)])
+@pytest.mark.parametrize("name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, *MARKED, *CALICO)])
 def test_most_labs_ask_nothing_of_a_kernel_and_the_kernel_is_not_asked(name: str) -> None:
     kernel = Kernel("veth")
     made = definition.define(name)
@@ -71,6 +77,21 @@ def test_who_marks_connections_needs_a_target_for_that_and_nothing_stands_in_for
     assert kernel.asked == [("-j CONNMARK",)]
     with pytest.raises(MissingError, match=r"lacks -j CONNMARK, needed for chain mangle .* in node1"):
         fit(made, Kernel("-j CONNMARK"), approximate=True)
+
+
+@pytest.mark.parametrize(("name", "kinds"), CALICO.items())
+def test_calico_matches_sets_and_ways_back_and_leaves_tunnels_untracked(name: str, kinds: tuple[str, ...]) -> None:
+    made, kernel = definition.define(name), Kernel()
+    assert fit(made, kernel, approximate=True) == (made, made.lab)
+    extensions = {"-m set", "-m rpfilter", *(["-j CT"] if "vxlan" in kinds else [])}
+    assert [set(asked) for asked in kernel.asked] == [{*kinds, *extensions}]
+
+
+def test_calicos_ip_in_ip_can_be_spoken_by_a_program() -> None:
+    lab = fit(definition.define("calico-ipip"), Kernel("ipip"), approximate=True)[1]
+    assert lab.substituted == ("ipip",)
+    assert "tun" in kinds(lab)
+    assert "ipip" not in kinds(lab)
 
 
 def test_features_are_kinds_of_links_and_matches_and_targets() -> None:

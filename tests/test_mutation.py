@@ -93,6 +93,7 @@ B, V, W = "azure-cni-bridge", "azure-cni-overlay", "docker-overlay"
 C = "cni"
 E, G, N, S = "eks-vpc-cni", "gke-vpc-native", "gke-intranode", "gke-routes-based"
 T = "azure-cni-transparent-vlan"  # with veths for its VLANs, on any kernel
+F, L = "calico", "66:a4:6f:e0:c4:da"  # node3's VXLAN device
 BESIDES = {K: (Check("nobody has 10.0.9.9", "ping", "c", "10.0.9.9", expect="fail"),)}  # to the scenario's own checks
 POD = "every pod reaches every pod"
 MUTATIONS = [
@@ -347,6 +348,51 @@ MUTATIONS = [
         "extra rule pref 99",
         "but no pod",
     ),
+    broken(
+        "a node's blackhole", F, "node1", "ip route del blackhole 10.244.0.0/26", "missing route blackhole", "nobody"
+    ),
+    broken("a block's route", F, "node1", "ip route del 10.244.0.64/26", "missing route 10.244.0.64/26 via", POD),
+    broken(
+        "a node that VXLAN does not find",
+        F,
+        "node1",
+        f"bridge fdb del {L} dev vxlan.calico dst 192.168.1.3 self",
+        f"missing fdb entry {L} dev vxlan.calico",
+        "across the router it travels",
+    ),
+    broken(
+        "a tunnel's neighbour",
+        F,
+        "node1",
+        "ip neigh del 10.244.0.128 dev vxlan.calico",
+        "missing neighbour 10.244.0.128 dev vxlan.calico",
+        "across the router it travels",
+    ),
+    broken(
+        "a host that may send VXLAN",
+        F,
+        "node3",
+        "ipset del cali40all-vxlan-net 192.168.0.1",
+        "changed ipset cali40all-vxlan-net: members was 192.168.0.2",
+        "across the router it travels",
+    ),
+    broken(
+        "a profile that allows",
+        F,
+        "node1",
+        "iptables-legacy -F cali-pro-kns.default",
+        "missing iptables -t filter -A cali-pro-kns.default",
+        POD,
+    ),
+    broken(
+        "natOutgoing",
+        F,
+        "node1",
+        "iptables-legacy -t nat -F cali-nat-outgoing",
+        "missing iptables -t nat -A cali-nat-outgoing",
+        "address of the pod's own",
+    ),
+    broken("who answers for a pod's gateway", F, "", "{gateway}", "proxy_arp: value was 0, should be 1", POD, "node1"),
     broken("Docker's raw DROP", D, "host1", "iptables-legacy -t raw -F", "missing iptables -t raw -A PREROUTING", ""),
     broken(
         "a published port", P, "host1", "iptables-legacy -t nat -F DOCKER", "missing iptables -t nat -A DOCKER", "udp"
@@ -464,7 +510,7 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lab.Def
     """All labs of the table, up."""
     file = tmp_path_factory.mktemp("raw") / "rawlab.yaml"
     file.write_text(RAW)
-    names = [K, A, D, P, Q, B, V, W, H, E, G, N, S, *([C] if reason_without() is None else [])]
+    names = [K, A, D, P, Q, B, V, W, H, E, G, N, S, F, *([C] if reason_without() is None else [])]
     definitions = {name: lab.define(name) for name in names} | {R: lab.define(str(file))}
     definitions[T] = kernels.define(T, (), ("vlan",))
     for definition in definitions.values():
@@ -507,6 +553,12 @@ def prepared(mutation: Mutation) -> str:
         return command.format(azv=f"bridge link set dev {dev.split('@')[0]}")
     if "{a}" in command:
         return command.format(a=inside(A, "a", "ip -4 -o addr show eth0").split()[3].split("/")[0])
+    if "{gateway}" in command:
+        node, pod = (f"ip netns exec {places.netns_name(F, name)}" for name in ("node1", "a"))
+        (places.state_dir() / "gateway.sh").write_text(
+            f"{node} sysctl -qw net.ipv4.conf.caliacd53aa4120.proxy_arp=0; {pod} ip neigh flush dev eth0"
+        )
+        return f"sh {places.state_dir() / 'gateway.sh'}"
     if "{but}" in command:
         (places.state_dir() / "but.sh").write_text("ip rule del pref 76; ip rule add pref 76 iif eth0 lookup 1")
         return f"sh {places.state_dir() / 'but.sh'}"

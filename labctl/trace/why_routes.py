@@ -110,7 +110,8 @@ def reverse_path(scene: Scene) -> Why | None:
     if not said and not (level and refused and scene.because("IP_RPFILTER")):
         return None
     back = answered(scene.evidence, RouteInput(scene.node, scene.tip.src))
-    if not said and _returns(back, scene.iif, level):
+    own = any(one.at.dev == scene.iif and one.addr.version == 4 for one in scene.room.addresses)
+    if not said and _returns(back, scene.iif, loose=own and level > 1):
         return None
     facts = [Note("sysctl", f"{scene.node}: {name} = {scene.sysctl(name)}") for name in names]
     if any(one.addr.ip == scene.tip.src for one in scene.room.addresses):
@@ -125,9 +126,10 @@ def reverse_path(scene: Scene) -> Why | None:
     return Why("rp-filter", sentence, tuple(facts), tries)
 
 
-def _returns(back: Lookup | None, iif: str, level: int) -> bool:
-    """Whether a reverse-path filter of that level lets pass what came in by `iif`: a loose one asks for any way back."""
-    return back is not None and not back.error and back.kind == "unicast" and (level > 1 or back.dev == iif)
+def _returns(back: Lookup | None, iif: str, *, loose: bool) -> bool:
+    """Whether a reverse-path filter lets pass what came in by `iif`. A loose one asks for any way back, but only on a
+    device that has an address."""
+    return back is not None and not back.error and back.kind == "unicast" and (loose or back.dev == iif)
 
 
 def too_big(scene: Scene) -> Why | None:
