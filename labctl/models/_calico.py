@@ -48,7 +48,8 @@ def device(options: Any) -> str | None:
 
 def need(pods: int, options: Any) -> int:
     """How many blocks a node with so many pods has: one at least, and one address is the tunnel's."""
-    return max(1, -(-(pods + (device(options) is not None)) // 2 ** (32 - options.block_size)))
+    size: int = 2 ** (32 - options.block_size)
+    return max(1, -(-(pods + (device(options) is not None)) // size))
 
 
 def homes(scenario: Scenario) -> list[Home]:

@@ -127,7 +127,8 @@ def _nat(felix: Felix) -> Iterator[Resource]:
 
 def _input(felix: Felix) -> Iterator[Resource]:
     """Tunnels from other nodes alone; what pods say to the node is asked for by their own chains."""
-    node, guards = felix.node, ()
+    node = felix.node
+    guards: tuple[str, ...] = ()
     if felix.tunnel == VXLAN:
         port, local = "-m multiport --dports 4789", "-m addrtype --dst-type LOCAL"
         known = f"{_about('Allow IPv4 VXLAN packets from allowed hosts')} {port} -m set --match-set {VTEPS} src {local}"
@@ -162,7 +163,8 @@ def _forward(node: str) -> Iterator[Resource]:
 
 def _output(felix: Felix) -> Iterator[Resource]:
     """What the node itself says to pods is not asked for; its tunnels to other nodes are allowed."""
-    node, allowed = felix.node, ()
+    node = felix.node
+    allowed: tuple[str, ...] = ()
     if felix.tunnel == VXLAN:
         why = _about("Allow IPv4 VXLAN packets to other allowed hosts")
         where = f"-m multiport --dports 4789 -m addrtype --src-type LOCAL -m set --match-set {VTEPS} dst"
