@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 
+import kernels
 import pytest
 
 from labctl import checks, lab
@@ -378,6 +379,31 @@ def test_a_lab_whose_router_knows_no_pods_claims_no_more_than_it_can() -> None:
     assert mesh.groups == ((("a", "b"), ("a", "b")),)
     told = parse_and_compile(f"{text}peer_with_router: true\n", "t.yaml")[1]
     assert told.checks[0].groups == ((("a", "b", "c"), ("a", "b", "c")),)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("scenario", "sets", "approximate"),
+    [
+        ("calico", (), ()),
+        ("calico-bgp", (), ()),
+        ("calico-bgp", ("peer_with_router=false", "checks=[]"), ()),
+        ("calico-vxlan", (), ()),
+        ("calico-ipip", (), ("ipip",)),
+        ("calico-ipip", ("encapsulation=ipip-cross-subnet", "checks=[]"), ("ipip",)),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, tuple) else value,
+)
+def test_whatever_packets_travel_in_they_arrive_as_claimed(
+    scenario: str, sets: tuple[str, ...], approximate: tuple[str, ...]
+) -> None:
+    made = lab.up(kernels.define(scenario, sets, approximate)).lab
+    try:
+        outcomes = checks.run(made).outcomes
+    finally:
+        lab.down(made.name)
+    assert [(one.check.say, one.verdict, one.evidence) for one in outcomes if one.verdict != "pass"] == []
+    assert len(outcomes) >= (2 if sets else 9)
 
 
 NAME = "calico-bgp"
