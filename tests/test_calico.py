@@ -271,14 +271,14 @@ WAYS = {
     ],
     "vxlan": [
         "blackhole 10.244.0.0/26 proto 80",
-        "10.244.0.64/26 via 10.244.0.64 dev vxlan.calico onlink",
-        "10.244.0.128/26 via 10.244.0.128 dev vxlan.calico onlink",
+        "10.244.0.64/26 via 10.244.0.64 dev vxlan.calico mtu 1450 onlink",
+        "10.244.0.128/26 via 10.244.0.128 dev vxlan.calico mtu 1450 onlink",
         OWN,
     ],
     "vxlan-cross-subnet": [
         "blackhole 10.244.0.0/26 proto 80",
         "10.244.0.64/26 via 192.168.0.2 dev eth0 proto 80 onlink",
-        "10.244.0.128/26 via 10.244.0.128 dev vxlan.calico onlink",
+        "10.244.0.128/26 via 10.244.0.128 dev vxlan.calico mtu 1450 onlink",
         OWN,
     ],
     "ipip": [

@@ -87,19 +87,19 @@ def node(home: Home, there: Sequence[Home], options: Any, *, exact: bool) -> Ite
         yield Route(home.name, block, kind="blackhole", proto=maker)
     for other in there:
         for block in other.blocks if other != home else ():
-            yield _way(home, other, block, options.encapsulation)
+            yield _way(home, other, block, options)
     yield from felix.firewall(_told(home, there, options))
     yield from _pods(home, options.mtu - HEADERS[tunnel])
 
 
-def _way(home: Home, other: Home, block: IPv4Network, encapsulation: str) -> Route:
+def _way(home: Home, other: Home, block: IPv4Network, options: Any) -> Route:
     """A node's route to a block of another: straight, through the tunnel, or by its router, which has to know it."""
-    near, name = home.place.near(other.place), home.name
+    near, name, encapsulation = home.place.near(other.place), home.name, options.encapsulation
     straight = encapsulation == "none" or (encapsulation.endswith("-cross-subnet") and near)
     if encapsulation.startswith("vxlan"):
         if straight:
             return Route(name, block, other.place.address, "eth0", onlink=True, proto=FELIX)
-        return Route(name, block, other.tunnel, felix.VXLAN, onlink=True)
+        return Route(name, block, other.tunnel, felix.VXLAN, onlink=True, mtu=options.mtu - HEADERS[felix.VXLAN])
     if straight:
         return Route(name, block, other.place.address if near else home.place.router, "eth0", proto=BIRD)
     return Route(name, block, other.place.address, felix.IPIP, onlink=True, proto=BIRD)
