@@ -209,6 +209,15 @@ def test_felix_lets_in_ip_in_ip_of_calico_hosts_alone() -> None:
             },
         ),
         (
+            "none",
+            "nat_outgoing_exclusions: ip-pools-and-host-ips",
+            {
+                "masq-ipam-pools": "10.244.0.0/16",
+                "all-ipam-pools": "10.244.0.0/16",
+                "all-hosts-net": "192.168.0.1 192.168.0.2 192.168.1.3",
+            },
+        ),
+        (
             "ipip",
             "",
             {
@@ -256,6 +265,8 @@ def test_a_crowd_of_pods_is_found_by_a_tree_of_chains() -> None:
         "cali-to-wl-dispatch": ["-o cali0+ -g cali-to-wl-dispatch-0", "-o cali1c1 -g cali-tw-cali1c1", unknown],
         "cali-to-wl-dispatch-0": [*(f"-o {name} -g cali-tw-{name}" for name in devices[:3]), unknown],
     }
+    two = dict(dispatch("r", "-i", "c-", devices[1:3] + devices[3:]))
+    assert list(two) == ["r", "r-0"]
     close = dict(dispatch("r", "-i", "c-", devices[:2]))
     assert close == {"r": ["-i cali0a1 -g c-cali0a1", "-i cali0a2 -g c-cali0a2", unknown]}
     assert dict(dispatch("r", "-i", "c-", [])) == {"r": [unknown]}
@@ -354,12 +365,12 @@ def test_a_pod_is_wired_to_an_address_that_nobody_has(encapsulation: str, mtu: i
 
 
 def test_a_full_node_gets_more_blocks_after_every_nodes_first() -> None:
-    text = "model: calico\nblock_size: 30\nnodes: {node1: {pods: [p1, p2, p3, p4, p5]}, node2: {pods: [q]}}\n"
+    text = "model: calico\nblock_size: 30\nnodes: {node1: {pods: [p1, p2, p3, p4, p5]}, node2: {pods: [q, r, s, t]}}\n"
     made = parse_and_compile(text, "t.yaml")[1]
     own = {one.name: str(one.addresses[0]) for one in made.machines if one.role == "pod"}
     assert own == {
         "p1": "10.244.0.1", "p2": "10.244.0.2", "p3": "10.244.0.3", "p4": "10.244.0.8", "p5": "10.244.0.9",
-        "q": "10.244.0.5",
+        "q": "10.244.0.5", "r": "10.244.0.6", "s": "10.244.0.7", "t": "10.244.0.12",
     }  # fmt: skip
     ways = [text for text in said(made, Route, "node2") if "192.168.0.1 " in text]
     assert ways == [
