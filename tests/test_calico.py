@@ -5,6 +5,7 @@ The blocks are what projectcalico/calico 3.31 writes by its sources, without Fel
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ import pytest
 from labctl import checks, lab
 from labctl.kernel import places
 from labctl.models._calico_felix import Endpoint, Felix, dispatch, firewall
+from labctl.models._calico_marks import APPENDED, marked
 from labctl.parse import parse_and_compile
 from labctl.plan import Address, Chain, Fdb, IpSet, Link, Neighbour, Port, Process, Route, Sysctl
 from labctl.results import Outcome
@@ -24,6 +26,7 @@ from tests.test_cloud_rules import said, saved
 from tests.test_docker_rules import Tables, block
 
 A, B = "caliacd53aa4120", "califf6fc35a693"  # cali and 11 digits of the SHA-1 of default.a, of default.b
+MARK = re.compile(r"-m comment --comment cali:[-\w]{16} ?")
 TEXT = "model: calico\nelsewhere: [node3]\nnodes: {node1: {pods: [a]}, node2: {}, node3: {}}\nencapsulation: "
 NAT = """
 *nat
@@ -156,7 +159,9 @@ def built(encapsulation: str, more: str = "") -> Lab:
 
 
 def rules(made: Lab) -> Tables:
-    return saved(made)
+    """A node's rules without Felix's marks."""
+    return {table: {name: [MARK.sub("", rule) for rule in each] for name, each in some.items()}
+            for table, some in saved(made).items()}  # fmt: skip
 
 
 def test_felix_writes_its_whole_rule_set() -> None:
@@ -165,6 +170,79 @@ def test_felix_writes_its_whole_rule_set() -> None:
     assert {name: found[name] for name in ("raw", "mangle")} == block(RAW)
     assert found["filter"] == block(FILTER)["filter"]
     assert set(found) == {"raw", "mangle", "nat", "filter"}
+
+
+REAL = """
+*filter
+-A INPUT -m comment --comment cali:Cz_u1IQiXIMmKD4c -j cali-INPUT
+-A FORWARD -m comment --comment cali:wUHhoiAYhphO9Mso -j cali-FORWARD
+-A FORWARD -m comment --comment cali:S93hcgKJrXEqnTfs -m comment --comment "Policy explicitly accepted packet." -m mark --mark 0x10000/0x10000 -j ACCEPT
+-A FORWARD -m comment --comment cali:mp77cMpurHhyjLrM -j MARK --set-xmark 0x10000/0x10000
+-A OUTPUT -m comment --comment cali:tVnHkvAo15HuiPy0 -j cali-OUTPUT
+-A cali-FORWARD -m comment --comment cali:vjrMJCRpqwy5oRoX -j MARK --set-xmark 0x0/0xe0000
+-A cali-FORWARD -m comment --comment cali:A_sPAO0mcxbT9mOV -m mark --mark 0x0/0x10000 -j cali-from-hep-forward
+-A cali-FORWARD -i cali+ -m comment --comment cali:8ZoYfO5HKXWbB3pk -j cali-from-wl-dispatch
+-A cali-FORWARD -o cali+ -m comment --comment cali:jdEuaPBe14V2hutn -j cali-to-wl-dispatch
+-A cali-FORWARD -m comment --comment cali:12bc6HljsMKsmfr- -j cali-to-hep-forward
+-A cali-FORWARD -m comment --comment cali:NOSxoaGx8OIstr1z -j cali-cidr-block
+-A cali-INPUT -p ipencap -m comment --comment cali:PajejrV4aFdkZojI -m comment --comment "Allow IPIP packets from Calico hosts" -m set --match-set cali40all-hosts-net src -m addrtype --dst-type LOCAL -j ACCEPT
+-A cali-INPUT -p ipencap -m comment --comment cali:_wjq-Yrma8Ly1Svo -m comment --comment "Drop IPIP packets from non-Calico hosts" -j DROP
+-A cali-INPUT -i cali+ -m comment --comment cali:8TZGxLWh_Eiz66wc -g cali-wl-to-host
+-A cali-INPUT -m comment --comment cali:6McIeIDvPdL6PE1T -m mark --mark 0x10000/0x10000 -j ACCEPT
+-A cali-INPUT -m comment --comment cali:YGPbrUms7NId8xVa -j MARK --set-xmark 0x0/0xf0000
+-A cali-INPUT -m comment --comment cali:2gmY7Bg2i0i84Wk_ -j cali-from-host-endpoint
+-A cali-INPUT -m comment --comment cali:q-Vz2ZT9iGE331LL -m comment --comment "Host endpoint policy accepted packet." -m mark --mark 0x10000/0x10000 -j ACCEPT
+-A cali-OUTPUT -m comment --comment cali:Mq1_rAdXXH3YkrzW -m mark --mark 0x10000/0x10000 -j ACCEPT
+-A cali-OUTPUT -o cali+ -m comment --comment cali:69FkRTJDvD5Vu6Vl -j RETURN
+-A cali-OUTPUT -p ipencap -m comment --comment cali:AnEsmO6bDZbQntWW -m comment --comment "Allow IPIP packets to other Calico hosts" -m set --match-set cali40all-hosts-net dst -m addrtype --src-type LOCAL -j ACCEPT
+-A cali-OUTPUT -m comment --comment cali:9e9Uf3GU5tX--Lxy -j MARK --set-xmark 0x0/0xf0000
+-A cali-OUTPUT -m comment --comment cali:0f3LDz_VKuHFaA2K -m conntrack ! --ctstate DNAT -j cali-to-host-endpoint
+-A cali-OUTPUT -m comment --comment cali:OgU2f8BVEAZ_fwkq -m comment --comment "Host endpoint policy accepted packet." -m mark --mark 0x10000/0x10000 -j ACCEPT
+-A cali-from-wl-dispatch -m comment --comment cali:zTj6P0TIgYvgz-md -m comment --comment "Unknown interface" -j DROP
+-A cali-to-wl-dispatch -m comment --comment cali:7KNphB1nNHw80nIO -m comment --comment "Unknown interface" -j DROP
+-A cali-wl-to-host -m comment --comment cali:Ee9Sbo10IpVujdIY -j cali-from-wl-dispatch
+-A cali-wl-to-host -m comment --comment cali:nSZbcOoG1xPONxb8 -m comment --comment "Configured DefaultEndpointToHostAction" -j ACCEPT
+"""  # noqa: E501
+PODS = """
+*filter
+-A cali-from-wl-dispatch -i cali112d888c0c2 -m comment --comment cali:887K6j2m0yTxV8XZ -g cali-fw-cali112d888c0c2
+-A cali-from-wl-dispatch -i cali26cecacb712 -m comment --comment cali:-1f18nv9_J5o_MPL -g cali-fw-cali26cecacb712
+-A cali-from-wl-dispatch -i cali55f439ddb0e -m comment --comment cali:X28EvX2q55aZM8gM -g cali-fw-cali55f439ddb0e
+-A cali-from-wl-dispatch -i cali9d7310e16e7 -m comment --comment cali:CxKCBaJmNdZnWGOY -g cali-fw-cali9d7310e16e7
+-A cali-from-wl-dispatch -i calic5a1f1aa0ed -m comment --comment cali:ZPC1pWieGIBIr5A7 -g cali-fw-calic5a1f1aa0ed
+-A cali-from-wl-dispatch -i calif6abb148530 -m comment --comment cali:xDvXvF5yVFq7Y1QJ -g cali-fw-calif6abb148530
+-A cali-from-wl-dispatch -m comment --comment cali:FUqQW1upEuPXcL7s -m comment --comment "Unknown interface" -j DROP
+-A cali-fw-cali112d888c0c2 -m comment --comment cali:gxYrST51OJyfBgWw -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A cali-fw-cali112d888c0c2 -m comment --comment cali:6xENQhO2T0QW5LgN -m conntrack --ctstate INVALID -j DROP
+-A cali-fw-cali112d888c0c2 -m comment --comment cali:O7MDTYmYN54jUWVF -j MARK --set-xmark 0x0/0x10000
+-A cali-fw-cali112d888c0c2 -p udp -m comment --comment cali:pJp4jdAzPgU1geph -m comment --comment "Drop VXLAN encapped packets originating in workloads" -m multiport --dports 4789 -j DROP
+-A cali-fw-cali112d888c0c2 -p ipencap -m comment --comment cali:rM5VAS66uaB9uI7_ -m comment --comment "Drop IPinIP encapped packets originating in workloads" -j DROP
+-A cali-fw-cali112d888c0c2 -m comment --comment cali:s_9J1YgpafK_gEIJ -j cali-pro-kns.kube-system
+-A cali-fw-cali112d888c0c2 -m comment --comment cali:djdRyha1SrYGGpRJ -m comment --comment "Return if profile accepted" -m mark --mark 0x10000/0x10000 -j RETURN
+-A cali-fw-cali112d888c0c2 -m comment --comment cali:Agp1xuefUF89n6q7 -j cali-pro-_CVSZITRyIpEmH8AB6H
+-A cali-fw-cali112d888c0c2 -m comment --comment cali:ctlnSZ9l6AD7YocC -m comment --comment "Return if profile accepted" -m mark --mark 0x10000/0x10000 -j RETURN
+-A cali-fw-cali112d888c0c2 -m comment --comment cali:ThfJzx8K_BY2PCkD -m comment --comment "Drop if no profiles matched" -j DROP
+-A cali-pri-_CVSZITRyIpEmH8AB6H -m comment --comment cali:Jm7TmoNoWplOEka1 -m comment --comment "Profile ksa.kube-system.metrics-server ingress"
+-A cali-pri-kns.kube-system -m comment --comment cali:J1TyxtHWd0qaBGK- -m comment --comment "Profile kns.kube-system ingress" -j MARK --set-xmark 0x10000/0x10000
+-A cali-pri-kns.kube-system -m comment --comment cali:QIB6k7eEKdIg73Jp -m mark --mark 0x10000/0x10000 -j RETURN
+"""  # noqa: E501
+
+
+def test_felix_would_know_its_rules_again() -> None:
+    """As a node of a real cluster with IP in IP has them, before there are pods on it."""
+    text = "model: calico\nencapsulation: ipip\nnodes: {node1: {}}\n"
+    found = saved(parse_and_compile(text, "t.yaml")[1])["filter"]
+    assert {name: each for name, each in found.items() if each} == block(REAL)["filter"]
+    empty = {"cidr-block", "from-hep-forward", "from-host-endpoint", "to-hep-forward", "to-host-endpoint"}
+    assert {name for name, each in found.items() if not each} == {f"cali-{name}" for name in empty}
+
+
+@pytest.mark.parametrize("chain", block(PODS)["filter"])
+def test_felix_would_know_its_rules_for_pods_again(chain: str) -> None:
+    """As nodes of another real cluster have them, of a release before tiers."""
+    wanted = block(PODS)["filter"][chain]
+    assert [str(rule) for rule in marked(chain, (MARK.sub("", rule) for rule in wanted))] == wanted
+    assert [str(rule) for rule in marked(chain + APPENDED, (MARK.sub("", rule) for rule in wanted))] != wanted
 
 
 def test_without_a_tunnel_felix_says_nothing_of_one() -> None:
@@ -252,7 +330,8 @@ def test_what_a_pod_says_to_its_node_can_be_refused(word: str, target: str) -> N
 
 def test_policies_come_before_profiles_and_end_in_a_drop() -> None:
     told = Felix("n", None, (Endpoint("cali1", ingress=("cali-pi-web",)),), (), (), "10.244.0.0/16")
-    chains = {item.name: list(map(str, item.rules)) for item in firewall(told) if isinstance(item, Chain)}
+    chains = {item.name: [MARK.sub("", str(rule)) for rule in item.rules] for item in firewall(told)
+              if isinstance(item, Chain)}  # fmt: skip
     usual = block(FILTER)["filter"]
     assert chains["cali-tw-cali1"] == [*block(POLICY)["filter"]["cali-tw-cali1"], *usual[f"cali-tw-{A}"][3:]]
     assert chains["cali-fw-cali1"] == usual[f"cali-fw-{A}"]

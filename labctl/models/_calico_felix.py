@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from labctl.models import _calico_marks as marks
 from labctl.models import _parts as parts
 from labctl.plan import IpSet, Resource
 
@@ -77,9 +78,9 @@ def _raw(felix: Felix) -> Iterator[Resource]:
     node = felix.node
     untracked = ("-p udp -m udp --dport 4789 -j CT --notrack",) if felix.tunnel == VXLAN else ()
     allow, from_pod = f"{_ACCEPTED} -j ACCEPT", f"-m mark --mark {SCRATCH:#x}/{SCRATCH:#x}"
-    yield parts.chain(node, "raw", "PREROUTING", "-j cali-PREROUTING")
-    yield parts.chain(node, "raw", "OUTPUT", "-j cali-OUTPUT")
-    yield parts.chain(
+    yield _chain(node, "raw", "PREROUTING", "-j cali-PREROUTING")
+    yield _chain(node, "raw", "OUTPUT", "-j cali-OUTPUT")
+    yield _chain(
         node, "raw", "cali-PREROUTING", _clear(ALL), *untracked,
         f"-i cali+ -j MARK --set-xmark {SCRATCH:#x}/{SCRATCH:#x}",
         f"{from_pod} -j cali-rpf-skip",
@@ -87,23 +88,23 @@ def _raw(felix: Felix) -> Iterator[Resource]:
         f"-m mark --mark 0x0/{SCRATCH:#x} -j cali-from-host-endpoint",
         allow,
     )  # fmt: skip
-    yield parts.chain(node, "raw", "cali-OUTPUT", _clear(ALL), "-j cali-to-host-endpoint", *untracked, allow)
+    yield _chain(node, "raw", "cali-OUTPUT", _clear(ALL), "-j cali-to-host-endpoint", *untracked, allow)
     for name in ("rpf-skip", "from-host-endpoint", "to-host-endpoint"):
-        yield parts.chain(node, "raw", f"cali-{name}")
+        yield _chain(node, "raw", f"cali-{name}")
 
 
 def _mangle(node: str) -> Iterator[Resource]:
     """For policies of hosts, of which there are none: what is known or accepted goes on."""
     known = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
-    yield parts.chain(node, "mangle", "PREROUTING", "-j cali-PREROUTING")
-    yield parts.chain(node, "mangle", "POSTROUTING", "-j cali-POSTROUTING")
+    yield _chain(node, "mangle", "PREROUTING", "-j cali-PREROUTING")
+    yield _chain(node, "mangle", "POSTROUTING", "-j cali-POSTROUTING")
     first = (known, f"{_ACCEPTED} -j ACCEPT", "-j cali-from-host-endpoint", f"{_HOST_ENDPOINT}ACCEPT")
-    yield parts.chain(node, "mangle", "cali-PREROUTING", *first)
+    yield _chain(node, "mangle", "cali-PREROUTING", *first)
     translated = "-m conntrack --ctstate DNAT -j cali-to-host-endpoint"
     last = (f"{_ACCEPTED} -j RETURN", _clear(ALL), translated, f"{_HOST_ENDPOINT}RETURN")
-    yield parts.chain(node, "mangle", "cali-POSTROUTING", *last)
+    yield _chain(node, "mangle", "cali-POSTROUTING", *last)
     for way in ("from", "to"):
-        yield parts.chain(node, "mangle", f"cali-{way}-host-endpoint")
+        yield _chain(node, "mangle", f"cali-{way}-host-endpoint")
 
 
 def _nat(felix: Felix) -> Iterator[Resource]:
@@ -115,14 +116,14 @@ def _nat(felix: Felix) -> Iterator[Resource]:
     if felix.spare_hosts:
         others = f" -m set ! --match-set {HOSTS} dst"
     for hook in ("PREROUTING", "OUTPUT"):
-        yield parts.chain(node, "nat", hook, f"-j cali-{hook}")
-        yield parts.chain(node, "nat", f"cali-{hook}", "-j cali-fip-dnat")
-    yield parts.chain(node, "nat", "POSTROUTING", "-j cali-POSTROUTING")
-    yield parts.chain(node, "nat", "cali-POSTROUTING", "-j cali-fip-snat", "-j cali-nat-outgoing", *tunnel)
+        yield _chain(node, "nat", hook, f"-j cali-{hook}")
+        yield _chain(node, "nat", f"cali-{hook}", "-j cali-fip-dnat")
+    yield _chain(node, "nat", "POSTROUTING", "-j cali-POSTROUTING")
+    yield _chain(node, "nat", "cali-POSTROUTING", "-j cali-fip-snat", "-j cali-nat-outgoing", *tunnel)
     for name in ("dnat", "snat"):
-        yield parts.chain(node, "nat", f"cali-fip-{name}")
+        yield _chain(node, "nat", f"cali-fip-{name}")
     outgoing = f"-m set --match-set {MASQ} src -m set ! --match-set {POOLS} dst{others} -j MASQUERADE --random-fully"
-    yield parts.chain(node, "nat", "cali-nat-outgoing", *((outgoing,) if felix.masquerade else ()))
+    yield _chain(node, "nat", "cali-nat-outgoing", *((outgoing,) if felix.masquerade else ()))
 
 
 def _input(felix: Felix) -> Iterator[Resource]:
@@ -138,27 +139,27 @@ def _input(felix: Felix) -> Iterator[Resource]:
         known = f"{_about('Allow IPIP packets from Calico hosts')} -m set --match-set {HOSTS} src"
         other = _about("Drop IPIP packets from non-Calico hosts")
         guards = (f"-p ipencap {known} -m addrtype --dst-type LOCAL -j ACCEPT", f"-p ipencap {other} -j DROP")
-    yield parts.chain(node, "filter", "INPUT", "-j cali-INPUT")
+    yield _chain(node, "filter", "INPUT", "-j cali-INPUT")
     mine = (*guards, "-i cali+ -g cali-wl-to-host", f"{_ACCEPTED} -j ACCEPT", _clear(ALL), "-j cali-from-host-endpoint")
-    yield parts.chain(node, "filter", "cali-INPUT", *mine, f"{_HOST_ENDPOINT}ACCEPT")
-    yield parts.chain(node, "filter", "cali-from-host-endpoint")
+    yield _chain(node, "filter", "cali-INPUT", *mine, f"{_HOST_ENDPOINT}ACCEPT")
+    yield _chain(node, "filter", "cali-from-host-endpoint")
     action = f"{_about('Configured DefaultEndpointToHostAction')} -j {felix.to_host}"
-    yield parts.chain(node, "filter", "cali-wl-to-host", "-j cali-from-wl-dispatch", action)
+    yield _chain(node, "filter", "cali-wl-to-host", "-j cali-from-wl-dispatch", action)
 
 
 def _forward(node: str) -> Iterator[Resource]:
     accepted = f"{_about('Policy explicitly accepted packet.')} {_ACCEPTED} -j ACCEPT"
-    yield parts.chain(
-        node, "filter", "FORWARD", "-j cali-FORWARD", accepted, f"-j MARK --set-xmark {ACCEPT:#x}/{ACCEPT:#x}"
-    )
-    yield parts.chain(
+    yield _chain(node, "filter", "FORWARD", "-j cali-FORWARD")  # at its head; what follows, at its end
+    last = (accepted, f"-j MARK --set-xmark {ACCEPT:#x}/{ACCEPT:#x}")
+    yield parts.chain(node, "filter", "FORWARD", *marks.marked(f"FORWARD{marks.APPENDED}", last))
+    yield _chain(
         node, "filter", "cali-FORWARD", _clear(ALL & ~ACCEPT),
         f"-m mark --mark 0x0/{ACCEPT:#x} -j cali-from-hep-forward",
         "-i cali+ -j cali-from-wl-dispatch", "-o cali+ -j cali-to-wl-dispatch",
         "-j cali-to-hep-forward", "-j cali-cidr-block",
     )  # fmt: skip
     for name in ("from-hep-forward", "to-hep-forward", "cidr-block"):
-        yield parts.chain(node, "filter", f"cali-{name}")
+        yield _chain(node, "filter", f"cali-{name}")
 
 
 def _output(felix: Felix) -> Iterator[Resource]:
@@ -172,12 +173,12 @@ def _output(felix: Felix) -> Iterator[Resource]:
     elif felix.tunnel == IPIP:
         why, where = _about("Allow IPIP packets to other Calico hosts"), f"-m set --match-set {HOSTS} dst"
         allowed = (f"-p ipencap {why} {where} -m addrtype --src-type LOCAL -j ACCEPT",)
-    yield parts.chain(node, "filter", "OUTPUT", "-j cali-OUTPUT")
-    yield parts.chain(
+    yield _chain(node, "filter", "OUTPUT", "-j cali-OUTPUT")
+    yield _chain(
         node, "filter", "cali-OUTPUT", f"{_ACCEPTED} -j ACCEPT", "-o cali+ -j RETURN", *allowed, _clear(ALL),
         "-m conntrack ! --ctstate DNAT -j cali-to-host-endpoint", f"{_HOST_ENDPOINT}ACCEPT",
     )  # fmt: skip
-    yield parts.chain(node, "filter", "cali-to-host-endpoint")
+    yield _chain(node, "filter", "cali-to-host-endpoint")
 
 
 def _workloads(felix: Felix) -> Iterator[Resource]:
@@ -186,18 +187,18 @@ def _workloads(felix: Felix) -> Iterator[Resource]:
     devices = sorted(endpoint.device for endpoint in felix.endpoints)
     for way, flag, own in (("from", "-i", "cali-fw-"), ("to", "-o", "cali-tw-")):
         for name, rules in dispatch(f"cali-{way}-wl-dispatch", flag, own, devices):
-            yield parts.chain(node, "filter", name, *rules)
+            yield _chain(node, "filter", name, *rules)
     for endpoint in felix.endpoints:
-        yield parts.chain(node, "filter", f"cali-tw-{endpoint.device}", *_pod("pri", endpoint.ingress))
-        yield parts.chain(node, "filter", f"cali-fw-{endpoint.device}", *_pod("pro", endpoint.egress, _NO_TUNNELS))
+        yield _chain(node, "filter", f"cali-tw-{endpoint.device}", *_pod("pri", endpoint.ingress))
+        yield _chain(node, "filter", f"cali-fw-{endpoint.device}", *_pod("pro", endpoint.egress, _NO_TUNNELS))
     if not felix.endpoints:
         return
     for way, name in (("ingress", "pri"), ("egress", "pro")):
         allow, empty = (f"cali-{name}-{profile}" for profile in PROFILES)
         about, nothing = (_about(f"Profile {profile} {way}") for profile in PROFILES)
         mark = f"{about} -j MARK --set-xmark {ACCEPT:#x}/{ACCEPT:#x}"
-        yield parts.chain(node, "filter", allow, mark, f"{_ACCEPTED} -j RETURN")
-        yield parts.chain(node, "filter", empty, nothing)
+        yield _chain(node, "filter", allow, mark, f"{_ACCEPTED} -j RETURN")
+        yield _chain(node, "filter", empty, nothing)
 
 
 def dispatch(root: str, flag: str, own: str, devices: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
@@ -253,6 +254,11 @@ def _pod(profiles: str, policies: Iterable[str], guards: Iterable[str] = ()) -> 
         yield f"-j cali-{profiles}-{profile}"
         yield f"{_about('Return if profile accepted')} {_ACCEPTED} -j RETURN"
     yield f"{_about('Drop if no profiles matched')} -j DROP"
+
+
+def _chain(node: str, table: str, name: str, *rules: str) -> Resource:
+    """A chain whose rules bear Felix's marks."""
+    return parts.chain(node, table, name, *marks.marked(name, rules))
 
 
 def _clear(bits: int) -> str:

@@ -57,7 +57,6 @@ PARTS = (
     ),
     approximation("BGP", "is not spoken: the routes are there that BIRD makes of it, on nodes and on the router"),
     approximation("blocks", "go to nodes in order; Calico begins at a place in the pool that a node's name gives"),
-    approximation("Felix's rules", "are without the comment cali:HASH, by which it knows its own again"),
     approximation("pods", "are all in the namespace default, with its service account"),
     approximation("MAC addresses", "of pods are made from names, so that a plan is always the same"),
     approximation("the underlay", "is an Ethernet for each subnet with one router between, which masquerades"),
