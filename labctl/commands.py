@@ -130,7 +130,8 @@ def _ip(version: int) -> str:
 
 def _link(link: Link, second: bool, place: Place) -> Iterator[str]:
     dev = link.at.dev
-    if not second and link.kind != "loopback":
+    own = link.kind == "ipip" and dev == "tunl0"  # there as soon as the module is: it cannot be added
+    if not second and link.kind != "loopback" and not own:
         yield _add(link, place)
     if link.kind != "loopback" and not link.autoconf:
         yield f"ip link set {dev} addrgenmode none"
