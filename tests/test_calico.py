@@ -1,6 +1,7 @@
 """A Calico node word by word: what Felix and BIRD write, by encapsulation; and what becomes of packets without it.
 
-The blocks are what projectcalico/calico 3.31 writes by its sources, without Felix's own marks (`cali:HASH`).
+The blocks are what projectcalico/calico 3.31 writes by its sources, without Felix's own marks (`cali:HASH`), which are
+held against those of real clusters' nodes.
 """
 
 from __future__ import annotations
@@ -235,6 +236,31 @@ def test_felix_would_know_its_rules_again() -> None:
     assert {name: each for name, each in found.items() if each} == block(REAL)["filter"]
     empty = {"cidr-block", "from-hep-forward", "from-host-endpoint", "to-hep-forward", "to-host-endpoint"}
     assert {name for name, each in found.items() if not each} == {f"cali-{name}" for name in empty}
+
+
+@pytest.mark.parametrize(
+    ("encapsulation", "table", "chain", "known"),
+    [
+        (
+            "none",
+            "raw",
+            "cali-PREROUTING",
+            "XFX5xbM8B9qR10JG EWMPb0zVROM-woQp PWuxTAIaFCtsg5Qa fSSbGND7dgyemWU7 ImU0-4Rl2WoOI9Ou lV4V2MPoMBf0hl9T",
+        ),
+        ("none", "mangle", "cali-PREROUTING", "6BJqBjBC7crtA-7- KX7AGNd6rMcDUai6 wNH7KsA3ILKJBsY9"),
+        (
+            "vxlan",
+            "filter",
+            "cali-INPUT",
+            "J76FwxInZIsk7uKY EDCNTTxYfggApx8C H03xYXARh4e8pwd4 MN6K3isIWBigb1Va OSYphBLwOgic22Hz",
+        ),
+    ],
+)
+def test_felix_would_know_more_rules_again(encapsulation: str, table: str, chain: str, known: str) -> None:
+    """By the marks that nodes of real clusters show, rule for rule from a chain's first."""
+    found = saved(built(encapsulation))[table][chain]
+    marks = [rule.split("cali:", 1)[1][:16] for rule in found]
+    assert marks[: len(known.split())] == known.split()
 
 
 @pytest.mark.parametrize("chain", block(PODS)["filter"])
