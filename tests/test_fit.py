@@ -17,6 +17,7 @@ from labctl.scenario import Lab
 from labctl.xtables import rule
 
 TENANTS, OVERLAY = "azure-cni-transparent-vlan", "docker-overlay"
+SETS = {"weave": ("vxlan", "-m set")}  # those that match sets, with all that they ask
 MARKED = ("eks-vpc-cni", "eks-external-snat", "gke-intranode")  # those that mark connections
 RAW = """
 model: raw
@@ -48,7 +49,7 @@ def written(tmp_path: Path, key: str, *, asked: bool) -> Definition:
     return definition.define(str(path), approximate=asked)
 
 
-@pytest.mark.parametrize("name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, *MARKED)])
+@pytest.mark.parametrize("name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, *MARKED, *SETS)])
 def test_most_labs_ask_nothing_of_a_kernel_and_the_kernel_is_not_asked(name: str) -> None:
     kernel = Kernel("veth")
     made = definition.define(name)
@@ -71,6 +72,15 @@ def test_who_marks_connections_needs_a_target_for_that_and_nothing_stands_in_for
     assert kernel.asked == [("-j CONNMARK",)]
     with pytest.raises(MissingError, match=r"lacks -j CONNMARK, needed for chain mangle .* in node1"):
         fit(made, Kernel("-j CONNMARK"), approximate=True)
+
+
+@pytest.mark.parametrize(("name", "asks"), SETS.items())
+def test_who_matches_sets_needs_them_and_nothing_stands_in_for_that(name: str, asks: tuple[str, ...]) -> None:
+    made, kernel = definition.define(name), Kernel()
+    assert fit(made, kernel, approximate=True) == (made, made.lab)
+    assert kernel.asked == [asks]
+    with pytest.raises(MissingError, match=r"lacks -m set, needed for chain nat "):
+        fit(made, Kernel("-m set"), approximate=True)
 
 
 def test_features_are_kinds_of_links_and_matches_and_targets() -> None:

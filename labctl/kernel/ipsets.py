@@ -104,7 +104,8 @@ def _members(data: bytes, start: int, end: int, kind: str) -> Iterator[str]:
             raw = data[place[0] : place[1]]
             size = data[found[_CIDR][0]] if _CIDR in found else len(raw) * 8
             network = ip_network((raw, size))
-            yield str(network) if kind == "hash:net" else str(network.network_address)
+            single = network.prefixlen == network.max_prefixlen  # ipset(8) prints those without a prefix length
+            yield str(network.network_address if single else network)
         start += (length + 3) & ~3
 
 
