@@ -16,8 +16,9 @@ from labctl.plan import Chain, Link, Port, Resource
 from labctl.scenario import Lab
 from labctl.xtables import rule
 
-TENANTS, OVERLAY = "azure-cni-transparent-vlan", "docker-overlay"
-SETS = {"weave": ("vxlan", "-m set")}  # those that match sets, with all that they ask
+TENANTS, OVERLAY, TUNNELS = "azure-cni-transparent-vlan", "docker-overlay", "kube-router-overlay"
+POLICED = ("-m set", "-m limit", "-j NFLOG")
+SETS = {"weave": ("vxlan", "-m set"), "kube-router": POLICED}  # those that match sets, with all that they ask
 MARKED = ("eks-vpc-cni", "eks-external-snat", "gke-intranode")  # those that mark connections
 RAW = """
 model: raw
@@ -49,7 +50,9 @@ def written(tmp_path: Path, key: str, *, asked: bool) -> Definition:
     return definition.define(str(path), approximate=asked)
 
 
-@pytest.mark.parametrize("name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, *MARKED, *SETS)])
+@pytest.mark.parametrize(
+    "name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, TUNNELS, *MARKED, *SETS)]
+)
 def test_most_labs_ask_nothing_of_a_kernel_and_the_kernel_is_not_asked(name: str) -> None:
     kernel = Kernel("veth")
     made = definition.define(name)
