@@ -18,7 +18,7 @@ from labctl.xtables import rule
 
 TENANTS, OVERLAY, TUNNELS = "azure-cni-transparent-vlan", "docker-overlay", "kube-router-overlay"
 POLICED = ("-m set", "-m limit", "-j NFLOG")
-SETS = {"weave": ("vxlan", "-m set"), "kube-router": POLICED}  # those that match sets, with all that they ask
+SETS = {"weave": ("vxlan", "-m state", "-j NFLOG", "-m set"), "kube-router": POLICED}  # and all that they ask
 MARKED = ("eks-vpc-cni", "eks-external-snat", "gke-intranode")  # those that mark connections
 RAW = """
 model: raw
@@ -82,7 +82,7 @@ def test_who_matches_sets_needs_them_and_nothing_stands_in_for_that(name: str, a
     made, kernel = definition.define(name), Kernel()
     assert fit(made, kernel, approximate=True) == (made, made.lab)
     assert kernel.asked == [asks]
-    with pytest.raises(MissingError, match=r"lacks -m set, needed for chain nat "):
+    with pytest.raises(MissingError, match=r"lacks -m set, needed for chain (nat|filter) "):
         fit(made, Kernel("-m set"), approximate=True)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from labctl import definition, lab
+from labctl.commands import commands
 from labctl.errors import MissingError, ScenarioError
 from labctl.features import needed
 from labctl.fit import fit
@@ -39,6 +41,39 @@ KEPT = (
     '-m set --match-set weaver-no-masq-local dst -m comment --comment "Prevent SNAT to locally running containers"'
     " -j RETURN"
 )
+INTO, OUT = "weave-;rGqyMIl1HN^cfDki~Z$3]6!N", "weave-s_+ChJId4Uy_$}G;WdH|~TK)I"  # as weave's own tests have them
+NPC = f"""
+*filter
+:WEAVE-NPC - [0:0]
+:WEAVE-NPC-DEFAULT - [0:0]
+:WEAVE-NPC-INGRESS - [0:0]
+:WEAVE-NPC-EGRESS - [0:0]
+:WEAVE-NPC-EGRESS-DEFAULT - [0:0]
+:WEAVE-NPC-EGRESS-CUSTOM - [0:0]
+:WEAVE-NPC-EGRESS-ACCEPT - [0:0]
+-A INPUT -i weave -j WEAVE-NPC-EGRESS
+-A FORWARD -i weave -m comment --comment "NOTE: this must go before '-j KUBE-FORWARD'" -j WEAVE-NPC-EGRESS
+-A FORWARD -o weave -m comment --comment "NOTE: this must go before '-j KUBE-FORWARD'" -j WEAVE-NPC
+-A FORWARD -o weave -m state --state NEW -j NFLOG --nflog-group 86
+-A FORWARD -o weave -j DROP
+-A FORWARD -i weave ! -o weave -j ACCEPT
+-A FORWARD -o weave -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A WEAVE-NPC -m state --state RELATED,ESTABLISHED -j ACCEPT
+-A WEAVE-NPC -d 224.0.0.0/4 -j ACCEPT
+-A WEAVE-NPC -m physdev --physdev-out vethwe-bridge --physdev-is-bridged -j ACCEPT
+-A WEAVE-NPC -m state --state NEW -j WEAVE-NPC-DEFAULT
+-A WEAVE-NPC -m state --state NEW -j WEAVE-NPC-INGRESS
+-A WEAVE-NPC-DEFAULT -m set --match-set {INTO} dst -m comment --comment "DefaultAllow ingress isolation for namespace: default" -j ACCEPT
+-A WEAVE-NPC-EGRESS -m state --state RELATED,ESTABLISHED -j ACCEPT
+-A WEAVE-NPC-EGRESS -m physdev --physdev-in vethwe-bridge --physdev-is-bridged -j RETURN
+-A WEAVE-NPC-EGRESS -m addrtype --dst-type LOCAL -j RETURN
+-A WEAVE-NPC-EGRESS -d 224.0.0.0/4 -j RETURN
+-A WEAVE-NPC-EGRESS -m state --state NEW -j WEAVE-NPC-EGRESS-DEFAULT
+-A WEAVE-NPC-EGRESS -m state --state NEW -m mark ! --mark 0x40000/0x40000 -j WEAVE-NPC-EGRESS-CUSTOM
+-A WEAVE-NPC-EGRESS-DEFAULT -m set --match-set {OUT} src -m comment --comment "DefaultAllow egress isolation for namespace: default" -j WEAVE-NPC-EGRESS-ACCEPT
+-A WEAVE-NPC-EGRESS-DEFAULT -m set --match-set {OUT} src -m comment --comment "DefaultAllow egress isolation for namespace: default" -j RETURN
+-A WEAVE-NPC-EGRESS-ACCEPT -j MARK --set-xmark 0x40000/0x40000
+"""  # noqa: E501
 
 
 def built(more: str = "", text: str = TEXT) -> Lab:
@@ -52,11 +87,27 @@ def refused(more: str, text: str = TEXT) -> str:
 
 
 def test_the_rules_are_weaves() -> None:
-    assert saved(built("no_masq_local: false\n")) == block(RULES)
-    kept = saved(built())
+    bare = "policy_controller: false\n"
+    assert saved(built(f"{bare}no_masq_local: false\n")) == block(RULES)
+    kept = saved(built(bare))
     assert kept["nat"]["WEAVE"] == [KEPT, *block(RULES)["nat"]["WEAVE"]]
     assert kept["filter"] == block(RULES)["filter"]
-    assert said(built("no_masq_local: false\n"), IpSet) == []
+    assert said(built(f"{bare}no_masq_local: false\n"), IpSet) == []
+
+
+def test_the_policy_controllers_rules_are_weaves() -> None:
+    made = built()
+    assert saved(made)["filter"] == block(NPC)["filter"]
+    assert saved(made)["nat"]["WEAVE"] == [KEPT, *block(RULES)["nat"]["WEAVE"]]
+    assert said(made, IpSet)[:2] == [f"{name} hash:ip 10.32.0.2 10.32.0.3 10.44.0.1" for name in (INTO, OUT)]
+
+
+def test_a_shell_takes_the_names_of_sets_as_they_are() -> None:
+    one = IpSet("node1", OUT, "hash:ip", ("10.32.0.2",))
+    assert [shlex.split(text) for text in commands(one)] == [
+        ["ipset", "create", OUT, "hash:ip"],
+        ["ipset", "add", OUT, "10.32.0.2"],
+    ]
 
 
 def test_two_bridges_stand_in_a_row() -> None:
@@ -101,10 +152,10 @@ RANGES = [
 
 def test_who_joins_is_given_what_the_first_can_spare() -> None:
     """The second node's 10.44.0.0/14 and the first's 10.32.0.1 are what logs of Weave 2.8.1 show."""
-    assert said(built(text="model: weave\nnodes: {node1: {pods: 1}}\n"), IpSet) == [RANGES[0][0]]
+    assert said(built(text="model: weave\nnodes: {node1: {pods: 1}}\n"), IpSet)[2:] == [RANGES[0][0]]
     four = built(text="model: weave\nnodes: {count: 4, pods: 1}\n")
-    assert said(four, IpSet) == ["weaver-no-masq-local hash:net 10.32.0.0/14 10.36.0.0/15"]
-    assert [said(four, IpSet, f"node{number}") for number in (2, 3, 4)] == [[words] for words, _ in RANGES[1:]]
+    assert said(four, IpSet)[2:] == ["weaver-no-masq-local hash:net 10.32.0.0/14 10.36.0.0/15"]
+    assert [said(four, IpSet, f"node{number}")[2:] for number in (2, 3, 4)] == [[words] for words, _ in RANGES[1:]]
     first = {item.ns: str(item.addr.ip) for item in four.plan if isinstance(item, Address) and item.at.dev == "weave"}
     assert list(first.values()) == [ip for _, ip in RANGES]
 
@@ -157,6 +208,7 @@ def weave() -> Iterator[lab.Definition]:
         ("node1", "iptables-legacy -t nat -F WEAVE", "missing iptables -t nat -A WEAVE", "pods wear"),
         ("node2", "ip link set vethwe-bridge nomaster", "vethwe-bridge: master was none", "to another node"),
         ("node3", "ip link set vxlan-6784 down", "vxlan-6784: up was down", "a router between"),
+        ("node2", f"ipset del {INTO} 10.44.0.1", f"changed ipset {INTO}", "to another node"),
         ("node1", "ip addr flush dev weave", "missing address 10.32.0.1/12 dev weave", "a node is on"),
     ],
 )

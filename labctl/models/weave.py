@@ -24,7 +24,8 @@ is its pods' gateway, and a MAC that never changes, for it is the name by which 
 `datapath` joins that to the tunnel: frames that it does not know the place of go to every other node, and it
 learns by whose answer comes. The peers share out the range among themselves, so that a node gives out addresses
 without asking. 1376 bytes are what the least network that was foreseen (1460) leaves, less VXLAN and encryption.
-Outside the subnet a pod wears its node's address, also on other nodes.
+Outside the subnet a pod wears its node's address, also on other nodes. Weave's policy controller judges what is
+sent on the sender's node and what arrives on the receiver's.
 
 Follows weaveworks/weave 2.8.1 (archived in 2022): net/bridge.go, net/expose.go, net/veth.go, net/arp.go,
 plugin/net/cni.go, router/fastdp.go, prog/weave-kube/launch.sh.
@@ -41,16 +42,18 @@ from labctl.models import _kubernetes as kubernetes
 from labctl.models import _parts as parts
 from labctl.models import _pods as pods_
 from labctl.models import _underlay as underlay
+from labctl.models import _weave_npc as npc
 from labctl.options import cidr, option
 from labctl.plan import Fdb, IpSet, Link, Port, Resource, Sysctl
 from labctl.scenario import Check, Machine, Node, Scenario, See
 
-FOLLOWS = "Weave Net 2.8.1, without its policy controller"
+FOLLOWS = "Weave Net 2.8.1 with weave-kube"
 MACHINES = ("nodes", "pods")
 PARTS = (
     faithful("the bridge weave with its address, pods' cables with hairpin on, one subnet for all, the MTU of 1376"),
     faithful("vethwe-bridge and vethwe-datapath, which join the two bridges"),
     faithful("the rules of FORWARD and the chains WEAVE and WEAVE-EXPOSE; the set weaver-no-masq-local"),
+    faithful("the policy controller's chains and sets for pods without a policy"),
     faithful("the settings of neighbour tables, on weave and in pods; iptables for bridged frames"),
     approximation(
         "the fast datapath",
@@ -70,7 +73,7 @@ PARTS = (
         "which flows it has is decided by Weave's router, packet by packet",
         instead="a Linux bridge with a VXLAN device, as `datapath: vxlan` builds it",
     ),
-    skipped("the policy controller: the chains WEAVE-NPC and WEAVE-NPC-EGRESS and their sets"),
+    skipped("network policies, and the sets of selectors that nobody matches"),
     skipped("encryption, and the fallback of UDP 6783 (sleeve)", "their headers are Weave's own"),
     skipped("weaveDNS, portmap, the rules for docker0, IPv6"),
     *pods_.PARTS,
@@ -94,6 +97,7 @@ class Options(underlay.UnderlayOptions):
     datapath: str = option(
         "vxlan", "what joins the nodes: a bridge with VXLAN, or Open vSwitch's datapath", choices=("vxlan", "ovs")
     )
+    policy_controller: bool = option(True, "EXPECT_NPC: whether Weave's policy controller runs")
     no_masq_local: bool = option(True, "NO_MASQ_LOCAL: what comes to pods of the node itself keeps its source")
 
 
@@ -117,6 +121,9 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     options: Options = scenario.options
     faithfully = options.datapath == "ovs" and "openvswitch" not in scenario.approximate
     every = peers(scenario)
+    everybody = [
+        peer.first + number for peer, node in zip(every, scenario.nodes, strict=True) for number in _numbers(node)
+    ]
     yield from underlay.surroundings(scenario)
     for peer, node in zip(every, scenario.nodes, strict=True):
         yield Machine(node.name, "node", (peer.place.address, peer.first))
@@ -127,7 +134,8 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         if not faithfully:
             yield from _tunnel(peer, every, options.weave_mtu)
         yield from _pods(node, peer, options)
-        yield from _rules(node.name, options, peer.gives)
+        yield from _filter(node.name, options, everybody)
+        yield from _nat(node.name, options, peer.gives)
         yield from pods_.processes(node)
 
 
@@ -182,9 +190,15 @@ def _neighbours(at: Port) -> Iterator[Resource]:
     yield Sysctl(at.ns, f"net.ipv4.conf.{at.dev}.arp_accept", "1")
 
 
+def _numbers(node: Node) -> range:
+    """The places of a node's pods in its range, after the bridge's."""
+    return range(1, len(node.pods) + 1)
+
+
 def _pods(node: Node, peer: Peer, options: Options) -> Iterator[Resource | Machine]:
     """Pods on the bridge, with addresses in order from their node's range and the node as their way out."""
-    for number, (name, device) in enumerate(zip(node.pods, parts.hashed("vethwepl", 7, node.pods), strict=True), 1):
+    devices = parts.hashed("vethwepl", 7, node.pods)
+    for number, name, device in zip(_numbers(node), node.pods, devices, strict=True):
         own, inner, outer = peer.first + number, Port(name, "eth0"), Port(node.name, device)
         yield Machine(name, "pod", (own,), node.name)
         yield from parts.endpoint(name)
@@ -195,19 +209,27 @@ def _pods(node: Node, peer: Peer, options: Options) -> Iterator[Resource | Machi
         yield parts.default(name, peer.first)
 
 
-def _rules(ns: str, options: Options, gives: tuple[IPv4Network, ...]) -> Iterator[Resource]:
-    """Weave's rules: what may be forwarded, and what wears the node's address."""
-    pods = options.pod_cidr
+def _filter(ns: str, options: Options, pods: list[IPv4Address]) -> Iterator[Resource]:
+    """Weave's rules about what may be forwarded, with or without the policy controller."""
+    if options.policy_controller:
+        yield from npc.steering(ns, BRIDGE)
+        yield from npc.chains(ns, UP, pods)
+    else:
+        first = (f"-i {BRIDGE} -o {BRIDGE} -j ACCEPT", f"-o {BRIDGE} -j WEAVE-EXPOSE")
+        yield parts.chain(ns, "filter", "FORWARD", *first)
+        yield parts.chain(ns, "filter", "WEAVE-EXPOSE", f"-d {options.pod_cidr} -j ACCEPT")
     yield parts.chain(
         ns,
         "filter",
         "FORWARD",
-        f"-i {BRIDGE} -o {BRIDGE} -j ACCEPT",
-        f"-o {BRIDGE} -j WEAVE-EXPOSE",
         f"-i {BRIDGE} ! -o {BRIDGE} -j ACCEPT",
         f"-o {BRIDGE} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
     )
-    yield parts.chain(ns, "filter", "WEAVE-EXPOSE", f"-d {pods} -j ACCEPT")
+
+
+def _nat(ns: str, options: Options, gives: tuple[IPv4Network, ...]) -> Iterator[Resource]:
+    """Weave's rules about what wears another address."""
+    pods = options.pod_cidr
     yield parts.chain(ns, "nat", "POSTROUTING", "-j WEAVE")
     if options.no_masq_local:
         yield IpSet(ns, LOCAL, members=tuple(sorted(str(one).removesuffix("/32") for one in gives)))
