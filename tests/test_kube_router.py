@@ -109,10 +109,10 @@ NEAR, FAR = "10.244.1.0/24 via 192.168.0.2 dev eth0 proto 17", "default via 192.
 
 
 def test_on_one_ethernet_a_node_is_the_next_hop_to_its_pods() -> None:
-    for overlay in ("subnet", "none"):
-        made = built(f"{ONE}overlay: {overlay}\n")
-        assert said(made, Route) == [FAR, NEAR]
-        assert said(made, Rule) == ["pref 32765 from 10.244.0.0/24 lookup 77"]
+    subnet, none = (built(f"{ONE}overlay: {overlay}\n") for overlay in ("subnet", "none"))
+    assert said(subnet, Route) == said(none, Route) == [FAR, NEAR]
+    assert said(subnet, Rule) == ["pref 32765 from 10.244.0.0/24 lookup 77"]
+    assert said(none, Rule) == []
 
 
 @pytest.mark.parametrize(
@@ -261,3 +261,20 @@ def test_what_no_policy_marks_is_rejected_also_on_the_bridge(overlay: lab.Defini
     finally:
         lab.up(overlay)
     assert asked(tcp("c", "reply")) == ["pass"]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("overlay", "encap", "expect"), [("full", "ipip", "reply"), ("none", "none", "fail")])
+def test_there_are_tunnels_to_all_or_to_none(overlay: str, encap: str, expect: str) -> None:
+    """To all: also to who is on the same Ethernet. To none: the router is asked for the way, and knows none."""
+    made = kernels.define(OVERLAY, (f"overlay={overlay}", f"name={overlay}", "checks=[]"), ("ipip",))
+    lab.up(made)
+    try:
+        assert lab.status(overlay, lab.recall(overlay)) == ()
+        assert verdict(overlay)[0] == "pass"
+        way = See(Port("node2", "eth0"), src="a", dst="c", encap=encap, direction="in")
+        assert verdict(overlay, "", Check("near", "ping", "a", "c", sees=(way,)))[0] == "pass"
+        told, why = verdict(overlay, "", Check("far", "ping", "a", "d", expect=expect))
+        assert told == "pass", why
+    finally:
+        lab.down(overlay)

@@ -232,3 +232,19 @@ def test_what_comes_to_pods_of_the_node_itself_keeps_its_source(weave: lab.Defin
     finally:
         lab.up(weave)
     assert lab.status("weave", lab.recall("weave")) == ()
+
+
+@pytest.mark.root
+def test_without_a_policy_controller_pods_meet_as_well() -> None:
+    """And who comes from outside wears the address of the node that it came in by, for pods of that node, too."""
+    bare = lab.define("weave", sets=("name=bare", "policy_controller=false", "no_masq_local=false"))
+    lab.up(bare)
+    try:
+        assert lab.status("bare", lab.recall("bare")) == ()
+        told, why = verdict("bare")
+        assert told == "pass", why
+        typed("bare", "vm", "ip route add 10.32.0.0/12 via 192.168.0.1")
+        sees = (See(Port("a", "eth0"), src="node1/weave"),)
+        assert verdict("bare", "", Check("a sees its way in", "ping", "vm", "a", sees=sees))[0] == "pass"
+    finally:
+        lab.down("bare")

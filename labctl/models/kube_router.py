@@ -57,7 +57,7 @@ PARTS = (
     ),
     approximation("BGP", "is left out: what the nodes would tell each other is there from the start"),
     approximation("names of pods' chains", "have no time of the last sync in their digest, so they stay the same"),
-    approximation("the jump to KUBE-NWPLCY-COMMON", "has no comment"),
+    approximation("the jump to KUBE-NWPLCY-COMMON", "bears no comment here"),
     approximation("sets", "are made without the timeout of 0, which is never"),
     approximation("a node without pods", "has its bridge's address all the same, so that it may get some"),
     approximation("MAC addresses", "are made from names, so that a plan is always the same"),
@@ -127,7 +127,8 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from _routes(home, homes, options)
         for other in tunnelled:
             yield from _tunnel(home, other, mtu, exact="ipip" not in scenario.approximate)
-        yield Rule(home.name, PREF, TABLE, src=home.pods)
+        if options.overlay != "none":
+            yield Rule(home.name, PREF, TABLE, src=home.pods)
         yield from firewall.egress(home.name, (other.pods for other in homes), (other.place.address for other in homes))
         yield from firewall.policies(home.name, options.service_cidr, _addresses(node, home))
         yield from pods_.processes(node)
