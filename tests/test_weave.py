@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,11 +103,11 @@ def test_the_policy_controllers_rules_are_weaves() -> None:
 
 
 def test_a_shell_takes_the_names_of_sets_as_they_are() -> None:
-    one = IpSet("node1", OUT, "hash:ip", ("10.32.0.2",))
-    assert [shlex.split(text) for text in commands(one)] == [
-        ["ipset", "create", OUT, "hash:ip"],
-        ["ipset", "add", OUT, "10.32.0.2"],
-    ]
+    typed_in = "\n".join(commands(IpSet("node1", OUT, "hash:ip", ("10.32.0.2",))))
+    heard = subprocess.run(
+        ["sh", "-c", 'ipset() { echo "$*"; }\n' + typed_in], capture_output=True, text=True, timeout=9
+    )
+    assert heard.stdout.splitlines() == [f"create {OUT} hash:ip", f"add {OUT} 10.32.0.2"]
 
 
 def test_two_bridges_stand_in_a_row() -> None:
