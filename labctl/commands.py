@@ -62,8 +62,9 @@ def commands(resource: Resource, *, second: bool = False, place: Place = str, st
     if isinstance(resource, Rule):
         return (f"{_ip(resource.family)} rule add {rule_words(resource)}",)
     if isinstance(resource, IpSet):
-        add = (f"ipset add {resource.name} {member}" for member in resource.members)
-        return (f"ipset create {resource.name} {resource.kind}", *add)
+        name = shlex.quote(resource.name)  # Weave's have every letter that there is
+        add = (f"ipset add {name} {member}" for member in resource.members)
+        return (f"ipset create {name} {resource.kind}", *add)
     if isinstance(resource, Attachment):
         return (f"sh -c {shlex.quote(_adds(resource, place, state))}",)
     if isinstance(resource, Process):

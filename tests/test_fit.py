@@ -23,6 +23,9 @@ CALICO = {  # and what Calico asks besides, by scenario
     "calico-vxlan": ("vxlan",),
     "calico-ipip": ("ipip",),
 }
+TENANTS, OVERLAY, TUNNELS = "azure-cni-transparent-vlan", "docker-overlay", "kube-router-overlay"
+POLICED = ("-m set", "-m limit", "-j NFLOG")
+SETS = {"weave": ("vxlan", "-m state", "-j NFLOG", "-m set"), "kube-router": POLICED}  # and all that they ask
 MARKED = ("eks-vpc-cni", "eks-external-snat", "gke-intranode")  # those that mark connections
 RAW = """
 model: raw
@@ -55,6 +58,9 @@ def written(tmp_path: Path, key: str, *, asked: bool) -> Definition:
 
 
 @pytest.mark.parametrize("name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, *MARKED, *CALICO)])
+@pytest.mark.parametrize(
+    "name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, TUNNELS, *MARKED, *SETS)]
+)
 def test_most_labs_ask_nothing_of_a_kernel_and_the_kernel_is_not_asked(name: str) -> None:
     kernel = Kernel("veth")
     made = definition.define(name)
@@ -92,6 +98,13 @@ def test_calicos_ip_in_ip_can_be_spoken_by_a_program() -> None:
     assert lab.substituted == ("ipip",)
     assert "tun" in kinds(lab)
     assert "ipip" not in kinds(lab)
+@pytest.mark.parametrize(("name", "asks"), SETS.items())
+def test_who_matches_sets_needs_them_and_nothing_stands_in_for_that(name: str, asks: tuple[str, ...]) -> None:
+    made, kernel = definition.define(name), Kernel()
+    assert fit(made, kernel, approximate=True) == (made, made.lab)
+    assert kernel.asked == [asks]
+    with pytest.raises(MissingError, match=r"lacks -m set, needed for chain (nat|filter) "):
+        fit(made, Kernel("-m set"), approximate=True)
 
 
 def test_features_are_kinds_of_links_and_matches_and_targets() -> None:

@@ -33,7 +33,7 @@ def main(words: Sequence[str]) -> int:
     leave("flanneld" if mode == "udp" else "ipip")
     try:
         tun = attach(device)
-        wire = datagrams(local) if mode == "udp" else packets(local)
+        wire = datagrams(local) if mode == "udp" else packets(local, {host for _, _, host in table})
     except OSError as error:
         print(f"{device} at {local}: {error.strerror}", flush=True)
         return 1
@@ -67,11 +67,17 @@ def datagrams(local: str) -> socket.socket:
     return wire
 
 
-def packets(local: str) -> socket.socket:
-    """The socket of IP in IP; what it receives begins with the outer header."""
+def packets(local: str, hosts: set[str]) -> socket.socket:
+    """The socket of IP in IP; what it receives begins with the outer header.
+
+    A tunnel to one host alone gets what comes from there, as a device that was given a `remote`: a node may have
+    several of them.
+    """
     wire = socket.socket(socket.AF_INET, socket.SOCK_RAW, IPPROTO_IPIP)
     wire.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
     wire.bind((local, 0))
+    if len(hosts) == 1:
+        wire.connect((*hosts, 0))
     return wire
 
 

@@ -1,0 +1,224 @@
+r"""kube-router: pods on a bridge, nodes that tell each other their pods by BGP, and tunnels only across a router.
+
+         a 10.244.0.2   b 10.244.0.3                     c 10.244.1.2
+         | eth0         | eth0                           | eth0
+    +-- node1 -----------------------------+      +-- node2 ---------------------+
+    | vethXXX        vethYYY               |      | vethZZZ                      |
+    | +-- kube-bridge 10.244.0.1/24 --+    |      | +-- kube-bridge .1.1/24 --+  |
+    | 10.244.1.0/24 via node2              |      | 10.244.0.0/24 via node1      |
+    | 10.244.2.0/24 dev tun-ebb17bddb2e    |      | 10.244.2.0/24 dev tun-...    |
+    |  eth0 192.168.0.1                    |      |  eth0 192.168.0.2            |
+    +--------|-----------------------------+      +--------|---------------------+
+             +------------------- fabric -----------------+--------- eth0 192.168.1.3 [node3]
+                   | 192.168.0.253    | 8.8.8.50                         d 10.244.2.2
+                  vm              internet 8.8.8.1
+
+Each node has a part of the pods' range, a bridge for it, and a route to every other node's part. Who is on the same
+Ethernet is the next hop itself, and packets cross as they are. To who is behind a router they travel in IP in IP,
+since that router knows nothing of pods; for every such node there is a device, whose name is made of its address.
+What pods send to the address of such a node goes in the tunnel too (table 77, by a rule for the node's own range),
+and so do the answers. A pod keeps its address for every node, and wears its node's for everybody else.
+All that is to or from a pod passes through the pod's own chain, for the sake of network policies.
+
+Follows cloudnativelabs/kube-router v2 (master of 2026): pkg/controllers/routing (network_routes_controller.go,
+pod_egress.go), pkg/routes (linux_routes.go, pbr.go), pkg/tunnels/linux_tunnels.go, pkg/controllers/netpol; the
+plugin bridge as daemonset/*.yaml configures it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from ipaddress import IPv4Address, IPv4Network
+
+from labctl.grades import approximation, faithful, needs, skipped
+from labctl.models import _kube_router as firewall
+from labctl.models import _kubernetes as kubernetes
+from labctl.models import _parts as parts
+from labctl.models import _pods as pods_
+from labctl.models import _underlay as underlay
+from labctl.options import cidr, option
+from labctl.plan import Link, Port, Process, Resource, Route, Rule, Sysctl
+from labctl.scenario import Check, Machine, Node, Scenario, See
+
+FOLLOWS = "kube-router v2, with its router and its firewall, without its service proxy"
+MACHINES = ("nodes", "pods")
+PARTS = (
+    faithful("kube-bridge and pods as the plugin bridge makes them, addresses in host-local's order"),
+    faithful("routes to other nodes' pods, by next hop or into a tunnel; who made them, and their source"),
+    faithful("the tunnels' names, table 77 and the rule that leads to it; the MTU of pods"),
+    faithful("the sets and the rule by which what leaves wears the node's address, and nothing to nodes does"),
+    faithful("the firewall of pods without a policy: a chain for each, all jumps, marks, log and digests in comments"),
+    needs(
+        "ipip",
+        "tunnels to nodes behind a router",
+        instead="a program on a TUN device of the same name, which speaks IP in IP on the wire",
+    ),
+    approximation("BGP", "is left out: what the nodes would tell each other is there from the start"),
+    approximation("names of pods' chains", "have no time of the last sync in their digest, so they stay the same"),
+    approximation("the jump to KUBE-NWPLCY-COMMON", "bears no comment here"),
+    approximation("sets", "are made without the timeout of 0, which is never"),
+    approximation("a node without pods", "has its bridge's address all the same, so that it may get some"),
+    approximation("MAC addresses", "are made from names, so that a plan is always the same"),
+    skipped("the service proxy: IPVS, kube-dummy-if and its addresses, arp_ignore and arp_announce"),
+    skipped("network policies, and the option to reject what has none yet (netpol-default-deny)"),
+    skipped("tunnels in UDP (fou), BGP with others, an egress address of one's own, hostPort, IPv6"),
+    *pods_.PARTS,
+)
+Container = pods_.Pod
+GOBGP, TABLE, PREF = 17, 77, 32765  # who makes routes, the table of tunnels, the place the kernel gives to its rule
+OVERHEAD = 20  # of IP in IP
+
+
+@dataclass(frozen=True, slots=True)
+class Options(underlay.UnderlayOptions):
+    """What a kube-router scenario may set."""
+
+    pod_cidr: IPv4Network = option(cidr("10.244.0.0/16"), "addresses of all pods; each node gets a part of it")
+    node_prefix: int = option(24, "prefix length of each node's part of pod_cidr", minimum=16, maximum=29)
+    service_cidr: IPv4Network = option(cidr("10.96.0.0/12"), "addresses of Services, which the firewall passes over")
+    overlay: str = option(
+        "subnet",
+        "tunnels to nodes in other subnets, to all nodes (overlay-type), or to none (enable-overlay=false)",
+        choices=("subnet", "full", "none"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A node: its place, and its part of the pods' range."""
+
+    place: underlay.Place
+    pods: IPv4Network
+
+    @property
+    def name(self) -> str:
+        """The node's."""
+        return self.place.name
+
+    @property
+    def gateway(self) -> IPv4Address:
+        """The bridge's address."""
+        return self.pods.network_address + 1
+
+    @property
+    def tunnel(self) -> str:
+        """The device that others have towards this node: upstream's name for its address, without the dots."""
+        return "tun-" + sha256(str(self.place.address).replace(".", "").encode()).hexdigest()[:11]
+
+
+def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
+    """The underlay, and on it nodes with their bridge, their pods, their routes and their firewall."""
+    options: Options = scenario.options
+    homes = _homes(scenario)
+    mtu = options.mtu - (OVERHEAD if options.overlay != "none" else 0)
+    yield from underlay.surroundings(scenario)
+    for home, node in zip(homes, scenario.nodes, strict=True):
+        yield Machine(home.name, "node", (home.place.address, home.gateway))
+        yield from parts.netns(home.name)
+        bridge = Port(home.name, firewall.BRIDGE)
+        yield from parts.bridge(bridge, mtu=mtu, address=parts.iface(home.gateway, home.pods.prefixlen))
+        yield from _pods(node, home, mtu)
+        tunnelled = [other for other in homes if _tunnelled(home, other, options)]
+        devices = ("eth0", firewall.BRIDGE, *(other.tunnel for other in tunnelled))
+        yield from parts.forwarding(home.name, True, rp_filter=2, devices=devices)
+        yield Sysctl(home.name, "net.bridge.bridge-nf-call-iptables", "1")
+        yield from _routes(home, homes, options)
+        for other in tunnelled:
+            yield from _tunnel(home, other, mtu, exact="ipip" not in scenario.approximate)
+        if options.overlay != "none":
+            yield Rule(home.name, PREF, TABLE, src=home.pods)
+        yield from firewall.egress(home.name, (other.pods for other in homes), (other.place.address for other in homes))
+        yield from firewall.policies(home.name, options.service_cidr, _addresses(node, home))
+        yield from pods_.processes(node)
+
+
+def checks(scenario: Scenario) -> Iterator[Check]:
+    """How far apart pods are, that a node sees their address, and what is true of every Kubernetes."""
+    options, homes = scenario.options, _homes(scenario)
+    for node in scenario.nodes:
+        if len(node.pods) > 1:
+            source, target, *_ = node.pods
+            here = See(Port(target, "eth0"), src=source, dst=target, ttl=64)
+            say = "pods of one node meet on its bridge, and nobody routes between them"
+            yield Check(say, "ping", source, target, sees=(here,), origin="model")
+            break
+    joined = options.overlay != "none" or all(one.place.near(homes[0].place) for one in homes)
+    ends = [(node.name, node.pods[0]) for node in scenario.nodes if node.pods][:2]
+    if joined and len(ends) > 1:
+        (_, source), (far, target) = ends
+        sees = (See(Port(target, "eth0"), src=source, dst=target, ttl=62),)
+        yield Check("pods of two nodes are two routers apart", "ping", source, target, sees=sees, origin="model")
+        sees = (See(Port(far, firewall.BRIDGE), src=source, dst=target, ttl=62, direction="out"),)
+        yield Check("which are their nodes", "ping", source, target, sees=sees, origin="model")
+    if joined:
+        yield from kubernetes.kubernetes_rules(scenario)
+    yield from pods_.checks(scenario)
+
+
+def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
+    """Ranges that are too small or not apart, and tunnels that would have one name."""
+    options: Options = scenario.options
+    length = options.node_prefix
+    yield from underlay.refuse(scenario, "pod_cidr", "service_cidr")
+    yield from kubernetes.refuse_pod_cidr(options.pod_cidr, length, len(scenario.nodes))
+    yield from kubernetes.refuse_pods(scenario, min(2 ** (32 - length) - 3, parts.BRIDGE_PORTS), fixed=True)
+    names: dict[str, Home] = {}
+    for home in _homes(scenario) if options.overlay != "none" else ():
+        if home.tunnel in names:
+            one, other = names[home.tunnel].place, home.place
+            what = f"the tunnels to {one.name} ({one.address}) and {other.name} ({other.address}) have one name"
+            yield "node_cidr", f"{what}, {home.tunnel}", "kube-router makes it of the digits alone: take another range"
+        names[home.tunnel] = home
+
+
+def _homes(scenario: Scenario) -> list[Home]:
+    options: Options = scenario.options
+    ranges = kubernetes.node_ranges(options.pod_cidr, options.node_prefix, len(scenario.nodes))
+    return [Home(place, pods) for place, pods in zip(underlay.places(scenario), ranges, strict=True)]
+
+
+def _tunnelled(home: Home, other: Home, options: Options) -> bool:
+    """Whether a node has a tunnel to another."""
+    wanted = options.overlay == "full" or (options.overlay == "subnet" and not home.place.near(other.place))
+    return wanted and home != other
+
+
+def _routes(home: Home, homes: list[Home], options: Options) -> Iterator[Resource]:
+    """The way to other nodes' pods. Who is behind a router and has no tunnel is left to that router."""
+    for other in homes:
+        if _tunnelled(home, other, options):
+            own = home.place.address
+            yield Route(home.name, other.pods, dev=other.tunnel, src=own, scope="global", proto=GOBGP)
+        elif other != home and home.place.near(other.place):
+            yield Route(home.name, other.pods, other.place.address, "eth0", proto=GOBGP)
+
+
+def _tunnel(home: Home, other: Home, mtu: int, *, exact: bool) -> Iterator[Resource]:
+    """The tunnel to a node, and the way into it for what pods send to that node itself."""
+    at, own, far = Port(home.name, other.tunnel), home.place.address, other.place.address
+    if exact:
+        yield Link(at, "ipip", mtu=mtu, options=(("local", str(own)), ("remote", str(far))))
+    else:
+        yield Link(at, "tun", mtu=mtu)
+        yield Process(home.name, other.tunnel, ("tunnel", "ipip", at.dev, str(own), f"0.0.0.0/0={far}"))
+    yield Route(home.name, IPv4Network((int(far), 32)), dev=at.dev, table=TABLE)
+
+
+def _addresses(node: Node, home: Home) -> Iterator[tuple[str, IPv4Address]]:
+    """Pods with their addresses in host-local's order: the first after the bridge's, then the next."""
+    return ((name, home.gateway + number) for number, name in enumerate(node.pods, 1))
+
+
+def _pods(node: Node, home: Home, mtu: int) -> Iterator[Resource | Machine]:
+    """Pods as the plugin bridge wires them."""
+    devices = parts.hashed("veth", 8, node.pods)
+    for (name, own), device in zip(_addresses(node, home), devices, strict=True):
+        inner, outer = Port(name, "eth0"), Port(node.name, device)
+        yield Machine(name, "pod", (own,), node.name)
+        yield from parts.endpoint(name)
+        yield Sysctl(name, "net.ipv4.conf.eth0.arp_notify", "1")  # a new address is announced
+        yield from parts.veth(outer, inner, mtu=mtu, macs=(None, parts.mac(name)), master=firewall.BRIDGE)
+        yield from parts.addresses(inner, parts.iface(own, home.pods.prefixlen))
+        yield parts.default(name, home.gateway)

@@ -1,0 +1,280 @@
+r"""Weave Net: one Ethernet for all pods, however many nodes it spans; what the nodes say to each other is VXLAN.
+
+        a 10.32.0.2     b 10.32.0.3                     c 10.44.0.1
+        | eth0          | eth0                          | eth0
+    +-- node1 ---------------------------+          +-- node2 ---------------------------+
+    | vethweplXXX    vethweplYYY         |          | vethweplZZZ                        |
+    | +-- weave 10.32.0.1/12 --+         |          | +-- weave 10.44.0.0/12 --+         |
+    |            vethwe-bridge           |          |            vethwe-bridge           |
+    |                  |                 |          |                  |                 |
+    |           vethwe-datapath          |          |           vethwe-datapath          |
+    |           +- datapath -+           |          |           +- datapath -+           |
+    |             vxlan-6784             |          |             vxlan-6784             |
+    |       udp 6784   :                 |          |       udp 6784   :                 |
+    |  eth0 192.168.0.1                  |          |  eth0 192.168.0.2                  |
+    +--------|---------------------------+          +--------|---------------------------+
+             +------------------- fabric ------------------+
+                   | 192.168.0.253    | 8.8.8.50        eth0 of nodes elsewhere, behind the router
+                  vm              internet 8.8.8.1
+
+All pods are in one subnet, 10.32.0.0/12, and ask each other for their MAC addresses, also from node to node: what
+other networks route, Weave switches, so a packet's TTL is 64 wherever its pod is. Two bridges stand in a row on
+each node. `weave` is the one that pods and the node itself are on; it has the node's address in the subnet, which
+is its pods' gateway, and a MAC that never changes, for it is the name by which the peers know each other.
+`datapath` joins that to the tunnel: frames that it does not know the place of go to every other node, and it
+learns by whose answer comes. The peers share out the range among themselves, so that a node gives out addresses
+without asking. 1376 bytes are what the least network that was foreseen (1460) leaves, less VXLAN and encryption.
+Outside the subnet a pod wears its node's address, also on other nodes. Weave's policy controller judges what is
+sent on the sender's node and what arrives on the receiver's.
+
+Follows weaveworks/weave 2.8.1 (archived in 2022): net/bridge.go, net/expose.go, net/veth.go, net/arp.go,
+plugin/net/cni.go, router/fastdp.go, prog/weave-kube/launch.sh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, summarize_address_range
+
+from labctl.grades import approximation, faithful, needs, skipped
+from labctl.models import _kubernetes as kubernetes
+from labctl.models import _parts as parts
+from labctl.models import _pods as pods_
+from labctl.models import _underlay as underlay
+from labctl.models import _weave_npc as npc
+from labctl.options import cidr, option
+from labctl.plan import Fdb, IpSet, Link, Port, Resource, Sysctl
+from labctl.scenario import Check, Machine, Node, Scenario, See
+
+FOLLOWS = "Weave Net 2.8.1 with weave-kube"
+MACHINES = ("nodes", "pods")
+PARTS = (
+    faithful("the bridge weave with its address, pods' cables with hairpin on, one subnet for all, the MTU of 1376"),
+    faithful("vethwe-bridge and vethwe-datapath, which join the two bridges"),
+    faithful("the rules of FORWARD and the chains WEAVE and WEAVE-EXPOSE; the set weaver-no-masq-local"),
+    faithful("the policy controller's chains and sets for pods without a policy"),
+    faithful("the settings of neighbour tables, on weave and in pods; iptables for bridged frames"),
+    approximation(
+        "the fast datapath",
+        "is a Linux bridge and one VXLAN device: it floods and learns, where Weave's router tells an Open vSwitch"
+        " datapath where each frame goes; no frame is handed on by a third node",
+    ),
+    approximation("the VNI", "is 1 in every packet; Weave makes it of both peers' numbers"),
+    approximation(
+        "the peers' ranges",
+        "are those of nodes that join one after another and ask the first; a grown cluster has others",
+    ),
+    approximation("MAC addresses", "are made from names, so that a plan is always the same"),
+    needs("vxlan", "vxlan-6784, between all nodes"),
+    needs(
+        "openvswitch",
+        "the fast datapath itself (`datapath: ovs`)",
+        "which flows it has is decided by Weave's router, packet by packet",
+        instead="a Linux bridge with a VXLAN device, as `datapath: vxlan` builds it",
+    ),
+    skipped("network policies, and the sets of selectors that nobody matches"),
+    skipped("encryption, and the fallback of UDP 6783 (sleeve)", "their headers are Weave's own"),
+    skipped("weaveDNS, portmap, the rules for docker0, IPv6"),
+    *pods_.PARTS,
+)
+Container = pods_.Pod
+PORT, VNI = 6784, 1
+OVERHEAD = 50  # of VXLAN: IP 20, UDP 8, VXLAN 8, Ethernet 14
+ANY_MAC = "00:00:00:00:00:00"
+BRIDGE, DATAPATH, TUNNEL = "weave", "datapath", "vxlan-6784"
+UP, DOWN = "vethwe-bridge", "vethwe-datapath"
+LOCAL = "weaver-no-masq-local"
+_NEIGHBOURS = (("base_reachable_time", "5"), ("delay_first_probe_time", "2"), ("ucast_solicit", "1"))
+
+
+@dataclass(frozen=True, slots=True)
+class Options(underlay.UnderlayOptions):
+    """What a weave scenario may set."""
+
+    pod_cidr: IPv4Network = option(cidr("10.32.0.0/12"), "IPALLOC_RANGE: the one subnet of all pods")
+    weave_mtu: int = option(1376, "WEAVE_MTU: MTU of pods and of weave", minimum=1280, maximum=8950)
+    datapath: str = option(
+        "vxlan", "what joins the nodes: a bridge with VXLAN, or Open vSwitch's datapath", choices=("vxlan", "ovs")
+    )
+    policy_controller: bool = option(True, "EXPECT_NPC: whether Weave's policy controller runs")
+    no_masq_local: bool = option(True, "NO_MASQ_LOCAL: what comes to pods of the node itself keeps its source")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A node as Weave sees it: where it is, and the part of the pods' subnet that it gives out."""
+
+    place: underlay.Place
+    first: IPv4Address  # the bridge's
+    end: IPv4Address  # of the range, the first that is not in it
+    gives: tuple[IPv4Network, ...]
+
+    @property
+    def room(self) -> int:
+        """How many pods its range has addresses for."""
+        return int(self.end) - int(self.first) - 1
+
+
+def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
+    """The underlay, and on it nodes with their two bridges and their pods."""
+    options: Options = scenario.options
+    faithfully = options.datapath == "ovs" and "openvswitch" not in scenario.approximate
+    every = peers(scenario)
+    everybody = [
+        peer.first + number for peer, node in zip(every, scenario.nodes, strict=True) for number in _numbers(node)
+    ]
+    yield from underlay.surroundings(scenario)
+    for peer, node in zip(every, scenario.nodes, strict=True):
+        yield Machine(node.name, "node", (peer.place.address, peer.first))
+        yield from parts.netns(node.name)
+        yield from parts.forwarding(node.name, True, rp_filter=0, devices=("eth0", BRIDGE))
+        yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")
+        yield from _bridges(peer, options, exact=faithfully)
+        if not faithfully:
+            yield from _tunnel(peer, every, options.weave_mtu)
+        yield from _pods(node, peer, options)
+        yield from _filter(node.name, options, everybody)
+        yield from _nat(node.name, options, peer.gives)
+        yield from pods_.processes(node)
+
+
+def peers(scenario: Scenario) -> list[Peer]:
+    """The nodes with their ranges: each that joins is given what the first can spare, from its end.
+
+    That is the largest power of two in half of what the first has free: 10.44.0.0/14 for the second node.
+    """
+    subnet: IPv4Network = scenario.options.pod_cidr
+    start, end, top = int(subnet.network_address), int(subnet.broadcast_address) + 1, 0
+    given: list[tuple[int, int]] = []
+    for _ in scenario.nodes[1:]:
+        top, half = end, (end - start - 2) // 2
+        end -= 1 << half.bit_length() - 1 if half > 0 else 0
+        given.append((end, top))
+    ranges = [(start, end), *given]
+    made = []
+    for place, (low, high) in zip(underlay.places(scenario), ranges, strict=False):
+        last = IPv4Address(max(high - 1, low))
+        first = IPv4Address(low + (low == start))  # the subnet's own address is nobody's
+        made.append(Peer(place, first, last + 1, tuple(summarize_address_range(IPv4Address(low), last))))
+    return made
+
+
+def _bridges(peer: Peer, options: Options, *, exact: bool) -> Iterator[Resource]:
+    """weave, datapath, and the cable between them."""
+    node, mtu = peer.place.name, options.weave_mtu
+    weave = Port(node, BRIDGE)
+    yield from parts.bridge(weave, mtu=mtu, address=parts.iface(peer.first, options.pod_cidr.prefixlen))
+    yield from _neighbours(weave)
+    datapath = Port(node, DATAPATH)
+    yield Link(datapath, "openvswitch" if exact else "bridge", mtu=mtu, mac=parts.mac(str(datapath)))
+    one, other = Port(node, UP), Port(node, DOWN)
+    yield Link(one, "veth", other, BRIDGE, mtu)
+    yield Link(other, "veth", one, DATAPATH, mtu)
+
+
+def _tunnel(peer: Peer, every: list[Peer], mtu: int) -> Iterator[Resource]:
+    """The VXLAN device, and in its table every other node as the place of what it has not learned."""
+    at, own = Port(peer.place.name, TUNNEL), peer.place
+    words = (("id", str(VNI)), ("local", str(own.address)), ("dev", "eth0"), ("dstport", str(PORT)))
+    yield Link(at, "vxlan", master=DATAPATH, mtu=mtu, mac=parts.mac(str(at)), options=(*words, ("learning", "on")))
+    for other in every:
+        if other is not peer:
+            yield Fdb(at, ANY_MAC, other.place.address)
+
+
+def _neighbours(at: Port) -> Iterator[Resource]:
+    """Weave's settings of a neighbour table: a change of MAC is soon known, and gratuitous ARP is believed."""
+    for name, value in _NEIGHBOURS:
+        yield Sysctl(at.ns, f"net.ipv4.neigh.{at.dev}.{name}", value)
+    yield Sysctl(at.ns, f"net.ipv4.conf.{at.dev}.arp_accept", "1")
+
+
+def _numbers(node: Node) -> range:
+    """The places of a node's pods in its range, after the bridge's."""
+    return range(1, len(node.pods) + 1)
+
+
+def _pods(node: Node, peer: Peer, options: Options) -> Iterator[Resource | Machine]:
+    """Pods on the bridge, with addresses in order from their node's range and the node as their way out."""
+    devices = parts.hashed("vethwepl", 7, node.pods)
+    for number, name, device in zip(_numbers(node), node.pods, devices, strict=True):
+        own, inner, outer = peer.first + number, Port(name, "eth0"), Port(node.name, device)
+        yield Machine(name, "pod", (own,), node.name)
+        yield from parts.endpoint(name)
+        yield Link(outer, "veth", inner, BRIDGE, options.weave_mtu, hairpin=True)
+        yield Link(inner, "veth", outer, None, options.weave_mtu, parts.mac(name))
+        yield from _neighbours(inner)
+        yield from parts.addresses(inner, parts.iface(own, options.pod_cidr.prefixlen))
+        yield parts.default(name, peer.first)
+
+
+def _filter(ns: str, options: Options, pods: list[IPv4Address]) -> Iterator[Resource]:
+    """Weave's rules about what may be forwarded, with or without the policy controller."""
+    if options.policy_controller:
+        yield from npc.steering(ns, BRIDGE)
+        yield from npc.chains(ns, UP, pods)
+    else:
+        first = (f"-i {BRIDGE} -o {BRIDGE} -j ACCEPT", f"-o {BRIDGE} -j WEAVE-EXPOSE")
+        yield parts.chain(ns, "filter", "FORWARD", *first)
+        yield parts.chain(ns, "filter", "WEAVE-EXPOSE", f"-d {options.pod_cidr} -j ACCEPT")
+    yield parts.chain(
+        ns,
+        "filter",
+        "FORWARD",
+        f"-i {BRIDGE} ! -o {BRIDGE} -j ACCEPT",
+        f"-o {BRIDGE} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    )
+
+
+def _nat(ns: str, options: Options, gives: tuple[IPv4Network, ...]) -> Iterator[Resource]:
+    """Weave's rules about what wears another address."""
+    pods = options.pod_cidr
+    yield parts.chain(ns, "nat", "POSTROUTING", "-j WEAVE")
+    if options.no_masq_local:
+        yield IpSet(ns, LOCAL, members=tuple(sorted(str(one).removesuffix("/32") for one in gives)))
+        about = '-m comment --comment "Prevent SNAT to locally running containers"'
+        yield parts.chain(ns, "nat", "WEAVE", f"-m set --match-set {LOCAL} dst {about} -j RETURN")
+    yield parts.chain(
+        ns,
+        "nat",
+        "WEAVE",
+        f"-s {pods} -d 224.0.0.0/4 -j RETURN",
+        f"! -s {pods} -d {pods} -j MASQUERADE",
+        f"-s {pods} ! -d {pods} -j MASQUERADE",
+    )
+
+
+def checks(scenario: Scenario) -> Iterator[Check]:
+    """That nobody routes between pods, on one node and on two, and what is true of every Kubernetes."""
+    for node in scenario.nodes:
+        if len(node.pods) > 1:
+            source, target, *_ = node.pods
+            say = "pods of one node meet on its bridge, and nobody routes between them"
+            here = See(Port(target, "eth0"), src=source, dst=target, ttl=64)
+            yield Check(say, "ping", source, target, sees=(here,), origin="model")
+            break
+    ends = [(node.name, node.pods[0]) for node in scenario.nodes if node.pods][:2]
+    if len(ends) > 1:
+        (home, source), (_, target) = ends
+        wire = See(Port(home, "eth0"), src=source, dst=target, ttl=64, encap=f"vxlan {VNI}", direction="out")
+        sees = (wire, See(Port(target, "eth0"), src=source, dst=target, ttl=64))
+        say = "so do pods of two nodes, on one Ethernet that is carried from node to node"
+        yield Check(say, "ping", source, target, sees=sees, origin="model")
+    yield from kubernetes.kubernetes_rules(scenario)
+    yield from pods_.checks(scenario)
+
+
+def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
+    """Ranges that are too small or not apart, and tunnels that the underlay is too narrow for."""
+    options: Options = scenario.options
+    yield from underlay.refuse(scenario, "pod_cidr")
+    yield from kubernetes.refuse_pods(scenario, parts.BRIDGE_PORTS - 1, fixed=True)
+    if options.weave_mtu > options.mtu - OVERHEAD:
+        what = f"weave_mtu {options.weave_mtu} and {OVERHEAD} bytes of VXLAN are more than mtu {options.mtu}"
+        yield "weave_mtu", what, f"at most {options.mtu - OVERHEAD}, or a larger mtu"
+    for peer, node in zip(peers(scenario), scenario.nodes, strict=False):
+        if len(node.pods) > peer.room:
+            what = f"{node.name} has {len(node.pods)} pods and its part of {options.pod_cidr}"
+            gives = ", ".join(map(str, peer.gives)) if peer.room > 0 else "nothing"
+            yield "pod_cidr", f"{what} is {gives}: room for {max(peer.room, 0)}", "take a larger pod_cidr"

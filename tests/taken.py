@@ -1,0 +1,47 @@
+"""Take a part of a lab away by hand: `status` names it, the check that it is there for fails, `up` mends it."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from dataclasses import replace
+
+from labctl import checks, lab
+from labctl.kernel import places
+from labctl.scenario import Check
+from labctl.words import change_lines
+
+HASTE = 0.8  # seconds that a check may take which is to fail
+
+
+def typed(name: str, node: str, command: str) -> str:
+    """What a command says that is run in a machine of a lab; it must succeed."""
+    words = ["ip", "netns", "exec", places.netns_name(name, node), *command.split()]
+    return subprocess.run(words, check=True, capture_output=True, text=True, timeout=20).stdout
+
+
+def verdict(name: str, word: str = "", *own: Check, within: float | None = None) -> tuple[str, list[str]]:
+    """What a lab's checks with that word say, or `own` ones, and why."""
+    compiled = lab.recall(name)
+    asked = tuple(replace(check, within=within or check.within) for check in own or compiled.checks)
+    report = checks.run(replace(compiled, checks=asked), word)
+    return report.verdict, [text for outcome in report.outcomes for text in outcome.evidence]
+
+
+def missed(definition: lab.Definition, node: str, command: str, says: str, word: str) -> None:
+    """Take something away in `node` by `command`: status says so, the checks with `word` fail, and all is mended."""
+    name = lab.compiled(definition).name
+    compiled = lab.recall(name)
+    assert lab.status(name, compiled) == ()
+    typed(name, node, command)
+    told = [line for change in lab.status(name, compiled) for line in change_lines(change)]
+    assert any(says in line for line in told), told
+    found, why = verdict(name, word, within=HASTE)
+    assert found == "fail", why
+    lab.up(definition)
+    assert lab.status(name, compiled) == ()
+    deadline = time.monotonic() + 15
+    found, why = verdict(name, word)
+    while found == "inconclusive" and time.monotonic() < deadline:  # a neighbour that was given up is asked for anew
+        found, why = verdict(name, word)
+    assert found == "pass", why

@@ -1,0 +1,250 @@
+"""Weave Net: its rules and devices word by word, its peers' ranges, and what happens when a part is taken away."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labctl import definition, lab
+from labctl.commands import commands
+from labctl.errors import MissingError, ScenarioError
+from labctl.features import needed
+from labctl.fit import fit
+from labctl.parse import parse_and_compile
+from labctl.plan import Address, Fdb, IpSet, Link, Port, Route
+from labctl.scenario import Check, Lab, See
+from tests.taken import missed, typed, verdict
+from tests.test_cloud_rules import said, saved
+from tests.test_docker_rules import block
+from tests.test_fit import Kernel
+
+TEXT = "model: weave\nnodes: {node1: {pods: [a, b]}, node2: {pods: [c]}}\n"
+RULES = """
+*filter
+:WEAVE-EXPOSE - [0:0]
+-A FORWARD -i weave -o weave -j ACCEPT
+-A FORWARD -o weave -j WEAVE-EXPOSE
+-A FORWARD -i weave ! -o weave -j ACCEPT
+-A FORWARD -o weave -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A WEAVE-EXPOSE -d 10.32.0.0/12 -j ACCEPT
+*nat
+:WEAVE - [0:0]
+-A POSTROUTING -j WEAVE
+-A WEAVE -s 10.32.0.0/12 -d 224.0.0.0/4 -j RETURN
+-A WEAVE ! -s 10.32.0.0/12 -d 10.32.0.0/12 -j MASQUERADE
+-A WEAVE -s 10.32.0.0/12 ! -d 10.32.0.0/12 -j MASQUERADE
+"""
+KEPT = (
+    '-m set --match-set weaver-no-masq-local dst -m comment --comment "Prevent SNAT to locally running containers"'
+    " -j RETURN"
+)
+INTO, OUT = "weave-;rGqyMIl1HN^cfDki~Z$3]6!N", "weave-s_+ChJId4Uy_$}G;WdH|~TK)I"  # as weave's own tests have them
+NPC = f"""
+*filter
+:WEAVE-NPC - [0:0]
+:WEAVE-NPC-DEFAULT - [0:0]
+:WEAVE-NPC-INGRESS - [0:0]
+:WEAVE-NPC-EGRESS - [0:0]
+:WEAVE-NPC-EGRESS-DEFAULT - [0:0]
+:WEAVE-NPC-EGRESS-CUSTOM - [0:0]
+:WEAVE-NPC-EGRESS-ACCEPT - [0:0]
+-A INPUT -i weave -j WEAVE-NPC-EGRESS
+-A FORWARD -i weave -m comment --comment "NOTE: this must go before '-j KUBE-FORWARD'" -j WEAVE-NPC-EGRESS
+-A FORWARD -o weave -m comment --comment "NOTE: this must go before '-j KUBE-FORWARD'" -j WEAVE-NPC
+-A FORWARD -o weave -m state --state NEW -j NFLOG --nflog-group 86
+-A FORWARD -o weave -j DROP
+-A FORWARD -i weave ! -o weave -j ACCEPT
+-A FORWARD -o weave -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A WEAVE-NPC -m state --state RELATED,ESTABLISHED -j ACCEPT
+-A WEAVE-NPC -d 224.0.0.0/4 -j ACCEPT
+-A WEAVE-NPC -m physdev --physdev-out vethwe-bridge --physdev-is-bridged -j ACCEPT
+-A WEAVE-NPC -m state --state NEW -j WEAVE-NPC-DEFAULT
+-A WEAVE-NPC -m state --state NEW -j WEAVE-NPC-INGRESS
+-A WEAVE-NPC-DEFAULT -m set --match-set {INTO} dst -m comment --comment "DefaultAllow ingress isolation for namespace: default" -j ACCEPT
+-A WEAVE-NPC-EGRESS -m state --state RELATED,ESTABLISHED -j ACCEPT
+-A WEAVE-NPC-EGRESS -m physdev --physdev-in vethwe-bridge --physdev-is-bridged -j RETURN
+-A WEAVE-NPC-EGRESS -m addrtype --dst-type LOCAL -j RETURN
+-A WEAVE-NPC-EGRESS -d 224.0.0.0/4 -j RETURN
+-A WEAVE-NPC-EGRESS -m state --state NEW -j WEAVE-NPC-EGRESS-DEFAULT
+-A WEAVE-NPC-EGRESS -m state --state NEW -m mark ! --mark 0x40000/0x40000 -j WEAVE-NPC-EGRESS-CUSTOM
+-A WEAVE-NPC-EGRESS-DEFAULT -m set --match-set {OUT} src -m comment --comment "DefaultAllow egress isolation for namespace: default" -j WEAVE-NPC-EGRESS-ACCEPT
+-A WEAVE-NPC-EGRESS-DEFAULT -m set --match-set {OUT} src -m comment --comment "DefaultAllow egress isolation for namespace: default" -j RETURN
+-A WEAVE-NPC-EGRESS-ACCEPT -j MARK --set-xmark 0x40000/0x40000
+"""  # noqa: E501
+
+
+def built(more: str = "", text: str = TEXT) -> Lab:
+    return parse_and_compile(text + more, "t.yaml")[1]
+
+
+def refused(more: str, text: str = TEXT) -> str:
+    with pytest.raises(ScenarioError) as caught:
+        built(more, text)
+    return str(caught.value)
+
+
+def test_the_rules_are_weaves() -> None:
+    bare = "policy_controller: false\n"
+    assert saved(built(f"{bare}no_masq_local: false\n")) == block(RULES)
+    kept = saved(built(bare))
+    assert kept["nat"]["WEAVE"] == [KEPT, *block(RULES)["nat"]["WEAVE"]]
+    assert kept["filter"] == block(RULES)["filter"]
+    assert said(built(f"{bare}no_masq_local: false\n"), IpSet) == []
+
+
+def test_the_policy_controllers_rules_are_weaves() -> None:
+    made = built()
+    assert saved(made)["filter"] == block(NPC)["filter"]
+    assert saved(made)["nat"]["WEAVE"] == [KEPT, *block(RULES)["nat"]["WEAVE"]]
+    assert said(made, IpSet)[:2] == [f"{name} hash:ip 10.32.0.2 10.32.0.3 10.44.0.1" for name in (INTO, OUT)]
+
+
+def test_a_shell_takes_the_names_of_sets_as_they_are() -> None:
+    typed_in = "\n".join(commands(IpSet("node1", OUT, "hash:ip", ("10.32.0.2",))))
+    heard = subprocess.run(
+        ["sh", "-c", 'ipset() { echo "$*"; }\n' + typed_in], capture_output=True, text=True, timeout=9
+    )
+    assert heard.stdout.splitlines() == [f"create {OUT} hash:ip", f"add {OUT} 10.32.0.2"]
+
+
+def test_two_bridges_stand_in_a_row() -> None:
+    links = {item.at.dev: item for item in built().plan if isinstance(item, Link) and item.at.ns == "node1"}
+    kinds = {name: (item.kind, item.master, item.mtu) for name, item in links.items() if name not in ("lo", "eth0")}
+    pods = {name: found for name, found in kinds.items() if name.startswith("vethwepl")}
+    assert set(pods.values()) == {("veth", "weave", 1376)}
+    assert [len(name) for name in pods] == [15, 15]
+    assert all(links[name].hairpin for name in pods)
+    assert {name: found for name, found in kinds.items() if name not in pods} == {
+        "weave": ("bridge", None, 1376),
+        "datapath": ("bridge", None, 1376),
+        "vethwe-bridge": ("veth", "weave", 1376),
+        "vethwe-datapath": ("veth", "datapath", 1376),
+        "vxlan-6784": ("vxlan", "datapath", 1376),
+    }
+    assert links["vethwe-bridge"].peer == Port("node1", "vethwe-datapath")
+    assert dict(links["vxlan-6784"].options)["dstport"] == "6784"
+
+
+def test_every_other_node_is_where_unknown_frames_go() -> None:
+    three = built("elsewhere: [node3]\n", TEXT.replace("[c]}}", "[c]}, node3: {pods: [d]}}"))
+    assert said(three, Fdb) == [f"00:00:00:00:00:00 dev vxlan-6784 dst {far}" for far in ("192.168.0.2", "192.168.1.3")]
+
+
+def test_all_pods_are_in_one_subnet_and_their_node_is_the_way_out() -> None:
+    made = built()
+    assert said(made, Address, "b") == ["10.32.0.3/12 dev eth0"]
+    assert said(made, Route, "b") == ["default via 10.32.0.1 dev eth0"]
+    assert said(made, Address, "c") == ["10.44.0.1/12 dev eth0"]
+    assert said(made, Route, "c") == ["default via 10.44.0.0 dev eth0"]
+    assert "10.44.0.0/12 dev weave" in said(made, Address, "node2")
+
+
+RANGES = [
+    ("weaver-no-masq-local hash:net 10.32.0.0/12", "10.32.0.1"),
+    ("weaver-no-masq-local hash:net 10.44.0.0/14", "10.44.0.0"),
+    ("weaver-no-masq-local hash:net 10.40.0.0/14", "10.40.0.0"),
+    ("weaver-no-masq-local hash:net 10.38.0.0/15", "10.38.0.0"),
+]
+
+
+def test_who_joins_is_given_what_the_first_can_spare() -> None:
+    """The second node's 10.44.0.0/14 and the first's 10.32.0.1 are what logs of Weave 2.8.1 show."""
+    assert said(built(text="model: weave\nnodes: {node1: {pods: 1}}\n"), IpSet)[2:] == [RANGES[0][0]]
+    four = built(text="model: weave\nnodes: {count: 4, pods: 1}\n")
+    assert said(four, IpSet)[2:] == ["weaver-no-masq-local hash:net 10.32.0.0/14 10.36.0.0/15"]
+    assert [said(four, IpSet, f"node{number}")[2:] for number in (2, 3, 4)] == [[words] for words, _ in RANGES[1:]]
+    first = {item.ns: str(item.addr.ip) for item in four.plan if isinstance(item, Address) and item.at.dev == "weave"}
+    assert list(first.values()) == [ip for _, ip in RANGES]
+
+
+def test_a_range_that_is_too_small_for_its_pods_is_told() -> None:
+    assert "node2 has 1 pods and its part of 10.32.0.0/30 is nothing: room for 0" in refused("pod_cidr: 10.32.0.0/30\n")
+    assert "pod_cidr 192.168.0.0/16 overlaps node_cidr" in refused("pod_cidr: 192.168.0.0/16\n")
+    assert "node1 has 1023 pods and the most is 1022" in refused("", "model: weave\nnodes: {count: 1, pods: 1023}\n")
+
+
+def test_a_tunnel_that_does_not_fit_is_told() -> None:
+    assert "weave_mtu 1451 and 50 bytes of VXLAN are more than mtu 1500" in refused("weave_mtu: 1451\n")
+    assert built("weave_mtu: 1450\n").plan
+
+
+def test_the_fast_datapath_needs_open_vswitch_and_a_bridge_may_stand_in_for_it(tmp_path: Path) -> None:
+    path = f"{tmp_path}/ovs.yaml"
+    with open(path, "w") as file:
+        file.write(TEXT + "datapath: ovs\n")
+    wanted = definition.define(path)
+    assert needed(built("datapath: ovs\n").plan)["openvswitch"].key == ("link", "node1", "datapath")
+    with pytest.raises(MissingError, match="lacks openvswitch, needed for the fast datapath itself"):
+        fit(wanted, Kernel("openvswitch"))
+    _, instead = fit(wanted, Kernel("openvswitch"), approximate=True)
+    assert instead.plan == built().plan
+    assert [part.feature for part in instead.approximations] == ["openvswitch"]
+
+
+# ---- in real namespaces ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def weave() -> Iterator[lab.Definition]:
+    found = lab.define("weave")
+    lab.up(found)
+    yield found
+    lab.down("weave")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("node", "command", "says", "word"),
+    [
+        (
+            "node1",
+            "bridge fdb del 00:00:00:00:00:00 dev vxlan-6784 dst 192.168.0.2",
+            "missing fdb entry 00:00:00:00:00:00 dev vxlan-6784 dst 192.168.0.2",
+            "question for a neighbour",
+        ),
+        ("node1", "iptables-legacy -t nat -F WEAVE", "missing iptables -t nat -A WEAVE", "pods wear"),
+        ("node2", "ip link set vethwe-bridge nomaster", "vethwe-bridge: master was none", "to another node"),
+        ("node3", "ip link set vxlan-6784 down", "vxlan-6784: up was down", "a router between"),
+        ("node2", f"ipset del {INTO} 10.44.0.1", f"changed ipset {INTO}", "to another node"),
+        ("node1", "ip addr flush dev weave", "missing address 10.32.0.1/12 dev weave", "a node is on"),
+    ],
+)
+def test_a_part_that_is_taken_away_is_missed(
+    weave: lab.Definition, node: str, command: str, says: str, word: str
+) -> None:
+    missed(weave, node, command, says, word)
+
+
+@pytest.mark.root
+def test_what_comes_to_pods_of_the_node_itself_keeps_its_source(weave: lab.Definition) -> None:
+    def seen(pod: str, source: str) -> str:
+        sees = (See(Port(pod, "eth0"), src=source),)
+        return verdict("weave", "", Check(f"{pod} sees {source}", "ping", "vm", pod, sees=sees, within=1.0))[0]
+
+    typed("weave", "vm", "ip route add 10.32.0.0/12 via 192.168.0.1")
+    try:
+        assert [seen("a", "vm"), seen("c", "node1/weave"), seen("c", "vm")] == ["pass", "pass", "fail"]
+        typed("weave", "node1", "ipset flush weaver-no-masq-local")
+        assert [seen("a", "node1/weave"), seen("a", "vm")] == ["pass", "fail"]
+    finally:
+        lab.up(weave)
+    assert lab.status("weave", lab.recall("weave")) == ()
+
+
+@pytest.mark.root
+def test_without_a_policy_controller_pods_meet_as_well() -> None:
+    """And who comes from outside wears the address of the node that it came in by, for pods of that node, too."""
+    bare = lab.define("weave", sets=("name=bare", "policy_controller=false", "no_masq_local=false"))
+    lab.up(bare)
+    try:
+        assert lab.status("bare", lab.recall("bare")) == ()
+        told, why = verdict("bare")
+        assert told == "pass", why
+        typed("bare", "vm", "ip route add 10.32.0.0/12 via 192.168.0.1")
+        sees = (See(Port("a", "eth0"), src="node1/weave"),)
+        assert verdict("bare", "", Check("a sees its way in", "ping", "vm", "a", sees=sees))[0] == "pass"
+    finally:
+        lab.down("bare")
