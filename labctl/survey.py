@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from labctl.diff import Change, diff
 from labctl.errors import LabError
-from labctl.plan import Attachment, Chain, Link, Plan, Resource
+from labctl.plan import Attachment, Chain, IpSet, Link, Plan, Resource
 from labctl.who import Who
 from labctl.words import change_lines
 
@@ -37,7 +37,7 @@ def drift(who: Who, road: Sequence[str]) -> tuple[str, ...]:
 def planned(plan: Plan, here: frozenset[str]) -> Iterator[Resource]:
     """The part of a plan that lies in these namespaces, without firewalls, attachments and what is named elsewhere."""
     for item in plan:
-        if item.ns not in here or isinstance(item, (Attachment, Chain)):
+        if item.ns not in here or isinstance(item, (Attachment, IpSet, Chain)):
             continue
         if isinstance(item, Link) and item.peer is not None and item.peer.ns not in here:
             item = replace(item, peer=None)
