@@ -167,6 +167,16 @@ def test_the_kernels_own_routing_rules_are_implied() -> None:
     assert [change.want for change in diff(PLAN, (*PLAN, own[0], own[2]))] == [own[1]]
 
 
+def test_the_kernels_first_rule_is_not_where_the_plan_has_it_elsewhere() -> None:
+    own, moved = own_rules("a", 4), Rule("a", 50, 255)
+    want = (*PLAN, moved)
+    assert diff(want, (*PLAN, moved, *own[1:], *own_rules("a", 6))) == ()
+    assert diff(want, (*PLAN, moved, *own)) == (Change(None, own[0]),)
+    some = replace(moved, mark=1)  # for some packets only: the kernel's stays
+    assert diff((*PLAN, some), (*PLAN, some, *own)) == ()
+    assert [change.want for change in diff((*PLAN, some), (*PLAN, some, *own[1:]))] == [own[0]]
+
+
 def test_a_second_route_of_the_same_key_is_extra_whichever_comes_first() -> None:
     twin = replace(ROUTE, via=IPv4Address("10.0.0.9"))
     for have in ((*PLAN, twin), (twin, *PLAN)):

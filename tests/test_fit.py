@@ -18,6 +18,7 @@ from labctl.xtables import rule
 
 TENANTS, OVERLAY = "azure-cni-transparent-vlan", "docker-overlay"
 MARKED = ("eks-vpc-cni", "eks-external-snat", "gke-intranode")  # those that mark connections
+CLUSTERS = {"cilium": "vxlan", "cilium-native": "-m set"}  # what each needs, and nothing stands in for it
 RAW = """
 model: raw
 namespaces: [h]
@@ -48,7 +49,9 @@ def written(tmp_path: Path, key: str, *, asked: bool) -> Definition:
     return definition.define(str(path), approximate=asked)
 
 
-@pytest.mark.parametrize("name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, *MARKED)])
+@pytest.mark.parametrize(
+    "name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, *MARKED, *CLUSTERS)]
+)
 def test_most_labs_ask_nothing_of_a_kernel_and_the_kernel_is_not_asked(name: str) -> None:
     kernel = Kernel("veth")
     made = definition.define(name)
@@ -71,6 +74,15 @@ def test_who_marks_connections_needs_a_target_for_that_and_nothing_stands_in_for
     assert kernel.asked == [("-j CONNMARK",)]
     with pytest.raises(MissingError, match=r"lacks -j CONNMARK, needed for chain mangle .* in node1"):
         fit(made, Kernel("-j CONNMARK"), approximate=True)
+
+
+@pytest.mark.parametrize(("name", "feature"), CLUSTERS.items())
+def test_a_cluster_needs_its_tunnel_or_its_sets(name: str, feature: str) -> None:
+    made, kernel = definition.define(name), Kernel()
+    assert fit(made, kernel, approximate=True) == (made, made.lab)
+    assert kernel.asked == [(feature,)]
+    with pytest.raises(MissingError, match=f"lacks {feature}, needed for .* in node1"):
+        fit(made, Kernel(feature), approximate=True)
 
 
 def test_features_are_kinds_of_links_and_matches_and_targets() -> None:

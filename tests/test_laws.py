@@ -43,6 +43,7 @@ VARIANTS = [
     ("eks-external-snat", ("node_port_support=false", "external_service_cidrs=[198.51.100.0/24]", "checks=[]")),
     ("gke-vpc-native", ("max_pods=8", "non_masquerade=rfc1918", "vm_cidr=10.128.0.0/20")),
     ("gke-routes-based", ("ip_forwarding=false", "checks=[]")),
+    ("cilium", ("masquerade=false", "node_prefix=28", "checks=[]")),
     ("cni", ("conflist.cniVersion=0.3.1",)),
     (
         "cni",

@@ -68,6 +68,7 @@ def crowd(count: int, word: str = "p") -> list[str]:
         ("azure-cni-bridge", CLUSTER),
         ("azure-cni-overlay", CLUSTER),
         ("azure-cni-transparent-vlan", CLUSTER),
+        ("cilium", CLUSTER),
     ],
 )
 class TestEveryModel:

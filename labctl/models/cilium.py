@@ -47,7 +47,9 @@ from labctl.scenario import Check, Machine, Node, Scenario, See
 FOLLOWS = "Cilium 1.16 and later (iptables masquerading)"
 MACHINES = ("nodes", "pods")
 PARTS = (
-    faithful("cilium_host and cilium_net without ARP, cilium_vxlan (flow-based, port 8472), cables, /32 addresses, MTU"),
+    faithful(
+        "cilium_host and cilium_net without ARP, cilium_vxlan (flow-based, port 8472), cables, /32 addresses, MTU"
+    ),
     faithful("the nodes' routes in the main table, made in the kernel's name (proto kernel), and a pod's two"),
     faithful("rule 9 with its table 2004, and the local table's lookup moved to rule 100"),
     faithful("the chains CILIUM_FORWARD and CILIUM_POST_nat, and the set of nodes with native routing"),
@@ -60,7 +62,9 @@ PARTS = (
         "the TTL of a tunnelled packet",
         "is 62 where it arrives, one router for each node; the programs count delivery alone",
     ),
-    approximation("an identity", "is a number of the file's or the next from 256, not made of labels; it has no effect"),
+    approximation(
+        "an identity", "is a number of the file's or the next from 256, not made of labels; it has no effect"
+    ),
     approximation("addresses", "are given out in order and cilium_host has the last; Cilium draws them"),
     approximation("MAC addresses", "are made from names, so that a plan is always the same"),
     skipped("network policy, connection tracking and masquerading in eBPF, socket load balancing, Hubble, XDP"),
@@ -238,7 +242,7 @@ def _chains(seat: Seat, options: Options) -> Iterator[Resource]:
 
 
 def _masquerading(seat: Seat, options: Options) -> Iterator[str]:
-    """CILIUM_POST_nat: with a tunnel, other nodes see a node's address in a pod's stead; with native routing the pod's."""
+    """CILIUM_POST_nat: with a tunnel, other nodes see a node's address in a pod's stead; else the pod's own."""
     tunnel, snat = options.routing == "tunnel", f"-j SNAT --to-source {seat.router}"
     if not tunnel:
         why = "exclude traffic to cluster nodes from masquerade"
