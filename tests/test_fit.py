@@ -18,7 +18,12 @@ from labctl.xtables import rule
 
 TENANTS, OVERLAY = "azure-cni-transparent-vlan", "docker-overlay"
 MARKED = ("eks-vpc-cni", "eks-external-snat", "gke-intranode")  # those that mark connections
-CLUSTERS = {"cilium": "vxlan", "cilium-native": "-m set"}  # what each needs, and nothing stands in for it
+CLUSTERS = {  # what each needs, and nothing stands in for it
+    "cilium": ("vxlan",),
+    "cilium-native": ("-m set",),
+    "antrea": ("vxlan", "-j CT", "-m set"),
+    "antrea-hybrid": ("vxlan", "-j CT", "-m set"),
+}
 RAW = """
 model: raw
 namespaces: [h]
@@ -76,13 +81,21 @@ def test_who_marks_connections_needs_a_target_for_that_and_nothing_stands_in_for
         fit(made, Kernel("-j CONNMARK"), approximate=True)
 
 
-@pytest.mark.parametrize(("name", "feature"), CLUSTERS.items())
-def test_a_cluster_needs_its_tunnel_or_its_sets(name: str, feature: str) -> None:
+@pytest.mark.parametrize(("name", "some"), CLUSTERS.items())
+def test_a_cluster_needs_its_tunnel_or_its_sets(name: str, some: tuple[str, ...]) -> None:
     made, kernel = definition.define(name), Kernel()
     assert fit(made, kernel, approximate=True) == (made, made.lab)
-    assert kernel.asked == [(feature,)]
-    with pytest.raises(MissingError, match=f"lacks {feature}, needed for .* in node1"):
-        fit(made, Kernel(feature), approximate=True)
+    assert kernel.asked == [some]
+    for feature in some:
+        with pytest.raises(MissingError, match=f"lacks {feature}, needed for .* in node1"):
+            fit(made, Kernel(feature), approximate=True)
+
+
+def test_geneve_is_asked_for_and_vxlan_stands_in_for_it() -> None:
+    made = definition.define("antrea", sets=("tunnel=geneve",))
+    with pytest.raises(MissingError, match="lacks geneve, needed for tunnels of Geneve"):
+        fit(made, Kernel("geneve"), approximate=False)
+    assert kinds(fit(made, Kernel("geneve"), approximate=True)[1]) == {"loopback", "bridge", "veth", "vxlan"}
 
 
 def test_features_are_kinds_of_links_and_matches_and_targets() -> None:

@@ -44,6 +44,7 @@ VARIANTS = [
     ("gke-vpc-native", ("max_pods=8", "non_masquerade=rfc1918", "vm_cidr=10.128.0.0/20")),
     ("gke-routes-based", ("ip_forwarding=false", "checks=[]")),
     ("cilium", ("masquerade=false", "node_prefix=28", "checks=[]")),
+    ("antrea-hybrid", ("traffic_mode=no-encap", "elsewhere=[]", "checks=[]")),
     ("cni", ("conflist.cniVersion=0.3.1",)),
     (
         "cni",

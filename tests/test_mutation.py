@@ -86,13 +86,14 @@ def broken(what: str, lab: str, where: str, command: str, says: str, check: str,
 # back; a node asks for a pod's MAC that it forgot, and a container remembers the one that a tunnel told it; behind
 # Docker's raw DROP stands the FORWARD policy. An empty chain or an idle bridge does nothing, nor does a check of
 # senders who are honest; a route leads the same way in any scope, a pod remembers its gateway's MAC,
-# and new kernels find netd's own table by the way back. Cilium's routes to peers are not what acts for its programs.
+# and new kernels find netd's own table by the way back. Cilium's routes to peers are not what acts for its
+# programs; of two that answer for a gateway, either will do.
 K, A, D, R = "kubenet", "azure-cni-transparent", "docker-bridge", "rawlab"
 P, Q, H = "docker-publish", "docker-icc", "kubenet-hostport"
 B, V, W = "azure-cni-bridge", "azure-cni-overlay", "docker-overlay"
 C = "cni"
 E, G, N, S = "eks-vpc-cni", "gke-vpc-native", "gke-intranode", "gke-routes-based"
-L, M = "cilium", "cilium-native"
+L, M, X, Y = "cilium", "cilium-native", "antrea", "antrea-hybrid"
 T = "azure-cni-transparent-vlan"  # with veths for its VLANs, on any kernel
 BESIDES = {K: (Check("nobody has 10.0.9.9", "ping", "c", "10.0.9.9", expect="fail"),)}  # to the scenario's own checks
 POD = "every pod reaches every pod"
@@ -402,6 +403,34 @@ MUTATIONS = [
         "nodes are a set",
     ),
     broken("a way to a peer", M, "node1", "ip route del 10.0.1.0/24", "missing route 10.0.1.0/24 via 192.168.0.2", POD),
+    broken(
+        "a tunnel that ends nowhere",
+        X,
+        "node1",
+        "bridge fdb del 02:91:50:d0:bb:df dev antrea-tun0 dst 192.168.0.2 self",
+        "missing fdb entry 02:91:50:d0:bb:df dev antrea-tun0 dst 192.168.0.2",
+        "between nodes",
+    ),
+    broken(
+        "a way through the switch", X, "node1", "ip route del 10.10.1.0/24", "missing route 10.10.1.0/24 via 10.10", POD
+    ),
+    broken(
+        "Antrea's masquerading",
+        X,
+        "node1",
+        "iptables-legacy -t nat -F ANTREA-POSTROUTING",
+        "missing iptables -t nat -A ANTREA-POSTROUTING -s 10.10.0.0/24",
+        "internet",
+    ),
+    broken("a switch that answers", X, "node1", "ip link set br-int arp on", "br-int: arp was on, should be off", ""),
+    broken(
+        "pods out of the set",
+        Y,
+        "node1",
+        "ipset del ANTREA-POD-IP 10.10.1.0/24",
+        "changed ipset ANTREA-POD-IP",
+        "same Ethernet",
+    ),
     broken("Docker's raw DROP", D, "host1", "iptables-legacy -t raw -F", "missing iptables -t raw -A PREROUTING", ""),
     broken(
         "a published port", P, "host1", "iptables-legacy -t nat -F DOCKER", "missing iptables -t nat -A DOCKER", "udp"
@@ -519,7 +548,7 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lab.Def
     """All labs of the table, up."""
     file = tmp_path_factory.mktemp("raw") / "rawlab.yaml"
     file.write_text(RAW)
-    names = [K, A, D, P, Q, B, V, W, H, E, G, N, S, L, M, *([C] if reason_without() is None else [])]
+    names = [K, A, D, P, Q, B, V, W, H, E, G, N, S, L, M, X, Y, *([C] if reason_without() is None else [])]
     definitions = {name: lab.define(name) for name in names} | {R: lab.define(str(file))}
     definitions[T] = kernels.define(T, (), ("vlan",))
     for definition in definitions.values():

@@ -154,6 +154,17 @@ def test_what_was_built_is_what_is_there(tunnels: None) -> None:
 
 
 @pytest.mark.root
+def test_rules_that_match_sets_are_spelled_as_xtables_spells_them() -> None:
+    odd = parts.chain("n1", "nat", "MINE", MASQUERADE.replace("-m set --match-set pools src", "-s 10.0.0.1/8"))
+    with Linux(LAB) as kernel:
+        spelled = kernel.canonical((*plan(), odd))
+    assert [str(rule) for rule in spelled[-1].rules] == [
+        MASQUERADE.replace("-m set --match-set pools src", "-s 10.0.0.0/8")
+    ]
+    assert diff(spelled[:-1], plan()) == ()
+
+
+@pytest.mark.root
 def test_the_tools_of_others_see_the_same(tunnels: None) -> None:
     listed = typed("n1", "ipset list pools")
     assert "Type: hash:net" in listed

@@ -16,10 +16,10 @@ from typing import Any
 
 from labctl.diff import Change
 from labctl.errors import KernelError
-from labctl.kernel import nft, restore
+from labctl.kernel import ipsets, nft, restore
 from labctl.kernel.netns import CLONE_NEWNET, Inside, unshare
 from labctl.kernel.saved import Counted, Edit, edits
-from labctl.plan import Chain
+from labctl.plan import Chain, IpSet
 
 FEW = 12  # rules up to which python-iptables (0.1 ms each) is faster than one restore (1.5 ms), measured
 _NAME = re.compile(r"[^\s\"'\x00-\x20-]\S{0,30}")
@@ -87,19 +87,21 @@ def write(ns: str, changes: Iterable[Change], lock: Path | None = None) -> None:
             restore.write(restore.TOOLS[family], ns, changing, lock)
 
 
-def canonical(chains: Iterable[Chain]) -> dict[tuple[Any, ...], Chain]:
+def canonical(chains: Iterable[Chain], sets: Iterable[IpSet] = ()) -> dict[tuple[Any, ...], Chain]:
     """What xtables itself makes of chains: written into namespaces that are thrown away, and read back.
 
     Rules in a scenario may be spelled in ways that only the tools know. Give all chains of a namespace
-    together, since rules jump from one to the other. Raises KernelError for a rule that is none.
+    together, since rules jump from one to the other, and the sets that they match. Raises KernelError for a rule
+    that is none.
     """
+    matched = tuple(sets)
     places: dict[str, list[Chain]] = {}
     for chain in chains:
         places.setdefault(chain.ns, []).append(chain)
     found: dict[tuple[Any, ...], Chain] = {}
     for ns, wanted in places.items():
         with Inside() as inside:
-            for chain in inside.run(None, _spoken_back, ns, wanted):
+            for chain in inside.run(None, _spoken_back, ns, wanted, [one for one in matched if one.ns == ns]):
                 found[chain.key] = chain
     return {chain.key: found[chain.key] for wanted in places.values() for chain in wanted if chain.key in found}
 
@@ -120,8 +122,10 @@ def person_path(directory: Path | str) -> Path:
     return directory
 
 
-def _spoken_back(ns: str, wanted: list[Chain]) -> tuple[Chain, ...]:
+def _spoken_back(ns: str, wanted: list[Chain], sets: list[IpSet]) -> tuple[Chain, ...]:
     unshare(CLONE_NEWNET)
+    if sets:
+        ipsets.write(ns, [Change(one, None) for one in sets])
     write(ns, [Change(chain, None) for chain in wanted])
     return read(ns, wanted)
 

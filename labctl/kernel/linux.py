@@ -10,7 +10,7 @@ from labctl.kernel import attachments, firewall, ipsets, observe, places, proces
 from labctl.kernel.apply import Builder
 from labctl.kernel.calm import undisturbed
 from labctl.kernel.netns import Inside
-from labctl.plan import Chain, Plan, Process, Resource, Sysctl
+from labctl.plan import Chain, IpSet, Plan, Process, Resource, Sysctl
 
 
 class Linux:
@@ -56,7 +56,8 @@ class Linux:
 
     def canonical(self, plan: Plan) -> Plan:
         """The plan with its firewall rules spelled as this machine's xtables spells them."""
-        spelled = firewall.canonical([item for item in plan if isinstance(item, Chain)])
+        sets = [item for item in plan if isinstance(item, IpSet)]
+        spelled = firewall.canonical([item for item in plan if isinstance(item, Chain)], sets)
         return tuple(spelled.get(item.key, item) if isinstance(item, Chain) else item for item in plan)
 
     def destroy(self) -> tuple[str, ...]:
