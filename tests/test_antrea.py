@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from labctl import checks
 from labctl import lab as labs
 from labctl.plan import Address, Fdb, IpSet, Link, Neighbour, Port, Route, Rule, Sysctl
 from labctl.scenario import Lab
@@ -133,10 +134,20 @@ def test_in_geneves_stead_vxlan_is_built_where_that_is_asked_for() -> None:
 
 
 @pytest.mark.root
+def test_without_tunnels_pods_have_the_ethernets_mtu() -> None:
+    big = "{ping: a -> c, size: 1472, see: {at: fabric/node2, src: a, encap: none}}"
+    made = labs.define("antrea-hybrid", name="plain", sets=("traffic_mode=no-encap", "elsewhere=[]", f"checks=[{big}]"))
+    labs.up(made)
+    try:
+        report = checks.run(labs.recall("plain"))
+        assert (report.verdict, len(report.outcomes)) == ("pass", 4), report.outcomes
+    finally:
+        labs.down("plain")
+
+
+@pytest.mark.root
 @pytest.mark.skipif(bool(kernels.lacking(("geneve",))), reason=kernels.lacking(("geneve",)))
 def test_geneve_carries_packets_where_the_kernel_has_it() -> None:
-    from labctl import checks
-
     definition = labs.define("antrea", sets=("tunnel=geneve", "checks=[]", "nodes.node3.pods=[d]"))
     labs.up(definition)
     try:

@@ -6,6 +6,10 @@ addresses.
 
 from __future__ import annotations
 
+import pytest
+
+from labctl import checks
+from labctl import lab as labs
 from labctl.commands import commands
 from labctl.plan import Address, IpSet, Link, Neighbour, Port, Route, Rule, Sysctl
 from labctl.scenario import Lab
@@ -136,3 +140,15 @@ def test_a_pod_knows_its_router_for_good() -> None:
     assert said(built, Route, "a") == ["10.0.0.254 dev eth0", "default via 10.0.0.254 dev eth0 mtu 1450"]
     assert said(built, Neighbour, "a") == [f"10.0.0.254 dev eth0 lladdr {end.mac} nud permanent"]
     assert said(lab(NATIVE), Route, "a")[1] == "default via 10.0.0.254 dev eth0 mtu 1500"
+
+
+@pytest.mark.root
+def test_without_masquerading_another_node_sees_the_pod_and_answers_by_the_tunnel() -> None:
+    see = "[{at: node2/eth0, src: a, encap: none}, {at: node1/eth0, packet: reply, encap: vxlan 6, outer_src: node2}]"
+    asked = f"checks=[{{ping: a -> node2, see: {see}}}]"
+    labs.up(labs.define("cilium", name="unmasked", sets=("masquerade=false", asked)))
+    try:
+        report = checks.run(labs.recall("unmasked"))
+        assert (report.verdict, len(report.outcomes)) == ("pass", 4), report.outcomes
+    finally:
+        labs.down("unmasked")

@@ -56,7 +56,8 @@ PARTS = (
     approximation(
         "the programs at the cables (tc, TCX, bpf_redirect)",
         "are rules 200 and 201 with tables of identities (100000 more), /32 routes to cables and permanent neighbours,"
-        " at the nodes' IP layers: the path that Cilium calls host routing",
+        " at the nodes' IP layers, as with Cilium's host routing; packets for other nodes go to cilium_vxlan at once,"
+        " and do not pass cilium_host nor the rules for it",
     ),
     approximation(
         "the TTL of a tunnelled packet",
