@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator
 
 from labctl.cni_request import Pod, calls, network, pod_of
+from labctl.own import moves_local
 from labctl.plan import (
     Address,
     Attachment,
@@ -60,7 +61,8 @@ def commands(resource: Resource, *, second: bool = False, place: Place = str, st
     if isinstance(resource, Route):
         return (f"{_ip(resource.dst.version)} route add {route_words(resource)}",)
     if isinstance(resource, Rule):
-        return (f"{_ip(resource.family)} rule add {rule_words(resource)}",)
+        first = (f"{_ip(resource.family)} rule del pref 0",) if moves_local(resource) else ()
+        return (f"{_ip(resource.family)} rule add {rule_words(resource)}", *first)
     if isinstance(resource, IpSet):
         name = shlex.quote(resource.name)  # Weave's have every letter that there is
         add = (f"ipset add {name} {member}" for member in resource.members)

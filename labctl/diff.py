@@ -8,7 +8,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, Literal, cast
 
-from labctl.own import own_addresses, own_rules
+from labctl.own import moves_local, own_addresses, own_rules
 from labctl.plan import (
     PHASE,
     TRANSIENT,
@@ -19,6 +19,7 @@ from labctl.plan import (
     Plan,
     Resource,
     Route,
+    Rule,
     Sysctl,
 )
 from labctl.xtables import BUILTIN
@@ -108,18 +109,20 @@ def _twins(
 
 
 def _implied(want: Plan, found: dict[tuple[Any, ...], Resource]) -> dict[tuple[Any, ...], Resource]:
-    """What nobody needs to plan: forwarding on every device, as ip_forward says; the kernel's own routing rules;
-    the addresses of a loopback device that is up. A family of which nothing was read is not spoken here."""
+    """What nobody needs to plan: forwarding on every device, as ip_forward says; the kernel's own routing rules, but
+    not the first where the plan has it elsewhere; the addresses of a loopback device that is up. A family of which
+    nothing was read is not spoken here."""
     implied: dict[tuple[Any, ...], Resource] = {}
     forward = {item.ns: item.value for item in want if isinstance(item, Sysctl) and item.name == "net.ipv4.ip_forward"}
     for key, item in found.items():
         if isinstance(item, Sysctl) and item.name.endswith(".forwarding") and item.ns in forward:
             implied[key] = Sysctl(item.ns, item.name, forward[item.ns])  # what ip_forward sets on every device
     silent = {item.ns for item in want if isinstance(item, Sysctl) and item.name in _NO_IPV6 and item.value == "1"}
+    moved = {(item.ns, item.family) for item in want if isinstance(item, Rule) and moves_local(item)}
     for ns in [item.name for item in want if isinstance(item, Netns)]:
         lo = found.get(("link", ns, "lo"))
         for version in (4, 6):
-            rules = {rule.key: rule for rule in own_rules(ns, version)}
+            rules = {rule.key: rule for rule in own_rules(ns, version)[(ns, version) in moved :]}
             if any(key in found for key in rules):
                 implied |= rules
                 if isinstance(lo, Link) and lo.up and (version == 4 or ns not in silent):

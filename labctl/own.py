@@ -15,6 +15,12 @@ def own_rules(ns: str, family: int) -> tuple[Rule, ...]:
     return rules if family == 4 else rules[:2]
 
 
+def moves_local(rule: Rule) -> bool:
+    """Whether a rule stands for the kernel's first, for every packet as that does, at another place: `ip rule add pref
+    100 lookup local; ip rule del pref 0`. Whoever wants rules before the local table (Cilium) does that."""
+    return rule.pref != 0 and rule == Rule(rule.ns, rule.pref, 255, rule.family)
+
+
 @cache
 def own_addresses(ns: str, version: int) -> tuple[Address, ...]:
     """The addresses that the kernel gives to the loopback device of every namespace."""

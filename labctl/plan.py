@@ -25,7 +25,7 @@ from labctl.runs import Process as Process
 from labctl.xtables import FirewallRule
 
 MAIN = 254  # the kernel's main routing table
-PROTOCOLS = {3: "boot", 4: "static", 12: "bird"}  # who makes a route (rt_protos); others go by their number
+PROTOCOLS = {2: "kernel", 3: "boot", 4: "static", 12: "bird"}  # who makes a route (rt_protos)
 TRANSIENT = frozenset({"probe", "stale", "reachable", "delay", "incomplete", "failed"})
 
 

@@ -66,7 +66,7 @@ def route(ns: str, text: str) -> Route:
 def _proto(text: str) -> int:
     """Who makes a route, by iproute2's word or by its number."""
     known = {word: number for number, word in PROTOCOLS.items()}
-    return known[text] if text in known else int(texts.integer(3, 255).convert(text))
+    return known[text] if text in known else int(texts.integer(2, 255).convert(text))
 
 
 def _encap(cursor: _Cursor) -> tuple[int, IP]:

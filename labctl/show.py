@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from labctl.grades import ordered
 from labctl.own import own_rules
-from labctl.plan import MAIN, Address, Fdb, Link, Neighbour, Plan, Process, Route, Rule, Sysctl
+from labctl.plan import MAIN, PROTOCOLS, Address, Fdb, Link, Neighbour, Plan, Process, Route, Rule, Sysctl
 from labctl.xtables import BUILTIN
 
 if TYPE_CHECKING:
@@ -106,9 +106,11 @@ def _routes(plan: Plan) -> Section:
     for route in plan:
         if isinstance(route, Route):
             more = [route.kind] if route.kind != "unicast" else []
+            more += [f"encap ip id {route.encap[0]} dst {route.encap[1]}"] if route.encap is not None else []
             more += ["onlink"] if route.onlink else []
             more += [f"mtu {route.mtu}"] if route.mtu else []
             more += [f"scope {route.scope}"] if route.scope else []
+            more += [] if route.proto is None else [f"proto {PROTOCOLS.get(route.proto, str(route.proto))}"]
             rows.append(
                 (
                     "default" if route.dst.prefixlen == 0 else str(route.dst),

@@ -143,7 +143,7 @@ def route_words(route: Route) -> str:
     """A route as `ip route` takes and prints it."""
     words = [] if route.kind == "unicast" else [route.kind]
     words.append(net_words(route.dst))
-    words += [] if route.encap is None else ["encap", "ip", "id", str(route.encap[0]), "dst", str(route.encap[1])]
+    words += [] if route.encap is None else ["encap", "ip", _value("encap", route.encap)]
     if route.via is not None:
         words += ["via", *(["inet6"] if route.via.version > route.dst.version else []), str(route.via)]
     words += [] if route.dev is None else ["dev", route.dev]
@@ -218,6 +218,8 @@ def _field(name: str, want: Resource, have: Resource) -> str:
 def _value(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return ("up" if value else "down") if name == "up" else ("on" if value else "off")
+    if name == "encap" and value is not None:
+        return f"id {value[0]} dst {value[1]}"
     if isinstance(value, tuple):
         return " ".join(word for part in value for word in ((part,) if isinstance(part, str) else part)) or "none"
     return "none" if value is None else str(value)

@@ -38,7 +38,7 @@ def test_a_word_with_a_slash_or_an_ending_is_a_file(name: str, tmp_path: Path, m
     ("word", "hint"),
     [
         ("kubnet", "did you mean kubenet?"),
-        ("zzz", "the scenarios are azure-cni-bridge, "),
+        ("zzz", "the scenarios are antrea, "),
         ("", "the scenarios are "),
         ("-h", "the scenarios are "),
         ("..", "the scenarios are "),

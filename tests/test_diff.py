@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl.diff import Change, by_place, diff, differing
-from labctl.own import own_rules
+from labctl.own import moves_local, own_rules
 from labctl.plan import (
     PHASE,
     Address,
@@ -165,6 +165,17 @@ def test_the_kernels_own_routing_rules_are_implied() -> None:
     own = own_rules("a", 4)
     assert diff(PLAN, (*PLAN, *own, *own_rules("a", 6))) == ()
     assert [change.want for change in diff(PLAN, (*PLAN, own[0], own[2]))] == [own[1]]
+
+
+def test_the_kernels_first_rule_is_not_where_the_plan_has_it_elsewhere() -> None:
+    own, moved = own_rules("a", 4), Rule("a", 50, 255)
+    want = (*PLAN, moved)
+    assert diff(want, (*PLAN, moved, *own[1:], *own_rules("a", 6))) == ()
+    assert diff(want, (*PLAN, moved, *own)) == (Change(None, own[0]),)
+    assert (moves_local(moved), moves_local(own[0])) == (True, False)
+    some = replace(moved, mark=1)  # for some packets only: the kernel's stays
+    assert diff((*PLAN, some), (*PLAN, some, *own)) == ()
+    assert [change.want for change in diff((*PLAN, some), (*PLAN, some, *own[1:]))] == [own[0]]
 
 
 def test_a_second_route_of_the_same_key_is_extra_whichever_comes_first() -> None:

@@ -27,6 +27,12 @@ TENANTS, OVERLAY, TUNNELS = "azure-cni-transparent-vlan", "docker-overlay", "kub
 POLICED = ("-m set", "-m limit", "-j NFLOG")
 SETS = {"weave": ("vxlan", "-m state", "-j NFLOG", "-m set"), "kube-router": POLICED}  # and all that they ask
 MARKED = ("eks-vpc-cni", "eks-external-snat", "gke-intranode")  # those that mark connections
+CLUSTERS = {  # what each needs, and nothing stands in for it
+    "cilium": ("vxlan",),
+    "cilium-native": ("-m set",),
+    "antrea": ("vxlan", "-j CT", "-m set"),
+    "antrea-hybrid": ("vxlan", "-j CT", "-m set"),
+}
 RAW = """
 model: raw
 namespaces: [h]
@@ -60,6 +66,8 @@ def written(tmp_path: Path, key: str, *, asked: bool) -> Definition:
 @pytest.mark.parametrize("name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, *MARKED, *CALICO)])
 @pytest.mark.parametrize(
     "name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, TUNNELS, *MARKED, *SETS)]
+@pytest.mark.parametrize(
+    "name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, *MARKED, *CLUSTERS)]
 )
 def test_most_labs_ask_nothing_of_a_kernel_and_the_kernel_is_not_asked(name: str) -> None:
     kernel = Kernel("veth")
@@ -105,6 +113,21 @@ def test_who_matches_sets_needs_them_and_nothing_stands_in_for_that(name: str, a
     assert kernel.asked == [asks]
     with pytest.raises(MissingError, match=r"lacks -m set, needed for chain (nat|filter) "):
         fit(made, Kernel("-m set"), approximate=True)
+@pytest.mark.parametrize(("name", "some"), CLUSTERS.items())
+def test_a_cluster_needs_its_tunnel_or_its_sets(name: str, some: tuple[str, ...]) -> None:
+    made, kernel = definition.define(name), Kernel()
+    assert fit(made, kernel, approximate=True) == (made, made.lab)
+    assert kernel.asked == [some]
+    for feature in some:
+        with pytest.raises(MissingError, match=f"lacks {feature}, needed for .* in node1"):
+            fit(made, Kernel(feature), approximate=True)
+
+
+def test_geneve_is_asked_for_and_vxlan_stands_in_for_it() -> None:
+    made = definition.define("antrea", sets=("tunnel=geneve",))
+    with pytest.raises(MissingError, match="lacks geneve, needed for tunnels of Geneve"):
+        fit(made, Kernel("geneve"), approximate=False)
+    assert kinds(fit(made, Kernel("geneve"), approximate=True)[1]) == {"loopback", "bridge", "veth", "vxlan"}
 
 
 def test_features_are_kinds_of_links_and_matches_and_targets() -> None:

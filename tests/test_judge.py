@@ -17,7 +17,7 @@ from labctl.judge import hopeless, judge, judge_mesh, worse
 from labctl.kernel.saved import Counted
 from labctl.marks import Complaint, Trail
 from labctl.neighbours import presets
-from labctl.plan import Address, Chain, Link, Neighbour, Netns, Port, Resource, Route, Sysctl
+from labctl.plan import Address, Chain, IpSet, Link, Neighbour, Netns, Port, Resource, Route, Sysctl
 from labctl.results import Sighting
 from labctl.scenario import Check, Lab, Machine, See
 from labctl.survey import planned, told
@@ -527,7 +527,8 @@ def test_a_road_is_what_lies_between_and_nothing_that_hangs_beside() -> None:
 
 def test_only_what_is_on_the_road_is_compared_and_no_firewall() -> None:
     drop = Chain("a", "filter", "INPUT", policy="DROP")
-    plan = (Netns("a"), Netns("b"), *veth("a/eth0", "node1/va"), drop, address("b/eth0", "10.0.0.1/8"))
+    some = IpSet("a", "pools", members=("10.0.0.0/16",))
+    plan = (Netns("a"), Netns("b"), *veth("a/eth0", "node1/va"), some, drop, address("b/eth0", "10.0.0.1/8"))
 
     assert list(planned(plan, frozenset({"a"}))) == [Netns("a"), Link(Port("a", "eth0"), "veth")]
     assert list(planned(plan, frozenset({"a", "node1"}))) == [Netns("a"), *veth("a/eth0", "node1/va")]

@@ -45,6 +45,8 @@ VARIANTS = [
     ("gke-routes-based", ("ip_forwarding=false", "checks=[]")),
     ("calico", ("encapsulation=vxlan", "nat_outgoing=false", "block_size=30", "nodes.node2.pods=9", "checks=[]")),
     ("calico-bgp", ("peer_with_router=false", "default_endpoint_to_host_action=reject", "checks=[]")),
+    ("cilium", ("masquerade=false", "node_prefix=28", "checks=[]")),
+    ("antrea-hybrid", ("traffic_mode=no-encap", "elsewhere=[]", "checks=[]")),
     ("cni", ("conflist.cniVersion=0.3.1",)),
     (
         "cni",

@@ -86,14 +86,16 @@ def broken(what: str, lab: str, where: str, command: str, says: str, check: str,
 # back; a node asks for a pod's MAC that it forgot, and a container remembers the one that a tunnel told it; behind
 # Docker's raw DROP stands the FORWARD policy. An empty chain or an idle bridge does nothing, nor does a check of
 # senders who are honest; a route leads the same way in any scope, a pod remembers its gateway's MAC,
-# and new kernels find netd's own table by the way back.
+# and new kernels find netd's own table by the way back. Cilium's routes to peers are not what acts for its
+# programs; of two that answer for a gateway, either will do.
 K, A, D, R = "kubenet", "azure-cni-transparent", "docker-bridge", "rawlab"
 P, Q, H = "docker-publish", "docker-icc", "kubenet-hostport"
 B, V, W = "azure-cni-bridge", "azure-cni-overlay", "docker-overlay"
 C = "cni"
 E, G, N, S = "eks-vpc-cni", "gke-vpc-native", "gke-intranode", "gke-routes-based"
+L, M, X, Y = "cilium", "cilium-native", "antrea", "antrea-hybrid"
 T = "azure-cni-transparent-vlan"  # with veths for its VLANs, on any kernel
-F, L = "calico", "66:a4:6f:e0:c4:da"  # node3's VXLAN device
+F, VTEP = "calico", "66:a4:6f:e0:c4:da"  # node3's VXLAN device
 BESIDES = {K: (Check("nobody has 10.0.9.9", "ping", "c", "10.0.9.9", expect="fail"),)}  # to the scenario's own checks
 POD = "every pod reaches every pod"
 MUTATIONS = [
@@ -356,8 +358,8 @@ MUTATIONS = [
         "a node that VXLAN does not find",
         F,
         "node1",
-        f"bridge fdb del {L} dev vxlan.calico dst 192.168.1.3 self",
-        f"missing fdb entry {L} dev vxlan.calico",
+        f"bridge fdb del {VTEP} dev vxlan.calico dst 192.168.1.3 self",
+        f"missing fdb entry {VTEP} dev vxlan.calico",
         "across the router it travels",
     ),
     broken(
@@ -393,6 +395,88 @@ MUTATIONS = [
         "address of the pod's own",
     ),
     broken("who answers for a pod's gateway", F, "", "{gateway}", "proxy_arp: value was 0, should be 1", POD, "node1"),
+    broken(
+        "what a pod is known by",
+        L,
+        "node1",
+        "ip rule del from 10.0.0.1",
+        "missing rule pref 200 from 10.0.0.1/32 lookup 112345",
+        "the identity of pod a",
+    ),
+    broken(
+        "another identity",
+        L,
+        "node1",
+        "ip route replace 10.0.1.0/24 encap ip id 7 dst 192.168.0.2 via 10.0.1.254 dev cilium_vxlan onlink table 112345"
+        " mtu 1450",
+        "changed route 10.0.1.0/24 table 112345: encap was id 7 dst 192.168.0.2, should be id 12345",
+        "the identity of pod a",
+    ),
+    broken(
+        "a peer's tunnel mistaken",
+        L,
+        "node1",
+        "ip neigh replace 10.0.1.254 lladdr 02:00:00:00:00:66 dev cilium_vxlan nud permanent",
+        "changed neighbour 10.0.1.254 dev cilium_vxlan: address was 02:00:00:00:00:66",
+        "b has another identity",
+    ),
+    broken(
+        "no local addresses", L, "node1", "ip rule del pref 100", "missing rule pref 100 from all lookup local", POD
+    ),
+    broken("the kernel's first rule", L, "node1", "ip rule add pref 0 lookup local", "extra rule pref 0 from all", ""),
+    broken(
+        "a route in the kernel's name",
+        L,
+        "node1",
+        "ip route del 10.0.1.0/24 dev cilium_host",
+        "missing route 10.0.1.0/24 via 10.0.0.254 dev cilium_host proto kernel",
+        "",
+    ),
+    broken(
+        "masquerading",
+        L,
+        "node1",
+        "iptables-legacy -t nat -F CILIUM_POST_nat",
+        "missing iptables -t nat -A CILIUM_POST_nat -s 10.0.0.0/24",
+        "another node sees",
+    ),
+    broken(
+        "a node out of the set",
+        M,
+        "node1",
+        "ipset del cilium_node_set_v4 192.168.0.2",
+        "changed ipset cilium_node_set_v4",
+        "nodes are a set",
+    ),
+    broken("a way to a peer", M, "node1", "ip route del 10.0.1.0/24", "missing route 10.0.1.0/24 via 192.168.0.2", POD),
+    broken(
+        "a tunnel that ends nowhere",
+        X,
+        "node1",
+        "bridge fdb del 02:91:50:d0:bb:df dev antrea-tun0 dst 192.168.0.2 self",
+        "missing fdb entry 02:91:50:d0:bb:df dev antrea-tun0 dst 192.168.0.2",
+        "between nodes",
+    ),
+    broken(
+        "a way through the switch", X, "node1", "ip route del 10.10.1.0/24", "missing route 10.10.1.0/24 via 10.10", POD
+    ),
+    broken(
+        "Antrea's masquerading",
+        X,
+        "node1",
+        "iptables-legacy -t nat -F ANTREA-POSTROUTING",
+        "missing iptables -t nat -A ANTREA-POSTROUTING -s 10.10.0.0/24",
+        "internet",
+    ),
+    broken("a switch that answers", X, "node1", "ip link set br-int arp on", "br-int: arp was on, should be off", ""),
+    broken(
+        "pods out of the set",
+        Y,
+        "node1",
+        "ipset del ANTREA-POD-IP 10.10.1.0/24",
+        "changed ipset ANTREA-POD-IP",
+        "same Ethernet",
+    ),
     broken("Docker's raw DROP", D, "host1", "iptables-legacy -t raw -F", "missing iptables -t raw -A PREROUTING", ""),
     broken(
         "a published port", P, "host1", "iptables-legacy -t nat -F DOCKER", "missing iptables -t nat -A DOCKER", "udp"
@@ -510,7 +594,7 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lab.Def
     """All labs of the table, up."""
     file = tmp_path_factory.mktemp("raw") / "rawlab.yaml"
     file.write_text(RAW)
-    names = [K, A, D, P, Q, B, V, W, H, E, G, N, S, F, *([C] if reason_without() is None else [])]
+    names = [K, A, D, P, Q, B, V, W, H, E, G, N, S, F, L, M, X, Y, *([C] if reason_without() is None else [])]
     definitions = {name: lab.define(name) for name in names} | {R: lab.define(str(file))}
     definitions[T] = kernels.define(T, (), ("vlan",))
     for definition in definitions.values():

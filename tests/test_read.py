@@ -36,6 +36,11 @@ route add 10.5.0.1/32 dev v1 scope host
 route add unreachable 10.3.0.0/16
 route add 10.4.0.0/16 via 10.9.9.9 dev v1 onlink table 1000
 -6 route add 2001:db8:1::/48 via 2001:db8::2
+route add 10.6.0.0/16 via 192.0.2.3 proto kernel
+route add 192.0.2.0/25 dev br0 proto kernel
+route add 192.0.2.0/24 via 192.0.2.3 dev br0 proto kernel metric 5
+route add 198.51.100.1/32 dev v1 proto kernel
+route add local default dev lo table 2004 proto kernel
 neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev br0 nud permanent
 neigh add proxy 192.0.2.10 dev br0
 rule add pref 100 from 10.0.0.0/8 iif v1 lookup 1000
@@ -184,6 +189,9 @@ def test_the_plan_types_made_of_it(inside: Inside) -> None:
     ).replace("('ageing', '300'), ('proxy', 'off'), ('rsc', 'off'), ('l2miss', 'off'), ('l3miss', 'off'), ", "")
     assert text.count("Fdb(") == 2
     assert "kind='unreachable'" in text
+    assert text.count("proto=2") == 5  # somebody's in the kernel's name; not the one that an address brings along
+    assert "dst=IPv4Network('0.0.0.0/0'), via=None, dev='lo', table=2004, metric=0, kind='local'" in text
+    assert "dst=IPv4Network('192.0.2.0/24'), via=None" not in text
     assert "mark=16, mask=240" in text
     assert "proxy=True" in text
     assert text.count("scope='host'") == text.count("invert=True") == 1

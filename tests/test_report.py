@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
 from xml.etree import ElementTree
 
 import pytest
@@ -15,6 +16,7 @@ import samples
 
 from labctl.diff import Change
 from labctl.errors import KernelError
+from labctl.plan import Route
 from labctl.report import deeds, listing, text
 from labctl.report.junit import junit
 from labctl.report.tables import drawn
@@ -269,6 +271,12 @@ def test_show_has_a_table_for_every_kind_that_is_there() -> None:
         "iptables -t nat", "iptables -t filter", "processes", "settings",
     ]  # fmt: skip
     assert sections(View("x", (), (), {})) == ()
+
+
+def test_a_route_shows_its_maker_and_its_tunnel() -> None:
+    flow = Route("a", IPv4Network("10.0.2.0/24"), dev="flow", table=7, proto=2, encap=(5, IPv4Address("192.0.2.1")))
+    (table,) = sections(View("a", (flow,), (), {}))
+    assert table.rows == (("10.0.2.0/24", "", "flow", "7", "encap ip id 5 dst 192.0.2.1 proto kernel"),)
 
 
 def test_show_counts_packets_by_rule_and_drops_empty_columns() -> None:

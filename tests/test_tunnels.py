@@ -21,7 +21,7 @@ from labctl.kernel.programs import tunnel
 from labctl.models import _parts as parts
 from labctl.plan import IpSet, Link, Neighbour, Plan, Port, Process, Resource, Route, assemble
 from labctl.raw_words import route
-from labctl.words import detail
+from labctl.words import change_lines, detail
 from labctl.words_json import resource_from_json, resource_json
 
 LAB = "tunnels"
@@ -111,6 +111,9 @@ def test_a_route_says_its_maker_and_its_tunnel_in_the_words_of_ip() -> None:
     assert (made.encap, made.proto) == ((7, IPv4Address("192.168.0.2")), 17)
     assert detail(made) == words
     assert route("n1", detail(made)) == made
+    assert change_lines(diff((made,), (replace(made, encap=(8, IPv4Address("192.168.0.2"))),))[0]) == (
+        "changed route 10.0.2.0/24: encap was id 8 dst 192.168.0.2, should be id 7 dst 192.168.0.2",
+    )
 
 
 def test_the_tunnel_of_the_longest_prefix_takes_a_packet() -> None:
@@ -148,6 +151,17 @@ def folded(data: bytes | bytearray) -> int:
 @pytest.mark.root
 def test_what_was_built_is_what_is_there(tunnels: None) -> None:
     assert diff(plan(), there()) == ()
+
+
+@pytest.mark.root
+def test_rules_that_match_sets_are_spelled_as_xtables_spells_them() -> None:
+    odd = parts.chain("n1", "nat", "MINE", MASQUERADE.replace("-m set --match-set pools src", "-s 10.0.0.1/8"))
+    with Linux(LAB) as kernel:
+        spelled = kernel.canonical((*plan(), odd))
+    assert [str(rule) for rule in spelled[-1].rules] == [
+        MASQUERADE.replace("-m set --match-set pools src", "-s 10.0.0.0/8")
+    ]
+    assert diff(spelled[:-1], plan()) == ()
 
 
 @pytest.mark.root

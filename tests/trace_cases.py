@@ -74,6 +74,15 @@ checks:
   - {say: through the tunnel, ping: v1 -> 10.8.0.2}
 """
 
+# the tunnel of one of the two made anew, as one that is told its number and far end with each packet
+_FLOW = (
+    "{0}: ip link del vx0; {0}: ip link add vx0 address {1} type vxlan external dstport 4789; {0}: ip link set vx0 up;"
+    " {0}: ip addr add {2}/32 dev vx0; {0}: ip neigh add {3} lladdr {4} dev vx0 nud permanent;"
+    " {0}: ip route add {3} encap ip id 42 dst {5} dev vx0 src {2}"
+)
+FLOW_1 = _FLOW.format("v1", "02:00:00:00:01:01", "10.8.0.1", "10.8.0.2", "02:00:00:00:01:02", "198.51.100.1")
+FLOW_2 = _FLOW.format("v2", "02:00:00:00:01:02", "10.8.0.2", "10.8.0.1", "02:00:00:00:01:01", "192.0.2.1")
+
 # two hosts on a bridge whose host translates a service address to one of them
 SWITCH = """
 name: switch
@@ -543,6 +552,40 @@ CASES = (
         "v1 10.8.0.2",
         "vxlan-fdb",
         "does not know which host has 02:00:00:00:01:02",
+    ),
+    case(
+        "vxlan-fdb-of-a-port",
+        "tunnel",
+        "v1: ip link add br9 up type bridge; v1: ip link set vx0 master br9;"
+        " v1: bridge fdb del 02:00:00:00:01:02 dev vx0; v1: bridge fdb add 02:00:00:00:01:02 dev vx0 master static",
+        "v1 10.8.0.2",
+        "vxlan-fdb",
+        "does not know which host has 02:00:00:00:01:02",
+    ),
+    case("flow", "tunnel", f"{FLOW_1}; {FLOW_2}", "v1 10.8.0.2", None, verdict="answered"),
+    case(
+        "flow-untold",
+        "tunnel",
+        f"{FLOW_1}; {FLOW_2}; v1: ip route replace 10.8.0.2 dev vx0 src 10.8.0.1",
+        "v1 10.8.0.2",
+        "vxlan-untold",
+        "the tunnel v1/vx0 was not told where to send it",
+    ),
+    case(
+        "flow-underlay",
+        "tunnel",
+        f"{FLOW_1}; v1: ip route del default",
+        "v1 10.8.0.2",
+        "vxlan-underlay",
+        "v1/vx0 could not send it towards 198.51.100.1",
+    ),
+    case(
+        "flow-down",
+        "tunnel",
+        f"{FLOW_1}; {FLOW_2}; v2: ip link set vx0 down",
+        "v1 10.8.0.2",
+        "link-down",
+        "v2 got the packet in VXLAN 42 and v2/vx0, which takes it out, is down",
     ),
     case(
         "vxlan-fdb-6",

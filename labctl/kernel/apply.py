@@ -21,6 +21,7 @@ from labctl.kernel.linker import Linker, must_remake
 from labctl.kernel.netlink import Refusal, flush_all
 from labctl.kernel.observe import FALLBACK, Snapshot, sysctl_path
 from labctl.kernel.rooms import Rooms
+from labctl.own import moves_local, own_rules
 from labctl.plan import (
     Address,
     Attachment,
@@ -166,6 +167,9 @@ class Builder:
                     assert isinstance(have, Rule)
                     channel.queue(messages.rule(have, delete=True), tag)
                 channel.queue(messages.rule(item), tag)
+                if moves_local(item):  # not before, or the namespace would not know its own addresses for a while
+                    first = own_rules(item.ns, item.family)[0]
+                    channel.queue(messages.rule(first, delete=True), ("remove", first))
 
     # sysctls, sets and chains, by entering
 

@@ -224,13 +224,15 @@ def _nexthop(item: Route, index: int | None) -> list[tuple[str, Any]]:
             attrs.append(("RTA_GATEWAY", item.via))
         else:
             attrs.append(("RTA_VIA", {"family": family(item.via.version), "addr": str(item.via), "attrs": []}))
-    if index is not None and not (item.kind != "unicast" and item.dst.version == 4):
+    if index is not None and not (item.kind not in ("unicast", "local") and item.dst.version == 4):
         attrs.append(("RTA_OIF", U32(index)))
     return attrs
 
 
 def _scope(item: Route) -> int:
     """The scope that follows from the rest. IPv6 has none."""
+    if item.kind == "local":
+        return SCOPE_HOST if item.dst.version == 4 else SCOPE_GLOBAL
     return SCOPE_LINK if item.dst.version == 4 and item.via is None and item.kind == "unicast" else SCOPE_GLOBAL
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 
@@ -154,13 +154,14 @@ def tables(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Resource]:
     """Addresses, neighbours, forwarding entries, routes and rules of one namespace."""
     found = list(read.routes(channel))
     kernel = {(route.dst, route.length, route.index) for route in found if route.proto == PROTO_KERNEL}
-    yield from _addresses(channel, snapshot, ns, kernel)
+    addresses = tuple(_addresses(channel, snapshot, ns, kernel))
+    yield from addresses
     yield from _neighbours(channel, snapshot, ns)
     if any(link.kind in ("bridge", "vxlan") for link in snapshot.links[ns].values()):
         yield from _fdb(channel, snapshot, ns)
-    for route in found:
-        if route.proto != PROTO_KERNEL and _ROUTE_KINDS.get(route.kind) not in _IGNORED_ROUTES:
-            yield _route(snapshot, ns, route)
+    connected = {(one.addr.network, one.at.dev) for one in addresses if one.addr.network.prefixlen < 32}
+    routes = (_route(snapshot, ns, raw) for raw in found if _ROUTE_KINDS.get(raw.kind) not in _IGNORED_ROUTES)
+    yield from (route for route in routes if not _own(route, connected))
     for rule in read.rules(channel):
         yield _rule(ns, rule)
 
@@ -221,7 +222,7 @@ def _route(snapshot: Snapshot, ns: str, raw: read.RawRoute) -> Route:
         ns,
         _network(raw.dst, raw.length, raw.family),
         via=raw.via,
-        dev=snapshot.name(ns, raw.index) if raw.index and kind == "unicast" else None,
+        dev=snapshot.name(ns, raw.index) if raw.index and kind in ("unicast", "local") else None,
         table=raw.table,
         metric=0 if six and raw.metric == 1024 else raw.metric,
         kind=kind,
@@ -233,6 +234,12 @@ def _route(snapshot: Snapshot, ns: str, raw: read.RawRoute) -> Route:
         proto=None if raw.proto == PROTO_BOOT else raw.proto,  # as `ip route add` makes them
         encap=raw.encap,
     )
+
+
+def _own(route: Route, connected: Collection[tuple[Net, str | None]]) -> bool:
+    """Whether the kernel made a route by itself, to an address's prefix. In its name Cilium makes IPv4 routes, too."""
+    own = route.dst.version == 6 or (route.via is None and (route.dst, route.dev) in connected)
+    return route.proto == PROTO_KERNEL and own
 
 
 def _scope(raw: read.RawRoute) -> str | None:

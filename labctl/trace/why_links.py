@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from labctl.plan import IP, Link, Port
+from labctl.plan import IP, Fdb, Link, Port
 from labctl.trace.evidence import Asked
 from labctl.trace.scene import Scene
 from labctl.trace.words import Note, Why, command, owner
+from labctl.words import route_words
 
 SLACK = 4  # bytes that a veth takes beyond its MTU: room for a VLAN tag
 ETHERNET = 14
@@ -145,8 +146,10 @@ def tunnel(scene: Scene) -> Why | None:
         return _unwanted(scene)
     if link is None or link.kind != "vxlan" or scene.tip.way != "out":
         return None
+    if _external(link):
+        return _told(scene, link)
     mac = scene.tip.mac[1] if scene.tip.mac is not None else ""
-    known = [one for one in scene.room.fdb if one.at == link.at]
+    known = _far_ends(scene, link)
     entry = next((one for one in known if one.mac in (mac, EVERYWHERE)), None)
     if entry is None and not {"remote", "group"} & {name for name, _ in link.options}:
         sentence = f"the tunnel {link.at} does not know which host has {mac}: there is no forwarding entry (fdb) for it"
@@ -158,8 +161,34 @@ def tunnel(scene: Scene) -> Why | None:
     )
 
 
+def _external(link: Link) -> bool:
+    """Whether a tunnel takes all numbers, and is told number and far end with each packet that it sends."""
+    return link.kind == "vxlan" and ("external", "on") in link.options
+
+
+def _told(scene: Scene, link: Link) -> Why:
+    """Such a tunnel that was told nothing with this packet, or a far end that it could not reach."""
+    asked = scene.lookup.table if scene.lookup is not None else None
+    routes = [one for one in scene.room.routes if one.dev == link.at.dev and scene.dst in one.dst]
+    fits = [one for one in routes if asked in (None, one.table)]
+    best = max(fits, key=lambda one: one.dst.prefixlen, default=None)
+    facts = () if best is None else (Note("route", f"{scene.node}: {route_words(best)}"),)
+    tries = (command(scene.evidence, scene.node, "ip route show table all"),)
+    untold = scene.drop is not None and scene.drop.reason == "TUNNEL_TXINFO"
+    if untold or (best is not None and best.encap is None):
+        sentence = f"the tunnel {link.at} was not told where to send it: its route has no encap"
+        return Why("vxlan-untold", sentence, facts, tries)
+    where = f" towards {best.encap[1]}" if best is not None and best.encap is not None else ""
+    return Why("vxlan-underlay", f"the tunnel {link.at} could not send it{where}", facts, tries)
+
+
+def _far_ends(scene: Scene, link: Link) -> list[Fdb]:
+    """What a tunnel knows of far ends; a port of a bridge has entries of that, too, which lead no further."""
+    return [one for one in scene.evidence.room(link.at.ns).fdb if one.at == link.at and one.dst is not None]
+
+
 def _entries(scene: Scene, link: Link) -> list[Note]:
-    entries = [f"{one.mac} dst {one.dst}" for one in scene.evidence.room(link.at.ns).fdb if one.at == link.at]
+    entries = [f"{one.mac} dst {one.dst}" for one in _far_ends(scene, link)]
     return [Note("fdb", f"{link.at}: {', '.join(entries[:4]) or 'no entries'}")]
 
 
@@ -169,8 +198,14 @@ def _unwanted(scene: Scene) -> Why | None:
     tip = scene.tip
     if tip.outer is None or not any(one.addr.ip == tip.outer[1] for one in scene.room.addresses):
         return None
-    vni = tip.encap.split()[-1]
-    here = {name: value for link in scene.room.links if link.kind == "vxlan" for name, value in link.options}
+    vni, links = tip.encap.split()[-1], [link for link in scene.room.links if link.kind == "vxlan"]
+    if any(_external(link) for link in links):
+        down = next((link.at for link in links if _external(link) and not link.up), None)
+        if down is None:
+            return None
+        sentence = f"{scene.node} got the packet in VXLAN {vni} and {down}, which takes it out, is down"
+        return Why("link-down", sentence, (), (command(scene.evidence, scene.node, f"ip link set {down.dev} up"),))
+    here = {name: value for link in links for name, value in link.options}
     if here.get("id") == vni:
         return None
     found = f"its tunnel is {here['id']}" if "id" in here else "it has no VXLAN device"

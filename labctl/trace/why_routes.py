@@ -41,6 +41,8 @@ def forwarding(scene: Scene) -> Why | None:
         return None
     if not scene.because("IP_INADDRERRORS", "IP_INNOROUTES"):
         return None
+    if any(one.addr.ip == scene.dst for one in scene.room.addresses):
+        return None  # it has arrived, and what is in it comes out or does not
     name = scene.iif.replace(".", "/")
     if scene.version == 4:
         names = ["net.ipv4.ip_forward", f"net.ipv4.conf.{name}.forwarding"]

@@ -1,0 +1,259 @@
+r"""Antrea: pods on one switch for each node, whose tunnel port leads to the other nodes' switches.
+
+         a 10.10.0.2  b 10.10.0.3                   c 10.10.1.2
+         | eth0       | eth0                        | eth0
+    +-- node1 ----------------------+      +-- node2 ----------------------+
+    |  a-XXXXXX    b-YYYYYY         |      |  c-ZZZZZZ                     |
+    |  br-int                       |      |  br-int                       |
+    |    +-- antrea-gw0 10.10.0.1   |      |    +-- antrea-gw0 10.10.1.1   |
+    |    +-- antrea-tun0            |      |    +-- antrea-tun0            |
+    |  eth0 192.168.0.1             |      |  eth0 192.168.0.2             |
+    +----------|--------------------+      +----------|--------------------+
+               |           Geneve or VXLAN            |
+        +----- fabric ---------------------------------------+
+        +------|----------------------------------|----------+
+              vm 192.168.0.253              internet 8.8.8.1
+
+Pods of a node are on its switch, and so is the node, by antrea-gw0: the pods' gateway, and the node's address when it
+speaks to them. To another node's pods the way leads back into the switch (via that node's gateway, on antrea-gw0), and
+through the tunnel to the other switch. In a hybrid, nodes of one Ethernet route to each other by their own addresses
+and the tunnel is for those behind a router; with `no-encap` there is none. What goes to a pod of any node keeps its
+source, as the set ANTREA-POD-IP tells iptables; to all others, nodes included, a pod has its node's address.
+
+The switch is a Linux bridge here and not Open vSwitch. Its forwarding entries lead each peer's gateway to the tunnel,
+and stand for the flows that would send a pod's packet there at once; it takes the turn by the node's IP layer instead.
+
+Follows antrea-io/antrea of 2024 to 2026: pkg/agent/route/route_linux.go, pkg/agent/openflow/pipeline.go,
+pkg/agent/config/node_config.go, docs/design/architecture.md, docs/noencap-hybrid-modes.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+from labctl.grades import approximation, faithful, needs, skipped
+from labctl.models import _kubernetes as kubernetes
+from labctl.models import _parts as parts
+from labctl.models import _pods as pods_
+from labctl.models import _underlay as underlay
+from labctl.options import cidr, option
+from labctl.plan import Fdb, IpSet, Link, Neighbour, Port, Resource, Route, Sysctl
+from labctl.scenario import Check, Machine, Node, Scenario, See
+
+FOLLOWS = "Antrea 2.x (AntreaProxy without proxyAll)"
+MACHINES = ("nodes", "pods")
+PARTS = (
+    faithful("names of devices and ports, the gateway's address on antrea-gw0, pods' addresses and routes, MTU"),
+    faithful("the routes to peers: via their gateways on antrea-gw0, or via their own addresses"),
+    faithful("the chains ANTREA-FORWARD, -POSTROUTING, -PREROUTING, -OUTPUT and -MANGLE, and the set ANTREA-POD-IP"),
+    approximation(
+        "br-int",
+        "is a Linux bridge without an OpenFlow pipeline; antrea-gw0 is one end of a veth and not an internal port",
+    ),
+    approximation(
+        "the way to another node's pods",
+        "passes the IP layers of both nodes, where flows send it from port to port; the TTL is the same",
+    ),
+    approximation("a peer's gateway", "is known by its own MAC address; Antrea has one, aa:bb:cc:dd:ee:ff, for all"),
+    approximation(
+        "antrea-tun0",
+        "knows far ends by forwarding entries, as OVS's flow-based port by flows; a Geneve device has but one, so"
+        " antrea-tun1 leads to the next",
+    ),
+    approximation("MAC addresses", "are made from names, so that a plan is always the same"),
+    needs("geneve", "tunnels of Geneve, which is what Antrea takes", instead="VXLAN, which is Antrea's own option"),
+    skipped("the ARP responder and the spoof guard of the pipeline, conntrack zones of OVS"),
+    skipped("NetworkPolicy and Antrea's own policies, AntreaProxy, Services, Egress, Traceflow, multicast"),
+    skipped("GRE and STT, WireGuard, IPsec, networkPolicyOnly, FlexibleIPAM, IPv6"),
+    *pods_.PARTS,
+)
+Container = pods_.Pod
+BRIDGE, GATEWAY, GATEWAY_PORT, TUNNEL = "br-int", "antrea-gw0", "antrea-gw0-br", "antrea-tun"
+PODS_SET = "ANTREA-POD-IP"
+DSTPORT = {"geneve": 6081, "vxlan": 4789}
+OVERHEAD = 50  # of either tunnel: IP, UDP, its own header and an Ethernet inside
+KEPT = 3  # addresses of a node's range that no pod gets: its own, the gateway's and the broadcast
+PREFIX = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Options(underlay.UnderlayOptions):
+    """What an antrea scenario may set."""
+
+    pod_cidr: IPv4Network = option(cidr("10.10.0.0/16"), "addresses of all pods; each node gets a /24 of it")
+    traffic_mode: str = option(
+        "encap", "trafficEncapMode: tunnels to all, to none, or to nodes that are elsewhere",
+        choices=("encap", "no-encap", "hybrid"),
+    )  # fmt: skip
+    tunnel: str = option("geneve", "tunnelType", choices=tuple(DSTPORT))
+    max_pods: int = option(110, "most pods on one node", minimum=1, maximum=2**8 - KEPT)
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A node in its place, with its part of the pods' addresses."""
+
+    node: Node
+    place: underlay.Place
+    pods: IPv4Network
+
+    @property
+    def name(self) -> str:
+        return self.node.name
+
+    @property
+    def gateway(self) -> IPv4Address:
+        """The address of antrea-gw0, the first of the pods'."""
+        return self.pods.network_address + 1
+
+    @property
+    def mac(self) -> str:
+        """The MAC address of antrea-gw0."""
+        return parts.mac(f"{self.name}/{GATEWAY}")
+
+
+def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
+    """Nodes with their switches and pods, on Ethernets that know nothing of pods."""
+    options: Options = scenario.options
+    seats = _seats(scenario)
+    tunnel = "vxlan" if "geneve" in scenario.approximate else options.tunnel
+    yield from underlay.surroundings(scenario)
+    for seat in seats:
+        peers = [other for other in seats if other is not seat]
+        far = [other for other in peers if _encapsulated(options, seat, other)]
+        yield Machine(seat.name, "node", (seat.place.address, seat.gateway))
+        yield from parts.netns(seat.name)
+        yield from parts.forwarding(seat.name, True, rp_filter=0, devices=("eth0", GATEWAY))
+        yield Sysctl(seat.name, "net.bridge.bridge-nf-call-iptables", "0")  # Open vSwitch asks no iptables
+        yield from _switch(seat, _mtu(options))
+        if options.traffic_mode != "no-encap":
+            yield from _tunnels(seat, far, tunnel, _mtu(options))
+        yield from _routes(seat, peers, far)
+        yield from _pods(seat, _mtu(options))
+        yield IpSet(seat.name, PODS_SET, "hash:net", tuple(sorted(str(one.pods) for one in seats)))
+        yield from _chains(seat, DSTPORT[tunnel] if options.traffic_mode != "no-encap" else None)
+        yield from pods_.processes(seat.node)
+
+
+def _seats(scenario: Scenario) -> list[Seat]:
+    ranges = kubernetes.node_ranges(scenario.options.pod_cidr, PREFIX, len(scenario.nodes))
+    return [Seat(*those) for those in zip(scenario.nodes, underlay.places(scenario), ranges, strict=True)]
+
+
+def _encapsulated(options: Options, one: Seat, other: Seat) -> bool:
+    """Whether what two nodes' pods say to each other goes through a tunnel."""
+    return options.traffic_mode == "encap" or (options.traffic_mode == "hybrid" and not one.place.near(other.place))
+
+
+def _mtu(options: Options) -> int:
+    """The MTU of pods and of antrea-gw0: less the tunnel's headers wherever some pod may be in one."""
+    return options.mtu - (0 if options.traffic_mode == "no-encap" else OVERHEAD)
+
+
+def _switch(seat: Seat, mtu: int) -> Iterator[Resource]:
+    """The switch, and the node's own port of it. The bridge's device is mute, or it would answer for antrea-gw0."""
+    gateway, port, switch = Port(seat.name, GATEWAY), Port(seat.name, GATEWAY_PORT), Port(seat.name, BRIDGE)
+    yield Link(switch, "bridge", mtu=mtu, mac=parts.mac(str(switch)), arp=False)
+    yield from parts.veth(port, gateway, mtu=mtu, macs=(parts.mac(str(port)), seat.mac), master=BRIDGE)
+    yield from parts.addresses(gateway, parts.iface(seat.gateway, PREFIX))
+
+
+def _tunnels(seat: Seat, far: list[Seat], kind: str, mtu: int) -> Iterator[Resource]:
+    """The tunnel's port, where the peers' gateways are; one for each peer if a device has one far end only."""
+    port = ("dstport", str(DSTPORT[kind]))
+    if kind == "vxlan":
+        at = Port(seat.name, f"{TUNNEL}0")
+        local = (("id", "0"), ("local", str(seat.place.address)), ("learning", "off"), port)
+        yield Link(at, kind, None, BRIDGE, mtu, parts.mac(str(at)), options=local)
+        for peer in far:
+            yield Fdb(at, peer.mac, peer.place.address)
+            yield Fdb(at, peer.mac)
+        return
+    for number, peer in enumerate(far):
+        at = Port(seat.name, f"{TUNNEL}{number}")
+        remote = (("id", "0"), ("remote", str(peer.place.address)), port)
+        yield Link(at, kind, None, BRIDGE, mtu, parts.mac(str(at)), options=remote)
+        yield Fdb(at, peer.mac)
+
+
+def _routes(seat: Seat, peers: Iterable[Seat], far: Iterable[Seat]) -> Iterator[Resource]:
+    """The ways to the other nodes' pods: through the switch, or straight to the node."""
+    for peer in peers:
+        if peer in far:
+            yield Neighbour(Port(seat.name, GATEWAY), peer.gateway, peer.mac)
+            yield Route(seat.name, peer.pods, peer.gateway, GATEWAY, onlink=True)
+        else:
+            yield Route(seat.name, peer.pods, peer.place.address, "eth0")
+
+
+def _pods(seat: Seat, mtu: int) -> Iterator[Resource | Machine]:
+    """Pods in host-local's order; a port's name is the beginning of the pod's and six digits."""
+    names, first = seat.node.pods, int(seat.gateway) + 1
+    for number, (name, digits) in enumerate(zip(names, parts.hashed("-", 6, names), strict=True)):
+        own, inner = IPv4Address(first + number), Port(name, "eth0")
+        yield Machine(name, "pod", (own,), seat.name)
+        yield from parts.endpoint(name)
+        macs = (None, parts.mac(name))
+        yield from parts.veth(Port(seat.name, name[:8] + digits), inner, mtu=mtu, macs=macs, master=BRIDGE)
+        yield from parts.addresses(inner, parts.iface(own, PREFIX))
+        yield Route(name, parts.ANYWHERE, seat.gateway, "eth0")
+
+
+def _chains(seat: Seat, dstport: int | None) -> Iterator[Resource]:
+    """What Antrea's agent adds to iptables; `dstport` is the tunnel's, None if there is none."""
+
+    def about(why: str) -> str:
+        return f'-m comment --comment "Antrea: {why}"'
+
+    for table, builtin, chain, word in (
+        ("raw", "PREROUTING", "ANTREA-PREROUTING", "prerouting"), ("raw", "OUTPUT", "ANTREA-OUTPUT", "output"),
+        ("filter", "FORWARD", "ANTREA-FORWARD", "forwarding"),
+        ("nat", "POSTROUTING", "ANTREA-POSTROUTING", "postrouting"),
+        ("mangle", "PREROUTING", "ANTREA-MANGLE", "mangle"), ("mangle", "OUTPUT", "ANTREA-OUTPUT", "output"),
+    ):  # fmt: skip
+        yield parts.chain(seat.name, table, builtin, f"{about(f'jump to Antrea {word} rules')} -j {chain}")
+        yield parts.chain(seat.name, table, chain)
+    if dstport is not None:
+        for chain, way, end in (("ANTREA-PREROUTING", "incoming", "dst"), ("ANTREA-OUTPUT", "outgoing", "src")):
+            why = about(f"do not track {way} encapsulation packets")
+            rule = f"-p udp {why} -m udp --dport {dstport} -m addrtype --{end}-type LOCAL -j CT --notrack"
+            yield parts.chain(seat.name, "raw", chain, rule)
+    local = f"-o {GATEWAY} {about('mark LOCAL output packets')} -m addrtype --src-type LOCAL"
+    yield parts.chain(seat.name, "mangle", "ANTREA-OUTPUT", f"{local} -j MARK --set-xmark 0x80000000/0x80000000")
+    yield parts.chain(
+        seat.name, "filter", "ANTREA-FORWARD",
+        f"-i {GATEWAY} {about('accept packets from local Pods')} -j ACCEPT",
+        f"-o {GATEWAY} {about('accept packets to local Pods')} -j ACCEPT",
+    )  # fmt: skip
+    strangers = f"{about('masquerade Pod to external packets')} -m set ! --match-set {PODS_SET} dst"
+    not_its = "-m addrtype ! --src-type LOCAL --limit-iface-out -m addrtype --src-type LOCAL"
+    yield parts.chain(
+        seat.name, "nat", "ANTREA-POSTROUTING",
+        f"-s {seat.pods} ! -o {GATEWAY} {strangers} -j MASQUERADE",
+        f"-o {GATEWAY} {about('masquerade LOCAL traffic')} {not_its} -j MASQUERADE --random-fully",
+    )  # fmt: skip
+
+
+def checks(scenario: Scenario) -> Iterator[Check]:
+    """Pods of one node meet on its switch, and what is true of every Kubernetes."""
+    for node in scenario.nodes:
+        if len(node.pods) > 1:
+            source, target, *_ = node.pods
+            sees = (See(Port(target, "eth0"), src=source, dst=target, ttl=64),)
+            yield Check("pods of one node meet on its switch", "ping", source, target, sees=sees, origin="model")
+            break
+    yield from kubernetes.kubernetes_rules(scenario)
+    yield from pods_.checks(scenario)
+
+
+def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
+    """What the ranges cannot hold, and nodes behind a router that knows no pods."""
+    options: Options = scenario.options
+    yield from underlay.refuse(scenario, "pod_cidr")
+    yield from kubernetes.refuse_pod_cidr(options.pod_cidr, PREFIX, len(scenario.nodes))
+    yield from kubernetes.refuse_pods(scenario, options.max_pods)
+    if options.traffic_mode == "no-encap" and options.elsewhere:
+        what = f"traffic_mode: no-encap leaves pods of {options.elsewhere[0]} to the router, which knows none"
+        yield "traffic_mode", what, "take hybrid, which has tunnels to nodes that are elsewhere"
