@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Iterable
 
-from labctl.kernel import messages
+from labctl.kernel import messages, tun
 from labctl.kernel.netlink import Channel
 from labctl.kernel.netns import CLONE_NEWNET, Inside, unshare
 from labctl.plan import Link, Port
@@ -34,6 +34,8 @@ def try_link(kind: str) -> str:
 
     A kind that the kernel knows and wants to be told more of is one that it has.
     """
+    if kind == "tun":
+        return _try_tun()
     channel = Channel()
     try:
         low = Link(Port("", "low"), "veth"), Link(Port("", "low2"), "veth")
@@ -49,6 +51,15 @@ def try_link(kind: str) -> str:
     refusal = refused.get(kind)
     known = refusal is None or refusal.errno not in (errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)
     return "" if known else str(refusal)
+
+
+def _try_tun() -> str:
+    """The same for a TUN device, which goes as soon as nobody holds it."""
+    try:
+        os.close(tun.attach("tried"))
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _lacking(features: tuple[str, ...]) -> dict[str, str]:

@@ -81,7 +81,6 @@ def surroundings(scenario: Scenario) -> Iterator[Resource | Machine]:
     yield from parts.forwarding("fabric", True, rp_filter=0, devices=(lan for lan, _ in lans))
     yield Sysctl("fabric", "net.bridge.bridge-nf-call-iptables", "0")
     yield from vpc.beside("vm", vm.address)
-    yield Machine("internet", "internet", (options.internet_cidr.network_address + 1,))
     yield from vpc.outside(options.internet_cidr, [options.public_ip], options.mtu)
     yield parts.chain("fabric", "nat", "POSTROUTING", f"-o {vpc.GATEWAY} -j SNAT --to-source {options.public_ip}")
 

@@ -94,12 +94,10 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     for node, lease in zip(scenario.nodes, there, strict=True):
         place, pods = lease
         others = tuple(underlay.peers(place, there))
-        device = ways.DEVICES.get(options.backend)
+        tunnel = [ways.DEVICES[options.backend].replace(".", "/")] if options.backend in ways.DEVICES else []
         yield Machine(node.name, "node", (place.address, cni_bridge.gateway(pods)))
         yield from parts.netns(node.name)
-        yield from parts.forwarding(
-            node.name, True, rp_filter=0, devices=("eth0", "cni0", *((device,) if device else ()))
-        )
+        yield from parts.forwarding(node.name, True, rp_filter=0, devices=("eth0", "cni0", *tunnel))
         yield from _ways(scenario, lease, others)
         yield from ways.rules(node.name, pods, options.pod_cidr, masquerade=options.ip_masq)
         yield from cni_bridge.bridge(node.name, pods, made)
@@ -138,7 +136,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
         yield from kubernetes.kubernetes_rules(scenario)
         return
     for far in (False, True):
-        group = tuple(pod for node, pod in scenario.pods if (node in apart) == far)
+        group = tuple(pod for node, pod in scenario.pods if (node.name in apart) == far)
         if len(group) > 1:
             say = "every pod reaches every pod of its nodes' Ethernet and is seen with its own address"
             yield Check(say, "mesh", groups=((group, group),), origin="model")
