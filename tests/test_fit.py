@@ -18,6 +18,7 @@ from labctl.xtables import rule
 
 TENANTS, OVERLAY = "azure-cni-transparent-vlan", "docker-overlay"
 MARKED = ("eks-vpc-cni", "eks-external-snat", "gke-intranode")  # those that mark connections
+FLANNEL = {"flannel": "vxlan", "flannel-direct-routing": "vxlan", "flannel-udp": "tun", "flannel-ipip": "ipip"}
 RAW = """
 model: raw
 namespaces: [h]
@@ -48,7 +49,9 @@ def written(tmp_path: Path, key: str, *, asked: bool) -> Definition:
     return definition.define(str(path), approximate=asked)
 
 
-@pytest.mark.parametrize("name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, *MARKED)])
+@pytest.mark.parametrize(
+    "name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, *MARKED, *FLANNEL)]
+)
 def test_most_labs_ask_nothing_of_a_kernel_and_the_kernel_is_not_asked(name: str) -> None:
     kernel = Kernel("veth")
     made = definition.define(name)
@@ -71,6 +74,20 @@ def test_who_marks_connections_needs_a_target_for_that_and_nothing_stands_in_for
     assert kernel.asked == [("-j CONNMARK",)]
     with pytest.raises(MissingError, match=r"lacks -j CONNMARK, needed for chain mangle .* in node1"):
         fit(made, Kernel("-j CONNMARK"), approximate=True)
+
+
+@pytest.mark.parametrize(("name", "kind"), FLANNEL.items())
+def test_each_tunnel_of_flannels_is_a_kind_of_link(name: str, kind: str) -> None:
+    made, kernel = definition.define(name), Kernel()
+    assert fit(made, kernel, approximate=True) == (made, made.lab)
+    assert kernel.asked == [(kind,)]
+
+
+def test_flannels_ip_in_ip_can_be_spoken_by_a_program() -> None:
+    lab = fit(definition.define("flannel-ipip"), Kernel("ipip"), approximate=True)[1]
+    assert lab.substituted == ("ipip",)
+    assert "tun" in kinds(lab)
+    assert "ipip" not in kinds(lab)
 
 
 def test_features_are_kinds_of_links_and_matches_and_targets() -> None:

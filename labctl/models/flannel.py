@@ -51,7 +51,9 @@ from labctl.scenario import Check, Machine, Scenario, See
 FOLLOWS = "flannel 0.22 and later with iptables (kube-flannel.yml), CNI plugins 1.1.1"
 MACHINES = ("nodes", "pods")
 PARTS = (
-    needs("vxlan", "flannel.1: VNI 1, port 8472, nothing learned; a route, a neighbour and a forwarding entry per peer"),
+    needs(
+        "vxlan", "flannel.1: VNI 1, port 8472, nothing learned; a route, a neighbour and a forwarding entry per peer"
+    ),
     needs("tun", "flannel0 of the backend udp, and a program that carries what is routed into it, from port 8285"),
     needs(
         "ipip",
@@ -140,6 +142,9 @@ def checks(scenario: Scenario) -> Iterator[Check]:
         if len(group) > 1:
             say = "every pod reaches every pod of its nodes' Ethernet and is seen with its own address"
             yield Check(say, "mesh", groups=((group, group),), origin="model")
+    own = tuple(((node.name,), node.pods) for node in scenario.nodes if node.pods)
+    if own:
+        yield Check("each node reaches its own pods", "mesh", groups=own, origin="model")
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
