@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
 import pytest
 
+import labctl.lab
+from labctl import checks
 from labctl.errors import ScenarioError
-from labctl.plan import Address, Fdb, Link, Neighbour, Process, Route
+from labctl.kernel import places
+from labctl.plan import Address, Fdb, Link, Neighbour, Port, Process, Route
+from labctl.scenario import Check, Lab, See
 from tests.test_cloud_rules import lab, said, saved
 from tests.test_docker_rules import block
 
@@ -133,3 +142,62 @@ def test_a_range_that_is_too_small_is_refused() -> None:
     pods = ", ".join(f"p{number}" for number in range(6))
     with pytest.raises(ScenarioError, match="node1 has 6 pods and its /29 has 5 addresses"):
         lab(f"model: flannel\nnode_prefix: 29\nnodes: {{node1: {{pods: [{pods}]}}}}\n")
+
+
+# ---- in real namespaces ------------------------------------------------------------------------------
+
+
+@contextmanager
+def running(name: str, *sets: str) -> Iterator[Lab]:
+    """A built-in scenario that is up, with some options."""
+    definition = labctl.lab.define(name, sets=sets)
+    labctl.lab.up(definition)
+    try:
+        yield labctl.lab.recall(name)
+    finally:
+        labctl.lab.down(name)
+
+
+def typed(name: str, node: str, command: str) -> subprocess.CompletedProcess[str]:
+    words = ["ip", "netns", "exec", places.netns_name(name, node), *command.split()]
+    return subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+
+
+def proven(compiled: Lab, *claims: Check) -> list[str]:
+    report = checks.run(replace(compiled, checks=claims), "")
+    return [outcome.verdict for outcome in report.outcomes]
+
+
+def seen(at: str, *, negate: bool = False, **what: str) -> See:
+    return See(Port(*at.split("/")), negate=negate, **what)
+
+
+@pytest.mark.root
+def test_host_gw_has_no_route_across_a_router_because_the_kernel_takes_none() -> None:
+    with running("flannel-host-gw"):
+        near = typed("flannel-host-gw", "node1", "ip route replace 10.244.2.0/24 via 192.168.0.2 dev eth0")
+        far = typed("flannel-host-gw", "node1", "ip route replace 10.244.3.0/24 via 192.168.1.3 dev eth0")
+    assert (near.returncode, near.stderr) == (0, "")
+    assert far.returncode != 0
+    assert "invalid gateway" in far.stderr or "unreachable" in far.stderr
+
+
+@pytest.mark.root
+def test_a_forgotten_peer_is_silence_on_the_wire() -> None:
+    lost = (seen("node1/flannel.1", src="a", dst="c"), seen("node1/eth0", negate=True, src="a"))
+    claim = Check("nothing is flooded", "ping", "a", "c", expect="fail", sees=lost)
+    with running("flannel") as compiled:
+        before = proven(compiled, claim)
+        gone = typed("flannel", "node1", f"bridge fdb del {VTEPS['node2']} dev flannel.1 dst 192.168.0.2 self")
+        wanted = tuple(item for item in compiled.plan if not (isinstance(item, Fdb) and item.mac == VTEPS["node2"]))
+        after = proven(replace(compiled, plan=wanted), claim)  # a lab that has drifted proves no silence
+    assert (gone.returncode, before, after) == (0, ["fail"], ["pass"])
+
+
+@pytest.mark.root
+def test_who_does_not_masquerade_shows_nodes_the_pod_and_never_leaves() -> None:
+    node = Check("node2 sees a", "ping", "a", "node2", sees=(seen("node2/eth0", src="a", dst="node2"),))
+    way = (seen("fabric/node1", src="a", dst="internet"), seen("internet/eth0", src="fabric/igw"))
+    out = Check("no answer finds a", "ping", "a", "internet", expect="fail", sees=way)
+    with running("flannel", "ip_masq=false") as compiled:
+        assert proven(compiled, node, out) == ["pass", "pass"]
