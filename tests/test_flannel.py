@@ -11,10 +11,14 @@ import pytest
 
 import labctl.lab
 from labctl import checks
+from labctl.cli.follow import question_of
 from labctl.errors import ScenarioError
 from labctl.kernel import places
 from labctl.plan import Address, Fdb, Link, Neighbour, Port, Process, Route
 from labctl.scenario import Check, Lab, See
+from labctl.trace.run import follow
+from labctl.trace.story import tell
+from labctl.who import Who
 from tests.test_cloud_rules import lab, said, saved
 from tests.test_docker_rules import block
 
@@ -166,6 +170,20 @@ def typed(name: str, node: str, command: str) -> subprocess.CompletedProcess[str
 def proven(compiled: Lab, *claims: Check) -> list[str]:
     report = checks.run(replace(compiled, checks=claims), "")
     return [outcome.verdict for outcome in report.outcomes]
+
+
+@pytest.mark.root
+def test_a_trace_tells_the_hop_that_the_program_takes() -> None:
+    options: dict[str, object] = {"icmp": False, "tcp": None, "udp": None, "size": None, "fragment": False}
+    with running("flannel-udp") as compiled:
+        who = Who(compiled)
+        evidence, _ = follow(who.lab, question_of(who, "a", "c", {**options, "listen": False}), listen=False)
+    request = tell(evidence).legs[0].steps
+    assert [(step.node, step.ttl) for step in request] == [
+        ("a", 64), ("node1", 62), ("fabric", 62), ("node2", 61), ("c", 61),
+    ]  # fmt: skip
+    assert request[1].devices[-2:] == ("flannel0", "eth0")
+    assert [step.tunnel.split()[:1] for step in request] == [[], ["udp"], ["udp"], [], []]
 
 
 def seen(at: str, *, negate: bool = False, **what: str) -> See:
