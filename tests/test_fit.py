@@ -33,6 +33,7 @@ CLUSTERS = {  # what each needs, and nothing stands in for it
     "antrea": ("vxlan", "-j CT", "-m set"),
     "antrea-hybrid": ("vxlan", "-j CT", "-m set"),
 }
+FLANNEL = {"flannel": "vxlan", "flannel-direct-routing": "vxlan", "flannel-udp": "tun", "flannel-ipip": "ipip"}
 RAW = """
 model: raw
 namespaces: [h]
@@ -68,6 +69,8 @@ def written(tmp_path: Path, key: str, *, asked: bool) -> Definition:
     "name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, TUNNELS, *MARKED, *SETS)]
 @pytest.mark.parametrize(
     "name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, *MARKED, *CLUSTERS)]
+@pytest.mark.parametrize(
+    "name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, *MARKED, *FLANNEL)]
 )
 def test_most_labs_ask_nothing_of_a_kernel_and_the_kernel_is_not_asked(name: str) -> None:
     kernel = Kernel("veth")
@@ -128,6 +131,18 @@ def test_geneve_is_asked_for_and_vxlan_stands_in_for_it() -> None:
     with pytest.raises(MissingError, match="lacks geneve, needed for tunnels of Geneve"):
         fit(made, Kernel("geneve"), approximate=False)
     assert kinds(fit(made, Kernel("geneve"), approximate=True)[1]) == {"loopback", "bridge", "veth", "vxlan"}
+@pytest.mark.parametrize(("name", "kind"), FLANNEL.items())
+def test_each_tunnel_of_flannels_is_a_kind_of_link(name: str, kind: str) -> None:
+    made, kernel = definition.define(name), Kernel()
+    assert fit(made, kernel, approximate=True) == (made, made.lab)
+    assert kernel.asked == [(kind,)]
+
+
+def test_flannels_ip_in_ip_can_be_spoken_by_a_program() -> None:
+    lab = fit(definition.define("flannel-ipip"), Kernel("ipip"), approximate=True)[1]
+    assert lab.substituted == ("ipip",)
+    assert "tun" in kinds(lab)
+    assert "ipip" not in kinds(lab)
 
 
 def test_features_are_kinds_of_links_and_matches_and_targets() -> None:

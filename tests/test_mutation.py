@@ -87,13 +87,14 @@ def broken(what: str, lab: str, where: str, command: str, says: str, check: str,
 # Docker's raw DROP stands the FORWARD policy. An empty chain or an idle bridge does nothing, nor does a check of
 # senders who are honest; a route leads the same way in any scope, a pod remembers its gateway's MAC,
 # and new kernels find netd's own table by the way back. Cilium's routes to peers are not what acts for its
-# programs; of two that answer for a gateway, either will do.
+# programs; of two that answer for a gateway, either will do. FORWARD's policy accepts what FLANNEL-FWD does.
 K, A, D, R = "kubenet", "azure-cni-transparent", "docker-bridge", "rawlab"
 P, Q, H = "docker-publish", "docker-icc", "kubenet-hostport"
 B, V, W = "azure-cni-bridge", "azure-cni-overlay", "docker-overlay"
 C = "cni"
 E, G, N, S = "eks-vpc-cni", "gke-vpc-native", "gke-intranode", "gke-routes-based"
 L, M, X, Y = "cilium", "cilium-native", "antrea", "antrea-hybrid"
+Z = "flannel"
 T = "azure-cni-transparent-vlan"  # with veths for its VLANs, on any kernel
 F, VTEP = "calico", "66:a4:6f:e0:c4:da"  # node3's VXLAN device
 BESIDES = {K: (Check("nobody has 10.0.9.9", "ping", "c", "10.0.9.9", expect="fail"),)}  # to the scenario's own checks
@@ -477,6 +478,35 @@ MUTATIONS = [
         "changed ipset ANTREA-POD-IP",
         "same Ethernet",
     ),
+    broken(
+        "a peer's node",
+        Z,
+        "node1",
+        "bridge fdb del 02:07:c2:80:9a:74 dev flannel.1 dst 192.168.0.2 self",
+        "missing fdb entry 02:07:c2:80:9a:74 dev flannel.1",
+        "travels in VXLAN",
+    ),
+    broken(
+        "a peer's flannel.1",
+        Z,
+        "node1",
+        "ip neigh replace 10.244.2.0 lladdr 02:00:00:00:00:66 dev flannel.1 nud permanent",
+        "changed neighbour 10.244.2.0 dev flannel.1: address was 02:00:00:00:00:66",
+        "travels in VXLAN",
+    ),
+    broken("a peer's range", Z, "node1", "ip route del 10.244.2.0/24", "missing route 10.244.2.0/24 via", POD),
+    broken(
+        "flannel.1's address", Z, "node1", "ip addr flush dev flannel.1", "missing address 10.244.1.0/32", "flannel.1"
+    ),
+    broken(
+        "who keeps a pod's asker",
+        Z,
+        "node1",
+        "iptables-legacy -t nat -F FLANNEL-POSTRTG",
+        "missing iptables -t nat -A FLANNEL-POSTRTG",
+        "another node sees",
+    ),
+    broken("all pods may be forwarded", Z, "node1", "iptables-legacy -F FLANNEL-FWD", "-A FLANNEL-FWD -s", ""),
     broken("Docker's raw DROP", D, "host1", "iptables-legacy -t raw -F", "missing iptables -t raw -A PREROUTING", ""),
     broken(
         "a published port", P, "host1", "iptables-legacy -t nat -F DOCKER", "missing iptables -t nat -A DOCKER", "udp"
@@ -594,7 +624,8 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lab.Def
     """All labs of the table, up."""
     file = tmp_path_factory.mktemp("raw") / "rawlab.yaml"
     file.write_text(RAW)
-    names = [K, A, D, P, Q, B, V, W, H, E, G, N, S, F, L, M, X, Y, *([C] if reason_without() is None else [])]
+    names = [K, A, D, P, Q, B, V, W, H, E, G, N, S, F, L, M, X, Y, Z]
+    names += [C] if reason_without() is None else []
     definitions = {name: lab.define(name) for name in names} | {R: lab.define(str(file))}
     definitions[T] = kernels.define(T, (), ("vlan",))
     for definition in definitions.values():

@@ -37,12 +37,13 @@ from ipaddress import IPv4Address, IPv4Network
 from labctl.grades import approximation, faithful, skipped
 from labctl.models import _azure as azure
 from labctl.models import _azure_planning as planning
+from labctl.models import _cni_bridge as cni_bridge
 from labctl.models import _kubernetes as kubernetes
 from labctl.models import _parts as parts
 from labctl.models import _pods as pods_
 from labctl.models import _portmap as portmap
 from labctl.options import address, cidr, option
-from labctl.plan import Chain, Link, Port, Resource, Route, Rule, Sysctl
+from labctl.plan import Chain, Port, Resource, Route, Rule
 from labctl.scenario import Check, Machine, Node, Publish, Scenario, See
 
 FOLLOWS = "kubenet of Kubernetes 1.23 (dockershim) with AKS's agents"
@@ -113,7 +114,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from azure.plug(nic)
         yield from azure.node_settings(nic.name, ("eth0", "cbr0"))
         yield from _cbr0(nic.name, pods, options)
-        yield from _pods(node, pods, options.mtu)
+        yield from cni_bridge.wired(node, pods, _bridge(options))
         yield from pods_.processes(node)
         yield from portmap.portmap(nic.name, NETWORK, _mapped(node, pods))
         yield from _masquerade(nic.name, options)
@@ -214,9 +215,8 @@ def _ethernet(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def _cbr0(ns: str, pods: IPv4Network, options: Options) -> Iterator[Resource]:
-    at, gateway = Port(ns, "cbr0"), pods.network_address + 1
-    yield from parts.bridge(at, mtu=options.mtu, address=parts.iface(gateway, pods.prefixlen), promisc=True)
-    yield Sysctl(ns, "net.bridge.bridge-nf-call-iptables", "1")
+    at, gateway = Port(ns, "cbr0"), cni_bridge.gateway(pods)
+    yield from cni_bridge.bridge(ns, pods, _bridge(options))
     if not options.dedup:
         return
     name = "KUBE-DEDUP" if options.masquerade == "kubelet" else "AKS-DEDUP-PROMISC"
@@ -226,26 +226,16 @@ def _cbr0(ns: str, pods: IPv4Network, options: Options) -> Iterator[Resource]:
     yield Chain(ns, "filter", "OUTPUT", (parts.words(f"-j {name}", "bridge"),), family="bridge")
 
 
-def _pods(node: Node, pods: IPv4Network, mtu: int) -> Iterator[Resource | Machine]:
-    """Pods in host-local's order: the first address after the bridge's, then the next."""
-    gateway, first = pods.network_address + 1, int(pods.network_address) + 2
-    for number, (name, device) in enumerate(zip(node.pods, parts.hashed("veth", 8, node.pods), strict=True)):
-        own, inner, outer = IPv4Address(first + number), Port(name, "eth0"), Port(node.name, device)
-        yield Machine(name, "pod", (own,), node.name)
-        yield from parts.endpoint(name)
-        yield Sysctl(name, "net.ipv4.conf.eth0.arp_notify", "1")  # the bridge plugin's: a new address is announced
-        yield Link(outer, "veth", inner, "cbr0", mtu)
-        yield Link(inner, "veth", outer, None, mtu, parts.mac(name))
-        yield from parts.addresses(inner, parts.iface(own, pods.prefixlen))
-        yield Route(name, parts.ANYWHERE, gateway, "eth0")
+def _bridge(options: Options) -> cni_bridge.Bridge:
+    return cni_bridge.Bridge("cbr0", options.mtu, promisc=True)
 
 
 def _mapped(node: Node, pods: IPv4Network) -> Iterator[portmap.Mapped]:
-    """The pods of a node that have ports on it, with the addresses that `_pods` gives them."""
+    """The pods of a node that have ports on it, with the addresses that they have."""
     settings = dict(node.settings)
-    for number, name in enumerate(node.pods, 2):
+    for name, own in cni_bridge.addressed(node, pods):
         if name in settings and settings[name].host_ports:
-            yield portmap.Mapped(name, pods.network_address + number, pods, settings[name].host_ports, "cbr0")
+            yield portmap.Mapped(name, own, pods, settings[name].host_ports, "cbr0")
 
 
 def _masquerade(ns: str, options: Options) -> Iterator[Resource]:

@@ -59,7 +59,7 @@ def _step(evidence: Evidence, hop: Hop, role: Role, begun: int, *, first: bool) 
         hop.crossings[0].when - begun,
         end_text(shown.src, shown.sport),
         end_text(shown.dst, shown.dport),
-        shown.ttl,
+        end.ttl,
         tunnel,
         tuple(_notes(evidence, hop, role, first)),
     )

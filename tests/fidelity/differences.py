@@ -20,6 +20,7 @@ CASES = (
     *FOLLOWED,
     "kubenet",
     "kubenet-hostport",
+    "flannel",
     *DOCKER,
     *(f"replay of docker {release}" for release in RELEASES),
     "docker-overlay 20.10",
@@ -46,7 +47,7 @@ DIFFERENCES = (
     Reason(
         "the models are of IPv4, and labctl's links keep silent in IPv6 unless a file asks for it: no link-local"
         " address, no solicited groups, so that a capture shows nothing that nobody sent",
-        ("kubenet", "kubenet-hostport", *DOCKER),
+        ("kubenet", "kubenet-hostport", "flannel", *DOCKER),
         (
             "*: changed link *: autoconf was off, should be on",
             "*: changed sysctl net.ipv6.conf.*.addr_gen_mode: value was 1, should be 0",
@@ -61,7 +62,7 @@ DIFFERENCES = (
     ),
     Reason(
         "IPv6 again: an address without a trial, and no router's word taken on the bridge",
-        ("kubenet", "kubenet-hostport"),
+        ("kubenet", "kubenet-hostport", "flannel"),
         (
             "?: changed sysctl net.ipv6.conf.eth0.accept_dad: value was 1, should be 0",
             "node1: changed sysctl net.ipv6.conf.*.accept_ra: value was 1, should be 0",

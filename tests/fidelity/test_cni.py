@@ -57,10 +57,13 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
 
 
 @contextmanager
-def bare_node(work: Path, born: dict[str, int], lab: str = "real", own: Path | None = None) -> Iterator[Cni]:
+def bare_node(
+    work: Path, born: dict[str, int], lab: str = "real", own: Path | None = None, image: dict[str, int] = IMAGE
+) -> Iterator[Cni]:
     """A node without a network for its pods, as the image leaves it, and two pods without any.
 
-    `born` are settings that all namespaces have before they get devices, `own` a folder of plugins to use first.
+    `born` are settings that all namespaces have before they get devices, `own` a folder of plugins to use first,
+    `image` the settings of the node's image.
     """
     folder = subjects.cni_folder()
     if folder is None:
@@ -72,7 +75,7 @@ def bare_node(work: Path, born: dict[str, int], lab: str = "real", own: Path | N
             write(lab, one, born)
         for pod in PODS:
             write(lab, pod, {"ipv4.ip_forward": 0})
-        write(lab, NODE, IMAGE)
+        write(lab, NODE, image)
         cable(lab, NODE, "fabric", NODE)
         ip(f"-n {name} link set lo up")
         ip(f"-n {name} addr add 10.224.0.4/16 broadcast + dev eth0")
@@ -95,6 +98,40 @@ def test_kubenet(tmp_path: Path) -> None:
     finally:
         lab.down("kubenet")
     assert unexplained("kubenet", found) == []
+
+
+# what flannel's CNI plugin asks of `bridge`, of a subnet.env with FLANNEL_MTU=1450 and FLANNEL_IPMASQ=true, with
+# the delegate of kube-flannel.yml (flannel-io/cni-plugin, delegateAdd)
+FLANNEL: list[dict[str, Any]] = [
+    {"type": "loopback"},
+    {
+        "type": "bridge", "bridge": "cni0", "hairpinMode": True, "isDefaultGateway": True, "isGateway": True,
+        "ipMasq": False, "mtu": 1450,
+        "ipam": {"type": "host-local", "subnet": "10.244.1.0/24", "routes": [{"dst": "10.244.0.0/16"}]},
+    },
+]  # fmt: skip
+
+
+PLAIN = {name: value for name, value in IMAGE.items() if "accept" not in name} | {
+    "ipv4.conf.all.rp_filter": 0, "ipv4.conf.default.rp_filter": 0,
+}  # fmt: skip
+
+
+def test_the_bridge_of_flannel(tmp_path: Path) -> None:
+    """Pods in whole, and of the node what is cni0 or a port of it: the rest of it is flanneld's."""
+    with bare_node(tmp_path, {}, image=PLAIN) as node:
+        for pod in PODS:
+            node.add(pod, FLANNEL)
+        settled("real", ALL)
+        real = observed("real", (NODE, *PODS))
+    lab.up(lab.define("flannel"))
+    try:
+        found = differences(observed("flannel", (NODE, *PODS)), real)
+    finally:
+        lab.down("flannel")
+    wired = [line for line in found if not line.startswith(NODE) or "cni0" in line or "veth" in line]
+    assert len(found) > len(wired)
+    assert unexplained("flannel", wired) == []
 
 
 # kubenet's template on AKS (kubenetCniTemplate in Azure/AgentBaker): the bridge, and portmap with the kubelet's mark

@@ -1,0 +1,172 @@
+r"""Flannel: a range of pods for each node, a bridge in it, and a way to every other node's range.
+
+         a 10.244.1.2   b 10.244.1.3                c 10.244.2.2
+         | eth0         | eth0                      | eth0
+    +-- node1 ----------------------+      +-- node2 -----------------+
+    |  veth            veth         |      |       veth               |
+    |   +---- cni0 -----+           |      |       cni0               |
+    |     10.244.1.1/24             |      |       10.244.2.1/24      |
+    |  flannel.1 10.244.1.0/32      |      |  flannel.1 10.244.2.0/32 |
+    |     :  udp 8472, VNI 1        |      |     :                    |
+    |  eth0 192.168.0.1             |      |  eth0 192.168.0.2        |
+    +-----|-------------------------+      +-----|--------------------+
+          |                                      |
+        +-+--- fabric ---------------------------+----------------+
+        |  lan1 192.168.0.254/24       lan2 192.168.1.254/24      |
+        +------|---------------------------------|------|---------+
+               | 192.168.0.253                   |      | 8.8.8.50
+              vm             node3 192.168.1.3 --+    internet 8.8.8.1
+
+A daemon on each node learns which node has which range, and makes a way to it. What the way is, the backend says.
+`vxlan` routes each range to the first address of it, which is the other node's flannel.1: its MAC address is a
+permanent neighbour, and a permanent forwarding entry has the node's own address, so that nothing is ever asked or
+flooded. Nodes route what is in the tunnel (TTL 62), and 50 bytes of headers leave an MTU of 1450. `host-gw` has no
+tunnel: a route to the other node, which must be on the same Ethernet, for the kernel takes no other. `direct_routing`
+is both: routes on the same Ethernet, a tunnel beyond the router. `udp`, the oldest, hands packets to a program,
+which counts as one more router (TTL 61). `ipip` has a tunnel of 20 bytes. Whatever leaves the pods' range wears
+its node's address, even for another node; the node itself speaks to pods elsewhere as flannel.1.
+
+Follows flannel-io/flannel, 2023 to 2026: pkg/backend/vxlan, hostgw, ipip, udp, route_network.go,
+pkg/trafficmngr/iptables, Documentation/kube-flannel.yml; and containernetworking/plugins 1.1.1,
+plugins/main/bridge, as flannel's CNI plugin asks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+
+from labctl.grades import approximation, faithful, needs, skipped
+from labctl.models import _cni_bridge as cni_bridge
+from labctl.models import _flannel as ways
+from labctl.models import _kubernetes as kubernetes
+from labctl.models import _parts as parts
+from labctl.models import _pods as pods_
+from labctl.models import _underlay as underlay
+from labctl.options import cidr, option
+from labctl.plan import Port, Resource, Route
+from labctl.scenario import Check, Machine, Scenario, See
+
+FOLLOWS = "flannel 0.22 and later with iptables (kube-flannel.yml), CNI plugins 1.1.1"
+MACHINES = ("nodes", "pods")
+PARTS = (
+    needs(
+        "vxlan", "flannel.1: VNI 1, port 8472, nothing learned; a route, a neighbour and a forwarding entry per peer"
+    ),
+    needs("tun", "flannel0 of the backend udp, and a program that carries what is routed into it, from port 8285"),
+    needs(
+        "ipip",
+        "flannel.ipip of the backend ipip",
+        instead="a TUN device of that name, and a program that speaks IP in IP on the wire as the kernel does",
+    ),
+    faithful("host-gw: routes by the other node; none to a node beyond a router, which the kernel would not take"),
+    faithful("cni0 and its pods: hairpin on, the default route and one to all pods; arp_notify"),
+    faithful("the chains FLANNEL-FWD and FLANNEL-POSTRTG"),
+    approximation("ranges", "are given out in order, from the second on: the first is the control plane's"),
+    approximation("MAC addresses", "are made from names, so that a plan is always the same"),
+    approximation("the program of the backend udp", "tells nobody of a packet that it cannot send"),
+    approximation("the router", "wears one public address for all that leaves, without port blocks"),
+    skipped("nftables (EnableNFTables), WireGuard, IPsec, Services, portmap, IPv6"),
+    *pods_.PARTS,
+)
+Container = pods_.Pod
+
+
+@dataclass(frozen=True, slots=True)
+class Options(underlay.UnderlayOptions):
+    """What a flannel scenario may set."""
+
+    pod_cidr: IPv4Network = option(cidr("10.244.0.0/16"), "addresses of all pods (Network); each node gets a part")
+    node_prefix: int = option(24, "prefix length of each node's part of pod_cidr (SubnetLen)", minimum=16, maximum=29)
+    backend: str = option("vxlan", "how packets get to other nodes (Backend.Type)", choices=tuple(ways.OVERHEAD))
+    direct_routing: bool = option(False, "vxlan and ipip: no tunnel between nodes on one Ethernet (DirectRouting)")
+    ip_masq: bool = option(True, "what leaves pod_cidr wears its node's address (--ip-masq)")
+    routed: bool = option(False, "`vm` has a route to the pods of each node on its Ethernet")
+    max_pods: int = option(110, "most pods on one node", minimum=1, maximum=500)
+
+
+def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
+    """The Ethernets with their router, and nodes with their bridges, their pods and ways to the other nodes."""
+    options: Options = scenario.options
+    yield from underlay.surroundings(scenario)
+    there = _leases(scenario)
+    mtu = options.mtu - ways.OVERHEAD[options.backend]
+    made = cni_bridge.Bridge("cni0", mtu, hairpin=True, routes=(options.pod_cidr, parts.ANYWHERE))
+    for node, lease in zip(scenario.nodes, there, strict=True):
+        place, pods = lease
+        others = tuple(underlay.peers(place, there))
+        tunnel = [ways.DEVICES[options.backend].replace(".", "/")] if options.backend in ways.DEVICES else []
+        yield Machine(node.name, "node", (place.address, cni_bridge.gateway(pods)))
+        yield from parts.netns(node.name)
+        yield from parts.forwarding(node.name, True, rp_filter=0, devices=("eth0", "cni0", *tunnel))
+        yield from _ways(scenario, lease, others)
+        yield from ways.rules(node.name, pods, options.pod_cidr, masquerade=options.ip_masq)
+        yield from cni_bridge.bridge(node.name, pods, made)
+        yield from cni_bridge.wired(node, pods, made)
+        yield from pods_.processes(node)
+        if options.routed and place.subnet == options.node_cidr:
+            yield Route("vm", pods, place.address, "eth0")
+
+
+def _ways(scenario: Scenario, lease: ways.Lease, others: tuple[ways.Lease, ...]) -> Iterator[Resource]:
+    """What the backend makes on one node."""
+    options: Options = scenario.options
+    if options.backend == "vxlan":
+        yield from ways.vxlan(lease, others, options.mtu, direct=options.direct_routing)
+    elif options.backend == "host-gw":
+        yield from ways.host_gw(lease, others)
+    elif options.backend == "udp":
+        yield from ways.udp(lease, others, options.pod_cidr, options.mtu)
+    else:
+        exact = "ipip" not in scenario.approximate
+        yield from ways.ipip(lease, others, options.mtu, direct=options.direct_routing, exact=exact)
+
+
+def checks(scenario: Scenario) -> Iterator[Check]:
+    """Where pods of one node meet, and Kubernetes' rules, among nodes that the backend can join."""
+    for node in scenario.nodes:
+        if len(node.pods) > 1:
+            source, target, *_ = node.pods
+            sees = (See(Port(target, "eth0"), src=source, dst=target, ttl=64),)
+            say = "pods of one node meet on its bridge, and nobody routes between them"
+            yield Check(say, "ping", source, target, sees=sees, origin="model")
+            break
+    yield from pods_.checks(scenario)
+    apart: tuple[str, ...] = scenario.options.elsewhere
+    if scenario.options.backend != "host-gw" or not apart:
+        yield from kubernetes.kubernetes_rules(scenario)
+        return
+    for far in (False, True):
+        group = tuple(pod for node, pod in scenario.pods if (node.name in apart) == far)
+        if len(group) > 1:
+            say = "every pod reaches every pod of its nodes' Ethernet and is seen with its own address"
+            yield Check(say, "mesh", groups=((group, group),), origin="model")
+    own = tuple(((node.name,), node.pods) for node in scenario.nodes if node.pods)
+    if own:
+        yield Check("each node reaches its own pods", "mesh", groups=own, origin="model")
+
+
+def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
+    """What flannel has no setting for, and what the ranges cannot hold."""
+    options: Options = scenario.options
+    if options.direct_routing and options.backend not in ("vxlan", "ipip"):
+        what = f"direct_routing: the backend {options.backend} has no such setting"
+        yield "direct_routing", what, "vxlan and ipip have; host-gw does nothing else"
+    nodes = len(scenario.nodes)
+    held = 2 ** (options.node_prefix - options.pod_cidr.prefixlen) - 1
+    if held < nodes:
+        what = f"pod_cidr {options.pod_cidr} holds {max(int(held), 0)} ranges of /{options.node_prefix} for nodes"
+        fits = max(options.node_prefix - nodes.bit_length(), 1)
+        yield "pod_cidr", f"{what} and there are {nodes}", f"the first is the control plane's: a /{fits} would do"
+    yield from cni_bridge.refuse(scenario.nodes, options.node_prefix)
+    yield from kubernetes.refuse_pods(scenario, options.max_pods)
+    yield from underlay.refuse(scenario, "pod_cidr")
+
+
+def _leases(scenario: Scenario) -> list[ways.Lease]:
+    """Every node's place with its range."""
+    options: Options = scenario.options
+    there = underlay.places(scenario)
+    ranges = kubernetes.node_ranges(options.pod_cidr, options.node_prefix, len(there) + 1)[1:]
+    return list(zip(there, ranges, strict=True))
