@@ -12,28 +12,22 @@ from labctl import catalog, definition, features
 from labctl.definition import Definition, compiled
 from labctl.errors import MissingError, ScenarioError
 from labctl.fit import fit
+from labctl.grades import substitutes
 from labctl.plan import Chain, Link, Port, Resource
 from labctl.scenario import Lab
 from labctl.xtables import rule
 
-TENANTS, OVERLAY = "azure-cni-transparent-vlan", "docker-overlay"
-CALICO = {  # and what Calico asks besides, by scenario
-    "calico": ("vxlan",),
-    "calico-bgp": (),
-    "calico-vxlan": ("vxlan",),
-    "calico-ipip": ("ipip",),
-}
-TENANTS, OVERLAY, TUNNELS = "azure-cni-transparent-vlan", "docker-overlay", "kube-router-overlay"
-POLICED = ("-m set", "-m limit", "-j NFLOG")
-SETS = {"weave": ("vxlan", "-m state", "-j NFLOG", "-m set"), "kube-router": POLICED}  # and all that they ask
-MARKED = ("eks-vpc-cni", "eks-external-snat", "gke-intranode")  # those that mark connections
-CLUSTERS = {  # what each needs, and nothing stands in for it
-    "cilium": ("vxlan",),
-    "cilium-native": ("-m set",),
-    "antrea": ("vxlan", "-j CT", "-m set"),
-    "antrea-hybrid": ("vxlan", "-j CT", "-m set"),
-}
-FLANNEL = {"flannel": "vxlan", "flannel-direct-routing": "vxlan", "flannel-udp": "tun", "flannel-ipip": "ipip"}
+TENANTS = "azure-cni-transparent-vlan"
+CONNMARK, SETS = {"-j CONNMARK"}, {"-m set", "-m limit", "-j NFLOG"}
+FELIX = {"-m set", "-m rpfilter"}
+ASKS: dict[str, set[str]] = {  # some scenarios, and all that each asks for
+    "kubenet": set(), "docker-bridge": set(), "flannel-host-gw": set(),
+    "docker-overlay": {"vxlan"}, "eks-vpc-cni": CONNMARK, "eks-external-snat": CONNMARK, "gke-intranode": CONNMARK,
+    "flannel": {"vxlan"}, "flannel-udp": {"tun"}, "flannel-ipip": {"ipip"},
+    "calico": {"vxlan", "-j CT", *FELIX}, "calico-bgp": FELIX, "calico-ipip": {"ipip", *FELIX},
+    "weave": {"vxlan", "-m state", "-j NFLOG", "-m set"}, "kube-router": SETS,
+    "cilium": {"vxlan"}, "cilium-native": {"-m set"}, "antrea": {"vxlan", "-j CT", "-m set"},
+}  # fmt: skip
 RAW = """
 model: raw
 namespaces: [h]
@@ -64,66 +58,33 @@ def written(tmp_path: Path, key: str, *, asked: bool) -> Definition:
     return definition.define(str(path), approximate=asked)
 
 
-@pytest.mark.parametrize("name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, *MARKED, *CALICO)])
-@pytest.mark.parametrize(
-    "name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, TUNNELS, *MARKED, *SETS)]
-@pytest.mark.parametrize(
-    "name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, *MARKED, *CLUSTERS)]
-@pytest.mark.parametrize(
-    "name", [name for name in catalog.names() if name not in (TENANTS, OVERLAY, *MARKED, *FLANNEL)]
-)
-def test_most_labs_ask_nothing_of_a_kernel_and_the_kernel_is_not_asked(name: str) -> None:
-    kernel = Kernel("veth")
+@pytest.mark.parametrize("name", catalog.names())
+def test_a_kernel_is_asked_for_what_it_may_lack_and_for_nothing_else(name: str) -> None:
+    made, kernel = definition.define(name), Kernel()
+    assert fit(made, kernel, approximate=True) == (made, made.lab)
+    wanted = tuple(features.needed(made.lab.plan))
+    assert kernel.asked == ([wanted] if wanted else [])
+
+
+@pytest.mark.parametrize(("name", "asks"), ASKS.items())
+def test_what_some_labs_ask_for(name: str, asks: set[str]) -> None:
+    assert set(features.needed(definition.define(name).lab.plan)) == asks
+
+
+@pytest.mark.parametrize("name", [name for name, asks in ASKS.items() if asks])
+def test_what_nothing_stands_in_for_is_missed_by_name(name: str) -> None:
     made = definition.define(name)
-    assert fit(made, kernel, approximate=True) == (made, made.lab)
-    assert kernel.asked == []
+    for feature in ASKS[name] - set(substitutes(made.lab.parts)):
+        with pytest.raises(MissingError, match=f"lacks {feature}, needed for "):
+            fit(made, Kernel(feature), approximate=True)
 
 
-def test_an_overlay_needs_vxlan_and_nothing_stands_in_for_it() -> None:
-    made, kernel = definition.define(OVERLAY), Kernel()
-    assert fit(made, kernel, approximate=True) == (made, made.lab)
-    assert kernel.asked == [("vxlan",)]
-    with pytest.raises(MissingError, match="lacks vxlan, needed for vxlan0"):
-        fit(made, Kernel("vxlan"), approximate=True)
-
-
-@pytest.mark.parametrize("name", MARKED)
-def test_who_marks_connections_needs_a_target_for_that_and_nothing_stands_in_for_it(name: str) -> None:
-    made, kernel = definition.define(name), Kernel()
-    assert fit(made, kernel, approximate=True) == (made, made.lab)
-    assert kernel.asked == [("-j CONNMARK",)]
-    with pytest.raises(MissingError, match=r"lacks -j CONNMARK, needed for chain mangle .* in node1"):
-        fit(made, Kernel("-j CONNMARK"), approximate=True)
-
-
-@pytest.mark.parametrize(("name", "kinds"), CALICO.items())
-def test_calico_matches_sets_and_ways_back_and_leaves_tunnels_untracked(name: str, kinds: tuple[str, ...]) -> None:
-    made, kernel = definition.define(name), Kernel()
-    assert fit(made, kernel, approximate=True) == (made, made.lab)
-    extensions = {"-m set", "-m rpfilter", *(["-j CT"] if "vxlan" in kinds else [])}
-    assert [set(asked) for asked in kernel.asked] == [{*kinds, *extensions}]
-
-
-def test_calicos_ip_in_ip_can_be_spoken_by_a_program() -> None:
-    lab = fit(definition.define("calico-ipip"), Kernel("ipip"), approximate=True)[1]
+@pytest.mark.parametrize("name", ["calico-ipip", "flannel-ipip", "kube-router-overlay"])
+def test_ip_in_ip_can_be_spoken_by_a_program(name: str) -> None:
+    lab = fit(definition.define(name), Kernel("ipip"), approximate=True)[1]
     assert lab.substituted == ("ipip",)
     assert "tun" in kinds(lab)
     assert "ipip" not in kinds(lab)
-@pytest.mark.parametrize(("name", "asks"), SETS.items())
-def test_who_matches_sets_needs_them_and_nothing_stands_in_for_that(name: str, asks: tuple[str, ...]) -> None:
-    made, kernel = definition.define(name), Kernel()
-    assert fit(made, kernel, approximate=True) == (made, made.lab)
-    assert kernel.asked == [asks]
-    with pytest.raises(MissingError, match=r"lacks -m set, needed for chain (nat|filter) "):
-        fit(made, Kernel("-m set"), approximate=True)
-@pytest.mark.parametrize(("name", "some"), CLUSTERS.items())
-def test_a_cluster_needs_its_tunnel_or_its_sets(name: str, some: tuple[str, ...]) -> None:
-    made, kernel = definition.define(name), Kernel()
-    assert fit(made, kernel, approximate=True) == (made, made.lab)
-    assert kernel.asked == [some]
-    for feature in some:
-        with pytest.raises(MissingError, match=f"lacks {feature}, needed for .* in node1"):
-            fit(made, Kernel(feature), approximate=True)
 
 
 def test_geneve_is_asked_for_and_vxlan_stands_in_for_it() -> None:
@@ -131,11 +92,6 @@ def test_geneve_is_asked_for_and_vxlan_stands_in_for_it() -> None:
     with pytest.raises(MissingError, match="lacks geneve, needed for tunnels of Geneve"):
         fit(made, Kernel("geneve"), approximate=False)
     assert kinds(fit(made, Kernel("geneve"), approximate=True)[1]) == {"loopback", "bridge", "veth", "vxlan"}
-@pytest.mark.parametrize(("name", "kind"), FLANNEL.items())
-def test_each_tunnel_of_flannels_is_a_kind_of_link(name: str, kind: str) -> None:
-    made, kernel = definition.define(name), Kernel()
-    assert fit(made, kernel, approximate=True) == (made, made.lab)
-    assert kernel.asked == [(kind,)]
 
 
 def test_flannels_ip_in_ip_can_be_spoken_by_a_program() -> None:
