@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,10 +14,12 @@ LONG = ("rule", "options", "names", "scenario", "what it shows", "addresses", "v
 ROOM = 16  # columns that a folding column needs at least to be read
 
 
-def drawn(section: Section, *, colour: bool, width: int | None = None) -> str:
+def drawn(
+    section: Section, *, colour: bool, width: int | None = None, style: Callable[[str], str] = lambda _: ""
+) -> str:
     """A section as text with rules and colour, as wide as the terminal at most; long cells fold.
 
-    `width` is in columns; the terminal's own if it is None.
+    `width` is in columns; the terminal's own if it is None. `style` says how a cell is to look, in rich's words.
     """
     from rich import box
     from rich.console import Console
@@ -41,7 +44,7 @@ def drawn(section: Section, *, colour: bool, width: int | None = None) -> str:
     for name in section.columns or ("",) * len(section.rows[0] if section.rows else ()):
         table.add_column(name, overflow="fold", no_wrap=name in firm)
     for row in section.rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(cell, style=style(cell)) for cell in row))
     console.print(table)
     return page.getvalue()
 
