@@ -30,6 +30,7 @@ VERBS = [
     "show",
     "trace",
     "capture",
+    "compare",
     "validate",
     "schema",
     "doctor",

@@ -11,11 +11,11 @@ from labctl.bench import Bench, await_carriers
 from labctl.checks import tapped
 from labctl.compare.cast import Cast, absent
 from labctl.compare.facts import Asked, Ceiling, Facts, Speed
-from labctl.compare.questions import questions, silence, sized, told
+from labctl.compare.questions import HOPE, SILENCE, questions, silence, sized, told
 from labctl.kernel import peek, places, speed
 from labctl.kernel.netns import Inside
 from labctl.kernel.tap import Taps
-from labctl.plan import IP, Link, Plan
+from labctl.plan import IP, Address, Link, Plan
 from labctl.scenario import Check, Lab
 from labctl.trial import Trial
 from labctl.who import Who
@@ -88,8 +88,9 @@ def _ceiling(bench: Bench, who: Cast, far: Asked | str) -> Ceiling | str:
     said: dict[int, Asked] = {}
 
     def passes(size: int) -> bool:
-        if size not in said:
-            said[size] = _try(bench, sized(who.pod, str(who.far), size))
+        for within in (HOPE, SILENCE):
+            if size not in said or said[size].outcome == "inconclusive":
+                said[size] = _try(bench, sized(who.pod, str(who.far), size, within))
         return said[size].outcome == "came"
 
     good, bad = (high, high + 1) if passes(high) else _halve(passes, LEAST, high)
@@ -110,8 +111,6 @@ def _halve(passes: Callable[[int], bool], good: int, bad: int) -> tuple[int, int
 
 def _mtu(plan: Plan, own: IP | None, pod: str) -> int | None:
     """The MTU of a pod's device by the kernel."""
-    from labctl.plan import Address
-
     at = next(
         (item.at for item in plan if isinstance(item, Address) and item.at.ns == pod and item.addr.ip == own), None
     )

@@ -46,10 +46,10 @@ def silence(check: Check) -> Check:
     return replace(check, expect="fail", within=SILENCE)
 
 
-def sized(source: str, target: str, size: int) -> Check:
+def sized(source: str, target: str, size: int, within: float = HOPE) -> Check:
     """Whether an IPv4 packet of so many bytes passes whole. Silence about it proves nothing, a refusal does."""
     say = f"a packet of {size} bytes"
-    return Check(say, "ping", source, target, expect="fail", within=SILENCE, size=size - FEW - ECHO)
+    return Check(say, "ping", source, target, expect="fail", within=within, size=size - FEW - ECHO)
 
 
 def told(evidence: Evidence, judgement: Judgement) -> Asked:
