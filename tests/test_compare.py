@@ -16,15 +16,18 @@ from typing import Any
 
 import pytest
 
+from labctl import catalog
 from labctl import lab as labs
 from labctl.cli import main
 from labctl.compare import ask, run
 from labctl.compare.cells import Cell
 from labctl.compare.facts import Facts
 from labctl.compare.rows import Table
+from labctl.compare.rows import table as compare_table
 from labctl.errors import KernelError, MissingError
 from labctl.kernel import places, speed, state
 from labctl.kernel.tap import Taps
+from labctl.report import comparison as report
 
 pytestmark = pytest.mark.root
 
@@ -41,7 +44,7 @@ EXPECTED: dict[str, dict[str, str]] = {
         "pod_adds": "1 link, 1 firewall rule", "pod_adds_elsewhere": "nothing",
     },
     "docker-overlay": {
-        "bridge": "br0, in a namespace beside the node, docker_gwbridge",
+        "bridge": "br0 (in a namespace beside the node), docker_gwbridge",
         "subnet": "one range over all nodes, 10.0.1.0/24", "gateway": "172.18.0.1, address of docker_gwbridge",
         "own_node": "pod (eth1)", "other_node": "node", "vm": NO_VM, "leaving": "node", "internet": "node",
         "same_node": "switched", "same_node_ttl": "64", "cross_node": "switched, in VXLAN 4097, UDP 4789",
@@ -374,3 +377,46 @@ def test_one_lab_alone_is_measured_too_and_said_in_a_pipe(capsys: pytest.Capture
     assert "the pods' bridge          docker0" in out
     assert "\n1 lab measured in " in out
     assert "\033" not in out
+
+
+def page() -> dict[str, dict[str, str]]:
+    """The cells of docs/comparison.md, by lab and by the question's words."""
+    found: dict[str, dict[str, str]] = {}
+    titles: list[str] = []
+    for line in (ROOT / "docs/comparison.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")] if line.startswith("| ") else []
+        if cells and not cells[0]:
+            titles = cells[1:]
+        elif cells and cells[0] != "---":
+            found.setdefault(cells[0], {}).update(zip(titles, cells[1:], strict=True))
+    return found
+
+
+@pytest.mark.parametrize("name", ["kubenet", "docker-overlay", "docker-icc"])
+def test_the_page_has_what_is_measured(name: str) -> None:
+    table = run.compare(entries(name), nothing)
+    stable = {row.title: cell.text for row, cell in zip(table.rows, table.cells[0], strict=True) if not row.timed}
+
+    assert {title: cell for title, cell in page()[name].items() if title in stable} == stable
+
+
+def test_the_page_knows_only_scenarios_that_there_are() -> None:
+    text = (ROOT / "docs/comparison.md").read_text()
+
+    assert set(page()) <= set(catalog.names())
+    assert set(EXPECTED) <= set(page())
+    assert text.splitlines()[0] == f"<!-- Written by `{report.HOW}`: measure it again, do not change it by hand. -->"
+    assert "times are of one run" in text
+
+
+def test_all_means_every_scenario_that_has_somebody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def measure(chosen: list[run.Entry], *_: Any, **__: Any) -> Table:
+        asked.extend(entry.title for entry in chosen)
+        return compare_table([])
+
+    monkeypatch.setattr(run, "compare", measure)
+    main(["compare", "--all"])
+
+    assert set(catalog.names()) - set(asked) == {"raw-dual-stack"}

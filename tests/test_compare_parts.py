@@ -313,7 +313,7 @@ def test_a_cable_without_a_bridge_and_a_bridge_elsewhere() -> None:
 
     assert place.bridge(facts(plan=routed)).text == "none"
     assert place.bridge(facts(plan=(*moved, *ends), lab=replace(LAB, machines=beside), cast=who)).text == (
-        "br9, in a namespace beside the node"
+        "br9 (in a namespace beside the node)"
     )
 
 

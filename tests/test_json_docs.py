@@ -12,8 +12,8 @@ import comparing
 import pytest
 import samples
 
-from labctl.errors import KernelError, Problem, ScenarioError
 from labctl.compare.rows import table
+from labctl.errors import KernelError, Problem, ScenarioError
 from labctl.plan import PHASES
 from labctl.report import json as documents
 from labctl.report.comparison_json import comparison_document
@@ -22,7 +22,13 @@ from labctl.words_json import resource_json
 
 TEXT = (Path(__file__).parents[1] / "docs/json.md").read_text()
 PROBLEM = Problem("lab.yaml", 3, 1, "unknown key 'modle'", "did you mean model?")
-FREE = ("nodes[].settings", "evidence.machines", "evidence.rooms[].sysctls", "evidence.rooms[].counters", "labs[].answers[].counts")
+FREE = (
+    "nodes[].settings",
+    "evidence.machines",
+    "evidence.rooms[].sysctls",
+    "evidence.rooms[].counters",
+    "labs[].answers[].counts",
+)
 DOCUMENTS: dict[str, Any] = {
     "error": documents.error_document(ScenarioError([PROBLEM]), 2),
     "up": documents.up_document(samples.result(), samples.report(samples.PASSED)),

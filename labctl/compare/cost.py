@@ -48,12 +48,12 @@ def _both(facts: Facts, more: More) -> frozenset[str]:
 
 
 def round_trip(facts: Facts) -> Cell:
-    """The median round trip between pods of two nodes, in microseconds; its ratio is set when all are known."""
+    """The round trip between pods of two nodes, in microseconds; its ratio is set when all are known."""
     return _speed(facts, lambda speed: None if speed is None else speed * 1e6, "round_trip")
 
 
 def stream(facts: Facts) -> Cell:
-    """The median rate of a TCP stream between pods of two nodes, in Gbit/s; its ratio is set when all are known."""
+    """The rate of a TCP stream between pods of two nodes, in Gbit/s; its ratio is set when all are known."""
     return _speed(facts, lambda speed: None if speed is None else speed / 1e9, "bits")
 
 

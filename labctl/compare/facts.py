@@ -62,7 +62,7 @@ class More:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Medians between two pods: a round trip in seconds, a TCP stream in bits per second. `said` is why not."""
+    """Between two pods: a round trip in seconds, a TCP stream in bits per second. `said` is why not."""
 
     round_trip: float | None
     bits: float | None

@@ -60,8 +60,8 @@ def _bridge_of(facts: Facts, end: Link) -> str:
     machine = facts.machines.get(end.at.ns)
     if machine is not None and machine.role in ("node", "host"):
         return word
-    generic = machine is not None and machine.on is not None and end.at.ns.startswith(machine.on)
-    return f"{word}, in a namespace beside the node" if generic else f"{word} in {end.at.ns}"
+    beside = machine is not None and machine.on is not None
+    return f"{word} (in a namespace beside the node)" if beside else f"{word} (in {end.at.ns})"
 
 
 def subnet(facts: Facts) -> Cell:

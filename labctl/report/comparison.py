@@ -23,8 +23,8 @@ PAGE = f"""\
 
 # The models, compared
 
-Every answer below was measured by `{HOW.split(" > ")[0]}`: each lab was built, asked with real packets and by its
-kernel's own state, and removed. No answer is typed in. `(no vm)` means that a lab has nobody to ask."""
+`{HOW.partition(" > ")[0]}` measured every answer: each lab was built, asked with real packets and by its kernel's
+own state, and removed. Nothing is typed in. What stands in parentheses says why a lab could not be asked."""
 
 
 def sections(table: Table, width: int | None = None) -> tuple[Section, ...]:
