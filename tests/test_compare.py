@@ -212,7 +212,7 @@ def test_any_topology_is_asked_and_a_smaller_wire_is_found_by_halving(tmp_path: 
     assert (told["pod_mtu"], told["path_mtu"]) == ("1500", "1400")
     assert any("1401 bytes: too big" in line for line in found["path_mtu"].evidence)
     assert (told["cross_node"], told["cross_node_ttl"], told["same_node"]) == (FABRIC, "61", "(one pod on its node)")
-    assert told["pod_adds"] == "(not on n1: the scenario has no node n1; not on n2: the scenario has no node n2)"
+    assert told["pod_adds"] == "(not on n1 or n2: its scenario does not list pods by node)"
     assert told["vm"] == told["from_vm"] == NO_VM
 
 
@@ -385,7 +385,7 @@ def page() -> dict[str, dict[str, str]]:
     titles: list[str] = []
     for line in (ROOT / "docs/comparison.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split(" | ")] if line.startswith("| ") else []
-        if cells and not cells[0]:
+        if cells and cells[0] == "lab":
             titles = cells[1:]
         elif cells and cells[0] != "---":
             found.setdefault(cells[0], {}).update(zip(titles, cells[1:], strict=True))

@@ -28,7 +28,7 @@ def grown(definition: Definition, lab: Lab, node: str) -> Lab:
     )
     nodes = tuple(_with_pod(one) if one.name == node else one for one in scenario.nodes)
     if nodes == scenario.nodes:
-        raise UsageError(f"the scenario has no node {node}")
+        raise UsageError("its scenario does not list pods by node")
     scenario = replace(scenario, nodes=nodes, checks=())
     model = models.find(scenario.model)
     for _, what, _ in model.refuse(scenario) if hasattr(model, "refuse") else ():

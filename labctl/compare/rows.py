@@ -23,7 +23,7 @@ class Row:
     timed: bool = False
 
 
-PLACE, SEEN, PATHS = "where a pod sits", "who sees a pod as whom", "from pod to pod"
+PLACE, SEEN, INWARDS, PATHS = "where a pod sits", "who sees a pod as whom", "who reaches a pod", "from pod to pod"
 COST, SPEED = "what it takes", "how fast it is"
 ROWS = (
     Row("namespace", "a namespace per pod", PLACE, place.namespaces),
@@ -36,8 +36,8 @@ ROWS = (
     Row("vm", "by a vm beside the nodes", SEEN, partial(seen.seen_as, key="vm")),
     Row("leaving", "leaving for the internet", SEEN, seen.leaving),
     Row("internet", "by the internet", SEEN, partial(seen.seen_as, key="internet")),
-    Row("from_vm", "the vm reaches a pod", SEEN, partial(seen.reaches, key="from_vm")),
-    Row("from_internet", "the internet reaches it", SEEN, partial(seen.reaches, key="from_internet")),
+    Row("from_vm", "the vm reaches a pod", INWARDS, partial(seen.reaches, key="from_vm")),
+    Row("from_internet", "the internet reaches it", INWARDS, partial(seen.reaches, key="from_internet")),
     Row("same_node", "pods of one node meet", PATHS, lambda facts: seen.path(facts, "mate")),
     Row("same_node_ttl", "TTL there, from 64", PATHS, lambda facts: seen.ttl(facts, "mate")),
     Row("cross_node", "nodes are crossed", PATHS, lambda facts: seen.path(facts, "far", "mate_far")),

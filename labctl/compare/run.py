@@ -107,15 +107,13 @@ def _named(definition: labs.Definition, name: str) -> labs.Definition:
 
 def _one_more(definition: labs.Definition, facts: Facts, tell: Tell) -> More | str:
     """The same lab with one pod more, on the node that was asked about or, if that is full, on another."""
-    reasons = []
-    for node in dict.fromkeys((facts.cast.node, facts.cast.other)):
-        if node is None:
-            continue
+    reasons: dict[str, list[str]] = {}
+    for node in filter(None, (facts.cast.node, facts.cast.other)):
         try:
             more = grown(definition, facts.lab, node)
             tell(f"building it with one pod more on {node}")
             with built(replace(definition, lab=more), tell) as lab:
                 return More(EXTRA, node, labs.observe(lab.name), lab.machines)
         except LabError as error:
-            reasons.append(f"not on {node}: {error.message}")
-    return "; ".join(reasons)
+            reasons.setdefault(error.message, []).append(node)
+    return "; ".join(f"not on {' or '.join(nodes)}: {reason}" for reason, nodes in reasons.items())

@@ -1,8 +1,8 @@
 """How fast two namespaces talk: the round trip of an echo, and the rate of a TCP stream.
 
 Both are measured by sockets of our own that are made inside and used from outside, with nobody listening on the way.
-Of several bursts the best counts, of the echoes of one the median: other work on the machine only ever slows. They are
-numbers of this machine at this moment, good to be compared with one another and with nothing else.
+They are numbers of this machine at this moment, good to be compared with one another and with nothing else. Other work
+on the machine only ever slows, so the best of several tries, spread over a while, is the truest.
 """
 
 from __future__ import annotations
@@ -20,25 +20,22 @@ from labctl.kernel.netns import Inside
 from labctl.kernel.probes import ICMP_FILTER, SOL_RAW
 from labctl.plan import IP
 
-BURSTS, ECHOES = 6, 50  # bursts, and echoes of each; the first burst only warms up
-ROUNDS, WHILE = 7, 0.06  # streams, and seconds of each
+ECHOES, WARM = 60, 10  # echoes of a burst, and how many of them only warm up
+WHILE = 0.06  # seconds of a stream
 PATIENCE = 1.0  # seconds that an answer may take
 MARK = b"labctlRT"
 CHUNK = 1 << 18
 
 
 def round_trip(inside: Inside, source: Path, address: IP) -> float:
-    """The time of an echo from the namespace `source` to an IPv4 address and back, in seconds.
+    """The median time of a burst of echoes from the namespace `source` to an IPv4 address and back, in seconds.
 
     Raises OSError (TimeoutError where nobody answers).
     """
     with inside.run(source, _raw, address) as sock:
         identifier = IDENTIFIERS.take()
-        bursts = [
-            statistics.median(_echo(sock, identifier, burst * ECHOES + number) for number in range(ECHOES))
-            for burst in range(BURSTS)
-        ]
-    return min(bursts[1:])
+        times = [_echo(sock, identifier, sequence) for sequence in range(ECHOES)]
+    return statistics.median(times[WARM:])
 
 
 def _echo(sock: socket.socket, identifier: int, sequence: int) -> float:
@@ -73,15 +70,12 @@ def stream(inside: Inside, source: Path, target: Path, address: IP) -> float:
 
     Raises OSError (TimeoutError where no connection comes about).
     """
-    rates = []
     with inside.run(target, _server) as server:
         port = int(server.getsockname()[1])
-        for _ in range(ROUNDS):
-            with inside.run(source, _client, address, port) as client:
-                talk, _ = server.accept()
-                with talk:
-                    rates.append(_pour(client, talk))
-    return max(rates)
+        with inside.run(source, _client, address, port) as client:
+            talk, _ = server.accept()
+            with talk:
+                return _pour(client, talk)
 
 
 def _server() -> socket.socket:

@@ -49,7 +49,7 @@ def _turned(table: Table) -> Iterator[Section]:
             for column, cells in zip(table.columns, table.cells, strict=True)
             if any(cell.state != "skipped" for cell in cells)
         ]
-        yield Section(group, ("", *(table.rows[number].title for number in chosen)), tuple(rows))
+        yield Section(group, ("lab", *(table.rows[number].title for number in chosen)), tuple(rows))
 
 
 def notes(table: Table) -> Iterator[str]:

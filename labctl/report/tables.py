@@ -50,10 +50,14 @@ def drawn(
 
 
 def _firm(section: Section, width: int) -> set[str]:
-    """The columns that must not fold: all but those of long words, if that leaves these enough room."""
+    """The columns that must not fold: all but those of long words, if that leaves these enough room; else the first,
+    which names the rows, unless it is most of the table."""
     cells = list(zip(section.columns, *section.rows, strict=True))
     widths = {column[0]: max(map(len, column)) + 2 for column in cells if column[0] not in LONG}
-    return set(widths) if sum(widths.values()) + ROOM <= width else set()
+    if sum(widths.values()) + ROOM <= width:
+        return set(widths)
+    first = section.columns[0] if section.columns else ""
+    return {first} if widths.get(first, width) <= width // 3 else set()
 
 
 def _terminal_width() -> int:
