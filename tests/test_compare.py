@@ -236,6 +236,16 @@ def test_frames_that_a_tap_lost_make_an_answer_inconclusive(monkeypatch: pytest.
     assert table.unsure
 
 
+def test_lost_evidence_is_inconclusive_and_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = iter(range(10_000))
+    monkeypatch.setattr(Taps, "losses", lambda _: {"host1": next(counts)})
+
+    assert main(["compare", "docker-bridge"]) == 1
+    assert "inconclusive: c1 -> host1 could not be decided" in capsys.readouterr().out
+
+
 def test_a_deaf_namespace_makes_what_it_had_to_hear_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
     real = Taps.prove
     monkeypatch.setattr(Taps, "prove", lambda taps: {**real(taps), "vm": "no canary was heard"})
@@ -392,7 +402,7 @@ def page() -> dict[str, dict[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["kubenet", "docker-overlay", "docker-icc"])
+@pytest.mark.parametrize("name", ["kubenet", "docker-overlay", "docker-host-none"])
 def test_the_page_has_what_is_measured(name: str) -> None:
     table = run.compare(entries(name), nothing)
     stable = {row.title: cell.text for row, cell in zip(table.rows, table.cells[0], strict=True) if not row.timed}

@@ -107,6 +107,7 @@ def test_silence_counts_only_if_it_was_waited_for_and_proven() -> None:
     assert told(evidence(silence(ASK), "timeout"), ("pass", ("dropped",))).outcome == "silent"
     assert told(evidence(silence(ASK), "timeout"), ("inconclusive", ())).outcome == "inconclusive"
     assert told(evidence(ASK, "timeout"), ("fail", ())).outcome == "inconclusive"
+    assert told(evidence(ASK, "timeout"), ("pass", ())).outcome == "inconclusive"
 
 
 # ---- what an answer says -------------------------------------------------------------------------------
@@ -210,8 +211,9 @@ def test_a_peer_that_is_not_reached_is_told() -> None:
 )
 def test_how_nodes_are_crossed_is_read_off_what_was_seen(requests: list[Any], told: str) -> None:
     vxlan = Link(port("node1/vx0"), "vxlan", options=(("id", "42"), ("dstport", "4789")))
+    other = Link(port("node1/vx1"), "vxlan", options=(("id", "43"), ("dstport", "1")))
     tun = Link(port("node1/flannel0"), "tun")
-    those = facts(asked={"far": came("a", "c", *requests)}, plan=(*comparing.plan(), vxlan, tun))
+    those = facts(asked={"far": came("a", "c", *requests)}, plan=(*comparing.plan(), other, vxlan, tun))
 
     assert answers(those)["cross_node"].text == told
 
@@ -288,6 +290,8 @@ def test_whose_range_a_pods_address_is_of() -> None:
     assert subnet(a="10.1.0.2/32", c="10.1.0.9/32") == "one range over all nodes, 10.1.0.0/24"
     assert subnet(a="10.1.0.2/24", c="10.1.0.2/24") == "the same range on every node, 10.1.0.0/24"
     alone = facts(cast=replace(CAST, far=None))
+    single = Route("fabric", ip_network("10.1.0.2/32"), None, "n1")
+    assert place.subnet(facts(plan=(*comparing.plan(), single))).text.startswith("a range per node, 10.1.0.0/24 and")
     assert place.subnet(alone).text == "a range apart from the node's, 10.1.0.0/24"
 
 
