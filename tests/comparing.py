@@ -56,9 +56,11 @@ def plan() -> Plan:
     )  # fmt: skip
 
 
-def seen(at: str, direction: str, ttl: int = 64, src: str = "10.1.0.2", encap: str = "none") -> Sighting:
+def seen(
+    at: str, direction: str, ttl: int = 64, src: str = "10.1.0.2", encap: str = "none", other: bool = False
+) -> Sighting:
     way: Any = direction
-    return Sighting(port(at), 0, way, ip_address(src), ip_address("10.2.0.2"), ttl, "icmp", False, encap)
+    return Sighting(port(at), 0, way, ip_address(src), ip_address("10.2.0.2"), ttl, "icmp", False, encap, other=other)
 
 
 def came(source: str, target: str, *requests: Sighting) -> Asked:

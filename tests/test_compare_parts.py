@@ -201,7 +201,7 @@ def test_a_peer_that_is_not_reached_is_told() -> None:
         ),
         (
             [seen("node1/va", "in"), seen("node1/eth0", "out", 63, encap="ipip"), seen("c/eth0", "in", 62)],
-            "routed by the nodes, in ipip",
+            "routed by the nodes, in IP in IP",
         ),
         (
             [seen("node1/va", "in"), seen("node1/flannel0", "out", 63), seen("c/eth0", "in", 62)],
@@ -224,6 +224,32 @@ def test_two_pods_that_go_different_ways_are_both_told() -> None:
 
     assert found["cross_node"].text == "routed by the fabric or by the nodes"
     assert found["cross_node_ttl"].text == "61 or 62"
+
+
+def test_packets_in_several_numbers_of_one_tunnel_are_told_once() -> None:
+    shared = Link(port("node1/cilium_vxlan"), "vxlan", options=(("id", "0"), ("dstport", "8472"), ("external", "")))
+    one = came("a", "c", seen("node1/eth0", "out", encap="vxlan 12"), seen("c/eth0", "in"))
+    two = came("b", "c", seen("node1/eth0", "out", encap="vxlan 34"), seen("c/eth0", "in"))
+    bare = came("b", "c", seen("node1/eth0", "out"), seen("c/eth0", "in"))
+    plan = (*comparing.plan(), shared)
+
+    found = answers(facts(asked={"far": one, "mate_far": two}, plan=plan))["cross_node"].text
+    assert found == "switched, in VXLAN 12 or 34, UDP 8472"
+    found = answers(facts(asked={"far": one, "mate_far": bare}, plan=plan))["cross_node"].text
+    assert found == "switched, in VXLAN 12, UDP 8472 or switched"
+
+
+def test_a_frame_that_a_switch_flooded_is_no_arrival() -> None:
+    flooded, real = seen("c/eth0", "in", 63, other=True), seen("c/eth0", "in", 62)
+
+    assert answers(facts(asked={"far": came("a", "c", flooded, real)}))["cross_node_ttl"].text == "62"
+    assert answers(facts(asked={"far": came("a", "c", flooded)}))["cross_node_ttl"].text == "63"
+
+
+def test_a_stream_that_is_slow_by_far_has_a_ratio_too() -> None:
+    slow = table([facts(), facts(speed=Speed(30e-6, 8e7))])
+
+    assert slow.cells[1][-1].text == "about 0.01"
 
 
 def test_a_flooded_fabric_did_not_forward() -> None:

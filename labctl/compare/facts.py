@@ -31,9 +31,10 @@ class Asked:
 
     @property
     def arrival(self) -> Sighting | None:
-        """The request as it entered the machine it was for."""
-        here = (seen for seen in self.requests if seen.at.ns == self.check.target and seen.direction == "in")
-        return next(here, None)
+        """The request as it entered the machine it was for; a frame that a switch flooded there, addressed to
+        another, is not it."""
+        here = [seen for seen in self.requests if seen.at.ns == self.check.target and seen.direction == "in"]
+        return next((seen for seen in here if not seen.other), here[-1] if here else None)
 
     def leaving(self, spaces: Collection[str]) -> Sighting | None:
         """The request as it left these namespaces for the last time."""

@@ -95,10 +95,14 @@ def _relate(key: str, cells: list[list[Cell]], number: int) -> None:
             continue
         ratio = cell.number / first
         base = cell.number == first
-        text = f"1 (about {_rough(cell.number)} {UNITS[key]})" if base else f"about {ratio:.1f}"
+        text = f"1 (about {_rough(cell.number)} {UNITS[key]})" if base else f"about {_ratio(ratio)}"
         column[number] = replace(cell, text=text, ratio=round(ratio, 2), number=round(cell.number, 2))
 
 
 def _rough(number: float) -> str:
     """Two digits are all that a single run is good for."""
     return f"{number:.0f}" if number >= 10 else f"{number:.1f}"
+
+
+def _ratio(number: float) -> str:
+    return f"{number:.1f}" if number >= 0.1 else f"{number:.1g}"

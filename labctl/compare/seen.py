@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from labctl.compare.cells import Cell, absent, inconclusive
 from labctl.compare.facts import Asked, Ceiling, Facts, parts
 from labctl.plan import IP, Link
 from labctl.results import Sighting
 
 TUNNELS = ("tun", "ipip", "gre", "geneve", "vxlan", "sit", "wireguard")  # kinds of devices that wrap what they send
+WRAPPED = {"vxlan": "VXLAN", "ipip": "IP in IP", "geneve": "Geneve"}
 PEERS = ("mate", "far", "back")
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """What a packet travelled in: the kind, the network's number and the port, each as far as there is one."""
+
+    kind: str
+    number: str = ""
+    port: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.number}".rstrip() + self.port
 
 
 def seen_as(facts: Facts, key: str) -> Cell:
@@ -83,10 +98,20 @@ def path(facts: Facts, *keys: str) -> Cell:
     came, other = _came(facts, keys)
     if other is not None:
         return other
-    told = dict.fromkeys(_way(facts, asked) for asked in came)
     evidence = (f"seen {one}" + (f", from {one.eth_src}" if one.eth_src else "") for one in came[0].requests)
-    words = [word if not number else word.removeprefix("routed ") for number, word in enumerate(told)]
-    return Cell(" or ".join(words), counts={"routers": len(_routers(came[0].requests))}, evidence=tuple(evidence))
+    words = _joined([(_way(facts, asked), _tunnel(facts, asked.requests)) for asked in came])
+    return Cell(words, counts={"routers": len(_routers(came[0].requests))}, evidence=tuple(evidence))
+
+
+def _joined(ways: list[tuple[str, Tunnel | None]]) -> str:
+    """The ways of several packets in one phrase: what they have in common once."""
+    tunnels = list(dict.fromkeys(tunnel for _, tunnel in ways))
+    if len({(tunnel.kind, tunnel.port) for tunnel in tunnels if tunnel is not None}) == 1 and None not in tunnels:
+        numbers = " or ".join(tunnel.number for tunnel in tunnels if tunnel is not None)
+        tunnels = [replace(tunnel, number=numbers) for tunnel in tunnels[:1] if tunnel is not None]
+        ways = [(way, tunnels[0]) for way, _ in ways]
+    told = dict.fromkeys(way + (f", in {tunnel}" if tunnel else "") for way, tunnel in ways)
+    return " or ".join(word if not number else word.removeprefix("routed ") for number, word in enumerate(told))
 
 
 def _came(facts: Facts, keys: tuple[str, ...]) -> tuple[list[Asked], Cell | None]:
@@ -115,8 +140,7 @@ def _way(facts: Facts, asked: Asked) -> str:
         words = "routed by the node" if together else "routed by the nodes"
     elif together and _outside(facts, seen):
         words = "switched, by way of the fabric"
-    tunnel = _tunnel(facts, seen)
-    return words + (f", in {tunnel}" if tunnel else "")
+    return words
 
 
 def _outside(facts: Facts, seen: tuple[Sighting, ...]) -> bool:
@@ -137,22 +161,21 @@ def _routers(seen: tuple[Sighting, ...]) -> list[str]:
     return [name for name, came in first.items() if last.get(name, came) < came]
 
 
-def _tunnel(facts: Facts, seen: tuple[Sighting, ...]) -> str:
+def _tunnel(facts: Facts, seen: tuple[Sighting, ...]) -> Tunnel | None:
     """What the packet was wrapped in: as it was seen, with the port that the kernel has for it; or the device that it
     went into and was not seen coming out of on the wire."""
     wrapped = next((one for one in seen if one.encap != "none"), None)
     if wrapped is not None:
         kind, _, number = wrapped.encap.partition(" ")
-        ports = {
-            f", UDP {options['dstport']}"
-            for link in facts.links.values()
-            if link.kind == kind and "dstport" in (options := dict(link.options))
-            if options.get("id", number) == number
-        }
-        return f"{kind.upper() if kind == 'vxlan' else kind} {number}".strip() + "".join(sorted(ports)[:1])
+        options = [dict(link.options) for link in facts.links.values() if link.kind == kind]
+        own = [one["dstport"] for one in options if one.get("id") == number and "dstport" in one]
+        shared = [one["dstport"] for one in options if one.get("id", "0") == "0" and "dstport" in one]
+        port = next((f", UDP {one}" for one in (*own, *shared)), "")
+        return Tunnel(WRAPPED.get(kind, kind), number, port)
     out = [one for one in seen if one.at.ns == facts.cast.node and one.direction == "out"]
     link: Link | None = facts.links.get(out[-1].at) if out else None
-    return f"a tunnel of {link.at.dev} ({link.kind})" if link is not None and link.kind in TUNNELS else ""
+    found = link is not None and link.kind in TUNNELS
+    return Tunnel(f"a tunnel of {link.at.dev} ({link.kind})") if link is not None and found else None
 
 
 def path_mtu(facts: Facts) -> Cell:
