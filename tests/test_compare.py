@@ -366,6 +366,25 @@ def test_if_nothing_can_be_measured_the_reason_is_the_error(
     assert says in capsys.readouterr().err
 
 
+def test_a_substitute_is_built_for_who_asks_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["compare", "azure-cni-transparent-vlan", "--json"]
+    code = main([*words, "--approximate"])
+    (lab,) = json.loads(capsys.readouterr().out)["labs"]
+    told = {answer["row"]: answer["text"] for answer in lab["answers"]}
+    lacks = main(words)
+    said = json.loads(capsys.readouterr().out)
+
+    assert code == 0
+    assert (told["same_node"], told["same_node_ttl"], told["peer"]) == (FABRIC, "61", OWN)
+    assert told["leaving"] == "pod"
+    if lacks:
+        assert lacks == 4
+        assert "this kernel lacks vlan" in said["error"]["message"]
+        assert [part["feature"] for part in lab["approximate"]] == ["vlan"]
+    else:
+        assert lab["approximate"] == []
+
+
 def test_a_lab_whose_second_build_fails_still_has_its_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise MissingError("no room")
