@@ -55,7 +55,7 @@ def run(
     lab = attach.complete(lab)
     who = Who(lab)
     outcomes = []
-    with Inside() as inside, Taps(lab.name, _tapped(who, chosen), inside) as taps:
+    with Inside() as inside, Taps(lab.name, tapped(who, chosen), inside) as taps:
         bench = Bench(who, inside, taps, tcpdump_program())
         await_carriers(bench)
         for check in chosen:
@@ -79,7 +79,7 @@ def select(checks: Sequence[Check], word: str | None) -> tuple[Check, ...]:
     return found
 
 
-def _tapped(who: Who, chosen: Iterable[Check]) -> tuple[str, ...]:
+def tapped(who: Who, chosen: Iterable[Check]) -> tuple[str, ...]:
     """The namespaces to listen in: all of a small lab, else those named, and the hosts and fabrics between."""
     if len(who.nodes) <= SMALL:
         return who.nodes

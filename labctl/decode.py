@@ -130,6 +130,7 @@ def sighting(frame: Frame, packet: Packet, reply: bool) -> Sighting:
         eth_src=packet.eth_src,
         eth_dst=packet.eth_dst,
         length=packet.length,
+        other=frame.other,
     )
 
 

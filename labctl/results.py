@@ -13,7 +13,10 @@ Verdict: TypeAlias = Literal["pass", "fail", "skip", "inconclusive"]
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """One marked packet, seen once: where, when (ns since the epoch), which way, and what it looked like."""
+    """One marked packet, seen once: where, when (ns since the epoch), which way, and what it looked like.
+
+    `other` is one that came in and is addressed to another machine, as a switch's port gets them.
+    """
 
     at: Port
     when: int
@@ -28,6 +31,7 @@ class Sighting:
     eth_src: str = ""
     eth_dst: str = ""
     length: int = 0
+    other: bool = False
 
     def __str__(self) -> str:
         ends = "" if self.outer is None else f" {self.outer[0]} > {self.outer[1]}"

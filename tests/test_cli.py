@@ -30,6 +30,7 @@ VERBS = [
     "show",
     "trace",
     "capture",
+    "compare",
     "validate",
     "schema",
     "doctor",
@@ -180,6 +181,11 @@ def test_python_m_labctl_is_labctl() -> None:
         ("shell a b", "unexpected extra argument"),
         ("validate", "missing argument 'FILE...'"),
         ("validate /nosuch.yaml /dev/null", "/nosuch.yaml:1:1"),
+        ("compare", "no scenario is named"),
+        ("compare kubenet docker-bridgge", "did you mean docker-bridge?"),
+        ("compare kubenet kubenet", "kubenet is named twice"),
+        ("compare kubenet --all", "not both"),
+        ("compare kubenet /nosuch.yaml", "/nosuch.yaml"),
         ("list extra", "unexpected extra argument"),
         ("schema extra", "unexpected extra argument"),
         ("doctor --fix", "no such option --fix"),
@@ -295,6 +301,7 @@ def test_an_unknown_node_is_named_with_the_nodes_there_are(run: Run, empty_machi
         "down",
         "status",
         "check -k x",
+        "compare kubenet docker-bridge",
         "show",
         "exec a -- ls -l",
         "shell a",
@@ -332,6 +339,13 @@ def test_mistakes_in_a_scenario_come_before_the_lack_of_root(
     file.write_text("name: x\nmodle: kubenet\n")
 
     assert run("up", str(file))[0] == 2
+    assert run("compare", "kubenet", str(file))[0] == 2
+
+
+def test_a_comparison_has_one_form(run: Run) -> None:
+    found = error(run("compare", "kubenet", "--json", "--markdown")[1])
+
+    assert found["message"] == "compare: --json and --markdown are two forms"
 
 
 # --- errors -----------------------------------------------------------------------------------------------

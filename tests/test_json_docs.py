@@ -8,18 +8,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import comparing
 import pytest
 import samples
 
+from labctl.compare.rows import table
 from labctl.errors import KernelError, Problem, ScenarioError
 from labctl.plan import PHASES
 from labctl.report import json as documents
+from labctl.report.comparison_json import comparison_document
 from labctl.report.trace_json import trace_document
 from labctl.words_json import resource_json
 
 TEXT = (Path(__file__).parents[1] / "docs/json.md").read_text()
 PROBLEM = Problem("lab.yaml", 3, 1, "unknown key 'modle'", "did you mean model?")
-FREE = ("nodes[].settings", "evidence.machines", "evidence.rooms[].sysctls", "evidence.rooms[].counters")
+FREE = (
+    "nodes[].settings",
+    "evidence.machines",
+    "evidence.rooms[].sysctls",
+    "evidence.rooms[].counters",
+    "labs[].answers[].counts",
+)
 DOCUMENTS: dict[str, Any] = {
     "error": documents.error_document(ScenarioError([PROBLEM]), 2),
     "up": documents.up_document(samples.result(), samples.report(samples.PASSED)),
@@ -31,6 +40,7 @@ DOCUMENTS: dict[str, Any] = {
     "plan": documents.plan_document(samples.LAB),
     "show": documents.show_document("kubenet", [samples.VIEW], samples.LAB),
     "trace": trace_document(samples.TRACE, samples.STORY),
+    "compare": comparison_document(table([comparing.facts(), comparing.SKIPPED])),
     "validate": documents.validate_document({"lab.yaml": samples.LAB}),
     "doctor": documents.doctor_document(samples.FINDINGS),
 }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 ORDER = (
-    "up", "down", "list", "status", "check", "plan", "exec", "shell", "show", "trace", "capture", "validate",
+    "up", "down", "list", "status", "check", "plan", "exec", "shell", "show", "trace", "capture", "compare", "validate",
     "schema", "doctor",
 )  # fmt: skip
 SETTINGS = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
@@ -180,9 +180,9 @@ def app(ctx: click.Context) -> None:
 
 def register() -> None:
     """Hang the verbs into the group."""
-    from labctl.cli import build, capture, follow, inside, look
+    from labctl.cli import build, capture, compare, follow, inside, look
 
-    for command in (*build.VERBS, *look.VERBS, *inside.VERBS, *follow.VERBS, *capture.VERBS):
+    for command in (*build.VERBS, *look.VERBS, *inside.VERBS, *follow.VERBS, *capture.VERBS, *compare.VERBS):
         app.add_command(command)
 
 

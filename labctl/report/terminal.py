@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TextIO
 
 from labctl.errors import KernelError
@@ -52,15 +52,21 @@ class Terminal:
         more = " \\" if text.startswith(BY_HAND) else ""  # a command stays one that can be pasted
         return folded(text, _columns(), indent, more)
 
-    def section(self, section: Section) -> None:
-        """A table: drawn on a terminal, aligned columns in a pipe."""
+    @property
+    def width(self) -> int | None:
+        """The columns of the terminal; None in a pipe, where a line is a line."""
+        return _columns() if self.tty else None
+
+    def section(self, section: Section, style: Callable[[str], str] = lambda _: "") -> None:
+        """A table: drawn on a terminal, aligned columns in a pipe. `style` says how a cell is to look there, in
+        rich's words."""
         self.clear()
         if not self.tty:
             self.lines(aligned(section))
             return
         from labctl.report.tables import drawn
 
-        self._write(drawn(section, colour=self.colour))
+        self._write(drawn(section, colour=self.colour, style=style))
 
     def paint(self, text: str, colour: str) -> str:
         """The text in a colour, where colours are welcome."""

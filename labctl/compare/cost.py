@@ -1,0 +1,120 @@
+"""What a model costs a node: objects in the kernel, those that one pod more adds, and time. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from labctl.compare.cells import Cell, absent
+from labctl.compare.facts import Facts, More, parts
+from labctl.plan import TRANSIENT, Address, Chain, Fdb, Link, Neighbour, Plan, Route, Rule
+
+KINDS = ("link", "route", "routing rule", "firewall rule", "neighbour", "forwarding entry")
+OWN_RULES = (0, 32766, 32767)  # the preferences of the rules that every namespace has
+ALWAYS = KINDS[:2] + KINDS[3:4]  # told even if there is none
+
+
+def totals(facts: Facts) -> Cell:
+    """What the first pod's node holds, with the namespaces beside it that are not pods."""
+    here = parts(facts.lab.machines, facts.cast.node)
+    found = count(facts.plan, here)
+    return Cell(_told(found, ALWAYS), counts=found, evidence=(f"in {', '.join(sorted(here))}",))
+
+
+def added(facts: Facts) -> Cell:
+    """What one pod more adds on its node."""
+    more = facts.more
+    if isinstance(more, str):
+        return absent(more)
+    found = _grown(facts.plan, more.plan, _both(facts, more))
+    return Cell(_told(found), counts=found, evidence=(f"the same lab with {more.pod} more on {more.node} was built",))
+
+
+def elsewhere(facts: Facts) -> Cell:
+    """What one pod more adds beyond its node and itself."""
+    more = facts.more
+    if isinstance(more, str):
+        return absent(more)
+    own = {*_both(facts, more), more.pod}
+    spaces = dict.fromkeys(item.ns for item in (*facts.plan, *more.plan) if item.ns not in own)
+    grown = {name: found for name in spaces if any((found := _grown(facts.plan, more.plan, {name})).values())}
+    words = [f"{_role(facts, name)}: {_told(found)}" for name, found in grown.items()]
+    total = {kind: sum(found[kind] for found in grown.values()) for kind in KINDS}
+    return Cell("; ".join(dict.fromkeys(words)) or "nothing", counts=total, evidence=tuple(sorted(grown)))
+
+
+def _both(facts: Facts, more: More) -> frozenset[str]:
+    """The parts of the node with the additional pod, before and after."""
+    return parts(facts.lab.machines, more.node) | parts(more.machines, more.node)
+
+
+def round_trip(facts: Facts) -> Cell:
+    """The round trip between pods of two nodes, in microseconds; its ratio is set when all are known."""
+    return _speed(facts, lambda speed: None if speed is None else speed * 1e6, "round_trip")
+
+
+def stream(facts: Facts) -> Cell:
+    """The rate of a TCP stream between pods of two nodes, in Gbit/s; its ratio is set when all are known."""
+    return _speed(facts, lambda speed: None if speed is None else speed / 1e9, "bits")
+
+
+def _speed(facts: Facts, scale: Callable[[float | None], float | None], name: str) -> Cell:
+    speed = facts.speed
+    if isinstance(speed, str):
+        return absent(speed)
+    number = scale(getattr(speed, name))
+    return absent(speed.said or "not measured") if number is None else Cell("", number=number)
+
+
+def count(plan: Plan, spaces: Iterable[str]) -> dict[str, int]:
+    """How many objects of each kind these namespaces hold: loopbacks, what was learned, the kernel's table of local
+    addresses and link-local ones apart."""
+    here = frozenset(spaces)
+    found = dict.fromkeys(KINDS, 0)
+    for item in plan:
+        if item.ns in here and (kind := _kind(item)):
+            found[kind] += len(item.rules) if isinstance(item, Chain) else 1
+    return found
+
+
+def _kind(item: object) -> str:
+    if isinstance(item, Link):
+        return "" if item.kind == "loopback" else "link"
+    if isinstance(item, Address):
+        ip, whole = item.addr.ip, item.addr.network.prefixlen == item.addr.max_prefixlen
+        return "" if whole or not item.connected or ip.is_loopback or ip.is_link_local else "route"
+    if isinstance(item, Rule) and item.pref in OWN_RULES and not _selects(item):
+        return ""  # the kernel's own
+    if isinstance(item, Neighbour):
+        return "" if item.state in TRANSIENT else "neighbour"
+    kinds = {Route: "route", Rule: "routing rule", Chain: "firewall rule", Fdb: "forwarding entry"}
+    return kinds.get(type(item), "")
+
+
+def _selects(rule: Rule) -> bool:
+    """Whether a routing rule is not for all packets."""
+    return any(one is not None for one in (rule.src, rule.dst, rule.iif, rule.oif, rule.mark))
+
+
+def _grown(before: Plan, after: Plan, spaces: Iterable[str]) -> dict[str, int]:
+    here = frozenset(spaces)
+    old, new = count(before, here), count(after, here)
+    return {kind: new[kind] - old[kind] for kind in KINDS}
+
+
+def _role(facts: Facts, name: str) -> str:
+    """A namespace in words that mean the same in every lab."""
+    machine = facts.machines.get(facts.belongs(name))
+    if machine is None:
+        return name
+    return "each other node" if machine.role in ("node", "host") else f"the {machine.role}"
+
+
+def _told(found: dict[str, int], always: tuple[str, ...] = ()) -> str:
+    told = [_counted(number, kind) for kind, number in found.items() if number or kind in always]
+    return ", ".join(told) or "nothing"
+
+
+def _counted(number: int, kind: str) -> str:
+    if number == 1:
+        return f"1 {kind}"
+    return f"{number} {kind[:-1]}ies" if kind.endswith("entry") else f"{number} {kind}s"

@@ -1,0 +1,119 @@
+"""A comparison from beginning to end: each lab is built under a name of its own, asked, and removed.
+
+The labs come one after the other, so that no lab's packets disturb another's times and a machine needs room for one.
+Their removal is registered before they are built: nothing stays, whatever ends it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from labctl import lab as labs
+from labctl.compare.ask import ask
+from labctl.compare.cast import cast
+from labctl.compare.facts import Column, Facts, More, Skipped
+from labctl.compare.more import EXTRA, grown
+from labctl.compare.rows import Table, table
+from labctl.errors import KernelError, LabError, MissingError
+from labctl.kernel import places, state
+from labctl.kernel.calm import undisturbed
+from labctl.made import attached
+from labctl.scenario import Lab
+
+Tell = Callable[[str], None]
+NOBODY = "it has no pod or container with an address of its own"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One scenario to compare, as it was named, and what it is made from."""
+
+    title: str
+    definition: labs.Definition
+
+    @property
+    def askable(self) -> bool:
+        """Whether there is somebody to ask; pods whose addresses only plugins will know count, too."""
+        lab = labs.compiled(self.definition)
+        return cast(lab) is not None or bool(attached(lab.plan))
+
+
+def compare(entries: Sequence[Entry], tell: Tell, *, approximate: bool = False) -> Table:
+    """Build, ask and remove every lab. What this kernel cannot hold is skipped, with the reason.
+
+    `approximate` builds a model's substitutes where the kernel lacks a feature.
+    """
+    begun = time.monotonic()
+    columns: list[Column] = []
+    for number, entry in enumerate(entries, 1):
+
+        def say(text: str, number: int = number, title: str = entry.title) -> None:
+            tell(f"{number} of {len(entries)}, {title}: {text}")
+
+        columns.append(_column(entry, say, approximate))
+    return table(columns, time.monotonic() - begun)
+
+
+def _column(entry: Entry, tell: Tell, approximate: bool) -> Column:
+    planned = labs.compiled(entry.definition)
+    if not entry.askable:
+        return Skipped(entry.title, planned.model, NOBODY, 2)
+    begun = time.monotonic()
+    try:
+        with built(entry.definition, tell, approximate) as lab:
+            who = cast(lab)
+            if who is None:
+                return Skipped(entry.title, lab.model, NOBODY, 2)
+            facts = ask(entry.title, lab, who, tell)
+        facts = replace(facts, more=_one_more(entry.definition, facts, tell))
+        return replace(facts, seconds=time.monotonic() - begun)
+    except (MissingError, KernelError) as error:
+        return Skipped(entry.title, planned.model, _why(error), error.code)
+
+
+def _why(error: LabError) -> str:
+    """An error's sentence without the name of a lab that nobody gave it."""
+    _, colon, rest = error.message.partition(" cannot be built: ")
+    return rest if colon else error.message
+
+
+@contextmanager
+def built(definition: labs.Definition, tell: Tell, approximate: bool = False) -> Iterator[Lab]:
+    """The lab of a definition, under a name that no lab has, for as long as the block lasts."""
+    name = own_name()
+    try:
+        yield labs.up(_named(definition, name), approximate=approximate, progress=tell).lab
+    finally:
+        with undisturbed():
+            labs.down(name)
+
+
+def own_name() -> str:
+    """A name for a lab that none has and nobody would give one: `compare-` and eight random letters."""
+    while True:
+        name = f"compare-{secrets.token_hex(4)}"
+        if name not in places.labs() and name not in state.records():
+            return name
+
+
+def _named(definition: labs.Definition, name: str) -> labs.Definition:
+    lab = definition.lab
+    return replace(definition, name=name, lab=None if lab is None else replace(lab, name=name))
+
+
+def _one_more(definition: labs.Definition, facts: Facts, tell: Tell) -> More | str:
+    """The same lab with one pod more, on the node that was asked about or, if that is full, on another."""
+    reasons: dict[str, list[str]] = {}
+    for node in filter(None, (facts.cast.node, facts.cast.other)):
+        try:
+            more = grown(definition, facts.lab, node)
+            tell(f"building it with one pod more on {node}")
+            with built(replace(definition, lab=more), tell) as lab:
+                return More(EXTRA, node, labs.observe(lab.name), lab.machines)
+        except LabError as error:
+            reasons.setdefault(error.message, []).append(node)
+    return "; ".join(f"not on {' or '.join(nodes)}: {reason}" for reason, nodes in reasons.items())

@@ -1,0 +1,56 @@
+"""A comparison as the JSON document of `compare --json`. Its keys are published in docs/json.md and only ever added."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labctl.compare.cells import Cell
+    from labctl.compare.facts import Column
+    from labctl.compare.rows import Row, Table
+
+Document = dict[str, Any]
+
+
+def comparison_document(table: Table) -> Document:
+    """`compare --json`."""
+    return {
+        "rows": [{"row": row.key, "title": row.title, "group": row.group, "timed": row.timed} for row in table.rows],
+        "labs": [_lab(column, table.rows, cells) for column, cells in zip(table.columns, table.cells, strict=True)],
+        "seconds": round(table.seconds, 4),
+    }
+
+
+def _lab(column: Column, rows: tuple[Row, ...], cells: tuple[Cell, ...]) -> Document:
+    from labctl.compare.facts import Skipped, approximations
+
+    skipped = isinstance(column, Skipped)
+    return {
+        "scenario": column.title,
+        "model": column.model if isinstance(column, Skipped) else column.lab.model,
+        "skipped": column.reason if isinstance(column, Skipped) else None,
+        "approximate": [
+            {"feature": part.feature, "what": part.what, "instead": part.instead} for part in approximations(column)
+        ],
+        "cast": None if isinstance(column, Skipped) else _cast(column.cast),
+        "seconds": None if isinstance(column, Skipped) else round(column.seconds, 4),
+        "answers": [] if skipped else [_answer(row, cell) for row, cell in zip(rows, cells, strict=True)],
+    }
+
+
+def _cast(who: Any) -> Document:
+    parts = ("pod", "node", "mate", "far", "other", "vm", "internet")
+    return {part: getattr(who, part) for part in parts}
+
+
+def _answer(row: Row, cell: Cell) -> Document:
+    return {
+        "row": row.key,
+        "text": cell.text,
+        "state": cell.state,
+        "address": None if cell.address is None else str(cell.address),
+        "number": cell.number,
+        "ratio": cell.ratio,
+        "counts": dict(cell.counts),
+        "evidence": list(cell.evidence),
+    }

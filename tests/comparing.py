@@ -1,0 +1,109 @@
+"""A small made-up lab as a comparison knows it: two nodes, a bridge on each, a router between. No kernel."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
+
+from labctl.compare.cast import Cast
+from labctl.compare.facts import Asked, Ceiling, Facts, More, Skipped, Speed
+from labctl.grades import needs
+from labctl.plan import Address, Chain, Link, Neighbour, Plan, Port, Route
+from labctl.results import Sighting
+from labctl.scenario import Check, Lab, Machine
+from labctl.xtables import rule
+
+ADDRESSES = {
+    "a/eth0": "10.1.0.2/24", "b/eth0": "10.1.0.3/24", "node1/br0": "10.1.0.1/24", "node1/eth0": "10.9.0.1/16",
+    "c/eth0": "10.2.0.2/24", "node2/br0": "10.2.0.1/24", "node2/eth0": "10.9.0.2/16", "fabric/n1": "10.9.255.254/16",
+    "vm/eth0": "10.9.0.9/16", "internet/eth0": "8.8.8.8/32", "fabric/out": "8.8.4.4/32",
+}  # fmt: skip
+CABLES = {
+    "a/eth0": "node1/va", "b/eth0": "node1/vb", "c/eth0": "node2/vc", "node1/eth0": "fabric/n1",
+    "node2/eth0": "fabric/n2", "vm/eth0": "fabric/vm", "internet/eth0": "fabric/out",
+}  # fmt: skip
+MASTERS = {"node1/va": "br0", "node1/vb": "br0", "node2/vc": "br0"}
+MACHINES = tuple(
+    Machine(name, role, (ip_interface(ADDRESSES[at]).ip,), on)  # type: ignore[arg-type]
+    for name, role, at, on in (
+        ("fabric", "fabric", "fabric/n1", None), ("node1", "node", "node1/eth0", None),
+        ("node2", "node", "node2/eth0", None), ("a", "pod", "a/eth0", "node1"), ("b", "pod", "b/eth0", "node1"),
+        ("c", "pod", "c/eth0", "node2"), ("vm", "vm", "vm/eth0", None), ("internet", "internet", "internet/eth0", None),
+    )
+)  # fmt: skip
+CAST = Cast("a", "node1", "b", "c", "node2", "vm", "internet", ("a", "b", "c"))
+MACS = {"node1/br0": "02:00:00:00:00:01"}
+NEEDS = needs("vlan", "the tenants' VLANs", instead="a veth for each tenant")
+LAB = Lab("compare-0", "kubenet", (), MACHINES, (), parts=(NEEDS,), substituted=("vlan",))
+
+
+def port(text: str) -> Port:
+    return Port(*text.split("/"))
+
+
+def plan() -> Plan:
+    links = {at: Link(port(at), "veth", port(peer), MASTERS.get(at), 1500) for at, peer in CABLES.items()}
+    links |= {peer: Link(port(peer), "veth", port(at), MASTERS.get(peer), 1500) for at, peer in CABLES.items()}
+    bridges = [Link(port(at), "bridge", mtu=1500, mac=MACS.get(at)) for at in ("node1/br0", "node2/br0")]
+    addresses = [Address(port(at), ip_interface(text)) for at, text in ADDRESSES.items()]
+    return (
+        *links.values(), *bridges, *addresses,
+        Neighbour(port("a/eth0"), ip_address("10.1.0.1"), MACS["node1/br0"], "reachable"),
+        Route("a", ip_network("0.0.0.0/0"), ip_address("10.1.0.1"), "eth0"),
+        Route("node1", ip_network("0.0.0.0/0"), ip_address("10.9.255.254"), "eth0"),
+        Chain("node1", "nat", "POSTROUTING", (rule("-s 10.1.0.0/24 -j MASQUERADE"),), "ACCEPT"),
+    )  # fmt: skip
+
+
+def seen(
+    at: str, direction: str, ttl: int = 64, src: str = "10.1.0.2", encap: str = "none", other: bool = False
+) -> Sighting:
+    way: Any = direction
+    return Sighting(port(at), 0, way, ip_address(src), ip_address("10.2.0.2"), ttl, "icmp", False, encap, other=other)
+
+
+def came(source: str, target: str, *requests: Sighting) -> Asked:
+    return Asked(Check("", "ping", source, target), "came", ("a reply",), requests)
+
+
+def silent(source: str, target: str, *requests: Sighting, blocked: bool = False) -> Asked:
+    return Asked(Check("", "ping", source, target), "silent", ("no reply",), requests, blocked)
+
+
+def lost(source: str, target: str) -> Asked:
+    return Asked(Check("", "ping", source, target), "inconclusive", ("3 frames were lost",))
+
+
+ROUTED = (
+    seen("a/eth0", "out"), seen("node1/va", "in"), seen("node1/eth0", "out", 63), seen("fabric/n1", "in", 63),
+    seen("fabric/n2", "out", 62), seen("node2/eth0", "in", 62), seen("node2/vc", "out", 61), seen("c/eth0", "in", 61),
+)  # fmt: skip
+ASKED: dict[str, Asked | str] = {
+    "mate": came("a", "b", seen("a/eth0", "out"), seen("node1/va", "in"), seen("b/eth0", "in")),
+    "far": came("a", "c", *ROUTED),
+    "mate_far": "one pod on its node",
+    "back": came("c", "a", seen("a/eth0", "in", 61, "10.2.0.2")),
+    "own_node": came("a", "node1", seen("node1/va", "in")),
+    "other_node": came("a", "node2", seen("node2/eth0", "in", 62, "10.9.0.1")),
+    "vm": came("a", "vm", seen("vm/eth0", "in", 62, "10.9.0.1")),
+    "internet": came("a", "internet", seen("node1/eth0", "out", 63, "10.9.0.1"),
+                     seen("internet/eth0", "in", 62, "8.8.4.4")),
+    "from_vm": silent("vm", "a", seen("fabric/vm", "in", 64, "10.9.0.9")),
+    "from_internet": silent("internet", "a", blocked=True),
+}  # fmt: skip
+SPACES = {name: number for number, name in enumerate(("node1", "node2", "a", "b", "c"), 1)}
+
+
+def facts(**changes: Any) -> Facts:
+    """Everything about the lab, but for the changes; `asked` adds to what was asked."""
+    more = Link(port("node1/vx"), "veth", port("one-more/eth0"), "br0", 1500)
+    asked = {**ASKED, **changes.pop("asked", {})}
+    whole = Facts(
+        "kubenet", LAB, CAST, plan(), {}, SPACES, asked, Ceiling(1500, ("1500 bytes: a reply", "1501: too big")),
+        More("one-more", "node1", (*plan(), more), MACHINES), Speed(30e-6, 8e9), 2.0,
+    )  # fmt: skip
+    return replace(whole, **changes)
+
+
+SKIPPED = Skipped("calico", "calico", "this kernel lacks ipip, needed for tunnels", 4)
