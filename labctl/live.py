@@ -97,7 +97,7 @@ class RunningLab:
         """What it was made from: plan, machines with their addresses, checks. Raises UsageError if that is lost."""
         from labctl.attach import resolved
 
-        return resolved(recall(self.name))
+        return resolved(recall(self.name)) if self.result is None else self.result.lab
 
     @property
     def nodes(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Run a command in a node of a lab and exit with its code: `inside FD PATH LAB NODE COMMAND...`.
 
-PATH is where the caller finds its modules, for some are needed where labctl's record of the lab is lost. That the node cannot be entered is written to the file descriptor, for the command itself may fail with any code.
+PATH is where the caller finds its modules, for some are needed where labctl's record of the lab is lost. That the
+node cannot be entered is written to the file descriptor, for the command itself may fail with any code.
 """
 
 from __future__ import annotations
