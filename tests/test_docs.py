@@ -344,7 +344,11 @@ BASH = """
 PATH={folder}:$PATH
 . {root}/docs/completion/labctl
 compopt() {{ :; }}
-ask() {{ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _labctl_completion labctl; echo "${{COMPREPLY[*]}}"; }}
+ask() {{
+  COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+  _labctl_completion labctl
+  echo "${{COMPREPLY[*]}}"
+}}
 ask labctl v
 ask labctl up kub
 """

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from labctl.kernel import places, state
 
 pytest_plugins = ["pytester"]
 ROOT = Path(__file__).resolve().parent.parent
-STRICT = ("-p", "labctl.pytest_plugin", "-W", "error", "-p", "no:cacheprovider", "--strict-markers", "-rs")
+INSTALLED = any(point.name == "labctl" for point in entry_points(group="pytest11"))
+PLUGIN = () if INSTALLED else ("-p", "labctl.pytest_plugin")  # where labctl is installed, pytest finds it by itself
+STRICT = (*PLUGIN, "-W", "error", "-p", "no:cacheprovider", "--strict-markers", "-rs")
 ENDING = r"-\d+-\d+$"  # what makes a lab's name its own
 
 
@@ -345,7 +348,7 @@ def test_names_are_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("options", [(), ("-n", "2")], ids=str)
 def test_the_example_project_passes(tmp_path: Path, options: tuple[str, ...]) -> None:
     example = ROOT / "docs/examples/pytest"
-    words = ["-p", "labctl.pytest_plugin", "-p", "no:cacheprovider", "-W", "error", f"--basetemp={tmp_path}/base"]
+    words = [*PLUGIN, "-p", "no:cacheprovider", "-W", "error", f"--basetemp={tmp_path}/base"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *words, "--labctl-require", *options, "."],
         cwd=example, capture_output=True, text=True, timeout=120,
