@@ -112,8 +112,10 @@ def plugs_in(python: Path, folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed, 1 skipped" in done.stdout
     assert "labctl: labctl.up needs root" in done.stdout
-    options = subprocess.run([python, "-m", "pytest", "--help"], capture_output=True, text=True, cwd="/")
-    assert "--labctl-evidence=DIR" in options.stdout
+    for without, there in (((), True), (("-p", "no:labctl"), False)):
+        words = [python, "-m", "pytest", *without, "--help"]
+        options = subprocess.run(words, capture_output=True, text=True, cwd="/")
+        assert ("--labctl-evidence=DIR" in options.stdout) is there
 
 
 def where(python: Path) -> Path:

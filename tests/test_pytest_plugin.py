@@ -146,6 +146,8 @@ def test_a_failing_test_has_the_evidence_of_its_labs(pytester: pytest.Pytester, 
     asked = [frame for frame in packets(path) if len(frame) == 14 + 20 + 8 + 77]
     assert len(asked) == 2 * 2 * 4, "two questions and two answers, at each of the four devices that they pass"
     assert len(packets(path)) == int(found[2])
+    assert not [frame for frame in packets(path) if len(frame) == 14 + 20 + 8 + 56], "the ping of another test"
+    assert not list(pytester.path.rglob("*foreseen*")), "a failure that was foreseen is none"
     assert "drift: extra route 198.51.100.0/24 dev docker0" in section
     assert "by hand: sudo labctl up docker-bridge --set mtu=1400\n" in section
     (shown,) = re.findall(r"rules with counters: (\S+)", section)
