@@ -24,10 +24,11 @@ ENDING = r"-\d+-\d+$"  # what makes a lab's name its own
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nothing_left() -> Iterator[None]:
     """Whatever the suites did, no lab and no record outlives them."""
-    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # which we may be ourselves
-    yield
+    with pytest.MonkeyPatch.context() as patch:  # and not the tests' own, which is undone before we look
+        patch.delenv("PYTEST_XDIST_WORKER", raising=False)  # which we may be ourselves
+        yield
     left = (*places.labs(), *state.records())
     for name in places.labs():
         labctl.down(name)
