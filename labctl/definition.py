@@ -23,6 +23,11 @@ class Definition:
     files: tuple[tuple[str, str], ...] = ()  # the other files that the scenario names, and their texts
     lab: Lab | None = field(default=None, compare=False, repr=False)  # what it compiles to, once that is known
 
+    @property
+    def compiled(self) -> Lab:
+        """What it compiles to: every kernel object, the machines, the checks. Raises ScenarioError."""
+        return compiled(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
@@ -44,9 +49,16 @@ def define(
     for the kernel to decide (`labctl.fit`).
     """
     from labctl import catalog
+
+    return written(*catalog.find(scenario), name, sets, approximate=approximate)
+
+
+def written(
+    file: str, text: str, name: str | None = None, sets: tuple[str, ...] = (), *, approximate: bool = False
+) -> Definition:
+    """The same of a scenario's text; `file` is what messages call it, and beside it lie the files that it names."""
     from labctl.parse import parse_and_compile
 
-    file, text = catalog.find(scenario)
     files: dict[str, str] = {}
     features = () if approximate else None
     _, lab = parse_and_compile(text, file, name=name, sets=sets, approximate=features, files=files)

@@ -42,6 +42,11 @@ class Who:
                 links.setdefault(item.ns, []).append(item)
         return links
 
+    @property
+    def names(self) -> dict[IP, str]:
+        """The machines by their addresses; of several with one address, the first."""
+        return {ip: machine.name for machine in reversed(self.lab.machines) for ip in machine.addresses}
+
     @cached_property
     def nodes(self) -> tuple[str, ...]:
         """Every namespace of the lab."""

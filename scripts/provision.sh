@@ -205,7 +205,7 @@ installed() {
   lock "$target"
   install_missing
   install_welcome
-  now=$(find "$root"/{labctl,scenarios,pyproject.toml,scripts/provision.sh} -type f \
+  now=$(find "$root"/{labctl,scenarios,docs/man,docs/completion,pyproject.toml,scripts/provision.sh} -type f \
     ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum)
   if [[ -e $target/.labctl-$level && $(<"$target/.labctl-$level") == "$now" && -x $target/bin/labctl ]]; then
     say "$target is up to date"
@@ -213,6 +213,7 @@ installed() {
     make_venv "$target"
     copy=$(mktemp -d)
     cp -r "$root"/{labctl,scenarios,pyproject.toml,README.md,LICENSE} "$copy" # building leaves files in its tree
+    mkdir "$copy/docs" && cp -r "$root"/docs/{man,completion} "$copy/docs"
     local -a needs
     mapfile -t needs < <(requirements "$target/bin/python" "$level")
     ((${#needs[@]})) || die "cannot read $root/pyproject.toml"
@@ -229,6 +230,14 @@ installed() {
     ln -sfn "$target/bin/labctl" "$link"
     say "labctl is in $link: try 'sudo labctl up kubenet'"
   fi
+  local file
+  for file in man/man1/labctl.1 bash-completion/completions/labctl zsh/site-functions/_labctl fish/vendor_completions.d/labctl.fish; do
+    link=/usr/local/share/$file # where man and the shells look; what is there and not a link is somebody else's
+    if [[ -e $target/share/$file && (! -e $link || -L $link) ]]; then
+      mkdir -p "${link%/*}"
+      ln -sfn "$target/share/$file" "$link"
+    fi
+  done
 }
 
 # What the models are held against, unpacked and not installed: an installed docker.io would start a daemon

@@ -17,9 +17,9 @@ import pytest
 
 from labctl import lab
 from labctl.checksums import complete
-from labctl.cli.files import keeper
 from labctl.decode import Frame
 from labctl.errors import UsageError
+from labctl.files import keeper
 from labctl.kernel import places
 from labctl.kernel.capture import Capture, compiled
 from labctl.pcapng import Writer, pcapng

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -306,3 +307,83 @@ def test_commands_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
 )
 def test_a_lying_transcript_is_seen(page: str, real: str, same: bool) -> None:
     assert agrees(page, real) is same
+
+
+# ---- the manual page, and completion -------------------------------------------------------------------
+
+
+def test_the_manual_page_has_every_verb_and_every_option() -> None:
+    from labctl.cli.frame import app, register
+
+    register()
+    page = (ROOT / "docs/man/labctl.1").read_text().replace("\\-", "-")
+
+    assert tuple(re.findall(r"^\.SS ([a-z]+)$", page, re.MULTILINE)) == verbs()
+    for name, command in app.commands.items():
+        section = page.partition(f"\n.SS {name}\n")[2].partition("\n.S")[0]
+        shown = [option for option in command.params if not getattr(option, "hidden", True) and option.name != "help"]
+        assert [
+            one.opts[-1] for one in shown if not re.search(rf"^\.B .*{one.opts[-1]}\b", section, re.MULTILINE)
+        ] == []
+
+
+def test_the_manual_page_is_printed_without_a_warning() -> None:
+    words = {"groff": ["groff", "-man", "-ww", "-Tutf8", "-P-c"], "mandoc": ["mandoc", "-W", "warning", "-T", "utf8"]}
+    tool = next((words[name] for name in words if shutil.which(name)), None)
+    if tool is None:
+        pytest.skip("neither groff nor mandoc is here")
+    done = subprocess.run([*tool, ROOT / "docs/man/labctl.1"], capture_output=True, text=True, check=False)
+    plain = re.sub(r"\x1b\[[\d;]*m|.\x08", "", done.stdout)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "sudo labctl exec a -- ping -c 3 c" in plain
+    assert 'eval "$(_LABCTL_COMPLETE=bash_source labctl)"' in plain
+
+
+BASH = """
+PATH={folder}:$PATH
+. {root}/docs/completion/labctl
+compopt() {{ :; }}
+ask() {{
+  COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+  _labctl_completion labctl
+  echo "${{COMPREPLY[*]}}"
+}}
+ask labctl v
+ask labctl up kub
+"""
+
+
+def test_bash_completes_by_the_file(tmp_path: Path) -> None:
+    command = tmp_path / "labctl"
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m labctl "$@"\n')
+    command.chmod(0o755)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    text = BASH.format(folder=tmp_path, root=ROOT)
+    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, env=environment, check=True)
+
+    assert done.stdout.split("\n")[0] == "validate"
+    assert {"kubenet", "kubenet-hostport"} <= set(done.stdout.split("\n")[1].split())
+
+
+@pytest.mark.parametrize(("shell", "file"), [("zsh", "_labctl"), ("fish", "labctl.fish")])
+def test_other_shells_can_read_their_files(shell: str, file: str) -> None:
+    path = ROOT / "docs/completion" / file
+
+    assert f"_LABCTL_COMPLETE={shell}_complete" in path.read_text()
+    if shell == "zsh":
+        assert path.read_text().startswith("#compdef labctl\n")
+    if shutil.which(shell) is not None:
+        done = subprocess.run([shell, "-n", path], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_completion_files_of_another_click_stay(generator: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "completion"
+    folder.mkdir()
+    (folder / "labctl").write_text("# It was made with click 1.0.\nold\n")
+    (folder / "labctl.fish").write_text("something else\n")
+    files = dict(generator.written(tmp_path))
+
+    assert files["completion/labctl"] == (folder / "labctl").read_text()
+    assert files["completion/labctl.fish"] == (ROOT / "docs/completion/labctl.fish").read_text()

@@ -18,8 +18,14 @@ import labctl
 
 ROOT = Path(labctl.__file__).resolve().parent.parent
 SCENARIOS = sorted(path.name for path in (ROOT / "scenarios").glob("*.yaml"))
-PARTS = ("labctl", "scenarios", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md")
-TOP = {*PARTS, "tests", "vagrant", "scripts", "docs"}
+SHARED = {
+    "share/man/man1/labctl.1": "docs/man/labctl.1",
+    "share/bash-completion/completions/labctl": "docs/completion/labctl",
+    "share/zsh/site-functions/_labctl": "docs/completion/_labctl",
+    "share/fish/vendor_completions.d/labctl.fish": "docs/completion/labctl.fish",
+}
+PARTS = ("labctl", "scenarios", "docs", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md")
+TOP = {*PARTS, "tests", "vagrant", "scripts"}
 
 pytestmark = [
     pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="not a source tree"),
@@ -93,6 +99,25 @@ def works(python: Path) -> None:
     assert "Traceback" not in bad.stderr
 
 
+def plugs_in(python: Path, folder: Path) -> None:
+    """pytest finds the installed plugin by itself, and it works, whoever we are."""
+    (folder / "test_it.py").write_text(
+        "import labctl, pytest\n"
+        "def test_plan(): assert labctl.plan('kubenet')\n"
+        "@pytest.mark.lab('kubenet')\ndef test_lab(lab): assert lab['a'].run('ping -c1 c').ok\n"
+    )
+    (folder / "conftest.py").write_text("import os\nos.geteuid = lambda: 1000\n")
+    words = ["-m", "pytest", "-p", "no:cacheprovider", "-W", "error", "--strict-markers", "-rs", str(folder)]
+    done = subprocess.run([python, *words], capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed, 1 skipped" in done.stdout
+    assert "labctl: labctl.up needs root" in done.stdout
+    for without, there in (((), True), (("-p", "no:labctl"), False)):
+        words = [python, "-m", "pytest", *without, "--help"]
+        options = subprocess.run(words, capture_output=True, text=True, cwd="/")
+        assert ("--labctl-evidence=DIR" in options.stdout) is there
+
+
 def where(python: Path) -> Path:
     code = "import labctl; print(labctl.__file__)"
     return Path(subprocess.run([python, "-c", code], capture_output=True, text=True, cwd="/", check=True).stdout)
@@ -109,6 +134,10 @@ def test_the_wheel_holds_every_package_and_scenario(wheel: Path) -> None:
     assert modules - names == set(), "pyproject.toml's list of packages is not complete"
     assert {f"labctl/scenarios/{name}" for name in SCENARIOS} | {"labctl/py.typed"} <= names
     assert not [name for name in names if not name.startswith(("labctl/", "labctl-"))]
+    assert {name.partition(".data/data/")[2] for name in names if ".data/" in name} == set(SHARED)
+    with zipfile.ZipFile(wheel) as file:
+        (entries,) = [name for name in names if name.endswith(".dist-info/entry_points.txt")]
+        assert "[pytest11]\nlabctl = labctl.pytest_plugin\n" in file.read(entries).decode()
 
 
 def test_the_wheel_works_anywhere(wheel: Path, tmp_path: Path) -> None:
@@ -116,6 +145,9 @@ def test_the_wheel_works_anywhere(wheel: Path, tmp_path: Path) -> None:
 
     assert tmp_path in where(python).parents
     works(python)
+    plugs_in(python, tmp_path)
+    for file, source in SHARED.items():
+        assert (tmp_path / "env" / file).read_text() == (ROOT / source).read_text()
 
 
 def test_a_wheel_made_from_the_source_archive_is_the_same(wheel: Path, sdist: Path, tmp_path: Path) -> None:
@@ -135,6 +167,7 @@ def test_an_editable_install_works_anywhere(tree: Path, tmp_path: Path) -> None:
 
     assert where(python).parent.parent == tree
     works(python)
+    plugs_in(python, tmp_path)
 
 
 def test_the_top_of_the_repository_holds_only_what_belongs_there() -> None:

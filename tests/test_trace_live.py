@@ -15,10 +15,10 @@ import pytest
 from trace_cases import CASES, LABS, Case
 
 from labctl import lab
-from labctl.cli.follow import question_of
 from labctl.kernel import places
 from labctl.kernel.netns import Inside
 from labctl.trace import codec
+from labctl.trace.ask import question_of
 from labctl.trace.evidence import Evidence
 from labctl.trace.run import follow
 from labctl.trace.story import tell

@@ -61,6 +61,7 @@ def up(
       sudo labctl up kubenet --set routing=host --name kubenet-host
       sudo labctl up ./my-lab.yaml --dry-run
     """
+    import labctl
     from labctl import lab as labs
     from labctl.features import needed
     from labctl.kernel import places
@@ -68,15 +69,16 @@ def up(
 
     if check and dry_run:
         raise UsageError("up: --check needs the lab, and --dry-run builds none", "leave one of them out")
-    definition = labs.define(scenario, name or session.lab, sets, approximate=approximate)
+    definition = labctl.load(scenario, name=name or session.lab, set=sets, approximate=approximate)
     before = definition.name in places.labs()
-    if not dry_run or before or needed(labs.compiled(definition).plan):
+    if not dry_run or before or needed(definition.compiled.plan):
         session.need_root()
     session.end_cleanly()
     terminal = session.terminal
     session.fate = lambda: _fate(definition.name, before, keep=keep, replace=replace)
-    how = {"dry_run": dry_run, "keep": keep, "replace": replace, "approximate": approximate}
-    result = labs.up(definition, **how, progress=terminal.progress)
+    how: dict[str, Any] = {"replace": replace, "approximate": approximate, "progress": terminal.progress}
+    built = None if dry_run else labctl.up(definition, keep=keep, **how).result
+    result = built or labs.up(definition, dry_run=True, **how)
     session.fate = lambda: "" if dry_run else f"lab {definition.name} is up and runs on"
     terminal.clear()
     if not session.json:
@@ -129,6 +131,7 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
       sudo labctl down kubenet
       sudo labctl down --all
     """
+    import labctl
     from labctl import lab as room
     from labctl.kernel import places, state
 
@@ -144,7 +147,7 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
     removed: dict[str, int] = {}
     for name in dict.fromkeys(wanted):
         session.terminal.progress(f"removing {name}")
-        removed[name] = len(room.down(name, warn=lambda text: session.terminal.complain(f"labctl: {text}")))
+        removed[name] = len(labctl.down(name, warn=lambda text: session.terminal.complain(f"labctl: {text}")))
     if session.json:
         from labctl.report.json import down_document
 
@@ -184,14 +187,15 @@ def plan(session: Session, scenario: str, form: str, name: str | None, approxima
       labctl plan kubenet --set routing=host --as json
       labctl plan kubenet --as shell > kubenet.sh && sudo sh kubenet.sh
     """
+    import labctl
     from labctl import lab as labs
     from labctl.grades import substitutes
 
     if session.json and form == "shell":
         raise UsageError("--json and --as shell are two forms", "--as json is the same as --json")
 
-    definition = labs.define(scenario, name or session.lab, sets, approximate=approximate)
-    lab = labs.compiled(definition)
+    definition = labctl.load(scenario, name=name or session.lab, set=sets, approximate=approximate)
+    lab = definition.compiled
     if approximate:
         lab = labs.compiled(labs.approximated(definition, substitutes(lab.parts)))
     if form == "json" or session.json:
@@ -227,13 +231,13 @@ def validate(session: Session, files: tuple[str, ...], sets: tuple[str, ...]) ->
       labctl validate my-lab.yaml
       labctl validate labs/*.yaml --json
     """
-    from labctl import lab as labs
+    import labctl
 
     good: dict[str, Any] = {}
     problems: list[Problem] = []
     for file in files:
         try:
-            good[file] = labs.compiled(labs.define(file, None, sets))
+            good[file] = labctl.load(file, set=sets).compiled
         except ScenarioError as error:
             problems += error.problems
         except UsageError as error:

@@ -10,9 +10,9 @@ import click
 
 from labctl.cli.build import sets_option
 from labctl.cli.complete import NODE, SCENARIO
-from labctl.cli.files import keeper, writable, write
 from labctl.cli.frame import Session, common
 from labctl.errors import LabError, UsageError
+from labctl.files import keeper, writable, write
 
 if TYPE_CHECKING:
     from labctl.results import Outcome, Report
@@ -153,7 +153,7 @@ def run_checks(
     session: Session, lab: Lab, word: str | None, keep: Callable[[Check, bytes], str] | None = None
 ) -> Report:
     """Run a lab's checks; for a person, each with its line as soon as it is decided."""
-    from labctl import checks
+    import labctl
     from labctl.report import text
 
     terminal = session.terminal
@@ -165,7 +165,7 @@ def run_checks(
 
     begun = time.monotonic()
     terminal.progress(f"checking {lab.name}")
-    report: Report = checks.run(lab, word, None if session.json else tell, keep)
+    report = labctl.check(lab, word, keep=keep, progress=None if session.json else tell)
     terminal.clear()
     if not session.json:
         terminal.line(text.tally(report, time.monotonic() - begun))

@@ -3,3 +3,5 @@
 `run` does the work on a live lab; everything else here is pure, so that a recording can be told again, without
 root and without a kernel.
 """
+
+MOST = 65_000  # bytes of payload that a probe may have

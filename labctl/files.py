@@ -56,3 +56,12 @@ def write(path: str, text: str) -> None:
             file.write(text)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Write a whole file of bytes. Raises UsageError."""
+    try:
+        with open(path, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error

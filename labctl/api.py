@@ -1,0 +1,250 @@
+"""The verbs for programs: `load`, `plan`, `up`, `down`, `check`, `trace`. The command line calls the same ones.
+
+Import them from `labctl`. Every error is a `LabError`: a sentence, a hint, and the command line's exit code.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from labctl.definition import Definition, choose, define, recall, written
+from labctl.errors import MissingError, UsageError
+from labctl.live import RunningLab
+from labctl.plan import Plan
+from labctl.scenario import Lab
+
+if TYPE_CHECKING:
+    from labctl.decode import Frame
+    from labctl.plan import IP
+    from labctl.results import Outcome, Report
+    from labctl.scenario import Check
+    from labctl.trace.evidence import Evidence
+    from labctl.trace.words import Story, Verdict
+
+Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Definition"
+Sets: TypeAlias = "Mapping[str, object] | Iterable[str]"
+Tell: TypeAlias = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """One packet that was followed: its story, what that is told from, and the packets as they were seen."""
+
+    story: Story
+    evidence: Evidence
+    frames: tuple[Frame, ...] = field(default=(), repr=False)
+    names: Mapping[IP, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def verdict(self) -> Verdict:
+        """`answered`, `refused`, `unanswered` or `lost`."""
+        return self.story.verdict
+
+    @property
+    def answered(self) -> bool:
+        """Whether it was delivered and its answer came back."""
+        return self.story.verdict == "answered"
+
+    @property
+    def hops(self) -> tuple[str, ...]:
+        """The machines that the request passed, its sender first; one it passed twice is there twice."""
+        return tuple(step.node for leg in self.story.legs if leg.name == "request" for step in leg.steps)
+
+    def __str__(self) -> str:
+        from labctl.report.trace import lines
+
+        return "\n".join(lines(self.story))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write its packets as a pcapng file, with the lab's names for Wireshark. Raises UsageError."""
+        from labctl.files import write_bytes
+        from labctl.pcapng import pcapng
+
+        comment = f"{self.story.probe}: {self.story.sentence}"
+        write_bytes(os.fspath(path), pcapng(self.frames, dict(self.names), comment))
+
+
+def load(
+    scenario: Source, *, name: str | None = None, set: Sets | None = None, approximate: bool = False
+) -> Definition:
+    """Read a scenario, whole; nothing is built, and no root is needed.
+
+    `scenario` is a built-in name (`kubenet`), a file (a text with a `/` or ending in .yaml, or a path object), the
+    YAML itself (a text of more than one line), or the same as a mapping. `name` is the lab's name if not the
+    scenario's own. `set` changes values: `{"routing": "host", "nodes.node1.pods": 3}`, or texts `KEY=VALUE`.
+    Raises ScenarioError with every mistake at its place, UsageError for an unknown name.
+    """
+    sets = _words(set)
+    if isinstance(scenario, Definition):
+        if name is None and not sets:
+            return scenario
+        made = (scenario.name if name is None else name, (*scenario.sets, *sets))
+        return written(scenario.file, scenario.text, *made, approximate=approximate)
+    if isinstance(scenario, Mapping):
+        import json
+
+        text = json.dumps(scenario, indent=1, ensure_ascii=False, default=str)  # JSON is YAML
+        return written("<scenario>", text, name, sets, approximate=approximate)
+    if isinstance(scenario, str) and "\n" in scenario:
+        return written("<scenario>", scenario, name, sets, approximate=approximate)
+    word = scenario if isinstance(scenario, str) else _file(os.fspath(scenario))
+    return define(word, name, sets, approximate=approximate)
+
+
+def plan(scenario: Source, *, name: str | None = None, set: Sets | None = None) -> Plan:
+    """Every kernel object that a scenario becomes, as frozen data (`labctl.plan` has the types); nothing is built.
+
+    Raises as `load` does.
+    """
+    return load(scenario, name=name, set=set).compiled.plan
+
+
+def up(
+    scenario: Source,
+    *,
+    name: str | None = None,
+    set: Sets | None = None,
+    approximate: bool = False,
+    keep: bool = False,
+    replace: bool = False,
+    progress: Tell | None = None,
+) -> RunningLab:
+    """Bring a lab up, or repair a running one of the same definition. Needs root.
+
+    If building fails, all is removed again, unless `keep`. `replace` replaces a running lab of the same name and
+    another definition. `approximate` builds what the model has instead of features that this kernel lacks.
+    Raises ScenarioError, UsageError, MissingError (no root, or the kernel or a tool lacks something), KernelError,
+    LockError.
+    """
+    from labctl import lab as labs
+
+    definition = load(scenario, name=name, set=set, approximate=approximate)
+    ready("up")
+    how: dict[str, Any] = {"keep": keep, "replace": replace, "approximate": approximate, "progress": progress}
+    result = labs.up(definition, **how)
+    return RunningLab(result.lab.name, result)
+
+
+def down(lab: str | RunningLab | None = None, *, warn: Tell | None = None) -> tuple[str, ...]:
+    """Remove a lab (the only one that runs, if none is named), leaving the machine as it was. Needs root.
+
+    Returns its machines that went; none, if it was not there. `warn` is told what CNI plugins complained about.
+    """
+    from labctl import lab as labs
+
+    ready("down")
+    return labs.down(lab_name(lab, running=False), warn=warn)
+
+
+def check(
+    lab: str | RunningLab | Lab | None = None,
+    word: str | None = None,
+    *,
+    pcap: str | os.PathLike[str] | None = None,
+    keep: Callable[[Check, bytes], str] | None = None,
+    progress: Callable[[Outcome], None] | None = None,
+) -> Report:
+    """Prove every claim of a running lab with packets, or those claims that `word` is in. Needs root.
+
+    `pcap` is a folder for the packets of each check; or `keep` is given them and says where they went. `progress` is
+    told each outcome as soon as it is decided. Raises UsageError if no lab runs or no check has the word.
+    """
+    from labctl import checks
+
+    ready("check")
+    if pcap is not None and keep is None:
+        from labctl.files import keeper
+
+        keep = keeper(os.fspath(pcap), _log)
+    return checks.run(compiled_lab(lab), word, progress, keep)
+
+
+def trace(
+    source: str,
+    target: str,
+    *,
+    lab: str | RunningLab | Lab | None = None,
+    tcp: int | None = None,
+    udp: int | None = None,
+    size: int | None = None,
+    fragment: bool = False,
+    listen: bool = False,
+    progress: Tell | None = None,
+    say: Tell | None = None,
+) -> Traced:
+    """Send one packet from a machine and follow it through every namespace, and back. Needs root.
+
+    `target` is a machine, a port (`node1/eth0`) or an address. An ICMP echo request, or the first packet of a TCP
+    connection, or a UDP datagram, of `size` bytes of payload; `listen` lets labctl answer on the port meanwhile.
+    A packet that is lost is no error: the story says where, and why. Raises UsageError, KernelError.
+    """
+    from labctl.attach import complete
+    from labctl.trace.ask import question_of
+    from labctl.trace.run import follow
+    from labctl.trace.story import tell
+    from labctl.who import Who
+
+    ready("trace")
+    who = Who(complete(compiled_lab(lab)))
+    options = {"icmp": False, "tcp": tcp, "udp": udp, "size": size, "fragment": fragment, "listen": listen}
+    question = question_of(who, source, target, options)
+    telling = {"progress": progress or (lambda _: None), "say": say or _log}
+    evidence, frames = follow(who.lab, question, listen=listen, **telling)
+    return Traced(tell(evidence), evidence, tuple(frames), who.names)
+
+
+def ready(verb: str) -> None:
+    """Raises MissingError without root. What a killed trace left is cleared away."""
+    if os.geteuid() != 0:
+        raise MissingError(f"labctl.{verb} needs root", "run this program as root, with sudo")
+    from labctl.kernel import places
+
+    if os.path.isdir(places.state_dir() / ".trace"):
+        from labctl.kernel.remains import sweep
+
+        for sentence in sweep():
+            _log(sentence)
+
+
+def lab_name(lab: str | RunningLab | Lab | None, *, running: bool = True) -> str:
+    """The name of the lab that is meant: the only one for None. Raises UsageError if it is to run and does not."""
+    name = lab if lab is None or isinstance(lab, str) else lab.name
+    return choose(name) if running or name is None else name
+
+
+def compiled_lab(lab: str | RunningLab | Lab | None) -> Lab:
+    """What a running lab was made from. Raises UsageError."""
+    return lab if isinstance(lab, Lab) else recall(lab_name(lab))
+
+
+def _file(path: str) -> str:
+    return path if "/" in path else f"./{path}"
+
+
+def _words(sets: Sets | None) -> tuple[str, ...]:
+    """Values to set as the command line's words."""
+    if sets is None or isinstance(sets, str):
+        if sets:
+            raise UsageError(f"set={sets!r} is a text", f"a mapping, or a list of texts: set=[{sets!r}]")
+        return ()
+    if isinstance(sets, Mapping):
+        return tuple(f"{key}={_value(value)}" for key, value in sets.items())
+    return tuple(sets)
+
+
+def _value(value: object) -> str:
+    """A value as the YAML that stands for it; a text stands for itself, as on the command line."""
+    if value is None or isinstance(value, (bool, Mapping, list, tuple)):
+        import json
+
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
+
+
+def _log(text: str) -> None:
+    import logging
+
+    logging.getLogger("labctl").warning("%s", text)

@@ -1,0 +1,356 @@
+"""The Python API: its names, its types, what importing it costs; labs built, asked, followed and removed by it."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import labctl
+from labctl import api, definition, errors
+from labctl.kernel import places, state
+from labctl.plan import Netns
+
+ROOT = Path(__file__).resolve().parent.parent
+VERBS = ("check", "down", "load", "plan", "trace", "up")
+
+
+def python(code: str, *options: str) -> str:
+    """What a new Python prints for a piece of code, warnings being errors."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *options, "-c", code], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+# ---- names -----------------------------------------------------------------------------------------------
+
+
+def test_the_public_names_are_these() -> None:
+    assert labctl.__all__ == sorted(labctl.__all__)
+    assert {name for name in labctl.__all__ if name[0].islower()} == set(VERBS)
+    assert {name for name in labctl.__all__ if name.endswith("Error")} == {
+        name for name in vars(errors) if name.endswith("Error")
+    }
+    for name in labctl.__all__:
+        assert getattr(labctl, name) is not None
+        assert name in dir(labctl)
+    with pytest.raises(AttributeError, match="no attribute 'upp'"):
+        labctl.upp  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_every_public_name_is_in_the_manual() -> None:
+    page = (ROOT / "docs/api.md").read_text()
+
+    assert [name for name in labctl.__all__ if f"`{name}" not in page and f"labctl.{name}" not in page] == []
+
+
+def test_all_is_what_a_star_brings() -> None:
+    code = "from labctl import *; import labctl; print(sorted(set(labctl.__all__) - set(globals())))"
+    assert python(code) == "[]"
+
+
+@pytest.mark.parametrize("verb", ["plan", "trace"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import labctl",
+        "import labctl.{verb}",
+        "from labctl import {verb}",
+        "from labctl.{verb} import *",
+        "import labctl.{verb} as other; assert other is labctl.{verb}",
+        "import labctl.lab, labctl.cli.frame, labctl.trace.run",
+        "import labctl; labctl.{verb}; import labctl.{verb}",
+        "import labctl.{verb}, importlib; importlib.reload(labctl.{verb})",
+    ],
+)
+def test_a_verb_that_is_a_module_too_is_both_whichever_came_first(verb: str, first: str) -> None:
+    code = (
+        f"import labctl\n{first.format(verb=verb)}\nimport labctl, inspect, sys\n"
+        f"assert labctl.{verb} is sys.modules['labctl.{verb}']\n"
+        f"assert inspect.ismodule(labctl.{verb})\n"
+        "from labctl.plan import Port\nfrom labctl.trace.evidence import Question\n"
+        "assert labctl.plan.Port is Port\n"
+        f"print(callable(labctl.{verb}), *inspect.signature(labctl.{verb}).parameters)"
+    )
+    wanted = " ".join(inspect.signature(getattr(api, verb)).parameters)
+
+    assert python(code) == f"True {wanted}"
+
+
+def test_a_module_that_is_no_verb_is_only_a_module() -> None:
+    import labctl.lab
+
+    assert not callable(labctl.lab)
+    assert labctl.lab.up is not labctl.up
+
+
+def test_importing_it_loads_nothing() -> None:
+    code = f"import sys; sys.path.append({str(ROOT)!r}); before = set(sys.modules); import labctl\n"
+    code += "print(sorted(set(sys.modules) - before))"
+
+    assert python(code, "-I", "-S", "-B").replace("'__future__', ", "") == "['labctl']"
+
+
+def test_planning_loads_no_engine() -> None:
+    code = (
+        "import sys, labctl; labctl.plan('kubenet'); labctl.load('kubenet')\n"
+        "print([name for name in ('pyroute2', 'iptc', 'click', 'rich', 'subprocess') if name in sys.modules])"
+    )
+    assert python(code) == "[]"
+
+
+def test_mypy_knows_the_real_types(tmp_path: Path) -> None:
+    user = tmp_path / "user.py"
+    user.write_text(
+        "import labctl\nimport labctl.plan\nimport labctl.trace\nfrom labctl.plan import Port\n"
+        "reveal_type(labctl.plan('kubenet'))\nreveal_type(labctl.load)\nreveal_type(Port('a', 'eth0').dev)\n"
+        "with labctl.up('kubenet', set={'routing': 'host'}) as lab:\n"
+        "    reveal_type(lab)\n    reveal_type(lab['a'].run('true').returncode)\n"
+        "    reveal_type(lab.trace('a', 'c').answered)\n    reveal_type(lab.check())\n"
+        "    reveal_type(labctl.trace('a', 'c', lab=lab))\n"
+        "labctl.up(3)\nlabctl.nothing\n"
+    )
+    words = ["--strict", "--cache-dir", str(tmp_path / "cache"), "--no-color-output", str(user)]
+    done = subprocess.run([sys.executable, "-m", "mypy", *words], capture_output=True, text=True, cwd=tmp_path)
+    said = [line.partition(": ")[2] for line in done.stdout.replace(str(user), "user.py").splitlines()]
+    revealed = [line.partition("Revealed type is ")[2].strip('"') for line in said if "Revealed" in line]
+
+    assert revealed[0].startswith("tuple[labctl.plan.Netns | labctl.plan.Link"), done.stdout + done.stderr
+    assert revealed[1].startswith("def (scenario: str | os.PathLike[str]")
+    assert revealed[2:] == [
+        "str", "labctl.live.RunningLab", "int", "bool", "labctl.results.Report", "labctl.api.Traced",
+    ]  # fmt: skip
+    wrong = [line for line in said if line.startswith("error: ")]
+    assert [line.rpartition("[")[2].rstrip("]") for line in wrong] == ["arg-type", "attr-defined"]
+
+
+# ---- scenarios -------------------------------------------------------------------------------------------
+
+MINI = """\
+name: mini
+model: docker-bridge
+hosts:
+  host1: {containers: [c1, c2]}
+checks:
+  - say: they meet
+    ping: c1 -> c2
+"""
+
+
+def test_a_scenario_is_a_name_a_file_a_text_or_a_mapping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mini.yaml").write_text(MINI)
+    (tmp_path / "plain").write_text(MINI)
+    monkeypatch.chdir(tmp_path)
+    mapping = {
+        "name": "mini",
+        "model": "docker-bridge",
+        "hosts": {"host1": {"containers": ("c1", "c2")}},
+        "checks": [{"say": "they meet", "ping": "c1 -> c2"}],
+    }
+    wanted = labctl.plan(MINI)
+
+    assert labctl.plan("kubenet") == definition.define("kubenet").compiled.plan
+    for scenario in (tmp_path / "mini.yaml", "mini.yaml", Path("plain"), mapping, labctl.load(MINI)):
+        assert labctl.plan(scenario) == wanted
+    assert {item.name for item in wanted if isinstance(item, Netns)} == {"c1", "c2", "host1", "internet"}
+    with pytest.raises(labctl.UsageError, match="did you mean kubenet"):
+        labctl.load("kubnet")
+
+
+def test_values_are_set_as_on_the_command_line() -> None:
+    values = {"routing": "host", "nodes.node1.pods": ["a", "b", "x"], "ip_forwarding": False, "mtu": 1400}
+    made = labctl.load("kubenet", name="mine", set=values)
+
+    assert made.sets == ("routing=host", 'nodes.node1.pods=["a", "b", "x"]', "ip_forwarding=false", "mtu=1400")
+    assert made.name == made.compiled.name == "mine"
+    assert made.compiled.plan == labctl.plan("kubenet", set=made.sets)
+    assert labctl.load(labctl.load("kubenet", set=["routing=host"]), name="mine", set={"mtu": 1400}).sets == (
+        "routing=host", "mtu=1400",
+    )  # fmt: skip
+    with pytest.raises(labctl.UsageError, match="is a text"):
+        labctl.load("kubenet", set="routing=host")
+
+
+def test_mistakes_come_all_at_once_each_at_its_place() -> None:
+    with pytest.raises(labctl.ScenarioError) as caught:
+        labctl.load("name: mini\nmodel: docker-bridge\nhosts: {h: {containrs: [a]}}\nsya: x\n")
+
+    problems = caught.value.problems
+    assert [(one.file, one.line) for one in problems] == [("<scenario>", 3), ("<scenario>", 4)]
+    assert "containers" in problems[0].hint
+    with pytest.raises(labctl.ScenarioError, match="--set routing=hst:1:9"):
+        labctl.load("kubenet", set={"routing": "hst"})
+
+
+def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    for verb in (lambda: labctl.up("kubenet"), labctl.down, labctl.check, lambda: labctl.trace("a", "c")):
+        with pytest.raises(labctl.MissingError, match=r"labctl\.[a-z]+ needs root"):
+            verb()
+
+
+# ---- running labs ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clean() -> Iterator[None]:
+    assert places.labs() == {}
+    yield
+    for name in places.labs():
+        labctl.down(name)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[labctl.RunningLab]:
+    with labctl.up("kubenet", name="api") as made:
+        yield made
+    assert places.labs() == {}
+
+
+@pytest.mark.root
+def test_a_lab_lives_as_long_as_its_context(clean: None) -> None:
+    with pytest.raises(ZeroDivisionError), labctl.up("kubenet", set={"routing": "host"}) as made:  # noqa: PT012
+        assert made.name == "kubenet"
+        assert made.result is not None
+        assert made.result.created
+        assert made.status() == ()
+        assert labctl.RunningLab().nodes == made.nodes
+        again = labctl.up("kubenet", set={"routing": "host"})
+        assert again.result is not None
+        assert again.result.changes == ()
+        with pytest.raises(labctl.UsageError, match="another definition"):
+            labctl.up("kubenet")
+        raise ZeroDivisionError
+    assert places.labs() == {}
+    assert state.records() == ()
+    assert made.down() == ()
+    with pytest.raises(labctl.UsageError, match="no lab runs"):
+        labctl.RunningLab()
+
+
+@pytest.mark.root
+def test_a_lab_whose_record_is_lost_still_runs_commands_and_goes_down(clean: None) -> None:
+    made = labctl.up(MINI)
+    state.forget("mini")
+    found = labctl.RunningLab("mini")
+
+    assert found["c1"].run("true").ok
+    with pytest.raises(labctl.UsageError, match="is not known"):
+        found.check()
+    assert set(found.down()) == set(made.nodes) | {"c1", "c2", "host1", "internet"}
+    with pytest.raises(labctl.UsageError, match="it is down"):
+        made["c1"]
+
+
+@pytest.mark.root
+def test_the_command_line_goes_through_it(clean: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from labctl.cli import main
+
+    called: list[str] = []
+    for verb in VERBS:
+        real = getattr(api, verb)
+
+        def noted(*args: object, _verb: str = verb, _real: object = real, **words: object) -> object:
+            called.append(_verb)
+            return _real(*args, **words)  # type: ignore[operator]
+
+        monkeypatch.setattr(api, verb, noted)
+    for words in ("up kubenet --check", "check -k meet", "trace a b", "down", "validate kubenet"):
+        assert main(words.split()) == 0
+
+    assert list(dict.fromkeys(called)) == ["load", "up", "check", "trace", "down"]
+
+
+@pytest.mark.root
+def test_its_machines_are_found_by_name(lab: labctl.RunningLab) -> None:
+    assert set(lab.nodes) == {"a", "b", "c", "fabric", "internet", "node1", "node2", "vm"}
+    assert list(lab) == list(lab.nodes)
+    assert len(lab) == 8
+    assert "a" in lab
+    assert "z" not in lab
+    assert str(lab["a"].address) == "10.244.0.2"
+    assert repr(lab["a"]) == "<api/a>"
+    with pytest.raises(labctl.UsageError, match="no machine 'node3'") as caught:
+        lab["node3"]
+    assert "did you mean node2" in caught.value.hint
+
+
+@pytest.mark.root
+def test_a_command_runs_in_a_machine(lab: labctl.RunningLab) -> None:
+    done = lab["a"].run("ping -c1 c")
+
+    assert done.ok, done
+    assert "ttl=61" in done.stdout
+    assert lab["a"].run(["ip", "-br", "link", "show", "eth0"]).stdout.startswith("eth0@")
+    assert lab["a"].run("cat; echo wrong >&2; exit 7", input="told") == labctl.Completed(
+        "a", ("sh", "-c", "cat; echo wrong >&2; exit 7"), 7, "told", "wrong\n"
+    )
+    assert lab["a"].run(["no-such-program"]).returncode == 127
+    assert lab["a"].run("kill -9 $$").returncode == 128 + 9
+    assert lab["a"].run("cat").stdout == ""
+    assert lab["a"].run("readlink /proc/self/fd/* | grep -c pipe").stdout == "2\n"  # and not the one of our own
+
+
+@pytest.mark.root
+def test_a_command_has_a_deadline_and_ends_with_all_it_started(lab: labctl.RunningLab, tmp_path: Path) -> None:
+    words = f"echo begun; sleep 98.7654 & echo $! >{tmp_path}/pid; wait"
+    with pytest.raises(TimeoutError, match=r"not done in a after 0\.5 s\nbegun"):
+        lab["a"].run(words, timeout=0.5)
+    child = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/cmdline")
+
+    assert not child.exists() or child.read_bytes() == b""  # at most a corpse that nobody fetched yet
+
+
+@pytest.mark.root
+def test_commands_run_side_by_side(lab: labctl.RunningLab) -> None:
+    found: dict[str, str] = {}
+
+    def ask(node: str) -> None:
+        found[node] = lab[node].run("echo $LABCTL_NODE").stdout.strip()
+
+    threads = [threading.Thread(target=ask, args=(node,)) for node in lab]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {node: node for node in lab}
+
+
+@pytest.mark.root
+def test_claims_are_proven_and_packets_followed(lab: labctl.RunningLab, tmp_path: Path) -> None:
+    report = lab.check("own address", pcap=tmp_path / "packets")
+
+    assert report.verdict == "pass"
+    assert report.outcomes
+    assert list((tmp_path / "packets").glob("*.pcapng"))
+    traced = lab.trace("a", "c")
+    assert traced.answered
+    assert traced.hops == ("a", "node1", "fabric", "node2", "c")
+    assert str(traced).startswith("ICMP echo: a (10.244.0.2) -> c")
+    traced.save(tmp_path / "trace.pcapng")
+    assert (tmp_path / "trace.pcapng").read_bytes()[:4] == b"\x0a\x0d\x0d\x0a"
+    assert lab.trace("a", "c", tcp=80).verdict == "refused"
+    assert lab.trace("a", "c", tcp=80, listen=True).answered
+    with pytest.raises(labctl.UsageError, match="tcp port 70000"):
+        lab.trace("a", "c", tcp=70000)
+    with pytest.raises(labctl.UsageError, match="cannot write"):
+        traced.save(tmp_path / "no/folder")
+
+
+@pytest.mark.root
+def test_a_lost_packet_is_told_and_drift_is_named(lab: labctl.RunningLab) -> None:
+    assert lab["fabric"].run("ip route del 10.244.1.0/24 table 100").ok
+    lost = labctl.trace("a", "c", lab="api")
+
+    assert lost.verdict == "lost"
+    assert lost.hops[-1] == "fabric"
+    assert [change.subject.key[0] for change in lab.status()] == ["route"]
+    assert lab.check("pods of different nodes see").verdict == "fail"
+    assert labctl.up("kubenet", name="api").status() == ()

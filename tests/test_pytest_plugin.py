@@ -1,0 +1,363 @@
+"""The pytest plugin, tried on small suites: labs as fixtures, evidence for failures, skips, workers, what it costs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+import labctl
+from labctl import testing
+from labctl.kernel import places, state
+
+pytest_plugins = ["pytester"]
+ROOT = Path(__file__).resolve().parent.parent
+INSTALLED = any(point.name == "labctl" for point in entry_points(group="pytest11"))
+PLUGIN = () if INSTALLED else ("-p", "labctl.pytest_plugin")  # where labctl is installed, pytest finds it by itself
+STRICT = (*PLUGIN, "-W", "error", "-p", "no:cacheprovider", "--strict-markers", "-rs")
+ENDING = r"-\d+-\d+$"  # what makes a lab's name its own
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Whatever the suites did, no lab and no record outlives them."""
+    with pytest.MonkeyPatch.context() as patch:  # and not the tests' own, which is undone before we look
+        patch.delenv("PYTEST_XDIST_WORKER", raising=False)  # which we may be ourselves
+        yield
+    left = (*places.labs(), *state.records())
+    for name in places.labs():
+        labctl.down(name)
+    assert left == ()
+
+
+def run(pytester: pytest.Pytester, suite: str, *options: str) -> pytest.RunResult:
+    """A suite of one file, run in a process of its own."""
+    pytester.makepyfile(test_suite=suite)
+    return pytester.runpytest_subprocess(*STRICT, *options)
+
+
+PASSING = """
+import pytest, labctl
+names = []
+
+@pytest.mark.lab("docker-bridge")
+def test_of_its_own(lab):
+    assert lab["c1"].run("ping -c1 c2").ok
+    names.append(lab.name)
+
+@pytest.mark.lab("docker-bridge")
+def test_another(lab):
+    names.append(lab.name)
+
+@pytest.mark.lab("docker-bridge", scope="module", set={"mtu": 1400})
+@pytest.mark.parametrize("number", range(3))
+def test_shared(lab, number):
+    assert "mtu 1400" in lab["c1"].run("ip link show eth0").stdout
+    names.append(lab.name)
+
+@pytest.mark.lab(scope="session", set={"mtu": 1400})
+@pytest.mark.parametrize("lab", ["docker-bridge"], indirect=True)
+def test_a_parameter_is_a_scenario(lab):
+    assert "mtu 1400" in lab["c1"].run("ip link show eth0").stdout
+    names.append(lab.name)
+
+def test_made_by_hand(labs):
+    one, two = labs("docker-bridge"), labs("docker-bridge")
+    assert one["c1"].address == two["c1"].address
+    names.extend([one.name, two.name])
+
+@pytest.fixture(scope="module")
+def mine(module_labs):
+    return module_labs("docker-bridge", name="mine")
+
+def test_a_fixture_of_ones_own(mine):
+    assert mine.name == "mine"
+
+def test_names():
+    own, other, *shared, parameter, one, two = names
+    assert len({own, other, shared[0], parameter, one, two}) == 6, names
+    assert len(shared) == 3 and len(set(shared)) == 1
+    from labctl.kernel import places
+    assert set(places.labs()) == {shared[0], parameter, "mine"}
+"""
+
+
+@pytest.mark.root
+def test_labs_live_for_a_test_a_module_or_a_session(pytester: pytest.Pytester) -> None:
+    run(pytester, PASSING).assert_outcomes(passed=9)
+
+
+FAILING = """
+import pytest
+
+@pytest.mark.lab("docker-bridge", set={"mtu": 1400}, scope="module")
+class TestIt:
+    def test_good(self, lab):
+        assert lab["c1"].run("ping -c1 c2").ok
+
+    def test_bad(self, lab):
+        lab["c1"].run("ping -c2 -i0.2 -s 77 c2")
+        lab["host1"].run("ip route add 198.51.100.0/24 dev docker0")
+        assert lab["c1"].run(["false"]).ok
+
+def test_down(labs):
+    labs("docker-bridge").down()
+    assert 0
+
+@pytest.mark.xfail
+@pytest.mark.lab("docker-bridge")
+def test_foreseen(lab):
+    assert 0
+
+def test_unrelated():
+    assert 0
+"""
+
+
+def packets(path: Path) -> list[bytes]:
+    """The frames of a pcapng file, as it has them: the packet data of its Enhanced Packet Blocks."""
+    data, at, found = path.read_bytes(), 0, []
+    while at < len(data):
+        kind, length = (int.from_bytes(data[at + shift : at + shift + 4], "little") for shift in (0, 4))
+        if kind == 6:
+            size = int.from_bytes(data[at + 20 : at + 24], "little")
+            found.append(data[at + 28 : at + 28 + size])
+        at += length
+    return found
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("given", [(), ("--labctl-evidence=kept",), ("-o", "labctl_evidence=kept"), ("-n2",)])
+def test_a_failing_test_has_the_evidence_of_its_labs(pytester: pytest.Pytester, given: tuple[str, ...]) -> None:
+    done = run(pytester, FAILING, *given)
+    done.assert_outcomes(passed=1, failed=3, xfailed=1)
+    text = done.stdout.str()
+    assert text.count("- labctl: docker-bridge-") == 2
+    section = next(part for part in re.split(r"^-+ labctl: ", text, flags=re.M)[1:] if "was down" not in part)
+    found = re.search(r"packets: (\S+\.pcapng) \((\d+) frames\)", section)
+    assert found
+    path = Path(found[1])
+    if "kept" in " ".join(given):
+        assert path.parent.parent == pytester.path / "kept"
+    assert path.parent.name == "test_suite.py-TestIt-test_bad"
+    asked = [frame for frame in packets(path) if len(frame) == 14 + 20 + 8 + 77]
+    assert len(asked) == 2 * 2 * 4, "two questions and two answers, at each of the four devices that they pass"
+    assert len(packets(path)) == int(found[2])
+    assert not [frame for frame in packets(path) if len(frame) == 14 + 20 + 8 + 56], "the ping of another test"
+    assert not list(pytester.path.rglob("*foreseen*")), "a failure that was foreseen is none"
+    assert "drift: extra route 198.51.100.0/24 dev docker0" in section
+    assert "by hand: sudo labctl up docker-bridge --set mtu=1400\n" in section
+    (shown,) = re.findall(r"rules with counters: (\S+)", section)
+    assert "MASQUERADE" in Path(shown).read_text()
+    assert "the lab was down when the test ended" in text
+
+
+@pytest.mark.root
+def test_packets_need_not_be_recorded(pytester: pytest.Pytester) -> None:
+    for options in (("--labctl-no-packets",), ("-o", "labctl_packets=false")):
+        text = run(pytester, FAILING, "-k", "bad", *options).stdout.str()
+        assert "drift: extra route" in text
+        assert "packets: " not in text
+
+
+@pytest.mark.root
+def test_a_large_lab_is_not_recorded_and_trouble_is_told(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("""
+import labctl.recorder
+from labctl.errors import KernelError
+def no(lab):
+    raise KernelError("no ears today")
+labctl.recorder.recorder = no
+""")
+    done = run(pytester, FAILING, "-k", "bad")
+    done.assert_outcomes(failed=1)
+    assert "no packets: no ears today" in done.stdout.str()
+
+
+SKIPPING = """
+import os, pytest, labctl
+from labctl.pytest_plugin import assert_laws
+
+@pytest.mark.lab("kubenet")
+def test_mark(lab):
+    assert 0
+
+def test_factory(session_labs):
+    session_labs("kubenet")
+
+def test_laws():
+    assert_laws("kubenet")
+
+def test_verb():
+    labctl.up("kubenet")
+
+def test_pure():
+    assert labctl.plan("kubenet")
+"""
+USER = "import os\nos.geteuid = lambda: 1000\n"
+
+
+def test_without_root_tests_of_labs_are_skipped_and_the_reason_is_printed(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(USER)
+    for options in ((), ("-n2",)):
+        done = run(pytester, SKIPPING, *options)
+        done.assert_outcomes(passed=1, skipped=4)
+        reason = "labctl: labctl.up needs root (run this program as root, with sudo)"
+        assert done.stdout.str().count(f"{reason}: 4 tests skipped") == 1
+        assert done.ret == 0
+
+
+def test_labs_can_be_required(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(USER)
+    for options in (("--labctl-require",), ("-o", "labctl_require=true")):
+        done = run(pytester, SKIPPING, *options)
+        counts = done.parseoutcomes()
+        assert counts["passed"] == 1
+        assert counts.get("failed", 0) + counts.get("errors", 0) == 4
+        assert "skipped" not in counts
+        assert "labctl.up needs root" in done.stdout.str()
+
+
+@pytest.mark.root
+def test_what_the_kernel_lacks_skips_a_test(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("""
+import pytest
+from labctl.kernel import features
+features.lacking = lambda wanted: dict.fromkeys(wanted, "not here")
+""")
+    done = run(pytester, '''
+import pytest
+
+@pytest.mark.lab("azure-cni-transparent-vlan")
+def test_it(lab):
+    assert 0
+''')  # fmt: skip
+    done.assert_outcomes(skipped=1)
+    assert re.search(r"labctl: lab \S+ cannot be built: this kernel lacks vlan.*: 1 test skipped", done.stdout.str())
+
+
+def test_a_mark_without_a_scenario_is_a_mistake_that_is_explained(pytester: pytest.Pytester) -> None:
+    done = run(pytester, "import pytest\ndef test_a(lab): pass\n@pytest.mark.lab('kubnet')\ndef test_b(lab): pass\n")
+
+    done.assert_outcomes(errors=2)
+    assert 'write @pytest.mark.lab("kubenet")' in done.stdout.str()
+    assert "did you mean kubenet?" in done.stdout.str()
+
+
+WORKERS = """
+import os, pytest
+
+@pytest.mark.lab("docker-bridge", scope="session")
+@pytest.mark.parametrize("number", range(6))
+def test_shared(lab, number, record_property):
+    assert lab["c1"].run("ping -c1 c2").ok
+    print("shared", lab.name)
+
+@pytest.mark.lab("docker-bridge")
+@pytest.mark.parametrize("number", range(4))
+def test_own(lab, number):
+    assert lab["c1"].run("ping -c1 c2").ok
+    print("own", lab.name)
+"""
+
+
+@pytest.mark.root
+def test_workers_have_labs_of_their_own(pytester: pytest.Pytester) -> None:
+    done = run(pytester, WORKERS, "-n2", "-rP")
+    done.assert_outcomes(passed=10)
+    shared = re.findall(r"^shared (\S+)$", done.stdout.str(), re.MULTILINE)
+    own = re.findall(r"^own (\S+)$", done.stdout.str(), re.MULTILINE)
+
+    assert len(shared) == 6
+    assert {re.sub(ENDING, "", name) for name in shared} == {"docker-bridge-gw0", "docker-bridge-gw1"}
+    assert len(set(shared)) == 2
+    assert len(set(own)) == 4
+
+
+@pytest.mark.parametrize(
+    "suite", ["def test_it(): pass", "def test_it(): assert 0", "import labctl\ndef test_it(): pass"]
+)
+def test_unused_it_loads_nothing(pytester: pytest.Pytester, suite: str) -> None:
+    pytester.makeconftest("""
+import sys
+def pytest_unconfigure():
+    heavy = ("pyroute2", "iptc", "click", "yaml", "rich", "labctl.api", "labctl.errors", "labctl.plan", "labctl.live")
+    print("LOADED", [name for name in heavy if name in sys.modules])
+""")
+    assert "LOADED []" in run(pytester, suite, "-s").stdout.str()
+
+
+# ---- the laws, for authors of models ---------------------------------------------------------------------
+
+
+@pytest.mark.root
+def test_the_laws_hold_and_a_breach_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from labctl import lab as labs
+    from labctl.diff import diff
+    from labctl.plan import Netns
+
+    testing.assert_laws("docker-bridge", set={"mtu": 1400})
+    assert places.labs() == {}
+
+    extra = diff((Netns("stray"),), ())
+    monkeypatch.setattr(labs, "status", lambda name, lab: extra)
+    with pytest.raises(AssertionError, match=r"after up, the lab differs from its plan:\n.*stray"):
+        testing.assert_laws("docker-bridge")
+    monkeypatch.undo()
+    monkeypatch.setattr(labs, "_repair", lambda *words: extra)
+    with pytest.raises(AssertionError, match="a second up still changed the lab"):
+        testing.assert_laws("docker-bridge")
+    monkeypatch.undo()
+    real = labs.down
+    monkeypatch.setattr(labs, "down", lambda name, warn=None: real(name)[1:])
+    with pytest.raises(AssertionError, match="after down, nothing is left; removed: "):
+        testing.assert_laws("docker-bridge")
+    monkeypatch.setattr(labs, "down", lambda name, warn=None: ())
+    with pytest.raises(AssertionError, match=r"after down, .*host1.* is left"):
+        testing.assert_laws("docker-bridge", name="left")
+    monkeypatch.undo()
+    with pytest.raises(AssertionError, match="a lab left ran before"):
+        testing.assert_laws("docker-bridge", name="left")
+
+
+@pytest.mark.root
+def test_a_device_that_appears_outside_is_a_breach(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = iter([["lo"], ["eth0", "lo"]])
+    monkeypatch.setattr(testing, "_devices", lambda: next(seen))
+    with pytest.raises(AssertionError, match="the machine's own devices"):
+        testing.assert_laws("docker-bridge")
+
+
+def test_names_are_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw7")
+    first = testing.fresh_name("a-scenario-with-a-rather-long-name")
+    taken = f"{first.rpartition('-')[0]}-{int(first.rpartition('-')[2]) + 1}"
+    monkeypatch.setattr(places, "labs", lambda: {taken: ()})
+    second = testing.fresh_name("a-scenario-with-a-rather-long-name")
+
+    stem, _, number = first.rpartition("-")
+    assert re.fullmatch(r"a-scenario-with-a-rather-gw7-\d+", stem)
+    assert second == f"{stem}-{int(number) + 2}"
+
+
+# ---- the example -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=str)
+def test_the_example_project_passes(tmp_path: Path, options: tuple[str, ...]) -> None:
+    example = ROOT / "docs/examples/pytest"
+    words = [*PLUGIN, "-p", "no:cacheprovider", "-W", "error", f"--basetemp={tmp_path}/base"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words, "--labctl-require", *options, "."],
+        cwd=example, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"\b[5-9] passed", done.stdout)
+    assert "skipped" not in done.stdout
