@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from labctl.kernel.saved import Counted
 from labctl.scenario import Check
-from labctl.xtables import CHAIN_TOOLS
+from labctl.xtables import CHAIN_TOOLS, STRAY
 
 FELLERS = {"DROP": "dropped", "REJECT": "rejected", "TARPIT": "held"}  # targets that end a packet here
 PROTOCOLS = {4: {"ping": "icmp"}, 6: {"ping": "ipv6-icmp"}}
@@ -24,7 +24,8 @@ def felled(before: Iterable[Counted], after: Iterable[Counted], check: Check, ve
     that changed in between.
     """
     first = {one.chain.key: one for one in before}
-    families = ("bridge", {4: "ip", 6: "ip6"}[version])
+    family = {4: "ip", 6: "ip6"}[version]
+    families = ("bridge", family, STRAY[family])
     protocol = PROTOCOLS[version].get(check.probe, check.probe)
     return tuple(
         line

@@ -72,7 +72,7 @@ def extension(feature: str) -> str:
     body += b"".join(struct.pack("=HH", 8, kind) + struct.pack(">I", number) for kind, number in ((2, 0), (3, target)))
     codes = set()
     with _socket() as asking:
-        for family in (2, 10, 0):
+        for family in (2, 10):
             asking.send(_message(_COMPAT_GET, _REQUEST | _ACK, 1, struct.pack("=BBH", family, 0, 0) + body))
             codes |= set(_codes(asking))
     return "the kernel's nft_compat does not know it" if codes == {errno.ENOENT} else ""
