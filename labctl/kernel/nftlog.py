@@ -74,7 +74,7 @@ class NftLog:
             for kind, _, _, start, end in messages(data):
                 if kind == _TRACE:
                     found += reader.event(data, start, end)
-        numbers = self._numbers() if any(event.kind == "rule" for event in found) else {}
+        numbers = self._numbers() if found else {}
         return list(_numbered(found, numbers)), lost
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class NftLog:
         self._asking.close()
 
     def _numbers(self) -> dict[tuple[Place, int], int]:
-        """Of every rule of the namespace its number in its chain, from 1, by its handle."""
+        """Of every rule of the namespace its number in its chain, from 1, by its handle; by 0 how many there are."""
         numbers: dict[tuple[Place, int], int] = {}
         counts: dict[Place, int] = {}
         for family, number in FAMILIES.items():
@@ -93,7 +93,7 @@ class NftLog:
                 place = family, _text(data, found[_TABLE]), _text(data, found[_CHAIN])
                 counts[place] = counts.get(place, 0) + 1
                 numbers[place, _long(data, found[_HANDLE])] = counts[place]
-        return numbers
+        return numbers | {(place, 0): count for place, count in counts.items()}
 
 
 class _Reader:
@@ -147,9 +147,11 @@ def _echo(data: bytes, found: dict[int, tuple[int, int]]) -> bytes:
 
 
 def _numbered(found: list[_Event], numbers: dict[tuple[Place, int], int]) -> Iterator[Report]:
-    """The reports with the numbers of their rules. The end of a chain, and a rule that is gone, is none: 0."""
+    """The reports with the numbers of their rules, 0 for one that is gone. As in legacy tables, what comes at the end
+    of a chain has the number after its last rule's."""
     for event in found:
-        number = numbers.get((event.place, event.handle), 0) if event.kind == "rule" else 0
+        rule = event.kind == "rule"
+        number = numbers.get((event.place, event.handle), 0) if rule else numbers.get((event.place, 0), 0) + 1
         yield replace(event.report, prefix=f"{event.report.prefix}{number}")
 
 
