@@ -19,7 +19,7 @@ from labctl.xtables import BUILTIN
 _NETLINK_NETFILTER, _SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP = 12, 270, 1, 9  # NFNLGRP_NFTRACE
 _TRACE, _NEWRULE, _GETRULE = (10 << 8 | number for number in (17, 6, 7))
 _TABLE, _CHAIN, _HANDLE, _KIND, _ID, _NETWORK, _TRANSPORT, _IIF, _OIF, _MARK = 1, 2, 3, 4, 6, 8, 9, 10, 12, 14
-_KINDS = {1: "policy", 2: "return", 3: "rule"}
+_POLICY = 1
 _HOOKS = {"PREROUTING": 0, "INPUT": 1, "FORWARD": 2, "OUTPUT": 3, "POSTROUTING": 4}
 _NAMES = {number: name for name, number in FAMILIES.items()}
 _ICMP = (1, 58)
@@ -111,24 +111,34 @@ class _Reader:
         if not {_TABLE, _CHAIN, _KIND, _ID} <= found.keys():
             return
         family, table, chain = _NAMES.get(data[start], ""), _text(data, found[_TABLE]), _text(data, found[_CHAIN])
-        packet, kind = _number(data, found[_ID]), _KINDS.get(_number(data, found[_KIND]), "")
+        packet, kind = _number(data, found[_ID]), _kind(data, found, family, table, chain)
         icmp = _echo(data, found)
         if table == self._marker:
             if kind == "rule":
                 self._own.add(packet)
                 self._echoes |= {icmp} if icmp else set()
             return
-        if (family, table) not in BUILTIN or not kind:
+        if (family, table) not in BUILTIN:
             return
         if _NETWORK in found:
             ours = packet in self._own or icmp in self._echoes
             self._packets[packet] = _shown(data, found, family, _HOOKS.get(chain, 0), ours)
-        if (shown := self._packets.get(packet)) is None:
+        if (shown := self._packets.get(packet)) is None or not kind:
             return
         mark = _number(data, found[_MARK]) if _MARK in found else 0
         handle = _long(data, found[_HANDLE]) if _HANDLE in found else 0
         report = replace(shown, prefix=f"{table}:{chain}:{kind}:", mark=mark)
         yield _Event((family, table, chain), kind, handle, report)
+
+
+def _kind(data: bytes, found: dict[int, tuple[int, int]], family: str, table: str, chain: str) -> str:
+    """What is told: a `rule`, the `policy` of a hook's chain, the `return` at the end of another chain. That a hook's
+    own chain ended is not told, since its policy is."""
+    if _HANDLE in found:
+        return "rule"
+    if _number(data, found[_KIND]) == _POLICY:
+        return "policy"
+    return "" if chain in BUILTIN.get((family, table), ()) else "return"
 
 
 def _shown(data: bytes, found: dict[int, tuple[int, int]], family: str, hook: int, ours: bool) -> Report:
