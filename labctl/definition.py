@@ -141,15 +141,16 @@ def kept(name: str) -> Definition | None:
     try:
         features = tuple(record.get("approximate", ()))
         files = tuple((one, text) for one, text in record.get("files", ()))
-        sets, firewall = tuple(record["sets"]), _firewall(record) or "legacy"
+        sets, firewall = tuple(record["sets"]), _firewall(record)
         return Definition(name, record["file"], record["text"], sets, features, files, firewall)
     except (KeyError, TypeError):
         return None
 
 
 def _firewall(record: Mapping[str, Any]) -> Backend | None:
+    """The back end that a record names; older ones name none. None where there is no record."""
     word = record.get("firewall")
-    return word if word in BACKENDS else None
+    return (word if word in BACKENDS else "legacy") if record else None
 
 
 def keep(definition: Definition, lab: Lab) -> None:

@@ -10,7 +10,6 @@ import click
 from labctl.cli.complete import LAB, NAME, SCENARIO
 from labctl.cli.frame import Session, common
 from labctl.errors import Problem, ScenarioError, UsageError
-from labctl.xtables import BACKENDS
 
 if TYPE_CHECKING:
     from labctl.results import Report
@@ -30,7 +29,7 @@ def approximate_option(text: str) -> Callable[[Any], Any]:
 
 def firewall_option(text: str) -> Callable[[Any], Any]:
     """--firewall legacy|nft, with what it does for a verb."""
-    return click.option("--firewall", type=click.Choice(BACKENDS), help=text)
+    return click.option("--firewall", type=click.Choice(["legacy", "nft"]), help=text)
 
 
 @click.command("up", short_help="Bring a lab up, or repair a running one.")

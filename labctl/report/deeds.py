@@ -62,8 +62,10 @@ def say_up(result: Result, terminal: Terminal, *, others: bool, hints: bool) -> 
 
 
 def approximation_lines(lab: Lab) -> list[str]:
-    """What of a lab is built otherwise since the kernel lacks a feature: a line for each such part."""
-    return [otherwise(part) for part in lab.approximations]
+    """What of a lab is built otherwise since the kernel lacks a feature: a line for each such part, and one where its
+    rules are not in the legacy tables."""
+    nft = ["firewall: rules are written by iptables-nft"] if lab.firewall == "nft" else []
+    return [*map(otherwise, lab.approximations), *nft]
 
 
 def grade_lines(lab: Lab) -> list[str]:
