@@ -112,13 +112,13 @@ def observe(name: str, node: str | None = None, asking: Plan = ()) -> Plan:
 
 
 def _written(definition: Definition, replace: bool, tell: Progress) -> Definition:
-    """The definition with the back end of its rules: the one asked for, else a running lab's own, else what works."""
+    """The definition with the back end of its rules: the one asked for, else a running lab's own, else what the
+    environment asks for, else what works."""
     from labctl.kernel import backends, places
 
-    asked = backends.wish(definition.firewall)
     if definition.name in places.labs() and not replace:
-        return written_with(definition, asked or backends.of(definition.name))
-    return written_with(definition, backends.choose(asked, tell))
+        return written_with(definition, definition.firewall or backends.of(definition.name))
+    return written_with(definition, backends.choose(backends.wish(definition.firewall), tell))
 
 
 def _lacking(tell: Progress) -> Lacking:

@@ -118,6 +118,13 @@ def test_without_any_firewall_a_lab_is_refused_with_the_remedy(monkeypatch: pyte
     assert "--firewall nft" in caught.value.hint
 
 
+def test_who_may_try_nothing_gets_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "works", lambda backend: pytest.fail("it was tried"))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert (backends.choose(None, print), backends.choose("nft", print)) == ("legacy", "nft")
+    assert backends.choose(backends.wish(None), print) in ("legacy", "nft")
+
+
 def test_a_wish_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(backends.VARIABLE, "ipfw")
     with pytest.raises(UsageError, match="no firewall 'ipfw'"):
@@ -128,8 +135,9 @@ def test_a_wish_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_running_lab_keeps_the_back_end_that_it_was_built_with(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(backends.VARIABLE, "nft")
     assert lab.up(lab.define("kubenet")).lab.firewall == "nft"
-    monkeypatch.delenv(backends.VARIABLE)
-    assert lab.up(lab.define("kubenet")).changes == ()
+    for wish in ("legacy", ""):  # of new labs
+        monkeypatch.setenv(backends.VARIABLE, wish)
+        assert lab.up(lab.define("kubenet")).changes == ()
     assert [one.firewall for one in lab.running()] == ["nft"]
     assert lab.recall("kubenet").firewall == "nft"
     with pytest.raises(UsageError, match=r"another definition runs .*with --firewall nft"):

@@ -39,7 +39,11 @@ def wish(asked: str | None) -> Backend | None:
 
 def choose(asked: Backend | None, say: Callable[[str], None]) -> Backend:
     """The back end for a new lab: the one asked for, else legacy where it works, else nft; `say` is told of modules
-    that were loaded to find out. Raises MissingError where it, or neither, works."""
+    that were loaded to find out. Without root nothing can be tried, nor built. Raises MissingError where it, or
+    neither, works.
+    """
+    if os.geteuid() != 0:
+        return asked or BACKENDS[0]
     reasons: dict[Backend, str] = {}
     for backend in BACKENDS if asked is None else (asked,):
         modules.load(MODULES[backend], say)
