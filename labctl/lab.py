@@ -128,7 +128,7 @@ def _lacking(tell: Progress) -> Lacking:
         from labctl.kernel import features
         from labctl.kernel.modules import ensure
 
-        ensure(lab.plan, tell, lab.firewall)
+        ensure(lab.plan, tell, backend=lab.firewall)
         return features.lacking(wanted, lab.firewall)
 
     return lacking
@@ -164,7 +164,7 @@ def _build(definition: Definition, lab: Lab, keep: bool, tell: Progress) -> tupl
     tell(f"building {sum(isinstance(item, Netns) for item in lab.plan)} namespaces, {len(lab.plan)} objects")
     try:
         record(definition, lab)
-        ensure(lab.plan, tell, lab.firewall)
+        ensure(lab.plan, tell, backend=lab.firewall)
         with Linux(lab.name) as kernel:
             kernel.apply(changes)
             _attach(definition, lab, attached(lab.plan), kernel, tell)
@@ -193,7 +193,7 @@ def _repair(definition: Definition, lab: Lab, tell: Progress) -> tuple[Change, .
 
     done: dict[object, Change] = {}
     record(definition, lab)
-    ensure(lab.plan, tell, lab.firewall)
+    ensure(lab.plan, tell, backend=lab.firewall)
     with Linux(lab.name) as kernel:
         for _ in range(ROUNDS):
             changes = _compare(lab, kernel)

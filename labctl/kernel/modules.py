@@ -50,7 +50,7 @@ def undo(before: Iterable[str], after: Iterable[str]) -> tuple[str, ...]:
 
 
 def ensure(
-    plan: Iterable[Resource], say: Callable[[str], None], backend: Backend = "legacy", machine: Path = Path("/")
+    plan: Iterable[Resource], say: Callable[[str], None], machine: Path = Path("/"), backend: Backend = "legacy"
 ) -> tuple[str, ...]:
     """Load what the plan needs and the kernel does not have yet; returns what was loaded.
 
