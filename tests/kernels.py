@@ -15,7 +15,8 @@ import pytest
 from labctl import catalog, lab
 from labctl.features import needed
 from labctl.grades import substitutes
-from labctl.kernel import features
+from labctl.kernel import backends, features
+from labctl.xtables import Backend
 
 
 def otherwise() -> dict[str, tuple[str, ...]]:
@@ -42,6 +43,15 @@ def define(name: str, sets: tuple[str, ...] = (), approximate: tuple[str, ...] =
     """The definition of a scenario, with these features built otherwise whatever the kernel has."""
     definition = lab.define(name, sets=sets)
     return lab.approximated(definition, approximate) if approximate else definition
+
+
+@cache
+def unwritable(backend: Backend) -> str:
+    """Why no rules can be written with a back end; "" if they can, or if no kernel may be asked."""
+    return backends.works(backend) if os.geteuid() == 0 else ""
+
+
+LEGACY = pytest.mark.skipif(bool(unwritable("legacy")), reason=f"no legacy iptables: {unwritable('legacy')}")
 
 
 @cache

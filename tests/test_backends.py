@@ -87,6 +87,7 @@ def test_every_scenario_is_the_same_lab_with_nft(scenario: str, approximate: tup
 # ---- which one, and how long
 
 
+@kernels.LEGACY
 def test_legacy_is_the_first_choice_and_nft_where_there_is_no_legacy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(backends.VARIABLE, raising=False)
     assert backends.choose(None, print) == "legacy"
@@ -96,6 +97,7 @@ def test_legacy_is_the_first_choice_and_nft_where_there_is_no_legacy(monkeypatch
     assert drift("kubenet") == []
 
 
+@kernels.LEGACY
 def test_to_try_a_back_end_changes_nothing_here() -> None:
     here = os.readlink("/proc/thread-self/ns/net")
     tables = Path("/proc/self/net/ip_tables_names").read_text(), nft.tables()
@@ -132,6 +134,7 @@ def test_a_wish_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     assert backends.wish("nft") == "nft"
 
 
+@kernels.LEGACY
 def test_a_running_lab_keeps_the_back_end_that_it_was_built_with(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(backends.VARIABLE, "nft")
     assert lab.up(lab.define("kubenet")).lab.firewall == "nft"
@@ -146,7 +149,7 @@ def test_a_running_lab_keeps_the_back_end_that_it_was_built_with(monkeypatch: py
     assert drift("kubenet") == []
 
 
-@pytest.mark.parametrize("backend", ["legacy", "nft"])
+@pytest.mark.parametrize("backend", [pytest.param("legacy", marks=kernels.LEGACY), "nft"])
 def test_where_the_record_is_lost_the_namespaces_tell_the_back_end(backend: Backend) -> None:
     lab.up(lab.define("kubenet", firewall=backend))
     state.forget("kubenet")
@@ -247,6 +250,7 @@ def test_rules_of_sets_are_written_and_read(fresh: Any) -> None:
     assert diff((chain,), fresh(firewall.read, "n", (), "nft")) == ()
 
 
+@kernels.LEGACY
 def test_the_extensions_of_either_back_end_are_asked_for_where_they_are() -> None:
     asked = ("-m set", "-j NFLOG", "-m icmp", "-m icmp6", "-m nosuch", "-j NOSUCH")
     for backend in ("legacy", "nft"):
@@ -274,6 +278,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@kernels.LEGACY
 @pytest.mark.parametrize("case", [case for case in CASES if case.name in FEW], ids=lambda case: case.name)
 def test_a_trace_names_the_same_rules_with_both(case: Case, pairs: Path) -> None:
     told = []
