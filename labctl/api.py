@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from labctl.scenario import Check
     from labctl.trace.evidence import Evidence
     from labctl.trace.words import Story, Verdict
+    from labctl.xtables import Backend
 
 Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Definition"
 Sets: TypeAlias = "Mapping[str, object] | Iterable[str]"
@@ -68,13 +69,19 @@ class Traced:
 
 
 def load(
-    scenario: Source, *, name: str | None = None, set: Sets | None = None, approximate: bool = False
+    scenario: Source,
+    *,
+    name: str | None = None,
+    set: Sets | None = None,
+    approximate: bool = False,
+    firewall: Backend | None = None,
 ) -> Definition:
     """Read a scenario, whole; nothing is built, and no root is needed.
 
     `scenario` is a built-in name (`kubenet`), a file (a text with a `/` or ending in .yaml, or a path object), the
     YAML itself (a text of more than one line), or the same as a mapping. `name` is the lab's name if not the
     scenario's own. `set` changes values: `{"routing": "host", "nodes.node1.pods": 3}`, or texts `KEY=VALUE`.
+    `firewall` is the back end of its rules, `legacy` or `nft`; without it the kernel decides.
     Raises ScenarioError with every mistake at its place, UsageError for an unknown name.
     """
     sets = _words(set)
@@ -82,16 +89,16 @@ def load(
         if name is None and not sets:
             return scenario
         made = (scenario.name if name is None else name, (*scenario.sets, *sets))
-        return written(scenario.file, scenario.text, *made, approximate=approximate)
+        return written(scenario.file, scenario.text, *made, approximate=approximate, firewall=firewall)
     if isinstance(scenario, Mapping):
         import json
 
         text = json.dumps(scenario, indent=1, ensure_ascii=False, default=str)  # JSON is YAML
-        return written("<scenario>", text, name, sets, approximate=approximate)
+        return written("<scenario>", text, name, sets, approximate=approximate, firewall=firewall)
     if isinstance(scenario, str) and "\n" in scenario:
-        return written("<scenario>", scenario, name, sets, approximate=approximate)
+        return written("<scenario>", scenario, name, sets, approximate=approximate, firewall=firewall)
     word = scenario if isinstance(scenario, str) else _file(os.fspath(scenario))
-    return define(word, name, sets, approximate=approximate)
+    return define(word, name, sets, approximate=approximate, firewall=firewall)
 
 
 def plan(scenario: Source, *, name: str | None = None, set: Sets | None = None) -> Plan:
@@ -108,6 +115,7 @@ def up(
     name: str | None = None,
     set: Sets | None = None,
     approximate: bool = False,
+    firewall: Backend | None = None,
     keep: bool = False,
     replace: bool = False,
     progress: Tell | None = None,
@@ -115,13 +123,14 @@ def up(
     """Bring a lab up, or repair a running one of the same definition. Needs root.
 
     If building fails, all is removed again, unless `keep`. `replace` replaces a running lab of the same name and
-    another definition. `approximate` builds what the model has instead of features that this kernel lacks.
+    another definition. `approximate` builds what the model has instead of features that this kernel lacks, and
+    `firewall` names the back end of the rules.
     Raises ScenarioError, UsageError, MissingError (no root, or the kernel or a tool lacks something), KernelError,
     LockError.
     """
     from labctl import lab as labs
 
-    definition = load(scenario, name=name, set=set, approximate=approximate)
+    definition = load(scenario, name=name, set=set, approximate=approximate, firewall=firewall)
     ready("up")
     how: dict[str, Any] = {"keep": keep, "replace": replace, "approximate": approximate, "progress": progress}
     result = labs.up(definition, **how)

@@ -30,19 +30,27 @@ from labctl.plan import (
 )
 from labctl.words import detail, net_words, option_words, route_words, rule_words
 from labctl.words_json import process_mark
-from labctl.xtables import BUILTIN
+from labctl.xtables import BUILTIN, CHAIN_TOOLS, Backend
 
-_TOOL = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables", "nft": "nft"}
+_TOOL = CHAIN_TOOLS
 Place = Callable[[str], str]
 STATE = "/run/labctl"  # where labs keep their files, unless LABCTL_STATE_DIR says otherwise
 
 
-def commands(resource: Resource, *, second: bool = False, place: Place = str, state: str = STATE) -> tuple[str, ...]:
+def commands(
+    resource: Resource,
+    *,
+    second: bool = False,
+    place: Place = str,
+    state: str = STATE,
+    firewall: Backend = "legacy",
+) -> tuple[str, ...]:
     """The commands that make one object, to be run inside its namespace.
 
     `second` is for the end of a veth pair whose other end has been made, and this one with it.
     A chain's rules may jump to chains that come later; `script` puts them in an order that runs. An attachment
-    is made from inside its node, and leaves its files below the folder `state`.
+    is made from inside its node, with the iptables of the back end `firewall` on its PATH, and leaves its files below
+    the folder `state`.
     """
     if isinstance(resource, Netns):
         return (f"ip netns add {place(resource.name)}",)
@@ -68,14 +76,17 @@ def commands(resource: Resource, *, second: bool = False, place: Place = str, st
         add = (f"ipset add {name} {member}" for member in resource.members)
         return (f"ipset create {name} {resource.kind}", *add)
     if isinstance(resource, Attachment):
-        return (f"sh -c {shlex.quote(_adds(resource, place, state))}",)
+        return (f"sh -c {shlex.quote(_adds(resource, place, state, firewall))}",)
     if isinstance(resource, Process):
         return (f"python3 -m labctl.kernel.processes {shlex.quote(process_mark(resource, place(resource.ns)))}",)
     return (*_declare(resource), *_fill(resource))
 
 
-def script(plan: Iterable[Resource], place: Place = str, state: str = STATE) -> Iterator[tuple[str | None, str]]:
-    """Every command of a plan in an order that runs, each with the namespace it is typed in.
+def script(
+    plan: Iterable[Resource], place: Place = str, state: str = STATE, firewall: Backend = "legacy"
+) -> Iterator[tuple[str | None, str]]:
+    """Every command of a plan in an order that runs, each with the namespace it is typed in. Rules are added by
+    `iptables`, which stands for the variant of the back end (`variant`).
 
     None stands for the machine itself, where only `ip netns add` is typed.
     """
@@ -97,14 +108,20 @@ def script(plan: Iterable[Resource], place: Place = str, state: str = STATE) -> 
             for command in step(chain):
                 yield chain.ns, command
     for attachment in attachments:
-        for command in commands(attachment, place=place, state=state):
+        for command in commands(attachment, place=place, state=state, firewall=firewall):
             yield attachment.node, command
     for process in processes:
         for command in commands(process, place=place):
             yield process.ns, command
 
 
-def _adds(item: Attachment, place: Place, state: str) -> str:
+def variant(command: str, firewall: Backend) -> str:
+    """A command with the variant of iptables that a lab is written with, whatever `iptables` is on the machine."""
+    tool, _, rest = command.partition(" ")
+    return f"{tool}-{firewall} {rest}" if tool in ("iptables", "ip6tables") else command
+
+
+def _adds(item: Attachment, place: Place, state: str, firewall: Backend) -> str:
     """The ADDs of an attachment as a shell's work: each plugin is told what the one before it answered."""
     pod: Pod = pod_of(item, f"/run/netns/{place(item.pod)}")
     lab = place("").strip(".").rpartition(".")[2] or "by-hand"  # where `down` takes their files away with the lab
@@ -112,10 +129,10 @@ def _adds(item: Attachment, place: Place, state: str) -> str:
     tools = f"{state}/{lab}/bin"
     steps = [f"CNI_PATH={item.path}" if item.path else "CNI_PATH=${CNI_PATH:-/usr/lib/cni:/opt/cni/bin}"]
     steps.append(f'export CNI_PATH PATH="{tools}:$CNI_PATH:$PATH"')
-    steps.append(f"mkdir -p {data} {tools}")  # plugins write their rules where the lab's are: by the legacy iptables
+    steps.append(f"mkdir -p {data} {tools}")  # plugins write their rules where the lab's are: by its iptables
     steps.append(
         f"for tool in iptables ip6tables; do for part in '' -save -restore; do"
-        f' ln -sf "$(command -v $tool-legacy$part)" {tools}/$tool$part; done; done'
+        f' ln -sf "$(command -v $tool-{firewall}$part)" {tools}/$tool$part; done; done'
     )
     for number, call in enumerate(calls("ADD", network(item.conflist), "", data, pod)):
         own = {name: value for name, value in call.environment.items() if name != "CNI_PATH"}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from labctl.errors import UsageError
 from labctl.scenario import Lab
+from labctl.xtables import BACKENDS, Backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class Definition:
     sets: tuple[str, ...] = ()  # the --set KEY=VALUE of the command line
     approximate: tuple[str, ...] = ()  # the kernel features that are built otherwise
     files: tuple[tuple[str, str], ...] = ()  # the other files that the scenario names, and their texts
+    firewall: Backend | None = None  # the back end of its rules; None as long as that is open
     lab: Lab | None = field(default=None, compare=False, repr=False)  # what it compiles to, once that is known
 
     @property
@@ -38,23 +41,35 @@ class Running:
     model: str | None  # None if its definition is lost
     scenario: str | None
     approximate: tuple[str, ...] = ()  # the kernel features that are built otherwise
+    firewall: Backend | None = None  # the back end of its rules
 
 
 def define(
-    scenario: str, name: str | None = None, sets: tuple[str, ...] = (), *, approximate: bool = False
+    scenario: str,
+    name: str | None = None,
+    sets: tuple[str, ...] = (),
+    *,
+    approximate: bool = False,
+    firewall: Backend | None = None,
 ) -> Definition:
     """Find a scenario by built-in name or file and read it. Raises UsageError, ScenarioError.
 
     `approximate` is --approximate of the command line, which a scenario may forbid. What is built otherwise is
-    for the kernel to decide (`labctl.fit`).
+    for the kernel to decide (`labctl.fit`), as is the back end of the rules where `firewall` names none.
     """
     from labctl import catalog
 
-    return written(*catalog.find(scenario), name, sets, approximate=approximate)
+    return written(*catalog.find(scenario), name, sets, approximate=approximate, firewall=firewall)
 
 
 def written(
-    file: str, text: str, name: str | None = None, sets: tuple[str, ...] = (), *, approximate: bool = False
+    file: str,
+    text: str,
+    name: str | None = None,
+    sets: tuple[str, ...] = (),
+    *,
+    approximate: bool = False,
+    firewall: Backend | None = None,
 ) -> Definition:
     """The same of a scenario's text; `file` is what messages call it, and beside it lie the files that it names."""
     from labctl.parse import parse_and_compile
@@ -62,12 +77,19 @@ def written(
     files: dict[str, str] = {}
     features = () if approximate else None
     _, lab = parse_and_compile(text, file, name=name, sets=sets, approximate=features, files=files)
-    return Definition(lab.name, file, text, sets, files=tuple(files.items()), lab=lab)
+    made = Definition(lab.name, file, text, sets, files=tuple(files.items()), lab=lab)
+    return made if firewall is None else written_with(made, firewall)
 
 
 def approximated(definition: Definition, features: Iterable[str]) -> Definition:
     """The same scenario with what its model builds instead of these kernel features."""
     return replace(definition, approximate=tuple(sorted(features)), lab=None)
+
+
+def written_with(definition: Definition, firewall: Backend) -> Definition:
+    """The same scenario with its rules in this back end."""
+    lab = None if definition.lab is None else replace(definition.lab, firewall=firewall)
+    return replace(definition, firewall=firewall, lab=lab)
 
 
 def compiled(definition: Definition) -> Lab:
@@ -78,7 +100,8 @@ def compiled(definition: Definition) -> Lab:
         return definition.lab
     features, files = definition.approximate or None, dict(definition.files)
     it = definition
-    return parse_and_compile(it.text, it.file, name=it.name, sets=it.sets, approximate=features, files=files)[1]
+    lab = parse_and_compile(it.text, it.file, name=it.name, sets=it.sets, approximate=features, files=files)[1]
+    return lab if it.firewall is None else replace(lab, firewall=it.firewall)
 
 
 def running() -> tuple[Running, ...]:
@@ -89,7 +112,7 @@ def running() -> tuple[Running, ...]:
     for name, nodes in places.labs().items():
         record = state.load(name) or {}
         features = tuple(record.get("approximate", ()))
-        found.append(Running(name, nodes, record.get("model"), record.get("file"), features))
+        found.append(Running(name, nodes, record.get("model"), record.get("file"), features, _firewall(record)))
     return tuple(found)
 
 
@@ -117,7 +140,9 @@ def recall(name: str, scenario: str | None = None, sets: tuple[str, ...] = ()) -
     Raises UsageError asking for --scenario FILE where the definition is lost.
     """
     if scenario is not None:
-        return compiled(define(scenario, name, sets))
+        from labctl.kernel import backends
+
+        return compiled(define(scenario, name, sets, firewall=backends.of(name)))
     definition = kept(name)
     if definition is None:
         raise UsageError(f"what lab {name} was made from is not known here", "name it: --scenario FILE")
@@ -134,9 +159,16 @@ def kept(name: str) -> Definition | None:
     try:
         features = tuple(record.get("approximate", ()))
         files = tuple((one, text) for one, text in record.get("files", ()))
-        return Definition(name, record["file"], record["text"], tuple(record["sets"]), features, files)
+        sets, firewall = tuple(record["sets"]), _firewall(record)
+        return Definition(name, record["file"], record["text"], sets, features, files, firewall)
     except (KeyError, TypeError):
         return None
+
+
+def _firewall(record: Mapping[str, Any]) -> Backend | None:
+    """The back end that a record names; older ones name none. None where there is no record."""
+    word = record.get("firewall")
+    return (word if word in BACKENDS else "legacy") if record else None
 
 
 def keep(definition: Definition, lab: Lab) -> None:
@@ -160,6 +192,7 @@ def keep(definition: Definition, lab: Lab) -> None:
         "text": definition.text,
         "sets": list(definition.sets),
         "approximate": list(definition.approximate),
+        "firewall": lab.firewall,
         "files": [list(pair) for pair in definition.files],
         "machines": machines,
     }

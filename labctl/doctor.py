@@ -14,20 +14,21 @@ if TYPE_CHECKING:
 
 MODULES = {
     "packet capture": "af_packet",
-    "iptables legacy filter": "iptable_filter",
-    "iptables legacy nat": "iptable_nat",
+    "iptables legacy": "ip_tables iptable_filter iptable_nat",
+    "iptables nft": "nf_tables nft_compat nft_chain_nat",
     "bridged packets to iptables": "br_netfilter",
 }
-NECESSARY = ("network namespace", "veth", "bridge", "packet capture", "iptables legacy filter", "iptables legacy nat")
+NECESSARY = ("network namespace", "veth", "bridge", "packet capture")
+FIREWALLS = {"iptables legacy": "iptables nft", "iptables nft": "iptables legacy"}  # either will do
 PACKAGES = {
     "ip": "iproute2",
     "iptables-legacy": "iptables",
-    "iptables-legacy-restore": "iptables",
+    "iptables-nft": "iptables",
     "ebtables": "ebtables",
     "ping": "iputils-ping",
     "tcpdump": "tcpdump",
 }
-NEEDED = ("iptables-legacy", "iptables-legacy-restore", "ping")
+NEEDED = ("ping",)
 FILES = 4096  # open files that a lab of a thousand containers asks for, and more
 
 
@@ -88,7 +89,10 @@ def _features(facts: Facts, needing: Mapping[str, Iterable[str]]) -> Iterator[Fi
         if name == "bridged packets to iptables":
             why = "br_netfilter is not loaded; labctl loads it when a lab needs it"
             fix = "modprobe br_netfilter, which sets bridge-nf-call-iptables=1 for the machine's own bridges, too"
-        yield Finding(name, "missing" if name in NECESSARY else "warn", why + needed, fix)
+        necessary = name in NECESSARY or (name in FIREWALLS and facts.features.get(FIREWALLS[name], "") != "")
+        if name in FIREWALLS and not necessary:
+            why += f"; labs are written by {FIREWALLS[name]}"
+        yield Finding(name, "missing" if necessary else "warn", why + needed, fix)
 
 
 def _tools(facts: Facts) -> Iterator[Finding]:
@@ -96,7 +100,9 @@ def _tools(facts: Facts) -> Iterator[Finding]:
         if where:
             yield Finding(name, "ok", where)
         else:
-            state: Literal["warn", "missing"] = "missing" if name in NEEDED else "warn"
+            other = {"iptables-legacy": "iptables-nft", "iptables-nft": "iptables-legacy"}.get(name)
+            necessary = name in NEEDED or (other is not None and not facts.tools.get(other))
+            state: Literal["warn", "missing"] = "missing" if necessary else "warn"
             yield Finding(name, state, "not found", f"apt-get install {PACKAGES[name]}")
 
 
@@ -119,7 +125,10 @@ def _plugins(facts: Facts) -> Finding:
 def _firewall(facts: Facts) -> Finding:
     variant = {"nft": "`iptables` is iptables-nft", "legacy": "`iptables` is iptables-legacy"}.get(facts.iptables, "")
     used = f"legacy tables in use: {', '.join(facts.tables)}" if facts.tables else "no legacy tables in use"
-    detail = "; ".join(word for word in (variant, used, "labs write legacy tables in their own namespaces") if word)
+    working = [name.partition(" ")[2] for name in FIREWALLS if facts.features.get(name) == ""]
+    labs = f"labs are written by iptables-{working[0]} in their own namespaces" if working else ""
+    labs += f" (--firewall {working[1]} works, too)" if len(working) > 1 else ""
+    detail = "; ".join(word for word in (variant, used, labs) if word)
     return Finding("firewall of this machine", "ok", detail)
 
 

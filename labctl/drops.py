@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 
 from labctl.kernel.saved import Counted
 from labctl.scenario import Check
+from labctl.xtables import CHAIN_TOOLS, STRAY
 
 FELLERS = {"DROP": "dropped", "REJECT": "rejected", "TARPIT": "held"}  # targets that end a packet here
-TOOLS = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables"}
 PROTOCOLS = {4: {"ping": "icmp"}, 6: {"ping": "ipv6-icmp"}}
 
 
@@ -24,7 +24,8 @@ def felled(before: Iterable[Counted], after: Iterable[Counted], check: Check, ve
     that changed in between.
     """
     first = {one.chain.key: one for one in before}
-    families = ("bridge", {4: "ip", 6: "ip6"}[version])
+    family = {4: "ip", 6: "ip6"}[version]
+    families = ("bridge", family, STRAY[family])
     protocol = PROTOCOLS[version].get(check.probe, check.probe)
     return tuple(
         line
@@ -36,7 +37,7 @@ def felled(before: Iterable[Counted], after: Iterable[Counted], check: Check, ve
 
 def _moved(was: Counted, now: Counted, protocol: str) -> Iterator[str]:
     chain = now.chain
-    where = f"in {chain.ns} by {TOOLS[chain.family]} -t {chain.table}"
+    where = f"in {chain.ns} by {CHAIN_TOOLS[chain.family]} -t {chain.table}"
     for rule, (old, _), (new, _) in zip(chain.rules, was.counters, now.counters, strict=True):
         done = FELLERS.get(rule.target or "")
         if done is not None and new > old and (chain.family == "bridge" or _about(rule.args, protocol)):

@@ -7,7 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from labctl.definition import Definition, Running, approximated, choose, compiled, define, kept, recall, running
+from labctl.definition import (
+    Definition,
+    Running,
+    approximated,
+    choose,
+    compiled,
+    define,
+    kept,
+    recall,
+    running,
+    written_with,
+)
 from labctl.definition import keep as record
 from labctl.diff import Change, diff
 from labctl.errors import KernelError, LabError, UsageError
@@ -53,7 +64,7 @@ def up(
 
     begun = time.monotonic()
     tell = progress or (lambda _: None)
-    definition, lab = fit(definition, _lacking(tell), approximate=approximate)
+    definition, lab = fit(_written(definition, replace, tell), _lacking(tell), approximate=approximate)
     if dry_run:
         there = places.labs().get(lab.name)
         if there is not None and not replace:
@@ -100,6 +111,16 @@ def observe(name: str, node: str | None = None, asking: Plan = ()) -> Plan:
     return found if node is None else tuple(item for item in found if item.ns == node)
 
 
+def _written(definition: Definition, replace: bool, tell: Progress) -> Definition:
+    """The definition with the back end of its rules: the one asked for, else a running lab's own, else what the
+    environment asks for, else what works."""
+    from labctl.kernel import backends, places
+
+    if definition.name in places.labs() and not replace:
+        return written_with(definition, definition.firewall or backends.of(definition.name))
+    return written_with(definition, backends.choose(backends.wish(definition.firewall), tell))
+
+
 def _lacking(tell: Progress) -> Lacking:
     """What tries this kernel, once the modules are there that it has."""
 
@@ -107,8 +128,8 @@ def _lacking(tell: Progress) -> Lacking:
         from labctl.kernel import features
         from labctl.kernel.modules import ensure
 
-        ensure(lab.plan, tell)
-        return features.lacking(wanted)
+        ensure(lab.plan, tell, backend=lab.firewall)
+        return features.lacking(wanted, lab.firewall)
 
     return lacking
 
@@ -124,11 +145,12 @@ def _refuse_another(lab: Lab, there: tuple[str, ...]) -> None:
             raise UsageError(f"a lab {lab.name} runs, of a definition that is lost, with {', '.join(foreign)}", hint)
         return
     try:
-        same = compiled(old).plan == lab.plan
+        same = compiled(old).plan == lab.plan and old.firewall == lab.firewall
     except LabError:
         same = False
     if not same:
         otherwise = f", with --approximate for {', '.join(old.approximate)}" if old.approximate else ""
+        otherwise += f", with --firewall {old.firewall}" if old.firewall != lab.firewall else ""
         raise UsageError(f"a lab {lab.name} of another definition runs ({old.file}{otherwise})", hint)
 
 
@@ -142,7 +164,7 @@ def _build(definition: Definition, lab: Lab, keep: bool, tell: Progress) -> tupl
     tell(f"building {sum(isinstance(item, Netns) for item in lab.plan)} namespaces, {len(lab.plan)} objects")
     try:
         record(definition, lab)
-        ensure(lab.plan, tell)
+        ensure(lab.plan, tell, backend=lab.firewall)
         with Linux(lab.name) as kernel:
             kernel.apply(changes)
             _attach(definition, lab, attached(lab.plan), kernel, tell)
@@ -171,7 +193,7 @@ def _repair(definition: Definition, lab: Lab, tell: Progress) -> tuple[Change, .
 
     done: dict[object, Change] = {}
     record(definition, lab)
-    ensure(lab.plan, tell)
+    ensure(lab.plan, tell, backend=lab.firewall)
     with Linux(lab.name) as kernel:
         for _ in range(ROUNDS):
             changes = _compare(lab, kernel)

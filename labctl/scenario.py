@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from labctl.grades import Part
 from labctl.plan import IP, Plan, Port
+from labctl.xtables import Backend
 
 Role: TypeAlias = Literal["host", "node", "pod", "container", "vm", "fabric", "internet", "namespace", "machine"]
 Probe: TypeAlias = Literal["ping", "tcp", "udp", "mesh", "taken", "cni"]
@@ -187,6 +188,7 @@ class Lab:
     """A scenario, compiled by its model: everything that building and checking it needs. Pure data.
 
     `parts` says how true the model is to the real thing, `substituted` which kernel features were built otherwise.
+    `firewall` is the back end that its rules are written with.
     """
 
     name: str
@@ -198,6 +200,7 @@ class Lab:
     parts: tuple[Part, ...] = ()
     substituted: tuple[str, ...] = ()
     asks: bool | None = None
+    firewall: Backend = "legacy"
 
     @property
     def approximations(self) -> tuple[Part, ...]:

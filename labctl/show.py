@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from labctl.grades import ordered
 from labctl.own import own_rules
 from labctl.plan import MAIN, PROTOCOLS, Address, Fdb, Link, Neighbour, Plan, Process, Route, Rule, Sysctl
-from labctl.xtables import BUILTIN
+from labctl.xtables import BUILTIN, CHAIN_TOOLS
 
 if TYPE_CHECKING:
     from labctl.kernel.saved import Counted
@@ -174,8 +174,7 @@ def _firewall(chains: Iterable[Counted]) -> list[Section]:
         rows.append((chain.name, "", "", "") if own else (chain.name, *policy, f"policy {chain.policy or 'ACCEPT'}"))
         for rule, (packets, size) in zip(chain.rules, counted.counters, strict=True):
             rows.append(("", str(packets), str(size), str(rule)))
-    tool = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables"}
     return [
-        Section(f"{tool[family]} -t {table}", ("chain", "packets", "bytes", "rule"), tuple(rows))
+        Section(f"{CHAIN_TOOLS[family]} -t {table}", ("chain", "packets", "bytes", "rule"), tuple(rows))
         for (family, table), rows in tables.items()
     ]

@@ -151,7 +151,8 @@ class Trial:
         if self.home is None:
             return ()
         try:
-            return self.bench.inside.run(places.netns_path(self.bench.lab, self.home), firewall.counted, self.home)
+            where = places.netns_path(self.bench.lab, self.home)
+            return self.bench.inside.run(where, firewall.counted, self.home, self.bench.who.lab.firewall)
         except LabError as error:
             self.notes.append(f"the firewall of {self.home} could not be read: {error.message}")
         except OSError:  # there is no such namespace, which the judge is told in other ways

@@ -36,7 +36,7 @@ from labctl.scenario import Lab, Machine
 from labctl.words_checks import check_lines
 from labctl.words_cni import attachment_lines, attachment_words
 from labctl.words_json import plan_json, resource_json
-from labctl.xtables import BUILTIN, FirewallRule
+from labctl.xtables import BUILTIN, CHAIN_TOOLS, FirewallRule
 
 __all__ = [
     "change_lines",
@@ -66,8 +66,8 @@ SWITCHES = (
     "l3miss",
 )  # of a vxlan, which iproute2 takes without a value
 _HEADING = {Fdb: "fdb", Address: "addresses", IpSet: "ip sets", Chain: "firewall", Process: "processes"}
-_FAMILY = {"ip": "", "ip6": " (IPv6)", "bridge": " (ebtables)"}
-_TOOL = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables"}
+_FAMILY = {"ip": "", "ip6": " (IPv6)", "bridge": " (ebtables)", "legacy": " (legacy)", "legacy6": " (IPv6, legacy)"}
+_TOOL = CHAIN_TOOLS
 
 
 def line(resource: Resource) -> str:
@@ -228,7 +228,7 @@ def _value(name: str, value: Any) -> str:
 def _chain_lines(chain: Chain, want: Chain | None, have: Chain | None) -> Iterator[str]:
     if chain.family == "nft":
         word = "missing" if have is None else "extra"
-        yield f"{word} nft table {chain.name} (labs are written in legacy tables; nft or iptables-nft made it)"
+        yield f"{word} nft table {chain.name} (not this lab's: nft, or iptables of the other back end, made it)"
         return
     where = f"{_TOOL[chain.family]} -t {chain.table}"
     if (want is None or have is None) and chain.policy is None:

@@ -11,8 +11,18 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from labctl.xtables_forms import ALIASES, IMPLIED, bridge_address, bridge_protocol, protocol, settle, settle_bridge
+
+Backend: TypeAlias = Literal["legacy", "nft"]  # which of the kernel's two firewalls a lab's rules are written into
+BACKENDS: tuple[Backend, ...] = ("legacy", "nft")
+
+# a chain's family -> the tool whose words it is in; in a lab of the other back end legacy ones are strays
+CHAIN_TOOLS = {
+    "ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables", "legacy": "iptables-legacy",
+    "legacy6": "ip6tables-legacy", "nft": "nft",
+}  # fmt: skip
 
 BUILTIN: dict[tuple[str, str], tuple[str, ...]] = {
     ("ip", "filter"): ("INPUT", "FORWARD", "OUTPUT"),
@@ -24,6 +34,9 @@ BUILTIN: dict[tuple[str, str], tuple[str, ...]] = {
     ("bridge", "nat"): ("PREROUTING", "OUTPUT", "POSTROUTING"),
 }
 BUILTIN |= {("ip6", table): chains for (family, table), chains in BUILTIN.items() if family == "ip"}
+# the legacy tables of a lab that is written by iptables-nft: nobody's plan, but they can be there
+STRAY = {"ip": "legacy", "ip6": "legacy6"}
+BUILTIN |= {(STRAY[family], table): chains for (family, table), chains in BUILTIN.items() if family in STRAY}
 
 _HEAD = ("-s", "-d", "-i", "-o", "-p", "-f")  # what iptables-save prints first, in this order
 _BRIDGE_HEAD = ("-p", "-s", "-d", "-i", "--logical-in", "-o", "--logical-out")  # and ebtables-save

@@ -15,7 +15,8 @@ import pytest
 from labctl import catalog, lab
 from labctl.features import needed
 from labctl.grades import substitutes
-from labctl.kernel import features
+from labctl.kernel import backends, features
+from labctl.xtables import Backend
 
 
 def otherwise() -> dict[str, tuple[str, ...]]:
@@ -53,6 +54,15 @@ def in_the_way(some: tuple[str, ...]) -> str:
     in every namespace, and no TUN device can have that name."""
     known = "ipip" in some and os.geteuid() == 0 and not lacking(("ipip",))
     return "this kernel has ipip, and a tunl0 of its own" if known else ""
+
+
+@cache
+def unwritable(backend: Backend) -> str:
+    """Why no rules can be written with a back end; "" if they can, or if no kernel may be asked."""
+    return backends.works(backend) if os.geteuid() == 0 else ""
+
+
+LEGACY = pytest.mark.skipif(bool(unwritable("legacy")), reason=f"no legacy iptables: {unwritable('legacy')}")
 
 
 @cache

@@ -97,7 +97,7 @@ SKIPPED = Outcome(PING, "skip", ("tcpdump is not here",))
 COUNTED = (Counted(NAT, ((3, 252), (1, 84)), (9, 900)), Counted(OWN, ()))
 VIEW = View("node1", PLAN, COUNTED, {"net.ipv4.ip_forward": "1"})
 RUNNING = (
-    Running("kubenet", ("a", "c", "fabric", "node1"), "kubenet", "/labs/kubenet.yaml", ("vlan",)),
+    Running("kubenet", ("a", "c", "fabric", "node1"), "kubenet", "/labs/kubenet.yaml", ("vlan",), "nft"),
     Running("lost", ("x",), None, None),
 )
 ENTRIES = (Entry("kubenet", "a small cluster", "kubenet", PARTS),)

@@ -143,7 +143,7 @@ def test_the_flag_changes_nothing_where_nothing_is_missing() -> None:
 
 def test_a_lab_that_was_built_otherwise_is_not_taken_for_the_real_one(monkeypatch: pytest.MonkeyPatch) -> None:
     lab.up(kernels.define(TENANTS, (), ("vlan",)))
-    monkeypatch.setattr(features, "lacking", lambda wanted: {})  # a kernel with VLANs, as after a reboot
+    monkeypatch.setattr(features, "lacking", lambda wanted, backend: {})  # a kernel with VLANs, as after a reboot
     with pytest.raises(lab.UsageError, match=r"of another definition runs \(.*, with --approximate for vlan\)"):
         lab.up(lab.define(TENANTS))
 

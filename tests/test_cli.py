@@ -676,7 +676,9 @@ def test_list_reads_no_scenario_and_needs_no_record(run: Run, empty_machine: Pat
     assert run("list")[1] == "no lab runs; start one: sudo labctl up kubenet\n"
     start(empty_machine, "lost.a", "lost.b")
     assert json.loads(run("list", "--json")[1]) == {
-        "labs": [{"lab": "lost", "model": None, "scenario": None, "nodes": ["a", "b"], "approximate": []}]
+        "labs": [
+            {"lab": "lost", "model": None, "scenario": None, "nodes": ["a", "b"], "approximate": [], "firewall": None}
+        ]
     }
     assert {each["name"] for each in json.loads(run("list", "--scenarios", "--json")[1])["scenarios"]} >= {
         "docker-bridge", "kubenet", "azure-cni-transparent",

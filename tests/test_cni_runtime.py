@@ -15,7 +15,7 @@ import pytest
 
 from labctl import attach, checks, lab
 from labctl.errors import KernelError, LabError, MissingError
-from labctl.kernel import attachments, cni, places, state
+from labctl.kernel import attachments, backends, cni, places, state
 from labctl.words import change_lines
 from tests.machine import changed, fingerprint
 from tests.plugins import Fake, reason_without
@@ -434,10 +434,11 @@ def test_a_node_that_is_gone_is_wired_again_as_a_whole() -> None:
 def test_drift_elsewhere_is_not_taken_for_something_that_a_plugin_made() -> None:
     definition = real()
     lab.up(definition)
+    iptables = f"iptables-{backends.of('cni')}"
     for node, words in (
         ("node1", "ip route add 10.9.0.0/16 dev cni0"),
-        ("node1", "iptables-legacy -t nat -A CNI-HOSTPORT-DNAT -j RETURN"),
-        ("node1", "iptables-legacy -t nat -D PREROUTING 1"),
+        ("node1", f"{iptables} -t nat -A CNI-HOSTPORT-DNAT -j RETURN"),
+        ("node1", f"{iptables} -t nat -D PREROUTING 1"),
         ("a", "ip route del default"),
     ):
         subprocess.run(["ip", "netns", "exec", places.netns_name("cni", node), *words.split()], check=True)
@@ -447,7 +448,7 @@ def test_drift_elsewhere_is_not_taken_for_something_that_a_plugin_made() -> None
     assert "extra iptables -t nat -A CNI-HOSTPORT-DNAT -j RETURN" in told
     assert drift("cni") == []
     found = subprocess.run(
-        ["ip", "netns", "exec", places.netns_name("cni", "node1"), "sh", "-c", "ip route; iptables-legacy -t nat -S"],
+        ["ip", "netns", "exec", places.netns_name("cni", "node1"), "sh", "-c", f"ip route; {iptables} -t nat -S"],
         capture_output=True,
         text=True,
         check=True,

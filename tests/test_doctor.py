@@ -17,7 +17,7 @@ from labctl.kernel.doctor import Facts
 
 FINE = Facts(
     root=True,
-    features={"network namespace": "", "veth": "", "vxlan": "", "iptables legacy nat": ""},
+    features={"network namespace": "", "veth": "", "vxlan": "", "iptables legacy": "", "iptables nft": ""},
     tools={tool: f"/usr/sbin/{tool}" for tool in doctor.TOOLS},
     libraries=dict.fromkeys(doctor.LIBRARIES, True),
     plugins="/usr/lib/cni",
@@ -44,10 +44,22 @@ def test_a_good_machine_has_nothing_but_ok() -> None:
         (replace(FINE, features={"veth": "Operation not supported"}), "veth", "missing", "modprobe veth"),
         (replace(FINE, features={"vxlan": "Operation not supported"}), "vxlan", "warn", "modprobe vxlan"),
         (
-            replace(FINE, features={"iptables legacy nat": "x"}),
-            "iptables legacy nat",
+            replace(FINE, features={"iptables legacy": "x", "iptables nft": "y"}),
+            "iptables legacy",
             "missing",
-            "modprobe iptable_nat",
+            "modprobe ip_tables iptable_filter iptable_nat",
+        ),
+        (
+            replace(FINE, features={"iptables legacy": "x", "iptables nft": ""}),
+            "iptables legacy",
+            "warn",
+            "modprobe ip_tables iptable_filter iptable_nat",
+        ),
+        (
+            replace(FINE, features={"iptables legacy": "", "iptables nft": "y"}),
+            "iptables nft",
+            "warn",
+            "modprobe nf_tables nft_compat nft_chain_nat",
         ),
         (replace(FINE, tools={"ping": ""}), "ping", "missing", "apt-get install iputils-ping"),
         (replace(FINE, tools={"tcpdump": ""}), "tcpdump", "warn", "apt-get install tcpdump"),
@@ -64,6 +76,18 @@ def test_what_is_wrong_comes_with_its_fix(facts: Facts, what: str, state: str, f
     finding = found(facts, what)
 
     assert (finding.state, finding.fix) == (state, fix)
+
+
+def test_doctor_says_which_firewall_labs_are_written_with() -> None:
+    assert found(FINE, "firewall of this machine").detail.endswith(
+        "labs are written by iptables-legacy in their own namespaces (--firewall nft works, too)"
+    )
+    modern = replace(FINE, features={"iptables legacy": "no such table", "iptables nft": ""})
+    assert found(modern, "firewall of this machine").detail.endswith("written by iptables-nft in their own namespaces")
+    assert found(modern, "iptables legacy").detail == "no such table; labs are written by iptables nft"
+    one = replace(FINE, tools={"iptables-legacy": "", "iptables-nft": "/usr/sbin/iptables-nft"})
+    assert found(one, "iptables-legacy").state == "warn"
+    assert found(replace(one, tools={"iptables-legacy": "", "iptables-nft": ""}), "iptables-legacy").state == "missing"
 
 
 def test_bridge_calls_are_explained_before_anyone_loads_the_module() -> None:
@@ -110,6 +134,7 @@ def test_features_are_found_by_doing_and_leave_the_machine_alone() -> None:
 
     assert facts.features["network namespace"] == ""
     assert facts.features["veth"] == facts.features["bridge"] == ""
+    assert facts.features["iptables legacy"] == facts.features["iptables nft"] == ""
     assert os.readlink("/proc/self/ns/net") == here
     assert machine.changed(before, machine.fingerprint()) == {}
 

@@ -134,7 +134,7 @@ def test_a_machine_without_legacy_iptables_can_be_entered_all_the_same(
     from labctl.errors import MissingError
     from labctl.kernel import enter, firewall
 
-    def refuse(directory: Path) -> Path:
+    def refuse(directory: Path, backend: str) -> Path:
         raise MissingError("iptables-legacy is not here")
 
     monkeypatch.setattr(firewall, "person_path", refuse)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import kernels
 import pytest
 from test_xtables import SPELLINGS
 
@@ -24,7 +25,7 @@ from labctl.kernel.saved import edits, parse
 from labctl.plan import Chain
 from labctl.xtables import rule
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, kernels.LEGACY]
 
 T = TypeVar("T")
 Run = Callable[..., Any]

@@ -142,7 +142,7 @@ def test_what_runs_without_a_record_is_not_turned_into_something_else() -> None:
 
 
 def test_a_failing_up_rolls_back_unless_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(ns: str, changes: object, lock: object) -> None:
+    def refuse(ns: str, *words: object) -> None:
         raise KernelError(f"cannot write rules in {ns}: no")
 
     monkeypatch.setattr(linux.firewall, "write", refuse)

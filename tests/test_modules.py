@@ -101,3 +101,10 @@ def test_a_side_effect_that_cannot_be_undone_is_an_error_with_its_cure(machine: 
 
 def test_a_kernel_without_modules_is_left_alone(tmp_path: Path) -> None:
     assert modules.ensure(PLAN, pytest.fail, tmp_path) == ()
+
+
+def test_rules_of_the_other_back_end_need_its_modules() -> None:
+    chains = [Chain("n", "nat", "POSTROUTING", (rule("-m comment --comment a -j MASQUERADE"),), "ACCEPT")]
+    assert modules.modules_for(chains) == ("ip_tables", "iptable_nat", "xt_comment", "xt_MASQUERADE")
+    expected = ("nf_tables", "nft_compat", "nft_chain_nat", "xt_comment", "xt_MASQUERADE")
+    assert modules.modules_for(chains, "nft") == expected

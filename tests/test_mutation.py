@@ -13,7 +13,7 @@ import kernels
 import pytest
 
 from labctl import checks, lab
-from labctl.kernel import places
+from labctl.kernel import backends, places
 from labctl.scenario import Check
 from labctl.words import change_lines
 from tests.plugins import reason_without
@@ -695,7 +695,7 @@ def test_what_is_broken_is_named_caught_and_mended(mutation: Mutation, labs: dic
     assert lab.status(name, compiled) == ()
     inodes = {node: os.stat(places.netns_path(name, node)).st_ino for node in places.labs()[name]}
 
-    inside(name, mutation.where, prepared(mutation))
+    inside(name, mutation.where, prepared(mutation).replace("tables-legacy", f"tables-{backends.of(name)}"))
     changes = lab.status(name, compiled)
     told = [line for change in changes for line in change_lines(change)]
     assert any(mutation.says in line for line in told), told

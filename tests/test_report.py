@@ -227,7 +227,10 @@ def test_commands_by_hand_name_the_namespace_they_are_typed_in() -> None:
     lines = list(deeds.by_hand(samples.result(), lambda node: f"labctl.kubenet.{node}", "/run/labctl"))
 
     assert lines[:3] == ["", "# ---- the machines: a network namespace each", "ip netns add labctl.kubenet.node1"]
-    assert "ip netns exec labctl.kubenet.node1 iptables -t nat -A POSTROUTING -s 10.244.0.0/16 -j MASQUERADE" in lines
+    assert (
+        "ip netns exec labctl.kubenet.node1 iptables-legacy -t nat -A POSTROUTING -s 10.244.0.0/16 -j MASQUERADE"
+        in lines
+    )
 
 
 def test_a_repair_by_hand_refills_a_chain_and_says_what_to_remove() -> None:
@@ -235,10 +238,10 @@ def test_a_repair_by_hand_refills_a_chain_and_says_what_to_remove() -> None:
 
     assert lines == [
         "# node1: extra address 192.0.2.1/32 dev eth0",
-        "ip netns exec node1 iptables -t nat -F POSTROUTING",
-        "ip netns exec node1 iptables -t nat -P POSTROUTING ACCEPT",
-        "ip netns exec node1 iptables -t nat -A POSTROUTING -s 10.244.0.0/16 -j MASQUERADE",
-        "ip netns exec node1 iptables -t nat -A POSTROUTING -j RETURN",
+        "ip netns exec node1 iptables-legacy -t nat -F POSTROUTING",
+        "ip netns exec node1 iptables-legacy -t nat -P POSTROUTING ACCEPT",
+        "ip netns exec node1 iptables-legacy -t nat -A POSTROUTING -s 10.244.0.0/16 -j MASQUERADE",
+        "ip netns exec node1 iptables-legacy -t nat -A POSTROUTING -j RETURN",
         "",
         "# ---- routes and the rules that choose among them",
         "# node1: the node with 10.224.0.4, 10.244.0.1",

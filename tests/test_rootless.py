@@ -133,9 +133,9 @@ def test_a_lab_without_root_from_its_first_packet_to_its_end(person: Person) -> 
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("scenario", ["docker-bridge", "pods"])
-def test_containers_and_pods_need_no_root_either(person: Person, scenario: str) -> None:
-    up = person.types("up", scenario, "--check", "--json")
+@pytest.mark.parametrize("words", ["docker-bridge", "pods", "kubenet --firewall nft"])
+def test_containers_and_pods_need_no_root_either(person: Person, words: str) -> None:
+    up = person.types("up", *words.split(), "--check", "--json")
 
     assert (up.returncode, json.loads(up.stdout)["check"]["verdict"]) == (0, "pass"), up.stdout + up.stderr
     assert person.document("status")["drift"] is False

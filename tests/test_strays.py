@@ -6,11 +6,13 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 
+import kernels
 import pytest
 
 from labctl import lab
 from labctl.kernel import places
 from labctl.words import change_lines
+from labctl.xtables import BACKENDS
 
 pytestmark = pytest.mark.root
 
@@ -58,33 +60,63 @@ STRAYS = [
     ("ip6tables-legacy -A INPUT -j DROP", "extra ip6tables -t filter -A INPUT -j DROP"),
     ("ebtables-nft -A FORWARD -j DROP", "extra ebtables -t filter -A FORWARD"),
 ]
+# in a lab whose rules are iptables-nft's own, everything else is nobody's
+NFT_STRAYS = [
+    ("iptables-nft -t mangle -A FORWARD -j MARK --set-mark 1", "extra iptables -t mangle -A FORWARD"),
+    ("iptables-nft -N MINE", "extra iptables -t filter -N MINE"),
+    ("ip6tables-nft -A INPUT -j DROP", "extra ip6tables -t filter -A INPUT -j DROP"),
+    ("iptables-legacy -A FORWARD -j DROP", "extra iptables-legacy -t filter -A FORWARD -j DROP"),
+    ("iptables-legacy -N MINE", "extra iptables-legacy -t filter -N MINE"),
+    ("ip6tables-legacy -P INPUT DROP", "changed ip6tables-legacy -t filter -P INPUT: policy was DROP"),
+    ("arptables-nft -A INPUT -j DROP", "extra nft table arp filter"),
+    ("ebtables-nft -A FORWARD -j DROP", "extra ebtables -t filter -A FORWARD"),
+    ("nft add table inet mine", "extra nft table inet mine"),
+    ("nft add table ip mine", "extra nft table ip mine"),
+    ("nft 'add table ip mangle; add chain ip mangle mine { type filter hook input priority 5; }'",
+     "extra nft table ip mangle"),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def definition() -> Iterator[lab.Definition]:
-    """A kubenet lab for all of them."""
-    one = lab.define("kubenet", "strays")
-    lab.up(one)
-    yield one
-    lab.down("strays")
+def definitions() -> Iterator[dict[str, lab.Definition]]:
+    """A kubenet lab for all of them with each back end."""
+    made = {
+        backend: lab.define("kubenet", f"strays-{backend}", firewall=backend)
+        for backend in BACKENDS
+        if not kernels.unwritable(backend)
+    }
+    for one in made.values():
+        lab.up(one)
+    yield {backend: one for backend, one in made.items()}
+    for one in made.values():
+        lab.down(one.name)
 
 
 def told(name: str) -> list[str]:
     return [line for change in lab.status(name, lab.recall(name)) for line in change_lines(change)]
 
 
-@pytest.mark.parametrize(("command", "says"), STRAYS, ids=[command for command, _ in STRAYS])
-def test_a_stray_is_named_and_removed(definition: lab.Definition, command: str, says: str) -> None:
+@pytest.mark.parametrize(
+    ("backend", "command", "says"),
+    [
+        *(pytest.param("legacy", *row, id=row[0], marks=kernels.LEGACY) for row in STRAYS),
+        *(pytest.param("nft", *row, id=f"nft: {row[0]}") for row in NFT_STRAYS),
+    ],
+)
+def test_a_stray_is_named_and_removed(
+    definitions: dict[str, lab.Definition], backend: str, command: str, says: str
+) -> None:
+    name = f"strays-{backend}"
     if command.startswith("nft ") and shutil.which("nft") is None:
         pytest.skip("no nft program here")
-    enter = ["ip", "netns", "exec", places.netns_name("strays", "node1")]
+    enter = ["ip", "netns", "exec", places.netns_name(name, "node1")]
     ports = subprocess.run([*enter, "ip", "-o", "link", "show", "master", "cbr0"], capture_output=True, text=True)
     port = ports.stdout.split(": ")[1].split("@")[0]
-    assert told("strays") == []
+    assert told(name) == []
 
-    subprocess.run([*enter, "sh", "-ec", command.format(port=port)], check=True)
-    lines = told("strays")
+    subprocess.run([*enter, "sh", "-ec", command.replace("{port}", port)], check=True)
+    lines = told(name)
     assert [line for line in lines if says in line] == lines != []
 
-    lab.up(definition)
-    assert told("strays") == []
+    lab.up(definitions[backend])
+    assert told(name) == []

@@ -15,7 +15,7 @@ import pytest
 from trace_cases import CASES, LABS, Case
 
 from labctl import lab
-from labctl.kernel import places
+from labctl.kernel import backends, places
 from labctl.kernel.netns import Inside
 from labctl.trace import codec
 from labctl.trace.ask import question_of
@@ -86,6 +86,7 @@ def listening(name: str, words: str) -> Iterator[None]:
 
 def broken(name: str, command: str) -> None:
     node, _, words = command.partition(": ")
+    words = words.replace("tables-legacy", f"tables-{backends.of(name)}")
     subprocess.run(["ip", "netns", "exec", places.netns_name(name, node), *words.split()], check=True)
 
 

@@ -17,7 +17,7 @@ from test_trace_live import broken, traced
 from trace_cases import LABS
 
 from labctl import lab
-from labctl.kernel import nflog, nft, places, tracefs
+from labctl.kernel import backends, nflog, nft, places, tracefs
 from labctl.kernel.netns import Inside
 from labctl.trace import armed as instruments
 
@@ -53,6 +53,12 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Definition]:
 def mended(road: lab.Definition) -> Iterator[None]:
     yield
     lab.up(road)
+
+
+def needs_nf_log() -> None:
+    """Only with legacy tables does a trace change a setting, by which the tests see that it has begun."""
+    if backends.of("road") == "nft":
+        pytest.skip("nf_tables reports rules without nf_log")
 
 
 @contextmanager
@@ -181,6 +187,7 @@ def started(*words: str) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_interrupted_trace_leaves_nothing_behind(number: signal.Signals, code: int) -> None:
+    needs_nf_log()
     before = settings()
     process = started()
     process.send_signal(number)
@@ -192,6 +199,7 @@ def test_an_interrupted_trace_leaves_nothing_behind(number: signal.Signals, code
 
 @pytest.mark.parametrize("verb", ["list-as-root: status", "exec h1 -- true"])
 def test_what_a_killed_trace_left_is_swept_by_the_next_command(verb: str) -> None:
+    needs_nf_log()
     before = settings()
     process = started()
     process.kill()
@@ -212,6 +220,7 @@ def test_what_a_killed_trace_left_is_swept_by_the_next_command(verb: str) -> Non
 
 
 def test_a_running_trace_is_not_swept() -> None:
+    needs_nf_log()
     process = started()
     done = subprocess.run(
         [sys.executable, "-m", "labctl", "status", "-l", "road"], capture_output=True, text=True, check=False

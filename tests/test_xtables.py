@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl.diff import Change
-from labctl.kernel.saved import Edit, edits, parse, script, split
+from labctl.kernel.saved import Edit, edits, incompatible, parse, script, split
 from labctl.plan import Chain, Netns
 from labctl.xtables import FirewallRule, quote, rule
 
@@ -238,3 +238,12 @@ def test_a_script_empties_fills_and_deletes_in_this_order() -> None:
     )
     assert work.at(8) == (put[0], put[0].rules[0])
     assert work.at(1) is work.at(11) is work.at(99) is None
+
+
+def test_tables_that_hold_more_than_iptables_wrote_are_told_by_its_own_save() -> None:
+    said = (
+        "# Table `filter' contains incompatible base-chains, use 'nft' tool to list them.\n"
+        "*filter\n:FORWARD DROP [0:0]\nCOMMIT\n# Table `nat' is incompatible, use 'nft' tool.\n"
+        '*raw\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -m comment --comment "# Table `raw\' is incompatible"\nCOMMIT\n'
+    )
+    assert incompatible(said) == ("filter", "nat")

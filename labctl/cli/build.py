@@ -13,6 +13,7 @@ from labctl.errors import Problem, ScenarioError, UsageError
 
 if TYPE_CHECKING:
     from labctl.results import Report
+    from labctl.xtables import Backend
 
 
 def sets_option(function: Any) -> Any:
@@ -26,6 +27,11 @@ def approximate_option(text: str) -> Callable[[Any], Any]:
     return click.option("--approximate", is_flag=True, help=text)
 
 
+def firewall_option(text: str) -> Callable[[Any], Any]:
+    """--firewall legacy|nft, with what it does for a verb."""
+    return click.option("--firewall", type=click.Choice(["legacy", "nft"]), help=text)
+
+
 @click.command("up", short_help="Bring a lab up, or repair a running one.")
 @click.argument("scenario", type=SCENARIO)
 @click.option("--name", type=NAME, metavar="LAB", help="The lab's name, if not the scenario's own.")
@@ -34,6 +40,7 @@ def approximate_option(text: str) -> Callable[[Any], Any]:
 @click.option("--keep", is_flag=True, help="Keep what was built if building fails, instead of rolling back.")
 @click.option("--replace", is_flag=True, help="Replace a running lab of the same name but another definition.")
 @approximate_option("Where this kernel lacks a feature, build what the model has for it, and say so.")
+@firewall_option("Write rules by iptables-legacy or iptables-nft; else by legacy where it works.")
 @sets_option
 @common("json", "verbose", verbose="Also print the commands that make the same by hand.")
 @click.pass_obj
@@ -46,6 +53,7 @@ def up(
     keep: bool,
     replace: bool,
     approximate: bool,
+    firewall: Backend | None,
     sets: tuple[str, ...],
 ) -> int:
     """Bring a lab up, or repair a running one.
@@ -53,7 +61,8 @@ def up(
     SCENARIO is a built-in name (`labctl list --scenarios`) or a file. Running it again changes only what
     differs. If building fails, everything made is removed again, unless --keep. A lab that needs a feature
     which this kernel lacks is refused; --approximate builds the model's substitute for what is missing, if
-    it has one, and changes nothing where nothing is missing.
+    it has one, and changes nothing where nothing is missing. A kernel without legacy iptables gets the rules
+    by iptables-nft; --firewall (or LABCTL_FIREWALL) says which, and the lab keeps it.
 
     \b
     Examples:
@@ -69,7 +78,8 @@ def up(
 
     if check and dry_run:
         raise UsageError("up: --check needs the lab, and --dry-run builds none", "leave one of them out")
-    definition = labctl.load(scenario, name=name or session.lab, set=sets, approximate=approximate)
+    kind: dict[str, Any] = {"approximate": approximate, "firewall": firewall}
+    definition = labctl.load(scenario, name=name or session.lab, set=sets, **kind)
     before = definition.name in places.labs()
     if not dry_run or before or needed(definition.compiled.plan):
         session.need_root()
@@ -170,10 +180,19 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
 )
 @click.option("--name", type=NAME, metavar="LAB", help="The lab's name, if not the scenario's own.")
 @approximate_option("Show what the model has for kernels that lack its features, each of them.")
+@firewall_option("Whose iptables the shell form names; legacy by default.")
 @sets_option
 @common()
 @click.pass_obj
-def plan(session: Session, scenario: str, form: str, name: str | None, approximate: bool, sets: tuple[str, ...]) -> int:
+def plan(
+    session: Session,
+    scenario: str,
+    form: str,
+    name: str | None,
+    approximate: bool,
+    firewall: Backend | None,
+    sets: tuple[str, ...],
+) -> int:
     """Show every kernel object that a scenario becomes, without building anything; needs no root.
 
     As `shell` it is a script that builds the same lab by hand, without labctl; `labctl down` removes that too.
@@ -194,7 +213,8 @@ def plan(session: Session, scenario: str, form: str, name: str | None, approxima
     if session.json and form == "shell":
         raise UsageError("--json and --as shell are two forms", "--as json is the same as --json")
 
-    definition = labctl.load(scenario, name=name or session.lab, set=sets, approximate=approximate)
+    how: dict[str, Any] = {"approximate": approximate, "firewall": firewall}
+    definition = labctl.load(scenario, name=name or session.lab, set=sets, **how)
     lab = definition.compiled
     if approximate:
         lab = labs.compiled(labs.approximated(definition, substitutes(lab.parts)))

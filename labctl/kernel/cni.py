@@ -14,7 +14,7 @@ from pathlib import Path
 from labctl.cni_request import REFERENCE, Call, Network, version_call
 from labctl.cni_spec import MEANING, Error, Malformed, read_error, read_versions
 from labctl.errors import KernelError, LabError, MissingError
-from labctl.kernel import firewall, places, state
+from labctl.kernel import backends, firewall, places, state
 from labctl.kernel.netns import CLONE_NEWNET, Inside, unshare
 
 FOLDERS = "/usr/lib/cni:/opt/cni/bin"  # where Debian's package and everybody else put them
@@ -50,6 +50,7 @@ class Plugins:
         self.lab = lab
         self._inside = Inside()
         self._nowhere = False
+        self._backend = backends.of(lab)
 
     def __enter__(self) -> Plugins:
         return self
@@ -112,7 +113,7 @@ class Plugins:
     def _tools(self) -> dict[str, str]:
         folder = state.directory(self.lab)
         try:
-            own = f"{firewall.person_path(folder / 'bin')}:" if folder.is_dir() else ""
+            own = f"{firewall.person_path(folder / 'bin', self._backend)}:" if folder.is_dir() else ""
         except MissingError:
             own = ""
         return {"PATH": own + TOOLS, "XTABLES_LOCKFILE": str(folder / "xtables.lock")}

@@ -13,9 +13,10 @@ from functools import partial
 
 from labctl.kernel import places
 from labctl.kernel.libc import CLONE_NEWNET, CLONE_NEWNS, unshare
+from labctl.xtables import BACKENDS, Backend
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-TOOLS = ("ip", "iptables-legacy", "iptables-legacy-restore", "ebtables", "ping", "tcpdump")
+TOOLS = ("ip", "iptables-legacy", "iptables-nft", "ebtables", "ping", "tcpdump")
 LIBRARIES = ("pyroute2", "iptc", "yaml", "click", "rich")
 
 
@@ -70,8 +71,8 @@ def features(asked: Iterable[str] = ()) -> Iterator[tuple[str, Callable[[], None
     for kind in dict.fromkeys(("veth", "bridge", "vxlan", "macvlan", *asked)):
         yield kind, partial(_link, kind)
     yield "packet capture", _capture
-    yield "iptables legacy filter", lambda: _rules("filter")
-    yield "iptables legacy nat", lambda: _rules("nat")
+    for backend in BACKENDS:
+        yield f"iptables {backend}", partial(_rules, backend)
     yield "bridged packets to iptables", _bridge_calls
 
 
@@ -124,17 +125,11 @@ def _capture() -> None:
     socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close()
 
 
-def _rules(table: str) -> None:
-    import subprocess
+def _rules(backend: Backend) -> None:
+    from labctl.kernel.backends import works
 
-    rule = ["-A", "POSTROUTING", "-j", "MASQUERADE"] if table == "nat" else ["-A", "FORWARD", "-j", "ACCEPT"]
-    tool = _where("iptables-legacy") or "iptables-legacy"
-    environment = {**os.environ, "XTABLES_LOCKFILE": "/dev/null"}
-    done = subprocess.run(
-        [tool, "-t", table, *rule], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise OSError(done.stderr.strip().splitlines()[0] if done.stderr.strip() else f"exit code {done.returncode}")
+    if why := works(backend):
+        raise OSError(why)
 
 
 def _bridge_calls() -> None:

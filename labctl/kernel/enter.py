@@ -76,20 +76,21 @@ def _environment(lab: str, node: str) -> dict[str, str]:
     path = os.environ.get("PATH") or os.defpath
     tools = f"{places.state_dir()}/{lab}/bin"
     if not os.path.isdir(tools):
-        tools = _tools(tools)
+        tools = _tools(lab, tools)
     words = [tools, path] if tools else [path]
     return {**os.environ, "PATH": ":".join(words), "LABCTL_LAB": lab, "LABCTL_NODE": node}
 
 
-def _tools(directory: str) -> str:
+def _tools(lab: str, directory: str) -> str:
     """Make the folder in which `iptables` is the variant that wrote the lab's rules; "" if that cannot be."""
     from pathlib import Path
 
     from labctl.errors import MissingError
+    from labctl.kernel.backends import of
     from labctl.kernel.firewall import person_path
 
     try:
-        return str(person_path(Path(directory)))
+        return str(person_path(Path(directory), of(lab)))
     except (OSError, MissingError) as error:
         print(f"labctl: `iptables` is the machine's own here: {error}", file=sys.stderr)
         return ""

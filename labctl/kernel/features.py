@@ -6,10 +6,11 @@ import errno
 import os
 from collections.abc import Iterable
 
-from labctl.kernel import messages, tun
+from labctl.kernel import messages, nft, tun
 from labctl.kernel.netlink import Channel
 from labctl.kernel.netns import CLONE_NEWNET, Inside, unshare
 from labctl.plan import Link, Port
+from labctl.xtables import Backend
 
 _OPTIONS = {  # what a kind cannot be made without, in iproute2's words; `low` is a device to lie upon
     "vlan": (("dev", "low"), ("id", "7")),
@@ -20,13 +21,14 @@ _OPTIONS = {  # what a kind cannot be made without, in iproute2's words; `low` i
 _LOW, _LINK = 7001, 7003  # indexes
 
 
-def lacking(features: Iterable[str]) -> dict[str, str]:
-    """Those of the features that this kernel does not have, each with the kernel's words.
+def lacking(features: Iterable[str], backend: Backend = "legacy") -> dict[str, str]:
+    """Those of the features that this kernel does not have, each with the kernel's words; matches and targets are
+    those of a back end.
 
     Load their modules first (`modules.ensure`): what the kernel would load by itself nobody would be told of.
     """
     with Inside() as inside:
-        return inside.run(None, _lacking, tuple(features))
+        return inside.run(None, _lacking, tuple(features), backend)
 
 
 def try_link(kind: str) -> str:
@@ -62,9 +64,10 @@ def _try_tun() -> str:
     return ""
 
 
-def _lacking(features: tuple[str, ...]) -> dict[str, str]:
+def _lacking(features: tuple[str, ...], backend: Backend) -> dict[str, str]:
     unshare(CLONE_NEWNET)
-    found = {feature: _extension(feature) if feature.startswith("-") else try_link(feature) for feature in features}
+    extension = _extension if backend == "legacy" else nft.extension
+    found = {feature: extension(feature) if feature.startswith("-") else try_link(feature) for feature in features}
     return {feature: why for feature, why in found.items() if why}
 
 

@@ -16,6 +16,9 @@ MS_SHARED = 1 << 20
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 
+IPT_SO_GET_INFO = 64
+_IPT_GETINFO = 84  # bytes of struct ipt_getinfo, which begins with the name of a table
+
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -46,3 +49,13 @@ def mount(source: str | None, target: str, kind: str | None = None, flags: int =
 def umount(target: str, flags: int = MNT_DETACH) -> None:
     """umount2(2). Raises OSError."""
     check(libc.umount2(os.fsencode(target), flags), f"umount {target}")
+
+
+def ask_for_table(fd: int, table: str) -> None:
+    """Ask the legacy ip_tables about a table by a raw socket, as iptables-legacy begins: so the namespace gets it.
+
+    Python's own getsockopt cannot say which table is meant. Raises OSError where the kernel has none.
+    """
+    asked = ctypes.create_string_buffer(table.encode(), _IPT_GETINFO)
+    size = ctypes.c_uint32(_IPT_GETINFO)
+    check(libc.getsockopt(fd, 0, IPT_SO_GET_INFO, asked, ctypes.byref(size)), f"table {table}")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from types import TracebackType
 
 from labctl.diff import Change
-from labctl.kernel import attachments, firewall, ipsets, observe, places, processes, read, residents, rooms, state
+from labctl.kernel import attachments, backends, firewall, ipsets, observe, places, processes, read, residents, rooms
+from labctl.kernel import state as records
 from labctl.kernel.apply import Builder
 from labctl.kernel.calm import undisturbed
 from labctl.kernel.netns import Inside
 from labctl.plan import Chain, IpSet, Plan, Process, Resource, Sysctl
+from labctl.xtables import Backend
 
 
 class Linux:
@@ -21,6 +24,11 @@ class Linux:
         self.inside = Inside()
         self.rooms = rooms.Rooms(lab)
         self.snapshot: observe.Snapshot | None = None
+
+    @cached_property
+    def backend(self) -> Backend:
+        """The firewall that the lab's rules are in."""
+        return backends.of(self.lab)
 
     def __enter__(self) -> Linux:
         return self
@@ -56,9 +64,8 @@ class Linux:
 
     def canonical(self, plan: Plan) -> Plan:
         """The plan with its firewall rules spelled as this machine's xtables spells them."""
-        spelled = firewall.canonical(
-            [item for item in plan if isinstance(item, Chain)], [item for item in plan if isinstance(item, IpSet)]
-        )
+        sets = [item for item in plan if isinstance(item, IpSet)]
+        spelled = firewall.canonical([item for item in plan if isinstance(item, Chain)], sets, self.backend)
         return tuple(spelled.get(item.key, item) if isinstance(item, Chain) else item for item in plan)
 
     def destroy(self) -> tuple[str, ...]:
@@ -85,6 +92,7 @@ class Linux:
                 sysctls.setdefault(item.ns, []).append(item)
             elif isinstance(item, Chain):
                 chains.setdefault(item.ns, []).append(item)
+        backend = self.backend if firewalls else "legacy"
         snapshot = observe.Snapshot(whole=whole)
         found: list[Resource] = []
         for node in here:
@@ -94,7 +102,7 @@ class Linux:
             asked = sysctls.get(node, ())
             found += observe.sysctls(asked)
             found += observe.forwarding(node, snapshot.links[node].values(), asked)
-            found += (*ipsets.read(node), *firewall.read(node, chains.get(node, ()))) if firewalls else ()
+            found += (*ipsets.read(node), *firewall.read(node, chains.get(node, ()), backend)) if firewalls else ()
         for node in here:
             found += observe.links(snapshot, node, room.nsid)
             found += observe.tables(room.channels[node], snapshot, node)
@@ -107,9 +115,9 @@ class Linux:
 
     def _apply(self, changes: Sequence[Change]) -> None:
         rooms.prepare()
-        lock = state.directory(self.lab) / "xtables.lock"
+        lock = records.directory(self.lab) / "xtables.lock"
 
         def write(ns: str, own: Sequence[Change]) -> None:
-            firewall.write(ns, own, lock)
+            firewall.write(ns, own, lock, self.backend)
 
         Builder(self.rooms, write, self.snapshot).apply(changes)

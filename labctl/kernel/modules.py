@@ -15,10 +15,10 @@ from pathlib import Path
 from labctl.errors import KernelError
 from labctl.features import module
 from labctl.plan import Chain, Link, Resource, Sysctl
-from labctl.xtables import FirewallRule
+from labctl.xtables import Backend, FirewallRule
 
 _TABLES = {"ip": ("ip_tables", "iptable_"), "ip6": ("ip6_tables", "ip6table_")}
-_EBTABLES = ("nf_tables", "nft_compat", "nft_chain_nat")
+NFT = ("nf_tables", "nft_compat", "nft_chain_nat")
 _NAMED = {
     "tcp": "xt_tcpudp", "udp": "xt_tcpudp", "icmp": None, "icmp6": None, "DNAT": "xt_nat", "SNAT": "xt_nat",
     "REJECT": "ipt_REJECT", "ACCEPT": None, "DROP": None, "RETURN": None, "CONTINUE": None,
@@ -27,11 +27,11 @@ _NAMED6 = {**_NAMED, "REJECT": "ip6t_REJECT"}
 BRIDGE_CALLS = tuple(f"net.bridge.bridge-nf-call-{name}" for name in ("iptables", "ip6tables", "arptables"))
 
 
-def modules_for(plan: Iterable[Resource]) -> tuple[str, ...]:
+def modules_for(plan: Iterable[Resource], backend: Backend = "legacy") -> tuple[str, ...]:
     """The modules behind a plan's links, settings and firewall rules, each once, in the order of need. Pure."""
     items = tuple(plan)
     own = {(item.ns, item.name) for item in items if isinstance(item, Chain)}
-    return tuple(dict.fromkeys(name for item in items for name in _needs(item, own)))
+    return tuple(dict.fromkeys(name for item in items for name in _needs(item, own, backend)))
 
 
 def missing(wanted: Iterable[str], present: Iterable[str]) -> tuple[str, ...]:
@@ -49,13 +49,15 @@ def undo(before: Iterable[str], after: Iterable[str]) -> tuple[str, ...]:
     return BRIDGE_CALLS if "br_netfilter" in set(after) - set(before) else ()
 
 
-def ensure(plan: Iterable[Resource], say: Callable[[str], None], machine: Path = Path("/")) -> tuple[str, ...]:
+def ensure(
+    plan: Iterable[Resource], say: Callable[[str], None], machine: Path = Path("/"), backend: Backend = "legacy"
+) -> tuple[str, ...]:
     """Load what the plan needs and the kernel does not have yet; returns what was loaded.
 
     Call it from a thread in the machine's own namespace, before the work. `machine` is where its /proc and
     /sys lie. Raises KernelError where a side effect cannot be undone.
     """
-    return load(modules_for(plan), say, machine)
+    return load(modules_for(plan, backend), say, machine)
 
 
 def load(names: Iterable[str], say: Callable[[str], None], machine: Path = Path("/")) -> tuple[str, ...]:
@@ -78,7 +80,7 @@ def load(names: Iterable[str], say: Callable[[str], None], machine: Path = Path(
     return new
 
 
-def _needs(item: Resource, own: set[tuple[str, str]]) -> Iterator[str]:
+def _needs(item: Resource, own: set[tuple[str, str]], backend: Backend) -> Iterator[str]:
     if isinstance(item, Link):
         if item.kind != "loopback":
             yield module(item.kind)
@@ -86,11 +88,11 @@ def _needs(item: Resource, own: set[tuple[str, str]]) -> Iterator[str]:
         yield "br_netfilter"
     elif isinstance(item, Chain):
         if item.family == "bridge":
-            yield from _EBTABLES
+            yield from NFT
             yield from (name for rule in item.rules for name in _bridge_extensions(rule))
             return
         core, table = _TABLES[item.family]
-        yield from (core, table + item.table)
+        yield from NFT if backend == "nft" else (core, table + item.table)
         for rule in item.rules:
             yield from _extensions(rule, item, own)
 

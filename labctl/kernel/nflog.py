@@ -36,6 +36,7 @@ class Report:
     oif: int
     mark: int
     payload: bytes
+    ours: bool = False  # known to be the probe's though its payload is cut off
 
 
 class NfLog:

@@ -6,9 +6,11 @@ plan: `nft` or iptables-nft made them by hand, beside the legacy tables that lab
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
+from collections.abc import Iterator
 
 from labctl.errors import KernelError
 from labctl.kernel.netlink import attributes, messages
@@ -16,6 +18,7 @@ from labctl.kernel.netlink import attributes, messages
 FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 _NETLINK_NETFILTER = 12
 _NEWTABLE, _GETTABLE, _DELTABLE = (10 << 8 | number for number in (0, 1, 2))  # subsystem nf_tables
+_COMPAT_GET = 11 << 8  # subsystem nft_compat
 _BATCH_BEGIN, _BATCH_END = 16, 17
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _ERROR, _DONE = 2, 3
@@ -59,6 +62,30 @@ def remove(ns: str, family: str, name: str) -> None:
         code = struct.unpack_from("=i", data, start)[0] if kind == _ERROR and sequence == 1 else 0
         if code:
             raise KernelError(f"cannot remove nft table {family} {name} in {ns}: {os.strerror(-code)}", errno=-code)
+
+
+def extension(feature: str) -> str:
+    """Why iptables-nft has no such match or target (`-m set`, `-j NFLOG`), or "": nft_compat is asked, which knows
+    those of xtables. A kernel without it has no iptables-nft at all, which is not for this feature to say."""
+    name, target = feature[3:].encode() + b"\0", feature[1] == "j"
+    body = struct.pack("=HH", 4 + len(name), 1) + name + bytes(-len(name) % 4)
+    body += b"".join(struct.pack("=HH", 8, kind) + struct.pack(">I", number) for kind, number in ((2, 0), (3, target)))
+    codes = set()
+    with _socket() as asking:
+        for family in (2, 10):
+            asking.send(_message(_COMPAT_GET, _REQUEST | _ACK, 1, struct.pack("=BBH", family, 0, 0) + body))
+            codes |= set(_codes(asking))
+    return "the kernel's nft_compat does not know it" if codes == {errno.ENOENT} else ""
+
+
+def _codes(asking: socket.socket) -> Iterator[int]:
+    """The error, or 0, that ends an answer."""
+    while True:
+        data = asking.recv(1 << 16)
+        for kind, _, _, start, _ in messages(data):
+            if kind == _ERROR:
+                yield -struct.unpack_from("=i", data, start)[0]
+                return
 
 
 def _socket() -> socket.socket:

@@ -12,6 +12,7 @@ from labctl.kernel.netns import Inside
 
 if TYPE_CHECKING:
     from labctl.kernel.saved import Counted
+    from labctl.xtables import Backend
 
 ALWAYS = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv4/conf/all/rp_filter")
 IF_THERE = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
@@ -43,18 +44,21 @@ def peek(lab: str, nodes: Iterable[str]) -> dict[str, tuple[tuple[Counted, ...],
 
     Raises KernelError, MissingError.
     """
+    from labctl.kernel import backends
+
     with Inside() as inside:
-        return {node: inside.run(_path(lab, node), _look, node) for node in nodes}
+        backend = backends.of(lab)
+        return {node: inside.run(_path(lab, node), _look, node, backend) for node in nodes}
 
 
 def _path(lab: str, node: str) -> Path:
     return places.netns_path(lab, node)
 
 
-def _look(node: str) -> tuple[tuple[Counted, ...], dict[str, str]]:
+def _look(node: str, backend: Backend) -> tuple[tuple[Counted, ...], dict[str, str]]:
     from labctl.kernel import firewall
 
-    return firewall.counted(node), settings()
+    return firewall.counted(node, backend), settings()
 
 
 def _devices(folder: str) -> list[str]:

@@ -21,6 +21,7 @@ from labctl.xtables import FirewallRule
 _LINE = re.compile(r"line:? (\d+)")
 _PROGRAM = re.compile(r"^(?:[\w./-]+ v[\d.]+ \([\w-]+\): )?(?:[\w-]*tables[\w-]*: )?")
 _FAILED = re.compile(r"line \d+ failed(?:: (.*?)\.?)?$")  # newer releases say why
+_TRANSACTION = re.compile(r"line \d+: \w+ failed \((.*)\): ")  # iptables-nft: what it did was refused as a whole
 _NOISE = ("Error occurred", "Try `", "#", "Warning")
 _NO_KERNEL = ("do you need to insmod", "Perhaps iptables or your kernel", "unable to initialize table")
 _LOAD = re.compile(r"Couldn't load (target|match) `(.+?)'")
@@ -70,6 +71,8 @@ def _cause(stderr: str) -> str:
     cause = next((_PROGRAM.sub("", line) for line in lines if line), "it gave no reason")
     if found := _LOAD.search(cause):
         return f"can't find {found[1]} {found[2]}"
+    if found := _TRANSACTION.match(cause):
+        return f"the kernel refused it ({found[1]})"
     return cause
 
 

@@ -1,4 +1,4 @@
-"""The firewall's command-line tools: iptables-legacy, ip6tables-legacy and ebtables-nft, to save and to restore.
+"""The firewall's command-line tools, to save and to restore: iptables of either back end, ebtables-nft for bridges.
 
 Each runs once for a whole namespace, from a thread that has entered it, with a lock file of the lab's
 own: the tools' usual one is shared by all namespaces of the machine, and labs would wait for each other.
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from labctl.errors import MissingError
 from labctl.kernel.saved import Counted, Edit, Script, parse, script
+from labctl.xtables import STRAY, Backend
 
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -41,7 +42,14 @@ IP6 = Tool(
 BRIDGE = Tool(
     "bridge", "ebtables", "ebtables-nft-save", "ebtables-nft-restore", "modprobe nf_tables nft_compat", wait=False
 )
-TOOLS = {tool.family: tool for tool in (IP, IP6, BRIDGE)}  # an nft back end is three other rows
+_NFT = "modprobe nf_tables nft_compat nft_chain_nat"
+NFT = Tool("ip", "iptables", "iptables-nft-save", "iptables-nft-restore", _NFT, wait=False)
+NFT6 = Tool("ip6", "ip6tables", "ip6tables-nft-save", "ip6tables-nft-restore", _NFT, wait=False)
+# by back end, which tool has the chains of which family
+TOOLS: dict[Backend, dict[str, Tool]] = {
+    "legacy": {"ip": IP, "ip6": IP6, "bridge": BRIDGE},
+    "nft": {"ip": NFT, "ip6": NFT6, "bridge": BRIDGE, STRAY["ip"]: IP, STRAY["ip6"]: IP6},
+}
 
 
 @cache
@@ -53,14 +61,32 @@ def find(program: str) -> str:
     return path
 
 
+def listed(name: str) -> list[str]:
+    """The legacy tables that exist in this thread's namespace, by the file that lists a family's
+    (`ip_tables_names`); none where the kernel has no such family. Makes none."""
+    try:
+        fd = os.open(f"/proc/thread-self/net/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return []
+    try:
+        return os.read(fd, 4096).decode().split()
+    finally:
+        os.close(fd)
+
+
 def save(tool: Tool, ns: str) -> tuple[Counted, ...]:
     """All chains of the tool's family in the namespace of this thread. Raises KernelError, MissingError."""
+    return tuple(parse(ns, tool.family, save_text(tool, ns)))
+
+
+def save_text(tool: Tool, ns: str) -> str:
+    """What the tool prints of the namespace of this thread, counters too. Raises KernelError, MissingError."""
     done = run([find(tool.save), "-c"])
     if done.returncode:
         from labctl.kernel.refusals import refused
 
         raise refused(f"cannot read the {tool.command} rules in {ns}", tool, done.stderr)
-    return tuple(parse(ns, tool.family, done.stdout))
+    return done.stdout
 
 
 def write(tool: Tool, ns: str, changing: Sequence[Edit], lock: Path | None = None) -> None:

@@ -15,6 +15,7 @@ Counter = tuple[int, int]  # packets, bytes
 
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)')
 _ESCAPED = re.compile(r"\\(.)")
+_NOT_OURS = re.compile(r"# Table `(\S+)' (?:is incompatible|contains incompatible)")
 _RULE = re.compile(r"(?:\[(\d+):(\d+)\] )?-A (\S+) ?(.*)")
 
 
@@ -81,6 +82,11 @@ def parse(ns: str, family: str, text: str) -> Iterator[Counted]:
             packets, size, name, words = found.groups()
             rules.setdefault(name, []).append((_rule(words, family), (int(packets or 0), int(size or 0))))
     yield from _chains(ns, family, table, policies, rules)
+
+
+def incompatible(text: str) -> tuple[str, ...]:
+    """The tables of which `iptables-nft-save` says that they hold more than iptables wrote, such as chains of nft."""
+    return tuple(found[1] for line in text.splitlines() if (found := _NOT_OURS.match(line)))
 
 
 def _rule(words: str, family: str) -> FirewallRule:

@@ -62,8 +62,10 @@ def say_up(result: Result, terminal: Terminal, *, others: bool, hints: bool) -> 
 
 
 def approximation_lines(lab: Lab) -> list[str]:
-    """What of a lab is built otherwise since the kernel lacks a feature: a line for each such part."""
-    return [otherwise(part) for part in lab.approximations]
+    """What of a lab is built otherwise since the kernel lacks a feature: a line for each such part, and one where its
+    rules are not in the legacy tables."""
+    nft = ["firewall: rules are written by iptables-nft"] if lab.firewall == "nft" else []
+    return [*map(otherwise, lab.approximations), *nft]
 
 
 def grade_lines(lab: Lab) -> list[str]:
@@ -147,12 +149,12 @@ def by_hand(result: Result, place: Callable[[str], str], state: str) -> Iterator
 
     What no single command does (removing, changing a value) is a comment that says what is wrong.
     """
-    from labctl.commands import commands, script
+    from labctl.commands import commands, script, variant
     from labctl.report.shell import commented
     from labctl.words import change_lines
 
     def typed(ns: str | None, command: str) -> str:
-        return command if ns is None else f"ip netns exec {place(ns)} {command}"
+        return command if ns is None else f"ip netns exec {place(ns)} {variant(command, result.lab.firewall)}"
 
     for change in result.changes:
         want = change.want
@@ -162,5 +164,6 @@ def by_hand(result: Result, place: Callable[[str], str], state: str) -> Iterator
             yield from (typed(want.ns, line) for line in commands(want) if " -N " not in line)
         elif change.kind != "missing":
             yield from (f"# {change.subject.ns}: {line}" for line in change_lines(change))
-    made = script((one.want for one in result.changes if one.want and one.have is None), place, state)
+    missing = (one.want for one in result.changes if one.want and one.have is None)
+    made = script(missing, place, state, result.lab.firewall)
     yield from commented(made, result.lab.machines, typed)

@@ -60,7 +60,7 @@ def down_document(removed: Mapping[str, int], records: Collection[str] = ()) -> 
 
 
 def list_document(running: Iterable[Running]) -> Document:
-    """`list --json`; model and scenario are null where labctl's record of the lab is lost."""
+    """`list --json`; model, scenario and firewall are null where labctl's record is lost."""
     return {
         "labs": [
             {
@@ -69,6 +69,7 @@ def list_document(running: Iterable[Running]) -> Document:
                 "scenario": lab.scenario,
                 "nodes": list(lab.nodes),
                 "approximate": list(lab.approximate),
+                "firewall": lab.firewall,
             }
             for lab in running
         ]

@@ -8,14 +8,16 @@ and finds no drift afterwards; of what plugins made by hand labctl keeps no reco
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
-from labctl.commands import script
+from labctl.commands import script, variant
 from labctl.scenario import Lab, Machine
+from labctl.xtables import Backend
 
 _HEAD = """\
 #!/bin/sh
 # {title}
-# The same as `labctl up {name}`, by hand. Run it as root; `labctl down {name}` takes it down again.
+# The same as `labctl up {name}{option}`, by hand. Run it as root; `labctl down {name}` takes it down again.
 set -e
 in_node() {{ node=$1; shift; ip netns exec "{prefix}$node" "$@"; }}  # a command inside a machine of the lab
 """
@@ -32,15 +34,15 @@ _PARTS = (
     ("sh -c", "what CNI plugins do, called as a container runtime calls them"),
     ("python3", "what runs in it"),
 )
-_LEGACY = ("iptables", "ip6tables")
 
 
 def plan_script(lab: Lab, place: Callable[[str], str], state: str) -> Iterator[str]:
     """The script's lines; `place` gives the name of a machine's namespace, `state` the folder of labs' files."""
     title = f"{lab.name}, model {lab.model}" + (f": {lab.say}" if lab.say else "")
-    prefix = place("")
-    yield from _HEAD.format(title=title, name=lab.name, prefix=prefix).splitlines()
-    yield from commented(script(lab.plan, place, state), lab.machines, _typed)
+    prefix, option = place(""), " --firewall nft" if lab.firewall == "nft" else ""
+    yield from _HEAD.format(title=title, name=lab.name, option=option, prefix=prefix).splitlines()
+    commands = script(lab.plan, place, state, lab.firewall)
+    yield from commented(commands, lab.machines, partial(_typed, lab.firewall))
 
 
 def commented(
@@ -62,14 +64,8 @@ def commented(
         yield typed(ns, command)
 
 
-def legacy(command: str) -> str:
-    """A command with the variant of iptables that labs are written with, whatever `iptables` is on the machine."""
-    tool, _, rest = command.partition(" ")
-    return f"{tool}-legacy {rest}" if tool in _LEGACY else command
-
-
-def _typed(ns: str | None, command: str) -> str:
-    command = legacy(command).replace("python3 -m", '"${LABCTL_PYTHON:-python3}" -m', 1)
+def _typed(firewall: Backend, ns: str | None, command: str) -> str:
+    command = variant(command, firewall).replace("python3 -m", '"${LABCTL_PYTHON:-python3}" -m', 1)
     return command if ns is None else f"in_node {ns} {command}"
 
 

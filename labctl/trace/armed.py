@@ -11,9 +11,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from labctl.errors import LabError
-from labctl.kernel import counters, firewall, modules, nflog, places, shots
+from labctl.kernel import backends, counters, firewall, modules, nflog, places, shots
 from labctl.kernel.calm import undisturbed
 from labctl.kernel.netns import Inside
+from labctl.kernel.nftlog import NftLog
 from labctl.kernel.nftrace import NfTrace
 from labctl.kernel.remains import Record, instance
 from labctl.kernel.saved import Counted
@@ -35,6 +36,7 @@ class Armed:
         self, lab: str, nodes: Iterable[str], question: Question, identity: bytes, say: Callable[[str], None]
     ) -> None:
         self.lab, self.nodes, self.question, self.say = lab, tuple(nodes), question, say
+        self.firewall = backends.of(lab)
         self.name = instance(lab)
         self.unknown: list[str] = []
         self.inside = Inside()
@@ -43,7 +45,7 @@ class Armed:
         self._pool = ThreadPoolExecutor(1, "tracing")
         self._opening: Future[None] | None = None
         self.tracing: Tracing | None = None
-        self.logs: dict[str, nflog.NfLog] = {}
+        self.logs: dict[str, nflog.NfLog | NftLog] = {}
         self.tables: dict[str, NfTrace] = {}
         self.settings: dict[str, dict[str, str]] = {}
         self.before: dict[str, dict[str, int]] = {}
@@ -109,18 +111,21 @@ class Armed:
         before: dict[str, dict[str, str]] = {}
         for node in filtering:
             with suppress(OSError, LabError):
-                self.counted[node] = self.run(node, firewall.counted, node)
-                before[node] = self.run(node, nflog.settings)
+                self.counted[node] = self.run(node, firewall.counted, node, self.firewall)
+                before[node] = self.run(node, nflog.settings) if self.firewall == "legacy" else {}
         self.settings = before
-        self.record.note("logs", before)
+        self.record.note("logs", {node: setting for node, setting in before.items() if setting})
         self.record.note("tables", list(before))
         for node in before:
             try:
-                self.logs[node] = self.run(node, nflog.NfLog)
+                self.logs[node] = self.run(node, self._log)
                 self.tables[node] = self.run(node, NfTrace, self._matches, self.name)
             except OSError as error:
                 why = error.strerror or error
                 self.unknown.append(f"which rules the probe met in {node} is known by their counters only: {why}")
+
+    def _log(self) -> nflog.NfLog | NftLog:
+        return nflog.NfLog() if self.firewall == "legacy" else NftLog(self.name)
 
     def _filters(self, node: str) -> bool:
         try:

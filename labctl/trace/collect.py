@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ROLES: tuple[Role, ...] = ("request", "reply", "error")
 KINDS: dict[str, Literal["rule", "policy", "return"]] = {"rule": "rule", "policy": "policy", "return": "return"}
+# what packets of the probe's are whose payload was not told
+CUT: dict[str, Role] = {"echo": "request", "echo-reply": "reply", "error": "error"}
 SMALL = 24  # namespaces of a lab that are looked into whole
 MOST = 1500  # events that are kept
 NODE = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv4.conf.all.rp_filter",
@@ -192,7 +194,7 @@ def _met(armed: Armed, mark: Mark, seen: Evidence) -> tuple[tuple[Met, ...], boo
 
 def _chains(armed: Armed, node: str) -> dict[tuple[str, str, str], Counted]:
     try:
-        now: tuple[Counted, ...] = armed.run(node, firewall.counted, node)
+        now: tuple[Counted, ...] = armed.run(node, firewall.counted, node, armed.firewall)
     except (OSError, LabError):
         return {}
     armed.after[node] = now
@@ -207,6 +209,8 @@ def _told(
     protocol = 0x0800 if report.family == "ip" else 0x86DD
     packet = decode(Frame(Port(node, ""), 0, "in", report.payload, protocol, 65534))
     role = role_of(mark, packet) if packet is not None else None
+    if role is None and report.ours and packet is not None:
+        role = CUT.get(packet.kind)
     parts = report.prefix.rsplit(":", 2)
     if packet is None or role is None or len(parts) != 3 or parts[1] not in KINDS or not parts[2].isdigit():
         return
@@ -214,7 +218,7 @@ def _told(
     kind, number = KINDS[parts[1]], int(parts[2])
     counted = chains.get((report.family, table, chain))
     rule, target = "", ""
-    if kind == "rule" and counted is not None and number <= len(counted.chain.rules):
+    if kind == "rule" and counted is not None and 0 < number <= len(counted.chain.rules):
         one = counted.chain.rules[number - 1]
         rule, target = str(one), one.target or ""
     elif kind == "policy" and counted is not None:

@@ -6,6 +6,7 @@ from labctl.trace.evidence import Met, Moved
 from labctl.trace.path import bridged
 from labctl.trace.scene import Scene
 from labctl.trace.words import TOOLS, Note, Why, command, rule_text
+from labctl.xtables import STRAY
 
 HOOKS = ("nf_hook_slow", "nft_do_chain", "ebt_do_table")  # where kernels without reasons drop for a firewall
 FELLING = {"DROP": "dropped", "REJECT": "rejected"}
@@ -19,7 +20,8 @@ def rule(scene: Scene) -> Why | None:
     netfilter = scene.drop is not None and (scene.drop.reason == "NETFILTER_DROP" or scene.at(*HOOKS))
     if not (netfilter or (scene.drop is None and not scene.evidence.ruled)) and not _bridge_moved(scene):
         return None
-    families = (("ip" if scene.version == 4 else "ip6"), "bridge")
+    family = "ip" if scene.version == 4 else "ip6"
+    families = (family, STRAY[family], "bridge")
     moved = [one for one in scene.moved if one.target in FELLING and one.family in families]
     if moved:
         return _told(scene, moved[0], sure=netfilter and len(moved) == 1)

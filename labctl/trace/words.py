@@ -8,9 +8,10 @@ from typing import Literal, TypeAlias
 
 from labctl.plan import IP
 from labctl.trace.evidence import Crossing, Evidence, Lookup, Met, Moved
+from labctl.xtables import CHAIN_TOOLS
 
 Verdict: TypeAlias = Literal["answered", "refused", "unanswered", "lost"]
-TOOLS = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables"}
+TOOLS = CHAIN_TOOLS
 
 
 @dataclass(frozen=True, slots=True)

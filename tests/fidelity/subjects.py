@@ -20,6 +20,7 @@ import pytest
 
 from labctl.kernel import firewall, places
 from labctl.kernel.netns import MS_BIND, mount
+from labctl.xtables import Backend
 
 UNPACKED = Path(os.environ.get("LABCTL_SUBJECTS", "/nonexistent"))
 NEWER = Path(os.environ.get("LABCTL_ENGINES", "/nonexistent"))  # Docker Engines of newer distributions, each a tree
@@ -83,9 +84,9 @@ def cni_folder() -> Path | None:
 class Cni:
     """The runtime's part of CNI, as a kubelet plays it: a chain of plugins, ADD for one pod after the other."""
 
-    def __init__(self, lab: str, node: str, work: Path, *folders: Path) -> None:
+    def __init__(self, lab: str, node: str, work: Path, *folders: Path, backend: Backend = "legacy") -> None:
         self.lab, self.node, self.work, self.folders = lab, node, work, folders
-        self.path = f"{firewall.person_path(work / 'bin')}:{os.environ['PATH']}"
+        self.path = f"{firewall.person_path(work / 'bin', backend)}:{os.environ['PATH']}"
 
     def add(self, pod: str, plugins: list[dict[str, Any]], runtime: dict[str, Any] | None = None) -> dict[str, Any]:
         """Wire one pod by a chain of plugins; the result of the last."""

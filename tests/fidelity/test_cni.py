@@ -11,6 +11,7 @@ import pytest
 
 from labctl import lab
 from labctl.kernel import places
+from labctl.xtables import BACKENDS, Backend
 from tests.fidelity import subjects
 from tests.fidelity.alike import AT_ONCE, Side, differences, observed
 from tests.fidelity.differences import unexplained
@@ -58,7 +59,12 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
 
 @contextmanager
 def bare_node(
-    work: Path, born: dict[str, int], lab: str = "real", own: Path | None = None, image: dict[str, int] = IMAGE
+    work: Path,
+    born: dict[str, int],
+    lab: str = "real",
+    own: Path | None = None,
+    image: dict[str, int] = IMAGE,
+    backend: Backend = "legacy",
 ) -> Iterator[Cni]:
     """A node without a network for its pods, as the image leaves it, and two pods without any.
 
@@ -80,7 +86,7 @@ def bare_node(
         ip(f"-n {name} link set lo up")
         ip(f"-n {name} addr add 10.224.0.4/16 broadcast + dev eth0")
         ip(f"-n {name} route add default via 10.224.0.1 dev eth0")
-        yield Cni(lab, NODE, work, *([own] if own else []), folder)
+        yield Cni(lab, NODE, work, *([own] if own else []), folder, backend=backend)
     finally:
         subjects.remove(lab)
 
@@ -147,8 +153,9 @@ MAPPED = {
 }
 
 
-def test_ports_of_the_node(tmp_path: Path) -> None:
-    with bare_node(tmp_path, {}) as node:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_ports_of_the_node(tmp_path: Path, backend: Backend) -> None:
+    with bare_node(tmp_path, {}, backend=backend) as node:
         # what the kubelet writes before it starts a pod (kubelet_network_linux.go of Kubernetes 1.23)
         kubelet = (
             f"-N {MARK}", f"-A {MARK} -j MARK --or-mark 0x4000", "-N KUBE-POSTROUTING",
@@ -160,13 +167,13 @@ def test_ports_of_the_node(tmp_path: Path) -> None:
         )  # fmt: skip
         for words in kubelet:
             spaced = [word.replace("_", " ") for word in words.split()]
-            subjects.inside("real", NODE, "iptables-legacy", "-t", "nat", *spaced)
+            subjects.inside("real", NODE, f"iptables-{backend}", "-t", "nat", *spaced)
         for pod in PODS:
             node.add(pod, [KUBENET[0], *HOSTPORT], MAPPED if pod == "a" else {})
         settled("real", ALL)
         real = observed("real", (NODE, *PODS))
     sets = ("masquerade=kubelet", "non_masquerade_cidr=0.0.0.0/0", "dedup=false")
-    lab.up(lab.define("kubenet-hostport", sets=sets))
+    lab.up(lab.define("kubenet-hostport", sets=sets, firewall=backend))
     try:
         found = differences(observed("kubenet-hostport", (NODE, *PODS)), real)
     finally:
