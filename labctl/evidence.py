@@ -92,8 +92,11 @@ class Evidence:
 
     @property
     def delivered(self) -> bool:
-        """Whether the request was seen entering the target's namespace, or staying in it."""
-        return any(seen.at.ns == self.home and (seen.direction == "in") for seen in self.trail.requests)
+        """Whether the request was seen entering the target's namespace, or staying in it. A frame that is for another
+        machine, as a switch floods them, is none."""
+        return any(
+            seen.at.ns == self.home and seen.direction == "in" and not seen.other for seen in self.trail.requests
+        )
 
     @property
     def mute(self) -> str | None:

@@ -138,6 +138,13 @@ DEAF = "the request entered c, which did not answer; nothing there says that it 
 BY_RULE = "dropped in c by iptables -t filter -A INPUT -p icmp -j DROP"
 
 
+def test_who_only_overheard_the_request_did_not_get_it() -> None:
+    overheard = Trail((*REQUESTS[:3], replace(REQUESTS[3], other=True)), REPLIES)
+
+    assert verdict(evidence()) == "pass"
+    assert verdict(evidence(trail=overheard)) == "fail"
+
+
 def test_a_target_that_was_reached_and_is_mute_needs_a_reason_of_its_own() -> None:
     item = evidence(FAIL, "timeout", ARRIVED)
 
