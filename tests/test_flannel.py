@@ -11,11 +11,11 @@ import pytest
 
 import labctl.lab
 from labctl import checks
-from labctl.cli.follow import question_of
 from labctl.errors import ScenarioError
 from labctl.kernel import places
 from labctl.plan import Address, Fdb, Link, Neighbour, Port, Process, Route
 from labctl.scenario import Check, Lab, See
+from labctl.trace.ask import question_of
 from labctl.trace.run import follow
 from labctl.trace.story import tell
 from labctl.who import Who

@@ -15,7 +15,7 @@ import pytest
 
 from labctl.diff import diff
 from labctl.errors import KernelError
-from labctl.kernel import places
+from labctl.kernel import places, state
 from labctl.kernel.linux import Linux
 from labctl.kernel.programs import tunnel
 from labctl.models import _parts as parts
@@ -81,6 +81,7 @@ def tunnels() -> Iterator[None]:
     yield
     with Linux(LAB) as kernel:
         kernel.destroy()
+    state.forget(LAB)
     assert LAB not in places.labs()
 
 

@@ -160,8 +160,9 @@ def tables(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Resource]:
     if any(link.kind in ("bridge", "vxlan") for link in snapshot.links[ns].values()):
         yield from _fdb(channel, snapshot, ns)
     connected = {(one.addr.network, one.at.dev) for one in addresses if one.addr.network.prefixlen < 32}
+    held = {(one.addr.ip, one.at.dev) for one in addresses}
     routes = (_route(snapshot, ns, raw) for raw in found if _ROUTE_KINDS.get(raw.kind) not in _IGNORED_ROUTES)
-    yield from (route for route in routes if not _own(route, connected))
+    yield from (route for route in routes if not _own(route, connected, held))
     for rule in read.rules(channel):
         yield _rule(ns, rule)
 
@@ -236,10 +237,14 @@ def _route(snapshot: Snapshot, ns: str, raw: read.RawRoute) -> Route:
     )
 
 
-def _own(route: Route, connected: Collection[tuple[Net, str | None]]) -> bool:
-    """Whether the kernel made a route by itself, to an address's prefix. In its name Cilium makes IPv4 routes, too."""
-    own = route.dst.version == 6 or (route.via is None and (route.dst, route.dev) in connected)
-    return route.proto == PROTO_KERNEL and own
+def _own(
+    route: Route, connected: Collection[tuple[Net, str | None]], held: Collection[tuple[IP | None, str | None]]
+) -> bool:
+    """Whether the kernel made a route by itself: to an address's prefix, or (from that address) to its peer's. In its
+    name Cilium makes IPv4 routes, too."""
+    if route.proto != PROTO_KERNEL or route.dst.version == 6:
+        return route.proto == PROTO_KERNEL
+    return route.via is None and ((route.dst, route.dev) in connected or (route.src, route.dev) in held)
 
 
 def _scope(raw: read.RawRoute) -> str | None:

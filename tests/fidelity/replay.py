@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from labctl.diff import diff
-from labctl.kernel import places
+from labctl.kernel import places, state
 from labctl.kernel.linux import Linux
 from labctl.plan import Link, Neighbour, Netns, Plan, Resource, Route, Sysctl
 from tests.fidelity import subjects
@@ -40,6 +40,7 @@ def replayed(lab: str, nodes: Iterable[str]) -> list[str]:
     finally:
         with Linux(AGAIN) as kernel:
             kernel.destroy()
+        state.forget(AGAIN)
         assert AGAIN not in places.labs()
 
 
