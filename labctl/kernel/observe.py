@@ -124,6 +124,7 @@ def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]
         born = snapshot.born(ns, raw, nsid_of)
         # a vxlan has a word of its own for it, and names itself where there is none
         upon = snapshot.lower(ns, raw, nsid_of) if raw.lower and raw.kind not in ("veth", "vxlan") else None
+        options = _options(snapshot, born or ns, raw, upon)
         yield Link(
             at,
             raw.kind or "physical",
@@ -133,13 +134,18 @@ def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]
             mac=raw.mac,
             up=up,
             promisc=bool(raw.flags & IFF_PROMISC),
-            arp=raw.kind not in ARPS or not raw.flags & IFF_NOARP,
+            arp=not _asking(raw, options) or not raw.flags & IFF_NOARP,
             hairpin=raw.hairpin,
             isolated=raw.isolated,
             autoconf=raw.addr_gen_mode == 0,
-            options=_options(snapshot, born or ns, raw, upon),
+            options=options,
             born=born,
         )
+
+
+def _asking(raw: read.RawLink, options: tuple[tuple[str, str], ...]) -> bool:
+    """Whether a link of this kind asks for its neighbours by itself. In its routed modes an ipvlan does not."""
+    return raw.kind in ARPS and (raw.kind != "ipvlan" or ("mode", "l2") in options)
 
 
 def _options(snapshot: Snapshot, home: str, raw: read.RawLink, upon: str | None) -> tuple[tuple[str, str], ...]:

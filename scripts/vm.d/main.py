@@ -73,16 +73,18 @@ def main(words: Sequence[str]) -> int:
 
 
 def _options(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/vm-test", description=__doc__, epilog="Exit code: 0 good, 1 "
-                                     "something failed, 2 usage, 4 this machine cannot run virtual machines.")  # fmt: skip
+    epilog = "Exit code: 0 good, 1 something failed, 2 usage, 4 this machine cannot run virtual machines."
+    parser = argparse.ArgumentParser(prog="scripts/vm-test", description=__doc__, epilog=epilog)
     names = [name for system in SYSTEMS for name in (system.kernel, system.release)]
-    parser.add_argument("--kernel", action="append", choices=names, metavar="6.1|6.12|newest", help="which (default 6.1); may be said again")  # fmt: skip
-    parser.add_argument("--all", action="store_true", help="all tests; on all kernels unless --kernel says which")
-    parser.add_argument("--no-legacy", action="store_true", help="take the legacy iptables away; only try kubenet")
-    parser.add_argument("--list", action="store_true", help="the kernels, and whether their systems are built")
-    parser.add_argument("--build", action="store_true", help="only build the system, about two minutes")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show all that the console says")
-    parser.add_argument("tests", nargs="*", help="words for pytest, after --")
+    add = parser.add_argument
+    which = f"which, 6.1 if none is said; may be said again: {', '.join(names)}"
+    add("--kernel", action="append", choices=names, metavar="KERNEL", help=which)
+    add("--all", action="store_true", help="all tests; on all kernels unless --kernel says which")
+    add("--no-legacy", action="store_true", help="take the legacy iptables away; only try kubenet")
+    add("--list", action="store_true", help="the kernels, and whether their systems are built")
+    add("--build", action="store_true", help="only build the system, about two minutes")
+    add("-v", "--verbose", action="store_true", help="show all that the console says")
+    add("tests", nargs="*", help="words for pytest, after --")
     return parser.parse_args(words)
 
 
