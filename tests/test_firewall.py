@@ -24,7 +24,7 @@ from labctl.kernel.saved import edits, parse
 from labctl.plan import Chain
 from labctl.xtables import rule
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.kernel]
 
 T = TypeVar("T")
 Run = Callable[..., Any]

@@ -163,7 +163,7 @@ def tables(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Resource]:
     yield from _addresses(channel, snapshot, ns, kernel)
     yield from _neighbours(channel, snapshot, ns)
     if any(link.kind in ("bridge", "vxlan") for link in snapshot.links[ns].values()):
-        yield from _fdb(channel, snapshot, ns)
+        yield from dict.fromkeys(_fdb(channel, snapshot, ns))  # a bridge has one for each VLAN of a port
     for route in found:
         if route.proto != PROTO_KERNEL and _ROUTE_KINDS.get(route.kind) not in _IGNORED_ROUTES:
             yield _route(snapshot, ns, route)

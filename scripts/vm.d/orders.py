@@ -47,7 +47,7 @@ def ordinary(root: Path, labs: Sequence[str]) -> list[Step]:
     """The labs, their laws, and the tests that depend on a kernel."""
     files = [name for name in marked(root) if name != LAWS]
     laws = [f"{LAWS}::test_the_three_laws[{name}]" for name in labs]
-    return [*map(lab_step, labs), test_step(["-m", "kernel", "-q", *files, *laws])]
+    return [*map(lab_step, labs), test_step(["-m", "kernel", "-q", "--tb=short", "--durations=12", *files, *laws])]
 
 
 def everything(labs: Sequence[str]) -> list[Step]:
