@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from labctl import catalog, lab
-from labctl.features import needed
+from labctl.features import module, needed
 from labctl.grades import substitutes
-from labctl.kernel import backends, features
+from labctl.kernel import backends, features, modules
 from labctl.xtables import Backend
 
 
@@ -68,5 +68,8 @@ LEGACY = pytest.mark.skipif(bool(unwritable("legacy")), reason=f"no legacy iptab
 @cache
 def lacking(some: tuple[str, ...]) -> str:
     """Why a test cannot be run that needs these features; "" if it can, or if no kernel may be asked."""
-    missing = features.lacking(some) if some and os.geteuid() == 0 else {}
+    if not some or os.geteuid() != 0:
+        return ""
+    modules.load(map(module, some), print)  # as `up` does: what the kernel loads by itself may bring devices
+    missing = features.lacking(some)
     return f"this kernel lacks {', '.join(missing)}" if missing else ""

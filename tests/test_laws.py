@@ -69,6 +69,7 @@ def drift(name: str) -> list[str]:
     return [line for change in lab.status(name, lab.recall(name)) for line in change_lines(change)]
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize(
     ("scenario", "approximate", "sets"),
     [

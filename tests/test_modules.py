@@ -90,6 +90,21 @@ def test_other_modules_leave_the_bridges_settings(machine: Path) -> None:
     assert {path.read_text() for path in (machine / "proc/sys/net/bridge").iterdir()} == {"1\n"}
 
 
+def test_a_module_that_puts_a_device_into_every_namespace_is_said_to(machine: Path) -> None:
+    said: list[str] = []
+    modules.ensure([Link(Port("n", "tunl0"), "ipip")], said.append, machine)
+    assert said[1:] == ["ipip put a device, down, into every network namespace, this machine's own among them"]
+
+
+def test_modules_that_make_devices_unless_told_otherwise_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[list[str]] = []
+    monkeypatch.setattr(modules, "_run", called.append)
+    modules._modprobe(("veth", "dummy", "ifb", "8021q"))
+    assert called == [["-a", "veth", "8021q"], ["dummy", "numdummies=0"], ["ifb", "numifbs=0"]]
+    modules._modprobe(("dummy",))
+    assert called[3:] == [["dummy", "numdummies=0"]]
+
+
 def test_a_side_effect_that_cannot_be_undone_is_an_error_with_its_cure(machine: Path) -> None:
     broken = machine / "proc/sys/net/bridge/bridge-nf-call-iptables"
     broken.unlink()

@@ -14,7 +14,7 @@ from labctl.kernel.netlink import Channel
 from labctl.kernel.netns import CLONE_NEWNET, Inside, unshare
 from labctl.plan import Port
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.kernel]
 
 SETUP = """
 link set lo up
@@ -98,7 +98,10 @@ def test_links(inside: Inside) -> None:
         )  # fmt: skip
 
     expected = [known(message) for message in truth(inside, "get_links")]
-    found = ours(inside, read.links)
+    expected = [
+        link for link in expected if link[1] not in observe.FALLBACK
+    ]  # whose address pyroute2 reads as six bytes
+    found = [link for link in ours(inside, read.links) if link.name not in observe.FALLBACK]
     assert len(found) >= 5
     assert [
         (link.index, link.name, link.flags, link.mtu, link.mac, link.master, link.kind, link.addr_gen_mode)

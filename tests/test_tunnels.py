@@ -149,11 +149,13 @@ def folded(data: bytes | bytearray) -> int:
 # ---- in real namespaces ------------------------------------------------------------------------------
 
 
+@pytest.mark.kernel
 @pytest.mark.root
 def test_what_was_built_is_what_is_there(tunnels: None) -> None:
     assert diff(plan(), there()) == ()
 
 
+@pytest.mark.kernel
 @pytest.mark.root
 def test_rules_that_match_sets_are_spelled_as_xtables_spells_them() -> None:
     odd = parts.chain("n1", "nat", "MINE", MASQUERADE.replace("-m set --match-set pools src", "-s 10.0.0.1/8"))
@@ -176,12 +178,14 @@ def test_the_tools_of_others_see_the_same(tunnels: None) -> None:
     assert "tun type tun pi off" in typed("n1", "ip -d link show udp")
 
 
+@pytest.mark.kernel
 @pytest.mark.root
 @pytest.mark.parametrize(("target", "ttl"), [("10.0.2.1", 64), ("10.8.2.0", 63), ("10.9.2.0", 64)])
 def test_every_tunnel_carries_packets(tunnels: None, target: str, ttl: int) -> None:
     assert f"ttl={ttl} " in typed("n1", f"ping -n -c 1 -W 2 {target}")
 
 
+@pytest.mark.kernel
 @pytest.mark.root
 def test_sets_and_tunnels_that_were_meddled_with_are_seen_and_mended(tunnels: None) -> None:
     for words in (
@@ -204,6 +208,7 @@ def test_sets_and_tunnels_that_were_meddled_with_are_seen_and_mended(tunnels: No
         assert "1 received" in typed("n1", f"ping -n -c 1 -W 2 {target}")
 
 
+@pytest.mark.kernel
 @pytest.mark.root
 def test_a_set_goes_with_the_rules_that_match_it(tunnels: None) -> None:
     without = tuple(item for item in plan() if item.key[0] not in ("ipset", "chain") or item.ns != "n1")
@@ -216,6 +221,7 @@ def test_a_set_goes_with_the_rules_that_match_it(tunnels: None) -> None:
     assert diff(plan(), there()) == ()
 
 
+@pytest.mark.kernel
 @pytest.mark.root
 def test_what_the_kernel_will_not_have_in_a_set_is_said(tunnels: None) -> None:
     odd = (*plan(), IpSet("n1", "odd", "hash:nothing"))

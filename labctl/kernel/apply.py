@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from labctl.diff import Change
-from labctl.kernel import groups, ipsets, messages, processes
+from labctl.kernel import groups, ipsets, messages, processes, sysctls
 from labctl.kernel.hints import fail_refused, fail_sysctl
 from labctl.kernel.indexes import Indexes, Later
 from labctl.kernel.linker import Linker, must_remake
 from labctl.kernel.netlink import Refusal, flush_all
-from labctl.kernel.observe import FALLBACK, Snapshot, sysctl_path
+from labctl.kernel.observe import FALLBACK, Snapshot
 from labctl.kernel.rooms import Rooms
 from labctl.own import moves_local, own_rules
 from labctl.plan import (
@@ -180,7 +180,7 @@ class Builder:
                 continue
             self._rooms.enter(item.ns)
             try:
-                fd = os.open(sysctl_path(item.name), os.O_WRONLY | os.O_CLOEXEC)
+                fd = os.open(sysctls.path_of(item.name), os.O_WRONLY | os.O_CLOEXEC)
                 try:
                     os.write(fd, groups.written(item.name, item.value).encode())
                 finally:

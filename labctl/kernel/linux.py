@@ -7,7 +7,19 @@ from functools import cached_property
 from types import TracebackType
 
 from labctl.diff import Change
-from labctl.kernel import attachments, backends, firewall, ipsets, observe, places, processes, read, residents, rooms
+from labctl.kernel import (
+    attachments,
+    backends,
+    firewall,
+    ipsets,
+    observe,
+    places,
+    processes,
+    read,
+    residents,
+    rooms,
+    sysctls,
+)
 from labctl.kernel import state as records
 from labctl.kernel.apply import Builder
 from labctl.kernel.calm import undisturbed
@@ -85,11 +97,11 @@ class Linux:
     def _observe(self, asking: Plan, nodes: tuple[str, ...], firewalls: bool, whole: bool) -> Plan:
         room = self.rooms
         here = room.open(nodes)
-        sysctls: dict[str, list[Sysctl]] = {}
+        asking_of: dict[str, list[Sysctl]] = {}
         chains: dict[str, list[Chain]] = {}
         for item in asking:
             if isinstance(item, Sysctl):
-                sysctls.setdefault(item.ns, []).append(item)
+                asking_of.setdefault(item.ns, []).append(item)
             elif isinstance(item, Chain):
                 chains.setdefault(item.ns, []).append(item)
         backend = self.backend if firewalls else "legacy"
@@ -99,9 +111,9 @@ class Linux:
             room.enter(node)
             found.append(observe.netns(node))
             snapshot.add(node, read.links(room.channels[node]))
-            asked = sysctls.get(node, ())
-            found += observe.sysctls(asked)
-            found += observe.forwarding(node, snapshot.links[node].values(), asked)
+            asked = asking_of.get(node, ())
+            found += sysctls.present(asked)
+            found += sysctls.forwarding(node, snapshot.links[node].values(), asked)
             found += (*ipsets.read(node), *firewall.read(node, chains.get(node, ()), backend)) if firewalls else ()
         for node in here:
             found += observe.links(snapshot, node, room.nsid)

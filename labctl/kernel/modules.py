@@ -8,12 +8,13 @@ What cannot be loaded is no error here: the object that needs it is the proof, a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 from labctl.errors import KernelError
 from labctl.features import module
+from labctl.kernel.indexes import TUNNELS
 from labctl.plan import Chain, Link, Resource, Sysctl
 from labctl.xtables import Backend, FirewallRule
 
@@ -24,6 +25,7 @@ _NAMED = {
     "REJECT": "ipt_REJECT", "ACCEPT": None, "DROP": None, "RETURN": None, "CONTINUE": None,
 }  # fmt: skip
 _NAMED6 = {**_NAMED, "REJECT": "ip6t_REJECT"}
+_QUIET = {"dummy": "numdummies=0", "ifb": "numifbs=0"}  # these would put devices into the machine's own namespace
 BRIDGE_CALLS = tuple(f"net.bridge.bridge-nf-call-{name}" for name in ("iptables", "ip6tables", "arptables"))
 
 
@@ -75,6 +77,8 @@ def load(names: Iterable[str], say: Callable[[str], None], machine: Path = Path(
     new = tuple(sorted(after - before))
     if new:
         say(f"loaded kernel modules {', '.join(new)}")
+    if tunnels := [name for name in new if name in TUNNELS]:
+        say(f"{', '.join(tunnels)} put a device, down, into every network namespace, this machine's own among them")
     if quiet:
         say(f"set {', '.join(quiet)} to 0 on this machine, which br_netfilter had turned on")
     return new
@@ -122,14 +126,21 @@ def _loaded(machine: Path) -> set[str]:
     return {line.split(" ", 1)[0] for line in (machine / "proc/modules").read_text().splitlines()}
 
 
-def _modprobe(names: Iterable[str]) -> None:
-    """Ask for all of them at once; what is built in or unknown is passed over."""
+def _modprobe(names: Sequence[str]) -> None:
+    """Ask for all of them at once, but those that need a word each; what is built in or unknown is passed over."""
+    plain = [name for name in names if name not in _QUIET]
+    for words in (["-a", *plain], *([name, _QUIET[name]] for name in names if name in _QUIET)):
+        if len(words) > 1:
+            _run(words)
+
+
+def _run(words: Sequence[str]) -> None:
     import shutil
     import subprocess
 
     program = shutil.which("modprobe", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if program is not None:
-        subprocess.run([program, "-q", "-a", *names], capture_output=True, check=False)
+        subprocess.run([program, "-q", *words], capture_output=True, check=False)
 
 
 def _silence(settings: Iterable[str], machine: Path) -> None:

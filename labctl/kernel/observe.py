@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
-from pathlib import Path
 
-from labctl.kernel import groups, read
+from labctl.kernel import read
 from labctl.kernel.kinds import read_options
 from labctl.kernel.messages import (
     AF_BRIDGE,
@@ -40,7 +38,6 @@ from labctl.plan import (
     Resource,
     Route,
     Rule,
-    Sysctl,
 )
 
 # devices that tunnel modules put into every new namespace by themselves
@@ -124,6 +121,7 @@ def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]
         born = snapshot.born(ns, raw, nsid_of)
         # a vxlan has a word of its own for it, and names itself where there is none
         upon = snapshot.lower(ns, raw, nsid_of) if raw.lower and raw.kind not in ("veth", "vxlan") else None
+        options = _options(snapshot, born or ns, raw, upon)
         yield Link(
             at,
             raw.kind or "physical",
@@ -133,13 +131,18 @@ def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]
             mac=raw.mac,
             up=up,
             promisc=bool(raw.flags & IFF_PROMISC),
-            arp=raw.kind not in ARPS or not raw.flags & IFF_NOARP,
+            arp=not _asking(raw, options) or not raw.flags & IFF_NOARP,
             hairpin=raw.hairpin,
             isolated=raw.isolated,
             autoconf=raw.addr_gen_mode == 0,
-            options=_options(snapshot, born or ns, raw, upon),
+            options=options,
             born=born,
         )
+
+
+def _asking(raw: read.RawLink, options: tuple[tuple[str, str], ...]) -> bool:
+    """Whether a link of this kind asks for its neighbours by itself. In its routed modes an ipvlan does not."""
+    return raw.kind in ARPS and (raw.kind != "ipvlan" or ("mode", "l2") in options)
 
 
 def _options(snapshot: Snapshot, home: str, raw: read.RawLink, upon: str | None) -> tuple[tuple[str, str], ...]:
@@ -158,7 +161,7 @@ def tables(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Resource]:
     yield from addresses
     yield from _neighbours(channel, snapshot, ns)
     if any(link.kind in ("bridge", "vxlan") for link in snapshot.links[ns].values()):
-        yield from _fdb(channel, snapshot, ns)
+        yield from dict.fromkeys(_fdb(channel, snapshot, ns))  # a bridge has one for each VLAN of a port
     connected = {(one.addr.network, one.at.dev) for one in addresses if one.addr.network.prefixlen < 32}
     held = {(one.addr.ip, one.at.dev) for one in addresses}
     routes = (_route(snapshot, ns, raw) for raw in found if _ROUTE_KINDS.get(raw.kind) not in _IGNORED_ROUTES)
@@ -269,33 +272,6 @@ def _rule(ns: str, raw: read.RawRule) -> Rule:
         kind=kind,
         invert=bool(raw.flags & RULE_INVERT),
     )
-
-
-def sysctl_path(name: str) -> Path:
-    """The file of a sysctl; a slash in the name is a dot inside a device's name, as in sysctl(8)."""
-    return Path("/proc/sys") / "/".join(part.replace("/", ".") for part in name.split("."))
-
-
-def sysctls(asking: Iterable[Sysctl]) -> Iterator[Sysctl]:
-    """The present values of the settings asked for; call it inside their namespace."""
-    for item in asking:
-        try:
-            fd = os.open(sysctl_path(item.name), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            value = os.read(fd, 4096).decode()
-        finally:
-            os.close(fd)
-        yield Sysctl(item.ns, item.name, groups.meant(item.name, " ".join(value.split())))
-
-
-def forwarding(ns: str, links: Iterable[read.RawLink], asking: Iterable[Sysctl]) -> Iterator[Sysctl]:
-    """The devices of a namespace that do not forward as all of it is to: `conf.<dev>.forwarding` set apart."""
-    planned = next((item.value for item in asking if item.name == "net.ipv4.ip_forward"), None)
-    for link in links:
-        if planned is not None and link.forwarding is not None and str(link.forwarding) != planned:
-            yield Sysctl(ns, f"net.ipv4.conf.{link.name.replace('.', '/')}.forwarding", str(link.forwarding))
 
 
 def netns(name: str) -> Netns:

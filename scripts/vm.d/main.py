@@ -1,0 +1,230 @@
+"""Labs and tests under stock kernels of Debian, each in a virtual machine that is thrown away.
+
+Without words: one kernel, the default labs and those that this machine's own kernel cannot hold (`up --check`), and
+the tests that depend on a kernel. What comes after `--` goes to pytest, and then only those tests run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import machine
+import orders
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+CACHE = Path(os.environ.get("LABCTL_VM_CACHE", "/var/cache/labctl/vm"))
+TOOLS = {  # each with the Debian package that has it
+    "qemu-system-x86_64": "qemu-system-x86", "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "cpio": "cpio",
+    "modprobe": "kmod", "xz": "xz-utils", "zstd": "zstd",
+}  # fmt: skip
+CANNOT = 4
+
+
+@dataclass(frozen=True)
+class System:
+    """A kernel to test under: what it is called here, and the Debian release that has it."""
+
+    kernel: str
+    release: str
+    debian: str
+
+
+SYSTEMS = (
+    System("6.1", "bookworm", "Debian 12"),
+    System("6.12", "trixie", "Debian 13"),
+    System("newest", "forky", "Debian's testing"),
+)
+
+
+class Cannot(Exception):
+    """This machine cannot do it; the words say why."""
+
+
+def main(words: Sequence[str]) -> int:
+    options = _options(words)
+    os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
+    if options.list:
+        print(*_listing(), sep="\n")
+        return 0
+    try:
+        systems = _chosen(options)
+        _tools()
+        for system in systems if options.build else ():
+            print(image(system))
+        if options.build:
+            return 0
+        labs = [*orders.LABS, *(name for name in orders.held_nowhere_here() if name not in orders.LABS)]
+        return max([_one(system, options, labs) for system in systems])
+    except Cannot as error:
+        print(f"scripts/vm-test: {error}", file=sys.stderr)
+        return CANNOT
+
+
+def _options(words: Sequence[str]) -> argparse.Namespace:
+    epilog = "Exit code: 0 good, 1 something failed, 2 usage, 4 this machine cannot run virtual machines."
+    parser = argparse.ArgumentParser(prog="scripts/vm-test", description=__doc__, epilog=epilog)
+    names = [name for system in SYSTEMS for name in (system.kernel, system.release)]
+    add = parser.add_argument
+    which = f"which, 6.1 if none is said; may be said again: {', '.join(names)}"
+    add("--kernel", action="append", choices=names, metavar="KERNEL", help=which)
+    add("--all", action="store_true", help="all tests; on all kernels unless --kernel says which")
+    add("--no-legacy", action="store_true", help="take the legacy iptables away; only try kubenet")
+    add("--list", action="store_true", help="the kernels, and whether their systems are built")
+    add("--build", action="store_true", help="only build the system, about two minutes")
+    add("-v", "--verbose", action="store_true", help="show all that the console says")
+    add("tests", nargs="*", help="words for pytest, after --")
+    return parser.parse_args(words)
+
+
+def _chosen(options: argparse.Namespace) -> list[System]:
+    named = options.kernel or ([system.kernel for system in SYSTEMS] if options.all else ["6.1"])
+    return [system for system in SYSTEMS if system.kernel in named or system.release in named]
+
+
+def _listing() -> Iterator[str]:
+    for system in SYSTEMS:
+        folder = _folder(system)
+        state = f"linux {(folder / 'kernel').read_text().strip()} is ready" if folder.exists() else "not built yet"
+        yield f"{system.kernel:8}{system.debian} ({system.release}): {state}"
+
+
+def _tools() -> None:
+    """All that is needed, installed where that can be done."""
+    if os.uname().machine != "x86_64":
+        raise Cannot(f"the virtual machines are x86-64, and this is {os.uname().machine}")
+    missing = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
+    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
+        print(f"vm: installing {', '.join(missing)}", file=sys.stderr)
+        apt = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=120"]
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for words in (["update"], ["install", "--no-install-recommends", *missing]):
+            subprocess.run([*apt, *words], env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    left = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if left:
+        raise Cannot(f"no {', '.join(left)} here: install {' '.join(TOOLS[tool] for tool in left)}")
+
+
+def _folder(system: System) -> Path:
+    """Where a system's image lies: by what it is made from."""
+    project = (ROOT / "pyproject.toml").read_text()
+    needs = project[project.index("dependencies = [") : project.index("[project.scripts]")]
+    made_from = [needs, *((HERE / name).read_text() for name in ("image", "initramfs"))]
+    return CACHE / f"{system.release}-{hashlib.sha256(repr(made_from).encode()).hexdigest()[:12]}"
+
+
+def image(system: System) -> Path:
+    """A system's image, built if it is not there; older ones of the same release go."""
+    folder = _folder(system)
+    if folder.exists():
+        return folder
+    if os.geteuid() != 0:
+        raise Cannot(f"building {folder} needs root: run 'sudo scripts/vm-test'")
+    with _lock():
+        if not folder.exists():
+            for old in CACHE.glob(f"{system.release}-*"):
+                shutil.rmtree(old)
+            done = subprocess.run([HERE / "image", system.release, folder], stdin=subprocess.DEVNULL, check=False)
+            if done.returncode:
+                raise Cannot(f"no system of {system.debian} could be built: see above; is the machine online?")
+    return folder
+
+
+@contextmanager
+def _lock() -> Iterator[None]:
+    CACHE.mkdir(parents=True, exist_ok=True)
+    fd = os.open(CACHE, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _one(system: System, options: argparse.Namespace, labs: Sequence[str]) -> int:
+    """Boot one kernel and let it work; its report, and 0 if all was good."""
+    try:
+        folder = image(system)
+    except Cannot as error:
+        if not options.all or options.kernel:
+            raise
+        print(f"vm {system.kernel}: skipped: {error}")
+        return 0
+    if options.tests:
+        order = [orders.test_step(options.tests)]
+    elif options.no_legacy:
+        order = orders.no_legacy()
+    else:
+        order = orders.everything(labs) if options.all else orders.ordinary(ROOT, labs)
+    without = machine.LEGACY if options.no_legacy else ()
+    with tempfile.TemporaryDirectory(prefix="labctl-vm.") as place:
+        disk = Path(place, "tree.tar")
+        machine.write_disk(disk, ROOT, order, without, _compiled())
+        limit = 4 * 3600.0 if options.all or options.tests else 1800.0
+        heard = _heard(system, options.verbose or bool(options.tests))
+        run = machine.boot(folder, disk, limit, heard)
+    print(*report(system, run, len(order)), sep="\n", flush=True)
+    return 0 if run.good else 1
+
+
+def _compiled() -> Path:
+    """What Python has compiled of this tree: a guest with the same Python need not do it again, ten times slower."""
+    prefix = sys.pycache_prefix or ""
+    subprocess.run([sys.executable, "-X", f"pycache_prefix={prefix}", "-m", "compileall", "-q", ROOT / "labctl"],
+                   stdout=subprocess.DEVNULL, check=False)  # fmt: skip
+    return Path(f"{prefix}{ROOT}") if prefix else Path("/nonexistent")
+
+
+def _heard(system: System, verbose: bool):  # type: ignore[no-untyped-def]
+    """What to show of a console while it speaks: each step's end; what a step said only if it failed, or if asked."""
+
+    def heard(run: machine.Run, line: str) -> None:
+        if line.startswith("@vm up "):
+            print(f"vm {system.kernel}: linux {run.kernel} is up", flush=True)
+        elif line.startswith("@vm end "):
+            print(*step_lines(system, run.steps[-1], verbose), sep="\n", flush=True)
+        elif verbose and not line.startswith("@vm "):
+            print(line, flush=True)
+
+    return heard
+
+
+def step_lines(system: System, step: machine.Done, shown: bool) -> Iterator[str]:
+    """How a step ended, in words; before that what it said, if it failed and that was not shown yet."""
+    if step.code != 0 and not shown:
+        yield from step.output
+    counts = next((line[7:] for line in reversed(step.output) if line.startswith("tests: ")), "")
+    how = "good" if step.code == 0 else f"FAILED with exit code {step.code}"
+    yield f"vm {system.kernel}: {step.name}: {how}{f' ({counts})' if counts else ''}, {step.seconds:.0f} s"
+
+
+def report(system: System, run: machine.Run, steps: int) -> Iterator[str]:
+    """The last lines on one kernel."""
+    name = f"vm {system.kernel}"
+    for line in run.complaints:
+        yield f"{name}: the kernel complained: {line}"
+    if not run.kernel:
+        yield f"{name}: FAILED: the machine did not come up, twice"
+        return
+    done = sum(step.code == 0 for step in run.steps)
+    if run.code is None:
+        last = run.steps[-1] if run.steps else machine.Done("its start")
+        yield from last.output[-40:]
+        yield f"{name}: FAILED: the machine ended in {last.name!r}, after {run.seconds:.0f} s"
+    verdict = "all good" if run.good else "FAILED"
+    yield f"{name}: {verdict}: {done} of {steps} steps on linux {run.kernel} ({run.accelerator}), {run.seconds:.0f} s"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

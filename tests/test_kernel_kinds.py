@@ -1,0 +1,207 @@
+"""Kinds of links that many kernels have as modules, and small ones lack: the three laws and a packet through each.
+
+Two machines on a cable. A test whose kind this kernel lacks is skipped and says so; `scripts/vm-test` runs them all.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, IPv4Network
+
+import kernels
+import pytest
+
+from labctl.diff import diff
+from labctl.features import needed
+from labctl.kernel import modules, places
+from labctl.kernel.linux import Linux
+from labctl.models import _parts as parts
+from labctl.plan import Link, Neighbour, Plan, Port, Resource, Route, assemble
+from labctl.words import change_lines
+
+pytestmark = [pytest.mark.root, pytest.mark.kernel]
+
+LAB = "kinds"
+MACS = ("02:00:00:00:00:01", "02:00:00:00:00:02")
+Way = Callable[[int, int], Iterator[Resource]]  # what one of the two gets, by its number and the other's
+
+
+def outer(number: int) -> IPv4Address:
+    """A machine's address on the cable."""
+    return IPv4Address(f"192.168.0.{number}")
+
+
+def inner(number: int) -> IPv4Address:
+    """The address that is reached through what is tried."""
+    return IPv4Address(f"10.0.{number}.1")
+
+
+def own(number: int, dev: str = "lo") -> Iterator[Resource]:
+    yield from parts.addresses(Port(f"n{number}", dev), parts.iface(inner(number), 32))
+
+
+def there(number: int, dev: str, via: IPv4Address | None = None) -> Route:
+    where = IPv4Network(f"{inner(number)}/32")
+    return Route(f"n{3 - number}", where, via, dev, src=inner(3 - number), onlink=via is not None)
+
+
+def tunnel(number: int, other: int) -> Iterator[Resource]:
+    options = (("local", str(outer(number))), ("remote", str(outer(other))), ("ttl", "64"))
+    yield Link(Port(f"n{number}", "tun1"), "ipip", mtu=1480, options=options)
+    yield from own(number, "tun1")
+    yield there(other, "tun1")
+
+
+def fallback(number: int, other: int) -> Iterator[Resource]:
+    """The device that the module itself puts into a namespace, as Calico uses it."""
+    yield Link(Port(f"n{number}", "tunl0"), "ipip", mtu=1440)
+    yield from own(number, "tunl0")
+    yield there(other, "tunl0", outer(other))
+
+
+def vlan(number: int, other: int) -> Iterator[Resource]:
+    yield Link(Port(f"n{number}", "eth0.7"), "vlan", mtu=1400, options=(("dev", "eth0"), ("id", "7")))
+    yield from own(number, "eth0.7")
+    yield there(other, "eth0.7")
+
+
+def dummy(number: int, other: int) -> Iterator[Resource]:
+    yield Link(Port(f"n{number}", "dummy0"), "dummy", mtu=1400, mac=f"02:00:00:00:09:0{number}")
+    yield from own(number, "dummy0")
+    yield there(other, "eth0", outer(other))
+
+
+def ipvlan(number: int, other: int, mode: str = "l2") -> Iterator[Resource]:
+    name = f"n{number}"
+    yield from parts.netns(f"p{number}")
+    yield Link(Port(f"p{number}", "eth0"), "ipvlan", mtu=1500, options=(("dev", "eth0"), ("mode", mode)), born=name)
+    yield from parts.addresses(Port(f"p{number}", "eth0"), parts.iface(IPv4Address(f"192.168.0.1{number}"), 24))
+    yield from own(number)
+    yield there(other, "eth0", outer(other))
+
+
+def ipvlan_l3(number: int, other: int) -> Iterator[Resource]:
+    return ipvlan(number, other, "l3")
+
+
+def geneve(number: int, other: int) -> Iterator[Resource]:
+    options = (("id", "42"), ("remote", str(outer(other))), ("dstport", "6081"))
+    yield Link(Port(f"n{number}", "gen1"), "geneve", mtu=1450, mac=f"02:00:00:00:08:0{number}", options=options)
+    yield from own(number, "gen1")
+    yield there(other, "gen1")
+
+
+def geneve_external(number: int, other: int) -> Iterator[Resource]:
+    port, gateway = Port(f"n{number}", "gen_sys"), IPv4Address(f"10.0.{other}.250")
+    options = (("dstport", "6081"), ("external", "on"))
+    yield Link(port, "geneve", mtu=1450, mac=f"02:00:00:00:07:0{number}", options=options)
+    yield Neighbour(port, gateway, f"02:00:00:00:07:0{other}")
+    yield from own(number)
+    where = IPv4Network(f"{inner(other)}/32")
+    yield Route(port.ns, where, gateway, port.dev, onlink=True, src=inner(number), encap=(77, outer(other)))
+
+
+WAYS: dict[str, Way] = {
+    "ipip": tunnel, "tunl0": fallback, "vlan": vlan, "dummy": dummy, "ipvlan": ipvlan, "ipvlan-l3": ipvlan_l3,
+    "geneve": geneve, "geneve-external": geneve_external,
+}  # fmt: skip
+
+
+def plan(way: Way | None) -> Plan:
+    cable = parts.veth(Port("n1", "eth0"), Port("n2", "eth0"), mtu=1500, macs=MACS)
+    both = [item for number in (1, 2) for item in parts.netns(f"n{number}")]
+    ends = [
+        item
+        for number in (1, 2)
+        for item in parts.addresses(Port(f"n{number}", "eth0"), parts.iface(outer(number), 24))
+    ]
+    ways = [item for number in (1, 2) for item in way(number, 3 - number)] if way is not None else []
+    return assemble((*both, *cable, *ends, *ways))
+
+
+def drift(want: Plan) -> list[str]:
+    with Linux(LAB) as kernel:
+        return [line for change in diff(want, kernel.observe(want)) for line in change_lines(change)]
+
+
+def mend(want: Plan) -> None:
+    for _ in range(3):
+        with Linux(LAB) as kernel:
+            kernel.apply(diff(want, kernel.observe(want)))
+
+
+def typed(node: str, command: str) -> str:
+    words = ["ip", "netns", "exec", places.netns_name(LAB, node), *command.split()]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    return done.stdout + done.stderr
+
+
+def arrives(node: str, target: str) -> bool:
+    """Whether one of a few pings is answered: the first may wait for a neighbour."""
+    return f"from {target}" in typed(node, f"ping -n -c 3 -i 0.3 -W 3 {target}")
+
+
+@pytest.fixture
+def built(request: pytest.FixtureRequest) -> Iterator[Plan]:
+    """What is named, built; taken down afterwards, and then nothing is left of it."""
+    want = plan(WAYS[request.param])
+    if reason := kernels.lacking(tuple(needed(want))):
+        pytest.skip(reason)
+    with Linux(LAB) as kernel:
+        kernel.apply(diff(want, ()))
+    yield want
+    with Linux(LAB) as kernel:
+        kernel.destroy()
+    assert LAB not in places.labs()
+
+
+@pytest.mark.parametrize("built", WAYS, indirect=True)
+def test_what_is_built_is_there_carries_packets_and_is_mended(built: Plan) -> None:
+    assert drift(built) == []
+    assert arrives("n1", str(inner(2)))
+    link = next(item for item in built if isinstance(item, Link) and item.kind not in ("veth", "loopback"))
+    for words in (
+        f"ip link del {link.at.dev}",
+        f"ip link set {link.at.dev} down",
+        f"ip link set {link.at.dev} mtu 1300",
+    ):
+        typed(link.ns, words)
+        assert drift(built) != [] or words == "ip link del tunl0"  # which is the module's, and stays
+        mend(built)
+        assert drift(built) == [], words
+    assert arrives("n1", str(inner(2)))
+
+
+@pytest.mark.parametrize("built", ["ipvlan"], indirect=True)
+def test_a_pod_shares_the_card_of_its_node(built: Plan) -> None:
+    assert arrives("p1", "192.168.0.12")
+    assert typed("p1", "cat /sys/class/net/eth0/address").strip() == MACS[0]
+
+
+@pytest.mark.parametrize("built", ["ipip"], indirect=True)
+def test_a_device_that_the_module_made_is_no_drift_until_somebody_uses_it(built: Plan) -> None:
+    assert "tunl0" in typed("n1", "ip -o link")
+    assert drift(built) == []
+
+    typed("n1", "ip link set tunl0 up")
+    assert any("tunl0" in line for line in drift(built))
+    mend(built)
+
+    assert drift(built) == []
+    assert "UP" not in typed("n1", "ip -o link show tunl0").split(">")[0]
+
+
+@pytest.mark.parametrize("built", ["dummy"], indirect=True)
+def test_a_kind_that_was_loaded_later_changes_no_lab(built: Plan) -> None:
+    want = plan(WAYS["ipip"])
+    if reason := kernels.lacking(tuple(needed(want))):
+        pytest.skip(reason)
+    modules.load(["ipip"], print)
+
+    assert "tunl0" in typed("n1", "ip -o link")
+    assert drift(built) == []
+    mend(want)
+
+    assert drift(want) == []
+    assert arrives("n1", str(inner(2)))
