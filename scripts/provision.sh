@@ -3,6 +3,7 @@
 #
 #   provision.sh [--dev]                     as root: install labctl into /opt/labctl (LABCTL_PREFIX) and
 #                                            link /usr/local/bin/labctl; --dev adds what the tests need
+#   provision.sh --remove                    take that away again; packages of the system stay
 #   provision.sh --source run|dev DIRECTORY  only a virtual environment that runs this source tree
 #   provision.sh --subjects DIRECTORY        only unpack, for tests/fidelity, the real things that models follow
 #   provision.sh --engines DIRECTORY         likewise the Docker Engines of newer Debians, with their libraries
@@ -199,6 +200,9 @@ CODE
   [[ $level == run ]] || echo "$now" >"$stamp"
 }
 
+# below share/ of the installation, and linked from where man and the shells look
+links=(man/man1/labctl.1 bash-completion/completions/labctl zsh/site-functions/_labctl fish/vendor_completions.d/labctl.fish)
+
 installed() {
   local level=$1 target=${LABCTL_PREFIX:-/opt/labctl} now link=/usr/local/bin/labctl
   ((EUID == 0)) || die "installing into $target needs root: run 'sudo $0', or 'pip install $root' into an environment of yours"
@@ -231,13 +235,28 @@ installed() {
     say "labctl is in $link: try 'sudo labctl up kubenet'"
   fi
   local file
-  for file in man/man1/labctl.1 bash-completion/completions/labctl zsh/site-functions/_labctl fish/vendor_completions.d/labctl.fish; do
-    link=/usr/local/share/$file # where man and the shells look; what is there and not a link is somebody else's
+  for file in "${links[@]}"; do
+    link=/usr/local/share/$file # what is there and not a link is somebody else's
     if [[ -e $target/share/$file && (! -e $link || -L $link) ]]; then
       mkdir -p "${link%/*}"
       ln -sfn "$target/share/$file" "$link"
     fi
   done
+}
+
+# removed: the installation and the links to it, and nothing that is not ours
+removed() {
+  local target=${LABCTL_PREFIX:-/opt/labctl} link
+  ((EUID == 0)) || die "removing $target needs root: run 'sudo $0 --remove'"
+  if [[ -e $target && ! (-e $target/pyvenv.cfg && -e $target/.labctl-run) ]]; then
+    die "$target holds something else, and stays"
+  fi
+  for link in /usr/local/bin/labctl "${links[@]/#//usr/local/share/}"; do
+    if [[ -L $link && $(readlink "$link") == "$target"/* ]]; then rm "$link"; fi
+  done
+  [[ -e $target ]] || { say "$target is not there" && return 0; }
+  rm -rf "$target"
+  say "$target is removed; packages that it needed stay, and so do labs that run"
 }
 
 # What the models are held against, unpacked and not installed: an installed docker.io would start a daemon
@@ -303,6 +322,7 @@ case ${1:-} in
   source_tree "$2" "$3"
   ;;
 --dev) installed dev ;;
+--remove) removed ;;
 '') installed run ;;
-*) die "usage: provision.sh [--dev] | --source run|dev DIRECTORY | --subjects|--engines DIRECTORY" ;;
+*) die "usage: provision.sh [--dev|--remove] | --source run|dev DIRECTORY | --subjects|--engines DIRECTORY" ;;
 esac

@@ -174,3 +174,29 @@ def test_the_top_of_the_repository_holds_only_what_belongs_there() -> None:
     found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
 
     assert found == TOP
+
+
+@pytest.mark.root
+def test_what_was_installed_is_removed_again_and_nothing_else(tmp_path: Path) -> None:
+    """On a /usr/local of its own: a made-up installation, a link of ours, and somebody else's files."""
+    script = f"""
+        mount -t tmpfs none /usr/local
+        mkdir -p /usr/local/bin /usr/local/share/man/man1 {tmp_path}/labctl/bin {tmp_path}/other
+        touch {tmp_path}/labctl/pyvenv.cfg {tmp_path}/labctl/.labctl-run {tmp_path}/other/file
+        ln -s {tmp_path}/labctl/bin/labctl /usr/local/bin/labctl
+        ln -s {tmp_path}/other/labctl.1 /usr/local/share/man/man1/labctl.1
+        LABCTL_PREFIX={tmp_path}/other {ROOT}/scripts/provision.sh --remove && exit 7
+        LABCTL_PREFIX={tmp_path}/labctl {ROOT}/scripts/provision.sh --remove
+        LABCTL_PREFIX={tmp_path}/labctl {ROOT}/scripts/provision.sh --remove
+        test ! -L /usr/local/bin/labctl
+        test -L /usr/local/share/man/man1/labctl.1
+    """
+    done = subprocess.run(
+        ["unshare", "-m", "--propagation", "private", "bash", "-ec", script], capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("holds something else, and stays") == 1
+    assert done.stderr.count("is removed; packages") == 1
+    assert (tmp_path / "other/file").exists()
+    assert not (tmp_path / "labctl").exists()
