@@ -15,6 +15,7 @@ from labctl.errors import MissingError, UsageError
 from labctl.live import RunningLab
 from labctl.plan import Plan
 from labctl.scenario import Lab
+from labctl.xtables import BACKENDS
 
 if TYPE_CHECKING:
     from labctl.decode import Frame
@@ -85,6 +86,8 @@ def load(
     Raises ScenarioError with every mistake at its place, UsageError for an unknown name.
     """
     sets = _words(set)
+    if firewall is not None and firewall not in BACKENDS:
+        raise UsageError(f"there is no firewall {firewall!r}", f"firewall= is {' or '.join(BACKENDS)}")
     if isinstance(scenario, Definition):
         if name is None and not sets:
             return scenario

@@ -98,6 +98,13 @@ def test_importing_it_loads_nothing() -> None:
     assert python(code, "-I", "-S", "-B").replace("'__future__', ", "") == "['labctl']"
 
 
+def test_a_firewall_that_is_none_is_refused_before_anything_is_built() -> None:
+    with pytest.raises(labctl.UsageError, match="there is no firewall 'foo'") as caught:
+        labctl.load("kubenet", firewall="foo")  # type: ignore[arg-type]
+
+    assert caught.value.hint == "firewall= is legacy or nft"
+
+
 def test_planning_loads_no_engine() -> None:
     code = (
         "import sys, labctl; labctl.plan('kubenet'); labctl.load('kubenet')\n"

@@ -149,6 +149,47 @@ def test_times_are_of_the_first_lab_with_two_nodes(measured: dict[str, dict[str,
     assert ratio > 0
 
 
+ROWS = ("bridge", "gateway", "other_node", "same_node", "same_node_ttl", "cross_node", "cross_node_ttl", "path_mtu")
+ACROSS, PROXY = "routed by the nodes", "169.254.1.1, proxy ARP of the cable's other end"
+POINT = "10.0.0.254, address of cilium_host, permanent neighbour entry: the cable's other end"
+CLUSTERS = {
+    "flannel": ("cni0", "10.244.1.1, address of cni0", "node", "switched", "64", f"{ACROSS}, in VXLAN 1, UDP 8472",
+                "62", "1450"),
+    "flannel-host-gw": ("cni0", "10.244.1.1, address of cni0", "node", "switched", "64", ACROSS, "62", "1500"),
+    "flannel-udp": ("cni0", "10.244.1.1, address of cni0", "node", "switched", "64", f"{ACROSS}, in UDP 8285",
+                    "61", "1472"),
+    "calico-bgp": ("none", PROXY, "node", "routed by the node", "63", ACROSS, "62", "1500"),
+    "calico-vxlan": ("none", PROXY, "pod", "routed by the node", "63", f"{ACROSS}, in VXLAN 4096, UDP 4789",
+                     "62", "1450"),  # its scenario sets natOutgoing's exclusions
+    "calico-ipip": ("none", PROXY, "node", "routed by the node", "63", f"{ACROSS}, in IP in IP", "62", "1480"),
+    "weave": ("weave", "10.32.0.1, address of weave", "node", "switched", "64", "switched, in VXLAN 1, UDP 6784",
+              "64", "1376"),
+    "cilium": ("none", POINT, "node", "routed by the node", "63",
+               f"{ACROSS}, in VXLAN 12345 or 23456, UDP 8472", "62", "1450"),
+    "kube-router": ("kube-bridge", "10.244.0.1, address of kube-bridge", "pod", "switched", "64", ACROSS, "62", "1480"),
+    "antrea": ("br-int", "10.10.0.1, address of antrea-gw0", "node", "switched", "64",
+               f"{ACROSS}, in VXLAN 0, UDP 4789", "62", "1450"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clusters() -> dict[str, dict[str, str]]:
+    """Each built once; how fast they are and what one pod more costs is asked elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ask, "ROUNDS", 1)
+        patch.setattr(run, "_one_more", lambda *_: "not asked")
+        table = run.compare(entries(*CLUSTERS), nothing, approximate=True)
+    return {column.title: texts(table, number) for number, column in enumerate(table.columns)}
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_a_cluster_is_measured_to_be_what_its_project_says(clusters: dict[str, dict[str, str]], name: str) -> None:
+    found = clusters[name]
+
+    assert tuple(found[key] for key in ROWS) == CLUSTERS[name]
+    assert (found["peer"], found["own_node"], found["leaving"]) == (OWN, "pod", "node")
+
+
 # ---- what decides an answer is the kernel, not the model -----------------------------------------------
 
 KUBENET = (ROOT / "scenarios/kubenet.yaml").read_text().partition("checks:")[0]
@@ -406,6 +447,14 @@ def test_one_lab_alone_is_measured_too_and_said_in_a_pipe(capsys: pytest.Capture
     assert "the pods' bridge          docker0" in out
     assert "\n1 lab measured in " in out
     assert "\033" not in out
+
+
+def test_a_page_names_the_command_that_wrote_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "docker-bridge", "--markdown"]) == 0
+    out = capsys.readouterr().out
+
+    assert out.startswith("<!-- Written by `sudo labctl compare docker-bridge --markdown`: ")
+    assert "--all" not in out
 
 
 def page() -> dict[str, dict[str, str]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from labctl import cli
 from labctl.cli import rootless as door
 from labctl.kernel import groups, places, rootless
 
@@ -107,6 +108,29 @@ def test_which_verbs_go_inside(words: str, inside: bool, left: str, monkeypatch:
 
     assert seen == [left.split()]
     assert entered == (["in", "out"] if inside else [])
+
+
+@pytest.mark.parametrize(
+    ("words", "wish", "asked"),
+    [
+        ("--rootless list", None, True),
+        ("list", "1", True),
+        ("list", "0", False),
+        ("list", "", False),
+        ("exec a -- dockerd --rootless", None, False),
+    ],
+)
+def test_who_asks_for_labs_without_root(
+    words: str, wish: str | None, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if wish is None:
+        monkeypatch.delenv("LABCTL_ROOTLESS", raising=False)
+    else:
+        monkeypatch.setenv("LABCTL_ROOTLESS", wish)
+    monkeypatch.setattr(door, "run", lambda *_: 77)
+    monkeypatch.setattr(cli, "_run", lambda _: 0)
+
+    assert cli.main(words.split()) == (77 if asked else 0)
 
 
 @pytest.mark.root

@@ -26,7 +26,8 @@ def _main(words: list[str]) -> int:
         from labctl.cli.complete import complete
 
         return complete()
-    if os.environ.get("LABCTL_ROOTLESS") or "--rootless" in words:
+    own = words[: words.index("--")] if "--" in words else words  # what follows is a command in the lab
+    if os.environ.get("LABCTL_ROOTLESS", "0") not in ("", "0") or "--rootless" in own:
         from labctl.cli.rootless import run as run_rootless
 
         return run_rootless(words, _run)

@@ -51,7 +51,7 @@ def compare(session: Session, scenarios: tuple[str, ...], everything: bool, mark
     session.terminal.clear()
     if all(getattr(column, "reason", "") for column in table.columns):
         raise _nothing(table)
-    _print(session, table, markdown)
+    _print(session, table, _command(scenarios, approximate) if markdown else "")
     return 1 if table.unsure else 0
 
 
@@ -97,7 +97,18 @@ def _nothing(table: Table) -> LabError:
     return kind(f"nothing could be measured: {reasons}")
 
 
-def _print(session: Session, table: Table, markdown: bool) -> None:
+def _command(scenarios: tuple[str, ...], approximate: bool) -> str:
+    """The command that writes this page; the page of all scenarios belongs to the documentation."""
+    import shlex
+
+    more = " --approximate" if approximate else ""
+    if scenarios:
+        return f"sudo labctl compare {shlex.join(scenarios)}{more} --markdown"
+    return f"sudo labctl compare --all{more} --markdown > docs/comparison.md"
+
+
+def _print(session: Session, table: Table, page: str) -> None:
+    """Print the table; as a page of Markdown if `page` is the command that writes it."""
     from labctl.report import comparison as report
 
     terminal = session.terminal
@@ -106,8 +117,8 @@ def _print(session: Session, table: Table, markdown: bool) -> None:
 
         session.document(comparison_document(table))
         return
-    if markdown:
-        terminal.lines(report.markdown(table))
+    if page:
+        terminal.lines(report.markdown(table, page))
         return
     for number, section in enumerate(report.sections(table, terminal.width)):
         if number:

@@ -123,7 +123,9 @@ def gateway(facts: Facts) -> Cell:
         *(() if found is None else (f"{entry.mac} is {found.at}",)),
     )
     if entry.state == "permanent":
-        return Cell(f"{ip}, permanent neighbour entry: {where}", address=ip, evidence=evidence)
+        own = [port.dev for port in facts.holders(ip) if port.ns == facts.cast.node]
+        whose = f", address of {own[0]}" if own else ""
+        return Cell(f"{ip}{whose}, permanent neighbour entry: {where}", address=ip, evidence=evidence)
     if found is not None and found.at in facts.holders(ip):
         return Cell(f"{ip}, address of {where}", address=ip, evidence=evidence)
     settings = facts.settings.get(found.at.ns, {}) if found is not None else {}

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 from labctl.compare.cells import Cell, absent, inconclusive
 from labctl.compare.facts import Asked, Ceiling, Facts, parts
+from labctl.decode import BARE_PORT
 from labctl.plan import IP, Link
 from labctl.results import Sighting
 
 TUNNELS = ("tun", "ipip", "gre", "geneve", "vxlan", "sit", "wireguard")  # kinds of devices that wrap what they send
-WRAPPED = {"vxlan": "VXLAN", "ipip": "IP in IP", "geneve": "Geneve"}
+WRAPPED = {"vxlan": "VXLAN", "ipip": "IP in IP", "geneve": "Geneve", "udp": "UDP"}
 PEERS = ("mate", "far", "back")
 
 
@@ -167,6 +168,8 @@ def _tunnel(facts: Facts, seen: tuple[Sighting, ...]) -> Tunnel | None:
     wrapped = next((one for one in seen if one.encap != "none"), None)
     if wrapped is not None:
         kind, _, number = wrapped.encap.partition(" ")
+        if kind == "udp":  # told from other datagrams by its port alone
+            return Tunnel(WRAPPED[kind], str(BARE_PORT))
         options = [dict(link.options) for link in facts.links.values() if link.kind == kind]
         own = [one["dstport"] for one in options if one.get("id") == number and "dstport" in one]
         shared = [one["dstport"] for one in options if one.get("id", "0") == "0" and "dstport" in one]

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 SIDE_BY_SIDE = 4  # labs that stand side by side where lines may be as long as they are
 LABEL, ROOM = 24, 22  # columns of a terminal that a question's words and an answer need
 HOW = "sudo labctl compare --all --markdown > docs/comparison.md"
-PAGE = f"""\
-<!-- Written by `{HOW}`: measure it again, do not change it by hand. -->
+PAGE = """\
+<!-- Written by `{how}`: measure it again, do not change it by hand. -->
 
 # The models, compared
 
-`{HOW.partition(" > ")[0]}` measured every answer: each lab was built, asked with real packets and by its kernel's
+`{command}` measured every answer: each lab was built, asked with real packets and by its kernel's
 own state, and removed. Nothing is typed in. What stands in parentheses says why a lab could not be asked."""
 
 
@@ -96,9 +96,9 @@ def style(text: str) -> str:
     return "yellow" if text.startswith("inconclusive") else ""
 
 
-def markdown(table: Table) -> Iterator[str]:
-    """The page of a comparison, line by line."""
-    yield from PAGE.splitlines()
+def markdown(table: Table, how: str = HOW) -> Iterator[str]:
+    """The page of a comparison, line by line; `how` is the command that wrote it."""
+    yield from PAGE.format(how=how, command=how.partition(" > ")[0]).splitlines()
     for section in sections(table):
         yield ""
         if section.title:
