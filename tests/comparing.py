@@ -84,6 +84,7 @@ ASKED: dict[str, Asked | str] = {
     "far": came("a", "c", *ROUTED),
     "mate_far": "one pod on its node",
     "back": came("c", "a", seen("a/eth0", "in", 61, "10.2.0.2")),
+    "beyond": "no node behind a router",
     "own_node": came("a", "node1", seen("node1/va", "in")),
     "other_node": came("a", "node2", seen("node2/eth0", "in", 62, "10.9.0.1")),
     "vm": came("a", "vm", seen("vm/eth0", "in", 62, "10.9.0.1")),

@@ -131,6 +131,7 @@ def test_every_question_about_the_sample_has_its_answer() -> None:
         "same_node_ttl": "64",
         "cross_node": "routed by the fabric",
         "cross_node_ttl": "61",
+        "beyond": "(no node behind a router)",
         "pod_mtu": "1500",
         "path_mtu": "1500",
         "node_objects": "4 links, 3 routes, 1 firewall rule",
@@ -160,8 +161,8 @@ def test_what_nobody_could_be_asked_says_why() -> None:
     found = {key: cell for key, cell in answers(those).items() if cell.state == "absent"}
 
     assert {key for key in found} == {
-        "other_node", "vm", "from_vm", "cross_node", "cross_node_ttl", "path_mtu", "round_trip", "stream", "pod_adds",
-        "pod_adds_elsewhere",
+        "other_node", "vm", "from_vm", "cross_node", "cross_node_ttl", "beyond", "path_mtu", "round_trip", "stream",
+        "pod_adds", "pod_adds_elsewhere",
     }  # fmt: skip
     assert found["vm"].text == "(no second node)"
 

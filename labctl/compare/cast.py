@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from labctl.plan import Address
 from labctl.scenario import Lab, Machine
 from labctl.who import INNER
 
@@ -13,7 +14,8 @@ NODES = ("node", "host")
 @dataclass(frozen=True, slots=True)
 class Cast:
     """The machines that are asked about: a pod and its node, a mate on the same node, a pod `far` away on the node
-    `other`, a `vm` beside the nodes, and the `internet`. None where a lab has none.
+    `other`, a pod `beyond` on a node that a router is before, a `vm` beside the nodes, and the `internet`. None where
+    a lab has none.
 
     `pods` are all that may be asked about: those with an address and a namespace of their own.
     """
@@ -26,12 +28,14 @@ class Cast:
     vm: str | None = None
     internet: str | None = None
     pods: tuple[str, ...] = ()
+    beyond: str | None = None
 
 
 def cast(lab: Lab) -> Cast | None:
     """The parts in a lab; None if no pod or container of it has a network of its own.
 
-    The pods are the first two of the first node that has two, and the first of another node.
+    The pods are the first two of the first node that has two, the first of another node, and the first of a node
+    that is in another subnet.
     """
     pods = [one for one in lab.machines if one.role in INNER and one.within is None and one.addresses and one.on]
     if not pods:
@@ -52,7 +56,18 @@ def cast(lab: Lab) -> Cast | None:
         _first(lab, "vm"),
         _first(lab, "internet"),
         tuple(one.name for one in pods),
+        next((there[0].name for name, there in by_node.items() if _apart(lab, node, name)), None),
     )
+
+
+def _apart(lab: Lab, node: str, other: str) -> bool:
+    """Whether the other node is in none of this one's subnets, which then are more than an address."""
+    own = {one.name: one.addresses[0] for one in lab.machines if one.addresses}
+    if node not in own or other not in own:
+        return False
+    held = (item.addr for item in lab.plan if isinstance(item, Address) and item.ns == node)
+    network = next((addr.network for addr in held if addr.ip == own[node]), None)
+    return network is not None and network.prefixlen < network.max_prefixlen and own[other] not in network
 
 
 def absent(part: str, who: Cast) -> str:
@@ -61,6 +76,8 @@ def absent(part: str, who: Cast) -> str:
         return "one pod on its node"
     if part == "far" and who.other is not None:
         return "no pod on another node"
+    if part == "beyond":
+        return "no node behind a router"
     return {"far": "no second node", "other": "no second node", "vm": "no vm", "internet": "no internet"}[part]
 
 

@@ -24,6 +24,7 @@ def questions(who: Cast) -> Mapping[str, Check | str]:
         "far": (who.pod, who.far, "far"),
         "mate_far": (who.mate, who.far, "far" if who.far is None else "mate"),
         "back": (who.far, who.pod, "far"),
+        "beyond": (who.pod, who.beyond, "beyond"),
         "own_node": (who.pod, who.node, ""),
         "other_node": (who.pod, who.other, "other"),
         "vm": (who.pod, who.vm, "vm"),

@@ -42,6 +42,7 @@ ROWS = (
     Row("same_node_ttl", "TTL there, from 64", PATHS, lambda facts: seen.ttl(facts, "mate")),
     Row("cross_node", "nodes are crossed", PATHS, lambda facts: seen.path(facts, "far", "mate_far")),
     Row("cross_node_ttl", "TTL across nodes", PATHS, lambda facts: seen.ttl(facts, "far", "mate_far")),
+    Row("beyond", "a router is crossed", PATHS, lambda facts: seen.path(facts, "beyond")),
     Row("pod_mtu", "a pod's MTU", PATHS, place.pod_mtu),
     Row("path_mtu", "path MTU across nodes", PATHS, seen.path_mtu),
     Row("node_objects", "a node holds", COST, cost.totals),
