@@ -17,7 +17,8 @@ MATCHES = frozenset(
     {"addrtype", "comment", "conntrack", "mac", "mark", "multiport", "physdev", "tcp", "udp", "icmp", "icmp6"}
 )
 TARGETS = frozenset({"ACCEPT", "DROP", "RETURN", "REJECT", "MASQUERADE", "DNAT", "SNAT", "MARK"})
-_MODULES = {"vlan": "8021q", "gre": "ip_gre", "gretap": "ip_gre"}  # others are named as their kind
+# others are named as their kind
+_MODULES = {"vlan": "8021q", "gre": "ip_gre", "gretap": "ip_gre", "-m rpfilter": "ipt_rpfilter"}
 
 
 def needed(plan: Iterable[Resource]) -> dict[str, Resource]:
@@ -40,7 +41,7 @@ def needed(plan: Iterable[Resource]) -> dict[str, Resource]:
 def module(feature: str) -> str:
     """The kernel module behind a feature."""
     if feature.startswith("-"):
-        return f"xt_{feature[3:]}"
+        return _MODULES.get(feature, f"xt_{feature[3:]}")
     return _MODULES.get(feature, feature)
 
 

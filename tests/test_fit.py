@@ -114,7 +114,8 @@ def test_features_are_kinds_of_links_and_matches_and_targets() -> None:
         Chain("h", "nat", "PREROUTING", (rule("-j snat --to-src 02:00:00:00:00:01", "bridge"),), family="bridge"),
     )
     assert features.needed(plan) == {"ipip": plan[1], "-m set": plan[3], "-j NFLOG": plan[3]}
-    assert [features.module(name) for name in ("ipip", "vlan", "-m set")] == ["ipip", "8021q", "xt_set"]
+    names = ("ipip", "vlan", "-m set", "-m rpfilter")
+    assert [features.module(name) for name in names] == ["ipip", "8021q", "xt_set", "ipt_rpfilter"]
 
 
 def test_a_kernel_that_has_all_builds_the_real_thing_also_when_asked_otherwise() -> None:

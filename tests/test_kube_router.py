@@ -138,7 +138,11 @@ def test_behind_a_router_a_node_is_at_the_end_of_a_tunnel(text: str, device: str
 def test_without_an_overlay_the_router_has_to_know_and_here_it_does_not() -> None:
     made = built(f"{TWO}overlay: none\n")
     assert said(made, Route) == [FAR]
-    assert [check.say for check in made.checks if check.probe == "mesh"] == []
+    own = (((("node1",), ("a",)), (("node2",), ("c",))),)
+    assert tuple(check.groups for check in made.checks if check.probe == "mesh") == own
+    more = "model: kube-router\noverlay: none\nelsewhere: [node3]\nnodes: {count: 3, pods: 1}\n"
+    (sides,) = (check.groups for check in built(more).checks if "subnet" in check.say)
+    assert sides == ((("pod1-1", "pod2-1"), ("pod1-1", "pod2-1")),)
     assert [check.probe for check in built(TWO).checks if check.probe == "mesh"] == ["mesh", "mesh"]
 
 
@@ -169,6 +173,7 @@ def test_what_cannot_be_built_is_told() -> None:
     assert "pod_cidr 10.244.0.0/24 holds 1 ranges of /24 and there are 2 nodes" in refused(
         f"{ONE}pod_cidr: 10.244.0.0/24\n"
     )
+    assert "pod_cidr 10.244.0.1/32 holds 0 ranges of /24" in refused(f"{ONE}pod_cidr: 10.244.0.1\n")
     assert "service_cidr 10.244.0.0/16 overlaps pod_cidr" in refused(f"{ONE}service_cidr: 10.244.0.0/16\n")
     assert "node1 has 14 pods and the most is 13" in refused(
         "model: kube-router\nnode_prefix: 28\nnodes: {count: 1, pods: 14}\n"

@@ -554,4 +554,5 @@ def test_device_names_never_meet() -> None:
     names = crowd(300)
     assert len(set(parts.hashed("v", 3, names))) == 300
     assert parts.hashed("v", 3, names) == parts.hashed("v", 3, names)
+    assert [parts.device(name)[:3] for name in ("node1", "igw", "lan1", "lan2")] == ["nod", "to-", "to-", "to-"]
     assert parts.device("a-name-too-long-for-a-device") == parts.hashed("to-", 11, ["a-name-too-long-for-a-device"])[0]

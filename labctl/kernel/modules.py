@@ -22,9 +22,9 @@ _TABLES = {"ip": ("ip_tables", "iptable_"), "ip6": ("ip6_tables", "ip6table_")}
 NFT = ("nf_tables", "nft_compat", "nft_chain_nat")
 _NAMED = {
     "tcp": "xt_tcpudp", "udp": "xt_tcpudp", "icmp": None, "icmp6": None, "DNAT": "xt_nat", "SNAT": "xt_nat",
-    "REJECT": "ipt_REJECT", "ACCEPT": None, "DROP": None, "RETURN": None, "CONTINUE": None,
+    "REJECT": "ipt_REJECT", "rpfilter": "ipt_rpfilter", "ACCEPT": None, "DROP": None, "RETURN": None, "CONTINUE": None,
 }  # fmt: skip
-_NAMED6 = {**_NAMED, "REJECT": "ip6t_REJECT"}
+_NAMED6 = {**_NAMED, "REJECT": "ip6t_REJECT", "rpfilter": "ip6t_rpfilter"}
 _QUIET = {"dummy": "numdummies=0", "ifb": "numifbs=0"}  # these would put devices into the machine's own namespace
 BRIDGE_CALLS = tuple(f"net.bridge.bridge-nf-call-{name}" for name in ("iptables", "ip6tables", "arptables"))
 

@@ -6,7 +6,7 @@ pod without address translation, and what runs on a node reaches the pods of tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Network
 
 from labctl.models import _parts as parts
@@ -36,12 +36,18 @@ def masq_agent(ns: str, exempt: Iterable[object], *, random_fully: bool = False)
     yield parts.chain(ns, "nat", "IP-MASQ-AGENT", *(_LOCAL.format(network) for network in exempt), last)
 
 
-def kubernetes_rules(scenario: Scenario) -> Iterator[Check]:
-    """The checks of Kubernetes' own rules. A rule that needs more pods than there are is left out."""
-    every = tuple(pod for _, pod in scenario.pods)
-    if len(every) > 1:
-        say = "every pod reaches every pod and is seen with its own address"
-        yield Check(say, "mesh", groups=((every, every),), origin="model")
+def kubernetes_rules(scenario: Scenario, apart: Collection[str] = ()) -> Iterator[Check]:
+    """The checks of Kubernetes' own rules. A rule that needs more pods than there are is left out.
+
+    `apart` are the nodes that a router which knows no pods parts from the others: pods meet on either side of it.
+    """
+    sides = (tuple(pod for node, pod in scenario.pods if (node.name in apart) is far) for far in (False, True))
+    groups = tuple((pods, pods) for pods in sides if len(pods) > 1)
+    if groups:
+        among = "every pod of its node's subnet" if apart else "every pod"
+        yield Check(
+            f"every pod reaches {among} and is seen with its own address", "mesh", groups=groups, origin="model"
+        )
     groups = tuple(((node.name,), node.pods) for node in scenario.nodes if node.pods)
     if groups:
         yield Check("each node reaches its own pods", "mesh", groups=groups, origin="model")

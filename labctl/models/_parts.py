@@ -41,9 +41,9 @@ def hashed(prefix: str, digits: int, names: Iterable[str]) -> tuple[str, ...]:
 def device(name: str) -> str:
     """A name for the device that leads to a machine: the machine's own, or a hash where it is too long or taken.
 
-    `all` and `default` mean something else below net.ipv4.conf.
+    `all` and `default` mean something else below net.ipv4.conf; the rest is what routers and switches have.
     """
-    taken = ("lo", "all", "default", "pip", "wire")
+    taken = ("lo", "all", "default", "pip", "wire", "igw", "lan1", "lan2")
     return name if len(name) <= 15 and name not in taken else hashed("to-", 11, (name,))[0]
 
 

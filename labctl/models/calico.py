@@ -114,24 +114,9 @@ def checks(scenario: Scenario) -> Iterator[Check]:
             sees = (See(Port(target, "eth0"), src=source, dst=target, ttl=63),)
             yield Check("pods of one node are one router apart", "ping", source, target, sees=sees, origin="model")
             break
-    if options.encapsulation == "none" and options.elsewhere and not options.peer_with_router:
-        yield from _apart(scenario)
-    else:
-        yield from kubernetes.kubernetes_rules(scenario)
+    ignorant = options.encapsulation == "none" and not options.peer_with_router
+    yield from kubernetes.kubernetes_rules(scenario, options.elsewhere if ignorant else ())
     yield from pods_.checks(scenario)
-
-
-def _apart(scenario: Scenario) -> Iterator[Check]:
-    """Kubernetes' rules where a router that knows no pods parts the nodes."""
-    elsewhere = scenario.options.elsewhere
-    sides = (tuple(pod for node, pod in scenario.pods if (node.name in elsewhere) is far) for far in (False, True))
-    groups = tuple((pods, pods) for pods in sides if len(pods) > 1)
-    if groups:
-        say = "pods of one subnet reach each other; the router between knows none of them"
-        yield Check(say, "mesh", groups=groups, origin="model")
-    homes = tuple(((node.name,), node.pods) for node in scenario.nodes if node.pods)
-    if homes:
-        yield Check("each node reaches its own pods", "mesh", groups=homes, origin="model")
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
@@ -139,4 +124,7 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     options: Options = scenario.options
     yield from underlay.refuse(scenario, "ippool")
     yield from calico.refuse(scenario)
+    if calico.GATEWAY in options.ippool:
+        what = f"ippool {options.ippool} holds {calico.GATEWAY}, which every pod asks for as its gateway"
+        yield "ippool", what, "take a range that is not link-local"
     yield from kubernetes.refuse_pods(scenario, options.max_pods)

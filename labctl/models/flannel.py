@@ -133,18 +133,8 @@ def checks(scenario: Scenario) -> Iterator[Check]:
             yield Check(say, "ping", source, target, sees=sees, origin="model")
             break
     yield from pods_.checks(scenario)
-    apart: tuple[str, ...] = scenario.options.elsewhere
-    if scenario.options.backend != "host-gw" or not apart:
-        yield from kubernetes.kubernetes_rules(scenario)
-        return
-    for far in (False, True):
-        group = tuple(pod for node, pod in scenario.pods if (node.name in apart) == far)
-        if len(group) > 1:
-            say = "every pod reaches every pod of its nodes' Ethernet and is seen with its own address"
-            yield Check(say, "mesh", groups=((group, group),), origin="model")
-    own = tuple(((node.name,), node.pods) for node in scenario.nodes if node.pods)
-    if own:
-        yield Check("each node reaches its own pods", "mesh", groups=own, origin="model")
+    apart = scenario.options.elsewhere if scenario.options.backend == "host-gw" else ()
+    yield from kubernetes.kubernetes_rules(scenario, apart)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:

@@ -30,17 +30,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 
 from labctl.grades import approximation, faithful, needs, skipped
+from labctl.models import _cni_bridge as cni_bridge
 from labctl.models import _kube_router as firewall
 from labctl.models import _kubernetes as kubernetes
 from labctl.models import _parts as parts
 from labctl.models import _pods as pods_
 from labctl.models import _underlay as underlay
 from labctl.options import cidr, option
-from labctl.plan import Link, Port, Process, Resource, Route, Rule, Sysctl
-from labctl.scenario import Check, Machine, Node, Scenario, See
+from labctl.plan import Link, Port, Process, Resource, Route, Rule
+from labctl.scenario import Check, Machine, Scenario, See
 
 FOLLOWS = "kube-router v2, with its router and its firewall, without its service proxy"
 MACHINES = ("nodes", "pods")
@@ -98,11 +99,6 @@ class Home:
         return self.place.name
 
     @property
-    def gateway(self) -> IPv4Address:
-        """The bridge's address."""
-        return self.pods.network_address + 1
-
-    @property
     def tunnel(self) -> str:
         """The device that others have towards this node: upstream's name for its address, without the dots."""
         return "tun-" + sha256(str(self.place.address).replace(".", "").encode()).hexdigest()[:11]
@@ -113,24 +109,23 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     options: Options = scenario.options
     homes = _homes(scenario)
     mtu = options.mtu - (OVERHEAD if options.overlay != "none" else 0)
+    bridge = cni_bridge.Bridge(firewall.BRIDGE, mtu)
     yield from underlay.surroundings(scenario)
     for home, node in zip(homes, scenario.nodes, strict=True):
-        yield Machine(home.name, "node", (home.place.address, home.gateway))
+        yield Machine(home.name, "node", (home.place.address, cni_bridge.gateway(home.pods)))
         yield from parts.netns(home.name)
-        bridge = Port(home.name, firewall.BRIDGE)
-        yield from parts.bridge(bridge, mtu=mtu, address=parts.iface(home.gateway, home.pods.prefixlen))
-        yield from _pods(node, home, mtu)
         tunnelled = [other for other in homes if _tunnelled(home, other, options)]
         devices = ("eth0", firewall.BRIDGE, *(other.tunnel for other in tunnelled))
         yield from parts.forwarding(home.name, True, rp_filter=2, devices=devices)
-        yield Sysctl(home.name, "net.bridge.bridge-nf-call-iptables", "1")
+        yield from cni_bridge.bridge(home.name, home.pods, bridge)
+        yield from cni_bridge.wired(node, home.pods, bridge)
         yield from _routes(home, homes, options)
         for other in tunnelled:
             yield from _tunnel(home, other, mtu, exact="ipip" not in scenario.approximate)
         if options.overlay != "none":
             yield Rule(home.name, PREF, TABLE, src=home.pods)
         yield from firewall.egress(home.name, (other.pods for other in homes), (other.place.address for other in homes))
-        yield from firewall.policies(home.name, options.service_cidr, _addresses(node, home))
+        yield from firewall.policies(home.name, options.service_cidr, cni_bridge.addressed(node, home.pods))
         yield from pods_.processes(node)
 
 
@@ -152,8 +147,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
         yield Check("pods of two nodes are two routers apart", "ping", source, target, sees=sees, origin="model")
         sees = (See(Port(far, firewall.BRIDGE), src=source, dst=target, ttl=62, direction="out"),)
         yield Check("which are their nodes", "ping", source, target, sees=sees, origin="model")
-    if joined:
-        yield from kubernetes.kubernetes_rules(scenario)
+    yield from kubernetes.kubernetes_rules(scenario, () if options.overlay != "none" else options.elsewhere)
     yield from pods_.checks(scenario)
 
 
@@ -163,9 +157,12 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     length = options.node_prefix
     yield from underlay.refuse(scenario, "pod_cidr", "service_cidr")
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, length, len(scenario.nodes))
-    yield from kubernetes.refuse_pods(scenario, min(2 ** (32 - length) - 3, parts.BRIDGE_PORTS), fixed=True)
+    yield from kubernetes.refuse_pods(
+        scenario, min(2 ** (32 - length) - cni_bridge.KEPT, parts.BRIDGE_PORTS), fixed=True
+    )
     names: dict[str, Home] = {}
-    for home in _homes(scenario) if options.overlay != "none" else ():
+    whole = options.pod_cidr.prefixlen <= length
+    for home in _homes(scenario) if whole and options.overlay != "none" else ():
         if home.tunnel in names:
             one, other = names[home.tunnel].place, home.place
             what = f"the tunnels to {one.name} ({one.address}) and {other.name} ({other.address}) have one name"
@@ -204,21 +201,3 @@ def _tunnel(home: Home, other: Home, mtu: int, *, exact: bool) -> Iterator[Resou
         yield Link(at, "tun", mtu=mtu)
         yield Process(home.name, other.tunnel, ("tunnel", "ipip", at.dev, str(own), f"0.0.0.0/0={far}"))
     yield Route(home.name, IPv4Network((int(far), 32)), dev=at.dev, table=TABLE)
-
-
-def _addresses(node: Node, home: Home) -> Iterator[tuple[str, IPv4Address]]:
-    """Pods with their addresses in host-local's order: the first after the bridge's, then the next."""
-    return ((name, home.gateway + number) for number, name in enumerate(node.pods, 1))
-
-
-def _pods(node: Node, home: Home, mtu: int) -> Iterator[Resource | Machine]:
-    """Pods as the plugin bridge wires them."""
-    devices = parts.hashed("veth", 8, node.pods)
-    for (name, own), device in zip(_addresses(node, home), devices, strict=True):
-        inner, outer = Port(name, "eth0"), Port(node.name, device)
-        yield Machine(name, "pod", (own,), node.name)
-        yield from parts.endpoint(name)
-        yield Sysctl(name, "net.ipv4.conf.eth0.arp_notify", "1")  # a new address is announced
-        yield from parts.veth(outer, inner, mtu=mtu, macs=(None, parts.mac(name)), master=firewall.BRIDGE)
-        yield from parts.addresses(inner, parts.iface(own, home.pods.prefixlen))
-        yield parts.default(name, home.gateway)

@@ -81,6 +81,7 @@ PARTS = (
 Container = pods_.Pod
 PORT, VNI = 6784, 1
 OVERHEAD = 50  # of VXLAN: IP 20, UDP 8, VXLAN 8, Ethernet 14
+TOP = 2**32 - 1  # no address is larger
 ANY_MAC = "00:00:00:00:00:00"
 BRIDGE, DATAPATH, TUNNEL = "weave", "datapath", "vxlan-6784"
 UP, DOWN = "vethwe-bridge", "vethwe-datapath"
@@ -154,6 +155,7 @@ def peers(scenario: Scenario) -> list[Peer]:
     ranges = [(start, end), *given]
     made = []
     for place, (low, high) in zip(underlay.places(scenario), ranges, strict=False):
+        low, high = min(low, TOP), min(high, TOP)
         last = IPv4Address(max(high - 1, low))
         first = IPv4Address(low + (low == start))  # the subnet's own address is nobody's
         made.append(Peer(place, first, last + 1, tuple(summarize_address_range(IPv4Address(low), last))))
