@@ -55,7 +55,7 @@ def tunnel(number: int, other: int) -> Iterator[Resource]:
 
 def fallback(number: int, other: int) -> Iterator[Resource]:
     """The device that the module itself puts into a namespace, as Calico uses it."""
-    yield Link(Port(f"n{number}", "tunl0"), "ipip", mtu=1440)
+    yield Link(Port(f"n{number}", "tunl0"), "ipip", mtu=1480)
     yield from own(number, "tunl0")
     yield there(other, "tunl0", outer(other))
 

@@ -101,6 +101,9 @@ class Linker:
         there = next((one for one in read.links(channel) if one.name == link.at.dev), None)
         if there is not None:
             self._indexes.take(link.at, there.index)
+            # it has no IPv6 side, of which settings could be written, until its MTU has changed once
+            other = messages.attribute(there.index, "IFLA_MTU", (link.mtu or there.mtu) - 1)
+            channel.queue(other, ("set up", link))
             self._set_mtu(link)
         return there is not None
 
