@@ -102,9 +102,9 @@ class Linker:
         if there is not None:
             self._indexes.take(link.at, there.index)
             # it has no IPv6 side, of which settings could be written, until its MTU has changed once
-            other = messages.attribute(there.index, "IFLA_MTU", (link.mtu or there.mtu) - 1)
-            channel.queue(other, ("set up", link))
-            self._set_mtu(link)
+            mtu = link.mtu or there.mtu
+            for one in (mtu - 1, mtu):
+                channel.queue(messages.attribute(there.index, "IFLA_MTU", one), ("set up", link))
         return there is not None
 
     def _set_mtu(self, link: Link) -> None:

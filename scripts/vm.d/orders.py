@@ -57,7 +57,7 @@ def everything(labs: Sequence[str]) -> list[Step]:
 
 def no_legacy() -> list[Step]:
     """What labctl makes of a kernel that has no legacy iptables: it writes by iptables-nft, unasked."""
-    proof = "labctl up kubenet --check && labctl status && labctl list --json | grep '\"firewall\": \"nft\"'"
+    proof = 'labctl up kubenet --check && labctl status && labctl list --json | grep \'"firewall": "nft"\''
     return [
         Step("doctor", "labctl doctor"),
         Step("up kubenet --check", f"{proof} && labctl trace a internet && labctl down kubenet"),
