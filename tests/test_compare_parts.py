@@ -10,6 +10,7 @@ import comparing
 import pytest
 from comparing import CAST, LAB, MACHINES, SKIPPED, came, facts, lost, port, seen, silent
 
+from labctl import lab as labs
 from labctl.compare import cost, place
 from labctl.compare import seen as words
 from labctl.compare.cast import Cast, absent, cast
@@ -455,3 +456,13 @@ def test_a_page_has_tables_that_nothing_breaks() -> None:
 )
 def test_what_is_missing_looks_so(text: str, look: str) -> None:
     assert report.style(text) == look
+
+
+@pytest.mark.parametrize(
+    ("name", "beyond"), [("flannel", "d"), ("kubenet", None), ("gke-vpc-native", None), ("docker-bridge", None)]
+)
+def test_who_is_behind_a_router_is_told_by_the_subnets(name: str, beyond: str | None) -> None:
+    who = cast(labs.compiled(labs.define(name)))
+
+    assert who is not None
+    assert who.beyond == beyond

@@ -336,6 +336,20 @@ def test_each_word_of_see_can_fail(good: Want, bad: Want) -> None:
     assert verdict(evidence(wants=(good, bad))) == "fail"
 
 
+def test_a_tunnel_is_judged_by_its_ends() -> None:
+    near, far = ip_address("192.168.0.1"), ip_address("192.168.0.2")
+    wrapped = seen("node2/eth0", "in", encap="vxlan 42", outer=(near, far))
+    trail = Trail((*REQUESTS[:1], wrapped, *REQUESTS[3:]), REPLIES)
+
+    def judged(**ends: Any) -> str:
+        return verdict(evidence(trail=trail, wants=(replace(want("node2/eth0", encap="vxlan"), **ends),)))
+
+    assert judged(outer_src=near, outer_dst=far) == judged(outer_dst=far) == "pass"
+    assert judged(outer_src=far) == judged(outer_dst=near) == "fail"
+    bare = evidence(wants=(replace(want("node2/eth0"), outer_src=near),))
+    assert verdict(bare) == "fail"
+
+
 def test_an_encapsulation_may_be_named_with_or_without_its_number() -> None:
     trail = Trail((*REQUESTS[:1], seen("node2/eth0", "in", encap="vxlan 42"), *REQUESTS[3:]), REPLIES)
 

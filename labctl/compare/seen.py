@@ -51,14 +51,8 @@ def leaving(facts: Facts) -> Cell:
 
 def reaches(facts: Facts, key: str) -> Cell:
     """Whether somebody outside reaches the pod by its address, and as whom the pod sees it."""
-    asked = facts.asked[key]
-    if isinstance(asked, str):
-        return absent(asked)
-    if asked.outcome != "came" or asked.arrival is None:
-        return _unanswered(asked)
-    source = asked.arrival.src
-    word = owner(facts, source, asked.check.target)
-    return Cell(f"yes, seen as {word}", address=source, evidence=(f"seen {asked.arrival}",))
+    found = seen_as(facts, key)
+    return found if found.address is None else replace(found, text=f"yes, seen as {found.text}")
 
 
 def peer(facts: Facts) -> Cell:

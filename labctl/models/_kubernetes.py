@@ -11,8 +11,8 @@ from ipaddress import IPv4Network
 
 from labctl.models import _parts as parts
 from labctl.models import _pods as pods
-from labctl.plan import Resource
-from labctl.scenario import Check, Scenario
+from labctl.plan import Port, Resource
+from labctl.scenario import Check, Scenario, See
 
 _JUMP = (
     '-m comment --comment "ip-masq-agent: ensure nat POSTROUTING directs all non-LOCAL destination traffic'
@@ -51,6 +51,16 @@ def kubernetes_rules(scenario: Scenario, apart: Collection[str] = ()) -> Iterato
     groups = tuple(((node.name,), node.pods) for node in scenario.nodes if node.pods)
     if groups:
         yield Check("each node reaches its own pods", "mesh", groups=groups, origin="model")
+
+
+def one_node(scenario: Scenario, say: str, ttl: int) -> Iterator[Check]:
+    """The check of how pods of one node meet: by the time to live that is left. None where no node has two."""
+    for node in scenario.nodes:
+        if len(node.pods) > 1:
+            source, target, *_ = node.pods
+            sees = (See(Port(target, "eth0"), src=source, dst=target, ttl=ttl),)
+            yield Check(say, "ping", source, target, sees=sees, origin="model")
+            return
 
 
 def node_ranges(pod_cidr: IPv4Network, length: int, count: int) -> list[IPv4Network]:

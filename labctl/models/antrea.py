@@ -40,7 +40,7 @@ from labctl.models import _pods as pods_
 from labctl.models import _underlay as underlay
 from labctl.options import cidr, option
 from labctl.plan import Fdb, IpSet, Link, Neighbour, Port, Resource, Route, Sysctl
-from labctl.scenario import Check, Machine, Node, Scenario, See
+from labctl.scenario import Check, Machine, Node, Scenario
 
 FOLLOWS = "Antrea 2.x (AntreaProxy without proxyAll)"
 MACHINES = ("nodes", "pods")
@@ -238,12 +238,7 @@ def _chains(seat: Seat, dstport: int | None) -> Iterator[Resource]:
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Pods of one node meet on its switch, and what is true of every Kubernetes."""
-    for node in scenario.nodes:
-        if len(node.pods) > 1:
-            source, target, *_ = node.pods
-            sees = (See(Port(target, "eth0"), src=source, dst=target, ttl=64),)
-            yield Check("pods of one node meet on its switch", "ping", source, target, sees=sees, origin="model")
-            break
+    yield from kubernetes.one_node(scenario, "pods of one node meet on its switch", 64)
     yield from kubernetes.kubernetes_rules(scenario)
     yield from pods_.checks(scenario)
 

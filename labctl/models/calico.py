@@ -37,8 +37,8 @@ from labctl.models import _kubernetes as kubernetes
 from labctl.models import _pods as pods_
 from labctl.models import _underlay as underlay
 from labctl.options import cidr, option
-from labctl.plan import Port, Resource
-from labctl.scenario import Check, Machine, Scenario, See
+from labctl.plan import Resource
+from labctl.scenario import Check, Machine, Scenario
 
 FOLLOWS = "Calico 3.31 (iptables dataplane)"
 MACHINES = ("nodes", "pods")
@@ -108,12 +108,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 def checks(scenario: Scenario) -> Iterator[Check]:
     """How far apart pods of one node are, Kubernetes' own rules, and what containers of a pod share."""
     options: Options = scenario.options
-    for node in scenario.nodes:
-        if len(node.pods) > 1:
-            source, target, *_ = node.pods
-            sees = (See(Port(target, "eth0"), src=source, dst=target, ttl=63),)
-            yield Check("pods of one node are one router apart", "ping", source, target, sees=sees, origin="model")
-            break
+    yield from kubernetes.one_node(scenario, "pods of one node are one router apart", 63)
     ignorant = options.encapsulation == "none" and not options.peer_with_router
     yield from kubernetes.kubernetes_rules(scenario, options.elsewhere if ignorant else ())
     yield from pods_.checks(scenario)

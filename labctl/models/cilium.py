@@ -42,7 +42,7 @@ from labctl.models import _pods as pods_
 from labctl.models import _underlay as underlay
 from labctl.options import cidr, option
 from labctl.plan import IpSet, Link, Neighbour, Port, Resource, Route, Rule, Sysctl
-from labctl.scenario import Check, Machine, Node, Scenario, See
+from labctl.scenario import Check, Machine, Node, Scenario
 
 FOLLOWS = "Cilium 1.16 and later (iptables masquerading)"
 MACHINES = ("nodes", "pods")
@@ -273,12 +273,7 @@ def _only(address: IPv4Address) -> IPv4Network:
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Pods of one node meet at its IP layer, and what is true of every Kubernetes."""
-    for node in scenario.nodes:
-        if len(node.pods) > 1:
-            source, target, *_ = node.pods
-            sees = (See(Port(target, "eth0"), src=source, dst=target, ttl=63),)
-            yield Check("pods of one node are one router apart", "ping", source, target, sees=sees, origin="model")
-            break
+    yield from kubernetes.one_node(scenario, "pods of one node are one router apart", 63)
     yield from kubernetes.kubernetes_rules(scenario)
     yield from pods_.checks(scenario)
 
