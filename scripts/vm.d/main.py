@@ -120,7 +120,7 @@ def _folder(system: System) -> Path:
     """Where a system's image lies: by what it is made from."""
     project = (ROOT / "pyproject.toml").read_text()
     needs = project[project.index("dependencies = [") : project.index("[project.scripts]")]
-    made_from = [needs, *((HERE / name).read_text() for name in ("image", "initramfs"))]
+    made_from = [needs, *((HERE / name).read_text() for name in ("image", "debian", "initramfs", "wheels"))]
     return CACHE / f"{system.release}-{hashlib.sha256(repr(made_from).encode()).hexdigest()[:12]}"
 
 
