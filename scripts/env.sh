@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Shared by the scripts beside it: where this source tree runs, and `ready`, which makes sure that it can.
 #
 # Root's virtual environment lies outside the tree, so that `sudo` never leaves files there which a user
