@@ -197,6 +197,15 @@ def test_commands_of_a_page_have_verbs_that_exist(page: Path) -> None:
     assert {words.split()[-1] for words in written} - set(verbs()) == set()
 
 
+def test_what_pages_show_of_vagrant_is_what_vagrant_test_does() -> None:
+    shown = [line for page in PAGES for line in re.findall(r"^vagrant ssh -c .*?'.*?'", page.read_text(), re.MULTILINE)]
+    done = (ROOT / "scripts/vagrant.d/inside").read_text()
+
+    assert set(shown) == {"vagrant ssh -c 'sudo labctl up kubenet --check'"}
+    assert "lab='sudo labctl up kubenet --check'\n" in done
+    assert 'vagrant ssh -c "$lab"' in done
+
+
 def test_the_readme_lists_every_verb_in_order() -> None:
     rows = re.findall(r"^\| `labctl ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE)
 
