@@ -191,7 +191,8 @@ def trace(
 
     `target` is a machine, a port (`node1/eth0`) or an address. An ICMP echo request, or the first packet of a TCP
     connection, or a UDP datagram, of `size` bytes of payload; `listen` lets labctl answer on the port meanwhile.
-    A packet that is lost is no error: the story says where, and why. Raises UsageError, KernelError.
+    A packet that is lost is no error: the story says where, and why. One trace at
+    a time in a lab: another waits. Raises UsageError, KernelError, LockError.
     """
     from labctl.attach import complete
     from labctl.trace.ask import question_of
