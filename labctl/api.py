@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Definition"
 Sets: TypeAlias = "Mapping[str, object] | Iterable[str]"
 Tell: TypeAlias = Callable[[str], None]
+ROOT = "run this program as root, with sudo; or in a user namespace of its own, as docs/rootless.md says"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def load(
     YAML itself (a text of more than one line), or the same as a mapping. `name` is the lab's name if not the
     scenario's own. `set` changes values: `{"routing": "host", "nodes.node1.pods": 3}`, or texts `KEY=VALUE`.
     `firewall` is the back end of its rules, `legacy` or `nft`; without it the kernel decides.
-    Raises ScenarioError with every mistake at its place, UsageError for an unknown name.
+    Raises ScenarioError with every mistake at its place, UsageError for an unknown name, or what is no scenario at all.
     """
     sets = _words(set)
     if firewall is not None and firewall not in BACKENDS:
@@ -100,6 +101,9 @@ def load(
         return written("<scenario>", text, name, sets, approximate=approximate, firewall=firewall)
     if isinstance(scenario, str) and "\n" in scenario:
         return written("<scenario>", scenario, name, sets, approximate=approximate, firewall=firewall)
+    if not isinstance(scenario, (str, os.PathLike)):
+        hint = "a built-in name such as 'kubenet', a path, the YAML itself, or a mapping"
+        raise UsageError(f"{scenario!r} is no scenario", hint)
     word = scenario if isinstance(scenario, str) else _file(os.fspath(scenario))
     return define(word, name, sets, approximate=approximate, firewall=firewall)
 
@@ -191,7 +195,8 @@ def trace(
 
     `target` is a machine, a port (`node1/eth0`) or an address. An ICMP echo request, or the first packet of a TCP
     connection, or a UDP datagram, of `size` bytes of payload; `listen` lets labctl answer on the port meanwhile.
-    A packet that is lost is no error: the story says where, and why. Raises UsageError, KernelError.
+    A packet that is lost is no error: the story says where, and why. One trace at a time in a lab:
+    another waits. Raises UsageError, KernelError, LockError.
     """
     from labctl.attach import complete
     from labctl.trace.ask import question_of
@@ -211,7 +216,7 @@ def trace(
 def ready(verb: str) -> None:
     """Raises MissingError without root. What a killed trace left is cleared away."""
     if os.geteuid() != 0:
-        raise MissingError(f"labctl.{verb} needs root", "run this program as root, with sudo")
+        raise MissingError(f"labctl.{verb} needs root", ROOT)
     from labctl.kernel import places
 
     if os.path.isdir(places.state_dir() / ".trace"):

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -171,6 +172,14 @@ def test_a_scenario_is_a_name_a_file_a_text_or_a_mapping(tmp_path: Path, monkeyp
         labctl.load("kubnet")
 
 
+@pytest.mark.parametrize("what", [None, 7, ["kubenet"], b"kubenet"])
+def test_what_is_no_scenario_is_refused_in_a_sentence(what: Any) -> None:
+    with pytest.raises(labctl.UsageError, match="is no scenario") as caught:
+        labctl.up(what)
+
+    assert "a path, the YAML itself, or a mapping" in caught.value.hint
+
+
 def test_values_are_set_as_on_the_command_line() -> None:
     values = {"routing": "host", "nodes.node1.pods": ["a", "b", "x"], "ip_forwarding": False, "mtu": 1400}
     made = labctl.load("kubenet", name="mine", set=values)
@@ -199,8 +208,9 @@ def test_mistakes_come_all_at_once_each_at_its_place() -> None:
 def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     for verb in (lambda: labctl.up("kubenet"), labctl.down, labctl.check, lambda: labctl.trace("a", "c")):
-        with pytest.raises(labctl.MissingError, match=r"labctl\.[a-z]+ needs root"):
+        with pytest.raises(labctl.MissingError, match=r"labctl\.[a-z]+ needs root") as caught:
             verb()
+        assert "or in a user namespace of its own, as docs/rootless.md says" in caught.value.hint
 
 
 # ---- running labs ----------------------------------------------------------------------------------------

@@ -43,9 +43,9 @@ def drift(name: str) -> list[str]:
     return [line for change in lab.status(name, lab.recall(name)) for line in change_lines(change)]
 
 
-def run(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "labctl", *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+def run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    command, own = [sys.executable, "-m", "labctl", *words], {**os.environ, **more}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False, env=own)
 
 
 def legacy_tables(name: str, nodes: tuple[str, ...]) -> list[str]:
@@ -172,6 +172,17 @@ def test_the_command_line_speaks_of_it_and_a_person_meets_it_inside() -> None:
     assert (refused.returncode, "with --firewall nft" in refused.stderr) == (2, True)
     wrong = run("up", "kubenet", "--firewall", "ipfw")
     assert (wrong.returncode, "ipfw" in wrong.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("wish", "words", "named"), [("nft", (), "nft"), ("nft", ("--firewall", "legacy"), "legacy"), ("", (), "legacy")]
+)
+def test_a_plan_names_the_iptables_that_is_wished_for(wish: str, words: tuple[str, ...], named: str) -> None:
+    done = run("plan", "kubenet", "--as", "shell", *words, **{backends.VARIABLE: wish})
+    found = {word for word in done.stdout.split() if word.startswith("iptables-")}
+
+    assert found == {f"iptables-{named}"}
+    assert run("plan", "kubenet", **{backends.VARIABLE: "ipfw"}).returncode == 2
 
 
 @pytest.mark.parametrize("scenario", ["kubenet", "docker-publish", "cni"])

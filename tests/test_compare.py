@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import kernels
 import pytest
 
 from labctl import catalog
@@ -463,6 +464,22 @@ def test_one_lab_alone_is_measured_too_and_said_in_a_pipe(capsys: pytest.Capture
     assert "the pods' bridge          docker0" in out
     assert "\n1 lab measured in " in out
     assert "\033" not in out
+
+
+@kernels.LEGACY
+def test_a_firewall_may_be_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str | None] = []
+
+    def up(definition: labs.Definition, **how: Any) -> labs.Result:
+        built.append(definition.firewall)
+        return plain(definition, **how)
+
+    plain = labs.up
+    monkeypatch.setattr(labs, "up", up)
+    assert main(["compare", "docker-bridge", "--firewall", "nft", "--markdown"]) == 0
+
+    assert built == ["nft", "nft"]
+    assert "sudo labctl compare docker-bridge --firewall nft --markdown" in capsys.readouterr().out.splitlines()[0]
 
 
 def test_a_page_names_the_command_that_wrote_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -192,6 +192,23 @@ def test_a_device_that_the_module_made_is_no_drift_until_somebody_uses_it(built:
     assert "UP" not in typed("n1", "ip -o link show tunl0").split(">")[0]
 
 
+def test_a_modules_device_that_is_wanted_down_is_there() -> None:
+    """A bridge of such a name, for any kernel has those; what a module made reads the same."""
+    want = (*parts.netns("n1"), Link(Port("n1", "ip6gretap0"), "bridge", up=False))
+    with Linux(LAB) as kernel:
+        kernel.apply(diff(want, ()))
+    try:
+        assert drift(want) == []
+        typed("n1", "ip link set ip6gretap0 up")
+        assert drift(want) != []
+        mend(want)
+        assert drift(want) == []
+        assert drift(want[:-1]) == []
+    finally:
+        with Linux(LAB) as kernel:
+            kernel.destroy()
+
+
 @pytest.mark.parametrize("built", ["dummy"], indirect=True)
 def test_a_kind_that_was_loaded_later_changes_no_lab(built: Plan) -> None:
     want = plan(WAYS["ipip"])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import labctl
-from labctl import testing
+from labctl import api, testing
 from labctl.kernel import places, state
 
 pytest_plugins = ["pytester"]
@@ -207,7 +207,7 @@ def test_without_root_tests_of_labs_are_skipped_and_the_reason_is_printed(pytest
     for options in ((), ("-n2",)):
         done = run(pytester, SKIPPING, *options)
         done.assert_outcomes(passed=1, skipped=4)
-        reason = "labctl: labctl.up needs root (run this program as root, with sudo)"
+        reason = f"labctl: labctl.up needs root ({api.ROOT})"
         assert done.stdout.str().count(f"{reason}: 4 tests skipped") == 1
         assert done.ret == 0
 

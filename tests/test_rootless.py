@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -200,3 +201,24 @@ def test_a_folder_that_is_somebody_elses_is_not_used(person: Person) -> None:
     refused = person.types("list")
 
     assert (refused.returncode, "is not this user's alone" in refused.stderr) == (4, True), refused.stderr
+
+
+PROGRAM = """
+import labctl
+with labctl.up("docker-bridge") as lab:
+    print(lab.check().verdict, *lab.trace("c1", "c2").hops)
+"""
+
+
+@pytest.mark.root
+def test_a_program_of_ones_own_runs_in_the_namespaces_that_the_page_makes(person: Person) -> None:
+    page = (ROOT / "docs/rootless.md").read_text()
+    command = page.partition("## A program of your own")[2].partition("```sh\n")[2].partition("```")[0]
+    assert command.endswith("python3 program.py\n")
+    own = shlex.join([sys.executable, "-c", PROGRAM])
+    words = [*person.prefix, "sh", "-c", command.replace("python3 program.py", own)]
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=90, env=person.environment(), cwd=person.folder, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (0, "pass c1 host1 c2\n"), done.stderr

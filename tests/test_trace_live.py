@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from trace_cases import CASES, LABS, Case
+from trace_cases import CASES, LABS, Case, routes_of
 
 from labctl import lab
 from labctl.kernel import backends, places
@@ -113,3 +113,4 @@ def test_what_is_broken_is_told(case: Case, labs: dict[str, lab.Definition]) -> 
         assert story.why.kind == case.kind, (story.why, told)
         assert case.says in story.why.sentence
     assert any(case.fact in text for text in told) or not case.fact, told
+    assert not case.routes or routes_of(story) == case.routes

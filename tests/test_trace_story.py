@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from trace_cases import CASES, Case
+from trace_cases import CASES, Case, routes_of
 
 from labctl.report.trace import lines
 from labctl.trace import codec
@@ -42,6 +42,7 @@ def test_a_recording_names_what_was_broken(case: Case) -> None:
     assert story.verdict == case.verdict
     assert (story.why.kind if story.why is not None else None) == case.kind or case.kind is None
     assert case.says in (story.why.sentence if story.why is not None else "")
+    assert not case.routes or routes_of(story) == case.routes
 
 
 def test_every_recording_has_its_case() -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from test_trace_live import broken, traced
 from trace_cases import LABS
 
 from labctl import lab
-from labctl.kernel import backends, nflog, nft, places, tracefs
+from labctl.errors import LockError
+from labctl.kernel import backends, nflog, nft, places, state, tracefs
 from labctl.kernel.netns import Inside
 from labctl.trace import armed as instruments
 
@@ -230,6 +232,27 @@ def test_a_running_trace_is_not_swept() -> None:
     assert "was killed" not in done.stderr
     assert process.returncode == 1
     assert "nobody at r2/h2 answers for 10.2.0.77" in out
+
+
+def test_traces_at_one_time_are_told_whole_one_after_the_other() -> None:
+    """The kernel gives a namespace's rule reports to one reader, and a trace puts back who that was."""
+    broken("road", "r2: iptables-legacy -I FORWARD -d 10.2.0.2 -j DROP")
+    before = settings()
+    words = [sys.executable, "-m", "labctl", "trace", "-l", "road", "h1", "h2"]
+    traces = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    told = [trace.communicate(timeout=40)[0] for trace in traces]
+
+    for text in told:
+        assert "why       a rule of FORWARD in r2 dropped the request" in text, text
+        assert "rule   filter/FORWARD rule 1: -d 10.2.0.2/32 -j DROP" in text, text
+        assert "unknown" not in text, text
+    assert settings() == before
+
+
+def test_a_trace_waits_for_who_holds_the_lab(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "lock", partial(state.lock, patience=0.1))
+    with state.lock("road"), pytest.raises(LockError, match=r"lab road is held by .*pid"):
+        traced("road", "h1 h2")
 
 
 def test_the_command_line_prints_one_document_and_keeps_the_packets(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from labctl.trace.words import Story
+
 # h1 - r1 - r2 - h2: two routers between two hosts, and a service address that r1 translates
 ROAD = """
 name: road
@@ -161,7 +163,34 @@ checks:
   - {say: over the bridge, ping: f1 -> f2}
 """
 
-LABS = {"flat": FLAT, "flood": FLOOD, "road": ROAD, "tunnel": TUNNEL, "switch": SWITCH}
+# two hosts on a bridge whose router is joined to it by a cable: what it routes, the bridge passes on before and after
+BESIDE = """
+name: beside
+model: raw
+namespaces: [b1, b2, b3, far]
+links:
+  - {bridge: b3/sw}
+  - {veth: [b1/eth0, {at: b3/p1, master: sw}]}
+  - {veth: [b2/eth0, {at: b3/p2, master: sw}]}
+  - {veth: [b3/gw0, {at: b3/gw0-sw, master: sw}]}
+  - {veth: [b3/eth0, far/b3]}
+addresses:
+  b1/eth0: [10.4.0.2/24]
+  b2/eth0: [10.4.1.2/24]
+  b3/gw0: [10.4.0.1/24, 10.4.1.1/24]
+  b3/eth0: [192.0.2.1/24]
+  far/b3: [192.0.2.2/24]
+sysctls:
+  b3: {net.ipv4.ip_forward: 1, net.ipv4.conf.sw.arp_ignore: 1}
+routes:
+  b1: [default via 10.4.0.1]
+  b2: [default via 10.4.1.1]
+  far: [10.4.0.0/16 via 192.0.2.1]
+checks:
+  - {say: through the router, ping: b1 -> b2}
+"""
+
+LABS = {"beside": BESIDE, "flat": FLAT, "flood": FLOOD, "road": ROAD, "tunnel": TUNNEL, "switch": SWITCH}
 
 
 @dataclass(frozen=True)
@@ -169,7 +198,8 @@ class Case:
     """One thing broken: where and how; the probe; what the story must say.
 
     `breaks` are commands, each with its namespace before a colon; `listen` is an address that a listener of the test
-    binds in the target, `""` for none; `says` must be in the sentence of why, `fact` in one of the facts' texts.
+    binds in the target, `""` for none; `says` must be in the sentence of why, `fact` in one of the facts' texts;
+    `routes` are all that is told of the request's way, each with its namespace before a colon.
     """
 
     name: str
@@ -182,12 +212,26 @@ class Case:
     place: str = ""
     verdict: str = "lost"
     listen: str = ""
+    routes: tuple[str, ...] = ()
 
 
 def case(
-    name: str, lab: str, breaks: str, probe: str, kind: str | None, says: str = "", fact: str = "", **more: str
+    name: str,
+    lab: str,
+    breaks: str,
+    probe: str,
+    kind: str | None,
+    says: str = "",
+    fact: str = "",
+    *,
+    routes: str = "",
+    **more: str,
 ) -> Case:
-    return Case(name, lab, tuple(one for one in breaks.split("; ") if one), probe, kind, says, fact, **more)
+    return Case(name, lab, _each(breaks), probe, kind, says, fact, routes=_each(routes), **more)
+
+
+def _each(words: str) -> tuple[str, ...]:
+    return tuple(one for one in words.split("; ") if one)
 
 
 SIX = "2001:db8:2::2"
@@ -205,6 +249,9 @@ MARKED = (
     "r1: iptables-legacy -t mangle -A PREROUTING -i h1 -p icmp -j MARK --set-mark 0x1; "
     "r1: ip rule add pref 100 fwmark 1 lookup 100; r1: ip route add default via 10.9.0.2 table 100"
 )
+LATE = MARKED.replace("PREROUTING -i h1", "FORWARD")
+UNHEEDED = MARKED.partition("; ")[0]
+OWN = MARKED.replace("r1: ", "h1: ").replace("PREROUTING -i h1", "OUTPUT").replace("10.9.0.2", "10.1.0.1")
 EGRESS = (
     "r1: iptables-legacy -t nat -F POSTROUTING; r1: ip route add 203.0.113.0/24 via 10.9.0.2; "
     "r2: ip route add 203.0.113.0/24 via 10.2.0.2"
@@ -212,7 +259,15 @@ EGRESS = (
 CHAIN = (
     "r2: iptables-legacy -N MINE; r2: iptables-legacy -A MINE -p icmp -j DROP; r2: iptables-legacy -I FORWARD -j MINE"
 )
+PLAIN = "h1: default via 10.1.0.1 dev eth0; r1: 10.2.0.0/24 via 10.9.0.2 dev r2; r2: 10.2.0.0/24 dev h2"
 LOOP = "r2: ip route add 10.2.0.2 via 10.9.0.1"
+
+
+def routes_of(story: Story) -> tuple[str, ...]:
+    """Every route that is told of the request's way, with its namespace."""
+    steps = (step for leg in story.legs if leg.name == "request" for step in leg.steps)
+    return tuple(f"{step.node}: {note.text}" for step in steps for note in step.notes if note.label == "route")
+
 
 CASES = (
     case("delivered", "road", "", "h1 h2", None, verdict="answered"),
@@ -251,7 +306,28 @@ CASES = (
     case(
         "no-route-source-6", "road", "h1: ip -6 route del default", f"h1 {SIX} --tcp 80", "no-route", "h1 has no route"
     ),
-    case("by-mark", "road", MARKED, "h1 h2", None, verdict="answered"),
+    case(
+        "by-mark",
+        "road",
+        MARKED,
+        "h1 h2",
+        None,
+        verdict="answered",
+        routes="h1: default via 10.1.0.1 dev eth0; r1: default via 10.9.0.2 dev r2 table 100 (mark 0x1); "
+        "r2: 10.2.0.0/24 dev h2",
+    ),
+    case("mark-late", "road", LATE, "h1 h2", None, verdict="answered", routes=PLAIN),
+    case("mark-unheeded", "road", UNHEEDED, "h1 h2", None, verdict="answered", routes=PLAIN),
+    case(
+        "mark-own",
+        "road",
+        OWN,
+        "h1 h2",
+        None,
+        verdict="answered",
+        routes=PLAIN.replace("dev eth0", "dev eth0 table 100 (mark 0x1)"),
+    ),
+    case("mark-own-raw", "road", OWN.replace("-t mangle", "-t raw"), "h1 h2", None, verdict="answered", routes=PLAIN),
     case(
         "by-mark-refused",
         "road",
@@ -679,7 +755,51 @@ CASES = (
         "link-down",
         "s2/eth0, which cannot hear: s2/eth0 is down",
     ),
-    case("same-bridge", "switch", "", "s1 s2", None, verdict="answered"),
+    case("same-bridge", "switch", "", "s1 s2", None, verdict="answered", routes="s1: 10.5.0.0/24 dev eth0"),
+    case(
+        "beside",
+        "beside",
+        "",
+        "b1 far",
+        None,
+        verdict="answered",
+        routes="b1: default via 10.4.0.1 dev eth0; b3: 192.0.2.0/24 dev eth0",
+    ),
+    case(
+        "beside-twice",
+        "beside",
+        "",
+        "b1 b2",
+        None,
+        verdict="answered",
+        routes="b1: default via 10.4.0.1 dev eth0; b3: 10.4.1.0/24 dev gw0",
+    ),
+    case(
+        "beside-forwarding-off",
+        "beside",
+        "b3: sysctl -qw net.ipv4.ip_forward=0",
+        "b1 b2",
+        "forwarding-off",
+        "b3 is not 10.4.1.2",
+        "iif gw0",
+        place="entering b3/gw0",
+    ),
+    case(
+        "beside-ignores",
+        "beside",
+        "b3: sysctl -qw net.ipv4.icmp_echo_ignore_all=1",
+        "b1 10.4.0.1",
+        "ignores-pings",
+        "b3 ignores pings",
+    ),
+    case(
+        "beside-no-route-back",
+        "beside",
+        "b3: ip route del 10.4.0.0/24 dev gw0",
+        "b1 192.0.2.1",
+        "no-route-back",
+        "b3 has no route back to 10.4.0.2",
+    ),
     case("bridge-service", "switch", "", "s1 10.96.0.3", None, verdict="answered"),
     case("hairpin-off", "switch", "", "s1 10.96.0.2", "hairpin-off", "hairpin is off", "sw/p1: hairpin off"),
     case("hairpin-off-tcp", "switch", "", "s1 10.96.0.2 --tcp 80", "hairpin-off", "hairpin is off"),

@@ -180,7 +180,7 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
 )
 @click.option("--name", type=NAME, metavar="LAB", help="The lab's name, if not the scenario's own.")
 @approximate_option("Show what the model has for kernels that lack its features, each of them.")
-@firewall_option("Whose iptables the shell form names; legacy by default.")
+@firewall_option("Whose iptables the shell form names; else LABCTL_FIREWALL's, or legacy.")
 @sets_option
 @common()
 @click.pass_obj
@@ -209,11 +209,12 @@ def plan(
     import labctl
     from labctl import lab as labs
     from labctl.grades import substitutes
+    from labctl.kernel.backends import wish
 
     if session.json and form == "shell":
         raise UsageError("--json and --as shell are two forms", "--as json is the same as --json")
 
-    how: dict[str, Any] = {"approximate": approximate, "firewall": firewall}
+    how: dict[str, Any] = {"approximate": approximate, "firewall": wish(firewall)}
     definition = labctl.load(scenario, name=name or session.lab, set=sets, **how)
     lab = definition.compiled
     if approximate:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from labctl.cli.build import approximate_option
+from labctl.cli.build import approximate_option, firewall_option
 from labctl.cli.complete import SCENARIO
 from labctl.cli.frame import Session, common
 from labctl.errors import KernelError, LabError, MissingError, Problem, ScenarioError, UsageError
@@ -14,6 +14,7 @@ from labctl.errors import KernelError, LabError, MissingError, Problem, Scenario
 if TYPE_CHECKING:
     from labctl.compare.rows import Table
     from labctl.compare.run import Entry
+    from labctl.xtables import Backend
 
 
 @click.command("compare", short_help="Measure several models by the same questions, in one table.")
@@ -21,9 +22,17 @@ if TYPE_CHECKING:
 @click.option("--all", "everything", is_flag=True, help="Every built-in scenario that has pods or containers.")
 @click.option("--markdown", is_flag=True, help="Print a page of Markdown.")
 @approximate_option("Where this kernel lacks a feature, build what the model has for it, and say so.")
+@firewall_option("Write rules by iptables-legacy or iptables-nft; else by legacy where it works.")
 @common("json", "verbose", verbose="Also print what each answer rests on.")
 @click.pass_obj
-def compare(session: Session, scenarios: tuple[str, ...], everything: bool, markdown: bool, approximate: bool) -> int:
+def compare(
+    session: Session,
+    scenarios: tuple[str, ...],
+    everything: bool,
+    markdown: bool,
+    approximate: bool,
+    firewall: Backend | None,
+) -> int:
     """Build one lab after the other, ask each the same questions, and print the answers in one table.
 
     Every answer is measured: by packets that are seen where they arrive, and by what the kernel holds. Nothing of
@@ -43,7 +52,7 @@ def compare(session: Session, scenarios: tuple[str, ...], everything: bool, mark
 
     if markdown and session.json:
         raise UsageError("compare: --json and --markdown are two forms", "leave one of them out")
-    chosen = _entries(_words(scenarios, everything), everything)
+    chosen = _entries(_words(scenarios, everything), everything, firewall)
     session.need_root()
     session.end_cleanly()
     session.fate = lambda: "the labs of the comparison are removed"
@@ -51,7 +60,7 @@ def compare(session: Session, scenarios: tuple[str, ...], everything: bool, mark
     session.terminal.clear()
     if all(getattr(column, "reason", "") for column in table.columns):
         raise _nothing(table)
-    _print(session, table, _command(scenarios, approximate) if markdown else "")
+    _print(session, table, _command(scenarios, approximate, firewall) if markdown else "")
     return 1 if table.unsure else 0
 
 
@@ -69,21 +78,25 @@ def _words(scenarios: tuple[str, ...], everything: bool) -> tuple[str, ...]:
     return catalog.names() if everything else scenarios
 
 
-def _entries(words: tuple[str, ...], everything: bool) -> list[Entry]:
-    """What the words name, read as a whole before anything is built: all mistakes of all files at once.
-
-    Of `--all`, only scenarios that have somebody to ask.
-    """
+def _entries(words: tuple[str, ...], everything: bool, firewall: Backend | None) -> list[Entry]:
+    """What the words name, read as a whole before anything is built: all mistakes of all files, and all unknown names,
+    at once. Of `--all`, only scenarios that have somebody to ask. Raises ScenarioError, UsageError."""
     from labctl import lab as labs
     from labctl.compare.run import Entry
 
     found: list[Entry] = []
     problems: list[Problem] = []
+    unknown: list[UsageError] = []
     for word in words:
         try:
-            found.append(Entry(word, labs.define(word)))
+            found.append(Entry(word, labs.define(word, firewall=firewall)))
         except ScenarioError as error:
             problems += error.problems
+        except UsageError as error:
+            unknown.append(error)
+            problems.append(Problem(word, 1, 1, error.message, error.hint))
+    if len(problems) == len(unknown) == 1:
+        raise unknown[0]
     if problems:
         raise ScenarioError(problems)
     return [entry for entry in found if entry.askable or not everything]
@@ -97,11 +110,11 @@ def _nothing(table: Table) -> LabError:
     return kind(f"nothing could be measured: {reasons}")
 
 
-def _command(scenarios: tuple[str, ...], approximate: bool) -> str:
+def _command(scenarios: tuple[str, ...], approximate: bool, firewall: Backend | None) -> str:
     """The command that writes this page; the page of all scenarios belongs to the documentation."""
     import shlex
 
-    more = " --approximate" if approximate else ""
+    more = (" --approximate" if approximate else "") + (f" --firewall {firewall}" if firewall else "")
     if scenarios:
         return f"sudo labctl compare {shlex.join(scenarios)}{more} --markdown"
     return f"sudo labctl compare --all{more} --markdown > docs/comparison.md"

@@ -204,6 +204,11 @@ def _defaults() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def _found(word: str, path: str) -> bool:
+    """Whether there is a file for a command, be it one that cannot be run."""
+    return "/" in word or any(os.path.isfile(os.path.join(folder, word)) for folder in path.split(":"))
+
+
 def _become(command: list[str], environment: dict[str, str]) -> int:
     try:
         os.execvpe(command[0], command, environment)
@@ -211,5 +216,7 @@ def _become(command: list[str], environment: dict[str, str]) -> int:
         code, why = 127, "command not found"
     except OSError as error:
         code, why = 126, error.strerror or "cannot be run"
+        if not _found(command[0], environment["PATH"]):  # a folder of PATH that may not be looked into hides nothing
+            code, why = 127, "command not found"
     os.write(2, f"labctl: {command[0]}: {why}\n".encode(errors="surrogateescape"))
     return code

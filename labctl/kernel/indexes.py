@@ -21,7 +21,7 @@ class Later(Exception):
 class Indexes:
     """Which index each device has. New ones are chosen here, so that nothing has to be looked up.
 
-    `near` numbers are unique in the lab; `far` ones are the lowest free of their namespace. With a
+    `near` numbers are unique among each other; `far` ones are the lowest free of their namespace. With a
     snapshot of what is there (a repair), a device that is missing comes later; without, it is an error.
     """
 
@@ -55,8 +55,9 @@ class Indexes:
         return self._index.pop((at.ns, at.dev), None)
 
     def near(self, at: Port) -> int:
-        """A new index that no other link of the lab has."""
-        return self.take(at, next(self._near))
+        """A new index, that no other near one of the lab is, and that is free in the device's namespace."""
+        used = self._used.setdefault(at.ns, {1})
+        return self.take(at, next(index for index in self._near if index not in used))
 
     def far(self, at: Port) -> int:
         """The lowest index that is free in the device's namespace."""

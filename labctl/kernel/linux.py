@@ -24,7 +24,7 @@ from labctl.kernel import state as records
 from labctl.kernel.apply import Builder
 from labctl.kernel.calm import undisturbed
 from labctl.kernel.netns import Inside
-from labctl.plan import Chain, IpSet, Plan, Process, Resource, Sysctl
+from labctl.plan import Chain, IpSet, Link, Plan, Process, Resource, Sysctl
 from labctl.xtables import Backend
 
 
@@ -61,9 +61,9 @@ class Linux:
         return places.labs().get(self.lab, ())
 
     def observe(self, asking: Plan = (), nodes: Iterable[str] | None = None, *, chains: bool = True) -> Plan:
-        """What is there now, in the plan's types. `asking` says which sysctls to read, which firewall families
-        matter and whether processes do; `nodes` limits it to some namespaces (peers elsewhere are then not named), and
-        without `chains` no firewall is read."""
+        """What is there now, in the plan's types. `asking` says which sysctls to read, which firewall families and
+        idle devices of modules matter, and whether processes do; `nodes` limits it to some namespaces (peers elsewhere
+        are then not named), and without `chains` no firewall is read."""
         here = tuple(nodes if nodes is not None else self.nodes())
         return self.inside.run(None, self._observe, asking, here, chains, nodes is None)
 
@@ -99,18 +99,21 @@ class Linux:
         here = room.open(nodes)
         asking_of: dict[str, list[Sysctl]] = {}
         chains: dict[str, list[Chain]] = {}
+        idle: dict[str, list[str]] = {}
         for item in asking:
             if isinstance(item, Sysctl):
                 asking_of.setdefault(item.ns, []).append(item)
             elif isinstance(item, Chain):
                 chains.setdefault(item.ns, []).append(item)
+            elif isinstance(item, Link) and not item.up:
+                idle.setdefault(item.ns, []).append(item.at.dev)
         backend = self.backend if firewalls else "legacy"
         snapshot = observe.Snapshot(whole=whole)
         found: list[Resource] = []
         for node in here:
             room.enter(node)
             found.append(observe.netns(node))
-            snapshot.add(node, read.links(room.channels[node]))
+            snapshot.add(node, read.links(room.channels[node]), idle.get(node, ()))
             asked = asking_of.get(node, ())
             found += sysctls.present(asked)
             found += sysctls.forwarding(node, snapshot.links[node].values(), asked)

@@ -64,9 +64,11 @@ class Snapshot:
         self.links: dict[str, dict[int, read.RawLink]] = {}
         self._veths: dict[tuple[int, int], list[tuple[str, read.RawLink]]] = {}
 
-    def add(self, ns: str, links: Iterable[read.RawLink]) -> None:
-        """Take in the links of one namespace."""
-        table = {link.index: link for link in links if link.name not in FALLBACK or link.flags & IFF_UP}
+    def add(self, ns: str, links: Iterable[read.RawLink], idle: Collection[str] = ()) -> None:
+        """Take in the links of one namespace. What a module put there is left out while it is down, but for those that
+        are wanted so: `idle`."""
+        own = FALLBACK.difference(idle)
+        table = {link.index: link for link in links if link.name not in own or link.flags & IFF_UP}
         self.links[ns] = table
         for link in table.values():
             if link.kind == "veth":

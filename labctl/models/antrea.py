@@ -20,8 +20,9 @@ through the tunnel to the other switch. In a hybrid, nodes of one Ethernet route
 and the tunnel is for those behind a router; with `no-encap` there is none. What goes to a pod of any node keeps its
 source, as the set ANTREA-POD-IP tells iptables; to all others, nodes included, a pod has its node's address.
 
-The switch is a Linux bridge here and not Open vSwitch. Its forwarding entries lead each peer's gateway to the tunnel,
-and stand for the flows that would send a pod's packet there at once; it takes the turn by the node's IP layer instead.
+The switch is a Linux bridge here and not Open vSwitch. Its forwarding entries know the port of each pod and gateway, as
+flows by MAC address do (L2ForwardingCalcTable). Those for each peer's gateway stand for the flows that would send a
+pod's packet to the tunnel at once; it takes the turn by the node's IP layer instead.
 
 Follows antrea-io/antrea of 2024 to 2026: pkg/agent/route/route_linux.go, pkg/agent/openflow/pipeline.go,
 pkg/agent/config/node_config.go, docs/design/architecture.md, docs/noencap-hybrid-modes.md.
@@ -47,6 +48,7 @@ MACHINES = ("nodes", "pods")
 PARTS = (
     faithful("names of devices and ports, the gateway's address on antrea-gw0, pods' addresses and routes, MTU"),
     faithful("the routes to peers: via their gateways on antrea-gw0, or via their own addresses"),
+    faithful("the switch knows the port of each pod and of the gateway, and floods no packet to them"),
     faithful("the chains ANTREA-FORWARD, -POSTROUTING, -PREROUTING, -OUTPUT and -MANGLE, and the set ANTREA-POD-IP"),
     approximation(
         "br-int",
@@ -157,6 +159,7 @@ def _switch(seat: Seat, mtu: int) -> Iterator[Resource]:
     gateway, port, switch = Port(seat.name, GATEWAY), Port(seat.name, GATEWAY_PORT), Port(seat.name, BRIDGE)
     yield Link(switch, "bridge", mtu=mtu, mac=parts.mac(str(switch)), arp=False)
     yield from parts.veth(port, gateway, mtu=mtu, macs=(parts.mac(str(port)), seat.mac), master=BRIDGE)
+    yield Fdb(port, seat.mac)
     yield from parts.addresses(gateway, parts.iface(seat.gateway, PREFIX))
 
 
@@ -195,8 +198,9 @@ def _pods(seat: Seat, mtu: int) -> Iterator[Resource | Machine]:
         own, inner = IPv4Address(first + number), Port(name, "eth0")
         yield Machine(name, "pod", (own,), seat.name)
         yield from parts.endpoint(name)
-        macs = (None, parts.mac(name))
-        yield from parts.veth(Port(seat.name, name[:8] + digits), inner, mtu=mtu, macs=macs, master=BRIDGE)
+        port, mac = Port(seat.name, name[:8] + digits), parts.mac(name)
+        yield from parts.veth(port, inner, mtu=mtu, macs=(None, mac), master=BRIDGE)
+        yield Fdb(port, mac)
         yield from parts.addresses(inner, parts.iface(own, PREFIX))
         yield Route(name, parts.ANYWHERE, seat.gateway, "eth0")
 

@@ -14,7 +14,7 @@ from labctl.kernel.saved import Counted
 from labctl.marks import Mark
 from labctl.plan import Address, Fdb, Link, Neighbour, Port, Resource, Route, Sysctl
 from labctl.trace.evidence import Crossing, Event, Evidence, Flow, Lookup, Met, Moved, Role, Room
-from labctl.trace.path import RouteInput, back_input, road, route_input
+from labctl.trace.path import RouteInput, back_input, mark_for, road, route_input, turns
 
 if TYPE_CHECKING:
     from labctl.kernel.nflog import Report
@@ -158,7 +158,7 @@ def _lookups(armed: Armed, seen: Evidence) -> Iterator[Lookup]:
     asked: set[RouteInput] = set()
     for role in ROLES:
         hops = road(seen, role)
-        wanted = [route_input(seen, hop, role) for hop in hops]
+        wanted = [one for hop in hops for one in (*turns(seen, hop, role), route_input(seen, hop, role))]
         wanted += [back_input(seen, hops[-1]) if hops else None]
         wanted += [RouteInput(hops[-1].node, hops[-1].bare[-1].src)] if hops else []
         for one in wanted:
@@ -171,10 +171,12 @@ def _lookups(armed: Armed, seen: Evidence) -> Iterator[Lookup]:
 
 
 def _asked(armed: Armed, seen: Evidence, wanted: RouteInput, role: Role) -> Iterator[Lookup]:
-    """The answer, for a packet with the mark that the rules of its way have set."""
-    marks = [met.mark for met in seen.met if (met.node, met.role) == (wanted.node, role) and met.mark]
+    """The answer; with the packet's mark, if a rule looks at that, so that the answer is another."""
+    mark = mark_for(seen, wanted, role)
     with suppress(OSError):
-        yield armed.run(wanted.node, lookup.ask, wanted, marks[-1] if marks else 0)
+        plain: Lookup = armed.run(wanted.node, lookup.ask, wanted, 0)
+        marked: Lookup = armed.run(wanted.node, lookup.ask, wanted, mark) if mark else plain
+        yield plain if replace(marked, mark=0) == plain else marked
 
 
 def _met(armed: Armed, mark: Mark, seen: Evidence) -> tuple[tuple[Met, ...], bool]:

@@ -119,7 +119,8 @@ class Event:
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """A question to the kernel's routing, right after the probe: for a packet that comes in at `iif` (None: made
-    here), and the answer. `error` is the errno's name where it refuses; `route` in the words of ip."""
+    here), and the answer. `mark` is the packet's where the answer is another without it, else 0; `error` is the
+    errno's name where it refuses; `route` in the words of ip."""
 
     node: str
     dst: IP

@@ -152,12 +152,6 @@ def bridge_between(evidence: Evidence, one: Crossing, other: Crossing) -> str | 
     return first.master if first.master == second.master else None
 
 
-def bridged(evidence: Evidence, hop: Hop) -> bool:
-    """Whether the namespace only bridged the frame."""
-    pairs = zip(hop.crossings, hop.crossings[1:], strict=False)
-    return any(bridge_between(evidence, one, other) for one, other in pairs)
-
-
 def translated(evidence: Evidence, item: Crossing) -> IP:
     """Where a packet goes from this namespace by what conntrack says: its destination after DNAT or un-SNAT."""
     for flow in evidence.flows:
@@ -176,33 +170,65 @@ def _ports(item: Crossing, sport: int, dport: int) -> bool:
     return item.ident == sport if item.sport is None else (item.sport, item.dport) == (sport, dport)
 
 
+def turns(evidence: Evidence, hop: Hop, role: Role) -> tuple[RouteInput, ...]:
+    """What the namespace asked its routing for this packet each time that it sent it on, in order.
+
+    It did so where the packet left first of all, or left after it had come in, unless a bridge took it from one of
+    its ports to another. A namespace may do both to one packet: bridge it to a port, and route what comes out there.
+    """
+    found: list[RouteInput | None] = []
+    for number, left in enumerate(hop.bare):
+        if left.way != "out":
+            continue
+        if not number:
+            own = left.src if role != "request" and left.dev != "lo" else None
+            found.append(RouteInput(hop.node, _end(left, left.dst), own))
+        elif (came := hop.bare[number - 1]).way == "in" and bridge_between(evidence, came, left) is None:
+            found.append(_input(evidence, came, left.dst))
+    return tuple(one for one in found if one is not None)
+
+
 def route_input(evidence: Evidence, hop: Hop, role: Role) -> RouteInput | None:
-    """What the namespace asked its routing for this packet; None where it only bridged."""
-    if bridged(evidence, hop):
-        return None
-    bare = hop.bare
-    ins, outs = [one for one in bare if one.way == "in"], [one for one in bare if one.way == "out"]
-    if not ins:
-        first = outs[0]
-        own = first.src if role != "request" else None
-        return RouteInput(hop.node, _end(first, first.dst), own)
-    last = ins[-1]
-    iif = last.dev
-    link = evidence.link(hop.node, iif)
+    """What the namespace asked its routing last: for the packet that is still in it, else for the one that left; None
+    where it only bridged."""
+    last = hop.bare[-1]
+    if last.way == "in" and not (last.dev == "lo" and hop.outs):
+        return _input(evidence, last, translated(evidence, last))
+    asked = turns(evidence, hop, role)
+    return asked[-1] if asked else None
+
+
+def _input(evidence: Evidence, came: Crossing, dst: IP) -> RouteInput | None:
+    """The question for a packet that came in, and goes to `dst`; None if the frame is not for this machine."""
+    if came.dev == "lo":  # what a machine says to itself was routed when it left, and is not again
+        return RouteInput(came.node, _end(came, dst))
+    iif = came.dev
+    link = evidence.link(came.node, iif)
     if link is not None and link.master is not None:
         iif = link.master
-        bridge = evidence.link(hop.node, iif)
-        if bridge is not None and bridge.mac and last.mac is not None and last.mac[1] != bridge.mac:
+        bridge = evidence.link(came.node, iif)
+        if bridge is not None and bridge.mac and came.mac is not None and came.mac[1] != bridge.mac:
             return None  # not for the bridge's own host
-    dst = outs[-1].dst if outs else translated(evidence, last)
-    if iif == "lo":  # what a machine says to itself was routed when it left, and is not again
-        return RouteInput(hop.node, _end(last, dst))
-    src = last.outer[0] if last.outer is not None else last.src
-    return RouteInput(hop.node, _end(last, dst), src, iif)
+    src = came.outer[0] if came.outer is not None else came.src
+    return RouteInput(came.node, _end(came, dst), src, iif)
 
 
 def _end(item: Crossing, dst: IP) -> IP:
     return item.outer[1] if item.outer is not None else dst
+
+
+def mark_for(evidence: Evidence, wanted: RouteInput, role: Role) -> int:
+    """The mark that the packet had when the routing was asked, 0 for none: what PREROUTING had made of it where it came
+    in. What a machine sends itself is routed again if the mangle table changed its mark. Marks set later choose no
+    route."""
+    met = [one for one in evidence.met if (one.node, one.role) == (wanted.node, role)]
+    if wanted.iif is not None:
+        return next((one.mark for one in reversed(met) if (one.hook, one.iif) == (0, wanted.iif)), 0)
+    first, second = (
+        next((one.mark for one in reversed(met) if (one.hook, one.table) == (3, table)), 0)
+        for table in ("raw", "mangle")
+    )
+    return second if second != first else 0
 
 
 def back_input(evidence: Evidence, hop: Hop) -> RouteInput | None:

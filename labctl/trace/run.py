@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from labctl.bench import Bench, await_carriers
 from labctl.decode import RST, SYN, Frame, Packet
 from labctl.errors import KernelError
-from labctl.kernel import shots
+from labctl.kernel import shots, state
 from labctl.kernel.listeners import Listener
 from labctl.marks import MAGIC, Mark, Marker, Opening, decoded, unanswered
 from labctl.trace import blame, collect
@@ -46,7 +46,9 @@ def follow(
     """Send the probe and follow it. Returns the evidence, and the packets as the taps saw them. `progress` is told
     what is being done, `say` what the machine was made to load.
 
-    Raises KernelError where the source cannot be entered or no tap works.
+    One trace at a time in a lab, and none while it is changed: a namespace's reports of legacy rules have one reader.
+
+    Raises KernelError where the source cannot be entered or no tap works, LockError where another labctl held the lab.
     """
     begun = time.monotonic()
     who = Who(lab)
@@ -54,7 +56,7 @@ def follow(
     marker = MAGIC + secrets.token_bytes(4)
     identity = isn.to_bytes(4, "big") if question.protocol == "tcp" else marker
     progress("setting up taps")
-    with Armed(lab.name, _watched(who, question), question, identity, say) as armed:
+    with state.lock(lab.name), Armed(lab.name, _watched(who, question), question, identity, say) as armed:
         assert armed.taps is not None
         await_carriers(Bench(who, armed.inside, armed.taps, None))
         listener = _listen(armed, question) if listen else None

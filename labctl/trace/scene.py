@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from labctl.plan import IP, Link
 from labctl.trace import blame
 from labctl.trace.evidence import Asked, Crossing, Event, Evidence, Lookup, Met, Moved, Role, Room
-from labctl.trace.path import Hop, RouteInput, answered, back_input, bridged, road, route_input, translated
+from labctl.trace.path import Hop, RouteInput, answered, back_input, road, route_input, translated
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +135,13 @@ def scene(evidence: Evidence) -> Scene:
 def _at_tip(evidence: Evidence, role: Role, hops: tuple[Hop, ...]) -> Scene:
     hop = hops[-1]
     tip = hop.crossings[-1]
-    lookup = answered(evidence, route_input(evidence, hop, role))
+    wanted = route_input(evidence, hop, role)
+    lookup = answered(evidence, wanted)
     back = answered(evidence, back_input(evidence, hop))
     room = evidence.room(tip.node)
     dst = translated(evidence, tip) if tip.way == "in" else tip.dst
     dst = tip.outer[1] if tip.outer is not None else dst
     here = any(one.addr.ip == dst for one in room.addresses) or (lookup is not None and lookup.kind == "local")
-    delivered = tip.way == "in" and tip.encap == "none" and here and not bridged(evidence, hop)
+    delivered = tip.way == "in" and tip.encap == "none" and here and wanted is not None
     drop = blame.drop(evidence, hops)
     return Scene(evidence, role, hops, tip, tip.node, room, dst, drop, lookup, back, delivered)

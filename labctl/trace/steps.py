@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from labctl.trace.evidence import Crossing, Evidence, Met, Role
-from labctl.trace.path import Hop, answered, bridged, devices, road, route_input, translated
+from labctl.trace.path import Hop, answered, devices, road, translated, turns
 from labctl.trace.words import Leg, Note, Step, answer_text, end_text, rule_text
 
 ROLES: tuple[Role, ...] = ("request", "reply", "error")
@@ -71,17 +71,19 @@ def _notes(evidence: Evidence, hop: Hop, role: Role, once: bool) -> Iterator[Not
         yield Note("icmp", first.text)
     if first.text == "reset" and not hop.ins:
         yield Note("tcp", "a reset: the connection is refused")
-    found = answered(evidence, route_input(evidence, hop, role))
-    forged = found is not None and found.error and not hop.ins  # a reset in another's name has no route of its own
-    if found is not None and hop.outs and not forged:
-        yield Note("route", answer_text(found))
+    asked = turns(evidence, hop, role)
+    for turn in asked:
+        found = answered(evidence, turn)
+        forged = found is not None and found.error and turn.iif is None  # a reset in another's name has no own route
+        if found is not None and not forged:
+            yield Note("route", answer_text(found))
     met = [one for one in evidence.met if once and one.node == hop.node and one.role == role]
     for one in met:
         if acts(one):
             yield Note("rule", rule_text(one))
     yield from _passed(met)
     yield from _rewritten(evidence, hop, role, met)
-    if role == "request" and hop.ins and hop.outs and not bridged(evidence, hop):
+    if role == "request" and any(turn.iif is not None for turn in asked):
         yield from _kept(hop, met)
     if hop.flooded:
         yield Note(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from labctl.trace.evidence import Met, Moved
-from labctl.trace.path import bridged
 from labctl.trace.scene import Scene
 from labctl.trace.words import TOOLS, Note, Why, command, rule_text
 from labctl.xtables import STRAY
@@ -59,7 +58,7 @@ def _told(scene: Scene, one: Met | Moved, *, sure: bool) -> Why:
 
 def _bridge_call(scene: Scene, one: Met | Moved) -> list[Note]:
     """A frame between two ports of a bridge that met iptables did so because of a setting."""
-    if one.family == "bridge" or scene.tip is None:
+    if one.family == "bridge" or scene.tip is None or not scene.entering:
         return []
     link = scene.device
     if link is None or link.master is None:
@@ -67,7 +66,7 @@ def _bridge_call(scene: Scene, one: Met | Moved) -> list[Note]:
     master = scene.evidence.link(scene.node, link.master)
     routed = master is not None and scene.tip.mac is not None and scene.tip.mac[1] == master.mac
     name = f"net.bridge.bridge-nf-call-{TOOLS[one.family]}"
-    if routed or scene.sysctl(name) != "1" or bridged(scene.evidence, scene.hops[-1]):
+    if routed or scene.sysctl(name) != "1":
         return []
     text = f"{scene.node}: {name} = 1, so frames that {link.master} only bridges pass {TOOLS[one.family]}, too"
     return [Note("sysctl", text)]

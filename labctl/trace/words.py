@@ -113,7 +113,7 @@ REFUSALS: Mapping[str, str] = {
 
 
 def answer_text(lookup: Lookup) -> str:
-    """The routing's answer, and the mark of the packet where it has one, by which a rule may choose the table."""
+    """The routing's answer, and the mark of the packet where it is what chose it."""
     answer = lookup.route if not lookup.error else REFUSALS.get(lookup.error, lookup.error)
     return f"{answer} (mark {lookup.mark:#x})" if lookup.mark else answer
 
