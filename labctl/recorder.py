@@ -78,8 +78,10 @@ def _by_hand(lab: RunningLab) -> str:
         return "unknown, its record is gone"
     path = Path(definition.file)
     scenario = path.stem if path.parent == catalog.folder() else definition.file
-    sets = [word for one in definition.sets for word in ("--set", one)]
-    return shlex.join(["sudo", "labctl", "up", scenario, *sets])
+    words = [word for one in definition.sets for word in ("--set", one)]
+    words += ["--approximate"] if definition.approximate else []
+    words += ["--firewall", definition.firewall] if definition.firewall == "nft" else []
+    return shlex.join(["sudo", "labctl", "up", scenario, *words])
 
 
 def _drift(lab: RunningLab) -> Iterator[str]:
