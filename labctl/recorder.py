@@ -72,6 +72,7 @@ def keep(folder: Path, lab: RunningLab, recorder: Recorder | None) -> Iterator[s
 def _by_hand(lab: RunningLab) -> str:
     from labctl import catalog
     from labctl.definition import kept
+    from labctl.kernel import places
 
     definition = kept(lab.name)
     if definition is None:
@@ -81,7 +82,7 @@ def _by_hand(lab: RunningLab) -> str:
     words = [word for one in definition.sets for word in ("--set", one)]
     words += ["--approximate"] if definition.approximate else []
     words += ["--firewall", definition.firewall] if definition.firewall == "nft" else []
-    return shlex.join(["sudo", "labctl", "up", scenario, *words])
+    return f"{places.command()} up {shlex.join([scenario, *words])}"
 
 
 def _drift(lab: RunningLab) -> Iterator[str]:
