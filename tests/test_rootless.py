@@ -96,6 +96,8 @@ def test_every_group_is_the_last_that_is_mapped(monkeypatch: pytest.MonkeyPatch)
         ("up kubenet --rootless --check", True, "up kubenet --check"),
         ("--rootless exec a -- ls --rootless", True, "exec a -- ls --rootless"),
         ("--rootless up --help", False, "up --help"),
+        ("--rootless -l plan status", True, "-l plan status"),
+        ("-l plan --rootless plan kubenet", False, "-l plan plan kubenet"),
         ("--rootless", False, ""),
     ],
 )
