@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from labctl.definition import Definition, choose, define, recall, written
+from labctl.definition import Definition, approximated, choose, define, recall, written
 from labctl.errors import MissingError, UsageError
 from labctl.live import RunningLab
 from labctl.plan import Plan
@@ -81,19 +81,23 @@ def load(
     """Read a scenario, whole; nothing is built, and no root is needed.
 
     `scenario` is a built-in name (`kubenet`), a file (a text with a `/` or ending in .yaml, or a path object), the
-    YAML itself (a text of more than one line), or the same as a mapping. `name` is the lab's name if not the
-    scenario's own. `set` changes values: `{"routing": "host", "nodes.node1.pods": 3}`, or texts `KEY=VALUE`.
-    `firewall` is the back end of its rules, `legacy` or `nft`; without it the kernel decides.
-    Raises ScenarioError with every mistake at its place, UsageError for an unknown name, or what is no scenario at all.
+    YAML itself (a text of more than one line), the same as a mapping, or what this returned before, which is changed
+    by the rest. `name` is the lab's name if not the scenario's own. `set` changes values: `{"routing": "host",
+    "nodes.node1.pods": 3}`, or texts `KEY=VALUE`. `firewall` is the back end of its rules, `legacy` or `nft`; without
+    it the kernel decides.
+    Raises ScenarioError with every mistake at its place, UsageError for an unknown name, or for what is no
+    scenario at all.
     """
     sets = _words(set)
     if firewall is not None and firewall not in BACKENDS:
         raise UsageError(f"there is no firewall {firewall!r}", f"firewall= is {' or '.join(BACKENDS)}")
     if isinstance(scenario, Definition):
-        if name is None and not sets:
+        back_end = firewall or scenario.firewall
+        if name is None and not sets and not approximate and back_end == scenario.firewall:
             return scenario
-        made = (scenario.name if name is None else name, (*scenario.sets, *sets))
-        return written(scenario.file, scenario.text, *made, approximate=approximate, firewall=firewall)
+        words = (scenario.name if name is None else name, (*scenario.sets, *sets))
+        made = written(scenario.file, scenario.text, *words, approximate=approximate, firewall=back_end)
+        return approximated(made, scenario.approximate) if scenario.approximate else made
     if isinstance(scenario, Mapping):
         import json
 

@@ -130,7 +130,7 @@ def choose(name: str | None) -> str:
     if len(labs) == 1:
         return labs[0]
     if not labs:
-        raise UsageError("no lab runs", "start one: sudo labctl up kubenet")
+        raise UsageError("no lab runs", f"start one: {places.command()} up kubenet")
     raise UsageError("several labs run: " + ", ".join(labs), "name one: -l " + labs[0])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from labctl.features import module
+from labctl.features import remedy
 
 if TYPE_CHECKING:
     from labctl.grades import Part
@@ -83,7 +83,7 @@ def _features(facts: Facts, needing: Mapping[str, Iterable[str]]) -> Iterator[Fi
         if not why:
             yield Finding(name, "ok", "works" + needed)
             continue
-        fix = f"modprobe {MODULES.get(name) or module(name)}"
+        fix = f"modprobe {MODULES[name]}" if MODULES.get(name) else remedy(name, why)
         if name == "network namespace":
             fix = "run on a kernel, or in a container, that allows unshare(2)"
         if name == "bridged packets to iptables":
@@ -97,7 +97,12 @@ def _features(facts: Facts, needing: Mapping[str, Iterable[str]]) -> Iterator[Fi
 
 def _tools(facts: Facts) -> Iterator[Finding]:
     for name, where in facts.tools.items():
-        if where:
+        if where and name == "tcpdump" and facts.alone:
+            detail = f"{where} wants to become another user, and there is none here; labctl capture does not"
+            yield Finding(
+                name, "warn", detail, "apt-get install uidmap, and lines for you in /etc/subuid and /etc/subgid"
+            )
+        elif where:
             yield Finding(name, "ok", where)
         else:
             other = {"iptables-legacy": "iptables-nft", "iptables-nft": "iptables-legacy"}.get(name)
@@ -160,9 +165,9 @@ def _files(facts: Facts) -> Finding:
 
 def _leftovers(facts: Facts) -> Iterator[Finding]:
     for lab in facts.lost:
-        yield Finding(f"lab {lab}", "warn", "runs, but labctl's record of it is lost", f"sudo labctl down {lab}")
+        yield Finding(f"lab {lab}", "warn", "runs, but labctl's record of it is lost", f"{facts.command} down {lab}")
     for lab in facts.dead:
-        yield Finding(f"lab {lab}", "warn", "left a record and no namespaces", f"sudo labctl down {lab}")
+        yield Finding(f"lab {lab}", "warn", "left a record and no namespaces", f"{facts.command} down {lab}")
     if not facts.lost and not facts.dead:
         running = f"{len(facts.labs)} running, " if facts.labs else ""
         yield Finding("labs", "ok", f"{running}no leftovers")

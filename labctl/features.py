@@ -17,6 +17,7 @@ MATCHES = frozenset(
     {"addrtype", "comment", "conntrack", "mac", "mark", "multiport", "physdev", "tcp", "udp", "icmp", "icmp6"}
 )
 TARGETS = frozenset({"ACCEPT", "DROP", "RETURN", "REJECT", "MASQUERADE", "DNAT", "SNAT", "MARK"})
+DENIED = "Permission denied"  # not the kernel lacks a feature, but this user the right to it
 # others are named as their kind
 _MODULES = {"vlan": "8021q", "gre": "ip_gre", "gretap": "ip_gre", "-m rpfilter": "ipt_rpfilter"}
 
@@ -43,6 +44,13 @@ def module(feature: str) -> str:
     if feature.startswith("-"):
         return _MODULES.get(feature, f"xt_{feature[3:]}")
     return _MODULES.get(feature, feature)
+
+
+def remedy(feature: str, why: str) -> str:
+    """What gets one a feature that is lacking; `why` is what the kernel said."""
+    if why == DENIED:  # only a TUN device is asked for by a file
+        return "sudo chmod 666 /dev/net/tun"
+    return f"modprobe {module(feature)}"
 
 
 def _extensions(rule: FirewallRule) -> Iterator[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from labctl.definition import Definition, approximated, compiled
 from labctl.errors import MissingError
-from labctl.features import module, needed
+from labctl.features import DENIED, module, needed, remedy
 from labctl.grades import Part, substitutes
 from labctl.plan import Resource
 from labctl.scenario import Lab
@@ -40,13 +40,17 @@ def refusal(lab: Lab, wanted: Mapping[str, Resource], missing: Mapping[str, str]
     """The error for a lab that this kernel cannot hold: each feature, what needs it, and the ways out."""
     parts = {part.feature: part for part in lab.parts if part.grade == "needs"}
     lacks = "; ".join(f"{feature}, needed for {_what(parts.get(feature), wanted[feature])}" for feature in missing)
-    hint = f"modprobe {' '.join(map(module, missing))}, if this kernel has it as a module (labctl doctor tells)"
+    modules = [module(feature) for feature, why in missing.items() if why != DENIED]
+    hint = f"modprobe {' '.join(modules)}, if this kernel has it as a module (labctl doctor tells)"
+    who = "this kernel" if modules else "this user"
+    if not modules:
+        hint = " and ".join({remedy(feature, why) for feature, why in missing.items()})
     instead = ", ".join(parts[feature].instead for feature in missing if feature in substitutes(lab.parts))
     if instead and lab.asks is False:
         hint += f"; the scenario forbids what may be built instead (approximate: false): {instead}"
     elif instead:
         hint += f"; or build it with --approximate, instead: {instead}"
-    return MissingError(f"lab {lab.name} cannot be built: this kernel lacks {lacks}", hint)
+    return MissingError(f"lab {lab.name} cannot be built: {who} lacks {lacks}", hint)
 
 
 def _what(part: Part | None, item: Resource) -> str:

@@ -109,6 +109,7 @@ class RunningLab:
 
     def home(self, node: str) -> str:
         """The namespace that a machine lives in. Raises UsageError for one that is not there, with a suggestion."""
+        __tracebackhide__ = True  # pytest shows the caller's line
         if node not in self.nodes:
             import difflib
 
@@ -126,6 +127,7 @@ class RunningLab:
             return ()
 
     def __getitem__(self, node: str) -> Node:
+        __tracebackhide__ = True
         self.home(node)
         return Node(node, self)
 

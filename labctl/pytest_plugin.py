@@ -10,103 +10,29 @@ this costs nothing: what works on labs is imported by the first test that wants 
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from labctl.pytest_labs import Labs as Labs
 from labctl.testing import assert_laws as assert_laws
 
 if TYPE_CHECKING:
-    from labctl.api import Sets, Source
+    from typing import TypeGuard
+
+    from labctl.errors import MissingError
     from labctl.live import RunningLab
-    from labctl.recorder import Recorder
 
 FACTORIES = {"function": "labs", "module": "module_labs", "session": "session_labs"}  # the fixture of each scope
-SKIPPED = "labctl: "  # how the reason begins
-
-
-class Labs:
-    """A factory of labs, which go down when its scope ends. Each has a name that no other test or worker has."""
-
-    def __init__(self, config: pytest.Config, folder: Path) -> None:
-        self._config, self._folder = config, folder
-        self._labs: dict[str, tuple[RunningLab, Recorder | None]] = {}
-        self._shared: dict[str, RunningLab] = {}
-        self._troubles: dict[str, str] = {}
-
-    def __call__(
-        self, scenario: Source, *, name: str | None = None, set: Sets | None = None, approximate: bool = False
-    ) -> RunningLab:
-        """Bring a lab up, as `labctl.up` does; `name` is its name, if it is to be a certain one."""
-        import labctl
-        from labctl.testing import fresh_name
-
-        definition = labctl.load(scenario, name=name, set=set, approximate=approximate)
-        if name is None:
-            definition = labctl.load(definition, name=fresh_name(definition.name))
-        lab = labctl.up(definition, approximate=approximate)
-        self._labs[lab.name] = (lab, None)
-        self.record(lab)
-        return lab
-
-    def shared(self, scenario: Source, **how: Any) -> RunningLab:
-        """The lab that was made of the same here before, or a new one."""
-        key = repr((scenario, sorted(how.items())))
-        if key not in self._shared:
-            self._shared[key] = self(scenario, **how)
-        return self._shared[key]
-
-    def __iter__(self) -> Iterator[RunningLab]:
-        return iter([lab for lab, _ in self._labs.values()])
-
-    def record(self, lab: RunningLab) -> None:
-        """Keep its packets from now on, if that is wanted and not done already."""
-        from labctl.errors import LabError
-        from labctl.recorder import recorder
-
-        if self._labs[lab.name][1] is None and _packets(self._config):
-            try:
-                self._labs[lab.name] = (lab, recorder(lab))
-            except LabError as error:  # no reason for a test to fail
-                self._troubles[lab.name] = f"no packets: {error.message}"
-
-    def forget(self, lab: RunningLab) -> None:
-        """Let go of its packets."""
-        recorder = self._labs[lab.name][1]
-        self._labs[lab.name] = (lab, None)
-        if recorder is not None:
-            recorder.close()
-
-    def evidence(self, lab: RunningLab, test: str) -> str:
-        """Keep what is known of a lab for a test that failed; returns what to say of it."""
-        from labctl.recorder import keep
-
-        lines = [self._troubles[lab.name]] if lab.name in self._troubles else []
-        folder = self._folder / re.sub(r"[^\w.-]+", "-", test).strip("-")[-120:]
-        try:
-            lines.extend(keep(folder, lab, self._labs[lab.name][1]))
-        except Exception as error:  # the test's own failure is what matters
-            lines.append(f"no more evidence: {type(error).__name__}: {error}")
-        return "\n".join(lines)
-
-    def close(self) -> None:
-        """Take all of them down, whatever became of each."""
-        errors = []
-        for lab in self:
-            self.forget(lab)
-            try:
-                lab.down()
-            except Exception as error:
-                errors.append(error)
-        if errors:
-            raise errors[0]
+WORDS = ("scenario", "set", "approximate", "firewall", "name", "scope")  # what the mark takes
+SKIPPED = "labctl: "  # how the reason of a skip begins
 
 
 ALIVE = pytest.StashKey[dict[str, Labs]]()  # the factories that are there, by the name of their fixture
+ENDING = pytest.StashKey["list[Labs] | None"]()  # those whose scope has ended in the teardown that is going on
+TORN = pytest.StashKey[list[tuple[str, str]]]()  # what to say of the labs of a test whose teardown failed
 
 
 # ---- fixtures --------------------------------------------------------------------------------------------
@@ -132,19 +58,31 @@ def session_labs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture
 def lab(request: pytest.FixtureRequest) -> RunningLab:
-    """The running lab that the mark asks for: `@pytest.mark.lab(SCENARIO, set=..., approximate=..., scope=...)`.
+    """The running lab that the mark asks for: `@pytest.mark.lab(SCENARIO, set=..., firewall=..., scope=...)`.
 
-    `scope` is "function" (the default), "module" or "session". A parameter (`indirect=True`) goes before the scenario.
+    `scope` is "function" (the default), "module" or "session", the rest as `labctl.up` takes it. A parameter
+    (`indirect=True`) goes before the scenario. A mistake fails the test with a sentence and no traceback.
     """
     mark = request.node.get_closest_marker("lab")
     words: tuple[Any, ...] = mark.args if mark is not None else ()
     how = dict(mark.kwargs) if mark is not None else {}
+    if unknown := [word for word in how if word not in WORDS]:
+        pytest.fail(f"the mark lab takes no {unknown[0]}=: it takes {', '.join(WORDS)}", pytrace=False)
     scope = how.pop("scope", "function")
     scenario = getattr(request, "param", words[0] if len(words) == 1 else how.pop("scenario", None))
     if scenario is None or len(words) > 1 or scope not in FACTORIES:
-        raise pytest.UsageError(f'lab: write @pytest.mark.lab("kubenet"), scope one of {", ".join(FACTORIES)}')
+        scopes = ", ".join(FACTORIES)
+        pytest.fail(f'lab: write @pytest.mark.lab("kubenet"), scope one of {scopes}', pytrace=False)
     factory: Labs = request.getfixturevalue(FACTORIES[scope])
-    return factory.shared(scenario, **how)
+    from labctl.errors import LabError
+
+    try:
+        return factory.shared(scenario, **how)
+    except LabError as error:
+        if _skips(error, request.config):
+            raise
+        mistake = f"labctl: {error}"
+    pytest.fail(mistake, pytrace=False)
 
 
 def _factory(name: str, request: pytest.FixtureRequest, temporary: pytest.TempPathFactory) -> Iterator[Labs]:
@@ -157,7 +95,10 @@ def _factory(name: str, request: pytest.FixtureRequest, temporary: pytest.TempPa
         yield factory
     finally:
         del config.stash[ALIVE][name]
-        factory.close()
+        if (ending := config.stash.get(ENDING, None)) is None:  # after an interrupt there is no teardown of a test
+            factory.close()
+        else:
+            ending.append(factory)
 
 
 # ---- hooks -----------------------------------------------------------------------------------------------
@@ -183,15 +124,36 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     """A lab that cannot be built here skips the test."""
+    __tracebackhide__ = True
     return (yield from _skipping(item))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Record the labs that the test uses."""
+    __tracebackhide__ = True
     for factory, lab in _used(item):
         factory.record(lab)
     return (yield from _skipping(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """Labs whose scope ends go down when all fixtures are done: there is evidence, too, where one of these failed."""
+    __tracebackhide__ = True
+    used = _used(item)
+    ending = item.config.stash[ENDING] = []
+    try:
+        return (yield)
+    except (Exception, pytest.fail.Exception):
+        item.stash[TORN] = _evidence(item, used)
+        raise
+    finally:
+        item.config.stash[ENDING] = None
+        for factory, lab in used:
+            factory.forget(lab)
+        for factory in ending:
+            factory.close()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -200,12 +162,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Give a failing test what is known of its labs."""
     report = yield
-    if call.when != "teardown":
-        for factory, lab in _used(item):
-            if report.failed:
-                report.sections.append((f"labctl: {lab.name}", factory.evidence(lab, item.nodeid)))
-            if call.when == "call" or not report.passed:
-                factory.forget(lab)
+    if report.failed:
+        torn = item.stash.get(TORN, [])
+        report.sections.extend(torn if call.when == "teardown" else _evidence(item, _used(item)))
     return report
 
 
@@ -223,15 +182,26 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def _skipping(item: pytest.Item) -> Generator[None, object, object]:
     """What the hook returns; a MissingError of labctl's becomes a skip, unless labs are required."""
+    __tracebackhide__ = True
     try:
         return (yield)
     except Exception as error:
-        known = sys.modules.get("labctl.errors")  # nobody raised what nobody loaded
-        require = item.config.getoption("labctl_require") or item.config.getini("labctl_require")
-        if known is None or require or not isinstance(error, known.MissingError):
-            raise
-        hint = f" ({error.hint})" if error.hint else ""
-        pytest.skip(f"{SKIPPED}{error.message}{hint}")
+        if _skips(error, item.config):
+            hint = f" ({error.hint})" if error.hint else ""
+            pytest.skip(f"{SKIPPED}{error.message}{hint}")
+        raise
+
+
+def _skips(error: Exception, config: pytest.Config) -> TypeGuard[MissingError]:
+    """Whether an error is a reason to skip a test."""
+    known = sys.modules.get("labctl.errors")  # nobody raised what nobody loaded
+    require = config.getoption("labctl_require") or config.getini("labctl_require")
+    return known is not None and not require and isinstance(error, known.MissingError)
+
+
+def _evidence(item: pytest.Item, used: list[tuple[Labs, RunningLab]]) -> list[tuple[str, str]]:
+    """What to say of the labs of a test that failed, by its heading."""
+    return [(f"labctl: {lab.name}", factory.evidence(lab, item.nodeid)) for factory, lab in used]
 
 
 def _used(item: pytest.Item) -> list[tuple[Labs, RunningLab]]:
@@ -244,7 +214,3 @@ def _used(item: pytest.Item) -> list[tuple[Labs, RunningLab]]:
         for lab in factory
         if name in names or any(value is lab for value in values)
     ]
-
-
-def _packets(config: pytest.Config) -> bool:
-    return bool(config.getini("labctl_packets")) and not config.getoption("labctl_no_packets")

@@ -72,14 +72,17 @@ def keep(folder: Path, lab: RunningLab, recorder: Recorder | None) -> Iterator[s
 def _by_hand(lab: RunningLab) -> str:
     from labctl import catalog
     from labctl.definition import kept
+    from labctl.kernel import places
 
     definition = kept(lab.name)
     if definition is None:
         return "unknown, its record is gone"
     path = Path(definition.file)
     scenario = path.stem if path.parent == catalog.folder() else definition.file
-    sets = [word for one in definition.sets for word in ("--set", one)]
-    return shlex.join(["sudo", "labctl", "up", scenario, *sets])
+    words = [word for one in definition.sets for word in ("--set", one)]
+    words += ["--approximate"] if definition.approximate else []
+    words += ["--firewall", definition.firewall] if definition.firewall == "nft" else []
+    return f"{places.command()} up {shlex.join([scenario, *words])}"
 
 
 def _drift(lab: RunningLab) -> Iterator[str]:

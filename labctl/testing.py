@@ -9,31 +9,37 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from labctl.api import Sets, Source
     from labctl.diff import Change
+    from labctl.xtables import Backend
 
 _NUMBERS = itertools.count(1)  # of the labs that this process named: none is named twice
 
 
 def assert_laws(
-    scenario: Source, *, name: str | None = None, set: Sets | None = None, approximate: bool = False
+    scenario: Source,
+    *,
+    name: str | None = None,
+    set: Sets | None = None,
+    approximate: bool = False,
+    firewall: Backend | None = None,
 ) -> None:
     """Hold a scenario, and so its model, against the three laws of every lab. Needs root.
 
     After `up` nothing differs from the plan; a second `up` changes nothing; after `down` nothing is left, and this
     namespace has the devices it had. Raises AssertionError that names what is otherwise; what was built goes in any
-    case. Raises as `labctl.up` does: MissingError where the kernel lacks what the scenario needs.
+    case. Raises as `labctl.up` does: MissingError where the kernel lacks what the scenario needs; and UsageError for
+    the name of a lab that runs already.
     """
     import labctl
     from labctl.kernel import places, state
     from labctl.plan import Netns
 
-    first = labctl.load(scenario, set=set, approximate=approximate)
+    first = labctl.load(scenario, set=set, approximate=approximate, firewall=firewall)
     definition = labctl.load(first, name=name or fresh_name(first.name))
+    must_be_new(definition.name)
     before = _devices()
     lab = labctl.up(definition, approximate=approximate)
     try:
         assert lab.result is not None
-        if not lab.result.created:
-            raise AssertionError(f"a lab {lab.name} ran before: the laws are for a new one")
         planned = {item.name for item in lab.result.lab.plan if isinstance(item, Netns)}
         _none("after up, the lab differs from its plan", lab.status())
         again = labctl.up(definition, approximate=approximate)
@@ -46,6 +52,20 @@ def assert_laws(
         raise AssertionError(f"after down, {', '.join(left) or 'nothing'} is left; removed: {', '.join(gone)}")
     if (after := _devices()) != before:
         raise AssertionError(f"after down, the machine's own devices are {after}, and were {before}")
+
+
+def must_be_new(name: str) -> None:
+    """Raises UsageError if a lab of this name runs: it is somebody's, or was left by a run that was killed."""
+    from labctl.api import ready
+    from labctl.errors import UsageError
+    from labctl.kernel import places
+
+    ready("up")  # without root what runs does not matter
+    if name in places.labs():
+        hint = (
+            f"take another name, or none; labctl.RunningLab({name!r}) takes one that runs; labctl down {name} ends it"
+        )
+        raise UsageError(f"a lab {name} runs already, and is not this test's", hint)
 
 
 def fresh_name(stem: str) -> str:

@@ -215,6 +215,7 @@ installed() {
     say "$target is up to date"
   else
     make_venv "$target"
+    : >"$target/.labctl" # from here on it is ours, and --remove takes it away, whatever becomes of the rest
     copy=$(mktemp -d)
     cp -r "$root"/{labctl,scenarios,pyproject.toml,README.md,LICENSE} "$copy" # building leaves files in its tree
     mkdir "$copy/docs" && cp -r "$root"/docs/{man,completion} "$copy/docs"
@@ -248,7 +249,7 @@ installed() {
 removed() {
   local target=${LABCTL_PREFIX:-/opt/labctl} link
   ((EUID == 0)) || die "removing $target needs root: run 'sudo $0 --remove'"
-  if [[ -e $target && ! (-e $target/pyvenv.cfg && -e $target/.labctl-run) ]]; then
+  if [[ -e $target && ! (-e $target/pyvenv.cfg && (-e $target/.labctl || -e $target/.labctl-run)) ]]; then
     die "$target holds something else, and stays"
   fi
   for link in /usr/local/bin/labctl "${links[@]/#//usr/local/share/}"; do

@@ -180,6 +180,19 @@ def test_what_is_no_scenario_is_refused_in_a_sentence(what: Any) -> None:
     assert "a path, the YAML itself, or a mapping" in caught.value.hint
 
 
+def test_a_definition_is_changed_by_what_else_is_given_and_keeps_the_rest() -> None:
+    nft = labctl.load("kubenet", firewall="nft", set={"routing": "host"})
+    assert labctl.load(nft) is nft
+    named = labctl.load(nft, name="other")
+    assert (named.name, named.firewall, named.sets) == ("other", "nft", ("routing=host",))
+    assert named.compiled.firewall == "nft"
+    assert labctl.load(nft, firewall="legacy").firewall == "legacy"
+    assert labctl.load(labctl.load("kubenet"), firewall="nft").compiled.firewall == "nft"
+    strict = labctl.load("name: strict\napproximate: false\nmodel: kubenet\nnodes: {node1: {pods: [a]}}\n")
+    with pytest.raises(labctl.ScenarioError, match="approximate"):
+        labctl.load(strict, approximate=True)
+
+
 def test_values_are_set_as_on_the_command_line() -> None:
     values = {"routing": "host", "nodes.node1.pods": ["a", "b", "x"], "ip_forwarding": False, "mtu": 1400}
     made = labctl.load("kubenet", name="mine", set=values)

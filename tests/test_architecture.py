@@ -29,7 +29,7 @@ ONLY_IN = {
     "click": ("cli",),
     "yaml": ("source.py",),
     "rich": ("report/",),
-    "pytest": ("pytest_plugin.py",),
+    "pytest": ("pytest_plugin.py", "pytest_labs.py"),
 }
 # a place -> what it may not import from labctl
 NEVER = {

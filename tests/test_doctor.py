@@ -15,6 +15,7 @@ from labctl.grades import needs
 from labctl.kernel import doctor
 from labctl.kernel.doctor import Facts
 
+SUBUIDS = "apt-get install uidmap, and lines for you in /etc/subuid and /etc/subgid"
 FINE = Facts(
     root=True,
     features={"network namespace": "", "veth": "", "vxlan": "", "iptables legacy": "", "iptables nft": ""},
@@ -63,6 +64,9 @@ def test_a_good_machine_has_nothing_but_ok() -> None:
         ),
         (replace(FINE, tools={"ping": ""}), "ping", "missing", "apt-get install iputils-ping"),
         (replace(FINE, tools={"tcpdump": ""}), "tcpdump", "warn", "apt-get install tcpdump"),
+        (replace(FINE, tools={"tcpdump": "/usr/bin/tcpdump"}, alone=True), "tcpdump", "warn", SUBUIDS),
+        (replace(FINE, features={"tun": "Permission denied"}), "tun", "warn", "sudo chmod 666 /dev/net/tun"),
+        (replace(FINE, lost=("x",), command="labctl --rootless"), "lab x", "warn", "labctl --rootless down x"),
         (replace(FINE, libraries={"iptc": False}), "Python libraries", "missing", "pip install python-iptables"),
         (replace(FINE, plugins=""), "CNI plugins", "warn", "apt-get install containernetworking-plugins"),
         (replace(FINE, table_fulls=7), "neighbour table", "warn", "sysctl -w net.ipv4.neigh.default.gc_thresh3=8192"),

@@ -47,6 +47,13 @@ class Kernel:
         return {feature: "Operation not supported" for feature in wanted if feature in self.lacks}
 
 
+def test_a_device_file_that_is_for_others_only_is_not_the_kernels_lack() -> None:
+    with pytest.raises(MissingError, match=r"this user lacks tun, needed for flannel0") as caught:
+        fit(definition.define("flannel-udp"), lambda lab, wanted: dict.fromkeys(wanted, "Permission denied"))
+    assert caught.value.hint == "sudo chmod 666 /dev/net/tun"
+    assert features.remedy("tun", "No such device") == "modprobe tun"
+
+
 def kinds(lab: Lab) -> set[str]:
     return {item.kind for item in lab.plan if isinstance(item, Link)}
 

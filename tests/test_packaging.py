@@ -200,3 +200,22 @@ def test_what_was_installed_is_removed_again_and_nothing_else(tmp_path: Path) ->
     assert done.stderr.count("is removed; packages") == 1
     assert (tmp_path / "other/file").exists()
     assert not (tmp_path / "labctl").exists()
+
+
+@pytest.mark.root
+def test_what_was_installed_only_half_is_removed_as_well(tmp_path: Path) -> None:
+    """Where pip finds nothing, there is an environment without labctl."""
+    script = f"""
+        mount -t tmpfs none /usr/local
+        export LABCTL_PREFIX={tmp_path}/labctl PIP_NO_INDEX=1 PIP_FIND_LINKS= PIP_CONFIG_FILE=/dev/null
+        {ROOT}/scripts/provision.sh && exit 7
+        test -x {tmp_path}/labctl/bin/python
+        {ROOT}/scripts/provision.sh --remove
+    """
+    done = subprocess.run(
+        ["unshare", "-m", "--propagation", "private", "bash", "-ec", script], capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "pip could not install what labctl needs" in done.stderr
+    assert not (tmp_path / "labctl").exists()

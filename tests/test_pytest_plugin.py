@@ -241,12 +241,155 @@ def test_it(lab):
     assert re.search(r"labctl: lab \S+ cannot be built: this kernel lacks vlan.*: 1 test skipped", done.stdout.str())
 
 
-def test_a_mark_without_a_scenario_is_a_mistake_that_is_explained(pytester: pytest.Pytester) -> None:
-    done = run(pytester, "import pytest\ndef test_a(lab): pass\n@pytest.mark.lab('kubnet')\ndef test_b(lab): pass\n")
+MISTAKEN = """
+import pytest
 
-    done.assert_outcomes(errors=2)
-    assert 'write @pytest.mark.lab("kubenet")' in done.stdout.str()
-    assert "did you mean kubenet?" in done.stdout.str()
+def test_a(lab): pass
+
+@pytest.mark.lab("kubnet")
+def test_b(lab): pass
+
+@pytest.mark.lab("kubenet", scop="module")
+def test_c(lab): pass
+
+@pytest.mark.lab("kubenet", set={"rooting": "host"})
+def test_d(lab): pass
+
+@pytest.mark.lab("kubenet", firewall="ipfw")
+def test_e(lab): pass
+"""
+
+
+def test_a_mistake_in_a_mark_is_explained_and_nothing_else_is_shown(pytester: pytest.Pytester) -> None:
+    done = run(pytester, MISTAKEN)
+
+    done.assert_outcomes(errors=5)
+    text = done.stdout.str()
+    assert 'write @pytest.mark.lab("kubenet")' in text
+    assert "did you mean kubenet?" in text
+    assert "the mark lab takes no scop=: it takes scenario, set, approximate, firewall, name, scope\n" in text
+    assert "did you mean 'routing'?" in text
+    assert "there is no firewall 'ipfw'" in text
+    assert not re.search(r"\.py:\d", text), "labctl's own lines were shown"
+
+
+UNKNOWN = """
+import pytest
+
+@pytest.fixture
+def broken():
+    raise RuntimeError("not ours")
+
+def test_name(labs):
+    labs("docker-bridge")["c3"]
+
+def test_fixture(broken): pass
+"""
+
+
+@pytest.mark.root
+def test_what_fails_is_shown_at_the_line_of_who_wrote_the_test(pytester: pytest.Pytester) -> None:
+    done = run(pytester, UNKNOWN)
+
+    done.assert_outcomes(failed=1, errors=1)
+    text = done.stdout.str()
+    line = r'>\s+labs\("docker-bridge"\)\["c3"\]\nE\s+labctl.errors.UsageError: lab \S+ has no machine .c3.'
+    assert re.search(line, text)
+    assert "did you mean c2?" in text
+    assert not re.search(r"labctl/\S+\.py:\d", text), "labctl's own lines were shown"
+
+
+FIREWALLS = """
+import pytest
+from labctl.pytest_plugin import assert_laws
+
+@pytest.mark.lab("docker-bridge", firewall="nft")
+def test_mark(lab):
+    assert "(nf_tables)" in lab["host1"].run("iptables -V").stdout
+    assert 0
+
+def test_factory(labs):
+    assert "(nf_tables)" in labs("docker-bridge", firewall="nft")["host1"].run("iptables -V").stdout
+    assert_laws("docker-bridge", firewall="nft")
+"""
+
+
+@pytest.mark.root
+def test_the_firewall_can_be_chosen(pytester: pytest.Pytester) -> None:
+    done = run(pytester, FIREWALLS)
+
+    done.assert_outcomes(passed=1, failed=1)
+    done.stdout.fnmatch_lines(["E       assert 0", "*by hand: sudo labctl up docker-bridge --firewall nft"])
+
+
+TEARDOWN = """
+import pytest
+
+@pytest.fixture
+def own(labs):
+    lab = labs("docker-bridge")
+    yield lab
+    lab["host1"].run("ip route add 198.51.100.0/24 dev docker0")
+    lab["c1"].run("ping -c1 -s 77 c2")
+    assert 0, "own"
+
+@pytest.fixture(scope="module")
+def shared(module_labs):
+    yield module_labs("docker-bridge", set={"mtu": 1400})
+    assert 0, "shared"
+
+def test_own(own): pass
+
+def test_shared(shared): pass
+"""
+
+
+@pytest.mark.root
+def test_a_teardown_that_fails_has_evidence_too(pytester: pytest.Pytester) -> None:
+    done = run(pytester, TEARDOWN)
+
+    done.assert_outcomes(passed=2, errors=2)
+    sections = re.split(r"^-+ labctl: ", done.stdout.str(), flags=re.M)[1:]
+    assert len(sections) == 2
+    assert "drift: extra route 198.51.100.0/24 dev docker0" in sections[0]
+    found = re.search(r"packets: (\S+\.pcapng)", sections[0])
+    assert found
+    assert [frame for frame in packets(Path(found[1])) if len(frame) == 14 + 20 + 8 + 77]
+    assert "by hand: sudo labctl up docker-bridge --set mtu=1400" in sections[1]
+    assert "drift: none" in sections[1]
+
+
+TAKEN = """
+import pytest, labctl
+from labctl.testing import assert_laws
+
+@pytest.fixture(scope="module", autouse=True)
+def theirs():
+    with labctl.up("docker-bridge", name="theirs") as lab:
+        assert lab["host1"].run("ip route add 198.51.100.0/24 dev docker0").ok
+        yield
+        assert [change.kind for change in lab.status()] == ["extra"], "what they did is not there any more"
+
+@pytest.mark.lab("docker-bridge", name="theirs")
+def test_mark(lab): pass
+
+def test_factory(labs):
+    with pytest.raises(labctl.UsageError, match="a lab theirs runs already, and is not this test's"):
+        labs("docker-bridge", name="theirs")
+
+def test_laws():
+    with pytest.raises(labctl.UsageError, match="a lab theirs runs already"):
+        assert_laws("docker-bridge", name="theirs")
+
+def test_own(labs):
+    labs("docker-bridge", name="own")["c1"].run("ping -c1 c2")
+    assert labs("docker-bridge", name="own").result.changes == ()
+"""
+
+
+@pytest.mark.root
+def test_a_lab_that_somebody_else_runs_is_left_alone(pytester: pytest.Pytester) -> None:
+    run(pytester, TAKEN).assert_outcomes(passed=3, errors=1)
 
 
 WORKERS = """
@@ -321,8 +464,9 @@ def test_the_laws_hold_and_a_breach_is_named(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(AssertionError, match=r"after down, .*host1.* is left"):
         testing.assert_laws("docker-bridge", name="left")
     monkeypatch.undo()
-    with pytest.raises(AssertionError, match="a lab left ran before"):
+    with pytest.raises(labctl.UsageError, match="a lab left runs already"):
         testing.assert_laws("docker-bridge", name="left")
+    labctl.down("left")  # which it did not do
 
 
 @pytest.mark.root

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -96,6 +97,8 @@ def test_every_group_is_the_last_that_is_mapped(monkeypatch: pytest.MonkeyPatch)
         ("up kubenet --rootless --check", True, "up kubenet --check"),
         ("--rootless exec a -- ls --rootless", True, "exec a -- ls --rootless"),
         ("--rootless up --help", False, "up --help"),
+        ("--rootless -l plan status", True, "-l plan status"),
+        ("-l plan --rootless plan kubenet", False, "-l plan plan kubenet"),
         ("--rootless", False, ""),
     ],
 )
@@ -175,6 +178,35 @@ def test_the_namespaces_stay_while_anybody_is_inside(person: Person) -> None:
         assert person.holder is not None
     assert person.types("list").returncode == 0
     assert person.holder is None
+
+
+@pytest.mark.root
+def test_what_a_killed_holder_leaves_ends_with_the_next_run(person: Person) -> None:
+    assert person.types("up", "pods").returncode == 0
+    assert len(living(person)) > 3, "its holder, and the pods' sandboxes and containers"
+    assert person.holder is not None
+    os.kill(person.holder, signal.SIGKILL)
+
+    listed = person.types("list")
+
+    assert listed.stdout == "no lab runs; start one: labctl --rootless up kubenet\n"
+    assert living(person) == []
+    assert person.types("up", "pods", "--check").returncode == 0
+    assert person.types("down").returncode == 0
+    assert living(person) == []
+
+
+def living(person: Person) -> list[int]:
+    """The processes in somebody's namespaces."""
+    folder = person.folder / "labctl"
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if rootless._inside(int(path.name), folder)]
+
+
+@pytest.mark.root
+def test_what_to_type_is_told_as_it_is_typed_there(person: Person) -> None:
+    refused = person.types("status")
+
+    assert (refused.returncode, "start one: labctl --rootless up kubenet" in refused.stderr) == (2, True)
 
 
 @pytest.mark.root

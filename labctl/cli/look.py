@@ -60,7 +60,9 @@ def list_labs(session: Session, scenarios: bool) -> int:
     elif running:
         session.terminal.section(listing.labs(running))
     else:
-        session.terminal.line("no lab runs; start one: sudo labctl up kubenet")
+        from labctl.kernel import places
+
+        session.terminal.line(f"no lab runs; start one: {places.command()} up kubenet")
     return 0
 
 

@@ -12,7 +12,11 @@ def run(words: Sequence[str], work: Callable[[list[str]], int]) -> int:
     """Do the work inside, without the flag; the holder of the namespaces ends with the last lab."""
     own = list(words[: words.index("--")] if "--" in words else words)
     rest = [word for word in own if word != "--rootless"] + list(words[len(own) :])
-    verb = next((word for word in rest if word[:1] != "-"), "--help")
+    before = ("", *rest)  # a lab may be called as a verb is
+    verb = next(
+        (word for last, word in zip(before, rest, strict=False) if word[:1] != "-" and last not in ("-l", "--lab")),
+        "--help",
+    )
     if verb in OUTSIDE or {"--help", "-h", "--version"} & set(rest[: len(own)]):
         return work(rest)
     from labctl.errors import LabError

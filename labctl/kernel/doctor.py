@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from labctl.kernel import places
+from labctl.kernel import groups, places
 from labctl.kernel.libc import CLONE_NEWNET, CLONE_NEWNS, unshare
 from labctl.xtables import BACKENDS, Backend
 
@@ -38,6 +38,8 @@ class Facts:
     labs: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()  # labs with namespaces and without a record
     dead: tuple[str, ...] = ()  # records without a namespace
+    command: str = "sudo labctl"  # what a person types before a verb
+    alone: bool = False  # no user but root exists here, as in a user namespace without newuidmap
 
 
 def examine(asked: Iterable[str] = ()) -> Facts:
@@ -63,6 +65,8 @@ def examine(asked: Iterable[str] = ()) -> Facts:
         labs=tuple(running),
         lost=tuple(lab for lab in running if lab not in kept),
         dead=tuple(lab for lab in kept if lab not in running),
+        command=places.command(),
+        alone=groups.last() == 0,
     )
 
 

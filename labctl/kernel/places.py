@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 PREFIX = "labctl"
+HOLDER = "LABCTL_HOLDER"  # the variable by which all that runs in labs without root is known (`labctl.kernel.rootless`)
 
 
 def netns_dir() -> Path:
@@ -21,6 +22,11 @@ def netns_dir() -> Path:
 def state_dir() -> Path:
     """The directory of definitions, hosts files and locks. Losing it loses nothing that `down` needs."""
     return Path(os.environ.get("LABCTL_STATE_DIR", "/run/labctl"))
+
+
+def command() -> str:
+    """What a person types before a verb that is to see the labs seen here."""
+    return "labctl --rootless" if HOLDER in os.environ else "sudo labctl"
 
 
 def netns_name(lab: str, node: str) -> str:

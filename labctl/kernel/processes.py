@@ -85,7 +85,7 @@ def _spawn(lab: str, process: Process) -> subprocess.Popen[bytes]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd="/",
-            env={"PATH": os.environ.get("PATH", os.defpath), MARK: mark},
+            env={"PATH": os.environ.get("PATH", os.defpath), MARK: mark, **_holder()},
             start_new_session=True,
             preexec_fn=None if home is None else lambda: _go_inside(home),
         )
@@ -95,6 +95,10 @@ def _spawn(lab: str, process: Process) -> subprocess.Popen[bytes]:
     finally:
         if home is not None:
             os.close(home)
+
+
+def _holder() -> dict[str, str]:
+    return {places.HOLDER: os.environ[places.HOLDER]} if places.HOLDER in os.environ else {}
 
 
 def _go_inside(home: int) -> None:

@@ -23,10 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import MissingError
+from labctl.kernel import residents
 from labctl.kernel.libc import CLONE_NEWNET, CLONE_NEWNS, setns
+from labctl.kernel.places import HOLDER as MARK
 
 CLONE_NEWUSER = 0x10000000
-MARK = "LABCTL_HOLDER"
 PATIENCE = 10.0  # seconds that the holder may take
 SETUP = (
     "mount -t tmpfs -o mode=755 none /run && mkdir /run/netns /run/labctl && ip link set lo up"
@@ -70,7 +71,10 @@ def enter() -> Holder:
     folder, here = home(), os.getcwd()
     door, guests = (os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for name in ("door", "guests"))
     with _alone(door):
-        pid = _holder(folder) or _start(folder)
+        pid = _holder(folder)
+        if pid is None:
+            _bury(folder)
+            pid = _start(folder)
         fcntl.flock(guests, fcntl.LOCK_SH)
         try:
             fd = os.pidfd_open(pid)
@@ -82,6 +86,7 @@ def enter() -> Holder:
             raise MissingError(f"cannot enter the namespaces of process {pid}: {error.strerror}") from None
     with suppress(OSError):
         os.chdir(here)  # of another mount namespace, though it is the same folder
+    os.environ[MARK] = str(folder)  # for all that is started inside
     return Holder(pid, door, guests)
 
 
@@ -108,11 +113,24 @@ def _holder(folder: Path) -> int | None:
     """The holder that is noted, if it is still that."""
     try:
         pid = int((folder / "holder").read_text())
-        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        own = os.readlink("/proc/self/ns/user") == os.readlink(f"/proc/{pid}/ns/user")
     except (OSError, ValueError):
         return None
-    return pid if f"{MARK}={folder}".encode() in environment and not own else None
+    return pid if _inside(pid, folder) else None
+
+
+def _inside(pid: int, folder: Path) -> bool:
+    """Whether a process lives in namespaces whose holder is noted in this folder."""
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        own = os.readlink("/proc/self/ns/user") == os.readlink(f"/proc/{pid}/ns/user")
+    except OSError:
+        return False
+    return f"{MARK}={folder}".encode() in environment and not own
+
+
+def _bury(folder: Path) -> None:
+    """End what lives on in the namespaces of a holder that was killed, where no run of labctl can get any more."""
+    residents.end((int(name) for name in os.listdir("/proc") if name.isdigit() and _inside(int(name), folder)), 0.1)
 
 
 def _start(folder: Path) -> int:
