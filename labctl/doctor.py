@@ -93,6 +93,10 @@ def _features(facts: Facts, needing: Mapping[str, Iterable[str]]) -> Iterator[Fi
         if name in FIREWALLS and not necessary:
             why += f"; labs are written by {FIREWALLS[name]}"
         yield Finding(name, "missing" if necessary else "warn", why + needed, fix)
+    for name, modules in facts.idle.items():
+        needed = f"; needed by {', '.join(needing[name])}" if name in needing else ""
+        detail = f"not tried, for that might load {', '.join(modules)}; a lab that needs it has it loaded"
+        yield Finding(name, "ok", detail + needed)
 
 
 def _tools(facts: Facts) -> Iterator[Finding]:
@@ -130,7 +134,7 @@ def _plugins(facts: Facts) -> Finding:
 def _firewall(facts: Facts) -> Finding:
     variant = {"nft": "`iptables` is iptables-nft", "legacy": "`iptables` is iptables-legacy"}.get(facts.iptables, "")
     used = f"legacy tables in use: {', '.join(facts.tables)}" if facts.tables else "no legacy tables in use"
-    working = [name.partition(" ")[2] for name in FIREWALLS if facts.features.get(name) == ""]
+    working = [name.partition(" ")[2] for name in FIREWALLS if facts.features.get(name) == "" or name in facts.idle]
     labs = f"labs are written by iptables-{working[0]} in their own namespaces" if working else ""
     labs += f" (--firewall {working[1]} works, too)" if len(working) > 1 else ""
     detail = "; ".join(word for word in (variant, used, labs) if word)

@@ -12,8 +12,9 @@ import samples
 
 from labctl.doctor import Finding, findings, wanted
 from labctl.grades import needs
-from labctl.kernel import doctor
+from labctl.kernel import doctor, features, modules
 from labctl.kernel.doctor import Facts
+from labctl.kernel.netns import CLONE_NEWNET, Inside, unshare
 
 SUBUIDS = "apt-get install uidmap, and lines for you in /etc/subuid and /etc/subgid"
 FINE = Facts(
@@ -113,7 +114,7 @@ def test_records_of_dead_labs_are_found(monkeypatch: pytest.MonkeyPatch, tmp_pat
         (tmp_path / "netns" / name).touch()
     monkeypatch.setenv("LABCTL_NETNS_DIR", str(tmp_path / "netns"))
     monkeypatch.setenv("LABCTL_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr(doctor, "_try_features", lambda asked: {})
+    monkeypatch.setattr(doctor, "_try_features", lambda asked: ({}, {}))
     facts = doctor.examine()
 
     assert (facts.labs, facts.lost, facts.dead) == (("alive", "lost"), ("lost",), ("dead",))
@@ -138,11 +139,58 @@ def test_features_are_found_by_doing_and_leave_the_machine_alone() -> None:
 
     assert facts.features["network namespace"] == ""
     assert facts.features["veth"] == facts.features["bridge"] == ""
-    assert facts.features["iptables legacy"] == facts.features["iptables nft"] == ""
+    assert {facts.features.get(name, "") for name in ("iptables legacy", "iptables nft")} == {""}
     assert os.readlink("/proc/self/ns/net") == here
     assert machine.changed(before, machine.fingerprint()) == {}
 
 
 @pytest.mark.root
 def test_a_feature_that_does_not_work_says_why() -> None:
-    assert doctor._try_features(("teleport",))["teleport"] == "Operation not supported: Unknown device type"
+    assert doctor._try_features(("teleport",))[0]["teleport"] == "Operation not supported: Unknown device type"
+
+
+@pytest.mark.root
+@pytest.mark.kernel
+def test_no_module_is_loaded_to_find_out() -> None:
+    listed = Path("/proc/modules")
+    if not listed.exists():
+        pytest.skip("this kernel has no modules")
+    asked = ("vlan", "ipip", "geneve", "dummy", "sit", "vrf", "tun", "openvswitch")
+
+    def loaded() -> set[str]:
+        return {line.split()[0] for line in listed.read_text().splitlines()}
+
+    before = loaded()
+    tried, idle = doctor._try_features(asked)
+
+    assert loaded() == before
+    assert set(asked) <= {*tried, *idle}
+    assert all(name not in before for names in idle.values() for name in names)
+
+
+@pytest.mark.root
+def test_what_would_load_a_module_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a kernel that is told to have a module for two of the kinds, and to know one of these already."""
+    monkeypatch.setattr(features, "known", lambda kind: kind in ("veth", "bridge"))
+    monkeypatch.setattr(
+        modules, "dormant", lambda names: tuple(name for name in names if name in ("bridge", "vxlan", "nft_compat"))
+    )
+    tried, idle = doctor._try_features()
+
+    assert idle == {"vxlan": ("vxlan",), "iptables nft": ("nft_compat",)}
+    assert tried["bridge"] == tried["macvlan"] == ""
+    finding = found(Facts(root=True, features=tried, idle=idle), "vxlan")
+    assert finding == Finding("vxlan", "ok", "not tried, for that might load vxlan; a lab that needs it has it loaded")
+
+
+@pytest.mark.root
+def test_the_kernel_tells_which_kinds_it_knows() -> None:
+    with Inside() as inside:
+        here = {kind: inside.run(None, _asked, kind) for kind in ("veth", "bridge", "loopback", "teleport")}
+
+    assert here == {"veth": True, "bridge": True, "loopback": False, "teleport": False}
+
+
+def _asked(kind: str) -> bool:
+    unshare(CLONE_NEWNET)
+    return features.known(kind)

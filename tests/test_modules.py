@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,31 @@ def test_rules_of_the_other_back_end_need_its_modules() -> None:
     assert modules.modules_for(chains) == ("ip_tables", "iptable_nat", "xt_comment", "xt_MASQUERADE")
     expected = ("nf_tables", "nft_compat", "nft_chain_nat", "xt_comment", "xt_MASQUERADE")
     assert modules.modules_for(chains, "nft") == expected
+
+
+def tree(machine: Path, *, told: bool = True) -> Path:
+    """The machine with modules that it may load; `told` tells whether their files can be seen."""
+    folder = machine / "lib/modules" / os.uname().release
+    folder.mkdir(parents=True)
+    if told:
+        (folder / "modules.dep").write_text("kernel/net/8021q/8021q.ko.xz:\nkernel/net/ip-tables.ko: kernel/x.ko\n")
+        (folder / "modules.alias").write_text("# of modules\nalias rtnl-link-vlan 8021q\nalias pci:v0000 other\n")
+        (folder / "modules.builtin").write_text("kernel/drivers/net/macvlan.ko\n")
+    return machine
+
+
+def test_which_modules_would_be_loaded_is_read_from_their_files(machine: Path) -> None:
+    tree(machine)
+
+    assert modules.dormant(("veth", "macvlan", "vlan", "teleport"), machine) == ()
+    assert modules.dormant(("rtnl-link-vlan", "8021q", "ip_tables"), machine) == ("8021q", "ip_tables")
+    (machine / "sys/module/8021q").mkdir()
+    assert modules.dormant(("rtnl-link-vlan",), machine) == ()
+
+
+def test_where_the_files_cannot_be_seen_whatever_is_not_there_might_be_loaded(machine: Path) -> None:
+    tree(machine, told=False)
+
+    assert modules.dormant(("veth", "rtnl-link-vlan", "8021q"), machine) == ("rtnl_link_vlan", "8021q")
+    (machine / "proc/modules").unlink()
+    assert modules.dormant(("8021q",), machine) == ()

@@ -1,6 +1,7 @@
 """What this machine can do for labs, found by doing: in a child process with namespaces of its own.
 
-Nothing is changed in the machine's own namespaces; there, only files under /proc are read.
+Nothing is changed in the machine's own namespaces; there, only files under /proc are read. Nor is a module loaded, for
+some put devices into every namespace: what the kernel would load one for is not tried.
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ from labctl.xtables import BACKENDS, Backend
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TOOLS = ("ip", "iptables-legacy", "iptables-nft", "ebtables", "ping", "tcpdump")
+RULES = ("nft_counter", "xt_comment", "xt_MASQUERADE")  # modules that the rules of a trial may want
 LIBRARIES = ("pyroute2", "iptc", "yaml", "click", "rich")
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was found. `features` gives for each feature that was tried why it does not work, or ""."""
+    """What was found. `features` gives for each feature that was tried why it does not work, or ""; `idle` for each
+    that was not the modules that are not loaded."""
 
     root: bool
     features: dict[str, str] = field(default_factory=dict)
+    idle: dict[str, tuple[str, ...]] = field(default_factory=dict)
     tools: dict[str, str] = field(default_factory=dict)  # where each tool is, or ""
     libraries: dict[str, bool] = field(default_factory=dict)
     plugins: str = ""  # where CNI plugins are, or ""
@@ -50,9 +54,11 @@ def examine(asked: Iterable[str] = ()) -> Facts:
     running = places.labs()
     kept = _kept()
     limit, used, fulls = _neighbours()
+    tried, idle = _try_features(asked) if root else ({}, {})
     return Facts(
         root=root,
-        features=_try_features(asked) if root else {},
+        features=tried,
+        idle=idle,
         tools=tools,
         libraries={name: _importable(name) for name in LIBRARIES},
         plugins=_plugins(),
@@ -70,18 +76,32 @@ def examine(asked: Iterable[str] = ()) -> Facts:
     )
 
 
-def features(asked: Iterable[str] = ()) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Each feature with a function that uses it in the namespace it is called in, and raises if it cannot."""
+def features(asked: Iterable[str] = ()) -> Iterator[tuple[str, tuple[str, ...], Callable[[], None]]]:
+    """Each feature with the modules that it may want, and a function that uses it in the namespace it is called in, and
+    raises if it cannot."""
+    from labctl.kernel.backends import MODULES
+
     for kind in dict.fromkeys(("veth", "bridge", "vxlan", "macvlan", *asked)):
-        yield kind, partial(_link, kind)
-    yield "packet capture", _capture
+        yield kind, tuple(_behind(kind)), partial(_link, kind)
+    yield "packet capture", () if os.path.exists("/proc/thread-self/net/packet") else ("af_packet",), _capture
     for backend in BACKENDS:
-        yield f"iptables {backend}", partial(_rules, backend)
-    yield "bridged packets to iptables", _bridge_calls
+        yield f"iptables {backend}", (*MODULES[backend], *RULES), partial(_rules, backend)
+    yield "bridged packets to iptables", (), _bridge_calls
 
 
-def _try_features(asked: Iterable[str] = ()) -> dict[str, str]:
-    """Try every feature in a child with a network of its own, and hear from it through a pipe."""
+def _behind(kind: str) -> Iterator[str]:
+    """What the kernel would look for to make a link of a kind, and the cable that this may have to lie upon."""
+    from labctl.features import module
+    from labctl.kernel.features import known
+
+    for one in (kind, "veth"):
+        if not known(one):
+            yield from (f"rtnl-link-{one}", module(one))
+
+
+def _try_features(asked: Iterable[str] = ()) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    """Try every feature in a child with a network of its own, and hear from it through a pipe: what was tried, and for
+    what was not the modules that are not loaded."""
     import json
 
     read, write = os.pipe()
@@ -97,17 +117,23 @@ def _try_features(asked: Iterable[str] = ()) -> dict[str, str]:
         answer = pipe.read()
     os.waitpid(pid, 0)
     found = json.loads(answer or b'{"network namespace": "the attempt died"}')
-    return {str(name): str(why) for name, why in found.items()}
+    tried = {name: why for name, why in found.items() if isinstance(why, str)}
+    return tried, {name: tuple(names) for name, names in found.items() if name not in tried}
 
 
-def _in_child(asked: Iterable[str]) -> dict[str, str]:
-    found = {}
+def _in_child(asked: Iterable[str]) -> dict[str, str | tuple[str, ...]]:
+    from labctl.kernel.modules import dormant
+
+    found: dict[str, str | tuple[str, ...]] = {}
     try:
         unshare(CLONE_NEWNET | CLONE_NEWNS)
         found["network namespace"] = ""
     except OSError as error:
         return {"network namespace": error.strerror or "refused"}
-    for name, attempt in features(asked):
+    for name, behind, attempt in features(asked):
+        if idle := dormant(behind):
+            found[name] = idle
+            continue
         try:
             attempt()
             found[name] = ""

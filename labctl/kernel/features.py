@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from collections.abc import Iterable
 
 from labctl.kernel import messages, nft, tun
@@ -18,7 +19,9 @@ _OPTIONS = {  # what a kind cannot be made without, in iproute2's words; `low` i
     "ipvlan": (("dev", "low"),),
     "vxlan": (("id", "42"), ("dstport", "4789")),
 }
-_LOW, _LINK = 7001, 7003  # indexes
+_LOOPBACK, _LOW, _LINK = 1, 7001, 7003  # indexes
+_GETLINK = 18
+_ifinfo = struct.Struct("=BxHiII")
 
 
 def lacking(features: Iterable[str], backend: Backend = "legacy") -> dict[str, str]:
@@ -29,6 +32,24 @@ def lacking(features: Iterable[str], backend: Backend = "legacy") -> dict[str, s
     """
     with Inside() as inside:
         return inside.run(None, _lacking, tuple(features), backend)
+
+
+def known(kind: str) -> bool:
+    """Whether the kernel has a kind of link by now; asking loads nothing. It is asked for all links of that kind: one
+    that it does not know it takes for no kind at all, and tells the loopback device, too."""
+    name = _attribute(1, kind.encode() + b"\0")  # IFLA_INFO_KIND
+    channel = Channel()
+    try:
+        found = [_ifinfo.unpack_from(data, start) for data, start, _ in channel.dump(
+            _GETLINK, _ifinfo.pack(0, 0, 0, 0, 0) + _attribute(18, name)
+        )]  # fmt: skip
+    finally:
+        channel.close()
+    return all(index != _LOOPBACK for _, _, index, _, _ in found)
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def try_link(kind: str) -> str:

@@ -8,7 +8,8 @@ What cannot be loaded is no error here: the object that needs it is the proof, a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -82,6 +83,47 @@ def load(names: Iterable[str], say: Callable[[str], None], machine: Path = Path(
     if quiet:
         say(f"set {', '.join(quiet)} to 0 on this machine, which br_netfilter had turned on")
     return new
+
+
+def dormant(names: Iterable[str], machine: Path = Path("/")) -> tuple[str, ...]:
+    """The modules that the kernel would load when it is asked for these, by names or aliases (`rtnl-link-vlan`), each
+    once. Where the files of its modules cannot be seen, all that are not loaded: nobody knows. Nothing is loaded."""
+    if not (machine / "proc/modules").exists():
+        return ()
+    tree = machine / "lib/modules" / os.uname().release
+    known = _files(tree)
+    asked = [name.replace("-", "_") for name in names]
+    found = [known[name] for name in asked if name in known] if known is not None else asked
+    built_in = _built_in(tree)
+    return tuple(
+        name for name in dict.fromkeys(found) if name not in built_in and not (machine / "sys/module" / name).exists()
+    )
+
+
+@cache
+def _files(tree: Path) -> Mapping[str, str] | None:
+    """The modules in a tree by their names and aliases; None if it tells none. As the kernel does, a dash is told as
+    an underscore."""
+    try:
+        own = [_named(line.partition(":")[0]) for line in (tree / "modules.dep").read_text().splitlines()]
+        aliases = [line.split() for line in (tree / "modules.alias").read_text().splitlines()]
+    except OSError:
+        return None
+    told = {words[1].replace("-", "_"): words[2] for words in aliases if words[:1] == ["alias"] and len(words) == 3}
+    return {**told, **{name: name for name in own}}
+
+
+@cache
+def _built_in(tree: Path) -> frozenset[str]:
+    try:
+        return frozenset(map(_named, (tree / "modules.builtin").read_text().splitlines()))
+    except OSError:
+        return frozenset()
+
+
+def _named(path: str) -> str:
+    """A module's name by its file: `kernel/net/8021q/8021q.ko.xz`."""
+    return path.rpartition("/")[2].partition(".ko")[0].replace("-", "_")
 
 
 def _needs(item: Resource, own: set[tuple[str, str]], backend: Backend) -> Iterator[str]:
