@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterable
 
 from labctl.kernel import messages, nft, tun
-from labctl.kernel.netlink import Channel
+from labctl.kernel.netlink import Channel, packed
 from labctl.kernel.netns import CLONE_NEWNET, Inside, unshare
 from labctl.plan import Link, Port
 from labctl.xtables import Backend
@@ -37,19 +37,15 @@ def lacking(features: Iterable[str], backend: Backend = "legacy") -> dict[str, s
 def known(kind: str) -> bool:
     """Whether the kernel has a kind of link by now; asking loads nothing. It is asked for all links of that kind: one
     that it does not know it takes for no kind at all, and tells the loopback device, too."""
-    name = _attribute(1, kind.encode() + b"\0")  # IFLA_INFO_KIND
+    name = packed(1, kind.encode() + b"\0")  # IFLA_INFO_KIND
     channel = Channel()
     try:
         found = [_ifinfo.unpack_from(data, start) for data, start, _ in channel.dump(
-            _GETLINK, _ifinfo.pack(0, 0, 0, 0, 0) + _attribute(18, name)
+            _GETLINK, _ifinfo.pack(0, 0, 0, 0, 0) + packed(18, name)
         )]  # fmt: skip
     finally:
         channel.close()
     return all(index != _LOOPBACK for _, _, index, _, _ in found)
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def try_link(kind: str) -> str:

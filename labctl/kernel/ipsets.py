@@ -17,7 +17,7 @@ from typing import Any
 from labctl.diff import Change
 from labctl.errors import KernelError
 from labctl.kernel.encode import message_class
-from labctl.kernel.netlink import attributes, messages
+from labctl.kernel.netlink import attributes, messages, text
 from labctl.plan import IpSet
 
 _NETLINK_NETFILTER, _SUBSYSTEM, _PROTOCOL = 12, 6, 6
@@ -43,8 +43,8 @@ def read(ns: str) -> tuple[IpSet, ...]:
             for data, start, end in _answers(asking):
                 found = attributes(data, start + 4, end)
                 if _SETNAME in found:
-                    name = _text(data, found[_SETNAME])
-                    kind = _text(data, found[_TYPENAME]) if _TYPENAME in found else ""
+                    name = text(data, found[_SETNAME])
+                    kind = text(data, found[_TYPENAME]) if _TYPENAME in found else ""
                     _, known = members.setdefault(name, (kind, []))
                     known += _members(data, *found[_ADT], kind) if _ADT in found else ()
     except OSError:
@@ -143,10 +143,6 @@ def _answers(asking: socket.socket) -> Iterator[tuple[bytes, int, int]]:
             if kind in (_DONE, _ERROR):
                 return
             yield data, start, end
-
-
-def _text(data: bytes, place: tuple[int, int]) -> str:
-    return data[place[0] : place[1]].rstrip(b"\0").decode(errors="replace")
 
 
 def _socket() -> socket.socket:

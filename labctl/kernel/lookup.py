@@ -13,7 +13,7 @@ import socket
 import struct
 
 from labctl.kernel.messages import AF_INET, AF_INET6, ROUTE_KIND
-from labctl.kernel.netlink import attributes, messages
+from labctl.kernel.netlink import attributes, messages, packed
 from labctl.plan import IP
 from labctl.trace.evidence import Lookup
 from labctl.trace.path import RouteInput
@@ -47,13 +47,13 @@ def _question(wanted: RouteInput, mark: int) -> bytes:
     family = AF_INET if wanted.dst.version == 4 else AF_INET6
     length = wanted.dst.max_prefixlen
     body = _rtmsg.pack(family, length, length if wanted.src is not None else 0, 0, 0, 0, 0, 0, LOOKUP_TABLE | FIB_MATCH)
-    body += _attribute(1, wanted.dst.packed)
+    body += packed(1, wanted.dst.packed)
     if wanted.src is not None:
-        body += _attribute(2, wanted.src.packed)
+        body += packed(2, wanted.src.packed)
     if wanted.iif is not None:
-        body += _attribute(3, struct.pack("=I", _index(wanted.iif)))
+        body += packed(3, struct.pack("=I", _index(wanted.iif)))
     if mark:
-        body += _attribute(16, struct.pack("=I", mark))
+        body += packed(16, struct.pack("=I", mark))
     return _head.pack(16 + len(body), GETROUTE, 1, 1, 0) + body
 
 
@@ -62,10 +62,6 @@ def _index(device: str) -> int:
         return socket.if_nametoindex(device)
     except OSError:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from None
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def _refused(base: Lookup, number: int) -> Lookup:

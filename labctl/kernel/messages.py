@@ -9,6 +9,7 @@ from typing import Any
 from labctl.kernel import encode as nl
 from labctl.kernel.encode import ACK, CREATE, EXCL, REPLACE, REQUEST, U32, Mac, encode
 from labctl.kernel.kinds import info_data
+from labctl.kernel.netlink import packed
 from labctl.plan import IP, Address, Fdb, Link, Neighbour, Route, Rule
 
 ADD = REQUEST | ACK | CREATE | EXCL
@@ -265,14 +266,10 @@ def route(item: Route, index: int | None, *, replace: bool = False) -> bytearray
 
 def _encapsulated(message: bytearray, number: int, far: IP) -> bytearray:
     """A route with what its device is told of each packet (`encap ip id NUMBER dst FAR`), which pyroute2 cannot say."""
-    inner = _attribute(LWTUNNEL_IP_ID, struct.pack(">Q", number)) + _attribute(LWTUNNEL_IP_DST, far.packed)
-    message += _attribute(RTA_ENCAP | NESTED, inner) + _attribute(RTA_ENCAP_TYPE, struct.pack("=H", LWTUNNEL_IP))
+    inner = packed(LWTUNNEL_IP_ID, struct.pack(">Q", number)) + packed(LWTUNNEL_IP_DST, far.packed)
+    message += packed(RTA_ENCAP | NESTED, inner) + packed(RTA_ENCAP_TYPE, struct.pack("=H", LWTUNNEL_IP))
     message[:4] = struct.pack("=I", len(message))
     return message
-
-
-def _attribute(kind: int, payload: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
 
 
 def rule(item: Rule, *, delete: bool = False) -> bytearray:

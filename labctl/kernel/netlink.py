@@ -132,12 +132,22 @@ def attributes(data: bytes, start: int, end: int) -> dict[int, tuple[int, int]]:
     return found
 
 
+def packed(kind: int, payload: bytes) -> bytes:
+    """An attribute as it stands in a message."""
+    return _attr.pack(4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
+
+
+def text(data: bytes, place: tuple[int, int]) -> str:
+    """The payload of an attribute that is a text."""
+    return data[place[0] : place[1]].rstrip(b"\0").decode(errors="replace")
+
+
 def _extended(data: bytes, flags: int, start: int, end: int) -> str:
     if not flags & NLM_F_ACK_TLVS:
         return ""
     inner = 16 if flags & NLM_F_CAPPED else struct.unpack_from("=I", data, start + 4)[0]
     place = attributes(data, start + 4 + inner, end).get(1)
-    return data[place[0] : place[1]].rstrip(b"\0").decode(errors="replace") if place else ""
+    return text(data, place) if place else ""
 
 
 def flush_all(channels: Iterable[Channel]) -> list[Refusal]:

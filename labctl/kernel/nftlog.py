@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from labctl.kernel.netlink import attributes, messages
+from labctl.kernel.netlink import attributes, messages, text
 from labctl.kernel.nflog import FAMILIES, ROOM, Report
 from labctl.xtables import BUILTIN
 
@@ -90,7 +90,7 @@ class NftLog:
             self._asking.send(_head.pack(20, _GETRULE, _REQUEST | _DUMP, 1, 0) + struct.pack("=BBH", number, 0, 0))
             for data, start, end in _answers(self._asking):
                 found = attributes(data, start + 4, end)
-                place = family, _text(data, found[_TABLE]), _text(data, found[_CHAIN])
+                place = family, text(data, found[_TABLE]), text(data, found[_CHAIN])
                 counts[place] = counts.get(place, 0) + 1
                 numbers[place, _long(data, found[_HANDLE])] = counts[place]
         return numbers | {(place, 0): count for place, count in counts.items()}
@@ -110,7 +110,7 @@ class _Reader:
         found = attributes(data, start + 4, end)
         if not {_TABLE, _CHAIN, _KIND, _ID} <= found.keys():
             return
-        family, table, chain = _NAMES.get(data[start], ""), _text(data, found[_TABLE]), _text(data, found[_CHAIN])
+        family, table, chain = _NAMES.get(data[start], ""), text(data, found[_TABLE]), text(data, found[_CHAIN])
         packet, kind = _number(data, found[_ID]), _kind(data, found, family, table, chain)
         icmp = _echo(data, found)
         if table == self._marker:
@@ -173,10 +173,6 @@ def _answers(asking: socket.socket) -> Iterator[tuple[bytes, int, int]]:
                 return
             if kind == _NEWRULE:
                 yield data, start, end
-
-
-def _text(data: bytes, place: tuple[int, int]) -> str:
-    return data[place[0] : place[1]].rstrip(b"\0").decode(errors="replace")
 
 
 def _number(data: bytes, place: tuple[int, int]) -> int:

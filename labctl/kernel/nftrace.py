@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from labctl.errors import KernelError
-from labctl.kernel.netlink import messages
+from labctl.kernel.netlink import messages, packed
 
 PREFIX = "labctl-trace"
 OWNED = 2  # NFT_TABLE_F_OWNER
@@ -117,24 +117,20 @@ def _expressions(match: Match) -> Iterator[bytes]:
     where = _number(2, TRANSPORT) + _number(3, match.offset) + _number(4, len(match.value))
     yield _expression("payload", _number(1, 1) + where)
     yield _compare(match.value)
-    yield _expression("immediate", _number(1, 1) + _nest(2, _bytes(1, b"\1")))
+    yield _expression("immediate", _number(1, 1) + _nest(2, packed(1, b"\1")))
     yield _expression("meta", _number(2, NFTRACE) + _number(3, 1))
 
 
 def _compare(value: bytes) -> bytes:
-    return _expression("cmp", _number(1, 1) + _number(2, 0) + _nest(3, _bytes(1, value)))
+    return _expression("cmp", _number(1, 1) + _number(2, 0) + _nest(3, packed(1, value)))
 
 
 def _expression(name: str, data: bytes) -> bytes:
     return _text(1, name) + _nest(2, data)
 
 
-def _bytes(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
 def _text(kind: int, value: str) -> bytes:
-    return _bytes(kind, value.encode() + b"\0")
+    return packed(kind, value.encode() + b"\0")
 
 
 def _number(kind: int, value: int) -> bytes:
@@ -142,7 +138,7 @@ def _number(kind: int, value: int) -> bytes:
 
 
 def _nest(kind: int, value: bytes) -> bytes:
-    return _bytes(kind | 0x8000, value)
+    return packed(kind | 0x8000, value)
 
 
 def _message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:

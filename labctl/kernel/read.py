@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from labctl.kernel import encode as nl
 from labctl.kernel.messages import AF_BRIDGE, AF_INET, AF_INET6, NTF_PROXY, PROTO_KERNEL
-from labctl.kernel.netlink import Channel, attributes
+from labctl.kernel.netlink import Channel, attributes, text
 from labctl.plan import IP
 
 _ifinfo = struct.Struct("=BxHiII")
@@ -52,7 +52,7 @@ def links(channel: Channel) -> Iterator[RawLink]:
     for data, start, end in channel.dump(nl.RTM_GETLINK, _LINKS):
         _, _, index, flags, _ = _ifinfo.unpack_from(data, start)
         found = attributes(data, start + 16, end)
-        link = RawLink(index, _text(data, found[3]), flags)
+        link = RawLink(index, text(data, found[3]), flags)
         if (place := found.get(1)) is not None:
             link.mac = data[place[0] : place[1]].hex(":")
         if (place := found.get(4)) is not None:
@@ -73,10 +73,10 @@ def links(channel: Channel) -> Iterator[RawLink]:
 def _linkinfo(link: RawLink, data: bytes, start: int, end: int) -> None:
     found = attributes(data, start, end)
     if 1 in found:
-        link.kind = _text(data, found[1])
+        link.kind = text(data, found[1])
     if 2 in found:
         link.data = (data, *found[2])
-    if 5 in found and _text(data, found.get(4, (0, 0))) == "bridge":
+    if 5 in found and text(data, found.get(4, (0, 0))) == "bridge":
         port = attributes(data, *found[5])
         link.hairpin = 4 in port and data[port[4][0]] != 0
         link.isolated = 33 in port and data[port[33][0]] != 0
@@ -213,14 +213,10 @@ def rules(channel: Channel) -> Iterator[RawRule]:
             family, action, number.get(6, 0), number.get(15, table),
             (_ip(data, found[2]), src_len) if 2 in found else None,
             (_ip(data, found[1]), dst_len) if 1 in found else None,
-            _text(data, found[3]) if 3 in found else None,
-            _text(data, found[17]) if 17 in found else None,
+            text(data, found[3]) if 3 in found else None,
+            text(data, found[17]) if 17 in found else None,
             number.get(10), number.get(16), flags,
         )  # fmt: skip
-
-
-def _text(data: bytes, place: tuple[int, int]) -> str:
-    return data[place[0] : place[1]].rstrip(b"\0").decode(errors="replace")
 
 
 def _ip(data: bytes, place: tuple[int, int]) -> IP:

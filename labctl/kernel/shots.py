@@ -11,7 +11,7 @@ import errno
 import socket
 import struct
 
-from labctl.checksums import checksum
+from labctl.kernel.echoes import echo_request
 from labctl.kernel.fresh import IDENTIFIERS, bind_fresh
 from labctl.kernel.nftrace import Match
 from labctl.kernel.probes import SOL_RAW, Echo, UdpClient, _Client
@@ -40,7 +40,7 @@ class SizedEcho(Echo):
             _cut(self._socket, address.version, fragment)
             self._socket.connect((str(address), 0))
             self.own = self._socket.getsockname()[0]
-            self._socket.send(_echo(address.version, marker, size))
+            self._socket.send(echo_request(address.version, IDENTIFIERS.take(), 1, marker, size))
         except OSError as error:
             self._begin(error.errno or 0)
 
@@ -128,11 +128,3 @@ def _cut(sock: socket.socket, version: int, fragment: bool) -> None:
     sock.setsockopt(level, option, free if fragment else PROBE)
     if version == 6 and not fragment:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_DONTFRAG, 1)
-
-
-def _echo(version: int, marker: bytes, size: int) -> bytes:
-    payload = bytes(STAMP) + (marker * (size // 8 + 1))[: size - STAMP]
-    kind, identifier = (8 if version == 4 else 128), IDENTIFIERS.take()
-    even = payload + bytes(len(payload) % 2)
-    total = checksum(struct.pack("!BBHHH", kind, 0, 0, identifier, 1) + even) if version == 4 else 0
-    return struct.pack("!BBHHH", kind, 0, total, identifier, 1) + payload

@@ -13,7 +13,7 @@ from labctl.models import _pods as pods_
 from labctl.models import _vpc as vpc
 from labctl.options import address, cidr, option
 from labctl.plan import Address, Port, Resource, Route, Rule, Sysctl
-from labctl.scenario import Check, Machine, Node, Scenario, See
+from labctl.scenario import Check, Machine, Node, Scenario
 
 LINK_LOCAL = IPv4Network("169.254.0.0/16")
 RFC1918 = tuple(IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
@@ -136,13 +136,8 @@ def _policy_routing(nic: gcp.Nic, pods: IPv4Network) -> Iterator[Resource]:
 
 def checks(scenario: Scenario, *, visible: bool) -> Iterator[Check]:
     """How far apart pods of one node are, Kubernetes' own rules, and what containers of a pod share."""
-    for node in scenario.nodes:
-        if len(node.pods) > 1:
-            source, target, *_ = node.pods
-            ways = "three routers apart, for the VPC sees what they say" if visible else "one router apart"
-            sees = (See(Port(target, "eth0"), src=source, dst=target, ttl=61 if visible else 63),)
-            yield Check(f"pods of one node are {ways}", "ping", source, target, sees=sees, origin="model")
-            break
+    ways = "three routers apart, for the VPC sees what they say" if visible else "one router apart"
+    yield from kubernetes.one_node(scenario, f"pods of one node are {ways}", 61 if visible else 63)
     yield from kubernetes.kubernetes_rules(scenario)
     yield from pods_.checks(scenario)
 

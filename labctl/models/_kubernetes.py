@@ -14,6 +14,7 @@ from labctl.models import _pods as pods
 from labctl.plan import Port, Resource
 from labctl.scenario import Check, Scenario, See
 
+ON_A_BRIDGE = "pods of one node meet on its bridge, and nobody routes between them"  # which leaves a TTL of 64
 _JUMP = (
     '-m comment --comment "ip-masq-agent: ensure nat POSTROUTING directs all non-LOCAL destination traffic'
     ' to our custom IP-MASQ-AGENT chain" -m addrtype ! --dst-type LOCAL -j IP-MASQ-AGENT'

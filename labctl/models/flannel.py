@@ -45,8 +45,8 @@ from labctl.models import _parts as parts
 from labctl.models import _pods as pods_
 from labctl.models import _underlay as underlay
 from labctl.options import cidr, option
-from labctl.plan import Port, Resource, Route
-from labctl.scenario import Check, Machine, Scenario, See
+from labctl.plan import Resource, Route
+from labctl.scenario import Check, Machine, Scenario
 
 FOLLOWS = "flannel 0.22 and later with iptables (kube-flannel.yml), CNI plugins 1.1.1"
 MACHINES = ("nodes", "pods")
@@ -125,13 +125,7 @@ def _ways(scenario: Scenario, lease: ways.Lease, others: tuple[ways.Lease, ...])
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Where pods of one node meet, and Kubernetes' rules, among nodes that the backend can join."""
-    for node in scenario.nodes:
-        if len(node.pods) > 1:
-            source, target, *_ = node.pods
-            sees = (See(Port(target, "eth0"), src=source, dst=target, ttl=64),)
-            say = "pods of one node meet on its bridge, and nobody routes between them"
-            yield Check(say, "ping", source, target, sees=sees, origin="model")
-            break
+    yield from kubernetes.one_node(scenario, kubernetes.ON_A_BRIDGE, 64)
     yield from pods_.checks(scenario)
     apart = scenario.options.elsewhere if scenario.options.backend == "host-gw" else ()
     yield from kubernetes.kubernetes_rules(scenario, apart)

@@ -132,13 +132,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 def checks(scenario: Scenario) -> Iterator[Check]:
     """How far apart pods are, that a node sees their address, and what is true of every Kubernetes."""
     options, homes = scenario.options, _homes(scenario)
-    for node in scenario.nodes:
-        if len(node.pods) > 1:
-            source, target, *_ = node.pods
-            here = See(Port(target, "eth0"), src=source, dst=target, ttl=64)
-            say = "pods of one node meet on its bridge, and nobody routes between them"
-            yield Check(say, "ping", source, target, sees=(here,), origin="model")
-            break
+    yield from kubernetes.one_node(scenario, kubernetes.ON_A_BRIDGE, 64)
     joined = options.overlay != "none" or all(one.place.near(homes[0].place) for one in homes)
     ends = [(node.name, node.pods[0]) for node in scenario.nodes if node.pods][:2]
     if joined and len(ends) > 1:

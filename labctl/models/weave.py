@@ -249,13 +249,7 @@ def _nat(ns: str, options: Options, gives: tuple[IPv4Network, ...]) -> Iterator[
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """That nobody routes between pods, on one node and on two, and what is true of every Kubernetes."""
-    for node in scenario.nodes:
-        if len(node.pods) > 1:
-            source, target, *_ = node.pods
-            say = "pods of one node meet on its bridge, and nobody routes between them"
-            here = See(Port(target, "eth0"), src=source, dst=target, ttl=64)
-            yield Check(say, "ping", source, target, sees=(here,), origin="model")
-            break
+    yield from kubernetes.one_node(scenario, kubernetes.ON_A_BRIDGE, 64)
     ends = [(node.name, node.pods[0]) for node in scenario.nodes if node.pods][:2]
     if len(ends) > 1:
         (home, source), (_, target) = ends
