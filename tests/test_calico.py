@@ -14,6 +14,7 @@ from dataclasses import replace
 import kernels
 import pytest
 
+import labctl
 from labctl import checks, lab
 from labctl.kernel import places
 from labctl.models._calico_felix import Endpoint, Felix, dispatch, firewall
@@ -594,6 +595,45 @@ class TestOnAKernel:
             typed("node1", "iptables-legacy -t raw -F cali-PREROUTING")
             typed("a", forged)
             assert count("node2", counters, "goto") > arrived
+        finally:
+            lab.up(running)
+
+    def test_without_proxy_arp_a_pod_loses_everything_and_a_trace_says_why(self, running: lab.Definition) -> None:
+        try:
+            typed("node1", f"sysctl -qw net.ipv4.conf.{A}.proxy_arp=0")
+            typed("a", "ip neigh flush dev eth0")
+            for target in ("b", "c", "internet"):
+                story = labctl.trace("a", target, lab=NAME).story
+                assert story.sentence == "the request never left a"
+                assert story.why is not None
+                assert story.why.kind == "proxy-arp-off"
+                assert story.why.sentence.endswith(f"but proxy ARP is off at node1/{A}")
+                assert story.tries == (f"labctl exec node1 -- sysctl -w net.ipv4.conf.{A}.proxy_arp=1",)
+        finally:
+            lab.up(running)
+        assert labctl.trace("a", "c", lab=NAME).answered
+
+    def test_without_its_blackhole_a_block_leaks_by_the_default_route(self, running: lab.Definition) -> None:
+        """Here to a router that has learned the block, so that the two hand the packet to each other."""
+        nobody = "10.244.0.60"
+        there = labctl.trace("a", nobody, lab=NAME)
+        assert (there.hops, there.story.why and there.story.why.kind) == (("a", "node1"), "reject-route")
+        leaks = Check(
+            "leaks", "ping", "a", nobody, expect="fail",
+            sees=(See(Port("fabric", "node1"), src="a", dst=nobody, direction="in"),),
+        )  # fmt: skip
+        assert outcome(leaks).verdict == "fail"
+        try:
+            typed("node1", "ip route del blackhole 10.244.0.0/26")
+            found = outcome(leaks, Route, "blackhole 10.244.0.0/26")
+            assert found.verdict == "pass", found.evidence
+            gone = labctl.trace("a", nobody, lab=NAME)
+            assert gone.hops[:4] == ("a", "node1", "fabric", "node1")
+            assert gone.story.why is not None
+            assert gone.story.why.sentence.startswith("a routing loop: node1 and fabric hand the packet to each other")
+            told = [note.text for step in gone.story.legs[0].steps[:2] for note in step.notes]
+            assert "default via 192.168.0.254 dev eth0" in told
+            assert len(told) == len(set(told))
         finally:
             lab.up(running)
 

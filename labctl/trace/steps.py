@@ -78,9 +78,8 @@ def _notes(evidence: Evidence, hop: Hop, role: Role, once: bool) -> Iterator[Not
         if found is not None and not forged:
             yield Note("route", answer_text(found))
     met = [one for one in evidence.met if once and one.node == hop.node and one.role == role]
-    for one in met:
-        if acts(one):
-            yield Note("rule", rule_text(one))
+    for text in dict.fromkeys(rule_text(one) for one in met if acts(one)):  # in a loop it meets them again and again
+        yield Note("rule", text)
     yield from _passed(met)
     yield from _rewritten(evidence, hop, role, met)
     if role == "request" and any(turn.iif is not None for turn in asked):
