@@ -92,9 +92,9 @@ def features(asked: Iterable[str] = ()) -> Iterator[tuple[str, tuple[str, ...], 
 def _behind(kind: str) -> Iterator[str]:
     """What the kernel would look for to make a link of a kind, and the cable that this may have to lie upon."""
     from labctl.features import module
-    from labctl.kernel.features import known
+    from labctl.kernel.features import known, lies
 
-    for one in (kind, "veth"):
+    for one in (kind, *(["veth"] if lies(kind) else [])):
         if not known(one):
             yield from (f"rtnl-link-{one}", module(one))
 

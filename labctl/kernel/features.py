@@ -57,12 +57,13 @@ def try_link(kind: str) -> str:
         return _try_tun()
     channel = Channel()
     try:
-        low = Link(Port("", "low"), "veth"), Link(Port("", "low2"), "veth")
-        channel.queue(messages.create_link(*low, _LOW, _LOW + 1, None, lambda dev: _LOW), "low")
+        if lies(kind):
+            low = Link(Port("", "low"), "veth"), Link(Port("", "low2"), "veth")
+            channel.queue(messages.create_link(*low, _LOW, _LOW + 1, None, lambda dev: _LOW), "low")
         made = Link(Port("", "tried"), kind, options=_OPTIONS.get(kind, ()))
         channel.queue(messages.create_link(made, None, _LINK, 0, None, lambda dev: _LOW), kind)
         refused = {refusal.tag: refusal for refusal in channel.flush()}
-        for index in (_LINK, _LOW):
+        for index in (_LINK, _LOW):  # if they are there
             channel.queue(messages.delete_link(index), index)
         channel.flush()
     finally:
@@ -70,6 +71,11 @@ def try_link(kind: str) -> str:
     refusal = refused.get(kind)
     known = refusal is None or refusal.errno not in (errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)
     return "" if known else str(refusal)
+
+
+def lies(kind: str) -> bool:
+    """Whether a link of this kind lies upon another device, for which a cable is made."""
+    return ("dev", "low") in _OPTIONS.get(kind, ())
 
 
 def _try_tun() -> str:
