@@ -185,11 +185,15 @@ def test_what_was_installed_is_removed_again_and_nothing_else(tmp_path: Path) ->
         touch {tmp_path}/labctl/pyvenv.cfg {tmp_path}/labctl/.labctl-run {tmp_path}/other/file
         ln -s {tmp_path}/labctl/bin/labctl /usr/local/bin/labctl
         ln -s {tmp_path}/other/labctl.1 /usr/local/share/man/man1/labctl.1
+        made=/usr/local/share
+        mkdir -p $made/fish/vendor_completions.d $made/zsh && touch $made/zsh/theirs
+        printf '%s\\n' $made/fish $made/fish/vendor_completions.d '' $made/zsh >{tmp_path}/labctl/.labctl
         LABCTL_PREFIX={tmp_path}/other {ROOT}/scripts/provision.sh --remove && exit 7
         LABCTL_PREFIX={tmp_path}/labctl {ROOT}/scripts/provision.sh --remove
         LABCTL_PREFIX={tmp_path}/labctl {ROOT}/scripts/provision.sh --remove
         test ! -L /usr/local/bin/labctl
         test -L /usr/local/share/man/man1/labctl.1
+        test ! -e $made/fish && test -e $made/zsh/theirs
     """
     done = subprocess.run(
         ["unshare", "-m", "--propagation", "private", "bash", "-ec", script], capture_output=True, text=True
