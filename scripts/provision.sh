@@ -211,12 +211,21 @@ linked() {
   ln -sfn "$2" "$1"
 }
 
-# below share/ of the installation, and linked from where man and the shells look
-links=(man/man1/labctl.1 bash-completion/completions/labctl zsh/site-functions/_labctl fish/vendor_completions.d/labctl.fish)
+# where man and the shells look, and what is there a link to, below share/ of the installation; fish looks into
+# /usr/local/share only where XDG_DATA_DIRS says so
+places() {
+  cat <<'LIST'
+/usr/local/share/man/man1/labctl.1 man/man1/labctl.1
+/usr/local/share/bash-completion/completions/labctl bash-completion/completions/labctl
+/usr/local/share/zsh/site-functions/_labctl zsh/site-functions/_labctl
+/etc/fish/completions/labctl.fish fish/vendor_completions.d/labctl.fish
+LIST
+}
 
 installed() {
   local level=$1 target=${LABCTL_PREFIX:-/opt/labctl} now link=/usr/local/bin/labctl
   ((EUID == 0)) || die "installing into $target needs root: run 'sudo $0', or 'pip install $root' into an environment of yours"
+  export PIP_NO_CACHE_DIR=1 # what --remove leaves is packages
   lock "$target"
   install_missing
   install_welcome
@@ -243,12 +252,11 @@ installed() {
   [[ ! -e $link || -L $link ]] || die "$link exists and is not ours: remove it, or run $target/bin/labctl"
   ! linked "$link" "$target/bin/labctl" || say "labctl is in $link: try 'sudo labctl up kubenet'"
   local file
-  for file in "${links[@]}"; do
-    link=/usr/local/share/$file # what is there and not a link is somebody else's
+  while read -r link file; do # what is there and not a link is somebody else's
     if [[ -e $target/share/$file && (! -e $link || -L $link) ]]; then
       linked "$link" "$target/share/$file" || true
     fi
-  done
+  done < <(places)
 }
 
 # removed: the installation and the links to it, and nothing that is not ours
@@ -258,9 +266,9 @@ removed() {
   if [[ -e $target && ! (-e $target/pyvenv.cfg && (-e $target/.labctl || -e $target/.labctl-run)) ]]; then
     die "$target holds something else, and stays"
   fi
-  for link in /usr/local/bin/labctl "${links[@]/#//usr/local/share/}"; do
+  while read -r link _; do
     if [[ -L $link && $(readlink "$link") == "$target"/* ]]; then rm "$link"; fi
-  done
+  done < <(places && echo /usr/local/bin/labctl)
   [[ -e $target ]] || { say "$target is not there" && return 0; }
   while read -r folder; do # deepest first; what others put something into stays
     [[ -z $folder ]] || rmdir "$folder" 2>/dev/null || true

@@ -206,6 +206,17 @@ def test_what_was_installed_is_removed_again_and_nothing_else(tmp_path: Path) ->
     assert not (tmp_path / "labctl").exists()
 
 
+def test_every_shared_file_is_linked_from_where_it_is_looked_for() -> None:
+    """In Debian's fish this is not /usr/local/share, unless XDG_DATA_DIRS names it."""
+    text = (ROOT / "scripts/provision.sh").read_text()
+    places = dict(
+        line.split() for line in text.partition("places() {\n  cat <<'LIST'\n")[2].partition("LIST")[0].splitlines()
+    )
+
+    assert {f"share/{file}" for file in places.values()} == set(SHARED)
+    assert places["/etc/fish/completions/labctl.fish"] == "fish/vendor_completions.d/labctl.fish"
+
+
 @pytest.mark.root
 def test_what_was_installed_only_half_is_removed_as_well(tmp_path: Path) -> None:
     """Where pip finds nothing, there is an environment without labctl."""
