@@ -200,12 +200,32 @@ CODE
   [[ $level == run ]] || echo "$now" >"$stamp"
 }
 
-# below share/ of the installation, and linked from where man and the shells look
-links=(man/man1/labctl.1 bash-completion/completions/labctl zsh/site-functions/_labctl fish/vendor_completions.d/labctl.fish)
+# linked LINK FILE: the link, unless it is there; the folders that it needed are noted, for --remove
+linked() {
+  local folder=${1%/*}
+  local -a made=()
+  [[ ! -L $1 || $(readlink "$1") != "$2" ]] || return 1
+  while [[ ! -d $folder ]]; do made+=("$folder") && folder=${folder%/*}; done
+  mkdir -p "${1%/*}"
+  printf '%s\n' "${made[@]}" >>"${LABCTL_PREFIX:-/opt/labctl}/.labctl"
+  ln -sfn "$2" "$1"
+}
+
+# where man and the shells look, and what is there a link to, below share/ of the installation; fish looks into
+# /usr/local/share only where XDG_DATA_DIRS says so
+places() {
+  cat <<'LIST'
+/usr/local/share/man/man1/labctl.1 man/man1/labctl.1
+/usr/local/share/bash-completion/completions/labctl bash-completion/completions/labctl
+/usr/local/share/zsh/site-functions/_labctl zsh/site-functions/_labctl
+/etc/fish/completions/labctl.fish fish/vendor_completions.d/labctl.fish
+LIST
+}
 
 installed() {
   local level=$1 target=${LABCTL_PREFIX:-/opt/labctl} now link=/usr/local/bin/labctl
   ((EUID == 0)) || die "installing into $target needs root: run 'sudo $0', or 'pip install $root' into an environment of yours"
+  export PIP_NO_CACHE_DIR=1 # what --remove leaves is packages
   lock "$target"
   install_missing
   install_welcome
@@ -215,7 +235,7 @@ installed() {
     say "$target is up to date"
   else
     make_venv "$target"
-    : >"$target/.labctl" # from here on it is ours, and --remove takes it away, whatever becomes of the rest
+    touch "$target/.labctl" # from here on it is ours, and --remove takes it away, whatever becomes of the rest
     copy=$(mktemp -d)
     cp -r "$root"/{labctl,scenarios,pyproject.toml,README.md,LICENSE} "$copy" # building leaves files in its tree
     mkdir "$copy/docs" && cp -r "$root"/docs/{man,completion} "$copy/docs"
@@ -229,33 +249,30 @@ installed() {
     echo "$now" >"$target/.labctl-run"
     echo "$now" >"$target/.labctl-$level"
   fi
-  if [[ $(readlink "$link" || true) != "$target/bin/labctl" ]]; then
-    [[ ! -e $link || -L $link ]] || die "$link exists and is not ours: remove it, or run $target/bin/labctl"
-    mkdir -p "${link%/*}"
-    ln -sfn "$target/bin/labctl" "$link"
-    say "labctl is in $link: try 'sudo labctl up kubenet'"
-  fi
+  [[ ! -e $link || -L $link ]] || die "$link exists and is not ours: remove it, or run $target/bin/labctl"
+  ! linked "$link" "$target/bin/labctl" || say "labctl is in $link: try 'sudo labctl up kubenet'"
   local file
-  for file in "${links[@]}"; do
-    link=/usr/local/share/$file # what is there and not a link is somebody else's
+  while read -r link file; do # what is there and not a link is somebody else's
     if [[ -e $target/share/$file && (! -e $link || -L $link) ]]; then
-      mkdir -p "${link%/*}"
-      ln -sfn "$target/share/$file" "$link"
+      linked "$link" "$target/share/$file" || true
     fi
-  done
+  done < <(places)
 }
 
 # removed: the installation and the links to it, and nothing that is not ours
 removed() {
-  local target=${LABCTL_PREFIX:-/opt/labctl} link
+  local target=${LABCTL_PREFIX:-/opt/labctl} link folder
   ((EUID == 0)) || die "removing $target needs root: run 'sudo $0 --remove'"
   if [[ -e $target && ! (-e $target/pyvenv.cfg && (-e $target/.labctl || -e $target/.labctl-run)) ]]; then
     die "$target holds something else, and stays"
   fi
-  for link in /usr/local/bin/labctl "${links[@]/#//usr/local/share/}"; do
+  while read -r link _; do
     if [[ -L $link && $(readlink "$link") == "$target"/* ]]; then rm "$link"; fi
-  done
+  done < <(places && echo /usr/local/bin/labctl)
   [[ -e $target ]] || { say "$target is not there" && return 0; }
+  while read -r folder; do # deepest first; what others put something into stays
+    [[ -z $folder ]] || rmdir "$folder" 2>/dev/null || true
+  done < <(sort -ru "$target/.labctl" 2>/dev/null)
   rm -rf "$target"
   say "$target is removed; packages that it needed stay, and so do labs that run"
 }

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 
 from labctl import checks, lab
-from labctl.kernel import places
+from labctl.kernel import backends, places
 from labctl.scenario import Check
 from labctl.words import change_lines
 
@@ -16,6 +16,7 @@ HASTE = 0.8  # seconds that a check may take which is to fail
 
 def typed(name: str, node: str, command: str) -> str:
     """What a command says that is run in a machine of a lab; it must succeed."""
+    command = command.replace("iptables-legacy", f"iptables-{backends.of(name)}")
     words = ["ip", "netns", "exec", places.netns_name(name, node), *command.split()]
     return subprocess.run(words, check=True, capture_output=True, text=True, timeout=20).stdout
 

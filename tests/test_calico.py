@@ -16,7 +16,7 @@ import pytest
 
 import labctl
 from labctl import checks, lab
-from labctl.kernel import places
+from labctl.kernel import backends, places
 from labctl.models._calico_felix import Endpoint, Felix, dispatch, firewall
 from labctl.models._calico_marks import APPENDED, marked
 from labctl.parse import parse_and_compile
@@ -539,6 +539,7 @@ def running() -> Iterator[lab.Definition]:
 
 
 def typed(node: str, command: str) -> str:
+    command = command.replace("iptables-legacy", f"iptables-{backends.of(NAME)}")
     words = ["ip", "netns", "exec", places.netns_name(NAME, node), *command.split()]
     done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
     return done.stdout + done.stderr

@@ -185,11 +185,15 @@ def test_what_was_installed_is_removed_again_and_nothing_else(tmp_path: Path) ->
         touch {tmp_path}/labctl/pyvenv.cfg {tmp_path}/labctl/.labctl-run {tmp_path}/other/file
         ln -s {tmp_path}/labctl/bin/labctl /usr/local/bin/labctl
         ln -s {tmp_path}/other/labctl.1 /usr/local/share/man/man1/labctl.1
+        made=/usr/local/share
+        mkdir -p $made/fish/vendor_completions.d $made/zsh && touch $made/zsh/theirs
+        printf '%s\\n' $made/fish $made/fish/vendor_completions.d '' $made/zsh >{tmp_path}/labctl/.labctl
         LABCTL_PREFIX={tmp_path}/other {ROOT}/scripts/provision.sh --remove && exit 7
         LABCTL_PREFIX={tmp_path}/labctl {ROOT}/scripts/provision.sh --remove
         LABCTL_PREFIX={tmp_path}/labctl {ROOT}/scripts/provision.sh --remove
         test ! -L /usr/local/bin/labctl
         test -L /usr/local/share/man/man1/labctl.1
+        test ! -e $made/fish && test -e $made/zsh/theirs
     """
     done = subprocess.run(
         ["unshare", "-m", "--propagation", "private", "bash", "-ec", script], capture_output=True, text=True
@@ -200,6 +204,17 @@ def test_what_was_installed_is_removed_again_and_nothing_else(tmp_path: Path) ->
     assert done.stderr.count("is removed; packages") == 1
     assert (tmp_path / "other/file").exists()
     assert not (tmp_path / "labctl").exists()
+
+
+def test_every_shared_file_is_linked_from_where_it_is_looked_for() -> None:
+    """In Debian's fish this is not /usr/local/share, unless XDG_DATA_DIRS names it."""
+    text = (ROOT / "scripts/provision.sh").read_text()
+    places = dict(
+        line.split() for line in text.partition("places() {\n  cat <<'LIST'\n")[2].partition("LIST")[0].splitlines()
+    )
+
+    assert {f"share/{file}" for file in places.values()} == set(SHARED)
+    assert places["/etc/fish/completions/labctl.fish"] == "fish/vendor_completions.d/labctl.fish"
 
 
 @pytest.mark.root

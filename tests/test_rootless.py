@@ -210,6 +210,15 @@ def test_what_to_type_is_told_as_it_is_typed_there(person: Person) -> None:
 
 
 @pytest.mark.root
+def test_completion_knows_the_labs_without_root(person: Person) -> None:
+    assert person.types("up", "docker-bridge").returncode == 0
+    words = {"COMP_WORDS": "labctl --rootless exec c", "COMP_CWORD": "3", "_LABCTL_COMPLETE": "bash_complete"}
+    assert person.types(**words).stdout.split() == ["plain,c1", "plain,c2"]
+    assert person.types("down").returncode == 0
+    assert person.types(**words).stdout.split() == []
+
+
+@pytest.mark.root
 def test_where_users_get_no_namespaces_one_sentence_says_so(person: Person, tmp_path: Path) -> None:
     fake = person.folder / "unshare"
     fake.write_text("#!/bin/sh\necho 'unshare: unshare failed: Operation not permitted' >&2\nexit 1\n")

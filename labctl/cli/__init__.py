@@ -27,11 +27,9 @@ def _main(words: list[str]) -> int:
 
         return complete()
     own = words[: words.index("--")] if "--" in words else words  # what follows is a command in the lab
-    if os.environ.get("LABCTL_ROOTLESS", "0") not in ("", "0") or "--rootless" in own:
-        from labctl.cli.rootless import run as run_rootless
+    from labctl.cli import rootless
 
-        return run_rootless(words, _run)
-    return _run(words)
+    return rootless.run(words, _run) if rootless.asked(own) else _run(words)
 
 
 def _run(words: list[str]) -> int:

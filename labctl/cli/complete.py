@@ -102,7 +102,10 @@ def complete() -> int:
     from click.shell_completion import shell_complete
 
     from labctl.cli.frame import Session, app, register
+    from labctl.cli.rootless import asked, look
 
+    if asked(os.environ.get("COMP_WORDS", "").split()):
+        look()
     register()
     words: dict[str, Any] = {"obj": Session(())}
     return shell_complete(app, words, "labctl", "_LABCTL_COMPLETE", os.environ.pop("_LABCTL_COMPLETE"))

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 # verbs that read files or packages only, and so have no business inside
 OUTSIDE = frozenset({"plan", "validate", "schema", "graph", "explain", "--help", "-h", "--version"})
+
+
+def asked(own: Sequence[str]) -> bool:
+    """Whether these words, or the environment, want labs without root."""
+    return os.environ.get("LABCTL_ROOTLESS", "0") not in ("", "0") or "--rootless" in own
+
+
+def look() -> None:
+    """For completion, which enters nothing: let this process find the names of the caller's labs where they lie."""
+    from labctl.errors import LabError
+    from labctl.kernel import rootless
+
+    with suppress(LabError):
+        if (root := rootless.seen_from_outside()) is not None:
+            os.environ.update(LABCTL_NETNS_DIR=f"{root}/run/netns", LABCTL_STATE_DIR=f"{root}/run/labctl")
 
 
 def run(words: Sequence[str], work: Callable[[list[str]], int]) -> int:

@@ -29,19 +29,26 @@ def replayed(lab: str, nodes: Iterable[str]) -> list[str]:
         wanted = _meant(kernel.observe(tuple(settings(lab, nodes)), nodes))
     rooms = tuple(item for item in wanted if isinstance(item, Netns) or _of_namespace(item))
     try:
-        with Linux(AGAIN) as kernel:  # what new links are born with comes before them
+        with _again() as kernel:  # what new links are born with comes before them
             kernel.apply(tuple(change for change in diff(rooms, ()) if isinstance(change.want, Netns)))
         for some in (rooms, tuple(item for item in wanted if not isinstance(item, Sysctl)), wanted):
-            with Linux(AGAIN) as kernel:
+            with _again() as kernel:
                 changes = diff(some, kernel.observe(tuple(settings(AGAIN, nodes)), nodes))
                 kernel.apply([change for change in changes if change.want in some])
         settled(AGAIN, nodes)
         return differences(observed(AGAIN, nodes), observed(lab, nodes))
     finally:
-        with Linux(AGAIN) as kernel:
+        with _again() as kernel:
             kernel.destroy()
         state.forget(AGAIN)
         assert AGAIN not in places.labs()
+
+
+def _again() -> Linux:
+    """The kernel for the twin, which has no record that would say what its rules are in."""
+    kernel = Linux(AGAIN)
+    kernel.backend = subjects.BACKEND
+    return kernel
 
 
 def settled(lab: str, nodes: Iterable[str]) -> None:
@@ -56,9 +63,11 @@ def settled(lab: str, nodes: Iterable[str]) -> None:
 def _without_address(lab: str, node: str) -> list[str]:
     """The devices without a carrier, without a link-local address that they should have, or with one on trial."""
     silent = subjects.inside(lab, node, "sh", "-c", "grep -ls 1 /proc/sys/net/ipv6/conf/*/disable_ipv6 || true")
+    routed = subjects.inside(lab, node, "ip", "-6", "route", "show", "table", "local")  # added a moment after the trial
     waiting = []
     for link in json.loads(subjects.inside(lab, node, "ip", "-j", "-d", "addr", "show")):
         six = [one for one in link["addr_info"] if one["family"] == "inet6" and not one.get("tentative")]
+        six = [one for one in six if f"local {one['local']} dev {link['ifname']} " in routed]
         if "UP" not in link["flags"] or link["link_type"] == "loopback":
             continue
         speaks = link.get("inet6_addr_gen_mode") == "eui64" and f"/{link['ifname']}/" not in silent

@@ -16,13 +16,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import kernels
 import pytest
 
-from labctl.kernel import firewall, places
+from labctl.kernel import backends, firewall, places
 from labctl.kernel.netns import MS_BIND, mount
 from labctl.xtables import Backend
 
 UNPACKED = Path(os.environ.get("LABCTL_SUBJECTS", "/nonexistent"))
+# what the real things write rules with, as the labs that they are compared with do: LABCTL_FIREWALL, or what works
+BACKEND: Backend = backends.wish(None) or ("nft" if kernels.unwritable("legacy") else "legacy")
 NEWER = Path(os.environ.get("LABCTL_ENGINES", "/nonexistent"))  # Docker Engines of newer distributions, each a tree
 
 
@@ -84,7 +87,7 @@ def cni_folder() -> Path | None:
 class Cni:
     """The runtime's part of CNI, as a kubelet plays it: a chain of plugins, ADD for one pod after the other."""
 
-    def __init__(self, lab: str, node: str, work: Path, *folders: Path, backend: Backend = "legacy") -> None:
+    def __init__(self, lab: str, node: str, work: Path, *folders: Path, backend: Backend = BACKEND) -> None:
         self.lab, self.node, self.work, self.folders = lab, node, work, folders
         self.path = f"{firewall.person_path(work / 'bin', backend)}:{os.environ['PATH']}"
 
@@ -138,7 +141,7 @@ if [[ -n $TREE ]]; then # an engine of another distribution, with its own librar
   cd "$WORK/root"
   mkdir -p proc sys dev run tmp etc var/lib usr/local/sbin ".$WORK"
   for folder in bin sbin lib lib64; do [[ -e $folder ]] || ln -s "usr/$folder" "$folder"; done
-  for tool in iptables ip6tables; do ln -s /usr/sbin/xtables-legacy-multi "usr/local/sbin/$tool"; done
+  for tool in iptables ip6tables; do ln -s "/usr/sbin/xtables-$BACKEND-multi" "usr/local/sbin/$tool"; done
   for folder in proc sys dev; do mount --rbind "/$folder" "$folder"; done
   mount --bind "$WORK" ".$WORK"
   PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -182,11 +185,12 @@ class Docker:
         self.lab, self.work, self.group = lab, work, f"labctl-fidelity-{os.getpid()}"
         self.env = {
             **os.environ,
-            "PATH": f"{firewall.person_path(work.parent / 'tools')}:{path}",
+            "PATH": f"{firewall.person_path(work.parent / 'tools', BACKEND)}:{path}",
             "WORK": str(work),
             "GROUP": self.group,
             "MORE": more,
             "TREE": tree,
+            "BACKEND": BACKEND,
         }
         work.mkdir()
         self.log = work.parent / "dockerd.log"

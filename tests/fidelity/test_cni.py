@@ -64,7 +64,7 @@ def bare_node(
     lab: str = "real",
     own: Path | None = None,
     image: dict[str, int] = IMAGE,
-    backend: Backend = "legacy",
+    backend: Backend = subjects.BACKEND,
 ) -> Iterator[Cni]:
     """A node without a network for its pods, as the image leaves it, and two pods without any.
 
