@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,21 +97,21 @@ def test_the_exit_code_is_the_commands_own(lab: str, command: list[str], code: i
 
 @pytest.mark.root
 @pytest.mark.parametrize(("word", "code"), [("no-such-command", 127), ("there", 126), ("true", 0)])
-def test_a_folder_that_may_not_be_looked_into_hides_nothing(tmp_path: Path, word: str, code: int) -> None:
+def test_a_folder_that_may_not_be_looked_into_hides_nothing(word: str, code: int) -> None:
     """As without root: root may look into every folder."""
-    for name in ("closed", "open"):
-        (tmp_path / name).mkdir(mode=0o700 if name == "closed" else 0o755)
-    (tmp_path / "open/there").write_text("not to be run")
-    path = f"{tmp_path}/closed:{tmp_path}/open:{os.environ['PATH']}"
-    for folder in (tmp_path, *tmp_path.parents[:2]):  # pytest's own, which are closed to others
-        folder.chmod(folder.stat().st_mode | 0o011)
-    pid = os.fork()
-    if not pid:
-        os.setgid(65534)
-        os.setuid(65534)
-        os._exit(enter._become([word], {"PATH": path}))
+    with tempfile.TemporaryDirectory(dir="/run") as place:  # pytest's own folders are closed to others
+        Path(place).chmod(0o755)
+        for name in ("closed", "open"):
+            Path(place, name).mkdir(mode=0o700 if name == "closed" else 0o755)
+        Path(place, "open/there").write_text("not to be run")
+        path = f"{place}/closed:{place}/open:{os.environ['PATH']}"
+        pid = os.fork()
+        if not pid:
+            os.setgid(65534)
+            os.setuid(65534)
+            os._exit(enter._become([word], {"PATH": path}))
 
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code
 
 
 @pytest.mark.root

@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,13 +91,17 @@ def kill(number: int, how: signal.Signals) -> None:
         os.close(handle)
 
 
-def awaited_gone(path: Path) -> None:
-    """Wait until a name has gone: its shim removes it right after the sandbox ended."""
+def awaited(condition: Callable[[], object], what: str) -> None:
     for _ in range(1000):
-        if not path.exists():
+        if condition():
             return
         select.select([], [], [], 0.01)
-    raise AssertionError(f"{path} is still there")
+    raise AssertionError(f"{what}, for 10 seconds")
+
+
+def awaited_gone(path: Path) -> None:
+    """Wait until a name has gone: its shim removes it right after the sandbox ended."""
+    awaited(lambda: not path.exists(), f"{path} is still there")
 
 
 def proves(made: Lab, word: str) -> list[str]:
@@ -126,7 +130,10 @@ def test_a_dying_sandbox_takes_containers_address_and_namespace(pods: Lab, how: 
     assert select.select([web], [], [], 0)[0]
     os.close(web)
     assert "missing namespace a" in drift("pods")
-    assert "missing link veth86f7e437" in " ".join(drift("pods"))  # the node's end went with the pod's
+    # the node's end goes with the pod's, when the kernel gets to it
+    awaited(
+        lambda: "missing link veth86f7e437" in " ".join(drift("pods")), "the node's end of the cable is still there"
+    )
     lab.up(lab.define("pods"))
     assert drift("pods") == []
     assert {outcome.verdict for outcome in checks.run(pods).outcomes} == {"pass"}
