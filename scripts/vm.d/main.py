@@ -81,9 +81,9 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     which = f"which, 6.1 if none is said; may be said again: {', '.join(names)}"
     add("--kernel", action="append", choices=names, metavar="KERNEL", help=which)
     add("--all", action="store_true", help="all tests; on all kernels unless --kernel says which")
-    add(
-        "--no-legacy", action="store_true", help="take the legacy iptables away; the labs, their laws, and tests of nft"
-    )
+    add("--labs", action="store_true", help="every built-in scenario with its checks and laws, and nothing else")
+    lacking = "take the legacy iptables away; the labs, their laws, and tests of nft"
+    add("--no-legacy", action="store_true", help=lacking)
     add("--list", action="store_true", help="the kernels, and whether their systems are built")
     add("--build", action="store_true", help="only build the system, about two minutes")
     add("-v", "--verbose", action="store_true", help="show all that the console says")
@@ -176,6 +176,8 @@ def _one(system: System, options: argparse.Namespace, labs: Sequence[str]) -> in
         return 0
     if options.tests:
         order = [orders.test_step(options.tests)]
+    elif options.labs:
+        order = orders.every_lab()
     elif options.no_legacy:
         order = orders.no_legacy(labs)
     else:

@@ -74,6 +74,14 @@ def ordinary(root: Path, labs: Sequence[str]) -> list[Step]:
     return [*map(lab_step, labs), tests, wheel_step()]
 
 
+def every_lab() -> list[Step]:
+    """All built-in scenarios, each with its checks and laws."""
+    from labctl import catalog
+
+    names = catalog.names()
+    return [*map(lab_step, names), test_step([*SHORT, *laws(names)])]
+
+
 def everything(labs: Sequence[str]) -> list[Step]:
     """The labs, and all tests there are."""
     return [*map(lab_step, labs), test_step(["-q", "tests"])]
