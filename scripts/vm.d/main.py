@@ -148,7 +148,9 @@ def image(system: System) -> Path:
                 shutil.rmtree(old)
             if (free := shutil.disk_usage(CACHE).free // 2**20) < ROOM["disk"]:
                 raise Cannot(f"building {folder} needs {ROOM['disk']} MiB of disk, and {free} are free")
-            done = subprocess.run([HERE / "image", system.release, folder], stdin=subprocess.DEVNULL, check=False)
+            # what it mounts meanwhile, and would leave if it were killed, nobody else is to see
+            words = ["unshare", "-m", "--propagation", "private", HERE / "image", system.release, folder]
+            done = subprocess.run(words, stdin=subprocess.DEVNULL, check=False)
             if done.returncode:
                 raise Cannot(f"no system of {system.debian} could be built: see above; is the machine online?")
     return folder
