@@ -552,6 +552,21 @@ def test_a_pair_that_the_machine_had_no_room_for_is_inconclusive(
     assert words in text(found)
 
 
+def test_a_mesh_reads_the_request_although_it_has_read_the_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sockets that were found ready are read one after the other: a reply may come between, and be read first."""
+    pair = mesh._State(("a", "b", ip_address("10.0.0.2")))
+
+    def read(self: mesh.Mesh, states: list[mesh._State], seconds: float) -> bool:
+        pair.seen_as, pair.replied = (b"\x0a\0\0\1" if pair.replied else b""), True
+        return True
+
+    monkeypatch.setattr(mesh.Mesh, "_read", read)
+    with mesh.Mesh("nowhere", (), None) as asked:  # type: ignore[arg-type]
+        asked._drain([pair], time.monotonic() + 5, {0})
+
+    assert (pair.replied, pair.seen_as) == (True, b"\x0a\0\0\1")
+
+
 def test_a_mesh_whose_buffers_overflow_is_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mesh, "BUFFER", 1)
     monkeypatch.setattr(mesh.Mesh, "_read", lambda self, states, seconds: False)  # nobody empties the buffers

@@ -163,6 +163,7 @@ class Mesh:
             left = deadline - time.monotonic()
             if left <= 0 or not self._read(states, min(left, quiet)):
                 return
+        self._read(states, 0)  # a reply may have been read before the request that it answers, from another socket
 
     def _read(self, states: list[_State], seconds: float) -> bool:
         ready = self._epoll.poll(seconds)

@@ -30,6 +30,7 @@ TOOLS = {  # each with the Debian package that has it
     "modprobe": "kmod", "xz": "xz-utils", "zstd": "zstd",
 }  # fmt: skip
 CANNOT = 4
+ROOM = {"memory": machine.MEMORY + 512, "disk": 4096}  # MiB that must be free; the disk only to build a system
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,9 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     which = f"which, 6.1 if none is said; may be said again: {', '.join(names)}"
     add("--kernel", action="append", choices=names, metavar="KERNEL", help=which)
     add("--all", action="store_true", help="all tests; on all kernels unless --kernel says which")
-    add("--no-legacy", action="store_true", help="take the legacy iptables away; only try kubenet")
+    add("--labs", action="store_true", help="every built-in scenario with its checks and laws, and nothing else")
+    lacking = "take the legacy iptables away; the labs, their laws, and tests of nft"
+    add("--no-legacy", action="store_true", help=lacking)
     add("--list", action="store_true", help="the kernels, and whether their systems are built")
     add("--build", action="store_true", help="only build the system, about two minutes")
     add("-v", "--verbose", action="store_true", help="show all that the console says")
@@ -104,6 +107,8 @@ def _tools() -> None:
     """All that is needed, installed where that can be done."""
     if os.uname().machine != "x86_64":
         raise Cannot(f"the virtual machines are x86-64, and this is {os.uname().machine}")
+    if (free := _free_memory()) < ROOM["memory"]:
+        raise Cannot(f"a virtual machine needs {ROOM['memory']} MiB of free memory, and here are {free}")
     missing = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         print(f"vm: installing {', '.join(missing)}", file=sys.stderr)
@@ -114,6 +119,12 @@ def _tools() -> None:
     left = [tool for tool in TOOLS if shutil.which(tool) is None]
     if left:
         raise Cannot(f"no {', '.join(left)} here: install {' '.join(TOOLS[tool] for tool in left)}")
+
+
+def _free_memory() -> int:
+    """MiB that programs could get."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable:"))
 
 
 def _folder(system: System) -> Path:
@@ -135,6 +146,8 @@ def image(system: System) -> Path:
         if not folder.exists():
             for old in CACHE.glob(f"{system.release}-*"):
                 shutil.rmtree(old)
+            if (free := shutil.disk_usage(CACHE).free // 2**20) < ROOM["disk"]:
+                raise Cannot(f"building {folder} needs {ROOM['disk']} MiB of disk, and {free} are free")
             done = subprocess.run([HERE / "image", system.release, folder], stdin=subprocess.DEVNULL, check=False)
             if done.returncode:
                 raise Cannot(f"no system of {system.debian} could be built: see above; is the machine online?")
@@ -163,8 +176,10 @@ def _one(system: System, options: argparse.Namespace, labs: Sequence[str]) -> in
         return 0
     if options.tests:
         order = [orders.test_step(options.tests)]
+    elif options.labs:
+        order = orders.every_lab()
     elif options.no_legacy:
-        order = orders.no_legacy()
+        order = orders.no_legacy(labs)
     else:
         order = orders.everything(labs) if options.all else orders.ordinary(ROOT, labs)
     without = machine.LEGACY if options.no_legacy else ()
