@@ -19,7 +19,9 @@ MATCHES = frozenset(
 TARGETS = frozenset({"ACCEPT", "DROP", "RETURN", "REJECT", "MASQUERADE", "DNAT", "SNAT", "MARK"})
 DENIED = "Permission denied"  # not the kernel lacks a feature, but this user the right to it
 # others are named as their kind
-_MODULES = {"vlan": "8021q", "gre": "ip_gre", "gretap": "ip_gre", "-m rpfilter": "ipt_rpfilter"}
+_MODULES = {
+    "vlan": "8021q", "gre": "ip_gre", "gretap": "ip_gre", "-m rpfilter": "ipt_rpfilter", "-j CONNMARK": "xt_connmark",
+}  # fmt: skip
 
 
 def needed(plan: Iterable[Resource]) -> dict[str, Resource]:

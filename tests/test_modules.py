@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from labctl.errors import KernelError
+from labctl.features import module
 from labctl.kernel import modules
 from labctl.plan import Chain, Link, Netns, Port, Sysctl
 from labctl.xtables import rule
@@ -152,3 +153,11 @@ def test_where_the_files_cannot_be_seen_whatever_is_not_there_might_be_loaded(ma
     assert modules.dormant(("veth", "rtnl-link-vlan", "8021q"), machine) == ("rtnl_link_vlan", "8021q")
     (machine / "proc/modules").unlink()
     assert modules.dormant(("8021q",), machine) == ()
+
+
+def test_a_target_may_live_in_the_module_of_its_match() -> None:
+    """Stock kernels have no module of the target's own name, and modprobe knows no other."""
+    rules = (rule("-j MARK --set-mark 1"), rule("-m connmark --mark 1 -j CONNMARK --restore-mark"))
+    chains = [Chain("n", "mangle", "PREROUTING", rules, "ACCEPT")]
+    assert modules.modules_for(chains) == ("ip_tables", "iptable_mangle", "xt_mark", "xt_connmark")
+    assert module("-j CONNMARK") == "xt_connmark"

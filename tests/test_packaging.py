@@ -119,8 +119,8 @@ def plugs_in(python: Path, folder: Path) -> None:
 
 
 def where(python: Path) -> Path:
-    code = "import labctl; print(labctl.__file__)"
-    return Path(subprocess.run([python, "-c", code], capture_output=True, text=True, cwd="/", check=True).stdout)
+    code = "import labctl; print(labctl.__file__)"  # -I: where / holds a folder of that name, it is not meant
+    return Path(subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, cwd="/", check=True).stdout)
 
 
 def test_there_are_scenarios() -> None:

@@ -24,6 +24,7 @@ NFT = ("nf_tables", "nft_compat", "nft_chain_nat")
 _NAMED = {
     "tcp": "xt_tcpudp", "udp": "xt_tcpudp", "icmp": None, "icmp6": None, "DNAT": "xt_nat", "SNAT": "xt_nat",
     "REJECT": "ipt_REJECT", "rpfilter": "ipt_rpfilter", "ACCEPT": None, "DROP": None, "RETURN": None, "CONTINUE": None,
+    "MARK": "xt_mark", "CONNMARK": "xt_connmark", "SET": "xt_set", "TTL": "xt_HL", "ttl": "xt_hl",  # with their matches
 }  # fmt: skip
 _NAMED6 = {**_NAMED, "REJECT": "ip6t_REJECT", "rpfilter": "ip6t_rpfilter"}
 _QUIET = {"dummy": "numdummies=0", "ifb": "numifbs=0"}  # these would put devices into the machine's own namespace
