@@ -52,13 +52,16 @@ def test_step(words: Sequence[str]) -> Step:
 
 
 def wheel_step() -> Step:
-    """The wheel, built and installed without a network into an environment of its own, and used from /."""
+    """The source archive, the wheel made from it and installed without a network into an environment of its own, and
+    labctl used from /."""
     return Step("the installed wheel", " && ".join(WHEEL))
 
 
 WHEEL = (
     "mkdir /tmp/wheel && cp -r labctl scenarios docs pyproject.toml README.md LICENSE /tmp/wheel && cd /tmp/wheel",
-    "python -m pip wheel -q --no-index --no-build-isolation --no-deps -w dist . && python -m venv --without-pip env",
+    "python -c 'from setuptools.build_meta import build_sdist; build_sdist(\"dist\")' >/dev/null",
+    "python -m pip wheel -q --no-index --no-build-isolation --no-deps -w dist dist/*.tar.gz",
+    "python -m venv --without-pip env",
     "python -m pip --python env/bin/python install -q --no-index --no-deps dist/*.whl",
     "echo /opt/venv/lib/python3*/site-packages >$(echo env/lib/python3*/site-packages)/dependencies.pth && cd /",
     "/tmp/wheel/env/bin/python -c 'import labctl; assert labctl.__file__.startswith(\"/tmp/wheel/env/\"), labctl'",
