@@ -63,7 +63,8 @@ class Evidence:
 
     `home` is the namespace that must answer: the target's, or the one that the check names behind a
     translation; None for an address that no machine of the lab has. `deaf` names
-    namespaces without a proven tap and why, `lost` counts the frames that taps lost, `dead` lists what is
+    namespaces without a proven tap and why, `lost` counts the frames that taps lost, `circling` names
+    where frames go round a loop of bridges, `dead` lists what is
     broken (`c/eth0 is down`), by namespace and by point. `dumped` is what the real tcpdump showed, by
     point; `beyond` is a namespace other than `home` that the request, sent on to one of its addresses, entered
     last; `felled` is what a namespace that let the request in itself says about why it did not answer;
@@ -80,6 +81,7 @@ class Evidence:
     wants: tuple[Want, ...] = ()
     deaf: Mapping[str, str] = field(default_factory=dict)
     lost: Mapping[str, int] = field(default_factory=dict)
+    circling: tuple[Port, ...] = ()
     dead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dumped: Mapping[Port, Trail] = field(default_factory=dict)
     unanswered: tuple[tuple[Port, IP], ...] = ()  # neighbours that were asked for in vain, and where

@@ -20,6 +20,7 @@ from typing import TypeAlias
 
 from labctl.evidence import Answer, Evidence, Pair, Want
 from labctl.marks import Trail
+from labctl.plan import Port
 from labctl.results import Sighting, Verdict
 
 Judgement: TypeAlias = tuple[Verdict, tuple[str, ...]]
@@ -52,7 +53,15 @@ def judge(evidence: Evidence) -> Judgement:
         verdict = "inconclusive"
     if evidence.lost:
         lines += [f"{count} frames were lost by the tap in {node}" for node, count in sorted(evidence.lost.items())]
+    if evidence.circling:
+        lines.append(f"frames go round a loop of bridges: the same ones come and go at {named(evidence.circling)}")
     return verdict, (*lines, *evidence.notes)
+
+
+def named(points: Sequence[Port], most: int = 6) -> str:
+    """The first of many points, and how many more there are."""
+    more = [f"{len(points) - most} more"] if len(points) > most else []
+    return ", ".join([*map(str, points[:most]), *more])
 
 
 def worse(one: Verdict, other: Verdict) -> Verdict:

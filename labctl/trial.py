@@ -233,7 +233,6 @@ class Trial:
         mark = self._mark(probe, frames)
         trail = follow(mark, frames)
         lost = {node: now - self._lost_before.get(node, 0) for node, now in taps.losses().items()}
-        trusted = {at: dump for at, dump in self._dumps.items() if at in troubles and troubles[at] is None}
         return Evidence(
             check=self.check,
             source=self.check.source,
@@ -244,8 +243,9 @@ class Trial:
             wants=self.wants,
             deaf={**ended, **taps.deaf},
             lost={node: count for node, count in lost.items() if count},
+            circling=taps.circling(),
             dead=diagnose(self.bench, self._places(trail), Ends(self.check.source, self.home, self.address)),
-            dumped={at: follow(mark, decoded(dump.frames(raw))) for at, dump in trusted.items()},
+            dumped={at: follow(mark, decoded(self._dumps[at].frames(raw))) for at in troubles if troubles[at] is None},
             unanswered=unanswered(frames),
             beyond=self._beyond(trail),
             marked_reply=self.check.probe != "udp" or self._listener is not None,

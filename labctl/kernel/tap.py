@@ -15,6 +15,7 @@ import select
 import socket
 import struct
 import time
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -33,6 +34,7 @@ BUFFER = 8 << 20  # bytes of frames that may wait; the kernel takes them from no
 AUXDATA = struct.Struct("=IIIHHHH")  # status, len, snaplen, mac, net, vlan_tci, vlan_tpid
 VLAN_VALID, CSUM_NOT_READY = 1 << 4, 1 << 3
 PATIENCE = 1.0  # seconds a canary may take
+ROUNDS = 64  # how often one frame may pass a device before more of it says nothing new, as where bridges form a loop
 
 
 class Tap:
@@ -102,6 +104,7 @@ class Taps:
     def __init__(self, lab: str, nodes: Iterable[str], inside: Inside) -> None:
         self._taps: dict[str, Tap] = {}
         self._frames: list[Frame] = []
+        self._passed: Counter[tuple[Port, str, bytes]] = Counter()
         self._poll = select.poll()
         self._by_fd: dict[int, Tap] = {}
         self.deaf: dict[str, str] = {}
@@ -168,16 +171,25 @@ class Taps:
         return silent
 
     def frames(self) -> list[Frame]:
-        """All frames since the last `forget`, read up to this moment."""
-        while self._collect(0, {}):
-            if len(self._frames) > 200_000:
-                break
+        """All frames since the last `forget`, read up to this moment: where more keep coming (frames that go round
+        a loop of bridges), what is younger than the call waits for the next."""
+        now, behind = time.time_ns(), dict(self._by_fd)
+        while behind and (ready := [fd for fd, _ in self._poll.poll(0) if fd in behind]):
+            for fd in ready:
+                if any(frame.when > now for frame in self._take(behind[fd], {})):
+                    del behind[fd]
         return self._frames
 
     def forget(self) -> None:
         """Read and throw away what was seen so far: a new check begins."""
         self.frames()
         self._frames = []
+        self._passed.clear()
+
+    def circling(self) -> tuple[Port, ...]:
+        """Where the very same frame came as well as went, and that over and over: it goes round a loop of bridges."""
+        often = {key for key, times in self._passed.items() if times >= ROUNDS}
+        return tuple(sorted({at for at, way, data in often if way == "in" and (at, "out", data) in often}, key=str))
 
     def losses(self) -> dict[str, int]:
         """Frames lost so far, by node; nodes without losses are left out."""
@@ -186,13 +198,21 @@ class Taps:
     def _collect(self, milliseconds: int, waiting: dict[str, bytes]) -> bool:
         ready = self._poll.poll(milliseconds)
         for fd, _ in ready:
-            tap = self._by_fd[fd]
-            for frame in tap.read():
-                if frame.protocol != CANARY:
-                    self._frames.append(frame)
-                elif (token := waiting.get(tap.node)) and token in frame.data:
-                    del waiting[tap.node]
+            self._take(self._by_fd[fd], waiting)
         return bool(ready)
+
+    def _take(self, tap: Tap, waiting: dict[str, bytes]) -> list[Frame]:
+        """Keep what a tap has heard, but for canaries, whose nodes wait no longer. Returns what it was."""
+        heard = tap.read()
+        for frame in heard:
+            if frame.protocol != CANARY:
+                key = (frame.at, frame.direction, frame.data)
+                self._passed[key] += 1
+                if self._passed[key] <= ROUNDS:
+                    self._frames.append(frame)
+            elif (token := waiting.get(tap.node)) and token in frame.data:
+                del waiting[tap.node]
+        return heard
 
 
 def _notes(notes: list[tuple[int, int, bytes]]) -> tuple[int, int, bool]:

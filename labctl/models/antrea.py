@@ -62,7 +62,7 @@ PARTS = (
     approximation(
         "antrea-tun0",
         "knows far ends by forwarding entries, as OVS's flow-based port by flows; a Geneve device has but one, so"
-        " antrea-tun1 leads to the next",
+        " antrea-tun1 leads to the next, an isolated port as all of them",
     ),
     approximation("MAC addresses", "are made from names, so that a plan is always the same"),
     needs("geneve", "tunnels of Geneve, which is what Antrea takes", instead="VXLAN, which is Antrea's own option"),
@@ -164,7 +164,9 @@ def _switch(seat: Seat, mtu: int) -> Iterator[Resource]:
 
 
 def _tunnels(seat: Seat, far: list[Seat], kind: str, mtu: int) -> Iterator[Resource]:
-    """The tunnel's port, where the peers' gateways are; one for each peer if a device has one far end only."""
+    """The tunnel's port, where the peers' gateways are; one for each peer if a device has one far end only. Of these
+    none may pass on what another brought, as nothing leaves a tunnel's port by which it came: else frames for all,
+    which each node floods to its peers, would go round among three nodes for ever."""
     port = ("dstport", str(DSTPORT[kind]))
     if kind == "vxlan":
         at = Port(seat.name, f"{TUNNEL}0")
@@ -177,7 +179,7 @@ def _tunnels(seat: Seat, far: list[Seat], kind: str, mtu: int) -> Iterator[Resou
     for number, peer in enumerate(far):
         at = Port(seat.name, f"{TUNNEL}{number}")
         remote = (("id", "0"), ("remote", str(peer.place.address)), port)
-        yield Link(at, kind, None, BRIDGE, mtu, parts.mac(str(at)), options=remote)
+        yield Link(at, kind, None, BRIDGE, mtu, parts.mac(str(at)), isolated=True, options=remote)
         yield Fdb(at, peer.mac)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from labctl.plan import IP, Address, Fdb, Link, Neighbour, Route
+from labctl.plan import IP, Address, Fdb, Link, Neighbour, Port, Route
 
 Way: TypeAlias = Literal["in", "out"]
 Role: TypeAlias = Literal["request", "reply", "error"]
@@ -204,6 +204,7 @@ class Evidence:
     machines: Mapping[str, tuple[IP, ...]] = field(default_factory=dict)
     missed: int = 0
     unknown: tuple[str, ...] = ()
+    circling: tuple[Port, ...] = ()  # where frames go round a loop of bridges
     traced: bool = True  # the kernel's drops were recorded
     ruled: bool = True  # the rules that the packet met were recorded
     seconds: float = 0.0

@@ -219,6 +219,7 @@ class _Watch:
             events=collect.ours(events, self.sent, self.pid),
             missed=missed,
             unknown=(*self.armed.unknown, *unknown),
+            circling=self.armed.taps.circling(),
             traced=self.armed.tracing is not None,
             ruled=len(self.armed.tables) == len(self.armed.counted),
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from labctl.trace import why_ends, why_links, why_routes, why_rules
+from labctl.trace import why_bridges, why_ends, why_links, why_routes, why_rules
 from labctl.trace.evidence import Evidence
 from labctl.trace.reasons import kernel
 from labctl.trace.scene import Scene, scene
@@ -21,18 +21,19 @@ EXPLANATIONS: tuple[Callable[[Scene], Why | None], ...] = (
     why_routes.too_big,
     why_links.cable,
     why_links.unplugged,
-    why_links.address,
+    why_bridges.address,
     why_links.neighbour,
     why_routes.forwarding,
     why_routes.reverse_path,
     why_routes.no_route,
     why_links.tunnel,
-    why_links.bridge,
+    why_bridges.bridge,
     why_ends.refused,
     why_ends.no_way_back,
     why_ends.ignored,
     why_ends.unsent,
     kernel,
+    why_bridges.circling,
 )
 
 
