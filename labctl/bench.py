@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import select
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,8 +10,6 @@ from labctl.kernel.netns import Inside
 from labctl.kernel.tap import Taps
 from labctl.plan import IP, Link, Port
 from labctl.who import Who
-
-CARRIER = 0.5  # seconds that a link just set up may take to find its carrier
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +36,13 @@ class Ends:
     address: IP
 
 
-def await_carriers(bench: Bench) -> None:
-    """Wait a moment for links that are up and have no carrier yet: a lab that was built just now drops its
-    first packets, and an ARP request lost that way is repeated only after a second."""
-    waiting = [link for node in bench.who.nodes for link in bench.who.links.get(node, ()) if _plugged(link)]
-    deadline = time.monotonic() + CARRIER
-    while time.monotonic() < deadline:
-        waiting = [link for link in waiting if trouble(bench, link.at) == devices.NO_CARRIER]
-        if not waiting:
-            return
-        select.poll().poll(2)  # nothing to wait on: the kernel tells of carriers only when asked
+def settle_carriers(bench: Bench) -> None:
+    """Ask each cable's end for its carrier, which makes the kernel act on one that it has only noted yet: else the
+    first packets are dropped, and an ARP request lost that way is repeated only after a second."""
+    for node in bench.who.nodes:
+        for link in bench.who.links.get(node, ()):
+            if _plugged(link):
+                trouble(bench, link.at)
 
 
 def trouble(bench: Bench, at: Port) -> str | None:

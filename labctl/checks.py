@@ -15,7 +15,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from labctl import attach
-from labctl.bench import Bench, await_carriers
+from labctl.bench import Bench, settle_carriers
 from labctl.errors import UsageError
 from labctl.evidence import Pair
 from labctl.judge import judge_mesh
@@ -57,7 +57,7 @@ def run(
     outcomes = []
     with Inside() as inside, Taps(lab.name, tapped(who, chosen), inside) as taps:
         bench = Bench(who, inside, taps, tcpdump_program())
-        await_carriers(bench)
+        settle_carriers(bench)
         for check in chosen:
             outcome = _prove(bench, check)
             if keep is not None and check.probe not in UNTAPPED:

@@ -58,6 +58,7 @@ _DEVICE_KEYS = (
     Key("up", _SWITCH, "whether it is up", "true"),
     Key("promisc", _SWITCH, "whether it takes frames for others", "false"),
     Key("hairpin", _SWITCH, "whether the bridge may send a frame back out of this port", "false"),
+    Key("isolated", _SWITCH, "whether the bridge keeps this port from its other isolated ones", "false"),
     Key("autoconf", _SWITCH, "IPv6 autoconfiguration: its link-local address", "on with an IPv6 address, else off"),
 )
 _END = Section("end", (Key("at", texts.POINT, "MACHINE/DEVICE", required=True), *_DEVICE_KEYS))

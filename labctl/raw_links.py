@@ -11,7 +11,7 @@ from labctl.plan import Link, Port
 from labctl.raw_known import Known
 from labctl.tree import Place
 
-_DEVICE_KEYS = ("mac", "mtu", "master", "up", "promisc", "hairpin", "autoconf")
+_DEVICE_KEYS = ("mac", "mtu", "master", "up", "promisc", "hairpin", "isolated", "autoconf")
 
 
 class Links:
@@ -99,8 +99,9 @@ class Links:
             port = Port(link.at.ns, master.value)
             if self.known.port(port, "master", master.at) and self.known.links[port].kind != "bridge":
                 self.known.reader.problem(master.at, f"master: {port} is a {self.known.links[port].kind} and no bridge")
-        elif "hairpin" in row.value:
-            self.known.reader.problem(row.value["hairpin"].key, "'hairpin' is for ports of a bridge", "say its master")
+        for word in ("hairpin", "isolated"):
+            if master is None and word in row.value:
+                self.known.reader.problem(row.value[word].key, f"{word!r} is for ports of a bridge", "say its master")
         lower = row.value.get("dev")
         if lower is not None and "dev" in KINDS[link.kind]:
             port = Port(link.born or link.at.ns, lower.value)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 
 from labctl import attach
-from labctl.bench import Bench, await_carriers
+from labctl.bench import Bench, settle_carriers
 from labctl.checks import tapped
 from labctl.compare.cast import Cast, absent
 from labctl.compare.facts import Asked, Ceiling, Facts, Speed
@@ -60,7 +60,7 @@ def _with_packets(
     asked: dict[str, Asked | str] = {}
     with Taps(lab.name, tapped(known, checks), inside) as taps:
         bench = Bench(known, inside, taps, None)
-        await_carriers(bench)
+        settle_carriers(bench)
         for key, check in wanted.items():
             asked[key] = check if isinstance(check, str) else _ask(bench, check)
         return asked, _ceiling(bench, who, asked["far"], mtu)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from labctl.bench import Bench, await_carriers
+from labctl.bench import Bench, settle_carriers
 from labctl.decode import RST, SYN, Frame, Packet
 from labctl.errors import KernelError
 from labctl.kernel import shots, state
@@ -58,7 +58,7 @@ def follow(
     progress("setting up taps")
     with state.lock(lab.name), Armed(lab.name, _watched(who, question), question, identity, say) as armed:
         assert armed.taps is not None
-        await_carriers(Bench(who, armed.inside, armed.taps, None))
+        settle_carriers(Bench(who, armed.inside, armed.taps, None))
         listener = _listen(armed, question) if listen else None
         try:
             armed.taps.forget()

@@ -84,7 +84,7 @@ def _deaf(scene: Scene, mac: str) -> Why | None:
 def circling(scene: Scene) -> Why | None:
     """Frames that go round bridges in a loop leave no room for the probe: only where nothing else is at fault."""
     where = scene.evidence.circling
-    if not where:
+    if not where or scene.delivered:
         return None
     places = ", ".join(str(at) for at in where[:6]) + (f" and {len(where) - 6} more" if len(where) > 6 else "")
     sentence = "frames go round a loop of bridges, and the packet was lost among them"
