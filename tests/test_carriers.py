@@ -20,10 +20,12 @@ UP, RUNNING = devices.IFF_UP, devices.IFF_RUNNING
 @pytest.mark.parametrize(
     ("flags", "carrier", "trouble"),
     [
-        (UP | RUNNING, None, None),
+        (UP | RUNNING, 1, None),
         (UP, 1, None),  # the flags are late
+        (UP | RUNNING, 0, devices.NO_CARRIER),  # so they are here
         (UP, 0, devices.NO_CARRIER),
-        (UP, None, devices.NO_CARRIER),  # a device that cannot be asked
+        (UP | RUNNING, None, None),  # a device that cannot be asked
+        (UP, None, devices.NO_CARRIER),
         (0, 1, "is down"),
     ],
 )

@@ -31,19 +31,21 @@ def trouble(sock: socket.socket, device: str) -> str | None:
     flags = struct.unpack_from("=H", answer, 16)[0]
     if not flags & IFF_UP:
         return "is down"
-    return None if flags & IFF_RUNNING or _carrier(sock, device) else NO_CARRIER
+    carrier = _carrier(sock, device)
+    return None if (bool(flags & IFF_RUNNING) if carrier is None else carrier) else NO_CARRIER
 
 
-def _carrier(sock: socket.socket, device: str) -> bool:
-    """Whether a device has its carrier. The flags learn of it up to a second late, and until then the device drops
-    what it is given: its work waits in a queue of the kernel's. To be asked this way makes the kernel do it first
-    (linkwatch_sync_dev() in net/core/link_watch.c, by ethtool_op_get_link())."""
+def _carrier(sock: socket.socket, device: str) -> bool | None:
+    """Whether a device has its carrier, None for a kind that cannot tell. The flags learn that it came, or went, up to
+    a second late, and until it is known to have come the device drops what it is given: the work waits in a queue of
+    the kernel's. To be asked this way makes the kernel do it first (linkwatch_sync_dev() in net/core/link_watch.c, by
+    ethtool_op_get_link())."""
     answer = array.array("I", (ETHTOOL_GLINK, 0))
     request = struct.pack("@16sP16x", device.encode(), answer.buffer_info()[0])
     try:
         fcntl.ioctl(sock, SIOCETHTOOL, request)
-    except OSError:  # a kind of device that cannot tell
-        return False
+    except OSError:
+        return None
     return bool(answer[1])
 
 
