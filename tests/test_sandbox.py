@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from conftest import SANDBOX
 
 pytestmark = pytest.mark.root
 
@@ -21,3 +22,15 @@ def test_a_fresh_sandbox_has_only_loopback_and_it_is_up() -> None:
     assert "lo" in devices
     assert "eth0" not in devices
     assert "127.0.0.1" in routes
+
+
+def test_whoever_takes_a_sandboxs_places_away_takes_them_from_nobody_else() -> None:
+    """/run is its own: were /run/netns a mount in the machine's, who removes that folder would take the mount away
+    here, too, and labs would be built among the machine's namespaces from then on."""
+    if os.environ.get(SANDBOX) != "1":
+        pytest.skip("this sandbox was not made by scripts/test")
+    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    runs = [line for line in mounts if line[4] == "/run"]
+    assert runs
+    assert runs[-1][runs[-1].index("-") + 1] == "tmpfs"
+    assert not any(field.startswith(("shared:", "master:")) for field in runs[-1][6 : runs[-1].index("-")])
