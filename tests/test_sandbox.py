@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import SANDBOX
 
 pytestmark = pytest.mark.root
 
@@ -27,7 +26,7 @@ def test_a_fresh_sandbox_has_only_loopback_and_it_is_up() -> None:
 def test_whoever_takes_a_sandboxs_places_away_takes_them_from_nobody_else() -> None:
     """/run is its own: were /run/netns a mount in the machine's, who removes that folder would take the mount away
     here, too, and labs would be built among the machine's namespaces from then on."""
-    if os.environ.get(SANDBOX) != "1":
+    if os.environ.get("LABCTL_SANDBOX") != "1":
         pytest.skip("this sandbox was not made by scripts/test")
     mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     runs = [line for line in mounts if line[4] == "/run"]
