@@ -223,6 +223,23 @@ def test_signals_to_labctl_reach_the_command(lab: str, number: signal.Signals, c
         assert child.wait(DEADLINE) == code
 
 
+def test_a_signal_that_comes_before_the_waiting_is_not_lost() -> None:
+    """As it is when it comes between a look at what has come and the call that blocks."""
+    script = """
+import os, signal
+from labctl.kernel import enter
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM})
+pid = os.fork()
+if pid == 0:
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.execvp("sleep", ["sleep", "60"])
+os.kill(os.getpid(), signal.SIGTERM)
+print(enter._wait(pid, {signal.SIGTERM}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=DEADLINE, check=True)
+    assert done.stdout == "143\n"
+
+
 @pytest.mark.root
 def test_interrupts_are_the_commands_own_affair(lab: str) -> None:
     script = "trap 'echo caught; exit 5' INT; echo ready; while :; do sleep 0.05; done"

@@ -119,21 +119,24 @@ def _run(lab: str, node: str, command: list[str], environment: dict[str, str]) -
         if stream is not None:
             stream.flush()
     failed, tell = os.pipe()
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, {*OWN, *PASSED})
+    heard = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who ignores it learns of no child's end
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *OWN, *PASSED})
     pid = os.fork()
     if pid == 0:
         _child(fd, texts, command, environment, tell, old)
     os.close(fd)
     os.close(tell)
-    handlers = _hand_over(pid)
-    signal.pthread_sigmask(signal.SIG_SETMASK, old)
+    passed = {number for number in PASSED if signal.getsignal(number) != signal.SIG_IGN}  # as the command does (nohup)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in OWN}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, OWN)  # to be blocked would keep them for later
     try:
         with os.fdopen(failed, "rb") as pipe:
             problem = pipe.read().decode(errors="replace")
-        code = _wait(pid)
+        code = _wait(pid, passed)
     finally:
-        for number, handler in handlers.items():
+        for number, handler in {**before, signal.SIGCHLD: heard}.items():
             signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
     if problem:
         from labctl.errors import KernelError
 
@@ -155,21 +158,16 @@ def _open(lab: str, node: str) -> int:
         raise KernelError(f"cannot open {lab}/{node}: {error.strerror}", errno=error.errno or 0) from error
 
 
-def _hand_over(pid: int) -> dict[int, Any]:
-    """Leave ^C and ^\\ to the command and pass SIGTERM and SIGHUP on to it; returns the old handlers."""
-    handlers: dict[int, Any] = {}
-    for number in (*OWN, *PASSED):
-        if signal.getsignal(number) == signal.SIG_IGN:
-            continue  # so it is for the command (nohup)
-        action: Any = signal.SIG_IGN if number in OWN else lambda number, _: os.kill(pid, number)
-        handlers[number] = signal.signal(number, action)
-    return handlers
-
-
-def _wait(pid: int) -> int:
+def _wait(pid: int, passed: set[signal.Signals]) -> int:
+    """Wait for a child, whose exit code is returned, and pass these signals on to it. They and SIGCHLD are blocked, and
+    so wait for us: a handler would be late for one that comes just before a call that blocks."""
     group = os.getpgrp()
     while True:
-        _, status = os.waitpid(pid, os.WUNTRACED)
+        ended, status = os.waitpid(pid, os.WUNTRACED | os.WNOHANG)
+        if not ended:
+            if (number := signal.sigwait({signal.SIGCHLD, *passed})) != signal.SIGCHLD:
+                os.kill(pid, number)
+            continue
         if not os.WIFSTOPPED(status):
             return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
         theirs = os.getpgid(pid)
