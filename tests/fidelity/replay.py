@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from labctl.diff import diff
@@ -58,6 +58,15 @@ def settled(lab: str, nodes: Iterable[str]) -> None:
         while waiting := _without_address(lab, node):
             assert time.monotonic() < until, f"{node}: no carrier or no address of {waiting}"
             time.sleep(0.02)
+
+
+def at_last(look: Callable[[], list[str]]) -> list[str]:
+    """What still differs after a moment: a daemon, and the kernel's look for a second owner of an address, may work
+    on after the command has ended."""
+    until = time.monotonic() + 10
+    while (found := look()) and time.monotonic() < until:
+        time.sleep(0.1)
+    return found
 
 
 def _without_address(lab: str, node: str) -> list[str]:

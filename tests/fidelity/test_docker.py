@@ -17,7 +17,7 @@ from labctl.plan import Process
 from tests.fidelity import subjects
 from tests.fidelity.alike import AT_ONCE, differences, observed
 from tests.fidelity.differences import unexplained
-from tests.fidelity.replay import replayed, settled
+from tests.fidelity.replay import at_last, replayed, settled
 from tests.fidelity.subjects import Docker, add, cable, ip, write
 
 pytestmark = pytest.mark.root
@@ -145,13 +145,14 @@ def test_networks_and_published_ports(whole: Docker) -> None:
 
 def test_who_has_no_network_of_its_own_changes_nothing(whole: Docker) -> None:
     settled("real", whole.shown())
+    assert at_last(lambda: differences(observed("real", (HOST, "d2")), observed("real", (HOST, "d2")))) == []
     before = observed("real", (HOST, "d2"))
     for name, options in SHARED.items():
         whole(f"run -d --name {name} {options} busy /bin/sleep 600")
     homes = {name: whole(f"inspect -f {{{{.State.Pid}}}} {name}") for name in ("d2", *SHARED)}
     inner = {name: _inside(whole, f"readlink /proc/{pid}/ns/net") for name, pid in homes.items()}
 
-    assert differences(before, observed("real", (HOST, "d2"))) == []
+    assert at_last(lambda: differences(before, observed("real", (HOST, "d2")))) == []
     assert inner["d7"] == inner["d2"]
     assert inner["d6"] == _inside(whole, "readlink /proc/self/ns/net", network=True)
 
