@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from labctl.kernel import devices, places
 from labctl.kernel.netns import Inside
 from labctl.kernel.tap import Taps
-from labctl.plan import IP, Link, Port
+from labctl.plan import IP, Port
 from labctl.who import Who
 
 
@@ -41,7 +41,7 @@ def settle_carriers(bench: Bench) -> None:
     first packets are dropped, and an ARP request lost that way is repeated only after a second."""
     for node in bench.who.nodes:
         for link in bench.who.links.get(node, ()):
-            if _plugged(link):
+            if devices.plugged(link):
                 trouble(bench, link.at)
 
 
@@ -79,11 +79,6 @@ def _broken(bench: Bench, node: str, ends: Ends) -> tuple[str, ...]:
         other = link.peer.ns if link.peer is not None else None
         aside = other not in (None, ends.source, ends.home) and bench.who.role(other or "") in ("pod", "container")
         what = trouble(bench, link.at) if link.up and not aside else None
-        if what and (what != devices.NO_CARRIER or _plugged(link)):
+        if what and (what != devices.NO_CARRIER or devices.plugged(link)):
             lines.append(f"{link.at} {what}")
     return tuple(lines)
-
-
-def _plugged(link: Link) -> bool:
-    """Whether a working link of this kind must have a carrier; a bridge without ports has none."""
-    return link.up and link.kind == "veth"

@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from labctl.evidence import Answer, Evidence, Pair, Want
+from labctl.lists import some
 from labctl.marks import Trail
-from labctl.plan import Port
 from labctl.results import Sighting, Verdict
 
 Judgement: TypeAlias = tuple[Verdict, tuple[str, ...]]
@@ -54,14 +54,8 @@ def judge(evidence: Evidence) -> Judgement:
     if evidence.lost:
         lines += [f"{count} frames were lost by the tap in {node}" for node, count in sorted(evidence.lost.items())]
     if evidence.circling:
-        lines.append(f"frames go round a loop of bridges: the same ones come and go at {named(evidence.circling)}")
+        lines.append(f"frames go round a loop of bridges: the same ones come and go at {some(evidence.circling, 6)}")
     return verdict, (*lines, *evidence.notes)
-
-
-def named(points: Sequence[Port], most: int = 6) -> str:
-    """The first of many points, and how many more there are."""
-    more = [f"{len(points) - most} more"] if len(points) > most else []
-    return ", ".join([*map(str, points[:most]), *more])
 
 
 def worse(one: Verdict, other: Verdict) -> Verdict:

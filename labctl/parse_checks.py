@@ -12,6 +12,7 @@ from labctl.cni_request import REFERENCE
 from labctl.conflist import Conflist
 from labctl.fields import Found, suggest
 from labctl.keys import PROBES
+from labctl.lists import some
 from labctl.plan import Address, Attachment, Link, Port
 from labctl.scenario import Check, Lab, Scenario, See
 from labctl.tree import Place, Reader
@@ -178,7 +179,7 @@ class Names:
     def _machine(self, name: str, label: str, at: Place) -> bool:
         if name in self.machines:
             return True
-        hint = suggest(name, self.machines) or f"the machines are {_some(self.machines)}"
+        hint = suggest(name, self.machines) or f"the machines are {some(tuple(self.machines))}"
         self.reader.problem(at, f"{label}: there is no machine {name!r}", hint)
         return False
 
@@ -188,7 +189,7 @@ class Names:
         if self._machine(port.ns, label, at):
             devices = sorted(item.dev for item in self.ports if item.ns == port.ns)
             close = difflib.get_close_matches(port.dev, devices, 1)
-            hint = f"did you mean '{port.ns}/{close[0]}'?" if close else f"{port.ns} has {_some(devices)}"
+            hint = f"did you mean '{port.ns}/{close[0]}'?" if close else f"{port.ns} has {some(devices)}"
             self.reader.problem(at, f"{label}: {port.ns} has no device {port.dev!r}", hint)
         return False
 
@@ -211,9 +212,3 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _some(names: Iterable[str]) -> str:
-    """Names for a hint; the first dozen where there are many."""
-    names = list(names)
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -59,7 +59,7 @@ links:
 
 @pytest.mark.root
 def test_up_settles_every_cable_and_the_kernel_knows_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That packets are lost without it shows in one lab of a hundred, so here is only who was asked, and the answer."""
+    """That packets are lost without it shows in one lab of hundreds: here is only who was asked, and the answer."""
     asked: dict[str, str | None] = {}
     real = devices.settle
 

@@ -109,13 +109,15 @@ def storm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     file = tmp_path_factory.mktemp("loop") / "loop.yaml"
     file.write_text(LOOP)
     lab.up(lab.define(str(file)))
-    for dev in ("l1", "l2", "r1", "r2"):
-        brake = f"tc qdisc add dev {dev} root tbf rate 200kbit burst 2k limit 20k"
-        subprocess.run(["ip", "netns", "exec", places.netns_name("loop", "s"), *brake.split()], check=True)
-    begin = ["ip", "netns", "exec", places.netns_name("loop", "h1"), "ping", "-c", "1", "-W", "1", "192.0.2.9"]
-    assert subprocess.run(begin, capture_output=True).returncode != 0  # it asked all for one who is not there
-    yield
-    lab.down("loop")
+    try:
+        for dev in ("l1", "l2", "r1", "r2"):
+            brake = f"tc qdisc add dev {dev} root tbf rate 200kbit burst 2k limit 20k"
+            subprocess.run(["ip", "netns", "exec", places.netns_name("loop", "s"), *brake.split()], check=True)
+        begin = ["ip", "netns", "exec", places.netns_name("loop", "h1"), "ping", "-c", "1", "-W", "1", "192.0.2.9"]
+        assert subprocess.run(begin, capture_output=True).returncode != 0  # it asked all for one who is not there
+        yield
+    finally:
+        lab.down("loop")
 
 
 @pytest.mark.root

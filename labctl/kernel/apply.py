@@ -64,7 +64,7 @@ class Builder:
         self._write_sysctls([c.want for c in changes if isinstance(c.want, Sysctl)])
         refused += self._configure(changes, {id(link) for link in links})
         self._raise(refused)
-        self._each([change for change in changes if _plugged(change.want)], _settle)
+        self._each([change for change in changes if devices.plugged(change.want)], _settle)
         sets = [change for change in changes if isinstance(change.subject, IpSet)]
         self._each(sets, ipsets.write)
         self._each([change for change in changes if isinstance(change.subject, Chain)], self._firewall)
@@ -227,11 +227,6 @@ def _maker(item: Address | Neighbour | Fdb) -> Any:
     if isinstance(item, Address):
         return messages.address
     return messages.neighbour if isinstance(item, Neighbour) else messages.fdb
-
-
-def _plugged(item: Resource | None) -> bool:
-    """Whether it is a cable's end that is up now, and has to find its carrier."""
-    return isinstance(item, Link) and item.kind == "veth" and item.up
 
 
 def _settle(ns: str, changes: Sequence[Change]) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from labctl.kernel import places
 from labctl.kernel.netns import Inside
-from labctl.plan import IP
+from labctl.plan import IP, Link, Resource
 
 SIOCGIFFLAGS, SIOCGIFHWADDR, SIOCGIFINDEX, SIOCETHTOOL = 0x8913, 0x8927, 0x8933, 0x8946
 ETHTOOL_GLINK = 0xA
@@ -54,6 +54,11 @@ def settle(names: Iterable[str]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         for name in names:
             trouble(sock, name)
+
+
+def plugged(item: Resource | None) -> bool:
+    """Whether it is a cable's end that is to be up, and so must have a carrier; a bridge without ports has none."""
+    return isinstance(item, Link) and item.kind == "veth" and item.up
 
 
 def mac(sock: socket.socket, device: str) -> str | None:

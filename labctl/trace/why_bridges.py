@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from labctl.lists import some
 from labctl.plan import IP, Port
 from labctl.trace.scene import Scene
 from labctl.trace.words import Note, Why, command
@@ -86,8 +87,7 @@ def circling(scene: Scene) -> Why | None:
     where = scene.evidence.circling
     if not where or scene.delivered:
         return None
-    places = ", ".join(str(at) for at in where[:6]) + (f" and {len(where) - 6} more" if len(where) > 6 else "")
     sentence = "frames go round a loop of bridges, and the packet was lost among them"
-    facts = (Note("bridge", f"the same frames come and go, over and over, at {places}"),)
+    facts = (Note("bridge", f"the same frames come and go, over and over, at {some(where, 6)}"),)
     tries = (command(scene.evidence, where[0].ns, f"ip link set {where[0].dev} down"),)
     return Why("bridge-loop", sentence, facts, tries)
