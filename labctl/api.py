@@ -7,67 +7,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from labctl.definition import Definition, approximated, choose, define, recall, written
-from labctl.errors import MissingError, UsageError
-from labctl.live import RunningLab
-from labctl.plan import Plan
-from labctl.scenario import Lab
-from labctl.xtables import BACKENDS
+from labctl.core.iptables import BACKENDS
+from labctl.core.resources import Plan
+from labctl.core.scenario_types import Lab
+from labctl.errors import UsageError
+from labctl.lab.records import choose
+from labctl.running_lab import RunningLab, Tell, Traced, ready, remove
+from labctl.scenario.definition import Definition, approximated, define, written
 
 if TYPE_CHECKING:
-    from labctl.decode import Frame
-    from labctl.plan import IP
-    from labctl.results import Outcome, Report
-    from labctl.scenario import Check
-    from labctl.trace.evidence import Evidence
-    from labctl.trace.words import Story, Verdict
-    from labctl.xtables import Backend
+    from labctl.core.iptables import Backend
+    from labctl.core.results import Outcome, Report
+    from labctl.core.scenario_types import Check
 
 Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Definition"
 Sets: TypeAlias = "Mapping[str, object] | Iterable[str]"
-Tell: TypeAlias = Callable[[str], None]
-ROOT = "run this program as root, with sudo; or in a user namespace of its own, as docs/rootless.md says"
-
-
-@dataclass(frozen=True, slots=True)
-class Traced:
-    """One packet that was followed: its story, what that is told from, and the packets as they were seen."""
-
-    story: Story
-    evidence: Evidence
-    frames: tuple[Frame, ...] = field(default=(), repr=False)
-    names: Mapping[IP, str] = field(default_factory=dict, repr=False)
-
-    @property
-    def verdict(self) -> Verdict:
-        """`answered`, `refused`, `unanswered` or `lost`."""
-        return self.story.verdict
-
-    @property
-    def answered(self) -> bool:
-        """Whether it was delivered and its answer came back."""
-        return self.story.verdict == "answered"
-
-    @property
-    def hops(self) -> tuple[str, ...]:
-        """The machines that the request passed, its sender first; one it passed twice is there twice."""
-        return tuple(step.node for leg in self.story.legs if leg.name == "request" for step in leg.steps)
-
-    def __str__(self) -> str:
-        from labctl.report.trace import lines
-
-        return "\n".join(lines(self.story))
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write its packets as a pcapng file, with the lab's names for Wireshark. Raises UsageError."""
-        from labctl.files import write_bytes
-        from labctl.pcapng import pcapng
-
-        comment = f"{self.story.probe}: {self.story.sentence}"
-        write_bytes(os.fspath(path), pcapng(self.frames, dict(self.names), comment))
 
 
 def load(
@@ -113,7 +69,7 @@ def load(
 
 
 def plan(scenario: Source, *, name: str | None = None, set: Sets | None = None) -> Plan:
-    """Every kernel object that a scenario becomes, as frozen data (`labctl.plan` has the types); nothing is built.
+    """Every kernel object that a scenario becomes, as frozen data (types: `labctl.core.resources`); nothing is built.
 
     Raises as `load` does.
     """
@@ -139,12 +95,12 @@ def up(
     Raises ScenarioError, UsageError, MissingError (no root, or the kernel or a tool lacks something), KernelError,
     LockError.
     """
-    from labctl import lab as labs
+    from labctl.lab import lifecycle
 
     definition = load(scenario, name=name, set=set, approximate=approximate, firewall=firewall)
     ready("up")
     how: dict[str, Any] = {"keep": keep, "replace": replace, "approximate": approximate, "progress": progress}
-    result = labs.up(definition, **how)
+    result = lifecycle.up(definition, **how)
     return RunningLab(result.lab.name, result)
 
 
@@ -153,10 +109,9 @@ def down(lab: str | RunningLab | None = None, *, warn: Tell | None = None) -> tu
 
     Returns its machines that went; none, if it was not there. `warn` is told what CNI plugins complained about.
     """
-    from labctl import lab as labs
-
     ready("down")
-    return labs.down(lab_name(lab, running=False), warn=warn)
+    name = lab if lab is None or isinstance(lab, str) else lab.name
+    return remove(choose(name) if name is None else name, warn)
 
 
 def check(
@@ -172,14 +127,7 @@ def check(
     `pcap` is a folder for the packets of each check; or `keep` is given them and says where they went. `progress` is
     told each outcome as soon as it is decided. Raises UsageError if no lab runs or no check has the word.
     """
-    from labctl import checks
-
-    ready("check")
-    if pcap is not None and keep is None:
-        from labctl.files import keeper
-
-        keep = keeper(os.fspath(pcap), _log)
-    return checks.run(compiled_lab(lab), word, progress, keep)
+    return _running(lab, "check").check(word, pcap=pcap, keep=keep, progress=progress)
 
 
 def trace(
@@ -202,43 +150,25 @@ def trace(
     A packet that is lost is no error: the story says where, and why. One trace at a time in a lab:
     another waits. Raises UsageError, KernelError, LockError.
     """
-    from labctl.attach import complete
-    from labctl.trace.ask import question_of
-    from labctl.trace.run import follow
-    from labctl.trace.story import tell
-    from labctl.who import Who
-
-    ready("trace")
-    who = Who(complete(compiled_lab(lab)))
-    options = {"icmp": False, "tcp": tcp, "udp": udp, "size": size, "fragment": fragment, "listen": listen}
-    question = question_of(who, source, target, options)
-    telling = {"progress": progress or (lambda _: None), "say": say or _log}
-    evidence, frames = follow(who.lab, question, listen=listen, **telling)
-    return Traced(tell(evidence), evidence, tuple(frames), who.names)
+    return _running(lab, "trace").trace(
+        source,
+        target,
+        tcp=tcp,
+        udp=udp,
+        size=size,
+        fragment=fragment,
+        listen=listen,
+        progress=progress,
+        say=say,
+    )
 
 
-def ready(verb: str) -> None:
-    """Raises MissingError without root. What a killed trace left is cleared away."""
-    if os.geteuid() != 0:
-        raise MissingError(f"labctl.{verb} needs root", ROOT)
-    from labctl.kernel import places
-
-    if os.path.isdir(places.state_dir() / ".trace"):
-        from labctl.kernel.remains import sweep
-
-        for sentence in sweep():
-            _log(sentence)
-
-
-def lab_name(lab: str | RunningLab | Lab | None, *, running: bool = True) -> str:
-    """The name of the lab that is meant: the only one for None. Raises UsageError if it is to run and does not."""
-    name = lab if lab is None or isinstance(lab, str) else lab.name
-    return choose(name) if running or name is None else name
-
-
-def compiled_lab(lab: str | RunningLab | Lab | None) -> Lab:
-    """What a running lab was made from. Raises UsageError."""
-    return lab if isinstance(lab, Lab) else recall(lab_name(lab))
+def _running(lab: str | RunningLab | Lab | None, verb: str) -> RunningLab:
+    """The lab that is meant: the only one for None. Raises MissingError without root, UsageError if it does not run."""
+    ready(verb)
+    if isinstance(lab, RunningLab):
+        return lab
+    return RunningLab(lab.name, definition=lab) if isinstance(lab, Lab) else RunningLab(lab)
 
 
 def _file(path: str) -> str:
@@ -263,9 +193,3 @@ def _value(value: object) -> str:
 
         return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)
-
-
-def _log(text: str) -> None:
-    import logging
-
-    logging.getLogger("labctl").warning("%s", text)

@@ -6,13 +6,13 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
-from labctl.compare.cast import Cast
-from labctl.compare.facts import Asked, Ceiling, Facts, More, Skipped, Speed
-from labctl.grades import needs
-from labctl.plan import Address, Chain, Link, Neighbour, Plan, Port, Route
-from labctl.results import Sighting
-from labctl.scenario import Check, Lab, Machine
-from labctl.xtables import rule
+from labctl.compare.measurements import Asked, Ceiling, Facts, More, Skipped, Speed
+from labctl.compare.roles import Cast
+from labctl.core.fidelity import needs
+from labctl.core.iptables import rule
+from labctl.core.resources import Address, Chain, Link, Neighbour, Plan, Port, Route
+from labctl.core.results import Sighting
+from labctl.core.scenario_types import Check, Lab, Machine
 
 ADDRESSES = {
     "a/eth0": "10.1.0.2/24", "b/eth0": "10.1.0.3/24", "node1/br0": "10.1.0.1/24", "node1/eth0": "10.9.0.1/16",

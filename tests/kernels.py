@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 
-from labctl import catalog, lab
-from labctl.features import module, needed
-from labctl.grades import substitutes
-from labctl.kernel import backends, features, modules
-from labctl.xtables import Backend
+from labctl.core.features import module, needed
+from labctl.core.fidelity import substitutes
+from labctl.core.iptables import Backend
+from labctl.kernel.apply import features
+from labctl.kernel.firewall import backend as backends
+from labctl.kernel.host import modules
+from labctl.lab import lifecycle
+from labctl.scenario import catalog
 
 
 def otherwise() -> dict[str, tuple[str, ...]]:
@@ -24,7 +27,7 @@ def otherwise() -> dict[str, tuple[str, ...]]:
     found = {}
     for entry in catalog.entries():
         if known := substitutes(entry.parts):
-            wanted = needed(lab.compiled(lab.define(entry.name)).plan)
+            wanted = needed(lifecycle.compiled(lifecycle.define(entry.name)).plan)
             found[entry.name] = tuple(feature for feature in wanted if feature in known)
     return {name: some for name, some in found.items() if some}
 
@@ -43,10 +46,10 @@ def built_in() -> list[Any]:
     return rows
 
 
-def define(name: str, sets: tuple[str, ...] = (), approximate: tuple[str, ...] = ()) -> lab.Definition:
+def define(name: str, sets: tuple[str, ...] = (), approximate: tuple[str, ...] = ()) -> lifecycle.Definition:
     """The definition of a scenario, with these features built otherwise whatever the kernel has."""
-    definition = lab.define(name, sets=sets)
-    return lab.approximated(definition, approximate) if approximate else definition
+    definition = lifecycle.define(name, sets=sets)
+    return lifecycle.approximated(definition, approximate) if approximate else definition
 
 
 def in_the_way(some: tuple[str, ...]) -> str:

@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from labctl.kernel import places
+from labctl.kernel.host import paths
 
 COMMANDS = (
     "ip -d link show", "ip addr show", "ip route show table all", "ip -6 route show table all", "ip rule show",
@@ -52,7 +52,7 @@ def _run(command: str) -> str:
 def _mounts() -> str:
     """All mounts but the directory of named namespaces, which becomes a shared one as with `ip netns`."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return "\n".join(line for line in lines if line.split()[4] != str(places.netns_dir()))
+    return "\n".join(line for line in lines if line.split()[4] != str(paths.netns_dir()))
 
 
 def _tables() -> str:

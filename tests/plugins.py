@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from labctl import catalog, lab
-from labctl.kernel import cni
-from labctl.made import attached
+from labctl.cni_runtime.observed_state import attached
+from labctl.kernel.cni import plugins
+from labctl.lab import lifecycle
+from labctl.scenario import catalog
 
 FAKE = r"""#!/usr/bin/env python3
 import json, os, sys
@@ -49,20 +50,20 @@ elif command == "ADD":
 
 def reason_without() -> str | None:
     """Why no real plugins can be run here; None if they can."""
-    if cni.find("bridge", cni.search_path()) is None:
-        return f"no CNI plugins in {cni.search_path()}: apt-get install containernetworking-plugins"
+    if plugins.find("bridge", plugins.search_path()) is None:
+        return f"no CNI plugins in {plugins.search_path()}: apt-get install containernetworking-plugins"
     return None
 
 
 def skip_without(scenario: str) -> None:
     """Skip a test of a built-in scenario that needs plugins which are not here."""
-    if attached(lab.compiled(lab.define(scenario)).plan) and (reason := reason_without()):
+    if attached(lifecycle.compiled(lifecycle.define(scenario)).plan) and (reason := reason_without()):
         pytest.skip(reason)
 
 
 def built_in() -> list[str]:
     """The built-in scenarios whose pods plugins attach."""
-    return [name for name in catalog.names() if attached(lab.compiled(lab.define(name)).plan)]
+    return [name for name in catalog.names() if attached(lifecycle.compiled(lifecycle.define(name)).plan)]
 
 
 class Fake:

@@ -48,7 +48,7 @@ class Runtime:
 
     def start(self, command: str, pod: str = "", env: dict[str, str] | None = None, **keys: Any) -> Any:
         """The plugin as a process that has been told everything."""
-        run = ["nsenter", "--net=/run/netns/node", sys.executable, "-m", "labctl.cni_entry"]
+        run = ["nsenter", "--net=/run/netns/node", sys.executable, "-m", "labctl.cni_plugin.main"]
         told = {"CNI_COMMAND": command, "CNI_PATH": str(self.work), **environment()}
         if pod:
             told |= {"CNI_CONTAINERID": pod, "CNI_NETNS": f"/run/netns/{pod}", "CNI_IFNAME": "eth0"}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from labctl.catalog import Entry
-from labctl.diff import Change
-from labctl.doctor import Finding
-from labctl.grades import approximation, faithful, needs, skipped
-from labctl.kernel.saved import Counted
-from labctl.lab import Result, Running
-from labctl.plan import (
+from labctl.core.diff import Change
+from labctl.core.fidelity import approximation, faithful, needs, skipped
+from labctl.core.iptables import rule
+from labctl.core.iptables_save import Counted
+from labctl.core.observations import Event, Flow, Lookup
+from labctl.core.resources import (
     Address,
     Attachment,
     Chain,
@@ -25,23 +24,14 @@ from labctl.plan import (
     Rule,
     Sysctl,
 )
-from labctl.results import Outcome, Report, Sighting
-from labctl.scenario import Check, Lab, Machine, See
-from labctl.show import View
-from labctl.trace.evidence import (
-    Asked,
-    Crossing,
-    Event,
-    Evidence,
-    Flow,
-    Lookup,
-    Met,
-    Moved,
-    Question,
-    Room,
-)
-from labctl.trace.story import tell
-from labctl.xtables import rule
+from labctl.core.results import Outcome, Report, Result, Sighting
+from labctl.core.scenario_types import Check, Lab, Machine, See
+from labctl.lab.doctor import Finding
+from labctl.lab.lifecycle import Running
+from labctl.report.node_view import View
+from labctl.scenario.catalog import Entry
+from labctl.tracing.diagnosis import tell
+from labctl.tracing.evidence import Asked, Crossing, Evidence, Met, Moved, Question, Room
 
 ETH0 = Port("node1", "eth0")
 ROUTE = Route("node1", IPv4Network("10.244.1.0/24"), via=IPv4Address("10.224.0.5"), dev="eth0")

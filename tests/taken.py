@@ -6,41 +6,43 @@ import subprocess
 import time
 from dataclasses import replace
 
-from labctl import checks, lab
-from labctl.kernel import backends, places
-from labctl.scenario import Check
-from labctl.words import change_lines
+from labctl.checks import runner
+from labctl.core.scenario_types import Check
+from labctl.kernel.firewall import backend
+from labctl.kernel.host import paths
+from labctl.lab import lifecycle
+from labctl.render.resources import change_lines
 
 HASTE = 0.8  # seconds that a check may take which is to fail
 
 
 def typed(name: str, node: str, command: str) -> str:
     """What a command says that is run in a machine of a lab; it must succeed."""
-    command = command.replace("iptables-legacy", f"iptables-{backends.of(name)}")
-    words = ["ip", "netns", "exec", places.netns_name(name, node), *command.split()]
+    command = command.replace("iptables-legacy", f"iptables-{backend.of(name)}")
+    words = ["ip", "netns", "exec", paths.netns_name(name, node), *command.split()]
     return subprocess.run(words, check=True, capture_output=True, text=True, timeout=20).stdout
 
 
 def verdict(name: str, word: str = "", *own: Check, within: float | None = None) -> tuple[str, list[str]]:
     """What a lab's checks with that word say, or `own` ones, and why."""
-    compiled = lab.recall(name)
+    compiled = lifecycle.recall(name)
     asked = tuple(replace(check, within=within or check.within) for check in own or compiled.checks)
-    report = checks.run(replace(compiled, checks=asked), word)
+    report = runner.run(replace(compiled, checks=asked), word)
     return report.verdict, [text for outcome in report.outcomes for text in outcome.evidence]
 
 
-def missed(definition: lab.Definition, node: str, command: str, says: str, word: str) -> None:
+def missed(definition: lifecycle.Definition, node: str, command: str, says: str, word: str) -> None:
     """Take something away in `node` by `command`: status says so, the checks with `word` fail, and all is mended."""
-    name = lab.compiled(definition).name
-    compiled = lab.recall(name)
-    assert lab.status(name, compiled) == ()
+    name = lifecycle.compiled(definition).name
+    compiled = lifecycle.recall(name)
+    assert lifecycle.status(name, compiled) == ()
     typed(name, node, command)
-    told = [line for change in lab.status(name, compiled) for line in change_lines(change)]
+    told = [line for change in lifecycle.status(name, compiled) for line in change_lines(change)]
     assert any(says in line for line in told), told
     found, why = verdict(name, word, within=HASTE)
     assert found == "fail", why
-    lab.up(definition)
-    assert lab.status(name, compiled) == ()
+    lifecycle.up(definition)
+    assert lifecycle.status(name, compiled) == ()
     deadline = time.monotonic() + 15
     found, why = verdict(name, word)
     while found == "inconclusive" and time.monotonic() < deadline:  # a neighbour that was given up is asked for anew

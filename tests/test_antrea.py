@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pytest
 
-from labctl import checks
-from labctl import lab as labs
-from labctl.plan import Address, Fdb, IpSet, Link, Neighbour, Port, Route, Rule, Sysctl
-from labctl.scenario import Lab
+from labctl.checks import runner
+from labctl.core.resources import Address, Fdb, IpSet, Link, Neighbour, Port, Route, Rule, Sysctl
+from labctl.core.scenario_types import Lab
+from labctl.lab import lifecycle
 from tests import kernels
 from tests.test_cloud_rules import lab, said, saved
 from tests.test_docker_rules import block
@@ -110,12 +110,12 @@ def test_the_switch_knows_who_is_at_which_port(text: str) -> None:
 def test_a_first_packet_goes_to_its_pod_alone() -> None:
     """Nobody has spoken yet, and there is a third port that a flood would reach."""
     claim = "{say: heard by no other, ping: a -> c, not see: [{at: d/eth0, src: a}, {at: b/eth0, src: a}]}"
-    labs.up(labs.define("antrea", sets=("nodes.node2.pods=[c, d]", f"checks=[{claim}]")))
+    lifecycle.up(lifecycle.define("antrea", sets=("nodes.node2.pods=[c, d]", f"checks=[{claim}]")))
     try:
-        report = checks.run(labs.recall("antrea"), "heard by no other")
+        report = runner.run(lifecycle.recall("antrea"), "heard by no other")
         assert report.verdict == "pass", report.outcomes
     finally:
-        labs.down("antrea")
+        lifecycle.down("antrea")
 
 
 @pytest.mark.parametrize(("text", "mtu"), [(ANTREA, 1450), (HYBRID, 1450), (PLAIN, 1500)])
@@ -153,30 +153,32 @@ def test_geneve_has_a_device_for_each_peer() -> None:
 
 
 def test_in_geneves_stead_vxlan_is_built_where_that_is_asked_for() -> None:
-    exact = labs.define("antrea", sets=("tunnel=geneve",))
-    instead = labs.compiled(labs.approximated(exact, ("geneve",)))
-    assert instead.plan == labs.compiled(labs.define("antrea")).plan
+    exact = lifecycle.define("antrea", sets=("tunnel=geneve",))
+    instead = lifecycle.compiled(lifecycle.approximated(exact, ("geneve",)))
+    assert instead.plan == lifecycle.compiled(lifecycle.define("antrea")).plan
 
 
 @pytest.mark.root
 def test_without_tunnels_pods_have_the_ethernets_mtu() -> None:
     big = "{ping: a -> c, size: 1472, see: {at: fabric/node2, src: a, encap: none}}"
-    made = labs.define("antrea-hybrid", name="plain", sets=("traffic_mode=no-encap", "elsewhere=[]", f"checks=[{big}]"))
-    labs.up(made)
+    made = lifecycle.define(
+        "antrea-hybrid", name="plain", sets=("traffic_mode=no-encap", "elsewhere=[]", f"checks=[{big}]")
+    )
+    lifecycle.up(made)
     try:
-        report = checks.run(labs.recall("plain"))
+        report = runner.run(lifecycle.recall("plain"))
         assert (report.verdict, len(report.outcomes)) == ("pass", 4), report.outcomes
     finally:
-        labs.down("plain")
+        lifecycle.down("plain")
 
 
 @pytest.mark.root
 @pytest.mark.kernel
 @pytest.mark.skipif(bool(kernels.lacking(("geneve",))), reason=kernels.lacking(("geneve",)))
 def test_geneve_carries_packets_where_the_kernel_has_it() -> None:
-    definition = labs.define("antrea", sets=("tunnel=geneve", "checks=[]", "nodes.node3.pods=[d]"))
-    labs.up(definition)
+    definition = lifecycle.define("antrea", sets=("tunnel=geneve", "checks=[]", "nodes.node3.pods=[d]"))
+    lifecycle.up(definition)
     try:
-        assert checks.run(labs.recall("antrea")).verdict == "pass"
+        assert runner.run(lifecycle.recall("antrea")).verdict == "pass"
     finally:
-        labs.down("antrea")
+        lifecycle.down("antrea")

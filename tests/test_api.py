@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import subprocess
 import sys
 import threading
@@ -13,9 +12,10 @@ from typing import Any
 import pytest
 
 import labctl
-from labctl import api, definition, errors
-from labctl.kernel import places, state
-from labctl.plan import Netns
+from labctl import api, errors
+from labctl.core.resources import Netns
+from labctl.kernel.host import lab_state, paths
+from labctl.scenario import definition
 
 ROOT = Path(__file__).resolve().parent.parent
 VERBS = ("check", "down", "load", "plan", "trace", "up")
@@ -57,39 +57,9 @@ def test_all_is_what_a_star_brings() -> None:
     assert python(code) == "[]"
 
 
-@pytest.mark.parametrize("verb", ["plan", "trace"])
-@pytest.mark.parametrize(
-    "first",
-    [
-        "import labctl",
-        "import labctl.{verb}",
-        "from labctl import {verb}",
-        "from labctl.{verb} import *",
-        "import labctl.{verb} as other; assert other is labctl.{verb}",
-        "import labctl.lab, labctl.cli.frame, labctl.trace.run",
-        "import labctl; labctl.{verb}; import labctl.{verb}",
-        "import labctl.{verb}, importlib; importlib.reload(labctl.{verb})",
-    ],
-)
-def test_a_verb_that_is_a_module_too_is_both_whichever_came_first(verb: str, first: str) -> None:
-    code = (
-        f"import labctl\n{first.format(verb=verb)}\nimport labctl, inspect, sys\n"
-        f"assert labctl.{verb} is sys.modules['labctl.{verb}']\n"
-        f"assert inspect.ismodule(labctl.{verb})\n"
-        "from labctl.plan import Port\nfrom labctl.trace.evidence import Question\n"
-        "assert labctl.plan.Port is Port\n"
-        f"print(callable(labctl.{verb}), *inspect.signature(labctl.{verb}).parameters)"
-    )
-    wanted = " ".join(inspect.signature(getattr(api, verb)).parameters)
-
-    assert python(code) == f"True {wanted}"
-
-
-def test_a_module_that_is_no_verb_is_only_a_module() -> None:
-    import labctl.lab
-
-    assert not callable(labctl.lab)
-    assert labctl.lab.up is not labctl.up
+@pytest.mark.parametrize("verb", ["plan", "trace", "check"])
+def test_a_verb_is_a_function_and_no_module(verb: str) -> None:
+    assert python(f"import labctl; print(callable(labctl.{verb}), type(labctl.{verb}).__name__)") == "True function"
 
 
 def test_importing_it_loads_nothing() -> None:
@@ -117,7 +87,7 @@ def test_planning_loads_no_engine() -> None:
 def test_mypy_knows_the_real_types(tmp_path: Path) -> None:
     user = tmp_path / "user.py"
     user.write_text(
-        "import labctl\nimport labctl.plan\nimport labctl.trace\nfrom labctl.plan import Port\n"
+        "import labctl\nfrom labctl.core.resources import Port\n"
         "reveal_type(labctl.plan('kubenet'))\nreveal_type(labctl.load)\nreveal_type(Port('a', 'eth0').dev)\n"
         "with labctl.up('kubenet', set={'routing': 'host'}) as lab:\n"
         "    reveal_type(lab)\n    reveal_type(lab['a'].run('true').returncode)\n"
@@ -130,10 +100,13 @@ def test_mypy_knows_the_real_types(tmp_path: Path) -> None:
     said = [line.partition(": ")[2] for line in done.stdout.replace(str(user), "user.py").splitlines()]
     revealed = [line.partition("Revealed type is ")[2].strip('"') for line in said if "Revealed" in line]
 
-    assert revealed[0].startswith("tuple[labctl.plan.Netns | labctl.plan.Link"), done.stdout + done.stderr
+    assert revealed[0].startswith("tuple[labctl.core.resources.Netns | labctl.core.resources.Link"), (
+        done.stdout + done.stderr
+    )
     assert revealed[1].startswith("def (scenario: str | os.PathLike[str]")
     assert revealed[2:] == [
-        "str", "labctl.live.RunningLab", "int", "bool", "labctl.results.Report", "labctl.api.Traced",
+        "str", "labctl.running_lab.RunningLab", "int", "bool", "labctl.core.results.Report",
+        "labctl.running_lab.Traced",
     ]  # fmt: skip
     wrong = [line for line in said if line.startswith("error: ")]
     assert [line.rpartition("[")[2].rstrip("]") for line in wrong] == ["arg-type", "attr-defined"]
@@ -231,9 +204,9 @@ def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def clean() -> Iterator[None]:
-    assert places.labs() == {}
+    assert paths.labs() == {}
     yield
-    for name in places.labs():
+    for name in paths.labs():
         labctl.down(name)
 
 
@@ -241,7 +214,7 @@ def clean() -> Iterator[None]:
 def lab() -> Iterator[labctl.RunningLab]:
     with labctl.up("kubenet", name="api") as made:
         yield made
-    assert places.labs() == {}
+    assert paths.labs() == {}
 
 
 @pytest.mark.root
@@ -258,8 +231,8 @@ def test_a_lab_lives_as_long_as_its_context(clean: None) -> None:
         with pytest.raises(labctl.UsageError, match="another definition"):
             labctl.up("kubenet")
         raise ZeroDivisionError
-    assert places.labs() == {}
-    assert state.records() == ()
+    assert paths.labs() == {}
+    assert lab_state.records() == ()
     assert made.down() == ()
     with pytest.raises(labctl.UsageError, match="no lab runs"):
         labctl.RunningLab()
@@ -268,7 +241,7 @@ def test_a_lab_lives_as_long_as_its_context(clean: None) -> None:
 @pytest.mark.root
 def test_a_lab_whose_record_is_lost_still_runs_commands_and_goes_down(clean: None) -> None:
     made = labctl.up(MINI)
-    state.forget("mini")
+    lab_state.forget("mini")
     found = labctl.RunningLab("mini")
 
     assert found["c1"].run("true").ok

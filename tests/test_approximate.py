@@ -13,12 +13,13 @@ import kernels
 import pytest
 from machine import changed, fingerprint
 
-from labctl import lab
 from labctl.cli import main
-from labctl.kernel import features, modules, places, state
-from labctl.plan import Chain, Link
-from labctl.report.shell import plan_script
-from labctl.xtables import rule
+from labctl.core.iptables import rule
+from labctl.core.resources import Chain, Link
+from labctl.kernel.apply import features
+from labctl.kernel.host import lab_state, modules, paths
+from labctl.lab import lifecycle
+from labctl.report.shell_script import plan_script
 
 pytestmark = pytest.mark.root
 
@@ -39,8 +40,8 @@ links:
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
     yield
-    for name in places.labs():
-        lab.down(name)
+    for name in paths.labs():
+        lifecycle.down(name)
 
 
 @pytest.fixture
@@ -100,8 +101,8 @@ def test_what_cannot_be_built_is_refused_before_anything_is_touched(run: Run) ->
         assert "--approximate" in err
     code, out, _ = run("up", TENANTS, "--json")
     assert (code, json.loads(out)["error"]["kind"]) == (4, "missing")
-    assert places.labs() == {}
-    assert state.records() == {} or TENANTS not in state.records()
+    assert paths.labs() == {}
+    assert lab_state.records() == {} or TENANTS not in lab_state.records()
     assert changed(before, fingerprint()) == {}
 
 
@@ -126,40 +127,40 @@ def test_what_is_built_otherwise_says_so_at_every_turn(run: Run) -> None:
 
 @pytest.mark.usefixtures("without_vlans")
 def test_the_three_laws_hold_for_what_the_flag_builds() -> None:
-    before, definition = fingerprint(), lab.define(TENANTS, approximate=True)
-    first = lab.up(definition, approximate=True)
+    before, definition = fingerprint(), lifecycle.define(TENANTS, approximate=True)
+    first = lifecycle.up(definition, approximate=True)
     assert first.lab.substituted == ("vlan",)
-    assert lab.status(TENANTS, lab.recall(TENANTS)) == ()
-    assert lab.up(definition, approximate=True).changes == ()
-    assert len(lab.down(TENANTS)) == 13
+    assert lifecycle.status(TENANTS, lifecycle.recall(TENANTS)) == ()
+    assert lifecycle.up(definition, approximate=True).changes == ()
+    assert len(lifecycle.down(TENANTS)) == 13
     assert changed(before, fingerprint()) == {}
 
 
 def test_the_flag_changes_nothing_where_nothing_is_missing() -> None:
-    done = lab.up(lab.define("kubenet", approximate=True), approximate=True)
+    done = lifecycle.up(lifecycle.define("kubenet", approximate=True), approximate=True)
     assert done.lab.substituted == ()
-    assert lab.up(lab.define("kubenet")).changes == ()
+    assert lifecycle.up(lifecycle.define("kubenet")).changes == ()
 
 
 def test_a_lab_that_was_built_otherwise_is_not_taken_for_the_real_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    lab.up(kernels.define(TENANTS, (), ("vlan",)))
+    lifecycle.up(kernels.define(TENANTS, (), ("vlan",)))
     monkeypatch.setattr(features, "lacking", lambda wanted, backend: {})  # a kernel with VLANs, as after a reboot
-    with pytest.raises(lab.UsageError, match=r"of another definition runs \(.*, with --approximate for vlan\)"):
-        lab.up(lab.define(TENANTS))
+    with pytest.raises(lifecycle.UsageError, match=r"of another definition runs \(.*, with --approximate for vlan\)"):
+        lifecycle.up(lifecycle.define(TENANTS))
 
 
 def test_a_link_that_was_born_elsewhere_lies_upon_a_device_there(tmp_path: Path) -> None:
     (tmp_path / "born.yaml").write_text(BORN)
-    definition = lab.define(str(tmp_path / "born.yaml"))
-    made = lab.up(definition).lab
-    assert lab.status("born", made) == ()
-    assert lab.up(definition).changes == ()
-    assert lab.down("born")
-    by_hand = "\n".join(plan_script(made, lambda node: places.netns_name("born", node), "/run/labctl"))
+    definition = lifecycle.define(str(tmp_path / "born.yaml"))
+    made = lifecycle.up(definition).lab
+    assert lifecycle.status("born", made) == ()
+    assert lifecycle.up(definition).changes == ()
+    assert lifecycle.down("born")
+    by_hand = "\n".join(plan_script(made, lambda node: paths.netns_name("born", node), "/run/labctl"))
     subprocess.run(["sh", "-ec", by_hand], check=True)
-    assert lab.status("born", made) == ()
+    assert lifecycle.status("born", made) == ()
     wrong = tuple(
         replace(item, options=(("dev", "eth1"), ("mode", "bridge"))) if isinstance(item, Link) and item.born else item
         for item in made.plan
     )
-    assert len(lab.status("born", replace(made, plan=wrong))) == 2
+    assert len(lifecycle.status("born", replace(made, plan=wrong))) == 2

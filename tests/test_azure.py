@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from labctl import lab
-from labctl.kernel import places
-from labctl.models._azure import FABRIC_MAC
-from labctl.plan import Link
+from labctl.core.resources import Link
+from labctl.kernel.host import paths
+from labctl.lab import lifecycle
+from labctl.models.lib.azure import FABRIC_MAC
 
 pytestmark = pytest.mark.root
 
@@ -20,7 +20,7 @@ FRAME = re.compile(r"^(\S+) > (\S+?), ethertype IPv4 .*: ([\d.]+) > ([\d.]+): IC
 
 
 def inside(name: str, node: str, *words: str) -> list[str]:
-    return ["ip", "netns", "exec", places.netns_name(name, node), *words]
+    return ["ip", "netns", "exec", paths.netns_name(name, node), *words]
 
 
 def ping(name: str, source: str, target: str) -> None:
@@ -48,9 +48,9 @@ def frame(name: str, at: str, source: str, target: str) -> tuple[str, ...]:
 @pytest.fixture(scope="module", params=["azure-cni-bridge", "azure-cni-bridge-tunnel"])
 def built(request: pytest.FixtureRequest) -> Iterator[tuple[str, dict[str, str]]]:
     """A lab in bridge and in tunnel mode: its name, and the MAC address of every point."""
-    done = lab.up(lab.define(request.param))
+    done = lifecycle.up(lifecycle.define(request.param))
     yield request.param, {str(item.at): item.mac for item in done.lab.plan if isinstance(item, Link) and item.mac}
-    lab.down(request.param)
+    lifecycle.down(request.param)
 
 
 def test_a_pod_leaves_its_node_with_the_nics_mac_and_its_own_address(built: tuple[str, dict[str, str]]) -> None:

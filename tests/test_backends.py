@@ -16,15 +16,21 @@ from test_firewall import FILTER, MANGLE, NAT, TOOLS_ONLY, chains, fresh, made
 from test_trace_live import broken, traced
 from trace_cases import CASES, LABS, Case
 
-from labctl import checks, lab
-from labctl.diff import diff
+from labctl.checks import runner
+from labctl.core.diff import diff
+from labctl.core.iptables import Backend, rule
+from labctl.core.resources import Chain, IpSet, Netns
 from labctl.errors import KernelError, MissingError, UsageError
-from labctl.kernel import backends, cni, features, firewall, ipsets, nft, places, state
-from labctl.kernel.netns import Inside
-from labctl.plan import Chain, IpSet, Netns
-from labctl.report.shell import plan_script
-from labctl.words import change_lines
-from labctl.xtables import Backend, rule
+from labctl.kernel.apply import features
+from labctl.kernel.cni import plugins as cni
+from labctl.kernel.firewall import backend as backends
+from labctl.kernel.firewall import chains as firewall
+from labctl.kernel.host import lab_state, paths
+from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.netlink import ipset, nft_tables
+from labctl.lab import lifecycle
+from labctl.render.resources import change_lines
+from labctl.report.shell_script import plan_script
 from tests import plugins
 
 pytestmark = pytest.mark.root
@@ -35,12 +41,12 @@ __all__ = ["fresh"]
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
     yield
-    for name in places.labs():
-        lab.down(name)
+    for name in paths.labs():
+        lifecycle.down(name)
 
 
 def drift(name: str) -> list[str]:
-    return [line for change in lab.status(name, lab.recall(name)) for line in change_lines(change)]
+    return [line for change in lifecycle.status(name, lifecycle.recall(name)) for line in change_lines(change)]
 
 
 def run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -55,7 +61,7 @@ def legacy_tables(name: str, nodes: tuple[str, ...]) -> list[str]:
             table
             for node in nodes
             for listed in ("ip_tables_names", "ip6_tables_names")
-            for table in inside.run(places.netns_path(name, node), firewall.restore.listed, listed)
+            for table in inside.run(paths.netns_path(name, node), firewall.restore.listed, listed)
         ]
 
 
@@ -66,22 +72,22 @@ def no_legacy(fd: int, table: str) -> None:
 @pytest.mark.parametrize(("scenario", "approximate"), kernels.built_in())
 def test_every_scenario_is_the_same_lab_with_nft(scenario: str, approximate: tuple[str, ...]) -> None:
     plugins.skip_without(scenario)
-    definition = lab.written_with(kernels.define(scenario, approximate=approximate), "nft")
-    first = lab.up(definition)
+    definition = lifecycle.written_with(kernels.define(scenario, approximate=approximate), "nft")
+    first = lifecycle.up(definition)
     name = first.lab.name
     assert drift(name) == []
-    assert lab.up(definition).changes == ()
-    outcomes = checks.run(lab.recall(name)).outcomes
+    assert lifecycle.up(definition).changes == ()
+    outcomes = runner.run(lifecycle.recall(name)).outcomes
     assert [(one.check.say, one.verdict, one.evidence) for one in outcomes if one.verdict != "pass"] == []
     nodes = tuple(item.name for item in first.lab.plan if isinstance(item, Netns))
     assert legacy_tables(name, nodes) == []
     if any(isinstance(item, Chain) and item.family == "ip" for item in first.lab.plan):
         with Inside() as inside:
-            seen = {one for node in nodes for one in inside.run(places.netns_path(name, node), nft.tables)}
+            seen = {one for node in nodes for one in inside.run(paths.netns_path(name, node), nft_tables.tables)}
         assert seen & {("ip", "nat"), ("ip", "filter"), ("ip", "mangle"), ("ip", "raw")}
-    lab.down(name)
-    assert places.labs() == {}
-    assert not state.directory(name).exists()
+    lifecycle.down(name)
+    assert paths.labs() == {}
+    assert not lab_state.directory(name).exists()
 
 
 # ---- which one, and how long
@@ -93,28 +99,28 @@ def test_legacy_is_the_first_choice_and_nft_where_there_is_no_legacy(monkeypatch
     assert backends.choose(None, print) == "legacy"
     monkeypatch.setattr(backends, "ask_for_table", no_legacy)
     assert backends.choose(None, print) == "nft"
-    assert lab.up(lab.define("kubenet")).lab.firewall == "nft"
+    assert lifecycle.up(lifecycle.define("kubenet")).lab.firewall == "nft"
     assert drift("kubenet") == []
 
 
 @kernels.LEGACY
 def test_to_try_a_back_end_changes_nothing_here() -> None:
     here = os.readlink("/proc/thread-self/ns/net")
-    tables = Path("/proc/self/net/ip_tables_names").read_text(), nft.tables()
+    tables = Path("/proc/self/net/ip_tables_names").read_text(), nft_tables.tables()
     assert (backends.works("legacy"), backends.works("nft")) == ("", "")
     assert os.readlink("/proc/thread-self/ns/net") == here
-    assert (Path("/proc/self/net/ip_tables_names").read_text(), nft.tables()) == tables
+    assert (Path("/proc/self/net/ip_tables_names").read_text(), nft_tables.tables()) == tables
 
 
 def test_without_any_firewall_a_lab_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "ask_for_table", no_legacy)
     monkeypatch.setattr(backends.restore, "attempt", lambda *words: "iptables-nft: cannot init")
     with pytest.raises(MissingError, match=r"no legacy table filter.*; iptables-nft: .*cannot init") as caught:
-        lab.up(lab.define("kubenet"))
+        lifecycle.up(lifecycle.define("kubenet"))
     assert caught.value.code == 4
     assert "modprobe ip_tables" in caught.value.hint
     assert "modprobe nf_tables" in caught.value.hint
-    assert places.labs() == {}
+    assert paths.labs() == {}
     with pytest.raises(MissingError, match="iptables-legacy: ") as caught:
         backends.choose("legacy", print)
     assert "--firewall nft" in caught.value.hint
@@ -130,32 +136,32 @@ def test_who_may_try_nothing_gets_the_usual_one(monkeypatch: pytest.MonkeyPatch)
 def test_a_wish_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(backends.VARIABLE, "ipfw")
     with pytest.raises(UsageError, match="no firewall 'ipfw'"):
-        lab.up(lab.define("kubenet"))
+        lifecycle.up(lifecycle.define("kubenet"))
     assert backends.wish("nft") == "nft"
 
 
 @kernels.LEGACY
 def test_a_running_lab_keeps_the_back_end_that_it_was_built_with(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(backends.VARIABLE, "nft")
-    assert lab.up(lab.define("kubenet")).lab.firewall == "nft"
+    assert lifecycle.up(lifecycle.define("kubenet")).lab.firewall == "nft"
     for wish in ("legacy", ""):  # of new labs
         monkeypatch.setenv(backends.VARIABLE, wish)
-        assert lab.up(lab.define("kubenet")).changes == ()
-    assert [one.firewall for one in lab.running()] == ["nft"]
-    assert lab.recall("kubenet").firewall == "nft"
+        assert lifecycle.up(lifecycle.define("kubenet")).changes == ()
+    assert [one.firewall for one in lifecycle.running()] == ["nft"]
+    assert lifecycle.recall("kubenet").firewall == "nft"
     with pytest.raises(UsageError, match=r"another definition runs .*with --firewall nft"):
-        lab.up(lab.define("kubenet", firewall="legacy"))
-    assert lab.up(lab.define("kubenet", firewall="legacy"), replace=True).lab.firewall == "legacy"
+        lifecycle.up(lifecycle.define("kubenet", firewall="legacy"))
+    assert lifecycle.up(lifecycle.define("kubenet", firewall="legacy"), replace=True).lab.firewall == "legacy"
     assert drift("kubenet") == []
 
 
 @pytest.mark.parametrize("backend", [pytest.param("legacy", marks=kernels.LEGACY), "nft"])
 def test_where_the_record_is_lost_the_namespaces_tell_the_back_end(backend: Backend) -> None:
-    lab.up(lab.define("kubenet", firewall=backend))
-    state.forget("kubenet")
+    lifecycle.up(lifecycle.define("kubenet", firewall=backend))
+    lab_state.forget("kubenet")
     assert backends.of("kubenet") == backend
-    assert lab.recall("kubenet", "kubenet").firewall == backend
-    assert lab.up(lab.define("kubenet")).changes == ()
+    assert lifecycle.recall("kubenet", "kubenet").firewall == backend
+    assert lifecycle.up(lifecycle.define("kubenet")).changes == ()
 
 
 def test_the_command_line_speaks_of_it_and_a_person_meets_it_inside() -> None:
@@ -188,8 +194,8 @@ def test_a_plan_names_the_iptables_that_is_wished_for(wish: str, words: tuple[st
 @pytest.mark.parametrize("scenario", ["kubenet", "docker-publish", "cni"])
 def test_the_script_of_a_plan_builds_the_same_lab_with_nft(scenario: str) -> None:
     plugins.skip_without(scenario)
-    wanted = lab.compiled(lab.define(scenario, firewall="nft"))
-    typed = list(plan_script(wanted, lambda node: places.netns_name(wanted.name, node), str(places.state_dir())))
+    wanted = lifecycle.compiled(lifecycle.define(scenario, firewall="nft"))
+    typed = list(plan_script(wanted, lambda node: paths.netns_name(wanted.name, node), str(paths.state_dir())))
     assert any("iptables-nft -t nat" in line for line in typed) or scenario == "cni"
     assert not any("legacy" in line for line in typed)
     environment = {**os.environ, "LABCTL_PYTHON": sys.executable}
@@ -197,10 +203,10 @@ def test_the_script_of_a_plan_builds_the_same_lab_with_nft(scenario: str) -> Non
         ["sh", "-s"], input="\n".join(typed), cwd=ROOT, capture_output=True, text=True, check=False, env=environment
     )
     assert done.returncode == 0, done.stderr
-    assert legacy_tables(wanted.name, places.labs()[wanted.name]) == []
+    assert legacy_tables(wanted.name, paths.labs()[wanted.name]) == []
     if scenario != "cni":  # what plugins made is wanted only their runtime knows
         assert backends.of(wanted.name) == "nft"
-        assert [line for change in lab.status(wanted.name, wanted) for line in change_lines(change)] == []
+        assert [line for change in lifecycle.status(wanted.name, wanted) for line in change_lines(change)] == []
 
 
 # ---- rules, read and written
@@ -256,7 +262,7 @@ def test_a_refused_rule_is_named(fresh: Any, text: str, cause: str) -> None:
 def test_rules_of_sets_are_written_and_read(fresh: Any) -> None:
     members = IpSet("n", "pods", "hash:net", ("10.1.0.0/16",))
     chain = Chain("n", "filter", "FORWARD", (rule("-m set ! --match-set pods src -j DROP"),), "ACCEPT")
-    fresh(ipsets.write, "n", made((members,)))  # type: ignore[arg-type]
+    fresh(ipset.write, "n", made((members,)))  # type: ignore[arg-type]
     fresh(firewall.write, "n", made((chain,)), None, "nft")
     assert diff((chain,), fresh(firewall.read, "n", (), "nft")) == ()
 
@@ -269,7 +275,7 @@ def test_the_extensions_of_either_back_end_are_asked_for_where_they_are() -> Non
 
 
 def test_plugins_find_the_labs_own_iptables() -> None:
-    lab.up(lab.define("kubenet", firewall="nft"))
+    lifecycle.up(lifecycle.define("kubenet", firewall="nft"))
     with cni.Plugins("kubenet") as called:
         path = called._tools()["PATH"].split(":")[0]
     said = subprocess.run([f"{path}/iptables", "-V"], capture_output=True, text=True, check=True)
@@ -294,13 +300,13 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_trace_names_the_same_rules_with_both(case: Case, pairs: Path) -> None:
     told = []
     for backend in ("legacy", "nft"):
-        lab.up(lab.define(str(pairs / f"{case.lab}.yaml"), firewall=backend))
+        lifecycle.up(lifecycle.define(str(pairs / f"{case.lab}.yaml"), firewall=backend))
         for command in case.breaks:
             broken(case.lab, command)
         evidence, story = traced(case.lab, case.probe)
         # nft tells the mark after a rule, legacy that before; a chain without rules and policy nft need not have
         met = [replace(one, mark=0) for one in evidence.met if (one.kind, one.target) != ("policy", "ACCEPT")]
         told.append((story.verdict, story.why and story.why.sentence, met))
-        lab.down(case.lab)
+        lifecycle.down(case.lab)
     assert told[0] == told[1]
     assert told[0][2] != []

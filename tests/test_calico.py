@@ -15,15 +15,17 @@ import kernels
 import pytest
 
 import labctl
-from labctl import checks, lab
-from labctl.kernel import backends, places
-from labctl.models._calico_felix import Endpoint, Felix, dispatch, firewall
-from labctl.models._calico_marks import APPENDED, marked
-from labctl.parse import parse_and_compile
-from labctl.plan import Address, Chain, Fdb, IpSet, Link, Neighbour, Port, Process, Route, Sysctl
-from labctl.results import Outcome
-from labctl.scenario import Check, Lab, See
-from labctl.words import detail
+from labctl.checks import runner
+from labctl.core.resources import Address, Chain, Fdb, IpSet, Link, Neighbour, Port, Process, Route, Sysctl
+from labctl.core.results import Outcome
+from labctl.core.scenario_types import Check, Lab, See
+from labctl.kernel.firewall import backend
+from labctl.kernel.host import paths
+from labctl.lab import lifecycle
+from labctl.models.lib.calico_felix import Endpoint, Felix, dispatch, firewall
+from labctl.models.lib.calico_rule_hash import APPENDED, marked
+from labctl.render.resources import detail
+from labctl.scenario.parser import parse_and_compile
 from tests.test_cloud_rules import said, saved
 from tests.test_docker_rules import Tables, block
 
@@ -516,11 +518,11 @@ def test_whatever_packets_travel_in_they_arrive_as_claimed(
 ) -> None:
     if kernels.in_the_way(approximate):
         approximate = ()
-    made = lab.up(kernels.define(scenario, sets, approximate)).lab
+    made = lifecycle.up(kernels.define(scenario, sets, approximate)).lab
     try:
-        outcomes = checks.run(made).outcomes
+        outcomes = runner.run(made).outcomes
     finally:
-        lab.down(made.name)
+        lifecycle.down(made.name)
     assert [(one.check.say, one.verdict, one.evidence) for one in outcomes if one.verdict != "pass"] == []
     assert len(outcomes) >= (2 if sets else 9)
 
@@ -530,44 +532,44 @@ SETS = ("nat_outgoing=false", "default_endpoint_to_host_action=drop", "checks=[]
 
 
 @pytest.fixture(scope="class")
-def running() -> Iterator[lab.Definition]:
+def running() -> Iterator[lifecycle.Definition]:
     """A lab without masquerading, in which pods may not speak to their nodes."""
-    definition = lab.define(NAME, sets=SETS)
-    lab.up(definition)
+    definition = lifecycle.define(NAME, sets=SETS)
+    lifecycle.up(definition)
     yield definition
-    lab.down(NAME)
+    lifecycle.down(NAME)
 
 
 def typed(node: str, command: str) -> str:
-    command = command.replace("iptables-legacy", f"iptables-{backends.of(NAME)}")
-    words = ["ip", "netns", "exec", places.netns_name(NAME, node), *command.split()]
+    command = command.replace("iptables-legacy", f"iptables-{backend.of(NAME)}")
+    words = ["ip", "netns", "exec", paths.netns_name(NAME, node), *command.split()]
     done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
     return done.stdout + done.stderr
 
 
 def outcome(check: Check, without: type | None = None, *words: str) -> Outcome:
     """A check's outcome, in a lab that is meant to be without the objects of a kind that bear these words."""
-    known = lab.recall(NAME)
+    known = lifecycle.recall(NAME)
     plan = tuple(
         one for one in known.plan
         if without is None or not isinstance(one, without) or not all(word in detail(one) for word in words)
     )  # fmt: skip
-    (found,) = checks.run(replace(known, plan=plan, checks=(check,))).outcomes
+    (found,) = runner.run(replace(known, plan=plan, checks=(check,))).outcomes
     return found
 
 
 @pytest.mark.root
 class TestOnAKernel:
-    def test_a_pod_learns_who_answers_for_its_gateway(self, running: lab.Definition) -> None:
+    def test_a_pod_learns_who_answers_for_its_gateway(self, running: lifecycle.Definition) -> None:
         assert outcome(Check("a hears c", "ping", "a", "c")).verdict == "pass"
         assert typed("a", "ip neigh show 169.254.1.1").split()[3:] == ["lladdr", "ee:ee:ee:ee:ee:ee", "REACHABLE"]
 
-    def test_without_nat_outgoing_everybody_sees_the_pod(self, running: lab.Definition) -> None:
+    def test_without_nat_outgoing_everybody_sees_the_pod(self, running: lifecycle.Definition) -> None:
         seen = (See(Port("vm", "eth0"), src="a", dst="vm"),)
         found = outcome(Check("vm sees a", "ping", "a", "vm", sees=seen))
         assert found.verdict == "pass", found.evidence
 
-    def test_a_pod_may_not_speak_to_its_node_which_may_speak_to_it(self, running: lab.Definition) -> None:
+    def test_a_pod_may_not_speak_to_its_node_which_may_speak_to_it(self, running: lifecycle.Definition) -> None:
         seen = (See(Port("node1", "caliacd53aa4120"), src="a", dst="node1", direction="in"),)
         found = outcome(Check("dropped", "ping", "a", "node1", expect="fail", sees=seen))
         assert found.verdict == "pass", found.evidence
@@ -576,7 +578,7 @@ class TestOnAKernel:
         assert int(counted[0]) > 0
         assert outcome(Check("answered", "ping", "node1", "a")).verdict == "pass"
 
-    def test_a_pod_cannot_take_anothers_address(self, running: lab.Definition) -> None:
+    def test_a_pod_cannot_take_anothers_address(self, running: lifecycle.Definition) -> None:
         """The rule in raw asks for the way back; the kernel's own filter, which would do the same, is off meanwhile."""
         forged = "ping -n -c 1 -W 1 -I 10.9.9.9 10.244.0.64"
         dropped = "iptables-legacy -t raw -vxnL cali-PREROUTING"
@@ -597,9 +599,9 @@ class TestOnAKernel:
             typed("a", forged)
             assert count("node2", counters, "goto") > arrived
         finally:
-            lab.up(running)
+            lifecycle.up(running)
 
-    def test_without_proxy_arp_a_pod_loses_everything_and_a_trace_says_why(self, running: lab.Definition) -> None:
+    def test_without_proxy_arp_a_pod_loses_everything_and_a_trace_says_why(self, running: lifecycle.Definition) -> None:
         try:
             typed("node1", f"sysctl -qw net.ipv4.conf.{A}.proxy_arp=0")
             typed("a", "ip neigh flush dev eth0")
@@ -611,10 +613,10 @@ class TestOnAKernel:
                 assert story.why.sentence.endswith(f"but proxy ARP is off at node1/{A}")
                 assert story.tries == (f"labctl exec node1 -- sysctl -w net.ipv4.conf.{A}.proxy_arp=1",)
         finally:
-            lab.up(running)
+            lifecycle.up(running)
         assert labctl.trace("a", "c", lab=NAME).answered
 
-    def test_without_its_blackhole_a_block_leaks_by_the_default_route(self, running: lab.Definition) -> None:
+    def test_without_its_blackhole_a_block_leaks_by_the_default_route(self, running: lifecycle.Definition) -> None:
         """Here to a router that has learned the block, so that the two hand the packet to each other."""
         nobody = "10.244.0.60"
         there = labctl.trace("a", nobody, lab=NAME)
@@ -636,9 +638,9 @@ class TestOnAKernel:
             assert "default via 192.168.0.254 dev eth0" in told
             assert len(told) == len(set(told))
         finally:
-            lab.up(running)
+            lifecycle.up(running)
 
-    def test_a_router_that_forgot_a_block_parts_the_nodes(self, running: lab.Definition) -> None:
+    def test_a_router_that_forgot_a_block_parts_the_nodes(self, running: lifecycle.Definition) -> None:
         gone = Check(
             "lost", "ping", "a", "d", expect="fail",
             sees=(
@@ -651,5 +653,5 @@ class TestOnAKernel:
             found = outcome(gone, Route, "10.244.0.128/26 via 192.168.1.3 dev lan2")
             assert found.verdict == "pass", found.evidence
         finally:
-            lab.up(running)
+            lifecycle.up(running)
         assert outcome(Check("found", "ping", "a", "d")).verdict == "pass"

@@ -15,17 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from labctl import lab
-from labctl.checksums import complete
-from labctl.decode import Frame
+from labctl.core.resources import Port
+from labctl.core.scenario_types import Check
 from labctl.errors import UsageError
-from labctl.files import keeper
-from labctl.kernel import places
-from labctl.kernel.capture import Capture, compiled
-from labctl.pcapng import Writer, pcapng
-from labctl.plan import Port
-from labctl.report.frames import frame_line
-from labctl.scenario import Check
+from labctl.kernel.capture.stream import Capture, compiled
+from labctl.kernel.host import paths
+from labctl.lab import lifecycle
+from labctl.packets.checksum import complete
+from labctl.packets.decode import Frame
+from labctl.packets.pcapng import Writer, pcapng
+from labctl.report.capture_lines import frame_line
+from labctl.report.output_files import keeper
 from tests.test_decode import arp, ethernet, ipv4, ipv6, tcp, udp, vxlan
 
 ROOT = Path(__file__).parent.parent
@@ -131,9 +131,9 @@ def test_a_filter_that_is_none_is_refused_in_tcpdumps_words() -> None:
 
 @pytest.fixture(scope="module")
 def kubenet() -> Iterator[None]:
-    lab.up(lab.define("kubenet"))
+    lifecycle.up(lifecycle.define("kubenet"))
     yield
-    lab.down("kubenet")
+    lifecycle.down("kubenet")
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -141,7 +141,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def ping(node: str, target: str) -> None:
-    words = ["ip", "netns", "exec", places.netns_name("kubenet", node), "ping", "-c", "1", "-W", "5", target]
+    words = ["ip", "netns", "exec", paths.netns_name("kubenet", node), "ping", "-c", "1", "-W", "5", target]
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -199,12 +199,12 @@ def test_wiresharks_own_program_reads_names_directions_and_whole_checksums(tmp_p
     file = tmp_path / "x.pcapng"
     child = started("a/eth0", "node1/cbr0", "-w", str(file), "--filter", "tcp")
     listener = "import socket; s = socket.create_server(('', 8080)); print(flush=True); s.accept()[0].send(b'hi')"
-    inside = ["ip", "netns", "exec", places.netns_name("kubenet", "c"), sys.executable, "-c", listener]
+    inside = ["ip", "netns", "exec", paths.netns_name("kubenet", "c"), sys.executable, "-c", listener]
     server = subprocess.Popen(inside, stdout=-1)
     assert server.stdout is not None
     server.stdout.readline()
     client = "import socket; s = socket.create_connection(('10.244.1.2', 8080)); assert s.recv(9) == b'hi'"
-    run_in = ["ip", "netns", "exec", places.netns_name("kubenet", "a"), sys.executable, "-c", client]
+    run_in = ["ip", "netns", "exec", paths.netns_name("kubenet", "a"), sys.executable, "-c", client]
     subprocess.run(run_in, check=True)
     server.communicate(timeout=10)
     child.send_signal(signal.SIGINT)
@@ -261,7 +261,7 @@ def test_bad_words_are_usage_errors(words: tuple[str, ...], said: str) -> None:
 @pytest.mark.root
 @pytest.mark.usefixtures("kubenet")
 def test_frames_that_the_kernel_could_not_hand_over_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labctl.kernel.tap.BUFFER", 1)  # the kernel makes it its least
+    monkeypatch.setattr("labctl.kernel.capture.tap.BUFFER", 1)  # the kernel makes it its least
     with Capture("kubenet", ["node1"]) as ears:
         for _ in range(40):
             ping("a", "10.244.1.2")
@@ -290,7 +290,7 @@ def test_a_pipe_that_closes_ends_it_in_silence() -> None:
 @pytest.mark.usefixtures("kubenet")
 def test_checks_keep_their_packets_and_a_failed_one_names_its_file(tmp_path: Path) -> None:
     folder = tmp_path / "packets"
-    route = ["ip", "-n", places.netns_name("kubenet", "fabric"), "route", "del", "10.244.1.0/24", "table", "100"]
+    route = ["ip", "-n", paths.netns_name("kubenet", "fabric"), "route", "del", "10.244.1.0/24", "table", "100"]
     subprocess.run(route, check=True)
     try:
         done = run("check", "-k", "each other's own address", "--pcap", str(folder))

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from labctl import lab
-from labctl.kernel import devices
+from labctl.kernel.namespaces import device_state
+from labctl.lab import lifecycle
 
-UP, RUNNING = devices.IFF_UP, devices.IFF_RUNNING
+UP, RUNNING = device_state.IFF_UP, device_state.IFF_RUNNING
 
 
 @pytest.mark.parametrize(
@@ -22,10 +22,10 @@ UP, RUNNING = devices.IFF_UP, devices.IFF_RUNNING
     [
         (UP | RUNNING, 1, None),
         (UP, 1, None),  # the flags are late
-        (UP | RUNNING, 0, devices.NO_CARRIER),  # so they are here
-        (UP, 0, devices.NO_CARRIER),
+        (UP | RUNNING, 0, device_state.NO_CARRIER),  # so they are here
+        (UP, 0, device_state.NO_CARRIER),
         (UP | RUNNING, None, None),  # a device that cannot be asked
-        (UP, None, devices.NO_CARRIER),
+        (UP, None, device_state.NO_CARRIER),
         (0, 1, "is down"),
     ],
 )
@@ -33,18 +33,18 @@ def test_who_is_asked_for_a_carrier(
     flags: int, carrier: int | None, trouble: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ioctl(sock: Any, request: int, data: bytes) -> bytes:
-        if request == devices.SIOCGIFFLAGS:
+        if request == device_state.SIOCGIFFLAGS:
             return struct.pack("=16sH14x", b"eth0", flags)
-        assert request == devices.SIOCETHTOOL
+        assert request == device_state.SIOCETHTOOL
         if carrier is None:
             raise OSError("it cannot tell")
         place = ctypes.c_uint32.from_address(struct.unpack_from("@16sP", data)[1])
-        assert place.value == devices.ETHTOOL_GLINK
+        assert place.value == device_state.ETHTOOL_GLINK
         ctypes.c_uint32.from_address(ctypes.addressof(place) + 4).value = carrier
         return data
 
-    monkeypatch.setattr(devices.fcntl, "ioctl", ioctl)
-    assert devices.trouble(None, "eth0") == trouble  # type: ignore[arg-type]
+    monkeypatch.setattr(device_state.fcntl, "ioctl", ioctl)
+    assert device_state.trouble(None, "eth0") == trouble  # type: ignore[arg-type]
 
 
 LAB = """
@@ -61,23 +61,23 @@ links:
 def test_up_settles_every_cable_and_the_kernel_knows_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """That packets are lost without it shows in one lab of hundreds: here is only who was asked, and the answer."""
     asked: dict[str, str | None] = {}
-    real = devices.settle
+    real = device_state.settle
 
     def settle(names: Sequence[str]) -> None:
         names = list(names)
         real(names)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            asked.update({name: devices.trouble(sock, name) for name in names})
+            asked.update({name: device_state.trouble(sock, name) for name in names})
 
-    monkeypatch.setattr(devices, "settle", settle)
+    monkeypatch.setattr(device_state, "settle", settle)
     file = tmp_path / "cables.yaml"
     file.write_text(LAB)
-    definition = lab.define(str(file))
-    lab.up(definition)
+    definition = lifecycle.define(str(file))
+    lifecycle.up(definition)
     try:
-        assert asked == {"v0": None, "p0": None, "v1": devices.NO_CARRIER}
+        assert asked == {"v0": None, "p0": None, "v1": device_state.NO_CARRIER}
         asked.clear()
-        lab.up(definition)
+        lifecycle.up(definition)
         assert asked == {}
     finally:
-        lab.down("cables")
+        lifecycle.down("cables")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from labctl import catalog, models
+from labctl import models
 from labctl.errors import UsageError
+from labctl.scenario import catalog
 
 
 def test_the_built_in_scenarios() -> None:
@@ -76,7 +77,7 @@ def test_entries_say_what_a_scenario_shows_and_how_true_it_is() -> None:
 
 def test_entries_read_no_yaml_and_import_no_model() -> None:
     code = (
-        "import sys, labctl.catalog as c; c.entries();"
+        "import sys, labctl.scenario.catalog as c; c.entries();"
         "sys.exit(any(m in sys.modules for m in ('yaml', 'pyroute2', 'labctl.models')))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=catalog.folder().parent).returncode == 0

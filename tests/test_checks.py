@@ -18,17 +18,19 @@ from typing import Literal
 
 import pytest
 
-from labctl import checks, trial
-from labctl.evidence import Evidence
-from labctl.judge import judge_mesh
-from labctl.kernel import fresh, mesh, neighbours, pcapfeed, places, probes
-from labctl.kernel.listeners import Listener
-from labctl.kernel.netns import Inside
-from labctl.kernel.tap import Taps
-from labctl.neighbours import presets
-from labctl.plan import Address, Link, Netns, Plan, Port, Route
-from labctl.results import Outcome
-from labctl.scenario import Check, Lab, Machine, See
+from labctl.checks import attempt, runner
+from labctl.checks.evidence import Evidence
+from labctl.checks.verdict import judge_mesh
+from labctl.core.neighbour_presets import presets
+from labctl.core.resources import Address, Link, Netns, Plan, Port, Route
+from labctl.core.results import Outcome
+from labctl.core.scenario_types import Check, Lab, Machine, See
+from labctl.kernel.capture import tcpdump
+from labctl.kernel.capture.tap import Taps
+from labctl.kernel.host import paths
+from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.probes import clients, mesh, neighbours, unused_ids
+from labctl.kernel.probes.listener import Listener
 
 pytestmark = pytest.mark.root
 
@@ -56,11 +58,11 @@ def sh(line: str) -> None:
 
 
 def ip(node: str, words: str) -> None:
-    sh(f"ip -n {places.netns_name(LAB, node)} {words}")
+    sh(f"ip -n {paths.netns_name(LAB, node)} {words}")
 
 
 def inside(node: str, words: str) -> None:
-    sh(f"ip netns exec {places.netns_name(LAB, node)} {words}")
+    sh(f"ip netns exec {paths.netns_name(LAB, node)} {words}")
 
 
 def firewall(node: str, words: str, program: str = "iptables-legacy") -> None:
@@ -107,7 +109,7 @@ def the_lab(*chosen: Check, planned: Plan = ()) -> Lab:
 
 
 def outcome(check: Check, planned: Plan = ()) -> Outcome:
-    return checks.run(the_lab(check, planned=planned)).outcomes[0]
+    return runner.run(the_lab(check, planned=planned)).outcomes[0]
 
 
 def text(found: Outcome) -> str:
@@ -118,13 +120,13 @@ def text(found: Outcome) -> str:
 def network() -> Iterator[None]:
     """Pods a and b on a bridge of node1, pod c behind a port of its own: two subnets, one router."""
     for name in NAMES:
-        sh(f"ip netns add {places.netns_name(LAB, name)}")
+        sh(f"ip netns add {paths.netns_name(LAB, name)}")
         ip(name, "link set lo up")
         inside(name, "sysctl -qw net.ipv6.conf.default.accept_dad=0")  # or link-local addresses take a second
     ip("node1", "link add br0 type bridge")
     for one, other in CABLES.items():
         near, far = port(one), port(other)
-        there = places.netns_name(LAB, far.ns)
+        there = paths.netns_name(LAB, far.ns)
         ip(near.ns, f"link add {near.dev} type veth peer name {far.dev} netns {there}")
         ip(near.ns, f"link set {near.dev} up")
         ip(far.ns, f"link set {far.dev} {'master br0' if far.dev != 'vc' else ''} up")
@@ -139,7 +141,7 @@ def network() -> Iterator[None]:
     inside("node1", "sh -c 'echo 0 > /proc/sys/net/bridge/bridge-nf-call-iptables || true'")
     yield
     for name in NAMES:
-        subprocess.run(["ip", "netns", "del", places.netns_name(LAB, name)], capture_output=True, check=False)
+        subprocess.run(["ip", "netns", "del", paths.netns_name(LAB, name)], capture_output=True, check=False)
 
 
 # ---- what passes -------------------------------------------------------------------------------------
@@ -175,7 +177,7 @@ def test_all_pairs_pass_in_both_families() -> None:
     lab = the_lab(Check("all", "mesh", groups=((("a", "b", "c", "node1"), ("a", "b", "c")),), within=2))
     swapped = tuple(replace(machine, addresses=machine.addresses[1::-1]) for machine in lab.machines[:3])
     for machines in (lab.machines, (*swapped, lab.machines[3])):
-        found = checks.run(replace(lab, machines=machines)).outcomes[0]
+        found = runner.run(replace(lab, machines=machines)).outcomes[0]
 
         assert found.verdict == "pass", text(found)
         assert found.evidence == ("9 of 9 pairs: replied, seen with own address",)
@@ -183,7 +185,7 @@ def test_all_pairs_pass_in_both_families() -> None:
 
 def test_a_run_tells_each_outcome_and_reports_all() -> None:
     told: list[Outcome] = []
-    report = checks.run(the_lab(PING, TCP), "tcp a", told.append)
+    report = runner.run(the_lab(PING, TCP), "tcp a", told.append)
 
     assert [item.check for item in told] == [TCP]
     assert report.outcomes == tuple(told)
@@ -217,7 +219,7 @@ def test_a_rule_made_or_removed_right_after_a_run_is_met_by_the_next(check: Chec
 
 
 def test_no_probe_of_a_process_looks_like_another() -> None:
-    numbers = fresh.Fresh(10, 109)
+    numbers = unused_ids.Fresh(10, 109)
     first = [numbers.take() for _ in range(100)]
 
     assert sorted(first) == list(range(10, 110))
@@ -364,7 +366,7 @@ def test_a_reply_where_none_may_be_fails_at_once() -> None:
 
 
 def _gone() -> None:
-    sh(f"ip netns del {places.netns_name(LAB, 'c')}")
+    sh(f"ip netns del {paths.netns_name(LAB, 'c')}")
 
 
 FAULTS: dict[str, tuple[Callable[[], None], str, str]] = {
@@ -398,7 +400,7 @@ WAYS: dict[str, tuple[str, str]] = {
 def test_nothing_passes_by_the_silence_of_a_broken_road(way: str) -> None:
     """The firewall is wide open here: whoever says that it works says so of the broken road."""
     words, told = WAYS[way]
-    sh(f"ip {words.format(**{name: places.netns_name(LAB, name) for name in NAMES})}")
+    sh(f"ip {words.format(**{name: paths.netns_name(LAB, name) for name in NAMES})}")
     for check in (FAIL, replace(TCP, expect="timeout", within=0.3)):
         found = outcome(replace(check, target=SIX) if "IPv6" in way else check)
 
@@ -500,7 +502,7 @@ def test_nothing_passes_by_the_silence_of_the_dead(fault: str) -> None:
 
 
 def test_a_source_that_is_gone_fails_every_check() -> None:
-    sh(f"ip netns del {places.netns_name(LAB, 'a')}")
+    sh(f"ip netns del {paths.netns_name(LAB, 'a')}")
 
     for check in (PING, FAIL, TCP, replace(UDP, expect="timeout")):
         found = outcome(check)
@@ -526,7 +528,7 @@ def test_lost_frames_make_it_inconclusive(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_tap_that_overflows_counts_what_it_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labctl.kernel.tap.BUFFER", 4096)
+    monkeypatch.setattr("labctl.kernel.capture.tap.BUFFER", 4096)
     with Inside() as entering, Taps(LAB, ["a", "c"], entering) as taps:
         marker = (b"labc" + b"abcd").hex()
         inside("a", f"ping -n -q -c 200 -i 0 -p {marker} 10.9.2.2")
@@ -586,7 +588,7 @@ def test_a_member_that_cannot_be_entered_is_inconclusive_and_one_that_is_wrong_f
     made = mesh._raw_socket
 
     def shut(version: int) -> object:
-        if os.stat("/proc/thread-self/ns/net").st_ino == os.stat(places.netns_path(LAB, "b")).st_ino:
+        if os.stat("/proc/thread-self/ns/net").st_ino == os.stat(paths.netns_path(LAB, "b")).st_ino:
             raise OSError(errno.EMFILE, "Too many open files")
         return made(version)
 
@@ -606,16 +608,16 @@ def test_a_member_that_cannot_be_entered_is_inconclusive_and_one_that_is_wrong_f
 
 def test_a_target_that_starts_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     ip("c", "link set eth0 down")
-    launch, launched = trial.Trial._launch, []
+    launch, launched = attempt.Trial._launch, []
 
-    def launch_and_begin(self: trial.Trial) -> Evidence | None:
+    def launch_and_begin(self: attempt.Trial) -> Evidence | None:
         launched.append(self)
         if len(launched) == 3:
             ip("c", "link set eth0 up")
             ip("c", "route add default via 10.9.2.1")
         return launch(self)
 
-    monkeypatch.setattr(trial.Trial, "_launch", launch_and_begin)
+    monkeypatch.setattr(attempt.Trial, "_launch", launch_and_begin)
     found = outcome(replace(PING, within=20))
 
     assert found.verdict == "pass", text(found)
@@ -623,7 +625,7 @@ def test_a_target_that_starts_late_is_waited_for(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_port_in_use_is_told_and_its_owner_answers() -> None:
-    path = places.netns_path(LAB, "c")
+    path = paths.netns_path(LAB, "c")
     with Inside() as entering:
         taken = entering.run(path, _listening, 8080)
     found = outcome(TCP)
@@ -643,7 +645,7 @@ def _listening(number: int):  # type: ignore[no-untyped-def]
 
 
 def test_any_mark_comes_back_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial.secrets, "token_bytes", lambda size: b"?!?!"[:size].ljust(size, b"?"))
+    monkeypatch.setattr(attempt.secrets, "token_bytes", lambda size: b"?!?!"[:size].ljust(size, b"?"))
 
     assert outcome(UDP).verdict == "pass"
     assert outcome(TCP).verdict == "pass"
@@ -667,7 +669,7 @@ def test_a_translation_to_somebody_else_does_not_pass() -> None:
     firewall("node1", TRANSLATION.format("udp", "10.9.1.3:80"))
     firewall("node1", "-t nat -A POSTROUTING -o br0 -j MASQUERADE")
     with Inside() as rooms:
-        wrong = rooms.run(places.netns_path(LAB, "b"), Listener, "udp", 4, 80)
+        wrong = rooms.run(paths.netns_path(LAB, "b"), Listener, "udp", 4, 80)
         running = threading.Event()
         server = threading.Thread(target=serve, args=(wrong, running))
         server.start()
@@ -707,7 +709,7 @@ def test_without_a_listener_a_port_is_closed() -> None:
 
 
 def test_without_ping_an_echo_of_our_own_takes_over_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "ping_program", lambda: None)
+    monkeypatch.setattr(attempt, "ping_program", lambda: None)
     for target in ("c", SIX):
         found = outcome(replace(PING, target=target, sees=(see("c/eth0", "a", ttl=63),)))
 
@@ -718,8 +720,8 @@ def test_without_ping_an_echo_of_our_own_takes_over_and_says_so(monkeypatch: pyt
 
 
 def test_only_iputils_ping_can_carry_a_mark() -> None:
-    probes.ping_program.cache_clear()
-    assert probes.ping_program() == shutil.which("ping")
+    clients.ping_program.cache_clear()
+    assert clients.ping_program() == shutil.which("ping")
 
 
 @NEEDS_TCPDUMP
@@ -756,7 +758,7 @@ def test_tcpdump_sees_every_probe_everywhere_and_which_way_it_goes(check: Check,
 
 @NEEDS_TCPDUMP
 def test_tcpdump_that_cannot_prove_that_it_missed_nothing_is_no_witness(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pcapfeed.Tcpdump, "settle", lambda self: "tcpdump did not come to rest")
+    monkeypatch.setattr(tcpdump.Tcpdump, "settle", lambda self: "tcpdump did not come to rest")
     found = outcome(replace(PING, via="tcpdump", within=0.3, sees=(see("c/eth0", "a"),)))
 
     assert found.verdict == "inconclusive"
@@ -765,14 +767,14 @@ def test_tcpdump_that_cannot_prove_that_it_missed_nothing_is_no_witness(monkeypa
 
 @NEEDS_TCPDUMP
 def test_a_tcpdump_that_hangs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = places.netns_path(LAB, "c")
+    path = paths.netns_path(LAB, "c")
     with Inside() as entering:
-        dump = entering.run(path, pcapfeed.Tcpdump, shutil.which("tcpdump"), Port("c", "eth0"))
+        dump = entering.run(path, tcpdump.Tcpdump, shutil.which("tcpdump"), Port("c", "eth0"))
         dump.wait_ready()
         inside("a", "ping -c 1 10.9.2.2")
         assert dump.settle() is None
         assert len(dump.packets) >= 2
-        monkeypatch.setattr(pcapfeed, "PATIENCE", 0.2)
+        monkeypatch.setattr(tcpdump, "PATIENCE", 0.2)
         os.kill(dump._process.pid, signal.SIGSTOP)
         assert dump.settle() == "tcpdump no longer answers"
         dump.close()
@@ -787,7 +789,7 @@ def test_tcpdump_that_cannot_start_says_why() -> None:
 
 
 def test_without_tcpdump_a_check_that_asks_for_it_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "tcpdump_program", lambda: None)
+    monkeypatch.setattr(runner, "tcpdump_program", lambda: None)
     found = outcome(replace(PING, via="tcpdump", sees=(see("c/eth0", "a"),)))
 
     assert found.verdict == "skip"
@@ -797,7 +799,7 @@ def test_without_tcpdump_a_check_that_asks_for_it_is_skipped(monkeypatch: pytest
 @NEEDS_TCPDUMP
 def test_what_was_seen_is_kept_as_a_file_that_tcpdump_reads(tmp_path: Path) -> None:
     file = tmp_path / "check.pcapng"
-    checks.run(the_lab(PING, Check("all", "mesh", groups=((("a",), ("b",)),))), keep=lambda _, data: _keep(file, data))
+    runner.run(the_lab(PING, Check("all", "mesh", groups=((("a",), ("b",)),))), keep=lambda _, data: _keep(file, data))
     shown = subprocess.run(["tcpdump", "-nr", str(file)], capture_output=True, text=True, check=True).stdout
     lines = [line for line in shown.splitlines() if "ICMP echo re" in line]
 
@@ -826,15 +828,15 @@ def _children() -> str:
 
 def test_nothing_is_left_after_a_run_or_an_interrupt() -> None:
     lab = the_lab(PING, TCP, replace(PING, via="tcpdump", sees=(see("c/eth0", "a"),)))
-    checks.run(lab)
+    runner.run(lab)
     files, threads, began = _open_files(), threading.active_count(), time.monotonic()
 
     def interrupt(_: Outcome) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        checks.run(lab, progress=interrupt)
-    checks.run(lab)
+        runner.run(lab, progress=interrupt)
+    runner.run(lab)
 
     assert time.monotonic() - began < 5
     assert (_open_files(), threading.active_count(), _children()) == (files, threads, "")
@@ -861,6 +863,6 @@ def test_preset_neighbours_live_as_long_as_the_check_and_leave_others_alone() ->
 
 
 def neighbour_lines(name: str) -> list[str]:
-    words = ["ip", "-n", places.netns_name(LAB, name), "neigh"]
+    words = ["ip", "-n", paths.netns_name(LAB, name), "neigh"]
     lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
     return [line for line in lines if "PERMANENT" in line]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import pytest
 
-from labctl import checks
-from labctl import lab as labs
-from labctl.commands import commands
-from labctl.plan import Address, IpSet, Link, Neighbour, Port, Route, Rule, Sysctl
-from labctl.scenario import Lab
+from labctl.checks import runner
+from labctl.core.resources import Address, IpSet, Link, Neighbour, Port, Route, Rule, Sysctl
+from labctl.core.scenario_types import Lab
+from labctl.lab import lifecycle
+from labctl.render.commands import commands
 from tests.test_cloud_rules import lab, said, saved
 from tests.test_docker_rules import block
 
@@ -146,9 +146,9 @@ def test_a_pod_knows_its_router_for_good() -> None:
 def test_without_masquerading_another_node_sees_the_pod_and_answers_by_the_tunnel() -> None:
     see = "[{at: node2/eth0, src: a, encap: none}, {at: node1/eth0, packet: reply, encap: vxlan 6, outer_src: node2}]"
     asked = f"checks=[{{ping: a -> node2, see: {see}}}]"
-    labs.up(labs.define("cilium", name="unmasked", sets=("masquerade=false", asked)))
+    lifecycle.up(lifecycle.define("cilium", name="unmasked", sets=("masquerade=false", asked)))
     try:
-        report = checks.run(labs.recall("unmasked"))
+        report = runner.run(lifecycle.recall("unmasked"))
         assert (report.verdict, len(report.outcomes)) == ("pass", 4), report.outcomes
     finally:
-        labs.down("unmasked")
+        lifecycle.down("unmasked")

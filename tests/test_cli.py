@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import samples
 
-from labctl import lab as labs
 from labctl.cli import main
-from labctl.cli.frame import Ended
+from labctl.cli.app import Ended
 from labctl.errors import KernelError, LabError, LockError, MissingError, UsageError
+from labctl.lab import lifecycle
 
 VERBS = [
     "up",
@@ -278,8 +278,8 @@ def test_the_lab_may_be_named_on_both_sides(
 ) -> None:
     start(empty_machine, "one.a", "two.b")
     asked: list[Any] = []
-    monkeypatch.setattr(labs, "observe", lambda *args: asked.append(args) or ())
-    monkeypatch.setattr("labctl.kernel.peek.peek", lambda lab, nodes: {node: ((), {}) for node in nodes})
+    monkeypatch.setattr(lifecycle, "observe", lambda *args: asked.append(args) or ())
+    monkeypatch.setattr("labctl.kernel.observe.node_view.peek", lambda lab, nodes: {node: ((), {}) for node in nodes})
 
     assert run(*words)[:2] == (0, "two/b\n")
     assert asked == [("two", None)]
@@ -367,7 +367,7 @@ def test_a_comparison_has_one_form(run: Run) -> None:
 def test_each_error_has_its_exit_code_and_no_traceback(
     run: Run, monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int, kind: str
 ) -> None:
-    monkeypatch.setattr(labs, "running", fake(raised))
+    monkeypatch.setattr(lifecycle, "running", fake(raised))
     assert run("list")[:2] == (code, "")
     assert "Traceback" not in run("list")[2]
     found = error(run("list", "--json")[1])
@@ -411,7 +411,7 @@ def test_an_interrupted_up_says_what_became_of_the_lab(
         runs(*after)
         raise raised
 
-    monkeypatch.setattr(labs, "up", up)
+    monkeypatch.setattr(lifecycle, "up", up)
     for more in ([], ["--json"]):
         runs(*before)
         got, out, err = run("up", "kubenet", *options.split(), *more)
@@ -423,8 +423,8 @@ def test_an_interrupted_up_says_what_became_of_the_lab(
 
 
 def test_an_interrupted_check_says_that_the_lab_it_built_runs_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labs, "up", fake(samples.result()))
-    monkeypatch.setattr("labctl.checks.run", fake(Ended(143)))
+    monkeypatch.setattr(lifecycle, "up", fake(samples.result()))
+    monkeypatch.setattr("labctl.checks.runner.run", fake(Ended(143)))
     code, _, err = run("up", "kubenet", "--check")
 
     assert (code, err) == (143, "labctl: interrupted: lab kubenet is up and runs on\n")
@@ -433,7 +433,7 @@ def test_an_interrupted_check_says_that_the_lab_it_built_runs_on(run: Run, monke
 BUILD_SLOWLY = """
 import sys, time
 from labctl.cli import main
-from labctl.kernel.linux import Linux
+from labctl.kernel.lab_kernel import Linux
 apply = Linux.apply
 def slow(self, changes):
     apply(self, changes)
@@ -463,7 +463,7 @@ def test_sigterm_in_the_midst_of_up_rolls_back_and_says_so(run: Run, empty_machi
 
 
 def test_our_own_bug_has_a_traceback_and_says_whose_it_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labs, "running", fake(ZeroDivisionError("division by zero")))
+    monkeypatch.setattr(lifecycle, "running", fake(ZeroDivisionError("division by zero")))
     code, out, err = run("list")
 
     assert (code, out) == (70, "")
@@ -491,8 +491,8 @@ def test_mistakes_of_all_files_come_at_once(run: Run, tmp_path: Path) -> None:
 
 
 def test_up_reports_in_one_document_also_with_its_check(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labs, "up", fake(samples.result()))
-    monkeypatch.setattr("labctl.checks.run", fake(samples.report(samples.PASSED)))
+    monkeypatch.setattr(lifecycle, "up", fake(samples.result()))
+    monkeypatch.setattr("labctl.checks.runner.run", fake(samples.report(samples.PASSED)))
     code, out, err = run("up", "kubenet", "--check", "--json")
     document = json.loads(out)
 
@@ -503,8 +503,8 @@ def test_up_reports_in_one_document_also_with_its_check(run: Run, monkeypatch: p
 def test_a_blank_line_parts_the_machines_from_the_checks_in_a_pipe_too(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labs, "up", fake(samples.result()))
-    monkeypatch.setattr("labctl.checks.run", fake(samples.report(samples.PASSED)))
+    monkeypatch.setattr(lifecycle, "up", fake(samples.result()))
+    monkeypatch.setattr("labctl.checks.runner.run", fake(samples.report(samples.PASSED)))
 
     assert "\nfabric  fabric\n\nkubenet: 1 check" in run("up", "kubenet", "--check")[1]
 
@@ -527,9 +527,9 @@ def test_up_and_check_exit_1_if_a_claim_is_not_proven(
 ) -> None:
     start(empty_machine, "kubenet.a")
     report = samples.report(*(getattr(samples, name) for name in outcomes))
-    monkeypatch.setattr(labs, "up", fake(samples.result()))
-    monkeypatch.setattr(labs, "recall", fake(samples.LAB))
-    monkeypatch.setattr("labctl.checks.run", fake(report))
+    monkeypatch.setattr(lifecycle, "up", fake(samples.result()))
+    monkeypatch.setattr(lifecycle, "recall", fake(samples.LAB))
+    monkeypatch.setattr("labctl.checks.runner.run", fake(report))
 
     assert run("up", "kubenet", "--check")[0] == code
     assert run("check")[0] == code
@@ -547,8 +547,8 @@ def test_checks_are_told_as_they_come_with_evidence_for_failures(
             progress(outcome)
         return samples.report(samples.PASSED, samples.FAILED)
 
-    monkeypatch.setattr(labs, "recall", fake(samples.LAB))
-    monkeypatch.setattr("labctl.checks.run", checks)
+    monkeypatch.setattr(lifecycle, "recall", fake(samples.LAB))
+    monkeypatch.setattr("labctl.checks.runner.run", checks)
     code, out, err = run("check", "-k", "pods")
 
     assert (code, err) == (1, "")
@@ -565,13 +565,13 @@ def test_junit_is_written_and_its_place_is_looked_at_first(
     run: Run, empty_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start(empty_machine, "kubenet.a")
-    monkeypatch.setattr(labs, "recall", fake(samples.LAB))
-    monkeypatch.setattr("labctl.checks.run", fake(samples.report(samples.FAILED)))
+    monkeypatch.setattr(lifecycle, "recall", fake(samples.LAB))
+    monkeypatch.setattr("labctl.checks.runner.run", fake(samples.report(samples.FAILED)))
     file = empty_machine / "results.xml"
 
     assert run("check", "--junit", str(file))[0] == 1
     assert 'failures="1"' in file.read_text()
-    monkeypatch.setattr("labctl.checks.run", fake(AssertionError("ran the checks first")))
+    monkeypatch.setattr("labctl.checks.runner.run", fake(AssertionError("ran the checks first")))
     for place in (str(empty_machine), str(empty_machine / "no" / "such.xml")):
         code, _, err = run("check", "--junit", place)
         assert (code, err.startswith(f"labctl: cannot write {place}")) == (2, True)
@@ -582,8 +582,8 @@ def test_status_exits_1_on_drift(
     run: Run, empty_machine: Path, monkeypatch: pytest.MonkeyPatch, changes: Any, code: int
 ) -> None:
     start(empty_machine, "kubenet.a")
-    monkeypatch.setattr(labs, "recall", fake(samples.LAB))
-    monkeypatch.setattr(labs, "status", fake(changes))
+    monkeypatch.setattr(lifecycle, "recall", fake(samples.LAB))
+    monkeypatch.setattr(lifecycle, "status", fake(changes))
 
     assert run("status")[0] == code
     assert json.loads(run("status", "--json")[1])["drift"] == bool(code)
@@ -593,7 +593,7 @@ def test_a_lost_record_asks_for_the_scenario_and_takes_it(
     run: Run, empty_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start(empty_machine, "kubenet.a")
-    monkeypatch.setattr(labs, "status", fake(()))
+    monkeypatch.setattr(lifecycle, "status", fake(()))
     for verb in ("status", "check"):
         code, _, err = run(verb)
         assert (code, "--scenario FILE" in err) == (2, True)
@@ -638,7 +638,7 @@ def test_a_bare_down_means_the_lab_that_runs_and_no_record(
 ) -> None:
     (empty_machine / "state/left/bin").mkdir(parents=True)
     start(empty_machine, "one.a")
-    monkeypatch.setattr(labs, "down", fake(("a",)))
+    monkeypatch.setattr(lifecycle, "down", fake(("a",)))
 
     assert run("down")[1] == "one is down: 1 namespace removed\n"
 
@@ -647,7 +647,7 @@ def test_down_takes_the_named_labs_the_only_one_or_all(
     run: Run, empty_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone: list[str] = []
-    monkeypatch.setattr(labs, "down", lambda name, warn: gone.append(name) or ("a",))
+    monkeypatch.setattr(lifecycle, "down", lambda name, warn: gone.append(name) or ("a",))
     start(empty_machine, "one.a")
     assert run("down")[:2] == (0, "one is down: 1 namespace removed\n")
     start(empty_machine, "two.b")
@@ -692,8 +692,8 @@ def test_list_reads_no_scenario_and_needs_no_record(run: Run, empty_machine: Pat
 def test_doctor_exits_4_only_if_something_is_missing(
     run: Run, monkeypatch: pytest.MonkeyPatch, findings: Any, code: int
 ) -> None:
-    monkeypatch.setattr("labctl.kernel.doctor.examine", fake(None))
-    monkeypatch.setattr("labctl.doctor.findings", fake(findings))
+    monkeypatch.setattr("labctl.kernel.host_facts.examine", fake(None))
+    monkeypatch.setattr("labctl.lab.doctor.findings", fake(findings))
 
     assert run("doctor")[0] == code
     assert json.loads(run("doctor", "--json")[1])["ok"] == (code == 0)

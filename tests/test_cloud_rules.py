@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import pytest
 
-from labctl.neighbours import presets
-from labctl.parse import parse_and_compile
-from labctl.plan import Address, Chain, Link, Neighbour, Port, Route, Rule, Sysctl
-from labctl.scenario import Lab
-from labctl.words import detail
-from labctl.xtables import BUILTIN
+from labctl.core.iptables import BUILTIN
+from labctl.core.neighbour_presets import presets
+from labctl.core.resources import Address, Chain, Link, Neighbour, Port, Route, Rule, Sysctl
+from labctl.core.scenario_types import Lab
+from labctl.render.resources import detail
+from labctl.scenario.parser import parse_and_compile
 from tests.test_docker_rules import Tables, block
 
 EKS = "model: eks-vpc-cni\nenis: 2\nips_per_eni: 2\nnodes: {node1: {pods: [a, b]}}\n"

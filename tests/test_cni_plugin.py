@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 
-from labctl.cni_config import SPOKEN, Failure
-from labctl.cni_entry import LOCK, main
-from labctl.cni_spec import VALID_ATTACHMENTS, read_result
-from labctl.cni_wiring import HOST
-from labctl.kernel import cni_node, places, state
-from labctl.kernel.netns import Inside
-from labctl.plan import Link, Port
+from labctl.cni.spec import VALID_ATTACHMENTS, read_result
+from labctl.cni_plugin import node as cni_node
+from labctl.cni_plugin.config import SPOKEN, Failure
+from labctl.cni_plugin.main import LOCK, main
+from labctl.cni_plugin.wiring import HOST
+from labctl.core.resources import Link, Port
+from labctl.kernel.host import lab_state, paths
+from labctl.kernel.namespaces.thread import Inside
 from tests.runtime import ABSENT, CONF, ROOT, Runtime, environment, node_with_pods
 
 
@@ -207,7 +208,7 @@ def test_a_bridge_keeps_its_address_as_ports_come_and_go(runtime: Runtime) -> No
 
 
 def version(text: str) -> Any:
-    run = [sys.executable, "-m", "labctl.cni_entry"]
+    run = [sys.executable, "-m", "labctl.cni_plugin.main"]
     env = {"CNI_COMMAND": "VERSION", **environment()}
     done = subprocess.run(run, input=text, capture_output=True, text=True, env=env, cwd=ROOT, check=True)
     return json.loads(done.stdout)
@@ -221,7 +222,7 @@ def test_version_needs_nothing_and_repeats_what_it_was_asked_in(text: str, told:
 def test_nobody_at_a_terminal_is_waited_for() -> None:
     ours, theirs = pty.openpty()
     try:
-        run = [sys.executable, "-m", "labctl.cni_entry"]
+        run = [sys.executable, "-m", "labctl.cni_plugin.main"]
         done = subprocess.run(
             run, stdin=theirs, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=60
         )
@@ -395,8 +396,8 @@ def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
 def test_who_comes_while_another_call_works_may_come_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with state.lock(LOCK):
-        monkeypatch.setattr(state, "lock", partial(state.lock, patience=0))
+    with lab_state.lock(LOCK):
+        monkeypatch.setattr(lab_state, "lock", partial(lab_state.lock, patience=0))
         code, error = called(monkeypatch, capsys, json.dumps(CONF).encode())
     assert (code, error["code"]) == (1, 11)
 
@@ -405,7 +406,7 @@ def test_a_lock_that_cannot_be_had_is_a_failure_of_input_and_output(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr(places, "state_dir", lambda: tmp_path / "file")
+    monkeypatch.setattr(paths, "state_dir", lambda: tmp_path / "file")
     code, error = called(monkeypatch, capsys, json.dumps(CONF).encode())
     assert (code, error["code"]) == (1, 5)
     assert str(tmp_path / "file") in error["msg"]

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from labctl.cni_mistakes import mistaken
-from labctl.cni_request import calls, capabilities, network, pod_of, takes_previous, version_call
-from labctl.cni_spec import Error
-from labctl.plan import Attachment
+from labctl.cni.conflist import capabilities, network
+from labctl.cni.spec import Error
+from labctl.cni_runtime.invocation import calls, pod_of, takes_previous, version_call
+from labctl.cni_runtime.known_issues import mistaken
+from labctl.core.resources import Attachment
 
 GOLDEN = Path(__file__).parent / "cni"
 LIST: dict[str, Any] = {

@@ -13,10 +13,14 @@ from typing import Any
 
 import pytest
 
-from labctl import attach, checks, lab
+from labctl.checks import runner
 from labctl.errors import KernelError, LabError, MissingError
-from labctl.kernel import attachments, backends, cni, places, state
-from labctl.words import change_lines
+from labctl.kernel.cni import attachment_records
+from labctl.kernel.cni import plugins as cni
+from labctl.kernel.firewall import backend
+from labctl.kernel.host import lab_state, paths
+from labctl.lab import cni_attach, lifecycle
+from labctl.render.resources import change_lines
 from tests.machine import changed, fingerprint
 from tests.plugins import Fake, reason_without
 
@@ -39,8 +43,8 @@ nodes: {{node1: {{pods: {{a: {{ports: ["80:80"]}}, b: }}}}, node2: {{pods: [c]}}
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
     yield
-    for name in {*places.labs(), *state.records()}:
-        lab.down(name)
+    for name in {*paths.labs(), *lab_state.records()}:
+        lifecycle.down(name)
 
 
 @pytest.fixture
@@ -50,27 +54,27 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     return plugins
 
 
-def define(tmp_path: Path, version: str = "1.1.0") -> lab.Definition:
+def define(tmp_path: Path, version: str = "1.1.0") -> lifecycle.Definition:
     file = tmp_path / "fake.yaml"
     file.write_text(TEXT.format(version=version))
-    return lab.define(str(file))
+    return lifecycle.define(str(file))
 
 
 def drift(name: str) -> list[str]:
-    return [line for change in lab.status(name, lab.recall(name)) for line in change_lines(change)]
+    return [line for change in lifecycle.status(name, lifecycle.recall(name)) for line in change_lines(change)]
 
 
-def real(*sets: str) -> lab.Definition:
+def real(*sets: str) -> lifecycle.Definition:
     if reason := reason_without():
         pytest.skip(reason)
-    return lab.define("cni", sets=sets)
+    return lifecycle.define("cni", sets=sets)
 
 
 # -- what plugins hear ------------------------------------------------------------------------------------
 
 
 def test_an_up_asks_versions_then_status_then_adds_forward(tmp_path: Path, fake: Fake) -> None:
-    lab.up(define(tmp_path))
+    lifecycle.up(define(tmp_path))
     said = fake.said()
     assert said[:3] == ["first VERSION", "host-local VERSION", "second VERSION"]
     assert said[3:7] == ["first STATUS", "second STATUS", "first STATUS", "second STATUS"]
@@ -78,9 +82,9 @@ def test_an_up_asks_versions_then_status_then_adds_forward(tmp_path: Path, fake:
 
 
 def test_an_add_has_its_environment_its_input_and_its_namespace(tmp_path: Path, fake: Fake) -> None:
-    lab.up(define(tmp_path))
+    lifecycle.up(define(tmp_path))
     first, second = fake.calls("ADD")[:2]
-    netns = str(places.netns_path("fake", "a"))
+    netns = str(paths.netns_path("fake", "a"))
     assert first["env"] == {
         "CNI_COMMAND": "ADD",
         "CNI_CONTAINERID": "a",
@@ -89,7 +93,7 @@ def test_an_add_has_its_environment_its_input_and_its_namespace(tmp_path: Path, 
         "CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=a;K8S_POD_INFRA_CONTAINER_ID=a",
         "CNI_PATH": str(fake.folder),
     }
-    data = str(state.directory("fake") / "cni/data/node1/host-local")
+    data = str(lab_state.directory("fake") / "cni/data/node1/host-local")
     assert first["config"] == {
         "type": "first",
         "ipam": {"type": "host-local", "subnet": "10.244.0.0/24", "dataDir": data},
@@ -99,30 +103,30 @@ def test_an_add_has_its_environment_its_input_and_its_namespace(tmp_path: Path, 
     }
     assert set(second["config"]) == {"type", "cniVersion", "name", "prevResult"}
     assert second["config"]["prevResult"]["dns"] == {"search": ["first"]}
-    assert first["ns"] == f"net:[{os.stat(places.netns_path('fake', 'node1')).st_ino}]"
-    assert first["path"].split(":")[0] == str(state.directory("fake") / "bin")
+    assert first["ns"] == f"net:[{os.stat(paths.netns_path('fake', 'node1')).st_ino}]"
+    assert first["path"].split(":")[0] == str(lab_state.directory("fake") / "bin")
     ranges = {call["env"]["CNI_CONTAINERID"]: call["config"].get("ipam") for call in fake.calls("ADD")[::2]}
     assert ranges["c"]["subnet"] == "10.244.1.0/24"
     assert ranges["c"]["dataDir"].endswith("/node2/host-local")
 
 
 def test_the_final_result_is_kept_told_and_asked_about(tmp_path: Path, fake: Fake) -> None:
-    result = lab.up(define(tmp_path))
-    kept = {one.attachment.pod: one.result for one in attachments.records("fake")}
+    result = lifecycle.up(define(tmp_path))
+    kept = {one.attachment.pod: one.result for one in attachment_records.records("fake")}
     assert kept["a"] is not None
     assert kept["a"]["dns"] == {"search": ["first", "second"]}
     assert [str(one.addresses[0]) for one in result.lab.machines if one.role == "pod"] == ["192.0.2.7"] * 3
     fake.forget()
-    report = checks.run(lab.recall("fake"), "as they made it")
+    report = runner.run(lifecycle.recall("fake"), "as they made it")
     assert report.verdict == "pass"
     assert fake.said() == [f"{plugin} CHECK {pod}" for pod in "abc" for plugin in ("first", "second")]
     assert all(call["config"]["prevResult"] == kept[call["env"]["CNI_CONTAINERID"]] for call in fake.calls())
 
 
 def test_a_check_that_fails_shows_the_plugins_own_words(tmp_path: Path, fake: Fake) -> None:
-    lab.up(define(tmp_path))
+    lifecycle.up(define(tmp_path))
     fake.script(**{"second CHECK": {"error": {"code": 103, "msg": "it is gone", "details": "all of it"}}})
-    outcome = checks.run(lab.recall("fake"), "as they made it").outcomes[0]
+    outcome = runner.run(lifecycle.recall("fake"), "as they made it").outcomes[0]
     assert outcome.verdict == "fail"
     told = "the CNI plugin second CHECK of a/eth0 on node1 failed: it is gone: all of it (code 103)"
     assert outcome.evidence[0] == told
@@ -134,18 +138,18 @@ def test_a_version_without_check_is_skipped_with_the_reason(
 ) -> None:
     fake.versions = (version,)
     fake.script()
-    lab.up(define(tmp_path, version))
-    outcome = checks.run(lab.recall("fake"), "as they made it").outcomes[0]
+    lifecycle.up(define(tmp_path, version))
+    outcome = runner.run(lifecycle.recall("fake"), "as they made it").outcomes[0]
     assert outcome.verdict == "skip"
     assert reason in outcome.evidence[0]
     assert fake.calls("CHECK", "STATUS") == []
 
 
 def test_a_down_deletes_backward_with_the_result_and_then_collects(tmp_path: Path, fake: Fake) -> None:
-    lab.up(define(tmp_path))
-    results = {one.attachment.pod: one.result for one in attachments.records("fake")}
+    lifecycle.up(define(tmp_path))
+    results = {one.attachment.pod: one.result for one in attachment_records.records("fake")}
     fake.forget()
-    lab.down("fake")
+    lifecycle.down("fake")
     deletes = [f"{plugin} DEL {pod}" for pod in "cba" for plugin in ("second", "first")]
     assert fake.said("DEL") == deletes
     assert all(call["config"]["prevResult"] == results[call["env"]["CNI_CONTAINERID"]] for call in fake.calls("DEL"))
@@ -154,22 +158,22 @@ def test_a_down_deletes_backward_with_the_result_and_then_collects(tmp_path: Pat
 
 
 def test_a_delete_that_fails_is_told_and_keeps_nothing(tmp_path: Path, fake: Fake) -> None:
-    lab.up(define(tmp_path))
+    lifecycle.up(define(tmp_path))
     fake.forget()
     fake.script(DEL={"error": {"code": 5, "msg": "the disk is full"}}, GC={"say": "what?", "exit": 3})
     told: list[str] = []
-    assert len(lab.down("fake", warn=told.append)) == 8
+    assert len(lifecycle.down("fake", warn=told.append)) == 8
     assert len(told) == 6 + 4
     assert "second DEL of c/eth0 on node2 failed: the disk is full (code 5)" in told[0]
     assert "(exit code 3): it said nothing" in told[-1]
-    assert state.records() == ()
+    assert lab_state.records() == ()
 
 
 def test_without_state_a_down_needs_no_plugin(tmp_path: Path, fake: Fake) -> None:
-    lab.up(define(tmp_path))
+    lifecycle.up(define(tmp_path))
     fake.forget()
-    state.forget("fake")
-    assert len(lab.down("fake")) == 8
+    lab_state.forget("fake")
+    assert len(lifecycle.down("fake")) == 8
     assert fake.calls() == []
 
 
@@ -180,13 +184,13 @@ def test_an_add_that_fails_is_undone_and_rolls_back(tmp_path: Path, fake: Fake) 
     before = fingerprint()
     fake.script(**{"second ADD": {"error": {"code": 11, "msg": "busy", "details": "with b"}}})
     with pytest.raises(KernelError) as caught:
-        lab.up(define(tmp_path))
+        lifecycle.up(define(tmp_path))
     assert caught.value.message == "the CNI plugin second ADD of a/eth0 on node1 failed: busy: with b (code 11)"
     assert caught.value.hint == "try again later; it logged: a line that it logged"
     assert fake.said("ADD", "DEL") == ["first ADD a", "second ADD a", "second DEL a", "first DEL a"]
     assert "prevResult" not in fake.calls("DEL")[0]["config"]
-    assert places.labs() == {}
-    assert state.records() == ()
+    assert paths.labs() == {}
+    assert lab_state.records() == ()
     assert changed(before, fingerprint()) == {}
 
 
@@ -195,10 +199,10 @@ def test_a_later_add_that_fails_takes_the_earlier_ones_along(tmp_path: Path, fak
     text = (fake.folder / "second").read_text()
     (fake.folder / "second").write_text(text.replace('elif command == "ADD"', FAIL_B + 'elif command == "ADD"'))
     with pytest.raises(KernelError, match="of b/eth0"):
-        lab.up(definition)
+        lifecycle.up(definition)
     assert fake.said("DEL") == ["second DEL b", "first DEL b", "second DEL a", "first DEL a"]
     assert "prevResult" in fake.calls("DEL")[-1]["config"]
-    assert places.labs() == {}
+    assert paths.labs() == {}
 
 
 FAIL_B = 'elif command == "ADD" and env["CNI_CONTAINERID"] == "b":\n    sys.exit(2)\n'
@@ -215,18 +219,18 @@ FAIL_B = 'elif command == "ADD" and env["CNI_CONTAINERID"] == "b":\n    sys.exit
 def test_nonsense_of_a_plugin_is_told_as_such(tmp_path: Path, fake: Fake, answer: dict[str, Any], told: str) -> None:
     fake.script(**{"first ADD": answer})
     with pytest.raises(KernelError) as caught:
-        lab.up(define(tmp_path))
+        lifecycle.up(define(tmp_path))
     assert told in caught.value.message
-    assert places.labs() == {}
+    assert paths.labs() == {}
 
 
 def test_a_status_that_complains_comes_before_any_add(tmp_path: Path, fake: Fake) -> None:
     fake.script(**{"second STATUS": {"error": {"code": 50, "msg": "no daemon"}}})
     with pytest.raises(KernelError, match=r"second STATUS on node1 failed: no daemon \(code 50\)") as caught:
-        lab.up(define(tmp_path))
+        lifecycle.up(define(tmp_path))
     assert "cannot serve an ADD now" in caught.value.hint
     assert fake.calls("ADD") == []
-    assert places.labs() == {}
+    assert paths.labs() == {}
 
 
 def test_a_plugin_that_is_not_here_or_too_old_stops_everything_before(
@@ -234,26 +238,26 @@ def test_a_plugin_that_is_not_here_or_too_old_stops_everything_before(
 ) -> None:
     fake.script(VERSION={"versions": ["0.3.1", "0.4.0"]})
     with pytest.raises(MissingError) as old:
-        lab.up(define(tmp_path))
+        lifecycle.up(define(tmp_path))
     assert "first does not speak cniVersion 1.1.0, but 0.3.1, 0.4.0" in old.value.message
     (fake.folder / "host-local").unlink()
     with pytest.raises(MissingError) as gone:
-        lab.up(define(tmp_path))
+        lifecycle.up(define(tmp_path))
     assert gone.value.hint == "apt-get install containernetworking-plugins"
     monkeypatch.setenv("CNI_PATH", "/nowhere")
     with pytest.raises(MissingError) as nowhere:
-        lab.up(lab.define("cni"))
+        lifecycle.up(lifecycle.define("cni"))
     assert nowhere.value.code == 4
     assert "'bridge' (searched /nowhere)" in nowhere.value.message
-    assert places.labs() == {}
-    assert state.records() == ()
+    assert paths.labs() == {}
+    assert lab_state.records() == ()
 
 
 def test_the_scenarios_own_path_comes_first(tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CNI_PATH", "/nowhere")
     file = tmp_path / "fake.yaml"
     file.write_text(TEXT.format(version="1.1.0") + f"cni_path: /none:{fake.folder}\n")
-    lab.up(lab.define(str(file)))
+    lifecycle.up(lifecycle.define(str(file)))
     assert fake.calls("ADD")[0]["env"]["CNI_PATH"] == f"/none:{fake.folder}"
 
 
@@ -262,19 +266,19 @@ def test_the_scenarios_own_path_comes_first(tmp_path: Path, fake: Fake, monkeypa
 
 def test_a_second_up_calls_nothing_but_version(tmp_path: Path, fake: Fake) -> None:
     definition = define(tmp_path)
-    lab.up(definition)
+    lifecycle.up(definition)
     fake.forget()
-    assert lab.up(definition).changes == ()
+    assert lifecycle.up(definition).changes == ()
     assert fake.calls("ADD", "DEL", "GC", "STATUS") == []
 
 
 def test_a_pod_that_lost_its_namespace_is_attached_anew_and_nobody_else(tmp_path: Path, fake: Fake) -> None:
     definition = define(tmp_path)
-    lab.up(definition)
+    lifecycle.up(definition)
     fake.forget()
-    subprocess.run(["ip", "netns", "del", places.netns_name("fake", "b")], check=True)
+    subprocess.run(["ip", "netns", "del", paths.netns_name("fake", "b")], check=True)
     assert any("missing attachment eth0 to node1" in line for line in drift("fake"))
-    lab.up(definition)
+    lifecycle.up(definition)
     order = ["second DEL b", "first DEL b", "first GC", "second GC", "first STATUS", "second STATUS"]
     assert fake.said()[3:] == [*order, "first ADD b", "second ADD b"]
     assert fake.calls("GC")[0]["config"]["cni.dev/valid-attachments"] == [{"containerID": "a", "ifname": "eth0"}]
@@ -283,27 +287,27 @@ def test_a_pod_that_lost_its_namespace_is_attached_anew_and_nobody_else(tmp_path
 
 def test_a_repair_that_fails_keeps_what_is_there(tmp_path: Path, fake: Fake) -> None:
     definition = define(tmp_path)
-    lab.up(definition)
-    subprocess.run(["ip", "netns", "del", places.netns_name("fake", "b")], check=True)
+    lifecycle.up(definition)
+    subprocess.run(["ip", "netns", "del", paths.netns_name("fake", "b")], check=True)
     fake.script(**{"first ADD": {"error": {"code": 11, "msg": "busy"}}})
     fake.forget()
     with pytest.raises(KernelError, match="busy"):
-        lab.up(definition)
+        lifecycle.up(definition)
     assert fake.said("ADD", "DEL")[-3:] == ["first ADD b", "second DEL b", "first DEL b"]
     left = drift("fake")
     assert len(left) == 1
     assert "missing attachment eth0 to node1" in left[0]
     fake.script()
     fake.forget()
-    lab.up(definition)
+    lifecycle.up(definition)
     assert fake.said("ADD") == ["first ADD b", "second ADD b"]
     assert drift("fake") == []
 
 
 CRASH = """
 import sys
-from labctl import lab
-lab.up(lab.define(sys.argv[1]))
+from labctl.lab import lifecycle
+lifecycle.up(lifecycle.define(sys.argv[1]))
 """
 
 
@@ -314,38 +318,38 @@ def test_after_a_crash_in_an_add_down_removes_and_up_mends(tmp_path: Path, fake:
     fake.script(**{where: {"kill": True}})
     done = subprocess.run([sys.executable, "-c", CRASH, str(tmp_path / "fake.yaml")], cwd=ROOT, check=False)
     assert done.returncode == -signal.SIGKILL
-    assert [one.result for one in attachments.records("fake")] == [None]
+    assert [one.result for one in attachment_records.records("fake")] == [None]
     fake.script()
     fake.forget()
     if mend:
-        lab.up(define(tmp_path))
+        lifecycle.up(define(tmp_path))
         assert fake.said("ADD", "DEL")[:4] == ["second DEL a", "first DEL a", "first ADD a", "second ADD a"]
         assert drift("fake") == []
         return
-    lab.down("fake")
+    lifecycle.down("fake")
     assert fake.said("DEL") == ["second DEL a", "first DEL a"]
-    assert places.labs() == {}
-    assert state.records() == ()
+    assert paths.labs() == {}
+    assert lab_state.records() == ()
 
 
 def test_after_a_crash_in_a_repair_nothing_is_believed_and_all_are_attached_anew(tmp_path: Path, fake: Fake) -> None:
     definition = define(tmp_path)
-    lab.up(definition)
-    subprocess.run(["ip", "netns", "del", places.netns_name("fake", "b")], check=True)
+    lifecycle.up(definition)
+    subprocess.run(["ip", "netns", "del", paths.netns_name("fake", "b")], check=True)
     fake.script(**{"second ADD": {"kill": True}})
     done = subprocess.run([sys.executable, "-c", CRASH, str(tmp_path / "fake.yaml")], cwd=ROOT, check=False)
     assert done.returncode == -signal.SIGKILL
     fake.script()
     fake.forget()
-    lab.up(definition)
+    lifecycle.up(definition)
     assert fake.said("ADD") == [f"{plugin} ADD {pod}" for pod in "abc" for plugin in ("first", "second")]
     assert drift("fake") == []
 
 
 def test_plugins_never_run_in_the_machines_own_namespace(tmp_path: Path, fake: Fake) -> None:
-    lab.up(define(tmp_path))
-    subprocess.run(["ip", "netns", "del", places.netns_name("fake", "node2")], check=True)
-    lab.down("fake")
+    lifecycle.up(define(tmp_path))
+    subprocess.run(["ip", "netns", "del", paths.netns_name("fake", "node2")], check=True)
+    lifecycle.down("fake")
     assert len(fake.calls("VERSION", "DEL", "GC", "STATUS")) > 12
     assert os.readlink("/proc/self/ns/net") not in {call["ns"] for call in fake.calls()}
 
@@ -356,9 +360,9 @@ def test_plugins_never_run_in_the_machines_own_namespace(tmp_path: Path, fake: F
 def test_the_plugins_own_refusal_is_shown_and_nothing_is_left() -> None:
     before = fingerprint()
     with pytest.raises(LabError) as caught:
-        lab.up(real("conflist.plugins.0.promiscMode=true"))
+        lifecycle.up(real("conflist.plugins.0.promiscMode=true"))
     assert "bridge ADD of a/eth0 on node1 failed: cannot set hairpin mode and promiscuous mode" in caught.value.message
-    assert places.labs() == {}
+    assert paths.labs() == {}
     assert changed(before, fingerprint()) == {}
 
 
@@ -370,13 +374,13 @@ def test_a_ptp_chain_of_five_plugins_holds_the_laws_and_its_check() -> None:
         " {type: tuning, sysctl: {net.ipv4.conf.eth0.rp_filter: '2'}}]"
     )
     definition = real(f"conflist.plugins={chain}", "nodes.node1.pods.b.ips=[10.244.0.77]", "checks=[]")
-    result = lab.up(definition)
+    result = lifecycle.up(definition)
     machine = result.lab.machine("b")
     assert machine is not None
     assert [str(ip) for ip in machine.addresses] == ["10.244.0.77"]
     assert drift("cni") == []
-    assert lab.up(definition).changes == ()
-    report = checks.run(lab.recall("cni"))
+    assert lifecycle.up(definition).changes == ()
+    report = runner.run(lifecycle.recall("cni"))
     assert report.verdict == "pass", [one.evidence for one in report.outcomes]
     trace = [sys.executable, "-m", "labctl", "trace", "-l", "cni", "a", "b"]  # it knows the plugins' addresses, too
     told = subprocess.run(trace, capture_output=True, text=True, check=False)
@@ -386,7 +390,7 @@ def test_a_ptp_chain_of_five_plugins_holds_the_laws_and_its_check() -> None:
 ENTRY = """#!{python} -Xpycache_prefix={cache}
 import sys
 sys.path.insert(0, {root!r})
-from labctl.cni_entry import main
+from labctl.cni_plugin.main import main
 sys.exit(main())
 """
 
@@ -401,31 +405,31 @@ def test_labctl_is_the_runtime_and_the_plugin_at_once(tmp_path: Path, monkeypatc
     monkeypatch.setenv("CNI_PATH", f"{tmp_path}:{cni.search_path()}")
     alone = ("nodes={node1: {pods: [a, b]}, node2: {pods: [c]}}", "checks=[]")
     definition = real(f"conflist.plugins={chain}", *alone)
-    lab.up(definition)
+    lifecycle.up(definition)
     assert drift("cni") == []
-    report = checks.run(lab.recall("cni"))
+    report = runner.run(lifecycle.recall("cni"))
     assert report.verdict == "pass", [one.evidence for one in report.outcomes]
-    subprocess.run(["ip", "netns", "del", places.netns_name("cni", "a")], check=True)
-    lab.up(definition)
+    subprocess.run(["ip", "netns", "del", paths.netns_name("cni", "a")], check=True)
+    lifecycle.up(definition)
     assert drift("cni") == []
     told: list[str] = []
-    lab.down("cni", warn=told.append)
+    lifecycle.down("cni", warn=told.append)
     assert told == []
 
 
 def test_a_node_that_is_gone_is_wired_again_as_a_whole() -> None:
     definition = real()
-    lab.up(definition)
-    assert attachments.lost_nodes("cni") == set()
-    subprocess.run(["ip", "netns", "del", places.netns_name("cni", "node1")], check=True)
-    assert attachments.lost_nodes("cni") == {"node1"}
-    lab.up(definition)
-    assert attachments.lost_nodes("cni") == set()
+    lifecycle.up(definition)
+    assert attachment_records.lost_nodes("cni") == set()
+    subprocess.run(["ip", "netns", "del", paths.netns_name("cni", "node1")], check=True)
+    assert attachment_records.lost_nodes("cni") == {"node1"}
+    lifecycle.up(definition)
+    assert attachment_records.lost_nodes("cni") == set()
     assert drift("cni") == []
-    assert checks.run(lab.recall("cni")).verdict == "pass"
-    kept = json.loads((state.directory("cni") / "definition.json").read_text())
+    assert runner.run(lifecycle.recall("cni")).verdict == "pass"
+    kept = json.loads((lab_state.directory("cni") / "definition.json").read_text())
     told = {one["name"]: one["addresses"] for one in kept["machines"]}
-    machine = attach.resolved(lab.recall("cni")).machine("a")
+    machine = cni_attach.resolved(lifecycle.recall("cni")).machine("a")
     assert machine is not None
     assert told["a"] == [str(ip) for ip in machine.addresses]
     assert told["a"] != ["10.244.0.2"]
@@ -433,29 +437,29 @@ def test_a_node_that_is_gone_is_wired_again_as_a_whole() -> None:
 
 def test_drift_elsewhere_is_not_taken_for_something_that_a_plugin_made() -> None:
     definition = real()
-    lab.up(definition)
-    iptables = f"iptables-{backends.of('cni')}"
+    lifecycle.up(definition)
+    iptables = f"iptables-{backend.of('cni')}"
     for node, words in (
         ("node1", "ip route add 10.9.0.0/16 dev cni0"),
         ("node1", f"{iptables} -t nat -A CNI-HOSTPORT-DNAT -j RETURN"),
         ("node1", f"{iptables} -t nat -D PREROUTING 1"),
         ("a", "ip route del default"),
     ):
-        subprocess.run(["ip", "netns", "exec", places.netns_name("cni", node), *words.split()], check=True)
-    subprocess.run(["ip", "netns", "del", places.netns_name("cni", "b")], check=True)
-    told = {line for change in lab.up(definition).changes for line in change_lines(change)}
+        subprocess.run(["ip", "netns", "exec", paths.netns_name("cni", node), *words.split()], check=True)
+    subprocess.run(["ip", "netns", "del", paths.netns_name("cni", "b")], check=True)
+    told = {line for change in lifecycle.up(definition).changes for line in change_lines(change)}
     assert {"extra route 10.9.0.0/16 dev cni0", "missing route default via 10.244.0.1 dev eth0"} <= told
     assert "extra iptables -t nat -A CNI-HOSTPORT-DNAT -j RETURN" in told
     assert drift("cni") == []
     found = subprocess.run(
-        ["ip", "netns", "exec", places.netns_name("cni", "node1"), "sh", "-c", f"ip route; {iptables} -t nat -S"],
+        ["ip", "netns", "exec", paths.netns_name("cni", "node1"), "sh", "-c", f"ip route; {iptables} -t nat -S"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
     assert "10.9.0.0/16" not in found
     assert "-A CNI-HOSTPORT-DNAT -j RETURN" not in found
-    assert checks.run(lab.recall("cni")).verdict == "pass"
+    assert runner.run(lifecycle.recall("cni")).verdict == "pass"
 
 
 def test_a_list_in_a_file_is_kept_with_the_lab(tmp_path: Path, fake: Fake) -> None:
@@ -463,18 +467,18 @@ def test_a_list_in_a_file_is_kept_with_the_lab(tmp_path: Path, fake: Fake) -> No
     (tmp_path / "net.conflist").write_text(json.dumps({"cniVersion": "1.1.0", "name": "n", "plugins": plugins}))
     file = tmp_path / "filed.yaml"
     file.write_text("name: filed\nmodel: cni\nconflist: net.conflist\nnodes: {node1: {pods: [a]}}\n")
-    lab.up(lab.define(str(file)))
+    lifecycle.up(lifecycle.define(str(file)))
     (tmp_path / "net.conflist").unlink()
     assert drift("filed") == []
-    assert checks.run(lab.recall("filed"), "as they made it").verdict == "pass"
-    lab.down("filed")
+    assert runner.run(lifecycle.recall("filed"), "as they made it").verdict == "pass"
+    lifecycle.down("filed")
     assert fake.said("DEL") == ["second DEL a", "first DEL a"]
 
 
 def test_a_lost_record_is_mended_by_attaching_all_anew() -> None:
     definition = real()
-    lab.up(definition)
-    state.forget("cni")
-    lab.up(definition)
+    lifecycle.up(definition)
+    lab_state.forget("cni")
+    lifecycle.up(definition)
     assert drift("cni") == []
-    assert checks.run(lab.recall("cni")).verdict == "pass"
+    assert runner.run(lifecycle.recall("cni")).verdict == "pass"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from labctl import cni_spec as spec
-from labctl.cni_spec import Malformed
+from labctl.cni import spec
+from labctl.cni.spec import Malformed
 
 RESULTS: dict[str, dict[str, Any]] = {
     "0.2.0": {

@@ -11,20 +11,21 @@ from pathlib import Path
 import kernels
 import pytest
 
-from labctl import catalog, lab
-from labctl.kernel import places
-from labctl.made import attached
-from labctl.plan import Attachment
-from labctl.report.shell import plan_script
-from labctl.words import change_lines
+from labctl.cni_runtime.observed_state import attached
+from labctl.core.resources import Attachment
+from labctl.kernel.host import paths
+from labctl.lab import lifecycle
+from labctl.render.resources import change_lines
+from labctl.report.shell_script import plan_script
+from labctl.scenario import catalog
 from tests import plugins
 
 
 @pytest.fixture
 def clean() -> Iterator[None]:
     yield
-    for name in places.labs():
-        lab.down(name)
+    for name in paths.labs():
+        lifecycle.down(name)
 
 
 @pytest.mark.root
@@ -40,8 +41,8 @@ def test_the_commands_typed_by_hand_build_the_lab(
     scenario: str, approximate: tuple[str, ...], sets: tuple[str, ...]
 ) -> None:
     plugins.skip_without(scenario)
-    wanted = lab.compiled(kernels.define(scenario, sets, approximate))
-    typed = list(plan_script(wanted, lambda node: places.netns_name(wanted.name, node), "/run/labctl"))
+    wanted = lifecycle.compiled(kernels.define(scenario, sets, approximate))
+    typed = list(plan_script(wanted, lambda node: paths.netns_name(wanted.name, node), "/run/labctl"))
     root = Path(__file__).parent.parent
     done = subprocess.run(
         ["sh", "-s"], input="\n".join(typed), cwd=root, capture_output=True, text=True, check=False,
@@ -51,7 +52,7 @@ def test_the_commands_typed_by_hand_build_the_lab(
     pods = attached(wanted.plan)
     if pods:  # that what plugins made is wanted only their runtime knows, which was not labctl: the packets tell
         known = {item.key for item in wanted.plan if not isinstance(item, Attachment)}
-        missing = [one for one in lab.status(wanted.name, wanted) if one.want is not None and one.have is None]
+        missing = [one for one in lifecycle.status(wanted.name, wanted) if one.want is not None and one.have is None]
         assert [one.want for one in missing if one.want is not None and one.want.key in known] == []
         for one in pods:
             words = ["ip", "-4", "-o", "addr", "show", "dev", one.ifname]
@@ -59,17 +60,17 @@ def test_the_commands_typed_by_hand_build_the_lab(
             ip = address.stdout.split()[3].split("/")[0]
             subprocess.run(inside(wanted.name, pods[0].pod, "ping", "-c", "1", ip), capture_output=True, check=True)
         return
-    assert [line for change in lab.status(wanted.name, wanted) for line in change_lines(change)] == []
+    assert [line for change in lifecycle.status(wanted.name, wanted) for line in change_lines(change)] == []
 
 
 def inside(name: str, node: str, *words: str) -> list[str]:
-    return ["ip", "netns", "exec", places.netns_name(name, node), *words]
+    return ["ip", "netns", "exec", paths.netns_name(name, node), *words]
 
 
 def test_the_script_is_as_written() -> None:
     """Golden: docker-bridge as a script. `LABCTL_GOLDEN=write` writes it anew; read the difference."""
-    wanted = lab.compiled(lab.define("docker-bridge"))
-    told = "\n".join(plan_script(wanted, lambda node: places.netns_name(wanted.name, node), "/run/labctl")) + "\n"
+    wanted = lifecycle.compiled(lifecycle.define("docker-bridge"))
+    told = "\n".join(plan_script(wanted, lambda node: paths.netns_name(wanted.name, node), "/run/labctl")) + "\n"
     golden = Path(__file__).parent / "plans/docker-bridge.sh"
     if os.environ.get("LABCTL_GOLDEN") == "write":
         golden.write_text(told)
@@ -78,13 +79,13 @@ def test_the_script_is_as_written() -> None:
 
 def test_each_kind_of_command_has_its_heading() -> None:
     for name in catalog.names():
-        wanted = lab.compiled(lab.define(name))
+        wanted = lifecycle.compiled(lifecycle.define(name))
         told = list(plan_script(wanted, lambda node: f"x.{node}", "/run/labctl"))
         assert "# ---- the rest" not in told, name
 
 
 def test_what_plugins_leave_behind_lies_where_the_state_does() -> None:
-    wanted = lab.compiled(lab.define("cni"))
+    wanted = lifecycle.compiled(lifecycle.define("cni"))
     told = "\n".join(plan_script(wanted, lambda node: f"labctl.x.{node}", "/elsewhere"))
 
     assert "/elsewhere/x/cni/data/node1" in told

@@ -17,18 +17,21 @@ from typing import Any
 import kernels
 import pytest
 
-from labctl import catalog
-from labctl import lab as labs
 from labctl.cli import main
-from labctl.compare import ask, run
-from labctl.compare.cells import Cell
-from labctl.compare.facts import Facts
-from labctl.compare.rows import Table
-from labctl.compare.rows import table as compare_table
+from labctl.compare import measure as ask
+from labctl.compare import run
+from labctl.compare.cell import Cell
+from labctl.compare.measurements import Facts
+from labctl.compare.table import Table
+from labctl.compare.table import table as compare_table
+from labctl.core import results
 from labctl.errors import KernelError, MissingError
-from labctl.kernel import places, speed, state
-from labctl.kernel.tap import Taps
-from labctl.report import comparison as report
+from labctl.kernel.capture.tap import Taps
+from labctl.kernel.host import lab_state, paths
+from labctl.kernel.probes import throughput
+from labctl.lab import lifecycle
+from labctl.report import comparison
+from labctl.scenario import catalog
 
 pytestmark = pytest.mark.root
 
@@ -98,7 +101,7 @@ EXPECTED: dict[str, dict[str, str]] = {
 
 
 def entries(*words: str) -> list[run.Entry]:
-    return [run.Entry(word, labs.define(word)) for word in words]
+    return [run.Entry(word, lifecycle.define(word)) for word in words]
 
 
 def nothing(_: str) -> None:
@@ -116,7 +119,7 @@ def texts(table: Table, number: int = 0) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def measured() -> dict[str, dict[str, Cell]]:
     table = run.compare(entries(*EXPECTED), nothing)
-    assert places.labs() == {}
+    assert paths.labs() == {}
     return {column.title: answers(table, number) for number, column in enumerate(table.columns)}
 
 
@@ -315,7 +318,7 @@ def test_a_deaf_namespace_makes_what_it_had_to_hear_inconclusive(monkeypatch: py
 
 def test_nobody_answers_a_stream_or_an_echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = TWO_NODES + "  q: {filter: {INPUT: [-p tcp -j DROP]}}\n"
-    monkeypatch.setattr(speed, "PATIENCE", 0.2)
+    monkeypatch.setattr(throughput, "PATIENCE", 0.2)
     found = answers(run.compare(entries(scenario(tmp_path, refused)), nothing))
 
     assert found["round_trip"].state == "measured"
@@ -326,16 +329,16 @@ def test_nobody_answers_a_stream_or_an_echo(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_running_labs_are_left_alone_and_nothing_is_left() -> None:
-    labs.up(labs.define("kubenet"))
+    lifecycle.up(lifecycle.define("kubenet"))
     try:
-        before = labs.observe("kubenet", asking=labs.recall("kubenet").plan)
+        before = lifecycle.observe("kubenet", asking=lifecycle.recall("kubenet").plan)
         run.compare(entries("kubenet"), nothing)
-        after = labs.observe("kubenet", asking=labs.recall("kubenet").plan)
+        after = lifecycle.observe("kubenet", asking=lifecycle.recall("kubenet").plan)
 
-        assert tuple(places.labs()) == state.records() == ("kubenet",)
+        assert tuple(paths.labs()) == lab_state.records() == ("kubenet",)
         assert set(after) == set(before)
     finally:
-        labs.down("kubenet")
+        lifecycle.down("kubenet")
 
 
 @pytest.mark.parametrize("where", ["_with_packets", "observe_more"])
@@ -350,8 +353,8 @@ def test_a_failure_in_the_midst_leaves_nothing(where: str, monkeypatch: pytest.M
     with pytest.raises(RuntimeError):
         run.compare(entries("docker-bridge"), nothing)
 
-    assert places.labs() == {}
-    assert state.records() == ()
+    assert paths.labs() == {}
+    assert lab_state.records() == ()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -359,23 +362,23 @@ def test_an_interrupted_comparison_leaves_nothing(number: signal.Signals, code: 
     words = [sys.executable, "-m", "labctl", "compare", "kubenet", "docker-bridge"]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 30
-        while not any(name.startswith("compare-") for name in places.labs()) and time.monotonic() < deadline:
+        while not any(name.startswith("compare-") for name in paths.labs()) and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert places.labs(), "no lab was begun"
+        assert paths.labs(), "no lab was begun"
         process.send_signal(number)
         _, told = process.communicate(timeout=30)
 
     assert process.returncode == code
     assert "interrupted: the labs of the comparison are removed" in told
-    assert places.labs() == {}
-    assert state.records() == ()
+    assert paths.labs() == {}
+    assert lab_state.records() == ()
 
 
 def test_a_name_that_a_lab_has_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = iter(("aa", "bb", "cc"))
     monkeypatch.setattr(run.secrets, "token_hex", lambda _: next(tokens))
-    monkeypatch.setattr(places, "labs", lambda: {"compare-aa": ()})
-    monkeypatch.setattr(state, "records", lambda: ("compare-bb",))
+    monkeypatch.setattr(paths, "labs", lambda: {"compare-aa": ()})
+    monkeypatch.setattr(lab_state, "records", lambda: ("compare-bb",))
 
     assert run.own_name() == "compare-cc"
 
@@ -386,16 +389,16 @@ def test_a_name_that_a_lab_has_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def lacking(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel on which docker-overlay cannot be built."""
-    real = labs.up
+    real = lifecycle.up
 
-    def up(definition: labs.Definition, **how: Any) -> labs.Result:
+    def up(definition: lifecycle.Definition, **how: Any) -> results.Result:
         if "docker-overlay" in definition.file:
             raise MissingError("lab compare-0 cannot be built: this kernel lacks vxlan, needed for vxlan0")
         if "docker-icc" in definition.file:
             raise KernelError("cannot add link: Operation not permitted")
         return real(definition, **how)
 
-    monkeypatch.setattr(labs, "up", up)
+    monkeypatch.setattr(lifecycle, "up", up)
 
 
 @pytest.mark.usefixtures("lacking")
@@ -470,12 +473,12 @@ def test_one_lab_alone_is_measured_too_and_said_in_a_pipe(capsys: pytest.Capture
 def test_a_firewall_may_be_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str | None] = []
 
-    def up(definition: labs.Definition, **how: Any) -> labs.Result:
+    def up(definition: lifecycle.Definition, **how: Any) -> results.Result:
         built.append(definition.firewall)
         return plain(definition, **how)
 
-    plain = labs.up
-    monkeypatch.setattr(labs, "up", up)
+    plain = lifecycle.up
+    monkeypatch.setattr(lifecycle, "up", up)
     assert main(["compare", "docker-bridge", "--firewall", "nft", "--markdown"]) == 0
 
     assert built == ["nft", "nft"]
@@ -516,7 +519,9 @@ def test_the_page_knows_only_scenarios_that_there_are() -> None:
 
     assert set(page()) <= set(catalog.names())
     assert set(EXPECTED) <= set(page())
-    assert text.splitlines()[0] == f"<!-- Written by `{report.HOW}`: measure it again, do not change it by hand. -->"
+    assert (
+        text.splitlines()[0] == f"<!-- Written by `{comparison.HOW}`: measure it again, do not change it by hand. -->"
+    )
     assert "times are of one run" in text
 
 

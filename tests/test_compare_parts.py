@@ -10,19 +10,18 @@ import comparing
 import pytest
 from comparing import CAST, LAB, MACHINES, SKIPPED, came, facts, lost, port, seen, silent
 
-from labctl import lab as labs
-from labctl.compare import cost, place
-from labctl.compare import seen as words
-from labctl.compare.cast import Cast, absent, cast
-from labctl.compare.cells import Cell
-from labctl.compare.facts import Ceiling, Facts, More, Speed
-from labctl.compare.questions import questions, silence, told
-from labctl.compare.rows import ROWS, table
-from labctl.evidence import Evidence
-from labctl.marks import Trail
-from labctl.plan import Address, Link, Neighbour, Plan, Route, Rule
-from labctl.report import comparison as report
-from labctl.scenario import Check, Machine
+from labctl.checks.evidence import Evidence
+from labctl.compare import cost, placement, visibility
+from labctl.compare.cell import Cell
+from labctl.compare.measurements import Ceiling, Facts, More, Speed
+from labctl.compare.probes import questions, silence, told
+from labctl.compare.roles import Cast, absent, cast
+from labctl.compare.table import ROWS, table
+from labctl.core.resources import Address, Link, Neighbour, Plan, Route, Rule
+from labctl.core.scenario_types import Check, Machine
+from labctl.lab import lifecycle
+from labctl.packets.probe_id import Trail
+from labctl.report import comparison
 
 
 def answers(those: Facts) -> dict[str, Cell]:
@@ -170,11 +169,11 @@ def test_what_nobody_could_be_asked_says_why() -> None:
 
 def test_an_address_is_told_by_whose_it_is() -> None:
     those = facts()
-    told = {text: words.owner(those, ip_address(text), "vm") for text in
+    told = {text: visibility.owner(those, ip_address(text), "vm") for text in
             ("10.1.0.2", "10.9.0.1", "10.1.0.1", "10.9.0.2", "10.2.0.2", "10.9.255.254", "7.7.7.7")}  # fmt: skip
 
     assert list(told.values()) == ["pod", "node", "node (br0)", "node2", "c", "fabric", "7.7.7.7, which nobody has"]
-    assert words.owner(those, ip_address("7.7.7.7"), "internet") == "public address"
+    assert visibility.owner(those, ip_address("7.7.7.7"), "internet") == "public address"
 
 
 def test_a_pod_seen_with_another_address_is_not_its_own() -> None:
@@ -275,7 +274,7 @@ def gateway(state: str, mac: str, *links: Link, settings: dict[str, dict[str, st
         if not isinstance(item, Neighbour) and getattr(item, "at", None) not in {link.at for link in links}
         if not (isinstance(item, Route) and item.ns == "a")
     ]
-    return place.gateway(facts(plan=(*rest, *links, entry, route), settings=settings or {})).text
+    return placement.gateway(facts(plan=(*rest, *links, entry, route), settings=settings or {})).text
 
 
 def test_how_a_gateway_is_resolved() -> None:
@@ -291,10 +290,10 @@ def test_how_a_gateway_is_resolved() -> None:
 
 
 def test_a_gateway_that_the_pod_does_not_know_is_inconclusive() -> None:
-    found = place.gateway(facts(plan=without(Neighbour, comparing.plan())))
+    found = placement.gateway(facts(plan=without(Neighbour, comparing.plan())))
 
     assert found.state == "inconclusive"
-    assert place.gateway(facts(plan=without(Route, comparing.plan()))).text == "(no default route)"
+    assert placement.gateway(facts(plan=without(Route, comparing.plan()))).text == "(no default route)"
 
 
 def subnet(**addresses: str) -> str:
@@ -309,7 +308,7 @@ def subnet(**addresses: str) -> str:
         replace(one, addresses=(changed[at].ip,)) if (at := port(f"{one.name}/eth0")) in changed else one
         for one in MACHINES
     )
-    return place.subnet(facts(plan=plan, lab=replace(LAB, machines=machines))).text
+    return placement.subnet(facts(plan=plan, lab=replace(LAB, machines=machines))).text
 
 
 def test_whose_range_a_pods_address_is_of() -> None:
@@ -319,14 +318,16 @@ def test_whose_range_a_pods_address_is_of() -> None:
     assert subnet(a="10.1.0.2/24", c="10.1.0.2/24") == "the same range on every node, 10.1.0.0/24"
     alone = facts(cast=replace(CAST, far=None))
     single = Route("fabric", ip_network("10.1.0.2/32"), None, "n1")
-    assert place.subnet(facts(plan=(*comparing.plan(), single))).text.startswith("a range per node, 10.1.0.0/24 and")
-    assert place.subnet(alone).text == "a range apart from the node's, 10.1.0.0/24"
+    assert placement.subnet(facts(plan=(*comparing.plan(), single))).text.startswith(
+        "a range per node, 10.1.0.0/24 and"
+    )
+    assert placement.subnet(alone).text == "a range apart from the node's, 10.1.0.0/24"
 
 
 def test_pods_that_share_a_namespace_are_named() -> None:
-    shared = place.namespaces(facts(spaces=comparing.SPACES | {"b": comparing.SPACES["a"]}))
-    hosted = place.namespaces(facts(spaces=comparing.SPACES | {"b": comparing.SPACES["node1"]}))
-    unknown = place.namespaces(facts(spaces={"a": 1, "b": 2}))
+    shared = placement.namespaces(facts(spaces=comparing.SPACES | {"b": comparing.SPACES["a"]}))
+    hosted = placement.namespaces(facts(spaces=comparing.SPACES | {"b": comparing.SPACES["node1"]}))
+    unknown = placement.namespaces(facts(spaces={"a": 1, "b": 2}))
 
     assert shared.text == "no: a and b share one"
     assert hosted.text == "no: b in node1's"
@@ -343,8 +344,8 @@ def test_a_cable_without_a_bridge_and_a_bridge_elsewhere() -> None:
     ends = (Link(port("node1-ov/v0"), "veth", port("a/eth0"), "br9"), Link(port("node1-ov/br9"), "bridge"))
     who = replace(CAST, pods=("a",))
 
-    assert place.bridge(facts(plan=routed)).text == "none"
-    assert place.bridge(facts(plan=(*moved, *ends), lab=replace(LAB, machines=beside), cast=who)).text == (
+    assert placement.bridge(facts(plan=routed)).text == "none"
+    assert placement.bridge(facts(plan=(*moved, *ends), lab=replace(LAB, machines=beside), cast=who)).text == (
         "br9 (in a namespace beside the node)"
     )
 
@@ -402,42 +403,42 @@ def test_times_are_relative_to_the_first_lab_that_has_them() -> None:
         ["(no second node)", "1 (about 30 us)", "about 1.5"],
         ["(no second node)", "1 (about 8.0 Gbit/s)", "about 0.5"],
     ]
-    assert any("relative to kubenet" in line for line in report.notes(made))
-    assert not any("relative" in line for line in report.notes(table([alone])))
+    assert any("relative to kubenet" in line for line in comparison.notes(made))
+    assert not any("relative" in line for line in comparison.notes(table([alone])))
 
 
 def test_few_labs_stand_side_by_side_and_of_many_each_is_a_row() -> None:
     few, many = table([facts()] * 3), table([facts()] * 5)
-    (one,) = report.sections(few)
+    (one,) = comparison.sections(few)
 
     assert len(one.columns) == 4
     assert len(one.rows) == len(ROWS)
-    assert len(report.sections(few, 100)) == 1
-    turned = report.sections(many)
+    assert len(comparison.sections(few, 100)) == 1
+    turned = comparison.sections(many)
     assert [section.title for section in turned] == list(dict.fromkeys(row.group for row in ROWS))
     assert {len(section.rows) for section in turned} == {5}
     assert sum(len(section.columns) - 1 for section in turned) == len(ROWS)
-    assert len(report.sections(few, 60)) > 1
+    assert len(comparison.sections(few, 60)) > 1
 
 
 def test_a_skipped_lab_says_why_and_answers_nothing() -> None:
     made = table([facts(), SKIPPED])
 
     assert {cell.state for cell in made.cells[1]} == {"skipped"}
-    assert "calico: skipped, this kernel lacks ipip, needed for tunnels" in list(report.notes(made))
-    assert report.tally(made).startswith("1 lab measured, 1 skipped in ")
-    turned = report.sections(table([facts()] * 5 + [SKIPPED]))
+    assert "calico: skipped, this kernel lacks ipip, needed for tunnels" in list(comparison.notes(made))
+    assert comparison.tally(made).startswith("1 lab measured, 1 skipped in ")
+    turned = comparison.sections(table([facts()] * 5 + [SKIPPED]))
     assert all("calico" not in row[0] for section in turned for row in section.rows)
 
 
 def test_what_was_built_otherwise_is_said() -> None:
     assert ("kubenet: approximate, for want of vlan: the tenants' VLANs; instead: a veth for each tenant") in list(
-        report.notes(table([facts()]))
+        comparison.notes(table([facts()]))
     )
 
 
 def test_the_evidence_names_what_it_is_for() -> None:
-    lines = list(report.evidence(table([facts()])))
+    lines = list(comparison.evidence(table([facts()])))
 
     at = lines.index("kubenet, by another node: node")
     assert lines[at + 1] == "    seen entering node2/eth0: 10.9.0.1 > 10.2.0.2 ttl 62"
@@ -445,7 +446,7 @@ def test_the_evidence_names_what_it_is_for() -> None:
 
 def test_a_page_has_tables_that_nothing_breaks() -> None:
     bar = facts(title="a|b")
-    lines = list(report.markdown(table([bar])))
+    lines = list(comparison.markdown(table([bar])))
 
     assert "|  | a\\|b |" in lines
     assert len([line for line in lines if line.startswith("| ") and line.endswith(" |")]) >= len(ROWS)
@@ -455,14 +456,14 @@ def test_a_page_has_tables_that_nothing_breaks() -> None:
     ("text", "look"), [("(no vm)", "dim"), ("skipped", "dim"), ("inconclusive: lost", "yellow"), ("pod", "")]
 )
 def test_what_is_missing_looks_so(text: str, look: str) -> None:
-    assert report.style(text) == look
+    assert comparison.style(text) == look
 
 
 @pytest.mark.parametrize(
     ("name", "beyond"), [("flannel", "d"), ("kubenet", None), ("gke-vpc-native", None), ("docker-bridge", None)]
 )
 def test_who_is_behind_a_router_is_told_by_the_subnets(name: str, beyond: str | None) -> None:
-    who = cast(labs.compiled(labs.define(name)))
+    who = cast(lifecycle.compiled(lifecycle.define(name)))
 
     assert who is not None
     assert who.beyond == beyond

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from labctl import definition
+from labctl.core.resources import Attachment
 from labctl.errors import ScenarioError
-from labctl.json_tree import parse_json
-from labctl.parse import parse, parse_and_compile
-from labctl.plan import Attachment
-from labctl.tree import Map, Reader, Seq, Text
+from labctl.scenario import definition
+from labctl.scenario.document import Map, Reader, Seq, Text
+from labctl.scenario.json_reader import parse_json
+from labctl.scenario.parser import parse, parse_and_compile
 
 NODES = "nodes: {node1: {pods: [a]}, node2: {pods: [b]}}\n"
 JSON = '{"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "ptp", "mtu": 1400, "x": [true, null, "1"]}]}'

@@ -7,14 +7,14 @@ from ipaddress import ip_address
 
 import pytest
 
-from labctl.decode import ACK, RST, SYN, Frame, decode, sighting
-from labctl.kernel import bpf
-from labctl.kernel.echoes import checksum, echo_request
-from labctl.kernel.pcapfeed import Pcap
-from labctl.kernel.probes import verdict_of_ping
-from labctl.marks import ANSWERING, ASKING, MAGIC, Marker, Opening, decoded, follow, opening, unanswered
-from labctl.pcapng import pcapng
-from labctl.plan import Port
+from labctl.core.resources import Port
+from labctl.kernel.capture import bpf
+from labctl.kernel.capture.tcpdump import Pcap
+from labctl.kernel.probes.clients import verdict_of_ping
+from labctl.packets.decode import ACK, RST, SYN, Frame, decode, sighting
+from labctl.packets.icmp import checksum, echo_request
+from labctl.packets.pcapng import pcapng
+from labctl.packets.probe_id import ANSWERING, ASKING, MAGIC, Marker, Opening, decoded, follow, opening, unanswered
 
 MARK = MAGIC + b"\x01?\xff!"
 MACS = bytes.fromhex("020000000002") + bytes.fromhex("020000000001")

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labctl.diff import Change, by_place, diff, differing
-from labctl.own import moves_local, own_rules
-from labctl.plan import (
+from labctl.core.diff import Change, by_place, diff, differing
+from labctl.core.iptables import rule
+from labctl.core.kernel_defaults import moves_local, own_rules
+from labctl.core.resources import (
     PHASE,
     Address,
     Chain,
@@ -26,7 +27,6 @@ from labctl.plan import (
     Sysctl,
     assemble,
 )
-from labctl.xtables import rule
 
 ETH0 = Port("a", "eth0")
 LINK = Link(ETH0, "veth", peer=Port("n", "v0"), mtu=1500, mac="02:00:00:00:00:01")

@@ -8,14 +8,15 @@ from dataclasses import replace
 
 import pytest
 
-from labctl import checks, lab
-from labctl.kernel import places
+from labctl.checks import runner
+from labctl.core.resources import Address, Fdb, Link, Neighbour, Netns, Port, Route
+from labctl.core.scenario_types import Scenario
+from labctl.kernel.host import paths
+from labctl.lab import lifecycle
 from labctl.models import compile_lab
-from labctl.models._docker_overlay import attach, networks
-from labctl.parse import parse
-from labctl.plan import Address, Fdb, Link, Neighbour, Netns, Port, Route
-from labctl.scenario import Scenario
-from labctl.words import change_lines
+from labctl.models.lib.docker_swarm import attach, networks
+from labctl.render.resources import change_lines
+from labctl.scenario.parser import parse
 
 NAME = "docker-overlay"
 TWO = """
@@ -94,31 +95,31 @@ def test_one_host_alone_has_no_tunnel_to_prove() -> None:
 
 
 @pytest.fixture
-def up() -> Iterator[lab.Definition]:
+def up() -> Iterator[lifecycle.Definition]:
     """The built-in scenario, up, before any packet was sent in it."""
-    definition = lab.define(NAME)
-    lab.up(definition)
+    definition = lifecycle.define(NAME)
+    lifecycle.up(definition)
     yield definition
-    lab.down(NAME)
+    lifecycle.down(NAME)
 
 
 def there(node: str, *commands: str) -> None:
     for command in commands:
-        words = ["ip", "netns", "exec", places.netns_name(NAME, node), *command.split()]
+        words = ["ip", "netns", "exec", paths.netns_name(NAME, node), *command.split()]
         subprocess.run(words, check=True, capture_output=True)
 
 
 def verdicts() -> dict[str, str]:
     """What the pings between containers say, each with little patience."""
-    compiled = lab.recall(NAME)
+    compiled = lifecycle.recall(NAME)
     pings = [check for check in compiled.checks if check.probe == "ping" and check.expect == "reply" and not check.size]
     hasty = tuple(replace(check, within=0.8) for check in pings)
-    outcomes = checks.run(replace(compiled, checks=hasty)).outcomes
+    outcomes = runner.run(replace(compiled, checks=hasty)).outcomes
     return {f"{one.check.source} {one.check.target}": one.verdict for one in outcomes}
 
 
 def drift() -> list[str]:
-    return [line for change in lab.status(NAME, lab.recall(NAME)) for line in change_lines(change)]
+    return [line for change in lifecycle.status(NAME, lifecycle.recall(NAME)) for line in change_lines(change)]
 
 
 @pytest.mark.root
@@ -130,18 +131,18 @@ def drift() -> list[str]:
     ],
 )
 def test_who_is_not_in_the_peer_table_is_out_of_reach_on_another_host_only(
-    up: lab.Definition, command: str, says: str
+    up: lifecycle.Definition, command: str, says: str
 ) -> None:
     there("host1-ov", command)
     assert any(line.startswith(says) for line in drift())
     assert verdicts() == {"c1 c3": "pass", "c1 c2": "fail", "c1 internet": "pass"}
-    lab.up(up)
+    lifecycle.up(up)
     assert drift() == []
     assert verdicts() == {"c1 c3": "pass", "c1 c2": "pass", "c1 internet": "pass"}
 
 
 @pytest.mark.root
-def test_a_tunnel_that_was_made_where_it_is_leads_nowhere_and_is_made_anew(up: lab.Definition) -> None:
+def test_a_tunnel_that_was_made_where_it_is_leads_nowhere_and_is_made_anew(up: lifecycle.Definition) -> None:
     there(
         "host1-ov",
         "ip link del vxlan0",
@@ -153,47 +154,47 @@ def test_a_tunnel_that_was_made_where_it_is_leads_nowhere_and_is_made_anew(up: l
     )
     assert drift() == ["changed link vxlan0: born was none, should be host1"]
     assert verdicts()["c1 c2"] == "fail"
-    lab.up(up)
+    lifecycle.up(up)
     assert drift() == []
     assert verdicts()["c1 c2"] == "pass"
 
 
 @pytest.mark.root
-def test_what_a_tunnel_learned_gives_way_to_what_was_planned(up: lab.Definition) -> None:
+def test_what_a_tunnel_learned_gives_way_to_what_was_planned(up: lifecycle.Definition) -> None:
     there("host1-ov", "bridge fdb del 02:42:0a:00:01:05 dev vxlan0 dst 192.168.50.12 self")
     there("c2", "ping -c 1 -W 1 10.0.1.2")  # whose answer finds its way by what the request taught
     shown = subprocess.run(
-        ["bridge", "-n", places.netns_name(NAME, "host1-ov"), "fdb", "show", "dev", "vxlan0"],
+        ["bridge", "-n", paths.netns_name(NAME, "host1-ov"), "fdb", "show", "dev", "vxlan0"],
         check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
     assert "02:42:0a:00:01:05 dst 192.168.50.12" in shown
     assert len(drift()) == 1
-    lab.up(up)
+    lifecycle.up(up)
     assert drift() == []
 
 
 @pytest.mark.root
-def test_a_question_in_a_tunnel_is_a_question_on_the_wire(up: lab.Definition) -> None:
+def test_a_question_in_a_tunnel_is_a_question_on_the_wire(up: lifecycle.Definition) -> None:
     there("host1-ov", "ip link del vxlan0")
     there(
         "host1",
-        f"ip link add vxlan0 netns {places.netns_name(NAME, 'host1-ov')} mtu 1450 type vxlan id 4097 dstport 4789",
+        f"ip link add vxlan0 netns {paths.netns_name(NAME, 'host1-ov')} mtu 1450 type vxlan id 4097 dstport 4789",
     )
     there(
         "host1-ov",
         "ip link set vxlan0 addrgenmode none master br0 up",
         "bridge fdb append 00:00:00:00:00:00 dev vxlan0 dst 192.168.50.12 self permanent",
     )
-    outcome = checks.run(lab.recall(NAME), "no question").outcomes[0]
+    outcome = runner.run(lifecycle.recall(NAME), "no question").outcomes[0]
     assert outcome.verdict == "fail", outcome.evidence
     asked = "10.0.1.2 asks who has 10.0.1.99 in vxlan 4097 192.168.50.11 > 192.168.50.12"
     assert f"seen leaving host1/eth0: {asked}" in outcome.evidence
 
 
 @pytest.mark.root
-def test_silence_does_not_prove_that_a_packet_was_too_big(up: lab.Definition) -> None:
+def test_silence_does_not_prove_that_a_packet_was_too_big(up: lifecycle.Definition) -> None:
     there("host1-ov", "ip link set veth0 mtu 1500")
     there("c1", "ip link set eth0 mtu 1500")  # what is too big for the tunnel now dies at br0, and nobody says so
-    outcome = checks.run(lab.recall(NAME), "byte more").outcomes[0]
+    outcome = runner.run(lifecycle.recall(NAME), "byte more").outcomes[0]
     assert outcome.verdict == "inconclusive"
     assert "nobody said that it was too big" in outcome.evidence

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from labctl.models._docker import RELEASES
-from labctl.parse import parse_and_compile
-from labctl.plan import Chain, Link, Sysctl
-from labctl.scenario import Lab
-from labctl.xtables import BUILTIN
+from labctl.core.iptables import BUILTIN
+from labctl.core.resources import Chain, Link, Sysctl
+from labctl.core.scenario_types import Lab
+from labctl.models.lib.docker_iptables import RELEASES
+from labctl.scenario.parser import parse_and_compile
 
 DAEMONS = Path(__file__).parent / "daemons"
 WEB = 'networks: [bridge1], publish: ["8080:80"]'

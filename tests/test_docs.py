@@ -23,8 +23,8 @@ from typing import Any
 import pytest
 
 from labctl import models
-from labctl.parse import parse_and_compile
-from labctl.plan import Netns
+from labctl.core.resources import Netns
+from labctl.scenario.parser import parse_and_compile
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -185,7 +185,7 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
 
 
 def verbs() -> tuple[str, ...]:
-    from labctl.cli.frame import ORDER
+    from labctl.cli.app import ORDER
 
     return ORDER
 
@@ -322,7 +322,7 @@ def test_a_lying_transcript_is_seen(page: str, real: str, same: bool) -> None:
 
 
 def test_the_manual_page_has_every_verb_and_every_option() -> None:
-    from labctl.cli.frame import app, register
+    from labctl.cli.app import app, register
 
     register()
     page = (ROOT / "docs/man/labctl.1").read_text().replace("\\-", "-")

@@ -10,18 +10,21 @@ import machine
 import pytest
 import samples
 
-from labctl.doctor import Finding, findings, wanted
-from labctl.grades import needs
-from labctl.kernel import backends, doctor, features, modules
-from labctl.kernel.doctor import Facts
-from labctl.kernel.netns import CLONE_NEWNET, Inside, unshare
+from labctl.core.fidelity import needs
+from labctl.kernel import host_facts
+from labctl.kernel.apply import features
+from labctl.kernel.firewall import backend
+from labctl.kernel.host import modules
+from labctl.kernel.host_facts import Facts
+from labctl.kernel.namespaces.thread import CLONE_NEWNET, Inside, unshare
+from labctl.lab.doctor import Finding, findings, wanted
 
 SUBUIDS = "apt-get install uidmap, and lines for you in /etc/subuid and /etc/subgid"
 FINE = Facts(
     root=True,
     features={"network namespace": "", "veth": "", "vxlan": "", "iptables legacy": "", "iptables nft": ""},
-    tools={tool: f"/usr/sbin/{tool}" for tool in doctor.TOOLS},
-    libraries=dict.fromkeys(doctor.LIBRARIES, True),
+    tools={tool: f"/usr/sbin/{tool}" for tool in host_facts.TOOLS},
+    libraries=dict.fromkeys(host_facts.LIBRARIES, True),
     plugins="/usr/lib/cni",
     iptables="nft",
     neighbour_limit=1024,
@@ -114,8 +117,8 @@ def test_records_of_dead_labs_are_found(monkeypatch: pytest.MonkeyPatch, tmp_pat
         (tmp_path / "netns" / name).touch()
     monkeypatch.setenv("LABCTL_NETNS_DIR", str(tmp_path / "netns"))
     monkeypatch.setenv("LABCTL_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr(doctor, "_try_features", lambda asked: ({}, {}))
-    facts = doctor.examine()
+    monkeypatch.setattr(host_facts, "_try_features", lambda asked: ({}, {}))
+    facts = host_facts.examine()
 
     assert (facts.labs, facts.lost, facts.dead) == (("alive", "lost"), ("lost",), ("dead",))
 
@@ -133,10 +136,10 @@ def test_a_feature_that_some_model_needs_says_which() -> None:
 
 @pytest.mark.root
 def test_features_are_found_by_doing_and_leave_the_machine_alone() -> None:
-    modules.load(backends.MODULES["legacy"], print)  # newer kernels load no legacy table by themselves
+    modules.load(backend.MODULES["legacy"], print)  # newer kernels load no legacy table by themselves
     before = machine.fingerprint()
     here = os.readlink("/proc/self/ns/net")
-    facts = doctor.examine()
+    facts = host_facts.examine()
 
     assert facts.features["network namespace"] == ""
     assert {facts.features.get(name, "") for name in ("veth", "bridge")} == {""}
@@ -148,7 +151,7 @@ def test_features_are_found_by_doing_and_leave_the_machine_alone() -> None:
 
 @pytest.mark.root
 def test_a_feature_that_does_not_work_says_why() -> None:
-    assert doctor._try_features(("teleport",))[0]["teleport"] == "Operation not supported: Unknown device type"
+    assert host_facts._try_features(("teleport",))[0]["teleport"] == "Operation not supported: Unknown device type"
 
 
 @pytest.mark.root
@@ -163,7 +166,7 @@ def test_no_module_is_loaded_to_find_out() -> None:
         return {line.split()[0] for line in listed.read_text().splitlines()}
 
     before = loaded()
-    tried, idle = doctor._try_features(asked)
+    tried, idle = host_facts._try_features(asked)
 
     assert loaded() == before
     assert set(asked) <= {*tried, *idle}
@@ -177,7 +180,7 @@ def test_what_would_load_a_module_is_not_tried(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(
         modules, "dormant", lambda names: tuple(name for name in names if name in ("bridge", "vxlan", "nft_compat"))
     )
-    tried, idle = doctor._try_features()
+    tried, idle = host_facts._try_features()
 
     assert idle == {"vxlan": ("vxlan",), "iptables nft": ("nft_compat",)}
     assert tried["bridge"] == tried["macvlan"] == ""

@@ -11,11 +11,12 @@ from dataclasses import replace
 
 import pytest
 
-from labctl import checks, lab
-from labctl.kernel import places
-from labctl.plan import Port, Rule
-from labctl.results import Outcome
-from labctl.scenario import Check, See
+from labctl.checks import runner
+from labctl.core.resources import Port, Rule
+from labctl.core.results import Outcome
+from labctl.core.scenario_types import Check, See
+from labctl.kernel.host import paths
+from labctl.lab import lifecycle
 
 pytestmark = pytest.mark.root
 
@@ -43,33 +44,33 @@ SPOKEN = Check(
 
 @pytest.fixture(scope="module")
 def built() -> Iterator[None]:
-    lab.up(lab.define(NAME))
+    lifecycle.up(lifecycle.define(NAME))
     yield
-    lab.down(NAME)
+    lifecycle.down(NAME)
 
 
 def without(pref: int, check: Check) -> Outcome:
     """The outcome of one check in a lab that is meant to be without a rule of node1."""
-    command = ["ip", "netns", "exec", places.netns_name(NAME, "node1"), "ip", "rule", "del", "pref", str(pref)]
+    command = ["ip", "netns", "exec", paths.netns_name(NAME, "node1"), "ip", "rule", "del", "pref", str(pref)]
     subprocess.run(command, check=True, capture_output=True)
     try:
-        known = lab.recall(NAME)
+        known = lifecycle.recall(NAME)
         plan = tuple(item for item in known.plan if not (isinstance(item, Rule) and item.pref == pref))
-        (outcome,) = checks.run(replace(known, plan=plan, checks=(check,))).outcomes
+        (outcome,) = runner.run(replace(known, plan=plan, checks=(check,))).outcomes
         return outcome
     finally:
-        lab.up(lab.define(NAME))
+        lifecycle.up(lifecycle.define(NAME))
 
 
 def with_all(check: Check) -> Outcome:
     """The outcome of one check in the lab as it is."""
-    (outcome,) = checks.run(replace(lab.recall(NAME), checks=(check,))).outcomes
+    (outcome,) = runner.run(replace(lifecycle.recall(NAME), checks=(check,))).outcomes
     return outcome
 
 
 def dropped(chain: str) -> int:
     """How many packets the last rule of a chain of the fabric's bridge has dropped."""
-    command = ["ip", "netns", "exec", places.netns_name(NAME, "fabric"), "ebtables-nft", "-L", chain, "--Lc"]
+    command = ["ip", "netns", "exec", paths.netns_name(NAME, "fabric"), "ebtables-nft", "-L", chain, "--Lc"]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     last = next(line for line in told.splitlines() if line.startswith("-p IPv4 -j DROP"))
     return int(last.split("pcnt = ")[1].split()[0])
@@ -93,13 +94,13 @@ def test_without_rule_1536_what_a_pod_says_goes_out_by_eth0_and_dies_there(built
 
 def test_where_nobody_checks_the_wrong_way_would_do() -> None:
     """Then the answer arrives, and what is wrong stays hidden: the check is why the rule matters."""
-    definition = lab.define(NAME, "unchecked", sets=("source_dest_check=false",))
-    lab.up(definition)
+    definition = lifecycle.define(NAME, "unchecked", sets=("source_dest_check=false",))
+    lifecycle.up(definition)
     try:
-        command = ["ip", "netns", "exec", places.netns_name("unchecked", "node1"), "ip", "rule", "del", "pref", "1024"]
+        command = ["ip", "netns", "exec", paths.netns_name("unchecked", "node1"), "ip", "rule", "del", "pref", "1024"]
         subprocess.run(command, check=True, capture_output=True)
         check = replace(ANSWERED, expect="reply", sees=ANSWERED.sees[:-1])
-        (outcome,) = checks.run(replace(lab.recall("unchecked"), checks=(check,))).outcomes
+        (outcome,) = runner.run(replace(lifecycle.recall("unchecked"), checks=(check,))).outcomes
         assert outcome.verdict == "pass", outcome.evidence
     finally:
-        lab.down("unchecked")
+        lifecycle.down("unchecked")

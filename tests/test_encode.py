@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from labctl.kernel import encode, messages
-from labctl.kernel.encode import U32
-from labctl.plan import Address, Fdb, Link, Neighbour, Port, Route, Rule
+from labctl.core.resources import Address, Fdb, Link, Neighbour, Port, Route, Rule
+from labctl.kernel.netlink import encoding, messages
+from labctl.kernel.netlink.encoding import U32
 
 AT = Port("n", "eth0")
 NEAR = Link(Port("n", "veth1234567"), "veth", peer=Port("p", "eth0"), master="br0", mtu=1500, mac="02:42:00:00:00:01")
@@ -70,8 +70,8 @@ def pairs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, bytes]]:
     made: list[tuple[bytes, bytes]] = []
 
     def both(*words: Any) -> bytearray:
-        message = encode.encode(*words)
-        made.append((bytes(message), encode.plain(*words)))
+        message = encoding.encode(*words)
+        made.append((bytes(message), encoding.plain(*words)))
         return message
 
     monkeypatch.setattr(messages, "encode", both)
@@ -93,7 +93,7 @@ def test_templates_differ_only_where_values_go() -> None:
 
 
 def test_importing_a_message_class_leaves_pyroute2_importable() -> None:
-    encode.message_class("ifinfmsg")
+    encoding.message_class("ifinfmsg")
     import pyroute2
 
     assert hasattr(pyroute2, "IPRoute")

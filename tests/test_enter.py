@@ -18,27 +18,28 @@ from pathlib import Path
 import machine
 import pytest
 
-from labctl.kernel import enter, interior, libc
+from labctl.kernel.host import syscalls
+from labctl.kernel.node_exec import exec, mounts
 
 LABCTL = [sys.executable, "-m", "labctl"]
 DEADLINE = 20.0
 
 
 def test_hosts_has_the_labs_names_and_the_machines_own() -> None:
-    text = interior.hosts("kubenet", [("a", "10.244.0.2"), ("node1", "10.224.0.4")], "laptop")
+    text = mounts.hosts("kubenet", [("a", "10.244.0.2"), ("node1", "10.224.0.4")], "laptop")
 
     assert "10.244.0.2 a\n10.224.0.4 node1\n127.0.1.1 laptop\n" in text
     assert text.splitlines()[1:3] == ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
 
 
 def test_a_node_goes_before_a_machine_of_the_same_name() -> None:
-    assert "127.0.1.1" not in interior.hosts("kubenet", [("vm", "10.225.0.4")], "vm")
+    assert "127.0.1.1" not in mounts.hosts("kubenet", [("vm", "10.225.0.4")], "vm")
 
 
 def test_nsswitch_keeps_all_but_the_hosts_line() -> None:
     before = "passwd: files systemd\nhosts:  files resolve [!UNAVAIL=return] dns\n# hosts: old\nnetworks: files\n"
 
-    assert interior.nsswitch(before) == "passwd: files systemd\n# hosts: old\nnetworks: files\nhosts: files\n"
+    assert mounts.nsswitch(before) == "passwd: files systemd\n# hosts: old\nnetworks: files\nhosts: files\n"
 
 
 def ip(*words: str) -> None:
@@ -109,7 +110,7 @@ def test_a_folder_that_may_not_be_looked_into_hides_nothing(word: str, code: int
         if not pid:
             os.setgid(65534)
             os.setuid(65534)
-            os._exit(enter._become([word], {"PATH": path}))
+            os._exit(exec._become([word], {"PATH": path}))
 
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code
 
@@ -152,14 +153,15 @@ def test_a_machine_without_legacy_iptables_can_be_entered_all_the_same(
     lab: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from labctl.errors import MissingError
-    from labctl.kernel import enter, firewall
+    from labctl.kernel.firewall import chains
+    from labctl.kernel.node_exec import exec
 
     def refuse(directory: Path, backend: str) -> Path:
         raise MissingError("iptables-legacy is not here")
 
-    monkeypatch.setattr(firewall, "person_path", refuse)
+    monkeypatch.setattr(chains, "person_path", refuse)
 
-    assert enter.run("tiny", "a", ["sh", "-c", "exit 5"]) == 5
+    assert exec.run("tiny", "a", ["sh", "-c", "exit 5"]) == 5
     assert "iptables-legacy is not here" in capfd.readouterr().err
 
 
@@ -174,14 +176,14 @@ def test_the_machine_outside_sees_nothing_of_it(lab: str) -> None:
 
 @pytest.mark.root
 def test_mounts_made_inside_stay_inside_even_where_mounts_are_shared(lab: str, tmp_path: Path) -> None:
-    libc.mount("none", str(tmp_path), "tmpfs")
-    libc.mount("none", str(tmp_path), None, libc.MS_SHARED)
+    syscalls.mount("none", str(tmp_path), "tmpfs")
+    syscalls.mount("none", str(tmp_path), None, syscalls.MS_SHARED)
     try:
         (tmp_path / "inner").mkdir()
         inside("a", f"mount -t tmpfs none {tmp_path}/inner && touch {tmp_path}/inner/file")
         assert list((tmp_path / "inner").iterdir()) == []
     finally:
-        libc.umount(str(tmp_path))
+        syscalls.umount(str(tmp_path))
 
 
 @pytest.mark.root
@@ -227,14 +229,14 @@ def test_a_signal_that_comes_before_the_waiting_is_not_lost() -> None:
     """As it is when it comes between a look at what has come and the call that blocks."""
     script = """
 import os, signal
-from labctl.kernel import enter
+from labctl.kernel.node_exec import exec
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM})
 pid = os.fork()
 if pid == 0:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.execvp("sleep", ["sleep", "60"])
 os.kill(os.getpid(), signal.SIGTERM)
-print(enter._wait(pid, {signal.SIGTERM}))
+print(exec._wait(pid, {signal.SIGTERM}))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=DEADLINE, check=True)
     assert done.stdout == "143\n"

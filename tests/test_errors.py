@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from labctl.errors import ScenarioError
-from labctl.parse import parse
-from labctl.source import decode
+from labctl.scenario.parser import parse
+from labctl.scenario.yaml_reader import decode
 
 ERRORS = Path(__file__).parent / "errors"
 CASES = sorted(path.stem for path in ERRORS.glob("*.yaml"))

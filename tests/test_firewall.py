@@ -16,14 +16,15 @@ import kernels
 import pytest
 from test_xtables import SPELLINGS
 
-from labctl.diff import Change, diff
+from labctl.core.diff import Change, diff
+from labctl.core.iptables import rule
+from labctl.core.iptables_save import edits, parse
+from labctl.core.resources import Chain
 from labctl.errors import KernelError, MissingError
-from labctl.kernel import firewall, iptc_legacy, restore
-from labctl.kernel.iptc_import import _distance
-from labctl.kernel.netns import CLONE_NEWNET, Inside, unshare
-from labctl.kernel.saved import edits, parse
-from labctl.plan import Chain
-from labctl.xtables import rule
+from labctl.kernel.firewall import chains as firewall
+from labctl.kernel.firewall import commands, iptc_legacy, tools
+from labctl.kernel.firewall.iptc_import import _distance
+from labctl.kernel.namespaces.thread import CLONE_NEWNET, Inside, unshare
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel, kernels.LEGACY]
 
@@ -119,7 +120,7 @@ def test_python_iptables_works_here() -> None:
 def test_both_ways_of_writing_and_of_reading_agree(fresh: Run, table: str) -> None:
     wanted = tuple(chain for chain in ALL if chain.table == table)
     results = []
-    for write in (iptc_legacy.write, lambda changing: restore.write(restore.IP, "n", changing)):
+    for write in (iptc_legacy.write, lambda changing: tools.write(commands.IP, "n", changing)):
         assert not fresh(write, edits(made(wanted)))
         results.append((fresh(shell, "iptables-legacy-save").splitlines()[1:-1], fresh(iptc_legacy.read, "n", [table])))
         assert by_key(results[-1][1]) == fresh(saved)
@@ -218,7 +219,7 @@ def test_reading_makes_no_table_and_writing_only_its_own(fresh: Run) -> None:
 def test_small_tables_are_written_and_read_without_starting_a_program(
     fresh: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(restore, "run", lambda *_: pytest.fail("a program was started"))
+    monkeypatch.setattr(tools, "run", lambda *_: pytest.fail("a program was started"))
     assert fresh(firewall.read, "n") == ()
     wanted = chains("nat", NAT[:4])
     fresh(firewall.write, "n", made(wanted))
@@ -419,7 +420,7 @@ def test_a_table_that_the_kernel_lacks_names_the_fix(fresh: Run) -> None:
 
 def test_missing_tools_are_named_with_the_fix() -> None:
     with pytest.raises(MissingError, match="cannot find iptables-nosuch-save") as caught:
-        restore.find("iptables-nosuch-save")
+        commands.find("iptables-nosuch-save")
     assert caught.value.hint == "apt install iptables"
 
 

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from labctl import catalog, definition, features
-from labctl.definition import Definition, compiled
+from labctl.core import features
+from labctl.core.fidelity import substitutes
+from labctl.core.iptables import rule
+from labctl.core.resources import Chain, Link, Port, Resource
+from labctl.core.scenario_types import Lab
 from labctl.errors import MissingError, ScenarioError
-from labctl.fit import fit
-from labctl.grades import substitutes
-from labctl.plan import Chain, Link, Port, Resource
-from labctl.scenario import Lab
-from labctl.xtables import rule
+from labctl.lab.fallback import fit
+from labctl.scenario import catalog, definition
+from labctl.scenario.definition import Definition, compiled
 
 TENANTS = "azure-cni-transparent-vlan"
 CONNMARK, SETS = {"-j CONNMARK"}, {"-m set", "-m limit", "-j NFLOG"}

@@ -10,15 +10,15 @@ from dataclasses import replace
 import pytest
 
 import labctl.lab
-from labctl import checks
+from labctl.checks import runner
+from labctl.core.resources import Address, Fdb, Link, Neighbour, Port, Process, Route
+from labctl.core.scenario_types import Check, Lab, See
+from labctl.core.topology import Who
 from labctl.errors import ScenarioError
-from labctl.kernel import places
-from labctl.plan import Address, Fdb, Link, Neighbour, Port, Process, Route
-from labctl.scenario import Check, Lab, See
-from labctl.trace.ask import question_of
-from labctl.trace.run import follow
-from labctl.trace.story import tell
-from labctl.who import Who
+from labctl.kernel.host import paths
+from labctl.tracing.diagnosis import tell
+from labctl.tracing.request import question_of
+from labctl.tracing.run import follow
 from tests.test_cloud_rules import lab, said, saved
 from tests.test_docker_rules import block
 
@@ -163,12 +163,12 @@ def running(name: str, *sets: str) -> Iterator[Lab]:
 
 
 def typed(name: str, node: str, command: str) -> subprocess.CompletedProcess[str]:
-    words = ["ip", "netns", "exec", places.netns_name(name, node), *command.split()]
+    words = ["ip", "netns", "exec", paths.netns_name(name, node), *command.split()]
     return subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
 
 
 def proven(compiled: Lab, *claims: Check) -> list[str]:
-    report = checks.run(replace(compiled, checks=claims), "")
+    report = runner.run(replace(compiled, checks=claims), "")
     return [outcome.verdict for outcome in report.outcomes]
 
 

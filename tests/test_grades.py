@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import samples
 
-from labctl import grades
-from labctl.grades import Part, approximation, faithful, needs, skipped
+from labctl.core import fidelity
+from labctl.core.fidelity import Part, approximation, faithful, needs, skipped
 
 
 @pytest.mark.parametrize(
@@ -21,32 +21,33 @@ from labctl.grades import Part, approximation, faithful, needs, skipped
     ],
 )
 def test_a_model_in_a_few_words(parts: tuple[Part, ...], said: str) -> None:
-    assert grades.word(parts) == said
+    assert fidelity.word(parts) == said
 
 
 def test_only_what_names_a_substitute_can_be_built_otherwise() -> None:
-    assert grades.substitutes((*samples.PARTS, needs("ipip", "tunnels"))) == {"vlan": samples.PARTS[2]}
+    assert fidelity.substitutes((*samples.PARTS, needs("ipip", "tunnels"))) == {"vlan": samples.PARTS[2]}
 
 
 def test_what_differs_is_what_is_approximate_or_left_out() -> None:
-    assert grades.differs(samples.PARTS) == ("the load balancer", "without IPv6")
+    assert fidelity.differs(samples.PARTS) == ("the load balancer", "without IPv6")
 
 
 def test_parts_are_read_from_the_text_of_a_model() -> None:
     text = "raise SystemExit\nPARTS = (\n    faithful('a'),\n    needs('vlan', 'b' 'c', instead='d'),\n)\nMORE = ()\n"
-    assert grades.read(text) == (faithful("a"), needs("vlan", "bc", instead="d"))
-    assert grades.read("PARTS = (skipped('x'),)") == (skipped("x"),)
+    assert fidelity.read(text) == (faithful("a"), needs("vlan", "bc", instead="d"))
+    assert fidelity.read("PARTS = (skipped('x'),)") == (skipped("x"),)
 
 
 def test_parts_that_models_share_are_read_from_their_own_file() -> None:
-    text = "from labctl.models import _pods as pods\nPARTS = (\n    faithful('a'),\n    *pods.PARTS,\n)\n"
-    assert grades.read(text, lambda module: (faithful(module),)) == (faithful("a"), faithful("_pods"))
-    plain = text.replace(" as pods", "").replace("*pods", "*_pods")
-    assert grades.read(plain, lambda module: (faithful(module),)) == (faithful("a"), faithful("_pods"))
+    text = "from labctl.models.lib import pods\nPARTS = (\n    faithful('a'),\n    *pods.PARTS,\n)\n"
+    assert fidelity.read(text, lambda module: (faithful(module),)) == (faithful("a"), faithful("pods"))
+    for line in ("import pods as ways", "import aws, pods as ways, vpc", "import (\n    aws,\n    pods as ways,\n)"):
+        renamed = text.replace("import pods", line).replace("*pods", "*ways")
+        assert fidelity.read(renamed, lambda module: (faithful(module),)) == (faithful("a"), faithful("pods"))
 
 
 def test_parts_are_told_by_grade() -> None:
-    assert grades.ordered(reversed(samples.PARTS)) == samples.PARTS
+    assert fidelity.ordered(reversed(samples.PARTS)) == samples.PARTS
 
 
 @pytest.mark.parametrize(
@@ -63,4 +64,4 @@ def test_parts_are_told_by_grade() -> None:
 )
 def test_parts_that_are_no_plain_texts_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"PARTS is a tuple of faithful"):
-        grades.read(text)
+        fidelity.read(text)

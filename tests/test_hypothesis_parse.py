@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labctl import catalog
 from labctl.errors import LabError, ScenarioError, UsageError
-from labctl.parse import parse
-from labctl.source import MAX_BYTES, decode
+from labctl.scenario import catalog
+from labctl.scenario.parser import parse
+from labctl.scenario.yaml_reader import MAX_BYTES, decode
 
 SCENARIOS = [catalog.find(name)[1] for name in catalog.names()]
 ERRORS = [path.read_bytes() for path in sorted((Path(__file__).parent / "errors").glob("*.yaml"))]

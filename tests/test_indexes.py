@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from labctl.kernel.indexes import Indexes
-from labctl.plan import Port
+from labctl.core.resources import Port
+from labctl.kernel.apply.ifindex import Indexes
 
 
 def test_a_chosen_index_is_free_in_its_namespace() -> None:

@@ -12,13 +12,13 @@ import comparing
 import pytest
 import samples
 
-from labctl.compare.rows import table
+from labctl.compare.table import table
+from labctl.core.resources import PHASES
 from labctl.errors import KernelError, Problem, ScenarioError
-from labctl.plan import PHASES
-from labctl.report import json as documents
+from labctl.render.json_codec import resource_json
+from labctl.report import json_documents
 from labctl.report.comparison_json import comparison_document
 from labctl.report.trace_json import trace_document
-from labctl.words_json import resource_json
 
 TEXT = (Path(__file__).parents[1] / "docs/json.md").read_text()
 PROBLEM = Problem("lab.yaml", 3, 1, "unknown key 'modle'", "did you mean model?")
@@ -30,19 +30,19 @@ FREE = (
     "labs[].answers[].counts",
 )
 DOCUMENTS: dict[str, Any] = {
-    "error": documents.error_document(ScenarioError([PROBLEM]), 2),
-    "up": documents.up_document(samples.result(), samples.report(samples.PASSED)),
-    "down": documents.down_document({"kubenet": 8, "gone": 0}),
-    "list": documents.list_document(samples.RUNNING),
-    "list --scenarios": documents.scenarios_document(samples.ENTRIES),
-    "status": documents.status_document("kubenet", samples.LAB, samples.DRIFT),
-    "check": documents.check_document(samples.report(samples.PASSED, samples.FAILED)),
-    "plan": documents.plan_document(samples.LAB),
-    "show": documents.show_document("kubenet", [samples.VIEW], samples.LAB),
+    "error": json_documents.error_document(ScenarioError([PROBLEM]), 2),
+    "up": json_documents.up_document(samples.result(), samples.report(samples.PASSED)),
+    "down": json_documents.down_document({"kubenet": 8, "gone": 0}),
+    "list": json_documents.list_document(samples.RUNNING),
+    "list --scenarios": json_documents.scenarios_document(samples.ENTRIES),
+    "status": json_documents.status_document("kubenet", samples.LAB, samples.DRIFT),
+    "check": json_documents.check_document(samples.report(samples.PASSED, samples.FAILED)),
+    "plan": json_documents.plan_document(samples.LAB),
+    "show": json_documents.show_document("kubenet", [samples.VIEW], samples.LAB),
     "trace": trace_document(samples.TRACE, samples.STORY),
     "compare": comparison_document(table([comparing.facts(), comparing.SKIPPED])),
-    "validate": documents.validate_document({"lab.yaml": samples.LAB}),
-    "doctor": documents.doctor_document(samples.FINDINGS),
+    "validate": json_documents.validate_document({"lab.yaml": samples.LAB}),
+    "doctor": json_documents.doctor_document(samples.FINDINGS),
 }
 
 
@@ -85,7 +85,7 @@ def test_the_page_publishes_the_fields_of_every_kernel_object(kind: type) -> Non
 
 
 def test_an_error_without_a_file_is_still_listed() -> None:
-    document = documents.error_document(KernelError("cannot add route", "no address covers it"), 3)
+    document = json_documents.error_document(KernelError("cannot add route", "no address covers it"), 3)
 
     assert document["error"] == {
         "code": 3,
@@ -100,5 +100,5 @@ def test_an_error_without_a_file_is_still_listed() -> None:
 def test_the_check_inside_up_is_the_document_of_check() -> None:
     report = samples.report(samples.FAILED, samples.PASSED)
 
-    assert documents.up_document(samples.result(), report)["check"] == documents.check_document(report)
-    assert documents.up_document(samples.result(), None)["check"] is None
+    assert json_documents.up_document(samples.result(), report)["check"] == json_documents.check_document(report)
+    assert json_documents.up_document(samples.result(), None)["check"] is None

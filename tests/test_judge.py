@@ -8,22 +8,22 @@ from typing import Any
 
 import pytest
 
-from labctl.checks import by_hand, select
-from labctl.diff import Change
-from labctl.drops import felled
+from labctl.checks.drift import planned, told
+from labctl.checks.drop_counters import felled
+from labctl.checks.evidence import Evidence, Want
+from labctl.checks.runner import by_hand, select
+from labctl.checks.verdict import hopeless, judge, judge_mesh, worse
+from labctl.core.diff import Change
+from labctl.core.iptables import rule
+from labctl.core.iptables_save import Counted
+from labctl.core.neighbour_presets import presets
+from labctl.core.resources import Address, Chain, IpSet, Link, Neighbour, Netns, Port, Resource, Route, Sysctl
+from labctl.core.results import Pair, Sighting
+from labctl.core.scenario_types import Check, Lab, Machine, See
+from labctl.core.topology import Who, probe_text
 from labctl.errors import UsageError
-from labctl.evidence import Evidence, Pair, Want
-from labctl.judge import hopeless, judge, judge_mesh, worse
-from labctl.kernel.saved import Counted
-from labctl.marks import Complaint, Trail
-from labctl.neighbours import presets
-from labctl.plan import Address, Chain, IpSet, Link, Neighbour, Netns, Port, Resource, Route, Sysctl
-from labctl.results import Sighting
-from labctl.scenario import Check, Lab, Machine, See
-from labctl.survey import planned, told
-from labctl.who import Who, probe_text
-from labctl.words_json import check_json
-from labctl.xtables import rule
+from labctl.packets.probe_id import Complaint, Trail
+from labctl.render.json_codec import check_json
 
 A, C, NODE = ip_address("10.244.0.2"), ip_address("10.244.1.2"), ip_address("10.224.0.4")
 PING = Check("a reaches c", "ping", "a", "c")

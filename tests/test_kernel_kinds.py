@@ -12,13 +12,13 @@ from ipaddress import IPv4Address, IPv4Network
 import kernels
 import pytest
 
-from labctl.diff import diff
-from labctl.features import needed
-from labctl.kernel import modules, places
-from labctl.kernel.linux import Linux
-from labctl.models import _parts as parts
-from labctl.plan import Link, Neighbour, Plan, Port, Resource, Route, assemble
-from labctl.words import change_lines
+from labctl.core.diff import diff
+from labctl.core.features import needed
+from labctl.core.resources import Link, Neighbour, Plan, Port, Resource, Route, assemble
+from labctl.kernel.host import modules, paths
+from labctl.kernel.lab_kernel import Linux
+from labctl.models.lib import primitives
+from labctl.render.resources import change_lines
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel]
 
@@ -38,7 +38,7 @@ def inner(number: int) -> IPv4Address:
 
 
 def own(number: int, dev: str = "lo") -> Iterator[Resource]:
-    yield from parts.addresses(Port(f"n{number}", dev), parts.iface(inner(number), 32))
+    yield from primitives.addresses(Port(f"n{number}", dev), primitives.iface(inner(number), 32))
 
 
 def there(number: int, dev: str, via: IPv4Address | None = None) -> Route:
@@ -74,9 +74,11 @@ def dummy(number: int, other: int) -> Iterator[Resource]:
 
 def ipvlan(number: int, other: int, mode: str = "l2") -> Iterator[Resource]:
     name = f"n{number}"
-    yield from parts.netns(f"p{number}")
+    yield from primitives.netns(f"p{number}")
     yield Link(Port(f"p{number}", "eth0"), "ipvlan", mtu=1500, options=(("dev", "eth0"), ("mode", mode)), born=name)
-    yield from parts.addresses(Port(f"p{number}", "eth0"), parts.iface(IPv4Address(f"192.168.0.1{number}"), 24))
+    yield from primitives.addresses(
+        Port(f"p{number}", "eth0"), primitives.iface(IPv4Address(f"192.168.0.1{number}"), 24)
+    )
     yield from own(number)
     yield there(other, "eth0", outer(other))
 
@@ -109,12 +111,12 @@ WAYS: dict[str, Way] = {
 
 
 def plan(way: Way | None) -> Plan:
-    cable = parts.veth(Port("n1", "eth0"), Port("n2", "eth0"), mtu=1500, macs=MACS)
-    both = [item for number in (1, 2) for item in parts.netns(f"n{number}")]
+    cable = primitives.veth(Port("n1", "eth0"), Port("n2", "eth0"), mtu=1500, macs=MACS)
+    both = [item for number in (1, 2) for item in primitives.netns(f"n{number}")]
     ends = [
         item
         for number in (1, 2)
-        for item in parts.addresses(Port(f"n{number}", "eth0"), parts.iface(outer(number), 24))
+        for item in primitives.addresses(Port(f"n{number}", "eth0"), primitives.iface(outer(number), 24))
     ]
     ways = [item for number in (1, 2) for item in way(number, 3 - number)] if way is not None else []
     return assemble((*both, *cable, *ends, *ways))
@@ -132,7 +134,7 @@ def mend(want: Plan) -> None:
 
 
 def typed(node: str, command: str) -> str:
-    words = ["ip", "netns", "exec", places.netns_name(LAB, node), *command.split()]
+    words = ["ip", "netns", "exec", paths.netns_name(LAB, node), *command.split()]
     done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
     return done.stdout + done.stderr
 
@@ -153,7 +155,7 @@ def built(request: pytest.FixtureRequest) -> Iterator[Plan]:
     yield want
     with Linux(LAB) as kernel:
         kernel.destroy()
-    assert LAB not in places.labs()
+    assert LAB not in paths.labs()
 
 
 @pytest.mark.parametrize("built", WAYS, indirect=True)
@@ -194,7 +196,7 @@ def test_a_device_that_the_module_made_is_no_drift_until_somebody_uses_it(built:
 
 def test_a_modules_device_that_is_wanted_down_is_there() -> None:
     """A bridge of such a name, for any kernel has those; what a module made reads the same."""
-    want = (*parts.netns("n1"), Link(Port("n1", "ip6gretap0"), "bridge", up=False))
+    want = (*primitives.netns("n1"), Link(Port("n1", "ip6gretap0"), "bridge", up=False))
     with Linux(LAB) as kernel:
         kernel.apply(diff(want, ()))
     try:

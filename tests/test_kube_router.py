@@ -12,12 +12,13 @@ from collections.abc import Iterator
 import kernels
 import pytest
 
-from labctl import definition, lab
+from labctl.core.resources import IpSet, Link, Port, Process, Route, Rule
+from labctl.core.scenario_types import Check, Lab, See
 from labctl.errors import ScenarioError
-from labctl.fit import fit
-from labctl.parse import parse_and_compile
-from labctl.plan import IpSet, Link, Port, Process, Route, Rule
-from labctl.scenario import Check, Lab, See
+from labctl.lab import lifecycle
+from labctl.lab.fallback import fit
+from labctl.scenario import definition
+from labctl.scenario.parser import parse_and_compile
 from tests.taken import missed, typed, verdict
 from tests.test_cloud_rules import said, saved
 from tests.test_docker_rules import block
@@ -194,11 +195,11 @@ def test_two_tunnels_of_one_name_are_told() -> None:
 
 
 @pytest.fixture(scope="module")
-def overlay() -> Iterator[lab.Definition]:
+def overlay() -> Iterator[lifecycle.Definition]:
     found = kernels.define(OVERLAY, (), ("ipip",))
-    lab.up(found)
+    lifecycle.up(found)
     yield found
-    lab.down(OVERLAY)
+    lifecycle.down(OVERLAY)
 
 
 def asked(*own: Check) -> list[str]:
@@ -217,13 +218,13 @@ def asked(*own: Check) -> list[str]:
     ],
 )
 def test_a_part_that_is_taken_away_is_missed(
-    overlay: lab.Definition, node: str, command: str, says: str, word: str
+    overlay: lifecycle.Definition, node: str, command: str, says: str, word: str
 ) -> None:
     missed(overlay, node, command, says, word)
 
 
 @pytest.mark.root
-def test_a_tunnel_takes_what_comes_from_its_own_end(overlay: lab.Definition) -> None:
+def test_a_tunnel_takes_what_comes_from_its_own_end(overlay: lifecycle.Definition) -> None:
     """node3 has two, and what node1 sends comes out of one of them."""
 
     def received() -> dict[str, int]:
@@ -237,7 +238,7 @@ def test_a_tunnel_takes_what_comes_from_its_own_end(overlay: lab.Definition) -> 
 
 
 @pytest.mark.root
-def test_who_is_no_node_is_told_the_nodes_address(overlay: lab.Definition) -> None:
+def test_who_is_no_node_is_told_the_nodes_address(overlay: lifecycle.Definition) -> None:
     def seen(source: str) -> Check:
         return Check(f"node2 sees {source}", "ping", "a", "node2", sees=(See(Port("node2", "eth0"), src=source),))
 
@@ -246,12 +247,12 @@ def test_who_is_no_node_is_told_the_nodes_address(overlay: lab.Definition) -> No
     try:
         assert asked(seen("node1")) == ["pass"]
     finally:
-        lab.up(overlay)
-    assert lab.status(OVERLAY, lab.recall(OVERLAY)) == ()
+        lifecycle.up(overlay)
+    assert lifecycle.status(OVERLAY, lifecycle.recall(OVERLAY)) == ()
 
 
 @pytest.mark.root
-def test_what_no_policy_marks_is_rejected_also_on_the_bridge(overlay: lab.Definition) -> None:
+def test_what_no_policy_marks_is_rejected_also_on_the_bridge(overlay: lifecycle.Definition) -> None:
     """The mark of KUBE-NWPLCY-DEFAULT lets pods without a policy talk; without it the client is refused at once."""
 
     def tcp(target: str, expect: str) -> Check:
@@ -264,7 +265,7 @@ def test_what_no_policy_marks_is_rejected_also_on_the_bridge(overlay: lab.Defini
         typed(OVERLAY, "node1", "sysctl -qw net.bridge.bridge-nf-call-iptables=0")
         assert asked(tcp("b", "reply"), tcp("c", "refused")) == ["pass", "pass"]
     finally:
-        lab.up(overlay)
+        lifecycle.up(overlay)
     assert asked(tcp("c", "reply")) == ["pass"]
 
 
@@ -273,13 +274,13 @@ def test_what_no_policy_marks_is_rejected_also_on_the_bridge(overlay: lab.Defini
 def test_there_are_tunnels_to_all_or_to_none(overlay: str, encap: str, expect: str) -> None:
     """To all: also to who is on the same Ethernet. To none: the router is asked for the way, and knows none."""
     made = kernels.define(OVERLAY, (f"overlay={overlay}", f"name={overlay}", "checks=[]"), ("ipip",))
-    lab.up(made)
+    lifecycle.up(made)
     try:
-        assert lab.status(overlay, lab.recall(overlay)) == ()
+        assert lifecycle.status(overlay, lifecycle.recall(overlay)) == ()
         assert verdict(overlay)[0] == "pass"
         way = See(Port("node2", "eth0"), src="a", dst="c", encap=encap, direction="in")
         assert verdict(overlay, "", Check("near", "ping", "a", "c", sees=(way,)))[0] == "pass"
         told, why = verdict(overlay, "", Check("far", "ping", "a", "d", expect=expect))
         assert told == "pass", why
     finally:
-        lab.down(overlay)
+        lifecycle.down(overlay)

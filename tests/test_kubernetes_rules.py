@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import pytest
 
-from labctl.parse import parse_and_compile
-from labctl.plan import Chain
-from labctl.xtables import BUILTIN
+from labctl.core.iptables import BUILTIN
+from labctl.core.resources import Chain
+from labctl.scenario.parser import parse_and_compile
 from tests.test_docker_rules import Tables, block
 
 

@@ -13,12 +13,15 @@ from pathlib import Path
 import kernels
 import pytest
 
-from labctl import catalog, checks, lab
-from labctl.diff import diff
+from labctl.checks import runner
+from labctl.core.diff import diff
+from labctl.core.resources import Link, Netns, Port
 from labctl.errors import KernelError, LockError, UsageError
-from labctl.kernel import linux, places, state
-from labctl.plan import Link, Netns, Port
-from labctl.words import change_lines
+from labctl.kernel import lab_kernel
+from labctl.kernel.host import lab_state, paths
+from labctl.lab import lifecycle
+from labctl.render.resources import change_lines
+from labctl.scenario import catalog
 from tests import plugins
 from tests.machine import changed, fingerprint
 
@@ -58,15 +61,15 @@ VARIANTS = [
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
     """No lab before, none after, whatever happened in between."""
-    assert places.labs() == {}
+    assert paths.labs() == {}
     yield
-    for name in places.labs():
-        lab.down(name)
+    for name in paths.labs():
+        lifecycle.down(name)
 
 
 def drift(name: str) -> list[str]:
     """How a running lab differs from its definition, in words."""
-    return [line for change in lab.status(name, lab.recall(name)) for line in change_lines(change)]
+    return [line for change in lifecycle.status(name, lifecycle.recall(name)) for line in change_lines(change)]
 
 
 @pytest.mark.kernel
@@ -79,66 +82,66 @@ def drift(name: str) -> list[str]:
 )
 def test_the_three_laws(scenario: str, approximate: tuple[str, ...], sets: tuple[str, ...]) -> None:
     plugins.skip_without(scenario)
-    before, state_before = fingerprint(), os.listdir(places.state_dir())
+    before, state_before = fingerprint(), os.listdir(paths.state_dir())
     definition = kernels.define(scenario, sets, approximate)
 
-    first = lab.up(definition)
+    first = lifecycle.up(definition)
     assert first.created
     assert len(first.changes) == len(first.lab.plan)
     assert drift(definition.name) == []
 
-    second = lab.up(definition)
+    second = lifecycle.up(definition)
     assert not second.created
     assert second.changes == ()
 
-    gone = lab.down(definition.name)
+    gone = lifecycle.down(definition.name)
     assert set(gone) == {item.name for item in first.lab.plan if isinstance(item, Netns)}
-    assert places.labs() == {}
-    assert os.listdir(places.netns_dir()) == []
-    assert os.listdir(places.state_dir()) == state_before
+    assert paths.labs() == {}
+    assert os.listdir(paths.netns_dir()) == []
+    assert os.listdir(paths.state_dir()) == state_before
     assert changed(before, fingerprint()) == {}
-    assert lab.down(definition.name) == ()
+    assert lifecycle.down(definition.name) == ()
 
 
 def test_two_labs_and_one_scenario_twice_live_side_by_side() -> None:
     for name in ("one", "two"):
-        lab.up(lab.define("kubenet", name))
-    lab.up(lab.define("docker-bridge"))
-    assert set(places.labs()) == {"one", "two", "docker-bridge"}
-    assert [drift(name) for name in places.labs()] == [[], [], []]
-    lab.down("one")
+        lifecycle.up(lifecycle.define("kubenet", name))
+    lifecycle.up(lifecycle.define("docker-bridge"))
+    assert set(paths.labs()) == {"one", "two", "docker-bridge"}
+    assert [drift(name) for name in paths.labs()] == [[], [], []]
+    lifecycle.down("one")
     assert drift("two") == []
-    assert set(places.labs()) == {"two", "docker-bridge"}
+    assert set(paths.labs()) == {"two", "docker-bridge"}
 
 
 def test_a_dry_run_changes_nothing_and_tells_everything() -> None:
-    definition = lab.define("kubenet")
-    dry = lab.up(definition, dry_run=True)
+    definition = lifecycle.define("kubenet")
+    dry = lifecycle.up(definition, dry_run=True)
     assert dry.dry
     assert len(dry.changes) == len(dry.lab.plan)
-    assert places.labs() == {}
-    lab.up(definition)
-    assert lab.up(definition, dry_run=True).changes == ()
+    assert paths.labs() == {}
+    lifecycle.up(definition)
+    assert lifecycle.up(definition, dry_run=True).changes == ()
 
 
 def test_another_definition_is_refused_unless_replaced() -> None:
-    lab.up(lab.define("kubenet"))
-    other = lab.define("kubenet", sets=("routing=host",))
+    lifecycle.up(lifecycle.define("kubenet"))
+    other = lifecycle.define("kubenet", sets=("routing=host",))
     with pytest.raises(UsageError, match="another definition"):
-        lab.up(other)
+        lifecycle.up(other)
     with pytest.raises(UsageError, match="another definition"):
-        lab.up(other, dry_run=True)
+        lifecycle.up(other, dry_run=True)
     assert drift("kubenet") == []
-    assert lab.up(other, replace=True).created
+    assert lifecycle.up(other, replace=True).created
     assert drift("kubenet") == []
 
 
 def test_what_runs_without_a_record_is_not_turned_into_something_else() -> None:
-    lab.up(lab.define("kubenet"))
-    state.forget("kubenet")
+    lifecycle.up(lifecycle.define("kubenet"))
+    lab_state.forget("kubenet")
     with pytest.raises(UsageError, match="of a definition that is lost, with a, b, c"):
-        lab.up(lab.define("docker-bridge", "kubenet"))
-    assert lab.up(lab.define("kubenet")).changes == ()
+        lifecycle.up(lifecycle.define("docker-bridge", "kubenet"))
+    assert lifecycle.up(lifecycle.define("kubenet")).changes == ()
     assert drift("kubenet") == []
 
 
@@ -146,16 +149,16 @@ def test_a_failing_up_rolls_back_unless_kept(monkeypatch: pytest.MonkeyPatch) ->
     def refuse(ns: str, *words: object) -> None:
         raise KernelError(f"cannot write rules in {ns}: no")
 
-    monkeypatch.setattr(linux.firewall, "write", refuse)
+    monkeypatch.setattr(lab_kernel.firewall, "write", refuse)
     with pytest.raises(KernelError, match="cannot write rules"):
-        lab.up(lab.define("kubenet"))
-    assert places.labs() == {}
-    assert not state.directory("kubenet").exists()
+        lifecycle.up(lifecycle.define("kubenet"))
+    assert paths.labs() == {}
+    assert not lab_state.directory("kubenet").exists()
     with pytest.raises(KernelError):
-        lab.up(lab.define("kubenet"), keep=True)
-    assert len(places.labs()["kubenet"]) > 3
+        lifecycle.up(lifecycle.define("kubenet"), keep=True)
+    assert len(paths.labs()["kubenet"]) > 3
     monkeypatch.undo()
-    assert lab.up(lab.define("kubenet")).changes != ()
+    assert lifecycle.up(lifecycle.define("kubenet")).changes != ()
     assert drift("kubenet") == []
 
 
@@ -163,23 +166,23 @@ def test_down_needs_no_state(tmp_path: Path) -> None:
     text = catalog.find("kubenet")[1]
     own = tmp_path / "mine.yaml"
     own.write_text(text.replace("name: kubenet", "name: mine"))
-    lab.up(lab.define(str(own)))
+    lifecycle.up(lifecycle.define(str(own)))
     own.unlink()
-    state.forget("mine")
+    lab_state.forget("mine")
     with pytest.raises(UsageError) as caught:
-        lab.recall("mine")
+        lifecycle.recall("mine")
     assert "--scenario" in str(caught.value)
-    assert len(lab.down("mine")) > 3
-    assert places.labs() == {}
+    assert len(lifecycle.down("mine")) > 3
+    assert paths.labs() == {}
 
 
 def test_a_port_may_stand_before_its_bridge() -> None:
     inner, outer = Port("c1", "eth0"), Port("host", "veth1")
     links = (Link(inner, "veth", outer), Link(outer, "veth", inner, "br0"), Link(Port("host", "br0"), "bridge"))
     plan = (Netns("c1"), Netns("host"), *links)
-    with linux.Linux("ports-first") as kernel:
+    with lab_kernel.Linux("ports-first") as kernel:
         kernel.apply(diff(plan, ()))
-    with linux.Linux("ports-first") as kernel:
+    with lab_kernel.Linux("ports-first") as kernel:
         found = {item.key: item for item in kernel.observe()}
     port = found[links[1].key]
     assert isinstance(port, Link)
@@ -191,20 +194,20 @@ def test_a_machine_without_ipv6_has_no_loopback_address_of_it(tmp_path: Path, pl
     own = tmp_path / "no-ipv6.yaml"
     setting = f"net.ipv6.conf.{place}.disable_ipv6"
     own.write_text(f"name: no-ipv6\nmodel: raw\nnamespaces: {{h: {{}}}}\nsysctls: {{h: {{{setting}: 1}}}}\n")
-    definition = lab.define(str(own))
-    lab.up(definition)
+    definition = lifecycle.define(str(own))
+    lifecycle.up(definition)
     assert drift("no-ipv6") == []
-    assert lab.up(definition).changes == ()
+    assert lifecycle.up(definition).changes == ()
 
 
 CRASH = """
 import os, signal
-from labctl import lab
-from labctl.kernel import apply
+from labctl.kernel.apply import builder
+from labctl.lab import lifecycle
 def crash(self, *words):
     os.kill(os.getpid(), signal.SIGKILL)
-apply.Builder._configure = crash
-lab.up(lab.define("kubenet"))
+builder.Builder._configure = crash
+lifecycle.up(lifecycle.define("kubenet"))
 """
 
 
@@ -212,31 +215,32 @@ def test_after_a_crash_down_removes_and_up_mends() -> None:
     for mend in (False, True):
         done = subprocess.run([sys.executable, "-c", CRASH], cwd=Path(__file__).parent.parent, check=False)
         assert done.returncode == -signal.SIGKILL
-        assert "kubenet" in places.labs()
+        assert "kubenet" in paths.labs()
         if mend:
-            lab.up(lab.define("kubenet"))
+            lifecycle.up(lifecycle.define("kubenet"))
             assert drift("kubenet") == []
-        assert len(lab.down("kubenet")) > 3
-        assert not state.directory("kubenet").exists()
+        assert len(lifecycle.down("kubenet")) > 3
+        assert not lab_state.directory("kubenet").exists()
 
 
 IMPATIENT = """
 import signal, threading
-from labctl import lab
-from labctl.kernel import linux, rooms
-made = rooms.Rooms.make
+from labctl.kernel import lab_kernel
+from labctl.kernel.namespaces import lab_namespaces
+from labctl.lab import lifecycle
+made = lab_namespaces.Rooms.make
 def make(self, node):
     made(self, node)
     if node == "c20":
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-rooms.Rooms.make = make
-destroy = linux.Linux.destroy
+lab_namespaces.Rooms.make = make
+destroy = lab_kernel.Linux.destroy
 def impatient(self):
     signal.raise_signal(signal.SIGINT)  # once more, now that it cleans up
     return destroy(self)
-linux.Linux.destroy = impatient
+lab_kernel.Linux.destroy = impatient
 try:
-    lab.up(lab.define("docker-bridge", sets=("hosts.host1.containers=300", "checks=[]")))
+    lifecycle.up(lifecycle.define("docker-bridge", sets=("hosts.host1.containers=300", "checks=[]")))
 except KeyboardInterrupt:
     print("interrupted")
 """
@@ -246,29 +250,29 @@ def test_an_impatient_interrupt_leaves_nothing() -> None:
     root = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", IMPATIENT], cwd=root, capture_output=True, text=True, check=False)
     assert done.stdout == "interrupted\n", done.stderr
-    assert places.labs() == {}
-    assert not state.directory("docker-bridge").exists()
+    assert paths.labs() == {}
+    assert not lab_state.directory("docker-bridge").exists()
 
 
 def test_a_lock_names_its_holder() -> None:
     with (
-        state.lock("kubenet"),
+        lab_state.lock("kubenet"),
         pytest.raises(LockError, match=rf"held by .*pid {os.getpid()}"),
-        state.lock("kubenet", 0.1),
+        lab_state.lock("kubenet", 0.1),
     ):
         pass
-    with state.lock("kubenet", 0.1):
-        assert (places.state_dir() / "kubenet.lock").exists()
-    assert not (places.state_dir() / "kubenet.lock").exists()
+    with lab_state.lock("kubenet", 0.1):
+        assert (paths.state_dir() / "kubenet.lock").exists()
+    assert not (paths.state_dir() / "kubenet.lock").exists()
 
 
 def test_other_namespaces_are_never_touched() -> None:
     for name in ("other", "labctl", "labctl.kubenet", "labctl.kubenet.node1.x", "lab.kubenet.node1"):
         subprocess.run(["ip", "netns", "add", name], check=True)
-    lab.up(lab.define("kubenet"))
-    lab.down("kubenet")
-    assert places.labs() == {}
-    left = sorted(os.listdir(places.netns_dir()))
+    lifecycle.up(lifecycle.define("kubenet"))
+    lifecycle.down("kubenet")
+    assert paths.labs() == {}
+    left = sorted(os.listdir(paths.netns_dir()))
     for name in left:
         subprocess.run(["ip", "netns", "del", name], check=True)
     assert left == ["lab.kubenet.node1", "labctl", "labctl.kubenet", "labctl.kubenet.node1.x", "other"]
@@ -285,8 +289,8 @@ def test_other_namespaces_are_never_touched() -> None:
     ],
 )  # fmt: skip
 def test_what_a_lab_claims_follows_from_its_options(scenario: str, setting: str) -> None:
-    made = lab.up(lab.define(scenario, sets=(setting,))).lab
-    outcomes = checks.run(made).outcomes
+    made = lifecycle.up(lifecycle.define(scenario, sets=(setting,))).lab
+    outcomes = runner.run(made).outcomes
 
     assert [(one.check.say, one.verdict, one.evidence) for one in outcomes if one.verdict != "pass"] == []
     assert len(outcomes) > 3

@@ -8,12 +8,20 @@ from typing import Any
 import pytest
 from samples import ATTACHMENT
 
-from labctl.diff import beyond, diff
-from labctl.made import addresses, attached, known, made_by_plugins, settings_made, whole, without
-from labctl.plan import Address, Attachment, Chain, Link, Netns, Plan, Port, Resource, Route, Sysctl
-from labctl.scenario import Lab, Machine
-from labctl.words_json import resource_from_json, resource_json
-from labctl.xtables import rule
+from labctl.cni_runtime.observed_state import (
+    addresses,
+    attached,
+    known,
+    made_by_plugins,
+    settings_made,
+    whole,
+    without,
+)
+from labctl.core.diff import beyond, diff
+from labctl.core.iptables import rule
+from labctl.core.resources import Address, Attachment, Chain, Link, Netns, Plan, Port, Resource, Route, Sysctl
+from labctl.core.scenario_types import Lab, Machine
+from labctl.render.json_codec import resource_from_json, resource_json
 
 ANY = ip_network("0.0.0.0/0")
 POD, NODE = Port("a", "eth0"), Port("node1", "veth1")

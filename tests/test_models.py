@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from labctl import models
+from labctl.core.resources import Address, Chain, Link, Neighbour, Netns, Port, Route, Rule, Sysctl
+from labctl.core.scenario_types import Check, Lab, Node, Scenario
 from labctl.errors import ScenarioError
-from labctl.models import _parts as parts
-from labctl.parse import parse_and_compile
-from labctl.plan import Address, Chain, Link, Neighbour, Netns, Port, Route, Rule, Sysctl
-from labctl.scenario import Check, Lab, Node, Scenario
+from labctl.models.lib import primitives
+from labctl.scenario.parser import parse_and_compile
 
 CLUSTER = {"node1": ["a", "b"], "node2": ["c"]}
 HOST = {"host1": ["c1", "c2"]}
@@ -160,7 +160,7 @@ hosts: {host1: {containers: {a: , b: {networks: [back, front, bridge]}, c: {netw
         assert routes(built, "c") == set()
         masters = {item.peer: item.master for item in built.plan if isinstance(item, Link) and item.master}
         assert masters[Port("b", "eth2")] == "docker0"
-        assert masters[Port("b", "eth1")] == parts.hashed("br-", 12, ["front"])[0]
+        assert masters[Port("b", "eth1")] == primitives.hashed("br-", 12, ["front"])[0]
         assert [str(ip) for ip in built.machine("host1").addresses] == [  # type: ignore[union-attr]
             "192.168.50.11", "172.17.0.1", "172.19.0.1", "172.20.0.1", "172.18.0.1",
         ]  # fmt: skip
@@ -442,7 +442,7 @@ nodes: {node1: {pods: {a: {vlan: 7}, b: {vlan: 7}, x: {vlan: 8}}}, node2: {pods:
             "PREROUTING": ["-i eth0_7 -j ACCEPT", "-j MARK --set-xmark 0x14d/0xffffffff"]
         }
         assert chains(built, space, "filter") == {"FORWARD": ["-d 168.63.129.16/32 -p tcp -m tcp --dport 80 -j DROP"]}
-        a, b = parts.hashed("azv", 11, ["a", "b"])
+        a, b = primitives.hashed("azv", 11, ["a", "b"])
         assert routes(built, space) == {
             "169.254.2.1/32 None eth0_7 254", "0.0.0.0/0 169.254.2.1 eth0_7 254", f"10.100.0.4/32 None {a} 254",
             "169.254.2.1/32 None eth0_7 2", "0.0.0.0/0 169.254.2.1 eth0_7 2", f"10.100.0.5/32 None {b} 254",
@@ -552,7 +552,10 @@ def meshes(built: Lab) -> list[Check]:
 
 def test_device_names_never_meet() -> None:
     names = crowd(300)
-    assert len(set(parts.hashed("v", 3, names))) == 300
-    assert parts.hashed("v", 3, names) == parts.hashed("v", 3, names)
-    assert [parts.device(name)[:3] for name in ("node1", "igw", "lan1", "lan2")] == ["nod", "to-", "to-", "to-"]
-    assert parts.device("a-name-too-long-for-a-device") == parts.hashed("to-", 11, ["a-name-too-long-for-a-device"])[0]
+    assert len(set(primitives.hashed("v", 3, names))) == 300
+    assert primitives.hashed("v", 3, names) == primitives.hashed("v", 3, names)
+    assert [primitives.device(name)[:3] for name in ("node1", "igw", "lan1", "lan2")] == ["nod", "to-", "to-", "to-"]
+    assert (
+        primitives.device("a-name-too-long-for-a-device")
+        == primitives.hashed("to-", 11, ["a-name-too-long-for-a-device"])[0]
+    )

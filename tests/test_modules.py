@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from labctl.core.features import module
+from labctl.core.iptables import rule
+from labctl.core.resources import Chain, Link, Netns, Port, Sysctl
 from labctl.errors import KernelError
-from labctl.features import module
-from labctl.kernel import modules
-from labctl.plan import Chain, Link, Netns, Port, Sysctl
-from labctl.xtables import rule
+from labctl.kernel.host import modules
 
 PLAN = (
     Netns("n"),

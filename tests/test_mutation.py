@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 import kernels
 import pytest
 
-from labctl import checks, lab
-from labctl.kernel import backends, places
-from labctl.scenario import Check
-from labctl.words import change_lines
+from labctl.checks import runner
+from labctl.core.scenario_types import Check
+from labctl.kernel.firewall import backend
+from labctl.kernel.host import paths
+from labctl.lab import lifecycle as lab
+from labctl.render.resources import change_lines
 from tests.plugins import reason_without
 
 pytestmark = pytest.mark.root
@@ -631,12 +633,12 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lab.Def
     for definition in definitions.values():
         lab.up(definition)
     yield definitions
-    for name in places.labs():
+    for name in paths.labs():
         lab.down(name)
 
 
 def inside(name: str, node: str, command: str) -> str:
-    words = command.split() if not node else ["ip", "netns", "exec", places.netns_name(name, node), *command.split()]
+    words = command.split() if not node else ["ip", "netns", "exec", paths.netns_name(name, node), *command.split()]
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
@@ -646,7 +648,7 @@ def verdict(name: str, word: str, patience: float | None) -> tuple[str, list[str
     hasty = tuple(
         replace(check, within=patience or check.within) for check in (*compiled.checks, *BESIDES.get(name, ()))
     )
-    report = checks.run(replace(compiled, checks=hasty), word)
+    report = runner.run(replace(compiled, checks=hasty), word)
     return report.verdict, [text for outcome in report.outcomes for text in outcome.evidence]
 
 
@@ -669,20 +671,20 @@ def prepared(mutation: Mutation) -> str:
     if "{a}" in command:
         return command.format(a=inside(A, "a", "ip -4 -o addr show eth0").split()[3].split("/")[0])
     if "{gateway}" in command:
-        node, pod = (f"ip netns exec {places.netns_name(F, name)}" for name in ("node1", "a"))
-        (places.state_dir() / "gateway.sh").write_text(
+        node, pod = (f"ip netns exec {paths.netns_name(F, name)}" for name in ("node1", "a"))
+        (paths.state_dir() / "gateway.sh").write_text(
             f"{node} sysctl -qw net.ipv4.conf.caliacd53aa4120.proxy_arp=0; {pod} ip neigh flush dev eth0"
         )
-        return f"sh {places.state_dir() / 'gateway.sh'}"
+        return f"sh {paths.state_dir() / 'gateway.sh'}"
     if "{but}" in command:
-        (places.state_dir() / "but.sh").write_text("ip rule del pref 76; ip rule add pref 76 iif eth0 lookup 1")
-        return f"sh {places.state_dir() / 'but.sh'}"
+        (paths.state_dir() / "but.sh").write_text("ip rule del pref 76; ip rule add pref 76 iif eth0 lookup 1")
+        return f"sh {paths.state_dir() / 'but.sh'}"
     if "{revni}" in command:
         script = "ip link del vx0; ip link add vx0 address 02:00:00:00:01:02 type vxlan id 43 dstport 4789 local "
-        (places.state_dir() / "revni.sh").write_text(
+        (paths.state_dir() / "revni.sh").write_text(
             script + "198.51.100.1 nolearning; ip addr add 10.9.0.2/24 dev vx0; ip link set vx0 up"
         )
-        return f"sh {places.state_dir() / 'revni.sh'}"
+        return f"sh {paths.state_dir() / 'revni.sh'}"
     return command
 
 
@@ -693,9 +695,9 @@ def test_what_is_broken_is_named_caught_and_mended(mutation: Mutation, labs: dic
         pytest.skip(str(reason_without()))
     compiled = lab.recall(name)
     assert lab.status(name, compiled) == ()
-    inodes = {node: os.stat(places.netns_path(name, node)).st_ino for node in places.labs()[name]}
+    inodes = {node: os.stat(paths.netns_path(name, node)).st_ino for node in paths.labs()[name]}
 
-    inside(name, mutation.where, prepared(mutation).replace("tables-legacy", f"tables-{backends.of(name)}"))
+    inside(name, mutation.where, prepared(mutation).replace("tables-legacy", f"tables-{backend.of(name)}"))
     changes = lab.status(name, compiled)
     told = [line for change in changes for line in change_lines(change)]
     assert any(mutation.says in line for line in told), told
@@ -707,7 +709,7 @@ def test_what_is_broken_is_named_caught_and_mended(mutation: Mutation, labs: dic
     assert {change.subject.key for change in mended.changes} >= {change.subject.key for change in changes}
     assert {change.subject.ns for change in mended.changes} <= mutation.touches
     assert lab.status(name, compiled) == ()
-    after = {node: os.stat(places.netns_path(name, node)).st_ino for node in places.labs()[name]}
+    after = {node: os.stat(paths.netns_path(name, node)).st_ino for node in paths.labs()[name]}
     assert {node for node in inodes if inodes[node] != after[node]} <= ({"a"} if not mutation.where else set())
     if mutation.check:
         told_by_packets, why = verdict(name, mutation.check, None)

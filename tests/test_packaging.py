@@ -137,7 +137,7 @@ def test_the_wheel_holds_every_package_and_scenario(wheel: Path) -> None:
     assert {name.partition(".data/data/")[2] for name in names if ".data/" in name} == set(SHARED)
     with zipfile.ZipFile(wheel) as file:
         (entries,) = [name for name in names if name.endswith(".dist-info/entry_points.txt")]
-        assert "[pytest11]\nlabctl = labctl.pytest_plugin\n" in file.read(entries).decode()
+        assert "[pytest11]\nlabctl = labctl.testing.pytest_plugin\n" in file.read(entries).decode()
 
 
 def test_the_wheel_works_anywhere(wheel: Path, tmp_path: Path) -> None:

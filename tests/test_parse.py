@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 
-from labctl import catalog, models
+from labctl import models
+from labctl.core.iptables import rule
+from labctl.core.options import address, cidr, option
+from labctl.core.resources import Address, Chain, Fdb, Link, Neighbour, Netns, Port, Resource, Route, Rule, Sysctl
+from labctl.core.scenario_types import Machine, Node, Scenario, See
 from labctl.errors import ScenarioError, UsageError
 from labctl.models import docker_bridge, kubenet
-from labctl.options import address, cidr, option
-from labctl.parse import parse, parse_and_compile
-from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Netns, Port, Resource, Route, Rule, Sysctl
-from labctl.scenario import Machine, Node, Scenario, See
-from labctl.source import read
-from labctl.xtables import rule
+from labctl.scenario import catalog
+from labctl.scenario.parser import parse, parse_and_compile
+from labctl.scenario.yaml_reader import read
 
 KUBENET = "model: kubenet\nnodes: {node1: {pods: [a, b]}, node2: {pods: [c]}}\n"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import kernels
 import pytest
 
-from labctl import catalog
-from labctl.parse import parse_and_compile
-from labctl.words import plan_text
+from labctl.render.resources import plan_text
+from labctl.scenario import catalog
+from labctl.scenario.parser import parse_and_compile
 
 PLANS = Path(__file__).parent / "plans"
 VARIANTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {

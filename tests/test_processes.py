@@ -14,15 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from labctl import checks, lab
-from labctl.diff import diff
+from labctl.checks import runner
+from labctl.core.diff import diff
+from labctl.core.resources import Netns, Process
+from labctl.core.scenario_types import Check, Lab
 from labctl.errors import KernelError
-from labctl.kernel import places, processes
-from labctl.kernel.linux import Linux
-from labctl.plan import Netns, Process
-from labctl.scenario import Check, Lab
-from labctl.words import change_lines
-from labctl.words_json import process_mark, resource_from_json, resource_json
+from labctl.kernel import processes
+from labctl.kernel.host import paths
+from labctl.kernel.lab_kernel import Linux
+from labctl.lab import lifecycle
+from labctl.render.json_codec import process_mark, resource_from_json, resource_json
+from labctl.render.resources import change_lines
 
 WEB = Process("a", "web", ("serve", "web", "tcp:80"), inside="pause")
 
@@ -60,19 +62,19 @@ def test_a_mark_tells_which_process_of_which_lab_it_is() -> None:
 
 @pytest.fixture
 def clean() -> Iterator[None]:
-    assert places.labs() == {}
+    assert paths.labs() == {}
     yield
-    for name in places.labs():
-        lab.down(name)
+    for name in paths.labs():
+        lifecycle.down(name)
 
 
 @pytest.fixture
 def pods(clean: None) -> Lab:
-    return lab.up(lab.define("pods")).lab
+    return lifecycle.up(lifecycle.define("pods")).lab
 
 
 def drift(name: str) -> list[str]:
-    return [line for change in lab.status(name, lab.recall(name)) for line in change_lines(change)]
+    return [line for change in lifecycle.status(name, lifecycle.recall(name)) for line in change_lines(change)]
 
 
 def pid(name: str, node: str, process: str) -> int:
@@ -105,7 +107,7 @@ def awaited_gone(path: Path) -> None:
 
 
 def proves(made: Lab, word: str) -> list[str]:
-    return [outcome.verdict for outcome in checks.run(made, word).outcomes]
+    return [outcome.verdict for outcome in runner.run(made, word).outcomes]
 
 
 @pytest.mark.root
@@ -115,7 +117,7 @@ def test_a_dying_container_leaves_the_address_and_comes_back(pods: Lab) -> None:
     assert drift("pods") == ["missing process web: serve web tcp:80, inside pause"]
     assert proves(pods, "every pod reaches every pod") == ["pass"]
     assert proves(pods, "80 is web's") == ["fail"]
-    assert len(lab.up(lab.define("pods")).changes) == 1
+    assert len(lifecycle.up(lifecycle.define("pods")).changes) == 1
     assert drift("pods") == []
     assert proves(pods, "80 is web's") == ["pass"]
 
@@ -125,7 +127,7 @@ def test_a_dying_container_leaves_the_address_and_comes_back(pods: Lab) -> None:
 def test_a_dying_sandbox_takes_containers_address_and_namespace(pods: Lab, how: signal.Signals) -> None:
     web = os.pidfd_open(pid("pods", "a", "web"))  # its number may be somebody else's once it is gone
     kill(pid("pods", "a", "pause"), how)
-    awaited_gone(places.netns_path("pods", "a"))
+    awaited_gone(paths.netns_path("pods", "a"))
 
     assert select.select([web], [], [], 0)[0]
     os.close(web)
@@ -134,9 +136,9 @@ def test_a_dying_sandbox_takes_containers_address_and_namespace(pods: Lab, how: 
     awaited(
         lambda: "missing link veth86f7e437" in " ".join(drift("pods")), "the node's end of the cable is still there"
     )
-    lab.up(lab.define("pods"))
+    lifecycle.up(lifecycle.define("pods"))
     assert drift("pods") == []
-    assert {outcome.verdict for outcome in checks.run(pods).outcomes} == {"pass"}
+    assert {outcome.verdict for outcome in runner.run(pods).outcomes} == {"pass"}
 
 
 @pytest.mark.root
@@ -149,7 +151,7 @@ def test_a_sandbox_whose_shim_dies_ends_too_and_is_mended(pods: Lab) -> None:
     os.close(handle)
 
     assert "missing process pause: pause, holds the namespace" in drift("pods")
-    lab.up(lab.define("pods"))
+    lifecycle.up(lifecycle.define("pods"))
     assert drift("pods") == []
 
 
@@ -165,7 +167,7 @@ def test_what_a_person_starts_is_no_drift_and_goes_with_the_lab(pods: Lab) -> No
     own = subprocess.Popen(["ip", "netns", "exec", "labctl.pods.a", "sleep", "600"])
     try:
         assert drift("pods") == []
-        lab.down("pods")
+        lifecycle.down("pods")
         assert own.wait(10) == -signal.SIGTERM
     finally:
         own.kill()
@@ -177,7 +179,7 @@ def test_down_ends_what_lives_on_in_a_namespace_that_lost_its_name(pods: Lab) ->
     numbers = [pid("pods", "a", name) for name in ("pause", "web", "sidecar")]
     subprocess.run(["ip", "netns", "del", "labctl.pods.a"], check=True)
     assert all(Path(f"/proc/{number}").exists() for number in numbers)
-    lab.down("pods")
+    lifecycle.down("pods")
     assert not any(Path(f"/proc/{number}").exists() for number in numbers)
 
 
@@ -221,7 +223,7 @@ def test_a_free_port_fails_the_check_that_it_is_taken(pods: Lab) -> None:
     udp = Check("8125 is taken", "taken", "a", "a", 8125, protocol="udp")
     gone = Check("80 is taken there", "taken", "nobody", "nobody", 80)
     made = Lab("pods", "kubenet", pods.plan, pods.machines, (free, udp, gone))
-    told = {outcome.check.say: (outcome.verdict, outcome.evidence[0]) for outcome in checks.run(made).outcomes}
+    told = {outcome.check.say: (outcome.verdict, outcome.evidence[0]) for outcome in runner.run(made).outcomes}
 
     assert told["81 is taken"] == ("fail", "tcp port 81 of a was free: nobody listens there")
     assert told["8125 is taken"][0] == "pass"
@@ -231,13 +233,13 @@ def test_a_free_port_fails_the_check_that_it_is_taken(pods: Lab) -> None:
 
 @pytest.mark.root
 def test_a_proxy_that_dies_is_named_and_fails_what_it_served(clean: None) -> None:
-    made = lab.up(lab.define("docker-proxy")).lab
+    made = lifecycle.up(lifecycle.define("docker-proxy")).lab
     kill(pid("docker-proxy", "host1", "docker-proxy 127.0.0.1:8082/tcp"), signal.SIGTERM)
 
     assert [line.partition(":8082")[0] for line in drift("docker-proxy")] == ["missing process docker-proxy 127.0.0.1"]
     assert proves(made, "at 127.0.0.1") == ["fail"]
     assert proves(made, "a stranger is translated") == ["pass"]
-    lab.up(lab.define("docker-proxy"))
+    lifecycle.up(lifecycle.define("docker-proxy"))
     assert proves(made, "at 127.0.0.1") == ["pass"]
 
 
@@ -245,9 +247,9 @@ def test_a_proxy_that_dies_is_named_and_fails_what_it_served(clean: None) -> Non
 @pytest.mark.parametrize(("release", "verdict"), [("28", "pass"), ("26", "fail")])
 def test_an_answer_over_udp_comes_from_the_address_asked_since_28(clean: None, release: str, verdict: str) -> None:
     everywhere = "hosts.host1.containers.web.publish=[192.168.50.11:8080:80, 127.0.0.1:8082:80, 5353:53/udp]"
-    made = lab.up(lab.define("docker-proxy", sets=(f"release={release}", everywhere))).lab
+    made = lifecycle.up(lifecycle.define("docker-proxy", sets=(f"release={release}", everywhere))).lab
     asked = Check("udp likewise", "udp", "c1", "host1", 5353, server=("web", 53))
-    outcome = checks.run(replace(made, checks=(asked,))).outcomes[0]
+    outcome = runner.run(replace(made, checks=(asked,))).outcomes[0]
 
     assert outcome.verdict == verdict
     if verdict == "fail":  # the well-known bug of before: moby issue 11998
@@ -256,7 +258,7 @@ def test_an_answer_over_udp_comes_from_the_address_asked_since_28(clean: None, r
 
 @pytest.mark.root
 def test_a_container_on_the_hosts_network_is_entered_where_it_is(clean: None) -> None:
-    lab.up(lab.define("docker-host-none"))
+    lifecycle.up(lifecycle.define("docker-host-none"))
     run = [sys.executable, "-m", "labctl"]
     root = Path(__file__).parent.parent
 

@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 import labctl
-from labctl import api, testing
-from labctl.kernel import places, state
+from labctl import running_lab
+from labctl.kernel.host import lab_state, paths
+from labctl.testing import laws
 
 pytest_plugins = ["pytester"]
 ROOT = Path(__file__).resolve().parent.parent
 INSTALLED = any(point.name == "labctl" for point in entry_points(group="pytest11"))
-PLUGIN = () if INSTALLED else ("-p", "labctl.pytest_plugin")  # where labctl is installed, pytest finds it by itself
+# where labctl is installed, pytest finds it by itself
+PLUGIN = () if INSTALLED else ("-p", "labctl.testing.pytest_plugin")
 STRICT = (*PLUGIN, "-W", "error", "-p", "no:cacheprovider", "--strict-markers", "-rs")
 ENDING = r"-\d+-\d+$"  # what makes a lab's name its own
 
@@ -29,8 +31,8 @@ def nothing_left() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:  # and not the tests' own, which is undone before we look
         patch.delenv("PYTEST_XDIST_WORKER", raising=False)  # which we may be ourselves
         yield
-    left = (*places.labs(), *state.records())
-    for name in places.labs():
+    left = (*paths.labs(), *lab_state.records())
+    for name in paths.labs():
         labctl.down(name)
     assert left == ()
 
@@ -82,8 +84,8 @@ def test_names():
     own, other, *shared, parameter, one, two = names
     assert len({own, other, shared[0], parameter, one, two}) == 6, names
     assert len(shared) == 3 and len(set(shared)) == 1
-    from labctl.kernel import places
-    assert set(places.labs()) == {shared[0], parameter, "mine"}
+    from labctl.kernel.host import paths
+    assert set(paths.labs()) == {shared[0], parameter, "mine"}
 """
 
 
@@ -168,11 +170,11 @@ def test_packets_need_not_be_recorded(pytester: pytest.Pytester) -> None:
 @pytest.mark.root
 def test_a_large_lab_is_not_recorded_and_trouble_is_told(pytester: pytest.Pytester) -> None:
     pytester.makeconftest("""
-import labctl.recorder
+from labctl.testing import recorder
 from labctl.errors import KernelError
 def no(lab):
     raise KernelError("no ears today")
-labctl.recorder.recorder = no
+recorder.recorder = no
 """)
     done = run(pytester, FAILING, "-k", "bad")
     done.assert_outcomes(failed=1)
@@ -181,7 +183,7 @@ labctl.recorder.recorder = no
 
 SKIPPING = """
 import os, pytest, labctl
-from labctl.pytest_plugin import assert_laws
+from labctl.testing import assert_laws
 
 @pytest.mark.lab("kubenet")
 def test_mark(lab):
@@ -207,7 +209,7 @@ def test_without_root_tests_of_labs_are_skipped_and_the_reason_is_printed(pytest
     for options in ((), ("-n2",)):
         done = run(pytester, SKIPPING, *options)
         done.assert_outcomes(passed=1, skipped=4)
-        reason = f"labctl: labctl.up needs root ({api.ROOT})"
+        reason = f"labctl: labctl.up needs root ({running_lab.ROOT})"
         assert done.stdout.str().count(f"{reason}: 4 tests skipped") == 1
         assert done.ret == 0
 
@@ -227,7 +229,7 @@ def test_labs_can_be_required(pytester: pytest.Pytester) -> None:
 def test_what_the_kernel_lacks_skips_a_test(pytester: pytest.Pytester) -> None:
     pytester.makeconftest("""
 import pytest
-from labctl.kernel import features
+from labctl.kernel.apply import features
 features.lacking = lambda wanted, backend="legacy": dict.fromkeys(wanted, "not here")
 """)
     done = run(pytester, '''
@@ -301,7 +303,7 @@ def test_what_fails_is_shown_at_the_line_of_who_wrote_the_test(pytester: pytest.
 
 FIREWALLS = """
 import pytest
-from labctl.pytest_plugin import assert_laws
+from labctl.testing import assert_laws
 
 @pytest.mark.lab("docker-bridge", firewall="nft")
 def test_mark(lab):
@@ -429,7 +431,8 @@ def test_unused_it_loads_nothing(pytester: pytest.Pytester, suite: str) -> None:
     pytester.makeconftest("""
 import sys
 def pytest_unconfigure():
-    heavy = ("pyroute2", "iptc", "click", "yaml", "rich", "labctl.api", "labctl.errors", "labctl.plan", "labctl.live")
+    heavy = ("pyroute2", "iptc", "click", "yaml", "rich")
+    heavy += ("labctl.api", "labctl.errors", "labctl.core.resources", "labctl.running_lab")
     print("LOADED", [name for name in heavy if name in sys.modules])
 """)
     assert "LOADED []" in run(pytester, suite, "-s").stdout.str()
@@ -440,49 +443,49 @@ def pytest_unconfigure():
 
 @pytest.mark.root
 def test_the_laws_hold_and_a_breach_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from labctl import lab as labs
-    from labctl.diff import diff
-    from labctl.plan import Netns
+    from labctl.core.diff import diff
+    from labctl.core.resources import Netns
+    from labctl.lab import lifecycle
 
-    testing.assert_laws("docker-bridge", set={"mtu": 1400})
-    assert places.labs() == {}
+    laws.assert_laws("docker-bridge", set={"mtu": 1400})
+    assert paths.labs() == {}
 
     extra = diff((Netns("stray"),), ())
-    monkeypatch.setattr(labs, "status", lambda name, lab: extra)
+    monkeypatch.setattr(lifecycle, "status", lambda name, lab: extra)
     with pytest.raises(AssertionError, match=r"after up, the lab differs from its plan:\n.*stray"):
-        testing.assert_laws("docker-bridge")
+        laws.assert_laws("docker-bridge")
     monkeypatch.undo()
-    monkeypatch.setattr(labs, "_repair", lambda *words: extra)
+    monkeypatch.setattr(lifecycle, "_repair", lambda *words: extra)
     with pytest.raises(AssertionError, match="a second up still changed the lab"):
-        testing.assert_laws("docker-bridge")
+        laws.assert_laws("docker-bridge")
     monkeypatch.undo()
-    real = labs.down
-    monkeypatch.setattr(labs, "down", lambda name, warn=None: real(name)[1:])
+    real = lifecycle.down
+    monkeypatch.setattr(lifecycle, "down", lambda name, warn=None: real(name)[1:])
     with pytest.raises(AssertionError, match="after down, nothing is left; removed: "):
-        testing.assert_laws("docker-bridge")
-    monkeypatch.setattr(labs, "down", lambda name, warn=None: ())
+        laws.assert_laws("docker-bridge")
+    monkeypatch.setattr(lifecycle, "down", lambda name, warn=None: ())
     with pytest.raises(AssertionError, match=r"after down, .*host1.* is left"):
-        testing.assert_laws("docker-bridge", name="left")
+        laws.assert_laws("docker-bridge", name="left")
     monkeypatch.undo()
     with pytest.raises(labctl.UsageError, match="a lab left runs already"):
-        testing.assert_laws("docker-bridge", name="left")
+        laws.assert_laws("docker-bridge", name="left")
     labctl.down("left")  # which it did not do
 
 
 @pytest.mark.root
 def test_a_device_that_appears_outside_is_a_breach(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = iter([["lo"], ["eth0", "lo"]])
-    monkeypatch.setattr(testing, "_devices", lambda: next(seen))
+    monkeypatch.setattr(laws, "_devices", lambda: next(seen))
     with pytest.raises(AssertionError, match="the machine's own devices"):
-        testing.assert_laws("docker-bridge")
+        laws.assert_laws("docker-bridge")
 
 
 def test_names_are_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw7")
-    first = testing.fresh_name("a-scenario-with-a-rather-long-name")
+    first = laws.fresh_name("a-scenario-with-a-rather-long-name")
     taken = f"{first.rpartition('-')[0]}-{int(first.rpartition('-')[2]) + 1}"
-    monkeypatch.setattr(places, "labs", lambda: {taken: ()})
-    second = testing.fresh_name("a-scenario-with-a-rather-long-name")
+    monkeypatch.setattr(paths, "labs", lambda: {taken: ()})
+    second = laws.fresh_name("a-scenario-with-a-rather-long-name")
 
     stem, _, number = first.rpartition("-")
     assert re.fullmatch(r"a-scenario-with-a-rather-gw7-\d+", stem)

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from labctl.kernel import observe, read
-from labctl.kernel.netlink import Channel
-from labctl.kernel.netns import CLONE_NEWNET, Inside, unshare
-from labctl.plan import Port
+from labctl.core.resources import Port
+from labctl.kernel.namespaces.thread import CLONE_NEWNET, Inside, unshare
+from labctl.kernel.netlink import dump
+from labctl.kernel.netlink.rtnetlink import Channel
+from labctl.kernel.observe import snapshot as observe
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel]
 
@@ -101,7 +102,7 @@ def test_links(inside: Inside) -> None:
     expected = [
         link for link in expected if link[1] not in observe.FALLBACK
     ]  # whose address pyroute2 reads as six bytes
-    found = [link for link in ours(inside, read.links) if link.name not in observe.FALLBACK]
+    found = [link for link in ours(inside, dump.links) if link.name not in observe.FALLBACK]
     assert len(found) >= 5
     assert [
         (link.index, link.name, link.flags, link.mtu, link.mac, link.master, link.kind, link.addr_gen_mode)
@@ -115,7 +116,7 @@ def test_addresses(inside: Inside) -> None:
         (m["index"], m.get_attr("IFA_LOCAL") or m.get_attr("IFA_ADDRESS"), m["prefixlen"])
         for m in truth(inside, "get_addr")
     ]
-    found = [(index, str(ip), length) for index, ip, length in ours(inside, read.addresses)]
+    found = [(index, str(ip), length) for index, ip, length in ours(inside, dump.addresses)]
     assert any(ip == "2001:db8::1" for _, ip, _ in found)
     assert sorted(found) == sorted(expected)
 
@@ -130,11 +131,11 @@ def test_routes(inside: Inside) -> None:
             metrics.get_attr("RTAX_MTU") if metrics else None,
         )  # fmt: skip
 
-    expected = [known(m) for m in truth(inside, "get_routes") if m.get_attr("RTA_TABLE") != read.LOCAL_TABLE]
+    expected = [known(m) for m in truth(inside, "get_routes") if m.get_attr("RTA_TABLE") != dump.LOCAL_TABLE]
     found = [
         (r.family, r.length, r.table, r.proto, r.scope, r.kind, r.dst and str(r.dst), r.via and str(r.via), r.index,
          r.metric, r.src and str(r.src), r.mtu)
-        for r in ours(inside, read.routes)
+        for r in ours(inside, dump.routes)
     ]  # fmt: skip
     assert len(found) >= 8
     assert sorted(map(str, found)) == sorted(map(str, expected))
@@ -146,7 +147,7 @@ def test_neighbours(inside: Inside) -> None:
             (m["ifindex"], m["state"], m.get_attr("NDA_DST"), m.get_attr("NDA_LLADDR"))
             for m in truth(inside, "get_neighbours")
         ]
-        return [(n.index, n.state, str(n.ip), n.mac) for n in ours(inside, read.neighbours)], expected
+        return [(n.index, n.state, str(n.ip), n.mac) for n in ours(inside, dump.neighbours)], expected
 
     found, expected = looked()
     until = time.monotonic() + 10
@@ -154,7 +155,7 @@ def test_neighbours(inside: Inside) -> None:
         found, expected = looked()
     assert any(ip == "192.0.2.9" and mac == "02:00:00:00:00:09" for _, _, ip, mac in found)
     assert sorted(map(str, found)) == sorted(map(str, expected))
-    proxies = ours(inside, read.neighbours, proxy=True)
+    proxies = ours(inside, dump.neighbours, proxy=True)
     assert [str(n.ip) for n in proxies] == ["192.0.2.10"]
 
 
@@ -169,7 +170,7 @@ def test_rules(inside: Inside) -> None:
     expected = [known(m) for m in truth(inside, "get_rules") if m["family"] in (2, 10)]
     found = [
         (r.family, r.action, r.pref, r.table, r.src and str(r.src[0]), r.iif, r.mark, r.mask, r.flags)
-        for r in ours(inside, read.rules)
+        for r in ours(inside, dump.rules)
     ]
     assert len(found) >= 5
     assert sorted(map(str, found)) == sorted(map(str, expected))
@@ -179,7 +180,7 @@ def test_the_plan_types_made_of_it(inside: Inside) -> None:
     def look() -> list[str]:
         channel, snapshot = Channel(), observe.Snapshot()
         try:
-            snapshot.add("n", read.links(channel))
+            snapshot.add("n", dump.links(channel))
             found = [*observe.links(snapshot, "n", lambda a, b: None), *observe.tables(channel, snapshot, "n")]
         finally:
             channel.close()
@@ -205,10 +206,10 @@ def test_the_plan_types_made_of_it(inside: Inside) -> None:
 @pytest.mark.parametrize(("whole", "nsid", "peer"), [(True, 1, "n/v"), (False, 1, None), (False, 0, "n/v")])
 def test_a_peer_is_not_guessed_where_namespaces_were_left_out(whole: bool, nsid: int, peer: str | None) -> None:
     snapshot = observe.Snapshot(whole=whole)
-    end = read.RawLink(2, "eth0", 1, lower=5, lower_nsid=0, kind="veth")
+    end = dump.RawLink(2, "eth0", 1, lower=5, lower_nsid=0, kind="veth")
     snapshot.add("p", [end])
     snapshot.add(
-        "n", [read.RawLink(5, "v", 1, lower=2, lower_nsid=3, kind="veth")]
+        "n", [dump.RawLink(5, "v", 1, lower=2, lower_nsid=3, kind="veth")]
     )  # bears the index, by chance or not
     found = snapshot.peer("p", end, lambda ns, other: nsid)
     assert (found and str(found)) == peer
@@ -216,6 +217,6 @@ def test_a_peer_is_not_guessed_where_namespaces_were_left_out(whole: bool, nsid:
 
 def test_a_peer_of_the_same_namespace_needs_no_id() -> None:
     snapshot = observe.Snapshot(whole=False)
-    one, other = (read.RawLink(i, f"v{i}", 1, lower=5 - i, kind="veth") for i in (2, 3))
+    one, other = (dump.RawLink(i, f"v{i}", 1, lower=5 - i, kind="veth") for i in (2, 3))
     snapshot.add("n", [one, other])
     assert snapshot.peer("n", one, lambda ns, other: None) == Port("n", "v3")

@@ -14,15 +14,16 @@ from xml.etree import ElementTree
 import pytest
 import samples
 
-from labctl.diff import Change
+from labctl.core.diff import Change
+from labctl.core.resources import Route
+from labctl.core.results import Outcome
 from labctl.errors import KernelError
-from labctl.plan import Route
-from labctl.report import deeds, listing, text
+from labctl.report import lists, up_status
+from labctl.report import plain_text as text
 from labctl.report.junit import junit
-from labctl.report.tables import drawn
+from labctl.report.node_view import Section, View, parts, sections, settings
+from labctl.report.rich_tables import drawn
 from labctl.report.terminal import Terminal
-from labctl.results import Outcome
-from labctl.show import Section, View, parts, sections, settings
 
 EXACT = replace(samples.LAB, substituted=(), plan=samples.PLAN[:10])  # on a kernel that lacks nothing
 OTHERWISE = "approximate, for want of vlan: the tenants' VLANs; instead: a veth for each tenant"
@@ -80,7 +81,7 @@ def test_the_last_line_counts_every_verdict() -> None:
 
 def test_up_says_who_is_who_and_what_to_try_next(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SUDO_USER", raising=False)
-    said = printed(deeds.say_up, samples.result(), others=False, hints=True)
+    said = printed(up_status.say_up, samples.result(), others=False, hints=True)
 
     assert said.splitlines()[0] == "kubenet is up: 1 namespace, 13 objects in 0.21 s"
     assert re.search(r"^node1 +node +10\.224\.0\.4 10\.244\.0\.1$", said, re.MULTILINE)
@@ -92,7 +93,7 @@ def test_up_says_who_is_who_and_what_to_try_next(monkeypatch: pytest.MonkeyPatch
 def test_hints_name_the_lab_and_sudo_where_they_must(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_USER", "anna")
 
-    assert deeds.suggestions(samples.LAB, others=True)[:2] == [
+    assert up_status.suggestions(samples.LAB, others=True)[:2] == [
         "sudo labctl shell -l kubenet node1",
         "sudo labctl exec -l kubenet a -- ping -c 3 c",
     ]
@@ -100,9 +101,11 @@ def test_hints_name_the_lab_and_sudo_where_they_must(monkeypatch: pytest.MonkeyP
 
 def test_a_second_up_says_that_nothing_was_done_or_what_was_repaired() -> None:
     assert "nothing to do" in printed(
-        deeds.say_up, samples.result(created=False, changes=()), others=False, hints=False
+        up_status.say_up, samples.result(created=False, changes=()), others=False, hints=False
     )
-    repaired = printed(deeds.say_up, samples.result(created=False, changes=samples.DRIFT), others=False, hints=False)
+    repaired = printed(
+        up_status.say_up, samples.result(created=False, changes=samples.DRIFT), others=False, hints=False
+    )
 
     assert repaired.startswith("kubenet is repaired: 3 changes in 0.21 s\nnode1\n  removed  address 192.0.2.1/32")
     assert "\n  added    route 10.244.1.0/24" in repaired
@@ -112,7 +115,9 @@ def test_a_second_up_says_that_nothing_was_done_or_what_was_repaired() -> None:
 def test_a_replaced_lab_is_told_in_the_summary(dry: bool, says: str) -> None:
     result = replace(samples.result(dry=dry), replaced=True)
 
-    assert printed(deeds.say_up, result, others=False, hints=False).startswith(f"the old lab kubenet {says}\nkubenet")
+    assert printed(up_status.say_up, result, others=False, hints=False).startswith(
+        f"the old lab kubenet {says}\nkubenet"
+    )
 
 
 def test_a_long_line_breaks_between_words_and_goes_on_under_its_beginning() -> None:
@@ -154,7 +159,7 @@ def test_a_table_in_a_pipe_keeps_its_long_cells_whole(monkeypatch: pytest.Monkey
 
 def test_a_dry_run_says_add_and_remove() -> None:
     said = printed(
-        deeds.say_up, samples.result(dry=True, created=False, changes=samples.DRIFT), others=False, hints=True
+        up_status.say_up, samples.result(dry=True, created=False, changes=samples.DRIFT), others=False, hints=True
     )
 
     assert said.splitlines()[:4] == [
@@ -167,7 +172,7 @@ def test_a_dry_run_says_add_and_remove() -> None:
 
 
 def test_status_names_every_drifted_object_under_its_namespace() -> None:
-    said = printed(lambda *args: deeds.say_status("kubenet", EXACT, samples.DRIFT, *args))
+    said = printed(lambda *args: up_status.say_status("kubenet", EXACT, samples.DRIFT, *args))
 
     assert said.splitlines() == [
         "kubenet has drifted: 3 differences",
@@ -179,31 +184,31 @@ def test_status_names_every_drifted_object_under_its_namespace() -> None:
 
 
 def test_status_without_drift_is_a_sentence() -> None:
-    assert printed(lambda *args: deeds.say_status("kubenet", EXACT, (), *args)) == (
+    assert printed(lambda *args: up_status.say_status("kubenet", EXACT, (), *args)) == (
         "kubenet: no drift, 10 objects as defined\n"
     )
 
 
 @pytest.mark.parametrize("drift", [(), samples.DRIFT])
 def test_status_says_what_was_built_otherwise(drift: tuple[Change, ...]) -> None:
-    said = printed(lambda *args: deeds.say_status("kubenet", samples.LAB, drift, *args))
+    said = printed(lambda *args: up_status.say_status("kubenet", samples.LAB, drift, *args))
     assert said.splitlines()[-1] == OTHERWISE
 
 
 def test_up_says_what_it_built_otherwise_in_a_line() -> None:
-    said = printed(lambda out: deeds.say_up(samples.result(), out, others=False, hints=False))
+    said = printed(lambda out: up_status.say_up(samples.result(), out, others=False, hints=False))
     assert said.splitlines()[1] == OTHERWISE
-    exact = printed(lambda out: deeds.say_up(replace(samples.result(), lab=EXACT), out, others=False, hints=False))
+    exact = printed(lambda out: up_status.say_up(replace(samples.result(), lab=EXACT), out, others=False, hints=False))
     assert exact.splitlines() == [line for line in said.splitlines() if line != OTHERWISE]
 
 
 def test_what_a_model_does_otherwise_is_a_line_for_each_grade() -> None:
-    assert deeds.grade_lines(EXACT) == [
+    assert up_status.grade_lines(EXACT) == [
         "approximate: the load balancer",
         "left out: IPv6",
         "needs of the kernel: vlan, for the tenants' VLANs",
     ]
-    assert deeds.grade_lines(samples.LAB) == deeds.grade_lines(EXACT)[:2]
+    assert up_status.grade_lines(samples.LAB) == up_status.grade_lines(EXACT)[:2]
 
 
 def test_show_says_part_by_part_how_true_a_lab_is() -> None:
@@ -219,12 +224,12 @@ def test_show_says_part_by_part_how_true_a_lab_is() -> None:
 
 
 def test_lists_say_what_is_approximate() -> None:
-    assert [row[1] for row in listing.labs(samples.RUNNING).rows] == ["kubenet (approximate: vlan)", "?"]
-    assert listing.scenarios(samples.ENTRIES).rows == (("kubenet", "approximate (1), needs vlan", "a small cluster"),)
+    assert [row[1] for row in lists.labs(samples.RUNNING).rows] == ["kubenet (approximate: vlan)", "?"]
+    assert lists.scenarios(samples.ENTRIES).rows == (("kubenet", "approximate (1), needs vlan", "a small cluster"),)
 
 
 def test_commands_by_hand_name_the_namespace_they_are_typed_in() -> None:
-    lines = list(deeds.by_hand(samples.result(), lambda node: f"labctl.kubenet.{node}", "/run/labctl"))
+    lines = list(up_status.by_hand(samples.result(), lambda node: f"labctl.kubenet.{node}", "/run/labctl"))
 
     assert lines[:3] == ["", "# ---- the machines: a network namespace each", "ip netns add labctl.kubenet.node1"]
     assert (
@@ -234,7 +239,7 @@ def test_commands_by_hand_name_the_namespace_they_are_typed_in() -> None:
 
 
 def test_a_repair_by_hand_refills_a_chain_and_says_what_to_remove() -> None:
-    lines = list(deeds.by_hand(samples.result(created=False, changes=samples.DRIFT), str, "/run/labctl"))
+    lines = list(up_status.by_hand(samples.result(created=False, changes=samples.DRIFT), str, "/run/labctl"))
 
     assert lines == [
         "# node1: extra address 192.0.2.1/32 dev eth0",
@@ -250,7 +255,7 @@ def test_a_repair_by_hand_refills_a_chain_and_says_what_to_remove() -> None:
 
 
 def test_doctor_gives_a_fix_for_what_is_wrong_and_counts() -> None:
-    said = printed(lambda *args: listing.say_findings(samples.FINDINGS, *args))
+    said = printed(lambda *args: lists.say_findings(samples.FINDINGS, *args))
 
     assert said.splitlines() == [
         "ok       root",
@@ -263,7 +268,7 @@ def test_doctor_gives_a_fix_for_what_is_wrong_and_counts() -> None:
 
 
 def test_labs_without_a_record_are_listed_too() -> None:
-    assert listing.labs(samples.RUNNING).rows[1] == ("lost", "?", "1", "x", "(record lost)")
+    assert lists.labs(samples.RUNNING).rows[1] == ("lost", "?", "1", "x", "(record lost)")
 
 
 def test_show_has_a_table_for_every_kind_that_is_there() -> None:

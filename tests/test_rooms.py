@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from labctl.diff import diff
+from labctl.core.diff import diff
+from labctl.core.resources import Netns
 from labctl.errors import KernelError
-from labctl.kernel import places, residents, rooms
-from labctl.kernel.linux import Linux
-from labctl.kernel.netns import MS_BIND, Inside, mount, umount
-from labctl.plan import Netns
+from labctl.kernel.host import paths
+from labctl.kernel.lab_kernel import Linux
+from labctl.kernel.namespaces import lab_namespaces, occupants
+from labctl.kernel.namespaces.thread import MS_BIND, Inside, mount, umount
 
 pytestmark = pytest.mark.root
 
@@ -28,10 +29,10 @@ def kernel() -> Iterator[Linux]:
 
 
 def test_a_namespace_is_made_under_its_name(kernel: Linux) -> None:
-    assert places.labs() == {"t": ("a", "b")}
-    assert rooms.is_namespace(places.netns_path("t", "a"))
+    assert paths.labs() == {"t": ("a", "b")}
+    assert lab_namespaces.is_namespace(paths.netns_path("t", "a"))
     own = os.stat("/proc/self/ns/net").st_ino
-    inodes = {os.stat(places.netns_path("t", node)).st_ino for node in ("a", "b")}
+    inodes = {os.stat(paths.netns_path("t", node)).st_ino for node in ("a", "b")}
     assert len(inodes | {own}) == 3
 
 
@@ -41,23 +42,23 @@ def test_a_name_that_is_taken_is_refused_with_its_place(kernel: Linux) -> None:
 
 
 def test_a_stale_name_counts_as_absent_and_gives_way(kernel: Linux) -> None:
-    stale = places.netns_path("t", "stale")
+    stale = paths.netns_path("t", "stale")
     stale.touch()
-    assert not rooms.is_namespace(stale)
+    assert not lab_namespaces.is_namespace(stale)
     assert [item for item in kernel.observe() if isinstance(item, Netns)] == [Netns("a"), Netns("b")]
     assert stale.exists()  # to look is not to touch
     kernel.apply(diff((Netns("stale"),), ()))
-    assert rooms.is_namespace(stale)
+    assert lab_namespaces.is_namespace(stale)
 
 
 def test_the_machines_own_namespace_is_never_a_labs(kernel: Linux) -> None:
-    own = places.netns_path("t", "own")
+    own = paths.netns_path("t", "own")
     own.touch()
     mount("/proc/self/ns/net", str(own), None, MS_BIND)
     bystander = subprocess.Popen(["sleep", "60"])
     try:
-        assert rooms.is_namespace(own)
-        assert residents.find([own]) == ()
+        assert lab_namespaces.is_namespace(own)
+        assert occupants.find([own]) == ()
         with pytest.raises(KernelError, match="is the machine's own network namespace"):
             kernel.observe()
         kernel.destroy()
@@ -72,15 +73,15 @@ def test_links_and_folders_among_the_names_are_not_ours(kernel: Linux, tmp_path:
     mounted = tmp_path / "mounted"
     mounted.mkdir()
     mount("none", str(mounted), "tmpfs")
-    link, folder = places.netns_path("t", "link"), places.netns_path("t", "folder")
+    link, folder = paths.netns_path("t", "link"), paths.netns_path("t", "folder")
     link.symlink_to(mounted)
     folder.mkdir()
     try:
-        assert places.labs() == {"t": ("a", "b")}
+        assert paths.labs() == {"t": ("a", "b")}
         assert kernel.destroy() == ("a", "b")
         assert os.path.ismount(mounted)
         assert link.is_symlink()
-        assert rooms.remove(link)  # even asked to remove it, only the link goes
+        assert lab_namespaces.remove(link)  # even asked to remove it, only the link goes
         assert os.path.ismount(mounted)
     finally:
         link.unlink(missing_ok=True)
@@ -92,13 +93,13 @@ def test_down_ends_what_runs_inside_and_nothing_else(kernel: Linux) -> None:
     outside = subprocess.Popen(["sleep", "60"])
     with Inside() as inside:
         stubborn = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 60; done"]
-        lives = inside.run(places.netns_path("t", "a"), subprocess.Popen, stubborn, stdout=subprocess.PIPE)
+        lives = inside.run(paths.netns_path("t", "a"), subprocess.Popen, stubborn, stdout=subprocess.PIPE)
         assert lives.stdout is not None
         assert lives.stdout.readline() == b"ready\n"  # the trap is set
-        found = residents.find([places.netns_path("t", "a")])
+        found = occupants.find([paths.netns_path("t", "a")])
         assert lives.pid in found
         assert outside.pid not in found
-        residents.end(found, grace=0.2)
+        occupants.end(found, grace=0.2)
         assert lives.wait(5) == -9
         lives.stdout.close()
     assert outside.poll() is None
@@ -107,9 +108,9 @@ def test_down_ends_what_runs_inside_and_nothing_else(kernel: Linux) -> None:
 
 
 def test_we_are_never_among_those_to_be_ended() -> None:
-    own = places.netns_dir() / "own"
-    assert os.getpid() not in residents.find([own])
-    found = residents.find([own.parent / "..", own])
+    own = paths.netns_dir() / "own"
+    assert os.getpid() not in occupants.find([own])
+    found = occupants.find([own.parent / "..", own])
     assert os.getpid() not in found
     with open("/proc/self/ns/net") as here:
-        assert os.getpid() not in residents.find([type(own)(here.name)])
+        assert os.getpid() not in occupants.find([type(own)(here.name)])

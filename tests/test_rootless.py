@@ -17,7 +17,8 @@ import pytest
 
 from labctl import cli
 from labctl.cli import rootless as door
-from labctl.kernel import groups, places, rootless
+from labctl.kernel import rootless
+from labctl.kernel.host import paths, sysctl
 
 ROOT = Path(__file__).parent.parent
 USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
@@ -82,12 +83,12 @@ def person(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Person]:
 
 
 def test_every_group_is_the_last_that_is_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(groups, "last", lambda: 65536)
+    monkeypatch.setattr(sysctl, "last", lambda: 65536)
 
-    assert groups.written(groups.NAME, groups.EVERYONE) == "0 65536"
-    assert groups.meant(groups.NAME, "0 65536") == groups.EVERYONE
-    assert groups.meant(groups.NAME, "1 0") == "1 0"
-    assert groups.written("net.ipv4.ip_forward", "1") == "1"
+    assert sysctl.written(sysctl.NAME, sysctl.EVERYONE) == "0 65536"
+    assert sysctl.meant(sysctl.NAME, "0 65536") == sysctl.EVERYONE
+    assert sysctl.meant(sysctl.NAME, "1 0") == "1 0"
+    assert sysctl.written("net.ipv4.ip_forward", "1") == "1"
 
 
 @pytest.mark.parametrize(
@@ -139,10 +140,10 @@ def test_who_asks_for_labs_without_root(
 
 @pytest.mark.root
 def test_a_lab_without_root_from_its_first_packet_to_its_end(person: Person) -> None:
-    before = places.labs()
+    before = paths.labs()
     up = person.types("up", "kubenet", "--check", "--json")
     assert (up.returncode, json.loads(up.stdout)["check"]["verdict"]) == (0, "pass"), up.stdout + up.stderr
-    assert places.labs() == before  # nothing of it is here
+    assert paths.labs() == before  # nothing of it is here
 
     holder = person.holder
     assert holder is not None

@@ -10,12 +10,13 @@ from typing import Any
 import jsonschema
 import pytest
 
-from labctl import catalog, models
+from labctl import models
 from labctl.errors import ScenarioError
-from labctl.parse import parse
-from labctl.schema import reference, schema
-from labctl.source import decode, load
-from labctl.tree import Map, Node, Reader, Seq, Text
+from labctl.scenario import catalog
+from labctl.scenario.document import Map, Node, Reader, Seq, Text
+from labctl.scenario.json_schema import reference, schema
+from labctl.scenario.parser import parse
+from labctl.scenario.yaml_reader import decode, load
 
 ERRORS = Path(__file__).parent / "errors"
 SCHEMA = schema()

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from labctl import checks, lab
-from labctl.scenario import Check
+from labctl.checks import runner
+from labctl.core.scenario_types import Check
+from labctl.lab import lifecycle
 
 pytestmark = pytest.mark.root
 
@@ -43,31 +44,31 @@ def narrow(tmp_path: Path) -> Iterator[str]:
     """The lab, up."""
     file = tmp_path / "narrow.yaml"
     file.write_text(NARROW)
-    lab.up(lab.define(str(file)))
+    lifecycle.up(lifecycle.define(str(file)))
     yield "narrow"
-    lab.down("narrow")
+    lifecycle.down("narrow")
 
 
 @pytest.mark.parametrize("ping", [True, False], ids=["the real ping", "labctl's own echo"])
 def test_a_router_says_what_is_too_big_every_time(narrow: str, ping: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not ping:
-        monkeypatch.setattr("labctl.trial.ping_program", lambda: None)
-    outcomes = checks.run(lab.recall(narrow)).outcomes
+        monkeypatch.setattr("labctl.checks.attempt.ping_program", lambda: None)
+    outcomes = runner.run(lifecycle.recall(narrow)).outcomes
     assert [one.verdict for one in outcomes] == ["pass"] * 4, "\n".join(
         line for one in outcomes for line in one.evidence
     )
     assert outcomes[0].sightings[0].length == 14 + 20 + 8 + 1372
     assert "too big: 192.0.2.254 told 192.0.2.1: fragmentation needed" in outcomes[1].evidence
     assert "too big: 2001:db8:1::fe told 2001:db8:1::1: packet too big" in outcomes[3].evidence
-    again = checks.run(lab.recall(narrow), "1373").outcomes[0]  # what that taught h1 about the path is forgotten
+    again = runner.run(lifecycle.recall(narrow), "1373").outcomes[0]  # what that taught h1 about the path is forgotten
     assert again.verdict == "pass", again.evidence
     assert "too big: 192.0.2.254 told 192.0.2.1: fragmentation needed" in again.evidence
 
 
 def test_the_sources_own_kernel_says_it_too(narrow: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labctl.trial.ping_program", lambda: None)
-    compiled = lab.recall(narrow)
+    monkeypatch.setattr("labctl.checks.attempt.ping_program", lambda: None)
+    compiled = lifecycle.recall(narrow)
     own = Check("too big for the card", "ping", "h1", "h2", size=1473, expect="fail")
-    outcome = checks.run(replace(compiled, checks=(own,))).outcomes[0]
+    outcome = runner.run(replace(compiled, checks=(own,))).outcomes[0]
     assert outcome.verdict == "pass"
     assert "h1's own kernel did not send it: Message too long" in outcome.evidence

@@ -13,16 +13,17 @@ from types import SimpleNamespace
 import pytest
 from test_trace_live import TRACES, traced
 
-from labctl import checks, lab
-from labctl.decode import Frame
-from labctl.kernel import places
-from labctl.kernel.netns import Inside
-from labctl.kernel.tap import ROUNDS, Taps
-from labctl.plan import Port
-from labctl.scenario import Check
-from labctl.trace import codec
-from labctl.trace.evidence import Evidence
-from labctl.trace.story import tell
+from labctl.checks import runner
+from labctl.core.resources import Port
+from labctl.core.scenario_types import Check
+from labctl.kernel.capture.tap import ROUNDS, Taps
+from labctl.kernel.host import paths
+from labctl.kernel.namespaces.thread import Inside
+from labctl.lab import lifecycle
+from labctl.packets.decode import Frame
+from labctl.render import json_codec2
+from labctl.tracing.diagnosis import tell
+from labctl.tracing.evidence import Evidence
 
 LOOP = """
 name: loop
@@ -108,24 +109,24 @@ def storm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The lab, up, with a brake on the two cables, for the sake of the tests beside this one."""
     file = tmp_path_factory.mktemp("loop") / "loop.yaml"
     file.write_text(LOOP)
-    lab.up(lab.define(str(file)))
+    lifecycle.up(lifecycle.define(str(file)))
     try:
         for dev in ("l1", "l2", "r1", "r2"):
             brake = f"tc qdisc add dev {dev} root tbf rate 200kbit burst 2k limit 20k"
-            subprocess.run(["ip", "netns", "exec", places.netns_name("loop", "s"), *brake.split()], check=True)
-        begin = ["ip", "netns", "exec", places.netns_name("loop", "h1"), "ping", "-c", "1", "-W", "1", "192.0.2.9"]
+            subprocess.run(["ip", "netns", "exec", paths.netns_name("loop", "s"), *brake.split()], check=True)
+        begin = ["ip", "netns", "exec", paths.netns_name("loop", "h1"), "ping", "-c", "1", "-W", "1", "192.0.2.9"]
         assert subprocess.run(begin, capture_output=True).returncode != 0  # it asked all for one who is not there
         yield
     finally:
-        lab.down("loop")
+        lifecycle.down("loop")
 
 
 @pytest.mark.root
 @pytest.mark.usefixtures("storm")
 def test_a_check_says_that_frames_go_round() -> None:
-    compiled = lab.recall("loop")
+    compiled = lifecycle.recall("loop")
     impatient = Check("h1 reaches nobody", "ping", "h1", "192.0.2.9", within=3)
-    outcome = checks.run(replace(compiled, checks=(impatient,))).outcomes[0]
+    outcome = runner.run(replace(compiled, checks=(impatient,))).outcomes[0]
     expected = "frames go round a loop of bridges: the same ones come and go at s/l1, s/l2, s/r1, s/r2"
     assert expected in outcome.evidence, outcome.evidence
 
@@ -138,7 +139,7 @@ def test_a_trace_takes_it_down() -> None:
 
 
 def test_a_loss_that_nothing_else_explains_is_the_loops() -> None:
-    whole = codec.decode(Evidence, json.loads((TRACES / "delivered.json").read_text()))
+    whole = json_codec2.decode(Evidence, json.loads((TRACES / "delivered.json").read_text()))
     evidence = replace(whole, answer="timeout", crossings=whole.crossings[:4], flows=())
     assert (tell(evidence).verdict, tell(evidence).why) == ("lost", None)
     story = tell(replace(evidence, circling=ENDS))

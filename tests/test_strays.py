@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import kernels
 import pytest
 
-from labctl import lab
-from labctl.kernel import places
-from labctl.words import change_lines
-from labctl.xtables import BACKENDS
+from labctl.core.iptables import BACKENDS
+from labctl.kernel.host import paths
+from labctl.lab import lifecycle
+from labctl.render.resources import change_lines
 
 pytestmark = pytest.mark.root
 
@@ -78,22 +78,22 @@ NFT_STRAYS = [
 
 
 @pytest.fixture(scope="module")
-def definitions() -> Iterator[dict[str, lab.Definition]]:
+def definitions() -> Iterator[dict[str, lifecycle.Definition]]:
     """A kubenet lab for all of them with each back end."""
     made = {
-        backend: lab.define("kubenet", f"strays-{backend}", firewall=backend)
+        backend: lifecycle.define("kubenet", f"strays-{backend}", firewall=backend)
         for backend in BACKENDS
         if not kernels.unwritable(backend)
     }
     for one in made.values():
-        lab.up(one)
+        lifecycle.up(one)
     yield {backend: one for backend, one in made.items()}
     for one in made.values():
-        lab.down(one.name)
+        lifecycle.down(one.name)
 
 
 def told(name: str) -> list[str]:
-    return [line for change in lab.status(name, lab.recall(name)) for line in change_lines(change)]
+    return [line for change in lifecycle.status(name, lifecycle.recall(name)) for line in change_lines(change)]
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def told(name: str) -> list[str]:
     ],
 )
 def test_a_stray_is_named_and_removed(
-    definitions: dict[str, lab.Definition], backend: str, command: str, says: str
+    definitions: dict[str, lifecycle.Definition], backend: str, command: str, says: str
 ) -> None:
     name = f"strays-{backend}"
     if command.startswith("nft ") and shutil.which("nft") is None:
         pytest.skip("no nft program here")
-    enter = ["ip", "netns", "exec", places.netns_name(name, "node1")]
+    enter = ["ip", "netns", "exec", paths.netns_name(name, "node1")]
     ports = subprocess.run([*enter, "ip", "-o", "link", "show", "master", "cbr0"], capture_output=True, text=True)
     port = ports.stdout.split(": ")[1].split("@")[0]
     assert told(name) == []
@@ -118,5 +118,5 @@ def test_a_stray_is_named_and_removed(
     lines = told(name)
     assert [line for line in lines if says in line] == lines != []
 
-    lab.up(definitions[backend])
+    lifecycle.up(definitions[backend])
     assert told(name) == []

@@ -14,33 +14,34 @@ from pathlib import Path
 import pytest
 from trace_cases import CASES, LABS, Case, routes_of
 
-from labctl import lab
-from labctl.kernel import backends, places
-from labctl.kernel.netns import Inside
-from labctl.trace import codec
-from labctl.trace.ask import question_of
-from labctl.trace.evidence import Evidence
-from labctl.trace.run import follow
-from labctl.trace.story import tell
-from labctl.trace.words import Story
-from labctl.who import Who
+from labctl.core.topology import Who
+from labctl.kernel.firewall import backend
+from labctl.kernel.host import paths
+from labctl.kernel.namespaces.thread import Inside
+from labctl.lab import lifecycle
+from labctl.render import json_codec2
+from labctl.tracing.diagnosis import tell
+from labctl.tracing.evidence import Evidence
+from labctl.tracing.request import question_of
+from labctl.tracing.result import Story
+from labctl.tracing.run import follow
 
 pytestmark = pytest.mark.root
 TRACES = Path(__file__).parent / "traces"
 
 
 @pytest.fixture(scope="module")
-def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lab.Definition]]:
+def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lifecycle.Definition]]:
     """The labs of the cases, up."""
     folder = tmp_path_factory.mktemp("labs")
     made = {}
     for name, text in LABS.items():
         (folder / f"{name}.yaml").write_text(text)
-        made[name] = lab.define(str(folder / f"{name}.yaml"))
-        lab.up(made[name])
+        made[name] = lifecycle.define(str(folder / f"{name}.yaml"))
+        lifecycle.up(made[name])
     yield made
     for name in LABS:
-        lab.down(name)
+        lifecycle.down(name)
 
 
 def words_of(probe: str) -> tuple[str, str, dict[str, object]]:
@@ -63,7 +64,7 @@ def words_of(probe: str) -> tuple[str, str, dict[str, object]]:
 def traced(name: str, probe: str) -> tuple[Evidence, Story]:
     """Trace on a running lab."""
     source, target, options = words_of(probe)
-    who = Who(lab.recall(name))
+    who = Who(lifecycle.recall(name))
     evidence, _ = follow(who.lab, question_of(who, source, target, options), listen=bool(options["listen"]))
     return evidence, tell(evidence)
 
@@ -74,7 +75,7 @@ def listening(name: str, words: str) -> Iterator[None]:
     kind, node, address, port = words.split()
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with Inside() as inside:
-        path = places.netns_path(name, node)
+        path = paths.netns_path(name, node)
         style = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
         with inside.run(path, socket.socket, family, style) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -86,12 +87,12 @@ def listening(name: str, words: str) -> Iterator[None]:
 
 def broken(name: str, command: str) -> None:
     node, _, words = command.partition(": ")
-    words = words.replace("tables-legacy", f"tables-{backends.of(name)}")
-    subprocess.run(["ip", "netns", "exec", places.netns_name(name, node), *words.split()], check=True)
+    words = words.replace("tables-legacy", f"tables-{backend.of(name)}")
+    subprocess.run(["ip", "netns", "exec", paths.netns_name(name, node), *words.split()], check=True)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_what_is_broken_is_told(case: Case, labs: dict[str, lab.Definition]) -> None:
+def test_what_is_broken_is_told(case: Case, labs: dict[str, lifecycle.Definition]) -> None:
     try:
         for command in case.breaks:
             broken(case.lab, command)
@@ -100,9 +101,9 @@ def test_what_is_broken_is_told(case: Case, labs: dict[str, lab.Definition]) -> 
                 stack.enter_context(listening(case.lab, case.listen))
             evidence, story = traced(case.lab, case.probe)
     finally:
-        lab.up(labs[case.lab])
+        lifecycle.up(labs[case.lab])
     if os.environ.get("LABCTL_GOLDEN") == "write":
-        (TRACES / f"{case.name}.json").write_text(json.dumps(codec.encode(evidence)) + "\n")
+        (TRACES / f"{case.name}.json").write_text(json.dumps(json_codec2.encode(evidence)) + "\n")
     told = [note.text for note in story.facts]
     assert story.verdict == case.verdict, (story.sentence, story.why, told)
     assert case.place in story.sentence

@@ -8,15 +8,17 @@ from ipaddress import IPv4Address
 import pytest
 from test_trace_story import recording
 
-from labctl.kernel import counters, shots
-from labctl.kernel.nftrace import Match
-from labctl.kernel.tracefs import parse
-from labctl.plan import Link, Port
+from labctl.core.observations import Event, Match, RouteInput
+from labctl.core.resources import Link, Port
+from labctl.kernel.host import counters
+from labctl.kernel.probes import trace_probes
+from labctl.kernel.rule_trace.tracefs import parse
+from labctl.render import json_codec2
 from labctl.report.trace import lines
-from labctl.trace import blame, codec
-from labctl.trace.evidence import Crossing, Event, Evidence, Question, Room
-from labctl.trace.path import RouteInput, devices, road, route_input
-from labctl.trace.story import tell
+from labctl.tracing import drop_attribution
+from labctl.tracing.diagnosis import tell
+from labctl.tracing.evidence import Crossing, Evidence, Question, Room
+from labctl.tracing.hops import devices, road, route_input
 
 A, B = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")
 SECOND = 1_000_000_000
@@ -129,7 +131,7 @@ LOST = replace(lab(crossing("a", "eth0", "out", 1_500), crossing("sw", "pa", "in
 
 def blamed(*events: Event) -> Event | None:
     evidence = replace(LOST, events=events)
-    return blame.drop(evidence, road(evidence, "request"))
+    return drop_attribution.drop(evidence, road(evidence, "request"))
 
 
 def test_the_drop_that_follows_the_last_passage_is_ours() -> None:
@@ -184,13 +186,13 @@ def test_only_counters_that_moved_are_told() -> None:
 def test_a_firewall_watches_for_the_probe_its_answer_and_errors_about_it() -> None:
     isn = (0xFFFFFFFF).to_bytes(4, "big")
 
-    assert shots.matches("tcp", 4, isn) == (Match(6, 4, isn), Match(1, 32, isn), Match(6, 8, bytes(4)))
-    assert shots.matches("icmp", 6, b"12345678") == (Match(58, 24, b"12345678"), Match(58, 72, b"12345678"))
+    assert trace_probes.matches("tcp", 4, isn) == (Match(6, 4, isn), Match(1, 32, isn), Match(6, 8, bytes(4)))
+    assert trace_probes.matches("icmp", 6, b"12345678") == (Match(58, 24, b"12345678"), Match(58, 72, b"12345678"))
 
 
 def test_evidence_of_another_shape_is_refused() -> None:
     with pytest.raises((TypeError, ValueError)):
-        codec.decode(Evidence, {"question": {"lab": "x"}})
+        json_codec2.decode(Evidence, {"question": {"lab": "x"}})
 
 
 def test_on_a_terminal_the_story_has_colours() -> None:

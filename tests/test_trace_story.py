@@ -13,16 +13,17 @@ from pathlib import Path
 import pytest
 from trace_cases import CASES, Case, routes_of
 
+from labctl.core.observations import Event
+from labctl.render import json_codec2
 from labctl.report.trace import lines
-from labctl.trace import codec
-from labctl.trace.evidence import Event, Evidence
-from labctl.trace.story import tell
+from labctl.tracing.diagnosis import tell
+from labctl.tracing.evidence import Evidence
 
 TRACES = Path(__file__).parent / "traces"
 
 
 def recording(name: str) -> Evidence:
-    return codec.decode(Evidence, json.loads((TRACES / f"{name}.json").read_text()))
+    return json_codec2.decode(Evidence, json.loads((TRACES / f"{name}.json").read_text()))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -53,7 +54,7 @@ def test_every_recording_has_its_case() -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_evidence_survives_json(case: Case) -> None:
     found = recording(case.name)
-    assert codec.decode(Evidence, json.loads(json.dumps(codec.encode(found)))) == found
+    assert json_codec2.decode(Evidence, json.loads(json.dumps(json_codec2.encode(found)))) == found
 
 
 # What only the kernel's drop reasons or rule reports can tell; else the taps, counters and routes are enough.

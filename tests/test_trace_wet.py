@@ -18,11 +18,14 @@ import pytest
 from test_trace_live import broken, traced
 from trace_cases import LABS
 
-from labctl import lab
 from labctl.errors import LockError
-from labctl.kernel import backends, nflog, nft, places, state, tracefs
-from labctl.kernel.netns import Inside
-from labctl.trace import armed as instruments
+from labctl.kernel.firewall import backend
+from labctl.kernel.host import lab_state, paths
+from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.netlink import nft_tables
+from labctl.kernel.rule_trace import nflog, tracefs
+from labctl.lab import lifecycle
+from labctl.tracing import instruments
 
 pytestmark = pytest.mark.root
 NODES = ("h1", "r1", "r2", "h2")
@@ -43,31 +46,31 @@ while True:
 
 
 @pytest.fixture(scope="module")
-def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Definition]:
+def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lifecycle.Definition]:
     file = tmp_path_factory.mktemp("road") / "road.yaml"
     file.write_text(LABS["road"])
-    definition = lab.define(str(file))
-    lab.up(definition)
+    definition = lifecycle.define(str(file))
+    lifecycle.up(definition)
     yield definition
-    lab.down("road")
+    lifecycle.down("road")
 
 
 @pytest.fixture(autouse=True)
-def mended(road: lab.Definition) -> Iterator[None]:
+def mended(road: lifecycle.Definition) -> Iterator[None]:
     yield
-    lab.up(road)
+    lifecycle.up(road)
 
 
 def needs_nf_log() -> None:
     """Only with legacy tables does a trace change a setting, by which the tests see that it has begun."""
-    if backends.of("road") == "nft":
+    if backend.of("road") == "nft":
         pytest.skip("nf_tables reports rules without nf_log")
 
 
 @contextmanager
 def flood(address: str, size: int) -> Iterator[None]:
     """Datagrams from h1 as fast as they go."""
-    words = ["ip", "netns", "exec", places.netns_name("road", "h1"), sys.executable, "-c", FLOOD, address, str(size)]
+    words = ["ip", "netns", "exec", paths.netns_name("road", "h1"), sys.executable, "-c", FLOOD, address, str(size)]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -87,11 +90,11 @@ def instances() -> list[str]:
 
 def settings() -> dict[str, object]:
     """What a trace changes while it runs, and what it must never change."""
-    found: dict[str, object] = {"records": sorted(path.name for path in places.state_dir().glob(".trace*"))}
+    found: dict[str, object] = {"records": sorted(path.name for path in paths.state_dir().glob(".trace*"))}
     with Inside() as inside:
         for node in NODES:
-            path = places.netns_path("road", node)
-            found[node] = (inside.run(path, nflog.settings), inside.run(path, nft.tables))
+            path = paths.netns_path("road", node)
+            found[node] = (inside.run(path, nflog.settings), inside.run(path, nft_tables.tables))
     root = tracefs._open()
     try:
         for name in ("trace_clock", "tracing_on", "set_event", "current_tracer", "buffer_size_kb"):
@@ -184,8 +187,8 @@ def started(*words: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 10
     with Inside() as inside:
-        path = places.netns_path("road", "r2")
-        while inside.run(path, nflog.settings)["ip"] != "nfnetlink_log" or not inside.run(path, nft.tables):
+        path = paths.netns_path("road", "r2")
+        while inside.run(path, nflog.settings)["ip"] != "nfnetlink_log" or not inside.run(path, nft_tables.tables):
             assert time.monotonic() < deadline
             assert process.poll() is None, process.communicate()
     return process
@@ -254,8 +257,8 @@ def test_traces_at_one_time_are_told_whole_one_after_the_other() -> None:
 
 
 def test_a_trace_waits_for_who_holds_the_lab(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "lock", partial(state.lock, patience=0.1))
-    with state.lock("road"), pytest.raises(LockError, match=r"lab road is held by .*pid"):
+    monkeypatch.setattr(lab_state, "lock", partial(lab_state.lock, patience=0.1))
+    with lab_state.lock("road"), pytest.raises(LockError, match=r"lab road is held by .*pid"):
         traced("road", "h1 h2")
 
 

@@ -13,16 +13,16 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from labctl.diff import diff
+from labctl.core.diff import diff
+from labctl.core.resources import IpSet, Link, Neighbour, Plan, Port, Process, Resource, Route, assemble
 from labctl.errors import KernelError
-from labctl.kernel import places, state
-from labctl.kernel.linux import Linux
+from labctl.kernel.host import lab_state, paths
+from labctl.kernel.lab_kernel import Linux
 from labctl.kernel.programs import tunnel
-from labctl.models import _parts as parts
-from labctl.plan import IpSet, Link, Neighbour, Plan, Port, Process, Resource, Route, assemble
-from labctl.raw_words import route
-from labctl.words import change_lines, detail
-from labctl.words_json import resource_from_json, resource_json
+from labctl.models.lib import primitives
+from labctl.render.json_codec import resource_from_json, resource_json
+from labctl.render.resources import change_lines, detail
+from labctl.scenario.iproute2_syntax import route
 
 LAB = "tunnels"
 MASQUERADE = "-m set --match-set pools src -m set ! --match-set few dst -j MASQUERADE --random-fully"
@@ -31,9 +31,9 @@ MASQUERADE = "-m set --match-set pools src -m set ! --match-set few dst -j MASQU
 def node(number: int, other: int) -> Iterator[Resource]:
     """One of two machines on a cable, with a tunnel of every kind to the other."""
     name, here, far = f"n{number}", IPv4Address(f"192.168.0.{number}"), IPv4Address(f"192.168.0.{other}")
-    yield from parts.netns(name)
-    yield from parts.addresses(Port(name, "eth0"), parts.iface(here, 24))
-    yield from parts.addresses(Port(name, "lo"), parts.iface(IPv4Address(f"10.0.{number}.1"), 32))
+    yield from primitives.netns(name)
+    yield from primitives.addresses(Port(name, "eth0"), primitives.iface(here, 24))
+    yield from primitives.addresses(Port(name, "lo"), primitives.iface(IPv4Address(f"10.0.{number}.1"), 32))
     flow = (("dstport", "8472"), ("external", "on"))
     yield Link(Port(name, "flow"), "vxlan", mtu=1450, mac=f"02:00:00:00:01:0{number}", options=flow)
     yield Neighbour(Port(name, "flow"), IPv4Address(f"10.0.{other}.250"), f"02:00:00:00:01:0{other}")
@@ -44,17 +44,17 @@ def node(number: int, other: int) -> Iterator[Resource]:
     for mode, net in (("udp", 8), ("ipip", 9)):
         device = Port(name, mode)
         yield Link(device, "tun", mtu=1400)
-        yield from parts.addresses(device, parts.iface(IPv4Address(f"10.{net}.{number}.0"), 16))
+        yield from primitives.addresses(device, primitives.iface(IPv4Address(f"10.{net}.{number}.0"), 16))
         words = ("tunnel", mode, mode, str(here), f"10.{net}.{other}.0/24={far}")
         yield Process(name, mode, words)
     yield IpSet(name, "pools", members=("10.0.0.0/16", "10.8.0.0/16"))
     yield IpSet(name, "few", "hash:ip", ("10.0.0.1", "10.0.0.2"))
-    yield parts.chain(name, "nat", "POSTROUTING", MASQUERADE)
+    yield primitives.chain(name, "nat", "POSTROUTING", MASQUERADE)
 
 
 def plan() -> Plan:
     macs = ("02:00:00:00:00:01", "02:00:00:00:00:02")
-    cable = parts.veth(Port("n1", "eth0"), Port("n2", "eth0"), mtu=1500, macs=macs)
+    cable = primitives.veth(Port("n1", "eth0"), Port("n2", "eth0"), mtu=1500, macs=macs)
     return assemble((*node(1, 2), *node(2, 1), *cable))
 
 
@@ -70,7 +70,7 @@ def build(want: Plan, have: Plan = ()) -> None:
 
 
 def typed(node: str, command: str) -> str:
-    words = ["ip", "netns", "exec", places.netns_name(LAB, node), *command.split()]
+    words = ["ip", "netns", "exec", paths.netns_name(LAB, node), *command.split()]
     done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
     return done.stdout + done.stderr
 
@@ -81,8 +81,8 @@ def tunnels() -> Iterator[None]:
     yield
     with Linux(LAB) as kernel:
         kernel.destroy()
-    state.forget(LAB)
-    assert LAB not in places.labs()
+    lab_state.forget(LAB)
+    assert LAB not in paths.labs()
 
 
 # ---- without root ------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def test_what_was_built_is_what_is_there(tunnels: None) -> None:
 @pytest.mark.kernel
 @pytest.mark.root
 def test_rules_that_match_sets_are_spelled_as_xtables_spells_them() -> None:
-    odd = parts.chain("n1", "nat", "MINE", MASQUERADE.replace("-m set --match-set pools src", "-s 10.0.0.1/8"))
+    odd = primitives.chain("n1", "nat", "MINE", MASQUERADE.replace("-m set --match-set pools src", "-s 10.0.0.1/8"))
     with Linux(LAB) as kernel:
         spelled = kernel.canonical((*plan(), odd))
     assert [str(rule) for rule in spelled[-1].rules] == [

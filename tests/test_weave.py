@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from labctl import definition, lab
-from labctl.commands import commands
+from labctl.core.features import needed
+from labctl.core.resources import Address, Fdb, IpSet, Link, Port, Route
+from labctl.core.scenario_types import Check, Lab, See
 from labctl.errors import MissingError, ScenarioError
-from labctl.features import needed
-from labctl.fit import fit
-from labctl.parse import parse_and_compile
-from labctl.plan import Address, Fdb, IpSet, Link, Port, Route
-from labctl.scenario import Check, Lab, See
+from labctl.lab import lifecycle
+from labctl.lab.fallback import fit
+from labctl.render.commands import commands
+from labctl.scenario import definition
+from labctl.scenario.parser import parse_and_compile
 from tests.taken import missed, typed, verdict
 from tests.test_cloud_rules import said, saved
 from tests.test_docker_rules import block
@@ -189,11 +190,11 @@ def test_the_fast_datapath_needs_open_vswitch_and_a_bridge_may_stand_in_for_it(t
 
 
 @pytest.fixture(scope="module")
-def weave() -> Iterator[lab.Definition]:
-    found = lab.define("weave")
-    lab.up(found)
+def weave() -> Iterator[lifecycle.Definition]:
+    found = lifecycle.define("weave")
+    lifecycle.up(found)
     yield found
-    lab.down("weave")
+    lifecycle.down("weave")
 
 
 @pytest.mark.root
@@ -214,13 +215,13 @@ def weave() -> Iterator[lab.Definition]:
     ],
 )
 def test_a_part_that_is_taken_away_is_missed(
-    weave: lab.Definition, node: str, command: str, says: str, word: str
+    weave: lifecycle.Definition, node: str, command: str, says: str, word: str
 ) -> None:
     missed(weave, node, command, says, word)
 
 
 @pytest.mark.root
-def test_what_comes_to_pods_of_the_node_itself_keeps_its_source(weave: lab.Definition) -> None:
+def test_what_comes_to_pods_of_the_node_itself_keeps_its_source(weave: lifecycle.Definition) -> None:
     def seen(pod: str, source: str) -> str:
         sees = (See(Port(pod, "eth0"), src=source),)
         return verdict("weave", "", Check(f"{pod} sees {source}", "ping", "vm", pod, sees=sees, within=1.0))[0]
@@ -231,21 +232,21 @@ def test_what_comes_to_pods_of_the_node_itself_keeps_its_source(weave: lab.Defin
         typed("weave", "node1", "ipset flush weaver-no-masq-local")
         assert [seen("a", "node1/weave"), seen("a", "vm")] == ["pass", "fail"]
     finally:
-        lab.up(weave)
-    assert lab.status("weave", lab.recall("weave")) == ()
+        lifecycle.up(weave)
+    assert lifecycle.status("weave", lifecycle.recall("weave")) == ()
 
 
 @pytest.mark.root
 def test_without_a_policy_controller_pods_meet_as_well() -> None:
     """And who comes from outside wears the address of the node that it came in by, for pods of that node, too."""
-    bare = lab.define("weave", sets=("name=bare", "policy_controller=false", "no_masq_local=false"))
-    lab.up(bare)
+    bare = lifecycle.define("weave", sets=("name=bare", "policy_controller=false", "no_masq_local=false"))
+    lifecycle.up(bare)
     try:
-        assert lab.status("bare", lab.recall("bare")) == ()
+        assert lifecycle.status("bare", lifecycle.recall("bare")) == ()
         told, why = verdict("bare")
         assert told == "pass", why
         typed("bare", "vm", "ip route add 10.32.0.0/12 via 192.168.0.1")
         sees = (See(Port("a", "eth0"), src="node1/weave"),)
         assert verdict("bare", "", Check("a sees its way in", "ping", "vm", "a", sees=sees))[0] == "pass"
     finally:
-        lab.down("bare")
+        lifecycle.down("bare")

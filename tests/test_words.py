@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from labctl import catalog
-from labctl.commands import commands, script
-from labctl.diff import Change
-from labctl.parse import parse_and_compile
-from labctl.plan import Address, Chain, Fdb, Link, Neighbour, Netns, Port, Resource, Route, Rule, Sysctl
-from labctl.words import change_lines, line
-from labctl.words_json import plan_json, resource_from_json, resource_json
-from labctl.xtables import rule
+from labctl.core.diff import Change
+from labctl.core.iptables import rule
+from labctl.core.resources import Address, Chain, Fdb, Link, Neighbour, Netns, Port, Resource, Route, Rule, Sysctl
+from labctl.render.commands import commands, script
+from labctl.render.json_codec import plan_json, resource_from_json, resource_json
+from labctl.render.resources import change_lines, line
+from labctl.scenario import catalog
+from labctl.scenario.parser import parse_and_compile
 
 ETH0 = Port("node1", "eth0")
 CBR0 = Port("node1", "cbr0")

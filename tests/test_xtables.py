@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labctl.diff import Change
-from labctl.kernel.saved import Edit, edits, incompatible, parse, script, split
-from labctl.plan import Chain, Netns
-from labctl.xtables import FirewallRule, quote, rule
+from labctl.core.diff import Change
+from labctl.core.iptables import FirewallRule, quote, rule
+from labctl.core.iptables_save import Edit, edits, incompatible, parse, script, split
+from labctl.core.resources import Chain, Netns
 
 SPELLINGS = [
     ("-A POSTROUTING ! -o docker0 -s 172.17.0.0/16 -j MASQUERADE", "-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE"),

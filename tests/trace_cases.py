@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labctl.trace.words import Story
+from labctl.tracing.result import Story
 
 # h1 - r1 - r2 - h2: two routers between two hosts, and a service address that r1 translates
 ROAD = """

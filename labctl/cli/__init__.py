@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(words: list[str]) -> int:
     if "_LABCTL_COMPLETE" in os.environ:
-        from labctl.cli.complete import complete
+        from labctl.cli.param_types import complete
 
         return complete()
     own = words[: words.index("--")] if "--" in words else words  # what follows is a command in the lab
@@ -35,15 +35,15 @@ def _main(words: list[str]) -> int:
 def _run(words: list[str]) -> int:
     plain = _plain_exec(words)
     if plain is None:
-        from labctl.cli.frame import run
+        from labctl.cli.app import run
 
         return run(words)
-    from labctl.kernel import enter
+    from labctl.kernel.node_exec import exec
 
     try:
-        return enter.run(*plain)
+        return exec.run(*plain)
     except BaseException as error:
-        from labctl.cli.frame import Session, failed
+        from labctl.cli.app import Session, failed
 
         return failed(error, Session(words))
 
@@ -53,16 +53,16 @@ def _plain_exec(words: list[str]) -> tuple[str, str, list[str]] | None:
     and the full command line, which knows every spelling and every error, takes over."""
     if words[:1] != ["exec"] or os.geteuid() != 0:
         return None
-    from labctl.kernel import places
+    from labctl.kernel.host import paths
 
     rest = words[1:]
-    labs = places.labs()
+    labs = paths.labs()
     if rest[:1] in (["-l"], ["--lab"]) and len(rest) > 1:
         lab, rest = rest[1], rest[2:]
     else:
         lab = next(iter(labs)) if len(labs) == 1 else ""
     if len(rest) < 3 or rest[1] != "--" or rest[0] not in labs.get(lab, ()):
         return None
-    if os.path.isdir(places.state_dir() / ".trace"):  # a killed trace may have to be cleared away
+    if os.path.isdir(paths.state_dir() / ".trace"):  # a killed trace may have to be cleared away
         return None
     return lab, rest[0], rest[2:]

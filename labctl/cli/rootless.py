@@ -42,7 +42,7 @@ def run(words: Sequence[str], work: Callable[[list[str]], int]) -> int:
     try:
         holder = rootless.enter()
     except LabError as error:
-        from labctl.cli.frame import Session, failed
+        from labctl.cli.app import Session, failed
 
         session = Session(rest)
         session.json = "--json" in own

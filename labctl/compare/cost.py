@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from labctl.compare.cells import Cell, absent
-from labctl.compare.facts import Facts, More, parts
-from labctl.plan import TRANSIENT, Address, Chain, Fdb, Link, Neighbour, Plan, Route, Rule
+from labctl.compare.cell import Cell, absent
+from labctl.compare.measurements import Facts, More, parts
+from labctl.core.resources import TRANSIENT, Address, Chain, Fdb, Link, Neighbour, Plan, Route, Rule
 
 KINDS = ("link", "route", "routing rule", "firewall rule", "neighbour", "forwarding entry")
 OWN_RULES = (0, 32766, 32767)  # the preferences of the rules that every namespace has

@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from labctl import lab as labs
-from labctl.compare.ask import ask
-from labctl.compare.cast import cast
-from labctl.compare.facts import Column, Facts, More, Skipped
-from labctl.compare.more import EXTRA, grown
-from labctl.compare.rows import Table, table
+from labctl.cni_runtime.observed_state import attached
+from labctl.compare.extra_pod import EXTRA, grown
+from labctl.compare.measure import ask
+from labctl.compare.measurements import Column, Facts, More, Skipped
+from labctl.compare.roles import cast
+from labctl.compare.table import Table, table
+from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, LabError, MissingError
-from labctl.kernel import places, state
-from labctl.kernel.calm import undisturbed
-from labctl.made import attached
-from labctl.scenario import Lab
+from labctl.kernel.host import lab_state, paths
+from labctl.kernel.host.signals import undisturbed
+from labctl.lab import lifecycle
 
 Tell = Callable[[str], None]
 NOBODY = "it has no pod or container with an address of its own"
@@ -33,12 +33,12 @@ class Entry:
     """One scenario to compare, as it was named, and what it is made from."""
 
     title: str
-    definition: labs.Definition
+    definition: lifecycle.Definition
 
     @property
     def askable(self) -> bool:
         """Whether there is somebody to ask; pods whose addresses only plugins will know count, too."""
-        lab = labs.compiled(self.definition)
+        lab = lifecycle.compiled(self.definition)
         return cast(lab) is not None or bool(attached(lab.plan))
 
 
@@ -59,7 +59,7 @@ def compare(entries: Sequence[Entry], tell: Tell, *, approximate: bool = False) 
 
 
 def _column(entry: Entry, tell: Tell, approximate: bool) -> Column:
-    planned = labs.compiled(entry.definition)
+    planned = lifecycle.compiled(entry.definition)
     if not entry.askable:
         return Skipped(entry.title, planned.model, NOBODY, 2)
     begun = time.monotonic()
@@ -82,30 +82,30 @@ def _why(error: LabError) -> str:
 
 
 @contextmanager
-def built(definition: labs.Definition, tell: Tell, approximate: bool = False) -> Iterator[Lab]:
+def built(definition: lifecycle.Definition, tell: Tell, approximate: bool = False) -> Iterator[Lab]:
     """The lab of a definition, under a name that no lab has, for as long as the block lasts."""
     name = own_name()
     try:
-        yield labs.up(_named(definition, name), approximate=approximate, progress=tell).lab
+        yield lifecycle.up(_named(definition, name), approximate=approximate, progress=tell).lab
     finally:
         with undisturbed():
-            labs.down(name)
+            lifecycle.down(name)
 
 
 def own_name() -> str:
     """A name for a lab that none has and nobody would give one: `compare-` and eight random letters."""
     while True:
         name = f"compare-{secrets.token_hex(4)}"
-        if name not in places.labs() and name not in state.records():
+        if name not in paths.labs() and name not in lab_state.records():
             return name
 
 
-def _named(definition: labs.Definition, name: str) -> labs.Definition:
+def _named(definition: lifecycle.Definition, name: str) -> lifecycle.Definition:
     lab = definition.lab
     return replace(definition, name=name, lab=None if lab is None else replace(lab, name=name))
 
 
-def _one_more(definition: labs.Definition, facts: Facts, tell: Tell) -> More | str:
+def _one_more(definition: lifecycle.Definition, facts: Facts, tell: Tell) -> More | str:
     """The same lab with one pod more, on the node that was asked about or, if that is full, on another."""
     reasons: dict[str, list[str]] = {}
     for node in filter(None, (facts.cast.node, facts.cast.other)):
@@ -113,7 +113,7 @@ def _one_more(definition: labs.Definition, facts: Facts, tell: Tell) -> More | s
             more = grown(definition, facts.lab, node)
             tell(f"building it with one pod more on {node}")
             with built(replace(definition, lab=more), tell) as lab:
-                return More(EXTRA, node, labs.observe(lab.name), lab.machines)
+                return More(EXTRA, node, lifecycle.observe(lab.name), lab.machines)
         except LabError as error:
             reasons.setdefault(error.message, []).append(node)
     return "; ".join(f"not on {' or '.join(nodes)}: {reason}" for reason, nodes in reasons.items())

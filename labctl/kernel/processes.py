@@ -19,12 +19,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from labctl.core.resources import Process
 from labctl.errors import KernelError
-from labctl.kernel import places, residents
-from labctl.kernel.libc import CLONE_NEWPID, setns
+from labctl.kernel.host import paths
+from labctl.kernel.host.syscalls import CLONE_NEWPID, setns
+from labctl.kernel.namespaces import occupants
 from labctl.kernel.programs import READY, argv
-from labctl.plan import Process
-from labctl.words_json import process_mark
+from labctl.render.json_codec import process_mark
 
 MARK = "LABCTL_PROCESS"
 PATIENCE = 10.0  # seconds that a program may take until it is ready
@@ -32,9 +33,9 @@ PATIENCE = 10.0  # seconds that a program may take until it is ready
 
 def find(lab: str, nodes: Iterable[str]) -> tuple[Process, ...]:
     """The lab's own processes that run in the network namespaces of these nodes, with their ids."""
-    homes = {places.netns_path(lab, node): node for node in nodes}
+    homes = {paths.netns_path(lab, node): node for node in nodes}
     groups: dict[tuple[str, str], dict[int, Process]] = {}
-    for pid, path in residents.located(homes).items():
+    for pid, path in occupants.located(homes).items():
         process = _marked(pid, lab)
         if process is not None and process.ns == homes[path]:
             groups.setdefault((process.ns, process.name), {})[pid] = process
@@ -44,7 +45,7 @@ def find(lab: str, nodes: Iterable[str]) -> tuple[Process, ...]:
 def astray(lab: str) -> tuple[int, ...]:
     """The ids of marked processes of a lab in whatever namespace but the machine's own: one that lost its name
     lives on in them."""
-    return tuple(pid for pid in residents.strangers() if _marked(pid, lab) is not None)
+    return tuple(pid for pid in occupants.strangers() if _marked(pid, lab) is not None)
 
 
 def start(lab: str, processes: Iterable[Process]) -> None:
@@ -69,14 +70,14 @@ def start(lab: str, processes: Iterable[Process]) -> None:
 def stop(process: Process) -> None:
     """End one process that was found."""
     if process.pid is not None:
-        residents.end([process.pid])
+        occupants.end([process.pid])
 
 
 def _spawn(lab: str, process: Process) -> subprocess.Popen[bytes]:
     words = argv(process.command)
     if process.sandbox:
-        words.append(str(places.netns_path(lab, process.ns)))
-    mark = f"{_where()} {process_mark(process, places.netns_name(lab, process.ns))}"
+        words.append(str(paths.netns_path(lab, process.ns)))
+    mark = f"{_where()} {process_mark(process, paths.netns_name(lab, process.ns))}"
     home = _process_namespace(lab, process) if process.inside is not None else None
     try:
         return subprocess.Popen(
@@ -98,7 +99,7 @@ def _spawn(lab: str, process: Process) -> subprocess.Popen[bytes]:
 
 
 def _holder() -> dict[str, str]:
-    return {places.HOLDER: os.environ[places.HOLDER]} if places.HOLDER in os.environ else {}
+    return {paths.HOLDER: os.environ[paths.HOLDER]} if paths.HOLDER in os.environ else {}
 
 
 def _go_inside(home: int) -> None:
@@ -117,7 +118,7 @@ def _go_inside(home: int) -> None:
 
 def _process_namespace(lab: str, process: Process) -> int:
     """The process namespace of the sandbox that a process belongs in, opened."""
-    marked = {pid: _marked(pid, lab) for pid in residents.here()}
+    marked = {pid: _marked(pid, lab) for pid in occupants.here()}
     group = {pid: one for pid, one in marked.items() if one and (one.ns, one.name) == (process.ns, process.inside)}
     if not group:
         raise KernelError(f"cannot start {process.name} in {process.ns}: its {process.inside} does not run")
@@ -164,17 +165,17 @@ def _marked(pid: int, lab: str) -> Process | None:
 def _where() -> str:
     """Which directory of named namespaces this is."""
     try:
-        found = os.stat(places.netns_dir())
+        found = os.stat(paths.netns_dir())
     except OSError:
         return "nowhere"
     return f"{found.st_dev}:{found.st_ino}"
 
 
 def read_mark(text: str) -> tuple[str, Process] | None:
-    """The lab and the process that a mark speaks of (`labctl.words_json.process_mark`); None if it is no mark."""
+    """The lab and the process that a mark speaks of (`render.json_codec.process_mark`); None if it is no mark."""
     try:
         mark: dict[str, Any] = json.loads(text)
-        place = places.parse(mark.pop("netns"))
+        place = paths.parse(mark.pop("netns"))
         return None if place is None else (place[0], Process(place[1], **{**mark, "command": tuple(mark["command"])}))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

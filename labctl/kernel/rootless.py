@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import MissingError
-from labctl.kernel import residents
-from labctl.kernel.libc import CLONE_NEWNET, CLONE_NEWNS, setns
-from labctl.kernel.places import HOLDER as MARK
+from labctl.kernel.host.paths import HOLDER as MARK
+from labctl.kernel.host.syscalls import CLONE_NEWNET, CLONE_NEWNS, setns
+from labctl.kernel.namespaces import occupants
 
 CLONE_NEWUSER = 0x10000000
 PATIENCE = 10.0  # seconds that the holder may take
@@ -101,11 +101,11 @@ def seen_from_outside() -> Path | None:
 
 def leave(holder: Holder) -> None:
     """End the holder, if no lab is left in its namespaces and nobody else is inside. For a process that is."""
-    from labctl.kernel import places
+    from labctl.kernel.host import paths
 
     with _alone(holder.door), suppress(BlockingIOError, ProcessLookupError):
         fcntl.flock(holder.guests, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not places.labs():
+        if not paths.labs():
             os.kill(holder.pid, signal.SIGKILL)  # sleep(1) has nothing to tidy up
 
 
@@ -139,7 +139,7 @@ def _inside(pid: int, folder: Path) -> bool:
 
 def _bury(folder: Path) -> None:
     """End what lives on in the namespaces of a holder that was killed, where no run of labctl can get any more."""
-    residents.end((int(name) for name in os.listdir("/proc") if name.isdigit() and _inside(int(name), folder)), 0.1)
+    occupants.end((int(name) for name in os.listdir("/proc") if name.isdigit() and _inside(int(name), folder)), 0.1)
 
 
 def _start(folder: Path) -> int:

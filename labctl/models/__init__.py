@@ -5,8 +5,8 @@ A model is a module (`labctl/models/azure_cni_transparent.py` is the model `azur
     a docstring             first line: one sentence; then the drawing; then why it is shaped so; then
                             which release of which project it follows (file and version)
     FOLLOWS: str            the release it follows, in a few words
-    PARTS: tuple            how true it is to the real thing, part by part (`labctl.grades`)
-    Options                 a frozen dataclass of `labctl.options.option` fields
+    PARTS: tuple            how true it is to the real thing, part by part (`labctl.core.fidelity`)
+    Options                 a frozen dataclass of `labctl.core.options.option` fields
     MACHINES: tuple         the words a file uses: ("nodes", "pods") or ("hosts", "containers")
     Container, Network      frozen dataclasses like Options: what a file may say of each pod or container, and
                             of each of the lab's own `networks:` (both optional; `Node.settings` and
@@ -30,9 +30,9 @@ from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any, Protocol
 
+from labctl.core.resources import Resource, assemble
+from labctl.core.scenario_types import Check, Lab, Machine, Scenario, at_home
 from labctl.errors import UsageError
-from labctl.plan import Resource, assemble
-from labctl.scenario import Check, Lab, Machine, Scenario, at_home
 
 
 class Model(Protocol):
@@ -48,14 +48,14 @@ class Model(Protocol):
 
 def names() -> tuple[str, ...]:
     """The names of all models, sorted; without importing any of them."""
-    here = {module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if module.name[0] != "_"}
+    here = {module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if _is_model(module)}
     return tuple(sorted(here | set(_outside())))
 
 
 def find(name: str) -> Any:
     """The model of that name. Raises UsageError, with a suggestion, if there is none."""
     module = name.replace("-", "_")
-    if any(item.name == module for item in pkgutil.iter_modules(__path__)) and not module.startswith("_"):
+    if any(item.name == module and _is_model(item) for item in pkgutil.iter_modules(__path__)):
         return import_module(f"labctl.models.{module}")
     outside = _outside()
     if name in outside:
@@ -91,6 +91,11 @@ def compile_lab(scenario: Scenario) -> Lab:
         tuple(sorted(scenario.approximate)),
         scenario.asks,
     )
+
+
+def _is_model(module: pkgutil.ModuleInfo) -> bool:
+    """Whether a module of this package is a model: not a package, not private."""
+    return not module.ispkg and not module.name.startswith("_")
 
 
 def _outside() -> dict[str, Any]:

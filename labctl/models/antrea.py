@@ -34,14 +34,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from labctl.grades import approximation, faithful, needs, skipped
-from labctl.models import _kubernetes as kubernetes
-from labctl.models import _parts as parts
-from labctl.models import _pods as pods_
-from labctl.models import _underlay as underlay
-from labctl.options import cidr, option
-from labctl.plan import Fdb, IpSet, Link, Neighbour, Port, Resource, Route, Sysctl
-from labctl.scenario import Check, Machine, Node, Scenario
+from labctl.core.fidelity import approximation, faithful, needs, skipped
+from labctl.core.options import cidr, option
+from labctl.core.resources import Fdb, IpSet, Link, Neighbour, Port, Resource, Route, Sysctl
+from labctl.core.scenario_types import Check, Machine, Node, Scenario
+from labctl.models.lib import datacenter, kubernetes, primitives
+from labctl.models.lib import pods as pods_
 
 FOLLOWS = "Antrea 2.x (AntreaProxy without proxyAll)"
 MACHINES = ("nodes", "pods")
@@ -81,7 +79,7 @@ PREFIX = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Options(underlay.UnderlayOptions):
+class Options(datacenter.UnderlayOptions):
     """What an antrea scenario may set."""
 
     pod_cidr: IPv4Network = option(cidr("10.10.0.0/16"), "addresses of all pods; each node gets a /24 of it")
@@ -98,7 +96,7 @@ class Seat:
     """A node in its place, with its part of the pods' addresses."""
 
     node: Node
-    place: underlay.Place
+    place: datacenter.Place
     pods: IPv4Network
 
     @property
@@ -113,7 +111,7 @@ class Seat:
     @property
     def mac(self) -> str:
         """The MAC address of antrea-gw0."""
-        return parts.mac(f"{self.name}/{GATEWAY}")
+        return primitives.mac(f"{self.name}/{GATEWAY}")
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
@@ -121,13 +119,13 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     options: Options = scenario.options
     seats = _seats(scenario)
     tunnel = "vxlan" if "geneve" in scenario.approximate else options.tunnel
-    yield from underlay.surroundings(scenario)
+    yield from datacenter.surroundings(scenario)
     for seat in seats:
         peers = [other for other in seats if other is not seat]
         far = [other for other in peers if _encapsulated(options, seat, other)]
         yield Machine(seat.name, "node", (seat.place.address, seat.gateway))
-        yield from parts.netns(seat.name)
-        yield from parts.forwarding(seat.name, True, rp_filter=0, devices=("eth0", GATEWAY))
+        yield from primitives.netns(seat.name)
+        yield from primitives.forwarding(seat.name, True, rp_filter=0, devices=("eth0", GATEWAY))
         yield Sysctl(seat.name, "net.bridge.bridge-nf-call-iptables", "0")  # Open vSwitch asks no iptables
         yield from _switch(seat, _mtu(options))
         if options.traffic_mode != "no-encap":
@@ -141,7 +139,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 def _seats(scenario: Scenario) -> list[Seat]:
     ranges = kubernetes.node_ranges(scenario.options.pod_cidr, PREFIX, len(scenario.nodes))
-    return [Seat(*those) for those in zip(scenario.nodes, underlay.places(scenario), ranges, strict=True)]
+    return [Seat(*those) for those in zip(scenario.nodes, datacenter.places(scenario), ranges, strict=True)]
 
 
 def _encapsulated(options: Options, one: Seat, other: Seat) -> bool:
@@ -157,10 +155,10 @@ def _mtu(options: Options) -> int:
 def _switch(seat: Seat, mtu: int) -> Iterator[Resource]:
     """The switch, and the node's own port of it. The bridge's device is mute, or it would answer for antrea-gw0."""
     gateway, port, switch = Port(seat.name, GATEWAY), Port(seat.name, GATEWAY_PORT), Port(seat.name, BRIDGE)
-    yield Link(switch, "bridge", mtu=mtu, mac=parts.mac(str(switch)), arp=False)
-    yield from parts.veth(port, gateway, mtu=mtu, macs=(parts.mac(str(port)), seat.mac), master=BRIDGE)
+    yield Link(switch, "bridge", mtu=mtu, mac=primitives.mac(str(switch)), arp=False)
+    yield from primitives.veth(port, gateway, mtu=mtu, macs=(primitives.mac(str(port)), seat.mac), master=BRIDGE)
     yield Fdb(port, seat.mac)
-    yield from parts.addresses(gateway, parts.iface(seat.gateway, PREFIX))
+    yield from primitives.addresses(gateway, primitives.iface(seat.gateway, PREFIX))
 
 
 def _tunnels(seat: Seat, far: list[Seat], kind: str, mtu: int) -> Iterator[Resource]:
@@ -171,7 +169,7 @@ def _tunnels(seat: Seat, far: list[Seat], kind: str, mtu: int) -> Iterator[Resou
     if kind == "vxlan":
         at = Port(seat.name, f"{TUNNEL}0")
         local = (("id", "0"), ("local", str(seat.place.address)), ("learning", "off"), port)
-        yield Link(at, kind, None, BRIDGE, mtu, parts.mac(str(at)), options=local)
+        yield Link(at, kind, None, BRIDGE, mtu, primitives.mac(str(at)), options=local)
         for peer in far:
             yield Fdb(at, peer.mac, peer.place.address)
             yield Fdb(at, peer.mac)
@@ -179,7 +177,7 @@ def _tunnels(seat: Seat, far: list[Seat], kind: str, mtu: int) -> Iterator[Resou
     for number, peer in enumerate(far):
         at = Port(seat.name, f"{TUNNEL}{number}")
         remote = (("id", "0"), ("remote", str(peer.place.address)), port)
-        yield Link(at, kind, None, BRIDGE, mtu, parts.mac(str(at)), isolated=True, options=remote)
+        yield Link(at, kind, None, BRIDGE, mtu, primitives.mac(str(at)), isolated=True, options=remote)
         yield Fdb(at, peer.mac)
 
 
@@ -196,15 +194,15 @@ def _routes(seat: Seat, peers: Iterable[Seat], far: Iterable[Seat]) -> Iterator[
 def _pods(seat: Seat, mtu: int) -> Iterator[Resource | Machine]:
     """Pods in host-local's order; a port's name is the beginning of the pod's and six digits."""
     names, first = seat.node.pods, int(seat.gateway) + 1
-    for number, (name, digits) in enumerate(zip(names, parts.hashed("-", 6, names), strict=True)):
+    for number, (name, digits) in enumerate(zip(names, primitives.hashed("-", 6, names), strict=True)):
         own, inner = IPv4Address(first + number), Port(name, "eth0")
         yield Machine(name, "pod", (own,), seat.name)
-        yield from parts.endpoint(name)
-        port, mac = Port(seat.name, name[:8] + digits), parts.mac(name)
-        yield from parts.veth(port, inner, mtu=mtu, macs=(None, mac), master=BRIDGE)
+        yield from primitives.endpoint(name)
+        port, mac = Port(seat.name, name[:8] + digits), primitives.mac(name)
+        yield from primitives.veth(port, inner, mtu=mtu, macs=(None, mac), master=BRIDGE)
         yield Fdb(port, mac)
-        yield from parts.addresses(inner, parts.iface(own, PREFIX))
-        yield Route(name, parts.ANYWHERE, seat.gateway, "eth0")
+        yield from primitives.addresses(inner, primitives.iface(own, PREFIX))
+        yield Route(name, primitives.ANYWHERE, seat.gateway, "eth0")
 
 
 def _chains(seat: Seat, dstport: int | None) -> Iterator[Resource]:
@@ -219,23 +217,23 @@ def _chains(seat: Seat, dstport: int | None) -> Iterator[Resource]:
         ("nat", "POSTROUTING", "ANTREA-POSTROUTING", "postrouting"),
         ("mangle", "PREROUTING", "ANTREA-MANGLE", "mangle"), ("mangle", "OUTPUT", "ANTREA-OUTPUT", "output"),
     ):  # fmt: skip
-        yield parts.chain(seat.name, table, builtin, f"{about(f'jump to Antrea {word} rules')} -j {chain}")
-        yield parts.chain(seat.name, table, chain)
+        yield primitives.chain(seat.name, table, builtin, f"{about(f'jump to Antrea {word} rules')} -j {chain}")
+        yield primitives.chain(seat.name, table, chain)
     if dstport is not None:
         for chain, way, end in (("ANTREA-PREROUTING", "incoming", "dst"), ("ANTREA-OUTPUT", "outgoing", "src")):
             why = about(f"do not track {way} encapsulation packets")
             rule = f"-p udp {why} -m udp --dport {dstport} -m addrtype --{end}-type LOCAL -j CT --notrack"
-            yield parts.chain(seat.name, "raw", chain, rule)
+            yield primitives.chain(seat.name, "raw", chain, rule)
     local = f"-o {GATEWAY} {about('mark LOCAL output packets')} -m addrtype --src-type LOCAL"
-    yield parts.chain(seat.name, "mangle", "ANTREA-OUTPUT", f"{local} -j MARK --set-xmark 0x80000000/0x80000000")
-    yield parts.chain(
+    yield primitives.chain(seat.name, "mangle", "ANTREA-OUTPUT", f"{local} -j MARK --set-xmark 0x80000000/0x80000000")
+    yield primitives.chain(
         seat.name, "filter", "ANTREA-FORWARD",
         f"-i {GATEWAY} {about('accept packets from local Pods')} -j ACCEPT",
         f"-o {GATEWAY} {about('accept packets to local Pods')} -j ACCEPT",
     )  # fmt: skip
     strangers = f"{about('masquerade Pod to external packets')} -m set ! --match-set {PODS_SET} dst"
     not_its = "-m addrtype ! --src-type LOCAL --limit-iface-out -m addrtype --src-type LOCAL"
-    yield parts.chain(
+    yield primitives.chain(
         seat.name, "nat", "ANTREA-POSTROUTING",
         f"-s {seat.pods} ! -o {GATEWAY} {strangers} -j MASQUERADE",
         f"-o {GATEWAY} {about('masquerade LOCAL traffic')} {not_its} -j MASQUERADE --random-fully",
@@ -252,7 +250,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """What the ranges cannot hold, and nodes behind a router that knows no pods."""
     options: Options = scenario.options
-    yield from underlay.refuse(scenario, "pod_cidr")
+    yield from datacenter.refuse(scenario, "pod_cidr")
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, PREFIX, len(scenario.nodes))
     yield from kubernetes.refuse_pods(scenario, options.max_pods)
     if options.traffic_mode == "no-encap" and options.elsewhere:

@@ -37,15 +37,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from labctl.grades import approximation, faithful, skipped
-from labctl.models import _azure as azure
-from labctl.models import _azure_planning as planning
-from labctl.models import _kubernetes as kubernetes
-from labctl.models import _parts as parts
-from labctl.models import _pods as pods_
-from labctl.options import option
-from labctl.plan import Chain, Link, Neighbour, Port, Resource, Route, Sysctl
-from labctl.scenario import Check, Machine, Node, Scenario
+from labctl.core.fidelity import approximation, faithful, skipped
+from labctl.core.options import option
+from labctl.core.resources import Chain, Link, Neighbour, Port, Resource, Route, Sysctl
+from labctl.core.scenario_types import Check, Machine, Node, Scenario
+from labctl.models.lib import azure, azure_addressing, kubernetes, pods, primitives
 
 FOLLOWS = "Azure CNI bridge mode, AKS's default until October 2020 (azure-container-networking)"
 MACHINES = ("nodes", "pods")
@@ -63,14 +59,14 @@ PARTS = (
     approximation("the load balancer", "is one SNAT rule without port blocks"),
     skipped("the broute rules for node-local DNS", "ebtables on nftables has no such table"),
     skipped("portmap, IPv6"),
-    *pods_.PARTS,
+    *pods.PARTS,
 )
-Container = pods_.Pod
+Container = pods.Pod
 _REQUEST = "-p ARP --arp-op Request --arp-ip-dst {} -j arpreply --arpreply-mac {} --arpreply-target DROP"
 
 
 @dataclass(frozen=True, slots=True)
-class Options(planning.SubnetOptions):
+class Options(azure_addressing.SubnetOptions):
     """What an azure-cni-bridge scenario may set."""
 
     mode: str = option(
@@ -83,8 +79,8 @@ class Options(planning.SubnetOptions):
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The fabric, nodes with all on one bridge, the machine beside and the internet."""
     options: Options = scenario.options
-    nics = planning.nics(scenario, options.subnet, options.max_pods + 1, bridge="azure0")
-    vm = planning.vm_nic(options.vm_cidr, options.subnet)
+    nics = azure_addressing.nics(scenario, options.subnet, options.max_pods + 1, bridge="azure0")
+    vm = azure_addressing.vm_nic(options.vm_cidr, options.subnet)
     yield Machine("fabric", "fabric", (options.subnet.network_address + 1, options.public_ip))
     for nic in nics:
         yield Link(Port(nic.name, "azure0"), "bridge", mtu=options.mtu, mac=nic.mac)
@@ -92,14 +88,14 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     yield from azure.outside(options.internet_cidr, options.public_ip, options.mtu)
     for nic, node in zip(nics, scenario.nodes, strict=True):
         yield Machine(nic.name, "node", (nic.address,))
-        yield from parts.netns(nic.name)
+        yield from primitives.netns(nic.name)
         yield from azure.plug(nic)
         yield from azure.node_settings(nic.name, ("eth0", "azure0"))
         yield Sysctl(nic.name, "net.bridge.bridge-nf-call-iptables", "1")
         yield from kubernetes.masq_agent(nic.name, (options.vnet_cidr,))
         yield from _nic_rules(nic, options)
         yield from _pods(nic, node, options)
-        yield from pods_.processes(node)
+        yield from pods.processes(node)
         yield from azure.secondary(nic, len(node.pods))
         yield from azure.no_foreign_macs(nic)
         if options.mode == "tunnel":  # pods ask the fabric for each other, and it must answer on the link they ask on
@@ -110,12 +106,12 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Kubernetes' own rules, and what containers of a pod share."""
     yield from kubernetes.kubernetes_rules(scenario)
-    yield from pods_.checks(scenario)
+    yield from pods.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """What AKS refuses, and a subnet that cannot hold the nodes and their pods."""
-    yield from planning.refuse_subnet(scenario)
+    yield from azure_addressing.refuse_subnet(scenario)
     yield from kubernetes.refuse_pods(scenario, scenario.options.max_pods)
 
 
@@ -133,14 +129,14 @@ def _nic_rules(nic: azure.Nic, options: Options) -> Iterator[Resource]:
 def _pods(nic: azure.Nic, node: Node, options: Options) -> Iterator[Resource | Machine]:
     """Pods as ports of azure0, and what ebtables and the node's neighbours know of each."""
     tunnel = options.mode == "tunnel"
-    for number, (name, device) in enumerate(zip(node.pods, parts.hashed("azv", 11, node.pods), strict=True), 1):
-        own, mac, inner, outer = nic.address + number, parts.mac(name), Port(name, "eth0"), Port(node.name, device)
+    for number, (name, device) in enumerate(zip(node.pods, primitives.hashed("azv", 11, node.pods), strict=True), 1):
+        own, mac, inner, outer = nic.address + number, primitives.mac(name), Port(name, "eth0"), Port(node.name, device)
         yield Machine(name, "pod", (own,), node.name)
-        yield from parts.endpoint(name)
+        yield from primitives.endpoint(name)
         yield Link(outer, "veth", inner, "azure0", options.mtu, hairpin=True)
         yield Link(inner, "veth", outer, None, options.mtu, mac)
-        yield from parts.addresses(inner, parts.iface(own, options.subnet.prefixlen))
-        yield Route(name, parts.ANYWHERE, nic.gateway, "eth0")
+        yield from primitives.addresses(inner, primitives.iface(own, options.subnet.prefixlen))
+        yield Route(name, primitives.ANYWHERE, nic.gateway, "eth0")
         yield _nat(node.name, "PREROUTING", _REQUEST.format(own, azure.FABRIC_MAC if tunnel else mac))
         frames = f"-p IPv4 -i eth0 --ip-dst {own} -j dnat --to-dst {mac} --dnat-target ACCEPT"
         yield _nat(node.name, "PREROUTING", frames)
@@ -149,4 +145,4 @@ def _pods(nic: azure.Nic, node: Node, options: Options) -> Iterator[Resource | M
 
 
 def _nat(ns: str, chain: str, text: str) -> Chain:
-    return Chain(ns, "nat", chain, (parts.words(text, "bridge"),), family="bridge")
+    return Chain(ns, "nat", chain, (primitives.words(text, "bridge"),), family="bridge")

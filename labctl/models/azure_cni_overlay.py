@@ -36,16 +36,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from labctl.grades import approximation, faithful, skipped
-from labctl.models import _azure as azure
-from labctl.models import _azure_planning as planning
-from labctl.models import _azure_transparent as transparent
-from labctl.models import _kubernetes as kubernetes
-from labctl.models import _parts as parts
-from labctl.models import _pods as pods_
-from labctl.options import address, cidr, option
-from labctl.plan import Resource, Route, Rule
-from labctl.scenario import Check, Machine, Scenario
+from labctl.core.fidelity import approximation, faithful, skipped
+from labctl.core.options import address, cidr, option
+from labctl.core.resources import Resource, Route, Rule
+from labctl.core.scenario_types import Check, Machine, Scenario
+from labctl.models.lib import azure, azure_addressing, azure_transparent, kubernetes, primitives
+from labctl.models.lib import pods as pods_
 
 FOLLOWS = "Azure CNI Overlay (azure-container-networking, mode transparent with overlay addresses)"
 MACHINES = ("nodes", "pods")
@@ -85,8 +81,8 @@ class Options:
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The fabric with the cluster's routing domain, nodes with a route to each pod, `vm` and the internet."""
     options: Options = scenario.options
-    nics = planning.nics(scenario, options.node_cidr)
-    vm = planning.vm_nic(options.vm_cidr, options.node_cidr)
+    nics = azure_addressing.nics(scenario, options.node_cidr)
+    vm = azure_addressing.vm_nic(options.vm_cidr, options.node_cidr)
     ranges = kubernetes.node_ranges(options.pod_cidr, NODE_PREFIX, len(nics))
     yield Machine("fabric", "fabric", (options.node_cidr.network_address + 1, options.public_ip))
     yield from azure.fabric([*nics, vm], options.mtu)
@@ -96,11 +92,11 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield Rule("fabric", DOMAIN, DOMAIN, dst=options.pod_cidr, iif=nic.device)
         yield Route("fabric", pods, nic.address, nic.device, DOMAIN, onlink=True)
         yield Machine(nic.name, "node", (nic.address,))
-        yield from parts.netns(nic.name)
+        yield from primitives.netns(nic.name)
         yield from azure.plug(nic)
         yield from azure.node_settings(nic.name, ("eth0",))
         yield from kubernetes.masq_agent(nic.name, (options.pod_cidr,))
-        yield from transparent.pods(node, pods.network_address + 1, options.pod_cidr.prefixlen, options.mtu)
+        yield from azure_transparent.pods(node, pods.network_address + 1, options.pod_cidr.prefixlen, options.mtu)
         yield from pods_.processes(node)
     yield from azure.vm(vm)
 
@@ -118,8 +114,8 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     if nodes > MOST_NODES:
         yield "nodes", f"{nodes} nodes: AKS takes {MOST_NODES} at most", "share them out over several clusters"
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, NODE_PREFIX, nodes)
-    yield from planning.refuse_nodes(options.node_cidr, nodes)
-    yield from planning.refuse_apart(options, "node_cidr", "pod_cidr", "vm_cidr", "internet_cidr")
-    yield from planning.refuse_internet(options.internet_cidr, options.public_ip)
-    yield from planning.refuse_ranges(options)
+    yield from azure_addressing.refuse_nodes(options.node_cidr, nodes)
+    yield from azure_addressing.refuse_apart(options, "node_cidr", "pod_cidr", "vm_cidr", "internet_cidr")
+    yield from azure_addressing.refuse_internet(options.internet_cidr, options.public_ip)
+    yield from azure_addressing.refuse_ranges(options)
     yield from kubernetes.refuse_pods(scenario, options.max_pods)

@@ -33,15 +33,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from labctl.grades import approximation, faithful, skipped
-from labctl.models import _azure as azure
-from labctl.models import _azure_planning as planning
-from labctl.models import _azure_transparent as transparent
-from labctl.models import _kubernetes as kubernetes
-from labctl.models import _parts as parts
-from labctl.models import _pods as pods_
-from labctl.plan import Resource
-from labctl.scenario import Check, Machine, Scenario
+from labctl.core.fidelity import approximation, faithful, skipped
+from labctl.core.resources import Resource
+from labctl.core.scenario_types import Check, Machine, Scenario
+from labctl.models.lib import azure, azure_addressing, azure_transparent, kubernetes, pods, primitives
 
 FOLLOWS = "Azure CNI transparent mode since August 2022 (azure-container-networking, pull request 1524)"
 MACHINES = ("nodes", "pods")
@@ -56,32 +51,32 @@ PARTS = (
     approximation("the load balancer", "is one SNAT rule without port blocks"),
     skipped("portmap, IPv6"),
     skipped("bridge-nf-call-iptables", "there is no bridge that it could speak of"),
-    *pods_.PARTS,
+    *pods.PARTS,
 )
-Container = pods_.Pod
+Container = pods.Pod
 
 
 @dataclass(frozen=True, slots=True)
-class Options(planning.SubnetOptions):
+class Options(azure_addressing.SubnetOptions):
     """What an azure-cni-transparent scenario may set."""
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The fabric, nodes with a route to each of their pods, the machine beside and the internet."""
     options: Options = scenario.options
-    nics = planning.nics(scenario, options.subnet, options.max_pods + 1)
-    vm = planning.vm_nic(options.vm_cidr, options.subnet)
+    nics = azure_addressing.nics(scenario, options.subnet, options.max_pods + 1)
+    vm = azure_addressing.vm_nic(options.vm_cidr, options.subnet)
     yield Machine("fabric", "fabric", (options.subnet.network_address + 1, options.public_ip))
     yield from azure.fabric([*nics, vm], options.mtu)
     yield from azure.outside(options.internet_cidr, options.public_ip, options.mtu)
     for nic, node in zip(nics, scenario.nodes, strict=True):
         yield Machine(nic.name, "node", (nic.address,))
-        yield from parts.netns(nic.name)
+        yield from primitives.netns(nic.name)
         yield from azure.plug(nic)
         yield from azure.node_settings(nic.name, ("eth0",))
         yield from kubernetes.masq_agent(nic.name, (options.vnet_cidr,))
-        yield from transparent.pods(node, nic.address + 1, options.subnet.prefixlen, options.mtu)
-        yield from pods_.processes(node)
+        yield from azure_transparent.pods(node, nic.address + 1, options.subnet.prefixlen, options.mtu)
+        yield from pods.processes(node)
         yield from azure.secondary(nic, len(node.pods))
     yield from azure.vm(vm)
 
@@ -89,10 +84,10 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Kubernetes' own rules, and what containers of a pod share."""
     yield from kubernetes.kubernetes_rules(scenario)
-    yield from pods_.checks(scenario)
+    yield from pods.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """What AKS refuses, and a subnet that cannot hold the nodes and their pods."""
-    yield from planning.refuse_subnet(scenario)
+    yield from azure_addressing.refuse_subnet(scenario)
     yield from kubernetes.refuse_pods(scenario, scenario.options.max_pods)

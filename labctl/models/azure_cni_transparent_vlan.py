@@ -33,16 +33,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from labctl.grades import approximation, faithful, needs, skipped
-from labctl.models import _azure as azure
-from labctl.models import _azure_planning as planning
-from labctl.models import _azure_transparent as transparent
-from labctl.models import _kubernetes as kubernetes
-from labctl.models import _parts as parts
-from labctl.models import _pods as pods_
-from labctl.options import address, cidr, option
-from labctl.plan import Address, Link, Neighbour, Port, Resource, Route, Rule, Sysctl
-from labctl.scenario import Check, Machine, Scenario
+from labctl.core.fidelity import approximation, faithful, needs, skipped
+from labctl.core.options import address, cidr, option
+from labctl.core.resources import Address, Link, Neighbour, Port, Resource, Route, Rule, Sysctl
+from labctl.core.scenario_types import Check, Machine, Scenario
+from labctl.models.lib import azure, azure_addressing, azure_transparent, kubernetes, primitives
+from labctl.models.lib import pods as pods_
 
 FOLLOWS = "Azure CNI transparent-vlan mode (azure-container-networking, multitenancy)"
 MACHINES = ("nodes", "pods")
@@ -127,7 +123,7 @@ def tenants(scenario: Scenario) -> tuple[Tenant, ...]:
     ranges = kubernetes.node_ranges(scenario.options.tenant_cidr, TENANT_PREFIX, len(ids))
     for vlan, subnet in zip(ids, ranges, strict=True):
         own = [pod for node in scenario.nodes for pod in node.pods if vlans[pod] == vlan]
-        where = {pod: subnet.network_address + planning.FIRST + number for number, pod in enumerate(own)}
+        where = {pod: subnet.network_address + azure_addressing.FIRST + number for number, pod in enumerate(own)}
         pods = ((node.name, tuple((pod, where[pod]) for pod in node.pods if pod in where)) for node in scenario.nodes)
         found.append(Tenant(vlan, subnet, tuple((node, some) for node, some in pods if some)))
     return tuple(found)
@@ -136,7 +132,7 @@ def tenants(scenario: Scenario) -> tuple[Tenant, ...]:
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The fabric, the nodes, a namespace for each tenant on each node that has pods of it, and the internet."""
     options: Options = scenario.options
-    nics = {nic.name: nic for nic in planning.nics(scenario, options.node_cidr)}
+    nics = {nic.name: nic for nic in azure_addressing.nics(scenario, options.node_cidr)}
     yield Machine("fabric", "fabric", (options.node_cidr.network_address + 1, options.public_ip))
     yield from azure.fabric(nics.values(), options.mtu)
     yield from azure.outside(options.internet_cidr, options.public_ip, options.mtu)
@@ -144,7 +140,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     for node in scenario.nodes:
         nic = nics[node.name]
         yield Machine(nic.name, "node", (nic.address,))
-        yield from parts.netns(nic.name)
+        yield from primitives.netns(nic.name)
         yield from azure.plug(nic)
         yield from azure.node_settings(nic.name, ("eth0",))
         yield from pods_.processes(node)
@@ -166,14 +162,14 @@ def _network(tenant: Tenant, options: Options) -> Iterator[Resource]:
 def _wire(tenant: Tenant, nic: azure.Nic, mtu: int, *, exact: bool) -> Iterator[Resource]:
     """From a tenant's namespace to the fabric: a VLAN of the node's NIC, or a wire past it where there are none."""
     space = tenant.space(nic.name)
-    inner, outer = Port(space, f"eth0_{tenant.vlan}"), Port("fabric", parts.device(space))
+    inner, outer = Port(space, f"eth0_{tenant.vlan}"), Port("fabric", primitives.device(space))
     if exact:
         tag = ("id", str(tenant.vlan))
         yield Link(outer, "vlan", None, None, mtu, azure.FABRIC_MAC, options=(("dev", nic.device), tag))
         yield Link(inner, "vlan", None, None, mtu, nic.mac, options=(("dev", "eth0"), tag), born=nic.name)
     else:
-        yield from parts.veth(outer, inner, mtu=mtu, macs=(azure.FABRIC_MAC, nic.mac))
-    yield from parts.forwarding("fabric", True, rp_filter=0, devices=(outer.dev,))
+        yield from primitives.veth(outer, inner, mtu=mtu, macs=(azure.FABRIC_MAC, nic.mac))
+    yield from primitives.forwarding("fabric", True, rp_filter=0, devices=(outer.dev,))
     yield Rule("fabric", tenant.table, tenant.table, iif=outer.dev)
 
 
@@ -181,15 +177,17 @@ def _space(tenant: Tenant, nic: azure.Nic, pods: Iterable[tuple[str, IPv4Address
     """A tenant's namespace on a node: two ways out, and what marks a packet for the second."""
     space, eth0 = tenant.space(nic.name), f"eth0_{tenant.vlan}"
     yield Machine(space, "namespace", (), nic.name)
-    yield from parts.netns(space)
-    yield from parts.forwarding(space, True, rp_filter=0, devices=(eth0, *(device for device, _, _ in _devices(pods))))
+    yield from primitives.netns(space)
+    yield from primitives.forwarding(
+        space, True, rp_filter=0, devices=(eth0, *(device for device, _, _ in _devices(pods)))
+    )
     for table in (254, TUNNEL):
         yield Route(space, GATEWAY_ONLY, dev=eth0, table=table)
-        yield Route(space, parts.ANYWHERE, GATEWAY, eth0, table)
+        yield Route(space, primitives.ANYWHERE, GATEWAY, eth0, table)
     yield Neighbour(Port(space, eth0), GATEWAY, azure.FABRIC_MAC)
     yield Rule(space, MARK_PREF, TUNNEL, mark=MARK)
-    yield parts.chain(space, "mangle", "PREROUTING", f"-i {eth0} -j ACCEPT", f"-j MARK --set-mark {MARK}")
-    yield parts.chain(space, "filter", "FORWARD", f"-d {WIRESERVER} -p tcp -m tcp --dport 80 -j DROP")
+    yield primitives.chain(space, "mangle", "PREROUTING", f"-i {eth0} -j ACCEPT", f"-j MARK --set-mark {MARK}")
+    yield primitives.chain(space, "filter", "FORWARD", f"-d {WIRESERVER} -p tcp -m tcp --dport 80 -j DROP")
 
 
 def _pods(
@@ -197,18 +195,18 @@ def _pods(
 ) -> Iterator[Resource | Machine]:
     """A tenant's pods on a node, each wired to the tenant's namespace, and known to the fabric."""
     space = tenant.space(nic.name)
-    fabric = Port("fabric", parts.device(space))
+    fabric = Port("fabric", primitives.device(space))
     for device, name, own in _devices(pods):
         inner, outer, only = Port(name, "eth0"), Port(space, device), IPv4Network((int(own), 32))
         yield Machine(name, "pod", (own,), nic.name)
-        yield from parts.endpoint(name)
-        yield from parts.veth(outer, inner, mtu=mtu, macs=(transparent.HOST_MAC, parts.mac(name)))
+        yield from primitives.endpoint(name)
+        yield from primitives.veth(outer, inner, mtu=mtu, macs=(azure_transparent.HOST_MAC, primitives.mac(name)))
         yield Sysctl(space, f"net.ipv4.conf.{device}.proxy_arp", "1")
         yield Route(space, only, dev=device)
-        yield Address(inner, parts.iface(own, TENANT_PREFIX), connected=False)
+        yield Address(inner, primitives.iface(own, TENANT_PREFIX), connected=False)
         yield Route(name, GATEWAY_ONLY, dev="eth0")
-        yield Route(name, parts.ANYWHERE, GATEWAY, "eth0")
-        yield Neighbour(inner, GATEWAY, transparent.HOST_MAC)
+        yield Route(name, primitives.ANYWHERE, GATEWAY, "eth0")
+        yield Neighbour(inner, GATEWAY, azure_transparent.HOST_MAC)
         yield Route("fabric", only, dev=fabric.dev, table=tenant.table)
         yield Neighbour(fabric, own, nic.mac)
 
@@ -216,7 +214,7 @@ def _pods(
 def _devices(pods: Iterable[tuple[str, IPv4Address]]) -> Iterator[tuple[str, str, IPv4Address]]:
     """Each pod with the name of its veth's other end."""
     pods = tuple(pods)
-    devices = parts.hashed("azv", 11, (name for name, _ in pods))
+    devices = primitives.hashed("azv", 11, (name for name, _ in pods))
     yield from ((device, name, own) for device, (name, own) in zip(devices, pods, strict=True))
 
 
@@ -236,11 +234,11 @@ def checks(scenario: Scenario) -> Iterator[Check]:
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """What does not fit into the ranges, and names that a tenant's namespace needs."""
     options: Options = scenario.options
-    yield from planning.refuse_nodes(options.node_cidr, len(scenario.nodes))
+    yield from azure_addressing.refuse_nodes(options.node_cidr, len(scenario.nodes))
     named = {"node_cidr": options.node_cidr, "tenant_cidr": options.tenant_cidr, "internet_cidr": options.internet_cidr}
-    yield from parts.overlaps(named)
-    yield from planning.refuse_internet(options.internet_cidr, options.public_ip)
-    yield from planning.refuse_ranges(options)
+    yield from primitives.overlaps(named)
+    yield from azure_addressing.refuse_internet(options.internet_cidr, options.public_ip)
+    yield from azure_addressing.refuse_ranges(options)
     yield from kubernetes.refuse_pods(scenario, options.max_pods)
     yield from pods_.refuse(scenario)
     count = len({vlan for node in scenario.nodes for _, vlan in _vlans(node.pods, dict(node.settings))})
@@ -254,10 +252,14 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
 
 
 def _refuse_tenant(tenant: Tenant, scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    total, room = sum(len(some) for _, some in tenant.pods), tenant.subnet.num_addresses - planning.KEPT
+    total, room = sum(len(some) for _, some in tenant.pods), tenant.subnet.num_addresses - azure_addressing.KEPT
     if total > room:
         what = f"tenant {tenant.vlan} has {total} pods and its {tenant.subnet} has room for {room}"
-        yield "nodes", what, f"Azure keeps {planning.KEPT} addresses of a subnet: share the pods out over more VLANs"
+        yield (
+            "nodes",
+            what,
+            f"Azure keeps {azure_addressing.KEPT} addresses of a subnet: share the pods out over more VLANs",
+        )
     taken = {node.name for node in scenario.nodes} | {pod for _, pod in scenario.pods}
     for node, _ in tenant.pods:
         space = tenant.space(node)

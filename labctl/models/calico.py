@@ -31,14 +31,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
-from labctl.grades import approximation, faithful, needs, skipped
-from labctl.models import _calico as calico
-from labctl.models import _kubernetes as kubernetes
-from labctl.models import _pods as pods_
-from labctl.models import _underlay as underlay
-from labctl.options import cidr, option
-from labctl.plan import Resource
-from labctl.scenario import Check, Machine, Scenario
+from labctl.core.fidelity import approximation, faithful, needs, skipped
+from labctl.core.options import cidr, option
+from labctl.core.resources import Resource
+from labctl.core.scenario_types import Check, Machine, Scenario
+from labctl.models.lib import calico_node, datacenter, kubernetes, pods
 
 FOLLOWS = "Calico 3.31 (iptables dataplane)"
 MACHINES = ("nodes", "pods")
@@ -62,13 +59,13 @@ PARTS = (
     approximation("the underlay", "is an Ethernet for each subnet with one router between, which masquerades"),
     skipped("NetworkPolicy, policies and endpoints of hosts, tiers, quality of service, flow logs"),
     skipped("the eBPF and nftables dataplanes, WireGuard, Typha, Services, hostPort, IPv6"),
-    *pods_.PARTS,
+    *pods.PARTS,
 )
-Container = pods_.Pod
+Container = pods.Pod
 
 
 @dataclass(frozen=True, slots=True)
-class Options(underlay.UnderlayOptions):
+class Options(datacenter.UnderlayOptions):
     """What a calico scenario may set."""
 
     ippool: IPv4Network = option(cidr("10.244.0.0/16"), "addresses of all pods; nodes hold blocks of it")
@@ -96,13 +93,13 @@ class Options(underlay.UnderlayOptions):
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The router, what is around it, and the nodes."""
     options: Options = scenario.options
-    yield from underlay.surroundings(scenario)
-    there = calico.homes(scenario)
+    yield from datacenter.surroundings(scenario)
+    there = calico_node.homes(scenario)
     if options.peer_with_router:
-        yield from calico.peering(there, options)
+        yield from calico_node.peering(there, options)
     for home, node in zip(there, scenario.nodes, strict=True):
-        yield from calico.node(home, there, options, exact="ipip" not in scenario.approximate)
-        yield from pods_.processes(node)
+        yield from calico_node.node(home, there, options, exact="ipip" not in scenario.approximate)
+        yield from pods.processes(node)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
@@ -111,15 +108,15 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     yield from kubernetes.one_node(scenario, "pods of one node are one router apart", 63)
     ignorant = options.encapsulation == "none" and not options.peer_with_router
     yield from kubernetes.kubernetes_rules(scenario, options.elsewhere if ignorant else ())
-    yield from pods_.checks(scenario)
+    yield from pods.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """What the pool and the subnets cannot hold, and ranges that are not apart."""
     options: Options = scenario.options
-    yield from underlay.refuse(scenario, "ippool")
-    yield from calico.refuse(scenario)
-    if calico.GATEWAY in options.ippool:
-        what = f"ippool {options.ippool} holds {calico.GATEWAY}, which every pod asks for as its gateway"
+    yield from datacenter.refuse(scenario, "ippool")
+    yield from calico_node.refuse(scenario)
+    if calico_node.GATEWAY in options.ippool:
+        what = f"ippool {options.ippool} holds {calico_node.GATEWAY}, which every pod asks for as its gateway"
         yield "ippool", what, "take a range that is not link-local"
     yield from kubernetes.refuse_pods(scenario, options.max_pods)

@@ -35,14 +35,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from labctl.grades import approximation, faithful, skipped
-from labctl.models import _kubernetes as kubernetes
-from labctl.models import _parts as parts
-from labctl.models import _pods as pods_
-from labctl.models import _underlay as underlay
-from labctl.options import cidr, option
-from labctl.plan import IpSet, Link, Neighbour, Port, Resource, Route, Rule, Sysctl
-from labctl.scenario import Check, Machine, Node, Scenario
+from labctl.core.fidelity import approximation, faithful, skipped
+from labctl.core.options import cidr, option
+from labctl.core.resources import IpSet, Link, Neighbour, Port, Resource, Route, Rule, Sysctl
+from labctl.core.scenario_types import Check, Machine, Node, Scenario
+from labctl.models.lib import datacenter, kubernetes, primitives
+from labctl.models.lib import pods as pods_
 
 FOLLOWS = "Cilium 1.16 and later (iptables masquerading)"
 MACHINES = ("nodes", "pods")
@@ -85,7 +83,7 @@ KEPT = 3  # addresses of a node's range that no pod gets: its own, cilium_host's
 
 
 @dataclass(frozen=True, slots=True)
-class Options(underlay.UnderlayOptions):
+class Options(datacenter.UnderlayOptions):
     """What a cilium scenario may set."""
 
     pod_cidr: IPv4Network = option(cidr("10.0.0.0/8"), "addresses of all pods; each node gets a part of it")
@@ -112,7 +110,7 @@ class Seat:
     """A node in its place, with its part of the pods' addresses."""
 
     node: Node
-    place: underlay.Place
+    place: datacenter.Place
     pods: IPv4Network
 
     @property
@@ -122,21 +120,21 @@ class Seat:
     @property
     def router(self) -> IPv4Address:
         """The address of cilium_host: the node's among the pods, and their gateway."""
-        return parts.within(self.pods, -2)
+        return primitives.within(self.pods, -2)
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """Nodes with their pods, on Ethernets that know nothing of pods."""
     options: Options = scenario.options
     seats, identities = _seats(scenario), _identities(scenario)
-    yield from underlay.surroundings(scenario)
+    yield from datacenter.surroundings(scenario)
     for seat in seats:
         peers = [other for other in seats if other is not seat]
-        devices = parts.hashed("lxc", 12, seat.node.pods)
+        devices = primitives.hashed("lxc", 12, seat.node.pods)
         yield Machine(seat.name, "node", (seat.place.address, seat.router))
-        yield from parts.netns(seat.name)
+        yield from primitives.netns(seat.name)
         own = (HOST, NET, *((VXLAN,) if options.routing == "tunnel" else ()))
-        yield from parts.forwarding(seat.name, True, rp_filter=0, devices=("eth0", *own, *devices))
+        yield from primitives.forwarding(seat.name, True, rp_filter=0, devices=("eth0", *own, *devices))
         yield from (Sysctl(seat.name, f"net.ipv4.conf.{device}.accept_local", "1") for device in own)
         yield from _devices(seat, options.mtu)
         yield from _rules(seat.name)
@@ -153,7 +151,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 def _seats(scenario: Scenario) -> list[Seat]:
     options: Options = scenario.options
     ranges = kubernetes.node_ranges(options.pod_cidr, options.node_prefix, len(scenario.nodes))
-    return [Seat(*those) for those in zip(scenario.nodes, underlay.places(scenario), ranges, strict=True)]
+    return [Seat(*those) for those in zip(scenario.nodes, datacenter.places(scenario), ranges, strict=True)]
 
 
 def _identities(scenario: Scenario) -> dict[str, int]:
@@ -166,9 +164,9 @@ def _identities(scenario: Scenario) -> dict[str, int]:
 def _devices(seat: Seat, mtu: int) -> Iterator[Resource]:
     """The node's own pair, and the ways in the main table that lead to it."""
     host, net = Port(seat.name, HOST), Port(seat.name, NET)
-    yield Link(host, "veth", net, None, mtu, parts.mac(str(host)), arp=False)
-    yield Link(net, "veth", host, None, mtu, parts.mac(str(net)), arp=False)
-    yield from parts.addresses(host, parts.iface(seat.router, 32))
+    yield Link(host, "veth", net, None, mtu, primitives.mac(str(host)), arp=False)
+    yield Link(net, "veth", host, None, mtu, primitives.mac(str(net)), arp=False)
+    yield from primitives.addresses(host, primitives.iface(seat.router, 32))
     yield Route(seat.name, _only(seat.router), dev=HOST, proto=KERNEL)
     yield Route(seat.name, seat.pods, seat.router, HOST, src=seat.router, proto=KERNEL)
 
@@ -176,7 +174,7 @@ def _devices(seat: Seat, mtu: int) -> Iterator[Resource]:
 def _rules(node: str) -> Iterator[Resource]:
     """Rules before the local table: marked packets are the L7 proxy's, whoever they are for."""
     yield Rule(node, PROXY_PREF, PROXY_TABLE, mark=PROXY_MARK, mask=PROXY_MASK)
-    yield Route(node, parts.ANYWHERE, dev="lo", table=PROXY_TABLE, kind="local", proto=KERNEL)
+    yield Route(node, primitives.ANYWHERE, dev="lo", table=PROXY_TABLE, kind="local", proto=KERNEL)
     yield Rule(node, LOCAL_PREF, LOCAL_TABLE)
 
 
@@ -185,14 +183,14 @@ def _pods(seat: Seat, devices: tuple[str, ...], options: Options) -> Iterator[Re
     first, mtu = int(seat.pods.network_address) + 1, _route_mtu(options)
     for number, (name, device) in enumerate(zip(seat.node.pods, devices, strict=True)):
         own, inner, outer = IPv4Address(first + number), Port(name, "eth0"), Port(seat.name, device)
-        macs = (parts.mac(str(outer)), parts.mac(name))
+        macs = (primitives.mac(str(outer)), primitives.mac(name))
         yield Machine(name, "pod", (own,), seat.name)
-        yield from parts.endpoint(name)
-        yield from parts.veth(outer, inner, mtu=options.mtu, macs=macs)
-        yield from parts.addresses(inner, parts.iface(own, 32))
+        yield from primitives.endpoint(name)
+        yield from primitives.veth(outer, inner, mtu=options.mtu, macs=macs)
+        yield from primitives.addresses(inner, primitives.iface(own, 32))
         yield Neighbour(inner, seat.router, macs[0])
         yield Route(name, _only(seat.router), dev="eth0")
-        yield Route(name, parts.ANYWHERE, seat.router, "eth0", mtu=mtu)
+        yield Route(name, primitives.ANYWHERE, seat.router, "eth0", mtu=mtu)
         yield Neighbour(outer, own, macs[1])
         yield Route(seat.name, _only(own), dev=device, src=seat.router)
 
@@ -201,9 +199,9 @@ def _tunnel(seat: Seat, peers: list[Seat], identities: dict[str, int], mtu: int)
     """The flow-based device, Cilium's routes to other nodes' pods, and the tables of identities that act for them."""
     device = Port(seat.name, VXLAN)
     options = (("external", "on"), ("learning", "off"), ("dstport", "8472"))
-    yield Link(device, "vxlan", mtu=mtu, mac=parts.mac(str(device)), options=options)
+    yield Link(device, "vxlan", mtu=mtu, mac=primitives.mac(str(device)), options=options)
     for peer in peers:
-        yield Neighbour(device, peer.router, parts.mac(str(Port(peer.name, VXLAN))))
+        yield Neighbour(device, peer.router, primitives.mac(str(Port(peer.name, VXLAN))))
         yield Route(seat.name, peer.pods, seat.router, HOST, src=seat.router, mtu=mtu - OVERHEAD, proto=KERNEL)
     senders = {pod: identities[pod] for pod in seat.node.pods}
     for number, pod in enumerate(seat.node.pods):
@@ -229,17 +227,17 @@ def _chains(seat: Seat, options: Options) -> Iterator[Resource]:
     """What Cilium's agent adds to iptables, each chain behind its feeder."""
     feeder = '-m comment --comment "cilium-feeder: {0}" -j {0}'
     accept = '-{} {} -m comment --comment "cilium: {} forward accept{}" -j ACCEPT'
-    yield parts.chain(seat.name, "filter", "FORWARD", feeder.format("CILIUM_FORWARD"))
-    yield parts.chain(
+    yield primitives.chain(seat.name, "filter", "FORWARD", feeder.format("CILIUM_FORWARD"))
+    yield primitives.chain(
         seat.name, "filter", "CILIUM_FORWARD",
         accept.format("o", HOST, f"any->cluster on {HOST}", ""),
         accept.format("i", HOST, f"cluster->any on {HOST}", " (nodeport)"),
         accept.format("i", "lxc+", "cluster->any on lxc+", ""),
         accept.format("i", NET, f"cluster->any on {NET}", " (nodeport)"),
     )  # fmt: skip
-    yield parts.chain(seat.name, "nat", "POSTROUTING", feeder.format("CILIUM_POST_nat"))
+    yield primitives.chain(seat.name, "nat", "POSTROUTING", feeder.format("CILIUM_POST_nat"))
     rules = _masquerading(seat, options) if options.masquerade else ()
-    yield parts.chain(seat.name, "nat", "CILIUM_POST_nat", *rules)
+    yield primitives.chain(seat.name, "nat", "CILIUM_POST_nat", *rules)
 
 
 def _masquerading(seat: Seat, options: Options) -> Iterator[str]:
@@ -281,14 +279,14 @@ def checks(scenario: Scenario) -> Iterator[Check]:
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """What the ranges cannot hold, and native routing across a router, for which nodes have no routes."""
     options: Options = scenario.options
-    yield from underlay.refuse(scenario, "pod_cidr")
+    yield from datacenter.refuse(scenario, "pod_cidr")
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, options.node_prefix, len(scenario.nodes))
     yield from kubernetes.refuse_pods(scenario, options.max_pods)
     room = 2 ** (32 - options.node_prefix) - KEPT
     for node in scenario.nodes:
         if room < len(node.pods) <= options.max_pods:
             what = f"{node.name} has {len(node.pods)} pods and a /{options.node_prefix} has room for {room}"
-            yield "node_prefix", what, f"a /{parts.prefix_for(len(node.pods) + KEPT)} would do"
+            yield "node_prefix", what, f"a /{primitives.prefix_for(len(node.pods) + KEPT)} would do"
     if options.routing == "native" and options.elsewhere:
         what = f"routing: native needs all nodes on one Ethernet, and {options.elsewhere[0]} is elsewhere"
         yield "routing", what, "auto-direct-node-routes lead to neighbours only: take routing: tunnel"

@@ -35,15 +35,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Any
 
-from labctl.conflist import Conflist
-from labctl.grades import approximation, faithful, skipped
-from labctl.models import _azure as azure
-from labctl.models import _kubernetes as kubernetes
-from labctl.models import _parts as parts
-from labctl.models import _pods as pods
-from labctl.options import address, cidr, option
-from labctl.plan import Attachment, Port, Resource, Route, Sysctl
-from labctl.scenario import Check, Machine, Node, Publish, Scenario
+from labctl.cni.conflist import Conflist
+from labctl.core.fidelity import approximation, faithful, skipped
+from labctl.core.options import address, cidr, option
+from labctl.core.resources import Attachment, Port, Resource, Route, Sysctl
+from labctl.core.scenario_types import Check, Machine, Node, Publish, Scenario
+from labctl.models.lib import azure, kubernetes, pods, primitives
 
 FOLLOWS = "CNI 1.1.0 (versions 0.3.0 to 1.1.0), with the plugins of this machine"
 MACHINES = ("nodes", "pods")
@@ -98,18 +95,18 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     for number, (node, range_) in enumerate(zip(scenario.nodes, _ranges(scenario), strict=True)):
         own = _address(options, number)
         yield Machine(node.name, "node", (own,))
-        yield from parts.netns(node.name)
+        yield from primitives.netns(node.name)
         yield from _plug(node.name, own, options)
-        yield from parts.forwarding(node.name, True, rp_filter=1)
+        yield from primitives.forwarding(node.name, True, rp_filter=1)
         yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")
         if options.masquerade:
             yield from kubernetes.masq_agent(node.name, (options.pod_cidr,))
         yield from _attached(node, range_, own, options)
         yield from pods.processes(node)
     yield Machine("vm", "vm", (_vm(options),))
-    yield from parts.netns("vm")
+    yield from primitives.netns("vm")
     yield from _plug("vm", _vm(options), options)
-    yield from parts.forwarding("vm", False, rp_filter=0)
+    yield from primitives.forwarding("vm", False, rp_filter=0)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
@@ -132,13 +129,13 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     room = options.node_cidr.num_addresses - FIRST - 2
     if nodes > room:
         what = f"node_cidr {options.node_cidr} has room for {max(room, 0)} nodes and there are {nodes}"
-        yield "node_cidr", what, f"a /{parts.prefix_for(nodes + FIRST + 2)} would do"
+        yield "node_cidr", what, f"a /{primitives.prefix_for(nodes + FIRST + 2)} would do"
     yield from kubernetes.refuse_pods(scenario, MOST_PODS)
     yield from pods.refuse(scenario)
     if options.public_ip not in options.internet_cidr:
         yield "public_ip", f"public_ip {options.public_ip} is not in internet_cidr {options.internet_cidr}", ""
     named = ("node_cidr", "pod_cidr", "internet_cidr")
-    yield from parts.overlaps({name: getattr(options, name) for name in named})
+    yield from primitives.overlaps({name: getattr(options, name) for name in named})
 
 
 def _refuse_untold(scenario: Scenario, conflist: Conflist) -> Iterator[tuple[str, str, str]]:
@@ -156,11 +153,11 @@ _KEYS = {"ports": "portMappings", "ips": "ips", "mac": "mac", "ingress": "bandwi
 
 
 def _address(options: Options, number: int) -> IPv4Address:
-    return parts.within(options.node_cidr, FIRST + number)
+    return primitives.within(options.node_cidr, FIRST + number)
 
 
 def _vm(options: Options) -> IPv4Address:
-    return parts.within(options.node_cidr, -2)
+    return primitives.within(options.node_cidr, -2)
 
 
 def _ranges(scenario: Scenario) -> list[IPv4Network]:
@@ -171,10 +168,10 @@ def _ranges(scenario: Scenario) -> list[IPv4Network]:
 def _wire(scenario: Scenario) -> Iterator[Resource | Machine]:
     """A plain Ethernet with a gateway on it; every node routes every other node's range."""
     options: Options = scenario.options
-    gateway = parts.iface(options.node_cidr.network_address + 1, options.node_cidr.prefixlen)
+    gateway = primitives.iface(options.node_cidr.network_address + 1, options.node_cidr.prefixlen)
     names = [node.name for node in scenario.nodes]
     yield Machine("fabric", "fabric", (gateway.ip, options.public_ip))
-    yield from parts.wire("fabric", [*names, "vm"], mtu=options.mtu, address=gateway)
+    yield from primitives.wire("fabric", [*names, "vm"], mtu=options.mtu, address=gateway)
     ranges = _ranges(scenario)
     for here in names:
         for number, (there, range_) in enumerate(zip(names, ranges, strict=True)):
@@ -183,8 +180,8 @@ def _wire(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def _plug(name: str, own: IPv4Address, options: Options) -> Iterator[Resource]:
-    yield from parts.addresses(Port(name, "eth0"), parts.iface(own, options.node_cidr.prefixlen))
-    yield parts.default(name, options.node_cidr.network_address + 1)
+    yield from primitives.addresses(Port(name, "eth0"), primitives.iface(own, options.node_cidr.prefixlen))
+    yield primitives.default(name, options.node_cidr.network_address + 1)
 
 
 def _attached(node: Node, range_: IPv4Network, own: IPv4Address, options: Options) -> Iterator[Resource | Machine]:
@@ -195,7 +192,7 @@ def _attached(node: Node, range_: IPv4Network, own: IPv4Address, options: Option
     able = options.conflist.capabilities
     for name in node.pods:
         yield Machine(name, "pod", (), node.name)
-        yield from parts.endpoint(name)
+        yield from primitives.endpoint(name)
         args = {key: value for key, value in _args(settings.get(name), range_) if key in able}
         yield Attachment(name, node.name, text, json.dumps(args), path=options.cni_path)
 

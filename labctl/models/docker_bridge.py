@@ -44,11 +44,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from labctl.grades import approximation, faithful, skipped
-from labctl.models import _docker_claims as claims
-from labctl.models import _parts as parts
-from labctl.models._docker import RANDOM_MACS, RELEASES, UNPRIVILEGED, Endpoint, Host, Net
-from labctl.models._docker_networks import (
+from labctl.core.fidelity import approximation, faithful, skipped
+from labctl.core.options import address, cidr, option
+from labctl.core.resources import Link, Port, Process, Resource, Route, Sysctl
+from labctl.core.scenario_types import Check, Listen, Machine, Node, Publish, Scenario
+from labctl.models.lib import docker_checks, primitives
+from labctl.models.lib.docker_iptables import RANDOM_MACS, RELEASES, UNPRIVILEGED, Endpoint, Host, Net
+from labctl.models.lib.docker_networks import (
     attach,
     networks,
     programs,
@@ -58,9 +60,6 @@ from labctl.models._docker_networks import (
     refuse_sizes,
     shares,
 )
-from labctl.options import address, cidr, option
-from labctl.plan import Link, Port, Process, Resource, Route, Sysctl
-from labctl.scenario import Check, Listen, Machine, Node, Publish, Scenario
 
 FOLLOWS = "Docker Engine 28.5 (moby v28.5.2); 29, 26 and 20.10 on request"
 MACHINES = ("hosts", "containers")
@@ -138,11 +137,11 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     nets = networks(scenario)
     yield from _uplinks(scenario, gateway)
     for number, node in enumerate(scenario.nodes):
-        own = parts.within(options.underlay, HOSTS_FROM + number)
+        own = primitives.within(options.underlay, HOSTS_FROM + number)
         yield Machine(node.name, "host", (own, *(net.gateway for net in nets.values())))
-        yield from parts.netns(node.name)
-        yield from parts.addresses(Port(node.name, "eth0"), parts.iface(own, options.underlay.prefixlen))
-        yield parts.default(node.name, gateway)
+        yield from primitives.netns(node.name)
+        yield from primitives.addresses(Port(node.name, "eth0"), primitives.iface(own, options.underlay.prefixlen))
+        yield primitives.default(node.name, gateway)
         yield from _bridges(node, tuple(nets.values()), options)
         placed = attach(node, nets)
         yield from _containers(node, placed, options, (own, *(net.gateway for net in nets.values())))
@@ -156,10 +155,10 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 def checks(scenario: Scenario) -> Iterator[Check]:
     """What follows from the options: who meets on docker0, whose ports are whose, and how far a stranger comes."""
     nets = networks(scenario)
-    yield from claims.neighbours(scenario, nets)
-    yield from claims.shared_ports(scenario)
-    yield from claims.crossings(scenario, nets)
-    yield from claims.strangers(scenario, nets)
+    yield from docker_checks.neighbours(scenario, nets)
+    yield from docker_checks.shared_ports(scenario)
+    yield from docker_checks.crossings(scenario, nets)
+    yield from docker_checks.strangers(scenario, nets)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
@@ -172,7 +171,8 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     room = options.underlay.num_addresses - HOSTS_FROM - 1
     if len(scenario.nodes) > room:
         what = f"underlay {options.underlay} has room for {max(room, 0)} hosts and there are {len(scenario.nodes)}"
-        hint = f"hosts begin at the {HOSTS_FROM}th address: a /{parts.prefix_for(len(scenario.nodes) + HOSTS_FROM + 1)}"
+        prefix = primitives.prefix_for(len(scenario.nodes) + HOSTS_FROM + 1)
+        hint = f"hosts begin at the {HOSTS_FROM}th address: a /{prefix}"
         yield "underlay", what, hint
 
 
@@ -183,16 +183,18 @@ def _uplinks(scenario: Scenario, gateway: IPv4Address) -> Iterator[Resource | Ma
     there = Port("internet", "eth0")
     if len(hosts) == 1:
         here = Port(hosts[0], "eth0")
-        yield from parts.veth(here, there, mtu=options.mtu, macs=(parts.mac(str(here)), parts.mac(str(there))))
+        yield from primitives.veth(
+            here, there, mtu=options.mtu, macs=(primitives.mac(str(here)), primitives.mac(str(there)))
+        )
     else:
-        yield from parts.wire("fabric", [*hosts, "internet"], mtu=options.mtu)
+        yield from primitives.wire("fabric", [*hosts, "internet"], mtu=options.mtu)
         yield Machine("fabric", "fabric")
-    yield from parts.netns("internet")
-    yield from parts.forwarding("internet", False, rp_filter=0)
-    yield from parts.addresses(there, parts.iface(gateway, options.underlay.prefixlen))
-    yield from parts.addresses(Port("internet", "lo"), parts.iface(options.internet_ip, 32))
+    yield from primitives.netns("internet")
+    yield from primitives.forwarding("internet", False, rp_filter=0)
+    yield from primitives.addresses(there, primitives.iface(gateway, options.underlay.prefixlen))
+    yield from primitives.addresses(Port("internet", "lo"), primitives.iface(options.internet_ip, 32))
     if options.routed and hosts:
-        first = parts.within(options.underlay, HOSTS_FROM)
+        first = primitives.within(options.underlay, HOSTS_FROM)
         for net in networks(scenario).values():
             yield Route("internet", net.subnet, first, "eth0", src=options.internet_ip)
 
@@ -200,9 +202,9 @@ def _uplinks(scenario: Scenario, gateway: IPv4Address) -> Iterator[Resource | Ma
 def _bridges(node: Node, nets: tuple[Net, ...], options: Options) -> Iterator[Resource]:
     head = "02" if options.release in RANDOM_MACS else "02:42"
     for net in nets:
-        gateway = parts.iface(net.gateway, net.subnet.prefixlen)
-        yield from parts.bridge(Port(node.name, net.device), mtu=options.mtu, address=gateway, head=head)
-    yield from parts.forwarding(node.name, True, rp_filter=2, devices=())
+        gateway = primitives.iface(net.gateway, net.subnet.prefixlen)
+        yield from primitives.bridge(Port(node.name, net.device), mtu=options.mtu, address=gateway, head=head)
+    yield from primitives.forwarding(node.name, True, rp_filter=2, devices=())
     filtered = any(not net.icc for net in nets) or (options.release in RANDOM_MACS and not options.userland_proxy)
     yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", str(int(filtered)))
     if not options.userland_proxy:
@@ -227,7 +229,7 @@ def _containers(
 ) -> Iterator[Resource | Machine]:
     ends = [(name, number, end) for name, ends in placed.items() for number, end in enumerate(ends)]
     labels = [f"{name}/eth{number}" if number else name for name, number, _ in ends]
-    devices = dict(zip(labels, parts.hashed("veth", 7, labels), strict=True))
+    devices = dict(zip(labels, primitives.hashed("veth", 7, labels), strict=True))
     shared = shares(node)
     for name, those in placed.items():
         if name in shared:
@@ -236,7 +238,7 @@ def _containers(
             yield Machine(name, "container", addresses, node.name, home)
             continue
         yield Machine(name, "container", tuple(end.address for end in those), node.name)
-        yield from parts.endpoint(name)
+        yield from primitives.endpoint(name)
         yield from (Sysctl(name, setting, value) for setting, value in UNPRIVILEGED)
         out = next((number for number, end in enumerate(those) if not end.net.internal), None)
         if out is None and those and options.release in LEAD_NOWHERE:
@@ -244,10 +246,10 @@ def _containers(
         for number, end in enumerate(those):
             label = f"{name}/eth{number}" if number else name
             inner, outer = Port(name, f"eth{number}"), Port(node.name, devices[label])
-            mac = parts.mac(label) if options.release in RANDOM_MACS else "02:42:" + end.address.packed.hex(":")
+            mac = primitives.mac(label) if options.release in RANDOM_MACS else "02:42:" + end.address.packed.hex(":")
             hairpin = not options.userland_proxy
             yield Link(outer, "veth", inner, end.net.device, options.mtu, hairpin=hairpin)
             yield Link(inner, "veth", outer, None, options.mtu, mac)
-            yield from parts.addresses(inner, parts.iface(end.address, end.net.subnet.prefixlen))
+            yield from primitives.addresses(inner, primitives.iface(end.address, end.net.subnet.prefixlen))
             if number == out:
-                yield Route(name, parts.ANYWHERE, end.net.gateway, inner.dev)
+                yield Route(name, primitives.ANYWHERE, end.net.gateway, inner.dev)

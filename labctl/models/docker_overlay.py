@@ -40,14 +40,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from labctl.grades import approximation, faithful, needs, skipped
-from labctl.models import _docker_overlay as planning
-from labctl.models import _parts as parts
-from labctl.models._docker import RANDOM_MACS, RELEASES, UNPRIVILEGED, Endpoint, Host, Net
-from labctl.models._docker_overlay import HOSTS_FROM, End, Overlay, Place
-from labctl.options import address, cidr, option
-from labctl.plan import Fdb, Link, Neighbour, Port, Resource, Sysctl
-from labctl.scenario import Check, Machine, Node, Scenario, See
+from labctl.core.fidelity import approximation, faithful, needs, skipped
+from labctl.core.options import address, cidr, option
+from labctl.core.resources import Fdb, Link, Neighbour, Port, Resource, Sysctl
+from labctl.core.scenario_types import Check, Machine, Node, Scenario, See
+from labctl.models.lib import docker_swarm, primitives
+from labctl.models.lib.docker_iptables import RANDOM_MACS, RELEASES, UNPRIVILEGED, Endpoint, Host, Net
+from labctl.models.lib.docker_swarm import HOSTS_FROM, End, Overlay, Place
 
 FOLLOWS = "overlay networks of Docker Engine 28.5 (moby v28.5.2); 29, 26 and 20.10 on request"
 MACHINES = ("hosts", "containers")
@@ -116,12 +115,12 @@ class Container:
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The wire, and on it hosts with their two bridges, their overlays' namespaces and their containers."""
     options: Options = scenario.options
-    nets = planning.networks(scenario)
-    placed = planning.attach(scenario, nets)
+    nets = docker_swarm.networks(scenario)
+    placed = docker_swarm.attach(scenario, nets)
     everybody = [end for places in placed.values() for place in places for end in place.ends]
     yield from _wire(scenario)
     for number, node in enumerate(scenario.nodes):
-        places, own = placed[node.name], parts.within(options.underlay, HOSTS_FROM + number)
+        places, own = placed[node.name], primitives.within(options.underlay, HOSTS_FROM + number)
         yield from _host(node, own, places, options)
         for net in nets.values():
             inside = [end for end in everybody if end.net == net]
@@ -133,8 +132,8 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Every network is one Ethernet, on however many hosts, and two hosts meet in a tunnel only."""
-    nets = planning.networks(scenario)
-    ends = [end for places in planning.attach(scenario, nets).values() for place in places for end in place.ends]
+    nets = docker_swarm.networks(scenario)
+    ends = [end for places in docker_swarm.attach(scenario, nets).values() for place in places for end in place.ends]
     first = [end for end in ends if end.device == "eth0"]  # whose address their container's name stands for
     inside = [
         ([end for end in ends if end.net == net], [end for end in first if end.net == net]) for net in nets.values()
@@ -157,13 +156,14 @@ def checks(scenario: Scenario) -> Iterator[Check]:
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """What a swarm refuses, and what subnets, bridges and the underlay have no room for."""
-    yield from planning.refuse_names(scenario)
-    yield from planning.refuse_sizes(scenario)
+    yield from docker_swarm.refuse_names(scenario)
+    yield from docker_swarm.refuse_sizes(scenario)
     options: Options = scenario.options
     room = options.underlay.num_addresses - HOSTS_FROM - 1
     if len(scenario.nodes) > room:
         what = f"underlay {options.underlay} has room for {max(room, 0)} hosts and there are {len(scenario.nodes)}"
-        hint = f"hosts begin at the {HOSTS_FROM}th address: a /{parts.prefix_for(len(scenario.nodes) + HOSTS_FROM + 1)}"
+        prefix = primitives.prefix_for(len(scenario.nodes) + HOSTS_FROM + 1)
+        hint = f"hosts begin at the {HOSTS_FROM}th address: a /{prefix}"
         yield "underlay", what, hint
 
 
@@ -171,26 +171,26 @@ def _wire(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The hosts' Ethernet, and the internet on it as their gateway."""
     options: Options = scenario.options
     yield Machine("fabric", "fabric")
-    yield from parts.wire("fabric", [*(node.name for node in scenario.nodes), "internet"], mtu=options.mtu)
-    yield from parts.netns("internet")
-    yield from parts.forwarding("internet", False, rp_filter=0)
-    gateway = parts.iface(options.underlay.network_address + 1, options.underlay.prefixlen)
-    yield from parts.addresses(Port("internet", "eth0"), gateway)
-    yield from parts.addresses(Port("internet", "lo"), parts.iface(options.internet_ip, 32))
+    yield from primitives.wire("fabric", [*(node.name for node in scenario.nodes), "internet"], mtu=options.mtu)
+    yield from primitives.netns("internet")
+    yield from primitives.forwarding("internet", False, rp_filter=0)
+    gateway = primitives.iface(options.underlay.network_address + 1, options.underlay.prefixlen)
+    yield from primitives.addresses(Port("internet", "eth0"), gateway)
+    yield from primitives.addresses(Port("internet", "lo"), primitives.iface(options.internet_ip, 32))
 
 
 def _host(node: Node, own: IPv4Address, places: Iterable[Place], options: Options) -> Iterator[Resource | Machine]:
     """A host with its card, docker0 and docker_gwbridge, and the rules for both."""
     nets = (Net("docker0", options.docker0), Net("docker_gwbridge", options.docker_gwbridge, icc=False))
     yield Machine(node.name, "host", (own, *(net.gateway for net in nets)))
-    yield from parts.netns(node.name)
-    yield from parts.addresses(Port(node.name, "eth0"), parts.iface(own, options.underlay.prefixlen))
-    yield parts.default(node.name, options.underlay.network_address + 1)
+    yield from primitives.netns(node.name)
+    yield from primitives.addresses(Port(node.name, "eth0"), primitives.iface(own, options.underlay.prefixlen))
+    yield primitives.default(node.name, options.underlay.network_address + 1)
     head = "02" if options.release in RANDOM_MACS else "02:42"
     for net in nets:
-        gateway = parts.iface(net.gateway, net.subnet.prefixlen)
-        yield from parts.bridge(Port(node.name, net.device), mtu=planning.MTU, address=gateway, head=head)
-    yield from parts.forwarding(node.name, True, rp_filter=2, devices=())
+        gateway = primitives.iface(net.gateway, net.subnet.prefixlen)
+        yield from primitives.bridge(Port(node.name, net.device), mtu=docker_swarm.MTU, address=gateway, head=head)
+    yield from primitives.forwarding(node.name, True, rp_filter=2, devices=())
     yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")  # or ICC could not be off
     ends = tuple(Endpoint(nets[1], place.way_out[1]) for place in places if place.way_out is not None)
     yield from RELEASES[options.release](Host(node.name, nets, ends, policy=options.forward_policy)).rules()
@@ -201,17 +201,17 @@ def _overlay(host: str, net: Overlay, own: IPv4Address, inside: list[End]) -> It
     room = net.room(host)
     br0, vxlan0 = Port(room, "br0"), Port(room, "vxlan0")
     yield Machine(room, "machine", (net.gateway,), host)
-    yield from parts.netns(room)
+    yield from primitives.netns(room)
     yield Link(br0, "bridge", mtu=net.mtu)  # its MAC is its lowest port's, as Docker leaves it
-    yield from parts.addresses(br0, parts.iface(net.gateway, net.subnet.prefixlen))
+    yield from primitives.addresses(br0, primitives.iface(net.gateway, net.subnet.prefixlen))
     on = tuple((word, "on") for word in ("learning", "proxy", "l2miss", "l3miss"))
     tunnel = (("id", str(net.vni)), ("dstport", "4789"), *on)
     yield Link(vxlan0, "vxlan", master="br0", mtu=net.mtu, options=tunnel, born=host)
     here = [end for end in inside if end.vtep == own]
     for number, end in enumerate(here):
         inner, outer = Port(end.container, end.device), Port(room, f"veth{number}")
-        yield from parts.veth(outer, inner, mtu=net.mtu, macs=(None, end.mac), master="br0")
-        yield from parts.addresses(inner, parts.iface(end.address, net.subnet.prefixlen))
+        yield from primitives.veth(outer, inner, mtu=net.mtu, macs=(None, end.mac), master="br0")
+        yield from primitives.addresses(inner, primitives.iface(end.address, net.subnet.prefixlen))
     for end in inside:
         if end.vtep != own:
             yield Neighbour(vxlan0, end.address, end.mac)
@@ -221,17 +221,17 @@ def _overlay(host: str, net: Overlay, own: IPv4Address, inside: list[End]) -> It
 def _containers(node: Node, places: Iterable[Place], options: Options) -> Iterator[Resource | Machine]:
     """Containers, and the cable by which each leaves."""
     ways = {place.name: f"{place.name}/{place.way_out[0]}" for place in places if place.way_out is not None}
-    devices = dict(zip(ways, parts.hashed("veth", 7, ways.values()), strict=True))
+    devices = dict(zip(ways, primitives.hashed("veth", 7, ways.values()), strict=True))
     gateway, length = options.docker_gwbridge.network_address + 1, options.docker_gwbridge.prefixlen
     for name, ends, way_out in places:
         out = () if way_out is None else (way_out[1],)
         yield Machine(name, "container", (*(end.address for end in ends), *out), node.name)
-        yield from parts.endpoint(name)
+        yield from primitives.endpoint(name)
         yield from (Sysctl(name, setting, value) for setting, value in UNPRIVILEGED)
         if way_out is not None:
             device, own = way_out
             inner, outer = Port(name, device), Port(node.name, devices[name])
-            mac = parts.mac(ways[name]) if options.release in RANDOM_MACS else "02:42:" + own.packed.hex(":")
-            yield from parts.veth(outer, inner, mtu=planning.MTU, macs=(None, mac), master="docker_gwbridge")
-            yield from parts.addresses(inner, parts.iface(own, length))
-            yield parts.default(name, gateway, device)
+            mac = primitives.mac(ways[name]) if options.release in RANDOM_MACS else "02:42:" + own.packed.hex(":")
+            yield from primitives.veth(outer, inner, mtu=docker_swarm.MTU, macs=(None, mac), master="docker_gwbridge")
+            yield from primitives.addresses(inner, primitives.iface(own, length))
+            yield primitives.default(name, gateway, device)

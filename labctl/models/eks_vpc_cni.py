@@ -34,17 +34,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from labctl.grades import approximation, faithful, skipped
-from labctl.models import _aws as aws
-from labctl.models import _eks as eks
-from labctl.models import _kubernetes as kubernetes
-from labctl.models import _parts as parts
-from labctl.models import _pods as pods_
-from labctl.models import _portmap as portmap
-from labctl.models import _vpc as vpc
-from labctl.options import address, cidr, option
-from labctl.plan import Resource
-from labctl.scenario import Check, Machine, Publish, Scenario
+from labctl.core.fidelity import approximation, faithful, skipped
+from labctl.core.options import address, cidr, option
+from labctl.core.resources import Resource
+from labctl.core.scenario_types import Check, Machine, Publish, Scenario
+from labctl.models.lib import aws, cloud_vpc, eks_node, kubernetes, pods, portmap, primitives
 
 FOLLOWS = "amazon-vpc-cni-k8s of 2026, iptables in legacy mode"
 MACHINES = ("nodes", "pods")
@@ -69,12 +63,12 @@ PARTS = (
     skipped("prefix delegation, custom networking, several network cards, security groups for pods"),
     skipped("IPv6, and the settings of it that the driver writes for each veth"),
     skipped("Services", "a port of the node shows what a NodePort meets"),
-    *pods_.PARTS,
+    *pods.PARTS,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Container(pods_.Pod):
+class Container(pods.Pod):
     """What a file may say of a pod."""
 
     host_ports: tuple[Publish, ...] = option((), "ports of its node that lead to it (hostPort): NODE'S:POD'S")
@@ -105,39 +99,39 @@ class Options:
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The VPC, nodes with their ENIs and pods, the machine beside and the internet."""
     options: Options = scenario.options
-    vm = eks.vm(options)
-    nodes = [eks.enis(scenario, number) for number in range(len(scenario.nodes))]
+    vm = eks_node.vm(options)
+    nodes = [eks_node.enis(scenario, number) for number in range(len(scenario.nodes))]
     public = {enis[0].primary: options.public_ip + number for number, enis in enumerate(nodes)}
     yield Machine("fabric", "fabric", (options.subnet.network_address + 1, options.public_ip))
     cards = [*(eni for enis in nodes for eni in enis), vm]
     yield from aws.fabric(cards, options.mtu, checked=options.source_dest_check)
     if options.external_snat:
-        yield from vpc.outside(options.internet_cidr, (options.public_ip,), 1500)
+        yield from cloud_vpc.outside(options.internet_cidr, (options.public_ip,), 1500)
         yield from aws.nat_gateway(options.vpc_cidr, options.public_ip)
     else:
-        yield from vpc.outside(options.internet_cidr, public.values(), 1500)
+        yield from cloud_vpc.outside(options.internet_cidr, public.values(), 1500)
         yield from aws.elastic(public)
     for enis, node in zip(nodes, scenario.nodes, strict=True):
         yield Machine(node.name, "node", tuple(eni.primary for eni in enis))
-        yield from parts.netns(node.name)
-        yield from eks.cards(enis)
-        yield from eks.rules(node.name, options)
-        yield from eks.firewall(enis[0], options, eks.mapped(node, enis))
-        yield from eks.pods(node, enis, options.mtu)
-        yield from pods_.processes(node)
-    yield from vpc.beside("vm", vm.primary)
+        yield from primitives.netns(node.name)
+        yield from eks_node.cards(enis)
+        yield from eks_node.rules(node.name, options)
+        yield from eks_node.firewall(enis[0], options, eks_node.mapped(node, enis))
+        yield from eks_node.pods(node, enis, options.mtu)
+        yield from pods.processes(node)
+    yield from cloud_vpc.beside("vm", vm.primary)
     yield from aws.plug(vm)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Kubernetes' own rules, what containers of a pod share, and who is seen as whom at a node's ports."""
     yield from kubernetes.kubernetes_rules(scenario)
-    yield from pods_.checks(scenario)
+    yield from pods.checks(scenario)
     for number, node in enumerate(scenario.nodes):
-        yield from portmap.checks(node.name, eks.mapped(node, eks.enis(scenario, number)), "vm", node.name)
+        yield from portmap.checks(node.name, eks_node.mapped(node, eks_node.enis(scenario, number)), "vm", node.name)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """More pods than the ENIs have addresses for, more ENIs than the subnet has, and ranges that are not apart."""
-    yield from eks.refuse(scenario)
-    yield from pods_.refuse(scenario)
+    yield from eks_node.refuse(scenario)
+    yield from pods.refuse(scenario)

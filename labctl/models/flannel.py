@@ -37,16 +37,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
-from labctl.grades import approximation, faithful, needs, skipped
-from labctl.models import _cni_bridge as cni_bridge
-from labctl.models import _flannel as ways
-from labctl.models import _kubernetes as kubernetes
-from labctl.models import _parts as parts
-from labctl.models import _pods as pods_
-from labctl.models import _underlay as underlay
-from labctl.options import cidr, option
-from labctl.plan import Resource, Route
-from labctl.scenario import Check, Machine, Scenario
+from labctl.core.fidelity import approximation, faithful, needs, skipped
+from labctl.core.options import cidr, option
+from labctl.core.resources import Resource, Route
+from labctl.core.scenario_types import Check, Machine, Scenario
+from labctl.models.lib import cni_bridge, datacenter, flannel_node, kubernetes, primitives
+from labctl.models.lib import pods as pods_
 
 FOLLOWS = "flannel 0.22 and later with iptables (kube-flannel.yml), CNI plugins 1.1.1"
 MACHINES = ("nodes", "pods")
@@ -74,12 +70,14 @@ Container = pods_.Pod
 
 
 @dataclass(frozen=True, slots=True)
-class Options(underlay.UnderlayOptions):
+class Options(datacenter.UnderlayOptions):
     """What a flannel scenario may set."""
 
     pod_cidr: IPv4Network = option(cidr("10.244.0.0/16"), "addresses of all pods (Network); each node gets a part")
     node_prefix: int = option(24, "prefix length of each node's part of pod_cidr (SubnetLen)", minimum=16, maximum=29)
-    backend: str = option("vxlan", "how packets get to other nodes (Backend.Type)", choices=tuple(ways.OVERHEAD))
+    backend: str = option(
+        "vxlan", "how packets get to other nodes (Backend.Type)", choices=tuple(flannel_node.OVERHEAD)
+    )
     direct_routing: bool = option(False, "vxlan and ipip: no tunnel between nodes on one Ethernet (DirectRouting)")
     ip_masq: bool = option(True, "what leaves pod_cidr wears its node's address (--ip-masq)")
     routed: bool = option(False, "`vm` has a route to the pods of each node on its Ethernet")
@@ -89,19 +87,21 @@ class Options(underlay.UnderlayOptions):
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The Ethernets with their router, and nodes with their bridges, their pods and ways to the other nodes."""
     options: Options = scenario.options
-    yield from underlay.surroundings(scenario)
+    yield from datacenter.surroundings(scenario)
     there = _leases(scenario)
-    mtu = options.mtu - ways.OVERHEAD[options.backend]
-    made = cni_bridge.Bridge("cni0", mtu, hairpin=True, routes=(options.pod_cidr, parts.ANYWHERE))
+    mtu = options.mtu - flannel_node.OVERHEAD[options.backend]
+    made = cni_bridge.Bridge("cni0", mtu, hairpin=True, routes=(options.pod_cidr, primitives.ANYWHERE))
     for node, lease in zip(scenario.nodes, there, strict=True):
         place, pods = lease
-        others = tuple(underlay.peers(place, there))
-        tunnel = [ways.DEVICES[options.backend].replace(".", "/")] if options.backend in ways.DEVICES else []
+        others = tuple(datacenter.peers(place, there))
+        tunnel = (
+            [flannel_node.DEVICES[options.backend].replace(".", "/")] if options.backend in flannel_node.DEVICES else []
+        )
         yield Machine(node.name, "node", (place.address, cni_bridge.gateway(pods)))
-        yield from parts.netns(node.name)
-        yield from parts.forwarding(node.name, True, rp_filter=0, devices=("eth0", "cni0", *tunnel))
+        yield from primitives.netns(node.name)
+        yield from primitives.forwarding(node.name, True, rp_filter=0, devices=("eth0", "cni0", *tunnel))
         yield from _ways(scenario, lease, others)
-        yield from ways.rules(node.name, pods, options.pod_cidr, masquerade=options.ip_masq)
+        yield from flannel_node.rules(node.name, pods, options.pod_cidr, masquerade=options.ip_masq)
         yield from cni_bridge.bridge(node.name, pods, made)
         yield from cni_bridge.wired(node, pods, made)
         yield from pods_.processes(node)
@@ -109,18 +109,18 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
             yield Route("vm", pods, place.address, "eth0")
 
 
-def _ways(scenario: Scenario, lease: ways.Lease, others: tuple[ways.Lease, ...]) -> Iterator[Resource]:
+def _ways(scenario: Scenario, lease: flannel_node.Lease, others: tuple[flannel_node.Lease, ...]) -> Iterator[Resource]:
     """What the backend makes on one node."""
     options: Options = scenario.options
     if options.backend == "vxlan":
-        yield from ways.vxlan(lease, others, options.mtu, direct=options.direct_routing)
+        yield from flannel_node.vxlan(lease, others, options.mtu, direct=options.direct_routing)
     elif options.backend == "host-gw":
-        yield from ways.host_gw(lease, others)
+        yield from flannel_node.host_gw(lease, others)
     elif options.backend == "udp":
-        yield from ways.udp(lease, others, options.pod_cidr, options.mtu)
+        yield from flannel_node.udp(lease, others, options.pod_cidr, options.mtu)
     else:
         exact = "ipip" not in scenario.approximate
-        yield from ways.ipip(lease, others, options.mtu, direct=options.direct_routing, exact=exact)
+        yield from flannel_node.ipip(lease, others, options.mtu, direct=options.direct_routing, exact=exact)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
@@ -145,12 +145,12 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         yield "pod_cidr", f"{what} and there are {nodes}", f"the first is the control plane's: a /{fits} would do"
     yield from cni_bridge.refuse(scenario.nodes, options.node_prefix)
     yield from kubernetes.refuse_pods(scenario, options.max_pods)
-    yield from underlay.refuse(scenario, "pod_cidr")
+    yield from datacenter.refuse(scenario, "pod_cidr")
 
 
-def _leases(scenario: Scenario) -> list[ways.Lease]:
+def _leases(scenario: Scenario) -> list[flannel_node.Lease]:
     """Every node's place with its range."""
     options: Options = scenario.options
-    there = underlay.places(scenario)
+    there = datacenter.places(scenario)
     ranges = kubernetes.node_ranges(options.pod_cidr, options.node_prefix, len(there) + 1)[1:]
     return list(zip(there, ranges, strict=True))

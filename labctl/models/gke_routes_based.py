@@ -28,14 +28,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
-from labctl.grades import approximation, faithful, skipped
-from labctl.models import _gcp as gcp
-from labctl.models import _gke as gke
-from labctl.models import _kubernetes as kubernetes
-from labctl.models import _pods as pods_
-from labctl.options import option
-from labctl.plan import Resource
-from labctl.scenario import Check, Machine, Scenario
+from labctl.core.fidelity import approximation, faithful, skipped
+from labctl.core.options import option
+from labctl.core.resources import Resource
+from labctl.core.scenario_types import Check, Machine, Scenario
+from labctl.models.lib import gcp, gke_node, kubernetes
+from labctl.models.lib import pods as pods_
 
 FOLLOWS = "GKE's routes-based clusters (ptp, ip-masq-agent 2.10)"
 MACHINES = ("nodes", "pods")
@@ -59,7 +57,7 @@ NODE_PREFIX, MAX_PODS = 24, 110  # such clusters have no other
 
 
 @dataclass(frozen=True, slots=True)
-class Options(gke.ClusterOptions):
+class Options(gke_node.ClusterOptions):
     """What a gke-routes-based scenario may set."""
 
     route_quota: int = option(200, "custom static routes that the VPC may have; each node takes one", minimum=1)
@@ -69,19 +67,19 @@ class Options(gke.ClusterOptions):
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The VPC with its custom routes, nodes with a cable to each of their pods, machines beside and the internet."""
     options: Options = scenario.options
-    nics, ranges = gke.nics(scenario), _ranges(scenario)
-    yield from gke.surroundings(scenario)
-    yield from gcp.custom_routes(zip(ranges, nics, strict=True), [*nics, gke.vm(options)])
+    nics, ranges = gke_node.nics(scenario), _ranges(scenario)
+    yield from gke_node.surroundings(scenario)
+    yield from gcp.custom_routes(zip(ranges, nics, strict=True), [*nics, gke_node.vm(options)])
     for nic, node, pods in zip(nics, scenario.nodes, ranges, strict=True):
         if not options.ip_forwarding:
             yield from gcp.no_spoofing(nic)
-        yield from gke.node(nic, node, pods, options)
+        yield from gke_node.node(nic, node, pods, options)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """What is true of every Kubernetes. Without forwarding pods of two nodes cannot meet, and that is the point."""
     if scenario.options.ip_forwarding or len(scenario.nodes) == 1:
-        yield from gke.checks(scenario, visible=False)
+        yield from gke_node.checks(scenario, visible=False)
     else:
         yield from pods_.checks(scenario)
 
@@ -92,7 +90,7 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     if nodes > quota:
         what = f"{nodes} nodes: the VPC may have {quota} custom static routes, and each node takes one"
         yield "nodes", what, "gke-vpc-native needs no routes; or have the quota raised (route_quota)"
-    yield from gke.refuse(scenario, NODE_PREFIX, MAX_PODS, fixed=True)
+    yield from gke_node.refuse(scenario, NODE_PREFIX, MAX_PODS, fixed=True)
 
 
 def _ranges(scenario: Scenario) -> list[IPv4Network]:

@@ -34,14 +34,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
-from labctl.grades import approximation, faithful, skipped
-from labctl.models import _gcp as gcp
-from labctl.models import _gke as gke
-from labctl.models import _kubernetes as kubernetes
-from labctl.models import _pods as pods_
-from labctl.options import option
-from labctl.plan import Resource
-from labctl.scenario import Check, Machine, Scenario
+from labctl.core.fidelity import approximation, faithful, skipped
+from labctl.core.options import option
+from labctl.core.resources import Resource
+from labctl.core.scenario_types import Check, Machine, Scenario
+from labctl.models.lib import gcp, gke_node, kubernetes
+from labctl.models.lib import pods as pods_
 
 FOLLOWS = "GKE without Dataplane V2 (ptp, netd of 2025, ip-masq-agent 2.10)"
 MACHINES = ("nodes", "pods")
@@ -66,7 +64,7 @@ Container = pods_.Pod
 
 
 @dataclass(frozen=True, slots=True)
-class Options(gke.ClusterOptions):
+class Options(gke_node.ClusterOptions):
     """What a gke-vpc-native scenario may set."""
 
     max_pods: int = option(110, "most pods on one node; its range has twice as many addresses", minimum=8, maximum=256)
@@ -76,22 +74,22 @@ class Options(gke.ClusterOptions):
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The VPC with its alias ranges, nodes with a cable to each of their pods, machines beside and the internet."""
     options: Options = scenario.options
-    yield from gke.surroundings(scenario)
-    for nic, node, pods in zip(gke.nics(scenario), scenario.nodes, _ranges(scenario), strict=True):
+    yield from gke_node.surroundings(scenario)
+    for nic, node, pods in zip(gke_node.nics(scenario), scenario.nodes, _ranges(scenario), strict=True):
         yield gcp.alias(pods, nic)
         yield from gcp.no_spoofing(nic, pods)
-        yield from gke.node(nic, node, pods, options, visible=options.intranode_visibility)
+        yield from gke_node.node(nic, node, pods, options, visible=options.intranode_visibility)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """How far apart pods of one node are, and what is true of every Kubernetes."""
-    yield from gke.checks(scenario, visible=scenario.options.intranode_visibility)
+    yield from gke_node.checks(scenario, visible=scenario.options.intranode_visibility)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """What GKE refuses and what the ranges cannot hold."""
     most: int = scenario.options.max_pods
-    yield from gke.refuse(scenario, _length(most), most, fixed=False)
+    yield from gke_node.refuse(scenario, _length(most), most, fixed=False)
 
 
 def _length(max_pods: int) -> int:

@@ -32,16 +32,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import IPv4Network
 
-from labctl.grades import approximation, faithful, needs, skipped
-from labctl.models import _cni_bridge as cni_bridge
-from labctl.models import _kube_router as firewall
-from labctl.models import _kubernetes as kubernetes
-from labctl.models import _parts as parts
-from labctl.models import _pods as pods_
-from labctl.models import _underlay as underlay
-from labctl.options import cidr, option
-from labctl.plan import Link, Port, Process, Resource, Route, Rule
-from labctl.scenario import Check, Machine, Scenario, See
+from labctl.core.fidelity import approximation, faithful, needs, skipped
+from labctl.core.options import cidr, option
+from labctl.core.resources import Link, Port, Process, Resource, Route, Rule
+from labctl.core.scenario_types import Check, Machine, Scenario, See
+from labctl.models.lib import cni_bridge, datacenter, kube_router_node, kubernetes, primitives
+from labctl.models.lib import pods as pods_
 
 FOLLOWS = "kube-router v2, with its router and its firewall, without its service proxy"
 MACHINES = ("nodes", "pods")
@@ -73,7 +69,7 @@ OVERHEAD = 20  # of IP in IP
 
 
 @dataclass(frozen=True, slots=True)
-class Options(underlay.UnderlayOptions):
+class Options(datacenter.UnderlayOptions):
     """What a kube-router scenario may set."""
 
     pod_cidr: IPv4Network = option(cidr("10.244.0.0/16"), "addresses of all pods; each node gets a part of it")
@@ -90,7 +86,7 @@ class Options(underlay.UnderlayOptions):
 class Home:
     """A node: its place, and its part of the pods' range."""
 
-    place: underlay.Place
+    place: datacenter.Place
     pods: IPv4Network
 
     @property
@@ -109,14 +105,14 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     options: Options = scenario.options
     homes = _homes(scenario)
     mtu = options.mtu - (OVERHEAD if options.overlay != "none" else 0)
-    bridge = cni_bridge.Bridge(firewall.BRIDGE, mtu)
-    yield from underlay.surroundings(scenario)
+    bridge = cni_bridge.Bridge(kube_router_node.BRIDGE, mtu)
+    yield from datacenter.surroundings(scenario)
     for home, node in zip(homes, scenario.nodes, strict=True):
         yield Machine(home.name, "node", (home.place.address, cni_bridge.gateway(home.pods)))
-        yield from parts.netns(home.name)
+        yield from primitives.netns(home.name)
         tunnelled = [other for other in homes if _tunnelled(home, other, options)]
-        devices = ("eth0", firewall.BRIDGE, *(other.tunnel for other in tunnelled))
-        yield from parts.forwarding(home.name, True, rp_filter=2, devices=devices)
+        devices = ("eth0", kube_router_node.BRIDGE, *(other.tunnel for other in tunnelled))
+        yield from primitives.forwarding(home.name, True, rp_filter=2, devices=devices)
         yield from cni_bridge.bridge(home.name, home.pods, bridge)
         yield from cni_bridge.wired(node, home.pods, bridge)
         yield from _routes(home, homes, options)
@@ -124,8 +120,10 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
             yield from _tunnel(home, other, mtu, exact="ipip" not in scenario.approximate)
         if options.overlay != "none":
             yield Rule(home.name, PREF, TABLE, src=home.pods)
-        yield from firewall.egress(home.name, (other.pods for other in homes), (other.place.address for other in homes))
-        yield from firewall.policies(home.name, options.service_cidr, cni_bridge.addressed(node, home.pods))
+        yield from kube_router_node.egress(
+            home.name, (other.pods for other in homes), (other.place.address for other in homes)
+        )
+        yield from kube_router_node.policies(home.name, options.service_cidr, cni_bridge.addressed(node, home.pods))
         yield from pods_.processes(node)
 
 
@@ -139,7 +137,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
         (_, source), (far, target) = ends
         sees = (See(Port(target, "eth0"), src=source, dst=target, ttl=62),)
         yield Check("pods of two nodes are two routers apart", "ping", source, target, sees=sees, origin="model")
-        sees = (See(Port(far, firewall.BRIDGE), src=source, dst=target, ttl=62, direction="out"),)
+        sees = (See(Port(far, kube_router_node.BRIDGE), src=source, dst=target, ttl=62, direction="out"),)
         yield Check("which are their nodes", "ping", source, target, sees=sees, origin="model")
     yield from kubernetes.kubernetes_rules(scenario, () if options.overlay != "none" else options.elsewhere)
     yield from pods_.checks(scenario)
@@ -149,10 +147,10 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Ranges that are too small or not apart, and tunnels that would have one name."""
     options: Options = scenario.options
     length = options.node_prefix
-    yield from underlay.refuse(scenario, "pod_cidr", "service_cidr")
+    yield from datacenter.refuse(scenario, "pod_cidr", "service_cidr")
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, length, len(scenario.nodes))
     yield from kubernetes.refuse_pods(
-        scenario, min(2 ** (32 - length) - cni_bridge.KEPT, parts.BRIDGE_PORTS), fixed=True
+        scenario, min(2 ** (32 - length) - cni_bridge.KEPT, primitives.BRIDGE_PORTS), fixed=True
     )
     names: dict[str, Home] = {}
     whole = options.pod_cidr.prefixlen <= length
@@ -167,7 +165,7 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
 def _homes(scenario: Scenario) -> list[Home]:
     options: Options = scenario.options
     ranges = kubernetes.node_ranges(options.pod_cidr, options.node_prefix, len(scenario.nodes))
-    return [Home(place, pods) for place, pods in zip(underlay.places(scenario), ranges, strict=True)]
+    return [Home(place, pods) for place, pods in zip(datacenter.places(scenario), ranges, strict=True)]
 
 
 def _tunnelled(home: Home, other: Home, options: Options) -> bool:

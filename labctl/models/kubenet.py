@@ -34,17 +34,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from labctl.grades import approximation, faithful, skipped
-from labctl.models import _azure as azure
-from labctl.models import _azure_planning as planning
-from labctl.models import _cni_bridge as cni_bridge
-from labctl.models import _kubernetes as kubernetes
-from labctl.models import _parts as parts
-from labctl.models import _pods as pods_
-from labctl.models import _portmap as portmap
-from labctl.options import address, cidr, option
-from labctl.plan import Chain, Port, Resource, Route, Rule
-from labctl.scenario import Check, Machine, Node, Publish, Scenario, See
+from labctl.core.fidelity import approximation, faithful, skipped
+from labctl.core.options import address, cidr, option
+from labctl.core.resources import Chain, Port, Resource, Route, Rule
+from labctl.core.scenario_types import Check, Machine, Node, Publish, Scenario, See
+from labctl.models.lib import azure, azure_addressing, cni_bridge, kubernetes, portmap, primitives
+from labctl.models.lib import pods as pods_
 
 FOLLOWS = "kubenet of Kubernetes 1.23 (dockershim) with AKS's agents"
 MACHINES = ("nodes", "pods")
@@ -110,7 +105,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     yield from azure.outside(options.internet_cidr, options.public_ip, options.mtu)
     for nic, node, pods in zip(nics, scenario.nodes, _ranges(scenario), strict=True):
         yield Machine(nic.name, "node", (nic.address, pods.network_address + 1))
-        yield from parts.netns(nic.name)
+        yield from primitives.netns(nic.name)
         yield from azure.plug(nic)
         yield from azure.node_settings(nic.name, ("eth0", "cbr0"))
         yield from _cbr0(nic.name, pods, options)
@@ -162,24 +157,30 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     for node in scenario.nodes:
         if len(node.pods) > room:
             what = f"{node.name} has {len(node.pods)} pods and its /{length} has {max(room, 0)} addresses for them"
-            yield "node_prefix", what, f"pods + network, cbr0 and broadcast: a /{parts.prefix_for(len(node.pods) + 3)}"
-    yield from planning.refuse_nodes(options.node_cidr, nodes)
+            yield (
+                "node_prefix",
+                what,
+                f"pods + network, cbr0 and broadcast: a /{primitives.prefix_for(len(node.pods) + 3)}",
+            )
+    yield from azure_addressing.refuse_nodes(options.node_cidr, nodes)
     yield from kubernetes.refuse_pods(scenario, options.max_pods)
     for nic, node, pods in zip(_nics(scenario), scenario.nodes, _ranges(scenario), strict=False):
         settled = ((pod, made.host_ports) for pod, made in node.settings)
         yield from portmap.refuse(node, (nic.address, pods.network_address + 1), settled)
-    yield from planning.refuse_apart(options, "node_cidr", "pod_cidr", "vm_cidr", "internet_cidr")
-    yield from planning.refuse_internet(options.internet_cidr, options.public_ip)
-    yield from planning.refuse_ranges(options, free=("non_masquerade_cidr",))
+    yield from azure_addressing.refuse_apart(options, "node_cidr", "pod_cidr", "vm_cidr", "internet_cidr")
+    yield from azure_addressing.refuse_internet(options.internet_cidr, options.public_ip)
+    yield from azure_addressing.refuse_ranges(options, free=("non_masquerade_cidr",))
 
 
 def _nics(scenario: Scenario) -> list[azure.Nic]:
-    return planning.nics(scenario, scenario.options.node_cidr)
+    return azure_addressing.nics(scenario, scenario.options.node_cidr)
 
 
 def _vm(options: Options) -> azure.Nic:
     """A plain Ethernet is one subnet for all."""
-    return planning.vm_nic(options.node_cidr if options.routing == "host" else options.vm_cidr, options.node_cidr)
+    return azure_addressing.vm_nic(
+        options.node_cidr if options.routing == "host" else options.vm_cidr, options.node_cidr
+    )
 
 
 def _ranges(scenario: Scenario) -> list[IPv4Network]:
@@ -205,9 +206,9 @@ def _ethernet(scenario: Scenario) -> Iterator[Resource | Machine]:
     """A plain wire with the gateway on it; every node routes every other node's range."""
     options: Options = scenario.options
     nics, ranges = _nics(scenario), _ranges(scenario)
-    gateway = parts.iface(options.node_cidr.network_address + 1, options.node_cidr.prefixlen)
+    gateway = primitives.iface(options.node_cidr.network_address + 1, options.node_cidr.prefixlen)
     yield Machine("fabric", "fabric", (gateway.ip, options.public_ip))
-    yield from parts.wire("fabric", [*(nic.name for nic in nics), "vm"], mtu=options.mtu, address=gateway)
+    yield from primitives.wire("fabric", [*(nic.name for nic in nics), "vm"], mtu=options.mtu, address=gateway)
     for here in nics:
         for there, pods in zip(nics, ranges, strict=True):
             if there is not here:
@@ -220,10 +221,10 @@ def _cbr0(ns: str, pods: IPv4Network, options: Options) -> Iterator[Resource]:
     if not options.dedup:
         return
     name = "KUBE-DEDUP" if options.masquerade == "kubelet" else "AKS-DEDUP-PROMISC"
-    head = f"-p IPv4 -s {parts.mac(str(at))} -o veth+ --ip-src"
+    head = f"-p IPv4 -s {primitives.mac(str(at))} -o veth+ --ip-src"
     rules = (f"{head} {gateway} -j ACCEPT", f"{head} {pods} -j DROP")
-    yield Chain(ns, "filter", name, tuple(parts.words(text, "bridge") for text in rules), family="bridge")
-    yield Chain(ns, "filter", "OUTPUT", (parts.words(f"-j {name}", "bridge"),), family="bridge")
+    yield Chain(ns, "filter", name, tuple(primitives.words(text, "bridge") for text in rules), family="bridge")
+    yield Chain(ns, "filter", "OUTPUT", (primitives.words(f"-j {name}", "bridge"),), family="bridge")
 
 
 def _bridge(options: Options) -> cni_bridge.Bridge:
@@ -241,7 +242,7 @@ def _mapped(node: Node, pods: IPv4Network) -> Iterator[portmap.Mapped]:
 def _masquerade(ns: str, options: Options) -> Iterator[Resource]:
     if options.masquerade == "kubelet":
         if options.non_masquerade_cidr.prefixlen:
-            yield parts.chain(ns, "nat", "POSTROUTING", _OUTBOUND.format(options.non_masquerade_cidr))
+            yield primitives.chain(ns, "nat", "POSTROUTING", _OUTBOUND.format(options.non_masquerade_cidr))
         return
     subnet = (options.node_cidr,) if options.masquerade == "podcidr+subnet" else ()
     yield from kubernetes.masq_agent(ns, (options.pod_cidr, *subnet))

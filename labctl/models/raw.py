@@ -18,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from labctl.grades import faithful
-from labctl.plan import Resource
-from labctl.scenario import Machine, Scenario
+from labctl.core.fidelity import faithful
+from labctl.core.resources import Resource
+from labctl.core.scenario_types import Machine, Scenario
 
 FOLLOWS = "iproute2 and iptables-save, word for word"
 MACHINES = ("namespaces", "")

@@ -37,15 +37,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, summarize_address_range
 
-from labctl.grades import approximation, faithful, needs, skipped
-from labctl.models import _kubernetes as kubernetes
-from labctl.models import _parts as parts
-from labctl.models import _pods as pods_
-from labctl.models import _underlay as underlay
-from labctl.models import _weave_npc as npc
-from labctl.options import cidr, option
-from labctl.plan import Fdb, IpSet, Link, Port, Resource, Sysctl
-from labctl.scenario import Check, Machine, Node, Scenario, See
+from labctl.core.fidelity import approximation, faithful, needs, skipped
+from labctl.core.options import cidr, option
+from labctl.core.resources import Fdb, IpSet, Link, Port, Resource, Sysctl
+from labctl.core.scenario_types import Check, Machine, Node, Scenario, See
+from labctl.models.lib import datacenter, kubernetes, primitives, weave_npc
+from labctl.models.lib import pods as pods_
 
 FOLLOWS = "Weave Net 2.8.1 with weave-kube"
 MACHINES = ("nodes", "pods")
@@ -90,7 +87,7 @@ _NEIGHBOURS = (("base_reachable_time", "5"), ("delay_first_probe_time", "2"), ("
 
 
 @dataclass(frozen=True, slots=True)
-class Options(underlay.UnderlayOptions):
+class Options(datacenter.UnderlayOptions):
     """What a weave scenario may set."""
 
     pod_cidr: IPv4Network = option(cidr("10.32.0.0/12"), "IPALLOC_RANGE: the one subnet of all pods")
@@ -106,7 +103,7 @@ class Options(underlay.UnderlayOptions):
 class Peer:
     """A node as Weave sees it: where it is, and the part of the pods' subnet that it gives out."""
 
-    place: underlay.Place
+    place: datacenter.Place
     first: IPv4Address  # the bridge's
     end: IPv4Address  # of the range, the first that is not in it
     gives: tuple[IPv4Network, ...]
@@ -125,11 +122,11 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     everybody = [
         peer.first + number for peer, node in zip(every, scenario.nodes, strict=True) for number in _numbers(node)
     ]
-    yield from underlay.surroundings(scenario)
+    yield from datacenter.surroundings(scenario)
     for peer, node in zip(every, scenario.nodes, strict=True):
         yield Machine(node.name, "node", (peer.place.address, peer.first))
-        yield from parts.netns(node.name)
-        yield from parts.forwarding(node.name, True, rp_filter=0, devices=("eth0", BRIDGE))
+        yield from primitives.netns(node.name)
+        yield from primitives.forwarding(node.name, True, rp_filter=0, devices=("eth0", BRIDGE))
         yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")
         yield from _bridges(peer, options, exact=faithfully)
         if not faithfully:
@@ -154,7 +151,7 @@ def peers(scenario: Scenario) -> list[Peer]:
         given.append((end, top))
     ranges = [(start, end), *given]
     made = []
-    for place, (low, high) in zip(underlay.places(scenario), ranges, strict=False):
+    for place, (low, high) in zip(datacenter.places(scenario), ranges, strict=False):
         low, high = min(low, TOP), min(high, TOP)
         last = IPv4Address(max(high - 1, low))
         first = IPv4Address(low + (low == start))  # the subnet's own address is nobody's
@@ -166,10 +163,10 @@ def _bridges(peer: Peer, options: Options, *, exact: bool) -> Iterator[Resource]
     """weave, datapath, and the cable between them."""
     node, mtu = peer.place.name, options.weave_mtu
     weave = Port(node, BRIDGE)
-    yield from parts.bridge(weave, mtu=mtu, address=parts.iface(peer.first, options.pod_cidr.prefixlen))
+    yield from primitives.bridge(weave, mtu=mtu, address=primitives.iface(peer.first, options.pod_cidr.prefixlen))
     yield from _neighbours(weave)
     datapath = Port(node, DATAPATH)
-    yield Link(datapath, "openvswitch" if exact else "bridge", mtu=mtu, mac=parts.mac(str(datapath)))
+    yield Link(datapath, "openvswitch" if exact else "bridge", mtu=mtu, mac=primitives.mac(str(datapath)))
     one, other = Port(node, UP), Port(node, DOWN)
     yield Link(one, "veth", other, BRIDGE, mtu)
     yield Link(other, "veth", one, DATAPATH, mtu)
@@ -179,7 +176,7 @@ def _tunnel(peer: Peer, every: list[Peer], mtu: int) -> Iterator[Resource]:
     """The VXLAN device, and in its table every other node as the place of what it has not learned."""
     at, own = Port(peer.place.name, TUNNEL), peer.place
     words = (("id", str(VNI)), ("local", str(own.address)), ("dev", "eth0"), ("dstport", str(PORT)))
-    yield Link(at, "vxlan", master=DATAPATH, mtu=mtu, mac=parts.mac(str(at)), options=(*words, ("learning", "on")))
+    yield Link(at, "vxlan", master=DATAPATH, mtu=mtu, mac=primitives.mac(str(at)), options=(*words, ("learning", "on")))
     for other in every:
         if other is not peer:
             yield Fdb(at, ANY_MAC, other.place.address)
@@ -199,28 +196,28 @@ def _numbers(node: Node) -> range:
 
 def _pods(node: Node, peer: Peer, options: Options) -> Iterator[Resource | Machine]:
     """Pods on the bridge, with addresses in order from their node's range and the node as their way out."""
-    devices = parts.hashed("vethwepl", 7, node.pods)
+    devices = primitives.hashed("vethwepl", 7, node.pods)
     for number, name, device in zip(_numbers(node), node.pods, devices, strict=True):
         own, inner, outer = peer.first + number, Port(name, "eth0"), Port(node.name, device)
         yield Machine(name, "pod", (own,), node.name)
-        yield from parts.endpoint(name)
+        yield from primitives.endpoint(name)
         yield Link(outer, "veth", inner, BRIDGE, options.weave_mtu, hairpin=True)
-        yield Link(inner, "veth", outer, None, options.weave_mtu, parts.mac(name))
+        yield Link(inner, "veth", outer, None, options.weave_mtu, primitives.mac(name))
         yield from _neighbours(inner)
-        yield from parts.addresses(inner, parts.iface(own, options.pod_cidr.prefixlen))
-        yield parts.default(name, peer.first)
+        yield from primitives.addresses(inner, primitives.iface(own, options.pod_cidr.prefixlen))
+        yield primitives.default(name, peer.first)
 
 
 def _filter(ns: str, options: Options, pods: list[IPv4Address]) -> Iterator[Resource]:
     """Weave's rules about what may be forwarded, with or without the policy controller."""
     if options.policy_controller:
-        yield from npc.steering(ns, BRIDGE)
-        yield from npc.chains(ns, UP, pods)
+        yield from weave_npc.steering(ns, BRIDGE)
+        yield from weave_npc.chains(ns, UP, pods)
     else:
         first = (f"-i {BRIDGE} -o {BRIDGE} -j ACCEPT", f"-o {BRIDGE} -j WEAVE-EXPOSE")
-        yield parts.chain(ns, "filter", "FORWARD", *first)
-        yield parts.chain(ns, "filter", "WEAVE-EXPOSE", f"-d {options.pod_cidr} -j ACCEPT")
-    yield parts.chain(
+        yield primitives.chain(ns, "filter", "FORWARD", *first)
+        yield primitives.chain(ns, "filter", "WEAVE-EXPOSE", f"-d {options.pod_cidr} -j ACCEPT")
+    yield primitives.chain(
         ns,
         "filter",
         "FORWARD",
@@ -232,12 +229,12 @@ def _filter(ns: str, options: Options, pods: list[IPv4Address]) -> Iterator[Reso
 def _nat(ns: str, options: Options, gives: tuple[IPv4Network, ...]) -> Iterator[Resource]:
     """Weave's rules about what wears another address."""
     pods = options.pod_cidr
-    yield parts.chain(ns, "nat", "POSTROUTING", "-j WEAVE")
+    yield primitives.chain(ns, "nat", "POSTROUTING", "-j WEAVE")
     if options.no_masq_local:
         yield IpSet(ns, LOCAL, members=tuple(sorted(str(one).removesuffix("/32") for one in gives)))
         about = '-m comment --comment "Prevent SNAT to locally running containers"'
-        yield parts.chain(ns, "nat", "WEAVE", f"-m set --match-set {LOCAL} dst {about} -j RETURN")
-    yield parts.chain(
+        yield primitives.chain(ns, "nat", "WEAVE", f"-m set --match-set {LOCAL} dst {about} -j RETURN")
+    yield primitives.chain(
         ns,
         "nat",
         "WEAVE",
@@ -264,8 +261,8 @@ def checks(scenario: Scenario) -> Iterator[Check]:
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Ranges that are too small or not apart, and tunnels that the underlay is too narrow for."""
     options: Options = scenario.options
-    yield from underlay.refuse(scenario, "pod_cidr")
-    yield from kubernetes.refuse_pods(scenario, parts.BRIDGE_PORTS - 1, fixed=True)
+    yield from datacenter.refuse(scenario, "pod_cidr")
+    yield from kubernetes.refuse_pods(scenario, primitives.BRIDGE_PORTS - 1, fixed=True)
     if options.weave_mtu > options.mtu - OVERHEAD:
         what = f"weave_mtu {options.weave_mtu} and {OVERHEAD} bytes of VXLAN are more than mtu {options.mtu}"
         yield "weave_mtu", what, f"at most {options.mtu - OVERHEAD}, or a larger mtu"

@@ -1,0 +1,1 @@
+"""Answers as text, tables, JSON, JUnit and pcapng; the only package that prints."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from labctl.report.text import count, duration
-from labctl.show import Section
+from labctl.report.node_view import Section
+from labctl.report.plain_text import count, duration
 
 if TYPE_CHECKING:
-    from labctl.compare.rows import Table
+    from labctl.compare.table import Table
 
 SIDE_BY_SIDE = 4  # labs that stand side by side where lines may be as long as they are
 LABEL, ROOM = 24, 22  # columns of a terminal that a question's words and an answer need

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labctl.compare.cells import Cell
-    from labctl.compare.facts import Column
-    from labctl.compare.rows import Row, Table
+    from labctl.compare.cell import Cell
+    from labctl.compare.measurements import Column
+    from labctl.compare.table import Row, Table
 
 Document = dict[str, Any]
 
@@ -22,7 +22,7 @@ def comparison_document(table: Table) -> Document:
 
 
 def _lab(column: Column, rows: tuple[Row, ...], cells: tuple[Cell, ...]) -> Document:
-    from labctl.compare.facts import Skipped, approximations
+    from labctl.compare.measurements import Skipped, approximations
 
     skipped = isinstance(column, Skipped)
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labctl.results import Outcome, Report
+from labctl.core.results import Outcome, Report
 
 
 def junit(report: Report) -> str:

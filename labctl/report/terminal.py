@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TextIO
 
 from labctl.errors import KernelError
-from labctl.report.text import BY_HAND, aligned, folded
+from labctl.report.plain_text import BY_HAND, aligned, folded
 
 if TYPE_CHECKING:
-    from labctl.show import Section
+    from labctl.report.node_view import Section
 
 COLOURS = {"green": "32", "red": "31", "yellow": "33", "dim": "2", "bold": "1"}
 
@@ -64,7 +64,7 @@ class Terminal:
         if not self.tty:
             self.lines(aligned(section))
             return
-        from labctl.report.tables import drawn
+        from labctl.report.rich_tables import drawn
 
         self._write(drawn(section, colour=self.colour, style=style))
 

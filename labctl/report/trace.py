@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from labctl.trace.words import Leg, Step, Story
+from labctl.tracing.result import Leg, Step, Story
 
 Paint = Callable[[str, str], str]
 TITLES = {"request": "request", "reply": "reply", "error": "icmp error"}

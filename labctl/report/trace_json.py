@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from labctl.trace.codec import encode
+from labctl.render.json_codec2 import encode
 
 if TYPE_CHECKING:
-    from labctl.trace.evidence import Evidence
-    from labctl.trace.words import Story
+    from labctl.tracing.evidence import Evidence
+    from labctl.tracing.result import Story
 
 
 def trace_document(evidence: Evidence, story: Story) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import time
 
 from proof import examine
 
-from labctl import lab
+from labctl.lab import lifecycle
 
 
 def cpu() -> float:
@@ -22,19 +22,19 @@ def cpu() -> float:
 def main() -> None:
     file = sys.argv[1]
     wall, spent = time.perf_counter(), cpu()
-    definition = lab.define(file, "bench")
+    definition = lifecycle.define(file, "bench")
     defined = time.perf_counter() - wall
-    result = lab.up(definition)
+    result = lifecycle.up(definition)
     up = (time.perf_counter() - wall, cpu() - spent)
     try:
         pods = [machine for machine in result.lab.machines if machine.role in ("pod", "container")]
-        proof = examine("labctl.bench", f"labctl.bench.{pods[0].name}", str(pods[-1].addresses[0]))
+        proof = examine("labctl.checks.context", f"labctl.checks.context.{pods[0].name}", str(pods[-1].addresses[0]))
         wall, spent = time.perf_counter(), cpu()
-        drift = lab.status("bench", result.lab)
+        drift = lifecycle.status("bench", result.lab)
         status = (time.perf_counter() - wall, cpu() - spent)
     finally:
         wall, spent = time.perf_counter(), cpu()
-        lab.down("bench")
+        lifecycle.down("bench")
         down = (time.perf_counter() - wall, cpu() - spent)
     if drift:
         sys.exit(f"{len(drift)} objects differ right after up, first: {drift[0]}")

@@ -13,14 +13,15 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from labctl import catalog, models, schema
-from labctl.fields import Key
-from labctl.grades import Part, ordered
-from labctl.keys import network_keys, option_keys
+from labctl import models
+from labctl.core.fidelity import Part, ordered
+from labctl.core.resources import Link
+from labctl.core.scenario_types import Check, Lab, See
 from labctl.models import compile_lab
-from labctl.parse import parse
-from labctl.plan import Link
-from labctl.scenario import Check, Lab, See
+from labctl.scenario import catalog, json_schema
+from labctl.scenario.field_types import Key
+from labctl.scenario.language import network_keys, option_keys
+from labctl.scenario.parser import parse
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from manual import written  # beside this file
@@ -32,7 +33,7 @@ MANY = 40  # rows of machines that a person still reads
 
 def pages() -> dict[str, str]:
     """Every generated page, by its path below docs/."""
-    found = {"scenario.md": f"{NOTE}\n{schema.reference().strip()}\n"}
+    found = {"scenario.md": f"{NOTE}\n{json_schema.reference().strip()}\n"}
     scenarios = {name: _compiled(name) for name in catalog.names()}
     for name in models.names():
         own = {title: pair for title, pair in scenarios.items() if pair[1].model == name}
@@ -86,7 +87,7 @@ def options(model: object) -> Iterator[str]:
         return
     yield "Keys of the scenario's top level; `--set key=value` sets them from the command line."
     yield key_table(network_keys(model) + keys)
-    for title, inner in schema.inner_keys(model):
+    for title, inner in json_schema.inner_keys(model):
         yield f"### {title}"
         yield key_table(inner)
 

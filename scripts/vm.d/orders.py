@@ -24,11 +24,12 @@ NFT = (  # what is told of rules that iptables-nft wrote: read back, followed by
 
 def held_nowhere_here() -> list[str]:
     """The built-in scenarios that this machine's own kernel cannot hold, by labctl's own word."""
-    from labctl import catalog, lab
-    from labctl.features import needed
-    from labctl.kernel import features
+    from labctl.core.features import needed
+    from labctl.kernel.apply import features
+    from labctl.lab import lifecycle
+    from labctl.scenario import catalog
 
-    wanted = {name: needed(lab.compiled(lab.define(name)).plan) for name in catalog.names()}
+    wanted = {name: needed(lifecycle.compiled(lifecycle.define(name)).plan) for name in catalog.names()}
     every = {feature for some in wanted.values() for feature in some}
     lacking = features.lacking(sorted(every))
     return [name for name, some in wanted.items() if set(some) & set(lacking)]
@@ -79,7 +80,7 @@ def ordinary(root: Path, labs: Sequence[str]) -> list[Step]:
 
 def every_lab() -> list[Step]:
     """All built-in scenarios, each with its checks and laws."""
-    from labctl import catalog
+    from labctl.scenario import catalog
 
     names = catalog.names()
     return [*map(lab_step, names), test_step([*SHORT, *laws(names)])]

@@ -16,13 +16,14 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from labctl.diff import Change, diff
-from labctl.kernel import nft, places
-from labctl.kernel.linux import Linux
-from labctl.kernel.netns import Inside
-from labctl.plan import Address, Link, Plan, Port, Sysctl
-from labctl.words import change_lines
-from labctl.xtables import BUILTIN
+from labctl.core.diff import Change, diff
+from labctl.core.iptables import BUILTIN
+from labctl.core.resources import Address, Link, Plan, Port, Sysctl
+from labctl.kernel.host import paths
+from labctl.kernel.lab_kernel import Linux
+from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.netlink import nft_tables
+from labctl.render.resources import change_lines
 from tests.fidelity import subjects
 
 VETH = re.compile(r"\bveth[0-9a-f]{7,8}\b")  # Docker draws seven digits, the CNI plugins eight
@@ -85,7 +86,7 @@ def settings(lab: str, nodes: Iterable[str]) -> Iterator[Sysctl]:
     """Every setting below /proc/sys/net of these namespaces that can be read, for `observe` to read."""
     with Inside() as inside:
         for node in nodes:
-            for name in inside.run(places.netns_path(lab, node), _names):
+            for name in inside.run(paths.netns_path(lab, node), _names):
                 yield Sysctl(node, name, "")
 
 
@@ -175,7 +176,7 @@ def _facts(lab: str, node: str) -> Iterator[tuple[str, dict[str, str]]]:
     for command in COMMANDS:
         tool, *words = command.split()
         done = subprocess.run(
-            [tool, "-n", places.netns_name(lab, node), *words], capture_output=True, text=True, check=True
+            [tool, "-n", paths.netns_name(lab, node), *words], capture_output=True, text=True, check=True
         )
         about = " ".join(word for word in words if word not in ("-j", "-d", "show"))
         naming = next(NAMING[word] for word in words if word in NAMING).split()
@@ -194,7 +195,7 @@ def _facts(lab: str, node: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 def _without_json(lab: str, node: str) -> Iterator[tuple[str, dict[str, str]]]:
     """What iproute2 tells as text alone: classes and filters of queueing, IPsec, and nf_tables tables of its own."""
-    name = places.netns_name(lab, node)
+    name = paths.netns_name(lab, node)
     queues: dict[str, dict[str, str]] = {}
 
     def said(*words: str) -> str:
@@ -212,7 +213,7 @@ def _without_json(lab: str, node: str) -> Iterator[tuple[str, dict[str, str]]]:
     for table in ("state", "policy"):
         yield f"{node}: ip xfrm {table}", {"entries": said("ip", "xfrm", table)}
     with Inside() as inside:
-        tables = inside.run(places.netns_path(lab, node), nft.tables)
+        tables = inside.run(paths.netns_path(lab, node), nft_tables.tables)
     if subjects.BACKEND == "nft":  # the chains of iptables' own are compared one by one
         tables = tuple(table for table in tables if table not in BUILTIN)
     yield f"{node}: nf_tables", {"tables": " ".join(sorted(" ".join(table) for table in tables))}

@@ -17,7 +17,7 @@ def own_plugin(tmp_path: Path) -> Path:
     file = folder / "labctl-cni"
     words = (
         f"#!{sys.executable}", "import sys", f"sys.path.insert(0, {str(root)!r})",
-        f"sys.pycache_prefix = {sys.pycache_prefix!r}", "from labctl.cni_entry import main", "sys.exit(main())",
+        f"sys.pycache_prefix = {sys.pycache_prefix!r}", "from labctl.cni_plugin.main import main", "sys.exit(main())",
     )  # fmt: skip
     file.write_text("\n".join(words))
     file.chmod(0o755)

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from labctl.diff import diff
-from labctl.kernel import places, state
-from labctl.kernel.linux import Linux
-from labctl.plan import Link, Neighbour, Netns, Plan, Resource, Route, Sysctl
+from labctl.core.diff import diff
+from labctl.core.resources import Link, Neighbour, Netns, Plan, Resource, Route, Sysctl
+from labctl.kernel.host import lab_state, paths
+from labctl.kernel.lab_kernel import Linux
 from tests.fidelity import subjects
 from tests.fidelity.alike import differences, observed, settings
 
@@ -40,8 +40,8 @@ def replayed(lab: str, nodes: Iterable[str]) -> list[str]:
     finally:
         with _again() as kernel:
             kernel.destroy()
-        state.forget(AGAIN)
-        assert AGAIN not in places.labs()
+        lab_state.forget(AGAIN)
+        assert AGAIN not in paths.labs()
 
 
 def _again() -> Linux:

@@ -19,9 +19,11 @@ from typing import Any
 import kernels
 import pytest
 
-from labctl.kernel import backends, firewall, places
-from labctl.kernel.netns import MS_BIND, mount
-from labctl.xtables import Backend
+from labctl.core.iptables import Backend
+from labctl.kernel.firewall import backend as backends
+from labctl.kernel.firewall import chains
+from labctl.kernel.host import paths
+from labctl.kernel.namespaces.thread import MS_BIND, mount
 
 UNPACKED = Path(os.environ.get("LABCTL_SUBJECTS", "/nonexistent"))
 # what the real things write rules with, as the labs that they are compared with do: LABCTL_FIREWALL, or what works
@@ -47,13 +49,13 @@ def ip(words: str) -> None:
 def add(lab: str, *nodes: str) -> None:
     """Namespaces under the names that labctl's observer knows, made by `ip netns`."""
     for node in nodes:
-        ip(f"netns add {places.netns_name(lab, node)}")
+        ip(f"netns add {paths.netns_name(lab, node)}")
 
 
 def remove(lab: str) -> None:
     """Every namespace of a lab that was made here."""
-    for node in places.labs().get(lab, ()):
-        run("ip", "netns", "del", places.netns_name(lab, node), check=False)
+    for node in paths.labs().get(lab, ()):
+        run("ip", "netns", "del", paths.netns_name(lab, node), check=False)
 
 
 def write(lab: str, node: str, settings: dict[str, int]) -> None:
@@ -64,12 +66,12 @@ def write(lab: str, node: str, settings: dict[str, int]) -> None:
 
 def inside(lab: str, node: str, *words: str | Path, env: dict[str, str] | None = None, text: str | None = None) -> str:
     """Run a command in the network of a namespace, and nothing else of it."""
-    return run("nsenter", f"--net={places.netns_path(lab, node)}", *words, env=env, text=text)
+    return run("nsenter", f"--net={paths.netns_path(lab, node)}", *words, env=env, text=text)
 
 
 def cable(lab: str, node: str, other: str, device: str) -> None:
     """A cable from `node`'s eth0 to a device of another namespace, both ends up."""
-    one, two = places.netns_name(lab, node), places.netns_name(lab, other)
+    one, two = paths.netns_name(lab, node), paths.netns_name(lab, other)
     ip(f"link add eth0 netns {one} type veth peer name {device} netns {two}")
     ip(f"-n {one} link set eth0 up")
     ip(f"-n {two} link set {device} up")
@@ -89,7 +91,7 @@ class Cni:
 
     def __init__(self, lab: str, node: str, work: Path, *folders: Path, backend: Backend = BACKEND) -> None:
         self.lab, self.node, self.work, self.folders = lab, node, work, folders
-        self.path = f"{firewall.person_path(work / 'bin', backend)}:{os.environ['PATH']}"
+        self.path = f"{chains.person_path(work / 'bin', backend)}:{os.environ['PATH']}"
 
     def add(self, pod: str, plugins: list[dict[str, Any]], runtime: dict[str, Any] | None = None) -> dict[str, Any]:
         """Wire one pod by a chain of plugins; the result of the last."""
@@ -119,7 +121,7 @@ class Cni:
         env = {
             "CNI_COMMAND": command,
             "CNI_CONTAINERID": pod,
-            "CNI_NETNS": str(places.netns_path(self.lab, pod)),
+            "CNI_NETNS": str(paths.netns_path(self.lab, pod)),
             "CNI_IFNAME": "lo" if plugin["type"] == "loopback" else "eth0",
             "CNI_PATH": ":".join(map(str, self.folders)),
             "PATH": self.path,
@@ -185,7 +187,7 @@ class Docker:
         self.lab, self.work, self.group = lab, work, f"labctl-fidelity-{os.getpid()}"
         self.env = {
             **os.environ,
-            "PATH": f"{firewall.person_path(work.parent / 'tools', BACKEND)}:{path}",
+            "PATH": f"{chains.person_path(work.parent / 'tools', BACKEND)}:{path}",
             "WORK": str(work),
             "GROUP": self.group,
             "MORE": more,
@@ -195,7 +197,7 @@ class Docker:
         work.mkdir()
         self.log = work.parent / "dockerd.log"
         words = ["unshare", "--mount", "--mount-proc", "--pid", "--fork", "--kill-child", "--propagation", "private"]
-        with self.log.open("w") as log, places.netns_path(lab, host).open() as network:  # the daemon's mounts hide it
+        with self.log.open("w") as log, paths.netns_path(lab, host).open() as network:  # the daemon's mounts hide it
             self.process = subprocess.Popen(
                 [*words, "bash", "-c", DAEMON], env=self.env, stdin=network, stdout=log, stderr=log
             )
@@ -245,13 +247,13 @@ class Docker:
     def show(self, name: str) -> None:
         """Bind a running container's network namespace to the name `labctl.<lab>.<container>`."""
         key = self("inspect -f {{.NetworkSettings.SandboxKey}} " + name)
-        target = places.netns_path(self.lab, name)
+        target = paths.netns_path(self.lab, name)
         target.touch()
         mount(f"/proc/{self.pid}/root{key}", str(target), None, MS_BIND)
 
     def shown(self) -> tuple[str, ...]:
         """Every namespace of this lab: the host, what it hangs on, and the containers."""
-        return places.labs()[self.lab]
+        return paths.labs()[self.lab]
 
     def close(self) -> None:
         """End the daemon and all it started; take away the cgroups that it made."""

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from labctl import lab
-from labctl.kernel import places
+from labctl.kernel.host import paths
+from labctl.lab import lifecycle
 from tests.fidelity import alike, subjects
 from tests.fidelity.alike import differences, observed
 from tests.fidelity.differences import CASES, DIFFERENCES, unexplained
@@ -58,11 +58,11 @@ FIRST = {
 @pytest.fixture(scope="module")
 def twins(sandbox: None) -> Iterator[None]:
     for name in ("one", "two"):
-        lab.up(lab.define("kubenet", name))
+        lifecycle.up(lifecycle.define("kubenet", name))
     assert differences(observed("one", NODES), observed("two", NODES)) == []
     yield
-    for name in places.labs():
-        lab.down(name)
+    for name in paths.labs():
+        lifecycle.down(name)
 
 
 @pytest.mark.root
@@ -76,7 +76,7 @@ def test_nothing_differs_unseen(twins: None, doing: str) -> None:
         found = differences(observed("one", NODES), observed("two", NODES))
         assert any(re.search(UNLIKE[doing], line) for line in found), found
     finally:
-        lab.up(lab.define("kubenet", "two"), replace=True)
+        lifecycle.up(lifecycle.define("kubenet", "two"), replace=True)
 
 
 def test_what_nobody_explains_and_what_explains_nothing_are_told() -> None:

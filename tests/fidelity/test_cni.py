@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from labctl import lab
-from labctl.kernel import places
-from labctl.xtables import BACKENDS, Backend
+from labctl.core.iptables import BACKENDS, Backend
+from labctl.kernel.host import paths
+from labctl.lab import lifecycle as lab
 from tests.fidelity import subjects
 from tests.fidelity.alike import AT_ONCE, Side, differences, observed
 from tests.fidelity.differences import unexplained
@@ -74,7 +74,7 @@ def bare_node(
     folder = subjects.cni_folder()
     if folder is None:
         pytest.skip("no CNI plugins here: scripts/test unpacks Debian's containernetworking-plugins")
-    name = places.netns_name(lab, NODE)
+    name = paths.netns_name(lab, NODE)
     try:
         add(lab, *ALL)
         for one in ALL:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from labctl import lab
-from labctl.kernel import places, residents
-from labctl.models._docker import RELEASES
-from labctl.plan import Process
+from labctl.core.resources import Process
+from labctl.kernel.host import paths
+from labctl.kernel.namespaces import occupants
+from labctl.lab import lifecycle
+from labctl.models.lib.docker_iptables import RELEASES
 from tests.fidelity import subjects
 from tests.fidelity.alike import AT_ONCE, differences, observed
 from tests.fidelity.differences import unexplained
@@ -42,7 +43,7 @@ def engine(lab_name: str, work: Path, more: str = "", tree: str = "") -> Iterato
     write(lab_name, "internet", AT_ONCE)
     cable(lab_name, HOST, "internet", "eth0")
     write(lab_name, HOST, IMAGE)
-    name = places.netns_name(lab_name, HOST)
+    name = paths.netns_name(lab_name, HOST)
     ip(f"-n {name} link set lo up")
     ip(f"-n {name} addr add 192.168.50.11/24 broadcast + dev eth0")
     ip(f"-n {name} route add default via 192.168.50.1 dev eth0")
@@ -86,11 +87,11 @@ def test_the_default_bridge(docker: Docker) -> None:
     for name in CONTAINERS:
         docker.start(name)
     settled("real", docker.shown())
-    lab.up(lab.define("docker-bridge", sets=(f"release={release}",)))
+    lifecycle.up(lifecycle.define("docker-bridge", sets=(f"release={release}",)))
     try:
         found = differences(observed("docker-bridge", (HOST, *CONTAINERS)), observed("real", (HOST, *CONTAINERS)))
     finally:
-        lab.down("docker-bridge")
+        lifecycle.down("docker-bridge")
     assert unexplained(f"docker-bridge {release}", found) == []
 
 
@@ -133,11 +134,11 @@ def test_networks_and_published_ports(whole: Docker) -> None:
     nodes = (HOST, *CONTAINERS, *MORE)
     settled("real", whole.shown())
     recorded("real", f"whole-{release}.txt")
-    made = lab.up(lab.define(str(WHOLE), sets=(f"release={release}",))).lab
+    made = lifecycle.up(lifecycle.define(str(WHOLE), sets=(f"release={release}",))).lab
     try:
         found = differences(observed("whole", nodes), observed("real", nodes))
     finally:
-        lab.down("whole")
+        lifecycle.down("whole")
     assert unexplained(f"docker networks {release}", found) == []
     proxies = [list(item.command) for item in made.plan if isinstance(item, Process) and item.name[:6] == "docker"]
     assert sorted(words[1:] for words in proxies) == sorted(_proxies(whole))
@@ -178,11 +179,11 @@ def test_a_daemon_without_its_proxy(tree: str, tmp_path_factory: pytest.TempPath
         recorded("bare", f"without-{release}.txt")
         real = observed("bare", nodes)
         assert _proxies(daemon) == []
-    lab.up(lab.define(str(WITHOUT), sets=(f"release={release}",)))
+    lifecycle.up(lifecycle.define(str(WITHOUT), sets=(f"release={release}",)))
     try:
         found = differences(observed("without", nodes), real)
     finally:
-        lab.down("without")
+        lifecycle.down("without")
     assert unexplained(f"docker without its proxy {release}", found) == []
 
 
@@ -211,7 +212,7 @@ def _chains(text: str) -> dict[str, list[str]]:
 def _proxies(docker: Docker) -> list[list[str]]:
     """The command lines of docker-proxy on the host, behind its name; those at IPv6 addresses are left out."""
     found = []
-    for pid in residents.find([places.netns_path(docker.lab, HOST)]):
+    for pid in occupants.find([paths.netns_path(docker.lab, HOST)]):
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
         if words and words[0].endswith("docker-proxy") and "::" not in words:
             found.append(words[1:])

@@ -12,9 +12,10 @@ from subprocess import TimeoutExpired
 
 import pytest
 
-from labctl import checks, lab
-from labctl.kernel import places
-from labctl.kernel.netns import MS_BIND, mount
+from labctl.checks import runner
+from labctl.kernel.host import paths
+from labctl.kernel.namespaces.thread import MS_BIND, mount
+from labctl.lab import lifecycle
 from tests.fidelity import subjects
 from tests.fidelity.alike import AT_ONCE, differences, observed
 from tests.fidelity.differences import unexplained
@@ -81,19 +82,19 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
 def _wire() -> None:
     """Two hosts and the internet on a bridge in a namespace of its own, as labctl makes it."""
     add(SWARM, "fabric", "internet", *HOSTS)
-    ip(f"-n {places.netns_name(SWARM, 'fabric')} link add wire type bridge")
-    ip(f"-n {places.netns_name(SWARM, 'fabric')} link set wire up")
+    ip(f"-n {paths.netns_name(SWARM, 'fabric')} link add wire type bridge")
+    ip(f"-n {paths.netns_name(SWARM, 'fabric')} link set wire up")
     write(SWARM, "fabric", {"bridge.bridge-nf-call-iptables": 0})
     for host, address in (("internet", "192.168.50.1"), ("host1", "192.168.50.11"), ("host2", "192.168.50.12")):
-        name = places.netns_name(SWARM, host)
+        name = paths.netns_name(SWARM, host)
         write(SWARM, host, AT_ONCE if host == "internet" else IMAGE)
         cable(SWARM, host, "fabric", host)
-        ip(f"-n {places.netns_name(SWARM, 'fabric')} link set {host} master wire")
+        ip(f"-n {paths.netns_name(SWARM, 'fabric')} link set {host} master wire")
         ip(f"-n {name} link set lo up")
         ip(f"-n {name} addr add {address}/24 broadcast + dev eth0")
         if host in HOSTS:
             ip(f"-n {name} route add default via 192.168.50.1 dev eth0")
-    ip(f"-n {places.netns_name(SWARM, 'internet')} addr add 203.0.113.1/32 dev lo")
+    ip(f"-n {paths.netns_name(SWARM, 'internet')} addr add 203.0.113.1/32 dev lo")
 
 
 def _join(swarm: Swarm) -> None:
@@ -127,14 +128,14 @@ def _leave(daemon: Docker) -> None:
 
 def bind(daemon: Docker, own: str, name: str) -> None:
     """Give a namespace of a daemon's own a name in the lab."""
-    target = places.netns_path(SWARM, name)
+    target = paths.netns_path(SWARM, name)
     target.touch()
     mount(f"/proc/{daemon.pid}/root{daemon.work}/exec/netns/{own}", str(target), None, MS_BIND)
 
 
 def test_the_claims_of_the_model_hold_in_a_real_swarm(swarm: Swarm, tmp_path: Path) -> None:
     compiled = _scenario(tmp_path).lab
-    report = checks.run(replace(compiled, name=SWARM))
+    report = runner.run(replace(compiled, name=SWARM))
     assert [(one.check.say, one.verdict, one.evidence) for one in report.outcomes if one.verdict != "pass"] == []
     assert len(report.outcomes) == 5
     with pytest.raises(AssertionError, match="message too long, mtu"):
@@ -148,11 +149,11 @@ def test_two_hosts_are_wired_as_docker_wires_them(swarm: Swarm, tmp_path: Path) 
         _without_services(host)
     settled(SWARM, NODES[len(HOSTS) :])  # nobody is on the hosts' docker0, which has no carrier
     definition = _scenario(tmp_path)
-    lab.up(definition)
+    lifecycle.up(definition)
     try:
         ours = observed(definition.name, NODES)
     finally:
-        lab.down(definition.name)
+        lifecycle.down(definition.name)
 
     def unlike() -> list[str]:
         found = differences(ours, observed(SWARM, NODES))
@@ -161,16 +162,16 @@ def test_two_hosts_are_wired_as_docker_wires_them(swarm: Swarm, tmp_path: Path) 
     assert at_last(unlike) == []  # Docker takes its jump to DOCKER-USER away for a moment, to put it first again
 
 
-def _scenario(folder: Path) -> lab.Definition:
+def _scenario(folder: Path) -> lifecycle.Definition:
     (folder / "overlay.yaml").write_text(SCENARIO)
-    return lab.define(str(folder / "overlay.yaml"))
+    return lifecycle.define(str(folder / "overlay.yaml"))
 
 
 def _without_services(host: str) -> None:
     """Take away what a swarm has for its services, which the model says that it leaves out: the ingress sandbox,
     the network's load balancers here and elsewhere. What is left of the network is renumbered."""
-    room = places.netns_name(SWARM, f"{host}-ov")
-    ip(f"-n {places.netns_name(SWARM, f'{host}-ingress')} link del eth1")
+    room = paths.netns_name(SWARM, f"{host}-ov")
+    ip(f"-n {paths.netns_name(SWARM, f'{host}-ingress')} link del eth1")
     ip(f"-n {room} link del veth0")
     ip(f"-n {room} link set veth1 down")
     ip(f"-n {room} link set veth1 name veth0")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import labctl
-from labctl.pytest_plugin import Labs, assert_laws
+from labctl.testing import Labs, assert_laws
 
 HERE = Path(__file__).parent
 

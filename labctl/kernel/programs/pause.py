@@ -12,7 +12,7 @@ import os
 import signal
 from collections.abc import Sequence
 
-from labctl.kernel.libc import CLONE_NEWPID, MNT_DETACH, UMOUNT_NOFOLLOW, libc, umount, unshare
+from labctl.kernel.host.syscalls import CLONE_NEWPID, MNT_DETACH, UMOUNT_NOFOLLOW, libc, umount, unshare
 from labctl.kernel.programs.daemon import called, leave, ready
 
 PR_SET_PDEATHSIG = 1

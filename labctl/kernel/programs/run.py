@@ -11,5 +11,7 @@ if __name__ == "__main__":
     for _ in range(4):  # programs, kernel, labctl, and the folder that labctl lies in
         here = os.path.dirname(here)
     sys.path.insert(0, here)
-    program = import_module("labctl.kernel.programs." + sys.argv[1].replace("-", "_"))
+    module = sys.argv[1].replace("-", "_")
+    package = "labctl.kernel.node_exec" if module == "exec_helper" else "labctl.kernel.programs"
+    program = import_module(f"{package}.{module}")
     sys.exit(program.main(sys.argv[2:]))

@@ -17,8 +17,8 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 
+from labctl.kernel.host.tun import attach
 from labctl.kernel.programs.daemon import leave, ready
-from labctl.kernel.tun import attach
 
 PORT = 8285  # of flannel's udp backend
 IPPROTO_IPIP, IP_MTU_DISCOVER, IP_PMTUDISC_DO = 4, 10, 2

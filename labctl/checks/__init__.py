@@ -1,0 +1,1 @@
+"""Checks: send a probe, gather evidence, decide pass, fail or inconclusive."""

@@ -1,0 +1,278 @@
+"""From evidence to a verdict. Everything here is pure, so that each rule by which a check cannot lie has a test.
+
+- A reply counts only if its packet came back to the source's own tap, and only if the request entered the
+  very namespace that the target's name means: nobody else may answer for it.
+- That something did *not* happen counts only if it could have been seen: the taps were proven by canaries
+  at the start and at the end, no frame was lost, and the probe itself was seen leaving its source.
+- Silence proves something about the firewall, or about the lab as it is planned: where a link, an address
+  or a route on the road is not as planned, it proves nothing.
+- A target that let the probe in and did not answer may be deaf: its silence counts only with a reason of its
+  own, a rule that counted a drop meanwhile or no route back.
+- A packet of a size that must not pass is proven by a kernel or a router that said so, never by silence.
+- A target that is dead (no namespace, device down, address gone) proves nothing by its silence.
+- Lost evidence makes a verdict inconclusive; it never passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from labctl.checks.evidence import Evidence, Want
+from labctl.core.names import some
+from labctl.core.results import Answer, Pair, Sighting, Verdict
+from labctl.packets.probe_id import Trail
+
+Judgement: TypeAlias = tuple[Verdict, tuple[str, ...]]
+
+ACCEPTED: dict[str, tuple[Answer, ...]] = {
+    "reply": ("reply",),
+    "fail": ("timeout", "unreachable", "refused", "blocked"),
+    "refused": ("refused",),
+    "timeout": ("timeout",),
+}
+WANTED = {
+    "reply": "a reply",
+    "fail": "no reply",
+    "refused": "a refusal (reset or port unreachable)",
+    "timeout": "no answer of any kind",
+}
+TOO_BIG = ("fragmentation needed", "packet too big")  # of ICMP and ICMPv6
+
+
+def judge(evidence: Evidence) -> Judgement:
+    """The verdict on one probe, with the sentences that carry it."""
+    verdict, said = _answer(evidence)
+    lines = [*said]
+    if verdict == "pass":
+        for want in evidence.wants:
+            found, words = _want(evidence, want)
+            verdict = worse(verdict, found)
+            lines += words
+    if evidence.lost and verdict == "pass":
+        verdict = "inconclusive"
+    if evidence.lost:
+        lines += [f"{count} frames were lost by the tap in {node}" for node, count in sorted(evidence.lost.items())]
+    if evidence.circling:
+        lines.append(f"frames go round a loop of bridges: the same ones come and go at {some(evidence.circling, 6)}")
+    return verdict, (*lines, *evidence.notes)
+
+
+def worse(one: Verdict, other: Verdict) -> Verdict:
+    """The verdict that decides when both hold: fail, then inconclusive, then pass."""
+    return min(one, other, key=("fail", "inconclusive", "pass", "skip").index)
+
+
+def _answer(evidence: Evidence) -> Judgement:
+    check, answer = evidence.check, evidence.answer
+    gone = [line for line in evidence.dead.get(evidence.source, ()) if "namespace" in line]
+    if gone:
+        return "fail", (*gone,)
+    if answer == "broken":
+        return "inconclusive", (f"the probe broke: {evidence.said}",)
+    if answer not in ACCEPTED[check.expect]:
+        return "fail", (*_disappointed(evidence),)
+    if answer == "reply":
+        return _replied(evidence)
+    if answer == "refused" and check.expect == "refused":
+        return _refused(evidence)
+    verdict, said = _silent(evidence)
+    if verdict == "pass" and evidence.drift:
+        return "inconclusive", (*said, *evidence.drift, "so the missing reply may have another reason than the rules")
+    return verdict, said
+
+
+def _disappointed(evidence: Evidence) -> list[str]:
+    check = evidence.check
+    tries = f" to {evidence.probes} probes" if evidence.probes > 1 else ""
+    within = f" within {check.deadline:g} s" if check.expect == "reply" else ""
+    got = "a reply" if evidence.answer == "reply" else f"{evidence.answer}{tries}: {evidence.said}"
+    lines = [f"expected {WANTED[check.expect]}{within}, got {got}"]
+    if evidence.answer == "reply":
+        return [*lines, *_journey(evidence.trail)]
+    lines += [*_whereabouts(evidence)]
+    return [*lines, *(line for node in sorted(evidence.dead) for line in evidence.dead[node])]
+
+
+def _replied(evidence: Evidence) -> Judgement:
+    trail = evidence.trail
+    back = [seen for seen in trail.replies if seen.at.ns == evidence.source and seen.direction == "in"]
+    if evidence.marked_reply and not back:
+        why = evidence.blind([evidence.source]) or (f"its packet was never seen entering {evidence.source}",)
+        return "inconclusive", (f"a reply was reported ({evidence.said}), but", *why)
+    if evidence.home is not None and not evidence.delivered:
+        blind = evidence.blind([evidence.home])
+        if blind or evidence.lost:
+            return "inconclusive", (f"a reply came, but whether {evidence.home} sent it is unknown", *blind)
+        return "fail", (
+            f"something else answered for {evidence.check.target}: the request never entered {evidence.home}",
+            *_journey(trail),
+        )
+    return "pass", (evidence.said,)
+
+
+def _refused(evidence: Evidence) -> Judgement:
+    trail = evidence.trail
+    teller = next((seen for seen in trail.replies if seen.direction == "out"), None) if trail.resets else None
+    complaint = next((item for item in trail.complaints if "port" in item.text or "prohibited" in item.text), None)
+    if teller is not None:
+        return "pass", (f"refused: a reset, first seen {teller}",)
+    if complaint is not None:
+        return "pass", (f"refused: {complaint}",)
+    blind = evidence.blind([evidence.source])
+    return "inconclusive", (f"a refusal was reported ({evidence.said}), but its packet was never seen", *blind)
+
+
+def _silent(evidence: Evidence) -> Judgement:
+    """Nothing came back, as expected: now prove that this means something."""
+    check, home, source = evidence.check, evidence.home, evidence.source
+    dead = [line for node in (source, home or "") for line in evidence.dead.get(node, ())]
+    if dead:
+        return "fail", (*dead, "so the missing reply proves nothing")
+    if check.size is not None:
+        return _too_big(evidence)
+    if evidence.answer == "blocked":
+        return "pass", (f"{source}'s own kernel did not send it: {evidence.said}",)
+    blind = evidence.blind(dict.fromkeys((source, *((home,) if home else ()), *_touched(evidence.trail))))
+    if blind:
+        return "inconclusive", blind
+    if evidence.left is None and any(at.ns == source for at, _ in evidence.unanswered):
+        return _unheard(evidence)
+    if evidence.left is None:
+        return "inconclusive", (f"nothing came back, but the probe was never seen leaving {source} either",)
+    elsewhere = [line for node in _touched(evidence.trail) for line in evidence.dead.get(node, ())]
+    if elsewhere:
+        return "inconclusive", (*elsewhere, "so the missing reply proves nothing about the rules on the way")
+    if any(seen.at.ns == source and seen.direction == "in" for seen in evidence.trail.replies):
+        return "inconclusive", ("the probe reports no reply, yet a reply was seen coming back", evidence.said)
+    lines = (f"no reply: {evidence.said}", *_whereabouts(evidence))
+    if (mute := evidence.mute) is not None and not evidence.felled:
+        deaf = f"the request entered {mute}, which did not answer; nothing there says that it dropped it"
+        return "inconclusive", (*lines, deaf)
+    return "pass", (*lines, *evidence.felled)
+
+
+def _too_big(evidence: Evidence) -> Judgement:
+    """A packet of a size, never in fragments, had no answer: somebody has to say that this was why."""
+    complaint = next((item for item in evidence.trail.complaints if item.text in TOO_BIG), None)
+    if complaint is not None:
+        return "pass", (f"too big: {complaint}",)
+    if evidence.answer == "blocked" and "message too long" in evidence.said.lower():
+        return "pass", (f"{evidence.source}'s own kernel did not send it: {evidence.said}",)
+    return "inconclusive", (f"no reply: {evidence.said}", *_whereabouts(evidence), "nobody said that it was too big")
+
+
+def _unheard(evidence: Evidence) -> Judgement:
+    """The probe waited at its source for a neighbour that never answered."""
+    broken = [line for lines in evidence.dead.values() for line in lines]
+    if broken:
+        return "inconclusive", (*broken, "so a neighbour's silence proves nothing")
+    return "pass", (f"no reply: {evidence.said}", *_questions(evidence))
+
+
+def _questions(evidence: Evidence) -> list[str]:
+    """Who asked for a neighbour in vain."""
+    return [f"{at} asked who has {ip}, and nobody answered" for at, ip in evidence.unanswered[:3]]
+
+
+def _touched(trail: Trail) -> tuple[str, ...]:
+    """The namespaces that a probe was seen in."""
+    return tuple(dict.fromkeys(seen.at.ns for seen in (*trail.requests, *trail.replies)))
+
+
+def _whereabouts(evidence: Evidence) -> list[str]:
+    """Where the trail ends, and who complained about it."""
+    trail = evidence.trail
+    lines = [*dict.fromkeys(f"icmp: {complaint}" for complaint in trail.complaints), *_questions(evidence)]
+    if trail.replies:
+        return [f"the reply was last seen {trail.replies[-1]}", *lines]
+    if trail.requests:
+        return [f"the request was last seen {trail.requests[-1]}", *lines]
+    return [f"the request was never seen, not even leaving {evidence.source}", *lines]
+
+
+def _journey(trail: Trail) -> list[str]:
+    return [f"  {seen}" for seen in (*trail.requests, *trail.replies)]
+
+
+def _want(evidence: Evidence, want: Want) -> Judgement:
+    see = want.see
+    if want.problem:
+        return "fail", (want.problem,)
+    tapped = _packets(evidence.trail, want)
+    witness = tapped
+    if evidence.check.via == "tcpdump":
+        if see.at not in evidence.dumped:
+            return "inconclusive", (f"tcpdump did not watch {see.at}",)
+        witness = _packets(evidence.dumped[see.at], want)
+    hit = next((seen for seen in witness if want.meets(seen)), None)
+    if see.negate:
+        hit = hit or next((seen for seen in tapped if want.meets(seen)), None)
+        return _absent(evidence, want, hit, tapped)
+    if hit is not None:
+        by = "tcpdump: " if evidence.check.via == "tcpdump" else "seen "
+        return "pass", (f"{by}{hit}",)
+    blind = evidence.blind([see.at.ns])
+    lines = [f"expected {want}", *_instead(evidence, want, witness)]
+    return ("inconclusive" if blind or evidence.lost else "fail"), (*lines, *blind)
+
+
+def _absent(evidence: Evidence, want: Want, hit: Sighting | None, all_seen: tuple[Sighting, ...]) -> Judgement:
+    at = want.see.at
+    if hit is not None:
+        return "fail", (f"expected never {want}", f"seen {hit}")
+    blind = evidence.blind([at.ns])
+    if blind:
+        return "inconclusive", (f"not seen {want}, but", *blind)
+    dead = evidence.dead.get(str(at), ())
+    if dead:
+        return "inconclusive", (*dead, "so it is no proof that nothing was seen there")
+    here = next((seen for seen in all_seen if seen.at == at), None)
+    first = _packets(evidence.trail, want)
+    proof = here or (first[-1] if first else None)
+    if proof is None and want.see.packet == "arp":
+        return "inconclusive", (f"not seen {want}, but nobody asked for it anywhere",)
+    if proof is None:
+        return "inconclusive", (f"not seen {want}, but the packet itself was never seen anywhere",)
+    return "pass", (f"not seen {want}; the packet itself was seen {proof}",)
+
+
+def _packets(trail: Trail, want: Want) -> tuple[Sighting, ...]:
+    """What a `see:` speaks of, wherever it was seen: one packet of the check, or the question that it names."""
+    if want.see.packet == "arp":
+        asked = (seen for seen in trail.questions if want.dst in (None, seen.dst))
+        return tuple(seen for seen in asked if want.src in (None, seen.src))
+    return trail.replies if want.see.packet == "reply" else trail.requests
+
+
+def _instead(evidence: Evidence, want: Want, witness: tuple[Sighting, ...]) -> list[str]:
+    """What was seen at the point, else where the packet was seen last."""
+    here = [seen for seen in witness if seen.at == want.see.at]
+    if here:
+        return [f"seen {seen}" for seen in here[:5]]
+    everywhere = _packets(evidence.trail, want)
+    if not everywhere:
+        return [f"it was never seen at {want.see.at}, nor anywhere else"]
+    return [f"it was never seen at {want.see.at}; last seen {everywhere[-1]}"]
+
+
+def hopeless(evidence: Evidence) -> bool:
+    """Whether another probe cannot mend it: what must not be seen was seen, what must not answer answered."""
+    if evidence.check.expect != "reply" and evidence.answer == "reply":
+        return True
+    forbidden = (want for want in evidence.wants if want.see.negate)
+    return any(want.meets(seen) for want in forbidden for seen in _packets(evidence.trail, want))
+
+
+def judge_mesh(pairs: Sequence[Pair], most: int = 10) -> Judgement:
+    """The verdict on all pairs: each must be answered, and seen at its target with the source's own address.
+
+    Pairs that failed by a trouble of the tool's own prove nothing; one that did not is enough to fail.
+    """
+    bad = sorted((pair for pair in pairs if not pair.good), key=lambda pair: bool(pair.doubt))
+    if not pairs:
+        return "inconclusive", ("no pair was tried",)
+    good = f"{len(pairs) - len(bad)} of {len(pairs)} pairs: replied, seen with own address"
+    more = (f"and {len(bad) - most} more",) if len(bad) > most else ()
+    verdict: Verdict = "pass" if not bad else "inconclusive" if bad[0].doubt else "fail"
+    return verdict, (good, *(str(pair) for pair in bad[:most]), *more)

@@ -1,0 +1,185 @@
+"""The verb capture: what passes the devices of a lab, as lines for people or as a pcapng file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from io import FileIO
+from typing import TYPE_CHECKING
+
+import click
+
+from labctl.cli.app import Ended, Session, common
+from labctl.cli.param_types import POINT
+from labctl.errors import KernelError, UsageError
+
+if TYPE_CHECKING:
+    from labctl.core.resources import IP, Port
+    from labctl.packets.decode import Frame
+
+
+@click.command("capture", short_help="See every packet, at every device of the lab, in one stream.")
+@click.argument("points", nargs=-1, type=POINT, metavar="[POINT...]")
+@click.option("--filter", "expression", default="", metavar="EXPR", help="Only what this pcap filter lets through.")
+@click.option("-w", "--write", metavar="FILE", help="Write a pcapng file; - for standard output.")
+@click.option("-c", "--count", type=click.IntRange(1), metavar="N", help="End after so many frames.")
+@click.option("--seconds", type=click.FloatRange(0), metavar="N", help="End after so many seconds.")
+@common("lab")
+@click.pass_obj
+def capture(
+    session: Session,
+    points: tuple[str, ...],
+    expression: str,
+    write: str | None,
+    count: int | None,
+    seconds: float | None,
+) -> int:
+    """See every packet, at every device of the lab or at the given ones, in one stream ordered by time; ^C ends it.
+
+    POINT is a device such as node1/eth0, or a node for all of its devices. A line says when, where (> leaving the
+    device, < entering it), from whom to whom, and what. For a single device and no file it prints and runs tcpdump
+    itself, as one would by hand. A file has the lab's names for devices and addresses, for Wireshark or tshark.
+
+    \b
+    Examples:
+      sudo labctl capture
+      sudo labctl capture node1 fabric --filter icmp
+      sudo labctl capture node1/eth0
+      sudo labctl capture -w - | wireshark -k -i -
+    """
+    from labctl.lab import lifecycle
+
+    if session.json:
+        raise UsageError("capture has no --json: it is a stream, not a document", "-w - writes pcapng, for programs")
+    session.need_root()
+    lab = lifecycle.choose(session.lab)
+    nodes, ports = _places(lab, points)
+    from labctl.kernel.capture.stream import Capture, compiled
+
+    program = compiled(expression)
+    if len(points) == 1 and len(ports) == 1 and write is None and seconds is None:
+        return _tcpdump(session, lab, ports[0], expression, count)
+    session.end_cleanly()
+    with ExitStack() as stack:
+        tell = _sink(session, write, _names(lab), stack)
+        ears = stack.enter_context(Capture(lab, nodes, ports, program))
+        session.terminal.complain("capturing; ^C ends it")
+        reader = sys.stdout.fileno() if write in (None, "-") and sys.stdout is not None else None
+        told = 0
+        try:
+            heard = ears.frames(seconds, reader) if session.terminal.out is not None else ()  # its reader went
+            for told, frame in enumerate(heard, 1):
+                tell(frame)
+                if told == count or session.terminal.out is None:  # nobody reads any more
+                    break
+        except (KeyboardInterrupt, Ended):
+            for frame in ears.rest():  # what had passed by then
+                tell(frame)
+                told += 1
+        lost = sum(ears.lost().values())
+        if ears.gone():
+            session.terminal.complain(f"labctl: the lab {lab} is gone")
+    session.terminal.complain(f"{told} frame{'' if told == 1 else 's'} captured, {lost} lost by the kernel")
+    return 0
+
+
+def _sink(session: Session, write: str | None, names: Mapping[IP, str], stack: ExitStack) -> Callable[[Frame], None]:
+    """What is done with each frame: a line for people, or the next bytes of a file. Raises UsageError."""
+    if write is None:
+        from labctl.report.capture_lines import frame_line
+
+        width = 16
+
+        def say(frame: Frame) -> None:
+            nonlocal width
+            width = max(width, len(str(frame.at)))  # the column grows with the longest point so far
+            session.terminal.line(frame_line(frame, names, width))
+            session.terminal.flush()
+
+        return say
+    from labctl.packets.pcapng import Writer
+
+    if write == "-":
+        if sys.stdout.isatty():
+            raise UsageError("-w - writes bytes, and this is a terminal", "labctl capture -w - | wireshark -k -i -")
+        file = FileIO(sys.stdout.fileno(), "wb", closefd=False)
+    else:
+        try:
+            file = FileIO(write, "wb")
+        except OSError as error:
+            raise UsageError(f"cannot write {write}: {error.strerror}") from error
+        stack.callback(file.close)
+    writer = Writer()
+
+    def write_on(data: bytes) -> None:
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except BrokenPipeError:
+            session.terminal.silence()
+        except OSError as error:
+            raise KernelError(f"cannot write {write}: {error.strerror}", errno=error.errno or 0) from error
+
+    write_on(writer.begin(names))
+    return lambda frame: write_on(writer.add(frame))
+
+
+def _places(lab: str, points: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Port, ...]]:
+    """The namespaces to listen in, and the devices that are meant there; no devices for all.
+
+    Raises UsageError for a node or a device that is not there.
+    """
+    from labctl.cli.exec_commands import find_node
+    from labctl.core.resources import Link
+    from labctl.lab import lifecycle
+
+    if not points:
+        return find_node(lab, None), ()
+    links = [item.at for item in lifecycle.observe(lab) if isinstance(item, Link)]
+    nodes: dict[str, None] = {}
+    ports: dict[Port, None] = {}
+    for point in points:
+        name, slash, device = point.partition("/")
+        (node,) = find_node(lab, name)
+        nodes[node] = None
+        here = [at for at in links if at.ns == node]
+        wanted = [at for at in here if not slash or at.dev == device]
+        if not wanted:
+            import difflib
+
+            close = difflib.get_close_matches(device, [at.dev for at in here], 1)
+            known = ", ".join(at.dev for at in here)
+            raise UsageError(f"{node} has no device {device!r}", f"did you mean {close[0]}?" if close else known)
+        ports.update(dict.fromkeys(wanted))
+    return tuple(nodes), tuple(ports)
+
+
+def _names(lab: str) -> dict[IP, str]:
+    """The lab's machines by their addresses."""
+    from ipaddress import ip_address
+
+    from labctl.kernel.host import lab_state
+
+    record = lab_state.load(lab) or {}
+    with suppress(KeyError, TypeError, ValueError):
+        rows = [(one["name"], one["addresses"]) for one in record["machines"] if not one.get("within")]
+        return {ip_address(text): name for name, texts in reversed(rows) for text in texts}
+    return {}
+
+
+def _tcpdump(session: Session, lab: str, port: Port, expression: str, count: int | None) -> int:
+    """One device by the real tcpdump, in its namespace; its command line is said first, for people to type."""
+    import shlex
+
+    from labctl.kernel.host import paths
+    from labctl.kernel.node_exec import exec
+
+    words = ["tcpdump", "-n", "-l", "-e", "-i", port.dev, *([] if count is None else ["-c", str(count)])]
+    words += [expression] if expression else []
+    session.terminal.complain(f"ip netns exec {paths.netns_name(lab, port.ns)} {shlex.join(words)}", fold=False)
+    return exec.run(lab, port.ns, words)
+
+
+VERBS = (capture,)

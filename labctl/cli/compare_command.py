@@ -1,0 +1,147 @@
+"""The verb that measures several models by the same questions: compare."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from labctl.cli.app import Session, common
+from labctl.cli.lab_commands import approximate_option, firewall_option
+from labctl.cli.param_types import SCENARIO
+from labctl.errors import KernelError, LabError, MissingError, Problem, ScenarioError, UsageError
+
+if TYPE_CHECKING:
+    from labctl.compare.run import Entry
+    from labctl.compare.table import Table
+    from labctl.core.iptables import Backend
+
+
+@click.command("compare", short_help="Measure several models by the same questions, in one table.")
+@click.argument("scenarios", nargs=-1, type=SCENARIO, metavar="SCENARIO...")
+@click.option("--all", "everything", is_flag=True, help="Every built-in scenario that has pods or containers.")
+@click.option("--markdown", is_flag=True, help="Print a page of Markdown.")
+@approximate_option("Where this kernel lacks a feature, build what the model has for it, and say so.")
+@firewall_option("Write rules by iptables-legacy or iptables-nft; else by legacy where it works.")
+@common("json", "verbose", verbose="Also print what each answer rests on.")
+@click.pass_obj
+def compare(
+    session: Session,
+    scenarios: tuple[str, ...],
+    everything: bool,
+    markdown: bool,
+    approximate: bool,
+    firewall: Backend | None,
+) -> int:
+    """Build one lab after the other, ask each the same questions, and print the answers in one table.
+
+    Every answer is measured: by packets that are seen where they arrive, and by what the kernel holds. Nothing of
+    it is typed in. The labs have names of their own and are removed again, whatever happens; running labs are not
+    touched. Times are relative to the first lab that has two nodes.
+
+    A scenario that this kernel cannot hold is skipped, with the reason. Exits 0 if one at least could be measured,
+    1 if evidence was lost for an answer (`inconclusive`), and with the reason's own code if all were skipped.
+
+    \b
+    Examples:
+      sudo labctl compare kubenet azure-cni-transparent docker-bridge
+      sudo labctl compare kubenet ./my-lab.yaml --json
+      sudo labctl compare --all --markdown > comparison.md
+    """
+    from labctl.compare.run import compare as measure
+
+    if markdown and session.json:
+        raise UsageError("compare: --json and --markdown are two forms", "leave one of them out")
+    chosen = _entries(_words(scenarios, everything), everything, firewall)
+    session.need_root()
+    session.end_cleanly()
+    session.fate = lambda: "the labs of the comparison are removed"
+    table = measure(chosen, session.terminal.progress, approximate=approximate)
+    session.terminal.clear()
+    if all(getattr(column, "reason", "") for column in table.columns):
+        raise _nothing(table)
+    _print(session, table, _command(scenarios, approximate, firewall) if markdown else "")
+    return 1 if table.unsure else 0
+
+
+def _words(scenarios: tuple[str, ...], everything: bool) -> tuple[str, ...]:
+    """The scenarios that are meant, each once. Raises UsageError."""
+    from labctl.scenario import catalog
+
+    if everything and scenarios:
+        raise UsageError("compare: name scenarios or say --all, not both")
+    if not everything and not scenarios:
+        raise UsageError("compare: no scenario is named", "such as: labctl compare kubenet docker-bridge; or --all")
+    twice = next((word for word in scenarios if scenarios.count(word) > 1), None)
+    if twice is not None:
+        raise UsageError(f"compare: {twice} is named twice", "a lab compared with itself says nothing")
+    return catalog.names() if everything else scenarios
+
+
+def _entries(words: tuple[str, ...], everything: bool, firewall: Backend | None) -> list[Entry]:
+    """What the words name, read as a whole before anything is built: all mistakes of all files, and all unknown names,
+    at once. Of `--all`, only scenarios that have somebody to ask. Raises ScenarioError, UsageError."""
+    from labctl.compare.run import Entry
+    from labctl.lab import lifecycle
+
+    found: list[Entry] = []
+    problems: list[Problem] = []
+    unknown: list[UsageError] = []
+    for word in words:
+        try:
+            found.append(Entry(word, lifecycle.define(word, firewall=firewall)))
+        except ScenarioError as error:
+            problems += error.problems
+        except UsageError as error:
+            unknown.append(error)
+            problems.append(Problem(word, 1, 1, error.message, error.hint))
+    if len(problems) == len(unknown) == 1:
+        raise unknown[0]
+    if problems:
+        raise ScenarioError(problems)
+    return [entry for entry in found if entry.askable or not everything]
+
+
+def _nothing(table: Table) -> LabError:
+    """The error for a comparison in which nothing could be measured."""
+    reasons = "; ".join(f"{column.title}: {getattr(column, 'reason', '')}" for column in table.columns)
+    codes = {getattr(column, "code", 0) for column in table.columns}
+    kind = KernelError if 3 in codes else MissingError if 4 in codes else UsageError
+    return kind(f"nothing could be measured: {reasons}")
+
+
+def _command(scenarios: tuple[str, ...], approximate: bool, firewall: Backend | None) -> str:
+    """The command that writes this page; the page of all scenarios belongs to the documentation."""
+    import shlex
+
+    more = (" --approximate" if approximate else "") + (f" --firewall {firewall}" if firewall else "")
+    if scenarios:
+        return f"sudo labctl compare {shlex.join(scenarios)}{more} --markdown"
+    return f"sudo labctl compare --all{more} --markdown > docs/comparison.md"
+
+
+def _print(session: Session, table: Table, page: str) -> None:
+    """Print the table; as a page of Markdown if `page` is the command that writes it."""
+    from labctl.report import comparison
+
+    terminal = session.terminal
+    if session.json:
+        from labctl.report.comparison_json import comparison_document
+
+        session.document(comparison_document(table))
+        return
+    if page:
+        terminal.lines(comparison.markdown(table, page))
+        return
+    for number, section in enumerate(comparison.sections(table, terminal.width)):
+        if number:
+            terminal.line()
+        terminal.section(section, style=comparison.style)
+    terminal.line()
+    if session.verbose:
+        terminal.lines((*comparison.evidence(table), ""), fold=4)
+    terminal.lines(comparison.notes(table), fold=4)
+    terminal.line(comparison.tally(table))
+
+
+VERBS = (compare,)

@@ -1,0 +1,111 @@
+"""Shell completion for scenarios, labs and nodes: directory listings only, no root, nothing heavy."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    Word = click.ParamType[str]
+else:
+    Word = click.ParamType
+
+
+class Scenario(Word):
+    """A built-in scenario's name, or a file."""
+
+    name = "scenario"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from labctl.scenario.catalog import names
+
+        found = [CompletionItem(name) for name in names() if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
+
+
+class Name(Word):
+    """A lab's name. One that no lab can have is refused: nothing else ever becomes part of a path."""
+
+    name = "name"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value:
+            raise click.UsageError("a lab's name is not empty", ctx)
+        if value.startswith("-") and isinstance(param, click.Option):  # `-l --json`: an option, not a name
+            raise click.UsageError(f"option '{param.opts[0]}' requires an argument", ctx)
+        if not (value.isascii() and all(part.isalnum() for part in value.split("-")) and len(value) <= 63):
+            raise click.UsageError(f"no lab can have this name: {value!r}", ctx)
+        return value
+
+
+class Lab(Name):
+    """A lab that runs."""
+
+    name = "lab"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from labctl.kernel.host import paths
+
+        given = ctx.params.get(param.name or "") or ()
+        return [CompletionItem(lab) for lab in paths.labs() if lab.startswith(incomplete) and lab not in given]
+
+
+class Node(Word):
+    """A node of the lab that is meant."""
+
+    name = "node"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from labctl.kernel.host import paths
+
+        labs = paths.labs()
+        wanted = getattr(ctx.find_root().obj, "lab", None)
+        if wanted is None and len(labs) == 1:
+            wanted = next(iter(labs))
+        return [CompletionItem(node) for node in labs.get(wanted or "", ()) if node.startswith(incomplete)]
+
+
+class Point(Node):
+    """A device of the lab that is meant, NODE/DEVICE, or a node for all of its devices."""
+
+    name = "point"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from labctl.core.resources import Link
+        from labctl.errors import LabError
+        from labctl.lab import records
+
+        if "/" not in incomplete:
+            return super().shell_complete(ctx, param, incomplete)
+        try:  # the definition is for everyone to read, the kernel's devices are not
+            plan = records.recall(records.choose(getattr(ctx.find_root().obj, "lab", None))).plan
+        except LabError:
+            return []
+        points = (str(item.at) for item in plan if isinstance(item, Link))
+        return [CompletionItem(point) for point in points if point.startswith(incomplete)]
+
+
+class Target(Node):
+    """A node of the lab that is meant, one of its ports, or an address."""
+
+    name = "target"
+
+
+SCENARIO, NAME, LAB, NODE, POINT, TARGET = Scenario(), Name(), Lab(), Node(), Point(), Target()
+
+
+def complete() -> int:
+    """Answer the shell's question in the environment; returns the exit code."""
+    from click.shell_completion import shell_complete
+
+    from labctl.cli.app import Session, app, register
+    from labctl.cli.rootless import asked, look
+
+    if asked(os.environ.get("COMP_WORDS", "").split()):
+        look()
+    register()
+    words: dict[str, Any] = {"obj": Session(())}
+    return shell_complete(app, words, "labctl", "_LABCTL_COMPLETE", os.environ.pop("_LABCTL_COMPLETE"))

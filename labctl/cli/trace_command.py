@@ -1,0 +1,84 @@
+"""The verb that follows one packet: trace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from labctl.cli.app import Session, common
+from labctl.cli.inspect_commands import recall, scenario_option
+from labctl.cli.param_types import NODE, TARGET
+from labctl.errors import UsageError
+from labctl.report.output_files import writable
+from labctl.tracing import MOST
+
+PORT = click.IntRange(1, 65535)
+
+
+@click.command("trace", short_help="Follow one packet, hop by hop, and say why it was lost.")
+@click.argument("source", metavar="SRC", type=NODE)
+@click.argument("target", metavar="DST", type=TARGET)
+@click.option("--icmp", is_flag=True, help="An ICMP echo request, as ping sends it. The default.")
+@click.option("--tcp", metavar="PORT", type=PORT, help="The first packet of a TCP connection (SYN) to this port.")
+@click.option("--udp", metavar="PORT", type=PORT, help="A UDP datagram to this port.")
+@click.option("--size", metavar="N", type=click.IntRange(1, MOST), help="Bytes of payload (ICMP and UDP).")
+@click.option("--fragment", is_flag=True, help="Let routers cut it (no DF bit); without, a small MTU is an obstacle.")
+@click.option("--listen", is_flag=True, help="Answer it: labctl listens on the port in DST meanwhile (TCP and UDP).")
+@click.option("--pcap", metavar="FILE", type=click.Path(), help="Also write the packets, as pcapng for Wireshark.")
+@scenario_option
+@common("lab", "json")
+@click.pass_obj
+def trace(session: Session, /, source: str, target: str, scenario: str | None, **options: Any) -> int:
+    """Follow one packet from a machine, through every namespace of the lab, and back.
+
+    DST is a machine, a port of one (node1/eth0), or an address. Each hop is told with the devices crossed, the
+    addresses, the time to live, the route chosen, the firewall rule that acted and what was translated. Of a lost
+    packet: where it was seen last, why, what proves it, and what to try. Exits 0 if the packet was delivered and
+    answered, else 1.
+
+    \b
+    Examples:
+      sudo labctl trace a c
+      sudo labctl trace a internet --tcp 443
+      sudo labctl trace a 10.96.0.10 --udp 53 --json
+      sudo labctl trace a c --size 1472 --pcap packets.pcapng
+    """
+    import labctl
+    from labctl.lab import lifecycle
+
+    session.need_root()
+    name = lifecycle.choose(session.lab)
+    if options["pcap"] == "-":
+        raise UsageError("--pcap needs the name of a file", "standard output has the story; see capture -w -")
+    if options["pcap"] is not None:
+        writable(options["pcap"])
+    session.end_cleanly()
+    lab = recall(name, scenario, ())
+    session.terminal.progress(f"tracing {source} -> {target}")
+    traced = labctl.trace(source, target, lab=lab, **_asked(session, options))
+    session.terminal.clear()
+    if options["pcap"] is not None:
+        traced.save(options["pcap"])
+    if session.json:
+        from labctl.report.trace_json import trace_document
+
+        session.document(trace_document(traced.evidence, traced.story))
+    else:
+        from labctl.report.trace import lines
+
+        session.terminal.lines(lines(traced.story, session.terminal.paint), fold=12)
+    return 0 if traced.answered else 1
+
+
+def _asked(session: Session, options: dict[str, Any]) -> dict[str, Any]:
+    """What the verb was told about the probe, and where news of it go. Raises UsageError."""
+    chosen = [kind for kind in ("icmp", "tcp", "udp") if options[kind]]
+    if len(chosen) > 1:
+        raise UsageError(f"--{chosen[0]} and --{chosen[1]} are two probes", "trace sends one")
+    asked = {key: options[key] for key in ("tcp", "udp", "size", "fragment", "listen")}
+    terminal = session.terminal
+    return {**asked, "progress": terminal.progress, "say": lambda text: terminal.complain(f"labctl: {text}")}
+
+
+VERBS = (trace,)

@@ -1,0 +1,300 @@
+"""The words of the CNI specification: versions, commands, results and errors, as frozen data. Nothing here does I/O.
+
+Follows SPEC.md 1.1.0 of containernetworking/cni. Both sides use it: the runtime that calls plugins, and a
+plugin that is called. Results exist in three shapes, and each is read and written in the shape of its version:
+
+    0.1.0, 0.2.0          {"ip4": {"ip", "gateway", "routes"}, "ip6": {...}, "dns"}
+    0.3.0, 0.3.1, 0.4.0   {"interfaces", "ips": [{"version": "4", "address", ...}], "routes", "dns"}
+    1.0.0, 1.1.0          the same, without ips[].version; 1.1.0 adds mtu, advmss, priority, table and scope
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
+from typing import Any, TypeAlias
+
+from labctl.core.resources import IP, Iface, Net
+
+Json: TypeAlias = dict[str, Any]
+
+VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")  # every one that was published
+COMMANDS = ("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION")
+SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}  # the version that brought a command
+PREV_RESULT_ON_DEL = "0.4.0"  # since then a DEL is told what the ADD returned
+VALID_ATTACHMENTS = "cni.dev/valid-attachments"  # the key of a GC's configuration
+
+INCOMPATIBLE, UNSUPPORTED_FIELD, UNKNOWN_CONTAINER, BAD_ENVIRONMENT = 1, 2, 3, 4
+IO_FAILURE, DECODING_FAILURE, INVALID_CONFIG, TRY_LATER = 5, 6, 7, 11
+UNAVAILABLE, LIMITED = 50, 51  # of STATUS: cannot serve an ADD; can, with what is there losing something
+OWN = 100  # a plugin's own codes begin here
+MEANING = {
+    INCOMPATIBLE: "incompatible CNI version",
+    UNSUPPORTED_FIELD: "a field of the configuration is not supported",
+    UNKNOWN_CONTAINER: "the container is unknown or does not exist",
+    BAD_ENVIRONMENT: "a CNI_* variable is missing or wrong",
+    IO_FAILURE: "something could not be read or written",
+    DECODING_FAILURE: "the configuration could not be decoded",
+    INVALID_CONFIG: "the network configuration is wrong",
+    TRY_LATER: "try again later",
+    UNAVAILABLE: "the plugin cannot serve an ADD now",
+    LIMITED: "the plugin cannot serve an ADD now, and what it made may have lost its network",
+}
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+class Malformed(ValueError):
+    """A text that is no result, error or version of CNI: the sentence says what is wrong with it."""
+
+
+def order(version: str) -> tuple[int, int, int]:
+    """A version as numbers to compare. Raises Malformed for what is no version, such as `1.0` or `v1.0.0`."""
+    found = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", version)
+    if found is None:
+        raise Malformed(f"{version!r} is no CNI version")
+    return int(found[1]), int(found[2]), int(found[3])
+
+
+def at_least(version: str, floor: str) -> bool:
+    """Whether a version is `floor` or later. Raises Malformed."""
+    return order(version) >= order(floor)
+
+
+def has(version: str, command: str) -> bool:
+    """Whether a version knows a command. Raises Malformed."""
+    return at_least(version, SINCE.get(command, "0.0.0"))
+
+
+def is_container_id(text: str) -> bool:
+    """Whether a text can be CNI_CONTAINERID: it starts alphanumeric, then also `_`, `.` and `-`."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_network_name(text: str) -> bool:
+    """Whether a text can be a network's name: as a container's id."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_ifname(text: str) -> bool:
+    """Whether a text can be CNI_IFNAME: at most 15 bytes, no `/`, `:` or space, neither `.` nor `..`."""
+    return 0 < len(text.encode()) <= 15 and text not in (".", "..") and not re.search(r"[/:\s]", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """A device that a plugin made. `sandbox` is the namespace's path, empty for one on the node."""
+
+    name: str
+    mac: str = ""
+    sandbox: str = ""
+    mtu: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IpConfig:
+    """An address that a plugin gave. `interface` is an index into the result's interfaces."""
+
+    address: Iface
+    gateway: IP | None = None
+    interface: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteConfig:
+    """A route of a result. Without `gw` it goes by the gateway of an address of its family."""
+
+    dst: Net
+    gw: IP | None = None
+    mtu: int | None = None
+    advmss: int | None = None
+    priority: int | None = None
+    table: int | None = None
+    scope: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a successful ADD (or an IPAM plugin's, then without interfaces) says that it made."""
+
+    version: str
+    interfaces: tuple[Interface, ...] = ()
+    ips: tuple[IpConfig, ...] = ()
+    routes: tuple[RouteConfig, ...] = ()
+    dns: Json = field(default_factory=dict, hash=False)
+
+    def addresses(self, ifname: str) -> tuple[Iface, ...]:
+        """The addresses of a device in the container; those that name no interface are the container's too."""
+        return tuple(item.address for item in self.ips if self._inside(item.interface, ifname))
+
+    def _inside(self, index: int | None, ifname: str) -> bool:
+        if index is None:
+            return True
+        if not 0 <= index < len(self.interfaces):
+            return False
+        interface = self.interfaces[index]
+        return bool(interface.sandbox) and interface.name == ifname
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """The error that a plugin prints on its standard output when it fails."""
+
+    code: int
+    msg: str
+    details: str = ""
+    version: str = ""
+
+    def __str__(self) -> str:
+        """One sentence: the message, its details, the code."""
+        text = f"{self.msg}: {self.details}" if self.details else self.msg
+        return f"{text} (code {self.code})"
+
+    @property
+    def meaning(self) -> str:
+        """What the specification says of the code; the plugin's own from 100."""
+        return MEANING.get(self.code, "the plugin's own" if self.code >= OWN else "reserved")
+
+
+def read_result(text: str) -> Result:
+    """A result from a plugin's standard output, in any version's shape. Raises Malformed."""
+    try:
+        return result_of(json_object(text, "result"))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Malformed(f"this is no CNI result: {type(error).__name__} {error}") from None
+
+
+def result_of(data: Json) -> Result:
+    """A result from its JSON object, in any version's shape. Raises Malformed."""
+    version = str(data.get("cniVersion") or "0.1.0")
+    try:
+        if not at_least(version, "0.3.0"):
+            return _old(version, data)
+        return Result(
+            version,
+            tuple(_interface(item) for item in data.get("interfaces") or ()),
+            tuple(_ip(item) for item in data.get("ips") or ()),
+            tuple(_route(item) for item in data.get("routes") or ()),
+            dict(data.get("dns") or {}),
+        )
+    except Malformed:
+        raise
+    except ValueError as error:
+        raise Malformed(f"this is no CNI result: {error}") from None
+
+
+def result_json(result: Result, version: str | None = None) -> Json:
+    """A result as the JSON object of a version (its own, if none is given). Raises Malformed for no version."""
+    version = version if version is not None else result.version
+    if not at_least(version, "0.3.0"):
+        return _old_json(result, version)
+    data: Json = {"cniVersion": version}
+    if result.interfaces:
+        data["interfaces"] = [_interface_json(item, version) for item in result.interfaces]
+    if result.ips:
+        data["ips"] = [_ip_json(item, version) for item in result.ips]
+    if result.routes:
+        data["routes"] = [_route_json(item, version) for item in result.routes]
+    return {**data, "dns": result.dns}
+
+
+def read_error(text: str) -> Error:
+    """An error from a plugin's standard output. Raises Malformed for what is none."""
+    data = json_object(text, "error")
+    if not isinstance(data.get("code"), int) or not isinstance(data.get("msg"), str):
+        raise Malformed("a CNI error has a code (a number) and a msg (a text)")
+    return Error(data["code"], data["msg"], str(data.get("details") or ""), str(data.get("cniVersion") or ""))
+
+
+def error_json(error: Error) -> Json:
+    """An error as the JSON object that a plugin prints."""
+    more = {"details": error.details} if error.details else {}
+    return {"cniVersion": error.version or VERSIONS[-1], "code": error.code, "msg": error.msg, **more}
+
+
+def read_versions(text: str) -> tuple[str, ...]:
+    """The versions that a plugin's answer to VERSION says it speaks. Raises Malformed."""
+    data = json_object(text, "answer to VERSION")
+    found = data.get("supportedVersions")
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+        raise Malformed("an answer to VERSION lists its supportedVersions")
+    return tuple(found)
+
+
+def json_object(text: str, what: str) -> Json:
+    """The JSON object in a text; `what` it should be, for the message. Raises Malformed."""
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise Malformed(f"this {what} is no JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise Malformed(f"this {what} is no JSON object")
+    return data
+
+
+def _gateway(item: Json, key: str) -> IP | None:
+    return ip_address(item[key]) if item.get(key) else None
+
+
+def _interface(item: Json) -> Interface:
+    return Interface(item["name"], item.get("mac") or "", item.get("sandbox") or "", item.get("mtu"))
+
+
+def _ip(item: Json) -> IpConfig:
+    return IpConfig(ip_interface(item["address"]), _gateway(item, "gateway"), item.get("interface"))
+
+
+def _route(item: Json) -> RouteConfig:
+    more = (item.get(key) for key in ("mtu", "advmss", "priority", "table", "scope"))
+    return RouteConfig(ip_network(item["dst"], strict=False), _gateway(item, "gw"), *more)
+
+
+def _old(version: str, data: Json) -> Result:
+    ips: list[IpConfig] = []
+    routes: list[RouteConfig] = []
+    for family in ("ip4", "ip6"):
+        if item := data.get(family):
+            ips.append(IpConfig(ip_interface(item["ip"]), _gateway(item, "gateway")))
+            routes += [_route(route) for route in item.get("routes") or ()]
+    return Result(version, (), tuple(ips), tuple(routes), dict(data.get("dns") or {}))
+
+
+def _interface_json(item: Interface, version: str) -> Json:
+    data: Json = {"name": item.name}
+    if item.mac:
+        data["mac"] = item.mac
+    if item.mtu is not None and at_least(version, "1.1.0"):
+        data["mtu"] = item.mtu
+    return {**data, "sandbox": item.sandbox} if item.sandbox else data
+
+
+def _ip_json(item: IpConfig, version: str) -> Json:
+    data: Json = {} if at_least(version, "1.0.0") else {"version": str(item.address.version)}
+    if item.interface is not None:
+        data["interface"] = item.interface
+    data["address"] = str(item.address)
+    return {**data, "gateway": str(item.gateway)} if item.gateway is not None else data
+
+
+def _route_json(item: RouteConfig, version: str) -> Json:
+    data: Json = {"dst": str(item.dst)} | ({"gw": str(item.gw)} if item.gw is not None else {})
+    if at_least(version, "1.1.0"):
+        more = {key: getattr(item, key) for key in ("mtu", "advmss", "priority", "table", "scope")}
+        data |= {key: value for key, value in more.items() if value is not None}
+    return data
+
+
+def _old_json(result: Result, version: str) -> Json:
+    """The shape before 0.3.0 holds one address of each family and no interfaces."""
+    order(version)
+    data: Json = {"cniVersion": version}
+    for key, kind in (("ip4", IPv4Interface), ("ip6", IPv6Interface)):
+        item = next((item for item in result.ips if isinstance(item.address, kind)), None)
+        if item is None:
+            continue
+        family: Json = {"ip": str(item.address)} | ({"gateway": str(item.gateway)} if item.gateway else {})
+        routes = [_route_json(route, version) for route in result.routes if route.dst.version == item.address.version]
+        data[key] = {**family, "routes": routes} if routes else family
+    return {**data, "dns": result.dns}

@@ -1,0 +1,1 @@
+"""labctl as a CNI plugin: the program `labctl-cni`, which a container runtime calls."""

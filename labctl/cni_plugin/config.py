@@ -1,0 +1,249 @@
+"""What a CNI runtime tells labctl's plugin: environment and configuration, read and judged. Pure.
+
+Follows section 3 of SPEC.md 1.1.0 of containernetworking/cni; the keys are those of the reference plugins `bridge`
+and `ptp` (containernetworking/plugins), and of `firewall` for the one that is named so.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from labctl.cni.spec import (
+    BAD_ENVIRONMENT,
+    DECODING_FAILURE,
+    INCOMPATIBLE,
+    INVALID_CONFIG,
+    UNSUPPORTED_FIELD,
+    VALID_ATTACHMENTS,
+    VERSIONS,
+    Error,
+    Json,
+    Malformed,
+    Result,
+    has,
+    is_container_id,
+    is_ifname,
+    is_network_name,
+    json_object,
+    order,
+    result_of,
+)
+
+SPOKEN = tuple(version for version in VERSIONS if order(version) >= (0, 3, 0))
+SHAPES = ("bridge", "routed")
+REQUIRED = {
+    "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"),
+    "CHECK": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"),
+    "DEL": ("CNI_CONTAINERID", "CNI_IFNAME", "CNI_PATH"),
+    "GC": ("CNI_PATH",),
+    "STATUS": ("CNI_PATH",),
+    "VERSION": (),
+}
+# key -> the attribute of Config, the type, and the shape that it belongs to ("" for both)
+KEYS: dict[str, tuple[str, type, str]] = {
+    "shape": ("shape", str, ""),
+    "ipam": ("ipam", dict, ""),
+    "ipMasq": ("ip_masq", bool, ""),
+    "mtu": ("mtu", int, ""),
+    "firewall": ("firewall", bool, ""),
+    "bridge": ("bridge", str, "bridge"),
+    "isGateway": ("is_gateway", bool, "bridge"),
+    "isDefaultGateway": ("is_default_gateway", bool, "bridge"),
+    "hairpinMode": ("hairpin", bool, "bridge"),
+    "promiscMode": ("promisc", bool, "bridge"),
+}
+OF_THE_RUNTIME = (
+    "cniVersion", "cniVersions", "name", "type", "args", "capabilities", "dns", "runtimeConfig", "prevResult",
+    "disableCheck", "disableGC",
+)  # fmt: skip
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+class Failure(Exception):
+    """What a plugin fails with: an error as the specification has it."""
+
+    def __init__(self, code: int, msg: str, details: str = "") -> None:
+        super().__init__(msg)
+        self.error = Error(code, msg, details)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A network configuration, judged. `raw` is as it came: IPAM plugins are given the whole of it."""
+
+    version: str
+    name: str
+    shape: str = "bridge"
+    bridge: str = "cni0"
+    is_gateway: bool = False
+    is_default_gateway: bool = False
+    ip_masq: bool = False
+    hairpin: bool = False
+    promisc: bool = False
+    firewall: bool = False
+    mtu: int = 0  # bytes; 0 leaves it to the kernel
+    mac: str | None = None  # of the container's device, where the runtime asks for one
+    ipam: Json = field(default_factory=dict, hash=False)
+    previous: Result | None = None
+    valid: frozenset[tuple[str, str]] = frozenset()  # of a GC: attachments that are to stay
+    raw: Json = field(default_factory=dict, hash=False)
+
+    @property
+    def gateway(self) -> bool:
+        """Whether the node has the gateway's address and routes."""
+        return self.is_gateway or self.is_default_gateway or self.shape == "routed"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call: the command, the container it is about, and the configuration. `netns` may be empty for a DEL."""
+
+    command: str
+    config: Config
+    container: str = ""
+    netns: str = ""
+    ifname: str = ""
+
+
+def command_of(environment: Mapping[str, str]) -> str:
+    """The command that an environment asks for, once its variables are judged. Raises Failure."""
+    command = environment.get("CNI_COMMAND", "")
+    if command not in REQUIRED:
+        known = ", ".join(REQUIRED)
+        raise Failure(BAD_ENVIRONMENT, f"CNI_COMMAND is {command!r}, and is none of {known}")
+    missing = [name for name in REQUIRED[command] if not environment.get(name)]
+    if missing:
+        raise Failure(BAD_ENVIRONMENT, f"{command} needs {' and '.join(missing)}", "the environment lacks it")
+    container, ifname = environment.get("CNI_CONTAINERID", ""), environment.get("CNI_IFNAME", "")
+    if "CNI_CONTAINERID" in REQUIRED[command]:
+        if not is_container_id(container):
+            raise Failure(BAD_ENVIRONMENT, f"CNI_CONTAINERID {container!r} is no container id")
+        if not is_ifname(ifname):
+            raise Failure(BAD_ENVIRONMENT, f"CNI_IFNAME {ifname!r} is no name for a device")
+    return command
+
+
+def read(environment: Mapping[str, str], text: str) -> Request:
+    """The call that an environment and a standard input make. Raises Failure."""
+    command = command_of(environment)
+    if command == "VERSION":
+        return Request(command, Config(_asked(text), ""))
+    config = _config(command, text, _arguments(environment.get("CNI_ARGS", "")))
+    names = (environment.get(name, "") for name in ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"))
+    return Request(command, config, *names)
+
+
+def _asked(text: str) -> str:
+    """The version in which a VERSION is asked: before 1.1.0 nothing was said on standard input."""
+    try:
+        version = json_object(text, "configuration").get("cniVersion")
+        return version if isinstance(version, str) and order(version) else SPOKEN[-1]
+    except Malformed:
+        return SPOKEN[-1]
+
+
+def _arguments(text: str) -> dict[str, str]:
+    """CNI_ARGS, pairs behind each other. Only `MAC` is for this plugin; an IPAM plugin may know others."""
+    pairs = [pair.partition("=") for pair in text.split(";") if pair]
+    broken = ["".join(pair) for pair in pairs if not pair[0] or not pair[1]]
+    if broken:
+        raise Failure(BAD_ENVIRONMENT, f"CNI_ARGS has {broken[0]!r}, which is no pair", "write KEY=VALUE;KEY=VALUE")
+    return {key: value for key, _, value in pairs}
+
+
+def _config(command: str, text: str, arguments: Mapping[str, str]) -> Config:
+    try:
+        data = json_object(text, "configuration")
+    except Malformed as error:
+        raise Failure(DECODING_FAILURE, str(error)) from None
+    version = data.get("cniVersion", "0.1.0")
+    if version not in SPOKEN:
+        raise Failure(INCOMPATIBLE, f"cniVersion {version} is not spoken here", f"spoken are {', '.join(SPOKEN)}")
+    if not has(version, command):
+        raise Failure(INCOMPATIBLE, f"cniVersion {version} has no {command}")
+    name = data.get("name")
+    if not isinstance(name, str) or not is_network_name(name):
+        raise Failure(INVALID_CONFIG, f"name {name!r} is no name for a network")
+    values = _values(data)
+    mac, previous, valid = _mac(data, arguments), _previous(command, data), _valid(data)
+    return Config(version, name, **values, mac=mac, previous=previous, valid=valid, raw=data)
+
+
+def _values(data: Json) -> dict[str, Any]:
+    """The keys that are the plugin's own, each of its type and in its shape."""
+    unknown = [key for key in data if key not in KEYS and key not in OF_THE_RUNTIME and "/" not in key]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], KEYS, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(KEYS)}"
+        value = json.dumps(data[unknown[0]])
+        raise Failure(UNSUPPORTED_FIELD, f"unknown key {unknown[0]!r}, which is {value:.60}", hint)
+    shape = data.get("shape", "bridge")
+    if shape not in SHAPES:
+        raise Failure(INVALID_CONFIG, f"shape {shape!r} is none of {', '.join(SHAPES)}")
+    found: dict[str, Any] = {}
+    for key, (attribute, kind, only) in KEYS.items():
+        if key not in data:
+            continue
+        value = data[key]
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise Failure(INVALID_CONFIG, f"{key} {value!r} is not of the kind {_KIND[kind]}")
+        if only and only != shape:
+            what = f"{key} (here {json.dumps(value)}) means nothing in the shape {shape!r}"
+            raise Failure(UNSUPPORTED_FIELD, what, f"it is for {only!r}")
+        found[attribute] = value
+    _judge(found)
+    return found
+
+
+_KIND = {str: "text", dict: "object", bool: "true or false", int: "number"}
+
+
+def _judge(found: dict[str, Any]) -> None:
+    """What the keys cannot be together, or by themselves."""
+    if found.get("hairpin") and found.get("promisc"):
+        raise Failure(INVALID_CONFIG, "hairpinMode and promiscMode cannot both be on", "keep one of them")
+    if "bridge" in found and not is_ifname(found["bridge"]):
+        raise Failure(INVALID_CONFIG, f"bridge {found['bridge']!r} is no name for a device")
+    if not 0 <= found.get("mtu", 0) <= 65535 or 0 < found.get("mtu", 0) < 68:
+        raise Failure(INVALID_CONFIG, f"mtu {found['mtu']} is out of bounds", "from 68 to 65535, or 0 for the kernel's")
+    kind = found.get("ipam", {}).get("type")
+    if not isinstance(kind, str) or not kind or "/" in kind:
+        raise Failure(INVALID_CONFIG, "ipam.type is missing", "who gives the addresses, such as host-local")
+
+
+def _mac(data: Json, arguments: Mapping[str, str]) -> str | None:
+    """The MAC address that is asked for; as with the reference plugins the last of three places counts."""
+    mac = arguments.get("MAC") or None
+    for words in (("args", "cni"), ("runtimeConfig",)):
+        inner: Any = data
+        for word in words:
+            inner = inner.get(word) if isinstance(inner, dict) else None
+        mac = inner["mac"] if isinstance(inner, dict) and inner.get("mac") else mac
+    if mac is not None and not (isinstance(mac, str) and _MAC.fullmatch(mac.lower())):
+        raise Failure(INVALID_CONFIG, f"{mac!r} is no MAC address", "such as 02:00:00:00:00:01")
+    return None if mac is None else mac.lower()
+
+
+def _previous(command: str, data: Json) -> Result | None:
+    given = data.get("prevResult")
+    if given is None:
+        if command == "CHECK":
+            raise Failure(INVALID_CONFIG, "CHECK needs prevResult", "the result that the ADD ended with")
+        return None
+    try:
+        return result_of({"cniVersion": data["cniVersion"], **given})
+    except (Malformed, KeyError, TypeError, AttributeError) as error:
+        raise Failure(DECODING_FAILURE, f"prevResult: {error}") from None
+
+
+def _valid(data: Json) -> frozenset[tuple[str, str]]:
+    given = data.get(VALID_ATTACHMENTS) or ()
+    try:
+        return frozenset((one["containerID"], one["ifname"]) for one in given)
+    except (KeyError, TypeError):
+        raise Failure(DECODING_FAILURE, f"{VALID_ATTACHMENTS} lists objects with containerID and ifname") from None

@@ -1,0 +1,101 @@
+"""The rules that labctl's CNI plugin keeps in a node's iptables for one container. Pure.
+
+Those of `ipMasq` follow pkg/ip/ipmasq_linux.go of containernetworking/plugins 1.1, those of `firewall`
+plugins/meta/firewall/iptables.go. As there, the chain and the comment of masquerading are a container's in one
+network: where it has two devices in the network, they share both, and only the rules that lead there tell which.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import sha512
+from ipaddress import IPv4Interface
+
+from labctl.cni_plugin.config import Config
+
+FORWARD, ADMIN = "CNI-FORWARD", "CNI-ADMIN"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules of one container, as lines of iptables: `chains` are its own, `heads` and `tails` go to the begin
+    and the end of chains that others use too. Each pair is a chain and a rule; `tables` are told apart by name."""
+
+    table: str
+    chains: tuple[str, ...] = ()  # its own, which nobody else fills
+    shared: tuple[str, ...] = ()  # made if they are not there
+    heads: tuple[tuple[str, str], ...] = ()
+    tails: tuple[tuple[str, str], ...] = ()
+
+
+def chain_name(network: str, container: str) -> str:
+    """The chain of a container's masquerading: `CNI-` and a digest, 28 characters in all."""
+    return f"CNI-{sha512((network + container).encode()).hexdigest()}"[:28]
+
+
+def comment(network: str, container: str) -> str:
+    """What every rule about a container says."""
+    return f'name: "{network}" id: "{container}"'
+
+
+def rules(config: Config, container: str, addresses: Iterable[IPv4Interface]) -> tuple[Rules, ...]:
+    """The rules for these addresses of a container, table by table. Without an address none but the chain is known."""
+    addresses = tuple(addresses)
+    made = []
+    if config.ip_masq:
+        made.append(_masquerade(config.name, container, addresses))
+    if config.firewall:
+        made.append(_firewall(addresses))
+    return tuple(made)
+
+
+def _masquerade(network: str, container: str, addresses: tuple[IPv4Interface, ...]) -> Rules:
+    name = chain_name(network, container)
+    said = comment(network, container).replace('"', '\\"')
+    about = f'-m comment --comment "{said}"'
+    tails = []
+    for item in addresses:
+        tails.append((name, f"-d {item.network} {about} -j ACCEPT"))
+        tails.append((name, f"! -d 224.0.0.0/4 {about} -j MASQUERADE"))
+    tails += [("POSTROUTING", f"-s {item.ip}/32 {about} -j {name}") for item in addresses]
+    return Rules("nat", chains=(name,), tails=tuple(tails))
+
+
+def _firewall(addresses: tuple[IPv4Interface, ...]) -> Rules:
+    heads = (
+        ("FORWARD", f'-m comment --comment "CNI firewall plugin rules" -j {FORWARD}'),
+        (FORWARD, f'-m comment --comment "CNI firewall plugin admin overrides" -j {ADMIN}'),
+    )
+    tails = []
+    for item in addresses:
+        tails.append((FORWARD, f"-d {item.ip}/32 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"))
+        tails.append((FORWARD, f"-s {item.ip}/32 -j ACCEPT"))
+    return Rules("filter", shared=(FORWARD, ADMIN), heads=heads, tails=tuple(tails))
+
+
+def left(config: Config, gone: Callable[[str], bool], there: Iterable[tuple[str, ...]]) -> Iterator[Rules]:
+    """The rules of this network's containers that are gone, as found by the comments of their masquerading.
+
+    `there` are the rules of the nat table, as words behind their chain's name. Accepted addresses bear no comment:
+    they are known only by the masquerading beside them.
+    """
+    for words in there:
+        masquerading = words[0] == "POSTROUTING" and words[-1].startswith("CNI-")
+        container = _container(words, config.name) if masquerading else None
+        if container is not None and gone(container):
+            yield Rules("nat", chains=(words[-1],), tails=((words[0], shlex.join(words[1:])),))
+            if config.firewall:
+                yield _firewall((IPv4Interface(_after(words, "-s")),))
+
+
+def _container(words: tuple[str, ...], network: str) -> str | None:
+    """The container that a rule's comment speaks of, if it is of this network."""
+    found = re.fullmatch(r'name: "(.*)" id: "(.*)"', _after(words, "--comment"))
+    return found[2] if found is not None and found[1] == network else None
+
+
+def _after(words: tuple[str, ...], word: str) -> str:
+    return words[words.index(word) + 1] if word in words else ""

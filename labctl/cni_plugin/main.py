@@ -1,0 +1,84 @@
+"""labctl as a CNI plugin: the executable `labctl-cni`, called by any container runtime (SPEC.md 1.1.0).
+
+The runtime says what it wants by the environment and on standard input; the result, or the error as JSON, goes to
+standard output, and what is for a person to standard error. It works in the network namespace that it is started
+in, which is the runtime's, and touches there only what it made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+
+from labctl.cni.spec import DECODING_FAILURE, IO_FAILURE, OWN, TRY_LATER, Error, error_json, result_json
+from labctl.cni_plugin import config
+from labctl.cni_plugin.config import SPOKEN, Failure, Request
+from labctl.errors import LabError, LockError
+
+LOCK = "cni.plugin"  # one call at a time: bridges and rules are everybody's
+
+
+def main() -> int:
+    """One call by environment and standard input; returns the exit code."""
+    environment, version = dict(os.environ), SPOKEN[-1]
+    try:
+        config.command_of(environment)  # before standard input is waited for
+        request = config.read(environment, _input())
+        version = request.config.version
+        answer = _serve(request, environment)
+    except Failure as failure:
+        return _fail(failure.error, version)
+    except LockError as error:
+        return _fail(Error(TRY_LATER, error.message, error.hint), version)
+    except LabError as error:
+        return _fail(Error(OWN, error.message, error.hint), version)
+    except OSError as error:
+        return _fail(Error(IO_FAILURE, str(error)), version)
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        return _fail(Error(OWN, f"a bug of labctl's: {type(error).__name__}", str(error)), version)
+    if answer is not None:
+        print(json.dumps(answer))
+    return 0
+
+
+def _input() -> str:
+    """What stands on standard input; nobody is waited for who would have to type it."""
+    if sys.stdin.isatty():
+        return ""
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise Failure(DECODING_FAILURE, f"this configuration is no UTF-8: {error}") from None
+
+
+def _fail(error: Error, version: str) -> int:
+    print(json.dumps(error_json(replace(error, version=version))))
+    print(f"labctl-cni: {error}", file=sys.stderr)
+    return 1
+
+
+def _serve(request: Request, environment: Mapping[str, str]) -> dict[str, object] | None:
+    if request.command == "VERSION":
+        return {"cniVersion": request.config.version, "supportedVersions": list(SPOKEN)}
+    from labctl.cni_plugin.commands import Call
+    from labctl.kernel.host import lab_state
+
+    call = Call(request, environment)
+    if request.command == "STATUS":
+        call.status()
+        return None
+    with lab_state.lock(LOCK):
+        if request.command == "ADD":
+            return result_json(call.add())
+        {"CHECK": call.check, "DEL": call.delete, "GC": call.collect}[request.command]()
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

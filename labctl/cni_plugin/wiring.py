@@ -1,0 +1,242 @@
+"""What labctl's CNI plugin makes for one container, as a plan of two namespaces: `host` and `pod`. Pure.
+
+    bridge   a port of a bridge that the node may have an address on     follows plugins/main/bridge
+    routed   a cable of its own, with the gateway's address and a route   follows plugins/main/ptp
+
+Both of containernetworking/plugins 1.1 (bridge.go, ptp.go, pkg/ip, pkg/ipam). Everything that is made bears a name
+that is computed from network, container and device, so that it can be found again without a record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha512
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from labctl.cni.spec import INVALID_CONFIG, OWN, UNSUPPORTED_FIELD, Interface, IpConfig, Result, RouteConfig
+from labctl.cni_plugin.config import Config, Failure, Request
+from labctl.core.resources import Address, Link, Plan, Port, Resource, Route, Sysctl
+
+HOST, POD = "host", "pod"
+ANYWHERE = IPv4Network("0.0.0.0/0")
+LONGEST = 255  # bytes of an alias, and of a comment of iptables, which is the shorter one here
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Whose a cable is, as the alias of the host's end says: a container and its device, with its addresses."""
+
+    container: str
+    device: str
+    addresses: tuple[IPv4Interface, ...] = ()
+
+
+def veth(request: Request) -> str:
+    """The name of the host's end of a container's cable: always the same for one attachment."""
+    digest = sha512(f"{request.config.name} {request.container} {request.ifname}".encode()).hexdigest()
+    return f"veth{digest[:8]}"
+
+
+def mark(request: Request, given: Result) -> str:
+    """What the host's end bears as its alias, so that a GC knows whose it is, and a DEL the addresses.
+
+    Raises Failure for names that are too long for it.
+    """
+    own = (str(item.address) for item in given.ips)
+    alias = " ".join(("labctl-cni", request.config.name, request.container, request.ifname, *own))
+    beyond = len(alias.encode()) - LONGEST
+    if beyond > 0:
+        what = f"the names of network and container are too long together, by {beyond} bytes"
+        raise Failure(INVALID_CONFIG, what, "an alias of a device and a comment of iptables have to hold them")
+    return alias
+
+
+def of_mark(alias: str, network: str) -> Mark | None:
+    """What an alias says, if it is of this network."""
+    words = alias.split()
+    if len(words) < 4 or words[:2] != ["labctl-cni", network]:
+        return None
+    return Mark(words[2], words[3], tuple(IPv4Interface(word) for word in words[4:]))
+
+
+def addresses(result: Result) -> tuple[IpConfig, ...]:
+    """The addresses that IPAM gave. Raises Failure for none, or of a family that is not wired here."""
+    if not result.ips:
+        raise Failure(INVALID_CONFIG, "the IPAM plugin gave no address")
+    if any(item.address.version != 4 for item in result.ips):
+        raise Failure(UNSUPPORTED_FIELD, "IPv6 addresses are not wired by this plugin", "give the IPAM IPv4 ranges")
+    return result.ips
+
+
+def wiring(request: Request, given: Result, *, ipv6: bool, there: Plan = (), mac: str | None = None) -> Plan:
+    """Every kernel object of one container. `given` has its addresses and routes; `ipv6` tells whether the kernel
+    has that family, whose settings are then written too. `there` is what is in both namespaces already: a bridge
+    stays as it is, and what another device routes stays with it. `mac` is for a bridge that is not there yet.
+
+    Raises Failure where what IPAM gave cannot be wired.
+    """
+    if request.config.shape == "bridge":
+        made = tuple(_bridge(request, given, bridge(request.config, there, mac)))
+        _alone(request.config, made, there)
+    else:
+        made = tuple(_routed(request, given))
+    wanted = (item for item in made if ipv6 or not (isinstance(item, Sysctl) and ".ipv6." in item.name))
+    return tuple(_yielding(request, given, wanted, there))
+
+
+def bridge(config: Config, there: Plan, mac: str | None = None) -> Link:
+    """The bridge: as it is, but up and promiscuous if asked for; else a new one. Raises Failure for what is none."""
+    at = Port(HOST, config.bridge)
+    found = next((item for item in there if isinstance(item, Link) and item.at == at), None)
+    if found is None:
+        return Link(at, "bridge", mtu=config.mtu or None, mac=mac, promisc=config.promisc, autoconf=True)
+    if found.kind != "bridge":
+        raise Failure(OWN, f"{at.dev} is there and is no bridge, but a {found.kind}")
+    # a bridge that is a gateway keeps the address that its neighbours know, whoever becomes its port
+    own = found.mac if config.gateway else None
+    return replace(found, up=True, promisc=found.promisc or config.promisc, mac=own)
+
+
+def _alone(config: Config, made: Plan, there: Plan) -> None:
+    """A bridge that is a gateway has no other address, as the reference plugin wants it: it would be somebody's."""
+    at = Port(HOST, config.bridge)
+    wanted = {item.addr for item in made if isinstance(item, Address) and item.at == at}
+    held = {item.addr for item in there if isinstance(item, Address) and item.at == at and item.addr.version == 4}
+    if wanted and held - wanted:
+        names = ", ".join(sorted(map(str, held - wanted)))
+        what = f"{at.dev} has another address than {', '.join(sorted(map(str, wanted)))}: {names}"
+        raise Failure(OWN, what, "use another bridge, or take that address away")
+
+
+def _yielding(request: Request, given: Result, wanted: Iterable[Resource], there: Plan) -> Iterator[Resource]:
+    """The wanted without those of IPAM's routes that lead by another device already: the first network wins, as the
+    specification has it. Raises Failure where the wiring itself needs such a route."""
+    taken = {item.key: item for item in there if isinstance(item, Route) and item.ns == POD}
+    free = {route.dst for route in given.routes}
+    for item in wanted:
+        other = taken.get(item.key) if isinstance(item, Route) and item.ns == POD else None
+        if not isinstance(item, Route) or other is None or other.dev == request.ifname:
+            yield item
+        elif item.dst not in free:
+            raise Failure(OWN, f"{item.dst} is routed by {other.dev} already in {request.netns}")
+
+
+def _bridge(request: Request, given: Result, own: Link) -> Iterator[Resource]:
+    config, inner, outer = request.config, Port(POD, request.ifname), Port(HOST, veth(request))
+    at = own.at
+    yield own
+    yield from _cable(request, outer, inner, config.bridge)
+    yield Sysctl(POD, f"net.ipv4.conf.{_dotless(inner.dev)}.arp_notify", "1")
+    yield Sysctl(HOST, f"net.ipv6.conf.{_dotless(config.bridge)}.accept_ra", "0")
+    for item in addresses(given):
+        yield _address(inner, item)
+        if config.gateway:
+            gateway = int(_gateway(item))
+            yield _address(at, replace(item, address=IPv4Interface((gateway, item.address.network.prefixlen))))
+    if config.gateway:
+        yield Sysctl(HOST, "net.ipv4.ip_forward", "1")
+    yield from _routes(inner, given)
+
+
+def _routed(request: Request, given: Result) -> Iterator[Resource]:
+    inner, outer = Port(POD, request.ifname), Port(HOST, veth(request))
+    yield from _cable(request, outer, inner, None)
+    yield Sysctl(HOST, "net.ipv4.ip_forward", "1")
+    for item in addresses(given):
+        gateway, own, subnet = _gateway(item), IPv4Address(item.address.ip), IPv4Network(item.address.network)
+        yield Address(inner, item.address, connected=False)
+        yield Route(POD, IPv4Network((int(gateway), 32)), dev=inner.dev, src=own)
+        yield Route(POD, subnet, gateway, inner.dev, src=own)
+        yield Address(outer, IPv4Interface((int(gateway), 32)), None)
+        yield Route(HOST, IPv4Network((int(own), 32)), dev=outer.dev, scope="host")
+    yield from _routes(inner, given)
+
+
+def _cable(request: Request, outer: Port, inner: Port, master: str | None) -> Iterator[Resource]:
+    config, mtu = request.config, request.config.mtu or None
+    yield Link(outer, "veth", inner, master, mtu, autoconf=True, hairpin=config.hairpin)
+    yield Link(inner, "veth", outer, None, mtu, config.mac, autoconf=True)
+    yield Sysctl(HOST, f"net.ipv6.conf.{outer.dev}.accept_ra", "0")
+    yield Sysctl(POD, f"net.ipv6.conf.{_dotless(inner.dev)}.accept_dad", "0")
+
+
+def _address(at: Port, item: IpConfig) -> Address:
+    return Address(at, item.address, None if item.address.network.prefixlen == 32 else True)
+
+
+def _gateway(item: IpConfig) -> IPv4Address:
+    """The gateway of an address: as IPAM says, else the subnet's first."""
+    if item.gateway is not None:
+        return IPv4Address(str(item.gateway))
+    first = IPv4Address(int(item.address.network.network_address) + 1)
+    if first == item.address.ip:
+        raise Failure(INVALID_CONFIG, f"{item.address} is the address of its subnet's gateway")
+    return first
+
+
+def _routes(inner: Port, given: Result) -> Iterator[Resource]:
+    """The routes that IPAM gave; without a next hop they go by the first address's gateway, if that has one."""
+    for route in given.routes:
+        via = route.gw if route.gw is not None else given.ips[0].gateway
+        yield Route(POD, route.dst, via, inner.dev, metric=route.priority or 0, mtu=route.mtu)
+
+
+def granted(request: Request, given: Result) -> Result:
+    """What IPAM gave, made complete: gateways where the node is one, and the default route of `isDefaultGateway`
+    where IPAM gave none."""
+    if request.config.gateway:
+        given = replace(given, ips=tuple(replace(item, gateway=_gateway(item)) for item in addresses(given)))
+    if not request.config.is_default_gateway or any(route.dst == ANYWHERE for route in given.routes):
+        return given
+    return replace(given, routes=(*given.routes, RouteConfig(ANYWHERE, given.ips[0].gateway)))
+
+
+def result(request: Request, given: Result, macs: dict[Port, str]) -> Result:
+    """What an ADD returns: the devices in the reference plugins' order, addresses, routes; after what came before."""
+    config, inner, outer = request.config, Port(POD, request.ifname), Port(HOST, veth(request))
+    before = config.previous or Result(config.version)
+    bridge = Port(HOST, config.bridge)
+    own = [Interface(bridge.dev, macs.get(bridge, ""))] if config.shape == "bridge" else []
+    own += [Interface(outer.dev, macs.get(outer, "")), Interface(inner.dev, macs.get(inner, ""), request.netns)]
+    index = len(before.interfaces) + len(own) - 1
+    ips = (replace(item, interface=index) for item in given.ips)
+    asked = {key: value for key, value in dict(config.raw.get("dns") or {}).items() if value}
+    return Result(
+        config.version,
+        (*before.interfaces, *own),
+        (*before.ips, *ips),
+        (*before.routes, *given.routes),
+        asked or given.dns or before.dns,
+    )
+
+
+def own_part(request: Request) -> Result:
+    """Of an ADD's result what is about this attachment's device: what CHECK and DEL go by. A DEL may not know the
+    namespace any more."""
+    previous = request.config.previous
+    if previous is None:
+        return Result(request.config.version)
+    here = [
+        number
+        for number, item in enumerate(previous.interfaces)
+        if item.name == request.ifname and (item.sandbox == request.netns if request.netns else item.sandbox)
+    ]
+    return replace(previous, ips=tuple(item for item in previous.ips if item.interface in (None, *here)))
+
+
+def as_made(request: Request, plan: Plan) -> Plan:
+    """A plan with the MAC addresses that the ADD's result names, for a CHECK to hold the devices to."""
+    previous = request.config.previous
+    told = previous.interfaces if previous is not None else ()
+    macs = {Port(POD if item.sandbox else HOST, item.name): item.mac.lower() for item in told if item.mac}
+    if not request.config.gateway:
+        macs.pop(Port(HOST, request.config.bridge), None)  # a mere bridge wears the lowest address of its ports
+    return tuple(
+        replace(item, mac=macs[item.at]) if isinstance(item, Link) and item.at in macs else item for item in plan
+    )
+
+
+def _dotless(device: str) -> str:
+    """A device's name inside a setting's dotted name, as sysctl(8) writes it."""
+    return device.replace(".", "/")

@@ -1,0 +1,113 @@
+"""What a CNI runtime says to its plugins: which are called in which order, with which environment and input. Pure.
+
+Follows section 3 and 4 of SPEC.md 1.1.0 of containernetworking/cni, and libcni where the text leaves room.
+`network` reads an attachment's list; `calls` are the calls of one command, in their order. Each is complete but
+for `prevResult`, which an ADD learns from the plugin before: `Call.input` puts it in.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from labctl.cni.conflist import Network, capabilities
+from labctl.cni.spec import COMMANDS, PREV_RESULT_ON_DEL, VALID_ATTACHMENTS, Json, at_least
+from labctl.core.resources import Attachment
+
+DATA_DIRS = {"host-local": "host-local", "tuning": "tuning"}  # plugins that write files of their own: where
+_OF_THE_PROJECT = (
+    "bandwidth", "bridge", "dhcp", "dummy", "firewall", "host-device", "host-local", "ipvlan", "loopback", "macvlan",
+    "portmap", "ptp", "sbr", "static", "tap", "tuning", "vlan", "vrf",
+)  # fmt: skip
+REFERENCE = frozenset(_OF_THE_PROJECT)  # the plugins of containernetworking/plugins
+NO_POD = ("GC", "STATUS", "VERSION")  # the commands that are about no container
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """The container of a call: its id, the path of its namespace ("" if that is gone), its device, its arguments."""
+
+    id: str
+    netns: str
+    ifname: str
+    args: Json = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of one plugin, but for what its input takes from the plugin before."""
+
+    plugin: str
+    command: str
+    environment: dict[str, str] = field(hash=False)
+    config: Json = field(hash=False)
+
+    def input(self, previous: Json | None = None) -> str:
+        """The text for the plugin's standard input."""
+        config = self.config if previous is None else {**self.config, "prevResult": previous}
+        return json.dumps(config)
+
+
+def pod_of(attachment: Attachment, netns: str) -> Pod:
+    """The container of an attachment. Its id is the pod's name, so that chain names are the same in every lab."""
+    return Pod(attachment.pod, netns, attachment.ifname, json.loads(attachment.args))
+
+
+def calls(
+    command: str,
+    what: Network,
+    path: str,
+    data: str,
+    pod: Pod | None = None,
+    valid: tuple[tuple[str, str], ...] = (),
+) -> tuple[Call, ...]:
+    """The calls of a command, in order: forward, and for DEL backward.
+
+    `path` is CNI_PATH, `data` the folder that plugins may write in. A GC is told the `valid` attachments, as
+    pairs of a container's id and its device. Raises ValueError for no command, or one that needs a pod.
+    """
+    if command not in COMMANDS or (pod is None) != (command in NO_POD):
+        raise ValueError(f"a call of {command} cannot be made of this")
+    plugins = what.plugins[::-1] if command == "DEL" else what.plugins
+    environment = {"CNI_COMMAND": command, **_container(pod), "CNI_PATH": path}
+    return tuple(
+        Call(plugin["type"], command, environment, _config(command, what, plugin, data, pod, valid))
+        for plugin in plugins
+    )
+
+
+def version_call(plugin: str, version: str, path: str) -> Call:
+    """The question which versions a plugin speaks."""
+    return Call(plugin, "VERSION", {"CNI_COMMAND": "VERSION", "CNI_PATH": path}, {"cniVersion": version})
+
+
+def takes_previous(command: str, version: str) -> bool:
+    """Whether a command, in this version, is told the final result of the ADD."""
+    return command == "CHECK" or (command == "DEL" and at_least(version, PREV_RESULT_ON_DEL))
+
+
+def _container(pod: Pod | None) -> dict[str, str]:
+    if pod is None:
+        return {}
+    known = f"IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod.id};K8S_POD_INFRA_CONTAINER_ID={pod.id}"
+    return {"CNI_CONTAINERID": pod.id, "CNI_NETNS": pod.netns, "CNI_IFNAME": pod.ifname, "CNI_ARGS": known}
+
+
+def _config(
+    command: str, what: Network, plugin: Json, data: str, pod: Pod | None, valid: tuple[tuple[str, str], ...]
+) -> Json:
+    """A plugin's own object as it goes to its standard input: without what is the runtime's affair, with what is."""
+    config = {key: value for key, value in plugin.items() if key not in ("capabilities", "runtimeConfig", "prevResult")}
+    config |= {"cniVersion": what.version, "name": what.name}
+    if plugin["type"] in DATA_DIRS:
+        config["dataDir"] = f"{data}/{DATA_DIRS[plugin['type']]}"
+    ipam = plugin.get("ipam")
+    if isinstance(ipam, dict) and ipam.get("type") in DATA_DIRS:
+        config["ipam"] = {**ipam, "dataDir": f"{data}/{DATA_DIRS[ipam['type']]}"}
+    declared = capabilities((plugin,))
+    offered = {key: value for key, value in pod.args.items() if key in declared} if pod is not None else {}
+    if offered:
+        config["runtimeConfig"] = offered
+    if command == "GC":
+        config[VALID_ATTACHMENTS] = [{"containerID": one, "ifname": ifname} for one, ifname in valid]
+    return config

@@ -1,0 +1,102 @@
+"""What CNI plugins made, put beside the plan: the lab as it is to be, once its pods are attached. Pure.
+
+A plan says that a pod is attached and by which plugins; what these make is known only afterwards. It is kept as
+plan objects, and from then on wanted like the plan's own: `whole` is both, `known` gives the machines the
+addresses that the results name, `without` leaves out what went with attachments that are to be made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from labctl.cni.spec import Json, Malformed, result_of
+from labctl.core.diff import beyond
+from labctl.core.resources import IP, PHASE, Attachment, Link, Netns, Plan, Resource, Route, Sysctl
+from labctl.core.scenario_types import Lab, Machine
+
+VOLATILE = ("nf_conntrack_count", "tcp_fastopen_key", "stable_secret", ".mtu", ".forwarding", "mc_forwarding")
+
+
+def whole(plan: Plan, made: Plan) -> Plan:
+    """A plan with what plugins made: in the place of what they changed, and after the rest of its kind."""
+    changed = {item.key: item for item in made}
+    planned = [changed.pop(item.key, item) for item in plan]
+    return tuple(sorted((*planned, *changed.values()), key=lambda item: PHASE[type(item)]))
+
+
+def attached(plan: Iterable[Resource]) -> tuple[Attachment, ...]:
+    """The attachments of a plan, in its order."""
+    return tuple(item for item in plan if isinstance(item, Attachment))
+
+
+def without(made: Plan, gone: Iterable[Attachment], lost: Iterable[str] = ()) -> Plan:
+    """What plugins made, less what went with the namespaces of these attachments: all in the pod, and on the
+    node the devices that led there with everything on them. Firewall rules stay: their DEL takes them away.
+    Of nodes that are `lost`, made anew or gone, nothing is left."""
+    gone, lost = tuple(gone), frozenset(lost)
+    pods = {item.pod for item in gone}
+    nodes = {item.node for item in gone}
+    ends = {
+        (item.ns, item.at.dev)
+        for item in made
+        if isinstance(item, Link) and item.ns in nodes and item.peer is not None and item.peer.ns in pods
+    }
+    return tuple(item for item in made if item.ns not in pods | lost and not _on(item, ends))
+
+
+def _on(item: Resource, ends: set[tuple[str, str]]) -> bool:
+    """Whether an object is one of these devices, or goes with it."""
+    if isinstance(item, Route):
+        return (item.ns, item.dev) in ends
+    if isinstance(item, Sysctl):
+        return any(ns == item.ns and dev.replace(".", "/") in item.name.split(".") for ns, dev in ends)
+    at = getattr(item, "at", None)
+    return at is not None and (at.ns, at.dev) in ends
+
+
+def made_by_plugins(plan: Plan, found: Plan, settings: Plan) -> Plan:
+    """What is there beyond a plan in the namespaces that its attachments touch, with the settings they changed."""
+    own = tuple(item for item in plan if not isinstance(item, Attachment))
+    touched = {name for item in attached(plan) for name in (item.node, item.pod)}
+    here = (item for item in beyond(own, found) if item.ns in touched and not isinstance(item, (Netns, Attachment)))
+    return whole(tuple(here), settings)
+
+
+def settings_made(ns: str, before: Mapping[str, str], after: Mapping[str, str]) -> Plan:
+    """The settings of a namespace that were changed, and those of new devices that are not the default's."""
+    return tuple(
+        Sysctl(ns, name, value)
+        for name, value in after.items()
+        if not name.endswith(VOLATILE) and before.get(name, after.get(_default(name), value)) != value
+    )
+
+
+def _default(name: str) -> str:
+    """The setting that a new device has its own from: `net.ipv4.conf.default.arp_notify`."""
+    parts = name.split(".")
+    return ".".join([*parts[:3], "default", *parts[4:]]) if len(parts) > 4 else name
+
+
+def known(lab: Lab, results: Mapping[str, Json]) -> Lab:
+    """The lab with the addresses that the pods' results name, by pod; those of the first device come first."""
+    if not results:
+        return lab
+    return replace(lab, machines=tuple(_addressed(machine, results.get(machine.name)) for machine in lab.machines))
+
+
+def _addressed(machine: Machine, result: Json | None) -> Machine:
+    if result is None or machine.addresses:
+        return machine
+    return replace(machine, addresses=addresses(result))
+
+
+def addresses(result: Json) -> tuple[IP, ...]:
+    """The container's addresses in a result; none where it is no result."""
+    try:
+        read = result_of(result)
+    except (Malformed, KeyError, TypeError, AttributeError):
+        return ()
+    sandboxed = {item.name for item in read.interfaces if item.sandbox}
+    names = sandboxed or {""}
+    return tuple(dict.fromkeys(one.ip for name in sorted(names) for one in read.addresses(name)))

@@ -1,0 +1,40 @@
+"""A scenario with one pod more: what a pod costs is the difference. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from labctl import models
+from labctl.core.scenario_types import Lab, Node
+from labctl.errors import UsageError
+from labctl.scenario.definition import Definition
+from labctl.scenario.parser import parse_and_compile
+
+EXTRA = "one-more"  # the name of the additional pod
+
+
+def grown(definition: Definition, lab: Lab, node: str) -> Lab:
+    """The lab of a definition, built otherwise where `lab` was, with one pod more on a node and without checks.
+
+    Raises UsageError where the model has no room for it.
+    """
+    scenario, _ = parse_and_compile(
+        definition.text,
+        definition.file,
+        name=lab.name,
+        sets=definition.sets,
+        approximate=lab.substituted or None,
+        files=dict(definition.files),
+    )
+    nodes = tuple(_with_pod(one) if one.name == node else one for one in scenario.nodes)
+    if nodes == scenario.nodes:
+        raise UsageError("its scenario does not list pods by node")
+    scenario = replace(scenario, nodes=nodes, checks=())
+    model = models.find(scenario.model)
+    for _, what, _ in model.refuse(scenario) if hasattr(model, "refuse") else ():
+        raise UsageError(what)
+    return models.compile_lab(scenario)
+
+
+def _with_pod(node: Node) -> Node:
+    return replace(node, pods=(*node.pods, EXTRA))

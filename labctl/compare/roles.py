@@ -1,0 +1,85 @@
+"""Who plays which part in a comparison: found by the machines' roles, whatever the model. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from labctl.core.resources import Address
+from labctl.core.scenario_types import Lab, Machine
+from labctl.core.topology import INNER
+
+NODES = ("node", "host")
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """The machines that are asked about: a pod and its node, a mate on the same node, a pod `far` away on the node
+    `other`, a pod `beyond` on a node that a router is before, a `vm` beside the nodes, and the `internet`. None where
+    a lab has none.
+
+    `pods` are all that may be asked about: those with an address and a namespace of their own.
+    """
+
+    pod: str
+    node: str
+    mate: str | None = None
+    far: str | None = None
+    other: str | None = None
+    vm: str | None = None
+    internet: str | None = None
+    pods: tuple[str, ...] = ()
+    beyond: str | None = None
+
+
+def cast(lab: Lab) -> Cast | None:
+    """The parts in a lab; None if no pod or container of it has a network of its own.
+
+    The pods are the first two of the first node that has two, the first of another node, and the first of a node
+    that is in another subnet.
+    """
+    pods = [one for one in lab.machines if one.role in INNER and one.within is None and one.addresses and one.on]
+    if not pods:
+        return None
+    by_node: dict[str, list[Machine]] = {}
+    for one in pods:
+        by_node.setdefault(str(one.on), []).append(one)
+    node = next((name for name, there in by_node.items() if len(there) > 1), next(iter(by_node)))
+    own = by_node[node]
+    far = next((there[0] for name, there in by_node.items() if name != node), None)
+    nodes = [one.name for one in lab.machines if one.role in NODES and one.name != node]
+    return Cast(
+        own[0].name,
+        node,
+        own[1].name if len(own) > 1 else None,
+        far.name if far else None,
+        far.on if far else next(iter(nodes), None),
+        _first(lab, "vm"),
+        _first(lab, "internet"),
+        tuple(one.name for one in pods),
+        next((there[0].name for name, there in by_node.items() if _apart(lab, node, name)), None),
+    )
+
+
+def _apart(lab: Lab, node: str, other: str) -> bool:
+    """Whether the other node is in none of this one's subnets, which then are more than an address."""
+    own = {one.name: one.addresses[0] for one in lab.machines if one.addresses}
+    if node not in own or other not in own:
+        return False
+    held = (item.addr for item in lab.plan if isinstance(item, Address) and item.ns == node)
+    network = next((addr.network for addr in held if addr.ip == own[node]), None)
+    return network is not None and network.prefixlen < network.max_prefixlen and own[other] not in network
+
+
+def absent(part: str, who: Cast) -> str:
+    """Why nobody plays a part, in a few words."""
+    if part == "mate":
+        return "one pod on its node"
+    if part == "far" and who.other is not None:
+        return "no pod on another node"
+    if part == "beyond":
+        return "no node behind a router"
+    return {"far": "no second node", "other": "no second node", "vm": "no vm", "internet": "no internet"}[part]
+
+
+def _first(lab: Lab, role: str) -> str | None:
+    return next((one.name for one in lab.machines if one.role == role and one.addresses), None)

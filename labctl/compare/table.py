@@ -1,0 +1,109 @@
+"""The questions of a comparison, in the order of its table, and the table that answers them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from labctl.compare import cost, placement, visibility
+from labctl.compare.cell import Cell
+from labctl.compare.measurements import Column, Facts, Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One question: its key for programs, its words, the part of the table it belongs to. What is `timed` is never
+    the same twice."""
+
+    key: str
+    title: str
+    group: str
+    answer: Callable[[Facts], Cell]
+    timed: bool = False
+
+
+PLACE, SEEN, INWARDS, PATHS = "where a pod sits", "who sees a pod as whom", "who reaches a pod", "from pod to pod"
+COST, SPEED = "what it takes", "how fast it is"
+ROWS = (
+    Row("namespace", "a namespace per pod", PLACE, placement.namespaces),
+    Row("bridge", "the pods' bridge", PLACE, placement.bridge),
+    Row("subnet", "a pod's address is of", PLACE, placement.subnet),
+    Row("gateway", "a pod's gateway", PLACE, placement.gateway),
+    Row("peer", "seen by other pods as", SEEN, visibility.peer),
+    Row("own_node", "by its own node", SEEN, partial(visibility.seen_as, key="own_node")),
+    Row("other_node", "by another node", SEEN, partial(visibility.seen_as, key="other_node")),
+    Row("vm", "by a vm beside the nodes", SEEN, partial(visibility.seen_as, key="vm")),
+    Row("leaving", "leaving for the internet", SEEN, visibility.leaving),
+    Row("internet", "by the internet", SEEN, partial(visibility.seen_as, key="internet")),
+    Row("from_vm", "the vm reaches a pod", INWARDS, partial(visibility.reaches, key="from_vm")),
+    Row("from_internet", "the internet reaches it", INWARDS, partial(visibility.reaches, key="from_internet")),
+    Row("same_node", "pods of one node meet", PATHS, lambda facts: visibility.path(facts, "mate")),
+    Row("same_node_ttl", "TTL there, from 64", PATHS, lambda facts: visibility.ttl(facts, "mate")),
+    Row("cross_node", "nodes are crossed", PATHS, lambda facts: visibility.path(facts, "far", "mate_far")),
+    Row("cross_node_ttl", "TTL across nodes", PATHS, lambda facts: visibility.ttl(facts, "far", "mate_far")),
+    Row("beyond", "a router is crossed", PATHS, lambda facts: visibility.path(facts, "beyond")),
+    Row("pod_mtu", "a pod's MTU", PATHS, placement.pod_mtu),
+    Row("path_mtu", "path MTU across nodes", PATHS, visibility.path_mtu),
+    Row("node_objects", "a node holds", COST, cost.totals),
+    Row("pod_adds", "one pod more adds there", COST, cost.added),
+    Row("pod_adds_elsewhere", "and elsewhere", COST, cost.elsewhere),
+    Row("round_trip", "round trip across nodes", SPEED, cost.round_trip, timed=True),
+    Row("stream", "TCP across nodes", SPEED, cost.stream, timed=True),
+)
+UNITS = {"round_trip": "us", "stream": "Gbit/s"}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A comparison: its labs, and for each, in the order of `rows`, the answers."""
+
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...]
+    cells: tuple[tuple[Cell, ...], ...]  # by column
+    seconds: float = 0.0
+
+    @property
+    def unsure(self) -> bool:
+        """Whether evidence was lost for any answer."""
+        return any(cell.state == "inconclusive" for column in self.cells for cell in column)
+
+
+def table(columns: Sequence[Column], seconds: float = 0.0) -> Table:
+    """Every question answered for every lab."""
+    cells = [[answer(row, column) for row in ROWS] for column in columns]
+    for number, row in enumerate(ROWS):
+        if row.timed:
+            _relate(row.key, cells, number)
+    return Table(ROWS, tuple(columns), tuple(map(tuple, cells)), seconds)
+
+
+def answer(row: Row, column: Column) -> Cell:
+    """One lab's answer to one question."""
+    if isinstance(column, Skipped):
+        return Cell("skipped", "skipped")
+    return row.answer(column)
+
+
+def _relate(key: str, cells: list[list[Cell]], number: int) -> None:
+    """Say times relative to the first lab that has one."""
+    first = next((column[number].number for column in cells if column[number].number), None)
+    if not first:
+        return
+    for column in cells:
+        cell = column[number]
+        if cell.number is None:
+            continue
+        ratio = cell.number / first
+        base = cell.number == first
+        text = f"1 (about {_rough(cell.number)} {UNITS[key]})" if base else f"about {_ratio(ratio)}"
+        column[number] = replace(cell, text=text, ratio=round(ratio, 2), number=round(cell.number, 2))
+
+
+def _rough(number: float) -> str:
+    """Two digits are all that a single run is good for."""
+    return f"{number:.0f}" if number >= 10 else f"{number:.1f}"
+
+
+def _ratio(number: float) -> str:
+    return f"{number:.1f}" if number >= 0.1 else f"{number:.1g}"

@@ -1,0 +1,134 @@
+"""How true a model is to the real thing, part by part: faithful, approximate, missing from it, or beyond this kernel.
+
+A model states it as data, in a tuple called `PARTS`:
+
+    PARTS = (
+        faithful("azure0 with eth0's address and routes, the ebtables rules in their order"),
+        approximation("the load balancer", "is one SNAT rule without port blocks"),
+        needs("vlan", "the tenants' VLAN sub-interfaces of eth0", instead="a veth of its own for each tenant"),
+        skipped("the embedded DNS, IPv6"),
+    )
+
+`list`, `show` and the model's page say it. Where the kernel lacks a `feature` that a lab needs, `up` says so
+before anything is built, and builds the substitute only when it is asked to (`--approximate`). `PARTS` is written
+out, call by call with plain texts (or `*shared.PARTS`, those of a file that models share), so that it can be read
+without importing the model. Pure.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+Grade: TypeAlias = Literal["faithful", "approximation", "needs", "skipped"]
+GRADES: tuple[Grade, ...] = get_args(Grade)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a model and how true it is. `what` is the part; `why` is what differs, and the reason.
+
+    `feature` is the kernel feature that a part needs, by the word that `labctl doctor` has for it (mostly a
+    link kind: `vlan`, `ipip`); `instead` is what `--approximate` builds where the kernel lacks it, "" for nothing.
+    """
+
+    grade: Grade
+    what: str
+    why: str = ""
+    feature: str = ""
+    instead: str = ""
+
+
+def faithful(what: str) -> Part:
+    """The same kernel objects as the real thing makes."""
+    return Part("faithful", what)
+
+
+def approximation(what: str, why: str) -> Part:
+    """Close to the real thing: `why` says what differs and the reason."""
+    return Part("approximation", what, why)
+
+
+def needs(feature: str, what: str, why: str = "", *, instead: str = "") -> Part:
+    """As faithful as the kernel allows: a part that wants a feature which not every kernel has."""
+    return Part("needs", what, why, feature, instead)
+
+
+def skipped(what: str, why: str = "") -> Part:
+    """A part of the real thing that the model leaves out."""
+    return Part("skipped", what, why)
+
+
+def word(parts: Iterable[Part]) -> str:
+    """A whole model in a few words: `faithful`, `approximate (3)`, `approximate (3), needs vlan`."""
+    parts = tuple(parts)
+    number = sum(part.grade == "approximation" for part in parts)
+    features = ", ".join(dict.fromkeys(part.feature for part in parts if part.grade == "needs"))
+    said = [f"approximate ({number})" if number else "", f"needs {features}" if features else ""]
+    return ", ".join(text for text in said if text) or ("faithful" if parts else "")
+
+
+def differs(parts: Iterable[Part]) -> tuple[str, ...]:
+    """What is not as in the real thing, a phrase for each such part: what is approximate, and what is left out."""
+    prefix = {"approximation": "", "skipped": "without "}
+    return tuple(f"{prefix[part.grade]}{part.what}" for part in parts if part.grade in prefix)
+
+
+def substitutes(parts: Iterable[Part]) -> dict[str, Part]:
+    """The parts that can be built otherwise where the kernel lacks their feature, by that feature."""
+    return {part.feature: part for part in parts if part.grade == "needs" and part.instead}
+
+
+def otherwise(part: Part) -> str:
+    """That a part is not as the model would have it, since the kernel lacks its feature, and what there is instead."""
+    return f"approximate, for want of {part.feature}: {part.what}; instead: {part.instead}"
+
+
+def ordered(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """The same parts, by grade."""
+    return tuple(sorted(parts, key=lambda part: GRADES.index(part.grade)))
+
+
+def read(source: str, shared: Callable[[str], tuple[Part, ...]] = lambda module: ()) -> tuple[Part, ...]:
+    """The `PARTS` in the text of a model, without running it: to tell them all in a moment.
+
+    `shared` gives the parts of a file that models share, by the file's name without `.py`. Raises ValueError where
+    there are no PARTS, or where they are more than calls with plain texts.
+    """
+    lines = source.splitlines()
+    try:
+        first = next(number for number, line in enumerate(lines) if line.startswith("PARTS ="))
+        last = lines.index(")", first) if lines[first].endswith("(") else first
+        (statement,) = ast.parse("\n".join(lines[first : last + 1])).body
+        assert isinstance(statement, ast.Assign)
+        assert isinstance(statement.value, ast.Tuple)
+        return tuple(part for entry in statement.value.elts for part in _entry(entry, source, shared))
+    except (AssertionError, KeyError, StopIteration, SyntaxError, TypeError, ValueError) as error:
+        raise ValueError("PARTS is a tuple of faithful(...), approximation(...), needs(...), skipped(...)") from error
+
+
+_CALLS: dict[str, Callable[..., Part]] = {
+    "faithful": faithful,
+    "approximation": approximation,
+    "needs": needs,
+    "skipped": skipped,
+}
+
+
+def _entry(entry: ast.expr, source: str, shared: Callable[[str], tuple[Part, ...]]) -> Iterator[Part]:
+    if isinstance(entry, ast.Starred):
+        name = re.fullmatch(r"(\w+)\.PARTS", ast.unparse(entry.value))
+        assert name
+        imports = re.findall(r"^from labctl\.models\.lib import (?:\(([^)]*)\)|(.+))$", source, re.MULTILINE)
+        names = re.search(rf"(?:\b(\w+) as )?\b{name[1]}\b", ", ".join(map("".join, imports)))
+        assert names
+        yield from shared(names[1] or name[1])
+        return
+    assert isinstance(entry, ast.Call)
+    assert isinstance(entry.func, ast.Name)
+    made = _CALLS[entry.func.id]
+    named = {str(word.arg): ast.literal_eval(word.value) for word in entry.keywords}
+    yield made(*map(ast.literal_eval, entry.args), **named)

@@ -1,0 +1,222 @@
+"""The language of firewall rules: one iptables rule as words, in the order iptables-save prints them.
+
+Models write rules as the sources of the real systems show them, `-s 172.17.0.0/16 ! -o docker0 -j
+MASQUERADE`, and the kernel's are read back in the same words, so that equal rules are equal data.
+What has several spellings (`--set-mark 1`, `-p tcp --dport 80` without `-m tcp`) becomes the one that
+the kernel's tools print; `labctl.core.iptables_forms` knows those.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from labctl.core.iptables_forms import (
+    ALIASES,
+    IMPLIED,
+    bridge_address,
+    bridge_protocol,
+    protocol,
+    settle,
+    settle_bridge,
+)
+
+Backend: TypeAlias = Literal["legacy", "nft"]  # which of the kernel's two firewalls a lab's rules are written into
+BACKENDS: tuple[Backend, ...] = ("legacy", "nft")
+
+# a chain's family -> the tool whose words it is in; in a lab of the other back end legacy ones are strays
+CHAIN_TOOLS = {
+    "ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables", "legacy": "iptables-legacy",
+    "legacy6": "ip6tables-legacy", "nft": "nft",
+}  # fmt: skip
+
+BUILTIN: dict[tuple[str, str], tuple[str, ...]] = {
+    ("ip", "filter"): ("INPUT", "FORWARD", "OUTPUT"),
+    ("ip", "nat"): ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
+    ("ip", "mangle"): ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
+    ("ip", "raw"): ("PREROUTING", "OUTPUT"),
+    ("ip", "security"): ("INPUT", "FORWARD", "OUTPUT"),
+    ("bridge", "filter"): ("INPUT", "FORWARD", "OUTPUT"),
+    ("bridge", "nat"): ("PREROUTING", "OUTPUT", "POSTROUTING"),
+}
+BUILTIN |= {("ip6", table): chains for (family, table), chains in BUILTIN.items() if family == "ip"}
+# the legacy tables of a lab that is written by iptables-nft: nobody's plan, but they can be there
+STRAY = {"ip": "legacy", "ip6": "legacy6"}
+BUILTIN |= {(STRAY[family], table): chains for (family, table), chains in BUILTIN.items() if family in STRAY}
+
+_HEAD = ("-s", "-d", "-i", "-o", "-p", "-f")  # what iptables-save prints first, in this order
+_BRIDGE_HEAD = ("-p", "-s", "-d", "-i", "--logical-in", "-o", "--logical-out")  # and ebtables-save
+_TEXT = ("--comment", "--log-prefix", "--nflog-prefix")  # their values may look like anything
+_LONG = {
+    "--source": "-s", "--src": "-s", "--destination": "-d", "--dst": "-d", "--in-interface": "-i",
+    "--out-interface": "-o", "--protocol": "-p", "--proto": "-p", "--match": "-m", "--jump": "-j",
+    "--goto": "-g", "--fragment": "-f",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class FirewallRule:
+    """One rule: its words, canonical, without the chain it stands in."""
+
+    args: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join(quote(word) for word in self.args)
+
+    @property
+    def target(self) -> str | None:
+        """The chain or target that the rule jumps to, or None for a rule that only counts."""
+        for flag in ("-j", "-g"):
+            if flag in self.args[:-1]:
+                return self.args[self.args.index(flag) + 1]
+        return None
+
+
+def quote(word: str) -> str:
+    """A word as iptables-save prints it: in double quotes where it holds blanks or quotes."""
+    if word and not any(letter in word for letter in " \t\"'\\"):
+        return word
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def rule(text: str | Iterable[str], family: str = "ip") -> FirewallRule:
+    """Parse one rule in iptables' own words (ebtables' for the bridge family), with or without `-A CHAIN`.
+
+    Brings sources, destinations, interfaces and the protocol into iptables-save's order, addresses into
+    its form (`10.0.0.1` -> `10.0.0.1/32`), options to the match they belong to, and values that have
+    several spellings to the printed one. What it does not know stays as written.
+
+    Raises ValueError for a flag without its value or given twice, an unclosed quote, an option without
+    a match, an address that is none, or a word that cannot stand in a rule (a line break).
+    """
+    words = shlex.split(text) if isinstance(text, str) else list(text)
+    for word in words:
+        if any(ord(letter) < 32 or ord(letter) == 127 for letter in word):
+            raise ValueError(f"a rule cannot hold the control character in {word!r}")
+    if words[:1] and words[0] in ("-A", "--append"):
+        words = words[2:]
+    parts = _Parts(family)
+    position = 0
+    while position < len(words):
+        position = parts.take(words, position)
+    return FirewallRule(tuple(parts.words()))
+
+
+@dataclass(slots=True)
+class _Parts:
+    """A rule taken apart: what stands in front, the matches with their options, the target with its own."""
+
+    family: str
+    head: dict[str, list[str]] = field(default_factory=dict)
+    matches: list[list[str]] = field(default_factory=list)
+    target: list[str] = field(default_factory=list)
+    last: list[str] | None = None  # where a plain word belongs: to the option before it
+
+    def take(self, words: list[str], position: int) -> int:
+        """Take the flag at `position` with what belongs to it; returns where the next one begins."""
+        negated = words[position] == "!"
+        at = position + negated
+        if at >= len(words):
+            raise ValueError("a rule cannot end with !")
+        flag = _LONG.get(words[at], words[at])
+        if flag in (_BRIDGE_HEAD if self.family == "bridge" else _HEAD):
+            return self._take_head(flag, words, at, negated)
+        if flag in ("-m", "-j", "-g"):
+            return self._take_part(flag, words, at)
+        if flag.startswith("-"):
+            return self._take_option(flag, words, at, negated)
+        if self.last is None or (negated and self.family != "bridge"):
+            raise ValueError(f"{words[at]!r} stands where a flag was expected (! goes before the flag)")
+        self.last += words[position : at + 1]
+        return at + 1
+
+    def _take_head(self, flag: str, words: list[str], at: int, negated: bool) -> int:
+        if flag in self.head:
+            raise ValueError(f"{flag} stands twice in one rule")
+        if flag == "-f":
+            self.head[flag] = ["!", flag] if negated else [flag]
+            return at + 1
+        if self.family == "bridge" and words[at + 1 : at + 2] == ["!"]:
+            negated, at = True, at + 1
+        if at + 1 >= len(words):
+            raise ValueError(f"{flag} needs a value")
+        value = self._value(flag, words[at + 1])
+        if value is not None or negated:
+            mark = ["!"] if negated else []
+            text = [value or words[at + 1]]
+            self.head[flag] = [flag, *mark, *text] if self.family == "bridge" else [*mark, flag, *text]
+        return at + 2
+
+    def _take_part(self, flag: str, words: list[str], at: int) -> int:
+        if at + 1 >= len(words):
+            raise ValueError(f"{flag} needs a value")
+        self.last = [flag, words[at + 1]]
+        if flag == "-m":
+            self.matches.append(self.last)
+        elif self.target:
+            raise ValueError("a rule has one target (-j or -g), this one has two")
+        else:
+            self.target = self.last
+        return at + 2
+
+    def _take_option(self, flag: str, words: list[str], at: int, negated: bool) -> int:
+        if self.family == "bridge":
+            if self.last is None:
+                self.last = []
+                self.matches.append(self.last)
+            self.last += [flag, "!"] if negated else [flag]
+            return at + 1
+        flag, *values = ALIASES.get(flag, (flag,))
+        self.last = self._owner(flag)
+        self.last += ["!", flag, *values] if negated else [flag, *values]
+        if flag in _TEXT and at + 1 < len(words):
+            self.last.append(words[at + 1])
+            return at + 2
+        return at + 1
+
+    def _owner(self, flag: str) -> list[str]:
+        """The match or target an option belongs to: the one before it, or the one its protocol implies."""
+        if flag in IMPLIED and (self.last is None or self.last[1] not in IMPLIED[flag]):
+            name = {"ipv6-icmp": "icmp6"}.get(spoken := self.head.get("-p", [""])[-1], spoken)
+            if name in IMPLIED[flag]:
+                for part in self.matches:
+                    if part[1] == name:
+                        return part
+                self.matches.append(["-m", name])
+                return self.matches[-1]
+        if self.last is None:
+            raise ValueError(f"{flag} belongs to no match (-m), target (-j) or protocol (-p)")
+        return self.last
+
+    def _value(self, flag: str, value: str) -> str | None:
+        """The value of a head flag in its printed form; None where it says nothing (`-s 0.0.0.0/0`, `-i +`)."""
+        if self.family == "bridge":
+            shaper = {"-p": bridge_protocol, "-s": bridge_address, "-d": bridge_address}.get(flag)
+            return shaper(value) if shaper else value
+        if flag == "-p":
+            return protocol(value)
+        if flag in ("-s", "-d"):
+            return address(value, self.family)
+        return None if value == "+" else value
+
+    def words(self) -> Iterable[str]:
+        """All of it again, in the order and the forms of iptables-save."""
+        bridge = self.family == "bridge"
+        for flag in _BRIDGE_HEAD if bridge else _HEAD:
+            yield from self.head.get(flag, ())
+        for part in self.matches:
+            yield from settle_bridge(part) if bridge else settle(part, self.family)
+        if self.target:
+            yield from settle_bridge(self.target) if bridge else settle(self.target, self.family)
+        elif bridge:
+            yield from ("-j", "CONTINUE")
+
+
+def address(value: str, family: str) -> str | None:
+    """An address or prefix as iptables-save prints it, or None for all addresses. Raises ValueError."""
+    from ipaddress import IPv4Network, IPv6Network
+
+    network = (IPv6Network if family == "ip6" else IPv4Network)(value, strict=False)
+    return str(network) if network.prefixlen else None

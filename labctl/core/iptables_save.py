@@ -1,0 +1,196 @@
+"""The text of iptables-save and ebtables-save, parsed into chains, and chains printed for iptables-restore. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from labctl.core.diff import Change
+from labctl.core.iptables import BUILTIN, FirewallRule, rule
+from labctl.core.iptables_forms import PROTOCOLS, protocol
+from labctl.core.resources import Chain
+
+Counter = tuple[int, int]  # packets, bytes
+
+_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)')
+_ESCAPED = re.compile(r"\\(.)")
+_NOT_OURS = re.compile(r"# Table `(\S+)' (?:is incompatible|contains incompatible)")
+_RULE = re.compile(r"(?:\[(\d+):(\d+)\] )?-A (\S+) ?(.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A chain as it stands, with what passed it: one counter per rule, and the policy's own."""
+
+    chain: Chain
+    counters: tuple[Counter, ...]
+    policy: Counter = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """All that is to change in one table: chains to stand as given, chains to go."""
+
+    family: str
+    table: str
+    put: tuple[Chain, ...]
+    drop: tuple[Chain, ...]
+
+    @property
+    def rules(self) -> int:
+        """How many rules are to be written."""
+        return sum(len(chain.rules) for chain in self.put)
+
+
+def edits(changes: Iterable[Change]) -> tuple[Edit, ...]:
+    """The changes of chains of one namespace, by family and table; other changes are passed over."""
+    tables: dict[tuple[str, str], tuple[list[Chain], list[Chain]]] = {}
+    for change in changes:
+        chain = change.subject
+        if isinstance(chain, Chain):
+            put, drop = tables.setdefault((chain.family, chain.table), ([], []))
+            (drop if change.want is None else put).append(chain)
+    return tuple(Edit(*key, tuple(put), tuple(drop)) for key, (put, drop) in tables.items())
+
+
+def builtin(chain: Chain) -> bool:
+    """Whether the kernel itself has this chain; others are a user's own."""
+    return chain.name in BUILTIN.get((chain.family, chain.table), ())
+
+
+def split(line: str) -> list[str]:
+    """A line's words, by the quoting rules of iptables-save (not the shell's)."""
+    if '"' not in line:
+        return line.split()
+    return [_ESCAPED.sub(r"\1", found[1]) if found[2] is None else found[2] for found in _WORD.finditer(line)]
+
+
+def parse(ns: str, family: str, text: str) -> Iterator[Counted]:
+    """The chains in what `iptables-save -c` or `ebtables-save -c` printed, in its order."""
+    table = ""
+    policies: dict[str, tuple[str | None, Counter]] = {}
+    rules: dict[str, list[tuple[FirewallRule, Counter]]] = {}
+    for line in text.splitlines():
+        if line.startswith("*"):
+            yield from _chains(ns, family, table, policies, rules)
+            table, policies, rules = line[1:].strip(), {}, {}
+        elif line.startswith(":"):
+            name, policy, *counts = line[1:].split()
+            policies[name] = (None if policy == "-" else policy, _counter(*counts[:1]))
+        elif found := _RULE.match(line):
+            packets, size, name, words = found.groups()
+            rules.setdefault(name, []).append((_rule(words, family), (int(packets or 0), int(size or 0))))
+    yield from _chains(ns, family, table, policies, rules)
+
+
+def incompatible(text: str) -> tuple[str, ...]:
+    """The tables of which `iptables-nft-save` says that they hold more than iptables wrote, such as chains of nft."""
+    return tuple(found[1] for line in text.splitlines() if (found := _NOT_OURS.match(line)))
+
+
+def _rule(words: str, family: str) -> FirewallRule:
+    """One printed rule, in the one form for what different releases of the tools print in several.
+
+    IPv4 differs in protocols alone (`4`, `ipencap`), and is spared the rest, as tables may be long. IPv6
+    differs in addresses too, ebtables in where it puts the !.
+    """
+    spoken = split(words)
+    if family == "ip":
+        for position, flag in enumerate(spoken):
+            if flag == "-p":
+                spoken[position + 1] = protocol(spoken[position + 1]) or "0"
+            elif flag in ("-m", "-j", "-g"):
+                break
+        return FirewallRule(tuple(spoken))
+    try:
+        return rule(spoken, family)
+    except ValueError:  # a mask with holes: legal, and unlike anything a plan says
+        return FirewallRule(tuple(spoken))
+
+
+def _chains(
+    ns: str,
+    family: str,
+    table: str,
+    policies: dict[str, tuple[str | None, Counter]],
+    rules: dict[str, list[tuple[FirewallRule, Counter]]],
+) -> Iterator[Counted]:
+    for name, (policy, count) in policies.items():
+        if family == "bridge" and policy == "ACCEPT" and name not in BUILTIN.get((family, table), ()):
+            policy = None  # ebtables gives a user's chain a policy too; this one says nothing
+        found = rules.get(name, ())
+        chain = Chain(ns, table, name, tuple(one for one, _ in found), policy, family)
+        yield Counted(chain, tuple(counter for _, counter in found), count)
+
+
+def _counter(text: str = "[0:0]") -> Counter:
+    packets, _, size = text.strip("[]").partition(":")
+    return int(packets), int(size)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Input for a restore program: its lines, and for each the chain (and rule) that it is about."""
+
+    lines: tuple[str, ...]
+    about: tuple[tuple[Chain, FirewallRule | None] | None, ...]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines) + "\n"
+
+    def at(self, number: int) -> tuple[Chain, FirewallRule | None] | None:
+        """What line `number` (from 1) is about; None for a line that frames the others."""
+        return self.about[number - 1] if 0 < number <= len(self.about) else None
+
+
+def script(changing: Sequence[Edit]) -> Script:
+    """The input for `iptables-restore --noflush` (or ebtables') that makes these edits and no others.
+
+    Within a table everything is emptied first, then filled, then what is to go is deleted, so that a
+    chain can go in the same stroke as the rules that jump to it.
+    """
+    lines: list[str] = []
+    about: list[tuple[Chain, FirewallRule | None] | None] = []
+
+    def say(line: str, chain: Chain | None = None, one: FirewallRule | None = None) -> None:
+        lines.append(line)
+        about.append(None if chain is None else (chain, one))
+
+    for edit in changing:
+        say(f"*{edit.table}")
+        for chain in edit.put:
+            say(_declared(chain), chain)
+        for chain in (*edit.put, *edit.drop):
+            if builtin(chain) or chain in edit.drop:
+                if builtin(chain) and chain in edit.drop:
+                    say(_declared(Chain(chain.ns, chain.table, chain.name, family=chain.family)), chain)
+                say(f"-F {chain.name}", chain)
+        for chain in edit.put:
+            for one in chain.rules:
+                say(f"-A {chain.name} {_written(one, chain.family)}", chain, one)
+        for chain in edit.drop:
+            if not builtin(chain):
+                say(f"-X {chain.name}", chain)
+        say("COMMIT")
+    return Script(tuple(lines), tuple(about))
+
+
+def _written(one: FirewallRule, family: str) -> FirewallRule:
+    """A rule with its protocol as a number, since a machine's own list of names may be older than ours."""
+    if family == "bridge" or "-p" not in one.args:
+        return one
+    at = one.args.index("-p") + 1
+    if at == len(one.args) or {"-m", "-j", "-g"}.intersection(one.args[:at]):
+        return one
+    name = one.args[at]
+    return FirewallRule((*one.args[:at], str(PROTOCOLS.get(name, name)), *one.args[at + 1 :]))
+
+
+def _declared(chain: Chain) -> str:
+    """The line that makes a user's chain, empty, or sets a built-in one's policy."""
+    counters = "" if chain.family == "bridge" else " [0:0]"
+    if builtin(chain) or chain.family == "bridge":
+        return f":{chain.name} {chain.policy or 'ACCEPT'}{counters}"
+    return f":{chain.name} -{counters}"

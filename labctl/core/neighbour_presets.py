@@ -1,0 +1,146 @@
+"""Which neighbour entries a mass of probes would need: pure, from the plan.
+
+The kernel keeps one neighbour table for all namespaces of the machine, of 1024 entries by default; all
+pairs of 400 pods need many times that. A check of that size brings its own entries and takes them along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from labctl.core.resources import IP, Address, Link, Neighbour, Net, Plan, Port, Route, Sysctl
+from labctl.core.scenario_types import Lab
+
+MANY = 500  # entries that the machine's own table can take on without harm
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """An entry to make for a while: at a device, for an address, with the MAC that `owner` has."""
+
+    at: Port
+    ip: IP
+    owner: Port
+
+
+class _OnLink(NamedTuple):
+    dev: str
+    net: Net
+    via: IP | None
+
+
+def presets(lab: Lab, addresses: Iterable[IP]) -> list[Preset]:
+    """The entries that probes between all of these addresses need, except those the lab has anyway.
+
+    The answer to an ARP request is foreseen where one link layer holds both devices, or one that somebody else on it
+    knows the address by for good (a cloud's mapping service), or where it leads to just one device that answers for
+    others (proxy ARP), or to just one device at all. Anything else is left to the kernel.
+    """
+    owners = {item.addr.ip: item.at for item in lab.plan if isinstance(item, Address)}
+    have = {(item.at, item.ip) for item in lab.plan if isinstance(item, Neighbour)}
+    layers = _Layers(lab.plan)
+    wanted = set(addresses)
+    found: dict[tuple[Port, IP], Preset] = {}
+    for ns, nets in _on_link(lab.plan).items():
+        hosts = {entry.net.network_address for entry in nets if entry.net.num_addresses == 1 and entry.via is None}
+        for entry in nets:
+            at = Port(ns, entry.dev)
+            for ip in _next_hops(entry, wanted, hosts):
+                owner = owners.get(ip)
+                if owner is not None and owner.ns == ns:
+                    continue
+                if owner is not None and layers.same(at, owner):
+                    answering: Port | None = owner
+                else:
+                    answering = layers.known(at, ip) or layers.only_proxy(at) or layers.only_other(at)
+                if answering is not None and (at, ip) not in have:
+                    found.setdefault((at, ip), Preset(at, ip, answering))
+    return list(found.values())
+
+
+def _next_hops(entry: _OnLink, wanted: set[IP], hosts: set[IP]) -> Iterator[IP]:
+    if entry.via is not None:
+        yield entry.via
+    elif entry.net.num_addresses == 1:
+        yield from wanted & {entry.net.network_address}
+    else:
+        version, mask, base = entry.net.version, int(entry.net.netmask), int(entry.net.network_address)
+        yield from (ip for ip in wanted if ip.version == version and int(ip) & mask == base and ip not in hosts)
+
+
+def _on_link(plan: Plan) -> dict[str, list[_OnLink]]:
+    """What each namespace looks for on its links: connected networks, routes without gateway, gateways."""
+    nets: dict[str, list[_OnLink]] = {}
+    for item in plan:
+        if isinstance(item, Address) and item.connected is not False and item.at.dev != "lo":
+            nets.setdefault(item.ns, []).append(_OnLink(item.at.dev, item.addr.network, None))
+        elif isinstance(item, Route) and item.kind == "unicast" and item.dev is not None:
+            nets.setdefault(item.ns, []).append(_OnLink(item.dev, item.dst, item.via))
+    return nets
+
+
+def _proxies(plan: Plan) -> Iterator[Port]:
+    """The devices that answer ARP for others."""
+    for item in plan:
+        if isinstance(item, Sysctl) and item.name.endswith(".proxy_arp") and item.value == "1":
+            yield Port(item.ns, item.name.split(".")[-2].replace("/", "."))
+
+
+class _Layers:
+    """Which devices share a link layer: the two ends of a veth, and all ports of a bridge."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._parent: dict[Port, Port] = {}
+        links = [item for item in plan if isinstance(item, Link)]
+        for link in links:
+            if link.peer is not None:
+                self._join(link.at, link.peer)
+            if link.master is not None:
+                self._join(link.at, Port(link.ns, link.master))
+        self._members: dict[Port, list[Port]] = {}
+        for port in list(self._parent):
+            self._members.setdefault(self._root(port), []).append(port)
+        self._proxies: dict[Port, list[Port]] = {}
+        for port in _proxies(plan):
+            self._proxies.setdefault(self._root(port), []).append(port)
+        by_mac: dict[tuple[Port, str | None], Port] = {
+            (self._root(link.at), link.mac): link.at for link in links if link.mac and link.at in self._parent
+        }
+        self._known: dict[tuple[Port, IP], Port] = {}
+        for item in plan:
+            if isinstance(item, Neighbour) and item.state == "permanent" and item.at in self._parent:
+                there = by_mac.get((self._root(item.at), item.mac))
+                if there is not None:
+                    self._known[self._root(item.at), item.ip] = there
+
+    def known(self, port: Port, ip: IP) -> Port | None:
+        """The device by whose MAC a permanent entry on the same link layer knows an address, if it is another's."""
+        there = self._known.get((self._root(port), ip))
+        return there if there != port else None
+
+    def same(self, one: Port, other: Port) -> bool:
+        """Whether a broadcast of one reaches the other."""
+        return self._root(one) == self._root(other)
+
+    def only_proxy(self, port: Port) -> Port | None:
+        """The one other device that answers ARP for whom it has a route to, if there is just one."""
+        proxies = [item for item in self._proxies.get(self._root(port), ()) if item != port]
+        return proxies[0] if len(proxies) == 1 else None
+
+    def only_other(self, port: Port) -> Port | None:
+        """The one device at the other end, if there is just one."""
+        members = self._members.get(self._root(port), [])
+        return next((item for item in members if item != port), None) if len(members) == 2 else None
+
+    def _root(self, port: Port) -> Port:
+        while (up := self._parent.get(port, port)) != port:
+            self._parent[port] = self._parent.get(up, up)
+            port = up
+        return port
+
+    def _join(self, one: Port, other: Port) -> None:
+        self._parent.setdefault(one, one)
+        self._parent.setdefault(other, other)
+        self._parent[self._root(one)] = self._root(other)

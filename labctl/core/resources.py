@@ -1,0 +1,265 @@
+"""The kernel objects of a lab, as frozen data: one set of types for what is wanted and what was found.
+
+A model yields these objects, the kernel room reads the same types back, so that drift, dry-run, repair and
+idempotence are all one `diff`. Nothing here does I/O.
+
+The order of the `Resource` union *is* the order of creation (namespaces, then links, then sysctls, addresses, ...);
+within a kind the author's order counts. There is no dependency graph.
+
+`None` in a wanted field means "any" (a MAC the model does not fix, an MTU it does not care about). Every type has a
+`key`, what the object *is*, apart from its values, *how* it is: the same key with other values is a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, get_args
+
+from labctl.core.interface import IP as IP
+from labctl.core.interface import Iface as Iface
+from labctl.core.interface import Net as Net
+from labctl.core.interface import Port as Port
+from labctl.core.iptables import FirewallRule
+from labctl.core.process_resources import Attachment as Attachment
+from labctl.core.process_resources import Process as Process
+
+MAIN = 254  # the kernel's main routing table
+PROTOCOLS = {2: "kernel", 3: "boot", 4: "static", 12: "bird"}  # who makes a route (rt_protos)
+TRANSIENT = frozenset({"probe", "stale", "reachable", "delay", "incomplete", "failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Netns:
+    """A network namespace, by its short name in the lab."""
+
+    name: str
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("netns", self.name)
+
+    @property
+    def ns(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network device. A veth is two of these that name each other as `peer`.
+
+    `kind` is the kernel's word (`veth`, `bridge`, `vxlan`, `macvlan`, ...), `loopback` for lo. `options` are the
+    kind's own settings in iproute2's words, e.g. `("id", "42"), ("dstport", "4789")`. `autoconf` asks for IPv6
+    autoconfiguration (a link-local address, router solicitations); without it the link is born with addr_gen_mode
+    none. `born` is the namespace it is made in before it moves here, and stands on (a VXLAN's socket), None for this.
+    """
+
+    at: Port
+    kind: str
+    peer: Port | None = None
+    master: str | None = None
+    mtu: int | None = None
+    mac: str | None = None
+    up: bool = True
+    promisc: bool = False
+    arp: bool = True
+    hairpin: bool = False
+    isolated: bool = False
+    autoconf: bool = False
+    options: tuple[tuple[str, str], ...] = ()
+    born: str | None = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("link", self.at.ns, self.at.dev)
+
+    @property
+    def ns(self) -> str:
+        return self.at.ns
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctl:
+    """One kernel setting of a namespace, named as in sysctl(8), where a device's dot is a slash: `eth0/100`."""
+
+    ns: str
+    name: str
+    value: str
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("sysctl", self.ns, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address of a device with its prefix length.
+
+    `connected` tells whether the kernel's own route to the prefix is there (`proto kernel`), which it
+    is unless somebody deleted it, as Azure CNI does in its pods; None where that cannot be judged.
+    """
+
+    at: Port
+    addr: Iface
+    connected: bool | None = True
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("address", self.at.ns, self.at.dev, self.addr)
+
+    @property
+    def ns(self) -> str:
+        return self.at.ns
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A neighbour entry (ARP or NDP). `state` is the kernel's word for how it was added; one in a transient state
+    (`probe`, ...) may age away, which is no drift. `proxy` entries answer for `ip` and have no MAC."""
+
+    at: Port
+    ip: IP
+    mac: str | None
+    state: str = "permanent"
+    proxy: bool = False
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("neighbour", self.at.ns, self.at.dev, self.ip, self.proxy)
+
+    @property
+    def ns(self) -> str:
+        return self.at.ns
+
+
+@dataclass(frozen=True, slots=True)
+class Fdb:
+    """A static forwarding entry: on a bridge port (`dst` None) or of a VXLAN device (`dst` the VTEP)."""
+
+    at: Port
+    mac: str
+    dst: IP | None = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("fdb", self.at.ns, self.at.dev, self.mac, self.dst)
+
+    @property
+    def ns(self) -> str:
+        return self.at.ns
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route. `kind` is the kernel's type (`unicast`, `unreachable`, `blackhole`, `prohibit`, ...),
+    `src` the preferred source. The scope follows from the rest, as in iproute2 (`link` without `via`), unless said.
+    `proto` is who made it, by the kernel's number (rt_protos; None is anybody). `encap` is a light-weight tunnel's
+    identifier and far end (`encap ip id N dst ADDRESS`), for a device that is told with each packet."""
+
+    ns: str
+    dst: Net
+    via: IP | None = None
+    dev: str | None = None
+    table: int = MAIN
+    metric: int = 0
+    kind: str = "unicast"
+    src: IP | None = None
+    onlink: bool = False
+    mtu: int | None = None
+    tos: int = 0
+    scope: str | None = None
+    proto: int | None = None
+    encap: tuple[int, IP] | None = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("route", self.ns, self.dst, self.table, self.metric, self.tos)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A policy-routing rule (`ip rule`); `family` is 4 or 6, `invert` its `not`. The kernel's own are implied."""
+
+    ns: str
+    pref: int
+    table: int = MAIN
+    family: int = 4
+    src: Net | None = None
+    dst: Net | None = None
+    iif: str | None = None
+    oif: str | None = None
+    mark: int | None = None
+    mask: int | None = None
+    kind: str = "lookup"
+    invert: bool = False
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        match = (self.src, self.dst, self.iif, self.oif, self.mark, self.invert)
+        return ("rule", self.ns, self.family, self.pref, *match)
+
+
+@dataclass(frozen=True, slots=True)
+class IpSet:
+    """A set of addresses (`hash:ip`) or ranges (`hash:net`) that rules match: `-m set --match-set NAME src`.
+
+    `members` are sorted texts as ipset(8) prints them. IPv4 only.
+    """
+
+    ns: str
+    name: str
+    kind: str = "hash:net"
+    members: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("ipset", self.ns, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A firewall chain, whole: order is meaning, so the chain and not the rule is the unit of change.
+
+    `family` is `ip`, `ip6` (iptables) or `bridge` (ebtables). `policy` is None for a user's own chain.
+    A built-in chain that is absent equals one with policy ACCEPT and no rules.
+    """
+
+    ns: str
+    table: str
+    name: str
+    rules: tuple[FirewallRule, ...] = ()
+    policy: str | None = None
+    family: str = "ip"
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("chain", self.ns, self.family, self.table, self.name)
+
+
+Resource: TypeAlias = (
+    Netns | Link | Sysctl | Address | Neighbour | Fdb | Route | Rule | IpSet | Chain | Attachment | Process
+)
+PHASES: tuple[type, ...] = get_args(Resource)  # creation order is the order of this union
+PHASE = {kind: number for number, kind in enumerate(PHASES)}
+Plan: TypeAlias = tuple[Resource, ...]
+
+
+def assemble(resources: Iterable[Resource]) -> Plan:
+    """Sort what a model yields into phases, keeping the author's order, and fold chains.
+
+    A chain that is yielded several times is one: its rules in the order they came, and the last policy that is
+    not None. Raises ValueError for two different objects with one key.
+    """
+    chains: dict[tuple[Any, ...], Chain] = {}
+    seen: dict[tuple[Any, ...], Resource] = {}
+    for item in resources:
+        key = item.key
+        if isinstance(item, Chain):
+            if (old := chains.get(key)) is not None:
+                policy = item.policy if item.policy is not None else old.policy
+                item = replace(item, rules=old.rules + item.rules, policy=policy)
+            chains[key] = item
+        elif key in seen and seen[key] != item:
+            raise ValueError(f"two different objects are both {key}: {seen[key]} and {item}")
+        seen[key] = item
+    return tuple(sorted(seen.values(), key=lambda item: PHASE[type(item)]))

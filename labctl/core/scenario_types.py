@@ -1,0 +1,231 @@
+"""What a scenario file says, as frozen data. A `Scenario` that exists is right: `parse.py` makes it.
+
+Names stand for machines everywhere; addresses appear only where a person wrote one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+from typing import Any, Literal, TypeAlias
+
+from labctl.core.fidelity import Part
+from labctl.core.iptables import Backend
+from labctl.core.resources import IP, Plan, Port
+
+Role: TypeAlias = Literal["host", "node", "pod", "container", "vm", "fabric", "internet", "namespace", "machine"]
+Probe: TypeAlias = Literal["ping", "tcp", "udp", "mesh", "taken", "cni"]
+Protocol: TypeAlias = Literal["tcp", "udp"]
+Expect: TypeAlias = Literal["reply", "fail", "refused", "timeout"]
+Groups: TypeAlias = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
+ANSWER = 5.0  # seconds that an answer may take
+SILENCE = 1.0  # seconds without an answer that make a silence
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Who a namespace is, for people and for checks: its role, the node it runs on, its addresses.
+
+    The first address is the machine's own: the one that its name means in checks and in /etc/hosts. `within` is
+    the machine whose network namespace it shares, where it has none of its own (a container on Docker's `host`).
+    """
+
+    name: str
+    role: Role
+    addresses: tuple[IP, ...] = ()
+    on: str | None = None
+    within: str | None = None
+
+
+ENDS = ("src", "dst", "outer_src", "outer_dst")  # the fields of a See that name a machine, a port or an address
+
+
+@dataclass(frozen=True, slots=True)
+class See:
+    """What the request (or reply) packet of a check must look like at one device.
+
+    `src` and `dst` are a machine's name (its own address), a port (`node1/cbr0`) or an address. `ttl` is
+    the IPv4 time to live or IPv6 hop limit. `encap` is `none` or an encapsulation, e.g. `vxlan` or `vxlan 42`, and
+    `outer_src` and `outer_dst` are the ends of that tunnel, said like `src` and `dst`.
+    `direction` is `in`, `out` or None for either; leaving packets are seen after NAT. `packet` is which one of
+    the check: the request, the reply, or the question for the neighbour `dst` (`arp`, IPv6's too).
+    `negate` makes it `not see:` no such packet passed there, with positive evidence.
+    """
+
+    at: Port
+    src: str | None = None
+    dst: str | None = None
+    ttl: int | None = None
+    encap: str | None = None
+    direction: Literal["in", "out"] | None = None
+    packet: Literal["request", "reply", "arp"] = "request"
+    negate: bool = False
+    outer_src: str | None = None
+    outer_dst: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One claim, provable by packets. `say` is the sentence that a person reads.
+
+    `ping`, `tcp`, `udp` go from `source` (a machine) to `target` (a machine, a port or an address);
+    labctl starts the listener in the target unless `listen` is False, or where `server` says: the machine
+    and port that must answer behind an address translation. `within` is the deadline in seconds, None for
+    the usual one (see `deadline`). `mesh` proves that in every group each source reaches each target and
+    is seen there with its own address. `taken` claims that nobody else in `source` may listen on the port, for
+    somebody does; `protocol` is that port's. `cni` asks the plugins that attached the pods (CHECK). `via` is who
+    looks: labctl's own taps or the real tcpdump. `size` is how many bytes a ping carries, never in fragments; that no
+    reply comes then claims that it is too big.
+    """
+
+    say: str
+    probe: Probe
+    source: str = ""
+    target: str = ""
+    port: int | None = None
+    expect: Expect = "reply"
+    listen: bool = True
+    server: tuple[str, int] | None = None
+    within: float | None = None
+    via: Literal["tap", "tcpdump"] = "tap"
+    size: int | None = None
+    sees: tuple[See, ...] = ()
+    groups: Groups = ()
+    protocol: Protocol = "tcp"
+    origin: Literal["scenario", "model"] = "scenario"
+
+    @property
+    def silent(self) -> bool:
+        """Whether it claims that no answer comes."""
+        return self.expect in ("fail", "timeout")
+
+    @property
+    def deadline(self) -> float:
+        """The seconds it has: `within`, else 5 for an answer to come, and 1 of silence for none."""
+        if self.within is not None:
+            return self.within
+        return SILENCE if self.silent else ANSWER
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """A port of a container published on its host, as in `docker run -p`: `[address:]host_port:port[/protocol]`."""
+
+    host_port: int
+    port: int
+    protocol: Protocol = "tcp"
+    address: IPv4Address | None = None  # None: all addresses of the host
+
+    def __str__(self) -> str:
+        where = "" if self.address is None else f"{self.address}:"
+        return f"{where}{self.host_port}:{self.port}" + ("" if self.protocol == "tcp" else f"/{self.protocol}")
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """A port that a program in a machine listens on: `80`, or `53/udp`."""
+
+    port: int
+    protocol: Protocol = "tcp"
+
+    def __str__(self) -> str:
+        return str(self.port) + ("" if self.protocol == "tcp" else f"/{self.protocol}")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A container of a pod: its name, and the ports that its program listens on: `web:80`, `dns:53/udp,53`, `log`."""
+
+    name: str
+    listens: tuple[Listen, ...] = ()
+
+    def __str__(self) -> str:
+        return ":".join((self.name, ",".join(map(str, self.listens)))) if self.listens else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node (Kubernetes) or host (Docker) and the pods or containers on it, in the file's order.
+
+    `settings` has the model's own `Container` object of each that the file says more of than its name.
+    """
+
+    name: str
+    pods: tuple[str, ...] = ()
+    settings: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A parsed scenario. `options` is the model's own `Options` object, `networks` its `Network` objects by
+    name, in the file's order; `raw` is the plan of a raw scenario.
+
+    `approximate` has the kernel features that are to be built otherwise. `asks` is what the file says of that:
+    True asks for it where they are missing, False forbids it, None leaves it to the command line.
+    """
+
+    name: str
+    model: str
+    nodes: tuple[Node, ...] = ()
+    options: Any = None
+    checks: tuple[Check, ...] = ()
+    say: str = ""
+    file: str = ""
+    raw: Plan = ()
+    raw_machines: tuple[Machine, ...] = ()
+    networks: tuple[tuple[str, Any], ...] = ()
+    approximate: frozenset[str] = frozenset()
+    asks: bool | None = None
+
+    @property
+    def pods(self) -> tuple[tuple[Node, str], ...]:
+        """Every pod (or container) with its node, in order."""
+        return tuple((node, pod) for node in self.nodes for pod in node.pods)
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """A scenario, compiled by its model: everything that building and checking it needs. Pure data.
+
+    `parts` says how true the model is to the real thing, `substituted` which kernel features were built otherwise.
+    `firewall` is the back end that its rules are written with.
+    """
+
+    name: str
+    model: str
+    plan: Plan
+    machines: tuple[Machine, ...]
+    checks: tuple[Check, ...]
+    say: str = ""
+    parts: tuple[Part, ...] = ()
+    substituted: tuple[str, ...] = ()
+    asks: bool | None = None
+    firewall: Backend = "legacy"
+
+    @property
+    def approximations(self) -> tuple[Part, ...]:
+        """The parts that are built otherwise than the model would, since the kernel lacks their feature."""
+        return tuple(part for part in self.parts if part.grade == "needs" and part.feature in self.substituted)
+
+    def machine(self, name: str) -> Machine | None:
+        """The machine of that name, or None."""
+        return next((machine for machine in self.machines if machine.name == name), None)
+
+
+def at_home(check: Check, within: dict[str, str]) -> Check:
+    """A check in the names of namespaces: `within` has, for machines that share one, the machine that owns it."""
+
+    def home(name: str) -> str:
+        return within.get(name, name)
+
+    def moved(see: See) -> See:
+        ends = {name: home(word) for name in ENDS if (word := getattr(see, name))}
+        return replace(see, at=Port(home(see.at.ns), see.at.dev), **ends)  # type: ignore[arg-type]
+
+    sees = tuple(map(moved, check.sees))
+    server = None if check.server is None else (home(check.server[0]), check.server[1])
+    groups = tuple(
+        (tuple(name for name in one if name not in within), tuple(name for name in other if name not in within))
+        for one, other in check.groups
+    )
+    return replace(check, source=home(check.source), target=home(check.target), server=server, sees=sees, groups=groups)

@@ -1,0 +1,155 @@
+"""What the names in a lab's checks mean: which address, which namespace, which devices. Pure look-ups."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from ipaddress import ip_address
+
+from labctl.core.resources import IP, Address, Link, Netns, Port
+from labctl.core.scenario_types import Check, Lab, Role
+
+INNER = ("pod", "container")  # the roles of namespaces that forward nothing
+
+
+class Who:
+    """The machines, ports and addresses of one lab, ready to be asked for."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.machines = {machine.name: machine for machine in lab.machines}
+
+    @cached_property
+    def _ports(self) -> dict[Port, list[IP]]:
+        ports: dict[Port, list[IP]] = {}
+        for item in self.lab.plan:
+            if isinstance(item, Address):
+                ports.setdefault(item.at, []).append(item.addr.ip)
+        return ports
+
+    @cached_property
+    def _owners(self) -> dict[IP, str]:
+        owners = {ip: port.ns for port, ips in reversed(self._ports.items()) for ip in ips}
+        machines = [machine for machine in reversed(self.lab.machines) if machine.within is None]
+        owners.update({ip: machine.name for machine in machines for ip in machine.addresses})
+        return owners
+
+    @cached_property
+    def links(self) -> dict[str, list[Link]]:
+        """The planned devices, by namespace."""
+        links: dict[str, list[Link]] = {}
+        for item in self.lab.plan:
+            if isinstance(item, Link):
+                links.setdefault(item.ns, []).append(item)
+        return links
+
+    @property
+    def names(self) -> dict[IP, str]:
+        """The machines by their addresses; of several with one address, the first."""
+        return {ip: machine.name for machine in reversed(self.lab.machines) for ip in machine.addresses}
+
+    @cached_property
+    def nodes(self) -> tuple[str, ...]:
+        """Every namespace of the lab."""
+        planned = (item.name for item in self.lab.plan if isinstance(item, Netns))
+        others = (machine.name for machine in self.lab.machines if machine.within is None)
+        return tuple(dict.fromkeys((*planned, *others)))
+
+    def addresses(self, word: str) -> tuple[IP, ...]:
+        """All addresses that a machine's name, a port or an address stands for; the first is its own."""
+        machine = self.machines.get(word)
+        if machine is not None:
+            return machine.addresses
+        namespace, slash, device = word.partition("/")
+        if slash:
+            return tuple(self._ports.get(Port(namespace, device), ()))
+        try:
+            return (ip_address(word),)
+        except ValueError:
+            return ()
+
+    def own(self, word: str, version: int) -> IP | None:
+        """The address of one IP version that a word means."""
+        return next((ip for ip in self.addresses(word) if ip.version == version), None)
+
+    @cached_property
+    def _held(self) -> dict[str, set[IP]]:
+        held: dict[str, set[IP]] = {}
+        for port, ips in self._ports.items():
+            held.setdefault(port.ns, set()).update(ips)
+        return held
+
+    def held(self, name: str) -> frozenset[IP]:
+        """Every address that a machine may be seen with and still be itself."""
+        machine = self.machines.get(name)
+        return frozenset(machine.addresses if machine else ()) | self._held.get(name, set())
+
+    def home(self, word: str) -> str | None:
+        """The namespace that a target lives in; None for an address which no machine of the lab has."""
+        if word in self.machines:
+            return word
+        namespace, slash, _ = word.partition("/")
+        if slash:
+            return namespace
+        return next((self._owners[ip] for ip in self.addresses(word) if ip in self._owners), None)
+
+    def beside(self, name: str) -> tuple[str, ...]:
+        """The namespaces at the other ends of a machine's cables."""
+        peers = (link.peer.ns for link in self.links.get(name, ()) if link.peer is not None)
+        return tuple(dict.fromkeys(peer for peer in peers if peer != name))
+
+    def road(self, source: str, home: str | None) -> tuple[str, ...]:
+        """The namespaces that a packet may pass between two: all of them, less those that lead nowhere else.
+
+        To an address that no machine has, any node, host or fabric may be on the way.
+        """
+        if home is None:
+            return tuple(name for name in self.nodes if name == source or self.role(name) not in INNER)
+        near = {name: set(cables) for name, cables in self._cables.items()}
+        ends = {source, home}
+        blind = [name for name, cables in near.items() if len(cables) < 2 and name not in ends]
+        while blind:
+            name = blind.pop()
+            for other in near.pop(name, ()):
+                near[other].discard(name)
+                if len(near[other]) == 1 and other not in ends:
+                    blind.append(other)
+        return tuple(name for name in self.nodes if name in near or name in ends)
+
+    @cached_property
+    def _cables(self) -> dict[str, set[str]]:
+        """Which namespaces a device joins: the ends of a veth, and where a device moved from."""
+        cables: dict[str, set[str]] = {name: set() for name in self.nodes}
+        for name, links in self.links.items():
+            for link in links:
+                for other in (link.peer.ns if link.peer is not None else None, link.born):
+                    if other is not None and other != name:
+                        cables.setdefault(name, set()).add(other)
+                        cables.setdefault(other, set()).add(name)
+        return cables
+
+    def role(self, namespace: str) -> Role | None:
+        """What a namespace is to the lab."""
+        machine = self.machines.get(namespace)
+        return machine.role if machine else None
+
+    def involved(self, check: Check) -> tuple[str, ...]:
+        """The namespaces that a check names: its ends, the nodes these run on, and its points."""
+        server = check.server[0] if check.server is not None else None
+        ends = [check.source, self.home(check.target), server] if check.probe not in ("mesh", "taken", "cni") else []
+        machines = [self.machines.get(end) for end in ends if end]
+        hosts = [machine.on for machine in machines if machine]
+        points = [see.at.ns for see in check.sees]
+        return tuple(dict.fromkeys(name for name in (*ends, *hosts, *points) if name))
+
+
+def probe_text(check: Check) -> str:
+    """The probe as a scenario writes it: `ping a -> c`, `ping a -> c size 1422`, `tcp a -> c:8080`, `mesh`."""
+    if check.probe == "cni":
+        return "CNI CHECK of every pod"
+    if check.probe == "taken":
+        return f"taken {check.source}:{check.port}" + ("" if check.protocol == "tcp" else f"/{check.protocol}")
+    if check.probe == "mesh":
+        return "mesh " + ", ".join(f"{' '.join(sources)} -> {' '.join(targets)}" for sources, targets in check.groups)
+    port = f":{check.port}" if check.port is not None else ""
+    size = f" size {check.size}" if check.size is not None else ""
+    return f"{check.probe} {check.source} -> {check.target}{port}{size}"

@@ -1,0 +1,1 @@
+"""Carry out the changes of a diff in the kernel."""

@@ -1,0 +1,237 @@
+"""Making it so: the changes of a diff, carried out in the order of the phases; attachments apart, which are
+the work of plugins (`cni.py`).
+
+Messages are prepared per namespace and sent in batches. Link indexes are chosen here, so that nothing
+has to be looked up between two messages: one end of each veth gets an index that no other has in the
+lab, which also lets `observe` pair the ends again without asking the kernel for namespace ids.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from labctl.core.diff import Change
+from labctl.core.kernel_defaults import moves_local, own_rules
+from labctl.core.resources import (
+    Address,
+    Attachment,
+    Chain,
+    Fdb,
+    IpSet,
+    Link,
+    Neighbour,
+    Netns,
+    Process,
+    Resource,
+    Route,
+    Rule,
+    Sysctl,
+)
+from labctl.kernel import processes
+from labctl.kernel.apply.ifindex import Indexes, Later
+from labctl.kernel.apply.links import Linker, must_remake
+from labctl.kernel.host import sysctl
+from labctl.kernel.namespaces import device_state
+from labctl.kernel.namespaces.lab_namespaces import Rooms
+from labctl.kernel.netlink import ipset, messages
+from labctl.kernel.netlink.errors import fail_refused, fail_sysctl
+from labctl.kernel.netlink.rtnetlink import Refusal, flush_all
+from labctl.kernel.observe import sysctl_values
+from labctl.kernel.observe.snapshot import FALLBACK, Snapshot
+
+GONE = {errno.ENODEV, errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENXIO}
+Firewall = Callable[[str, Sequence[Change]], None]  # writes the chain changes of the namespace it runs in
+
+
+class Builder:
+    """Carries out one list of changes. `snapshot` holds the links that are already there, if any are."""
+
+    def __init__(self, rooms: Rooms, firewall: Firewall, snapshot: Snapshot | None = None) -> None:
+        self._rooms = rooms
+        self._firewall = firewall
+        self._indexes = Indexes(snapshot)
+        self._linker = Linker(rooms, self._indexes)
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Do it all. Raises KernelError for the first thing the kernel refused, after trying the rest."""
+        refused = self._remove(changes)
+        added = [change.want for change in changes if change.want is not None and change.have is None]
+        remade = [change.want for change in changes if must_remake(change)]
+        for item in added:
+            if isinstance(item, Netns):
+                self._rooms.make(item.name)
+        links = [item for item in (*added, *remade) if isinstance(item, Link)]
+        refused += self._linker.create(links)
+        self._write_sysctls([c.want for c in changes if isinstance(c.want, Sysctl)])
+        refused += self._configure(changes, {id(link) for link in links})
+        self._raise(refused)
+        self._each([change for change in changes if device_state.plugged(change.want)], _settle)
+        sets = [change for change in changes if isinstance(change.subject, IpSet)]
+        self._each(sets, ipset.write)
+        self._each([change for change in changes if isinstance(change.subject, Chain)], self._firewall)
+        self._each(sets, ipset.remove)
+        self._start_processes(changes)
+
+    # removing
+
+    def _remove(self, changes: Iterable[Change]) -> list[Refusal]:
+        for change in changes:
+            if change.want is not None and not must_remake(change) and not isinstance(change.have, Process):
+                continue
+            item = change.have
+            if isinstance(item, Netns):
+                self._rooms.forget(item.name)
+            elif isinstance(item, Process):
+                processes.stop(item)
+            elif (
+                item is not None
+                and not isinstance(item, (Attachment, Chain, IpSet, Sysctl))
+                and item.ns in self._rooms.channels
+            ):
+                self._queue_removal(item)
+        refused = self._flush()
+        for refusal in refused:
+            self._queue_bare(refusal)
+        return [refusal for refusal in (*refused, *self._flush()) if refusal.errno not in GONE]
+
+    def _queue_bare(self, refusal: Refusal) -> None:
+        """Some objects want to be removed by less than what is seen of them: try again with that."""
+        item = refusal.tag[1]
+        if isinstance(item, Route) and refusal.errno in GONE:
+            self._rooms.channels[item.ns].queue(messages.no_route(item, None, bare=True), refusal.tag)
+        elif isinstance(item, Address) and refusal.errno in GONE:
+            index = self._indexes.known(item.ns, item.at.dev)
+            if index is not None and item.addr.version == 4:
+                message = messages.address(item, index, delete=True, bare=True)
+                self._rooms.channels[item.ns].queue(message, refusal.tag)
+
+    def _queue_removal(self, item: Resource) -> None:
+        tag = ("remove", item)
+        channel = self._rooms.channels[item.ns]
+        match item:
+            case Link():
+                index = self._indexes.drop(item.at)
+                if index is not None and item.at.dev in FALLBACK:  # its module's, which cannot be deleted
+                    channel.queue(messages.flags(index, up=False), tag)
+                elif index is not None:
+                    channel.queue(messages.delete_link(index), tag)
+            case Rule():
+                channel.queue(messages.rule(item, delete=True), tag)
+            case Route():
+                index = self._indexes.known(item.ns, item.dev or "")
+                channel.queue(messages.no_route(item, index), tag)
+            case Address() | Neighbour() | Fdb():
+                index = self._indexes.known(item.ns, item.at.dev)
+                if index is not None:
+                    channel.queue(_maker(item)(item, index, delete=True), tag)
+
+    # configuring: links up, addresses, neighbours, routes, rules
+
+    def _configure(self, changes: Iterable[Change], fresh: set[int]) -> list[Refusal]:
+        for change in changes:
+            item = change.want
+            if item is None or isinstance(item, (Netns, Sysctl, IpSet, Chain, Attachment, Process)):
+                continue
+            if item.ns not in self._rooms.channels:
+                continue
+            try:
+                if not isinstance(item, Link):
+                    self._queue_addition(item, change.have)
+                elif id(item) in fresh:
+                    self._linker.settle(item)
+                elif isinstance(change.have, Link):
+                    self._linker.mend(item, change.have)
+            except Later:
+                continue
+        return self._flush()
+
+    def _queue_addition(self, item: Resource, have: Resource | None) -> None:
+        channel, verb = self._rooms.channels[item.ns], "add" if have is None else "change"
+        tag = (verb, item)
+        match item:
+            case Address():
+                index = self._indexes.find(item.ns, item.at.dev)
+                if have is None:
+                    channel.queue(messages.address(item, index), tag)
+                elif item.connected:
+                    channel.queue(messages.connected(item, index, delete=False), tag)
+                if item.connected is False:
+                    channel.queue(messages.connected(item, index, delete=True), ("remove the connected route of", item))
+            case Neighbour():
+                channel.queue(messages.neighbour(item, self._indexes.find(item.ns, item.at.dev)), tag)
+            case Fdb():
+                channel.queue(messages.fdb(item, self._indexes.find(item.ns, item.at.dev)), tag)
+            case Route():
+                out = self._indexes.find(item.ns, item.dev) if item.dev is not None else None
+                channel.queue(messages.route(item, out, replace=have is not None), tag)
+            case Rule():
+                if have is not None:
+                    assert isinstance(have, Rule)
+                    channel.queue(messages.rule(have, delete=True), tag)
+                channel.queue(messages.rule(item), tag)
+                if moves_local(item):  # not before, or the namespace would not know its own addresses for a while
+                    first = own_rules(item.ns, item.family)[0]
+                    channel.queue(messages.rule(first, delete=True), ("remove", first))
+
+    # sysctls, sets and chains, by entering
+
+    def _write_sysctls(self, items: Sequence[Resource | None]) -> None:
+        for item in items:
+            assert isinstance(item, Sysctl)
+            if item.ns not in self._rooms.fds:
+                continue
+            self._rooms.enter(item.ns)
+            try:
+                fd = os.open(sysctl_values.path_of(item.name), os.O_WRONLY | os.O_CLOEXEC)
+                try:
+                    os.write(fd, sysctl.written(item.name, item.value).encode())
+                finally:
+                    os.close(fd)
+            except OSError as error:
+                fail_sysctl(item, error)
+
+    def _each(self, changes: Sequence[Change], write: Firewall) -> None:
+        """Let something write its changes, namespace by namespace, from inside."""
+        by_ns: dict[str, list[Change]] = {}
+        for change in changes:
+            by_ns.setdefault(change.subject.ns, []).append(change)
+        for ns, own in by_ns.items():
+            if ns in self._rooms.fds:
+                self._rooms.enter(ns)
+                write(ns, own)
+
+    def _start_processes(self, changes: Iterable[Change]) -> None:
+        by_ns: dict[str, list[Process]] = {}
+        for change in changes:
+            if isinstance(change.want, Process):
+                by_ns.setdefault(change.want.ns, []).append(change.want)
+        for ns, own in by_ns.items():
+            if ns in self._rooms.fds:
+                self._rooms.enter(ns)
+                processes.start(self._rooms.lab, own)
+
+    # talking to the kernel
+
+    def _flush(self) -> list[Refusal]:
+        return flush_all(self._rooms.channels.values())
+
+    def _raise(self, refused: list[Refusal]) -> None:
+        """Raise for the first refusal. In a repair, what a later round mends is let pass."""
+        if self._indexes.lenient:
+            passing = {errno.EEXIST, errno.EINVAL, *GONE}
+            refused = [refusal for refusal in refused if refusal.errno not in passing]
+        for refusal in refused:
+            fail_refused(refusal)
+
+
+def _maker(item: Address | Neighbour | Fdb) -> Any:
+    if isinstance(item, Address):
+        return messages.address
+    return messages.neighbour if isinstance(item, Neighbour) else messages.fdb
+
+
+def _settle(ns: str, changes: Sequence[Change]) -> None:
+    device_state.settle(change.subject.at.dev for change in changes if isinstance(change.subject, Link))

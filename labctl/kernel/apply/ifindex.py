@@ -1,0 +1,69 @@
+"""The indexes of a lab's links, by name: known, chosen, or yet to come."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+
+from labctl.core.resources import Port
+from labctl.errors import KernelError
+from labctl.kernel.host.modules import TUNNELS
+from labctl.kernel.observe.snapshot import Snapshot
+
+
+class Later(Exception):
+    """In a repair: the device is not there yet; the next round will find it."""
+
+
+class Indexes:
+    """Which index each device has. New ones are chosen here, so that nothing has to be looked up.
+
+    `near` numbers are unique among each other; `far` ones are the lowest free of their namespace. With a
+    snapshot of what is there (a repair), a device that is missing comes later; without, it is an error.
+    """
+
+    def __init__(self, snapshot: Snapshot | None) -> None:
+        self.lenient = snapshot is not None
+        self._index: dict[tuple[str, str], int] = {}
+        self._used: dict[str, set[int]] = {}
+        for ns, links in (snapshot.links if snapshot is not None else {}).items():
+            self._used[ns] = set(links)
+            for link in links.values():
+                self._index[ns, link.name] = link.index
+        highest = max((index for used in self._used.values() for index in used), default=1)
+        self._first = 2 if not any(os.path.exists(f"/sys/module/{name}") for name in TUNNELS) else 32
+        self._near = itertools.count(max(highest + 1, self._first))
+
+    def find(self, ns: str, dev: str) -> int:
+        """The index of a device. Raises Later, or KernelError where nothing can come later."""
+        index = self._index.get((ns, dev))
+        if index is None:
+            if self.lenient:
+                raise Later
+            raise KernelError(f"no device {dev} in {ns}", "name a device that the scenario makes", errno.ENODEV)
+        return index
+
+    def known(self, ns: str, dev: str) -> int | None:
+        """The index of a device if it is known."""
+        return self._index.get((ns, dev))
+
+    def drop(self, at: Port) -> int | None:
+        """Forget a device that is being removed; returns what its index was."""
+        return self._index.pop((at.ns, at.dev), None)
+
+    def near(self, at: Port) -> int:
+        """A new index, that no other near one of the lab is, and that is free in the device's namespace."""
+        used = self._used.setdefault(at.ns, {1})
+        return self.take(at, next(index for index in self._near if index not in used))
+
+    def far(self, at: Port) -> int:
+        """The lowest index that is free in the device's namespace."""
+        used = self._used.setdefault(at.ns, {1})
+        return self.take(at, next(index for index in itertools.count(self._first) if index not in used))
+
+    def take(self, at: Port, index: int) -> int:
+        """Remember a device's index."""
+        self._index[at.ns, at.dev] = index
+        self._used.setdefault(at.ns, {1}).add(index)
+        return index

@@ -1,0 +1,178 @@
+"""The life of a link: created (a veth with both its ends), finished once it is there, mended later."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+from labctl.core.diff import Change, differing
+from labctl.core.resources import Link, Port
+from labctl.kernel.apply.ifindex import Indexes
+from labctl.kernel.host import tun
+from labctl.kernel.namespaces.lab_namespaces import Rooms
+from labctl.kernel.netlink import dump, messages
+from labctl.kernel.netlink.encoding import U32, Mac
+from labctl.kernel.netlink.errors import fail
+from labctl.kernel.netlink.rtnetlink import Refusal, flush_all
+from labctl.kernel.observe.snapshot import FALLBACK
+
+
+class Linker:
+    """Makes links, and changes them, through the sockets of a lab's namespaces."""
+
+    def __init__(self, rooms: Rooms, indexes: Indexes) -> None:
+        self._rooms = rooms
+        self._indexes = indexes
+        self._ipv6 = os.path.exists("/proc/sys/net/ipv6")
+        self._born_whole: set[Port] = set()  # ends created with their master already set
+
+    def create(self, links: Sequence[Link]) -> list[Refusal]:
+        """Create links in waves: one that lies upon another waits until that is there."""
+        masters = {(link.ns, link.master) for link in links if link.master is not None}
+        first = sorted(links, key=lambda link: (link.ns, link.at.dev) not in masters)  # a port is born into its bridge
+        todo = {link.at: link for link in first if link.kind != "loopback"}
+        refused: list[Refusal] = []
+        for link in links:
+            if link.kind == "loopback":
+                self._indexes.take(link.at, 1)
+        while todo:
+            wave = [link for link in todo.values() if self._ready(link, todo)]
+            for link in wave or list(todo.values()):
+                if link.at in todo:
+                    peer = todo.get(link.peer) if link.peer is not None else None
+                    near, far = _near_end(link, peer)
+                    del todo[near.at]
+                    if far is not None:
+                        del todo[far.at]
+                    self._make(near, far)
+            refused += flush_all(self._rooms.channels.values())
+        return refused + self._quieten(link for link in links if link.options and "dev" in dict(link.options))
+
+    def _quieten(self, upon: Iterable[Link]) -> list[Refusal]:
+        """No IPv6 autoconfiguration for links that lie upon another: a VLAN comes up when that one does, before
+        its own turn."""
+        some = False
+        for link in upon:
+            if self._ipv6 and not link.autoconf and not small(link):
+                some = True
+                message = messages.autoconf(self._indexes.find(link.ns, link.at.dev), False)
+                self._rooms.channels[link.ns].queue(message, ("set up", link))
+        return flush_all(self._rooms.channels.values()) if some else []
+
+    def _ready(self, link: Link, todo: dict[Port, Link]) -> bool:
+        lower = dict(link.options).get("dev")
+        return lower is None or Port(link.born or link.ns, lower) not in todo
+
+    def _make(self, near: Link, far: Link | None) -> None:
+        home = near.born or near.ns
+        if near.kind == "veth" and far is None:
+            fail(near, f"its peer {near.peer} is missing from the plan")
+        if near.kind == "tun":
+            self._make_tun(near)
+            return
+        if near.at.dev in FALLBACK and self._adopt(near):
+            return
+        index = self._indexes.near(near.at)
+        if home == near.ns:
+            self._born_whole.add(near.at)
+        peer_index = self._indexes.far(far.at) if far is not None else 0
+        fd = None
+        if far is not None and far.ns != home:
+            fd = self._rooms.fds[far.ns]
+        elif home != near.ns:
+            fd = self._rooms.fds[near.ns]
+        try:
+            message = messages.create_link(near, far, index, peer_index, fd, lambda dev: self._indexes.find(home, dev))
+        except (ValueError, KeyError) as error:
+            fail(near, str(error))
+        self._rooms.channels[home].queue(message, ("add", near))
+
+    def _make_tun(self, link: Link) -> None:
+        """A TUN device, which netlink cannot make: through its own file, to stay when that is closed."""
+        self._rooms.enter(link.ns)
+        try:
+            tun.make(link.at.dev, self._indexes.near(link.at))
+        except OSError as error:
+            fail(link, error.strerror or str(error))
+        self._set_mtu(link)
+
+    def _adopt(self, link: Link) -> bool:
+        """Take what the tunnel's module put into the namespace by itself, under the name that this is to have."""
+        channel = self._rooms.channels[link.ns]
+        there = next((one for one in dump.links(channel) if one.name == link.at.dev), None)
+        if there is not None:
+            self._indexes.take(link.at, there.index)
+            # it has no IPv6 side, of which settings could be written, until its MTU has changed once
+            mtu = link.mtu or there.mtu
+            for one in (mtu - 1, mtu):
+                channel.queue(messages.attribute(there.index, "IFLA_MTU", one), ("set up", link))
+        return there is not None
+
+    def _set_mtu(self, link: Link) -> None:
+        if link.mtu is not None:
+            message = messages.attribute(self._indexes.find(link.ns, link.at.dev), "IFLA_MTU", link.mtu)
+            self._rooms.channels[link.ns].queue(message, ("set up", link))
+
+    def settle(self, link: Link) -> None:
+        """Finish a link that was just created: all that cannot be said at its birth, then up."""
+        index, channel = self._indexes.find(link.ns, link.at.dev), self._rooms.channels[link.ns]
+        tag = ("set up", link)
+        if link.kind != "loopback":
+            if link.master is not None and link.at not in self._born_whole:
+                channel.queue(
+                    messages.attribute(index, "IFLA_MASTER", U32(self._indexes.find(link.ns, link.master))), tag
+                )
+            if self._ipv6 and not link.autoconf and not small(link):
+                channel.queue(messages.autoconf(index, False), tag)
+            if link.hairpin or link.isolated:
+                channel.queue(messages.port(index, hairpin=link.hairpin, isolated=link.isolated), tag)
+        self.flags(link, fresh=True)
+
+    def flags(self, link: Link, *, fresh: bool = False) -> None:
+        """Up or down, promiscuous or not. A fresh link asks for its neighbours if its kind does."""
+        index = self._indexes.find(link.ns, link.at.dev)
+        arp = None if link.kind == "loopback" or (fresh and link.arp) else link.arp
+        message = messages.flags(index, up=link.up, promisc=link.promisc, arp=arp)
+        self._rooms.channels[link.ns].queue(message, ("set up", link))
+
+    def mend(self, want: Link, have: Link) -> None:
+        """Change what differs of a link that is there."""
+        index, channel = self._indexes.find(want.ns, want.at.dev), self._rooms.channels[want.ns]
+        tag, wrong = ("change", want), differing(want, have)
+        if "mtu" in wrong:
+            channel.queue(messages.attribute(index, "IFLA_MTU", want.mtu), tag)
+        if "mac" in wrong and want.mac is not None:
+            channel.queue(messages.attribute(index, "IFLA_ADDRESS", Mac(want.mac)), tag)
+        if "master" in wrong:
+            master = self._indexes.find(want.ns, want.master) if want.master is not None else 0
+            channel.queue(messages.attribute(index, "IFLA_MASTER", U32(master)), tag)
+        if "autoconf" in wrong and self._ipv6 and not small(want):
+            channel.queue(messages.autoconf(index, want.autoconf), tag)
+        if {"hairpin", "isolated", "master"} & set(wrong) and want.master is not None:
+            channel.queue(messages.port(index, hairpin=want.hairpin, isolated=want.isolated), tag)
+        if "options" in wrong:
+            message = messages.kind_options(want, index, lambda dev: self._indexes.find(want.ns, dev))
+            channel.queue(message, tag)
+        if {"up", "promisc", "arp"} & set(wrong):
+            self.flags(want)
+
+
+def small(link: Link) -> bool:
+    """Whether a link is too small for IPv6, which then is not there at all."""
+    return link.mtu is not None and link.mtu < 1280
+
+
+def _near_end(link: Link, peer: Link | None) -> tuple[Link, Link | None]:
+    """Which end of a veth to create from: the one with a master, which must be in its own namespace."""
+    if peer is not None and peer.master is not None and link.master is None:
+        return peer, link
+    return link, peer
+
+
+def must_remake(change: Change) -> bool:
+    """Whether a link is so unlike that it has to be deleted and made anew: its kind, its other end, its ground."""
+    want, have = change.want, change.have
+    if not isinstance(want, Link) or not isinstance(have, Link) or want.kind == "loopback":
+        return False
+    wrong = differing(want, have)
+    return bool({"kind", "peer", "born"} & set(wrong)) or ("options" in wrong and want.kind != "bridge")

@@ -1,0 +1,231 @@
+"""Taps: one AF_PACKET socket per namespace that sees every device of it, filtered in the kernel.
+
+A tap is made deaf (protocol 0), given its filter, and only then bound to all protocols, so nothing
+unfiltered ever enters. That it hears is proven by a canary: a frame with a token of its own, sent over
+`lo`, that must come back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import secrets
+import select
+import socket
+import struct
+import time
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from labctl.core.resources import Port
+from labctl.kernel.capture import bpf
+from labctl.kernel.capture.buffers import hold
+from labctl.kernel.host import paths
+from labctl.kernel.namespaces.thread import Inside, libc
+from labctl.kernel.namespaces.thread import check as checked
+from labctl.packets.decode import CANARY, OTHERHOST, OUTGOING, Frame
+
+ETH_P_ALL = 3
+SOL_PACKET, PACKET_STATISTICS, PACKET_AUXDATA = 263, 6, 8
+SO_ATTACH_FILTER, SO_TIMESTAMPNS = 26, 35
+BUFFER = 8 << 20  # bytes of frames that may wait; the kernel takes them from nobody until they come
+AUXDATA = struct.Struct("=IIIHHHH")  # status, len, snaplen, mac, net, vlan_tci, vlan_tpid
+VLAN_VALID, CSUM_NOT_READY = 1 << 4, 1 << 3
+PATIENCE = 1.0  # seconds a canary may take
+ROUNDS = 64  # how often one frame may pass a device before more of it says nothing new, as where bridges form a loop
+
+
+class Tap:
+    """The ear in one namespace. Make it inside; use it from anywhere.
+
+    It hears what `program` lets through (an array of `struct sock_filter`; None for everything), or the probes.
+    """
+
+    def __init__(self, node: str, program: bytes | None = b"probes") -> None:
+        self.node = node
+        self.lost = 0
+        self._program = bpf.probes() if program == b"probes" else program
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
+        try:
+            self._listen()
+        except OSError:
+            self.socket.close()
+            raise
+
+    def _listen(self) -> None:
+        if self._program is not None:
+            keep = ctypes.create_string_buffer(self._program, len(self._program))
+            fprog = struct.pack("@HP", len(self._program) // 8, ctypes.addressof(keep))
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self.socket.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+        hold(self.socket, BUFFER)
+        everything = struct.pack("=HHiHBB8s", socket.AF_PACKET, socket.htons(ETH_P_ALL), 0, 0, 0, 0, b"")
+        checked(libc.bind(self.socket.fileno(), everything, len(everything)), "bind a tap")
+
+    def sing(self, token: bytes) -> None:
+        """Send a canary over `lo`. Raises OSError (ENETDOWN where lo is down)."""
+        frame = bytes(12) + struct.pack("!H", CANARY) + token
+        self.socket.sendto(frame.ljust(60, b"\0"), ("lo", CANARY))
+
+    def read(self, most: int = 4096) -> list[Frame]:
+        """The frames that wait, at most so many: a flood cannot hold the reader for ever."""
+        frames: list[Frame] = []
+        while len(frames) < most:
+            try:
+                data, notes, _, address = self.socket.recvmsg(65536, 256)
+            except BlockingIOError:
+                break
+            except OSError as error:  # a device went down: the tap goes on
+                if error.errno == errno.ENETDOWN:
+                    continue
+                raise
+            when, vlan, partial = _notes(notes)
+            device, protocol, kind, hatype = address[:4]
+            direction = "out" if kind == OUTGOING else "in"
+            at = Port(self.node, device)
+            other = kind == OTHERHOST
+            shape = (protocol, hatype, vlan, other, partial)
+            frames.append(Frame(at, when, direction, data, *shape))  # type: ignore[arg-type]
+        return frames
+
+    def count_losses(self) -> int:
+        """How many frames the kernel could not hand over since the tap was made."""
+        _, drops = struct.unpack("=II", self.socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
+        self.lost += drops
+        return self.lost
+
+
+class Taps:
+    """The taps of a run. A context manager: closing them waits for the kernel's grace period only once."""
+
+    def __init__(self, lab: str, nodes: Iterable[str], inside: Inside) -> None:
+        self._taps: dict[str, Tap] = {}
+        self._frames: list[Frame] = []
+        self._passed: Counter[tuple[Port, str, bytes]] = Counter()
+        self._poll = select.poll()
+        self._by_fd: dict[int, Tap] = {}
+        self.deaf: dict[str, str] = {}
+        for node in nodes:
+            try:
+                tap = inside.run(paths.netns_path(lab, node), Tap, node)
+            except OSError as error:
+                self.deaf[node] = "no such namespace" if error.errno == errno.ENOENT else str(error)
+                continue
+            self._taps[node] = tap
+            self._by_fd[tap.socket.fileno()] = tap
+            self._poll.register(tap.socket, select.POLLIN)
+        self._await_stamps()
+        self.deaf.update(self.prove())
+
+    def _await_stamps(self) -> None:
+        """Wait until the kernel stamps frames as they pass. It begins a moment after the first socket asks for it;
+        until then a frame bears the time at which it was read, and the hops of a probe lose their order."""
+        deadline = time.monotonic() + PATIENCE
+        for tap in self._taps.values():
+            with suppress(OSError):  # its lo is down, which the proof tells
+                while time.monotonic() < deadline:
+                    tap.sing(secrets.token_bytes(16))
+                    self._poll.poll(50)
+                    arrived = time.time_ns()
+                    if any(frame.protocol == CANARY and frame.when < arrived for frame in tap.read()):
+                        return
+
+    def __enter__(self) -> Taps:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all, in parallel: each close waits for an RCU grace period."""
+        taps, self._taps = list(self._taps.values()), {}
+        if taps:
+            with ThreadPoolExecutor(min(64, len(taps)), "close-taps") as pool:
+                list(pool.map(lambda tap: tap.socket.close(), taps))
+
+    def socket_of(self, node: str) -> socket.socket | None:
+        """The tap's socket, for questions about the namespace's devices."""
+        tap = self._taps.get(node)
+        return tap.socket if tap else None
+
+    def prove(self) -> dict[str, str]:
+        """Send a canary in every namespace and wait until it was heard. Returns who is deaf, and why."""
+        silent: dict[str, str] = {}
+        waiting: dict[str, bytes] = {}
+        for node, tap in self._taps.items():
+            token = secrets.token_bytes(16)
+            try:
+                tap.sing(token)
+            except OSError as error:
+                down = error.errno == errno.ENETDOWN
+                silent[node] = "its lo is down" if down else f"no canary could be sent: {os.strerror(error.errno or 0)}"
+                continue
+            waiting[node] = token
+        deadline = time.monotonic() + PATIENCE
+        while waiting and time.monotonic() < deadline:
+            self._collect(50, waiting)
+        silent.update({node: "a canary was sent over its lo and never heard" for node in waiting})
+        return silent
+
+    def frames(self) -> list[Frame]:
+        """All frames since the last `forget`, read up to this moment: where more keep coming (frames that go round
+        a loop of bridges), what is younger than the call waits for the next."""
+        now, behind = time.time_ns(), dict(self._by_fd)
+        while behind and (ready := [fd for fd, _ in self._poll.poll(0) if fd in behind]):
+            for fd in ready:
+                if any(frame.when > now for frame in self._take(behind[fd], {})):
+                    del behind[fd]
+        return self._frames
+
+    def forget(self) -> None:
+        """Read and throw away what was seen so far: a new check begins."""
+        self.frames()
+        self._frames = []
+        self._passed.clear()
+
+    def circling(self) -> tuple[Port, ...]:
+        """Where the very same frame came as well as went, and that over and over: it goes round a loop of bridges."""
+        often = {key for key, times in self._passed.items() if times >= ROUNDS}
+        return tuple(sorted({at for at, way, data in often if way == "in" and (at, "out", data) in often}, key=str))
+
+    def losses(self) -> dict[str, int]:
+        """Frames lost so far, by node; nodes without losses are left out."""
+        return {node: lost for node, tap in self._taps.items() if (lost := tap.count_losses())}
+
+    def _collect(self, milliseconds: int, waiting: dict[str, bytes]) -> bool:
+        ready = self._poll.poll(milliseconds)
+        for fd, _ in ready:
+            self._take(self._by_fd[fd], waiting)
+        return bool(ready)
+
+    def _take(self, tap: Tap, waiting: dict[str, bytes]) -> list[Frame]:
+        """Keep what a tap has heard, but for canaries, whose nodes wait no longer. Returns what it was."""
+        heard = tap.read()
+        for frame in heard:
+            if frame.protocol != CANARY:
+                key = (frame.at, frame.direction, frame.data)
+                self._passed[key] += 1
+                if self._passed[key] <= ROUNDS:
+                    self._frames.append(frame)
+            elif (token := waiting.get(tap.node)) and token in frame.data:
+                del waiting[tap.node]
+        return heard
+
+
+def _notes(notes: list[tuple[int, int, bytes]]) -> tuple[int, int, bool]:
+    """Among the control messages of a frame: the time stamp (ns since the epoch), the VLAN tag, and whether its
+    checksum is not computed yet."""
+    when, vlan, partial = 0, 0, False
+    for level, kind, data in notes:
+        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
+            seconds, nanoseconds = struct.unpack("@ll", data[: struct.calcsize("@ll")])
+            when = seconds * 1_000_000_000 + nanoseconds
+        elif level == SOL_PACKET and kind == PACKET_AUXDATA:
+            status, *_, tci, _ = AUXDATA.unpack(data[: AUXDATA.size])
+            vlan = tci if status & VLAN_VALID else 0
+            partial = bool(status & CSUM_NOT_READY)
+    return when or time.time_ns(), vlan, partial

@@ -1,0 +1,184 @@
+"""The real tcpdump as a witness: its binary stream, read live, with proof that it missed nothing.
+
+tcpdump is ready when it says `listening on`. SIGUSR1 makes it count aloud: once it has captured as many
+packets as its filter received and none was dropped, all that passed the device is in the stream.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+from labctl.core.resources import Port
+from labctl.errors import KernelError
+from labctl.kernel.namespaces.thread import libc
+from labctl.packets.decode import ETHERNET, IPV4, IPV6, LOOPBACK, QINQ, VLAN, Frame
+
+PR_SET_PDEATHSIG = 1
+PATIENCE = 3.0  # seconds that tcpdump may take to start, or to count
+COUNTS = re.compile(rb"(\d+) packets? captured, (\d+) packets? received by filter, (\d+) packets? dropped")
+LINKTYPES = {12: 65534, 14: 65534, 101: 65534, 228: 65534, 229: 65534}  # raw IP, as ARPHRD_NONE
+
+
+def tcpdump_program() -> str | None:
+    """The path of tcpdump, or None."""
+    return shutil.which("tcpdump")
+
+
+class Pcap:
+    """Cuts a pcap stream, as it comes, into (nanoseconds since the epoch, bytes)."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._order = ""
+        self._unit = 1
+        self.linktype = 1
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """Take more of the stream; yield the packets that are now whole. Raises ValueError if it is no pcap."""
+        self._data += data
+        if not self._order and not self._header():
+            return
+        while len(self._data) >= 16:
+            seconds, fraction, length, _ = struct.unpack_from(f"{self._order}IIII", self._data)
+            if len(self._data) < 16 + length:
+                return
+            packet = bytes(self._data[16 : 16 + length])
+            del self._data[: 16 + length]
+            yield seconds * 1_000_000_000 + fraction * self._unit, packet
+
+    def _header(self) -> bool:
+        if len(self._data) < 24:
+            return False
+        for order in "<>":
+            magic = struct.unpack_from(f"{order}I", self._data)[0]
+            if magic in (0xA1B2C3D4, 0xA1B23C4D):
+                self._order, self._unit = order, 1000 if magic == 0xA1B2C3D4 else 1
+                self.linktype = struct.unpack_from(f"{order}I", self._data, 20)[0]
+                del self._data[:24]
+                return True
+        raise ValueError("not a pcap stream")
+
+
+class Tcpdump:
+    """One tcpdump at one device. Start it inside the device's namespace."""
+
+    def __init__(self, program: str, at: Port) -> None:
+        self.at = at
+        self.packets: list[tuple[int, bytes]] = []
+        self.lost = 0
+        self._pcap = Pcap()
+        self._words = b""
+        self._process = subprocess.Popen(
+            [program, "-U", "--immediate-mode", "--time-stamp-precision=nano", "-n", "-i", at.dev, "-w", "-"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=_die_with_parent,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._out, self._err = self._process.stdout.fileno(), self._process.stderr.fileno()
+        os.set_blocking(self._out, False)
+        os.set_blocking(self._err, False)
+
+    def wait_ready(self) -> None:
+        """Wait until it listens. Raises KernelError with tcpdump's own words if it does not."""
+        if not self._until(lambda: b"listening on" in self._words):
+            words = self._words.decode(errors="replace").strip() or "it said nothing"
+            raise KernelError(f"cannot start tcpdump at {self.at}: {words}")
+        self._words = b""
+
+    def settle(self) -> str | None:
+        """Wait until all that passed the device has been read; None if it has, else what is wrong."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            self._words = b""
+            try:
+                self._process.send_signal(signal.SIGUSR1)
+            except ProcessLookupError:
+                return "tcpdump is gone"
+            if not self._until(lambda: COUNTS.search(self._words) is not None):
+                return "tcpdump no longer answers"
+            match = COUNTS.search(self._words)
+            assert match is not None
+            captured, received, self.lost = (int(text) for text in match.groups())
+            if self.lost:
+                return f"tcpdump lost {self.lost} packets"
+            if captured >= received:
+                whole = self._until(lambda enough=captured: len(self.packets) >= enough)  # type: ignore[misc]
+                return None if whole else "tcpdump did not write what it captured"
+        return "tcpdump did not come to rest"
+
+    def close(self) -> None:
+        """End it."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+
+    def _until(self, done: Callable[[], bool]) -> bool:
+        deadline = time.monotonic() + PATIENCE
+        poll = select.poll()
+        poll.register(self._out, select.POLLIN)
+        poll.register(self._err, select.POLLIN)
+        while not done():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            poll.poll(left * 1000)
+            more = [self._take(self._out), self._take(self._err)]
+            if not any(more) and self._process.poll() is not None:
+                return done()
+        return True
+
+    def _take(self, fd: int) -> bool:
+        try:
+            data = os.read(fd, 65536)
+        except BlockingIOError:
+            return False
+        if fd == self._err:
+            self._words += data
+        else:
+            self.packets += self._pcap.feed(data)
+        return bool(data)
+
+    def frames(self, tapped: Iterable[Frame]) -> list[Frame]:
+        """What tcpdump saw of the packets that the taps' filter lets through.
+
+        The pcap format does not say which way a packet went; the tap's frame of the same bytes does. Of equal
+        packets the first is the first for both, since both hear all in the kernel's order. Time stamps are
+        no help: a TCP segment that enters may be stamped anew for each listener.
+        """
+        ways: dict[tuple[int, bytes], deque[Frame]] = {}
+        for frame in tapped:
+            if frame.at == self.at:
+                ways.setdefault(_untagged(frame.data, frame.vlan, frame.hatype), deque()).append(frame)
+        hatype = LINKTYPES.get(self._pcap.linktype, ETHERNET)
+        found = []
+        for when, data in self.packets:
+            same = ways.get(_untagged(data, 0, hatype))
+            if same:
+                protocol = IPV6 if data[:1] and data[0] >> 4 == 6 else IPV4
+                found.append(Frame(self.at, when, same.popleft().direction, data, protocol, hatype))
+        return found
+
+
+def _untagged(data: bytes, vlan: int, hatype: int) -> tuple[int, bytes]:
+    """A frame's outer VLAN and its bytes without that tag, wherever the tag is: the kernel keeps it beside
+    the bytes (`vlan`), and tcpdump puts it back."""
+    if not vlan and hatype in (ETHERNET, LOOPBACK) and int.from_bytes(data[12:14], "big") in (VLAN, QINQ):
+        return int.from_bytes(data[14:16], "big") & 0xFFF, data[:12] + data[16:]
+    return vlan & 0xFFF, data
+
+
+def _die_with_parent() -> None:
+    libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)

@@ -1,0 +1,1 @@
+"""Run CNI plugins in the nodes of a lab and keep records of their attachments."""

@@ -1,0 +1,150 @@
+"""What is kept of attachments in the state directory: each one's record, and what the plugins made, as plan objects.
+
+    cni/attachments/POD.IFNAME.json   the attachment, the path its plugins came from, the final result of its ADD
+                                      (null until it is done), and which namespaces it was made in
+    cni/made.json                     the plan objects that plugins made, and for which attachments that is true
+    cni/data/NODE                     what the plugins of a node write
+
+A record is of use only as long as the namespaces are the same ones: a name that was made anew holds nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from labctl.cni.spec import Json
+from labctl.core.resources import Attachment, Plan
+from labctl.kernel.host import lab_state, paths
+from labctl.render.json_codec import resource_from_json, resource_json
+
+_MADE = "cni/made.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known of one attachment. `result` is None for an ADD that began and was not seen to end."""
+
+    attachment: Attachment
+    path: str
+    result: Json | None = field(hash=False)
+    spaces: str  # which namespaces of node and pod it was made in
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What the plugins made, and the keys of the attachments that it is whole for."""
+
+    plan: Plan = ()
+    covers: frozenset[tuple[str, str]] = frozenset()
+
+
+def data_dir(lab: str, node: str) -> Path:
+    """Where the plugins of a node write their files."""
+    return lab_state.directory(lab) / "cni/data" / node
+
+
+def identity(lab: str, attachment: Attachment) -> str:
+    """Which namespaces the node and the pod are now; empty if one is gone."""
+    found = [_space(lab, name) for name in (attachment.node, attachment.pod)]
+    return " ".join(found) if all(found) else ""
+
+
+def _space(lab: str, name: str) -> str:
+    try:
+        found = os.stat(paths.netns_path(lab, name))
+    except OSError:
+        return ""
+    return f"{found.st_dev}:{found.st_ino}"
+
+
+def keep(lab: str, record: Record) -> None:
+    """Write a record, whole or not at all."""
+    document = {
+        "attachment": resource_json(record.attachment),
+        "path": record.path,
+        "result": record.result,
+        "spaces": record.spaces,
+    }
+    lab_state.save(lab, _file(record.attachment), json.dumps(document))
+
+
+def drop(lab: str, attachment: Attachment) -> None:
+    """Forget an attachment."""
+    (lab_state.directory(lab) / _file(attachment)).unlink(missing_ok=True)
+
+
+def records(lab: str) -> tuple[Record, ...]:
+    """Every attachment that is recorded, in the order they were made; a record that cannot be read is none."""
+    return tuple(_read(lab_state.directory(lab) / "cni/attachments"))
+
+
+def keep_made(lab: str, made: Made) -> None:
+    """Write what the plugins made."""
+    document = {"covers": sorted(made.covers), "made": [resource_json(item) for item in made.plan]}
+    lab_state.save(lab, _MADE, json.dumps(document))
+
+
+def drop_made(lab: str) -> None:
+    """From now on it is not known what the plugins made, until it is kept again."""
+    (lab_state.directory(lab) / _MADE).unlink(missing_ok=True)
+
+
+def made(lab: str) -> Made:
+    """What the plugins made; nothing where that is not known."""
+    try:
+        document = json.loads((lab_state.directory(lab) / _MADE).read_text())
+        plan = tuple(resource_from_json(item) for item in document["made"])
+        return Made(plan, frozenset((pod, ifname) for pod, ifname in document["covers"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Made()
+
+
+def there(lab: str, asking: Iterable[Any], devices: frozenset[str]) -> Iterator[Attachment]:
+    """Of the attachments asked for, those that are there: recorded as done in the very namespaces of now, and
+    their device among `devices` (`a/eth0`)."""
+    asked = {item.key for item in asking if isinstance(item, Attachment)}
+    covered = made(lab).covers if asked else frozenset()
+    for record in records(lab) if asked else ():
+        found = record.attachment
+        known = found.key in asked and (found.pod, found.ifname) in covered and record.result is not None
+        if known and str(found.at) in devices and record.spaces == identity(lab, found) != "":
+            yield found
+
+
+def lost_nodes(lab: str) -> frozenset[str]:
+    """The nodes that are not those any more in which their attachments were made."""
+    kept = records(lab)
+    return frozenset(
+        one.attachment.node for one in kept if one.spaces.split()[:1] != [_space(lab, one.attachment.node)]
+    )
+
+
+def begun(lab: str, attachment: Attachment, path: str) -> Record:
+    """The record of an ADD that begins."""
+    return Record(attachment, path, None, identity(lab, attachment))
+
+
+def done(record: Record, result: Json) -> Record:
+    """The record of an ADD that ended well."""
+    return replace(record, result=result)
+
+
+def _file(attachment: Attachment) -> str:
+    return f"cni/attachments/{attachment.pod}.{attachment.ifname}.json"
+
+
+def _read(folder: Path) -> Iterator[Record]:
+    files = [file for file in folder.glob("*.json") if not file.name.startswith(".")] if folder.is_dir() else []
+    for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name)):
+        try:
+            document = json.loads(file.read_text())
+            attachment = resource_from_json(document["attachment"])
+            if isinstance(attachment, Attachment):
+                yield Record(attachment, document["path"], document["result"], document["spaces"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue

@@ -1,0 +1,150 @@
+"""Running CNI plugins: each as a process in the network namespace of its node, never in the machine's own.
+
+A plugin gets the environment of the specification and nothing else of ours: a PATH on which `iptables` is the
+variant that the lab's rules are written with, and a lock file of the lab's own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import subprocess
+from pathlib import Path
+
+from labctl.cni.conflist import Network
+from labctl.cni.spec import MEANING, Error, Malformed, read_error, read_versions
+from labctl.cni_runtime.invocation import REFERENCE, Call, version_call
+from labctl.errors import KernelError, LabError, MissingError
+from labctl.kernel.firewall import backend, chains
+from labctl.kernel.host import lab_state, paths
+from labctl.kernel.namespaces.thread import CLONE_NEWNET, Inside, unshare
+
+FOLDERS = "/usr/lib/cni:/opt/cni/bin"  # where Debian's package and everybody else put them
+PATIENCE = 60.0  # seconds that one plugin may take
+TOOLS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PACKAGE = "apt-get install containernetworking-plugins"
+
+
+class PluginError(KernelError):
+    """A plugin that failed: which, at what, and what it said. `error` is its own answer, None if it gave none."""
+
+    def __init__(self, message: str, hint: str = "", error: Error | None = None) -> None:
+        super().__init__(message, hint)
+        self.error = error
+
+
+def search_path(own: str = "") -> str:
+    """Where plugins are looked for: a scenario's own `cni_path`, else CNI_PATH, else the usual folders."""
+    said = own or os.environ.get("CNI_PATH", "") or FOLDERS
+    return ":".join(os.path.abspath(folder) for folder in said.split(":") if folder)
+
+
+def find(plugin: str, path: str) -> Path | None:
+    """A plugin's executable on a path; None if it is on none of its folders."""
+    files = (Path(folder) / plugin for folder in path.split(":") if folder)
+    return next((file for file in files if file.is_file() and os.access(file, os.X_OK)), None)
+
+
+class Plugins:
+    """The plugins of one lab, ready to be called. Holds a thread: use it as a context manager."""
+
+    def __init__(self, lab: str) -> None:
+        self.lab = lab
+        self._inside = Inside()
+        self._nowhere = False
+        self._backend = backend.of(lab)
+
+    def __enter__(self) -> Plugins:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._inside.close()
+
+    def require(self, what: Network, path: str) -> None:
+        """See that every executable of a network is there and speaks its version; nothing is touched yet.
+
+        Raises MissingError.
+        """
+        for plugin in what.types:
+            if find(plugin, path) is None:
+                raise MissingError(f"cannot find the CNI plugin {plugin!r} (searched {path})", _remedy(plugin, path))
+        for plugin in what.types:
+            spoken = read_versions(self.call(None, version_call(plugin, what.version, path)))
+            if what.version not in spoken:
+                said = f"the CNI plugin {plugin} does not speak cniVersion {what.version}"
+                raise MissingError(f"{said}, but {', '.join(spoken)}", f"cniVersion: {spoken[-1]}, or a newer plugin")
+
+    def call(self, node: str | None, call: Call, previous: dict[str, object] | None = None) -> str:
+        """Call a plugin in a node's namespace and return what it printed; None stands for a namespace that leads
+        nowhere and is thrown away. Raises PluginError for one that failed, MissingError for one that is not there."""
+        file = find(call.plugin, call.environment["CNI_PATH"])
+        if file is None:
+            raise MissingError(f"cannot find the CNI plugin {call.plugin!r}", PACKAGE)
+        where = f"{call.plugin} {call.command}" + _about(call, node)
+        try:
+            process = self._start(node, file, call)
+        except OSError as error:
+            raise PluginError(f"cannot run the CNI plugin {where}: {error.strerror}") from error
+        try:
+            out, err = process.communicate(call.input(previous), PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise PluginError(f"the CNI plugin {where} did not end within {PATIENCE:g} s") from None
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+        if process.returncode:
+            raise _failed(where, process.returncode, out, err)
+        return out
+
+    def _start(self, node: str | None, file: Path, call: Call) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        place = None if node is None else paths.netns_path(self.lab, node)
+        environment = {**call.environment, **self._tools()}
+        return self._inside.run(place, self._popen, place is None, file, environment, pipe)
+
+    def _popen(self, nowhere: bool, file: Path, environment: dict[str, str], pipe: int) -> subprocess.Popen[str]:
+        """Runs in the thread that enters; a namespace that leads nowhere is made there, once for calls in a row."""
+        if nowhere and not self._nowhere:
+            unshare(CLONE_NEWNET)
+        self._nowhere = nowhere
+        return subprocess.Popen(
+            [file], stdin=pipe, stdout=pipe, stderr=pipe, env=environment, text=True, errors="replace", cwd="/"
+        )
+
+    def _tools(self) -> dict[str, str]:
+        folder = lab_state.directory(self.lab)
+        try:
+            own = f"{chains.person_path(folder / 'bin', self._backend)}:" if folder.is_dir() else ""
+        except MissingError:
+            own = ""
+        return {"PATH": own + TOOLS, "XTABLES_LOCKFILE": str(folder / "xtables.lock")}
+
+
+def _remedy(plugin: str, path: str) -> str:
+    """How to come by a plugin that is not there."""
+    if plugin in REFERENCE:
+        return PACKAGE
+    here = (entry for folder in path.split(":") if os.path.isdir(folder) for entry in os.listdir(folder))
+    close = difflib.get_close_matches(plugin, sorted({*here, *REFERENCE}), 1)
+    return f"did you mean {close[0]!r}?" if close else "put it there, or name its folder: cni_path, or CNI_PATH"
+
+
+def _about(call: Call, node: str | None) -> str:
+    pod = call.environment.get("CNI_CONTAINERID")
+    whom = f" of {pod}/{call.environment['CNI_IFNAME']}" if pod else ""
+    return f"{whom} on {node}" if node is not None else whom
+
+
+def _failed(where: str, code: int, out: str, err: str) -> LabError:
+    """What a plugin's failure says: the error on its standard output, else the last line that it logged."""
+    logged = [line.strip() for line in err.splitlines() if line.strip()]
+    try:
+        error = read_error(out)
+    except Malformed:
+        said = logged[-1] if logged else "it said nothing"
+        reason = f"exit code {code}" if code > 0 else f"ended by signal {-code}"
+        return PluginError(f"the CNI plugin {where} failed ({reason}): {said}")
+    hints = [error.meaning] if error.code in MEANING else []
+    hints += [f"it logged: {logged[-1]}"] if logged else []
+    return PluginError(f"the CNI plugin {where} failed: {error}", "; ".join(hints), error)

@@ -1,0 +1,95 @@
+"""The programs of each firewall backend: which there are, where they are, and how they are run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from labctl.core.iptables import STRAY, Backend
+from labctl.core.iptables_save import Script
+from labctl.errors import MissingError
+
+_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One family's programs, and how to get what they need."""
+
+    family: str
+    command: str  # the name that people know
+    save: str
+    restore: str
+    fix: str  # when the kernel lacks the tables
+    wait: bool = True  # whether it knows -w, wait for the lock
+
+
+IP = Tool(
+    "ip", "iptables", "iptables-legacy-save", "iptables-legacy-restore", "modprobe ip_tables iptable_nat iptable_filter"
+)
+
+
+IP6 = Tool(
+    "ip6", "ip6tables", "ip6tables-legacy-save", "ip6tables-legacy-restore", "modprobe ip6_tables ip6table_filter"
+)
+
+
+BRIDGE = Tool(
+    "bridge", "ebtables", "ebtables-nft-save", "ebtables-nft-restore", "modprobe nf_tables nft_compat", wait=False
+)
+
+
+_NFT = "modprobe nf_tables nft_compat nft_chain_nat"
+
+
+NFT = Tool("ip", "iptables", "iptables-nft-save", "iptables-nft-restore", _NFT, wait=False)
+
+
+NFT6 = Tool("ip6", "ip6tables", "ip6tables-nft-save", "ip6tables-nft-restore", _NFT, wait=False)
+
+
+# by back end, which tool has the chains of which family
+TOOLS: dict[Backend, dict[str, Tool]] = {
+    "legacy": {"ip": IP, "ip6": IP6, "bridge": BRIDGE},
+    "nft": {"ip": NFT, "ip6": NFT6, "bridge": BRIDGE, STRAY["ip"]: IP, STRAY["ip6"]: IP6},
+}
+
+
+@cache
+def find(program: str) -> str:
+    """The path of a program, also in the sbin directories that sudo and users often lack. Raises MissingError."""
+    path = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
+    if path is None:
+        raise MissingError(f"cannot find {program} (searched PATH and {_SBIN})", "apt install iptables")
+    return path
+
+
+def attempt(tool: Tool, work: Script, lock: Path | None = None) -> str | None:
+    """Feed a script to the restore program; returns its complaint, or None if all went well."""
+    done = run([find(tool.restore), "--noflush", *(["-w"] if tool.wait else [])], work.text, lock)
+    return done.stderr if done.returncode else None
+
+
+def run(command: list[str], text: str | None = None, lock: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run one of the tools in this thread's namespace, with `text` as its input.
+
+    Without a `lock` file (reading, or in a namespace that nobody else knows) the tool locks /dev/null.
+    """
+    if lock is not None:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+    # Python's own descriptors all close on exec, so there is no need to close each by hand
+    return subprocess.run(
+        command,
+        input=text,
+        stdin=subprocess.DEVNULL if text is None else None,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, "LC_ALL": "C", "XTABLES_LOCKFILE": str(lock or os.devnull)},
+        close_fds=False,
+        check=False,
+    )

@@ -1,0 +1,113 @@
+"""Why a firewall change was refused: from the tool's words to one error that names the rule at fault.
+
+A rule that a tool cannot parse is named by its line. One that only the kernel refuses (MASQUERADE in
+the filter table) fails the whole table without a word, so the table is tried again, shorter and
+shorter, in a namespace that is thrown away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from labctl.core.iptables import FirewallRule
+from labctl.core.iptables_save import Edit, Script, script
+from labctl.core.resources import Chain
+from labctl.errors import KernelError, LabError, MissingError
+from labctl.kernel.firewall import commands
+from labctl.kernel.namespaces.thread import CLONE_NEWNET, Inside, unshare
+
+_LINE = re.compile(r"line:? (\d+)")
+_PROGRAM = re.compile(r"^(?:[\w./-]+ v[\d.]+ \([\w-]+\): )?(?:[\w-]*tables[\w-]*: )?")
+_FAILED = re.compile(r"line \d+ failed(?:: (.*?)\.?)?$")  # newer releases say why
+_TRANSACTION = re.compile(r"line \d+: \w+ failed \((.*)\): ")  # iptables-nft: what it did was refused as a whole
+_NOISE = ("Error occurred", "Try `", "#", "Warning")
+_NO_KERNEL = ("do you need to insmod", "Perhaps iptables or your kernel", "unable to initialize table")
+_LOAD = re.compile(r"Couldn't load (target|match) `(.+?)'")
+
+
+def explain(tool: commands.Tool, ns: str, changing: Sequence[Edit], work: Script, stderr: str) -> LabError:
+    """The error behind a refused restore, called in the thread and namespace it was refused in."""
+    found = _LINE.search(stderr)
+    number = int(found[1]) if found else 0
+    place = work.at(number)
+    cause = _cause(stderr)
+    if place is not None and (unsaid := _FAILED.match(cause)):
+        going = work.lines[number - 1].startswith("-X")
+        cause = "a rule elsewhere still jumps to it" if going else unsaid[1] or "the kernel refused it"
+    elif place is None and not _is_missing(stderr):
+        edit = _edit_at(changing, work, number)
+        present = commands.run([commands.find(tool.save)]).stdout
+        with Inside() as inside:
+            blamed = inside.run(None, _blame, tool, edit, present)
+        if blamed is not None:
+            place, cause = blamed
+    if place is None:
+        tables = ", ".join(edit.table for edit in changing)
+        return refused(f"cannot write the {tool.command} table {tables} in {ns}", tool, stderr)
+    chain, one = place
+    what = f"rule '-A {chain.name} {one}'" if one is not None else f"chain {chain.name}"
+    return refused(f"cannot write {tool.command} {what} in table {chain.table} of {ns}", tool, stderr, cause)
+
+
+def refused(what: str, tool: commands.Tool, stderr: str, cause: str | None = None) -> LabError:
+    """An error of the kind that the tool's words call for: no root, no tables in the kernel, or refused."""
+    sentence = f"{what}: {cause or _cause(stderr)}"
+    if "Permission denied" in stderr or "must be root" in stderr:
+        return MissingError(sentence, "run it with sudo")
+    if _is_missing(stderr):
+        return MissingError(sentence, tool.fix)
+    return KernelError(sentence)
+
+
+def _is_missing(stderr: str) -> bool:
+    return any(text in stderr for text in _NO_KERNEL)
+
+
+def _cause(stderr: str) -> str:
+    """The first line that says something, without the program's name."""
+    lines = [_PROGRAM.sub("", line).strip() for line in stderr.splitlines() if not line.startswith(_NOISE)]
+    cause = next((_PROGRAM.sub("", line) for line in lines if line), "it gave no reason")
+    if found := _LOAD.search(cause):
+        return f"can't find {found[1]} {found[2]}"
+    if found := _TRANSACTION.match(cause):
+        return f"the kernel refused it ({found[1]})"
+    return cause
+
+
+def _edit_at(changing: Sequence[Edit], work: Script, number: int) -> Edit:
+    """The table whose COMMIT stands at line `number`; the last one if the tool named none (ebtables)."""
+    starts = [place for place, line in enumerate(work.lines, 1) if line.startswith("*")]
+    index = sum(1 for start in starts if start <= number) - 1
+    return changing[index if number else -1]
+
+
+def _blame(tool: commands.Tool, edit: Edit, present: str) -> tuple[tuple[Chain, FirewallRule], str] | None:
+    """Find the first rule with which the table is refused, in a new namespace that dies with this thread."""
+    unshare(CLONE_NEWNET)
+    commands.attempt(tool, Script(tuple(present.splitlines()), ()))
+    rules = [(chain, one) for chain in edit.put for one in chain.rules]
+    good, bad = 0, len(rules)
+    if bad == 0 or _try(tool, edit, bad) is None:
+        return None
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if _try(tool, edit, middle) is None:
+            good = middle
+        else:
+            bad = middle
+    _try(tool, edit, good)
+    chain, one = rules[bad - 1]
+    command = tool.restore.removesuffix("-restore")
+    done = commands.run([commands.find(command), "-t", edit.table, "-A", chain.name, *one.args])
+    return rules[bad - 1], _cause(done.stderr).split(". Run `dmesg'")[0].rstrip(".")
+
+
+def _try(tool: commands.Tool, edit: Edit, count: int) -> str | None:
+    """Write the edit's first `count` rules; returns the tool's complaint or None."""
+    put = []
+    for chain in edit.put:
+        put.append(replace(chain, rules=chain.rules[:count]))
+        count -= len(put[-1].rules)
+    return commands.attempt(tool, script([replace(edit, put=tuple(put), drop=())]))

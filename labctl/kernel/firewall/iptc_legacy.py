@@ -1,0 +1,130 @@
+"""IPv4 rules through python-iptables: read as iptables-save would print them, written without a fork.
+
+What it does not do, or fails at, is left to the caller, who has the tools: `read` answers None, `write`
+returns the edits it did not make. The library keeps one table per name for the whole process, bound to the
+namespace it was opened in; here every table is opened fresh, closed, and forgotten, under a lock.
+IPv6 stays away from it: both families in one process break each other's extensions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+from labctl.core.iptables import FirewallRule
+from labctl.core.iptables_save import Edit, builtin
+from labctl.core.resources import Chain
+from labctl.kernel.firewall.iptc_import import load
+from labctl.kernel.firewall.iptc_rules import build
+from labctl.kernel.firewall.iptc_words import Printer, Unspeakable, Words
+
+MANY = 120  # rules of a table up to which reading is no slower than one run of iptables-save, measured
+
+_lock = threading.Lock()
+
+
+@cache
+def library() -> Any | None:
+    """python-iptables, or None where it cannot work."""
+    try:
+        iptc = load()
+        with Printer() as printer:
+            printer.prove()
+    except Exception:  # a missing library, directory or symbol, an unknown version: all mean "use the tools"
+        return None
+    return iptc
+
+
+@contextlib.contextmanager
+def opened(iptc: Any, name: str) -> Iterator[Any]:
+    """A table of this thread's namespace, opened anew; afterwards nothing of it is kept."""
+    table_type = iptc.Table
+    try:
+        table = table_type(name, autocommit=False)
+        # a rule that jumps would open every table there is, and so create it
+        table_type.existing_table_names.update({other: other == name for other in table_type.ALL})
+        yield table
+    finally:
+        for table in table_type._cache.values():
+            table.autocommit = False
+            table.close()
+        table_type._cache.clear()
+        table_type.existing_table_names.clear()
+        iptc.Chain._cache.clear()
+
+
+def read(ns: str, tables: Sequence[str]) -> list[Chain] | None:
+    """The chains of the given tables, which must exist; None if the tools should read them instead."""
+    iptc = library()
+    if iptc is None:
+        return None
+    chains: list[Chain] = []
+    with _lock, Printer() as printer:
+        try:
+            for name in tables:
+                with opened(iptc, name) as table:
+                    chains += _chains(Words(iptc, table, printer), ns, table)
+        except (Unspeakable, iptc.IPTCError, OSError, ValueError):
+            return None
+    return chains
+
+
+def write(changing: Sequence[Edit]) -> list[Edit]:
+    """Make the edits, one commit per table; returns those that were not made, for the tools to make or to refuse."""
+    iptc = library()
+    if iptc is None:
+        return list(changing)
+    left: list[Edit] = []
+    with _lock:
+        for edit in changing:
+            try:
+                with opened(iptc, edit.table) as table:
+                    _make(iptc, table, edit)
+                    table.commit()
+            except Exception:  # of many kinds; the tool that is asked next says what is wrong
+                left.append(edit)
+    return left
+
+
+def _chains(words: Words, ns: str, table: Any) -> Iterator[Chain]:
+    low: Any = table._iptc
+    names = []
+    name = low.iptc_first_chain(table._handle)
+    while name:
+        names.append(name.decode())
+        name = low.iptc_next_chain(table._handle)
+    count = 0
+    for chain in names:
+        policy = table.get_policy(chain)[0]
+        rules = []
+        entry = low.iptc_first_rule(chain.encode(), table._handle)
+        while entry:
+            if (count := count + 1) > MANY:
+                raise Unspeakable("too many rules to read them one by one")
+            rules.append(FirewallRule(tuple(words.of(entry))))
+            entry = low.iptc_next_rule(entry, table._handle)
+        yield Chain(ns, table.name, chain, tuple(rules), policy and policy.name)
+
+
+def _make(iptc: Any, table: Any, edit: Edit) -> None:
+    """All of the edit, in the table's own memory: nothing happens before its commit."""
+    for chain in edit.put:
+        if table.is_chain(chain.name):
+            table.flush_entries(chain.name)
+        else:
+            table.create_chain(chain.name)
+        if builtin(chain):
+            table.set_policy(chain.name, chain.policy or "ACCEPT")
+    for chain in edit.drop:
+        table.flush_entries(chain.name)
+        if builtin(chain):
+            table.set_policy(chain.name, "ACCEPT")
+    for chain in edit.put:
+        for rule in chain.rules:
+            table.append_entry(chain.name, build(iptc, table, rule.args))
+    for chain in edit.drop:
+        if not builtin(chain):
+            table.delete_chain(chain.name)

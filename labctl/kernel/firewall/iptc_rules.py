@@ -1,0 +1,100 @@
+"""From a rule's words to the bytes that libiptc appends, with python-iptables' rules, matches and targets.
+
+Only forms that a test holds equal to what iptables-restore makes of them; for all others `build` declines.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labctl.core.iptables_forms import PROTOCOLS
+from labctl.kernel.firewall.iptc_words import Unspeakable
+
+MATCHES = frozenset({"addrtype", "comment", "conntrack", "icmp", "mark", "multiport", "statistic", "tcp", "udp"})
+TARGETS = frozenset({"DNAT", "MARK", "MASQUERADE", "REDIRECT", "REJECT", "SNAT"})
+VERDICTS = frozenset({"ACCEPT", "DROP", "RETURN"})
+_HEAD = {"-s": "src", "-d": "dst", "-i": "in_interface", "-o": "out_interface", "-p": "protocol"}
+_INTERFACE = {"-i": "iniface", "-o": "outiface"}  # fields of struct ipt_ip
+_TEXT = ("--comment", "--log-prefix")  # their values may look like anything
+
+
+def build(iptc: Any, table: Any, words: tuple[str, ...]) -> Any:
+    """The entry for one rule. Raises Unspeakable for a form that is not known to come out right, and
+    whatever python-iptables raises for values that are none."""
+    rule = iptc.Rule()
+    part: Any = None
+    position = 0
+    while position < len(words):
+        negated = words[position] == "!"
+        at = position + negated
+        if at >= len(words):
+            raise Unspeakable("a ! at the end")
+        flag = words[at]
+        if flag in _HEAD and part is None:
+            value = _value(flag, words, at)
+            setattr(rule, _HEAD[flag], ("!" if negated else "") + value)
+            if flag in _INTERFACE and value.endswith("+"):  # stored as iptables does, which may print just this
+                setattr(rule.entry.ip, _INTERFACE[flag], value.encode())
+            position = at + 2
+        elif flag in ("-m", "-j", "-g"):
+            _finish(part)
+            part = _part(iptc, table, rule, flag, _value(flag, words, at))
+            position = at + 2
+        else:
+            position = _option(part, words, at, negated)
+    _finish(part)
+    if rule.target is None:
+        rule.create_target("")
+    return rule.rule
+
+
+def _value(flag: str, words: tuple[str, ...], at: int) -> str:
+    if at + 1 >= len(words) or words[at + 1].startswith("!"):
+        raise Unspeakable(f"{flag} without a value")
+    value = words[at + 1]
+    if flag == "-p" and not value.isdigit():
+        return str(PROTOCOLS[value])
+    return value
+
+
+def _part(iptc: Any, table: Any, rule: Any, flag: str, name: str) -> Any:
+    """A match or a target of the rule, still without options."""
+    if flag == "-m":
+        if name not in MATCHES:
+            raise Unspeakable(f"match {name}")
+        part = rule.create_match(name)
+    elif name in TARGETS or name in VERDICTS or table.is_chain(name):
+        part = rule.create_target(name, goto=flag == "-g")
+    else:
+        raise Unspeakable(f"target {name}")
+    if getattr(part._module, "udata_size", 0):
+        raise Unspeakable(f"{name} keeps data that python-iptables frees too early")
+    return part
+
+
+def _option(part: Any, words: tuple[str, ...], at: int, negated: bool) -> int:
+    """Parse one option of a match or target with its values; returns the position after them."""
+    flag = words[at]
+    if part is None or not flag.startswith("--"):
+        raise Unspeakable(flag)
+    end = at + 1
+    if flag in _TEXT:
+        end += 1
+    else:
+        while end < len(words) and words[end] != "!" and not words[end].startswith("-"):
+            end += 1
+    values = list(words[at + 1 : end])
+    if "!" in values or (part.name not in MATCHES and not values and flag not in ("--random", "--random-fully")):
+        raise Unspeakable(flag)
+    part.parse(flag[2:], (["!", *values] if negated else values))
+    return end
+
+
+def _finish(part: Any) -> None:
+    """Let the extension judge its options as a whole.
+
+    At once, while the module still points at this part: python-iptables would do it at the end, for which
+    it first prints and parses every part again.
+    """
+    if part is not None:
+        part._final_check()

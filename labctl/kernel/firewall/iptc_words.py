@@ -1,0 +1,134 @@
+"""From a rule in python-iptables' memory to iptables-save's words, letting each extension print its own options."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from labctl.core.iptables_forms import protocol
+from labctl.core.iptables_save import split
+
+_IPV4 = 2
+_FRAGMENT, _GOTO = 0x01, 0x02  # flags of struct ipt_ip
+_INVERTED = {"-i": 0x01, "-o": 0x02, "-s": 0x08, "-d": 0x10, "-f": 0x20, "-p": 0x40}
+
+
+class Unspeakable(Exception):
+    """A rule that is left to the tools."""
+
+
+class Printer:
+    """Catches what extensions print, by giving the C library another stdout (a memory stream) for that time.
+
+    The process's own standard output, descriptor 1, is never touched: Python and children go on writing.
+    """
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None)
+        self._stdout = ctypes.c_void_p.in_dll(self._libc, "stdout")
+        self._text, self._size = ctypes.c_void_p(), ctypes.c_size_t()
+
+    def __enter__(self) -> Printer:
+        make = self._libc.open_memstream
+        make.restype = ctypes.c_void_p
+        self._stream = make(ctypes.byref(self._text), ctypes.byref(self._size))
+        if not self._stream:
+            raise OSError("open_memstream: out of memory")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._libc.fclose(ctypes.c_void_p(self._stream))
+        self._libc.free(self._text)
+
+    def prove(self) -> None:
+        """Raise OSError where the C library does not print to the stdout it was given."""
+        if self.catch(lambda: (self._libc.printf(b"%s", b"proof"), self._libc.fflush(self._stdout))) != "proof":
+            raise OSError("the C library's stdout cannot be replaced")
+
+    def catch(self, work: Any) -> str:
+        """Call `work` and return what the C library printed meanwhile. `work` must flush."""
+        start, before = self._size.value, self._stdout.value
+        self._stdout.value = self._stream
+        try:
+            work()
+        finally:
+            self._stdout.value = before
+        return ctypes.string_at((self._text.value or 0) + start, self._size.value - start).decode()
+
+
+class Words:
+    """Speaks the rules of one opened table."""
+
+    def __init__(self, iptc: Any, table: Any, printer: Printer) -> None:
+        self._xt = iptc.ip4tc.xtables(_IPV4)
+        self._table = table
+        self._printer = printer
+        self._first = ctypes.sizeof(iptc.ip4tc.ipt_entry)  # where the matches begin
+        self._match = ctypes.POINTER(iptc.xtables.xt_entry_match)
+        self._target = ctypes.POINTER(iptc.xtables.xt_entry_target)
+
+    def of(self, entry: Any) -> Iterator[str]:
+        """The words of one rule, given as a pointer into the table."""
+        rule = entry.contents
+        yield from _head(rule.ip)
+        base, at = ctypes.addressof(rule), self._first
+        while at < rule.target_offset:
+            match = ctypes.cast(base + at, self._match)
+            header = match.contents.u
+            yield "-m"
+            yield from self._extension(self._xt.find_match(header.user.name), header, rule.ip, match)
+            at += header.match_size
+        name = self._table._iptc.iptc_get_target(entry, self._table._handle)
+        if not name:
+            return
+        target = ctypes.cast(base + rule.target_offset, self._target)
+        header = target.contents.u
+        yield "-g" if rule.ip.flags & _GOTO else "-j"
+        if header.user.name:
+            yield from self._extension(self._xt.find_target(header.user.name), header, rule.ip, target)
+        else:
+            yield name.decode()
+
+    def _extension(self, found: Any, header: Any, ip: Any, pointer: Any) -> Iterator[str]:
+        """The name and options of one match or target. Raises Unspeakable where our library is not the kernel's."""
+        name = header.user.name
+        if not found or found[0].revision != header.user.revision:
+            raise Unspeakable(f"{name.decode()} in a revision that this library does not know")
+        module = found[0]
+        alias = module.alias(pointer) if module.alias else None
+        yield (alias or name).decode()
+        if module.save:
+            yield from split(self._printer.catch(lambda: self._xt.save(module, ip, pointer)))
+
+
+def _head(ip: Any) -> Iterator[str]:
+    def flagged(flag: str) -> tuple[str, ...]:
+        return ("!", flag) if ip.invflags & _INVERTED[flag] else (flag,)
+
+    for flag, address, mask in (("-s", ip.src.s_addr, ip.smsk.s_addr), ("-d", ip.dst.s_addr, ip.dmsk.s_addr)):
+        if address or mask or ip.invflags & _INVERTED[flag]:
+            yield from flagged(flag)
+            yield _network(address, mask)
+    for flag, name, mask in (("-i", ip.iniface, ip.iniface_mask), ("-o", ip.outiface, ip.outiface_mask)):
+        if mask or ip.invflags & _INVERTED[flag]:
+            yield from flagged(flag)
+            # the mask covers the name's end, or what comes before a "+" (which some writers store, some not)
+            yield name[: len(mask)].decode() + ("" if len(mask) > len(name) else "+")
+    if ip.proto:
+        yield from flagged("-p")
+        yield protocol(str(ip.proto)) or "0"
+    if ip.flags & _FRAGMENT:
+        yield from flagged("-f")
+
+
+def _network(address: int, mask: int) -> str:
+    """An address and a mask, both in network order as the kernel holds them, in iptables-save's form."""
+    shown = ".".join(str(byte) for byte in address.to_bytes(4, sys.byteorder))
+    octets = mask.to_bytes(4, sys.byteorder)
+    bits = int.from_bytes(octets, "big")
+    length = bin(bits).count("1")
+    if bits == 0xFFFFFFFF << (32 - length) & 0xFFFFFFFF:
+        return f"{shown}/{length}"
+    return f"{shown}/{'.'.join(str(byte) for byte in octets)}"

@@ -1,0 +1,1 @@
+"""The machine itself: paths, state files, sysctls, modules, signals and system calls."""

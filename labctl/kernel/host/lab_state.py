@@ -1,0 +1,120 @@
+"""What a running lab was made from, and who works on it: small files and a lock in the state directory.
+
+The kernel is the record of what runs; these files only spare a person from naming the scenario again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from labctl.errors import LockError
+from labctl.kernel.host import paths
+
+PATIENCE = 30.0  # seconds to wait for a lock
+FILES = {"definition.json", "xtables.lock", "bin", "cni"}  # what lies in a lab's directory
+
+
+def directory(lab: str) -> Path:
+    """Where a lab's files lie."""
+    return paths.state_dir() / lab
+
+
+def records() -> tuple[str, ...]:
+    """The labs that have files here, sorted, whether they run or not; other directories are not ours."""
+    try:
+        with os.scandir(paths.state_dir()) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return tuple(sorted(name for name in names if _ours(name)))
+    except OSError:
+        return ()
+
+
+def _ours(lab: str) -> bool:
+    found = {path.name for path in directory(lab).iterdir()}
+    return "definition.json" in found or bool(found and found <= FILES)
+
+
+def save(lab: str, name: str, text: str) -> Path:
+    """Write one of a lab's files, whole or not at all; its name may lead through folders."""
+    path = directory(lab) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text)
+    os.replace(draft, path)
+    return path
+
+
+def load(lab: str) -> dict[str, Any] | None:
+    """The kept definition of a lab; None if there is none, or it cannot be read."""
+    try:
+        found = json.loads((directory(lab) / "definition.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def forget(lab: str) -> None:
+    """Remove a lab's files."""
+    folder = directory(lab)
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink()
+    folder.rmdir()
+
+
+@contextmanager
+def lock(lab: str, patience: float = PATIENCE) -> Iterator[None]:
+    """Be the only one that changes a lab. Raises LockError naming the holder after `patience` seconds.
+
+    The lock's file goes when it is let go, so that nothing is left after `down`.
+    """
+    paths.state_dir().mkdir(parents=True, exist_ok=True)
+    path = paths.state_dir() / f"{lab}.lock"
+    fd = _acquire(lab, path, time.monotonic() + patience)
+    try:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{' '.join(['labctl', *sys.argv[1:]])} (pid {os.getpid()})".encode(), 0)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(fd)
+
+
+def _acquire(lab: str, path: Path, deadline: float) -> int:
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        holder = os.pread(fd, 4096, 0).decode(errors="replace").strip() or "another process"
+                        raise LockError(f"lab {lab} is held by {holder}", "wait for it, or end it") from None
+                    time.sleep(0.02)  # flock has no deadline of its own: ask again
+            if _same(fd, path):
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # its holder removed it while we waited: take the new one
+
+
+def _same(fd: int, path: Path) -> bool:
+    try:
+        return os.fstat(fd).st_ino == os.stat(path).st_ino
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,223 @@
+"""What this machine can do for labs, found by doing: in a child process with namespaces of its own.
+
+Nothing is changed in the machine's own namespaces; there, only files under /proc are read. Nor is a module loaded, for
+some put devices into every namespace: what the kernel would load one for is not tried.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from labctl.core.iptables import BACKENDS, Backend
+from labctl.kernel.host import paths, sysctl
+from labctl.kernel.host.syscalls import CLONE_NEWNET, CLONE_NEWNS, unshare
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+TOOLS = ("ip", "iptables-legacy", "iptables-nft", "ebtables", "ping", "tcpdump")
+RULES = ("nft_counter", "xt_comment", "xt_MASQUERADE")  # modules that the rules of a trial may want
+LIBRARIES = ("pyroute2", "iptc", "yaml", "click", "rich")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found. `features` gives for each feature that was tried why it does not work, or ""; `idle` for each
+    that was not the modules that are not loaded."""
+
+    root: bool
+    features: dict[str, str] = field(default_factory=dict)
+    idle: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    tools: dict[str, str] = field(default_factory=dict)  # where each tool is, or ""
+    libraries: dict[str, bool] = field(default_factory=dict)
+    plugins: str = ""  # where CNI plugins are, or ""
+    iptables: str = ""  # the variant that `iptables` is on this machine: nft, legacy, or ""
+    tables: tuple[str, ...] = ()  # legacy tables in use in the machine's own namespace
+    neighbour_limit: int | None = None
+    neighbours: int | None = None
+    table_fulls: int | None = None
+    files: tuple[int, int] = (0, 0)  # soft and hard limit of open files
+    labs: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()  # labs with namespaces and without a record
+    dead: tuple[str, ...] = ()  # records without a namespace
+    command: str = "sudo labctl"  # what a person types before a verb
+    alone: bool = False  # no user but root exists here, as in a user namespace without newuidmap
+
+
+def examine(asked: Iterable[str] = ()) -> Facts:
+    """Look at everything; takes a fraction of a second. Features are tried only as root, and among them the kinds
+    of links that are `asked` for."""
+    root = os.geteuid() == 0
+    tools = {tool: _where(tool) for tool in TOOLS}
+    running = paths.labs()
+    kept = _kept()
+    limit, used, fulls = _neighbours()
+    tried, idle = _try_features(asked) if root else ({}, {})
+    return Facts(
+        root=root,
+        features=tried,
+        idle=idle,
+        tools=tools,
+        libraries={name: _importable(name) for name in LIBRARIES},
+        plugins=_plugins(),
+        iptables=_variant(),
+        tables=_tables(),
+        neighbour_limit=limit,
+        neighbours=used,
+        table_fulls=fulls,
+        files=resource.getrlimit(resource.RLIMIT_NOFILE),
+        labs=tuple(running),
+        lost=tuple(lab for lab in running if lab not in kept),
+        dead=tuple(lab for lab in kept if lab not in running),
+        command=paths.command(),
+        alone=sysctl.last() == 0,
+    )
+
+
+def features(asked: Iterable[str] = ()) -> Iterator[tuple[str, tuple[str, ...], Callable[[], None]]]:
+    """Each feature with the modules that it may want, and a function that uses it in the namespace it is called in, and
+    raises if it cannot."""
+    from labctl.kernel.firewall.backend import MODULES
+
+    for kind in dict.fromkeys(("veth", "bridge", "vxlan", "macvlan", *asked)):
+        yield kind, tuple(_behind(kind)), partial(_link, kind)
+    yield "packet capture", () if os.path.exists("/proc/thread-self/net/packet") else ("af_packet",), _capture
+    for backend in BACKENDS:
+        yield f"iptables {backend}", (*MODULES[backend], *RULES), partial(_rules, backend)
+    yield "bridged packets to iptables", (), _bridge_calls
+
+
+def _behind(kind: str) -> Iterator[str]:
+    """What the kernel would look for to make a link of a kind, and the cable that this may have to lie upon."""
+    from labctl.core.features import module
+    from labctl.kernel.apply.features import known, lies
+
+    for one in (kind, *(["veth"] if lies(kind) else [])):
+        if not known(one):
+            yield from (f"rtnl-link-{one}", module(one))
+
+
+def _try_features(asked: Iterable[str] = ()) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    """Try every feature in a child with a network of its own, and hear from it through a pipe: what was tried, and for
+    what was not the modules that are not loaded."""
+    import json
+
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            found = _in_child(asked)
+            os.write(write, json.dumps(found).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        answer = pipe.read()
+    os.waitpid(pid, 0)
+    found = json.loads(answer or b'{"network namespace": "the attempt died"}')
+    tried = {name: why for name, why in found.items() if isinstance(why, str)}
+    return tried, {name: tuple(names) for name, names in found.items() if name not in tried}
+
+
+def _in_child(asked: Iterable[str]) -> dict[str, str | tuple[str, ...]]:
+    from labctl.kernel.host.modules import dormant
+
+    found: dict[str, str | tuple[str, ...]] = {}
+    try:
+        unshare(CLONE_NEWNET | CLONE_NEWNS)
+        found["network namespace"] = ""
+    except OSError as error:
+        return {"network namespace": error.strerror or "refused"}
+    for name, behind, attempt in features(asked):
+        if idle := dormant(behind):
+            found[name] = idle
+            continue
+        try:
+            attempt()
+            found[name] = ""
+        except Exception as error:
+            found[name] = str(error.args[-1] if error.args else error).strip() or type(error).__name__
+    return found
+
+
+def _link(kind: str) -> None:
+    from labctl.kernel.apply.features import try_link
+
+    if why := try_link(kind):
+        raise OSError(why)
+
+
+def _capture() -> None:
+    import socket
+
+    socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close()
+
+
+def _rules(backend: Backend) -> None:
+    from labctl.kernel.firewall.backend import works
+
+    if why := works(backend):
+        raise OSError(why)
+
+
+def _bridge_calls() -> None:
+    with open("/proc/sys/net/bridge/bridge-nf-call-iptables") as file:
+        file.read()
+
+
+def _where(tool: str) -> str:
+    import shutil
+
+    return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}") or ""
+
+
+def _importable(name: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(name) is not None
+
+
+def _plugins() -> str:
+    from labctl.kernel.cni.plugins import find, search_path
+
+    found = find("bridge", search_path())
+    return "" if found is None else str(found.parent)
+
+
+def _variant() -> str:
+    where = os.path.realpath(_where("iptables") or "/")
+    return next((word for word in ("nft", "legacy") if word in os.path.basename(where)), "")
+
+
+def _tables() -> tuple[str, ...]:
+    try:
+        with open("/proc/net/ip_tables_names") as file:
+            return tuple(sorted(file.read().split()))
+    except OSError:
+        return ()
+
+
+def _neighbours() -> tuple[int | None, int | None, int | None]:
+    """The limit of the IPv4 neighbour table, its entries, and how often it was full since the machine booted."""
+    try:
+        with open("/proc/sys/net/ipv4/neigh/default/gc_thresh3") as file:
+            limit: int | None = int(file.read())
+    except (OSError, ValueError):
+        limit = None
+    try:
+        with open("/proc/net/stat/arp_cache") as file:
+            head, *rows = [line.split() for line in file]
+        fulls = sum(int(row[head.index("table_fulls")], 16) for row in rows)
+        return limit, int(rows[0][head.index("entries")], 16), fulls
+    except (OSError, ValueError, IndexError):
+        return limit, None, None
+
+
+def _kept() -> tuple[str, ...]:
+    try:
+        with os.scandir(paths.state_dir()) as entries:
+            return tuple(sorted(entry.name for entry in entries if os.path.exists(f"{entry.path}/definition.json")))
+    except OSError:
+        return ()

@@ -1,0 +1,133 @@
+"""The kernel room's door: observe, apply and destroy one lab. All work runs in the thread that enters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from types import TracebackType
+
+from labctl.core.diff import Change
+from labctl.core.iptables import Backend
+from labctl.core.resources import Chain, IpSet, Link, Plan, Process, Resource, Sysctl
+from labctl.kernel import processes
+from labctl.kernel.apply.builder import Builder
+from labctl.kernel.cni import attachment_records
+from labctl.kernel.firewall import backend as backends
+from labctl.kernel.firewall import chains as firewall
+from labctl.kernel.host import lab_state, paths
+from labctl.kernel.host.signals import undisturbed
+from labctl.kernel.namespaces import lab_namespaces, occupants
+from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.netlink import dump, ipset
+from labctl.kernel.observe import snapshot as observe
+from labctl.kernel.observe import sysctl_values
+
+
+class Linux:
+    """The kernel, as far as one lab is concerned. A context manager: it holds descriptors and a thread."""
+
+    def __init__(self, lab: str) -> None:
+        self.lab = lab
+        self.inside = Inside()
+        self.rooms = lab_namespaces.Rooms(lab)
+        self.snapshot: observe.Snapshot | None = None
+
+    @cached_property
+    def backend(self) -> Backend:
+        """The firewall that the lab's rules are in."""
+        return backends.of(self.lab)
+
+    def __enter__(self) -> Linux:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.inside.close()
+        else:
+            self.rooms.stopped = True
+            with undisturbed():
+                self.inside.close()
+        self.rooms.close()
+
+    def nodes(self) -> tuple[str, ...]:
+        """The lab's namespaces that have a name now."""
+        return paths.labs().get(self.lab, ())
+
+    def observe(self, asking: Plan = (), nodes: Iterable[str] | None = None, *, chains: bool = True) -> Plan:
+        """What is there now, in the plan's types. `asking` says which sysctls to read, which firewall families and
+        idle devices of modules matter, and whether processes do; `nodes` limits it to some namespaces (peers elsewhere
+        are then not named), and without `chains` no firewall is read."""
+        here = tuple(nodes if nodes is not None else self.nodes())
+        return self.inside.run(None, self._observe, asking, here, chains, nodes is None)
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Carry out changes; after `observe` they repair what is there, else they build from nothing.
+
+        Raises KernelError for what the kernel refused, MissingError for tools or features.
+        """
+        self.inside.run(None, self._apply, changes)
+
+    def canonical(self, plan: Plan) -> Plan:
+        """The plan with its firewall rules spelled as this machine's xtables spells them."""
+        sets = [item for item in plan if isinstance(item, IpSet)]
+        spelled = firewall.canonical([item for item in plan if isinstance(item, Chain)], sets, self.backend)
+        return tuple(spelled.get(item.key, item) if isinstance(item, Chain) else item for item in plan)
+
+    def destroy(self) -> tuple[str, ...]:
+        """Remove every namespace of the lab; needs nothing but their names. Returns those that went.
+
+        What a person left running inside is ended first: it would keep its namespace alive.
+        """
+        gone = self.nodes()
+        inside = occupants.find(paths.netns_path(self.lab, node) for node in gone)
+        occupants.end({*inside, *processes.astray(self.lab)})
+        self.rooms.close()
+        self.snapshot = None
+        for node in gone:
+            lab_namespaces.remove(paths.netns_path(self.lab, node))
+        return gone
+
+    def _observe(self, asking: Plan, nodes: tuple[str, ...], firewalls: bool, whole: bool) -> Plan:
+        room = self.rooms
+        here = room.open(nodes)
+        asking_of: dict[str, list[Sysctl]] = {}
+        chains: dict[str, list[Chain]] = {}
+        idle: dict[str, list[str]] = {}
+        for item in asking:
+            if isinstance(item, Sysctl):
+                asking_of.setdefault(item.ns, []).append(item)
+            elif isinstance(item, Chain):
+                chains.setdefault(item.ns, []).append(item)
+            elif isinstance(item, Link) and not item.up:
+                idle.setdefault(item.ns, []).append(item.at.dev)
+        backend = self.backend if firewalls else "legacy"
+        snapshot = observe.Snapshot(whole=whole)
+        found: list[Resource] = []
+        for node in here:
+            room.enter(node)
+            found.append(observe.netns(node))
+            snapshot.add(node, dump.links(room.channels[node]), idle.get(node, ()))
+            asked = asking_of.get(node, ())
+            found += sysctl_values.present(asked)
+            found += sysctl_values.forwarding(node, snapshot.links[node].values(), asked)
+            found += (*ipset.read(node), *firewall.read(node, chains.get(node, ()), backend)) if firewalls else ()
+        for node in here:
+            found += observe.links(snapshot, node, room.nsid)
+            found += observe.tables(room.channels[node], snapshot, node)
+        devices = frozenset(f"{node}/{link.name}" for node in here for link in snapshot.links[node].values())
+        found += attachment_records.there(self.lab, asking, devices)
+        if not asking or any(isinstance(item, Process) for item in asking):
+            found += processes.find(self.lab, here)
+        self.snapshot = snapshot
+        return tuple(found)
+
+    def _apply(self, changes: Sequence[Change]) -> None:
+        lab_namespaces.prepare()
+        lock = lab_state.directory(self.lab) / "xtables.lock"
+
+        def write(ns: str, own: Sequence[Change]) -> None:
+            firewall.write(ns, own, lock, self.backend)
+
+        Builder(self.rooms, write, self.snapshot).apply(changes)

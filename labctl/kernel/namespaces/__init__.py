@@ -1,0 +1,1 @@
+"""Network namespaces of a lab: create, enter and remove them, and see what is inside."""

@@ -1,0 +1,187 @@
+"""The namespaces of one lab: made, opened, listed and removed. Each has its descriptor and its socket.
+
+Everything here but `Rooms.close` runs in the thread that enters namespaces (see `netns.Inside`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+from labctl.errors import KernelError
+from labctl.kernel.host import paths
+from labctl.kernel.host.syscalls import UMOUNT_NOFOLLOW
+from labctl.kernel.namespaces.thread import (
+    CLONE_NEWNET,
+    MNT_DETACH,
+    MS_BIND,
+    MS_REC,
+    MS_SHARED,
+    mount,
+    setns,
+    umount,
+    unshare,
+)
+from labctl.kernel.netlink.rtnetlink import Channel, attributes
+
+RTM_GETNSID = 90
+NETNSA_NSID, NETNSA_FD = 1, 3
+HERE = "/proc/thread-self/ns/net"
+
+
+class Rooms:
+    """Open namespaces of a lab, by node. A socket made in one stays in it."""
+
+    def __init__(self, lab: str) -> None:
+        self.lab = lab
+        self.fds: dict[str, int] = {}
+        self.channels: dict[str, Channel] = {}
+        self.stopped = False  # set from outside to make a long build end early
+        self._where: str | None = None
+        raise_open_files()
+
+    def close(self) -> None:
+        """Close every descriptor and socket; the namespaces stay."""
+        for channel in self.channels.values():
+            channel.close()
+        for fd in self.fds.values():
+            os.close(fd)
+        self.channels.clear()
+        self.fds.clear()
+        self._where = None
+
+    def make(self, node: str) -> None:
+        """A new, empty namespace, bound to its name. Raises KernelError."""
+        if self.stopped:
+            raise KernelError(f"stopped before namespace {node} was made")
+        path = paths.netns_path(self.lab, node)
+        if not is_namespace(path):
+            remove(path)  # a name without a namespace behind it, as a reboot or a crash leaves it
+        try:
+            unshare(CLONE_NEWNET)
+            self._where = node
+            fd = os.open(HERE, os.O_RDONLY | os.O_CLOEXEC)
+            self.fds[node] = fd
+            os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
+            mount(HERE, str(path), None, MS_BIND)
+        except OSError as error:
+            raise KernelError(
+                f"cannot make namespace {path.name}: {error.strerror}", _hint(error), error.errno or 0
+            ) from None
+        self.channels[node] = Channel()
+
+    def open(self, nodes: Iterable[str]) -> tuple[str, ...]:
+        """Open those namespaces that exist; returns their names. A name with no namespace behind it counts
+        as absent. Raises KernelError for a name that leads to the machine's own namespace."""
+        opened = []
+        for node in nodes:
+            path = paths.netns_path(self.lab, node)
+            if node not in self.fds:
+                if not is_namespace(path):
+                    continue
+                self.fds[node] = self._opened(path)
+                self.enter(node)
+                self.channels[node] = Channel()
+            opened.append(node)
+        return tuple(opened)
+
+    @staticmethod
+    def _opened(path: Path) -> int:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        found = os.fstat(fd)
+        if (found.st_dev, found.st_ino) in own_namespaces():
+            os.close(fd)
+            hint = f"somebody bound it there; take the name away: umount {path} && rm {path}"
+            raise KernelError(f"{path.name} is the machine's own network namespace, and no lab's", hint)
+        return fd
+
+    def enter(self, node: str) -> None:
+        """Move this thread into a namespace that is open."""
+        if self._where != node:
+            setns(self.fds[node])
+            self._where = node
+
+    def forget(self, node: str) -> None:
+        """Close one namespace and remove its name."""
+        self.channels.pop(node).close()
+        os.close(self.fds.pop(node))
+        self._where = None if self._where == node else self._where
+        remove(paths.netns_path(self.lab, node))
+
+    def nsid(self, node: str, other: str) -> int | None:
+        """The id by which the kernel, in `node`, names the namespace `other`."""
+        body = struct.pack("=Bxxx", 0) + struct.pack("=HHI", 8, NETNSA_FD, self.fds[other])
+        for data, start, end in self.channels[node].ask(RTM_GETNSID, body):
+            place = attributes(data, start + 4, end).get(NETNSA_NSID)
+            if place is not None:
+                return int(struct.unpack_from("=i", data, place[0])[0])
+        return None
+
+
+def prepare() -> None:
+    """The directory of named namespaces, as `ip netns` makes it: a shared mount, so that services with
+    private mounts do not keep deleted namespaces alive."""
+    directory = str(paths.netns_dir())
+    os.makedirs(directory, exist_ok=True)
+    try:
+        mount(None, directory, None, MS_SHARED | MS_REC)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        mount(directory, directory, None, MS_BIND | MS_REC)
+        mount(None, directory, None, MS_SHARED | MS_REC)
+
+
+def own_namespaces() -> frozenset[tuple[int, int]]:
+    """The namespaces that are nobody's lab: the one this process started in, and init's, by device and inode."""
+    found = set()
+    for place in ("/proc/self/ns/net", "/proc/1/ns/net"):
+        try:
+            stat = os.stat(place)
+        except OSError:
+            continue  # init's is not for everyone to see
+        found.add((stat.st_dev, stat.st_ino))
+    return frozenset(found)
+
+
+def is_namespace(path: Path) -> bool:
+    """Whether a namespace is bound to the file; a link to one is not."""
+    try:
+        return os.lstat(path).st_dev == os.stat("/proc/self/ns/net").st_dev
+    except FileNotFoundError:
+        return False
+
+
+def remove(path: Path) -> bool:
+    """Unbind and unlink a namespace's name; True if there was one. What runs inside keeps it alive."""
+    try:
+        umount(str(path), MNT_DETACH | UMOUNT_NOFOLLOW)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT):
+            raise KernelError(f"cannot unbind {path}: {error.strerror}", _hint(error), error.errno or 0) from None
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def raise_open_files() -> None:
+    """A lab needs two descriptors per namespace: allow as many as this process may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _hint(error: OSError) -> str:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return "run it as root: sudo labctl ..."
+    if error.errno == errno.EMFILE:
+        return "too many open files for this process: ulimit -n says how many it may have"
+    if error.errno == errno.ENOSPC:
+        return "the kernel's limit of namespaces: /proc/sys/user/max_net_namespaces"
+    return ""

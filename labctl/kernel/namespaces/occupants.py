@@ -1,0 +1,110 @@
+"""The processes that live in a lab's namespaces: found by where they are, never by what they are called.
+
+A namespace lives as long as a process is in it, so `down` ends those first. It ends nothing else: not
+itself, not the shell it was typed in, nothing outside the lab's own namespaces, and nothing at all in
+the machine's own, whatever name somebody gave that.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from labctl.kernel.namespaces.lab_namespaces import is_namespace, own_namespaces
+
+GRACE = 1.0  # seconds between SIGTERM and SIGKILL
+
+
+def find(paths: Iterable[Path]) -> tuple[int, ...]:
+    """The ids of the processes in the namespaces bound to these files, but for us and our ancestors."""
+    return tuple(located(paths))
+
+
+def located(paths: Iterable[Path]) -> dict[int, Path]:
+    """As `find`, each with the file that its namespace is bound to."""
+    own, bound = own_namespaces(), {}
+    for path in paths:
+        if is_namespace(path):
+            found_at = os.lstat(path)
+            if (found_at.st_dev, found_at.st_ino) not in own:
+                bound[found_at.st_dev, found_at.st_ino] = path
+    return {pid: bound[home] for pid, home in _others() if home in bound} if bound else {}
+
+
+def here() -> tuple[int, ...]:
+    """The ids of the processes in the namespace this thread is in, whosever that is, but for us and our ancestors."""
+    found = os.stat("/proc/thread-self/ns/net")
+    return tuple(pid for pid, home in _others() if home == (found.st_dev, found.st_ino))
+
+
+def strangers() -> tuple[int, ...]:
+    """The ids of all processes that live in any namespace but the machine's own."""
+    own = own_namespaces()
+    return tuple(pid for pid, home in _others() if home not in own)
+
+
+def _others() -> Iterator[tuple[int, tuple[int, int]]]:
+    """Every process but us and our ancestors, with its network namespace by device and inode."""
+    ours = _ancestry()
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) in ours:
+            continue
+        try:
+            lives = os.stat(f"/proc/{name}/ns/net")
+        except OSError:
+            continue  # it ended meanwhile, or is none of our business
+        yield int(name), (lives.st_dev, lives.st_ino)
+
+
+def end(pids: Iterable[int], grace: float = GRACE) -> None:
+    """End processes: ask, wait for them to go, then insist. Returns when all are gone."""
+    handles = {}
+    for pid in pids:
+        try:
+            handles[os.pidfd_open(pid)] = pid
+        except ProcessLookupError:
+            continue
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for fd in handles:
+                _signal(fd, number)
+            _wait(handles, grace)
+    finally:
+        for fd in handles:
+            os.close(fd)
+
+
+def _signal(fd: int, number: signal.Signals) -> None:
+    try:
+        signal.pidfd_send_signal(fd, number)
+    except ProcessLookupError:
+        pass
+
+
+def _wait(handles: dict[int, int], grace: float) -> None:
+    """Wait until all have ended; closes the handles of those that have."""
+    poll = select.poll()
+    for fd in handles:
+        poll.register(fd, select.POLLIN)
+    deadline = time.monotonic() + grace
+    while handles and (left := deadline - time.monotonic()) > 0:
+        for fd, _ in poll.poll(left * 1000):
+            poll.unregister(fd)
+            os.close(fd)
+            del handles[fd]
+
+
+def _ancestry() -> set[int]:
+    pids, pid = set(), os.getpid()
+    while pid > 1 and pid not in pids:
+        pids.add(pid)
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            break
+        pid = int(stat.rpartition(")")[2].split()[1])
+    return pids

@@ -1,0 +1,61 @@
+"""Ports of a namespace: whether one can be had, and who has it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+from labctl.core.scenario_types import Protocol
+from labctl.kernel.namespaces import occupants
+
+LISTENING = {"tcp": "0A", "udp": "07"}  # the state that /proc/net tells of a socket that waits
+
+
+def claim(protocol: Protocol, port: int) -> int:
+    """Try to listen on a port of the namespace this thread is in, and let it go again; the errno, 0 for success."""
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    with socket.socket(socket.AF_INET, kind) as sock:
+        if protocol == "tcp":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that linger do not count
+        try:
+            sock.bind(("", port))
+            if protocol == "tcp":
+                sock.listen(1)
+        except OSError as error:
+            return error.errno or 0
+    return 0
+
+
+def holders(path: Path, protocol: Protocol, port: int) -> tuple[str, ...]:
+    """Who listens on a port of the namespace this thread is in, which is bound to `path`: `web (process 4711)`."""
+    sockets = _sockets(protocol, port)
+    return tuple(f"{_name(pid)} (process {pid})" for pid in occupants.find([path]) if sockets & _held(pid))
+
+
+def _sockets(protocol: Protocol, port: int) -> set[str]:
+    found = set()
+    for family in ("", "6"):
+        with suppress(OSError), open(f"/proc/thread-self/net/{protocol}{family}") as file:
+            for line in file.readlines()[1:]:
+                words = line.split()
+                if words[3] == LISTENING[protocol] and int(words[1].rpartition(":")[2], 16) == port:
+                    found.add(f"socket:[{words[9]}]")
+    return found
+
+
+def _held(pid: int) -> set[str]:
+    found = set()
+    with suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return found
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return "?"

@@ -1,0 +1,1 @@
+"""Netlink: read and write links, addresses, routes, IP sets, nft tables and connections."""

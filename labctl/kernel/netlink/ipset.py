@@ -1,0 +1,149 @@
+"""The IP sets of a namespace: read, made and changed over netfilter's netlink, in pyroute2's encoding.
+
+`read` and `write` act on the namespace of the thread that calls them; no program is started. Sets are made
+before the rules that match them and removed after those, for the kernel refuses to let go of a set in use.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network, ip_network
+from typing import Any
+
+from labctl.core.diff import Change
+from labctl.core.resources import IpSet
+from labctl.errors import KernelError
+from labctl.kernel.netlink.encoding import message_class
+from labctl.kernel.netlink.rtnetlink import attributes, messages, text
+
+_NETLINK_NETFILTER, _SUBSYSTEM, _PROTOCOL = 12, 6, 6
+_CREATE, _DESTROY, _LIST, _ADD, _DEL = 2, 3, 7, 9, 10
+_REQUEST, _ACK, _DUMP, _EXCL, _CREATED = 0x1, 0x4, 0x300, 0x200, 0x400
+_ERROR, _DONE = 2, 3
+_SETNAME, _TYPENAME, _ADT, _DATA, _IP, _CIDR = 2, 3, 8, 7, 1, 3
+_MAXELEM = {"hash:net": 1048576, "hash:ip": 1048576}
+_ERRORS = {4097: "another protocol version", 4098: "no such set type", 4101: "a set of that name is there",
+           4102: "a set of another type", 4103: "the member is there already, or is not there",
+           4104: "a prefix length that it cannot hold", 4108: "rules refer to it"}  # fmt: skip
+
+
+def read(ns: str) -> tuple[IpSet, ...]:
+    """Every set of the namespace of this thread, under the name `ns`. Where no set type was ever loaded there are
+    none, and asking would load it."""
+    if not os.path.exists("/sys/module/ip_set"):
+        return ()
+    members: dict[str, tuple[str, list[str]]] = {}
+    try:
+        with _socket() as asking:
+            asking.send(_message(_LIST, _REQUEST | _DUMP, 1, []))
+            for data, start, end in _answers(asking):
+                found = attributes(data, start + 4, end)
+                if _SETNAME in found:
+                    name = text(data, found[_SETNAME])
+                    kind = text(data, found[_TYPENAME]) if _TYPENAME in found else ""
+                    _, known = members.setdefault(name, (kind, []))
+                    known += _members(data, *found[_ADT], kind) if _ADT in found else ()
+    except OSError:
+        return ()
+    return tuple(IpSet(ns, name, kind, tuple(sorted(known))) for name, (kind, known) in members.items())
+
+
+def write(ns: str, changes: Iterable[Change]) -> None:
+    """Make sets and change what is in them; removals and other changes are passed over. Raises KernelError."""
+    with _socket() as asking:
+        for change in changes:
+            want, have = change.want, change.have
+            if not isinstance(want, IpSet):
+                continue
+            old = have if isinstance(have, IpSet) else None
+            if old is not None and old.kind != want.kind:
+                _do(asking, ns, old, _DESTROY, [])
+                old = None
+            if old is None:
+                _do(asking, ns, want, _CREATE, _creation(want))
+            before = set(old.members) if old is not None else set()
+            for verb, those in ((_ADD, set(want.members) - before), (_DEL, before - set(want.members))):
+                for member in sorted(those):
+                    _do(asking, ns, want, verb, [("IPSET_ATTR_DATA", {"attrs": _member(member, want.kind)})])
+
+
+def remove(ns: str, changes: Iterable[Change]) -> None:
+    """Destroy the sets that are to go. Raises KernelError for one that rules still refer to."""
+    with _socket() as asking:
+        for change in changes:
+            if change.want is None and isinstance(change.have, IpSet):
+                _do(asking, ns, change.have, _DESTROY, [])
+
+
+def _creation(one: IpSet) -> list[tuple[str, Any]]:
+    size = [("IPSET_ATTR_HASHSIZE", 1024), ("IPSET_ATTR_MAXELEM", _MAXELEM.get(one.kind, 65536))]
+    kind = [("IPSET_ATTR_TYPENAME", one.kind), ("IPSET_ATTR_REVISION", 0), ("IPSET_ATTR_FAMILY", int(socket.AF_INET))]
+    return [*kind, ("IPSET_ATTR_DATA", {"attrs": size})]
+
+
+def _member(member: str, kind: str) -> list[tuple[str, Any]]:
+    network = IPv4Network(member)
+    where = [("IPSET_ATTR_IP", {"attrs": [("IPSET_ATTR_IPADDR_IPV4", str(network.network_address))]})]
+    return [*where, ("IPSET_ATTR_CIDR", network.prefixlen)] if kind == "hash:net" else where
+
+
+def _members(data: bytes, start: int, end: int, kind: str) -> Iterator[str]:
+    """The members in one message: a list of nested attributes that all have the same number."""
+    while start + 4 <= end:
+        length, _ = struct.unpack_from("=HH", data, start)
+        if length < 4:
+            return
+        found = attributes(data, start + 4, start + length)
+        inner = attributes(data, *found[_IP]) if _IP in found else {}
+        place = inner.get(1) or inner.get(2)
+        if place is not None:
+            raw = data[place[0] : place[1]]
+            size = data[found[_CIDR][0]] if _CIDR in found else len(raw) * 8
+            network = ip_network((raw, size))
+            single = network.prefixlen == network.max_prefixlen  # ipset(8) prints those without a prefix length
+            yield str(network.network_address if single else network)
+        start += (length + 3) & ~3
+
+
+def _do(asking: socket.socket, ns: str, one: IpSet, command: int, attrs: list[tuple[str, Any]]) -> None:
+    flags = _REQUEST | _ACK | (_EXCL | _CREATED if command == _CREATE else 0)
+    asking.send(_message(command, flags, 1, [("IPSET_ATTR_SETNAME", one.name), *attrs]))
+    data = asking.recv(1 << 16)
+    for kind, _, _, start, _ in messages(data):
+        code = -struct.unpack_from("=i", data, start)[0] if kind == _ERROR else 0
+        if code:
+            verb = {_CREATE: "add", _DESTROY: "remove"}.get(command, "change")
+            why = _ERRORS.get(code) or os.strerror(code)
+            raise KernelError(f"cannot {verb} ipset {one.name} ({one.kind}) in {ns}: {why}", errno=code)
+
+
+def _message(command: int, flags: int, sequence: int, attrs: list[tuple[str, Any]]) -> bytes:
+    message = _class()()
+    message["nfgen_family"], message["version"], message["res_id"] = int(socket.AF_INET), 0, 0
+    message["header"]["type"] = _SUBSYSTEM << 8 | command
+    message["header"]["flags"], message["header"]["sequence_number"] = flags, sequence
+    message["attrs"] = [("IPSET_ATTR_PROTOCOL", _PROTOCOL), *attrs]
+    message.encode()
+    return bytes(message.data)
+
+
+def _class() -> Any:
+    message_class("rtmsg")  # lets pyroute2's message modules be imported without all of pyroute2
+    return importlib.import_module("pyroute2.netlink.nfnetlink.ipset").ipset_msg
+
+
+def _answers(asking: socket.socket) -> Iterator[tuple[bytes, int, int]]:
+    while True:
+        data = asking.recv(1 << 18)
+        for kind, _, _, start, end in messages(data):
+            if kind in (_DONE, _ERROR):
+                return
+            yield data, start, end
+
+
+def _socket() -> socket.socket:
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)

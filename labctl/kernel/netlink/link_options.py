@@ -1,0 +1,144 @@
+"""The options of each kind of link, in iproute2's words, and where they lie in the kernel's messages.
+
+One table serves both ways: building a message and reading one back.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, Literal
+
+from labctl.kernel.netlink.encoding import U32
+from labctl.kernel.netlink.rtnetlink import attributes
+
+Form = Literal["u8", "u16", "u32", "be16", "ip", "dev", "word", "flag"]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: its attribute's name in pyroute2, its number in the kernel, and its form."""
+
+    name: str
+    number: int
+    form: Form
+    words: tuple[str, ...] = ()  # the words behind the numbers, for `word`
+
+
+_MACVLAN = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8, "source": 16}
+_ON = ("off", "on")
+
+OPTIONS: dict[str, dict[str, Option]] = {
+    "vxlan": {
+        "id": Option("IFLA_VXLAN_ID", 1, "u32"),
+        "remote": Option("IFLA_VXLAN_GROUP", 2, "ip"),
+        "dev": Option("IFLA_VXLAN_LINK", 3, "dev"),
+        "local": Option("IFLA_VXLAN_LOCAL", 4, "ip"),
+        "ttl": Option("IFLA_VXLAN_TTL", 5, "u8"),
+        "learning": Option("IFLA_VXLAN_LEARNING", 7, "word", _ON),
+        "ageing": Option("IFLA_VXLAN_AGEING", 8, "u32"),
+        "proxy": Option("IFLA_VXLAN_PROXY", 11, "word", _ON),
+        "rsc": Option("IFLA_VXLAN_RSC", 12, "word", _ON),
+        "l2miss": Option("IFLA_VXLAN_L2MISS", 13, "word", _ON),
+        "l3miss": Option("IFLA_VXLAN_L3MISS", 14, "word", _ON),
+        "dstport": Option("IFLA_VXLAN_PORT", 15, "be16"),
+        "external": Option("IFLA_VXLAN_COLLECT_METADATA", 25, "word", _ON),
+    },
+    "bridge": {
+        "ageing_time": Option("IFLA_BR_AGEING_TIME", 4, "u32"),
+        "stp_state": Option("IFLA_BR_STP_STATE", 5, "u32"),
+        "vlan_filtering": Option("IFLA_BR_VLAN_FILTERING", 7, "u8"),
+        "mcast_snooping": Option("IFLA_BR_MCAST_SNOOPING", 23, "u8"),
+        "vlan_default_pvid": Option("IFLA_BR_VLAN_DEFAULT_PVID", 39, "u16"),
+    },
+    "macvlan": {"dev": Option("", 0, "dev"), "mode": Option("IFLA_MACVLAN_MODE", 1, "u32")},
+    "vlan": {"dev": Option("", 0, "dev"), "id": Option("IFLA_VLAN_ID", 1, "u16")},
+    "ipvlan": {"dev": Option("", 0, "dev"), "mode": Option("IFLA_IPVLAN_MODE", 1, "u16")},
+    "ipip": {
+        "dev": Option("IFLA_IPIP_LINK", 1, "dev"),
+        "local": Option("IFLA_IPIP_LOCAL", 2, "ip"),
+        "remote": Option("IFLA_IPIP_REMOTE", 3, "ip"),
+        "ttl": Option("IFLA_IPIP_TTL", 4, "u8"),
+    },
+    "geneve": {
+        "id": Option("IFLA_GENEVE_ID", 1, "u32"),
+        "remote": Option("IFLA_GENEVE_REMOTE", 2, "ip"),
+        "ttl": Option("IFLA_GENEVE_TTL", 3, "u8"),
+        "dstport": Option("IFLA_GENEVE_PORT", 5, "be16"),
+        "external": Option("IFLA_GENEVE_COLLECT_METADATA", 6, "flag"),
+    },
+    "tun": {},
+    "dummy": {},
+    "ifb": {},
+    "veth": {},
+    "loopback": {},
+}
+_MODES = {"macvlan": _MACVLAN, "ipvlan": {"l2": 0, "l3": 1, "l3s": 2}}
+_INET6 = {"IFLA_VXLAN_GROUP": "IFLA_VXLAN_GROUP6", "IFLA_VXLAN_LOCAL": "IFLA_VXLAN_LOCAL6"}
+_INET6_NUMBER = {16: 2, 17: 4}
+
+
+def info_data(kind: str, options: Iterable[tuple[str, str]], index_of: Any) -> list[tuple[str, Any]]:
+    """The IFLA_INFO_DATA attributes for a link's options; `index_of(dev)` finds a device's index.
+
+    Raises ValueError for an option this kind does not have, or a value it cannot take.
+    """
+    table = OPTIONS.get(kind, {})
+    attrs: list[tuple[str, Any]] = []
+    for word, text in options:
+        if word not in table:
+            known = ", ".join(sorted(table)) or "none"
+            raise ValueError(f"a {kind} has no option {word!r} (it has: {known})")
+        option = table[word]
+        if option.name:
+            attrs.append(_attribute(kind, word, option, text, index_of))
+    return attrs
+
+
+def _attribute(kind: str, word: str, option: Option, text: str, index_of: Any) -> tuple[str, Any]:
+    if option.form == "ip":
+        value: IPv4Address | IPv6Address = ip_address(text)
+        return (_INET6.get(option.name, option.name) if value.version == 6 else option.name), value
+    if option.form == "dev":
+        return option.name, U32(index_of(text))
+    if option.form == "word":
+        return option.name, option.words.index(text)
+    if option.form == "flag":
+        return option.name, True  # it is there, or it is not
+    if word == "mode" and kind in _MODES:
+        return option.name, _MODES[kind][text]
+    return option.name, int(text)
+
+
+def read_options(kind: str, data: bytes, start: int, end: int, name_of: Any) -> tuple[tuple[str, str], ...]:
+    """A link's options as the kernel tells them, in the table's words; `name_of(index)` names a device."""
+    found = attributes(data, start, end)
+    for six, four in _INET6_NUMBER.items():
+        if kind == "vxlan" and six in found:
+            found[four] = found[six]
+    options = []
+    for word, option in OPTIONS.get(kind, {}).items():
+        place = found.get(option.number) if option.number else None
+        if place is not None:
+            options.append((word, _text(kind, word, option, data[place[0] : place[1]], name_of)))
+    return tuple(options)
+
+
+def _text(kind: str, word: str, option: Option, payload: bytes, name_of: Any) -> str:
+    if option.form == "ip":
+        return str(ip_address(payload))
+    number = int.from_bytes(payload, "big" if option.form == "be16" else _ORDER)
+    if option.form == "dev":
+        return str(name_of(number))
+    if option.form == "word":
+        return option.words[min(number, 1)]
+    if option.form == "flag":
+        return "on"
+    if word == "mode" and kind in _MODES:
+        return next((name for name, value in _MODES[kind].items() if value == number), str(number))
+    return str(number)
+
+
+_ORDER: Literal["little", "big"] = "little" if struct.pack("=H", 1) == b"\x01\x00" else "big"

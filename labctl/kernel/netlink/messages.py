@@ -1,0 +1,305 @@
+"""Which netlink messages make, change and unmake each kernel object of a plan."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from labctl.core.resources import IP, Address, Fdb, Link, Neighbour, Route, Rule
+from labctl.kernel.netlink import encoding
+from labctl.kernel.netlink.encoding import ACK, CREATE, EXCL, REPLACE, REQUEST, U32, Mac, encode
+from labctl.kernel.netlink.link_options import info_data
+from labctl.kernel.netlink.rtnetlink import packed
+
+ADD = REQUEST | ACK | CREATE | EXCL
+PUT = REQUEST | ACK | CREATE | REPLACE
+SET = REQUEST | ACK
+APPEND = 0x800
+
+AF_INET, AF_INET6, AF_BRIDGE = 2, 10, 7
+IFF_UP, IFF_NOARP, IFF_PROMISC = 0x1, 0x80, 0x100
+NUD = {
+    "incomplete": 0x01, "reachable": 0x02, "stale": 0x04, "delay": 0x08,
+    "probe": 0x10, "failed": 0x20, "noarp": 0x40, "permanent": 0x80,
+}  # fmt: skip
+NTF_SELF, NTF_MASTER, NTF_PROXY = 0x02, 0x04, 0x08
+ROUTE_KIND = {"unicast": 1, "local": 2, "broadcast": 3, "anycast": 4, "multicast": 5, "blackhole": 6,
+              "unreachable": 7, "prohibit": 8, "throw": 9}  # fmt: skip
+RULE_ACTION = {"lookup": 1, "goto": 2, "nop": 3, "blackhole": 6, "unreachable": 7, "prohibit": 8}
+SCOPE_GLOBAL, SCOPE_LINK, SCOPE_HOST, SCOPE_NOWHERE = 0, 253, 254, 255
+SCOPES = {"global": SCOPE_GLOBAL, "site": 200, "link": SCOPE_LINK, "host": SCOPE_HOST, "nowhere": SCOPE_NOWHERE}
+RULE_INVERT = 0x2
+PROTO_KERNEL, PROTO_BOOT = 2, 3
+ONLINK = 4
+IFA_F_NODAD = 0x02
+RTA_ENCAP_TYPE, RTA_ENCAP, NESTED = 21, 22, 0x8000
+LWTUNNEL_IP, LWTUNNEL_IP_ID, LWTUNNEL_IP_DST = 2, 1, 2
+
+IndexOf = Callable[[str], int]  # a device's name, in the namespace at hand, to its index
+
+
+def family(version: int) -> int:
+    """The kernel's address family for IP version 4 or 6."""
+    return AF_INET if version == 4 else AF_INET6
+
+
+_GIVEN = {("vlan_filtering", "0")}  # what a new link has: a kernel without the feature refuses even to be told so
+
+
+def create_link(
+    link: Link, peer: Link | None, index: int, peer_index: int, peer_fd: int | None, index_of: IndexOf
+) -> bytearray:
+    """Make a link (for a veth, both ends at once, the peer in its own namespace). Neither is up yet."""
+    attrs: list[tuple[str, Any]] = [("IFLA_IFNAME", link.at.dev)]
+    if link.mtu is not None:
+        attrs.append(("IFLA_MTU", link.mtu))
+    if link.mac is not None:
+        attrs.append(("IFLA_ADDRESS", Mac(link.mac)))
+    if link.master is not None and link.born in (None, link.ns):  # another namespace's bridge cannot be named here
+        attrs.append(("IFLA_MASTER", U32(index_of(link.master))))
+    lower = dict(link.options).get("dev")
+    if lower is not None and link.kind != "vxlan":
+        attrs.append(("IFLA_LINK", U32(index_of(lower))))
+    info: list[tuple[str, Any]] = [("IFLA_INFO_KIND", link.kind)]
+    if peer is not None:
+        info.append(("IFLA_INFO_DATA", [("VETH_INFO_PEER", _peer(peer, peer_index, peer_fd))]))
+    elif data := info_data(link.kind, [pair for pair in link.options if pair not in _GIVEN], index_of):
+        info.append(("IFLA_INFO_DATA", data))
+    attrs.append(("IFLA_LINKINFO", info))
+    if link.born not in (None, link.ns) and peer_fd is not None:
+        attrs.append(("IFLA_NET_NS_FD", U32(peer_fd)))
+    return encode("ifinfmsg", encoding.RTM_NEWLINK, ADD, {"index": U32(index)}, attrs)
+
+
+def _peer(peer: Link, index: int, fd: int | None) -> dict[str, Any]:
+    attrs: list[tuple[str, Any]] = [("IFLA_IFNAME", peer.at.dev)]
+    if peer.mtu is not None:
+        attrs.append(("IFLA_MTU", peer.mtu))
+    if peer.mac is not None:
+        attrs.append(("IFLA_ADDRESS", Mac(peer.mac)))
+    if fd is not None:
+        attrs.append(("IFLA_NET_NS_FD", U32(fd)))
+    return {"index": U32(index), "attrs": attrs}
+
+
+def delete_link(index: int) -> bytearray:
+    """Unmake a link; a veth takes its peer along."""
+    return encode("ifinfmsg", encoding.RTM_DELLINK, SET, {"index": U32(index)}, [])
+
+
+def autoconf(index: int, on: bool) -> bytearray:
+    """IPv6 autoconfiguration of a link: addr_gen_mode eui64 or none. Before it goes up, and in a message
+    of its own: the kernel sets flags before it looks at this attribute."""
+    mode = [("AF_INET6", [("IFLA_INET6_ADDR_GEN_MODE", 0 if on else 1)])]
+    return encode("ifinfmsg", encoding.RTM_NEWLINK, SET, {"index": U32(index)}, [("IFLA_AF_SPEC", mode)])
+
+
+def flags(index: int, *, up: bool, promisc: bool = False, arp: bool | None = None) -> bytearray:
+    """Set a link up or down, promiscuous or not, and (None: as it is) asking for its neighbours or not."""
+    fields = {
+        "index": U32(index),
+        "flags": (IFF_UP if up else 0) | (IFF_PROMISC if promisc else 0) | (IFF_NOARP if arp is False else 0),
+        "change": IFF_UP | IFF_PROMISC | (0 if arp is None else IFF_NOARP),
+    }
+    return encode("ifinfmsg", encoding.RTM_NEWLINK, SET, fields, [])
+
+
+def attribute(index: int, name: str, value: Any) -> bytearray:
+    """Set one attribute of a link: IFLA_MTU, IFLA_ADDRESS, IFLA_MASTER (0 to leave it)."""
+    return encode("ifinfmsg", encoding.RTM_NEWLINK, SET, {"index": U32(index)}, [(name, value)])
+
+
+def port(index: int, *, hairpin: bool, isolated: bool) -> bytearray:
+    """How a bridge port behaves: whether it may send a frame back where it came from, and whether it is
+    kept apart from the other isolated ones."""
+    values = [("IFLA_BRPORT_MODE", int(hairpin)), ("IFLA_BRPORT_ISOLATED", int(isolated))]
+    data = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", values)]
+    return encode("ifinfmsg", encoding.RTM_NEWLINK, SET, {"index": U32(index)}, [("IFLA_LINKINFO", data)])
+
+
+def kind_options(link: Link, index: int, index_of: IndexOf) -> bytearray:
+    """Set the kind's own options of a link that is already there."""
+    info = [("IFLA_INFO_KIND", link.kind), ("IFLA_INFO_DATA", info_data(link.kind, link.options, index_of))]
+    return encode("ifinfmsg", encoding.RTM_NEWLINK, SET, {"index": U32(index)}, [("IFLA_LINKINFO", info)])
+
+
+def address(item: Address, index: int, *, delete: bool = False, bare: bool = False) -> bytearray:
+    """Add or remove an address. IPv6 ones skip duplicate address detection: a lab knows its addresses.
+
+    `bare` removes an IPv4 address by itself alone, which one with a peer of another address needs.
+    """
+    ip = item.addr.ip
+    fields = {
+        "family": family(ip.version),
+        "prefixlen": item.addr.network.prefixlen,
+        "index": U32(index),
+        "scope": SCOPE_HOST if ip.is_loopback else SCOPE_LINK if ip.version == 6 and ip.is_link_local else 0,
+        "flags": IFA_F_NODAD if ip.version == 6 else 0,
+    }
+    attrs: list[tuple[str, Any]] = [("IFA_LOCAL", ip), ("IFA_ADDRESS", ip)]
+    if ip.version == 6:
+        attrs = [("IFA_ADDRESS", ip), ("IFA_FLAGS", IFA_F_NODAD)]
+    elif bare:
+        attrs = [("IFA_LOCAL", ip)]
+    elif item.addr.network.prefixlen < 31 and not ip.is_loopback:
+        attrs.append(("IFA_BROADCAST", item.addr.network.broadcast_address))
+    kind = encoding.RTM_DELADDR if delete else encoding.RTM_NEWADDR
+    return encode("ifaddrmsg", kind, SET if delete else ADD, fields, attrs)
+
+
+def connected(item: Address, index: int, *, delete: bool) -> bytearray:
+    """Remove, or put back, the kernel's own route to an address's prefix."""
+    network = item.addr.network
+    four = network.version == 4
+    fields = {
+        "family": family(network.version),
+        "dst_len": network.prefixlen,
+        "table": 254,
+        "proto": PROTO_KERNEL,
+        "scope": SCOPE_LINK if four else SCOPE_GLOBAL,
+        "type": 1,
+    }
+    attrs: list[tuple[str, Any]] = [("RTA_DST", network.network_address), ("RTA_OIF", U32(index))]
+    attrs.append(("RTA_PREFSRC", item.addr.ip) if four else ("RTA_PRIORITY", 256))
+    return encode(
+        "rtmsg", encoding.RTM_DELROUTE if delete else encoding.RTM_NEWROUTE, SET if delete else PUT, fields, attrs
+    )
+
+
+def neighbour(item: Neighbour, index: int, *, delete: bool = False) -> bytearray:
+    """Add (or replace) or remove a neighbour entry."""
+    fields = {
+        "family": family(item.ip.version),
+        "ifindex": U32(index),
+        "state": NUD[item.state] if not item.proxy else NUD["permanent"],
+        "flags": NTF_PROXY if item.proxy else 0,
+    }
+    attrs: list[tuple[str, Any]] = [("NDA_DST", item.ip)]
+    if item.mac is not None and not item.proxy:
+        attrs.append(("NDA_LLADDR", Mac(item.mac)))
+    return encode(
+        "ndmsg", encoding.RTM_DELNEIGH if delete else encoding.RTM_NEWNEIGH, SET if delete else PUT, fields, attrs
+    )
+
+
+def fdb(item: Fdb, index: int, *, delete: bool = False) -> bytearray:
+    """Add or remove a forwarding entry: static on a bridge port, permanent on a VXLAN device."""
+    tunnel = item.dst is not None
+    fields = {
+        "family": AF_BRIDGE,
+        "ifindex": U32(index),
+        "state": NUD["permanent"] if tunnel else NUD["noarp"],
+        "flags": NTF_SELF if tunnel else NTF_MASTER,
+    }
+    attrs: list[tuple[str, Any]] = [("NDA_LLADDR", Mac(item.mac))]
+    if tunnel:
+        attrs.append(("NDA_DST", item.dst))
+    # a VXLAN device may have several destinations for the all-zero address: append; what was learned is replaced
+    put = REQUEST | ACK | CREATE | (APPEND if tunnel and set(item.mac) <= set("0:") else REPLACE)
+    return encode(
+        "ndmsg", encoding.RTM_DELNEIGH if delete else encoding.RTM_NEWNEIGH, SET if delete else put, fields, attrs
+    )
+
+
+def no_route(item: Route, index: int | None, *, bare: bool = False) -> bytearray:
+    """Remove a route, whoever made it and whatever its scope. `bare` names its gateway no more than its
+    device, which the kernel wants for several nexthops or a nexthop object."""
+    fields = {
+        "family": family(item.dst.version),
+        "dst_len": item.dst.prefixlen,
+        "tos": item.tos,
+        "table": item.table if item.table < 256 else 0,
+        "proto": 0,
+        "scope": SCOPE_NOWHERE,
+        "type": ROUTE_KIND.get(item.kind, 0),
+    }
+    attrs: list[tuple[str, Any]] = [] if bare else _nexthop(item, index)
+    if item.dst.prefixlen:
+        attrs.insert(0, ("RTA_DST", item.dst.network_address))
+    if item.metric:
+        attrs.append(("RTA_PRIORITY", item.metric))
+    if item.table > 255:
+        attrs.append(("RTA_TABLE", item.table))
+    return encode("rtmsg", encoding.RTM_DELROUTE, SET, fields, attrs)
+
+
+def _nexthop(item: Route, index: int | None) -> list[tuple[str, Any]]:
+    attrs: list[tuple[str, Any]] = []
+    if item.via is not None:
+        if item.via.version == item.dst.version:
+            attrs.append(("RTA_GATEWAY", item.via))
+        else:
+            attrs.append(("RTA_VIA", {"family": family(item.via.version), "addr": str(item.via), "attrs": []}))
+    if index is not None and not (item.kind not in ("unicast", "local") and item.dst.version == 4):
+        attrs.append(("RTA_OIF", U32(index)))
+    return attrs
+
+
+def _scope(item: Route) -> int:
+    """The scope that follows from the rest. IPv6 has none."""
+    if item.kind == "local":
+        return SCOPE_HOST if item.dst.version == 4 else SCOPE_GLOBAL
+    return SCOPE_LINK if item.dst.version == 4 and item.via is None and item.kind == "unicast" else SCOPE_GLOBAL
+
+
+def route(item: Route, index: int | None, *, replace: bool = False) -> bytearray:
+    """Add or replace a route."""
+    fields = {
+        "family": family(item.dst.version),
+        "dst_len": item.dst.prefixlen,
+        "tos": item.tos,
+        "table": item.table if item.table < 256 else 0,
+        "proto": PROTO_BOOT if item.proto is None else item.proto,
+        "scope": SCOPES[item.scope] if item.scope is not None else _scope(item),
+        "type": ROUTE_KIND[item.kind],
+        "flags": ONLINK if item.onlink else 0,
+    }
+    attrs = _nexthop(item, index)
+    if item.dst.prefixlen:
+        attrs.insert(0, ("RTA_DST", item.dst.network_address))
+    if item.src is not None:
+        attrs.append(("RTA_PREFSRC", item.src))
+    if item.metric:
+        attrs.append(("RTA_PRIORITY", item.metric))
+    if item.table > 255:
+        attrs.append(("RTA_TABLE", item.table))
+    if item.mtu is not None:
+        attrs.append(("RTA_METRICS", [("RTAX_MTU", item.mtu)]))
+    message = encode("rtmsg", encoding.RTM_NEWROUTE, PUT if replace else ADD, fields, attrs)
+    return message if item.encap is None else _encapsulated(message, *item.encap)
+
+
+def _encapsulated(message: bytearray, number: int, far: IP) -> bytearray:
+    """A route with what its device is told of each packet (`encap ip id NUMBER dst FAR`), which pyroute2 cannot say."""
+    inner = packed(LWTUNNEL_IP_ID, struct.pack(">Q", number)) + packed(LWTUNNEL_IP_DST, far.packed)
+    message += packed(RTA_ENCAP | NESTED, inner) + packed(RTA_ENCAP_TYPE, struct.pack("=H", LWTUNNEL_IP))
+    message[:4] = struct.pack("=I", len(message))
+    return message
+
+
+def rule(item: Rule, *, delete: bool = False) -> bytearray:
+    """Add or remove a policy-routing rule."""
+    fields: dict[str, Any] = {
+        "family": family(item.family),
+        "dst_len": item.dst.prefixlen if item.dst is not None else 0,
+        "src_len": item.src.prefixlen if item.src is not None else 0,
+        "table": item.table if item.kind == "lookup" and item.table < 256 else 0,
+        # goto wants a target that nobody wants to name in a removal; 0 is whatever it does
+        "action": 0 if item.kind == "goto" else RULE_ACTION.get(item.kind, 0),
+        "flags": RULE_INVERT if item.invert else 0,
+    }
+    attrs: list[tuple[str, Any]] = [("FRA_PRIORITY", U32(item.pref))]
+    if item.kind == "lookup":
+        attrs.append(("FRA_TABLE", item.table))
+    for name, net in (("FRA_SRC", item.src), ("FRA_DST", item.dst)):
+        if net is not None:
+            attrs.append((name, net.network_address))
+    for name, dev in (("FRA_IIFNAME", item.iif), ("FRA_OIFNAME", item.oif)):
+        if dev is not None:
+            attrs.append((name, dev))
+    if item.mark is not None:
+        attrs += [("FRA_FWMARK", item.mark), ("FRA_FWMASK", item.mask if item.mask is not None else 0xFFFFFFFF)]
+    return encode(
+        "fibmsg", encoding.RTM_DELRULE if delete else encoding.RTM_NEWRULE, SET if delete else ADD, fields, attrs
+    )

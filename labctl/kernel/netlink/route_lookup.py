@@ -1,0 +1,103 @@
+"""Asking a namespace's routing what it does with a packet: RTM_GETROUTE, with the packet's real inputs.
+
+Given where a packet comes in and from whom, the kernel makes all the checks it makes for a real one, so its
+refusal is an explanation: ENETUNREACH (no route), EHOSTUNREACH (forwarding is off, or an unreachable route),
+EINVAL or EXDEV (the reverse-path filter), EACCES (a prohibiting route).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+
+from labctl.core.observations import Lookup, RouteInput
+from labctl.core.resources import IP
+from labctl.kernel.netlink.messages import AF_INET, AF_INET6, ROUTE_KIND
+from labctl.kernel.netlink.rtnetlink import attributes, messages, packed
+
+GETROUTE, NEWROUTE, ERROR = 26, 24, 2
+LOOKUP_TABLE, FIB_MATCH = 0x1000, 0x2000
+_KINDS = {number: name for name, number in ROUTE_KIND.items()}
+_head = struct.Struct("=IHHII")
+_rtmsg = struct.Struct("=BBBBBBBBI")
+
+
+def ask(wanted: RouteInput, mark: int = 0) -> Lookup:
+    """The answer of the namespace this thread is in. A refusal is an answer, too."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as sock:
+        sock.settimeout(1)
+        base = Lookup(wanted.node, wanted.dst, wanted.src, wanted.iif, mark)
+        try:
+            sock.send(_question(wanted, mark))
+            data = sock.recv(1 << 16)
+        except OSError as error:
+            return _refused(base, error.errno or 0)
+    for kind, _, _, start, end in messages(data):
+        if kind == ERROR:
+            return _refused(base, -struct.unpack_from("=i", data, start)[0])
+        if kind == NEWROUTE:
+            return _answer(base, data, start, end)
+    return base
+
+
+def _question(wanted: RouteInput, mark: int) -> bytes:
+    family = AF_INET if wanted.dst.version == 4 else AF_INET6
+    length = wanted.dst.max_prefixlen
+    body = _rtmsg.pack(family, length, length if wanted.src is not None else 0, 0, 0, 0, 0, 0, LOOKUP_TABLE | FIB_MATCH)
+    body += packed(1, wanted.dst.packed)
+    if wanted.src is not None:
+        body += packed(2, wanted.src.packed)
+    if wanted.iif is not None:
+        body += packed(3, struct.pack("=I", _index(wanted.iif)))
+    if mark:
+        body += packed(16, struct.pack("=I", mark))
+    return _head.pack(16 + len(body), GETROUTE, 1, 1, 0) + body
+
+
+def _index(device: str) -> int:
+    try:
+        return socket.if_nametoindex(device)
+    except OSError:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from None
+
+
+def _refused(base: Lookup, number: int) -> Lookup:
+    from dataclasses import replace
+
+    return replace(base, error=errno.errorcode.get(number, str(number)))
+
+
+def _answer(base: Lookup, data: bytes, start: int, end: int) -> Lookup:
+    from dataclasses import replace
+
+    _, length, _, _, table, _, _, kind, _ = _rtmsg.unpack_from(data, start)
+    found = attributes(data, start + 12, end)
+
+    def number(key: int) -> int | None:
+        return int(struct.unpack_from("=I", data, found[key][0])[0]) if key in found else None
+
+    def address(key: int, skip: int = 0) -> IP | None:
+        from ipaddress import ip_address
+
+        return ip_address(data[found[key][0] + skip : found[key][1]]) if key in found else None
+
+    table = number(15) or table
+    dev = _name(number(4))
+    via = address(5) or address(18, 2)
+    word = _KINDS.get(kind, str(kind))
+    dst = "default" if not length else f"{address(1)}" + ("" if length == base.dst.max_prefixlen else f"/{length}")
+    words = [*([] if word == "unicast" else [word]), dst, *(["via", str(via)] if via is not None else [])]
+    words += ["dev", dev] if dev else []
+    words += ["table", str(table)] if table not in (254, 255) else []
+    return replace(base, route=" ".join(words), kind=word, via=via, dev=dev, table=table)
+
+
+def _name(index: int | None) -> str | None:
+    if not index:
+        return None
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return f"if{index}"

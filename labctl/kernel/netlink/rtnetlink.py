@@ -1,0 +1,155 @@
+"""One rtnetlink socket of one namespace: messages go out in batches, every one is acknowledged."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from labctl.kernel.netlink.encoding import DUMP, REQUEST
+
+SOL_NETLINK = 270
+NETLINK_CAP_ACK, NETLINK_EXT_ACK = 10, 11
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
+BATCH = 60  # acknowledgements of so many messages fit the default receive buffer several times over
+
+_header = struct.Struct("=IHHII")
+_attr = struct.Struct("=HH")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One message the kernel refused: which, errno, and the kernel's own words where it gave any."""
+
+    tag: Any
+    errno: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{os.strerror(self.errno)}: {self.text}" if self.text else os.strerror(self.errno)
+
+
+class Channel:
+    """An rtnetlink socket. Made inside a namespace it stays there, whichever thread uses it."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        self._socket.bind((0, 0))
+        for name in (NETLINK_CAP_ACK, NETLINK_EXT_ACK):
+            self._socket.setsockopt(SOL_NETLINK, name, 1)
+        self._queue: list[tuple[bytearray, Any]] = []
+        self._sequence = 0
+
+    def close(self) -> None:
+        """Close the socket; what is still queued is forgotten."""
+        self._socket.close()
+
+    def queue(self, message: bytearray, tag: Any) -> None:
+        """Remember a message for the next flush; `tag` says in a refusal what it was about."""
+        self._queue.append((message, tag))
+
+    def flush(self) -> list[Refusal]:
+        """Send all that is queued, in order, and return what the kernel refused; the rest is done."""
+        refused: list[Refusal] = []
+        queue, self._queue = self._queue, []
+        for start in range(0, len(queue), BATCH):
+            batch = queue[start : start + BATCH]
+            first = self._sequence + 1
+            for message, _ in batch:
+                self._sequence += 1
+                message[8:12] = self._sequence.to_bytes(4, "little" if _LITTLE else "big")
+            self._socket.send(b"".join(message for message, _ in batch))
+            refused += self._acknowledged(batch, first)
+        return refused
+
+    def _acknowledged(self, batch: list[tuple[bytearray, Any]], first: int) -> Iterator[Refusal]:
+        open_ = len(batch)
+        while open_:
+            data = self._socket.recv(1 << 18)
+            for kind, flags, sequence, start, end in messages(data):
+                index = sequence - first
+                if kind != NLMSG_ERROR or not 0 <= index < len(batch):
+                    continue
+                open_ -= 1
+                (code,) = struct.unpack_from("=i", data, start)
+                if code:
+                    yield Refusal(batch[index][1], -code, _extended(data, flags, start, end))
+
+    def ask(self, kind: int, body: bytes) -> Iterator[tuple[bytes, int, int]]:
+        """One question with one answer; yields (data, start, end) of its body, or nothing if refused."""
+        self._sequence += 1
+        self._socket.send(_header.pack(16 + len(body), kind, REQUEST, self._sequence, 0) + body)
+        data = self._socket.recv(1 << 18)
+        for answer, _, sequence, start, end in messages(data):
+            if sequence == self._sequence and answer != NLMSG_ERROR:
+                yield data, start, end
+
+    def dump(self, kind: int, body: bytes) -> Iterator[tuple[bytes, int, int]]:
+        """Ask for a whole table; yields (data, start, end) of each message's body. Raises OSError."""
+        self._sequence += 1
+        head = _header.pack(16 + len(body), kind, REQUEST | DUMP, self._sequence, 0)
+        self._socket.send(head + body)
+        while True:
+            data = self._socket.recv(1 << 18)
+            for answer, _, sequence, start, end in messages(data):
+                if sequence != self._sequence:
+                    continue
+                if answer == NLMSG_DONE:
+                    return
+                if answer == NLMSG_ERROR:
+                    code = -struct.unpack_from("=i", data, start)[0]
+                    raise OSError(code, os.strerror(code))
+                yield data, start, end
+
+
+_LITTLE = struct.pack("=H", 1) == b"\x01\x00"
+
+
+def messages(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
+    """Walk the netlink messages in a datagram: (type, flags, sequence, start and end of the body)."""
+    offset, size = 0, len(data)
+    while offset + 16 <= size:
+        length, kind, flags, sequence, _ = _header.unpack_from(data, offset)
+        if length < 16:
+            return
+        yield kind, flags, sequence, offset + 16, offset + length
+        offset += (length + 3) & ~3
+
+
+def attributes(data: bytes, start: int, end: int) -> dict[int, tuple[int, int]]:
+    """The attributes in a stretch of a message, by type: where each one's payload starts and ends."""
+    found = {}
+    while start + 4 <= end:
+        length, kind = _attr.unpack_from(data, start)
+        if length < 4:
+            break
+        found[kind & 0x3FFF] = (start + 4, start + length)
+        start += (length + 3) & ~3
+    return found
+
+
+def packed(kind: int, payload: bytes) -> bytes:
+    """An attribute as it stands in a message."""
+    return _attr.pack(4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
+
+
+def text(data: bytes, place: tuple[int, int]) -> str:
+    """The payload of an attribute that is a text."""
+    return data[place[0] : place[1]].rstrip(b"\0").decode(errors="replace")
+
+
+def _extended(data: bytes, flags: int, start: int, end: int) -> str:
+    if not flags & NLM_F_ACK_TLVS:
+        return ""
+    inner = 16 if flags & NLM_F_CAPPED else struct.unpack_from("=I", data, start + 4)[0]
+    place = attributes(data, start + 4 + inner, end).get(1)
+    return text(data, place) if place else ""
+
+
+def flush_all(channels: Iterable[Channel]) -> list[Refusal]:
+    """Flush several channels, one after another (the kernel's lock makes more than one at a time useless)."""
+    return [refusal for channel in channels for refusal in channel.flush()]

@@ -1,0 +1,1 @@
+"""Commands and shells inside a node, under the names of the lab."""

@@ -1,0 +1,221 @@
+"""Running a person's command inside a node: `exec` and `shell`.
+
+The command is a child that is awaited, so that its exit code is ours: 127 not found, 126 not
+executable, 128 + the signal that ended it. The terminal stays the command's own: ^C and ^\\ reach it
+and not us, ^Z stops both, SIGTERM and SIGHUP are passed on. This module and what it imports at its
+top are all that `labctl exec` costs on top of the command, so they are few and light.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+from labctl.kernel.host import paths
+from labctl.kernel.host.syscalls import CLONE_NEWNET, CLONE_NEWNS, MS_REC, MS_SLAVE, mount, setns, unshare
+from labctl.kernel.node_exec import mounts
+
+OWN = (signal.SIGINT, signal.SIGQUIT)  # the terminal sends them to the command as well
+PASSED = (signal.SIGTERM, signal.SIGHUP)
+
+
+def run(lab: str, node: str, command: list[str]) -> int:
+    """Run a command in a node and return its exit code.
+
+    Raises UsageError if there is no such node, KernelError if it cannot be entered.
+    """
+    return _run(lab, node, command, _environment(lab, node))
+
+
+def shell(lab: str, node: str) -> int:
+    """Run the person's bash (or sh) in a node, with a prompt that says where one is; returns its exit code.
+
+    Raises as `run` does.
+    """
+    environment = _environment(lab, node)
+    bash = _bash(environment["PATH"])
+    if bash is None:
+        return _run(lab, node, ["/bin/sh"], {**environment, "PS1": f"{lab}/{node}:# ", "ENV": ""})
+    startup = os.memfd_create("labctl-bashrc", 0)
+    try:
+        os.write(startup, _startup(lab, node, environment["PATH"], startup).encode())
+        return _run(lab, node, [bash, "--rcfile", f"/proc/self/fd/{startup}"], environment)
+    finally:
+        os.close(startup)
+
+
+def names(lab: str) -> list[tuple[str, str]]:
+    """The lab's names with the address each stands for: as defined, or, if that is lost, as seen now."""
+    import json
+
+    try:
+        with open(f"{paths.state_dir()}/{lab}/definition.json") as file:
+            machines = json.load(file)["machines"]
+        return [(one["name"], one["addresses"][0]) for one in machines if one["addresses"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return _seen(lab)
+
+
+def _seen(lab: str) -> list[tuple[str, str]]:
+    """One address for each node: that of eth0 if it has one, else the first that is not the loopback's."""
+    from labctl.core.resources import Address
+    from labctl.kernel.lab_kernel import Linux
+
+    with Linux(lab) as kernel:
+        found = [item for item in kernel.observe() if isinstance(item, Address)]
+    usable = [item for item in found if not (item.addr.ip.is_loopback or item.addr.ip.is_link_local)]
+    usable.sort(key=lambda item: (item.ns, item.at.dev != "eth0", item.addr.version))
+    first: dict[str, str] = {}
+    for item in usable:
+        first.setdefault(item.ns, str(item.addr.ip))
+    return list(first.items())
+
+
+def _environment(lab: str, node: str) -> dict[str, str]:
+    path = os.environ.get("PATH") or os.defpath
+    tools = f"{paths.state_dir()}/{lab}/bin"
+    if not os.path.isdir(tools):
+        tools = _tools(lab, tools)
+    words = [tools, path] if tools else [path]
+    return {**os.environ, "PATH": ":".join(words), "LABCTL_LAB": lab, "LABCTL_NODE": node}
+
+
+def _tools(lab: str, directory: str) -> str:
+    """Make the folder in which `iptables` is the variant that wrote the lab's rules; "" if that cannot be."""
+    from pathlib import Path
+
+    from labctl.errors import MissingError
+    from labctl.kernel.firewall.backend import of
+    from labctl.kernel.firewall.chains import person_path
+
+    try:
+        return str(person_path(Path(directory), of(lab)))
+    except (OSError, MissingError) as error:
+        print(f"labctl: `iptables` is the machine's own here: {error}", file=sys.stderr)
+        return ""
+
+
+def _bash(path: str) -> str | None:
+    wanted = os.environ.get("SHELL", "")
+    candidates = [f"{folder}/bash" for folder in path.split(":") if folder]
+    if os.path.basename(wanted) == "bash":
+        candidates.insert(0, wanted)
+    return next((name for name in candidates if os.access(name, os.X_OK) and os.path.isfile(name)), None)
+
+
+def _startup(lab: str, node: str, path: str, fd: int) -> str:
+    """The bash startup file: the person's own, then our PATH and prompt on top."""
+    own = "'" + path.replace("'", "'\\''") + "'"
+    return (
+        f"[ -f ~/.bashrc ] && . ~/.bashrc\nPATH={own}\nunset PROMPT_COMMAND\nPS1='{lab}/{node}:\\w\\$ '\nexec {fd}<&-\n"
+    )
+
+
+def _run(lab: str, node: str, command: list[str], environment: dict[str, str]) -> int:
+    fd = _open(lab, node)
+    texts = mounts.files(lab, names(lab))
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    failed, tell = os.pipe()
+    heard = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who ignores it learns of no child's end
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *OWN, *PASSED})
+    pid = os.fork()
+    if pid == 0:
+        _child(fd, texts, command, environment, tell, old)
+    os.close(fd)
+    os.close(tell)
+    passed = {number for number in PASSED if signal.getsignal(number) != signal.SIG_IGN}  # as the command does (nohup)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in OWN}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, OWN)  # to be blocked would keep them for later
+    try:
+        with os.fdopen(failed, "rb") as pipe:
+            problem = pipe.read().decode(errors="replace")
+        code = _wait(pid, passed)
+    finally:
+        for number, handler in {**before, signal.SIGCHLD: heard}.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+    if problem:
+        from labctl.errors import KernelError
+
+        raise KernelError(f"cannot enter {lab}/{node}: {problem}", "labctl doctor says what is missing")
+    return code
+
+
+def _open(lab: str, node: str) -> int:
+    try:
+        return os.open(f"{paths.netns_dir()}/{paths.netns_name(lab, node)}", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        from labctl.errors import UsageError
+
+        known = ", ".join(paths.labs().get(lab, ()))
+        raise UsageError(f"lab {lab} has no node {node!r}", f"its nodes are {known}" if known else "") from None
+    except OSError as error:
+        from labctl.errors import KernelError
+
+        raise KernelError(f"cannot open {lab}/{node}: {error.strerror}", errno=error.errno or 0) from error
+
+
+def _wait(pid: int, passed: set[signal.Signals]) -> int:
+    """Wait for a child, whose exit code is returned, and pass these signals on to it. They and SIGCHLD are blocked, and
+    so wait for us: a handler would be late for one that comes just before a call that blocks."""
+    group = os.getpgrp()
+    while True:
+        ended, status = os.waitpid(pid, os.WUNTRACED | os.WNOHANG)
+        if not ended:
+            if (number := signal.sigwait({signal.SIGCHLD, *passed})) != signal.SIGCHLD:
+                os.kill(pid, number)
+            continue
+        if not os.WIFSTOPPED(status):
+            return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        theirs = os.getpgid(pid)
+        if theirs != group:  # a shell that leads its own group suspends: step aside with it
+            os.kill(os.getpid(), signal.SIGSTOP)
+            os.killpg(theirs, signal.SIGCONT)
+
+
+def _child(
+    fd: int, texts: dict[str, str], command: list[str], environment: dict[str, str], tell: int, mask: set[Any]
+) -> NoReturn:
+    code = 70
+    try:
+        unshare(CLONE_NEWNS)
+        mount("none", "/", None, MS_REC | MS_SLAVE)
+        setns(fd, CLONE_NEWNET)
+        mounts.furnish(texts)
+        _defaults()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        code = _become(command, environment)
+    except Exception as error:
+        os.write(tell, str(error.args[-1] if error.args else error).encode())
+    finally:
+        os._exit(code)
+
+
+def _defaults() -> None:
+    """Undo what Python does to signals at its start, so that the command finds them as any command does."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _found(word: str, path: str) -> bool:
+    """Whether there is a file for a command, be it one that cannot be run."""
+    return "/" in word or any(os.path.isfile(os.path.join(folder, word)) for folder in path.split(":"))
+
+
+def _become(command: list[str], environment: dict[str, str]) -> int:
+    try:
+        os.execvpe(command[0], command, environment)
+    except (FileNotFoundError, ValueError):  # the empty word is a value that exec does not take
+        code, why = 127, "command not found"
+    except OSError as error:
+        code, why = 126, error.strerror or "cannot be run"
+        if not _found(command[0], environment["PATH"]):  # a folder of PATH that may not be looked into hides nothing
+            code, why = 127, "command not found"
+    os.write(2, f"labctl: {command[0]}: {why}\n".encode(errors="surrogateescape"))
+    return code

@@ -1,0 +1,1 @@
+"""The kernel as resources: what a lab looks like now."""

@@ -1,0 +1,81 @@
+"""A look into a running lab for `show`: objects, firewall counters and the settings that decide packets' fate."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labctl.kernel.host import paths
+from labctl.kernel.namespaces.thread import Inside
+
+if TYPE_CHECKING:
+    from labctl.core.iptables import Backend
+    from labctl.core.iptables_save import Counted
+
+ALWAYS = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv4/conf/all/rp_filter")
+IF_THERE = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
+PER_DEVICE = ("proxy_arp", "rp_filter", "accept_local", "route_localnet", "arp_ignore", "arp_announce", "arp_filter")
+PER_DEVICE_6 = ("proxy_ndp", "accept_ra")
+
+
+def settings() -> dict[str, str]:
+    """The sysctls that matter, of the namespace this thread is in, by sysctl(8)'s names.
+
+    Forwarding, reverse-path filter and the bridge's calls to iptables always; a device's own only where
+    they are neither the default nor what is set for all devices.
+    """
+    found = {path: value for path in (*ALWAYS, *IF_THERE) if (value := _read(path)) is not None}
+    for family, names in (("ipv4", PER_DEVICE), ("ipv6", PER_DEVICE_6)):
+        folder = f"net/{family}/conf"
+        for name in names:
+            default = "1" if name == "accept_ra" else "0"
+            everywhere = _read(f"{folder}/all/{name}")
+            for device in _devices(f"/proc/sys/{folder}"):
+                value = _read(f"{folder}/{device}/{name}")
+                if value not in (None, default, everywhere) or (device == "all" and value not in (None, default)):
+                    found[f"{folder}/{device}/{name}"] = str(value)
+    return {_dotted(path): value for path, value in found.items()}
+
+
+def peek(lab: str, nodes: Iterable[str]) -> dict[str, tuple[tuple[Counted, ...], dict[str, str]]]:
+    """For each node its firewall chains with counters, and its settings. Reads only, and makes no table.
+
+    Raises KernelError, MissingError.
+    """
+    from labctl.kernel.firewall import backend as backends
+
+    with Inside() as inside:
+        backend = backends.of(lab)
+        return {node: inside.run(_path(lab, node), _look, node, backend) for node in nodes}
+
+
+def _path(lab: str, node: str) -> Path:
+    return paths.netns_path(lab, node)
+
+
+def _look(node: str, backend: Backend) -> tuple[tuple[Counted, ...], dict[str, str]]:
+    from labctl.kernel.firewall import chains
+
+    return chains.counted(node, backend), settings()
+
+
+def _devices(folder: str) -> list[str]:
+    try:
+        return sorted(set(os.listdir(folder)) - {"default"})
+    except FileNotFoundError:
+        return []
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(f"/proc/sys/{path}") as file:
+            return file.read().strip()
+    except OSError:
+        return None
+
+
+def _dotted(path: str) -> str:
+    """The name as sysctl(8) writes it: slashes become dots, and dots (of a device's name) slashes."""
+    return path.translate(str.maketrans("/.", "./"))

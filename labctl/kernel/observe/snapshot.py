@@ -1,0 +1,268 @@
+"""What is there: the kernel's tables, turned into the plan's own types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+
+from labctl.core.resources import IP, Address, Fdb, Iface, Link, Neighbour, Net, Netns, Port, Resource, Route, Rule
+from labctl.kernel.netlink import dump
+from labctl.kernel.netlink.link_options import read_options
+from labctl.kernel.netlink.messages import (
+    AF_BRIDGE,
+    AF_INET,
+    IFF_NOARP,
+    IFF_PROMISC,
+    IFF_UP,
+    NTF_PROXY,
+    NTF_SELF,
+    NUD,
+    ONLINK,
+    PROTO_BOOT,
+    PROTO_KERNEL,
+    ROUTE_KIND,
+    RULE_ACTION,
+    RULE_INVERT,
+    SCOPES,
+)
+from labctl.kernel.netlink.rtnetlink import Channel
+
+# devices that tunnel modules put into every new namespace by themselves
+FALLBACK = frozenset(
+    {"tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0", "ip6gretap0"}
+)
+ARPS = frozenset({"veth", "bridge", "vxlan", "macvlan", "vlan", "ipvlan"})  # kinds that ask for their neighbours
+_STATES = {number: name for name, number in NUD.items()}
+_ROUTE_KINDS = {number: name for name, number in ROUTE_KIND.items()}
+_RULE_KINDS = {number: name for name, number in RULE_ACTION.items()}
+_SCOPES = {number: name for name, number in SCOPES.items()}
+_IGNORED_ROUTES = {"broadcast", "anycast", "multicast"}
+
+
+class Snapshot:
+    """All links of a lab by namespace, so that peers and masters can be named across namespaces.
+
+    Of a snapshot that is not `whole` some namespaces were left out. An index says little there: the end that bears
+    it may be one of those, so each is asked for by the kernel's namespace id.
+    """
+
+    def __init__(self, *, whole: bool = True) -> None:
+        self._whole = whole
+        self.links: dict[str, dict[int, dump.RawLink]] = {}
+        self._veths: dict[tuple[int, int], list[tuple[str, dump.RawLink]]] = {}
+
+    def add(self, ns: str, links: Iterable[dump.RawLink], idle: Collection[str] = ()) -> None:
+        """Take in the links of one namespace. What a module put there is left out while it is down, but for those that
+        are wanted so: `idle`."""
+        own = FALLBACK.difference(idle)
+        table = {link.index: link for link in links if link.name not in own or link.flags & IFF_UP}
+        self.links[ns] = table
+        for link in table.values():
+            if link.kind == "veth":
+                self._veths.setdefault((link.index, link.lower), []).append((ns, link))
+
+    def name(self, ns: str, index: int) -> str:
+        """A device's name by its index; `if7` for one that is not there."""
+        link = self.links[ns].get(index)
+        return link.name if link is not None else f"if{index}"
+
+    def index(self, at: Port) -> int | None:
+        """A device's index by its name."""
+        return next((link.index for link in self.links.get(at.ns, {}).values() if link.name == at.dev), None)
+
+    def lower(self, ns: str, link: dump.RawLink, nsid_of: Callable[[str, str], int | None]) -> str:
+        """The name of the device that a link lies upon, which may be in another namespace: the one it was born in."""
+        if link.lower_nsid is None:
+            return self.name(ns, link.lower)
+        others = [other for other, table in self.links.items() if other != ns and link.lower in table]
+        if len(others) > 1 or not self._whole:
+            others = [other for other in others if nsid_of(ns, other) == link.lower_nsid]
+        return self.links[others[0]][link.lower].name if others else f"if{link.lower}"
+
+    def peer(self, ns: str, link: dump.RawLink, nsid_of: Callable[[str, str], int | None]) -> Port | None:
+        """The other end of a veth: the one that names this one back. Where several could be, the kernel's
+        namespace id decides."""
+        others = [
+            (other, end)
+            for other, end in self._veths.get((link.lower, link.index), ())
+            if not (other == ns and end is link) and (other == ns) == (link.lower_nsid is None)
+        ]
+        if len(others) > 1 or (not self._whole and link.lower_nsid is not None):
+            others = [(other, end) for other, end in others if nsid_of(ns, other) == link.lower_nsid]
+        return Port(others[0][0], others[0][1].name) if others else None
+
+    def born(self, ns: str, link: dump.RawLink, nsid_of: Callable[[str, str], int | None]) -> str | None:
+        """The namespace that a link was made in and moved from, where its socket or lower device still is; None
+        if it was made where it is, or in no namespace of the lab."""
+        if link.kind == "veth" or link.lower_nsid is None:
+            return None
+        return next((other for other in self.links if other != ns and nsid_of(ns, other) == link.lower_nsid), None)
+
+
+def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]) -> Iterator[Link]:
+    """The links of one namespace, as the plan says them."""
+    for raw in snapshot.links[ns].values():
+        at = Port(ns, raw.name)
+        up = bool(raw.flags & IFF_UP)
+        if raw.flags & 0x8:  # IFF_LOOPBACK
+            yield Link(at, "loopback", up=up, mtu=None)
+            continue
+        born = snapshot.born(ns, raw, nsid_of)
+        # a vxlan has a word of its own for it, and names itself where there is none
+        upon = snapshot.lower(ns, raw, nsid_of) if raw.lower and raw.kind not in ("veth", "vxlan") else None
+        options = _options(snapshot, born or ns, raw, upon)
+        yield Link(
+            at,
+            raw.kind or "physical",
+            peer=snapshot.peer(ns, raw, nsid_of) if raw.kind == "veth" else None,
+            master=snapshot.name(ns, raw.master) if raw.master else None,
+            mtu=raw.mtu,
+            mac=raw.mac,
+            up=up,
+            promisc=bool(raw.flags & IFF_PROMISC),
+            arp=not _asking(raw, options) or not raw.flags & IFF_NOARP,
+            hairpin=raw.hairpin,
+            isolated=raw.isolated,
+            autoconf=raw.addr_gen_mode == 0,
+            options=options,
+            born=born,
+        )
+
+
+def _asking(raw: dump.RawLink, options: tuple[tuple[str, str], ...]) -> bool:
+    """Whether a link of this kind asks for its neighbours by itself. In its routed modes an ipvlan does not."""
+    return raw.kind in ARPS and (raw.kind != "ipvlan" or ("mode", "l2") in options)
+
+
+def _options(snapshot: Snapshot, home: str, raw: dump.RawLink, upon: str | None) -> tuple[tuple[str, str], ...]:
+    """What iproute2 calls the options of a link that was made in `home`, the device that it lies upon among them."""
+    if raw.kind == "veth":
+        return ()
+    found = read_options(raw.kind, *raw.data, lambda index: snapshot.name(home, index)) if raw.data is not None else ()
+    return found if upon is None else (("dev", upon), *found)
+
+
+def tables(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Resource]:
+    """Addresses, neighbours, forwarding entries, routes and rules of one namespace."""
+    found = list(dump.routes(channel))
+    kernel = {(route.dst, route.length, route.index) for route in found if route.proto == PROTO_KERNEL}
+    addresses = tuple(_addresses(channel, snapshot, ns, kernel))
+    yield from addresses
+    yield from _neighbours(channel, snapshot, ns)
+    if any(link.kind in ("bridge", "vxlan") for link in snapshot.links[ns].values()):
+        yield from dict.fromkeys(_fdb(channel, snapshot, ns))  # a bridge has one for each VLAN of a port
+    connected = {(one.addr.network, one.at.dev) for one in addresses if one.addr.network.prefixlen < 32}
+    held = {(one.addr.ip, one.at.dev) for one in addresses}
+    routes = (_route(snapshot, ns, raw) for raw in found if _ROUTE_KINDS.get(raw.kind) not in _IGNORED_ROUTES)
+    yield from (route for route in routes if not _own(route, connected, held))
+    for rule in dump.rules(channel):
+        yield _rule(ns, rule)
+
+
+def _addresses(
+    channel: Channel, snapshot: Snapshot, ns: str, kernel: set[tuple[IP | None, int, int]]
+) -> Iterator[Address]:
+    for index, ip, length in dump.addresses(channel):
+        link = snapshot.links[ns].get(index)
+        if link is None:
+            continue
+        if ip.version == 6 and ip.is_link_local and link.addr_gen_mode == 0:
+            continue  # autoconfigured, as its link asks for
+        addr: Iface = IPv4Interface((ip, length)) if ip.version == 4 else IPv6Interface((ip, length))
+        there: bool | None = True
+        if ip.is_loopback:
+            there = None  # its prefix is in the local table
+        elif length < ip.max_prefixlen:
+            there = (addr.network.network_address, length, index) in kernel if link.flags & IFF_UP else None
+        yield Address(Port(ns, link.name), addr, there)
+
+
+def _neighbours(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Neighbour]:
+    for proxy in (False, True):
+        for raw in dump.neighbours(channel, proxy=proxy):
+            state = _STATES.get(raw.state, "noarp")
+            link = snapshot.links[ns].get(raw.index)
+            if raw.ip is None or link is None or (not proxy and state == "noarp"):
+                continue
+            if proxy or raw.flags & NTF_PROXY:
+                yield Neighbour(Port(ns, link.name), raw.ip, None, "permanent", proxy=True)
+            else:
+                yield Neighbour(Port(ns, link.name), raw.ip, raw.mac, state)
+
+
+def _fdb(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Fdb]:
+    static = NUD["noarp"] | NUD["permanent"]
+    for raw in dump.neighbours(channel, family=AF_BRIDGE):
+        link = snapshot.links[ns].get(raw.index)
+        if link is None or raw.mac is None or not raw.state & static:
+            continue
+        if link.kind == "vxlan" and raw.flags & NTF_SELF and raw.ip is not None:
+            yield Fdb(Port(ns, link.name), raw.mac, raw.ip)
+        elif not raw.flags & NTF_SELF and raw.state == NUD["noarp"]:
+            yield Fdb(Port(ns, link.name), raw.mac)
+
+
+def _network(ip: IP | None, length: int, family: int) -> Net:
+    if family == AF_INET:
+        return IPv4Network((ip if ip is not None else 0, length))
+    return IPv6Network((ip if ip is not None else 0, length))
+
+
+def _route(snapshot: Snapshot, ns: str, raw: dump.RawRoute) -> Route:
+    kind = _ROUTE_KINDS.get(raw.kind, str(raw.kind))
+    six = raw.family != AF_INET
+    return Route(
+        ns,
+        _network(raw.dst, raw.length, raw.family),
+        via=raw.via,
+        dev=snapshot.name(ns, raw.index) if raw.index and kind in ("unicast", "local") else None,
+        table=raw.table,
+        metric=0 if six and raw.metric == 1024 else raw.metric,
+        kind=kind,
+        src=raw.src,
+        onlink=bool(raw.flags & ONLINK),
+        mtu=raw.mtu,
+        tos=raw.tos,
+        scope=_scope(raw) if kind == "unicast" and not six else None,
+        proto=None if raw.proto == PROTO_BOOT else raw.proto,  # as `ip route add` makes them
+        encap=raw.encap,
+    )
+
+
+def _own(
+    route: Route, connected: Collection[tuple[Net, str | None]], held: Collection[tuple[IP | None, str | None]]
+) -> bool:
+    """Whether the kernel made a route by itself: to an address's prefix, or (from that address) to its peer's. In its
+    name Cilium makes IPv4 routes, too."""
+    if route.proto != PROTO_KERNEL or route.dst.version == 6:
+        return route.proto == PROTO_KERNEL
+    return route.via is None and ((route.dst, route.dev) in connected or (route.src, route.dev) in held)
+
+
+def _scope(raw: dump.RawRoute) -> str | None:
+    """The scope of a route, if it is not the one that follows from the rest."""
+    found = _SCOPES.get(raw.scope, str(raw.scope))
+    return None if found == ("link" if raw.via is None else "global") else found
+
+
+def _rule(ns: str, raw: dump.RawRule) -> Rule:
+    kind = _RULE_KINDS.get(raw.action, str(raw.action))
+    return Rule(
+        ns,
+        raw.pref,
+        table=raw.table if kind == "lookup" else 254,
+        family=4 if raw.family == AF_INET else 6,
+        src=_network(*raw.src, raw.family) if raw.src else None,
+        dst=_network(*raw.dst, raw.family) if raw.dst else None,
+        iif=raw.iif,
+        oif=raw.oif,
+        mark=raw.mark,
+        mask=raw.mask if raw.mark is not None and raw.mask != 0xFFFFFFFF else None,
+        kind=kind,
+        invert=bool(raw.flags & RULE_INVERT),
+    )
+
+
+def netns(name: str) -> Netns:
+    """A namespace that is there."""
+    return Netns(name)

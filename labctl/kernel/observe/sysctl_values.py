@@ -1,0 +1,38 @@
+"""Kernel settings as files below /proc/sys, in the namespace of the thread that looks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from labctl.core.resources import Sysctl
+from labctl.kernel.host import sysctl
+from labctl.kernel.netlink import dump
+
+
+def path_of(name: str) -> Path:
+    """The file of a sysctl; a slash in the name is a dot inside a device's name, as in sysctl(8)."""
+    return Path("/proc/sys") / "/".join(part.replace("/", ".") for part in name.split("."))
+
+
+def present(asking: Iterable[Sysctl]) -> Iterator[Sysctl]:
+    """The present values of the settings asked for; call it inside their namespace."""
+    for item in asking:
+        try:
+            fd = os.open(path_of(item.name), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            value = os.read(fd, 4096).decode()
+        finally:
+            os.close(fd)
+        yield Sysctl(item.ns, item.name, sysctl.meant(item.name, " ".join(value.split())))
+
+
+def forwarding(ns: str, links: Iterable[dump.RawLink], asking: Iterable[Sysctl]) -> Iterator[Sysctl]:
+    """The devices of a namespace that do not forward as all of it is to: `conf.<dev>.forwarding` set apart."""
+    planned = next((item.value for item in asking if item.name == "net.ipv4.ip_forward"), None)
+    for link in links:
+        if planned is not None and link.forwarding is not None and str(link.forwarding) != planned:
+            yield Sysctl(ns, f"net.ipv4.conf.{link.name.replace('.', '/')}.forwarding", str(link.forwarding))

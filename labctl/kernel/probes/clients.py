@@ -1,0 +1,300 @@
+"""Probes: the real ping, an echo of our own where there is no ping, TCP and UDP clients.
+
+Each is a small machine without a thread: `fds()` says what to wait for, `step()` moves it on, and when
+`answer` is set it is done. Make them inside the source's namespace; step them from anywhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import select
+import shutil
+import socket
+import subprocess
+from functools import lru_cache
+
+from labctl.core.resources import IP
+from labctl.core.results import Answer
+from labctl.kernel.probes.unused_ids import IDENTIFIERS, bind_fresh, forget_paths
+from labctl.packets.icmp import echo_request
+from labctl.packets.probe_id import ANSWERING, ASKING, Mark, Marker
+
+SOL_RAW, ICMP_FILTER = 255, 1
+IP_RECVERR, IPV6_RECVERR = 11, 25
+EXHAUSTED = {errno.ENOBUFS, errno.ENOMEM}  # the machine's fault (its neighbour table is full), not the lab's
+EXHAUSTED_HINT = "is the machine's neighbour table full? see labctl doctor"
+REFUSALS = {errno.ENETUNREACH, errno.EPERM, errno.EACCES, errno.EINVAL, errno.EADDRNOTAVAIL, errno.EMSGSIZE}
+DISCOVER = {4: (socket.IPPROTO_IP, 10), 6: (socket.IPPROTO_IPV6, 23)}  # IP_MTU_DISCOVER, IPV6_MTU_DISCOVER
+ONLY_WHOLE = 2  # IP_PMTUDISC_DO: never in fragments
+
+NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH}
+
+
+@lru_cache(maxsize=1)
+def ping_program() -> str | None:
+    """The path of iputils' ping; None if it is not there (other pings cannot be told their marker)."""
+    path = shutil.which("ping")
+    if path is None:
+        return None
+    try:
+        words = subprocess.run([path, "-V"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return path if "iputils" in words.stdout else None
+
+
+def no_way(back: IP, own: IP) -> str | None:
+    """Why the namespace this thread is in has no route from its address `own` to `back`; None if it has one.
+
+    The kernel is only asked: connecting a datagram socket sends nothing.
+    """
+    with socket.socket(socket.AF_INET if back.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((str(own), 0))
+        except OSError:
+            return None
+        try:
+            sock.connect((str(back), 9))
+        except OSError as error:
+            return os.strerror(error.errno) if error.errno in NO_ROUTE else None
+    return None
+
+
+class Probe:
+    """What all probes share. `mark` tells its packets from all others; a TCP client has none before its SYN."""
+
+    mark: Mark | None = None
+    marker: bytes | None = None  # what a TCP client says once it is connected
+    sport = 0
+
+    def __init__(self) -> None:
+        self.answer: Answer | None = None
+        self.said = ""
+
+    def fds(self) -> list[tuple[int, int]]:
+        """Descriptors and poll events that this probe waits for; none when it is done."""
+        raise NotImplementedError
+
+    def step(self) -> None:
+        """Look at what has come and move on, without waiting."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End it, whatever its state."""
+        raise NotImplementedError
+
+    def give_up(self) -> None:
+        """Its time is over: nothing came."""
+        if self.answer is None:
+            self.end("timeout", self.said or "no answer")
+
+    def end(self, answer: Answer, said: str) -> None:
+        """Set the answer, with a few words on it."""
+        self.answer, self.said = answer, said
+
+
+class Ping(Probe):
+    """The real ping, one echo request that carries the marker. It chooses its identifier itself, anew each time."""
+
+    def __init__(self, program: str, address: IP, marker: bytes, patience: float = 1, size: int | None = None) -> None:
+        super().__init__()
+        self.mark = Marker(marker)
+        whole = [] if size is None else ["-M", "do", "-s", str(size)]
+        if whole:
+            forget_paths()
+        words = ["ping", "-n", "-c", "1", "-W", str(max(1, math.ceil(patience))), "-p", marker.hex(), *whole]
+        words.append(str(address))
+        environment = {**os.environ, "LC_ALL": "C"}
+        self._process = subprocess.Popen(
+            words,
+            executable=program,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+        )
+        self._pidfd = os.pidfd_open(self._process.pid)
+
+    def fds(self) -> list[tuple[int, int]]:
+        return [] if self.answer else [(self._pidfd, select.POLLIN)]
+
+    def step(self) -> None:
+        if self.answer is not None or self._process.poll() is None:
+            return
+        self.end(*verdict_of_ping(self._process.returncode, *self._words()))
+
+    def give_up(self) -> None:
+        """Its time is over. A ping that could not send complained at once, and waits for an answer all the same."""
+        if self.answer is None:
+            self._process.kill()
+            out, err = self._words()
+            if err.strip():
+                self.end(*verdict_of_ping(1, out, err))
+        super().give_up()
+
+    def _words(self) -> tuple[str, str]:
+        out, err = self._process.communicate()
+        return out.decode(errors="replace"), err.decode(errors="replace")
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+
+def verdict_of_ping(code: int, out: str, err: str) -> tuple[Answer, str]:
+    """What ping's exit code and words mean."""
+    if code == 0:
+        line = next((line for line in out.splitlines() if " bytes from " in line), "a reply")
+        return "reply", f"ping: {line}"
+    complaint = next((line for line in err.splitlines() if line.strip()), "")
+    if "No buffer space" in complaint or "Cannot allocate" in complaint:
+        return "broken", f"{complaint}; {EXHAUSTED_HINT}"
+    if "connect:" in complaint or "sendmsg:" in complaint or "local error:" in complaint:
+        return "blocked", complaint
+    error = next((line for line in out.splitlines() if line.startswith("From ")), "")
+    if error:
+        return "unreachable", f"ping: {error}"
+    if code == 1:
+        return "timeout", "ping: 1 packet transmitted, 0 received"
+    return "broken", complaint or f"ping: exit code {code}"
+
+
+class _Client(Probe):
+    """A probe that is a socket of our own."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__()
+        self._socket = sock
+        sock.setblocking(False)
+        if sock.family == socket.AF_INET:
+            sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+
+    def fds(self) -> list[tuple[int, int]]:
+        return [] if self.answer else [(self._socket.fileno(), self._events())]
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def step(self) -> None:
+        if self.answer is not None:
+            return
+        try:
+            self._step()
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._failed(error.errno or 0, "unreachable")
+
+    def _events(self) -> int:
+        return int(select.POLLIN)
+
+    def _step(self) -> None:
+        raise NotImplementedError
+
+    def _failed(self, number: int, otherwise: Answer) -> None:
+        answer: Answer = {errno.ECONNREFUSED: "refused", errno.ETIMEDOUT: "timeout"}.get(number, otherwise)  # type: ignore[assignment]
+        self.end(answer, os.strerror(number))
+
+    def _begin(self, number: int) -> None:
+        """A send or connect that failed at once: mostly the source's own kernel, without sending."""
+        if number in EXHAUSTED:
+            self._failed(number, "broken")
+            return
+        self._failed(number, "blocked" if number in REFUSALS else "unreachable")
+
+
+class Echo(_Client):
+    """An echo request of our own, for machines without ping and for second looks."""
+
+    answered = "labctl's own echo request was answered"
+
+    def __init__(self, address: IP, marker: bytes, size: int | None = None) -> None:
+        self._listen(address, marker)
+        try:
+            self._socket.connect((str(address), 0))
+            if size is not None:
+                forget_paths()
+                self._socket.setsockopt(*DISCOVER[address.version], ONLY_WHOLE)
+            self._socket.send(echo_request(address.version, IDENTIFIERS.take(), 1, marker, size or 56))
+        except OSError as error:
+            self._begin(error.errno or 0)
+
+    def _listen(self, address: IP, marker: bytes) -> None:
+        four = address.version == 4
+        protocol = socket.IPPROTO_ICMP if four else socket.IPPROTO_ICMPV6
+        family = socket.AF_INET if four else socket.AF_INET6
+        super().__init__(socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol))
+        self.mark = Marker(marker)
+        self._kind, self._marker = 0 if four else 129, marker
+
+    def _step(self) -> None:
+        while True:
+            data = self._socket.recv(65536)
+            body = data[(data[0] & 15) * 4 :] if self._kind == 0 else data
+            if body and body[0] == self._kind and self._marker in body:
+                return self.end("reply", self.answered)
+
+
+class TcpClient(_Client):
+    """One connection from a port chosen before it begins. With a `marker` it must also come back through it."""
+
+    def __init__(self, address: IP, port: int, marker: bytes | None) -> None:
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        super().__init__(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
+        self.marker, self._connected, self._heard = marker, False, b""
+        self.sport = bind_fresh(self._socket, port)
+        number = self._socket.connect_ex((str(address), port))
+        if number not in (0, errno.EINPROGRESS):
+            self._begin(number)
+
+    def _events(self) -> int:
+        return int(select.POLLIN if self._connected else select.POLLOUT)
+
+    def _step(self) -> None:
+        if not self._connected:
+            number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if number:
+                return self._failed(number, "unreachable")
+            try:
+                self._socket.getpeername()
+            except OSError:
+                return  # not yet
+            self._connected = True
+            self.said = "connected, but nothing came back through the connection"
+            if self.marker is None:
+                return self.end("reply", "connected")
+            self._socket.send(self.marker + ASKING)
+        while data := self._socket.recv(256):
+            self._heard += data
+            if self.marker is not None and self.marker in self._heard:
+                return self.end("reply", "connected, and labctl's own listener answered through the connection")
+        self.end("broken", "connected, and the other end closed without an answer")
+
+
+class UdpClient(_Client):
+    """One datagram with the marker; any datagram back is a reply, the marker in it makes it ours."""
+
+    def __init__(self, address: IP, port: int, marker: bytes) -> None:
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        super().__init__(socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC))
+        self.mark = Marker(marker)
+        self._marker = marker
+        try:
+            self.sport = bind_fresh(self._socket, port)
+            self._socket.connect((str(address), port))
+            self._socket.send(marker + ASKING)
+        except OSError as error:
+            self._begin(error.errno or 0)
+
+    def _step(self) -> None:
+        data = self._socket.recv(2048)
+        ours = self._marker + ANSWERING in data
+        self.end("reply", "labctl's own listener answered" if ours else "an answer came from a listener not labctl's")

@@ -1,0 +1,113 @@
+"""Listeners that labctl puts into a target: they echo what they get, so an answer proves who answered.
+
+Made inside the target's namespace and stepped from the one loop of the checks; they have no thread and
+no process, so nothing can outlive the run.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+
+from labctl.packets.probe_id import ANSWERING, ASKING, MAGIC, MARKER
+
+IP_PKTINFO, IPV6_RECVPKTINFO, IPV6_PKTINFO = 8, 49, 50
+
+
+class Listener:
+    """A listening port of one namespace, on all addresses of one family. Raises OSError where it is taken."""
+
+    def __init__(self, kind: str, version: int, port: int) -> None:
+        family = socket.AF_INET if version == 4 else socket.AF_INET6
+        style = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
+        self._stream = kind == "tcp"
+        self._version = version
+        self._talks: dict[int, socket.socket] = {}
+        self.greeted = 0
+        self._socket = socket.socket(family, style | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        try:
+            self._open(port)
+        except OSError:
+            self._socket.close()
+            raise
+
+    def _open(self, port: int) -> None:
+        if self._version == 6:
+            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if self._stream:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        elif self._version == 4:
+            self._socket.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+        else:
+            self._socket.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
+        self._socket.bind(("", port))
+        if self._stream:
+            self._socket.listen(16)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the kernel itself says that this port is being listened on."""
+        if self._stream:
+            return bool(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+        return int(self._socket.getsockname()[1]) != 0
+
+    def fds(self) -> list[tuple[int, int]]:
+        """Descriptors and poll events to wait for."""
+        return [(sock.fileno(), select.POLLIN) for sock in (self._socket, *self._talks.values())]
+
+    def step(self) -> None:
+        """Serve what waits."""
+        if not self._stream:
+            self._answer_datagrams()
+            return
+        try:
+            while True:
+                talk, _ = self._socket.accept()
+                talk.setblocking(False)
+                self._talks[talk.fileno()] = talk
+                self.greeted += 1
+        except BlockingIOError:
+            pass
+        for talk in list(self._talks.values()):
+            self._answer(talk)
+
+    def close(self) -> None:
+        """Close the port and every connection to it."""
+        for sock in (self._socket, *self._talks.values()):
+            sock.close()
+        self._talks.clear()
+
+    def _answer(self, talk: socket.socket) -> None:
+        try:
+            data = talk.recv(2048)
+            if data:
+                talk.send(data)
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # the other end is gone: so is this talk
+        del self._talks[talk.fileno()]
+        talk.close()
+
+    def _answer_datagrams(self) -> None:
+        """Answer from the very address that was asked: the kernel would choose another on a router."""
+        while True:
+            try:
+                data, notes, _, sender = self._socket.recvmsg(65536, 256)
+            except OSError:
+                return
+            self.greeted += 1
+            wanted = IP_PKTINFO if self._version == 4 else IPV6_PKTINFO
+            back = [(level, kind, self._from(body)) for level, kind, body in notes if kind == wanted]
+            asked = data.startswith(MAGIC) and data[MARKER : MARKER + 1] == ASKING
+            answer = data[:MARKER] + ANSWERING + data[MARKER + 1 :] if asked else data
+            try:
+                self._socket.sendmsg([answer], back, 0, sender)
+            except OSError:
+                continue  # no way back: the client will see silence, as it should
+
+    def _from(self, body: bytes) -> bytes:
+        if self._version == 4:  # struct in_pktinfo: interface, address to answer from, address in the header
+            return bytes(4) + body[4:8] + bytes(4)
+        return body[:16] + bytes(4)

@@ -1,0 +1,84 @@
+"""Neighbour entries for the length of a mass check: made where there is none, and taken away again.
+
+An entry that exists is never touched, right or wrong: a wrong one is what the check shall find.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from collections.abc import Iterable
+
+from labctl.core.neighbour_presets import Preset
+from labctl.core.resources import Neighbour, Port
+from labctl.kernel.host import paths
+from labctl.kernel.namespaces import device_state
+from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.netlink import messages
+from labctl.kernel.netlink.rtnetlink import Channel
+
+
+class Presets:
+    """Permanent entries that live as long as this context. `made` counts them."""
+
+    def __init__(self, lab: str, wanted: Iterable[Preset], inside: Inside) -> None:
+        self._lab, self._inside = lab, inside
+        self._channels: dict[str, Channel] = {}
+        self._sockets: dict[str, socket.socket] = {}
+        self._indices: dict[Port, int] = {}
+        self._macs: dict[Port, str | None] = {}
+        self._entries: dict[str, dict[Preset, Neighbour]] = {}
+        for preset in wanted:
+            mac = self._mac(preset.owner)
+            if mac is not None and self._index(preset.at):
+                entry = Neighbour(preset.at, preset.ip, mac)
+                self._entries.setdefault(preset.at.ns, {})[preset] = entry
+        self.made = 0
+
+    def __enter__(self) -> Presets:
+        try:
+            for node, entries in self._entries.items():
+                for preset, entry in entries.items():
+                    message = messages.neighbour(entry, self._index(preset.at))
+                    message[6:8] = messages.ADD.to_bytes(2, sys.byteorder)  # make it or leave it, never replace
+                    self._channels[node].queue(message, preset)
+                for refusal in self._channels[node].flush():
+                    if refusal.errno == errno.EEXIST:
+                        del entries[refusal.tag]
+                self.made += len(entries)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for node, entries in self._entries.items():
+            for preset, entry in entries.items():
+                self._channels[node].queue(messages.neighbour(entry, self._index(preset.at), delete=True), preset)
+            self._channels[node].flush()  # what is refused was gone already
+        for channel in self._channels.values():
+            channel.close()
+        for sock in self._sockets.values():
+            sock.close()
+
+    def _open(self, node: str) -> socket.socket | None:
+        if node not in self._sockets:
+            path = paths.netns_path(self._lab, node)
+            if not path.exists():
+                return None
+            self._channels[node] = self._inside.run(path, Channel)
+            self._sockets[node] = self._inside.run(None, socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+        return self._sockets[node]
+
+    def _mac(self, port: Port) -> str | None:
+        if port not in self._macs:
+            sock = self._open(port.ns)
+            self._macs[port] = device_state.mac(sock, port.dev) if sock is not None else None
+        return self._macs[port]
+
+    def _index(self, port: Port) -> int:
+        if port not in self._indices:
+            sock = self._open(port.ns)
+            self._indices[port] = device_state.index(sock, port.dev) if sock is not None else 0
+        return self._indices[port]

@@ -1,0 +1,117 @@
+"""How fast two namespaces talk: the round trip of an echo, and the rate of a TCP stream.
+
+Both are measured by sockets of our own that are made inside and used from outside, with nobody listening on the way.
+They are numbers of this machine at this moment, good to be compared with one another and with nothing else. Other work
+on the machine only ever slows, so the best of several tries, spread over a while, is the truest.
+"""
+
+from __future__ import annotations
+
+import socket
+import statistics
+import struct
+import threading
+import time
+from pathlib import Path
+
+from labctl.core.resources import IP
+from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.probes.clients import ICMP_FILTER, SOL_RAW
+from labctl.kernel.probes.unused_ids import IDENTIFIERS
+from labctl.packets.icmp import echo_request
+
+ECHOES, WARM = 60, 10  # echoes of a burst, and how many of them only warm up
+WHILE = 0.06  # seconds of a stream
+PATIENCE = 1.0  # seconds that an answer may take
+MARK = b"labctlRT"
+CHUNK = 1 << 18
+
+
+def round_trip(inside: Inside, source: Path, address: IP) -> float:
+    """The median time of a burst of echoes from the namespace `source` to an IPv4 address and back, in seconds.
+
+    Raises OSError (TimeoutError where nobody answers).
+    """
+    with inside.run(source, _raw, address) as sock:
+        identifier = IDENTIFIERS.take()
+        times = [_echo(sock, identifier, sequence) for sequence in range(ECHOES)]
+    return statistics.median(times[WARM:])
+
+
+def _echo(sock: socket.socket, identifier: int, sequence: int) -> float:
+    request = echo_request(4, identifier, sequence, MARK)
+    begun = time.perf_counter()
+    sock.send(request)
+    while not _answers(sock.recv(2048), identifier, sequence):
+        if time.perf_counter() - begun > PATIENCE:
+            raise TimeoutError("no answer")
+    return time.perf_counter() - begun
+
+
+def _raw(address: IP) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_ICMP)
+    try:
+        sock.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF & ~1))  # echo replies only
+        sock.settimeout(PATIENCE)
+        sock.connect((str(address), 0))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _answers(data: bytes, identifier: int, sequence: int) -> bool:
+    head = (data[0] & 15) * 4
+    return data[head : head + 1] == b"\0" and struct.unpack_from("!HH", data, head + 4) == (identifier, sequence)
+
+
+def stream(inside: Inside, source: Path, target: Path, address: IP) -> float:
+    """The rate of a short TCP stream from `source` to an address of the namespace `target`, in bits per second.
+
+    Raises OSError (TimeoutError where no connection comes about).
+    """
+    with inside.run(target, _server) as server:
+        port = int(server.getsockname()[1])
+        with inside.run(source, _client, address, port) as client:
+            talk, _ = server.accept()
+            with talk:
+                return _pour(client, talk)
+
+
+def _server() -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    sock.settimeout(PATIENCE)
+    sock.bind(("", 0))
+    sock.listen(1)
+    return sock
+
+
+def _client(address: IP, port: int) -> socket.socket:
+    return socket.create_connection((str(address), port), PATIENCE)
+
+
+def _pour(client: socket.socket, talk: socket.socket) -> float:
+    """Send for a while in a thread and count here what arrives; bits per second."""
+    talk.settimeout(PATIENCE)
+    sender = threading.Thread(target=_send, args=(client,), name="stream", daemon=True)
+    buffer, received = memoryview(bytearray(CHUNK)), 0
+    begun = time.perf_counter()
+    sender.start()
+    try:
+        while count := talk.recv_into(buffer):
+            received += count
+        taken = time.perf_counter() - begun
+    finally:
+        sender.join(2 * PATIENCE)
+    return received * 8 / taken
+
+
+def _send(client: socket.socket) -> None:
+    """Send until time is up; a receiver that is gone ends it."""
+    data, deadline = bytes(CHUNK), time.perf_counter() + WHILE
+    try:
+        while time.perf_counter() < deadline:
+            client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+    except OSError:
+        client.close()

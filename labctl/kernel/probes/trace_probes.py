@@ -1,0 +1,130 @@
+"""The probes of a trace: an echo, a datagram or a SYN of a chosen size and identity, sent in the caller's thread.
+
+The kernel carries a packet through veth pairs in the thread that sends it, so the sender's number tells a probe
+from the machine's other packets. Each probe can be known before it is sent: by its marker, or by a TCP initial
+sequence number that is chosen here (TCP_REPAIR), so that the firewalls can be told what to watch for.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+
+from labctl.core.observations import Match
+from labctl.core.resources import IP
+from labctl.kernel.probes.clients import SOL_RAW, Echo, UdpClient, _Client
+from labctl.kernel.probes.unused_ids import IDENTIFIERS, bind_fresh
+from labctl.packets.icmp import echo_request
+from labctl.packets.probe_id import ASKING, STAMP, Marker, Opening
+
+MTU_DISCOVER = {4: (socket.IPPROTO_IP, 10), 6: (socket.IPPROTO_IPV6, 23)}
+PROBE, INTERFACE, DONT = 3, 4, 0  # DF, or no DF, whatever path MTU is remembered; leave it to the kernel
+IPV6_DONTFRAG = 62
+TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, SEND_QUEUE = 19, 20, 21, 2
+USUAL = 61  # bytes of payload where none are asked for: a length that ping and others do not have
+LEAST = {"icmp": STAMP + 8, "udp": 9}  # bytes that the marker needs
+
+
+class SizedEcho(Echo):
+    """An ICMP echo request with a payload of `size` bytes, cut into fragments only if it may be."""
+
+    answered = "the echo was answered"
+
+    def __init__(self, address: IP, marker: bytes, size: int, fragment: bool) -> None:
+        self._listen(address, marker)
+        if address.version == 4:
+            keep = (1 << 0) | (1 << 3) | (1 << 11) | (1 << 12)  # echo reply and errors
+            self._socket.setsockopt(SOL_RAW, 1, struct.pack("=I", ~keep & 0xFFFFFFFF))
+        try:
+            _cut(self._socket, address.version, fragment)
+            self._socket.connect((str(address), 0))
+            self.own = self._socket.getsockname()[0]
+            self._socket.send(echo_request(address.version, IDENTIFIERS.take(), 1, marker, size))
+        except OSError as error:
+            self._begin(error.errno or 0)
+
+    def _failed(self, number: int, otherwise: object) -> None:
+        """An error that came back ends it; `refused` is a word of TCP and UDP."""
+        super()._failed(number, "unreachable")
+        if self.answer == "refused":
+            self.answer = "unreachable"
+
+
+class SizedDatagram(UdpClient):
+    """A UDP datagram with a payload of `size` bytes."""
+
+    def __init__(self, address: IP, port: int, marker: bytes, size: int, fragment: bool) -> None:
+        _Client.__init__(self, _datagram(address))
+        self.mark = Marker(marker)
+        self._marker = marker
+        try:
+            _cut(self._socket, address.version, fragment)
+            self.sport = bind_fresh(self._socket, port)
+            self._socket.connect((str(address), port))
+            self._socket.send((marker + ASKING).ljust(size, b"\0"))
+        except OSError as error:
+            self._begin(error.errno or 0)
+
+
+class ChosenSyn(_Client):
+    """A TCP connection whose first packet has the sequence number `isn`; closed by a reset as soon as it is there."""
+
+    def __init__(self, address: IP, port: int, isn: int) -> None:
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        super().__init__(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
+        self.mark = Opening(frozenset((isn,)))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
+        self.sport = bind_fresh(self._socket, port)
+        for option, value in ((TCP_REPAIR, 1), (TCP_REPAIR_QUEUE, SEND_QUEUE), (TCP_QUEUE_SEQ, isn), (TCP_REPAIR, 0)):
+            self._socket.setsockopt(socket.IPPROTO_TCP, option, struct.pack("=I", value))
+        number = self._socket.connect_ex((str(address), port))
+        if number not in (0, errno.EINPROGRESS):
+            self._begin(number)
+
+    def _events(self) -> int:
+        return 4  # POLLOUT
+
+    def _step(self) -> None:
+        number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            return self._failed(number, "unreachable")
+        try:
+            self._socket.getpeername()
+        except OSError:
+            return None  # not yet
+        return self.end("reply", "connected")
+
+
+def matches(protocol: str, version: int, identity: bytes) -> tuple[Match, ...]:
+    """What a firewall must watch for to meet the probe, its answer, and ICMP errors that quote it. `identity` is the
+    marker, or the initial sequence number."""
+    icmp, head = (1, 20) if version == 4 else (58, 40)
+    number, offset = {"icmp": (icmp, 8 + STAMP), "udp": (17, 8), "tcp": (6, 4)}[protocol]
+    found = [Match(number, offset, identity), Match(icmp, 8 + head + offset, identity)]
+    if protocol == "tcp":
+        answer = (int.from_bytes(identity, "big") + 1) & 0xFFFFFFFF
+        found.append(Match(6, 8, answer.to_bytes(4, "big")))
+    return tuple(found)
+
+
+def lengths(protocol: str, version: int, size: int) -> tuple[int, ...]:
+    """How long the probe and its answer may be in the kernel's eyes: with and without Ethernet's header, and inside
+    of a tunnel."""
+    head = 20 if version == 4 else 40
+    inner = {"icmp": [head + 8 + size], "udp": [head + 8 + size], "tcp": [head + 40, head + 20]}[protocol]
+    tunnels = (0, 20, 50, 70)  # none, IPIP, VXLAN over IPv4 and IPv6
+    return tuple(one + tunnel + ethernet for one in inner for tunnel in tunnels for ethernet in (0, 14))
+
+
+def _datagram(address: IP) -> socket.socket:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    return socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+
+def _cut(sock: socket.socket, version: int, fragment: bool) -> None:
+    level, option = MTU_DISCOVER[version]
+    free = INTERFACE if version == 4 else DONT  # of IPv6 packets only the sender may make pieces
+    sock.setsockopt(level, option, free if fragment else PROBE)
+    if version == 6 and not fragment:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_DONTFRAG, 1)

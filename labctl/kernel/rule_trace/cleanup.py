@@ -1,0 +1,96 @@
+"""What a trace changes outside itself, written down before it does, so that a killed one can be cleared away.
+
+There are two such things: who gets a namespace's firewall reports (nf_log), and the tracing instance. (The nft
+table goes by itself where the kernel knows owners.) A record is held locked while its trace runs; a record that
+nobody holds is of a trace that died, and `sweep` undoes what it names.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from labctl.errors import KernelError
+from labctl.kernel.host import paths
+from labctl.kernel.namespaces.thread import Inside
+
+FOLDER = ".trace"
+
+
+def instance(lab: str) -> str:
+    """The name of this process's tracing instance, and of its nft tables."""
+    return f"labctl-{lab}-{os.getpid()}"
+
+
+class Record:
+    """The record of a running trace. A context manager: leaving it takes the record away."""
+
+    def __init__(self, lab: str) -> None:
+        self._folder = paths.state_dir() / FOLDER
+        self._path = self._folder / f"{instance(lab)}.json"
+        self._document: dict[str, Any] = {"lab": lab, "instance": "", "logs": {}, "tables": {}}
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def note(self, kind: str, value: Any) -> None:
+        """Write down what is about to be changed: `instance` (a name), `logs` (by node), `tables` (by node)."""
+        self._document[kind] = value
+        os.pwrite(self._fd, json.dumps(self._document).encode(), 0)
+
+    def __enter__(self) -> Record:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._path.unlink(missing_ok=True)
+        os.close(self._fd)
+        with suppress(OSError):
+            self._folder.rmdir()
+
+
+def left() -> bool:
+    """Whether there may be anything to sweep. One look into a directory."""
+    return os.path.isdir(paths.state_dir() / FOLDER)
+
+
+def sweep() -> tuple[str, ...]:
+    """Undo what traces left behind that were killed. Returns a sentence for each; none for traces that still run."""
+    told: list[str] = []
+    folder = paths.state_dir() / FOLDER
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+        with suppress(OSError), open(path, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held by a trace that runs: OSError
+            told += _undo(path, file.read())
+            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+    return tuple(told)
+
+
+def _undo(path: Path, text: bytes) -> list[str]:
+    from labctl.kernel.rule_trace import nflog, nft_mark, tracefs
+
+    try:
+        document = json.loads(text)
+        lab, name = document["lab"], path.stem
+        logs, tables = document["logs"], document["tables"]
+    except (ValueError, KeyError, TypeError):
+        return []  # killed before it changed anything
+    done = []
+    with Inside() as inside:
+        for node, before in logs.items():
+            with suppress(OSError):
+                inside.run(paths.netns_path(lab, node), nflog.restore, before)
+                done.append(f"nf_log in {node}")
+        for node in tables:
+            with suppress(OSError, KernelError):
+                inside.run(paths.netns_path(lab, node), nft_mark.remove, name)
+                done.append(f"an nft table in {node}")
+    with suppress(OSError):
+        if document["instance"] and tracefs.remove(document["instance"]):
+            done.append("a tracing instance")
+    return [f"a trace of lab {lab} was killed; cleared away what it left: {', '.join(done)}"] if done else []

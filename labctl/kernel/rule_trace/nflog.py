@@ -1,0 +1,136 @@
+"""The kernel's report of every firewall rule that a traced packet met, read by nfnetlink_log in its namespace.
+
+A namespace's setting of who gets such reports (net.netfilter.nf_log.2 and .10) is changed while one listens
+and put back after that. Each report bears the packet, so that only a probe's own are kept.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from labctl.kernel.capture.buffers import hold
+from labctl.kernel.netlink.rtnetlink import attributes, messages
+
+FAMILIES = {"ip": 2, "ip6": 10}
+ROOM = 4 << 20  # bytes of reports that may wait
+_PACKET, _CONFIG = 4 << 8, 4 << 8 | 1
+_BIND, _PF_BIND, _PF_UNBIND = 1, 3, 4
+_SETTING = "/proc/sys/net/netfilter/nf_log"
+_head = struct.Struct("=IHHII")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One rule, policy or return that a traced packet met: the kernel's words, the devices by index, the mark,
+    and the packet from its network header on."""
+
+    family: str
+    hook: int
+    prefix: str
+    iif: int
+    oif: int
+    mark: int
+    payload: bytes
+    ours: bool = False  # known to be the probe's though its payload is cut off
+
+
+class NfLog:
+    """The listener in the namespace of the thread that makes it. Raises OSError where that cannot be."""
+
+    def __init__(self) -> None:
+        self.before = settings()
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 12)
+        try:
+            self._socket.bind((0, 0))
+            hold(self._socket, ROOM)
+            self._socket.settimeout(1)
+            for number in FAMILIES.values():
+                self._order(number, 0, _command(_PF_BIND))
+            self._order(0, 0, _command(_BIND))
+            self._order(0, 0, struct.pack("=HH", 10, 2) + struct.pack("!IBx", 256, 2) + bytes(2))  # copy 256 bytes
+            self._socket.setblocking(False)
+        except OSError:
+            self._socket.close()
+            raise
+
+    def read(self) -> tuple[list[Report], bool]:
+        """The reports that wait, and whether any was lost."""
+        found: list[Report] = []
+        while True:
+            try:
+                data = self._socket.recv(1 << 16)
+            except BlockingIOError:
+                return found, False
+            except OSError:  # ENOBUFS
+                return found, True
+            for kind, _, _, start, end in messages(data):
+                if kind == _PACKET:
+                    found += _report(data, start, end)
+
+    def close(self) -> None:
+        """Stop listening. The settings are for the namespace's own thread to `restore`."""
+        self._socket.close()
+
+    def _order(self, family: int, group: int, body: bytes) -> None:
+        head = struct.pack("!BBH", family, 0, group)
+        self._socket.send(_head.pack(20 + len(body), _CONFIG, 5, 1, 0) + head + body)
+        data = self._socket.recv(1 << 16)
+        for kind, _, _, start, _ in messages(data):
+            code = -struct.unpack_from("=i", data, start)[0] if kind == 2 else 0
+            if code:
+                raise OSError(code, os.strerror(code))
+
+
+def settings() -> dict[str, str]:
+    """Who gets reports in the namespace of this thread: `NONE`, `nf_log_ipv4`, ..., by family."""
+    found = {}
+    for family, number in FAMILIES.items():
+        try:
+            with open(f"{_SETTING}/{number}") as file:
+                found[family] = file.read().strip()
+        except OSError:
+            continue
+    return found
+
+
+def restore(before: dict[str, str]) -> None:
+    """Put the settings of this thread's namespace back. Raises OSError."""
+    for family, name in before.items():
+        with open(f"{_SETTING}/{FAMILIES[family]}", "w") as file:
+            file.write(name)
+
+
+def device_names(indexes: Iterable[int]) -> dict[int, str]:
+    """The names of this thread's namespace's devices; those that are gone are left out."""
+    found = {}
+    for index in indexes:
+        with suppress(OSError):
+            found[index] = socket.if_indextoname(index)
+    return found
+
+
+def _command(number: int) -> bytes:
+    return struct.pack("=HHBxxx", 5, 1, number)
+
+
+def _report(data: bytes, start: int, end: int) -> Iterator[Report]:
+    found = attributes(data, start + 4, end)
+
+    def number(kind: int) -> int:
+        place = found.get(kind)
+        return int(struct.unpack_from("!I", data, place[0])[0]) if place else 0
+
+    if 10 not in found or 9 not in found:
+        return
+    prefix = data[found[10][0] : found[10][1]].rstrip(b"\0").decode(errors="replace").strip()
+    if not prefix.startswith("TRACE: "):
+        return
+    family = {number: name for name, number in FAMILIES.items()}.get(data[start], "")
+    hook = data[found[1][0] + 2] if 1 in found else 0
+    payload = data[found[9][0] : found[9][1]]
+    yield Report(family, hook, prefix.removeprefix("TRACE: "), number(4), number(5), number(2), payload)

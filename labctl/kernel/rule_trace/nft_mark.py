@@ -1,0 +1,136 @@
+"""Marking one probe for rule tracing: a small nft table that sets `nftrace` on it, for legacy tables as well.
+
+The kernel has one bit for both: ip_tables reports every rule that a packet with it meets (see `nflog`), as
+with the TRACE target, but no rule of the lab is touched or renumbered. The table is owned by its socket
+(Linux 5.12 and later), so that the kernel itself takes it away when the process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+
+from labctl.core.observations import Match
+from labctl.errors import KernelError
+from labctl.kernel.netlink.rtnetlink import messages, packed
+
+PREFIX = "labctl-trace"
+OWNED = 2  # NFT_TABLE_F_OWNER
+PRIORITY = -1000  # before conntrack's defragmentation (-400) and every table
+PREROUTING, OUTPUT = 0, 3
+INET = 1  # NFPROTO_INET: IPv4 and IPv6 alike
+NETWORK, TRANSPORT = 1, 2  # what an offset counts from
+NFTRACE, L4PROTO = 12, 16  # keys of `meta`
+_NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE = (10 << 8 | number for number in (0, 2, 3, 6))
+_BEGIN, _END = 16, 17
+_REQUEST, _ACK, _CREATE, _APPEND = 0x1, 0x4, 0x400, 0x800
+_head = struct.Struct("=IHHII")
+
+
+class NfTrace:
+    """The table in the namespace of the thread that makes it. Raises OSError where nf_tables cannot."""
+
+    def __init__(self, matches: Iterable[Match], name: str) -> None:
+        self.name = name
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 12)
+        try:
+            self._socket.bind((0, 0))
+            wanted = tuple(matches)
+            try:
+                self._send(_orders(name, wanted, OWNED))
+                self.owned = True
+            except OSError:
+                self._send(_orders(name, wanted, 0))
+                self.owned = False
+        except OSError:
+            self._socket.close()
+            raise
+
+    def close(self) -> None:
+        """Take the table away."""
+        try:
+            self._send([(_DELTABLE, 0, _text(1, self.name))])
+        except OSError:
+            pass  # its namespace is gone, or somebody took it away
+        finally:
+            self._socket.close()
+
+    def _send(self, orders: Iterable[tuple[int, int, bytes]]) -> None:
+        send(self._socket, orders)
+
+
+def remove(name: str) -> None:
+    """Take a left-over table away from the namespace of this thread. Raises KernelError."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 12) as sock:
+        try:
+            send(sock, [(_DELTABLE, 0, _text(1, name))])
+        except OSError as error:
+            raise KernelError(f"cannot remove nft table {name}: {error.strerror}", errno=error.errno or 0) from None
+
+
+def send(sock: socket.socket, orders: Iterable[tuple[int, int, bytes]]) -> None:
+    """Give the kernel some orders (type, flags, body) in one transaction. Raises OSError for the first refusal."""
+    frame = struct.pack(">BBH", 0, 0, 10)
+    batch = [_message(_BEGIN, _REQUEST, 0, frame)]
+    batch += [
+        _message(kind, _REQUEST | _ACK | flags, number, struct.pack(">BBH", INET, 0, 0) + body)
+        for number, (kind, flags, body) in enumerate(orders, 1)
+    ]
+    open_ = len(batch) - 1
+    sock.send(b"".join((*batch, _message(_END, _REQUEST, 0, frame))))
+    refused = 0
+    sock.settimeout(1)
+    while open_:
+        for kind, _, sequence, start, _ in messages(data := sock.recv(1 << 16)):
+            if kind == 2 and sequence == 0:  # the batch itself
+                raise OSError(-struct.unpack_from("=i", data, start)[0], "nf_tables refused the batch")
+            open_ -= kind == 2
+            refused = refused or (-struct.unpack_from("=i", data, start)[0] if kind == 2 else 0)
+    if refused:
+        raise OSError(refused, "nf_tables refused")
+
+
+def _orders(name: str, matches: tuple[Match, ...], flags: int) -> Iterator[tuple[int, int, bytes]]:
+    yield _NEWTABLE, _CREATE, _text(1, name) + _number(2, flags)
+    for chain, hook in (("prerouting", PREROUTING), ("output", OUTPUT)):
+        place = _nest(4, _number(1, hook) + struct.pack("=HH", 8, 2) + struct.pack(">i", PRIORITY))
+        yield _NEWCHAIN, _CREATE, _text(1, name) + _text(3, chain) + place + _text(7, "filter")
+        for match in matches:
+            rule = b"".join(_nest(1, expression) for expression in _expressions(match))
+            yield _NEWRULE, _CREATE | _APPEND, _text(1, name) + _text(2, chain) + _nest(4, rule)
+
+
+def _expressions(match: Match) -> Iterator[bytes]:
+    """meta l4proto N, @th,offset,length VALUE, meta nftrace set 1"""
+    yield _expression("meta", _number(1, 1) + _number(2, L4PROTO))
+    yield _compare(bytes([match.protocol]))
+    where = _number(2, TRANSPORT) + _number(3, match.offset) + _number(4, len(match.value))
+    yield _expression("payload", _number(1, 1) + where)
+    yield _compare(match.value)
+    yield _expression("immediate", _number(1, 1) + _nest(2, packed(1, b"\1")))
+    yield _expression("meta", _number(2, NFTRACE) + _number(3, 1))
+
+
+def _compare(value: bytes) -> bytes:
+    return _expression("cmp", _number(1, 1) + _number(2, 0) + _nest(3, packed(1, value)))
+
+
+def _expression(name: str, data: bytes) -> bytes:
+    return _text(1, name) + _nest(2, data)
+
+
+def _text(kind: int, value: str) -> bytes:
+    return packed(kind, value.encode() + b"\0")
+
+
+def _number(kind: int, value: int) -> bytes:
+    return struct.pack("=HH", 8, kind) + struct.pack(">I", value)
+
+
+def _nest(kind: int, value: bytes) -> bytes:
+    return packed(kind | 0x8000, value)
+
+
+def _message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
+    return _head.pack(16 + len(body), kind, flags, sequence, 0) + body

@@ -1,0 +1,183 @@
+"""The kernel's report of every rule of iptables-nft that a traced packet met: nf_tables' own trace, in its namespace.
+
+Told in the words of `nflog`, which has the same of legacy tables: a table, a chain, a rule by its number. The kernel
+names rules by handles, and shows of each packet the headers alone, so which packets are the probe's is learned from
+the table that marks them (see `nftrace`): it stands first, and reports what it marked.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from labctl.core.iptables import BUILTIN
+from labctl.kernel.netlink.rtnetlink import attributes, messages, text
+from labctl.kernel.rule_trace.nflog import FAMILIES, ROOM, Report
+
+_NETLINK_NETFILTER, _SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP = 12, 270, 1, 9  # NFNLGRP_NFTRACE
+_TRACE, _NEWRULE, _GETRULE = (10 << 8 | number for number in (17, 6, 7))
+_TABLE, _CHAIN, _HANDLE, _KIND, _ID, _NETWORK, _TRANSPORT, _IIF, _OIF, _MARK = 1, 2, 3, 4, 6, 8, 9, 10, 12, 14
+_POLICY = 1
+_HOOKS = {"PREROUTING": 0, "INPUT": 1, "FORWARD": 2, "OUTPUT": 3, "POSTROUTING": 4}
+_NAMES = {number: name for name, number in FAMILIES.items()}
+_ICMP = (1, 58)
+_REQUEST, _DUMP, _ERROR, _DONE = 0x1, 0x300, 2, 3
+_head = struct.Struct("=IHHII")
+Place = tuple[str, str, str]  # family, table, chain
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """One message of the kernel: `report` lacks the rule's number, which is that of `handle`."""
+
+    place: Place
+    kind: str
+    handle: int
+    report: Report
+
+
+class NftLog:
+    """The listener in the namespace of the thread that makes it. `marker` is the table that marks the probe.
+
+    Raises OSError where that cannot be.
+    """
+
+    def __init__(self, marker: str) -> None:
+        self._marker = marker
+        self._asking = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+        try:
+            self._socket.bind((0, 0))
+            self._socket.setsockopt(socket.SOL_SOCKET, 33, ROOM)  # SO_RCVBUFFORCE
+            self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP)
+            self._socket.setblocking(False)
+            self._asking.settimeout(1)
+        except OSError:
+            self.close()
+            raise
+
+    def read(self) -> tuple[list[Report], bool]:
+        """The reports that wait, and whether any was lost."""
+        reader = _Reader(self._marker)
+        found: list[_Event] = []
+        lost = False
+        while True:
+            try:
+                data = self._socket.recv(1 << 16)
+            except BlockingIOError:
+                break
+            except OSError:  # ENOBUFS
+                lost = True
+                break
+            for kind, _, _, start, end in messages(data):
+                if kind == _TRACE:
+                    found += reader.event(data, start, end)
+        numbers = self._numbers() if found else {}
+        return list(_numbered(found, numbers)), lost
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._socket.close()
+        self._asking.close()
+
+    def _numbers(self) -> dict[tuple[Place, int], int]:
+        """Of every rule of the namespace its number in its chain, from 1, by its handle; by 0 how many there are."""
+        numbers: dict[tuple[Place, int], int] = {}
+        counts: dict[Place, int] = {}
+        for family, number in FAMILIES.items():
+            self._asking.send(_head.pack(20, _GETRULE, _REQUEST | _DUMP, 1, 0) + struct.pack("=BBH", number, 0, 0))
+            for data, start, end in _answers(self._asking):
+                found = attributes(data, start + 4, end)
+                place = family, text(data, found[_TABLE]), text(data, found[_CHAIN])
+                counts[place] = counts.get(place, 0) + 1
+                numbers[place, _long(data, found[_HANDLE])] = counts[place]
+        return numbers | {(place, 0): count for place, count in counts.items()}
+
+
+class _Reader:
+    """Makes events of messages. Only the first of a packet in a chain of a hook has its headers, which are kept."""
+
+    def __init__(self, marker: str) -> None:
+        self._marker = marker
+        self._packets: dict[int, Report] = {}  # by the kernel's number of a packet, as it was last shown
+        self._own: set[int] = set()
+        self._echoes: set[bytes] = set()  # identifier and sequence of the probe's own
+
+    def event(self, data: bytes, start: int, end: int) -> Iterator[_Event]:
+        """What a message says of a rule of iptables; nothing for other tables, whose rules nobody here knows."""
+        found = attributes(data, start + 4, end)
+        if not {_TABLE, _CHAIN, _KIND, _ID} <= found.keys():
+            return
+        family, table, chain = _NAMES.get(data[start], ""), text(data, found[_TABLE]), text(data, found[_CHAIN])
+        packet, kind = _number(data, found[_ID]), _kind(data, found, family, table, chain)
+        icmp = _echo(data, found)
+        if table == self._marker:
+            if kind == "rule":
+                self._own.add(packet)
+                self._echoes |= {icmp} if icmp else set()
+            return
+        if (family, table) not in BUILTIN:
+            return
+        if _NETWORK in found:
+            ours = packet in self._own or icmp in self._echoes
+            self._packets[packet] = _shown(data, found, family, _HOOKS.get(chain, 0), ours)
+        if (shown := self._packets.get(packet)) is None or not kind:
+            return
+        mark = _number(data, found[_MARK]) if _MARK in found else 0
+        handle = _long(data, found[_HANDLE]) if _HANDLE in found else 0
+        report = replace(shown, prefix=f"{table}:{chain}:{kind}:", mark=mark)
+        yield _Event((family, table, chain), kind, handle, report)
+
+
+def _kind(data: bytes, found: dict[int, tuple[int, int]], family: str, table: str, chain: str) -> str:
+    """What is told: a `rule`, the `policy` of a hook's chain, the `return` at the end of another chain. That a hook's
+    own chain ended is not told, since its policy is."""
+    if _HANDLE in found:
+        return "rule"
+    if _number(data, found[_KIND]) == _POLICY:
+        return "policy"
+    return "" if chain in BUILTIN.get((family, table), ()) else "return"
+
+
+def _shown(data: bytes, found: dict[int, tuple[int, int]], family: str, hook: int, ours: bool) -> Report:
+    payload = b"".join(data[slice(*found[kind])] for kind in (_NETWORK, _TRANSPORT) if kind in found)
+    iif, oif = (_number(data, found[kind]) if kind in found else 0 for kind in (_IIF, _OIF))
+    return Report(family, hook, "", iif, oif, 0, payload, ours)
+
+
+def _echo(data: bytes, found: dict[int, tuple[int, int]]) -> bytes:
+    """An echo's identifier and sequence; nothing of other packets."""
+    if _NETWORK not in found or _TRANSPORT not in found:
+        return b""
+    network, transport = data[slice(*found[_NETWORK])], data[slice(*found[_TRANSPORT])]
+    protocol = network[9] if network[0] >> 4 == 4 else network[6]
+    return transport[4:8] if protocol in _ICMP and transport[0] in (0, 8, 128, 129) else b""
+
+
+def _numbered(found: list[_Event], numbers: dict[tuple[Place, int], int]) -> Iterator[Report]:
+    """The reports with the numbers of their rules, 0 for one that is gone. As in legacy tables, what comes at the end
+    of a chain has the number after its last rule's."""
+    for event in found:
+        rule = event.kind == "rule"
+        number = numbers.get((event.place, event.handle), 0) if rule else numbers.get((event.place, 0), 0) + 1
+        yield replace(event.report, prefix=f"{event.report.prefix}{number}")
+
+
+def _answers(asking: socket.socket) -> Iterator[tuple[bytes, int, int]]:
+    while True:
+        data = asking.recv(1 << 18)
+        for kind, _, _, start, end in messages(data):
+            if kind in (_DONE, _ERROR):
+                return
+            if kind == _NEWRULE:
+                yield data, start, end
+
+
+def _number(data: bytes, place: tuple[int, int]) -> int:
+    return int(struct.unpack_from("!I", data, place[0])[0])
+
+
+def _long(data: bytes, place: tuple[int, int]) -> int:
+    return int(struct.unpack_from("!Q", data, place[0])[0])

@@ -1,0 +1,154 @@
+"""Why the kernel dropped a packet: a private tracing instance with the tracepoints of the network stack.
+
+An instance has its own buffer, clock, filters and events; nothing global is set. tracefs is mounted for this
+process alone, at no place (fsmount), so that neither the machine's mounts nor its /sys matter. Where the kernel
+has no tracefs, or refuses it (lockdown), `Tracing` raises OSError and a story does without.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Literal
+
+from labctl.core.observations import Event
+from labctl.kernel.host.syscalls import libc
+
+FSOPEN, FSCONFIG, FSMOUNT = 430, 431, 432  # the same numbers on every architecture
+FSCONFIG_CMD_CREATE, FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC = 6, 1, 1
+PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+ROOM = 1024  # kB of events per processor; what comes after it is full is not kept, and counted
+EVENTS = {"queue": "net/net_dev_queue", "receive": "net/netif_receive_skb", "drop": "skb/kfree_skb"}
+_EVENT = re.compile(r"-(\d+)\s+\[\d+\]\s+\S+\s+([\d.]+): (\w+): (.*)")
+_NET = re.compile(r"dev=(\S+) skbaddr=(\S+) len=(\d+)")
+_DROP = re.compile(r"skbaddr=(\S+) (?:rx_sk=\S+ )?protocol=(\d+) location=(.+?)(?: reason: (\S+))?\s*$")
+
+
+class Tracing:
+    """One instance; `name` is unique to this process. Raises OSError where it cannot be had."""
+
+    def __init__(self, name: str, lengths: Iterable[int]) -> None:
+        self._root = _open()
+        self._path = f"{_at(self._root)}/instances/{name}"
+        self.reasons = False
+        try:
+            os.mkdir(self._path)
+            self._prepare(tuple(sorted(set(lengths))))
+        except OSError:
+            self.close()
+            raise
+
+    def _prepare(self, lengths: tuple[int, ...]) -> None:
+        self._write("tracing_on", "0")
+        self._write("buffer_size_kb", str(ROOM))
+        self._write("trace_clock", "mono")
+        with suppress(OSError):
+            self._write("options/overwrite", "0")
+        sizes = " || ".join(f"len == {length}" for length in lengths)
+        for kind, event in EVENTS.items():
+            self._write(f"events/{event}/filter", "protocol == 2048 || protocol == 34525" if kind == "drop" else sizes)
+            self._write(f"events/{event}/enable", "1")
+        self.reasons = "reason" in self._read(f"events/{EVENTS['drop']}/format")
+
+    def start(self) -> None:
+        """Begin to record."""
+        self._write("tracing_on", "1")
+
+    def stop(self) -> tuple[list[Event], int]:
+        """Stop recording; returns the events in order, and how many found no room."""
+        self._write("tracing_on", "0")
+        return parse(self._read("trace"), time.time_ns() - time.monotonic_ns()), self._missed()
+
+    def peek(self) -> list[Event]:
+        """The events so far; it goes on recording."""
+        return parse(self._read("trace"), time.time_ns() - time.monotonic_ns())
+
+    def close(self) -> None:
+        """Remove the instance."""
+        with suppress(OSError):
+            os.rmdir(self._path)
+        os.close(self._root)
+
+    def _missed(self) -> int:
+        missed = 0
+        for cpu in os.listdir(f"{self._path}/per_cpu"):
+            found = dict(re.findall(r"^([a-z ]+): (\d+)", self._read(f"per_cpu/{cpu}/stats"), re.MULTILINE))
+            missed += int(found.get("overrun", 0)) + int(found.get("dropped events", 0))
+        return missed
+
+    def _write(self, name: str, text: str) -> None:
+        fd = os.open(f"{self._path}/{name}", os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+
+    def _read(self, name: str) -> str:
+        with open(f"{self._path}/{name}", errors="replace") as file:
+            return file.read()
+
+
+def remove(name: str) -> bool:
+    """Remove an instance that a dead process left behind; True if there was one."""
+    root = _open()
+    try:
+        os.rmdir(f"{_at(root)}/instances/{name}")
+    except FileNotFoundError:
+        return False
+    finally:
+        os.close(root)
+    return True
+
+
+def parse(text: str, offset: int) -> list[Event]:
+    """The events in the text of a `trace` file; `offset` is what the epoch's clock is ahead of its own. Pure."""
+    found = []
+    for line in text.splitlines():
+        if (match := _EVENT.search(line)) is None:
+            continue
+        pid, stamp, name, words = match.groups()
+        seconds, _, fraction = stamp.partition(".")
+        when = int(seconds) * 1_000_000_000 + int(fraction.ljust(9, "0")) + offset
+        if name == "kfree_skb" and (drop := _DROP.match(words)) is not None:
+            skb, protocol, location, reason = drop.groups()
+            place = location.split("+")[0]
+            found.append(Event("drop", when, int(pid), skb, "", 0, int(protocol), reason or "", place))
+        elif (net := _NET.match(words)) is not None:
+            kind: Literal["queue", "receive"] = "queue" if name == "net_dev_queue" else "receive"
+            found.append(Event(kind, when, int(pid), net[2], net[1], int(net[3])))
+    return found
+
+
+def _at(root: int) -> str:
+    return f"/proc/self/fd/{root}"
+
+
+def _open() -> int:
+    """A descriptor of tracefs: a mount of our own that is nowhere to be seen, else where the machine has it."""
+    try:
+        return _mounted()
+    except OSError as error:
+        for place in PLACES:
+            if os.path.isdir(f"{place}/instances"):
+                return os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        raise OSError(error.errno, f"no tracefs: {os.strerror(error.errno or 0)}") from None
+
+
+def _mounted() -> int:
+    made = _call(FSOPEN, ctypes.c_char_p(b"tracefs"), FSOPEN_CLOEXEC)
+    try:
+        _call(FSCONFIG, made, FSCONFIG_CMD_CREATE, None, None, 0)
+        return _call(FSMOUNT, made, FSMOUNT_CLOEXEC, 0)
+    finally:
+        os.close(made)
+
+
+def _call(number: int, *words: object) -> int:
+    answer = int(libc.syscall(ctypes.c_long(number), *words))
+    if answer < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return answer

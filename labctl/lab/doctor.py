@@ -1,0 +1,177 @@
+"""What `doctor` makes of the facts: each finding is ok, a warning or something missing, with its fix. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from labctl.core.features import remedy
+
+if TYPE_CHECKING:
+    from labctl.core.fidelity import Part
+    from labctl.kernel.host_facts import Facts
+
+MODULES = {
+    "packet capture": "af_packet",
+    "iptables legacy": "ip_tables iptable_filter iptable_nat",
+    "iptables nft": "nf_tables nft_compat nft_chain_nat",
+    "bridged packets to iptables": "br_netfilter",
+}
+NECESSARY = ("network namespace", "veth", "bridge", "packet capture")
+FIREWALLS = {"iptables legacy": "iptables nft", "iptables nft": "iptables legacy"}  # either will do
+PACKAGES = {
+    "ip": "iproute2",
+    "iptables-legacy": "iptables",
+    "iptables-nft": "iptables",
+    "ebtables": "ebtables",
+    "ping": "iputils-ping",
+    "tcpdump": "tcpdump",
+}
+NEEDED = ("ping",)
+FILES = 4096  # open files that a lab of a thousand containers asks for, and more
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `doctor`: what was looked at, how it stands, in a few words, and what mends it."""
+
+    what: str
+    state: Literal["ok", "warn", "missing"]
+    detail: str = ""
+    fix: str = ""
+
+
+def findings(facts: Facts, needing: Mapping[str, Iterable[str]] | None = None) -> tuple[Finding, ...]:
+    """Everything worth saying about a machine, in the order one would mend it.
+
+    `needing` names, for features that not every kernel has, the models that need them.
+    """
+    return (
+        _root(facts),
+        *_features(facts, needing or {}),
+        *_tools(facts),
+        *_libraries(facts),
+        _plugins(facts),
+        _firewall(facts),
+        _neighbours(facts),
+        _files(facts),
+        *_leftovers(facts),
+    )
+
+
+def _root(facts: Facts) -> Finding:
+    if facts.root:
+        return Finding("root", "ok")
+    return Finding("root", "missing", "labs are made of namespaces, which only root may make", "sudo labctl doctor")
+
+
+def wanted(parts: Mapping[str, Iterable[Part]]) -> dict[str, tuple[str, ...]]:
+    """The kinds of links that models need and not every kernel has, each with the models; `parts` has every model's."""
+    found: dict[str, tuple[str, ...]] = {}
+    for model, some in parts.items():
+        for part in some:
+            if part.grade == "needs" and not part.feature.startswith("-"):
+                otherwise = " (or up --approximate)" if part.instead else ""
+                found[part.feature] = (*found.get(part.feature, ()), model + otherwise)
+    return found
+
+
+def _features(facts: Facts, needing: Mapping[str, Iterable[str]]) -> Iterator[Finding]:
+    for name, why in facts.features.items():
+        needed = f"; needed by {', '.join(needing[name])}" if name in needing else ""
+        if not why:
+            yield Finding(name, "ok", "works" + needed)
+            continue
+        fix = f"modprobe {MODULES[name]}" if MODULES.get(name) else remedy(name, why)
+        if name == "network namespace":
+            fix = "run on a kernel, or in a container, that allows unshare(2)"
+        if name == "bridged packets to iptables":
+            why = "br_netfilter is not loaded; labctl loads it when a lab needs it"
+            fix = "modprobe br_netfilter, which sets bridge-nf-call-iptables=1 for the machine's own bridges, too"
+        necessary = name in NECESSARY or (name in FIREWALLS and facts.features.get(FIREWALLS[name], "") != "")
+        if name in FIREWALLS and not necessary:
+            why += f"; labs are written by {FIREWALLS[name]}"
+        yield Finding(name, "missing" if necessary else "warn", why + needed, fix)
+    for name, modules in facts.idle.items():
+        needed = f"; needed by {', '.join(needing[name])}" if name in needing else ""
+        detail = f"not tried, for that might load {', '.join(modules)}; a lab that needs it has it loaded"
+        yield Finding(name, "ok", detail + needed)
+
+
+def _tools(facts: Facts) -> Iterator[Finding]:
+    for name, where in facts.tools.items():
+        if where and name == "tcpdump" and facts.alone:
+            detail = f"{where} wants to become another user, and there is none here; labctl capture does not"
+            yield Finding(
+                name, "warn", detail, "apt-get install uidmap, and lines for you in /etc/subuid and /etc/subgid"
+            )
+        elif where:
+            yield Finding(name, "ok", where)
+        else:
+            other = {"iptables-legacy": "iptables-nft", "iptables-nft": "iptables-legacy"}.get(name)
+            necessary = name in NEEDED or (other is not None and not facts.tools.get(other))
+            state: Literal["warn", "missing"] = "missing" if necessary else "warn"
+            yield Finding(name, state, "not found", f"apt-get install {PACKAGES[name]}")
+
+
+def _libraries(facts: Facts) -> Iterator[Finding]:
+    missing = [name for name, there in facts.libraries.items() if not there]
+    if missing:
+        packages = " ".join({"iptc": "python-iptables", "yaml": "PyYAML"}.get(name, name) for name in missing)
+        yield Finding("Python libraries", "missing", ", ".join(missing), f"pip install {packages}")
+    elif facts.libraries:
+        yield Finding("Python libraries", "ok", ", ".join(facts.libraries))
+
+
+def _plugins(facts: Facts) -> Finding:
+    if facts.plugins:
+        return Finding("CNI plugins", "ok", facts.plugins)
+    detail = "not found; only labs of the model cni need them"
+    return Finding("CNI plugins", "warn", detail, "apt-get install containernetworking-plugins")
+
+
+def _firewall(facts: Facts) -> Finding:
+    variant = {"nft": "`iptables` is iptables-nft", "legacy": "`iptables` is iptables-legacy"}.get(facts.iptables, "")
+    used = f"legacy tables in use: {', '.join(facts.tables)}" if facts.tables else "no legacy tables in use"
+    working = [name.partition(" ")[2] for name in FIREWALLS if facts.features.get(name) == "" or name in facts.idle]
+    labs = f"labs are written by iptables-{working[0]} in their own namespaces" if working else ""
+    labs += f" (--firewall {working[1]} works, too)" if len(working) > 1 else ""
+    detail = "; ".join(word for word in (variant, used, labs) if word)
+    return Finding("firewall of this machine", "ok", detail)
+
+
+def _neighbours(facts: Facts) -> Finding:
+    name = "neighbour table"
+    if facts.neighbour_limit is None and facts.table_fulls is None:
+        return Finding(name, "ok", "its limit cannot be seen from this namespace")
+    limit = facts.neighbour_limit or 1024
+    detail = f"limit {limit} for all labs together" if facts.neighbour_limit else "limit not visible here"
+    if facts.neighbours is not None:
+        detail += f", {facts.neighbours} used"
+    fix = f"sysctl -w net.ipv4.neigh.default.gc_thresh3={max(limit * 8, 8192)}"
+    if facts.table_fulls:
+        return Finding(
+            name, "warn", f"{detail}; it was full {facts.table_fulls} times since boot: packets were lost", fix
+        )
+    if facts.neighbours is not None and facts.neighbours > limit * 0.8:
+        return Finding(name, "warn", f"{detail}: nearly full", fix)
+    return Finding(name, "ok", detail)
+
+
+def _files(facts: Facts) -> Finding:
+    soft, hard = facts.files
+    detail = f"{soft} now, {'no limit' if hard < 0 else hard} at most"
+    if 0 <= hard < FILES:
+        return Finding("open files", "warn", f"{detail}: too few for large labs", f"ulimit -Hn {FILES * 4}")
+    return Finding("open files", "ok", detail)
+
+
+def _leftovers(facts: Facts) -> Iterator[Finding]:
+    for lab in facts.lost:
+        yield Finding(f"lab {lab}", "warn", "runs, but labctl's record of it is lost", f"{facts.command} down {lab}")
+    for lab in facts.dead:
+        yield Finding(f"lab {lab}", "warn", "left a record and no namespaces", f"{facts.command} down {lab}")
+    if not facts.lost and not facts.dead:
+        running = f"{len(facts.labs)} running, " if facts.labs else ""
+        yield Finding("labs", "ok", f"{running}no leftovers")

@@ -1,0 +1,61 @@
+"""Whether this kernel can hold a lab, told before anything is touched, and the substitutes where it cannot.
+
+A lab that needs a feature which the kernel lacks is refused. Only who asks for it (`--approximate`, or the
+scenario's own `approximate: true`) gets what its model builds instead, and only for what is really missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from labctl.core.features import DENIED, module, needed, remedy
+from labctl.core.fidelity import Part, substitutes
+from labctl.core.resources import Resource
+from labctl.core.scenario_types import Lab
+from labctl.errors import MissingError
+from labctl.scenario.definition import Definition, approximated, compiled
+
+Lacking = Callable[[Lab, Mapping[str, Resource]], Mapping[str, str]]  # which of these the kernel lacks, and its words
+
+
+def fit(definition: Definition, lacking: Lacking, *, approximate: bool = False) -> tuple[Definition, Lab]:
+    """The definition that this kernel can hold, and its lab: as it is, or with substitutes where those were asked for.
+
+    Raises MissingError for a feature that the kernel lacks.
+    """
+    lab = compiled(definition)
+    wanted = needed(lab.plan)
+    missing = lacking(lab, wanted) if wanted else {}
+    if missing and (approximate if lab.asks is None else lab.asks):
+        definition = approximated(definition, {*lab.substituted, *missing} & set(substitutes(lab.parts)))
+        lab = compiled(definition)
+        wanted = needed(lab.plan)
+        missing = lacking(lab, wanted) if wanted else {}
+    if missing:
+        raise refusal(lab, wanted, missing)
+    return definition, lab
+
+
+def refusal(lab: Lab, wanted: Mapping[str, Resource], missing: Mapping[str, str]) -> MissingError:
+    """The error for a lab that this kernel cannot hold: each feature, what needs it, and the ways out."""
+    parts = {part.feature: part for part in lab.parts if part.grade == "needs"}
+    lacks = "; ".join(f"{feature}, needed for {_what(parts.get(feature), wanted[feature])}" for feature in missing)
+    modules = [module(feature) for feature, why in missing.items() if why != DENIED]
+    hint = f"modprobe {' '.join(modules)}, if this kernel has it as a module (labctl doctor tells)"
+    who = "this kernel" if modules else "this user"
+    if not modules:
+        hint = " and ".join({remedy(feature, why) for feature, why in missing.items()})
+    instead = ", ".join(parts[feature].instead for feature in missing if feature in substitutes(lab.parts))
+    if instead and lab.asks is False:
+        hint += f"; the scenario forbids what may be built instead (approximate: false): {instead}"
+    elif instead:
+        hint += f"; or build it with --approximate, instead: {instead}"
+    return MissingError(f"lab {lab.name} cannot be built: {who} lacks {lacks}", hint)
+
+
+def _what(part: Part | None, item: Resource) -> str:
+    if part is not None:
+        return part.what
+    from labctl.render.resources import line
+
+    return f"{line(item).partition(':')[0]} in {item.ns}"

@@ -1,0 +1,109 @@
+"""The labs on this machine and the records of them: which run, and what each was made from."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from labctl.core.iptables import BACKENDS, Backend
+from labctl.core.results import Running
+from labctl.core.scenario_types import Lab
+from labctl.errors import UsageError
+from labctl.scenario.definition import Definition, compiled, define
+
+
+def running() -> tuple[Running, ...]:
+    """Every lab on this machine."""
+    from labctl.kernel.host import lab_state, paths
+
+    found = []
+    for name, nodes in paths.labs().items():
+        record = lab_state.load(name) or {}
+        features = tuple(record.get("approximate", ()))
+        found.append(Running(name, nodes, record.get("model"), record.get("file"), features, _firewall(record)))
+    return tuple(found)
+
+
+def choose(name: str | None) -> str:
+    """The lab a command means: the named one, else the only one. Raises UsageError, listing the labs."""
+    from labctl.kernel.host import paths
+
+    labs = tuple(paths.labs())
+    if name is not None and name in labs:
+        return name
+    if name is not None:
+        close = difflib.get_close_matches(name, labs, 1)
+        known = ", ".join(labs) or "none"
+        raise UsageError(f"no lab {name!r} runs", f"did you mean {close[0]}?" if close else f"running: {known}")
+    if len(labs) == 1:
+        return labs[0]
+    if not labs:
+        raise UsageError("no lab runs", f"start one: {paths.command()} up kubenet")
+    raise UsageError("several labs run: " + ", ".join(labs), "name one: -l " + labs[0])
+
+
+def recall(name: str, scenario: str | None = None, sets: tuple[str, ...] = ()) -> Lab:
+    """The compiled lab behind a running lab, from its kept definition or from `scenario` (a file or name).
+
+    Raises UsageError asking for --scenario FILE where the definition is lost.
+    """
+    if scenario is not None:
+        from labctl.kernel.firewall import backend
+
+        return compiled(define(scenario, name, sets, firewall=backend.of(name)))
+    definition = kept(name)
+    if definition is None:
+        raise UsageError(f"what lab {name} was made from is not known here", "name it: --scenario FILE")
+    return compiled(definition)
+
+
+def kept(name: str) -> Definition | None:
+    """The definition that a running lab was made from; None if it is lost."""
+    from labctl.kernel.host import lab_state
+
+    record = lab_state.load(name)
+    if record is None:
+        return None
+    try:
+        features = tuple(record.get("approximate", ()))
+        files = tuple((one, text) for one, text in record.get("files", ()))
+        sets, firewall = tuple(record["sets"]), _firewall(record)
+        return Definition(name, record["file"], record["text"], sets, features, files, firewall)
+    except (KeyError, TypeError):
+        return None
+
+
+def _firewall(record: Mapping[str, Any]) -> Backend | None:
+    """The back end that a record names; older ones name none. None where there is no record."""
+    word = record.get("firewall")
+    return (word if word in BACKENDS else "legacy") if record else None
+
+
+def keep(definition: Definition, lab: Lab) -> None:
+    """Keep what the lab is made from, and who is who in it, so that entering it needs no compiling."""
+    from labctl.kernel.host import lab_state
+
+    machines = [
+        {
+            "name": one.name,
+            "role": one.role,
+            "on": one.on,
+            "within": one.within,
+            "addresses": [*map(str, one.addresses)],
+        }
+        for one in lab.machines
+    ]
+    record = {
+        "name": lab.name,
+        "model": lab.model,
+        "file": definition.file,
+        "text": definition.text,
+        "sets": list(definition.sets),
+        "approximate": list(definition.approximate),
+        "firewall": lab.firewall,
+        "files": [list(pair) for pair in definition.files],
+        "machines": machines,
+    }
+    lab_state.save(lab.name, "definition.json", json.dumps(record))

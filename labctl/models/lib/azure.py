@@ -1,0 +1,112 @@
+"""The Azure side that the AKS models share: the virtual network as a router, and what the nodes are set to.
+
+The virtual network is no switch. Whatever a machine sends is answered by one MAC address and routed by
+the fabric, so `fabric` is a router with a link of its own to every machine, which answers ARP for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+from labctl.core.resources import Link, Port, Resource, Route, Sysctl
+from labctl.core.scenario_types import Machine
+from labctl.models.lib import cloud_vpc, primitives
+
+FABRIC_MAC = "12:34:56:78:9a:bc"  # who answers every frame in an Azure virtual network
+
+
+@dataclass(frozen=True, slots=True)
+class Nic(cloud_vpc.Nic):
+    """The network interface of one virtual machine: the machine, its primary address, and its subnet.
+
+    `bridge` is the device that eth0 is a port of and that holds the address in its place, if there is one.
+    """
+
+    bridge: str | None = None
+
+    @property
+    def holder(self) -> str:
+        """The machine's device that has its address and its default route."""
+        return self.bridge or "eth0"
+
+    @property
+    def mac(self) -> str:
+        """The MAC address of eth0, in the range that Azure's own NICs have."""
+        return primitives.mac(f"{self.name}/eth0", "00:0d:3a")
+
+
+def fabric(nics: Iterable[Nic], mtu: int) -> Iterator[Resource]:
+    """The virtual network: a router between the machines, which only ever see its one MAC address."""
+    nics = tuple(nics)
+    yield from primitives.netns("fabric")
+    yield from primitives.forwarding("fabric", True, rp_filter=0, devices=(nic.device for nic in nics))
+    for nic in nics:
+        inner, outer = Port(nic.name, "eth0"), Port("fabric", nic.device)
+        yield Link(outer, "veth", inner, None, mtu, FABRIC_MAC)
+        yield Link(inner, "veth", outer, nic.bridge, mtu, nic.mac, hairpin=nic.bridge is not None)
+        yield Sysctl("fabric", f"net.ipv4.conf.{nic.device}.proxy_arp", "1")
+        yield Sysctl("fabric", f"net.ipv4.neigh.{nic.device}.proxy_delay", "0")
+        yield from primitives.addresses(outer, primitives.iface(nic.gateway, 32))
+        yield Route("fabric", IPv4Network((int(nic.address), 32)), dev=nic.device)
+
+
+def plug(nic: Nic) -> Iterator[Resource]:
+    """The machine's end: its address and its only route, the default one."""
+    yield from primitives.addresses(Port(nic.name, nic.holder), primitives.iface(nic.address, nic.subnet.prefixlen))
+    yield primitives.default(nic.name, nic.gateway, nic.holder)
+
+
+def secondary(nic: Nic, count: int) -> Iterator[Resource]:
+    """The fabric's routes to the further addresses of a NIC, those after its own.
+
+    They go by way of the primary address, since the machine does not answer ARP for the others.
+    """
+    for number in range(1, count + 1):
+        yield Route("fabric", IPv4Network((int(nic.address) + number, 32)), nic.address, nic.device, onlink=True)
+
+
+def vm(nic: Nic) -> Iterator[Resource | Machine]:
+    """Another machine of the virtual network, which is no node and runs no pods."""
+    yield Machine(nic.name, "vm", (nic.address,))
+    yield from primitives.netns(nic.name)
+    yield from plug(nic)
+    yield from primitives.forwarding(nic.name, False, rp_filter=0)
+
+
+def outside(internet: IPv4Network, public: IPv4Address, mtu: int) -> Iterator[Resource | Machine]:
+    """The internet behind the fabric, and the load balancer that gives all that leaves its public address."""
+    there, here = Port("internet", "eth0"), Port("fabric", "pip")
+    yield from primitives.netns("internet")
+    yield from primitives.veth(here, there, mtu=mtu, macs=(primitives.mac(str(here)), primitives.mac(str(there))))
+    yield from primitives.forwarding("internet", False, rp_filter=0)
+    yield from primitives.forwarding("fabric", True, rp_filter=0, devices=("pip",))
+    yield from primitives.addresses(here, primitives.iface(public, internet.prefixlen))
+    yield from primitives.addresses(there, primitives.iface(internet.network_address + 1, internet.prefixlen))
+    yield primitives.chain("fabric", "nat", "POSTROUTING", f"-o pip -j SNAT --to-source {public}")
+    yield Machine("internet", "internet", (internet.network_address + 1,))
+
+
+def node_settings(ns: str, devices: Iterable[str]) -> Iterator[Resource]:
+    """The settings of an AKS node image on which the way of a packet depends."""
+    yield from primitives.forwarding(ns, True, rp_filter=1, devices=devices)
+    for place in ("all", "default"):
+        yield Sysctl(ns, f"net.ipv4.conf.{place}.accept_redirects", "0")
+        yield Sysctl(ns, f"net.ipv4.conf.{place}.accept_source_route", "0")
+
+
+def no_foreign_macs(nic: Nic) -> Iterator[Resource]:
+    """What the fabric does with IP packets that do not wear their NIC's MAC address: it drops them."""
+    yield primitives.chain("fabric", "raw", "PREROUTING", f"-i {nic.device} -m mac ! --mac-source {nic.mac} -j DROP")
+
+
+def no_spoofing(nic: Nic) -> Iterator[Resource]:
+    """What the fabric does for a NIC without IP forwarding: nothing passes but the NIC's own address."""
+    yield primitives.chain(
+        "fabric",
+        "filter",
+        "FORWARD",
+        f"-i {nic.device} ! -s {nic.address} -j DROP",
+        f"-o {nic.device} ! -d {nic.address} -j DROP",
+    )

@@ -1,0 +1,44 @@
+"""The wiring of Azure CNI's transparent mode, for every model whose pods are routed one by one.
+
+A pod's veth ends in the node without an address and without a bridge. The pod's only neighbour is a
+gateway that nobody has; the node answers for it by proxy ARP and knows a route to each of its pods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from labctl.core.resources import Address, Link, Neighbour, Port, Resource, Route, Sysctl
+from labctl.core.scenario_types import Machine, Node
+from labctl.models.lib import primitives
+
+GATEWAY = IPv4Address("169.254.1.1")
+GATEWAY_ONLY = IPv4Network((int(GATEWAY), 32))
+HOST_MAC = "aa:aa:aa:aa:aa:aa"  # of every host end of every pod's veth
+
+
+def pods(node: Node, first: IPv4Address, prefix: int, mtu: int) -> Iterator[Resource | Machine]:
+    """The pods of a node with addresses from `first` on, each wired to it; `prefix` is what their addresses say."""
+    for number, (name, device) in enumerate(zip(node.pods, primitives.hashed("azv", 11, node.pods), strict=True)):
+        inner, outer, own = Port(name, "eth0"), Port(node.name, device), primitives.iface(first + number, prefix)
+        yield Machine(name, "pod", (own.ip,), node.name)
+        yield from _pod(inner, own)
+        yield from _host_end(outer, inner, own.ip, mtu)
+
+
+def _pod(eth0: Port, own: IPv4Interface) -> Iterator[Resource]:
+    """The pod's side: an address of a subnet, no route to that subnet, a gateway that is nowhere."""
+    yield from primitives.endpoint(eth0.ns)
+    yield Address(eth0, own, connected=False)
+    yield Route(eth0.ns, GATEWAY_ONLY, dev="eth0")
+    yield Route(eth0.ns, primitives.ANYWHERE, GATEWAY, "eth0")
+    yield Neighbour(eth0, GATEWAY, HOST_MAC, "probe")
+
+
+def _host_end(at: Port, peer: Port, own: IPv4Address, mtu: int) -> Iterator[Resource]:
+    """The node's side: a veth without an address that answers ARP for everyone, and the route to the pod."""
+    yield Link(at, "veth", peer, None, mtu, HOST_MAC)
+    yield Link(peer, "veth", at, None, mtu, primitives.mac(peer.ns))
+    yield Sysctl(at.ns, f"net.ipv4.conf.{at.dev}.proxy_arp", "1")
+    yield Route(at.ns, IPv4Network((int(own), 32)), dev=at.dev)

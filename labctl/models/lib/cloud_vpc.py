@@ -1,0 +1,78 @@
+"""What the virtual networks of clouds share: network interfaces, the way out to the internet, a machine beside.
+
+The network itself differs, and so each has a file of its own (`_aws.py`, `_gcp.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+from labctl.core.resources import Port, Resource
+from labctl.core.scenario_types import Machine
+from labctl.models.lib import primitives
+
+GATEWAY = "igw"  # the fabric's device that leads to the internet: the network's internet gateway
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """The network interface of a virtual machine: the machine, its address, and its subnet."""
+
+    name: str
+    address: IPv4Address
+    subnet: IPv4Network
+
+    @property
+    def gateway(self) -> IPv4Address:
+        """The subnet's first address, which the fabric holds."""
+        return self.subnet.network_address + 1
+
+    @property
+    def device(self) -> str:
+        """The fabric's device that leads to this machine."""
+        return primitives.device(self.name)
+
+    @property
+    def only(self) -> IPv4Network:
+        """The address as a network of its own."""
+        return IPv4Network((int(self.address), 32))
+
+
+def outside(internet: IPv4Network, public: Iterable[IPv4Address], mtu: int) -> Iterator[Resource | Machine]:
+    """The internet, behind a gateway of the fabric that holds the public addresses. Who wears them is not said."""
+    there, here = Port("internet", "eth0"), Port("fabric", GATEWAY)
+    first, *more = public
+    yield from primitives.netns("internet")
+    yield from primitives.veth(here, there, mtu=mtu, macs=(primitives.mac(str(here)), primitives.mac(str(there))))
+    yield from primitives.forwarding("internet", False, rp_filter=0)
+    yield from primitives.forwarding("fabric", True, rp_filter=0, devices=(GATEWAY,))
+    yield from primitives.addresses(
+        here, primitives.iface(first, internet.prefixlen), *(primitives.iface(one, 32) for one in more)
+    )
+    yield from primitives.addresses(there, primitives.iface(internet.network_address + 1, internet.prefixlen))
+    yield Machine("internet", "internet", (internet.network_address + 1,))
+
+
+def beside(name: str, address: IPv4Address) -> Iterator[Resource | Machine]:
+    """Another machine, which is no node and runs no pods; its card is the fabric's matter."""
+    yield Machine(name, "vm", (address,))
+    yield from primitives.netns(name)
+    yield from primitives.forwarding(name, False, rp_filter=0)
+
+
+def refuse_apart(options: Any, node: str, kept: int, *others: str) -> Iterator[tuple[str, str, str]]:
+    """Refusals for ranges that overlap, of the options so named, and for subnets of one machine that cannot hold it.
+
+    `vm_cidr` may be the nodes' subnet `node` itself. `kept` is how many addresses of a subnet nobody gets.
+    """
+    ranges: dict[str, IPv4Network] = {name: getattr(options, name) for name in (node, "vm_cidr", *others)}
+    if ranges["vm_cidr"] == ranges[node]:
+        del ranges["vm_cidr"]
+    yield from primitives.overlaps(ranges)
+    for key in ("vm_cidr", "peer_cidr"):
+        if key in ranges and ranges[key].num_addresses <= kept:
+            hint = f"{kept} of a subnet's are kept: a /{primitives.prefix_for(kept + 1)} would do"
+            yield key, f"{key} {ranges[key]} has no free address", hint

@@ -1,0 +1,241 @@
+"""The firewall of a Docker host: which rules each release writes, and in which order. Pure.
+
+Docker adds rules one by one, as networks and containers come: some at the head of a chain, some at its
+end. So the order of a chain tells its history, and the functions here keep it: the networks in the order
+they were created, docker0 first, then the containers in the order they were started.
+
+`Chains28` writes what moby documents for 28.2 to 28.5 (integration/network/bridge/iptablesdoc/generated
+in v28.5.2) and 29 (the same in docker-v29.7.2, iptables backend); `Chains2010` what v20.10.24 writes
+(libnetwork/drivers/bridge, libnetwork/iptables in vendor/github.com/docker).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network
+from typing import NamedTuple
+
+from labctl.core.iptables import FirewallRule
+from labctl.core.resources import Chain, Resource
+from labctl.core.scenario_types import Publish
+from labctl.models.lib import primitives
+
+ESTABLISHED = "-m conntrack --ctstate RELATED,ESTABLISHED"
+LOCAL = "-m addrtype --dst-type LOCAL -j DOCKER"
+RANDOM_MACS = ("28", "29")  # earlier releases make a container's MAC of its address, and all begin with 02:42
+# since 20.10 everybody in a container may ping and listen below port 1024 (daemon/oci_linux.go, WithSysctls)
+UNPRIVILEGED = (("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647"))
+
+
+class Net(NamedTuple):
+    """A bridge network on a host: its device, subnet, and what `docker network create` was told."""
+
+    device: str
+    subnet: IPv4Network
+    internal: bool = False
+    icc: bool = True
+
+    @property
+    def gateway(self) -> IPv4Address:
+        """The bridge's own address, the first."""
+        return self.subnet.network_address + 1
+
+
+class Endpoint(NamedTuple):
+    """A container's place in a network, and the ports that its host publishes for it there."""
+
+    net: Net
+    address: IPv4Address
+    ports: tuple[Publish, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host as its firewall knows it. `proxy` is dockerd's --userland-proxy, `policy` that of FORWARD."""
+
+    name: str
+    nets: tuple[Net, ...]
+    endpoints: tuple[Endpoint, ...]
+    proxy: bool = True
+    policy: str = "DROP"
+
+    @property
+    def outward(self) -> tuple[Net, ...]:
+        """The networks that are not internal."""
+        return tuple(net for net in self.nets if not net.internal)
+
+    @property
+    def published(self) -> Iterator[tuple[Endpoint, Publish]]:
+        """Every published port with the endpoint it leads to."""
+        return ((endpoint, port) for endpoint in self.endpoints for port in endpoint.ports)
+
+    def chain(
+        self, table: str, name: str, rules: Iterable[str | FirewallRule] = (), policy: str | None = None
+    ) -> Chain:
+        """A chain of this host; a rule that is there already is not added again."""
+        return primitives.chain(self.name, table, name, *dict.fromkeys(rules), policy=policy)
+
+
+class Chains2010:
+    """Docker 20.10 and 26: nothing but the policy of FORWARD guards a port that is not published."""
+
+    CROSSES = False  # whether a published port serves the other networks of its host without a proxy
+
+    def __init__(self, host: Host) -> None:
+        ends = (end._replace(ports=tuple(sorted(end.ports, key=self._rank))) for end in host.endpoints)
+        self.host = replace(host, endpoints=tuple(ends))
+        self.skip = host.proxy  # packets of a network's own containers are left to the proxy
+        self.hairpins = True  # a container reaches itself through its published port
+
+    def rules(self) -> Iterator[Resource]:
+        """All chains of the host."""
+        host = self.host
+        yield from self._nat()
+        yield host.chain("filter", "FORWARD", self._forward(), host.policy)
+        yield host.chain("filter", "DOCKER", self._accepts())
+        yield host.chain("filter", "DOCKER-ISOLATION-STAGE-1", [*self._isolation(), "-j RETURN"])
+        yield host.chain("filter", "DOCKER-ISOLATION-STAGE-2", [*self._drops(), "-j RETURN"])
+        yield host.chain("filter", "DOCKER-USER", ["-j RETURN"])
+
+    @staticmethod
+    def _rank(port: Publish) -> tuple[int, ...]:
+        """The order in which a container's ports are published: the host's largest first (SortPortMap in nat/sort.go
+        of docker/go-connections)."""
+        return -port.host_port, -port.port, int(port.protocol != "tcp")
+
+    def _nat(self) -> Iterator[Resource]:
+        host = self.host
+        yield host.chain("nat", "PREROUTING", [LOCAL])
+        yield host.chain("nat", "OUTPUT", [f"! -d 127.0.0.0/8 {LOCAL}" if host.proxy else LOCAL])
+        yield host.chain("nat", "POSTROUTING", [*self._masquerades(), *self._hairpins()])
+        returns = [f"-i {net.device} -j RETURN" for net in reversed(host.outward)] if self.skip else []
+        yield host.chain("nat", "DOCKER", [*returns, *self._translations()])
+
+    def _masquerades(self) -> Iterator[str]:
+        """The newest network first."""
+        for net in reversed(self.host.outward):
+            if not self.host.proxy:
+                yield f"-o {net.device} -m addrtype --src-type LOCAL -j MASQUERADE"
+            yield f"-s {net.subnet} ! -o {net.device} -j MASQUERADE"
+
+    def _hairpins(self) -> Iterator[str]:
+        """What a container sends to its own published port comes back with its own address."""
+        for (_, own, _), port in self.host.published if self.hairpins else ():
+            yield f"-s {own}/32 -d {own}/32 {_match(port.protocol, port.port)} -j MASQUERADE"
+
+    def _translations(self) -> Iterator[str]:
+        for (net, own, _), port in self.host.published:
+            where = "" if port.address is None else f"-d {port.address}/32 "
+            aside = f"! -i {net.device} " if self.host.proxy else ""
+            match = _match(port.protocol, port.host_port)
+            yield f"{where}{aside}{match} -j DNAT --to-destination {own}:{port.port}"
+
+    def _accepts(self) -> Iterator[str]:
+        for (net, own, _), port in self.host.published:
+            yield f"-d {own}/32 ! -i {net.device} -o {net.device} {_match(port.protocol, port.port)} -j ACCEPT"
+
+    def _forward(self) -> Iterator[str]:
+        yield from ("-j DOCKER-USER", "-j DOCKER-ISOLATION-STAGE-1")
+        for net in reversed(self.host.nets):
+            br = net.device
+            if not net.internal:
+                yield from (f"-o {br} {ESTABLISHED} -j ACCEPT", f"-o {br} -j DOCKER", f"-i {br} ! -o {br} -j ACCEPT")
+            if net.icc:
+                yield f"-i {br} -o {br} -j ACCEPT"
+        yield from (f"-i {net.device} -o {net.device} -j DROP" for net in self.host.nets if not net.icc)
+
+    def _isolation(self) -> Iterator[str]:
+        for net in reversed(self.host.nets):
+            yield from _internal(net) if net.internal else _stage(net)
+
+    def _drops(self) -> Iterator[str]:
+        return (f"-o {net.device} -j DROP" for net in reversed(self.host.outward))
+
+
+class Chains28(Chains2010):
+    """Docker 28.2 and later: what is not published is dropped, in raw and at the end of DOCKER."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self.hairpins = not host.proxy
+
+    def rules(self) -> Iterator[Resource]:
+        host, out = self.host, self.host.outward
+        yield host.chain("raw", "PREROUTING", self._raw())
+        yield from self._nat()
+        yield host.chain("filter", "FORWARD", ["-j DOCKER-USER", "-j DOCKER-FORWARD"], host.policy)
+        accepts = [*dict.fromkeys(self._accepts())][::-1]
+        yield host.chain("filter", "DOCKER", [*accepts, *(f"! -i {net.device} -o {net.device} -j DROP" for net in out)])
+        yield host.chain("filter", "DOCKER-BRIDGE", [f"-o {net.device} -j DOCKER" for net in out])
+        yield host.chain("filter", "DOCKER-CT", [f"-o {net.device} {ESTABLISHED} -j ACCEPT" for net in out])
+        yield host.chain("filter", "DOCKER-FORWARD", self._forward())
+        yield from self._between()
+        yield host.chain("filter", "DOCKER-USER")
+
+    @staticmethod
+    def _rank(port: Publish) -> tuple[int, ...]:
+        """The container's smallest port first (cmpPortBinding in port_mapping_linux.go)."""
+        return port.port, int(port.protocol != "tcp"), port.host_port, int(port.address or 0)
+
+    def _raw(self) -> Iterator[str | FirewallRule]:
+        for net, own, ports in self.host.endpoints:
+            if not net.internal:
+                yield FirewallRule(("-d", f"{own}/32", "!", "-i", net.device, "-j", "DROP"))
+            for port in ports:
+                if port.address is not None and port.address.is_loopback:
+                    match = _match(port.protocol, port.host_port)
+                    yield f"-d {port.address}/32 ! -i lo {match} -j DROP"
+
+    def _forward(self) -> Iterator[str]:
+        yield from ("-j DOCKER-CT", f"-j {self._apart()}", "-j DOCKER-BRIDGE")
+        for net in self.host.nets:
+            br = net.device
+            if net.internal or not net.icc:
+                yield f"-i {br} -o {br} -j {'ACCEPT' if net.icc else 'DROP'}"
+            if not net.internal:
+                yield f"-i {br} -j ACCEPT" if net.icc else f"-i {br} ! -o {br} -j ACCEPT"
+
+    def _apart(self) -> str:
+        """The chain that keeps networks apart."""
+        return "DOCKER-ISOLATION-STAGE-1"
+
+    def _between(self) -> Iterator[Resource]:
+        stage = [rule for net in self.host.outward for rule in _stage(net)]
+        yield self.host.chain("filter", "DOCKER-ISOLATION-STAGE-1", [*self._closed(), *stage])
+        yield self.host.chain("filter", "DOCKER-ISOLATION-STAGE-2", self._drops())
+
+    def _closed(self) -> Iterator[str]:
+        return (rule for net in reversed(self.host.nets) if net.internal for rule in _internal(net))
+
+
+class Chains29(Chains28):
+    """Docker 29: no isolation stages, for DOCKER and raw drop it all; and published ports serve neighbours."""
+
+    CROSSES = True
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self.skip = False
+
+    def _apart(self) -> str:
+        return "DOCKER-INTERNAL"
+
+    def _between(self) -> Iterator[Resource]:
+        yield self.host.chain("filter", "DOCKER-INTERNAL", self._closed())
+
+
+RELEASES = {"29": Chains29, "28": Chains28, "26": Chains2010, "20.10": Chains2010}
+
+
+def _match(protocol: str, port: int) -> str:
+    return f"-p {protocol} -m {protocol} --dport {port}"
+
+
+def _internal(net: Net) -> tuple[str, str]:
+    """Nothing enters or leaves but what is of the network."""
+    return f"! -s {net.subnet} -o {net.device} -j DROP", f"! -d {net.subnet} -i {net.device} -j DROP"
+
+
+def _stage(net: Net) -> tuple[str]:
+    return (f"-i {net.device} ! -o {net.device} -j DOCKER-ISOLATION-STAGE-2",)

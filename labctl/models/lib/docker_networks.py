@@ -1,0 +1,244 @@
+"""The networks of a Docker host, who is in them with which address, and what Docker refuses of it. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network
+from itertools import count
+from typing import Any
+
+from labctl.core.scenario_types import Listen, Node, Publish, Scenario
+from labctl.models.lib import primitives
+from labctl.models.lib.docker_iptables import Endpoint, Net
+
+Refusal = tuple[str, str, str]
+DEFAULT, NONE, HOST, SHARED = "bridge", "none", "host", "container:"
+OWN = (DEFAULT, NONE, HOST)  # networks that every Docker has
+TAKEN = ("docker0", "eth0", "lo")  # devices that every host has
+
+
+def networks(scenario: Scenario) -> dict[str, Net]:
+    """Every network by its name, in the order of creation: docker0, then the file's.
+
+    One without a subnet gets the next range of Docker's pools that is free, as long as there are any.
+    """
+    options = scenario.options
+    taken = [options.subnet, options.underlay, IPv4Network(options.internet_ip)]
+    taken += [made.subnet for _, made in scenario.networks if made.subnet is not None]
+    nets = {DEFAULT: Net("docker0", options.subnet, icc=options.icc)}
+    own = {name: made for name, made in scenario.networks if name not in OWN}
+    devices = dict(zip(own, primitives.hashed("br-", 12, own), strict=True))
+    for name, made in own.items():
+        subnet = made.subnet or next((net for net in _pools() if not any(map(net.overlaps, taken))), None)
+        if subnet is not None:
+            taken.append(subnet)
+            nets[name] = Net(made.bridge or devices[name], subnet, made.internal, made.icc)
+    return nets
+
+
+def _pools() -> Iterator[IPv4Network]:
+    """172.17.0.0/16 to 172.31.0.0/16, then 192.168.0.0/16 in /20: moby's libnetwork/ipamutils/utils.go."""
+    yield from list(IPv4Network("172.16.0.0/12").subnets(new_prefix=16))[1:]
+    yield from IPv4Network("192.168.0.0/16").subnets(new_prefix=20)
+
+
+def attach(node: Node, nets: dict[str, Net]) -> dict[str, tuple[Endpoint, ...]]:
+    """Every container of a host with its places in networks, eth0 first; addresses are given in order.
+
+    Ports are published where its way out is: in the first network that is not internal.
+    """
+    free = {name: count(int(net.subnet.network_address) + 2) for name, net in nets.items()}
+    placed = {}
+    for container, names, ports in _containers(node):
+        ends: list[Endpoint] = []
+        for name in names:
+            if name in nets:
+                first = not nets[name].internal and all(end.net.internal for end in ends)
+                ends.append(Endpoint(nets[name], IPv4Address(next(free[name])), ports if first else ()))
+        placed[container] = tuple(ends)
+    return placed
+
+
+def shares(node: Node) -> dict[str, str]:
+    """The containers that have no network of their own, each with the machine whose network they use: their host's
+    (`host`), or another container's (`container:NAME`)."""
+    found = {}
+    for name, (network, *_), _ in _containers(node):
+        if network == HOST:
+            found[name] = node.name
+        elif network.startswith(SHARED):
+            found[name] = network.removeprefix(SHARED)
+    return found
+
+
+def programs(node: Node, settings: dict[str, Any]) -> Iterator[tuple[str, str, tuple[Listen, ...]]]:
+    """What runs: each container with the machine whose network it uses and the ports that its program listens on.
+
+    One that neither shares a network nor listens is a namespace, with nothing running in it.
+    """
+    shared = shares(node)
+    for name in node.pods:
+        listens = settings[name].listen if name in settings else ()
+        if name in shared or listens:
+            yield name, shared.get(name, name), listens
+
+
+def _containers(node: Node) -> Iterator[tuple[str, tuple[str, ...], tuple[Publish, ...]]]:
+    """Each container with the names of its networks and its published ports."""
+    settings = dict(node.settings)
+    for name in node.pods:
+        made = settings.get(name)
+        yield (name, (DEFAULT,), ()) if made is None else (name, made.networks or (DEFAULT,), made.publish)
+
+
+def refuse_names(scenario: Scenario) -> Iterator[Refusal]:
+    """Networks that are not there, are twice there, or cannot be together."""
+    own = {name for name, _ in scenario.networks}
+    devices: dict[str, str] = {}
+    for name, made in scenario.networks:
+        if name in OWN:
+            yield f"networks/{name}", f"the network {name!r} is Docker's own", "choose another name"
+        if made.bridge in TAKEN or made.bridge in devices:
+            owner = f"network {devices[made.bridge]}" if made.bridge in devices else "every host"
+            yield f"networks/{name}/bridge", f"bridge: {owner} has a device {made.bridge!r}", "choose another name"
+        if made.bridge:
+            devices.setdefault(made.bridge, name)
+    for node in scenario.nodes:
+        for container, names, _ in _containers(node):
+            at = f"hosts/{node.name}/containers/{container}/networks"
+            for number, name in enumerate(names):
+                yield from ((f"{at}/{number}", *told) for told in _wrong(name, names[:number], own))
+            alone = next((name for name in names if _alone(name)), None)
+            if alone is not None and len(names) > 1:
+                yield at, f"{container}: a container on {alone!r} is on no other network", "keep one of them"
+            for number, name in enumerate(names):
+                if name.startswith(SHARED):
+                    yield from ((f"{at}/{number}", *told) for told in _joins(node, container, name))
+
+
+def _wrong(name: str, before: tuple[str, ...], own: set[str]) -> Iterator[tuple[str, str]]:
+    if name in before:
+        yield f"networks: {name!r} is there twice", "keep one of them"
+    elif name not in own and name not in OWN and not name.startswith(SHARED):
+        known = sorted({*own, *OWN})
+        close = difflib.get_close_matches(name, known, 1)
+        yield (
+            f"networks: there is no network {name!r}",
+            f"did you mean {close[0]!r}?" if close else f"the networks are {', '.join(known)}",
+        )
+
+
+def _alone(name: str) -> bool:
+    """Whether a container on this network can be on no other."""
+    return name in (NONE, HOST) or name.startswith(SHARED)
+
+
+def _joins(node: Node, container: str, network: str) -> Iterator[tuple[str, str]]:
+    """What forbids a container to use another's network."""
+    other, shared = network.removeprefix(SHARED), shares(node)
+    if other == container:
+        yield f"networks: {container} cannot join its own network", "name another container"
+    elif other not in node.pods:
+        close = difflib.get_close_matches(other, node.pods, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"{node.name} has {', '.join(node.pods)}"
+        yield f"networks: {node.name} has no container {other!r}", hint
+    elif other in shared:
+        yield (
+            f"networks: {other} has no network of its own, it uses {shared[other]}'s",
+            f"write {_same(node, shared[other])}",
+        )
+
+
+def _same(node: Node, home: str) -> str:
+    """The network that leads to a machine's own."""
+    return HOST if home == node.name else SHARED + home
+
+
+def refuse_programs(scenario: Scenario) -> Iterator[Refusal]:
+    """Programs that want a port which another program, or a published port, has in the same network."""
+    for node in scenario.nodes:
+        settings = dict(node.settings)
+        taken: dict[tuple[str, Listen], str] = {}
+        for container, _, ports in _containers(node):
+            for port in ports:
+                taken[node.name, Listen(port.host_port, port.protocol)] = f"the published port of {container}"
+        for name, home, listens in programs(node, settings):
+            for number, listen in enumerate(listens):
+                if (home, listen) in taken:
+                    what = f"listen: port {listen} of {home} is taken, by {taken[home, listen]}"
+                    at = f"hosts/{node.name}/containers/{name}/listen/{number}"
+                    yield at, what, "who shares a network shares its ports: choose another"
+                taken.setdefault((home, listen), name)
+
+
+def refuse_ports(scenario: Scenario, hosts_from: int) -> Iterator[Refusal]:
+    """Ports that no address of the host has, that are taken, or that lead nowhere."""
+    nets = networks(scenario)
+    for number, node in enumerate(scenario.nodes):
+        own = {
+            primitives.within(scenario.options.underlay, hosts_from + number),
+            *(net.gateway for net in nets.values()),
+        }
+        taken: list[tuple[Publish, str]] = []
+        for container, names, ports in _containers(node):
+            at = f"hosts/{node.name}/containers/{container}/publish"
+            inward = all(name == NONE or (name in nets and nets[name].internal) for name in names)
+            if ports and (container in shares(node)):
+                what = f"{container} publishes ports and has no network of its own"
+                yield at, what, "what listens in a shared network is open there as it is"
+            elif ports and inward:
+                yield at, f"{container} publishes ports and has no way in", "put it on a network that is not internal"
+            for index, port in enumerate(ports):
+                other = next((name for one, name in taken if _meet(one, port)), None)
+                if other is not None:
+                    what = f"publish: {_name(port)} is published twice on {node.name}, first for {other}"
+                    yield f"{at}/{index}", what, "choose another port of the host"
+                if port.address is not None and not port.address.is_loopback and port.address not in own:
+                    what = f"publish: {node.name} does not have {port.address}"
+                    yield f"{at}/{index}", what, f"it has {', '.join(map(str, sorted(own)))} and 127.0.0.0/8"
+                taken.append((port, container))
+
+
+def _meet(one: Publish, other: Publish) -> bool:
+    """Whether two published ports want the same port of the host."""
+    same = (one.host_port, one.protocol) == (other.host_port, other.protocol)
+    return same and (None in (one.address, other.address) or one.address == other.address)
+
+
+def _name(port: Publish) -> str:
+    return f"{port.protocol} port {port.host_port}"
+
+
+def refuse_sizes(scenario: Scenario) -> Iterator[Refusal]:
+    """More containers than a bridge has ports or a subnet addresses; ranges that overlap."""
+    nets = networks(scenario)
+    missing = [name for name, _ in scenario.networks if name not in nets and name not in OWN]
+    if missing:
+        yield f"networks/{missing[0]}", f"no subnet is left for network {missing[0]}", "say its subnet"
+    for node in scenario.nodes:
+        placed = attach(node, nets)
+        for name, net in nets.items():
+            inside = sum(end.net == net for ends in placed.values() for end in ends)
+            yield from _full(node.name, name, net, inside)
+    where = {"subnet": "subnet"} | {f"network {name}": f"networks/{name}/subnet" for name in nets if name != DEFAULT}
+    ranges = {label: net.subnet for label, net in zip(where, nets.values(), strict=True)}
+    ranges |= {"underlay": scenario.options.underlay, "internet_ip": IPv4Network(scenario.options.internet_ip)}
+    yield from ((where.get(label, label), what, hint) for label, what, hint in primitives.overlaps(ranges))
+
+
+def _full(host: str, name: str, net: Net, inside: int) -> Iterator[Refusal]:
+    if inside > primitives.BRIDGE_PORTS:
+        who = host if name == DEFAULT else f"network {name} on {host}"
+        what = f"{who} has {inside} containers; a Linux bridge takes at most {primitives.BRIDGE_PORTS} ports"
+        yield "hosts", what, f"spread them over {-(-inside // primitives.BRIDGE_PORTS)} hosts"
+    free = net.subnet.num_addresses - 3
+    if inside > free or free < 1:
+        at = "subnet" if name == DEFAULT else f"networks/{name}/subnet"
+        what = f"{net.subnet} has {max(free, 0)} addresses for containers and {host} has {inside}"
+        needed = max(inside, 1) + 3
+        yield (
+            at,
+            what,
+            f"{inside} containers + network, gateway and broadcast = {inside + 3}: a /{primitives.prefix_for(needed)}",
+        )

@@ -1,0 +1,187 @@
+"""The overlay networks of a swarm: which there are, who is in them with which address, and what cannot be. Pure.
+
+A swarm numbers its networks and hands out their addresses centrally, in the order of the requests. Some go to
+what labctl leaves out: the first network and VNI 4096 are `ingress`, the first address on docker_gwbridge is the
+ingress sandbox's, and the first container of a network on a host is followed by that network's load balancer
+there. Their places are kept free, so that what is left has the addresses that it has in a real swarm.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network
+from itertools import count
+from typing import NamedTuple
+
+from labctl.core.scenario_types import Node, Scenario
+from labctl.models.lib import primitives
+
+Refusal = tuple[str, str, str]
+DEFAULT = "ov"  # the network of a scenario that names none
+OWN = ("bridge", "docker_gwbridge", "host", "ingress", "none")  # networks that every swarm has
+POOL, LENGTH = IPv4Network("10.0.0.0/8"), 24  # docker swarm init --default-addr-pool
+INGRESS_VNI = 4096  # the first that ovmanager gives out, and ingress is the first network
+HEADERS = 50  # Ethernet, IP, UDP and VXLAN around a frame's contents
+LEAST_MTU = 68  # the least that IPv4 takes
+HOSTS_FROM = 11  # host1 is 192.168.50.11
+MTU = 1500  # what Docker takes the hosts' network to carry
+
+
+class Overlay(NamedTuple):
+    """An overlay network: its subnet, its VXLAN number, and the MTU of what is inside."""
+
+    name: str
+    subnet: IPv4Network
+    vni: int
+    mtu: int = MTU - HEADERS
+    internal: bool = False
+
+    @property
+    def gateway(self) -> IPv4Address:
+        """The address of br0, the first, the same on every host."""
+        return self.subnet.network_address + 1
+
+    def room(self, host: str) -> str:
+        """The network's namespace on a host, which Docker calls `1-` and ten letters of the network's id."""
+        return f"{host}-{self.name}"
+
+
+class End(NamedTuple):
+    """A container's place in an overlay network, and the host's address that leads there."""
+
+    container: str
+    device: str
+    net: Overlay
+    address: IPv4Address
+    vtep: IPv4Address
+
+    @property
+    def mac(self) -> str:
+        """02:42 and the address, which is how every host knows it."""
+        return "02:42:" + self.address.packed.hex(":")
+
+
+class Place(NamedTuple):
+    """All that a container is attached to: overlay networks, and docker_gwbridge where one of them is not internal."""
+
+    name: str
+    ends: tuple[End, ...]
+    way_out: tuple[str, IPv4Address] | None  # the device and its address on docker_gwbridge
+
+
+def networks(scenario: Scenario) -> dict[str, Overlay]:
+    """Every overlay network by its name, in the order of creation; one that no subnet is left for is missing."""
+    options = scenario.options
+    declared = dict(scenario.networks) or {DEFAULT: None}
+    taken = [options.underlay, options.docker0, options.docker_gwbridge, IPv4Network(options.internet_ip)]
+    taken += [made.subnet for made in declared.values() if made is not None and made.subnet is not None]
+    free = (net for net in list(POOL.subnets(new_prefix=LENGTH))[1:] if not any(map(net.overlaps, taken)))
+    nets = {}
+    for number, (name, made) in enumerate(declared.items()):
+        subnet = next(free, None) if made is None or made.subnet is None else made.subnet
+        if subnet is not None:
+            mtu, internal = (MTU, False) if made is None else (made.mtu, made.internal)
+            nets[name] = Overlay(name, subnet, INGRESS_VNI + 1 + number, mtu - HEADERS, internal)
+    return nets
+
+
+def attach(scenario: Scenario, nets: dict[str, Overlay]) -> dict[str, tuple[Place, ...]]:
+    """The containers of every host with their places, in the order of their start."""
+    free = {name: count(int(net.subnet.network_address) + 2) for name, net in nets.items()}
+    placed = {}
+    for number, node in enumerate(scenario.nodes):
+        vtep = primitives.within(scenario.options.underlay, HOSTS_FROM + number)
+        outward = count(int(scenario.options.docker_gwbridge.network_address) + 3)
+        balanced: set[str] = set()
+        places = []
+        for container, names in members(node, nets):
+            ends: list[End] = []
+            way_out = None
+            devices = (f"eth{index}" for index in count())
+            for name in (name for name in names if name in nets):
+                net = nets[name]
+                ends.append(End(container, next(devices), net, IPv4Address(next(free[name])), vtep))
+                if name not in balanced:
+                    balanced.add(name)
+                    next(free[name])
+                if way_out is None and not net.internal:
+                    way_out = (next(devices), IPv4Address(next(outward)))
+            places.append(Place(container, tuple(ends), way_out))
+        placed[node.name] = tuple(places)
+    return placed
+
+
+def members(node: Node, nets: dict[str, Overlay]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each container of a host with the names of its networks; the first network of all, if it names none."""
+    settings = dict(node.settings)
+    for name in node.pods:
+        made = settings.get(name)
+        yield name, made.networks if made is not None and made.networks else tuple(nets)[:1]
+
+
+def refuse_names(scenario: Scenario) -> Iterator[Refusal]:
+    """Networks that are not there or twice there, and namespaces that would have somebody else's name."""
+    nets = networks(scenario)
+    machines = {"internet", "fabric", *(node.name for node in scenario.nodes), *(name for _, name in scenario.pods)}
+    for name in (name for name, _ in scenario.networks if name in OWN):
+        yield f"networks/{name}", f"the network {name!r} is Docker's own", "choose another name"
+    for node in scenario.nodes:
+        for name, net in nets.items():
+            room = net.room(node.name)
+            at = f"networks/{name}" if scenario.networks else "hosts"
+            if room in machines:
+                yield at, f"{room} is the namespace of network {name} on {node.name}", "give that machine another name"
+            if len(room) > 63:
+                yield at, f"network {name} on {node.name} needs a namespace of {len(room)} letters", "shorten a name"
+        for container, names in members(node, nets):
+            at = f"hosts/{node.name}/containers/{container}/networks"
+            for number, name in enumerate(names):
+                yield from ((f"{at}/{number}", *told) for told in _wrong(name, names[:number], nets))
+
+
+def _wrong(name: str, before: tuple[str, ...], nets: dict[str, Overlay]) -> Iterator[tuple[str, str]]:
+    if name in before:
+        yield f"networks: {name!r} is there twice", "keep one of them"
+    elif name not in nets:
+        close = difflib.get_close_matches(name, nets, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"the networks are {', '.join(nets) or 'none'}"
+        yield f"networks: there is no overlay network {name!r}", hint
+
+
+def refuse_sizes(scenario: Scenario) -> Iterator[Refusal]:
+    """Ranges that overlap, more containers than there are addresses or bridge ports, frames without contents."""
+    nets, options = networks(scenario), scenario.options
+    placed = attach(scenario, nets)
+    for name in (name for name, _ in scenario.networks if name not in nets):
+        yield f"networks/{name}", f"no subnet is left for network {name}", "say its subnet"
+    for name, net in nets.items():
+        yield from _full(net, placed, f"networks/{name}" if scenario.networks else "hosts")
+    for host, places in placed.items():
+        out = sum(place.way_out is not None for place in places)
+        free = min(options.docker_gwbridge.num_addresses - 4, primitives.BRIDGE_PORTS)
+        if out > free:
+            what = f"{host} has {out} containers and docker_gwbridge {options.docker_gwbridge} takes {max(free, 0)}"
+            yield "docker_gwbridge", what, "spread them over more hosts, or give it a larger subnet"
+    where = {f"network {name}": f"networks/{name}/subnet" for name in nets}
+    ranges = {name: getattr(options, name) for name in ("underlay", "docker0", "docker_gwbridge")}
+    ranges |= {"internet_ip": IPv4Network(options.internet_ip)}
+    ranges |= {f"network {name}": net.subnet for name, net in nets.items()}
+    yield from ((where.get(label, label), what, hint) for label, what, hint in primitives.overlaps(ranges))
+
+
+def _full(net: Overlay, placed: dict[str, tuple[Place, ...]], at: str) -> Iterator[Refusal]:
+    hosts = [sum(end.net == net for place in places for end in place.ends) for places in placed.values()]
+    inside, balancers = sum(hosts), sum(number > 0 for number in hosts)
+    free = net.subnet.num_addresses - 3
+    if inside + balancers > free or free < 1:
+        needed = max(inside + balancers, 1) + 3
+        what = f"{net.subnet} has {max(free, 0)} addresses for network {net.name} and {inside + balancers} are needed"
+        hint = f"one for each container, and one on each host for its load balancer: a /{primitives.prefix_for(needed)}"
+        yield at, what, hint
+    if max(hosts, default=0) > primitives.BRIDGE_PORTS - 1:  # and vxlan0
+        what = f"network {net.name} has {max(hosts)} containers on one host; br0 takes {primitives.BRIDGE_PORTS - 1}"
+        yield at, what, "spread them over more hosts"
+    if net.mtu < LEAST_MTU:
+        what = f"mtu: {net.mtu + HEADERS} leaves {net.mtu} for a packet inside VXLAN's {HEADERS} bytes of headers"
+        yield f"{at}/mtu", what, f"IPv4 needs {LEAST_MTU} at least: {LEAST_MTU + HEADERS} or more"

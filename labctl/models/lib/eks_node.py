@@ -1,0 +1,177 @@
+"""A node of EKS as amazon-vpc-cni-k8s sets it up: its ENIs, its rules of routing, its firewall, its pods. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+from labctl.core.resources import Address, Link, Neighbour, Port, Resource, Route, Rule, Sysctl
+from labctl.core.scenario_types import Machine, Node, Scenario
+from labctl.models.lib import aws, cloud_vpc, portmap, primitives
+from labctl.models.lib.aws import Eni
+
+GATEWAY = IPv4Address("169.254.1.1")
+NETWORK = "aws-cni"  # the name of the network in its CNI configuration, of which chains bear a digest
+TO_POD, HOST, EXTERNAL_SERVICE, FROM_POD, FROM_ENI = 512, 1024, 1535, 1536, 32765  # places of the rules
+MARK = 0x80
+RANDOM = {"prng": " --random-fully", "hashrandom": " --random", "none": ""}
+_RESTORE = "-j CONNMARK --restore-mark --nfmask 0x80 --ctmask 0x80"
+_MARK = "-j CONNMARK --set-xmark 0x80/0x80"
+_PRIMARY = '-m comment --comment "AWS, primary ENI"'
+_SNAT = '! -o vlan+ -m comment --comment "AWS, SNAT" -m addrtype ! --dst-type LOCAL -j SNAT --to-source'
+_CONNMARK = '-m comment --comment "AWS, CONNMARK"'
+
+
+def enis(scenario: Scenario, number: int) -> tuple[Eni, ...]:
+    """The ENIs of a node: as many as its pods need and a spare one, each with all its addresses.
+
+    Every node has addresses for all the ENIs it may ever have, so that none depends on another node's pods.
+    """
+    options, node = scenario.options, scenario.nodes[number]
+    used = -(-len(node.pods) // (options.ips_per_eni - 1))
+    first = options.subnet.network_address + aws.FIRST + number * options.enis * options.ips_per_eni
+    return tuple(
+        Eni(node.name, device, options.subnet, "br0", tuple(first + device * options.ips_per_eni + step
+            for step in range(options.ips_per_eni)))
+        for device in range(min(options.enis, max(used, 1) + 1))
+    )  # fmt: skip
+
+
+def vm(options: Any) -> Eni:
+    """The ENI of `vm`: in a subnet of its own, or in the nodes' at the far end."""
+    if options.vm_cidr == options.subnet:
+        return Eni("vm", 0, options.subnet, "br0", (primitives.within(options.subnet, -2),))
+    return Eni("vm", 0, options.vm_cidr, "br1", (options.vm_cidr.network_address + aws.FIRST,))
+
+
+def places(node: Node, enis: Iterable[Eni]) -> Iterator[tuple[str, str, Eni, IPv4Address]]:
+    """Each pod with the node's device to it, its ENI and its address: the first ENI's secondary ones, then the next's.
+
+    The device's name is made of the pod's namespace and name, so that others (Calico's policy) can foretell it.
+    """
+    devices = primitives.hashed("eni", 11, (f"default.{pod}" for pod in node.pods))
+    free = ((eni, own) for eni in enis for own in eni.addresses[1:])
+    for pod, device, (eni, own) in zip(node.pods, devices, free, strict=False):
+        yield pod, device, eni, own
+
+
+def cards(enis: Sequence[Eni]) -> Iterator[Resource]:
+    """The node's devices: eth0 as DHCP sets it up; each other with its primary address, and a table of its own."""
+    node, devices = enis[0].instance, [eni.at.dev for eni in enis[1:]]
+    yield from primitives.forwarding(node, True, rp_filter=1, devices=devices)
+    yield Sysctl(node, "net.ipv4.conf.eth0.rp_filter", "2")
+    yield Sysctl(node, "net.ipv4.conf.eth0.send_redirects", "0")
+    yield Sysctl(node, "net.ipv4.tcp_early_demux", "1")
+    yield from aws.plug(enis[0])
+    for eni in enis[1:]:
+        yield Address(eni.at, primitives.iface(eni.primary, eni.subnet.prefixlen), connected=False)
+        yield Route(node, IPv4Network((int(eni.gateway), 32)), dev=eni.at.dev, table=eni.table)
+        yield Route(node, primitives.ANYWHERE, eni.gateway, eni.at.dev, eni.table)
+        yield Rule(node, FROM_ENI, eni.table, src=IPv4Network((int(eni.primary), 32)))
+
+
+def rules(node: str, options: Any) -> Iterator[Resource]:
+    """The rules of routing that are for no single pod: marked packets, and services outside, go by eth0."""
+    if options.node_port_support or not options.external_snat:
+        yield Rule(node, HOST, mark=MARK, mask=MARK)
+    for network in options.external_service_cidrs:
+        yield Rule(node, EXTERNAL_SERVICE, dst=network)
+
+
+def firewall(eth0: Eni, options: Any, ports: Iterable[portmap.Mapped]) -> Iterator[Resource]:
+    """The AWS chains, and portmap's, which stand behind them in PREROUTING and before them in POSTROUTING."""
+    node, snat = eth0.instance, not options.external_snat
+    exempt = [(network, "") for network in (options.vpc_cidr,)]
+    exempt += [(network, " EXCLUSION") for network in options.exclude_snat_cidrs]
+    exempt.reverse()  # each is put before those that are there
+    marking = []
+    if options.node_port_support:
+        marking.append(f"-i eth0 {_PRIMARY} -m addrtype --dst-type LOCAL --limit-iface-in {_MARK}")
+    if options.node_port_support or snat:
+        marking.append(f"-i eni+ {_PRIMARY} {_RESTORE}")
+    if options.node_port_support:
+        marking.append(f"-i vlan+ {_PRIMARY} {_RESTORE}")
+    yield primitives.chain(node, "mangle", "PREROUTING", *marking)
+    if snat:
+        jump = '-i eni+ -m comment --comment "AWS, outbound connections" -j AWS-CONNMARK-CHAIN-0'
+        yield primitives.chain(node, "nat", "PREROUTING", jump, f"{_CONNMARK} {_RESTORE}")
+    yield from portmap.portmap(node, NETWORK, ports, portmap.OWN_MARK)
+    if not snat:
+        yield primitives.chain(node, "nat", "AWS-SNAT-CHAIN-0")  # it is emptied, and stays
+        return
+    yield primitives.chain(node, "nat", "POSTROUTING", '-m comment --comment "AWS SNAT CHAIN" -j AWS-SNAT-CHAIN-0')
+    inside = (f'-d {network} -m comment --comment "AWS CONNMARK CHAIN" -j RETURN' for network, _ in exempt)
+    yield primitives.chain(node, "nat", "AWS-CONNMARK-CHAIN-0", *inside, f"{_CONNMARK} {_MARK}")
+    kept = (f'-d {network} -m comment --comment "AWS SNAT CHAIN{what}" -j RETURN' for network, what in exempt)
+    worn = f"{_SNAT} {eth0.primary}{RANDOM[options.randomize_snat]}"
+    yield primitives.chain(node, "nat", "AWS-SNAT-CHAIN-0", *kept, worn)
+
+
+def pods(node: Node, enis: Iterable[Eni], mtu: int) -> Iterator[Resource | Machine]:
+    """The node's pods: each a route and a rule to it, and one from it where it is not at eth0."""
+    gateway = IPv4Network((int(GATEWAY), 32))
+    for name, device, eni, own in places(node, enis):
+        inner, outer, only = Port(name, "eth0"), Port(node.name, device), IPv4Network((int(own), 32))
+        yield Machine(name, "pod", (own,), node.name)
+        yield from primitives.endpoint(name)
+        yield Link(outer, "veth", inner, None, mtu, primitives.mac(str(outer)))
+        yield Link(inner, "veth", outer, None, mtu, primitives.mac(name))
+        yield Route(name, gateway, dev="eth0")
+        yield Route(name, primitives.ANYWHERE, GATEWAY, "eth0")
+        yield from primitives.addresses(inner, primitives.iface(own, 32))
+        yield Neighbour(inner, GATEWAY, primitives.mac(str(outer)))
+        yield Route(node.name, only, dev=device)
+        yield Rule(node.name, TO_POD, dst=only)
+        if eni.number:
+            yield Rule(node.name, FROM_POD, eni.table, src=only)
+
+
+def mapped(node: Node, enis: Iterable[Eni]) -> Iterator[portmap.Mapped]:
+    """The pods of a node that have ports on it."""
+    settings = dict(node.settings)
+    for pod, device, _, own in places(node, enis):
+        if pod in settings and settings[pod].host_ports:
+            yield portmap.Mapped(pod, own, IPv4Network((int(own), 32)), settings[pod].host_ports, device)
+
+
+def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
+    """What the instances and the VPC have no addresses for, and ranges that do not go together."""
+    options, nodes = scenario.options, len(scenario.nodes)
+    room = options.enis * (options.ips_per_eni - 1)
+    sum_ = f"{options.enis} ENIs x ({options.ips_per_eni} - 1) = {room}"
+    for node in scenario.nodes:
+        if len(node.pods) > room:
+            hint = f"{sum_}, for the first address of an ENI is the node's: more of them, or more nodes"
+            yield "nodes", f"{node.name} has {len(node.pods)} pods and addresses for {room}", hint
+    share, more = options.enis * options.ips_per_eni, options.vm_cidr == options.subnet
+    need, held = nodes * share + more, options.subnet.num_addresses - aws.KEPT
+    if need > held:
+        what = f"subnet {options.subnet} has {max(held, 0)} addresses and {nodes} nodes may take {need}"
+        would = f"a /{primitives.prefix_for(need + aws.KEPT)} would do"
+        sum_ = f"{nodes} x {options.enis} ENIs x {options.ips_per_eni}{' + 1 for vm' if more else ''} = {need}"
+        yield "subnet", what, f"{sum_}, and AWS keeps {aws.KEPT}: {would}"
+    yield from _ranges(options, nodes)
+    for number, node in enumerate(scenario.nodes):
+        own = [eni.primary for eni in enis(scenario, number)]
+        yield from portmap.refuse(node, own, ((pod, made.host_ports) for pod, made in node.settings))
+
+
+def _ranges(options: Any, nodes: int) -> Iterator[tuple[str, str, str]]:
+    for key in ("subnet", "vm_cidr"):
+        if not getattr(options, key).subnet_of(options.vpc_cidr):
+            what = f"{key} {getattr(options, key)} is not in vpc_cidr {options.vpc_cidr}"
+            yield key, what, "set vpc_cidr to the range that holds all subnets"
+    if not 16 <= options.vpc_cidr.prefixlen <= 28:
+        yield "vpc_cidr", f"vpc_cidr {options.vpc_cidr} is no size of a VPC", "AWS takes a /16 to a /28"
+    yield from cloud_vpc.refuse_apart(options, "subnet", aws.KEPT)
+    yield from primitives.overlaps({"vpc_cidr": options.vpc_cidr, "internet_cidr": options.internet_cidr})
+    yield from primitives.refuse_internet(options.internet_cidr, options.public_ip)
+    last = options.public_ip + (0 if options.external_snat else nodes - 1)
+    if (
+        last != options.public_ip
+        and options.public_ip in options.internet_cidr
+        and (last not in options.internet_cidr or last == options.internet_cidr.broadcast_address)
+    ):
+        what = f"internet_cidr {options.internet_cidr} ends before {nodes} nodes have a public address"
+        yield "public_ip", what, f"{options.public_ip} + {nodes} - 1 = {last}: begin lower, or take a larger range"

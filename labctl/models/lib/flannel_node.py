@@ -1,0 +1,104 @@
+"""What flanneld makes on a node: the way to each peer's range by the backend, and its chains of iptables. Pure.
+
+Follows pkg/backend and pkg/trafficmngr/iptables of flannel-io/flannel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from typing import TypeAlias
+
+from labctl.core.resources import Fdb, Link, Neighbour, Port, Process, Resource, Route
+from labctl.models.lib import primitives
+from labctl.models.lib.datacenter import Place
+
+Lease: TypeAlias = tuple[Place, IPv4Network]  # a node, and the range that it has
+OVERHEAD = {"vxlan": 50, "host-gw": 0, "udp": 28, "ipip": 20}  # bytes that a backend puts around a packet
+DEVICES = {"vxlan": "flannel.1", "udp": "flannel0", "ipip": "flannel.ipip"}
+VNI, VXLAN_PORT = "1", "8472"  # the port is the Linux kernel's own default, older than the assigned 4789
+_MASQ = '-m comment --comment "flanneld masq"'
+_FORWARD = '-m comment --comment "flanneld forward"'
+
+
+def vtep(place: Place) -> str:
+    """The MAC address of a node's flannel.1, which the other nodes are told."""
+    return primitives.mac(f"{place.name}/flannel.1")
+
+
+def vxlan(lease: Lease, others: tuple[Lease, ...], mtu: int, *, direct: bool) -> Iterator[Resource]:
+    """The tunnel device, and for each peer a route, its neighbour, and the node that the neighbour is at."""
+    place, pods = lease
+    at = Port(place.name, DEVICES["vxlan"])
+    options = (("id", VNI), ("local", str(place.address)), ("dev", "eth0"), ("dstport", VXLAN_PORT))
+    silent = (*options, ("learning", "off"))
+    yield Link(at, "vxlan", mtu=mtu - OVERHEAD["vxlan"], mac=vtep(place), options=silent)
+    yield from primitives.addresses(at, primitives.iface(pods.network_address, 32))
+    for other, theirs in others:
+        if direct and place.near(other):
+            yield Route(place.name, theirs, other.address, "eth0")
+            continue
+        yield Neighbour(at, theirs.network_address, vtep(other))
+        yield Fdb(at, vtep(other), other.address)
+        yield Route(place.name, theirs, theirs.network_address, at.dev, onlink=True)
+
+
+def host_gw(lease: Lease, others: tuple[Lease, ...]) -> Iterator[Resource]:
+    """A route to each peer's range by the peer. The kernel refuses a gateway that is not on the link, and flanneld
+    logs that and goes on: so there is none to a node beyond a router."""
+    place, _ = lease
+    for other, theirs in others:
+        if place.near(other):
+            yield Route(place.name, theirs, other.address, "eth0")
+
+
+def udp(lease: Lease, others: tuple[Lease, ...], pod_cidr: IPv4Network, mtu: int) -> Iterator[Resource]:
+    """A TUN device that all pods' range is routed into, and the program that knows the peers."""
+    place, pods = lease
+    at = Port(place.name, DEVICES["udp"])
+    yield Link(at, "tun", mtu=mtu - OVERHEAD["udp"])
+    yield from primitives.addresses(at, primitives.iface(pods.network_address, 32))
+    yield Route(place.name, pod_cidr, dev=at.dev, scope="global")
+    yield _program("udp", lease, others)
+
+
+def ipip(lease: Lease, others: tuple[Lease, ...], mtu: int, *, direct: bool, exact: bool) -> Iterator[Resource]:
+    """The tunnel device, which sends a packet to the gateway of its route; without `exact` a program does."""
+    place, pods = lease
+    at = Port(place.name, DEVICES["ipip"])
+    options = (("local", str(place.address)),) if exact else ()
+    yield Link(at, "ipip" if exact else "tun", mtu=mtu - OVERHEAD["ipip"], options=options)
+    yield from primitives.addresses(at, primitives.iface(pods.network_address, 32))
+    for other, theirs in others:
+        device = "eth0" if direct and place.near(other) else at.dev
+        yield Route(place.name, theirs, other.address, device, onlink=True)
+    if not exact:
+        yield _program("ipip", lease, others)
+
+
+def _program(mode: str, lease: Lease, others: tuple[Lease, ...]) -> Process:
+    """What carries packets from a TUN device to the peers that have their range, and back."""
+    place, _ = lease
+    far = (f"{theirs}={other.address}" for other, theirs in others)
+    return Process(place.name, "flanneld", ("tunnel", mode, DEVICES[mode], str(place.address), *far))
+
+
+def rules(ns: str, pods: IPv4Network, pod_cidr: IPv4Network, *, masquerade: bool) -> Iterator[Resource]:
+    """The chains of a node: pods may be forwarded, and what leaves their range is masqueraded."""
+    yield primitives.chain(ns, "filter", "FORWARD", f"{_FORWARD} -j FLANNEL-FWD")
+    both = (f"-s {pod_cidr} {_FORWARD} -j ACCEPT", f"-d {pod_cidr} {_FORWARD} -j ACCEPT")
+    yield primitives.chain(ns, "filter", "FLANNEL-FWD", *both)
+    if not masquerade:
+        return
+    yield primitives.chain(ns, "nat", "POSTROUTING", f"{_MASQ} -j FLANNEL-POSTRTG")
+    yield primitives.chain(
+        ns,
+        "nat",
+        "FLANNEL-POSTRTG",
+        f"-m mark --mark 0x4000/0x4000 {_MASQ} -j RETURN",
+        f"-s {pods} -d {pod_cidr} {_MASQ} -j RETURN",
+        f"-s {pod_cidr} -d {pods} {_MASQ} -j RETURN",
+        f"! -s {pod_cidr} -d {pods} {_MASQ} -j RETURN",
+        f"-s {pod_cidr} ! -d 224.0.0.0/4 {_MASQ} -j MASQUERADE --random-fully",
+        f"! -s {pod_cidr} -d {pod_cidr} {_MASQ} -j MASQUERADE --random-fully",
+    )

@@ -1,0 +1,139 @@
+"""kube-router's firewall on a node: the chains of its network policies as they are for pods without a policy. Pure.
+
+Every pod has a chain of its own, and every packet from it or to it goes through: by address where it is routed,
+again by address where it is bridged. With no policy the pod's chain marks what comes by (0x10000), rejects
+what is not marked, and leaves the word that it may pass (0x20000) to a last chain. What is known already, ICMP that
+nobody should miss, and what the pod's own node sends are let through before.
+
+Follows cloudnativelabs/kube-router, pkg/controllers/netpol/npc_iptables.go and pod.go, pkg/utils/icmp.go, and
+pkg/controllers/routing/pod_egress.go and network_routes_controller.go.
+"""
+
+from __future__ import annotations
+
+from base64 import b32encode
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from ipaddress import IPv4Address, IPv4Network
+from itertools import pairwise
+
+from labctl.core.resources import IpSet, Resource
+from labctl.models.lib import primitives
+
+BRIDGE = "kube-bridge"
+POD_SUBNETS, NODE_IPS = "kube-router-pod-subnets", "kube-router-node-ips"
+NAMESPACE = "default"  # of every pod
+NODE_PORTS = "30000:32767"
+HOOKS = ("INPUT", "FORWARD", "OUTPUT")
+_SELF = "rule to permit the traffic traffic to pods when source is the pod's local node"
+_COMMON = (
+    '-m comment --comment "rule to drop invalid state for pod" -m conntrack --ctstate INVALID -j DROP',
+    '-m comment --comment "rule for stateful firewall for pod" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
+    '-p icmp -m comment --comment "allow icmp echo requests" -m icmp --icmp-type 8 -j ACCEPT',
+    '-p icmp -m comment --comment "allow icmp destination unreachable messages" -m icmp --icmp-type 3 -j ACCEPT',
+    '-p icmp -m comment --comment "allow icmp time exceeded messages" -m icmp --icmp-type 11 -j ACCEPT',
+)
+_MARKING = '-m comment --comment "rule to mark traffic matching a network policy" -j MARK --set-xmark 0x10000/0x10000'
+_ACCEPTING = '-m comment --comment "accept netpol-ok" -m mark --mark 0x20000/0x20000 -j ACCEPT'
+_DECIDING = "rule to explicitly handle traffic for network policies ACCEPT/REJECT decision"
+_FORWARD = (
+    '-o eth0 -m comment --comment "allow outbound node port traffic on node interface with which node ip is'
+    ' associated" -j ACCEPT',
+    f'-o {BRIDGE} -m comment --comment "allow inbound traffic to pods" -j ACCEPT',
+    f'-i {BRIDGE} -m comment --comment "allow outbound traffic from pods" -j ACCEPT',
+)
+
+
+def egress(ns: str, subnets: Iterable[IPv4Network], nodes: Iterable[IPv4Address]) -> Iterator[Resource]:
+    """What a pod sends to somebody who is neither a pod nor a node wears the node's address."""
+    yield IpSet(ns, POD_SUBNETS, members=tuple(sorted(map(str, subnets))))
+    yield IpSet(ns, NODE_IPS, "hash:ip", tuple(sorted(map(str, nodes))))
+    matches = ((POD_SUBNETS, "", "src"), (POD_SUBNETS, "! ", "dst"), (NODE_IPS, "! ", "dst"))
+    words = " ".join(f"-m set {negated}--match-set {name} {way}" for name, negated, way in matches)
+    yield primitives.chain(ns, "nat", "POSTROUTING", f"{words} -j MASQUERADE --random-fully")
+
+
+def policies(ns: str, services: IPv4Network, pods: Iterable[tuple[str, IPv4Address]]) -> Iterator[Resource]:
+    """The chains of the filter table, with one for each pod of the node."""
+    pods = tuple(pods)
+    for hook in HOOKS:
+        jump = ("-m", "comment", "--comment", "kube-router netpol", "-j", f"KUBE-ROUTER-{hook}")
+        yield primitives.chain(ns, "filter", hook, _told(hook, jump), *(_FORWARD if hook == "FORWARD" else ()))
+    yield primitives.chain(ns, "filter", "KUBE-ROUTER-INPUT", *_services(services))
+    for name, own in pods:
+        yield from _jumps(ns, name, own)
+    for hook in HOOKS:
+        tail = f'-m comment --comment "{_DECIDING}" -j KUBE-NWPLCY-TAIL'
+        yield primitives.chain(ns, "filter", f"KUBE-ROUTER-{hook}", tail)
+    yield primitives.chain(ns, "filter", "KUBE-NWPLCY-COMMON", *_COMMON)
+    yield primitives.chain(ns, "filter", "KUBE-NWPLCY-DEFAULT", _MARKING)
+    yield primitives.chain(ns, "filter", "KUBE-NWPLCY-TAIL", _ACCEPTING)
+    for name, own in pods:
+        yield primitives.chain(ns, "filter", pod_chain(name), *_pod(name, own))
+
+
+def pod_chain(pod: str) -> str:
+    """The name of a pod's chain: a digest of its namespace and name (upstream's has the time of the last sync, too)."""
+    return f"KUBE-POD-FW-{_digest(NAMESPACE + pod)}"
+
+
+def _digest(text: str) -> str:
+    return b32encode(sha256(text.encode()).digest()).decode()[:16]
+
+
+def _told(chain: str, words: tuple[str, ...]) -> str:
+    """A rule whose comment ends with a digest of itself, by which kube-router finds it again."""
+    digest = _digest(chain + "".join(words))
+    marked = [words[0]]
+    for before, word in pairwise(words):
+        marked.append(f'"{word} - {digest}"' if before == "--comment" else word)
+    return " ".join(marked)
+
+
+def _services(services: IPv4Network) -> Iterator[str]:
+    """What is for Services is passed over: it is for the service proxy to judge."""
+    chain = "KUBE-ROUTER-INPUT"
+    about = "allow traffic to primary/secondary cluster IP range"
+    yield _told(chain, ("-m", "comment", "--comment", about, "-d", str(services), "-j", "RETURN"))
+    for protocol in ("tcp", "udp"):
+        about = f"allow LOCAL {protocol.upper()} traffic to node ports"
+        local = ("-m", "addrtype", "--dst-type", "LOCAL", "-m", "multiport", "--dports", NODE_PORTS, "-j", "RETURN")
+        yield _told(chain, ("-p", protocol, "-m", "comment", "--comment", about, *local))
+
+
+def _jumps(ns: str, pod: str, own: IPv4Address) -> Iterator[Resource]:
+    """Where a pod's packets enter its chain."""
+    mine, bridged = pod_chain(pod), "-m physdev --physdev-is-bridged"
+    into = (
+        f'-m comment --comment "rule to jump traffic destined to POD name:{pod} namespace: {NAMESPACE} to chain {mine}"'
+    )
+    from_ = f'-m comment --comment "rule to jump traffic from POD name:{pod} namespace: {NAMESPACE} to chain {mine}"'
+    rules = {
+        "FORWARD": (
+            f"-d {own} {into} -j {mine}",
+            f"-d {own} {bridged} {into} -j {mine}",
+            f"-s {own} {from_} -j {mine}",
+            f"-s {own} {bridged} {from_} -j {mine}",
+        ),
+        "INPUT": (f"-s {own} {from_} -j {mine}",),
+        "OUTPUT": (f"-d {own} {into} -j {mine}", f"-s {own} {from_} -j {mine}"),
+    }
+    for hook, some in rules.items():
+        yield primitives.chain(ns, "filter", f"KUBE-ROUTER-{hook}", *some)
+
+
+def _pod(pod: str, own: IPv4Address) -> Iterator[str]:
+    """The chain of a pod that no policy selects."""
+    unmarked = "-m mark ! --mark 0x10000/0x10000"
+    about = f"POD name:{pod} namespace: {NAMESPACE}"
+    yield "-j KUBE-NWPLCY-COMMON"
+    yield f'-d {own} -m comment --comment "{_SELF}" -m addrtype --src-type LOCAL -j ACCEPT'
+    for flag, way in (("-s", "egress"), ("-d", "ingress")):
+        about_way = f'-m comment --comment "run through default {way} network policy  chain"'
+        yield f"{flag} {own} {about_way} -j KUBE-NWPLCY-DEFAULT"
+    limit = "-m limit --limit 10/min --limit-burst 10"
+    yield f'-m comment --comment "rule to log dropped traffic {about}" {unmarked} {limit} -j NFLOG --nflog-group 100'
+    yield f'-m comment --comment "rule to REJECT traffic destined for {about}" {unmarked} -j REJECT'
+    yield "-j MARK --set-xmark 0x0/0x10000"
+    about = "set mark to ACCEPT traffic that comply to network policies"
+    yield f'-m comment --comment "{about}" -j MARK --set-xmark 0x20000/0x20000'

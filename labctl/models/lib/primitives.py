@@ -1,0 +1,151 @@
+"""What models share: generators of the kernel objects that every container network is made of.
+
+Addresses are computed as integers and names are hashed, so that a lab of a thousand containers is
+planned in milliseconds and the same scenario always gives the same plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from hashlib import sha1
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from labctl.core.iptables import FirewallRule, rule
+from labctl.core.resources import Address, Chain, Link, Netns, Port, Resource, Route, Sysctl
+
+ANYWHERE = IPv4Network("0.0.0.0/0")
+BRIDGE_PORTS = 1023  # the kernel numbers bridge ports with ten bits and keeps zero for itself
+
+words = lru_cache(maxsize=4096)(rule)  # most rules of a lab stand on every node of it
+
+
+def mac(name: str, head: str = "02") -> str:
+    """A locally administered MAC address made from a name: always the same, and nobody else's."""
+    text = head.replace(":", "") + sha1(name.encode()).hexdigest()
+    return ":".join(text[at : at + 2] for at in range(0, 12, 2))
+
+
+def hashed(prefix: str, digits: int, names: Iterable[str]) -> tuple[str, ...]:
+    """Device names like a runtime's, `prefix` plus hex digits, one for each name and none twice."""
+    taken: dict[str, None] = {}
+    for name in names:
+        device = prefix + sha1(name.encode()).hexdigest()[:digits]
+        while device in taken:
+            name += "'"
+            device = prefix + sha1(name.encode()).hexdigest()[:digits]
+        taken[device] = None
+    return tuple(taken)
+
+
+def device(name: str) -> str:
+    """A name for the device that leads to a machine: the machine's own, or a hash where it is too long or taken.
+
+    `all` and `default` mean something else below net.ipv4.conf; the rest is what routers and switches have.
+    """
+    taken = ("lo", "all", "default", "pip", "wire", "igw", "lan1", "lan2")
+    return name if len(name) <= 15 and name not in taken else hashed("to-", 11, (name,))[0]
+
+
+def iface(address: IPv4Address | int, prefix: int) -> IPv4Interface:
+    """An address with its prefix length."""
+    return IPv4Interface((int(address), prefix))
+
+
+def within(network: IPv4Network, offset: int) -> IPv4Address:
+    """The address at an offset into a network; a negative one counts from its end, the broadcast being -1."""
+    base = network.network_address if offset >= 0 else network.broadcast_address + 1
+    return base + offset
+
+
+def netns(*names: str) -> Iterator[Resource]:
+    """Namespaces, each with its loopback up."""
+    for name in names:
+        yield Netns(name)
+        yield Link(Port(name, "lo"), "loopback")
+
+
+def veth(
+    one: Port, other: Port, *, mtu: int, macs: tuple[str | None, str | None] = (None, None), master: str | None = None
+) -> Iterator[Resource]:
+    """A pair of virtual Ethernet devices; `master` is the bridge that the first of them is a port of."""
+    yield Link(one, "veth", other, master, mtu, macs[0])
+    yield Link(other, "veth", one, None, mtu, macs[1])
+
+
+def bridge(
+    at: Port, *, mtu: int, address: IPv4Interface | None = None, promisc: bool = False, head: str = "02"
+) -> Iterator[Resource]:
+    """A bridge whose MAC is fixed: left alone it takes its lowest port's, and changes as ports come and go."""
+    yield Link(at, "bridge", mtu=mtu, mac=mac(str(at), head), promisc=promisc)
+    if address is not None:
+        yield from addresses(at, address)
+
+
+def addresses(at: Port, *those: IPv4Interface) -> Iterator[Resource]:
+    """Addresses of a device. A /32 has no connected route to speak of."""
+    for address in those:
+        yield Address(at, address, None if address.network.prefixlen == 32 else True)
+
+
+def default(ns: str, via: IPv4Address, dev: str = "eth0") -> Route:
+    """The default route."""
+    return Route(ns, ANYWHERE, via, dev)
+
+
+def forwarding(ns: str, on: bool, *, rp_filter: int, devices: Iterable[str] = ("eth0",)) -> Iterator[Resource]:
+    """Whether a machine routes, and how: every setting that the way of a packet depends on.
+
+    A new namespace inherits these from the machine, and the kernel takes the larger of `all` and the
+    device's own, so each device is written too.
+    """
+    yield Sysctl(ns, "net.ipv4.ip_forward", str(int(on)))
+    for place in ("all", "default", *devices):
+        yield Sysctl(ns, f"net.ipv4.conf.{place}.rp_filter", str(rp_filter))
+        yield Sysctl(ns, f"net.ipv4.conf.{place}.send_redirects", "0")
+
+
+def endpoint(name: str) -> Iterator[Resource]:
+    """The namespace of a pod or container: its loopback up, and no router by accident."""
+    yield Netns(name)
+    yield Link(Port(name, "lo"), "loopback")
+    yield Sysctl(name, "net.ipv4.ip_forward", "0")
+
+
+def chain(ns: str, table: str, name: str, *rules: str | FirewallRule, policy: str | None = None) -> Chain:
+    """A chain of iptables, its rules in iptables' own words."""
+    made = tuple(words(text) if isinstance(text, str) else text for text in rules)
+    return Chain(ns, table, name, made, policy)
+
+
+def wire(ns: str, ports: Iterable[str], *, mtu: int, address: IPv4Interface | None = None) -> Iterator[Resource]:
+    """A plain Ethernet: a bridge called `wire` in a namespace of its own, with the eth0 of each machine in it."""
+    yield from netns(ns)
+    yield from bridge(Port(ns, "wire"), mtu=mtu, address=address)
+    for name in ports:
+        at = Port(name, "eth0")
+        yield from veth(Port(ns, device(name)), at, mtu=mtu, macs=(None, mac(str(at))), master="wire")
+    yield from forwarding(ns, address is not None, rp_filter=0, devices=("wire",))
+    yield Sysctl(ns, "net.bridge.bridge-nf-call-iptables", "0")
+
+
+def overlaps(named: dict[str, IPv4Network]) -> Iterator[tuple[str, str, str]]:
+    """Refusals for ranges that must be apart and are not, each placed at the later of the two."""
+    items = list(named.items())
+    for number, (key, network) in enumerate(items):
+        for other, before in items[:number]:
+            if network.overlaps(before):
+                yield key, f"{key} {network} overlaps {other} {before}", "give each its own range"
+
+
+def refuse_internet(internet: IPv4Network, public: IPv4Address) -> Iterator[tuple[str, str, str]]:
+    """Refusals for a public address that the internet's range does not hold."""
+    used = (internet.network_address, internet.network_address + 1, internet.broadcast_address)
+    if public not in internet or public in used:
+        hint = f"the first address of {internet} is the internet's own; take one from {internet.network_address + 2} up"
+        yield "public_ip", f"public_ip {public} is no free address of internet_cidr {internet}", hint
+
+
+def prefix_for(count: int) -> int:
+    """The longest prefix whose network holds that many addresses."""
+    return 32 - max(count - 1, 0).bit_length()

@@ -1,0 +1,84 @@
+"""Weave's policy controller on a node: its chains as they are where no pod has a policy. Pure.
+
+What a pod sends goes through WEAVE-NPC-EGRESS, which only marks it, for it may have to go on to another pod of the
+node: that is for WEAVE-NPC, which accepts it or lets it fall to the DROP behind. Pods without a policy are in two
+sets, by which both let them through. What came in by the tunnel was judged where it was sent, and what leaves by it
+is judged where it arrives; iptables sees that by the port of the bridge.
+
+Follows weaveworks/weave 2.8: net/bridge.go (configureIPTables), prog/weave-npc/main.go (createBaseRules),
+npc/namespace.go and npc/shortname.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from hashlib import sha1
+from ipaddress import IPv4Address
+
+from labctl.core.resources import IpSet, Resource
+from labctl.models.lib import primitives
+
+NAMESPACE = "default"  # of every pod
+_SYMBOLS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789(){}[]+=_$%^!*|/?.;:@#~"
+_KNOWN = "-m state --state RELATED,ESTABLISHED"
+_NEW = "-m state --state NEW"
+_FIRST = "-m comment --comment \"NOTE: this must go before '-j KUBE-FORWARD'\""
+_UNMARKED = "-m mark ! --mark 0x40000/0x40000"
+
+
+def name(text: str) -> str:
+    """The name of a set: a digest in the 85 letters that a set's name may well have, the least digit first."""
+    number, letters = int.from_bytes(sha1(text.encode()).digest(), "big"), ""
+    while number:
+        number, digit = divmod(number, len(_SYMBOLS))
+        letters += _SYMBOLS[digit]
+    return f"weave-{letters}"
+
+
+def steering(ns: str, bridge: str) -> Iterator[Resource]:
+    """Where packets enter the controller's chains, and what becomes of those that nobody accepts."""
+    yield primitives.chain(ns, "filter", "INPUT", f"-i {bridge} -j WEAVE-NPC-EGRESS")
+    yield primitives.chain(
+        ns,
+        "filter",
+        "FORWARD",
+        f"-i {bridge} {_FIRST} -j WEAVE-NPC-EGRESS",
+        f"-o {bridge} {_FIRST} -j WEAVE-NPC",
+        f"-o {bridge} {_NEW} -j NFLOG --nflog-group 86",
+        f"-o {bridge} -j DROP",
+    )
+
+
+def chains(ns: str, port: str, pods: Iterable[IPv4Address]) -> Iterator[Resource]:
+    """The sets of pods without a policy, on whichever node, and the chains. `port` is the bridge's to other nodes."""
+    members = tuple(sorted(map(str, pods)))
+    into, out = (name(f"{way}-default-allow:{NAMESPACE}") for way in ("ingress", "egress"))
+    yield from (IpSet(ns, one, "hash:ip", members) for one in (into, out))
+
+    def chain(suffix: str, *rules: str) -> Resource:
+        return primitives.chain(ns, "filter", f"WEAVE-NPC{suffix}", *rules)
+
+    about = '-m comment --comment "DefaultAllow {} isolation for namespace: ' + f'{NAMESPACE}"'
+    yield chain(
+        "",
+        f"{_KNOWN} -j ACCEPT",
+        "-d 224.0.0.0/4 -j ACCEPT",
+        f"-m physdev --physdev-out {port} --physdev-is-bridged -j ACCEPT",
+        f"{_NEW} -j WEAVE-NPC-DEFAULT",
+        f"{_NEW} -j WEAVE-NPC-INGRESS",
+    )
+    yield chain("-DEFAULT", f"-m set --match-set {into} dst {about.format('ingress')} -j ACCEPT")
+    yield chain("-INGRESS")
+    yield chain(
+        "-EGRESS",
+        f"{_KNOWN} -j ACCEPT",
+        f"-m physdev --physdev-in {port} --physdev-is-bridged -j RETURN",
+        "-m addrtype --dst-type LOCAL -j RETURN",
+        "-d 224.0.0.0/4 -j RETURN",
+        f"{_NEW} -j WEAVE-NPC-EGRESS-DEFAULT",
+        f"{_NEW} {_UNMARKED} -j WEAVE-NPC-EGRESS-CUSTOM",
+    )
+    allowed = f"-m set --match-set {out} src {about.format('egress')}"
+    yield chain("-EGRESS-DEFAULT", f"{allowed} -j WEAVE-NPC-EGRESS-ACCEPT", f"{allowed} -j RETURN")
+    yield chain("-EGRESS-CUSTOM")
+    yield chain("-EGRESS-ACCEPT", "-j MARK --set-xmark 0x40000/0x40000")

@@ -1,0 +1,23 @@
+"""Attachments in CNI's own words: the device, the node, the network and its plugins, and what these are told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from labctl.cni.conflist import network
+from labctl.core.resources import Attachment
+
+
+def attachment_words(item: Attachment) -> str:
+    """An attachment in one line: device, node, network, the plugins in their order, what they are told."""
+    what = network(item.conflist)
+    told = "" if item.args == "{}" else f" with {item.args}"
+    return f"{item.ifname} to {item.node} by {what.name} ({', '.join(one['type'] for one in what.plugins)}){told}"
+
+
+def attachment_lines(item: Attachment) -> Iterator[str]:
+    """An attachment, then each plugin of its list as it is written."""
+    what = network(item.conflist)
+    yield f"{attachment_words(item)}, cniVersion {what.version}"
+    yield from (f"  {json.dumps(plugin)}" for plugin in what.plugins)

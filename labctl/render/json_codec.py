@@ -1,0 +1,135 @@
+"""Kernel objects and plans as JSON-able data, and back: the documents of `plan --as json` and `status --json`.
+
+An object is a mapping of its fields, with `object` telling which kind it is. Addresses, networks and ports
+(`node1/eth0`) are text, rules of the firewall are lines as iptables-save prints them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
+
+from labctl.core.iptables import FirewallRule
+from labctl.core.resources import PHASES, Port, Process, Resource
+from labctl.core.scenario_types import Check, Lab, See
+
+KINDS: dict[str, type] = {kind.__name__.lower(): kind for kind in PHASES}
+
+
+def resource_json(resource: Resource) -> dict[str, Any]:
+    """An object as a mapping: only text, numbers, truths, lists and null."""
+    fields = dataclasses.fields(resource)
+    values = {field.name: _plain(getattr(resource, field.name)) for field in fields}
+    return {"object": type(resource).__name__.lower(), **values}
+
+
+def resource_from_json(document: Mapping[str, Any]) -> Resource:
+    """The object that `resource_json` wrote. Fields that are left out have their defaults.
+
+    Raises ValueError for an unknown kind, an unknown or missing field, or a value that cannot be read.
+    """
+    kind = KINDS.get(document.get("object", ""))
+    if kind is None:
+        raise ValueError(f"there is no kernel object {document.get('object')!r}")
+    readers = {field.name: _reader(kind, field.name) for field in dataclasses.fields(kind)}
+    unknown = set(document) - set(readers) - {"object"}
+    if unknown:
+        raise ValueError(f"a {document['object']} has no field {min(unknown)!r}")
+    try:
+        values = {name: _read(readers[name], value) for name, value in document.items() if name != "object"}
+        made: Resource = kind(**values)
+    except TypeError as error:
+        raise ValueError(f"a {document['object']} cannot be read: {error}") from None
+    return made
+
+
+def process_mark(process: Process, netns: str) -> str:
+    """What a running process carries in its environment, so that it is known again: which one of the lab it is.
+
+    `netns` is the name of its network namespace, as `ip netns` shows it.
+    """
+    kept = {"name": process.name, "command": list(process.command), "sandbox": process.sandbox}
+    return json.dumps({"netns": netns, **kept, "inside": process.inside})
+
+
+def plan_json(lab: Lab) -> dict[str, Any]:
+    """A whole lab: its machines, every object in the order of creation, and its checks."""
+    return {
+        "lab": lab.name,
+        "model": lab.model,
+        "say": lab.say,
+        "machines": [
+            {
+                "name": machine.name,
+                "role": machine.role,
+                "on": machine.on,
+                "within": machine.within,
+                "addresses": [str(address) for address in machine.addresses],
+            }
+            for machine in lab.machines
+        ],
+        "plan": [resource_json(item) for item in lab.plan],
+        "checks": [check_json(check) for check in lab.checks],
+    }
+
+
+def check_json(check: Check) -> dict[str, Any]:
+    """A check as a mapping of its fields."""
+    values = {field.name: _plain(getattr(check, field.name)) for field in dataclasses.fields(check)}
+    if check.server is not None:
+        values["server"] = f"{check.server[0]}:{check.server[1]}"
+    return {**values, "within": check.deadline, "sees": [_see_json(see) for see in check.sees]}
+
+
+def _see_json(see: See) -> dict[str, Any]:
+    return {field.name: _plain(getattr(see, field.name)) for field in dataclasses.fields(see)}
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return [_plain(item) for item in value] if isinstance(value, tuple) else str(value)
+
+
+def _reader(kind: type, name: str) -> Callable[[Any], Any]:
+    """How the text of a field becomes its value."""
+    if name in ("at", "peer"):
+        return _port
+    if name in ("via", "ip") or (name == "src" and kind is KINDS["route"]) or (name == "dst" and kind is KINDS["fdb"]):
+        return ip_address
+    if name in ("src", "dst"):
+        return ip_network
+    special: dict[str, Callable[[Any], Any]] = {
+        "addr": ip_interface,
+        "rules": _rules,
+        "options": _pairs,
+        "command": tuple,
+        "members": tuple,
+        "encap": lambda pair: (int(pair[0]), ip_address(pair[1])),
+    }
+    return special.get(name, _as_is)
+
+
+def _read(reader: Callable[[Any], Any], value: Any) -> Any:
+    return None if value is None else reader(value)
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _port(text: str) -> Port:
+    ns, _, dev = text.partition("/")
+    return Port(ns, dev)
+
+
+def _rules(lines: list[str]) -> tuple[FirewallRule, ...]:
+    return tuple(FirewallRule(tuple(shlex.split(line))) for line in lines)
+
+
+def _pairs(pairs: list[list[str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in pairs)

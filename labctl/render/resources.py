@@ -1,0 +1,296 @@
+"""Kernel objects in the words that a person types and reads: those of ip, bridge, sysctl and iptables.
+
+`line` says what an object is, `change_lines` how found and wanted differ, `plan_text` a whole lab.
+Nothing here runs anything; the commands that would make an object are in `commands.py`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any
+
+from labctl.core.diff import Change, differing
+from labctl.core.fidelity import otherwise
+from labctl.core.iptables import BUILTIN, CHAIN_TOOLS, FirewallRule
+from labctl.core.resources import (
+    MAIN,
+    PROTOCOLS,
+    Address,
+    Attachment,
+    Chain,
+    Fdb,
+    IpSet,
+    Link,
+    Neighbour,
+    Net,
+    Netns,
+    Process,
+    Resource,
+    Route,
+    Rule,
+    Sysctl,
+)
+from labctl.core.scenario_types import Lab, Machine
+from labctl.render.checks import check_lines
+from labctl.render.cni import attachment_lines, attachment_words
+from labctl.render.json_codec import plan_json, resource_json
+
+__all__ = [
+    "change_lines",
+    "detail",
+    "line",
+    "link_words",
+    "net_words",
+    "option_words",
+    "plan_json",
+    "plan_text",
+    "process_words",
+    "resource_json",
+    "route_words",
+    "rule_words",
+]
+
+NOUN: dict[type, str] = {
+    Netns: "namespace", Link: "link", Sysctl: "sysctl", Address: "address", Neighbour: "neighbour", Fdb: "fdb entry",
+    Route: "route", Rule: "rule", IpSet: "ipset", Chain: "chain", Attachment: "attachment", Process: "process",
+}  # fmt: skip
+SWITCHES = (
+    "external",
+    "learning",
+    "proxy",
+    "rsc",
+    "l2miss",
+    "l3miss",
+)  # of a vxlan, which iproute2 takes without a value
+_HEADING = {Fdb: "fdb", Address: "addresses", IpSet: "ip sets", Chain: "firewall", Process: "processes"}
+_FAMILY = {"ip": "", "ip6": " (IPv6)", "bridge": " (ebtables)", "legacy": " (legacy)", "legacy6": " (IPv6, legacy)"}
+_TOOL = CHAIN_TOOLS
+
+
+def line(resource: Resource) -> str:
+    """One line for an object: what it is, then its values as the tool of its kind writes them."""
+    return f"{NOUN[type(resource)]} {detail(resource)}"
+
+
+def detail(resource: Resource) -> str:
+    """An object's values alone, for lists that have said what they list."""
+    if isinstance(resource, Netns):
+        return resource.name
+    if isinstance(resource, Link):
+        return link_words(resource)
+    if isinstance(resource, Sysctl):
+        return f"{resource.name} = {resource.value}"
+    if isinstance(resource, Address):
+        bare = ", without the route to its subnet" if resource.connected is False else ""
+        return f"{resource.addr} dev {resource.at.dev}{bare}"
+    if isinstance(resource, Neighbour):
+        proxy = "proxy " if resource.proxy else ""
+        values = "" if resource.mac is None else f" lladdr {resource.mac}"
+        state = "" if resource.proxy else f" nud {resource.state}"
+        return f"{proxy}{resource.ip} dev {resource.at.dev}{values}{state}"
+    if isinstance(resource, Fdb):
+        return f"{resource.mac} dev {resource.at.dev}" + ("" if resource.dst is None else f" dst {resource.dst}")
+    if isinstance(resource, Route):
+        return route_words(resource)
+    if isinstance(resource, Rule):
+        return rule_words(resource)
+    if isinstance(resource, IpSet):
+        return " ".join([resource.name, resource.kind, *resource.members])
+    if isinstance(resource, Attachment):
+        return attachment_words(resource)
+    if isinstance(resource, Process):
+        return process_words(resource)
+    policy = "" if resource.policy is None else f" policy {resource.policy}"
+    return f"{resource.table} {resource.name}{_FAMILY[resource.family]}{policy}"
+
+
+def link_words(link: Link) -> str:
+    """A link as `ip link` takes it, its peer as a port."""
+    words = [link.at.dev, "type", link.kind] if link.kind != "loopback" else [link.at.dev]
+    words += ["peer", str(link.peer)] if link.peer is not None else []
+    words += option_words(link)
+    words += [] if link.mtu is None else ["mtu", str(link.mtu)]
+    words += [] if link.mac is None else ["address", link.mac]
+    words += [] if link.master is None else ["master", link.master]
+    words += ["promisc", "on"] if link.promisc else []
+    words += ["hairpin", "on"] if link.hairpin else []
+    words += ["isolated", "on"] if link.isolated else []
+    words += [] if link.arp else ["arp", "off"]
+    words += ["addrgenmode", "eui64"] if link.autoconf else []
+    words += [] if link.born is None else ["born in", link.born]
+    return " ".join([*words, "up" if link.up else "down"])
+
+
+def option_words(link: Link) -> list[str]:
+    """The options of a link as `ip link` takes them: a switch of a vxlan is `proxy` or `noproxy`."""
+    return [
+        ("no" if value == "off" else "") + name if name in SWITCHES else f"{name} {value}"
+        for name, value in link.options
+    ]
+
+
+def net_words(network: Net) -> str:
+    """A destination as ip prints it: `default` for everything, a single address without its length."""
+    if network.prefixlen == 0:
+        return "default"
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
+
+
+def route_words(route: Route) -> str:
+    """A route as `ip route` takes and prints it."""
+    words = [] if route.kind == "unicast" else [route.kind]
+    words.append(net_words(route.dst))
+    words += [] if route.encap is None else ["encap", "ip", _value("encap", route.encap)]
+    if route.via is not None:
+        words += ["via", *(["inet6"] if route.via.version > route.dst.version else []), str(route.via)]
+    words += [] if route.dev is None else ["dev", route.dev]
+    words += [] if route.table == MAIN else ["table", str(route.table)]
+    words += ["metric", str(route.metric)] if route.metric else []
+    words += [] if route.proto is None else ["proto", PROTOCOLS.get(route.proto, str(route.proto))]
+    words += [] if route.src is None else ["src", str(route.src)]
+    words += [] if route.mtu is None else ["mtu", str(route.mtu)]
+    words += [] if route.scope is None else ["scope", route.scope]
+    return " ".join([*words, *(["onlink"] if route.onlink else [])])
+
+
+def rule_words(rule: Rule) -> str:
+    """A policy-routing rule as `ip rule` takes it."""
+    words = ["pref", str(rule.pref), *(["not"] if rule.invert else [])]
+    words += ["from", "all" if rule.src is None else str(rule.src)]
+    words += [] if rule.dst is None else ["to", str(rule.dst)]
+    words += [] if rule.iif is None else ["iif", rule.iif]
+    words += [] if rule.oif is None else ["oif", rule.oif]
+    if rule.mark is not None:
+        words += ["fwmark", hex(rule.mark) + ("" if rule.mask is None else f"/{rule.mask:#x}")]
+    tables = {253: "default", 254: "main", 255: "local"}
+    act = ["lookup", tables.get(rule.table, str(rule.table))] if rule.kind == "lookup" else [rule.kind]
+    return " ".join([*words, *act])
+
+
+def process_words(process: Process) -> str:
+    """A process: its name, then its command line, and whether the namespace is its own."""
+    inside = "" if process.inside is None else f", inside {process.inside}"
+    return f"{process.name}: {shlex.join(process.command)}{', holds the namespace' if process.sandbox else inside}"
+
+
+def change_lines(change: Change) -> tuple[str, ...]:
+    """What is wrong with one object, each line beginning with missing, extra or changed.
+
+    A chain is told rule by rule, since that is what a person adds or removes.
+    """
+    want, have = change.want, change.have
+    if isinstance(change.subject, Chain):
+        assert isinstance(want, Chain | None)
+        assert isinstance(have, Chain | None)
+        return tuple(_chain_lines(change.subject, want, have))
+    if want is None or have is None:
+        return (f"{change.kind} {line(change.subject)}",)
+    what = f"changed {NOUN[type(want)]} {_who(want)}"
+    return tuple(f"{what}: {_field(name, want, have)}" for name in differing(want, have))
+
+
+def _who(resource: Resource) -> str:
+    """Which object it is, without the values that may have changed."""
+    if isinstance(resource, Link):
+        return resource.at.dev
+    if isinstance(resource, (Sysctl, IpSet, Process)):
+        return resource.name
+    if isinstance(resource, Address):
+        return f"{resource.addr} dev {resource.at.dev}"
+    if isinstance(resource, Neighbour):
+        return f"{resource.ip} dev {resource.at.dev}"
+    if isinstance(resource, Route):
+        return net_words(resource.dst) + ("" if resource.table == MAIN else f" table {resource.table}")
+    return detail(resource)
+
+
+def _field(name: str, want: Resource, have: Resource) -> str:
+    if name == "connected":
+        return f"the route to its subnet should {'' if getattr(want, name) else 'not '}be there"
+    label = "address" if name == "mac" else name
+    found, wanted = _value(name, getattr(have, name, None)), _value(name, getattr(want, name))
+    return f"{label} was {found}, should be {wanted}"
+
+
+def _value(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return ("up" if value else "down") if name == "up" else ("on" if value else "off")
+    if name == "encap" and value is not None:
+        return f"id {value[0]} dst {value[1]}"
+    if isinstance(value, tuple):
+        return " ".join(word for part in value for word in ((part,) if isinstance(part, str) else part)) or "none"
+    return "none" if value is None else str(value)
+
+
+def _chain_lines(chain: Chain, want: Chain | None, have: Chain | None) -> Iterator[str]:
+    if chain.family == "nft":
+        word = "missing" if have is None else "extra"
+        yield f"{word} nft table {chain.name} (not this lab's: nft, or iptables of the other back end, made it)"
+        return
+    where = f"{_TOOL[chain.family]} -t {chain.table}"
+    if (want is None or have is None) and chain.policy is None:
+        yield f"{'extra' if want is None else 'missing'} {where} -N {chain.name}"
+    wanted: Counter[FirewallRule] = Counter(want.rules if want is not None else ())
+    found: Counter[FirewallRule] = Counter(have.rules if have is not None else ())
+    for kind, rules in (("extra", found - wanted), ("missing", wanted - found)):
+        for rule in rules.elements():
+            yield f"{kind} {where} -A {chain.name} {rule}"
+    if wanted == found and want is not None and have is not None and want.rules != have.rules:
+        yield f"changed {where} {chain.name}: the rules stand in another order"
+    was, should = ((side.policy if side is not None else None) or "ACCEPT" for side in (have, want))
+    if was != should:
+        yield f"changed {where} -P {chain.name}: policy was {was}, should be {should}"
+
+
+def plan_text(lab: Lab) -> str:
+    """A whole lab for people: who is who, then each namespace's objects by kind, then the checks."""
+    out = [f"lab {lab.name}, model {lab.model}" + (f": {lab.say}" if lab.say else "")]
+    out += [*map(otherwise, lab.approximations), "", "machines"]
+    out += _columns(_machine(machine) for machine in lab.machines)
+    places: dict[str, list[Resource]] = {}
+    for item in lab.plan:
+        places.setdefault(item.ns, []).append(item)
+    for ns, items in places.items():
+        out += ["", ns]
+        for kind, group in groupby(items, key=type):
+            if kind is not Netns:
+                out += [f"  {_HEADING.get(kind, NOUN[kind] + 's')}", *(f"    {text}" for text in _group(kind, group))]
+    if lab.checks:
+        out += ["", "checks", *(f"  {text}" for check in lab.checks for text in check_lines(check))]
+    return "\n".join(out) + "\n"
+
+
+def _machine(machine: Machine) -> tuple[str, ...]:
+    on = f"on {machine.on}" if machine.on else ""
+    on += f", in the network of {machine.within}" if machine.within else ""
+    return machine.name, machine.role, ", ".join(map(str, machine.addresses)), on
+
+
+def _columns(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    rows = tuple(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _group(kind: type, items: Iterable[Resource]) -> Iterator[str]:
+    if kind is Attachment:
+        yield from (text for item in items if isinstance(item, Attachment) for text in attachment_lines(item))
+        return
+    if kind is not Chain:
+        yield from map(detail, items)
+        return
+    chains = [item for item in items if isinstance(item, Chain)]
+    for family, table in dict.fromkeys((chain.family, chain.table) for chain in chains):
+        yield f"*{table}{_FAMILY[family]}"
+        here = [chain for chain in chains if (chain.family, chain.table) == (family, table)]
+        yield from (f":{chain.name} {_policy(chain)}" for chain in here)
+        yield from (f"-A {chain.name} {rule}" for chain in here for rule in chain.rules)
+
+
+def _policy(chain: Chain) -> str:
+    built_in = chain.name in BUILTIN.get((chain.family, chain.table), ())
+    return chain.policy or ("ACCEPT" if built_in else "-")

@@ -1,0 +1,252 @@
+"""The JSON documents of all verbs, one function each; docs/json.md publishes their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from labctl.core import fidelity
+from labctl.core.resources import Address, Chain, Fdb, Link, Neighbour, Process, Route, Rule
+from labctl.report.node_view import View, settings
+
+if TYPE_CHECKING:
+    from labctl.core.diff import Change
+    from labctl.core.fidelity import Part
+    from labctl.core.results import Outcome, Report, Sighting
+    from labctl.core.scenario_types import Lab, Machine
+    from labctl.errors import LabError
+    from labctl.lab.doctor import Finding
+    from labctl.report.lists import Running
+    from labctl.report.up_status import Result
+    from labctl.scenario.catalog import Entry
+
+Document = dict[str, Any]
+
+
+def error_document(error: LabError, code: int) -> Document:
+    """Any error: always at least one entry in `errors`; file, line and column are null where none is at fault."""
+    errors: list[Document] = [
+        {"file": one.file, "line": one.line, "column": one.column, "what": one.what, "hint": one.hint}
+        for one in error.problems
+    ]
+    alone = {"file": None, "line": None, "column": None, "what": error.message, "hint": error.hint}
+    return {
+        "error": {"code": code, "kind": error.kind, "message": error.message, "errors": errors or [alone]},
+    }
+
+
+def up_document(result: Result, report: Report | None) -> Document:
+    """`up --json`; `check` is null unless `--check` was given."""
+    return {
+        "lab": result.lab.name,
+        "model": result.lab.model,
+        "created": result.created,
+        "replaced": result.replaced,
+        "dry_run": result.dry,
+        "seconds": round(result.seconds, 4),
+        "changes": [change(one) for one in result.changes],
+        "machines": [machine(one) for one in result.lab.machines],
+        "approximate": approximations(result.lab),
+        "check": None if report is None else check_document(report),
+    }
+
+
+def down_document(removed: Mapping[str, int], records: Collection[str] = ()) -> Document:
+    """`down --json`: each lab with how many namespaces went (0: it was not there), and whether it is one of
+    the `records` that went."""
+    return {
+        "labs": [{"lab": name, "namespaces": number, "record": name in records} for name, number in removed.items()]
+    }
+
+
+def list_document(running: Iterable[Running]) -> Document:
+    """`list --json`; model, scenario and firewall are null where labctl's record is lost."""
+    return {
+        "labs": [
+            {
+                "lab": lab.name,
+                "model": lab.model,
+                "scenario": lab.scenario,
+                "nodes": list(lab.nodes),
+                "approximate": list(lab.approximate),
+                "firewall": lab.firewall,
+            }
+            for lab in running
+        ]
+    }
+
+
+def scenarios_document(entries: Iterable[Entry]) -> Document:
+    """`list --scenarios --json`."""
+    return {
+        "scenarios": [
+            {
+                "name": entry.name,
+                "title": entry.title,
+                "model": entry.model,
+                "grade": fidelity.word(entry.parts),
+                "parts": [part(one) for one in entry.parts],
+            }
+            for entry in entries
+        ]
+    }
+
+
+def part(one: Part) -> Document:
+    """One part of a model and how true it is to the real thing."""
+    return {"grade": one.grade, "what": one.what, "why": one.why, "feature": one.feature, "instead": one.instead}
+
+
+def approximations(lab: Lab) -> list[Document]:
+    """The parts that are built otherwise since the kernel lacks their feature."""
+    return [{"feature": one.feature, "what": one.what, "instead": one.instead} for one in lab.approximations]
+
+
+def status_document(name: str, lab: Lab, changes: Iterable[Change]) -> Document:
+    """`status --json`."""
+    found = [change(one) for one in changes]
+    return {"lab": name, "drift": bool(found), "changes": found, "approximate": approximations(lab)}
+
+
+def check_document(report: Report) -> Document:
+    """`check --json`."""
+    return {"lab": report.lab, "verdict": report.verdict, "checks": [outcome(one) for one in report.outcomes]}
+
+
+def plan_document(lab: Lab) -> Document:
+    """`plan --as json`: the plan itself."""
+    from labctl.render.json_codec import plan_json
+
+    document: Document = plan_json(lab)
+    return {**document, "parts": [part(one) for one in lab.parts], "approximate": approximations(lab)}
+
+
+def validate_document(good: Mapping[str, Lab]) -> Document:
+    """`validate --json`, when all is well; else the error document is printed."""
+    return {
+        "valid": True,
+        "files": [
+            {
+                "file": file,
+                "lab": lab.name,
+                "model": lab.model,
+                "machines": len(lab.machines),
+                "objects": len(lab.plan),
+                "checks": len(lab.checks),
+            }
+            for file, lab in good.items()
+        ],
+    }
+
+
+def show_document(name: str, views: Iterable[View], lab: Lab | None) -> Document:
+    """`show --json`; `lab` is None where its definition is lost."""
+    about: Document = {"model": None, "parts": [], "approximate": []}
+    if lab is not None:
+        about = {"model": lab.model, "parts": [part(one) for one in lab.parts], "approximate": approximations(lab)}
+    return {"lab": name, **about, "nodes": [node(view) for view in views]}
+
+
+def doctor_document(findings: Iterable[Finding]) -> Document:
+    """`doctor --json`."""
+    found = [{"what": one.what, "state": one.state, "detail": one.detail, "fix": one.fix} for one in findings]
+    return {"ok": all(one["state"] != "missing" for one in found), "findings": found}
+
+
+def change(one: Change) -> Document:
+    """One difference: the object as wanted and as found (null if it is not), and its line for people."""
+    from labctl.render.json_codec import resource_json
+    from labctl.render.resources import change_lines
+
+    return {
+        "kind": one.kind,
+        "node": one.subject.ns,
+        "want": None if one.want is None else resource_json(one.want),
+        "have": None if one.have is None else resource_json(one.have),
+        "text": "\n".join(change_lines(one)),
+    }
+
+
+def machine(one: Machine) -> Document:
+    """Who a namespace is."""
+    addresses = [str(ip) for ip in one.addresses]
+    return {"name": one.name, "role": one.role, "on": one.on, "within": one.within, "addresses": addresses}
+
+
+def outcome(one: Outcome) -> Document:
+    """One check with its verdict and its evidence."""
+    check = one.check
+    return {
+        "say": check.say,
+        "verdict": one.verdict,
+        "evidence": list(one.evidence),
+        "probe": check.probe,
+        "from": check.source or None,
+        "to": check.target or None,
+        "port": check.port,
+        "expect": check.expect,
+        "command": one.command,
+        "seconds": round(one.seconds, 4),
+        "pcap": one.pcap or None,
+        "origin": check.origin,
+        "sightings": [sighting(seen) for seen in one.sightings],
+    }
+
+
+def sighting(one: Sighting) -> Document:
+    """One packet, seen once; `when` is in nanoseconds since the epoch."""
+    return {
+        "at": str(one.at),
+        "when": one.when,
+        "direction": one.direction,
+        "src": str(one.src),
+        "dst": str(one.dst),
+        "ttl": one.ttl,
+        "proto": one.proto,
+        "reply": one.reply,
+        "encap": one.encap,
+        "outer": None if one.outer is None else [str(end) for end in one.outer],
+        "length": one.length,
+    }
+
+
+def node(view: View) -> Document:
+    """All that is in one node, by kind; firewall chains with what passed them."""
+    from labctl.render.json_codec import resource_json
+
+    kinds = {
+        "links": Link,
+        "addresses": Address,
+        "routes": Route,
+        "rules": Rule,
+        "neighbours": Neighbour,
+        "forwarding": Fdb,
+        "processes": Process,
+    }
+    objects = {
+        name: [resource_json(item) for item in view.plan if isinstance(item, kind)] for name, kind in kinds.items()
+    }
+    return {"node": view.node, **objects, "chains": _chains(view), "settings": settings(view)}
+
+
+def _chains(view: View) -> list[Document]:
+    found = []
+    for counted in view.chains:
+        chain: Chain = counted.chain
+        rules = [
+            {"rule": str(rule), "packets": packets, "bytes": size}
+            for rule, (packets, size) in zip(chain.rules, counted.counters, strict=True)
+        ]
+        packets, size = counted.policy
+        found.append(
+            {
+                "family": chain.family,
+                "table": chain.table,
+                "chain": chain.name,
+                "policy": chain.policy,
+                "packets": packets,
+                "bytes": size,
+                "rules": rules,
+            }
+        )
+    return found

@@ -1,0 +1,74 @@
+"""Tables of labs and scenarios, and what `doctor` found, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
+
+from labctl.core import fidelity
+from labctl.core.names import some
+from labctl.report.node_view import Section
+from labctl.report.plain_text import count
+
+if TYPE_CHECKING:
+    from labctl.lab.doctor import Finding
+    from labctl.report.terminal import Terminal
+    from labctl.scenario.catalog import Entry
+
+
+class Running(Protocol):
+    """What `labctl.lab.lifecycle.running` returns."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def nodes(self) -> tuple[str, ...]: ...
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def scenario(self) -> str | None: ...
+    @property
+    def approximate(self) -> tuple[str, ...]: ...
+    @property
+    def firewall(self) -> str | None: ...
+
+
+COLOURS = {"ok": "green", "warn": "yellow", "missing": "red"}
+
+
+def labs(running: Iterable[Running]) -> Section:
+    """The running labs."""
+    rows = [
+        (lab.name, _model(lab), str(len(lab.nodes)), some(lab.nodes, 8), lab.scenario or "(record lost)")
+        for lab in running
+    ]
+    return Section("", ("lab", "model", "nodes", "names", "scenario"), tuple(rows))
+
+
+def _model(lab: Running) -> str:
+    otherwise = f" (approximate: {', '.join(lab.approximate)})" if lab.approximate else ""
+    return (lab.model or "?") + otherwise
+
+
+def scenarios(entries: Iterable[Entry]) -> Section:
+    """The built-in scenarios, each with its sentence and its model's grade in a word."""
+    rows = [(entry.name, fidelity.word(entry.parts), entry.title) for entry in entries]
+    return Section("", ("scenario", "grade", "what it shows"), tuple(rows))
+
+
+def say_findings(findings: Iterable[Finding], terminal: Terminal) -> None:
+    """Every finding on its line; what is wrong with a fix under it."""
+    found = list(findings)
+    width = max(len(finding.what) for finding in found)
+    for finding in found:
+        state = terminal.paint(f"{finding.state:<7}", COLOURS[finding.state])
+        told = f"{state}  {finding.what:<{width}}  {finding.detail}".rstrip()
+        terminal.lines([told], fold=width + 11)
+        if finding.state != "ok" and finding.fix:
+            terminal.line(f"         fix: {finding.fix}")
+    missing = sum(finding.state == "missing" for finding in found)
+    warned = sum(finding.state == "warn" for finding in found)
+    if missing:
+        terminal.line(f"this machine cannot run every lab: {count(missing, 'thing')} missing")
+    else:
+        terminal.line("this machine can run labs" + (f"; {count(warned, 'warning')}" if warned else ""))

@@ -1,0 +1,180 @@
+"""What `show` says of a node: its kernel objects as tables of words, and as data for programs. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from labctl.core.fidelity import ordered
+from labctl.core.iptables import BUILTIN, CHAIN_TOOLS
+from labctl.core.kernel_defaults import own_rules
+from labctl.core.resources import MAIN, PROTOCOLS, Address, Fdb, Link, Neighbour, Plan, Process, Route, Rule, Sysctl
+
+if TYPE_CHECKING:
+    from labctl.core.iptables_save import Counted
+    from labctl.core.scenario_types import Lab
+
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A table: its title, the names of its columns, and rows of words. Without columns it has no head."""
+
+    title: str
+    columns: Row
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A node as it is now: its objects, its firewall chains with counters, its settings by dotted name."""
+
+    node: str
+    plan: Plan
+    chains: tuple[Counted, ...]
+    settings: Mapping[str, str]
+
+
+def sections(view: View) -> tuple[Section, ...]:
+    """The node's tables in the order a packet's story is told; an empty one is left out."""
+    kinds = (_links, _options, _addresses, _routes, _rules, _neighbours, _forwarding)
+    found = [kind(view.plan) for kind in kinds]
+    found += _firewall(view.chains)
+    found.append(_processes(view.plan))
+    found.append(Section("settings", ("name", "value"), tuple(sorted(settings(view).items()))))
+    return tuple(section for section in found if section.rows)
+
+
+def parts(lab: Lab) -> Section:
+    """How true a lab is to the real thing, part by part."""
+    rows = []
+    for part in ordered(lab.parts):
+        otherwise = part in lab.approximations
+        grade = f"{part.grade} {part.feature}".rstrip() + (", approximated" if otherwise else "")
+        rows.append((grade, part.what, f"instead: {part.instead}" if otherwise else part.why))
+    return Section(f"{lab.name} is of the model {lab.model}", ("grade", "part", "what differs"), tuple(rows))
+
+
+def settings(view: View) -> dict[str, str]:
+    """The sysctls of the view: those that decide what a packet may do, and those the lab itself set."""
+    return {**view.settings, **{item.name: item.value for item in view.plan if isinstance(item, Sysctl)}}
+
+
+def _trim(title: str, columns: Row, rows: Iterable[Row], keep: int) -> Section:
+    """A section without the columns, beyond the first `keep`, in which nothing stands."""
+    found = list(rows)
+    used = [at for at in range(len(columns)) if at < keep or any(row[at] for row in found)]
+    return Section(title, tuple(columns[at] for at in used), tuple(tuple(row[at] for at in used) for row in found))
+
+
+def _links(plan: Plan) -> Section:
+    columns = ("device", "kind", "state", "mac", "mtu", "master", "peer")
+    rows = []
+    for link in plan:
+        if isinstance(link, Link):
+            peer = "" if link.peer is None else str(link.peer)
+            state = "up" if link.up else "down"
+            rows.append((link.at.dev, link.kind, state, link.mac or "", str(link.mtu or ""), link.master or "", peer))
+    return _trim("links", columns, rows, 3)
+
+
+def _options(plan: Plan) -> Section:
+    rows = []
+    for link in plan:
+        if isinstance(link, Link):
+            more = [f"{name} {value}".strip() for name, value in link.options]
+            more += [word for word in ("promisc", "hairpin") if getattr(link, word)]
+            rows += [(link.at.dev, ", ".join(more))] if more else []
+    return Section("link options", ("device", "options"), tuple(rows))
+
+
+def _addresses(plan: Plan) -> Section:
+    rows = [
+        (item.at.dev, str(item.addr), "without its route" if item.connected is False else "")
+        for item in plan
+        if isinstance(item, Address)
+    ]
+    return _trim("addresses", ("device", "address", "note"), rows, 2)
+
+
+def _routes(plan: Plan) -> Section:
+    columns = ("destination", "via", "device", "source", "metric", "table", "more")
+    rows = []
+    for route in plan:
+        if isinstance(route, Route):
+            more = [route.kind] if route.kind != "unicast" else []
+            more += [f"encap ip id {route.encap[0]} dst {route.encap[1]}"] if route.encap is not None else []
+            more += ["onlink"] if route.onlink else []
+            more += [f"mtu {route.mtu}"] if route.mtu else []
+            more += [f"scope {route.scope}"] if route.scope else []
+            more += [] if route.proto is None else [f"proto {PROTOCOLS.get(route.proto, str(route.proto))}"]
+            rows.append(
+                (
+                    "default" if route.dst.prefixlen == 0 else str(route.dst),
+                    str(route.via or ""),
+                    route.dev or "",
+                    str(route.src or ""),
+                    str(route.metric or ""),
+                    "" if route.table == MAIN else str(route.table),
+                    " ".join(more),
+                )
+            )
+    return _trim("routes", columns, rows, 3)
+
+
+def _rules(plan: Plan) -> Section:
+    rows = []
+    for rule in plan:
+        if isinstance(rule, Rule) and rule not in own_rules(rule.ns, rule.family):
+            words = {"from": rule.src or "all", "to": rule.dst, "iif": rule.iif, "oif": rule.oif}
+            match = "not " if rule.invert else ""
+            match += " ".join(f"{name} {value}" for name, value in words.items() if value is not None)
+            if rule.mark is not None:
+                match += f" fwmark {rule.mark:#x}" + (f"/{rule.mask:#x}" if rule.mask is not None else "")
+            act = f"lookup {rule.table}" if rule.kind == "lookup" else rule.kind
+            rows.append((str(rule.pref), match, act, "IPv6" if rule.family == 6 else ""))
+    return _trim("rules", ("preference", "packets", "action", "family"), rows, 3)
+
+
+def _neighbours(plan: Plan) -> Section:
+    rows = [
+        (str(item.ip), item.at.dev, item.mac or "", "proxy" if item.proxy else item.state)
+        for item in plan
+        if isinstance(item, Neighbour)
+    ]
+    return Section("neighbours", ("address", "device", "mac", "state"), tuple(rows))
+
+
+def _forwarding(plan: Plan) -> Section:
+    rows = [(item.mac, item.at.dev, str(item.dst or "")) for item in plan if isinstance(item, Fdb)]
+    return _trim("forwarding entries", ("mac", "device", "remote"), rows, 2)
+
+
+def _processes(plan: Plan) -> Section:
+    rows = [
+        (item.name, str(item.pid or ""), shlex.join(item.command), "holds the namespace" if item.sandbox else "")
+        for item in plan
+        if isinstance(item, Process)
+    ]
+    return _trim("processes", ("process", "pid", "command", "note"), rows, 3)
+
+
+def _firewall(chains: Iterable[Counted]) -> list[Section]:
+    tables: dict[tuple[str, str], list[Row]] = {}
+    for counted in chains:
+        chain = counted.chain
+        own = chain.name not in BUILTIN.get((chain.family, chain.table), ())
+        if not own and not chain.rules and (chain.policy or "ACCEPT") == "ACCEPT":
+            continue
+        rows = tables.setdefault((chain.family, chain.table), [])
+        policy = tuple(map(str, counted.policy))
+        rows.append((chain.name, "", "", "") if own else (chain.name, *policy, f"policy {chain.policy or 'ACCEPT'}"))
+        for rule, (packets, size) in zip(chain.rules, counted.counters, strict=True):
+            rows.append(("", str(packets), str(size), str(rule)))
+    return [
+        Section(f"{CHAIN_TOOLS[family]} -t {table}", ("chain", "packets", "bytes", "rule"), tuple(rows))
+        for (family, table), rows in tables.items()
+    ]

@@ -1,0 +1,96 @@
+"""Plain lines for people: what a verb found, without tables or colour. Everything here is pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from labctl.core.results import Outcome, Report, Verdict
+    from labctl.report.node_view import Section
+
+MARKS: dict[str, str] = {"pass": "✔", "fail": "✘", "skip": "–", "inconclusive": "?"}
+WORDS: dict[str, str] = {"pass": "PASS", "fail": "FAIL", "skip": "SKIP", "inconclusive": "INCONCLUSIVE"}
+COLOUR: dict[str, str] = {"pass": "green", "fail": "red", "skip": "dim", "inconclusive": "yellow"}
+
+COLOURED = re.compile(r"\033\[\d*m")
+BY_HAND = "    by hand: "
+
+
+def aligned(section: Section) -> list[str]:
+    """A section as columns of plain text, two blanks apart; the title stands alone on its line."""
+    rows = [section.columns, *section.rows] if section.columns else list(section.rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    indent = "  " if section.title else ""
+    lines = [section.title] if section.title else []
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        lines.append((indent + "  ".join(cells)).rstrip())
+    return lines
+
+
+def count(number: int, noun: str) -> str:
+    """`1 object`, `2 objects`; a noun that ends in y, s or ch bends as English does."""
+    if number == 1:
+        return f"1 {noun}"
+    if noun.endswith("y"):
+        return f"{number} {noun[:-1]}ies"
+    return f"{number} {noun}{'es' if noun.endswith(('s', 'ch')) else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: `0.21 s`, `12 s`."""
+    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def mark(verdict: Verdict, *, marks: bool) -> str:
+    """The sign of a verdict: ✔ ✘ – ? on a terminal, a word elsewhere."""
+    return MARKS[verdict] if marks else WORDS[verdict]
+
+
+def evidence(outcome: Outcome, *, verbose: bool = False) -> list[str]:
+    """The lines under a check: what was expected, seen and where, if it did not pass; all with `verbose`."""
+    lines = []
+    if outcome.verdict != "pass" or verbose:
+        lines += [f"    {line}" for text in outcome.evidence for line in text.splitlines()]
+        if outcome.command and outcome.verdict != "skip":
+            lines.append(BY_HAND + outcome.command)
+        if outcome.pcap:
+            lines.append(f"    its packets: {outcome.pcap}")
+    return lines
+
+
+def tally(report: Report, seconds: float) -> str:
+    """The last line of `check`: how many of each verdict, and how long it all took."""
+    found = [outcome.verdict for outcome in report.outcomes]
+    if not found:
+        return f"{report.lab} has no checks"
+    said = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive", "skip": "skipped"}
+    parts = [f"{found.count(verdict)} {word}" for verdict, word in said.items() if verdict in found]
+    return f"{report.lab}: {count(len(found), 'check')}, {', '.join(parts)} in {duration(seconds)}"
+
+
+def folded(text: str, width: int, indent: int = 0, more: str = "") -> list[str]:
+    """A line as lines of at most `width` columns, broken between words; colours take no room.
+
+    The lines after the first begin under its first word, and at least `indent` blanks in; `more` ends those
+    that go on. A word longer than a line is left whole.
+    """
+    if _wide(text) <= width:
+        return [text]
+    start = len(text) - len(text.lstrip(" "))
+    begin = " " * max(start, indent)
+    lines, line, empty = [], text[:start], True
+    words = text[start:].split(" ")
+    for number, word in enumerate(words, 1):
+        grown = line + word if empty else f"{line} {word}"
+        room = width - (len(more) if number < len(words) else 0)
+        if not empty and _wide(grown) > room:
+            lines.append(line.rstrip(" ") + more)
+            grown = begin + word
+        line, empty = grown, empty and not word
+    return [*lines, line]
+
+
+def _wide(text: str) -> int:
+    return len(COLOURED.sub("", text))

@@ -1,0 +1,66 @@
+"""Tables for terminals, drawn by rich, which is imported only when a table is drawn."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from labctl.report.node_view import Section
+
+
+LONG = ("rule", "options", "names", "scenario", "what it shows", "addresses", "value")
+ROOM = 16  # columns that a folding column needs at least to be read
+
+
+def drawn(
+    section: Section, *, colour: bool, width: int | None = None, style: Callable[[str], str] = lambda _: ""
+) -> str:
+    """A section as text with rules and colour, as wide as the terminal at most; long cells fold.
+
+    `width` is in columns; the terminal's own if it is None. `style` says how a cell is to look, in rich's words.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    page = io.StringIO()
+    console = Console(
+        file=page, force_terminal=colour, no_color=not colour, width=width or _terminal_width(), highlight=False
+    )
+    firm = _firm(section, console.width)
+    table = Table(
+        title=Text(section.title, style="bold") if section.title else None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_header=bool(section.columns),
+        header_style="bold",
+        pad_edge=False,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for name in section.columns or ("",) * len(section.rows[0] if section.rows else ()):
+        table.add_column(name, overflow="fold", no_wrap=name in firm)
+    for row in section.rows:
+        table.add_row(*(Text(cell, style=style(cell)) for cell in row))
+    console.print(table)
+    return page.getvalue()
+
+
+def _firm(section: Section, width: int) -> set[str]:
+    """The columns that must not fold: all but those of long words, if that leaves these enough room; else the first,
+    which names the rows, unless it is most of the table."""
+    cells = list(zip(section.columns, *section.rows, strict=True))
+    widths = {column[0]: max(map(len, column)) + 2 for column in cells if column[0] not in LONG}
+    if sum(widths.values()) + ROOM <= width:
+        return set(widths)
+    first = section.columns[0] if section.columns else ""
+    return {first} if widths.get(first, width) <= width // 3 else set()
+
+
+def _terminal_width() -> int:
+    import shutil
+
+    return shutil.get_terminal_size((80, 24)).columns

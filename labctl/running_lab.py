@@ -1,0 +1,285 @@
+"""A running lab in the hand of a program: its machines, commands in them, and the verbs on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
+
+from labctl.errors import MissingError, UsageError
+from labctl.lab.records import choose, recall
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from labctl.core.diff import Change
+    from labctl.core.resources import IP
+    from labctl.core.results import Outcome, Report, Result
+    from labctl.core.scenario_types import Check, Lab, Machine
+    from labctl.packets.decode import Frame
+    from labctl.tracing.evidence import Evidence
+    from labctl.tracing.result import Story, Verdict
+
+Tell: TypeAlias = Callable[[str], None]
+ROOT = "run this program as root, with sudo; or in a user namespace of its own, as docs/rootless.md says"
+TIMEOUT = 60.0  # seconds that a command has if nothing is said
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A command that ran in a machine: its exit code (127: not found, 128 + signal: killed) and what it printed."""
+
+    node: str
+    command: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether its exit code is 0."""
+        return self.returncode == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine of a running lab: a pod, a container, a node, a host, the fabric, the internet."""
+
+    name: str
+    lab: RunningLab
+
+    @property
+    def addresses(self) -> tuple[IP, ...]:
+        """Its addresses, its own first; none where labctl's record of the lab is lost."""
+        machine = self.lab.compiled.machine(self.name)
+        return machine.addresses if machine is not None else ()
+
+    @property
+    def address(self) -> IP:
+        """Its own address. Raises UsageError if it has none."""
+        if not self.addresses:
+            raise UsageError(f"{self.name} has no address")
+        return self.addresses[0]
+
+    def run(
+        self, command: str | Sequence[str], *, timeout: float | None = TIMEOUT, input: str | None = None
+    ) -> Completed:
+        """Run a command in it, as `labctl exec` does, and wait for its end.
+
+        A text goes to `sh -c`, so pipes work; a list is a program and its words. `input` is its standard input,
+        which is empty otherwise. Any exit code is returned, none raises. Raises TimeoutError after `timeout`
+        seconds (60 if nothing is said, None for ever), when the command and all that it started are killed;
+        KernelError if the machine cannot be entered.
+        """
+        from labctl.kernel.node_exec import run_command
+
+        words = ("sh", "-c", command) if isinstance(command, str) else tuple(command)
+        if not words:
+            raise UsageError("no command is given")
+        found = run_command.run(self.lab.name, self.lab.home(self.name), words, timeout=timeout, input=input)
+        return Completed(self.name, words, *found)
+
+    def __repr__(self) -> str:
+        return f"<{self.lab.name}/{self.name}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """One packet that was followed: its story, what that is told from, and the packets as they were seen."""
+
+    story: Story
+    evidence: Evidence
+    frames: tuple[Frame, ...] = field(default=(), repr=False)
+    names: Mapping[IP, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def verdict(self) -> Verdict:
+        """`answered`, `refused`, `unanswered` or `lost`."""
+        return self.story.verdict
+
+    @property
+    def answered(self) -> bool:
+        """Whether it was delivered and its answer came back."""
+        return self.story.verdict == "answered"
+
+    @property
+    def hops(self) -> tuple[str, ...]:
+        """The machines that the request passed, its sender first; one it passed twice is there twice."""
+        return tuple(step.node for leg in self.story.legs if leg.name == "request" for step in leg.steps)
+
+    def __str__(self) -> str:
+        from labctl.report.trace import lines
+
+        return "\n".join(lines(self.story))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write its packets as a pcapng file, with the lab's names for Wireshark. Raises UsageError."""
+        from labctl.packets.pcapng import pcapng
+        from labctl.report.output_files import write_bytes
+
+        comment = f"{self.story.probe}: {self.story.sentence}"
+        write_bytes(os.fspath(path), pcapng(self.frames, dict(self.names), comment))
+
+
+class RunningLab:
+    """A running lab. `labctl.up` gives it; `RunningLab(name)` takes one that runs, `RunningLab()` the only one.
+
+    `lab["a"]` is a machine. As a context manager it goes down at the end, whatever happened.
+    """
+
+    def __init__(self, name: str | None = None, result: Result | None = None, *, definition: Lab | None = None) -> None:
+        self._definition = definition  # what it was made from, where the caller knows it; else its record says so
+        given = result.lab if result is not None else definition
+        self.name: str = choose(name) if given is None else given.name
+        self.result = result  # what `up` did; None if the lab ran before
+
+    @cached_property
+    def compiled(self) -> Lab:
+        """What it was made from: plan, machines with their addresses, checks. Raises UsageError if that is lost."""
+        from labctl.lab.cni_attach import resolved
+
+        return resolved(recall(self.name)) if self.result is None else self.result.lab
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The names of its machines, those that share another's namespace (Docker's `host` network) included."""
+        from labctl.kernel.host import paths
+
+        there = paths.labs().get(self.name, ())
+        return (*there, *(one.name for one in self._guests() if one.within in there))
+
+    def home(self, node: str) -> str:
+        """The namespace that a machine lives in. Raises UsageError for one that is not there, with a suggestion."""
+        __tracebackhide__ = True  # pytest shows the caller's line
+        if node not in self.nodes:
+            import difflib
+
+            close = difflib.get_close_matches(str(node), self.nodes, 1, 0.5)
+            known = f"its machines are {', '.join(self.nodes)}" if self.nodes else "it is down"
+            hint = f"did you mean {close[0]}? {known}" if close else known
+            raise UsageError(f"lab {self.name} has no machine {node!r}", hint)
+        return next((str(one.within) for one in self._guests() if one.name == node), node)
+
+    def _guests(self) -> tuple[Machine, ...]:
+        """The machines that share another's namespace."""
+        try:
+            return tuple(one for one in self.compiled.machines if one.within is not None)
+        except UsageError:  # what it was made from is lost
+            return ()
+
+    def __getitem__(self, node: str) -> Node:
+        __tracebackhide__ = True
+        self.home(node)
+        return Node(node, self)
+
+    def __contains__(self, node: object) -> bool:
+        return node in self.nodes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def status(self) -> tuple[Change, ...]:
+        """Every difference between the kernel and the definition now; empty if there is none."""
+        from labctl.lab import lifecycle
+
+        return lifecycle.status(self.name, recall(self.name))
+
+    def check(
+        self,
+        word: str | None = None,
+        *,
+        pcap: str | os.PathLike[str] | None = None,
+        keep: Callable[[Check, bytes], str] | None = None,
+        progress: Callable[[Outcome], None] | None = None,
+    ) -> Report:
+        """Prove its claims with packets, as `labctl.check` does; `report.verdict` is "pass" if all are true."""
+        from labctl.checks import runner
+
+        ready("check")
+        if pcap is not None and keep is None:
+            from labctl.report.output_files import keeper
+
+            keep = keeper(os.fspath(pcap), _log)
+        return runner.run(self._recorded(), word, progress, keep)
+
+    def trace(
+        self,
+        source: str,
+        target: str,
+        *,
+        tcp: int | None = None,
+        udp: int | None = None,
+        size: int | None = None,
+        fragment: bool = False,
+        listen: bool = False,
+        progress: Tell | None = None,
+        say: Tell | None = None,
+    ) -> Traced:
+        """Follow one packet between two of its machines, as `labctl.trace` does."""
+        from labctl.core.topology import Who
+        from labctl.lab.cni_attach import complete
+        from labctl.tracing.diagnosis import tell
+        from labctl.tracing.request import question_of
+        from labctl.tracing.run import follow
+
+        ready("trace")
+        who = Who(complete(self._recorded()))
+        options = {"icmp": False, "tcp": tcp, "udp": udp, "size": size, "fragment": fragment, "listen": listen}
+        question = question_of(who, source, target, options)
+        telling = {"progress": progress or (lambda _: None), "say": say or _log}
+        evidence, frames = follow(who.lab, question, listen=listen, **telling)
+        return Traced(tell(evidence), evidence, tuple(frames), who.names)
+
+    def down(self, *, warn: Tell | None = None) -> tuple[str, ...]:
+        """Remove it; returns its machines that went. May be called twice."""
+        return remove(self.name, warn)
+
+    def _recorded(self) -> Lab:
+        """What it was made from, as the record says now. Raises UsageError if that is lost."""
+        return self._definition if self._definition is not None else recall(self.name)
+
+    def __enter__(self) -> RunningLab:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.down()
+
+    def __repr__(self) -> str:
+        return f"<lab {self.name}>"
+
+
+def remove(name: str, warn: Tell | None = None) -> tuple[str, ...]:
+    """Remove a lab; returns its machines that went. Needs root. `warn` is told what CNI plugins complained about."""
+    from labctl.lab import lifecycle
+
+    ready("down")
+    return lifecycle.down(name, warn=warn)
+
+
+def ready(verb: str) -> None:
+    """Raises MissingError without root. What a killed trace left is cleared away."""
+    if os.geteuid() != 0:
+        raise MissingError(f"labctl.{verb} needs root", ROOT)
+    from labctl.kernel.host import paths
+
+    if os.path.isdir(paths.state_dir() / ".trace"):
+        from labctl.kernel.rule_trace.cleanup import sweep
+
+        for sentence in sweep():
+            _log(sentence)
+
+
+def _log(text: str) -> None:
+    import logging
+
+    logging.getLogger("labctl").warning("%s", text)

@@ -1,0 +1,94 @@
+"""The built-in scenarios, and how a word of the command line finds a scenario: a built-in name or a file."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from labctl.core.fidelity import Part
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A built-in scenario: what it shows, its model, and how true that is to the real thing."""
+
+    name: str
+    title: str
+    model: str
+    parts: tuple[Part, ...]
+
+
+def folder() -> Path:
+    """Where the scenarios lie: in the installed package, or at the top of the source tree."""
+    here = Path(__file__).resolve().parent.parent
+    return next((place for place in (here / "scenarios", here.parent / "scenarios") if place.is_dir()), here)
+
+
+def names() -> tuple[str, ...]:
+    """The names of the built-in scenarios, sorted. Reads one directory."""
+    try:
+        files = os.listdir(folder())
+    except OSError:
+        return ()
+    return tuple(sorted(file[:-5] for file in files if file.endswith(".yaml") and not file.startswith(".")))
+
+
+def find(word: str) -> tuple[str, str]:
+    """The file and the text behind a word: with a `/` or ending in .yaml or .yml a file, else a built-in name.
+
+    The file is as a person can open it: the path that was given, or that of the built-in scenario.
+    Raises UsageError for an unknown name or an unreadable file, ScenarioError for a file that is no text.
+    """
+    from labctl.scenario.yaml_reader import read
+
+    if "/" in word or word.endswith((".yaml", ".yml")):
+        return word, read(word)
+    known = names()
+    if word not in known:
+        raise UsageError(f"unknown scenario {word!r}", _hint(word, known))
+    path = str(folder() / f"{word}.yaml")
+    return path, read(path)
+
+
+def _hint(word: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(word[:64], known, 1)
+    if close:
+        return f"did you mean {close[0]}?"
+    if os.path.isfile(word):
+        return f"for the file, write ./{word}"
+    return "the scenarios are " + ", ".join(known) + "; a file has a / or ends in .yaml"
+
+
+def entries() -> tuple[Entry, ...]:
+    """Every built-in scenario. For its title (`say:`, else the first comment) no YAML is parsed, and for its model's
+    parts no model is imported."""
+    known: dict[str, tuple[Part, ...]] = {}
+    return tuple(_entry(name, folder() / f"{name}.yaml", known) for name in names())
+
+
+def _entry(name: str, path: Path, known: dict[str, tuple[Part, ...]]) -> Entry:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    say = next((_value(line) for line in lines if line.startswith("say:")), "")
+    model = next((_value(line) for line in lines if line.startswith("model:")), name)
+    comment = next((line.lstrip("# ").rstrip() for line in lines if line.startswith("#")), "")
+    if model not in known:
+        known[model] = _parts(model.replace("-", "_"))
+    return Entry(name, (say or comment) + ("" if model == name else f" (model {model})"), model, known[model])
+
+
+def _parts(module: str) -> tuple[Part, ...]:
+    """The parts that a file of labctl/models states; those that it shares are in a file of labctl/models/lib."""
+    from labctl.core.fidelity import read as read_parts
+
+    file = Path(__file__).resolve().parent.parent / "models" / f"{module}.py"
+    return read_parts(file.read_text(encoding="utf-8"), lambda shared: _parts(f"lib/{shared}"))
+
+
+def _value(line: str) -> str:
+    return line.partition(":")[2].split(" #")[0].strip().strip("\"'")

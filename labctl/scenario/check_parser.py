@@ -1,0 +1,214 @@
+"""Checks as a file writes them: what was read becomes `Check`s, and their names are held against the lab."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+from labctl.cni.conflist import Conflist
+from labctl.cni_runtime.invocation import REFERENCE
+from labctl.core.names import some
+from labctl.core.resources import Address, Attachment, Link, Port
+from labctl.core.scenario_types import Check, Lab, Scenario, See
+from labctl.scenario.document import Place, Reader
+from labctl.scenario.field_types import Found, suggest
+from labctl.scenario.language import PROBES
+
+_EXPECTED = {
+    "ping": ("reply", "fail"),
+    "tcp": ("reply", "refused", "timeout"),
+    "udp": ("reply", "refused", "timeout"),
+    "mesh": ("reply",),
+    "taken": ("reply",),
+}
+_ONLY = {"listen": ("tcp", "udp"), "size": PROBES[:1], "see": PROBES[:3], "not see": PROBES[:3], "via": PROBES[:3]}
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A check and what was read for it, so that its names can be held against the lab, each at its place."""
+
+    check: Check
+    found: dict[str, Found]
+
+
+def read_checks(read: Iterable[Found], pods: tuple[str, ...], reader: Reader) -> list[Placed]:
+    """Make checks of what was read; one whose probe could not be read is left out."""
+    placed = []
+    for item in read:
+        found: dict[str, Found] = item.value
+        probe = next((name for name in PROBES if name in found), None)
+        if probe is None:
+            continue
+        _fit(probe, found, reader)
+        if probe == "mesh" and len(pods) < 2:
+            reader.problem(found["mesh"].at, "mesh: a mesh needs two pods at least", f"here: {len(pods)}")
+        placed.append(Placed(_check(probe, found, pods), found))
+    return placed
+
+
+def _fit(probe: str, found: dict[str, Found], reader: Reader) -> None:
+    """Note the keys that mean nothing for this probe."""
+    expect = found.get("expect")
+    if expect is not None and expect.value not in _EXPECTED[probe]:
+        what = f"expect: {expect.value!r} cannot come of a {probe}"
+        hint = f"it can be {' or '.join(_EXPECTED[probe])}"
+        reader.problem(expect.at, what, hint)
+    for key, probes in _ONLY.items():
+        if key in found and probe not in probes:
+            reader.problem(found[key].key, f"{key!r} means nothing for a {probe}", f"it is for {', '.join(probes)}")
+    for see in (item.value for key in ("see", "not see") if key in found for item in found[key].value):
+        if "packet" in see and see["packet"].value == "arp":
+            if "dst" not in see:
+                reader.problem(see["packet"].at, "packet: an arp asks for somebody", "say for whom, as its dst")
+            if "ttl" in see:
+                reader.problem(see["ttl"].key, "'ttl' means nothing for an arp", "it crosses no router")
+
+
+def _check(probe: Any, found: dict[str, Found], pods: tuple[str, ...]) -> Check:
+    given: dict[str, Any] = {
+        key: found[key].value for key in ("expect", "listen", "within", "via", "size", "say") if key in found
+    }
+    sees = tuple(_sees(found))
+    if probe == "mesh":
+        say = given.pop("say", "every pod reaches every pod and is seen with its own address")
+        return Check(say, "mesh", groups=((pods, pods),), **given)
+    if probe == "taken":
+        machine, listen = found[probe].value
+        say = given.pop("say", f"port {listen} of {machine} is taken")
+        return Check(say, "taken", machine, machine, listen.port, protocol=listen.protocol, **given)
+    if isinstance(given.get("listen"), tuple):
+        given |= {"listen": True, "server": given["listen"]}
+    source, target, port = found[probe].value
+    say = given.pop("say", None)
+    check = Check("", probe, source, str(target), port, sees=sees, **given)
+    return Check(say or sentence(check), probe, source, str(target), port, sees=sees, **given)
+
+
+def _sees(found: dict[str, Found]) -> Iterator[See]:
+    for key in ("see", "not see"):
+        for item in found[key].value if key in found else ():
+            values = {name: part.value for name, part in item.value.items()}
+            if "at" in values:
+                yield See(negate=key == "not see", **values)
+
+
+def sentence(check: Check) -> str:
+    """A check as a sentence, for one that says none."""
+    who, whom, over = check.source, check.target, "" if check.size is None else f" with {check.size} bytes"
+    if check.port is not None:
+        over = f" on {check.probe} port {check.port}"
+    verb = {
+        "reply": f"{who} reaches {whom}{over}",
+        "fail": f"{who} does not reach {whom}{over}",
+        "refused": f"{whom} refuses {who}{over}",
+        "timeout": f"{who} gets no answer from {whom}{over}",
+    }[check.expect]
+    return verb + "".join(_glimpse(see) for see in check.sees)
+
+
+def _glimpse(see: See) -> str:
+    parts = []
+    if see.src or see.dst:
+        parts.append(f"as {see.src or 'any'} > {see.dst or 'any'}")
+    if see.ttl:
+        parts.append(f"with ttl {see.ttl}")
+    if see.encap:
+        parts.append("without a tunnel" if see.encap == "none" else f"in {see.encap}")
+    if see.outer_src or see.outer_dst:
+        parts.append(f"in a tunnel {see.outer_src or 'any'} > {see.outer_dst or 'any'}")
+    if see.direction:
+        parts.append("entering" if see.direction == "in" else "leaving")
+    kind = {"request": ",", "reply": ", its reply", "arp": ", a question for the neighbour"}[see.packet]
+    return f"{kind} {'not ' if see.negate else ''}seen at {see.at}" + "".join(f" {part}" for part in parts)
+
+
+def scenario_pods(scenario: Scenario) -> tuple[str, ...]:
+    """The pods (containers) that a mesh is of; in a raw scenario, the namespaces of those roles."""
+    if scenario.raw_machines:
+        return tuple(item.name for item in scenario.raw_machines if item.role in ("pod", "container"))
+    return tuple(pod for _, pod in scenario.pods)
+
+
+class Names:
+    """What the names in checks can mean: the machines, ports and addresses of a compiled lab."""
+
+    def __init__(self, lab: Lab, reader: Reader) -> None:
+        self.reader = reader
+        self.machines = {machine.name: machine for machine in lab.machines}
+        self.ports = {item.at for item in lab.plan if isinstance(item, Link)}
+        self.addressed = {item.at for item in lab.plan if isinstance(item, Address)}
+        self.later: set[str] = set()  # machines whose addresses only plugins know
+        self.unknown: set[str] = set()  # nodes on which plugins of others make devices that only these know
+        for item in lab.plan:
+            if isinstance(item, Attachment):
+                self._attached(item)
+
+    def _attached(self, item: Attachment) -> None:
+        """What is known before of that which plugins will make: the pod's device, and the bridges of the list."""
+        conflist = Conflist(item.conflist)
+        made = {item.at, *(Port(item.node, name) for name in conflist.bridges)}
+        self.ports |= made
+        self.addressed |= made
+        self.later.add(item.pod)
+        if not REFERENCE.issuperset(conflist.network.types):
+            self.unknown.add(item.node)
+
+    def verify(self, placed: Placed) -> None:
+        """Note every name of a check that means nothing in the lab."""
+        check, found = placed.check, placed.found
+        if check.probe != "mesh":
+            at = found[check.probe].at
+            self._machine(check.source, check.probe, at)
+            if check.probe != "taken":
+                self._target(check.target, check.probe, at)
+        if check.server is not None:
+            self._machine(check.server[0], "listen", found["listen"].at)
+        for key in ("see", "not see"):
+            for item in found[key].value if key in found else ():
+                see: dict[str, Found] = item.value
+                if "at" in see:
+                    self._port(see["at"].value, "at", see["at"].at)
+                for end in ("src", "dst"):
+                    if end in see:
+                        self._target(see[end].value, end, see[end].at)
+
+    def _machine(self, name: str, label: str, at: Place) -> bool:
+        if name in self.machines:
+            return True
+        hint = suggest(name, self.machines) or f"the machines are {some(tuple(self.machines))}"
+        self.reader.problem(at, f"{label}: there is no machine {name!r}", hint)
+        return False
+
+    def _port(self, port: Port, label: str, at: Place) -> bool:
+        if port in self.ports or port.ns in self.unknown:
+            return True
+        if self._machine(port.ns, label, at):
+            devices = sorted(item.dev for item in self.ports if item.ns == port.ns)
+            close = difflib.get_close_matches(port.dev, devices, 1)
+            hint = f"did you mean '{port.ns}/{close[0]}'?" if close else f"{port.ns} has {some(devices)}"
+            self.reader.problem(at, f"{label}: {port.ns} has no device {port.dev!r}", hint)
+        return False
+
+    def _target(self, text: str, label: str, at: Place) -> None:
+        ns, slash, dev = text.partition("/")
+        if slash:
+            port = Port(ns, dev)
+            if self._port(port, label, at) and port not in self.addressed and ns not in self.unknown:
+                self.reader.problem(at, f"{label}: {port} has no address")
+        elif not _is_address(text) and self._machine(text, label, at) and not self._addressed(text):
+            self.reader.problem(at, f"{label}: {text} has no address of its own", "name a point or an address")
+
+    def _addressed(self, name: str) -> bool:
+        return bool(self.machines[name].addresses) or name in self.later
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,197 @@
+"""The value `conflist` of a scenario: a mapping, JSON text, or the name of a file; read, judged and made one text.
+
+What the specification defines is judged here, with places; what belongs to a plugin is the plugin's to judge.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from labctl.cni.conflist import OFFERED, SPOKEN, WORDS, Conflist, words_in
+from labctl.cni.spec import VERSIONS, is_network_name
+from labctl.errors import UsageError
+from labctl.scenario.document import Map, Node, Reader, Seq, Text, show
+from labctl.scenario.field_types import Json, suggest
+from labctl.scenario.json_reader import parse_json
+from labctl.scenario.values import BOOLEAN
+from labctl.scenario.yaml_reader import load
+
+KEYS = {
+    "cniVersion": "the version of the specification that is spoken with the plugins",
+    "cniVersions": "more versions that the list is for; the latest of all is spoken",
+    "name": "the network's name, from which plugins make those of chains and files",
+    "disableCheck": "whether the plugins are not to be asked for a CHECK",
+    "disableGC": "whether the plugins are not to collect garbage",
+    "loadOnlyInlinedPlugins": "whether plugins come from nowhere but this list; here they never do",
+    "plugins": "the plugins in the order of an ADD, each with its type and keys of its own",
+}
+_TRUTHS = ("disableCheck", "disableGC", "loadOnlyInlinedPlugins")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+_EXAMPLE = "such as {cniVersion: 0.4.0, name: pods, plugins: [{type: bridge, ...}]}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConflistKind:
+    """A network list of CNI, inline or in a file of its own."""
+
+    what: str = "a CNI network list: a mapping, JSON text, or the name of a file (relative to this one)"
+
+    def read(self, node: Node, label: str, reader: Reader) -> Conflist | None:
+        tree = self._tree(node, label, reader)
+        if tree is None:
+            return None
+        if not isinstance(tree, Map):
+            reader.problem(tree, f"{label}: a network list is a mapping", _EXAMPLE)
+            return None
+        before = len(reader.problems)
+        _List(reader, label).judge(tree)
+        value = _value(tree, label, reader)
+        return Conflist(json.dumps(value)) if len(reader.problems) == before else None
+
+    def schema(self) -> Json:
+        plugins = {"type": "array", "minItems": 1, "items": {"type": "object", "required": ["type"]}}
+        kinds: Json = {"cniVersion": {"enum": [*SPOKEN]}, "plugins": plugins} | dict.fromkeys(_TRUTHS, BOOLEAN.json)
+        keys = {key: {"description": text, **kinds.get(key, {})} for key, text in KEYS.items()}
+        inline: Json = {"type": "object", "properties": keys, "required": ["cniVersion", "name", "plugins"]}
+        return {"anyOf": [{**inline, "additionalProperties": False}, {"type": "string"}]}
+
+    def _tree(self, node: Node, label: str, reader: Reader) -> Node | None:
+        """The list's own tree, wherever it is written; None with a problem noted."""
+        if not isinstance(node, Text):
+            return node
+        if node.is_null or not node.value.strip():
+            reader.problem(node, f"{label}: expected {self.what}, and nothing is there", _EXAMPLE)
+            return None
+        if node.value.lstrip().startswith("{"):
+            return parse_json(node.value, node.place.file, reader, node.place)
+        try:
+            path, text = reader.open(node.value)
+        except UsageError as error:
+            reader.problem(
+                node, f"{label}: {error.message}", error.hint or "the path is relative to the scenario's file"
+            )
+            return None
+        if path.endswith((".yaml", ".yml")):
+            return load(text, path, reader)
+        return parse_json(text, path, reader)
+
+
+CONFLIST = ConflistKind()
+
+
+class _List:
+    """Judges what the specification says of a list, and notes what is wrong, each at its place."""
+
+    def __init__(self, reader: Reader, label: str) -> None:
+        self.reader, self.label = reader, label
+
+    def judge(self, tree: Map) -> None:
+        found = {key.value: value for key, value in tree.items}
+        for key, _ in tree.items:
+            if key.value not in KEYS and not (key.value == "type" and "plugins" not in found):
+                hint = suggest(key.value, KEYS) or f"known here: {', '.join(KEYS)}"
+                self._problem(key, f"unknown key {show(key.value)}", hint)
+        if "type" in found and "plugins" not in found:
+            self._problem(tree, "this is one plugin's configuration, not a list", "put it into plugins: [...]")
+            return
+        for missing in ("cniVersion", "name", "plugins"):
+            if missing not in found:
+                self._problem(tree, f"{missing!r} is missing", _EXAMPLE)
+        self._versions(found)
+        name = found.get("name")
+        if name is not None and not (isinstance(name, Text) and is_network_name(name.value)):
+            self._problem(name, "the name of a network is letters, digits, '_', '.' and '-'")
+        for truth in _TRUTHS:
+            if truth in found and not _is_truth(found[truth]):
+                self._problem(found[truth], f"{truth} is true or false")
+        if "plugins" in found:
+            self._plugins(found["plugins"])
+
+    def _versions(self, found: dict[str, Node]) -> None:
+        more = found.get("cniVersions")
+        nodes = [found["cniVersion"]] if "cniVersion" in found else []
+        if more is not None and not isinstance(more, Seq):
+            self._problem(more, "cniVersions is a list of versions")
+        for node in (*nodes, *(more.items if isinstance(more, Seq) else ())):
+            version = node.value if isinstance(node, Text) else ""
+            if version in VERSIONS and version not in SPOKEN:
+                self._problem(node, f"{version} is older than labctl speaks", f"from {SPOKEN[0]} on")
+            elif version not in SPOKEN:
+                hint = suggest(version, SPOKEN) or f"known here: {', '.join(SPOKEN)}"
+                self._problem(node, f"no CNI version {version!r}", hint)
+
+    def _plugins(self, node: Node) -> None:
+        if not isinstance(node, Seq) or not node.items:
+            self._problem(node, "plugins is a list of at least one plugin", _EXAMPLE)
+            return
+        for item in node.items:
+            if isinstance(item, Map):
+                self._plugin(item)
+            else:
+                self._problem(item, "a plugin is a mapping with its type", "such as {type: bridge}")
+
+    def _plugin(self, node: Map) -> None:
+        found = {key.value: (key, value) for key, value in node.items}
+        if "type" not in found:
+            close = next((key for key in found if suggest(key, ("type",))), None)
+            hint = f"did you mean 'type' by {close!r}?" if close else "it names the plugin's executable"
+            self._problem(node, "a plugin: 'type' is missing", hint)
+        else:
+            self._executable(found["type"][1])
+        if "ipam" in found and isinstance(ipam := found["ipam"][1], Map):
+            kind = next((value for key, value in ipam.items if key.value == "type"), None)
+            if kind is not None:
+                self._executable(kind)
+        if "capabilities" in found:
+            self._capabilities(found["capabilities"][1])
+
+    def _executable(self, node: Node) -> None:
+        if not isinstance(node, Text) or not node.value or "/" in node.value or node.value in (".", ".."):
+            self._problem(node, "type is the name of an executable, without a path", "the folders are in cni_path")
+
+    def _capabilities(self, node: Node) -> None:
+        if not isinstance(node, Map):
+            self._problem(node, "capabilities is a mapping from names to true", "such as {portMappings: true}")
+            return
+        for key, value in node.items:
+            if not _is_truth(value):
+                self._problem(value, f"capabilities: {show(key.value)} is true or false")
+            elif hint := suggest(key.value, OFFERED) if key.value not in OFFERED else "":
+                self._problem(key, f"capabilities: unknown capability {show(key.value)}", hint)
+
+    def _problem(self, at: Node, what: str, hint: str = "") -> None:
+        self.reader.problem(at, f"{self.label}: {what}", hint)
+
+
+def _is_truth(node: Node) -> bool:
+    return isinstance(node, Text) and node.plain and node.value in ("true", "false")
+
+
+def _value(node: Node, label: str, reader: Reader) -> Any:
+    """A tree as JSON has it: of texts without quotes, only what JSON itself writes so is a number, true, false or null.
+
+    `{pod_cidr}` without quotes is a mapping to YAML, and here what is meant by it.
+    """
+    if isinstance(node, Seq):
+        return [_value(item, label, reader) for item in node.items]
+    if isinstance(node, Map):
+        if len(node.items) == 1 and node.items[0][0].value in WORDS and _nothing(node.items[0][1]):
+            return "{" + node.items[0][0].value + "}"
+        return {key.value: _value(item, label, reader) for key, item in node.items}
+    for word in words_in(node.value):
+        if word not in WORDS and (hint := suggest(word, WORDS)):
+            reader.problem(node, f"{label}: nothing stands for {{{word}}}", hint)
+    if node.is_null:
+        return None
+    if node.plain and node.value in ("true", "false"):
+        return node.value == "true"
+    if node.plain and _NUMBER.fullmatch(node.value):
+        return json.loads(node.value)
+    return node.value
+
+
+def _nothing(node: Node) -> bool:
+    return isinstance(node, Text) and node.is_null

@@ -1,0 +1,88 @@
+"""What a lab is made from: found, read, compiled, and kept in the state directory while the lab runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from labctl.core.iptables import Backend
+from labctl.core.scenario_types import Lab
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What a lab was made from: enough to compile it again. Kept in the state directory while it runs."""
+
+    name: str  # the lab's name
+    file: str  # where the text came from, for messages
+    text: str  # the scenario, as written
+    sets: tuple[str, ...] = ()  # the --set KEY=VALUE of the command line
+    approximate: tuple[str, ...] = ()  # the kernel features that are built otherwise
+    files: tuple[tuple[str, str], ...] = ()  # the other files that the scenario names, and their texts
+    firewall: Backend | None = None  # the back end of its rules; None as long as that is open
+    lab: Lab | None = field(default=None, compare=False, repr=False)  # what it compiles to, once that is known
+
+    @property
+    def compiled(self) -> Lab:
+        """What it compiles to: every kernel object, the machines, the checks. Raises ScenarioError."""
+        return compiled(self)
+
+
+def define(
+    scenario: str,
+    name: str | None = None,
+    sets: tuple[str, ...] = (),
+    *,
+    approximate: bool = False,
+    firewall: Backend | None = None,
+) -> Definition:
+    """Find a scenario by built-in name or file and read it. Raises UsageError, ScenarioError.
+
+    `approximate` is --approximate of the command line, which a scenario may forbid. What is built otherwise is
+    for the kernel to decide (`labctl.lab.fallback`), as is the back end of the rules where `firewall` names none.
+    """
+    from labctl.scenario import catalog
+
+    return written(*catalog.find(scenario), name, sets, approximate=approximate, firewall=firewall)
+
+
+def written(
+    file: str,
+    text: str,
+    name: str | None = None,
+    sets: tuple[str, ...] = (),
+    *,
+    approximate: bool = False,
+    firewall: Backend | None = None,
+) -> Definition:
+    """The same of a scenario's text; `file` is what messages call it, and beside it lie the files that it names."""
+    from labctl.scenario.parser import parse_and_compile
+
+    files: dict[str, str] = {}
+    features = () if approximate else None
+    _, lab = parse_and_compile(text, file, name=name, sets=sets, approximate=features, files=files)
+    made = Definition(lab.name, file, text, sets, files=tuple(files.items()), lab=lab)
+    return made if firewall is None else written_with(made, firewall)
+
+
+def approximated(definition: Definition, features: Iterable[str]) -> Definition:
+    """The same scenario with what its model builds instead of these kernel features."""
+    return replace(definition, approximate=tuple(sorted(features)), lab=None)
+
+
+def written_with(definition: Definition, firewall: Backend) -> Definition:
+    """The same scenario with its rules in this back end."""
+    lab = None if definition.lab is None else replace(definition.lab, firewall=firewall)
+    return replace(definition, firewall=firewall, lab=lab)
+
+
+def compiled(definition: Definition) -> Lab:
+    """Parse and compile a definition. Pure. Raises ScenarioError with every problem."""
+    from labctl.scenario.parser import parse_and_compile
+
+    if definition.lab is not None:
+        return definition.lab
+    features, files = definition.approximate or None, dict(definition.files)
+    it = definition
+    lab = parse_and_compile(it.text, it.file, name=it.name, sets=it.sets, approximate=features, files=files)[1]
+    return lab if it.firewall is None else replace(lab, firewall=it.firewall)

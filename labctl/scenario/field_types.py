@@ -1,0 +1,252 @@
+"""The shapes that a scenario's keys take, lists and mappings of texts: each reads and describes itself.
+
+The parser, the JSON Schema and the reference in docs/ are three uses of the same declarations, so that they
+cannot disagree. A kind that refuses a value notes the problem at its place and reads as None.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from labctl.scenario.document import Map, Node, Place, Reader, Seq, Text, show
+
+Json = dict[str, Any]
+
+
+class Bad(Exception):
+    """A text that a field cannot take: what is wrong with it, and a hint."""
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what)
+        self.what, self.hint = what, hint
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A value that was read, where it stands, and where its key does."""
+
+    value: Any
+    at: Place
+    key: Place
+
+
+class Kind(Protocol):
+    """What a key takes. `what` completes the sentence "expected ..."."""
+
+    @property
+    def what(self) -> str: ...
+
+    def read(self, node: Node, label: str, reader: Reader) -> Any: ...
+
+    def schema(self) -> Json: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """One text, made into a value by `convert`, which raises Bad."""
+
+    what: str
+    convert: Callable[[str], Any]
+    json: Json
+    null: bool = False  # whether null may stand for None
+
+    def read(self, node: Node, label: str, reader: Reader) -> Any:
+        if not isinstance(node, Text):
+            kind = "a list" if isinstance(node, Seq) else "a mapping"
+            reader.problem(node, f"{label}: expected {self.what}, not {kind}")
+        elif node.is_null:
+            if not self.null:
+                reader.problem(node, f"{label}: expected {self.what}, and nothing is there")
+        else:
+            try:
+                return self.convert(node.value)
+            except Bad as bad:
+                reader.problem(node, f"{label}: {bad.what}", bad.hint)
+        return None
+
+    def schema(self) -> Json:
+        return {"anyOf": [self.json, {"type": "null"}]} if self.null else dict(self.json)
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """A list, read as a tuple of Found. With `one`, a single value is a list of one."""
+
+    item: Any
+    one: bool = False
+    least: int = 0
+
+    @property
+    def what(self) -> str:
+        return f"{self.item.what}, or a list of them" if self.one else f"a list, each {self.item.what}"
+
+    def read(self, node: Node, label: str, reader: Reader) -> Any:
+        if isinstance(node, Text) and node.is_null and not self.one:
+            return ()
+        if not isinstance(node, Seq):
+            if not self.one:
+                reader.problem(node, f"{label}: expected {self.what}")
+                return None
+            nodes: tuple[Node, ...] = (node,)
+        else:
+            nodes = node.items
+        if len(nodes) < self.least:
+            reader.problem(node, f"{label}: expected at least {self.least} of {self.item.what}")
+        values = [(self.item.read(item, label, reader), item.place) for item in nodes]
+        return tuple(Found(value, at, at) for value, at in values if value is not None)
+
+    def schema(self) -> Json:
+        many: Json = {"type": "array", "items": self.item.schema()}
+        if self.least:
+            many["minItems"] = self.least
+        return {"anyOf": [self.item.schema(), many]} if self.one else {**many, "type": ["array", "null"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A mapping from names of one kind to values of another, read as a tuple of (Found name, value)."""
+
+    name: Scalar
+    value: Any
+
+    @property
+    def what(self) -> str:
+        return f"a mapping from {self.name.what} to {self.value.what}"
+
+    def read(self, node: Node, label: str, reader: Reader) -> Any:
+        if isinstance(node, Text) and node.is_null:
+            return ()
+        if not isinstance(node, Map):
+            reader.problem(node, f"{label}: expected {self.what}")
+            return None
+        found = []
+        for key, item in node.items:
+            name = self.name.read(Text(key.place, key.value, False), label, reader)
+            value = self.value.read(item, f"{label}: {shorten(key.value)}", reader)
+            if name is not None and value is not None:
+                found.append((Found(name, key.place, key.place), Found(value, item.place, key.place)))
+        return tuple(found)
+
+    def schema(self) -> Json:
+        names = {key: value for key, value in self.name.json.items() if key in ("pattern", "maxLength", "enum", "not")}
+        schema: Json = {"type": ["object", "null"], "additionalProperties": self.value.schema()}
+        if names:
+            schema["propertyNames"] = names
+        return schema
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a mapping: its kind, a sentence for people, and what holds where it is absent."""
+
+    name: str
+    kind: Any
+    help: str
+    default: str = ""
+    required: bool = False
+    dashes: bool = False  # whether `-` and `_` are the same in this key
+
+    def spelled(self, text: str) -> bool:
+        """Whether a key of the file is this one."""
+        return text == self.name or (self.dashes and text.replace("-", "_") == self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A mapping with declared keys, read as {name: Found}. `required_one` names keys of which one must be there."""
+
+    label: str
+    keys: tuple[Key, ...]
+    exactly_one: tuple[str, ...] = ()
+
+    @property
+    def what(self) -> str:
+        names = ", ".join(key.name for key in self.keys[:3])
+        return f"a mapping with {names}{', ...' if len(self.keys) > 3 else ''}"
+
+    def read(self, node: Node, label: str, reader: Reader) -> Any:
+        if isinstance(node, Text) and node.is_null:
+            node = Map(node.place)
+        if not isinstance(node, Map):
+            reader.problem(node, f"{label}: expected {self.what}")
+            return None
+        found = read_keys(node, self.keys, self.label, reader)
+        self._count(node, found, reader)
+        return found
+
+    def _count(self, node: Map, found: dict[str, Found], reader: Reader) -> None:
+        wrote = {key.value for key, _ in node.items}
+        missing = [key.name for key in self.keys if key.required and key.name not in wrote]
+        for name in missing:
+            reader.problem(node, f"{self.label}: {name!r} is missing")
+        several = [key for key, _ in node.items if key.value in self.exactly_one]
+        if len(several) > 1:
+            what = f"{self.label}: {several[0].value!r} and {several[1].value!r} cannot stand in one"
+            reader.problem(several[1], what, "write two of them")
+        elif self.exactly_one and not several:
+            reader.problem(node, f"{self.label}: one of {', '.join(self.exactly_one)} is missing")
+
+    def schema(self) -> Json:
+        schema = object_schema(self.keys)
+        if self.exactly_one:
+            schema["oneOf"] = [{"required": [name]} for name in self.exactly_one]
+        return schema
+
+
+def read_keys(node: Map, keys: Iterable[Key], where: str, reader: Reader) -> dict[str, Found]:
+    """Read the declared keys of a mapping; a key that none declares is a problem."""
+    keys = tuple(keys)
+    exact = {key.name: key for key in keys}
+    found: dict[str, Found] = {}
+    written: dict[str, Place] = {}
+    for text, value in node.items:
+        key = exact.get(text.value) or next((key for key in keys if key.spelled(text.value)), None)
+        if key is None:
+            hint = suggest(text.value, exact) or f"known here: {', '.join(exact)}"
+            reader.problem(text, f"{where}: unknown key {show(text.value)}", hint)
+        elif key.name in written:
+            reader.problem(text, f"{show(text.value)} is written twice (first in line {written[key.name].line})")
+        else:
+            written[key.name] = text.place
+            result = key.kind.read(value, key.name, reader)
+            if result is not None:
+                found[key.name] = Found(result, value.place, text.place)
+    return found
+
+
+def object_schema(keys: Iterable[Key]) -> Json:
+    """The JSON Schema of a mapping with these keys and no others."""
+    schema: Json = {"type": "object", "additionalProperties": False, "properties": {}}
+    patterns: Json = {}
+    required = []
+    for key in keys:
+        schema["properties"][key.name] = described(key)
+        if key.dashes and "_" in key.name:
+            patterns[f"^{key.name.replace('_', '[-_]')}$"] = key.kind.schema()
+        if key.required:
+            required.append(key.name)
+    if required:
+        schema["required"] = required
+    if patterns:
+        schema["patternProperties"] = patterns
+    return schema
+
+
+def described(key: Key) -> Json:
+    """A key's schema with its description, for an editor to show."""
+    tail = f" (default: {key.default})" if key.default else ""
+    return {"description": key.help + tail, **key.kind.schema()}
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """A hint "did you mean ...?", or nothing if no known word is near."""
+    close = difflib.get_close_matches(word[:64], [item for item in known if len(item) <= 64], 1, 0.65)
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
+def shorten(text: str) -> str:
+    """A text of the file as it goes into a sentence without quotes."""
+    return show(text)[1:-1]

@@ -1,0 +1,225 @@
+"""Routes, rules, neighbours and forwarding entries in iproute2's words, as the plan's objects.
+
+Each function raises Bad for words that it does not know or that do not fit together.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from typing import Any
+
+from labctl.core.resources import IP, MAIN, PROTOCOLS, TRANSIENT, Fdb, Neighbour, Port, Route, Rule
+from labctl.scenario import values
+from labctl.scenario.document import show
+from labctl.scenario.field_types import Bad, suggest
+
+TABLES = {"main": MAIN, "local": 255, "default": 253}
+_UNKNOWN = "00:00:00:00:00:00"  # the VXLAN device's entry for all addresses it does not know
+ROUTE_KINDS = ("unicast", "blackhole", "unreachable", "prohibit", "throw")
+SCOPES = ("global", "site", "link", "host", "nowhere")
+RULE_KINDS = ("blackhole", "unreachable", "prohibit")
+_PREFIX, _ADDRESS = values.network(), values.address()
+_METRIC, _MTU, _MARK = values.integer(0, 2**32 - 1), values.integer(68, 65535), 2**32 - 1
+
+
+def route(ns: str, text: str) -> Route:
+    """`[-6] [TYPE] PREFIX [via ADDRESS] [dev DEVICE] [table T] [metric N] [src ADDRESS] [mtu N] [scope S]
+    [proto P] [encap ip id N dst ADDRESS] [onlink]`, in any order behind the prefix."""
+    cursor = _Cursor(text, "a route")
+    six = cursor.take("-6", "-4") == "-6"
+    kind = cursor.take(*ROUTE_KINDS) or "unicast"
+    prefix = cursor.next("a prefix or default")
+    given: dict[str, Any] = {}
+    while cursor.words:
+        word = cursor.key({*_ROUTE, "onlink", "scope", "proto", "encap"})
+        if word == "onlink":
+            given[word] = True
+        elif word == "proto":
+            given[word] = _proto(cursor.next("who makes it"))
+        elif word == "encap":
+            given[word] = _encap(cursor)
+        elif word == "scope":
+            given[word] = cursor.next("a scope")
+        else:
+            name, convert = _ROUTE[word]
+            if word == "via":
+                cursor.take("inet", "inet6")
+            given[name] = convert(cursor.next(f"a value after {word}"))
+    scope = _scope(given.pop("scope", None), "via" in given, kind)
+    if prefix in ("default", "any"):
+        ends = [given[end].version for end in ("via", "src") if end in given]
+        dst = ip_network("::/0" if six or 6 in ends else "0.0.0.0/0")
+    else:
+        dst = _PREFIX.convert(prefix)
+    for end in ("via", "src"):
+        if end in given and given[end].version != dst.version:
+            raise Bad(f"{end} {given[end]} is not of the family of {prefix}")
+    if kind == "unicast" and "via" not in given and "dev" not in given:
+        raise Bad(f"the route to {prefix} has neither via nor dev")
+    if kind != "unicast" and ("via" in given or "dev" in given):
+        raise Bad(f"{kind} routes lead nowhere", "without via and dev")
+    if scope is not None and dst.version == 6:
+        raise Bad(f"scope {show(scope)} does not fit", "IPv6 routes have none")
+    return Route(ns, dst, kind=kind, scope=scope, **given)
+
+
+def _proto(text: str) -> int:
+    """Who makes a route, by iproute2's word or by its number."""
+    known = {word: number for number, word in PROTOCOLS.items()}
+    return known[text] if text in known else int(values.integer(2, 255).convert(text))
+
+
+def _encap(cursor: _Cursor) -> tuple[int, IP]:
+    """`ip id NUMBER dst ADDRESS`, for a device that is told its tunnel with each packet (`external`)."""
+    for expected in ("ip", "id"):
+        if (word := cursor.next(expected)) != expected:
+            raise Bad(f"{show(word)} where {expected} was expected", "encap ip id NUMBER dst ADDRESS")
+    number = int(values.integer(0, 2**24 - 1).convert(cursor.next("a number")))
+    if (word := cursor.next("dst")) != "dst":
+        raise Bad(f"{show(word)} where dst was expected", "encap ip id NUMBER dst ADDRESS")
+    far: IP = _ADDRESS.convert(cursor.next("an address"))
+    return number, far
+
+
+def _scope(scope: str | None, gateway: bool, kind: str) -> str | None:
+    """A scope other than the one that follows from the rest, which only a way somewhere can have."""
+    implied = "link" if not gateway and kind == "unicast" else "global"
+    if scope is None or scope == implied:
+        return None
+    if scope not in SCOPES or kind != "unicast" or (gateway and scope != "site"):
+        raise Bad(f"scope {show(scope)} does not fit", f"it follows from the rest: {implied}")
+    return scope
+
+
+def rule(ns: str, text: str) -> Rule:
+    """`[-6] [not] [from PREFIX] [to PREFIX] [iif D] [oif D] [fwmark M[/MASK]] pref N [lookup T | blackhole | ...]`."""
+    cursor = _Cursor(text, "a rule")
+    family = 6 if cursor.take("-6", "-4") == "-6" else 4
+    given: dict[str, Any] = {}
+    while cursor.words:
+        word = cursor.key({*_RULE, *RULE_KINDS, "fwmark", "not"})
+        if word in RULE_KINDS:
+            given["kind"] = word
+        elif word == "not":
+            given["invert"] = True
+        elif word == "fwmark":
+            mark, slash, mask = cursor.next("a mark").partition("/")
+            given["mark"] = _number(mark)
+            given["mask"] = _number(mask) if slash else None
+        else:
+            name, convert = _RULE[word]
+            given[name] = convert(cursor.next(f"a value after {word}"))
+    ranges = [given[end] for end in ("src", "dst") if given.get(end) is not None]
+    versions = {item.version for item in ranges}
+    if len(versions) > 1:
+        raise Bad("from and to are of two families")
+    if "pref" not in given:
+        raise Bad("the rule has no pref", "say where it stands: pref 1000")
+    if "table" not in given and "kind" not in given:
+        raise Bad("the rule does not say what to do", "such as lookup 100 or blackhole")
+    return Rule(ns, family=max(versions, default=family), **given)
+
+
+def neighbour(ns: str, text: str) -> Neighbour:
+    """`[proxy] ADDRESS [lladdr MAC] dev DEVICE [nud STATE]`; a proxy entry has no lladdr."""
+    cursor = _Cursor(text, "a neighbour")
+    proxy = cursor.take("proxy") is not None
+    ip, given = _ADDRESS.convert(cursor.next("an address")), {"nud": "permanent"}
+    while cursor.words:
+        word = cursor.key({"dev"} if proxy else {"dev", "lladdr", "nud"})
+        given[word] = cursor.next(f"a value after {word}")
+    at = _at(ns, given)
+    if proxy:
+        return Neighbour(at, ip, None, proxy=True)
+    if "lladdr" not in given:
+        raise Bad(f"the neighbour {ip} has no lladdr")
+    states = ("permanent", "noarp", *sorted(TRANSIENT - {"incomplete", "failed"}))
+    return Neighbour(at, ip, values.MAC.convert(given["lladdr"]), values.choice(*states).convert(given["nud"]))
+
+
+def fdb(ns: str, text: str) -> Fdb:
+    """`MAC dev DEVICE [dst ADDRESS]`."""
+    cursor = _Cursor(text, "a forwarding entry")
+    mac = cursor.next("a MAC address")
+    mac = mac if mac == _UNKNOWN else values.MAC.convert(mac)
+    given: dict[str, str] = {}
+    while cursor.words:
+        word = cursor.key({"dev", "dst"})
+        given[word] = cursor.next(f"a value after {word}")
+    return Fdb(_at(ns, given), mac, _ADDRESS.convert(given["dst"]) if "dst" in given else None)
+
+
+def _at(ns: str, given: dict[str, str]) -> Port:
+    if "dev" not in given:
+        raise Bad("the entry names no device", "such as dev eth0")
+    return Port(ns, values.device(given["dev"]))
+
+
+class _Cursor:
+    """Goes over the words of one line."""
+
+    def __init__(self, text: str, what: str) -> None:
+        self.words, self.what = text.split(), what
+        self.seen: set[str] = set()
+
+    def take(self, *known: str) -> str | None:
+        """The next word if it is one of these."""
+        return self.words.pop(0) if self.words and self.words[0] in known else None
+
+    def next(self, what: str) -> str:
+        """The next word, which must be there."""
+        if not self.words:
+            raise Bad(f"{self.what} ends where {what} should stand")
+        return self.words.pop(0)
+
+    def key(self, known: set[str]) -> str:
+        """The next word, which must be one of these and not be there already."""
+        word = self.next("a word")
+        if word not in known:
+            hint = suggest(word, known) or f"known are {', '.join(sorted(known))}"
+            raise Bad(f"{self.what} has no word {show(word)}", hint)
+        if word in self.seen:
+            raise Bad(f"{word!r} is there twice")
+        self.seen.add(word)
+        return word
+
+
+def _table(text: str) -> int:
+    if text in TABLES:
+        return TABLES[text]
+    return int(values.integer(1, 2**32 - 1).convert(text))
+
+
+def _number(text: str) -> int:
+    """A mark: decimal or hexadecimal."""
+    try:
+        number = int(text[:12], 0)
+    except ValueError:
+        raise Bad(f"{show(text)} is no mark", "such as 0x1 or 0x1/0xff") from None
+    if not 0 <= number <= _MARK or len(text) > 12:
+        raise Bad(f"{show(text)} is out of bounds for a mark")
+    return number
+
+
+def _any(text: str) -> Any:
+    return None if text in ("all", "any") else _PREFIX.convert(text)
+
+
+_ROUTE: dict[str, tuple[str, Any]] = {
+    "via": ("via", _ADDRESS.convert),
+    "dev": ("dev", values.device),
+    "table": ("table", _table),
+    "metric": ("metric", _METRIC.convert),
+    "src": ("src", _ADDRESS.convert),
+    "mtu": ("mtu", _MTU.convert),
+}
+_RULE: dict[str, tuple[str, Any]] = {
+    "from": ("src", _any),
+    "to": ("dst", _any),
+    "iif": ("iif", values.device),
+    "oif": ("oif", values.device),
+    "pref": ("pref", values.integer(1, 32765).convert),
+    "priority": ("pref", values.integer(1, 32765).convert),
+    "lookup": ("table", _table),
+    "table": ("table", _table),
+}

@@ -1,0 +1,151 @@
+"""The scenario language for programs and for readers: its JSON Schema and its reference page.
+
+Both come from the table that the parser reads by (`labctl.scenario.language`), one branch for each model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from labctl import models
+from labctl.scenario.field_types import Json, Key, described, object_schema
+from labctl.scenario.language import (
+    CHECK,
+    SEE,
+    common,
+    machine_keys,
+    model_keys,
+    network_keys,
+    option_keys,
+    setting_keys,
+)
+from labctl.scenario.raw_language import CHAIN, LINK, NAMESPACE
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schema() -> Json:
+    """The JSON Schema (draft 2020-12) of a scenario file; `model` decides which keys there are."""
+    known = models.names()
+    base = {key.name: described(key) for key in common(known) if key.name != "checks"}
+    return {
+        "$schema": DRAFT,
+        "title": "labctl scenario",
+        "description": "a container-network lab: a model, its machines, and checks that packets prove",
+        "type": "object",
+        "required": ["model"],
+        "properties": base,
+        "allOf": [_branch(name) for name in known],
+        "$defs": {_definition(name): _of_model(name, known) for name in known},
+    }
+
+
+def _branch(name: str) -> Json:
+    chosen = {"required": ["model"], "properties": {"model": {"const": name}}}
+    return {"if": chosen, "then": {"$ref": f"#/$defs/{_definition(name)}"}}
+
+
+def _definition(name: str) -> str:
+    return f"model-{name}"
+
+
+def _of_model(name: str, known: tuple[str, ...]) -> Json:
+    """A scenario of one model: every key that it may have."""
+    model = models.find(name)
+    branch = object_schema(model_keys(model, known))
+    branch["properties"]["model"] = {"const": name, "description": summary(model)}
+    branch["description"] = summary(model)
+    machines = [key for key in machine_keys(model) if key.name in _outer(model)]
+    if machines:
+        branch["oneOf"] = [{"required": [key.name]} for key in machines]
+    return branch
+
+
+def _outer(model: Any) -> tuple[str, ...]:
+    """The words under which a model's machines may stand; none for a raw scenario."""
+    return (model.MACHINES[0], "nodes") if model.MACHINES[1] else ()
+
+
+def summary(model: Any) -> str:
+    """The first line of a model's docstring."""
+    return (model.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+
+
+def reference() -> str:
+    """The reference of the scenario language as Markdown."""
+    return "\n".join(_reference()) + "\n"
+
+
+def _reference() -> Iterator[str]:
+    known = models.names()
+    yield "# The scenario language"
+    yield ""
+    yield "A scenario is one YAML file: a model, its machines, and checks. Made by labctl from the table that"
+    yield "the parser reads by; `labctl schema` prints the same as a JSON Schema for editors."
+    yield from _table("Every scenario", common(known), "")
+    yield from _table("A check", CHECK.keys, f"Exactly one of {_code(CHECK.exactly_one)} is there.")
+    yield from _table("`see` and `not see`", SEE.keys, "One mapping or a list of them.")
+    for name in known:
+        model = models.find(name)
+        if model.MACHINES[1]:
+            yield from _table(f"Model `{name}`", _model_rows(model), summary(model) + ".")
+            for title, keys in inner_keys(model):
+                yield from _table(f"{title} of `{name}`", keys, "")
+    yield from _raw()
+    yield from _VALUES.splitlines()
+
+
+def _model_rows(model: Any) -> tuple[Key, ...]:
+    return (*machine_keys(model), *network_keys(model), *option_keys(model))
+
+
+def inner_keys(model: Any) -> Iterator[tuple[str, tuple[Key, ...]]]:
+    """What may stand inside a network and a container of a model, each with a title."""
+    for title in ("Network", "Container"):
+        own = setting_keys(model, title)
+        if own is not None:
+            yield f"A {title.lower()}", own.keys
+
+
+def _raw() -> Iterator[str]:
+    model = models.find("raw")
+    yield from _table("Model `raw`", machine_keys(model), summary(model) + ".")
+    yield from _table("A namespace of `namespaces`", NAMESPACE.keys, "")
+    yield from _table("A link of `links`", LINK.keys, f"Exactly one of {_code(LINK.exactly_one)} is there.")
+    yield from _table("A chain of `firewall`", CHAIN.keys, "Or just the list of its rules.")
+
+
+def _table(title: str, keys: Iterable[Key], text: str) -> Iterator[str]:
+    yield from ("", f"## {title}", "")
+    if text:
+        yield from (text, "")
+    yield "| key | takes | default | meaning |"
+    yield "|---|---|---|---|"
+    for key in keys:
+        default = "required" if key.required else f"`{key.default}`" if _literal(key) else key.default
+        cells = (f"`{key.name}`", key.kind.what, default, key.help)
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _literal(key: Key) -> bool:
+    """Whether a default is what one would write, not a remark on it."""
+    return bool(key.default) and " " not in key.default
+
+
+def _code(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
+_VALUES = """
+## Values
+
+- A **name** is a DNS label: a-z, 0-9 and dashes, at most 63, no number. Names are unique in the lab.
+  `fabric`, `internet`, `vm` and `localhost` are taken.
+- A **point** is a device of a machine: `node1/eth0`. Where an address is needed, it means the point's own.
+- A **duration** is `500ms`, `5s`, `1m`, or a number of seconds.
+- A **range** is in CIDR notation without host bits; ranges of one lab do not overlap.
+- YAML guesses nothing: `on` is a truth where a truth is needed and a word elsewhere.
+- `nodes: {count: 3, pods: 2}` makes `node1` to `node3`, each with `pod1-1`, `pod1-2`, and so on.
+- `--set KEY=VALUE` sets a key: `routing=host`, `nodes.count=5`, `nodes.node1.pods=[a, b]`, `checks.0.within=2s`.
+"""

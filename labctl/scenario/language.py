@@ -1,0 +1,263 @@
+"""The scenario language as one table: every key, what it takes, and a sentence on what it means.
+
+The parser reads by it, the JSON Schema and docs/scenario.md are generated from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from labctl.cni.conflist import Conflist
+from labctl.core.resources import IP, Port
+from labctl.core.scenario_types import Listen, Publish, Run
+from labctl.scenario import port_values, values
+from labctl.scenario.conflist_field import CONFLIST
+from labctl.scenario.document import show
+from labctl.scenario.field_types import Bad, Key, Many, Named, Scalar, Section, suggest
+from labctl.scenario.nodes_field import Loose, Machines, Own
+
+PROBES = ("ping", "tcp", "udp", "mesh", "taken")
+
+
+def _arrow(text: str) -> tuple[str, str]:
+    source, arrow, target = text.partition("->")
+    if not arrow or "->" in target:
+        raise Bad(f"{show(text)} does not say who to whom", "write SOURCE -> TARGET, such as a -> c")
+    return values.LABEL.convert(source.strip()), target.strip()
+
+
+def _ping(text: str) -> tuple[str, str | Port | IP, int | None]:
+    source, end = _arrow(text)
+    host, port = _split(end)
+    if port is not None and "/" not in host:
+        raise Bad(f"{show(end)} names a port, and a ping has none", "tcp: or udp: have one")
+    return source, values.target(end), None
+
+
+def _connect(text: str) -> tuple[str, str | Port | IP, int | None]:
+    source, end = _arrow(text)
+    host, port = _split(end)
+    if port is None:
+        raise Bad(f"{show(end)} names no port", "write TARGET:PORT, such as c:8080 or [2001:db8::1]:53")
+    return source, values.target(host), values.integer(1, 65535).convert(port)
+
+
+def _split(end: str) -> tuple[str, str | None]:
+    """A target and its port: `c:80`, `[fd00::1]:53`; a bare IPv6 address has none."""
+    if end.startswith("["):
+        host, _, port = end[1:].partition("]")
+        return host, port[1:] if port.startswith(":") else None
+    if end.count(":") != 1:
+        return end, None
+    host, _, port = end.partition(":")
+    return host, port
+
+
+_WHO = r"^\s*[a-z0-9][-a-z0-9]*\s*->\s*\S+"
+PING = Scalar("SOURCE -> TARGET", _ping, {"type": "string", "pattern": rf"{_WHO}\s*$"})
+CONNECT = Scalar("SOURCE -> TARGET:PORT", _connect, {"type": "string", "pattern": rf"{_WHO}:[0-9]+\s*$"})
+_TUNNELS = ("none", "vxlan", "geneve", "ipip", "udp")
+_TUNNEL = re.compile(rf"({'|'.join(_TUNNELS)})|(vxlan|geneve) [0-9]{{1,8}}")
+
+
+def _encap(text: str) -> str:
+    text = " ".join(text.split())
+    if not _TUNNEL.fullmatch(text):
+        raise Bad(f"{show(text)} is none of {', '.join(_TUNNELS)}", suggest(text, _TUNNELS) or "or vxlan 42")
+    return text
+
+
+ENCAP = Scalar(
+    f"one of {', '.join(_TUNNELS)}, or one with its number: vxlan 42",
+    _encap,
+    {"type": "string", "pattern": f"^({_TUNNEL.pattern})$"},
+)
+PACKET = values.choice("request", "reply", "arp")
+SIZES = values.integer(24, 65507)  # room for the mark after ping's time stamp; an IPv4 packet's most
+
+SEE = Section(
+    "see",
+    (
+        Key("at", values.POINT, "the point where the packet is looked for, MACHINE/DEVICE", required=True),
+        Key("src", values.TARGET, "its source there: a machine (its own address), a point or an address"),
+        Key("dst", values.TARGET, "its destination there: a machine (its own address), a point or an address"),
+        Key("ttl", values.integer(1, 255), "its time to live (IPv6: hop limit) there"),
+        Key("encap", ENCAP, "the tunnel it travels in there, with its number or without: vxlan 42"),
+        Key("outer_src", values.TARGET, "where that tunnel begins: a machine, a point or an address"),
+        Key("outer_dst", values.TARGET, "where that tunnel ends: a machine, a point or an address"),
+        Key("direction", values.choice("in", "out"), "whether it enters or leaves the device", "either"),
+        Key("packet", PACKET, "which packet: of the check, or the question for the neighbour `dst`", "request"),
+    ),
+)
+CHECK = Section(
+    "check",
+    (
+        Key("say", values.SENTENCE, "the claim as a sentence", "made from the probe"),
+        Key("ping", PING, "an echo request by the real ping: SOURCE -> TARGET"),
+        Key("tcp", CONNECT, "a TCP connection: SOURCE -> TARGET:PORT"),
+        Key("udp", CONNECT, "a UDP datagram and its answer: SOURCE -> TARGET:PORT"),
+        Key(
+            "taken",
+            port_values.TAKEN,
+            "a port that is in use there, so that nobody else may listen on it: MACHINE:PORT",
+        ),
+        Key("mesh", values.choice("pods", "containers"), "every pod reaches every pod, seen with its own address"),
+        Key(
+            "expect",
+            values.choice("reply", "fail", "refused", "timeout"),
+            "what comes of it: `fail` is for ping, `refused` and `timeout` for tcp and udp",
+            "reply",
+        ),
+        Key(
+            "listen",
+            port_values.LISTEN,
+            "whether labctl starts the listener in the target (tcp, udp), or the machine and port that it must be"
+            " at, behind a translation",
+            "true",
+        ),
+        Key(
+            "within",
+            values.DURATION,
+            "the time an answer may take; for `expect: fail` and `timeout`, how long none may come",
+            "5s; 1s for `fail` and `timeout`",
+        ),
+        Key(
+            "size",
+            SIZES,
+            "bytes that a ping carries, never in fragments (ping -M do -s): 28 less than its packet's. With `expect:"
+            " fail` it must be too big: only a word of a kernel's or a router's to that effect is a proof",
+            "56, and fragments allowed",
+        ),
+        Key("via", values.choice("tap", "tcpdump"), "who looks at the points of `see`", "tap"),
+        Key("see", Many(SEE, one=True), "what the check's packet looks like at a point on its way"),
+        Key("not see", Many(SEE, one=True), "a packet that does not pass a point, with positive evidence"),
+    ),
+    exactly_one=PROBES,
+)
+
+
+def common(models: tuple[str, ...]) -> tuple[Key, ...]:
+    """The keys of every scenario."""
+    return (
+        Key("name", values.LABEL, "the lab's name, a DNS label", "the file's name"),
+        Key("say", values.SENTENCE, "what the scenario shows, in a sentence"),
+        Key("model", values.choice(*models), "the network model that the lab reproduces", required=True),
+        Key(
+            "approximate",
+            values.BOOLEAN,
+            "whether the model's substitute may be built where the kernel lacks a feature: `true` asks for it as"
+            " `--approximate` does, `false` forbids it",
+            "as the command line says",
+        ),
+        Key("checks", Many(CHECK), "claims about the lab, each proven by packets"),
+    )
+
+
+def machine_keys(model: Any) -> tuple[Key, ...]:
+    """The keys that list a model's machines: its own word, and `nodes`, which goes everywhere."""
+    if not model.MACHINES[1]:
+        from labctl.scenario.raw_language import RAW
+
+        return RAW
+    outer, inner = model.MACHINES
+    kind = Machines(outer, inner, setting_keys(model, "Container"))
+    keys = [Key(outer, kind, f"the lab's {outer} and the {inner} on each")]
+    if outer != "nodes":
+        keys.append(Key("nodes", kind, f"another word for `{outer}`"))
+    return tuple(keys)
+
+
+def network_keys(model: Any) -> tuple[Key, ...]:
+    """The key `networks` of a model that has a `Network`; none of another."""
+    own = setting_keys(model, "Network")
+    if own is None:
+        return ()
+    kind = Named(values.LABEL, Loose(Section("network", own.keys)))
+    return (Key("networks", kind, f"the lab's own networks, on each of its {model.MACHINES[0]}, by name"),)
+
+
+def setting_keys(model: Any, name: str) -> Own | None:
+    """What a file may say of each container or network of a model: the fields of its class of that name."""
+    made = getattr(model, name, None)
+    return None if made is None else Own(made, _field_keys(made))
+
+
+def option_keys(model: Any) -> tuple[Key, ...]:
+    """The keys of a model's own options, from the fields of its `Options`."""
+    return _field_keys(model.Options)
+
+
+def _field_keys(made: Any) -> tuple[Key, ...]:
+    hints = get_type_hints(made)
+    keys = []
+    for field in dataclasses.fields(made):
+        kind = _kind(hints[field.name], field.metadata)
+        help_ = str(field.metadata.get("help", ""))
+        keys.append(Key(field.name, kind, help_, _written(field.default), dashes=True))
+    return tuple(keys)
+
+
+def model_keys(model: Any, models: tuple[str, ...]) -> tuple[Key, ...]:
+    """Every key of a scenario of this model, in the order that people write them."""
+    name, say, which, otherwise, checks = common(models)
+    return (name, say, which, otherwise, *machine_keys(model), *network_keys(model), *option_keys(model), checks)
+
+
+def _written(default: Any) -> str:
+    """A default as a file would say it."""
+    if isinstance(default, bool):
+        return "true" if default else "false"
+    if isinstance(default, tuple):
+        return "[" + ", ".join(str(item) for item in default) + "]"
+    return "" if default is None or default is dataclasses.MISSING else str(default)
+
+
+_SIMPLE: dict[Any, Any] = {
+    bool: values.BOOLEAN,
+    float: values.NUMBER,
+    IPv4Network: values.network(4, of_hosts=True),
+    IPv6Network: values.network(6),
+    IPv4Address: values.address(4, of_hosts=True),
+    IPv6Address: values.address(6),
+    Publish: port_values.PUBLISH,
+    Conflist: CONFLIST,
+    Listen: port_values.LISTENING,
+    Run: port_values.RUN,
+}
+_FORMS = {
+    "name": values.LABEL,
+    "device": values.DEVICE,
+    "network": port_values.NETWORK,
+    "mac": values.MAC,
+    "rate": values.RATE,
+}
+
+
+def _kind(annotation: Any, metadata: Any) -> Any:
+    """The kind of value that an option's annotation asks for. Raises TypeError for one that has none."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        inner = [item for item in get_args(annotation) if item is not type(None)]
+        if len(inner) == 1:
+            kind = _kind(inner[0], metadata)
+            return dataclasses.replace(kind, null=True) if isinstance(kind, Scalar) else kind
+        if set(inner) == {IPv4Network, IPv6Network}:
+            return values.network()
+        if set(inner) == {IPv4Address, IPv6Address}:
+            return values.address()
+    if get_origin(annotation) is tuple:
+        return Many(_kind(get_args(annotation)[0], metadata))
+    if metadata.get("form"):
+        return _FORMS[metadata["form"]]
+    if metadata.get("choices"):
+        return values.choice(*metadata["choices"])
+    if annotation is int:
+        return values.integer(metadata.get("minimum"), metadata.get("maximum"))
+    if annotation is str:
+        return values.SENTENCE
+    if annotation in _SIMPLE:
+        return _SIMPLE[annotation]
+    raise TypeError(f"an option cannot be a {annotation}")

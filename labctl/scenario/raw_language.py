@@ -1,0 +1,230 @@
+"""The sections of a raw scenario: kernel objects in the words of `ip`, `bridge`, `sysctl` and `iptables`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from labctl.core.scenario_types import Role
+from labctl.scenario import values
+from labctl.scenario.document import Node, Reader, Seq, Text, show
+from labctl.scenario.field_types import Bad, Found, Json, Key, Many, Named, Scalar, Section
+
+# a kind of link and the options it takes, in iproute2's words
+KINDS: dict[str, tuple[str, ...]] = {
+    "veth": (),
+    "bridge": ("ageing_time", "stp_state", "vlan_filtering", "vlan_default_pvid", "mcast_snooping"),
+    "vxlan": (
+        *("id", "dev", "local", "remote", "dstport", "ttl"),
+        *("learning", "ageing", "proxy", "rsc", "l2miss", "l3miss"),
+    ),
+    "dummy": (),
+    "macvlan": ("dev", "mode"),
+    "ipvlan": ("dev", "mode"),
+    "vlan": ("dev", "id"),
+}
+NEEDED = {"vxlan": ("id",), "macvlan": ("dev",), "ipvlan": ("dev",), "vlan": ("dev", "id")}
+MODES = {"macvlan": ("private", "vepa", "bridge", "passthru"), "ipvlan": ("l2", "l3", "l3s")}
+_SWITCH = values.BOOLEAN
+
+
+def _line(text: str) -> str:
+    if not text.isprintable() or len(text) > 1000:
+        raise Bad(f"{show(text)} is not one line of words")
+    return text
+
+
+def line(what: str) -> Scalar:
+    """A line in the words of a command."""
+    return Scalar(what, _line, {"type": "string"})
+
+
+def _sysctl(text: str) -> str:
+    """A setting's dotted name; only those of a network namespace, and none that leads elsewhere."""
+    parts = text.replace("/", "\0").replace(".", "/").replace("\0", ".").split("/")
+    fine = re.fullmatch("[A-Za-z0-9_./-]{1,120}", text) and all(part.strip(".") for part in parts)
+    if not fine:
+        raise Bad(f"{show(text)} is no setting's name", "such as net.ipv4.ip_forward")
+    if parts[0] != "net" or len(parts) < 3:
+        raise Bad(f"{show(text)} belongs to the whole machine", "a namespace has net.* settings only")
+    return text
+
+
+_DEVICE_KEYS = (
+    Key("mac", values.MAC, "its MAC address", "the kernel's choice"),
+    Key("mtu", values.integer(68, 65535), "its MTU"),
+    Key("master", values.DEVICE, "the bridge it is a port of"),
+    Key("up", _SWITCH, "whether it is up", "true"),
+    Key("promisc", _SWITCH, "whether it takes frames for others", "false"),
+    Key("hairpin", _SWITCH, "whether the bridge may send a frame back out of this port", "false"),
+    Key("isolated", _SWITCH, "whether the bridge keeps this port from its other isolated ones", "false"),
+    Key("autoconf", _SWITCH, "IPv6 autoconfiguration: its link-local address", "on with an IPv6 address, else off"),
+)
+_END = Section("end", (Key("at", values.POINT, "MACHINE/DEVICE", required=True), *_DEVICE_KEYS))
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """One end of a veth: a point, or a mapping with `at` and settings. Reads as {name: Found}."""
+
+    what = "a point such as r1/eth0, or a mapping with `at`"
+
+    def read(self, node: Node, label: str, reader: Reader) -> dict[str, Found] | None:
+        if not isinstance(node, Text):
+            found: dict[str, Found] | None = _END.read(node, label, reader)
+            return found if found and "at" in found else None
+        point = values.POINT.read(node, label, reader)
+        return None if point is None else {"at": Found(point, node.place, node.place)}
+
+    def schema(self) -> Json:
+        return {"anyOf": [values.POINT.schema(), _END.schema()]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """Both ends of a veth."""
+
+    what = "the two ends, such as [h1/eth0, r1/eth0]"
+
+    def read(self, node: Node, label: str, reader: Reader) -> tuple[Found, ...] | None:
+        if not isinstance(node, Seq) or len(node.items) != 2:
+            reader.problem(node, f"{label}: expected {self.what}")
+            return None
+        ends: tuple[Found, ...] = Many(_End()).read(node, label, reader)
+        return ends if len(ends) == 2 else None
+
+    def schema(self) -> Json:
+        return {"type": "array", "minItems": 2, "maxItems": 2, "items": _End().schema()}
+
+
+LINK = Section(
+    "link",
+    (
+        Key("veth", _Ends(), "a pair of virtual Ethernet devices: both ends, MACHINE/DEVICE or {at, mac, ...}"),
+        *(Key(kind, values.POINT, f"a {kind}: MACHINE/DEVICE") for kind in KINDS if kind != "veth"),
+        *_DEVICE_KEYS,
+        Key("born", values.LABEL, "the machine it is made in before it moves (a vxlan's socket stays there)"),
+        Key("id", values.integer(0, 2**24 - 1), "vxlan: the VNI; vlan: the tag"),
+        Key("dev", values.DEVICE, "vxlan, vlan, macvlan, ipvlan: the device below"),
+        Key("local", values.address(), "vxlan: the tunnel's own address"),
+        Key("remote", values.address(), "vxlan: where unknown destinations go"),
+        Key("dstport", values.integer(1, 65535), "vxlan: the UDP port"),
+        Key("ttl", values.integer(0, 255), "vxlan: the outer time to live"),
+        Key("learning", _SWITCH, "vxlan: learn addresses from packets"),
+        Key("ageing", values.integer(0), "vxlan: seconds until what was learned is forgotten"),
+        Key("proxy", _SWITCH, "vxlan: answer ARP from the neighbour table"),
+        Key("rsc", _SWITCH, "vxlan: route short circuit"),
+        Key("l2miss", _SWITCH, "vxlan: tell of unknown MAC addresses"),
+        Key("l3miss", _SWITCH, "vxlan: tell of unknown IP addresses"),
+        Key("mode", values.choice(*MODES["macvlan"], *MODES["ipvlan"]), "macvlan, ipvlan: the mode"),
+        Key("ageing_time", values.integer(0), "bridge: in hundredths of a second"),
+        Key("stp_state", values.integer(0, 1), "bridge: spanning tree"),
+        Key("vlan_filtering", values.integer(0, 1), "bridge: VLANs"),
+        Key("vlan_default_pvid", values.integer(0, 4094), "bridge: the VLAN of untagged frames"),
+        Key("mcast_snooping", values.integer(0, 1), "bridge: multicast snooping"),
+    ),
+    exactly_one=tuple(KINDS),
+)
+
+NAMESPACE = Section(
+    "namespace",
+    (
+        Key("role", values.choice(*get_args(Role)), "what it plays; a mesh is of pods and containers", "machine"),
+        Key("on", values.LABEL, "the machine that it runs on"),
+    ),
+)
+CHAIN = Section(
+    "chain",
+    (
+        Key("policy", values.choice("ACCEPT", "DROP"), "what becomes of the rest, in a built-in chain", "ACCEPT"),
+        Key("rules", Many(line("a rule such as -o eth0 -j MASQUERADE")), "the rules, in iptables' words"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Namespaces:
+    """The namespaces: names, or a mapping from names to what they are. Reads as (Found name, Found)."""
+
+    what = "a list of names or a mapping from names to what they are"
+
+    def read(self, node: Node, label: str, reader: Reader) -> Any:
+        if isinstance(node, Seq):
+            names = Many(values.LABEL).read(node, label, reader)
+            return tuple((name, Found({}, name.at, name.at)) for name in names)
+        return Named(values.LABEL, NAMESPACE).read(node, label, reader)
+
+    def schema(self) -> Json:
+        section = NAMESPACE.schema()
+        mapping = Named(values.LABEL, NAMESPACE).schema()
+        mapping["additionalProperties"] = {**section, "type": ["object", "null"]}
+        return {"anyOf": [mapping, {"type": "array", "items": values.LABEL.schema()}]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """A chain: its rules, or a mapping with policy and rules. Reads as {name: Found}."""
+
+    what = "a list of rules or a mapping with policy and rules"
+
+    def read(self, node: Node, label: str, reader: Reader) -> Any:
+        if isinstance(node, Seq):
+            rules = CHAIN.keys[1].kind.read(node, label, reader)
+            return {"rules": Found(rules, node.place, node.place)}
+        return CHAIN.read(node, label, reader)
+
+    def schema(self) -> Json:
+        return {"anyOf": [CHAIN.schema(), CHAIN.keys[1].kind.schema()]}
+
+
+_CHAIN_NAME = r"^[A-Za-z0-9_.:][A-Za-z0-9_.:-]{0,27}$"
+
+
+def _chain_name(text: str) -> str:
+    if not re.fullmatch(_CHAIN_NAME, text):
+        raise Bad(f"{show(text)} is no chain's name", "at most 28 letters, digits and - _ . :")
+    return text
+
+
+def _tables(*names: str) -> Named:
+    chains = Named(Scalar("a chain", _chain_name, {"pattern": _CHAIN_NAME}), _Chain())
+    return Named(values.LABEL, Named(values.choice(*names), chains))
+
+
+_VALUE = Scalar("a value", _line, {"type": ["string", "integer"]})
+_SYSCTLS = Named(Scalar("a setting", _sysctl, {"pattern": r"^net(\.[A-Za-z0-9_/-]+){2,}$"}), _VALUE)
+_IPTABLES = ("filter", "nat", "mangle", "raw", "security")
+RAW: tuple[Key, ...] = (
+    Key("namespaces", _Namespaces(), "the network namespaces, each with its loopback up", required=True),
+    Key("links", Many(LINK), "the devices"),
+    Key(
+        "addresses",
+        Named(values.POINT, Many(values.IFACE, one=True)),
+        "addresses of devices; a machine's first is its own",
+    ),
+    Key(
+        "routes",
+        Named(values.LABEL, Many(line("a route such as default via 192.0.2.1"), one=True)),
+        "routes, in the words of `ip route add`",
+    ),
+    Key(
+        "rules",
+        Named(values.LABEL, Many(line("a rule such as from 10.0.0.0/24 lookup 100 pref 1000"), one=True)),
+        "policy routing, in the words of `ip rule add`; each with its pref",
+    ),
+    Key(
+        "neighbours",
+        Named(values.LABEL, Many(line("a neighbour such as 192.0.2.1 lladdr 02:00:00:00:00:01 dev eth0"), one=True)),
+        "ARP and NDP entries, in the words of `ip neighbour add`",
+    ),
+    Key(
+        "fdb",
+        Named(values.LABEL, Many(line("an entry such as 02:00:00:00:00:01 dev vx0 dst 192.0.2.1"), one=True)),
+        "forwarding entries, in the words of `bridge fdb append`",
+    ),
+    Key("sysctls", Named(values.LABEL, _SYSCTLS), "settings; a dot inside a device's name is written as a slash"),
+    Key("firewall", _tables(*_IPTABLES), "iptables: machine, table, chain"),
+    Key("firewall6", _tables(*_IPTABLES), "ip6tables: machine, table, chain"),
+    Key("ebtables", _tables("filter", "nat"), "ebtables: machine, table, chain"),
+)

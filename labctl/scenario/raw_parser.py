@@ -1,0 +1,214 @@
+"""A raw scenario's sections as a plan: literal kernel objects, with every reference between them checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from labctl.core.iptables import BUILTIN
+from labctl.core.iptables import rule as firewall_rule
+from labctl.core.resources import (
+    Address,
+    Chain,
+    Fdb,
+    Link,
+    Neighbour,
+    Netns,
+    Plan,
+    Port,
+    Resource,
+    Route,
+    Rule,
+    Sysctl,
+)
+from labctl.core.scenario_types import Machine, Role
+from labctl.scenario import iproute2_syntax
+from labctl.scenario.document import Map, Place, Reader
+from labctl.scenario.field_types import Bad, Found
+from labctl.scenario.raw_links import Links
+from labctl.scenario.raw_symbols import Known
+
+_FAMILIES = {"firewall": "ip", "firewall6": "ip6", "ebtables": "bridge"}
+_COMMANDS = ("-t", "--table", "-A", "-I", "-D", "-R", "-N", "-X", "-F", "-P", "-L", "-S", "-Z", "-E", "-C")
+
+
+def read_raw(found: dict[str, Found], root: Map, reader: Reader) -> tuple[Plan, tuple[Machine, ...]]:
+    """The plan and the machines of a raw scenario, from its sections as read."""
+    if "namespaces" not in {key.value for key, _ in root.items}:
+        reader.problem(root, "scenario: 'namespaces' is missing", "such as namespaces: [h1, r1, h2]")
+    raw = _Raw(found, reader)
+    plan = tuple(raw.resources())
+    return plan, tuple(raw.machines())
+
+
+class _Raw:
+    """Makes the objects section by section; knows what is there for later sections to refer to."""
+
+    def __init__(self, found: dict[str, Found], reader: Reader) -> None:
+        self.found, self.reader = found, reader
+        self.known = Known(reader)
+        self.addresses: dict[str, list[Address]] = {}
+        self.quick: list[Sysctl] = []  # for devices whose link-local address is to be there at once
+
+    def resources(self) -> Iterator[Resource]:
+        """Every object, each section after those that it refers to."""
+        yield from self._namespaces()
+        yield from self._links()
+        yield from self._sysctls()
+        yield from self._addresses()
+        yield from self._lines("neighbours", iproute2_syntax.neighbour)
+        yield from self._lines("fdb", iproute2_syntax.fdb)
+        routes = list(self._routes())
+        yield from (route for route, _ in routes)
+        self._reachable(routes)
+        yield from self._rules()
+        for section, family in _FAMILIES.items():
+            yield from self._firewall(section, family)
+
+    def machines(self) -> Iterator[Machine]:
+        """Who is who; a machine's own address is the first of its first device but lo."""
+        for name, about in self.known.spaces.items():
+            own = sorted(self.addresses.get(name, ()), key=lambda item: item.at.dev == "lo")
+            ips = tuple(item.addr.ip for item in own if not item.addr.ip.is_link_local)
+            on = about.value.get("on")
+            if on is not None:
+                self.known.space(on.value, "on", on.at)
+            role: Role = about.value["role"].value if "role" in about.value else "machine"
+            yield Machine(name, role, ips, on.value if on is not None else None)
+
+    # -- sections ----------------------------------------------------------------------------------------
+
+    def _rows(self, section: str) -> Any:
+        return self.found[section].value if section in self.found else ()
+
+    def _namespaces(self) -> Iterator[Resource]:
+        for name, about in self._rows("namespaces"):
+            if self.known.once(("netns", name.value), f"the namespace {name.value!r}", name.at):
+                self.known.spaces[name.value] = about
+                lo = Port(name.value, "lo")
+                self.known.links[lo] = Link(lo, "loopback")
+                yield Netns(name.value)
+                yield self.known.links[lo]
+
+    def _links(self) -> Iterator[Resource]:
+        """The links. One with an IPv6 address gets its link-local one too, as by hand: without it a router
+        cannot ask for its neighbours. It is usable at once, no duplicate is waited for."""
+        maker = Links(self.known)
+        rows = self._rows("addresses")
+        six = {point.value for point, those in rows if any(row.value.version == 6 for row in those.value)}
+        for link in maker.read(self._rows("links")):
+            if link.at in six - maker.autoconf_said:
+                link = self.known.links[link.at] = replace(link, autoconf=True)
+                name = f"net.ipv6.conf.{link.at.dev.replace('.', '/')}.accept_dad"
+                self.quick.append(Sysctl(link.ns, name, "0"))
+            yield link
+
+    def _sysctls(self) -> Iterator[Resource]:
+        for space, rows in self._rows("sysctls"):
+            if self.known.space(space.value, "sysctls", space.at):
+                for name, value in rows.value:
+                    self._setting(space.value, name)
+                    if self.known.once(("sysctl", space.value, _slashed(name.value)), name.value, name.at):
+                        yield Sysctl(space.value, name.value, value.value)
+        for item in self.quick:
+            if ("sysctl", item.ns, _slashed(item.name)) not in self.known.seen:
+                yield item
+
+    def _setting(self, space: str, name: Found) -> None:
+        """A setting of a device needs the device."""
+        parts = _slashed(name.value).split("/")
+        of_device = len(parts) > 4 and parts[1] in ("ipv4", "ipv6") and parts[2] in ("conf", "neigh")
+        if of_device and parts[3] not in ("all", "default"):
+            self.known.port(Port(space, parts[3]), "sysctls", name.at)
+
+    def _addresses(self) -> Iterator[Resource]:
+        for point, rows in self._rows("addresses"):
+            known = self.known.port(point.value, "addresses", point.at)
+            for row in rows.value:
+                what = f"{row.value.ip} on {point.value}"
+                if known and self.known.once(("address", point.value, row.value.ip), what, row.at):
+                    whole = row.value.network.prefixlen == row.value.max_prefixlen
+                    address = Address(point.value, row.value, connected=None if whole else True)
+                    self.addresses.setdefault(point.value.ns, []).append(address)
+                    yield address
+
+    def _lines(self, section: str, read: Any) -> Iterator[Neighbour | Fdb]:
+        for space, rows in self._rows(section):
+            known = self.known.space(space.value, section, space.at)
+            for row in rows.value:
+                item = self.known.words(section, read, space.value, row)
+                there = known and item is not None and self.known.port(item.at, section, row.at)
+                if there and self.known.once(item.key, f"{section}: this entry", row.at):
+                    yield item
+
+    def _routes(self) -> Iterator[tuple[Route, Place]]:
+        for space, rows in self._rows("routes"):
+            known = self.known.space(space.value, "routes", space.at)
+            for row in rows.value:
+                item = self.known.words("routes", iproute2_syntax.route, space.value, row)
+                if not known or item is None:
+                    continue
+                if item.dev is not None:
+                    self.known.port(Port(item.ns, item.dev), "routes", row.at)
+                if self.known.once(item.key, f"a route to {item.dst} of this table and metric", row.at):
+                    yield item, row.at
+
+    def _reachable(self, routes: list[tuple[Route, Place]]) -> None:
+        """A gateway must be a neighbour: in the range of an address or a route without via."""
+        near: dict[str, list[Any]] = {}
+        for route, _ in routes:
+            if route.via is None and route.kind == "unicast" and route.dst.prefixlen:
+                near.setdefault(route.ns, []).append(route.dst)
+        for route, at in routes:
+            if route.via is None or route.onlink or (route.via.is_link_local and route.via.version == 6):
+                continue
+            ranges = [item.addr.network for item in self.addresses.get(route.ns, ())] + near.get(route.ns, [])
+            if not any(route.via in item for item in ranges):
+                what = f"routes: no address of {route.ns} covers the gateway {route.via}"
+                self.reader.problem(at, what, "give an address of its range, a route to it, or onlink")
+
+    def _rules(self) -> Iterator[Rule]:
+        for space, rows in self._rows("rules"):
+            known = self.known.space(space.value, "rules", space.at)
+            for row in rows.value:
+                item = self.known.words("rules", iproute2_syntax.rule, space.value, row)
+                if known and item is not None and self.known.once(item.key, "this rule", row.at):
+                    yield item
+
+    def _firewall(self, section: str, family: str) -> Iterator[Chain]:
+        for space, tables in self._rows(section):
+            known = self.known.space(space.value, section, space.at)
+            for table, chains in tables.value:
+                for name, body in chains.value:
+                    chain = self._chain(Port(space.value, family), table.value, name, body.value)
+                    if known and chain is not None:
+                        yield chain
+
+    def _chain(self, where: Port, table: str, name: Found, body: dict[str, Found]) -> Chain | None:
+        """One chain; `where` is its namespace and family."""
+        builtin = name.value in BUILTIN[(where.dev, table)]
+        if "policy" in body and not builtin:
+            hint = f"built-in chains of {table}: {', '.join(BUILTIN[(where.dev, table)])}"
+            self.reader.problem(body["policy"].key, f"{name.value} is no built-in chain and has no policy", hint)
+        rules = []
+        for row in body["rules"].value if "rules" in body else ():
+            try:
+                item = firewall_rule(row.value, where.dev)
+                _plain_rule(item.args)
+                rules.append(item)
+            except (ValueError, Bad) as error:
+                self.reader.problem(row.at, f"{name.value}: {str(error)[:120]}", "write a rule as iptables-save does")
+        policy = body["policy"].value if "policy" in body else ("ACCEPT" if builtin else None)
+        return Chain(where.ns, table, name.value, tuple(rules), policy, where.dev)
+
+
+def _slashed(name: str) -> str:
+    """A setting's name as its path: dots and slashes change places."""
+    return name.translate(str.maketrans("./", "/."))
+
+
+def _plain_rule(args: tuple[str, ...]) -> None:
+    for word in args:
+        if word in _COMMANDS:
+            raise Bad(f"{word} is a command of iptables and no part of a rule")

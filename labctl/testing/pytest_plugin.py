@@ -1,0 +1,215 @@
+"""The pytest plugin: labs as fixtures, one for a test, a module or a session, and evidence for tests that fail.
+
+    @pytest.mark.lab("kubenet", set={"routing": "host"}, scope="module")
+    def test_pods_meet(lab):
+        assert lab["a"].run("ping -c1 c").ok
+
+Without root, or where the kernel lacks what a scenario needs, such a test is skipped, and why is printed. Loading
+this costs nothing: what works on labs is imported by the first test that wants one. docs/api.md is its manual.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from labctl.testing.factory import Labs
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
+    from labctl.errors import MissingError
+    from labctl.running_lab import RunningLab
+
+FACTORIES = {"function": "labs", "module": "module_labs", "session": "session_labs"}  # the fixture of each scope
+WORDS = ("scenario", "set", "approximate", "firewall", "name", "scope")  # what the mark takes
+SKIPPED = "labctl: "  # how the reason of a skip begins
+
+
+ALIVE = pytest.StashKey[dict[str, Labs]]()  # the factories that are there, by the name of their fixture
+ENDING = pytest.StashKey["list[Labs] | None"]()  # those whose scope has ended in the teardown that is going on
+TORN = pytest.StashKey[list[tuple[str, str]]]()  # what to say of the labs of a test whose teardown failed
+
+
+# ---- fixtures --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def labs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labs]:
+    """Makes labs for this test: `labs("kubenet", set={...})`. They go down when it ends."""
+    yield from _factory("labs", request, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def module_labs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labs]:
+    """Makes labs for the tests of a module, for fixtures of your own. They go down with it."""
+    yield from _factory("module_labs", request, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def session_labs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labs]:
+    """Makes labs for all tests (of one worker, under pytest-xdist). They go down at the very end."""
+    yield from _factory("session_labs", request, tmp_path_factory)
+
+
+@pytest.fixture
+def lab(request: pytest.FixtureRequest) -> RunningLab:
+    """The running lab that the mark asks for: `@pytest.mark.lab(SCENARIO, set=..., firewall=..., scope=...)`.
+
+    `scope` is "function" (the default), "module" or "session", the rest as `labctl.up` takes it. A parameter
+    (`indirect=True`) goes before the scenario. A mistake fails the test with a sentence and no traceback.
+    """
+    mark = request.node.get_closest_marker("lab")
+    words: tuple[Any, ...] = mark.args if mark is not None else ()
+    how = dict(mark.kwargs) if mark is not None else {}
+    if unknown := [word for word in how if word not in WORDS]:
+        pytest.fail(f"the mark lab takes no {unknown[0]}=: it takes {', '.join(WORDS)}", pytrace=False)
+    scope = how.pop("scope", "function")
+    scenario = getattr(request, "param", words[0] if len(words) == 1 else how.pop("scenario", None))
+    if scenario is None or len(words) > 1 or scope not in FACTORIES:
+        scopes = ", ".join(FACTORIES)
+        pytest.fail(f'lab: write @pytest.mark.lab("kubenet"), scope one of {scopes}', pytrace=False)
+    factory: Labs = request.getfixturevalue(FACTORIES[scope])
+    from labctl.errors import LabError
+
+    try:
+        return factory.shared(scenario, **how)
+    except LabError as error:
+        if _skips(error, request.config):
+            raise
+        mistake = f"labctl: {error}"
+    pytest.fail(mistake, pytrace=False)
+
+
+def _factory(name: str, request: pytest.FixtureRequest, temporary: pytest.TempPathFactory) -> Iterator[Labs]:
+    config = request.config
+    given = config.getoption("labctl_evidence") or config.getini("labctl_evidence")
+    folder = config.invocation_params.dir / given if given else temporary.getbasetemp() / "labctl"
+    factory = Labs(config, folder)
+    config.stash[ALIVE][name] = factory
+    try:
+        yield factory
+    finally:
+        del config.stash[ALIVE][name]
+        if (ending := config.stash.get(ENDING, None)) is None:  # after an interrupt there is no teardown of a test
+            factory.close()
+        else:
+            ending.append(factory)
+
+
+# ---- hooks -----------------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of the command line, and of pytest's configuration file."""
+    group = parser.getgroup("labctl", "labs of real network namespaces (labctl)")
+    group.addoption("--labctl-evidence", metavar="DIR", help="Keep what failed tests leave of their labs in DIR.")
+    group.addoption("--labctl-require", action="store_true", help="Fail, rather than skip, where labs cannot be built.")
+    group.addoption("--labctl-no-packets", action="store_true", help="Do not record the packets of labs.")
+    parser.addini("labctl_evidence", "the folder for what failed tests leave of their labs", default="")
+    parser.addini("labctl_require", "fail, rather than skip, where labs cannot be built", "bool", default=False)
+    parser.addini("labctl_packets", "record the packets of labs, for tests that fail", "bool", default=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the mark known."""
+    config.addinivalue_line("markers", "lab(scenario, set={}, approximate=False, scope='function'): a lab, as `lab`")
+    config.stash[ALIVE] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """A lab that cannot be built here skips the test."""
+    __tracebackhide__ = True
+    return (yield from _skipping(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Record the labs that the test uses."""
+    __tracebackhide__ = True
+    for factory, lab in _used(item):
+        factory.record(lab)
+    return (yield from _skipping(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """Labs whose scope ends go down when all fixtures are done: there is evidence, too, where one of these failed."""
+    __tracebackhide__ = True
+    used = _used(item)
+    ending = item.config.stash[ENDING] = []
+    try:
+        return (yield)
+    except (Exception, pytest.fail.Exception):
+        item.stash[TORN] = _evidence(item, used)
+        raise
+    finally:
+        item.config.stash[ENDING] = None
+        for factory, lab in used:
+            factory.forget(lab)
+        for factory in ending:
+            factory.close()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Give a failing test what is known of its labs."""
+    report = yield
+    if report.failed:
+        torn = item.stash.get(TORN, [])
+        report.sections.extend(torn if call.when == "teardown" else _evidence(item, _used(item)))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say why tests were skipped."""
+    reasons: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", ()):
+        text = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        found = text.removeprefix("Skipped: ")
+        if found.startswith(SKIPPED):
+            reasons[found] = reasons.get(found, 0) + 1
+    for reason, number in reasons.items():
+        terminalreporter.write_line(f"{reason}: {number} test{'' if number == 1 else 's'} skipped", yellow=True)
+
+
+def _skipping(item: pytest.Item) -> Generator[None, object, object]:
+    """What the hook returns; a MissingError of labctl's becomes a skip, unless labs are required."""
+    __tracebackhide__ = True
+    try:
+        return (yield)
+    except Exception as error:
+        if _skips(error, item.config):
+            hint = f" ({error.hint})" if error.hint else ""
+            pytest.skip(f"{SKIPPED}{error.message}{hint}")
+        raise
+
+
+def _skips(error: Exception, config: pytest.Config) -> TypeGuard[MissingError]:
+    """Whether an error is a reason to skip a test."""
+    known = sys.modules.get("labctl.errors")  # nobody raised what nobody loaded
+    require = config.getoption("labctl_require") or config.getini("labctl_require")
+    return known is not None and not require and isinstance(error, known.MissingError)
+
+
+def _evidence(item: pytest.Item, used: list[tuple[Labs, RunningLab]]) -> list[tuple[str, str]]:
+    """What to say of the labs of a test that failed, by its heading."""
+    return [(f"labctl: {lab.name}", factory.evidence(lab, item.nodeid)) for factory, lab in used]
+
+
+def _used(item: pytest.Item) -> list[tuple[Labs, RunningLab]]:
+    """The labs that a test can see: of the factories among its fixtures, and those that fixtures returned."""
+    values = [value for value in getattr(item, "funcargs", {}).values() if type(value).__name__ == "RunningLab"]
+    names = getattr(item, "fixturenames", ())
+    return [
+        (factory, lab)
+        for name, factory in item.config.stash[ALIVE].items()
+        for lab in factory
+        if name in names or any(value is lab for value in values)
+    ]

@@ -1,0 +1,80 @@
+"""Which of the kernel's drops was ours: never another packet's, even if both passed the same way. Pure.
+
+A packet keeps its address in memory across veth pairs, bridges, routing and namespaces. So the last sighting is
+matched with the kernel's own event of that device, length and time; the address that event names is confirmed by
+the sightings before it; and if the next thing that happens to that address is a drop, soon and in the same thread,
+it is ours. An address is used again at once, hence these limits. Where two packets fit alike, nothing is blamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from labctl.core.observations import Event
+from labctl.tracing.evidence import Crossing, Evidence
+from labctl.tracing.hops import Hop
+
+NEAR = 200_000  # ns that a tap's stamp and the kernel's event of the same passage may be apart
+SOON = 3_000_000  # ns within which a packet is dropped after its last passage, unless it waits for a neighbour
+WAITS = ("NEIGH_", "QUEUE_PURGE", "FRAG_REASM")  # reasons that take their time
+QUIET = {"OTHERHOST", "SOCKET_FILTER", "PACKET_SOCK_ERROR", "CONSUMED", "TCP_RESET"}  # copies for others, or no loss
+ETHERNET = 14
+
+
+def drop(evidence: Evidence, hops: Sequence[Hop]) -> Event | None:
+    """The kernel's drop of the packet whose road these hops are (none: it never left its source)."""
+    seen = [item for hop in hops for item in hop.crossings]
+    if not seen:
+        return _unsent(evidence)
+    last = seen[-1]
+    scores: dict[str, tuple[int, int, int]] = {}
+    for event in evidence.events:
+        if _same(event, last) and (gap := abs(event.when - last.when)) <= NEAR:
+            confirmed = sum(_witness(evidence, event.skb, item) for item in seen[:-1])
+            scores[event.skb] = max(scores.get(event.skb, (-1, 0, 0)), (confirmed, -gap, event.when))
+    if not scores:
+        return None
+    ranked = sorted(scores.items(), key=lambda pair: pair[1], reverse=True)
+    if len(ranked) > 1 and ranked[0][1][0] == ranked[1][1][0] and ranked[1][1][1] > 4 * ranked[0][1][1] - 2000:
+        return None  # two packets fit alike
+    skb, (_, _, since) = ranked[0]
+    passage = next(event for event in evidence.events if event.skb == skb and event.when == since)
+    return _next(evidence, passage)
+
+
+def _next(evidence: Evidence, passage: Event) -> Event | None:
+    """What happened to a packet after its last passage, if that was a drop of it."""
+    later = [event for event in evidence.events if event.skb == passage.skb and event.when >= passage.when]
+    for event in later[later.index(passage) + 1 :]:
+        own = event.when - passage.when <= SOON and event.pid == passage.pid
+        if event.kind == "queue" and own:
+            continue  # a queue may drop it before any tap could see it
+        if event.kind != "drop":
+            return None  # the address passes a device again: another packet has it now
+        if event.reason.startswith(WAITS):
+            return event
+        if event.reason not in QUIET:
+            return event if own else None
+    return None
+
+
+def _unsent(evidence: Evidence) -> Event | None:
+    """A drop in the sending thread itself, before any device was reached."""
+    own = (event for event in evidence.events if event.kind == "drop" and event.pid == evidence.pid)
+    return next((event for event in own if -1_000_000 <= event.when <= SOON and event.reason not in QUIET), None)
+
+
+def _same(event: Event, item: Crossing) -> bool:
+    """Whether an event is of this device, way and length: with its Ethernet header when queued, without it when
+    received."""
+    if event.dev != item.dev:
+        return False
+    if item.way == "out":
+        return event.kind == "queue" and event.length == item.length
+    return event.kind == "receive" and event.length in (item.length - ETHERNET, item.length)
+
+
+def _witness(evidence: Evidence, skb: str, item: Crossing) -> bool:
+    return any(
+        event.skb == skb and _same(event, item) and abs(event.when - item.when) <= NEAR for event in evidence.events
+    )

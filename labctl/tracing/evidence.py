@@ -1,0 +1,160 @@
+"""What was recorded about one probe: frozen data, the whole of it, so that a story can be told from it alone.
+
+Times are nanoseconds since the probe was sent. A device stands for itself in its namespace (`node`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from labctl.core.observations import Event, Flow, Lookup, Role
+from labctl.core.resources import IP, Address, Fdb, Link, Neighbour, Port, Route
+
+Way: TypeAlias = Literal["in", "out"]
+Protocol: TypeAlias = Literal["icmp", "tcp", "udp"]
+Answer: TypeAlias = Literal["reply", "refused", "unreachable", "timeout", "blocked", "broken"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked for: from which machine, to what, and with which probe.
+
+    `home` is the namespace that has the address, None if no machine of the lab has it. `size` is the payload in
+    bytes, None for the usual; without `fragment` no router may cut the packet (DF).
+    """
+
+    lab: str
+    source: str
+    target: str
+    address: IP
+    home: str | None
+    protocol: Protocol
+    port: int | None = None
+    size: int | None = None
+    fragment: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """The probe, its answer, or an ICMP error about it, seen once at a device.
+
+    `ours` is False for an Ethernet frame addressed to somebody else (a flooded copy, a promiscuous port).
+    `sport` and `dport` are None for ICMP, where `ident` is the echo's number; `outer` are the addresses of the
+    tunnel that carries it.
+    """
+
+    node: str
+    dev: str
+    way: Way
+    when: int
+    role: Role
+    src: IP
+    dst: IP
+    ttl: int
+    length: int
+    sport: int | None = None
+    dport: int | None = None
+    encap: str = "none"
+    outer: tuple[IP, IP] | None = None
+    mac: tuple[str, str] | None = None  # source, destination
+    text: str = ""  # of an ICMP error; `reset` or `syn-ack` of TCP
+    ours: bool = True
+    ident: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """A firewall rule, policy or return that the packet met, in order. `number` counts from 1; `rule` is its text,
+    "" where it could not be read; `src` and `dst` are the packet's at that moment."""
+
+    node: str
+    role: Role
+    family: str
+    hook: int
+    table: str
+    chain: str
+    kind: Literal["rule", "policy", "return"]
+    number: int
+    src: IP
+    dst: IP
+    iif: str = ""
+    oif: str = ""
+    mark: int = 0
+    rule: str = ""
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A firewall rule (`number` from 1) or policy (0) whose counter went up while the probe was under way."""
+
+    node: str
+    family: str
+    table: str
+    chain: str
+    number: int
+    packets: int
+    rule: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How one namespace was when the probe was over: what may explain a loss there. `carrier` names devices that
+    are up without one; `listening` are `tcp 127.0.0.1:80` and the like; `counters` those that moved."""
+
+    node: str
+    links: tuple[Link, ...] = ()
+    addresses: tuple[Address, ...] = ()
+    routes: tuple[Route, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
+    fdb: tuple[Fdb, ...] = ()
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    carrier: tuple[str, ...] = ()
+    listening: tuple[str, ...] = ()
+    counters: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A neighbour that was asked for and did not answer: at which device, for which address."""
+
+    node: str
+    dev: str
+    ip: IP
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything about one probe. `unknown` are sentences about what could not be observed, and why; `pid` is the
+    thread that sent, `missed` counts kernel events that found no room."""
+
+    question: Question
+    answer: Answer
+    said: str
+    pid: int
+    rooms: tuple[Room, ...]
+    crossings: tuple[Crossing, ...] = ()
+    met: tuple[Met, ...] = ()
+    moved: tuple[Moved, ...] = ()
+    events: tuple[Event, ...] = ()
+    lookups: tuple[Lookup, ...] = ()
+    flows: tuple[Flow, ...] = ()
+    asked: tuple[Asked, ...] = ()
+    machines: Mapping[str, tuple[IP, ...]] = field(default_factory=dict)
+    missed: int = 0
+    unknown: tuple[str, ...] = ()
+    circling: tuple[Port, ...] = ()  # where frames go round a loop of bridges
+    traced: bool = True  # the kernel's drops were recorded
+    ruled: bool = True  # the rules that the packet met were recorded
+    seconds: float = 0.0
+
+    def room(self, node: str) -> Room:
+        """What is known of a namespace."""
+        return next((room for room in self.rooms if room.node == node), Room(node))
+
+    def link(self, node: str, dev: str) -> Link | None:
+        """A device as it was."""
+        return next((link for link in self.room(node).links if link.at.dev == dev), None)

@@ -1,0 +1,146 @@
+"""The story's data, and the small words it is made of. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from labctl.core.iptables import CHAIN_TOOLS
+from labctl.core.observations import Lookup
+from labctl.core.resources import IP
+from labctl.tracing.evidence import Crossing, Evidence, Met, Moved
+
+Verdict: TypeAlias = Literal["answered", "refused", "unanswered", "lost"]
+TOOLS = CHAIN_TOOLS
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One thing that happened at a hop, or one fact about a loss: what kind of thing, and its words."""
+
+    label: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One hop as it is told: the devices crossed, addresses and time to live as the packet left (or, if it did not
+    leave, as it came), the tunnel it is in, and what happened there. `when` is nanoseconds since the leg began."""
+
+    node: str
+    devices: tuple[str, ...]
+    when: int
+    src: str
+    dst: str
+    ttl: int
+    tunnel: str = ""
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One way of one packet: `request`, `reply` or `error`."""
+
+    name: Literal["request", "reply", "error"]
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why a packet was lost: a short name for programs, a sentence, what proves it, and what to try."""
+
+    kind: str
+    sentence: str
+    facts: tuple[Note, ...] = ()
+    tries: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What became of one probe, told. `place` is where it was last seen, `facts` are all that is known of a loss."""
+
+    probe: str
+    legs: tuple[Leg, ...]
+    verdict: Verdict
+    sentence: str
+    why: Why | None = None
+    facts: tuple[Note, ...] = ()
+    tries: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+def end_text(ip: IP, port: int | None) -> str:
+    """An address, with its port if it has one."""
+    if port is None:
+        return str(ip)
+    return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
+
+
+def rule_text(met: Met | Moved) -> str:
+    """A rule with its place: `nat/POSTROUTING rule 1: -o eth0 -j MASQUERADE`."""
+    tool = "" if met.family == "ip" else f"{TOOLS.get(met.family, met.family)} "
+    policy = met.kind == "policy" if isinstance(met, Met) else met.number == 0
+    if policy:
+        return f"{tool}{met.table}/{met.chain} policy {met.target or '?'}"
+    text = without_comment(met.rule) if met.rule else "(its text could not be read)"
+    return f"{tool}{met.table}/{met.chain} rule {met.number}: {text}"
+
+
+def without_comment(rule: str) -> str:
+    """A rule's text without `-m comment --comment ...`, which says nothing to the kernel."""
+    import re
+
+    return re.sub(r'-m comment --comment ("(?:[^"\\]|\\.)*"|\S+) ?', "", rule).strip()
+
+
+def route_get(lookup: Lookup) -> str:
+    """The question as a person types it."""
+    words = ["ip", *(["-6"] if lookup.dst.version == 6 else []), "route get", str(lookup.dst)]
+    words += ["from", str(lookup.src)] if lookup.src is not None else []
+    words += ["iif", lookup.iif] if lookup.iif is not None else []
+    words += ["mark", hex(lookup.mark)] if lookup.mark else []
+    return " ".join(words)
+
+
+REFUSALS: Mapping[str, str] = {
+    "ENETUNREACH": "Network is unreachable",
+    "EHOSTUNREACH": "No route to host",
+    "EINVAL": "Invalid argument",
+    "EXDEV": "Invalid cross-device link",
+    "EACCES": "Permission denied",
+    "ENODEV": "No such device",
+}
+
+
+def answer_text(lookup: Lookup) -> str:
+    """The routing's answer, and the mark of the packet where it is what chose it."""
+    answer = lookup.route if not lookup.error else REFUSALS.get(lookup.error, lookup.error)
+    return f"{answer} (mark {lookup.mark:#x})" if lookup.mark else answer
+
+
+def named(evidence: Evidence, ip: IP) -> str:
+    """An address with the machine that has it, if any."""
+    name = owner(evidence, ip)
+    return f"{ip} ({name})" if name else str(ip)
+
+
+def owner(evidence: Evidence, ip: IP) -> str | None:
+    """The machine that has an address."""
+    for name, addresses in evidence.machines.items():
+        if ip in addresses:
+            return name
+    for room in evidence.rooms:
+        if any(one.addr.ip == ip for one in room.addresses):
+            return room.node
+    return None
+
+
+def at(item: Crossing) -> str:
+    """Where a packet was seen: `entering node1/eth0`."""
+    return f"{'entering' if item.way == 'in' else 'leaving'} {item.node}/{item.dev}"
+
+
+def command(evidence: Evidence, node: str, words: str) -> str:
+    """A command to try, in the node."""
+    return f"labctl exec {node} -- {words}"
