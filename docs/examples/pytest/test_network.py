@@ -38,7 +38,7 @@ def test_our_own_server_answers(cluster: labctl.RunningLab) -> None:
 
 @pytest.fixture
 def split(labs: Labs) -> Iterator[labctl.RunningLab]:
-    """A separate cluster, whose fabric has lost the route to the pods of one node."""
+    """A separate cluster. Its fabric has lost the route to the pods of one node."""
     lab = labs("kubenet")
     assert lab["fabric"].run("ip route del 10.244.1.0/24 table 100").ok
     yield lab
