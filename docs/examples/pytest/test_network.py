@@ -1,4 +1,4 @@
-"""A small suite that needs a network it can rely on: two nodes, three pods, and the world outside."""
+"""A small test suite that needs a reliable network: two nodes, three pods, and the internet."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def test_every_claim_of_the_scenario_is_true(cluster: labctl.RunningLab) -> None
 def test_our_own_server_answers(cluster: labctl.RunningLab) -> None:
     answer = cluster.trace("a", "c", tcp=8080, listen=True)
 
-    assert answer.answered, answer  # a failed assertion prints the story of the packet
+    assert answer.answered, answer  # a failed assertion prints the trace of the packet
 
 
 @pytest.fixture
 def split(labs: Labs) -> Iterator[labctl.RunningLab]:
-    """A cluster of our own, whose fabric has forgotten where one node's pods are."""
+    """A separate cluster. Its fabric has lost the route to the pods of one node."""
     lab = labs("kubenet")
     assert lab["fabric"].run("ip route del 10.244.1.0/24 table 100").ok
     yield lab
@@ -50,7 +50,7 @@ def test_a_split_is_noticed_and_explained(split: labctl.RunningLab) -> None:
 
     assert lost.verdict == "lost"
     assert "fabric has no route" in str(lost)
-    assert split["a"].run("ping -c1 -W1 b").ok, "pods of one node meet all the same"
+    assert split["a"].run("ping -c1 -W1 b").ok, "pods of one node still reach each other"
 
 
 @pytest.mark.lab(HERE / "shop.yaml")
