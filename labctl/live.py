@@ -1,4 +1,4 @@
-"""A running lab in the hand of a program: its machines, commands in them, and the verbs on it."""
+"""The Python API for a running lab: its machines, commands in them, and its verbs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from labctl.results import Report
     from labctl.scenario import Lab, Machine
 
-TIMEOUT = 60.0  # seconds that a command has if nothing is said
+TIMEOUT = 60.0  # seconds: the default timeout of a command
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A command that ran in a machine: its exit code (127: not found, 128 + signal: killed) and what it printed."""
+    """A command that ran in a machine: its exit code (127: not found, 128 + signal: killed) and its output."""
 
     node: str
     command: tuple[str, ...]
@@ -49,13 +49,13 @@ class Node:
 
     @property
     def addresses(self) -> tuple[IP, ...]:
-        """Its addresses, its own first; none where labctl's record of the lab is lost."""
+        """Its addresses, the main address first; none if labctl's record of the lab is lost."""
         machine = self.lab.compiled.machine(self.name)
         return machine.addresses if machine is not None else ()
 
     @property
     def address(self) -> IP:
-        """Its own address. Raises UsageError if it has none."""
+        """Its main address. Raises UsageError if it has none."""
         if not self.addresses:
             raise UsageError(f"{self.name} has no address")
         return self.addresses[0]
@@ -65,10 +65,10 @@ class Node:
     ) -> Completed:
         """Run a command in it, as `labctl exec` does, and wait for its end.
 
-        A text goes to `sh -c`, so pipes work; a list is a program and its words. `input` is its standard input,
-        which is empty otherwise. Any exit code is returned, none raises. Raises TimeoutError after `timeout`
-        seconds (60 if nothing is said, None for ever), when the command and all that it started are killed;
-        KernelError if the machine cannot be entered.
+        A text runs with `sh -c`, so pipes work; a list is a program and its arguments. `input` is its standard input,
+        empty by default. Every exit code is returned; none raises an error. Raises TimeoutError after `timeout` seconds
+        (default 60; None: no limit), after killing the command and all processes that it started; KernelError if the
+        machine cannot be entered.
         """
         from labctl.kernel import command as room
 
@@ -83,47 +83,47 @@ class Node:
 
 
 class RunningLab:
-    """A running lab. `labctl.up` gives it; `RunningLab(name)` takes one that runs, `RunningLab()` the only one.
+    """A running lab. `labctl.up` returns it; `RunningLab(name)` is a lab that runs now, `RunningLab()` the only one.
 
-    `lab["a"]` is a machine. As a context manager it goes down at the end, whatever happened.
+    `lab["a"]` is a machine. As a context manager, it is always removed at the end.
     """
 
     def __init__(self, name: str | None = None, result: Result | None = None) -> None:
         self.name: str = choose(name) if result is None else result.lab.name
-        self.result = result  # what `up` did; None if the lab ran before
+        self.result = result  # what `up` did; None if the lab was already running
 
     @cached_property
     def compiled(self) -> Lab:
-        """What it was made from: plan, machines with their addresses, checks. Raises UsageError if that is lost."""
+        """Its definition: plan, machines with their addresses, checks. Raises UsageError if the record is lost."""
         from labctl.attach import resolved
 
         return resolved(recall(self.name)) if self.result is None else self.result.lab
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """The names of its machines, those that share another's namespace (Docker's `host` network) included."""
+        """The names of its machines, including those that share another's namespace (Docker's `host` network)."""
         from labctl.kernel import places
 
         there = places.labs().get(self.name, ())
         return (*there, *(one.name for one in self._guests() if one.within in there))
 
     def home(self, node: str) -> str:
-        """The namespace that a machine lives in. Raises UsageError for one that is not there, with a suggestion."""
+        """The namespace of a machine. Raises UsageError with a suggestion if the machine does not exist."""
         __tracebackhide__ = True  # pytest shows the caller's line
         if node not in self.nodes:
             import difflib
 
             close = difflib.get_close_matches(str(node), self.nodes, 1, 0.5)
-            known = f"its machines are {', '.join(self.nodes)}" if self.nodes else "it is down"
+            known = f"its machines are {', '.join(self.nodes)}" if self.nodes else "the lab is down"
             hint = f"did you mean {close[0]}? {known}" if close else known
             raise UsageError(f"lab {self.name} has no machine {node!r}", hint)
         return next((str(one.within) for one in self._guests() if one.name == node), node)
 
     def _guests(self) -> tuple[Machine, ...]:
-        """The machines that share another's namespace."""
+        """The machines that share the namespace of another machine."""
         try:
             return tuple(one for one in self.compiled.machines if one.within is not None)
-        except UsageError:  # what it was made from is lost
+        except UsageError:  # the record of the lab is lost
             return ()
 
     def __getitem__(self, node: str) -> Node:
@@ -144,13 +144,13 @@ class RunningLab:
         return True
 
     def status(self) -> tuple[Change, ...]:
-        """Every difference between the kernel and the definition now; empty if there is none."""
+        """Every current difference between the kernel and the definition; empty if there is no drift."""
         from labctl import lab as labs
 
         return labs.status(self.name, recall(self.name))
 
     def check(self, word: str | None = None, *, pcap: str | os.PathLike[str] | None = None) -> Report:
-        """Prove its claims with packets, as `labctl.check` does; `report.verdict` is "pass" if all are true."""
+        """Prove its claims with packets, as `labctl.check` does. `report.verdict` is "pass" if all are true."""
         from labctl import api
 
         return api.check(self, word, pcap=pcap)
@@ -173,7 +173,7 @@ class RunningLab:
         return api.trace(source, target, lab=self, **how)
 
     def down(self) -> tuple[str, ...]:
-        """Remove it; returns its machines that went. May be called twice."""
+        """Remove it. Returns the machines that were removed. Can be called twice."""
         from labctl import api
 
         return api.down(self)
