@@ -1,6 +1,6 @@
-"""The verbs for programs: `load`, `plan`, `up`, `down`, `check`, `trace`. The command line calls the same ones.
+"""The verbs for programs: `load`, `plan`, `up`, `down`, `check`, `trace`. The command line calls the same functions.
 
-Import them from `labctl`. Every error is a `LabError`: a sentence, a hint, and the command line's exit code.
+Import them from `labctl`. Every error is a `LabError`: a message, a hint, and the exit code of the command line.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ def load(
     approximate: bool = False,
     firewall: Backend | None = None,
 ) -> Definition:
-    """Read a scenario, whole; nothing is built, and no root is needed.
+    """Read and validate a scenario. Nothing is built, and no root is needed.
 
     `scenario` is a built-in name (`kubenet`), a file (a text with a `/` or ending in .yaml, or a path object), the
-    YAML itself (a text of more than one line), the same as a mapping, or what this returned before, which is changed
-    by the rest. `name` is the lab's name if not the scenario's own. `set` changes values: `{"routing": "host",
-    "nodes.node1.pods": 3}`, or texts `KEY=VALUE`. `firewall` is the back end of its rules, `legacy` or `nft`; without
-    it the kernel decides.
-    Raises ScenarioError with every mistake at its place, UsageError for an unknown name, or for what is no
-    scenario at all.
+    YAML itself (a text of more than one line), the same as a mapping, or a Definition that this function returned,
+    which the other arguments then change. `name` is the lab's name; by default the scenario's name. `set` changes
+    values: `{"routing": "host", "nodes.node1.pods": 3}`, or texts `KEY=VALUE`. `firewall` is the back end of the
+    rules, `legacy` or `nft`; without it the kernel decides.
+    Raises ScenarioError with every mistake and its position, UsageError for an unknown name or for a value that is
+    not a scenario.
     """
     sets = _words(set)
     if firewall is not None and firewall not in BACKENDS:
@@ -63,13 +63,13 @@ def load(
         return written("<scenario>", scenario, name, sets, approximate=approximate, firewall=firewall)
     if not isinstance(scenario, (str, os.PathLike)):
         hint = "a built-in name such as 'kubenet', a path, the YAML itself, or a mapping"
-        raise UsageError(f"{scenario!r} is no scenario", hint)
+        raise UsageError(f"{scenario!r} is not a scenario", hint)
     word = scenario if isinstance(scenario, str) else _file(os.fspath(scenario))
     return define(word, name, sets, approximate=approximate, firewall=firewall)
 
 
 def plan(scenario: Source, *, name: str | None = None, set: Sets | None = None) -> Plan:
-    """Every kernel object that a scenario becomes, as frozen data (types: `labctl.core.resources`); nothing is built.
+    """Every kernel object of a scenario, as frozen data (types: `labctl.core.resources`). Nothing is built.
 
     Raises as `load` does.
     """
@@ -89,9 +89,9 @@ def up(
 ) -> RunningLab:
     """Bring a lab up, or repair a running one of the same definition. Needs root.
 
-    If building fails, all is removed again, unless `keep`. `replace` replaces a running lab of the same name and
-    another definition. `approximate` builds what the model has instead of features that this kernel lacks, and
-    `firewall` names the back end of the rules.
+    If building fails, everything is removed again, unless `keep` is true. `replace` replaces a running lab that has
+    the same name but another definition. `approximate` builds the model's substitutes for features that this kernel
+    lacks, and `firewall` names the back end of the rules.
     Raises ScenarioError, UsageError, MissingError (no root, or the kernel or a tool lacks something), KernelError,
     LockError.
     """
@@ -105,9 +105,9 @@ def up(
 
 
 def down(lab: str | RunningLab | None = None, *, warn: Tell | None = None) -> tuple[str, ...]:
-    """Remove a lab (the only one that runs, if none is named), leaving the machine as it was. Needs root.
+    """Remove a lab completely (without a name, the only running lab). Needs root.
 
-    Returns its machines that went; none, if it was not there. `warn` is told what CNI plugins complained about.
+    Returns the machines that were removed; none if the lab did not exist. `warn` gets the errors of CNI plugins.
     """
     ready("down")
     name = lab if lab is None or isinstance(lab, str) else lab.name
@@ -122,10 +122,10 @@ def check(
     keep: Callable[[Check, bytes], str] | None = None,
     progress: Callable[[Outcome], None] | None = None,
 ) -> Report:
-    """Prove every claim of a running lab with packets, or those claims that `word` is in. Needs root.
+    """Prove every claim of a running lab with packets, or only the claims that contain `word`. Needs root.
 
-    `pcap` is a folder for the packets of each check; or `keep` is given them and says where they went. `progress` is
-    told each outcome as soon as it is decided. Raises UsageError if no lab runs or no check has the word.
+    `pcap` is a folder for the packets of each check; or `keep` gets them and returns where they are. `progress` gets
+    each outcome as soon as it is decided. Raises UsageError if no lab runs or no check contains the word.
     """
     return _running(lab, "check").check(word, pcap=pcap, keep=keep, progress=progress)
 
@@ -145,10 +145,10 @@ def trace(
 ) -> Traced:
     """Send one packet from a machine and follow it through every namespace, and back. Needs root.
 
-    `target` is a machine, a port (`node1/eth0`) or an address. An ICMP echo request, or the first packet of a TCP
-    connection, or a UDP datagram, of `size` bytes of payload; `listen` lets labctl answer on the port meanwhile.
-    A packet that is lost is no error: the story says where, and why. One trace at a time in a lab:
-    another waits. Raises UsageError, KernelError, LockError.
+    `target` is a machine, a point (`node1/eth0`) or an address. The packet is an ICMP echo request, or the first packet
+    of a TCP connection to port `tcp`, or a UDP datagram to port `udp`, with `size` bytes of payload. With `listen`,
+    labctl answers on the port. A lost packet is not an error: the result says where it was lost, and why. Only one
+    trace runs in a lab; another one waits. Raises UsageError, KernelError, LockError.
     """
     return _running(lab, "trace").trace(
         source,
@@ -176,10 +176,10 @@ def _file(path: str) -> str:
 
 
 def _words(sets: Sets | None) -> tuple[str, ...]:
-    """Values to set as the command line's words."""
+    """The values to set, as arguments of the option --set."""
     if sets is None or isinstance(sets, str):
         if sets:
-            raise UsageError(f"set={sets!r} is a text", f"a mapping, or a list of texts: set=[{sets!r}]")
+            raise UsageError(f"set={sets!r} is a text", f"use a mapping, or a list of texts: set=[{sets!r}]")
         return ()
     if isinstance(sets, Mapping):
         return tuple(f"{key}={_value(value)}" for key, value in sets.items())
@@ -187,7 +187,7 @@ def _words(sets: Sets | None) -> tuple[str, ...]:
 
 
 def _value(value: object) -> str:
-    """A value as the YAML that stands for it; a text stands for itself, as on the command line."""
+    """A value as YAML. A text is used as it is, as on the command line."""
     if value is None or isinstance(value, (bool, Mapping, list, tuple)):
         import json
 

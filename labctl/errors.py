@@ -1,13 +1,13 @@
-"""Every error labctl raises on purpose, one per reaction that a reader has to it.
+"""The errors that labctl raises on purpose: one class for each action that the user can take.
 
-    LabError                      exit code  what the reader does about it
-    ├── ScenarioError                 2      mends the file (all problems at once, each with its place)
-    ├── UsageError                    2      types another command
+    LabError                      exit code  what the user does
+    ├── ScenarioError                 2      corrects the file (it names all problems, each with its position)
+    ├── UsageError                    2      enters another command
     ├── KernelError                   3      reads which object the kernel refused, where and why
-    ├── LockError                     3      waits for the holder, who is named
+    ├── LockError                     3      waits for the process that holds the lock; the message names it
     └── MissingError                  4      installs a tool, loads a module or becomes root
 
-Anything else that escapes is our own bug: exit code 70, and only there a traceback.
+Any other exception that reaches the command line is a bug in labctl: exit code 70, and only then a traceback.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing wrong at one place of a scenario file. Lines and columns count from 1."""
+    """One problem at one position of a scenario file. Lines and columns count from 1."""
 
     file: str
     line: int
@@ -32,7 +32,7 @@ class Problem:
 
 
 class LabError(Exception):
-    """The root of labctl's own errors: a sentence for a person, a kind and an exit code for programs."""
+    """The base class of labctl's errors: a message for people, a kind and an exit code for programs."""
 
     code = 70
     kind = "bug"
@@ -47,12 +47,12 @@ class LabError(Exception):
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """The placed problems behind this error; empty unless a scenario file is at fault."""
+        """The problems of the scenario file, each with its position; empty if the error has another cause."""
         return ()
 
 
 class ScenarioError(LabError):
-    """A scenario that cannot be built: every problem of the file, in the file's order."""
+    """A scenario that cannot be built. It holds every problem of the file, in the file's order."""
 
     code = 2
     kind = "scenario"
@@ -71,14 +71,14 @@ class ScenarioError(LabError):
 
 
 class UsageError(LabError):
-    """A command that cannot be meant: an unknown name, no lab, or several and none named."""
+    """A command that cannot be run: an unknown name, no running lab, or several labs and none is named."""
 
     code = 2
     kind = "usage"
 
 
 class KernelError(LabError):
-    """The kernel refused: verb, object, place, cause, and a hint where one is known."""
+    """The kernel refused an operation. The message has verb, object, place and cause, and a hint if there is one."""
 
     code = 3
     kind = "kernel"
@@ -89,14 +89,14 @@ class KernelError(LabError):
 
 
 class LockError(LabError):
-    """Another labctl works on this lab and did not finish in time; the message names it."""
+    """Another labctl process works on this lab and did not finish in time. The message names it."""
 
     code = 3
     kind = "lock"
 
 
 class MissingError(LabError):
-    """Root, a tool or a kernel feature is missing; the hint says how to get it."""
+    """Root, a tool or a kernel feature is missing. The hint says how to get it."""
 
     code = 4
     kind = "missing"

@@ -1,4 +1,4 @@
-"""A running lab in the hand of a program: its machines, commands in them, and the verbs on it."""
+"""The Python API for a running lab: its machines, commands in them, and its verbs."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from labctl.tracing.result import Story, Verdict
 
 Tell: TypeAlias = Callable[[str], None]
-ROOT = "run this program as root, with sudo; or in a user namespace of its own, as docs/rootless.md says"
-TIMEOUT = 60.0  # seconds that a command has if nothing is said
+ROOT = "run this program as root, with sudo; or in a separate user namespace, as docs/rootless.md says"
+TIMEOUT = 60.0  # seconds: the default timeout of a command
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A command that ran in a machine: its exit code (127: not found, 128 + signal: killed) and what it printed."""
+    """A command that ran in a machine: its exit code (127: not found, 128 + signal: killed) and its output."""
 
     node: str
     command: tuple[str, ...]
@@ -52,13 +52,13 @@ class Node:
 
     @property
     def addresses(self) -> tuple[IP, ...]:
-        """Its addresses, its own first; none where labctl's record of the lab is lost."""
+        """Its addresses, the main address first; none if labctl's record of the lab is lost."""
         machine = self.lab.compiled.machine(self.name)
         return machine.addresses if machine is not None else ()
 
     @property
     def address(self) -> IP:
-        """Its own address. Raises UsageError if it has none."""
+        """Its main address. Raises UsageError if it has none."""
         if not self.addresses:
             raise UsageError(f"{self.name} has no address")
         return self.addresses[0]
@@ -68,10 +68,10 @@ class Node:
     ) -> Completed:
         """Run a command in it, as `labctl exec` does, and wait for its end.
 
-        A text goes to `sh -c`, so pipes work; a list is a program and its words. `input` is its standard input,
-        which is empty otherwise. Any exit code is returned, none raises. Raises TimeoutError after `timeout`
-        seconds (60 if nothing is said, None for ever), when the command and all that it started are killed;
-        KernelError if the machine cannot be entered.
+        A text runs with `sh -c`, so pipes work; a list is a program and its arguments. `input` is its standard input,
+        empty by default. Every exit code is returned; none raises an error. Raises TimeoutError after `timeout` seconds
+        (default 60; None: no limit), after killing the command and all processes that it started; KernelError if the
+        machine cannot be entered.
         """
         from labctl.kernel.node_exec import run_command
 
@@ -87,7 +87,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """One packet that was followed: its story, what that is told from, and the packets as they were seen."""
+    """One packet that was followed: the result, the evidence for it, and the frames that were captured."""
 
     story: Story
     evidence: Evidence
@@ -101,12 +101,12 @@ class Traced:
 
     @property
     def answered(self) -> bool:
-        """Whether it was delivered and its answer came back."""
+        """Whether it was delivered and its reply came back."""
         return self.story.verdict == "answered"
 
     @property
     def hops(self) -> tuple[str, ...]:
-        """The machines that the request passed, its sender first; one it passed twice is there twice."""
+        """The machines that the request passed, its sender first. A machine that it passed twice appears twice."""
         return tuple(step.node for leg in self.story.legs if leg.name == "request" for step in leg.steps)
 
     def __str__(self) -> str:
@@ -124,49 +124,49 @@ class Traced:
 
 
 class RunningLab:
-    """A running lab. `labctl.up` gives it; `RunningLab(name)` takes one that runs, `RunningLab()` the only one.
+    """A running lab. `labctl.up` returns it; `RunningLab(name)` is a lab that runs now, `RunningLab()` the only one.
 
-    `lab["a"]` is a machine. As a context manager it goes down at the end, whatever happened.
+    `lab["a"]` is a machine. As a context manager, it is always removed at the end.
     """
 
     def __init__(self, name: str | None = None, result: Result | None = None, *, definition: Lab | None = None) -> None:
-        self._definition = definition  # what it was made from, where the caller knows it; else its record says so
+        self._definition = definition  # its compiled definition, if the caller has it; else the record has it
         given = result.lab if result is not None else definition
         self.name: str = choose(name) if given is None else given.name
-        self.result = result  # what `up` did; None if the lab ran before
+        self.result = result  # what `up` did; None if the lab was already running
 
     @cached_property
     def compiled(self) -> Lab:
-        """What it was made from: plan, machines with their addresses, checks. Raises UsageError if that is lost."""
+        """Its definition: plan, machines with their addresses, checks. Raises UsageError if the record is lost."""
         from labctl.lab.cni_attach import resolved
 
         return resolved(recall(self.name)) if self.result is None else self.result.lab
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """The names of its machines, those that share another's namespace (Docker's `host` network) included."""
+        """The names of its machines, including those that share another's namespace (Docker's `host` network)."""
         from labctl.kernel.host import paths
 
         there = paths.labs().get(self.name, ())
         return (*there, *(one.name for one in self._guests() if one.within in there))
 
     def home(self, node: str) -> str:
-        """The namespace that a machine lives in. Raises UsageError for one that is not there, with a suggestion."""
+        """The namespace of a machine. Raises UsageError with a suggestion if the machine does not exist."""
         __tracebackhide__ = True  # pytest shows the caller's line
         if node not in self.nodes:
             import difflib
 
             close = difflib.get_close_matches(str(node), self.nodes, 1, 0.5)
-            known = f"its machines are {', '.join(self.nodes)}" if self.nodes else "it is down"
+            known = f"its machines are {', '.join(self.nodes)}" if self.nodes else "the lab is down"
             hint = f"did you mean {close[0]}? {known}" if close else known
             raise UsageError(f"lab {self.name} has no machine {node!r}", hint)
         return next((str(one.within) for one in self._guests() if one.name == node), node)
 
     def _guests(self) -> tuple[Machine, ...]:
-        """The machines that share another's namespace."""
+        """The machines that share the namespace of another machine."""
         try:
             return tuple(one for one in self.compiled.machines if one.within is not None)
-        except UsageError:  # what it was made from is lost
+        except UsageError:  # the record of the lab is lost
             return ()
 
     def __getitem__(self, node: str) -> Node:
@@ -187,7 +187,7 @@ class RunningLab:
         return True
 
     def status(self) -> tuple[Change, ...]:
-        """Every difference between the kernel and the definition now; empty if there is none."""
+        """Every current difference between the kernel and the definition; empty if there is no drift."""
         from labctl.lab import lifecycle
 
         return lifecycle.status(self.name, recall(self.name))
@@ -200,7 +200,7 @@ class RunningLab:
         keep: Callable[[Check, bytes], str] | None = None,
         progress: Callable[[Outcome], None] | None = None,
     ) -> Report:
-        """Prove its claims with packets, as `labctl.check` does; `report.verdict` is "pass" if all are true."""
+        """Prove its claims with packets, as `labctl.check` does. `report.verdict` is "pass" if all are true."""
         from labctl.checks import runner
 
         ready("check")
@@ -239,7 +239,7 @@ class RunningLab:
         return Traced(tell(evidence), evidence, tuple(frames), who.names)
 
     def down(self, *, warn: Tell | None = None) -> tuple[str, ...]:
-        """Remove it; returns its machines that went. May be called twice."""
+        """Remove it. Returns the machines that were removed. Can be called twice."""
         return remove(self.name, warn)
 
     def _recorded(self) -> Lab:
@@ -259,7 +259,7 @@ class RunningLab:
 
 
 def remove(name: str, warn: Tell | None = None) -> tuple[str, ...]:
-    """Remove a lab; returns its machines that went. Needs root. `warn` is told what CNI plugins complained about."""
+    """Remove a lab; returns its machines that were removed. Needs root. `warn` gets the complaints of CNI plugins."""
     from labctl.lab import lifecycle
 
     ready("down")
@@ -267,7 +267,7 @@ def remove(name: str, warn: Tell | None = None) -> tuple[str, ...]:
 
 
 def ready(verb: str) -> None:
-    """Raises MissingError without root. What a killed trace left is cleared away."""
+    """Raises MissingError without root. Removes what a killed trace left."""
     if os.geteuid() != 0:
         raise MissingError(f"labctl.{verb} needs root", ROOT)
     from labctl.kernel.host import paths

@@ -147,7 +147,7 @@ def test_a_scenario_is_a_name_a_file_a_text_or_a_mapping(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("what", [None, 7, ["kubenet"], b"kubenet"])
 def test_what_is_no_scenario_is_refused_in_a_sentence(what: Any) -> None:
-    with pytest.raises(labctl.UsageError, match="is no scenario") as caught:
+    with pytest.raises(labctl.UsageError, match="is not a scenario") as caught:
         labctl.up(what)
 
     assert "a path, the YAML itself, or a mapping" in caught.value.hint
@@ -196,7 +196,7 @@ def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     for verb in (lambda: labctl.up("kubenet"), labctl.down, labctl.check, lambda: labctl.trace("a", "c")):
         with pytest.raises(labctl.MissingError, match=r"labctl\.[a-z]+ needs root") as caught:
             verb()
-        assert "or in a user namespace of its own, as docs/rootless.md says" in caught.value.hint
+        assert "or in a separate user namespace, as docs/rootless.md says" in caught.value.hint
 
 
 # ---- running labs ----------------------------------------------------------------------------------------

@@ -168,7 +168,7 @@ def test_the_command_line_speaks_of_it_and_a_person_meets_it_inside() -> None:
     done = run("up", "kubenet", "--firewall", "nft", "-v")
     assert done.returncode == 0, done.stderr
     assert "labctl.kubenet.node1 iptables-nft -t nat -A POSTROUTING" in done.stdout
-    assert "firewall: rules are written by iptables-nft" in done.stdout
+    assert "firewall: rules are written with iptables-nft" in done.stdout
     assert "(nf_tables)" in run("exec", "node1", "--", "iptables", "-V").stdout
     rules = run("exec", "node1", "--", "iptables", "-t", "nat", "-S").stdout
     assert "-A IP-MASQ-AGENT -d 10.244.0.0/16" in rules

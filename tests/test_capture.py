@@ -300,7 +300,7 @@ def test_checks_keep_their_packets_and_a_failed_one_names_its_file(tmp_path: Pat
     (file,) = folder.iterdir()
 
     assert file.name == "01-pods-of-different-nodes-see-each-other-s-own-address.pcapng"
-    assert f"    its packets: {file}" in done.stdout.splitlines()
+    assert f"    packets: {file}" in done.stdout.splitlines()
     assert json.loads(told.stdout)["checks"][0]["pcap"] == str(file)
     assert file.read_bytes()[:4] == b"\x0a\x0d\x0d\x0a"
     assert run("check", "--pcap", str(file)).returncode == 2

@@ -193,8 +193,8 @@ def test_python_m_labctl_is_labctl() -> None:
         ("schema extra", "unexpected extra argument"),
         ("doctor --fix", "no such option --fix"),
         ("-l", "requires an argument"),
-        ("down ../x", "no lab can have this name: '../x'"),
-        ("status -l a_b", "no lab can have this name: 'a_b'"),
+        ("down ../x", "not a valid name of a lab: '../x'"),
+        ("status -l a_b", "not a valid name of a lab: 'a_b'"),
         ("--nosuch up kubenet", "no such option --nosuch"),
     ],
 )
@@ -247,7 +247,7 @@ def test_a_name_is_not_empty(run: Run, words: list[str]) -> None:
     code, out, err = run(*words)
 
     assert (code, out) == (2, "")
-    assert "a lab's name is not empty" in err
+    assert "a lab's name cannot be empty" in err
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "-h", "", "ü", "labctl.x.y", "x" * 5000, "a\nb"])
@@ -348,7 +348,7 @@ def test_mistakes_in_a_scenario_come_before_the_lack_of_root(
 def test_a_comparison_has_one_form(run: Run) -> None:
     found = error(run("compare", "kubenet", "--json", "--markdown")[1])
 
-    assert found["message"] == "compare: --json and --markdown are two forms"
+    assert found["message"] == "compare: --json and --markdown cannot be used together"
 
 
 # --- errors -----------------------------------------------------------------------------------------------
@@ -385,10 +385,10 @@ def test_each_error_has_its_exit_code_and_no_traceback(
     [
         ((), (), "", "interrupted: rolled back, nothing is left"),
         ((), (), "--keep", "interrupted: rolled back, nothing is left"),
-        ((), ("kubenet.a",), "--keep", "--keep: the lab is left half-built; `labctl down kubenet` removes it"),
-        (("kubenet.a",), ("kubenet.a",), "", "interrupted: lab kubenet runs on; `labctl up` repairs"),
-        (("kubenet.a",), (), "--replace", "nothing is left, nor of the lab that was to be replaced"),
-        (("kubenet.a",), ("kubenet.a",), "--replace", "lab kubenet is left, perhaps in part; `labctl down kubenet`"),
+        ((), ("kubenet.a",), "--keep", "--keep: the lab is left incomplete; `labctl down kubenet` removes it"),
+        (("kubenet.a",), ("kubenet.a",), "", "interrupted: lab kubenet keeps running; `labctl up` repairs"),
+        (("kubenet.a",), (), "--replace", "nothing is left, and the lab to be replaced is removed too"),
+        (("kubenet.a",), ("kubenet.a",), "--replace", "lab kubenet is left, perhaps incomplete; `labctl down kubenet`"),
     ],
 )
 def test_an_interrupted_up_says_what_became_of_the_lab(
@@ -427,7 +427,7 @@ def test_an_interrupted_check_says_that_the_lab_it_built_runs_on(run: Run, monke
     monkeypatch.setattr("labctl.checks.runner.run", fake(Ended(143)))
     code, _, err = run("up", "kubenet", "--check")
 
-    assert (code, err) == (143, "labctl: interrupted: lab kubenet is up and runs on\n")
+    assert (code, err) == (143, "labctl: interrupted: lab kubenet is up and keeps running\n")
 
 
 BUILD_SLOWLY = """
@@ -457,7 +457,7 @@ def test_sigterm_in_the_midst_of_up_rolls_back_and_says_so(run: Run, empty_machi
     left = list((empty_machine / "netns").iterdir())
 
     assert (child.returncode, err, bool(left)) == (143, "", keep)
-    assert ("half-built" if keep else "rolled back, nothing is left") in error(out)["message"]
+    assert ("left incomplete" if keep else "rolled back, nothing is left") in error(out)["message"]
     assert run("down", "docker-bridge")[0] == 0
     assert list((empty_machine / "netns").iterdir()) == list((empty_machine / "state").iterdir()) == []
 
@@ -557,7 +557,7 @@ def test_checks_are_told_as_they_come_with_evidence_for_failures(
         "FAIL every pod reaches every pod",
         "    expected a reply",
         "    seen: nothing, at node1/eth0",
-        "    by hand: ping -c 1 c",
+        "    run manually: ping -c 1 c",
     ]
 
 
@@ -603,7 +603,7 @@ def test_a_lost_record_asks_for_the_scenario_and_takes_it(
 
 
 def test_down_of_what_is_not_there_is_a_sentence(run: Run) -> None:
-    assert run("down", "kubenet", "kubenet") == (0, "kubenet is not there: nothing to remove\n", "")
+    assert run("down", "kubenet", "kubenet") == (0, "kubenet does not exist: nothing to remove\n", "")
     assert run("down", "--all") == (0, "no lab runs: nothing to remove\n", "")
     gone = {"lab": "gone", "namespaces": 0, "record": False}
     assert json.loads(run("down", "gone", "--json")[1]) == {"labs": [gone]}
@@ -621,7 +621,7 @@ def test_down_clears_the_record_of_a_lab_without_namespaces(run: Run, empty_mach
         said.append(run(*words.split(), *more))
         assert not folder.exists()
 
-    assert said[0] == (0, "left is not there: its record is removed\n", "")
+    assert said[0] == (0, "left does not exist: its record is removed\n", "")
     assert json.loads(said[1][1]) == {"labs": [{"lab": "left", "namespaces": 0, "record": True}]}
     assert (other / "letter.txt").exists()
 
@@ -629,7 +629,7 @@ def test_down_clears_the_record_of_a_lab_without_namespaces(run: Run, empty_mach
 def test_a_directory_that_only_entering_made_is_a_leftover_too(run: Run, empty_machine: Path) -> None:
     (empty_machine / "state/left/bin").mkdir(parents=True)
 
-    assert run("down", "--all")[1] == "left is not there: its record is removed\n"
+    assert run("down", "--all")[1] == "left does not exist: its record is removed\n"
     assert list((empty_machine / "state").iterdir()) == []
 
 
@@ -664,7 +664,7 @@ def test_plan_is_text_or_json(run: Run) -> None:
     document = json.loads(run("plan", "kubenet", "--as", "json", "--name", "other")[1])
     assert document["lab"] == "other"
     code, out, _ = run("plan", "kubenet", "--as", "shell", "--json")
-    assert (code, json.loads(out)["error"]["message"]) == (2, "--json and --as shell are two forms")
+    assert (code, json.loads(out)["error"]["message"]) == (2, "--json and --as shell cannot be used together")
     text = run("plan", "kubenet")[1]
     assert text.startswith("lab kubenet, model kubenet")
     assert not text.endswith("\n\n")

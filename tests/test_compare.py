@@ -415,7 +415,7 @@ def test_what_this_kernel_cannot_hold_is_skipped_with_the_reason(capsys: pytest.
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        ("docker-overlay", 4, "nothing could be measured: docker-overlay: this kernel lacks vxlan"),
+        ("docker-overlay", 4, "no lab could be measured: docker-overlay: this kernel lacks vxlan"),
         ("docker-overlay docker-icc", 3, "docker-icc: cannot add link: Operation not permitted"),
         ("raw-dual-stack", 2, "raw-dual-stack: it has no pod or container with an address of its own"),
     ],
@@ -519,9 +519,7 @@ def test_the_page_knows_only_scenarios_that_there_are() -> None:
 
     assert set(page()) <= set(catalog.names())
     assert set(EXPECTED) <= set(page())
-    assert (
-        text.splitlines()[0] == f"<!-- Written by `{comparison.HOW}`: measure it again, do not change it by hand. -->"
-    )
+    assert text.splitlines()[0] == f"<!-- Written by `{comparison.HOW}`: measure again, do not edit. -->"
     assert "times are of one run" in text
 
 

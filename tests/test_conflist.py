@@ -95,11 +95,14 @@ def test_a_mistake_in_a_file_is_told_at_its_place_there(tmp_path: Path) -> None:
     scenario = tmp_path / "t.yaml"
     scenario.write_text(f"name: t\nmodel: cni\n{NODES}conflist: 10-net.conflist\n")
     for text, told in (
-        ('{"cniVersion": "1.0.0",\n "name": "n",\n}', ":3:1: this is no JSON: a comma before the '}'"),
-        ('{"cniVersion": "1.0.0",\n "name": "n" "plugins": []}', ":2:14: this is no JSON: ',' or '}' is missing"),
+        ('{"cniVersion": "1.0.0",\n "name": "n",\n}', ":3:1: this is not valid JSON: a comma before the '}'"),
+        (
+            '{"cniVersion": "1.0.0",\n "name": "n" "plugins": []}',
+            ":2:14: this is not valid JSON: ',' or '}' is missing",
+        ),
         ('{"cniVersion": "1.0.0",\n "nome": "n", "plugins": [{}]}', ":2:2: conflist: unknown key 'nome'"),
         ("[]", ":1:1: conflist: a network list is a mapping"),
-        ("", ":1:1: this is no JSON: a value is missing at the end"),
+        ("", ":1:1: this is not valid JSON: a value is missing at the end"),
     ):
         file.write_text(text)
         with pytest.raises(ScenarioError) as caught:
@@ -145,10 +148,10 @@ def test_json_is_read_as_json_is(text: str) -> None:
     [
         ("{", (1, 2), "a '}' is missing at the end"),
         ('{"a" 1}', (1, 6), "a ':' is missing after the key 'a'"),
-        ("{'a': 1}", (1, 2), '"\'" begins no key'),
+        ("{'a': 1}", (1, 2), "a key cannot begin with"),
         ('{"a": 01}', (1, 8), "',' or '}' is missing before '1'"),
-        ('{"a": nope}', (1, 7), "'n' begins no value"),
-        ("[1,\n 2,\n]", (3, 1), "']' begins no value"),
+        ('{"a": nope}', (1, 7), "a value cannot begin with 'n'"),
+        ("[1,\n 2,\n]", (3, 1), "a value cannot begin with ']'"),
         ('["a\nb"]', (1, 4), "invalid control character"),
         ('["a', (1, 2), "unterminated string"),
         ('["\\q"]', (1, 3), "invalid \\escape"),

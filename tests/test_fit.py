@@ -165,7 +165,7 @@ def test_a_scenario_may_forbid_it(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError) as caught:
         written(tmp_path, "approximate: false\n", asked=True)
     (problem,) = caught.value.problems
-    assert problem.what == "approximate: false forbids what --approximate asks for"
+    assert problem.what == "approximate: false forbids the option --approximate"
     assert problem.line == len(catalog.find(TENANTS)[1].splitlines()) + 1
     with pytest.raises(MissingError, match=r"the scenario forbids what may be built instead \(approximate: false\): a"):
         fit(written(tmp_path, "approximate: false\n", asked=False), Kernel("vlan"), approximate=True)

@@ -68,9 +68,10 @@ def test_the_name_is_the_files_unless_one_is_given() -> None:
     assert parse("name: x\n" + KUBENET, "my-lab.yaml", name="y").name == "y"
     assert parse(KUBENET, "No Name.yaml", name="y").name == "y"
     assert refused(KUBENET, name="a.b") == [
-        "--name:1:1: name: 'a.b' is no name: '.' cannot stand in it\n    hint: a-z, 0-9 and '-' go: it is a DNS label"
+        "--name:1:1: name: 'a.b' is not a valid name: '.' is not allowed\n"
+        "    hint: a name is a DNS label: a-z, 0-9 and '-'"
     ]
-    with pytest.raises(ScenarioError, match="a lab is named for its file"):
+    with pytest.raises(ScenarioError, match="the lab's name is the file's name"):
         parse(KUBENET, "No Name.yaml")
 
 
@@ -141,12 +142,12 @@ def test_what_an_option_cannot_be(model: Any) -> None:
     )
     told = [problem.splitlines()[0] for problem in refused(bad)]
     assert told == [
-        "t.yaml:3:7: word: 'c' is none of a, b, 28",
+        "t.yaml:3:7: word: 'c' is not one of a, b, 28",
         "t.yaml:4:9: number: 10 is out of bounds",
-        "t.yaml:5:8: share: 'x' is no number",
+        "t.yaml:5:8: share: 'x' is not a number",
         "t.yaml:6:9: switch: '2' is neither true nor false",
-        "t.yaml:7:10: gateway: '10.9.0.0/16' is no IPv4 address",
-        "t.yaml:8:10: several: expected a list, each an IPv4 range such as 10.0.0.0/16",
+        "t.yaml:7:10: gateway: '10.9.0.0/16' is not a valid IPv4 address",
+        "t.yaml:8:10: several: expected a list, each entry an IPv4 range such as 10.0.0.0/16",
     ]
 
 
@@ -164,7 +165,7 @@ def test_what_a_model_refuses_stands_at_its_key(model: Any) -> None:
 def test_a_key_that_could_not_be_read_is_not_judged_again(model: Any) -> None:
     model.refuse = lambda scenario: [("number", "too few", "")]
     assert [item.splitlines()[0] for item in refused("model: fake\nnodes: [n]\nnumber: x\n")] == [
-        "t.yaml:3:9: number: 'x' is no whole number"
+        "t.yaml:3:9: number: 'x' is not a whole number"
     ]
 
 
@@ -236,7 +237,7 @@ def test_durations(written: str, seconds: float) -> None:
         ("{ping: a -> c, size: 1473, expect: fail}", "a does not reach c with 1473 bytes"),
         (
             "{ping: a -> c, not see: {at: node2/eth0, packet: arp, dst: c}}",
-            "a reaches c, a question for the neighbour not seen at node2/eth0 as any > c",
+            "a reaches c, a neighbour request not seen at node2/eth0 as any > c",
         ),
         ("{mesh: pods}", "every pod reaches every pod and is seen with its own address"),
     ],
@@ -260,7 +261,7 @@ def test_names_are_checked_beside_other_mistakes_of_checks() -> None:
     told = refused(f"{KUBENET}checks:\n  - ping: a -> d\n  - {{ping: a -> b, within: x}}\n")
     assert [line.splitlines()[0] for line in told] == [
         "t.yaml:4:11: ping: there is no machine 'd'",
-        "t.yaml:5:28: within: 'x' is no duration",
+        "t.yaml:5:28: within: 'x' is not a duration",
     ]
 
 
@@ -453,16 +454,16 @@ def test_dashes_and_dots_in_the_path_of_a_set() -> None:
 @pytest.mark.parametrize(
     ("word", "told"),
     [
-        ("routing=x", "--set routing=x:1:9: routing: 'x' is none of udr, host"),
+        ("routing=x", "--set routing=x:1:9: routing: 'x' is not one of udr, host"),
         ("routng=host", "--set routng=host:1:1: scenario: unknown key 'routng'"),
         ("routing", "--set routing:1:1: expected KEY=VALUE"),
         ("=x", "--set =x:1:1: expected KEY=VALUE"),
-        ("nodes.node1.pods.9=x", "--set nodes.node1.pods.9=x:1:1: '9' is no entry of the list"),
-        ("model.x=1", "--set model.x=1:1:1: 'kubenet' has no 'x' in it"),
-        ("nodes=[a", "--set nodes=[a:1:7: a '[' without its ']', or a missing ','"),
-        ("nodes.-h.pods=1", "--set nodes.-h.pods=1:1:1: nodes: '-h' is no name: it begins with a dash"),
-        ("routing=", "--set routing=:1:9: routing: expected one of udr, host, and nothing is there"),
-        ("say=\x1b[31m", "--set say=\\x1b[31m:1:5: character U+001B is no text"),
+        ("nodes.node1.pods.9=x", "--set nodes.node1.pods.9=x:1:1: '9' is not an entry of the list"),
+        ("model.x=1", "--set model.x=1:1:1: 'kubenet' does not contain 'x'"),
+        ("nodes=[a", "--set nodes=[a:1:7: a '[' without a ']', or a ',' is missing"),
+        ("nodes.-h.pods=1", "--set nodes.-h.pods=1:1:1: nodes: '-h' is not a valid name: it begins with a dash"),
+        ("routing=", "--set routing=:1:9: routing: expected one of udr, host, but the value is empty"),
+        ("say=\x1b[31m", "--set say=\\x1b[31m:1:5: character U+001B is not allowed"),
     ],
 )
 def test_a_set_that_means_nothing_is_placed_in_the_word(word: str, told: str) -> None:
@@ -488,7 +489,7 @@ def test_what_cannot_be_read_as_a_file(tmp_path: Path) -> None:
 def test_a_file_that_is_no_text_or_too_large(tmp_path: Path) -> None:
     file = tmp_path / "t.yaml"
     file.write_bytes(b"model: x\nsay: \xff\n")
-    with pytest.raises(ScenarioError, match=r"t\.yaml:2:6: byte 0xff is no UTF-8"):
+    with pytest.raises(ScenarioError, match=r"t\.yaml:2:6: byte 0xff is not valid UTF-8"):
         read(str(file))
     with file.open("wb") as out:
         out.truncate(5 * 1024**2)

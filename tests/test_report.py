@@ -65,7 +65,7 @@ def test_a_failed_check_shows_its_evidence_and_a_passed_one_only_when_asked() ->
     assert text.evidence(samples.FAILED) == [
         "    expected a reply",
         "    seen: nothing, at node1/eth0",
-        "    by hand: ping -c 1 c",
+        "    run manually: ping -c 1 c",
     ]
     assert text.evidence(samples.PASSED) == []
     assert len(text.evidence(samples.PASSED, verbose=True)) == 2
@@ -142,8 +142,9 @@ def test_lines_fold_on_a_terminal_and_never_in_a_pipe(monkeypatch: pytest.Monkey
         "    expected a",
         "      reply, got",
         "      none",
-        "    by hand: ping \\",
-        "      -c 1 10.0.0.1",
+        "    run manually: \\",
+        "      ping -c 1 \\",
+        "      10.0.0.1",
     ]
     assert err.getvalue().splitlines() == ["labctl: the kernel", "    refused"]
 
@@ -231,7 +232,7 @@ def test_lists_say_what_is_approximate() -> None:
 def test_commands_by_hand_name_the_namespace_they_are_typed_in() -> None:
     lines = list(up_status.by_hand(samples.result(), lambda node: f"labctl.kubenet.{node}", "/run/labctl"))
 
-    assert lines[:3] == ["", "# ---- the machines: a network namespace each", "ip netns add labctl.kubenet.node1"]
+    assert lines[:3] == ["", "# ---- the machines: a network namespace for each", "ip netns add labctl.kubenet.node1"]
     assert (
         "ip netns exec labctl.kubenet.node1 iptables-legacy -t nat -A POSTROUTING -s 10.244.0.0/16 -j MASQUERADE"
         in lines
@@ -248,7 +249,7 @@ def test_a_repair_by_hand_refills_a_chain_and_says_what_to_remove() -> None:
         "ip netns exec node1 iptables-legacy -t nat -A POSTROUTING -s 10.244.0.0/16 -j MASQUERADE",
         "ip netns exec node1 iptables-legacy -t nat -A POSTROUTING -j RETURN",
         "",
-        "# ---- routes and the rules that choose among them",
+        "# ---- routes and the rules that select routing tables",
         "# node1: the node with 10.224.0.4, 10.244.0.1",
         "ip netns exec node1 ip route add 10.244.1.0/24 via 10.224.0.5 dev eth0",
     ]

@@ -172,7 +172,7 @@ def _keys_the_parser_tells(text: str) -> set[str]:
         parse(text, "t.yaml")
     hints = [problem.hint for problem in caught.value.problems if "unknown key" in problem.what]
     assert len(hints) == 1
-    return set(hints[0].removeprefix("known here: ").split(", "))
+    return set(hints[0].removeprefix("known keys: ").split(", "))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The command line's door. `labctl exec NODE -- CMD` goes through it without loading anything else."""
+"""The entry point of the command line. `labctl exec NODE -- CMD` runs from here and loads nothing else."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run labctl with these words (the process's own if None) and return the exit code.
+    """Run labctl with these arguments (sys.argv if None) and return the exit code.
 
     0 good; 1 a check failed or drift; 2 a bad scenario or usage; 3 the kernel refused; 4 missing root,
-    tool or kernel feature; 70 our bug; 130 interrupted; `exec` and `shell` return their command's own.
+    tool or kernel feature; 70 a bug in labctl; 130 interrupted; `exec` and `shell` return their command's exit code.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _main(words)
-    except KeyboardInterrupt:  # before the frame that tells it was there
+    except KeyboardInterrupt:  # interrupted before cli.frame could handle it
         sys.stderr.write("labctl: interrupted\n")
         return 130
 
@@ -26,7 +26,7 @@ def _main(words: list[str]) -> int:
         from labctl.cli.param_types import complete
 
         return complete()
-    own = words[: words.index("--")] if "--" in words else words  # what follows is a command in the lab
+    own = words[: words.index("--")] if "--" in words else words  # after `--` comes the command for the node
     from labctl.cli import rootless
 
     return rootless.run(words, _run) if rootless.asked(own) else _run(words)
@@ -49,8 +49,8 @@ def _run(words: list[str]) -> int:
 
 
 def _plain_exec(words: list[str]) -> tuple[str, str, list[str]] | None:
-    """(lab, node, command) if the words are a plain `exec [-l LAB] NODE -- CMD...` that can work; else None,
-    and the full command line, which knows every spelling and every error, takes over."""
+    """(lab, node, command) for a plain `exec [-l LAB] NODE -- CMD...` that can work. Else None: then the full
+    command line runs, which handles every spelling and every error."""
     if words[:1] != ["exec"] or os.geteuid() != 0:
         return None
     from labctl.kernel.host import paths
@@ -63,6 +63,6 @@ def _plain_exec(words: list[str]) -> tuple[str, str, list[str]] | None:
         lab = next(iter(labs)) if len(labs) == 1 else ""
     if len(rest) < 3 or rest[1] != "--" or rest[0] not in labs.get(lab, ()):
         return None
-    if os.path.isdir(paths.state_dir() / ".trace"):  # a killed trace may have to be cleared away
+    if os.path.isdir(paths.state_dir() / ".trace"):  # a killed trace may have left something to remove
         return None
     return lab, rest[0], rest[2:]

@@ -1,4 +1,4 @@
-"""The frame of the command line: global options on both sides of the verb, errors, exit codes."""
+"""The click group: global options before and after the verb, errors, exit codes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ SETTINGS = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 
 
 class Ended(SystemExit):
-    """SIGTERM or SIGHUP has come; the code is 128 + its number."""
+    """SIGTERM or SIGHUP was received. The exit code is 128 + the number of the signal."""
 
 
 class Session:
-    """One run of labctl: its words, its global options, and where its output goes."""
+    """One run of labctl: its arguments, its global options, and its terminal."""
 
     def __init__(self, words: Sequence[str]) -> None:
         self.words = tuple(words)
@@ -35,7 +35,7 @@ class Session:
         self.json = False
         self.verbose = False
         self.terminal = Terminal()
-        self.fate: Callable[[], str] = str  # says, after an interruption, what became of the work
+        self.fate: Callable[[], str] = str  # for an interruption: what state the work is in
 
     def document(self, document: dict[str, Any]) -> None:
         """Print the one JSON document of this run."""
@@ -52,13 +52,13 @@ class Session:
         with_root = shlex.join(["sudo", "labctl", *self.words])
         without = shlex.join(["labctl", "--rootless", *self.words])
         verb = click.get_current_context().info_name
-        raise MissingError(f"labctl {verb} needs root", f"{with_root}, or without it: {without}")
+        raise MissingError(f"labctl {verb} needs root", f"{with_root}, or without root: {without}")
 
     def _sweep(self) -> None:
-        """Clear away what a killed trace left in its lab, and say so."""
+        """Remove what a killed trace left in its lab, and report it."""
         from labctl.kernel.host import paths
 
-        if not os.path.isdir(paths.state_dir() / ".trace"):  # one look, and nothing loaded
+        if not os.path.isdir(paths.state_dir() / ".trace"):  # a cheap test that imports nothing
             return
         from labctl.kernel.rule_trace.cleanup import sweep
 
@@ -66,7 +66,7 @@ class Session:
             self.terminal.complain(f"labctl: {sentence}")
 
     def end_cleanly(self) -> None:
-        """Let SIGTERM and SIGHUP unwind as ^C does, so that a build rolls back and listeners end."""
+        """Make SIGTERM and SIGHUP raise an exception as ^C does, so that a build rolls back and listeners end."""
         import signal
 
         def leave(number: int, _: object) -> NoReturn:
@@ -78,7 +78,7 @@ class Session:
 
 
 class Verbs(click.Group):
-    """The group of all verbs, in the contract's order, with a suggestion for a mistyped one."""
+    """The group of all verbs, in the order of ORDER, with a suggestion for a mistyped verb."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name in ORDER if name in self.commands]
@@ -95,7 +95,7 @@ class Verbs(click.Group):
 
 
 def remember(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    """Note a global option wherever it stands; standing on neither side leaves it as it was."""
+    """Store a global option, given before or after the verb. If it is not given, the stored value stays."""
     if value and isinstance(ctx.find_root().obj, Session):
         session: Session = ctx.find_root().obj
         setattr(session, str(param.name), value)
@@ -103,14 +103,14 @@ def remember(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     return value
 
 
-def common(*shown: str, verbose: str = "Say more.") -> Callable[[Any], Any]:
-    """The global options, which every verb takes after it as well; `--help` lists those of `shown`.
+def common(*shown: str, verbose: str = "Print more.") -> Callable[[Any], Any]:
+    """The global options, which can also stand after the verb. `--help` lists those in `shown`.
 
-    `verbose` is what -v means for this verb.
+    `verbose` is the help text of -v for this verb.
     """
     from labctl.cli.param_types import LAB
 
-    where = "The lab that is meant; not needed while only one runs."
+    where = "The lab; not needed while only one lab runs."
     only = "Print exactly one JSON document, errors included."
     lab: dict[str, Any] = {"type": LAB, "metavar": "NAME", "hidden": "lab" not in shown, "help": where}
     json: dict[str, Any] = {"is_flag": True, "hidden": "json" not in shown, "help": only}
@@ -131,7 +131,7 @@ _HELP = "Show this message and exit."
 
 
 def _help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    """Not click's own, which does not survive a full disk."""
+    """Print the help. click's own callback fails if the output cannot be written, as on a full disk."""
     if value and not ctx.resilient_parsing:
         ctx.find_root().obj.terminal.line(ctx.get_help())
         ctx.exit()
@@ -144,27 +144,29 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 
 
 @click.group(cls=Verbs, context_settings=SETTINGS, subcommand_metavar="VERB [ARGS]...", invoke_without_command=True)
-@common("lab", "json", "verbose", verbose="Say more: the equivalent commands, all evidence.")
-@click.option("--rootless", is_flag=True, expose_value=False, help="Without root, in namespaces of your own.")
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Say which it is.")
+@common("lab", "json", "verbose", verbose="Print more: the equivalent commands, all evidence.")
+@click.option("--rootless", is_flag=True, expose_value=False, help="Run without root, in your own user namespace.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."
+)
 @click.pass_context
 def app(ctx: click.Context) -> None:
     """See how containers really talk: live container networks on the Linux kernel, proven by packets.
 
-    A scenario becomes namespaces, bridges, veth pairs, routes and iptables rules; checks prove with real
-    packets what it claims; `down` leaves the machine as it was.
+    labctl builds a scenario of namespaces, bridges, veth pairs, routes and iptables rules; checks prove its
+    claims with real packets; `down` leaves the machine as it was.
 
     \b
     First steps:
       sudo labctl up kubenet --check       build a two-node cluster network and prove it
-      sudo labctl shell node1              look around in a node
+      sudo labctl shell node1              open a shell in a node
       sudo labctl exec a -- ping -c 3 c    run a command in a pod
       sudo labctl trace a c                follow one packet, hop by hop
-      sudo labctl down kubenet             remove it without a trace
+      sudo labctl down kubenet             remove it completely
 
     \b
     Exit codes:
-      0 good   1 a check failed, or drift   2 bad scenario or usage   3 the kernel refused
+      0 success   1 a check failed, or drift   2 bad scenario or usage   3 the kernel refused
       4 missing root, tool or kernel feature   70 a bug in labctl   130 interrupted
 
     \b
@@ -179,7 +181,7 @@ def app(ctx: click.Context) -> None:
 
 
 def register() -> None:
-    """Hang the verbs into the group."""
+    """Add the verbs to the group."""
     from labctl.cli import (
         capture_command,
         compare_command,
@@ -214,7 +216,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def failed(error: BaseException, session: Session) -> int:
-    """Say what went wrong, as sentences or as the JSON document; returns the exit code."""
+    """Report an error, as text or as the JSON document. Returns the exit code."""
     if isinstance(error, (SystemExit, click.exceptions.Exit)) and not isinstance(error, Ended):
         code = getattr(error, "exit_code", getattr(error, "code", 0))
         return code if isinstance(code, int) else 1
@@ -239,7 +241,7 @@ def failed(error: BaseException, session: Session) -> int:
         try:
             session.document(error_document(known, code))
         except LabError:
-            pass  # the output itself is what failed
+            pass  # the output itself cannot be written
     if not wants_json or code == 70:
         session.terminal.complain(str(known) if known.problems else f"labctl: {known}")
     return code

@@ -1,4 +1,4 @@
-"""The verb capture: what passes the devices of a lab, as lines for people or as a pcapng file."""
+"""The verb capture: the frames that pass the devices of a lab, as text lines or as a pcapng file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from labctl.packets.decode import Frame
 
 
-@click.command("capture", short_help="See every packet, at every device of the lab, in one stream.")
+@click.command("capture", short_help="Show every packet, at every device of the lab, in one stream.")
 @click.argument("points", nargs=-1, type=POINT, metavar="[POINT...]")
-@click.option("--filter", "expression", default="", metavar="EXPR", help="Only what this pcap filter lets through.")
+@click.option("--filter", "expression", default="", metavar="EXPR", help="Only packets that match this pcap filter.")
 @click.option("-w", "--write", metavar="FILE", help="Write a pcapng file; - for standard output.")
-@click.option("-c", "--count", type=click.IntRange(1), metavar="N", help="End after so many frames.")
-@click.option("--seconds", type=click.FloatRange(0), metavar="N", help="End after so many seconds.")
+@click.option("-c", "--count", type=click.IntRange(1), metavar="N", help="Stop after N frames.")
+@click.option("--seconds", type=click.FloatRange(0), metavar="N", help="Stop after N seconds.")
 @common("lab")
 @click.pass_obj
 def capture(
@@ -35,11 +35,12 @@ def capture(
     count: int | None,
     seconds: float | None,
 ) -> int:
-    """See every packet, at every device of the lab or at the given ones, in one stream ordered by time; ^C ends it.
+    """Show every packet, at every device of the lab or at the given points, in one stream ordered by time; ^C stops it.
 
-    POINT is a device such as node1/eth0, or a node for all of its devices. A line says when, where (> leaving the
-    device, < entering it), from whom to whom, and what. For a single device and no file it prints and runs tcpdump
-    itself, as one would by hand. A file has the lab's names for devices and addresses, for Wireshark or tshark.
+    POINT is a device such as node1/eth0, or a node, which means all of its devices. A line shows the time, the device
+    (> the packet leaves it, < the packet enters it), the source, the destination and the kind of packet. For a single
+    device without -w and --seconds, labctl prints the equivalent tcpdump command and runs it. A file contains the
+    lab's names for devices and addresses, for Wireshark or tshark.
 
     \b
     Examples:
@@ -51,7 +52,7 @@ def capture(
     from labctl.lab import lifecycle
 
     if session.json:
-        raise UsageError("capture has no --json: it is a stream, not a document", "-w - writes pcapng, for programs")
+        raise UsageError("capture has no --json: it is a stream, not a document", "-w - writes pcapng for programs")
     session.need_root()
     lab = lifecycle.choose(session.lab)
     nodes, ports = _places(lab, points)
@@ -64,17 +65,17 @@ def capture(
     with ExitStack() as stack:
         tell = _sink(session, write, _names(lab), stack)
         ears = stack.enter_context(Capture(lab, nodes, ports, program))
-        session.terminal.complain("capturing; ^C ends it")
+        session.terminal.complain("capturing; ^C stops it")
         reader = sys.stdout.fileno() if write in (None, "-") and sys.stdout is not None else None
         told = 0
         try:
-            heard = ears.frames(seconds, reader) if session.terminal.out is not None else ()  # its reader went
+            heard = ears.frames(seconds, reader) if session.terminal.out is not None else ()  # None: the pipe is closed
             for told, frame in enumerate(heard, 1):
                 tell(frame)
-                if told == count or session.terminal.out is None:  # nobody reads any more
+                if told == count or session.terminal.out is None:  # the reader closed the pipe
                     break
         except (KeyboardInterrupt, Ended):
-            for frame in ears.rest():  # what had passed by then
+            for frame in ears.rest():  # captured before the signal
                 tell(frame)
                 told += 1
         lost = sum(ears.lost().values())
@@ -85,7 +86,7 @@ def capture(
 
 
 def _sink(session: Session, write: str | None, names: Mapping[IP, str], stack: ExitStack) -> Callable[[Frame], None]:
-    """What is done with each frame: a line for people, or the next bytes of a file. Raises UsageError."""
+    """Return the function that prints a frame as a line, or writes it to a file. Raises UsageError."""
     if write is None:
         from labctl.report.capture_lines import frame_line
 
@@ -102,7 +103,7 @@ def _sink(session: Session, write: str | None, names: Mapping[IP, str], stack: E
 
     if write == "-":
         if sys.stdout.isatty():
-            raise UsageError("-w - writes bytes, and this is a terminal", "labctl capture -w - | wireshark -k -i -")
+            raise UsageError("-w - writes bytes, but this is a terminal", "labctl capture -w - | wireshark -k -i -")
         file = FileIO(sys.stdout.fileno(), "wb", closefd=False)
     else:
         try:
@@ -127,9 +128,9 @@ def _sink(session: Session, write: str | None, names: Mapping[IP, str], stack: E
 
 
 def _places(lab: str, points: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Port, ...]]:
-    """The namespaces to listen in, and the devices that are meant there; no devices for all.
+    """The namespaces to capture in, and the devices there; no devices means all devices.
 
-    Raises UsageError for a node or a device that is not there.
+    Raises UsageError for a node or a device that does not exist.
     """
     from labctl.cli.exec_commands import find_node
     from labctl.core.resources import Link
@@ -157,7 +158,7 @@ def _places(lab: str, points: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[P
 
 
 def _names(lab: str) -> dict[IP, str]:
-    """The lab's machines by their addresses."""
+    """The names of the lab's machines, by address."""
     from ipaddress import ip_address
 
     from labctl.kernel.host import lab_state
@@ -170,7 +171,7 @@ def _names(lab: str) -> dict[IP, str]:
 
 
 def _tcpdump(session: Session, lab: str, port: Port, expression: str, count: int | None) -> int:
-    """One device by the real tcpdump, in its namespace; its command line is said first, for people to type."""
+    """Run tcpdump for one device, in its namespace. The equivalent command is printed first."""
     import shlex
 
     from labctl.kernel.host import paths

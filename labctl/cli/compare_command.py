@@ -1,4 +1,4 @@
-"""The verb that measures several models by the same questions: compare."""
+"""The verb compare: measure several models with the same questions."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from labctl.core.iptables import Backend
 
 
-@click.command("compare", short_help="Measure several models by the same questions, in one table.")
+@click.command("compare", short_help="Measure several models with the same questions, in one table.")
 @click.argument("scenarios", nargs=-1, type=SCENARIO, metavar="SCENARIO...")
 @click.option("--all", "everything", is_flag=True, help="Every built-in scenario that has pods or containers.")
-@click.option("--markdown", is_flag=True, help="Print a page of Markdown.")
-@approximate_option("Where this kernel lacks a feature, build what the model has for it, and say so.")
-@firewall_option("Write rules by iptables-legacy or iptables-nft; else by legacy where it works.")
-@common("json", "verbose", verbose="Also print what each answer rests on.")
+@click.option("--markdown", is_flag=True, help="Print a Markdown page.")
+@approximate_option("Where this kernel lacks a feature, build the model's substitute, and report it.")
+@firewall_option("Write rules with iptables-legacy or iptables-nft; by default with legacy where it works.")
+@common("json", "verbose", verbose="Also print the evidence for each answer.")
 @click.pass_obj
 def compare(
     session: Session,
@@ -33,14 +33,14 @@ def compare(
     approximate: bool,
     firewall: Backend | None,
 ) -> int:
-    """Build one lab after the other, ask each the same questions, and print the answers in one table.
+    """Build one lab after the other, ask the same questions of each, and print the answers in one table.
 
-    Every answer is measured: by packets that are seen where they arrive, and by what the kernel holds. Nothing of
-    it is typed in. The labs have names of their own and are removed again, whatever happens; running labs are not
-    touched. Times are relative to the first lab that has two nodes.
+    Every answer is measured: from packets that are captured where they arrive, and from the kernel's state. No answer
+    is entered manually. The labs get unused names and are always removed again; running labs are not changed. Times
+    are relative to the first lab that has two nodes.
 
-    A scenario that this kernel cannot hold is skipped, with the reason. Exits 0 if one at least could be measured,
-    1 if evidence was lost for an answer (`inconclusive`), and with the reason's own code if all were skipped.
+    A scenario that this kernel cannot build is skipped, with the reason. Exits 0 if at least one lab was measured,
+    1 if evidence was lost for an answer (`inconclusive`), and with the exit code of the reason if all were skipped.
 
     \b
     Examples:
@@ -51,7 +51,7 @@ def compare(
     from labctl.compare.run import compare as measure
 
     if markdown and session.json:
-        raise UsageError("compare: --json and --markdown are two forms", "leave one of them out")
+        raise UsageError("compare: --json and --markdown cannot be used together", "remove one of them")
     chosen = _entries(_words(scenarios, everything), everything, firewall)
     session.need_root()
     session.end_cleanly()
@@ -65,22 +65,22 @@ def compare(
 
 
 def _words(scenarios: tuple[str, ...], everything: bool) -> tuple[str, ...]:
-    """The scenarios that are meant, each once. Raises UsageError."""
+    """The names of the scenarios, each once. Raises UsageError."""
     from labctl.scenario import catalog
 
     if everything and scenarios:
-        raise UsageError("compare: name scenarios or say --all, not both")
+        raise UsageError("compare: name scenarios or use --all, not both")
     if not everything and not scenarios:
         raise UsageError("compare: no scenario is named", "such as: labctl compare kubenet docker-bridge; or --all")
     twice = next((word for word in scenarios if scenarios.count(word) > 1), None)
     if twice is not None:
-        raise UsageError(f"compare: {twice} is named twice", "a lab compared with itself says nothing")
+        raise UsageError(f"compare: {twice} is named twice", "name each scenario once")
     return catalog.names() if everything else scenarios
 
 
 def _entries(words: tuple[str, ...], everything: bool, firewall: Backend | None) -> list[Entry]:
-    """What the words name, read as a whole before anything is built: all mistakes of all files, and all unknown names,
-    at once. Of `--all`, only scenarios that have somebody to ask. Raises ScenarioError, UsageError."""
+    """Read all scenarios before anything is built, so that all mistakes and all unknown names are reported at once.
+    With --all, only scenarios that can be measured are returned. Raises ScenarioError, UsageError."""
     from labctl.compare.run import Entry
     from labctl.lab import lifecycle
 
@@ -103,15 +103,15 @@ def _entries(words: tuple[str, ...], everything: bool, firewall: Backend | None)
 
 
 def _nothing(table: Table) -> LabError:
-    """The error for a comparison in which nothing could be measured."""
+    """The error for a comparison in which no lab could be measured."""
     reasons = "; ".join(f"{column.title}: {getattr(column, 'reason', '')}" for column in table.columns)
     codes = {getattr(column, "code", 0) for column in table.columns}
     kind = KernelError if 3 in codes else MissingError if 4 in codes else UsageError
-    return kind(f"nothing could be measured: {reasons}")
+    return kind(f"no lab could be measured: {reasons}")
 
 
 def _command(scenarios: tuple[str, ...], approximate: bool, firewall: Backend | None) -> str:
-    """The command that writes this page; the page of all scenarios belongs to the documentation."""
+    """The command that writes this page. The page of all scenarios is part of the documentation."""
     import shlex
 
     more = (" --approximate" if approximate else "") + (f" --firewall {firewall}" if firewall else "")

@@ -12,7 +12,7 @@ from labctl.errors import UsageError
 
 
 class Exec(click.Command):
-    """A command whose options end where the person's own command begins, with or without `--`."""
+    """A click command: labctl's options end where the command for the node begins, with or without `--`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         at = _end_of_options(args)
@@ -21,7 +21,7 @@ class Exec(click.Command):
 
 
 def _end_of_options(args: list[str]) -> int:
-    """Where our own words end: at `--`, or at the first word after NODE that is no option."""
+    """The index where labctl's arguments end: at `--`, or at the first word after NODE that is not an option."""
     at, named = 0, False
     while at < len(args) and args[at] != "--":
         if args[at] in ("-l", "--lab"):
@@ -36,7 +36,7 @@ def _end_of_options(args: list[str]) -> int:
 
 
 def find_node(lab: str, node: str | None) -> tuple[str, ...]:
-    """The nodes that are meant: the named one, or all. Raises UsageError with a suggestion."""
+    """The namespace of the named node, or of all nodes. Raises UsageError with a suggestion."""
     from labctl.kernel.host import paths
 
     nodes = paths.labs().get(lab, ())
@@ -55,7 +55,7 @@ def find_node(lab: str, node: str | None) -> tuple[str, ...]:
 
 
 def places_of(lab: str) -> dict[str, str]:
-    """The machines of a lab that share another's network namespace, with whose: a container on Docker's `host`."""
+    """The machines that share the network namespace of another machine, with that machine (Docker's `host`)."""
     from labctl.kernel.host import lab_state
 
     record = lab_state.load(lab) or {}
@@ -71,10 +71,10 @@ def places_of(lab: str) -> dict[str, str]:
 @common("lab")
 @click.pass_obj
 def exec_(session: Session, node: str, command: tuple[str, ...]) -> int:
-    """Run a command inside a node; its exit code is labctl's own (127: not found, 128 + signal: killed).
+    """Run a command inside a node and exit with its exit code (127: not found, 128 + signal: killed).
 
-    Inside, the lab's names resolve, `iptables` is the variant the rules were written with, and /sys is the
-    node's own.
+    Inside, the names of the lab's machines resolve, `iptables` is the variant that wrote the rules, and /sys shows
+    the node's devices.
 
     \b
     Examples:
@@ -96,7 +96,7 @@ def exec_(session: Session, node: str, command: tuple[str, ...]) -> int:
 @common("lab")
 @click.pass_obj
 def shell(session: Session, node: str) -> Any:
-    """Open a shell inside a node; the prompt says where one is, `exit` leads back.
+    """Open a shell inside a node; the prompt shows the node, `exit` ends the shell.
 
     \b
     Example:

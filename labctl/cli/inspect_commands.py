@@ -1,4 +1,4 @@
-"""The verbs that look: list, status, check, show, doctor."""
+"""The verbs that inspect labs and the machine: list, status, check, show, doctor."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ if TYPE_CHECKING:
 
 
 def scenario_option(function: Any) -> Any:
-    """--scenario FILE, for a lab whose kept definition is lost."""
-    text = "What the lab was made from, if labctl's own record of it is lost."
+    """--scenario FILE, for a lab if its saved definition is lost."""
+    text = "The scenario of the lab, if labctl's record of it is lost."
     return click.option("--scenario", type=SCENARIO, metavar="FILE", help=text)(function)
 
 
 @click.command("list", short_help="List running labs or built-in scenarios.")
-@click.option("--scenarios", is_flag=True, help="The built-in scenarios instead of the running labs.")
+@click.option("--scenarios", is_flag=True, help="List the built-in scenarios instead of the running labs.")
 @common("json")
 @click.pass_obj
 def list_labs(session: Session, scenarios: bool) -> int:
     """List the running labs, or the built-in scenarios; needs no root.
 
-    A scenario's grade says how true its model is to the real thing: `approximate (3)` has three parts that
-    are only close to it, `needs vlan` one that wants a kernel with VLANs. Its page in docs/models says which.
+    A scenario's grade says how faithful its model is to the real system: `approximate (3)` has three parts that
+    are only similar to it, `needs vlan` has a part that needs a kernel with VLANs. The model's page in docs/models
+    lists the parts.
 
     \b
     Examples:
@@ -66,15 +67,15 @@ def list_labs(session: Session, scenarios: bool) -> int:
     return 0
 
 
-@click.command("status", short_help="Name what has drifted from the definition.")
+@click.command("status", short_help="Show what has drifted from the definition.")
 @scenario_option
 @sets_option
 @common("lab", "json")
 @click.pass_obj
 def status(session: Session, scenario: str | None, sets: tuple[str, ...]) -> int:
-    """Name every object of a running lab that is not as defined: missing, extra or changed.
+    """Show every object of a running lab that differs from the definition: missing, extra or changed.
 
-    Exits 1 if anything has drifted. `labctl up` with the same scenario repairs it.
+    Exits 1 if there is drift. `labctl up` with the same scenario repairs it.
 
     \b
     Examples:
@@ -100,8 +101,8 @@ def status(session: Session, scenario: str | None, sets: tuple[str, ...]) -> int
 
 
 @click.command("check", short_help="Prove every claim of a lab with packets.")
-@click.option("-k", "word", metavar="WORD", help="Only the checks whose sentence or machines contain WORD.")
-@click.option("--pcap", metavar="DIR", type=click.Path(), help="Keep the packets of each check, as pcapng files.")
+@click.option("-k", "word", metavar="WORD", help="Only checks with WORD in their sentence or machines.")
+@click.option("--pcap", metavar="DIR", type=click.Path(), help="Write the packets of each check as pcapng files.")
 @click.option("--junit", metavar="FILE", type=click.Path(), help="Also write the results as JUnit XML.")
 @scenario_option
 @sets_option
@@ -117,8 +118,8 @@ def check(
 ) -> int:
     """Prove every claim of a running lab with real packets.
 
-    Exits 0 if all checks pass or are skipped, 1 if one fails or cannot be decided. A failed check says
-    what was expected, what was seen, and where.
+    Exits 0 if all checks pass or are skipped, 1 if one fails or is inconclusive. A failed check shows what
+    was expected, what was seen, and where.
 
     \b
     Examples:
@@ -154,7 +155,7 @@ def check(
 def run_checks(
     session: Session, lab: Lab, word: str | None, keep: Callable[[Check, bytes], str] | None = None
 ) -> Report:
-    """Run a lab's checks; for a person, each with its line as soon as it is decided."""
+    """Run a lab's checks. Without --json, print the line of each check as soon as it is decided."""
     import labctl
     from labctl.report import plain_text as text
 
@@ -175,20 +176,20 @@ def run_checks(
 
 
 def recall(name: str, scenario: str | None, sets: tuple[str, ...]) -> Lab:
-    """What a running lab was made from. Raises UsageError."""
+    """The definition of a running lab, compiled. Raises UsageError."""
     from labctl.lab import lifecycle
 
     if sets and scenario is None:
-        raise UsageError("--set belongs to --scenario FILE", "a running lab is as it was made")
+        raise UsageError("--set needs --scenario FILE", "the record of a running lab has its values")
     return lifecycle.recall(name, scenario, sets)
 
 
-@click.command("show", short_help="Show what is in a node, or in all.")
+@click.command("show", short_help="Show the state of a node, or of all nodes.")
 @click.argument("node", required=False, type=NODE)
 @common("lab", "json")
 @click.pass_obj
 def show(session: Session, node: str | None) -> int:
-    """Show what is in a node, or in all: links, addresses, routes, neighbours, firewall with counters, settings.
+    """Show a node, or all: links, addresses, routes, neighbours, firewall with counters, sysctls.
 
     \b
     Examples:
@@ -228,7 +229,7 @@ def show(session: Session, node: str | None) -> int:
 
 
 def _known(name: str) -> Lab | None:
-    """The lab as it was made; None where that is not known any more."""
+    """The lab as it was defined; None if its record is lost."""
     from labctl.lab import lifecycle
 
     try:
@@ -237,13 +238,13 @@ def _known(name: str) -> Lab | None:
         return None
 
 
-@click.command("doctor", short_help="Say whether this machine can run labs.")
+@click.command("doctor", short_help="Check whether this machine can run labs.")
 @common("json")
 @click.pass_obj
 def doctor(session: Session) -> int:
-    """Say whether this machine can run labs: kernel, tools, limits, leftovers; each with a fix.
+    """Check whether this machine can run labs: kernel, tools, limits, leftovers; each problem with a fix.
 
-    Kernel features are tried in a namespace that is thrown away. Exits 4 if something needed is missing.
+    Kernel features are tried in a temporary namespace. Exits 4 if something that is needed is missing.
 
     \b
     Example:
@@ -253,7 +254,7 @@ def doctor(session: Session) -> int:
     from labctl.kernel.host_facts import examine
     from labctl.lab.doctor import findings, wanted
 
-    session.terminal.progress("trying what the kernel can do")
+    session.terminal.progress("trying kernel features")
     asked = wanted({name: getattr(models.find(name), "PARTS", ()) for name in models.names()})
     found = findings(examine(asked), asked)
     if session.json:

@@ -1,4 +1,4 @@
-"""The verbs that make and unmake labs, and those that work on scenarios: up, down, plan, validate, schema."""
+"""The verbs that build and remove labs, and those that work on scenarios: up, down, plan, validate, schema."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 
 def sets_option(function: Any) -> Any:
     """--set KEY=VALUE, repeatable."""
-    text = "Change a value of the scenario, e.g. --set routing=host. May be given again."
+    text = "Set a value of the scenario, e.g. --set routing=host. Can be repeated."
     return click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help=text)(function)
 
 
 def approximate_option(text: str) -> Callable[[Any], Any]:
-    """--approximate, with what it does for a verb."""
+    """--approximate, with its help text for a verb."""
     return click.option("--approximate", is_flag=True, help=text)
 
 
 def firewall_option(text: str) -> Callable[[Any], Any]:
-    """--firewall legacy|nft, with what it does for a verb."""
+    """--firewall legacy|nft, with its help text for a verb."""
     return click.option("--firewall", type=click.Choice(["legacy", "nft"]), help=text)
 
 
 @click.command("up", short_help="Bring a lab up, or repair a running one.")
 @click.argument("scenario", type=SCENARIO)
-@click.option("--name", type=NAME, metavar="LAB", help="The lab's name, if not the scenario's own.")
+@click.option("--name", type=NAME, metavar="LAB", help="The lab's name; by default the scenario's name.")
 @click.option("--check", is_flag=True, help="Then prove every claim of the scenario, as `labctl check` does.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
 @click.option("--keep", is_flag=True, help="Keep what was built if building fails, instead of rolling back.")
-@click.option("--replace", is_flag=True, help="Replace a running lab of the same name but another definition.")
-@approximate_option("Where this kernel lacks a feature, build what the model has for it, and say so.")
-@firewall_option("Write rules by iptables-legacy or iptables-nft; else by legacy where it works.")
+@click.option("--replace", is_flag=True, help="Replace a running lab that has the same name but another definition.")
+@approximate_option("Where this kernel lacks a feature, build the model's substitute, and report it.")
+@firewall_option("Write rules with iptables-legacy or iptables-nft; by default with legacy where it works.")
 @sets_option
-@common("json", "verbose", verbose="Also print the commands that make the same by hand.")
+@common("json", "verbose", verbose="Also print the equivalent commands.")
 @click.pass_obj
 def up(
     session: Session,
@@ -58,11 +58,11 @@ def up(
 ) -> int:
     """Bring a lab up, or repair a running one.
 
-    SCENARIO is a built-in name (`labctl list --scenarios`) or a file. Running it again changes only what
-    differs. If building fails, everything made is removed again, unless --keep. A lab that needs a feature
-    which this kernel lacks is refused; --approximate builds the model's substitute for what is missing, if
-    it has one, and changes nothing where nothing is missing. A kernel without legacy iptables gets the rules
-    by iptables-nft; --firewall (or LABCTL_FIREWALL) says which, and the lab keeps it.
+    SCENARIO is a built-in name (`labctl list --scenarios`) or a file. A second run changes only what differs. If
+    building fails, everything that was created is removed again, unless --keep is given. A lab that needs a feature
+    which this kernel lacks is refused; --approximate builds the model's substitute for the missing feature, if there
+    is one, and changes nothing if no feature is missing. On a kernel without legacy iptables, the rules are written
+    with iptables-nft; --firewall (or LABCTL_FIREWALL) selects one, and the lab keeps it.
 
     \b
     Examples:
@@ -77,7 +77,7 @@ def up(
     from labctl.report import up_status
 
     if check and dry_run:
-        raise UsageError("up: --check needs the lab, and --dry-run builds none", "leave one of them out")
+        raise UsageError("up: --check needs a lab, but --dry-run builds none", "remove one of the two options")
     kind: dict[str, Any] = {"approximate": approximate, "firewall": firewall}
     definition = labctl.load(scenario, name=name or session.lab, set=sets, **kind)
     before = definition.name in paths.labs()
@@ -89,7 +89,7 @@ def up(
     how: dict[str, Any] = {"replace": replace, "approximate": approximate, "progress": terminal.progress}
     built = None if dry_run else labctl.up(definition, keep=keep, **how).result
     result = built or lifecycle.up(definition, dry_run=True, **how)
-    session.fate = lambda: "" if dry_run else f"lab {definition.name} is up and runs on"
+    session.fate = lambda: "" if dry_run else f"lab {definition.name} is up and keeps running"
     terminal.clear()
     if not session.json:
         if session.verbose:
@@ -106,14 +106,14 @@ def up(
 
 
 def _fate(name: str, before: bool, *, keep: bool, replace: bool) -> str:
-    """What an interrupted `up` left of a lab; `before` tells whether it was there when `up` began."""
+    """What an interrupted `up` left of a lab. `before` is whether the lab existed when `up` began."""
     from labctl.kernel.host import lab_state, paths
 
     if name not in paths.labs() and name not in lab_state.records():
-        return "rolled back, nothing is left" + (", nor of the lab that was to be replaced" if before else "")
+        return "rolled back, nothing is left" + (", and the lab to be replaced is removed too" if before else "")
     if before and not replace:
-        return f"lab {name} runs on; `labctl up` repairs what is not as defined"
-    how = "--keep: the lab is left half-built" if keep else f"lab {name} is left, perhaps in part"
+        return f"lab {name} keeps running; `labctl up` repairs what differs from the definition"
+    how = "--keep: the lab is left incomplete" if keep else f"lab {name} is left, perhaps incomplete"
     return f"{how}; `labctl down {name}` removes it"
 
 
@@ -125,16 +125,16 @@ def _checked(session: Session, lab: Any) -> Report:
     return run_checks(session, lab, None)
 
 
-@click.command("down", short_help="Remove labs without a trace.")
+@click.command("down", short_help="Remove labs completely.")
 @click.argument("labs", nargs=-1, type=LAB, metavar="[LAB]...")
 @click.option("--all", "everything", is_flag=True, help="All labs on this machine.")
 @common("json")
 @click.pass_obj
 def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
-    """Remove labs, leaving the machine as it was.
+    """Remove labs completely, so that the machine is as it was before.
 
-    Needs no scenario file and no state, works after a crash, and twice. LAB may be left out while only
-    one runs. A record that is left of a lab without namespaces goes as well.
+    Needs no scenario file and no saved state. Works after a crash, and can be repeated. LAB can be omitted while
+    only one lab runs. If only the record of a lab is left, without namespaces, that is removed as well.
 
     \b
     Examples:
@@ -147,7 +147,7 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
 
     wanted = [*labs, *([session.lab] if session.lab and session.lab not in labs else [])]
     if wanted and everything:
-        raise UsageError("down: name labs or say --all, not both")
+        raise UsageError("down: name labs or use --all, not both")
     session.need_root()
     session.end_cleanly()
     running, records = paths.labs(), lab_state.records()
@@ -166,21 +166,21 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
     from labctl.report.plain_text import count
 
     for name, number in removed.items():
-        absent = f"{name} is not there: {'its record is removed' if name in records else 'nothing to remove'}"
+        absent = f"{name} does not exist: {'its record is removed' if name in records else 'nothing to remove'}"
         session.terminal.line(f"{name} is down: {count(number, 'namespace')} removed" if number else absent)
     if not removed:
         session.terminal.line("no lab runs: nothing to remove")
     return 0
 
 
-@click.command("plan", short_help="Show what a scenario becomes, building nothing.")
+@click.command("plan", short_help="Show the kernel objects of a scenario without building it.")
 @click.argument("scenario", type=SCENARIO)
 @click.option(
-    "--as", "form", type=click.Choice(["text", "shell", "json"]), default="text", help="The form; text by default."
+    "--as", "form", type=click.Choice(["text", "shell", "json"]), default="text", help="Output format; text by default."
 )
-@click.option("--name", type=NAME, metavar="LAB", help="The lab's name, if not the scenario's own.")
-@approximate_option("Show what the model has for kernels that lack its features, each of them.")
-@firewall_option("Whose iptables the shell form names; else LABCTL_FIREWALL's, or legacy.")
+@click.option("--name", type=NAME, metavar="LAB", help="The lab's name; by default the scenario's name.")
+@approximate_option("Show the plan with every substitute that the model has for missing kernel features.")
+@firewall_option("The iptables variant in the shell format; by default that of LABCTL_FIREWALL, or legacy.")
 @sets_option
 @common()
 @click.pass_obj
@@ -193,12 +193,13 @@ def plan(
     firewall: Backend | None,
     sets: tuple[str, ...],
 ) -> int:
-    """Show every kernel object that a scenario becomes, without building anything; needs no root.
+    """Show every kernel object of a scenario without building anything; needs no root.
 
-    As `shell` it is a script that builds the same lab by hand, without labctl; `labctl down` removes that too.
+    With `--as shell`, the output is a script that builds the same lab without labctl; `labctl down` removes that lab.
 
-    The last lines say what the model does otherwise than the real thing. A plan has no kernel that could lack
-    anything: with --approximate it is that of a kernel which lacks all that the model has a substitute for.
+    In the text format, the last lines say where the model differs from the real system. A plan does not depend on
+    this machine's kernel: with --approximate it is the plan for a kernel that lacks every feature for which the model
+    has a substitute.
 
     \b
     Examples:
@@ -212,7 +213,7 @@ def plan(
     from labctl.lab import lifecycle
 
     if session.json and form == "shell":
-        raise UsageError("--json and --as shell are two forms", "--as json is the same as --json")
+        raise UsageError("--json and --as shell cannot be used together", "--as json is the same as --json")
 
     how: dict[str, Any] = {"approximate": approximate, "firewall": wish(firewall)}
     definition = labctl.load(scenario, name=name or session.lab, set=sets, **how)
@@ -239,13 +240,13 @@ def plan(
     return 0
 
 
-@click.command("validate", short_help="Say what is wrong with scenario files.")
+@click.command("validate", short_help="Report the mistakes in scenario files.")
 @click.argument("files", nargs=-1, required=True, type=SCENARIO, metavar="FILE...")
 @sets_option
 @common("json")
 @click.pass_obj
 def validate(session: Session, files: tuple[str, ...], sets: tuple[str, ...]) -> int:
-    """Say whether scenario files are right, with all mistakes of all files at once; needs no root.
+    """Check whether scenario files are valid, and report all mistakes of all files at once; needs no root.
 
     \b
     Examples:

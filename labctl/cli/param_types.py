@@ -27,22 +27,22 @@ class Scenario(Word):
 
 
 class Name(Word):
-    """A lab's name. One that no lab can have is refused: nothing else ever becomes part of a path."""
+    """A lab's name. An invalid name is refused, so that no other text becomes part of a path."""
 
     name = "name"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not value:
-            raise click.UsageError("a lab's name is not empty", ctx)
+            raise click.UsageError("a lab's name cannot be empty", ctx)
         if value.startswith("-") and isinstance(param, click.Option):  # `-l --json`: an option, not a name
             raise click.UsageError(f"option '{param.opts[0]}' requires an argument", ctx)
         if not (value.isascii() and all(part.isalnum() for part in value.split("-")) and len(value) <= 63):
-            raise click.UsageError(f"no lab can have this name: {value!r}", ctx)
+            raise click.UsageError(f"not a valid name of a lab: {value!r}", ctx)
         return value
 
 
 class Lab(Name):
-    """A lab that runs."""
+    """The name of a running lab."""
 
     name = "lab"
 
@@ -54,7 +54,7 @@ class Lab(Name):
 
 
 class Node(Word):
-    """A node of the lab that is meant."""
+    """A node of the selected lab."""
 
     name = "node"
 
@@ -69,7 +69,7 @@ class Node(Word):
 
 
 class Point(Node):
-    """A device of the lab that is meant, NODE/DEVICE, or a node for all of its devices."""
+    """A device of the selected lab, NODE/DEVICE, or a node, which means all of its devices."""
 
     name = "point"
 
@@ -80,7 +80,7 @@ class Point(Node):
 
         if "/" not in incomplete:
             return super().shell_complete(ctx, param, incomplete)
-        try:  # the definition is for everyone to read, the kernel's devices are not
+        try:  # every user can read the definition, but not the kernel's devices
             plan = records.recall(records.choose(getattr(ctx.find_root().obj, "lab", None))).plan
         except LabError:
             return []
@@ -89,7 +89,7 @@ class Point(Node):
 
 
 class Target(Node):
-    """A node of the lab that is meant, one of its ports, or an address."""
+    """A node of the selected lab, one of its points, or an address."""
 
     name = "target"
 
@@ -98,7 +98,7 @@ SCENARIO, NAME, LAB, NODE, POINT, TARGET = Scenario(), Name(), Lab(), Node(), Po
 
 
 def complete() -> int:
-    """Answer the shell's question in the environment; returns the exit code."""
+    """Print the completions that the shell asks for in the environment. Returns the exit code."""
     from click.shell_completion import shell_complete
 
     from labctl.cli.app import Session, app, register

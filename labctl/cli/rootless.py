@@ -1,4 +1,4 @@
-"""`labctl --rootless VERB ...`: the verb in the caller's own namespaces, where nothing needs root."""
+"""`labctl --rootless VERB ...`: run the verb in namespaces of the calling user, where it needs no root."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-# verbs that read files or packages only, and so have no business inside
-OUTSIDE = frozenset({"plan", "validate", "schema", "graph", "explain", "--help", "-h", "--version"})
+# verbs that only read files or packages, and so stay outside
+OUTSIDE = frozenset({"plan", "validate", "schema", "--help", "-h", "--version"})
 
 
 def asked(own: Sequence[str]) -> bool:
-    """Whether these words, or the environment, want labs without root."""
+    """Whether these arguments, or the environment, ask for labs without root."""
     return os.environ.get("LABCTL_ROOTLESS", "0") not in ("", "0") or "--rootless" in own
 
 
 def look() -> None:
-    """For completion, which enters nothing: let this process find the names of the caller's labs where they lie."""
+    """For completion, which enters no namespace: let this process find the names of the user's labs from outside."""
     from labctl.errors import LabError
     from labctl.kernel import rootless
 
@@ -26,10 +26,10 @@ def look() -> None:
 
 
 def run(words: Sequence[str], work: Callable[[list[str]], int]) -> int:
-    """Do the work inside, without the flag; the holder of the namespaces ends with the last lab."""
+    """Do the work inside, without the option. The process that holds the namespaces ends with the last lab."""
     own = list(words[: words.index("--")] if "--" in words else words)
     rest = [word for word in own if word != "--rootless"] + list(words[len(own) :])
-    before = ("", *rest)  # a lab may be called as a verb is
+    before = ("", *rest)  # a lab can have the name of a verb
     verb = next(
         (word for last, word in zip(before, rest, strict=False) if word[:1] != "-" and last not in ("-l", "--lab")),
         "--help",

@@ -1,4 +1,4 @@
-"""The verb that follows one packet: trace."""
+"""The verb trace: follow one packet."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PORT = click.IntRange(1, 65535)
 @click.option("--tcp", metavar="PORT", type=PORT, help="The first packet of a TCP connection (SYN) to this port.")
 @click.option("--udp", metavar="PORT", type=PORT, help="A UDP datagram to this port.")
 @click.option("--size", metavar="N", type=click.IntRange(1, MOST), help="Bytes of payload (ICMP and UDP).")
-@click.option("--fragment", is_flag=True, help="Let routers cut it (no DF bit); without, a small MTU is an obstacle.")
-@click.option("--listen", is_flag=True, help="Answer it: labctl listens on the port in DST meanwhile (TCP and UDP).")
+@click.option("--fragment", is_flag=True, help="Clear the DF bit, so that routers may fragment the probe.")
+@click.option("--listen", is_flag=True, help="Answer the probe: labctl listens on the port in DST (TCP and UDP).")
 @click.option("--pcap", metavar="FILE", type=click.Path(), help="Also write the packets, as pcapng for Wireshark.")
 @scenario_option
 @common("lab", "json")
@@ -32,10 +32,10 @@ PORT = click.IntRange(1, 65535)
 def trace(session: Session, /, source: str, target: str, scenario: str | None, **options: Any) -> int:
     """Follow one packet from a machine, through every namespace of the lab, and back.
 
-    DST is a machine, a port of one (node1/eth0), or an address. Each hop is told with the devices crossed, the
-    addresses, the time to live, the route chosen, the firewall rule that acted and what was translated. Of a lost
-    packet: where it was seen last, why, what proves it, and what to try. Exits 0 if the packet was delivered and
-    answered, else 1.
+    DST is a machine, a point (node1/eth0), or an address. For each hop, the output shows the devices that the packet
+    passed, the addresses, the TTL, the chosen route, the firewall rule that decided, and the address translation.
+    For a lost packet, it shows where the packet was seen last, the cause, the proof, and what to try. Exits 0 if the
+    packet was delivered and answered, else 1.
 
     \b
     Examples:
@@ -50,7 +50,7 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
     session.need_root()
     name = lifecycle.choose(session.lab)
     if options["pcap"] == "-":
-        raise UsageError("--pcap needs the name of a file", "standard output has the story; see capture -w -")
+        raise UsageError("--pcap needs the name of a file", "standard output is for the report; see capture -w -")
     if options["pcap"] is not None:
         writable(options["pcap"])
     session.end_cleanly()
@@ -72,10 +72,10 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
 
 
 def _asked(session: Session, options: dict[str, Any]) -> dict[str, Any]:
-    """What the verb was told about the probe, and where news of it go. Raises UsageError."""
+    """The probe's options, and the functions for progress and messages. Raises UsageError."""
     chosen = [kind for kind in ("icmp", "tcp", "udp") if options[kind]]
     if len(chosen) > 1:
-        raise UsageError(f"--{chosen[0]} and --{chosen[1]} are two probes", "trace sends one")
+        raise UsageError(f"--{chosen[0]} and --{chosen[1]} cannot be used together", "trace sends one probe")
     asked = {key: options[key] for key in ("tcp", "udp", "size", "fragment", "listen")}
     terminal = session.terminal
     return {**asked, "progress": terminal.progress, "say": lambda text: terminal.complain(f"labctl: {text}")}

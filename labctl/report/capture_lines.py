@@ -1,4 +1,4 @@
-"""One captured frame as a line for people: when, at which device and which way, from whom to whom, what. Pure."""
+"""One captured frame as a text line: time, device, direction, source, destination, kind of packet. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FLAGS = ((2, "SYN"), (16, "ACK"), (1, "FIN"), (4, "RST"), (8, "PSH"))
 
 
 def frame_line(frame: Frame, names: Mapping[IP, str], width: int = 0) -> str:
-    """A frame's line. `names` are said for addresses; the point is filled up to `width` characters."""
+    """A frame's line. `names` replace addresses; the point is padded to `width` characters."""
     seconds, rest = divmod(frame.when, 1_000_000_000)
     clock = time.strftime("%H:%M:%S", time.localtime(seconds))
     arrow = "<" if frame.direction == "in" else ">"

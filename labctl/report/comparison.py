@@ -1,7 +1,7 @@
-"""A comparison as tables for people and for Markdown pages. Everything here is pure.
+"""A comparison as tables for terminals and for Markdown pages. Everything here is pure.
 
-A few labs stand side by side with the questions as rows. Many would not fit: then the labs are the rows, and the
-questions are dealt out to several tables, by what they are about.
+For a few labs, the questions are the rows and the labs are the columns. For more labs, the labs are the rows, and
+there is one table for each group of questions.
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ from labctl.report.plain_text import count, duration
 if TYPE_CHECKING:
     from labctl.compare.table import Table
 
-SIDE_BY_SIDE = 4  # labs that stand side by side where lines may be as long as they are
-LABEL, ROOM = 24, 22  # columns of a terminal that a question's words and an answer need
+SIDE_BY_SIDE = 4  # labs as columns if the line length is not limited
+LABEL, ROOM = 24, 22  # terminal columns for the text of a question and for an answer
 HOW = "sudo labctl compare --all --markdown > docs/comparison.md"
 PAGE = """\
-<!-- Written by `{how}`: measure it again, do not change it by hand. -->
+<!-- Written by `{how}`: measure again, do not edit. -->
 
 # The models, compared
 
-`{command}` measured every answer: each lab was built, asked with real packets and by its kernel's
-own state, and removed. Nothing is typed in. What stands in parentheses says why a lab could not be asked."""
+`{command}` measured every answer. Each lab was built, measured with real packets and
+from the kernel's state, and removed. No answer was entered manually. A text in parentheses says why a question does
+not apply to a lab."""
 
 
 def sections(table: Table, width: int | None = None) -> tuple[Section, ...]:
-    """The table in the form that suits `width` columns of a terminal; None for a pipe."""
+    """The table in the form that fits `width` columns of a terminal; None means a pipe without a limit."""
     most = SIDE_BY_SIDE if width is None else max(1, (width - LABEL) // ROOM)
     return tuple(_turned(table)) if len(table.columns) > most else (_straight(table),)
 
 
 def _straight(table: Table) -> Section:
-    """The questions as rows, the labs side by side."""
+    """The questions as rows, the labs as columns."""
     titles = tuple(column.title for column in table.columns)
     answers = zip(table.rows, zip(*table.cells, strict=True), strict=True)
     return Section("", ("", *titles), tuple((row.title, *(cell.text for cell in cells)) for row, cells in answers))
@@ -53,7 +54,7 @@ def _turned(table: Table) -> Iterator[Section]:
 
 
 def notes(table: Table) -> Iterator[str]:
-    """What the table cannot say: who was left out and why, what was built otherwise, what times are worth."""
+    """Lines below the table: skipped labs with the reason, substitutes that were built, the meaning of times."""
     for column in table.columns:
         reason = getattr(column, "reason", "")
         if reason:
@@ -69,7 +70,7 @@ def notes(table: Table) -> Iterator[str]:
     }
     if base:
         first = ", ".join(sorted(base))
-        yield f"times are of one run on this machine, relative to {first}: compare nothing else by them"
+        yield f"times are from one run on this machine, relative to {first}; do not compare them with other runs"
 
 
 def tally(table: Table) -> str:
@@ -81,7 +82,7 @@ def tally(table: Table) -> str:
 
 
 def evidence(table: Table) -> Iterator[str]:
-    """Every answer with the sentences that it rests on."""
+    """Every answer with the sentences of its evidence."""
     for column, cells in zip(table.columns, table.cells, strict=True):
         for row, cell in zip(table.rows, cells, strict=True):
             if cell.evidence:
@@ -90,14 +91,14 @@ def evidence(table: Table) -> Iterator[str]:
 
 
 def style(text: str) -> str:
-    """How a cell is to look on a terminal: dim where nobody could be asked, yellow where evidence was lost."""
+    """The style of a cell on a terminal: dim if the question does not apply, yellow if evidence was lost."""
     if text.startswith("(") or text == "skipped":
         return "dim"
     return "yellow" if text.startswith("inconclusive") else ""
 
 
 def markdown(table: Table, how: str = HOW) -> Iterator[str]:
-    """The page of a comparison, line by line; `how` is the command that wrote it."""
+    """The Markdown page of a comparison, line by line. `how` is the command that writes it."""
     yield from PAGE.format(how=how, command=how.partition(" > ")[0]).splitlines()
     for section in sections(table):
         yield ""

@@ -1,4 +1,4 @@
-"""A comparison as the JSON document of `compare --json`. Its keys are published in docs/json.md and only ever added."""
+"""The JSON document of `compare --json`. Its keys are published in docs/json.md; keys are only added."""
 
 from __future__ import annotations
 

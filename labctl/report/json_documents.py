@@ -1,4 +1,4 @@
-"""The JSON documents of all verbs, one function each; docs/json.md publishes their keys."""
+"""The JSON documents of all verbs, one function for each. docs/json.md publishes their keys."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Document = dict[str, Any]
 
 
 def error_document(error: LabError, code: int) -> Document:
-    """Any error: always at least one entry in `errors`; file, line and column are null where none is at fault."""
+    """An error: at least one entry in `errors`. file, line and column are null if no file is the cause."""
     errors: list[Document] = [
         {"file": one.file, "line": one.line, "column": one.column, "what": one.what, "hint": one.hint}
         for one in error.problems
@@ -52,15 +52,15 @@ def up_document(result: Result, report: Report | None) -> Document:
 
 
 def down_document(removed: Mapping[str, int], records: Collection[str] = ()) -> Document:
-    """`down --json`: each lab with how many namespaces went (0: it was not there), and whether it is one of
-    the `records` that went."""
+    """`down --json`: each lab with the number of its removed namespaces (0: it did not exist), and whether its record
+    was one of `records`."""
     return {
         "labs": [{"lab": name, "namespaces": number, "record": name in records} for name, number in removed.items()]
     }
 
 
 def list_document(running: Iterable[Running]) -> Document:
-    """`list --json`; model, scenario and firewall are null where labctl's record is lost."""
+    """`list --json`; model, scenario and firewall are null if labctl's record is lost."""
     return {
         "labs": [
             {
@@ -93,12 +93,12 @@ def scenarios_document(entries: Iterable[Entry]) -> Document:
 
 
 def part(one: Part) -> Document:
-    """One part of a model and how true it is to the real thing."""
+    """One part of a model and its fidelity to the real system."""
     return {"grade": one.grade, "what": one.what, "why": one.why, "feature": one.feature, "instead": one.instead}
 
 
 def approximations(lab: Lab) -> list[Document]:
-    """The parts that are built otherwise since the kernel lacks their feature."""
+    """The parts that were built as substitutes because the kernel lacks a feature."""
     return [{"feature": one.feature, "what": one.what, "instead": one.instead} for one in lab.approximations]
 
 
@@ -122,7 +122,7 @@ def plan_document(lab: Lab) -> Document:
 
 
 def validate_document(good: Mapping[str, Lab]) -> Document:
-    """`validate --json`, when all is well; else the error document is printed."""
+    """`validate --json` if all files are valid; else the error document is printed."""
     return {
         "valid": True,
         "files": [
@@ -140,7 +140,7 @@ def validate_document(good: Mapping[str, Lab]) -> Document:
 
 
 def show_document(name: str, views: Iterable[View], lab: Lab | None) -> Document:
-    """`show --json`; `lab` is None where its definition is lost."""
+    """`show --json`; `lab` is None if its definition is lost."""
     about: Document = {"model": None, "parts": [], "approximate": []}
     if lab is not None:
         about = {"model": lab.model, "parts": [part(one) for one in lab.parts], "approximate": approximations(lab)}
@@ -154,7 +154,7 @@ def doctor_document(findings: Iterable[Finding]) -> Document:
 
 
 def change(one: Change) -> Document:
-    """One difference: the object as wanted and as found (null if it is not), and its line for people."""
+    """One difference: the object as wanted and as found (null if there is none), and its text line."""
     from labctl.render.json_codec import resource_json
     from labctl.render.resources import change_lines
 
@@ -168,7 +168,7 @@ def change(one: Change) -> Document:
 
 
 def machine(one: Machine) -> Document:
-    """Who a namespace is."""
+    """A machine: its name, role, node and addresses."""
     addresses = [str(ip) for ip in one.addresses]
     return {"name": one.name, "role": one.role, "on": one.on, "within": one.within, "addresses": addresses}
 
@@ -194,7 +194,7 @@ def outcome(one: Outcome) -> Document:
 
 
 def sighting(one: Sighting) -> Document:
-    """One packet, seen once; `when` is in nanoseconds since the epoch."""
+    """One packet, seen at one point. `when` is in nanoseconds since the epoch."""
     return {
         "at": str(one.at),
         "when": one.when,
@@ -211,7 +211,7 @@ def sighting(one: Sighting) -> Document:
 
 
 def node(view: View) -> Document:
-    """All that is in one node, by kind; firewall chains with what passed them."""
+    """The objects of one node, by kind; firewall chains with their counters."""
     from labctl.render.json_codec import resource_json
 
     kinds = {

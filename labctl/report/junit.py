@@ -1,4 +1,4 @@
-"""A report as JUnit XML, the form that CI systems read."""
+"""A report as JUnit XML, the format that CI systems read."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def junit(report: Report) -> str:
 
 
 def _story(outcome: Outcome) -> str:
-    command = (f"by hand: {outcome.command}",) if outcome.command else ()
+    command = (f"run manually: {outcome.command}",) if outcome.command else ()
     return "\n".join((*outcome.evidence, *command))
 
 

@@ -1,4 +1,4 @@
-"""Tables of labs and scenarios, and what `doctor` found, for people."""
+"""Tables of labs and scenarios, and the text output of `doctor`."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def _model(lab: Running) -> str:
 
 
 def scenarios(entries: Iterable[Entry]) -> Section:
-    """The built-in scenarios, each with its sentence and its model's grade in a word."""
+    """The built-in scenarios, each with its sentence and the grade of its model."""
     rows = [(entry.name, fidelity.word(entry.parts), entry.title) for entry in entries]
     return Section("", ("scenario", "grade", "what it shows"), tuple(rows))
 
 
 def say_findings(findings: Iterable[Finding], terminal: Terminal) -> None:
-    """Every finding on its line; what is wrong with a fix under it."""
+    """Print every finding on one line; below a problem, its fix."""
     found = list(findings)
     width = max(len(finding.what) for finding in found)
     for finding in found:

@@ -1,4 +1,4 @@
-"""What `show` says of a node: its kernel objects as tables of words, and as data for programs. Pure."""
+"""The output of `show` for a node: its kernel objects as tables of text, and as data for programs. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A table: its title, the names of its columns, and rows of words. Without columns it has no head."""
+    """A table: its title, the names of its columns, and rows of text. Without columns it has no header."""
 
     title: str
     columns: Row
@@ -30,7 +30,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A node as it is now: its objects, its firewall chains with counters, its settings by dotted name."""
+    """The current state of a node: its objects, its firewall chains with counters, its sysctls by dotted name."""
 
     node: str
     plan: Plan
@@ -39,7 +39,7 @@ class View:
 
 
 def sections(view: View) -> tuple[Section, ...]:
-    """The node's tables in the order a packet's story is told; an empty one is left out."""
+    """The node's tables, from links to firewall and sysctls. Empty tables are left out."""
     kinds = (_links, _options, _addresses, _routes, _rules, _neighbours, _forwarding)
     found = [kind(view.plan) for kind in kinds]
     found += _firewall(view.chains)
@@ -49,22 +49,22 @@ def sections(view: View) -> tuple[Section, ...]:
 
 
 def parts(lab: Lab) -> Section:
-    """How true a lab is to the real thing, part by part."""
+    """How faithful a lab is to the real system, part by part."""
     rows = []
     for part in ordered(lab.parts):
         otherwise = part in lab.approximations
         grade = f"{part.grade} {part.feature}".rstrip() + (", approximated" if otherwise else "")
         rows.append((grade, part.what, f"instead: {part.instead}" if otherwise else part.why))
-    return Section(f"{lab.name} is of the model {lab.model}", ("grade", "part", "what differs"), tuple(rows))
+    return Section(f"{lab.name} has the model {lab.model}", ("grade", "part", "what differs"), tuple(rows))
 
 
 def settings(view: View) -> dict[str, str]:
-    """The sysctls of the view: those that decide what a packet may do, and those the lab itself set."""
+    """The sysctls of the view: those that affect packets, and those that the lab has set."""
     return {**view.settings, **{item.name: item.value for item in view.plan if isinstance(item, Sysctl)}}
 
 
 def _trim(title: str, columns: Row, rows: Iterable[Row], keep: int) -> Section:
-    """A section without the columns, beyond the first `keep`, in which nothing stands."""
+    """A section without its empty columns. The first `keep` columns stay in any case."""
     found = list(rows)
     used = [at for at in range(len(columns)) if at < keep or any(row[at] for row in found)]
     return Section(title, tuple(columns[at] for at in used), tuple(tuple(row[at] for at in used) for row in found))

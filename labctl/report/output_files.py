@@ -1,4 +1,4 @@
-"""The files that verbs write beside their output: whether they can be, and that they are."""
+"""Files that verbs write in addition to their output: test early that they can be written, and write them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 
 def keeper(folder: str, complain: Callable[[str], None]) -> Callable[[Check, bytes], str]:
-    """What writes each check's packets into a folder, under its number and sentence, and answers where; a file that
-    cannot be written is complained of, for it is no reason to prove nothing more. Raises UsageError for the folder.
+    """Return a function that writes a check's packets into a folder and returns the path of the file. The name of the
+    file has the check's number and sentence. If a file cannot be written, this is only reported (`complain`), and the
+    function returns "". Raises UsageError if the folder cannot be created.
     """
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
+        raise UsageError(f"cannot create the folder {folder}: {error.strerror}") from error
     number = count(1)
 
     def keep(check: Check, data: bytes) -> str:
@@ -31,7 +32,7 @@ def keeper(folder: str, complain: Callable[[str], None]) -> Callable[[Check, byt
             with open(path, "wb") as file:
                 file.write(data)
         except OSError as error:
-            complain(f"labctl: cannot write {path}: {error.strerror}; the check goes on without its packets")
+            complain(f"labctl: cannot write {path}: {error.strerror}; the check continues without its packets")
             return ""
         return path
 
@@ -39,7 +40,7 @@ def keeper(folder: str, complain: Callable[[str], None]) -> Callable[[Check, byt
 
 
 def writable(path: str) -> None:
-    """Raises UsageError now, rather than after all the checks, for a file that cannot be written."""
+    """Raises UsageError now, not after all the checks, if a file cannot be written."""
     folder = os.path.dirname(path) or "."
     if os.path.isdir(path):
         raise UsageError(f"cannot write {path}: it is a directory")
@@ -50,7 +51,7 @@ def writable(path: str) -> None:
 
 
 def write(path: str, text: str) -> None:
-    """Write a whole file. Raises UsageError."""
+    """Write a text file, replacing it. Raises UsageError if it cannot be written."""
     try:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
@@ -59,7 +60,7 @@ def write(path: str, text: str) -> None:
 
 
 def write_bytes(path: str, data: bytes) -> None:
-    """Write a whole file of bytes. Raises UsageError."""
+    """Write a binary file, replacing it. Raises UsageError if it cannot be written."""
     try:
         with open(path, "wb") as file:
             file.write(data)

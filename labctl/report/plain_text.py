@@ -1,4 +1,4 @@
-"""Plain lines for people: what a verb found, without tables or colour. Everything here is pure."""
+"""Plain text lines: the results of verbs, without tables or colour. Everything here is pure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ WORDS: dict[str, str] = {"pass": "PASS", "fail": "FAIL", "skip": "SKIP", "inconc
 COLOUR: dict[str, str] = {"pass": "green", "fail": "red", "skip": "dim", "inconclusive": "yellow"}
 
 COLOURED = re.compile(r"\033\[\d*m")
-BY_HAND = "    by hand: "
+BY_HAND = "    run manually: "
 
 
 def aligned(section: Section) -> list[str]:
-    """A section as columns of plain text, two blanks apart; the title stands alone on its line."""
+    """A section as columns of plain text, two spaces apart. The title has its own line."""
     rows = [section.columns, *section.rows] if section.columns else list(section.rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     indent = "  " if section.title else ""
@@ -30,7 +30,7 @@ def aligned(section: Section) -> list[str]:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 object`, `2 objects`; a noun that ends in y, s or ch bends as English does."""
+    """`1 object`, `2 objects`; with the plural of nouns that end in y, s or ch."""
     if number == 1:
         return f"1 {noun}"
     if noun.endswith("y"):
@@ -39,29 +39,29 @@ def count(number: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it: `0.21 s`, `12 s`."""
+    """A duration as text: `0.21 s`, `12 s`."""
     return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
 def mark(verdict: Verdict, *, marks: bool) -> str:
-    """The sign of a verdict: ✔ ✘ – ? on a terminal, a word elsewhere."""
+    """The symbol of a verdict: ✔ ✘ – ? on a terminal, a word elsewhere."""
     return MARKS[verdict] if marks else WORDS[verdict]
 
 
 def evidence(outcome: Outcome, *, verbose: bool = False) -> list[str]:
-    """The lines under a check: what was expected, seen and where, if it did not pass; all with `verbose`."""
+    """The lines under a check that did not pass: what was expected, seen, and where. With `verbose`, for all checks."""
     lines = []
     if outcome.verdict != "pass" or verbose:
         lines += [f"    {line}" for text in outcome.evidence for line in text.splitlines()]
         if outcome.command and outcome.verdict != "skip":
             lines.append(BY_HAND + outcome.command)
         if outcome.pcap:
-            lines.append(f"    its packets: {outcome.pcap}")
+            lines.append(f"    packets: {outcome.pcap}")
     return lines
 
 
 def tally(report: Report, seconds: float) -> str:
-    """The last line of `check`: how many of each verdict, and how long it all took."""
+    """The last line of `check`: the number of each verdict, and the time."""
     found = [outcome.verdict for outcome in report.outcomes]
     if not found:
         return f"{report.lab} has no checks"
@@ -71,10 +71,10 @@ def tally(report: Report, seconds: float) -> str:
 
 
 def folded(text: str, width: int, indent: int = 0, more: str = "") -> list[str]:
-    """A line as lines of at most `width` columns, broken between words; colours take no room.
+    """Break a line between words into lines of at most `width` columns. Colour codes have no width.
 
-    The lines after the first begin under its first word, and at least `indent` blanks in; `more` ends those
-    that go on. A word longer than a line is left whole.
+    The lines after the first begin under its first word, and at least `indent` spaces from the left. `more` is added
+    to the lines that continue. A word longer than a line is not broken.
     """
     if _wide(text) <= width:
         return [text]

@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 LONG = ("rule", "options", "names", "scenario", "what it shows", "addresses", "value")
-ROOM = 16  # columns that a folding column needs at least to be read
+ROOM = 16  # the smallest readable width of a folding column
 
 
 def drawn(
     section: Section, *, colour: bool, width: int | None = None, style: Callable[[str], str] = lambda _: ""
 ) -> str:
-    """A section as text with rules and colour, as wide as the terminal at most; long cells fold.
+    """A section as text with lines and colour, at most as wide as the terminal; long cells fold.
 
-    `width` is in columns; the terminal's own if it is None. `style` says how a cell is to look, in rich's words.
+    `width` is in columns; None means the width of the terminal. `style` returns the rich style of a cell.
     """
     from rich import box
     from rich.console import Console
@@ -50,8 +50,8 @@ def drawn(
 
 
 def _firm(section: Section, width: int) -> set[str]:
-    """The columns that must not fold: all but those of long words, if that leaves these enough room; else the first,
-    which names the rows, unless it is most of the table."""
+    """The columns that must not fold: all except those in LONG, if enough width is left for these; else only the first,
+    which names the rows, unless it is wider than a third of the table."""
     cells = list(zip(section.columns, *section.rows, strict=True))
     widths = {column[0]: max(map(len, column)) + 2 for column in cells if column[0] not in LONG}
     if sum(widths.values()) + ROOM <= width:

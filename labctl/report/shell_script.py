@@ -1,8 +1,8 @@
-"""A plan as a shell script: the same lab by hand, in the words of ip, bridge, sysctl and iptables. Pure.
+"""A plan as a shell script, which builds the same lab with ip, bridge, sysctl and iptables. Pure.
 
 The script runs as it is, as root, on any machine that has those tools, without labctl (a lab with processes or CNI
 attachments needs labctl's own programs, or the plugins). tests/test_commands.py runs it for every built-in scenario
-and finds no drift afterwards; of what plugins made by hand labctl keeps no record, and the packets tell.
+and finds no drift afterwards. For plugins called by the script, labctl has no record, so the test uses packets.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from labctl.render.commands import script, variant
 _HEAD = """\
 #!/bin/sh
 # {title}
-# The same as `labctl up {name}{option}`, by hand. Run it as root; `labctl down {name}` takes it down again.
+# The equivalent of `labctl up {name}{option}`. Run it as root; `labctl down {name}` removes the lab.
 set -e
 in_node() {{ node=$1; shift; ip netns exec "{prefix}$node" "$@"; }}  # a command inside a machine of the lab
 """
-# what a command begins with -> the heading that it stands under
+# the beginning of a command -> its heading
 _PARTS = (
-    ("ip netns", "the machines: a network namespace each"),
-    (("ip link", "bridge link", "ip -n", "ip tuntap"), "links: each cable once, with both its ends"),
+    ("ip netns", "the machines: a network namespace for each"),
+    (("ip link", "bridge link", "ip -n", "ip tuntap"), "links: each veth pair once, with both ends"),
     ("sysctl", "settings"),
     (("ip addr", "ip -6 addr"), "addresses"),
-    (("ip neigh", "ip -6 neigh", "bridge fdb"), "neighbours and forwarding entries that nobody has to learn"),
-    (("ip route", "ip -6 route", "ip rule", "ip -6 rule"), "routes and the rules that choose among them"),
+    (("ip neigh", "ip -6 neigh", "bridge fdb"), "static neighbours and forwarding entries"),
+    (("ip route", "ip -6 route", "ip rule", "ip -6 rule"), "routes and the rules that select routing tables"),
     ("ipset", "sets of addresses that rules match"),
-    (("iptables", "ip6tables", "ebtables"), "the firewall: chains first, then what is in them"),
-    ("sh -c", "what CNI plugins do, called as a container runtime calls them"),
-    ("python3", "what runs in it"),
+    (("iptables", "ip6tables", "ebtables"), "the firewall: chains first, then their rules"),
+    ("sh -c", "CNI plugins, called as a container runtime calls them"),
+    ("python3", "processes in the machines"),
 )
 
 
 def plan_script(lab: Lab, place: Callable[[str], str], state: str) -> Iterator[str]:
-    """The script's lines; `place` gives the name of a machine's namespace, `state` the folder of labs' files."""
+    """The script's lines. `place` returns the name of a machine's namespace; `state` is the state directory."""
     title = f"{lab.name}, model {lab.model}" + (f": {lab.say}" if lab.say else "")
     prefix, option = place(""), " --firewall nft" if lab.firewall == "nft" else ""
     yield from _HEAD.format(title=title, name=lab.name, option=option, prefix=prefix).splitlines()
@@ -50,7 +50,7 @@ def commented(
     machines: Iterable[Machine],
     typed: Callable[[str | None, str], str],
 ) -> Iterator[str]:
-    """Commands as they are typed, with a heading for each kind and a line where another machine begins."""
+    """Commands as `typed` writes them, with a heading for each kind and a comment before each machine's commands."""
     who = {machine.name: _about(machine) for machine in machines}
     heading, here = "", None
     for ns, command in commands:
@@ -59,7 +59,7 @@ def commented(
             yield from ("", f"# ---- {now}")
             heading, here = now, None
         if ns is not None and ns != here:
-            yield f"# {ns}{who.pop(ns, '')}"  # who it is is said once
+            yield f"# {ns}{who.pop(ns, '')}"  # its description is printed once
             here = ns
         yield typed(ns, command)
 

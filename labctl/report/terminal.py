@@ -1,7 +1,7 @@
-"""Where a verb's words go: tables, colour and progress on a terminal, plain text in a pipe.
+"""The output of a verb: tables, colour and progress on a terminal, plain text in a pipe.
 
-A reader that goes away (`labctl status | head -1`) is no error: the rest of the words is dropped in
-silence and the verb goes on to its own end, so that a closed pipe never breaks off a build.
+A closed pipe (`labctl status | head -1`) is not an error: the rest of the output is dropped silently and
+the verb continues to its end, so that a closed pipe never interrupts a build.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COLOURS = {"green": "32", "red": "31", "yellow": "33", "dim": "2", "bold": "1"}
 
 
 class Terminal:
-    """Standard output and error of one run. `tty` tells whether a person looks at standard output."""
+    """Standard output and error of one run. `tty` is whether standard output is a terminal."""
 
     def __init__(self, out: TextIO | None = None, err: TextIO | None = None) -> None:
         self.out: TextIO | None = sys.stdout if out is None else out
@@ -37,29 +37,29 @@ class Terminal:
                 stream.reconfigure(errors="backslashreplace")
 
     def line(self, text: str = "") -> None:
-        """One line on standard output. Raises KernelError if it cannot be written, a closed pipe apart."""
+        """Print one line on standard output. Raises KernelError if that fails, except for a closed pipe."""
         self.clear()
         self._write(text + "\n")
 
     def lines(self, texts: Iterable[str], *, fold: int | None = None) -> None:
-        """Several lines on standard output. With `fold`, those too long for a terminal break between words and
-        go on that many blanks in at least; in a pipe a line is a line."""
+        """Print several lines on standard output. With `fold`, lines too long for a terminal are broken between
+        words, and the next lines are indented by at least `fold` spaces. Lines in a pipe are not broken."""
         for text in texts:
             for line in [text] if fold is None or not self.tty else self._folded(text, fold):
                 self.line(line)
 
     def _folded(self, text: str, indent: int) -> list[str]:
-        more = " \\" if text.startswith(BY_HAND) else ""  # a command stays one that can be pasted
+        more = " \\" if text.startswith(BY_HAND) else ""  # the command can still be pasted into a shell
         return folded(text, _columns(), indent, more)
 
     @property
     def width(self) -> int | None:
-        """The columns of the terminal; None in a pipe, where a line is a line."""
+        """The columns of the terminal; None in a pipe, where lines are not broken."""
         return _columns() if self.tty else None
 
     def section(self, section: Section, style: Callable[[str], str] = lambda _: "") -> None:
-        """A table: drawn on a terminal, aligned columns in a pipe. `style` says how a cell is to look there, in
-        rich's words."""
+        """Print a table: drawn on a terminal, aligned columns in a pipe. `style` returns the rich style of a cell on a
+        terminal."""
         self.clear()
         if not self.tty:
             self.lines(aligned(section))
@@ -69,11 +69,11 @@ class Terminal:
         self._write(drawn(section, colour=self.colour, style=style))
 
     def paint(self, text: str, colour: str) -> str:
-        """The text in a colour, where colours are welcome."""
+        """The text in a colour, if colours are on."""
         return f"\033[{COLOURS[colour]}m{text}\033[0m" if self.colour else text
 
     def progress(self, text: str) -> None:
-        """What is being done now: one line that the next one overwrites; nothing where nobody looks."""
+        """Show the current work in one line, which the next one overwrites. Only if standard error is a terminal."""
         if self.live and self.err is not None:
             room = _columns() - 1
             self.err.write(f"\r\033[K{text[:room]}")
@@ -81,15 +81,15 @@ class Terminal:
             self._shown = True
 
     def clear(self) -> None:
-        """Wipe the progress line."""
+        """Erase the progress line."""
         if self._shown and self.err is not None:
             self._shown = False
             self.err.write("\r\033[K")
             self.err.flush()
 
     def complain(self, text: str, *, fold: bool = True) -> None:
-        """A message on standard error, with `fold` broken between words where that is a terminal; nothing can
-        be done if it is closed, too."""
+        """Print a message on standard error; with `fold`, broken between words if that is a terminal. If standard error
+        is closed too, the message is dropped."""
         self.clear()
         if fold and _is_tty(self.err):
             text = "\n".join(line for one in text.splitlines() for line in self._folded(one, 4))
@@ -101,7 +101,7 @@ class Terminal:
             self.err = None
 
     def flush(self) -> None:
-        """Write out what is buffered. Raises KernelError as `line` does."""
+        """Write the buffered output. Raises KernelError as `line` does."""
         self._write("")
 
     def _write(self, text: str) -> None:
@@ -120,14 +120,14 @@ class Terminal:
             raise KernelError(f"cannot write the output: {error.strerror}", errno=error.errno or 0) from error
 
     def silence(self) -> None:
-        """Drop all further output, also what is still in Python's buffer when the process ends."""
+        """Drop all further output, also that in Python's buffer when the process ends."""
         out, self.out, self.tty = self.out, None, False
         try:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, out.fileno() if out is not None else 1)
             os.close(nowhere)
         except (OSError, ValueError):
-            pass  # a stream of a test has no file descriptor
+            pass  # in tests, the stream has no file descriptor
 
 
 def _is_tty(stream: TextIO | None) -> bool:

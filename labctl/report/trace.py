@@ -1,4 +1,4 @@
-"""The story of a probe for people: a block per hop, then the verdict with its reasons. Plain or coloured lines."""
+"""The text output of `trace`: a block for each hop, then the verdict with its reasons. Plain or coloured lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WIDE = 100
 
 
 def lines(story: Story, paint: Paint = lambda text, colour: text) -> Iterator[str]:
-    """The story, line by line."""
+    """The result, line by line."""
     yield paint(story.probe, "bold")
     for leg in story.legs:
         yield ""

@@ -1,4 +1,4 @@
-"""The JSON document of `trace`: the story, and the evidence that it is told from."""
+"""The JSON document of `trace`: the result, and the evidence for it."""
 
 from __future__ import annotations
 

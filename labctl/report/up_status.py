@@ -1,4 +1,4 @@
-"""What `up` did and what `status` found, for people."""
+"""The text output of `up` and `status`."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class Result(Protocol):
     def replaced(self) -> bool: ...
 
 
-MANY = 40  # rows of machines that a person still reads
+MANY = 40  # rows of the machine table at most
 DID = {"missing": "added", "extra": "removed", "changed": "changed"}
 WOULD = {"missing": "add", "extra": "remove", "changed": "change"}
 COLOURS = {"missing": "red", "extra": "yellow", "changed": "yellow"}
 
 
 def say_up(result: Result, terminal: Terminal, *, others: bool, hints: bool) -> None:
-    """The summary of `up`: what happened, who is who, and what to try next.
+    """Print the summary of `up`: what was done, the machines, and commands to try next.
 
-    `others` tells that more than one lab runs, so that commands must name theirs.
+    `others` means that more than one lab runs, so that commands must name the lab.
     """
     if result.replaced:
         terminal.line(f"the old lab {result.lab.name} {'would be' if result.dry else 'is'} removed")
@@ -62,14 +62,14 @@ def say_up(result: Result, terminal: Terminal, *, others: bool, hints: bool) -> 
 
 
 def approximation_lines(lab: Lab) -> list[str]:
-    """What of a lab is built otherwise since the kernel lacks a feature: a line for each such part, and one where its
-    rules are not in the legacy tables."""
-    nft = ["firewall: rules are written by iptables-nft"] if lab.firewall == "nft" else []
+    """The substitutes of a lab: a line for each part that was built differently because the kernel lacks a feature, and
+    one line if the rules are not in the legacy tables."""
+    nft = ["firewall: rules are written with iptables-nft"] if lab.firewall == "nft" else []
     return [*map(otherwise, lab.approximations), *nft]
 
 
 def grade_lines(lab: Lab) -> list[str]:
-    """What a lab's model does otherwise than the real thing, in a line for each grade; and what it needs."""
+    """Where a lab's model differs from the real system, in a line for each grade; and the features it needs."""
     said = {grade: [part for part in lab.parts if part.grade == grade] for grade in GRADES}
     needs = [f"{part.feature}, for {part.what}" for part in said["needs"] if part.feature not in lab.substituted]
     told = {
@@ -81,7 +81,7 @@ def grade_lines(lab: Lab) -> list[str]:
 
 
 def headline(result: Result) -> str:
-    """One sentence on what `up` did, or would do."""
+    """One sentence: what `up` did, or would do."""
     name, number = result.lab.name, len(result.changes)
     if result.dry:
         return f"{name}: {count(number, 'change')} would be made" if number else f"{name} is as defined: nothing to do"
@@ -95,7 +95,7 @@ def headline(result: Result) -> str:
 
 
 def machines(lab: Lab) -> Section:
-    """Who is who: the lab's machines and their addresses."""
+    """The table of the lab's machines and their addresses."""
     rows: list[tuple[str, ...]] = [
         (machine.name, machine.role, machine.on or "", " ".join(str(ip) for ip in machine.addresses))
         for machine in lab.machines[:MANY]
@@ -106,7 +106,7 @@ def machines(lab: Lab) -> Section:
 
 
 def suggestions(lab: Lab, others: bool) -> list[str]:
-    """Commands worth typing next, with the lab's own names in them."""
+    """Commands to try next, with names from the lab."""
     labctl = ("sudo " if os.environ.get("SUDO_USER") else "") + "labctl"
     option = f" -l {lab.name}" if others else ""
     hosts = [one.name for one in lab.machines if one.role in ("node", "host")] or [one.name for one in lab.machines]
@@ -119,12 +119,12 @@ def suggestions(lab: Lab, others: bool) -> list[str]:
 
 
 def _far(source: Machine | None, target: Machine | None) -> bool:
-    """Whether two pods live on different nodes: the most telling pair to try."""
+    """Whether two pods are on different nodes: the most interesting pair to try."""
     return source is not None and target is not None and None not in (source.on, target.on) and source.on != target.on
 
 
 def say_status(name: str, lab: Lab, changes: tuple[Change, ...], terminal: Terminal) -> None:
-    """The answer of `status`: no drift, or every drifted object under its namespace; and what is approximate."""
+    """Print the result of `status`: no drift, or every drifted object by namespace; and the substitutes."""
     if changes:
         terminal.line(f"{name} has drifted: {count(len(changes), 'difference')}")
         terminal.lines(listed(changes, terminal), fold=11)
@@ -134,7 +134,7 @@ def say_status(name: str, lab: Lab, changes: tuple[Change, ...], terminal: Termi
 
 
 def listed(changes: tuple[Change, ...], terminal: Terminal, verbs: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Changes by namespace, in the words of ip and iptables; `verbs` replaces missing, extra and changed."""
+    """Changes by namespace, in the syntax of ip and iptables. `verbs` replaces missing, extra and changed."""
     from labctl.render.resources import change_lines
 
     for place, some in by_place(changes).items():
@@ -145,9 +145,9 @@ def listed(changes: tuple[Change, ...], terminal: Terminal, verbs: Mapping[str, 
 
 
 def by_hand(result: Result, place: Callable[[str], str], state: str) -> Iterator[str]:
-    """The commands that do the same by hand; `place` gives the name of a node's namespace.
+    """The equivalent commands. `place` returns the name of a node's namespace.
 
-    What no single command does (removing, changing a value) is a comment that says what is wrong.
+    A change without a single command (a removal, a changed value) becomes a comment that describes the difference.
     """
     from labctl.render.commands import commands, script, variant
     from labctl.render.resources import change_lines

@@ -1,4 +1,4 @@
-"""The built-in scenarios, and how a word of the command line finds a scenario: a built-in name or a file."""
+"""The built-in scenarios, and how an argument of the command line names a scenario: a built-in name or a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A built-in scenario: what it shows, its model, and how true that is to the real thing."""
+    """A built-in scenario: what it shows, its model, and the fidelity of the model's parts."""
 
     name: str
     title: str
@@ -25,7 +25,7 @@ class Entry:
 
 
 def folder() -> Path:
-    """Where the scenarios lie: in the installed package, or at the top of the source tree."""
+    """The folder of the scenarios: in the installed package, or at the top of the source tree."""
     here = Path(__file__).resolve().parent.parent
     return next((place for place in (here / "scenarios", here.parent / "scenarios") if place.is_dir()), here)
 
@@ -40,10 +40,10 @@ def names() -> tuple[str, ...]:
 
 
 def find(word: str) -> tuple[str, str]:
-    """The file and the text behind a word: with a `/` or ending in .yaml or .yml a file, else a built-in name.
+    """A scenario's file and text. A word with a `/`, or ending in .yaml or .yml, is a file; else a built-in name.
 
-    The file is as a person can open it: the path that was given, or that of the built-in scenario.
-    Raises UsageError for an unknown name or an unreadable file, ScenarioError for a file that is no text.
+    The returned file is a path that can be opened: the given one, or that of the built-in scenario.
+    Raises UsageError for an unknown name or an unreadable file, ScenarioError for a file that is not text.
     """
     from labctl.scenario.yaml_reader import read
 
@@ -62,12 +62,12 @@ def _hint(word: str, known: tuple[str, ...]) -> str:
         return f"did you mean {close[0]}?"
     if os.path.isfile(word):
         return f"for the file, write ./{word}"
-    return "the scenarios are " + ", ".join(known) + "; a file has a / or ends in .yaml"
+    return "the scenarios are " + ", ".join(known) + "; a file's name has a / or ends in .yaml"
 
 
 def entries() -> tuple[Entry, ...]:
-    """Every built-in scenario. For its title (`say:`, else the first comment) no YAML is parsed, and for its model's
-    parts no model is imported."""
+    """Every built-in scenario. The title (`say:`, else the first comment) is read without parsing YAML, and the model's
+    parts are read without importing the model."""
     known: dict[str, tuple[Part, ...]] = {}
     return tuple(_entry(name, folder() / f"{name}.yaml", known) for name in names())
 

@@ -1,4 +1,4 @@
-"""Checks as a file writes them: what was read becomes `Check`s, and their names are held against the lab."""
+"""The section `checks`: make `Check` objects of what was read, and verify their names against the compiled lab."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _ONLY = {"listen": ("tcp", "udp"), "size": PROBES[:1], "see": PROBES[:3], "not s
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A check and what was read for it, so that its names can be held against the lab, each at its place."""
+    """A check and the values read for it, with their positions, so that its names can be verified later."""
 
     check: Check
     found: dict[str, Found]
 
 
 def read_checks(read: Iterable[Found], pods: tuple[str, ...], reader: Reader) -> list[Placed]:
-    """Make checks of what was read; one whose probe could not be read is left out."""
+    """Make checks of what was read. A check with an invalid probe is left out."""
     placed = []
     for item in read:
         found: dict[str, Found] = item.value
@@ -45,27 +45,27 @@ def read_checks(read: Iterable[Found], pods: tuple[str, ...], reader: Reader) ->
             continue
         _fit(probe, found, reader)
         if probe == "mesh" and len(pods) < 2:
-            reader.problem(found["mesh"].at, "mesh: a mesh needs two pods at least", f"here: {len(pods)}")
+            reader.problem(found["mesh"].at, "mesh: a mesh needs at least two pods", f"here: {len(pods)}")
         placed.append(Placed(_check(probe, found, pods), found))
     return placed
 
 
 def _fit(probe: str, found: dict[str, Found], reader: Reader) -> None:
-    """Note the keys that mean nothing for this probe."""
+    """Report the keys that do not apply to this probe."""
     expect = found.get("expect")
     if expect is not None and expect.value not in _EXPECTED[probe]:
-        what = f"expect: {expect.value!r} cannot come of a {probe}"
+        what = f"expect: {expect.value!r} is not possible for {probe}"
         hint = f"it can be {' or '.join(_EXPECTED[probe])}"
         reader.problem(expect.at, what, hint)
     for key, probes in _ONLY.items():
         if key in found and probe not in probes:
-            reader.problem(found[key].key, f"{key!r} means nothing for a {probe}", f"it is for {', '.join(probes)}")
+            reader.problem(found[key].key, f"{key!r} does not apply to {probe}", f"it is for {', '.join(probes)}")
     for see in (item.value for key in ("see", "not see") if key in found for item in found[key].value):
         if "packet" in see and see["packet"].value == "arp":
             if "dst" not in see:
-                reader.problem(see["packet"].at, "packet: an arp asks for somebody", "say for whom, as its dst")
+                reader.problem(see["packet"].at, "packet: arp needs a dst", "name the neighbour that is asked for")
             if "ttl" in see:
-                reader.problem(see["ttl"].key, "'ttl' means nothing for an arp", "it crosses no router")
+                reader.problem(see["ttl"].key, "'ttl' does not apply to arp", "no router forwards it")
 
 
 def _check(probe: Any, found: dict[str, Found], pods: tuple[str, ...]) -> Check:
@@ -78,7 +78,7 @@ def _check(probe: Any, found: dict[str, Found], pods: tuple[str, ...]) -> Check:
         return Check(say, "mesh", groups=((pods, pods),), **given)
     if probe == "taken":
         machine, listen = found[probe].value
-        say = given.pop("say", f"port {listen} of {machine} is taken")
+        say = given.pop("say", f"port {listen} of {machine} is in use")
         return Check(say, "taken", machine, machine, listen.port, protocol=listen.protocol, **given)
     if isinstance(given.get("listen"), tuple):
         given |= {"listen": True, "server": given["listen"]}
@@ -97,7 +97,7 @@ def _sees(found: dict[str, Found]) -> Iterator[See]:
 
 
 def sentence(check: Check) -> str:
-    """A check as a sentence, for one that says none."""
+    """A sentence for a check without `say`."""
     who, whom, over = check.source, check.target, "" if check.size is None else f" with {check.size} bytes"
     if check.port is not None:
         over = f" on {check.probe} port {check.port}"
@@ -122,33 +122,33 @@ def _glimpse(see: See) -> str:
         parts.append(f"in a tunnel {see.outer_src or 'any'} > {see.outer_dst or 'any'}")
     if see.direction:
         parts.append("entering" if see.direction == "in" else "leaving")
-    kind = {"request": ",", "reply": ", its reply", "arp": ", a question for the neighbour"}[see.packet]
+    kind = {"request": ",", "reply": ", its reply", "arp": ", a neighbour request"}[see.packet]
     return f"{kind} {'not ' if see.negate else ''}seen at {see.at}" + "".join(f" {part}" for part in parts)
 
 
 def scenario_pods(scenario: Scenario) -> tuple[str, ...]:
-    """The pods (containers) that a mesh is of; in a raw scenario, the namespaces of those roles."""
+    """The pods (or containers) of a mesh; in a raw scenario, the namespaces with these roles."""
     if scenario.raw_machines:
         return tuple(item.name for item in scenario.raw_machines if item.role in ("pod", "container"))
     return tuple(pod for _, pod in scenario.pods)
 
 
 class Names:
-    """What the names in checks can mean: the machines, ports and addresses of a compiled lab."""
+    """The names that checks can use: the machines, points and addresses of a compiled lab."""
 
     def __init__(self, lab: Lab, reader: Reader) -> None:
         self.reader = reader
         self.machines = {machine.name: machine for machine in lab.machines}
         self.ports = {item.at for item in lab.plan if isinstance(item, Link)}
         self.addressed = {item.at for item in lab.plan if isinstance(item, Address)}
-        self.later: set[str] = set()  # machines whose addresses only plugins know
-        self.unknown: set[str] = set()  # nodes on which plugins of others make devices that only these know
+        self.later: set[str] = set()  # machines that get their addresses from CNI plugins
+        self.unknown: set[str] = set()  # nodes where third-party plugins create devices
         for item in lab.plan:
             if isinstance(item, Attachment):
                 self._attached(item)
 
     def _attached(self, item: Attachment) -> None:
-        """What is known before of that which plugins will make: the pod's device, and the bridges of the list."""
+        """Add the devices that plugins will create, as far as they are known: the pod's device, the list's bridges."""
         conflist = Conflist(item.conflist)
         made = {item.at, *(Port(item.node, name) for name in conflist.bridges)}
         self.ports |= made
@@ -158,7 +158,7 @@ class Names:
             self.unknown.add(item.node)
 
     def verify(self, placed: Placed) -> None:
-        """Note every name of a check that means nothing in the lab."""
+        """Report every name of a check that does not exist in the lab."""
         check, found = placed.check, placed.found
         if check.probe != "mesh":
             at = found[check.probe].at
@@ -200,7 +200,7 @@ class Names:
             if self._port(port, label, at) and port not in self.addressed and ns not in self.unknown:
                 self.reader.problem(at, f"{label}: {port} has no address")
         elif not _is_address(text) and self._machine(text, label, at) and not self._addressed(text):
-            self.reader.problem(at, f"{label}: {text} has no address of its own", "name a point or an address")
+            self.reader.problem(at, f"{label}: {text} has no address", "name a point or an address")
 
     def _addressed(self, name: str) -> bool:
         return bool(self.machines[name].addresses) or name in self.later

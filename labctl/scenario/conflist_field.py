@@ -1,6 +1,6 @@
-"""The value `conflist` of a scenario: a mapping, JSON text, or the name of a file; read, judged and made one text.
+"""The value of a scenario's key `conflist`: a mapping, JSON text, or the name of a file; validated, as one JSON text.
 
-What the specification defines is judged here, with places; what belongs to a plugin is the plugin's to judge.
+What the CNI specification defines is validated here, with positions. A plugin validates its own keys.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from labctl.scenario.values import BOOLEAN
 from labctl.scenario.yaml_reader import load
 
 KEYS = {
-    "cniVersion": "the version of the specification that is spoken with the plugins",
-    "cniVersions": "more versions that the list is for; the latest of all is spoken",
-    "name": "the network's name, from which plugins make those of chains and files",
-    "disableCheck": "whether the plugins are not to be asked for a CHECK",
-    "disableGC": "whether the plugins are not to collect garbage",
-    "loadOnlyInlinedPlugins": "whether plugins come from nowhere but this list; here they never do",
-    "plugins": "the plugins in the order of an ADD, each with its type and keys of its own",
+    "cniVersion": "the version of the specification that is used with the plugins",
+    "cniVersions": "more versions that the list supports; the latest of all is used",
+    "name": "the network's name; plugins derive the names of chains and files from it",
+    "disableCheck": "whether CHECK is not called for the plugins",
+    "disableGC": "whether GC is not called for the plugins",
+    "loadOnlyInlinedPlugins": "whether only plugins of this list are loaded; labctl never loads others",
+    "plugins": "the plugins in the order of an ADD, each with its type and its keys",
 }
 _TRUTHS = ("disableCheck", "disableGC", "loadOnlyInlinedPlugins")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
@@ -35,7 +35,7 @@ _EXAMPLE = "such as {cniVersion: 0.4.0, name: pods, plugins: [{type: bridge, ...
 
 @dataclass(frozen=True, slots=True)
 class ConflistKind:
-    """A network list of CNI, inline or in a file of its own."""
+    """A network list of CNI, inline or in a separate file."""
 
     what: str = "a CNI network list: a mapping, JSON text, or the name of a file (relative to this one)"
 
@@ -59,11 +59,11 @@ class ConflistKind:
         return {"anyOf": [{**inline, "additionalProperties": False}, {"type": "string"}]}
 
     def _tree(self, node: Node, label: str, reader: Reader) -> Node | None:
-        """The list's own tree, wherever it is written; None with a problem noted."""
+        """The tree of the list, inline or from a file; None, with a problem recorded, if it cannot be read."""
         if not isinstance(node, Text):
             return node
         if node.is_null or not node.value.strip():
-            reader.problem(node, f"{label}: expected {self.what}, and nothing is there", _EXAMPLE)
+            reader.problem(node, f"{label}: expected {self.what}, but the value is empty", _EXAMPLE)
             return None
         if node.value.lstrip().startswith("{"):
             return parse_json(node.value, node.place.file, reader, node.place)
@@ -83,7 +83,7 @@ CONFLIST = ConflistKind()
 
 
 class _List:
-    """Judges what the specification says of a list, and notes what is wrong, each at its place."""
+    """Validates a list against the specification and reports every problem with its position."""
 
     def __init__(self, reader: Reader, label: str) -> None:
         self.reader, self.label = reader, label
@@ -92,7 +92,7 @@ class _List:
         found = {key.value: value for key, value in tree.items}
         for key, _ in tree.items:
             if key.value not in KEYS and not (key.value == "type" and "plugins" not in found):
-                hint = suggest(key.value, KEYS) or f"known here: {', '.join(KEYS)}"
+                hint = suggest(key.value, KEYS) or f"known keys: {', '.join(KEYS)}"
                 self._problem(key, f"unknown key {show(key.value)}", hint)
         if "type" in found and "plugins" not in found:
             self._problem(tree, "this is one plugin's configuration, not a list", "put it into plugins: [...]")
@@ -103,7 +103,7 @@ class _List:
         self._versions(found)
         name = found.get("name")
         if name is not None and not (isinstance(name, Text) and is_network_name(name.value)):
-            self._problem(name, "the name of a network is letters, digits, '_', '.' and '-'")
+            self._problem(name, "the name of a network consists of letters, digits, '_', '.' and '-'")
         for truth in _TRUTHS:
             if truth in found and not _is_truth(found[truth]):
                 self._problem(found[truth], f"{truth} is true or false")
@@ -118,10 +118,10 @@ class _List:
         for node in (*nodes, *(more.items if isinstance(more, Seq) else ())):
             version = node.value if isinstance(node, Text) else ""
             if version in VERSIONS and version not in SPOKEN:
-                self._problem(node, f"{version} is older than labctl speaks", f"from {SPOKEN[0]} on")
+                self._problem(node, f"{version} is older than labctl supports", f"from {SPOKEN[0]} on")
             elif version not in SPOKEN:
-                hint = suggest(version, SPOKEN) or f"known here: {', '.join(SPOKEN)}"
-                self._problem(node, f"no CNI version {version!r}", hint)
+                hint = suggest(version, SPOKEN) or f"known versions: {', '.join(SPOKEN)}"
+                self._problem(node, f"{version!r} is not a CNI version", hint)
 
     def _plugins(self, node: Node) -> None:
         if not isinstance(node, Seq) or not node.items:
@@ -137,7 +137,7 @@ class _List:
         found = {key.value: (key, value) for key, value in node.items}
         if "type" not in found:
             close = next((key for key in found if suggest(key, ("type",))), None)
-            hint = f"did you mean 'type' by {close!r}?" if close else "it names the plugin's executable"
+            hint = f"did you mean 'type' instead of {close!r}?" if close else "it names the plugin's executable"
             self._problem(node, "a plugin: 'type' is missing", hint)
         else:
             self._executable(found["type"][1])
@@ -171,9 +171,9 @@ def _is_truth(node: Node) -> bool:
 
 
 def _value(node: Node, label: str, reader: Reader) -> Any:
-    """A tree as JSON has it: of texts without quotes, only what JSON itself writes so is a number, true, false or null.
+    """A tree as a JSON value. A text without quotes is a number, true, false or null only if JSON writes it so.
 
-    `{pod_cidr}` without quotes is a mapping to YAML, and here what is meant by it.
+    `{pod_cidr}` without quotes is a mapping in YAML; here it becomes the placeholder that is meant.
     """
     if isinstance(node, Seq):
         return [_value(item, label, reader) for item in node.items]
@@ -183,7 +183,7 @@ def _value(node: Node, label: str, reader: Reader) -> Any:
         return {key.value: _value(item, label, reader) for key, item in node.items}
     for word in words_in(node.value):
         if word not in WORDS and (hint := suggest(word, WORDS)):
-            reader.problem(node, f"{label}: nothing stands for {{{word}}}", hint)
+            reader.problem(node, f"{label}: unknown placeholder {{{word}}}", hint)
     if node.is_null:
         return None
     if node.plain and node.value in ("true", "false"):

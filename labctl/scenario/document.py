@@ -1,5 +1,5 @@
-"""What a scenario's text becomes first: a tree of texts, lists and mappings that know their place, and the
-reader that gathers the problems found in it."""
+"""The document tree of a scenario: texts, lists and mappings with their positions; and the reader, which collects
+the problems found in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NULLS = ("", "~", "null", "Null", "NULL")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place in a file; lines and columns count from 1."""
+    """A position in a file. Lines and columns count from 1."""
 
     file: str
     line: int = 1
@@ -24,7 +24,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A scalar. `plain` tells that it was written without quotes."""
+    """A scalar. `plain` is true if it is written without quotes."""
 
     place: Place
     value: str
@@ -32,7 +32,7 @@ class Text:
 
     @property
     def is_null(self) -> bool:
-        """Whether nothing was written: an empty value, `~` or `null`."""
+        """Whether the value is null: an empty value, `~` or `null`, without quotes."""
         return self.plain and self.value in NULLS
 
 
@@ -56,21 +56,21 @@ Node: TypeAlias = Text | Seq | Map
 
 
 class Reader:
-    """Gathers the problems of one file, so that a person sees them all at once."""
+    """Collects the problems of one file, so that the user sees all of them at once."""
 
     def __init__(self, opener: Callable[[str], tuple[str, str]] | None = None) -> None:
         self.problems: list[Problem] = []
         self._opener = opener
 
     def open(self, name: str) -> tuple[str, str]:
-        """The path, for messages, and the text of a file that the scenario names. Raises UsageError, ScenarioError
-        for one that cannot be read."""
+        """Return the path (for messages) and the text of a file that the scenario names. Raises UsageError or
+        ScenarioError if it cannot be read."""
         if self._opener is None:
-            raise UsageError(f"cannot read {name!r}: this text belongs to no file")
+            raise UsageError(f"cannot read {name!r}: this scenario is not in a file")
         return self._opener(name)
 
     def problem(self, at: Place | Node, what: str, hint: str = "") -> None:
-        """Note a problem. Raises ScenarioError when there are so many that reading on is no help."""
+        """Record a problem. Raises ScenarioError when there are MAX_PROBLEMS of them."""
         place = at if isinstance(at, Place) else at.place
         self.problems.append(Problem(place.file, place.line, place.column, what, hint))
         if len(self.problems) >= MAX_PROBLEMS:
@@ -80,16 +80,16 @@ class Reader:
             self.finish()
 
     def finish(self) -> None:
-        """Raise ScenarioError with every problem so far; return if there is none."""
+        """Raise ScenarioError with all problems so far. Without problems, do nothing."""
         if self.problems:
             raise ScenarioError(self.problems)
 
 
 def fail(at: Place, what: str, hint: str = "") -> NoReturn:
-    """Raise ScenarioError with this one problem, for what makes the rest unreadable."""
+    """Raise ScenarioError with this one problem: the rest of the file cannot be read."""
     raise ScenarioError([Problem(at.file, at.line, at.column, what, hint)])
 
 
 def show(text: str, limit: int = 40) -> str:
-    """A text of the file, quoted for a message: short, on one line, without control characters."""
+    """Quote a text of the file for a message: short, on one line, without control characters."""
     return repr(text if len(text) <= limit else text[: limit - 3] + "...")

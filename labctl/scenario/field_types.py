@@ -1,7 +1,7 @@
-"""The shapes that a scenario's keys take, lists and mappings of texts: each reads and describes itself.
+"""The types of values in the scenario language: scalars, lists, mappings. Each reads a node and describes itself.
 
-The parser, the JSON Schema and the reference in docs/ are three uses of the same declarations, so that they
-cannot disagree. A kind that refuses a value notes the problem at its place and reads as None.
+The parser, the JSON Schema and the reference in docs/ use the same declarations, so that they cannot disagree.
+A type that refuses a value reports the problem with its position and returns None.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 
 class Bad(Exception):
-    """A text that a field cannot take: what is wrong with it, and a hint."""
+    """A text that is not valid for a field: what is wrong with it, and a hint."""
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what)
@@ -26,7 +26,7 @@ class Bad(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A value that was read, where it stands, and where its key does."""
+    """A value that was read, with its position and the position of its key."""
 
     value: Any
     at: Place
@@ -34,7 +34,7 @@ class Found:
 
 
 class Kind(Protocol):
-    """What a key takes. `what` completes the sentence "expected ..."."""
+    """The type of a key's value. `what` completes the sentence "expected ..."."""
 
     @property
     def what(self) -> str: ...
@@ -46,12 +46,12 @@ class Kind(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """One text, made into a value by `convert`, which raises Bad."""
+    """One text. `convert` returns its value, or raises Bad."""
 
     what: str
     convert: Callable[[str], Any]
     json: Json
-    null: bool = False  # whether null may stand for None
+    null: bool = False  # whether null is allowed; it reads as None
 
     def read(self, node: Node, label: str, reader: Reader) -> Any:
         if not isinstance(node, Text):
@@ -59,7 +59,7 @@ class Scalar:
             reader.problem(node, f"{label}: expected {self.what}, not {kind}")
         elif node.is_null:
             if not self.null:
-                reader.problem(node, f"{label}: expected {self.what}, and nothing is there")
+                reader.problem(node, f"{label}: expected {self.what}, but the value is empty")
         else:
             try:
                 return self.convert(node.value)
@@ -73,7 +73,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """A list, read as a tuple of Found. With `one`, a single value is a list of one."""
+    """A list, read as a tuple of Found. With `one`, a single value counts as a list of one entry."""
 
     item: Any
     one: bool = False
@@ -81,7 +81,7 @@ class Many:
 
     @property
     def what(self) -> str:
-        return f"{self.item.what}, or a list of them" if self.one else f"a list, each {self.item.what}"
+        return f"{self.item.what}, or a list of them" if self.one else f"a list, each entry {self.item.what}"
 
     def read(self, node: Node, label: str, reader: Reader) -> Any:
         if isinstance(node, Text) and node.is_null and not self.one:
@@ -107,7 +107,7 @@ class Many:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A mapping from names of one kind to values of another, read as a tuple of (Found name, value)."""
+    """A mapping from names to values of one type, read as a tuple of pairs (Found name, Found value)."""
 
     name: Scalar
     value: Any
@@ -140,7 +140,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key of a mapping: its kind, a sentence for people, and what holds where it is absent."""
+    """One key of a mapping: the type of its value, a help text, and the default if the key is absent."""
 
     name: str
     kind: Any
@@ -150,13 +150,13 @@ class Key:
     dashes: bool = False  # whether `-` and `_` are the same in this key
 
     def spelled(self, text: str) -> bool:
-        """Whether a key of the file is this one."""
+        """Whether a key in the file means this key."""
         return text == self.name or (self.dashes and text.replace("-", "_") == self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A mapping with declared keys, read as {name: Found}. `required_one` names keys of which one must be there."""
+    """A mapping with declared keys, read as {name: Found}. Exactly one key of `exactly_one` must be present."""
 
     label: str
     keys: tuple[Key, ...]
@@ -184,8 +184,8 @@ class Section:
             reader.problem(node, f"{self.label}: {name!r} is missing")
         several = [key for key, _ in node.items if key.value in self.exactly_one]
         if len(several) > 1:
-            what = f"{self.label}: {several[0].value!r} and {several[1].value!r} cannot stand in one"
-            reader.problem(several[1], what, "write two of them")
+            what = f"{self.label}: {several[0].value!r} and {several[1].value!r} cannot be used together"
+            reader.problem(several[1], what, "write an entry for each")
         elif self.exactly_one and not several:
             reader.problem(node, f"{self.label}: one of {', '.join(self.exactly_one)} is missing")
 
@@ -197,7 +197,7 @@ class Section:
 
 
 def read_keys(node: Map, keys: Iterable[Key], where: str, reader: Reader) -> dict[str, Found]:
-    """Read the declared keys of a mapping; a key that none declares is a problem."""
+    """Read the declared keys of a mapping. An undeclared key is a problem."""
     keys = tuple(keys)
     exact = {key.name: key for key in keys}
     found: dict[str, Found] = {}
@@ -205,7 +205,7 @@ def read_keys(node: Map, keys: Iterable[Key], where: str, reader: Reader) -> dic
     for text, value in node.items:
         key = exact.get(text.value) or next((key for key in keys if key.spelled(text.value)), None)
         if key is None:
-            hint = suggest(text.value, exact) or f"known here: {', '.join(exact)}"
+            hint = suggest(text.value, exact) or f"known keys: {', '.join(exact)}"
             reader.problem(text, f"{where}: unknown key {show(text.value)}", hint)
         elif key.name in written:
             reader.problem(text, f"{show(text.value)} is written twice (first in line {written[key.name].line})")
@@ -236,17 +236,17 @@ def object_schema(keys: Iterable[Key]) -> Json:
 
 
 def described(key: Key) -> Json:
-    """A key's schema with its description, for an editor to show."""
+    """A key's schema with its description, which editors show."""
     tail = f" (default: {key.default})" if key.default else ""
     return {"description": key.help + tail, **key.kind.schema()}
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """A hint "did you mean ...?", or nothing if no known word is near."""
+    """A hint "did you mean ...?", or "" if no known word is similar."""
     close = difflib.get_close_matches(word[:64], [item for item in known if len(item) <= 64], 1, 0.65)
     return f"did you mean {close[0]!r}?" if close else ""
 
 
 def shorten(text: str) -> str:
-    """A text of the file as it goes into a sentence without quotes."""
+    """A text of the file for a message, as `show` makes it but without the quotes."""
     return show(text)[1:-1]

@@ -1,6 +1,6 @@
-"""Routes, rules, neighbours and forwarding entries in iproute2's words, as the plan's objects.
+"""Parse routes, rules, neighbours and forwarding entries in iproute2's syntax into the plan's objects.
 
-Each function raises Bad for words that it does not know or that do not fit together.
+Each function raises Bad for words that are unknown or contradict each other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from labctl.scenario.document import show
 from labctl.scenario.field_types import Bad, suggest
 
 TABLES = {"main": MAIN, "local": 255, "default": 253}
-_UNKNOWN = "00:00:00:00:00:00"  # the VXLAN device's entry for all addresses it does not know
+_UNKNOWN = "00:00:00:00:00:00"  # a VXLAN device's entry for all unknown addresses
 ROUTE_KINDS = ("unicast", "blackhole", "unreachable", "prohibit", "throw")
 SCOPES = ("global", "site", "link", "host", "nowhere")
 RULE_KINDS = ("blackhole", "unreachable", "prohibit")
@@ -24,7 +24,7 @@ _METRIC, _MTU, _MARK = values.integer(0, 2**32 - 1), values.integer(68, 65535), 
 
 def route(ns: str, text: str) -> Route:
     """`[-6] [TYPE] PREFIX [via ADDRESS] [dev DEVICE] [table T] [metric N] [src ADDRESS] [mtu N] [scope S]
-    [proto P] [encap ip id N dst ADDRESS] [onlink]`, in any order behind the prefix."""
+    [proto P] [encap ip id N dst ADDRESS] [onlink]`, in any order after the prefix."""
     cursor = _Cursor(text, "a route")
     six = cursor.take("-6", "-4") == "-6"
     kind = cursor.take(*ROUTE_KINDS) or "unicast"
@@ -35,7 +35,7 @@ def route(ns: str, text: str) -> Route:
         if word == "onlink":
             given[word] = True
         elif word == "proto":
-            given[word] = _proto(cursor.next("who makes it"))
+            given[word] = _proto(cursor.next("a protocol"))
         elif word == "encap":
             given[word] = _encap(cursor)
         elif word == "scope":
@@ -53,41 +53,41 @@ def route(ns: str, text: str) -> Route:
         dst = _PREFIX.convert(prefix)
     for end in ("via", "src"):
         if end in given and given[end].version != dst.version:
-            raise Bad(f"{end} {given[end]} is not of the family of {prefix}")
+            raise Bad(f"{end} {given[end]} is not of the same family as {prefix}")
     if kind == "unicast" and "via" not in given and "dev" not in given:
         raise Bad(f"the route to {prefix} has neither via nor dev")
     if kind != "unicast" and ("via" in given or "dev" in given):
-        raise Bad(f"{kind} routes lead nowhere", "without via and dev")
+        raise Bad(f"{kind} routes have no next hop", "remove via and dev")
     if scope is not None and dst.version == 6:
         raise Bad(f"scope {show(scope)} does not fit", "IPv6 routes have none")
     return Route(ns, dst, kind=kind, scope=scope, **given)
 
 
 def _proto(text: str) -> int:
-    """Who makes a route, by iproute2's word or by its number."""
+    """A route's protocol, by iproute2's name or by number."""
     known = {word: number for number, word in PROTOCOLS.items()}
     return known[text] if text in known else int(values.integer(2, 255).convert(text))
 
 
 def _encap(cursor: _Cursor) -> tuple[int, IP]:
-    """`ip id NUMBER dst ADDRESS`, for a device that is told its tunnel with each packet (`external`)."""
+    """`ip id NUMBER dst ADDRESS`, for a device that gets the tunnel of each packet from the route (`external`)."""
     for expected in ("ip", "id"):
         if (word := cursor.next(expected)) != expected:
-            raise Bad(f"{show(word)} where {expected} was expected", "encap ip id NUMBER dst ADDRESS")
+            raise Bad(f"expected {expected}, not {show(word)}", "encap ip id NUMBER dst ADDRESS")
     number = int(values.integer(0, 2**24 - 1).convert(cursor.next("a number")))
     if (word := cursor.next("dst")) != "dst":
-        raise Bad(f"{show(word)} where dst was expected", "encap ip id NUMBER dst ADDRESS")
+        raise Bad(f"expected dst, not {show(word)}", "encap ip id NUMBER dst ADDRESS")
     far: IP = _ADDRESS.convert(cursor.next("an address"))
     return number, far
 
 
 def _scope(scope: str | None, gateway: bool, kind: str) -> str | None:
-    """A scope other than the one that follows from the rest, which only a way somewhere can have."""
+    """A scope that differs from the implied one. Only unicast routes can have such a scope."""
     implied = "link" if not gateway and kind == "unicast" else "global"
     if scope is None or scope == implied:
         return None
     if scope not in SCOPES or kind != "unicast" or (gateway and scope != "site"):
-        raise Bad(f"scope {show(scope)} does not fit", f"it follows from the rest: {implied}")
+        raise Bad(f"scope {show(scope)} does not fit", f"the other words imply {implied}")
     return scope
 
 
@@ -112,11 +112,11 @@ def rule(ns: str, text: str) -> Rule:
     ranges = [given[end] for end in ("src", "dst") if given.get(end) is not None]
     versions = {item.version for item in ranges}
     if len(versions) > 1:
-        raise Bad("from and to are of two families")
+        raise Bad("from and to are of different families")
     if "pref" not in given:
-        raise Bad("the rule has no pref", "say where it stands: pref 1000")
+        raise Bad("the rule has no pref", "add its preference, such as pref 1000")
     if "table" not in given and "kind" not in given:
-        raise Bad("the rule does not say what to do", "such as lookup 100 or blackhole")
+        raise Bad("the rule has no action", "such as lookup 100 or blackhole")
     return Rule(ns, family=max(versions, default=family), **given)
 
 
@@ -156,7 +156,7 @@ def _at(ns: str, given: dict[str, str]) -> Port:
 
 
 class _Cursor:
-    """Goes over the words of one line."""
+    """Iterates over the words of one line."""
 
     def __init__(self, text: str, what: str) -> None:
         self.words, self.what = text.split(), what
@@ -169,17 +169,17 @@ class _Cursor:
     def next(self, what: str) -> str:
         """The next word, which must be there."""
         if not self.words:
-            raise Bad(f"{self.what} ends where {what} should stand")
+            raise Bad(f"{self.what} ends, but {what} is expected")
         return self.words.pop(0)
 
     def key(self, known: set[str]) -> str:
-        """The next word, which must be one of these and not be there already."""
+        """The next word. It must be one of these, and must not appear twice."""
         word = self.next("a word")
         if word not in known:
-            hint = suggest(word, known) or f"known are {', '.join(sorted(known))}"
-            raise Bad(f"{self.what} has no word {show(word)}", hint)
+            hint = suggest(word, known) or f"known words: {', '.join(sorted(known))}"
+            raise Bad(f"{self.what} cannot have {show(word)}", hint)
         if word in self.seen:
-            raise Bad(f"{word!r} is there twice")
+            raise Bad(f"{word!r} appears twice")
         self.seen.add(word)
         return word
 
@@ -195,7 +195,7 @@ def _number(text: str) -> int:
     try:
         number = int(text[:12], 0)
     except ValueError:
-        raise Bad(f"{show(text)} is no mark", "such as 0x1 or 0x1/0xff") from None
+        raise Bad(f"{show(text)} is not a mark", "such as 0x1 or 0x1/0xff") from None
     if not 0 <= number <= _MARK or len(text) > 12:
         raise Bad(f"{show(text)} is out of bounds for a mark")
     return number

@@ -1,6 +1,6 @@
-"""JSON with places: a text as the same tree that YAML becomes, each value with its line and column.
+"""Read JSON into the same tree as YAML. Every value has its line and column.
 
-The reader is strict, as plugins' own readers are: what it takes is JSON, and what it does not is told where.
+The reader is strict, as the readers of CNI plugins are: it accepts only JSON, and reports where a text is not JSON.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _BARE = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?|true|f
 
 
 def parse_json(text: str, file: str, reader: Reader, start: Place | None = None) -> Node:
-    """Read a text. Keys written twice are noted in `reader`. `start` is the one place that all of it is said to
-    have, where the text is itself a value in a file; messages then tell the line and column within it.
+    """Read a JSON text. Duplicate keys are reported to `reader`. If the text is itself a value in a file, `start` is
+    the position of that value: every node gets it, and messages add the line and column within the text.
 
-    Raises ScenarioError at the first thing that is no JSON.
+    Raises ScenarioError at the first error.
     """
     scanner = _Scanner(text, file, reader, start)
     node = scanner.value(0)
@@ -36,7 +36,7 @@ class _Scanner:
         self.at = 0
 
     def blank(self) -> str:
-        """Pass over blanks; the next character, "" at the end."""
+        """Skip white space. Return the next character, "" at the end."""
         found = _BLANK.match(self.text, self.at)
         self.at = found.end() if found is not None else self.at
         return self.text[self.at : self.at + 1]
@@ -53,7 +53,7 @@ class _Scanner:
             return Text(place, self._string(), False)
         found = _BARE.match(self.text, self.at)
         if found is None:
-            self.wrong(f"{show(sign)} begins no value" if sign else "a value is missing at the end")
+            self.wrong(f"a value cannot begin with {show(sign)}" if sign else "a value is missing at the end")
         self.at = found.end()
         return Text(place, found[0], True)
 
@@ -68,7 +68,7 @@ class _Scanner:
             before = self.text[: self.at]
             column = self.at - (before.rfind("\n") + 1) + 1
             what = f"{what} (line {before.count(chr(10)) + 1}, column {column} of the text)"
-        fail(self.place(), f"this is no JSON: {what}", hint)
+        fail(self.place(), f"this is not valid JSON: {what}", hint)
 
     def _string(self) -> str:
         try:
@@ -76,7 +76,7 @@ class _Scanner:
         except ValueError as error:
             position = getattr(error, "pos", self.at)
             self.at = min(position, len(self.text))
-            self.wrong(str(getattr(error, "msg", error)).rstrip(": at").lower() or "a text without its end")
+            self.wrong(str(getattr(error, "msg", error)).rstrip(": at").lower() or "a string is not closed")
         self.at = end
         return str(found)
 
@@ -120,7 +120,7 @@ class _Scanner:
 
 def _no_key(sign: str, after_comma: bool) -> tuple[str, str]:
     if sign == "}" and after_comma:
-        return "a comma before the '}'", "JSON takes none after the last one"
+        return "a comma before the '}'", "JSON allows no comma after the last entry"
     if not sign:
         return "a '}' is missing at the end", ""
-    return f"{show(sign)} begins no key", "keys stand in double quotes"
+    return f"a key cannot begin with {show(sign)}", "JSON keys are in double quotes"

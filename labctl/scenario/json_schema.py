@@ -1,6 +1,6 @@
-"""The scenario language for programs and for readers: its JSON Schema and its reference page.
+"""The JSON Schema and the reference page of the scenario language.
 
-Both come from the table that the parser reads by (`labctl.scenario.language`), one branch for each model.
+Both are generated from the table that the parser uses (`labctl.scenario.language`), with one branch for each model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def schema() -> Json:
-    """The JSON Schema (draft 2020-12) of a scenario file; `model` decides which keys there are."""
+    """The JSON Schema (draft 2020-12) of a scenario file; `model` decides which keys are allowed."""
     known = models.names()
     base = {key.name: described(key) for key in common(known) if key.name != "checks"}
     return {
@@ -51,7 +51,7 @@ def _definition(name: str) -> str:
 
 
 def _of_model(name: str, known: tuple[str, ...]) -> Json:
-    """A scenario of one model: every key that it may have."""
+    """The schema of a scenario of one model: every key that is allowed."""
     model = models.find(name)
     branch = object_schema(model_keys(model, known))
     branch["properties"]["model"] = {"const": name, "description": summary(model)}
@@ -63,7 +63,7 @@ def _of_model(name: str, known: tuple[str, ...]) -> Json:
 
 
 def _outer(model: Any) -> tuple[str, ...]:
-    """The words under which a model's machines may stand; none for a raw scenario."""
+    """The keys that can list a model's machines; none for a raw scenario."""
     return (model.MACHINES[0], "nodes") if model.MACHINES[1] else ()
 
 
@@ -81,11 +81,11 @@ def _reference() -> Iterator[str]:
     known = models.names()
     yield "# The scenario language"
     yield ""
-    yield "A scenario is one YAML file: a model, its machines, and checks. Made by labctl from the table that"
-    yield "the parser reads by; `labctl schema` prints the same as a JSON Schema for editors."
+    yield "A scenario is one YAML file: a model, its machines, and checks. This page is generated from the table that"
+    yield "the parser uses; `labctl schema` prints the same as a JSON Schema for editors."
     yield from _table("Every scenario", common(known), "")
-    yield from _table("A check", CHECK.keys, f"Exactly one of {_code(CHECK.exactly_one)} is there.")
-    yield from _table("`see` and `not see`", SEE.keys, "One mapping or a list of them.")
+    yield from _table("A check", CHECK.keys, f"Exactly one of {_code(CHECK.exactly_one)} is required.")
+    yield from _table("`see` and `not see`", SEE.keys, "One mapping, or a list of mappings.")
     for name in known:
         model = models.find(name)
         if model.MACHINES[1]:
@@ -101,7 +101,7 @@ def _model_rows(model: Any) -> tuple[Key, ...]:
 
 
 def inner_keys(model: Any) -> Iterator[tuple[str, tuple[Key, ...]]]:
-    """What may stand inside a network and a container of a model, each with a title."""
+    """The keys of a model's networks and containers, each group with a title."""
     for title in ("Network", "Container"):
         own = setting_keys(model, title)
         if own is not None:
@@ -112,8 +112,8 @@ def _raw() -> Iterator[str]:
     model = models.find("raw")
     yield from _table("Model `raw`", machine_keys(model), summary(model) + ".")
     yield from _table("A namespace of `namespaces`", NAMESPACE.keys, "")
-    yield from _table("A link of `links`", LINK.keys, f"Exactly one of {_code(LINK.exactly_one)} is there.")
-    yield from _table("A chain of `firewall`", CHAIN.keys, "Or just the list of its rules.")
+    yield from _table("A link of `links`", LINK.keys, f"Exactly one of {_code(LINK.exactly_one)} is required.")
+    yield from _table("A chain of `firewall`", CHAIN.keys, "A list of rules is also allowed.")
 
 
 def _table(title: str, keys: Iterable[Key], text: str) -> Iterator[str]:
@@ -129,7 +129,7 @@ def _table(title: str, keys: Iterable[Key], text: str) -> Iterator[str]:
 
 
 def _literal(key: Key) -> bool:
-    """Whether a default is what one would write, not a remark on it."""
+    """Whether a default is a literal value, not a remark."""
     return bool(key.default) and " " not in key.default
 
 
@@ -140,12 +140,12 @@ def _code(words: Iterable[str]) -> str:
 _VALUES = """
 ## Values
 
-- A **name** is a DNS label: a-z, 0-9 and dashes, at most 63, no number. Names are unique in the lab.
-  `fabric`, `internet`, `vm` and `localhost` are taken.
-- A **point** is a device of a machine: `node1/eth0`. Where an address is needed, it means the point's own.
+- A **name** is a DNS label: a-z, 0-9 and dashes, at most 63 characters, not a number. Names are unique in the lab.
+  `fabric`, `internet`, `vm` and `localhost` are reserved.
+- A **point** is a device of a machine: `node1/eth0`. Where an address is needed, a point means the device's address.
 - A **duration** is `500ms`, `5s`, `1m`, or a number of seconds.
-- A **range** is in CIDR notation without host bits; ranges of one lab do not overlap.
-- YAML guesses nothing: `on` is a truth where a truth is needed and a word elsewhere.
+- A **range** is in CIDR notation without host bits. The ranges of one lab do not overlap.
+- YAML's implicit types are not used: `on` is a boolean where a boolean is needed, and a text elsewhere.
 - `nodes: {count: 3, pods: 2}` makes `node1` to `node3`, each with `pod1-1`, `pod1-2`, and so on.
 - `--set KEY=VALUE` sets a key: `routing=host`, `nodes.count=5`, `nodes.node1.pods=[a, b]`, `checks.0.within=2s`.
 """

@@ -1,6 +1,6 @@
-"""The scenario language as one table: every key, what it takes, and a sentence on what it means.
+"""The scenario language as one table: every key with the type of its value and its help text.
 
-The parser reads by it, the JSON Schema and docs/scenario.md are generated from it.
+The parser uses this table. The JSON Schema and docs/scenario.md are generated from it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PROBES = ("ping", "tcp", "udp", "mesh", "taken")
 def _arrow(text: str) -> tuple[str, str]:
     source, arrow, target = text.partition("->")
     if not arrow or "->" in target:
-        raise Bad(f"{show(text)} does not say who to whom", "write SOURCE -> TARGET, such as a -> c")
+        raise Bad(f"{show(text)} does not name a source and a target", "write SOURCE -> TARGET, such as a -> c")
     return values.LABEL.convert(source.strip()), target.strip()
 
 
@@ -34,7 +34,7 @@ def _ping(text: str) -> tuple[str, str | Port | IP, int | None]:
     source, end = _arrow(text)
     host, port = _split(end)
     if port is not None and "/" not in host:
-        raise Bad(f"{show(end)} names a port, and a ping has none", "tcp: or udp: have one")
+        raise Bad(f"{show(end)} names a port, but a ping has no port", "use tcp: or udp:")
     return source, values.target(end), None
 
 
@@ -42,7 +42,7 @@ def _connect(text: str) -> tuple[str, str | Port | IP, int | None]:
     source, end = _arrow(text)
     host, port = _split(end)
     if port is None:
-        raise Bad(f"{show(end)} names no port", "write TARGET:PORT, such as c:8080 or [2001:db8::1]:53")
+        raise Bad(f"{show(end)} does not name a port", "write TARGET:PORT, such as c:8080 or [2001:db8::1]:53")
     return source, values.target(host), values.integer(1, 65535).convert(port)
 
 
@@ -67,74 +67,75 @@ _TUNNEL = re.compile(rf"({'|'.join(_TUNNELS)})|(vxlan|geneve) [0-9]{{1,8}}")
 def _encap(text: str) -> str:
     text = " ".join(text.split())
     if not _TUNNEL.fullmatch(text):
-        raise Bad(f"{show(text)} is none of {', '.join(_TUNNELS)}", suggest(text, _TUNNELS) or "or vxlan 42")
+        raise Bad(f"{show(text)} is not one of {', '.join(_TUNNELS)}", suggest(text, _TUNNELS) or "such as vxlan 42")
     return text
 
 
 ENCAP = Scalar(
-    f"one of {', '.join(_TUNNELS)}, or one with its number: vxlan 42",
+    f"one of {', '.join(_TUNNELS)}; with the tunnel's number: vxlan 42",
     _encap,
     {"type": "string", "pattern": f"^({_TUNNEL.pattern})$"},
 )
 PACKET = values.choice("request", "reply", "arp")
-SIZES = values.integer(24, 65507)  # room for the mark after ping's time stamp; an IPv4 packet's most
+SIZES = values.integer(24, 65507)  # ping's time stamp and the payload marker fit; the maximum of IPv4
 
 SEE = Section(
     "see",
     (
-        Key("at", values.POINT, "the point where the packet is looked for, MACHINE/DEVICE", required=True),
-        Key("src", values.TARGET, "its source there: a machine (its own address), a point or an address"),
-        Key("dst", values.TARGET, "its destination there: a machine (its own address), a point or an address"),
-        Key("ttl", values.integer(1, 255), "its time to live (IPv6: hop limit) there"),
-        Key("encap", ENCAP, "the tunnel it travels in there, with its number or without: vxlan 42"),
-        Key("outer_src", values.TARGET, "where that tunnel begins: a machine, a point or an address"),
-        Key("outer_dst", values.TARGET, "where that tunnel ends: a machine, a point or an address"),
+        Key("at", values.POINT, "the point where labctl looks for the packet, MACHINE/DEVICE", required=True),
+        Key("src", values.TARGET, "its source there: a machine (meaning its address), a point or an address"),
+        Key("dst", values.TARGET, "its destination there: a machine (meaning its address), a point or an address"),
+        Key("ttl", values.integer(1, 255), "its TTL (IPv6: hop limit) there"),
+        Key("encap", ENCAP, "the tunnel that carries it there, with or without the tunnel's number: vxlan 42"),
+        Key("outer_src", values.TARGET, "the outer source of that tunnel: a machine, a point or an address"),
+        Key("outer_dst", values.TARGET, "the outer destination of that tunnel: a machine, a point or an address"),
         Key("direction", values.choice("in", "out"), "whether it enters or leaves the device", "either"),
-        Key("packet", PACKET, "which packet: of the check, or the question for the neighbour `dst`", "request"),
+        Key("packet", PACKET, "the check's request or reply, or the ARP or NDP request for `dst`", "request"),
     ),
 )
 CHECK = Section(
     "check",
     (
-        Key("say", values.SENTENCE, "the claim as a sentence", "made from the probe"),
-        Key("ping", PING, "an echo request by the real ping: SOURCE -> TARGET"),
+        Key("say", values.SENTENCE, "the claim in one sentence", "made from the probe"),
+        Key("ping", PING, "an ICMP echo request, sent by the program ping: SOURCE -> TARGET"),
         Key("tcp", CONNECT, "a TCP connection: SOURCE -> TARGET:PORT"),
-        Key("udp", CONNECT, "a UDP datagram and its answer: SOURCE -> TARGET:PORT"),
+        Key("udp", CONNECT, "a UDP datagram and its reply: SOURCE -> TARGET:PORT"),
         Key(
             "taken",
             port_values.TAKEN,
-            "a port that is in use there, so that nobody else may listen on it: MACHINE:PORT",
+            "a port that is in use there, so that no other process can listen on it: MACHINE:PORT",
         ),
-        Key("mesh", values.choice("pods", "containers"), "every pod reaches every pod, seen with its own address"),
+        Key("mesh", values.choice("pods", "containers"), "every pod reaches every pod, without source NAT"),
         Key(
             "expect",
             values.choice("reply", "fail", "refused", "timeout"),
-            "what comes of it: `fail` is for ping, `refused` and `timeout` for tcp and udp",
+            "the expected result: `fail` is for ping, `refused` and `timeout` are for tcp and udp",
             "reply",
         ),
         Key(
             "listen",
             port_values.LISTEN,
-            "whether labctl starts the listener in the target (tcp, udp), or the machine and port that it must be"
-            " at, behind a translation",
+            "whether labctl starts the listener in the target (tcp, udp); or the machine and port where it must"
+            " listen, if the destination is translated on the way",
             "true",
         ),
         Key(
             "within",
             values.DURATION,
-            "the time an answer may take; for `expect: fail` and `timeout`, how long none may come",
+            "the time in which the answer must come; for `expect: fail` and `timeout`, in which no answer may come",
             "5s; 1s for `fail` and `timeout`",
         ),
         Key(
             "size",
             SIZES,
-            "bytes that a ping carries, never in fragments (ping -M do -s): 28 less than its packet's. With `expect:"
-            " fail` it must be too big: only a word of a kernel's or a router's to that effect is a proof",
+            "payload bytes of a ping that is never fragmented (ping -M do -s): 28 less than the packet's size. With"
+            " `expect: fail` the packet must be too big: only an EMSGSIZE error, or an ICMP 'fragmentation needed' or"
+            " 'packet too big', counts as proof",
             "56, and fragments allowed",
         ),
-        Key("via", values.choice("tap", "tcpdump"), "who looks at the points of `see`", "tap"),
-        Key("see", Many(SEE, one=True), "what the check's packet looks like at a point on its way"),
-        Key("not see", Many(SEE, one=True), "a packet that does not pass a point, with positive evidence"),
+        Key("via", values.choice("tap", "tcpdump"), "what captures packets at the points of `see`", "tap"),
+        Key("see", Many(SEE, one=True), "how the check's packet looks at a point on its path"),
+        Key("not see", Many(SEE, one=True), "a packet that does not pass a point; its absence needs positive evidence"),
     ),
     exactly_one=PROBES,
 )
@@ -144,13 +145,13 @@ def common(models: tuple[str, ...]) -> tuple[Key, ...]:
     """The keys of every scenario."""
     return (
         Key("name", values.LABEL, "the lab's name, a DNS label", "the file's name"),
-        Key("say", values.SENTENCE, "what the scenario shows, in a sentence"),
+        Key("say", values.SENTENCE, "what the scenario shows, in one sentence"),
         Key("model", values.choice(*models), "the network model that the lab reproduces", required=True),
         Key(
             "approximate",
             values.BOOLEAN,
-            "whether the model's substitute may be built where the kernel lacks a feature: `true` asks for it as"
-            " `--approximate` does, `false` forbids it",
+            "whether labctl may build the model's substitute where the kernel lacks a feature: `true` allows it, as"
+            " `--approximate` does; `false` forbids it",
             "as the command line says",
         ),
         Key("checks", Many(CHECK), "claims about the lab, each proven by packets"),
@@ -158,7 +159,7 @@ def common(models: tuple[str, ...]) -> tuple[Key, ...]:
 
 
 def machine_keys(model: Any) -> tuple[Key, ...]:
-    """The keys that list a model's machines: its own word, and `nodes`, which goes everywhere."""
+    """The keys that list a model's machines: the model's name for them, and `nodes`, which every model accepts."""
     if not model.MACHINES[1]:
         from labctl.scenario.raw_language import RAW
 
@@ -167,27 +168,27 @@ def machine_keys(model: Any) -> tuple[Key, ...]:
     kind = Machines(outer, inner, setting_keys(model, "Container"))
     keys = [Key(outer, kind, f"the lab's {outer} and the {inner} on each")]
     if outer != "nodes":
-        keys.append(Key("nodes", kind, f"another word for `{outer}`"))
+        keys.append(Key("nodes", kind, f"another name for `{outer}`"))
     return tuple(keys)
 
 
 def network_keys(model: Any) -> tuple[Key, ...]:
-    """The key `networks` of a model that has a `Network`; none of another."""
+    """The key `networks`, if the model has a class `Network`; else no key."""
     own = setting_keys(model, "Network")
     if own is None:
         return ()
     kind = Named(values.LABEL, Loose(Section("network", own.keys)))
-    return (Key("networks", kind, f"the lab's own networks, on each of its {model.MACHINES[0]}, by name"),)
+    return (Key("networks", kind, f"user-defined networks, on each of the lab's {model.MACHINES[0]}, by name"),)
 
 
 def setting_keys(model: Any, name: str) -> Own | None:
-    """What a file may say of each container or network of a model: the fields of its class of that name."""
+    """The keys for each container or network of a model: the fields of its class `name`; None if it has none."""
     made = getattr(model, name, None)
     return None if made is None else Own(made, _field_keys(made))
 
 
 def option_keys(model: Any) -> tuple[Key, ...]:
-    """The keys of a model's own options, from the fields of its `Options`."""
+    """The keys of a model's options: the fields of its class `Options`."""
     return _field_keys(model.Options)
 
 
@@ -202,13 +203,13 @@ def _field_keys(made: Any) -> tuple[Key, ...]:
 
 
 def model_keys(model: Any, models: tuple[str, ...]) -> tuple[Key, ...]:
-    """Every key of a scenario of this model, in the order that people write them."""
+    """Every key of a scenario of this model, in the usual order."""
     name, say, which, otherwise, checks = common(models)
     return (name, say, which, otherwise, *machine_keys(model), *network_keys(model), *option_keys(model), checks)
 
 
 def _written(default: Any) -> str:
-    """A default as a file would say it."""
+    """A default as a file would write it."""
     if isinstance(default, bool):
         return "true" if default else "false"
     if isinstance(default, tuple):
@@ -238,7 +239,7 @@ _FORMS = {
 
 
 def _kind(annotation: Any, metadata: Any) -> Any:
-    """The kind of value that an option's annotation asks for. Raises TypeError for one that has none."""
+    """The value type for an option's annotation. Raises TypeError if there is none."""
     if get_origin(annotation) in (Union, types.UnionType):
         inner = [item for item in get_args(annotation) if item is not type(None)]
         if len(inner) == 1:

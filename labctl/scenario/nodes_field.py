@@ -19,7 +19,7 @@ _PODS = integer(0, MOST_PODS)
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """What a file may say of each of a model's containers (or networks): the model's class, and its keys."""
+    """The settings of each container (or network) of a model: the model's class for them, and the keys."""
 
     made: Any
     keys: tuple[Key, ...]
@@ -30,7 +30,7 @@ class Own:
 
 
 def values(found: dict[str, Found]) -> dict[str, Any]:
-    """What was read, without its places."""
+    """The values that were read, without their positions."""
     return {
         name: tuple(one.value for one in item.value) if isinstance(item.value, tuple) else item.value
         for name, item in found.items()
@@ -39,7 +39,7 @@ def values(found: dict[str, Found]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Loose:
-    """A section that may be left empty: nothing but its name is said."""
+    """A section that may be empty, so that only its name is given."""
 
     section: Section
 
@@ -56,7 +56,7 @@ class Loose:
 
 @dataclass(frozen=True, slots=True)
 class Pods:
-    """The pods of a node: a list of names, or how many; with `own`, also a mapping from names to settings.
+    """The pods of a node: a list of names, or a number; with `own`, also a mapping from names to settings.
 
     Reads as an int, or a tuple of Found names, or of Found pairs of a name and the model's object.
     """
@@ -66,8 +66,8 @@ class Pods:
 
     @property
     def what(self) -> str:
-        mapping = f", or a mapping of names to {_listed(self.own)}" if self.own is not None else ""
-        return f"a list of {self.word} or how many there are{mapping}"
+        mapping = f", or a mapping from names to {_listed(self.own)}" if self.own is not None else ""
+        return f"a list of {self.word}, or their number{mapping}"
 
     def read(self, node: Node, label: str, reader: Reader) -> int | tuple[Found, ...] | None:
         if isinstance(node, Text):
@@ -100,7 +100,7 @@ def _listed(own: Own) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Machines:
-    """The value of `nodes:`; reads as a tuple of the scenario's nodes, every name good and unique."""
+    """The value of `nodes:`. Reads as a tuple of the scenario's nodes; every name is valid and unique."""
 
     outer: str
     inner: str
@@ -112,10 +112,10 @@ class Machines:
 
     @property
     def pods(self) -> tuple[Key, ...]:
-        """The key of the pods, in the model's word and the others."""
+        """The key of the pods: the model's name for it, and the other names."""
         names = (self.inner, *(word for word in ("pods", "containers") if word != self.inner))
         more = ", or a mapping from names to settings" if self.own is not None else ""
-        helps = (f"the {self.inner}: a list of names, or how many{more}", *[f"another word for `{self.inner}`"] * 2)
+        helps = (f"the {self.inner}: a list of names, or their number{more}", *[f"another name for `{self.inner}`"] * 2)
         return tuple(Key(name, Pods(self.inner, self.own), text) for name, text in zip(names, helps, strict=False))
 
     def read(self, node: Node, label: str, reader: Reader) -> tuple[Machine, ...] | None:
@@ -123,7 +123,7 @@ class Machines:
             bare: list[tuple[Found, Found | None]] = [(name, None) for name in Many(LABEL).read(node, label, reader)]
             return _Builder(self, reader).build(bare)
         if not isinstance(node, Map):
-            reader.problem(node, f"{label}: expected {self.what}", f"by number: {{count: 3, {self.inner}: 2}}")
+            reader.problem(node, f"{label}: expected {self.what}", f"or a number: {{count: 3, {self.inner}: 2}}")
             return None
         counting = [key for key, _ in node.items if key.value in ("count", "pods", "containers")]
         if counting:
@@ -135,14 +135,16 @@ class Machines:
     def _pods(self, found: dict[str, Found], reader: Reader) -> Found | None:
         several = [name for name in found if name != "count"]
         if len(several) > 1:
-            reader.problem(found[several[1]].key, f"{several[0]!r} and {several[1]!r} are the same", "keep one of them")
+            reader.problem(
+                found[several[1]].key, f"{several[0]!r} and {several[1]!r} are the same key", "keep one of them"
+            )
         return found[several[0]] if several else None
 
     def _counted(self, node: Map, counting: Text, label: str, reader: Reader) -> tuple[Machine, ...] | None:
         names = [key for key, _ in node.items if key.value not in ("count", "pods", "containers")]
         if names:
-            what = f"{label}: {counting.value!r} cannot stand beside names such as {show(names[0].value)}"
-            hint = f"count: {label}: {{count: 3, {self.inner}: 2}}; name: {label}: {{{self.outer[:-1]}1: ...}}"
+            what = f"{label}: {counting.value!r} cannot be mixed with names such as {show(names[0].value)}"
+            hint = f"count: {label}: {{count: 3, {self.inner}: 2}}; names: {label}: {{{self.outer[:-1]}1: ...}}"
             reader.problem(counting, what, hint)
             return None
         found = Section(label, (Key("count", _COUNT, "", required=True), *self.pods)).read(node, label, reader)
@@ -152,8 +154,8 @@ class Machines:
         count = found["count"]
         rows = [(Found(f"{self.outer[:-1]}{n}", count.at, count.key), pods) for n in range(1, count.value + 1)]
         if pods is not None and isinstance(pods.value, tuple) and len(rows) > 1 and pods.value:
-            what = f"{label}: names of {self.inner} cannot go to each of {count.value} {self.outer}"
-            reader.problem(pods.at, what, f"write how many: {self.inner}: {len(pods.value)}")
+            what = f"{label}: names of {self.inner} cannot be used for each of {count.value} {self.outer}"
+            reader.problem(pods.at, what, f"write their number: {self.inner}: {len(pods.value)}")
             return None
         return _Builder(self, reader).build(rows)
 
@@ -175,7 +177,7 @@ class Machines:
 
 
 class _Builder:
-    """Puts nodes together and sees that every name in the lab is there once."""
+    """Builds nodes and verifies that every name in the lab is unique."""
 
     def __init__(self, kind: Machines, reader: Reader) -> None:
         self.kind, self.reader = kind, reader
@@ -185,7 +187,7 @@ class _Builder:
     def build(self, rows: list[tuple[Found, Found | None]]) -> tuple[Machine, ...] | None:
         total = len(rows) + sum(_size(pods) for _, pods in rows)
         if total > MOST_MACHINES:
-            what = f"{total} machines are more than one lab takes"
+            what = f"{total} machines are too many for one lab"
             self.reader.problem(rows[0][0].at, what, f"at most {MOST_MACHINES}")
             return None
         for name, _ in rows:
@@ -198,8 +200,8 @@ class _Builder:
         return Machine(name, tuple(pod for pod, _ in there), tuple(settings))
 
     def _on(self, number: int, pods: Found | None) -> Iterator[tuple[str, Any]]:
-        """A node's pods and their settings: named as written, or `pod1-2` (node, pod), or `c7`, counted
-        through the lab."""
+        """A node's pods and their settings. Names are those of the file, or generated: `pod1-2` (node, pod), or `c7`,
+        numbered through the lab."""
         if pods is None:
             return
         written = pods.value
@@ -215,12 +217,12 @@ class _Builder:
 
     def _take(self, name: str, at: Place) -> bool:
         if name in RESERVED:
-            what = f"the name {name!r} is taken: every lab may have a machine of that name"
-            self.reader.problem(at, what, f"reserved are {', '.join(RESERVED)}")
+            what = f"the name {name!r} is reserved: models create a machine with this name"
+            self.reader.problem(at, what, f"reserved names: {', '.join(RESERVED)}")
             return False
         if name in self.names:
             first = self.names[name]
-            self.reader.problem(at, f"the name {name!r} is there twice (first in line {first.line})")
+            self.reader.problem(at, f"the name {name!r} appears twice (first in line {first.line})")
             return False
         self.names[name] = at
         return True

@@ -1,4 +1,4 @@
-"""Values set from the command line: `--set KEY=VALUE` edits a scenario's tree before it is parsed."""
+"""The option `--set KEY=VALUE`: it edits a scenario's tree before the tree is parsed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from labctl.scenario.yaml_reader import load
 
 
 def apply_sets(root: Node, sets: tuple[str, ...], reader: Reader) -> Node:
-    """Set each KEY=VALUE, in order. KEY is a path with dots, VALUE is YAML; a problem is placed in the word.
+    """Set each KEY=VALUE, in order. KEY is a path with dots, VALUE is YAML. Problems have positions in the argument.
 
-    A path leads through mappings by key (a key that holds dots is found too) and through lists by number,
-    counted from 0. Keys that are not there yet are made: whether the language has them the parser says.
+    A step of the path is a key of a mapping (a key that contains dots is found too) or a number of a list entry,
+    counted from 0. Keys that do not exist yet are created; the parser reports those that the language does not have.
     """
     for word in sets:
         root = _apply(root, word, reader)
@@ -38,7 +38,7 @@ def _apply(root: Node, word: str, reader: Reader) -> Node:
 
 
 def _shifted(node: Node, shift: int) -> Node:
-    """The tree with the places of its first line moved to where the value stands in the word."""
+    """The tree, with the positions in its first line moved to the position of the value in the argument."""
     at = node.place
     place = Place(at.file, at.line, at.column + shift) if at.line == 1 else at
     if isinstance(node, Text):
@@ -54,7 +54,7 @@ def _shifted(node: Node, shift: int) -> Node:
 
 
 class _Setter:
-    """Sets one value; `place` is the word it comes from."""
+    """Sets one value. `place` is the position for problems: the argument that the value comes from."""
 
     def __init__(self, place: Place, reader: Reader) -> None:
         self.place, self.reader = place, reader
@@ -68,7 +68,7 @@ class _Setter:
         if isinstance(node, Text) and (node.is_null or top):
             node = Map(node.place)
         if isinstance(node, Text):
-            self.reader.problem(self.place, f"{show(node.value)} has no {show(path[0])} in it")
+            self.reader.problem(self.place, f"{show(node.value)} does not contain {show(path[0])}")
             return node
         for length in range(len(path), 0, -1):
             name = ".".join(path[:length])
@@ -84,7 +84,7 @@ class _Setter:
         size = len(node.items)
         if not path[0].isdecimal() or len(path[0]) > 6 or int(path[0]) >= size:
             hint = f"its entries are 0 to {size - 1}" if size else "the list is empty"
-            self.reader.problem(self.place, f"{show(path[0])} is no entry of the list", hint)
+            self.reader.problem(self.place, f"{show(path[0])} is not an entry of the list", hint)
             return node
         index = int(path[0])
         new = self.set(node.items[index], path[1:], value)

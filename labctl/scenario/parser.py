@@ -1,4 +1,4 @@
-"""From a scenario's text to a `Scenario` that is right: every problem of the file at once, each at its place."""
+"""Parse a scenario's text into a valid `Scenario`. All problems of the file are reported at once, with positions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from labctl.scenario.yaml_reader import load, read
 
 
 def parse(text: str, file: str, *, name: str | None = None, sets: tuple[str, ...] = ()) -> Scenario:
-    """A scenario's text as a Scenario. `name` and `sets` are --name and --set of the command line.
+    """Parse a scenario's text. `name` and `sets` are --name and --set of the command line.
 
     Raises ScenarioError with every problem.
     """
@@ -37,15 +37,15 @@ def parse_and_compile(
     approximate: Collection[str] | None = None,
     files: dict[str, str] | None = None,
 ) -> tuple[Scenario, Lab]:
-    """As `parse`, with the lab that it compiled to hold the names in checks against it.
+    """As `parse`, and also return the compiled lab, which `parse` needs to verify the names in checks.
 
-    `approximate` has the kernel features that are to be built otherwise; None says that nobody asked for that. `files`
-    has the texts of other files, by the names that the scenario has for them; those that are read are added.
+    `approximate` holds the kernel features to replace by substitutes; None means that substitutes are not requested.
+    `files` maps the names of other files, as the scenario writes them, to their texts; files that are read are added.
     """
     reader = Reader(_opener(file, {} if files is None else files))
     root = apply_sets(_root(text, file, reader), sets, reader)
     if not isinstance(root, Map):
-        reader.problem(root, "a scenario is a mapping of keys", "it begins with model: and the name of a model")
+        reader.problem(root, "a scenario is a mapping of keys", "begin with model: and the name of a model")
         raise ScenarioError(reader.problems)
     scenario, lab = _Parser(root, file, name, reader, approximate).run()
     reader.finish()
@@ -54,7 +54,7 @@ def parse_and_compile(
 
 
 def _opener(file: str, files: dict[str, str]) -> Callable[[str], tuple[str, str]]:
-    """Finds other files by their names in the scenario: among `files`, else beside the scenario's own."""
+    """Returns a function that reads another file by its name: from `files`, else relative to the scenario's folder."""
 
     def opened(name: str) -> tuple[str, str]:
         path = str(Path(file).parent / name)
@@ -68,12 +68,12 @@ def _opener(file: str, files: dict[str, str]) -> Callable[[str], tuple[str, str]
 def _root(text: str, file: str, reader: Reader) -> Node:
     root = load(text, file, reader)
     if root is None or (isinstance(root, Text) and root.is_null):
-        fail(Place(file), "the scenario is empty", "it begins with model: and the name of a model")
+        fail(Place(file), "the scenario is empty", "begin with model: and the name of a model")
     return root
 
 
 class _Parser:
-    """The steps from a tree to a scenario; each notes what it finds, and the next goes on with the rest."""
+    """The steps from a tree to a scenario. Each step records its problems, and the next continues with the rest."""
 
     def __init__(
         self, root: Map, file: str, name: str | None, reader: Reader, approximate: Collection[str] | None
@@ -84,7 +84,7 @@ class _Parser:
         self.found: dict[str, Found] = {}
 
     def run(self) -> tuple[Scenario, Lab | None]:
-        """Read everything; the lab is None where problems forbid to compile."""
+        """Read everything. The lab is None if problems make it impossible to compile."""
         model = self._model()
         if model is None:
             self._without_model()
@@ -101,7 +101,7 @@ class _Parser:
         return scenario, self._compile(scenario, placed) if sound else None
 
     def _model(self) -> Any:
-        """The model's module, or None with a problem noted."""
+        """The model's module; None, with a problem recorded, if there is none."""
         known = models.names()
         node = next((value for key, value in self.root.items if key.value == "model"), None)
         if node is None:
@@ -116,7 +116,7 @@ class _Parser:
         return None if name is None else models.find(name)
 
     def _without_model(self) -> None:
-        """Which keys there are depends on the model: without one, judge those that no model has."""
+        """The keys depend on the model: without a model, report only the keys that no model has."""
         keys = {key.name: key for key in common(models.names())}
         for name in models.names():
             keys |= {key.name: key for key in model_keys(models.find(name), ())}
@@ -140,21 +140,21 @@ class _Parser:
         return dataclasses.replace(scenario, nodes=self._nodes(model), networks=self._networks(model))
 
     def _asks(self) -> bool | None:
-        """What the file says of substitutes for what the kernel lacks; where it forbids them, none can be asked for."""
+        """The file's key `approximate`. If it is false, --approximate is a problem."""
         found = self.found.get("approximate")
         if found is not None and found.value is False and self.approximate is not None:
-            what = "approximate: false forbids what --approximate asks for"
-            self.reader.problem(found.at, what, "leave --approximate out, or this key")
+            what = "approximate: false forbids the option --approximate"
+            self.reader.problem(found.at, what, "remove the option --approximate, or this key")
         return None if found is None else bool(found.value)
 
     def _name(self) -> str:
-        """The lab's name: --name, the file's `name:`, or the file's own."""
+        """The lab's name: --name, the key `name`, or the name of the file."""
         if self.given is not None:
             return self._checked(self.given, Place("--name"), "") or "?"
         if "name" in self.places:
             return self.found["name"].value if "name" in self.found else "?"
         stem = Path(self.file).stem
-        return self._checked(stem, self.root.place, "a lab is named for its file; name: says another") or "?"
+        return self._checked(stem, self.root.place, "the lab's name is the file's name; name: sets another") or "?"
 
     def _checked(self, name: str, place: Place, hint: str) -> str | None:
         try:
@@ -172,7 +172,7 @@ class _Parser:
             self.reader.problem(self.root, f"scenario: {names[0]!r} is missing", hint)
             return ()
         if len(written) > 1:
-            what = f"{written[0]!r} and {written[1]!r} are the same"
+            what = f"{written[0]!r} and {written[1]!r} are the same key"
             self.reader.problem(self.places[written[1]], what, "keep one of them")
         nodes = self.found[written[0]].value if written[0] in self.found else ()
         if not nodes and written[0] in self.found:
@@ -190,7 +190,7 @@ class _Parser:
         return tuple((name.value, own.make(found.value)) for name, found in self.found["networks"].value)
 
     def _refuse(self, model: Any, scenario: Scenario) -> None:
-        """Ask the model what it cannot build. A key whose value could not be read is not judged again."""
+        """Ask the model what it cannot build. A key with an invalid value is not reported twice."""
         if not hasattr(model, "refuse"):
             return
         for path, what, hint in model.refuse(scenario):
@@ -199,8 +199,8 @@ class _Parser:
                 self.reader.problem(self._place(path, model), what, hint)
 
     def _place(self, path: str, model: Any) -> Place:
-        """Where a key of the file stands; of a path such as `hosts/host1/containers/web`, as far as it is
-        there. Its model's place if nothing of it is."""
+        """The position of a key in the file, or of a path such as `hosts/host1/containers/web` as far as it exists.
+        The position of `model` if no part of it exists."""
         place = self.places.get("model") or self.root.place
         node: Node | None = self.root
         words = [{"nodes", item.name} for item in machine_keys(model)] + [{"pods", "containers"}]
@@ -220,7 +220,7 @@ class _Parser:
 
 
 def _inside(node: Node | None, names: set[str]) -> tuple[Place, Node] | None:
-    """A value in a mapping by one of these keys, or in a list by its number, and the place to point at."""
+    """A value in a mapping by one of these keys, or in a list by its number, and the position to report."""
     if isinstance(node, Map):
         for key, value in node.items:
             if key.value in names or key.value.replace("-", "_") in names:
@@ -231,7 +231,7 @@ def _inside(node: Node | None, names: set[str]) -> tuple[Place, Node] | None:
 
 
 class _Later:
-    """A value that is read later, when the rest is known."""
+    """A value that is read later, after all other keys."""
 
     what = "a list of checks"
 

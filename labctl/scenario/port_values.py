@@ -1,4 +1,4 @@
-"""The texts that name ports: one published on a host, those that a program listens on, where a check's listener is."""
+"""Scalar types for ports: published on a host, listened on by a program, used by the listener of a check."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ PUBLISHED = "such as 8080:80, 127.0.0.1:8080:80 or 53:53/udp"
 
 
 def _publish(text: str) -> Publish:
-    """`-p` of docker run. What it leaves to Docker's choice (a random port, a range's order) a lab has to say."""
+    """`-p` of docker run. Forms that let Docker choose (a random port, a range of ports) are refused."""
     body, slash, protocol = text.partition("/")
     parts = body.split(":")
     if len(parts) == 1:
         hint = f"write HOST:CONTAINER, such as 8080:{body}"
-        raise Bad(f"{show(text)} leaves the host's port to chance", hint if body.isdecimal() else PUBLISHED)
+        raise Bad(f"{show(text)} does not name a port of the host", hint if body.isdecimal() else PUBLISHED)
     if len(parts) > 3:
-        raise Bad(f"{show(text)} is no published port", PUBLISHED)
+        raise Bad(f"{show(text)} is not a published port", PUBLISHED)
     if slash and protocol not in ("tcp", "udp"):
-        raise Bad(f"{show(protocol)} is none of tcp, udp", suggest(protocol, ("tcp", "udp")))
+        raise Bad(f"{show(protocol)} is not one of tcp, udp", suggest(protocol, ("tcp", "udp")))
     if any("-" in part for part in parts[-2:]):
-        raise Bad(f"{show(text)} is a range", "write each port by itself")
+        raise Bad(f"{show(text)} is a range of ports", "write each port separately")
     host_port, port = (PORT.convert(part) for part in parts[-2:])
     where = address(4).convert(parts[0]) if len(parts) == 3 else None
     everywhere = where is None or where.is_unspecified
@@ -44,7 +44,7 @@ def _listening(text: str) -> bool | tuple[str, int]:
     try:
         return bool(BOOLEAN.convert(text))
     except Bad:
-        hint = "such as web:80, where a published port leads"
+        hint = "such as web:80, the destination of a published port"
         raise Bad(f"{show(text)} is neither true, false nor MACHINE:PORT", hint) from None
 
 
@@ -58,7 +58,7 @@ LISTEN = Scalar(
 def _port_of(text: str) -> Listen:
     number, slash, protocol = text.partition("/")
     if slash and protocol not in ("tcp", "udp"):
-        raise Bad(f"{show(protocol)} is none of tcp, udp", suggest(protocol, ("tcp", "udp")))
+        raise Bad(f"{show(protocol)} is not one of tcp, udp", suggest(protocol, ("tcp", "udp")))
     return Listen(PORT.convert(number), "udp" if protocol == "udp" else "tcp")
 
 
@@ -71,7 +71,7 @@ def _run(text: str) -> Run:
     listens = tuple(_port_of(port.strip()) for port in ports.split(",")) if colon else ()
     twice = next((one for number, one in enumerate(listens) if one in listens[:number]), None)
     if twice is not None:
-        raise Bad(f"port {twice} is there twice", "keep one of them")
+        raise Bad(f"port {twice} appears twice", "keep one of them")
     return Run(LABEL.convert(name.strip()), listens)
 
 
@@ -85,7 +85,7 @@ RUN = Scalar(
 def _taken(text: str) -> tuple[str, Listen]:
     machine, colon, port = text.partition(":")
     if not colon:
-        raise Bad(f"{show(text)} names no port", "write MACHINE:PORT, such as a:80 or a:53/udp")
+        raise Bad(f"{show(text)} does not name a port", "write MACHINE:PORT, such as a:80 or a:53/udp")
     return LABEL.convert(machine.strip()), _port_of(port.strip())
 
 
@@ -98,7 +98,7 @@ def _network(text: str) -> str:
     if not colon:
         return str(LABEL.convert(text))
     if kind != "container":
-        raise Bad(f"{show(text)} is no network", "write a network's name, or container:NAME")
+        raise Bad(f"{show(text)} is not a network", "write a network's name, or container:NAME")
     return f"container:{LABEL.convert(name)}"
 
 

@@ -1,4 +1,4 @@
-"""The sections of a raw scenario: kernel objects in the words of `ip`, `bridge`, `sysctl` and `iptables`."""
+"""The sections of a raw scenario: kernel objects in the syntax of `ip`, `bridge`, `sysctl` and `iptables`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from labctl.scenario import values
 from labctl.scenario.document import Node, Reader, Seq, Text, show
 from labctl.scenario.field_types import Bad, Found, Json, Key, Many, Named, Scalar, Section
 
-# a kind of link and the options it takes, in iproute2's words
+# the kinds of links and the options of each, with iproute2's names
 KINDS: dict[str, tuple[str, ...]] = {
     "veth": (),
     "bridge": ("ageing_time", "stp_state", "vlan_filtering", "vlan_default_pvid", "mcast_snooping"),
@@ -31,35 +31,35 @@ _SWITCH = values.BOOLEAN
 
 def _line(text: str) -> str:
     if not text.isprintable() or len(text) > 1000:
-        raise Bad(f"{show(text)} is not one line of words")
+        raise Bad(f"{show(text)} is not one printable line of at most 1000 characters")
     return text
 
 
 def line(what: str) -> Scalar:
-    """A line in the words of a command."""
+    """A line in the syntax of a command."""
     return Scalar(what, _line, {"type": "string"})
 
 
 def _sysctl(text: str) -> str:
-    """A setting's dotted name; only those of a network namespace, and none that leads elsewhere."""
+    """A sysctl's dotted name. Only sysctls of a network namespace are allowed, and no path that leaves net/."""
     parts = text.replace("/", "\0").replace(".", "/").replace("\0", ".").split("/")
     fine = re.fullmatch("[A-Za-z0-9_./-]{1,120}", text) and all(part.strip(".") for part in parts)
     if not fine:
-        raise Bad(f"{show(text)} is no setting's name", "such as net.ipv4.ip_forward")
+        raise Bad(f"{show(text)} is not the name of a sysctl", "such as net.ipv4.ip_forward")
     if parts[0] != "net" or len(parts) < 3:
-        raise Bad(f"{show(text)} belongs to the whole machine", "a namespace has net.* settings only")
+        raise Bad(f"{show(text)} belongs to the whole machine", "a namespace has only net.* sysctls")
     return text
 
 
 _DEVICE_KEYS = (
     Key("mac", values.MAC, "its MAC address", "the kernel's choice"),
     Key("mtu", values.integer(68, 65535), "its MTU"),
-    Key("master", values.DEVICE, "the bridge it is a port of"),
+    Key("master", values.DEVICE, "the bridge that it is a port of"),
     Key("up", _SWITCH, "whether it is up", "true"),
-    Key("promisc", _SWITCH, "whether it takes frames for others", "false"),
+    Key("promisc", _SWITCH, "whether it is in promiscuous mode (accepts frames for other devices)", "false"),
     Key("hairpin", _SWITCH, "whether the bridge may send a frame back out of this port", "false"),
-    Key("isolated", _SWITCH, "whether the bridge keeps this port from its other isolated ones", "false"),
-    Key("autoconf", _SWITCH, "IPv6 autoconfiguration: its link-local address", "on with an IPv6 address, else off"),
+    Key("isolated", _SWITCH, "whether the bridge blocks frames between this port and other isolated ports", "false"),
+    Key("autoconf", _SWITCH, "whether IPv6 gives it a link-local address", "on with an IPv6 address, else off"),
 )
 _END = Section("end", (Key("at", values.POINT, "MACHINE/DEVICE", required=True), *_DEVICE_KEYS))
 
@@ -104,23 +104,23 @@ LINK = Section(
         Key("veth", _Ends(), "a pair of virtual Ethernet devices: both ends, MACHINE/DEVICE or {at, mac, ...}"),
         *(Key(kind, values.POINT, f"a {kind}: MACHINE/DEVICE") for kind in KINDS if kind != "veth"),
         *_DEVICE_KEYS,
-        Key("born", values.LABEL, "the machine it is made in before it moves (a vxlan's socket stays there)"),
+        Key("born", values.LABEL, "the machine where it is created and then moved from (a vxlan's socket stays there)"),
         Key("id", values.integer(0, 2**24 - 1), "vxlan: the VNI; vlan: the tag"),
-        Key("dev", values.DEVICE, "vxlan, vlan, macvlan, ipvlan: the device below"),
-        Key("local", values.address(), "vxlan: the tunnel's own address"),
-        Key("remote", values.address(), "vxlan: where unknown destinations go"),
+        Key("dev", values.DEVICE, "vxlan, vlan, macvlan, ipvlan: the lower device"),
+        Key("local", values.address(), "vxlan: the local address of the tunnel"),
+        Key("remote", values.address(), "vxlan: the remote address for unknown destinations"),
         Key("dstport", values.integer(1, 65535), "vxlan: the UDP port"),
-        Key("ttl", values.integer(0, 255), "vxlan: the outer time to live"),
+        Key("ttl", values.integer(0, 255), "vxlan: the TTL of the outer packet"),
         Key("learning", _SWITCH, "vxlan: learn addresses from packets"),
-        Key("ageing", values.integer(0), "vxlan: seconds until what was learned is forgotten"),
+        Key("ageing", values.integer(0), "vxlan: seconds until a learned entry expires"),
         Key("proxy", _SWITCH, "vxlan: answer ARP from the neighbour table"),
         Key("rsc", _SWITCH, "vxlan: route short circuit"),
-        Key("l2miss", _SWITCH, "vxlan: tell of unknown MAC addresses"),
-        Key("l3miss", _SWITCH, "vxlan: tell of unknown IP addresses"),
+        Key("l2miss", _SWITCH, "vxlan: report unknown MAC addresses"),
+        Key("l3miss", _SWITCH, "vxlan: report unknown IP addresses"),
         Key("mode", values.choice(*MODES["macvlan"], *MODES["ipvlan"]), "macvlan, ipvlan: the mode"),
-        Key("ageing_time", values.integer(0), "bridge: in hundredths of a second"),
+        Key("ageing_time", values.integer(0), "bridge: until a learned entry expires, in hundredths of a second"),
         Key("stp_state", values.integer(0, 1), "bridge: spanning tree"),
-        Key("vlan_filtering", values.integer(0, 1), "bridge: VLANs"),
+        Key("vlan_filtering", values.integer(0, 1), "bridge: VLAN filtering"),
         Key("vlan_default_pvid", values.integer(0, 4094), "bridge: the VLAN of untagged frames"),
         Key("mcast_snooping", values.integer(0, 1), "bridge: multicast snooping"),
     ),
@@ -130,24 +130,29 @@ LINK = Section(
 NAMESPACE = Section(
     "namespace",
     (
-        Key("role", values.choice(*get_args(Role)), "what it plays; a mesh is of pods and containers", "machine"),
+        Key(
+            "role",
+            values.choice(*get_args(Role)),
+            "its role in the lab; a mesh check takes pods and containers",
+            "machine",
+        ),
         Key("on", values.LABEL, "the machine that it runs on"),
     ),
 )
 CHAIN = Section(
     "chain",
     (
-        Key("policy", values.choice("ACCEPT", "DROP"), "what becomes of the rest, in a built-in chain", "ACCEPT"),
-        Key("rules", Many(line("a rule such as -o eth0 -j MASQUERADE")), "the rules, in iptables' words"),
+        Key("policy", values.choice("ACCEPT", "DROP"), "the verdict at the end of a built-in chain", "ACCEPT"),
+        Key("rules", Many(line("a rule such as -o eth0 -j MASQUERADE")), "the rules, in iptables' syntax"),
     ),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class _Namespaces:
-    """The namespaces: names, or a mapping from names to what they are. Reads as (Found name, Found)."""
+    """The namespaces: names, or a mapping from names to settings. Reads as pairs (Found name, Found settings)."""
 
-    what = "a list of names or a mapping from names to what they are"
+    what = "a list of names, or a mapping from names to settings"
 
     def read(self, node: Node, label: str, reader: Reader) -> Any:
         if isinstance(node, Seq):
@@ -166,7 +171,7 @@ class _Namespaces:
 class _Chain:
     """A chain: its rules, or a mapping with policy and rules. Reads as {name: Found}."""
 
-    what = "a list of rules or a mapping with policy and rules"
+    what = "a list of rules, or a mapping with policy and rules"
 
     def read(self, node: Node, label: str, reader: Reader) -> Any:
         if isinstance(node, Seq):
@@ -183,7 +188,7 @@ _CHAIN_NAME = r"^[A-Za-z0-9_.:][A-Za-z0-9_.:-]{0,27}$"
 
 def _chain_name(text: str) -> str:
     if not re.fullmatch(_CHAIN_NAME, text):
-        raise Bad(f"{show(text)} is no chain's name", "at most 28 letters, digits and - _ . :")
+        raise Bad(f"{show(text)} is not a valid chain name", "at most 28 letters, digits and - _ . :")
     return text
 
 
@@ -193,7 +198,7 @@ def _tables(*names: str) -> Named:
 
 
 _VALUE = Scalar("a value", _line, {"type": ["string", "integer"]})
-_SYSCTLS = Named(Scalar("a setting", _sysctl, {"pattern": r"^net(\.[A-Za-z0-9_/-]+){2,}$"}), _VALUE)
+_SYSCTLS = Named(Scalar("a sysctl", _sysctl, {"pattern": r"^net(\.[A-Za-z0-9_/-]+){2,}$"}), _VALUE)
 _IPTABLES = ("filter", "nat", "mangle", "raw", "security")
 RAW: tuple[Key, ...] = (
     Key("namespaces", _Namespaces(), "the network namespaces, each with its loopback up", required=True),
@@ -201,29 +206,29 @@ RAW: tuple[Key, ...] = (
     Key(
         "addresses",
         Named(values.POINT, Many(values.IFACE, one=True)),
-        "addresses of devices; a machine's first is its own",
+        "addresses of devices; a machine's name stands for its first address",
     ),
     Key(
         "routes",
         Named(values.LABEL, Many(line("a route such as default via 192.0.2.1"), one=True)),
-        "routes, in the words of `ip route add`",
+        "routes, in the syntax of `ip route add`",
     ),
     Key(
         "rules",
         Named(values.LABEL, Many(line("a rule such as from 10.0.0.0/24 lookup 100 pref 1000"), one=True)),
-        "policy routing, in the words of `ip rule add`; each with its pref",
+        "policy routing rules, in the syntax of `ip rule add`; each needs a pref",
     ),
     Key(
         "neighbours",
         Named(values.LABEL, Many(line("a neighbour such as 192.0.2.1 lladdr 02:00:00:00:00:01 dev eth0"), one=True)),
-        "ARP and NDP entries, in the words of `ip neighbour add`",
+        "ARP and NDP entries, in the syntax of `ip neighbour add`",
     ),
     Key(
         "fdb",
         Named(values.LABEL, Many(line("an entry such as 02:00:00:00:00:01 dev vx0 dst 192.0.2.1"), one=True)),
-        "forwarding entries, in the words of `bridge fdb append`",
+        "forwarding entries, in the syntax of `bridge fdb append`",
     ),
-    Key("sysctls", Named(values.LABEL, _SYSCTLS), "settings; a dot inside a device's name is written as a slash"),
+    Key("sysctls", Named(values.LABEL, _SYSCTLS), "sysctls; a dot inside a device name is written as a slash"),
     Key("firewall", _tables(*_IPTABLES), "iptables: machine, table, chain"),
     Key("firewall6", _tables(*_IPTABLES), "ip6tables: machine, table, chain"),
     Key("ebtables", _tables("filter", "nat"), "ebtables: machine, table, chain"),

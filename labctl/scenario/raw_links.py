@@ -1,4 +1,4 @@
-"""The links of a raw scenario: devices of every kind, their options, and what they stand on."""
+"""The links of a raw scenario: devices of every kind, their options, and the devices they depend on."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _DEVICE_KEYS = ("mac", "mtu", "master", "up", "promisc", "hairpin", "isolated", 
 
 
 class Links:
-    """Makes links of what was read, and notes in `known` which there are."""
+    """Makes links of what was read, and records them in `known`."""
 
     def __init__(self, known: Known) -> None:
         self.known = known
-        self.autoconf_said: set[Port] = set()  # whose scenario says itself whether autoconf is on
+        self.autoconf_said: set[Port] = set()  # devices for which the scenario sets autoconf
 
     def read(self, rows: Iterable[Found]) -> Iterator[Link]:
-        """The links: bridges first, that others are ports of; what stands on another device last."""
+        """The links: bridges first, because other links are their ports; links with a lower device last."""
         made: list[tuple[Link, Found]] = []
         for row in rows:
             kind = next((kind for kind in KINDS if kind in row.value), None)
@@ -62,14 +62,14 @@ class Links:
     def _veth_keys(self, given: dict[str, Found]) -> None:
         for name in ("mac", "master", "born"):
             if name in given:
-                what = f"{name!r} cannot be of both ends of a veth"
-                self.known.reader.problem(given[name].key, what, f"say it of one: {{at: r1/eth0, {name}: ...}}")
+                what = f"{name!r} cannot be set for both ends of a veth"
+                self.known.reader.problem(given[name].key, what, f"set it for one end: {{at: r1/eth0, {name}: ...}}")
 
     def _new_link(self, port: Port, at: Place) -> bool:
         if not self.known.space(port.ns, "links", at):
             return False
         if port.dev == "lo":
-            self.known.reader.problem(at, f"links: {port} is there already", "every namespace has its own lo, up")
+            self.known.reader.problem(at, f"links: {port} exists already", "every namespace has a lo device, up")
             return False
         return self.known.once(("link", port), f"the device {port}", at)
 
@@ -89,24 +89,24 @@ class Links:
                 mode.at, f"mode: a {kind} has no mode {mode.value!r}", f"it has {', '.join(MODES[kind])}"
             )
         if kind == "vlan" and "id" in given and not 1 <= given["id"].value <= 4094:
-            self.known.reader.problem(given["id"].at, f"id: {given['id'].value} is no VLAN's tag", "from 1 up to 4094")
+            self.known.reader.problem(given["id"].at, f"id: {given['id'].value} is not a VLAN tag", "from 1 up to 4094")
         return tuple((name, _option(given[name].value)) for name in known if name in given)
 
     def _refers(self, link: Link, row: Found) -> None:
-        """Hold what a link names against the links there are."""
+        """Verify that the links that this link refers to exist."""
         master = row.value.get("master")
         if master is not None:
             port = Port(link.at.ns, master.value)
             if self.known.port(port, "master", master.at) and self.known.links[port].kind != "bridge":
-                self.known.reader.problem(master.at, f"master: {port} is a {self.known.links[port].kind} and no bridge")
+                self.known.reader.problem(master.at, f"master: {port} is a {self.known.links[port].kind}, not a bridge")
         for word in ("hairpin", "isolated"):
             if master is None and word in row.value:
-                self.known.reader.problem(row.value[word].key, f"{word!r} is for ports of a bridge", "say its master")
+                self.known.reader.problem(row.value[word].key, f"{word!r} is for ports of a bridge", "set its master")
         lower = row.value.get("dev")
         if lower is not None and "dev" in KINDS[link.kind]:
             port = Port(link.born or link.at.ns, lower.value)
             if self.known.port(port, "dev", lower.at) and port == link.at:
-                self.known.reader.problem(lower.at, f"dev: {port} cannot stand on itself")
+                self.known.reader.problem(lower.at, f"dev: {port} cannot be its own lower device")
 
 
 def _option(value: Any) -> str:

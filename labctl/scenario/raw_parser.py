@@ -1,4 +1,4 @@
-"""A raw scenario's sections as a plan: literal kernel objects, with every reference between them checked."""
+"""Make a plan of a raw scenario's sections: literal kernel objects. Every reference between them is verified."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ def read_raw(found: dict[str, Found], root: Map, reader: Reader) -> tuple[Plan, 
 
 
 class _Raw:
-    """Makes the objects section by section; knows what is there for later sections to refer to."""
+    """Makes the objects, section by section. Later sections can refer to the objects of earlier ones."""
 
     def __init__(self, found: dict[str, Found], reader: Reader) -> None:
         self.found, self.reader = found, reader
         self.known = Known(reader)
         self.addresses: dict[str, list[Address]] = {}
-        self.quick: list[Sysctl] = []  # for devices whose link-local address is to be there at once
+        self.quick: list[Sysctl] = []  # for devices that need their link-local address at once
 
     def resources(self) -> Iterator[Resource]:
-        """Every object, each section after those that it refers to."""
+        """Every object. Each section comes after the sections that it refers to."""
         yield from self._namespaces()
         yield from self._links()
         yield from self._sysctls()
@@ -67,7 +67,7 @@ class _Raw:
             yield from self._firewall(section, family)
 
     def machines(self) -> Iterator[Machine]:
-        """Who is who; a machine's own address is the first of its first device but lo."""
+        """The machines. A machine's first address is the first one of its first device; those of lo come last."""
         for name, about in self.known.spaces.items():
             own = sorted(self.addresses.get(name, ()), key=lambda item: item.at.dev == "lo")
             ips = tuple(item.addr.ip for item in own if not item.addr.ip.is_link_local)
@@ -92,8 +92,8 @@ class _Raw:
                 yield self.known.links[lo]
 
     def _links(self) -> Iterator[Resource]:
-        """The links. One with an IPv6 address gets its link-local one too, as by hand: without it a router
-        cannot ask for its neighbours. It is usable at once, no duplicate is waited for."""
+        """The links. A link with an IPv6 address also gets a link-local address, as is the kernel's default: a router
+        needs it to resolve its neighbours. It is usable at once, without duplicate address detection."""
         maker = Links(self.known)
         rows = self._rows("addresses")
         six = {point.value for point, those in rows if any(row.value.version == 6 for row in those.value)}
@@ -116,7 +116,7 @@ class _Raw:
                 yield item
 
     def _setting(self, space: str, name: Found) -> None:
-        """A setting of a device needs the device."""
+        """Verify that the device of a device's sysctl exists."""
         parts = _slashed(name.value).split("/")
         of_device = len(parts) > 4 and parts[1] in ("ipv4", "ipv6") and parts[2] in ("conf", "neigh")
         if of_device and parts[3] not in ("all", "default"):
@@ -151,7 +151,7 @@ class _Raw:
                     continue
                 if item.dev is not None:
                     self.known.port(Port(item.ns, item.dev), "routes", row.at)
-                if self.known.once(item.key, f"a route to {item.dst} of this table and metric", row.at):
+                if self.known.once(item.key, f"a route to {item.dst} with this table and metric", row.at):
                     yield item, row.at
 
     def _reachable(self, routes: list[tuple[Route, Place]]) -> None:
@@ -166,7 +166,7 @@ class _Raw:
             ranges = [item.addr.network for item in self.addresses.get(route.ns, ())] + near.get(route.ns, [])
             if not any(route.via in item for item in ranges):
                 what = f"routes: no address of {route.ns} covers the gateway {route.via}"
-                self.reader.problem(at, what, "give an address of its range, a route to it, or onlink")
+                self.reader.problem(at, what, "add an address of its range, a route to it, or onlink")
 
     def _rules(self) -> Iterator[Rule]:
         for space, rows in self._rows("rules"):
@@ -190,7 +190,7 @@ class _Raw:
         builtin = name.value in BUILTIN[(where.dev, table)]
         if "policy" in body and not builtin:
             hint = f"built-in chains of {table}: {', '.join(BUILTIN[(where.dev, table)])}"
-            self.reader.problem(body["policy"].key, f"{name.value} is no built-in chain and has no policy", hint)
+            self.reader.problem(body["policy"].key, f"{name.value} is not a built-in chain and has no policy", hint)
         rules = []
         for row in body["rules"].value if "rules" in body else ():
             try:
@@ -204,11 +204,11 @@ class _Raw:
 
 
 def _slashed(name: str) -> str:
-    """A setting's name as its path: dots and slashes change places."""
+    """A sysctl's name as its path: dots become slashes, and slashes become dots."""
     return name.translate(str.maketrans("./", "/."))
 
 
 def _plain_rule(args: tuple[str, ...]) -> None:
     for word in args:
         if word in _COMMANDS:
-            raise Bad(f"{word} is a command of iptables and no part of a rule")
+            raise Bad(f"{word} is a command of iptables, not part of a rule")

@@ -1,4 +1,4 @@
-"""What a raw scenario has declared so far, and whether what it refers to is there."""
+"""The objects that a raw scenario has declared so far, and checks that references to them exist."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from labctl.scenario.field_types import Bad, Found, suggest
 
 
 class Known:
-    """The namespaces and links of a raw scenario, and every object's key with the place it stands at."""
+    """The namespaces and links of a raw scenario, and the position of every object's key."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -19,7 +19,7 @@ class Known:
         self.seen: dict[Any, Place] = {}
 
     def words(self, section: str, read: Any, where: Any, row: Found) -> Any:
-        """Read one line of words; None, with a problem noted, where they make no sense."""
+        """Parse one line; None, with a problem recorded, if it is not valid."""
         try:
             return read(where, row.value)
         except Bad as bad:
@@ -27,7 +27,7 @@ class Known:
             return None
 
     def space(self, name: str, label: str, at: Place) -> bool:
-        """Whether there is such a namespace; a problem is noted if not."""
+        """Whether the namespace exists. Records a problem if not."""
         if name in self.spaces:
             return True
         hint = suggest(name, self.spaces) or "add it under namespaces:"
@@ -35,7 +35,7 @@ class Known:
         return False
 
     def port(self, port: Port, label: str, at: Place) -> bool:
-        """Whether there is such a device; a problem is noted if not."""
+        """Whether the device exists. Records a problem if not."""
         if port in self.links:
             return True
         if self.space(port.ns, label, at):
@@ -45,9 +45,9 @@ class Known:
         return False
 
     def once(self, key: Any, what: str, at: Place) -> bool:
-        """Whether this is the first of its key; a problem is noted if not."""
+        """Whether this is the first object with its key. Records a problem if not."""
         if key in self.seen:
-            self.reader.problem(at, f"{what} is there twice (first in line {self.seen[key].line})")
+            self.reader.problem(at, f"{what} appears twice (first in line {self.seen[key].line})")
             return False
         self.seen[key] = at
         return True

@@ -1,6 +1,6 @@
-"""The texts that a scenario's keys take: names, numbers, durations, ranges, addresses, points.
+"""Scalar types of the scenario language: names, numbers, durations, ranges, addresses, points.
 
-YAML readers make numbers and truths of some texts; the schemas here take those forms too.
+YAML readers convert some texts to numbers and booleans. The schemas here allow these forms too.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from labctl.scenario.field_types import Bad, Json, Scalar, suggest
 def _sentence(text: str) -> str:
     text = " ".join(text.split())
     if not text.isprintable():
-        raise Bad("control characters cannot be printed")
+        raise Bad("control characters are not allowed")
     if len(text) > 400:
-        raise Bad(f"{len(text)} characters are no sentence", "at most 400")
+        raise Bad(f"the sentence has {len(text)} characters", "at most 400 are allowed")
     return text
 
 
@@ -28,23 +28,23 @@ SENTENCE = Scalar("a sentence", _sentence, {"type": ["string", "number", "boolea
 
 
 def _label(text: str) -> str:
-    """A DNS label that no tool can take for an option, a path, a number or an address."""
+    """A DNS label that no tool can mistake for an option, a path, a number or an address."""
     if re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text):
         if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", text):
-            raise Bad(f"{show(text)} is a number and ping would take it for an address", "begin with a letter")
+            raise Bad(f"{show(text)} is a number, and ping would read it as an address", "begin with a letter")
         return text
-    what = f"{show(text)} is no name"
+    what = f"{show(text)} is not a valid name"
     if not text:
-        raise Bad("an empty text is no name")
+        raise Bad("an empty text is not a valid name")
     if len(text) > 63:
-        raise Bad(f"{what}: {len(text)} characters, and at most 63 go", "names are DNS labels")
+        raise Bad(f"{what}: {len(text)} characters, but at most 63 are allowed", "names are DNS labels")
     if text.startswith("-") or text.endswith("-"):
         raise Bad(f"{what}: it {'begins' if text[0] == '-' else 'ends'} with a dash", "names are DNS labels")
     odd = next((letter for letter in text if not re.match("[-a-z0-9]", letter)), "")
     hint = (
-        f"write {text.lower()!r}" if re.fullmatch("[-a-zA-Z0-9]+", text) else "a-z, 0-9 and '-' go: it is a DNS label"
+        f"write {text.lower()!r}" if re.fullmatch("[-a-zA-Z0-9]+", text) else "a name is a DNS label: a-z, 0-9 and '-'"
     )
-    raise Bad(f"{what}: {odd!a} cannot stand in it", hint)
+    raise Bad(f"{what}: {odd!a} is not allowed", hint)
 
 
 LABEL_PATTERN = "^(?!([0-9]+|0x[0-9a-f]*)$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
@@ -56,14 +56,14 @@ def choice(*words: str) -> Scalar:
 
     def convert(text: str) -> str:
         if text not in words:
-            raise Bad(f"{show(text)} is none of {', '.join(words)}", suggest(text, words))
+            raise Bad(f"{show(text)} is not one of {', '.join(words)}", suggest(text, words))
         return text
 
     return Scalar(f"one of {', '.join(words)}", convert, {"enum": [*words, *_as_numbers(words)]})
 
 
 def _as_numbers(words: Iterable[str]) -> list[float]:
-    """The numbers that YAML readers make of words like `28`; ours takes both."""
+    """The numbers that YAML readers make of texts such as `28`. labctl accepts both."""
     return [float(word) if "." in word else int(word) for word in words if re.fullmatch(r"\d+(\.\d+)?", word)]
 
 
@@ -75,7 +75,7 @@ def integer(minimum: int | None = None, maximum: int | None = None) -> Scalar:
 
     def convert(text: str) -> int:
         if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-            raise Bad(f"{show(text)} is no whole number", f"expected {what}" if bounds else "")
+            raise Bad(f"{show(text)} is not a whole number", f"expected {what}" if bounds else "")
         number = int(text)
         if (low is not None and number < low) or (high is not None and number > high):
             raise Bad(f"{number} is out of bounds", f"expected {what}")
@@ -89,7 +89,7 @@ def integer(minimum: int | None = None, maximum: int | None = None) -> Scalar:
 
 def _float(text: str) -> float:
     if not re.fullmatch(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?", text):
-        raise Bad(f"{show(text)} is no number")
+        raise Bad(f"{show(text)} is not a number")
     return float(text)
 
 
@@ -109,7 +109,7 @@ BOOLEAN = Scalar("true or false", _boolean, {"enum": [True, False, "yes", "no", 
 def _duration(text: str) -> float:
     match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)\s?(ms|s|m)?", text)
     if not match:
-        raise Bad(f"{show(text)} is no duration", "write 500ms, 5s or 1m")
+        raise Bad(f"{show(text)} is not a duration", "write 500ms, 5s or 1m")
     seconds = float(match[1]) * {"ms": 0.001, "m": 60.0}.get(match[2], 1.0)
     if not 0.01 <= seconds <= 600:
         raise Bad(f"{text} is out of bounds", "from 10ms to 10m")
@@ -125,20 +125,20 @@ DURATION = Scalar(
 
 
 def _rate(text: str) -> int:
-    """Bits in a second, as Kubernetes' bandwidth annotations write them: decimal or binary multiples."""
+    """Bits per second in the notation of Kubernetes' bandwidth annotations: decimal or binary multiples."""
     match = re.fullmatch(r"([0-9]{1,15})(k|K|M|G|Ki|Mi|Gi)?", text)
     if not match:
-        raise Bad(f"{show(text)} is no rate", "write bits in a second, such as 10M or 500k")
+        raise Bad(f"{show(text)} is not a rate", "write bits per second, such as 10M or 500k")
     power = {"k": 1000, "K": 1000, "M": 1000**2, "G": 1000**3, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
     bits = int(match[1]) * power.get(match[2] or "", 1)
     if not 1000 <= bits <= 10**15:
-        raise Bad(f"{text} is out of bounds", "from 1k to 1000000G, in bits a second")
+        raise Bad(f"{text} is out of bounds", "from 1k to 1000000G, in bits per second")
     return bits
 
 
 RATE_PATTERN = "^[0-9]{1,15}(k|K|M|G|Ki|Mi|Gi)?$"
 RATE = Scalar(
-    "bits in a second (10M, 500k)", _rate, {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": RATE_PATTERN}]}
+    "bits per second (10M, 500k)", _rate, {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": RATE_PATTERN}]}
 )
 
 
@@ -153,27 +153,29 @@ _NOBODYS = {ip_network(text): word for text, word in NOBODYS.items()}
 
 
 def _of_hosts(text: str, found: Any) -> None:
-    """Refuse what no machine can have for an address; 0.0.0.0/0 is everything, and a model's to judge."""
+    """Refuse addresses that no machine can have. 0.0.0.0/0 means everything: the model decides about it."""
     range_ = ip_network(found)
     if range_.prefixlen == 0 or range_.version == 6:
         return
     for kept, word in _NOBODYS.items():
         if range_.overlaps(kept):
-            raise Bad(f"{show(text)} is no address of machines: {kept} is {word}", "such as 10.0.0.0/16")
+            raise Bad(f"{show(text)} is not usable for machines: {kept} is {word}", "such as 10.0.0.0/16")
 
 
 def network(version: int | None = None, *, of_hosts: bool = False) -> Scalar:
-    """A range in CIDR notation, of one family or either; `of_hosts`, one that machines can live in."""
+    """A range in CIDR notation, of one family or both. With `of_hosts`, only ranges that machines can use."""
     what = f"an {_version(version)}range such as {'2001:db8::/64' if version == 6 else '10.0.0.0/16'}"
 
     def convert(text: str) -> Any:
         try:
             range_ = ip_network(_ascii(text), strict=False)
         except ValueError:
-            raise Bad(f"{show(text)} is no {_version(version)}range", _slash(text) or f"expected {what}") from None
+            raise Bad(
+                f"{show(text)} is not a valid {_version(version)}range", _slash(text) or f"expected {what}"
+            ) from None
         _family(range_, version)
         if str(range_.network_address) != str(ip_interface(text).ip):
-            raise Bad(f"{show(text)} has bits set after its /{range_.prefixlen}", f"the range is {range_}")
+            raise Bad(f"{show(text)} has host bits set after /{range_.prefixlen}", f"the range is {range_}")
         if of_hosts:
             _of_hosts(text, range_)
         return range_
@@ -184,7 +186,7 @@ def network(version: int | None = None, *, of_hosts: bool = False) -> Scalar:
 def _slash(text: str) -> str:
     head, slash, length = text.partition("/")
     if slash and length.isdecimal():
-        return f"a prefix is at most /{128 if ':' in head else 32}"
+        return f"a prefix length is at most {128 if ':' in head else 32}"
     return ""
 
 
@@ -196,18 +198,18 @@ def _ascii(text: str) -> str:
 
 def _family(found: Any, version: int | None) -> None:
     if version not in (None, found.version):
-        raise Bad(f"{found} is IPv{found.version}, and IPv{version} is needed here")
+        raise Bad(f"{found} is IPv{found.version}, but IPv{version} is needed here")
 
 
 def address(version: int | None = None, *, of_hosts: bool = False) -> Scalar:
-    """An address without a prefix, of one family or either; `of_hosts`, one that a machine can have."""
+    """An address without a prefix, of one family or both. With `of_hosts`, only one that a machine can have."""
 
     def convert(text: str) -> Any:
         try:
             found = ip_address(_ascii(text))
         except ValueError:
-            hint = "without a prefix length" if "/" in text else ""
-            raise Bad(f"{show(text)} is no {_version(version)}address", hint) from None
+            hint = "write it without a prefix length" if "/" in text else ""
+            raise Bad(f"{show(text)} is not a valid {_version(version)}address", hint) from None
         _family(found, version)
         if of_hosts:
             _of_hosts(text, found)
@@ -220,12 +222,14 @@ def _iface(text: str) -> Any:
     try:
         found = ip_interface(_ascii(text))
     except ValueError:
-        raise Bad(f"{show(text)} is no address with a prefix length", "such as 192.0.2.1/24") from None
+        raise Bad(f"{show(text)} is not an address with a prefix length", "such as 192.0.2.1/24") from None
     if "/" not in text:
         raise Bad(f"{text} has no prefix length", f"write {found}" if found.version == 6 else f"such as {text}/24")
     ends = (found.network.network_address, found.network.broadcast_address)
     if found.network.prefixlen < found.max_prefixlen - 1 and found.ip in ends[: 2 if found.version == 4 else 1]:
-        raise Bad(f"{text} is the {'network' if found.ip == ends[0] else 'broadcast'} address of its range, no host's")
+        raise Bad(
+            f"{text} is the {'network' if found.ip == ends[0] else 'broadcast'} address of its range, not a host's"
+        )
     return found
 
 
@@ -234,18 +238,18 @@ DEVICE_PATTERN = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}"
 
 
 def device(text: str) -> str:
-    """A device's name as the kernel and every tool take it. Raises Bad."""
+    """A device name that the kernel and every tool accept. Raises Bad."""
     if len(text.encode()) > 15:
-        raise Bad(f"{show(text)} is too long for a device: {len(text.encode())} bytes, and at most 15 go")
+        raise Bad(f"{show(text)} is too long for a device name: {len(text.encode())} bytes, but at most 15 are allowed")
     if not re.fullmatch(DEVICE_PATTERN, text) or text in ("all", "default"):
-        raise Bad(f"{show(text)} is no name for a device", "a-z, 0-9, '.', '_' and '-', beginning with no dash")
+        raise Bad(f"{show(text)} is not a valid device name", "a-z, 0-9, '.', '_' and '-', not beginning with a dash")
     return text
 
 
 def _port(text: str) -> Port:
     machine, slash, dev = text.partition("/")
     if not slash:
-        raise Bad(f"{show(text)} is no point", "a point is MACHINE/DEVICE, such as node1/eth0")
+        raise Bad(f"{show(text)} is not a point", "a point is MACHINE/DEVICE, such as node1/eth0")
     return Port(_label(machine), device(dev))
 
 
@@ -256,9 +260,9 @@ DEVICE = Scalar("a device such as eth0", device, {"type": "string", "pattern": f
 
 def _mac(text: str) -> str:
     if not re.fullmatch("[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", text):
-        raise Bad(f"{show(text)} is no MAC address", "such as 02:00:00:00:00:01")
+        raise Bad(f"{show(text)} is not a MAC address", "such as 02:00:00:00:00:01")
     if int(text[:2], 16) & 1:
-        raise Bad(f"{text} is a group address, no device's", "the first byte of a device's MAC is even")
+        raise Bad(f"{text} is a group address, not a device's", "the first byte of a device's MAC address is even")
     return text.lower()
 
 
@@ -266,13 +270,13 @@ MAC = Scalar("a MAC address", _mac, {"type": "string", "pattern": "^[0-9a-fA-F]{
 
 
 def target(text: str) -> str | Port | IP:
-    """Who a packet goes to or comes from: a machine's name, a point or an address. Raises Bad."""
+    """The source or destination of a packet: a machine's name, a point or an address. Raises Bad."""
     try:
         found = ip_address(_ascii(text))
     except ValueError:
         return _port(text) if "/" in text else _label(text)
     if found.is_unspecified or found.is_multicast:
-        raise Bad(f"{text} is no machine's address")
+        raise Bad(f"{text} cannot be a machine's address")
     return found
 
 

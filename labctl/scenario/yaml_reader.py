@@ -1,8 +1,8 @@
-"""YAML with places: a file's text composed into a tree of plain texts that know their line and column.
+"""Read YAML into a tree of texts, lists and mappings. Every node has its line and column.
 
-YAML's own guesses are never made: `2222:22` and `no` stay what they are, and the field that a text belongs
-to decides its type. The tree is built from the parser's events, one loop without recursion, so that depth,
-size and what aliases expand to are bounded before anything is stored.
+YAML's implicit types are not used: `2222:22` and `no` stay texts, and the key that a text belongs to decides
+its type. The tree is built from the parser's events in one loop without recursion, so that depth, size and
+the expansion of aliases are limited before anything is stored.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from labctl.scenario.document import Map, Node, Place, Reader, Seq, Text, fail, 
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 32
-MAX_NODES = 100_000  # texts, lists and mappings, with what aliases stand for
+MAX_NODES = 100_000  # texts, lists and mappings, with aliases expanded
 _NO_TEXT = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def read(path: str) -> str:
-    """The text of a scenario file.
+    """Return the text of a scenario file.
 
-    Raises UsageError for what cannot be opened or is no regular file, ScenarioError for what is no UTF-8
-    text or larger than MAX_BYTES.
+    Raises UsageError if the file cannot be opened or is not a regular file, ScenarioError if it is not UTF-8
+    text or is larger than MAX_BYTES.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            kind = "a directory" if os.path.isdir(path) else "no regular file"
+            kind = "a directory" if os.path.isdir(path) else "not a regular file"
             raise UsageError(f"cannot read {path!r}: it is {kind}")
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -43,24 +43,24 @@ def read(path: str) -> str:
 
 
 def decode(data: bytes, file: str) -> str:
-    """Bytes as text. Raises ScenarioError at the first byte that is no UTF-8."""
+    """Decode UTF-8 text. Raises ScenarioError at the first byte that is not valid UTF-8."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode("utf-8", "replace")
         place = _place(file, before, len(before))
-        fail(place, f"byte 0x{error.object[error.start]:02x} is no UTF-8", "save the file as UTF-8 text")
+        fail(place, f"byte 0x{error.object[error.start]:02x} is not valid UTF-8", "save the file as UTF-8 text")
 
 
 def load(text: str, file: str, reader: Reader) -> Node | None:
-    """Compose a text into its tree; None if it is empty. Duplicate keys are noted in `reader`.
+    """Return the tree of a YAML text; None if the text is empty. Duplicate keys are reported to `reader`.
 
-    Raises ScenarioError where the text is no YAML, or more than a scenario can be.
+    Raises ScenarioError if the text is not valid YAML or exceeds the limits above.
     """
     if len(text) > MAX_BYTES:
         fail(Place(file), f"the file is larger than {MAX_BYTES // 1024**2} MiB", "a scenario has a few dozen lines")
     if (odd := _NO_TEXT.search(text)) is not None:
-        fail(_place(file, text, odd.start()), f"character U+{ord(odd[0]):04X} is no text", "is this a binary file?")
+        fail(_place(file, text, odd.start()), f"character U+{ord(odd[0]):04X} is not allowed", "is this a binary file?")
     import yaml
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -71,13 +71,13 @@ def load(text: str, file: str, reader: Reader) -> Node | None:
     except yaml.MarkedYAMLError as error:
         _syntax(error, text, file)
     except yaml.YAMLError as error:
-        fail(Place(file), f"this is no YAML: {' '.join(str(error).split())[:120]}")
+        fail(Place(file), f"this is not valid YAML: {' '.join(str(error).split())[:120]}")
     return composer.root
 
 
 @dataclass(slots=True)
 class _Frame:
-    """A list or mapping that is still open; a mapping's keys and values alternate in `nodes`."""
+    """A list or mapping that is still open. For a mapping, keys and values alternate in `nodes`."""
 
     place: Place
     mapping: bool
@@ -88,7 +88,7 @@ class _Frame:
 
 
 class _Composer:
-    """Takes the parser's events one by one and puts the tree together."""
+    """Builds the tree from the parser's events, one by one."""
 
     def __init__(self, file: str, reader: Reader) -> None:
         self.file, self.reader = file, reader
@@ -105,7 +105,7 @@ class _Composer:
         if kind == "DocumentStartEvent":
             self.documents += 1
             if self.documents > 1:
-                fail(place, "a second document ('---') begins", "one file holds one scenario")
+                fail(place, "a second document ('---') begins here", "a file holds one scenario")
         elif kind == "AliasEvent":
             self._alias(event.anchor, place)
         elif kind in ("SequenceEndEvent", "MappingEndEvent"):
@@ -115,7 +115,7 @@ class _Composer:
 
     def _begin(self, kind: str, event: Any, place: Place) -> None:
         if event.tag is not None:
-            fail(place, f"tags ({show(event.tag)}) mean nothing in a scenario", "remove it: each key knows its type")
+            fail(place, f"tags ({show(event.tag)}) are not allowed in a scenario", "remove it: the key sets the type")
         self._count(1, place)
         if kind == "ScalarEvent":
             self._place(Text(place, event.value, event.style in (None, "")), 1, 1, event.anchor)
@@ -124,23 +124,23 @@ class _Composer:
         self._key_only_text(place)
         self.open.append(frame)
         if len(self.open) > MAX_DEPTH:
-            fail(place, f"nested more than {MAX_DEPTH} levels deep", "a scenario is flat")
+            fail(place, f"nested more than {MAX_DEPTH} levels deep", "a scenario needs only a few levels")
 
     def _alias(self, anchor: str, place: Place) -> None:
         if anchor not in self.anchors:
             inside = any(frame.anchor == anchor for frame in self.open)
-            what = "stands inside what it names" if inside else "names no anchor above it"
+            what = "is inside the value that it names" if inside else "has no anchor above it"
             fail(place, f"the alias *{show(anchor)[1:-1]} {what}")
         node, size, depth = self.anchors[anchor]
         if len(self.open) + depth > MAX_DEPTH:
-            fail(place, f"nested more than {MAX_DEPTH} levels deep", "a scenario is flat")
+            fail(place, f"nested more than {MAX_DEPTH} levels deep", "a scenario needs only a few levels")
         self._count(size, place)
         self._place(node, size, depth, None)
 
     def _count(self, size: int, place: Place) -> None:
         self.total += size
         if self.total > MAX_NODES:
-            fail(place, f"more than {MAX_NODES} values, aliases expanded", "'count' makes many machines in one line")
+            fail(place, f"more than {MAX_NODES} values (aliases expanded)", "'count' makes many machines in one line")
 
     def _close(self) -> None:
         frame = self.open.pop()
@@ -162,14 +162,14 @@ class _Composer:
 
     def _key_only_text(self, place: Place) -> None:
         if self.open and self.open[-1].mapping and len(self.open[-1].nodes) % 2 == 0:
-            fail(place, "a list or mapping stands where a key should be", "a text with [ or { needs quotes")
+            fail(place, "a list or mapping cannot be a key", "a text with [ or { needs quotes")
 
     def _pairs(self, frame: _Frame) -> tuple[tuple[Text, Node], ...]:
         pairs: dict[str, tuple[Text, Node]] = {}
         for key, value in zip(frame.nodes[::2], frame.nodes[1::2], strict=True):
             assert isinstance(key, Text)
             if key.value == "<<":
-                self.reader.problem(key, "merge keys ('<<') are not part of the language", "write the keys out")
+                self.reader.problem(key, "merge keys ('<<') are not supported", "write the keys explicitly")
             elif key.value in pairs:
                 first = pairs[key.value][0].place.line
                 self.reader.problem(key, f"{show(key.value)} is written twice (first in line {first})")
@@ -181,38 +181,38 @@ class _Composer:
 _MEANINGS = (
     (
         "mapping values are not allowed",
-        "a ':' that begins no value here",
-        "look at the indentation, and quote a text that holds ': '",
+        "a ':' is not allowed here",
+        "check the indentation, and put quotes around a text that contains ': '",
     ),
-    ("could not find expected ':'", "a key without its ':'", "is the line above complete?"),
-    ("unexpected end of stream", "a quote that is never closed", ""),
-    ("expected ',' or ']'", "a '[' without its ']', or a missing ','", ""),
-    ("expected ',' or '}'", "a '{' without its '}', or a missing ','", ""),
-    ("expected <block end>", "this does not fit the lines above", "look at the indentation and the brackets"),
-    ("expected '-' indicator", "this does not continue the list above", "look at the indentation"),
-    ("expected key", "this does not continue the keys above", "look at the indentation and the brackets"),
+    ("could not find expected ':'", "a ':' is missing after a key", "is the line above complete?"),
+    ("unexpected end of stream", "a quote is not closed", ""),
+    ("expected ',' or ']'", "a '[' without a ']', or a ',' is missing", ""),
+    ("expected ',' or '}'", "a '{' without a '}', or a ',' is missing", ""),
+    ("expected <block end>", "this does not fit the lines above", "check the indentation and the brackets"),
+    ("expected '-' indicator", "this does not continue the list above", "check the indentation"),
+    ("expected key", "this does not continue the keys above", "check the indentation and the brackets"),
     ("expected node content", "a value is missing here", "quote a text that begins with a special character"),
-    ("unexpected ':'", "a ':' inside a text", "quote the text"),
+    ("unexpected ':'", "a ':' inside a text", "put quotes around the text"),
     ("found character", "a text cannot begin with this character", "put it in quotes"),
 )
 
 
 def _syntax(error: Any, text: str, file: str) -> NoReturn:
-    """Tell a YAML syntax error in the words of somebody who writes a scenario."""
+    """Raise ScenarioError for a YAML syntax error, in words that fit a scenario."""
     mark, problem = error.problem_mark or error.context_mark, str(error.problem)
     if mark is None:
-        fail(Place(file), f"this is no YAML: {problem}")
+        fail(Place(file), f"this is not valid YAML: {problem}")
     lines = text.split("\n")
     line = lines[mark.line] if mark.line < len(lines) else ""
     tab = line.find("\t")
     if tab >= 0 and not line[:tab].strip(" -"):
-        fail(Place(file, mark.line + 1, tab + 1), "a tab in the indentation", "YAML indents with spaces")
+        fail(Place(file, mark.line + 1, tab + 1), "a tab in the indentation", "YAML allows only spaces there")
     for words, what, hint in _MEANINGS:
         if words in problem:
             opened = error.context_mark if words.startswith(("unexpected end", "expected ','")) else None
             place = opened or mark
             fail(Place(file, place.line + 1, place.column + 1), what, hint)
-    fail(Place(file, mark.line + 1, mark.column + 1), f"this is no YAML: {problem}")
+    fail(Place(file, mark.line + 1, mark.column + 1), f"this is not valid YAML: {problem}")
 
 
 def _place(file: str, text: str, position: int) -> Place:

@@ -1,6 +1,6 @@
-"""The factory of labs that the pytest plugin's fixtures give: it makes them, records them, and takes them down.
+"""The lab factory of the pytest plugin's fixtures: it builds labs, records their packets, and removes them.
 
-It loads nothing of labctl's engine before the first lab.
+It imports nothing of labctl's engine before the first lab.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Labs:
-    """A factory of labs, which go down when its scope ends. Each has a name that no other test or worker has."""
+    """A factory of labs, which are removed when its scope ends. Each has a name that no other test or worker uses."""
 
     def __init__(self, config: pytest.Config, folder: Path) -> None:
         self._config, self._folder = config, folder
@@ -37,10 +37,10 @@ class Labs:
         approximate: bool = False,
         firewall: Backend | None = None,
     ) -> RunningLab:
-        """Bring a lab up, as `labctl.up` does; `name` is its name, if it is to be a certain one.
+        """Bring a lab up, as `labctl.up` does. `name` is its name; by default a unique name.
 
-        Raises as that does, and UsageError for the name of a lab that runs and is not of this factory: it would be
-        repaired, and taken down at the end, under whoever works with it.
+        Raises what `labctl.up` raises, and UsageError if a lab of this name runs that this factory did not make: the
+        factory would change it, and remove it at the end, while another user works with it.
         """
         import labctl
         from labctl.testing.laws import fresh_name, must_be_new
@@ -56,7 +56,7 @@ class Labs:
         return lab
 
     def shared(self, scenario: Source, **how: Any) -> RunningLab:
-        """The lab that was made of the same here before, or a new one."""
+        """The lab that was made here with the same arguments, or a new one."""
         key = repr((scenario, sorted(how.items())))
         if key not in self._shared:
             self._shared[key] = self(scenario, **how)
@@ -66,37 +66,37 @@ class Labs:
         return iter([lab for lab, _ in self._labs.values()])
 
     def record(self, lab: RunningLab) -> None:
-        """Keep its packets from now on, if that is wanted and not done already."""
+        """Start to record its packets, if recording is on and has not started yet."""
         from labctl.errors import LabError
         from labctl.testing.recorder import recorder
 
         if self._labs[lab.name][1] is None and _packets(self._config):
             try:
                 self._labs[lab.name] = (lab, recorder(lab))
-            except LabError as error:  # no reason for a test to fail
+            except LabError as error:  # must not fail the test
                 self._troubles[lab.name] = f"no packets: {error.message}"
 
     def forget(self, lab: RunningLab) -> None:
-        """Let go of its packets."""
+        """Stop recording and drop its packets."""
         recorder = self._labs[lab.name][1]
         self._labs[lab.name] = (lab, None)
         if recorder is not None:
             recorder.close()
 
     def evidence(self, lab: RunningLab, test: str) -> str:
-        """Keep what is known of a lab for a test that failed; returns what to say of it."""
+        """Write the evidence of a lab for a failed test. Returns the text for the test's report."""
         from labctl.testing.recorder import keep
 
         lines = [self._troubles[lab.name]] if lab.name in self._troubles else []
         folder = self._folder / re.sub(r"[^\w.-]+", "-", test).strip("-")[-120:]
         try:
             lines.extend(keep(folder, lab, self._labs[lab.name][1]))
-        except Exception as error:  # the test's own failure is what matters
+        except Exception as error:  # must not hide the test's failure
             lines.append(f"no more evidence: {type(error).__name__}: {error}")
         return "\n".join(lines)
 
     def close(self) -> None:
-        """Take all of them down, whatever became of each."""
+        """Remove all labs, even if removing one fails; then raise the first error."""
         errors = []
         for lab in self:
             self.forget(lab)

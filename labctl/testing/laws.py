@@ -1,4 +1,4 @@
-"""For people who test labs and models: the three laws on a scenario, and names that no other run has."""
+"""For tests of labs and models: assert the three laws on a scenario, and make unique names of labs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from labctl.core.diff import Change
     from labctl.core.iptables import Backend
 
-_NUMBERS = itertools.count(1)  # of the labs that this process named: none is named twice
+_NUMBERS = itertools.count(1)  # for the names of this process's labs, so that each is unique
 
 
 def assert_laws(
@@ -22,12 +22,12 @@ def assert_laws(
     approximate: bool = False,
     firewall: Backend | None = None,
 ) -> None:
-    """Hold a scenario, and so its model, against the three laws of every lab. Needs root.
+    """Assert the three laws of every lab for a scenario, and so for its model. Needs root.
 
-    After `up` nothing differs from the plan; a second `up` changes nothing; after `down` nothing is left, and this
-    namespace has the devices it had. Raises AssertionError that names what is otherwise; what was built goes in any
-    case. Raises as `labctl.up` does: MissingError where the kernel lacks what the scenario needs; and UsageError for
-    the name of a lab that runs already.
+    After `up`, nothing differs from the plan. A second `up` changes nothing. After `down`, nothing is left, and this
+    namespace has the same devices as before. Raises AssertionError that names the difference. The lab is removed in
+    any case. Also raises what `labctl.up` raises: MissingError if the kernel lacks a feature that the scenario needs;
+    and UsageError if a lab of this name runs already.
     """
     import labctl
     from labctl.core.resources import Netns
@@ -51,26 +51,24 @@ def assert_laws(
     if left or {*gone} != planned:
         raise AssertionError(f"after down, {', '.join(left) or 'nothing'} is left; removed: {', '.join(gone)}")
     if (after := _devices()) != before:
-        raise AssertionError(f"after down, the machine's own devices are {after}, and were {before}")
+        raise AssertionError(f"after down, the machine's devices are {after}, but before they were {before}")
 
 
 def must_be_new(name: str) -> None:
-    """Raises UsageError if a lab of this name runs: it is somebody's, or was left by a run that was killed."""
+    """Raises UsageError if a lab of this name runs: it belongs to another user, or a killed run left it."""
     from labctl.errors import UsageError
     from labctl.kernel.host import paths
     from labctl.running_lab import ready
 
-    ready("up")  # without root what runs does not matter
+    ready("up")  # without root, raise that error first
     if name in paths.labs():
-        hint = (
-            f"take another name, or none; labctl.RunningLab({name!r}) takes one that runs; labctl down {name} ends it"
-        )
-        raise UsageError(f"a lab {name} runs already, and is not this test's", hint)
+        hint = f"use another name, or none; labctl.RunningLab({name!r}) uses that lab; labctl down {name} removes it"
+        raise UsageError(f"a lab {name} runs already, and does not belong to this test", hint)
 
 
 def fresh_name(stem: str) -> str:
-    """A lab's name that no lab here has, and no other process takes: with this process's number, and under
-    pytest-xdist its worker's name."""
+    """A lab's name that is not in use here and that no other process will use: it contains this process's id, and under
+    pytest-xdist the name of the worker."""
     from labctl.kernel.host import paths
 
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
@@ -92,6 +90,6 @@ def _recorded(records: tuple[str, ...], name: str) -> tuple[str, ...]:
 
 
 def _devices() -> list[str]:
-    """The network devices of the namespace that this process is in."""
+    """The network devices in the namespace of this process."""
     with open("/proc/self/net/dev", encoding="ascii") as file:
         return sorted(line.partition(":")[0].strip() for line in file.readlines()[2:])

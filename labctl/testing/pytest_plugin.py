@@ -1,11 +1,11 @@
-"""The pytest plugin: labs as fixtures, one for a test, a module or a session, and evidence for tests that fail.
+"""The pytest plugin: labs as fixtures for a test, a module or a session, and evidence for failed tests.
 
     @pytest.mark.lab("kubenet", set={"routing": "host"}, scope="module")
     def test_pods_meet(lab):
         assert lab["a"].run("ping -c1 c").ok
 
-Without root, or where the kernel lacks what a scenario needs, such a test is skipped, and why is printed. Loading
-this costs nothing: what works on labs is imported by the first test that wants one. docs/api.md is its manual.
+Without root, or if the kernel lacks a feature that a scenario needs, such a test is skipped, and the reason is printed.
+Loading the plugin is cheap: the modules that build labs are imported by the first test with a lab. See docs/api.md.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from labctl.running_lab import RunningLab
 
 FACTORIES = {"function": "labs", "module": "module_labs", "session": "session_labs"}  # the fixture of each scope
-WORDS = ("scenario", "set", "approximate", "firewall", "name", "scope")  # what the mark takes
-SKIPPED = "labctl: "  # how the reason of a skip begins
+WORDS = ("scenario", "set", "approximate", "firewall", "name", "scope")  # the arguments of the mark
+SKIPPED = "labctl: "  # the prefix of the reason of a skip
 
 
-ALIVE = pytest.StashKey[dict[str, Labs]]()  # the factories that are there, by the name of their fixture
-ENDING = pytest.StashKey["list[Labs] | None"]()  # those whose scope has ended in the teardown that is going on
-TORN = pytest.StashKey[list[tuple[str, str]]]()  # what to say of the labs of a test whose teardown failed
+ALIVE = pytest.StashKey[dict[str, Labs]]()  # the existing factories, by the name of their fixture
+ENDING = pytest.StashKey["list[Labs] | None"]()  # factories with a scope that ended in the current teardown
+TORN = pytest.StashKey[list[tuple[str, str]]]()  # the evidence of the labs of a test with a failed teardown
 
 
 # ---- fixtures --------------------------------------------------------------------------------------------
@@ -39,34 +39,34 @@ TORN = pytest.StashKey[list[tuple[str, str]]]()  # what to say of the labs of a 
 
 @pytest.fixture
 def labs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labs]:
-    """Makes labs for this test: `labs("kubenet", set={...})`. They go down when it ends."""
+    """Makes labs for this test: `labs("kubenet", set={...})`. They are removed when the test ends."""
     yield from _factory("labs", request, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def module_labs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labs]:
-    """Makes labs for the tests of a module, for fixtures of your own. They go down with it."""
+    """Makes labs for the tests of a module, for your own fixtures. They are removed when the module ends."""
     yield from _factory("module_labs", request, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def session_labs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labs]:
-    """Makes labs for all tests (of one worker, under pytest-xdist). They go down at the very end."""
+    """Makes labs for all tests (of one worker, under pytest-xdist). They are removed when the session ends."""
     yield from _factory("session_labs", request, tmp_path_factory)
 
 
 @pytest.fixture
 def lab(request: pytest.FixtureRequest) -> RunningLab:
-    """The running lab that the mark asks for: `@pytest.mark.lab(SCENARIO, set=..., firewall=..., scope=...)`.
+    """The running lab of the mark: `@pytest.mark.lab(SCENARIO, set=..., firewall=..., scope=...)`.
 
-    `scope` is "function" (the default), "module" or "session", the rest as `labctl.up` takes it. A parameter
-    (`indirect=True`) goes before the scenario. A mistake fails the test with a sentence and no traceback.
+    `scope` is "function" (the default), "module" or "session"; the other arguments are those of `labctl.up`. A
+    parameter (`indirect=True`) replaces the scenario. A mistake fails the test with a message, without a traceback.
     """
     mark = request.node.get_closest_marker("lab")
     words: tuple[Any, ...] = mark.args if mark is not None else ()
     how = dict(mark.kwargs) if mark is not None else {}
     if unknown := [word for word in how if word not in WORDS]:
-        pytest.fail(f"the mark lab takes no {unknown[0]}=: it takes {', '.join(WORDS)}", pytrace=False)
+        pytest.fail(f"the mark lab has no argument {unknown[0]}: it has {', '.join(WORDS)}", pytrace=False)
     scope = how.pop("scope", "function")
     scenario = getattr(request, "param", words[0] if len(words) == 1 else how.pop("scenario", None))
     if scenario is None or len(words) > 1 or scope not in FACTORIES:
@@ -94,7 +94,7 @@ def _factory(name: str, request: pytest.FixtureRequest, temporary: pytest.TempPa
         yield factory
     finally:
         del config.stash[ALIVE][name]
-        if (ending := config.stash.get(ENDING, None)) is None:  # after an interrupt there is no teardown of a test
+        if (ending := config.stash.get(ENDING, None)) is None:  # after an interrupt, no test is torn down
             factory.close()
         else:
             ending.append(factory)
@@ -106,23 +106,23 @@ def _factory(name: str, request: pytest.FixtureRequest, temporary: pytest.TempPa
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of the command line, and of pytest's configuration file."""
     group = parser.getgroup("labctl", "labs of real network namespaces (labctl)")
-    group.addoption("--labctl-evidence", metavar="DIR", help="Keep what failed tests leave of their labs in DIR.")
-    group.addoption("--labctl-require", action="store_true", help="Fail, rather than skip, where labs cannot be built.")
+    group.addoption("--labctl-evidence", metavar="DIR", help="Write the evidence of failed tests' labs to DIR.")
+    group.addoption("--labctl-require", action="store_true", help="Fail instead of skip where labs cannot be built.")
     group.addoption("--labctl-no-packets", action="store_true", help="Do not record the packets of labs.")
-    parser.addini("labctl_evidence", "the folder for what failed tests leave of their labs", default="")
-    parser.addini("labctl_require", "fail, rather than skip, where labs cannot be built", "bool", default=False)
-    parser.addini("labctl_packets", "record the packets of labs, for tests that fail", "bool", default=True)
+    parser.addini("labctl_evidence", "the folder for the evidence of failed tests' labs", default="")
+    parser.addini("labctl_require", "fail instead of skip where labs cannot be built", "bool", default=False)
+    parser.addini("labctl_packets", "record the packets of labs, as evidence for failed tests", "bool", default=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the mark known."""
+    """Register the mark."""
     config.addinivalue_line("markers", "lab(scenario, set={}, approximate=False, scope='function'): a lab, as `lab`")
     config.stash[ALIVE] = {}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
-    """A lab that cannot be built here skips the test."""
+    """Skip the test if its lab cannot be built here."""
     __tracebackhide__ = True
     return (yield from _skipping(item))
 
@@ -138,7 +138,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
-    """Labs whose scope ends go down when all fixtures are done: there is evidence, too, where one of these failed."""
+    """Remove the labs at the end of their scope, after all fixtures, so that there is evidence if a fixture failed."""
     __tracebackhide__ = True
     used = _used(item)
     ending = item.config.stash[ENDING] = []
@@ -159,7 +159,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Give a failing test what is known of its labs."""
+    """Add the evidence of the labs to a failed test's report."""
     report = yield
     if report.failed:
         torn = item.stash.get(TORN, [])
@@ -168,7 +168,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say why tests were skipped."""
+    """Print why tests were skipped."""
     reasons: dict[str, int] = {}
     for report in terminalreporter.stats.get("skipped", ()):
         text = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
@@ -180,7 +180,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _skipping(item: pytest.Item) -> Generator[None, object, object]:
-    """What the hook returns; a MissingError of labctl's becomes a skip, unless labs are required."""
+    """Run the hook; a MissingError of labctl becomes a skip, unless labs are required."""
     __tracebackhide__ = True
     try:
         return (yield)
@@ -193,18 +193,18 @@ def _skipping(item: pytest.Item) -> Generator[None, object, object]:
 
 def _skips(error: Exception, config: pytest.Config) -> TypeGuard[MissingError]:
     """Whether an error is a reason to skip a test."""
-    known = sys.modules.get("labctl.errors")  # nobody raised what nobody loaded
+    known = sys.modules.get("labctl.errors")  # if this module was never imported, the error is not labctl's
     require = config.getoption("labctl_require") or config.getini("labctl_require")
     return known is not None and not require and isinstance(error, known.MissingError)
 
 
 def _evidence(item: pytest.Item, used: list[tuple[Labs, RunningLab]]) -> list[tuple[str, str]]:
-    """What to say of the labs of a test that failed, by its heading."""
+    """The evidence of a failed test's labs: pairs of a heading and a text."""
     return [(f"labctl: {lab.name}", factory.evidence(lab, item.nodeid)) for factory, lab in used]
 
 
 def _used(item: pytest.Item) -> list[tuple[Labs, RunningLab]]:
-    """The labs that a test can see: of the factories among its fixtures, and those that fixtures returned."""
+    """The labs of a test: those of the factories among its fixtures, and those that its fixtures returned."""
     values = [value for value in getattr(item, "funcargs", {}).values() if type(value).__name__ == "RunningLab"]
     names = getattr(item, "fixturenames", ())
     return [

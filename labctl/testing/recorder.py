@@ -1,4 +1,4 @@
-"""What is kept of a running lab for a test that failed: its packets, its drift, and what is in its machines."""
+"""The evidence of a lab for a failed test: its packets, its drift, and the state of its machines."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from labctl.running_lab import RunningLab
 if TYPE_CHECKING:
     from labctl.packets.decode import Frame
 
-MANY = 100  # machines of a lab that is recorded; more would cost every test more than they are worth
+MANY = 100  # a lab with more machines is not recorded: that would slow down every test too much
 
 
 class Recorder:
-    """The packets of a lab, from now on. They wait in the kernel's own buffers (8 MB for each machine), so recording
-    costs nothing while a test runs; what does not fit is counted."""
+    """Records the packets of a lab from now on. They stay in the kernel's buffers (8 MB for each machine), so recording
+    costs no time while a test runs. Packets that do not fit are counted."""
 
     def __init__(self, lab: RunningLab) -> None:
         from labctl.kernel.capture.stream import Capture
@@ -27,7 +27,7 @@ class Recorder:
         self._capture: Capture | None = Capture(lab.name, lab.nodes)
 
     def frames(self) -> list[Frame]:
-        """What has passed by now, in the order of time."""
+        """The frames that were captured until now, in the order of time."""
         if self._capture is None:
             return []
         found = list(self._capture.rest())
@@ -35,22 +35,22 @@ class Recorder:
         return found
 
     def close(self) -> None:
-        """End it; may be called twice."""
+        """Stop recording. Can be called twice."""
         capture, self._capture = self._capture, None
         if capture is not None:
             capture.close()
 
 
 def recorder(lab: RunningLab) -> Recorder | None:
-    """A recorder for a lab; None for one that is too large, or down."""
+    """A recorder for a lab; None if the lab is too large, or down."""
     return Recorder(lab) if 0 < len(lab.nodes) <= MANY else None
 
 
 def keep(folder: Path, lab: RunningLab, recorder: Recorder | None) -> Iterator[str]:
-    """Write what is known of a lab into a folder; yields the lines that say where, and what stands out."""
+    """Write the evidence of a lab into a folder. Yields lines for the report: the paths of the files, and the drift."""
     frames = [] if recorder is None else recorder.frames()
     folder.mkdir(parents=True, exist_ok=True)
-    yield f"lab {lab.name}; by hand: {_by_hand(lab)}"
+    yield f"lab {lab.name}; run manually: {_by_hand(lab)}"
     if recorder is not None:
         from labctl.core.topology import Who
         from labctl.packets.pcapng import pcapng
@@ -76,7 +76,7 @@ def _by_hand(lab: RunningLab) -> str:
 
     definition = kept(lab.name)
     if definition is None:
-        return "unknown, its record is gone"
+        return "unknown, its record is lost"
     path = Path(definition.file)
     scenario = path.stem if path.parent == catalog.folder() else definition.file
     words = [word for one in definition.sets for word in ("--set", one)]
@@ -96,7 +96,7 @@ def _drift(lab: RunningLab) -> Iterator[str]:
 
 
 def _shown(lab: RunningLab) -> Iterator[str]:
-    """What `labctl show` says of every machine."""
+    """The output of `labctl show` for every machine."""
     from labctl.kernel.host.paths import labs
     from labctl.kernel.observe.node_view import peek
     from labctl.lab.lifecycle import observe

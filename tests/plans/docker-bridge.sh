@@ -1,16 +1,16 @@
 #!/bin/sh
 # docker-bridge, model docker-bridge: containers share a bridge, and everything beyond their host sees only the host
-# The same as `labctl up docker-bridge`, by hand. Run it as root; `labctl down docker-bridge` takes it down again.
+# The equivalent of `labctl up docker-bridge`. Run it as root; `labctl down docker-bridge` removes the lab.
 set -e
 in_node() { node=$1; shift; ip netns exec "labctl.docker-bridge.$node" "$@"; }  # a command inside a machine of the lab
 
-# ---- the machines: a network namespace each
+# ---- the machines: a network namespace for each
 ip netns add labctl.docker-bridge.internet
 ip netns add labctl.docker-bridge.host1
 ip netns add labctl.docker-bridge.c1
 ip netns add labctl.docker-bridge.c2
 
-# ---- links: each cable once, with both its ends
+# ---- links: each veth pair once, with both ends
 # host1: the host with 192.168.50.11, 172.17.0.1
 in_node host1 ip link add eth0 type veth peer name eth0 netns labctl.docker-bridge.internet
 in_node host1 ip link set eth0 addrgenmode none
@@ -80,7 +80,7 @@ in_node c1 ip addr add 172.17.0.2/16 dev eth0
 # c2
 in_node c2 ip addr add 172.17.0.3/16 dev eth0
 
-# ---- routes and the rules that choose among them
+# ---- routes and the rules that select routing tables
 # internet
 in_node internet ip route add 172.17.0.0/16 via 192.168.50.11 dev eth0 src 203.0.113.1
 # host1
@@ -90,7 +90,7 @@ in_node c1 ip route add default via 172.17.0.1 dev eth0
 # c2
 in_node c2 ip route add default via 172.17.0.1 dev eth0
 
-# ---- the firewall: chains first, then what is in them
+# ---- the firewall: chains first, then their rules
 # host1
 in_node host1 iptables-legacy -t nat -N DOCKER
 in_node host1 iptables-legacy -t filter -P FORWARD DROP
