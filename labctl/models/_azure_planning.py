@@ -72,8 +72,8 @@ def refuse_subnet(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
 def refuse_nodes(node_cidr: IPv4Network, nodes: int) -> Iterator[tuple[str, str, str]]:
     """Errors for a subnet of nodes that is too small for them and for the one more that an upgrade needs."""
     if nodes + 1 > node_cidr.num_addresses - KEPT:
-        sum_ = f"{nodes} + 1 for upgrades, and Azure reserves {KEPT}: use a /{parts.prefix_for(nodes + 1 + KEPT)}"
-        hint = f"{sum_}; {_fit(node_cidr, node_cidr.num_addresses - KEPT - 1)}"
+        sum_ = f"{nodes} + 1 for upgrades, and Azure reserves {KEPT}: a /{parts.prefix_for(nodes + 1 + KEPT)}"
+        hint = f"{sum_} is large enough; {_fit(node_cidr, node_cidr.num_addresses - KEPT - 1)}"
         yield "node_cidr", f"node_cidr {node_cidr} is too small for {nodes} nodes", hint
 
 
