@@ -117,7 +117,7 @@ def test_the_final_result_is_kept_told_and_asked_about(tmp_path: Path, fake: Fak
     assert kept["a"]["dns"] == {"search": ["first", "second"]}
     assert [str(one.addresses[0]) for one in result.lab.machines if one.role == "pod"] == ["192.0.2.7"] * 3
     fake.forget()
-    report = runner.run(lifecycle.recall("fake"), "as they made it")
+    report = runner.run(lifecycle.recall("fake"), "CHECK of the plugins")
     assert report.verdict == "pass"
     assert fake.said() == [f"{plugin} CHECK {pod}" for pod in "abc" for plugin in ("first", "second")]
     assert all(call["config"]["prevResult"] == kept[call["env"]["CNI_CONTAINERID"]] for call in fake.calls())
@@ -126,7 +126,7 @@ def test_the_final_result_is_kept_told_and_asked_about(tmp_path: Path, fake: Fak
 def test_a_check_that_fails_shows_the_plugins_own_words(tmp_path: Path, fake: Fake) -> None:
     lifecycle.up(define(tmp_path))
     fake.script(**{"second CHECK": {"error": {"code": 103, "msg": "it is gone", "details": "all of it"}}})
-    outcome = runner.run(lifecycle.recall("fake"), "as they made it").outcomes[0]
+    outcome = runner.run(lifecycle.recall("fake"), "CHECK of the plugins").outcomes[0]
     assert outcome.verdict == "fail"
     told = "the CNI plugin second CHECK of a/eth0 on node1 failed: it is gone: all of it (code 103)"
     assert outcome.evidence[0] == told
@@ -139,7 +139,7 @@ def test_a_version_without_check_is_skipped_with_the_reason(
     fake.versions = (version,)
     fake.script()
     lifecycle.up(define(tmp_path, version))
-    outcome = runner.run(lifecycle.recall("fake"), "as they made it").outcomes[0]
+    outcome = runner.run(lifecycle.recall("fake"), "CHECK of the plugins").outcomes[0]
     assert outcome.verdict == "skip"
     assert reason in outcome.evidence[0]
     assert fake.calls("CHECK", "STATUS") == []
@@ -470,7 +470,7 @@ def test_a_list_in_a_file_is_kept_with_the_lab(tmp_path: Path, fake: Fake) -> No
     lifecycle.up(lifecycle.define(str(file)))
     (tmp_path / "net.conflist").unlink()
     assert drift("filed") == []
-    assert runner.run(lifecycle.recall("filed"), "as they made it").verdict == "pass"
+    assert runner.run(lifecycle.recall("filed"), "CHECK of the plugins").verdict == "pass"
     lifecycle.down("filed")
     assert fake.said("DEL") == ["second DEL a", "first DEL a"]
 

@@ -119,8 +119,8 @@ def test_a_file_that_cannot_be_read_is_told_at_its_name() -> None:
 def test_a_pods_setting_that_no_plugin_can_be_told_is_refused_where_it_stands() -> None:
     found = refused(YAML, "nodes: {node1: {pods: {a: {ports: ['80:80']}}}}\n")
     assert found == [
-        "t.yaml:2:28: a: no plugin of the list declares the capability portMappings, so ports means nothing\n"
-        "    hint: capabilities: {portMappings: true} in the plugin that is to be told"
+        "t.yaml:2:28: a: no plugin of the list declares the capability portMappings, so ports has no effect\n"
+        "    hint: capabilities: {portMappings: true} in the plugin that supports it"
     ]
 
 

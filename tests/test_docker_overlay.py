@@ -185,7 +185,7 @@ def test_a_question_in_a_tunnel_is_a_question_on_the_wire(up: lifecycle.Definiti
         "ip link set vxlan0 addrgenmode none master br0 up",
         "bridge fdb append 00:00:00:00:00:00 dev vxlan0 dst 192.168.50.12 self permanent",
     )
-    outcome = runner.run(lifecycle.recall(NAME), "no question").outcomes[0]
+    outcome = runner.run(lifecycle.recall(NAME), "no ARP request").outcomes[0]
     assert outcome.verdict == "fail", outcome.evidence
     asked = "10.0.1.2 asks who has 10.0.1.99 in vxlan 4097 192.168.50.11 > 192.168.50.12"
     assert f"seen leaving host1/eth0: {asked}" in outcome.evidence

@@ -141,7 +141,8 @@ def test_what_is_missing_is_refused_with_all_that_helps() -> None:
         "lab azure-cni-transparent-vlan cannot be built: this kernel lacks vlan, needed for the tenants' VLANs on the"
         " nodes' NICs\n"
         "    hint: modprobe 8021q, if this kernel has it as a module (labctl doctor tells); or build it with"
-        " --approximate, instead: a veth of its own from the fabric to each tenant's namespace, past the node's eth0"
+        " --approximate, instead: a separate veth pair from the fabric to each tenant's namespace, which bypasses the"
+        " node's eth0"
     )
     assert caught.value.code == 4
 

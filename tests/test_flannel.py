@@ -133,7 +133,7 @@ def test_a_pod_routes_all_by_its_bridge() -> None:
         ("pod_cidr: 10.244.0.0/23\n", "holds 1 ranges of /24 for nodes and there are 3"),
         ("pod_cidr: 192.168.0.0/16\n", "pod_cidr 192.168.0.0/16 overlaps"),
         ("pod_cidr: 10.244.0.0/26\n", "holds 0 ranges of /24 for nodes and there are 3"),
-        ("max_pods: 1\n", "node1 has 2 pods and max_pods is 1"),
+        ("max_pods: 1\n", "node1 has 2 pods, but max_pods is 1"),
     ],
 )
 def test_what_cannot_be_built_is_refused(lines: str, says: str) -> None:
@@ -144,7 +144,7 @@ def test_what_cannot_be_built_is_refused(lines: str, says: str) -> None:
 
 def test_a_range_that_is_too_small_is_refused() -> None:
     pods = ", ".join(f"p{number}" for number in range(6))
-    with pytest.raises(ScenarioError, match="node1 has 6 pods and its /29 has 5 addresses"):
+    with pytest.raises(ScenarioError, match="node1 has 6 pods, but its /29 has 5 addresses"):
         lab(f"model: flannel\nnode_prefix: 29\nnodes: {{node1: {{pods: [{pods}]}}}}\n")
 
 

@@ -171,12 +171,12 @@ def test_a_program_may_stand_in_for_the_tunnel() -> None:
 
 
 def test_what_cannot_be_built_is_told() -> None:
-    assert "pod_cidr 10.244.0.0/24 holds 1 ranges of /24 and there are 2 nodes" in refused(
+    assert "pod_cidr 10.244.0.0/24 holds 1 ranges of /24, but there are 2 nodes" in refused(
         f"{ONE}pod_cidr: 10.244.0.0/24\n"
     )
     assert "pod_cidr 10.244.0.1/32 holds 0 ranges of /24" in refused(f"{ONE}pod_cidr: 10.244.0.1\n")
     assert "service_cidr 10.244.0.0/16 overlaps pod_cidr" in refused(f"{ONE}service_cidr: 10.244.0.0/16\n")
-    assert "node1 has 14 pods and the most is 13" in refused(
+    assert "node1 has 14 pods, but the limit is 13" in refused(
         "model: kube-router\nnode_prefix: 28\nnodes: {count: 1, pods: 14}\n"
     )
 

@@ -173,7 +173,7 @@ hosts: {host1: {containers: {a: , b: {networks: [back, front, bridge]}, c: {netw
         gateways = [str(ip) for ip in built.machine("host1").addresses[2:]]  # type: ignore[union-attr]
         assert gateways[:2] == ["172.18.0.1", "172.19.0.1"]
         assert gateways[13:16] == ["172.31.0.1", "192.168.0.1", "192.168.32.1"]
-        with pytest.raises(ScenarioError, match=r"t.yaml:34:3: no subnet is left for network x"):
+        with pytest.raises(ScenarioError, match=r"t.yaml:34:3: no free subnet is left for network x"):
             parse_and_compile(text.replace("  n28: {}\n", "  n28: {}\n  x: {}\n"), "t.yaml")
 
     def test_a_thousand_containers_are_planned_at_once(self) -> None:
@@ -190,7 +190,7 @@ hosts: {host1: {containers: {a: , b: {networks: [back, front, bridge]}, c: {netw
         told = refusals("docker-bridge", {"host1": crowd(1024)}, subnet=ip_network("172.17.0.0/28"))
         assert [key for key, _, _ in told] == ["hosts", "subnet"]
         assert told[0][1:] == (
-            "host1 has 1024 containers; a Linux bridge takes at most 1023 ports", "spread them over 2 hosts",
+            "host1 has 1024 containers; a Linux bridge has at most 1023 ports", "spread them over 2 hosts",
         )  # fmt: skip
         assert "= 1027: a /21" in told[1][2]
         assert [key for key, _, _ in refusals("docker-bridge", HOST, underlay=ip_network("172.17.8.0/24"))] == [
@@ -256,15 +256,15 @@ class TestKubenet:
     def test_it_refuses_what_aks_refuses(self) -> None:
         many = {f"node{number}": [] for number in range(1, 402)}
         told = {key: (what, hint) for key, what, hint in refusals("kubenet", many)}
-        assert told["nodes"][0].startswith("401 nodes: an Azure route table holds 400 routes")
-        assert told["pod_cidr"][0] == "pod_cidr 10.244.0.0/16 holds 256 ranges of /24 and there are 401 nodes"
-        assert told["pod_cidr"][1] == "2^(24 - 15) = 512: a /15 would do"
+        assert told["nodes"][0].startswith("401 nodes: an Azure route table has at most 400 routes")
+        assert told["pod_cidr"][0] == "pod_cidr 10.244.0.0/16 holds 256 ranges of /24, but there are 401 nodes"
+        assert told["pod_cidr"][1] == "2^(24 - 15) = 512: a /15 is large enough"
 
     def test_it_refuses_more_pods_than_fit(self) -> None:
         assert [key for key, _, _ in refusals("kubenet", {"node1": crowd(111)})] == ["nodes"]
         told = refusals("kubenet", {"node1": crowd(14)}, node_prefix=28)
         assert told == [
-            ("node_prefix", "node1 has 14 pods and its /28 has 13 addresses for them",
+            ("node_prefix", "node1 has 14 pods, but its /28 has 13 addresses for them",
              "pods + network, cbr0 and broadcast: a /27"),
         ]  # fmt: skip
 
@@ -314,8 +314,8 @@ class TestAzureCniTransparent:
         nodes = {f"node{number}": [] for number in range(1, 51)}
         told = refusals("azure-cni-transparent", nodes, subnet=ip_network("10.224.0.0/22"))
         assert told == [
-            ("subnet", "subnet 10.224.0.0/22 has 1019 addresses and 50 nodes of 30 pods need 1581",
-             "(50 + 1 for upgrades) x (30 + 1) = 1581, and Azure keeps 5: a /21 would do; "
+            ("subnet", "subnet 10.224.0.0/22 has 1019 addresses, but 50 nodes of 30 pods need 1581",
+             "(50 + 1 for upgrades) x (30 + 1) = 1581, and Azure reserves 5: a /21 is large enough; "
              "31 nodes fit in 10.224.0.0/22"),
         ]  # fmt: skip
         seven, eight = ({f"node{number}": [] for number in range(count)} for count in (7, 8))
@@ -375,8 +375,8 @@ class TestAzureCniBridge:
     def test_the_subnet_must_hold_the_plan(self) -> None:
         told = refusals("azure-cni-bridge", {"node1": crowd(31), "node2": []}, subnet=ip_network("10.224.0.0/26"))
         assert [(key, hint) for key, _, hint in told] == [
-            ("subnet", "(2 + 1 for upgrades) x (30 + 1) = 93, and Azure keeps 5: a /25 would do; "
-             "not one fits in 10.224.0.0/26"),
+            ("subnet", "(2 + 1 for upgrades) x (30 + 1) = 93, and Azure reserves 5: a /25 is large enough; "
+             "no node fits in 10.224.0.0/26"),
             ("nodes", "spread them over 2 nodes, or raise max_pods"),
         ]  # fmt: skip
         two = refusals("azure-cni-bridge", CLUSTER, subnet=ip_network("10.224.0.0/27"), max_pods=10)
@@ -414,14 +414,14 @@ class TestAzureCniOverlay:
             "azure-cni-overlay", three, pod_cidr=ip_network("10.244.0.0/23"), node_cidr=ip_network("10.9.0.0/29")
         )
         assert told == [
-            ("pod_cidr", "pod_cidr 10.244.0.0/23 holds 2 ranges of /24 and there are 3 nodes",
-             "2^(24 - 22) = 4: a /22 would do"),
+            ("pod_cidr", "pod_cidr 10.244.0.0/23 holds 2 ranges of /24, but there are 3 nodes",
+             "2^(24 - 22) = 4: a /22 is large enough"),
             ("node_cidr", "node_cidr 10.9.0.0/29 is too small for 3 nodes",
-             "3 + 1 for upgrades, and Azure keeps 5: a /28 would do; 2 nodes fit in 10.9.0.0/29"),
+             "3 + 1 for upgrades, and Azure reserves 5: a /28 is large enough; 2 nodes fit in 10.9.0.0/29"),
         ]  # fmt: skip
         many = {f"node{number}": [] for number in range(5001)}
         told = refusals("azure-cni-overlay", many, pod_cidr=ip_network("10.64.0.0/10"))
-        assert [(key, what) for key, what, _ in told] == [("nodes", "5001 nodes: AKS takes 5000 at most")]
+        assert [(key, what) for key, what, _ in told] == [("nodes", "5001 nodes: AKS allows at most 5000")]
         assert [key for key, _, _ in refusals("azure-cni-overlay", {"node1": crowd(251)})] == ["nodes"]
 
 
@@ -501,13 +501,13 @@ nodes: {node1: {pods: {a: {vlan: 7}, b: {vlan: 7}, x: {vlan: 8}}}, node2: {pods:
             "3: node1-vlan7, the namespace of tenant 7 on node1, is the name of another machine"
         ]
         assert told(self.TENANTS + "tenant_cidr: 10.100.0.0/24\n") == [
-            "4: tenant_cidr 10.100.0.0/24 holds 1 ranges of /24 and there are 2 tenants"
+            "4: tenant_cidr 10.100.0.0/24 holds 1 ranges of /24, but there are 2 tenants"
         ]
         assert told(self.TENANTS + "tenant_cidr: 10.224.0.0/16\n") == [
             "4: tenant_cidr 10.224.0.0/16 overlaps node_cidr 10.224.0.0/16"
         ]
         many = "model: azure-cni-transparent-vlan\nmax_pods: 250\nnodes: {count: 2, pods: 126}\n"
-        assert told(many) == ["3: tenant 1 has 252 pods and its 10.100.0.0/24 has room for 251"]
+        assert told(many) == ["3: tenant 1 has 252 pods, but its 10.100.0.0/24 has addresses for 251"]
         assert told(self.TENANTS.replace("vlan: 8", "vlan: 4095"))[0].startswith("3: vlan: 4095 is out of bounds")
 
 

@@ -165,7 +165,7 @@ def test_a_range_that_is_too_small_for_its_pods_is_told() -> None:
     assert "node2 has 1 pods and its part of 10.32.0.0/30 is nothing: room for 0" in refused("pod_cidr: 10.32.0.0/30\n")
     assert "pod_cidr 0.0.0.0/0 overlaps node_cidr" in refused("pod_cidr: 0.0.0.0/0\n")
     assert "pod_cidr 192.168.0.0/16 overlaps node_cidr" in refused("pod_cidr: 192.168.0.0/16\n")
-    assert "node1 has 1023 pods and the most is 1022" in refused("", "model: weave\nnodes: {count: 1, pods: 1023}\n")
+    assert "node1 has 1023 pods, but the limit is 1022" in refused("", "model: weave\nnodes: {count: 1, pods: 1023}\n")
 
 
 def test_a_tunnel_that_does_not_fit_is_told() -> None:

@@ -1,25 +1,28 @@
-"""The models: one file each, found by being here.
+"""The models. Every module of this package is one model, except those that begin with an underscore.
 
 A model is a module (`labctl/models/azure_cni_transparent.py` is the model `azure-cni-transparent`) with
 
-    a docstring             first line: one sentence; then the drawing; then why it is shaped so; then
-                            which release of which project it follows (file and version)
+    a docstring             first line: one sentence; then the command that shows how the lab is built; then a
+                            drawing; then why the network is built this way; then the project and release that
+                            it follows (file and version)
     FOLLOWS: str            the release it follows, in a few words
-    PARTS: tuple            how true it is to the real thing, part by part (`labctl.core.fidelity`)
+    PARTS: tuple            how faithful it is to the original, part by part (`labctl.core.fidelity`)
     Options                 a frozen dataclass of `labctl.core.options.option` fields
-    MACHINES: tuple         the words a file uses: ("nodes", "pods") or ("hosts", "containers")
-    Container, Network      frozen dataclasses like Options: what a file may say of each pod or container, and
-                            of each of the lab's own `networks:` (both optional; `Node.settings` and
-                            `Scenario.networks` have their objects)
-    compile(scenario)       yields Resources (kernel objects) and Machines (who is who); without the features that
-                            `scenario.approximate` names, for which `PARTS` has an `instead`
-    checks(scenario)        yields the checks every lab of this model carries (optional)
-    refuse(scenario)        yields (key, what, hint) for what this model cannot build (optional); `key` is
-                            the option or top-level key of the file that the problem is placed at, or a
+    MACHINES: tuple         the keys of a scenario file: ("nodes", "pods") or ("hosts", "containers")
+    Container, Network      frozen dataclasses like Options: the settings of a pod or container, and of an entry
+                            of the lab's `networks:` (both optional; the objects are in `Node.settings` and
+                            `Scenario.networks`)
+    compile(scenario)       yields Resources (kernel objects) and Machines (names, roles and addresses). It does
+                            not use the kernel features in `scenario.approximate`, but builds the `instead` that
+                            `PARTS` has for them
+    checks(scenario)        yields the checks that every lab of this model has (optional)
+    refuse(scenario)        yields (key, what, hint) for each thing that this model cannot build (optional);
+                            `key` is the option or top-level key of the file where the error is reported, or a
                             path below it, such as `hosts/host1/containers/web/publish/0`
 
-A model never touches the kernel and never imports another model; what two share is in `_parts.py`.
-Models of other packages come in through the entry-point group `labctl.models`.
+A model does not access the kernel and does not import another model. Code that models share is in the modules
+that begin with an underscore, such as `_parts.py`.
+Other packages add models through the entry-point group `labctl.models`.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from labctl.errors import UsageError
 
 
 class Model(Protocol):
-    """What a model's module offers; see the package's docstring. `checks` and `refuse` are optional."""
+    """The interface of a model's module; see the docstring of this package. `checks` and `refuse` are optional."""
 
     __doc__: str | None
     FOLLOWS: str
@@ -47,13 +50,13 @@ class Model(Protocol):
 
 
 def names() -> tuple[str, ...]:
-    """The names of all models, sorted; without importing any of them."""
+    """The names of all models, sorted. Imports none of them."""
     here = {module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if _is_model(module)}
     return tuple(sorted(here | set(_outside())))
 
 
 def find(name: str) -> Any:
-    """The model of that name. Raises UsageError, with a suggestion, if there is none."""
+    """The model with this name. Raises UsageError, with a suggestion, if there is none."""
     module = name.replace("-", "_")
     if any(item.name == module and _is_model(item) for item in pkgutil.iter_modules(__path__)):
         return import_module(f"labctl.models.{module}")
@@ -66,7 +69,7 @@ def find(name: str) -> Any:
 
 
 def compile_lab(scenario: Scenario) -> Lab:
-    """Run a scenario through its model: the plan, the machines and all checks. Pure; nothing is built."""
+    """Compile a scenario with its model: to the plan, the machines and all checks. Pure: builds nothing."""
     model = find(scenario.model)
     resources: list[Resource] = []
     machines: list[Machine] = []

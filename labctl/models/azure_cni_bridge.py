@@ -1,4 +1,6 @@
-r"""Azure CNI, bridge mode: pods in the nodes' own subnet, on a bridge that hides their MAC addresses.
+r"""Azure CNI, bridge mode: pods in the nodes' subnet, on a bridge that hides their MAC addresses.
+
+`labctl plan azure-cni-bridge --as shell` shows every command that builds it.
 
          a 10.224.0.5      b 10.224.0.6           c 10.224.0.36
          | eth0            | eth0                 | eth0   (gateway 10.224.0.1)
@@ -16,16 +18,17 @@ r"""Azure CNI, bridge mode: pods in the nodes' own subnet, on a bridge that hide
                | eth0 10.225.0.4                  | 203.0.113.50
               vm                               internet 203.0.113.1
 
-The node's NIC becomes a port of azure0, which takes over its address and its routes, and pods are ports
-beside it: to themselves they are plain machines of the subnet. But Azure's network knows one MAC address
-per NIC and takes frames from no other, so ebtables translates: what leaves by eth0 wears eth0's MAC, what
-comes in for a pod's IP address gets the pod's, the fabric's ARP replies become broadcasts so that the pod
-that asked hears them, and the node answers ARP for itself and for its pods. Pods of one node meet on the
-bridge (TTL 64); between nodes only the fabric routes (TTL 63), for a node bridges what its pods send.
-Bridged packets pass iptables too (bridge-nf-call-iptables), where all that leaves the virtual network is
-masqueraded; the answers find their pod by a permanent neighbour of azure0.
-With `mode: tunnel` no frame of a pod is switched on its node: each is sent to the fabric's MAC, so that
-Azure's own policy sees even what pods of one node say to each other (TTL 63), and the fabric sends it back.
+The node's NIC becomes a port of azure0, which takes over its address and its routes. Pods are other ports
+of the bridge, and configured like plain machines of the subnet. But Azure's network knows one MAC address
+per NIC and accepts no frames from another one, so ebtables translates: frames that leave by eth0 get eth0's
+MAC address, frames that come in for a pod's IP address get the pod's, ARP replies from the fabric become
+broadcasts so that the pod that sent the request receives them, and the node answers ARP for itself and for
+its pods. Pods of one node reach each other over the bridge (TTL 64). Between nodes only the fabric routes
+(TTL 63), because a node bridges what its pods send. Bridged packets pass iptables too
+(bridge-nf-call-iptables), which masquerades all that leaves the virtual network. Answers reach their pod
+through a permanent neighbour entry of azure0. With `mode: tunnel`, a node does not switch the frames of its
+pods: it sends each to the fabric's MAC address, so that Azure's policy sees even packets between pods of one
+node (TTL 63), and the fabric sends them back.
 
 Follows Azure/azure-container-networking: network/{network,bridge_networkclient,bridge_endpointclient}_linux.go
 and ebtables/ebtables.go, the default of AKS until October 2020; node settings as Azure/AgentBaker writes
@@ -51,10 +54,10 @@ PARTS = (
     faithful("hairpin on every port"),
     faithful("permanent neighbours for pods (none in tunnel mode)"),
     faithful("the chains of ip-masq-agent"),
-    faithful("address planning: what fits, what is kept ready, what Azure reserves"),
-    approximation("azure0's MAC", "is set to eth0's, which the real bridge has if it is the lowest of its ports'"),
-    approximation("the fabric's MAC filter", "drops IP packets with a foreign MAC by a rule of iptables"),
-    approximation("the fabric's ARP in tunnel mode", "answers because of proxy_arp_pvlan"),
+    faithful("address planning: what fits, what is reserved for pods, what Azure reserves"),
+    approximation("azure0's MAC", "is set to eth0's; the real bridge has it if it is the lowest of its ports"),
+    approximation("the fabric's MAC filter", "is an iptables rule that drops IP packets from another MAC address"),
+    approximation("the fabric's ARP in tunnel mode", "is done with proxy_arp_pvlan"),
     approximation("MAC addresses", "of NICs and pods are made from names, so that a plan is always the same"),
     approximation("the load balancer", "is one SNAT rule without port blocks"),
     skipped("the broute rules for node-local DNS", "ebtables on nftables has no such table"),
@@ -67,17 +70,17 @@ _REQUEST = "-p ARP --arp-op Request --arp-ip-dst {} -j arpreply --arpreply-mac {
 
 @dataclass(frozen=True, slots=True)
 class Options(azure_addressing.SubnetOptions):
-    """What an azure-cni-bridge scenario may set."""
+    """Options of an azure-cni-bridge scenario."""
 
     mode: str = option(
         "bridge",
-        "where pods of one node meet: on the node's bridge, or beyond it in the fabric",
+        "what forwards between pods of one node: the node's bridge, or the fabric (tunnel)",
         choices=("bridge", "tunnel"),
     )
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """The fabric, nodes with all on one bridge, the machine beside and the internet."""
+    """The fabric, nodes with NIC and pods on one bridge, `vm` and the internet."""
     options: Options = scenario.options
     nics = azure_addressing.nics(scenario, options.subnet, options.max_pods + 1, bridge="azure0")
     vm = azure_addressing.vm_nic(options.vm_cidr, options.subnet)
@@ -98,25 +101,25 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from pods.processes(node)
         yield from azure.secondary(nic, len(node.pods))
         yield from azure.no_foreign_macs(nic)
-        if options.mode == "tunnel":  # pods ask the fabric for each other, and it must answer on the link they ask on
+        if options.mode == "tunnel":  # the fabric must answer ARP for pods on the link of the request
             yield Sysctl("fabric", f"net.ipv4.conf.{nic.device}.proxy_arp_pvlan", "1")
     yield from azure.vm(vm)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
-    """Kubernetes' own rules, and what containers of a pod share."""
+    """Checks of Kubernetes' own rules, and of what containers of a pod share."""
     yield from kubernetes.kubernetes_rules(scenario)
     yield from pods.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """What AKS refuses, and a subnet that cannot hold the nodes and their pods."""
+    """Errors for what AKS does not allow, and for a subnet that is too small for the nodes and their pods."""
     yield from azure_addressing.refuse_subnet(scenario)
     yield from kubernetes.refuse_pods(scenario, scenario.options.max_pods)
 
 
 def _nic_rules(nic: azure.Nic, options: Options) -> Iterator[Resource]:
-    """What ebtables does at the NIC: hide MAC addresses, answer for the node, let ARP replies reach everyone."""
+    """The ebtables rules at the NIC: hide MAC addresses, answer ARP for the node, make ARP replies broadcasts."""
     hide = f"-s unicast -o eth0 -j snat --to-src {nic.mac} --snat-arp --snat-target ACCEPT"
     yield _nat(nic.name, "POSTROUTING", hide)
     yield _nat(nic.name, "PREROUTING", _REQUEST.format(nic.address, nic.mac))
@@ -127,7 +130,7 @@ def _nic_rules(nic: azure.Nic, options: Options) -> Iterator[Resource]:
 
 
 def _pods(nic: azure.Nic, node: Node, options: Options) -> Iterator[Resource | Machine]:
-    """Pods as ports of azure0, and what ebtables and the node's neighbours know of each."""
+    """Pods as ports of azure0, with ebtables rules and a neighbour entry for each."""
     tunnel = options.mode == "tunnel"
     for number, (name, device) in enumerate(zip(node.pods, primitives.hashed("azv", 11, node.pods), strict=True), 1):
         own, mac, inner, outer = nic.address + number, primitives.mac(name), Port(name, "eth0"), Port(node.name, device)

@@ -1,7 +1,9 @@
-r"""Azure CNI Overlay: pods in a range of their own that only the cluster's nodes can reach, and no tunnel.
+r"""Azure CNI Overlay: pods in a separate range that only the cluster's nodes can reach, without a tunnel.
+
+`labctl plan azure-cni-overlay --as shell` shows every command that builds it.
 
          a 10.244.0.1      b 10.244.0.2
-         | eth0            | eth0      (gateway 169.254.1.1, which is nowhere)
+         | eth0            | eth0      (gateway 169.254.1.1, on no machine)
          |                 |
     +-- node1 ------------------------+      +-- node2 ------------+
     |  azvXXXXXXXXXXX  azvYYYYYYYYYYY |      |  azvZZZZZZZZZZZ     |-- c 10.244.1.1
@@ -18,12 +20,12 @@ r"""Azure CNI Overlay: pods in a range of their own that only the cluster's node
                | eth0 10.225.0.4                  | 203.0.113.50
               vm                               internet 203.0.113.1
 
-On the node this is transparent mode: one veth and one route per pod, no bridge, a gateway that nobody has.
-The addresses differ: each node gets a /24 of the pod CIDR, so pods use up none of the virtual network's.
-Nothing is encapsulated either, for the fabric keeps a second routing domain, one per cluster, that holds
-each node's /24 and that only the cluster's own NICs look into; there is no route table for people to see,
-and no limit of 400 routes. To everyone else the pod CIDR does not exist, so what leaves it is masqueraded
-to the node's address, even on the way to another node, and nobody outside can open a connection to a pod.
+On the node this is transparent mode: one veth and one route per pod, no bridge, a gateway that no machine has.
+The addresses differ: each node gets a /24 of the pod CIDR, so pods use no addresses of the virtual network.
+Packets are not encapsulated: the fabric has a second routing domain for each cluster, with each node's /24,
+and only the cluster's NICs use it. So there is no visible route table, and no limit of 400 routes. For all
+other machines the pod CIDR does not exist. So packets that leave it are masqueraded to the node's address, even
+those to another node, and no machine outside can open a connection to a pod.
 
 Follows Azure/azure-container-networking: cni/azure-linux-swift-overlay.conflist, cni/network/invoker_cns.go,
 cns/kubecontroller/nodenetworkconfig/conversion.go and network/transparent_endpointclient_linux.go; node
@@ -47,12 +49,12 @@ FOLLOWS = "Azure CNI Overlay (azure-container-networking, mode transparent with 
 MACHINES = ("nodes", "pods")
 PARTS = (
     faithful("a route to each pod, and no bridge"),
-    faithful("169.254.1.1, its neighbour entered in state PROBE, answered for by proxy ARP"),
+    faithful("169.254.1.1: its neighbour entry, added in state PROBE, and proxy ARP, which answers for it"),
     faithful("one MAC on every host veth"),
     faithful("a /24 of the pod CIDR for each node, and no encapsulation"),
     faithful("the chains of ip-masq-agent"),
     approximation("the cluster's routing domain", "is a table of the fabric and one rule for each NIC"),
-    approximation("pods' addresses", "are given out in order, while Azure gives out any of the 256"),
+    approximation("pods' addresses", "are assigned in order; Azure assigns any of the 256"),
     approximation("MAC addresses", "of NICs and pods are made from names, so that a plan is always the same"),
     approximation("the load balancer", "is one SNAT rule without port blocks"),
     skipped("a second cluster with the same pod CIDR"),
@@ -60,21 +62,23 @@ PARTS = (
     *pods_.PARTS,
 )
 Container = pods_.Pod
-DOMAIN = 100  # the fabric's routing table that is the cluster's own routing domain
-NODE_PREFIX = 24  # of each node's part of the pod CIDR; AKS has no other
+DOMAIN = 100  # the fabric's routing table for the routing domain of the cluster
+NODE_PREFIX = 24  # of each node's part of the pod CIDR; AKS supports no other
 MOST_NODES = 5000
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What an azure-cni-overlay scenario may set."""
+    """Options of an azure-cni-overlay scenario."""
 
     pod_cidr: IPv4Network = option(cidr("10.244.0.0/16"), "addresses of all pods; each node gets a /24 of it")
-    node_cidr: IPv4Network = option(cidr("10.224.0.0/16"), "the subnet of the nodes; node1 is the fourth address")
-    vm_cidr: IPv4Network = option(cidr("10.225.0.0/16"), "the subnet of `vm`; node_cidr puts it beside the nodes")
+    node_cidr: IPv4Network = option(cidr("10.224.0.0/16"), "the subnet of the nodes; node1 has the fourth address")
+    vm_cidr: IPv4Network = option(cidr("10.225.0.0/16"), "the subnet of `vm`; it may be the same as node_cidr")
     internet_cidr: IPv4Network = option(cidr("203.0.113.0/24"), "the internet's range; its first address is `internet`")
-    public_ip: IPv4Address = option(address("203.0.113.50"), "the load balancer's address, worn by all that leaves")
-    max_pods: int = option(250, "most pods on one node", minimum=10, maximum=250)
+    public_ip: IPv4Address = option(
+        address("203.0.113.50"), "public source address of outgoing traffic (SNAT by the load balancer)"
+    )
+    max_pods: int = option(250, "maximum number of pods on one node", minimum=10, maximum=250)
     mtu: int = option(1500, "MTU of every link", minimum=576, maximum=9000)
 
 
@@ -102,17 +106,17 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
-    """Kubernetes' own rules, and what containers of a pod share."""
+    """Checks of Kubernetes' own rules, and of what containers of a pod share."""
     yield from kubernetes.kubernetes_rules(scenario)
     yield from pods_.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """What AKS refuses and what the ranges cannot hold."""
+    """Errors for what AKS does not allow, and for ranges that are too small."""
     options: Options = scenario.options
     nodes = len(scenario.nodes)
     if nodes > MOST_NODES:
-        yield "nodes", f"{nodes} nodes: AKS takes {MOST_NODES} at most", "share them out over several clusters"
+        yield "nodes", f"{nodes} nodes: AKS allows at most {MOST_NODES}", "use several clusters"
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, NODE_PREFIX, nodes)
     yield from azure_addressing.refuse_nodes(options.node_cidr, nodes)
     yield from azure_addressing.refuse_apart(options, "node_cidr", "pod_cidr", "vm_cidr", "internet_cidr")

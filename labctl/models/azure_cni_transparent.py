@@ -1,7 +1,9 @@
-r"""Azure CNI, transparent mode: pods in the virtual network's own subnet, and no bridge at all.
+r"""Azure CNI, transparent mode: pods in the nodes' subnet, without a bridge.
+
+`labctl plan azure-cni-transparent --as shell` shows every command that builds it.
 
          a 10.224.0.5      b 10.224.0.6
-         | eth0            | eth0      (gateway 169.254.1.1, which is nowhere)
+         | eth0            | eth0      (gateway 169.254.1.1, on no machine)
          |                 |
     +-- node1 ------------------------+      +-- node2 ------------+
     |  azvXXXXXXXXXXX  azvYYYYYYYYYYY |      |  azvZZZZZZZZZZZ     |-- c 10.224.0.36
@@ -16,12 +18,12 @@ r"""Azure CNI, transparent mode: pods in the virtual network's own subnet, and n
                | eth0 10.225.0.4                  | 203.0.113.50
               vm                               internet 203.0.113.1
 
-Every pod has an address that Azure itself knows, kept ready as a further address of its node's NIC, so
-the fabric routes to pods with no route table. On the node they are routed one by one: a /32 route to a
-veth that holds no address. A pod could believe that its subnet is on its link, so that route is taken
-away, and everything goes to 169.254.1.1, an address that nobody has: the node answers for it by proxy
-ARP because its default route leads elsewhere. So even pods of one node meet through the node's FORWARD
-chain (TTL 63), where policy can see them.
+Azure knows the address of every pod: it is reserved as a secondary address of the node's NIC. So the
+fabric routes to pods without a route table. The node has a /32 route to each pod, through a veth without an
+address. A subnet route would make a pod look for its neighbours on its link, so that route is removed, and
+every packet goes to 169.254.1.1, an address that no machine has. The node answers ARP for it (proxy ARP),
+because its default route leads to another device. So even packets between pods of one node pass the node's
+FORWARD chain (TTL 63), where policy can see them.
 
 Follows Azure/azure-container-networking since August 2022 (pull request 1524):
 network/transparent_endpointclient_linux.go, endpoint_linux.go, networkutils_linux.go; node settings as
@@ -42,15 +44,15 @@ FOLLOWS = "Azure CNI transparent mode since August 2022 (azure-container-network
 MACHINES = ("nodes", "pods")
 PARTS = (
     faithful("a route to each pod, and no bridge"),
-    faithful("169.254.1.1, its neighbour entered in state PROBE, answered for by proxy ARP"),
+    faithful("169.254.1.1: its neighbour entry, added in state PROBE, and proxy ARP, which answers for it"),
     faithful("one MAC on every host veth"),
-    faithful("the pod's subnet route, which is taken away"),
+    faithful("the pod's subnet route, which is removed"),
     faithful("the chains of ip-masq-agent"),
-    faithful("address planning: what fits, what is kept ready, what Azure reserves"),
+    faithful("address planning: what fits, what is reserved for pods, what Azure reserves"),
     approximation("MAC addresses", "of NICs and pods are made from names, so that a plan is always the same"),
     approximation("the load balancer", "is one SNAT rule without port blocks"),
     skipped("portmap, IPv6"),
-    skipped("bridge-nf-call-iptables", "there is no bridge that it could speak of"),
+    skipped("bridge-nf-call-iptables", "there is no bridge"),
     *pods.PARTS,
 )
 Container = pods.Pod
@@ -58,11 +60,11 @@ Container = pods.Pod
 
 @dataclass(frozen=True, slots=True)
 class Options(azure_addressing.SubnetOptions):
-    """What an azure-cni-transparent scenario may set."""
+    """Options of an azure-cni-transparent scenario."""
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """The fabric, nodes with a route to each of their pods, the machine beside and the internet."""
+    """The fabric, nodes with a route to each of their pods, `vm` and the internet."""
     options: Options = scenario.options
     nics = azure_addressing.nics(scenario, options.subnet, options.max_pods + 1)
     vm = azure_addressing.vm_nic(options.vm_cidr, options.subnet)
@@ -82,12 +84,12 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
-    """Kubernetes' own rules, and what containers of a pod share."""
+    """Checks of Kubernetes' own rules, and of what containers of a pod share."""
     yield from kubernetes.kubernetes_rules(scenario)
     yield from pods.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """What AKS refuses, and a subnet that cannot hold the nodes and their pods."""
+    """Errors for what AKS does not allow, and for a subnet that is too small for the nodes and their pods."""
     yield from azure_addressing.refuse_subnet(scenario)
     yield from kubernetes.refuse_pods(scenario, scenario.options.max_pods)

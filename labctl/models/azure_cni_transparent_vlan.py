@@ -1,4 +1,6 @@
-r"""Azure CNI, transparent-vlan mode: pods of several tenants on one node, each tenant in a VLAN of its own.
+r"""Azure CNI, transparent-vlan mode: pods of several tenants on one node, each tenant in a separate VLAN.
+
+`labctl plan azure-cni-transparent-vlan --as shell` shows every command that builds it.
 
          a 10.100.0.4  b 10.100.0.5   x 10.100.1.4      c 10.100.0.6   y 10.100.1.5
          | eth0        | eth0         | eth0            | eth0         | eth0
@@ -15,13 +17,13 @@ r"""Azure CNI, transparent-vlan mode: pods of several tenants on one node, each 
          +---------------------|--------------------------------------------+
                                | 203.0.113.50        internet 203.0.113.1
 
-The pods belong to customers, and each customer has a virtual network of its own, of which the node's network
-must know nothing. So the node gives every tenant a namespace (`az_ns_7` in Azure, node1-vlan7 here) that holds
-all of it: the tenant's VLAN on the node's NIC, and a veth and a route for each of its pods. A pod's gateway is
-169.254.2.1, an address that nobody has; its neighbour entry is permanent. What a pod sends is marked (333) as it
-enters the namespace, and a rule sends what is marked to the fabric by table 2, before the routes to the pods are
-looked at: so even pods of one node meet in the fabric, where Azure's policy sees them (TTL 61, as between nodes).
-What comes back by the VLAN is not marked, and finds its pod.
+The pods belong to customers, and each customer has a separate virtual network, which the node's network must not
+know. So the node gives every tenant a namespace (`az_ns_7` in Azure, node1-vlan7 here) with everything of the
+tenant: its VLAN on the node's NIC, and a veth and a route for each of its pods. A pod's gateway is 169.254.2.1, an
+address that no machine has; its neighbour entry is permanent. Packets from a pod get a mark (333) when they enter
+the namespace, and a rule sends marked packets to the fabric through table 2, before the routes to the pods are
+used. So even packets between pods of one node pass the fabric, where Azure's policy sees them (TTL 61, as between
+nodes). Packets that come back through the VLAN have no mark, and are routed to their pod.
 
 Follows Azure/azure-container-networking: network/transparent_vlan_endpointclient_linux.go, as used by its
 multitenancy; node settings as Azure/AgentBaker writes them.
@@ -47,29 +49,30 @@ PARTS = (
         "a namespace for each tenant and node, with the tenant's VLAN and its pods' veths; azv names and their MAC"
     ),
     faithful("169.254.2.1 with permanent neighbours, in the pod and towards the fabric; the removed subnet route"),
-    faithful("the mark, its rule and table 2, which send even what stays on the node to the fabric"),
-    faithful("what a tenant may not reach: the wireserver's port 80 is dropped"),
-    faithful("rp_filter off, where marked and unmarked packets go different ways"),
+    faithful("the mark, its rule and table 2, which send even packets between pods of one node to the fabric"),
+    faithful("what a tenant may not reach: packets to port 80 of the wireserver are dropped"),
+    faithful("rp_filter off, where marked and unmarked packets take different paths"),
     approximation(
-        "the tenants' virtual networks", "are tables of the fabric, and the fabric's neighbours are permanent"
+        "the tenants' virtual networks",
+        "are routing tables of the fabric, and the fabric's neighbour entries are permanent",
     ),
-    approximation("pods' addresses", "are given out in order, from a /24 for each tenant"),
-    approximation("namespaces", "are called node1-vlan7, and not az_ns_7: names are unique in a lab"),
+    approximation("pods' addresses", "are assigned in order, from a /24 for each tenant"),
+    approximation("namespaces", "have names such as node1-vlan7, not az_ns_7, because names are unique in a lab"),
     approximation("MAC addresses", "of NICs and pods are made from names, so that a plan is always the same"),
     approximation("the load balancer", "is one SNAT rule without port blocks"),
     needs(
         "vlan",
         "the tenants' VLANs on the nodes' NICs",
-        instead="a veth of its own from the fabric to each tenant's namespace, past the node's eth0",
+        instead="a separate veth pair from the fabric to each tenant's namespace, which bypasses the node's eth0",
     ),
-    skipped("tenants whose addresses overlap", "a check could not tell their packets apart"),
+    skipped("tenants with overlapping addresses", "a check could not distinguish their packets"),
     skipped("the SNAT leg (azSnatbr, a second interface of the pods)"),
     skipped("IPv6"),
     *pods_.PARTS,
 )
 GATEWAY = IPv4Address("169.254.2.1")
 GATEWAY_ONLY = IPv4Network((int(GATEWAY), 32))
-MARK, TUNNEL, MARK_PREF = 333, 2, 32765  # the mark, its table, and the place that the kernel gives to its rule
+MARK, TUNNEL, MARK_PREF = 333, 2, 32765  # the mark, its table, and the priority that the kernel gives to its rule
 WIRESERVER = "168.63.129.16"
 TENANT_PREFIX = 24
 TABLES = 1000  # the fabric's table of VLAN 7 is 1007
@@ -77,21 +80,23 @@ TABLES = 1000  # the fabric's table of VLAN 7 is 1007
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What an azure-cni-transparent-vlan scenario may set."""
+    """Options of an azure-cni-transparent-vlan scenario."""
 
-    node_cidr: IPv4Network = option(cidr("10.224.0.0/16"), "the subnet of the nodes; node1 is the fourth address")
+    node_cidr: IPv4Network = option(cidr("10.224.0.0/16"), "the subnet of the nodes; node1 has the fourth address")
     tenant_cidr: IPv4Network = option(cidr("10.100.0.0/16"), "addresses of all tenants; each gets a /24 of it")
     internet_cidr: IPv4Network = option(cidr("203.0.113.0/24"), "the internet's range; its first address is `internet`")
-    public_ip: IPv4Address = option(address("203.0.113.50"), "the load balancer's address, worn by all that leaves")
-    max_pods: int = option(30, "most pods on one node", minimum=10, maximum=250)
+    public_ip: IPv4Address = option(
+        address("203.0.113.50"), "public source address of outgoing traffic (SNAT by the load balancer)"
+    )
+    max_pods: int = option(30, "maximum number of pods on one node", minimum=10, maximum=250)
     mtu: int = option(1500, "MTU of every link", minimum=576, maximum=9000)
 
 
 @dataclass(frozen=True, slots=True)
 class Pod(pods_.Pod):
-    """What a file may say of a pod."""
+    """The settings of a pod in a scenario."""
 
-    vlan: int = option(1, "its tenant, by the id of the tenant's VLAN", minimum=1, maximum=4094)
+    vlan: int = option(1, "its tenant: the id of the tenant's VLAN", minimum=1, maximum=4094)
 
 
 Container = Pod
@@ -116,7 +121,7 @@ class Tenant:
 
 
 def tenants(scenario: Scenario) -> tuple[Tenant, ...]:
-    """The tenants by VLAN. Pods get addresses in the file's order, from the fourth of their tenant's range on."""
+    """The tenants by VLAN. Pods get addresses in the file's order, from the fourth one of their tenant's range on."""
     vlans = {pod: vlan for node in scenario.nodes for pod, vlan in _vlans(node.pods, dict(node.settings))}
     found = []
     ids = sorted(set(vlans.values()))
@@ -153,14 +158,14 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def _network(tenant: Tenant, options: Options) -> Iterator[Resource]:
-    """A tenant's virtual network: a table of the fabric's, in which nodes and other tenants do not exist."""
+    """A tenant's virtual network: a table of the fabric, in which nodes and other tenants are unreachable."""
     yield Route("fabric", options.tenant_cidr, table=tenant.table, kind="unreachable")
     yield Route("fabric", options.node_cidr, table=tenant.table, kind="unreachable")
     yield Rule("fabric", tenant.table, tenant.table, dst=tenant.subnet, iif="pip")
 
 
 def _wire(tenant: Tenant, nic: azure.Nic, mtu: int, *, exact: bool) -> Iterator[Resource]:
-    """From a tenant's namespace to the fabric: a VLAN of the node's NIC, or a wire past it where there are none."""
+    """From a tenant's namespace to the fabric: a VLAN of the node's NIC, or (not `exact`) a veth that bypasses it."""
     space = tenant.space(nic.name)
     inner, outer = Port(space, f"eth0_{tenant.vlan}"), Port("fabric", primitives.device(space))
     if exact:
@@ -174,7 +179,7 @@ def _wire(tenant: Tenant, nic: azure.Nic, mtu: int, *, exact: bool) -> Iterator[
 
 
 def _space(tenant: Tenant, nic: azure.Nic, pods: Iterable[tuple[str, IPv4Address]]) -> Iterator[Resource | Machine]:
-    """A tenant's namespace on a node: two ways out, and what marks a packet for the second."""
+    """A tenant's namespace on a node: two routing tables, and the rules that mark packets for the second."""
     space, eth0 = tenant.space(nic.name), f"eth0_{tenant.vlan}"
     yield Machine(space, "namespace", (), nic.name)
     yield from primitives.netns(space)
@@ -193,7 +198,7 @@ def _space(tenant: Tenant, nic: azure.Nic, pods: Iterable[tuple[str, IPv4Address
 def _pods(
     tenant: Tenant, nic: azure.Nic, pods: Iterable[tuple[str, IPv4Address]], mtu: int
 ) -> Iterator[Resource | Machine]:
-    """A tenant's pods on a node, each wired to the tenant's namespace, and known to the fabric."""
+    """A tenant's pods on a node, each connected to the tenant's namespace, with a route in the fabric."""
     space = tenant.space(nic.name)
     fabric = Port("fabric", primitives.device(space))
     for device, name, own in _devices(pods):
@@ -232,7 +237,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """What does not fit into the ranges, and names that a tenant's namespace needs."""
+    """Errors for ranges that are too small, and for names that a tenant's namespace needs."""
     options: Options = scenario.options
     yield from azure_addressing.refuse_nodes(options.node_cidr, len(scenario.nodes))
     named = {"node_cidr": options.node_cidr, "tenant_cidr": options.tenant_cidr, "internet_cidr": options.internet_cidr}
@@ -254,11 +259,11 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
 def _refuse_tenant(tenant: Tenant, scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     total, room = sum(len(some) for _, some in tenant.pods), tenant.subnet.num_addresses - azure_addressing.KEPT
     if total > room:
-        what = f"tenant {tenant.vlan} has {total} pods and its {tenant.subnet} has room for {room}"
+        what = f"tenant {tenant.vlan} has {total} pods, but its {tenant.subnet} has addresses for {room}"
         yield (
             "nodes",
             what,
-            f"Azure keeps {azure_addressing.KEPT} addresses of a subnet: share the pods out over more VLANs",
+            f"Azure reserves {azure_addressing.KEPT} addresses of a subnet: spread the pods over more VLANs",
         )
     taken = {node.name for node in scenario.nodes} | {pod for _, pod in scenario.pods}
     for node, _ in tenant.pods:

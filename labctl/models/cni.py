@@ -1,4 +1,6 @@
-r"""Pods wired by real CNI plugins: labctl plays the container runtime, the plugins make what the list says.
+r"""Pods connected by real CNI plugins: labctl is the container runtime and calls the plugins of a network list.
+
+`labctl plan cni --as shell` shows every command that builds it.
 
       a           b                                        c
       | eth0      | eth0     made by plugins               | eth0
@@ -13,18 +15,18 @@ r"""Pods wired by real CNI plugins: labctl plays the container runtime, the plug
               | eth0 192.168.1.254       |
              vm                       internet 203.0.113.1
 
-Everything below the line of the nodes is planned: a plain Ethernet, nodes that route each other's ranges, and
-bare namespaces for the pods. What is inside a node is not: it is what the executables make that the network list
-names, called as a kubelet's runtime calls them. That is the point of the model. A list is tried as it is, with the
-very plugins that a cluster runs; what they made is then observed, kept, and wanted like everything planned, so
-that drift in it has a name. Only a plugin knows which address a pod gets, so a plan shows none: `labctl show`,
-/etc/hosts and the checks have them from the plugins' results.
+labctl plans only what is outside the nodes: a plain Ethernet, nodes with routes to each other's ranges, and
+namespaces for the pods. The executables of the network list make the rest, and labctl calls them as a kubelet's
+runtime does. So a list is tested as it is, with the same plugins as in a cluster. labctl then observes and stores
+what the plugins made, and expects it like everything planned, so that `labctl status` reports drift in it. Only a
+plugin knows which address a pod gets, so a plan shows none: `labctl show`, /etc/hosts and the checks take the
+addresses from the plugins' results.
 
-Nodes differ in their range of pod addresses. `{pod_cidr}` in a text of the list is the node's own range, `{node}`
-its name and `{node_ip}` its address. A plugin that declares the capability `ipRanges` is told the range as well.
+Each node has a separate range of pod addresses. In a text of the list, `{pod_cidr}` is the node's range, `{node}`
+its name and `{node_ip}` its address. A plugin that declares the capability `ipRanges` gets the range as well.
 
-Follows SPEC.md 1.1.0 of containernetworking/cni (versions 0.3.0 to 1.1.0) and its libcni for what the text leaves
-open; CNI_ARGS and the bandwidth's burst are as containerd sets them, ipRanges is offered as by CRI-O.
+Follows SPEC.md 1.1.0 of containernetworking/cni (versions 0.3.0 to 1.1.0), and its libcni where the text leaves a
+choice; CNI_ARGS and the burst of bandwidth are as containerd sets them, ipRanges is offered as CRI-O does.
 """
 
 from __future__ import annotations
@@ -48,47 +50,56 @@ PARTS = (
     faithful("the order of plugins, their environment, input and prevResult; ADD, CHECK, DEL, GC, STATUS, VERSION"),
     faithful("links, addresses, routes, rules and settings in nodes and pods: real plugins make them"),
     approximation(
-        "the plugins' files", "dataDir of host-local and tuning is the lab's own for each node, whatever the list says"
+        "the plugins' files",
+        "dataDir of host-local and tuning is a folder of the lab for each node, whatever the list sets",
     ),
-    approximation("a pod's id", "is its name, so that the names of chains are the same each time"),
-    approximation("loopback", "is brought up by labctl, where older runtimes ran a plugin for it"),
+    approximation("a pod's id", "is its name, so that the names of chains are always the same"),
+    approximation("loopback", "is set up by labctl; older runtimes ran a plugin for it"),
     *pods.PARTS,
     skipped("DNS of the results, IPv6 between nodes"),
     skipped("capabilities other than portMappings, bandwidth, ips, mac and ipRanges"),
 )
-BURST = 2**32 - 1  # bits, what containerd says where only a rate is known
-FIRST = 11  # node1 is the eleventh address of its subnet
+BURST = 2**32 - 1  # bits, the value of containerd if only a rate is given
+FIRST = 11  # node1 has the eleventh address of its subnet
 MOST_PODS = 1000  # on one node
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a cni scenario may set."""
+    """Options of a cni scenario."""
 
-    conflist: Conflist | None = option(None, "the network list that wires the pods")
-    cni_path: str = option("", "folders of the plugins, with colons between; else CNI_PATH, else the usual ones")
+    conflist: Conflist | None = option(None, "the CNI network list that connects the pods")
+    cni_path: str = option("", "folders of the plugins, separated by colons (default: CNI_PATH, or the usual ones)")
     pod_cidr: IPv4Network = option(cidr("10.244.0.0/16"), "addresses of all pods; each node gets a part of it")
     node_prefix: int = option(24, "prefix length of each node's part of pod_cidr", minimum=16, maximum=29)
-    node_cidr: IPv4Network = option(cidr("192.168.1.0/24"), "the subnet of the nodes; node1 is its eleventh address")
+    node_cidr: IPv4Network = option(cidr("192.168.1.0/24"), "the subnet of the nodes; node1 has the 11th address")
     internet_cidr: IPv4Network = option(cidr("203.0.113.0/24"), "the internet's range; its first address is `internet`")
-    public_ip: IPv4Address = option(address("203.0.113.50"), "the fabric's address there, worn by all that leaves")
-    masquerade: bool = option(True, "an agent on each node masquerades what leaves pod_cidr; off, the list has to")
+    public_ip: IPv4Address = option(
+        address("203.0.113.50"), "public source address of outgoing traffic (SNAT by the fabric)"
+    )
+    masquerade: bool = option(
+        True, "ip-masq-agent on each node masquerades what leaves pod_cidr; if off, the list must do it"
+    )
     mtu: int = option(1500, "MTU of the links between machines", minimum=576, maximum=9000)
 
 
 @dataclass(frozen=True, slots=True)
 class Container(pods.Pod):
-    """What a scenario may say of a pod; each is told to the plugins that declare its capability."""
+    """The settings of a pod in a scenario. The plugins that declare the capability of a setting get it."""
 
-    ports: tuple[Publish, ...] = option((), "ports of the node that lead to the pod (capability portMappings)")
-    ips: tuple[IPv4Address | IPv6Address, ...] = option((), "addresses to ask for (capability ips)")
-    mac: str | None = option(None, "the MAC address to ask for (capability mac)", form="mac")
-    ingress: int | None = option(None, "most bits in a second that go into the pod (bandwidth)", form="rate")
-    egress: int | None = option(None, "most bits in a second that come out of the pod (bandwidth)", form="rate")
+    ports: tuple[Publish, ...] = option((), "host ports: NODE_PORT:POD_PORT (capability portMappings)")
+    ips: tuple[IPv4Address | IPv6Address, ...] = option((), "addresses to request (capability ips)")
+    mac: str | None = option(None, "the MAC address to request (capability mac)", form="mac")
+    ingress: int | None = option(
+        None, "limit of traffic to the pod, in bits per second (capability bandwidth)", form="rate"
+    )
+    egress: int | None = option(
+        None, "limit of traffic from the pod, in bits per second (capability bandwidth)", form="rate"
+    )
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """The wire, the internet, `vm`, and nodes with bare pods that are to be attached."""
+    """The Ethernet, the internet, `vm`, and nodes with pods for the plugins to attach."""
     options: Options = scenario.options
     yield from _wire(scenario)
     yield from azure.outside(options.internet_cidr, options.public_ip, options.mtu)
@@ -110,15 +121,15 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
-    """What the plugins themselves find, and Kubernetes' own rules, which a list is to fulfil."""
+    """CHECK of the plugins, and Kubernetes' own rules, which the list must fulfil."""
     if scenario.pods:
-        yield Check("the plugins find every pod attached as they made it", "cni", origin="model")
+        yield Check("CHECK of the plugins succeeds for every pod", "cni", origin="model")
     yield from kubernetes.kubernetes_rules(scenario)
     yield from pods.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """No list, ranges that do not hold the nodes or overlap, and what no plugin of the list can be told."""
+    """Errors for a missing list, small or overlapping ranges, and settings that no plugin of the list supports."""
     options: Options = scenario.options
     nodes = len(scenario.nodes)
     if options.conflist is None:
@@ -128,8 +139,8 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, options.node_prefix, nodes)
     room = options.node_cidr.num_addresses - FIRST - 2
     if nodes > room:
-        what = f"node_cidr {options.node_cidr} has room for {max(room, 0)} nodes and there are {nodes}"
-        yield "node_cidr", what, f"a /{primitives.prefix_for(nodes + FIRST + 2)} would do"
+        what = f"node_cidr {options.node_cidr} has addresses for {max(room, 0)} nodes, but there are {nodes}"
+        yield "node_cidr", what, f"a /{primitives.prefix_for(nodes + FIRST + 2)} is large enough"
     yield from kubernetes.refuse_pods(scenario, MOST_PODS)
     yield from pods.refuse(scenario)
     if options.public_ip not in options.internet_cidr:
@@ -144,8 +155,8 @@ def _refuse_untold(scenario: Scenario, conflist: Conflist) -> Iterator[tuple[str
         for name, pod in node.settings:
             for key, capability in _KEYS.items():
                 if getattr(pod, key) not in (None, ()) and capability not in able:
-                    what = f"{name}: no plugin of the list declares the capability {capability}, so {key} means nothing"
-                    hint = f"capabilities: {{{capability}: true}} in the plugin that is to be told"
+                    what = f"{name}: no plugin of the list declares the capability {capability}, so {key} has no effect"
+                    hint = f"capabilities: {{{capability}: true}} in the plugin that supports it"
                     yield f"nodes/{node.name}/pods/{name}/{key}", what, hint
 
 
@@ -166,7 +177,7 @@ def _ranges(scenario: Scenario) -> list[IPv4Network]:
 
 
 def _wire(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """A plain Ethernet with a gateway on it; every node routes every other node's range."""
+    """A plain Ethernet with a gateway. Every node has routes to the other nodes' ranges."""
     options: Options = scenario.options
     gateway = primitives.iface(options.node_cidr.network_address + 1, options.node_cidr.prefixlen)
     names = [node.name for node in scenario.nodes]
@@ -185,7 +196,7 @@ def _plug(name: str, own: IPv4Address, options: Options) -> Iterator[Resource]:
 
 
 def _attached(node: Node, range_: IPv4Network, own: IPv4Address, options: Options) -> Iterator[Resource | Machine]:
-    """Bare namespaces, and the list by which the node's plugins are to attach each."""
+    """The namespaces of pods, each with the network list with which the node's plugins attach it."""
     assert options.conflist is not None
     settings = dict(node.settings)
     text = options.conflist.of({"pod_cidr": str(range_), "node": node.name, "node_ip": str(own)})
@@ -198,7 +209,7 @@ def _attached(node: Node, range_: IPv4Network, own: IPv4Address, options: Option
 
 
 def _args(pod: Container | None, range_: IPv4Network) -> Iterator[tuple[str, Any]]:
-    """What there is to tell under each capability."""
+    """The value for each capability."""
     yield "ipRanges", [[{"subnet": str(range_)}]]
     if pod is None:
         return

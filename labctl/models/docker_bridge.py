@@ -1,4 +1,6 @@
-r"""Docker's bridge networks: a private bridge on every host, published ports, and masquerade on the way out.
+r"""Docker's bridge networks: a private bridge on every host, published ports, and masquerading of outgoing traffic.
+
+`labctl plan docker-bridge --as shell` shows every command that builds it.
 
         c1 172.17.0.2        c2 172.17.0.3             web 172.18.0.2
              | eth0               | eth0                    | eth0
@@ -13,25 +15,24 @@ r"""Docker's bridge networks: a private bridge on every host, published ports, a
                        |
              eth0 192.168.50.1 [internet] 203.0.113.1
 
-The containers' subnet means nothing outside its host (every host has the same one), so the host must
-be a router that hides it: docker0 is a bridge with an address, no wire joins it to the host's own
-card, and what crosses between the two is routed, filtered in FORWARD and masqueraded in POSTROUTING.
-Frames between containers stay on the bridge and meet no rule. What a container sends to its own host
-passes INPUT, never POSTROUTING, and so carries the container's address.
+The containers' subnet has no meaning outside its host (every host has the same one), so the host must be a
+router that hides it. docker0 is a bridge with an address, and is not connected to the host's NIC: packets
+between the two are routed, filtered in FORWARD and masqueraded in POSTROUTING. Frames between containers stay
+on the bridge and pass no rules. Packets from a container to its own host pass INPUT, never POSTROUTING, and so
+have the container's address.
 
-Each of `networks` is one more such bridge. The host routes between them all, so rules keep them apart:
-two networks meet only in a container that is in both. A published port is a translation on the host
-(DNAT), and its caller keeps the own address. With dockerd's `userland_proxy` on, a process on the host
-(docker-proxy) serves whom the translation leaves out: the host at 127.0.0.1, containers of the same network
-and, up to 28, of others; to the container they all have its bridge's address. With it off the translation serves
-the host and the same network too, by masquerading, and bridge ports send frames back where they came
-from (hairpin); containers of other networks are translated and then dropped between the networks, and
-only 29 lets them pass. `icc: false` needs bridged frames to pass iptables, and from 28 on hairpin does:
-Docker switches that on.
+Each of `networks` is one more such bridge. The host routes between all of them, so rules isolate them: only a
+container that is in two networks connects them. A published port is a DNAT rule on the host, and the client
+keeps its address. With dockerd's `userland_proxy` on, a process on the host (docker-proxy) serves the clients
+that the DNAT rule leaves out: the host at 127.0.0.1, containers of the same network and, up to 28, of other
+networks. The container sees all of these with the address of its bridge. With `userland_proxy` off, DNAT serves
+the host and the same network too, with masquerading, and bridge ports send frames back where they came from
+(hairpin). Packets from other networks are translated and then dropped between the networks; only 29 accepts them.
+`icc: false` needs bridged frames to pass iptables, and from 28 on so does hairpin: Docker switches that on.
 
-A container on the network `host` is a process of the host, and has its ports; one on `container:NAME` is a
-process in that container's network. Two that listen on one port cannot be in one network. A container on
-`none` has a loopback device and nobody else.
+A container on the network `host` is a process of the host, and has its ports. A container on `container:NAME` is
+a process in that container's network. Two programs cannot listen on one port of a network. A container on `none`
+has only a loopback device.
 
 Follows moby/moby v28.5.2 (integration/network/bridge/iptablesdoc/generated, libnetwork/drivers/bridge)
 and, as `release: 29`, docker-v29.7.2 with its iptables backend; `release: "20.10"` follows v20.10.24
@@ -65,42 +66,43 @@ FOLLOWS = "Docker Engine 28.5 (moby v28.5.2); 29, 26 and 20.10 on request"
 MACHINES = ("hosts", "containers")
 PARTS = (
     faithful("docker0 and br-..., addresses in order, routes"),
-    faithful("the chain set of every release, whole and in its order"),
-    faithful("all of it was compared with the daemons of 20.10.24, 26.1.5 and 28.5.2; 29 with its sources alone"),
+    faithful("the chains of every release, complete and in order"),
+    faithful("all of it was compared with the daemons of 20.10.24, 26.1.5 and 28.5.2; 29 only with its sources"),
     faithful("published ports: their rules, docker-proxy's command line and what it serves"),
     faithful("`host`, `none`, `container:NAME`"),
-    faithful("the FORWARD policy of a daemon that switched forwarding on itself"),
+    faithful("the FORWARD policy of a daemon that enabled IP forwarding itself"),
     faithful("bridge-nf-call-iptables, hairpin and route_localnet where each release sets them"),
-    faithful("ping and low ports for every user of a container"),
-    approximation("MAC addresses", "are made from names where Docker 28 draws them at random"),
+    faithful("every user of a container may ping and use low ports"),
+    approximation("MAC addresses", "are made from names; Docker 28 chooses them at random"),
     approximation(
-        "the way out", "is a container's first network that is not internal; Docker goes by priority and name"
+        "a container's default route",
+        "leads through its first network that is not internal; Docker decides by priority and name",
     ),
-    approximation("`networks`", "are on every host of the lab"),
-    approximation("several hosts", "hang on one plain Ethernet (`fabric`)"),
+    approximation("`networks`", "exist on every host of the lab"),
+    approximation("several hosts", "are on one plain Ethernet (`fabric`)"),
     approximation("rp_filter", "is 2, as systemd's distributions set it"),
-    approximation("send_redirects", "is 0, so that no hint of the kernel's shortens a walk"),
+    approximation("send_redirects", "is 0, so that ICMP redirects do not shorten a path"),
     skipped("the embedded DNS"),
     skipped("docker-proxy at IPv6 addresses, and the empty chains that 28 keeps in ip6tables"),
     skipped("gateway modes, IPv6, 29's nftables backend"),
 )
 HOSTS_FROM = 11  # host1 is 192.168.50.11
-LEAD_NOWHERE = ("20.10",)  # before 25 internal networks gave a default route, which ends at a DROP (moby 46603)
+LEAD_NOWHERE = ("20.10",)  # before 25, internal networks add a default route, which ends at a DROP (moby 46603)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a docker-bridge scenario may set."""
+    """Options of a docker-bridge scenario."""
 
-    release: str = option("28", "whose firewall rules: Docker Engine 29, 28, 26 or 20.10", choices=tuple(RELEASES))
+    release: str = option("28", "firewall rules of Docker Engine 29, 28, 26 or 20.10", choices=tuple(RELEASES))
     subnet: IPv4Network = option(cidr("172.17.0.0/16"), "the subnet of docker0, the same on every host")
-    icc: bool = option(True, "whether containers on docker0 may talk to each other (dockerd --icc)")
+    icc: bool = option(True, "containers on docker0 may reach each other (dockerd --icc)")
     userland_proxy: bool = option(True, "dockerd --userland-proxy: a docker-proxy for each published port")
-    underlay: IPv4Network = option(cidr("192.168.50.0/24"), "the network between the hosts; host1 is the 11th in it")
+    underlay: IPv4Network = option(cidr("192.168.50.0/24"), "the network of the hosts; host1 has its 11th address")
     internet_ip: IPv4Address = option(address("203.0.113.1"), "the address of the machine `internet`")
     forward_policy: str = option(
         "DROP",
-        "policy of FORWARD: DROP if the daemon switched forwarding on, ACCEPT if it was on before",
+        "policy of FORWARD: DROP if the daemon enabled IP forwarding, ACCEPT if it was on before",
         choices=("DROP", "ACCEPT"),
     )
     routed: bool = option(False, "give `internet` a route to the containers through the first host")
@@ -112,8 +114,8 @@ class Network:
     """A user-defined network, as `docker network create` makes it."""
 
     subnet: IPv4Network | None = option(None, "its subnet; the bridge has the first address (default: Docker's next)")
-    internal: bool = option(False, "no way in or out (--internal)")
-    icc: bool = option(True, "whether its containers may talk to each other (com.docker.network.bridge.enable_icc)")
+    internal: bool = option(False, "no traffic in or out (--internal)")
+    icc: bool = option(True, "its containers may reach each other (com.docker.network.bridge.enable_icc)")
     bridge: str = option("", "its device on the host (com.docker.network.bridge.name; default: br-...)", form="device")
 
 
@@ -123,15 +125,15 @@ class Container:
 
     networks: tuple[str, ...] = option(
         ("bridge",),
-        "its networks: eth0, eth1...; `bridge` is docker0. Or one of `host`, `none`, `container:NAME`",
+        "its networks, on eth0, eth1...; `bridge` is docker0. Or one of `host`, `none`, `container:NAME`",
         form="network",
     )
-    publish: tuple[Publish, ...] = option((), "ports of it that the host publishes (-p): HOST:CONTAINER")
-    listen: tuple[Listen, ...] = option((), "ports that a program in it listens on; none runs where none is named")
+    publish: tuple[Publish, ...] = option((), "published ports (-p): HOST_PORT:CONTAINER_PORT")
+    listen: tuple[Listen, ...] = option((), "ports that a program in it listens on (default: no program)")
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """Hosts with their bridges and containers, and the way to the internet."""
+    """Hosts with their bridges and containers, and the internet."""
     options: Options = scenario.options
     gateway = options.underlay.network_address + 1
     nets = networks(scenario)
@@ -153,7 +155,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
-    """What follows from the options: who meets on docker0, whose ports are whose, and how far a stranger comes."""
+    """Checks that follow from the options: docker0, shared ports, published ports, and packets from outside."""
     nets = networks(scenario)
     yield from docker_checks.neighbours(scenario, nets)
     yield from docker_checks.shared_ports(scenario)
@@ -162,7 +164,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """What Docker refuses, and what a bridge, a subnet or the underlay has no room for."""
+    """Errors for what Docker does not allow, and for a bridge, a subnet or an underlay that is too small."""
     options: Options = scenario.options
     yield from refuse_names(scenario)
     yield from refuse_ports(scenario, HOSTS_FROM)
@@ -170,14 +172,14 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     yield from refuse_sizes(scenario)
     room = options.underlay.num_addresses - HOSTS_FROM - 1
     if len(scenario.nodes) > room:
-        what = f"underlay {options.underlay} has room for {max(room, 0)} hosts and there are {len(scenario.nodes)}"
+        what = f"underlay {options.underlay} has room for {max(room, 0)} hosts, but there are {len(scenario.nodes)}"
         prefix = primitives.prefix_for(len(scenario.nodes) + HOSTS_FROM + 1)
         hint = f"hosts begin at the {HOSTS_FROM}th address: a /{prefix}"
         yield "underlay", what, hint
 
 
 def _uplinks(scenario: Scenario, gateway: IPv4Address) -> Iterator[Resource | Machine]:
-    """One host hangs on the internet directly; several share an Ethernet with it."""
+    """One host is connected directly to the internet; several share an Ethernet with it."""
     options: Options = scenario.options
     hosts = [node.name for node in scenario.nodes]
     there = Port("internet", "eth0")
@@ -208,7 +210,7 @@ def _bridges(node: Node, nets: tuple[Net, ...], options: Options) -> Iterator[Re
     filtered = any(not net.icc for net in nets) or (options.release in RANDOM_MACS and not options.userland_proxy)
     yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", str(int(filtered)))
     if not options.userland_proxy:
-        for net in nets:  # 127.0.0.1 may go out to the container it was translated to
+        for net in nets:  # packets from 127.0.0.1 may go to a container
             yield Sysctl(node.name, f"net.ipv4.conf.{net.device.replace('.', '/')}.route_localnet", "1")
 
 

@@ -1,5 +1,7 @@
 r"""Docker's overlay networks: containers of several hosts on one Ethernet, carried in VXLAN between the hosts.
 
+`labctl plan docker-overlay --as shell` shows every command that builds it.
+
         c1 10.0.1.2                                           c2 10.0.1.4
       eth0 |   | eth1                                       eth0 |   | eth1
     +- host1 --|-----------------------+                  +- host2 --|-----------------------+
@@ -15,19 +17,20 @@ r"""Docker's overlay networks: containers of several hosts on one Ethernet, carr
                    +------------------- fabric --------------------------+
                                           | eth0 192.168.50.1 [internet] 203.0.113.1
 
-Every host has a namespace of its own for each network that a container of it is on (Docker: `1-` and the
-network's id; here the host's name and the network's). Its bridge joins the containers' cables and one VXLAN
-device. That device is made on the host and then moved in: its UDP socket stays where it was made, so the
-tunnel runs over the host's card although the device is elsewhere. It floods nothing. Which container is
-behind which host is known beforehand, from the swarm's gossip: for every container elsewhere there is a
-permanent neighbour, from which the device answers ARP itself, and a forwarding entry that names the host. So
-no question of the overlay ever reaches the wire, and who is missing from the table is out of reach. labctl
-plays the gossip and writes the table.
+Every host has a separate namespace for each network of its containers (Docker: `1-` and the network's id; here
+the host's name and the network's). A bridge there connects the containers' veth pairs and one VXLAN device.
+Docker creates that device on the host and then moves it. Its UDP socket stays on the host, so the tunnel uses
+the host's NIC although the device is in another namespace. The device does not flood. The swarm's gossip tells a
+host in advance which container is on which host: for every remote container there is a permanent neighbour, with
+which the device answers ARP itself, and a forwarding entry with the host's address. So no ARP request of the
+overlay reaches the network of the hosts, and a container that is missing from the table cannot be reached. labctl
+replaces the gossip and writes the table.
 
-A frame keeps its MAC addresses, its IP addresses and its TTL in the tunnel, and 50 bytes of headers go around
-it: hence the MTU of 1450. There is no way out of that Ethernet. A container leaves by a second cable, to
-docker_gwbridge on its own host, which masquerades and keeps its containers apart (they meet on the overlay).
-A network that is `internal` gives no such cable. `networks:` makes several; a container may be on many.
+In the tunnel a frame keeps its MAC addresses, its IP addresses and its TTL, and gets 50 bytes of headers: hence the
+MTU of 1450. That Ethernet has no connection to the outside. Other traffic of a container leaves through a second
+veth pair to docker_gwbridge on its host, which masquerades it and isolates its containers (they reach each other
+over the overlay). A network that is `internal` adds no such veth pair. `networks:` makes several networks; a
+container may be on many.
 
 Follows moby/moby v28.5.2: libnetwork/drivers/overlay (ov_network.go, joinleave.go, peerdb.go),
 drivers/overlay/ovmanager, osl/neigh_linux.go, default_gateway_linux.go, and for the host's rules the same as
@@ -51,49 +54,49 @@ from labctl.models.lib.docker_swarm import HOSTS_FROM, End, Overlay, Place
 FOLLOWS = "overlay networks of Docker Engine 28.5 (moby v28.5.2); 29, 26 and 20.10 on request"
 MACHINES = ("hosts", "containers")
 PARTS = (
-    needs("vxlan", "vxlan0, made on the host and moved in: proxy, learning, misses told; no group, source or device"),
+    needs(
+        "vxlan", "vxlan0, made on the host and moved in: proxy, learning, l2miss, l3miss; no group, source or device"
+    ),
     faithful("a namespace for each network on each host with br0, VNIs from 4097, the MTU"),
-    faithful(
-        "a permanent neighbour and a forwarding entry for each container elsewhere; its MAC, 02:42 and the address"
-    ),
-    faithful("docker_gwbridge and docker0 with the chain set of each release, ICC off, iptables for bridged frames"),
-    faithful("the order of addresses and cables, those of the swarm's own endpoints left free; internal networks"),
-    approximation(
-        "the namespaces' names", "a host's and a network's, where Docker takes `1-` and ten letters of an id"
-    ),
-    approximation("the peer table", "is written whole at the start; there is no gossip, and nobody answers a miss"),
+    faithful("a permanent neighbour and a forwarding entry for each remote container; its MAC, 02:42 and the address"),
+    faithful("docker_gwbridge and docker0 with the chains of each release, ICC off, iptables for bridged frames"),
+    faithful("the order of addresses and veth pairs, with those of the swarm's endpoints unused; internal networks"),
+    approximation("the namespaces' names", "are a host's and a network's; Docker uses `1-` and ten letters of an id"),
+    approximation("the peer table", "is complete at the start; there is no gossip, and no daemon answers a miss"),
     approximation(
         "br0's default VLAN",
-        "stays 1, where Docker writes 0: it filters no VLANs, and not every kernel has the setting",
+        "stays 1; Docker writes 0. It filters no VLANs, and not every kernel has the setting",
     ),
-    approximation("MAC addresses of bridges and on docker_gwbridge", "are made from names where Docker draws them"),
     approximation(
-        "rp_filter and send_redirects", "2, as systemd's distributions have it, and 0, so that no walk changes"
+        "MAC addresses of bridges and on docker_gwbridge", "are made from names; Docker chooses them at random"
+    ),
+    approximation(
+        "rp_filter and send_redirects", "are 2, as distributions with systemd set it, and 0, so that no path changes"
     ),
     skipped("swarm services: the ingress network, load balancers, published ports", "they need IPVS in the kernel"),
     skipped("encrypted networks", "IPsec between the hosts, with rules that match VXLAN's header by u32"),
-    skipped("neigh.default.gc_thresh1..3 on the host", "Docker raises them; they exist for the whole machine only"),
+    skipped("neigh.default.gc_thresh1..3 on the host", "Docker raises them; they exist only for the whole machine"),
     skipped("the embedded DNS, IPv6"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a docker-overlay scenario may set."""
+    """Options of a docker-overlay scenario."""
 
-    release: str = option("28", "whose firewall rules: Docker Engine 29, 28, 26 or 20.10", choices=tuple(RELEASES))
+    release: str = option("28", "firewall rules of Docker Engine 29, 28, 26 or 20.10", choices=tuple(RELEASES))
     docker_gwbridge: IPv4Network = option(
         cidr("172.18.0.0/16"), "the subnet of docker_gwbridge, the same on every host"
     )
-    docker0: IPv4Network = option(cidr("172.17.0.0/16"), "the subnet of docker0, on which nobody is here")
-    underlay: IPv4Network = option(cidr("192.168.50.0/24"), "the network between the hosts; host1 is the 11th in it")
+    docker0: IPv4Network = option(cidr("172.17.0.0/16"), "the subnet of docker0, which has no containers here")
+    underlay: IPv4Network = option(cidr("192.168.50.0/24"), "the network of the hosts; host1 has its 11th address")
     internet_ip: IPv4Address = option(address("203.0.113.1"), "the address of the machine `internet`")
     forward_policy: str = option(
         "DROP",
-        "policy of FORWARD: DROP if the daemon switched forwarding on, ACCEPT if it was on before",
+        "policy of FORWARD: DROP if the daemon enabled IP forwarding, ACCEPT if it was on before",
         choices=("DROP", "ACCEPT"),
     )
-    mtu: int = option(1500, "MTU of the hosts' links; Docker's overlays do not look at it", minimum=576, maximum=65535)
+    mtu: int = option(1500, "MTU of the hosts' links; Docker's overlays ignore it", minimum=576, maximum=65535)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +104,19 @@ class Network:
     """An overlay network, as `docker network create -d overlay --attachable` makes it."""
 
     subnet: IPv4Network | None = option(None, "its subnet; br0 has the first address (default: the next /24 of 10.0/8)")
-    internal: bool = option(False, "no way out: no cable to docker_gwbridge (--internal)")
-    mtu: int = option(1500, "what the hosts' network carries (com.docker.network.driver.mtu): 50 less inside")
+    internal: bool = option(False, "no traffic out: no veth pair to docker_gwbridge (--internal)")
+    mtu: int = option(1500, "MTU of the hosts' network (com.docker.network.driver.mtu); inside it is 50 less")
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
     """A container's settings, as `docker run` takes them."""
 
-    networks: tuple[str, ...] = option((), "its overlay networks: eth0 and on (default: the first of all)", form="name")
+    networks: tuple[str, ...] = option((), "its overlay networks, from eth0 on (default: the first)", form="name")
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """The wire, and on it hosts with their two bridges, their overlays' namespaces and their containers."""
+    """The Ethernet, and hosts with their two bridges, the namespaces of their overlays, and their containers."""
     options: Options = scenario.options
     nets = docker_swarm.networks(scenario)
     placed = docker_swarm.attach(scenario, nets)
@@ -131,10 +134,10 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
-    """Every network is one Ethernet, on however many hosts, and two hosts meet in a tunnel only."""
+    """Checks that every network is one Ethernet on all hosts, and that packets between hosts are in a tunnel."""
     nets = docker_swarm.networks(scenario)
     ends = [end for places in docker_swarm.attach(scenario, nets).values() for place in places for end in place.ends]
-    first = [end for end in ends if end.device == "eth0"]  # whose address their container's name stands for
+    first = [end for end in ends if end.device == "eth0"]  # the end with the address of the container's name
     inside = [
         ([end for end in ends if end.net == net], [end for end in first if end.net == net]) for net in nets.values()
     ]
@@ -142,7 +145,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
         (tuple(end.container for end in every), tuple(end.container for end in named)) for every, named in inside
     )
     if any(len(sources) > 1 and targets for sources, targets in groups):
-        say = "every container reaches every other of its network, wherever it runs, and is seen with its own address"
+        say = "every container reaches every other of its network, on any host, and is seen with its own address"
         yield Check(say, "mesh", groups=groups, origin="model")
     pair = next(((one, two) for one in first for two in first if one.net == two.net and one.vtep != two.vtep), None)
     if pair is not None:
@@ -150,25 +153,25 @@ def checks(scenario: Scenario) -> Iterator[Check]:
         host = next(node.name for node in scenario.nodes if one in node.pods)
         tunnel = f"vxlan {pair[0].net.vni}"
         sees = (See(Port(host, "eth0"), src=one, dst=two, ttl=64, encap=tunnel, direction="out"),)
-        say = f"between two hosts a packet is in a tunnel with its network's number, {pair[0].net.vni}"
+        say = f"between two hosts a packet is in a VXLAN tunnel with the VNI of its network, {pair[0].net.vni}"
         yield Check(say, "ping", one, two, sees=sees, origin="model")
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """What a swarm refuses, and what subnets, bridges and the underlay have no room for."""
+    """Errors for what a swarm does not allow, and for subnets, bridges and an underlay that are too small."""
     yield from docker_swarm.refuse_names(scenario)
     yield from docker_swarm.refuse_sizes(scenario)
     options: Options = scenario.options
     room = options.underlay.num_addresses - HOSTS_FROM - 1
     if len(scenario.nodes) > room:
-        what = f"underlay {options.underlay} has room for {max(room, 0)} hosts and there are {len(scenario.nodes)}"
+        what = f"underlay {options.underlay} has room for {max(room, 0)} hosts, but there are {len(scenario.nodes)}"
         prefix = primitives.prefix_for(len(scenario.nodes) + HOSTS_FROM + 1)
         hint = f"hosts begin at the {HOSTS_FROM}th address: a /{prefix}"
         yield "underlay", what, hint
 
 
 def _wire(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """The hosts' Ethernet, and the internet on it as their gateway."""
+    """The Ethernet of the hosts, with `internet` as their gateway."""
     options: Options = scenario.options
     yield Machine("fabric", "fabric")
     yield from primitives.wire("fabric", [*(node.name for node in scenario.nodes), "internet"], mtu=options.mtu)
@@ -180,7 +183,7 @@ def _wire(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def _host(node: Node, own: IPv4Address, places: Iterable[Place], options: Options) -> Iterator[Resource | Machine]:
-    """A host with its card, docker0 and docker_gwbridge, and the rules for both."""
+    """A host with its NIC, docker0 and docker_gwbridge, and the rules for both."""
     nets = (Net("docker0", options.docker0), Net("docker_gwbridge", options.docker_gwbridge, icc=False))
     yield Machine(node.name, "host", (own, *(net.gateway for net in nets)))
     yield from primitives.netns(node.name)
@@ -191,18 +194,18 @@ def _host(node: Node, own: IPv4Address, places: Iterable[Place], options: Option
         gateway = primitives.iface(net.gateway, net.subnet.prefixlen)
         yield from primitives.bridge(Port(node.name, net.device), mtu=docker_swarm.MTU, address=gateway, head=head)
     yield from primitives.forwarding(node.name, True, rp_filter=2, devices=())
-    yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")  # or ICC could not be off
+    yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")  # needed for ICC off
     ends = tuple(Endpoint(nets[1], place.way_out[1]) for place in places if place.way_out is not None)
     yield from RELEASES[options.release](Host(node.name, nets, ends, policy=options.forward_policy)).rules()
 
 
 def _overlay(host: str, net: Overlay, own: IPv4Address, inside: list[End]) -> Iterator[Resource | Machine]:
-    """A network's namespace on a host: the bridge, the tunnel's device, and the table of who is elsewhere."""
+    """A network's namespace on a host: the bridge, the VXLAN device, and the table of remote containers."""
     room = net.room(host)
     br0, vxlan0 = Port(room, "br0"), Port(room, "vxlan0")
     yield Machine(room, "machine", (net.gateway,), host)
     yield from primitives.netns(room)
-    yield Link(br0, "bridge", mtu=net.mtu)  # its MAC is its lowest port's, as Docker leaves it
+    yield Link(br0, "bridge", mtu=net.mtu)  # without a fixed MAC address, as in Docker: it has the lowest of its ports
     yield from primitives.addresses(br0, primitives.iface(net.gateway, net.subnet.prefixlen))
     on = tuple((word, "on") for word in ("learning", "proxy", "l2miss", "l3miss"))
     tunnel = (("id", str(net.vni)), ("dstport", "4789"), *on)
@@ -219,7 +222,7 @@ def _overlay(host: str, net: Overlay, own: IPv4Address, inside: list[End]) -> It
 
 
 def _containers(node: Node, places: Iterable[Place], options: Options) -> Iterator[Resource | Machine]:
-    """Containers, and the cable by which each leaves."""
+    """Containers, each with its veth pair to docker_gwbridge."""
     ways = {place.name: f"{place.name}/{place.way_out[0]}" for place in places if place.way_out is not None}
     devices = dict(zip(ways, primitives.hashed("veth", 7, ways.values()), strict=True))
     gateway, length = options.docker_gwbridge.network_address + 1, options.docker_gwbridge.prefixlen

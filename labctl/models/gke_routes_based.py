@@ -1,4 +1,6 @@
-r"""GKE, routes-based: pods in a range that the VPC does not own, and a custom static route to each node's part of it.
+r"""GKE, routes-based: pods in a range outside of the VPC, and a custom static route to each node's part of it.
+
+`labctl plan gke-routes-based --as shell` shows every command that builds it.
 
          a 10.4.0.2        b 10.4.0.3                 c 10.4.1.2
          |                 |                          |
@@ -14,10 +16,10 @@ r"""GKE, routes-based: pods in a range that the VPC does not own, and a custom s
                | 10.132.0.2       | 10.200.0.2    | 8.8.8.50
               vm                 peer         internet 8.8.8.1
 
-On the node all is as in a VPC-native cluster. But to the VPC the pods' range is nothing of its own: nodes have to be
-allowed to forward (`canIpForward`), for they send what is not theirs, and each node's /24 needs a route with that
-node as its next hop, of which a network has a limited number. Such routes are not told to peered networks:
-`peer` reaches every node and no pod, and cannot even answer one.
+A node is the same as in a VPC-native cluster. But the pods' range does not belong to the VPC. So nodes must be
+allowed to forward (`canIpForward`), because they send from addresses that are not theirs, and each node's /24 needs
+a route with that node as its next hop; the number of such routes in a network is limited. Peered networks do not
+get these routes: `peer` reaches every node but no pod, and cannot even answer a pod.
 
 Follows what gke-vpc-native follows, and GKE's documentation of routes-based clusters.
 """
@@ -38,8 +40,8 @@ from labctl.models.lib import pods as pods_
 FOLLOWS = "GKE's routes-based clusters (ptp, ip-masq-agent 2.10)"
 MACHINES = ("nodes", "pods")
 PARTS = (
-    faithful("ptp's wiring: a cable for each pod, one gateway address on all of them, routes of scope host"),
-    faithful("a node's /32 and its gateway on the link; MAC addresses made of addresses"),
+    faithful("ptp's wiring: a veth pair for each pod, one gateway address on all of them, routes of scope host"),
+    faithful("a node's /32 and its gateway on the link; MAC addresses made from addresses"),
     faithful("a /24 and a static route for each node, and the quota of routes"),
     faithful("the chains of ip-masq-agent, with all reserved ranges or the private ones"),
     approximation(
@@ -53,19 +55,19 @@ PARTS = (
     *pods_.PARTS,
 )
 Container = pods_.Pod
-NODE_PREFIX, MAX_PODS = 24, 110  # such clusters have no other
+NODE_PREFIX, MAX_PODS = 24, 110  # fixed in such clusters
 
 
 @dataclass(frozen=True, slots=True)
 class Options(gke_node.ClusterOptions):
-    """What a gke-routes-based scenario may set."""
+    """Options of a gke-routes-based scenario."""
 
     route_quota: int = option(200, "custom static routes that the VPC may have; each node takes one", minimum=1)
-    ip_forwarding: bool = option(True, "canIpForward of the nodes; off, the VPC drops what pods send")
+    ip_forwarding: bool = option(True, "canIpForward of the nodes; if off, the VPC drops what pods send")
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """The VPC with its custom routes, nodes with a cable to each of their pods, machines beside and the internet."""
+    """The VPC with its custom routes, nodes with a veth pair to each of their pods, `vm`, `peer` and the internet."""
     options: Options = scenario.options
     nics, ranges = gke_node.nics(scenario), _ranges(scenario)
     yield from gke_node.surroundings(scenario)
@@ -77,7 +79,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
-    """What is true of every Kubernetes. Without forwarding pods of two nodes cannot meet, and that is the point."""
+    """Kubernetes' own rules. Without IP forwarding, pods of two nodes cannot reach each other: no such checks."""
     if scenario.options.ip_forwarding or len(scenario.nodes) == 1:
         yield from gke_node.checks(scenario, visible=False)
     else:
@@ -85,11 +87,11 @@ def checks(scenario: Scenario) -> Iterator[Check]:
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """What the VPC's quota and the ranges cannot hold."""
+    """Errors for more nodes than the VPC's quota of routes, and for ranges that are too small."""
     nodes, quota = len(scenario.nodes), scenario.options.route_quota
     if nodes > quota:
         what = f"{nodes} nodes: the VPC may have {quota} custom static routes, and each node takes one"
-        yield "nodes", what, "gke-vpc-native needs no routes; or have the quota raised (route_quota)"
+        yield "nodes", what, "use gke-vpc-native, which needs no routes, or raise route_quota"
     yield from gke_node.refuse(scenario, NODE_PREFIX, MAX_PODS, fixed=True)
 
 

@@ -1,4 +1,6 @@
-r"""GKE, VPC-native: each node's network interface has a range of alias addresses, and those are its pods'.
+r"""GKE, VPC-native: each node's network interface has a range of alias addresses for its pods.
+
+`labctl plan gke-vpc-native --as shell` shows every command that builds it.
 
          a 10.4.0.2        b 10.4.0.3                 c 10.4.1.2
          | eth0            | eth0                     | eth0
@@ -15,13 +17,13 @@ r"""GKE, VPC-native: each node's network interface has a range of alias addresse
                | 10.132.0.2       | 10.200.0.2    | 8.8.8.50
               vm                 peer         internet 8.8.8.1
 
-The node knows a cable to each pod and nothing else of it: no bridge, no proxy ARP, no tunnel. All cables end at the
-same address, the first of the node's range, which is every pod's gateway; a pod's own range is no neighbour of
-it either, so even two pods of one node meet at the node's IP layer (TTL 63). A node has a /32 itself: all that it
-sends goes to the VPC, which knows the alias ranges as it knows the nodes' own addresses, and tells them to networks
-that are peered with it. Pods keep their addresses wherever an address is private or reserved; elsewhere they wear
-their node's, and then Cloud NAT's. With `intranode_visibility`, netd routes even what two pods of one node say by
-way of the VPC, where flow logs and firewall rules see it (TTL 61).
+The node has a veth pair to each pod: no bridge, no proxy ARP, no tunnel. The node's ends of all pairs have the same
+address, the first of the node's range, which is the gateway of every pod. A pod's range is not on its link either,
+so the node routes even between two of its pods (TTL 63). A node has a /32 itself and sends all packets to the VPC. The
+VPC has the alias ranges like the nodes' own addresses, and announces them to peered networks. Pods keep their
+addresses for private and reserved destinations. For others they are seen with their node's address, and then with
+Cloud NAT's. With `intranode_visibility`, netd sends even packets between two pods of one node through the VPC, where
+flow logs and firewall rules see them (TTL 61).
 
 Follows containernetworking/plugins, plugins/main/ptp/ptp.go, as GoogleCloudPlatform/netd configures it (netd.yaml);
 netd's pkg/config/config_policy_routing.go of 2025; kubernetes-sigs/ip-masq-agent 2.10 and later; GKE's documentation
@@ -44,8 +46,8 @@ from labctl.models.lib import pods as pods_
 FOLLOWS = "GKE without Dataplane V2 (ptp, netd of 2025, ip-masq-agent 2.10)"
 MACHINES = ("nodes", "pods")
 PARTS = (
-    faithful("ptp's wiring: a cable for each pod, one gateway address on all of them, routes of scope host"),
-    faithful("a node's /32 and its gateway on the link; MAC addresses made of addresses"),
+    faithful("ptp's wiring: a veth pair for each pod, one gateway address on all of them, routes of scope host"),
+    faithful("a node's /32 and its gateway on the link; MAC addresses made from addresses"),
     faithful("the size of a node's range, which follows from max_pods"),
     faithful("the chains of ip-masq-agent, with all reserved ranges or the private ones"),
     faithful("netd's policy routing: rules, table, mangle chains"),
@@ -65,14 +67,16 @@ Container = pods_.Pod
 
 @dataclass(frozen=True, slots=True)
 class Options(gke_node.ClusterOptions):
-    """What a gke-vpc-native scenario may set."""
+    """Options of a gke-vpc-native scenario."""
 
-    max_pods: int = option(110, "most pods on one node; its range has twice as many addresses", minimum=8, maximum=256)
-    intranode_visibility: bool = option(False, "what pods of one node say to each other goes by way of the VPC")
+    max_pods: int = option(
+        110, "maximum of pods on a node; its range has twice as many addresses", minimum=8, maximum=256
+    )
+    intranode_visibility: bool = option(False, "packets between pods of one node pass the VPC")
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """The VPC with its alias ranges, nodes with a cable to each of their pods, machines beside and the internet."""
+    """The VPC with its alias ranges, nodes with a veth pair to each of their pods, `vm`, `peer` and the internet."""
     options: Options = scenario.options
     yield from gke_node.surroundings(scenario)
     for nic, node, pods in zip(gke_node.nics(scenario), scenario.nodes, _ranges(scenario), strict=True):
@@ -82,18 +86,18 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
-    """How far apart pods of one node are, and what is true of every Kubernetes."""
+    """Checks of the routers between pods of one node, and Kubernetes' own rules."""
     yield from gke_node.checks(scenario, visible=scenario.options.intranode_visibility)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """What GKE refuses and what the ranges cannot hold."""
+    """Errors for what GKE does not allow, and for ranges that are too small."""
     most: int = scenario.options.max_pods
     yield from gke_node.refuse(scenario, _length(most), most, fixed=False)
 
 
 def _length(max_pods: int) -> int:
-    """The prefix length of a node's range: the smallest with at least twice as many addresses as it may have pods."""
+    """The prefix length of a node's range: the smallest range with at least two addresses for each possible pod."""
     return 32 - (2 * max_pods - 1).bit_length()
 
 

@@ -1,5 +1,7 @@
 r"""AKS kubenet: a bridge on every node, and the cloud's route table between the nodes.
 
+`labctl plan kubenet --as shell` shows every command that builds it.
+
       a .2     b .3                                   c .2
         |        |                                     |
     +-- node1 ------------+                 +-- node2 ------------+
@@ -16,12 +18,12 @@ r"""AKS kubenet: a bridge on every node, and the cloud's route table between the
               | eth0 10.225.0.4                  | 203.0.113.50
              vm                               internet 203.0.113.1
 
-Azure's network knows nodes, not pods. Each node gets one range of the pod CIDR, and one user-defined
-route per node tells the fabric where it lives; a node knows only its own pods and a default route, so
-a packet between pods on two nodes is routed three times (TTL 64 becomes 61) and keeps both addresses.
-Whatever leaves the pod CIDR would not find its way back, so it is masqueraded to the node's address.
-With `routing: host`, as kubenet ran outside clouds, the fabric is a plain Ethernet and each node
-routes the other nodes' ranges itself (TTL 62).
+Azure's network knows nodes, not pods. Each node gets one range of the pod CIDR, and the fabric has one
+user-defined route per node, which leads to that range. A node knows only its own pods and a default route.
+So a packet between pods on two nodes is routed three times (TTL 64 becomes 61) and keeps both addresses.
+Answers to a pod's address from outside the pod CIDR would not come back, so packets that leave it are
+masqueraded to the node's address. With `routing: host`, as kubenet ran outside clouds, the fabric is a
+plain Ethernet, and each node has the routes to the other nodes' ranges (TTL 62).
 
 Follows pkg/kubelet/dockershim/network/kubenet of Kubernetes 1.23 for cbr0, and what AKS puts around it:
 Azure/AgentBaker (bridge template, ensure-no-dup.sh, sysctls), Azure/ip-masq-agent-v2, the route tables
@@ -46,21 +48,21 @@ MACHINES = ("nodes", "pods")
 PARTS = (
     faithful("cbr0: promiscuous, hairpin off, its MAC fixed; compared with what the CNI plugin bridge makes"),
     faithful("pods' addresses in host-local's order, their veths and routes; compared with the CNI plugins"),
-    faithful("nodes have no route to other nodes' pods; the route table in the fabric has"),
+    faithful("nodes have no routes to other nodes' pods; the route table in the fabric has them"),
     faithful("the chains of ip-masq-agent, or the kubelet's own rule"),
-    faithful("the ebtables chain against doubled packets"),
+    faithful("the ebtables chain against duplicate packets"),
     faithful("one MAC address answers for the whole fabric"),
     approximation("MAC addresses", "are made from names, so that a plan is always the same"),
     approximation("the load balancer", "is one SNAT rule without port blocks"),
-    approximation("the route table", "holds for the nodes' links only, so `vm` is a machine of another subnet"),
+    approximation("the route table", "is for the nodes' links only, so `vm` is a machine of another subnet"),
     faithful("`hostPort`: portmap's chains and the kubelet's masquerading mark; compared with the CNI plugin"),
     skipped("Services, IPv6"),
-    skipped("log_martians", "it would fill the machine's own log"),
+    skipped("log_martians", "it would fill the log of the machine that runs labctl"),
     *pods_.PARTS,
 )
-NETWORK = "kubenet"  # the name of the network in its CNI configuration, of which chains bear a digest
-UDR = 100  # the fabric's routing table that is the subnet's route table
-MOST_ROUTES = 400  # of one Azure route table, and so of nodes
+NETWORK = "kubenet"  # the network's name in its CNI configuration; chain names contain a digest of it
+UDR = 100  # the fabric's routing table for the subnet's route table
+MOST_ROUTES = 400  # of one Azure route table, and so the limit of nodes
 _OUTBOUND = (
     '! -d {} -m comment --comment "kubenet: SNAT for outbound traffic from cluster"'
     " -m addrtype ! --dst-type LOCAL -j MASQUERADE"
@@ -69,36 +71,44 @@ _OUTBOUND = (
 
 @dataclass(frozen=True, slots=True)
 class Container(pods_.Pod):
-    """What a file may say of a pod."""
+    """The settings of a pod in a scenario."""
 
-    host_ports: tuple[Publish, ...] = option((), "ports of its node that lead to it (hostPort): NODE'S:POD'S")
+    host_ports: tuple[Publish, ...] = option((), "host ports (hostPort): NODE_PORT:POD_PORT")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a kubenet scenario may set."""
+    """Options of a kubenet scenario."""
 
     pod_cidr: IPv4Network = option(cidr("10.244.0.0/16"), "addresses of all pods; each node gets a part of it")
     node_prefix: int = option(24, "prefix length of each node's part of pod_cidr", minimum=16, maximum=29)
-    node_cidr: IPv4Network = option(cidr("10.224.0.0/16"), "the subnet of the nodes; node1 is the fourth address")
-    vm_cidr: IPv4Network = option(cidr("10.225.0.0/16"), "the subnet of `vm`; node_cidr puts it beside the nodes")
+    node_cidr: IPv4Network = option(cidr("10.224.0.0/16"), "the subnet of the nodes; node1 has the fourth address")
+    vm_cidr: IPv4Network = option(cidr("10.225.0.0/16"), "the subnet of `vm`; it may be the same as node_cidr")
     internet_cidr: IPv4Network = option(cidr("203.0.113.0/24"), "the internet's range; its first address is `internet`")
-    public_ip: IPv4Address = option(address("203.0.113.50"), "the load balancer's address, worn by all that leaves")
-    routing: str = option("udr", "who routes between nodes: the fabric, or the nodes", choices=("udr", "host"))
+    public_ip: IPv4Address = option(
+        address("203.0.113.50"), "public source address of outgoing traffic (SNAT by the load balancer)"
+    )
+    routing: str = option(
+        "udr", "where the routes to pods are: in the fabric (udr), or on the nodes (host)", choices=("udr", "host")
+    )
     masquerade: str = option(
         "podcidr",
-        "what keeps its pod address: what stays in pod_cidr, also in node_cidr, or in non_masquerade_cidr (kubelet)",
+        "destinations for which pods keep their addresses: pod_cidr, also node_cidr, or non_masquerade_cidr (kubelet)",
         choices=("podcidr", "podcidr+subnet", "kubelet"),
     )
-    non_masquerade_cidr: IPv4Network = option(cidr("10.0.0.0/8"), "kubelet's exemption; 0.0.0.0/0 masquerades nothing")
-    ip_forwarding: bool = option(True, "IP forwarding on the nodes' NICs; off, the fabric drops what pods send and get")
-    dedup: bool = option(True, "the ebtables chain that drops doubled packets on the promiscuous bridge")
-    max_pods: int = option(110, "most pods on one node", minimum=10, maximum=250)
+    non_masquerade_cidr: IPv4Network = option(
+        cidr("10.0.0.0/8"), "destinations that the kubelet does not masquerade; with 0.0.0.0/0 it masquerades nothing"
+    )
+    ip_forwarding: bool = option(
+        True, "IP forwarding on the nodes' NICs; if off, the fabric drops packets from and to pods"
+    )
+    dedup: bool = option(True, "the ebtables chain that drops duplicate packets on the promiscuous bridge")
+    max_pods: int = option(110, "maximum number of pods on one node", minimum=10, maximum=250)
     mtu: int = option(1500, "MTU of every link", minimum=576, maximum=9000)
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """The fabric of the chosen kind, nodes with their bridges and pods, the machine beside and the internet."""
+    """The fabric of the chosen kind, nodes with their bridges and pods, `vm` and the internet."""
     options: Options = scenario.options
     nics, vm = _nics(scenario), _vm(options)
     yield from _vnet(scenario) if options.routing == "udr" else _ethernet(scenario)
@@ -117,12 +127,12 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
-    """What follows from the options, and Kubernetes' own rules. Without IP forwarding pods of two nodes cannot
-    meet, and that is the point."""
+    """Checks that follow from the options, and Kubernetes' own rules. Without IP forwarding, pods of different nodes
+    cannot reach each other, so these rules are left out."""
     options: Options = scenario.options
     first = next((pod for _, pod in scenario.pods), None)
     if first is not None and options.masquerade == "podcidr":
-        say = "another machine in the virtual network sees the node's address, never the pod's"
+        say = "another machine in the virtual network sees the node's address, not the pod's"
         home = next(node.name for node, pod in scenario.pods if pod == first)
         sees = (See(Port("vm", "eth0"), src=home, dst="vm"), See(Port("vm", "eth0"), src=first, negate=True))
         yield Check(say, "ping", first, "vm", sees=sees, origin="model")
@@ -135,7 +145,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
 
 
 def _distance(scenario: Scenario) -> Iterator[Check]:
-    """How far apart pods of two nodes are: the nodes route, and so does the fabric if it has the route table."""
+    """A check of the routers between pods of two nodes: the nodes, and the fabric if it has the route table."""
     ends = [node.pods[0] for node in scenario.nodes if node.pods][:2]
     if len(ends) < 2:
         return
@@ -146,17 +156,17 @@ def _distance(scenario: Scenario) -> Iterator[Check]:
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """What AKS refuses and what the ranges cannot hold."""
+    """Errors for what AKS does not allow, and for ranges that are too small."""
     options: Options = scenario.options
     nodes, length = len(scenario.nodes), options.node_prefix
     if nodes > MOST_ROUTES:
-        what = f"{nodes} nodes: an Azure route table holds {MOST_ROUTES} routes, and kubenet needs one for each node"
-        yield "nodes", what, "azure-cni-overlay needs no route table"
+        what = f"{nodes} nodes: an Azure route table has at most {MOST_ROUTES} routes, and kubenet needs one per node"
+        yield "nodes", what, "use azure-cni-overlay, which needs no route table"
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, length, nodes)
     room = 2 ** (32 - length) - 3
     for node in scenario.nodes:
         if len(node.pods) > room:
-            what = f"{node.name} has {len(node.pods)} pods and its /{length} has {max(room, 0)} addresses for them"
+            what = f"{node.name} has {len(node.pods)} pods, but its /{length} has {max(room, 0)} addresses for them"
             yield (
                 "node_prefix",
                 what,
@@ -177,7 +187,7 @@ def _nics(scenario: Scenario) -> list[azure.Nic]:
 
 
 def _vm(options: Options) -> azure.Nic:
-    """A plain Ethernet is one subnet for all."""
+    """On a plain Ethernet, `vm` is in the nodes' subnet."""
     return azure_addressing.vm_nic(
         options.node_cidr if options.routing == "host" else options.vm_cidr, options.node_cidr
     )
@@ -189,7 +199,7 @@ def _ranges(scenario: Scenario) -> list[IPv4Network]:
 
 
 def _vnet(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """Azure's fabric, with a route table for the subnets that have one: a route per node."""
+    """Azure's fabric, with the route table of the nodes' subnet: a route per node."""
     options: Options = scenario.options
     nics, vm = _nics(scenario), _vm(options)
     yield Machine("fabric", "fabric", (options.node_cidr.network_address + 1, options.public_ip))
@@ -203,7 +213,7 @@ def _vnet(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def _ethernet(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """A plain wire with the gateway on it; every node routes every other node's range."""
+    """A plain Ethernet with a gateway. Every node has routes to the other nodes' ranges."""
     options: Options = scenario.options
     nics, ranges = _nics(scenario), _ranges(scenario)
     gateway = primitives.iface(options.node_cidr.network_address + 1, options.node_cidr.prefixlen)
@@ -232,7 +242,7 @@ def _bridge(options: Options) -> cni_bridge.Bridge:
 
 
 def _mapped(node: Node, pods: IPv4Network) -> Iterator[portmap.Mapped]:
-    """The pods of a node that have ports on it, with the addresses that they have."""
+    """The pods of a node that have host ports, with their addresses."""
     settings = dict(node.settings)
     for name, own in cni_bridge.addressed(node, pods):
         if name in settings and settings[name].host_ports:

@@ -1,4 +1,6 @@
-r"""Kernel objects, taken literally: any topology that no model knows, without Python.
+r"""Kernel objects exactly as the scenario states them: any topology that no model has, without Python.
+
+`labctl plan raw-dual-stack --as shell` shows every command that builds this example.
 
         h1                      r1                      h2
       +------+              +--------+              +------+
@@ -6,11 +8,11 @@ r"""Kernel objects, taken literally: any topology that no model knows, without P
       +------+              |   eth1 |----- veth ---| eth0 |
                             +--------+              +------+
 
-A model computes namespaces, links, addresses and routes from names; here the file says each of them in
-the words of `ip` and `iptables`. What is given is what is built, nothing is added but `lo`, and so this
-is the place to try an idea before it becomes a model, and to speak both address families at once.
+The other models compute namespaces, links, addresses and routes from names. Here the file states each of
+them in the syntax of `ip` and `iptables`. labctl builds what is given and adds only `lo`. So this is the
+place to try an idea before it becomes a model, and to use both address families at once.
 
-Follows iproute2 (the words of `ip route`, `ip rule`, `ip neighbour`, `bridge fdb`) and iptables-save.
+Follows iproute2 (the syntax of `ip route`, `ip rule`, `ip neighbour`, `bridge fdb`) and iptables-save.
 """
 
 from __future__ import annotations
@@ -22,17 +24,17 @@ from labctl.core.fidelity import faithful
 from labctl.core.resources import Resource
 from labctl.core.scenario_types import Machine, Scenario
 
-FOLLOWS = "iproute2 and iptables-save, word for word"
+FOLLOWS = "the syntax of iproute2 and iptables-save"
 MACHINES = ("namespaces", "")
-PARTS = (faithful("what the file says is what is built; nothing is added but `lo`"),)
+PARTS = (faithful("labctl builds what the file states, and adds only `lo`"),)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """A raw scenario has no options: its sections say everything."""
+    """A raw scenario has no options: its sections state everything."""
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """Yield the scenario's own objects and machines, as they were written."""
+    """Yield the objects and machines of the scenario, as they are written."""
     yield from scenario.raw
     yield from scenario.raw_machines

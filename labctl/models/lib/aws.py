@@ -1,9 +1,9 @@
-"""A virtual private cloud (VPC) of AWS, as instances see it: their network interfaces (ENIs), and who answers for them.
+"""A virtual private cloud (VPC) of AWS, as instances see it: their network interfaces (ENIs), and the mapping service.
 
-A VPC is no switch either. Its mapping service knows which address is at which ENI: it answers every ARP request
-itself and carries the frame to that ENI, so no instance ever sees, or has to answer, a question for an address
-of its own. And each ENI lets out only what bears one of its addresses, and in only what is for one of them, until
-somebody switches that check off. So an address works at one ENI alone, and an instance must send by the right one.
+A VPC is not a switch. Its mapping service knows which address is at which ENI. It answers every ARP request itself
+and delivers the frame to that ENI, so an instance never receives an ARP request for its addresses, and need not
+answer one. Each ENI sends only packets from its addresses and receives only packets to its addresses, unless this
+check is switched off. So an address works at one ENI only, and an instance must send packets through the right ENI.
 
 Follows the Amazon VPC user guide (the first four addresses of a subnet and its last are kept) and the EC2 user
 guide (source/destination checking).
@@ -18,7 +18,7 @@ from ipaddress import IPv4Address, IPv4Network
 from labctl.core.resources import MAIN, Chain, Fdb, Neighbour, Port, Resource, Route, Sysctl
 from labctl.models.lib import cloud_vpc, primitives
 
-FIRST = 4  # AWS keeps the first four addresses of a subnet ...
+FIRST = 4  # AWS reserves the first four addresses of a subnet ...
 KEPT = 5  # ... and the last
 
 
@@ -26,7 +26,7 @@ KEPT = 5  # ... and the last
 class Eni:
     """A network interface of an instance: its number there, its subnet, and its addresses, the primary one first.
 
-    `bridge` is the fabric's device that stands for the subnet.
+    `bridge` is the fabric's bridge for the subnet.
     """
 
     instance: str
@@ -48,7 +48,7 @@ class Eni:
 
     @property
     def mac(self) -> str:
-        """The MAC address, of the instance's device."""
+        """The MAC address of the instance's device."""
         return primitives.mac(str(self.at))
 
     @property
@@ -63,12 +63,12 @@ class Eni:
 
     @property
     def table(self) -> int:
-        """The instance's routing table for what this ENI's addresses send: 2 for eth1, and main for eth0."""
+        """The instance's routing table for packets from this ENI's addresses: 2 for eth1, main for eth0."""
         return self.number + 1 if self.number else MAIN
 
 
 def fabric(enis: Iterable[Eni], mtu: int, *, checked: bool) -> Iterator[Resource]:
-    """The VPC: a router with a bridge for each subnet, its mapping service, and each ENI's check where it is on."""
+    """The VPC: a router with a bridge for each subnet, the mapping service, and, if `checked`, the check of ENIs."""
     enis = tuple(enis)
     subnets = {eni.bridge: primitives.iface(eni.gateway, eni.subnet.prefixlen) for eni in enis}
     yield from primitives.netns("fabric")
@@ -86,7 +86,7 @@ def fabric(enis: Iterable[Eni], mtu: int, *, checked: bool) -> Iterator[Resource
 
 
 def _mapping(enis: Iterable[Eni]) -> Iterator[Resource]:
-    """The mapping service: it answers for every address of every ENI, and nobody else is asked."""
+    """The mapping service: it answers ARP for every address of every ENI, and forwards no ARP request."""
     for eni in enis:
         answer = f"-j arpreply --arpreply-mac {eni.mac} --arpreply-target DROP"
         asked = (f"-p ARP --arp-op Request --arp-ip-dst {address} {answer}" for address in eni.addresses)
@@ -97,7 +97,7 @@ def _mapping(enis: Iterable[Eni]) -> Iterator[Resource]:
 
 
 def _check(eni: Eni) -> Iterator[Resource]:
-    """The source/destination check of an ENI: for what it sends into the network or to its router, and what it gets."""
+    """The source/destination check of an ENI, for packets to the network or the router, and for those it receives."""
     port = eni.port.dev
     for chain, flag in ((f"SRC-{port}", "--ip-src"), (f"DST-{port}", "--ip-dst")):
         own = (f"-p IPv4 {flag} {address} -j RETURN" for address in eni.addresses)
@@ -118,8 +118,8 @@ def plug(eni: Eni) -> Iterator[Resource]:
 
 
 def elastic(public: dict[IPv4Address, IPv4Address]) -> Iterator[Resource]:
-    """The internet gateway: each address that has a public one wears it outside, and can be reached there; no other
-    address gets out."""
+    """The internet gateway: it translates each address in `public` to its public address, and back. Packets from
+    other addresses do not leave."""
     out = cloud_vpc.GATEWAY
     for own, worn in public.items():
         yield primitives.chain("fabric", "nat", "PREROUTING", f"-d {worn} -i {out} -j DNAT --to-destination {own}")
@@ -129,6 +129,6 @@ def elastic(public: dict[IPv4Address, IPv4Address]) -> Iterator[Resource]:
 
 
 def nat_gateway(network: IPv4Network, public: IPv4Address) -> Iterator[Resource]:
-    """A NAT gateway: whatever the VPC sends outside wears its public address."""
+    """A NAT gateway: it translates the source of packets that leave the VPC to its public address."""
     rule = f"-s {network} -o {cloud_vpc.GATEWAY} -j SNAT --to-source {public}"
     yield primitives.chain("fabric", "nat", "POSTROUTING", rule)

@@ -1,7 +1,7 @@
-"""The Azure side that the AKS models share: the virtual network as a router, and what the nodes are set to.
+"""What the AKS models share: the virtual network of Azure as a router, and the settings of the nodes.
 
-The virtual network is no switch. Whatever a machine sends is answered by one MAC address and routed by
-the fabric, so `fabric` is a router with a link of its own to every machine, which answers ARP for all.
+The virtual network is not a switch. One MAC address answers every machine, and the fabric routes all packets.
+So `fabric` is a router with a separate link to every machine, and it answers ARP for all addresses.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from labctl.core.resources import Link, Port, Resource, Route, Sysctl
 from labctl.core.scenario_types import Machine
 from labctl.models.lib import cloud_vpc, primitives
 
-FABRIC_MAC = "12:34:56:78:9a:bc"  # who answers every frame in an Azure virtual network
+FABRIC_MAC = "12:34:56:78:9a:bc"  # the MAC address that answers in every Azure virtual network
 
 
 @dataclass(frozen=True, slots=True)
 class Nic(cloud_vpc.Nic):
     """The network interface of one virtual machine: the machine, its primary address, and its subnet.
 
-    `bridge` is the device that eth0 is a port of and that holds the address in its place, if there is one.
+    `bridge` is the bridge of eth0, if there is one; it then has the address instead of eth0.
     """
 
     bridge: str | None = None
 
     @property
     def holder(self) -> str:
-        """The machine's device that has its address and its default route."""
+        """The machine's device with its address and its default route."""
         return self.bridge or "eth0"
 
     @property
     def mac(self) -> str:
-        """The MAC address of eth0, in the range that Azure's own NICs have."""
+        """The MAC address of eth0, in the range of Azure's NICs."""
         return primitives.mac(f"{self.name}/eth0", "00:0d:3a")
 
 
 def fabric(nics: Iterable[Nic], mtu: int) -> Iterator[Resource]:
-    """The virtual network: a router between the machines, which only ever see its one MAC address."""
+    """The virtual network: a router between the machines, which see only the MAC address of the router."""
     nics = tuple(nics)
     yield from primitives.netns("fabric")
     yield from primitives.forwarding("fabric", True, rp_filter=0, devices=(nic.device for nic in nics))
@@ -53,22 +53,22 @@ def fabric(nics: Iterable[Nic], mtu: int) -> Iterator[Resource]:
 
 
 def plug(nic: Nic) -> Iterator[Resource]:
-    """The machine's end: its address and its only route, the default one."""
+    """The machine's side: its address and its only route, the default route."""
     yield from primitives.addresses(Port(nic.name, nic.holder), primitives.iface(nic.address, nic.subnet.prefixlen))
     yield primitives.default(nic.name, nic.gateway, nic.holder)
 
 
 def secondary(nic: Nic, count: int) -> Iterator[Resource]:
-    """The fabric's routes to the further addresses of a NIC, those after its own.
+    """The fabric's routes to the secondary addresses of a NIC: the `count` addresses after its primary one.
 
-    They go by way of the primary address, since the machine does not answer ARP for the others.
+    Their next hop is the primary address, because the machine does not answer ARP for the others.
     """
     for number in range(1, count + 1):
         yield Route("fabric", IPv4Network((int(nic.address) + number, 32)), nic.address, nic.device, onlink=True)
 
 
 def vm(nic: Nic) -> Iterator[Resource | Machine]:
-    """Another machine of the virtual network, which is no node and runs no pods."""
+    """Another machine in the virtual network, not a node and without pods."""
     yield Machine(nic.name, "vm", (nic.address,))
     yield from primitives.netns(nic.name)
     yield from plug(nic)
@@ -76,7 +76,7 @@ def vm(nic: Nic) -> Iterator[Resource | Machine]:
 
 
 def outside(internet: IPv4Network, public: IPv4Address, mtu: int) -> Iterator[Resource | Machine]:
-    """The internet behind the fabric, and the load balancer that gives all that leaves its public address."""
+    """The internet behind the fabric, and the SNAT of the load balancer to its public address."""
     there, here = Port("internet", "eth0"), Port("fabric", "pip")
     yield from primitives.netns("internet")
     yield from primitives.veth(here, there, mtu=mtu, macs=(primitives.mac(str(here)), primitives.mac(str(there))))
@@ -89,7 +89,7 @@ def outside(internet: IPv4Network, public: IPv4Address, mtu: int) -> Iterator[Re
 
 
 def node_settings(ns: str, devices: Iterable[str]) -> Iterator[Resource]:
-    """The settings of an AKS node image on which the way of a packet depends."""
+    """The sysctls of an AKS node image that affect forwarding."""
     yield from primitives.forwarding(ns, True, rp_filter=1, devices=devices)
     for place in ("all", "default"):
         yield Sysctl(ns, f"net.ipv4.conf.{place}.accept_redirects", "0")
@@ -97,12 +97,12 @@ def node_settings(ns: str, devices: Iterable[str]) -> Iterator[Resource]:
 
 
 def no_foreign_macs(nic: Nic) -> Iterator[Resource]:
-    """What the fabric does with IP packets that do not wear their NIC's MAC address: it drops them."""
+    """The fabric drops IP packets with a source MAC address that is not the NIC's."""
     yield primitives.chain("fabric", "raw", "PREROUTING", f"-i {nic.device} -m mac ! --mac-source {nic.mac} -j DROP")
 
 
 def no_spoofing(nic: Nic) -> Iterator[Resource]:
-    """What the fabric does for a NIC without IP forwarding: nothing passes but the NIC's own address."""
+    """For a NIC without IP forwarding, the fabric drops packets that are not from or to the NIC's address."""
     yield primitives.chain(
         "fabric",
         "filter",

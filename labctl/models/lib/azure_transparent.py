@@ -1,7 +1,7 @@
-"""The wiring of Azure CNI's transparent mode, for every model whose pods are routed one by one.
+"""The wiring of Azure CNI's transparent mode, for the models that route to each pod separately.
 
-A pod's veth ends in the node without an address and without a bridge. The pod's only neighbour is a
-gateway that nobody has; the node answers for it by proxy ARP and knows a route to each of its pods.
+The node's end of a pod's veth has no address and is not in a bridge. The pod's only neighbour is a gateway
+address that no machine has. The node answers ARP for it (proxy ARP), and has a route to each of its pods.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from labctl.models.lib import primitives
 
 GATEWAY = IPv4Address("169.254.1.1")
 GATEWAY_ONLY = IPv4Network((int(GATEWAY), 32))
-HOST_MAC = "aa:aa:aa:aa:aa:aa"  # of every host end of every pod's veth
+HOST_MAC = "aa:aa:aa:aa:aa:aa"  # of the node's end of every pod's veth
 
 
 def pods(node: Node, first: IPv4Address, prefix: int, mtu: int) -> Iterator[Resource | Machine]:
-    """The pods of a node with addresses from `first` on, each wired to it; `prefix` is what their addresses say."""
+    """The pods of a node, connected to it, with addresses from `first` on. `prefix` is their prefix length."""
     for number, (name, device) in enumerate(zip(node.pods, primitives.hashed("azv", 11, node.pods), strict=True)):
         inner, outer, own = Port(name, "eth0"), Port(node.name, device), primitives.iface(first + number, prefix)
         yield Machine(name, "pod", (own.ip,), node.name)
@@ -28,7 +28,7 @@ def pods(node: Node, first: IPv4Address, prefix: int, mtu: int) -> Iterator[Reso
 
 
 def _pod(eth0: Port, own: IPv4Interface) -> Iterator[Resource]:
-    """The pod's side: an address of a subnet, no route to that subnet, a gateway that is nowhere."""
+    """The pod's side: an address of a subnet, no route to that subnet, and a gateway that no machine has."""
     yield from primitives.endpoint(eth0.ns)
     yield Address(eth0, own, connected=False)
     yield Route(eth0.ns, GATEWAY_ONLY, dev="eth0")
@@ -37,7 +37,7 @@ def _pod(eth0: Port, own: IPv4Interface) -> Iterator[Resource]:
 
 
 def _host_end(at: Port, peer: Port, own: IPv4Address, mtu: int) -> Iterator[Resource]:
-    """The node's side: a veth without an address that answers ARP for everyone, and the route to the pod."""
+    """The node's side: a veth without an address that answers every ARP request, and the route to the pod."""
     yield Link(at, "veth", peer, None, mtu, HOST_MAC)
     yield Link(peer, "veth", at, None, mtu, primitives.mac(peer.ns))
     yield Sysctl(at.ns, f"net.ipv4.conf.{at.dev}.proxy_arp", "1")

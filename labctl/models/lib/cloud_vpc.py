@@ -1,6 +1,6 @@
-"""What the virtual networks of clouds share: network interfaces, the way out to the internet, a machine beside.
+"""What the virtual networks of clouds share: network interfaces, the internet, and other machines.
 
-The network itself differs, and so each has a file of its own (`_aws.py`, `_gcp.py`).
+The networks themselves differ, so each is in a separate file (`_aws.py`, `_azure.py`, `_gcp.py`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Nic:
 
     @property
     def gateway(self) -> IPv4Address:
-        """The subnet's first address, which the fabric holds."""
+        """The subnet's first address, which the fabric has."""
         return self.subnet.network_address + 1
 
     @property
@@ -37,12 +37,12 @@ class Nic:
 
     @property
     def only(self) -> IPv4Network:
-        """The address as a network of its own."""
+        """The address as a /32 network."""
         return IPv4Network((int(self.address), 32))
 
 
 def outside(internet: IPv4Network, public: Iterable[IPv4Address], mtu: int) -> Iterator[Resource | Machine]:
-    """The internet, behind a gateway of the fabric that holds the public addresses. Who wears them is not said."""
+    """The internet, behind a gateway of the fabric that has the public addresses. The caller adds the NAT rules."""
     there, here = Port("internet", "eth0"), Port("fabric", GATEWAY)
     first, *more = public
     yield from primitives.netns("internet")
@@ -57,16 +57,16 @@ def outside(internet: IPv4Network, public: Iterable[IPv4Address], mtu: int) -> I
 
 
 def beside(name: str, address: IPv4Address) -> Iterator[Resource | Machine]:
-    """Another machine, which is no node and runs no pods; its card is the fabric's matter."""
+    """Another machine, not a node and without pods. The code of the fabric makes its NIC."""
     yield Machine(name, "vm", (address,))
     yield from primitives.netns(name)
     yield from primitives.forwarding(name, False, rp_filter=0)
 
 
 def refuse_apart(options: Any, node: str, kept: int, *others: str) -> Iterator[tuple[str, str, str]]:
-    """Refusals for ranges that overlap, of the options so named, and for subnets of one machine that cannot hold it.
+    """Errors for overlapping ranges among the named options, and for `vm_cidr` or `peer_cidr` without a free address.
 
-    `vm_cidr` may be the nodes' subnet `node` itself. `kept` is how many addresses of a subnet nobody gets.
+    `vm_cidr` may be equal to the nodes' subnet `node`. `kept` is the number of reserved addresses of a subnet.
     """
     ranges: dict[str, IPv4Network] = {name: getattr(options, name) for name in (node, "vm_cidr", *others)}
     if ranges["vm_cidr"] == ranges[node]:
@@ -74,5 +74,5 @@ def refuse_apart(options: Any, node: str, kept: int, *others: str) -> Iterator[t
     yield from primitives.overlaps(ranges)
     for key in ("vm_cidr", "peer_cidr"):
         if key in ranges and ranges[key].num_addresses <= kept:
-            hint = f"{kept} of a subnet's are kept: a /{primitives.prefix_for(kept + 1)} would do"
+            hint = f"{kept} addresses of a subnet are reserved: a /{primitives.prefix_for(kept + 1)} is large enough"
             yield key, f"{key} {ranges[key]} has no free address", hint

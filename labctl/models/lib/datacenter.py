@@ -1,8 +1,8 @@
-"""What clusters on machines of one's own stand on: Ethernets, a router between them, and an internet behind it. Pure.
+"""The network below clusters outside of clouds: Ethernets, a router between them, and the internet behind it. Pure.
 
-The nodes are on one Ethernet, and those that `elsewhere` names on another, behind the router. The router is the
-namespace `fabric`, one bridge for each Ethernet; it knows nothing of pods, and what goes on to the internet wears
-its public address. `vm` is a machine beside the nodes that is none of them.
+The nodes are on one Ethernet. The nodes in `elsewhere` are on another one, behind the router. The router is the
+namespace `fabric`, with one bridge for each Ethernet. It has no routes to pods. Packets to the internet leave it with
+its public address. `vm` is another machine on the Ethernet of the nodes.
 """
 
 from __future__ import annotations
@@ -17,27 +17,29 @@ from labctl.core.resources import Port, Resource, Sysctl
 from labctl.core.scenario_types import Machine, Scenario
 from labctl.models.lib import cloud_vpc, primitives
 
-ROUTER, VM = -2, -3  # their places in a subnet, from its end
-KEPT = 4  # addresses of a subnet that no node gets: its own, vm's, the router's and the broadcast
+ROUTER, VM = -2, -3  # their offsets in a subnet, counted from its end
+KEPT = 4  # addresses of a subnet that no node gets: network, vm, router and broadcast
 
 
 @dataclass(frozen=True, slots=True)
 class UnderlayOptions:
-    """What a scenario may set of the machines that its cluster runs on."""
+    """Options for the machines that a cluster runs on."""
 
-    node_cidr: IPv4Network = option(cidr("192.168.0.0/24"), "the subnet of the nodes; node1 is its first address")
+    node_cidr: IPv4Network = option(cidr("192.168.0.0/24"), "the subnet of the nodes; node1 has its first address")
     other_cidr: IPv4Network = option(
-        cidr("192.168.1.0/24"), "the subnet behind the router, of nodes that are elsewhere"
+        cidr("192.168.1.0/24"), "the subnet behind the router, for the nodes in `elsewhere`"
     )
-    elsewhere: tuple[str, ...] = option((), "the nodes that are in other_cidr, behind a router", form="name")
+    elsewhere: tuple[str, ...] = option((), "the nodes in other_cidr, behind the router", form="name")
     internet_cidr: IPv4Network = option(cidr("8.8.8.0/24"), "the internet's range; its first address is `internet`")
-    public_ip: IPv4Address = option(address("8.8.8.50"), "the router's public address, worn by all that leaves")
-    mtu: int = option(1500, "MTU of the Ethernets that the nodes are on", minimum=1280, maximum=9000)
+    public_ip: IPv4Address = option(
+        address("8.8.8.50"), "public source address of outgoing traffic (SNAT by the router)"
+    )
+    mtu: int = option(1500, "MTU of the nodes' Ethernets", minimum=1280, maximum=9000)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a node is: its address and its subnet."""
+    """A node's address and its subnet."""
 
     name: str
     address: IPv4Address
@@ -45,7 +47,7 @@ class Place:
 
     @property
     def router(self) -> IPv4Address:
-        """The subnet's last address but the broadcast: the way to everywhere else."""
+        """The router's address, the last of the subnet before the broadcast address: the default gateway."""
         return primitives.within(self.subnet, ROUTER)
 
     def near(self, other: Place) -> bool:
@@ -54,7 +56,7 @@ class Place:
 
 
 def places(scenario: Scenario) -> list[Place]:
-    """Every node's place: the nodes' addresses follow their order, in whichever subnet they are."""
+    """The place of every node. The addresses follow the order of the nodes, in both subnets."""
     options: UnderlayOptions = scenario.options
     found = []
     for number, node in enumerate(scenario.nodes):
@@ -64,7 +66,7 @@ def places(scenario: Scenario) -> list[Place]:
 
 
 def surroundings(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """The router with its Ethernets, the machine beside the nodes, and the internet."""
+    """The router with its Ethernets, `vm`, and the internet."""
     options: UnderlayOptions = scenario.options
     there = places(scenario)
     vm = Place("vm", primitives.within(options.node_cidr, VM), options.node_cidr)
@@ -87,7 +89,7 @@ def surroundings(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def _plug(place: Place, lan: str, mtu: int) -> Iterator[Resource]:
-    """A machine's card: its cable to the switch, its address and its default route."""
+    """A machine's NIC: its veth pair to the bridge, its address and its default route."""
     card = Port(place.name, "eth0")
     cable = Port("fabric", primitives.device(place.name))
     yield from primitives.veth(cable, card, mtu=mtu, macs=(None, primitives.mac(str(card))), master=lan)
@@ -96,7 +98,7 @@ def _plug(place: Place, lan: str, mtu: int) -> Iterator[Resource]:
 
 
 def refuse(scenario: Scenario, *ranges: str) -> Iterator[tuple[str, str, str]]:
-    """Subnets that are too small, ranges that are not apart (the options so named, too), unknown nodes elsewhere."""
+    """Errors for small subnets, overlapping ranges (also of the options in `ranges`), unknown nodes in `elsewhere`."""
     options: UnderlayOptions = scenario.options
     names = [node.name for node in scenario.nodes]
     for number, name in enumerate(options.elsewhere):
@@ -105,17 +107,17 @@ def refuse(scenario: Scenario, *ranges: str) -> Iterator[tuple[str, str, str]]:
             hint = f"did you mean {close[0]!r}?" if close else f"the nodes are {', '.join(names) or 'none'}"
             yield f"elsewhere/{number}", f"elsewhere: there is no node {name!r}", hint
     if names and set(names) <= set(options.elsewhere):
-        yield "elsewhere", "every node is elsewhere, so none is", "leave one beside vm, or name none"
+        yield "elsewhere", "elsewhere names every node, but one must be in node_cidr", "remove a node, or the list"
     used = ("node_cidr", *(("other_cidr",) if options.elsewhere else ()))
     for key in used:
         held = max(getattr(options, key).num_addresses - KEPT, 0)
         if len(names) > held:
-            what = f"{key} {getattr(options, key)} has room for {held} nodes and there are {len(names)}"
-            yield key, what, f"a /{primitives.prefix_for(len(names) + KEPT)} would do"
+            what = f"{key} {getattr(options, key)} has addresses for {held} nodes, but there are {len(names)}"
+            yield key, what, f"a /{primitives.prefix_for(len(names) + KEPT)} is large enough"
     yield from primitives.overlaps({name: getattr(options, name) for name in (*used, *ranges, "internet_cidr")})
     yield from primitives.refuse_internet(options.internet_cidr, options.public_ip)
 
 
 def peers(place: Place, there: Iterable[tuple[Place, IPv4Network]]) -> Iterator[tuple[Place, IPv4Network]]:
-    """The other nodes with their pods' ranges."""
+    """The other nodes, each with the range of its pods."""
     return ((other, pods) for other, pods in there if other.name != place.name)

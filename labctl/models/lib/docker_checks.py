@@ -1,4 +1,4 @@
-"""What docker-bridge claims of every lab: it follows from the options, and from who is on which network. Pure."""
+"""The checks of every docker-bridge lab. They follow from the options and the networks of the containers. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from labctl.models.lib.docker_networks import DEFAULT, attach, programs, shares
 
 
 def neighbours(scenario: Scenario, nets: dict[str, Net]) -> Iterator[Check]:
-    """Two containers of one host meet on docker0, or are kept apart there."""
+    """Two containers of one host reach each other over docker0, or iptables separates them."""
     for node in scenario.nodes:
         shared = [name for name, ends in attach(node, nets).items() if ends and ends[0].net == nets[DEFAULT]]
         if len(shared) > 1:
@@ -20,15 +20,13 @@ def neighbours(scenario: Scenario, nets: dict[str, Net]) -> Iterator[Check]:
 
 
 def shared_ports(scenario: Scenario) -> Iterator[Check]:
-    """Who uses another's network uses its ports up."""
+    """A container in another machine's network uses the ports of that network."""
     for node in scenario.nodes:
         shared = shares(node)
         for name, home, listens in programs(node, dict(node.settings)):
             if name in shared and listens:
                 port = listens[0]
-                say = (
-                    f"{name} has no network of its own: its port {port} is {home}'s, and nobody else there can have it"
-                )
+                say = f"{name} uses the network of {home}, where no other program can listen on port {port}"
                 yield Check(say, "taken", home, home, port.port, protocol=port.protocol, origin="model")
 
 
@@ -36,16 +34,16 @@ def _neighbours(one: str, other: str, icc: bool) -> Check:
     there, back = Port(other, "eth0"), Port(one, "eth0")
     if icc:
         sees = (See(there, src=one, dst=other, ttl=64),)
-        say = "containers of one host meet on docker0, and nobody routes between them"
+        say = "containers of one host reach each other over docker0, with no router between them"
         return Check(say, "ping", one, other, sees=sees, origin="model")
     apart = (See(back, src=one, dst=other, direction="out"), See(there, dst=other, negate=True))
-    say = "containers of one host share docker0, and iptables keeps them apart there"
+    say = "containers of one host share docker0, but iptables drops packets between them"
     return Check(say, "ping", one, other, expect="fail", sees=apart, origin="model")
 
 
 def crossings(scenario: Scenario, nets: dict[str, Net]) -> Iterator[Check]:
-    """Whom a published port serves on the host's other networks: with docker-proxy everybody; without it the
-    translated packet is dropped between the networks, but for 29, which lets it pass and masquerades it."""
+    """Whether containers of the host's other networks reach a published port. With docker-proxy they do. Without it,
+    the translated packet is dropped between the networks, except in 29, which accepts and masquerades it."""
     options = scenario.options
     open_to_all = options.userland_proxy or RELEASES[options.release].CROSSES
     for node in scenario.nodes:
@@ -57,7 +55,7 @@ def crossings(scenario: Scenario, nets: dict[str, Net]) -> Iterator[Check]:
             for port in end.ports if caller is not None and name not in busy else ():
                 at_host = port.address is None or port.address in options.underlay
                 if port.protocol == "udp" and port.address is None and options.release not in RANDOM_MACS:
-                    continue  # docker-proxy answers from an address that was not asked (moby 48571)
+                    continue  # docker-proxy answers from a wrong address (moby 48571)
                 if caller is not None and at_host and port.protocol not in told:
                     told.add(port.protocol)
                     yield _crossing(node.name, caller, name, end.net, port, open_to_all)
@@ -67,10 +65,10 @@ def _crossing(host: str, caller: str, name: str, net: Net, port: Publish, reache
     there, bridge, back = Port(name, "eth0"), Port(host, net.device), Port(caller, "eth0")
     server = (name, port.port)
     sees: tuple[See, ...] = (See(there, src=str(bridge), dst=name),)
-    say = f"a published {port.protocol} port serves the host's other networks, as if the bridge itself had asked"
+    say = f"the host's other networks reach a published {port.protocol} port, and are seen with the bridge's address"
     if not reached:
         sees = (See(back, src=caller, direction="out"), See(there, src=caller, negate=True))
-        say = f"without docker-proxy a published {port.protocol} port does not serve the host's other networks"
+        say = f"without docker-proxy, the host's other networks do not reach a published {port.protocol} port"
     return Check(
         say, port.protocol, caller, host, port.host_port, "reply" if reached else "timeout",
         server=server, sees=sees, origin="model",
@@ -78,8 +76,8 @@ def _crossing(host: str, caller: str, name: str, net: Net, port: Publish, reache
 
 
 def strangers(scenario: Scenario, nets: dict[str, Net]) -> Iterator[Check]:
-    """How far a neighbour comes that has a route to the containers. Up to 26 nothing but the policy of FORWARD stands
-    in its way, and not even that at the container's end of a published port; internal networks have always been shut.
+    """What an outside machine with a route to the containers reaches. Up to 26, only the policy of FORWARD protects
+    them, but not a published port at the container's address. Internal networks are closed in every release.
     """
     options = scenario.options
     if not options.routed or not scenario.nodes:
@@ -91,25 +89,25 @@ def strangers(scenario: Scenario, nets: dict[str, Net]) -> Iterator[Check]:
     guarded = issubclass(RELEASES[options.release], Chains28)
     if outer and (guarded or options.forward_policy == "DROP"):
         name, end = outer[0]
-        say = "a stranger's packet to a container reaches the host and is dropped there"
+        say = "a packet from outside to a container's address reaches the host, which drops it"
         sees = _dropped(first.name, end.net, name)
         yield Check(say, "ping", "internet", name, expect="fail", sees=sees, origin="model")
     for name, end in outer:
         port = next((port for port in end.ports if port.protocol == "tcp"), None)
         if port is not None and guarded:
-            say = "a published port is open at the host only, not at the container for a neighbour that routes there"
+            say = "from outside, a published port is open at the host's address only, not at the container's"
             sees = _dropped(first.name, end.net, name)
             yield Check(say, "tcp", "internet", name, port.port, expect="timeout", sees=sees, origin="model")
             break
     for name, end in ends:
         if end.net.internal:
-            say = "an internal network has no way in, not even for a neighbour that has a route"
+            say = "an internal network cannot be reached from outside, even by a machine that has a route to it"
             sees = _dropped(first.name, end.net, name)
             yield Check(say, "tcp", "internet", name, 5432, expect="timeout", sees=sees, origin="model")
             break
 
 
 def _dropped(host: str, net: Net, name: str) -> tuple[See, See]:
-    """A packet from the internet that enters the host and never leaves it towards the container."""
+    """A packet from the internet enters the host and does not leave it towards the container."""
     card, bridge = Port(host, "eth0"), Port(host, net.device)
     return See(card, src="internet", dst=name, direction="in"), See(bridge, dst=name, negate=True)

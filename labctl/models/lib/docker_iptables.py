@@ -1,8 +1,8 @@
 """The firewall of a Docker host: which rules each release writes, and in which order. Pure.
 
-Docker adds rules one by one, as networks and containers come: some at the head of a chain, some at its
-end. So the order of a chain tells its history, and the functions here keep it: the networks in the order
-they were created, docker0 first, then the containers in the order they were started.
+Docker adds rules one by one, when networks and containers are created: some at the head of a chain, some at
+its end. So the order of the rules depends on the order of creation. The functions here follow it: first the
+networks in the order of their creation, docker0 first, then the containers in the order of their start.
 
 `Chains28` writes what moby documents for 28.2 to 28.5 (integration/network/bridge/iptablesdoc/generated
 in v28.5.2) and 29 (the same in docker-v29.7.2, iptables backend); `Chains2010` what v20.10.24 writes
@@ -23,13 +23,13 @@ from labctl.models.lib import primitives
 
 ESTABLISHED = "-m conntrack --ctstate RELATED,ESTABLISHED"
 LOCAL = "-m addrtype --dst-type LOCAL -j DOCKER"
-RANDOM_MACS = ("28", "29")  # earlier releases make a container's MAC of its address, and all begin with 02:42
-# since 20.10 everybody in a container may ping and listen below port 1024 (daemon/oci_linux.go, WithSysctls)
+RANDOM_MACS = ("28", "29")  # earlier releases make a container's MAC from its address, beginning with 02:42
+# since 20.10 every user of a container may ping and listen below port 1024 (daemon/oci_linux.go, WithSysctls)
 UNPRIVILEGED = (("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647"))
 
 
 class Net(NamedTuple):
-    """A bridge network on a host: its device, subnet, and what `docker network create` was told."""
+    """A bridge network on a host: its device, subnet, and options of `docker network create`."""
 
     device: str
     subnet: IPv4Network
@@ -38,12 +38,12 @@ class Net(NamedTuple):
 
     @property
     def gateway(self) -> IPv4Address:
-        """The bridge's own address, the first."""
+        """The bridge's address, the first of the subnet."""
         return self.subnet.network_address + 1
 
 
 class Endpoint(NamedTuple):
-    """A container's place in a network, and the ports that its host publishes for it there."""
+    """A container's address in a network, and the ports that its host publishes for it there."""
 
     net: Net
     address: IPv4Address
@@ -52,7 +52,7 @@ class Endpoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host as its firewall knows it. `proxy` is dockerd's --userland-proxy, `policy` that of FORWARD."""
+    """What a host's rules depend on. `proxy` is dockerd's --userland-proxy, `policy` the policy of FORWARD."""
 
     name: str
     nets: tuple[Net, ...]
@@ -73,19 +73,19 @@ class Host:
     def chain(
         self, table: str, name: str, rules: Iterable[str | FirewallRule] = (), policy: str | None = None
     ) -> Chain:
-        """A chain of this host; a rule that is there already is not added again."""
+        """A chain of this host, without duplicate rules."""
         return primitives.chain(self.name, table, name, *dict.fromkeys(rules), policy=policy)
 
 
 class Chains2010:
-    """Docker 20.10 and 26: nothing but the policy of FORWARD guards a port that is not published."""
+    """Docker 20.10 and 26: only the policy of FORWARD protects a port that is not published."""
 
-    CROSSES = False  # whether a published port serves the other networks of its host without a proxy
+    CROSSES = False  # whether the host's other networks reach a published port without docker-proxy
 
     def __init__(self, host: Host) -> None:
         ends = (end._replace(ports=tuple(sorted(end.ports, key=self._rank))) for end in host.endpoints)
         self.host = replace(host, endpoints=tuple(ends))
-        self.skip = host.proxy  # packets of a network's own containers are left to the proxy
+        self.skip = host.proxy  # docker-proxy serves containers of the same network
         self.hairpins = True  # a container reaches itself through its published port
 
     def rules(self) -> Iterator[Resource]:
@@ -100,8 +100,8 @@ class Chains2010:
 
     @staticmethod
     def _rank(port: Publish) -> tuple[int, ...]:
-        """The order in which a container's ports are published: the host's largest first (SortPortMap in nat/sort.go
-        of docker/go-connections)."""
+        """The order in which a container's ports are published: the largest host port first (SortPortMap in
+        nat/sort.go of docker/go-connections)."""
         return -port.host_port, -port.port, int(port.protocol != "tcp")
 
     def _nat(self) -> Iterator[Resource]:
@@ -120,7 +120,7 @@ class Chains2010:
             yield f"-s {net.subnet} ! -o {net.device} -j MASQUERADE"
 
     def _hairpins(self) -> Iterator[str]:
-        """What a container sends to its own published port comes back with its own address."""
+        """Masquerade packets from a container to its own published port; else they come back with its own address."""
         for (_, own, _), port in self.host.published if self.hairpins else ():
             yield f"-s {own}/32 -d {own}/32 {_match(port.protocol, port.port)} -j MASQUERADE"
 
@@ -154,7 +154,7 @@ class Chains2010:
 
 
 class Chains28(Chains2010):
-    """Docker 28.2 and later: what is not published is dropped, in raw and at the end of DOCKER."""
+    """Docker 28.2 and later: packets to ports that are not published are dropped, in raw and at the end of DOCKER."""
 
     def __init__(self, host: Host) -> None:
         super().__init__(host)
@@ -197,7 +197,7 @@ class Chains28(Chains2010):
                 yield f"-i {br} -j ACCEPT" if net.icc else f"-i {br} ! -o {br} -j ACCEPT"
 
     def _apart(self) -> str:
-        """The chain that keeps networks apart."""
+        """The chain that isolates networks."""
         return "DOCKER-ISOLATION-STAGE-1"
 
     def _between(self) -> Iterator[Resource]:
@@ -210,7 +210,7 @@ class Chains28(Chains2010):
 
 
 class Chains29(Chains28):
-    """Docker 29: no isolation stages, for DOCKER and raw drop it all; and published ports serve neighbours."""
+    """Docker 29: no isolation stages, as DOCKER and raw drop everything; other networks reach published ports."""
 
     CROSSES = True
 
@@ -233,7 +233,7 @@ def _match(protocol: str, port: int) -> str:
 
 
 def _internal(net: Net) -> tuple[str, str]:
-    """Nothing enters or leaves but what is of the network."""
+    """Drop all packets between an internal network and others."""
     return f"! -s {net.subnet} -o {net.device} -j DROP", f"! -d {net.subnet} -i {net.device} -j DROP"
 
 

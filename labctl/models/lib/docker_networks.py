@@ -1,4 +1,4 @@
-"""The networks of a Docker host, who is in them with which address, and what Docker refuses of it. Pure."""
+"""The networks of a Docker host, the containers in them with their addresses, and the errors for both. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TAKEN = ("docker0", "eth0", "lo")  # devices that every host has
 def networks(scenario: Scenario) -> dict[str, Net]:
     """Every network by its name, in the order of creation: docker0, then the file's.
 
-    One without a subnet gets the next range of Docker's pools that is free, as long as there are any.
+    A network without a subnet gets the next free range of Docker's pools. If none is free, the network is left out.
     """
     options = scenario.options
     taken = [options.subnet, options.underlay, IPv4Network(options.internet_ip)]
@@ -44,9 +44,9 @@ def _pools() -> Iterator[IPv4Network]:
 
 
 def attach(node: Node, nets: dict[str, Net]) -> dict[str, tuple[Endpoint, ...]]:
-    """Every container of a host with its places in networks, eth0 first; addresses are given in order.
+    """Every container of a host with its endpoints, eth0 first. Addresses are assigned in order.
 
-    Ports are published where its way out is: in the first network that is not internal.
+    Ports are published in the network of the default route: the first network that is not internal.
     """
     free = {name: count(int(net.subnet.network_address) + 2) for name, net in nets.items()}
     placed = {}
@@ -61,8 +61,8 @@ def attach(node: Node, nets: dict[str, Net]) -> dict[str, tuple[Endpoint, ...]]:
 
 
 def shares(node: Node) -> dict[str, str]:
-    """The containers that have no network of their own, each with the machine whose network they use: their host's
-    (`host`), or another container's (`container:NAME`)."""
+    """The containers without a separate network, each with the machine that it shares a network with: its host
+    (`host`), or another container (`container:NAME`)."""
     found = {}
     for name, (network, *_), _ in _containers(node):
         if network == HOST:
@@ -73,9 +73,9 @@ def shares(node: Node) -> dict[str, str]:
 
 
 def programs(node: Node, settings: dict[str, Any]) -> Iterator[tuple[str, str, tuple[Listen, ...]]]:
-    """What runs: each container with the machine whose network it uses and the ports that its program listens on.
+    """The containers that run a program: each with the machine of its network, and the ports that it listens on.
 
-    One that neither shares a network nor listens is a namespace, with nothing running in it.
+    A container that neither shares a network nor listens is a namespace without processes.
     """
     shared = shares(node)
     for name in node.pods:
@@ -93,12 +93,12 @@ def _containers(node: Node) -> Iterator[tuple[str, tuple[str, ...], tuple[Publis
 
 
 def refuse_names(scenario: Scenario) -> Iterator[Refusal]:
-    """Networks that are not there, are twice there, or cannot be together."""
+    """Errors for networks that do not exist, are listed twice, or cannot be combined."""
     own = {name for name, _ in scenario.networks}
     devices: dict[str, str] = {}
     for name, made in scenario.networks:
         if name in OWN:
-            yield f"networks/{name}", f"the network {name!r} is Docker's own", "choose another name"
+            yield f"networks/{name}", f"the network name {name!r} is reserved by Docker", "choose another name"
         if made.bridge in TAKEN or made.bridge in devices:
             owner = f"network {devices[made.bridge]}" if made.bridge in devices else "every host"
             yield f"networks/{name}/bridge", f"bridge: {owner} has a device {made.bridge!r}", "choose another name"
@@ -111,7 +111,7 @@ def refuse_names(scenario: Scenario) -> Iterator[Refusal]:
                 yield from ((f"{at}/{number}", *told) for told in _wrong(name, names[:number], own))
             alone = next((name for name in names if _alone(name)), None)
             if alone is not None and len(names) > 1:
-                yield at, f"{container}: a container on {alone!r} is on no other network", "keep one of them"
+                yield at, f"{container}: a container on {alone!r} cannot be on another network", "keep one of them"
             for number, name in enumerate(names):
                 if name.startswith(SHARED):
                     yield from ((f"{at}/{number}", *told) for told in _joins(node, container, name))
@@ -119,7 +119,7 @@ def refuse_names(scenario: Scenario) -> Iterator[Refusal]:
 
 def _wrong(name: str, before: tuple[str, ...], own: set[str]) -> Iterator[tuple[str, str]]:
     if name in before:
-        yield f"networks: {name!r} is there twice", "keep one of them"
+        yield f"networks: {name!r} is listed twice", "remove one of them"
     elif name not in own and name not in OWN and not name.startswith(SHARED):
         known = sorted({*own, *OWN})
         close = difflib.get_close_matches(name, known, 1)
@@ -135,7 +135,7 @@ def _alone(name: str) -> bool:
 
 
 def _joins(node: Node, container: str, network: str) -> Iterator[tuple[str, str]]:
-    """What forbids a container to use another's network."""
+    """Errors for a container that uses another container's network."""
     other, shared = network.removeprefix(SHARED), shares(node)
     if other == container:
         yield f"networks: {container} cannot join its own network", "name another container"
@@ -145,18 +145,18 @@ def _joins(node: Node, container: str, network: str) -> Iterator[tuple[str, str]
         yield f"networks: {node.name} has no container {other!r}", hint
     elif other in shared:
         yield (
-            f"networks: {other} has no network of its own, it uses {shared[other]}'s",
+            f"networks: {other} has no separate network, it uses the network of {shared[other]}",
             f"write {_same(node, shared[other])}",
         )
 
 
 def _same(node: Node, home: str) -> str:
-    """The network that leads to a machine's own."""
+    """The value of `networks` that joins a machine's network."""
     return HOST if home == node.name else SHARED + home
 
 
 def refuse_programs(scenario: Scenario) -> Iterator[Refusal]:
-    """Programs that want a port which another program, or a published port, has in the same network."""
+    """Errors for programs that listen on a port which another program, or a published port, uses there."""
     for node in scenario.nodes:
         settings = dict(node.settings)
         taken: dict[tuple[str, Listen], str] = {}
@@ -166,14 +166,14 @@ def refuse_programs(scenario: Scenario) -> Iterator[Refusal]:
         for name, home, listens in programs(node, settings):
             for number, listen in enumerate(listens):
                 if (home, listen) in taken:
-                    what = f"listen: port {listen} of {home} is taken, by {taken[home, listen]}"
+                    what = f"listen: port {listen} of {home} is already used by {taken[home, listen]}"
                     at = f"hosts/{node.name}/containers/{name}/listen/{number}"
-                    yield at, what, "who shares a network shares its ports: choose another"
+                    yield at, what, "programs in one network share its ports: choose another port"
                 taken.setdefault((home, listen), name)
 
 
 def refuse_ports(scenario: Scenario, hosts_from: int) -> Iterator[Refusal]:
-    """Ports that no address of the host has, that are taken, or that lead nowhere."""
+    """Errors for published ports at an address that the host does not have, used twice, or without a target."""
     nets = networks(scenario)
     for number, node in enumerate(scenario.nodes):
         own = {
@@ -185,17 +185,21 @@ def refuse_ports(scenario: Scenario, hosts_from: int) -> Iterator[Refusal]:
             at = f"hosts/{node.name}/containers/{container}/publish"
             inward = all(name == NONE or (name in nets and nets[name].internal) for name in names)
             if ports and (container in shares(node)):
-                what = f"{container} publishes ports and has no network of its own"
-                yield at, what, "what listens in a shared network is open there as it is"
+                what = f"{container} publishes ports, but has no separate network"
+                yield at, what, "ports of a program in a shared network are open there without `publish`"
             elif ports and inward:
-                yield at, f"{container} publishes ports and has no way in", "put it on a network that is not internal"
+                yield (
+                    at,
+                    f"{container} publishes ports, but cannot be reached",
+                    "put it on a network that is not internal",
+                )
             for index, port in enumerate(ports):
                 other = next((name for one, name in taken if _meet(one, port)), None)
                 if other is not None:
                     what = f"publish: {_name(port)} is published twice on {node.name}, first for {other}"
                     yield f"{at}/{index}", what, "choose another port of the host"
                 if port.address is not None and not port.address.is_loopback and port.address not in own:
-                    what = f"publish: {node.name} does not have {port.address}"
+                    what = f"publish: {node.name} does not have the address {port.address}"
                     yield f"{at}/{index}", what, f"it has {', '.join(map(str, sorted(own)))} and 127.0.0.0/8"
                 taken.append((port, container))
 
@@ -211,11 +215,11 @@ def _name(port: Publish) -> str:
 
 
 def refuse_sizes(scenario: Scenario) -> Iterator[Refusal]:
-    """More containers than a bridge has ports or a subnet addresses; ranges that overlap."""
+    """Errors for more containers than a bridge has ports or a subnet has addresses, and for ranges that overlap."""
     nets = networks(scenario)
     missing = [name for name, _ in scenario.networks if name not in nets and name not in OWN]
     if missing:
-        yield f"networks/{missing[0]}", f"no subnet is left for network {missing[0]}", "say its subnet"
+        yield f"networks/{missing[0]}", f"no free subnet is left for network {missing[0]}", "set its subnet"
     for node in scenario.nodes:
         placed = attach(node, nets)
         for name, net in nets.items():
@@ -230,12 +234,12 @@ def refuse_sizes(scenario: Scenario) -> Iterator[Refusal]:
 def _full(host: str, name: str, net: Net, inside: int) -> Iterator[Refusal]:
     if inside > primitives.BRIDGE_PORTS:
         who = host if name == DEFAULT else f"network {name} on {host}"
-        what = f"{who} has {inside} containers; a Linux bridge takes at most {primitives.BRIDGE_PORTS} ports"
+        what = f"{who} has {inside} containers; a Linux bridge has at most {primitives.BRIDGE_PORTS} ports"
         yield "hosts", what, f"spread them over {-(-inside // primitives.BRIDGE_PORTS)} hosts"
     free = net.subnet.num_addresses - 3
     if inside > free or free < 1:
         at = "subnet" if name == DEFAULT else f"networks/{name}/subnet"
-        what = f"{net.subnet} has {max(free, 0)} addresses for containers and {host} has {inside}"
+        what = f"{net.subnet} has {max(free, 0)} addresses for containers, but {host} has {inside}"
         needed = max(inside, 1) + 3
         yield (
             at,

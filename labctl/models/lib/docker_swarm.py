@@ -1,9 +1,9 @@
-"""The overlay networks of a swarm: which there are, who is in them with which address, and what cannot be. Pure.
+"""The overlay networks of a swarm, the containers in them with their addresses, and the errors for both. Pure.
 
-A swarm numbers its networks and hands out their addresses centrally, in the order of the requests. Some go to
-what labctl leaves out: the first network and VNI 4096 are `ingress`, the first address on docker_gwbridge is the
-ingress sandbox's, and the first container of a network on a host is followed by that network's load balancer
-there. Their places are kept free, so that what is left has the addresses that it has in a real swarm.
+A swarm assigns network numbers and addresses centrally, in the order of the requests. Some belong to parts that
+labctl leaves out: the first network and VNI 4096 are `ingress`; the ingress sandbox has the first address on
+docker_gwbridge; a network's load balancer on a host has the address after the first container there. These numbers
+and addresses stay unused, so that all others are the same as in a real swarm.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from labctl.core.scenario_types import Node, Scenario
 from labctl.models.lib import primitives
 
 Refusal = tuple[str, str, str]
-DEFAULT = "ov"  # the network of a scenario that names none
+DEFAULT = "ov"  # the network of a scenario without `networks`
 OWN = ("bridge", "docker_gwbridge", "host", "ingress", "none")  # networks that every swarm has
 POOL, LENGTH = IPv4Network("10.0.0.0/8"), 24  # docker swarm init --default-addr-pool
-INGRESS_VNI = 4096  # the first that ovmanager gives out, and ingress is the first network
-HEADERS = 50  # Ethernet, IP, UDP and VXLAN around a frame's contents
-LEAST_MTU = 68  # the least that IPv4 takes
+INGRESS_VNI = 4096  # the first VNI of ovmanager, for the first network, ingress
+HEADERS = 50  # bytes of the Ethernet, IP, UDP and VXLAN headers around a packet
+LEAST_MTU = 68  # the smallest MTU for IPv4
 HOSTS_FROM = 11  # host1 is 192.168.50.11
-MTU = 1500  # what Docker takes the hosts' network to carry
+MTU = 1500  # the MTU that Docker assumes for the hosts' network
 
 
 class Overlay(NamedTuple):
-    """An overlay network: its subnet, its VXLAN number, and the MTU of what is inside."""
+    """An overlay network: its subnet, its VNI, and the MTU inside the tunnel."""
 
     name: str
     subnet: IPv4Network
@@ -39,16 +39,16 @@ class Overlay(NamedTuple):
 
     @property
     def gateway(self) -> IPv4Address:
-        """The address of br0, the first, the same on every host."""
+        """The address of br0: the first of the subnet, the same on every host."""
         return self.subnet.network_address + 1
 
     def room(self, host: str) -> str:
-        """The network's namespace on a host, which Docker calls `1-` and ten letters of the network's id."""
+        """The name of the network's namespace on a host; in Docker `1-` and ten letters of the network's id."""
         return f"{host}-{self.name}"
 
 
 class End(NamedTuple):
-    """A container's place in an overlay network, and the host's address that leads there."""
+    """A container's endpoint in an overlay network, and the address of its host (VTEP)."""
 
     container: str
     device: str
@@ -58,12 +58,12 @@ class End(NamedTuple):
 
     @property
     def mac(self) -> str:
-        """02:42 and the address, which is how every host knows it."""
+        """The MAC address: 02:42 and the IP address, so that every host can compute it."""
         return "02:42:" + self.address.packed.hex(":")
 
 
 class Place(NamedTuple):
-    """All that a container is attached to: overlay networks, and docker_gwbridge where one of them is not internal."""
+    """The networks of a container: overlay networks, and docker_gwbridge if one of them is not internal."""
 
     name: str
     ends: tuple[End, ...]
@@ -71,7 +71,7 @@ class Place(NamedTuple):
 
 
 def networks(scenario: Scenario) -> dict[str, Overlay]:
-    """Every overlay network by its name, in the order of creation; one that no subnet is left for is missing."""
+    """Every overlay network by its name, in the order of creation; without those that get no free subnet."""
     options = scenario.options
     declared = dict(scenario.networks) or {DEFAULT: None}
     taken = [options.underlay, options.docker0, options.docker_gwbridge, IPv4Network(options.internet_ip)]
@@ -87,7 +87,7 @@ def networks(scenario: Scenario) -> dict[str, Overlay]:
 
 
 def attach(scenario: Scenario, nets: dict[str, Overlay]) -> dict[str, tuple[Place, ...]]:
-    """The containers of every host with their places, in the order of their start."""
+    """The containers of every host with their networks, in the order of their start."""
     free = {name: count(int(net.subnet.network_address) + 2) for name, net in nets.items()}
     placed = {}
     for number, node in enumerate(scenario.nodes):
@@ -113,7 +113,7 @@ def attach(scenario: Scenario, nets: dict[str, Overlay]) -> dict[str, tuple[Plac
 
 
 def members(node: Node, nets: dict[str, Overlay]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each container of a host with the names of its networks; the first network of all, if it names none."""
+    """Each container of a host with the names of its networks; the first network, if it names none."""
     settings = dict(node.settings)
     for name in node.pods:
         made = settings.get(name)
@@ -121,19 +121,23 @@ def members(node: Node, nets: dict[str, Overlay]) -> Iterator[tuple[str, tuple[s
 
 
 def refuse_names(scenario: Scenario) -> Iterator[Refusal]:
-    """Networks that are not there or twice there, and namespaces that would have somebody else's name."""
+    """Errors for networks that do not exist or are listed twice, and for names of namespaces that conflict."""
     nets = networks(scenario)
     machines = {"internet", "fabric", *(node.name for node in scenario.nodes), *(name for _, name in scenario.pods)}
     for name in (name for name, _ in scenario.networks if name in OWN):
-        yield f"networks/{name}", f"the network {name!r} is Docker's own", "choose another name"
+        yield f"networks/{name}", f"the network name {name!r} is reserved by Docker", "choose another name"
     for node in scenario.nodes:
         for name, net in nets.items():
             room = net.room(node.name)
             at = f"networks/{name}" if scenario.networks else "hosts"
             if room in machines:
-                yield at, f"{room} is the namespace of network {name} on {node.name}", "give that machine another name"
+                yield at, f"the namespace of network {name} on {node.name} needs the name {room}", "rename the machine"
             if len(room) > 63:
-                yield at, f"network {name} on {node.name} needs a namespace of {len(room)} letters", "shorten a name"
+                yield (
+                    at,
+                    f"{room}, the namespace of network {name} on {node.name}, is longer than 63 letters",
+                    "shorten a name",
+                )
         for container, names in members(node, nets):
             at = f"hosts/{node.name}/containers/{container}/networks"
             for number, name in enumerate(names):
@@ -142,7 +146,7 @@ def refuse_names(scenario: Scenario) -> Iterator[Refusal]:
 
 def _wrong(name: str, before: tuple[str, ...], nets: dict[str, Overlay]) -> Iterator[tuple[str, str]]:
     if name in before:
-        yield f"networks: {name!r} is there twice", "keep one of them"
+        yield f"networks: {name!r} is listed twice", "remove one of them"
     elif name not in nets:
         close = difflib.get_close_matches(name, nets, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"the networks are {', '.join(nets) or 'none'}"
@@ -150,18 +154,18 @@ def _wrong(name: str, before: tuple[str, ...], nets: dict[str, Overlay]) -> Iter
 
 
 def refuse_sizes(scenario: Scenario) -> Iterator[Refusal]:
-    """Ranges that overlap, more containers than there are addresses or bridge ports, frames without contents."""
+    """Errors for overlapping ranges, more containers than addresses or bridge ports, and an MTU that is too small."""
     nets, options = networks(scenario), scenario.options
     placed = attach(scenario, nets)
     for name in (name for name, _ in scenario.networks if name not in nets):
-        yield f"networks/{name}", f"no subnet is left for network {name}", "say its subnet"
+        yield f"networks/{name}", f"no free subnet is left for network {name}", "set its subnet"
     for name, net in nets.items():
         yield from _full(net, placed, f"networks/{name}" if scenario.networks else "hosts")
     for host, places in placed.items():
         out = sum(place.way_out is not None for place in places)
         free = min(options.docker_gwbridge.num_addresses - 4, primitives.BRIDGE_PORTS)
         if out > free:
-            what = f"{host} has {out} containers and docker_gwbridge {options.docker_gwbridge} takes {max(free, 0)}"
+            what = f"{host} has {out} containers, but docker_gwbridge {options.docker_gwbridge} takes {max(free, 0)}"
             yield "docker_gwbridge", what, "spread them over more hosts, or give it a larger subnet"
     where = {f"network {name}": f"networks/{name}/subnet" for name in nets}
     ranges = {name: getattr(options, name) for name in ("underlay", "docker0", "docker_gwbridge")}
@@ -176,12 +180,14 @@ def _full(net: Overlay, placed: dict[str, tuple[Place, ...]], at: str) -> Iterat
     free = net.subnet.num_addresses - 3
     if inside + balancers > free or free < 1:
         needed = max(inside + balancers, 1) + 3
-        what = f"{net.subnet} has {max(free, 0)} addresses for network {net.name} and {inside + balancers} are needed"
+        what = f"{net.subnet} has {max(free, 0)} addresses for network {net.name}, but needs {inside + balancers}"
         hint = f"one for each container, and one on each host for its load balancer: a /{primitives.prefix_for(needed)}"
         yield at, what, hint
     if max(hosts, default=0) > primitives.BRIDGE_PORTS - 1:  # and vxlan0
-        what = f"network {net.name} has {max(hosts)} containers on one host; br0 takes {primitives.BRIDGE_PORTS - 1}"
+        what = (
+            f"network {net.name} has {max(hosts)} containers on one host, but br0 takes {primitives.BRIDGE_PORTS - 1}"
+        )
         yield at, what, "spread them over more hosts"
     if net.mtu < LEAST_MTU:
-        what = f"mtu: {net.mtu + HEADERS} leaves {net.mtu} for a packet inside VXLAN's {HEADERS} bytes of headers"
-        yield f"{at}/mtu", what, f"IPv4 needs {LEAST_MTU} at least: {LEAST_MTU + HEADERS} or more"
+        what = f"mtu: {net.mtu + HEADERS} leaves {net.mtu} for a packet, after VXLAN's {HEADERS} bytes of headers"
+        yield f"{at}/mtu", what, f"IPv4 needs at least {LEAST_MTU}: use {LEAST_MTU + HEADERS} or more"

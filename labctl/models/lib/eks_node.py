@@ -1,4 +1,4 @@
-"""A node of EKS as amazon-vpc-cni-k8s sets it up: its ENIs, its rules of routing, its firewall, its pods. Pure."""
+"""A node of EKS as amazon-vpc-cni-k8s sets it up: its ENIs, policy routing, firewall and pods. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from labctl.models.lib import aws, cloud_vpc, portmap, primitives
 from labctl.models.lib.aws import Eni
 
 GATEWAY = IPv4Address("169.254.1.1")
-NETWORK = "aws-cni"  # the name of the network in its CNI configuration, of which chains bear a digest
-TO_POD, HOST, EXTERNAL_SERVICE, FROM_POD, FROM_ENI = 512, 1024, 1535, 1536, 32765  # places of the rules
+NETWORK = "aws-cni"  # the network's name in its CNI configuration; chain names contain a digest of it
+TO_POD, HOST, EXTERNAL_SERVICE, FROM_POD, FROM_ENI = 512, 1024, 1535, 1536, 32765  # priorities of the rules
 MARK = 0x80
 RANDOM = {"prng": " --random-fully", "hashrandom": " --random", "none": ""}
 _RESTORE = "-j CONNMARK --restore-mark --nfmask 0x80 --ctmask 0x80"
@@ -26,7 +26,7 @@ _CONNMARK = '-m comment --comment "AWS, CONNMARK"'
 def enis(scenario: Scenario, number: int) -> tuple[Eni, ...]:
     """The ENIs of a node: as many as its pods need and a spare one, each with all its addresses.
 
-    Every node has addresses for all the ENIs it may ever have, so that none depends on another node's pods.
+    Addresses are reserved for all ENIs that a node may have, so that they do not depend on the pods of other nodes.
     """
     options, node = scenario.options, scenario.nodes[number]
     used = -(-len(node.pods) // (options.ips_per_eni - 1))
@@ -39,7 +39,7 @@ def enis(scenario: Scenario, number: int) -> tuple[Eni, ...]:
 
 
 def vm(options: Any) -> Eni:
-    """The ENI of `vm`: in a subnet of its own, or in the nodes' at the far end."""
+    """The ENI of `vm`: in a separate subnet, or at the end of the nodes' subnet."""
     if options.vm_cidr == options.subnet:
         return Eni("vm", 0, options.subnet, "br0", (primitives.within(options.subnet, -2),))
     return Eni("vm", 0, options.vm_cidr, "br1", (options.vm_cidr.network_address + aws.FIRST,))
@@ -48,7 +48,7 @@ def vm(options: Any) -> Eni:
 def places(node: Node, enis: Iterable[Eni]) -> Iterator[tuple[str, str, Eni, IPv4Address]]:
     """Each pod with the node's device to it, its ENI and its address: the first ENI's secondary ones, then the next's.
 
-    The device's name is made of the pod's namespace and name, so that others (Calico's policy) can foretell it.
+    The device's name is made from the pod's namespace and name, so that others (Calico's policy) can compute it.
     """
     devices = primitives.hashed("eni", 11, (f"default.{pod}" for pod in node.pods))
     free = ((eni, own) for eni in enis for own in eni.addresses[1:])
@@ -57,7 +57,7 @@ def places(node: Node, enis: Iterable[Eni]) -> Iterator[tuple[str, str, Eni, IPv
 
 
 def cards(enis: Sequence[Eni]) -> Iterator[Resource]:
-    """The node's devices: eth0 as DHCP sets it up; each other with its primary address, and a table of its own."""
+    """The node's devices: eth0 as DHCP sets it up; each other one with its primary address and a separate table."""
     node, devices = enis[0].instance, [eni.at.dev for eni in enis[1:]]
     yield from primitives.forwarding(node, True, rp_filter=1, devices=devices)
     yield Sysctl(node, "net.ipv4.conf.eth0.rp_filter", "2")
@@ -72,7 +72,7 @@ def cards(enis: Sequence[Eni]) -> Iterator[Resource]:
 
 
 def rules(node: str, options: Any) -> Iterator[Resource]:
-    """The rules of routing that are for no single pod: marked packets, and services outside, go by eth0."""
+    """The policy-routing rules of the whole node: marked packets, and packets to external services, use eth0."""
     if options.node_port_support or not options.external_snat:
         yield Rule(node, HOST, mark=MARK, mask=MARK)
     for network in options.external_service_cidrs:
@@ -80,11 +80,11 @@ def rules(node: str, options: Any) -> Iterator[Resource]:
 
 
 def firewall(eth0: Eni, options: Any, ports: Iterable[portmap.Mapped]) -> Iterator[Resource]:
-    """The AWS chains, and portmap's, which stand behind them in PREROUTING and before them in POSTROUTING."""
+    """The AWS chains, and those of portmap: its rules are after them in PREROUTING, before them in POSTROUTING."""
     node, snat = eth0.instance, not options.external_snat
     exempt = [(network, "") for network in (options.vpc_cidr,)]
     exempt += [(network, " EXCLUSION") for network in options.exclude_snat_cidrs]
-    exempt.reverse()  # each is put before those that are there
+    exempt.reverse()  # each rule is inserted before the existing ones
     marking = []
     if options.node_port_support:
         marking.append(f"-i eth0 {_PRIMARY} -m addrtype --dst-type LOCAL --limit-iface-in {_MARK}")
@@ -98,7 +98,7 @@ def firewall(eth0: Eni, options: Any, ports: Iterable[portmap.Mapped]) -> Iterat
         yield primitives.chain(node, "nat", "PREROUTING", jump, f"{_CONNMARK} {_RESTORE}")
     yield from portmap.portmap(node, NETWORK, ports, portmap.OWN_MARK)
     if not snat:
-        yield primitives.chain(node, "nat", "AWS-SNAT-CHAIN-0")  # it is emptied, and stays
+        yield primitives.chain(node, "nat", "AWS-SNAT-CHAIN-0")  # the agent empties the chain and keeps it
         return
     yield primitives.chain(node, "nat", "POSTROUTING", '-m comment --comment "AWS SNAT CHAIN" -j AWS-SNAT-CHAIN-0')
     inside = (f'-d {network} -m comment --comment "AWS CONNMARK CHAIN" -j RETURN' for network, _ in exempt)
@@ -109,7 +109,7 @@ def firewall(eth0: Eni, options: Any, ports: Iterable[portmap.Mapped]) -> Iterat
 
 
 def pods(node: Node, enis: Iterable[Eni], mtu: int) -> Iterator[Resource | Machine]:
-    """The node's pods: each a route and a rule to it, and one from it where it is not at eth0."""
+    """The node's pods: a route and a rule to each, and a rule from each that is not at eth0."""
     gateway = IPv4Network((int(GATEWAY), 32))
     for name, device, eni, own in places(node, enis):
         inner, outer, only = Port(name, "eth0"), Port(node.name, device), IPv4Network((int(own), 32))
@@ -128,7 +128,7 @@ def pods(node: Node, enis: Iterable[Eni], mtu: int) -> Iterator[Resource | Machi
 
 
 def mapped(node: Node, enis: Iterable[Eni]) -> Iterator[portmap.Mapped]:
-    """The pods of a node that have ports on it."""
+    """The pods of a node that have host ports."""
     settings = dict(node.settings)
     for pod, device, _, own in places(node, enis):
         if pod in settings and settings[pod].host_ports:
@@ -136,21 +136,21 @@ def mapped(node: Node, enis: Iterable[Eni]) -> Iterator[portmap.Mapped]:
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """What the instances and the VPC have no addresses for, and ranges that do not go together."""
+    """Errors for pods and nodes without addresses, and for ranges that conflict."""
     options, nodes = scenario.options, len(scenario.nodes)
     room = options.enis * (options.ips_per_eni - 1)
     sum_ = f"{options.enis} ENIs x ({options.ips_per_eni} - 1) = {room}"
     for node in scenario.nodes:
         if len(node.pods) > room:
-            hint = f"{sum_}, for the first address of an ENI is the node's: more of them, or more nodes"
-            yield "nodes", f"{node.name} has {len(node.pods)} pods and addresses for {room}", hint
+            hint = f"{sum_}: the node has the first address of an ENI; raise enis or ips_per_eni, or use more nodes"
+            yield "nodes", f"{node.name} has {len(node.pods)} pods, but addresses for {room}", hint
     share, more = options.enis * options.ips_per_eni, options.vm_cidr == options.subnet
     need, held = nodes * share + more, options.subnet.num_addresses - aws.KEPT
     if need > held:
-        what = f"subnet {options.subnet} has {max(held, 0)} addresses and {nodes} nodes may take {need}"
-        would = f"a /{primitives.prefix_for(need + aws.KEPT)} would do"
+        what = f"subnet {options.subnet} has {max(held, 0)} addresses, but {nodes} nodes may need {need}"
+        would = f"a /{primitives.prefix_for(need + aws.KEPT)} is large enough"
         sum_ = f"{nodes} x {options.enis} ENIs x {options.ips_per_eni}{' + 1 for vm' if more else ''} = {need}"
-        yield "subnet", what, f"{sum_}, and AWS keeps {aws.KEPT}: {would}"
+        yield "subnet", what, f"{sum_}, and AWS reserves {aws.KEPT}: {would}"
     yield from _ranges(options, nodes)
     for number, node in enumerate(scenario.nodes):
         own = [eni.primary for eni in enis(scenario, number)]
@@ -161,9 +161,9 @@ def _ranges(options: Any, nodes: int) -> Iterator[tuple[str, str, str]]:
     for key in ("subnet", "vm_cidr"):
         if not getattr(options, key).subnet_of(options.vpc_cidr):
             what = f"{key} {getattr(options, key)} is not in vpc_cidr {options.vpc_cidr}"
-            yield key, what, "set vpc_cidr to the range that holds all subnets"
+            yield key, what, "set vpc_cidr to a range that contains all subnets"
     if not 16 <= options.vpc_cidr.prefixlen <= 28:
-        yield "vpc_cidr", f"vpc_cidr {options.vpc_cidr} is no size of a VPC", "AWS takes a /16 to a /28"
+        yield "vpc_cidr", f"vpc_cidr {options.vpc_cidr} has the wrong size for a VPC", "AWS accepts a /16 to a /28"
     yield from cloud_vpc.refuse_apart(options, "subnet", aws.KEPT)
     yield from primitives.overlaps({"vpc_cidr": options.vpc_cidr, "internet_cidr": options.internet_cidr})
     yield from primitives.refuse_internet(options.internet_cidr, options.public_ip)
@@ -173,5 +173,5 @@ def _ranges(options: Any, nodes: int) -> Iterator[tuple[str, str, str]]:
         and options.public_ip in options.internet_cidr
         and (last not in options.internet_cidr or last == options.internet_cidr.broadcast_address)
     ):
-        what = f"internet_cidr {options.internet_cidr} ends before {nodes} nodes have a public address"
-        yield "public_ip", what, f"{options.public_ip} + {nodes} - 1 = {last}: begin lower, or take a larger range"
+        what = f"internet_cidr {options.internet_cidr} has too few addresses from public_ip on for {nodes} nodes"
+        yield "public_ip", what, f"{options.public_ip} + {nodes} - 1 = {last}: use a lower public_ip, or a larger range"

@@ -1,4 +1,4 @@
-"""A node of GKE as the plugin ptp, netd and ip-masq-agent set it up, whichever way the VPC knows its pods. Pure."""
+"""A node of GKE as the plugin ptp, netd and ip-masq-agent set it up, for both kinds of clusters. Pure."""
 
 from __future__ import annotations
 
@@ -19,36 +19,40 @@ RESERVED = (
     "203.0.113.0/24", "240.0.0.0/4",
 )  # fmt: skip
 KEEPS = {"rfc1918": RFC1918, "reserved": (*RFC1918, *map(IPv4Network, RESERVED))}
-HAIRPIN = 0x4000  # the mark of packets that kube-proxy is to masquerade
-LOCAL_RULES, HAIRPIN_RULE, OWN_RULE, POLICY_RULE = 70, 74, 75, 76  # places of netd's rules
+HAIRPIN = 0x4000  # the mark of packets that kube-proxy masquerades
+LOCAL_RULES, HAIRPIN_RULE, OWN_RULE, POLICY_RULE = 70, 74, 75, 76  # priorities of netd's rules
 LOCAL_TABLE, CUSTOM_TABLE = 255, 1
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterOptions:
-    """What a scenario of either kind of cluster may set."""
+    """Options of both kinds of clusters."""
 
     pod_cidr: IPv4Network = option(cidr("10.4.0.0/14"), "addresses of all pods; each node gets a part of it")
-    node_cidr: IPv4Network = option(cidr("10.128.0.0/20"), "the subnet of the nodes; node1 is the second address")
-    vm_cidr: IPv4Network = option(cidr("10.132.0.0/20"), "the subnet of `vm`; the value of node_cidr puts it there")
-    peer_cidr: IPv4Network = option(cidr("10.200.0.0/20"), "the subnet of `peer`, in a VPC that is peered with this")
+    node_cidr: IPv4Network = option(cidr("10.128.0.0/20"), "the subnet of the nodes; node1 has the second address")
+    vm_cidr: IPv4Network = option(cidr("10.132.0.0/20"), "the subnet of `vm`; it may be the same as node_cidr")
+    peer_cidr: IPv4Network = option(cidr("10.200.0.0/20"), "the subnet of `peer`, in a peered VPC")
     internet_cidr: IPv4Network = option(cidr("8.8.8.0/24"), "the internet's range; its first address is `internet`")
-    public_ip: IPv4Address = option(address("8.8.8.50"), "the address of Cloud NAT, worn by all that leaves")
+    public_ip: IPv4Address = option(
+        address("8.8.8.50"), "public source address of outgoing traffic (SNAT by Cloud NAT)"
+    )
     non_masquerade: str = option(
-        "reserved", "where pods keep their addresses: private ranges, or all reserved ones", choices=tuple(KEEPS)
+        "reserved",
+        "destinations for which pods keep their addresses: private or all reserved ranges",
+        choices=tuple(KEEPS),
     )
     mtu: int = option(1460, "MTU of the VPC and of pods", minimum=1300, maximum=8896)
 
 
 def nics(scenario: Scenario) -> list[gcp.Nic]:
-    """The nodes' network interfaces: the first free address of their subnet, then the next."""
+    """The nodes' network interfaces, with the first free addresses of their subnet."""
     subnet: IPv4Network = scenario.options.node_cidr
     first = subnet.network_address + gcp.FIRST
     return [gcp.Nic(node.name, first + number, subnet) for number, node in enumerate(scenario.nodes)]
 
 
 def vm(options: ClusterOptions) -> gcp.Nic:
-    """The network interface of `vm`: in a subnet of its own, or in the nodes' at the far end."""
+    """The network interface of `vm`: in a separate subnet, or at the end of the nodes' subnet."""
     own = primitives.within(options.vm_cidr, -3 if options.vm_cidr == options.node_cidr else gcp.FIRST)
     return gcp.Nic("vm", own, options.vm_cidr)
 
@@ -59,7 +63,7 @@ def peer(options: ClusterOptions) -> gcp.Nic:
 
 
 def surroundings(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """The VPC, the machines beside and the internet."""
+    """The VPC, `vm`, `peer` and the internet."""
     options: ClusterOptions = scenario.options
     others = (vm(options), peer(options))
     yield Machine("fabric", "fabric", (options.node_cidr.network_address + 1, options.public_ip))
@@ -75,7 +79,7 @@ def surroundings(scenario: Scenario) -> Iterator[Resource | Machine]:
 def node(
     nic: gcp.Nic, node: Node, pods: IPv4Network, options: ClusterOptions, *, visible: bool = False
 ) -> Iterator[Resource | Machine]:
-    """A node with its pods; `visible` sends by way of the VPC even what two of them say to each other."""
+    """A node with its pods. With `visible`, even packets between two of them pass the VPC."""
     yield Machine(nic.name, "node", (nic.address, pods.network_address + 1))
     yield from primitives.netns(nic.name)
     yield from gcp.plug(nic)
@@ -91,7 +95,7 @@ def node(
 
 
 def _ptp(node: Node, pods: IPv4Network, mtu: int) -> Iterator[Resource | Machine]:
-    """Pods in host-local's order, each with a cable of its own, at whose other end the same gateway always is."""
+    """Pods in host-local's order, each with a veth pair. The node's ends all have the address of the gateway."""
     gateway, first = pods.network_address + 1, int(pods.network_address) + 2
     for number, (name, device) in enumerate(zip(node.pods, primitives.hashed("veth", 8, node.pods), strict=True)):
         own, inner, outer = IPv4Address(first + number), Port(name, "eth0"), Port(node.name, device)
@@ -107,10 +111,10 @@ def _ptp(node: Node, pods: IPv4Network, mtu: int) -> Iterator[Resource | Machine
 
 
 def _policy_routing(nic: gcp.Nic, pods: IPv4Network) -> Iterator[Resource]:
-    """netd's policy routing, for intranode visibility: what did not come from the VPC has to go there.
+    """netd's policy routing, for intranode visibility: packets that did not come from the VPC go to it.
 
-    So have packets between two pods of one node, which come back from there; what is the node's own has not, nor
-    what kube-proxy marked, whose answers are told by a mark on the connection.
+    So do packets between two pods of one node, which then come back. Exceptions are packets of the node itself and
+    packets that kube-proxy marked; a mark on the connection identifies the answers to those.
     """
     node, veths = nic.name, IPv4Network((int(pods.network_address) + 1, 32))
     yield Route(node, primitives.ANYWHERE, nic.gateway, "eth0", CUSTOM_TABLE)
@@ -132,17 +136,17 @@ def _policy_routing(nic: gcp.Nic, pods: IPv4Network) -> Iterator[Resource]:
 
 
 def checks(scenario: Scenario, *, visible: bool) -> Iterator[Check]:
-    """How far apart pods of one node are, Kubernetes' own rules, and what containers of a pod share."""
-    ways = "three routers apart, for the VPC sees what they say" if visible else "one router apart"
+    """Checks of the routers between pods of one node, Kubernetes' own rules, and what containers of a pod share."""
+    ways = "three routers apart, because their packets pass the VPC" if visible else "one router apart"
     yield from kubernetes.one_node(scenario, f"pods of one node are {ways}", 61 if visible else 63)
     yield from kubernetes.kubernetes_rules(scenario)
     yield from pods_.checks(scenario)
 
 
 def refuse(scenario: Scenario, length: int, most: int, *, fixed: bool) -> Iterator[tuple[str, str, str]]:
-    """What the ranges cannot hold, ranges that are not apart, and a name that is taken.
+    """Errors for ranges that are too small or overlap, and for the reserved name `peer`.
 
-    Each node's range is of that prefix length, and it takes so many pods, whether or not that is `fixed`.
+    `length` is the prefix length of each node's range. `most` is the limit of pods on a node, `fixed` or an option.
     """
     options: ClusterOptions = scenario.options
     nodes = len(scenario.nodes)
@@ -151,20 +155,20 @@ def refuse(scenario: Scenario, length: int, most: int, *, fixed: bool) -> Iterat
     more = options.vm_cidr == options.node_cidr
     need, held = nodes + more, options.node_cidr.num_addresses - gcp.KEPT
     if need > held:
-        what = f"node_cidr {options.node_cidr} has {max(held, 0)} addresses and {nodes} nodes need {need}"
-        sum_ = f"{nodes}{' + 1 for vm' if more else ''}, and Google Cloud keeps {gcp.KEPT}"
-        yield "node_cidr", what, f"{sum_}: a /{primitives.prefix_for(need + gcp.KEPT)} would do"
+        what = f"node_cidr {options.node_cidr} has {max(held, 0)} addresses, but {nodes} nodes need {need}"
+        sum_ = f"{nodes}{' + 1 for vm' if more else ''}, and Google Cloud reserves {gcp.KEPT}"
+        yield "node_cidr", what, f"{sum_}: a /{primitives.prefix_for(need + gcp.KEPT)} is large enough"
     yield from cloud_vpc.refuse_apart(options, "node_cidr", gcp.KEPT, "pod_cidr", "peer_cidr", "internet_cidr")
     yield from primitives.refuse_internet(options.internet_cidr, options.public_ip)
     yield from _refuse_names(scenario)
     for network in (LINK_LOCAL, *KEEPS[options.non_masquerade]):
         if options.internet_cidr.overlaps(network):
-            what = f"internet_cidr {options.internet_cidr} is in {network}, where pods keep their addresses"
-            yield "internet_cidr", what, "take a range that is public, such as 8.8.8.0/24"
+            what = f"internet_cidr {options.internet_cidr} overlaps {network}, where pods keep their addresses"
+            yield "internet_cidr", what, "use a public range, such as 8.8.8.0/24"
 
 
 def _refuse_names(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     names: Iterable[tuple[str, str]] = ((node.name, "nodes") for node in scenario.nodes)
     taken = [*names, *((pod, f"nodes/{node.name}") for node, pod in scenario.pods)]
-    yield from ((at, "'peer' is the name of the machine in the peered VPC", "rename it") for name, at in taken
+    yield from ((at, "the name 'peer' is reserved for the machine in the peered VPC", "rename it") for name, at in taken
                 if name == "peer")  # fmt: skip

@@ -1,9 +1,10 @@
-"""Ports of pods on their node (`hostPort`), as the CNI plugin portmap wires them, for every Kubernetes model. Pure.
+"""Host ports of pods (`hostPort`), as the CNI plugin portmap sets them up, for every Kubernetes model. Pure.
 
-Who asks the node for such a port is translated to the pod (DNAT) and keeps the own address. Only two askers must
-not keep theirs, for the answer would not come back the way it has to: a pod of the same range, whom the pod would
-answer directly, and the node itself at 127.0.0.1, an address that means nothing on the pod's side. Their packets
-are marked, and masqueraded at the end; and for 127.0.0.1 to be let out, the bridge routes loopback addresses.
+A packet to such a port of the node is translated to the pod (DNAT) and keeps its source address. In two cases the
+source must be translated too, because the answer would not come back through the node: if the client is a pod of the
+same range, which the pod would answer directly, and if it is the node at 127.0.0.1, an address that has another
+meaning in the pod. Packets of these clients get a mark, and POSTROUTING masquerades packets with the mark. The
+node's devices to the pods route loopback addresses (route_localnet), so that packets from 127.0.0.1 may leave.
 
 Follows containernetworking/plugins 1.1, plugins/meta/portmap/portmap.go: with `externalSetMarkChain` as kubenet's
 template has it (Azure/AgentBaker, kubenetCniTemplate), and for the chains behind that pkg/kubelet of Kubernetes 1.23
@@ -29,7 +30,7 @@ _SNAT = '-m comment --comment "kubernetes service traffic requiring SNAT" -j MAS
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """A pod with ports on its node: its name, address, the range it is of, the ports, and the node's device to it."""
+    """A pod with host ports: its name, address, the range of the address, the ports, and the node's device to it."""
 
     pod: str
     address: IPv4Address
@@ -39,9 +40,9 @@ class Mapped:
 
 
 def portmap(ns: str, network: str, pods: Iterable[Mapped], mark: str = MARK) -> Iterator[Resource]:
-    """The chains of a node whose pods have ports on it, and what its devices need for them; nothing without any.
+    """The chains of a node with host ports, and the sysctls of its devices. Without host ports it yields nothing.
 
-    `mark` is the chain that marks what is to be masqueraded: the kubelet's, or `OWN_MARK`, the plugin's own.
+    `mark` is the chain that marks packets for masquerading: the kubelet's, or `OWN_MARK`, the plugin's.
     """
     pods = tuple(one for one in pods if one.ports)
     if not pods:
@@ -73,7 +74,7 @@ def _own(ns: str) -> Iterator[Resource]:
 
 
 def _jumps(network: str, one: Mapped) -> Iterator[str]:
-    """One rule for each protocol, in the alphabet's order."""
+    """One rule for each protocol, in alphabetical order."""
     about = f'-m comment --comment "dnat name: \\"{network}\\" id: \\"{one.pod}\\""'
     for protocol in sorted({port.protocol for port in one.ports}):
         numbers = ",".join(str(port.host_port) for port in one.ports if port.protocol == protocol)
@@ -81,7 +82,7 @@ def _jumps(network: str, one: Mapped) -> Iterator[str]:
 
 
 def _translations(one: Mapped, mark: str) -> Iterator[str]:
-    """For each port: whom to mark, and where it leads."""
+    """For each port: the packets to mark, and the DNAT."""
     for port in one.ports:
         at = f"-d {port.address}/32 " if port.address is not None else ""
         match = f"{at}-p {port.protocol} -m {port.protocol} --dport {port.host_port}"
@@ -96,18 +97,20 @@ def _name(network: str, pod: str) -> str:
 
 
 def checks(node: str, pods: Iterable[Mapped], stranger: str, own: str) -> Iterator[Check]:
-    """Who is seen as whom at a node's port: a machine beside as itself, the node at 127.0.0.1 as `own`."""
+    """Checks of the address that a pod sees: `stranger` keeps its address, the node at 127.0.0.1 has `own`."""
     for one in pods:
         for port in one.ports:
             if port.protocol != "tcp":
                 continue
             inner, server = Port(one.pod, "eth0"), (one.pod, port.port)
             if port.address is None or not port.address.is_loopback:
-                say = f"port {port.host_port} of {node} leads to {one.pod}, and a machine beside keeps its own address"
+                say = f"port {port.host_port} of {node} leads to {one.pod}, which sees the address of {stranger}"
                 sees = (See(inner, src=stranger, dst=one.pod),)
                 yield Check(say, "tcp", stranger, node, port.host_port, server=server, sees=sees, origin="model")
             if port.address is None or port.address.is_loopback:
-                say = f"so does the node's own 127.0.0.1, and {one.pod} sees {own}"
+                say = (
+                    f"port {port.host_port} at 127.0.0.1 of {node} leads to {one.pod}, which sees the address of {own}"
+                )
                 sees = (See(inner, src=own, dst=one.pod),)
                 target, number = "127.0.0.1", port.host_port
                 yield Check(say, "tcp", node, target, number, server=server, sees=sees, origin="model")
@@ -117,7 +120,7 @@ def checks(node: str, pods: Iterable[Mapped], stranger: str, own: str) -> Iterat
 def refuse(
     node: Node, own: Iterable[IPv4Address], ports: Iterable[tuple[str, tuple[Publish, ...]]]
 ) -> Iterator[tuple[str, str, str]]:
-    """Ports that are taken on the node, or at an address that it does not have."""
+    """Errors for host ports that are used twice on the node, or at an address that the node does not have."""
     own, taken = tuple(own), dict[tuple[int, str], tuple[str, Publish]]()
     for pod, some in ports:
         for number, port in enumerate(some):
@@ -125,9 +128,9 @@ def refuse(
             key = (port.host_port, port.protocol)
             other = taken.get(key)
             if other is not None and (None in (other[1].address, port.address) or other[1].address == port.address):
-                what = f"host_ports: {port.protocol} port {port.host_port} of {node.name} is {other[0]}'s already"
-                yield at, what, "a node's ports are all its pods': choose another"
+                what = f"host_ports: {port.protocol} port {port.host_port} of {node.name} is already used by {other[0]}"
+                yield at, what, "all pods of a node share its ports: choose another port"
             if port.address is not None and not port.address.is_loopback and port.address not in own:
-                what = f"host_ports: {node.name} does not have {port.address}"
+                what = f"host_ports: {node.name} does not have the address {port.address}"
                 yield at, what, f"it has {', '.join(map(str, own))} and 127.0.0.0/8"
             taken.setdefault(key, (pod, port))

@@ -1,7 +1,7 @@
-"""What models share: generators of the kernel objects that every container network is made of.
+"""Generators of the kernel objects that container networks consist of, shared by the models.
 
-Addresses are computed as integers and names are hashed, so that a lab of a thousand containers is
-planned in milliseconds and the same scenario always gives the same plan.
+Addresses are computed as integers and names are hashed. So the plan of a thousand containers takes milliseconds,
+and the same scenario always gives the same plan.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from labctl.core.iptables import FirewallRule, rule
 from labctl.core.resources import Address, Chain, Link, Netns, Port, Resource, Route, Sysctl
 
 ANYWHERE = IPv4Network("0.0.0.0/0")
-BRIDGE_PORTS = 1023  # the kernel numbers bridge ports with ten bits and keeps zero for itself
+BRIDGE_PORTS = 1023  # the kernel numbers bridge ports with ten bits and reserves zero
 
-words = lru_cache(maxsize=4096)(rule)  # most rules of a lab stand on every node of it
+words = lru_cache(maxsize=4096)(rule)  # most rules of a lab are the same on every node
 
 
 def mac(name: str, head: str = "02") -> str:
-    """A locally administered MAC address made from a name: always the same, and nobody else's."""
+    """A locally administered MAC address made from a name, always the same. `head` is its first bytes."""
     text = head.replace(":", "") + sha1(name.encode()).hexdigest()
     return ":".join(text[at : at + 2] for at in range(0, 12, 2))
 
 
 def hashed(prefix: str, digits: int, names: Iterable[str]) -> tuple[str, ...]:
-    """Device names like a runtime's, `prefix` plus hex digits, one for each name and none twice."""
+    """Device names as container runtimes make them, `prefix` plus hex digits: one for each name, all different."""
     taken: dict[str, None] = {}
     for name in names:
         device = prefix + sha1(name.encode()).hexdigest()[:digits]
@@ -39,9 +39,9 @@ def hashed(prefix: str, digits: int, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def device(name: str) -> str:
-    """A name for the device that leads to a machine: the machine's own, or a hash where it is too long or taken.
+    """The name of the device that leads to a machine: the machine's name, or a hash if it is too long or reserved.
 
-    `all` and `default` mean something else below net.ipv4.conf; the rest is what routers and switches have.
+    `all` and `default` have another meaning below net.ipv4.conf; the other reserved names are devices of the fabric.
     """
     taken = ("lo", "all", "default", "pip", "wire", "igw", "lan1", "lan2")
     return name if len(name) <= 15 and name not in taken else hashed("to-", 11, (name,))[0]
@@ -53,7 +53,7 @@ def iface(address: IPv4Address | int, prefix: int) -> IPv4Interface:
 
 
 def within(network: IPv4Network, offset: int) -> IPv4Address:
-    """The address at an offset into a network; a negative one counts from its end, the broadcast being -1."""
+    """The address at an offset in a network. A negative offset counts from the end: -1 is the broadcast address."""
     base = network.network_address if offset >= 0 else network.broadcast_address + 1
     return base + offset
 
@@ -68,7 +68,7 @@ def netns(*names: str) -> Iterator[Resource]:
 def veth(
     one: Port, other: Port, *, mtu: int, macs: tuple[str | None, str | None] = (None, None), master: str | None = None
 ) -> Iterator[Resource]:
-    """A pair of virtual Ethernet devices; `master` is the bridge that the first of them is a port of."""
+    """A veth pair. `master` is the bridge of which the first device is a port."""
     yield Link(one, "veth", other, master, mtu, macs[0])
     yield Link(other, "veth", one, None, mtu, macs[1])
 
@@ -76,14 +76,14 @@ def veth(
 def bridge(
     at: Port, *, mtu: int, address: IPv4Interface | None = None, promisc: bool = False, head: str = "02"
 ) -> Iterator[Resource]:
-    """A bridge whose MAC is fixed: left alone it takes its lowest port's, and changes as ports come and go."""
+    """A bridge with a fixed MAC address. Without one, a bridge takes the lowest address of its current ports."""
     yield Link(at, "bridge", mtu=mtu, mac=mac(str(at), head), promisc=promisc)
     if address is not None:
         yield from addresses(at, address)
 
 
 def addresses(at: Port, *those: IPv4Interface) -> Iterator[Resource]:
-    """Addresses of a device. A /32 has no connected route to speak of."""
+    """Addresses of a device. For a /32 it does not matter whether there is a connected route."""
     for address in those:
         yield Address(at, address, None if address.network.prefixlen == 32 else True)
 
@@ -94,10 +94,10 @@ def default(ns: str, via: IPv4Address, dev: str = "eth0") -> Route:
 
 
 def forwarding(ns: str, on: bool, *, rp_filter: int, devices: Iterable[str] = ("eth0",)) -> Iterator[Resource]:
-    """Whether a machine routes, and how: every setting that the way of a packet depends on.
+    """Whether a machine forwards packets, and every sysctl that affects forwarding.
 
-    A new namespace inherits these from the machine, and the kernel takes the larger of `all` and the
-    device's own, so each device is written too.
+    A new namespace inherits these values from the host. The kernel uses the larger of the value for `all` and the
+    value for the device, so the value is set for each device too.
     """
     yield Sysctl(ns, "net.ipv4.ip_forward", str(int(on)))
     for place in ("all", "default", *devices):
@@ -106,20 +106,20 @@ def forwarding(ns: str, on: bool, *, rp_filter: int, devices: Iterable[str] = ("
 
 
 def endpoint(name: str) -> Iterator[Resource]:
-    """The namespace of a pod or container: its loopback up, and no router by accident."""
+    """The namespace of a pod or container: loopback up, IP forwarding off."""
     yield Netns(name)
     yield Link(Port(name, "lo"), "loopback")
     yield Sysctl(name, "net.ipv4.ip_forward", "0")
 
 
 def chain(ns: str, table: str, name: str, *rules: str | FirewallRule, policy: str | None = None) -> Chain:
-    """A chain of iptables, its rules in iptables' own words."""
+    """A chain of iptables, with its rules in the syntax of iptables."""
     made = tuple(words(text) if isinstance(text, str) else text for text in rules)
     return Chain(ns, table, name, made, policy)
 
 
 def wire(ns: str, ports: Iterable[str], *, mtu: int, address: IPv4Interface | None = None) -> Iterator[Resource]:
-    """A plain Ethernet: a bridge called `wire` in a namespace of its own, with the eth0 of each machine in it."""
+    """A plain Ethernet: a bridge `wire` in a separate namespace, connected to the eth0 of each machine."""
     yield from netns(ns)
     yield from bridge(Port(ns, "wire"), mtu=mtu, address=address)
     for name in ports:
@@ -130,22 +130,22 @@ def wire(ns: str, ports: Iterable[str], *, mtu: int, address: IPv4Interface | No
 
 
 def overlaps(named: dict[str, IPv4Network]) -> Iterator[tuple[str, str, str]]:
-    """Refusals for ranges that must be apart and are not, each placed at the later of the two."""
+    """Errors for ranges that overlap but must not, each reported at the later of the two."""
     items = list(named.items())
     for number, (key, network) in enumerate(items):
         for other, before in items[:number]:
             if network.overlaps(before):
-                yield key, f"{key} {network} overlaps {other} {before}", "give each its own range"
+                yield key, f"{key} {network} overlaps {other} {before}", "give each a separate range"
 
 
 def refuse_internet(internet: IPv4Network, public: IPv4Address) -> Iterator[tuple[str, str, str]]:
-    """Refusals for a public address that the internet's range does not hold."""
+    """Errors for a public address that is not a free address of the internet's range."""
     used = (internet.network_address, internet.network_address + 1, internet.broadcast_address)
     if public not in internet or public in used:
-        hint = f"the first address of {internet} is the internet's own; take one from {internet.network_address + 2} up"
-        yield "public_ip", f"public_ip {public} is no free address of internet_cidr {internet}", hint
+        hint = f"`internet` has the first address of {internet}; use {internet.network_address + 2} or a later one"
+        yield "public_ip", f"public_ip {public} is not a free address of internet_cidr {internet}", hint
 
 
 def prefix_for(count: int) -> int:
-    """The longest prefix whose network holds that many addresses."""
+    """The longest prefix length of a network with this many addresses."""
     return 32 - max(count - 1, 0).bit_length()
