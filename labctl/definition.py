@@ -1,4 +1,4 @@
-"""What a lab is made from: found, read, compiled, and kept in the state directory while the lab runs."""
+"""The definition of a lab: found, read, compiled, and kept in the state directory while the lab runs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from labctl.xtables import BACKENDS, Backend
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What a lab was made from: enough to compile it again. Kept in the state directory while it runs."""
+    """The source of a lab: enough to compile it again. Kept in the state directory while the lab runs."""
 
     name: str  # the lab's name
-    file: str  # where the text came from, for messages
+    file: str  # the source of the text, for messages
     text: str  # the scenario, as written
     sets: tuple[str, ...] = ()  # the --set KEY=VALUE of the command line
-    approximate: tuple[str, ...] = ()  # the kernel features that are built otherwise
+    approximate: tuple[str, ...] = ()  # the kernel features that are replaced by substitutes
     files: tuple[tuple[str, str], ...] = ()  # the other files that the scenario names, and their texts
-    firewall: Backend | None = None  # the back end of its rules; None as long as that is open
-    lab: Lab | None = field(default=None, compare=False, repr=False)  # what it compiles to, once that is known
+    firewall: Backend | None = None  # the back end of its rules; None if not yet decided
+    lab: Lab | None = field(default=None, compare=False, repr=False)  # the compiled lab, if it is known
 
     @property
     def compiled(self) -> Lab:
-        """What it compiles to: every kernel object, the machines, the checks. Raises ScenarioError."""
+        """The compiled lab: every kernel object, the machines, the checks. Raises ScenarioError."""
         return compiled(self)
 
 
@@ -40,7 +40,7 @@ class Running:
     nodes: tuple[str, ...]
     model: str | None  # None if its definition is lost
     scenario: str | None
-    approximate: tuple[str, ...] = ()  # the kernel features that are built otherwise
+    approximate: tuple[str, ...] = ()  # the kernel features that are replaced by substitutes
     firewall: Backend | None = None  # the back end of its rules
 
 
@@ -54,8 +54,8 @@ def define(
 ) -> Definition:
     """Find a scenario by built-in name or file and read it. Raises UsageError, ScenarioError.
 
-    `approximate` is --approximate of the command line, which a scenario may forbid. What is built otherwise is
-    for the kernel to decide (`labctl.fit`), as is the back end of the rules where `firewall` names none.
+    `approximate` is --approximate of the command line, which a scenario may forbid. The features that need a substitute
+    depend on the kernel (`labctl.fit`), and so does the back end of the rules if `firewall` is None.
     """
     from labctl import catalog
 
@@ -71,7 +71,8 @@ def written(
     approximate: bool = False,
     firewall: Backend | None = None,
 ) -> Definition:
-    """The same of a scenario's text; `file` is what messages call it, and beside it lie the files that it names."""
+    """The definition of a scenario's text; `file` is its name in messages, and the files that it names are next to
+    it."""
     from labctl.parse import parse_and_compile
 
     files: dict[str, str] = {}
@@ -82,7 +83,7 @@ def written(
 
 
 def approximated(definition: Definition, features: Iterable[str]) -> Definition:
-    """The same scenario with what its model builds instead of these kernel features."""
+    """The same scenario with the model's substitutes for these kernel features."""
     return replace(definition, approximate=tuple(sorted(features)), lab=None)
 
 
@@ -117,7 +118,7 @@ def running() -> tuple[Running, ...]:
 
 
 def choose(name: str | None) -> str:
-    """The lab a command means: the named one, else the only one. Raises UsageError, listing the labs."""
+    """The lab of a command: the named one, else the only one. Raises UsageError, which lists the labs."""
     from labctl.kernel import places
 
     labs = tuple(places.labs())
@@ -135,9 +136,9 @@ def choose(name: str | None) -> str:
 
 
 def recall(name: str, scenario: str | None = None, sets: tuple[str, ...] = ()) -> Lab:
-    """The compiled lab behind a running lab, from its kept definition or from `scenario` (a file or name).
+    """The compiled lab of a running lab, from its kept definition or from `scenario` (a file or name).
 
-    Raises UsageError asking for --scenario FILE where the definition is lost.
+    Raises UsageError with a hint at --scenario FILE if the definition is lost.
     """
     if scenario is not None:
         from labctl.kernel import backends
@@ -145,12 +146,12 @@ def recall(name: str, scenario: str | None = None, sets: tuple[str, ...] = ()) -
         return compiled(define(scenario, name, sets, firewall=backends.of(name)))
     definition = kept(name)
     if definition is None:
-        raise UsageError(f"what lab {name} was made from is not known here", "name it: --scenario FILE")
+        raise UsageError(f"the definition of lab {name} is lost", "name its scenario: --scenario FILE")
     return compiled(definition)
 
 
 def kept(name: str) -> Definition | None:
-    """The definition that a running lab was made from; None if it is lost."""
+    """The kept definition of a running lab; None if it is lost."""
     from labctl.kernel import state
 
     record = state.load(name)
@@ -166,13 +167,13 @@ def kept(name: str) -> Definition | None:
 
 
 def _firewall(record: Mapping[str, Any]) -> Backend | None:
-    """The back end that a record names; older ones name none. None where there is no record."""
+    """The back end in a record; legacy in an older record without one. None if there is no record."""
     word = record.get("firewall")
     return (word if word in BACKENDS else "legacy") if record else None
 
 
 def keep(definition: Definition, lab: Lab) -> None:
-    """Keep what the lab is made from, and who is who in it, so that entering it needs no compiling."""
+    """Keep the lab's definition and its machines, so that entering a node needs no compilation."""
     from labctl.kernel import state
 
     machines = [

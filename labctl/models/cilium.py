@@ -49,9 +49,7 @@ from labctl.scenario import Check, Machine, Node, Scenario
 FOLLOWS = "Cilium 1.16 and later (iptables masquerading)"
 MACHINES = ("nodes", "pods")
 PARTS = (
-    faithful(
-        "cilium_host and cilium_net without ARP, cilium_vxlan (flow-based, port 8472), veths, /32 addresses, MTU"
-    ),
+    faithful("cilium_host and cilium_net without ARP, cilium_vxlan (flow-based, port 8472), veths, /32 addresses, MTU"),
     faithful("the nodes' routes in the main table, with proto kernel, and a pod's two routes"),
     faithful("rule 9 with its table 2004, and the local table's lookup moved to rule 100"),
     faithful("the chains CILIUM_FORWARD and CILIUM_POST_nat, and the IP set of nodes with native routing"),

@@ -54,9 +54,7 @@ from labctl.scenario import Check, Machine, Scenario
 FOLLOWS = "flannel 0.22 and later with iptables (kube-flannel.yml), CNI plugins 1.1.1"
 MACHINES = ("nodes", "pods")
 PARTS = (
-    needs(
-        "vxlan", "flannel.1: VNI 1, port 8472, learning off; a route, a neighbour and a forwarding entry per peer"
-    ),
+    needs("vxlan", "flannel.1: VNI 1, port 8472, learning off; a route, a neighbour and a forwarding entry per peer"),
     needs("tun", "flannel0 of the backend udp, and a program that carries its packets from and to port 8285"),
     needs(
         "ipip",
