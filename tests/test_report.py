@@ -25,7 +25,7 @@ from labctl.results import Outcome
 from labctl.show import Section, View, parts, sections, settings
 
 EXACT = replace(samples.LAB, substituted=(), plan=samples.PLAN[:10])  # on a kernel that lacks nothing
-OTHERWISE = "approximate, for want of vlan: the tenants' VLANs; instead: a veth for each tenant"
+OTHERWISE = "approximate, because the kernel lacks vlan: the tenants' VLANs; instead: a veth for each tenant"
 
 
 class Screen(io.StringIO):
