@@ -89,7 +89,7 @@ def test_doctor_says_which_firewall_labs_are_written_with() -> None:
     )
     modern = replace(FINE, features={"iptables legacy": "no such table", "iptables nft": ""})
     assert found(modern, "firewall of this machine").detail.endswith("use iptables-nft in their namespaces")
-    assert found(modern, "iptables legacy").detail == "no such table; labs are written by iptables nft"
+    assert found(modern, "iptables legacy").detail == "no such table; labs use iptables nft"
     one = replace(FINE, tools={"iptables-legacy": "", "iptables-nft": "/usr/sbin/iptables-nft"})
     assert found(one, "iptables-legacy").state == "warn"
     assert found(replace(one, tools={"iptables-legacy": "", "iptables-nft": ""}), "iptables-legacy").state == "missing"

@@ -504,7 +504,7 @@ MUTATIONS = [
         "node1",
         "iptables-legacy -t nat -F FLANNEL-POSTRTG",
         "missing iptables -t nat -A FLANNEL-POSTRTG",
-        "another node sees",
+        "another node sees the address",
     ),
     broken("all pods may be forwarded", Z, "node1", "iptables-legacy -F FLANNEL-FWD", "-A FLANNEL-FWD -s", ""),
     broken("Docker's raw DROP", D, "host1", "iptables-legacy -t raw -F", "missing iptables -t raw -A PREROUTING", ""),
