@@ -25,7 +25,7 @@ pytestmark = pytest.mark.root
 
 Run = Callable[..., tuple[int, str, str]]
 TENANTS = "azure-cni-transparent-vlan"
-SAID = "approximate, for want of vlan: the tenants' VLANs on the nodes' NICs; instead: a veth of its own"
+SAID = "approximate, because the kernel lacks vlan: the tenants' VLANs on the nodes' NICs; instead: a veth of its own"
 BORN = """
 name: born
 model: raw

@@ -121,7 +121,7 @@ def test_a_failed_add_leaves_nothing(runtime: Runtime) -> None:
     code, error = runtime("ADD", "pod1", isGateway=True, ipMasq=True)
 
     assert (code, error["code"]) == (1, 100)
-    assert "cni0 is there and is no bridge, but a veth" in error["msg"]
+    assert "cni0 exists and is not a bridge, but a veth" in error["msg"]
     assert runtime.calls() == ["ADD", "DEL"]
     assert "eth0" not in runtime.ip("pod1", "-br link")
     assert "CNI-" not in runtime.save()
@@ -361,7 +361,7 @@ def test_an_attachment_is_made_once(runtime: Runtime) -> None:
     code, error = runtime("ADD", "pod1", {"CNI_NETNS": "/run/netns/pod2"}, isGateway=True)
 
     assert (code, error["code"]) == (1, 100)
-    assert "is there already" in error["msg"]
+    assert "exists already" in error["msg"]
     assert runtime.pings("pod1", "10.9.0.1")
     assert runtime.calls() == ["ADD"]
 
@@ -415,7 +415,7 @@ def test_a_lock_that_cannot_be_had_is_a_failure_of_input_and_output(
 def test_what_is_no_text_cannot_be_decoded(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     code, error = called(monkeypatch, capsys, b"\xff{}")
     assert (code, error["code"]) == (1, 6)
-    assert "no UTF-8" in error["msg"]
+    assert "not UTF-8" in error["msg"]
 
 
 @pytest.mark.root

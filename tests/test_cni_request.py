@@ -104,10 +104,10 @@ def test_the_latest_version_of_the_list_is_spoken() -> None:
 @pytest.mark.parametrize(
     ("more", "check", "collects"),
     [
-        ({"cniVersion": "0.3.1"}, "cniVersion 0.3.1 has no CHECK (0.4.0 has)", False),
+        ({"cniVersion": "0.3.1"}, "cniVersion 0.3.1 has no CHECK (0.4.0 and later have it)", False),
         ({"cniVersion": "1.0.0"}, "", False),
         ({"cniVersion": "1.1.0"}, "", True),
-        ({"cniVersion": "1.1.0", "disableCheck": True, "disableGC": True}, "the list says disableCheck", False),
+        ({"cniVersion": "1.1.0", "disableCheck": True, "disableGC": True}, "the list has disableCheck: true", False),
     ],
 )
 def test_what_a_network_can_be_asked(more: dict[str, Any], check: str, collects: bool) -> None:

@@ -211,9 +211,9 @@ FAIL_B = 'elif command == "ADD" and env["CNI_CONTAINERID"] == "b":\n    sys.exit
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        ({"say": "no json"}, "first answered an ADD with what is no result: this result is no JSON"),
+        ({"say": "no json"}, "first answered an ADD with an invalid result: this result is not JSON"),
         ({"say": "{}", "exit": 1}, "first ADD of a/eth0 on node1 failed (exit code 1): it said nothing"),
-        ({"say": '{"ips": [{"address": "x"}]}'}, "no result"),
+        ({"say": '{"ips": [{"address": "x"}]}'}, "an invalid result"),
     ],
 )
 def test_nonsense_of_a_plugin_is_told_as_such(tmp_path: Path, fake: Fake, answer: dict[str, Any], told: str) -> None:

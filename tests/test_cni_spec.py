@@ -60,12 +60,12 @@ def test_the_containers_addresses_are_those_of_its_device() -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("", "no JSON"),
-        ("[]", "no JSON object"),
-        ('{"cniVersion": "1.0"}', "'1.0' is no CNI version"),
-        ('{"cniVersion": "1.0.0", "ips": [{"address": "nine"}]}', "no CNI result"),
-        ('{"cniVersion": "1.0.0", "ips": [{}]}', "no CNI result"),
-        ('{"cniVersion": "1.0.0", "interfaces": [3]}', "no CNI result"),
+        ("", "not JSON"),
+        ("[]", "not a JSON object"),
+        ('{"cniVersion": "1.0"}', "'1.0' is not a CNI version"),
+        ('{"cniVersion": "1.0.0", "ips": [{"address": "nine"}]}', "not a CNI result"),
+        ('{"cniVersion": "1.0.0", "ips": [{}]}', "not a CNI result"),
+        ('{"cniVersion": "1.0.0", "interfaces": [3]}', "not a CNI result"),
     ],
 )
 def test_what_is_no_result_is_refused(text: str, what: str) -> None:
@@ -79,7 +79,7 @@ def test_an_error_is_read_told_and_written() -> None:
     assert str(error) == "no: subnet is missing (code 7)"
     assert error.meaning == "the network configuration is wrong"
     assert spec.error_json(error) == json.loads(text)
-    assert spec.Error(123, "x").meaning == "the plugin's own"
+    assert spec.Error(123, "x").meaning == "the plugin's own code"
     assert spec.Error(42, "x").meaning == "reserved"
     assert spec.error_json(spec.Error(11, "later")) == {"cniVersion": "1.1.0", "code": 11, "msg": "later"}
     for wrong in ("{}", '{"code": "7", "msg": "x"}', "panic: nil"):

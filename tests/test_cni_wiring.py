@@ -52,27 +52,27 @@ def refused(env: dict[str, str] | None = None, text: str | None = None, **keys: 
     [
         ({"CNI_COMMAND": "ADDD"}, {}, 4, "CNI_COMMAND is 'ADDD'"),
         ({"CNI_NETNS": ""}, {}, 4, "ADD needs CNI_NETNS"),
-        ({"CNI_CONTAINERID": "-a"}, {}, 4, "'-a' is no container id"),
-        ({"CNI_IFNAME": "a/b"}, {}, 4, "'a/b' is no name for a device"),
-        ({"CNI_IFNAME": "sixteen-letters-x"}, {}, 4, "is no name for a device"),
-        ({}, {"cniVersion": "0.2.0"}, 1, "cniVersion 0.2.0 is not spoken here | spoken are 0.3.0, 0.3.1"),
-        ({}, {"cniVersion": "2.0.0"}, 1, "not spoken here"),
+        ({"CNI_CONTAINERID": "-a"}, {}, 4, "'-a' is not a container id"),
+        ({"CNI_IFNAME": "a/b"}, {}, 4, "'a/b' is not a valid name for a device"),
+        ({"CNI_IFNAME": "sixteen-letters-x"}, {}, 4, "is not a valid name for a device"),
+        ({}, {"cniVersion": "0.2.0"}, 1, "cniVersion 0.2.0 is not supported | supported are 0.3.0, 0.3.1"),
+        ({}, {"cniVersion": "2.0.0"}, 1, "not supported"),
         ({"CNI_COMMAND": "GC"}, {"cniVersion": "1.0.0"}, 1, "cniVersion 1.0.0 has no GC"),
         ({"CNI_COMMAND": "STATUS"}, {"cniVersion": "1.0.0"}, 1, "has no STATUS"),
-        ({}, {"name": "-net"}, 7, "'-net' is no name for a network"),
+        ({}, {"name": "-net"}, 7, "'-net' is not a valid name for a network"),
         ({}, {"shape": "star"}, 7, "shape 'star' is none of bridge, routed"),
         ({}, {"hairpinMod": True}, 2, "unknown key 'hairpinMod', which is true | did you mean 'hairpinMode'?"),
         ({}, {"ipMasq": "yes"}, 7, "ipMasq 'yes' is not of the kind true or false"),
         ({}, {"mtu": True}, 7, "mtu True is not of the kind number"),
         ({}, {"mtu": 20}, 7, "mtu 20 is out of bounds"),
         ({}, {"hairpinMode": True, "promiscMode": True}, 7, "cannot both be on"),
-        ({}, {"shape": "routed", "bridge": "br0"}, 2, "bridge (here \"br0\") means nothing in the shape 'routed'"),
-        ({}, {"bridge": "a/b"}, 7, "'a/b' is no name for a device"),
+        ({}, {"shape": "routed", "bridge": "br0"}, 2, "bridge (here \"br0\") has no meaning with shape 'routed'"),
+        ({}, {"bridge": "a/b"}, 7, "'a/b' is not a valid name for a device"),
         ({}, {"ipam": {}}, 7, "ipam.type is missing"),
         ({}, {"ipam": {"type": "../x"}}, 7, "ipam.type is missing"),
-        ({}, {"runtimeConfig": {"mac": "02"}}, 7, "'02' is no MAC address"),
-        ({"CNI_ARGS": "MAC=02"}, {}, 7, "'02' is no MAC address"),
-        ({"CNI_ARGS": "IgnoreUnknown=1;K8S"}, {}, 4, "CNI_ARGS has 'K8S', which is no pair"),
+        ({}, {"runtimeConfig": {"mac": "02"}}, 7, "'02' is not a MAC address"),
+        ({"CNI_ARGS": "MAC=02"}, {}, 7, "'02' is not a MAC address"),
+        ({"CNI_ARGS": "IgnoreUnknown=1;K8S"}, {}, 4, "CNI_ARGS has 'K8S', which is not a pair"),
         ({"CNI_COMMAND": "CHECK"}, {}, 7, "CHECK needs prevResult"),
         ({}, {"prevResult": {"ips": [{"address": "x"}]}}, 6, "prevResult: "),
         ({"CNI_COMMAND": "GC"}, {VALID_ATTACHMENTS: [{"containerID": "a"}]}, 6, "containerID and ifname"),
@@ -159,7 +159,7 @@ def test_a_bridge_that_is_there_is_taken_as_it_is() -> None:
 
     assert wired(asked(), theirs)[0] == Link(at, "bridge", mtu=1300, promisc=True, options=(("stp_state", "1"),))
     assert wired(asked(isGateway=True), theirs)[0].mac == theirs.mac
-    with pytest.raises(Failure, match="cni0 is there and is no bridge, but a veth"):
+    with pytest.raises(Failure, match="cni0 exists and is not a bridge, but a veth"):
         wired(asked(), Link(at, "veth"))
     with pytest.raises(Failure, match=r"cni0 has another address than 10.9.0.1/24: 192.0.2.1/24"):
         wired(asked(isGateway=True), theirs, Address(at, IPv4Interface("192.0.2.1/24")))

@@ -19,7 +19,7 @@ from labctl.kernel.host_facts import Facts
 from labctl.kernel.namespaces.thread import CLONE_NEWNET, Inside, unshare
 from labctl.lab.doctor import Finding, findings, wanted
 
-SUBUIDS = "apt-get install uidmap, and lines for you in /etc/subuid and /etc/subgid"
+SUBUIDS = "apt-get install uidmap, and add lines for you to /etc/subuid and /etc/subgid"
 FINE = Facts(
     root=True,
     features={"network namespace": "", "veth": "", "vxlan": "", "iptables legacy": "", "iptables nft": ""},
@@ -88,11 +88,11 @@ def test_what_is_wrong_comes_with_its_fix(facts: Facts, what: str, state: str, f
 
 def test_doctor_says_which_firewall_labs_are_written_with() -> None:
     assert found(FINE, "firewall of this machine").detail.endswith(
-        "labs are written by iptables-legacy in their own namespaces (--firewall nft works, too)"
+        "labs use iptables-legacy in their namespaces (--firewall nft works too)"
     )
     modern = replace(FINE, features={"iptables legacy": "no such table", "iptables nft": ""})
-    assert found(modern, "firewall of this machine").detail.endswith("written by iptables-nft in their own namespaces")
-    assert found(modern, "iptables legacy").detail == "no such table; labs are written by iptables nft"
+    assert found(modern, "firewall of this machine").detail.endswith("use iptables-nft in their namespaces")
+    assert found(modern, "iptables legacy").detail == "no such table; labs use iptables nft"
     one = replace(FINE, tools={"iptables-legacy": "", "iptables-nft": "/usr/sbin/iptables-nft"})
     assert found(one, "iptables-legacy").state == "warn"
     assert found(replace(one, tools={"iptables-legacy": "", "iptables-nft": ""}), "iptables-legacy").state == "missing"
@@ -185,7 +185,8 @@ def test_what_would_load_a_module_is_not_tried(monkeypatch: pytest.MonkeyPatch) 
     assert idle == {"vxlan": ("vxlan",), "iptables nft": ("nft_compat",)}
     assert tried["bridge"] == tried["macvlan"] == ""
     finding = found(Facts(root=True, features=tried, idle=idle), "vxlan")
-    assert finding == Finding("vxlan", "ok", "not tried, for that might load vxlan; a lab that needs it has it loaded")
+    said = "not tried, because that might load vxlan; labctl loads it when a lab needs it"
+    assert finding == Finding("vxlan", "ok", said)
 
 
 @pytest.mark.root

@@ -97,7 +97,7 @@ def test_ip_in_ip_can_be_spoken_by_a_program(name: str) -> None:
 
 def test_geneve_is_asked_for_and_vxlan_stands_in_for_it() -> None:
     made = definition.define("antrea", sets=("tunnel=geneve",))
-    with pytest.raises(MissingError, match="lacks geneve, needed for tunnels of Geneve"):
+    with pytest.raises(MissingError, match="lacks geneve, needed for Geneve tunnels"):
         fit(made, Kernel("geneve"), approximate=False)
     assert kinds(fit(made, Kernel("geneve"), approximate=True)[1]) == {"loopback", "bridge", "veth", "vxlan"}
 
@@ -140,8 +140,8 @@ def test_what_is_missing_is_refused_with_all_that_helps() -> None:
     assert str(caught.value) == (
         "lab azure-cni-transparent-vlan cannot be built: this kernel lacks vlan, needed for the tenants' VLANs on the"
         " nodes' NICs\n"
-        "    hint: modprobe 8021q, if this kernel has it as a module (labctl doctor tells); or build it with"
-        " --approximate, instead: a separate veth pair from the fabric to each tenant's namespace, which bypasses the"
+        "    hint: modprobe 8021q, if this kernel has it as a module (see labctl doctor); or use --approximate to"
+        " build a substitute: a separate veth pair from the fabric to each tenant's namespace, which bypasses the"
         " node's eth0"
     )
     assert caught.value.code == 4
@@ -168,7 +168,7 @@ def test_a_scenario_may_forbid_it(tmp_path: Path) -> None:
     (problem,) = caught.value.problems
     assert problem.what == "approximate: false forbids the option --approximate"
     assert problem.line == len(catalog.find(TENANTS)[1].splitlines()) + 1
-    with pytest.raises(MissingError, match=r"the scenario forbids what may be built instead \(approximate: false\): a"):
+    with pytest.raises(MissingError, match=r"the scenario forbids the substitute \(approximate: false\): a"):
         fit(written(tmp_path, "approximate: false\n", asked=False), Kernel("vlan"), approximate=True)
 
 
@@ -178,5 +178,5 @@ def test_what_no_model_has_a_substitute_for_is_refused_whoever_asks(tmp_path: Pa
         fit(definition.define(str(tmp_path / "raw.yaml")), Kernel("vlan"), approximate=True)
     assert str(caught.value) == (
         "lab raw cannot be built: this kernel lacks vlan, needed for link eth0.5 type vlan dev lo id 5 up in h\n"
-        "    hint: modprobe 8021q, if this kernel has it as a module (labctl doctor tells)"
+        "    hint: modprobe 8021q, if this kernel has it as a module (see labctl doctor)"
     )

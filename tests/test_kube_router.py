@@ -187,7 +187,7 @@ def test_two_tunnels_of_one_name_are_told() -> None:
         "model: kube-router\nnode_cidr: 192.168.1.0/24\nother_cidr: 192.168.11.0/24\nelsewhere: [node1]\n"
         "nodes: {count: 11, pods: 0}\n"
     )
-    assert "the tunnels to node1 (192.168.11.1) and node11 (192.168.1.11) have one name, tun-" in refused(text)
+    assert "the tunnels to node1 (192.168.11.1) and node11 (192.168.1.11) have the same name, tun-" in refused(text)
     assert built(f"{text}overlay: none\n").plan
 
 
@@ -211,9 +211,9 @@ def asked(*own: Check) -> list[str]:
     ("node", "command", "says", "word"),
     [
         ("node1", "ip route del 10.244.1.0/24", "missing route 10.244.1.0/24 via 192.168.0.2", "same Ethernet"),
-        ("node3", "ip route del 10.244.0.0/24", "missing route 10.244.0.0/24 dev tun-3d9bed5bba7", "are in IP in IP"),
-        ("node1", "ip rule del pref 32765", "missing rule pref 32765 from 10.244.0.0/24 lookup 77", "so is what a pod"),
-        ("node1", "ip route flush table 77", "missing route 192.168.1.3 dev tun-ebb17bddb2e table 77", "so is what"),
+        ("node3", "ip route del 10.244.0.0/24", "missing route 10.244.0.0/24 dev tun-3d9bed5bba7", "in IP in IP"),
+        ("node1", "ip rule del pref 32765", "missing rule pref 32765 from 10.244.0.0/24 lookup 77", "uses the tunnel"),
+        ("node1", "ip route flush table 77", "missing route 192.168.1.3 dev tun-ebb17bddb2e table 77", "uses the"),
         ("node3", "iptables-legacy -t nat -F POSTROUTING", "missing iptables -t nat -A POSTROUTING", "outside"),
     ],
 )

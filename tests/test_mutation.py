@@ -354,7 +354,7 @@ MUTATIONS = [
         "cannot reach a pod",
     ),
     broken(
-        "a node's blackhole", F, "node1", "ip route del blackhole 10.244.0.0/26", "missing route blackhole", "nobody"
+        "a node's blackhole", F, "node1", "ip route del blackhole 10.244.0.0/26", "missing route blackhole", "unused"
     ),
     broken("a block's route", F, "node1", "ip route del 10.244.0.64/26", "missing route 10.244.0.64/26 via", POD),
     broken(
@@ -395,7 +395,7 @@ MUTATIONS = [
         "node1",
         "iptables-legacy -t nat -F cali-nat-outgoing",
         "missing iptables -t nat -A cali-nat-outgoing",
-        "address of the pod's own",
+        "address of the pod's node",
     ),
     broken("who answers for a pod's gateway", F, "", "{gateway}", "proxy_arp: value was 0, should be 1", POD, "node1"),
     broken(
@@ -449,7 +449,7 @@ MUTATIONS = [
         "node1",
         "ipset del cilium_node_set_v4 192.168.0.2",
         "changed ipset cilium_node_set_v4",
-        "nodes are a set",
+        "an IP set of nodes",
     ),
     broken("a way to a peer", M, "node1", "ip route del 10.0.1.0/24", "missing route 10.0.1.0/24 via 192.168.0.2", POD),
     broken(
@@ -478,7 +478,7 @@ MUTATIONS = [
         "node1",
         "ipset del ANTREA-POD-IP 10.10.1.0/24",
         "changed ipset ANTREA-POD-IP",
-        "same Ethernet",
+        "to a node on the same",
     ),
     broken(
         "a peer's node",
@@ -506,7 +506,7 @@ MUTATIONS = [
         "node1",
         "iptables-legacy -t nat -F FLANNEL-POSTRTG",
         "missing iptables -t nat -A FLANNEL-POSTRTG",
-        "another node sees",
+        "another node sees the address",
     ),
     broken("all pods may be forwarded", Z, "node1", "iptables-legacy -F FLANNEL-FWD", "-A FLANNEL-FWD -s", ""),
     broken("Docker's raw DROP", D, "host1", "iptables-legacy -t raw -F", "missing iptables -t raw -A PREROUTING", ""),

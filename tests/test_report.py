@@ -26,7 +26,7 @@ from labctl.report.rich_tables import drawn
 from labctl.report.terminal import Terminal
 
 EXACT = replace(samples.LAB, substituted=(), plan=samples.PLAN[:10])  # on a kernel that lacks nothing
-OTHERWISE = "approximate, for want of vlan: the tenants' VLANs; instead: a veth for each tenant"
+OTHERWISE = "approximate, because the kernel lacks vlan: the tenants' VLANs; instead: a veth for each tenant"
 
 
 class Screen(io.StringIO):

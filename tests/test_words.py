@@ -185,7 +185,7 @@ def test_a_changed_chain_is_told_rule_by_rule() -> None:
         'missing iptables -t nat -A POSTROUTING -d 10.0.0.0/8 -m comment --comment "it\'s local" -j RETURN',
     )
     assert changed(NAT, rules=NAT.rules[::-1]) == (
-        "changed iptables -t nat POSTROUTING: the rules stand in another order",
+        "changed iptables -t nat POSTROUTING: the rules are in another order",
     )
     forward = Chain("r", "filter", "FORWARD", policy="DROP")
     assert changed(forward, policy="ACCEPT") == (

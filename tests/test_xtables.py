@@ -103,7 +103,7 @@ def test_bridge_rules(written: str, printed: str | None) -> None:
         ("-s", "-s needs a value"),
         ("-j", "-j needs a value"),
         ("-j ACCEPT !", "cannot end with !"),
-        ("-s 10.0.0.1 -s 10.0.0.2", "-s stands twice"),
+        ("-s 10.0.0.1 -s 10.0.0.2", "-s is given twice"),
         ("-j ACCEPT -j DROP", "this one has two"),
         ("--to-source 1.2.3.4", "belongs to no match"),
         ("ACCEPT", "where a flag was expected"),

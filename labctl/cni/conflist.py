@@ -1,7 +1,7 @@
-"""A CNI network list that was read and is right: its text, what it asks of a runtime, and how it is made a node's.
+"""A valid CNI network list: its text, what it needs from a runtime, and its copy for each node.
 
-Nodes differ in their range of pod addresses, and a list is one for all of them. Where a text in it says
-`{pod_cidr}`, `{node}` or `{node_ip}`, each node's own stands in its list.
+One list serves all nodes, but nodes differ in their pod range. The placeholders `{pod_cidr}`, `{node}` and `{node_ip}`
+in its texts are replaced by each node's values.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 from labctl.cni.spec import Json, has, order
 
-WORDS = ("pod_cidr", "node", "node_ip")  # what a list may leave to the node
-SPOKEN = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")  # the versions whose runtime labctl can play
-OFFERED = ("portMappings", "bandwidth", "ips", "mac", "ipRanges")  # the capabilities that labctl has something for
+WORDS = ("pod_cidr", "node", "node_ip")  # the placeholders
+SPOKEN = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")  # the versions for which labctl can be the runtime
+OFFERED = ("portMappings", "bandwidth", "ips", "mac", "ipRanges")  # the capabilities for which labctl has arguments
 _WORD = re.compile(r"\{(\w+)\}")
 
 
@@ -28,27 +28,27 @@ class Conflist:
 
     @property
     def network(self) -> Network:
-        """What it says, with the words that each node fills in."""
+        """Its contents, with the placeholders."""
         return network(self.text)
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What its plugins declare that they can be told."""
+        """The capabilities that its plugins declare."""
         return capabilities(self.network.plugins)
 
     @property
     def bridges(self) -> tuple[str, ...]:
-        """The devices on the node that its plugins share, as far as the list names them."""
+        """The bridges on the node that its plugins share, as far as the list names them."""
         named = (plugin.get("bridge", "cni0") for plugin in self.network.plugins if plugin["type"] == "bridge")
         return tuple(name for name in named if isinstance(name, str))
 
     def of(self, values: Mapping[str, str]) -> str:
-        """The list as one node has it."""
+        """The list for one node, as JSON text, with the values of its placeholders."""
         return json.dumps(_filled(json.loads(self.text), values))
 
 
 def words_in(text: str) -> tuple[str, ...]:
-    """The words in braces of a text."""
+    """The words in braces in a text."""
     return tuple(_WORD.findall(text))
 
 
@@ -64,7 +64,7 @@ def _filled(value: Any, values: Mapping[str, str]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network list, as JSON text made it: the version to speak, its name, its plugins, what it forbids."""
+    """A network list, read from JSON text: the version to use, its name, its plugins, the commands it disables."""
 
     version: str
     name: str
@@ -74,7 +74,7 @@ class Network:
 
     @property
     def types(self) -> tuple[str, ...]:
-        """Every executable that the list needs, each once: its plugins, and those that they call for addresses."""
+        """Every executable that the list needs, each once: its plugins and their IPAM plugins."""
         found: dict[str, None] = {}
         for plugin in self.plugins:
             found[plugin["type"]] = None
@@ -87,17 +87,17 @@ class Network:
     def no_check_because(self) -> str:
         """Why this network has no CHECK; "" if it has."""
         if not has(self.version, "CHECK"):
-            return f"cniVersion {self.version} has no CHECK (0.4.0 has)"
-        return "the list says disableCheck" if self.no_check else ""
+            return f"cniVersion {self.version} has no CHECK (0.4.0 and later have it)"
+        return "the list has disableCheck: true" if self.no_check else ""
 
     @property
     def collects(self) -> bool:
-        """Whether its plugins can be asked to collect garbage."""
+        """Whether its plugins can be called with GC."""
         return has(self.version, "GC") and not self.no_gc
 
 
 def network(text: str) -> Network:
-    """The network of a list's JSON text, which the scenario's reader has judged."""
+    """The network of a list's JSON text, which the scenario's reader has validated."""
     data = json.loads(text)
     spoken = [data["cniVersion"], *data.get("cniVersions", ())]
     return Network(
@@ -110,5 +110,5 @@ def network(text: str) -> Network:
 
 
 def capabilities(plugins: tuple[Mapping[str, Any], ...]) -> frozenset[str]:
-    """What the plugins of a list declare that they can be told."""
+    """The capabilities that the plugins of a list declare."""
     return frozenset(name for plugin in plugins for name, can in (plugin.get("capabilities") or {}).items() if can)

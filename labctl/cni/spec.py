@@ -1,7 +1,7 @@
-"""The words of the CNI specification: versions, commands, results and errors, as frozen data. Nothing here does I/O.
+"""The types of the CNI specification: versions, commands, results and errors, as frozen data. Nothing here does I/O.
 
 Follows SPEC.md 1.1.0 of containernetworking/cni. Both sides use it: the runtime that calls plugins, and a
-plugin that is called. Results exist in three shapes, and each is read and written in the shape of its version:
+plugin that is called. Results exist in three formats, and each is read and written in the format of its version:
 
     0.1.0, 0.2.0          {"ip4": {"ip", "gateway", "routes"}, "ip6": {...}, "dns"}
     0.3.0, 0.3.1, 0.4.0   {"interfaces", "ips": [{"version": "4", "address", ...}], "routes", "dns"}
@@ -20,16 +20,16 @@ from labctl.core.resources import IP, Iface, Net
 
 Json: TypeAlias = dict[str, Any]
 
-VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")  # every one that was published
+VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")  # all published versions
 COMMANDS = ("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION")
-SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}  # the version that brought a command
-PREV_RESULT_ON_DEL = "0.4.0"  # since then a DEL is told what the ADD returned
+SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}  # the first version with a command
+PREV_RESULT_ON_DEL = "0.4.0"  # since this version a DEL gets the result of the ADD
 VALID_ATTACHMENTS = "cni.dev/valid-attachments"  # the key of a GC's configuration
 
 INCOMPATIBLE, UNSUPPORTED_FIELD, UNKNOWN_CONTAINER, BAD_ENVIRONMENT = 1, 2, 3, 4
 IO_FAILURE, DECODING_FAILURE, INVALID_CONFIG, TRY_LATER = 5, 6, 7, 11
-UNAVAILABLE, LIMITED = 50, 51  # of STATUS: cannot serve an ADD; can, with what is there losing something
-OWN = 100  # a plugin's own codes begin here
+UNAVAILABLE, LIMITED = 50, 51  # of STATUS, see MEANING
+OWN = 100  # the first code for a plugin's own errors
 MEANING = {
     INCOMPATIBLE: "incompatible CNI version",
     UNSUPPORTED_FIELD: "a field of the configuration is not supported",
@@ -40,21 +40,21 @@ MEANING = {
     INVALID_CONFIG: "the network configuration is wrong",
     TRY_LATER: "try again later",
     UNAVAILABLE: "the plugin cannot serve an ADD now",
-    LIMITED: "the plugin cannot serve an ADD now, and what it made may have lost its network",
+    LIMITED: "the plugin cannot serve an ADD now, and containers that it attached may have lost their network",
 }
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class Malformed(ValueError):
-    """A text that is no result, error or version of CNI: the sentence says what is wrong with it."""
+    """A text that is not a CNI result, error or version; the message says what is wrong with it."""
 
 
 def order(version: str) -> tuple[int, int, int]:
-    """A version as numbers to compare. Raises Malformed for what is no version, such as `1.0` or `v1.0.0`."""
+    """A version as numbers to compare. Raises Malformed for an invalid version, such as `1.0` or `v1.0.0`."""
     found = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", version)
     if found is None:
-        raise Malformed(f"{version!r} is no CNI version")
+        raise Malformed(f"{version!r} is not a CNI version")
     return int(found[1]), int(found[2]), int(found[3])
 
 
@@ -64,28 +64,28 @@ def at_least(version: str, floor: str) -> bool:
 
 
 def has(version: str, command: str) -> bool:
-    """Whether a version knows a command. Raises Malformed."""
+    """Whether a version has a command. Raises Malformed."""
     return at_least(version, SINCE.get(command, "0.0.0"))
 
 
 def is_container_id(text: str) -> bool:
-    """Whether a text can be CNI_CONTAINERID: it starts alphanumeric, then also `_`, `.` and `-`."""
+    """Whether a text can be CNI_CONTAINERID: the first character is alphanumeric, later ones also `_`, `.` and `-`."""
     return _NAME.fullmatch(text) is not None
 
 
 def is_network_name(text: str) -> bool:
-    """Whether a text can be a network's name: as a container's id."""
+    """Whether a text can be a network's name: the rule of a container's id."""
     return _NAME.fullmatch(text) is not None
 
 
 def is_ifname(text: str) -> bool:
-    """Whether a text can be CNI_IFNAME: at most 15 bytes, no `/`, `:` or space, neither `.` nor `..`."""
+    """Whether a text can be CNI_IFNAME: 1 to 15 bytes, no `/`, `:` or space, neither `.` nor `..`."""
     return 0 < len(text.encode()) <= 15 and text not in (".", "..") and not re.search(r"[/:\s]", text)
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """A device that a plugin made. `sandbox` is the namespace's path, empty for one on the node."""
+    """A device that a plugin created. `sandbox` is the path of its namespace, empty for a device on the node."""
 
     name: str
     mac: str = ""
@@ -95,7 +95,7 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class IpConfig:
-    """An address that a plugin gave. `interface` is an index into the result's interfaces."""
+    """An address that a plugin assigned. `interface` is an index into the result's interfaces."""
 
     address: Iface
     gateway: IP | None = None
@@ -104,7 +104,7 @@ class IpConfig:
 
 @dataclass(frozen=True, slots=True)
 class RouteConfig:
-    """A route of a result. Without `gw` it goes by the gateway of an address of its family."""
+    """A route of a result. Without `gw` it uses the gateway of an address of its family."""
 
     dst: Net
     gw: IP | None = None
@@ -117,7 +117,7 @@ class RouteConfig:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a successful ADD (or an IPAM plugin's, then without interfaces) says that it made."""
+    """The result of a successful ADD (without interfaces from an IPAM plugin)."""
 
     version: str
     interfaces: tuple[Interface, ...] = ()
@@ -126,7 +126,7 @@ class Result:
     dns: Json = field(default_factory=dict, hash=False)
 
     def addresses(self, ifname: str) -> tuple[Iface, ...]:
-        """The addresses of a device in the container; those that name no interface are the container's too."""
+        """The addresses of a device in the container, and those without an interface, which are the container's too."""
         return tuple(item.address for item in self.ips if self._inside(item.interface, ifname))
 
     def _inside(self, index: int | None, ifname: str) -> bool:
@@ -154,20 +154,20 @@ class Error:
 
     @property
     def meaning(self) -> str:
-        """What the specification says of the code; the plugin's own from 100."""
-        return MEANING.get(self.code, "the plugin's own" if self.code >= OWN else "reserved")
+        """The meaning of the code in the specification; codes from 100 are defined by the plugin."""
+        return MEANING.get(self.code, "the plugin's own code" if self.code >= OWN else "reserved")
 
 
 def read_result(text: str) -> Result:
-    """A result from a plugin's standard output, in any version's shape. Raises Malformed."""
+    """A result from a plugin's standard output, in any version's format. Raises Malformed."""
     try:
         return result_of(json_object(text, "result"))
     except (KeyError, TypeError, AttributeError) as error:
-        raise Malformed(f"this is no CNI result: {type(error).__name__} {error}") from None
+        raise Malformed(f"this is not a CNI result: {type(error).__name__} {error}") from None
 
 
 def result_of(data: Json) -> Result:
-    """A result from its JSON object, in any version's shape. Raises Malformed."""
+    """A result from its JSON object, in any version's format. Raises Malformed."""
     version = str(data.get("cniVersion") or "0.1.0")
     try:
         if not at_least(version, "0.3.0"):
@@ -182,11 +182,11 @@ def result_of(data: Json) -> Result:
     except Malformed:
         raise
     except ValueError as error:
-        raise Malformed(f"this is no CNI result: {error}") from None
+        raise Malformed(f"this is not a CNI result: {error}") from None
 
 
 def result_json(result: Result, version: str | None = None) -> Json:
-    """A result as the JSON object of a version (its own, if none is given). Raises Malformed for no version."""
+    """A result as the JSON object of a version (default: its own). Raises Malformed for an invalid version."""
     version = version if version is not None else result.version
     if not at_least(version, "0.3.0"):
         return _old_json(result, version)
@@ -201,7 +201,7 @@ def result_json(result: Result, version: str | None = None) -> Json:
 
 
 def read_error(text: str) -> Error:
-    """An error from a plugin's standard output. Raises Malformed for what is none."""
+    """An error from a plugin's standard output. Raises Malformed if it is not one."""
     data = json_object(text, "error")
     if not isinstance(data.get("code"), int) or not isinstance(data.get("msg"), str):
         raise Malformed("a CNI error has a code (a number) and a msg (a text)")
@@ -215,22 +215,22 @@ def error_json(error: Error) -> Json:
 
 
 def read_versions(text: str) -> tuple[str, ...]:
-    """The versions that a plugin's answer to VERSION says it speaks. Raises Malformed."""
+    """The supported versions in a plugin's answer to VERSION. Raises Malformed."""
     data = json_object(text, "answer to VERSION")
     found = data.get("supportedVersions")
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-        raise Malformed("an answer to VERSION lists its supportedVersions")
+        raise Malformed("an answer to VERSION needs a list of supportedVersions")
     return tuple(found)
 
 
 def json_object(text: str, what: str) -> Json:
-    """The JSON object in a text; `what` it should be, for the message. Raises Malformed."""
+    """The JSON object in a text; `what` names it in the message. Raises Malformed."""
     try:
         data = json.loads(text)
     except ValueError as error:
-        raise Malformed(f"this {what} is no JSON: {error}") from None
+        raise Malformed(f"this {what} is not JSON: {error}") from None
     if not isinstance(data, dict):
-        raise Malformed(f"this {what} is no JSON object")
+        raise Malformed(f"this {what} is not a JSON object")
     return data
 
 
@@ -287,7 +287,7 @@ def _route_json(item: RouteConfig, version: str) -> Json:
 
 
 def _old_json(result: Result, version: str) -> Json:
-    """The shape before 0.3.0 holds one address of each family and no interfaces."""
+    """The format before 0.3.0: one address of each family and no interfaces."""
     order(version)
     data: Json = {"cniVersion": version}
     for key, kind in (("ip4", IPv4Interface), ("ip6", IPv6Interface)):

@@ -1,7 +1,7 @@
-"""What labctl's CNI plugin does when it is called: ADD, CHECK, DEL, GC and STATUS (SPEC.md 1.1.0, section 2).
+"""The commands of labctl's CNI plugin: ADD, CHECK, DEL, GC and STATUS (SPEC.md 1.1.0, section 2).
 
-Order matters where it can go wrong half-way: an ADD that fails takes away what it made, whatever it failed of, and a
-DEL gives the address back last, when nothing wears it any more.
+The order matters if a command fails half-way: an ADD that fails removes everything that it created, whatever the error
+is, and a DEL releases the address last, after the interface that had it is gone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from labctl.render.resources import change_lines
 
 
 class Call:
-    """One call that changes or judges something."""
+    """One call of ADD, CHECK, DEL, GC or STATUS."""
 
     def __init__(self, request: Request, environment: Mapping[str, str]) -> None:
         self.request = request
@@ -39,7 +39,7 @@ class Call:
         return self.request.config
 
     def add(self) -> Result:
-        """Wire a container. What was made of a half-finished one is taken away again. Raises Failure."""
+        """Connect a container. After an error, everything that was created is removed again. Raises Failure."""
         with Node(self.request.netns) as node:
             there = node.found()
             self._free(there)
@@ -54,7 +54,7 @@ class Call:
                 raise
 
     def check(self) -> None:
-        """Hold the container against what the ADD returned. Raises Failure naming what differs."""
+        """Compare the container with the result of the ADD. Raises Failure, which names the differences."""
         request, given = self.request, wiring.own_part(self.request)
         self.ipam.call("CHECK")
         with Node(request.netns) as node:
@@ -63,10 +63,10 @@ class Call:
             lines = [line for change in node.differences(plan) for line in change_lines(change)]
         lines += [f"missing {line}" for line in cni_node.lacks(self._rules(_worn(given)))]
         if lines:
-            raise Failure(OWN, f"{request.ifname} of {request.container} is not as it was made", "; ".join(lines))
+            raise Failure(OWN, f"{request.ifname} of {request.container} is not as it was created", "; ".join(lines))
 
     def delete(self) -> None:
-        """Take away what was made for a container; nothing of it need be there."""
+        """Remove everything that was created for a container; parts of it, or all, may be missing."""
         rules = self._known()
         with Node() as node:
             node.remove(Port(HOST, self.cable))
@@ -74,9 +74,9 @@ class Call:
         self.ipam.call("DEL")
 
     def collect(self) -> None:
-        """Take away what belongs to this network and to no attachment that is to stay; then IPAM's turn.
+        """Remove everything of this network that belongs to no valid attachment; then call the GC of the IPAM plugin.
 
-        Goes on after what fails, and raises Failure for the first of it at the end.
+        Continues after an error, and raises Failure for the first error at the end.
         """
         failed: list[Failure] = []
         stay = {container for container, _ in self.config.valid}
@@ -89,7 +89,7 @@ class Call:
             raise failed[0]
 
     def status(self) -> None:
-        """Whether an ADD could be served. Raises Failure, with code 50 or 51, if not."""
+        """Check that an ADD could be served. Raises Failure, with code 50 or 51, if not."""
         lacking = cni_node.can(("veth", *(["bridge"] if self.config.shape == "bridge" else [])))
         if lacking:
             raise Failure(UNAVAILABLE, f"this kernel has no {' and no '.join(lacking)}", "ip link add ... type ...")
@@ -103,18 +103,18 @@ class Call:
             code = error.code if error.code in (UNAVAILABLE, LIMITED) else UNAVAILABLE
             raise Failure(code, error.msg, error.details) from None
 
-    # what the commands are made of
+    # parts of the commands
 
     def _free(self, there: Plan) -> None:
-        """The container is another namespace than ours, and neither end of its cable is there yet."""
+        """Check that the container has another namespace than the plugin, and that no end of its veth pair exists."""
         request, links = self.request, {item.at for item in there if isinstance(item, Link)}
         if cni_node.is_own(request.netns):
             raise Failure(BAD_ENVIRONMENT, f"CNI_NETNS {request.netns} is the namespace that the plugin is called in")
         if Port(POD, request.ifname) in links:
             raise Failure(BAD_ENVIRONMENT, f"CNI_IFNAME {request.ifname} is a device of {request.netns} already")
         if Port(HOST, self.cable) in links:
-            what = f"{self.cable}, the host's end for {request.ifname} of {request.container}, is there already"
-            raise Failure(OWN, what, "it was ADDed before, into another namespace: a DEL comes first")
+            what = f"{self.cable}, the host's end for {request.ifname} of {request.container}, exists already"
+            raise Failure(OWN, what, "an earlier ADD created it in another namespace: call DEL first")
 
     def _make(self, node: Node, given: Result, there: Plan) -> None:
         alias = wiring.mark(self.request, given)
@@ -124,26 +124,27 @@ class Call:
         cni_node.settle(self.cable)
 
     def _undo(self, node: Node, given: Result) -> None:
-        """After a failed ADD: as if it had not been."""
+        """Remove everything that a failed ADD created."""
         undoing = (
             lambda: node.remove(Port(HOST, self.cable)),
             lambda: cni_node.erase(self._rules(_worn(given))),
             lambda: self.ipam.call("DEL"),
         )
         for failure in (failure for one in undoing for failure in _failing(one)):
-            print(f"labctl-cni: {failure.error}", file=sys.stderr)  # what failed first is what counts
+            print(f"labctl-cni: {failure.error}", file=sys.stderr)  # the ADD returns its first error
 
     def _rules(self, addresses: Iterable[IPv4Interface]) -> tuple[iptables_rules.Rules, ...]:
         return iptables_rules.rules(self.config, self.request.container, addresses)
 
     def _marks(self) -> dict[str, Mark]:
-        """Every cable of this network, by its end in the host."""
+        """Every veth pair of this network, by its end in the host."""
         marks = {device: wiring.of_mark(alias, self.config.name) for device, alias in cni_node.labels().items()}
         return {device: mark for device, mark in marks.items() if mark is not None}
 
     def _known(self) -> tuple[iptables_rules.Rules, ...]:
-        """The rules of this attachment, as its ADD's result tells them, or else its cable. Where both are gone, so is
-        the namespace: then what bears the container's name is left over, unless it has another device still."""
+        """The rules of this attachment, from the result of its ADD, or else from the alias of its veth. If both are
+        gone, the namespace is gone too: then rules with the container's name are left over, unless it still has
+        another device."""
         if not (self.config.ip_masq or self.config.firewall):
             return ()
         container, marks = self.request.container, self._marks()
@@ -157,11 +158,11 @@ class Call:
         return (*left, *self._rules(()))
 
     def _sweep(self, gone: Callable[[str], bool]) -> None:
-        """Take away what is left of containers whose cables went with their namespaces."""
+        """Remove the rules of containers that lost their veth pairs together with their namespaces."""
         cni_node.erase(iptables_rules.left(self.config, gone, cni_node.commented("nat")))
 
     def _discard(self, device: str, mark: Mark) -> None:
-        """Take away a cable and the rules for its addresses, whatever the configuration says now of masquerading."""
+        """Remove a veth pair and the rules for its addresses, whether or not the configuration now has ipMasq."""
         with Node() as node:
             node.remove(Port(HOST, device))
         cni_node.erase(iptables_rules.rules(replace(self.config, ip_masq=True), mark.container, mark.addresses))
@@ -172,7 +173,7 @@ def _worn(given: Result) -> tuple[IPv4Interface, ...]:
 
 
 def _failing(attempt: Callable[[], object]) -> list[Failure]:
-    """What an attempt failed with, if it did."""
+    """The error of a failed attempt, as a list of one; empty if it succeeded."""
     try:
         attempt()
     except Failure as failure:
@@ -183,5 +184,5 @@ def _failing(attempt: Callable[[], object]) -> list[Failure]:
 
 
 def _drawn() -> str:
-    """A MAC address for a new bridge, drawn: it stays that one whoever becomes its port."""
+    """A random MAC address for a new bridge: the bridge keeps it, whatever ports it gets."""
     return ":".join(f"{byte:02x}" for byte in (0x02, *os.urandom(5)))

@@ -1,7 +1,7 @@
-"""What a CNI runtime tells labctl's plugin: environment and configuration, read and judged. Pure.
+"""The input of labctl's CNI plugin: environment and configuration, read and validated. Pure.
 
 Follows section 3 of SPEC.md 1.1.0 of containernetworking/cni; the keys are those of the reference plugins `bridge`
-and `ptp` (containernetworking/plugins), and of `firewall` for the one that is named so.
+and `ptp` (containernetworking/plugins); the key `firewall` does the work of the plugin `firewall`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ REQUIRED = {
     "STATUS": ("CNI_PATH",),
     "VERSION": (),
 }
-# key -> the attribute of Config, the type, and the shape that it belongs to ("" for both)
+# key -> the attribute of Config, its type, and the `shape` that it belongs to ("" for both)
 KEYS: dict[str, tuple[str, type, str]] = {
     "shape": ("shape", str, ""),
     "ipam": ("ipam", dict, ""),
@@ -65,7 +65,7 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 class Failure(Exception):
-    """What a plugin fails with: an error as the specification has it."""
+    """A failed call of the plugin, with its error as the specification defines it."""
 
     def __init__(self, code: int, msg: str, details: str = "") -> None:
         super().__init__(msg)
@@ -74,7 +74,7 @@ class Failure(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A network configuration, judged. `raw` is as it came: IPAM plugins are given the whole of it."""
+    """A validated network configuration. `raw` is the original, which IPAM plugins get as a whole."""
 
     version: str
     name: str
@@ -86,22 +86,22 @@ class Config:
     hairpin: bool = False
     promisc: bool = False
     firewall: bool = False
-    mtu: int = 0  # bytes; 0 leaves it to the kernel
-    mac: str | None = None  # of the container's device, where the runtime asks for one
+    mtu: int = 0  # bytes; 0 is the kernel's default
+    mac: str | None = None  # of the container's device, if the runtime wants a certain one
     ipam: Json = field(default_factory=dict, hash=False)
     previous: Result | None = None
-    valid: frozenset[tuple[str, str]] = frozenset()  # of a GC: attachments that are to stay
+    valid: frozenset[tuple[str, str]] = frozenset()  # of a GC: the attachments that stay
     raw: Json = field(default_factory=dict, hash=False)
 
     @property
     def gateway(self) -> bool:
-        """Whether the node has the gateway's address and routes."""
+        """Whether the node has the gateway's address and forwards packets."""
         return self.is_gateway or self.is_default_gateway or self.shape == "routed"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call: the command, the container it is about, and the configuration. `netns` may be empty for a DEL."""
+    """One call: the command, its container, and the configuration. `netns` may be empty for a DEL."""
 
     command: str
     config: Config
@@ -111,25 +111,25 @@ class Request:
 
 
 def command_of(environment: Mapping[str, str]) -> str:
-    """The command that an environment asks for, once its variables are judged. Raises Failure."""
+    """The command in an environment, after its variables are validated. Raises Failure."""
     command = environment.get("CNI_COMMAND", "")
     if command not in REQUIRED:
         known = ", ".join(REQUIRED)
-        raise Failure(BAD_ENVIRONMENT, f"CNI_COMMAND is {command!r}, and is none of {known}")
+        raise Failure(BAD_ENVIRONMENT, f"CNI_COMMAND is {command!r}, which is none of {known}")
     missing = [name for name in REQUIRED[command] if not environment.get(name)]
     if missing:
-        raise Failure(BAD_ENVIRONMENT, f"{command} needs {' and '.join(missing)}", "the environment lacks it")
+        raise Failure(BAD_ENVIRONMENT, f"{command} needs {' and '.join(missing)}", "set it in the environment")
     container, ifname = environment.get("CNI_CONTAINERID", ""), environment.get("CNI_IFNAME", "")
     if "CNI_CONTAINERID" in REQUIRED[command]:
         if not is_container_id(container):
-            raise Failure(BAD_ENVIRONMENT, f"CNI_CONTAINERID {container!r} is no container id")
+            raise Failure(BAD_ENVIRONMENT, f"CNI_CONTAINERID {container!r} is not a container id")
         if not is_ifname(ifname):
-            raise Failure(BAD_ENVIRONMENT, f"CNI_IFNAME {ifname!r} is no name for a device")
+            raise Failure(BAD_ENVIRONMENT, f"CNI_IFNAME {ifname!r} is not a valid name for a device")
     return command
 
 
 def read(environment: Mapping[str, str], text: str) -> Request:
-    """The call that an environment and a standard input make. Raises Failure."""
+    """The call that an environment and the text of standard input describe. Raises Failure."""
     command = command_of(environment)
     if command == "VERSION":
         return Request(command, Config(_asked(text), ""))
@@ -139,7 +139,7 @@ def read(environment: Mapping[str, str], text: str) -> Request:
 
 
 def _asked(text: str) -> str:
-    """The version in which a VERSION is asked: before 1.1.0 nothing was said on standard input."""
+    """The cniVersion of a VERSION call; before 1.1.0 its standard input could be empty."""
     try:
         version = json_object(text, "configuration").get("cniVersion")
         return version if isinstance(version, str) and order(version) else SPOKEN[-1]
@@ -148,11 +148,11 @@ def _asked(text: str) -> str:
 
 
 def _arguments(text: str) -> dict[str, str]:
-    """CNI_ARGS, pairs behind each other. Only `MAC` is for this plugin; an IPAM plugin may know others."""
+    """CNI_ARGS, pairs separated by `;`. Only `MAC` is for this plugin; an IPAM plugin may use others."""
     pairs = [pair.partition("=") for pair in text.split(";") if pair]
     broken = ["".join(pair) for pair in pairs if not pair[0] or not pair[1]]
     if broken:
-        raise Failure(BAD_ENVIRONMENT, f"CNI_ARGS has {broken[0]!r}, which is no pair", "write KEY=VALUE;KEY=VALUE")
+        raise Failure(BAD_ENVIRONMENT, f"CNI_ARGS has {broken[0]!r}, which is not a pair", "write KEY=VALUE;KEY=VALUE")
     return {key: value for key, _, value in pairs}
 
 
@@ -163,19 +163,19 @@ def _config(command: str, text: str, arguments: Mapping[str, str]) -> Config:
         raise Failure(DECODING_FAILURE, str(error)) from None
     version = data.get("cniVersion", "0.1.0")
     if version not in SPOKEN:
-        raise Failure(INCOMPATIBLE, f"cniVersion {version} is not spoken here", f"spoken are {', '.join(SPOKEN)}")
+        raise Failure(INCOMPATIBLE, f"cniVersion {version} is not supported", f"supported are {', '.join(SPOKEN)}")
     if not has(version, command):
         raise Failure(INCOMPATIBLE, f"cniVersion {version} has no {command}")
     name = data.get("name")
     if not isinstance(name, str) or not is_network_name(name):
-        raise Failure(INVALID_CONFIG, f"name {name!r} is no name for a network")
+        raise Failure(INVALID_CONFIG, f"name {name!r} is not a valid name for a network")
     values = _values(data)
     mac, previous, valid = _mac(data, arguments), _previous(command, data), _valid(data)
     return Config(version, name, **values, mac=mac, previous=previous, valid=valid, raw=data)
 
 
 def _values(data: Json) -> dict[str, Any]:
-    """The keys that are the plugin's own, each of its type and in its shape."""
+    """The plugin's keys, each checked for its type and its `shape`."""
     unknown = [key for key in data if key not in KEYS and key not in OF_THE_RUNTIME and "/" not in key]
     if unknown:
         close = difflib.get_close_matches(unknown[0], KEYS, 1)
@@ -193,8 +193,8 @@ def _values(data: Json) -> dict[str, Any]:
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise Failure(INVALID_CONFIG, f"{key} {value!r} is not of the kind {_KIND[kind]}")
         if only and only != shape:
-            what = f"{key} (here {json.dumps(value)}) means nothing in the shape {shape!r}"
-            raise Failure(UNSUPPORTED_FIELD, what, f"it is for {only!r}")
+            what = f"{key} (here {json.dumps(value)}) has no meaning with shape {shape!r}"
+            raise Failure(UNSUPPORTED_FIELD, what, f"use it with shape {only!r}")
         found[attribute] = value
     _judge(found)
     return found
@@ -204,20 +204,21 @@ _KIND = {str: "text", dict: "object", bool: "true or false", int: "number"}
 
 
 def _judge(found: dict[str, Any]) -> None:
-    """What the keys cannot be together, or by themselves."""
+    """Refuse keys with invalid values, and keys that exclude each other."""
     if found.get("hairpin") and found.get("promisc"):
         raise Failure(INVALID_CONFIG, "hairpinMode and promiscMode cannot both be on", "keep one of them")
     if "bridge" in found and not is_ifname(found["bridge"]):
-        raise Failure(INVALID_CONFIG, f"bridge {found['bridge']!r} is no name for a device")
+        raise Failure(INVALID_CONFIG, f"bridge {found['bridge']!r} is not a valid name for a device")
     if not 0 <= found.get("mtu", 0) <= 65535 or 0 < found.get("mtu", 0) < 68:
         raise Failure(INVALID_CONFIG, f"mtu {found['mtu']} is out of bounds", "from 68 to 65535, or 0 for the kernel's")
     kind = found.get("ipam", {}).get("type")
     if not isinstance(kind, str) or not kind or "/" in kind:
-        raise Failure(INVALID_CONFIG, "ipam.type is missing", "who gives the addresses, such as host-local")
+        raise Failure(INVALID_CONFIG, "ipam.type is missing", "name the IPAM plugin, such as host-local")
 
 
 def _mac(data: Json, arguments: Mapping[str, str]) -> str | None:
-    """The MAC address that is asked for; as with the reference plugins the last of three places counts."""
+    """The wanted MAC address: CNI_ARGS, then args.cni, then runtimeConfig; the last one counts, as in the reference
+    plugins."""
     mac = arguments.get("MAC") or None
     for words in (("args", "cni"), ("runtimeConfig",)):
         inner: Any = data
@@ -225,7 +226,7 @@ def _mac(data: Json, arguments: Mapping[str, str]) -> str | None:
             inner = inner.get(word) if isinstance(inner, dict) else None
         mac = inner["mac"] if isinstance(inner, dict) and inner.get("mac") else mac
     if mac is not None and not (isinstance(mac, str) and _MAC.fullmatch(mac.lower())):
-        raise Failure(INVALID_CONFIG, f"{mac!r} is no MAC address", "such as 02:00:00:00:00:01")
+        raise Failure(INVALID_CONFIG, f"{mac!r} is not a MAC address", "write it like 02:00:00:00:00:01")
     return None if mac is None else mac.lower()
 
 
@@ -233,7 +234,7 @@ def _previous(command: str, data: Json) -> Result | None:
     given = data.get("prevResult")
     if given is None:
         if command == "CHECK":
-            raise Failure(INVALID_CONFIG, "CHECK needs prevResult", "the result that the ADD ended with")
+            raise Failure(INVALID_CONFIG, "CHECK needs prevResult", "give the final result of the ADD")
         return None
     try:
         return result_of({"cniVersion": data["cniVersion"], **given})
@@ -246,4 +247,4 @@ def _valid(data: Json) -> frozenset[tuple[str, str]]:
     try:
         return frozenset((one["containerID"], one["ifname"]) for one in given)
     except (KeyError, TypeError):
-        raise Failure(DECODING_FAILURE, f"{VALID_ATTACHMENTS} lists objects with containerID and ifname") from None
+        raise Failure(DECODING_FAILURE, f"{VALID_ATTACHMENTS} needs objects with containerID and ifname") from None

@@ -1,7 +1,7 @@
 """Delegation: the IPAM plugin of a network, called by labctl's own plugin as section 4 of SPEC.md 1.1.0 says.
 
-It is given this call's environment and whole configuration, and answers for itself: its errors are passed on with
-their codes. A command that the configuration's version does not know is not passed on.
+It gets the environment and the whole configuration of this call. Its errors are passed on with their codes. A command
+that the configuration's version does not have is not delegated.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from labctl.kernel.cni import plugins
 
 
 class Ipam:
-    """Who gives addresses to the containers of a network."""
+    """The IPAM plugin, which assigns addresses to the containers of a network."""
 
     def __init__(self, request: Request, environment: Mapping[str, str]) -> None:
         self.kind = str(request.config.ipam.get("type"))
         self._config, self._environment = request.config, dict(environment)
 
     def addresses(self) -> Result:
-        """What it gives at an ADD; what cannot be used is given back at once. Raises Failure for an answer that is
-        none."""
+        """The result of its ADD. Addresses that cannot be used are released at once. Raises Failure for an invalid
+        answer."""
         said = self.call("ADD")
         try:
             given = read_result(said)
@@ -33,18 +33,18 @@ class Ipam:
             return given
         except Malformed as error:
             self.call("DEL")
-            raise Failure(OWN, f"the IPAM plugin {self.kind} answers nonsense", str(error)) from None
+            raise Failure(OWN, f"the answer of the IPAM plugin {self.kind} is invalid", str(error)) from None
         except Failure:
             self.call("DEL")
             raise
 
     def call(self, command: str) -> str:
-        """Call it; its output. Raises Failure as it fails itself."""
+        """Call it and return its output; "" if the version does not have the command. Raises Failure with its error."""
         if not has(self._config.version, command):
             return ""
         file = plugins.find(self.kind, self._environment["CNI_PATH"])
         if file is None:
-            raise Failure(IO_FAILURE, f"cannot find the IPAM plugin {self.kind!r}", "it is on no folder of CNI_PATH")
+            raise Failure(IO_FAILURE, f"cannot find the IPAM plugin {self.kind!r}", "no directory of CNI_PATH has it")
         environment = {**self._environment, "CNI_COMMAND": command}
         code, out, err = node.delegate(file, environment, json.dumps(self._config.raw))
         if err:

@@ -1,8 +1,8 @@
-"""The rules that labctl's CNI plugin keeps in a node's iptables for one container. Pure.
+"""The iptables rules of labctl's CNI plugin on a node, for one container. Pure.
 
 Those of `ipMasq` follow pkg/ip/ipmasq_linux.go of containernetworking/plugins 1.1, those of `firewall`
-plugins/meta/firewall/iptables.go. As there, the chain and the comment of masquerading are a container's in one
-network: where it has two devices in the network, they share both, and only the rules that lead there tell which.
+plugins/meta/firewall/iptables.go. As there, the masquerade chain and its comment belong to a container in one network:
+two devices of the container in this network share both, and only the jump rules in POSTROUTING differ.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ FORWARD, ADMIN = "CNI-FORWARD", "CNI-ADMIN"
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The rules of one container, as lines of iptables: `chains` are its own, `heads` and `tails` go to the begin
-    and the end of chains that others use too. Each pair is a chain and a rule; `tables` are told apart by name."""
+    """The rules of one container in one table, as lines of iptables. `chains` belong to the container; `heads` and
+    `tails` are rules at the head and at the end of a chain, each a pair of chain and rule."""
 
     table: str
-    chains: tuple[str, ...] = ()  # its own, which nobody else fills
-    shared: tuple[str, ...] = ()  # made if they are not there
+    chains: tuple[str, ...] = ()  # used by this container only
+    shared: tuple[str, ...] = ()  # used by all containers, and created if they do not exist
     heads: tuple[tuple[str, str], ...] = ()
     tails: tuple[tuple[str, str], ...] = ()
 
 
 def chain_name(network: str, container: str) -> str:
-    """The chain of a container's masquerading: `CNI-` and a digest, 28 characters in all."""
+    """The name of a container's masquerade chain: `CNI-` and a digest, 28 characters in all."""
     return f"CNI-{sha512((network + container).encode()).hexdigest()}"[:28]
 
 
 def comment(network: str, container: str) -> str:
-    """What every rule about a container says."""
+    """The comment of every masquerade rule of a container."""
     return f'name: "{network}" id: "{container}"'
 
 
 def rules(config: Config, container: str, addresses: Iterable[IPv4Interface]) -> tuple[Rules, ...]:
-    """The rules for these addresses of a container, table by table. Without an address none but the chain is known."""
+    """The rules for these addresses of a container, by table. Without an address only the masquerade chain is known."""
     addresses = tuple(addresses)
     made = []
     if config.ip_masq:
@@ -77,10 +77,10 @@ def _firewall(addresses: tuple[IPv4Interface, ...]) -> Rules:
 
 
 def left(config: Config, gone: Callable[[str], bool], there: Iterable[tuple[str, ...]]) -> Iterator[Rules]:
-    """The rules of this network's containers that are gone, as found by the comments of their masquerading.
+    """The rules of this network's containers that are gone, found by the comments of their masquerade rules.
 
-    `there` are the rules of the nat table, as words behind their chain's name. Accepted addresses bear no comment:
-    they are known only by the masquerading beside them.
+    `there` are the rules of the nat table, each the chain's name followed by the rule's words. Rules of the firewall
+    have no comment: their addresses are known only from the masquerade rules.
     """
     for words in there:
         masquerading = words[0] == "POSTROUTING" and words[-1].startswith("CNI-")
@@ -92,7 +92,7 @@ def left(config: Config, gone: Callable[[str], bool], there: Iterable[tuple[str,
 
 
 def _container(words: tuple[str, ...], network: str) -> str | None:
-    """The container that a rule's comment speaks of, if it is of this network."""
+    """The container in a rule's comment, if the rule belongs to this network."""
     found = re.fullmatch(r'name: "(.*)" id: "(.*)"', _after(words, "--comment"))
     return found[2] if found is not None and found[1] == network else None
 

@@ -1,8 +1,8 @@
 """labctl as a CNI plugin: the executable `labctl-cni`, called by any container runtime (SPEC.md 1.1.0).
 
-The runtime says what it wants by the environment and on standard input; the result, or the error as JSON, goes to
-standard output, and what is for a person to standard error. It works in the network namespace that it is started
-in, which is the runtime's, and touches there only what it made.
+The runtime passes its request in the environment and on standard input. The result, or the error as JSON, goes to
+standard output; messages for people go to standard error. The plugin works in the network namespace that it is started
+in, which is the runtime's, and changes there only objects that it created.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from labctl.cni_plugin import config
 from labctl.cni_plugin.config import SPOKEN, Failure, Request
 from labctl.errors import LabError, LockError
 
-LOCK = "cni.plugin"  # one call at a time: bridges and rules are everybody's
+LOCK = "cni.plugin"  # one call at a time: all calls share bridges and rules
 
 
 def main() -> int:
-    """One call by environment and standard input; returns the exit code."""
+    """Serve one call, given by environment and standard input; returns the exit code."""
     environment, version = dict(os.environ), SPOKEN[-1]
     try:
-        config.command_of(environment)  # before standard input is waited for
+        config.command_of(environment)  # before it waits for standard input
         request = config.read(environment, _input())
         version = request.config.version
         answer = _serve(request, environment)
@@ -41,20 +41,20 @@ def main() -> int:
         import traceback
 
         traceback.print_exc()
-        return _fail(Error(OWN, f"a bug of labctl's: {type(error).__name__}", str(error)), version)
+        return _fail(Error(OWN, f"a bug in labctl: {type(error).__name__}", str(error)), version)
     if answer is not None:
         print(json.dumps(answer))
     return 0
 
 
 def _input() -> str:
-    """What stands on standard input; nobody is waited for who would have to type it."""
+    """Read standard input; empty if it is a terminal."""
     if sys.stdin.isatty():
         return ""
     try:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
-        raise Failure(DECODING_FAILURE, f"this configuration is no UTF-8: {error}") from None
+        raise Failure(DECODING_FAILURE, f"this configuration is not UTF-8: {error}") from None
 
 
 def _fail(error: Error, version: str) -> int:

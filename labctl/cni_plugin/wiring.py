@@ -1,10 +1,10 @@
-"""What labctl's CNI plugin makes for one container, as a plan of two namespaces: `host` and `pod`. Pure.
+"""The objects that labctl's CNI plugin creates for one container, as a plan of two namespaces: `host` and `pod`. Pure.
 
-    bridge   a port of a bridge that the node may have an address on     follows plugins/main/bridge
-    routed   a cable of its own, with the gateway's address and a route   follows plugins/main/ptp
+    bridge   a port of a bridge on which the node may have an address     follows plugins/main/bridge
+    routed   a separate veth pair, the gateway's address and a route      follows plugins/main/ptp
 
-Both of containernetworking/plugins 1.1 (bridge.go, ptp.go, pkg/ip, pkg/ipam). Everything that is made bears a name
-that is computed from network, container and device, so that it can be found again without a record.
+Both of containernetworking/plugins 1.1 (bridge.go, ptp.go, pkg/ip, pkg/ipam). The name of every object is computed
+from network, container and device, so that it can be found again without a record.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from labctl.core.resources import Address, Link, Plan, Port, Resource, Route, Sy
 
 HOST, POD = "host", "pod"
 ANYWHERE = IPv4Network("0.0.0.0/0")
-LONGEST = 255  # bytes of an alias, and of a comment of iptables, which is the shorter one here
+LONGEST = 255  # maximum length in bytes of an alias, and of an iptables comment, which is shorter here
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Whose a cable is, as the alias of the host's end says: a container and its device, with its addresses."""
+    """The owner of a veth pair, from the alias of the host's end: a container, its device, and its addresses."""
 
     container: str
     device: str
@@ -33,13 +33,13 @@ class Mark:
 
 
 def veth(request: Request) -> str:
-    """The name of the host's end of a container's cable: always the same for one attachment."""
+    """The name of the host's end of a container's veth pair: always the same for one attachment."""
     digest = sha512(f"{request.config.name} {request.container} {request.ifname}".encode()).hexdigest()
     return f"veth{digest[:8]}"
 
 
 def mark(request: Request, given: Result) -> str:
-    """What the host's end bears as its alias, so that a GC knows whose it is, and a DEL the addresses.
+    """The alias of the host's end: it gives the owner to a GC, and the addresses to a DEL.
 
     Raises Failure for names that are too long for it.
     """
@@ -48,12 +48,12 @@ def mark(request: Request, given: Result) -> str:
     beyond = len(alias.encode()) - LONGEST
     if beyond > 0:
         what = f"the names of network and container are too long together, by {beyond} bytes"
-        raise Failure(INVALID_CONFIG, what, "an alias of a device and a comment of iptables have to hold them")
+        raise Failure(INVALID_CONFIG, what, "they must fit into a device's alias and into an iptables comment")
     return alias
 
 
 def of_mark(alias: str, network: str) -> Mark | None:
-    """What an alias says, if it is of this network."""
+    """The owner in an alias, or None if it is not an alias of this network."""
     words = alias.split()
     if len(words) < 4 or words[:2] != ["labctl-cni", network]:
         return None
@@ -61,20 +61,21 @@ def of_mark(alias: str, network: str) -> Mark | None:
 
 
 def addresses(result: Result) -> tuple[IpConfig, ...]:
-    """The addresses that IPAM gave. Raises Failure for none, or of a family that is not wired here."""
+    """The addresses from IPAM. Raises Failure if there is none, or one of another family than IPv4."""
     if not result.ips:
-        raise Failure(INVALID_CONFIG, "the IPAM plugin gave no address")
+        raise Failure(INVALID_CONFIG, "the IPAM plugin returned no address")
     if any(item.address.version != 4 for item in result.ips):
-        raise Failure(UNSUPPORTED_FIELD, "IPv6 addresses are not wired by this plugin", "give the IPAM IPv4 ranges")
+        raise Failure(UNSUPPORTED_FIELD, "this plugin does not support IPv6 addresses", "give the IPAM IPv4 ranges")
     return result.ips
 
 
 def wiring(request: Request, given: Result, *, ipv6: bool, there: Plan = (), mac: str | None = None) -> Plan:
-    """Every kernel object of one container. `given` has its addresses and routes; `ipv6` tells whether the kernel
-    has that family, whose settings are then written too. `there` is what is in both namespaces already: a bridge
-    stays as it is, and what another device routes stays with it. `mac` is for a bridge that is not there yet.
+    """Every kernel object of one container. `given` has its addresses and routes. `ipv6` tells whether the kernel has
+    IPv6; only then are its sysctls written. `there` are the objects that both namespaces already have: an existing
+    bridge stays unchanged, and a destination that another device routes stays with that device. `mac` is for a new
+    bridge.
 
-    Raises Failure where what IPAM gave cannot be wired.
+    Raises Failure if the addresses or routes from IPAM cannot be used.
     """
     if request.config.shape == "bridge":
         made = tuple(_bridge(request, given, bridge(request.config, there, mac)))
@@ -86,32 +87,33 @@ def wiring(request: Request, given: Result, *, ipv6: bool, there: Plan = (), mac
 
 
 def bridge(config: Config, there: Plan, mac: str | None = None) -> Link:
-    """The bridge: as it is, but up and promiscuous if asked for; else a new one. Raises Failure for what is none."""
+    """The existing bridge, up (and promiscuous if configured), or a new one. Raises Failure for another kind of
+    device."""
     at = Port(HOST, config.bridge)
     found = next((item for item in there if isinstance(item, Link) and item.at == at), None)
     if found is None:
         return Link(at, "bridge", mtu=config.mtu or None, mac=mac, promisc=config.promisc, autoconf=True)
     if found.kind != "bridge":
-        raise Failure(OWN, f"{at.dev} is there and is no bridge, but a {found.kind}")
-    # a bridge that is a gateway keeps the address that its neighbours know, whoever becomes its port
+        raise Failure(OWN, f"{at.dev} exists and is not a bridge, but a {found.kind}")
+    # a bridge that is a gateway keeps the MAC address that its neighbours have, whatever ports it gets
     own = found.mac if config.gateway else None
     return replace(found, up=True, promisc=found.promisc or config.promisc, mac=own)
 
 
 def _alone(config: Config, made: Plan, there: Plan) -> None:
-    """A bridge that is a gateway has no other address, as the reference plugin wants it: it would be somebody's."""
+    """Refuse a gateway bridge with another address, as the reference plugin does: that address has another owner."""
     at = Port(HOST, config.bridge)
     wanted = {item.addr for item in made if isinstance(item, Address) and item.at == at}
     held = {item.addr for item in there if isinstance(item, Address) and item.at == at and item.addr.version == 4}
     if wanted and held - wanted:
         names = ", ".join(sorted(map(str, held - wanted)))
         what = f"{at.dev} has another address than {', '.join(sorted(map(str, wanted)))}: {names}"
-        raise Failure(OWN, what, "use another bridge, or take that address away")
+        raise Failure(OWN, what, "use another bridge, or remove that address")
 
 
 def _yielding(request: Request, given: Result, wanted: Iterable[Resource], there: Plan) -> Iterator[Resource]:
-    """The wanted without those of IPAM's routes that lead by another device already: the first network wins, as the
-    specification has it. Raises Failure where the wiring itself needs such a route."""
+    """The wanted objects without IPAM's routes to destinations that another device already routes: the first network
+    wins, as the specification says. Raises Failure if the wiring itself needs such a route."""
     taken = {item.key: item for item in there if isinstance(item, Route) and item.ns == POD}
     free = {route.dst for route in given.routes}
     for item in wanted:
@@ -166,7 +168,7 @@ def _address(at: Port, item: IpConfig) -> Address:
 
 
 def _gateway(item: IpConfig) -> IPv4Address:
-    """The gateway of an address: as IPAM says, else the subnet's first."""
+    """The gateway of an address: from IPAM, else the first address of the subnet."""
     if item.gateway is not None:
         return IPv4Address(str(item.gateway))
     first = IPv4Address(int(item.address.network.network_address) + 1)
@@ -176,15 +178,15 @@ def _gateway(item: IpConfig) -> IPv4Address:
 
 
 def _routes(inner: Port, given: Result) -> Iterator[Resource]:
-    """The routes that IPAM gave; without a next hop they go by the first address's gateway, if that has one."""
+    """The routes from IPAM. A route without a next hop uses the gateway of the first address, if that has one."""
     for route in given.routes:
         via = route.gw if route.gw is not None else given.ips[0].gateway
         yield Route(POD, route.dst, via, inner.dev, metric=route.priority or 0, mtu=route.mtu)
 
 
 def granted(request: Request, given: Result) -> Result:
-    """What IPAM gave, made complete: gateways where the node is one, and the default route of `isDefaultGateway`
-    where IPAM gave none."""
+    """IPAM's result, completed: with gateways if the node is the gateway, and with the default route of
+    `isDefaultGateway` if IPAM returned none."""
     if request.config.gateway:
         given = replace(given, ips=tuple(replace(item, gateway=_gateway(item)) for item in addresses(given)))
     if not request.config.is_default_gateway or any(route.dst == ANYWHERE for route in given.routes):
@@ -193,7 +195,7 @@ def granted(request: Request, given: Result) -> Result:
 
 
 def result(request: Request, given: Result, macs: dict[Port, str]) -> Result:
-    """What an ADD returns: the devices in the reference plugins' order, addresses, routes; after what came before."""
+    """The result of an ADD: devices in the reference plugins' order, addresses, routes, after those of `prevResult`."""
     config, inner, outer = request.config, Port(POD, request.ifname), Port(HOST, veth(request))
     before = config.previous or Result(config.version)
     bridge = Port(HOST, config.bridge)
@@ -212,8 +214,8 @@ def result(request: Request, given: Result, macs: dict[Port, str]) -> Result:
 
 
 def own_part(request: Request) -> Result:
-    """Of an ADD's result what is about this attachment's device: what CHECK and DEL go by. A DEL may not know the
-    namespace any more."""
+    """The part of an ADD's result for this attachment's device, which CHECK and DEL use. A DEL may be without the
+    namespace."""
     previous = request.config.previous
     if previous is None:
         return Result(request.config.version)
@@ -226,17 +228,17 @@ def own_part(request: Request) -> Result:
 
 
 def as_made(request: Request, plan: Plan) -> Plan:
-    """A plan with the MAC addresses that the ADD's result names, for a CHECK to hold the devices to."""
+    """A plan with the MAC addresses of the ADD's result, with which a CHECK compares the devices."""
     previous = request.config.previous
     told = previous.interfaces if previous is not None else ()
     macs = {Port(POD if item.sandbox else HOST, item.name): item.mac.lower() for item in told if item.mac}
     if not request.config.gateway:
-        macs.pop(Port(HOST, request.config.bridge), None)  # a mere bridge wears the lowest address of its ports
+        macs.pop(Port(HOST, request.config.bridge), None)  # it has the lowest MAC address of its ports
     return tuple(
         replace(item, mac=macs[item.at]) if isinstance(item, Link) and item.at in macs else item for item in plan
     )
 
 
 def _dotless(device: str) -> str:
-    """A device's name inside a setting's dotted name, as sysctl(8) writes it."""
+    """A device's name inside a sysctl's dotted name, as sysctl(8) writes it."""
     return device.replace(".", "/")

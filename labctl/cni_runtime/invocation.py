@@ -1,8 +1,8 @@
-"""What a CNI runtime says to its plugins: which are called in which order, with which environment and input. Pure.
+"""The calls of a CNI runtime: which plugins it calls, in which order, with which environment and input. Pure.
 
-Follows section 3 and 4 of SPEC.md 1.1.0 of containernetworking/cni, and libcni where the text leaves room.
-`network` reads an attachment's list; `calls` are the calls of one command, in their order. Each is complete but
-for `prevResult`, which an ADD learns from the plugin before: `Call.input` puts it in.
+Follows sections 3 and 4 of SPEC.md 1.1.0 of containernetworking/cni, and libcni where the text is open.
+`network` reads an attachment's list; `calls` returns the calls of one command, in order. Each is complete except for
+`prevResult`, which an ADD gets from the plugin before: `Call.input` adds it.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from labctl.cni.conflist import Network, capabilities
 from labctl.cni.spec import COMMANDS, PREV_RESULT_ON_DEL, VALID_ATTACHMENTS, Json, at_least
 from labctl.core.resources import Attachment
 
-DATA_DIRS = {"host-local": "host-local", "tuning": "tuning"}  # plugins that write files of their own: where
+DATA_DIRS = {"host-local": "host-local", "tuning": "tuning"}  # plugins that write files -> their directory
 _OF_THE_PROJECT = (
     "bandwidth", "bridge", "dhcp", "dummy", "firewall", "host-device", "host-local", "ipvlan", "loopback", "macvlan",
     "portmap", "ptp", "sbr", "static", "tap", "tuning", "vlan", "vrf",
 )  # fmt: skip
 REFERENCE = frozenset(_OF_THE_PROJECT)  # the plugins of containernetworking/plugins
-NO_POD = ("GC", "STATUS", "VERSION")  # the commands that are about no container
+NO_POD = ("GC", "STATUS", "VERSION")  # the commands that do not concern a container
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """The container of a call: its id, the path of its namespace ("" if that is gone), its device, its arguments."""
+    """The container of a call: its id, the path of its namespace ("" if that is gone), its device, and the capability
+    arguments."""
 
     id: str
     netns: str
@@ -35,7 +36,7 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of one plugin, but for what its input takes from the plugin before."""
+    """One call of one plugin, without the result of the plugin before."""
 
     plugin: str
     command: str
@@ -43,7 +44,7 @@ class Call:
     config: Json = field(hash=False)
 
     def input(self, previous: Json | None = None) -> str:
-        """The text for the plugin's standard input."""
+        """The text for the plugin's standard input; `previous` is the result to add as `prevResult`."""
         config = self.config if previous is None else {**self.config, "prevResult": previous}
         return json.dumps(config)
 
@@ -61,10 +62,11 @@ def calls(
     pod: Pod | None = None,
     valid: tuple[tuple[str, str], ...] = (),
 ) -> tuple[Call, ...]:
-    """The calls of a command, in order: forward, and for DEL backward.
+    """The calls of a command, in the order of the list; for DEL in reverse order.
 
-    `path` is CNI_PATH, `data` the folder that plugins may write in. A GC is told the `valid` attachments, as
-    pairs of a container's id and its device. Raises ValueError for no command, or one that needs a pod.
+    `path` is CNI_PATH, `data` the directory that plugins may write in. `valid` are the valid attachments for a GC, as
+    pairs of container id and device. Raises ValueError for an unknown command, a command that needs a pod without one,
+    and the reverse.
     """
     if command not in COMMANDS or (pod is None) != (command in NO_POD):
         raise ValueError(f"a call of {command} cannot be made of this")
@@ -77,12 +79,12 @@ def calls(
 
 
 def version_call(plugin: str, version: str, path: str) -> Call:
-    """The question which versions a plugin speaks."""
+    """The VERSION call, which asks a plugin for its supported versions."""
     return Call(plugin, "VERSION", {"CNI_COMMAND": "VERSION", "CNI_PATH": path}, {"cniVersion": version})
 
 
 def takes_previous(command: str, version: str) -> bool:
-    """Whether a command, in this version, is told the final result of the ADD."""
+    """Whether a command, in this version, gets the final result of the ADD."""
     return command == "CHECK" or (command == "DEL" and at_least(version, PREV_RESULT_ON_DEL))
 
 
@@ -96,7 +98,8 @@ def _container(pod: Pod | None) -> dict[str, str]:
 def _config(
     command: str, what: Network, plugin: Json, data: str, pod: Pod | None, valid: tuple[tuple[str, str], ...]
 ) -> Json:
-    """A plugin's own object as it goes to its standard input: without what is the runtime's affair, with what is."""
+    """A plugin's configuration for its standard input: without the keys for the runtime, and with those the runtime
+    adds."""
     config = {key: value for key, value in plugin.items() if key not in ("capabilities", "runtimeConfig", "prevResult")}
     config |= {"cniVersion": what.version, "name": what.name}
     if plugin["type"] in DATA_DIRS:

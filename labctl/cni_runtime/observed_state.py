@@ -1,8 +1,9 @@
-"""What CNI plugins made, put beside the plan: the lab as it is to be, once its pods are attached. Pure.
+"""Merge the objects that CNI plugins created with the plan: the wanted state after the pods are attached. Pure.
 
-A plan says that a pod is attached and by which plugins; what these make is known only afterwards. It is kept as
-plan objects, and from then on wanted like the plan's own: `whole` is both, `known` gives the machines the
-addresses that the results name, `without` leaves out what went with attachments that are to be made again.
+A plan says that a pod is attached and by which plugins; what the plugins create is known only afterwards. It is
+recorded as plan objects, and from then on it is wanted like the plan's own objects: `whole` returns both, `known` adds
+the addresses of the plugins' results to the machines, `without` leaves out the objects of attachments that are created
+again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ VOLATILE = ("nf_conntrack_count", "tcp_fastopen_key", "stable_secret", ".mtu", "
 
 
 def whole(plan: Plan, made: Plan) -> Plan:
-    """A plan with what plugins made: in the place of what they changed, and after the rest of its kind."""
+    """A plan with the plugins' objects: changed ones replace the plan's, new ones come after those of their kind."""
     changed = {item.key: item for item in made}
     planned = [changed.pop(item.key, item) for item in plan]
     return tuple(sorted((*planned, *changed.values()), key=lambda item: PHASE[type(item)]))
@@ -31,9 +32,9 @@ def attached(plan: Iterable[Resource]) -> tuple[Attachment, ...]:
 
 
 def without(made: Plan, gone: Iterable[Attachment], lost: Iterable[str] = ()) -> Plan:
-    """What plugins made, less what went with the namespaces of these attachments: all in the pod, and on the
-    node the devices that led there with everything on them. Firewall rules stay: their DEL takes them away.
-    Of nodes that are `lost`, made anew or gone, nothing is left."""
+    """The plugins' objects without those that went with the namespaces of these attachments: all in the pod, and on
+    the node the devices that led to it with everything on them. Firewall rules stay: the DEL removes them.
+    All objects on nodes in `lost` (created again, or gone) are left out."""
     gone, lost = tuple(gone), frozenset(lost)
     pods = {item.pod for item in gone}
     nodes = {item.node for item in gone}
@@ -46,7 +47,7 @@ def without(made: Plan, gone: Iterable[Attachment], lost: Iterable[str] = ()) ->
 
 
 def _on(item: Resource, ends: set[tuple[str, str]]) -> bool:
-    """Whether an object is one of these devices, or goes with it."""
+    """Whether an object is one of these devices, or is removed with it."""
     if isinstance(item, Route):
         return (item.ns, item.dev) in ends
     if isinstance(item, Sysctl):
@@ -56,7 +57,7 @@ def _on(item: Resource, ends: set[tuple[str, str]]) -> bool:
 
 
 def made_by_plugins(plan: Plan, found: Plan, settings: Plan) -> Plan:
-    """What is there beyond a plan in the namespaces that its attachments touch, with the settings they changed."""
+    """The observed objects that a plan does not have, in the namespaces of its attachments, with changed sysctls."""
     own = tuple(item for item in plan if not isinstance(item, Attachment))
     touched = {name for item in attached(plan) for name in (item.node, item.pod)}
     here = (item for item in beyond(own, found) if item.ns in touched and not isinstance(item, (Netns, Attachment)))
@@ -64,7 +65,7 @@ def made_by_plugins(plan: Plan, found: Plan, settings: Plan) -> Plan:
 
 
 def settings_made(ns: str, before: Mapping[str, str], after: Mapping[str, str]) -> Plan:
-    """The settings of a namespace that were changed, and those of new devices that are not the default's."""
+    """The sysctls of a namespace that changed, and those of new devices that differ from the default."""
     return tuple(
         Sysctl(ns, name, value)
         for name, value in after.items()
@@ -73,13 +74,13 @@ def settings_made(ns: str, before: Mapping[str, str], after: Mapping[str, str]) 
 
 
 def _default(name: str) -> str:
-    """The setting that a new device has its own from: `net.ipv4.conf.default.arp_notify`."""
+    """The sysctl that gives a new device its value: `net.ipv4.conf.default.arp_notify`."""
     parts = name.split(".")
     return ".".join([*parts[:3], "default", *parts[4:]]) if len(parts) > 4 else name
 
 
 def known(lab: Lab, results: Mapping[str, Json]) -> Lab:
-    """The lab with the addresses that the pods' results name, by pod; those of the first device come first."""
+    """The lab with the addresses from the results, by pod; those of the first device come first."""
     if not results:
         return lab
     return replace(lab, machines=tuple(_addressed(machine, results.get(machine.name)) for machine in lab.machines))
@@ -92,7 +93,7 @@ def _addressed(machine: Machine, result: Json | None) -> Machine:
 
 
 def addresses(result: Json) -> tuple[IP, ...]:
-    """The container's addresses in a result; none where it is no result."""
+    """The container's addresses in a result; empty if it is not a valid result."""
     try:
         read = result_of(result)
     except (Malformed, KeyError, TypeError, AttributeError):

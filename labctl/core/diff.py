@@ -1,4 +1,4 @@
-"""What differs between the wanted and the found: the one function behind up, status, dry-run and repair."""
+"""The differences between the wanted and the observed state: one function for up, status, dry-run and repair."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from labctl.core.kernel_defaults import moves_local, own_addresses, own_rules
 from labctl.core.resources import PHASE, TRANSIENT, Chain, Link, Neighbour, Netns, Plan, Resource, Route, Rule, Sysctl
 
 Kind = Literal["missing", "extra", "changed"]
-_NO_IPV6 = ("net.ipv6.conf.all.disable_ipv6", "net.ipv6.conf.lo.disable_ipv6")  # they take ::1 away
+_NO_IPV6 = ("net.ipv6.conf.all.disable_ipv6", "net.ipv6.conf.lo.disable_ipv6")  # they remove ::1
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference: wanted and not there (missing), there and not wanted (extra), or both but unlike."""
+    """One difference: a wanted object does not exist (missing), an object is not wanted (extra), or values differ
+    (changed)."""
 
     want: Resource | None
     have: Resource | None
@@ -31,18 +32,18 @@ class Change:
 
     @property
     def subject(self) -> Resource:
-        """The object this change is about: as wanted where it is wanted, else as found."""
+        """The object of this change: the wanted one if there is one, else the observed one."""
         subject = self.want if self.want is not None else self.have
         assert subject is not None
         return subject
 
 
 def diff(want: Plan, have: Plan) -> tuple[Change, ...]:
-    """The changes that turn `have` into `want`: removals first, last phase first, then the rest in order.
+    """The changes that turn `have` into `want`: first removals in reverse order of phases, then the others in order.
 
-    What belongs to a missing or extra namespace or link goes without saying for removals (the kernel
-    takes it along) but is listed for additions, since each has to be made. Learned neighbours and
-    forwarding entries, and the ageing away of transient ones, are no drift.
+    For a namespace or link that is removed, its objects are not listed, because the kernel removes them with it. For
+    one that is added, each object is listed, because each has to be created. Learned neighbours and forwarding
+    entries, and transient entries that expired, are not drift.
     """
     found = {item.key: item for item in have}
     wanted = _implied(want, found) | {item.key: item for item in want}
@@ -68,8 +69,8 @@ def diff(want: Plan, have: Plan) -> tuple[Change, ...]:
 
 
 def beyond(want: Plan, have: Plan) -> Plan:
-    """What is there beside the wanted, or in its place: everything that `diff` would call extra, with all that
-    goes along with it, and the found side of what it would call changed."""
+    """The observed objects that are not as wanted: everything that `diff` calls extra, including the objects that go
+    with a namespace or link, and the observed side of everything that it calls changed."""
     found = {item.key: item for item in have}
     wanted = _implied(want, found) | {item.key: item for item in want}
     return tuple(
@@ -82,7 +83,10 @@ def beyond(want: Plan, have: Plan) -> Plan:
 def _twins(
     wanted: dict[tuple[Any, ...], Resource], found: dict[tuple[Any, ...], Resource], have: Plan
 ) -> list[Resource]:
-    """What is there beside another of the same key, as `ip route append` makes it: all but the wanted one."""
+    """Additional objects with the key of another one, as `ip route append` creates them: all except the wanted one.
+
+    `found` then has the one to keep.
+    """
     groups: dict[tuple[Any, ...], list[Resource]] = {}
     for item in have:
         groups.setdefault(item.key, []).append(item)
@@ -97,14 +101,14 @@ def _twins(
 
 
 def _implied(want: Plan, found: dict[tuple[Any, ...], Resource]) -> dict[tuple[Any, ...], Resource]:
-    """What nobody needs to plan: forwarding on every device, as ip_forward says; the kernel's own routing rules, but
-    not the first where the plan has it elsewhere; the addresses of a loopback device that is up. A family of which
-    nothing was read is not spoken here."""
+    """Objects that are wanted without being in the plan: forwarding on every device, as ip_forward sets it; the
+    kernel's routing rules, without the first one if the plan moves it; the addresses of a loopback device that is up.
+    A family of which no rule was read is left out."""
     implied: dict[tuple[Any, ...], Resource] = {}
     forward = {item.ns: item.value for item in want if isinstance(item, Sysctl) and item.name == "net.ipv4.ip_forward"}
     for key, item in found.items():
         if isinstance(item, Sysctl) and item.name.endswith(".forwarding") and item.ns in forward:
-            implied[key] = Sysctl(item.ns, item.name, forward[item.ns])  # what ip_forward sets on every device
+            implied[key] = Sysctl(item.ns, item.name, forward[item.ns])  # ip_forward sets it on every device
     silent = {item.ns for item in want if isinstance(item, Sysctl) and item.name in _NO_IPV6 and item.value == "1"}
     moved = {(item.ns, item.family) for item in want if isinstance(item, Rule) and moves_local(item)}
     for ns in [item.name for item in want if isinstance(item, Netns)]:
@@ -119,12 +123,12 @@ def _implied(want: Plan, found: dict[tuple[Any, ...], Resource]) -> dict[tuple[A
 
 
 def same(want: Resource, have: Resource) -> bool:
-    """Whether two objects of one key are alike, where None on the wanted side means "any"."""
+    """Whether two objects with one key are equal, where None on the wanted side means "any"."""
     return not differing(want, have)
 
 
 def differing(want: Resource, have: Resource) -> tuple[str, ...]:
-    """The names of the fields in which `have` is not as wanted."""
+    """The names of the fields of `have` that are not as wanted."""
     if type(want) is not type(have):
         return ("kind",)
     names, getter = _fields(cast("Any", type(want)))
@@ -140,11 +144,11 @@ def _alike(want: Resource, have: Resource, name: str) -> bool:
     if isinstance(want, Link) and name in ("master", "peer"):
         return False
     if isinstance(want, Link) and name == "born":
-        return {wanted, found} == {None, want.ns}  # made where it is: said in two ways
+        return {wanted, found} == {None, want.ns}  # None and its own namespace mean the same
     if isinstance(want, Link) and name == "options":
         return set(wanted) <= set(found)
     if isinstance(want, Neighbour) and name in ("state", "mac") and want.state in TRANSIENT:
-        # compared by address and MAC while it exists; one that failed has none
+        # compared by address and MAC address while it exists; a failed entry has no MAC address
         return name == "state" or found is None
     if isinstance(want, Chain) and name == "policy":
         return (wanted or "ACCEPT") == (found or "ACCEPT")
@@ -156,7 +160,7 @@ def _alike(want: Resource, have: Resource, name: str) -> bool:
 
 
 def _counts(item: Resource) -> bool:
-    """Whether an object nobody asked for is drift: not what the kernel learned or always has."""
+    """Whether an unwanted object is drift: it is not, if the kernel learned it or always has it."""
     if isinstance(item, Neighbour):
         return item.proxy or item.state == "permanent"
     if isinstance(item, Chain):
@@ -167,9 +171,9 @@ def _counts(item: Resource) -> bool:
 
 
 def _ignorable(item: Resource, found: dict[tuple[Any, ...], Resource]) -> bool:
-    """Whether the absence of a wanted object is no drift."""
+    """Whether a wanted object may be missing without being drift."""
     if isinstance(item, Neighbour) and item.state in TRANSIENT and not item.proxy:
-        return ("link", item.at.ns, item.at.dev) in found  # it aged away; a new link needs it anew
+        return ("link", item.at.ns, item.at.dev) in found  # it expired; a new link needs it again
     if isinstance(item, Chain):
         return not item.rules and item.policy in (None, "ACCEPT") and _builtin(item) and _known(item.ns, found)
     return False
@@ -201,7 +205,7 @@ def _fields(kind: Any) -> tuple[tuple[str, ...], Any]:
 
 
 def by_place(changes: Iterable[Change]) -> dict[str, list[Change]]:
-    """Changes grouped by namespace, for reports; the order within each is kept."""
+    """Changes grouped by namespace, for reports; the order within each namespace is kept."""
     places: dict[str, list[Change]] = {}
     for change in changes:
         places.setdefault(change.subject.ns, []).append(change)

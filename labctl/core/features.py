@@ -1,7 +1,7 @@
-"""Which features a plan asks of the kernel, beyond those of every kernel that can hold a lab at all.
+"""The kernel features that a plan needs, beyond those without which no lab works.
 
-A feature goes by one word: the kind of a link (`vlan`, `ipip`), or a match or target of iptables as it stands
-in a rule (`-m set`, `-j NFLOG`). Pure; whether this kernel has one is for `labctl.kernel.apply.features` to try.
+The name of a feature is the kind of a link (`vlan`, `ipip`), or a match or target of iptables as it is written
+in a rule (`-m set`, `-j NFLOG`). Pure; `labctl.kernel.apply.features` tries whether this kernel has them.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from itertools import pairwise
 from labctl.core.iptables import FirewallRule
 from labctl.core.resources import Chain, Link, Resource
 
-LINKS = frozenset({"loopback", "veth", "bridge"})  # kinds of which `doctor` says that nothing goes without them
+LINKS = frozenset({"loopback", "veth", "bridge"})  # link kinds that every lab needs; `doctor` checks them
 MATCHES = frozenset(
     {"addrtype", "comment", "conntrack", "mac", "mark", "multiport", "physdev", "tcp", "udp", "icmp", "icmp6"}
 )
 TARGETS = frozenset({"ACCEPT", "DROP", "RETURN", "REJECT", "MASQUERADE", "DNAT", "SNAT", "MARK"})
-DENIED = "Permission denied"  # not the kernel lacks a feature, but this user the right to it
-# others are named as their kind
+DENIED = "Permission denied"  # the kernel has the feature, but this user may not use it
+# other features have a module of the same name
 _MODULES = {
     "vlan": "8021q", "gre": "ip_gre", "gretap": "ip_gre", "-m rpfilter": "ipt_rpfilter", "-j CONNMARK": "xt_connmark",
 }  # fmt: skip
 
 
 def needed(plan: Iterable[Resource]) -> dict[str, Resource]:
-    """The features of a plan that a kernel may lack, each with the first object that asks for it."""
+    """The features of a plan that a kernel may lack, each with the first object that needs it."""
     items = tuple(plan)
     chains = {(item.ns, item.name) for item in items if isinstance(item, Chain)}
     found: dict[str, Resource] = {}
@@ -42,15 +42,15 @@ def needed(plan: Iterable[Resource]) -> dict[str, Resource]:
 
 
 def module(feature: str) -> str:
-    """The kernel module behind a feature."""
+    """The kernel module of a feature."""
     if feature.startswith("-"):
         return _MODULES.get(feature, f"xt_{feature[3:]}")
     return _MODULES.get(feature, feature)
 
 
 def remedy(feature: str, why: str) -> str:
-    """What gets one a feature that is lacking; `why` is what the kernel said."""
-    if why == DENIED:  # only a TUN device is asked for by a file
+    """The command that makes a missing feature available; `why` is the kernel's error text."""
+    if why == DENIED:  # only a TUN device needs access to a file
         return "sudo chmod 666 /dev/net/tun"
     return f"modprobe {module(feature)}"
 

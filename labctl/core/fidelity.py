@@ -1,18 +1,18 @@
-"""How true a model is to the real thing, part by part: faithful, approximate, missing from it, or beyond this kernel.
+"""How closely a model follows the real system, part by part: faithful, approximation, needs a kernel feature, skipped.
 
-A model states it as data, in a tuple called `PARTS`:
+A model states this as data, in a tuple called `PARTS`:
 
     PARTS = (
         faithful("azure0 with eth0's address and routes, the ebtables rules in their order"),
         approximation("the load balancer", "is one SNAT rule without port blocks"),
-        needs("vlan", "the tenants' VLAN sub-interfaces of eth0", instead="a veth of its own for each tenant"),
+        needs("vlan", "the tenants' VLAN sub-interfaces of eth0", instead="a separate veth for each tenant"),
         skipped("the embedded DNS, IPv6"),
     )
 
-`list`, `show` and the model's page say it. Where the kernel lacks a `feature` that a lab needs, `up` says so
-before anything is built, and builds the substitute only when it is asked to (`--approximate`). `PARTS` is written
-out, call by call with plain texts (or `*shared.PARTS`, those of a file that models share), so that it can be read
-without importing the model. Pure.
+`list`, `show` and the model's page print it. If the kernel lacks a `feature` that a lab needs, `up` reports that
+before it builds anything, and it builds the substitute only with `--approximate`. `PARTS` is a literal tuple of calls
+with plain texts (or `*shared.PARTS`, those of a file that models share), so that it can be read without importing the
+model. Pure.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ GRADES: tuple[Grade, ...] = get_args(Grade)
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a model and how true it is. `what` is the part; `why` is what differs, and the reason.
+    """One part of a model and its grade. `what` is the part; `why` is what differs, and the reason.
 
-    `feature` is the kernel feature that a part needs, by the word that `labctl doctor` has for it (mostly a
-    link kind: `vlan`, `ipip`); `instead` is what `--approximate` builds where the kernel lacks it, "" for nothing.
+    `feature` is the kernel feature that a part needs, by the name that `labctl doctor` uses for it (mostly a
+    link kind: `vlan`, `ipip`). `instead` is what `--approximate` builds if the kernel lacks it; "" if there is no
+    substitute.
     """
 
     grade: Grade
@@ -43,27 +44,27 @@ class Part:
 
 
 def faithful(what: str) -> Part:
-    """The same kernel objects as the real thing makes."""
+    """A part with the same kernel objects as the real system."""
     return Part("faithful", what)
 
 
 def approximation(what: str, why: str) -> Part:
-    """Close to the real thing: `why` says what differs and the reason."""
+    """A part that is close to the real system: `why` says what differs and the reason."""
     return Part("approximation", what, why)
 
 
 def needs(feature: str, what: str, why: str = "", *, instead: str = "") -> Part:
-    """As faithful as the kernel allows: a part that wants a feature which not every kernel has."""
+    """A faithful part that needs a kernel feature which not every kernel has."""
     return Part("needs", what, why, feature, instead)
 
 
 def skipped(what: str, why: str = "") -> Part:
-    """A part of the real thing that the model leaves out."""
+    """A part of the real system that the model leaves out."""
     return Part("skipped", what, why)
 
 
 def word(parts: Iterable[Part]) -> str:
-    """A whole model in a few words: `faithful`, `approximate (3)`, `approximate (3), needs vlan`."""
+    """The summary of a whole model: `faithful`, `approximate (3)`, `approximate (3), needs vlan`."""
     parts = tuple(parts)
     number = sum(part.grade == "approximation" for part in parts)
     features = ", ".join(dict.fromkeys(part.feature for part in parts if part.grade == "needs"))
@@ -72,19 +73,19 @@ def word(parts: Iterable[Part]) -> str:
 
 
 def differs(parts: Iterable[Part]) -> tuple[str, ...]:
-    """What is not as in the real thing, a phrase for each such part: what is approximate, and what is left out."""
+    """The differences from the real system, one phrase for each part that is approximate or left out."""
     prefix = {"approximation": "", "skipped": "without "}
     return tuple(f"{prefix[part.grade]}{part.what}" for part in parts if part.grade in prefix)
 
 
 def substitutes(parts: Iterable[Part]) -> dict[str, Part]:
-    """The parts that can be built otherwise where the kernel lacks their feature, by that feature."""
+    """The parts that have a substitute for a kernel without their feature, by that feature."""
     return {part.feature: part for part in parts if part.grade == "needs" and part.instead}
 
 
 def otherwise(part: Part) -> str:
-    """That a part is not as the model would have it, since the kernel lacks its feature, and what there is instead."""
-    return f"approximate, for want of {part.feature}: {part.what}; instead: {part.instead}"
+    """The sentence for a part that was built as its substitute, because the kernel lacks its feature."""
+    return f"approximate, because the kernel lacks {part.feature}: {part.what}; instead: {part.instead}"
 
 
 def ordered(parts: Iterable[Part]) -> tuple[Part, ...]:
@@ -93,10 +94,10 @@ def ordered(parts: Iterable[Part]) -> tuple[Part, ...]:
 
 
 def read(source: str, shared: Callable[[str], tuple[Part, ...]] = lambda module: ()) -> tuple[Part, ...]:
-    """The `PARTS` in the text of a model, without running it: to tell them all in a moment.
+    """The `PARTS` in the source text of a model, without running it, which is fast.
 
-    `shared` gives the parts of a file that models share, by the file's name without `.py`. Raises ValueError where
-    there are no PARTS, or where they are more than calls with plain texts.
+    `shared` returns the parts of a file that models share, by the file's name without `.py`. Raises ValueError if
+    there are no PARTS, or if they are not only calls with plain texts.
     """
     lines = source.splitlines()
     try:

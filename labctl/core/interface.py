@@ -1,4 +1,4 @@
-"""Where things are: one device of one namespace; and the types of addresses that everything speaks in."""
+"""`Port`, one device of one namespace, and the types of addresses that all modules use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Iface: TypeAlias = IPv4Interface | IPv6Interface
 
 @dataclass(frozen=True, slots=True, order=True)
 class Port:
-    """One device of one namespace, as people say it: `node1/eth0`."""
+    """One device of one namespace, written `node1/eth0`."""
 
     ns: str
     dev: str

@@ -1,9 +1,9 @@
-"""The language of firewall rules: one iptables rule as words, in the order iptables-save prints them.
+"""Firewall rules as data: one iptables rule is a tuple of words, in the order that iptables-save prints them.
 
-Models write rules as the sources of the real systems show them, `-s 172.17.0.0/16 ! -o docker0 -j
-MASQUERADE`, and the kernel's are read back in the same words, so that equal rules are equal data.
-What has several spellings (`--set-mark 1`, `-p tcp --dport 80` without `-m tcp`) becomes the one that
-the kernel's tools print; `labctl.core.iptables_forms` knows those.
+Models write rules as the sources of the real systems do, `-s 172.17.0.0/16 ! -o docker0 -j
+MASQUERADE`, and the kernel's rules are read back as the same words, so that equal rules are equal data.
+A rule with several spellings (`--set-mark 1`, `-p tcp --dport 80` without `-m tcp`) is converted to the one that
+the tools print; `labctl.core.iptables_forms` has those.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from labctl.core.iptables_forms import (
     settle_bridge,
 )
 
-Backend: TypeAlias = Literal["legacy", "nft"]  # which of the kernel's two firewalls a lab's rules are written into
+Backend: TypeAlias = Literal["legacy", "nft"]  # the one of the kernel's two firewalls that has a lab's rules
 BACKENDS: tuple[Backend, ...] = ("legacy", "nft")
 
-# a chain's family -> the tool whose words it is in; in a lab of the other back end legacy ones are strays
+# a chain's family -> the tool that its rules are written for; legacy ones in a lab of the nft back end are strays
 CHAIN_TOOLS = {
     "ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables", "legacy": "iptables-legacy",
     "legacy6": "ip6tables-legacy", "nft": "nft",
@@ -42,13 +42,13 @@ BUILTIN: dict[tuple[str, str], tuple[str, ...]] = {
     ("bridge", "nat"): ("PREROUTING", "OUTPUT", "POSTROUTING"),
 }
 BUILTIN |= {("ip6", table): chains for (family, table), chains in BUILTIN.items() if family == "ip"}
-# the legacy tables of a lab that is written by iptables-nft: nobody's plan, but they can be there
+# the legacy tables in a lab with the nft back end: no plan has them, but they can exist
 STRAY = {"ip": "legacy", "ip6": "legacy6"}
 BUILTIN |= {(STRAY[family], table): chains for (family, table), chains in BUILTIN.items() if family in STRAY}
 
 _HEAD = ("-s", "-d", "-i", "-o", "-p", "-f")  # what iptables-save prints first, in this order
 _BRIDGE_HEAD = ("-p", "-s", "-d", "-i", "--logical-in", "-o", "--logical-out")  # and ebtables-save
-_TEXT = ("--comment", "--log-prefix", "--nflog-prefix")  # their values may look like anything
+_TEXT = ("--comment", "--log-prefix", "--nflog-prefix")  # the value may be any text, also one like a flag
 _LONG = {
     "--source": "-s", "--src": "-s", "--destination": "-d", "--dst": "-d", "--in-interface": "-i",
     "--out-interface": "-o", "--protocol": "-p", "--proto": "-p", "--match": "-m", "--jump": "-j",
@@ -58,7 +58,7 @@ _LONG = {
 
 @dataclass(frozen=True, slots=True)
 class FirewallRule:
-    """One rule: its words, canonical, without the chain it stands in."""
+    """One rule: its words in canonical form, without the chain's name."""
 
     args: tuple[str, ...]
 
@@ -67,7 +67,7 @@ class FirewallRule:
 
     @property
     def target(self) -> str | None:
-        """The chain or target that the rule jumps to, or None for a rule that only counts."""
+        """The chain or target of the rule (-j or -g), or None for a rule that only counts."""
         for flag in ("-j", "-g"):
             if flag in self.args[:-1]:
                 return self.args[self.args.index(flag) + 1]
@@ -75,26 +75,26 @@ class FirewallRule:
 
 
 def quote(word: str) -> str:
-    """A word as iptables-save prints it: in double quotes where it holds blanks or quotes."""
+    """A word as iptables-save prints it: in double quotes if it contains blanks, quotes or backslashes."""
     if word and not any(letter in word for letter in " \t\"'\\"):
         return word
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def rule(text: str | Iterable[str], family: str = "ip") -> FirewallRule:
-    """Parse one rule in iptables' own words (ebtables' for the bridge family), with or without `-A CHAIN`.
+    """Parse one rule in the syntax of iptables (ebtables for the bridge family), with or without `-A CHAIN`.
 
-    Brings sources, destinations, interfaces and the protocol into iptables-save's order, addresses into
-    its form (`10.0.0.1` -> `10.0.0.1/32`), options to the match they belong to, and values that have
-    several spellings to the printed one. What it does not know stays as written.
+    Sorts sources, destinations, interfaces and the protocol into iptables-save's order, writes addresses in
+    its form (`10.0.0.1` -> `10.0.0.1/32`), moves options to the match they belong to, and converts values with
+    several spellings to the printed one. Unknown words stay as written.
 
     Raises ValueError for a flag without its value or given twice, an unclosed quote, an option without
-    a match, an address that is none, or a word that cannot stand in a rule (a line break).
+    a match, an invalid address, or a word with a control character (a line break).
     """
     words = shlex.split(text) if isinstance(text, str) else list(text)
     for word in words:
         if any(ord(letter) < 32 or ord(letter) == 127 for letter in word):
-            raise ValueError(f"a rule cannot hold the control character in {word!r}")
+            raise ValueError(f"a rule cannot contain the control character in {word!r}")
     if words[:1] and words[0] in ("-A", "--append"):
         words = words[2:]
     parts = _Parts(family)
@@ -106,16 +106,16 @@ def rule(text: str | Iterable[str], family: str = "ip") -> FirewallRule:
 
 @dataclass(slots=True)
 class _Parts:
-    """A rule taken apart: what stands in front, the matches with their options, the target with its own."""
+    """The parts of a rule: head flags (-s, -d, ...), the matches with their options, the target with its options."""
 
     family: str
     head: dict[str, list[str]] = field(default_factory=dict)
     matches: list[list[str]] = field(default_factory=list)
     target: list[str] = field(default_factory=list)
-    last: list[str] | None = None  # where a plain word belongs: to the option before it
+    last: list[str] | None = None  # the part that the next plain word belongs to
 
     def take(self, words: list[str], position: int) -> int:
-        """Take the flag at `position` with what belongs to it; returns where the next one begins."""
+        """Take the flag at `position` with its values; returns the position of the next flag."""
         negated = words[position] == "!"
         at = position + negated
         if at >= len(words):
@@ -128,13 +128,13 @@ class _Parts:
         if flag.startswith("-"):
             return self._take_option(flag, words, at, negated)
         if self.last is None or (negated and self.family != "bridge"):
-            raise ValueError(f"{words[at]!r} stands where a flag was expected (! goes before the flag)")
+            raise ValueError(f"{words[at]!r} is where a flag was expected (! goes before the flag)")
         self.last += words[position : at + 1]
         return at + 1
 
     def _take_head(self, flag: str, words: list[str], at: int, negated: bool) -> int:
         if flag in self.head:
-            raise ValueError(f"{flag} stands twice in one rule")
+            raise ValueError(f"{flag} is given twice in one rule")
         if flag == "-f":
             self.head[flag] = ["!", flag] if negated else [flag]
             return at + 1
@@ -177,7 +177,7 @@ class _Parts:
         return at + 1
 
     def _owner(self, flag: str) -> list[str]:
-        """The match or target an option belongs to: the one before it, or the one its protocol implies."""
+        """The match or target that an option belongs to: the one before it, or the match that -p implies."""
         if flag in IMPLIED and (self.last is None or self.last[1] not in IMPLIED[flag]):
             name = {"ipv6-icmp": "icmp6"}.get(spoken := self.head.get("-p", [""])[-1], spoken)
             if name in IMPLIED[flag]:
@@ -191,7 +191,7 @@ class _Parts:
         return self.last
 
     def _value(self, flag: str, value: str) -> str | None:
-        """The value of a head flag in its printed form; None where it says nothing (`-s 0.0.0.0/0`, `-i +`)."""
+        """The value of a head flag in its printed form; None if it matches everything (`-s 0.0.0.0/0`, `-i +`)."""
         if self.family == "bridge":
             shaper = {"-p": bridge_protocol, "-s": bridge_address, "-d": bridge_address}.get(flag)
             return shaper(value) if shaper else value
@@ -202,7 +202,7 @@ class _Parts:
         return None if value == "+" else value
 
     def words(self) -> Iterable[str]:
-        """All of it again, in the order and the forms of iptables-save."""
+        """The words of the whole rule, in the order and the forms of iptables-save."""
         bridge = self.family == "bridge"
         for flag in _BRIDGE_HEAD if bridge else _HEAD:
             yield from self.head.get(flag, ())

@@ -1,12 +1,12 @@
-"""The printed forms of what iptables and ebtables let one write in several ways, held equal to the tools by test.
+"""The printed forms of options that iptables and ebtables accept in several spellings; tests compare with the tools.
 
-Only the forms that real systems' sources use; anything else stays as it is written, and the kernel room
-can ask the tools themselves (`firewall.canonical`).
+Only the forms that the sources of real systems use; anything else stays as it is written, and `labctl.kernel` can ask
+the tools themselves (`firewall.canonical`).
 """
 
 from __future__ import annotations
 
-# an option written short, long or in words -> what iptables-save prints for it
+# a spelling of an option -> what iptables-save prints for it
 ALIASES = {
     "--destination-port": ("--dport",),
     "--source-port": ("--sport",),
@@ -15,7 +15,7 @@ ALIASES = {
     "--syn": ("--tcp-flags", "FIN,SYN,RST,ACK", "SYN"),
 }
 _PORTS = ("tcp", "udp", "sctp", "dccp", "udplite")
-# options that need no -m, since -p alone brings their match
+# options that need no -m, because -p implies their match
 IMPLIED: dict[str, tuple[str, ...]] = {
     "--sport": _PORTS,
     "--dport": _PORTS,
@@ -26,7 +26,7 @@ IMPLIED: dict[str, tuple[str, ...]] = {
 }
 _ORDER = ("--sport", "--dport", "--tcp-option", "--tcp-flags")
 _STATES = ("INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT")
-# the system's own list (netbase's /etc/protocols), since some releases of iptables print the name, some the number
+# the list of /etc/protocols (netbase): some releases of iptables print the name, some the number
 PROTOCOLS = {
     "icmp": 1, "igmp": 2, "ggp": 3, "ipencap": 4, "st": 5, "tcp": 6, "egp": 8, "igp": 9, "pup": 12, "udp": 17,
     "hmp": 20, "xns-idp": 22, "rdp": 27, "iso-tp4": 29, "dccp": 33, "xtp": 36, "ddp": 37, "idpr-cmtp": 38,
@@ -52,26 +52,26 @@ _BRIDGE_LONG = {
 }  # fmt: skip
 _BRIDGE_MACS = ("--arpreply-mac", "--to-src", "--to-dst")
 _ARP_OPS = {"1": "Request", "2": "Reply"}
-# the targets of ebtables' nat table, their options in the order that ebtables-save prints them
+# the targets of ebtables' nat table, with their options in the order that ebtables-save prints them
 _BRIDGE_TARGETS = {
     "arpreply": ("--arpreply-mac", "--arpreply-target"),
     "snat": ("--to-src", "--snat-arp", "--snat-target"),
     "dnat": ("--to-dst", "--dnat-target"),
     "redirect": ("--redirect-target",),
 }
-# what is printed though nobody wrote it, and what is not printed though somebody did
+# defaults that ebtables-save prints even if they were not written, and values that it does not print
 _SPOKEN = {"--arpreply-mac": "00:00:00:00:00:00", "--snat-target": "ACCEPT", "--dnat-target": "ACCEPT"}
 _SILENT = {"--arpreply-target": "DROP", "--redirect-target": "ACCEPT"}
 
 
 def protocol(value: str) -> str | None:
-    """A protocol by the name that the system has for it; None for all of them."""
+    """A protocol by its name in /etc/protocols; None for `all`."""
     value = value.lower()
     return None if value in ("all", "0") else _PROTOCOLS.get(value, value)
 
 
 def bridge_protocol(value: str) -> str:
-    """An ethertype by the name ebtables-save gives it: `0x0800` and `ipv4` are `IPv4`."""
+    """An ethertype by the name that ebtables-save prints: `0x0800` and `ipv4` are `IPv4`."""
     value = value.lower()
     return _ETHERTYPES.get(value, value)
 
@@ -103,7 +103,7 @@ def _bridge_target(words: list[str]) -> list[str]:
         elif given:
             given[list(given)[-1]].append(word)
     if not set(given) <= set(order):
-        return words  # an option of another kind: the tools know more than this table
+        return words  # an option that this table does not have: leave the rule as it is written
     for name, value in _SPOKEN.items():
         if name in order:
             given.setdefault(name, [value])
@@ -118,7 +118,7 @@ def settle(part: list[str], family: str) -> list[str]:
         if flag == "-m":
             return [flag, name, *_match(name, options, family)]
         return [flag, name, *_target(name, options, family)]
-    except (ValueError, IndexError):  # not ours to judge: the tools give the error
+    except (ValueError, IndexError):  # the tools report the error
         return part
 
 

@@ -6,5 +6,5 @@ from collections.abc import Sequence
 
 
 def some(names: Sequence[object], most: int = 12) -> str:
-    """The first of many names, and how many more there are: `a, b and 3 more`."""
+    """The first `most` names, and the number of the others: `a, b and 3 more`."""
     return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,7 +1,7 @@
-"""Which neighbour entries a mass of probes would need: pure, from the plan.
+"""The neighbour entries that a large mesh of probes needs, computed from the plan. Pure.
 
-The kernel keeps one neighbour table for all namespaces of the machine, of 1024 entries by default; all
-pairs of 400 pods need many times that. A check of that size brings its own entries and takes them along.
+The kernel has one limit of neighbour entries for all namespaces of the machine, 1024 by default; all pairs of 400 pods
+need many times that. A check of that size adds permanent entries before it and removes them afterwards.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import NamedTuple
 from labctl.core.resources import IP, Address, Link, Neighbour, Net, Plan, Port, Route, Sysctl
 from labctl.core.scenario_types import Lab
 
-MANY = 500  # entries that the machine's own table can take on without harm
+MANY = 500  # entries that the machine's table can hold without harm
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """An entry to make for a while: at a device, for an address, with the MAC that `owner` has."""
+    """A temporary entry: at a device, for an address, with the MAC address of `owner`."""
 
     at: Port
     ip: IP
@@ -32,11 +32,11 @@ class _OnLink(NamedTuple):
 
 
 def presets(lab: Lab, addresses: Iterable[IP]) -> list[Preset]:
-    """The entries that probes between all of these addresses need, except those the lab has anyway.
+    """The entries that probes between all of these addresses need, without those that the plan has.
 
-    The answer to an ARP request is foreseen where one link layer holds both devices, or one that somebody else on it
-    knows the address by for good (a cloud's mapping service), or where it leads to just one device that answers for
-    others (proxy ARP), or to just one device at all. Anything else is left to the kernel.
+    The answer to an ARP request can be predicted in four cases: both devices are on one link layer; another device on
+    the link layer has a permanent entry for the address (a cloud's mapping service); the link layer has exactly one
+    other device with proxy ARP; or it has exactly one other device. All other entries are left to the kernel.
     """
     owners = {item.addr.ip: item.at for item in lab.plan if isinstance(item, Address)}
     have = {(item.at, item.ip) for item in lab.plan if isinstance(item, Neighbour)}
@@ -71,7 +71,7 @@ def _next_hops(entry: _OnLink, wanted: set[IP], hosts: set[IP]) -> Iterator[IP]:
 
 
 def _on_link(plan: Plan) -> dict[str, list[_OnLink]]:
-    """What each namespace looks for on its links: connected networks, routes without gateway, gateways."""
+    """What each namespace resolves on its links: connected networks, routes without a gateway, gateways."""
     nets: dict[str, list[_OnLink]] = {}
     for item in plan:
         if isinstance(item, Address) and item.connected is not False and item.at.dev != "lo":
@@ -82,14 +82,14 @@ def _on_link(plan: Plan) -> dict[str, list[_OnLink]]:
 
 
 def _proxies(plan: Plan) -> Iterator[Port]:
-    """The devices that answer ARP for others."""
+    """The devices with proxy ARP on."""
     for item in plan:
         if isinstance(item, Sysctl) and item.name.endswith(".proxy_arp") and item.value == "1":
             yield Port(item.ns, item.name.split(".")[-2].replace("/", "."))
 
 
 class _Layers:
-    """Which devices share a link layer: the two ends of a veth, and all ports of a bridge."""
+    """The devices that share a link layer: the two ends of a veth pair, and all ports of a bridge."""
 
     def __init__(self, plan: Plan) -> None:
         self._parent: dict[Port, Port] = {}
@@ -116,7 +116,7 @@ class _Layers:
                     self._known[self._root(item.at), item.ip] = there
 
     def known(self, port: Port, ip: IP) -> Port | None:
-        """The device by whose MAC a permanent entry on the same link layer knows an address, if it is another's."""
+        """The other device with the MAC address that a permanent entry on the same link layer has for this address."""
         there = self._known.get((self._root(port), ip))
         return there if there != port else None
 
@@ -125,12 +125,12 @@ class _Layers:
         return self._root(one) == self._root(other)
 
     def only_proxy(self, port: Port) -> Port | None:
-        """The one other device that answers ARP for whom it has a route to, if there is just one."""
+        """The other device that answers ARP requests for addresses it has a route to, if there is exactly one."""
         proxies = [item for item in self._proxies.get(self._root(port), ()) if item != port]
         return proxies[0] if len(proxies) == 1 else None
 
     def only_other(self, port: Port) -> Port | None:
-        """The one device at the other end, if there is just one."""
+        """The other device on the link layer, if there is exactly one."""
         members = self._members.get(self._root(port), [])
         return next((item for item in members if item != port), None) if len(members) == 2 else None
 

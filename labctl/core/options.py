@@ -3,12 +3,12 @@
     @dataclass(frozen=True, slots=True)
     class Options:
         pod_cidr: IPv4Network = option(cidr("10.244.0.0/16"), "addresses of all pods; each node gets a /24 of it")
-        routing: str = option("udr", "who routes between nodes", choices=("udr", "host"))
+        routing: str = option("udr", "what routes between nodes", choices=("udr", "host"))
         ip_forwarding: bool = option(True, "IP forwarding on the nodes' NICs in Azure")
 
-The annotation is the type that the parser makes of the file's text: str, int, bool, float, IPv4Network,
-IPv4Address, their IPv6 kin, Publish, Listen, Run, or tuple[IPv4Network, ...] for a list. In a file, underscores and
-dashes in the key are the same; the docs write underscores.
+The annotation is the type to which the parser converts the file's text: str, int, bool, float, IPv4Network,
+IPv4Address, the IPv6 types, Publish, Listen, Run, or tuple[IPv4Network, ...] for a list. In a file, underscores and
+dashes in the key are equal; the docs write underscores.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def option(
     maximum: int | None = None,
     form: Literal["", "name", "device", "network", "mac", "rate"] = "",
 ) -> Any:
-    """A field of a model's `Options`: its default, one sentence for people, and what values it takes.
+    """A field of a model's `Options`: its default, its help sentence, and the values that it accepts.
 
-    `form` says that a text is more than a word: the name of something in the lab, of a
-    device, a MAC address, or (a number) so many bits in a second.
+    `form` restricts a text or a number further: `name` (of something in the lab), `device` (the name of a network
+    device), `network` (a name or container:NAME), `mac` (a MAC address), `rate` (a number of bits per second).
     """
     metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "form": form}
     return dataclasses.field(default=default, metadata=metadata)

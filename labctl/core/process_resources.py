@@ -1,4 +1,4 @@
-"""What runs in a lab, as objects of its plan: pods' attachments by CNI plugins, and processes."""
+"""Objects of a plan that programs create or run: CNI attachments of pods, and processes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from labctl.core.interface import Port
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A pod's device, made by the plugins of a CNI network list that run in the node's namespace.
+    """A pod's device, created by the plugins of a CNI network list, which run in the node's namespace.
 
-    `conflist` (as this node has it) and `args` (what there is to tell under each capability) are JSON text; `path`
-    is where plugins are looked for, "" for the usual. What they make is observed after the ADD, and kept.
+    `conflist` (with this node's values) and `args` (the capability arguments, by capability) are JSON text. `path` is
+    the plugins' search path (CNI_PATH), "" for the default. labctl observes what the plugins created after the ADD,
+    and keeps a record of it.
     """
 
     pod: str
@@ -38,11 +39,12 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A program that runs in a namespace for as long as the lab does: a container's, docker-proxy, a pod's pause.
+    """A program that runs in a namespace as long as the lab runs: a container's program, docker-proxy, a pod's pause.
 
-    `name` is unique in its namespace. `command` is what runs; its first word may be one of `labctl.kernel.programs`
-    (`pause`, `serve`, `docker-proxy`). A `sandbox` holds its namespace: a process namespace begins with it, in which
-    runs what names it in `inside`, and with its end all of that goes, and the network. Any `pid` will do.
+    `name` is unique in its namespace. `command` is the command line; its first word may be one of
+    `labctl.kernel.programs` (`pause`, `serve`, `docker-proxy`). A `sandbox` process holds its network namespace. It is
+    the first process of a new PID namespace, in which the processes run that name it in `inside`; when it ends, they
+    end too, and the network is gone. `pid` is only in observed processes; None means any.
     """
 
     ns: str

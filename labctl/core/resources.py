@@ -1,13 +1,13 @@
-"""The kernel objects of a lab, as frozen data: one set of types for what is wanted and what was found.
+"""The kernel objects of a lab, as frozen data: the same types for the wanted and for the observed state.
 
-A model yields these objects, the kernel room reads the same types back, so that drift, dry-run, repair and
-idempotence are all one `diff`. Nothing here does I/O.
+A model yields these objects, and `labctl.kernel` reads the same types back, so that drift, dry-run, repair and
+idempotence all use one `diff`. Nothing here does I/O.
 
 The order of the `Resource` union *is* the order of creation (namespaces, then links, then sysctls, addresses, ...);
 within a kind the author's order counts. There is no dependency graph.
 
-`None` in a wanted field means "any" (a MAC the model does not fix, an MTU it does not care about). Every type has a
-`key`, what the object *is*, apart from its values, *how* it is: the same key with other values is a change.
+`None` in a wanted field means "any" (a MAC address or an MTU that the model does not fix). Every type has a `key`,
+which identifies the object, apart from its values: the same key with other values is a change.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from labctl.core.process_resources import Attachment as Attachment
 from labctl.core.process_resources import Process as Process
 
 MAIN = 254  # the kernel's main routing table
-PROTOCOLS = {2: "kernel", 3: "boot", 4: "static", 12: "bird"}  # who makes a route (rt_protos)
+PROTOCOLS = {2: "kernel", 3: "boot", 4: "static", 12: "bird"}  # the program that created a route (rt_protos)
 TRANSIENT = frozenset({"probe", "stale", "reachable", "delay", "incomplete", "failed"})
 
 
@@ -46,12 +46,13 @@ class Netns:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network device. A veth is two of these that name each other as `peer`.
+    """A network device. A veth pair is two of these that name each other as `peer`.
 
-    `kind` is the kernel's word (`veth`, `bridge`, `vxlan`, `macvlan`, ...), `loopback` for lo. `options` are the
-    kind's own settings in iproute2's words, e.g. `("id", "42"), ("dstport", "4789")`. `autoconf` asks for IPv6
-    autoconfiguration (a link-local address, router solicitations); without it the link is born with addr_gen_mode
-    none. `born` is the namespace it is made in before it moves here, and stands on (a VXLAN's socket), None for this.
+    `kind` is the kernel's link kind (`veth`, `bridge`, `vxlan`, `macvlan`, ...), `loopback` for lo. `options` are the
+    settings of the kind in iproute2's words, e.g. `("id", "42"), ("dstport", "4789")`. `autoconf` turns IPv6
+    autoconfiguration on (a link-local address, router solicitations); without it the link gets addr_gen_mode none at
+    creation. `born` is the namespace that the link is created in before it moves here, and where a VXLAN device keeps
+    its socket; None means that it is created here.
     """
 
     at: Port
@@ -80,7 +81,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Sysctl:
-    """One kernel setting of a namespace, named as in sysctl(8), where a device's dot is a slash: `eth0/100`."""
+    """One kernel setting of a namespace, named as in sysctl(8). A dot in a device name is a slash: `eth0/100`."""
 
     ns: str
     name: str
@@ -95,8 +96,8 @@ class Sysctl:
 class Address:
     """An address of a device with its prefix length.
 
-    `connected` tells whether the kernel's own route to the prefix is there (`proto kernel`), which it
-    is unless somebody deleted it, as Azure CNI does in its pods; None where that cannot be judged.
+    `connected` tells whether the kernel's route to the prefix (`proto kernel`) exists. It does unless a program
+    deleted it, as Azure CNI does in its pods. None if that is unknown.
     """
 
     at: Port
@@ -114,8 +115,9 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A neighbour entry (ARP or NDP). `state` is the kernel's word for how it was added; one in a transient state
-    (`probe`, ...) may age away, which is no drift. `proxy` entries answer for `ip` and have no MAC."""
+    """A neighbour entry (ARP or NDP). `state` is the kernel's NUD state with which it was added; an entry in a
+    transient state (`probe`, ...) may expire, which is not drift. `proxy` entries answer for `ip` and have no MAC
+    address."""
 
     at: Port
     ip: IP
@@ -134,7 +136,7 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class Fdb:
-    """A static forwarding entry: on a bridge port (`dst` None) or of a VXLAN device (`dst` the VTEP)."""
+    """A static forwarding entry: of a bridge port (`dst` is None) or of a VXLAN device (`dst` is the remote VTEP)."""
 
     at: Port
     mac: str
@@ -151,10 +153,10 @@ class Fdb:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route. `kind` is the kernel's type (`unicast`, `unreachable`, `blackhole`, `prohibit`, ...),
-    `src` the preferred source. The scope follows from the rest, as in iproute2 (`link` without `via`), unless said.
-    `proto` is who made it, by the kernel's number (rt_protos; None is anybody). `encap` is a light-weight tunnel's
-    identifier and far end (`encap ip id N dst ADDRESS`), for a device that is told with each packet."""
+    """A route. `kind` is the kernel's type (`unicast`, `unreachable`, `blackhole`, `prohibit`, ...), `src` the
+    preferred source. Without `scope` it follows from the other fields, as in iproute2 (`link` without `via`). `proto`
+    is the kernel's number of the program that created it (rt_protos; None means any). `encap` is the identifier and
+    the remote address of a light-weight tunnel (`encap ip id N dst ADDRESS`), for a flow-based device."""
 
     ns: str
     dst: Net
@@ -178,7 +180,8 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A policy-routing rule (`ip rule`); `family` is 4 or 6, `invert` its `not`. The kernel's own are implied."""
+    """A policy-routing rule (`ip rule`). `family` is 4 or 6, `invert` is the `not` of `ip rule`. The kernel's default
+    rules are implied."""
 
     ns: str
     pref: int
@@ -201,7 +204,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class IpSet:
-    """A set of addresses (`hash:ip`) or ranges (`hash:net`) that rules match: `-m set --match-set NAME src`.
+    """An IP set of addresses (`hash:ip`) or networks (`hash:net`) that rules match: `-m set --match-set NAME src`.
 
     `members` are sorted texts as ipset(8) prints them. IPv4 only.
     """
@@ -218,10 +221,10 @@ class IpSet:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A firewall chain, whole: order is meaning, so the chain and not the rule is the unit of change.
+    """A whole firewall chain: the order of rules matters, so a change concerns the chain and not one rule.
 
-    `family` is `ip`, `ip6` (iptables) or `bridge` (ebtables). `policy` is None for a user's own chain.
-    A built-in chain that is absent equals one with policy ACCEPT and no rules.
+    `family` is `ip`, `ip6` (iptables) or `bridge` (ebtables). `policy` is None for a user-defined chain.
+    A missing built-in chain equals one with policy ACCEPT and no rules.
     """
 
     ns: str
@@ -245,10 +248,10 @@ Plan: TypeAlias = tuple[Resource, ...]
 
 
 def assemble(resources: Iterable[Resource]) -> Plan:
-    """Sort what a model yields into phases, keeping the author's order, and fold chains.
+    """Sort the resources of a model into phases, keeping the author's order within a phase, and merge chains.
 
-    A chain that is yielded several times is one: its rules in the order they came, and the last policy that is
-    not None. Raises ValueError for two different objects with one key.
+    A chain that is yielded several times becomes one: all its rules in order, and the last policy that is not None.
+    Raises ValueError for two different objects with one key.
     """
     chains: dict[tuple[Any, ...], Chain] = {}
     seen: dict[tuple[Any, ...], Resource] = {}

@@ -15,9 +15,9 @@ Verdict: TypeAlias = Literal["pass", "fail", "skip", "inconclusive"]
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """One marked packet, seen once: where, when (ns since the epoch), which way, and what it looked like.
+    """One probe packet, seen once: where, when (nanoseconds since the epoch), its direction, and its headers.
 
-    `other` is one that came in and is addressed to another machine, as a switch's port gets them.
+    `other` marks an incoming packet with the MAC address of another machine, as a switch port receives them.
     """
 
     at: Port
@@ -26,10 +26,10 @@ class Sighting:
     src: IP
     dst: IP
     ttl: int
-    proto: str  # icmp, tcp, udp; arp: a question of src for the neighbour dst
+    proto: str  # icmp, tcp, udp; arp: a request of src for the neighbour dst
     reply: bool
     encap: str = "none"
-    outer: tuple[IP, IP] | None = None  # the ends of the tunnel, source and destination
+    outer: tuple[IP, IP] | None = None  # the endpoints of the tunnel, source and destination
     eth_src: str = ""
     eth_dst: str = ""
     length: int = 0
@@ -46,7 +46,7 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The verdict on one check, the evidence for it as sentences, and the command a person would type."""
+    """The verdict on one check, its evidence as sentences, and the equivalent command for a person."""
 
     check: Check
     verdict: Verdict
@@ -54,7 +54,7 @@ class Outcome:
     command: str = ""
     sightings: tuple[Sighting, ...] = ()
     seconds: float = 0.0
-    pcap: str = ""  # the file that has its packets, if they were kept
+    pcap: str = ""  # the file with its packets, if they were saved
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """fail beats inconclusive beats pass; all skipped is skip."""
+        """The verdict of all checks: fail if one failed, else inconclusive, else pass; skip if all were skipped."""
         found = {outcome.verdict for outcome in self.outcomes}
         for verdict in ("fail", "inconclusive", "pass"):
             if verdict in found:
@@ -118,17 +118,17 @@ class Running:
     nodes: tuple[str, ...]
     model: str | None  # None if its definition is lost
     scenario: str | None
-    approximate: tuple[str, ...] = ()  # the kernel features that are built otherwise
+    approximate: tuple[str, ...] = ()  # the kernel features that are replaced by substitutes
     firewall: Backend | None = None  # the back end of its rules
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What `up` did (or, dry, would do)."""
+    """What `up` did, or would do with `--dry-run`."""
 
     lab: Lab
     changes: tuple[Change, ...]
-    created: bool  # the lab was (or, dry, would be) made anew: it was not there before, or was replaced
+    created: bool  # the lab was (or would be) created: it did not exist before, or was replaced
     dry: bool
     seconds: float
-    replaced: bool = False  # a lab of that name was there and went (or, dry, would go) first
+    replaced: bool = False  # a lab of that name existed and was (or would be) removed first

@@ -1,6 +1,6 @@
-"""What a scenario file says, as frozen data. A `Scenario` that exists is right: `parse.py` makes it.
+"""The contents of a scenario file, as frozen data. Every `Scenario` is valid: `parse.py` creates it.
 
-Names stand for machines everywhere; addresses appear only where a person wrote one.
+Machines are always given by name; addresses appear only where the author of the file wrote one.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ Protocol: TypeAlias = Literal["tcp", "udp"]
 Expect: TypeAlias = Literal["reply", "fail", "refused", "timeout"]
 Groups: TypeAlias = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
 ANSWER = 5.0  # seconds that an answer may take
-SILENCE = 1.0  # seconds without an answer that make a silence
+SILENCE = 1.0  # seconds after which a missing answer counts
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Who a namespace is, for people and for checks: its role, the node it runs on, its addresses.
+    """A machine of the lab, for people and for checks: its role, the node it runs on, its addresses.
 
-    The first address is the machine's own: the one that its name means in checks and in /etc/hosts. `within` is
-    the machine whose network namespace it shares, where it has none of its own (a container on Docker's `host`).
+    The first address is the main one: the machine's name stands for it in checks and in /etc/hosts. `within` is the
+    machine that it shares a network namespace with, if it has none itself (a container on Docker's `host`).
     """
 
     name: str
@@ -44,12 +44,12 @@ ENDS = ("src", "dst", "outer_src", "outer_dst")  # the fields of a See that name
 class See:
     """What the request (or reply) packet of a check must look like at one device.
 
-    `src` and `dst` are a machine's name (its own address), a port (`node1/cbr0`) or an address. `ttl` is
-    the IPv4 time to live or IPv6 hop limit. `encap` is `none` or an encapsulation, e.g. `vxlan` or `vxlan 42`, and
-    `outer_src` and `outer_dst` are the ends of that tunnel, said like `src` and `dst`.
-    `direction` is `in`, `out` or None for either; leaving packets are seen after NAT. `packet` is which one of
-    the check: the request, the reply, or the question for the neighbour `dst` (`arp`, IPv6's too).
-    `negate` makes it `not see:` no such packet passed there, with positive evidence.
+    `src` and `dst` are a machine's name (its main address), a port (`node1/cbr0`) or an address. `ttl` is
+    the IPv4 time to live or IPv6 hop limit. `encap` is `none` or an encapsulation, e.g. `vxlan` or `vxlan 42`;
+    `outer_src` and `outer_dst` are the endpoints of that tunnel, given like `src` and `dst`.
+    `direction` is `in`, `out` or None for either; leaving packets are seen after NAT. `packet` selects a packet of
+    the check: the request, the reply, or the ARP request (IPv6: the neighbour solicitation) for `dst`.
+    `negate` makes it a `not see:`: no such packet passed there, with positive evidence.
     """
 
     at: Port
@@ -66,16 +66,16 @@ class See:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One claim, provable by packets. `say` is the sentence that a person reads.
+    """One claim that packets can prove. `say` is its sentence for people.
 
-    `ping`, `tcp`, `udp` go from `source` (a machine) to `target` (a machine, a port or an address);
-    labctl starts the listener in the target unless `listen` is False, or where `server` says: the machine
-    and port that must answer behind an address translation. `within` is the deadline in seconds, None for
-    the usual one (see `deadline`). `mesh` proves that in every group each source reaches each target and
-    is seen there with its own address. `taken` claims that nobody else in `source` may listen on the port, for
-    somebody does; `protocol` is that port's. `cni` asks the plugins that attached the pods (CHECK). `via` is who
-    looks: labctl's own taps or the real tcpdump. `size` is how many bytes a ping carries, never in fragments; that no
-    reply comes then claims that it is too big.
+    `ping`, `tcp`, `udp` go from `source` (a machine) to `target` (a machine, a port or an address). labctl starts the
+    listener in the target, unless `listen` is False; with `server`, it starts it on that machine and port, which must
+    answer behind an address translation. `within` is the deadline in seconds, None for the default (see `deadline`).
+    `mesh` proves that in every group each source reaches each target and is seen there with its own address. `taken`
+    claims that no other process in `source` can listen on the port, because one listens already; `protocol` belongs to
+    that port. `cni` calls the plugins that attached the pods (CHECK). `via` selects what captures: labctl's taps or the
+    real tcpdump. `size` is the number of bytes that a ping carries, never in fragments; with `expect: fail` it claims
+    that the packet is too big.
     """
 
     say: str
@@ -96,12 +96,12 @@ class Check:
 
     @property
     def silent(self) -> bool:
-        """Whether it claims that no answer comes."""
+        """Whether the check claims that no answer comes."""
         return self.expect in ("fail", "timeout")
 
     @property
     def deadline(self) -> float:
-        """The seconds it has: `within`, else 5 for an answer to come, and 1 of silence for none."""
+        """Its time limit in seconds: `within`, else 5 to wait for an answer, or 1 if no answer is expected."""
         if self.within is not None:
             return self.within
         return SILENCE if self.silent else ANSWER
@@ -134,7 +134,7 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A container of a pod: its name, and the ports that its program listens on: `web:80`, `dns:53/udp,53`, `log`."""
+    """A container of a pod: its name, and the ports its program listens on: `web:80`, `dns:53/udp,53`, `log`."""
 
     name: str
     listens: tuple[Listen, ...] = ()
@@ -147,7 +147,7 @@ class Run:
 class Node:
     """One node (Kubernetes) or host (Docker) and the pods or containers on it, in the file's order.
 
-    `settings` has the model's own `Container` object of each that the file says more of than its name.
+    `settings` has the model's `Container` object of each pod that has settings in the file, by name.
     """
 
     name: str
@@ -157,11 +157,11 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A parsed scenario. `options` is the model's own `Options` object, `networks` its `Network` objects by
+    """A parsed scenario. `options` is the model's `Options` object, `networks` its `Network` objects by
     name, in the file's order; `raw` is the plan of a raw scenario.
 
-    `approximate` has the kernel features that are to be built otherwise. `asks` is what the file says of that:
-    True asks for it where they are missing, False forbids it, None leaves it to the command line.
+    `approximate` has the kernel features for which substitutes are built. `asks` is the file's `approximate` key: True
+    wants substitutes for missing features, False forbids them, None leaves the decision to the command line.
     """
 
     name: str
@@ -185,9 +185,9 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """A scenario, compiled by its model: everything that building and checking it needs. Pure data.
+    """A scenario, compiled by its model: everything that is needed to build and check it. Pure data.
 
-    `parts` says how true the model is to the real thing, `substituted` which kernel features were built otherwise.
+    `parts` are the model's parts with their grades, `substituted` the kernel features that have substitutes.
     `firewall` is the back end that its rules are written with.
     """
 
@@ -204,7 +204,7 @@ class Lab:
 
     @property
     def approximations(self) -> tuple[Part, ...]:
-        """The parts that are built otherwise than the model would, since the kernel lacks their feature."""
+        """The parts that are built as their substitutes, because the kernel lacks their feature."""
         return tuple(part for part in self.parts if part.grade == "needs" and part.feature in self.substituted)
 
     def machine(self, name: str) -> Machine | None:
@@ -213,7 +213,8 @@ class Lab:
 
 
 def at_home(check: Check, within: dict[str, str]) -> Check:
-    """A check in the names of namespaces: `within` has, for machines that share one, the machine that owns it."""
+    """A check with machine names replaced by namespaces: `within` maps a machine without a namespace to the machine
+    that owns the namespace."""
 
     def home(name: str) -> str:
         return within.get(name, name)

@@ -1,4 +1,4 @@
-"""What the names in a lab's checks mean: which address, which namespace, which devices. Pure look-ups."""
+"""Look up names of a lab: the addresses, the namespace and the devices of a machine. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from ipaddress import ip_address
 from labctl.core.resources import IP, Address, Link, Netns, Port
 from labctl.core.scenario_types import Check, Lab, Role
 
-INNER = ("pod", "container")  # the roles of namespaces that forward nothing
+INNER = ("pod", "container")  # the roles of namespaces that do not forward packets
 
 
 class Who:
-    """The machines, ports and addresses of one lab, ready to be asked for."""
+    """The machines, ports and addresses of one lab, indexed for look-ups."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
@@ -44,7 +44,7 @@ class Who:
 
     @property
     def names(self) -> dict[IP, str]:
-        """The machines by their addresses; of several with one address, the first."""
+        """The machines' names by address; if several machines have an address, the first."""
         return {ip: machine.name for machine in reversed(self.lab.machines) for ip in machine.addresses}
 
     @cached_property
@@ -55,7 +55,10 @@ class Who:
         return tuple(dict.fromkeys((*planned, *others)))
 
     def addresses(self, word: str) -> tuple[IP, ...]:
-        """All addresses that a machine's name, a port or an address stands for; the first is its own."""
+        """All addresses of a machine's name, a port (`node1/eth0`) or an address; the first is the machine's main one.
+
+        Empty if the word is none of these.
+        """
         machine = self.machines.get(word)
         if machine is not None:
             return machine.addresses
@@ -68,7 +71,7 @@ class Who:
             return ()
 
     def own(self, word: str, version: int) -> IP | None:
-        """The address of one IP version that a word means."""
+        """The first address of this IP version (4 or 6) that a word stands for, or None."""
         return next((ip for ip in self.addresses(word) if ip.version == version), None)
 
     @cached_property
@@ -79,12 +82,12 @@ class Who:
         return held
 
     def held(self, name: str) -> frozenset[IP]:
-        """Every address that a machine may be seen with and still be itself."""
+        """Every address that a machine has, on any device."""
         machine = self.machines.get(name)
         return frozenset(machine.addresses if machine else ()) | self._held.get(name, set())
 
     def home(self, word: str) -> str | None:
-        """The namespace that a target lives in; None for an address which no machine of the lab has."""
+        """The namespace of a target; None for an address that no machine of the lab has."""
         if word in self.machines:
             return word
         namespace, slash, _ = word.partition("/")
@@ -93,14 +96,14 @@ class Who:
         return next((self._owners[ip] for ip in self.addresses(word) if ip in self._owners), None)
 
     def beside(self, name: str) -> tuple[str, ...]:
-        """The namespaces at the other ends of a machine's cables."""
+        """The namespaces at the other ends of a machine's veth pairs."""
         peers = (link.peer.ns for link in self.links.get(name, ()) if link.peer is not None)
         return tuple(dict.fromkeys(peer for peer in peers if peer != name))
 
     def road(self, source: str, home: str | None) -> tuple[str, ...]:
-        """The namespaces that a packet may pass between two: all of them, less those that lead nowhere else.
+        """The namespaces that a packet may pass between two: all of them, without dead ends.
 
-        To an address that no machine has, any node, host or fabric may be on the way.
+        Towards an address that no machine has, every node, host or fabric may be on the path.
         """
         if home is None:
             return tuple(name for name in self.nodes if name == source or self.role(name) not in INNER)
@@ -117,7 +120,7 @@ class Who:
 
     @cached_property
     def _cables(self) -> dict[str, set[str]]:
-        """Which namespaces a device joins: the ends of a veth, and where a device moved from."""
+        """The namespaces that devices connect: the ends of a veth pair, and the namespace that a device moved from."""
         cables: dict[str, set[str]] = {name: set() for name in self.nodes}
         for name, links in self.links.items():
             for link in links:
@@ -128,12 +131,12 @@ class Who:
         return cables
 
     def role(self, namespace: str) -> Role | None:
-        """What a namespace is to the lab."""
+        """The role of a namespace in the lab, or None."""
         machine = self.machines.get(namespace)
         return machine.role if machine else None
 
     def involved(self, check: Check) -> tuple[str, ...]:
-        """The namespaces that a check names: its ends, the nodes these run on, and its points."""
+        """The namespaces that a check names: its source and target, their nodes, and the points of `see`."""
         server = check.server[0] if check.server is not None else None
         ends = [check.source, self.home(check.target), server] if check.probe not in ("mesh", "taken", "cni") else []
         machines = [self.machines.get(end) for end in ends if end]

@@ -1,8 +1,8 @@
-"""Attaching pods by CNI plugins, as a container runtime does: ADD what is missing, DEL what goes, CHECK and GC.
+"""Attach pods by CNI plugins, as a container runtime does: ADD missing ones, DEL removed ones, CHECK and GC.
 
-The order of an `up`: everything that is not the plugins' stands first (`lab.py`); then each attachment that is not
-there is deleted if it was begun before, and added; then what the plugins made is observed and kept. While that
-goes on nothing is known of what they made, so that whatever is interrupted is done again from the start.
+The order of an `up`: first everything that plugins do not create is built (`lab.py`). Then each missing attachment gets
+a DEL, if an ADD began before, and an ADD. Then the objects that the plugins created are observed and recorded. During
+this time there is no such record, so that an interrupted run starts again from the beginning.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ Settings: TypeAlias = dict[str, dict[str, str]]
 
 
 def wanted(lab: Lab) -> Plan:
-    """All that is to be there: the plan, and what plugins made by the record."""
+    """The whole wanted state: the plan, and the objects that plugins created, from the record."""
     return whole(lab.plan, attachment_records.made(lab.name).plan) if attached(lab.plan) else lab.plan
 
 
 def complete(lab: Lab) -> Lab:
-    """A running lab with all that the plugins' results and the record say: its machines have their addresses."""
+    """A running lab, completed from the plugins' results and the record: machines with addresses, plan with objects."""
     if not attached(lab.plan):
         return lab
     return replace(resolved(lab), plan=wanted(lab))
 
 
 def resolved(lab: Lab) -> Lab:
-    """A running lab whose machines have the addresses that the plugins gave them; its plan stays what it is."""
+    """A running lab, in which the machines have the addresses that the plugins assigned; its plan is unchanged."""
     records = attachment_records.records(lab.name) if attached(lab.plan) else ()
     return known(lab, {one.attachment.pod: one.result for one in records if one.result is not None})
 
 
 def require(lab: Lab) -> None:
-    """See that the plugins of a lab are there and speak its version, before anything is touched.
+    """Check that the plugins of a lab exist and support its version, before anything is built.
 
     Raises MissingError.
     """
@@ -68,10 +68,10 @@ def require(lab: Lab) -> None:
 
 
 def attach(lab: Lab, dead: tuple[Attachment, ...], kernel: Linux, tell: Tell) -> None:
-    """Make these attachments, those of a lab that are not there; all else of it stands.
+    """Create these attachments, the missing ones of a lab; all its other objects exist.
 
-    Raises KernelError with the plugin's own words for the first that fails, after its DEL; what was made by then
-    is kept. Raises MissingError.
+    Raises KernelError with the plugin's message for the first that fails, after its DEL; attachments created before
+    that are recorded. Raises MissingError.
     """
     known_before = attachment_records.made(lab.name)
     old = replace(known_before, plan=without(known_before.plan, dead, attachment_records.lost_nodes(lab.name)))
@@ -100,8 +100,8 @@ def _settle(
     before: Settings,
     work: tuple[Iterable[Attachment], Iterable[Attachment]],
 ) -> None:
-    """Observe what the plugins made and keep it. `old` is what stayed of it from before; `work` is what was to be
-    attached, and what of it is."""
+    """Observe the objects that the plugins created and record them. `old` are those that remained from before; `work`
+    is the pair of attachments to create, and those that were created."""
     dead, done = (frozenset((item.pod, item.ifname) for item in some) for some in work)
     kept = [item for item in old.plan if isinstance(item, Sysctl)]
     settings = whole(tuple(kept), _new_settings(lab, before))
@@ -110,9 +110,9 @@ def _settle(
 
 
 def detach(lab: str) -> tuple[str, ...]:
-    """DEL every attachment that is recorded, the last made first, and let the plugins collect what is left.
+    """DEL every recorded attachment, the last one first, and then call GC.
 
-    Returns what failed, in sentences: nothing of it keeps a lab from going.
+    Returns the errors as sentences; no error stops the removal of the lab.
     """
     records = attachment_records.records(lab)
     if not records:
@@ -127,7 +127,7 @@ def detach(lab: str) -> tuple[str, ...]:
 
 
 def check(lab: Lab) -> Iterator[tuple[Attachment, str, str]]:
-    """CHECK every attachment of a lab: `pass`, `fail` with the plugin's own words, or `skip` with the reason."""
+    """CHECK every attachment of a lab: `pass`, `fail` with the plugin's message, or `skip` with the reason."""
     records = {record.attachment.key: record for record in attachment_records.records(lab.name)}
     with cni.Plugins(lab.name) as plugins:
         for item in attached(lab.plan):
@@ -136,7 +136,7 @@ def check(lab: Lab) -> Iterator[tuple[Attachment, str, str]]:
             if why:
                 yield item, "skip", why
             elif record is None or record.result is None:
-                yield item, "fail", f"{item.at} is not attached: no result of an ADD is kept"
+                yield item, "fail", f"{item.at} is not attached: there is no record of an ADD result"
             else:
                 yield item, *_checked(plugins, record)
 
@@ -155,11 +155,11 @@ def _checked(plugins: cni.Plugins, record: attachment_records.Record) -> tuple[s
             asides += f" ({why})"
         except OSError as error:
             return "fail", f"{item.node} cannot be entered: {error.strerror}"
-    return "pass", f"{item.at}: {', '.join(one['type'] for one in what.plugins)} find it as they made it{asides}"
+    return "pass", f"{item.at}: CHECK of {', '.join(one['type'] for one in what.plugins)} passed{asides}"
 
 
 def _add(plugins: cni.Plugins, item: Attachment) -> None:
-    """One ADD through the whole chain; the final result is kept. What fails is deleted again."""
+    """One ADD through the whole chain; the final result is recorded. After an error, a DEL follows."""
     what, path = network(item.conflist), cni.search_path(item.path)
     record = attachment_records.begun(plugins.lab, item, path)
     attachment_records.keep(plugins.lab, record)
@@ -177,13 +177,13 @@ def _add(plugins: cni.Plugins, item: Attachment) -> None:
 
 
 def _result(plugin: str, text: str, version: str) -> Json:
-    """The result as the plugin wrote it: the next one and every later call are to see exactly that. One that does
-    not say its version has that of the call, as in libcni."""
+    """The result as the plugin wrote it: the next plugin and every later call must get exactly that. A result without
+    cniVersion gets the version of the call, as in libcni."""
     try:
         found: Json = {"cniVersion": version, **json_object(text, "result")}
         result_of(found)
     except (Malformed, KeyError, TypeError, AttributeError) as error:
-        raise KernelError(f"the CNI plugin {plugin} answered an ADD with what is no result: {error}") from None
+        raise KernelError(f"the CNI plugin {plugin} answered an ADD with an invalid result: {error}") from None
     return found
 
 
@@ -197,7 +197,8 @@ def _calls(lab: str, command: str, what: Network, record: attachment_records.Rec
 
 
 def _del(plugins: cni.Plugins, record: attachment_records.Record) -> Iterator[str]:
-    """DEL through the chain, each plugin whatever became of the others; the record goes. Tells what failed."""
+    """DEL through the chain: each plugin is called even if another one failed; then the record is removed. Yields the
+    errors."""
     item = record.attachment
     what = network(item.conflist)
     result = record.result if takes_previous("DEL", what.version) else None
@@ -213,7 +214,7 @@ def _del(plugins: cni.Plugins, record: attachment_records.Record) -> Iterator[st
 
 
 def _forget(plugins: cni.Plugins, those: Iterable[Attachment]) -> None:
-    """DEL what was begun or done of these before; what fails is left to the ADD that follows to complain about."""
+    """DEL those of these attachments for which an ADD began before. Errors are ignored: the next ADD reports them."""
     keys = {item.key for item in those}
     for record in reversed(attachment_records.records(plugins.lab)):
         if record.attachment.key in keys:
@@ -221,7 +222,7 @@ def _forget(plugins: cni.Plugins, those: Iterable[Attachment]) -> None:
 
 
 def _collect(plugins: cni.Plugins, lab: Lab, dead: tuple[Attachment, ...]) -> None:
-    """Let the plugins of each node clean up after what is no more. A fresh lab has nothing to collect."""
+    """GC on each node of these attachments, with the recorded ones as valid. A new lab has nothing to collect."""
     alive = attachment_records.records(lab.name)
     for record in {one.attachment.node: one for one in alive if one.attachment.node in {d.node for d in dead}}.values():
         here = [one.attachment for one in alive if one.attachment.node == record.attachment.node]
@@ -229,7 +230,7 @@ def _collect(plugins: cni.Plugins, lab: Lab, dead: tuple[Attachment, ...]) -> No
 
 
 def _gc(plugins: cni.Plugins, record: attachment_records.Record, valid: tuple[tuple[str, str], ...]) -> Iterator[str]:
-    """GC on one node, each plugin whatever became of the others. Tells what failed."""
+    """GC on one node: each plugin is called even if another one failed. Yields the errors."""
     what, node = network(record.attachment.conflist), record.attachment.node
     folder = str(attachment_records.data_dir(plugins.lab, node))
     here = node if paths.netns_path(plugins.lab, node).exists() else None
@@ -241,7 +242,7 @@ def _gc(plugins: cni.Plugins, record: attachment_records.Record, valid: tuple[tu
 
 
 def _ask_status(plugins: cni.Plugins, those: Iterable[Attachment]) -> None:
-    """STATUS of every plugin on every node that is to attach something. Raises KernelError."""
+    """STATUS of every plugin on every node with attachments to create. Raises KernelError."""
     for item in {one.node: one for one in those}.values():
         what, path = network(item.conflist), cni.search_path(item.path)
         if has(what.version, "STATUS"):
@@ -255,11 +256,11 @@ def _said(function: Callable[[Network, str], None], what: Network, path: str) ->
     try:
         function(what, path)
     except Malformed as error:
-        raise KernelError(f"a CNI plugin answered VERSION with what is none: {error}") from None
+        raise KernelError(f"a CNI plugin answered VERSION with an invalid answer: {error}") from None
 
 
 def _settings(lab: Lab) -> Settings:
-    """Every setting of the namespaces that attachments touch."""
+    """Every sysctl of the namespaces of attachments, by namespace."""
     names = dict.fromkeys(name for item in attached(lab.plan) for name in (item.node, item.pod))
     found: Settings = {}
     with Inside() as inside:

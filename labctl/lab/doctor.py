@@ -1,4 +1,4 @@
-"""What `doctor` makes of the facts: each finding is ok, a warning or something missing, with its fix. Pure."""
+"""The findings of `doctor`: each is ok, a warning or something missing, with its fix. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODULES = {
     "bridged packets to iptables": "br_netfilter",
 }
 NECESSARY = ("network namespace", "veth", "bridge", "packet capture")
-FIREWALLS = {"iptables legacy": "iptables nft", "iptables nft": "iptables legacy"}  # either will do
+FIREWALLS = {"iptables legacy": "iptables nft", "iptables nft": "iptables legacy"}  # one of them is enough
 PACKAGES = {
     "ip": "iproute2",
     "iptables-legacy": "iptables",
@@ -29,12 +29,12 @@ PACKAGES = {
     "tcpdump": "tcpdump",
 }
 NEEDED = ("ping",)
-FILES = 4096  # open files that a lab of a thousand containers asks for, and more
+FILES = 4096  # open files: more than a lab of a thousand containers needs
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of `doctor`: what was looked at, how it stands, in a few words, and what mends it."""
+    """One line of `doctor`: what was checked, its state, a short detail, and the fix."""
 
     what: str
     state: Literal["ok", "warn", "missing"]
@@ -43,9 +43,9 @@ class Finding:
 
 
 def findings(facts: Facts, needing: Mapping[str, Iterable[str]] | None = None) -> tuple[Finding, ...]:
-    """Everything worth saying about a machine, in the order one would mend it.
+    """All findings about a machine, in the order in which to fix them.
 
-    `needing` names, for features that not every kernel has, the models that need them.
+    `needing` has the models that need a feature, for features that not every kernel has.
     """
     return (
         _root(facts),
@@ -63,11 +63,11 @@ def findings(facts: Facts, needing: Mapping[str, Iterable[str]] | None = None) -
 def _root(facts: Facts) -> Finding:
     if facts.root:
         return Finding("root", "ok")
-    return Finding("root", "missing", "labs are made of namespaces, which only root may make", "sudo labctl doctor")
+    return Finding("root", "missing", "labs are namespaces, and only root can create them", "sudo labctl doctor")
 
 
 def wanted(parts: Mapping[str, Iterable[Part]]) -> dict[str, tuple[str, ...]]:
-    """The kinds of links that models need and not every kernel has, each with the models; `parts` has every model's."""
+    """The link kinds that models need and not every kernel has, each with its models; `parts` has all models' parts."""
     found: dict[str, tuple[str, ...]] = {}
     for model, some in parts.items():
         for part in some:
@@ -88,23 +88,23 @@ def _features(facts: Facts, needing: Mapping[str, Iterable[str]]) -> Iterator[Fi
             fix = "run on a kernel, or in a container, that allows unshare(2)"
         if name == "bridged packets to iptables":
             why = "br_netfilter is not loaded; labctl loads it when a lab needs it"
-            fix = "modprobe br_netfilter, which sets bridge-nf-call-iptables=1 for the machine's own bridges, too"
+            fix = "modprobe br_netfilter, which sets bridge-nf-call-iptables=1 for the machine's own bridges too"
         necessary = name in NECESSARY or (name in FIREWALLS and facts.features.get(FIREWALLS[name], "") != "")
         if name in FIREWALLS and not necessary:
-            why += f"; labs are written by {FIREWALLS[name]}"
+            why += f"; labs use {FIREWALLS[name]}"
         yield Finding(name, "missing" if necessary else "warn", why + needed, fix)
     for name, modules in facts.idle.items():
         needed = f"; needed by {', '.join(needing[name])}" if name in needing else ""
-        detail = f"not tried, for that might load {', '.join(modules)}; a lab that needs it has it loaded"
+        detail = f"not tried, because that might load {', '.join(modules)}; labctl loads it when a lab needs it"
         yield Finding(name, "ok", detail + needed)
 
 
 def _tools(facts: Facts) -> Iterator[Finding]:
     for name, where in facts.tools.items():
         if where and name == "tcpdump" and facts.alone:
-            detail = f"{where} wants to become another user, and there is none here; labctl capture does not"
+            detail = f"{where} switches to another user, and there is none here; labctl capture works without"
             yield Finding(
-                name, "warn", detail, "apt-get install uidmap, and lines for you in /etc/subuid and /etc/subgid"
+                name, "warn", detail, "apt-get install uidmap, and add lines for you to /etc/subuid and /etc/subgid"
             )
         elif where:
             yield Finding(name, "ok", where)
@@ -135,8 +135,8 @@ def _firewall(facts: Facts) -> Finding:
     variant = {"nft": "`iptables` is iptables-nft", "legacy": "`iptables` is iptables-legacy"}.get(facts.iptables, "")
     used = f"legacy tables in use: {', '.join(facts.tables)}" if facts.tables else "no legacy tables in use"
     working = [name.partition(" ")[2] for name in FIREWALLS if facts.features.get(name) == "" or name in facts.idle]
-    labs = f"labs are written by iptables-{working[0]} in their own namespaces" if working else ""
-    labs += f" (--firewall {working[1]} works, too)" if len(working) > 1 else ""
+    labs = f"labs use iptables-{working[0]} in their namespaces" if working else ""
+    labs += f" (--firewall {working[1]} works too)" if len(working) > 1 else ""
     detail = "; ".join(word for word in (variant, used, labs) if word)
     return Finding("firewall of this machine", "ok", detail)
 
@@ -171,7 +171,7 @@ def _leftovers(facts: Facts) -> Iterator[Finding]:
     for lab in facts.lost:
         yield Finding(f"lab {lab}", "warn", "runs, but labctl's record of it is lost", f"{facts.command} down {lab}")
     for lab in facts.dead:
-        yield Finding(f"lab {lab}", "warn", "left a record and no namespaces", f"{facts.command} down {lab}")
+        yield Finding(f"lab {lab}", "warn", "has a record, but no namespaces", f"{facts.command} down {lab}")
     if not facts.lost and not facts.dead:
         running = f"{len(facts.labs)} running, " if facts.labs else ""
         yield Finding("labs", "ok", f"{running}no leftovers")

@@ -1,7 +1,7 @@
-"""Whether this kernel can hold a lab, told before anything is touched, and the substitutes where it cannot.
+"""Whether this kernel has all features that a lab needs, checked before anything is built; and the substitutes.
 
-A lab that needs a feature which the kernel lacks is refused. Only who asks for it (`--approximate`, or the
-scenario's own `approximate: true`) gets what its model builds instead, and only for what is really missing.
+A lab that needs a missing kernel feature is refused. Only with `--approximate`, or with `approximate: true` in the
+scenario, is the model's substitute built instead, and only for features that are really missing.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from labctl.core.scenario_types import Lab
 from labctl.errors import MissingError
 from labctl.scenario.definition import Definition, approximated, compiled
 
-Lacking = Callable[[Lab, Mapping[str, Resource]], Mapping[str, str]]  # which of these the kernel lacks, and its words
+Lacking = Callable[[Lab, Mapping[str, Resource]], Mapping[str, str]]  # the missing ones, with the kernel's error texts
 
 
 def fit(definition: Definition, lacking: Lacking, *, approximate: bool = False) -> tuple[Definition, Lab]:
-    """The definition that this kernel can hold, and its lab: as it is, or with substitutes where those were asked for.
+    """The definition that this kernel can build, and its lab: unchanged, or with substitutes where those are wanted.
 
-    Raises MissingError for a feature that the kernel lacks.
+    Raises MissingError for a feature that the kernel lacks and that has no (wanted) substitute.
     """
     lab = compiled(definition)
     wanted = needed(lab.plan)
@@ -37,19 +37,19 @@ def fit(definition: Definition, lacking: Lacking, *, approximate: bool = False) 
 
 
 def refusal(lab: Lab, wanted: Mapping[str, Resource], missing: Mapping[str, str]) -> MissingError:
-    """The error for a lab that this kernel cannot hold: each feature, what needs it, and the ways out."""
+    """The error for a lab that this kernel cannot build: each missing feature, what needs it, and what to do."""
     parts = {part.feature: part for part in lab.parts if part.grade == "needs"}
     lacks = "; ".join(f"{feature}, needed for {_what(parts.get(feature), wanted[feature])}" for feature in missing)
     modules = [module(feature) for feature, why in missing.items() if why != DENIED]
-    hint = f"modprobe {' '.join(modules)}, if this kernel has it as a module (labctl doctor tells)"
+    hint = f"modprobe {' '.join(modules)}, if this kernel has it as a module (see labctl doctor)"
     who = "this kernel" if modules else "this user"
     if not modules:
         hint = " and ".join({remedy(feature, why) for feature, why in missing.items()})
     instead = ", ".join(parts[feature].instead for feature in missing if feature in substitutes(lab.parts))
     if instead and lab.asks is False:
-        hint += f"; the scenario forbids what may be built instead (approximate: false): {instead}"
+        hint += f"; the scenario forbids the substitute (approximate: false): {instead}"
     elif instead:
-        hint += f"; or build it with --approximate, instead: {instead}"
+        hint += f"; or use --approximate to build a substitute: {instead}"
     return MissingError(f"lab {lab.name} cannot be built: {who} lacks {lacks}", hint)
 
 

@@ -1,4 +1,4 @@
-"""The verbs on labs: up, down, status. Sequences compile, diff and apply; the kernel room does the work."""
+"""The life cycle of labs: up, down, status. Sequences of compile, diff and apply; `labctl.kernel` does the work."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from labctl.lab.records import choose, kept, recall, running
 from labctl.lab.records import keep as record
 from labctl.scenario.definition import Definition, approximated, compiled, define, written_with
 
-Progress: TypeAlias = Callable[[str], None]  # told what is being done now, in a few words
+Progress: TypeAlias = Callable[[str], None]  # called with a short text on the current step
 
 
-ROUNDS = 3  # a repaired link can cost its routes: look again, and again, then say what is left
+ROUNDS = 3  # a repaired link can lose its routes: compare again, this many times, then report what is left
 
 
 def up(
@@ -33,9 +33,9 @@ def up(
     approximate: bool = False,
     progress: Progress | None = None,
 ) -> Result:
-    """Bring a lab to what its definition says; running it again repairs. Rolls back if it fails, unless `keep`.
+    """Build a lab as its definition says; on a running lab, repair it. Rolls back after an error, unless `keep`.
 
-    Where the kernel lacks a feature, the model's substitute is built if `approximate` or the scenario asks for it.
+    If the kernel lacks a feature, the model's substitute is built if `approximate` or the scenario wants it.
     Raises ScenarioError, UsageError (another definition runs under that name), KernelError, LockError, MissingError.
     """
     from labctl.kernel.host import lab_state, paths
@@ -58,7 +58,7 @@ def up(
             _refuse_another(lab, there)
         replaced = there is not None and replace
         if replaced:
-            tell(f"removing the lab {lab.name} that was there")
+            tell(f"removing the existing lab {lab.name}")
             _remove(lab.name, tell)
             there = None
         changes = _build(definition, lab, keep, tell) if there is None else _repair(definition, lab, tell)
@@ -66,9 +66,9 @@ def up(
 
 
 def down(name: str, *, warn: Progress | None = None) -> tuple[str, ...]:
-    """Remove a lab; returns its namespaces that went, none if it was not there. Needs no state.
+    """Remove a lab; returns the namespaces that were removed, none if it did not exist. Needs no state file.
 
-    `warn` is told what the plugins that had attached its pods complained about; it goes all the same.
+    `warn` is called with each error of the CNI plugins that attached its pods; the lab is removed anyway.
     """
     from labctl.kernel.host import lab_state
 
@@ -77,12 +77,12 @@ def down(name: str, *, warn: Progress | None = None) -> tuple[str, ...]:
 
 
 def status(name: str, lab: Lab) -> tuple[Change, ...]:
-    """How the kernel differs from the definition now; empty if it does not."""
+    """The differences between the kernel's state now and the definition; empty if there are none."""
     return _differences(replace(lab, name=name))
 
 
 def observe(name: str, node: str | None = None, asking: Plan = ()) -> Plan:
-    """The kernel objects of a running lab, or of one node; sysctls are read as far as `asking` holds them."""
+    """The kernel objects of a running lab, or of one node; only the sysctls in `asking` are read."""
     from labctl.kernel.lab_kernel import Linux
 
     with Linux(name) as kernel:
@@ -91,8 +91,8 @@ def observe(name: str, node: str | None = None, asking: Plan = ()) -> Plan:
 
 
 def _written(definition: Definition, replace: bool, tell: Progress) -> Definition:
-    """The definition with the back end of its rules: the one asked for, else a running lab's own, else what the
-    environment asks for, else what works."""
+    """The definition with the back end of its rules: the requested one, else that of the running lab, else the one from
+    the environment, else the one that works."""
     from labctl.kernel.firewall import backend
     from labctl.kernel.host import paths
 
@@ -102,7 +102,7 @@ def _written(definition: Definition, replace: bool, tell: Progress) -> Definitio
 
 
 def _lacking(tell: Progress) -> Lacking:
-    """What tries this kernel, once the modules are there that it has."""
+    """The function that finds missing kernel features, after it loaded the modules that this kernel has."""
 
     def lacking(lab: Lab, wanted: Mapping[str, Resource]) -> Mapping[str, str]:
         from labctl.kernel.apply import features
@@ -115,14 +115,14 @@ def _lacking(tell: Progress) -> Lacking:
 
 
 def _refuse_another(lab: Lab, there: tuple[str, ...]) -> None:
-    """A lab of another definition is not this one's to change. Where the record of what runs is lost, its
-    namespaces tell: those that this definition has no use for would go."""
+    """Refuse to change a running lab of another definition. If the record of the running lab is lost, namespaces that
+    this definition does not have show that it is another one."""
     hint = "take it down first, use --replace, or give this one another --name"
     old = kept(lab.name)
     if old is None:
         foreign = sorted(set(there) - {item.name for item in lab.plan if isinstance(item, Netns)})
         if foreign:
-            raise UsageError(f"a lab {lab.name} runs, of a definition that is lost, with {', '.join(foreign)}", hint)
+            raise UsageError(f"a lab {lab.name} with {', '.join(foreign)} runs, and its definition is lost", hint)
         return
     try:
         same = compiled(old).plan == lab.plan and old.firewall == lab.firewall
@@ -135,7 +135,7 @@ def _refuse_another(lab: Lab, there: tuple[str, ...]) -> None:
 
 
 def _build(definition: Definition, lab: Lab, keep: bool, tell: Progress) -> tuple[Change, ...]:
-    """Build a lab where nothing is. Every message is acknowledged by the kernel, so nothing is read back."""
+    """Build a new lab. The kernel acknowledges every message, so nothing is read back."""
     from labctl.kernel.host.modules import ensure
     from labctl.kernel.host.signals import undisturbed
     from labctl.kernel.lab_kernel import Linux
@@ -158,7 +158,7 @@ def _build(definition: Definition, lab: Lab, keep: bool, tell: Progress) -> tupl
 
 
 def _attach(definition: Definition, lab: Lab, dead: tuple[Attachment, ...], kernel: Any, tell: Progress) -> None:
-    """Let the plugins make these attachments; from then on it is known which addresses the pods have."""
+    """Let the plugins create these attachments, and record the addresses of the pods."""
     from labctl.lab.cni_attach import attach, resolved
 
     if dead:
@@ -167,7 +167,7 @@ def _attach(definition: Definition, lab: Lab, dead: tuple[Attachment, ...], kern
 
 
 def _repair(definition: Definition, lab: Lab, tell: Progress) -> tuple[Change, ...]:
-    """Bring an existing lab to its plan: compare, change what differs, and look again."""
+    """Bring an existing lab to its plan: compare, change what differs, and compare again."""
     from labctl.kernel.host.modules import ensure
     from labctl.kernel.lab_kernel import Linux
 
@@ -195,7 +195,7 @@ def _repair(definition: Definition, lab: Lab, tell: Progress) -> tuple[Change, .
 
 
 def _mend_around(lab: Lab, dead: tuple[Attachment, ...], kernel: Any) -> None:
-    """Bring everything but these attachments to what it is to be, so that what differs afterwards is the plugins'."""
+    """Bring everything except these attachments to its wanted state: later differences then come from the plugins."""
     from labctl.kernel.cni.attachment_records import lost_nodes, made
 
     planned = tuple(item for item in lab.plan if not isinstance(item, Attachment))
@@ -210,7 +210,7 @@ def _mend_around(lab: Lab, dead: tuple[Attachment, ...], kernel: Any) -> None:
 
 
 def _stubborn(name: str, left: tuple[Change, ...]) -> KernelError:
-    """What to say of differences that no round mends."""
+    """The error for differences that no round fixes."""
     from labctl.render.resources import change_lines
 
     lines = "; ".join(line for change in left[:5] for line in change_lines(change))
@@ -225,15 +225,15 @@ def _differences(lab: Lab) -> tuple[Change, ...]:
 
 
 def _compare(lab: Lab, kernel: Any) -> tuple[Change, ...]:
-    """The differences now, to the plan and to what plugins made."""
+    """The differences now from the plan and from the recorded objects of plugins."""
     from labctl.lab.cni_attach import wanted
 
     return _held_against(wanted(lab), kernel)
 
 
 def _held_against(plan: Plan, kernel: Any) -> tuple[Change, ...]:
-    """The differences to a plan. Rules that a person wrote may be spelled otherwise than the kernel tells them:
-    where chains differ, they are compared again in the kernel's own spelling."""
+    """The differences from a plan. Rules in a plan may be spelled differently from the kernel's output: if chains
+    differ, they are compared again in the kernel's spelling."""
     found = kernel.observe(plan)
     changes = diff(plan, found)
     if not any(isinstance(change.want, Chain) and isinstance(change.have, Chain) for change in changes):

@@ -27,7 +27,7 @@ def running() -> tuple[Running, ...]:
 
 
 def choose(name: str | None) -> str:
-    """The lab a command means: the named one, else the only one. Raises UsageError, listing the labs."""
+    """The lab of a command: the named one, else the only one. Raises UsageError, which lists the labs."""
     from labctl.kernel.host import paths
 
     labs = tuple(paths.labs())
@@ -45,9 +45,9 @@ def choose(name: str | None) -> str:
 
 
 def recall(name: str, scenario: str | None = None, sets: tuple[str, ...] = ()) -> Lab:
-    """The compiled lab behind a running lab, from its kept definition or from `scenario` (a file or name).
+    """The compiled lab of a running lab, from its kept definition or from `scenario` (a file or name).
 
-    Raises UsageError asking for --scenario FILE where the definition is lost.
+    Raises UsageError with a hint at --scenario FILE if the definition is lost.
     """
     if scenario is not None:
         from labctl.kernel.firewall import backend
@@ -55,12 +55,12 @@ def recall(name: str, scenario: str | None = None, sets: tuple[str, ...] = ()) -
         return compiled(define(scenario, name, sets, firewall=backend.of(name)))
     definition = kept(name)
     if definition is None:
-        raise UsageError(f"what lab {name} was made from is not known here", "name it: --scenario FILE")
+        raise UsageError(f"the definition of lab {name} is lost", "name its scenario: --scenario FILE")
     return compiled(definition)
 
 
 def kept(name: str) -> Definition | None:
-    """The definition that a running lab was made from; None if it is lost."""
+    """The kept definition of a running lab; None if it is lost."""
     from labctl.kernel.host import lab_state
 
     record = lab_state.load(name)
@@ -76,13 +76,13 @@ def kept(name: str) -> Definition | None:
 
 
 def _firewall(record: Mapping[str, Any]) -> Backend | None:
-    """The back end that a record names; older ones name none. None where there is no record."""
+    """The back end in a record; legacy in an older record without one. None if there is no record."""
     word = record.get("firewall")
     return (word if word in BACKENDS else "legacy") if record else None
 
 
 def keep(definition: Definition, lab: Lab) -> None:
-    """Keep what the lab is made from, and who is who in it, so that entering it needs no compiling."""
+    """Keep the lab's definition and its machines, so that entering a node needs no compilation."""
     from labctl.kernel.host import lab_state
 
     machines = [

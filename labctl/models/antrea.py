@@ -1,4 +1,6 @@
-r"""Antrea: pods on one switch for each node, whose tunnel port leads to the other nodes' switches.
+r"""Antrea: one switch on each node for its pods, and tunnels between the nodes' switches.
+
+`labctl plan antrea --as shell` shows every command that builds it.
 
          a 10.10.0.2  b 10.10.0.3                   c 10.10.1.2
          | eth0       | eth0                        | eth0
@@ -14,15 +16,16 @@ r"""Antrea: pods on one switch for each node, whose tunnel port leads to the oth
         +------|----------------------------------|----------+
               vm 192.168.0.253              internet 8.8.8.1
 
-Pods of a node are on its switch, and so is the node, by antrea-gw0: the pods' gateway, and the node's address when it
-speaks to them. To another node's pods the way leads back into the switch (via that node's gateway, on antrea-gw0), and
-through the tunnel to the other switch. In a hybrid, nodes of one Ethernet route to each other by their own addresses
-and the tunnel is for those behind a router; with `no-encap` there is none. What goes to a pod of any node keeps its
-source, as the set ANTREA-POD-IP tells iptables; to all others, nodes included, a pod has its node's address.
+Pods of a node are on its switch, and so is the node, by antrea-gw0. The address of antrea-gw0 is the pods' gateway, and
+the node's source address towards them. A packet to another node's pod goes back into the switch (via that node's
+gateway, on antrea-gw0), and through the tunnel to the other switch. In `hybrid` mode, nodes of one Ethernet route to
+each other via their own addresses, and the tunnel is for nodes behind a router; with `no-encap` there is no tunnel. A
+packet to a pod of any node keeps its source, because iptables checks the IP set ANTREA-POD-IP. To all other
+destinations, nodes included, a pod is seen with its node's address.
 
-The switch is a Linux bridge here and not Open vSwitch. Its forwarding entries know the port of each pod and gateway, as
-flows by MAC address do (L2ForwardingCalcTable). Those for each peer's gateway stand for the flows that would send a
-pod's packet to the tunnel at once; it takes the turn by the node's IP layer instead.
+In the model the switch is a Linux bridge and not Open vSwitch. Its forwarding entries have the port of each pod and
+gateway, as flows by MAC address do (L2ForwardingCalcTable). The entry for each peer's gateway replaces the flows that
+would send a pod's packet directly to the tunnel: here the packet passes the node's IP stack first.
 
 Follows antrea-io/antrea of 2024 to 2026: pkg/agent/route/route_linux.go, pkg/agent/openflow/pipeline.go,
 pkg/agent/config/node_config.go, docs/design/architecture.md, docs/noencap-hybrid-modes.md.
@@ -46,24 +49,24 @@ MACHINES = ("nodes", "pods")
 PARTS = (
     faithful("names of devices and ports, the gateway's address on antrea-gw0, pods' addresses and routes, MTU"),
     faithful("the routes to peers: via their gateways on antrea-gw0, or via their own addresses"),
-    faithful("the switch knows the port of each pod and of the gateway, and floods no packet to them"),
-    faithful("the chains ANTREA-FORWARD, -POSTROUTING, -PREROUTING, -OUTPUT and -MANGLE, and the set ANTREA-POD-IP"),
+    faithful("the switch has the port of each pod and of the gateway, and floods no packet to them"),
+    faithful("the chains ANTREA-FORWARD, -POSTROUTING, -PREROUTING, -OUTPUT and -MANGLE, the IP set ANTREA-POD-IP"),
     approximation(
         "br-int",
         "is a Linux bridge without an OpenFlow pipeline; antrea-gw0 is one end of a veth and not an internal port",
     ),
     approximation(
-        "the way to another node's pods",
-        "passes the IP layers of both nodes, where flows send it from port to port; the TTL is the same",
+        "the path to another node's pods",
+        "passes the IP stacks of both nodes, while Antrea's flows send it from port to port; the TTL is the same",
     ),
-    approximation("a peer's gateway", "is known by its own MAC address; Antrea has one, aa:bb:cc:dd:ee:ff, for all"),
+    approximation("a peer's gateway", "has its own MAC address; Antrea uses one, aa:bb:cc:dd:ee:ff, for all peers"),
     approximation(
         "antrea-tun0",
-        "knows far ends by forwarding entries, as OVS's flow-based port by flows; a Geneve device has but one, so"
-        " antrea-tun1 leads to the next, an isolated port as all of them",
+        "finds the remote nodes by forwarding entries, as OVS's flow-based port does by flows; a Geneve device has only"
+        " one remote node, so antrea-tun1 leads to the next one, and each of them is an isolated port",
     ),
     approximation("MAC addresses", "are made from names, so that a plan is always the same"),
-    needs("geneve", "tunnels of Geneve, which is what Antrea takes", instead="VXLAN, which is Antrea's own option"),
+    needs("geneve", "Geneve tunnels, which are Antrea's default", instead="VXLAN, which is also an option of Antrea"),
     skipped("the ARP responder and the spoof guard of the pipeline, conntrack zones of OVS"),
     skipped("NetworkPolicy and Antrea's own policies, AntreaProxy, Services, Egress, Traceflow, multicast"),
     skipped("GRE and STT, WireGuard, IPsec, networkPolicyOnly, FlexibleIPAM, IPv6"),
@@ -73,27 +76,27 @@ Container = pods_.Pod
 BRIDGE, GATEWAY, GATEWAY_PORT, TUNNEL = "br-int", "antrea-gw0", "antrea-gw0-br", "antrea-tun"
 PODS_SET = "ANTREA-POD-IP"
 DSTPORT = {"geneve": 6081, "vxlan": 4789}
-OVERHEAD = 50  # of either tunnel: IP, UDP, its own header and an Ethernet inside
-KEPT = 3  # addresses of a node's range that no pod gets: its own, the gateway's and the broadcast
+OVERHEAD = 50  # bytes of either tunnel: IP, UDP, Geneve or VXLAN, and the inner Ethernet header
+KEPT = 3  # addresses of a node's range that no pod gets: the network's, the gateway's and the broadcast
 PREFIX = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Options(datacenter.UnderlayOptions):
-    """What an antrea scenario may set."""
+    """The options of an antrea scenario."""
 
     pod_cidr: IPv4Network = option(cidr("10.10.0.0/16"), "addresses of all pods; each node gets a /24 of it")
     traffic_mode: str = option(
-        "encap", "trafficEncapMode: tunnels to all, to none, or to nodes that are elsewhere",
+        "encap", "trafficEncapMode: tunnels to all nodes, to none, or only to nodes in `elsewhere`",
         choices=("encap", "no-encap", "hybrid"),
     )  # fmt: skip
     tunnel: str = option("geneve", "tunnelType", choices=tuple(DSTPORT))
-    max_pods: int = option(110, "most pods on one node", minimum=1, maximum=2**8 - KEPT)
+    max_pods: int = option(110, "maximum number of pods on one node", minimum=1, maximum=2**8 - KEPT)
 
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """A node in its place, with its part of the pods' addresses."""
+    """A node in its place, with its part of the pod CIDR."""
 
     node: Node
     place: datacenter.Place
@@ -105,7 +108,7 @@ class Seat:
 
     @property
     def gateway(self) -> IPv4Address:
-        """The address of antrea-gw0, the first of the pods'."""
+        """The address of antrea-gw0, the first of the node's pod range."""
         return self.pods.network_address + 1
 
     @property
@@ -115,7 +118,7 @@ class Seat:
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """Nodes with their switches and pods, on Ethernets that know nothing of pods."""
+    """Nodes with their switches and pods, on Ethernets that have no routes to pods."""
     options: Options = scenario.options
     seats = _seats(scenario)
     tunnel = "vxlan" if "geneve" in scenario.approximate else options.tunnel
@@ -126,7 +129,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield Machine(seat.name, "node", (seat.place.address, seat.gateway))
         yield from primitives.netns(seat.name)
         yield from primitives.forwarding(seat.name, True, rp_filter=0, devices=("eth0", GATEWAY))
-        yield Sysctl(seat.name, "net.bridge.bridge-nf-call-iptables", "0")  # Open vSwitch asks no iptables
+        yield Sysctl(seat.name, "net.bridge.bridge-nf-call-iptables", "0")  # frames in Open vSwitch pass no iptables
         yield from _switch(seat, _mtu(options))
         if options.traffic_mode != "no-encap":
             yield from _tunnels(seat, far, tunnel, _mtu(options))
@@ -143,17 +146,17 @@ def _seats(scenario: Scenario) -> list[Seat]:
 
 
 def _encapsulated(options: Options, one: Seat, other: Seat) -> bool:
-    """Whether what two nodes' pods say to each other goes through a tunnel."""
+    """Whether packets between the pods of two nodes use a tunnel."""
     return options.traffic_mode == "encap" or (options.traffic_mode == "hybrid" and not one.place.near(other.place))
 
 
 def _mtu(options: Options) -> int:
-    """The MTU of pods and of antrea-gw0: less the tunnel's headers wherever some pod may be in one."""
+    """The MTU of pods and of antrea-gw0: less the tunnel's headers in every mode that can have a tunnel."""
     return options.mtu - (0 if options.traffic_mode == "no-encap" else OVERHEAD)
 
 
 def _switch(seat: Seat, mtu: int) -> Iterator[Resource]:
-    """The switch, and the node's own port of it. The bridge's device is mute, or it would answer for antrea-gw0."""
+    """The switch, and the node's port of it. The bridge device has ARP off, or it would answer for antrea-gw0."""
     gateway, port, switch = Port(seat.name, GATEWAY), Port(seat.name, GATEWAY_PORT), Port(seat.name, BRIDGE)
     yield Link(switch, "bridge", mtu=mtu, mac=primitives.mac(str(switch)), arp=False)
     yield from primitives.veth(port, gateway, mtu=mtu, macs=(primitives.mac(str(port)), seat.mac), master=BRIDGE)
@@ -162,9 +165,9 @@ def _switch(seat: Seat, mtu: int) -> Iterator[Resource]:
 
 
 def _tunnels(seat: Seat, far: list[Seat], kind: str, mtu: int) -> Iterator[Resource]:
-    """The tunnel's port, where the peers' gateways are; one for each peer if a device has one far end only. Of these
-    none may pass on what another brought, as nothing leaves a tunnel's port by which it came: else frames for all,
-    which each node floods to its peers, would go round among three nodes for ever."""
+    """The tunnel port with the peers' gateways behind it; one port for each peer if a device has only one remote node.
+    Those ports are isolated: none forwards frames from another one, as a single tunnel port never sends a frame back.
+    Otherwise broadcast frames, which each node floods to its peers, would loop between three nodes for ever."""
     port = ("dstport", str(DSTPORT[kind]))
     if kind == "vxlan":
         at = Port(seat.name, f"{TUNNEL}0")
@@ -182,7 +185,7 @@ def _tunnels(seat: Seat, far: list[Seat], kind: str, mtu: int) -> Iterator[Resou
 
 
 def _routes(seat: Seat, peers: Iterable[Seat], far: Iterable[Seat]) -> Iterator[Resource]:
-    """The ways to the other nodes' pods: through the switch, or straight to the node."""
+    """The routes to the other nodes' pods: through the switch, or directly to the node."""
     for peer in peers:
         if peer in far:
             yield Neighbour(Port(seat.name, GATEWAY), peer.gateway, peer.mac)
@@ -192,7 +195,7 @@ def _routes(seat: Seat, peers: Iterable[Seat], far: Iterable[Seat]) -> Iterator[
 
 
 def _pods(seat: Seat, mtu: int) -> Iterator[Resource | Machine]:
-    """Pods in host-local's order; a port's name is the beginning of the pod's and six digits."""
+    """Pods in host-local's order; a port's name is the first 8 letters of the pod's name, a dash and six digits."""
     names, first = seat.node.pods, int(seat.gateway) + 1
     for number, (name, digits) in enumerate(zip(names, primitives.hashed("-", 6, names), strict=True)):
         own, inner = IPv4Address(first + number), Port(name, "eth0")
@@ -206,7 +209,7 @@ def _pods(seat: Seat, mtu: int) -> Iterator[Resource | Machine]:
 
 
 def _chains(seat: Seat, dstport: int | None) -> Iterator[Resource]:
-    """What Antrea's agent adds to iptables; `dstport` is the tunnel's, None if there is none."""
+    """The iptables rules of Antrea's agent; `dstport` is the tunnel's UDP port, None without a tunnel."""
 
     def about(why: str) -> str:
         return f'-m comment --comment "Antrea: {why}"'
@@ -241,18 +244,18 @@ def _chains(seat: Seat, dstport: int | None) -> Iterator[Resource]:
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
-    """Pods of one node meet on its switch, and what is true of every Kubernetes."""
-    yield from kubernetes.one_node(scenario, "pods of one node meet on its switch", 64)
+    """Pods of one node are on its switch; and Kubernetes' rules."""
+    yield from kubernetes.one_node(scenario, "pods of one node are switched, not routed: TTL 64", 64)
     yield from kubernetes.kubernetes_rules(scenario)
     yield from pods_.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """What the ranges cannot hold, and nodes behind a router that knows no pods."""
+    """Refusals of ranges that are too small, and of `no-encap` with nodes behind a router without routes to pods."""
     options: Options = scenario.options
     yield from datacenter.refuse(scenario, "pod_cidr")
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, PREFIX, len(scenario.nodes))
     yield from kubernetes.refuse_pods(scenario, options.max_pods)
     if options.traffic_mode == "no-encap" and options.elsewhere:
-        what = f"traffic_mode: no-encap leaves pods of {options.elsewhere[0]} to the router, which knows none"
-        yield "traffic_mode", what, "take hybrid, which has tunnels to nodes that are elsewhere"
+        what = f"traffic_mode: no-encap leaves pods of {options.elsewhere[0]} to the router, which has no route to them"
+        yield "traffic_mode", what, "use hybrid, which has tunnels to nodes that are elsewhere"

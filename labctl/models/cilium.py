@@ -1,4 +1,6 @@
-r"""Cilium: pods on cables of their own, and every packet between nodes says who sent it.
+r"""Cilium: each pod on a separate veth pair, and packets between nodes that carry the identity of their sender.
+
+`labctl plan cilium --as shell` shows every command that builds it.
 
          a 10.0.0.1   b 10.0.0.2                   c 10.0.1.1
          | eth0       | eth0                       | eth0
@@ -14,16 +16,16 @@ r"""Cilium: pods on cables of their own, and every packet between nodes says who
         +------|----------------------------------|----------+
               vm 192.168.0.253              internet 8.8.8.1
 
-A pod is known by its security identity, a number that all pods with the same labels share. Cilium's programs at the
-cables decide by it, and a tunnelled packet carries its sender's as the VNI: one flow-based device (`external`) sends
-to every node and is told the VNI and the far end with each packet. With `routing: native` there is no tunnel, and
+A pod has a security identity, a number that all pods with the same labels share. Cilium's eBPF programs on the veths
+decide by it, and a tunnelled packet carries its sender's identity as the VNI: one flow-based device (`external`) sends
+to every node and gets the VNI and the remote address with each packet. With `routing: native` there is no tunnel, and
 nodes of one Ethernet have routes to each other's pods (auto-direct-node-routes). Every node moves the lookup of the
-local table from the first place to rule 100, to have room for rules before it.
+local table from rule 0 to rule 100, to have room for rules before it.
 
-There are no programs here. What they do with a packet is done by rules, tables and neighbours that stay apart from
-Cilium's own: rule 200 sends what a pod says to other nodes through a table of its identity, rule 201 what the node
-says through that of remote nodes, for a node's own packets are a remote node's to who gets them. Delivery is a /32
-route to each cable and a neighbour that is known for good.
+The model has no eBPF programs. Rules, routing tables and neighbours do their work, separate from Cilium's: rule 200
+routes a pod's packets to other nodes by a table for the pod's identity. Rule 201 routes the node's own packets by the
+table for the identity remote-node, because for the receiver they come from a remote node. A pod is reached by a /32
+route to its veth and a permanent neighbour.
 
 Follows cilium/cilium of 2024 to 2026: pkg/datapath/loader/netlink.go, pkg/datapath/linux/node.go, linux_defaults.go,
 pkg/datapath/iptables/iptables.go, bpf/lib/encap.h, Documentation/network/concepts/routing.rst.
@@ -45,26 +47,24 @@ from labctl.models.lib import pods as pods_
 FOLLOWS = "Cilium 1.16 and later (iptables masquerading)"
 MACHINES = ("nodes", "pods")
 PARTS = (
-    faithful(
-        "cilium_host and cilium_net without ARP, cilium_vxlan (flow-based, port 8472), cables, /32 addresses, MTU"
-    ),
-    faithful("the nodes' routes in the main table, made in the kernel's name (proto kernel), and a pod's two"),
+    faithful("cilium_host and cilium_net without ARP, cilium_vxlan (flow-based, port 8472), veths, /32 addresses, MTU"),
+    faithful("the nodes' routes in the main table, with proto kernel, and a pod's two routes"),
     faithful("rule 9 with its table 2004, and the local table's lookup moved to rule 100"),
-    faithful("the chains CILIUM_FORWARD and CILIUM_POST_nat, and the set of nodes with native routing"),
+    faithful("the chains CILIUM_FORWARD and CILIUM_POST_nat, and the IP set of nodes with native routing"),
     approximation(
-        "the programs at the cables (tc, TCX, bpf_redirect)",
-        "are rules 200 and 201 with tables of identities (100000 more), /32 routes to cables and permanent neighbours,"
-        " at the nodes' IP layers, as with Cilium's host routing; packets for other nodes go to cilium_vxlan at once,"
-        " and do not pass cilium_host nor the rules for it",
+        "the eBPF programs on the veths (tc, TCX, bpf_redirect)",
+        "are rules 200 and 201 with one table for each identity (number 100000 + identity), /32 routes to veths and"
+        " permanent neighbours, in the nodes' IP stacks, as with Cilium's host routing; packets to other nodes go"
+        " directly to cilium_vxlan, and do not pass cilium_host or the rules for it",
     ),
     approximation(
         "the TTL of a tunnelled packet",
-        "is 62 where it arrives, one router for each node; the programs count delivery alone",
+        "is 62 in the receiving pod, one router for each node; Cilium's programs decrement it only at delivery",
     ),
     approximation(
-        "an identity", "is a number of the file's or the next from 256, not made of labels; it has no effect"
+        "an identity", "is a number from the file or the next from 256, not derived from labels; it has no effect"
     ),
-    approximation("addresses", "are given out in order and cilium_host has the last; Cilium draws them"),
+    approximation("addresses", "are assigned in order and cilium_host has the last; Cilium assigns them at random"),
     approximation("MAC addresses", "are made from names, so that a plan is always the same"),
     skipped("network policy, connection tracking and masquerading in eBPF, socket load balancing, Hubble, XDP"),
     skipped("kube-proxy or its replacement, Services"),
@@ -73,29 +73,29 @@ PARTS = (
 )
 HOST, NET, VXLAN = "cilium_host", "cilium_net", "cilium_vxlan"
 NODES_SET = "cilium_node_set_v4"
-KERNEL = 2  # the maker of Cilium's routes (proto kernel), so that nobody else cleans them up
+KERNEL = 2  # the protocol of Cilium's routes (proto kernel), so that no other program removes them
 PROXY_PREF, LOCAL_PREF, POD_PREF, NODE_PREF = 9, 100, 200, 201
 PROXY_TABLE, LOCAL_TABLE, IDENTITY_TABLES = 2004, 255, 100000
 PROXY_MARK, PROXY_MASK = 0x200, 0xF00
 REMOTE_NODE, FIRST_IDENTITY = 6, 256  # below are Cilium's reserved identities: host 1, world 2, ... remote-node 6
-OVERHEAD = 50  # IP, UDP, VXLAN and an Ethernet inside
+OVERHEAD = 50  # bytes: IP, UDP, VXLAN and the inner Ethernet header
 KEPT = 3  # addresses of a node's range that no pod gets: its own, cilium_host's and the broadcast
 
 
 @dataclass(frozen=True, slots=True)
 class Options(datacenter.UnderlayOptions):
-    """What a cilium scenario may set."""
+    """The options of a cilium scenario."""
 
     pod_cidr: IPv4Network = option(cidr("10.0.0.0/8"), "addresses of all pods; each node gets a part of it")
     node_prefix: int = option(24, "prefix length of each node's part of pod_cidr", minimum=16, maximum=29)
-    routing: str = option("tunnel", "routing-mode: VXLAN, or the nodes' own routes", choices=("tunnel", "native"))
-    masquerade: bool = option(True, "enable-ipv4-masquerade: outside, a pod wears its node's address")
-    max_pods: int = option(110, "most pods on one node", minimum=1, maximum=500)
+    routing: str = option("tunnel", "routing-mode: VXLAN, or routes between nodes", choices=("tunnel", "native"))
+    masquerade: bool = option(True, "enable-ipv4-masquerade: outside, a pod is seen with its node's address")
+    max_pods: int = option(110, "maximum number of pods on one node", minimum=1, maximum=500)
 
 
 @dataclass(frozen=True, slots=True)
 class Pod(pods_.Pod):
-    """What a file may say of a pod."""
+    """The settings of a pod in a scenario file."""
 
     identity: int | None = option(
         None, "its security identity, which pods may share (default: the next from 256)", minimum=256, maximum=65535
@@ -119,12 +119,12 @@ class Seat:
 
     @property
     def router(self) -> IPv4Address:
-        """The address of cilium_host: the node's among the pods, and their gateway."""
+        """The address of cilium_host: the node's address in its pod range, and the pods' gateway."""
         return primitives.within(self.pods, -2)
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """Nodes with their pods, on Ethernets that know nothing of pods."""
+    """Nodes with their pods, on Ethernets that have no routes to pods."""
     options: Options = scenario.options
     seats, identities = _seats(scenario), _identities(scenario)
     yield from datacenter.surroundings(scenario)
@@ -155,14 +155,14 @@ def _seats(scenario: Scenario) -> list[Seat]:
 
 
 def _identities(scenario: Scenario) -> dict[str, int]:
-    """Each pod's identity: what the file says, else the next number that nobody has."""
+    """Each pod's identity: the number from the file, else the next free number."""
     said = {pod: own.identity for node in scenario.nodes for pod, own in node.settings if own.identity is not None}
     free = (number for number in range(FIRST_IDENTITY, 65536) if number not in said.values())
     return {pod: said[pod] if pod in said else next(free) for _, pod in scenario.pods}
 
 
 def _devices(seat: Seat, mtu: int) -> Iterator[Resource]:
-    """The node's own pair, and the ways in the main table that lead to it."""
+    """The veth pair cilium_host and cilium_net, and the routes in the main table that lead to it."""
     host, net = Port(seat.name, HOST), Port(seat.name, NET)
     yield Link(host, "veth", net, None, mtu, primitives.mac(str(host)), arp=False)
     yield Link(net, "veth", host, None, mtu, primitives.mac(str(net)), arp=False)
@@ -172,14 +172,14 @@ def _devices(seat: Seat, mtu: int) -> Iterator[Resource]:
 
 
 def _rules(node: str) -> Iterator[Resource]:
-    """Rules before the local table: marked packets are the L7 proxy's, whoever they are for."""
+    """Rules before the local table: marked packets go to the L7 proxy, whatever their destination is."""
     yield Rule(node, PROXY_PREF, PROXY_TABLE, mark=PROXY_MARK, mask=PROXY_MASK)
     yield Route(node, primitives.ANYWHERE, dev="lo", table=PROXY_TABLE, kind="local", proto=KERNEL)
     yield Rule(node, LOCAL_PREF, LOCAL_TABLE)
 
 
 def _pods(seat: Seat, devices: tuple[str, ...], options: Options) -> Iterator[Resource | Machine]:
-    """Pods whose only neighbour is the router, and a way to each; both know the other's MAC address for good."""
+    """Pods of which the only neighbour is the router, and a route to each; both sides have a permanent neighbour."""
     first, mtu = int(seat.pods.network_address) + 1, _route_mtu(options)
     for number, (name, device) in enumerate(zip(seat.node.pods, devices, strict=True)):
         own, inner, outer = IPv4Address(first + number), Port(name, "eth0"), Port(seat.name, device)
@@ -196,7 +196,7 @@ def _pods(seat: Seat, devices: tuple[str, ...], options: Options) -> Iterator[Re
 
 
 def _tunnel(seat: Seat, peers: list[Seat], identities: dict[str, int], mtu: int) -> Iterator[Resource]:
-    """The flow-based device, Cilium's routes to other nodes' pods, and the tables of identities that act for them."""
+    """The flow-based device, Cilium's routes to other nodes' pods, and the tables of identities that replace them."""
     device = Port(seat.name, VXLAN)
     options = (("external", "on"), ("learning", "off"), ("dstport", "8472"))
     yield Link(device, "vxlan", mtu=mtu, mac=primitives.mac(str(device)), options=options)
@@ -218,13 +218,13 @@ def _tunnel(seat: Seat, peers: list[Seat], identities: dict[str, int], mtu: int)
 
 
 def _native(seat: Seat, peers: list[Seat]) -> Iterator[Resource]:
-    """auto-direct-node-routes: nodes of one Ethernet know the way to each other's pods."""
+    """auto-direct-node-routes: nodes of one Ethernet have routes to each other's pods."""
     for peer in peers:
         yield Route(seat.name, peer.pods, peer.place.address, "eth0", proto=KERNEL)
 
 
 def _chains(seat: Seat, options: Options) -> Iterator[Resource]:
-    """What Cilium's agent adds to iptables, each chain behind its feeder."""
+    """The iptables rules of Cilium's agent; a feeder rule jumps to each chain."""
     feeder = '-m comment --comment "cilium-feeder: {0}" -j {0}'
     accept = '-{} {} -m comment --comment "cilium: {} forward accept{}" -j ACCEPT'
     yield primitives.chain(seat.name, "filter", "FORWARD", feeder.format("CILIUM_FORWARD"))
@@ -241,7 +241,7 @@ def _chains(seat: Seat, options: Options) -> Iterator[Resource]:
 
 
 def _masquerading(seat: Seat, options: Options) -> Iterator[str]:
-    """CILIUM_POST_nat: with a tunnel, other nodes see a node's address in a pod's stead; else the pod's own."""
+    """CILIUM_POST_nat: with a tunnel, other nodes see the address of the pod's node; without, the pod's address."""
     tunnel, snat = options.routing == "tunnel", f"-j SNAT --to-source {seat.router}"
     if not tunnel:
         why = "exclude traffic to cluster nodes from masquerade"
@@ -261,7 +261,7 @@ def _masquerading(seat: Seat, options: Options) -> Iterator[str]:
 
 
 def _route_mtu(options: Options) -> int:
-    """The MTU of a pod's way out: a tunnel's headers less than the device's."""
+    """The MTU of a pod's default route: the device's MTU, less the headers of the tunnel."""
     return options.mtu - (OVERHEAD if options.routing == "tunnel" else 0)
 
 
@@ -270,14 +270,14 @@ def _only(address: IPv4Address) -> IPv4Network:
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
-    """Pods of one node meet at its IP layer, and what is true of every Kubernetes."""
-    yield from kubernetes.one_node(scenario, "pods of one node are one router apart", 63)
+    """Pods of one node are routed by their node; and Kubernetes' rules."""
+    yield from kubernetes.one_node(scenario, "pods of one node are routed by their node: TTL 63", 63)
     yield from kubernetes.kubernetes_rules(scenario)
     yield from pods_.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """What the ranges cannot hold, and native routing across a router, for which nodes have no routes."""
+    """Refusals of ranges that are too small, and of native routing across a router, for which nodes have no routes."""
     options: Options = scenario.options
     yield from datacenter.refuse(scenario, "pod_cidr")
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, options.node_prefix, len(scenario.nodes))
@@ -286,7 +286,7 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     for node in scenario.nodes:
         if room < len(node.pods) <= options.max_pods:
             what = f"{node.name} has {len(node.pods)} pods and a /{options.node_prefix} has room for {room}"
-            yield "node_prefix", what, f"a /{primitives.prefix_for(len(node.pods) + KEPT)} would do"
+            yield "node_prefix", what, f"use a /{primitives.prefix_for(len(node.pods) + KEPT)}"
     if options.routing == "native" and options.elsewhere:
         what = f"routing: native needs all nodes on one Ethernet, and {options.elsewhere[0]} is elsewhere"
-        yield "routing", what, "auto-direct-node-routes lead to neighbours only: take routing: tunnel"
+        yield "routing", what, "auto-direct-node-routes reach nodes of the same Ethernet only: use routing: tunnel"

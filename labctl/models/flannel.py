@@ -1,4 +1,6 @@
-r"""Flannel: a range of pods for each node, a bridge in it, and a way to every other node's range.
+r"""Flannel: each node has a pod range, a bridge for its pods, and a route to the pod range of every other node.
+
+`labctl plan flannel --as shell` shows every command that builds it.
 
          a 10.244.1.2   b 10.244.1.3                c 10.244.2.2
          | eth0         | eth0                      | eth0
@@ -17,18 +19,19 @@ r"""Flannel: a range of pods for each node, a bridge in it, and a way to every o
                | 192.168.0.253                   |      | 8.8.8.50
               vm             node3 192.168.1.3 --+    internet 8.8.8.1
 
-A daemon on each node learns which node has which range, and makes a way to it. What the way is, the backend says.
-`vxlan` routes each range to the first address of it, which is the other node's flannel.1: its MAC address is a
-permanent neighbour, and a permanent forwarding entry has the node's own address, so that nothing is ever asked or
-flooded. Nodes route what is in the tunnel (TTL 62), and 50 bytes of headers leave an MTU of 1450. `host-gw` has no
-tunnel: a route to the other node, which must be on the same Ethernet, for the kernel takes no other. `direct_routing`
-is both: routes on the same Ethernet, a tunnel beyond the router. `udp`, the oldest, hands packets to a program,
-which counts as one more router (TTL 61). `ipip` has a tunnel of 20 bytes. Whatever leaves the pods' range wears
-its node's address, even for another node; the node itself speaks to pods elsewhere as flannel.1.
+A daemon on each node, flanneld, learns which node has which pod range, and adds a route to it. The backend decides how.
+`vxlan` routes each range to its first address, which is the other node's flannel.1. The MAC address of that flannel.1
+is a permanent neighbour, and a permanent forwarding entry leads to the node's address, so there is no ARP and no
+flooding. Both nodes route the packet inside the tunnel (TTL 62), and 50 bytes of headers leave an MTU of 1450.
+`host-gw` has no tunnel: the other node is the gateway, and it must be on the same Ethernet, because the kernel accepts
+no other gateway. `direct_routing` combines both: plain routes on the same Ethernet, a tunnel across a router. `udp`,
+the oldest backend, passes packets to a program, which counts as one more router (TTL 61). `ipip` is a tunnel that adds
+20 bytes. Packets that leave the pod CIDR are masqueraded to the node's address, even towards another node. A node
+itself uses the address of flannel.1 towards pods of other nodes.
 
 Follows flannel-io/flannel, 2023 to 2026: pkg/backend/vxlan, hostgw, ipip, udp, route_network.go,
 pkg/trafficmngr/iptables, Documentation/kube-flannel.yml; and containernetworking/plugins 1.1.1,
-plugins/main/bridge, as flannel's CNI plugin asks it.
+plugins/main/bridge, as flannel's CNI plugin calls it.
 """
 
 from __future__ import annotations
@@ -47,22 +50,20 @@ from labctl.models.lib import pods as pods_
 FOLLOWS = "flannel 0.22 and later with iptables (kube-flannel.yml), CNI plugins 1.1.1"
 MACHINES = ("nodes", "pods")
 PARTS = (
-    needs(
-        "vxlan", "flannel.1: VNI 1, port 8472, nothing learned; a route, a neighbour and a forwarding entry per peer"
-    ),
-    needs("tun", "flannel0 of the backend udp, and a program that carries what is routed into it, from port 8285"),
+    needs("vxlan", "flannel.1: VNI 1, port 8472, learning off; a route, a neighbour and a forwarding entry per peer"),
+    needs("tun", "flannel0 of the backend udp, and a program that carries its packets from and to port 8285"),
     needs(
         "ipip",
         "flannel.ipip of the backend ipip",
-        instead="a TUN device of that name, and a program that speaks IP in IP on the wire as the kernel does",
+        instead="a TUN device of that name, and a program that sends and receives IP in IP packets as the kernel does",
     ),
-    faithful("host-gw: routes by the other node; none to a node beyond a router, which the kernel would not take"),
-    faithful("cni0 and its pods: hairpin on, the default route and one to all pods; arp_notify"),
+    faithful("host-gw: routes via the other node; no route to a node behind a router, because the kernel refuses it"),
+    faithful("cni0 and its pods: hairpin on, a default route and a route to all pods; arp_notify"),
     faithful("the chains FLANNEL-FWD and FLANNEL-POSTRTG"),
-    approximation("ranges", "are given out in order, from the second on: the first is the control plane's"),
+    approximation("pod ranges", "are assigned in order, from the second one on: the first is the control plane's"),
     approximation("MAC addresses", "are made from names, so that a plan is always the same"),
-    approximation("the program of the backend udp", "tells nobody of a packet that it cannot send"),
-    approximation("the router", "wears one public address for all that leaves, without port blocks"),
+    approximation("the program of the backend udp", "sends no ICMP error for a packet that it cannot send"),
+    approximation("the router", "uses one public source address for all outgoing traffic, without port blocks"),
     skipped("nftables (EnableNFTables), WireGuard, IPsec, Services, portmap, IPv6"),
     *pods_.PARTS,
 )
@@ -71,21 +72,19 @@ Container = pods_.Pod
 
 @dataclass(frozen=True, slots=True)
 class Options(datacenter.UnderlayOptions):
-    """What a flannel scenario may set."""
+    """The options of a flannel scenario."""
 
     pod_cidr: IPv4Network = option(cidr("10.244.0.0/16"), "addresses of all pods (Network); each node gets a part")
     node_prefix: int = option(24, "prefix length of each node's part of pod_cidr (SubnetLen)", minimum=16, maximum=29)
-    backend: str = option(
-        "vxlan", "how packets get to other nodes (Backend.Type)", choices=tuple(flannel_node.OVERHEAD)
-    )
+    backend: str = option("vxlan", "how packets reach other nodes (Backend.Type)", choices=tuple(flannel_node.OVERHEAD))
     direct_routing: bool = option(False, "vxlan and ipip: no tunnel between nodes on one Ethernet (DirectRouting)")
-    ip_masq: bool = option(True, "what leaves pod_cidr wears its node's address (--ip-masq)")
+    ip_masq: bool = option(True, "packets that leave pod_cidr get the node's address as source (--ip-masq)")
     routed: bool = option(False, "`vm` has a route to the pods of each node on its Ethernet")
-    max_pods: int = option(110, "most pods on one node", minimum=1, maximum=500)
+    max_pods: int = option(110, "maximum number of pods on one node", minimum=1, maximum=500)
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """The Ethernets with their router, and nodes with their bridges, their pods and ways to the other nodes."""
+    """The Ethernets with their router, and the nodes with their bridges, pods and routes to the other nodes."""
     options: Options = scenario.options
     yield from datacenter.surroundings(scenario)
     there = _leases(scenario)
@@ -110,7 +109,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def _ways(scenario: Scenario, lease: flannel_node.Lease, others: tuple[flannel_node.Lease, ...]) -> Iterator[Resource]:
-    """What the backend makes on one node."""
+    """What the backend creates on one node."""
     options: Options = scenario.options
     if options.backend == "vxlan":
         yield from flannel_node.vxlan(lease, others, options.mtu, direct=options.direct_routing)
@@ -124,7 +123,7 @@ def _ways(scenario: Scenario, lease: flannel_node.Lease, others: tuple[flannel_n
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
-    """Where pods of one node meet, and Kubernetes' rules, among nodes that the backend can join."""
+    """How pods of one node reach each other, and Kubernetes' rules among the nodes that the backend can connect."""
     yield from kubernetes.one_node(scenario, kubernetes.ON_A_BRIDGE, 64)
     yield from pods_.checks(scenario)
     apart = scenario.options.elsewhere if scenario.options.backend == "host-gw" else ()
@@ -132,24 +131,24 @@ def checks(scenario: Scenario) -> Iterator[Check]:
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """What flannel has no setting for, and what the ranges cannot hold."""
+    """Refusals of settings that flannel does not have, and of ranges that are too small."""
     options: Options = scenario.options
     if options.direct_routing and options.backend not in ("vxlan", "ipip"):
         what = f"direct_routing: the backend {options.backend} has no such setting"
-        yield "direct_routing", what, "vxlan and ipip have; host-gw does nothing else"
+        yield "direct_routing", what, "vxlan and ipip have it; host-gw always routes directly"
     nodes = len(scenario.nodes)
     held = 2 ** (options.node_prefix - options.pod_cidr.prefixlen) - 1
     if held < nodes:
         what = f"pod_cidr {options.pod_cidr} holds {max(int(held), 0)} ranges of /{options.node_prefix} for nodes"
         fits = max(options.node_prefix - nodes.bit_length(), 1)
-        yield "pod_cidr", f"{what} and there are {nodes}", f"the first is the control plane's: a /{fits} would do"
+        yield "pod_cidr", f"{what} and there are {nodes}", f"the first is the control plane's: use a /{fits}"
     yield from cni_bridge.refuse(scenario.nodes, options.node_prefix)
     yield from kubernetes.refuse_pods(scenario, options.max_pods)
     yield from datacenter.refuse(scenario, "pod_cidr")
 
 
 def _leases(scenario: Scenario) -> list[flannel_node.Lease]:
-    """Every node's place with its range."""
+    """Every node's place with its pod range."""
     options: Options = scenario.options
     there = datacenter.places(scenario)
     ranges = kubernetes.node_ranges(options.pod_cidr, options.node_prefix, len(there) + 1)[1:]

@@ -1,4 +1,6 @@
-r"""kube-router: pods on a bridge, nodes that tell each other their pods by BGP, and tunnels only across a router.
+r"""kube-router: pods on a bridge, routes to other nodes' pods by BGP, and tunnels only across a router.
+
+`labctl plan kube-router --as shell` shows every command that builds it.
 
          a 10.244.0.2   b 10.244.0.3                     c 10.244.1.2
          | eth0         | eth0                           | eth0
@@ -13,12 +15,12 @@ r"""kube-router: pods on a bridge, nodes that tell each other their pods by BGP,
                    | 192.168.0.253    | 8.8.8.50                         d 10.244.2.2
                   vm              internet 8.8.8.1
 
-Each node has a part of the pods' range, a bridge for it, and a route to every other node's part. Who is on the same
-Ethernet is the next hop itself, and packets cross as they are. To who is behind a router they travel in IP in IP,
-since that router knows nothing of pods; for every such node there is a device, whose name is made of its address.
-What pods send to the address of such a node goes in the tunnel too (table 77, by a rule for the node's own range),
-and so do the answers. A pod keeps its address for every node, and wears its node's for everybody else.
-All that is to or from a pod passes through the pod's own chain, for the sake of network policies.
+Each node has a part of the pod CIDR, a bridge for it, and a route to every other node's part. A node on the same
+Ethernet is the next hop, and packets travel without a tunnel. To a node behind a router they travel in IP in IP,
+because that router has no routes to pods; for every such node there is a tunnel device with a name made from the node's
+address. Packets from pods to the address of such a node also use the tunnel (table 77, by a rule for the node's own pod
+range), and so do the answers. Every node sees a pod's own address, and every other machine sees its node's address. All
+packets to or from a pod pass the pod's chain, which network policies need.
 
 Follows cloudnativelabs/kube-router v2 (master of 2026): pkg/controllers/routing (network_routes_controller.go,
 pod_egress.go), pkg/routes (linux_routes.go, pbr.go), pkg/tunnels/linux_tunnels.go, pkg/controllers/netpol; the
@@ -42,39 +44,39 @@ from labctl.models.lib import pods as pods_
 FOLLOWS = "kube-router v2, with its router and its firewall, without its service proxy"
 MACHINES = ("nodes", "pods")
 PARTS = (
-    faithful("kube-bridge and pods as the plugin bridge makes them, addresses in host-local's order"),
-    faithful("routes to other nodes' pods, by next hop or into a tunnel; who made them, and their source"),
+    faithful("kube-bridge and pods as the CNI plugin bridge makes them, addresses in host-local's order"),
+    faithful("routes to other nodes' pods, by next hop or into a tunnel, with their protocol and source"),
     faithful("the tunnels' names, table 77 and the rule that leads to it; the MTU of pods"),
-    faithful("the sets and the rule by which what leaves wears the node's address, and nothing to nodes does"),
+    faithful("the IP sets and the rule that masquerade packets to the outside, but not packets to nodes"),
     faithful("the firewall of pods without a policy: a chain for each, all jumps, marks, log and digests in comments"),
     needs(
         "ipip",
         "tunnels to nodes behind a router",
-        instead="a program on a TUN device of the same name, which speaks IP in IP on the wire",
+        instead="a program on a TUN device of the same name, which sends and receives IP in IP packets",
     ),
-    approximation("BGP", "is left out: what the nodes would tell each other is there from the start"),
+    approximation("BGP", "is left out: the routes that nodes would learn by it are there from the start"),
     approximation("names of pods' chains", "have no time of the last sync in their digest, so they stay the same"),
-    approximation("the jump to KUBE-NWPLCY-COMMON", "bears no comment here"),
-    approximation("sets", "are made without the timeout of 0, which is never"),
-    approximation("a node without pods", "has its bridge's address all the same, so that it may get some"),
+    approximation("the jump to KUBE-NWPLCY-COMMON", "has no comment here"),
+    approximation("IP sets", "are made without `timeout 0`, which means no timeout"),
+    approximation("a node without pods", "has its bridge's address too, so that it can get pods later"),
     approximation("MAC addresses", "are made from names, so that a plan is always the same"),
     skipped("the service proxy: IPVS, kube-dummy-if and its addresses, arp_ignore and arp_announce"),
-    skipped("network policies, and the option to reject what has none yet (netpol-default-deny)"),
-    skipped("tunnels in UDP (fou), BGP with others, an egress address of one's own, hostPort, IPv6"),
+    skipped("network policies, and the option to reject packets of pods that have none yet (netpol-default-deny)"),
+    skipped("tunnels in UDP (fou), BGP with external peers, a separate egress address, hostPort, IPv6"),
     *pods_.PARTS,
 )
 Container = pods_.Pod
-GOBGP, TABLE, PREF = 17, 77, 32765  # who makes routes, the table of tunnels, the place the kernel gives to its rule
-OVERHEAD = 20  # of IP in IP
+GOBGP, TABLE, PREF = 17, 77, 32765  # a route's protocol, the tunnels' table, the pref that the kernel gives to its rule
+OVERHEAD = 20  # bytes of the IP in IP header
 
 
 @dataclass(frozen=True, slots=True)
 class Options(datacenter.UnderlayOptions):
-    """What a kube-router scenario may set."""
+    """The options of a kube-router scenario."""
 
     pod_cidr: IPv4Network = option(cidr("10.244.0.0/16"), "addresses of all pods; each node gets a part of it")
     node_prefix: int = option(24, "prefix length of each node's part of pod_cidr", minimum=16, maximum=29)
-    service_cidr: IPv4Network = option(cidr("10.96.0.0/12"), "addresses of Services, which the firewall passes over")
+    service_cidr: IPv4Network = option(cidr("10.96.0.0/12"), "addresses of Services, for which the firewall is skipped")
     overlay: str = option(
         "subnet",
         "tunnels to nodes in other subnets, to all nodes (overlay-type), or to none (enable-overlay=false)",
@@ -84,24 +86,24 @@ class Options(datacenter.UnderlayOptions):
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A node: its place, and its part of the pods' range."""
+    """A node: its place, and its part of the pod CIDR."""
 
     place: datacenter.Place
     pods: IPv4Network
 
     @property
     def name(self) -> str:
-        """The node's."""
+        """The node's name."""
         return self.place.name
 
     @property
     def tunnel(self) -> str:
-        """The device that others have towards this node: upstream's name for its address, without the dots."""
+        """The tunnel device of other nodes towards this node: upstream's name, a digest of the address without dots."""
         return "tun-" + sha256(str(self.place.address).replace(".", "").encode()).hexdigest()[:11]
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """The underlay, and on it nodes with their bridge, their pods, their routes and their firewall."""
+    """The underlay, and the nodes with their bridge, pods, routes and firewall."""
     options: Options = scenario.options
     homes = _homes(scenario)
     mtu = options.mtu - (OVERHEAD if options.overlay != "none" else 0)
@@ -128,7 +130,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
-    """How far apart pods are, that a node sees their address, and what is true of every Kubernetes."""
+    """How pods of one node and of two nodes reach each other; and Kubernetes' rules."""
     options, homes = scenario.options, _homes(scenario)
     yield from kubernetes.one_node(scenario, kubernetes.ON_A_BRIDGE, 64)
     joined = options.overlay != "none" or all(one.place.near(homes[0].place) for one in homes)
@@ -136,15 +138,15 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     if joined and len(ends) > 1:
         (_, source), (far, target) = ends
         sees = (See(Port(target, "eth0"), src=source, dst=target, ttl=62),)
-        yield Check("pods of two nodes are two routers apart", "ping", source, target, sees=sees, origin="model")
+        yield Check("two routers are between pods of two nodes", "ping", source, target, sees=sees, origin="model")
         sees = (See(Port(far, kube_router_node.BRIDGE), src=source, dst=target, ttl=62, direction="out"),)
-        yield Check("which are their nodes", "ping", source, target, sees=sees, origin="model")
+        yield Check("these routers are the two nodes", "ping", source, target, sees=sees, origin="model")
     yield from kubernetes.kubernetes_rules(scenario, () if options.overlay != "none" else options.elsewhere)
     yield from pods_.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """Ranges that are too small or not apart, and tunnels that would have one name."""
+    """Refusals of ranges that are too small or overlap, and of tunnels that would have the same name."""
     options: Options = scenario.options
     length = options.node_prefix
     yield from datacenter.refuse(scenario, "pod_cidr", "service_cidr")
@@ -157,8 +159,8 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     for home in _homes(scenario) if whole and options.overlay != "none" else ():
         if home.tunnel in names:
             one, other = names[home.tunnel].place, home.place
-            what = f"the tunnels to {one.name} ({one.address}) and {other.name} ({other.address}) have one name"
-            yield "node_cidr", f"{what}, {home.tunnel}", "kube-router makes it of the digits alone: take another range"
+            what = f"the tunnels to {one.name} ({one.address}) and {other.name} ({other.address}) have the same name"
+            yield "node_cidr", f"{what}, {home.tunnel}", "kube-router makes it from the digits only: use another range"
         names[home.tunnel] = home
 
 
@@ -175,7 +177,7 @@ def _tunnelled(home: Home, other: Home, options: Options) -> bool:
 
 
 def _routes(home: Home, homes: list[Home], options: Options) -> Iterator[Resource]:
-    """The way to other nodes' pods. Who is behind a router and has no tunnel is left to that router."""
+    """The routes to other nodes' pods. A node behind a router, without a tunnel, gets none: the router must do it."""
     for other in homes:
         if _tunnelled(home, other, options):
             own = home.place.address
@@ -185,7 +187,7 @@ def _routes(home: Home, homes: list[Home], options: Options) -> Iterator[Resourc
 
 
 def _tunnel(home: Home, other: Home, mtu: int, *, exact: bool) -> Iterator[Resource]:
-    """The tunnel to a node, and the way into it for what pods send to that node itself."""
+    """The tunnel to a node, and the route in table 77 for packets from pods to that node itself."""
     at, own, far = Port(home.name, other.tunnel), home.place.address, other.place.address
     if exact:
         yield Link(at, "ipip", mtu=mtu, options=(("local", str(own)), ("remote", str(far))))

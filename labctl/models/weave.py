@@ -1,4 +1,6 @@
-r"""Weave Net: one Ethernet for all pods, however many nodes it spans; what the nodes say to each other is VXLAN.
+r"""Weave Net: one Ethernet for all pods of all nodes, which VXLAN carries between the nodes.
+
+`labctl plan weave --as shell` shows every command that builds it.
 
         a 10.32.0.2     b 10.32.0.3                     c 10.44.0.1
         | eth0          | eth0                          | eth0
@@ -17,15 +19,15 @@ r"""Weave Net: one Ethernet for all pods, however many nodes it spans; what the 
                    | 192.168.0.253    | 8.8.8.50        eth0 of nodes elsewhere, behind the router
                   vm              internet 8.8.8.1
 
-All pods are in one subnet, 10.32.0.0/12, and ask each other for their MAC addresses, also from node to node: what
-other networks route, Weave switches, so a packet's TTL is 64 wherever its pod is. Two bridges stand in a row on
-each node. `weave` is the one that pods and the node itself are on; it has the node's address in the subnet, which
-is its pods' gateway, and a MAC that never changes, for it is the name by which the peers know each other.
-`datapath` joins that to the tunnel: frames that it does not know the place of go to every other node, and it
-learns by whose answer comes. The peers share out the range among themselves, so that a node gives out addresses
-without asking. 1376 bytes are what the least network that was foreseen (1460) leaves, less VXLAN and encryption.
-Outside the subnet a pod wears its node's address, also on other nodes. Weave's policy controller judges what is
-sent on the sender's node and what arrives on the receiver's.
+All pods are in one subnet, 10.32.0.0/12, and use ARP for each other's MAC addresses, also between nodes. Weave switches
+where other networks route, so the TTL is 64 on every node. Each node has two bridges in a row. Pods and the node itself
+are on the bridge `weave`. It has the node's address in the subnet, which is the gateway of its pods, and a MAC address
+that never changes, because the peers identify each other by it. `datapath` connects that bridge to the tunnel: it
+floods frames to an unknown MAC address to every other node, and learns from the answer. The peers divide the range
+among themselves, so that a node assigns addresses without a request to the others. The MTU is 1376: the smallest
+network that Weave expects has 1460, and VXLAN and encryption take the rest. Outside the subnet, also on other nodes, a
+pod is seen with its node's address. Weave's policy controller filters sent packets on the sender's node, and received
+packets on the receiver's node.
 
 Follows weaveworks/weave 2.8.1 (archived in 2022): net/bridge.go, net/expose.go, net/veth.go, net/arp.go,
 plugin/net/cni.go, router/fastdp.go, prog/weave-kube/launch.sh.
@@ -47,38 +49,38 @@ from labctl.models.lib import pods as pods_
 FOLLOWS = "Weave Net 2.8.1 with weave-kube"
 MACHINES = ("nodes", "pods")
 PARTS = (
-    faithful("the bridge weave with its address, pods' cables with hairpin on, one subnet for all, the MTU of 1376"),
-    faithful("vethwe-bridge and vethwe-datapath, which join the two bridges"),
-    faithful("the rules of FORWARD and the chains WEAVE and WEAVE-EXPOSE; the set weaver-no-masq-local"),
-    faithful("the policy controller's chains and sets for pods without a policy"),
-    faithful("the settings of neighbour tables, on weave and in pods; iptables for bridged frames"),
+    faithful("the bridge weave with its address, pods' veths with hairpin on, one subnet for all, the MTU of 1376"),
+    faithful("vethwe-bridge and vethwe-datapath, which connect the two bridges"),
+    faithful("the rules of FORWARD and the chains WEAVE and WEAVE-EXPOSE; the IP set weaver-no-masq-local"),
+    faithful("the policy controller's chains and IP sets for pods without a policy"),
+    faithful("the sysctls of the neighbour tables, on weave and in pods; iptables for bridged frames"),
     approximation(
         "the fast datapath",
-        "is a Linux bridge and one VXLAN device: it floods and learns, where Weave's router tells an Open vSwitch"
-        " datapath where each frame goes; no frame is handed on by a third node",
+        "is a Linux bridge and one VXLAN device: it floods and learns, while Weave's router programs an Open vSwitch"
+        " datapath with a flow for each destination; no third node forwards a frame",
     ),
-    approximation("the VNI", "is 1 in every packet; Weave makes it of both peers' numbers"),
+    approximation("the VNI", "is 1 in every packet; Weave computes it from the numbers of both peers"),
     approximation(
         "the peers' ranges",
-        "are those of nodes that join one after another and ask the first; a grown cluster has others",
+        "are those of nodes that join one after another and get a range from the first; a grown cluster has others",
     ),
     approximation("MAC addresses", "are made from names, so that a plan is always the same"),
     needs("vxlan", "vxlan-6784, between all nodes"),
     needs(
         "openvswitch",
         "the fast datapath itself (`datapath: ovs`)",
-        "which flows it has is decided by Weave's router, packet by packet",
+        "Weave's router decides packet by packet which flows it has",
         instead="a Linux bridge with a VXLAN device, as `datapath: vxlan` builds it",
     ),
-    skipped("network policies, and the sets of selectors that nobody matches"),
-    skipped("encryption, and the fallback of UDP 6783 (sleeve)", "their headers are Weave's own"),
+    skipped("network policies, and the IP sets of selectors that match no pod"),
+    skipped("encryption, and the fallback to UDP 6783 (sleeve)", "they use headers that only Weave has"),
     skipped("weaveDNS, portmap, the rules for docker0, IPv6"),
     *pods_.PARTS,
 )
 Container = pods_.Pod
 PORT, VNI = 6784, 1
 OVERHEAD = 50  # of VXLAN: IP 20, UDP 8, VXLAN 8, Ethernet 14
-TOP = 2**32 - 1  # no address is larger
+TOP = 2**32 - 1  # the largest IPv4 address
 ANY_MAC = "00:00:00:00:00:00"
 BRIDGE, DATAPATH, TUNNEL = "weave", "datapath", "vxlan-6784"
 UP, DOWN = "vethwe-bridge", "vethwe-datapath"
@@ -88,34 +90,34 @@ _NEIGHBOURS = (("base_reachable_time", "5"), ("delay_first_probe_time", "2"), ("
 
 @dataclass(frozen=True, slots=True)
 class Options(datacenter.UnderlayOptions):
-    """What a weave scenario may set."""
+    """The options of a weave scenario."""
 
-    pod_cidr: IPv4Network = option(cidr("10.32.0.0/12"), "IPALLOC_RANGE: the one subnet of all pods")
+    pod_cidr: IPv4Network = option(cidr("10.32.0.0/12"), "IPALLOC_RANGE: the single subnet of all pods")
     weave_mtu: int = option(1376, "WEAVE_MTU: MTU of pods and of weave", minimum=1280, maximum=8950)
     datapath: str = option(
-        "vxlan", "what joins the nodes: a bridge with VXLAN, or Open vSwitch's datapath", choices=("vxlan", "ovs")
+        "vxlan", "what connects the nodes: a bridge with VXLAN, or Open vSwitch's datapath", choices=("vxlan", "ovs")
     )
     policy_controller: bool = option(True, "EXPECT_NPC: whether Weave's policy controller runs")
-    no_masq_local: bool = option(True, "NO_MASQ_LOCAL: what comes to pods of the node itself keeps its source")
+    no_masq_local: bool = option(True, "NO_MASQ_LOCAL: packets to pods of the node itself keep their source")
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A node as Weave sees it: where it is, and the part of the pods' subnet that it gives out."""
+    """A node as a Weave peer: its place, and the part of the pods' subnet that it assigns addresses from."""
 
     place: datacenter.Place
-    first: IPv4Address  # the bridge's
-    end: IPv4Address  # of the range, the first that is not in it
+    first: IPv4Address  # the bridge's address
+    end: IPv4Address  # the first address after the range
     gives: tuple[IPv4Network, ...]
 
     @property
     def room(self) -> int:
-        """How many pods its range has addresses for."""
+        """The number of pods that its range has addresses for."""
         return int(self.end) - int(self.first) - 1
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
-    """The underlay, and on it nodes with their two bridges and their pods."""
+    """The underlay, and the nodes with their two bridges and their pods."""
     options: Options = scenario.options
     faithfully = options.datapath == "ovs" and "openvswitch" not in scenario.approximate
     every = peers(scenario)
@@ -138,9 +140,9 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 
 def peers(scenario: Scenario) -> list[Peer]:
-    """The nodes with their ranges: each that joins is given what the first can spare, from its end.
+    """The nodes with their ranges: each node that joins gets a part of the first node's range, from its end.
 
-    That is the largest power of two in half of what the first has free: 10.44.0.0/14 for the second node.
+    The part is the largest power of two in half of the first node's free addresses: 10.44.0.0/14 for the second node.
     """
     subnet: IPv4Network = scenario.options.pod_cidr
     start, end, top = int(subnet.network_address), int(subnet.broadcast_address) + 1, 0
@@ -154,13 +156,13 @@ def peers(scenario: Scenario) -> list[Peer]:
     for place, (low, high) in zip(datacenter.places(scenario), ranges, strict=False):
         low, high = min(low, TOP), min(high, TOP)
         last = IPv4Address(max(high - 1, low))
-        first = IPv4Address(low + (low == start))  # the subnet's own address is nobody's
+        first = IPv4Address(low + (low == start))  # no node has the network address of the subnet
         made.append(Peer(place, first, last + 1, tuple(summarize_address_range(IPv4Address(low), last))))
     return made
 
 
 def _bridges(peer: Peer, options: Options, *, exact: bool) -> Iterator[Resource]:
-    """weave, datapath, and the cable between them."""
+    """The bridges weave and datapath, and the veth pair between them."""
     node, mtu = peer.place.name, options.weave_mtu
     weave = Port(node, BRIDGE)
     yield from primitives.bridge(weave, mtu=mtu, address=primitives.iface(peer.first, options.pod_cidr.prefixlen))
@@ -173,7 +175,7 @@ def _bridges(peer: Peer, options: Options, *, exact: bool) -> Iterator[Resource]
 
 
 def _tunnel(peer: Peer, every: list[Peer], mtu: int) -> Iterator[Resource]:
-    """The VXLAN device, and in its table every other node as the place of what it has not learned."""
+    """The VXLAN device, with a forwarding entry for each other node to flood unknown destinations to."""
     at, own = Port(peer.place.name, TUNNEL), peer.place
     words = (("id", str(VNI)), ("local", str(own.address)), ("dev", "eth0"), ("dstport", str(PORT)))
     yield Link(at, "vxlan", master=DATAPATH, mtu=mtu, mac=primitives.mac(str(at)), options=(*words, ("learning", "on")))
@@ -183,19 +185,19 @@ def _tunnel(peer: Peer, every: list[Peer], mtu: int) -> Iterator[Resource]:
 
 
 def _neighbours(at: Port) -> Iterator[Resource]:
-    """Weave's settings of a neighbour table: a change of MAC is soon known, and gratuitous ARP is believed."""
+    """Weave's neighbour sysctls: a changed MAC address is noticed soon, and gratuitous ARP is accepted."""
     for name, value in _NEIGHBOURS:
         yield Sysctl(at.ns, f"net.ipv4.neigh.{at.dev}.{name}", value)
     yield Sysctl(at.ns, f"net.ipv4.conf.{at.dev}.arp_accept", "1")
 
 
 def _numbers(node: Node) -> range:
-    """The places of a node's pods in its range, after the bridge's."""
+    """The offsets of a node's pods in its range, after the bridge's address."""
     return range(1, len(node.pods) + 1)
 
 
 def _pods(node: Node, peer: Peer, options: Options) -> Iterator[Resource | Machine]:
-    """Pods on the bridge, with addresses in order from their node's range and the node as their way out."""
+    """Pods on the bridge, with addresses in order from their node's range, and the node as their gateway."""
     devices = primitives.hashed("vethwepl", 7, node.pods)
     for number, name, device in zip(_numbers(node), node.pods, devices, strict=True):
         own, inner, outer = peer.first + number, Port(name, "eth0"), Port(node.name, device)
@@ -209,7 +211,7 @@ def _pods(node: Node, peer: Peer, options: Options) -> Iterator[Resource | Machi
 
 
 def _filter(ns: str, options: Options, pods: list[IPv4Address]) -> Iterator[Resource]:
-    """Weave's rules about what may be forwarded, with or without the policy controller."""
+    """Weave's FORWARD rules, with or without the policy controller."""
     if options.policy_controller:
         yield from weave_npc.steering(ns, BRIDGE)
         yield from weave_npc.chains(ns, UP, pods)
@@ -227,7 +229,7 @@ def _filter(ns: str, options: Options, pods: list[IPv4Address]) -> Iterator[Reso
 
 
 def _nat(ns: str, options: Options, gives: tuple[IPv4Network, ...]) -> Iterator[Resource]:
-    """Weave's rules about what wears another address."""
+    """Weave's masquerade rules."""
     pods = options.pod_cidr
     yield primitives.chain(ns, "nat", "POSTROUTING", "-j WEAVE")
     if options.no_masq_local:
@@ -245,29 +247,29 @@ def _nat(ns: str, options: Options, gives: tuple[IPv4Network, ...]) -> Iterator[
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
-    """That nobody routes between pods, on one node and on two, and what is true of every Kubernetes."""
+    """Pods of one node and of two nodes are switched, not routed; and Kubernetes' rules."""
     yield from kubernetes.one_node(scenario, kubernetes.ON_A_BRIDGE, 64)
     ends = [(node.name, node.pods[0]) for node in scenario.nodes if node.pods][:2]
     if len(ends) > 1:
         (home, source), (_, target) = ends
         wire = See(Port(home, "eth0"), src=source, dst=target, ttl=64, encap=f"vxlan {VNI}", direction="out")
         sees = (wire, See(Port(target, "eth0"), src=source, dst=target, ttl=64))
-        say = "so do pods of two nodes, on one Ethernet that is carried from node to node"
+        say = "pods of two nodes are on one Ethernet too, which VXLAN carries: TTL 64"
         yield Check(say, "ping", source, target, sees=sees, origin="model")
     yield from kubernetes.kubernetes_rules(scenario)
     yield from pods_.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """Ranges that are too small or not apart, and tunnels that the underlay is too narrow for."""
+    """Refusals of ranges that are too small or overlap, and of an MTU too large for VXLAN on the underlay."""
     options: Options = scenario.options
     yield from datacenter.refuse(scenario, "pod_cidr")
     yield from kubernetes.refuse_pods(scenario, primitives.BRIDGE_PORTS - 1, fixed=True)
     if options.weave_mtu > options.mtu - OVERHEAD:
         what = f"weave_mtu {options.weave_mtu} and {OVERHEAD} bytes of VXLAN are more than mtu {options.mtu}"
-        yield "weave_mtu", what, f"at most {options.mtu - OVERHEAD}, or a larger mtu"
+        yield "weave_mtu", what, f"use at most {options.mtu - OVERHEAD}, or a larger mtu"
     for peer, node in zip(peers(scenario), scenario.nodes, strict=False):
         if len(node.pods) > peer.room:
             what = f"{node.name} has {len(node.pods)} pods and its part of {options.pod_cidr}"
             gives = ", ".join(map(str, peer.gives)) if peer.room > 0 else "nothing"
-            yield "pod_cidr", f"{what} is {gives}: room for {max(peer.room, 0)}", "take a larger pod_cidr"
+            yield "pod_cidr", f"{what} is {gives}: room for {max(peer.room, 0)}", "use a larger pod_cidr"

@@ -1,4 +1,4 @@
-"""A check in words, for plans: its sentence, what it sends, and what it wants to see."""
+"""A check as text, for plans: its sentence, its probe, and what must be seen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from labctl.core.topology import probe_text
 
 
 def check_lines(check: Check) -> Iterator[str]:
-    """A check's sentence, then what it sends and what it wants to see."""
+    """A check's sentence, then its probe and what must be seen."""
     yield check.say
     if check.probe in ("taken", "cni"):
         yield f"    {probe_text(check)}"
@@ -27,7 +27,7 @@ def check_lines(check: Check) -> Iterator[str]:
 
 
 def see_words(see: See) -> str:
-    """What a check wants to see (or not) at a device, in the words of a scenario file."""
+    """What must be seen (or not) at a device, in the syntax of a scenario file."""
     names = ("src", "dst", "ttl", "encap", "outer_src", "outer_dst", "direction")
     said = [f"{name} {value}" for name in names if (value := getattr(see, name)) is not None]
     said += [f"packet {see.packet}"] if see.packet != "request" else []

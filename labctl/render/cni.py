@@ -1,4 +1,4 @@
-"""Attachments in CNI's own words: the device, the node, the network and its plugins, and what these are told."""
+"""Attachments as text: the device, the node, the network with its plugins, and the capability arguments."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from labctl.core.resources import Attachment
 
 
 def attachment_words(item: Attachment) -> str:
-    """An attachment in one line: device, node, network, the plugins in their order, what they are told."""
+    """An attachment in one line: device, node, network, the plugins in order, the capability arguments."""
     what = network(item.conflist)
     told = "" if item.args == "{}" else f" with {item.args}"
     return f"{item.ifname} to {item.node} by {what.name} ({', '.join(one['type'] for one in what.plugins)}){told}"
 
 
 def attachment_lines(item: Attachment) -> Iterator[str]:
-    """An attachment, then each plugin of its list as it is written."""
+    """An attachment, then each plugin of its list as JSON."""
     what = network(item.conflist)
     yield f"{attachment_words(item)}, cniVersion {what.version}"
     yield from (f"  {json.dumps(plugin)}" for plugin in what.plugins)

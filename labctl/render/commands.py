@@ -1,7 +1,7 @@
-"""The commands that make kernel objects by hand: what `-v` prints, and what a script of a plan consists of.
+"""The equivalent commands that create kernel objects: what `-v` prints, and the shell script of a plan.
 
-Each command is to be typed inside its object's namespace. Other namespaces that it names (the one a
-veth's peer lies in) go through `place`, which turns a short name into the one `ip netns` knows.
+Each command runs inside its object's namespace. Other namespaces that it names (of a veth's peer) go through `place`,
+which converts a short name to the name that `ip netns` uses.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from labctl.render.resources import detail, net_words, option_words, route_words
 
 _TOOL = CHAIN_TOOLS
 Place = Callable[[str], str]
-STATE = "/run/labctl"  # where labs keep their files, unless LABCTL_STATE_DIR says otherwise
+STATE = "/run/labctl"  # the directory of the labs' files, unless LABCTL_STATE_DIR is set
 
 
 def commands(
@@ -46,12 +46,12 @@ def commands(
     state: str = STATE,
     firewall: Backend = "legacy",
 ) -> tuple[str, ...]:
-    """The commands that make one object, to be run inside its namespace.
+    """The commands that create one object; they run inside its namespace.
 
-    `second` is for the end of a veth pair whose other end has been made, and this one with it.
-    A chain's rules may jump to chains that come later; `script` puts them in an order that runs. An attachment
-    is made from inside its node, with the iptables of the back end `firewall` on its PATH, and leaves its files below
-    the folder `state`.
+    `second` marks the second end of a veth pair, which exists since the first end was created.
+    A chain's rules may jump to chains that come later; `script` has them in an order that works. An attachment
+    is created from inside its node, with the iptables of the back end `firewall` on its PATH, and its files are below
+    the directory `state`.
     """
     if isinstance(resource, Netns):
         return (f"ip netns add {place(resource.name)}",)
@@ -73,7 +73,7 @@ def commands(
         first = (f"{_ip(resource.family)} rule del pref 0",) if moves_local(resource) else ()
         return (f"{_ip(resource.family)} rule add {rule_words(resource)}", *first)
     if isinstance(resource, IpSet):
-        name = shlex.quote(resource.name)  # Weave's have every letter that there is
+        name = shlex.quote(resource.name)  # the names of Weave's IP sets have special characters
         add = (f"ipset add {name} {member}" for member in resource.members)
         return (f"ipset create {name} {resource.kind}", *add)
     if isinstance(resource, Attachment):
@@ -86,10 +86,10 @@ def commands(
 def script(
     plan: Iterable[Resource], place: Place = str, state: str = STATE, firewall: Backend = "legacy"
 ) -> Iterator[tuple[str | None, str]]:
-    """Every command of a plan in an order that runs, each with the namespace it is typed in. Rules are added by
+    """Every command of a plan in an order that works, each with the namespace that it runs in. Rules are added by
     `iptables`, which stands for the variant of the back end (`variant`).
 
-    None stands for the machine itself, where only `ip netns add` is typed.
+    None instead of a namespace is the machine itself, where only `ip netns add` runs.
     """
     made: set[Port] = set()
     plan = tuple(plan)
@@ -117,20 +117,20 @@ def script(
 
 
 def variant(command: str, firewall: Backend) -> str:
-    """A command with the variant of iptables that a lab is written with, whatever `iptables` is on the machine."""
+    """A command with the iptables variant of the lab's back end, independent of the machine's default `iptables`."""
     tool, _, rest = command.partition(" ")
     return f"{tool}-{firewall} {rest}" if tool in ("iptables", "ip6tables") else command
 
 
 def _adds(item: Attachment, place: Place, state: str, firewall: Backend) -> str:
-    """The ADDs of an attachment as a shell's work: each plugin is told what the one before it answered."""
+    """The ADD calls of an attachment as shell commands: each plugin gets the result of the one before it."""
     pod: Pod = pod_of(item, f"/run/netns/{place(item.pod)}")
-    lab = place("").strip(".").rpartition(".")[2] or "by-hand"  # where `down` takes their files away with the lab
+    lab = place("").strip(".").rpartition(".")[2] or "by-hand"  # `down` removes these files with the lab
     data = f"{state}/{lab}/cni/data/{item.node}"
     tools = f"{state}/{lab}/bin"
     steps = [f"CNI_PATH={item.path}" if item.path else "CNI_PATH=${CNI_PATH:-/usr/lib/cni:/opt/cni/bin}"]
     steps.append(f'export CNI_PATH PATH="{tools}:$CNI_PATH:$PATH"')
-    steps.append(f"mkdir -p {data} {tools}")  # plugins write their rules where the lab's are: by its iptables
+    steps.append(f"mkdir -p {data} {tools}")  # plugins use the iptables variant of the lab
     steps.append(
         f"for tool in iptables ip6tables; do for part in '' -save -restore; do"
         f' ln -sf "$(command -v $tool-{firewall}$part)" {tools}/$tool$part; done; done'
@@ -151,7 +151,7 @@ def _ip(version: int) -> str:
 
 def _link(link: Link, second: bool, place: Place) -> Iterator[str]:
     dev = link.at.dev
-    own = link.kind == "ipip" and dev == "tunl0"  # there as soon as the module is: it cannot be added
+    own = link.kind == "ipip" and dev == "tunl0"  # it exists as soon as the module is loaded and cannot be added
     if not second and link.kind != "loopback" and not own:
         yield _add(link, place)
     if link.kind != "loopback" and not link.autoconf:
@@ -173,7 +173,7 @@ def _link(link: Link, second: bool, place: Place) -> Iterator[str]:
 def _add(link: Link, place: Place) -> str:
     if link.kind == "tun":
         return f"ip tuntap add {link.at.dev} mode tun"
-    lower = "dev" if link.kind != "vxlan" else ""  # a vxlan's is one of its own settings
+    lower = "dev" if link.kind != "vxlan" else ""  # `dev` of a vxlan is an option of its kind
     before = [f"link {value}" for name, value in link.options if name == lower]
     words = ["link add", link.at.dev, *before, "type", link.kind]
     if link.peer is not None:

@@ -1,7 +1,7 @@
-"""Kernel objects and plans as JSON-able data, and back: the documents of `plan --as json` and `status --json`.
+"""Kernel objects and plans converted to JSON data, and back: the documents of `plan --as json` and `status --json`.
 
-An object is a mapping of its fields, with `object` telling which kind it is. Addresses, networks and ports
-(`node1/eth0`) are text, rules of the firewall are lines as iptables-save prints them.
+An object is a mapping of its fields, and `object` names its kind. Addresses, networks and ports
+(`node1/eth0`) are text, firewall rules are lines as iptables-save prints them.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ KINDS: dict[str, type] = {kind.__name__.lower(): kind for kind in PHASES}
 
 
 def resource_json(resource: Resource) -> dict[str, Any]:
-    """An object as a mapping: only text, numbers, truths, lists and null."""
+    """An object as a mapping: only text, numbers, booleans, lists and null."""
     fields = dataclasses.fields(resource)
     values = {field.name: _plain(getattr(resource, field.name)) for field in fields}
     return {"object": type(resource).__name__.lower(), **values}
 
 
 def resource_from_json(document: Mapping[str, Any]) -> Resource:
-    """The object that `resource_json` wrote. Fields that are left out have their defaults.
+    """The object of a mapping that `resource_json` wrote. Missing fields get their defaults.
 
-    Raises ValueError for an unknown kind, an unknown or missing field, or a value that cannot be read.
+    Raises ValueError for an unknown kind, an unknown field, a missing field without a default, or an invalid value.
     """
     kind = KINDS.get(document.get("object", ""))
     if kind is None:
@@ -48,7 +48,7 @@ def resource_from_json(document: Mapping[str, Any]) -> Resource:
 
 
 def process_mark(process: Process, netns: str) -> str:
-    """What a running process carries in its environment, so that it is known again: which one of the lab it is.
+    """The mark in the environment of a running process, by which labctl recognises it: JSON text with its fields.
 
     `netns` is the name of its network namespace, as `ip netns` shows it.
     """
@@ -96,7 +96,7 @@ def _plain(value: Any) -> Any:
 
 
 def _reader(kind: type, name: str) -> Callable[[Any], Any]:
-    """How the text of a field becomes its value."""
+    """The function that converts the JSON value of a field to its Python value."""
     if name in ("at", "peer"):
         return _port
     if name in ("via", "ip") or (name == "src" and kind is KINDS["route"]) or (name == "dst" and kind is KINDS["fdb"]):

@@ -1,7 +1,7 @@
-"""Kernel objects in the words that a person types and reads: those of ip, bridge, sysctl and iptables.
+"""Kernel objects as text, in the syntax of ip, bridge, sysctl and iptables.
 
-`line` says what an object is, `change_lines` how found and wanted differ, `plan_text` a whole lab.
-Nothing here runs anything; the commands that would make an object are in `commands.py`.
+`line` is the text of an object, `change_lines` of the difference between wanted and observed, `plan_text` of a whole
+lab. Nothing here runs anything; the commands that create an object are in `commands.py`.
 """
 
 from __future__ import annotations
@@ -64,19 +64,19 @@ SWITCHES = (
     "rsc",
     "l2miss",
     "l3miss",
-)  # of a vxlan, which iproute2 takes without a value
+)  # options of a vxlan that iproute2 takes without a value
 _HEADING = {Fdb: "fdb", Address: "addresses", IpSet: "ip sets", Chain: "firewall", Process: "processes"}
 _FAMILY = {"ip": "", "ip6": " (IPv6)", "bridge": " (ebtables)", "legacy": " (legacy)", "legacy6": " (IPv6, legacy)"}
 _TOOL = CHAIN_TOOLS
 
 
 def line(resource: Resource) -> str:
-    """One line for an object: what it is, then its values as the tool of its kind writes them."""
+    """One line for an object: its kind, then its values in the syntax of its tool."""
     return f"{NOUN[type(resource)]} {detail(resource)}"
 
 
 def detail(resource: Resource) -> str:
-    """An object's values alone, for lists that have said what they list."""
+    """An object's values without its kind, for lists with a heading."""
     if isinstance(resource, Netns):
         return resource.name
     if isinstance(resource, Link):
@@ -108,7 +108,7 @@ def detail(resource: Resource) -> str:
 
 
 def link_words(link: Link) -> str:
-    """A link as `ip link` takes it, its peer as a port."""
+    """A link in the syntax of `ip link`, with its peer as a port (`node1/eth0`)."""
     words = [link.at.dev, "type", link.kind] if link.kind != "loopback" else [link.at.dev]
     words += ["peer", str(link.peer)] if link.peer is not None else []
     words += option_words(link)
@@ -125,7 +125,7 @@ def link_words(link: Link) -> str:
 
 
 def option_words(link: Link) -> list[str]:
-    """The options of a link as `ip link` takes them: a switch of a vxlan is `proxy` or `noproxy`."""
+    """The options of a link in the syntax of `ip link`: a switch of a vxlan is `proxy` or `noproxy`."""
     return [
         ("no" if value == "off" else "") + name if name in SWITCHES else f"{name} {value}"
         for name, value in link.options
@@ -171,15 +171,15 @@ def rule_words(rule: Rule) -> str:
 
 
 def process_words(process: Process) -> str:
-    """A process: its name, then its command line, and whether the namespace is its own."""
+    """A process: its name, its command line, and its sandbox if it has one (or that it holds the namespace)."""
     inside = "" if process.inside is None else f", inside {process.inside}"
     return f"{process.name}: {shlex.join(process.command)}{', holds the namespace' if process.sandbox else inside}"
 
 
 def change_lines(change: Change) -> tuple[str, ...]:
-    """What is wrong with one object, each line beginning with missing, extra or changed.
+    """The differences of one object; each line begins with missing, extra or changed.
 
-    A chain is told rule by rule, since that is what a person adds or removes.
+    A chain is reported rule by rule, because a person adds and removes single rules.
     """
     want, have = change.want, change.have
     if isinstance(change.subject, Chain):
@@ -193,7 +193,7 @@ def change_lines(change: Change) -> tuple[str, ...]:
 
 
 def _who(resource: Resource) -> str:
-    """Which object it is, without the values that may have changed."""
+    """The name of an object, without the values that may have changed."""
     if isinstance(resource, Link):
         return resource.at.dev
     if isinstance(resource, (Sysctl, IpSet, Process)):
@@ -228,7 +228,7 @@ def _value(name: str, value: Any) -> str:
 def _chain_lines(chain: Chain, want: Chain | None, have: Chain | None) -> Iterator[str]:
     if chain.family == "nft":
         word = "missing" if have is None else "extra"
-        yield f"{word} nft table {chain.name} (not this lab's: nft, or iptables of the other back end, made it)"
+        yield f"{word} nft table {chain.name} (not this lab's: nft, or iptables of the other back end, created it)"
         return
     where = f"{_TOOL[chain.family]} -t {chain.table}"
     if (want is None or have is None) and chain.policy is None:
@@ -239,14 +239,14 @@ def _chain_lines(chain: Chain, want: Chain | None, have: Chain | None) -> Iterat
         for rule in rules.elements():
             yield f"{kind} {where} -A {chain.name} {rule}"
     if wanted == found and want is not None and have is not None and want.rules != have.rules:
-        yield f"changed {where} {chain.name}: the rules stand in another order"
+        yield f"changed {where} {chain.name}: the rules are in another order"
     was, should = ((side.policy if side is not None else None) or "ACCEPT" for side in (have, want))
     if was != should:
         yield f"changed {where} -P {chain.name}: policy was {was}, should be {should}"
 
 
 def plan_text(lab: Lab) -> str:
-    """A whole lab for people: who is who, then each namespace's objects by kind, then the checks."""
+    """A whole lab as text: the machines, then each namespace's objects by kind, then the checks."""
     out = [f"lab {lab.name}, model {lab.model}" + (f": {lab.say}" if lab.say else "")]
     out += [*map(otherwise, lab.approximations), "", "machines"]
     out += _columns(_machine(machine) for machine in lab.machines)

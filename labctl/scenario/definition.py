@@ -11,20 +11,20 @@ from labctl.core.scenario_types import Lab
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What a lab was made from: enough to compile it again. Kept in the state directory while it runs."""
+    """The source of a lab: enough to compile it again. Kept in the state directory while the lab runs."""
 
     name: str  # the lab's name
-    file: str  # where the text came from, for messages
+    file: str  # the source of the text, for messages
     text: str  # the scenario, as written
     sets: tuple[str, ...] = ()  # the --set KEY=VALUE of the command line
-    approximate: tuple[str, ...] = ()  # the kernel features that are built otherwise
+    approximate: tuple[str, ...] = ()  # the kernel features that are replaced by substitutes
     files: tuple[tuple[str, str], ...] = ()  # the other files that the scenario names, and their texts
-    firewall: Backend | None = None  # the back end of its rules; None as long as that is open
-    lab: Lab | None = field(default=None, compare=False, repr=False)  # what it compiles to, once that is known
+    firewall: Backend | None = None  # the back end of its rules; None if not yet decided
+    lab: Lab | None = field(default=None, compare=False, repr=False)  # the compiled lab, if it is known
 
     @property
     def compiled(self) -> Lab:
-        """What it compiles to: every kernel object, the machines, the checks. Raises ScenarioError."""
+        """The compiled lab: every kernel object, the machines, the checks. Raises ScenarioError."""
         return compiled(self)
 
 
@@ -38,8 +38,8 @@ def define(
 ) -> Definition:
     """Find a scenario by built-in name or file and read it. Raises UsageError, ScenarioError.
 
-    `approximate` is --approximate of the command line, which a scenario may forbid. What is built otherwise is
-    for the kernel to decide (`labctl.lab.fallback`), as is the back end of the rules where `firewall` names none.
+    `approximate` is --approximate of the command line, which a scenario may forbid. The features that need a substitute
+    depend on the kernel (`labctl.lab.fallback`), and so does the back end of the rules if `firewall` is None.
     """
     from labctl.scenario import catalog
 
@@ -55,7 +55,8 @@ def written(
     approximate: bool = False,
     firewall: Backend | None = None,
 ) -> Definition:
-    """The same of a scenario's text; `file` is what messages call it, and beside it lie the files that it names."""
+    """The definition of a scenario's text; `file` is its name in messages, and the files that it names are next to
+    it."""
     from labctl.scenario.parser import parse_and_compile
 
     files: dict[str, str] = {}
@@ -66,7 +67,7 @@ def written(
 
 
 def approximated(definition: Definition, features: Iterable[str]) -> Definition:
-    """The same scenario with what its model builds instead of these kernel features."""
+    """The same scenario with the model's substitutes for these kernel features."""
     return replace(definition, approximate=tuple(sorted(features)), lab=None)
 
 

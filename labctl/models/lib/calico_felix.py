@@ -1,9 +1,9 @@
-"""What Felix writes into a node's firewall: its chains for every table, and the sets that they match. Pure.
+"""Felix's firewall on a node: its chains in every table, and the IP sets that they match. Pure.
 
-A packet is accepted by a mark: a pod's chain marks it and returns, so that both the sender's chain (`cali-fw-`) and
-the receiver's (`cali-tw-`) are asked; the end of FORWARD accepts what bears the mark. A pod without policies is
-accepted by its profiles. Policies have a place before those: `Endpoint.ingress` and `Endpoint.egress` name their
-chains in order.
+A packet is accepted by a mark. A pod's chain sets the mark and returns, so that a packet passes both the sender's chain
+(`cali-fw-`) and the receiver's (`cali-tw-`). The end of FORWARD accepts packets with the mark. For a pod without
+policies its profiles set the mark. Policies come before the profiles: `Endpoint.ingress` and `Endpoint.egress` name
+their chains in order.
 
 Follows projectcalico/calico 3.31: felix/rules/static.go, endpoints.go, dispatch.go, nat.go, rule_defs.go.
 """
@@ -18,7 +18,7 @@ from labctl.core.resources import IpSet, Resource
 from labctl.models.lib import calico_rule_hash, primitives
 
 ACCEPT, PASS, SCRATCH, ALL = 0x10000, 0x20000, 0x40000, 0xF0000  # Felix's bits of a packet's mark
-PROFILES = ("kns.default", "ksa.default.default")  # of a pod's namespace, which allows all, and of its service account
+PROFILES = ("kns.default", "ksa.default.default")  # of the pod's namespace (allows all), and of its service account
 MASQ, POOLS, HOSTS, VTEPS = (
     f"cali40{name}" for name in ("masq-ipam-pools", "all-ipam-pools", "all-hosts-net", "all-vxlan-net")
 )
@@ -29,7 +29,7 @@ _HOST_ENDPOINT = f'-m comment --comment "Host endpoint policy accepted packet." 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A pod as Felix knows it: the node's device to it, and the chains of the policies that select it, by direction."""
+    """A pod for Felix: the node's device to it, and the chains of the policies that select it, by direction."""
 
     device: str
     ingress: tuple[str, ...] = ()
@@ -38,7 +38,8 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Felix:
-    """What Felix is told of one node: its tunnel's device or None, its pods, all hosts' addresses and the others'."""
+    """Felix's input for one node: the tunnel device or None, the pods, the addresses of all hosts (`hosts`) and of the
+    other hosts (`others`)."""
 
     node: str
     tunnel: str | None
@@ -52,7 +53,7 @@ class Felix:
 
 
 def firewall(felix: Felix) -> Iterator[Resource]:
-    """All of Felix's chains and sets on a node."""
+    """All of Felix's chains and IP sets on a node."""
     yield from _sets(felix)
     yield from _raw(felix)
     yield from _mangle(felix.node)
@@ -73,7 +74,7 @@ def _sets(felix: Felix) -> Iterator[Resource]:
 
 
 def _raw(felix: Felix) -> Iterator[Resource]:
-    """Tunnels are not tracked; what comes from a pod must bear an address that is routed to it."""
+    """Tunnel packets are not tracked; a packet from a pod must have a source address that is routed to that pod."""
     node = felix.node
     untracked = ("-p udp -m udp --dport 4789 -j CT --notrack",) if felix.tunnel == VXLAN else ()
     allow, from_pod = f"{_ACCEPTED} -j ACCEPT", f"-m mark --mark {SCRATCH:#x}/{SCRATCH:#x}"
@@ -93,7 +94,7 @@ def _raw(felix: Felix) -> Iterator[Resource]:
 
 
 def _mangle(node: str) -> Iterator[Resource]:
-    """For policies of hosts, of which there are none: what is known or accepted goes on."""
+    """For host policies, of which there are none: known connections and accepted packets pass."""
     known = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
     yield _chain(node, "mangle", "PREROUTING", "-j cali-PREROUTING")
     yield _chain(node, "mangle", "POSTROUTING", "-j cali-POSTROUTING")
@@ -107,7 +108,7 @@ def _mangle(node: str) -> Iterator[Resource]:
 
 
 def _nat(felix: Felix) -> Iterator[Resource]:
-    """natOutgoing, and the tunnel's own address for what the node itself sends into it."""
+    """natOutgoing, and the tunnel device's address as source of what the node itself sends into the tunnel."""
     node, tunnel, others = felix.node, [], ""
     if felix.tunnel is not None:
         wrong = "-m addrtype ! --src-type LOCAL --limit-iface-out -m addrtype --src-type LOCAL"
@@ -126,7 +127,7 @@ def _nat(felix: Felix) -> Iterator[Resource]:
 
 
 def _input(felix: Felix) -> Iterator[Resource]:
-    """Tunnels from other nodes alone; what pods say to the node is asked for by their own chains."""
+    """Tunnel packets are accepted from other nodes only; packets from a pod to the node pass the pod's chain."""
     node = felix.node
     guards: tuple[str, ...] = ()
     if felix.tunnel == VXLAN:
@@ -148,7 +149,7 @@ def _input(felix: Felix) -> Iterator[Resource]:
 
 def _forward(node: str) -> Iterator[Resource]:
     accepted = f"{_about('Policy explicitly accepted packet.')} {_ACCEPTED} -j ACCEPT"
-    yield _chain(node, "filter", "FORWARD", "-j cali-FORWARD")  # at its head; what follows, at its end
+    yield _chain(node, "filter", "FORWARD", "-j cali-FORWARD")  # at the head of FORWARD; the next ones at its end
     last = (accepted, f"-j MARK --set-xmark {ACCEPT:#x}/{ACCEPT:#x}")
     yield primitives.chain(
         node, "filter", "FORWARD", *calico_rule_hash.marked(f"FORWARD{calico_rule_hash.APPENDED}", last)
@@ -164,7 +165,7 @@ def _forward(node: str) -> Iterator[Resource]:
 
 
 def _output(felix: Felix) -> Iterator[Resource]:
-    """What the node itself says to pods is not asked for; its tunnels to other nodes are allowed."""
+    """Packets from the node itself to pods are not filtered; its tunnel packets to other nodes are allowed."""
     node = felix.node
     allowed: tuple[str, ...] = ()
     if felix.tunnel == VXLAN:
@@ -183,7 +184,7 @@ def _output(felix: Felix) -> Iterator[Resource]:
 
 
 def _workloads(felix: Felix) -> Iterator[Resource]:
-    """The pods' chains, those of their profiles, and the tree of chains that finds a pod's by its device."""
+    """The pods' chains, the profiles' chains, and the tree of dispatch chains that selects a pod's chain by device."""
     node = felix.node
     devices = sorted(endpoint.device for endpoint in felix.endpoints)
     for way, flag, own in (("from", "-i", "cali-fw-"), ("to", "-o", "cali-tw-")):
@@ -203,9 +204,9 @@ def _workloads(felix: Felix) -> Iterator[Resource]:
 
 
 def dispatch(root: str, flag: str, own: str, devices: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """The chains that find a pod's own chain by its device, the root first; `devices` are sorted.
+    """The dispatch chains that lead to a pod's chain by its device, the root first; `devices` must be sorted.
 
-    Devices that share one letter more than all do have a chain of their own, so that a crowd is found in few steps.
+    Devices that share one letter after the common prefix get a separate chain, so that many pods need few steps.
     """
     unknown = f"{_about('Unknown interface')} -j DROP"
     common = len(_common(devices))
@@ -223,7 +224,7 @@ def dispatch(root: str, flag: str, own: str, devices: Sequence[str]) -> Iterator
 
 
 def _common(devices: Sequence[str]) -> str:
-    """The letters that all of the sorted names begin with."""
+    """The common prefix of the sorted names."""
     if not devices:
         return ""
     first, last = devices[0], devices[-1]
@@ -239,7 +240,7 @@ _NO_TUNNELS = (
 
 
 def _pod(profiles: str, policies: Iterable[str], guards: Iterable[str] = ()) -> Iterator[str]:
-    """A pod's chain in one direction: what is known passes, then policies if there are any, then its profiles."""
+    """A pod's chain in one direction: known connections pass, then come its policies (if any), then its profiles."""
     yield "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
     yield "-m conntrack --ctstate INVALID -j DROP"
     yield _clear(ACCEPT | PASS)
@@ -258,7 +259,7 @@ def _pod(profiles: str, policies: Iterable[str], guards: Iterable[str] = ()) -> 
 
 
 def _chain(node: str, table: str, name: str, *rules: str) -> Resource:
-    """A chain whose rules bear Felix's marks."""
+    """A chain of which each rule has Felix's `cali:HASH` comment."""
     return primitives.chain(node, table, name, *calico_rule_hash.marked(name, rules))
 
 

@@ -1,4 +1,4 @@
-"""A Calico node: its blocks of addresses, its way to each other node, its tunnel's device, its pods. Pure."""
+"""A Calico node: its address blocks, its routes to the other nodes, its tunnel device, its pods. Pure."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from labctl.models.lib import calico_felix, datacenter, primitives
 from labctl.models.lib.datacenter import Place
 
 GATEWAY = IPv4Address("169.254.1.1")
-HOST_MAC = "ee:ee:ee:ee:ee:ee"  # of the node's end of every pod's cable
-FELIX, BIRD = 80, 12  # who made a route (rt_protos); Felix' routes to its own devices are as made by hand
+HOST_MAC = "ee:ee:ee:ee:ee:ee"  # of the node's end of every pod's veth pair
+FELIX, BIRD = 80, 12  # a route's protocol (rt_protos); Felix's routes to its devices have `boot`, the default
 VNI, PORT = 4096, 4789
-HEADERS = {calico_felix.VXLAN: 50, calico_felix.IPIP: 20, None: 0}  # what a tunnel adds to a packet
+HEADERS = {calico_felix.VXLAN: 50, calico_felix.IPIP: 20, None: 0}  # bytes of headers that a tunnel adds to a packet
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A node's place and its addresses of the pool: its blocks, its tunnel's own address, and its pods'."""
+    """A node's place and its addresses of the pool: its blocks, the address of its tunnel device, and its pods'."""
 
     place: Place
     blocks: tuple[IPv4Network, ...]
     tunnel: IPv4Address | None
-    pods: tuple[tuple[str, str, IPv4Address], ...]  # a pod, the node's device to it, its address
+    pods: tuple[tuple[str, str, IPv4Address], ...]  # pod, the node's device to it, the pod's address
 
     @property
     def name(self) -> str:
@@ -35,25 +35,25 @@ class Home:
 
     @property
     def vtep(self) -> str:
-        """The MAC address of its VXLAN device: 66 and the SHA-1 of the node's name."""
+        """The MAC address of its VXLAN device: 66, then bytes of the SHA-1 of the node's name."""
         return primitives.mac(self.name, "66")
 
 
 def device(options: Any) -> str | None:
-    """The tunnel device of an encapsulation, if it has one."""
+    """The name of the encapsulation's tunnel device, or None."""
     return {"vxlan": calico_felix.VXLAN, "ipip": calico_felix.IPIP}.get(options.encapsulation.split("-")[0])
 
 
 def need(pods: int, options: Any) -> int:
-    """How many blocks a node with so many pods has: one at least, and one address is the tunnel's."""
+    """The number of blocks of a node with this many pods: at least one. A tunnel device takes one address."""
     size: int = 2 ** (32 - options.block_size)
     return max(1, -(-(pods + (device(options) is not None)) // size))
 
 
 def homes(scenario: Scenario) -> list[Home]:
-    """Every node's blocks and addresses: the first block of each in the nodes' order, more of them after those.
+    """Every node's blocks and addresses: first one block for each node, in order, then the additional blocks.
 
-    Addresses go out from a block's first one on, which is the tunnel's, where there is a tunnel.
+    Addresses are assigned in order from a block's first address. The tunnel device gets the first, if there is one.
     """
     options, nodes = scenario.options, scenario.nodes
     size, base = 2 ** (32 - options.block_size), int(options.ippool.network_address)
@@ -71,7 +71,7 @@ def homes(scenario: Scenario) -> list[Home]:
 
 
 def node(home: Home, there: Sequence[Home], options: Any, *, exact: bool) -> Iterator[Resource | Machine]:
-    """A node with its pods; not `exact`, where the kernel has no IP in IP, a program speaks it."""
+    """A node with its pods. Without `exact` (a kernel without IP in IP), a program encapsulates on a TUN device."""
     tunnel = device(options)
     own = (home.place.address,) if home.tunnel is None else (home.place.address, home.tunnel)
     yield Machine(home.name, "node", own)
@@ -91,7 +91,8 @@ def node(home: Home, there: Sequence[Home], options: Any, *, exact: bool) -> Ite
 
 
 def _way(home: Home, other: Home, block: IPv4Network, options: Any) -> Route:
-    """A node's route to a block of another: straight, through the tunnel, or by its router, which has to know it."""
+    """A node's route to a block of another node: direct, through the tunnel, or via the router, which must have a route
+    to the block."""
     near, name, encapsulation = home.place.near(other.place), home.name, options.encapsulation
     straight = encapsulation == "none" or (encapsulation.endswith("-cross-subnet") and near)
     if encapsulation.startswith("vxlan"):
@@ -108,7 +109,7 @@ def _way(home: Home, other: Home, block: IPv4Network, options: Any) -> Route:
 def _tunnel(
     home: Home, own: IPv4Address, there: Sequence[Home], options: Any, exact: bool
 ) -> Iterator[Resource | Machine]:
-    """The tunnel's device: vxlan.calico with all others' MAC addresses and where those are, or tunl0."""
+    """The tunnel device: vxlan.calico with a neighbour and a forwarding entry for each other node, or tunl0."""
     name = device(options) or ""
     at, mtu = Port(home.name, name), options.mtu - HEADERS[name]
     yield Address(at, primitives.iface(own, 32), None)
@@ -130,7 +131,7 @@ def _tunnel(
 
 
 def _told(home: Home, there: Sequence[Home], options: Any) -> calico_felix.Felix:
-    """What Felix is told of a node."""
+    """Felix's configuration for one node."""
     return calico_felix.Felix(
         home.name,
         device(options),
@@ -145,7 +146,7 @@ def _told(home: Home, there: Sequence[Home], options: Any) -> calico_felix.Felix
 
 
 def _pods(home: Home, mtu: int) -> Iterator[Resource | Machine]:
-    """The pods: a cable of two for each, on which the node answers for every address."""
+    """The pods: each has a veth pair, on which the node answers ARP requests for every address (proxy ARP)."""
     only = IPv4Network((int(GATEWAY), 32))
     for name, outside, own in home.pods:
         inner, outer = Port(name, "eth0"), Port(home.name, outside)
@@ -162,22 +163,22 @@ def _pods(home: Home, mtu: int) -> Iterator[Resource | Machine]:
 
 
 def peering(there: Sequence[Home], options: Any) -> Iterator[Resource]:
-    """What the router learns of every node by BGP: which blocks are there."""
+    """The routes that the router learns by BGP: each block via its node."""
     for home in there:
         lan = "lan1" if home.place.subnet == options.node_cidr else "lan2"
         yield from (Route("fabric", block, home.place.address, lan, proto=BIRD) for block in home.blocks)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """A pool that is smaller than the blocks it is to have."""
+    """Refusals of a pool that is too small for the blocks."""
     options = scenario.options
     length, pool = options.block_size, options.ippool
     if pool.prefixlen > length:
         what = f"block_size: blocks of /{length} are larger than ippool {pool}"
-        yield "block_size", what, f"{pool.prefixlen} or more"
+        yield "block_size", what, f"use {pool.prefixlen} or more"
         return
     total, held = sum(need(len(node.pods), options) for node in scenario.nodes), 2 ** (length - pool.prefixlen)
     if total > held:
         fits = length - (total - 1).bit_length()
         what = f"ippool {pool} holds {held} blocks of /{length} and the nodes need {total}"
-        yield "ippool", what, f"a /{fits} would do"
+        yield "ippool", what, f"use a /{fits}"

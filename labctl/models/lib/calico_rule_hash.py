@@ -1,7 +1,7 @@
-"""The mark by which Felix knows a rule again: `-m comment --comment cali:HASH`, first of what the rule matches. Pure.
+"""The comment by which Felix recognises its rules: `-m comment --comment cali:HASH`, the first match of a rule. Pure.
 
-The hash is of the chain's name and of every rule up to this one, in Felix's own spelling, so that it tells a rule's
-place as well as its words.
+The hash covers the chain's name and every rule up to this one, in Felix's spelling. So it depends on the rule's
+position as well as on its text.
 
 Follows projectcalico/calico 3.31: felix/generictables/rules.go, felix/iptables/match_builder.go and actions.go.
 """
@@ -18,7 +18,7 @@ from labctl.core.iptables import FirewallRule
 from labctl.models.lib import primitives
 
 LENGTH = 16
-APPENDED = "*appends*"  # follows the name of the kernel's own chain for rules at its end; those at its head go by it
+APPENDED = "*appends*"  # added to a built-in chain's name in the hash of rules at its end, not of those at its head
 _COMMENT = re.compile(r'-m comment --comment "[^"]*"')
 _SPELLINGS = tuple(
     (re.compile(pattern), text)
@@ -40,7 +40,7 @@ _SPELLINGS = tuple(
 
 
 def marked(chain: str, rules: Iterable[str]) -> Iterator[FirewallRule]:
-    """The rules of a chain, each with its mark."""
+    """The rules of a chain, each with its `cali:HASH` comment."""
     digest = sha224(chain.encode()).digest()
     for text in rules:
         digest = sha224(digest + f"-A {chain} HASH {spelled(text)}".encode()).digest()
@@ -52,7 +52,7 @@ def marked(chain: str, rules: Iterable[str]) -> Iterator[FirewallRule]:
 
 @lru_cache(maxsize=4096)
 def spelled(text: str) -> str:
-    """A rule as Felix hands it to iptables-restore: what it says of itself first, then its matches, then its action."""
+    """A rule as Felix passes it to iptables-restore: comments first, then matches, then the action."""
     rest = " ".join(_COMMENT.sub("", text).split())
     for pattern, spelling in _SPELLINGS:
         rest = pattern.sub(spelling, rest)

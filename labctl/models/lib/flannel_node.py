@@ -1,4 +1,4 @@
-"""What flanneld makes on a node: the way to each peer's range by the backend, and its chains of iptables. Pure.
+"""What flanneld creates on a node: the backend's routes to each peer's pod range, and its iptables chains. Pure.
 
 Follows pkg/backend and pkg/trafficmngr/iptables of flannel-io/flannel.
 """
@@ -13,21 +13,24 @@ from labctl.core.resources import Fdb, Link, Neighbour, Port, Process, Resource,
 from labctl.models.lib import primitives
 from labctl.models.lib.datacenter import Place
 
-Lease: TypeAlias = tuple[Place, IPv4Network]  # a node, and the range that it has
-OVERHEAD = {"vxlan": 50, "host-gw": 0, "udp": 28, "ipip": 20}  # bytes that a backend puts around a packet
+Lease: TypeAlias = tuple[Place, IPv4Network]  # a node, and its pod range
+OVERHEAD = {"vxlan": 50, "host-gw": 0, "udp": 28, "ipip": 20}  # bytes of headers that a backend adds to a packet
 DEVICES = {"vxlan": "flannel.1", "udp": "flannel0", "ipip": "flannel.ipip"}
-VNI, VXLAN_PORT = "1", "8472"  # the port is the Linux kernel's own default, older than the assigned 4789
+VNI, VXLAN_PORT = "1", "8472"  # the port is the Linux kernel's default, which is older than the assigned 4789
 _MASQ = '-m comment --comment "flanneld masq"'
 _FORWARD = '-m comment --comment "flanneld forward"'
 
 
 def vtep(place: Place) -> str:
-    """The MAC address of a node's flannel.1, which the other nodes are told."""
+    """The MAC address of a node's flannel.1. Every other node has it as a neighbour entry."""
     return primitives.mac(f"{place.name}/flannel.1")
 
 
 def vxlan(lease: Lease, others: tuple[Lease, ...], mtu: int, *, direct: bool) -> Iterator[Resource]:
-    """The tunnel device, and for each peer a route, its neighbour, and the node that the neighbour is at."""
+    """The tunnel device, and for each peer a route, a neighbour entry and a forwarding entry with the peer's address.
+
+    With `direct`, a peer on the same Ethernet gets a plain route instead.
+    """
     place, pods = lease
     at = Port(place.name, DEVICES["vxlan"])
     options = (("id", VNI), ("local", str(place.address)), ("dev", "eth0"), ("dstport", VXLAN_PORT))
@@ -44,8 +47,8 @@ def vxlan(lease: Lease, others: tuple[Lease, ...], mtu: int, *, direct: bool) ->
 
 
 def host_gw(lease: Lease, others: tuple[Lease, ...]) -> Iterator[Resource]:
-    """A route to each peer's range by the peer. The kernel refuses a gateway that is not on the link, and flanneld
-    logs that and goes on: so there is none to a node beyond a router."""
+    """A route to each peer's range, with the peer as gateway. The kernel refuses a gateway that is not on the link;
+    flanneld logs that and continues. So there is no route to a node behind a router."""
     place, _ = lease
     for other, theirs in others:
         if place.near(other):
@@ -53,7 +56,7 @@ def host_gw(lease: Lease, others: tuple[Lease, ...]) -> Iterator[Resource]:
 
 
 def udp(lease: Lease, others: tuple[Lease, ...], pod_cidr: IPv4Network, mtu: int) -> Iterator[Resource]:
-    """A TUN device that all pods' range is routed into, and the program that knows the peers."""
+    """A TUN device, a route of the whole pod CIDR into it, and the program that sends the packets to the peers."""
     place, pods = lease
     at = Port(place.name, DEVICES["udp"])
     yield Link(at, "tun", mtu=mtu - OVERHEAD["udp"])
@@ -63,7 +66,8 @@ def udp(lease: Lease, others: tuple[Lease, ...], pod_cidr: IPv4Network, mtu: int
 
 
 def ipip(lease: Lease, others: tuple[Lease, ...], mtu: int, *, direct: bool, exact: bool) -> Iterator[Resource]:
-    """The tunnel device, which sends a packet to the gateway of its route; without `exact` a program does."""
+    """The tunnel device, which sends a packet to the gateway of its route; without `exact`, a program on a TUN device
+    does that."""
     place, pods = lease
     at = Port(place.name, DEVICES["ipip"])
     options = (("local", str(place.address)),) if exact else ()
@@ -77,14 +81,14 @@ def ipip(lease: Lease, others: tuple[Lease, ...], mtu: int, *, direct: bool, exa
 
 
 def _program(mode: str, lease: Lease, others: tuple[Lease, ...]) -> Process:
-    """What carries packets from a TUN device to the peers that have their range, and back."""
+    """The program that carries packets between a TUN device and the peers; it knows the range of each peer."""
     place, _ = lease
     far = (f"{theirs}={other.address}" for other, theirs in others)
     return Process(place.name, "flanneld", ("tunnel", mode, DEVICES[mode], str(place.address), *far))
 
 
 def rules(ns: str, pods: IPv4Network, pod_cidr: IPv4Network, *, masquerade: bool) -> Iterator[Resource]:
-    """The chains of a node: pods may be forwarded, and what leaves their range is masqueraded."""
+    """The chains of a node: pods' packets are forwarded, and packets that leave the pod CIDR are masqueraded."""
     yield primitives.chain(ns, "filter", "FORWARD", f"{_FORWARD} -j FLANNEL-FWD")
     both = (f"-s {pod_cidr} {_FORWARD} -j ACCEPT", f"-d {pod_cidr} {_FORWARD} -j ACCEPT")
     yield primitives.chain(ns, "filter", "FLANNEL-FWD", *both)

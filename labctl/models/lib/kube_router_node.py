@@ -1,9 +1,9 @@
-"""kube-router's firewall on a node: the chains of its network policies as they are for pods without a policy. Pure.
+"""kube-router's firewall on a node: the chains of its network policies for pods without a policy. Pure.
 
-Every pod has a chain of its own, and every packet from it or to it goes through: by address where it is routed,
-again by address where it is bridged. With no policy the pod's chain marks what comes by (0x10000), rejects
-what is not marked, and leaves the word that it may pass (0x20000) to a last chain. What is known already, ICMP that
-nobody should miss, and what the pod's own node sends are let through before.
+Every pod has a separate chain, and every packet from it or to it passes this chain: by address where it is routed,
+again by address where it is bridged. Without a policy the pod's chain marks every packet (0x10000), rejects a packet
+without that mark, and sets another mark (0x20000), by which the last chain accepts the packet. Packets of known
+connections, necessary ICMP, and packets from the pod's own node are accepted before that.
 
 Follows cloudnativelabs/kube-router, pkg/controllers/netpol/npc_iptables.go and pod.go, pkg/utils/icmp.go, and
 pkg/controllers/routing/pod_egress.go and network_routes_controller.go.
@@ -45,7 +45,7 @@ _FORWARD = (
 
 
 def egress(ns: str, subnets: Iterable[IPv4Network], nodes: Iterable[IPv4Address]) -> Iterator[Resource]:
-    """What a pod sends to somebody who is neither a pod nor a node wears the node's address."""
+    """The masquerade rule for packets of a pod to a destination that is neither a pod nor a node, with its IP sets."""
     yield IpSet(ns, POD_SUBNETS, members=tuple(sorted(map(str, subnets))))
     yield IpSet(ns, NODE_IPS, "hash:ip", tuple(sorted(map(str, nodes))))
     matches = ((POD_SUBNETS, "", "src"), (POD_SUBNETS, "! ", "dst"), (NODE_IPS, "! ", "dst"))
@@ -54,7 +54,7 @@ def egress(ns: str, subnets: Iterable[IPv4Network], nodes: Iterable[IPv4Address]
 
 
 def policies(ns: str, services: IPv4Network, pods: Iterable[tuple[str, IPv4Address]]) -> Iterator[Resource]:
-    """The chains of the filter table, with one for each pod of the node."""
+    """The chains of the filter table, with a chain for each pod of the node."""
     pods = tuple(pods)
     for hook in HOOKS:
         jump = ("-m", "comment", "--comment", "kube-router netpol", "-j", f"KUBE-ROUTER-{hook}")
@@ -73,7 +73,7 @@ def policies(ns: str, services: IPv4Network, pods: Iterable[tuple[str, IPv4Addre
 
 
 def pod_chain(pod: str) -> str:
-    """The name of a pod's chain: a digest of its namespace and name (upstream's has the time of the last sync, too)."""
+    """The name of a pod's chain: a digest of its namespace and name (upstream adds the time of the last sync)."""
     return f"KUBE-POD-FW-{_digest(NAMESPACE + pod)}"
 
 
@@ -82,7 +82,7 @@ def _digest(text: str) -> str:
 
 
 def _told(chain: str, words: tuple[str, ...]) -> str:
-    """A rule whose comment ends with a digest of itself, by which kube-router finds it again."""
+    """A rule with a comment that ends with a digest of the rule, by which kube-router finds it again."""
     digest = _digest(chain + "".join(words))
     marked = [words[0]]
     for before, word in pairwise(words):
@@ -91,7 +91,7 @@ def _told(chain: str, words: tuple[str, ...]) -> str:
 
 
 def _services(services: IPv4Network) -> Iterator[str]:
-    """What is for Services is passed over: it is for the service proxy to judge."""
+    """The rules that skip the firewall for packets to Services: those are for the service proxy."""
     chain = "KUBE-ROUTER-INPUT"
     about = "allow traffic to primary/secondary cluster IP range"
     yield _told(chain, ("-m", "comment", "--comment", about, "-d", str(services), "-j", "RETURN"))
@@ -102,7 +102,7 @@ def _services(services: IPv4Network) -> Iterator[str]:
 
 
 def _jumps(ns: str, pod: str, own: IPv4Address) -> Iterator[Resource]:
-    """Where a pod's packets enter its chain."""
+    """The jumps into a pod's chain."""
     mine, bridged = pod_chain(pod), "-m physdev --physdev-is-bridged"
     into = (
         f'-m comment --comment "rule to jump traffic destined to POD name:{pod} namespace: {NAMESPACE} to chain {mine}"'

@@ -1,9 +1,10 @@
-"""Weave's policy controller on a node: its chains as they are where no pod has a policy. Pure.
+"""Weave's policy controller on a node: its chains when no pod has a policy. Pure.
 
-What a pod sends goes through WEAVE-NPC-EGRESS, which only marks it, for it may have to go on to another pod of the
-node: that is for WEAVE-NPC, which accepts it or lets it fall to the DROP behind. Pods without a policy are in two
-sets, by which both let them through. What came in by the tunnel was judged where it was sent, and what leaves by it
-is judged where it arrives; iptables sees that by the port of the bridge.
+A packet from a pod passes WEAVE-NPC-EGRESS, which only marks it, because its destination may be another pod of the
+node. WEAVE-NPC filters what goes to a pod: it accepts the packet, or the DROP rule after it applies. Pods without a
+policy are in two IP sets, by which both chains let their packets pass. A packet from the tunnel was filtered on the
+sender's node, and a packet into the tunnel is filtered on the receiver's node; iptables recognises both by the port of
+the bridge.
 
 Follows weaveworks/weave 2.8: net/bridge.go (configureIPTables), prog/weave-npc/main.go (createBaseRules),
 npc/namespace.go and npc/shortname.go.
@@ -27,7 +28,7 @@ _UNMARKED = "-m mark ! --mark 0x40000/0x40000"
 
 
 def name(text: str) -> str:
-    """The name of a set: a digest in the 85 letters that a set's name may well have, the least digit first."""
+    """The name of an IP set: a SHA-1 digest in base 85, with characters that set names allow, lowest digit first."""
     number, letters = int.from_bytes(sha1(text.encode()).digest(), "big"), ""
     while number:
         number, digit = divmod(number, len(_SYMBOLS))
@@ -36,7 +37,7 @@ def name(text: str) -> str:
 
 
 def steering(ns: str, bridge: str) -> Iterator[Resource]:
-    """Where packets enter the controller's chains, and what becomes of those that nobody accepts."""
+    """The jumps into the controller's chains, and the rules that log and drop packets that no chain accepts."""
     yield primitives.chain(ns, "filter", "INPUT", f"-i {bridge} -j WEAVE-NPC-EGRESS")
     yield primitives.chain(
         ns,
@@ -50,7 +51,8 @@ def steering(ns: str, bridge: str) -> Iterator[Resource]:
 
 
 def chains(ns: str, port: str, pods: Iterable[IPv4Address]) -> Iterator[Resource]:
-    """The sets of pods without a policy, on whichever node, and the chains. `port` is the bridge's to other nodes."""
+    """The IP sets of pods without a policy (of all nodes), and the chains. `port` is the bridge port towards the other
+    nodes."""
     members = tuple(sorted(map(str, pods)))
     into, out = (name(f"{way}-default-allow:{NAMESPACE}") for way in ("ingress", "egress"))
     yield from (IpSet(ns, one, "hash:ip", members) for one in (into, out))
