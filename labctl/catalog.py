@@ -83,7 +83,7 @@ def _entry(name: str, path: Path, known: dict[str, tuple[Part, ...]]) -> Entry:
 
 
 def _parts(module: str) -> tuple[Part, ...]:
-    """The parts that a file of labctl/models states."""
+    """The fidelity parts that a file of labctl/models declares."""
     from labctl.grades import read as read_parts
 
     file = Path(__file__).resolve().parent / "models" / f"{module}.py"
