@@ -248,7 +248,7 @@ def test_a_lab_whose_record_is_lost_still_runs_commands_and_goes_down(clean: Non
     with pytest.raises(labctl.UsageError, match="is not known"):
         found.check()
     assert set(found.down()) == set(made.nodes) | {"c1", "c2", "host1", "internet"}
-    with pytest.raises(labctl.UsageError, match="it is down"):
+    with pytest.raises(labctl.UsageError, match="the lab is down"):
         made["c1"]
 
 

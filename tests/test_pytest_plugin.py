@@ -376,7 +376,7 @@ def theirs():
 def test_mark(lab): pass
 
 def test_factory(labs):
-    with pytest.raises(labctl.UsageError, match="a lab theirs runs already, and is not this test's"):
+    with pytest.raises(labctl.UsageError, match="a lab theirs runs already, and does not belong to this test"):
         labs("docker-bridge", name="theirs")
 
 def test_laws():
@@ -476,7 +476,7 @@ def test_the_laws_hold_and_a_breach_is_named(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_device_that_appears_outside_is_a_breach(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = iter([["lo"], ["eth0", "lo"]])
     monkeypatch.setattr(laws, "_devices", lambda: next(seen))
-    with pytest.raises(AssertionError, match="the machine's own devices"):
+    with pytest.raises(AssertionError, match="the machine's devices"):
         laws.assert_laws("docker-bridge")
 
 

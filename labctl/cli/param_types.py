@@ -1,4 +1,4 @@
-"""Shell completion for scenarios, labs and nodes: directory listings only, no root, nothing heavy."""
+"""Shell completion for scenarios, labs and nodes: it only lists directories, and needs no root and no heavy imports."""
 
 from __future__ import annotations
 

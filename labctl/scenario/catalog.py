@@ -83,7 +83,7 @@ def _entry(name: str, path: Path, known: dict[str, tuple[Part, ...]]) -> Entry:
 
 
 def _parts(module: str) -> tuple[Part, ...]:
-    """The parts that a file of labctl/models states; those that it shares are in a file of labctl/models/lib."""
+    """The fidelity parts that a file of labctl/models declares; shared ones are in a file of labctl/models/lib."""
     from labctl.core.fidelity import read as read_parts
 
     file = Path(__file__).resolve().parent.parent / "models" / f"{module}.py"

@@ -59,7 +59,7 @@ def route(ns: str, text: str) -> Route:
     if kind != "unicast" and ("via" in given or "dev" in given):
         raise Bad(f"{kind} routes have no next hop", "remove via and dev")
     if scope is not None and dst.version == 6:
-        raise Bad(f"scope {show(scope)} does not fit", "IPv6 routes have none")
+        raise Bad(f"scope {show(scope)} is not possible", "IPv6 routes have none")
     return Route(ns, dst, kind=kind, scope=scope, **given)
 
 
@@ -87,7 +87,7 @@ def _scope(scope: str | None, gateway: bool, kind: str) -> str | None:
     if scope is None or scope == implied:
         return None
     if scope not in SCOPES or kind != "unicast" or (gateway and scope != "site"):
-        raise Bad(f"scope {show(scope)} does not fit", f"the other words imply {implied}")
+        raise Bad(f"scope {show(scope)} is not possible", f"the other words imply {implied}")
     return scope
 
 
@@ -191,13 +191,13 @@ def _table(text: str) -> int:
 
 
 def _number(text: str) -> int:
-    """A mark: decimal or hexadecimal."""
+    """A fwmark: decimal or hexadecimal."""
     try:
         number = int(text[:12], 0)
     except ValueError:
-        raise Bad(f"{show(text)} is not a mark", "such as 0x1 or 0x1/0xff") from None
+        raise Bad(f"{show(text)} is not a fwmark", "such as 0x1 or 0x1/0xff") from None
     if not 0 <= number <= _MARK or len(text) > 12:
-        raise Bad(f"{show(text)} is out of bounds for a mark")
+        raise Bad(f"{show(text)} is out of bounds for a fwmark")
     return number
 
 

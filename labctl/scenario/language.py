@@ -150,7 +150,7 @@ def common(models: tuple[str, ...]) -> tuple[Key, ...]:
         Key(
             "approximate",
             values.BOOLEAN,
-            "whether labctl may build the model's substitute where the kernel lacks a feature: `true` allows it, as"
+            "whether labctl builds the model's substitute where the kernel lacks a feature: `true` requests it, as"
             " `--approximate` does; `false` forbids it",
             "as the command line says",
         ),
@@ -159,7 +159,7 @@ def common(models: tuple[str, ...]) -> tuple[Key, ...]:
 
 
 def machine_keys(model: Any) -> tuple[Key, ...]:
-    """The keys that list a model's machines: the model's name for them, and `nodes`, which every model accepts."""
+    """The keys that list a model's machines: the model's name for them, and `nodes` (raw: its sections)."""
     if not model.MACHINES[1]:
         from labctl.scenario.raw_language import RAW
 

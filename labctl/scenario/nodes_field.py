@@ -1,4 +1,4 @@
-"""The machines of a scenario: nodes and the pods on them, named one by one or by count."""
+"""The machines of a scenario: nodes and the pods on them, with names or by number."""
 
 from __future__ import annotations
 

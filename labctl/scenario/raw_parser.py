@@ -34,7 +34,7 @@ _COMMANDS = ("-t", "--table", "-A", "-I", "-D", "-R", "-N", "-X", "-F", "-P", "-
 
 
 def read_raw(found: dict[str, Found], root: Map, reader: Reader) -> tuple[Plan, tuple[Machine, ...]]:
-    """The plan and the machines of a raw scenario, from its sections as read."""
+    """The plan and the machines of a raw scenario, from the sections that were read."""
     if "namespaces" not in {key.value for key, _ in root.items}:
         reader.problem(root, "scenario: 'namespaces' is missing", "such as namespaces: [h1, r1, h2]")
     raw = _Raw(found, reader)
@@ -155,7 +155,7 @@ class _Raw:
                     yield item, row.at
 
     def _reachable(self, routes: list[tuple[Route, Place]]) -> None:
-        """A gateway must be a neighbour: in the range of an address or a route without via."""
+        """A gateway must be directly reachable: in the range of an address or of a route without via."""
         near: dict[str, list[Any]] = {}
         for route, _ in routes:
             if route.via is None and route.kind == "unicast" and route.dst.prefixlen:

@@ -66,7 +66,7 @@ def keep(folder: Path, lab: RunningLab, recorder: Recorder | None) -> Iterator[s
     yield from (f"drift: {line}" for line in drift or ["none, the kernel is as planned"])
     path = folder / f"{lab.name}.txt"
     path.write_text("\n".join([f"lab {lab.name}", *drift, "", *_shown(lab)]) + "\n", encoding="utf-8")
-    yield f"its links, routes, rules with counters: {path}"
+    yield f"links, routes, rules with counters: {path}"
 
 
 def _by_hand(lab: RunningLab) -> str:

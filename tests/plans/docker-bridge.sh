@@ -1,5 +1,5 @@
 #!/bin/sh
-# docker-bridge, model docker-bridge: containers share a bridge, and everything beyond their host sees only the host
+# docker-bridge, model docker-bridge: containers share a bridge, and machines outside see only the address of their host
 # The equivalent of `labctl up docker-bridge`. Run it as root; `labctl down docker-bridge` removes the lab.
 set -e
 in_node() { node=$1; shift; ip netns exec "labctl.docker-bridge.$node" "$@"; }  # a command inside a machine of the lab
