@@ -117,7 +117,7 @@ def _lacking(tell: Progress) -> Lacking:
 def _refuse_another(lab: Lab, there: tuple[str, ...]) -> None:
     """Refuse to change a running lab of another definition. If the record of the running lab is lost, namespaces that
     this definition does not have show that it is another one."""
-    hint = "take it down first, use --replace, or give this one another --name"
+    hint = "remove it first (labctl down), use --replace, or use another --name"
     old = kept(lab.name)
     if old is None:
         foreign = sorted(set(there) - {item.name for item in lab.plan if isinstance(item, Netns)})
