@@ -122,6 +122,31 @@ def test_no_package_of_the_kernel_imports_from_a_layer_above_or_beside_it() -> N
     assert upward(KERNEL, "labctl.kernel") == []
 
 
+def test_the_table_has_every_package_with_its_own_sentence() -> None:
+    for table, prefix in ((LAYERS, "labctl"), (KERNEL, "labctl.kernel")):
+        below = (name.removeprefix(prefix + ".") for name in MODULES if name.startswith(prefix + "."))
+        assert {name.split(".")[0] for name in below} - {"__main__"} == {name.split(".")[0] for name in table}
+        for name, (_, sentence) in table.items():
+            docstring = ast.get_docstring(parsed(MODULES[f"{prefix}.{name}"])) or ""
+            assert " ".join(docstring.split("\n\n")[0].split()) == sentence, f"{prefix}.{name} and {PAGE.name} differ"
+
+
+def test_there_is_no_circle() -> None:
+    wanted = {
+        name: {target for target, _ in imports(parsed(path)) if target in MODULES and target != name}
+        for name, path in MODULES.items()
+    }
+    left = dict(wanted)
+    while left:
+        free = [name for name, targets in left.items() if not targets & left.keys()]
+        if not free:
+            break
+        for name in free:
+            del left[name]
+    # what is left are the circles, and what depends on them
+    assert {name: sorted(targets & left.keys()) for name, targets in left.items()} == {}
+
+
 def test_there_are_few_modules_on_top() -> None:
     assert len(list(ROOT.glob("*.py"))) <= TOP
 

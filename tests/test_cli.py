@@ -14,7 +14,7 @@ import pytest
 import samples
 
 from labctl.cli import main
-from labctl.cli.app import Ended
+from labctl.cli.session import Ended
 from labctl.errors import KernelError, LabError, LockError, MissingError, UsageError
 from labctl.lab import lifecycle
 

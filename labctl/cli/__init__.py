@@ -1,4 +1,4 @@
-"""The entry point of the command line. `labctl exec NODE -- CMD` runs from here and loads nothing else."""
+"""The command line: one module for each verb, in `verbs`. `labctl exec NODE -- CMD` runs from here alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(words: list[str]) -> int:
     if "_LABCTL_COMPLETE" in os.environ:
-        from labctl.cli.param_types import complete
+        from labctl.cli.completion import complete
 
         return complete()
     own = words[: words.index("--")] if "--" in words else words  # after `--` comes the command for the node
@@ -43,7 +43,8 @@ def _run(words: list[str]) -> int:
     try:
         return exec.run(*plain)
     except BaseException as error:
-        from labctl.cli.app import Session, failed
+        from labctl.cli.failure import failed
+        from labctl.cli.session import Session
 
         return failed(error, Session(words))
 

@@ -1,9 +1,8 @@
-"""Shell completion for scenarios, labs and nodes: it only lists directories, and needs no root and no heavy imports."""
+"""Parameter types: scenarios, labs, nodes and points, each with its shell completion. They only list directories."""
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
@@ -95,17 +94,3 @@ class Target(Node):
 
 
 SCENARIO, NAME, LAB, NODE, POINT, TARGET = Scenario(), Name(), Lab(), Node(), Point(), Target()
-
-
-def complete() -> int:
-    """Print the completions that the shell asks for in the environment. Returns the exit code."""
-    from click.shell_completion import shell_complete
-
-    from labctl.cli.app import Session, app, register
-    from labctl.cli.rootless import asked, look
-
-    if asked(os.environ.get("COMP_WORDS", "").split()):
-        look()
-    register()
-    words: dict[str, Any] = {"obj": Session(())}
-    return shell_complete(app, words, "labctl", "_LABCTL_COMPLETE", os.environ.pop("_LABCTL_COMPLETE"))

@@ -42,7 +42,8 @@ def run(words: Sequence[str], work: Callable[[list[str]], int]) -> int:
     try:
         holder = rootless.enter()
     except LabError as error:
-        from labctl.cli.app import Session, failed
+        from labctl.cli.failure import failed
+        from labctl.cli.session import Session
 
         session = Session(rest)
         session.json = "--json" in own

@@ -1,4 +1,4 @@
-"""The models. Every module of this package is one model, except those that begin with an underscore.
+"""The models: every module of this package is one model. What models share is in `lib`.
 
 A model is a module (`labctl/models/azure_cni_transparent.py` is the model `azure-cni-transparent`) with
 

@@ -1,4 +1,4 @@
-"""The verb compare: measure several models with the same questions."""
+"""labctl compare: measure several models with the same questions."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from labctl.cli.app import Session, common
-from labctl.cli.lab_commands import approximate_option, firewall_option
+from labctl.cli.options import approximate_option, common, firewall_option
 from labctl.cli.param_types import SCENARIO
+from labctl.cli.session import Session
 from labctl.errors import KernelError, LabError, MissingError, Problem, ScenarioError, UsageError
 
 if TYPE_CHECKING:
@@ -144,4 +144,4 @@ def _print(session: Session, table: Table, page: str) -> None:
     terminal.line(comparison.tally(table))
 
 
-VERBS = (compare,)
+COMMAND = compare

@@ -1,4 +1,4 @@
-"""The verb capture: the frames that pass the devices of a lab, as text lines or as a pcapng file."""
+"""labctl capture: the frames that pass the devices of a lab, as text lines or as a pcapng file."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from labctl.cli.app import Ended, Session, common
+from labctl.cli.options import common
 from labctl.cli.param_types import POINT
+from labctl.cli.session import Ended, Session
 from labctl.errors import KernelError, UsageError
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _places(lab: str, points: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[P
 
     Raises UsageError for a node or a device that does not exist.
     """
-    from labctl.cli.exec_commands import find_node
+    from labctl.cli.lab_lookup import find_node
     from labctl.core.resources import Link
     from labctl.lab import lifecycle
 
@@ -183,4 +184,4 @@ def _tcpdump(session: Session, lab: str, port: Port, expression: str, count: int
     return exec.run(lab, port.ns, words)
 
 
-VERBS = (capture,)
+COMMAND = capture

@@ -1,4 +1,4 @@
-"""The verb trace: follow one packet."""
+"""labctl trace: follow one packet."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
-from labctl.cli.app import Session, common
-from labctl.cli.inspect_commands import recall, scenario_option
+from labctl.cli.lab_lookup import recall
+from labctl.cli.options import common, scenario_option
 from labctl.cli.param_types import NODE, TARGET
+from labctl.cli.session import Session
 from labctl.errors import UsageError
 from labctl.report.output_files import writable
 from labctl.tracing import MOST
@@ -81,4 +82,4 @@ def _asked(session: Session, options: dict[str, Any]) -> dict[str, Any]:
     return {**asked, "progress": terminal.progress, "say": lambda text: terminal.complain(f"labctl: {text}")}
 
 
-VERBS = (trace,)
+COMMAND = trace

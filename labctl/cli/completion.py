@@ -1,0 +1,20 @@
+"""Shell completion: print the words that the shell asks for."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+def complete() -> int:
+    """Print the completions that the shell asks for in the environment. Returns the exit code."""
+    from click.shell_completion import shell_complete
+
+    from labctl.cli.app import app
+    from labctl.cli.rootless import asked, look
+    from labctl.cli.session import Session
+
+    if asked(os.environ.get("COMP_WORDS", "").split()):
+        look()
+    words: dict[str, Any] = {"obj": Session(())}
+    return shell_complete(app, words, "labctl", "_LABCTL_COMPLETE", os.environ.pop("_LABCTL_COMPLETE"))

@@ -1,0 +1,49 @@
+"""The lab and the nodes that a verb is about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from labctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from labctl.core.scenario_types import Lab
+
+
+def recall(name: str, scenario: str | None, sets: tuple[str, ...]) -> Lab:
+    """The definition of a running lab, compiled. Raises UsageError."""
+    from labctl.lab import lifecycle
+
+    if sets and scenario is None:
+        raise UsageError("--set needs --scenario FILE", "the record of a running lab has its values")
+    return lifecycle.recall(name, scenario, sets)
+
+
+def find_node(lab: str, node: str | None) -> tuple[str, ...]:
+    """The namespace of the named node, or of all nodes. Raises UsageError with a suggestion."""
+    from labctl.kernel.host import paths
+
+    nodes = paths.labs().get(lab, ())
+    if node is None:
+        return nodes
+    home = places_of(lab).get(node, node)
+    if home in nodes:
+        return (home,)
+    import difflib
+
+    from labctl.core.names import some
+
+    close = difflib.get_close_matches(node, nodes, 1, 0.5)
+    known = f"its nodes are {some(nodes, 30)}"
+    raise UsageError(f"lab {lab} has no node {node!r}", f"did you mean {close[0]}? {known}" if close else known)
+
+
+def places_of(lab: str) -> dict[str, str]:
+    """The machines that share the network namespace of another machine, with that machine (Docker's `host`)."""
+    from labctl.kernel.host import lab_state
+
+    record = lab_state.load(lab) or {}
+    try:
+        return {one["name"]: one["within"] for one in record["machines"] if one.get("within")}
+    except (KeyError, TypeError, AttributeError):
+        return {}

@@ -1,0 +1,76 @@
+"""Options that several verbs have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from labctl.cli.param_types import SCENARIO
+from labctl.cli.session import Session
+
+
+def remember(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Store a global option, given before or after the verb. If it is not given, the stored value stays."""
+    if value and isinstance(ctx.find_root().obj, Session):
+        session: Session = ctx.find_root().obj
+        setattr(session, str(param.name), value)
+        session.terminal.live = session.terminal.live and not session.json
+    return value
+
+
+def common(*shown: str, verbose: str = "Print more.") -> Callable[[Any], Any]:
+    """The global options, which can also stand after the verb. `--help` lists those in `shown`.
+
+    `verbose` is the help text of -v for this verb.
+    """
+    from labctl.cli.param_types import LAB
+
+    where = "The lab; not needed while only one lab runs."
+    only = "Print exactly one JSON document, errors included."
+    lab: dict[str, Any] = {"type": LAB, "metavar": "NAME", "hidden": "lab" not in shown, "help": where}
+    json: dict[str, Any] = {"is_flag": True, "hidden": "json" not in shown, "help": only}
+    more: dict[str, Any] = {"is_flag": True, "hidden": "verbose" not in shown, "help": verbose}
+
+    def wrap(function: Any) -> Any:
+        function = click.option(
+            "-h", "--help", is_flag=True, is_eager=True, expose_value=False, callback=show_help, help=_HELP
+        )(function)
+        for names, settings in (("-v --verbose", more), ("--json", json), ("-l --lab", lab)):
+            function = click.option(*names.split(), expose_value=False, callback=remember, **settings)(function)
+        return function
+
+    return wrap
+
+
+_HELP = "Show this message and exit."
+
+
+def show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Print the help. click's own callback fails if the output cannot be written, as on a full disk."""
+    if value and not ctx.resilient_parsing:
+        ctx.find_root().obj.terminal.line(ctx.get_help())
+        ctx.exit()
+
+
+def sets_option(function: Any) -> Any:
+    """--set KEY=VALUE, repeatable."""
+    text = "Set a value of the scenario, e.g. --set routing=host. Can be repeated."
+    return click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help=text)(function)
+
+
+def approximate_option(text: str) -> Callable[[Any], Any]:
+    """--approximate, with its help text for a verb."""
+    return click.option("--approximate", is_flag=True, help=text)
+
+
+def firewall_option(text: str) -> Callable[[Any], Any]:
+    """--firewall legacy|nft, with its help text for a verb."""
+    return click.option("--firewall", type=click.Choice(["legacy", "nft"]), help=text)
+
+
+def scenario_option(function: Any) -> Any:
+    """--scenario FILE, for a lab if its saved definition is lost."""
+    text = "The scenario of the lab, if labctl's record of it is lost."
+    return click.option("--scenario", type=SCENARIO, metavar="FILE", help=text)(function)

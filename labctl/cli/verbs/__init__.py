@@ -1,0 +1,1 @@
+"""One module for each verb; its `COMMAND` is the click command."""

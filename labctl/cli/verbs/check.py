@@ -1,0 +1,96 @@
+"""labctl check: prove the claims of a lab."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from labctl.cli.lab_lookup import recall
+from labctl.cli.options import common, scenario_option, sets_option
+from labctl.cli.session import Session
+from labctl.report.output_files import keeper, writable, write
+
+if TYPE_CHECKING:
+    from labctl.core.results import Outcome, Report
+    from labctl.core.scenario_types import Check, Lab
+
+
+@click.command("check", short_help="Prove every claim of a lab with packets.")
+@click.option("-k", "word", metavar="WORD", help="Only checks with WORD in their sentence or machines.")
+@click.option("--pcap", metavar="DIR", type=click.Path(), help="Write the packets of each check as pcapng files.")
+@click.option("--junit", metavar="FILE", type=click.Path(), help="Also write the results as JUnit XML.")
+@scenario_option
+@sets_option
+@common("lab", "json", "verbose", verbose="Also print the evidence and the command of every check.")
+@click.pass_obj
+def check(
+    session: Session,
+    word: str | None,
+    pcap: str | None,
+    junit: str | None,
+    scenario: str | None,
+    sets: tuple[str, ...],
+) -> int:
+    """Prove every claim of a running lab with real packets.
+
+    Exits 0 if all checks pass or are skipped, 1 if one fails or is inconclusive. A failed check shows what
+    was expected, what was seen, and where.
+
+    \b
+    Examples:
+      sudo labctl check
+      sudo labctl check -k internet -v
+      sudo labctl check --junit results.xml
+      sudo labctl check --pcap packets/
+    """
+    from labctl.lab import lifecycle
+    from labctl.report.up_status import approximation_lines
+
+    session.need_root()
+    name = lifecycle.choose(session.lab)
+    if junit is not None:
+        writable(junit)
+    keep = None if pcap is None else keeper(pcap, session.terminal.complain)
+    session.end_cleanly()
+    lab = recall(name, scenario, sets)
+    report = run_checks(session, lab, word, keep)
+    if not session.json:
+        session.terminal.lines(approximation_lines(lab), fold=4)
+    if junit is not None:
+        from labctl.report.junit import junit as as_junit
+
+        write(junit, as_junit(report))
+    if session.json:
+        from labctl.report.json_documents import check_document
+
+        session.document(check_document(report))
+    return 1 if report.verdict in ("fail", "inconclusive") else 0
+
+
+def run_checks(
+    session: Session, lab: Lab, word: str | None, keep: Callable[[Check, bytes], str] | None = None
+) -> Report:
+    """Run a lab's checks. Without --json, print the line of each check as soon as it is decided."""
+    import labctl
+    from labctl.report import plain_text as text
+
+    terminal = session.terminal
+
+    def tell(outcome: Outcome) -> None:
+        sign = terminal.paint(text.mark(outcome.verdict, marks=terminal.marks), text.COLOUR[outcome.verdict])
+        terminal.line(f"{sign} {outcome.check.say}")
+        terminal.lines(text.evidence(outcome, verbose=session.verbose), fold=6)
+
+    begun = time.monotonic()
+    terminal.progress(f"checking {lab.name}")
+    report = labctl.check(lab, word, keep=keep, progress=None if session.json else tell)
+    terminal.clear()
+    if not session.json:
+        terminal.line(text.tally(report, time.monotonic() - begun))
+    return report
+
+
+COMMAND = check

@@ -1,0 +1,41 @@
+"""labctl doctor: check whether this machine can run labs."""
+
+from __future__ import annotations
+
+import click
+
+from labctl.cli.options import common
+from labctl.cli.session import Session
+
+
+@click.command("doctor", short_help="Check whether this machine can run labs.")
+@common("json")
+@click.pass_obj
+def doctor(session: Session) -> int:
+    """Check whether this machine can run labs: kernel, tools, limits, leftovers; each problem with a fix.
+
+    Kernel features are tried in a temporary namespace. Exits 4 if something that is needed is missing.
+
+    \b
+    Example:
+      sudo labctl doctor
+    """
+    from labctl import models
+    from labctl.kernel.host_facts import examine
+    from labctl.lab.doctor import findings, wanted
+
+    session.terminal.progress("trying kernel features")
+    asked = wanted({name: getattr(models.find(name), "PARTS", ()) for name in models.names()})
+    found = findings(examine(asked), asked)
+    if session.json:
+        from labctl.report.json_documents import doctor_document
+
+        session.document(doctor_document(found))
+    else:
+        from labctl.report import lists
+
+        lists.say_findings(found, session.terminal)
+    return 4 if any(finding.state == "missing" for finding in found) else 0
+
+
+COMMAND = doctor

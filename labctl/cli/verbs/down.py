@@ -1,0 +1,61 @@
+"""labctl down: remove labs."""
+
+from __future__ import annotations
+
+import click
+
+from labctl.cli.options import common
+from labctl.cli.param_types import LAB
+from labctl.cli.session import Session
+from labctl.errors import UsageError
+
+
+@click.command("down", short_help="Remove labs completely.")
+@click.argument("labs", nargs=-1, type=LAB, metavar="[LAB]...")
+@click.option("--all", "everything", is_flag=True, help="All labs on this machine.")
+@common("json")
+@click.pass_obj
+def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
+    """Remove labs completely, so that the machine is as it was before.
+
+    Needs no scenario file and no saved state. Works after a crash, and can be repeated. LAB can be omitted while
+    only one lab runs. If only the record of a lab is left, without namespaces, that is removed as well.
+
+    \b
+    Examples:
+      sudo labctl down kubenet
+      sudo labctl down --all
+    """
+    import labctl
+    from labctl.kernel.host import lab_state, paths
+    from labctl.lab import lifecycle
+
+    wanted = [*labs, *([session.lab] if session.lab and session.lab not in labs else [])]
+    if wanted and everything:
+        raise UsageError("down: name labs or use --all, not both")
+    session.need_root()
+    session.end_cleanly()
+    running, records = paths.labs(), lab_state.records()
+    if not wanted:
+        only_records = bool(records) and not running
+        wanted = [*running, *records] if everything or only_records else [lifecycle.choose(None)]
+    removed: dict[str, int] = {}
+    for name in dict.fromkeys(wanted):
+        session.terminal.progress(f"removing {name}")
+        removed[name] = len(labctl.down(name, warn=lambda text: session.terminal.complain(f"labctl: {text}")))
+    if session.json:
+        from labctl.report.json_documents import down_document
+
+        session.document(down_document(removed, records))
+        return 0
+    from labctl.report.plain_text import count
+
+    for name, number in removed.items():
+        absent = f"{name} does not exist: {'its record is removed' if name in records else 'nothing to remove'}"
+        session.terminal.line(f"{name} is down: {count(number, 'namespace')} removed" if number else absent)
+    if not removed:
+        session.terminal.line("no lab runs: nothing to remove")
+    return 0
+
+
+COMMAND = down

@@ -1,0 +1,53 @@
+"""labctl list: list running labs or built-in scenarios."""
+
+from __future__ import annotations
+
+import click
+
+from labctl.cli.options import common
+from labctl.cli.session import Session
+
+
+@click.command("list", short_help="List running labs or built-in scenarios.")
+@click.option("--scenarios", is_flag=True, help="List the built-in scenarios instead of the running labs.")
+@common("json")
+@click.pass_obj
+def list_labs(session: Session, scenarios: bool) -> int:
+    """List the running labs, or the built-in scenarios; needs no root.
+
+    A scenario's grade says how faithful its model is to the real system: `approximate (3)` has three parts that
+    are only similar to it, `needs vlan` has a part that needs a kernel with VLANs. The model's page in docs/models
+    lists the parts.
+
+    \b
+    Examples:
+      labctl list
+      labctl list --scenarios
+    """
+    from labctl.report import lists
+    from labctl.report.json_documents import list_document, scenarios_document
+
+    if scenarios:
+        from labctl.scenario import catalog
+
+        found = catalog.entries()
+        if session.json:
+            session.document(scenarios_document(found))
+        else:
+            session.terminal.section(lists.scenarios(found))
+        return 0
+    from labctl.lab import lifecycle
+
+    running = lifecycle.running()
+    if session.json:
+        session.document(list_document(running))
+    elif running:
+        session.terminal.section(lists.labs(running))
+    else:
+        from labctl.kernel.host import paths
+
+        session.terminal.line(f"no lab runs; start one: {paths.command()} up kubenet")
+    return 0
+
+
+COMMAND = list_labs

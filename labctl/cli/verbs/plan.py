@@ -1,0 +1,85 @@
+"""labctl plan: show the kernel objects of a scenario."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from labctl.cli.options import approximate_option, common, firewall_option, sets_option
+from labctl.cli.param_types import NAME, SCENARIO
+from labctl.cli.session import Session
+from labctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from labctl.core.iptables import Backend
+
+
+@click.command("plan", short_help="Show the kernel objects of a scenario without building it.")
+@click.argument("scenario", type=SCENARIO)
+@click.option(
+    "--as", "form", type=click.Choice(["text", "shell", "json"]), default="text", help="Output format; text by default."
+)
+@click.option("--name", type=NAME, metavar="LAB", help="The lab's name; by default the scenario's name.")
+@approximate_option("Show the plan with every substitute that the model has for missing kernel features.")
+@firewall_option("The iptables variant in the shell format; by default that of LABCTL_FIREWALL, or legacy.")
+@sets_option
+@common()
+@click.pass_obj
+def plan(
+    session: Session,
+    scenario: str,
+    form: str,
+    name: str | None,
+    approximate: bool,
+    firewall: Backend | None,
+    sets: tuple[str, ...],
+) -> int:
+    """Show every kernel object of a scenario without building anything; needs no root.
+
+    With `--as shell`, the output is a script that builds the same lab without labctl; `labctl down` removes that lab.
+
+    In the text format, the last lines say where the model differs from the real system. A plan does not depend on
+    this machine's kernel: with --approximate it is the plan for a kernel that lacks every feature for which the model
+    has a substitute.
+
+    \b
+    Examples:
+      labctl plan kubenet
+      labctl plan kubenet --set routing=host --as json
+      labctl plan kubenet --as shell > kubenet.sh && sudo sh kubenet.sh
+    """
+    import labctl
+    from labctl.core.fidelity import substitutes
+    from labctl.kernel.firewall.backend import wish
+    from labctl.lab import lifecycle
+
+    if session.json and form == "shell":
+        raise UsageError("--json and --as shell cannot be used together", "--as json is the same as --json")
+
+    how: dict[str, Any] = {"approximate": approximate, "firewall": wish(firewall)}
+    definition = labctl.load(scenario, name=name or session.lab, set=sets, **how)
+    lab = definition.compiled
+    if approximate:
+        lab = lifecycle.compiled(lifecycle.approximated(definition, substitutes(lab.parts)))
+    if form == "json" or session.json:
+        from labctl.report.json_documents import plan_document
+
+        session.document(plan_document(lab))
+    elif form == "shell":
+        from labctl.kernel.host.paths import netns_name, state_dir
+        from labctl.report.shell_script import plan_script
+
+        for line in plan_script(lab, lambda node: netns_name(lab.name, node), str(state_dir())):
+            session.terminal.line(line)
+    else:
+        from labctl.render.resources import plan_text
+        from labctl.report.up_status import grade_lines
+
+        text = plan_text(lab)
+        session.terminal.lines(text.splitlines() if isinstance(text, str) else text)
+        session.terminal.lines(["", *grade_lines(lab)], fold=4)
+    return 0
+
+
+COMMAND = plan

@@ -1,0 +1,36 @@
+"""labctl shell: open a shell in a node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from labctl.cli.lab_lookup import find_node
+from labctl.cli.options import common
+from labctl.cli.param_types import NODE
+from labctl.cli.session import Session
+
+
+@click.command("shell", short_help="Open a shell inside a node.")
+@click.argument("node", type=NODE)
+@common("lab")
+@click.pass_obj
+def shell(session: Session, node: str) -> Any:
+    """Open a shell inside a node; the prompt shows the node, `exit` ends the shell.
+
+    \b
+    Example:
+      sudo labctl shell node1
+      kubenet/node1:~# ip route
+    """
+    from labctl.kernel.node_exec import exec
+    from labctl.lab import lifecycle
+
+    session.need_root()
+    lab = lifecycle.choose(session.lab)
+    (home,) = find_node(lab, node)
+    return exec.shell(lab, home)
+
+
+COMMAND = shell

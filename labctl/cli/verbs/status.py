@@ -1,0 +1,45 @@
+"""labctl status: show drift."""
+
+from __future__ import annotations
+
+import click
+
+from labctl.cli.lab_lookup import recall
+from labctl.cli.options import common, scenario_option, sets_option
+from labctl.cli.session import Session
+
+
+@click.command("status", short_help="Show what has drifted from the definition.")
+@scenario_option
+@sets_option
+@common("lab", "json")
+@click.pass_obj
+def status(session: Session, scenario: str | None, sets: tuple[str, ...]) -> int:
+    """Show every object of a running lab that differs from the definition: missing, extra or changed.
+
+    Exits 1 if there is drift. `labctl up` with the same scenario repairs it.
+
+    \b
+    Examples:
+      sudo labctl status
+      sudo labctl status -l kubenet --json
+    """
+    from labctl.lab import lifecycle
+
+    session.need_root()
+    name = lifecycle.choose(session.lab)
+    lab = recall(name, scenario, sets)
+    session.terminal.progress(f"comparing {len(lab.plan)} objects")
+    changes = lifecycle.status(name, lab)
+    if session.json:
+        from labctl.report.json_documents import status_document
+
+        session.document(status_document(name, lab, changes))
+    else:
+        from labctl.report import up_status as report
+
+        report.say_status(name, lab, changes, session.terminal)
+    return 1 if changes else 0
+
+
+COMMAND = status

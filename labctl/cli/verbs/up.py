@@ -1,0 +1,112 @@
+"""labctl up: bring a lab up, or repair a running one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from labctl.cli.options import approximate_option, common, firewall_option, sets_option
+from labctl.cli.param_types import NAME, SCENARIO
+from labctl.cli.session import Session
+from labctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from labctl.core.iptables import Backend
+    from labctl.core.results import Report
+
+
+@click.command("up", short_help="Bring a lab up, or repair a running one.")
+@click.argument("scenario", type=SCENARIO)
+@click.option("--name", type=NAME, metavar="LAB", help="The lab's name; by default the scenario's name.")
+@click.option("--check", is_flag=True, help="Then prove every claim of the scenario, as `labctl check` does.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
+@click.option("--keep", is_flag=True, help="Keep what was built if building fails, instead of rolling back.")
+@click.option("--replace", is_flag=True, help="Replace a running lab that has the same name but another definition.")
+@approximate_option("Where this kernel lacks a feature, build the model's substitute, and report it.")
+@firewall_option("Write rules with iptables-legacy or iptables-nft; by default with legacy where it works.")
+@sets_option
+@common("json", "verbose", verbose="Also print the equivalent commands.")
+@click.pass_obj
+def up(
+    session: Session,
+    scenario: str,
+    name: str | None,
+    check: bool,
+    dry_run: bool,
+    keep: bool,
+    replace: bool,
+    approximate: bool,
+    firewall: Backend | None,
+    sets: tuple[str, ...],
+) -> int:
+    """Bring a lab up, or repair a running one.
+
+    SCENARIO is a built-in name (`labctl list --scenarios`) or a file. A second run changes only what differs. If
+    building fails, everything that was created is removed again, unless --keep is given. A lab that needs a feature
+    which this kernel lacks is refused; --approximate builds the model's substitute for the missing feature, if there
+    is one, and changes nothing if no feature is missing. On a kernel without legacy iptables, the rules are written
+    with iptables-nft; --firewall (or LABCTL_FIREWALL) selects one, and the lab keeps it.
+
+    \b
+    Examples:
+      sudo labctl up kubenet --check
+      sudo labctl up kubenet --set routing=host --name kubenet-host
+      sudo labctl up ./my-lab.yaml --dry-run
+    """
+    import labctl
+    from labctl.core.features import needed
+    from labctl.kernel.host import paths
+    from labctl.lab import lifecycle
+    from labctl.report import up_status
+
+    if check and dry_run:
+        raise UsageError("up: --check needs a lab, but --dry-run builds none", "remove one of the two options")
+    kind: dict[str, Any] = {"approximate": approximate, "firewall": firewall}
+    definition = labctl.load(scenario, name=name or session.lab, set=sets, **kind)
+    before = definition.name in paths.labs()
+    if not dry_run or before or needed(definition.compiled.plan):
+        session.need_root()
+    session.end_cleanly()
+    terminal = session.terminal
+    session.fate = lambda: _fate(definition.name, before, keep=keep, replace=replace)
+    how: dict[str, Any] = {"replace": replace, "approximate": approximate, "progress": terminal.progress}
+    built = None if dry_run else labctl.up(definition, keep=keep, **how).result
+    result = built or lifecycle.up(definition, dry_run=True, **how)
+    session.fate = lambda: "" if dry_run else f"lab {definition.name} is up and keeps running"
+    terminal.clear()
+    if not session.json:
+        if session.verbose:
+            terminal.lines(
+                up_status.by_hand(result, lambda node: paths.netns_name(result.lab.name, node), str(paths.state_dir()))
+            )
+        up_status.say_up(result, terminal, others=len(paths.labs()) > 1, hints=not check)
+    found = _checked(session, result.lab) if check else None
+    if session.json:
+        from labctl.report.json_documents import up_document
+
+        session.document(up_document(result, found))
+    return 1 if found is not None and found.verdict in ("fail", "inconclusive") else 0
+
+
+def _fate(name: str, before: bool, *, keep: bool, replace: bool) -> str:
+    """What an interrupted `up` left of a lab. `before` is whether the lab existed when `up` began."""
+    from labctl.kernel.host import lab_state, paths
+
+    if name not in paths.labs() and name not in lab_state.records():
+        return "rolled back, nothing is left" + (", and the lab to be replaced is removed too" if before else "")
+    if before and not replace:
+        return f"lab {name} keeps running; `labctl up` repairs what differs from the definition"
+    how = "--keep: the lab is left incomplete" if keep else f"lab {name} is left, perhaps incomplete"
+    return f"{how}; `labctl down {name}` removes it"
+
+
+def _checked(session: Session, lab: Any) -> Report:
+    from labctl.cli.verbs.check import run_checks
+
+    if not session.json:
+        session.terminal.line()
+    return run_checks(session, lab, None)
+
+
+COMMAND = up

@@ -1,0 +1,50 @@
+"""labctl validate: report the mistakes in scenario files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from labctl.cli.options import common, sets_option
+from labctl.cli.param_types import SCENARIO
+from labctl.cli.session import Session
+from labctl.errors import Problem, ScenarioError, UsageError
+
+
+@click.command("validate", short_help="Report the mistakes in scenario files.")
+@click.argument("files", nargs=-1, required=True, type=SCENARIO, metavar="FILE...")
+@sets_option
+@common("json")
+@click.pass_obj
+def validate(session: Session, files: tuple[str, ...], sets: tuple[str, ...]) -> int:
+    """Check whether scenario files are valid, and report all mistakes of all files at once; needs no root.
+
+    \b
+    Examples:
+      labctl validate my-lab.yaml
+      labctl validate labs/*.yaml --json
+    """
+    import labctl
+
+    good: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            good[file] = labctl.load(file, set=sets).compiled
+        except ScenarioError as error:
+            problems += error.problems
+        except UsageError as error:
+            problems.append(Problem(file, 1, 1, error.message, error.hint))
+    if not session.json:
+        session.terminal.lines(f"{file}: ok" for file in good)
+    if problems:
+        raise ScenarioError(problems)
+    if session.json:
+        from labctl.report.json_documents import validate_document
+
+        session.document(validate_document(good))
+    return 0
+
+
+COMMAND = validate

@@ -1,0 +1,1 @@
+"""The stable module that models import, also those of other packages."""
