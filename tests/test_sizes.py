@@ -71,4 +71,4 @@ def test_the_sources_own_kernel_says_it_too(narrow: str, monkeypatch: pytest.Mon
     own = Check("too big for the card", "ping", "h1", "h2", size=1473, expect="fail")
     outcome = runner.run(replace(compiled, checks=(own,))).outcomes[0]
     assert outcome.verdict == "pass"
-    assert "h1's own kernel did not send it: Message too long" in outcome.evidence
+    assert "the kernel of h1 did not send it: Message too long" in outcome.evidence

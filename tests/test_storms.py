@@ -127,7 +127,7 @@ def test_a_check_says_that_frames_go_round() -> None:
     compiled = lifecycle.recall("loop")
     impatient = Check("h1 reaches nobody", "ping", "h1", "192.0.2.9", within=3)
     outcome = runner.run(replace(compiled, checks=(impatient,))).outcomes[0]
-    expected = "frames go round a loop of bridges: the same ones come and go at s/l1, s/l2, s/r1, s/r2"
+    expected = "frames circulate in a loop of bridges, again and again past s/l1, s/l2, s/r1, s/r2"
     assert expected in outcome.evidence, outcome.evidence
 
 
