@@ -326,7 +326,7 @@ def test_an_unreachable_network_is_named_with_who_said_so() -> None:
     found = outcome(replace(FAIL, target="198.51.100.9"), (*plan(), unreachable))
 
     assert found.verdict == "pass", text(found)
-    assert "icmp: 10.9.1.1 told 10.9.1.2: host unreachable" in text(found)
+    assert "icmp: 10.9.1.1 reported to 10.9.1.2: host unreachable" in text(found)
 
 
 def test_a_reply_lost_on_its_way_back_is_told_as_such() -> None:

@@ -201,7 +201,7 @@ def test_silence_names_who_complained() -> None:
     item = evidence(FAIL, "unreachable", Trail(REQUESTS[:2], complaints=(complaint,)))
 
     assert verdict(item) == "pass"
-    assert "icmp: 10.224.0.1 told 10.244.0.2: net unreachable" in words(item)
+    assert "icmp: 10.224.0.1 reported to 10.244.0.2: net unreachable" in words(item)
 
 
 def test_a_reply_where_none_was_expected_fails_and_shows_the_way() -> None:
@@ -627,7 +627,7 @@ def test_a_kernel_that_would_not_send_so_much_proves_that_it_is_too_big() -> Non
 def test_a_router_that_says_so_proves_that_it_is_too_big(text: str) -> None:
     told = Complaint(Port("a", "eth0"), 0, "10.244.0.1", "10.244.0.2", text, "request")
     item = evidence(TOO_BIG, "unreachable", replace(LOST, complaints=(told,)))
-    assert judge(item) == ("pass", (f"too big: 10.244.0.1 told 10.244.0.2: {text}",))
+    assert judge(item) == ("pass", (f"too big: 10.244.0.1 reported to 10.244.0.2: {text}",))
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_a_router_says_what_is_too_big_every_time(narrow: str, ping: bool, monke
     )
     assert outcomes[0].sightings[0].length == 14 + 20 + 8 + 1372
     assert "too big: 192.0.2.254 told 192.0.2.1: fragmentation needed" in outcomes[1].evidence
-    assert "too big: 2001:db8:1::fe told 2001:db8:1::1: packet too big" in outcomes[3].evidence
+    assert "too big: 2001:db8:1::fe reported to 2001:db8:1::1: packet too big" in outcomes[3].evidence
     again = runner.run(lifecycle.recall(narrow), "1373").outcomes[0]  # what that taught h1 about the path is forgotten
     assert again.verdict == "pass", again.evidence
     assert "too big: 192.0.2.254 told 192.0.2.1: fragmentation needed" in again.evidence

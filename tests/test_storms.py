@@ -145,6 +145,6 @@ def test_a_loss_that_nothing_else_explains_is_the_loops() -> None:
     story = tell(replace(evidence, circling=ENDS))
     assert story.why is not None
     assert (story.why.kind, story.facts[0].text) == (
-        "bridge-loop", "the same frames come and go, over and over, at s/l1, s/l2, s/r1, s/r2",
+        "bridge-loop", "the same frames pass again and again at s/l1, s/l2, s/r1, s/r2",
     )  # fmt: skip
     assert story.tries == ("labctl exec s -- ip link set l1 down",)
