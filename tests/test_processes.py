@@ -253,7 +253,7 @@ def test_an_answer_over_udp_comes_from_the_address_asked_since_28(clean: None, r
 
     assert outcome.verdict == verdict
     if verdict == "fail":  # the well-known bug of before: moby issue 11998
-        assert any("172.17.0.2 told 172.17.0.1: port unreachable" in line for line in outcome.evidence)
+        assert any("172.17.0.2 reported to 172.17.0.1: port unreachable" in line for line in outcome.evidence)
 
 
 @pytest.mark.root

@@ -44,9 +44,7 @@ def bridge(facts: Facts) -> Cell:
             end = facts.links.get(link.peer) if link.peer is not None else None
             word = f"none ({link.kind})" if end is None else _bridge_of(facts, end)
             found[word] = None
-            where = (
-                f"ends at {end.at}, with master {end.master or 'none'}" if end else f"is of kind {link.kind}"
-            )
+            where = f"ends at {end.at}, with master {end.master or 'none'}" if end else f"is of kind {link.kind}"
             evidence.append(f"{link.at} {where}")
     return Cell(", ".join(found), evidence=tuple(evidence))
 

@@ -1,6 +1,6 @@
-"""labctl's own verbs, measured from inside one fresh process: define + up, status, down; then printed as JSON.
+"""Measure labctl's verbs inside one fresh process: define + up, status, down. Prints the result as JSON.
 
-Called as `in_process.py FILE`. What `up` imports on its way is part of its time.
+Called as `in_process.py FILE`. The time of `up` includes its imports.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How long `labctl trace` takes, from a cold process: a delivered probe, a dropped one, a neighbour that is silent."""
+"""The time of `labctl trace` from a new process: a delivered probe, a dropped one, a neighbour without an answer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def traces(runs: int) -> dict[str, float]:
 
 
 def _median(runs: int, target: str, code: int, *options: str) -> float:
-    """One trace from `a`, so many times; another exit code than the expected one is an error."""
+    """The median time of one trace from `a`. An exit code other than `code` is an error."""
     taken = []
     for _ in range(runs):
         begun = time.perf_counter()
