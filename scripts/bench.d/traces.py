@@ -19,7 +19,7 @@ def traces(runs: int) -> dict[str, float]:
             "trace_refused_ms": _median(runs, "c", 1, "--tcp", "80"),
             "trace_neighbour_ms": _median(min(runs, 3), "10.244.0.77", 1),
         }
-        forwarding = ["ip", "netns", "exec", "labctl.checks.context.node2", "sysctl", "-qw", "net.ipv4.ip_forward=0"]
+        forwarding = ["ip", "netns", "exec", "labctl.bench.node2", "sysctl", "-qw", "net.ipv4.ip_forward=0"]
         subprocess.run(forwarding, check=True, capture_output=True)
         return {**found, "trace_dropped_ms": _median(runs, "c", 1)}
     finally:

@@ -240,7 +240,7 @@ class Mininet(Variant):
 class Labctl(Variant):
     """labctl in one fresh process: from reading the scenario to the built lab, imports of the engine included."""
 
-    name, prefix = "labctl", "labctl.checks.context"
+    name, prefix = "labctl", "labctl.bench"
 
     def sample(self, net: Network) -> Sample:
         answer = WORK / "labctl.json"
@@ -254,7 +254,7 @@ class Labctl(Variant):
 class LabctlProcess(Variant):
     """The whole command, from the start of Python to its end."""
 
-    name, prefix = "labctl up (whole command)", "labctl.checks.context"
+    name, prefix = "labctl up (whole command)", "labctl.bench"
 
     def sample(self, net: Network) -> Sample:
         up = run([sys.executable, "-m", "labctl", "up", scenario(net), "--name", "bench"])
@@ -272,7 +272,7 @@ def ends(net: Network) -> tuple[str, str]:
 
     found = lifecycle.compiled(lifecycle.define(str(scenario(net)), "bench"))
     pods = [machine for machine in found.machines if machine.role in ("pod", "container")]
-    return f"labctl.checks.context.{pods[0].name}", str(pods[-1].addresses[0])
+    return f"labctl.bench.{pods[0].name}", str(pods[-1].addresses[0])
 
 
 VARIANTS: tuple[Variant, ...] = (
