@@ -1,7 +1,7 @@
-"""The manual page labctl(1) and the completion files, generated from the commands of the command line.
+"""The manual page labctl(1) and the completion files, made from the commands of the command line.
 
-The text about a verb is in its function only; the manual page is that text in roff. The completion files are click's.
-Each names the version of click that made it; another version does not change it.
+What a verb says of itself is said once, in its function: the page is that in roff. The completion files are click's
+own; each says which click made it, and is left as it is by another one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SHELLS = {"bash": "labctl", "zsh": "_labctl", "fish": "labctl.fish"}  # the name
 
 
 def man() -> str:
-    """The manual page, in roff's man macros."""
+    """The page, in roff's man macros."""
     register()
     context = click.Context(app, info_name="labctl", obj=Session(()))
     first, *blocks = paragraphs(app.help or "")
@@ -53,7 +53,7 @@ def man() -> str:
 
 
 def verb(command: click.Command, context: click.Context) -> Iterator[str]:
-    """A verb: its usage, its description, its options."""
+    """A verb: how it is called, what it does, its options."""
     usage = " ".join(command.collect_usage_pieces(context))
     yield f".SS {plain(command.name or '')}"
     yield f".B labctl {plain(command.name or '')}"
@@ -65,7 +65,7 @@ def verb(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def options(command: click.Command, context: click.Context) -> Iterator[str]:
-    """The options that `--help` lists. `--help` itself is an option of all verbs and is listed once."""
+    """The options that `--help` lists; itself it is an option of all, and listed once."""
     for option in command.get_params(context):
         record = option.get_help_record(context)
         once = context.parent is None or option.name != "help"
@@ -74,14 +74,14 @@ def options(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def item(term: str, text: str) -> Iterator[str]:
-    """A term and its description."""
+    """A term, and what it is."""
     yield ".TP"
     yield f".B {plain(term)}"
     yield from prose(text)
 
 
 def paragraphs(text: str) -> list[str]:
-    """A docstring's paragraphs. One that begins with a backspace keeps its lines, as in click."""
+    """A docstring's paragraphs; one that begins with a backspace keeps its lines, as click has it."""
     return [block for block in inspect.cleandoc(text).split("\n\n") if block.strip()]
 
 
@@ -99,19 +99,19 @@ def paragraph(block: str) -> Iterator[str]:
 
 
 def prose(text: str) -> Iterator[str]:
-    """Text that roff fills: one line per sentence."""
+    """Text that is filled; one line of it for a sentence."""
     yield from (plain(line) for line in re.split(r"(?<=[.])\s+(?=[A-Z])", " ".join(text.split())))
 
 
 def plain(text: str) -> str:
-    """A line, escaped so that roff prints it unchanged."""
+    """A line that roff prints as it is."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace("^", "\\(ha").replace("~", "\\(ti")
     text = text.replace("`", "\\(ga").replace("'", "\\(aq").replace('"', "\\(dq")
     return f"\\&{text}" if text.startswith(".") else text
 
 
 def completions(folder: Path) -> Iterator[tuple[str, str]]:
-    """The completion files by name, for shells that load them automatically. `folder` has the current files."""
+    """The completion files by name, for shells that load them by themselves; `folder` has those of before."""
     release = version("click")
     register()
     for shell, name in SHELLS.items():
@@ -127,11 +127,11 @@ def completions(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def source_of(shell: str) -> str:
-    """click's completion script for a shell."""
+    """click's own text for a shell."""
     kind = get_completion_class(shell)
     assert kind is not None
     maker = kind(app, {}, "labctl", "_LABCTL_COMPLETE")
-    return maker.source_template % maker.source_vars()  # source() itself would run this machine's bash
+    return maker.source_template % maker.source_vars()  # source() itself would ask the bash of this machine
 
 
 def written(folder: Path) -> Iterable[tuple[str, str]]:

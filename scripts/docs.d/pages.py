@@ -75,7 +75,7 @@ def grades(those: Iterable[Part]) -> Iterator[str]:
     for part in those:
         if part.feature:
             told = f"`up` refuses a lab that needs `{part.feature}` on a kernel without it"
-            instead = f", unless it is asked, with `--approximate`, for a substitute: {prose(part.instead)}"
+            instead = f", unless `--approximate` allows a substitute: {prose(part.instead)}"
             yield told + (instead if part.instead else "") + "."
 
 
@@ -83,7 +83,7 @@ def options(model: object) -> Iterator[str]:
     """A model's own keys, each with its value type and its default."""
     keys = option_keys(model)
     if not keys:
-        yield "None: the sections of the scenario say everything. See [the scenario reference](../scenario.md)."
+        yield "None: the sections of the scenario contain all settings. See [the scenario reference](../scenario.md)."
         return
     yield "Keys of the scenario's top level; `--set key=value` sets them from the command line."
     yield key_table(network_keys(model) + keys)
