@@ -94,7 +94,7 @@ class Trial:
             why = "a process listens there already" if error.errno == errno.EADDRINUSE else str(error)
             self.notes.append(f"labctl could not listen on {check.probe} port {port} of {machine}: {why}")
         if self._listener is not None and not self._listener.ready:
-            raise KernelError(f"labctl's listener on {check.probe} port {port} of {machine} does not listen")
+            raise KernelError(f"labctl's listener on {check.probe} port {port} of {machine} is not listening")
 
     def _pursue(self) -> tuple[Evidence, Judgement]:
         patient = not self.check.silent

@@ -271,7 +271,7 @@ def judge_mesh(pairs: Sequence[Pair], most: int = 10) -> Judgement:
     """
     bad = sorted((pair for pair in pairs if not pair.good), key=lambda pair: bool(pair.doubt))
     if not pairs:
-        return "inconclusive", ("no pair was tried",)
+        return "inconclusive", ("no pair was tested",)
     good = f"{len(pairs) - len(bad)} of {len(pairs)} pairs: replied, seen with own address"
     more = (f"and {len(bad) - most} more",) if len(bad) > most else ()
     verdict: Verdict = "pass" if not bad else "inconclusive" if bad[0].doubt else "fail"
