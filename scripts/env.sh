@@ -1,20 +1,20 @@
 # shellcheck shell=bash disable=SC2034
-# Shared by the scripts beside it: where this source tree runs, and `ready`, which makes sure that it can.
+# Shared by the other scripts of this folder: the virtual environment of this source tree, and `ready`, which makes it.
 #
-# Root's virtual environment lies outside the tree, so that `sudo` never leaves files there which a user
-# cannot change; a user's is .venv. Both hold the dependencies only: the code runs from the source tree.
+# Root's virtual environment is outside the tree, so that `sudo` never leaves files in the tree that a user
+# cannot change. A user's is .venv. Both contain the dependencies only: the code runs from the source tree.
 
 root=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd -P)
-PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # a user's PATH on Debian lacks the place of ip and iptables
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # a user's PATH on Debian lacks the folders of ip and iptables
 if ((EUID == 0)); then
   venv=${LABCTL_VENV:-/var/cache/labctl/venv${root//\//-}}
 else
   venv=${LABCTL_VENV:-$root/.venv}
 fi
-python=("$venv/bin/python" -X "pycache_prefix=$venv/pycache") # no __pycache__ of root's in the tree
-unset PYTHONDONTWRITEBYTECODE                                # with a cache outside the tree there is no reason
+python=("$venv/bin/python" -X "pycache_prefix=$venv/pycache") # root writes no __pycache__ into the tree
+unset PYTHONDONTWRITEBYTECODE                                # not needed, because the cache is outside the tree
 
-# ready run|dev: returns at once when the environment is newer than what it was made from.
+# ready run|dev: make the environment; return at once if it is newer than the files that it was made from.
 ready() {
   local stamp=$venv/.labctl-$1
   [[ $stamp -nt $root/pyproject.toml && $stamp -nt $root/scripts/provision.sh && -x $venv/bin/python ]] && return

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Make a Debian or Ubuntu machine ready for labctl; running it again does nothing.
+# Prepare a Debian or Ubuntu machine for labctl. A second run changes nothing.
 #
 #   provision.sh [--dev]                     as root: install labctl into /opt/labctl (LABCTL_PREFIX) and
 #                                            link /usr/local/bin/labctl; --dev adds what the tests need
-#   provision.sh --remove                    take that away again; packages of the system stay
-#   provision.sh --source run|dev DIRECTORY  only a virtual environment that runs this source tree
-#   provision.sh --subjects DIRECTORY        only unpack, for tests/fidelity, the real things that models follow
-#   provision.sh --engines DIRECTORY         likewise the Docker Engines of newer Debians, with their libraries
+#   provision.sh --remove                    remove that; packages of the system stay
+#   provision.sh --source run|dev DIRECTORY  only make a virtual environment that runs this source tree
+#   provision.sh --subjects DIRECTORY        only unpack, for tests/fidelity, the real software that models follow
+#   provision.sh --engines DIRECTORY         the same for the Docker Engines of newer Debians, with their libraries
 #
-# PYTHON=... chooses the interpreter (3.10 or newer, with venv and headers); else the system's is taken.
-# The system Python gets no package. Everything is reported on stderr, one line per step.
+# PYTHON=... chooses the interpreter (3.10 or newer, with venv and headers); the default is the system's.
+# No package is installed into the system Python. Every step is reported on stderr in one line.
 set -euo pipefail
 shopt -s inherit_errexit
 umask 022
@@ -18,7 +18,7 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 unset PYTHONPATH PYTHONHOME
 
-copy= # of the source tree, to build from
+copy= # a copy of the source tree, to build from
 trap '[[ -z $copy ]] || rm -rf "$copy"' EXIT
 
 say() { echo "labctl set-up: $*" >&2; }
@@ -40,7 +40,7 @@ quietly() {
 
 # ---- the system's packages ---------------------------------------------------------------------------
 
-# package -> a command that succeeds when it is there
+# each package, and a command that succeeds if it is installed
 packages() {
   cat <<'LIST'
 iproute2 ip -V
@@ -59,7 +59,7 @@ libc6-dev test -e /usr/include/stdio.h
 LIST
 }
 
-# What only some labs need: as `packages`, but a machine where it cannot be had is ready all the same.
+# Packages for some labs only, in the same form. A machine where they cannot be installed is ready as well.
 welcome() {
   cat <<'LIST'
 containernetworking-plugins test -x /usr/lib/cni/bridge -o -x /opt/cni/bin/bridge
@@ -77,7 +77,7 @@ install_welcome() {
       { quietly "reading the package lists" "${apt[@]}" update &&
         DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
           quietly "installing $package again" "${apt[@]}" install --no-install-recommends "$package"; } ||
-      say "$package cannot be had here: labs that need it say so"
+      say "$package cannot be installed here: only labs that need it are affected"
   done < <(welcome)
 }
 
@@ -110,7 +110,7 @@ install_missing() {
 
 # ---- Python ------------------------------------------------------------------------------------------
 
-# The first Python that can really do it: new enough, makes environments, compiles extensions.
+# The first usable Python: new enough, can make environments, can compile extensions.
 choose_python() {
   local candidate
   for candidate in ${PYTHON:-/usr/bin/python3 python3 python3.13 python3.12 python3.11 python3.10}; do
@@ -131,14 +131,14 @@ make_venv() {
     return
   fi
   if [[ -d $target && ! -e $target/pyvenv.cfg && -n $(ls -A "$target") ]]; then
-    die "$target holds something else: choose another place (LABCTL_PREFIX, LABCTL_VENV) or remove it"
+    die "$target has other content: choose another folder (LABCTL_PREFIX, LABCTL_VENV) or remove it"
   fi
-  python=$(choose_python) || die "PYTHON=${PYTHON:-} is no Python 3.10 or newer with venv and headers"
+  python=$(choose_python) || die "PYTHON=${PYTHON:-} is not a Python 3.10 or newer with venv and headers"
   mkdir -p "$target"
   quietly "creating $target with $python" "$python" -m venv --clear "$target" || die "$python could not create $target"
 }
 
-# requirements PYTHON LEVEL: what pyproject.toml asks for, one per line
+# requirements PYTHON LEVEL: print the requirements of pyproject.toml, one per line
 requirements() {
   "$1" - "$root/pyproject.toml" "$2" <<'CODE'
 import sys
@@ -159,12 +159,12 @@ pip_install() {
     die "pip could not install $what into $target: see above; is the machine online?"
 }
 
-# ---- what is asked for -------------------------------------------------------------------------------
+# ---- the actions -------------------------------------------------------------------------------------
 
 digest() { cat -- "$@" | sha256sum | cut -d' ' -f1; }
 
-# One process at a time works on an environment; the second finds it done. The lock is on the folder that
-# holds the environment, and leaves no file.
+# Only one process at a time works on an environment; a second one finds it ready. The lock is on the folder that
+# contains the environment, so that no lock file is left.
 lock() {
   mkdir -p "${1%/*}" 2>/dev/null || die "cannot create ${1%/*}: permission denied; use sudo (sudo ./scripts/labctl), or set LABCTL_VENV to a place of yours"
   [[ -w ${1%/*} ]] || die "cannot write in ${1%/*}: permission denied; use sudo (sudo ./scripts/labctl), or set LABCTL_VENV to a place of yours"
@@ -200,7 +200,7 @@ CODE
   [[ $level == run ]] || echo "$now" >"$stamp"
 }
 
-# linked LINK FILE: the link, unless it is there; the folders that it needed are noted, for --remove
+# linked LINK FILE: make the link, unless it exists; record the folders that were created, for --remove
 linked() {
   local folder=${1%/*}
   local -a made=()
@@ -211,8 +211,8 @@ linked() {
   ln -sfn "$2" "$1"
 }
 
-# where man and the shells look, and what is there a link to, below share/ of the installation; fish looks into
-# /usr/local/share only where XDG_DATA_DIRS says so
+# the links for man and the shells, and their files below share/ of the installation; fish reads /usr/local/share only
+# if XDG_DATA_DIRS contains it
 places() {
   cat <<'LIST'
 /usr/local/share/man/man1/labctl.1 man/man1/labctl.1
@@ -225,7 +225,7 @@ LIST
 installed() {
   local level=$1 target=${LABCTL_PREFIX:-/opt/labctl} now link=/usr/local/bin/labctl
   ((EUID == 0)) || die "installing into $target needs root: run 'sudo $0', or 'pip install $root' into an environment of yours"
-  export PIP_NO_CACHE_DIR=1 # what --remove leaves is packages
+  export PIP_NO_CACHE_DIR=1 # no pip cache, so that --remove leaves only packages
   lock "$target"
   install_missing
   install_welcome
@@ -235,50 +235,50 @@ installed() {
     say "$target is up to date"
   else
     make_venv "$target"
-    touch "$target/.labctl" # from here on it is ours, and --remove takes it away, whatever becomes of the rest
+    touch "$target/.labctl" # from now on it is ours: --remove deletes it, even if the rest fails
     copy=$(mktemp -d)
-    cp -r "$root"/{labctl,scenarios,pyproject.toml,README.md,LICENSE} "$copy" # building leaves files in its tree
+    cp -r "$root"/{labctl,scenarios,pyproject.toml,README.md,LICENSE} "$copy" # building writes into its tree
     mkdir "$copy/docs" && cp -r "$root"/docs/{man,completion} "$copy/docs"
     local -a needs
     mapfile -t needs < <(requirements "$target/bin/python" "$level")
     ((${#needs[@]})) || die "cannot read $root/pyproject.toml"
     pip_install "$target" "what labctl needs" "${needs[@]}"
-    # the version need not have changed: the code itself is replaced whatever it says
+    # the code may change without the version: replace it in any case
     pip_install "$target" "labctl itself" --force-reinstall --no-deps "$copy"
     rm -f "$target"/.labctl-*
     echo "$now" >"$target/.labctl-run"
     echo "$now" >"$target/.labctl-$level"
   fi
-  [[ ! -e $link || -L $link ]] || die "$link exists and is not ours: remove it, or run $target/bin/labctl"
+  [[ ! -e $link || -L $link ]] || die "$link exists and does not belong to labctl: remove it, or run $target/bin/labctl"
   ! linked "$link" "$target/bin/labctl" || say "labctl is in $link: try 'sudo labctl up kubenet'"
   local file
-  while read -r link file; do # what is there and not a link is somebody else's
+  while read -r link file; do # an existing file that is not a link belongs to other software
     if [[ -e $target/share/$file && (! -e $link || -L $link) ]]; then
       linked "$link" "$target/share/$file" || true
     fi
   done < <(places)
 }
 
-# removed: the installation and the links to it, and nothing that is not ours
+# removed: delete the installation and the links to it, and nothing that is not ours
 removed() {
   local target=${LABCTL_PREFIX:-/opt/labctl} link folder
   ((EUID == 0)) || die "removing $target needs root: run 'sudo $0 --remove'"
   if [[ -e $target && ! (-e $target/pyvenv.cfg && (-e $target/.labctl || -e $target/.labctl-run)) ]]; then
-    die "$target holds something else, and stays"
+    die "$target has other content, and is not removed"
   fi
   while read -r link _; do
     if [[ -L $link && $(readlink "$link") == "$target"/* ]]; then rm "$link"; fi
   done < <(places && echo /usr/local/bin/labctl)
-  [[ -e $target ]] || { say "$target is not there" && return 0; }
-  while read -r folder; do # deepest first; what others put something into stays
+  [[ -e $target ]] || { say "$target does not exist" && return 0; }
+  while read -r folder; do # deepest first; folders with other files stay
     [[ -z $folder ]] || rmdir "$folder" 2>/dev/null || true
   done < <(sort -ru "$target/.labctl" 2>/dev/null)
   rm -rf "$target"
-  say "$target is removed; packages that it needed stay, and so do labs that run"
+  say "$target is removed; the packages that it needed and running labs stay"
 }
 
-# What the models are held against, unpacked and not installed: an installed docker.io would start a daemon
-# that rewrites this machine's network. Exits 1 with a reason where the packages cannot be had.
+# The real software that the models are compared with, unpacked and not installed: an installed docker.io would start a
+# daemon that changes this machine's network. Returns 1 if the packages cannot be downloaded.
 subjects() {
   local target=$1 package
   local -a wanted=(containernetworking-plugins docker.io containerd runc busybox-static)
@@ -297,8 +297,8 @@ subjects() {
   mv -T "$copy/tree" "$target"
 }
 
-# engines DIRECTORY: a tree for each newer Debian, from the mirror that this Debian uses; apt's own lists and
-# its idea of what is installed stay as they are
+# engines DIRECTORY: unpack one tree for each newer Debian, from the mirror that this Debian uses; apt's own lists and
+# its list of installed packages do not change
 engines() {
   local target=$1 suite mirror own package
   lock "$target"
@@ -329,11 +329,11 @@ engines() {
 case ${1:-} in
 --engines)
   [[ -n ${2:-} ]] || die "usage: provision.sh --engines DIRECTORY"
-  engines "$2" || { say "newer Docker Engines cannot be had here; tests that need them are skipped" && exit 1; }
+  engines "$2" || { say "newer Docker Engines cannot be downloaded here; tests that need them are skipped" && exit 1; }
   ;;
 --subjects)
   [[ -n ${2:-} ]] || die "usage: provision.sh --subjects DIRECTORY"
-  subjects "$2" || { say "the real things cannot be had here; tests that need them are skipped" && exit 1; }
+  subjects "$2" || { say "the real software cannot be downloaded here; tests that need it are skipped" && exit 1; }
   ;;
 --source)
   [[ ${2:-} == run || ${2:-} == dev ]] && [[ -n ${3:-} ]] || die "usage: provision.sh --source run|dev DIRECTORY"

@@ -633,7 +633,7 @@ class TestOnAKernel:
             gone = labctl.trace("a", nobody, lab=NAME)
             assert gone.hops[:4] == ("a", "node1", "fabric", "node1")
             assert gone.story.why is not None
-            assert gone.story.why.sentence.startswith("a routing loop: node1 and fabric hand the packet to each other")
+            assert gone.story.why.sentence.startswith("a routing loop: node1 and fabric send the packet to each other")
             told = [note.text for step in gone.story.legs[0].steps[:2] for note in step.notes]
             assert "default via 192.168.0.254 dev eth0" in told
             assert len(told) == len(set(told))

@@ -417,7 +417,7 @@ def test_what_this_kernel_cannot_hold_is_skipped_with_the_reason(capsys: pytest.
     [
         ("docker-overlay", 4, "no lab could be measured: docker-overlay: this kernel lacks vxlan"),
         ("docker-overlay docker-icc", 3, "docker-icc: cannot add link: Operation not permitted"),
-        ("raw-dual-stack", 2, "raw-dual-stack: it has no pod or container with an address of its own"),
+        ("raw-dual-stack", 2, "raw-dual-stack: it has no pod or container with its own address"),
     ],
 )
 def test_if_nothing_can_be_measured_the_reason_is_the_error(

@@ -172,7 +172,7 @@ def test_an_address_is_told_by_whose_it_is() -> None:
     told = {text: visibility.owner(those, ip_address(text), "vm") for text in
             ("10.1.0.2", "10.9.0.1", "10.1.0.1", "10.9.0.2", "10.2.0.2", "10.9.255.254", "7.7.7.7")}  # fmt: skip
 
-    assert list(told.values()) == ["pod", "node", "node (br0)", "node2", "c", "fabric", "7.7.7.7, which nobody has"]
+    assert list(told.values()) == ["pod", "node", "node (br0)", "node2", "c", "fabric", "7.7.7.7, which no machine has"]
     assert visibility.owner(those, ip_address("7.7.7.7"), "internet") == "public address"
 
 
@@ -259,7 +259,7 @@ def test_a_flooded_fabric_did_not_forward() -> None:
 
     assert answers(facts(asked={"mate": came("a", "b", *flooded)}))["same_node"].text == "switched"
     by_way = answers(facts(asked={"mate": came("a", "b", *turned)}))["same_node"].text
-    assert by_way == "switched, by way of the fabric"
+    assert by_way == "switched, through the fabric"
 
 
 # ---- what the kernel's state says ----------------------------------------------------------------------
@@ -284,9 +284,9 @@ def test_how_a_gateway_is_resolved() -> None:
 
     assert gateway("permanent", mac, end) == "169.254.1.1, permanent neighbour entry: the cable's other end"
     assert gateway("reachable", mac, end, settings=proxy) == "169.254.1.1, proxy ARP of the cable's other end"
-    assert gateway("reachable", mac, end) == "169.254.1.1, answered in the name of the cable's other end"
-    assert gateway("stale", "02:00:00:00:00:01") == "169.254.1.1, answered in the name of br0"
-    assert gateway("stale", "02:99:99:99:99:99").endswith("in the name of an unknown device")
+    assert gateway("reachable", mac, end) == "169.254.1.1, answered with the MAC address of the cable's other end"
+    assert gateway("stale", "02:00:00:00:00:01") == "169.254.1.1, answered with the MAC address of br0"
+    assert gateway("stale", "02:99:99:99:99:99").endswith("with the MAC address of an unknown device")
 
 
 def test_a_gateway_that_the_pod_does_not_know_is_inconclusive() -> None:

@@ -158,7 +158,7 @@ def test_an_icmp_error_quotes_the_probe_that_it_is_about() -> None:
     error6 = ipv6(58, struct.pack("!BBHI", 1, 0, 0, 0) + ECHO6[:60], src="2001:db8::fe")
     trail = follow(Marker(MARK), decoded([frame(ethernet(0x0800, error)), frame(ethernet(0x86DD, error6))]))
 
-    assert [str(item) for item in trail.complaints] == ["10.0.0.254 told 10.0.0.1: host unreachable"]
+    assert [str(item) for item in trail.complaints] == ["10.0.0.254 reported to 10.0.0.1: host unreachable"]
     assert trail.complaints[0].about == "request"
     assert trail.requests == ()
 

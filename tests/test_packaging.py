@@ -200,7 +200,7 @@ def test_what_was_installed_is_removed_again_and_nothing_else(tmp_path: Path) ->
     )
 
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("holds something else, and stays") == 1
+    assert done.stderr.count("has other content, and is not removed") == 1
     assert done.stderr.count("is removed; packages") == 1
     assert (tmp_path / "other/file").exists()
     assert not (tmp_path / "labctl").exists()

@@ -225,9 +225,9 @@ def test_a_free_port_fails_the_check_that_it_is_taken(pods: Lab) -> None:
     made = Lab("pods", "kubenet", pods.plan, pods.machines, (free, udp, gone))
     told = {outcome.check.say: (outcome.verdict, outcome.evidence[0]) for outcome in runner.run(made).outcomes}
 
-    assert told["81 is taken"] == ("fail", "tcp port 81 of a was free: nobody listens there")
+    assert told["81 is taken"] == ("fail", "tcp port 81 of a was free: no process uses it")
     assert told["8125 is taken"][0] == "pass"
-    assert told["8125 is taken"][1].startswith("udp port 8125 of a is held by metrics (process ")
+    assert told["8125 is taken"][1].startswith("udp port 8125 of a is used by metrics (process ")
     assert told["80 is taken there"] == ("fail", "there is no namespace labctl.pods.nobody")
 
 
@@ -253,7 +253,7 @@ def test_an_answer_over_udp_comes_from_the_address_asked_since_28(clean: None, r
 
     assert outcome.verdict == verdict
     if verdict == "fail":  # the well-known bug of before: moby issue 11998
-        assert any("172.17.0.2 told 172.17.0.1: port unreachable" in line for line in outcome.evidence)
+        assert any("172.17.0.2 reported to 172.17.0.1: port unreachable" in line for line in outcome.evidence)
 
 
 @pytest.mark.root

@@ -127,7 +127,7 @@ def test_a_check_says_that_frames_go_round() -> None:
     compiled = lifecycle.recall("loop")
     impatient = Check("h1 reaches nobody", "ping", "h1", "192.0.2.9", within=3)
     outcome = runner.run(replace(compiled, checks=(impatient,))).outcomes[0]
-    expected = "frames go round a loop of bridges: the same ones come and go at s/l1, s/l2, s/r1, s/r2"
+    expected = "frames circulate in a loop of bridges, again and again past s/l1, s/l2, s/r1, s/r2"
     assert expected in outcome.evidence, outcome.evidence
 
 
@@ -145,6 +145,6 @@ def test_a_loss_that_nothing_else_explains_is_the_loops() -> None:
     story = tell(replace(evidence, circling=ENDS))
     assert story.why is not None
     assert (story.why.kind, story.facts[0].text) == (
-        "bridge-loop", "the same frames come and go, over and over, at s/l1, s/l2, s/r1, s/r2",
+        "bridge-loop", "the same frames pass again and again at s/l1, s/l2, s/r1, s/r2",
     )  # fmt: skip
     assert story.tries == ("labctl exec s -- ip link set l1 down",)

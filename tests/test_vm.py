@@ -66,5 +66,5 @@ def test_an_order_has_the_labs_their_laws_and_what_depends_on_a_kernel(parts: di
 def test_a_machine_without_room_says_so(parts: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts["main"], "_free_memory", lambda: 1900)
 
-    with pytest.raises(parts["main"].Cannot, match="needs 2560 MiB of free memory, and here are 1900"):
+    with pytest.raises(parts["main"].Cannot, match="needs 2560 MiB of free memory, and 1900 are free"):
         parts["main"]._tools()

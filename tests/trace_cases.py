@@ -278,7 +278,7 @@ CASES = (
     case("delivered-udp-6", "road", "", f"h1 {SIX} --udp 53 --listen", None, verdict="answered"),
     case("service", "road", "", "h1 10.96.0.10", None, verdict="answered"),
     case("service-tcp", "road", "", "h1 10.96.0.10 --tcp 80", None, verdict="answered", listen="tcp h2 0.0.0.0 80"),
-    case("forwarding-off", "road", FORWARD, "h1 h2", "forwarding-off", "r2 is not 10.2.0.2", "ip_forward = 0"),
+    case("forwarding-off", "road", FORWARD, "h1 h2", "forwarding-off", "r2 does not have", "ip_forward = 0"),
     case("forwarding-off-tcp", "road", FORWARD, "h1 h2 --tcp 80", "forwarding-off", "r2"),
     case("forwarding-off-udp", "road", FORWARD, "h1 h2 --udp 53", "forwarding-off", "r2"),
     case(
@@ -491,12 +491,12 @@ CASES = (
         "",
         "h1 10.2.0.77",
         "neighbour",
-        "nobody at r2/h2 answers for 10.2.0.77",
-        "asked who has 10.2.0.77",
+        "r2/h2 gets no answer for 10.2.0.77",
+        "asked for the MAC address of 10.2.0.77",
     ),
-    case("arp-6", "road", "", "h1 2001:db8:2::77", "neighbour", "nobody at r2/h2 answers for 2001:db8:2::77"),
-    case("arp-tcp", "road", "", "h1 10.2.0.77 --tcp 80", "neighbour", "nobody at r2/h2 answers for 10.2.0.77"),
-    case("arp-source", "road", "", "h1 10.1.0.77", "neighbour", "nobody at h1/eth0 answers", place="never left h1"),
+    case("arp-6", "road", "", "h1 2001:db8:2::77", "neighbour", "r2/h2 gets no answer for 2001:db8:2::77"),
+    case("arp-tcp", "road", "", "h1 10.2.0.77 --tcp 80", "neighbour", "r2/h2 gets no answer for 10.2.0.77"),
+    case("arp-source", "road", "", "h1 10.1.0.77", "neighbour", "h1/eth0 gets no answer", place="never left h1"),
     case(
         "too-big", "road", SMALL, "h1 h2 --size 1400", "too-big", "too big for r2/h2 (MTU 1280)", "fragmentation needed"
     ),
@@ -513,7 +513,7 @@ CASES = (
         "too big for h1/eth0 (MTU 1500)",
         place="never left h1",
     ),
-    case("cut", "road", SMALL, "h1 h2 --size 1400 --fragment", None, fact="r2 cut it", verdict="answered"),
+    case("cut", "road", SMALL, "h1 h2 --size 1400 --fragment", None, fact="r2 fragmented it", verdict="answered"),
     case(
         "black-hole",
         "road",
@@ -527,15 +527,15 @@ CASES = (
     case(
         "black-hole-udp", "road", HOLE, "h1 h2 --udp 53 --size 1400", "mtu-black-hole", "too big for h2/eth0 (MTU 1280)"
     ),
-    case("loop", "road", LOOP, "h1 h2", "loop", "hand the packet to each other", "ttl exceeded"),
-    case("loop-tcp", "road", LOOP, "h1 h2 --tcp 80", "loop", "hand the packet to each other"),
+    case("loop", "road", LOOP, "h1 h2", "loop", "send the packet to each other", "ttl exceeded"),
+    case("loop-tcp", "road", LOOP, "h1 h2 --tcp 80", "loop", "send the packet to each other"),
     case(
         "loop-6",
         "road",
         f"r2: ip -6 route add {SIX} via 2001:db8:9::1",
         f"h1 {SIX}",
         "loop",
-        "hand the packet to each other",
+        "send the packet to each other",
         "hop limit exceeded",
     ),
     case(
@@ -583,7 +583,7 @@ CASES = (
         "",
         "h1 10.96.0.77 --tcp 80",
         "dead-backend",
-        "sends 10.96.0.77 on to the backend 10.2.0.77",
+        "rewrites 10.96.0.77 to the backend 10.2.0.77",
     ),
     case(
         "backend-refuses",
@@ -645,7 +645,7 @@ CASES = (
         f"{FLOW_1}; {FLOW_2}; v1: ip route replace 10.8.0.2 dev vx0 src 10.8.0.1",
         "v1 10.8.0.2",
         "vxlan-untold",
-        "the tunnel v1/vx0 was not told where to send it",
+        "the tunnel v1/vx0 got no far end for it",
     ),
     case(
         "flow-underlay",
@@ -661,7 +661,7 @@ CASES = (
         f"{FLOW_1}; {FLOW_2}; v2: ip link set vx0 down",
         "v1 10.8.0.2",
         "link-down",
-        "v2 got the packet in VXLAN 42 and v2/vx0, which takes it out, is down",
+        "v2 received the packet in VXLAN 42, but v2/vx0, which decapsulates it, is down",
     ),
     case(
         "vxlan-fdb-6",
@@ -685,7 +685,7 @@ CASES = (
         "v1: ip neigh del 10.8.0.2 dev vx0",
         "v1 10.8.0.2",
         "vxlan-neighbour",
-        "nobody behind the tunnel v1/vx0",
+        "the tunnel v1/vx0 gets no answer",
     ),
     case(
         "vxlan-reply-fdb",
@@ -710,7 +710,7 @@ CASES = (
         "net: sysctl -qw net.ipv4.ip_forward=0",
         "v1 10.8.0.2",
         "forwarding-off",
-        "net is not 198.51.100.1",
+        "net does not have the address 198.51.100.1",
     ),
     case("proxy-arp", "flat", "", "p1 p2", None, verdict="answered"),
     case(
@@ -736,7 +736,7 @@ CASES = (
         "f1: ping -c1 -W5 10.6.0.2; f2: ip link set eth0 down",
         "f1 f2",
         "link-down",
-        "f2/eth0, which cannot hear: f2/eth0 is down",
+        "f2/eth0, which cannot receive: f2/eth0 is down",
         "the frame came to f3 instead",
     ),
     case(
@@ -745,7 +745,7 @@ CASES = (
         "f1: ping -c1 -W5 10.6.0.2; fw: ip link set p2 down",
         "f1 f2",
         "link-down",
-        "f2/eth0, which cannot hear: fw/p2 is down",
+        "f2/eth0, which cannot receive: fw/p2 is down",
     ),
     case(
         "deaf",
@@ -753,7 +753,7 @@ CASES = (
         "s1: ping -c1 -W5 10.5.0.3; s2: ip link set eth0 down",
         "s1 s2",
         "link-down",
-        "s2/eth0, which cannot hear: s2/eth0 is down",
+        "s2/eth0, which cannot receive: s2/eth0 is down",
     ),
     case("same-bridge", "switch", "", "s1 s2", None, verdict="answered", routes="s1: 10.5.0.0/24 dev eth0"),
     case(
@@ -780,7 +780,7 @@ CASES = (
         "b3: sysctl -qw net.ipv4.ip_forward=0",
         "b1 b2",
         "forwarding-off",
-        "b3 is not 10.4.1.2",
+        "b3 does not have the address 10.4.1.2",
         "iif gw0",
         place="entering b3/gw0",
     ),
@@ -818,7 +818,7 @@ CASES = (
         "sw: sysctl -qw net.bridge.bridge-nf-call-iptables=0",
         "s1 10.96.0.3",
         "not-untranslated",
-        "came home from 10.5.0.3",
+        "the reply came from 10.5.0.3",
         "bridge-nf-call-iptables = 0",
     ),
     case(
@@ -827,7 +827,7 @@ CASES = (
         "sw: sysctl -qw net.bridge.bridge-nf-call-iptables=0",
         "s1 10.96.0.3 --tcp 80",
         "not-untranslated",
-        "came home from 10.5.0.3",
+        "the reply came from 10.5.0.3",
         listen="tcp s2 0.0.0.0 80",
     ),
     case(

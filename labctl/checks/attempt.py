@@ -1,9 +1,9 @@
-"""One check, tried: probes go out until one proves the claim or time is up, and each is judged by itself.
+"""Run one check: send probes until one passes or the timeout expires. Each probe is evaluated separately.
 
-A probe that should be answered is repeated with a new mark every 0.2 s until the deadline, which covers
-neighbours that are still unknown and servers that still start. One that should get no answer is sent
-once, and waited for. A `see:` that stays unmet while replies come is final after a few probes; a
-`not see:` that was met is final at once, for it was true.
+A probe that expects a reply is repeated with a new marker every 0.2 s until the deadline. This covers
+neighbours that are still unresolved and servers that are still starting. A probe that expects no reply is
+sent once, and the check waits until the deadline. A `see:` that is not met although replies arrive is final
+after a few probes. A `not see:` fails at once when its packet is seen.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from labctl.packets.decode import Frame, Packet
 from labctl.packets.probe_id import MAGIC, Mark, Trail, decoded, follow, opening, unanswered
 
 EVERY = 0.2  # seconds between two probes
-STUBBORN = 0.6  # seconds after which an unmet `see:` is believed although more probes could be sent
+STUBBORN = 0.6  # seconds after the first reply; then an unmet `see:` is final although more probes could be sent
 
 
 class Trial:
-    """One try at one check. Call `run` once."""
+    """One attempt at one check. Call `run` once."""
 
     def __init__(self, bench: Bench, check: Check, address: IP) -> None:
         self.bench, self.check, self.address = bench, check, address
@@ -55,7 +55,7 @@ class Trial:
         self._counted: tuple[Counted, ...] = ()
 
     def run(self) -> tuple[Evidence, Judgement]:
-        """Try until the claim is proven or time is up. Returns the deciding evidence and its judgement."""
+        """Send probes until the check passes or the time is up. Returns the deciding evidence and its judgement."""
         with ExitStack() as stack:
             stack.callback(self._close)
             try:
@@ -64,7 +64,7 @@ class Trial:
                 self.bench.taps.forget()
                 self._lost_before = self.bench.taps.losses()
                 return self._pursue()
-            except KernelError as error:  # tcpdump would not start: nothing was looked at
+            except KernelError as error:  # tcpdump or the listener did not start
                 evidence = self._evidence(None)
                 return evidence, ("inconclusive", (error.message,))
 
@@ -91,10 +91,10 @@ class Trial:
         try:
             self._listener = self.bench.inside.run(path, Listener, check.probe, self.address.version, port)
         except OSError as error:
-            why = "something listens there already" if error.errno == errno.EADDRINUSE else str(error)
+            why = "a process listens there already" if error.errno == errno.EADDRINUSE else str(error)
             self.notes.append(f"labctl could not listen on {check.probe} port {port} of {machine}: {why}")
         if self._listener is not None and not self._listener.ready:
-            raise KernelError(f"labctl's listener on {check.probe} port {port} of {machine} does not listen")
+            raise KernelError(f"labctl's listener on {check.probe} port {port} of {machine} is not listening")
 
     def _pursue(self) -> tuple[Evidence, Judgement]:
         patient = not self.check.silent
@@ -125,8 +125,8 @@ class Trial:
         return self._judged(replace(best[0], probes=len(self._probes)))
 
     def _judged(self, evidence: Evidence) -> tuple[Evidence, Judgement]:
-        """The evidence and its judgement; before a silence passes, a mute target has to say why, and the road is
-        held against the plan."""
+        """The evidence and its judgement. Before a missing reply passes, this looks for the reason why the target did
+        not answer, and compares the path with the plan."""
         if self.check.silent and evidence.mute is not None:
             evidence = replace(evidence, felled=self._reasons(evidence.mute, evidence.trail))
         judgement = judge(evidence)
@@ -136,7 +136,7 @@ class Trial:
         return evidence, judgement
 
     def _reasons(self, mute: str, trail: Trail) -> tuple[str, ...]:
-        """What a namespace that let the probe in says itself about why it does not answer."""
+        """The reasons, found in the namespace that the probe entered, why it does not answer."""
         after = self._count() if mute == self.home else ()
         reasons = felled(self._counted, after, self.check, self.address.version)
         last = next(item for item in reversed(trail.requests) if item.at.ns == mute and item.direction == "in")
@@ -145,10 +145,10 @@ class Trial:
             why = self.bench.inside.run(path, no_way, last.src, last.dst)
         except OSError:
             return reasons
-        return (*reasons, f"{mute} has no way back to {last.src}: {why}") if why else reasons
+        return (*reasons, f"{mute} has no route back to {last.src}: {why}") if why else reasons
 
     def _count(self) -> tuple[Counted, ...]:
-        """What the target's firewall counted so far; nothing where it cannot be read, which proves nothing."""
+        """The current counters of the target's firewall. Empty if they cannot be read: then they prove nothing."""
         if self.home is None:
             return ()
         try:
@@ -156,26 +156,26 @@ class Trial:
             return self.bench.inside.run(where, chains.counted, self.home, self.bench.who.lab.firewall)
         except LabError as error:
             self.notes.append(f"the firewall of {self.home} could not be read: {error.message}")
-        except OSError:  # there is no such namespace, which the judge is told in other ways
+        except OSError:  # the namespace does not exist: `Evidence.dead` reports it
             pass
         return ()
 
     def _beyond(self, trail: Trail) -> str | None:
-        """The namespace with the address that the request, wherever it was sent on to, reached last."""
+        """The namespace that the request entered last, if it is not the target's and has the request's destination."""
         last = trail.requests[-1] if trail.requests else None
         if last is None or last.direction == "out" or last.at.ns == self.home:
             return None
         return last.at.ns if last.dst in self.bench.who.held(last.at.ns) else None
 
     def _road(self, trail: Trail) -> tuple[str, ...]:
-        """Every namespace that the probe passed or might have passed."""
+        """Every namespace that the probe passed or could have passed."""
         who = self.bench.who
         passed = (item.at.ns for item in (*trail.requests, *trail.replies))
         gates = (name for name in who.beside(self.check.source) if who.role(name) not in INNER)
         return tuple(dict.fromkeys((*passed, *gates, *who.road(self.check.source, self.home))))
 
     def _launch(self) -> Evidence | None:
-        """Send one more probe; evidence only if the source cannot even be entered."""
+        """Send one more probe. Returns evidence only if the source's namespace does not exist."""
         path = paths.netns_path(self.bench.lab, self.check.source)
         try:
             self._probes.append(self.bench.inside.run(path, self._make, MAGIC + secrets.token_bytes(4)))
@@ -185,7 +185,7 @@ class Trial:
         return None
 
     def _make(self, marker: bytes) -> Probe:
-        """Runs inside the source."""
+        """Create the probe. Runs inside the source's namespace."""
         check, port = self.check, self.check.port or 0
         if check.probe == "tcp":
             return TcpClient(self.address, port, marker if self._listener else None)
@@ -195,11 +195,11 @@ class Trial:
         if program is not None:
             return Ping(program, self.address, marker, check.deadline if check.silent else 1, check.size)
         if not self.notes:
-            self.notes.append("iputils' ping is not installed: labctl sent an echo request of its own")
+            self.notes.append("iputils' ping is not installed: labctl sent its own echo request")
         return Echo(self.address, marker, check.size)
 
     def _wait(self, seconds: float) -> list[Probe]:
-        """Wait until a probe is done or time is up, serving the listener meanwhile. Returns who got done."""
+        """Wait until a probe is done or the time is up; serve the listener meanwhile. Returns the done probes."""
         deadline = time.monotonic() + seconds
         while True:
             waiting = [probe for probe in self._probes if probe.answer is None]
@@ -225,7 +225,7 @@ class Trial:
         return self._listener.fds() if self._listener is not None else []
 
     def _evidence(self, probe: Probe | None) -> Evidence:
-        """Everything known at this moment about one probe."""
+        """Collect all that is known at this moment about one probe."""
         taps = self.bench.taps
         troubles = {at: dump.settle() for at, dump in self._dumps.items()} if probe is not None else {}
         ended = taps.prove()
@@ -261,7 +261,7 @@ class Trial:
         return probe.mark if probe is not None else None
 
     def _places(self, trail: Trail) -> tuple[str | Port, ...]:
-        """Where a fault would matter: the namespaces that the probe passed, those beside its ends, and
+        """Where a fault matters: the namespaces that the probe passed, those connected to its ends, and
         the points of `see:`."""
         passed = (item.at.ns for item in (*trail.requests, *trail.replies))
         ends = [end for end in (self.check.source, self.home, self.server[0]) if end]
@@ -280,7 +280,7 @@ class Trial:
 def _better(
     best: tuple[Evidence, Judgement] | None, evidence: Evidence, judgement: Judgement
 ) -> tuple[Evidence, Judgement]:
-    """Of two failures the one that tells more: a reply, else the longer trail; the first of equals."""
+    """The failure that shows more: the one with a reply, else the one with the longer trail, else the first."""
 
     def telling(item: Evidence) -> tuple[bool, int]:
         return item.answer == "reply", len(item.trail.requests) + len(item.trail.complaints)

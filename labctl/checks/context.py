@@ -1,4 +1,4 @@
-"""What all checks of a run share, and what it can say about the health of the lab: devices up, addresses there."""
+"""What all checks of a run share, and what is broken in the lab: devices that are down, addresses that are missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from labctl.kernel.namespaces.thread import Inside
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What all trials of a run share: the lab, the thread that enters, the taps, and tcpdump's path."""
+    """What all checks of a run share: the lab, the thread that enters its namespaces, the taps, and tcpdump's path."""
 
     who: Who
     inside: Inside
@@ -30,7 +30,7 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """The two ends of a probe: `home` is the namespace that has `address`, None if no machine has it."""
+    """The two ends of a probe. `home` is the namespace that has `address`, None if no machine has it."""
 
     source: str
     home: str | None
@@ -38,8 +38,8 @@ class Ends:
 
 
 def settle_carriers(bench: Bench) -> None:
-    """Ask each cable's end for its carrier, which makes the kernel act on one that it has only noted yet: else the
-    first packets are dropped, and an ARP request lost that way is repeated only after a second."""
+    """Read the carrier of each end of a cable, which makes the kernel process a pending carrier change at once.
+    Otherwise the first packets are dropped, and a lost ARP request is repeated only after a second."""
     for node in bench.who.nodes:
         for link in bench.who.links.get(node, ()):
             if device_state.plugged(link):
@@ -47,15 +47,15 @@ def settle_carriers(bench: Bench) -> None:
 
 
 def trouble(bench: Bench, at: Port) -> str | None:
-    """What is wrong with a device, None if it works. Of a namespace without a tap nothing is known."""
+    """What is wrong with a device; None if it works. Devices in a namespace without a tap are not examined."""
     sock = bench.taps.socket_of(at.ns)
     if sock is not None:
         return device_state.trouble(sock, at.dev)
-    return None if paths.netns_path(bench.lab, at.ns).exists() else "is in a namespace that is gone"
+    return None if paths.netns_path(bench.lab, at.ns).exists() else "is in a namespace that does not exist"
 
 
 def diagnose(bench: Bench, where: Iterable[str | Port], ends: Ends) -> dict[str, tuple[str, ...]]:
-    """What is broken at the ends of a probe and at these namespaces and points, by their names."""
+    """What is broken at the ends of a probe and at these namespaces and points. The keys are their names."""
     dead: dict[str, tuple[str, ...]] = {}
     for place in dict.fromkeys((ends.source, *((ends.home,) if ends.home else ()), *where)):
         if isinstance(place, Port):
@@ -70,8 +70,8 @@ def diagnose(bench: Bench, where: Iterable[str | Port], ends: Ends) -> dict[str,
 
 
 def _broken(bench: Bench, node: str, ends: Ends) -> tuple[str, ...]:
-    """Planned devices of a namespace that do not work. A dead pod that is no end of the probe is its own
-    affair, so the node's end of that pod's cable does not count."""
+    """The planned devices of a namespace that do not work. The node's end of a cable to a pod that is not an end
+    of the probe does not count: that pod does not affect the probe."""
     path = paths.netns_path(bench.lab, node)
     if not path.exists():
         return (f"there is no namespace {path.name}",)

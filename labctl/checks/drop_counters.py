@@ -1,7 +1,8 @@
-"""What a namespace itself says of a packet that it let in and never answered: which rule dropped it. Pure.
+"""Which firewall rule of the target counted a drop while the probe was under way. Pure.
 
-A target that does not answer may be deaf. Only a firewall's counter tells the one from the other: of two
-readings, one before the probe and one after it, a rule that drops and that counted in between is evidence.
+A target that does not answer may drop the probe by a rule, or it may not process packets at all. Only the
+firewall's counters show the difference. They are read before and after the probe: a rule that drops packets
+and whose counter increased in between is evidence.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from labctl.core.iptables import CHAIN_TOOLS, STRAY
 from labctl.core.iptables_save import Counted
 from labctl.core.scenario_types import Check
 
-FELLERS = {"DROP": "dropped", "REJECT": "rejected", "TARPIT": "held"}  # targets that end a packet here
+FELLERS = {"DROP": "dropped", "REJECT": "rejected", "TARPIT": "held"}  # targets that end the packet
 PROTOCOLS = {4: {"ping": "icmp"}, 6: {"ping": "ipv6-icmp"}}
 
 
 def felled(before: Iterable[Counted], after: Iterable[Counted], check: Check, version: int) -> tuple[str, ...]:
-    """The rules and policies that dropped something between two readings of one namespace's firewall, as
+    """The rules and policies that dropped packets between two readings of one namespace's firewall, as
     sentences; empty if none did.
 
-    Rules for the other IP version or for another protocol than the check's are no evidence, nor is a chain
-    that changed in between.
+    These are not evidence: rules for the other IP version, rules for a protocol other than the check's, and
+    chains that changed in between.
     """
     first = {one.chain.key: one for one in before}
     family = {4: "ip", 6: "ip6"}[version]
@@ -47,7 +48,7 @@ def _moved(was: Counted, now: Counted, protocol: str) -> Iterator[str]:
 
 
 def _about(args: tuple[str, ...], protocol: str) -> bool:
-    """Whether a rule can meet packets of this protocol."""
+    """Whether a rule can match packets of this protocol."""
     if "-p" not in args[:-1]:
         return True
     at = args.index("-p")

@@ -1,4 +1,4 @@
-"""What a probe brought to light, as frozen data: its answer, its trail, and how far the taps can be trusted."""
+"""The evidence about one probe, as frozen data: its answer, its trail, and how far the taps can be trusted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from labctl.packets.probe_id import Trail
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """A `see:` or `not see:` with its names resolved. `problem` says why that could not be done."""
+    """A `see:` or `not see:` with its names resolved. `problem` is the reason if a name has no address."""
 
     see: See
     src: IP | None = None
@@ -23,7 +23,7 @@ class Want:
     problem: str = ""
 
     def meets(self, seen: Sighting) -> bool:
-        """Whether a sighting of the right packet is what this asks for."""
+        """Whether a sighting of the right packet matches."""
         see = self.see
         return (
             seen.at == see.at
@@ -54,17 +54,17 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that was learned about one probe of one check.
+    """All that is known about one probe of one check.
 
     `home` is the namespace that must answer: the target's, or the one that the check names behind a
-    translation; None for an address that no machine of the lab has. `deaf` names
-    namespaces without a proven tap and why, `lost` counts the frames that taps lost, `circling` names
-    where frames go round a loop of bridges, `dead` lists what is
-    broken (`c/eth0 is down`), by namespace and by point. `dumped` is what the real tcpdump showed, by
-    point; `beyond` is a namespace other than `home` that the request, sent on to one of its addresses, entered
-    last; `felled` is what a namespace that let the request in itself says about why it did not answer;
-    `drift` is what is not as planned on the probe's road (firewalls apart), looked for only where a
-    silence is about to be believed; `notes` are facts for the reader that judge nothing.
+    translation. It is None for an address that no machine of the lab has. `deaf` maps each namespace
+    without a proven tap to the reason. `lost` counts the frames that each tap lost. `circling` lists the
+    devices where frames circulate in a loop of bridges. `dead` lists what is broken (`c/eth0 is down`), by
+    namespace and by point. `dumped` is what the real tcpdump showed, by point. `beyond` is the namespace that
+    the request entered last, if it is not `home` and has the request's destination address. `felled` are the
+    reasons, found in the namespace that the request entered, why it did not answer. `drift` lists what is
+    not as planned on the probe's path (without firewalls); it is filled only where a missing reply is about
+    to pass. `notes` are facts for the reader; they do not affect the verdict.
     """
 
     check: Check
@@ -79,25 +79,25 @@ class Evidence:
     circling: tuple[Port, ...] = ()
     dead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dumped: Mapping[Port, Trail] = field(default_factory=dict)
-    unanswered: tuple[tuple[Port, IP], ...] = ()  # neighbours that were asked for in vain, and where
+    unanswered: tuple[tuple[Port, IP], ...] = ()  # the neighbours that did not answer, and the device that asked
     beyond: str | None = None
     felled: tuple[str, ...] = ()
     drift: tuple[str, ...] = ()
-    marked_reply: bool = True  # False: somebody else's listener answers, without our mark
+    marked_reply: bool = True  # False: a listener that is not labctl's answers, without our marker
     notes: tuple[str, ...] = ()
     probes: int = 1
 
     @property
     def delivered(self) -> bool:
-        """Whether the request was seen entering the target's namespace, or staying in it. A frame that is for another
-        machine, as a switch floods them, is none."""
+        """Whether the request was seen entering the target's namespace (by `lo` if it never leaves it). A frame for
+        another machine, which a switch flooded to this port, does not count."""
         return any(
             seen.at.ns == self.home and seen.direction == "in" and not seen.other for seen in self.trail.requests
         )
 
     @property
     def mute(self) -> str | None:
-        """The namespace that the request was for and that it entered, if this neither answered nor complained."""
+        """The destination's namespace, if the request entered it and it sent neither a reply nor an ICMP error."""
         passed = self.home != self.source and any(
             seen.at.ns == self.home and seen.direction == "out" for seen in self.trail.requests
         )
@@ -107,14 +107,14 @@ class Evidence:
 
     @property
     def left(self) -> Sighting | None:
-        """The request leaving its source for the first time, if that was seen."""
+        """The first sighting of the request as it leaves its source; None if there is none."""
         seen = (seen for seen in self.trail.requests if seen.at.ns == self.source and seen.direction == "out")
         return next(seen, None)
 
     def blind(self, nodes: Iterable[str]) -> tuple[str, ...]:
-        """Why absence cannot be claimed for these namespaces; empty if it can."""
+        """Why the absence of a packet proves nothing in these namespaces; empty if it does."""
         deaf = ((node, self.deaf[node]) for node in nodes if node in self.deaf)
-        return tuple(f"the tap in {node} is not to be trusted: {why}" for node, why in deaf)
+        return tuple(f"the tap in {node} cannot be trusted: {why}" for node, why in deaf)
 
 
 def _named(word: str | None, ip: IP | None) -> str:

@@ -1,7 +1,7 @@
-"""The checks of a lab, one after the other: armed once, each claim tried, judged and told.
+"""Run the checks of a lab, one after the other, and report the verdicts.
 
-`run` opens one tap per namespace that matters, proves that every tap hears, runs each check, and closes
-all at the end, also when interrupted. Nothing of it stays in the lab.
+`run` opens one tap per namespace that matters, proves that every tap receives frames, runs each check, and
+closes everything at the end, also when interrupted. Nothing stays in the lab.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from labctl.kernel.probes.neighbours import Presets
 from labctl.lab import cni_attach
 from labctl.packets.pcapng import pcapng
 
-SMALL = 64  # labs up to so many namespaces are tapped whole
-MIDDLE = 200  # up to so many nodes, fabrics and hosts are tapped in larger ones
-UNTAPPED = ("mesh", "taken")  # what needs no taps has no frames to keep
-SECOND_LOOKS = 3  # failed pairs of a mesh that are probed again before the taps
+SMALL = 64  # in labs with up to this many namespaces, each namespace gets a tap
+MIDDLE = 200  # in larger labs, nodes, fabrics and hosts get taps if there are at most this many
+UNTAPPED = ("mesh", "taken")  # these probes need no taps, so there are no frames to keep
+SECOND_LOOKS = 3  # failed pairs of a mesh that are probed again, with taps
 
 
 def run(
@@ -45,9 +45,9 @@ def run(
     progress: Callable[[Outcome], None] | None = None,
     keep: Callable[[Check, bytes], str] | None = None,
 ) -> Report:
-    """Run a lab's checks, or those that `word` is in, and report. `progress` is told each outcome at once;
-    `keep` is given what the taps saw of each check, as a pcapng file (a mesh and a CHECK have none: they need no taps),
-    and says where that went.
+    """Run a lab's checks, or those that contain `word`, and report. `progress` gets each outcome at once.
+    `keep` gets the frames that the taps saw during a check, as a pcapng file, and returns where it stored them
+    (a mesh and a CHECK have no such file, because they need no taps).
 
     Raises UsageError if `word` matches no check.
     """
@@ -70,17 +70,17 @@ def run(
 
 
 def select(checks: Sequence[Check], word: str | None) -> tuple[Check, ...]:
-    """The checks whose sentence or probe has the word in it, in any case. Raises UsageError for none."""
+    """The checks with the word in their description or probe, ignoring case. Raises UsageError if there are none."""
     if word is None:
         return tuple(checks)
     found = tuple(check for check in checks if word.lower() in f"{check.say}\n{probe_text(check)}".lower())
     if not found:
-        raise UsageError(f"no check has {word!r} in it", "`labctl check` without -k runs and lists all of them")
+        raise UsageError(f"no check contains {word!r}", "`labctl check` without -k runs and lists all checks")
     return found
 
 
 def tapped(who: Who, chosen: Iterable[Check]) -> tuple[str, ...]:
-    """The namespaces to listen in: all of a small lab, else those named, and the hosts and fabrics between."""
+    """The namespaces that get a tap: all of a small lab, else those that checks name, the hosts and the fabrics."""
     if len(who.nodes) <= SMALL:
         return who.nodes
     between = [node for node in who.nodes if who.role(node) not in ("pod", "container")]
@@ -101,7 +101,7 @@ def _probe(bench: Bench, check: Check) -> Outcome:
         return Outcome(check, "fail", (f"{check.target} has no address",))
     command = by_hand(bench.lab, check, addresses[0])
     if check.via == "tcpdump" and check.sees and bench.tcpdump is None:
-        return Outcome(check, "skip", ("tcpdump is not installed, and this check asks for it",), command)
+        return Outcome(check, "skip", ("tcpdump is not installed, and this check needs it",), command)
     evidence, (verdict, lines) = Trial(bench, check, addresses[0]).run()
     seen = sorted((*evidence.trail.requests, *evidence.trail.replies), key=lambda item: item.when)
     return Outcome(check, verdict, lines, command, tuple(seen))
@@ -112,11 +112,11 @@ TUNNELS = {
     "geneve": "udp port 6081",
     "ipip": "ip proto 4",
     "udp": "udp port 8285",
-}  # what tcpdump is asked for where a packet travels in a tunnel
+}  # tcpdump's filter for packets in a tunnel
 
 
 def by_hand(lab: str, check: Check, address: IP) -> str:
-    """What a person would type to see the same: a tcpdump for every point, then the probe."""
+    """The equivalent commands: a tcpdump for every point, then the probe."""
     lines = []
     for see in {see.at: see for see in check.sees}.values():
         ports = dict.fromkeys((check.port, check.server[1] if check.server is not None else check.port))
@@ -137,7 +137,7 @@ def by_hand(lab: str, check: Check, address: IP) -> str:
 
 
 def _taken(bench: Bench, check: Check) -> Outcome:
-    """Try to take the port: that the kernel refuses it is the proof."""
+    """Try to bind the port. The check passes if the kernel refuses that with EADDRINUSE."""
     where, port, path = check.source, check.port or 0, paths.netns_path(bench.lab, check.source)
     command = f"ip netns exec {path.name} nc {'-u ' if check.protocol == 'udp' else ''}-l -p {port}"
     try:
@@ -147,10 +147,10 @@ def _taken(bench: Bench, check: Check) -> Outcome:
         return Outcome(check, "fail", (f"there is no namespace {path.name}",), command)
     what = f"{check.protocol} port {port} of {where}"
     if refused == errno.EADDRINUSE:
-        return Outcome(check, "pass", (f"{what} is held by {', '.join(held) or 'somebody outside the lab'}",), command)
+        return Outcome(check, "pass", (f"{what} is used by {', '.join(held) or 'a process outside the lab'}",), command)
     if refused:
-        return Outcome(check, "inconclusive", (f"{what} could not be tried: {os.strerror(refused)}",), command)
-    return Outcome(check, "fail", (f"{what} was free: nobody listens there",), command)
+        return Outcome(check, "inconclusive", (f"{what} could not be tested: {os.strerror(refused)}",), command)
+    return Outcome(check, "fail", (f"{what} was free: no process uses it",), command)
 
 
 def _mesh(bench: Bench, check: Check) -> Outcome:
@@ -167,7 +167,7 @@ def _mesh(bench: Bench, check: Check) -> Outcome:
     if nowhere:
         return Outcome(check, "fail", tuple(f"{name} has no address" for name in nowhere))
     if not wants:
-        return Outcome(check, "skip", ("there are no two machines to try",))
+        return Outcome(check, "skip", ("there is no pair of machines to test",))
     members = dict.fromkeys((name, address.version) for source, target, address in wants for name in (source, target))
     notes: tuple[str, ...] = ()
     with ExitStack() as stack:
@@ -176,7 +176,7 @@ def _mesh(bench: Bench, check: Check) -> Outcome:
         )
         if len(preset) > MANY:
             made = stack.enter_context(Presets(bench.lab, preset, bench.inside)).made
-            notes = (f"{made} neighbour entries were preset for this check: more than the machine's table holds",)
+            notes = (f"{made} neighbour entries were preset for this check: the machine's table does not hold so many",)
         mesh = stack.enter_context(Mesh(bench.lab, members, bench.inside))
         pairs = mesh.run(wants, {name: who.held(name) for name, _ in members}, check.deadline)
     bad = [pair for pair in pairs if not pair.good]
@@ -188,21 +188,21 @@ def _mesh(bench: Bench, check: Check) -> Outcome:
 
 
 def _plugins(bench: Bench, check: Check) -> Outcome:
-    """What the plugins themselves say of the pods that they attached."""
+    """Ask the CNI plugins about the pods that they attached (CHECK)."""
     found = list(cni_attach.check(bench.who.lab))
     bad = [text for _, verdict, text in found if verdict == "fail"]
     good = [text for _, verdict, text in found if verdict == "pass"]
     skipped = dict.fromkeys(text for _, verdict, text in found if verdict == "skip")
     if bad or good:
         return Outcome(check, "fail" if bad else "pass", (*bad, *good, *skipped))
-    return Outcome(check, "skip", tuple(skipped) or ("there is no pod to ask about",))
+    return Outcome(check, "skip", tuple(skipped) or ("there is no attached pod to ask about",))
 
 
 def _second_look(bench: Bench, check: Check, pair: Pair) -> str:
-    """Where a single probe between a failed pair was seen last."""
+    """Where a single probe between a failed pair was last seen."""
     single = Check(check.say, "ping", pair.source, str(pair.address), within=0.3)
     evidence, _ = Trial(bench, single, ip_address(pair.address)).run()
     seen = (*evidence.trail.requests, *evidence.trail.replies)
     return (
-        f"{pair.source} -> {pair.target}: last seen {seen[-1]}" if seen else f"{pair.source} -> {pair.target}: unseen"
+        f"{pair.source} -> {pair.target}: last seen {seen[-1]}" if seen else f"{pair.source} -> {pair.target}: not seen"
     )

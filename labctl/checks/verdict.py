@@ -1,16 +1,16 @@
-"""From evidence to a verdict. Everything here is pure, so that each rule by which a check cannot lie has a test.
+"""From evidence to a verdict. Everything here is pure, so that each of the rules below has a test.
 
 - A reply counts only if its packet came back to the source's own tap, and only if the request entered the
-  very namespace that the target's name means: nobody else may answer for it.
-- That something did *not* happen counts only if it could have been seen: the taps were proven by canaries
-  at the start and at the end, no frame was lost, and the probe itself was seen leaving its source.
-- Silence proves something about the firewall, or about the lab as it is planned: where a link, an address
-  or a route on the road is not as planned, it proves nothing.
-- A target that let the probe in and did not answer may be deaf: its silence counts only with a reason of its
-  own, a rule that counted a drop meanwhile or no route back.
-- A packet of a size that must not pass is proven by a kernel or a router that said so, never by silence.
-- A target that is dead (no namespace, device down, address gone) proves nothing by its silence.
-- Lost evidence makes a verdict inconclusive; it never passes.
+  namespace that the target's name means. A reply of another machine does not count.
+- The absence of a packet counts only if the packet could have been seen: canaries proved the taps at the start
+  and at the end, no frame was lost, and the probe itself was seen leaving its source.
+- A missing reply proves something about the firewall, or about the lab as planned. It proves nothing if a link,
+  an address or a route on the path is not as planned.
+- If the probe entered the target and got no reply, the check passes only if the reason is known: a rule
+  counted a drop meanwhile, or there is no route back.
+- That a packet is too big is proven only by a kernel or a router that reports it, never by a missing reply.
+- A missing reply of a dead target (no namespace, device down, address missing) proves nothing.
+- If evidence was lost, the verdict is inconclusive, never pass.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TOO_BIG = ("fragmentation needed", "packet too big")  # of ICMP and ICMPv6
 
 
 def judge(evidence: Evidence) -> Judgement:
-    """The verdict on one probe, with the sentences that carry it."""
+    """The verdict on one probe, with the sentences that support it."""
     verdict, said = _answer(evidence)
     lines = [*said]
     if verdict == "pass":
@@ -54,7 +54,7 @@ def judge(evidence: Evidence) -> Judgement:
     if evidence.lost:
         lines += [f"{count} frames were lost by the tap in {node}" for node, count in sorted(evidence.lost.items())]
     if evidence.circling:
-        lines.append(f"frames go round a loop of bridges: the same ones come and go at {some(evidence.circling, 6)}")
+        lines.append(f"frames circulate in a loop of bridges, again and again past {some(evidence.circling, 6)}")
     return verdict, (*lines, *evidence.notes)
 
 
@@ -69,7 +69,7 @@ def _answer(evidence: Evidence) -> Judgement:
     if gone:
         return "fail", (*gone,)
     if answer == "broken":
-        return "inconclusive", (f"the probe broke: {evidence.said}",)
+        return "inconclusive", (f"the probe itself failed: {evidence.said}",)
     if answer not in ACCEPTED[check.expect]:
         return "fail", (*_disappointed(evidence),)
     if answer == "reply":
@@ -78,13 +78,13 @@ def _answer(evidence: Evidence) -> Judgement:
         return _refused(evidence)
     verdict, said = _silent(evidence)
     if verdict == "pass" and evidence.drift:
-        return "inconclusive", (*said, *evidence.drift, "so the missing reply may have another reason than the rules")
+        return "inconclusive", (*said, *evidence.drift, "so the missing reply may have a reason other than the rules")
     return verdict, said
 
 
 def _disappointed(evidence: Evidence) -> list[str]:
     check = evidence.check
-    tries = f" to {evidence.probes} probes" if evidence.probes > 1 else ""
+    tries = f" after {evidence.probes} probes" if evidence.probes > 1 else ""
     within = f" within {check.deadline:g} s" if check.expect == "reply" else ""
     got = "a reply" if evidence.answer == "reply" else f"{evidence.answer}{tries}: {evidence.said}"
     lines = [f"expected {WANTED[check.expect]}{within}, got {got}"]
@@ -103,7 +103,7 @@ def _replied(evidence: Evidence) -> Judgement:
     if evidence.home is not None and not evidence.delivered:
         blind = evidence.blind([evidence.home])
         if blind or evidence.lost:
-            return "inconclusive", (f"a reply came, but whether {evidence.home} sent it is unknown", *blind)
+            return "inconclusive", (f"a reply came, but it is not known whether {evidence.home} sent it", *blind)
         return "fail", (
             f"something else answered for {evidence.check.target}: the request never entered {evidence.home}",
             *_journey(trail),
@@ -124,7 +124,7 @@ def _refused(evidence: Evidence) -> Judgement:
 
 
 def _silent(evidence: Evidence) -> Judgement:
-    """Nothing came back, as expected: now prove that this means something."""
+    """No reply came, as expected. Decide whether that proves anything."""
     check, home, source = evidence.check, evidence.home, evidence.source
     dead = [line for node in (source, home or "") for line in evidence.dead.get(node, ())]
     if dead:
@@ -132,47 +132,47 @@ def _silent(evidence: Evidence) -> Judgement:
     if check.size is not None:
         return _too_big(evidence)
     if evidence.answer == "blocked":
-        return "pass", (f"{source}'s own kernel did not send it: {evidence.said}",)
+        return "pass", (f"the kernel of {source} did not send it: {evidence.said}",)
     blind = evidence.blind(dict.fromkeys((source, *((home,) if home else ()), *_touched(evidence.trail))))
     if blind:
         return "inconclusive", blind
     if evidence.left is None and any(at.ns == source for at, _ in evidence.unanswered):
         return _unheard(evidence)
     if evidence.left is None:
-        return "inconclusive", (f"nothing came back, but the probe was never seen leaving {source} either",)
+        return "inconclusive", (f"no reply came, but the probe was never seen leaving {source} either",)
     elsewhere = [line for node in _touched(evidence.trail) for line in evidence.dead.get(node, ())]
     if elsewhere:
-        return "inconclusive", (*elsewhere, "so the missing reply proves nothing about the rules on the way")
+        return "inconclusive", (*elsewhere, "so the missing reply proves nothing about the rules on the path")
     if any(seen.at.ns == source and seen.direction == "in" for seen in evidence.trail.replies):
-        return "inconclusive", ("the probe reports no reply, yet a reply was seen coming back", evidence.said)
+        return "inconclusive", ("the probe reports no reply, but a reply was seen coming back", evidence.said)
     lines = (f"no reply: {evidence.said}", *_whereabouts(evidence))
     if (mute := evidence.mute) is not None and not evidence.felled:
-        deaf = f"the request entered {mute}, which did not answer; nothing there says that it dropped it"
+        deaf = f"the request entered {mute}, which did not answer, and nothing there shows that it was dropped"
         return "inconclusive", (*lines, deaf)
     return "pass", (*lines, *evidence.felled)
 
 
 def _too_big(evidence: Evidence) -> Judgement:
-    """A packet of a size, never in fragments, had no answer: somebody has to say that this was why."""
+    """A packet of a given size, never fragmented, got no reply. A kernel or a router must report that it is too big."""
     complaint = next((item for item in evidence.trail.complaints if item.text in TOO_BIG), None)
     if complaint is not None:
         return "pass", (f"too big: {complaint}",)
     if evidence.answer == "blocked" and "message too long" in evidence.said.lower():
-        return "pass", (f"{evidence.source}'s own kernel did not send it: {evidence.said}",)
-    return "inconclusive", (f"no reply: {evidence.said}", *_whereabouts(evidence), "nobody said that it was too big")
+        return "pass", (f"the kernel of {evidence.source} did not send it: {evidence.said}",)
+    return "inconclusive", (f"no reply: {evidence.said}", *_whereabouts(evidence), "nothing reported it as too big")
 
 
 def _unheard(evidence: Evidence) -> Judgement:
-    """The probe waited at its source for a neighbour that never answered."""
+    """The probe waited at its source for a neighbour that did not answer."""
     broken = [line for lines in evidence.dead.values() for line in lines]
     if broken:
-        return "inconclusive", (*broken, "so a neighbour's silence proves nothing")
+        return "inconclusive", (*broken, "so a neighbour that does not answer proves nothing")
     return "pass", (f"no reply: {evidence.said}", *_questions(evidence))
 
 
 def _questions(evidence: Evidence) -> list[str]:
-    """Who asked for a neighbour in vain."""
-    return [f"{at} asked who has {ip}, and nobody answered" for at, ip in evidence.unanswered[:3]]
+    """The neighbours that did not answer, and the device that asked."""
+    return [f"{at} asked for the MAC address of {ip} and got no answer" for at, ip in evidence.unanswered[:3]]
 
 
 def _touched(trail: Trail) -> tuple[str, ...]:
@@ -181,7 +181,7 @@ def _touched(trail: Trail) -> tuple[str, ...]:
 
 
 def _whereabouts(evidence: Evidence) -> list[str]:
-    """Where the trail ends, and who complained about it."""
+    """Where the trail ends, and the ICMP errors about it."""
     trail = evidence.trail
     lines = [*dict.fromkeys(f"icmp: {complaint}" for complaint in trail.complaints), *_questions(evidence)]
     if trail.replies:
@@ -220,25 +220,25 @@ def _want(evidence: Evidence, want: Want) -> Judgement:
 def _absent(evidence: Evidence, want: Want, hit: Sighting | None, all_seen: tuple[Sighting, ...]) -> Judgement:
     at = want.see.at
     if hit is not None:
-        return "fail", (f"expected never {want}", f"seen {hit}")
+        return "fail", (f"not expected: {want}", f"seen {hit}")
     blind = evidence.blind([at.ns])
     if blind:
         return "inconclusive", (f"not seen {want}, but", *blind)
     dead = evidence.dead.get(str(at), ())
     if dead:
-        return "inconclusive", (*dead, "so it is no proof that nothing was seen there")
+        return "inconclusive", (*dead, "so it proves nothing that it was not seen there")
     here = next((seen for seen in all_seen if seen.at == at), None)
     first = _packets(evidence.trail, want)
     proof = here or (first[-1] if first else None)
     if proof is None and want.see.packet == "arp":
-        return "inconclusive", (f"not seen {want}, but nobody asked for it anywhere",)
+        return "inconclusive", (f"not seen {want}, but no such question was seen anywhere",)
     if proof is None:
         return "inconclusive", (f"not seen {want}, but the packet itself was never seen anywhere",)
     return "pass", (f"not seen {want}; the packet itself was seen {proof}",)
 
 
 def _packets(trail: Trail, want: Want) -> tuple[Sighting, ...]:
-    """What a `see:` speaks of, wherever it was seen: one packet of the check, or the question that it names."""
+    """The packets that a `see:` is about, wherever seen: the request, the reply, or the ARP question that it names."""
     if want.see.packet == "arp":
         asked = (seen for seen in trail.questions if want.dst in (None, seen.dst))
         return tuple(seen for seen in asked if want.src in (None, seen.src))
@@ -257,7 +257,7 @@ def _instead(evidence: Evidence, want: Want, witness: tuple[Sighting, ...]) -> l
 
 
 def hopeless(evidence: Evidence) -> bool:
-    """Whether another probe cannot mend it: what must not be seen was seen, what must not answer answered."""
+    """Whether no other probe can change the verdict: a forbidden packet was seen, or an unexpected reply came."""
     if evidence.check.expect != "reply" and evidence.answer == "reply":
         return True
     forbidden = (want for want in evidence.wants if want.see.negate)
@@ -265,13 +265,13 @@ def hopeless(evidence: Evidence) -> bool:
 
 
 def judge_mesh(pairs: Sequence[Pair], most: int = 10) -> Judgement:
-    """The verdict on all pairs: each must be answered, and seen at its target with the source's own address.
+    """The verdict on all pairs: each must get a reply, and be seen at its target with the source's own address.
 
-    Pairs that failed by a trouble of the tool's own prove nothing; one that did not is enough to fail.
+    A pair that failed because of the tool itself proves nothing. One pair that failed otherwise is enough to fail.
     """
     bad = sorted((pair for pair in pairs if not pair.good), key=lambda pair: bool(pair.doubt))
     if not pairs:
-        return "inconclusive", ("no pair was tried",)
+        return "inconclusive", ("no pair was tested",)
     good = f"{len(pairs) - len(bad)} of {len(pairs)} pairs: replied, seen with own address"
     more = (f"and {len(bad) - most} more",) if len(bad) > most else ()
     verdict: Verdict = "pass" if not bad else "inconclusive" if bad[0].doubt else "fail"

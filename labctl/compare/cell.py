@@ -1,4 +1,4 @@
-"""One answer in a comparison's table, as data: words for people, values for programs, and what they rest on. Pure."""
+"""One answer in a comparison's table: the text for people, the values for programs, and the evidence. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ State: TypeAlias = Literal["measured", "absent", "inconclusive", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """An answer. `absent` means that the lab has nobody to ask, `inconclusive` that evidence was lost, and then `text`
-    says so; a guess is never made.
+    """An answer. `absent` means that the lab has no machine for the question, `inconclusive` that evidence was lost;
+    in both cases `text` gives the reason. An answer is never a guess.
 
-    `address` is the raw address behind a word, `number` a count, a TTL, bytes, microseconds or Gbit/s, `ratio` that
-    relative to the first lab, `counts` numbers by what they count; `evidence` are sentences.
+    `address` is the address behind a word in `text`. `number` is a count, a TTL, bytes, microseconds or Gbit/s, and
+    `ratio` is `number` relative to the first lab. `counts` has numbers by what they count. `evidence` are sentences.
     """
 
     text: str
@@ -30,10 +30,10 @@ class Cell:
 
 
 def absent(why: str) -> Cell:
-    """There is nobody to ask, or nothing to ask about."""
+    """The cell of a question that this lab has no machine for."""
     return Cell(f"({why})", "absent")
 
 
 def inconclusive(why: str, evidence: tuple[str, ...] = ()) -> Cell:
-    """Something was asked, and what is needed for an answer was lost."""
+    """The cell of a question that was asked, but without enough evidence for an answer."""
     return Cell(f"inconclusive: {why}", "inconclusive", evidence=evidence)

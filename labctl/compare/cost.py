@@ -1,4 +1,4 @@
-"""What a model costs a node: objects in the kernel, those that one pod more adds, and time. Pure."""
+"""The cost of a model: kernel objects on a node, objects that one more pod adds, and times. Pure."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from labctl.core.resources import TRANSIENT, Address, Chain, Fdb, Link, Neighbou
 
 KINDS = ("link", "route", "routing rule", "firewall rule", "neighbour", "forwarding entry")
 OWN_RULES = (0, 32766, 32767)  # the preferences of the rules that every namespace has
-ALWAYS = KINDS[:2] + KINDS[3:4]  # told even if there is none
+ALWAYS = KINDS[:2] + KINDS[3:4]  # reported even if the number is 0
 
 
 def totals(facts: Facts) -> Cell:
-    """What the first pod's node holds, with the namespaces beside it that are not pods."""
+    """The objects on the first pod's node, including its other namespaces that are not pods."""
     here = parts(facts.lab.machines, facts.cast.node)
     found = count(facts.plan, here)
     return Cell(_told(found, ALWAYS), counts=found, evidence=(f"in {', '.join(sorted(here))}",))
 
 
 def added(facts: Facts) -> Cell:
-    """What one pod more adds on its node."""
+    """The objects that one more pod adds on its node."""
     more = facts.more
     if isinstance(more, str):
         return absent(more)
     found = _grown(facts.plan, more.plan, _both(facts, more))
-    return Cell(_told(found), counts=found, evidence=(f"the same lab with {more.pod} more on {more.node} was built",))
+    return Cell(_told(found), counts=found, evidence=(f"the same lab was built with {more.pod} added on {more.node}",))
 
 
 def elsewhere(facts: Facts) -> Cell:
-    """What one pod more adds beyond its node and itself."""
+    """The objects that one more pod adds outside its node and itself."""
     more = facts.more
     if isinstance(more, str):
         return absent(more)
@@ -43,17 +43,17 @@ def elsewhere(facts: Facts) -> Cell:
 
 
 def _both(facts: Facts, more: More) -> frozenset[str]:
-    """The parts of the node with the additional pod, before and after."""
+    """The namespaces of the node with the additional pod, before and after."""
     return parts(facts.lab.machines, more.node) | parts(more.machines, more.node)
 
 
 def round_trip(facts: Facts) -> Cell:
-    """The round trip between pods of two nodes, in microseconds; its ratio is set when all are known."""
+    """The round trip between pods of two nodes, in microseconds; `table` sets the ratio when all are known."""
     return _speed(facts, lambda speed: None if speed is None else speed * 1e6, "round_trip")
 
 
 def stream(facts: Facts) -> Cell:
-    """The rate of a TCP stream between pods of two nodes, in Gbit/s; its ratio is set when all are known."""
+    """The rate of a TCP stream between pods of two nodes, in Gbit/s; `table` sets the ratio when all are known."""
     return _speed(facts, lambda speed: None if speed is None else speed / 1e9, "bits")
 
 
@@ -66,8 +66,8 @@ def _speed(facts: Facts, scale: Callable[[float | None], float | None], name: st
 
 
 def count(plan: Plan, spaces: Iterable[str]) -> dict[str, int]:
-    """How many objects of each kind these namespaces hold: loopbacks, what was learned, the kernel's table of local
-    addresses and link-local ones apart."""
+    """The number of objects of each kind in these namespaces, without loopbacks, learned entries, the kernel's table
+    of local addresses and link-local addresses."""
     here = frozenset(spaces)
     found = dict.fromkeys(KINDS, 0)
     for item in plan:
@@ -83,7 +83,7 @@ def _kind(item: object) -> str:
         ip, whole = item.addr.ip, item.addr.network.prefixlen == item.addr.max_prefixlen
         return "" if whole or not item.connected or ip.is_loopback or ip.is_link_local else "route"
     if isinstance(item, Rule) and item.pref in OWN_RULES and not _selects(item):
-        return ""  # the kernel's own
+        return ""  # one of the kernel's default rules
     if isinstance(item, Neighbour):
         return "" if item.state in TRANSIENT else "neighbour"
     kinds = {Route: "route", Rule: "routing rule", Chain: "firewall rule", Fdb: "forwarding entry"}
@@ -91,7 +91,7 @@ def _kind(item: object) -> str:
 
 
 def _selects(rule: Rule) -> bool:
-    """Whether a routing rule is not for all packets."""
+    """Whether a routing rule selects only some packets."""
     return any(one is not None for one in (rule.src, rule.dst, rule.iif, rule.oif, rule.mark))
 
 
@@ -102,7 +102,7 @@ def _grown(before: Plan, after: Plan, spaces: Iterable[str]) -> dict[str, int]:
 
 
 def _role(facts: Facts, name: str) -> str:
-    """A namespace in words that mean the same in every lab."""
+    """A description of a namespace that means the same in every lab."""
     machine = facts.machines.get(facts.belongs(name))
     if machine is None:
         return name

@@ -1,4 +1,4 @@
-"""A scenario with one pod more: what a pod costs is the difference. Pure."""
+"""The scenario with one more pod; the difference is the cost of a pod. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ EXTRA = "one-more"  # the name of the additional pod
 
 
 def grown(definition: Definition, lab: Lab, node: str) -> Lab:
-    """The lab of a definition, built otherwise where `lab` was, with one pod more on a node and without checks.
+    """The lab of a definition with one more pod on a node and without checks. It uses the same substitutes as `lab`.
 
-    Raises UsageError where the model has no room for it.
+    Raises UsageError if the model has no room for the pod.
     """
     scenario, _ = parse_and_compile(
         definition.text,

@@ -1,4 +1,4 @@
-"""Asking one running lab everything that a comparison wants to know. Leaves nothing in it."""
+"""Measure everything that a comparison needs on one running lab. Leaves nothing in it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from labctl.kernel.observe import node_view
 from labctl.kernel.probes import throughput
 from labctl.lab import cni_attach
 
-ROUNDS = 8  # bursts of echoes and streams, by turns; of each the best counts
-LEAST = 576  # bytes of a packet that every IPv4 host must take
+ROUNDS = 8  # alternating bursts of echoes and streams; the best of each counts
+LEAST = 576  # bytes of a packet that every IPv4 host must accept
 
 Tell = Callable[[str], None]
 
 
 def ask(title: str, lab: Lab, who: Cast, tell: Tell) -> Facts:
-    """Put every question to a running lab, and then look at what its kernel holds.
+    """Ask a running lab every question, and then read its kernel objects.
 
-    Raises LabError where the lab cannot be looked at.
+    Raises LabError if the lab cannot be read.
     """
     from labctl.lab.lifecycle import observe
 
@@ -40,11 +40,11 @@ def ask(title: str, lab: Lab, who: Cast, tell: Tell) -> Facts:
     with Linux(lab.name) as kernel:
         mtu = _mtu(kernel.observe((), [who.pod], chains=False), Who(lab).own(who.pod, 4))
     with Inside() as inside:
-        tell("asking who sees whom")
+        tell("sending probes")
         asked, ceiling = _with_packets(lab, who, wanted, mtu, inside)
         tell("measuring times")
         fast = _speed(lab, who, asked, inside)
-        tell("looking at the kernel's state")
+        tell("reading the kernel's state")
         settings = {
             node: inside.run(paths.netns_path(lab.name, node), node_view.settings)
             for node in paths.labs().get(lab.name, ())
@@ -56,7 +56,7 @@ def ask(title: str, lab: Lab, who: Cast, tell: Tell) -> Facts:
 def _with_packets(
     lab: Lab, who: Cast, wanted: Mapping[str, Check | str], mtu: int | None, inside: Inside
 ) -> tuple[dict[str, Asked | str], Ceiling | str]:
-    """Every question that packets answer, with a tap in each namespace that matters."""
+    """Ask every question that packets answer, with a tap in each namespace that matters."""
     known = Who(lab)
     checks = [check for check in wanted.values() if isinstance(check, Check)]
     asked: dict[str, Asked | str] = {}
@@ -69,7 +69,7 @@ def _with_packets(
 
 
 def _ask(bench: Bench, check: Check) -> Asked:
-    """Hope for an answer; where none comes, prove the silence."""
+    """Try to get a reply; if none comes, prove that there is none."""
     found = _try(bench, check)
     return found if found.outcome in ("came", "elsewhere") else _try(bench, silence(check))
 
@@ -82,7 +82,7 @@ def _try(bench: Bench, check: Check) -> Asked:
 
 
 def _ceiling(bench: Bench, who: Cast, far: Asked | str, high: int | None) -> Ceiling | str:
-    """The largest packet that passes whole: the pod's MTU if that does, else found by halving."""
+    """The largest packet that passes unfragmented: the pod's MTU if that passes, else found by binary search."""
     if isinstance(far, str) or who.far is None:
         return absent("far", who)
     if far.outcome != "came":
@@ -106,7 +106,7 @@ def _ceiling(bench: Bench, who: Cast, far: Asked | str, high: int | None) -> Cei
 
 
 def _halve(passes: Callable[[int], bool], good: int, bad: int) -> tuple[int, int]:
-    """The largest size that passes, and the smallest that does not, if `good` does and `bad` does not."""
+    """The largest size that passes and the smallest that does not, given one size of each."""
     while bad - good > 1:
         middle = (good + bad) // 2
         good, bad = (middle, bad) if passes(middle) else (good, middle)
@@ -114,13 +114,13 @@ def _halve(passes: Callable[[int], bool], good: int, bad: int) -> tuple[int, int
 
 
 def _mtu(plan: Plan, own: IP | None) -> int | None:
-    """The MTU of the device that has an address, in what was observed of a pod."""
+    """The MTU of the device with this address, from the observed state of a pod."""
     at = next((item.at for item in plan if isinstance(item, Address) and item.addr.ip == own), None)
     return next((item.mtu for item in plan if isinstance(item, Link) and item.at == at), None)
 
 
 def _speed(lab: Lab, who: Cast, asked: Mapping[str, Asked | str], inside: Inside) -> Speed | str:
-    """Times between pods of two nodes, with no tap open."""
+    """Round trip and TCP rate between pods of two nodes, with no tap open."""
     far = asked["far"]
     if isinstance(far, str) or who.far is None:
         return absent("far", who)
@@ -142,7 +142,7 @@ def _speed(lab: Lab, who: Cast, asked: Mapping[str, Asked | str], inside: Inside
 
 
 def _spaces(lab: Lab) -> dict[str, int]:
-    """The number of the network namespace of each machine, of those that share one that of its owner."""
+    """The inode number of each machine's network namespace; a machine that shares one has the owner's number."""
     return dict(_numbers(lab.name, ((one.name, one.within or one.name) for one in lab.machines)))
 
 

@@ -1,4 +1,4 @@
-"""What was learned about one lab, as frozen data: answers to packets, kernel objects, times. Pure."""
+"""The measurements of one lab, as frozen data: results of probes, kernel objects, times. Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from labctl.core.results import Sighting
 from labctl.core.scenario_types import Check, Lab, Machine
 from labctl.core.topology import INNER
 
-# came: answered by whom it was meant for; elsewhere: somebody else answered; silent: proven not to be answered
+# came: the target answered; elsewhere: another machine answered; silent: it is proven that no reply came
 Outcome: TypeAlias = Literal["came", "elsewhere", "silent", "inconclusive"]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question put with a marked packet: what came of it, the sentences that carry that, and where the request
-    was seen, in the order of time. `blocked` tells that the source's own kernel did not send it."""
+    """One question that was asked with a marked packet: the outcome, the sentences that support it, and the sightings
+    of the request in order of time. `blocked` means that the kernel of the source did not send it."""
 
     check: Check
     outcome: Outcome
@@ -31,20 +31,20 @@ class Asked:
 
     @property
     def arrival(self) -> Sighting | None:
-        """The request as it entered the machine it was for; a frame that a switch flooded there, addressed to
-        another, is not it."""
+        """The sighting of the request as it entered its target. A frame for another machine, which a switch flooded
+        there, counts only if there is no other."""
         here = [seen for seen in self.requests if seen.at.ns == self.check.target and seen.direction == "in"]
         return next((seen for seen in here if not seen.other), here[-1] if here else None)
 
     def leaving(self, spaces: Collection[str]) -> Sighting | None:
-        """The request as it left these namespaces for the last time."""
+        """The last sighting of the request as it left one of these namespaces."""
         out = [seen for seen in self.requests if seen.at.ns in spaces and seen.direction == "out"]
         return out[-1] if out else None
 
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """The largest packet (bytes of IP) that passed whole between two pods, and what said that one more does not."""
+    """The largest IP packet (in bytes) that passed between two pods, and the proof that one more byte does not."""
 
     passed: int | None
     said: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class Ceiling:
 
 @dataclass(frozen=True, slots=True)
 class More:
-    """The same lab with one pod more: its name, the node it is on, what the kernel then held, and who is who."""
+    """The same lab with one more pod: the pod's name, its node, the kernel objects then, and the machines."""
 
     pod: str
     node: str
@@ -63,7 +63,7 @@ class More:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Between two pods: a round trip in seconds, a TCP stream in bits per second. `said` is why not."""
+    """Between two pods: a round trip in seconds, a TCP stream in bits per second. If None, `said` is the reason."""
 
     round_trip: float | None
     bits: float | None
@@ -72,14 +72,14 @@ class Speed:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that was learned about one lab. A text instead of a finding says why there is none."""
+    """All measurements of one lab. A text in place of a measurement is the reason why there is none."""
 
     title: str
     lab: Lab
     cast: Cast
     plan: Plan
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    spaces: Mapping[str, int] = field(default_factory=dict)  # the number of each machine's network namespace
+    spaces: Mapping[str, int] = field(default_factory=dict)  # the inode number of each machine's network namespace
     asked: Mapping[str, Asked | str] = field(default_factory=dict)
     ceiling: Ceiling | str = ""
     more: More | str = ""
@@ -88,17 +88,17 @@ class Facts:
 
     @cached_property
     def links(self) -> dict[Port, Link]:
-        """Every device there was."""
+        """Every device of the lab."""
         return {item.at: item for item in self.plan if isinstance(item, Link)}
 
     @cached_property
     def addresses(self) -> tuple[Address, ...]:
-        """Every address there was."""
+        """Every address of the lab."""
         return tuple(item for item in self.plan if isinstance(item, Address))
 
     @cached_property
     def machines(self) -> dict[str, Machine]:
-        """Who is who."""
+        """The machines by name."""
         return {one.name: one for one in self.lab.machines}
 
     def holders(self, ip: IP) -> tuple[Port, ...]:
@@ -106,11 +106,11 @@ class Facts:
         return tuple(item.at for item in self.addresses if item.addr.ip == ip)
 
     def own(self, name: str) -> IP:
-        """A machine's own address."""
+        """A machine's first address."""
         return self.machines[name].addresses[0]
 
     def address(self, name: str) -> Address | None:
-        """A machine's own address as its device has it."""
+        """A machine's first address, with its device and prefix length."""
         own = self.own(name)
         return next((item for item in self.addresses if item.at.ns == name and item.addr.ip == own), None)
 
@@ -121,19 +121,19 @@ class Facts:
         return link, self.links.get(link.peer) if link is not None and link.peer is not None else None
 
     def belongs(self, namespace: str) -> str:
-        """The node that a namespace is, or is a part of; itself if that is none."""
+        """The node that a namespace belongs to; the namespace itself if it belongs to none."""
         machine = self.machines.get(namespace)
         return machine.on or namespace if machine is not None else namespace
 
 
 def parts(machines: Iterable[Machine], node: str) -> frozenset[str]:
-    """A node with the namespaces beside it that are not pods."""
+    """A node and its other namespaces that are not pods."""
     return frozenset({node, *(one.name for one in machines if one.on == node and one.role not in INNER)})
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A lab that could not be built or asked, and why. `code` is the exit code that the reason has by itself."""
+    """A lab that could not be built or measured, and why. `code` is the exit code of that reason."""
 
     title: str
     model: str
@@ -145,5 +145,5 @@ Column: TypeAlias = Facts | Skipped
 
 
 def approximations(column: Column) -> tuple[Part, ...]:
-    """What was built otherwise since the kernel lacks a feature."""
+    """The substitutes that were built because the kernel lacks a feature."""
     return () if isinstance(column, Skipped) else column.lab.approximations

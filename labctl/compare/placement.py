@@ -1,4 +1,4 @@
-"""Where a pod sits: its namespace, its bridge, its address, its gateway. Read off the kernel's state. Pure."""
+"""Where a pod sits: its namespace, its bridge, its address, its gateway. From the kernel's state. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from labctl.core.topology import INNER
 
 
 def namespaces(facts: Facts) -> Cell:
-    """Whether every pod or container has a network namespace of its own."""
+    """Whether every pod or container has its own network namespace."""
     inner = [one.name for one in facts.machines.values() if one.role in INNER]
     unknown = [name for name in inner if name not in facts.spaces]
     if unknown:
@@ -25,14 +25,14 @@ def namespaces(facts: Facts) -> Cell:
 
 
 def _shared(facts: Facts, names: list[str]) -> str:
-    """Who shares a namespace: pods with one another, or with the node they are on."""
+    """The machines that share a namespace: pods with each other, or with their node."""
     inner = [name for name in names if facts.machines[name].role in INNER]
     owner = next((name for name in names if name not in inner), None)
     return f"{' and '.join(inner)} in {owner}'s" if owner is not None else f"{' and '.join(inner)} share one"
 
 
 def bridge(facts: Facts) -> Cell:
-    """The bridges that the pods' cables end in: the master of the other end of each, the own address's first."""
+    """The bridges that the pods' cables end in: the master of the other end of each, the first address's first."""
     found: dict[str, None] = {}
     evidence = []
     for pod in facts.cast.pods:
@@ -44,15 +44,13 @@ def bridge(facts: Facts) -> Cell:
             end = facts.links.get(link.peer) if link.peer is not None else None
             word = f"none ({link.kind})" if end is None else _bridge_of(facts, end)
             found[word] = None
-            where = (
-                f"ends at {end.at}, whose master is {end.master or 'nothing'}" if end else f"is of the kind {link.kind}"
-            )
+            where = f"ends at {end.at}, with master {end.master or 'none'}" if end else f"is of kind {link.kind}"
             evidence.append(f"{link.at} {where}")
     return Cell(", ".join(found), evidence=tuple(evidence))
 
 
 def _bridge_of(facts: Facts, end: Link) -> str:
-    """A bridge's name, with its namespace where that is not the node itself."""
+    """A bridge's name, with its namespace if that is not the node itself."""
     if end.master is None:
         return "none"
     master = facts.links.get(Port(end.at.ns, end.master))
@@ -65,7 +63,7 @@ def _bridge_of(facts: Facts, end: Link) -> str:
 
 
 def subnet(facts: Facts) -> Cell:
-    """The pod's address against its node's subnet, and against the pods of another node."""
+    """The pod's address compared with its node's subnet and with the pods of another node."""
     who = facts.cast
     own, node = facts.address(who.pod), facts.address(who.node)
     if own is None or node is None:
@@ -85,7 +83,7 @@ def subnet(facts: Facts) -> Cell:
 
 
 def _range(facts: Facts, pod: str) -> Net:
-    """The most specific range beyond the pod, and wider than its address, that a route there has for it."""
+    """The most specific range, wider than the pod's address, that a route outside the pod has for it."""
     ip = facts.own(pod)
     known = [
         net for space, net in _routed(facts) if space != pod and ip in net and 0 < net.prefixlen < net.max_prefixlen
@@ -98,7 +96,7 @@ def _range(facts: Facts, pod: str) -> Net:
 
 
 def _routed(facts: Facts) -> Iterator[tuple[str, Net]]:
-    """Every range that a namespace has a route to, the kernel's own for addresses included."""
+    """Every range that a namespace has a route to, including the kernel's routes for addresses."""
     for item in facts.plan:
         if isinstance(item, Route) and item.kind == "unicast":
             yield item.ns, item.dst
@@ -108,7 +106,7 @@ def _routed(facts: Facts) -> Iterator[tuple[str, Net]]:
 
 
 def gateway(facts: Facts) -> Cell:
-    """The pod's gateway, whose MAC address stands for it in the pod, and how it got there."""
+    """The pod's gateway, the device with the MAC address that the pod uses for it, and how the pod got it."""
     pod = facts.cast.pod
     ip, device = _default(facts, pod)
     if ip is None:
@@ -132,11 +130,11 @@ def gateway(facts: Facts) -> Cell:
     name = f"net.ipv4.conf.{found.at.dev.replace('.', '/')}.proxy_arp" if found is not None else ""
     if settings.get(name) == "1":
         return Cell(f"{ip}, proxy ARP of {where}", address=ip, evidence=(*evidence, f"{name} = 1"))
-    return Cell(f"{ip}, answered in the name of {where}", address=ip, evidence=evidence)
+    return Cell(f"{ip}, answered with the MAC address of {where}", address=ip, evidence=evidence)
 
 
 def _default(facts: Facts, pod: str) -> tuple[IP | None, str | None]:
-    """The gateway and the device of a pod's default route; no device where it has no such route."""
+    """The gateway and the device of a pod's default route; both None if it has no such route."""
     routes = [item for item in facts.plan if isinstance(item, Route) and item.ns == pod and item.table == MAIN]
     found = next((item for item in routes if item.dst.prefixlen == 0 and item.dst.version == 4), None)
     return (None, None) if found is None else (found.via, found.dev)
@@ -147,7 +145,7 @@ def _neighbours(facts: Facts, pod: str) -> Iterator[Neighbour]:
 
 
 def _bearer(facts: Facts, mac: str, ip: IP) -> Link | None:
-    """The device with a MAC address; of several the one that has the address, or is nearest to the pod."""
+    """The device with a MAC address; of several, the other end of the pod's cable, else one that has the IP address."""
     links = [link for link in facts.links.values() if link.mac == mac and link.at.ns != facts.cast.pod]
     holders, end = facts.holders(ip), facts.cable(facts.cast.pod)[1]
 
@@ -158,7 +156,7 @@ def _bearer(facts: Facts, mac: str, ip: IP) -> Link | None:
 
 
 def _device_word(facts: Facts, link: Link) -> str:
-    """A device in words that mean the same in every lab."""
+    """A description of a device that means the same in every lab."""
     end = facts.cable(facts.cast.pod)[1]
     if end is not None and link.at == end.at:
         return "the cable's other end"

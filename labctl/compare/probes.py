@@ -1,4 +1,4 @@
-"""The questions that are put with packets, as checks, and what an answer proves. Pure."""
+"""The questions that packets answer, as checks, and what a reply proves. Pure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from labctl.compare.measurements import Asked, Outcome
 from labctl.compare.roles import Cast, absent
 from labctl.core.scenario_types import Check
 
-HOPE = 0.3  # seconds in which an answer is hoped for; one that comes later is one, too
-SILENCE = 1.0  # seconds without one that are then looked into
+HOPE = 0.3  # seconds to wait for a reply in the first attempt
+SILENCE = 1.0  # seconds to wait in the second attempt, which proves that no reply comes
 FEW = 20  # bytes of an IPv4 header
 ECHO = 8  # bytes of an echo's header
 
 
 def questions(who: Cast) -> Mapping[str, Check | str]:
-    """Who asks whom, by the question's key; a text where one of the two is not there."""
+    """The checks by the question's key; a text (the reason) if the source or the target does not exist."""
     asked: dict[str, tuple[str | None, str | None, str]] = {
         "mate": (who.pod, who.mate, "mate"),
         "far": (who.pod, who.far, "far"),
@@ -43,20 +43,20 @@ def _ping(source: str, target: str) -> Check:
 
 
 def silence(check: Check) -> Check:
-    """The same question, expecting that nobody answers: then the silence itself has to be proven."""
+    """The same question with the expectation of no reply, which the check then has to prove."""
     return replace(check, expect="fail", within=SILENCE)
 
 
 def sized(source: str, target: str, size: int, within: float = HOPE) -> Check:
-    """Whether an IPv4 packet of so many bytes passes whole. Silence about it proves nothing, a refusal does."""
+    """Whether an IPv4 packet of `size` bytes passes unfragmented. Only an error proves that it does not."""
     say = f"a packet of {size} bytes"
     return Check(say, "ping", source, target, expect="fail", within=within, size=size - FEW - ECHO)
 
 
 def told(evidence: Evidence, judgement: Judgement) -> Asked:
-    """What one probe's evidence says to the question, whichever answer its check expected.
+    """The result that one probe's evidence gives, whichever answer its check expected.
 
-    A reply counts only as the judge of checks counts it; no reply only if it was expected and proven.
+    A reply counts by the same rules as in a check. A missing reply counts only if it was expected and proven.
     """
     check = evidence.check
     if evidence.answer == "reply":

@@ -1,4 +1,4 @@
-"""Who plays which part in a comparison: found by the machines' roles, whatever the model. Pure."""
+"""The machines that take part in a comparison, found by their roles, for any model. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ NODES = ("node", "host")
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """The machines that are asked about: a pod and its node, a mate on the same node, a pod `far` away on the node
-    `other`, a pod `beyond` on a node that a router is before, a `vm` beside the nodes, and the `internet`. None where
-    a lab has none.
+    """The machines that take part: a `pod` and its `node`, a `mate` on the same node, a pod `far` on the node `other`,
+    a pod `beyond` on a node behind a router, a `vm` beside the nodes, and the `internet`. A part is None if the lab
+    has no such machine.
 
-    `pods` are all that may be asked about: those with an address and a namespace of their own.
+    `pods` are all pods and containers that have their own address and namespace.
     """
 
     pod: str
@@ -32,7 +32,7 @@ class Cast:
 
 
 def cast(lab: Lab) -> Cast | None:
-    """The parts in a lab; None if no pod or container of it has a network of its own.
+    """The parts in a lab; None if none of its pods and containers has its own network.
 
     The pods are the first two of the first node that has two, the first of another node, and the first of a node
     that is in another subnet.
@@ -61,7 +61,7 @@ def cast(lab: Lab) -> Cast | None:
 
 
 def _apart(lab: Lab, node: str, other: str) -> bool:
-    """Whether the other node is in none of this one's subnets, which then are more than an address."""
+    """Whether the other node is outside this node's subnet (a subnet, not a single address)."""
     own = {one.name: one.addresses[0] for one in lab.machines if one.addresses}
     if node not in own or other not in own:
         return False
@@ -71,7 +71,7 @@ def _apart(lab: Lab, node: str, other: str) -> bool:
 
 
 def absent(part: str, who: Cast) -> str:
-    """Why nobody plays a part, in a few words."""
+    """Why a part is None, in a few words."""
     if part == "mate":
         return "one pod on its node"
     if part == "far" and who.other is not None:

@@ -1,7 +1,7 @@
-"""A comparison from beginning to end: each lab is built under a name of its own, asked, and removed.
+"""A comparison from beginning to end: each lab is built under a new name, measured, and removed.
 
-The labs come one after the other, so that no lab's packets disturb another's times and a machine needs room for one.
-Their removal is registered before they are built: nothing stays, whatever ends it.
+The labs are built one after the other: so the packets of one lab do not disturb the times of another, and the machine
+needs room for one lab only. The removal is registered before a lab is built, so that nothing stays in any case.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from labctl.kernel.host.signals import undisturbed
 from labctl.lab import lifecycle
 
 Tell = Callable[[str], None]
-NOBODY = "it has no pod or container with an address of its own"
+NOBODY = "it has no pod or container with its own address"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One scenario to compare, as it was named, and what it is made from."""
+    """One scenario to compare: the name that was given, and its definition."""
 
     title: str
     definition: lifecycle.Definition
 
     @property
     def askable(self) -> bool:
-        """Whether there is somebody to ask; pods whose addresses only plugins will know count, too."""
+        """Whether the lab has a pod to measure. Pods that get their addresses from plugins count as well."""
         lab = lifecycle.compiled(self.definition)
         return cast(lab) is not None or bool(attached(lab.plan))
 
 
 def compare(entries: Sequence[Entry], tell: Tell, *, approximate: bool = False) -> Table:
-    """Build, ask and remove every lab. What this kernel cannot hold is skipped, with the reason.
+    """Build, measure and remove every lab. Labs that this kernel cannot hold are skipped, with the reason.
 
     `approximate` builds a model's substitutes where the kernel lacks a feature.
     """
@@ -76,14 +76,14 @@ def _column(entry: Entry, tell: Tell, approximate: bool) -> Column:
 
 
 def _why(error: LabError) -> str:
-    """An error's sentence without the name of a lab that nobody gave it."""
+    """An error's sentence without the lab's generated name."""
     _, colon, rest = error.message.partition(" cannot be built: ")
     return rest if colon else error.message
 
 
 @contextmanager
 def built(definition: lifecycle.Definition, tell: Tell, approximate: bool = False) -> Iterator[Lab]:
-    """The lab of a definition, under a name that no lab has, for as long as the block lasts."""
+    """Build the lab of a definition under an unused name; remove it at the end of the block."""
     name = own_name()
     try:
         yield lifecycle.up(_named(definition, name), approximate=approximate, progress=tell).lab
@@ -93,7 +93,7 @@ def built(definition: lifecycle.Definition, tell: Tell, approximate: bool = Fals
 
 
 def own_name() -> str:
-    """A name for a lab that none has and nobody would give one: `compare-` and eight random letters."""
+    """An unused name for a lab: `compare-` and eight random hexadecimal digits."""
     while True:
         name = f"compare-{secrets.token_hex(4)}"
         if name not in paths.labs() and name not in lab_state.records():
@@ -106,12 +106,12 @@ def _named(definition: lifecycle.Definition, name: str) -> lifecycle.Definition:
 
 
 def _one_more(definition: lifecycle.Definition, facts: Facts, tell: Tell) -> More | str:
-    """The same lab with one pod more, on the node that was asked about or, if that is full, on another."""
+    """The same lab with one more pod, on the measured node or, if that is full, on another."""
     reasons: dict[str, list[str]] = {}
     for node in filter(None, (facts.cast.node, facts.cast.other)):
         try:
             more = grown(definition, facts.lab, node)
-            tell(f"building it with one pod more on {node}")
+            tell(f"building it with one more pod on {node}")
             with built(replace(definition, lab=more), tell) as lab:
                 return More(EXTRA, node, lifecycle.observe(lab.name), lab.machines)
         except LabError as error:

@@ -1,4 +1,4 @@
-"""The questions of a comparison, in the order of its table, and the table that answers them. Pure."""
+"""The questions of a comparison, in the order of its table, and the table with the answers. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from labctl.compare.measurements import Column, Facts, Skipped
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One question: its key for programs, its words, the part of the table it belongs to. What is `timed` is never
-    the same twice."""
+    """One question: its key for programs, its title, and its part of the table. `timed` answers differ from run to
+    run."""
 
     key: str
     title: str
@@ -23,12 +23,12 @@ class Row:
     timed: bool = False
 
 
-PLACE, SEEN, INWARDS, PATHS = "where a pod sits", "who sees a pod as whom", "who reaches a pod", "from pod to pod"
+PLACE, SEEN, INWARDS, PATHS = "where a pod sits", "how others see a pod", "who reaches a pod", "from pod to pod"
 COST, SPEED = "what it takes", "how fast it is"
 ROWS = (
     Row("namespace", "a namespace per pod", PLACE, placement.namespaces),
     Row("bridge", "the pods' bridge", PLACE, placement.bridge),
-    Row("subnet", "a pod's address is of", PLACE, placement.subnet),
+    Row("subnet", "a pod's address is from", PLACE, placement.subnet),
     Row("gateway", "a pod's gateway", PLACE, placement.gateway),
     Row("peer", "seen by other pods as", SEEN, visibility.peer),
     Row("own_node", "by its own node", SEEN, partial(visibility.seen_as, key="own_node")),
@@ -38,15 +38,15 @@ ROWS = (
     Row("internet", "by the internet", SEEN, partial(visibility.seen_as, key="internet")),
     Row("from_vm", "the vm reaches a pod", INWARDS, partial(visibility.reaches, key="from_vm")),
     Row("from_internet", "the internet reaches it", INWARDS, partial(visibility.reaches, key="from_internet")),
-    Row("same_node", "pods of one node meet", PATHS, lambda facts: visibility.path(facts, "mate")),
+    Row("same_node", "between pods of one node", PATHS, lambda facts: visibility.path(facts, "mate")),
     Row("same_node_ttl", "TTL there, from 64", PATHS, lambda facts: visibility.ttl(facts, "mate")),
-    Row("cross_node", "nodes are crossed", PATHS, lambda facts: visibility.path(facts, "far", "mate_far")),
+    Row("cross_node", "between nodes", PATHS, lambda facts: visibility.path(facts, "far", "mate_far")),
     Row("cross_node_ttl", "TTL across nodes", PATHS, lambda facts: visibility.ttl(facts, "far", "mate_far")),
-    Row("beyond", "a router is crossed", PATHS, lambda facts: visibility.path(facts, "beyond")),
+    Row("beyond", "across a router", PATHS, lambda facts: visibility.path(facts, "beyond")),
     Row("pod_mtu", "a pod's MTU", PATHS, placement.pod_mtu),
     Row("path_mtu", "path MTU across nodes", PATHS, visibility.path_mtu),
     Row("node_objects", "a node holds", COST, cost.totals),
-    Row("pod_adds", "one pod more adds there", COST, cost.added),
+    Row("pod_adds", "one more pod adds there", COST, cost.added),
     Row("pod_adds_elsewhere", "and elsewhere", COST, cost.elsewhere),
     Row("round_trip", "round trip across nodes", SPEED, cost.round_trip, timed=True),
     Row("stream", "TCP across nodes", SPEED, cost.stream, timed=True),
@@ -56,7 +56,7 @@ UNITS = {"round_trip": "us", "stream": "Gbit/s"}
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A comparison: its labs, and for each, in the order of `rows`, the answers."""
+    """A comparison: its labs, and for each lab the answers, in the order of `rows`."""
 
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
@@ -70,7 +70,7 @@ class Table:
 
 
 def table(columns: Sequence[Column], seconds: float = 0.0) -> Table:
-    """Every question answered for every lab."""
+    """Answer every question for every lab."""
     cells = [[answer(row, column) for row in ROWS] for column in columns]
     for number, row in enumerate(ROWS):
         if row.timed:
@@ -86,7 +86,7 @@ def answer(row: Row, column: Column) -> Cell:
 
 
 def _relate(key: str, cells: list[list[Cell]], number: int) -> None:
-    """Say times relative to the first lab that has one."""
+    """Express times relative to the first lab that has one."""
     first = next((column[number].number for column in cells if column[number].number), None)
     if not first:
         return
@@ -101,7 +101,7 @@ def _relate(key: str, cells: list[list[Cell]], number: int) -> None:
 
 
 def _rough(number: float) -> str:
-    """Two digits are all that a single run is good for."""
+    """Two digits: a single run is not more precise."""
     return f"{number:.0f}" if number >= 10 else f"{number:.1f}"
 
 

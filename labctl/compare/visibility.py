@@ -1,4 +1,4 @@
-"""What packets showed: who is seen with which address, what may be reached, how nodes are crossed. Pure."""
+"""What packets showed: the addresses that are seen, what can be reached, the path between nodes. Pure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from labctl.core.resources import IP, Link
 from labctl.core.results import Sighting
 from labctl.packets.decode import BARE_PORT
 
-TUNNELS = ("tun", "ipip", "gre", "geneve", "vxlan", "sit", "wireguard")  # kinds of devices that wrap what they send
+TUNNELS = ("tun", "ipip", "gre", "geneve", "vxlan", "sit", "wireguard")  # kinds of devices that encapsulate
 WRAPPED = {"vxlan": "VXLAN", "ipip": "IP in IP", "geneve": "Geneve", "udp": "UDP"}
 PEERS = ("mate", "far", "back")
 
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """What a packet travelled in: the kind, the network's number and the port, each as far as there is one."""
+    """The tunnel that carried a packet: its kind, its VNI and its port; the last two may be empty."""
 
     kind: str
     number: str = ""
@@ -28,7 +28,7 @@ class Tunnel:
 
 
 def seen_as(facts: Facts, key: str) -> Cell:
-    """The source address with which a question of the pod's arrived, by whose it is."""
+    """The owner of the source address with which the pod's request arrived."""
     asked = facts.asked[key]
     if isinstance(asked, str):
         return absent(asked)
@@ -39,7 +39,7 @@ def seen_as(facts: Facts, key: str) -> Cell:
 
 
 def leaving(facts: Facts) -> Cell:
-    """The source address of the pod's packet for the internet as it leaves the node."""
+    """The owner of the source address with which the pod's packet to the internet leaves the node."""
     asked = facts.asked["internet"]
     if isinstance(asked, str):
         return absent(asked)
@@ -50,13 +50,13 @@ def leaving(facts: Facts) -> Cell:
 
 
 def reaches(facts: Facts, key: str) -> Cell:
-    """Whether somebody outside reaches the pod by its address, and as whom the pod sees it."""
+    """Whether a machine outside reaches the pod by the pod's address, and which source the pod sees."""
     found = seen_as(facts, key)
     return found if found.address is None else replace(found, text=f"yes, seen as {found.text}")
 
 
 def peer(facts: Facts) -> Cell:
-    """How a pod is seen by the pods that it reaches: the one invariant of Kubernetes' models."""
+    """The source address that other pods see: the common invariant of Kubernetes' network models."""
     those = [asked for key in PEERS if not isinstance(asked := facts.asked[key], str)]
     if not those:
         return absent("no second pod")
@@ -79,7 +79,7 @@ def peer(facts: Facts) -> Cell:
 
 
 def ttl(facts: Facts, *keys: str) -> Cell:
-    """The time to live with which a packet, sent with 64, arrives; of several questions every one that there is."""
+    """The TTL with which a packet arrives that was sent with 64; for several questions, all different values."""
     came, other = _came(facts, keys)
     if other is not None:
         return other
@@ -89,7 +89,7 @@ def ttl(facts: Facts, *keys: str) -> Cell:
 
 
 def path(facts: Facts, *keys: str) -> Cell:
-    """How a packet got from one pod to another: switched, routed by whom, in what tunnel."""
+    """How a packet got from one pod to another: switched, or routed and by which machine, and in which tunnel."""
     came, other = _came(facts, keys)
     if other is not None:
         return other
@@ -99,7 +99,7 @@ def path(facts: Facts, *keys: str) -> Cell:
 
 
 def _joined(ways: list[tuple[str, Tunnel | None]]) -> str:
-    """The ways of several packets in one phrase: what they have in common once."""
+    """The paths of several packets in one phrase; the common part appears once."""
     tunnels = list(dict.fromkeys(tunnel for _, tunnel in ways))
     if len({(tunnel.kind, tunnel.port) for tunnel in tunnels if tunnel is not None}) == 1 and None not in tunnels:
         numbers = " or ".join(tunnel.number for tunnel in tunnels if tunnel is not None)
@@ -110,7 +110,7 @@ def _joined(ways: list[tuple[str, Tunnel | None]]) -> str:
 
 
 def _came(facts: Facts, keys: tuple[str, ...]) -> tuple[list[Asked], Cell | None]:
-    """The answered questions of some, or the cell that says why there are none; the first decides."""
+    """Those of the questions that were answered, or a cell with the reason if the first was not."""
     first = facts.asked[keys[0]]
     if isinstance(first, str):
         return [], absent(first)
@@ -123,7 +123,7 @@ def _came(facts: Facts, keys: tuple[str, ...]) -> tuple[list[Asked], Cell | None
 
 
 def _way(facts: Facts, asked: Asked) -> str:
-    """How one packet went."""
+    """Whether one packet was switched or routed, and by which machines."""
     seen = asked.requests
     routers = _routers(seen)
     roles = {facts.machines[name].role for name in routers if name in facts.machines}
@@ -134,18 +134,18 @@ def _way(facts: Facts, asked: Asked) -> str:
     elif routers:
         words = "routed by the node" if together else "routed by the nodes"
     elif together and _outside(facts, seen):
-        words = "switched, by way of the fabric"
+        words = "switched, through the fabric"
     return words
 
 
 def _outside(facts: Facts, seen: tuple[Sighting, ...]) -> bool:
-    """Whether a fabric sent the packet on; one that was only flooded with it did not."""
+    """Whether a fabric forwarded the packet. A fabric that only received a flooded copy does not count."""
     sent = (facts.machines.get(one.at.ns) for one in seen if one.direction == "out")
     return any(machine is not None and machine.role == "fabric" for machine in sent)
 
 
 def _routers(seen: tuple[Sighting, ...]) -> list[str]:
-    """The namespaces that took something off the time to live, in order."""
+    """The namespaces that decremented the TTL, in order."""
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     for one in seen:
@@ -157,12 +157,12 @@ def _routers(seen: tuple[Sighting, ...]) -> list[str]:
 
 
 def _tunnel(facts: Facts, seen: tuple[Sighting, ...]) -> Tunnel | None:
-    """What the packet was wrapped in: as it was seen, with the port that the kernel has for it; or the device that it
-    went into and was not seen coming out of on the wire."""
+    """The tunnel that carried the packet: as it was seen on the wire, with the port from the kernel's device; else the
+    tunnel device that the packet entered, if the encapsulated packet was not seen."""
     wrapped = next((one for one in seen if one.encap != "none"), None)
     if wrapped is not None:
         kind, _, number = wrapped.encap.partition(" ")
-        if kind == "udp":  # told from other datagrams by its port alone
+        if kind == "udp":  # recognised by its port alone
             return Tunnel(WRAPPED[kind], str(BARE_PORT))
         options = [dict(link.options) for link in facts.links.values() if link.kind == kind]
         own = [one["dstport"] for one in options if one.get("id") == number and "dstport" in one]
@@ -176,7 +176,7 @@ def _tunnel(facts: Facts, seen: tuple[Sighting, ...]) -> Tunnel | None:
 
 
 def path_mtu(facts: Facts) -> Cell:
-    """The largest packet that passes whole between pods of two nodes."""
+    """The largest packet that passes unfragmented between pods of two nodes."""
     found = facts.ceiling
     if isinstance(found, str):
         return absent(found)
@@ -190,7 +190,7 @@ def _ceiling(found: Ceiling) -> Cell:
 
 
 def owner(facts: Facts, ip: IP, at: str) -> str:
-    """Whose an address is, in a word that means the same in every lab; `at` is the machine that saw it."""
+    """The owner of an address, as a word that means the same in every lab. `at` is the machine that saw it."""
     who = facts.cast
     held = facts.holders(ip)
     rank = (who.pod, who.mate, who.far, who.node, who.other)
@@ -206,26 +206,26 @@ def owner(facts: Facts, ip: IP, at: str) -> str:
     target = facts.machines.get(at)
     if target is not None and target.role == "internet":
         return "public address"
-    return machine.role if machine is not None else f"{ip}, which nobody has"
+    return machine.role if machine is not None else f"{ip}, which no machine has"
 
 
 def _unanswered(asked: Asked) -> Cell:
-    """A question to which the answer is no, or none."""
+    """The cell of a question without a reply from the target."""
     if asked.outcome == "inconclusive" or asked.outcome == "came":
         return inconclusive(f"{_ends(asked)} could not be decided", asked.said)
     if asked.outcome == "elsewhere":
-        return Cell("no: somebody else has that address", evidence=asked.said)
+        return Cell("no: another machine has that address", evidence=asked.said)
     return Cell(f"no: {_end(asked)}", evidence=asked.said)
 
 
 def _end(asked: Asked) -> str:
-    """Where a packet that nobody answered ended."""
+    """Where a packet ended that got no reply."""
     if asked.blocked:
         return f"{asked.check.source} has no route to it"
     last = asked.requests[-1] if asked.requests else None
     if last is None:
-        return "nobody answers for it"
-    return f"it ends in {last.at.ns}" if last.direction == "in" else f"it is lost behind {last.at.ns}"
+        return "no machine answers for it"
+    return f"it ends in {last.at.ns}" if last.direction == "in" else f"it is lost after {last.at.ns}"
 
 
 def _ends(asked: Asked) -> str:

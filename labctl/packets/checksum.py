@@ -1,7 +1,8 @@
-"""Checksums that the kernel left to a network card that is none: filled in, so that Wireshark has nothing to say.
+"""Internet checksums: compute one, and fill in those of TCP and UDP that a captured frame lacks.
 
-Between namespaces no checksum of TCP and UDP is ever computed; a capture shows what stands in its place. The tap is
-told so of each frame. Pure: bytes in, bytes out.
+The kernel leaves these checksums to the network card (checksum offload). Between namespaces there is no card, so
+they are never computed, and Wireshark would report them as wrong. The kernel marks such frames (`Frame.partial`).
+Pure: bytes in, bytes out.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import struct
 
 from labctl.packets.decode import IPV4, IPV6, QINQ, VLAN, VXLAN_PORTS
 
-_FIELD = {6: 16, 17: 6}  # where the checksum stands in the header of TCP and UDP
-_EXTENSIONS = (0, 43, 60)  # of IPv6, that may stand before: hop-by-hop, routing, destination options
+_FIELD = {6: 16, 17: 6}  # the offset of the checksum in the header of TCP and UDP
+_EXTENSIONS = (0, 43, 60)  # IPv6 extension headers: hop-by-hop, routing, destination options
 
 
 def complete(data: bytes, ethernet: bool = True, protocol: int = 0) -> bytes:
-    """A frame with the checksums of its TCP or UDP header filled in, also of one that VXLAN carries.
+    """The frame with the checksum of its TCP or UDP header filled in, also inside VXLAN.
 
-    Without an Ethernet header `protocol` says what it is. What is cut short, or a fragment, stays as it is.
+    Without an Ethernet header, `protocol` is the ethertype. Truncated frames and fragments are returned unchanged.
     """
     out = bytearray(data)
     try:
@@ -57,7 +58,7 @@ def _transport(out: bytearray, body: int, end: int, protocol: int, ends: bytes) 
     at = body + _FIELD[protocol]
     if protocol == 17 and struct.unpack_from("!H", out, body + 2)[0] in VXLAN_PORTS and out[body + 8] & 0x08:
         _ethernet(out, body + 16)
-        if out[at : at + 2] == b"\0\0":  # the outer one may be left out, and is
+        if out[at : at + 2] == b"\0\0":  # zero means none: the outer UDP checksum is optional, and the kernel sets none
             return
     out[at : at + 2] = b"\0\0"
     pseudo = ends + struct.pack("!II", end - body, protocol)
@@ -66,7 +67,7 @@ def _transport(out: bytearray, body: int, end: int, protocol: int, ends: bytes) 
 
 
 def checksum(data: bytes) -> int:
-    """The internet checksum of bytes, an odd one filled up with zero."""
+    """The internet checksum of bytes. An odd number of bytes is padded with a zero byte."""
     data += bytes(len(data) % 2)
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:

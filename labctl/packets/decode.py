@@ -1,7 +1,7 @@
-"""Bytes to facts: one frame as Ethernet, VLAN, ARP, IPv4 or IPv6, ICMP, TCP, UDP, and what tunnels carry.
+"""Decode one frame: Ethernet, VLAN, ARP, IPv4 or IPv6, ICMP, TCP, UDP, and the packets inside tunnels.
 
-Only what checks and traces ask for is decoded; there is no packet library behind it. A frame that is cut
-short or is none of these gives None, never an exception. IPv6 extension headers are not followed.
+Only the fields that checks and traces need are decoded, without a packet library. A truncated or unknown
+frame gives None, never an exception. IPv6 extension headers are not followed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from labctl.core.results import Sighting
 
 ETHERNET, LOOPBACK = 1, 772  # ARPHRD of devices whose frames begin with an Ethernet header
 IPV4, ARP, VLAN, QINQ, IPV6, CANARY = 0x0800, 0x0806, 0x8100, 0x88A8, 0x86DD, 0x88B5
-VXLAN_PORTS = (4789, 8472, 6784)  # IANA's, Linux's own (flannel, Cilium), and Weave's
-GENEVE_PORT, BARE_PORT = 6081, 8285  # Geneve; flannel's udp, which carries an IP packet and nothing around it
-OTHERHOST, OUTGOING = 3, 4  # sll_pkttype of a frame for another machine, and of one that leaves; the rest came in
+VXLAN_PORTS = (4789, 8472, 6784)  # IANA's, Linux's default (flannel, Cilium), and Weave's
+GENEVE_PORT, BARE_PORT = 6081, 8285  # Geneve; flannel's udp backend: an IP packet without a tunnel header
+OTHERHOST, OUTGOING = 3, 4  # sll_pkttype of a frame for another machine, and of an outgoing one; all others came in
 SYN, RST, ACK = 2, 4, 16
 
 Kind: TypeAlias = Literal["echo", "echo-reply", "error", "tcp", "udp", "arp", "other"]
@@ -47,11 +47,11 @@ ERRORS = {
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame as a tap hands it over: where and when it was seen, and its bytes.
+    """One frame from a tap: where and when it was seen, and its bytes.
 
-    `hatype` is the device's ARPHRD number, `protocol` the ethertype the kernel reports, `vlan` the tag
-    the kernel took out of the bytes (0: none), `when` nanoseconds since the epoch. `other` is a frame that came
-    in and is addressed to another machine; `partial` tells that nobody computed its TCP or UDP checksum.
+    `hatype` is the device's ARPHRD number, `protocol` the ethertype that the kernel reports, `vlan` the tag that
+    the kernel removed from the bytes (0: none), `when` nanoseconds since the epoch. `other` means that the frame
+    came in and is addressed to another machine. `partial` means that its TCP or UDP checksum is not computed.
     """
 
     at: Port
@@ -67,11 +67,12 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """The innermost packet of a frame. `encap` names what carried it: `none`, `vxlan 42`, `geneve 42`, `ipip`, `udp`.
+    """The innermost packet of a frame. `encap` is the tunnel that carried it: `none`, `vxlan 42`, `geneve 42`, `ipip`,
+    `udp`; `outer` are the tunnel's addresses, source and destination.
 
-    For an ICMP error `quote` is the packet it complains about and `text` the complaint in words. An `arp`
-    (or IPv6 neighbour discovery) asks about `dst`, `asking`, or says where `src` is. `seq` and `ack` are
-    TCP's, or an echo's identifier and sequence. `outer` are the addresses of the tunnel, source and destination.
+    For an ICMP error, `quote` is the packet that it is about, and `text` the error in words. The kind `arp` (also
+    IPv6 neighbour discovery) is a question about `dst` if `asking`, else the answer with the MAC address of `src`.
+    `seq` and `ack` are TCP's numbers, or an echo's identifier and sequence number.
     """
 
     src: IP
@@ -96,12 +97,12 @@ class Packet:
 
     @property
     def proto(self) -> str:
-        """The protocol in a person's words: `icmp`, `tcp`, `udp` or the kind itself."""
+        """The protocol's common name: `icmp`, `tcp`, `udp` or the kind itself."""
         return "icmp" if self.kind in ("echo", "echo-reply", "error") else self.kind
 
 
 def decode(frame: Frame) -> Packet | None:
-    """The innermost packet of a frame, or None for what is not understood."""
+    """The innermost packet of a frame; None if the frame cannot be decoded."""
     try:
         if frame.hatype not in (ETHERNET, LOOPBACK):
             packet = _network(frame.protocol, frame.data)
@@ -115,7 +116,7 @@ def decode(frame: Frame) -> Packet | None:
 
 
 def sighting(frame: Frame, packet: Packet, reply: bool) -> Sighting:
-    """A marked packet as the fact that it was seen."""
+    """The sighting of a probe's packet."""
     return Sighting(
         at=frame.at,
         when=frame.when,
@@ -171,10 +172,10 @@ def _ipv4(data: bytes) -> Packet | None:
     if data[0] >> 4 != 4:
         return None
     head, total = (data[0] & 15) * 4, struct.unpack_from("!H", data, 2)[0]
-    body = data[head:total] if head <= total <= len(data) else data[head:]  # a quote is cut short
+    body = data[head:total] if head <= total <= len(data) else data[head:]  # an ICMP error quotes only the beginning
     base = Packet(IPv4Address(data[12:16]), IPv4Address(data[16:20]), "other", data[8])
     if struct.unpack_from("!H", data, 6)[0] & 0x1FFF:
-        return base  # a later fragment has no header of its own
+        return base  # later fragments have no transport header
     return _transport(base, data[9], body)
 
 
@@ -225,7 +226,7 @@ def _icmp(base: Packet, body: bytes) -> Packet:
 def _tcp(base: Packet, body: bytes) -> Packet:
     sport, dport, seq = struct.unpack_from("!HHI", body)
     known = replace(base, kind="tcp", sport=sport, dport=dport, seq=seq)
-    if len(body) < 20:  # the quote of an ICMP error may end after 8 bytes
+    if len(body) < 20:  # an ICMP error may quote only 8 bytes
         return replace(known, flags=SYN)
     ack, offset, flags = struct.unpack_from("!IBB", body, 8)
     return replace(known, ack=ack, flags=flags, payload=body[(offset >> 4) * 4 :])

@@ -1,4 +1,4 @@
-"""ICMP echo requests as bytes: what a probe and a mesh of labctl's own send."""
+"""ICMP echo requests as bytes, for the probes that labctl itself sends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from labctl.packets.probe_id import STAMP
 
 
 def echo_request(version: int, identifier: int, sequence: int, marker: bytes, size: int = 56) -> bytes:
-    """An ICMP echo request that carries the marker where ping would; ICMPv6's checksum is the kernel's work."""
+    """An ICMP echo request with the marker where ping puts its pattern. The kernel computes the ICMPv6 checksum."""
     kind = 8 if version == 4 else 128
     payload = (bytes(STAMP) + marker * (size // len(marker)))[:size]
     total = checksum(struct.pack("!BBHHH", kind, 0, 0, identifier, sequence) + payload) if version == 4 else 0

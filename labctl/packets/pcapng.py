@@ -1,7 +1,7 @@
-"""Captured frames as a pcapng file that Wireshark shows with the lab's own names. Pure: frames in, bytes out.
+"""Captured frames as a pcapng file that Wireshark shows with the lab's names. Pure: frames in, bytes out.
 
-Every device is an interface of the file (`node1/eth0`), every frame says which way it went and what it is
-to the check, and the machines' names come along, so that addresses are shown as `a -> c`.
+Every device is an interface of the file (`node1/eth0`). Every frame has its direction and a comment. The file
+contains the machines' names, so that Wireshark shows addresses as `a -> c`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ NANOSECONDS = 9
 
 
 class Writer:
-    """A file that grows frame by frame: each call returns the bytes that come next."""
+    """Writes a file frame by frame: each call returns the next bytes of the file."""
 
     def __init__(self) -> None:
         self._devices: dict[tuple[Port, bool], int] = {}
 
     def begin(self, names: Mapping[IP, str], comment: str = "") -> bytes:
-        """The file's head. `names` are shown for addresses; `comment` is the file's own."""
+        """The file's header. `names` are shown for addresses; `comment` is about the whole file."""
         return _section(comment) + _names(names)
 
     def add(self, frame: Frame) -> bytes:
-        """One frame, and before it its device, if that is new."""
+        """One frame, preceded by its device if the file does not have that yet."""
         raw = frame.hatype not in (ETHERNET, LOOPBACK)
         device, out = (frame.at, raw), b""
         if device not in self._devices:
@@ -39,7 +39,7 @@ class Writer:
 
 
 def pcapng(frames: Iterable[Frame], names: Mapping[IP, str], comment: str = "") -> bytes:
-    """A whole file. `names` are shown for addresses; `comment` is the file's own (the sentence of a check)."""
+    """A complete file. `names` are shown for addresses; `comment` is about the whole file (a check's description)."""
     writer = Writer()
     out = bytearray(writer.begin(names, comment))
     for frame in sorted(frames, key=lambda frame: frame.when):
@@ -81,7 +81,7 @@ def _packet(frame: Frame, interface: int) -> bytes:
     data = frame.data
     if frame.partial:
         data = complete(data, frame.hatype in (ETHERNET, LOOPBACK), frame.protocol)
-    if frame.vlan and len(data) >= 12:  # the kernel took the tag out of the bytes
+    if frame.vlan and len(data) >= 12:  # the kernel removed the tag from the bytes
         data = data[:12] + struct.pack("!HH", 0x8100, frame.vlan) + data[12:]
     head = struct.pack("=IIIII", interface, frame.when >> 32, frame.when & 0xFFFFFFFF, len(data), len(data))
     packet = decode(frame)

@@ -1,8 +1,8 @@
-"""How one probe is told from all other packets, at every hop, whatever was rewritten on the way.
+"""How a probe's packets are recognised at every hop, also after address translation.
 
-An echo or datagram carries eight bytes of its own. A TCP connection is known by its initial sequence
-number, which address translation leaves alone; it says such bytes too, so that one that a proxy opens for it is
-known as well. All are still there in tunnels and in the quotes of ICMP errors.
+An echo request or a datagram has a marker of eight bytes in its payload. A TCP connection is recognised by its
+initial sequence number, which address translation does not change. It also sends a marker, so that a connection
+that a proxy opens for it is recognised as well. All of these are visible in tunnels and in the quotes of ICMP errors.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from labctl.core.resources import IP, Port
 from labctl.core.results import Sighting
 from labctl.packets.decode import ACK, RST, SYN, Frame, Packet, decode, sighting
 
-MAGIC = b"\x6c\x61\x62\x63"  # the first half of every marker: what the kernel's filter looks for
-MESH_MAGIC = b"\x6c\x61\x62\x6d"  # of all-pairs probes, which the taps shall not see
+MAGIC = b"\x6c\x61\x62\x63"  # the first half of every marker, for the kernel's packet filter
+MESH_MAGIC = b"\x6c\x61\x62\x6d"  # the same for all-pairs probes, which the taps must not capture
 MARKER = 8  # bytes of a marker
-STAMP = 16  # bytes of an echo's payload before the marker: `ping` writes the time there
-ASKING, ANSWERING = b"?", b"!"  # follow the marker in a datagram
+STAMP = 16  # bytes of an echo's payload before the marker; `ping` writes a timestamp there
+ASKING, ANSWERING = b"?", b"!"  # the byte after the marker in a datagram
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Marker:
     value: bytes
 
     def role(self, packet: Packet) -> Role | None:
-        """What the packet is to this probe, if it belongs to it at all."""
+        """The packet's role in this probe; None if it does not belong to the probe."""
         if self.value not in packet.payload:
             return None
         if packet.kind == "udp":
@@ -40,13 +40,13 @@ class Marker:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """The initial sequence numbers of a TCP connection, and of those that relays opened for it: the SYN of each
-    and whatever answers that."""
+    """The initial sequence numbers of a TCP connection and of those that proxies opened for it. They identify the
+    SYN of each connection, and the SYN-ACK or RST that answers it."""
 
     isns: frozenset[int]
 
     def role(self, packet: Packet) -> Role | None:
-        """What the packet is to this probe, if it belongs to it at all."""
+        """The packet's role in this probe; None if it does not belong to the probe."""
         if packet.kind != "tcp":
             return None
         if packet.flags & (SYN | ACK | RST) == SYN:
@@ -60,7 +60,7 @@ Mark: TypeAlias = Marker | Opening
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """An ICMP error that quotes a probe: where it was seen, who sent it to whom, and what it says."""
+    """An ICMP error that quotes a probe: where it was seen, its sender, its receiver, and its text."""
 
     at: Port
     when: int
@@ -70,12 +70,12 @@ class Complaint:
     about: Role
 
     def __str__(self) -> str:
-        return f"{self.sender} told {self.to}: {self.text}"
+        return f"{self.sender} reported to {self.to}: {self.text}"
 
 
 @dataclass(frozen=True, slots=True)
 class Trail:
-    """Everything the taps saw of one probe, in the order of time, and who asked for a neighbour meanwhile."""
+    """All packets of one probe that the taps saw, in order of time, and the neighbour requests seen meanwhile."""
 
     requests: tuple[Sighting, ...] = ()
     replies: tuple[Sighting, ...] = ()
@@ -85,7 +85,7 @@ class Trail:
 
 
 def follow(mark: Mark | None, frames: Iterable[tuple[Frame, Packet]]) -> Trail:
-    """Pick one probe's packets, and the questions for neighbours, out of all that was captured. No mark, no packets."""
+    """Select one probe's packets and the neighbour requests from all captured frames. Without a mark: no packets."""
     requests: list[Sighting] = []
     replies: list[Sighting] = []
     questions: list[Sighting] = []
@@ -106,7 +106,7 @@ def follow(mark: Mark | None, frames: Iterable[tuple[Frame, Packet]]) -> Trail:
 
 
 def decoded(frames: Iterable[Frame]) -> Iterator[tuple[Frame, Packet]]:
-    """Frames with their packets; what cannot be decoded is left out."""
+    """The frames with their packets; frames that cannot be decoded are left out."""
     for frame in frames:
         packet = decode(frame)
         if packet is not None:
@@ -120,11 +120,12 @@ def opening(
     dports: Collection[int],
     marker: bytes | None = None,
 ) -> Opening | None:
-    """The identity of a connection: the SYN that left `source` from our own port. None if none left.
+    """The identity of a connection: the SYN that left `source` from the probe's port. None if no SYN left.
 
-    `dports` are the ports it may go to: where the source itself translates, no packet ever has the one asked for.
-    `marker` is what was said through the connection: where that was said again, a relay opened one for it, and
-    where the source's own masquerading draws a port, it tells which of its connections this one is.
+    `dports` are the possible destination ports: if the source itself translates the destination, no packet has the
+    requested one. `marker` is the payload that the probe sent through the connection. If another connection carries
+    it as well, a proxy opened that one. If the source's masquerading changed the source port, the marker identifies
+    the connection.
     """
     own = None
     for frame, packet in frames:
@@ -139,7 +140,7 @@ def opening(
 
 
 def _spoken(frames: Sequence[tuple[Frame, Packet]], marker: bytes) -> Iterator[tuple[str, int]]:
-    """The connections through which the marker was asked: each SYN's namespace and initial sequence number."""
+    """The connections that carried the marker: the namespace and the initial sequence number of each SYN."""
     asked = {
         (frame.at, *_ends(packet))
         for frame, packet in frames
@@ -155,9 +156,9 @@ def _ends(packet: Packet) -> tuple[IP, int, IP, int]:
 
 
 def unanswered(frames: Iterable[tuple[Frame, Packet]]) -> tuple[tuple[Port, IP], ...]:
-    """The neighbours that were asked for and never answered: at which device, for which address.
+    """The neighbours that did not answer: the device that asked, and the address asked for.
 
-    A bridge repeats a question at its ports; the first to ask is who wants to know.
+    A bridge repeats a question at its ports; the device that sent it first is the one that needs the answer.
     """
     asked: dict[tuple[IP, IP], Port] = {}
     answered: set[tuple[str, IP]] = set()
@@ -172,11 +173,11 @@ def unanswered(frames: Iterable[tuple[Frame, Packet]]) -> tuple[tuple[Port, IP],
 
 
 def _in_order(found: list[Sighting]) -> tuple[Sighting, ...]:
-    return tuple(sorted(found, key=lambda item: item.when))  # stable: within a namespace the tap's order holds
+    return tuple(sorted(found, key=lambda item: item.when))  # stable sort: keeps the tap's order within a namespace
 
 
 def role_of(mark: Mark, packet: Packet) -> Role | None:
-    """What a packet is to the probe: itself, its answer, an ICMP error about either; None if it is not its own."""
+    """The packet's role in the probe: request, reply, or an ICMP error about one of them; None for other packets."""
     role = mark.role(packet)
     if role is not None:
         return role

@@ -1,4 +1,4 @@
-"""What is asked of the namespaces once a probe is over: devices, routes, neighbours, counters, connections, rules."""
+"""Read the namespaces after a probe: devices, routes, neighbours, counters, connections, rules."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 ROLES: tuple[Role, ...] = ("request", "reply", "error")
 KINDS: dict[str, Literal["rule", "policy", "return"]] = {"rule": "rule", "policy": "policy", "return": "return"}
-# what packets of the probe's are whose payload was not told
+# the role of the probe's packets if the report does not contain the marker
 CUT: dict[str, Role] = {"echo": "request", "echo-reply": "reply", "error": "error"}
-SMALL = 24  # namespaces of a lab that are looked into whole
-MOST = 1500  # events that are kept
+SMALL = 24  # in labs with up to this many namespaces, each namespace is read
+MOST = 1500  # events that are kept at most
 NODE = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv4.conf.all.rp_filter",
         "net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables",
         "net.ipv4.icmp_echo_ignore_all")  # fmt: skip
@@ -40,20 +40,20 @@ DEVICE = ("net.ipv4.conf.{}.forwarding", "net.ipv4.conf.{}.rp_filter", "net.ipv4
 
 
 def planned(who: Who) -> tuple[Room, ...]:
-    """The namespaces with their devices as planned, for a first look while the probe is under way."""
+    """The namespaces with their planned devices, used while the probe is still under way."""
     return tuple(Room(node, tuple(who.links.get(node, ()))) for node in who.nodes)
 
 
 def ours(events: Sequence[Event], sent: int, pid: int) -> tuple[Event, ...]:
-    """The events that may be about the probe, their times counted from its sending: passages of packets of its
-    length, drops of these packets, and what the sending thread dropped."""
+    """The events that may be about the probe: passages of packets of its length, drops of these packets, and drops in
+    the sending thread. `when` becomes the time since the probe was sent (`sent`)."""
     passed = {event.skb for event in events if event.kind != "drop"}
     near = [event for event in events if event.kind != "drop" or event.skb in passed or event.pid == pid]
     return tuple(replace(event, when=event.when - sent) for event in near[:MOST])
 
 
 def complete(armed: Armed, who: Who, seen: Evidence, mark: Mark) -> Evidence:
-    """The evidence with everything that the namespaces can tell now."""
+    """Add to the evidence all that can be read in the namespaces now."""
     nodes = _touched(who, seen)
     seen = replace(seen, rooms=tuple(_rooms(armed, who, seen, nodes)))
     met, lost = _met(armed, mark, seen)
@@ -129,13 +129,13 @@ def _sysctls(who: Who, node: str, seen: Evidence) -> Iterator[str]:
 
 
 def _ports(seen: Evidence) -> frozenset[int]:
-    """The ports that the probe was for, wherever it was translated."""
+    """The destination ports of the probe, before and after translation."""
     ports = {item.dport for item in seen.crossings if item.role == "request"} | {seen.question.port}
     return frozenset(port for port in ports if port is not None)
 
 
 def _flows(armed: Armed, node: str, seen: Evidence) -> Iterator[Flow]:
-    """The connections of the probe itself."""
+    """The conntrack entries of the probe itself."""
     here = [item for item in seen.crossings if item.node == node]
     if not here:
         return
@@ -146,7 +146,7 @@ def _flows(armed: Armed, node: str, seen: Evidence) -> Iterator[Flow]:
 
 
 def _about(flow: Flow, item: Crossing) -> bool:
-    """Whether a connection is the probe's own: same protocol, addresses, ports (or echo's number)."""
+    """Whether a conntrack entry belongs to the probe: same protocol, addresses, ports (or ICMP identifier)."""
     sides = (
         (flow.src, flow.dst, flow.sport, flow.dport),
         (flow.reply_src, flow.reply_dst, flow.reply_sport, flow.reply_dport),
@@ -176,7 +176,7 @@ def _lookups(armed: Armed, seen: Evidence) -> Iterator[Lookup]:
 
 
 def _asked(armed: Armed, seen: Evidence, wanted: RouteInput, role: Role) -> Iterator[Lookup]:
-    """The answer; with the packet's mark, if a rule looks at that, so that the answer is another."""
+    """The routing's answer. The packet's fwmark is part of the question if the answer differs because of it."""
     mark = mark_for(seen, wanted, role)
     with suppress(OSError):
         plain: Lookup = armed.run(wanted.node, route_lookup.ask, wanted, 0)
@@ -237,7 +237,7 @@ def _told(
 
 
 def _moved(armed: Armed, nodes: Sequence[str]) -> Iterator[Moved]:
-    """The rules and policies that counted something while the probe was under way."""
+    """The rules and policies whose counters increased while the probe was under way."""
     for node in nodes:
         if node not in armed.counted:
             continue

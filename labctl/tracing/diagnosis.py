@@ -1,6 +1,6 @@
-"""From evidence to a story: what became of the probe, hop by hop, and if it was lost, where and why. Pure.
+"""From evidence to a result: the probe's path, hop by hop, and if it was lost, where and why. Pure.
 
-The same evidence always gives the same story, so recordings are tests. What is not known is said.
+The same evidence always gives the same result, so recordings serve as tests. Unknown facts are reported as unknown.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ EXPLANATIONS: tuple[Callable[[Scene], Why | None], ...] = (
 )
 
 
-UNANSWERED = ("neighbour", "proxy-arp-off", "vxlan-neighbour", "no-route-back", "link-down")  # of an answer, at the end
+UNANSWERED = ("neighbour", "proxy-arp-off", "vxlan-neighbour", "no-route-back", "link-down")  # of a reply
 
 
 def tell(evidence: Evidence) -> Story:
-    """The story of one probe."""
+    """Explain one probe. The first cause in `EXPLANATIONS` that applies is the cause."""
     told = legs(evidence)
     if evidence.answer == "reply":
         return Story(
@@ -67,7 +67,7 @@ def probe_text(evidence: Evidence) -> str:
     asked = evidence.question
     what = {"icmp": "ICMP echo", "tcp": "TCP SYN", "udp": "UDP datagram"}[asked.protocol]
     size = f", {asked.size} bytes" if asked.size is not None else ""
-    cut = ", may be cut" if asked.fragment else ""
+    cut = ", may be fragmented" if asked.fragment else ""
     first = next((item for item in evidence.crossings if item.role == "request"), None)
     source = f"{asked.source} ({first.src})" if first is not None else asked.source
     address = end_text(asked.address, asked.port)
@@ -96,26 +96,26 @@ def _verdict(place: Scene, why: Why | None) -> tuple[Verdict, str]:
         and evidence.answer == "refused"
     ):
         end = next((leg.steps[-1].node for leg in legs(evidence) if leg.name == "request"), place.node)
-        return "refused", f"the probe arrived in {end}, and was refused there"
+        return "refused", f"the probe arrived in {end} and was refused there"
     if place.tip is None:
         if place.delivered and evidence.answer == "refused":
             return "refused", f"{place.node} refused it"
         return "lost", f"the {place.role} never left {place.node}"
     if place.role == "request" and place.delivered and why is None:
         asked = evidence.question
-        took = ", where a socket took it" if asked.protocol == "udp" and place.room.listening else ""
-        return "unanswered", f"the request arrived in {place.node}{took}, and no answer was seen"
+        took = ", where a socket received it" if asked.protocol == "udp" and place.room.listening else ""
+        return "unanswered", f"the request arrived in {place.node}{took}, but no reply was seen"
     answering = why is not None and (why.kind in UNANSWERED or why.sentence.endswith("reply to it"))
     if place.role == "request" and place.delivered and answering:
-        return "lost", f"the request arrived in {place.node}, and its answer never left that"
+        return "lost", f"the request arrived in {place.node}, but the reply never left {place.node}"
     return "lost", f"the {place.role} was last seen {at(place.tip)}"
 
 
 def _facts(place: Scene, why: Why | None) -> Iterator[Note]:
-    """Everything that bears on a loss: the kernel's word, the routing's, the errors, the counters."""
+    """All facts about a loss: the kernel's drop, the cause's facts, the route, ICMP errors, connections, counters."""
     evidence = place.evidence
     if place.drop is not None:
-        reason = place.drop.reason or "(this kernel gives no reasons)"
+        reason = place.drop.reason or "(this kernel gives no reason)"
         yield Note("kernel", f"skb:kfree_skb {reason} at {place.drop.location}()")
     yield from why.facts if why is not None else ()
     told = {note.text for note in why.facts} if why is not None else set()
@@ -125,7 +125,7 @@ def _facts(place: Scene, why: Why | None) -> Iterator[Note]:
             yield Note("route", text)
     seen = {(item.src, item.dst, item.text) for item in evidence.crossings if item.role == "error"}
     for src, dst, text in sorted(seen, key=str):
-        yield Note("icmp", f"{named(evidence, src)} told {named(evidence, dst)}: {text}")
+        yield Note("icmp", f"{named(evidence, src)} reported to {named(evidence, dst)}: {text}")
     yield from _flows(evidence)
     for room in evidence.rooms:
         if room.counters and room.node in {item.node for item in evidence.crossings} | {
@@ -147,20 +147,20 @@ def _flows(evidence: Evidence) -> Iterator[Note]:
 
 
 def _pieces(evidence: Evidence) -> Iterator[Note]:
-    """Who cut the packet."""
+    """The namespaces that fragmented the packet."""
     for room in evidence.rooms:
         count = room.counters.get("Ip.FragCreates", 0) + room.counters.get("Ip6FragCreates", 0)
         if count:
-            yield Note("cut", f"{room.node} cut it, or its answer, to fit the next link: {count} pieces")
+            yield Note("cut", f"{room.node} fragmented it, or the reply, for the next link: {count} fragments")
 
 
 def _unknown(evidence: Evidence, place: Scene | None = None, why: Why | None = None) -> tuple[str, ...]:
-    """What could not be known."""
+    """The sentences about what is not known."""
     lines = list(evidence.unknown)
     if evidence.missed:
-        lines.append(f"{evidence.missed} kernel events found no room: under this load a drop may have been missed")
+        lines.append(f"{evidence.missed} kernel events were lost because of the load: a drop may have been missed")
     if place is not None and place.drop is None and evidence.traced and why is None and not place.delivered:
-        lines.append("the kernel reported no drop that is surely this packet's")
+        lines.append("the kernel reported no drop that certainly belongs to this packet")
     if why is None and place is not None and place.tip is not None and not place.delivered:
-        lines.append("why it went no further is not known")
+        lines.append("it is not known why it went no further")
     return tuple(lines)

@@ -1,9 +1,10 @@
-"""Which of the kernel's drops was ours: never another packet's, even if both passed the same way. Pure.
+"""Find the kernel's drop event of the probe, and never that of another packet on the same path. Pure.
 
-A packet keeps its address in memory across veth pairs, bridges, routing and namespaces. So the last sighting is
-matched with the kernel's own event of that device, length and time; the address that event names is confirmed by
-the sightings before it; and if the next thing that happens to that address is a drop, soon and in the same thread,
-it is ours. An address is used again at once, hence these limits. Where two packets fit alike, nothing is blamed.
+The kernel keeps a packet at the same memory address (skb) across veth pairs, bridges, routing and namespaces. So the
+last sighting is matched with the kernel's event of the same device, length and time. The earlier sightings confirm
+the skb of that event. If the next event of that skb is a drop, soon and in the same thread, then it is the probe's
+drop. The limits are needed because the kernel reuses an address at once. If two packets match equally, no drop is
+reported.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from labctl.core.observations import Event
 from labctl.tracing.evidence import Crossing, Evidence
 from labctl.tracing.hops import Hop
 
-NEAR = 200_000  # ns that a tap's stamp and the kernel's event of the same passage may be apart
-SOON = 3_000_000  # ns within which a packet is dropped after its last passage, unless it waits for a neighbour
-WAITS = ("NEIGH_", "QUEUE_PURGE", "FRAG_REASM")  # reasons that take their time
-QUIET = {"OTHERHOST", "SOCKET_FILTER", "PACKET_SOCK_ERROR", "CONSUMED", "TCP_RESET"}  # copies for others, or no loss
+NEAR = 200_000  # ns: the largest difference between a tap's timestamp and the kernel's event of the same passage
+SOON = 3_000_000  # ns: the longest time from the last passage to the drop, unless it waits for a neighbour
+WAITS = ("NEIGH_", "QUEUE_PURGE", "FRAG_REASM")  # these drops may come later
+QUIET = {"OTHERHOST", "SOCKET_FILTER", "PACKET_SOCK_ERROR", "CONSUMED", "TCP_RESET"}  # copies for others, or not a loss
 ETHERNET = 14
 
 
 def drop(evidence: Evidence, hops: Sequence[Hop]) -> Event | None:
-    """The kernel's drop of the packet whose road these hops are (none: it never left its source)."""
+    """The drop event of the packet that took these hops (none: it never left its source); None if not found."""
     seen = [item for hop in hops for item in hop.crossings]
     if not seen:
         return _unsent(evidence)
@@ -36,21 +37,21 @@ def drop(evidence: Evidence, hops: Sequence[Hop]) -> Event | None:
         return None
     ranked = sorted(scores.items(), key=lambda pair: pair[1], reverse=True)
     if len(ranked) > 1 and ranked[0][1][0] == ranked[1][1][0] and ranked[1][1][1] > 4 * ranked[0][1][1] - 2000:
-        return None  # two packets fit alike
+        return None  # two packets match equally
     skb, (_, _, since) = ranked[0]
     passage = next(event for event in evidence.events if event.skb == skb and event.when == since)
     return _next(evidence, passage)
 
 
 def _next(evidence: Evidence, passage: Event) -> Event | None:
-    """What happened to a packet after its last passage, if that was a drop of it."""
+    """The event after a packet's last passage, if that is its drop."""
     later = [event for event in evidence.events if event.skb == passage.skb and event.when >= passage.when]
     for event in later[later.index(passage) + 1 :]:
         own = event.when - passage.when <= SOON and event.pid == passage.pid
         if event.kind == "queue" and own:
-            continue  # a queue may drop it before any tap could see it
+            continue  # a queue may drop it before a tap sees it
         if event.kind != "drop":
-            return None  # the address passes a device again: another packet has it now
+            return None  # the address passes a device again: it belongs to another packet now
         if event.reason.startswith(WAITS):
             return event
         if event.reason not in QUIET:
@@ -65,8 +66,8 @@ def _unsent(evidence: Evidence) -> Event | None:
 
 
 def _same(event: Event, item: Crossing) -> bool:
-    """Whether an event is of this device, way and length: with its Ethernet header when queued, without it when
-    received."""
+    """Whether an event matches a sighting's device, direction and length. The length includes the Ethernet header
+    when queued; when received, it may be without it."""
     if event.dev != item.dev:
         return False
     if item.way == "out":

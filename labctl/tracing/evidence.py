@@ -1,6 +1,6 @@
-"""What was recorded about one probe: frozen data, the whole of it, so that a story can be told from it alone.
+"""All that was recorded about one probe, as frozen data: enough to explain it later without a kernel.
 
-Times are nanoseconds since the probe was sent. A device stands for itself in its namespace (`node`).
+Times are nanoseconds since the probe was sent. A device (`dev`) is in the namespace `node`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Answer: TypeAlias = Literal["reply", "refused", "unreachable", "timeout", "block
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What was asked for: from which machine, to what, and with which probe.
+    """The trace that was requested: the source, the target and the probe.
 
     `home` is the namespace that has the address, None if no machine of the lab has it. `size` is the payload in
-    bytes, None for the usual; without `fragment` no router may cut the packet (DF).
+    bytes, None for the default. Without `fragment`, the DF bit is set: no router may fragment the packet.
     """
 
     lab: str
@@ -38,10 +38,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """The probe, its answer, or an ICMP error about it, seen once at a device.
+    """The probe, its reply, or an ICMP error about it, seen once at a device.
 
-    `ours` is False for an Ethernet frame addressed to somebody else (a flooded copy, a promiscuous port).
-    `sport` and `dport` are None for ICMP, where `ident` is the echo's number; `outer` are the addresses of the
+    `ours` is False for an Ethernet frame that is addressed to another machine (a flooded copy, a promiscuous port).
+    `sport` and `dport` are None for ICMP, where `ident` is the echo's identifier. `outer` are the addresses of the
     tunnel that carries it.
     """
 
@@ -66,8 +66,8 @@ class Crossing:
 
 @dataclass(frozen=True, slots=True)
 class Met:
-    """A firewall rule, policy or return that the packet met, in order. `number` counts from 1; `rule` is its text,
-    "" where it could not be read; `src` and `dst` are the packet's at that moment."""
+    """A firewall rule, policy or return that the packet matched, in order. `number` counts from 1. `rule` is its text,
+    "" if it could not be read. `src` and `dst` are the packet's addresses at that moment."""
 
     node: str
     role: Role
@@ -88,7 +88,7 @@ class Met:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A firewall rule (`number` from 1) or policy (0) whose counter went up while the probe was under way."""
+    """A firewall rule (`number` from 1) or policy (0) whose counter increased while the probe was under way."""
 
     node: str
     family: str
@@ -102,8 +102,9 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How one namespace was when the probe was over: what may explain a loss there. `carrier` names devices that
-    are up without one; `listening` are `tcp 127.0.0.1:80` and the like; `counters` those that moved."""
+    """The state of one namespace after the probe, as far as it may explain a loss there. `carrier` names the devices
+    that are up but have no carrier. `listening` has entries such as `tcp 127.0.0.1:80`. `counters` are those that
+    increased, with the increase."""
 
     node: str
     links: tuple[Link, ...] = ()
@@ -119,7 +120,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A neighbour that was asked for and did not answer: at which device, for which address."""
+    """A neighbour (`ip`) that did not answer a request for its MAC address at a device."""
 
     node: str
     dev: str
@@ -128,8 +129,8 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Everything about one probe. `unknown` are sentences about what could not be observed, and why; `pid` is the
-    thread that sent, `missed` counts kernel events that found no room."""
+    """Everything about one probe. `unknown` are sentences about what could not be observed, and why. `pid` is the
+    thread that sent the probe. `missed` counts kernel events that were lost because a buffer was full."""
 
     question: Question
     answer: Answer
@@ -146,15 +147,15 @@ class Evidence:
     machines: Mapping[str, tuple[IP, ...]] = field(default_factory=dict)
     missed: int = 0
     unknown: tuple[str, ...] = ()
-    circling: tuple[Port, ...] = ()  # where frames go round a loop of bridges
-    traced: bool = True  # the kernel's drops were recorded
-    ruled: bool = True  # the rules that the packet met were recorded
+    circling: tuple[Port, ...] = ()  # the devices where frames circulate in a loop of bridges
+    traced: bool = True  # False: the kernel's drops were not recorded
+    ruled: bool = True  # False: not all rules that the packet matched were recorded
     seconds: float = 0.0
 
     def room(self, node: str) -> Room:
-        """What is known of a namespace."""
+        """The state of a namespace; empty if it was not read."""
         return next((room for room in self.rooms if room.node == node), Room(node))
 
     def link(self, node: str, dev: str) -> Link | None:
-        """A device as it was."""
+        """A device of a namespace; None if it is not known."""
         return next((link for link in self.room(node).links if link.at.dev == dev), None)

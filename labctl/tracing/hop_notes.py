@@ -1,4 +1,4 @@
-"""A road as it is told: one step per hop, with the route chosen, the rules that acted, and what they rewrote. Pure."""
+"""A path as steps: one per hop, with the chosen route, the rules that acted, and what they rewrote. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAT = {"SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP"}
 
 
 def legs(evidence: Evidence) -> tuple[Leg, ...]:
-    """The ways of the request, of its reply, and of an ICMP error."""
+    """The paths of the request, of its reply, and of an ICMP error."""
     found = []
     for role in ROLES:
         hops = road(evidence, role)
@@ -35,7 +35,7 @@ def _steps(evidence: Evidence, hops: Sequence[Hop], role: Role) -> Iterator[Step
             left = hops[number:]
             names = " and ".join(dict.fromkeys(one.node for one in left))
             ttl = left[-1].crossings[-1].ttl
-            text = f"{names} keep handing it to each other: {len(left)} more hops, ttl {ttl} at last"
+            text = f"{names} keep sending it to each other: {len(left)} more hops, ttl {ttl} at the end"
             told[-1] = _with(told[-1], Note("loop", text))
             break
         told.append(_step(evidence, hop, role, begun, first=visits[hop.node] == 1))
@@ -75,11 +75,11 @@ def _notes(evidence: Evidence, hop: Hop, role: Role, once: bool) -> Iterator[Not
     asked = turns(evidence, hop, role)
     for turn in asked:
         found = answered(evidence, turn)
-        forged = found is not None and found.error and turn.iif is None  # a reset in another's name has no own route
+        forged = found is not None and found.error and turn.iif is None  # a reset with a forged source has no own route
         if found is not None and not forged:
             yield Note("route", answer_text(found))
     met = [one for one in evidence.met if once and one.node == hop.node and one.role == role]
-    for text in dict.fromkeys(rule_text(one) for one in met if acts(one)):  # in a loop it meets them again and again
+    for text in dict.fromkeys(rule_text(one) for one in met if acts(one)):  # in a loop it matches them again and again
         yield Note("rule", text)
     yield from _passed(met)
     yield from _rewritten(evidence, hop, role, met)
@@ -92,7 +92,7 @@ def _notes(evidence: Evidence, hop: Hop, role: Role, once: bool) -> Iterator[Not
 
 
 def _passed(met: Sequence[Met]) -> Iterator[Note]:
-    """That the filter was asked, and no rule of it had anything to say."""
+    """The note that no rule of the filter table acted."""
     asked = [one for one in met if one.table == "filter"]
     if not asked or any(acts(one) for one in asked):
         return
@@ -102,7 +102,7 @@ def _passed(met: Sequence[Met]) -> Iterator[Note]:
 
 
 def acts(met: Met) -> bool:
-    """Whether a rule that was met did something: a verdict, a translation, a mark; jumps and returns do not."""
+    """Whether a matched rule did something: a verdict, a translation, a mark. Jumps and returns do not count."""
     if met.kind == "policy":
         return met.target == "DROP"
     if met.kind != "rule" or met.target in PASSIVE:
@@ -111,7 +111,7 @@ def acts(met: Met) -> bool:
 
 
 def _extension(met: Met) -> bool:
-    """A target that is the kernel's own and not a chain: it sets something."""
+    """Whether the target is a target extension that changes the packet, not a chain."""
     return met.target in {"MARK", "CONNMARK", "TCPMSS", "TTL", "HL", "DSCP", "TOS", "CLASSIFY", "CT", "NOTRACK"}
 
 
@@ -135,7 +135,7 @@ def _rewritten(evidence: Evidence, hop: Hop, role: Role, met: Sequence[Met]) -> 
 
 
 def _kept(hop: Hop, met: Sequence[Met]) -> Iterator[Note]:
-    """That NAT was asked and had nothing to say."""
+    """The note that NAT did not translate the source."""
     if (hop.bare[0].src, hop.bare[0].dst) != (hop.bare[-1].src, hop.bare[-1].dst):
         return
     asked = [one for one in met if one.table == "nat" and one.hook == 4]

@@ -1,7 +1,8 @@
-"""From sightings to a road: which way the packet that matters went, one hop per visit of a namespace. Pure.
+"""From sightings to the packet's path: one hop per visit to a namespace. Pure.
 
-A bridge that does not know a MAC floods, so what the taps saw is a tree. A frame that enters came out of the
-device at the other end of the cable; one that leaves came in before. The branch that got furthest is the road.
+A bridge that does not know a MAC address floods, so the taps see a tree of copies. A frame that enters a device left
+the device at the other end of the cable before; a frame that leaves came in before. The branch that got furthest is
+the path.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from labctl.tracing.evidence import Crossing, Evidence
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One visit of the packet to a namespace. `flooded` counts copies that went elsewhere from here."""
+    """One visit of the packet to a namespace. `flooded` counts the copies that left for elsewhere."""
 
     node: str
     crossings: tuple[Crossing, ...]
@@ -24,24 +25,24 @@ class Hop:
 
     @property
     def ins(self) -> tuple[Crossing, ...]:
-        """Where it came in."""
+        """The sightings of the packet coming in."""
         return tuple(item for item in self.crossings if item.way == "in")
 
     @property
     def outs(self) -> tuple[Crossing, ...]:
-        """Where it went out."""
+        """The sightings of the packet going out."""
         return tuple(item for item in self.crossings if item.way == "out")
 
     @property
     def bare(self) -> tuple[Crossing, ...]:
-        """The sightings outside of a tunnel; all, where it only passes inside of one."""
+        """The sightings outside a tunnel; all sightings, if it is inside a tunnel at each of them."""
         return tuple(item for item in self.crossings if item.encap == "none") or self.crossings
 
 
 def road(evidence: Evidence, role: Role) -> tuple[Hop, ...]:
     """The hops of the request, of its reply, or of the first ICMP error."""
     seen = _first_try([item for item in evidence.crossings if item.role == role])
-    if role == "error":  # one of several, where what was sent again is complained about again
+    if role == "error":  # keep the first of several errors: a probe that is sent again causes another error
         seen = list({(item.node, item.dev, item.way): item for item in reversed(seen)}.values())[::-1]
     if not seen:
         return ()
@@ -58,7 +59,7 @@ def road(evidence: Evidence, role: Role) -> tuple[Hop, ...]:
 
 
 def _worth(evidence: Evidence, seen: Sequence[Crossing], leaf: int, end: str | None) -> tuple[bool, bool, int]:
-    """How much a branch's end is worth: the target's own best, then one that was not a stray copy, then the latest."""
+    """The rank of a branch's end: first arrival at the target, then a frame that is no stray copy, then the latest."""
     last = seen[leaf]
     link = evidence.link(last.node, last.dev)
     wanted = last.ours or (link is not None and link.master is not None)
@@ -66,7 +67,7 @@ def _worth(evidence: Evidence, seen: Sequence[Crossing], leaf: int, end: str | N
 
 
 def _first_try(seen: list[Crossing]) -> list[Crossing]:
-    """Without what was sent again (a TCP SYN is after a second): all from its second departure on."""
+    """The sightings without retransmissions (a TCP SYN is sent again after a second)."""
     if not seen or seen[0].way != "out":
         return seen
     first = seen[0]
@@ -98,13 +99,13 @@ def _parent(evidence: Evidence, seen: Sequence[Crossing], number: int) -> int | 
 
 
 def _last_out(evidence: Evidence, item: Crossing) -> bool:
-    """Whether the packet was leaving by a cable: what leaves after that is another copy."""
+    """Whether the packet left by a cable. What leaves after that is another copy."""
     link = evidence.link(item.node, item.dev)
     return item.way == "out" and link is not None and link.kind == "veth"
 
 
 def _floods(seen: Sequence[Crossing], chain: Sequence[int], parents: Sequence[int | None]) -> dict[int, int]:
-    """How many copies left the road, by the time of the sighting that they left it at."""
+    """The number of copies that left the path, by the time of the sighting where they left."""
     floods: dict[int, int] = {}
     for number, parent in enumerate(parents):
         if parent is not None and number not in chain and parent in chain and seen[number].way == "out":
@@ -124,7 +125,7 @@ def _hops(chain: Iterable[Crossing], floods: dict[int, int]) -> Iterable[Hop]:
 
 
 def devices(evidence: Evidence, hop: Hop) -> tuple[str, ...]:
-    """The devices crossed, in order; a bridge that only passed the frame on is in brackets."""
+    """The devices on the hop, in order. A bridge that only forwarded the frame is in brackets."""
     names: list[str] = []
     for number, item in enumerate(hop.crossings):
         if number and hop.crossings[number - 1].dev != item.dev:
@@ -136,7 +137,7 @@ def devices(evidence: Evidence, hop: Hop) -> tuple[str, ...]:
 
 
 def bridge_between(evidence: Evidence, one: Crossing, other: Crossing) -> str | None:
-    """The bridge that took a frame from one of its ports to another; None if it was not so."""
+    """The bridge that forwarded a frame from one of its ports to another; None if no bridge did."""
     first, second = evidence.link(one.node, one.dev), evidence.link(other.node, other.dev)
     if first is None or second is None or first.master is None or (one.way, other.way) != ("in", "out"):
         return None
@@ -144,7 +145,7 @@ def bridge_between(evidence: Evidence, one: Crossing, other: Crossing) -> str | 
 
 
 def translated(evidence: Evidence, item: Crossing) -> IP:
-    """Where a packet goes from this namespace by what conntrack says: its destination after DNAT or un-SNAT."""
+    """The packet's destination after this namespace's DNAT or reversed SNAT, according to conntrack."""
     for flow in evidence.flows:
         if flow.node != item.node:
             continue
@@ -162,10 +163,10 @@ def _ports(item: Crossing, sport: int, dport: int) -> bool:
 
 
 def turns(evidence: Evidence, hop: Hop, role: Role) -> tuple[RouteInput, ...]:
-    """What the namespace asked its routing for this packet each time that it sent it on, in order.
+    """The questions to the namespace's routing for this packet, one for each time that it was routed, in order.
 
-    It did so where the packet left first of all, or left after it had come in, unless a bridge took it from one of
-    its ports to another. A namespace may do both to one packet: bridge it to a port, and route what comes out there.
+    A packet is routed where it first leaves, or where it leaves after it came in, unless a bridge forwarded it from
+    one port to another. A namespace may do both with one packet: bridge it to a port, and route what comes out there.
     """
     found: list[RouteInput | None] = []
     for number, left in enumerate(hop.bare):
@@ -180,8 +181,8 @@ def turns(evidence: Evidence, hop: Hop, role: Role) -> tuple[RouteInput, ...]:
 
 
 def route_input(evidence: Evidence, hop: Hop, role: Role) -> RouteInput | None:
-    """What the namespace asked its routing last: for the packet that is still in it, else for the one that left; None
-    where it only bridged."""
+    """The last question to the namespace's routing: for the packet that is still in it, else for the packet that left.
+    None if it was only bridged."""
     last = hop.bare[-1]
     if last.way == "in" and not (last.dev == "lo" and hop.outs):
         return _input(evidence, last, translated(evidence, last))
@@ -190,8 +191,8 @@ def route_input(evidence: Evidence, hop: Hop, role: Role) -> RouteInput | None:
 
 
 def _input(evidence: Evidence, came: Crossing, dst: IP) -> RouteInput | None:
-    """The question for a packet that came in, and goes to `dst`; None if the frame is not for this machine."""
-    if came.dev == "lo":  # what a machine says to itself was routed when it left, and is not again
+    """The question for a packet that came in and goes to `dst`; None if the frame is not for this machine."""
+    if came.dev == "lo":  # a packet to the machine itself is routed once, when it leaves
         return RouteInput(came.node, _end(came, dst))
     iif = came.dev
     link = evidence.link(came.node, iif)
@@ -199,7 +200,7 @@ def _input(evidence: Evidence, came: Crossing, dst: IP) -> RouteInput | None:
         iif = link.master
         bridge = evidence.link(came.node, iif)
         if bridge is not None and bridge.mac and came.mac is not None and came.mac[1] != bridge.mac:
-            return None  # not for the bridge's own host
+            return None  # not for the host of the bridge
     src = came.outer[0] if came.outer is not None else came.src
     return RouteInput(came.node, _end(came, dst), src, iif)
 
@@ -209,9 +210,9 @@ def _end(item: Crossing, dst: IP) -> IP:
 
 
 def mark_for(evidence: Evidence, wanted: RouteInput, role: Role) -> int:
-    """The mark that the packet had when the routing was asked, 0 for none: what PREROUTING had made of it where it came
-    in. What a machine sends itself is routed again if the mangle table changed its mark. Marks set later choose no
-    route."""
+    """The fwmark of the packet when it was routed, 0 for none. For a packet that came in, this is its mark after
+    PREROUTING. A packet of the machine itself is routed again if the mangle table changes its mark. Marks that are
+    set later do not affect the route."""
     met = [one for one in evidence.met if (one.node, one.role) == (wanted.node, role)]
     if wanted.iif is not None:
         return next((one.mark for one in reversed(met) if (one.hook, one.iif) == (0, wanted.iif)), 0)
@@ -223,14 +224,14 @@ def mark_for(evidence: Evidence, wanted: RouteInput, role: Role) -> int:
 
 
 def back_input(evidence: Evidence, hop: Hop) -> RouteInput | None:
-    """The way back from a namespace: to where the packet came from."""
+    """The question for the route back from a namespace to the packet's source."""
     last = hop.bare[-1]
     own = translated(evidence, last)
     return RouteInput(hop.node, last.src, own) if last.way == "in" else None
 
 
 def answered(evidence: Evidence, wanted: RouteInput | None) -> Lookup | None:
-    """What the kernel answered to that question."""
+    """The kernel's answer to that question."""
     if wanted is None:
         return None
     for found in evidence.lookups:

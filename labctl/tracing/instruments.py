@@ -1,6 +1,6 @@
-"""Everything that watches a probe, set up before it is sent and taken away after: taps, tracing, rule reports.
+"""Everything that observes a probe, set up before it is sent and removed afterwards: taps, tracing, rule reports.
 
-Only the taps must be had. What else the kernel refuses is said in `unknown`, and the story does without it.
+Only the taps are required. If the kernel refuses anything else, `unknown` reports it and the trace continues without.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from labctl.tracing.evidence import Question
 
 T = TypeVar("T")
-MODULES = ("nf_tables", "nfnetlink_log", "nf_conntrack_netlink")  # what reports of rules and connections need
-RULED = 64  # namespaces with a firewall whose counters are read before and after
+MODULES = ("nf_tables", "nfnetlink_log", "nf_conntrack_netlink")  # needed for the reports of rules and connections
+RULED = 64  # namespaces with a firewall whose rules are watched at most
 
 
 class Armed:
-    """The instruments of one trace. A context manager; leaving it leaves nothing behind."""
+    """The instruments of one trace. A context manager; on exit it removes them all."""
 
     def __init__(
         self, lab: str, nodes: Iterable[str], question: Question, identity: bytes, say: Callable[[str], None]
@@ -69,7 +69,7 @@ class Armed:
     def __exit__(self, *exc: object) -> None:
         with undisturbed():
             if self._opening is not None:
-                wait([self._opening])  # an interruption while it was waited for must not lose it
+                wait([self._opening])  # also after an interruption, the set-up must be finished and undone
             closing = self._pool.submit(self._disarm_tracing)
             self._disarm_rules()
             if self.taps is not None:
@@ -80,7 +80,7 @@ class Armed:
             self.record.__exit__()
 
     def run(self, node: str, function: Callable[..., T], *words: Any) -> T:
-        """Call a function inside a node. Raises OSError where that is gone."""
+        """Call a function inside a node. Raises OSError if the node does not exist."""
         return self.inside.run(paths.netns_path(self.lab, node), function, *words)
 
     def _arm(self) -> None:
@@ -94,20 +94,20 @@ class Armed:
                 self.before[node] = self.run(node, counters.read)
 
     def _arm_tracing(self) -> None:
-        """Runs beside the rest, for it takes as long."""
+        """Set up tracefs. Runs in a second thread, because it takes as long as all the rest."""
         try:
             self.tracing = Tracing(self.name, self._lengths)
         except OSError as error:
-            self.unknown.append(f"why the kernel dropped a packet cannot be seen: {error.strerror or error}")
+            self.unknown.append(f"the kernel's drops cannot be observed: {error.strerror or error}")
             return
         if not self.tracing.reasons:
-            self.unknown.append("this kernel tells where it dropped a packet, but not why (Linux 5.17 and later do)")
+            self.unknown.append("this kernel reports where it dropped a packet, but not why (Linux 5.17 and later do)")
 
     def _arm_rules(self) -> None:
-        """Where a namespace has a firewall: its counters, and reports of every rule that the probe meets."""
+        """Where a namespace has a firewall: read the counters, and get reports of all rules that the probe meets."""
         filtering = [node for node in self.nodes if self._filters(node)]
         if len(filtering) > RULED:
-            self.unknown.append(f"the rules of {len(filtering)} namespaces were not watched: too many")
+            self.unknown.append(f"the rules of {len(filtering)} namespaces were not watched: these are too many")
             return
         if filtering:
             modules.load(MODULES, self.say)
@@ -125,7 +125,7 @@ class Armed:
                 self.tables[node] = self.run(node, NfTrace, self._matches, self.name)
             except OSError as error:
                 why = error.strerror or error
-                self.unknown.append(f"which rules the probe met in {node} is known by their counters only: {why}")
+                self.unknown.append(f"the rules that the probe met in {node} are known only by their counters: {why}")
 
     def _log(self) -> nflog.NfLog | NftLog:
         return nflog.NfLog() if self.firewall == "legacy" else NftLog(self.name)

@@ -1,4 +1,4 @@
-"""The place where a packet was last seen, with all that is known of it: what the explanations are made from. Pure."""
+"""The point where a packet was last seen, with all that is known about it: the input of the causes. Pure."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Translation:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where the trail of the request (or of its reply) ends.
+    """The point where the trail of the request (or of its reply) ends.
 
-    `tip` is the last sighting, None if the packet never left its source; `dst` is where it was going from there;
-    `delivered` tells that it had arrived at a namespace that has that address; `drop` is the kernel's own event.
+    `tip` is the last sighting, None if the packet never left its source. `dst` is its destination from there.
+    `delivered` means that it arrived in a namespace that has that address. `drop` is the kernel's drop event.
     """
 
     evidence: Evidence
@@ -49,7 +49,7 @@ class Scene:
 
     @property
     def entering(self) -> bool:
-        """Whether the last thing seen was the packet coming in."""
+        """Whether the packet was coming in at the last sighting."""
         return self.tip is not None and self.tip.way == "in"
 
     @property
@@ -59,7 +59,7 @@ class Scene:
 
     @property
     def iif(self) -> str | None:
-        """The device that the packet came in by, as routing sees it: the bridge, for one of its ports."""
+        """The device by which the packet came in, as routing sees it: for a bridge port, the bridge."""
         ins = self.hops[-1].ins if self.hops else ()
         if not ins:
             return None
@@ -68,18 +68,18 @@ class Scene:
 
     @property
     def met(self) -> tuple[Met, ...]:
-        """The rules that the packet met there; at its end also those that its answer met."""
+        """The rules that the packet matched there; at its destination also those that the reply matched."""
         roles = {self.role, "reply"} if self.delivered else {self.role}
         return tuple(one for one in self.evidence.met if one.node == self.node and one.role in roles)
 
     @property
     def moved(self) -> tuple[Moved, ...]:
-        """The rules there that counted something meanwhile."""
+        """The rules there whose counters increased meanwhile."""
         return tuple(one for one in self.evidence.moved if one.node == self.node)
 
     @property
     def sent_on(self) -> Translation | None:
-        """The translation of the request's destination on its way: as it was seen, else as conntrack remembers."""
+        """The translation of the request's destination on the path: as seen by taps, else as recorded by conntrack."""
         for hop in road(self.evidence, "request"):
             before, after = hop.bare[0], hop.bare[-1]
             if (before.dst, before.dport) != (after.dst, after.dport):
@@ -97,17 +97,17 @@ class Scene:
 
     @property
     def asked(self) -> Asked | None:
-        """The neighbour that was asked for in vain, there."""
+        """The neighbour that did not answer there."""
         return next(
             (one for one in self.evidence.asked if one.node == self.node and one.ip.version == self.version), None
         )
 
     def sysctl(self, name: str) -> str | None:
-        """A setting there; `all` and the device's own where the kernel takes the larger."""
+        """The value of a sysctl there; None if it was not read."""
         return self.room.sysctls.get(name)
 
     def because(self, *reasons: str) -> bool:
-        """Whether the kernel gave one of these reasons, or none that contradicts."""
+        """Whether the kernel gave one of these reasons, or no reason that contradicts them."""
         return self.drop is None or self.drop.reason in ("", "NOT_SPECIFIED") or self.drop.reason in reasons
 
     def at(self, *functions: str) -> bool:
@@ -116,8 +116,8 @@ class Scene:
 
 
 def scene(evidence: Evidence) -> Scene:
-    """The end of the trail: of the reply if there is one, else of the request. A refusal that came home is no loss
-    of the reply: what counts is where the request was refused."""
+    """The end of the reply's trail, if there is a reply, else of the request's. A refusal that came back is not a
+    lost reply: then the point where the request was refused counts."""
     roles: tuple[Role, ...] = ("request",) if evidence.answer == "refused" else ("reply", "request")
     for role in roles:
         hops = road(evidence, role)

@@ -1,4 +1,4 @@
-"""What a trace is asked: names and numbers of a person, checked, become a `Question` to one running lab."""
+"""Check the names and options of a trace, and turn them into a `Question` for one running lab."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from labctl.tracing.evidence import Protocol, Question
 
 
 def question_of(who: Who, source: str, target: str, options: dict[str, Any]) -> Question:
-    """What is asked, checked. Raises UsageError."""
+    """The checked question. Raises UsageError for an unknown name or an option that does not fit."""
     kinds: tuple[Protocol, ...] = ("icmp", "tcp", "udp")
     chosen = [kind for kind in kinds if options[kind]]
     if len(chosen) > 1:
-        raise UsageError(f"--{chosen[0]} and --{chosen[1]} are two probes", "trace sends one")
+        raise UsageError(f"--{chosen[0]} and --{chosen[1]} are two probes", "a trace sends one")
     protocol: Protocol = chosen[0] if chosen else "icmp"
     if source not in who.nodes and source not in who.machines:
         raise _unknown(who, source, "machine")
@@ -40,7 +40,7 @@ def question_of(who: Who, source: str, target: str, options: dict[str, Any]) -> 
 
 
 def _space(who: Who, name: str) -> str:
-    """The namespace of a machine: another's, where it shares that."""
+    """The namespace of a machine: another machine's, if it shares that one's."""
     machine = who.machines.get(name)
     return machine.within if machine is not None and machine.within is not None else name
 
@@ -58,7 +58,7 @@ def _size(protocol: str, options: dict[str, Any]) -> None:
     if options["fragment"] and protocol == "tcp":
         raise UsageError("--fragment is for ICMP and UDP")
     if options["size"] is not None and options["size"] < LEAST[protocol]:
-        raise UsageError(f"--size {options['size']} leaves no room for the mark", f"it takes {LEAST[protocol]} bytes")
+        raise UsageError(f"--size {options['size']} is too small", f"it must be at least {LEAST[protocol]}")
 
 
 def _unknown(who: Who, word: str, what: str) -> UsageError:

@@ -1,4 +1,4 @@
-"""The story's data, and the small words it is made of. Pure."""
+"""The result of a trace as data, and its small texts. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOOLS = CHAIN_TOOLS
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One thing that happened at a hop, or one fact about a loss: what kind of thing, and its words."""
+    """One event at a hop, or one fact about a loss: its kind (`label`) and its text."""
 
     label: str
     text: str
@@ -25,8 +25,8 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One hop as it is told: the devices crossed, addresses and time to live as the packet left (or, if it did not
-    leave, as it came), the tunnel it is in, and what happened there. `when` is nanoseconds since the leg began."""
+    """One hop: the devices crossed, the addresses and the TTL as the packet left (or, if it did not leave, as it came),
+    the tunnel it is in, and what happened there. `when` is nanoseconds since the leg began."""
 
     node: str
     devices: tuple[str, ...]
@@ -40,7 +40,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One way of one packet: `request`, `reply` or `error`."""
+    """The path of one packet: `request`, `reply` or `error`."""
 
     name: Literal["request", "reply", "error"]
     steps: tuple[Step, ...]
@@ -48,7 +48,7 @@ class Leg:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """Why a packet was lost: a short name for programs, a sentence, what proves it, and what to try."""
+    """The cause of a loss: a short name for programs, a sentence, the facts that prove it, and commands to try."""
 
     kind: str
     sentence: str
@@ -58,7 +58,7 @@ class Why:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What became of one probe, told. `place` is where it was last seen, `facts` are all that is known of a loss."""
+    """The result of one trace. `facts` are all known facts about a loss, `unknown` what could not be observed."""
 
     probe: str
     legs: tuple[Leg, ...]
@@ -88,14 +88,14 @@ def rule_text(met: Met | Moved) -> str:
 
 
 def without_comment(rule: str) -> str:
-    """A rule's text without `-m comment --comment ...`, which says nothing to the kernel."""
+    """A rule's text without `-m comment --comment ...`, which does not affect packets."""
     import re
 
     return re.sub(r'-m comment --comment ("(?:[^"\\]|\\.)*"|\S+) ?', "", rule).strip()
 
 
 def route_get(lookup: Lookup) -> str:
-    """The question as a person types it."""
+    """The equivalent `ip route get` command."""
     words = ["ip", *(["-6"] if lookup.dst.version == 6 else []), "route get", str(lookup.dst)]
     words += ["from", str(lookup.src)] if lookup.src is not None else []
     words += ["iif", lookup.iif] if lookup.iif is not None else []
@@ -114,7 +114,7 @@ REFUSALS: Mapping[str, str] = {
 
 
 def answer_text(lookup: Lookup) -> str:
-    """The routing's answer, and the mark of the packet where it is what chose it."""
+    """The routing's answer, with the packet's mark if the mark affects the route."""
     answer = lookup.route if not lookup.error else REFUSALS.get(lookup.error, lookup.error)
     return f"{answer} (mark {lookup.mark:#x})" if lookup.mark else answer
 
@@ -137,10 +137,10 @@ def owner(evidence: Evidence, ip: IP) -> str | None:
 
 
 def at(item: Crossing) -> str:
-    """Where a packet was seen: `entering node1/eth0`."""
+    """The place of a sighting: `entering node1/eth0`."""
     return f"{'entering' if item.way == 'in' else 'leaving'} {item.node}/{item.dev}"
 
 
 def command(evidence: Evidence, node: str, words: str) -> str:
-    """A command to try, in the node."""
+    """A command to try in the node."""
     return f"labctl exec {node} -- {words}"

@@ -1,7 +1,7 @@
-"""A trace on a live lab: arm, send one probe, wait for its end, and write down all that was seen.
+"""Run a trace on a live lab: set up the instruments, send one probe, wait, and record all that was seen.
 
-The wait is over when the answer is here, when the kernel's own drop of the probe is found, or when time is up: soon
-where nothing hints at more, and after the kernel's own patience where a neighbour was asked for and is silent.
+The wait ends when the reply arrives, when the kernel's drop of the probe is found, or when the time is up. The time
+is short, except if a neighbour does not answer: then it lasts as long as the kernel's own retries.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from labctl.core.scenario_types import Lab
     from labctl.kernel.probes.clients import Probe
 
-SILENCE = 0.4  # seconds without any news after which nothing more is expected
-PATIENCE = 3.5  # seconds that the kernel gives a neighbour
-LOOK = 0.03  # seconds between two looks at what happened
-SMALL = 64  # namespaces of a lab that is watched whole
+SILENCE = 0.4  # seconds after which the wait ends, unless a neighbour request is open
+PATIENCE = 3.5  # seconds that the kernel waits for a neighbour
+LOOK = 0.03  # seconds between two looks at the evidence
+SMALL = 64  # in labs with up to this many namespaces, each namespace is watched
 
 
 def follow(
@@ -45,12 +45,13 @@ def follow(
     progress: Callable[[str], None] = lambda text: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> tuple[Evidence, list[Frame]]:
-    """Send the probe and follow it. Returns the evidence, and the packets as the taps saw them. `progress` is told
-    what is being done, `say` what the machine was made to load.
+    """Send the probe and follow it. Returns the evidence, and the frames that the taps saw. `progress` gets the current
+    step, `say` the names of kernel modules that were loaded.
 
-    One trace at a time in a lab, and none while it is changed: a namespace's reports of legacy rules have one reader.
+    A lab runs one trace at a time, and none while `up` or `down` changes it, because only one reader can get a
+    namespace's reports of legacy rules.
 
-    Raises KernelError where the source cannot be entered or no tap works, LockError where another labctl held the lab.
+    Raises KernelError if the source cannot be entered or no tap works, LockError if another labctl held the lab.
     """
     begun = time.monotonic()
     who = Who(lab)
@@ -84,7 +85,7 @@ def follow(
 
 
 def _watched(who: Who, question: Question) -> tuple[str, ...]:
-    """The namespaces to listen in: all of a small lab, else the ends, their hosts, and what lies between."""
+    """The namespaces that get taps: all of a small lab, else the ends, their hosts, and those between them."""
     if len(who.nodes) <= SMALL:
         return who.nodes
     ends = [end for end in (question.source, question.home) if end]
@@ -114,7 +115,7 @@ def _shoot(armed: Armed, question: Question, marker: bytes, isn: int) -> tuple[i
 
 
 def _shot(question: Question, marker: bytes, isn: int) -> tuple[int, Probe]:
-    """Runs inside the source."""
+    """Send the probe. Runs inside the source's namespace."""
     import threading
 
     address, port, size = question.address, question.port or 0, question.size or trace_probes.USUAL
@@ -129,7 +130,7 @@ def _shot(question: Question, marker: bytes, isn: int) -> tuple[int, Probe]:
 
 
 class _Watch:
-    """The wait for a probe's end."""
+    """Waits for the end of a probe."""
 
     def __init__(
         self,
@@ -147,19 +148,19 @@ class _Watch:
         self.machines = {one.name: one.addresses for one in who.lab.machines if one.within is None}
 
     def until_over(self) -> Evidence:
-        """Wait, then collect."""
+        """Wait for the end, then collect the evidence."""
         begun = time.monotonic()
         patience = PATIENCE if self.probe.answer is None else 0.0
         while time.monotonic() - begun < patience and not self._step():
             if time.monotonic() - begun > SILENCE and not self._seen().asked:
                 break
             if self._dropped():
-                self._step(0.01)  # an error may still be on its way
+                self._step(0.01)  # an ICMP error may still be under way
                 break
         return self._finish()
 
     def _step(self, seconds: float = LOOK) -> bool:
-        """Serve probe and listener for a moment; True when the probe is answered."""
+        """Serve the probe and the listener for some seconds; True when the probe has an answer."""
         deadline = time.monotonic() + seconds
         while self.probe.answer is None and (left := deadline - time.monotonic()) > 0:
             poll = select.poll()
@@ -173,7 +174,7 @@ class _Watch:
         return self.probe.answer is not None
 
     def _dropped(self) -> bool:
-        """Whether the kernel says that it dropped this very probe."""
+        """Whether the kernel has reported a drop of this probe."""
         if self.armed.tracing is None:
             return False
         events = self.armed.tracing.peek()
@@ -189,7 +190,7 @@ class _Watch:
         return False
 
     def _seen(self) -> Evidence:
-        """What the taps saw so far; the rooms only as they are planned."""
+        """The evidence so far from the taps, with the namespaces as planned."""
         assert self.armed.taps is not None
         frames = list(decoded(self.armed.taps.frames()))
         planned = collect.planned(self.who)
@@ -211,7 +212,7 @@ class _Watch:
         deaf = self.armed.taps.prove()
         lost = self.armed.taps.losses()
         unknown = [
-            f"the tap in {node} is not to be trusted: {why}" for node, why in {**self.armed.taps.deaf, **deaf}.items()
+            f"the tap in {node} cannot be trusted: {why}" for node, why in {**self.armed.taps.deaf, **deaf}.items()
         ]
         unknown += [f"the tap in {node} lost {count} frames" for node, count in lost.items()]
         seen = replace(
@@ -229,8 +230,8 @@ class _Watch:
 
 
 def _turned(found: list[tuple[Frame, Packet, Role]]) -> list[tuple[Frame, Packet, Role]]:
-    """A datagram that comes back with its ports exchanged is an answer, also from a server that sends back what it
-    got, our mark included."""
+    """Correct the roles of UDP datagrams: one with exchanged ports is a reply. A server that echoes its input returns
+    the marker of the request."""
     ports = {(packet.sport, packet.dport) for _, packet, role in found[:1] if role == "request"}
     turned: list[tuple[Frame, Packet, Role]] = []
     for frame, packet, role in found:

@@ -1,12 +1,12 @@
 /*
- * The floor of scripts/bench: the fewest system calls that make (or remove) the benchmark's network.
+ * The floor of scripts/bench: it creates (or removes) the benchmark's network with the fewest system calls.
  *
  *     floor up   DIRECTORY PREFIX NODES PODS LEAVES
  *     floor down DIRECTORY PREFIX NODES PODS LEAVES
  *
- * A hub with a veth to every node and every leaf; a bridge per node with PODS pods on it. The very same
+ * A hub with a veth to every node and every leaf; a bridge per node with PODS pods on it. It is the same
  * network that topology.py describes: names, addresses, routes, forwarding, no IPv6 autoconfiguration.
- * A veth's far end is born in its namespace; netlink messages go out in batches on one socket per namespace.
+ * A veth's far end is created in its namespace; netlink messages are sent in batches on one socket per namespace.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -29,7 +29,7 @@
 enum { BATCH = 60, LO = 1, UPLINK = 2, BRIDGE = 3, FIRST_PORT = 10, NO_AUTOCONF = 1 };
 
 struct space {
-    int ns;  /* the namespace itself, for peers to be born in */
+    int ns;  /* the namespace itself, in which peers are created */
     int sock; /* rtnetlink inside it */
 };
 
@@ -139,7 +139,7 @@ static void add_bridge(struct space *at)
 static void set_up(struct space *at, int index)
 {
     struct ifinfomsg info = {.ifi_index = index};
-    if (index != LO) { /* a message of its own: the flags of a message are applied before its AF_SPEC */
+    if (index != LO) { /* a separate message: the flags of a message are applied before its AF_SPEC */
         unsigned char mode = NO_AUTOCONF;
         struct nlmsghdr *quiet = message(RTM_NEWLINK, 0, &info, sizeof info);
         struct rtattr *spec = attribute(quiet, IFLA_AF_SPEC, 0, 0);

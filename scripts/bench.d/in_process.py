@@ -1,6 +1,6 @@
-"""labctl's own verbs, measured from inside one fresh process: define + up, status, down; then printed as JSON.
+"""Measure labctl's verbs inside one fresh process: define + up, status, down. Prints the result as JSON.
 
-Called as `in_process.py FILE`. What `up` imports on its way is part of its time.
+Called as `in_process.py FILE`. The time of `up` includes its imports.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main() -> None:
     up = (time.perf_counter() - wall, cpu() - spent)
     try:
         pods = [machine for machine in result.lab.machines if machine.role in ("pod", "container")]
-        proof = examine("labctl.checks.context", f"labctl.checks.context.{pods[0].name}", str(pods[-1].addresses[0]))
+        proof = examine("labctl.bench", f"labctl.bench.{pods[0].name}", str(pods[-1].addresses[0]))
         wall, spent = time.perf_counter(), cpu()
         drift = lifecycle.status("bench", result.lab)
         status = (time.perf_counter() - wall, cpu() - spent)

@@ -1,6 +1,6 @@
-"""The benchmark: labs of several sizes made and removed in every way there is, in turns, in one run.
+"""The benchmark: it builds and removes labs of several sizes with every tool, alternating, in one run.
 
-Nothing here is a timed test. It fails only if a lab did not carry packets, or was not the whole network.
+The times are not a test. The run fails only if a lab did not forward packets, or was not the complete network.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 from topology import Network
 
-DESCRIPTION = """Make and remove docker-bridge with 10, 100 and 1000 containers and kubenet with 20 nodes of
+DESCRIPTION = """Build and remove docker-bridge with 10, 100 and 1000 containers and kubenet with 20 nodes of
 20 pods: by labctl, by a minimal C program (the floor), by one ip process per object, by ip -batch, by plain
-pyroute2, by the real CNI bridge plugin and by Mininet. Every lab is counted and pinged. Prints medians and
-ratios to the floor."""
+pyroute2, by the real CNI bridge plugin and by Mininet. In every lab, the objects are counted and a ping is sent.
+Prints medians and ratios to the floor."""
 
 
 def docker(count: int) -> Network:
@@ -32,9 +32,9 @@ NETWORKS = {"10": docker(10), "100": docker(100), "1000": docker(1000), "kubenet
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=DESCRIPTION)
     parser.add_argument("--quick", action="store_true", help="10 and 100 containers only, once each")
-    parser.add_argument("--runs", type=int, help="runs of each variant (default 5; slow rivals at large sizes: 1)")
+    parser.add_argument("--runs", type=int, help="runs of each variant (default 5; slow tools at large sizes: 1)")
     parser.add_argument("--sizes", help="comma-separated, of: " + ", ".join(NETWORKS))
-    parser.add_argument("--only", help="comma-separated beginnings of variants' names")
+    parser.add_argument("--only", help="comma-separated prefixes of variants' names")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
     given = parser.parse_args()
     names = given.sizes.split(",") if given.sizes else ["10", "100"] if given.quick else list(NETWORKS)
@@ -46,7 +46,7 @@ def arguments() -> argparse.Namespace:
 
 
 def measure(given: argparse.Namespace, tell: Any) -> tuple[dict[str, dict[str, list[Any]]], list[str], list[str]]:
-    """All samples by network and variant, taken in turns; what was skipped; what went wrong."""
+    """All samples by network and variant, taken alternately; the skipped variants; the errors."""
     from proof import wait_until_gone
     from variants import VARIANTS, Failed, Floor
 
@@ -87,7 +87,7 @@ def wanted(name: str, only: str | None) -> bool:
 
 
 def faults(name: str, net: Network, proof: Any) -> list[str]:
-    """What is wrong with a lab: no answer to the ping, or another network than the one asked for."""
+    """What is wrong with a lab: no reply to the ping, or not the requested network."""
     found = []
     if not proof.ping:
         found.append(f"{name}, {net.title}: the last container did not answer the first one's ping")
@@ -119,7 +119,7 @@ def summary(samples: dict[str, dict[str, list[Any]]]) -> dict[str, dict[str, dic
 
 
 def commands(runs: int) -> dict[str, float]:
-    """What a person waits for: the default kubenet and traces in it from a cold process, and what --help costs."""
+    """The times of single commands: the default kubenet and traces in it, each from a new process, and --help."""
     from proof import wait_until_gone
     from traces import traces
     from variants import run
@@ -138,7 +138,7 @@ def commands(runs: int) -> dict[str, float]:
 def main() -> int:
     given = arguments()
     if os.environ.get("LABCTL_BENCH_SANDBOX") != "1":
-        print("bench: run it as scripts/bench, which makes the namespaces to work in", file=sys.stderr)
+        print("bench: run it as scripts/bench, which creates the namespaces for it", file=sys.stderr)
         return 2
     from tables import print_tables, targets
 

@@ -1,4 +1,4 @@
-"""What is there, counted and pinged: nothing is measured that does not really carry packets."""
+"""Count the objects of a lab and send a ping, so that only labs that forward packets are measured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLONE_NEWNET = 0x40000000
 
 @dataclass(frozen=True)
 class Proof:
-    """What was found of a lab: namespaces, links without loopback, and whether the ping was answered."""
+    """What was found in a lab: namespaces, links without loopback, and whether the ping got a reply."""
 
     namespaces: int
     links: int
@@ -26,7 +26,7 @@ class Proof:
 
 
 def examine(prefix: str, first: str, target: str) -> Proof:
-    """Count the namespaces of that prefix and their links, and ping `target` from the namespace `first`."""
+    """Count the namespaces with that prefix and their links, and ping `target` from the namespace `first`."""
     names = sorted(name for name in os.listdir(NETNS) if name.startswith(prefix + "."))
     return Proof(len(names), sum(inside_each(names, count_links)), ping(first, target))
 
@@ -38,7 +38,7 @@ def count_links() -> int:
 
 
 def ping(first: str, target: str) -> bool:
-    """Whether `target` answers a real ping from a namespace; the first packet may wait for ARP."""
+    """Whether `target` answers a real ping from a namespace. The first packet may wait for ARP."""
     command = ["nsenter", f"--net={NETNS / first}", "ping", "-n", "-q", "-c1", "-W2", target]
     return any(subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0 for _ in range(3))
 
@@ -61,15 +61,15 @@ def inside_each(names: list[str], function: Callable[[], Any]) -> list[Any]:
     thread.start()
     thread.join()
     if len(results) != len(names):
-        raise SystemExit(f"bench: could not look into {len(names) - len(results)} of {len(names)} namespaces")
+        raise SystemExit(f"bench: could not enter {len(names) - len(results)} of {len(names)} namespaces")
     return results
 
 
 def wait_until_gone(deadline: float = 120) -> None:
-    """Wait until the kernel really removed what was deleted before; it does so in order, behind our back.
+    """Wait until the kernel has removed the namespaces that were deleted. It does so in order, in the background.
 
-    The last to be deleted is a namespace of our own with one end of a veth: when the other end vanishes,
-    everything before it is gone too.
+    The last one to be deleted is a new namespace with one end of a veth. When the other end disappears, all
+    namespaces before it are removed as well.
     """
     for words in (
         "netns add sentinel",

@@ -1,6 +1,6 @@
-"""One Linux bridge and hosts on it, by Mininet's own API; both ways in one process, since its hosts are processes.
+"""One Linux bridge with hosts, by Mininet's API. It is built and removed in one process, because hosts are processes.
 
-Called by the system's Python as `rival_mininet.py HOSTS`; prints what it measured and proved as JSON.
+Called by the system's Python as `rival_mininet.py HOSTS`; prints the measurements and the proof as JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mininet.topo import SingleSwitchTopo
 
 def main() -> None:
     hosts = int(sys.argv[1])
-    mininet.net.fixLimits = lambda: None  # it raises limits of the whole machine
+    mininet.net.fixLimits = lambda: None  # it would raise limits of the whole machine
     begun = time.perf_counter()
     net = mininet.net.Mininet(SingleSwitchTopo(k=hosts), switch=LinuxBridge, controller=None)
     net.start()

@@ -1,4 +1,4 @@
-"""The benchmark's network in plain pyroute2, as its documentation shows it: one NetNS per namespace.
+"""The benchmark's network in plain pyroute2, as in its documentation: one NetNS object per namespace.
 
 Called as `rival_pyroute2.py up|down PREFIX NODES PODS LEAVES`.
 """

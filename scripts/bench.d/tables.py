@@ -1,4 +1,4 @@
-"""What the benchmark prints: a table per network, the waits of single commands, and the goals."""
+"""The output of the benchmark: a table per network, the times of single commands, and the goals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ COMPARED = ("labctl", "C floor", "ip -batch", "ip -batch, IPv6 quiet")
 
 
 def targets(found: dict[str, Any], waited: dict[str, float]) -> list[dict[str, Any]]:
-    """The goals of the project beside what was measured; only those whose numbers are there."""
+    """The goals of the project with the measured values; goals without a value are left out."""
     large = found.get(LARGE, {})
     ours, floor, batch, quiet = (large.get(name, {}) for name in COMPARED)
     rows: list[tuple[str, float | None, float | None, str]] = [
@@ -24,7 +24,7 @@ def targets(found: dict[str, Any], waited: dict[str, float]) -> list[dict[str, A
         ("trace of a delivered probe, ms", waited.get("trace_delivered_ms"), 700.0, "<="),
         ("trace of a dropped probe, ms", waited.get("trace_dropped_ms"), 700.0, "<="),
         ("trace of a refused probe, ms", waited.get("trace_refused_ms"), 700.0, "<="),
-        ("trace up to a silent neighbour, ms", waited.get("trace_neighbour_ms"), 3900.0, "<="),
+        ("trace to a neighbour without an answer, ms", waited.get("trace_neighbour_ms"), 3900.0, "<="),
     ]
     return [
         {"what": what, "value": value, "goal": f"{sign} {goal:g}" if goal else "", "met": meets(value, sign, goal)}
@@ -34,7 +34,7 @@ def targets(found: dict[str, Any], waited: dict[str, float]) -> list[dict[str, A
 
 
 def meets(value: float, sign: str, goal: float | None) -> bool | None:
-    """Whether a goal is met; None where there is none."""
+    """Whether a goal is met; None if there is no goal."""
     if goal is None:
         return None
     return value <= goal if sign == "<=" else value >= goal
@@ -62,7 +62,7 @@ def print_tables(
         print(f"skipped: {line}")
     for line in dict.fromkeys(wrong):
         print(f"WRONG: {line}")
-    print("every lab counted and pinged" if not wrong else f"{len(wrong)} things wrong")
+    print("all labs counted and pinged" if not wrong else f"{len(wrong)} errors")
 
 
 def cells(name: str, row: dict[str, Any]) -> tuple[str, ...]:
@@ -77,7 +77,7 @@ def cells(name: str, row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def show(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """One table: rich's on a terminal, plain columns in a pipe."""
+    """Print one table: by rich on a terminal, as plain columns in a pipe."""
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table

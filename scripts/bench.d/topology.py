@@ -1,4 +1,4 @@
-"""The benchmark's network as plain facts: names, addresses, and the `ip` lines that make it.
+"""The benchmark's network: names, addresses, and the `ip` lines that create it.
 
             hub
        eth0/   \\eth1 ...            nodes first, then leaves: 10.224.<n>.1 -- 10.224.<n>.2
@@ -9,9 +9,9 @@
      pods: eth0                     one node: 172.17.0.0/16 (Docker's); several: 10.244.<node>.0/24
 
 It has as many namespaces and links as labctl's lab of the same size. floor.c makes the same network from
-the same numbers. The rivals make no firewall rules and write no settings but ip_forward; labctl makes its
-whole lab, so there the comparison leans their way. They leave IPv6 autoconfiguration on, as people do who
-write such scripts; what silence costs or saves is told by a variant of its own, `quiet`.
+the same numbers. The other tools create no firewall rules and set only ip_forward, while labctl builds its
+complete lab: this is an advantage for the other tools. They leave IPv6 autoconfiguration on, as such scripts
+usually do; the separate variant `quiet` shows the cost of turning it off.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Network:
-    """One size of the benchmark: as a scenario of labctl's, and the same in numbers."""
+    """One size of the benchmark: as a labctl scenario, and the same in numbers."""
 
     title: str
     scenario: str  # the text of labctl's file
     nodes: int
     pods: int  # on each node
-    leaves: int  # machines at the hub that are no nodes
+    leaves: int  # machines at the hub that are not nodes
 
     @property
     def namespaces(self) -> int:
@@ -70,7 +70,7 @@ class Network:
 
     @property
     def far_ends(self) -> tuple[str, ...]:
-        """What hangs on the hub: nodes, then leaves."""
+        """The machines at the hub: nodes, then leaves."""
         return (*self.routers[1:], *(f"l{leaf}" for leaf in range(self.leaves)))
 
     @property
@@ -83,9 +83,9 @@ class Network:
 
 
 def ip_lines(net: Network, prefix: str, *, pods: bool = True, quiet: bool = False) -> Iterator[tuple[str, str]]:
-    """(namespace, line) for `ip -n NAMESPACE LINE`, in an order that works, grouped by namespace.
+    """(namespace, line) for `ip -n NAMESPACE LINE`, in a valid order, grouped by namespace.
 
-    Without `pods` only the hub, its far ends and their uplinks: what a CNI plugin finds on a node.
+    Without `pods`: only the hub, its far ends and their uplinks, as a CNI plugin finds them on a node.
     `quiet` turns IPv6 autoconfiguration off before a device comes up, as labctl and the floor do.
     """
     for at, line in _all_lines(net, prefix, pods):

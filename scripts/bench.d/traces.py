@@ -1,4 +1,4 @@
-"""How long `labctl trace` takes, from a cold process: a delivered probe, a dropped one, a neighbour that is silent."""
+"""The time of `labctl trace` from a new process: a delivered probe, a dropped one, a neighbour without an answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def traces(runs: int) -> dict[str, float]:
             "trace_refused_ms": _median(runs, "c", 1, "--tcp", "80"),
             "trace_neighbour_ms": _median(min(runs, 3), "10.244.0.77", 1),
         }
-        forwarding = ["ip", "netns", "exec", "labctl.checks.context.node2", "sysctl", "-qw", "net.ipv4.ip_forward=0"]
+        forwarding = ["ip", "netns", "exec", "labctl.bench.node2", "sysctl", "-qw", "net.ipv4.ip_forward=0"]
         subprocess.run(forwarding, check=True, capture_output=True)
         return {**found, "trace_dropped_ms": _median(runs, "c", 1)}
     finally:
@@ -27,7 +27,7 @@ def traces(runs: int) -> dict[str, float]:
 
 
 def _median(runs: int, target: str, code: int, *options: str) -> float:
-    """One trace from `a`, so many times; another exit code than the expected one is an error."""
+    """The median time of one trace from `a`. An exit code other than `code` is an error."""
     taken = []
     for _ in range(runs):
         begun = time.perf_counter()

@@ -1,7 +1,7 @@
-"""Every way of making the benchmark's network, behind one shape: `up` and `down`, measured.
+"""The tools that build the benchmark's network, with one interface: `up` and `down`, measured.
 
-A variant is a process or several, and its cost is theirs: wall time from start to end, and the processor
-time of the process with all that it waited for.
+A variant runs one or several processes. Its cost is the wall time from start to end, and the processor time of the
+processes including their children.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CNI = Path("/usr/lib/cni")
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds on the clock and seconds of processor."""
+    """Seconds of wall time and of processor time."""
 
     wall: float
     cpu: float | None = None
@@ -35,7 +35,7 @@ class Cost:
 
 @dataclass
 class Sample:
-    """One lab that came and went: what each verb cost, and the proof that it was real."""
+    """One lab that was built and removed: the cost of each verb, and the proof that it worked."""
 
     up: Cost
     down: Cost
@@ -45,11 +45,11 @@ class Sample:
 
 
 class Failed(Exception):
-    """A variant's own program failed; the message is its last words."""
+    """A variant's program failed; the message is the end of its output."""
 
 
 def run(argv: Iterable[str | Path], *, stdin: str | None = None, capture: Path | None = None) -> Cost:
-    """Run a process to its end and say what it cost, children included. Raises Failed."""
+    """Run a process to its end and return its cost, including its children. Raises Failed."""
     words = [str(word) for word in argv]
     log = capture or WORK / "log"
     with open(log, "wb") as out, open(WORK / "err", "wb+") as err, open(stdin or "/dev/null", "rb") as given:
@@ -72,17 +72,17 @@ def script(name: str, lines: Iterable[str]) -> Path:
 
 
 def scenario(net: Network) -> Path:
-    """labctl's file for a network."""
+    """Write labctl's scenario file for a network."""
     return script("bench.yaml", ["name: bench", *net.scenario.splitlines()])
 
 
 def forwarding(net: Network, prefix: str) -> list[str]:
-    """ip_forward on every router, which `ip` itself cannot set."""
+    """Commands that set ip_forward on every router, which `ip` itself cannot set."""
     return [f"nsenter --net={NETNS}/{prefix}.{name} sysctl -qw net.ipv4.ip_forward=1" for name in net.routers]
 
 
 class Variant:
-    """A way of making the network. `slow` ones are measured once, not N times, where it is large."""
+    """A tool that builds the network. A large network is measured only once with a `slow` tool, not N times."""
 
     name = ""
     prefix = ""
@@ -159,7 +159,7 @@ class IpBatch(Variant):
 
 
 class IpBatchQuiet(IpBatch):
-    """The same with IPv6 autoconfiguration off: one line more per device, and a thousand pods keep silent."""
+    """The same with IPv6 autoconfiguration off: one more line per device, and the pods send no IPv6 packets."""
 
     name, prefix, quiet = "ip -batch, IPv6 quiet", "q", True
 
@@ -217,7 +217,7 @@ class CniBridge(Variant):
 
 
 class Mininet(Variant):
-    """Mininet with a Linux bridge: hosts only, no host namespace, no way out."""
+    """Mininet with a Linux bridge: hosts only, without a host namespace and without a route out."""
 
     name, slow = "Mininet, LinuxBridge", True
     python = "/usr/bin/python3"
@@ -240,7 +240,7 @@ class Mininet(Variant):
 class Labctl(Variant):
     """labctl in one fresh process: from reading the scenario to the built lab, imports of the engine included."""
 
-    name, prefix = "labctl", "labctl.checks.context"
+    name, prefix = "labctl", "labctl.bench"
 
     def sample(self, net: Network) -> Sample:
         answer = WORK / "labctl.json"
@@ -252,9 +252,9 @@ class Labctl(Variant):
 
 
 class LabctlProcess(Variant):
-    """The command a person types, from the start of Python to its end."""
+    """The whole command, from the start of Python to its end."""
 
-    name, prefix = "labctl up (whole command)", "labctl.checks.context"
+    name, prefix = "labctl up (whole command)", "labctl.bench"
 
     def sample(self, net: Network) -> Sample:
         up = run([sys.executable, "-m", "labctl", "up", scenario(net), "--name", "bench"])
@@ -267,12 +267,12 @@ class LabctlProcess(Variant):
 
 
 def ends(net: Network) -> tuple[str, str]:
-    """The namespace of labctl's first pod and the address of its last one, by its own compiled lab."""
+    """The namespace of labctl's first pod and the address of its last one, from the compiled lab."""
     from labctl.lab import lifecycle
 
     found = lifecycle.compiled(lifecycle.define(str(scenario(net)), "bench"))
     pods = [machine for machine in found.machines if machine.role in ("pod", "container")]
-    return f"labctl.checks.context.{pods[0].name}", str(pods[-1].addresses[0])
+    return f"labctl.bench.{pods[0].name}", str(pods[-1].addresses[0])
 
 
 VARIANTS: tuple[Variant, ...] = (

@@ -1,7 +1,7 @@
-"""A virtual machine that is thrown away: its disks, its boot, and what its console says.
+"""A temporary virtual machine: its disks, its boot, and the output of its console.
 
-Its work is an order: named commands, which `guest`, its first process, carries out one after the other. How each
-of them ended stands on the console, in lines that begin with @vm; qemu's own exit code says nothing of it.
+Its work is an order, a list of named commands that `guest`, its first process, runs one after the other. The result of
+each command is on the console, in lines that begin with @vm. qemu's own exit code does not show it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MEMORY = 2048  # MiB
-UP = {"kvm": 20.0, "tcg": 180.0}  # seconds until the guest must have said that it is up
+UP = {"kvm": 20.0, "tcg": 180.0}  # seconds in which the guest must report that it is up
 TABLES = ("ip_tables", "ip6_tables", "arp_tables", "ebtables")
 LEGACY = (*TABLES, "iptable_*", "ip6table_*", "arptable_*", "ebtable_*")  # modules of the legacy tables
 
@@ -32,7 +32,7 @@ class Step:
 
 @dataclass
 class Done:
-    """How a step ended: its exit code, its seconds, and what it said. `code` is None if it did not end."""
+    """The result of a step: its exit code, its seconds, and its output. `code` is None if it did not end."""
 
     name: str
     code: int | None = None
@@ -42,13 +42,13 @@ class Done:
 
 @dataclass
 class Run:
-    """What a console told of one boot."""
+    """The result of one boot, as reported on the console."""
 
-    kernel: str = ""  # none: the machine did not come up
+    kernel: str = ""  # empty: the machine did not come up
     accelerator: str = ""
     steps: list[Done] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)  # what the kernel said that no kernel should say
-    code: int | None = None  # none: the machine ended before its order did
+    complaints: list[str] = field(default_factory=list)  # serious errors and warnings of the kernel
+    code: int | None = None  # None: the machine ended before its order was done
     seconds: float = 0.0
 
     @property
@@ -56,7 +56,7 @@ class Run:
         return self.code == 0 and not self.complaints and all(step.code == 0 for step in self.steps)
 
     def hear(self, line: str) -> None:
-        """Take in one line of the console."""
+        """Process one line of the console."""
         word, _, rest = line.removeprefix("@vm ").partition(" ") if line.startswith("@vm ") else ("", "", "")
         if word == "up":
             self.kernel = rest
@@ -74,20 +74,20 @@ class Run:
 
 
 def accelerators(system: Path = Path("/")) -> list[str]:
-    """What qemu may run a machine on here, best first. A /dev/kvm that opens is not enough: where the processor's
-    own virtualisation is not there (nested hosts), the guest would hang for ever."""
+    """The accelerators that qemu can use here, best first. It is not enough that /dev/kvm opens: without hardware
+    virtualisation (on nested hosts) the guest would hang for ever."""
     modules = ("sys/module/kvm_intel", "sys/module/kvm_amd")
     real = any((system / name).exists() for name in modules) and os.access(system / "dev/kvm", os.R_OK | os.W_OK)
     return ["kvm", "tcg"] if real else ["tcg"]
 
 
 def write_disk(target: Path, root: Path, order: Sequence[Step], without: Sequence[str], compiled: Path) -> None:
-    """The second disk: a bare tar of the source tree as it is, the order, and what Python has compiled already."""
+    """Write the second disk: a plain tar of the current source tree, the order, and Python's compiled files."""
     words = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(words, capture_output=True, check=False)
     if listed.returncode == 0:
         names = sorted({name for name in listed.stdout.decode().split("\0") if name and (root / name).exists()})
-    else:  # a tree without git, as it was unpacked or copied
+    else:  # a tree without git, from an archive or a copy
         names = [str(path.relative_to(root)) for path in sorted(root.rglob("*")) if path.is_file() and _ours(path)]
     with tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as tar:
         for name in names:
@@ -108,7 +108,7 @@ def _ours(path: Path) -> bool:
 
 
 def command(image: Path, disk: Path, accelerator: str) -> list[str]:
-    """How qemu is called. One processor: several of them under TCG have made guests crash."""
+    """The qemu command. One processor only: with several, guests have crashed under TCG."""
     words = ["qemu-system-x86_64", "-M", "pc", "-accel", accelerator, "-m", str(MEMORY), "-smp", "1"]
     words += ["-cpu", "host" if accelerator == "kvm" else "max"]
     words += ["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot", "-device", "virtio-rng-pci"]
@@ -119,8 +119,8 @@ def command(image: Path, disk: Path, accelerator: str) -> list[str]:
 
 
 def boot(image: Path, disk: Path, limit: float, listen: Callable[[Run, str], None]) -> Run:
-    """Boot, and wait until the order is done or `limit` seconds are over. A machine that does not come up gets a
-    second try, without the processor's help."""
+    """Boot, and wait until the order is done or `limit` seconds are over. If the machine does not come up, try once
+    more without hardware virtualisation."""
     run = Run()
     choices = accelerators()
     for accelerator in (choices[0], choices[-1]):
@@ -145,7 +145,7 @@ def _once(words: Sequence[str], up: float, limit: float, listen: Callable[[Run, 
 
 
 def _lines(process: subprocess.Popen[bytes], late: Callable[[], bool]) -> Iterator[str]:
-    """What a process says, line by line, until it ends or it is too late."""
+    """The output of a process, line by line, until it ends or `late` returns True."""
     assert process.stdout is not None
     left = b""
     with selectors.DefaultSelector() as selector:

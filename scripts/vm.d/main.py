@@ -1,7 +1,7 @@
-"""Labs and tests under stock kernels of Debian, each in a virtual machine that is thrown away.
+"""Run labs and tests under Debian's stock kernels, each in a temporary virtual machine.
 
-Without words: one kernel, the default labs and those that this machine's own kernel cannot hold (`up --check`), and
-the tests that depend on a kernel. What comes after `--` goes to pytest, and then only those tests run.
+Without arguments: one kernel, the default labs and those that this machine's own kernel cannot hold (`up --check`), and
+the tests that depend on the kernel. Arguments after `--` go to pytest, and then only those tests run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import orders
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CACHE = Path(os.environ.get("LABCTL_VM_CACHE", "/var/cache/labctl/vm"))
-TOOLS = {  # each with the Debian package that has it
+TOOLS = {  # each with its Debian package
     "qemu-system-x86_64": "qemu-system-x86", "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "cpio": "cpio",
     "modprobe": "kmod", "xz": "xz-utils", "zstd": "zstd",
 }  # fmt: skip
@@ -35,7 +35,7 @@ ROOM = {"memory": machine.MEMORY + 512, "disk": 4096}  # MiB that must be free; 
 
 @dataclass(frozen=True)
 class System:
-    """A kernel to test under: what it is called here, and the Debian release that has it."""
+    """A kernel to test under: its name here, and the Debian release that has it."""
 
     kernel: str
     release: str
@@ -50,7 +50,7 @@ SYSTEMS = (
 
 
 class Cannot(Exception):
-    """This machine cannot do it; the words say why."""
+    """This machine cannot do it; the message is the reason."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -78,16 +78,16 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/vm-test", description=__doc__, epilog=epilog)
     names = [name for system in SYSTEMS for name in (system.kernel, system.release)]
     add = parser.add_argument
-    which = f"which, 6.1 if none is said; may be said again: {', '.join(names)}"
+    which = f"the kernel (default 6.1); may be given several times: {', '.join(names)}"
     add("--kernel", action="append", choices=names, metavar="KERNEL", help=which)
-    add("--all", action="store_true", help="all tests; on all kernels unless --kernel says which")
+    add("--all", action="store_true", help="all tests; on all kernels unless --kernel is given")
     add("--labs", action="store_true", help="every built-in scenario with its checks and laws, and nothing else")
-    lacking = "take the legacy iptables away; the labs, their laws, and tests of nft"
+    lacking = "remove the modules of legacy iptables; run the labs, their laws, and the tests of nft"
     add("--no-legacy", action="store_true", help=lacking)
     add("--list", action="store_true", help="the kernels, and whether their systems are built")
     add("--build", action="store_true", help="only build the system, about two minutes")
-    add("-v", "--verbose", action="store_true", help="show all that the console says")
-    add("tests", nargs="*", help="words for pytest, after --")
+    add("-v", "--verbose", action="store_true", help="show the whole output of the console")
+    add("tests", nargs="*", help="arguments for pytest, after --")
     return parser.parse_args(words)
 
 
@@ -104,11 +104,11 @@ def _listing() -> Iterator[str]:
 
 
 def _tools() -> None:
-    """All that is needed, installed where that can be done."""
+    """Install missing tools if possible. Raises Cannot if a tool or memory is missing."""
     if os.uname().machine != "x86_64":
         raise Cannot(f"the virtual machines are x86-64, and this is {os.uname().machine}")
     if (free := _free_memory()) < ROOM["memory"]:
-        raise Cannot(f"a virtual machine needs {ROOM['memory']} MiB of free memory, and here are {free}")
+        raise Cannot(f"a virtual machine needs {ROOM['memory']} MiB of free memory, and {free} are free")
     missing = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         print(f"vm: installing {', '.join(missing)}", file=sys.stderr)
@@ -118,17 +118,17 @@ def _tools() -> None:
             subprocess.run([*apt, *words], env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     left = [tool for tool in TOOLS if shutil.which(tool) is None]
     if left:
-        raise Cannot(f"no {', '.join(left)} here: install {' '.join(TOOLS[tool] for tool in left)}")
+        raise Cannot(f"{', '.join(left)} not installed: install {' '.join(TOOLS[tool] for tool in left)}")
 
 
 def _free_memory() -> int:
-    """MiB that programs could get."""
+    """The available memory in MiB."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable:"))
 
 
 def _folder(system: System) -> Path:
-    """Where a system's image lies: by what it is made from."""
+    """The folder of a system's image; it depends on the files that the image is made from."""
     project = (ROOT / "pyproject.toml").read_text()
     needs = project[project.index("dependencies = [") : project.index("[project.scripts]")]
     made_from = [needs, *((HERE / name).read_text() for name in ("image", "debian", "initramfs", "wheels"))]
@@ -136,7 +136,7 @@ def _folder(system: System) -> Path:
 
 
 def image(system: System) -> Path:
-    """A system's image, built if it is not there; older ones of the same release go."""
+    """A system's image. Builds it if it does not exist, and deletes older ones of the same release."""
     folder = _folder(system)
     if folder.exists():
         return folder
@@ -150,7 +150,7 @@ def image(system: System) -> Path:
                 raise Cannot(f"building {folder} needs {ROOM['disk']} MiB of disk, and {free} are free")
             done = subprocess.run([HERE / "image", system.release, folder], stdin=subprocess.DEVNULL, check=False)
             if done.returncode:
-                raise Cannot(f"no system of {system.debian} could be built: see above; is the machine online?")
+                raise Cannot(f"the system of {system.debian} could not be built: see above; is the machine online?")
     return folder
 
 
@@ -166,7 +166,7 @@ def _lock() -> Iterator[None]:
 
 
 def _one(system: System, options: argparse.Namespace, labs: Sequence[str]) -> int:
-    """Boot one kernel and let it work; its report, and 0 if all was good."""
+    """Boot one kernel, run its order, and print the report. Returns 0 if all was good."""
     try:
         folder = image(system)
     except Cannot as error:
@@ -194,7 +194,7 @@ def _one(system: System, options: argparse.Namespace, labs: Sequence[str]) -> in
 
 
 def _compiled() -> Path:
-    """What Python has compiled of this tree: a guest with the same Python need not do it again, ten times slower."""
+    """Compile this tree. A guest with the same Python then need not do it, which would be ten times slower."""
     prefix = sys.pycache_prefix or ""
     subprocess.run([sys.executable, "-X", f"pycache_prefix={prefix}", "-m", "compileall", "-q", ROOT / "labctl"],
                    stdout=subprocess.DEVNULL, check=False)  # fmt: skip
@@ -202,7 +202,7 @@ def _compiled() -> Path:
 
 
 def _heard(system: System, verbose: bool):  # type: ignore[no-untyped-def]
-    """What to show of a console while it speaks: each step's end; what a step said only if it failed, or if asked."""
+    """What to print while the machine runs: the end of each step, and a step's output if it failed or if `verbose`."""
 
     def heard(run: machine.Run, line: str) -> None:
         if line.startswith("@vm up "):
@@ -216,7 +216,7 @@ def _heard(system: System, verbose: bool):  # type: ignore[no-untyped-def]
 
 
 def step_lines(system: System, step: machine.Done, shown: bool) -> Iterator[str]:
-    """How a step ended, in words; before that what it said, if it failed and that was not shown yet."""
+    """The result of a step in words, preceded by its output if it failed and that is not shown yet."""
     if step.code != 0 and not shown:
         yield from step.output
     counts = next((line[7:] for line in reversed(step.output) if line.startswith("tests: ")), "")
@@ -225,10 +225,10 @@ def step_lines(system: System, step: machine.Done, shown: bool) -> Iterator[str]
 
 
 def report(system: System, run: machine.Run, steps: int) -> Iterator[str]:
-    """The last lines on one kernel."""
+    """The last lines of the report on one kernel."""
     name = f"vm {system.kernel}"
     for line in run.complaints:
-        yield f"{name}: the kernel complained: {line}"
+        yield f"{name}: the kernel reported: {line}"
     if not run.kernel:
         yield f"{name}: FAILED: the machine did not come up, twice"
         return

@@ -1,4 +1,4 @@
-"""What a virtual machine is to do: the labs and the tests that depend on the kernel they run on."""
+"""The orders of a virtual machine: the labs, and the tests that depend on the kernel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LABS = ("docker-bridge", "kubenet", "azure-cni-transparent")  # on every kernel
 MARK = re.compile(r"pytest\.mark\.kernel\b")
 LAWS = "tests/test_laws.py"
 SHORT = ("-q", "--tb=short", "--durations=12")
-NFT = (  # what is told of rules that iptables-nft wrote: read back, followed by a trace, and what real plugins made
+NFT = (  # rules that iptables-nft wrote: read back, followed by a trace, and made by real plugins
     "tests/test_backends.py::test_a_rule_is_read_back_from_nft_as_it_is_planned",
     "tests/test_backends.py::test_a_refused_rule_is_named",
     "tests/test_backends.py::test_rules_of_sets_are_written_and_read",
@@ -23,7 +23,7 @@ NFT = (  # what is told of rules that iptables-nft wrote: read back, followed by
 
 
 def held_nowhere_here() -> list[str]:
-    """The built-in scenarios that this machine's own kernel cannot hold, by labctl's own word."""
+    """The built-in scenarios that this machine's own kernel cannot hold, as labctl finds out."""
     from labctl.core.features import needed
     from labctl.kernel.apply import features
     from labctl.lab import lifecycle
@@ -42,19 +42,19 @@ def marked(root: Path) -> list[str]:
 
 
 def lab_step(name: str, proof: str = "") -> Step:
-    """Build a lab, prove its claims, and remove it. That nothing differs meanwhile is one of its laws."""
+    """Build a lab, run its checks, and remove it. That it has no drift meanwhile is one of the laws."""
     name = shlex.quote(name)
     return Step(f"up {name} --check", f"labctl up {name} --check && {proof}labctl down {name}")
 
 
 def test_step(words: Sequence[str]) -> Step:
-    """Tests, in namespaces of their own, as scripts/test runs them anywhere."""
+    """Tests in separate namespaces, run by scripts/test as everywhere."""
     return Step("tests", shlex.join(["./scripts/test", *words]))
 
 
 def wheel_step() -> Step:
-    """The source archive, the wheel made from it and installed without a network into an environment of its own, and
-    labctl used from /."""
+    """Build the source archive and the wheel from it, install the wheel without a network into a new environment, and
+    use labctl from /."""
     return Step("the installed wheel", " && ".join(WHEEL))
 
 
@@ -87,17 +87,17 @@ def every_lab() -> list[Step]:
 
 
 def everything(labs: Sequence[str]) -> list[Step]:
-    """The labs, and all tests there are."""
+    """The labs and all tests."""
     return [*map(lab_step, labs), test_step(["-q", "tests"])]
 
 
 def no_legacy(labs: Sequence[str]) -> list[Step]:
-    """What labctl makes of a kernel that has no legacy iptables: it writes by iptables-nft, unasked."""
+    """A kernel without legacy iptables: labctl must use iptables-nft without an option."""
     proof = 'labctl list --json | grep \'"firewall": "nft"\' && '
     doctor = Step("doctor", "labctl doctor")
     return [doctor, *(lab_step(name, proof) for name in labs), test_step([*SHORT, *NFT, *laws(labs)])]
 
 
 def laws(labs: Sequence[str]) -> list[str]:
-    """The test of the laws, of these labs."""
+    """The tests of the laws for these labs."""
     return [f"{LAWS}::test_the_three_laws[{name}]" for name in labs]

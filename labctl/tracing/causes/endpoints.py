@@ -1,4 +1,4 @@
-"""Losses at the ends: never sent, nobody listens, a reply that cannot be made or is not recognised. Pure."""
+"""Losses at the ends: never sent, no listener, a reply that cannot be sent or is not accepted. Pure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from labctl.tracing.result import Note, Why, answer_text, command, end_text, rou
 
 
 def unsent(scene: Scene) -> Why | None:
-    """The source's own kernel did not send it."""
+    """The kernel of the source did not send it."""
     if scene.tip is not None or scene.delivered:
         return None
     said = scene.evidence.said
     if scene.lookup is not None and scene.lookup.error:
-        return None  # no_route tells
+        return None  # routes.no_route explains it
     if scene.evidence.answer in ("blocked", "broken", "unreachable"):
-        return Why("unsent", f"{scene.node}'s own kernel did not send it: {said}")
+        return Why("unsent", f"the kernel of {scene.node} did not send it: {said}")
     return None
 
 
@@ -38,7 +38,7 @@ def refused(scene: Scene) -> Why | None:
     tries = (command(scene.evidence, node, f"ss -ln{question.protocol[0]}"),)
     on = scene.sent_on
     prefix = (
-        f"{on.node} sends {end_text(on.dst, on.port)} on to {end_text(on.new, on.new_port)} (DNAT), and " if on else ""
+        f"{on.node} rewrites {end_text(on.dst, on.port)} to {end_text(on.new, on.new_port)} (DNAT), and " if on else ""
     )
     if bound:
         only = ", ".join(one.split()[1] for one in bound)
@@ -79,19 +79,19 @@ def _loopback(bound: tuple[str, ...]) -> bool:
 
 
 def no_way_back(scene: Scene) -> Why | None:
-    """The request arrived; its namespace has no route for the reply."""
+    """The request arrived, but its namespace has no route for the reply."""
     if scene.role != "request" or not scene.delivered or scene.tip is None:
         return None
     back = scene.back or answered(scene.evidence, RouteInput(scene.node, scene.tip.src))
     if back is None or not back.error:
         return None
-    sentence = f"the request arrived, and {scene.node} has no route back to {scene.tip.src}"
+    sentence = f"the request arrived, but {scene.node} has no route back to {scene.tip.src}"
     facts = (Note("route", f"{scene.node}: {route_get(back)}  =>  {answer_text(back)}"),)
     return Why("no-route-back", sentence, facts, (command(scene.evidence, scene.node, "ip route show table all"),))
 
 
 def stranger(scene: Scene) -> Why | None:
-    """A reply that came home in another's name: its translation was not undone."""
+    """The reply came from another address than the request was sent to: its translation was not undone."""
     question = scene.evidence.question
     tip = scene.tip
     if scene.role != "reply" or tip is None or not scene.entering or tip.node != question.source:
@@ -103,11 +103,11 @@ def stranger(scene: Scene) -> Why | None:
     name = "net.bridge.bridge-nf-call-ip6tables" if scene.version == 6 else "net.bridge.bridge-nf-call-iptables"
     translating = on.node if on is not None else next((hop.node for hop in scene.hops[1:-1]), "")
     value = scene.evidence.room(translating).sysctls.get(name)
-    sentence = f"the reply came home from {came}, not from {asked} that was asked, so {tip.node} does not take it"
+    sentence = f"the reply came from {came}, but the request went to {asked}, so {tip.node} does not accept it"
     facts: tuple[Note, ...] = ()
     tries: tuple[str, ...] = ()
     if value == "0" and translating:
-        sentence += f": {translating} only bridged it, past the translation"
+        sentence += f": {translating} only bridged it, without undoing the translation"
         facts = (Note("sysctl", f"{translating}: {name} = 0, so bridged frames do not pass iptables"),)
         tries = (command(scene.evidence, translating, f"sysctl -w {name}=1"),)
     return Why("not-untranslated", sentence, facts, tries)

@@ -1,4 +1,4 @@
-"""Losses below routing: silent neighbours, cables that swallow frames, bridges and tunnels that lead nowhere. Pure."""
+"""Losses below routing: neighbours that do not answer, cables that lose frames, tunnels that cannot send. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from labctl.tracing.evidence import Asked
 from labctl.tracing.loss_point import Scene
 from labctl.tracing.result import Note, Why, command, owner
 
-SLACK = 4  # bytes that a veth takes beyond its MTU: room for a VLAN tag
+SLACK = 4  # bytes that a veth accepts beyond its MTU, for a VLAN tag
 ETHERNET = 14
-EVERYWHERE = "00:00:00:00:00:00"  # the forwarding entry of a VXLAN for all that it does not know
+EVERYWHERE = "00:00:00:00:00:00"  # the forwarding entry of a VXLAN for all unknown MAC addresses
 
 
 def neighbour(scene: Scene) -> Why | None:
-    """Nobody told the MAC address of the next hop."""
+    """There was no answer for the MAC address of the next hop."""
     asked = scene.asked
     failed = scene.drop is not None and scene.drop.reason.startswith("NEIGH_")
     if asked is None and not failed:
@@ -27,7 +27,7 @@ def neighbour(scene: Scene) -> Why | None:
     table = command(scene.evidence, asked.node, f"ip neigh show dev {asked.dev}")
     what = "ARP" if scene.version == 4 else "neighbour discovery"
     if link is not None and link.kind == "vxlan":
-        sentence = f"nobody behind the tunnel {asked.node}/{asked.dev} says which MAC address {asked.ip} has"
+        sentence = f"the tunnel {asked.node}/{asked.dev} gets no answer for the MAC address of {asked.ip}"
         facts = (
             Note("vxlan", f"{asked.node}/{asked.dev} has no neighbour entry for {asked.ip}"),
             *_entries(scene, link),
@@ -35,14 +35,14 @@ def neighbour(scene: Scene) -> Why | None:
         return Why("vxlan-neighbour", sentence, facts, (table,))
     return _proxy(scene, asked, link) or _dead_backend(scene, asked) or Why(
         "neighbour",
-        f"nobody at {asked.node}/{asked.dev} answers for {asked.ip} ({what})" + _absent(scene, asked.ip),
-        (Note("arp", f"{asked.node}/{asked.dev} asked who has {asked.ip}, and got no answer"),),
+        f"{asked.node}/{asked.dev} gets no answer for {asked.ip} ({what})" + _absent(scene, asked.ip),
+        (Note("arp", f"{asked.node}/{asked.dev} asked for the MAC address of {asked.ip} and got no answer"),),
         (table,),
     )  # fmt: skip
 
 
 def _known_failure(scene: Scene) -> Asked | None:
-    """A neighbour that the kernel has given up, so that it no longer asks."""
+    """A neighbour that the kernel has marked as failed, so that it does not ask again at once."""
     hop = scene.lookup.via or scene.dst if scene.lookup is not None and not scene.lookup.error else None
     for one in scene.room.neighbours:
         if one.ip == hop and one.state in ("failed", "incomplete") and (scene.tip is None or scene.entering):
@@ -52,11 +52,11 @@ def _known_failure(scene: Scene) -> Asked | None:
 
 def _absent(scene: Scene, ip: IP) -> str:
     name = owner(scene.evidence, ip)
-    return ": no machine of the lab has that address" if name is None else f", although {name} has it"
+    return ": no machine of the lab has that address" if name is None else f", although {name} has that address"
 
 
 def _proxy(scene: Scene, asked: Asked, link: Link | None) -> Why | None:
-    """A router at the other end of the cable that should answer in another's name."""
+    """The router at the other end of the cable should answer by proxy ARP, but does not."""
     peer = link.peer if link is not None else None
     other = scene.evidence.link(peer.ns, peer.dev) if peer is not None else None
     if peer is None or other is None or other.master is not None or not other.up:
@@ -73,9 +73,9 @@ def _proxy(scene: Scene, asked: Asked, link: Link | None) -> Why | None:
     if value != "0" or not router or len([one for one in room.links if one.at.dev != "lo"]) < 2:
         return None
     word = "proxy ARP" if scene.version == 4 else "proxy NDP"
-    sentence = f"nobody answers for {asked.ip}: {peer.ns} would have to, in its name, but {word} is off at {peer}"
+    sentence = f"there is no answer for {asked.ip}: {peer.ns} should answer for it, but {word} is off at {peer}"
     facts = (
-        Note("arp", f"{asked.node}/{asked.dev} asked who has {asked.ip}, and got no answer"),
+        Note("arp", f"{asked.node}/{asked.dev} asked for the MAC address of {asked.ip} and got no answer"),
         Note("sysctl", f"{peer.ns}: {name} = 0"),
     )
     return Why("proxy-arp-off", sentence, facts, (command(scene.evidence, peer.ns, f"sysctl -w {name}=1"),))
@@ -85,27 +85,27 @@ def _dead_backend(scene: Scene, asked: Asked) -> Why | None:
     on = scene.sent_on
     if on is None or on.new != asked.ip:
         return None
-    sentence = f"{on.node} sends {on.dst} on to the backend {asked.ip} (DNAT), and nobody answers for that"
-    facts = (Note("arp", f"{asked.node}/{asked.dev} asked who has {asked.ip}, and got no answer"),)
+    sentence = f"{on.node} rewrites {on.dst} to the backend {asked.ip} (DNAT), which does not answer"
+    facts = (Note("arp", f"{asked.node}/{asked.dev} asked for the MAC address of {asked.ip} and got no answer"),)
     return Why("dead-backend", sentence + _absent(scene, asked.ip), facts)
 
 
 def cable(scene: Scene) -> Why | None:
-    """A frame that left by a veth and did not come out of its other end."""
+    """A frame that left by a veth and did not arrive at the other end."""
     link = scene.device
     if scene.tip is None or scene.tip.way != "out" or link is None or link.kind != "veth":
         return None
     peer = link.peer
     other = scene.evidence.link(peer.ns, peer.dev) if peer is not None else None
     if peer is None or other is None:
-        return Why("cable", f"the other end of {link.at} is gone")
+        return Why("cable", f"the other end of the cable at {link.at} does not exist")
     if not other.up or link.at.dev in scene.room.carrier:
         sentence = f"the other end of the cable, {peer}, is down"
         return Why("link-down", sentence, (), (command(scene.evidence, peer.ns, f"ip link set {peer.dev} up"),))
     size = scene.tip.length - ETHERNET
     if other.mtu is not None and size > other.mtu + SLACK:
         sentence = (
-            f"a black hole: the packet of {size} bytes is too big for {peer} (MTU {other.mtu}), and nobody is told"
+            f"a black hole: the packet of {size} bytes is too big for {peer} (MTU {other.mtu}), and no error is sent"
         )
         facts = (Note("mtu", f"{link.at}: mtu {link.mtu}, its other end {peer}: mtu {other.mtu}"),)
         tries = (command(scene.evidence, peer.ns, f"ip link set {peer.dev} mtu {link.mtu}"),)
@@ -114,7 +114,7 @@ def cable(scene: Scene) -> Why | None:
 
 
 def unplugged(scene: Scene) -> Why | None:
-    """The device that the route names is down, or its cable ends nowhere."""
+    """The device that the route names is down, or its cable has no other end."""
     if (
         scene.delivered
         or scene.lookup is None
@@ -131,14 +131,14 @@ def unplugged(scene: Scene) -> Why | None:
     if link.at.dev not in scene.room.carrier:
         return None
     if link.peer is None:
-        return Why("link-down", f"{link.at} has no carrier: the other end of its cable is gone")
+        return Why("link-down", f"{link.at} has no carrier: the other end of its cable does not exist")
     words = f"ip link set {link.peer.dev} up"
     sentence = f"{link.at} has no carrier: the other end of its cable, {link.peer}, is down"
     return Why("link-down", sentence, (), (command(scene.evidence, link.peer.ns, words),))
 
 
 def tunnel(scene: Scene) -> Why | None:
-    """A frame that a VXLAN device did not know where to send, or that nobody took out of its tunnel."""
+    """A frame that a VXLAN device could not send, or that was not decapsulated at the far end."""
     link = scene.device
     if scene.tip is None:
         return None
@@ -162,12 +162,12 @@ def tunnel(scene: Scene) -> Why | None:
 
 
 def _external(link: Link) -> bool:
-    """Whether a tunnel takes all numbers, and is told number and far end with each packet that it sends."""
+    """Whether a tunnel has no fixed VNI: each packet brings its VNI and its far end as metadata."""
     return link.kind == "vxlan" and ("external", "on") in link.options
 
 
 def _told(scene: Scene, link: Link) -> Why:
-    """Such a tunnel that was told nothing with this packet, or a far end that it could not reach."""
+    """Such a tunnel got no far end with this packet, or could not reach it."""
     asked = scene.lookup.table if scene.lookup is not None else None
     routes = [one for one in scene.room.routes if one.dev == link.at.dev and scene.dst in one.dst]
     fits = [one for one in routes if asked in (None, one.table)]
@@ -176,14 +176,14 @@ def _told(scene: Scene, link: Link) -> Why:
     tries = (command(scene.evidence, scene.node, "ip route show table all"),)
     untold = scene.drop is not None and scene.drop.reason == "TUNNEL_TXINFO"
     if untold or (best is not None and best.encap is None):
-        sentence = f"the tunnel {link.at} was not told where to send it: its route has no encap"
+        sentence = f"the tunnel {link.at} got no far end for it: its route has no encap"
         return Why("vxlan-untold", sentence, facts, tries)
     where = f" towards {best.encap[1]}" if best is not None and best.encap is not None else ""
     return Why("vxlan-underlay", f"the tunnel {link.at} could not send it{where}", facts, tries)
 
 
 def _far_ends(scene: Scene, link: Link) -> list[Fdb]:
-    """What a tunnel knows of far ends; a port of a bridge has entries of that, too, which lead no further."""
+    """The forwarding entries of a tunnel that name a far end. The bridge's own entries for the port are left out."""
     return [one for one in scene.evidence.room(link.at.ns).fdb if one.at == link.at and one.dst is not None]
 
 
@@ -193,7 +193,7 @@ def _entries(scene: Scene, link: Link) -> list[Note]:
 
 
 def _unwanted(scene: Scene) -> Why | None:
-    """A tunnel packet at a host that does not open it."""
+    """A tunnel packet at a host that does not decapsulate it."""
     assert scene.tip is not None
     tip = scene.tip
     if tip.outer is None or not any(one.addr.ip == tip.outer[1] for one in scene.room.addresses):
@@ -203,11 +203,11 @@ def _unwanted(scene: Scene) -> Why | None:
         down = next((link.at for link in links if _external(link) and not link.up), None)
         if down is None:
             return None
-        sentence = f"{scene.node} got the packet in VXLAN {vni} and {down}, which takes it out, is down"
+        sentence = f"{scene.node} received the packet in VXLAN {vni}, but {down}, which decapsulates it, is down"
         return Why("link-down", sentence, (), (command(scene.evidence, scene.node, f"ip link set {down.dev} up"),))
     here = {name: value for link in links for name, value in link.options}
     if here.get("id") == vni:
         return None
-    found = f"its tunnel is {here['id']}" if "id" in here else "it has no VXLAN device"
-    sentence = f"{scene.node} got the packet in VXLAN {vni} and does not know that network: {found}"
+    found = f"its VXLAN is {here['id']}" if "id" in here else "it has no VXLAN device"
+    sentence = f"{scene.node} received the packet in VXLAN {vni}, which it does not have: {found}"
     return Why("vxlan-vni", sentence)

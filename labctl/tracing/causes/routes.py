@@ -1,4 +1,4 @@
-"""Losses that routing made: forwarding off, no route, the reverse-path filter, a loop, a packet too big. Pure."""
+"""Losses in routing: forwarding off, no route, the reverse-path filter, a loop, a packet that is too big. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from labctl.tracing.loss_point import Scene
 from labctl.tracing.result import Note, Why, answer_text, command, route_get
 
 REJECTING = ("unreachable", "blackhole", "prohibit", "throw")
-ERRORS = {"EHOSTUNREACH": "unreachable", "EINVAL": "blackhole", "EACCES": "prohibit"}  # what each answers
+ERRORS = {"EHOSTUNREACH": "unreachable", "EINVAL": "blackhole", "EACCES": "prohibit"}  # the error of each kind of route
 
 
 def loop(scene: Scene) -> Why | None:
-    """The time to live ran out."""
+    """The TTL expired."""
     expired = [one for one in scene.evidence.crossings if one.role == "error" and "exceeded" in one.text]
     dying = scene.tip is not None and scene.entering and scene.tip.ttl <= 1 and not scene.delivered
     if not expired and not dying:
@@ -21,10 +21,10 @@ def loop(scene: Scene) -> Why | None:
     again = [node for node in dict.fromkeys(nodes) if nodes.count(node) > 2]
     if again:
         names = " and ".join(again[-2:])
-        sentence = f"a routing loop: {names} hand the packet to each other until its time to live is over"
+        sentence = f"a routing loop: {names} send the packet to each other until its TTL expires"
         tries = tuple(command(scene.evidence, node, f"ip route get {scene.dst}") for node in again[-2:])
         return Why("loop", sentence, tuple(_routes_of(scene, again[-2:])), tries)
-    return Why("ttl", f"its time to live was over in {scene.node}")
+    return Why("ttl", f"its TTL expired in {scene.node}")
 
 
 def _routes_of(scene: Scene, nodes: list[str]) -> list[Note]:
@@ -36,13 +36,13 @@ def _routes_of(scene: Scene, nodes: list[str]) -> list[Note]:
 
 
 def forwarding(scene: Scene) -> Why | None:
-    """The namespace is no router."""
+    """The namespace is not a router."""
     if not scene.entering or scene.delivered or scene.iif is None:
         return None
     if not scene.because("IP_INADDRERRORS", "IP_INNOROUTES"):
         return None
     if any(one.addr.ip == scene.dst for one in scene.room.addresses):
-        return None  # it has arrived, and what is in it comes out or does not
+        return None  # the (outer) packet has arrived: forwarding is not the question
     name = scene.iif.replace(".", "/")
     if scene.version == 4:
         names = ["net.ipv4.ip_forward", f"net.ipv4.conf.{name}.forwarding"]
@@ -52,7 +52,7 @@ def forwarding(scene: Scene) -> Why | None:
     if not off:
         return None
     ip = f"IPv{scene.version}"
-    sentence = f"{scene.node} is not {scene.dst}, and does not forward: {ip} forwarding is off"
+    sentence = f"{scene.node} does not have the address {scene.dst} and does not forward: {ip} forwarding is off"
     facts = tuple(Note("sysctl", f"{scene.node}: {one} = 0") for one in off)
     return Why("forwarding-off", sentence, facts, (command(scene.evidence, scene.node, f"sysctl -w {off[0]}=1"),))
 
@@ -74,13 +74,13 @@ def no_route(scene: Scene) -> Why | None:
 
 
 def _refusing(scene: Scene, kind: str, route: str) -> Why:
-    word = {"blackhole": "silently discards", "prohibit": "prohibits", "throw": "gives up"}.get(kind, "refuses")
-    sentence = f"{scene.node} has a route that {word} what goes to {scene.dst}"
+    word = {"blackhole": "silently discards", "prohibit": "prohibits", "throw": "rejects (throw)"}.get(kind, "refuses")
+    sentence = f"{scene.node} has a route that {word} packets to {scene.dst}"
     return Why("reject-route", sentence, (Note("route", f"{scene.node}: {route}"),))
 
 
 def _rejected(scene: Scene, found: Lookup) -> Why | None:
-    """A refusal with an error of its own: by a route of that kind, else by a rule of policy routing."""
+    """The lookup failed with another error: by a route of that kind, else by a rule of policy routing."""
     from labctl.render.resources import route_words
 
     kind = ERRORS.get(found.error)
@@ -92,7 +92,7 @@ def _rejected(scene: Scene, found: Lookup) -> Why | None:
         return _refusing(scene, best.kind, route_words(best))
     if not scene.because("IP_INNOROUTES", "IP_OUTNOROUTES"):
         return None
-    sentence = f"the routing of {scene.node} refuses what goes to {scene.dst}"
+    sentence = f"the routing of {scene.node} refuses packets to {scene.dst}"
     tries = (command(scene.evidence, scene.node, "ip rule show"),)
     return Why("reject-route", sentence, (_asked(found),), tries)
 
@@ -102,7 +102,7 @@ def _asked(found: Lookup) -> Note:
 
 
 def reverse_path(scene: Scene) -> Why | None:
-    """The route back to the source does not use the interface that the packet came in by."""
+    """The route back to the source does not use the interface by which the packet came in."""
     if not scene.entering or scene.version == 6 or scene.iif is None or scene.tip is None:
         return None
     said = scene.drop is not None and scene.drop.reason in ("IP_RPFILTER", "IP_LOCAL_SOURCE", "IP_INVALID_SOURCE")
@@ -117,25 +117,25 @@ def reverse_path(scene: Scene) -> Why | None:
         return None
     facts = [Note("sysctl", f"{scene.node}: {name} = {scene.sysctl(name)}") for name in names]
     if any(one.addr.ip == scene.tip.src for one in scene.room.addresses):
-        sentence = f"{scene.node} itself has the source address {scene.tip.src}, so the packet is taken for a forgery"
+        sentence = f"{scene.node} itself has the source address {scene.tip.src}, so it rejects the packet as forged"
         return Why("local-source", sentence, (), ())
     if back is not None:
         facts.insert(
             0, Note("back", f"{scene.node}: {route_get(back)}  =>  {answer_text(back)} (it came in by {scene.iif})")
         )
-    sentence = f"the reverse-path filter of {scene.node}: its route back to {scene.tip.src} does not use {scene.iif}"
+    sentence = f"the reverse-path filter of {scene.node}: the route back to {scene.tip.src} does not use {scene.iif}"
     tries = (command(scene.evidence, scene.node, f"sysctl -w {names[0]}=0 {names[1]}=0"),)
     return Why("rp-filter", sentence, tuple(facts), tries)
 
 
 def _returns(back: Lookup | None, iif: str, *, loose: bool) -> bool:
-    """Whether a reverse-path filter lets pass what came in by `iif`. A loose one asks for any way back, but only on a
-    device that has an address."""
+    """Whether a reverse-path filter accepts a packet that came in by `iif`. A loose filter accepts any route back, but
+    only on a device that has an address."""
     return back is not None and not back.error and back.kind == "unicast" and (loose or back.dev == iif)
 
 
 def too_big(scene: Scene) -> Why | None:
-    """A packet that may not be cut, for a link that is smaller."""
+    """A packet that must not be fragmented and is bigger than the MTU of the next link."""
     words = ("fragmentation needed", "packet too big")
     errors = [one for one in scene.evidence.crossings if one.role == "error" and one.text in words]
     said = scene.drop is not None and scene.drop.reason == "PKT_TOO_BIG"
@@ -148,7 +148,7 @@ def too_big(scene: Scene) -> Why | None:
     what = f"the packet of {size} bytes" if size else "the packet"
     where = f"{scene.node}/{out}" if out else f"the next link of {scene.node}"
     limit = f" (MTU {link.mtu})" if link is not None and link.mtu else ""
-    ban = "and only its sender may cut it (IPv6)" if scene.version == 6 else "and it may not be cut (DF)"
+    ban = "and only its sender may fragment it (IPv6)" if scene.version == 6 else "and it may not be fragmented (DF)"
     sentence = f"{what} is too big for {where}{limit}, {ban}"
     facts = [Note("mtu", f"{where}: mtu {link.mtu}")] if link is not None and link.mtu else []
     tries = (command(scene.evidence, scene.node, f"ip link show {out}"),) if out else ()
