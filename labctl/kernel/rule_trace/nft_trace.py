@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from labctl.core.iptables import BUILTIN
+from labctl.kernel.capture.buffers import hold
 from labctl.kernel.netlink.rtnetlink import attributes, messages, text
 from labctl.kernel.rule_trace.nflog import FAMILIES, ROOM, Report
 
@@ -50,7 +51,7 @@ class NftLog:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
         try:
             self._socket.bind((0, 0))
-            self._socket.setsockopt(socket.SOL_SOCKET, 33, ROOM)  # SO_RCVBUFFORCE
+            hold(self._socket, ROOM)
             self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP)
             self._socket.setblocking(False)
             self._asking.settimeout(1)
