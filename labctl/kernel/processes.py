@@ -1,9 +1,9 @@
 """Start the processes of a lab in their namespaces, find them by a mark, and end them.
 
 The mark is an environment variable that identifies the process and its lab. No other record is needed: what is found is
-what runs. A lab of the same name whose namespaces have their names in another directory (in a container, in a separate
-mount namespace) is another lab, so the mark also identifies that directory. What a user starts in a node has no mark
-and is never drift.
+what runs. A lab of the same name in another directory of named namespaces (in a container, in a separate mount
+namespace) is another lab, so the mark also identifies that directory. What a user starts in a node has no mark and is
+never drift.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _said(child: subprocess.Popen[bytes], deadline: float) -> bytes:
 
 
 def _hint(why: str) -> str:
-    return "show which process has the port: labctl exec NODE -- ss -tulpn" if "in use" in why else ""
+    return "to see which process uses the port: labctl exec NODE -- ss -tulpn" if "in use" in why else ""
 
 
 def _marked(pid: int, lab: str) -> Process | None:
@@ -202,7 +202,7 @@ def main(words: Sequence[str]) -> int:
     """`python3 -m labctl.kernel.processes MARK`: start one process manually, in the namespace where this runs."""
     read = read_mark(words[0]) if len(words) == 1 else None
     if read is None:
-        print("usage: python3 -m labctl.kernel.processes MARK, as labctl plan --as shell writes it", file=sys.stderr)
+        print("usage: python3 -m labctl.kernel.processes MARK (from labctl plan --as shell)", file=sys.stderr)
         return 2
     try:
         start(read[0], [read[1]])

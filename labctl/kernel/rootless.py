@@ -130,7 +130,7 @@ def _holder(folder: Path) -> int | None:
 
 
 def _inside(pid: int, folder: Path) -> bool:
-    """Whether a process is in namespaces whose holder is recorded in this folder."""
+    """Whether a process is in the namespaces of a holder that is recorded in this folder."""
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         own = os.readlink("/proc/self/ns/user") == os.readlink(f"/proc/{pid}/ns/user")

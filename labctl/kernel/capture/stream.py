@@ -1,7 +1,7 @@
 """labctl capture: the frames at all devices of a lab as one stream, in order of time.
 
 One socket per namespace receives the frames of all its devices. The kernel stamps all frames with the same clock. So
-frames are held back for a moment and then returned in the order of their time stamps, whichever socket was read first.
+frames are held back for a moment and then returned in the order of their time stamps, not of the reads.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class Tap:
 class Taps:
     """The taps of a run. A context manager: it closes all in parallel, so it waits for only one RCU grace period.
 
-    `deaf` has the nodes whose tap does not work, with the reason.
+    `deaf` has the nodes with a tap that does not work, each with the reason.
     """
 
     def __init__(self, lab: str, nodes: Iterable[str], inside: Inside) -> None:
@@ -157,8 +157,8 @@ class Taps:
         return tap.socket if tap else None
 
     def prove(self) -> dict[str, str]:
-        """Send a canary in every namespace and wait until it arrives. Returns the nodes whose tap does not work, each
-        with the reason."""
+        """Send a canary in every namespace and wait until it arrives. Returns the nodes with a tap that does not work,
+        each with the reason."""
         silent: dict[str, str] = {}
         waiting: dict[str, bytes] = {}
         for node, tap in self._taps.items():
@@ -208,7 +208,7 @@ class Taps:
         return bool(ready)
 
     def _take(self, tap: Tap, waiting: dict[str, bytes]) -> list[Frame]:
-        """Read a tap and keep its frames, except canaries: a node whose canary arrived is removed from `waiting`.
+        """Read a tap and keep its frames, except canaries: when its canary arrived, the node is removed from `waiting`.
         Returns all frames that were read."""
         heard = tap.read()
         for frame in heard:

@@ -118,7 +118,7 @@ def there(lab: str, asking: Iterable[Any], devices: frozenset[str]) -> Iterator[
 
 
 def lost_nodes(lab: str) -> frozenset[str]:
-    """The nodes whose namespace is no longer the one in which their attachments were created."""
+    """The nodes with another namespace now than the one in which their attachments were created."""
     kept = records(lab)
     return frozenset(
         one.attachment.node for one in kept if one.spaces.split()[:1] != [_space(lab, one.attachment.node)]

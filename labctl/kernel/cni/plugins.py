@@ -73,8 +73,7 @@ class Plugins:
             spoken = read_versions(self.call(None, version_call(plugin, what.version, path)))
             if what.version not in spoken:
                 said = f"the CNI plugin {plugin} does not support cniVersion {what.version}"
-                hint = f"use cniVersion: {spoken[-1]}, or a newer plugin"
-                raise MissingError(f"{said}, only {', '.join(spoken)}", hint)
+                raise MissingError(f"{said}, only {', '.join(spoken)}", f"cniVersion: {spoken[-1]}, or a newer plugin")
 
     def call(self, node: str | None, call: Call, previous: dict[str, object] | None = None) -> str:
         """Call a plugin in a node's namespace and return what it printed. None as the node means a temporary, empty

@@ -87,7 +87,7 @@ def of(lab: str) -> Backend:
 
 
 def _seen() -> Backend | None:
-    """The backend whose tables this thread's namespace has; None if it has none."""
+    """The backend of the tables in this thread's namespace; None if it has no tables."""
     if tools.listed("ip_tables_names") or tools.listed("ip6_tables_names"):
         return "legacy"
     return "nft" if any(table in BUILTIN and table[0] != "bridge" for table in nft_tables.tables()) else None

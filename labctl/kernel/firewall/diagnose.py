@@ -76,7 +76,7 @@ def _cause(stderr: str) -> str:
 
 
 def _edit_at(changing: Sequence[Edit], work: Script, number: int) -> Edit:
-    """The table whose COMMIT is at line `number`; the last table if the tool gave no line (ebtables)."""
+    """The table with the COMMIT at line `number`; the last table if the tool gave no line (ebtables)."""
     starts = [place for place, line in enumerate(work.lines, 1) if line.startswith("*")]
     index = sum(1 for start in starts if start <= number) - 1
     return changing[index if number else -1]

@@ -115,7 +115,7 @@ def _head(ip: Any) -> Iterator[str]:
     for flag, name, mask in (("-i", ip.iniface, ip.iniface_mask), ("-o", ip.outiface, ip.outiface_mask)):
         if mask or ip.invflags & _INVERTED[flag]:
             yield from flagged(flag)
-            # the mask covers the name with its end, or only the part before a "+" (which not all writers store)
+            # the mask covers the name with its final NUL, or only the part before a "+" (not all writers store the "+")
             yield name[: len(mask)].decode() + ("" if len(mask) > len(name) else "+")
     if ip.proto:
         yield from flagged("-p")

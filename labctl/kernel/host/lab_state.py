@@ -103,7 +103,7 @@ def _acquire(lab: str, path: Path, deadline: float) -> int:
                 except BlockingIOError:
                     if time.monotonic() > deadline:
                         holder = os.pread(fd, 4096, 0).decode(errors="replace").strip() or "another process"
-                        raise LockError(f"lab {lab} is held by {holder}", "wait for it, or end it") from None
+                        raise LockError(f"lab {lab} is held by {holder}", "wait until it ends, or end it") from None
                     time.sleep(0.02)  # flock has no timeout: try again
             if _same(fd, path):
                 return fd

@@ -23,7 +23,8 @@ NFT = ("nf_tables", "nft_compat", "nft_chain_nat")
 _NAMED = {
     "tcp": "xt_tcpudp", "udp": "xt_tcpudp", "icmp": None, "icmp6": None, "DNAT": "xt_nat", "SNAT": "xt_nat",
     "REJECT": "ipt_REJECT", "rpfilter": "ipt_rpfilter", "ACCEPT": None, "DROP": None, "RETURN": None, "CONTINUE": None,
-    "MARK": "xt_mark", "CONNMARK": "xt_connmark", "SET": "xt_set", "TTL": "xt_HL", "ttl": "xt_hl",  # as their match
+    # the targets MARK, CONNMARK and SET are in the modules of the matches
+    "MARK": "xt_mark", "CONNMARK": "xt_connmark", "SET": "xt_set", "TTL": "xt_HL", "ttl": "xt_hl",
 }  # fmt: skip
 _NAMED6 = {**_NAMED, "REJECT": "ip6t_REJECT", "rpfilter": "ip6t_rpfilter"}
 _QUIET = {"dummy": "numdummies=0", "ifb": "numifbs=0"}  # else they create devices in the machine's own namespace
@@ -81,7 +82,7 @@ def load(names: Iterable[str], say: Callable[[str], None], machine: Path = Path(
     if tunnels := [name for name in new if name in TUNNELS]:
         say(f"{', '.join(tunnels)} created a device, down, in every network namespace, also in this machine's own")
     if quiet:
-        say(f"set {', '.join(quiet)} to 0 on this machine, which br_netfilter had turned on")
+        say(f"set {', '.join(quiet)} to 0 on this machine: br_netfilter had set them to 1")
     return new
 
 

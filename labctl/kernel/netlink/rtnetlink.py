@@ -34,7 +34,7 @@ class Refusal:
 
 
 class Channel:
-    """An rtnetlink socket. It stays in the namespace in which it was created, whichever thread uses it."""
+    """An rtnetlink socket. It stays in the namespace in which it was created; any thread may use it."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)

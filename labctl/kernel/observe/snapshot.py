@@ -80,8 +80,8 @@ class Snapshot:
         return self.links[others[0]][link.lower].name if others else f"if{link.lower}"
 
     def peer(self, ns: str, link: dump.RawLink, nsid_of: Callable[[str, str], int | None]) -> Port | None:
-        """The other end of a veth: the one whose peer index is this link's. If there are several, the kernel's
-        namespace id decides."""
+        """The other end of a veth: the link with this link's index as its peer index. If there are several, the
+        kernel's namespace id decides."""
         others = [
             (other, end)
             for other, end in self._veths.get((link.lower, link.index), ())

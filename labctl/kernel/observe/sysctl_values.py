@@ -31,7 +31,7 @@ def present(asking: Iterable[Sysctl]) -> Iterator[Sysctl]:
 
 
 def forwarding(ns: str, links: Iterable[dump.RawLink], asking: Iterable[Sysctl]) -> Iterator[Sysctl]:
-    """`conf.<dev>.forwarding` of the devices whose value differs from the planned `net.ipv4.ip_forward`."""
+    """`conf.<dev>.forwarding` of each device, if it differs from the planned `net.ipv4.ip_forward`."""
     planned = next((item.value for item in asking if item.name == "net.ipv4.ip_forward"), None)
     for link in links:
         if planned is not None and link.forwarding is not None and str(link.forwarding) != planned:

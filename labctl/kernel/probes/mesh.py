@@ -114,7 +114,7 @@ class Mesh:
         return next(filter(None, doubts), "")
 
     def _overflows(self) -> dict[str, str]:
-        """The namespaces whose socket lost packets because its buffer was full, each with a sentence."""
+        """The namespaces with a socket that lost packets because its buffer was full, each with a sentence."""
         lost = {}
         for (name, _), sock in self._sockets.items():
             number = struct.unpack("=9I", sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36))[DROPS]

@@ -68,7 +68,7 @@ class SizedDatagram(UdpClient):
 
 
 class ChosenSyn(_Client):
-    """A TCP connection whose SYN has the sequence number `isn`; a reset closes it as soon as it is established."""
+    """A TCP connection with the sequence number `isn` in its SYN; a reset closes it as soon as it is established."""
 
     def __init__(self, address: IP, port: int, isn: int) -> None:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6

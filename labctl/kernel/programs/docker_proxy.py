@@ -6,10 +6,10 @@ It listens on the host's port and forwards every connection to the container's p
 host's address on its bridge as the source. Like the original, it forgets a UDP client that is silent for 90 s.
 
 Since release 28 the reply to a datagram has as its source the address that the datagram was sent to (moby pull request
-48571). Before, the kernel chose the source address. A client that reaches the host's address through another device
-then got replies from an address that it did not know, and could not use them. `-use-listen-fd` tells the two versions
-apart: since 28 the daemon binds the port and passes the socket. In a lab no daemon does so, so this program binds the
-port itself in both cases.
+48571). Before, the kernel chose the source address. A client that reached the host's address through another device
+then got replies from another address, and could not recognise them. `-use-listen-fd` tells the two versions apart:
+since 28 the daemon binds the port and passes the socket. In a lab there is no daemon, so this program always binds the
+port itself.
 """
 
 from __future__ import annotations

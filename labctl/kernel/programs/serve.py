@@ -1,7 +1,7 @@
 """A container's server: `serve NAME tcp:80 udp:53 ...` listens on every given port, on all IPv4 addresses.
 
 It echoes what it receives, so that a probe can recognise its own reply. To an HTTP request, as of curl, it replies with
-NAME. Without a port it only waits, like a container whose program does not use the network.
+NAME. Without a port it only waits, like the program of a container that does not use the network.
 """
 
 from __future__ import annotations

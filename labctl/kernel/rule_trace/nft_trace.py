@@ -110,8 +110,8 @@ class _Reader:
         self._echoes: set[bytes] = set()  # identifier and sequence number of the probe's echoes
 
     def event(self, data: bytes, start: int, end: int) -> Iterator[_Event]:
-        """The event of a message on a rule of iptables-nft; nothing for other tables, whose rules labctl does not
-        know."""
+        """The event of a message on a rule of iptables-nft; nothing for other tables, since labctl does not know their
+        rules."""
         found = attributes(data, start + 4, end)
         if not {_TABLE, _CHAIN, _KIND, _ID} <= found.keys():
             return
