@@ -114,7 +114,7 @@ def test_to_try_a_back_end_changes_nothing_here() -> None:
 
 def test_without_any_firewall_a_lab_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "ask_for_table", no_legacy)
-    monkeypatch.setattr(backends.restore, "attempt", lambda *words: "iptables-nft: cannot init")
+    monkeypatch.setattr(backends.commands, "attempt", lambda *words: "iptables-nft: cannot init")
     with pytest.raises(MissingError, match=r"no legacy table filter.*; iptables-nft: .*cannot init") as caught:
         lifecycle.up(lifecycle.define("kubenet"))
     assert caught.value.code == 4

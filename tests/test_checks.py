@@ -598,7 +598,7 @@ def test_a_member_that_cannot_be_entered_is_inconclusive_and_one_that_is_wrong_f
     worse = outcome(EVERY_PAIR)
 
     assert found.verdict == "inconclusive", text(found)
-    assert "no socket in b: Too many open files; see labctl doctor" in text(found)
+    assert "cannot create a socket in b: Too many open files; see labctl doctor" in text(found)
     assert worse.verdict == "fail"
     assert worse.evidence[1].startswith("a -> c (10.9.2.2): no reply, never seen there")
 
@@ -758,11 +758,11 @@ def test_tcpdump_sees_every_probe_everywhere_and_which_way_it_goes(check: Check,
 
 @NEEDS_TCPDUMP
 def test_tcpdump_that_cannot_prove_that_it_missed_nothing_is_no_witness(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcpdump.Tcpdump, "settle", lambda self: "tcpdump did not come to rest")
+    monkeypatch.setattr(tcpdump.Tcpdump, "settle", lambda self: "tcpdump did not process all packets in time")
     found = outcome(replace(PING, via="tcpdump", within=0.3, sees=(see("c/eth0", "a"),)))
 
     assert found.verdict == "inconclusive"
-    assert "tcpdump at c/eth0: tcpdump did not come to rest" in text(found)
+    assert "tcpdump at c/eth0: tcpdump did not process all packets in time" in text(found)
 
 
 @NEEDS_TCPDUMP

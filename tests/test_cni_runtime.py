@@ -165,7 +165,7 @@ def test_a_delete_that_fails_is_told_and_keeps_nothing(tmp_path: Path, fake: Fak
     assert len(lifecycle.down("fake", warn=told.append)) == 8
     assert len(told) == 6 + 4
     assert "second DEL of c/eth0 on node2 failed: the disk is full (code 5)" in told[0]
-    assert "(exit code 3): it said nothing" in told[-1]
+    assert "(exit code 3): it printed nothing" in told[-1]
     assert lab_state.records() == ()
 
 
@@ -212,7 +212,7 @@ FAIL_B = 'elif command == "ADD" and env["CNI_CONTAINERID"] == "b":\n    sys.exit
     ("answer", "told"),
     [
         ({"say": "no json"}, "first answered an ADD with an invalid result: this result is not JSON"),
-        ({"say": "{}", "exit": 1}, "first ADD of a/eth0 on node1 failed (exit code 1): it said nothing"),
+        ({"say": "{}", "exit": 1}, "first ADD of a/eth0 on node1 failed (exit code 1): it printed nothing"),
         ({"say": '{"ips": [{"address": "x"}]}'}, "an invalid result"),
     ],
 )
@@ -239,7 +239,7 @@ def test_a_plugin_that_is_not_here_or_too_old_stops_everything_before(
     fake.script(VERSION={"versions": ["0.3.1", "0.4.0"]})
     with pytest.raises(MissingError) as old:
         lifecycle.up(define(tmp_path))
-    assert "first does not speak cniVersion 1.1.0, but 0.3.1, 0.4.0" in old.value.message
+    assert "first does not support cniVersion 1.1.0, only 0.3.1, 0.4.0" in old.value.message
     (fake.folder / "host-local").unlink()
     with pytest.raises(MissingError) as gone:
         lifecycle.up(define(tmp_path))

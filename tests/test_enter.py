@@ -145,7 +145,7 @@ def test_a_state_directory_that_cannot_be_written_costs_only_the_iptables_links(
     done = run("exec", "a", "--", "getent", "hosts", "a", env={**os.environ, "LABCTL_STATE_DIR": "/proc/nothing"})
 
     assert done.stdout.split() == ["192.0.2.1", "a"]
-    assert "`iptables` is the machine's own here" in done.stderr
+    assert "`iptables` is the machine's default variant here" in done.stderr
 
 
 @pytest.mark.root

@@ -394,7 +394,7 @@ def test_nothing_is_printed_on_the_process_own_output(fresh: Run, capfd: pytest.
         ),
         (
             Chain("node1", "filter", "two words"),
-            "cannot write table filter in node1: 'two words' is no name for a chain",
+            "cannot write table filter in node1: 'two words' is not a valid name for a chain",
         ),
     ],
 )
@@ -408,7 +408,7 @@ def test_a_refused_rule_is_named_with_its_place_and_cause(fresh: Run, chain: Cha
 def test_a_chain_that_others_still_jump_to_cannot_go(fresh: Run) -> None:
     both = chains("filter", ["-j MINE"])
     fresh(firewall.write, "n", made(both))
-    with pytest.raises(KernelError, match="chain MINE in table filter of n: a rule elsewhere still jumps to it"):
+    with pytest.raises(KernelError, match="chain MINE in table filter of n: a rule in another chain still jumps to it"):
         fresh(firewall.write, "n", [Change(None, both[1])])
 
 

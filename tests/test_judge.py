@@ -230,7 +230,7 @@ def test_silence_without_the_probe_seen_leaving_is_inconclusive() -> None:
 
 @pytest.mark.parametrize("node", ["a", "node2", "c"])
 def test_a_canary_that_did_not_return_makes_silence_inconclusive(node: str) -> None:
-    deaf = {node: "a canary was sent over its lo and never heard"}
+    deaf = {node: "a canary was sent over its lo and never received"}
 
     assert verdict(evidence(FAIL, "timeout", LOST, deaf=deaf)) == "inconclusive"
 
@@ -405,7 +405,7 @@ def test_not_see_fails_when_it_is_seen_and_is_not_tried_again() -> None:
 @pytest.mark.parametrize(
     "doubt",
     [
-        {"deaf": {"node2": "a canary was sent over its lo and never heard"}},
+        {"deaf": {"node2": "a canary was sent over its lo and never received"}},
         {"lost": {"node2": 1}},
         {"dead": {"node2/eth0": ("node2/eth0 is down",)}},
     ],

@@ -95,7 +95,7 @@ def test_other_modules_leave_the_bridges_settings(machine: Path) -> None:
 def test_a_module_that_puts_a_device_into_every_namespace_is_said_to(machine: Path) -> None:
     said: list[str] = []
     modules.ensure([Link(Port("n", "tunl0"), "ipip")], said.append, machine)
-    assert said[1:] == ["ipip put a device, down, into every network namespace, this machine's own among them"]
+    assert said[1:] == ["ipip created a device, down, in every network namespace, also in this machine's own"]
 
 
 def test_modules_that_make_devices_unless_told_otherwise_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

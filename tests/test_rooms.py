@@ -37,7 +37,7 @@ def test_a_namespace_is_made_under_its_name(kernel: Linux) -> None:
 
 
 def test_a_name_that_is_taken_is_refused_with_its_place(kernel: Linux) -> None:
-    with Linux("t") as second, pytest.raises(KernelError, match=r"cannot make namespace labctl\.t\.a: File exists"):
+    with Linux("t") as second, pytest.raises(KernelError, match=r"cannot create namespace labctl\.t\.a: File exists"):
         second.apply(diff((Netns("a"),), ()))
 
 

@@ -229,7 +229,7 @@ def test_where_users_get_no_namespaces_one_sentence_says_so(person: Person, tmp_
 
     assert refused.returncode == 4
     assert refused.stdout == ""
-    assert "gives its users no namespaces: unshare: unshare failed: Operation not permitted" in refused.stderr
+    assert "users create namespaces: unshare: unshare failed: Operation not permitted" in refused.stderr
     assert "hint:" in refused.stderr
     assert "Traceback" not in refused.stderr
 
@@ -242,7 +242,7 @@ def test_a_folder_that_is_somebody_elses_is_not_used(person: Person) -> None:
 
     refused = person.types("list")
 
-    assert (refused.returncode, "is not this user's alone" in refused.stderr) == (4, True), refused.stderr
+    assert (refused.returncode, "must belong to this user alone" in refused.stderr) == (4, True), refused.stderr
 
 
 PROGRAM = """

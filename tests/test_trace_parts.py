@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -12,6 +13,7 @@ from labctl.core.observations import Event, Match, RouteInput
 from labctl.core.resources import Link, Port
 from labctl.kernel.host import counters
 from labctl.kernel.probes import trace_probes
+from labctl.kernel.rule_trace import nft_trace
 from labctl.kernel.rule_trace.tracefs import parse
 from labctl.render import json_codec2
 from labctl.report.trace import lines
@@ -188,6 +190,36 @@ def test_a_firewall_watches_for_the_probe_its_answer_and_errors_about_it() -> No
 
     assert trace_probes.matches("tcp", 4, isn) == (Match(6, 4, isn), Match(1, 32, isn), Match(6, 8, bytes(4)))
     assert trace_probes.matches("icmp", 6, b"12345678") == (Match(58, 24, b"12345678"), Match(58, 72, b"12345678"))
+
+
+class UserNamespaceSocket:
+    """A socket as it is in a user namespace: SO_RCVBUFFORCE is not permitted there."""
+
+    options: list[tuple[int, int]]
+
+    def __init__(self, *_: int) -> None:
+        self.options = []
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        if (level, option) == (socket.SOL_SOCKET, 33):
+            raise PermissionError(1, "Operation not permitted")
+        self.options.append((option, value))
+
+    def bind(self, address: tuple[int, int]) -> None: ...
+
+    def setblocking(self, flag: bool) -> None: ...
+
+    def settimeout(self, seconds: float) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_reports_of_nft_rules_are_read_in_a_user_namespace_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "socket", UserNamespaceSocket)
+
+    log = nft_trace.NftLog("labctl-lab-1")
+
+    assert (socket.SO_RCVBUF, nft_trace.ROOM) in log._socket.options  # type: ignore[attr-defined]
 
 
 def test_evidence_of_another_shape_is_refused() -> None:

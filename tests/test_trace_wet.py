@@ -222,7 +222,7 @@ def test_what_a_killed_trace_left_is_swept_by_the_next_command(verb: str) -> Non
         check=True,
     )
 
-    assert "a trace of lab road was killed; cleared away what it left: " in done.stderr
+    assert "a trace of lab road was killed; removed what it left: " in done.stderr
     assert "nf_log in r2" in done.stderr
     assert "a tracing instance" in done.stderr
     assert settings() == before

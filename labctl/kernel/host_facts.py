@@ -1,7 +1,7 @@
-"""What this machine can do for labs, found by doing: in a child process with namespaces of its own.
+"""What `labctl doctor` looks at: what this machine can do for labs, tried in a child process with separate namespaces.
 
-Nothing is changed in the machine's own namespaces; there, only files under /proc are read. Nor is a module loaded, for
-some put devices into every namespace: what the kernel would load one for is not tried.
+Nothing changes in the machine's own namespaces: there, only files under /proc are read. No module is loaded either,
+because some modules create devices in every namespace. A feature for which the kernel would load a module is not tried.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from labctl.kernel.host.syscalls import CLONE_NEWNET, CLONE_NEWNS, unshare
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TOOLS = ("ip", "iptables-legacy", "iptables-nft", "ebtables", "ping", "tcpdump")
-RULES = ("nft_counter", "xt_comment", "xt_MASQUERADE")  # modules that the rules of a trial may want
+RULES = ("nft_counter", "xt_comment", "xt_MASQUERADE")  # modules that the tried firewall rules may need
 LIBRARIES = ("pyroute2", "iptc", "yaml", "click", "rich")
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was found. `features` gives for each feature that was tried why it does not work, or ""; `idle` for each
-    that was not the modules that are not loaded."""
+    """What was found. `features` has, for each feature that was tried, the reason why it does not work, or "". `idle`
+    has, for each feature that was not tried, the modules that are not loaded."""
 
     root: bool
     features: dict[str, str] = field(default_factory=dict)
     idle: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    tools: dict[str, str] = field(default_factory=dict)  # where each tool is, or ""
+    tools: dict[str, str] = field(default_factory=dict)  # the path of each tool, or ""
     libraries: dict[str, bool] = field(default_factory=dict)
-    plugins: str = ""  # where CNI plugins are, or ""
+    plugins: str = ""  # the folder of the CNI plugins, or ""
     iptables: str = ""  # the variant that `iptables` is on this machine: nft, legacy, or ""
     tables: tuple[str, ...] = ()  # legacy tables in use in the machine's own namespace
     neighbour_limit: int | None = None
@@ -40,15 +40,15 @@ class Facts:
     table_fulls: int | None = None
     files: tuple[int, int] = (0, 0)  # soft and hard limit of open files
     labs: tuple[str, ...] = ()
-    lost: tuple[str, ...] = ()  # labs with namespaces and without a record
-    dead: tuple[str, ...] = ()  # records without a namespace
-    command: str = "sudo labctl"  # what a person types before a verb
-    alone: bool = False  # no user but root exists here, as in a user namespace without newuidmap
+    lost: tuple[str, ...] = ()  # labs with namespaces but without a record
+    dead: tuple[str, ...] = ()  # labs with a record but without namespaces
+    command: str = "sudo labctl"  # what a user types before a verb
+    alone: bool = False  # only root exists here, no other user or group: a user namespace without newuidmap
 
 
 def examine(asked: Iterable[str] = ()) -> Facts:
-    """Look at everything; takes a fraction of a second. Features are tried only as root, and among them the kinds
-    of links that are `asked` for."""
+    """Collect all facts; takes a fraction of a second. Features are tried only as root. `asked` are further kinds of
+    links to try."""
     root = os.geteuid() == 0
     tools = {tool: _where(tool) for tool in TOOLS}
     running = paths.labs()
@@ -77,8 +77,8 @@ def examine(asked: Iterable[str] = ()) -> Facts:
 
 
 def features(asked: Iterable[str] = ()) -> Iterator[tuple[str, tuple[str, ...], Callable[[], None]]]:
-    """Each feature with the modules that it may want, and a function that uses it in the namespace it is called in, and
-    raises if it cannot."""
+    """Each feature with the modules that it may need, and a function that uses it in the namespace of its thread and
+    raises if that fails."""
     from labctl.kernel.firewall.backend import MODULES
 
     for kind in dict.fromkeys(("veth", "bridge", "vxlan", "macvlan", *asked)):
@@ -90,7 +90,8 @@ def features(asked: Iterable[str] = ()) -> Iterator[tuple[str, tuple[str, ...], 
 
 
 def _behind(kind: str) -> Iterator[str]:
-    """What the kernel would look for to make a link of a kind, and the cable that this may have to lie upon."""
+    """The modules that the kernel would look for to create a link of this kind, and the veth pair that it may need as
+    its lower device."""
     from labctl.core.features import module
     from labctl.kernel.apply.features import known, lies
 
@@ -100,8 +101,8 @@ def _behind(kind: str) -> Iterator[str]:
 
 
 def _try_features(asked: Iterable[str] = ()) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
-    """Try every feature in a child with a network of its own, and hear from it through a pipe: what was tried, and for
-    what was not the modules that are not loaded."""
+    """Try every feature in a child process with a separate network namespace. Returns the results of the features that
+    were tried, and for the others the modules that are not loaded. The child sends them through a pipe."""
     import json
 
     read, write = os.pipe()
@@ -116,7 +117,7 @@ def _try_features(asked: Iterable[str] = ()) -> tuple[dict[str, str], dict[str, 
     with os.fdopen(read, "rb") as pipe:
         answer = pipe.read()
     os.waitpid(pid, 0)
-    found = json.loads(answer or b'{"network namespace": "the attempt died"}')
+    found = json.loads(answer or b'{"network namespace": "the process that tried it died"}')
     tried = {name: why for name, why in found.items() if isinstance(why, str)}
     return tried, {name: tuple(names) for name, names in found.items() if name not in tried}
 
@@ -200,7 +201,7 @@ def _tables() -> tuple[str, ...]:
 
 
 def _neighbours() -> tuple[int | None, int | None, int | None]:
-    """The limit of the IPv4 neighbour table, its entries, and how often it was full since the machine booted."""
+    """The limit of the IPv4 neighbour table, the number of its entries, and how often it was full since the boot."""
     try:
         with open("/proc/sys/net/ipv4/neigh/default/gc_thresh3") as file:
             limit: int | None = int(file.read())

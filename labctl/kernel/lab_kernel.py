@@ -1,4 +1,4 @@
-"""The kernel room's door: observe, apply and destroy one lab. All work runs in the thread that enters."""
+"""One lab in the kernel: observe, apply and destroy it. All work runs in the one thread that enters namespaces."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from labctl.kernel.observe import sysctl_values
 
 
 class Linux:
-    """The kernel, as far as one lab is concerned. A context manager: it holds descriptors and a thread."""
+    """The kernel objects of one lab. A context manager: it holds file descriptors and a thread."""
 
     def __init__(self, lab: str) -> None:
         self.lab = lab
@@ -34,7 +34,7 @@ class Linux:
 
     @cached_property
     def backend(self) -> Backend:
-        """The firewall that the lab's rules are in."""
+        """The firewall backend of the lab: legacy or nft."""
         return backends.of(self.lab)
 
     def __enter__(self) -> Linux:
@@ -52,33 +52,36 @@ class Linux:
         self.rooms.close()
 
     def nodes(self) -> tuple[str, ...]:
-        """The lab's namespaces that have a name now."""
+        """The lab's named namespaces that exist now, by node name."""
         return paths.labs().get(self.lab, ())
 
     def observe(self, asking: Plan = (), nodes: Iterable[str] | None = None, *, chains: bool = True) -> Plan:
-        """What is there now, in the plan's types. `asking` says which sysctls to read, which firewall families and
-        idle devices of modules matter, and whether processes do; `nodes` limits it to some namespaces (peers elsewhere
-        are then not named), and without `chains` no firewall is read."""
+        """The current state, in the plan's types.
+
+        `asking` decides which sysctls to read, which firewall families and which fallback devices of modules (that
+        are down) to include, and whether to include processes. `nodes` limits it to some namespaces; peers in other
+        namespaces then have no name. With `chains=False` no firewall is read.
+        """
         here = tuple(nodes if nodes is not None else self.nodes())
         return self.inside.run(None, self._observe, asking, here, chains, nodes is None)
 
     def apply(self, changes: Sequence[Change]) -> None:
-        """Carry out changes; after `observe` they repair what is there, else they build from nothing.
+        """Carry out changes. After `observe` they repair the observed lab; otherwise they build a new one.
 
-        Raises KernelError for what the kernel refused, MissingError for tools or features.
+        Raises KernelError if the kernel refuses a change, MissingError if a tool or a kernel feature is missing.
         """
         self.inside.run(None, self._apply, changes)
 
     def canonical(self, plan: Plan) -> Plan:
-        """The plan with its firewall rules spelled as this machine's xtables spells them."""
+        """The plan with its firewall rules in the spelling of this machine's xtables."""
         sets = [item for item in plan if isinstance(item, IpSet)]
         spelled = firewall.canonical([item for item in plan if isinstance(item, Chain)], sets, self.backend)
         return tuple(spelled.get(item.key, item) if isinstance(item, Chain) else item for item in plan)
 
     def destroy(self) -> tuple[str, ...]:
-        """Remove every namespace of the lab; needs nothing but their names. Returns those that went.
+        """Remove every namespace of the lab; only their names are needed. Returns the nodes that were removed.
 
-        What a person left running inside is ended first: it would keep its namespace alive.
+        First it ends all processes inside, because a process keeps its namespace alive.
         """
         gone = self.nodes()
         inside = occupants.find(paths.netns_path(self.lab, node) for node in gone)

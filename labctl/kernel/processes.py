@@ -1,9 +1,9 @@
-"""The processes of a lab: started in their namespaces, found again by a mark, and ended.
+"""Start the processes of a lab in their namespaces, find them by a mark, and end them.
 
-The mark is a variable of their environment that says which process of which lab it is, so that nothing has to
-be remembered elsewhere: what is found is what runs. A lab of the same name whose namespaces are bound elsewhere
-(in a container, in a mount namespace of its own) is another lab, so the mark says where that is. What a person
-starts in a node has no mark and is never drift.
+The mark is an environment variable that identifies the process and its lab. No other record is needed: what is found is
+what runs. A lab of the same name in another directory of named namespaces (in a container, in a separate mount
+namespace) is another lab, so the mark also identifies that directory. What a user starts in a node has no mark and is
+never drift.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from labctl.kernel.programs import READY, argv
 from labctl.render.json_codec import process_mark
 
 MARK = "LABCTL_PROCESS"
-PATIENCE = 10.0  # seconds that a program may take until it is ready
+PATIENCE = 10.0  # seconds within which a program must be ready
 
 
 def find(lab: str, nodes: Iterable[str]) -> tuple[Process, ...]:
@@ -43,15 +43,15 @@ def find(lab: str, nodes: Iterable[str]) -> tuple[Process, ...]:
 
 
 def astray(lab: str) -> tuple[int, ...]:
-    """The ids of marked processes of a lab in whatever namespace but the machine's own: one that lost its name
-    lives on in them."""
+    """The ids of the marked processes of a lab in any namespace except the machine's own, also in a namespace that has
+    lost its name: processes keep it alive."""
     return tuple(pid for pid in occupants.strangers() if _marked(pid, lab) is not None)
 
 
 def start(lab: str, processes: Iterable[Process]) -> None:
-    """Start processes of the namespace this thread is in, and wait until each does its work.
+    """Start processes in this thread's namespace, and wait until each is ready.
 
-    Raises KernelError for one that does not: with what it said, or that it said nothing.
+    Raises KernelError if one does not get ready, with its output.
     """
     begun: list[tuple[Process, subprocess.Popen[bytes]]] = []
     try:
@@ -64,11 +64,11 @@ def start(lab: str, processes: Iterable[Process]) -> None:
         for _, child in begun:
             if child.stdout is not None:
                 child.stdout.close()
-            child.wait()  # the program itself goes on in a child of that one
+            child.wait()  # the program itself continues in a child of this one
 
 
 def stop(process: Process) -> None:
-    """End one process that was found."""
+    """End one process that `find` returned."""
     if process.pid is not None:
         occupants.end([process.pid])
 
@@ -103,10 +103,10 @@ def _holder() -> dict[str, str]:
 
 
 def _go_inside(home: int) -> None:
-    """In a child that is about to become a program: go on in a child of its own, which is inside.
+    """Enter a process namespace between fork and exec: continue in a child, which is inside.
 
-    This thread would have to come back, which only the machine's root can; and what is forked by somebody outside
-    would be the machine's to bury, not the pod's.
+    The starting thread cannot do this, because only the machine's root could move it back. And a program that is forked
+    from outside would be reparented to the host's init, not to the pod's.
     """
     setns(home, CLONE_NEWPID)
     pid = os.fork()
@@ -117,11 +117,11 @@ def _go_inside(home: int) -> None:
 
 
 def _process_namespace(lab: str, process: Process) -> int:
-    """The process namespace of the sandbox that a process belongs in, opened."""
+    """A file descriptor of the process namespace of the sandbox that a process belongs to. Raises KernelError."""
     marked = {pid: _marked(pid, lab) for pid in occupants.here()}
     group = {pid: one for pid, one in marked.items() if one and (one.ns, one.name) == (process.ns, process.inside)}
     if not group:
-        raise KernelError(f"cannot start {process.name} in {process.ns}: its {process.inside} does not run")
+        raise KernelError(f"cannot start {process.name} in {process.ns}: its {process.inside} is not running")
     return os.open(f"/proc/{_chosen(group).pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
 
@@ -133,7 +133,7 @@ def _settle(begun: Iterable[tuple[Process, subprocess.Popen[bytes]]]) -> None:
         said = _said(child, deadline)
         child.stdout.close()
         if said != READY:
-            why = said.decode(errors="replace").strip() or "it ended without a word"
+            why = said.decode(errors="replace").strip() or "it ended and printed nothing"
             raise KernelError(f"cannot start {process.name} in {process.ns}: {why}", _hint(why))
 
 
@@ -147,11 +147,11 @@ def _said(child: subprocess.Popen[bytes], deadline: float) -> bytes:
 
 
 def _hint(why: str) -> str:
-    return "something listens there already: labctl exec NODE -- ss -tulpn" if "in use" in why else ""
+    return "to see which process uses the port: labctl exec NODE -- ss -tulpn" if "in use" in why else ""
 
 
 def _marked(pid: int, lab: str) -> Process | None:
-    """The process of the lab that this one is, by its mark."""
+    """The lab's process that the process with this id is, by its mark; None if it is not one."""
     try:
         words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         told = next(word for word in words if word.startswith(f"{MARK}=".encode()))
@@ -163,7 +163,7 @@ def _marked(pid: int, lab: str) -> Process | None:
 
 
 def _where() -> str:
-    """Which directory of named namespaces this is."""
+    """The directory of named namespaces, by device and inode."""
     try:
         found = os.stat(paths.netns_dir())
     except OSError:
@@ -172,7 +172,7 @@ def _where() -> str:
 
 
 def read_mark(text: str) -> tuple[str, Process] | None:
-    """The lab and the process that a mark speaks of (`render.json_codec.process_mark`); None if it is no mark."""
+    """The lab and the process that a mark identifies (`render.json_codec.process_mark`); None if it is not a mark."""
     try:
         mark: dict[str, Any] = json.loads(text)
         place = paths.parse(mark.pop("netns"))
@@ -182,7 +182,8 @@ def read_mark(text: str) -> tuple[str, Process] | None:
 
 
 def _chosen(group: dict[int, Process]) -> Process:
-    """Of those with one mark the first, whose children the others are; of a sandbox its pause, the shim's child."""
+    """One process of a group with the same mark: the parent of the others, but of a sandbox its pause, the child of the
+    shim."""
     inner = [pid for pid in group if _parent(pid) in group]
     outer = [pid for pid in group if pid not in inner]
     some = next(iter(group.values()))
@@ -198,10 +199,10 @@ def _parent(pid: int) -> int:
 
 
 def main(words: Sequence[str]) -> int:
-    """`python3 -m labctl.kernel.processes MARK`: start one process by hand, in the namespace this runs in."""
+    """`python3 -m labctl.kernel.processes MARK`: start one process manually, in the namespace where this runs."""
     read = read_mark(words[0]) if len(words) == 1 else None
     if read is None:
-        print("usage: python3 -m labctl.kernel.processes MARK, as labctl plan --as shell writes it", file=sys.stderr)
+        print("usage: python3 -m labctl.kernel.processes MARK (from labctl plan --as shell)", file=sys.stderr)
         return 2
     try:
         start(read[0], [read[1]])

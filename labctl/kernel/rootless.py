@@ -1,10 +1,11 @@
-"""Labs without root: in a user namespace of the caller's own, kept by a process that does nothing else.
+"""Labs without root: in a separate user namespace of the caller. A process that does nothing else holds it open.
 
-Inside, the caller is root over a network and places (/run) that nobody else has, and all verbs work as they do for
-root. Every run of labctl enters the namespaces of the holder again; it is started with the first lab and ended with
-the last. What the machine's root alone may do stays closed: loading modules, the kernel's tracing, global limits.
+Inside, the caller is root over a private network namespace and private directories (/run), and all verbs work as they
+do for root. Every run of labctl enters the namespaces of this holder process again. It starts with the first lab and
+ends with the last one. What only the machine's root may do stays impossible: to load modules, to use the kernel's
+tracing, to change global limits.
 
-user_namespaces(7); unshare(1) of util-linux makes the namespaces, for it knows how to map more than one user
+See user_namespaces(7). unshare(1) of util-linux creates the namespaces, because it can map more than one user
 (newuidmap, /etc/subuid) where the machine allows that.
 """
 
@@ -28,7 +29,7 @@ from labctl.kernel.host.syscalls import CLONE_NEWNET, CLONE_NEWNS, setns
 from labctl.kernel.namespaces import occupants
 
 CLONE_NEWUSER = 0x10000000
-PATIENCE = 10.0  # seconds that the holder may take
+PATIENCE = 10.0  # seconds that the holder may take to start
 SETUP = (
     "mount -t tmpfs -o mode=755 none /run && mkdir /run/netns /run/labctl && ip link set lo up"
     " && echo ready && exec sleep infinity"
@@ -38,7 +39,7 @@ APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 
 
 def home() -> Path:
-    """The caller's own folder in which the holder is noted. Raises MissingError for one that is another's."""
+    """The user's folder in which the holder is recorded. Raises MissingError if other users could write to it."""
     base = os.environ.get("XDG_RUNTIME_DIR")
     folder = Path(base, "labctl") if base and os.path.isdir(base) else Path(f"/tmp/labctl-{os.getuid()}")
     try:
@@ -47,15 +48,16 @@ def home() -> Path:
     except OSError as error:
         raise MissingError(f"cannot use {folder} without root: {error.strerror}") from None
     if found.st_uid != os.getuid() or found.st_mode & 0o022 or not folder.is_dir() or folder.is_symlink():
-        raise MissingError(f"{folder} is not this user's alone", "remove it, or set XDG_RUNTIME_DIR")
+        raise MissingError(f"{folder} must belong to this user alone", "remove it, or set XDG_RUNTIME_DIR")
     return folder
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who keeps the namespaces: its process id, and two files that are open, for inside they have no name.
+    """The process that holds the namespaces: its id, and two lock files, kept open because inside they have no name.
 
-    `door` is locked by who looks for the holder, starts it or ends it; `guests` is shared by all that are inside.
+    `door` is locked while labctl looks for the holder, starts it or ends it. All processes that are inside have a
+    shared lock on `guests`.
     """
 
     pid: int
@@ -64,9 +66,9 @@ class Holder:
 
 
 def enter() -> Holder:
-    """Move this process, which must have one thread, into the namespaces of the holder, which is started if need be.
+    """Move this process, which must have only one thread, into the namespaces of the holder; start it if necessary.
 
-    Raises MissingError where this machine does not let its users have namespaces.
+    Raises MissingError if this machine does not let its users create namespaces.
     """
     folder, here = home(), os.getcwd()
     door, guests = (os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for name in ("door", "guests"))
@@ -85,28 +87,28 @@ def enter() -> Holder:
         except OSError as error:
             raise MissingError(f"cannot enter the namespaces of process {pid}: {error.strerror}") from None
     with suppress(OSError):
-        os.chdir(here)  # of another mount namespace, though it is the same folder
-    os.environ[MARK] = str(folder)  # for all that is started inside
+        os.chdir(here)  # the same folder, but in the other mount namespace
+    os.environ[MARK] = str(folder)  # marks every process that is started inside
     return Holder(pid, door, guests)
 
 
 def seen_from_outside() -> Path | None:
-    """The root directory of the holder's namespaces, for who only wants to look; None if there is no holder.
+    """The root directory of the holder's namespaces, for callers that only read; None if there is no holder.
 
-    Raises MissingError as `enter` does.
+    Raises MissingError as `home` does.
     """
     pid = _holder(home())
     return None if pid is None else Path(f"/proc/{pid}/root")
 
 
 def leave(holder: Holder) -> None:
-    """End the holder, if no lab is left in its namespaces and nobody else is inside. For a process that is."""
+    """End the holder if no lab is left in its namespaces and no other process is inside. Call it from inside."""
     from labctl.kernel.host import paths
 
     with _alone(holder.door), suppress(BlockingIOError, ProcessLookupError):
         fcntl.flock(holder.guests, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not paths.labs():
-            os.kill(holder.pid, signal.SIGKILL)  # sleep(1) has nothing to tidy up
+            os.kill(holder.pid, signal.SIGKILL)  # sleep(1) has nothing to clean up
 
 
 @contextmanager
@@ -119,7 +121,7 @@ def _alone(door: int) -> Iterator[None]:
 
 
 def _holder(folder: Path) -> int | None:
-    """The holder that is noted, if it is still that."""
+    """The process id of the recorded holder, if that process still is the holder."""
     try:
         pid = int((folder / "holder").read_text())
     except (OSError, ValueError):
@@ -128,7 +130,7 @@ def _holder(folder: Path) -> int | None:
 
 
 def _inside(pid: int, folder: Path) -> bool:
-    """Whether a process lives in namespaces whose holder is noted in this folder."""
+    """Whether a process is in the namespaces of a holder that is recorded in this folder."""
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         own = os.readlink("/proc/self/ns/user") == os.readlink(f"/proc/{pid}/ns/user")
@@ -138,23 +140,23 @@ def _inside(pid: int, folder: Path) -> bool:
 
 
 def _bury(folder: Path) -> None:
-    """End what lives on in the namespaces of a holder that was killed, where no run of labctl can get any more."""
+    """End the processes that are left in the namespaces of a killed holder: no run of labctl can enter these again."""
     occupants.end((int(name) for name in os.listdir("/proc") if name.isdigit() and _inside(int(name), folder)), 0.1)
 
 
 def _start(folder: Path) -> int:
     unshare = shutil.which("unshare", path=f"{os.environ.get('PATH', os.defpath)}:/usr/bin:/bin")
     if unshare is None:
-        raise MissingError("labs without root need unshare", "install util-linux")
+        raise MissingError("labs without root need the program unshare", "install util-linux")
     why = ""
-    for users in (["--map-auto"], []):  # more than one user where that can be had: tcpdump wants to become another
+    for users in (["--map-auto"], []):  # more than one user where possible: tcpdump changes to another user
         words = [unshare, "--user", "--map-root-user", *users, "--mount", "--propagation", "private"]
         pid, said = _try([*words, unshare, "--net", "sh", "-c", SETUP], folder)
         if pid is not None:
             (folder / "holder").write_text(f"{pid}\n")
             return pid
         why = said or why
-    raise MissingError(f"this machine gives its users no namespaces: {why}", _remedy())
+    raise MissingError(f"this machine does not let its users create namespaces: {why}", _remedy())
 
 
 def _try(words: list[str], folder: Path) -> tuple[int | None, str]:
@@ -168,7 +170,7 @@ def _try(words: list[str], folder: Path) -> tuple[int | None, str]:
     with child.stdout, child.stderr:
         until = time.monotonic() + PATIENCE
         if select.select([child.stdout], [], [], until - time.monotonic())[0] and child.stdout.readline() == b"ready\n":
-            child.returncode = 0  # it lives on, and is nobody's to wait for
+            child.returncode = 0  # it runs on, and no process waits for it
             return child.pid, ""
         child.kill()
         said = child.stderr.read().decode(errors="replace").strip()

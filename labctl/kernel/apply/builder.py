@@ -1,9 +1,8 @@
-"""Making it so: the changes of a diff, carried out in the order of the phases; attachments apart, which are
-the work of plugins (`cni.py`).
+"""Apply the changes of a diff to the kernel, phase by phase. Attachments are the work of CNI plugins (`kernel.cni`).
 
-Messages are prepared per namespace and sent in batches. Link indexes are chosen here, so that nothing
-has to be looked up between two messages: one end of each veth gets an index that no other has in the
-lab, which also lets `observe` pair the ends again without asking the kernel for namespace ids.
+Messages are prepared per namespace and sent in batches. labctl chooses the link indexes itself, so that nothing has to
+be looked up between two messages. One end of each veth gets an index that is unique in the lab. So `observe` can also
+pair the ends again without a request for namespace ids.
 """
 
 from __future__ import annotations
@@ -43,11 +42,11 @@ from labctl.kernel.observe import sysctl_values
 from labctl.kernel.observe.snapshot import FALLBACK, Snapshot
 
 GONE = {errno.ENODEV, errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENXIO}
-Firewall = Callable[[str, Sequence[Change]], None]  # writes the chain changes of the namespace it runs in
+Firewall = Callable[[str, Sequence[Change]], None]  # writes the changes of chains of the namespace it runs in
 
 
 class Builder:
-    """Carries out one list of changes. `snapshot` holds the links that are already there, if any are."""
+    """Carries out one list of changes. `snapshot` has the links that exist already, in a repair."""
 
     def __init__(self, rooms: Rooms, firewall: Firewall, snapshot: Snapshot | None = None) -> None:
         self._rooms = rooms
@@ -56,7 +55,8 @@ class Builder:
         self._linker = Linker(rooms, self._indexes)
 
     def apply(self, changes: Sequence[Change]) -> None:
-        """Do it all. Raises KernelError for the first thing the kernel refused, after trying the rest."""
+        """Carry out all changes. Raises KernelError for the first netlink message that the kernel refused, after it
+        has sent the others of that phase; MissingError for a missing tool."""
         refused = self._remove(changes)
         added = [change.want for change in changes if change.want is not None and change.have is None]
         remade = [change.want for change in changes if must_remake(change)]
@@ -98,7 +98,7 @@ class Builder:
         return [refusal for refusal in (*refused, *self._flush()) if refusal.errno not in GONE]
 
     def _queue_bare(self, refusal: Refusal) -> None:
-        """Some objects want to be removed by less than what is seen of them: try again with that."""
+        """Deleting some objects fails if all observed attributes are given: retry with only the key attributes."""
         item = refusal.tag[1]
         if isinstance(item, Route) and refusal.errno in GONE:
             self._rooms.channels[item.ns].queue(messages.no_route(item, None, bare=True), refusal.tag)
@@ -114,7 +114,7 @@ class Builder:
         match item:
             case Link():
                 index = self._indexes.drop(item.at)
-                if index is not None and item.at.dev in FALLBACK:  # its module's, which cannot be deleted
+                if index is not None and item.at.dev in FALLBACK:  # a module's fallback device cannot be deleted
                     channel.queue(messages.flags(index, up=False), tag)
                 elif index is not None:
                     channel.queue(messages.delete_link(index), tag)
@@ -172,11 +172,11 @@ class Builder:
                     assert isinstance(have, Rule)
                     channel.queue(messages.rule(have, delete=True), tag)
                 channel.queue(messages.rule(item), tag)
-                if moves_local(item):  # not before, or the namespace would not know its own addresses for a while
+                if moves_local(item):  # only now, or the namespace would not recognise its own addresses for a while
                     first = own_rules(item.ns, item.family)[0]
                     channel.queue(messages.rule(first, delete=True), ("remove", first))
 
-    # sysctls, sets and chains, by entering
+    # sysctls, sets and chains: from inside the namespace
 
     def _write_sysctls(self, items: Sequence[Resource | None]) -> None:
         for item in items:
@@ -194,7 +194,7 @@ class Builder:
                 fail_sysctl(item, error)
 
     def _each(self, changes: Sequence[Change], write: Firewall) -> None:
-        """Let something write its changes, namespace by namespace, from inside."""
+        """Call `write` with the changes of each namespace, from inside that namespace."""
         by_ns: dict[str, list[Change]] = {}
         for change in changes:
             by_ns.setdefault(change.subject.ns, []).append(change)
@@ -213,13 +213,13 @@ class Builder:
                 self._rooms.enter(ns)
                 processes.start(self._rooms.lab, own)
 
-    # talking to the kernel
+    # sending to the kernel
 
     def _flush(self) -> list[Refusal]:
         return flush_all(self._rooms.channels.values())
 
     def _raise(self, refused: list[Refusal]) -> None:
-        """Raise for the first refusal. In a repair, what a later round mends is let pass."""
+        """Raise KernelError for the first refusal. In a repair, refusals that a later round can fix are ignored."""
         if self._indexes.lenient:
             passing = {errno.EEXIST, errno.EINVAL, *GONE}
             refused = [refusal for refusal in refused if refusal.errno not in passing]

@@ -1,4 +1,4 @@
-"""Whether this kernel has a feature, found by using it: in a network namespace that is thrown away at once."""
+"""Find out whether this kernel has a feature by using it, in a temporary network namespace."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labctl.kernel.namespaces.thread import CLONE_NEWNET, Inside, unshare
 from labctl.kernel.netlink import messages, nft_tables
 from labctl.kernel.netlink.rtnetlink import Channel, packed
 
-_OPTIONS = {  # what a kind cannot be made without, in iproute2's words; `low` is a device to lie upon
+_OPTIONS = {  # the options without which a kind cannot be created, in iproute2's words; `low` is a lower device
     "vlan": (("dev", "low"), ("id", "7")),
     "macvlan": (("dev", "low"), ("mode", "bridge")),
     "ipvlan": (("dev", "low"),),
@@ -26,18 +26,21 @@ _ifinfo = struct.Struct("=BxHiII")
 
 
 def lacking(features: Iterable[str], backend: Backend = "legacy") -> dict[str, str]:
-    """Those of the features that this kernel does not have, each with the kernel's words; matches and targets are
-    those of a back end.
+    """Those of the features that this kernel does not have, each with the kernel's reason. A feature is a kind of link,
+    or a match or target (`-m set`, `-j NFLOG`) of the given firewall backend.
 
-    Load their modules first (`modules.ensure`): what the kernel would load by itself nobody would be told of.
+    Load their modules first (`modules.ensure`). Otherwise the kernel loads them itself, and labctl cannot report it.
     """
     with Inside() as inside:
         return inside.run(None, _lacking, tuple(features), backend)
 
 
 def known(kind: str) -> bool:
-    """Whether the kernel has a kind of link by now; asking loads nothing. It is asked for all links of that kind: one
-    that it does not know it takes for no kind at all, and tells the loopback device, too."""
+    """Whether the kernel knows a kind of link now; the request does not load a module.
+
+    It is a dump of all links of that kind. If the kernel does not know the kind, it ignores the filter, and the reply
+    contains the loopback device, too.
+    """
     name = packed(1, kind.encode() + b"\0")  # IFLA_INFO_KIND
     channel = Channel()
     try:
@@ -50,9 +53,9 @@ def known(kind: str) -> bool:
 
 
 def try_link(kind: str) -> str:
-    """Make a link of a kind in the namespace of this thread, and remove it: why that cannot be, or "".
+    """Create a link of a kind in this thread's namespace and remove it. Returns why that is not possible, or "".
 
-    A kind that the kernel knows and wants to be told more of is one that it has.
+    If the kernel only refuses because options are missing, it has the kind.
     """
     if kind == "tun":
         return _try_tun()
@@ -64,7 +67,7 @@ def try_link(kind: str) -> str:
         made = Link(Port("", "tried"), kind, options=_OPTIONS.get(kind, ()))
         channel.queue(messages.create_link(made, None, _LINK, 0, None, lambda dev: _LOW), kind)
         refused = {refusal.tag: refusal for refusal in channel.flush()}
-        for index in (_LINK, _LOW):  # if they are there
+        for index in (_LINK, _LOW):  # if they exist
             channel.queue(messages.delete_link(index), index)
         channel.flush()
     finally:
@@ -75,12 +78,12 @@ def try_link(kind: str) -> str:
 
 
 def lies(kind: str) -> bool:
-    """Whether a link of this kind lies upon another device, for which a cable is made."""
+    """Whether a link of this kind needs a lower device, for which a veth pair is created."""
     return ("dev", "low") in _OPTIONS.get(kind, ())
 
 
 def _try_tun() -> str:
-    """The same for a TUN device, which goes as soon as nobody holds it."""
+    """The same for a TUN device, which is gone as soon as no process has it open."""
     try:
         os.close(tun.attach("tried"))
     except OSError as error:
@@ -96,8 +99,8 @@ def _lacking(features: tuple[str, ...], backend: Backend) -> dict[str, str]:
 
 
 def _extension(feature: str) -> str:
-    """Why a match or target of iptables is not there, or "": the kernel lists those that it has. A kernel that
-    lists none has no legacy iptables at all, which is not for this feature to say."""
+    """Why the kernel lacks a match or target of legacy iptables, or "". The kernel lists those that it has. If there
+    are no such lists, it has no legacy iptables at all; this function does not report that."""
     listed = [
         f"/proc/thread-self/net/{family}_tables_{'matches' if feature[1] == 'm' else 'targets'}"
         for family in ("ip", "ip6")

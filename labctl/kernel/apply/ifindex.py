@@ -1,4 +1,4 @@
-"""The indexes of a lab's links, by name: known, chosen, or yet to come."""
+"""The indexes of a lab's links, by name: observed ones and newly chosen ones."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from labctl.kernel.observe.snapshot import Snapshot
 
 
 class Later(Exception):
-    """In a repair: the device is not there yet; the next round will find it."""
+    """In a repair: the device does not exist yet; the next round will find it."""
 
 
 class Indexes:
-    """Which index each device has. New ones are chosen here, so that nothing has to be looked up.
+    """The index of each device. New indexes are chosen here, so that nothing has to be looked up.
 
-    `near` numbers are unique among each other; `far` ones are the lowest free of their namespace. With a
-    snapshot of what is there (a repair), a device that is missing comes later; without, it is an error.
+    `near` indexes are unique among each other; a `far` index is the lowest free one of its namespace. With a snapshot
+    of the existing links (a repair), a missing device raises Later; without one, it is an error.
     """
 
     def __init__(self, snapshot: Snapshot | None) -> None:
@@ -36,24 +36,24 @@ class Indexes:
         self._near = itertools.count(max(highest + 1, self._first))
 
     def find(self, ns: str, dev: str) -> int:
-        """The index of a device. Raises Later, or KernelError where nothing can come later."""
+        """The index of a device. For an unknown device it raises Later in a repair, else KernelError."""
         index = self._index.get((ns, dev))
         if index is None:
             if self.lenient:
                 raise Later
-            raise KernelError(f"no device {dev} in {ns}", "name a device that the scenario makes", errno.ENODEV)
+            raise KernelError(f"no device {dev} in {ns}", "use a device that the scenario creates", errno.ENODEV)
         return index
 
     def known(self, ns: str, dev: str) -> int | None:
-        """The index of a device if it is known."""
+        """The index of a device, or None if it is not known."""
         return self._index.get((ns, dev))
 
     def drop(self, at: Port) -> int | None:
-        """Forget a device that is being removed; returns what its index was."""
+        """Forget a device that is being removed; returns its index, or None if it was not known."""
         return self._index.pop((at.ns, at.dev), None)
 
     def near(self, at: Port) -> int:
-        """A new index, that no other near one of the lab is, and that is free in the device's namespace."""
+        """A new index that no other `near` call returned for this lab, and that is free in the device's namespace."""
         used = self._used.setdefault(at.ns, {1})
         return self.take(at, next(index for index in self._near if index not in used))
 
@@ -63,7 +63,7 @@ class Indexes:
         return self.take(at, next(index for index in itertools.count(self._first) if index not in used))
 
     def take(self, at: Port, index: int) -> int:
-        """Remember a device's index."""
+        """Record a device's index, and return it."""
         self._index[at.ns, at.dev] = index
         self._used.setdefault(at.ns, {1}).add(index)
         return index

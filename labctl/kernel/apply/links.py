@@ -1,4 +1,4 @@
-"""The life of a link: created (a veth with both its ends), finished once it is there, mended later."""
+"""Create links (a veth with both ends at once), complete them, and change them later."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from labctl.kernel.observe.snapshot import FALLBACK
 
 
 class Linker:
-    """Makes links, and changes them, through the sockets of a lab's namespaces."""
+    """Creates and changes links through the netlink sockets of a lab's namespaces."""
 
     def __init__(self, rooms: Rooms, indexes: Indexes) -> None:
         self._rooms = rooms
         self._indexes = indexes
         self._ipv6 = os.path.exists("/proc/sys/net/ipv6")
-        self._born_whole: set[Port] = set()  # ends created with their master already set
+        self._born_whole: set[Port] = set()  # links that were created with their master already set
 
     def create(self, links: Sequence[Link]) -> list[Refusal]:
-        """Create links in waves: one that lies upon another waits until that is there."""
+        """Create links in waves: a link with a lower device waits until that exists. Returns the refusals."""
         masters = {(link.ns, link.master) for link in links if link.master is not None}
-        first = sorted(links, key=lambda link: (link.ns, link.at.dev) not in masters)  # a port is born into its bridge
+        first = sorted(links, key=lambda link: (link.ns, link.at.dev) not in masters)  # masters before ports
         todo = {link.at: link for link in first if link.kind != "loopback"}
         refused: list[Refusal] = []
         for link in links:
@@ -49,8 +49,8 @@ class Linker:
         return refused + self._quieten(link for link in links if link.options and "dev" in dict(link.options))
 
     def _quieten(self, upon: Iterable[Link]) -> list[Refusal]:
-        """No IPv6 autoconfiguration for links that lie upon another: a VLAN comes up when that one does, before
-        its own turn."""
+        """Switch off IPv6 autoconfiguration of links with a lower device now: a VLAN comes up together with its lower
+        device, before `settle` gets to it."""
         some = False
         for link in upon:
             if self._ipv6 and not link.autoconf and not small(link):
@@ -88,7 +88,7 @@ class Linker:
         self._rooms.channels[home].queue(message, ("add", near))
 
     def _make_tun(self, link: Link) -> None:
-        """A TUN device, which netlink cannot make: through its own file, to stay when that is closed."""
+        """Create a TUN device, which netlink cannot do: through /dev/net/tun, as a persistent device."""
         self._rooms.enter(link.ns)
         try:
             tun.make(link.at.dev, self._indexes.near(link.at))
@@ -97,12 +97,13 @@ class Linker:
         self._set_mtu(link)
 
     def _adopt(self, link: Link) -> bool:
-        """Take what the tunnel's module put into the namespace by itself, under the name that this is to have."""
+        """Use the fallback device that the tunnel's module created in the namespace, if it has the name of this link.
+        Returns whether there is one."""
         channel = self._rooms.channels[link.ns]
         there = next((one for one in dump.links(channel) if one.name == link.at.dev), None)
         if there is not None:
             self._indexes.take(link.at, there.index)
-            # it has no IPv6 side, of which settings could be written, until its MTU has changed once
+            # it has no IPv6 sysctls until its MTU has changed once
             mtu = link.mtu or there.mtu
             for one in (mtu - 1, mtu):
                 channel.queue(messages.attribute(there.index, "IFLA_MTU", one), ("set up", link))
@@ -114,7 +115,7 @@ class Linker:
             self._rooms.channels[link.ns].queue(message, ("set up", link))
 
     def settle(self, link: Link) -> None:
-        """Finish a link that was just created: all that cannot be said at its birth, then up."""
+        """Complete a link that was just created: set what the create message cannot contain, then set it up."""
         index, channel = self._indexes.find(link.ns, link.at.dev), self._rooms.channels[link.ns]
         tag = ("set up", link)
         if link.kind != "loopback":
@@ -129,14 +130,14 @@ class Linker:
         self.flags(link, fresh=True)
 
     def flags(self, link: Link, *, fresh: bool = False) -> None:
-        """Up or down, promiscuous or not. A fresh link asks for its neighbours if its kind does."""
+        """Set a link up or down, promiscuous or not, with or without ARP. A new link has the ARP flag of its kind."""
         index = self._indexes.find(link.ns, link.at.dev)
         arp = None if link.kind == "loopback" or (fresh and link.arp) else link.arp
         message = messages.flags(index, up=link.up, promisc=link.promisc, arp=arp)
         self._rooms.channels[link.ns].queue(message, ("set up", link))
 
     def mend(self, want: Link, have: Link) -> None:
-        """Change what differs of a link that is there."""
+        """Change what differs in an existing link."""
         index, channel = self._indexes.find(want.ns, want.at.dev), self._rooms.channels[want.ns]
         tag, wrong = ("change", want), differing(want, have)
         if "mtu" in wrong:
@@ -158,19 +159,21 @@ class Linker:
 
 
 def small(link: Link) -> bool:
-    """Whether a link is too small for IPv6, which then is not there at all."""
+    """Whether a link's MTU is too small for IPv6 (below 1280). Such a link has no IPv6 at all."""
     return link.mtu is not None and link.mtu < 1280
 
 
 def _near_end(link: Link, peer: Link | None) -> tuple[Link, Link | None]:
-    """Which end of a veth to create from: the one with a master, which must be in its own namespace."""
+    """The end of a veth from whose namespace the pair is created, and the other end. An end with a master comes first,
+    because only there the message can name the master."""
     if peer is not None and peer.master is not None and link.master is None:
         return peer, link
     return link, peer
 
 
 def must_remake(change: Change) -> bool:
-    """Whether a link is so unlike that it has to be deleted and made anew: its kind, its other end, its ground."""
+    """Whether a link must be deleted and created again: if its kind, its peer, the namespace where it was created, or
+    (except of a bridge) its options differ."""
     want, have = change.want, change.have
     if not isinstance(want, Link) or not isinstance(have, Link) or want.kind == "loopback":
         return False

@@ -1,7 +1,7 @@
-"""The kernel-side filter of the taps: classic BPF that lets probes, their answers, ARP and canaries through.
+"""The kernel-side filter of the taps: a classic BPF program that accepts probes, their answers, ARP and canaries.
 
-Without it a busy lab overruns every reader; with it a tap costs nothing until a probe passes. Offsets
-count from the network header, so that devices without an Ethernet header are filtered alike.
+Without it, a busy lab sends more frames than any reader can take; with it, a tap costs nothing until a probe passes.
+Offsets count from the network header, so that devices without an Ethernet header are filtered in the same way.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from labctl.packets.probe_id import MAGIC, STAMP
 NET = 0xFFF00000  # SKF_NET_OFF: offsets from the network header
 PROTOCOL = 0xFFFFF000  # SKF_AD_OFF + SKF_AD_PROTOCOL: the packet's ethertype
 LD_W, LD_H, LD_B, JEQ, JSET, RET = 0x20, 0x28, 0x30, 0x15, 0x45, 0x06
-AND, RSH, TAX, LD_W_X = 0x54, 0x74, 0x07, 0x40  # the last loads from behind X
+AND, RSH, TAX, LD_W_X = 0x54, 0x74, 0x07, 0x40  # the last one loads from an offset plus X
 SYN_OR_RST = 0x06
 WHOLE = 0x40000
 
 
 class _Program:
-    """Instructions with named places to jump to, forward only. Each block ends in its own verdicts."""
+    """Instructions with named places to jump to, forward only. Each block ends with its own return instructions."""
 
     def __init__(self) -> None:
         self.code: list[tuple[int, int, str, str]] = []
@@ -72,7 +72,7 @@ def probes() -> bytes:
 
 
 def _ip(program: _Program, name: str, base: int, version: int, depth: int = 0) -> None:
-    """Accept or reject the IP packet at `base`; tunnels are looked into once."""
+    """Accept or reject the IP packet at `base`. The packet inside a tunnel is checked too, for one level of tunnels."""
     head = 20 if version == 4 else 40
     icmp = 1 if version == 4 else 58
     program.load(LD_B, base + (9 if version == 4 else 6))
@@ -93,14 +93,14 @@ def _ip(program: _Program, name: str, base: int, version: int, depth: int = 0) -
     program.jump(JSET, SYN_OR_RST, f"yes{name}")
     program.load(LD_B, base + head + 12)
     program.do(AND, 0xF0)
-    program.do(RSH, 2)  # the length of the TCP header, whose options come before what was said
+    program.do(RSH, 2)  # the length of the TCP header with its options, after which the data comes
     program.do(TAX)
     program.load(LD_W_X, base + head)
     program.jump(JEQ, int.from_bytes(MAGIC, "big"), f"yes{name}", f"no{name}")
     program.place(f"udp{name}")
     program.load(LD_H, base + head + 2)
     if depth == 0:
-        for port in (*VXLAN_PORTS, GENEVE_PORT):  # whose headers are as long, if Geneve's has no options
+        for port in (*VXLAN_PORTS, GENEVE_PORT):  # the two headers have the same length, if Geneve's has no options
             program.jump(JEQ, port, f"vxlan{name}")
         program.jump(JEQ, BARE_PORT, f"bare{name}")
     program.load(LD_W, base + head + 8)
@@ -114,7 +114,7 @@ def _ip(program: _Program, name: str, base: int, version: int, depth: int = 0) -
 
 
 def _tunnels(program: _Program, name: str, body: int) -> None:
-    """What tunnels carry: an IP packet at once, or behind UDP, or behind UDP, VXLAN (or Geneve) and Ethernet."""
+    """The packet inside a tunnel: IP directly, or after UDP, or after UDP, VXLAN (or Geneve) and Ethernet."""
     for version in (4, 6):
         program.place(f"tunnel{name}{version}")
         _ip(program, f"{name}t{version}", body, version, 1)

@@ -1,4 +1,4 @@
-"""How much a socket may hold for a reader that is late."""
+"""The receive buffers of sockets that may be read late."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ SO_RCVBUFFORCE = 33
 
 
 def hold(sock: socket.socket, size: int) -> None:
-    """Let a socket hold so many bytes. Beyond the machine's limit (net.core.rmem_max) only its root may go: without
-    root it is that limit, and what is lost then is counted as everywhere."""
+    """Set a socket's receive buffer to `size` bytes.
+
+    Only the machine's root may exceed net.core.rmem_max. Otherwise (also for root in a user namespace) the buffer gets
+    at most that limit, and losses are counted as usual. Raises OSError.
+    """
     try:
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size)
     except PermissionError:

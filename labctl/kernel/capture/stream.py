@@ -1,7 +1,7 @@
-"""Everything that passes the devices of a lab, as one stream in the order of time.
+"""labctl capture: the frames at all devices of a lab as one stream, in order of time.
 
-One socket per namespace hears all of its devices. The kernel stamps each frame with one clock for all of them, so
-frames are held back for a moment and told in the order of their stamps, whoever was read first.
+One socket per namespace receives the frames of all its devices. The kernel stamps all frames with the same clock. So
+frames are held back for a moment and then returned in the order of their time stamps, not of the reads.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ HELD = 0.05  # seconds that a frame waits for an earlier one of another namespac
 
 
 def compiled(expression: str) -> bytes | None:
-    """A pcap filter expression as the kernel takes it (`struct sock_filter`); None for an empty one.
+    """A pcap filter expression as a BPF program for the kernel (`struct sock_filter`); None for an empty expression.
 
-    tcpdump compiles it, for frames with an Ethernet header. Raises UsageError in tcpdump's words, MissingError.
+    tcpdump compiles it, for frames with an Ethernet header. Raises UsageError with tcpdump's message, MissingError.
     """
     if not expression.strip():
         return None
     tcpdump = tcpdump_program()
     if tcpdump is None:
-        raise MissingError("a filter needs tcpdump, which is not here", "apt-get install tcpdump")
+        raise MissingError("a filter needs tcpdump, which is not installed", "apt-get install tcpdump")
     words = [tcpdump, "-y", "EN10MB", "-ddd", "-s", "262144", expression]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines()
-        why = said[-1].removeprefix("tcpdump: ") if said else "tcpdump says nothing"
-        raise UsageError(f"--filter {expression!r}: {why}", "man pcap-filter has the language")
+        why = said[-1].removeprefix("tcpdump: ") if said else "tcpdump gave no reason"
+        raise UsageError(f"--filter {expression!r}: {why}", "for the filter language see: man pcap-filter")
     rows = [line.split() for line in done.stdout.splitlines()[1:]]
     return b"".join(struct.pack("=HBBI", *map(int, row)) for row in rows)
 
 
 class Capture:
-    """The ears of some namespaces of a lab. A context manager."""
+    """Packet sockets in some namespaces of a lab. A context manager."""
 
     def __init__(self, lab: str, nodes: Iterable[str], points: Iterable[Port] = (), program: bytes | None = None):
         self._points = frozenset(points)
@@ -71,7 +71,7 @@ class Capture:
         try:
             tap = inside.run(path, Tap, node, program)
         except OSError as error:
-            raise KernelError(f"cannot listen in {node}: {error.strerror or error}", errno=error.errno or 0) from None
+            raise KernelError(f"cannot capture in {node}: {error.strerror or error}", errno=error.errno or 0) from None
         self._taps[tap.socket.fileno()] = tap
         self._poll.register(tap.socket, select.POLLIN)
 
@@ -82,11 +82,11 @@ class Capture:
         self.close()
 
     def frames(self, seconds: float | None = None, reader: int | None = None) -> Iterator[Frame]:
-        """The frames as they come, in the order of time; ends after so many seconds, once none of the namespaces
-        has its name any more (see `gone`), or once nobody reads what is written to the pipe `reader`."""
+        """The frames as they arrive, in order of time. Ends after `seconds`, when all namespaces are gone (see `gone`),
+        or when the other end of the pipe `reader` is closed."""
         closed = select.poll()
         if reader is not None:
-            closed.register(reader, 0)  # errors are told unasked
+            closed.register(reader, 0)  # poll always reports errors
         deadline = None if seconds is None else time.monotonic() + seconds
         while (deadline is None or time.monotonic() < deadline) and not self.gone():
             if closed.poll(0):
@@ -96,20 +96,20 @@ class Capture:
         yield from self.rest()
 
     def gone(self) -> bool:
-        """Whether all namespaces are gone from where they were: the lab was taken down, or built anew."""
+        """Whether no namespace is the same as at the start: the lab was removed or built again."""
         return all(_space(path) != space for path, space in self._spaces.items())
 
     def rest(self) -> Iterator[Frame]:
-        """What has come by now and is not told yet."""
+        """The frames that have arrived by now and were not returned yet."""
         self._read(0)
         yield from self._until(None)
 
     def lost(self) -> dict[str, int]:
-        """Frames that the kernel could not hand over, by namespace; those without losses are left out."""
+        """The number of frames that the kernel could not deliver, by node; nodes without losses are left out."""
         return {tap.node: lost for tap in self._taps.values() if (lost := tap.count_losses())}
 
     def close(self) -> None:
-        """Close all, in parallel: each close waits for a grace period of the kernel's."""
+        """Close all sockets, in parallel: each close waits for an RCU grace period."""
         taps, self._taps = list(self._taps.values()), {}
         if taps:
             with ThreadPoolExecutor(min(64, len(taps))) as pool:
@@ -127,7 +127,7 @@ class Capture:
 
 
 def _space(path: Path) -> tuple[int, int] | None:
-    """Which namespace has this name now."""
+    """The namespace that has this name now, by device and inode; None if there is none."""
     try:
         found = path.stat()
     except OSError:

@@ -1,8 +1,8 @@
-"""Taps: one AF_PACKET socket per namespace that sees every device of it, filtered in the kernel.
+"""Taps: one AF_PACKET socket per namespace that receives the frames of all its devices, filtered in the kernel.
 
-A tap is made deaf (protocol 0), given its filter, and only then bound to all protocols, so nothing
-unfiltered ever enters. That it hears is proven by a canary: a frame with a token of its own, sent over
-`lo`, that must come back.
+A tap is created with protocol 0, so it receives nothing. Then it gets its filter, and only then it is bound to all
+protocols, so no unfiltered frame enters. A canary proves that the tap works: a frame with a unique token, sent over
+`lo`, which the tap must receive.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ from labctl.packets.decode import CANARY, OTHERHOST, OUTGOING, Frame
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_STATISTICS, PACKET_AUXDATA = 263, 6, 8
 SO_ATTACH_FILTER, SO_TIMESTAMPNS = 26, 35
-BUFFER = 8 << 20  # bytes of frames that may wait; the kernel takes them from nobody until they come
+BUFFER = 8 << 20  # bytes of frames that may wait; the kernel allocates them only when frames arrive
 AUXDATA = struct.Struct("=IIIHHHH")  # status, len, snaplen, mac, net, vlan_tci, vlan_tpid
 VLAN_VALID, CSUM_NOT_READY = 1 << 4, 1 << 3
-PATIENCE = 1.0  # seconds a canary may take
-ROUNDS = 64  # how often one frame may pass a device before more of it says nothing new, as where bridges form a loop
+PATIENCE = 1.0  # seconds within which a canary must arrive
+ROUNDS = 64  # how often the same frame is kept at a device; more of it, as in a loop of bridges, has no new information
 
 
 class Tap:
-    """The ear in one namespace. Make it inside; use it from anywhere.
+    """The packet socket of one namespace. Create it inside; any thread may use it.
 
-    It hears what `program` lets through (an array of `struct sock_filter`; None for everything), or the probes.
+    It receives what `program` accepts (an array of `struct sock_filter`; None accepts everything); by default the
+    probes. Raises OSError.
     """
 
     def __init__(self, node: str, program: bytes | None = b"probes") -> None:
@@ -67,19 +68,19 @@ class Tap:
         checked(libc.bind(self.socket.fileno(), everything, len(everything)), "bind a tap")
 
     def sing(self, token: bytes) -> None:
-        """Send a canary over `lo`. Raises OSError (ENETDOWN where lo is down)."""
+        """Send a canary over `lo`. Raises OSError (ENETDOWN if lo is down)."""
         frame = bytes(12) + struct.pack("!H", CANARY) + token
         self.socket.sendto(frame.ljust(60, b"\0"), ("lo", CANARY))
 
     def read(self, most: int = 4096) -> list[Frame]:
-        """The frames that wait, at most so many: a flood cannot hold the reader for ever."""
+        """The waiting frames, but at most `most`, so that a flood of frames cannot keep the reader here forever."""
         frames: list[Frame] = []
         while len(frames) < most:
             try:
                 data, notes, _, address = self.socket.recvmsg(65536, 256)
             except BlockingIOError:
                 break
-            except OSError as error:  # a device went down: the tap goes on
+            except OSError as error:  # ENETDOWN: a device went down; the tap still works
                 if error.errno == errno.ENETDOWN:
                     continue
                 raise
@@ -93,14 +94,17 @@ class Tap:
         return frames
 
     def count_losses(self) -> int:
-        """How many frames the kernel could not hand over since the tap was made."""
+        """How many frames the kernel could not deliver since the tap was created."""
         _, drops = struct.unpack("=II", self.socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
         self.lost += drops
         return self.lost
 
 
 class Taps:
-    """The taps of a run. A context manager: closing them waits for the kernel's grace period only once."""
+    """The taps of a run. A context manager: it closes all in parallel, so it waits for only one RCU grace period.
+
+    `deaf` has the nodes with a tap that does not work, each with the reason.
+    """
 
     def __init__(self, lab: str, nodes: Iterable[str], inside: Inside) -> None:
         self._taps: dict[str, Tap] = {}
@@ -122,11 +126,11 @@ class Taps:
         self.deaf.update(self.prove())
 
     def _await_stamps(self) -> None:
-        """Wait until the kernel stamps frames as they pass. It begins a moment after the first socket asks for it;
-        until then a frame bears the time at which it was read, and the hops of a probe lose their order."""
+        """Wait until the kernel stamps frames when they pass. It starts shortly after the first socket requests it.
+        Until then a frame has the time at which it was read, and the hops of a probe lose their order."""
         deadline = time.monotonic() + PATIENCE
         for tap in self._taps.values():
-            with suppress(OSError):  # its lo is down, which the proof tells
+            with suppress(OSError):  # its lo is down, which `prove` reports
                 while time.monotonic() < deadline:
                     tap.sing(secrets.token_bytes(16))
                     self._poll.poll(50)
@@ -141,19 +145,20 @@ class Taps:
         self.close()
 
     def close(self) -> None:
-        """Close all, in parallel: each close waits for an RCU grace period."""
+        """Close all taps, in parallel: each close waits for an RCU grace period."""
         taps, self._taps = list(self._taps.values()), {}
         if taps:
             with ThreadPoolExecutor(min(64, len(taps)), "close-taps") as pool:
                 list(pool.map(lambda tap: tap.socket.close(), taps))
 
     def socket_of(self, node: str) -> socket.socket | None:
-        """The tap's socket, for questions about the namespace's devices."""
+        """The tap's socket, for queries about the namespace's devices; None if there is no tap."""
         tap = self._taps.get(node)
         return tap.socket if tap else None
 
     def prove(self) -> dict[str, str]:
-        """Send a canary in every namespace and wait until it was heard. Returns who is deaf, and why."""
+        """Send a canary in every namespace and wait until it arrives. Returns the nodes with a tap that does not work,
+        each with the reason."""
         silent: dict[str, str] = {}
         waiting: dict[str, bytes] = {}
         for node, tap in self._taps.items():
@@ -168,12 +173,12 @@ class Taps:
         deadline = time.monotonic() + PATIENCE
         while waiting and time.monotonic() < deadline:
             self._collect(50, waiting)
-        silent.update({node: "a canary was sent over its lo and never heard" for node in waiting})
+        silent.update({node: "a canary was sent over its lo and never received" for node in waiting})
         return silent
 
     def frames(self) -> list[Frame]:
-        """All frames since the last `forget`, read up to this moment: where more keep coming (frames that go round
-        a loop of bridges), what is younger than the call waits for the next."""
+        """All frames since the last `forget`, up to this moment. If frames keep arriving (in a loop of bridges), those
+        that are newer than this call are left for the next call."""
         now, behind = time.time_ns(), dict(self._by_fd)
         while behind and (ready := [fd for fd, _ in self._poll.poll(0) if fd in behind]):
             for fd in ready:
@@ -182,18 +187,18 @@ class Taps:
         return self._frames
 
     def forget(self) -> None:
-        """Read and throw away what was seen so far: a new check begins."""
+        """Read and discard all frames so far, before a new check."""
         self.frames()
         self._frames = []
         self._passed.clear()
 
     def circling(self) -> tuple[Port, ...]:
-        """Where the very same frame came as well as went, and that over and over: it goes round a loop of bridges."""
+        """The devices where the same frame came in and went out many times: it circles in a loop of bridges."""
         often = {key for key, times in self._passed.items() if times >= ROUNDS}
         return tuple(sorted({at for at, way, data in often if way == "in" and (at, "out", data) in often}, key=str))
 
     def losses(self) -> dict[str, int]:
-        """Frames lost so far, by node; nodes without losses are left out."""
+        """The number of frames lost so far, by node; nodes without losses are left out."""
         return {node: lost for node, tap in self._taps.items() if (lost := tap.count_losses())}
 
     def _collect(self, milliseconds: int, waiting: dict[str, bytes]) -> bool:
@@ -203,7 +208,8 @@ class Taps:
         return bool(ready)
 
     def _take(self, tap: Tap, waiting: dict[str, bytes]) -> list[Frame]:
-        """Keep what a tap has heard, but for canaries, whose nodes wait no longer. Returns what it was."""
+        """Read a tap and keep its frames, except canaries: when its canary arrived, the node is removed from `waiting`.
+        Returns all frames that were read."""
         heard = tap.read()
         for frame in heard:
             if frame.protocol != CANARY:
@@ -217,8 +223,8 @@ class Taps:
 
 
 def _notes(notes: list[tuple[int, int, bytes]]) -> tuple[int, int, bool]:
-    """Among the control messages of a frame: the time stamp (ns since the epoch), the VLAN tag, and whether its
-    checksum is not computed yet."""
+    """From the control messages of a frame: the time stamp (ns since the epoch), the VLAN tag (0: none), and whether
+    the checksum is not computed yet."""
     when, vlan, partial = 0, 0, False
     for level, kind, data in notes:
         if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:

@@ -1,7 +1,7 @@
-"""The real tcpdump as a witness: its binary stream, read live, with proof that it missed nothing.
+"""The real tcpdump as a second observer: its pcap stream, read live, with proof that it missed nothing.
 
-tcpdump is ready when it says `listening on`. SIGUSR1 makes it count aloud: once it has captured as many
-packets as its filter received and none was dropped, all that passed the device is in the stream.
+tcpdump is ready when it prints `listening on`. On SIGUSR1 it prints its counters: once it has captured as many packets
+as its filter received, and none was dropped, every packet that passed the device is in the stream.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from labctl.kernel.namespaces.thread import libc
 from labctl.packets.decode import ETHERNET, IPV4, IPV6, LOOPBACK, QINQ, VLAN, Frame
 
 PR_SET_PDEATHSIG = 1
-PATIENCE = 3.0  # seconds that tcpdump may take to start, or to count
+PATIENCE = 3.0  # seconds that tcpdump may take to start, or to print its counters
 COUNTS = re.compile(rb"(\d+) packets? captured, (\d+) packets? received by filter, (\d+) packets? dropped")
 LINKTYPES = {12: 65534, 14: 65534, 101: 65534, 228: 65534, 229: 65534}  # raw IP, as ARPHRD_NONE
 
 
 def tcpdump_program() -> str | None:
-    """The path of tcpdump, or None."""
+    """The path of tcpdump, or None if it is not installed."""
     return shutil.which("tcpdump")
 
 
 class Pcap:
-    """Cuts a pcap stream, as it comes, into (nanoseconds since the epoch, bytes)."""
+    """Splits a pcap stream, as it arrives, into packets: (nanoseconds since the epoch, bytes)."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -44,7 +44,7 @@ class Pcap:
         self.linktype = 1
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Take more of the stream; yield the packets that are now whole. Raises ValueError if it is no pcap."""
+        """Add a part of the stream; yield the packets that are now complete. Raises ValueError if it is not pcap."""
         self._data += data
         if not self._order and not self._header():
             return
@@ -70,7 +70,7 @@ class Pcap:
 
 
 class Tcpdump:
-    """One tcpdump at one device. Start it inside the device's namespace."""
+    """One tcpdump process at one device. Create it inside the device's namespace."""
 
     def __init__(self, program: str, at: Port) -> None:
         self.at = at
@@ -92,21 +92,21 @@ class Tcpdump:
         os.set_blocking(self._err, False)
 
     def wait_ready(self) -> None:
-        """Wait until it listens. Raises KernelError with tcpdump's own words if it does not."""
+        """Wait until it captures. Raises KernelError with tcpdump's message if it does not."""
         if not self._until(lambda: b"listening on" in self._words):
-            words = self._words.decode(errors="replace").strip() or "it said nothing"
+            words = self._words.decode(errors="replace").strip() or "it printed nothing"
             raise KernelError(f"cannot start tcpdump at {self.at}: {words}")
         self._words = b""
 
     def settle(self) -> str | None:
-        """Wait until all that passed the device has been read; None if it has, else what is wrong."""
+        """Wait until every packet that passed the device has been read. Returns None, or what is wrong."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             self._words = b""
             try:
                 self._process.send_signal(signal.SIGUSR1)
             except ProcessLookupError:
-                return "tcpdump is gone"
+                return "tcpdump has ended"
             if not self._until(lambda: COUNTS.search(self._words) is not None):
                 return "tcpdump no longer answers"
             match = COUNTS.search(self._words)
@@ -117,10 +117,10 @@ class Tcpdump:
             if captured >= received:
                 whole = self._until(lambda enough=captured: len(self.packets) >= enough)  # type: ignore[misc]
                 return None if whole else "tcpdump did not write what it captured"
-        return "tcpdump did not come to rest"
+        return "tcpdump did not process all packets in time"
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.communicate()
@@ -152,11 +152,11 @@ class Tcpdump:
         return bool(data)
 
     def frames(self, tapped: Iterable[Frame]) -> list[Frame]:
-        """What tcpdump saw of the packets that the taps' filter lets through.
+        """tcpdump's packets that the taps' filter accepts, as frames.
 
-        The pcap format does not say which way a packet went; the tap's frame of the same bytes does. Of equal
-        packets the first is the first for both, since both hear all in the kernel's order. Time stamps are
-        no help: a TCP segment that enters may be stamped anew for each listener.
+        The pcap format does not contain the direction of a packet; the tap's frame with the same bytes does. Of equal
+        packets, the first one is the first for both, because both receive all packets in the kernel's order. Time
+        stamps do not help: an incoming TCP segment may get a new stamp for each listener.
         """
         ways: dict[tuple[int, bytes], deque[Frame]] = {}
         for frame in tapped:
@@ -173,8 +173,8 @@ class Tcpdump:
 
 
 def _untagged(data: bytes, vlan: int, hatype: int) -> tuple[int, bytes]:
-    """A frame's outer VLAN and its bytes without that tag, wherever the tag is: the kernel keeps it beside
-    the bytes (`vlan`), and tcpdump puts it back."""
+    """A frame's outer VLAN and its bytes without that tag. A tap gets the tag apart from the bytes (`vlan`); tcpdump
+    puts it back into the bytes."""
     if not vlan and hatype in (ETHERNET, LOOPBACK) and int.from_bytes(data[12:14], "big") in (VLAN, QINQ):
         return int.from_bytes(data[14:16], "big") & 0xFFF, data[:12] + data[16:]
     return vlan & 0xFFF, data

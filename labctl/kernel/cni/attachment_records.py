@@ -1,11 +1,12 @@
-"""What is kept of attachments in the state directory: each one's record, and what the plugins made, as plan objects.
+"""Records of attachments in the state directory, and of the plan objects that the plugins created.
 
-    cni/attachments/POD.IFNAME.json   the attachment, the path its plugins came from, the final result of its ADD
-                                      (null until it is done), and which namespaces it was made in
-    cni/made.json                     the plan objects that plugins made, and for which attachments that is true
+    cni/attachments/POD.IFNAME.json   the attachment, the search path of its plugins, the final result of its ADD
+                                      (null until it is done), and the namespaces in which it was created
+    cni/made.json                     the plan objects that plugins created, and the attachments for which they are
+                                      complete
     cni/data/NODE                     what the plugins of a node write
 
-A record is of use only as long as the namespaces are the same ones: a name that was made anew holds nothing.
+A record is valid only as long as the namespaces are the same: a namespace that was created again is empty.
 """
 
 from __future__ import annotations
@@ -27,29 +28,29 @@ _MADE = "cni/made.json"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is known of one attachment. `result` is None for an ADD that began and was not seen to end."""
+    """What is known about one attachment. `result` is None for an ADD that started and is not known to have ended."""
 
     attachment: Attachment
     path: str
     result: Json | None = field(hash=False)
-    spaces: str  # which namespaces of node and pod it was made in
+    spaces: str  # the namespaces of node and pod in which it was created, as `identity` gives them
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What the plugins made, and the keys of the attachments that it is whole for."""
+    """What the plugins created, and the keys of the attachments for which that is complete."""
 
     plan: Plan = ()
     covers: frozenset[tuple[str, str]] = frozenset()
 
 
 def data_dir(lab: str, node: str) -> Path:
-    """Where the plugins of a node write their files."""
+    """The folder in which the plugins of a node write their files."""
     return lab_state.directory(lab) / "cni/data" / node
 
 
 def identity(lab: str, attachment: Attachment) -> str:
-    """Which namespaces the node and the pod are now; empty if one is gone."""
+    """The present namespaces of node and pod, by device and inode; "" if one is gone."""
     found = [_space(lab, name) for name in (attachment.node, attachment.pod)]
     return " ".join(found) if all(found) else ""
 
@@ -63,7 +64,7 @@ def _space(lab: str, name: str) -> str:
 
 
 def keep(lab: str, record: Record) -> None:
-    """Write a record, whole or not at all."""
+    """Write a record atomically."""
     document = {
         "attachment": resource_json(record.attachment),
         "path": record.path,
@@ -74,28 +75,28 @@ def keep(lab: str, record: Record) -> None:
 
 
 def drop(lab: str, attachment: Attachment) -> None:
-    """Forget an attachment."""
+    """Remove the record of an attachment."""
     (lab_state.directory(lab) / _file(attachment)).unlink(missing_ok=True)
 
 
 def records(lab: str) -> tuple[Record, ...]:
-    """Every attachment that is recorded, in the order they were made; a record that cannot be read is none."""
+    """The records of all attachments, oldest first; one that cannot be read is left out."""
     return tuple(_read(lab_state.directory(lab) / "cni/attachments"))
 
 
 def keep_made(lab: str, made: Made) -> None:
-    """Write what the plugins made."""
+    """Record what the plugins created."""
     document = {"covers": sorted(made.covers), "made": [resource_json(item) for item in made.plan]}
     lab_state.save(lab, _MADE, json.dumps(document))
 
 
 def drop_made(lab: str) -> None:
-    """From now on it is not known what the plugins made, until it is kept again."""
+    """Remove the record of what the plugins created: until `keep_made`, it is not known."""
     (lab_state.directory(lab) / _MADE).unlink(missing_ok=True)
 
 
 def made(lab: str) -> Made:
-    """What the plugins made; nothing where that is not known."""
+    """What the plugins created; empty if it is not known."""
     try:
         document = json.loads((lab_state.directory(lab) / _MADE).read_text())
         plan = tuple(resource_from_json(item) for item in document["made"])
@@ -105,7 +106,7 @@ def made(lab: str) -> Made:
 
 
 def there(lab: str, asking: Iterable[Any], devices: frozenset[str]) -> Iterator[Attachment]:
-    """Of the attachments asked for, those that are there: recorded as done in the very namespaces of now, and
+    """Those of the attachments in `asking` that exist: recorded as done, in the namespaces that exist now, and with
     their device among `devices` (`a/eth0`)."""
     asked = {item.key for item in asking if isinstance(item, Attachment)}
     covered = made(lab).covers if asked else frozenset()
@@ -117,7 +118,7 @@ def there(lab: str, asking: Iterable[Any], devices: frozenset[str]) -> Iterator[
 
 
 def lost_nodes(lab: str) -> frozenset[str]:
-    """The nodes that are not those any more in which their attachments were made."""
+    """The nodes with another namespace now than the one in which their attachments were created."""
     kept = records(lab)
     return frozenset(
         one.attachment.node for one in kept if one.spaces.split()[:1] != [_space(lab, one.attachment.node)]
@@ -125,12 +126,12 @@ def lost_nodes(lab: str) -> frozenset[str]:
 
 
 def begun(lab: str, attachment: Attachment, path: str) -> Record:
-    """The record of an ADD that begins."""
+    """The record of an ADD that starts."""
     return Record(attachment, path, None, identity(lab, attachment))
 
 
 def done(record: Record, result: Json) -> Record:
-    """The record of an ADD that ended well."""
+    """The record of an ADD that succeeded."""
     return replace(record, result=result)
 
 

@@ -1,7 +1,7 @@
-"""Running CNI plugins: each as a process in the network namespace of its node, never in the machine's own.
+"""Run CNI plugins: each as a process in the network namespace of its node, never in the machine's own namespace.
 
-A plugin gets the environment of the specification and nothing else of ours: a PATH on which `iptables` is the
-variant that the lab's rules are written with, and a lock file of the lab's own.
+A plugin gets only the environment of the specification, a PATH in which `iptables` is the variant of the lab's firewall
+backend, and the lock file of the lab (XTABLES_LOCKFILE).
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from labctl.kernel.firewall import backend, chains
 from labctl.kernel.host import lab_state, paths
 from labctl.kernel.namespaces.thread import CLONE_NEWNET, Inside, unshare
 
-FOLDERS = "/usr/lib/cni:/opt/cni/bin"  # where Debian's package and everybody else put them
+FOLDERS = "/usr/lib/cni:/opt/cni/bin"  # the folder of Debian's package, and the usual one elsewhere
 PATIENCE = 60.0  # seconds that one plugin may take
 TOOLS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PACKAGE = "apt-get install containernetworking-plugins"
 
 
 class PluginError(KernelError):
-    """A plugin that failed: which, at what, and what it said. `error` is its own answer, None if it gave none."""
+    """A plugin failed. The message names the plugin, the command and the cause. `error` is the plugin's error object,
+    None if it printed none."""
 
     def __init__(self, message: str, hint: str = "", error: Error | None = None) -> None:
         super().__init__(message, hint)
@@ -34,19 +35,19 @@ class PluginError(KernelError):
 
 
 def search_path(own: str = "") -> str:
-    """Where plugins are looked for: a scenario's own `cni_path`, else CNI_PATH, else the usual folders."""
+    """The search path for plugins: the scenario's `cni_path`, else CNI_PATH, else the usual folders."""
     said = own or os.environ.get("CNI_PATH", "") or FOLDERS
     return ":".join(os.path.abspath(folder) for folder in said.split(":") if folder)
 
 
 def find(plugin: str, path: str) -> Path | None:
-    """A plugin's executable on a path; None if it is on none of its folders."""
+    """A plugin's executable on a search path; None if it is in none of the folders."""
     files = (Path(folder) / plugin for folder in path.split(":") if folder)
     return next((file for file in files if file.is_file() and os.access(file, os.X_OK)), None)
 
 
 class Plugins:
-    """The plugins of one lab, ready to be called. Holds a thread: use it as a context manager."""
+    """Calls the plugins of one lab. It has a thread: use it as a context manager."""
 
     def __init__(self, lab: str) -> None:
         self.lab = lab
@@ -61,9 +62,9 @@ class Plugins:
         self._inside.close()
 
     def require(self, what: Network, path: str) -> None:
-        """See that every executable of a network is there and speaks its version; nothing is touched yet.
+        """Check that every plugin of a network exists and supports its cniVersion. This changes nothing in the lab.
 
-        Raises MissingError.
+        Raises MissingError, PluginError.
         """
         for plugin in what.types:
             if find(plugin, path) is None:
@@ -71,12 +72,12 @@ class Plugins:
         for plugin in what.types:
             spoken = read_versions(self.call(None, version_call(plugin, what.version, path)))
             if what.version not in spoken:
-                said = f"the CNI plugin {plugin} does not speak cniVersion {what.version}"
-                raise MissingError(f"{said}, but {', '.join(spoken)}", f"cniVersion: {spoken[-1]}, or a newer plugin")
+                said = f"the CNI plugin {plugin} does not support cniVersion {what.version}"
+                raise MissingError(f"{said}, only {', '.join(spoken)}", f"cniVersion: {spoken[-1]}, or a newer plugin")
 
     def call(self, node: str | None, call: Call, previous: dict[str, object] | None = None) -> str:
-        """Call a plugin in a node's namespace and return what it printed; None stands for a namespace that leads
-        nowhere and is thrown away. Raises PluginError for one that failed, MissingError for one that is not there."""
+        """Call a plugin in a node's namespace and return what it printed. None as the node means a temporary, empty
+        namespace. Raises PluginError if the plugin fails, MissingError if it does not exist."""
         file = find(call.plugin, call.environment["CNI_PATH"])
         if file is None:
             raise MissingError(f"cannot find the CNI plugin {call.plugin!r}", PACKAGE)
@@ -88,7 +89,7 @@ class Plugins:
         try:
             out, err = process.communicate(call.input(previous), PATIENCE)
         except subprocess.TimeoutExpired:
-            raise PluginError(f"the CNI plugin {where} did not end within {PATIENCE:g} s") from None
+            raise PluginError(f"the CNI plugin {where} did not finish within {PATIENCE:g} s") from None
         finally:
             if process.poll() is None:
                 process.kill()
@@ -104,7 +105,8 @@ class Plugins:
         return self._inside.run(place, self._popen, place is None, file, environment, pipe)
 
     def _popen(self, nowhere: bool, file: Path, environment: dict[str, str], pipe: int) -> subprocess.Popen[str]:
-        """Runs in the thread that enters; a namespace that leads nowhere is made there, once for calls in a row."""
+        """Start the plugin, in the thread that enters namespaces. A temporary namespace is created here, once for
+        consecutive calls."""
         if nowhere and not self._nowhere:
             unshare(CLONE_NEWNET)
         self._nowhere = nowhere
@@ -122,12 +124,12 @@ class Plugins:
 
 
 def _remedy(plugin: str, path: str) -> str:
-    """How to come by a plugin that is not there."""
+    """The hint for a plugin that was not found."""
     if plugin in REFERENCE:
         return PACKAGE
     here = (entry for folder in path.split(":") if os.path.isdir(folder) for entry in os.listdir(folder))
     close = difflib.get_close_matches(plugin, sorted({*here, *REFERENCE}), 1)
-    return f"did you mean {close[0]!r}?" if close else "put it there, or name its folder: cni_path, or CNI_PATH"
+    return f"did you mean {close[0]!r}?" if close else "put it there, or set its folder: cni_path, or CNI_PATH"
 
 
 def _about(call: Call, node: str | None) -> str:
@@ -137,12 +139,12 @@ def _about(call: Call, node: str | None) -> str:
 
 
 def _failed(where: str, code: int, out: str, err: str) -> LabError:
-    """What a plugin's failure says: the error on its standard output, else the last line that it logged."""
+    """The error of a plugin that failed: from its standard output, else the last line that it logged."""
     logged = [line.strip() for line in err.splitlines() if line.strip()]
     try:
         error = read_error(out)
     except Malformed:
-        said = logged[-1] if logged else "it said nothing"
+        said = logged[-1] if logged else "it printed nothing"
         reason = f"exit code {code}" if code > 0 else f"ended by signal {-code}"
         return PluginError(f"the CNI plugin {where} failed ({reason}): {said}")
     hints = [error.meaning] if error.code in MEANING else []

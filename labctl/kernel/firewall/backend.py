@@ -1,7 +1,7 @@
-"""Which of the kernel's two firewalls a lab's rules are written into: `legacy` (ip_tables) or `nft` (iptables-nft).
+"""Choose the kernel's firewall for a lab's rules: `legacy` (ip_tables) or `nft` (nf_tables through iptables-nft).
 
-Kernels can lack either. What works is found by doing, in a namespace that is thrown away: even to look at a
-table makes it. A lab keeps the one that it was built with, for never are there both in one namespace.
+A kernel can lack either of them. Which one works is tried in a temporary namespace, because even a read creates a
+table. A lab keeps the backend that it was built with, because a lab's namespace never uses both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from labctl.kernel.host.syscalls import ask_for_table
 from labctl.kernel.namespaces.thread import CLONE_NEWNET, Inside, unshare
 from labctl.kernel.netlink import nft_tables
 
-VARIABLE = "LABCTL_FIREWALL"  # the environment's wish, where nobody gave --firewall
+VARIABLE = "LABCTL_FIREWALL"  # the environment variable for the backend, if there is no --firewall
 MODULES: dict[Backend, tuple[str, ...]] = {
     "legacy": ("ip_tables", "iptable_filter", "iptable_nat"),
     "nft": modules.NFT,
@@ -29,20 +29,21 @@ MODULES: dict[Backend, tuple[str, ...]] = {
 
 
 def wish(asked: str | None) -> Backend | None:
-    """The back end that was asked for, by the option or else the environment; None for whichever works.
+    """The requested backend: the option's, else the environment's; None if any backend that works will do.
 
-    Raises UsageError for a word that is none.
+    Raises UsageError for a word that is not a backend.
     """
     word = asked or os.environ.get(VARIABLE) or None
     if word is not None and word not in BACKENDS:
-        raise UsageError(f"there is no firewall {word!r}", f"--firewall (or {VARIABLE}) is legacy or nft")
+        raise UsageError(f"there is no firewall {word!r}", f"--firewall (or {VARIABLE}) must be legacy or nft")
     return word
 
 
 def choose(asked: Backend | None, say: Callable[[str], None]) -> Backend:
-    """The back end for a new lab: the one asked for, else legacy where it works, else nft; `say` is told of modules
-    that were loaded to find out. Without root nothing can be tried, nor built. Raises MissingError where it, or
-    neither, works.
+    """The backend for a new lab: the requested one, else legacy if it works, else nft.
+
+    `say` gets a sentence on the modules that were loaded for the attempt. Without root nothing is tried (and nothing
+    can be built). Raises MissingError if the requested backend, or without a request both, do not work.
     """
     if os.geteuid() != 0:
         return asked or BACKENDS[0]
@@ -55,11 +56,11 @@ def choose(asked: Backend | None, say: Callable[[str], None]) -> Backend:
     fixes = " or ".join(f"modprobe {' '.join(MODULES[backend])}" for backend in reasons)
     what = "; ".join(f"iptables-{backend}: {why}" for backend, why in reasons.items())
     other = f"; or try --firewall {'nft' if asked == 'legacy' else 'legacy'}" if asked is not None else ""
-    raise MissingError(f"no firewall to write rules with ({what})", f"apt install iptables; {fixes}{other}")
+    raise MissingError(f"cannot write firewall rules ({what})", f"apt install iptables; {fixes}{other}")
 
 
 def works(backend: Backend) -> str:
-    """Why rules cannot be written with a back end, or "": tried in a namespace that is thrown away."""
+    """Why rules cannot be written with a backend, or "": tried in a temporary namespace."""
     with Inside() as inside:
         try:
             return inside.run(None, _legacy if backend == "legacy" else _nft)
@@ -70,7 +71,7 @@ def works(backend: Backend) -> str:
 
 
 def of(lab: str) -> Backend:
-    """The back end that a running lab was built with: as recorded, else as its namespaces show."""
+    """The backend that a running lab was built with: from its record, else from the tables in its namespaces."""
     record = lab_state.load(lab)
     if record is not None:
         return "nft" if record.get("firewall") == "nft" else "legacy"
@@ -86,14 +87,15 @@ def of(lab: str) -> Backend:
 
 
 def _seen() -> Backend | None:
-    """The back end whose tables the namespace of this thread has; None if it has none."""
+    """The backend of the tables in this thread's namespace; None if it has no tables."""
     if tools.listed("ip_tables_names") or tools.listed("ip6_tables_names"):
         return "legacy"
     return "nft" if any(table in BUILTIN and table[0] != "bridge" for table in nft_tables.tables()) else None
 
 
 def _legacy() -> str:
-    """Asks the kernel for two tables, as iptables-legacy does before anything else; no program is started."""
+    """Ask the kernel for two tables, as iptables-legacy does first; no program is started. Returns why they are
+    missing, or ""."""
     commands.find("iptables-legacy-restore")
     unshare(CLONE_NEWNET)
     with socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW) as sock:
@@ -106,7 +108,7 @@ def _legacy() -> str:
 
 
 def _nft() -> str:
-    """Writes a rule of nat and one with a match of xtables, as labs have them."""
+    """Write a rule in the table nat and one with an xtables match, as labs have them. Returns why it failed, or ""."""
     commands.find("iptables-nft-restore")
     unshare(CLONE_NEWNET)
     marked, nat = rule('-m comment --comment "tried" -j ACCEPT'), rule("-j MASQUERADE")

@@ -1,11 +1,10 @@
-"""The door to the firewall: chains read, written and spoken back, whatever tool does it behind.
+"""Read and write firewall chains with the backend of the lab.
 
-`read`, `write` and `counted` act on the namespace of the thread that calls them (`netns.Inside`); the
-`ns` they take is only the name that chains and errors bear, the back end says which tables are the lab's.
-Legacy IPv4 goes through python-iptables as long as a change is small, and through one run of the restore
-program beyond that; IPv6, bridges and all of nft always through the tools. Looking must not create: a
-table is opened only if the kernel lists it already. The tables of the other back end are never the lab's,
-and always extra.
+`read`, `write` and `counted` act on the namespace of the calling thread (`thread.Inside`). Their `ns` is only the name
+for chains and errors; `backend` decides which tables are the lab's. Legacy IPv4 uses python-iptables for small changes
+and one run of the restore program for larger ones. IPv6, bridges and the nft backend always use the tools. Reading must
+not create a table, so a table is opened only if the kernel lists it already. The tables of the other backend are never
+the lab's; they always count as extra.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ from labctl.kernel.firewall import tools as restore
 from labctl.kernel.namespaces.thread import CLONE_NEWNET, Inside, unshare
 from labctl.kernel.netlink import ipset, nft_tables
 
-FEW = 12  # rules up to which python-iptables (0.1 ms each) is faster than one restore (1.5 ms), measured
+FEW = 12  # up to so many rules python-iptables (0.1 ms each) is faster than one restore (1.5 ms), measured
 _NAME = re.compile(r"[^\s\"'\x00-\x20-]\S{0,30}")
 _PEOPLE = tuple(f"{name}{verb}" for name in ("iptables", "ip6tables") for verb in ("", "-save", "-restore"))
 
 
 def read(ns: str, asking: Iterable[Chain] = (), backend: Backend = "legacy") -> tuple[Chain, ...]:
-    """Every chain of the namespace this thread is in, of all families, under the name `ns`.
+    """Every chain of this thread's namespace, of all families, with `ns` as the name of the namespace.
 
-    `asking` are the chains one wants to know about: it only decides whether ebtables is asked although
-    nothing says that it has rules. A namespace without tables costs two small reads of /proc.
+    `asking` has the chains that the caller is interested in. It only decides whether ebtables is called also if there
+    is no nft table of the bridge family. A namespace without tables costs two small reads of /proc.
     Raises KernelError, MissingError.
     """
     chains: list[Chain] = []
@@ -51,14 +50,15 @@ def read(ns: str, asking: Iterable[Chain] = (), backend: Backend = "legacy") -> 
     if backend == "nft":
         found, own = _read_nft(ns, made)
         chains += (one.chain for one in found)
-    # what nft made, or in a legacy lab iptables-nft, is told as one piece, and is always extra
+    # a table of nft (or, in a legacy lab, of iptables-nft) becomes one Chain as a whole, and always counts as extra
     foreign = (table for table in made if table[0] != "bridge" and table not in own)
     chains += (Chain(ns, name, f"{family} {name}", family="nft") for family, name in foreign)
     return tuple(chains)
 
 
 def counted(ns: str, backend: Backend = "legacy") -> tuple[Counted, ...]:
-    """Every chain as `read` gives it, with the packets and bytes that each rule saw. For people: it forks."""
+    """Every chain as in `read`, with the packets and bytes that each rule counted. Slower than `read`: it always starts
+    programs. Raises KernelError, MissingError."""
     made = nft_tables.tables()
     found: list[Counted] = []
     if backend == "nft":
@@ -72,16 +72,16 @@ def counted(ns: str, backend: Backend = "legacy") -> tuple[Counted, ...]:
 
 
 def filters() -> bool:
-    """Whether the namespace of this thread has any firewall table. Two small reads, and nothing is made."""
+    """Whether this thread's namespace has any firewall table. It costs two small reads and creates nothing."""
     return bool(restore.listed("ip_tables_names") or restore.listed("ip6_tables_names") or nft_tables.tables())
 
 
 def write(ns: str, changes: Iterable[Change], lock: Path | None = None, backend: Backend = "legacy") -> None:
-    """Make all changes of chains in the namespace this thread is in; other kinds of changes are passed over.
+    """Carry out all changes of chains in this thread's namespace; changes of other objects are ignored.
 
-    Each table changes in one stroke; chains that no change names keep rules and counters. `lock` is the
-    lock file that the writers of this lab share; None where there is but one.
-    Raises KernelError with the rule at fault, MissingError.
+    Each table changes atomically. Chains without a change keep their rules and counters. `lock` is the lock file that
+    the writers of this lab share; None if there is only one writer.
+    Raises KernelError, which names the refused rule, and MissingError.
     """
     changes = tuple(changes)
     for change in changes:
@@ -103,11 +103,10 @@ def write(ns: str, changes: Iterable[Change], lock: Path | None = None, backend:
 def canonical(
     chains: Iterable[Chain], sets: Iterable[IpSet] = (), backend: Backend = "legacy"
 ) -> dict[tuple[Any, ...], Chain]:
-    """What xtables itself makes of chains: written into namespaces that are thrown away, and read back.
+    """The chains in the spelling of xtables, by key: written into temporary namespaces, and read back.
 
-    Rules in a scenario may be spelled in ways that only the tools know. Give all chains of a namespace
-    together, since rules jump from one to the other, and the sets that they match. Raises KernelError for a rule that
-    is none.
+    Rules in a scenario may have spellings that only the tools know. Give all chains of a namespace together, since
+    rules jump from one to the other, and the sets that they match. Raises KernelError for a rule that is not valid.
     """
     known = [Change(replace(one, members=()), None) for one in sets]
     places: dict[str, list[Chain]] = {}
@@ -123,9 +122,9 @@ def canonical(
 
 
 def person_path(directory: Path | str, backend: Backend = "legacy") -> Path:
-    """Make a directory for the front of PATH in which `iptables` is the variant that a lab is written with.
+    """Create a directory for the front of PATH in which `iptables` is the variant of the lab's backend.
 
-    Returns it; making it again is harmless. ebtables stays what the system has. Raises MissingError.
+    Returns the directory; a second call is harmless. ebtables stays the system's. Raises MissingError, OSError.
     """
     multi = os.path.realpath(commands.find(f"iptables-{backend}"))
     directory = Path(directory)
@@ -147,7 +146,7 @@ def _spoken_back(ns: str, wanted: list[Chain], sets: list[Change], backend: Back
 
 
 def _read_nft(ns: str, made: Iterable[tuple[str, str]]) -> tuple[list[Counted], set[tuple[str, str]]]:
-    """The chains that iptables-nft wrote, and which of the nft tables `made` hold nothing else."""
+    """The chains that iptables-nft wrote, and those nft tables among `made` that contain only such chains."""
     found: list[Counted] = []
     own: set[tuple[str, str]] = set()
     for tool in (commands.NFT, commands.NFT6):
@@ -160,7 +159,7 @@ def _read_nft(ns: str, made: Iterable[tuple[str, str]]) -> tuple[list[Counted], 
 
 
 def _strays(ns: str, family: str) -> Iterator[Chain]:
-    """The chains of legacy tables in a lab of the other back end."""
+    """The chains of legacy tables in a lab with the nft backend."""
     return (one.chain for one in _stray(restore.save(commands.TOOLS["legacy"][family], ns)))
 
 
@@ -176,13 +175,13 @@ def _read_ip(ns: str, tables: list[str]) -> Iterable[Chain]:
 
 
 def _check_names(ns: str, edit: Edit, tools: Mapping[str, commands.Tool]) -> None:
-    """Refuse names that would be read as something else in the tools' input."""
+    """Raise KernelError for names that would have another meaning in the tools' input."""
     for chain in (*edit.put, *edit.drop):
         if chain.family not in tools:
-            raise KernelError(f"cannot write chain {chain.name} in {ns}: no firewall has the family {chain.family}")
+            raise KernelError(f"cannot write chain {chain.name} in {ns}: there is no firewall family {chain.family}")
         for name in (chain.table, chain.name):
             if not _NAME.fullmatch(name):
-                raise KernelError(f"cannot write table {chain.table} in {ns}: {name!r} is no name for a chain")
+                raise KernelError(f"cannot write table {chain.table} in {ns}: {name!r} is not a valid name for a chain")
 
 
 __all__ = ["FEW", "canonical", "counted", "filters", "person_path", "read", "write"]

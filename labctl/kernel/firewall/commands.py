@@ -1,4 +1,4 @@
-"""The programs of each firewall backend: which there are, where they are, and how they are run."""
+"""The programs of each firewall backend: find them and run them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One family's programs, and how to get what they need."""
+    """The programs of one family, and the command that loads what they need."""
 
     family: str
-    command: str  # the name that people know
+    command: str  # the name for users
     save: str
     restore: str
-    fix: str  # when the kernel lacks the tables
-    wait: bool = True  # whether it knows -w, wait for the lock
+    fix: str  # the hint if the kernel lacks the tables
+    wait: bool = True  # whether it has the option -w, wait for the lock
 
 
 IP = Tool(
@@ -52,7 +52,7 @@ NFT = Tool("ip", "iptables", "iptables-nft-save", "iptables-nft-restore", _NFT, 
 NFT6 = Tool("ip6", "ip6tables", "ip6tables-nft-save", "ip6tables-nft-restore", _NFT, wait=False)
 
 
-# by back end, which tool has the chains of which family
+# by backend: the tool for the chains of each family
 TOOLS: dict[Backend, dict[str, Tool]] = {
     "legacy": {"ip": IP, "ip6": IP6, "bridge": BRIDGE},
     "nft": {"ip": NFT, "ip6": NFT6, "bridge": BRIDGE, STRAY["ip"]: IP, STRAY["ip6"]: IP6},
@@ -61,7 +61,7 @@ TOOLS: dict[Backend, dict[str, Tool]] = {
 
 @cache
 def find(program: str) -> str:
-    """The path of a program, also in the sbin directories that sudo and users often lack. Raises MissingError."""
+    """The path of a program. It also searches the sbin directories, which PATH often lacks. Raises MissingError."""
     path = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
     if path is None:
         raise MissingError(f"cannot find {program} (searched PATH and {_SBIN})", "apt install iptables")
@@ -69,7 +69,7 @@ def find(program: str) -> str:
 
 
 def attempt(tool: Tool, work: Script, lock: Path | None = None) -> str | None:
-    """Feed a script to the restore program; returns its complaint, or None if all went well."""
+    """Run the restore program with a script as its input. Returns its standard error, or None if it succeeded."""
     done = run([find(tool.restore), "--noflush", *(["-w"] if tool.wait else [])], work.text, lock)
     return done.stderr if done.returncode else None
 
@@ -77,11 +77,11 @@ def attempt(tool: Tool, work: Script, lock: Path | None = None) -> str | None:
 def run(command: list[str], text: str | None = None, lock: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run one of the tools in this thread's namespace, with `text` as its input.
 
-    Without a `lock` file (reading, or in a namespace that nobody else knows) the tool locks /dev/null.
+    Without a `lock` file (to read, or in a namespace that no other process uses) the tool locks /dev/null.
     """
     if lock is not None:
         lock.parent.mkdir(parents=True, exist_ok=True)
-    # Python's own descriptors all close on exec, so there is no need to close each by hand
+    # all descriptors of Python close on exec, so close_fds is not needed
     return subprocess.run(
         command,
         input=text,

@@ -1,8 +1,7 @@
-"""Why a firewall change was refused: from the tool's words to one error that names the rule at fault.
+"""Why a firewall change was refused: from the tool's message to one error that names the refused rule.
 
-A rule that a tool cannot parse is named by its line. One that only the kernel refuses (MASQUERADE in
-the filter table) fails the whole table without a word, so the table is tried again, shorter and
-shorter, in a namespace that is thrown away.
+For a rule that the tool cannot parse, the tool reports the line. A rule that only the kernel refuses (MASQUERADE in the
+filter table) makes the whole table fail without a reason. Then a binary search in a temporary namespace finds the rule.
 """
 
 from __future__ import annotations
@@ -20,22 +19,22 @@ from labctl.kernel.namespaces.thread import CLONE_NEWNET, Inside, unshare
 
 _LINE = re.compile(r"line:? (\d+)")
 _PROGRAM = re.compile(r"^(?:[\w./-]+ v[\d.]+ \([\w-]+\): )?(?:[\w-]*tables[\w-]*: )?")
-_FAILED = re.compile(r"line \d+ failed(?:: (.*?)\.?)?$")  # newer releases say why
-_TRANSACTION = re.compile(r"line \d+: \w+ failed \((.*)\): ")  # iptables-nft: what it did was refused as a whole
+_FAILED = re.compile(r"line \d+ failed(?:: (.*?)\.?)?$")  # newer releases give the reason
+_TRANSACTION = re.compile(r"line \d+: \w+ failed \((.*)\): ")  # iptables-nft: the whole transaction was refused
 _NOISE = ("Error occurred", "Try `", "#", "Warning")
 _NO_KERNEL = ("do you need to insmod", "Perhaps iptables or your kernel", "unable to initialize table")
 _LOAD = re.compile(r"Couldn't load (target|match) `(.+?)'")
 
 
 def explain(tool: commands.Tool, ns: str, changing: Sequence[Edit], work: Script, stderr: str) -> LabError:
-    """The error behind a refused restore, called in the thread and namespace it was refused in."""
+    """The error for a failed restore. Call it in the thread and the namespace where the restore failed."""
     found = _LINE.search(stderr)
     number = int(found[1]) if found else 0
     place = work.at(number)
     cause = _cause(stderr)
     if place is not None and (unsaid := _FAILED.match(cause)):
         going = work.lines[number - 1].startswith("-X")
-        cause = "a rule elsewhere still jumps to it" if going else unsaid[1] or "the kernel refused it"
+        cause = "a rule in another chain still jumps to it" if going else unsaid[1] or "the kernel refused it"
     elif place is None and not _is_missing(stderr):
         edit = _edit_at(changing, work, number)
         present = commands.run([commands.find(tool.save)]).stdout
@@ -52,7 +51,7 @@ def explain(tool: commands.Tool, ns: str, changing: Sequence[Edit], work: Script
 
 
 def refused(what: str, tool: commands.Tool, stderr: str, cause: str | None = None) -> LabError:
-    """An error of the kind that the tool's words call for: no root, no tables in the kernel, or refused."""
+    """The error for a tool's message: MissingError without root or without tables in the kernel, else KernelError."""
     sentence = f"{what}: {cause or _cause(stderr)}"
     if "Permission denied" in stderr or "must be root" in stderr:
         return MissingError(sentence, "run it with sudo")
@@ -66,7 +65,7 @@ def _is_missing(stderr: str) -> bool:
 
 
 def _cause(stderr: str) -> str:
-    """The first line that says something, without the program's name."""
+    """The first line of the message that has information, without the program's name."""
     lines = [_PROGRAM.sub("", line).strip() for line in stderr.splitlines() if not line.startswith(_NOISE)]
     cause = next((_PROGRAM.sub("", line) for line in lines if line), "it gave no reason")
     if found := _LOAD.search(cause):
@@ -77,14 +76,15 @@ def _cause(stderr: str) -> str:
 
 
 def _edit_at(changing: Sequence[Edit], work: Script, number: int) -> Edit:
-    """The table whose COMMIT stands at line `number`; the last one if the tool named none (ebtables)."""
+    """The table with the COMMIT at line `number`; the last table if the tool gave no line (ebtables)."""
     starts = [place for place, line in enumerate(work.lines, 1) if line.startswith("*")]
     index = sum(1 for start in starts if start <= number) - 1
     return changing[index if number else -1]
 
 
 def _blame(tool: commands.Tool, edit: Edit, present: str) -> tuple[tuple[Chain, FirewallRule], str] | None:
-    """Find the first rule with which the table is refused, in a new namespace that dies with this thread."""
+    """Find the first rule with which the table is refused, and the reason, in a new namespace that ends with this
+    thread. None if the table is not refused there."""
     unshare(CLONE_NEWNET)
     commands.attempt(tool, Script(tuple(present.splitlines()), ()))
     rules = [(chain, one) for chain in edit.put for one in chain.rules]
@@ -105,7 +105,7 @@ def _blame(tool: commands.Tool, edit: Edit, present: str) -> tuple[tuple[Chain, 
 
 
 def _try(tool: commands.Tool, edit: Edit, count: int) -> str | None:
-    """Write the edit's first `count` rules; returns the tool's complaint or None."""
+    """Write the edit's first `count` rules. Returns the tool's message, or None if that succeeded."""
     put = []
     for chain in edit.put:
         put.append(replace(chain, rules=chain.rules[:count]))

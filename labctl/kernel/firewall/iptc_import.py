@@ -1,7 +1,7 @@
-"""Importing python-iptables in a tenth of its time, without the programs and modules it would start.
+"""Import python-iptables in a tenth of the usual time, without the programs that it would start.
 
-Left alone, `import iptc` runs ldconfig, gcc and ld to find three libraries, modprobe twice, and pulls in
-setuptools. All that it wants to know, the dynamic linker has told it already.
+A plain `import iptc` runs ldconfig, gcc and ld to find three libraries, runs modprobe twice, and imports setuptools.
+But the dynamic linker already knows where these libraries are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-# sonames by which the linker knows the libraries, newest first
+# the sonames of the libraries, newest first
 _SONAMES = {
     "c": ("libc.so.6",),
     "xtables": ("libxtables.so.13", "libxtables.so.12", "libxtables.so.11"),
@@ -31,7 +31,7 @@ _SONAMES = {
 
 
 def load() -> types.ModuleType:
-    """The module iptc, imported. Raises ImportError, OSError or iptc's own errors where it cannot work here."""
+    """Import the module iptc and return it. Raises ImportError, OSError or iptc's own errors if it cannot work here."""
     if "iptc" in sys.modules:
         return sys.modules["iptc"]
     spec = importlib.util.find_spec("iptc")
@@ -39,11 +39,11 @@ def load() -> types.ModuleType:
         raise ImportError("python-iptables is not installed")
     package = importlib.util.module_from_spec(spec)
     with _quick_libraries(), _no_distutils(), _extensions(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its regular expressions are written the old way
+        warnings.simplefilter("ignore")  # its regular expressions have escapes that Python warns of
         sys.modules["iptc"] = package
         try:
             util: Any = importlib.import_module("iptc.util")
-            util.load_kernel = lambda *_, **__: None  # modules are loaded, and announced, elsewhere
+            util.load_kernel = lambda *_, **__: None  # labctl loads modules elsewhere, and reports it
             spec.loader.exec_module(package)
         except BaseException:
             for name in [name for name in sys.modules if name.partition(".")[0] == "iptc"]:
@@ -54,10 +54,11 @@ def load() -> types.ModuleType:
 
 
 def _mend(xtables: Any) -> None:
-    """Let libxtables jump out of an error by itself, and find options as far apart as they really lie.
+    """Fix two defects of python-iptables.
 
-    python-iptables leaves through a Python callback, over whose frame the jump then goes; and it knows the
-    struct xt_option_entry of iptables up to 1.8.10 only, so that later it sees the first option of each.
+    Its handler for errors in libxtables is a Python callback, and the longjmp out of it skips the callback's frame. The
+    fix uses the C function directly. And it only knows struct xt_option_entry of iptables up to 1.8.10. With later
+    releases it finds only the first option of each extension. The fix uses the real distance between options.
     """
     throw = ctypes.cast(xtables._lib_xtwrapper.throw_exception, xtables._EXIT_FN)
     xtables._xt_globals.exit_err = throw
@@ -76,10 +77,10 @@ def _mend(xtables: Any) -> None:
 
 
 def _distance(options: Any, known: int) -> int:
-    """Bytes from one option of an extension with several to the next: `known`, or some more.
+    """The number of bytes from one option to the next, in an extension with several options: `known` or a little more.
 
-    The first field points to the name, and the names of one extension lie close together in memory.
-    Raises ValueError where nothing of the kind is found.
+    The first field is a pointer to the name, and the names of one extension are close together in memory. Raises
+    ValueError if there is no such distance.
     """
     first = ctypes.addressof(options.contents)
     pointer = ctypes.c_size_t
@@ -87,12 +88,12 @@ def _distance(options: Any, known: int) -> int:
         apart = pointer.from_address(first + known + more).value - pointer.from_address(first).value
         if 0 < abs(apart) < 1 << 16:
             return known + more
-    raise ValueError("libxtables keeps its options in a way that is not known")
+    raise ValueError("the layout of libxtables' options is not known")
 
 
 @contextlib.contextmanager
 def _quick_libraries() -> Iterator[None]:
-    """Answer find_library by asking the linker, where the original starts a compiler."""
+    """Let find_library ask the dynamic linker; the original starts a compiler."""
     original = ctypes.util.find_library
 
     def find(name: str) -> str | None:
@@ -111,7 +112,7 @@ def _quick_libraries() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_distutils() -> Iterator[None]:
-    """Stand in for the one function that is wanted of distutils, which newer Pythons lack."""
+    """Replace the only function of distutils that iptc uses; newer releases of Python have no distutils."""
     names = ("distutils", "distutils.sysconfig")
     kept = {name: sys.modules.get(name) for name in names}
     stub: Any = types.ModuleType("distutils.sysconfig")
@@ -131,7 +132,7 @@ def _no_distutils() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _extensions() -> Iterator[None]:
-    """Say where xtables' extensions lie, for the time of the import only: our children find their own."""
+    """Set the directory of xtables' extensions during the import only: child processes must use their own default."""
     if "XTABLES_LIBDIR" in os.environ:
         yield
         return
@@ -143,7 +144,7 @@ def _extensions() -> Iterator[None]:
 
 
 def extension_directory() -> str:
-    """The directory of xtables' extensions: beside the library that the linker found. Raises ImportError."""
+    """The directory of xtables' extensions: next to the library that the linker found. Raises ImportError."""
     for soname in _SONAMES["xtables"]:
         with contextlib.suppress(OSError):
             ctypes.CDLL(soname)

@@ -1,9 +1,9 @@
-"""IPv4 rules through python-iptables: read as iptables-save would print them, written without a fork.
+"""Legacy IPv4 rules through python-iptables: read in the form of iptables-save, and written without a fork.
 
-What it does not do, or fails at, is left to the caller, who has the tools: `read` answers None, `write`
-returns the edits it did not make. The library keeps one table per name for the whole process, bound to the
-namespace it was opened in; here every table is opened fresh, closed, and forgotten, under a lock.
-IPv6 stays away from it: both families in one process break each other's extensions.
+What this module cannot do is left to the caller, which then uses the tools: `read` returns None, `write` returns the
+edits that it did not make. The library keeps one table per name for the whole process, bound to the namespace in which
+it was opened. So here every table is opened anew, closed, and removed from the library's cache, under a lock. IPv6 does
+not use the library: the two families in one process break each other's extensions.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from labctl.kernel.firewall.iptc_import import load
 from labctl.kernel.firewall.iptc_rules import build
 from labctl.kernel.firewall.iptc_words import Printer, Unspeakable, Words
 
-MANY = 120  # rules of a table up to which reading is no slower than one run of iptables-save, measured
+MANY = 120  # up to so many rules in a table, reading is not slower than one run of iptables-save, measured
 
 _lock = threading.Lock()
 
 
 @cache
 def library() -> Any | None:
-    """python-iptables, or None where it cannot work."""
+    """The module iptc of python-iptables, or None if it cannot work here."""
     try:
         iptc = load()
         with Printer() as printer:
             printer.prove()
-    except Exception:  # a missing library, directory or symbol, an unknown version: all mean "use the tools"
+    except Exception:  # a missing library, directory or symbol, an unknown version: always use the tools then
         return None
     return iptc
 
 
 @contextlib.contextmanager
 def opened(iptc: Any, name: str) -> Iterator[Any]:
-    """A table of this thread's namespace, opened anew; afterwards nothing of it is kept."""
+    """Open a table of this thread's namespace; afterwards close it and clear the library's caches."""
     table_type = iptc.Table
     try:
         table = table_type(name, autocommit=False)
-        # a rule that jumps would open every table there is, and so create it
+        # for a rule that jumps, the library would open every known table, and so create it
         table_type.existing_table_names.update({other: other == name for other in table_type.ALL})
         yield table
     finally:
@@ -57,7 +57,7 @@ def opened(iptc: Any, name: str) -> Iterator[Any]:
 
 
 def read(ns: str, tables: Sequence[str]) -> list[Chain] | None:
-    """The chains of the given tables, which must exist; None if the tools should read them instead."""
+    """The chains of these tables, which must exist; None if the tools should read them instead."""
     iptc = library()
     if iptc is None:
         return None
@@ -73,7 +73,7 @@ def read(ns: str, tables: Sequence[str]) -> list[Chain] | None:
 
 
 def write(changing: Sequence[Edit]) -> list[Edit]:
-    """Make the edits, one commit per table; returns those that were not made, for the tools to make or to refuse."""
+    """Make the edits, one commit per table. Returns those that were not made, which the tools must make or refuse."""
     iptc = library()
     if iptc is None:
         return list(changing)
@@ -84,7 +84,7 @@ def write(changing: Sequence[Edit]) -> list[Edit]:
                 with opened(iptc, edit.table) as table:
                     _make(iptc, table, edit)
                     table.commit()
-            except Exception:  # of many kinds; the tool that is asked next says what is wrong
+            except Exception:  # there are many kinds; the tool that is called next reports what is wrong
                 left.append(edit)
     return left
 
@@ -110,7 +110,7 @@ def _chains(words: Words, ns: str, table: Any) -> Iterator[Chain]:
 
 
 def _make(iptc: Any, table: Any, edit: Edit) -> None:
-    """All of the edit, in the table's own memory: nothing happens before its commit."""
+    """Make the whole edit in the table's memory: it takes effect with the commit."""
     for chain in edit.put:
         if table.is_chain(chain.name):
             table.flush_entries(chain.name)

@@ -1,6 +1,6 @@
 """From a rule's words to the bytes that libiptc appends, with python-iptables' rules, matches and targets.
 
-Only forms that a test holds equal to what iptables-restore makes of them; for all others `build` declines.
+`build` accepts only forms for which a test shows the same result as with iptables-restore.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _TEXT = ("--comment", "--log-prefix")  # their values may look like anything
 
 
 def build(iptc: Any, table: Any, words: tuple[str, ...]) -> Any:
-    """The entry for one rule. Raises Unspeakable for a form that is not known to come out right, and
-    whatever python-iptables raises for values that are none."""
+    """The entry for one rule. Raises Unspeakable for a form that is not known to give the right result, and
+    python-iptables' exceptions for invalid values."""
     rule = iptc.Rule()
     part: Any = None
     position = 0
@@ -33,7 +33,7 @@ def build(iptc: Any, table: Any, words: tuple[str, ...]) -> Any:
         if flag in _HEAD and part is None:
             value = _value(flag, words, at)
             setattr(rule, _HEAD[flag], ("!" if negated else "") + value)
-            if flag in _INTERFACE and value.endswith("+"):  # stored as iptables does, which may print just this
+            if flag in _INTERFACE and value.endswith("+"):  # store it as iptables does, with the "+"
                 setattr(rule.entry.ip, _INTERFACE[flag], value.encode())
             position = at + 2
         elif flag in ("-m", "-j", "-g"):
@@ -58,7 +58,7 @@ def _value(flag: str, words: tuple[str, ...], at: int) -> str:
 
 
 def _part(iptc: Any, table: Any, rule: Any, flag: str, name: str) -> Any:
-    """A match or a target of the rule, still without options."""
+    """Add a match or a target to the rule, without options yet. Raises Unspeakable."""
     if flag == "-m":
         if name not in MATCHES:
             raise Unspeakable(f"match {name}")
@@ -73,7 +73,7 @@ def _part(iptc: Any, table: Any, rule: Any, flag: str, name: str) -> Any:
 
 
 def _option(part: Any, words: tuple[str, ...], at: int, negated: bool) -> int:
-    """Parse one option of a match or target with its values; returns the position after them."""
+    """Parse one option of a match or target with its values; returns the position after them. Raises Unspeakable."""
     flag = words[at]
     if part is None or not flag.startswith("--"):
         raise Unspeakable(flag)
@@ -91,10 +91,10 @@ def _option(part: Any, words: tuple[str, ...], at: int, negated: bool) -> int:
 
 
 def _finish(part: Any) -> None:
-    """Let the extension judge its options as a whole.
+    """Let the extension check its options as a whole.
 
-    At once, while the module still points at this part: python-iptables would do it at the end, for which
-    it first prints and parses every part again.
+    It is done at once, while the module still points to this part. python-iptables would do it at the end, after it has
+    printed and parsed every part again.
     """
     if part is not None:
         part._final_check()

@@ -1,4 +1,4 @@
-"""From a rule in python-iptables' memory to iptables-save's words, letting each extension print its own options."""
+"""From a rule in python-iptables' memory to the words of iptables-save. Each extension prints its own options."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _INVERTED = {"-i": 0x01, "-o": 0x02, "-s": 0x08, "-d": 0x10, "-f": 0x20, "-p": 0
 
 
 class Unspeakable(Exception):
-    """A rule that is left to the tools."""
+    """A rule that python-iptables cannot handle here; the tools must."""
 
 
 class Printer:
-    """Catches what extensions print, by giving the C library another stdout (a memory stream) for that time.
+    """Captures what extensions print: meanwhile the C library has another stdout, a memory stream.
 
-    The process's own standard output, descriptor 1, is never touched: Python and children go on writing.
+    Descriptor 1, the standard output of the process, does not change: Python and child processes still write to it.
     """
 
     def __init__(self) -> None:
@@ -43,12 +43,12 @@ class Printer:
         self._libc.free(self._text)
 
     def prove(self) -> None:
-        """Raise OSError where the C library does not print to the stdout it was given."""
+        """Raise OSError if the C library does not print to the replaced stdout."""
         if self.catch(lambda: (self._libc.printf(b"%s", b"proof"), self._libc.fflush(self._stdout))) != "proof":
             raise OSError("the C library's stdout cannot be replaced")
 
     def catch(self, work: Any) -> str:
-        """Call `work` and return what the C library printed meanwhile. `work` must flush."""
+        """Call `work` and return what the C library printed during the call. `work` must flush stdout."""
         start, before = self._size.value, self._stdout.value
         self._stdout.value = self._stream
         try:
@@ -59,18 +59,18 @@ class Printer:
 
 
 class Words:
-    """Speaks the rules of one opened table."""
+    """Converts the rules of one open table to words."""
 
     def __init__(self, iptc: Any, table: Any, printer: Printer) -> None:
         self._xt = iptc.ip4tc.xtables(_IPV4)
         self._table = table
         self._printer = printer
-        self._first = ctypes.sizeof(iptc.ip4tc.ipt_entry)  # where the matches begin
+        self._first = ctypes.sizeof(iptc.ip4tc.ipt_entry)  # the offset of the matches
         self._match = ctypes.POINTER(iptc.xtables.xt_entry_match)
         self._target = ctypes.POINTER(iptc.xtables.xt_entry_target)
 
     def of(self, entry: Any) -> Iterator[str]:
-        """The words of one rule, given as a pointer into the table."""
+        """The words of one rule; `entry` is a pointer into the table. Raises Unspeakable."""
         rule = entry.contents
         yield from _head(rule.ip)
         base, at = ctypes.addressof(rule), self._first
@@ -92,10 +92,11 @@ class Words:
             yield name.decode()
 
     def _extension(self, found: Any, header: Any, ip: Any, pointer: Any) -> Iterator[str]:
-        """The name and options of one match or target. Raises Unspeakable where our library is not the kernel's."""
+        """The name and options of one match or target. Raises Unspeakable if the library does not have the revision of
+        the rule."""
         name = header.user.name
         if not found or found[0].revision != header.user.revision:
-            raise Unspeakable(f"{name.decode()} in a revision that this library does not know")
+            raise Unspeakable(f"{name.decode()} has a revision that this library does not know")
         module = found[0]
         alias = module.alias(pointer) if module.alias else None
         yield (alias or name).decode()
@@ -114,7 +115,7 @@ def _head(ip: Any) -> Iterator[str]:
     for flag, name, mask in (("-i", ip.iniface, ip.iniface_mask), ("-o", ip.outiface, ip.outiface_mask)):
         if mask or ip.invflags & _INVERTED[flag]:
             yield from flagged(flag)
-            # the mask covers the name's end, or what comes before a "+" (which some writers store, some not)
+            # the mask covers the name with its final NUL, or only the part before a "+" (not all writers store the "+")
             yield name[: len(mask)].decode() + ("" if len(mask) > len(name) else "+")
     if ip.proto:
         yield from flagged("-p")
@@ -124,7 +125,7 @@ def _head(ip: Any) -> Iterator[str]:
 
 
 def _network(address: int, mask: int) -> str:
-    """An address and a mask, both in network order as the kernel holds them, in iptables-save's form."""
+    """An address and a mask in the form of iptables-save. Both are in network byte order, as in the kernel."""
     shown = ".".join(str(byte) for byte in address.to_bytes(4, sys.byteorder))
     octets = mask.to_bytes(4, sys.byteorder)
     bits = int.from_bytes(octets, "big")

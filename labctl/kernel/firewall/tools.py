@@ -1,7 +1,7 @@
-"""The firewall's command-line tools, to save and to restore: iptables of either back end, ebtables-nft for bridges.
+"""Save and restore with the firewall's command-line tools: iptables of either backend, ebtables-nft for bridges.
 
-Each runs once for a whole namespace, from a thread that has entered it, with a lock file of the lab's
-own: the tools' usual one is shared by all namespaces of the machine, and labs would wait for each other.
+Each runs once for a whole namespace, from a thread that has entered it, with the lock file of the lab. All namespaces
+of the machine share the tools' default lock file, so labs would wait for each other.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from labctl.kernel.firewall.commands import Tool, attempt, find, run
 
 
 def listed(name: str) -> list[str]:
-    """The legacy tables that exist in this thread's namespace, by the file that lists a family's
-    (`ip_tables_names`); none where the kernel has no such family. Makes none."""
+    """The legacy tables of one family that exist in this thread's namespace. `name` is the file that lists them, such
+    as `ip_tables_names`. Empty if the kernel does not have the family. This does not create a table."""
     try:
         fd = os.open(f"/proc/thread-self/net/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -28,12 +28,12 @@ def listed(name: str) -> list[str]:
 
 
 def save(tool: Tool, ns: str) -> tuple[Counted, ...]:
-    """All chains of the tool's family in the namespace of this thread. Raises KernelError, MissingError."""
+    """All chains of the tool's family in this thread's namespace. Raises KernelError, MissingError."""
     return tuple(parse(ns, tool.family, save_text(tool, ns)))
 
 
 def save_text(tool: Tool, ns: str) -> str:
-    """What the tool prints of the namespace of this thread, counters too. Raises KernelError, MissingError."""
+    """What the save program prints in this thread's namespace, with counters. Raises KernelError, MissingError."""
     done = run([find(tool.save), "-c"])
     if done.returncode:
         from labctl.kernel.firewall.diagnose import refused
@@ -43,9 +43,9 @@ def save_text(tool: Tool, ns: str) -> str:
 
 
 def write(tool: Tool, ns: str, changing: Sequence[Edit], lock: Path | None = None) -> None:
-    """Make these edits, each table in one stroke, and touch no other chain.
+    """Make these edits, each table atomically; other chains do not change.
 
-    Raises KernelError naming table, chain, rule and cause, MissingError.
+    Raises KernelError with table, chain, rule and cause, or MissingError.
     """
     work = script(changing)
     if (stderr := attempt(tool, work, lock)) is not None:

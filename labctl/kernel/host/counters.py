@@ -1,4 +1,4 @@
-"""The network stack's own counters of one namespace: those that tell of trouble, and who listens on a port."""
+"""The network stack's counters of one namespace that indicate problems, and the addresses that listen on a port."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-# what is counted for packets that went wrong, or that report such
+# counters of packets with a problem, or of packets that report one
 TELLING = re.compile(
     r"(Discards|Errors|NoRoutes|Errs|Fails|Unreachs|TimeExcds|UnknownProtos|RPFilter|NoPorts|Overflows|Drops?"
     r"|TruncatedPkts|TooBigErrors|PktTooBigs|FragCreates|OutRsts|ListenDrops|ParmProbs)$"
@@ -15,7 +15,7 @@ NET = "/proc/thread-self/net"
 
 
 def read() -> dict[str, int]:
-    """The telling counters of this thread's namespace, as `Ip.InAddrErrors`, `Ip6InNoRoutes`, `eth0 rx dropped`."""
+    """The counters of problems in this thread's namespace: `Ip.InAddrErrors`, `Ip6InNoRoutes`, `eth0 rx dropped`."""
     found: dict[str, int] = {}
     for name in ("snmp", "netstat"):
         lines = _lines(name)
@@ -36,12 +36,12 @@ def read() -> dict[str, int]:
 
 
 def moved(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
-    """By how much each counter went up; those that did not are left out. Pure."""
+    """How much each counter has increased; those that have not are left out. Pure."""
     return {name: now - before.get(name, 0) for name, now in after.items() if now > before.get(name, 0)}
 
 
 def listening(protocol: str, ports: Iterable[int]) -> tuple[str, ...]:
-    """Where this thread's namespace listens on one of these ports: `tcp 127.0.0.1:80`."""
+    """The sockets that listen on one of these ports in this thread's namespace: `tcp 127.0.0.1:80`."""
     wanted, found = set(ports), []
     for name in (protocol, f"{protocol}6"):
         for words in _lines(name)[1:]:
@@ -54,7 +54,7 @@ def listening(protocol: str, ports: Iterable[int]) -> tuple[str, ...]:
 
 
 def _bytes(text: str) -> bytes:
-    """An address of /proc/net/tcp: words of four bytes in the machine's own order."""
+    """The bytes of an address in /proc/net/tcp, which has words of four bytes in the machine's byte order."""
     import sys
 
     words = [bytes.fromhex(text[at : at + 8]) for at in range(0, len(text), 8)]

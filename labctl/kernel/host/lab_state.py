@@ -1,6 +1,6 @@
-"""What a running lab was made from, and who works on it: small files and a lock in the state directory.
+"""A running lab's definition, and a lock for changes of the lab: small files in the state directory.
 
-The kernel is the record of what runs; these files only spare a person from naming the scenario again.
+The kernel itself is the record of what runs. With these files, a user does not have to give the scenario again.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from labctl.errors import LockError
 from labctl.kernel.host import paths
 
 PATIENCE = 30.0  # seconds to wait for a lock
-FILES = {"definition.json", "xtables.lock", "bin", "cni"}  # what lies in a lab's directory
+FILES = {"definition.json", "xtables.lock", "bin", "cni"}  # what a lab's directory can contain
 
 
 def directory(lab: str) -> Path:
-    """Where a lab's files lie."""
+    """The directory of a lab's files."""
     return paths.state_dir() / lab
 
 
 def records() -> tuple[str, ...]:
-    """The labs that have files here, sorted, whether they run or not; other directories are not ours."""
+    """The labs that have files in the state directory, sorted, running or not. Directories of others are left out."""
     try:
         with os.scandir(paths.state_dir()) as entries:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -43,7 +43,7 @@ def _ours(lab: str) -> bool:
 
 
 def save(lab: str, name: str, text: str) -> Path:
-    """Write one of a lab's files, whole or not at all; its name may lead through folders."""
+    """Write one of a lab's files atomically; its name may contain folders. Returns its path. Raises OSError."""
     path = directory(lab) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
@@ -53,7 +53,7 @@ def save(lab: str, name: str, text: str) -> Path:
 
 
 def load(lab: str) -> dict[str, Any] | None:
-    """The kept definition of a lab; None if there is none, or it cannot be read."""
+    """The recorded definition of a lab; None if there is none or it cannot be read."""
     try:
         found = json.loads((directory(lab) / "definition.json").read_text())
     except (OSError, ValueError):
@@ -76,9 +76,9 @@ def forget(lab: str) -> None:
 
 @contextmanager
 def lock(lab: str, patience: float = PATIENCE) -> Iterator[None]:
-    """Be the only one that changes a lab. Raises LockError naming the holder after `patience` seconds.
+    """Hold the lock for changes of a lab. Raises LockError, with the holder's name, after `patience` seconds.
 
-    The lock's file goes when it is let go, so that nothing is left after `down`.
+    The lock file is removed when the lock is released, so that nothing is left after `down`.
     """
     paths.state_dir().mkdir(parents=True, exist_ok=True)
     path = paths.state_dir() / f"{lab}.lock"
@@ -103,14 +103,14 @@ def _acquire(lab: str, path: Path, deadline: float) -> int:
                 except BlockingIOError:
                     if time.monotonic() > deadline:
                         holder = os.pread(fd, 4096, 0).decode(errors="replace").strip() or "another process"
-                        raise LockError(f"lab {lab} is held by {holder}", "wait for it, or end it") from None
-                    time.sleep(0.02)  # flock has no deadline of its own: ask again
+                        raise LockError(f"lab {lab} is held by {holder}", "wait until it ends, or end it") from None
+                    time.sleep(0.02)  # flock has no timeout: try again
             if _same(fd, path):
                 return fd
         except BaseException:
             os.close(fd)
             raise
-        os.close(fd)  # its holder removed it while we waited: take the new one
+        os.close(fd)  # the holder removed this file meanwhile: lock the new one
 
 
 def _same(fd: int, path: Path) -> bool:

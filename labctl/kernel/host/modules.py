@@ -1,8 +1,8 @@
-"""Kernel modules that a plan's objects need: loaded where they are modules, announced, side effects undone.
+"""Load the kernel modules that a plan's objects need, report it, and undo side effects.
 
-The kernel would load most of them by itself, silently, in the middle of the work. labctl asks for them first,
-so that it can say what it did: loading a module is the one thing it does to the machine outside its labs.
-What cannot be loaded is no error here: the object that needs it is the proof, and its refusal names the fix.
+The kernel would load most of them itself, silently, in the middle of the work. labctl loads them first, so that it can
+report it: loading a module is the only change that labctl makes to the machine outside its labs. A module that cannot
+be loaded is not an error here: the object that needs it is then refused, and that error names the fix.
 """
 
 from __future__ import annotations
@@ -23,31 +23,32 @@ NFT = ("nf_tables", "nft_compat", "nft_chain_nat")
 _NAMED = {
     "tcp": "xt_tcpudp", "udp": "xt_tcpudp", "icmp": None, "icmp6": None, "DNAT": "xt_nat", "SNAT": "xt_nat",
     "REJECT": "ipt_REJECT", "rpfilter": "ipt_rpfilter", "ACCEPT": None, "DROP": None, "RETURN": None, "CONTINUE": None,
-    "MARK": "xt_mark", "CONNMARK": "xt_connmark", "SET": "xt_set", "TTL": "xt_HL", "ttl": "xt_hl",  # with their matches
+    # the targets MARK, CONNMARK and SET are in the modules of the matches
+    "MARK": "xt_mark", "CONNMARK": "xt_connmark", "SET": "xt_set", "TTL": "xt_HL", "ttl": "xt_hl",
 }  # fmt: skip
 _NAMED6 = {**_NAMED, "REJECT": "ip6t_REJECT", "rpfilter": "ip6t_rpfilter"}
-_QUIET = {"dummy": "numdummies=0", "ifb": "numifbs=0"}  # these would put devices into the machine's own namespace
+_QUIET = {"dummy": "numdummies=0", "ifb": "numifbs=0"}  # else they create devices in the machine's own namespace
 BRIDGE_CALLS = tuple(f"net.bridge.bridge-nf-call-{name}" for name in ("iptables", "ip6tables", "arptables"))
 
 
 def modules_for(plan: Iterable[Resource], backend: Backend = "legacy") -> tuple[str, ...]:
-    """The modules behind a plan's links, settings and firewall rules, each once, in the order of need. Pure."""
+    """The modules for a plan's links, sysctls and firewall rules, each once, in the order of the plan. Pure."""
     items = tuple(plan)
     own = {(item.ns, item.name) for item in items if isinstance(item, Chain)}
     return tuple(dict.fromkeys(name for item in items for name in _needs(item, own, backend)))
 
 
 def missing(wanted: Iterable[str], present: Iterable[str]) -> tuple[str, ...]:
-    """Which of the wanted modules are not present; the kernel lists a dash as an underscore. Pure."""
+    """The wanted modules that are not present. A dash counts as an underscore, as in the kernel's list. Pure."""
     known = {name.replace("-", "_") for name in present}
     return tuple(name for name in wanted if name.replace("-", "_") not in known)
 
 
 def undo(before: Iterable[str], after: Iterable[str]) -> tuple[str, ...]:
-    """The settings to write 0 to, now that modules were loaded. Pure.
+    """The sysctls to set to 0 after modules were loaded. Pure.
 
-    br_netfilter sends bridged packets through iptables in every namespace from the moment it is loaded, and
-    breaks bridges of others that never asked for it.
+    From the moment br_netfilter is loaded, it sends bridged packets of every namespace through iptables. That would
+    break bridges that do not belong to a lab.
     """
     return BRIDGE_CALLS if "br_netfilter" in set(after) - set(before) else ()
 
@@ -55,18 +56,18 @@ def undo(before: Iterable[str], after: Iterable[str]) -> tuple[str, ...]:
 def ensure(
     plan: Iterable[Resource], say: Callable[[str], None], machine: Path = Path("/"), backend: Backend = "legacy"
 ) -> tuple[str, ...]:
-    """Load what the plan needs and the kernel does not have yet; returns what was loaded.
+    """Load the modules that the plan needs and the kernel does not have yet; returns those that were loaded.
 
-    Call it from a thread in the machine's own namespace, before the work. `machine` is where its /proc and
-    /sys lie. Raises KernelError where a side effect cannot be undone.
+    Call it from a thread in the machine's own namespace, before the work. `say` gets a sentence on each change.
+    `machine` is the folder with /proc and /sys. Raises KernelError if a side effect cannot be undone.
     """
     return load(modules_for(plan, backend), say, machine)
 
 
 def load(names: Iterable[str], say: Callable[[str], None], machine: Path = Path("/")) -> tuple[str, ...]:
-    """Load those of these modules that the kernel does not have yet, in the same way; returns what was loaded."""
+    """As `ensure`, for these modules."""
     if not (machine / "proc/modules").exists():
-        return ()  # a kernel without modules: all that it can do is in it
+        return ()  # a kernel without module support has everything built in
     wanted = missing(names, os.listdir(machine / "sys/module"))
     if not wanted:
         return ()
@@ -79,15 +80,18 @@ def load(names: Iterable[str], say: Callable[[str], None], machine: Path = Path(
     if new:
         say(f"loaded kernel modules {', '.join(new)}")
     if tunnels := [name for name in new if name in TUNNELS]:
-        say(f"{', '.join(tunnels)} put a device, down, into every network namespace, this machine's own among them")
+        say(f"{', '.join(tunnels)} created a device, down, in every network namespace, also in this machine's own")
     if quiet:
-        say(f"set {', '.join(quiet)} to 0 on this machine, which br_netfilter had turned on")
+        say(f"set {', '.join(quiet)} to 0 on this machine: br_netfilter had set them to 1")
     return new
 
 
 def dormant(names: Iterable[str], machine: Path = Path("/")) -> tuple[str, ...]:
-    """The modules that the kernel would load when it is asked for these, by names or aliases (`rtnl-link-vlan`), each
-    once. Where the files of its modules cannot be seen, all that are not loaded: nobody knows. Nothing is loaded."""
+    """The modules that the kernel would load on a request for these names or aliases (`rtnl-link-vlan`), each once.
+
+    This function loads nothing. If the files of the kernel's modules cannot be read, it cannot know which modules
+    exist, and returns all names that are not loaded.
+    """
     if not (machine / "proc/modules").exists():
         return ()
     tree = machine / "lib/modules" / os.uname().release
@@ -102,8 +106,8 @@ def dormant(names: Iterable[str], machine: Path = Path("/")) -> tuple[str, ...]:
 
 @cache
 def _files(tree: Path) -> Mapping[str, str] | None:
-    """The modules in a tree by their names and aliases; None if it tells none. As the kernel does, a dash is told as
-    an underscore."""
+    """The modules in a module tree, by name and alias; None if the tree cannot be read. As in the kernel's list, a dash
+    becomes an underscore."""
     try:
         own = [_named(line.partition(":")[0]) for line in (tree / "modules.dep").read_text().splitlines()]
         aliases = [line.split() for line in (tree / "modules.alias").read_text().splitlines()]
@@ -122,7 +126,7 @@ def _built_in(tree: Path) -> frozenset[str]:
 
 
 def _named(path: str) -> str:
-    """A module's name by its file: `kernel/net/8021q/8021q.ko.xz`."""
+    """The name of the module in a file such as `kernel/net/8021q/8021q.ko.xz`."""
     return path.rpartition("/")[2].partition(".ko")[0].replace("-", "_")
 
 
@@ -169,7 +173,7 @@ def _loaded(machine: Path) -> set[str]:
 
 
 def _modprobe(names: Sequence[str]) -> None:
-    """Ask for all of them at once, but those that need a word each; what is built in or unknown is passed over."""
+    """Load all modules with one modprobe, except those that need a parameter. Built-in and unknown ones are ignored."""
     plain = [name for name in names if name not in _QUIET]
     for words in (["-a", *plain], *([name, _QUIET[name]] for name in names if name in _QUIET)):
         if len(words) > 1:
@@ -203,5 +207,5 @@ def _silence(settings: Iterable[str], machine: Path) -> None:
 __all__ = ["BRIDGE_CALLS", "ensure", "missing", "modules_for", "undo"]
 
 
-# modules that put devices of their own into every new namespace, at the first indexes
+# modules that create fallback devices in every new namespace, with the lowest indexes
 TUNNELS = ("ipip", "sit", "ip_gre", "ip_vti", "ip6_vti", "ip6_tunnel", "ip6_gre")

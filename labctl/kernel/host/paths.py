@@ -1,8 +1,8 @@
-"""Where namespaces are bound, where state lies, and which of them are ours: decided here and nowhere else.
+"""The directories of namespaces and of state, and the names of labctl's namespaces. Only this module decides them.
 
-A lab owns the namespaces named `labctl.<lab>.<node>`. The name is the only mark and the only record:
-lab and node are DNS labels and hold no dot, so `down kube` can never meet a lab called `kube-net`.
-`LABCTL_NETNS_DIR` and `LABCTL_STATE_DIR` move the two directories (tests, containers, life without root).
+A lab owns the namespaces named `labctl.<lab>.<node>`. The name is the only mark and the only record. Lab and node are
+DNS labels without a dot, so `down kube` never affects a lab called `kube-net`. `LABCTL_NETNS_DIR` and
+`LABCTL_STATE_DIR` set other directories (for tests, containers, labs without root).
 """
 
 from __future__ import annotations
@@ -11,36 +11,36 @@ import os
 from pathlib import Path
 
 PREFIX = "labctl"
-HOLDER = "LABCTL_HOLDER"  # the variable by which all that runs in labs without root is known (`labctl.kernel.rootless`)
+HOLDER = "LABCTL_HOLDER"  # environment variable of every process in labs without root (`labctl.kernel.rootless`)
 
 
 def netns_dir() -> Path:
-    """The directory in which namespaces are bound to names, as `ip netns` does."""
+    """The directory in which namespaces are bound to names, as by `ip netns`."""
     return Path(os.environ.get("LABCTL_NETNS_DIR", "/run/netns"))
 
 
 def state_dir() -> Path:
-    """The directory of definitions, hosts files and locks. Losing it loses nothing that `down` needs."""
+    """The directory of definitions, records and locks. `down` does not need it."""
     return Path(os.environ.get("LABCTL_STATE_DIR", "/run/labctl"))
 
 
 def command() -> str:
-    """What a person types before a verb that is to see the labs seen here."""
+    """The command that a user types before a verb, to work on the same labs as this process."""
     return "labctl --rootless" if HOLDER in os.environ else "sudo labctl"
 
 
 def netns_name(lab: str, node: str) -> str:
-    """The name under which `ip netns` shows a node of a lab."""
+    """The name of a node's namespace, as `ip netns` shows it."""
     return f"{PREFIX}.{lab}.{node}"
 
 
 def netns_path(lab: str, node: str) -> Path:
-    """The file a node's namespace is bound to."""
+    """The file that a node's namespace is bound to."""
     return netns_dir() / netns_name(lab, node)
 
 
 def parse(name: str) -> tuple[str, str] | None:
-    """The (lab, node) behind a namespace's name; None if it is not one of ours."""
+    """The (lab, node) of a namespace's name; None if it is not a name of labctl's."""
     parts = name.split(".")
     if len(parts) != 3 or parts[0] != PREFIX or not parts[1] or not parts[2]:
         return None

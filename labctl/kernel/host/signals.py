@@ -1,4 +1,4 @@
-"""Time to clean up in: while it lasts, an impatient second ^C does not leave half a lab behind."""
+"""Ignore signals during clean-up, so that a second ^C does not leave half a lab."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ IMPATIENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Ignore the signals that ask a process to end, until the block is done. Only the main thread can."""
+    """Ignore SIGINT, SIGTERM and SIGHUP until the block ends. In a thread other than the main thread, do nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

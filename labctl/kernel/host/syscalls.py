@@ -1,4 +1,4 @@
-"""The few calls of libc that Python 3.10 does not offer: unshare, setns, mount, umount. Cheap to import."""
+"""The libc calls that Python 3.10 does not have: unshare, setns, mount, umount. Fast to import."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 
 IPT_SO_GET_INFO = 64
-_IPT_GETINFO = 84  # bytes of struct ipt_getinfo, which begins with the name of a table
+_IPT_GETINFO = 84  # size in bytes of struct ipt_getinfo, which starts with the name of a table
 
 libc = ctypes.CDLL(None, use_errno=True)
 
 
 def check(result: int, what: str) -> int:
-    """Turn a libc call's -1 into an OSError that says what was tried."""
+    """Return the result of a libc call; for -1 raise an OSError that names the call."""
     if result == -1:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
@@ -31,12 +31,13 @@ def check(result: int, what: str) -> int:
 
 
 def setns(fd: int, kind: int = CLONE_NEWNET) -> None:
-    """Move the calling thread into the namespace behind `fd`."""
+    """Move the calling thread into the namespace of `fd`. Raises OSError."""
     check(libc.setns(fd, kind), "setns")
 
 
 def unshare(flags: int) -> None:
-    """Give the calling thread (or a single-threaded process) new namespaces of the kinds in `flags`."""
+    """Move the calling thread (or a single-threaded process) into new namespaces of the kinds in `flags`. Raises
+    OSError."""
     check(libc.unshare(flags), "unshare")
 
 
@@ -52,9 +53,10 @@ def umount(target: str, flags: int = MNT_DETACH) -> None:
 
 
 def ask_for_table(fd: int, table: str) -> None:
-    """Ask the legacy ip_tables about a table by a raw socket, as iptables-legacy begins: so the namespace gets it.
+    """Ask the legacy ip_tables about a table through a raw socket, as iptables-legacy does first. The kernel then
+    creates the table in the namespace.
 
-    Python's own getsockopt cannot say which table is meant. Raises OSError where the kernel has none.
+    Python's own getsockopt cannot pass the table's name. Raises OSError if the kernel does not have the table.
     """
     asked = ctypes.create_string_buffer(table.encode(), _IPT_GETINFO)
     size = ctypes.c_uint32(_IPT_GETINFO)

@@ -1,7 +1,7 @@
-"""Who may ping without privileges (net.ipv4.ping_group_range), where not every group exists.
+"""net.ipv4.ping_group_range (the groups that may ping without privileges) in a user namespace.
 
-"0 2147483647" is every group. In a user namespace the kernel takes only groups that are mapped there, so that
-every group is the range of those; it is written and read as that, and means the same.
+The value "0 2147483647" means every group. In a user namespace the kernel accepts only groups that are mapped there. So
+"every group" is written and read there as the range of the mapped groups.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ NAME, EVERYONE = "net.ipv4.ping_group_range", "0 2147483647"
 
 
 def written(name: str, value: str) -> str:
-    """What to write to a setting that is to have this value."""
+    """What to write to a sysctl so that it has this value."""
     return f"0 {last()}" if name == NAME and value == EVERYONE else value
 
 
 def meant(name: str, value: str) -> str:
-    """What a setting's value means."""
+    """What a sysctl's value means, in the form that plans use."""
     return EVERYONE if name == NAME and value == f"0 {last()}" else value
 
 
 @cache
 def last() -> int:
-    """The last group there is, counted from 0 without a gap."""
+    """The last group of the range of mapped groups that starts with 0."""
     end = 0
     for line in sorted(Path("/proc/self/gid_map").read_text().splitlines(), key=lambda text: int(text.split()[0])):
         first, _, count = map(int, line.split())

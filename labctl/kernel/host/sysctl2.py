@@ -1,4 +1,4 @@
-"""Every setting of a namespace, by its dotted name: to see what somebody else changed in it."""
+"""Read every sysctl of a namespace, by its dotted name, to find what other programs changed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 
 def read_all(root: str = "/proc/sys/net") -> dict[str, str]:
-    """All settings below net of the namespace that this thread is in; those that cannot be read are left out."""
+    """All sysctls below net of this thread's namespace; those that cannot be read are left out."""
     return dict(_read(root, "net"))
 
 

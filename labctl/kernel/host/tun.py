@@ -1,6 +1,6 @@
-"""TUN devices: made through /dev/net/tun, in the namespace of the thread that asks, and there until deleted.
+"""TUN devices: created through /dev/net/tun, in the namespace of the calling thread.
 
-A program opens the device by its name and reads and writes the packets; until one does it has no carrier.
+A program opens the device by its name, and reads and writes packets. Until a program does, the device has no carrier.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ TUNSETIFF, TUNSETPERSIST, TUNSETIFINDEX = 0x400454CA, 0x400454CB, 0x400454DA
 
 
 def attach(name: str, index: int | None = None) -> int:
-    """A descriptor of the TUN device of that name, made if it is not there, with that index. Raises OSError."""
+    """A file descriptor of the TUN device with this name. If it does not exist, it is created, with this index. Raises
+    OSError."""
     fd = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
     try:
         if index is not None:
@@ -28,7 +29,7 @@ def attach(name: str, index: int | None = None) -> int:
 
 
 def make(name: str, index: int) -> None:
-    """A TUN device that stays. Raises OSError."""
+    """Create a TUN device that stays until it is deleted. Raises OSError."""
     fd = attach(name, index)
     try:
         fcntl.ioctl(fd, TUNSETPERSIST, 1)

@@ -1,6 +1,6 @@
-"""Small questions to a namespace through a socket of it: is a device up, what MAC has it, is an address its own.
+"""Small queries to a namespace through one of its sockets: is a device up, what is its MAC, is an address local.
 
-They cost a system call each, where a netlink dump would cost milliseconds.
+Each costs one system call; a netlink dump would cost milliseconds.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ NO_CARRIER = "has no carrier"
 
 
 def trouble(sock: socket.socket, device: str) -> str | None:
-    """What is wrong with a device: `is gone`, `is down`, `has no carrier`; None if it works."""
+    """The problem of a device: `is gone`, `is down`, `has no carrier`; None if it works."""
     try:
         answer = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("=16sH14x", device.encode(), 0))
     except OSError as error:
-        return "is gone" if error.errno == errno.ENODEV else f"cannot be asked: {error.strerror}"
+        return "is gone" if error.errno == errno.ENODEV else f"cannot be queried: {error.strerror}"
     flags = struct.unpack_from("=H", answer, 16)[0]
     if not flags & IFF_UP:
         return "is down"
@@ -36,10 +36,12 @@ def trouble(sock: socket.socket, device: str) -> str | None:
 
 
 def _carrier(sock: socket.socket, device: str) -> bool | None:
-    """Whether a device has its carrier, None for a kind that cannot tell. The flags learn that it came, or went, up to
-    a second late, and until it is known to have come the device drops what it is given: the work waits in a queue of
-    the kernel's. To be asked this way makes the kernel do it first (linkwatch_sync_dev() in net/core/link_watch.c, by
-    ethtool_op_get_link())."""
+    """Whether a device has carrier; None for a kind of device that does not report it.
+
+    The device flags follow a change of carrier up to a second late, because the kernel queues that work. Until the
+    kernel has noted that the carrier is on, the device drops what it should send. This ioctl makes the kernel do the
+    queued work first (linkwatch_sync_dev() in net/core/link_watch.c, called by ethtool_op_get_link()).
+    """
     answer = array.array("I", (ETHTOOL_GLINK, 0))
     request = struct.pack("@16sP16x", device.encode(), answer.buffer_info()[0])
     try:
@@ -50,19 +52,23 @@ def _carrier(sock: socket.socket, device: str) -> bool | None:
 
 
 def settle(names: Iterable[str]) -> None:
-    """Let devices that are up know of their carriers, so that they drop nothing from now on. Runs inside."""
+    """Make the kernel update the carrier of devices that are up, so that from now on they drop no packets for it.
+
+    Runs inside the namespace.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         for name in names:
             trouble(sock, name)
 
 
 def plugged(item: Resource | None) -> bool:
-    """Whether it is a cable's end that is to be up, and so must have a carrier; a bridge without ports has none."""
+    """Whether it is one end of a veth pair that should be up, and so must have carrier. A bridge without ports, for
+    example, has none."""
     return isinstance(item, Link) and item.kind == "veth" and item.up
 
 
 def mac(sock: socket.socket, device: str) -> str | None:
-    """A device's Ethernet address, or None if it is gone."""
+    """A device's Ethernet address, or None if the device is gone."""
     try:
         answer = fcntl.ioctl(sock, SIOCGIFHWADDR, struct.pack("=16s16x", device.encode()))
     except OSError:
@@ -71,7 +77,7 @@ def mac(sock: socket.socket, device: str) -> str | None:
 
 
 def index(sock: socket.socket, device: str) -> int:
-    """A device's number in its namespace, or 0 if it is gone."""
+    """A device's index in its namespace, or 0 if the device is gone."""
     try:
         answer = fcntl.ioctl(sock, SIOCGIFINDEX, struct.pack("=16si12x", device.encode(), 0))
     except OSError:
@@ -80,7 +86,7 @@ def index(sock: socket.socket, device: str) -> int:
 
 
 def owns(inside: Inside, lab: str, node: str, address: IP) -> bool:
-    """Whether an address is the node's own: only then can a socket be bound to it."""
+    """Whether an address is a local address of the node: only then can a socket be bound to it."""
     try:
         return inside.run(paths.netns_path(lab, node), _bindable, address)
     except OSError:

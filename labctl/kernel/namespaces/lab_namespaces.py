@@ -1,6 +1,6 @@
-"""The namespaces of one lab: made, opened, listed and removed. Each has its descriptor and its socket.
+"""Create, open, list and remove the namespaces of one lab. Each open one has a file descriptor and a netlink socket.
 
-Everything here but `Rooms.close` runs in the thread that enters namespaces (see `netns.Inside`).
+Everything here except `Rooms.close` runs in the thread that enters namespaces (see `thread.Inside`).
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ HERE = "/proc/thread-self/ns/net"
 
 
 class Rooms:
-    """Open namespaces of a lab, by node. A socket made in one stays in it."""
+    """The open namespaces of a lab, by node. A socket that was created in one stays in it."""
 
     def __init__(self, lab: str) -> None:
         self.lab = lab
         self.fds: dict[str, int] = {}
         self.channels: dict[str, Channel] = {}
-        self.stopped = False  # set from outside to make a long build end early
+        self.stopped = False  # another thread sets it, to end a long build early
         self._where: str | None = None
         raise_open_files()
 
@@ -55,12 +55,12 @@ class Rooms:
         self._where = None
 
     def make(self, node: str) -> None:
-        """A new, empty namespace, bound to its name. Raises KernelError."""
+        """Create a new, empty namespace and bind it to its name. Raises KernelError."""
         if self.stopped:
-            raise KernelError(f"stopped before namespace {node} was made")
+            raise KernelError(f"interrupted before namespace {node} was created")
         path = paths.netns_path(self.lab, node)
         if not is_namespace(path):
-            remove(path)  # a name without a namespace behind it, as a reboot or a crash leaves it
+            remove(path)  # a name without a namespace, left by a reboot or a crash
         try:
             unshare(CLONE_NEWNET)
             self._where = node
@@ -70,13 +70,13 @@ class Rooms:
             mount(HERE, str(path), None, MS_BIND)
         except OSError as error:
             raise KernelError(
-                f"cannot make namespace {path.name}: {error.strerror}", _hint(error), error.errno or 0
+                f"cannot create namespace {path.name}: {error.strerror}", _hint(error), error.errno or 0
             ) from None
         self.channels[node] = Channel()
 
     def open(self, nodes: Iterable[str]) -> tuple[str, ...]:
-        """Open those namespaces that exist; returns their names. A name with no namespace behind it counts
-        as absent. Raises KernelError for a name that leads to the machine's own namespace."""
+        """Open the namespaces that exist and return their nodes. A name to which no namespace is bound counts as
+        absent. Raises KernelError for a name to which the machine's own namespace is bound."""
         opened = []
         for node in nodes:
             path = paths.netns_path(self.lab, node)
@@ -95,8 +95,8 @@ class Rooms:
         found = os.fstat(fd)
         if (found.st_dev, found.st_ino) in own_namespaces():
             os.close(fd)
-            hint = f"somebody bound it there; take the name away: umount {path} && rm {path}"
-            raise KernelError(f"{path.name} is the machine's own network namespace, and no lab's", hint)
+            hint = f"labctl did not bind it there; remove the name: umount {path} && rm {path}"
+            raise KernelError(f"{path.name} is the machine's own network namespace, not a lab's", hint)
         return fd
 
     def enter(self, node: str) -> None:
@@ -113,7 +113,7 @@ class Rooms:
         remove(paths.netns_path(self.lab, node))
 
     def nsid(self, node: str, other: str) -> int | None:
-        """The id by which the kernel, in `node`, names the namespace `other`."""
+        """The id (nsid) that the kernel uses in `node` for the namespace `other`; None if there is none."""
         body = struct.pack("=Bxxx", 0) + struct.pack("=HHI", 8, NETNSA_FD, self.fds[other])
         for data, start, end in self.channels[node].ask(RTM_GETNSID, body):
             place = attributes(data, start + 4, end).get(NETNSA_NSID)
@@ -123,8 +123,8 @@ class Rooms:
 
 
 def prepare() -> None:
-    """The directory of named namespaces, as `ip netns` makes it: a shared mount, so that services with
-    private mounts do not keep deleted namespaces alive."""
+    """Create the directory of named namespaces as `ip netns` does: as a shared mount. Otherwise services with private
+    mount namespaces would keep deleted namespaces alive."""
     directory = str(paths.netns_dir())
     os.makedirs(directory, exist_ok=True)
     try:
@@ -137,19 +137,19 @@ def prepare() -> None:
 
 
 def own_namespaces() -> frozenset[tuple[int, int]]:
-    """The namespaces that are nobody's lab: the one this process started in, and init's, by device and inode."""
+    """The namespaces that never belong to a lab: this process's own and init's, by device and inode."""
     found = set()
     for place in ("/proc/self/ns/net", "/proc/1/ns/net"):
         try:
             stat = os.stat(place)
         except OSError:
-            continue  # init's is not for everyone to see
+            continue  # not every user may read init's
         found.add((stat.st_dev, stat.st_ino))
     return frozenset(found)
 
 
 def is_namespace(path: Path) -> bool:
-    """Whether a namespace is bound to the file; a link to one is not."""
+    """Whether a namespace is bound to this file. A symbolic link to such a file does not count."""
     try:
         return os.lstat(path).st_dev == os.stat("/proc/self/ns/net").st_dev
     except FileNotFoundError:
@@ -157,7 +157,10 @@ def is_namespace(path: Path) -> bool:
 
 
 def remove(path: Path) -> bool:
-    """Unbind and unlink a namespace's name; True if there was one. What runs inside keeps it alive."""
+    """Unbind and unlink a namespace's name; returns whether there was one. Processes inside keep the namespace alive.
+
+    Raises KernelError.
+    """
     try:
         umount(str(path), MNT_DETACH | UMOUNT_NOFOLLOW)
     except OSError as error:
@@ -171,7 +174,7 @@ def remove(path: Path) -> bool:
 
 
 def raise_open_files() -> None:
-    """A lab needs two descriptors per namespace: allow as many as this process may have."""
+    """Raise the soft limit of open files to the hard limit: a lab needs two descriptors per namespace."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -181,7 +184,7 @@ def _hint(error: OSError) -> str:
     if error.errno in (errno.EPERM, errno.EACCES):
         return "run it as root: sudo labctl ..."
     if error.errno == errno.EMFILE:
-        return "too many open files for this process: ulimit -n says how many it may have"
+        return "this process has too many open files; ulimit -n shows the limit"
     if error.errno == errno.ENOSPC:
-        return "the kernel's limit of namespaces: /proc/sys/user/max_net_namespaces"
+        return "the limit of network namespaces is reached: /proc/sys/user/max_net_namespaces"
     return ""

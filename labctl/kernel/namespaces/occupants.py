@@ -1,8 +1,8 @@
-"""The processes that live in a lab's namespaces: found by where they are, never by what they are called.
+"""The processes in a lab's namespaces: found by their network namespace, never by their name.
 
-A namespace lives as long as a process is in it, so `down` ends those first. It ends nothing else: not
-itself, not the shell it was typed in, nothing outside the lab's own namespaces, and nothing at all in
-the machine's own, whatever name somebody gave that.
+A namespace exists as long as a process is in it, so `down` ends these processes first. It ends no other process: not
+itself, not the shell that called it, none outside the lab's namespaces, and none in the machine's own namespace, even
+if that is bound to a name of the lab.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ GRACE = 1.0  # seconds between SIGTERM and SIGKILL
 
 
 def find(paths: Iterable[Path]) -> tuple[int, ...]:
-    """The ids of the processes in the namespaces bound to these files, but for us and our ancestors."""
+    """The ids of the processes in the namespaces bound to these files, without this process and its ancestors."""
     return tuple(located(paths))
 
 
 def located(paths: Iterable[Path]) -> dict[int, Path]:
-    """As `find`, each with the file that its namespace is bound to."""
+    """As `find`, with the file that the namespace of each process is bound to."""
     own, bound = own_namespaces(), {}
     for path in paths:
         if is_namespace(path):
@@ -36,19 +36,19 @@ def located(paths: Iterable[Path]) -> dict[int, Path]:
 
 
 def here() -> tuple[int, ...]:
-    """The ids of the processes in the namespace this thread is in, whosever that is, but for us and our ancestors."""
+    """The ids of the processes in this thread's namespace (of any owner), without this process and its ancestors."""
     found = os.stat("/proc/thread-self/ns/net")
     return tuple(pid for pid, home in _others() if home == (found.st_dev, found.st_ino))
 
 
 def strangers() -> tuple[int, ...]:
-    """The ids of all processes that live in any namespace but the machine's own."""
+    """The ids of all processes in any namespace other than the machine's own."""
     own = own_namespaces()
     return tuple(pid for pid, home in _others() if home not in own)
 
 
 def _others() -> Iterator[tuple[int, tuple[int, int]]]:
-    """Every process but us and our ancestors, with its network namespace by device and inode."""
+    """Every process except this one and its ancestors, with its network namespace by device and inode."""
     ours = _ancestry()
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) in ours:
@@ -56,12 +56,13 @@ def _others() -> Iterator[tuple[int, tuple[int, int]]]:
         try:
             lives = os.stat(f"/proc/{name}/ns/net")
         except OSError:
-            continue  # it ended meanwhile, or is none of our business
+            continue  # it ended meanwhile, or this user may not look at it
         yield int(name), (lives.st_dev, lives.st_ino)
 
 
 def end(pids: Iterable[int], grace: float = GRACE) -> None:
-    """End processes: ask, wait for them to go, then insist. Returns when all are gone."""
+    """End processes: send SIGTERM, wait `grace` seconds, then send SIGKILL and wait again. Returns early when all have
+    ended."""
     handles = {}
     for pid in pids:
         try:
@@ -86,7 +87,7 @@ def _signal(fd: int, number: signal.Signals) -> None:
 
 
 def _wait(handles: dict[int, int], grace: float) -> None:
-    """Wait until all have ended; closes the handles of those that have."""
+    """Wait at most `grace` seconds until all have ended; close the handles of those that have."""
     poll = select.poll()
     for fd in handles:
         poll.register(fd, select.POLLIN)

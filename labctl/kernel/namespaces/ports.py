@@ -1,4 +1,4 @@
-"""Ports of a namespace: whether one can be had, and who has it."""
+"""Ports of a namespace: whether one is free, and which process listens on it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from labctl.core.scenario_types import Protocol
 from labctl.kernel.namespaces import occupants
 
-LISTENING = {"tcp": "0A", "udp": "07"}  # the state that /proc/net tells of a socket that waits
+LISTENING = {"tcp": "0A", "udp": "07"}  # the state in /proc/net/tcp and udp of a socket that waits for clients
 
 
 def claim(protocol: Protocol, port: int) -> int:
-    """Try to listen on a port of the namespace this thread is in, and let it go again; the errno, 0 for success."""
+    """Try to listen on a port of this thread's namespace, and close it again. Returns the errno, 0 for success."""
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
     with socket.socket(socket.AF_INET, kind) as sock:
         if protocol == "tcp":
@@ -29,7 +29,7 @@ def claim(protocol: Protocol, port: int) -> int:
 
 
 def holders(path: Path, protocol: Protocol, port: int) -> tuple[str, ...]:
-    """Who listens on a port of the namespace this thread is in, which is bound to `path`: `web (process 4711)`."""
+    """The processes that listen on a port of this thread's namespace, bound to `path`: `web (process 4711)`."""
     sockets = _sockets(protocol, port)
     return tuple(f"{_name(pid)} (process {pid})" for pid in occupants.find([path]) if sockets & _held(pid))
 

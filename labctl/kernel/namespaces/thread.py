@@ -1,8 +1,8 @@
-"""Entering namespaces: one dedicated thread that never does anything else, and so never has to return.
+"""Enter namespaces: in one dedicated thread that does nothing else, and so never has to return.
 
-`setns` moves a thread, not a process. A thread that once entered a lab must not come back to ordinary
-work (a forgotten return would aim a write at the machine itself), so all entering happens in `Inside`.
-Sockets and processes that are made there stay in their namespace and may be used from anywhere.
+`setns` moves a thread, not a process. A thread that entered a lab must not do ordinary work again: a forgotten return
+to the machine's namespace would make a later write hit the wrong namespace. So all entering happens in `Inside`.
+Sockets and processes that are created there stay in their namespace, and any thread may use them.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ T = TypeVar("T")
 
 
 class Inside:
-    """A thread for work inside namespaces; a context manager that ends it.
+    """A thread for work inside namespaces. A context manager: leaving it ends the thread.
 
-    `run(where, function, ...)` calls the function in that thread after entering `where`, which is a path,
-    an open namespace's file descriptor, or None to stay wherever the thread is. Calls are served in
-    order; what the function raises is raised at the caller. Processes started by the function live in
-    the namespace, and their parent-death signal waits for this thread, not for the caller.
+    `run(where, function, ...)` calls the function in that thread after entering `where`: a path, the file descriptor
+    of an open namespace, or None to stay where the thread is. Calls run in order. An exception of the function is
+    raised in the caller. Processes that the function starts run in the namespace. Their parent-death signal comes when
+    this thread ends, not when the caller's thread does.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Inside:
         self.close()
 
     def close(self) -> None:
-        """End the thread; what it made stays."""
+        """End the thread. The sockets and processes that were created in it stay."""
         self._jobs.put(None)
         self._thread.join()
 

@@ -1,4 +1,4 @@
-"""The connections that a namespace remembers (conntrack), read by netlink: what was translated into what."""
+"""The connections that a namespace tracks (conntrack), read by netlink, with their address translations."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ REPLIED = 2  # IPS_SEEN_REPLY
 
 
 def flows(node: str, version: int) -> tuple[Flow, ...]:
-    """All of them in the namespace of this thread; none where the kernel has no conntrack, or it is not loaded
-    (asking would load it)."""
+    """All connections of this thread's namespace; none if the kernel has no conntrack or has not loaded it (a request
+    would load it)."""
     if os.path.exists("/proc/modules") and not os.path.exists("/sys/module/nf_conntrack"):
         return ()
     family = socket.AF_INET if version == 4 else socket.AF_INET6

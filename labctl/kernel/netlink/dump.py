@@ -1,6 +1,6 @@
-"""Reading a namespace's tables: lean readers for the few rtnetlink messages that labctl models.
+"""Read a namespace's tables: small readers for the few rtnetlink messages that labctl models.
 
-pyroute2 decodes every attribute of every message, at a millisecond for three links; these take only
+pyroute2 decodes every attribute of every message, which takes a millisecond for three links. These readers decode only
 what the plan's types hold. A test reads the same namespaces through pyroute2 and compares.
 """
 
@@ -29,7 +29,7 @@ LOCAL_TABLE = 255
 
 @dataclass(slots=True)
 class RawLink:
-    """One link as the kernel tells it; indexes and namespace ids not yet turned into names."""
+    """One link as the kernel reports it; indexes and namespace ids are not yet turned into names."""
 
     index: int
     name: str
@@ -44,11 +44,11 @@ class RawLink:
     hairpin: bool = False
     isolated: bool = False
     addr_gen_mode: int | None = None
-    forwarding: int | None = None  # net.ipv4.conf.<dev>.forwarding, which the kernel tells along
+    forwarding: int | None = None  # net.ipv4.conf.<dev>.forwarding, which is part of the kernel's message
 
 
 def links(channel: Channel) -> Iterator[RawLink]:
-    """Every link of the namespace."""
+    """Every link of the namespace. Like all readers here, it raises OSError if the kernel refuses the dump."""
     for data, start, end in channel.dump(encoding.RTM_GETLINK, _LINKS):
         _, _, index, flags, _ = _ifinfo.unpack_from(data, start)
         found = attributes(data, start + 16, end)
@@ -85,7 +85,7 @@ def _linkinfo(link: RawLink, data: bytes, start: int, end: int) -> None:
 def _af_spec(link: RawLink, data: bytes, start: int, end: int) -> None:
     families = attributes(data, start, end)
     if (four := families.get(AF_INET)) is not None and (settings := attributes(data, *four).get(1)) is not None:
-        link.forwarding = _u32.unpack_from(data, settings[0])[0]  # the first of them
+        link.forwarding = _u32.unpack_from(data, settings[0])[0]  # forwarding is the first of the settings
     six = families.get(AF_INET6)
     if six is not None and (mode := attributes(data, *six).get(8)) is not None:
         link.addr_gen_mode = data[mode[0]]
@@ -103,7 +103,7 @@ def addresses(channel: Channel) -> Iterator[tuple[int, IP, int]]:
 
 @dataclass(slots=True)
 class RawRoute:
-    """One route as the kernel tells it."""
+    """One route as the kernel reports it."""
 
     family: int
     length: int
@@ -123,7 +123,7 @@ class RawRoute:
 
 
 def routes(channel: Channel) -> Iterator[RawRoute]:
-    """Every route but the kernel's own in the local table."""
+    """Every route except the kernel's own in the local table."""
     for data, start, end in channel.dump(encoding.RTM_GETROUTE, _rtmsg.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
         family, length, _, tos, table, proto, scope, kind, flags = _rtmsg.unpack_from(data, start)
         own = table == LOCAL_TABLE and proto == PROTO_KERNEL
@@ -147,7 +147,7 @@ def routes(channel: Channel) -> Iterator[RawRoute]:
 
 
 def _encap(data: bytes, found: dict[int, tuple[int, int]]) -> tuple[int, IP] | None:
-    """What a device is told with each packet, where that is an IP tunnel's identifier and far end."""
+    """The encapsulation of a route (LWTUNNEL_ENCAP_IP): the tunnel's identifier and remote address; else None."""
     if 21 not in found or 22 not in found or data[found[21][0]] != 2:
         return None
     inner = attributes(data, *found[22])
@@ -162,7 +162,7 @@ def _metric_mtu(data: bytes, place: tuple[int, int]) -> int | None:
 
 @dataclass(slots=True)
 class RawNeighbour:
-    """One neighbour or forwarding entry as the kernel tells it."""
+    """One neighbour or forwarding entry as the kernel reports it."""
 
     index: int
     state: int
@@ -172,7 +172,7 @@ class RawNeighbour:
 
 
 def neighbours(channel: Channel, *, family: int = 0, proxy: bool = False) -> Iterator[RawNeighbour]:
-    """Every neighbour entry, or the proxy ones, or (family AF_BRIDGE) the forwarding entries."""
+    """Every neighbour entry; with `proxy` the proxy entries; with family AF_BRIDGE the forwarding entries."""
     wanted = _ndmsg.pack(family, 0, 0, NTF_PROXY if proxy else 0, 0)
     for data, start, end in channel.dump(encoding.RTM_GETNEIGH, wanted):
         kind, index, state, flags, _ = _ndmsg.unpack_from(data, start)
@@ -186,7 +186,7 @@ def neighbours(channel: Channel, *, family: int = 0, proxy: bool = False) -> Ite
 
 @dataclass(slots=True)
 class RawRule:
-    """One policy-routing rule as the kernel tells it."""
+    """One policy-routing rule as the kernel reports it."""
 
     family: int
     action: int

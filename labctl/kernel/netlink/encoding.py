@@ -1,9 +1,9 @@
-"""Netlink messages, encoded by pyroute2's own message classes: once per shape, then filled in.
+"""Encode netlink messages with pyroute2's message classes: once per shape, then as a filled-in template.
 
-A thousand pods need eight thousand messages of a dozen shapes. pyroute2 takes 20 to 150 microseconds
-for one; here it encodes each shape once, with sentinels where the values go, and every further message
-of that shape is that template with the values written over the sentinels. A test holds the result
-against pyroute2's own encoding, byte for byte.
+A thousand pods need eight thousand messages of a dozen shapes. pyroute2 takes 20 to 150 microseconds for one message.
+Here it encodes each shape once, with sentinels in place of the values. Every further message of that shape is this
+template with the values written over the sentinels. A test compares the result with pyroute2's own encoding, byte for
+byte.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
 REPLACE, EXCL, CREATE = 0x100, 0x200, 0x400
 
 Attrs = Sequence[tuple[str, Any]]
-_SHAPING = frozenset({"IFLA_INFO_KIND", "IFLA_INFO_SLAVE_KIND"})  # pyroute2 encodes their neighbours by them
+_SHAPING = frozenset({"IFLA_INFO_KIND", "IFLA_INFO_SLAVE_KIND"})  # they decide how pyroute2 encodes other attributes
 
 
 class U32(int):
@@ -42,8 +42,8 @@ class Mac(str):
 def message_class(name: str) -> Any:
     """One of pyroute2's rtnetlink message classes, without importing all of pyroute2.
 
-    `import pyroute2` loads 370 modules in 150 ms; these five need 28 of them. The package's own
-    __init__ is stepped around for the moment of the import, and found as ever by anyone after that.
+    `import pyroute2` loads 370 modules in 150 ms; these five classes need 28 of them. The package's own __init__ is
+    skipped during this import only; a later `import pyroute2` finds it as usual.
     """
     if "pyroute2" in sys.modules:
         return getattr(importlib.import_module(f"pyroute2.netlink.rtnl.{name}"), name)
@@ -60,7 +60,7 @@ def message_class(name: str) -> Any:
 
 
 def plain(name: str, kind: int, flags: int, fields: dict[str, Any], attrs: Attrs) -> bytes:
-    """One message, wholly encoded by pyroute2: the slow truth behind `encode`."""
+    """One message, encoded by pyroute2 alone: the slow reference for `encode`."""
     message = message_class(name)()
     for field, value in fields.items():
         message[field] = int(value) if isinstance(value, int) else value
@@ -72,8 +72,8 @@ def plain(name: str, kind: int, flags: int, fields: dict[str, Any], attrs: Attrs
 
 
 def encode(name: str, kind: int, flags: int, fields: dict[str, Any], attrs: Attrs) -> bytearray:
-    """One message. Values of type U32, Mac, IPv4Address, IPv6Address, and strings of four letters and
-    more, are filled into the shape's template; everything else is part of the shape."""
+    """One message. Values of the types U32, Mac, IPv4Address and IPv6Address, and strings of four or more letters, are
+    filled into the shape's template. Every other value is part of the shape."""
     values: list[bytes] = []
     shape = (name, kind, flags, _shape_fields(fields, values), _shape(attrs, values))
     template = _templates.get(shape)
@@ -91,7 +91,7 @@ _u32 = struct.Struct("=I").pack
 
 
 def _leaf(value: Any) -> bytes | None:
-    """The bytes of a value that is filled in; None for one that belongs to the shape."""
+    """The bytes of a value that is filled in; None for a value that is part of the shape."""
     kind = type(value)
     if kind is U32:
         return _u32(value)
@@ -120,7 +120,7 @@ def _shape(attrs: Attrs, values: list[bytes]) -> tuple[Any, ...]:
     for name, value in attrs:
         if type(value) is list:
             shape.append((name, _shape(value, values)))
-        elif type(value) is dict:  # a message in a message, as a veth's peer is
+        elif type(value) is dict:  # a message inside a message, such as a veth's peer
             inner = {key: item for key, item in value.items() if key != "attrs"}
             shape.append((name, _shape_fields(inner, values), _shape(value["attrs"], values)))
         elif name not in _SHAPING and (leaf := _leaf(value)) is not None:
@@ -149,7 +149,7 @@ def _template(
     for mark in sentinels:
         start = data.find(mark)
         if start < 0 or data.find(mark, start + 1) >= 0:
-            raise AssertionError(f"the sentinel {mark!r} is not exactly once in the encoded {name}")
+            raise AssertionError(f"the encoded {name} must contain the sentinel {mark!r} exactly once")
         holes.append((start, start + len(mark)))
     return data, tuple(holes)
 
@@ -172,7 +172,7 @@ def _mark(attrs: Attrs, sentinel: Callable[[Any], Any]) -> list[tuple[str, Any]]
 
 
 def _sentinel(value: Any, number: int) -> Any:
-    """A value of the same type and length that occurs nowhere else in a message."""
+    """A value of the same type and length that does not occur anywhere else in a message."""
     if type(value) is U32:
         return U32(0x61A7C300 + number)
     if type(value) is IPv4Address:
@@ -185,7 +185,7 @@ def _sentinel(value: Any, number: int) -> Any:
 
 
 def _readable(attrs: Attrs) -> list[tuple[str, Any]]:
-    """The attributes as pyroute2 takes them: nested lists wrapped, addresses and numbers plain."""
+    """The attributes in the form that pyroute2 accepts: nested lists wrapped, addresses as text, numbers as int."""
     readable: list[tuple[str, Any]] = []
     for name, value in attrs:
         if isinstance(value, list):

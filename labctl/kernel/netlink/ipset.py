@@ -1,7 +1,7 @@
-"""The IP sets of a namespace: read, made and changed over netfilter's netlink, in pyroute2's encoding.
+"""Read, create and change the IP sets of a namespace over netfilter's netlink, in pyroute2's encoding.
 
-`read` and `write` act on the namespace of the thread that calls them; no program is started. Sets are made
-before the rules that match them and removed after those, for the kernel refuses to let go of a set in use.
+`read` and `write` act on the namespace of the calling thread; no program is started. Sets are created before the rules
+that match them and removed after those rules, because the kernel refuses to remove a set that is in use.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _REQUEST, _ACK, _DUMP, _EXCL, _CREATED = 0x1, 0x4, 0x300, 0x200, 0x400
 _ERROR, _DONE = 2, 3
 _SETNAME, _TYPENAME, _ADT, _DATA, _IP, _CIDR = 2, 3, 8, 7, 1, 3
 _MAXELEM = {"hash:net": 1048576, "hash:ip": 1048576}
-_ERRORS = {4097: "another protocol version", 4098: "no such set type", 4101: "a set of that name is there",
-           4102: "a set of another type", 4103: "the member is there already, or is not there",
-           4104: "a prefix length that it cannot hold", 4108: "rules refer to it"}  # fmt: skip
+_ERRORS = {4097: "another protocol version", 4098: "no such set type", 4101: "a set of that name exists already",
+           4102: "the set has another type", 4103: "the member exists already, or does not exist",
+           4104: "a prefix length that the set cannot hold", 4108: "rules use it"}  # fmt: skip
 
 
 def read(ns: str) -> tuple[IpSet, ...]:
-    """Every set of the namespace of this thread, under the name `ns`. Where no set type was ever loaded there are
-    none, and asking would load it."""
+    """Every set of this thread's namespace, with `ns` as the name of the namespace. Without the module ip_set there
+    are none; a request would load it."""
     if not os.path.exists("/sys/module/ip_set"):
         return ()
     members: dict[str, tuple[str, list[str]]] = {}
@@ -53,7 +53,7 @@ def read(ns: str) -> tuple[IpSet, ...]:
 
 
 def write(ns: str, changes: Iterable[Change]) -> None:
-    """Make sets and change what is in them; removals and other changes are passed over. Raises KernelError."""
+    """Create sets and change their members. Removals and changes of other objects are ignored. Raises KernelError."""
     with _socket() as asking:
         for change in changes:
             want, have = change.want, change.have
@@ -72,7 +72,7 @@ def write(ns: str, changes: Iterable[Change]) -> None:
 
 
 def remove(ns: str, changes: Iterable[Change]) -> None:
-    """Destroy the sets that are to go. Raises KernelError for one that rules still refer to."""
+    """Destroy the sets that the changes remove. Raises KernelError for a set that rules still use."""
     with _socket() as asking:
         for change in changes:
             if change.want is None and isinstance(change.have, IpSet):
@@ -92,7 +92,7 @@ def _member(member: str, kind: str) -> list[tuple[str, Any]]:
 
 
 def _members(data: bytes, start: int, end: int, kind: str) -> Iterator[str]:
-    """The members in one message: a list of nested attributes that all have the same number."""
+    """The members in one message: a list of nested attributes that all have the same type number."""
     while start + 4 <= end:
         length, _ = struct.unpack_from("=HH", data, start)
         if length < 4:
@@ -104,7 +104,7 @@ def _members(data: bytes, start: int, end: int, kind: str) -> Iterator[str]:
             raw = data[place[0] : place[1]]
             size = data[found[_CIDR][0]] if _CIDR in found else len(raw) * 8
             network = ip_network((raw, size))
-            single = network.prefixlen == network.max_prefixlen  # ipset(8) prints those without a prefix length
+            single = network.prefixlen == network.max_prefixlen  # ipset(8) prints these without a prefix length
             yield str(network.network_address if single else network)
         start += (length + 3) & ~3
 
@@ -132,7 +132,7 @@ def _message(command: int, flags: int, sequence: int, attrs: list[tuple[str, Any
 
 
 def _class() -> Any:
-    message_class("rtmsg")  # lets pyroute2's message modules be imported without all of pyroute2
+    message_class("rtmsg")  # after this, pyroute2's message modules can be imported without all of pyroute2
     return importlib.import_module("pyroute2.netlink.nfnetlink.ipset").ipset_msg
 
 

@@ -1,6 +1,6 @@
-"""The options of each kind of link, in iproute2's words, and where they lie in the kernel's messages.
+"""The options of each kind of link, in iproute2's words, and their attributes in the kernel's messages.
 
-One table serves both ways: building a message and reading one back.
+The same table serves to build a message and to read one.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Form = Literal["u8", "u16", "u32", "be16", "ip", "dev", "word", "flag"]
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option: its attribute's name in pyroute2, its number in the kernel, and its form."""
+    """One option: the name of its attribute in pyroute2, its number in the kernel, and its form."""
 
     name: str
     number: int
     form: Form
-    words: tuple[str, ...] = ()  # the words behind the numbers, for `word`
+    words: tuple[str, ...] = ()  # for the form `word`: the words that the numbers 0, 1, ... mean
 
 
 _MACVLAN = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8, "source": 16}
@@ -83,7 +83,7 @@ _INET6_NUMBER = {16: 2, 17: 4}
 def info_data(kind: str, options: Iterable[tuple[str, str]], index_of: Any) -> list[tuple[str, Any]]:
     """The IFLA_INFO_DATA attributes for a link's options; `index_of(dev)` finds a device's index.
 
-    Raises ValueError for an option this kind does not have, or a value it cannot take.
+    Raises ValueError or KeyError for an option that this kind does not have, or for a value that is not possible.
     """
     table = OPTIONS.get(kind, {})
     attrs: list[tuple[str, Any]] = []
@@ -106,14 +106,14 @@ def _attribute(kind: str, word: str, option: Option, text: str, index_of: Any) -
     if option.form == "word":
         return option.name, option.words.index(text)
     if option.form == "flag":
-        return option.name, True  # it is there, or it is not
+        return option.name, True  # a flag has no value: the attribute is present or absent
     if word == "mode" and kind in _MODES:
         return option.name, _MODES[kind][text]
     return option.name, int(text)
 
 
 def read_options(kind: str, data: bytes, start: int, end: int, name_of: Any) -> tuple[tuple[str, str], ...]:
-    """A link's options as the kernel tells them, in the table's words; `name_of(index)` names a device."""
+    """A link's options as the kernel reports them, in the table's words; `name_of(index)` gives a device's name."""
     found = attributes(data, start, end)
     for six, four in _INET6_NUMBER.items():
         if kind == "vxlan" and six in found:

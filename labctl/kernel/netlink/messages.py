@@ -1,4 +1,4 @@
-"""Which netlink messages make, change and unmake each kernel object of a plan."""
+"""The netlink messages that create, change and delete each kernel object of a plan."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ IFA_F_NODAD = 0x02
 RTA_ENCAP_TYPE, RTA_ENCAP, NESTED = 21, 22, 0x8000
 LWTUNNEL_IP, LWTUNNEL_IP_ID, LWTUNNEL_IP_DST = 2, 1, 2
 
-IndexOf = Callable[[str], int]  # a device's name, in the namespace at hand, to its index
+IndexOf = Callable[[str], int]  # from a device's name, in the namespace of the message, to its index
 
 
 def family(version: int) -> int:
@@ -44,19 +44,19 @@ def family(version: int) -> int:
     return AF_INET if version == 4 else AF_INET6
 
 
-_GIVEN = {("vlan_filtering", "0")}  # what a new link has: a kernel without the feature refuses even to be told so
+_GIVEN = {("vlan_filtering", "0")}  # a new link has this anyway; a kernel without the feature refuses the option
 
 
 def create_link(
     link: Link, peer: Link | None, index: int, peer_index: int, peer_fd: int | None, index_of: IndexOf
 ) -> bytearray:
-    """Make a link (for a veth, both ends at once, the peer in its own namespace). Neither is up yet."""
+    """Create a link (for a veth both ends at once, the peer in its own namespace). The links are not up yet."""
     attrs: list[tuple[str, Any]] = [("IFLA_IFNAME", link.at.dev)]
     if link.mtu is not None:
         attrs.append(("IFLA_MTU", link.mtu))
     if link.mac is not None:
         attrs.append(("IFLA_ADDRESS", Mac(link.mac)))
-    if link.master is not None and link.born in (None, link.ns):  # another namespace's bridge cannot be named here
+    if link.master is not None and link.born in (None, link.ns):  # else the bridge is in another namespace
         attrs.append(("IFLA_MASTER", U32(index_of(link.master))))
     lower = dict(link.options).get("dev")
     if lower is not None and link.kind != "vxlan":
@@ -84,19 +84,19 @@ def _peer(peer: Link, index: int, fd: int | None) -> dict[str, Any]:
 
 
 def delete_link(index: int) -> bytearray:
-    """Unmake a link; a veth takes its peer along."""
+    """Delete a link; the peer of a veth is deleted with it."""
     return encode("ifinfmsg", encoding.RTM_DELLINK, SET, {"index": U32(index)}, [])
 
 
 def autoconf(index: int, on: bool) -> bytearray:
-    """IPv6 autoconfiguration of a link: addr_gen_mode eui64 or none. Before it goes up, and in a message
-    of its own: the kernel sets flags before it looks at this attribute."""
+    """IPv6 autoconfiguration of a link: addr_gen_mode eui64 or none. Send it before the link goes up, in a separate
+    message: the kernel applies the flags of a message before this attribute."""
     mode = [("AF_INET6", [("IFLA_INET6_ADDR_GEN_MODE", 0 if on else 1)])]
     return encode("ifinfmsg", encoding.RTM_NEWLINK, SET, {"index": U32(index)}, [("IFLA_AF_SPEC", mode)])
 
 
 def flags(index: int, *, up: bool, promisc: bool = False, arp: bool | None = None) -> bytearray:
-    """Set a link up or down, promiscuous or not, and (None: as it is) asking for its neighbours or not."""
+    """Set a link up or down, promiscuous or not, and with or without ARP (`arp=None`: unchanged)."""
     fields = {
         "index": U32(index),
         "flags": (IFF_UP if up else 0) | (IFF_PROMISC if promisc else 0) | (IFF_NOARP if arp is False else 0),
@@ -106,28 +106,28 @@ def flags(index: int, *, up: bool, promisc: bool = False, arp: bool | None = Non
 
 
 def attribute(index: int, name: str, value: Any) -> bytearray:
-    """Set one attribute of a link: IFLA_MTU, IFLA_ADDRESS, IFLA_MASTER (0 to leave it)."""
+    """Set one attribute of a link: IFLA_MTU, IFLA_ADDRESS, IFLA_MASTER (0: no master)."""
     return encode("ifinfmsg", encoding.RTM_NEWLINK, SET, {"index": U32(index)}, [(name, value)])
 
 
 def port(index: int, *, hairpin: bool, isolated: bool) -> bytearray:
-    """How a bridge port behaves: whether it may send a frame back where it came from, and whether it is
-    kept apart from the other isolated ones."""
+    """Set the flags of a bridge port: `hairpin` (it may send a frame back out where it came in) and `isolated` (no
+    frames between it and other isolated ports)."""
     values = [("IFLA_BRPORT_MODE", int(hairpin)), ("IFLA_BRPORT_ISOLATED", int(isolated))]
     data = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", values)]
     return encode("ifinfmsg", encoding.RTM_NEWLINK, SET, {"index": U32(index)}, [("IFLA_LINKINFO", data)])
 
 
 def kind_options(link: Link, index: int, index_of: IndexOf) -> bytearray:
-    """Set the kind's own options of a link that is already there."""
+    """Set the options of the link's kind on a link that exists already."""
     info = [("IFLA_INFO_KIND", link.kind), ("IFLA_INFO_DATA", info_data(link.kind, link.options, index_of))]
     return encode("ifinfmsg", encoding.RTM_NEWLINK, SET, {"index": U32(index)}, [("IFLA_LINKINFO", info)])
 
 
 def address(item: Address, index: int, *, delete: bool = False, bare: bool = False) -> bytearray:
-    """Add or remove an address. IPv6 ones skip duplicate address detection: a lab knows its addresses.
+    """Add or remove an address. IPv6 addresses skip duplicate address detection: a lab's addresses are unique.
 
-    `bare` removes an IPv4 address by itself alone, which one with a peer of another address needs.
+    `bare` removes an IPv4 address by its local address alone. An address with another peer address needs that.
     """
     ip = item.addr.ip
     fields = {
@@ -149,7 +149,7 @@ def address(item: Address, index: int, *, delete: bool = False, bare: bool = Fal
 
 
 def connected(item: Address, index: int, *, delete: bool) -> bytearray:
-    """Remove, or put back, the kernel's own route to an address's prefix."""
+    """Remove or restore the kernel's own route to an address's prefix."""
     network = item.addr.network
     four = network.version == 4
     fields = {
@@ -195,7 +195,7 @@ def fdb(item: Fdb, index: int, *, delete: bool = False) -> bytearray:
     attrs: list[tuple[str, Any]] = [("NDA_LLADDR", Mac(item.mac))]
     if tunnel:
         attrs.append(("NDA_DST", item.dst))
-    # a VXLAN device may have several destinations for the all-zero address: append; what was learned is replaced
+    # a VXLAN device may have several destinations for the all-zero MAC, so append; other entries (learned) are replaced
     put = REQUEST | ACK | CREATE | (APPEND if tunnel and set(item.mac) <= set("0:") else REPLACE)
     return encode(
         "ndmsg", encoding.RTM_DELNEIGH if delete else encoding.RTM_NEWNEIGH, SET if delete else put, fields, attrs
@@ -203,8 +203,8 @@ def fdb(item: Fdb, index: int, *, delete: bool = False) -> bytearray:
 
 
 def no_route(item: Route, index: int | None, *, bare: bool = False) -> bytearray:
-    """Remove a route, whoever made it and whatever its scope. `bare` names its gateway no more than its
-    device, which the kernel wants for several nexthops or a nexthop object."""
+    """Remove a route of any protocol and scope. `bare` gives neither gateway nor device: the kernel requires that for
+    a route with several nexthops or with a nexthop object."""
     fields = {
         "family": family(item.dst.version),
         "dst_len": item.dst.prefixlen,
@@ -237,7 +237,7 @@ def _nexthop(item: Route, index: int | None) -> list[tuple[str, Any]]:
 
 
 def _scope(item: Route) -> int:
-    """The scope that follows from the rest. IPv6 has none."""
+    """The default scope of a route, which follows from its kind and gateway. IPv6 routes have no scope."""
     if item.kind == "local":
         return SCOPE_HOST if item.dst.version == 4 else SCOPE_GLOBAL
     return SCOPE_LINK if item.dst.version == 4 and item.via is None and item.kind == "unicast" else SCOPE_GLOBAL
@@ -271,7 +271,7 @@ def route(item: Route, index: int | None, *, replace: bool = False) -> bytearray
 
 
 def _encapsulated(message: bytearray, number: int, far: IP) -> bytearray:
-    """A route with what its device is told of each packet (`encap ip id NUMBER dst FAR`), which pyroute2 cannot say."""
+    """A route with an encapsulation (`encap ip id NUMBER dst FAR`), which pyroute2 cannot encode."""
     inner = packed(LWTUNNEL_IP_ID, struct.pack(">Q", number)) + packed(LWTUNNEL_IP_DST, far.packed)
     message += packed(RTA_ENCAP | NESTED, inner) + packed(RTA_ENCAP_TYPE, struct.pack("=H", LWTUNNEL_IP))
     message[:4] = struct.pack("=I", len(message))
@@ -285,7 +285,7 @@ def rule(item: Rule, *, delete: bool = False) -> bytearray:
         "dst_len": item.dst.prefixlen if item.dst is not None else 0,
         "src_len": item.src.prefixlen if item.src is not None else 0,
         "table": item.table if item.kind == "lookup" and item.table < 256 else 0,
-        # goto wants a target that nobody wants to name in a removal; 0 is whatever it does
+        # a goto action requires a target, which a removal does not know; 0 matches any action
         "action": 0 if item.kind == "goto" else RULE_ACTION.get(item.kind, 0),
         "flags": RULE_INVERT if item.invert else 0,
     }

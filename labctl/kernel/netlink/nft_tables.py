@@ -1,7 +1,7 @@
-"""The nf_tables tables of a namespace: which there are, and taking one away. Raw netlink, no program started.
+"""The nf_tables tables of a namespace: list them, and delete one. Raw netlink; no program is started.
 
-ebtables-nft keeps its rules in tables of the bridge family. Tables of any other family are nobody's
-plan: `nft` or iptables-nft made them by hand, beside the legacy tables that labs are written in.
+ebtables-nft keeps its rules in tables of the bridge family, iptables-nft in tables of the families ip and ip6. A table
+that does not belong to the lab's firewall backend was created manually, by `nft` or iptables-nft.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _head = struct.Struct("=IHHII")
 def tables() -> tuple[tuple[str, str], ...]:
     """(family, name) of every table in the namespace of this thread.
 
-    Where nf_tables is a module that nobody loaded there are none, and asking would load it.
+    If nf_tables is a module and not loaded, there are none; a request would load it.
     """
     if os.path.exists("/proc/modules") and not os.path.exists("/sys/module/nf_tables"):
         return ()
@@ -49,7 +49,7 @@ def tables() -> tuple[tuple[str, str], ...]:
 
 
 def remove(ns: str, family: str, name: str) -> None:
-    """Take a table away, with all that is in it, from the namespace of this thread. Raises KernelError."""
+    """Delete a table with all its contents from the namespace of this thread. Raises KernelError."""
     number = next(number for number, word in FAMILIES.items() if word == family)
     raw = name.encode() + b"\0"
     body = struct.pack("=BBH", number, 0, 0) + struct.pack("=HH", 4 + len(raw), 1) + raw + bytes(-len(raw) % 4)
@@ -65,8 +65,9 @@ def remove(ns: str, family: str, name: str) -> None:
 
 
 def extension(feature: str) -> str:
-    """Why iptables-nft has no such match or target (`-m set`, `-j NFLOG`), or "": nft_compat is asked, which knows
-    those of xtables. A kernel without it has no iptables-nft at all, which is not for this feature to say."""
+    """Why iptables-nft has no such match or target (`-m set`, `-j NFLOG`), or "". The request goes to nft_compat, which
+    knows the extensions of xtables. A kernel without nft_compat has no iptables-nft at all; this function does not
+    report that."""
     name, target = feature[3:].encode() + b"\0", feature[1] == "j"
     body = struct.pack("=HH", 4 + len(name), 1) + name + bytes(-len(name) % 4)
     body += b"".join(struct.pack("=HH", 8, kind) + struct.pack(">I", number) for kind, number in ((2, 0), (3, target)))
@@ -79,7 +80,7 @@ def extension(feature: str) -> str:
 
 
 def _codes(asking: socket.socket) -> Iterator[int]:
-    """The error, or 0, that ends an answer."""
+    """The errno, or 0, at the end of a reply."""
     while True:
         data = asking.recv(1 << 16)
         for kind, _, _, start, _ in messages(data):

@@ -1,8 +1,8 @@
-"""Asking a namespace's routing what it does with a packet: RTM_GETROUTE, with the packet's real inputs.
+"""Ask a namespace's routing what it does with a packet: RTM_GETROUTE, with the real inputs of the packet.
 
-Given where a packet comes in and from whom, the kernel makes all the checks it makes for a real one, so its
-refusal is an explanation: ENETUNREACH (no route), EHOSTUNREACH (forwarding is off, or an unreachable route),
-EINVAL or EXDEV (the reverse-path filter), EACCES (a prohibiting route).
+With the packet's input device and source address, the kernel makes the same checks as for a real packet. So its error
+explains a loss: ENETUNREACH (no route), EHOSTUNREACH (forwarding is off, or an unreachable route), EINVAL or EXDEV (the
+reverse-path filter), EACCES (a prohibit route).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _rtmsg = struct.Struct("=BBBBBBBBI")
 
 
 def ask(wanted: RouteInput, mark: int = 0) -> Lookup:
-    """The answer of the namespace this thread is in. A refusal is an answer, too."""
+    """The answer of this thread's namespace. An error of the kernel is an answer, too (`Lookup.error`)."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as sock:
         sock.settimeout(1)
         base = Lookup(wanted.node, wanted.dst, wanted.src, wanted.iif, mark)

@@ -1,4 +1,4 @@
-"""One rtnetlink socket of one namespace: messages go out in batches, every one is acknowledged."""
+"""One rtnetlink socket of one namespace: it sends messages in batches, and the kernel acknowledges each message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SOL_NETLINK = 270
 NETLINK_CAP_ACK, NETLINK_EXT_ACK = 10, 11
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
-BATCH = 60  # acknowledgements of so many messages fit the default receive buffer several times over
+BATCH = 60  # the acknowledgements of so many messages fit several times into the default receive buffer
 
 _header = struct.Struct("=IHHII")
 _attr = struct.Struct("=HH")
@@ -23,7 +23,7 @@ _attr = struct.Struct("=HH")
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One message the kernel refused: which, errno, and the kernel's own words where it gave any."""
+    """One message that the kernel refused: its tag, the errno, and the kernel's own error text (extack) or ""."""
 
     tag: Any
     errno: int
@@ -34,7 +34,7 @@ class Refusal:
 
 
 class Channel:
-    """An rtnetlink socket. Made inside a namespace it stays there, whichever thread uses it."""
+    """An rtnetlink socket. It stays in the namespace in which it was created; any thread may use it."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
@@ -45,15 +45,15 @@ class Channel:
         self._sequence = 0
 
     def close(self) -> None:
-        """Close the socket; what is still queued is forgotten."""
+        """Close the socket; messages that are still queued are dropped."""
         self._socket.close()
 
     def queue(self, message: bytearray, tag: Any) -> None:
-        """Remember a message for the next flush; `tag` says in a refusal what it was about."""
+        """Queue a message for the next flush; a Refusal of it has this `tag`."""
         self._queue.append((message, tag))
 
     def flush(self) -> list[Refusal]:
-        """Send all that is queued, in order, and return what the kernel refused; the rest is done."""
+        """Send all queued messages in order. Returns those that the kernel refused; the others are done."""
         refused: list[Refusal] = []
         queue, self._queue = self._queue, []
         for start in range(0, len(queue), BATCH):
@@ -80,7 +80,7 @@ class Channel:
                     yield Refusal(batch[index][1], -code, _extended(data, flags, start, end))
 
     def ask(self, kind: int, body: bytes) -> Iterator[tuple[bytes, int, int]]:
-        """One question with one answer; yields (data, start, end) of its body, or nothing if refused."""
+        """One request with one reply; yields (data, start, end) of the reply's body, or nothing if it is an error."""
         self._sequence += 1
         self._socket.send(_header.pack(16 + len(body), kind, REQUEST, self._sequence, 0) + body)
         data = self._socket.recv(1 << 18)
@@ -89,7 +89,7 @@ class Channel:
                 yield data, start, end
 
     def dump(self, kind: int, body: bytes) -> Iterator[tuple[bytes, int, int]]:
-        """Ask for a whole table; yields (data, start, end) of each message's body. Raises OSError."""
+        """Request a whole table; yields (data, start, end) of each message's body. Raises OSError."""
         self._sequence += 1
         head = _header.pack(16 + len(body), kind, REQUEST | DUMP, self._sequence, 0)
         self._socket.send(head + body)
@@ -110,7 +110,7 @@ _LITTLE = struct.pack("=H", 1) == b"\x01\x00"
 
 
 def messages(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
-    """Walk the netlink messages in a datagram: (type, flags, sequence, start and end of the body)."""
+    """The netlink messages in a datagram, each as (type, flags, sequence, start and end of the body)."""
     offset, size = 0, len(data)
     while offset + 16 <= size:
         length, kind, flags, sequence, _ = _header.unpack_from(data, offset)
@@ -121,7 +121,7 @@ def messages(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
 
 
 def attributes(data: bytes, start: int, end: int) -> dict[int, tuple[int, int]]:
-    """The attributes in a stretch of a message, by type: where each one's payload starts and ends."""
+    """The attributes in a part of a message, by type: the start and the end of each payload."""
     found = {}
     while start + 4 <= end:
         length, kind = _attr.unpack_from(data, start)
@@ -133,12 +133,12 @@ def attributes(data: bytes, start: int, end: int) -> dict[int, tuple[int, int]]:
 
 
 def packed(kind: int, payload: bytes) -> bytes:
-    """An attribute as it stands in a message."""
+    """An encoded attribute, with its header and padding."""
     return _attr.pack(4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
 
 
 def text(data: bytes, place: tuple[int, int]) -> str:
-    """The payload of an attribute that is a text."""
+    """The payload of an attribute, decoded as text."""
     return data[place[0] : place[1]].rstrip(b"\0").decode(errors="replace")
 
 
@@ -151,5 +151,5 @@ def _extended(data: bytes, flags: int, start: int, end: int) -> str:
 
 
 def flush_all(channels: Iterable[Channel]) -> list[Refusal]:
-    """Flush several channels, one after another (the kernel's lock makes more than one at a time useless)."""
+    """Flush several channels, one after another (the kernel's RTNL lock makes parallel flushes useless)."""
     return [refusal for channel in channels for refusal in channel.flush()]

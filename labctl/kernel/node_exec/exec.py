@@ -1,9 +1,9 @@
-"""Running a person's command inside a node: `exec` and `shell`.
+"""Run a user's command inside a node: `exec` and `shell`.
 
-The command is a child that is awaited, so that its exit code is ours: 127 not found, 126 not
-executable, 128 + the signal that ended it. The terminal stays the command's own: ^C and ^\\ reach it
-and not us, ^Z stops both, SIGTERM and SIGHUP are passed on. This module and what it imports at its
-top are all that `labctl exec` costs on top of the command, so they are few and light.
+The command is a child process, and labctl returns its exit code: 127 if it is not found, 126 if it is not executable,
+128 + the number of the signal that ended it. The command controls the terminal: ^C and ^\\ go to the command and not to
+labctl, ^Z stops both, SIGTERM and SIGHUP are forwarded. `labctl exec` loads only this module and its top-level imports,
+so these are few and fast.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def run(lab: str, node: str, command: list[str]) -> int:
 
 
 def shell(lab: str, node: str) -> int:
-    """Run the person's bash (or sh) in a node, with a prompt that says where one is; returns its exit code.
+    """Run the user's bash (or sh) in a node, with a prompt that shows the lab and the node; returns its exit code.
 
     Raises as `run` does.
     """
@@ -47,7 +47,7 @@ def shell(lab: str, node: str) -> int:
 
 
 def names(lab: str) -> list[tuple[str, str]]:
-    """The lab's names with the address each stands for: as defined, or, if that is lost, as seen now."""
+    """The names of the lab, each with its address: from the lab's record, or, if that is lost, from the kernel."""
     import json
 
     try:
@@ -59,7 +59,7 @@ def names(lab: str) -> list[tuple[str, str]]:
 
 
 def _seen(lab: str) -> list[tuple[str, str]]:
-    """One address for each node: that of eth0 if it has one, else the first that is not the loopback's."""
+    """One address for each node: one of eth0 if it has any, else the first one that is not a loopback address."""
     from labctl.core.resources import Address
     from labctl.kernel.lab_kernel import Linux
 
@@ -83,7 +83,7 @@ def _environment(lab: str, node: str) -> dict[str, str]:
 
 
 def _tools(lab: str, directory: str) -> str:
-    """Make the folder in which `iptables` is the variant that wrote the lab's rules; "" if that cannot be."""
+    """Create the folder in which `iptables` is the variant that wrote the lab's rules; "" if that is not possible."""
     from pathlib import Path
 
     from labctl.errors import MissingError
@@ -93,7 +93,7 @@ def _tools(lab: str, directory: str) -> str:
     try:
         return str(person_path(Path(directory), of(lab)))
     except (OSError, MissingError) as error:
-        print(f"labctl: `iptables` is the machine's own here: {error}", file=sys.stderr)
+        print(f"labctl: `iptables` is the machine's default variant here: {error}", file=sys.stderr)
         return ""
 
 
@@ -106,7 +106,7 @@ def _bash(path: str) -> str | None:
 
 
 def _startup(lab: str, node: str, path: str, fd: int) -> str:
-    """The bash startup file: the person's own, then our PATH and prompt on top."""
+    """The bash startup file: first the user's own, then labctl's PATH and prompt."""
     own = "'" + path.replace("'", "'\\''") + "'"
     return (
         f"[ -f ~/.bashrc ] && . ~/.bashrc\nPATH={own}\nunset PROMPT_COMMAND\nPS1='{lab}/{node}:\\w\\$ '\nexec {fd}<&-\n"
@@ -120,16 +120,16 @@ def _run(lab: str, node: str, command: list[str], environment: dict[str, str]) -
         if stream is not None:
             stream.flush()
     failed, tell = os.pipe()
-    heard = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who ignores it learns of no child's end
+    heard = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # with SIG_IGN the exit status of a child is lost
     old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *OWN, *PASSED})
     pid = os.fork()
     if pid == 0:
         _child(fd, texts, command, environment, tell, old)
     os.close(fd)
     os.close(tell)
-    passed = {number for number in PASSED if signal.getsignal(number) != signal.SIG_IGN}  # as the command does (nohup)
+    passed = {number for number in PASSED if signal.getsignal(number) != signal.SIG_IGN}  # nohup: both ignore SIGHUP
     before = {number: signal.signal(number, signal.SIG_IGN) for number in OWN}
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, OWN)  # to be blocked would keep them for later
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, OWN)  # a blocked signal would stay pending and come later
     try:
         with os.fdopen(failed, "rb") as pipe:
             problem = pipe.read().decode(errors="replace")
@@ -141,7 +141,7 @@ def _run(lab: str, node: str, command: list[str], environment: dict[str, str]) -
     if problem:
         from labctl.errors import KernelError
 
-        raise KernelError(f"cannot enter {lab}/{node}: {problem}", "labctl doctor says what is missing")
+        raise KernelError(f"cannot enter {lab}/{node}: {problem}", "labctl doctor shows what is missing")
     return code
 
 
@@ -160,8 +160,11 @@ def _open(lab: str, node: str) -> int:
 
 
 def _wait(pid: int, passed: set[signal.Signals]) -> int:
-    """Wait for a child, whose exit code is returned, and pass these signals on to it. They and SIGCHLD are blocked, and
-    so wait for us: a handler would be late for one that comes just before a call that blocks."""
+    """Wait for a child, forward the signals in `passed` to it, and return its exit code.
+
+    These signals and SIGCHLD are blocked, so they stay pending until `sigwait`. A handler would miss a signal that
+    comes just before a blocking call.
+    """
     group = os.getpgrp()
     while True:
         ended, status = os.waitpid(pid, os.WUNTRACED | os.WNOHANG)
@@ -172,7 +175,7 @@ def _wait(pid: int, passed: set[signal.Signals]) -> int:
         if not os.WIFSTOPPED(status):
             return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
         theirs = os.getpgid(pid)
-        if theirs != group:  # a shell that leads its own group suspends: step aside with it
+        if theirs != group:  # a shell with a separate process group suspends: stop together with it
             os.kill(os.getpid(), signal.SIGSTOP)
             os.killpg(theirs, signal.SIGCONT)
 
@@ -196,7 +199,7 @@ def _child(
 
 
 def _defaults() -> None:
-    """Undo what Python does to signals at its start, so that the command finds them as any command does."""
+    """Undo what Python does to signals at its start, so that the command starts with the usual defaults."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
@@ -204,18 +207,18 @@ def _defaults() -> None:
 
 
 def _found(word: str, path: str) -> bool:
-    """Whether there is a file for a command, be it one that cannot be run."""
+    """Whether there is a file for a command, even if it is not executable."""
     return "/" in word or any(os.path.isfile(os.path.join(folder, word)) for folder in path.split(":"))
 
 
 def _become(command: list[str], environment: dict[str, str]) -> int:
     try:
         os.execvpe(command[0], command, environment)
-    except (FileNotFoundError, ValueError):  # the empty word is a value that exec does not take
+    except (FileNotFoundError, ValueError):  # ValueError: exec does not accept an empty command
         code, why = 127, "command not found"
     except OSError as error:
         code, why = 126, error.strerror or "cannot be run"
-        if not _found(command[0], environment["PATH"]):  # a folder of PATH that may not be looked into hides nothing
+        if not _found(command[0], environment["PATH"]):  # EACCES may only mean a folder in PATH that is not readable
             code, why = 127, "command not found"
     os.write(2, f"labctl: {command[0]}: {why}\n".encode(errors="surrogateescape"))
     return code

@@ -1,7 +1,7 @@
-"""Run a command in a node of a lab and exit with its code: `inside FD PATH LAB NODE COMMAND...`.
+"""Run a command in a node of a lab and exit with its exit code: `exec-helper FD PATH LAB NODE COMMAND...`.
 
-PATH is where the caller finds its modules, for some are needed where labctl's record of the lab is lost. That the
-node cannot be entered is written to the file descriptor, for the command itself may fail with any code.
+PATH is the caller's `sys.path`: some modules are needed if labctl's record of the lab is lost. If the node cannot be
+entered, the reason is written to the file descriptor FD, because the command itself may fail with any exit code.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from labctl.kernel.node_exec import exec
 
 
 def main(words: Sequence[str]) -> int:
-    """Run it; returns its exit code."""
+    """Run the command and return its exit code; 70 if the node cannot be entered."""
     tell, path, lab, node, *command = words
     sys.path += [folder for folder in path.split(os.pathsep) if folder not in sys.path]
     os.set_inheritable(int(tell), False)

@@ -1,8 +1,8 @@
-"""What a process sees inside a node besides its network: /sys of that namespace, and the lab's own names.
+"""What a process inside a node sees besides the network: the namespace's /sys, and the names of the lab.
 
-A bare setns leaves the machine's links in /sys/class/net and the machine's resolver in /etc: a name
-could be looked up outside the lab (a resolver on a unix socket knows no network namespaces) or cost
-seconds. So the process gets a mount namespace of its own in which nothing but these few files differs.
+After setns alone, /sys/class/net still has the machine's links, and /etc still has the machine's resolver. A name could
+be looked up outside the lab (a resolver on a unix socket is the same in all network namespaces), or the lookup could
+take seconds. So the process gets a separate mount namespace in which only these few files differ.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import os
 from labctl.kernel.host.syscalls import MS_BIND, MS_REC, mount
 
 SYS = "/sys"
-KEPT = ("/sys/fs/cgroup", "/sys/fs/bpf")  # mounts under /sys that a fresh sysfs would hide
+KEPT = ("/sys/fs/cgroup", "/sys/fs/bpf")  # mounts below /sys that a new sysfs would hide
 LOCAL = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 
 
 def hosts(lab: str, names: list[tuple[str, str]], machine: str = "") -> str:
     """/etc/hosts of a lab: localhost, the lab's names with their addresses, and the machine's own name.
 
-    `machine` is the machine's host name, which sudo and others look up; a node of that name goes first.
+    `machine` is the machine's host name, which sudo and others look up. A node of the same name takes precedence.
     """
     lines = [f"{address} {name}" for name, address in names]
     taken = {name for name, _ in names} | {"localhost"}
@@ -29,13 +29,13 @@ def hosts(lab: str, names: list[tuple[str, str]], machine: str = "") -> str:
 
 
 def nsswitch(machine: str) -> str:
-    """The machine's own nsswitch.conf, but host names come from /etc/hosts and nowhere else."""
+    """The machine's nsswitch.conf with one change: host names come only from /etc/hosts."""
     lines = [line for line in machine.splitlines() if line.split("#")[0].split(":")[0].strip() != "hosts"]
     return "".join(f"{line}\n" for line in [*lines, "hosts: files"])
 
 
 def files(lab: str, names: list[tuple[str, str]]) -> dict[str, str]:
-    """The files that differ inside, with their text."""
+    """The files that differ inside a node, by path, with their text."""
     try:
         with open("/etc/nsswitch.conf") as file:
             switch = file.read()
@@ -49,11 +49,11 @@ def files(lab: str, names: list[tuple[str, str]]) -> dict[str, str]:
 
 
 def furnish(texts: dict[str, str]) -> None:
-    """Bind the texts over the files and give /sys to the network namespace the caller is in.
+    """Bind mount the texts over the files, and mount /sys of the network namespace that the caller is in.
 
-    Only for a process that has a private mount namespace. The texts lie on a tmpfs that the new /sys
-    then covers, so that neither a writable disk nor a free mount point is needed. A file that the
-    machine does not have is left out. Raises OSError.
+    Only for a process that has a private mount namespace. The texts are files in a tmpfs at /sys, over which the new
+    /sys is then mounted, so neither a writable disk nor a free mount point is needed. A file that the machine does not
+    have is left out. Raises OSError.
     """
     kept = [(path, fd) for path in KEPT if (fd := _hold(path)) is not None]
     mount("labctl", SYS, "tmpfs", 0, "mode=755,size=4m")

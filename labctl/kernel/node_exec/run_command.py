@@ -1,6 +1,6 @@
-"""A program's command in a node: as `exec` runs it, with its output kept and a deadline.
+"""Run a command in a node for a program: as `exec` does, but with captured output and a timeout.
 
-A new Python does the forking (`labctl.kernel.node_exec.exec_helper`), for the caller may be a program with threads.
+A new Python process does the fork (`labctl.kernel.node_exec.exec_helper`), because the caller may have threads.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def run(
 ) -> tuple[int, str, str]:
     """Run a command in a node. Returns its exit code and what it wrote to standard output and error.
 
-    Raises KernelError if the node cannot be entered; TimeoutError after so many seconds, when it is killed with all
-    that it started and that stayed in its session.
+    Raises KernelError if the node cannot be entered; TimeoutError after `timeout` seconds. The command is then killed,
+    with every process that it started and that is still in its process group.
     """
     told, tell = os.pipe()
     try:
@@ -53,11 +53,11 @@ def _await(
         os.killpg(process.pid, signal.SIGKILL)
         if not isinstance(error, subprocess.TimeoutExpired):
             raise
-        with suppress(subprocess.TimeoutExpired):  # what left the session may hold its output open
-            process.communicate(timeout=1)  # its end is that of all that wrote there
+        with suppress(subprocess.TimeoutExpired):  # a process that left the session may keep the output open
+            process.communicate(timeout=1)  # otherwise this returns when all writers have ended
         said = [_text(part) for part in (error.stdout, error.stderr)]
         printed = "".join(f"\n{part.rstrip()}" for part in said if part.strip())
-        raise TimeoutError(f"{' '.join(command)}: not done in {node} after {timeout:g} s{printed}") from None
+        raise TimeoutError(f"{' '.join(command)}: not finished in {node} after {timeout:g} s{printed}") from None
 
 
 def _text(part: str | bytes | None) -> str:

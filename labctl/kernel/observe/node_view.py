@@ -1,4 +1,4 @@
-"""A look into a running lab for `show`: objects, firewall counters and the settings that decide packets' fate."""
+"""What `show` reads from a running lab: firewall chains with counters, and the sysctls that affect packets."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PER_DEVICE_6 = ("proxy_ndp", "accept_ra")
 
 
 def settings() -> dict[str, str]:
-    """The sysctls that matter, of the namespace this thread is in, by sysctl(8)'s names.
+    """The sysctls of this thread's namespace that affect packets, by their names in sysctl(8).
 
-    Forwarding, reverse-path filter and the bridge's calls to iptables always; a device's own only where
-    they are neither the default nor what is set for all devices.
+    Forwarding, the reverse-path filter and the bridge's calls to iptables are always included. Those of one device are
+    included only if they differ from the default and from the value for all devices.
     """
     found = {path: value for path in (*ALWAYS, *IF_THERE) if (value := _read(path)) is not None}
     for family, names in (("ipv4", PER_DEVICE), ("ipv6", PER_DEVICE_6)):
@@ -40,7 +40,7 @@ def settings() -> dict[str, str]:
 
 
 def peek(lab: str, nodes: Iterable[str]) -> dict[str, tuple[tuple[Counted, ...], dict[str, str]]]:
-    """For each node its firewall chains with counters, and its settings. Reads only, and makes no table.
+    """For each node its firewall chains with counters, and its sysctls. It only reads, and creates no table.
 
     Raises KernelError, MissingError.
     """
@@ -77,5 +77,5 @@ def _read(path: str) -> str | None:
 
 
 def _dotted(path: str) -> str:
-    """The name as sysctl(8) writes it: slashes become dots, and dots (of a device's name) slashes."""
+    """The name in sysctl(8)'s form: slashes become dots, and dots (in a device's name) become slashes."""
     return path.translate(str.maketrans("/.", "./"))

@@ -1,4 +1,4 @@
-"""What is there: the kernel's tables, turned into the plan's own types."""
+"""The current state: the kernel's tables, converted to the plan's types."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from labctl.kernel.netlink.messages import (
 )
 from labctl.kernel.netlink.rtnetlink import Channel
 
-# devices that tunnel modules put into every new namespace by themselves
+# fallback devices that tunnel modules create in every new namespace
 FALLBACK = frozenset(
     {"tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0", "ip6gretap0"}
 )
-ARPS = frozenset({"veth", "bridge", "vxlan", "macvlan", "vlan", "ipvlan"})  # kinds that ask for their neighbours
+ARPS = frozenset({"veth", "bridge", "vxlan", "macvlan", "vlan", "ipvlan"})  # kinds of links that use ARP
 _STATES = {number: name for name, number in NUD.items()}
 _ROUTE_KINDS = {number: name for name, number in ROUTE_KIND.items()}
 _RULE_KINDS = {number: name for name, number in RULE_ACTION.items()}
@@ -40,10 +40,10 @@ _IGNORED_ROUTES = {"broadcast", "anycast", "multicast"}
 
 
 class Snapshot:
-    """All links of a lab by namespace, so that peers and masters can be named across namespaces.
+    """All links of a lab by namespace, so that peers and masters have a name also across namespaces.
 
-    Of a snapshot that is not `whole` some namespaces were left out. An index says little there: the end that bears
-    it may be one of those, so each is asked for by the kernel's namespace id.
+    A snapshot that is not `whole` lacks some namespaces. Then an index alone does not identify a link, because the link
+    with that index may be in a missing namespace. So the kernel's namespace id (nsid) is compared as well.
     """
 
     def __init__(self, *, whole: bool = True) -> None:
@@ -52,8 +52,8 @@ class Snapshot:
         self._veths: dict[tuple[int, int], list[tuple[str, dump.RawLink]]] = {}
 
     def add(self, ns: str, links: Iterable[dump.RawLink], idle: Collection[str] = ()) -> None:
-        """Take in the links of one namespace. What a module put there is left out while it is down, but for those that
-        are wanted so: `idle`."""
+        """Add the links of one namespace. Fallback devices of modules are left out while they are down, except those
+        in `idle`, which the plan wants down."""
         own = FALLBACK.difference(idle)
         table = {link.index: link for link in links if link.name not in own or link.flags & IFF_UP}
         self.links[ns] = table
@@ -62,16 +62,16 @@ class Snapshot:
                 self._veths.setdefault((link.index, link.lower), []).append((ns, link))
 
     def name(self, ns: str, index: int) -> str:
-        """A device's name by its index; `if7` for one that is not there."""
+        """A device's name by its index; `if7` if there is none with index 7."""
         link = self.links[ns].get(index)
         return link.name if link is not None else f"if{index}"
 
     def index(self, at: Port) -> int | None:
-        """A device's index by its name."""
+        """A device's index by its name; None if there is no such device."""
         return next((link.index for link in self.links.get(at.ns, {}).values() if link.name == at.dev), None)
 
     def lower(self, ns: str, link: dump.RawLink, nsid_of: Callable[[str, str], int | None]) -> str:
-        """The name of the device that a link lies upon, which may be in another namespace: the one it was born in."""
+        """The name of a link's lower device, which may be in another namespace: the one the link was created in."""
         if link.lower_nsid is None:
             return self.name(ns, link.lower)
         others = [other for other, table in self.links.items() if other != ns and link.lower in table]
@@ -80,8 +80,8 @@ class Snapshot:
         return self.links[others[0]][link.lower].name if others else f"if{link.lower}"
 
     def peer(self, ns: str, link: dump.RawLink, nsid_of: Callable[[str, str], int | None]) -> Port | None:
-        """The other end of a veth: the one that names this one back. Where several could be, the kernel's
-        namespace id decides."""
+        """The other end of a veth: the link with this link's index as its peer index. If there are several, the
+        kernel's namespace id decides."""
         others = [
             (other, end)
             for other, end in self._veths.get((link.lower, link.index), ())
@@ -92,15 +92,15 @@ class Snapshot:
         return Port(others[0][0], others[0][1].name) if others else None
 
     def born(self, ns: str, link: dump.RawLink, nsid_of: Callable[[str, str], int | None]) -> str | None:
-        """The namespace that a link was made in and moved from, where its socket or lower device still is; None
-        if it was made where it is, or in no namespace of the lab."""
+        """The namespace that a link was created in and moved from, where its socket or lower device still is. None if
+        it was created where it is, or outside the lab's namespaces."""
         if link.kind == "veth" or link.lower_nsid is None:
             return None
         return next((other for other in self.links if other != ns and nsid_of(ns, other) == link.lower_nsid), None)
 
 
 def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]) -> Iterator[Link]:
-    """The links of one namespace, as the plan says them."""
+    """The links of one namespace, in the plan's types."""
     for raw in snapshot.links[ns].values():
         at = Port(ns, raw.name)
         up = bool(raw.flags & IFF_UP)
@@ -108,7 +108,7 @@ def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]
             yield Link(at, "loopback", up=up, mtu=None)
             continue
         born = snapshot.born(ns, raw, nsid_of)
-        # a vxlan has a word of its own for it, and names itself where there is none
+        # a vxlan has a separate option for its lower device, and the kernel reports the vxlan itself if it has none
         upon = snapshot.lower(ns, raw, nsid_of) if raw.lower and raw.kind not in ("veth", "vxlan") else None
         options = _options(snapshot, born or ns, raw, upon)
         yield Link(
@@ -130,12 +130,12 @@ def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]
 
 
 def _asking(raw: dump.RawLink, options: tuple[tuple[str, str], ...]) -> bool:
-    """Whether a link of this kind asks for its neighbours by itself. In its routed modes an ipvlan does not."""
+    """Whether links of this kind use ARP by default. An ipvlan in a layer-3 mode does not."""
     return raw.kind in ARPS and (raw.kind != "ipvlan" or ("mode", "l2") in options)
 
 
 def _options(snapshot: Snapshot, home: str, raw: dump.RawLink, upon: str | None) -> tuple[tuple[str, str], ...]:
-    """What iproute2 calls the options of a link that was made in `home`, the device that it lies upon among them."""
+    """The options, in iproute2's words, of a link that was created in `home`, with its lower device `upon` as `dev`."""
     if raw.kind == "veth":
         return ()
     found = read_options(raw.kind, *raw.data, lambda index: snapshot.name(home, index)) if raw.data is not None else ()
@@ -150,7 +150,7 @@ def tables(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Resource]:
     yield from addresses
     yield from _neighbours(channel, snapshot, ns)
     if any(link.kind in ("bridge", "vxlan") for link in snapshot.links[ns].values()):
-        yield from dict.fromkeys(_fdb(channel, snapshot, ns))  # a bridge has one for each VLAN of a port
+        yield from dict.fromkeys(_fdb(channel, snapshot, ns))  # a bridge reports one for each VLAN of a port
     connected = {(one.addr.network, one.at.dev) for one in addresses if one.addr.network.prefixlen < 32}
     held = {(one.addr.ip, one.at.dev) for one in addresses}
     routes = (_route(snapshot, ns, raw) for raw in found if _ROUTE_KINDS.get(raw.kind) not in _IGNORED_ROUTES)
@@ -167,7 +167,7 @@ def _addresses(
         if link is None:
             continue
         if ip.version == 6 and ip.is_link_local and link.addr_gen_mode == 0:
-            continue  # autoconfigured, as its link asks for
+            continue  # autoconfigured, as the link's addr_gen_mode says
         addr: Iface = IPv4Interface((ip, length)) if ip.version == 4 else IPv6Interface((ip, length))
         there: bool | None = True
         if ip.is_loopback:
@@ -224,7 +224,7 @@ def _route(snapshot: Snapshot, ns: str, raw: dump.RawRoute) -> Route:
         mtu=raw.mtu,
         tos=raw.tos,
         scope=_scope(raw) if kind == "unicast" and not six else None,
-        proto=None if raw.proto == PROTO_BOOT else raw.proto,  # as `ip route add` makes them
+        proto=None if raw.proto == PROTO_BOOT else raw.proto,  # boot is the protocol that `ip route add` sets
         encap=raw.encap,
     )
 
@@ -232,15 +232,15 @@ def _route(snapshot: Snapshot, ns: str, raw: dump.RawRoute) -> Route:
 def _own(
     route: Route, connected: Collection[tuple[Net, str | None]], held: Collection[tuple[IP | None, str | None]]
 ) -> bool:
-    """Whether the kernel made a route by itself: to an address's prefix, or (from that address) to its peer's. In its
-    name Cilium makes IPv4 routes, too."""
+    """Whether the kernel itself created a route: to an address's prefix, or (from that address) to its peer's prefix.
+    `proto kernel` alone is not enough for IPv4, because Cilium uses it for its own routes."""
     if route.proto != PROTO_KERNEL or route.dst.version == 6:
         return route.proto == PROTO_KERNEL
     return route.via is None and ((route.dst, route.dev) in connected or (route.src, route.dev) in held)
 
 
 def _scope(raw: dump.RawRoute) -> str | None:
-    """The scope of a route, if it is not the one that follows from the rest."""
+    """The scope of a route; None if it is the default one, which follows from the gateway."""
     found = _SCOPES.get(raw.scope, str(raw.scope))
     return None if found == ("link" if raw.via is None else "global") else found
 
@@ -264,5 +264,5 @@ def _rule(ns: str, raw: dump.RawRule) -> Rule:
 
 
 def netns(name: str) -> Netns:
-    """A namespace that is there."""
+    """The resource of a namespace that exists."""
     return Netns(name)

@@ -1,4 +1,4 @@
-"""Kernel settings as files below /proc/sys, in the namespace of the thread that looks."""
+"""Read sysctls as files below /proc/sys, in the namespace of the calling thread."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from labctl.kernel.netlink import dump
 
 
 def path_of(name: str) -> Path:
-    """The file of a sysctl; a slash in the name is a dot inside a device's name, as in sysctl(8)."""
+    """The file of a sysctl. As in sysctl(8), a slash in the name stands for a dot in a device's name."""
     return Path("/proc/sys") / "/".join(part.replace("/", ".") for part in name.split("."))
 
 
 def present(asking: Iterable[Sysctl]) -> Iterator[Sysctl]:
-    """The present values of the settings asked for; call it inside their namespace."""
+    """The current values of these sysctls; those that do not exist are left out. Call it inside their namespace."""
     for item in asking:
         try:
             fd = os.open(path_of(item.name), os.O_RDONLY | os.O_CLOEXEC)
@@ -31,7 +31,7 @@ def present(asking: Iterable[Sysctl]) -> Iterator[Sysctl]:
 
 
 def forwarding(ns: str, links: Iterable[dump.RawLink], asking: Iterable[Sysctl]) -> Iterator[Sysctl]:
-    """The devices of a namespace that do not forward as all of it is to: `conf.<dev>.forwarding` set apart."""
+    """`conf.<dev>.forwarding` of each device, if it differs from the planned `net.ipv4.ip_forward`."""
     planned = next((item.value for item in asking if item.name == "net.ipv4.ip_forward"), None)
     for link in links:
         if planned is not None and link.forwarding is not None and str(link.forwarding) != planned:

@@ -1,7 +1,7 @@
-"""Probes: the real ping, an echo of our own where there is no ping, TCP and UDP clients.
+"""Probes: the real ping, labctl's own echo request where there is no ping, TCP and UDP clients.
 
-Each is a small machine without a thread: `fds()` says what to wait for, `step()` moves it on, and when
-`answer` is set it is done. Make them inside the source's namespace; step them from anywhere.
+Each is a small state machine without a thread: `fds()` returns what to wait for, `step()` advances it, and it is done
+when `answer` is set. Create a probe inside the source's namespace; any thread may call `step()`.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from labctl.packets.probe_id import ANSWERING, ASKING, Mark, Marker
 
 SOL_RAW, ICMP_FILTER = 255, 1
 IP_RECVERR, IPV6_RECVERR = 11, 25
-EXHAUSTED = {errno.ENOBUFS, errno.ENOMEM}  # the machine's fault (its neighbour table is full), not the lab's
+EXHAUSTED = {errno.ENOBUFS, errno.ENOMEM}  # a problem of the machine (its neighbour table is full), not of the lab
 EXHAUSTED_HINT = "is the machine's neighbour table full? see labctl doctor"
 REFUSALS = {errno.ENETUNREACH, errno.EPERM, errno.EACCES, errno.EINVAL, errno.EADDRNOTAVAIL, errno.EMSGSIZE}
 DISCOVER = {4: (socket.IPPROTO_IP, 10), 6: (socket.IPPROTO_IPV6, 23)}  # IP_MTU_DISCOVER, IPV6_MTU_DISCOVER
-ONLY_WHOLE = 2  # IP_PMTUDISC_DO: never in fragments
+ONLY_WHOLE = 2  # IP_PMTUDISC_DO: no fragments
 
 NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH}
 
 
 @lru_cache(maxsize=1)
 def ping_program() -> str | None:
-    """The path of iputils' ping; None if it is not there (other pings cannot be told their marker)."""
+    """The path of iputils' ping; None if there is none (other pings have no option for the marker)."""
     path = shutil.which("ping")
     if path is None:
         return None
@@ -46,9 +46,9 @@ def ping_program() -> str | None:
 
 
 def no_way(back: IP, own: IP) -> str | None:
-    """Why the namespace this thread is in has no route from its address `own` to `back`; None if it has one.
+    """Why this thread's namespace has no route from its address `own` to `back`; None if it has one.
 
-    The kernel is only asked: connecting a datagram socket sends nothing.
+    This sends nothing: `connect` on a datagram socket only looks up the route.
     """
     with socket.socket(socket.AF_INET if back.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as sock:
         try:
@@ -63,10 +63,10 @@ def no_way(back: IP, own: IP) -> str | None:
 
 
 class Probe:
-    """What all probes share. `mark` tells its packets from all others; a TCP client has none before its SYN."""
+    """The base of all probes. `mark` identifies its packets; a TCP client has none before its SYN."""
 
     mark: Mark | None = None
-    marker: bytes | None = None  # what a TCP client says once it is connected
+    marker: bytes | None = None  # what a TCP client sends once it is connected
     sport = 0
 
     def __init__(self) -> None:
@@ -74,29 +74,29 @@ class Probe:
         self.said = ""
 
     def fds(self) -> list[tuple[int, int]]:
-        """Descriptors and poll events that this probe waits for; none when it is done."""
+        """The file descriptors and poll events that this probe waits for; none when it is done."""
         raise NotImplementedError
 
     def step(self) -> None:
-        """Look at what has come and move on, without waiting."""
+        """Read what has arrived and continue, without waiting."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """End it, whatever its state."""
+        """Release what the probe holds, in any state."""
         raise NotImplementedError
 
     def give_up(self) -> None:
-        """Its time is over: nothing came."""
+        """The time is over: without an answer so far, the answer is `timeout`."""
         if self.answer is None:
             self.end("timeout", self.said or "no answer")
 
     def end(self, answer: Answer, said: str) -> None:
-        """Set the answer, with a few words on it."""
+        """Set the answer, with a short explanation."""
         self.answer, self.said = answer, said
 
 
 class Ping(Probe):
-    """The real ping, one echo request that carries the marker. It chooses its identifier itself, anew each time."""
+    """The real ping: one echo request that contains the marker. ping chooses a new ICMP identifier each time."""
 
     def __init__(self, program: str, address: IP, marker: bytes, patience: float = 1, size: int | None = None) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class Ping(Probe):
         self.end(*verdict_of_ping(self._process.returncode, *self._words()))
 
     def give_up(self) -> None:
-        """Its time is over. A ping that could not send complained at once, and waits for an answer all the same."""
+        """The time is over. A ping that could not send prints an error at once, but still waits for a reply."""
         if self.answer is None:
             self._process.kill()
             out, err = self._words()
@@ -148,7 +148,7 @@ class Ping(Probe):
 
 
 def verdict_of_ping(code: int, out: str, err: str) -> tuple[Answer, str]:
-    """What ping's exit code and words mean."""
+    """The answer, with a short explanation, that ping's exit code and output mean."""
     if code == 0:
         line = next((line for line in out.splitlines() if " bytes from " in line), "a reply")
         return "reply", f"ping: {line}"
@@ -166,7 +166,7 @@ def verdict_of_ping(code: int, out: str, err: str) -> tuple[Answer, str]:
 
 
 class _Client(Probe):
-    """A probe that is a socket of our own."""
+    """A probe that uses a socket of this process."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__()
@@ -204,7 +204,7 @@ class _Client(Probe):
         self.end(answer, os.strerror(number))
 
     def _begin(self, number: int) -> None:
-        """A send or connect that failed at once: mostly the source's own kernel, without sending."""
+        """Set the answer for a send or connect that failed at once: mostly the source's kernel refused to send."""
         if number in EXHAUSTED:
             self._failed(number, "broken")
             return
@@ -212,7 +212,7 @@ class _Client(Probe):
 
 
 class Echo(_Client):
-    """An echo request of our own, for machines without ping and for second looks."""
+    """labctl's own echo request, for machines without ping and for a second attempt."""
 
     answered = "labctl's own echo request was answered"
 
@@ -244,7 +244,7 @@ class Echo(_Client):
 
 
 class TcpClient(_Client):
-    """One connection from a port chosen before it begins. With a `marker` it must also come back through it."""
+    """One connection from a source port that is chosen before. A `marker` must also come back through it."""
 
     def __init__(self, address: IP, port: int, marker: bytes | None) -> None:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -268,7 +268,7 @@ class TcpClient(_Client):
             except OSError:
                 return  # not yet
             self._connected = True
-            self.said = "connected, but nothing came back through the connection"
+            self.said = "connected, but no data came back through the connection"
             if self.marker is None:
                 return self.end("reply", "connected")
             self._socket.send(self.marker + ASKING)
@@ -276,11 +276,11 @@ class TcpClient(_Client):
             self._heard += data
             if self.marker is not None and self.marker in self._heard:
                 return self.end("reply", "connected, and labctl's own listener answered through the connection")
-        self.end("broken", "connected, and the other end closed without an answer")
+        self.end("broken", "connected, but the other end closed the connection without an answer")
 
 
 class UdpClient(_Client):
-    """One datagram with the marker; any datagram back is a reply, the marker in it makes it ours."""
+    """One datagram with the marker. Any datagram back is a reply; with the marker, it is from labctl's own listener."""
 
     def __init__(self, address: IP, port: int, marker: bytes) -> None:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -297,4 +297,4 @@ class UdpClient(_Client):
     def _step(self) -> None:
         data = self._socket.recv(2048)
         ours = self._marker + ANSWERING in data
-        self.end("reply", "labctl's own listener answered" if ours else "an answer came from a listener not labctl's")
+        self.end("reply", "labctl's own listener answered" if ours else "another listener than labctl's answered")

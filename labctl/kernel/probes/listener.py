@@ -1,7 +1,7 @@
-"""Listeners that labctl puts into a target: they echo what they get, so an answer proves who answered.
+"""Listeners that labctl opens in a target: they echo what they receive, so a reply proves that the target answered.
 
-Made inside the target's namespace and stepped from the one loop of the checks; they have no thread and
-no process, so nothing can outlive the run.
+They are created inside the target's namespace, and the loop of the checks calls `step`. They have neither a thread nor
+a process, so nothing of them is left after the run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ IP_PKTINFO, IPV6_RECVPKTINFO, IPV6_PKTINFO = 8, 49, 50
 
 
 class Listener:
-    """A listening port of one namespace, on all addresses of one family. Raises OSError where it is taken."""
+    """A listening port of one namespace, on all addresses of one family. Raises OSError if the port is in use."""
 
     def __init__(self, kind: str, version: int, port: int) -> None:
         family = socket.AF_INET if version == 4 else socket.AF_INET6
@@ -46,17 +46,17 @@ class Listener:
 
     @property
     def ready(self) -> bool:
-        """Whether the kernel itself says that this port is being listened on."""
+        """Whether the kernel reports that the socket listens on its port."""
         if self._stream:
             return bool(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
         return int(self._socket.getsockname()[1]) != 0
 
     def fds(self) -> list[tuple[int, int]]:
-        """Descriptors and poll events to wait for."""
+        """The file descriptors and poll events to wait for."""
         return [(sock.fileno(), select.POLLIN) for sock in (self._socket, *self._talks.values())]
 
     def step(self) -> None:
-        """Serve what waits."""
+        """Accept waiting connections and answer what has arrived, without waiting."""
         if not self._stream:
             self._answer_datagrams()
             return
@@ -86,12 +86,12 @@ class Listener:
         except BlockingIOError:
             return
         except OSError:
-            pass  # the other end is gone: so is this talk
+            pass  # the other end is gone: close this connection
         del self._talks[talk.fileno()]
         talk.close()
 
     def _answer_datagrams(self) -> None:
-        """Answer from the very address that was asked: the kernel would choose another on a router."""
+        """Answer with the address that was asked as the source: on a router, the kernel would choose another one."""
         while True:
             try:
                 data, notes, _, sender = self._socket.recvmsg(65536, 256)
@@ -105,7 +105,7 @@ class Listener:
             try:
                 self._socket.sendmsg([answer], back, 0, sender)
             except OSError:
-                continue  # no way back: the client will see silence, as it should
+                continue  # no route back: the client correctly gets no answer
 
     def _from(self, body: bytes) -> bytes:
         if self._version == 4:  # struct in_pktinfo: interface, address to answer from, address in the header

@@ -1,8 +1,8 @@
-"""Every source to every target: one raw ICMP socket per namespace, one thread, every probe with its own mark.
+"""Pings from every source to every target: one raw ICMP socket per namespace, one thread, a separate mark per probe.
 
-The target's own socket sees each request with the source address it arrived with, which is what "seen
-with its own address" means; the source's socket sees the answer. Probes go out in batches, and each
-batch is drained before the next, so that no buffer overflows; one that does is no proof of anything.
+The target's socket receives each request with its source address on arrival: this decides whether the target sees the
+source "with its own address". The source's socket receives the reply. Probes go out in batches, and each batch is read
+before the next one, so that no buffer overflows. After an overflow a missing packet proves nothing.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ from labctl.packets.checksum import checksum
 from labctl.packets.probe_id import MESH_MAGIC
 
 BATCH = 64
-EVERY = 0.2  # seconds between two rounds of those that were not answered
+EVERY = 0.2  # seconds between two rounds of the unanswered pairs
 QUIET = 0.05  # seconds without any packet after which a round is over
 ICMP6_FILTER = 1
 BUFFER = 4 << 20
 SO_MEMINFO = 55
-DROPS = 8  # where SO_MEMINFO tells how many packets found no room in the buffer
-MASS = 2048  # pairs; so many unanswered ones keep their identifiers, or they would fill the connection table
+DROPS = 8  # index in SO_MEMINFO of the number of packets that were dropped because the buffer was full
+MASS = 2048  # pairs; more pairs than this keep their ICMP identifiers in later rounds, to save conntrack entries
 
 Want = tuple[str, str, IP]  # source, target, the target's address
 
 
 @dataclass(slots=True)
 class _State:
-    """What is known of one pair so far."""
+    """What is known about one pair so far."""
 
     want: Want
     replied: bool = False
     seen_as: bytes = b""
     said: str = ""
-    doubt: str = ""  # why this probe could not be sent, where that is the tool's fault or the machine's
+    doubt: str = ""  # why this probe could not be sent, if the cause is labctl or the machine, not the lab
 
 
 class Mesh:
     """The raw sockets of all members. A context manager: it closes them."""
 
     def __init__(self, lab: str, members: Iterable[tuple[str, int]], inside: Inside) -> None:
-        """`members` are different (namespace, IP version) pairs; one that cannot be entered is noted: in `missing`
-        if it is gone, else in `shut`."""
+        """`members` are distinct (namespace, IP version) pairs. One that cannot be used is recorded with the reason:
+        in `missing` if the namespace is gone, else in `shut`."""
         self.missing: dict[str, str] = {}
         self.shut: dict[str, str] = {}
         self._sockets: dict[tuple[str, int], socket.socket] = {}
@@ -71,7 +71,7 @@ class Mesh:
                 self.missing[name] = f"there is no namespace {path.name}"
                 continue
             except OSError as error:
-                self.shut[name] = f"no socket in {name}: {error.strerror}; see labctl doctor"
+                self.shut[name] = f"cannot create a socket in {name}: {error.strerror}; see labctl doctor"
                 continue
             self._sockets[name, version] = sock
             self._members[sock.fileno()] = (name, version)
@@ -86,10 +86,10 @@ class Mesh:
             sock.close()
 
     def run(self, wants: Sequence[Want], own: Mapping[str, frozenset[IP]], within: float) -> list[Pair]:
-        """Probe every pair, and again those without an answer until `within` seconds after the first round.
+        """Probe every pair, and repeat those without a reply until `within` seconds after the first round.
 
-        `own` are the addresses that each source may be seen with. A pair seen with a wrong address is not
-        tried again: what was seen was true.
+        `own` has the addresses that each source may be seen with. A pair with a wrong address is not repeated if it
+        was answered, because that observation is certain.
         """
         states = [_State(want) for want in wants]
         self._round(list(range(len(states))), states)
@@ -106,7 +106,7 @@ class Mesh:
         return [_pair(state, own, self._doubt(state, lost)) for state in states]
 
     def _doubt(self, state: _State, lost: Mapping[str, str]) -> str:
-        """The trouble of our own that can explain what is missing of a pair; empty if there is none."""
+        """The problem of labctl or the machine that can explain what a pair lacks; "" if there is none."""
         source, target, _ = state.want
         doubts = [state.doubt, self.shut.get(source, ""), self.shut.get(target, "")]
         doubts += [lost.get(source, "")] if not state.replied else []
@@ -114,7 +114,7 @@ class Mesh:
         return next(filter(None, doubts), "")
 
     def _overflows(self) -> dict[str, str]:
-        """The namespaces whose socket lost packets for want of room."""
+        """The namespaces with a socket that lost packets because its buffer was full, each with a sentence."""
         lost = {}
         for (name, _), sock in self._sockets.items():
             number = struct.unpack("=9I", sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36))[DROPS]
@@ -123,7 +123,7 @@ class Mesh:
         return lost
 
     def _round(self, numbers: list[int], states: list[_State]) -> None:
-        """One probe for each of these pairs, and a wait for the answers until nothing comes any more."""
+        """Send one probe for each of these pairs, and read replies until no more arrive."""
         self._salt = int.from_bytes(secrets.token_bytes(4), "big")
         if len(numbers) <= MASS or not self._identifiers:
             self._identifiers = {key: IDENTIFIERS.take() for key in self._sockets}
@@ -151,12 +151,12 @@ class Mesh:
         state.doubt = EXHAUSTED_HINT if error in EXHAUSTED else "see labctl doctor" if error == errno.EAGAIN else ""
 
     def _drain(self, states: list[_State], deadline: float, waiting: set[int], quiet: float = EVERY) -> None:
-        """Read until all that wait are answered, nothing came for `quiet` seconds, or the deadline."""
+        """Read until all waiting pairs are answered, no packet came for `quiet` seconds, or the deadline is reached."""
         while waiting := {number for number in waiting if not states[number].replied}:
             left = deadline - time.monotonic()
             if left <= 0 or not self._read(states, min(left, quiet)):
                 return
-        self._read(states, 0)  # a reply may have been read before the request that it answers, from another socket
+        self._read(states, 0)  # a reply may have been read before its request, which is on another socket
 
     def _read(self, states: list[_State], seconds: float) -> bool:
         ready = self._epoll.poll(seconds)
@@ -171,7 +171,7 @@ class Mesh:
                 except BlockingIOError:
                     break
                 except OSError:
-                    continue  # an error that was queued on the socket; the next read goes on
+                    continue  # an error that was queued on the socket; the next read continues
                 if version == 4:
                     self._note(states, name, data[20:], data[12:16], 8)
                 else:
@@ -183,7 +183,7 @@ class Mesh:
             return
         number = struct.unpack_from("!I", icmp, 12)[0] ^ self._salt
         if number >= len(states):
-            return  # a straggler of an earlier round
+            return  # a late packet of an earlier round
         state = states[number]
         source, target, address = state.want
         if icmp[0] == request:
@@ -202,7 +202,8 @@ def _pair(state: _State, own: Mapping[str, frozenset[IP]], doubt: str) -> Pair:
 
 
 def _sent(sock: socket.socket, packet: bytes, address: IP) -> int:
-    """Send; the errno if that fails. An earlier packet's error waits on the socket and is met first."""
+    """Send a packet; returns the errno, 0 for success. The first attempt may only return a pending error of an earlier
+    packet, so there is a second one."""
     for _ in range(2):
         try:
             sock.sendto(packet, (str(address), 0))
@@ -215,7 +216,7 @@ def _sent(sock: socket.socket, packet: bytes, address: IP) -> int:
 
 
 def _forget_errors(sock: socket.socket) -> None:
-    """Throw away the errors that wait on a socket: an unanswered pair is told by its silence."""
+    """Discard the errors that are queued on a socket: an unanswered pair shows by its missing reply."""
     for _ in range(16 * BATCH):
         try:
             sock.recvmsg(256, 256, socket.MSG_ERRQUEUE)
@@ -224,9 +225,9 @@ def _forget_errors(sock: socket.socket) -> None:
 
 
 def _raw_socket(version: int) -> socket.socket:
-    """A raw socket that hears echo requests and replies, and nothing else.
+    """A raw socket that receives only echo requests and echo replies.
 
-    Only with its errors asked for does the kernel tell that it had no room for a packet's neighbour.
+    With IP_RECVERR the kernel reports a full neighbour table when a packet is sent; without it, it does not.
     """
     kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
     if version == 4:

@@ -1,6 +1,6 @@
-"""Neighbour entries for the length of a mass check: made where there is none, and taken away again.
+"""Temporary neighbour entries during a check of many pairs: added where there is none, and removed at the end.
 
-An entry that exists is never touched, right or wrong: a wrong one is what the check shall find.
+An existing entry is never changed, right or wrong: the check must find a wrong one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from labctl.kernel.netlink.rtnetlink import Channel
 
 
 class Presets:
-    """Permanent entries that live as long as this context. `made` counts them."""
+    """Permanent entries that exist as long as this context. `made` counts them."""
 
     def __init__(self, lab: str, wanted: Iterable[Preset], inside: Inside) -> None:
         self._lab, self._inside = lab, inside
@@ -41,7 +41,7 @@ class Presets:
             for node, entries in self._entries.items():
                 for preset, entry in entries.items():
                     message = messages.neighbour(entry, self._index(preset.at))
-                    message[6:8] = messages.ADD.to_bytes(2, sys.byteorder)  # make it or leave it, never replace
+                    message[6:8] = messages.ADD.to_bytes(2, sys.byteorder)  # add only, never replace
                     self._channels[node].queue(message, preset)
                 for refusal in self._channels[node].flush():
                     if refusal.errno == errno.EEXIST:
@@ -56,7 +56,7 @@ class Presets:
         for node, entries in self._entries.items():
             for preset, entry in entries.items():
                 self._channels[node].queue(messages.neighbour(entry, self._index(preset.at), delete=True), preset)
-            self._channels[node].flush()  # what is refused was gone already
+            self._channels[node].flush()  # a refused removal means that the entry was gone already
         for channel in self._channels.values():
             channel.close()
         for sock in self._sockets.values():

@@ -1,8 +1,8 @@
-"""How fast two namespaces talk: the round trip of an echo, and the rate of a TCP stream.
+"""How fast two namespaces communicate: the round-trip time of an echo, and the rate of a TCP stream.
 
-Both are measured by sockets of our own that are made inside and used from outside, with nobody listening on the way.
-They are numbers of this machine at this moment, good to be compared with one another and with nothing else. Other work
-on the machine only ever slows, so the best of several tries, spread over a while, is the truest.
+Both are measured with labctl's own sockets, created inside and used from outside, without packet sockets on the way.
+The numbers hold for this machine at this moment; compare them only with each other. Other work on the machine can only
+make them worse, so the best of several measurements at different times is the most accurate.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from labctl.kernel.probes.clients import ICMP_FILTER, SOL_RAW
 from labctl.kernel.probes.unused_ids import IDENTIFIERS
 from labctl.packets.icmp import echo_request
 
-ECHOES, WARM = 60, 10  # echoes of a burst, and how many of them only warm up
-WHILE = 0.06  # seconds of a stream
+ECHOES, WARM = 60, 10  # echoes of a burst, and how many of them are only for warming up
+WHILE = 0.06  # duration of a stream in seconds
 PATIENCE = 1.0  # seconds that an answer may take
 MARK = b"labctlRT"
 CHUNK = 1 << 18
@@ -30,7 +30,7 @@ CHUNK = 1 << 18
 def round_trip(inside: Inside, source: Path, address: IP) -> float:
     """The median time of a burst of echoes from the namespace `source` to an IPv4 address and back, in seconds.
 
-    Raises OSError (TimeoutError where nobody answers).
+    Raises OSError (TimeoutError if there is no reply).
     """
     with inside.run(source, _raw, address) as sock:
         identifier = IDENTIFIERS.take()
@@ -68,7 +68,7 @@ def _answers(data: bytes, identifier: int, sequence: int) -> bool:
 def stream(inside: Inside, source: Path, target: Path, address: IP) -> float:
     """The rate of a short TCP stream from `source` to an address of the namespace `target`, in bits per second.
 
-    Raises OSError (TimeoutError where no connection comes about).
+    Raises OSError (TimeoutError if no connection is established).
     """
     with inside.run(target, _server) as server:
         port = int(server.getsockname()[1])
@@ -91,7 +91,7 @@ def _client(address: IP, port: int) -> socket.socket:
 
 
 def _pour(client: socket.socket, talk: socket.socket) -> float:
-    """Send for a while in a thread and count here what arrives; bits per second."""
+    """Send for WHILE seconds in a thread and count here what arrives; returns bits per second."""
     talk.settimeout(PATIENCE)
     sender = threading.Thread(target=_send, args=(client,), name="stream", daemon=True)
     buffer, received = memoryview(bytearray(CHUNK)), 0
@@ -107,7 +107,7 @@ def _pour(client: socket.socket, talk: socket.socket) -> float:
 
 
 def _send(client: socket.socket) -> None:
-    """Send until time is up; a receiver that is gone ends it."""
+    """Send until the time is over or the receiver is gone."""
     data, deadline = bytes(CHUNK), time.perf_counter() + WHILE
     try:
         while time.perf_counter() < deadline:

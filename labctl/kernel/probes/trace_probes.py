@@ -1,8 +1,8 @@
 """The probes of a trace: an echo, a datagram or a SYN of a chosen size and identity, sent in the caller's thread.
 
-The kernel carries a packet through veth pairs in the thread that sends it, so the sender's number tells a probe
-from the machine's other packets. Each probe can be known before it is sent: by its marker, or by a TCP initial
-sequence number that is chosen here (TCP_REPAIR), so that the firewalls can be told what to watch for.
+The kernel moves a packet through veth pairs in the thread that sends it, so the thread id of the sender tells a probe
+from other packets of the machine. The identity of each probe is known before it is sent: its marker, or a TCP initial
+sequence number that is chosen here (TCP_REPAIR). So the firewalls can be set up to watch for it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from labctl.packets.icmp import echo_request
 from labctl.packets.probe_id import ASKING, STAMP, Marker, Opening
 
 MTU_DISCOVER = {4: (socket.IPPROTO_IP, 10), 6: (socket.IPPROTO_IPV6, 23)}
-PROBE, INTERFACE, DONT = 3, 4, 0  # DF, or no DF, whatever path MTU is remembered; leave it to the kernel
+PROBE, INTERFACE, DONT = 3, 4, 0  # DF and no DF, both without regard to a remembered path MTU; the kernel's choice
 IPV6_DONTFRAG = 62
 TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, SEND_QUEUE = 19, 20, 21, 2
-USUAL = 61  # bytes of payload where none are asked for: a length that ping and others do not have
-LEAST = {"icmp": STAMP + 8, "udp": 9}  # bytes that the marker needs
+USUAL = 61  # default size of the payload in bytes: a length that ping and others do not use
+LEAST = {"icmp": STAMP + 8, "udp": 9}  # bytes of payload that the marker needs
 
 
 class SizedEcho(Echo):
-    """An ICMP echo request with a payload of `size` bytes, cut into fragments only if it may be."""
+    """An ICMP echo request with a payload of `size` bytes, fragmented only if `fragment` allows it."""
 
     answered = "the echo was answered"
 
@@ -45,7 +45,7 @@ class SizedEcho(Echo):
             self._begin(error.errno or 0)
 
     def _failed(self, number: int, otherwise: object) -> None:
-        """An error that came back ends it; `refused` is a word of TCP and UDP."""
+        """An error that came back ends the probe; the answer `refused` exists only for TCP and UDP."""
         super()._failed(number, "unreachable")
         if self.answer == "refused":
             self.answer = "unreachable"
@@ -68,7 +68,7 @@ class SizedDatagram(UdpClient):
 
 
 class ChosenSyn(_Client):
-    """A TCP connection whose first packet has the sequence number `isn`; closed by a reset as soon as it is there."""
+    """A TCP connection with the sequence number `isn` in its SYN; a reset closes it as soon as it is established."""
 
     def __init__(self, address: IP, port: int, isn: int) -> None:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -97,8 +97,8 @@ class ChosenSyn(_Client):
 
 
 def matches(protocol: str, version: int, identity: bytes) -> tuple[Match, ...]:
-    """What a firewall must watch for to meet the probe, its answer, and ICMP errors that quote it. `identity` is the
-    marker, or the initial sequence number."""
+    """What a firewall must match to find the probe, its answer, and ICMP errors that quote it. `identity` is the marker
+    or the initial sequence number."""
     icmp, head = (1, 20) if version == 4 else (58, 40)
     number, offset = {"icmp": (icmp, 8 + STAMP), "udp": (17, 8), "tcp": (6, 4)}[protocol]
     found = [Match(number, offset, identity), Match(icmp, 8 + head + offset, identity)]
@@ -109,8 +109,8 @@ def matches(protocol: str, version: int, identity: bytes) -> tuple[Match, ...]:
 
 
 def lengths(protocol: str, version: int, size: int) -> tuple[int, ...]:
-    """How long the probe and its answer may be in the kernel's eyes: with and without Ethernet's header, and inside
-    of a tunnel."""
+    """The lengths that the kernel may report for the probe and its answer: with and without the Ethernet header, and
+    with the headers of a tunnel."""
     head = 20 if version == 4 else 40
     inner = {"icmp": [head + 8 + size], "udp": [head + 8 + size], "tcp": [head + 40, head + 20]}[protocol]
     tunnels = (0, 20, 50, 70)  # none, IPIP, VXLAN over IPv4 and IPv6
@@ -124,7 +124,7 @@ def _datagram(address: IP) -> socket.socket:
 
 def _cut(sock: socket.socket, version: int, fragment: bool) -> None:
     level, option = MTU_DISCOVER[version]
-    free = INTERFACE if version == 4 else DONT  # of IPv6 packets only the sender may make pieces
+    free = INTERFACE if version == 4 else DONT  # only the sender may fragment IPv6 packets
     sock.setsockopt(level, option, free if fragment else PROBE)
     if version == 6 and not fragment:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_DONTFRAG, 1)

@@ -1,7 +1,7 @@
-"""What no probe had before: identifiers of echoes, source ports, and a path whose MTU is not remembered.
+"""ICMP identifiers and source ports that no earlier probe used, and a way to forget learned path MTUs.
 
-The kernel remembers a connection for half a minute and more, and asks its nat table only about new ones.
-A probe that looks like an earlier one would be treated as the rules said then, not as they say now.
+The kernel remembers a connection for half a minute and longer, and uses its nat table only for new connections. A probe
+with the numbers of an earlier one would be handled by the rules of that time, not by the present rules.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TRIES = 256  # ports to try before the choice is left to the kernel
 
 
 class Fresh:
-    """The numbers from `low` to `high` in an order nobody foresees, each once before any comes again."""
+    """The numbers from `low` to `high` in a random order, each once before any of them is repeated."""
 
     def __init__(self, low: int, high: int) -> None:
         self._low, self._size = low, high - low + 1
@@ -36,11 +36,14 @@ class Fresh:
 
 
 IDENTIFIERS = Fresh(1, 65535)  # of ICMP echoes
-PORTS = Fresh(32768, 60999)  # sources of TCP and UDP: the range that Linux itself takes them from
+PORTS = Fresh(32768, 60999)  # source ports of TCP and UDP: Linux's own default range
 
 
 def bind_fresh(sock: socket.socket, target: int) -> int:
-    """Bind to a source port that no probe had before, and that is not the target's own. Returns it."""
+    """Bind to a source port that no earlier probe used and that differs from the target's port. Returns it.
+
+    Raises OSError.
+    """
     for port in (PORTS.take() for _ in range(TRIES)):
         try:
             if port != target:
@@ -54,9 +57,9 @@ def bind_fresh(sock: socket.socket, target: int) -> int:
 
 
 def forget_paths() -> None:
-    """Make the namespace this thread is in forget the path MTUs that it learned, which it keeps for ten minutes.
+    """Make this thread's namespace forget the path MTUs that it learned; otherwise it keeps them for ten minutes.
 
-    IPv4's: IPv6 has no such switch, and there a later probe may be refused by the source itself.
+    This works for IPv4 only. IPv6 has no such sysctl, so there the source itself may refuse a later probe.
     """
     with suppress(OSError):
         Path("/proc/sys/net/ipv4/route/flush").write_text("1")

@@ -1,15 +1,17 @@
-"""labctl's own programs: what stands in a lab for the processes that a container network has.
+"""labctl's own programs: the processes of a lab.
 
-They need nothing but Python's library and start in some ten milliseconds (`python -I -S .../run.py serve web tcp:80`),
-so that a lab full of them is up at once and `ps` shows what runs. A program says `ready` on its standard output when it
-does its work, or else what went wrong, and then is quiet.
+They stand for the processes of a real container network. They need only Python's standard library and start in about
+ten milliseconds (`python -I -S .../run.py serve web tcp:80`), so a lab with many of them starts fast, and `ps` shows
+them. A program prints `ready` on its standard output when it works, or else what went wrong. After that it prints
+nothing.
 
-    pause         a pod's sandbox: a process namespace, and the network namespace that goes with it
-    serve         a server on TCP and UDP ports, which says what it is told and who it is
+    pause         a pod's sandbox: a process namespace, and the network namespace that ends with it
+    serve         a server on TCP and UDP ports, which echoes what it receives and tells HTTP clients its name
     docker-proxy  Docker's userland proxy, with docker-proxy's own command line
     tunnel        a tunnel in user space: flannel's udp backend, or IP in IP where the kernel has none
 
-Beside them `inside` runs a command of somebody else's in a node; it is no part of a lab.
+`run.py` also starts `labctl.kernel.node_exec.exec_helper`, which runs a user's command in a node. It is not a process
+of the lab.
 """
 
 from __future__ import annotations
@@ -22,13 +24,13 @@ NAMES = ("pause", "serve", "docker-proxy", "tunnel")
 
 
 def argv(command: tuple[str, ...]) -> list[str]:
-    """What to execute for one of labctl's own programs. Raises ValueError for any other word."""
+    """The command line that starts one of labctl's own programs. Raises ValueError for any other name."""
     if command[0] not in NAMES:
-        raise ValueError(f"{command[0]} is none of {', '.join(NAMES)}")
+        raise ValueError(f"{command[0]} is not one of {', '.join(NAMES)}")
     return started(command)
 
 
 def started(command: tuple[str, ...]) -> list[str]:
-    """What to execute for a module of this package and its words."""
-    cache = ["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else []  # where this one has it
+    """The command line that runs a module through `run.py` with these arguments."""
+    cache = ["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else []  # the same as this process
     return [sys.executable, "-I", "-S", *cache, os.path.join(os.path.dirname(__file__), "run.py"), *command]

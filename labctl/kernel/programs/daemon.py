@@ -1,4 +1,4 @@
-"""What every program does at its start: leave its starter, take its name, and say that it works."""
+"""What every program does at its start: detach from the starter, set its name, report that it is ready."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from labctl.kernel.programs import READY
 
 
 def leave(name: str) -> None:
-    """Go on in a child of nobody who waits, under the name that ps and ss show.
+    """Continue in a child process under the name that ps and ss show; the parent exits at once.
 
-    The first process of its process namespace inherits it and buries it; a starter that lives on and does not
-    bury its children would keep a pod's process namespace from ending.
+    The init process of the process namespace adopts the child and reaps it. A starter that runs on and does not reap
+    its children would prevent a pod's process namespace from ending.
     """
     if os.fork():
         os._exit(0)
@@ -19,13 +19,13 @@ def leave(name: str) -> None:
 
 
 def called(name: str) -> None:
-    """Give this process the name that ps and ss show."""
+    """Set the name of this process that ps and ss show."""
     with open("/proc/self/comm", "w") as file:
         file.write(name)
 
 
 def ready() -> None:
-    """Tell whoever started this that it works now, and be quiet from here on."""
+    """Report to the starter that the program works now. Everything printed after this is discarded."""
     os.write(1, READY)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)

@@ -2,12 +2,14 @@
 
     -proto tcp|udp -host-ip ADDRESS -host-port PORT -container-ip ADDRESS -container-port PORT [-use-listen-fd]
 
-It listens on the host's port and carries every connection over to the container's, which therefore sees the
-host's address on its bridge. A UDP client that is silent for 90 s is forgotten, as there. Since release 28 a
-datagram's answer comes from the address that was asked (moby pull request 48571); before, the kernel chose one,
-and a client whose way to the host's address leads by another device got answers that it could not take for its
-own. What tells the two apart is `-use-listen-fd`: from 28 on the daemon binds the port and hands it over. Here
-nobody does, so the port is bound here either way.
+It listens on the host's port and forwards every connection to the container's port. The container therefore sees the
+host's address on its bridge as the source. Like the original, it forgets a UDP client that is silent for 90 s.
+
+Since release 28 the reply to a datagram has as its source the address that the datagram was sent to (moby pull request
+48571). Before, the kernel chose the source address. A client that reached the host's address through another device
+then got replies from another address, and could not recognise them. `-use-listen-fd` tells the two versions apart:
+since 28 the daemon binds the port and passes the socket. In a lab there is no daemon, so this program always binds the
+port itself.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ IP_PKTINFO = 8
 
 
 def main(words: Sequence[str]) -> int:
-    """Carry traffic until ended by a signal; 1 where the port cannot be had."""
+    """Forward traffic until a signal ends the process. Returns 1 if the port cannot be bound."""
     handed = "-use-listen-fd" in words
     words = [word for word in words if word != "-use-listen-fd"]
     said = dict(zip(words[::2], words[1::2], strict=True))
@@ -55,13 +57,13 @@ def main(words: Sequence[str]) -> int:
 
 
 def connection(client: socket.socket, back: tuple[str, int]) -> None:
-    """One TCP connection: whatever one side says goes to the other, until both have said all."""
+    """Forward one TCP connection in both directions, until both sides have finished sending."""
     server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     with client, server:
         try:
             server.connect(back)
         except OSError:
-            return  # nobody serves there: the client sees its connection closed
+            return  # no server there: the client sees that its connection is closed
         other = threading.Thread(target=pump, args=(server, client), daemon=True)
         other.start()
         pump(client, server)
@@ -69,7 +71,7 @@ def connection(client: socket.socket, back: tuple[str, int]) -> None:
 
 
 def pump(source: socket.socket, target: socket.socket) -> None:
-    """Carry one direction; an end of it is passed on, too."""
+    """Forward one direction of a connection. The end of the stream is forwarded, too."""
     try:
         while data := source.recv(65536):
             target.sendall(data)
@@ -83,12 +85,12 @@ def pump(source: socket.socket, target: socket.socket) -> None:
 
 
 def datagrams(front: socket.socket, back: tuple[str, int]) -> None:
-    """UDP: each client has a socket of its own towards the container, as long as it speaks."""
+    """Forward UDP. Each client gets a separate socket towards the container, as long as it is active."""
     selector = selectors.DefaultSelector()
     selector.register(front, selectors.EVENT_READ)
     clients: dict[tuple[str, int], socket.socket] = {}
     seen: dict[tuple[str, int], float] = {}
-    asked: dict[tuple[str, int], list[tuple[int, int, bytes]]] = {}  # IP_PKTINFO: the address to answer from
+    asked: dict[tuple[str, int], list[tuple[int, int, bytes]]] = {}  # IP_PKTINFO: the source address of the reply
     while True:
         for key, _ in selector.select(IDLE):
             try:
@@ -105,7 +107,7 @@ def datagrams(front: socket.socket, back: tuple[str, int]) -> None:
                     front.sendmsg([clients[client].recv(SIZE)], asked[client], 0, client)
                 seen[client] = time.monotonic()
             except OSError:
-                continue  # refused by the container: the client hears nothing, as with docker-proxy
+                continue  # refused by the container: the client gets no reply, as with docker-proxy
         for client in [client for client, when in seen.items() if time.monotonic() - when > IDLE]:
             del seen[client], asked[client]
             selector.unregister(clients[client])

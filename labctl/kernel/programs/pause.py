@@ -1,9 +1,9 @@
-"""A pod's sandbox: `pause FILE`, where FILE is what the namespace is bound to, started in the pod's network namespace.
+"""A pod's sandbox: `pause FILE`, started in the pod's network namespace, which is bound to FILE.
 
-Two processes, as a container runtime has them. `pause` is the first process of a process namespace of its own:
-it does nothing, and the kernel ends everything in that namespace when it ends. Its parent, the shim, waits for
-it, and then takes the name of the network namespace away: with the last process in it that goes, and the pod's
-address with it. The shim itself ends its pause when it is told to end, and leaves the name alone.
+It has two processes, like the sandbox of a container runtime. `pause` is the first process of a separate process
+namespace. It does nothing; when it ends, the kernel ends every process in that namespace. Its parent, the shim, waits
+for it, and then removes the name of the network namespace. The network namespace ends with the last process in it, and
+the pod's address is gone. If the shim itself gets a signal to end, it ends its pause and keeps the name.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(words: Sequence[str]) -> int:
-    """Run until the sandbox has ended, then remove the name that its network namespace is bound to."""
+    """Run until the sandbox has ended, then remove the file that its network namespace is bound to."""
     (path,) = words
     leave("sandbox-shim")
     net = os.stat("/proc/self/ns/net")
     try:
         unshare(CLONE_NEWPID)
     except OSError as error:
-        print(f"no process namespace of its own: {error}", flush=True)
+        print(f"cannot create a process namespace: {error}", flush=True)
         return 1
     told = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, told)
@@ -43,7 +43,7 @@ def main(words: Sequence[str]) -> int:
         return 0
     try:
         bound = os.lstat(path)
-        if (bound.st_dev, bound.st_ino) == (net.st_dev, net.st_ino):  # nobody else's by now
+        if (bound.st_dev, bound.st_ino) == (net.st_dev, net.st_ino):  # it is still this pod's namespace
             umount(path, MNT_DETACH | UMOUNT_NOFOLLOW)
             os.unlink(path)
     except OSError:
@@ -52,7 +52,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def pause() -> None:
-    """Wait for the end, and bury what dies meanwhile: the first process of a namespace inherits its orphans."""
+    """Wait for a signal to end. Meanwhile reap children: the first process of a namespace adopts its orphans."""
     called("pause")
     told = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
     ready()

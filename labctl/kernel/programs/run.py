@@ -1,4 +1,4 @@
-"""Start one of labctl's programs: `python -I -S run.py PROGRAM WORDS...`. Run by its path, it finds its package."""
+"""Start one of labctl's programs: `python -I -S run.py PROGRAM WORDS...`. It adds its own package to sys.path."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import import_module
 
 if __name__ == "__main__":
     here = os.path.abspath(__file__)
-    for _ in range(4):  # programs, kernel, labctl, and the folder that labctl lies in
+    for _ in range(4):  # programs, kernel, labctl, and the folder that contains labctl
         here = os.path.dirname(here)
     sys.path.insert(0, here)
     module = sys.argv[1].replace("-", "_")

@@ -1,7 +1,7 @@
-"""A container's server: `serve NAME tcp:80 udp:53 ...` listens on every port named, on all IPv4 addresses.
+"""A container's server: `serve NAME tcp:80 udp:53 ...` listens on every given port, on all IPv4 addresses.
 
-It sends back what it is sent, so that a probe can tell its own answer; to a web browser or curl it says who it
-is. Without a port it waits, as a container does whose program speaks to nobody.
+It echoes what it receives, so that a probe can recognise its own reply. To an HTTP request, as of curl, it replies with
+NAME. Without a port it only waits, like the program of a container that does not use the network.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ IP_PKTINFO = 8
 
 
 def main(words: Sequence[str]) -> int:
-    """Serve until ended by a signal; 1 where a port cannot be had."""
+    """Serve until a signal ends the process. Returns 1 if a port cannot be bound."""
     name, *ports = words
     leave(name)
     selector = selectors.DefaultSelector()
@@ -44,7 +44,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def welcome(sock: socket.socket, selector: selectors.BaseSelector, name: str) -> None:
-    """Take a new connection."""
+    """Accept a new connection."""
     with suppress(OSError):
         talk, _ = sock.accept()
         talk.setblocking(False)
@@ -52,7 +52,7 @@ def welcome(sock: socket.socket, selector: selectors.BaseSelector, name: str) ->
 
 
 def converse(talk: socket.socket, selector: selectors.BaseSelector, name: str) -> None:
-    """Send back what came; to an HTTP request, the server's name, and good-bye."""
+    """Echo the received data. To an HTTP request, send the server's name and close the connection."""
     try:
         data = talk.recv(4096)
         if data.startswith((b"GET ", b"HEAD ")):
@@ -70,7 +70,7 @@ def converse(talk: socket.socket, selector: selectors.BaseSelector, name: str) -
 
 
 def answer(sock: socket.socket, selector: selectors.BaseSelector, name: str) -> None:
-    """Send a datagram back from the very address it was sent to."""
+    """Echo a datagram, with the address that it was sent to as the source address."""
     with suppress(OSError):
         data, notes, _, sender = sock.recvmsg(65535, 256)
         back = [

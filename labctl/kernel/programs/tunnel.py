@@ -1,11 +1,11 @@
-"""A tunnel in user space, which speaks what the real one speaks on the wire:
+"""A tunnel in user space with the wire format of the real one:
 
     tunnel udp|ipip DEVICE LOCAL RANGE=FAR...
 
-Whatever is routed into the TUN device DEVICE goes, by the RANGE that its destination is in, to the host FAR, and
-what comes from there goes into the kernel again. `udp` is flannel's oldest backend (pkg/backend/udp of
-flannel-io/flannel): the packet itself in a datagram from port 8285 to port 8285, nothing around it, one hop less
-to live. `ipip` is IP in IP (RFC 2003, protocol 4), as the kernel's module has it, for a kernel without that module.
+A packet that is routed into the TUN device DEVICE goes to the host FAR of the RANGE that contains its destination.
+What comes from there goes back into the kernel. `udp` is flannel's oldest backend (pkg/backend/udp of
+flannel-io/flannel): the datagram from port 8285 to port 8285 contains the packet without any further header, and the
+packet's TTL is one less. `ipip` is IP in IP (RFC 2003, protocol 4) like the kernel's module, for a kernel without it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from labctl.kernel.programs.daemon import leave, ready
 PORT = 8285  # of flannel's udp backend
 IPPROTO_IPIP, IP_MTU_DISCOVER, IP_PMTUDISC_DO = 4, 10, 2
 SIZE = 65535
-Table = list[tuple[int, int, str]]  # network, mask, and the host that has it
+Table = list[tuple[int, int, str]]  # network, mask, and the host behind which it is
 
 
 def main(words: Sequence[str]) -> int:
-    """Carry packets until ended by a signal; 1 where the device or the address cannot be had."""
+    """Forward packets until a signal ends the process. Returns 1 if the device or the address cannot be used."""
     mode, device, local, *far = words
     table = routes(far)
     leave("flanneld" if mode == "udp" else "ipip")
@@ -54,7 +54,7 @@ def routes(words: Sequence[str]) -> Table:
 
 
 def lookup(table: Table, packet: bytes) -> str | None:
-    """The host that a packet's destination is at, or None."""
+    """The host for a packet's destination, or None."""
     (target,) = struct.unpack_from("!I", packet, 16)
     return next((host for network, mask, host in table if target & mask == network), None)
 
@@ -68,10 +68,10 @@ def datagrams(local: str) -> socket.socket:
 
 
 def packets(local: str, hosts: set[str]) -> socket.socket:
-    """The socket of IP in IP; what it receives begins with the outer header.
+    """The socket of IP in IP. What it receives begins with the outer header.
 
-    A tunnel to one host alone gets what comes from there, as a device that was given a `remote`: a node may have
-    several of them.
+    A tunnel with only one host receives only from that host, like a device with a `remote`: a node may have several
+    such tunnels.
     """
     wire = socket.socket(socket.AF_INET, socket.SOCK_RAW, IPPROTO_IPIP)
     wire.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
@@ -82,8 +82,8 @@ def packets(local: str, hosts: set[str]) -> socket.socket:
 
 
 def aged(packet: bytes) -> bytes | None:
-    """A packet with one hop less to live and its checksum mended (RFC 1141), as flannel's proxy does it; None for one
-    that has come to its end."""
+    """The packet with its TTL decremented and its checksum updated (RFC 1141), as flannel's proxy does it; None if the
+    TTL is used up."""
     if packet[8] <= 1:
         return None
     (old,) = struct.unpack_from("!H", packet, 10)
@@ -93,7 +93,7 @@ def aged(packet: bytes) -> bytes | None:
 
 
 def carry(tun: int, wire: socket.socket, table: Table, mode: str) -> None:
-    """Both directions, until the device is deleted."""
+    """Forward both directions until the device is deleted."""
     selector = selectors.DefaultSelector()
     out, into = (_sender(wire, table, mode), _receiver(tun, wire, mode))
     selector.register(tun, selectors.EVENT_READ, lambda: out(os.read(tun, SIZE)))
@@ -105,7 +105,7 @@ def carry(tun: int, wire: socket.socket, table: Table, mode: str) -> None:
             except OSError as error:
                 if error.errno == errno.EBADFD:
                     return
-                # else one packet that could not go: too big, or nobody there
+                # otherwise only this packet could not be sent: it is too big, or there is no such host
 
 
 def _sender(wire: socket.socket, table: Table, mode: str) -> Callable[[bytes], None]:

@@ -1,8 +1,9 @@
-"""What a trace changes outside itself, written down before it does, so that a killed one can be cleared away.
+"""Records of what a trace changes outside its own process, so that the changes of a killed trace can be undone.
 
-There are two such things: who gets a namespace's firewall reports (nf_log), and the tracing instance. (The nft
-table goes by itself where the kernel knows owners.) A record is held locked while its trace runs; a record that
-nobody holds is of a trace that died, and `sweep` undoes what it names.
+A record is written before the change. The changes are the receiver of a namespace's firewall reports (the sysctls
+nf_log), the tracing instance, and the nft table on kernels without table owners (other kernels delete the table
+themselves). A record is locked while its trace runs. An unlocked record belongs to a trace that was killed, and `sweep`
+undoes what it lists.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ FOLDER = ".trace"
 
 
 def instance(lab: str) -> str:
-    """The name of this process's tracing instance, and of its nft tables."""
+    """The name of this process's tracing instance and of its nft tables."""
     return f"labctl-{lab}-{os.getpid()}"
 
 
 class Record:
-    """The record of a running trace. A context manager: leaving it takes the record away."""
+    """The record of a running trace. A context manager: leaving it removes the record."""
 
     def __init__(self, lab: str) -> None:
         self._folder = paths.state_dir() / FOLDER
@@ -38,7 +39,7 @@ class Record:
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
     def note(self, kind: str, value: Any) -> None:
-        """Write down what is about to be changed: `instance` (a name), `logs` (by node), `tables` (by node)."""
+        """Record a change before it is made: `instance` (a name), `logs` (by node), `tables` (by node)."""
         self._document[kind] = value
         os.pwrite(self._fd, json.dumps(self._document).encode(), 0)
 
@@ -53,17 +54,17 @@ class Record:
 
 
 def left() -> bool:
-    """Whether there may be anything to sweep. One look into a directory."""
+    """Whether there may be records to sweep. It only checks that a directory exists."""
     return os.path.isdir(paths.state_dir() / FOLDER)
 
 
 def sweep() -> tuple[str, ...]:
-    """Undo what traces left behind that were killed. Returns a sentence for each; none for traces that still run."""
+    """Undo the changes of killed traces. Returns a sentence for each of them. Running traces are not affected."""
     told: list[str] = []
     folder = paths.state_dir() / FOLDER
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         with suppress(OSError), open(path, "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held by a trace that runs: OSError
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError if its trace still runs
             told += _undo(path, file.read())
             path.unlink(missing_ok=True)
     with suppress(OSError):
@@ -93,4 +94,4 @@ def _undo(path: Path, text: bytes) -> list[str]:
     with suppress(OSError):
         if document["instance"] and tracefs.remove(document["instance"]):
             done.append("a tracing instance")
-    return [f"a trace of lab {lab} was killed; cleared away what it left: {', '.join(done)}"] if done else []
+    return [f"a trace of lab {lab} was killed; removed what it left: {', '.join(done)}"] if done else []

@@ -1,7 +1,7 @@
-"""The kernel's report of every firewall rule that a traced packet met, read by nfnetlink_log in its namespace.
+"""The kernel's report of every legacy firewall rule that a traced packet matched, read through nfnetlink_log.
 
-A namespace's setting of who gets such reports (net.netfilter.nf_log.2 and .10) is changed while one listens
-and put back after that. Each report bears the packet, so that only a probe's own are kept.
+The sysctls that select the receiver of such reports in a namespace (net.netfilter.nf_log.2 and .10) are changed during
+the trace and restored after it. Each report contains the packet, so that only those of the probe are kept.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _head = struct.Struct("=IHHII")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One rule, policy or return that a traced packet met: the kernel's words, the devices by index, the mark,
-    and the packet from its network header on."""
+    """One rule, policy or return that a traced packet met: the kernel's text, the devices by index, the mark, and the
+    packet from its network header on."""
 
     family: str
     hook: int
@@ -36,11 +36,11 @@ class Report:
     oif: int
     mark: int
     payload: bytes
-    ours: bool = False  # known to be the probe's though its payload is cut off
+    ours: bool = False  # known to be of the probe, although the payload is cut off
 
 
 class NfLog:
-    """The listener in the namespace of the thread that makes it. Raises OSError where that cannot be."""
+    """The receiver of reports in the namespace of the thread that creates it. Raises OSError if that fails."""
 
     def __init__(self) -> None:
         self.before = settings()
@@ -59,7 +59,7 @@ class NfLog:
             raise
 
     def read(self) -> tuple[list[Report], bool]:
-        """The reports that wait, and whether any was lost."""
+        """The waiting reports, and whether any report was lost."""
         found: list[Report] = []
         while True:
             try:
@@ -73,7 +73,7 @@ class NfLog:
                     found += _report(data, start, end)
 
     def close(self) -> None:
-        """Stop listening. The settings are for the namespace's own thread to `restore`."""
+        """Stop receiving. Call `restore` separately, in a thread that is inside the namespace."""
         self._socket.close()
 
     def _order(self, family: int, group: int, body: bytes) -> None:
@@ -87,7 +87,7 @@ class NfLog:
 
 
 def settings() -> dict[str, str]:
-    """Who gets reports in the namespace of this thread: `NONE`, `nf_log_ipv4`, ..., by family."""
+    """The receiver of reports in this thread's namespace, by family: `NONE`, `nf_log_ipv4`, ..."""
     found = {}
     for family, number in FAMILIES.items():
         try:
@@ -99,14 +99,14 @@ def settings() -> dict[str, str]:
 
 
 def restore(before: dict[str, str]) -> None:
-    """Put the settings of this thread's namespace back. Raises OSError."""
+    """Restore the receivers of this thread's namespace. Raises OSError."""
     for family, name in before.items():
         with open(f"{_SETTING}/{FAMILIES[family]}", "w") as file:
             file.write(name)
 
 
 def device_names(indexes: Iterable[int]) -> dict[int, str]:
-    """The names of this thread's namespace's devices; those that are gone are left out."""
+    """The names of devices of this thread's namespace, by index; those that are gone are left out."""
     found = {}
     for index in indexes:
         with suppress(OSError):

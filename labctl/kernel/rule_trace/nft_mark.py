@@ -1,8 +1,8 @@
-"""Marking one probe for rule tracing: a small nft table that sets `nftrace` on it, for legacy tables as well.
+"""Mark one probe for rule tracing: a small nft table sets `nftrace` on it, also for legacy tables.
 
-The kernel has one bit for both: ip_tables reports every rule that a packet with it meets (see `nflog`), as
-with the TRACE target, but no rule of the lab is touched or renumbered. The table is owned by its socket
-(Linux 5.12 and later), so that the kernel itself takes it away when the process ends, however it ends.
+The kernel has one bit for both. For a packet with this bit, ip_tables reports every rule that matches (see `nflog`), as
+with the TRACE target, but without a change or a new number of the lab's rules. The table is owned by its socket
+(Linux 5.12 and later), so the kernel deletes it when the process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from labctl.kernel.netlink.rtnetlink import messages, packed
 
 PREFIX = "labctl-trace"
 OWNED = 2  # NFT_TABLE_F_OWNER
-PRIORITY = -1000  # before conntrack's defragmentation (-400) and every table
+PRIORITY = -1000  # before conntrack's defragmentation (-400) and before every table
 PREROUTING, OUTPUT = 0, 3
-INET = 1  # NFPROTO_INET: IPv4 and IPv6 alike
-NETWORK, TRANSPORT = 1, 2  # what an offset counts from
+INET = 1  # NFPROTO_INET: IPv4 and IPv6
+NETWORK, TRANSPORT = 1, 2  # the header from which an offset counts
 NFTRACE, L4PROTO = 12, 16  # keys of `meta`
 _NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE = (10 << 8 | number for number in (0, 2, 3, 6))
 _BEGIN, _END = 16, 17
@@ -29,7 +29,7 @@ _head = struct.Struct("=IHHII")
 
 
 class NfTrace:
-    """The table in the namespace of the thread that makes it. Raises OSError where nf_tables cannot."""
+    """The table in the namespace of the thread that creates it. Raises OSError if nf_tables refuses it."""
 
     def __init__(self, matches: Iterable[Match], name: str) -> None:
         self.name = name
@@ -48,11 +48,11 @@ class NfTrace:
             raise
 
     def close(self) -> None:
-        """Take the table away."""
+        """Delete the table."""
         try:
             self._send([(_DELTABLE, 0, _text(1, self.name))])
         except OSError:
-            pass  # its namespace is gone, or somebody took it away
+            pass  # the namespace is gone, or the table was deleted already
         finally:
             self._socket.close()
 
@@ -61,7 +61,7 @@ class NfTrace:
 
 
 def remove(name: str) -> None:
-    """Take a left-over table away from the namespace of this thread. Raises KernelError."""
+    """Delete the table of a killed trace from this thread's namespace. Raises KernelError."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 12) as sock:
         try:
             send(sock, [(_DELTABLE, 0, _text(1, name))])
@@ -70,7 +70,7 @@ def remove(name: str) -> None:
 
 
 def send(sock: socket.socket, orders: Iterable[tuple[int, int, bytes]]) -> None:
-    """Give the kernel some orders (type, flags, body) in one transaction. Raises OSError for the first refusal."""
+    """Send the kernel some requests (type, flags, body) in one transaction. Raises OSError for the first refusal."""
     frame = struct.pack(">BBH", 0, 0, 10)
     batch = [_message(_BEGIN, _REQUEST, 0, frame)]
     batch += [
@@ -83,7 +83,7 @@ def send(sock: socket.socket, orders: Iterable[tuple[int, int, bytes]]) -> None:
     sock.settimeout(1)
     while open_:
         for kind, _, sequence, start, _ in messages(data := sock.recv(1 << 16)):
-            if kind == 2 and sequence == 0:  # the batch itself
+            if kind == 2 and sequence == 0:  # an error of the batch as a whole
                 raise OSError(-struct.unpack_from("=i", data, start)[0], "nf_tables refused the batch")
             open_ -= kind == 2
             refused = refused or (-struct.unpack_from("=i", data, start)[0] if kind == 2 else 0)

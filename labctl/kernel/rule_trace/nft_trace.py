@@ -1,8 +1,8 @@
-"""The kernel's report of every rule of iptables-nft that a traced packet met: nf_tables' own trace, in its namespace.
+"""The kernel's report of every rule of iptables-nft that a traced packet matched, from the trace of nf_tables.
 
-Told in the words of `nflog`, which has the same of legacy tables: a table, a chain, a rule by its number. The kernel
-names rules by handles, and shows of each packet the headers alone, so which packets are the probe's is learned from
-the table that marks them (see `nftrace`): it stands first, and reports what it marked.
+The reports have the same form as those of `nflog` for legacy tables: a table, a chain, the number of a rule. The kernel
+identifies rules by handles, and reports only the headers of a packet. So the packets of the probe are recognised by the
+table that marks them (see `nft_mark`): it is the first table, and the kernel reports its rules as well.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from labctl.core.iptables import BUILTIN
+from labctl.kernel.capture.buffers import hold
 from labctl.kernel.netlink.rtnetlink import attributes, messages, text
 from labctl.kernel.rule_trace.nflog import FAMILIES, ROOM, Report
 
@@ -30,7 +31,7 @@ Place = tuple[str, str, str]  # family, table, chain
 
 @dataclass(frozen=True, slots=True)
 class _Event:
-    """One message of the kernel: `report` lacks the rule's number, which is that of `handle`."""
+    """One message of the kernel. `report` lacks the number of the rule, which follows from `handle`."""
 
     place: Place
     kind: str
@@ -39,9 +40,10 @@ class _Event:
 
 
 class NftLog:
-    """The listener in the namespace of the thread that makes it. `marker` is the table that marks the probe.
+    """The receiver of reports in the namespace of the thread that creates it. `marker` is the table that marks the
+    probe.
 
-    Raises OSError where that cannot be.
+    Raises OSError if that fails.
     """
 
     def __init__(self, marker: str) -> None:
@@ -50,7 +52,7 @@ class NftLog:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
         try:
             self._socket.bind((0, 0))
-            self._socket.setsockopt(socket.SOL_SOCKET, 33, ROOM)  # SO_RCVBUFFORCE
+            hold(self._socket, ROOM)
             self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP)
             self._socket.setblocking(False)
             self._asking.settimeout(1)
@@ -59,7 +61,7 @@ class NftLog:
             raise
 
     def read(self) -> tuple[list[Report], bool]:
-        """The reports that wait, and whether any was lost."""
+        """The waiting reports, and whether any report was lost."""
         reader = _Reader(self._marker)
         found: list[_Event] = []
         lost = False
@@ -78,12 +80,13 @@ class NftLog:
         return list(_numbered(found, numbers)), lost
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop receiving."""
         self._socket.close()
         self._asking.close()
 
     def _numbers(self) -> dict[tuple[Place, int], int]:
-        """Of every rule of the namespace its number in its chain, from 1, by its handle; by 0 how many there are."""
+        """For every rule of the namespace its number in its chain, from 1, by handle; by handle 0 the chain's number of
+        rules."""
         numbers: dict[tuple[Place, int], int] = {}
         counts: dict[Place, int] = {}
         for family, number in FAMILIES.items():
@@ -97,16 +100,18 @@ class NftLog:
 
 
 class _Reader:
-    """Makes events of messages. Only the first of a packet in a chain of a hook has its headers, which are kept."""
+    """Converts messages to events. Only a packet's first message in the chain of a hook has its headers, so these are
+    kept."""
 
     def __init__(self, marker: str) -> None:
         self._marker = marker
-        self._packets: dict[int, Report] = {}  # by the kernel's number of a packet, as it was last shown
+        self._packets: dict[int, Report] = {}  # the last headers by trace id
         self._own: set[int] = set()
-        self._echoes: set[bytes] = set()  # identifier and sequence of the probe's own
+        self._echoes: set[bytes] = set()  # identifier and sequence number of the probe's echoes
 
     def event(self, data: bytes, start: int, end: int) -> Iterator[_Event]:
-        """What a message says of a rule of iptables; nothing for other tables, whose rules nobody here knows."""
+        """The event of a message on a rule of iptables-nft; nothing for other tables, since labctl does not know their
+        rules."""
         found = attributes(data, start + 4, end)
         if not {_TABLE, _CHAIN, _KIND, _ID} <= found.keys():
             return
@@ -132,8 +137,8 @@ class _Reader:
 
 
 def _kind(data: bytes, found: dict[int, tuple[int, int]], family: str, table: str, chain: str) -> str:
-    """What is told: a `rule`, the `policy` of a hook's chain, the `return` at the end of another chain. That a hook's
-    own chain ended is not told, since its policy is."""
+    """What the message reports: a `rule`, the `policy` of a hook's chain, the `return` at the end of another chain.
+    "" for the end of a hook's own chain, since its policy is reported separately."""
     if _HANDLE in found:
         return "rule"
     if _number(data, found[_KIND]) == _POLICY:
@@ -148,7 +153,7 @@ def _shown(data: bytes, found: dict[int, tuple[int, int]], family: str, hook: in
 
 
 def _echo(data: bytes, found: dict[int, tuple[int, int]]) -> bytes:
-    """An echo's identifier and sequence; nothing of other packets."""
+    """The identifier and sequence number of an echo; empty for other packets."""
     if _NETWORK not in found or _TRANSPORT not in found:
         return b""
     network, transport = data[slice(*found[_NETWORK])], data[slice(*found[_TRANSPORT])]
@@ -157,8 +162,8 @@ def _echo(data: bytes, found: dict[int, tuple[int, int]]) -> bytes:
 
 
 def _numbered(found: list[_Event], numbers: dict[tuple[Place, int], int]) -> Iterator[Report]:
-    """The reports with the numbers of their rules, 0 for one that is gone. As in legacy tables, what comes at the end
-    of a chain has the number after its last rule's."""
+    """The reports with the numbers of their rules; 0 for a rule that is gone. As in legacy tables, a policy or return
+    has the number after that of the chain's last rule."""
     for event in found:
         rule = event.kind == "rule"
         number = numbers.get((event.place, event.handle), 0) if rule else numbers.get((event.place, 0), 0) + 1

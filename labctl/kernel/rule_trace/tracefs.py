@@ -1,8 +1,8 @@
 """Why the kernel dropped a packet: a private tracing instance with the tracepoints of the network stack.
 
-An instance has its own buffer, clock, filters and events; nothing global is set. tracefs is mounted for this
-process alone, at no place (fsmount), so that neither the machine's mounts nor its /sys matter. Where the kernel
-has no tracefs, or refuses it (lockdown), `Tracing` raises OSError and a story does without.
+An instance has its own buffer, clock, filters and events; nothing global changes. tracefs is mounted for this process
+only, without a mount point (fsmount), so it does not depend on the machine's mounts or its /sys. If the kernel has no
+tracefs or refuses it (lockdown), `Tracing` raises OSError, and the trace works without it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from labctl.kernel.host.syscalls import libc
 FSOPEN, FSCONFIG, FSMOUNT = 430, 431, 432  # the same numbers on every architecture
 FSCONFIG_CMD_CREATE, FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC = 6, 1, 1
 PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
-ROOM = 1024  # kB of events per processor; what comes after it is full is not kept, and counted
+ROOM = 1024  # kB of events per processor; when it is full, further events are only counted
 EVENTS = {"queue": "net/net_dev_queue", "receive": "net/netif_receive_skb", "drop": "skb/kfree_skb"}
 _EVENT = re.compile(r"-(\d+)\s+\[\d+\]\s+\S+\s+([\d.]+): (\w+): (.*)")
 _NET = re.compile(r"dev=(\S+) skbaddr=(\S+) len=(\d+)")
@@ -29,7 +29,7 @@ _DROP = re.compile(r"skbaddr=(\S+) (?:rx_sk=\S+ )?protocol=(\d+) location=(.+?)(
 
 
 class Tracing:
-    """One instance; `name` is unique to this process. Raises OSError where it cannot be had."""
+    """One tracing instance; `name` is unique to this process. Raises OSError if it cannot be created."""
 
     def __init__(self, name: str, lengths: Iterable[int]) -> None:
         self._root = _open()
@@ -55,16 +55,16 @@ class Tracing:
         self.reasons = "reason" in self._read(f"events/{EVENTS['drop']}/format")
 
     def start(self) -> None:
-        """Begin to record."""
+        """Start recording."""
         self._write("tracing_on", "1")
 
     def stop(self) -> tuple[list[Event], int]:
-        """Stop recording; returns the events in order, and how many found no room."""
+        """Stop recording; returns the events in order, and the number of lost events."""
         self._write("tracing_on", "0")
         return parse(self._read("trace"), time.time_ns() - time.monotonic_ns()), self._missed()
 
     def peek(self) -> list[Event]:
-        """The events so far; it goes on recording."""
+        """The events so far; the recording continues."""
         return parse(self._read("trace"), time.time_ns() - time.monotonic_ns())
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ class Tracing:
 
 
 def remove(name: str) -> bool:
-    """Remove an instance that a dead process left behind; True if there was one."""
+    """Remove the instance of a killed trace; returns whether there was one. Raises OSError."""
     root = _open()
     try:
         os.rmdir(f"{_at(root)}/instances/{name}")
@@ -105,7 +105,7 @@ def remove(name: str) -> bool:
 
 
 def parse(text: str, offset: int) -> list[Event]:
-    """The events in the text of a `trace` file; `offset` is what the epoch's clock is ahead of its own. Pure."""
+    """The events in the text of a `trace` file; its times plus `offset` (ns) are times since the epoch. Pure."""
     found = []
     for line in text.splitlines():
         if (match := _EVENT.search(line)) is None:
@@ -128,7 +128,7 @@ def _at(root: int) -> str:
 
 
 def _open() -> int:
-    """A descriptor of tracefs: a mount of our own that is nowhere to be seen, else where the machine has it."""
+    """A file descriptor of tracefs: of a private mount without a mount point, else of the machine's mount."""
     try:
         return _mounted()
     except OSError as error:
