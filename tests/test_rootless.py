@@ -171,6 +171,13 @@ def test_containers_and_pods_need_no_root_either(person: Person, words: str) -> 
 
 
 @pytest.mark.root
+def test_a_trace_without_root_reports_the_rules_of_nft(person: Person) -> None:
+    assert person.types("up", "kubenet", "--firewall", "nft").returncode == 0
+
+    assert "nat/IP-MASQ-AGENT rule 2: -j MASQUERADE" in person.types("trace", "a", "internet").stdout
+
+
+@pytest.mark.root
 def test_the_namespaces_stay_while_anybody_is_inside(person: Person) -> None:
     assert person.types("up", "docker-bridge").returncode == 0
     with (person.folder / "labctl/guests").open() as guests:
