@@ -15,7 +15,7 @@ import samples
 from labctl.compare.table import table
 from labctl.core.resources import PHASES
 from labctl.errors import KernelError, Problem, ScenarioError
-from labctl.render.json_codec import resource_json
+from labctl.render.plan_json import resource_json
 from labctl.report import json_documents
 from labctl.report.comparison_json import comparison_document
 from labctl.report.trace_json import trace_document

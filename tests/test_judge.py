@@ -23,7 +23,7 @@ from labctl.core.scenario_types import Check, Lab, Machine, See
 from labctl.core.topology import Who, probe_text
 from labctl.errors import UsageError
 from labctl.packets.probe_id import Complaint, Trail
-from labctl.render.json_codec import check_json
+from labctl.render.plan_json import check_json
 
 A, C, NODE = ip_address("10.244.0.2"), ip_address("10.244.1.2"), ip_address("10.224.0.4")
 PING = Check("a reaches c", "ping", "a", "c")

@@ -21,7 +21,7 @@ from labctl.core.diff import beyond, diff
 from labctl.core.iptables import rule
 from labctl.core.resources import Address, Attachment, Chain, Link, Netns, Plan, Port, Resource, Route, Sysctl
 from labctl.core.scenario_types import Lab, Machine
-from labctl.render.json_codec import resource_from_json, resource_json
+from labctl.render.plan_json import resource_from_json, resource_json
 
 ANY = ip_network("0.0.0.0/0")
 POD, NODE = Port("a", "eth0"), Port("node1", "veth1")

@@ -23,7 +23,7 @@ from labctl.kernel import processes
 from labctl.kernel.host import paths
 from labctl.kernel.lab_kernel import Linux
 from labctl.lab import lifecycle
-from labctl.render.json_codec import process_mark, resource_from_json, resource_json
+from labctl.render.plan_json import process_mark, resource_from_json, resource_json
 from labctl.render.resources import change_lines
 
 WEB = Process("a", "web", ("serve", "web", "tcp:80"), inside="pause")

@@ -18,7 +18,7 @@ import pytest
 from labctl import cli
 from labctl.cli import rootless as door
 from labctl.kernel import rootless
-from labctl.kernel.host import paths, sysctl
+from labctl.kernel.host import paths, ping_group_range
 
 ROOT = Path(__file__).parent.parent
 USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
@@ -83,12 +83,12 @@ def person(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Person]:
 
 
 def test_every_group_is_the_last_that_is_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sysctl, "last", lambda: 65536)
+    monkeypatch.setattr(ping_group_range, "last", lambda: 65536)
 
-    assert sysctl.written(sysctl.NAME, sysctl.EVERYONE) == "0 65536"
-    assert sysctl.meant(sysctl.NAME, "0 65536") == sysctl.EVERYONE
-    assert sysctl.meant(sysctl.NAME, "1 0") == "1 0"
-    assert sysctl.written("net.ipv4.ip_forward", "1") == "1"
+    assert ping_group_range.written(ping_group_range.NAME, ping_group_range.EVERYONE) == "0 65536"
+    assert ping_group_range.meant(ping_group_range.NAME, "0 65536") == ping_group_range.EVERYONE
+    assert ping_group_range.meant(ping_group_range.NAME, "1 0") == "1 0"
+    assert ping_group_range.written("net.ipv4.ip_forward", "1") == "1"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from labctl.kernel.host import paths
 from labctl.kernel.namespaces.thread import Inside
 from labctl.lab import lifecycle
 from labctl.packets.decode import Frame
-from labctl.render import json_codec2
+from labctl.render import dataclass_json
 from labctl.tracing.diagnosis import tell
 from labctl.tracing.evidence import Evidence
 
@@ -139,7 +139,7 @@ def test_a_trace_takes_it_down() -> None:
 
 
 def test_a_loss_that_nothing_else_explains_is_the_loops() -> None:
-    whole = json_codec2.decode(Evidence, json.loads((TRACES / "delivered.json").read_text()))
+    whole = dataclass_json.decode(Evidence, json.loads((TRACES / "delivered.json").read_text()))
     evidence = replace(whole, answer="timeout", crossings=whole.crossings[:4], flows=())
     assert (tell(evidence).verdict, tell(evidence).why) == ("lost", None)
     story = tell(replace(evidence, circling=ENDS))

@@ -19,7 +19,7 @@ from labctl.kernel.firewall import backend
 from labctl.kernel.host import paths
 from labctl.kernel.namespaces.thread import Inside
 from labctl.lab import lifecycle
-from labctl.render import json_codec2
+from labctl.render import dataclass_json
 from labctl.tracing.diagnosis import tell
 from labctl.tracing.evidence import Evidence
 from labctl.tracing.request import question_of
@@ -103,7 +103,7 @@ def test_what_is_broken_is_told(case: Case, labs: dict[str, lifecycle.Definition
     finally:
         lifecycle.up(labs[case.lab])
     if os.environ.get("LABCTL_GOLDEN") == "write":
-        (TRACES / f"{case.name}.json").write_text(json.dumps(json_codec2.encode(evidence)) + "\n")
+        (TRACES / f"{case.name}.json").write_text(json.dumps(dataclass_json.encode(evidence)) + "\n")
     told = [note.text for note in story.facts]
     assert story.verdict == case.verdict, (story.sentence, story.why, told)
     assert case.place in story.sentence

@@ -15,7 +15,7 @@ from labctl.kernel.host import counters
 from labctl.kernel.probes import trace_probes
 from labctl.kernel.rule_trace import nft_trace
 from labctl.kernel.rule_trace.tracefs import parse
-from labctl.render import json_codec2
+from labctl.render import dataclass_json
 from labctl.report.trace import lines
 from labctl.tracing import drop_attribution
 from labctl.tracing.diagnosis import tell
@@ -224,7 +224,7 @@ def test_reports_of_nft_rules_are_read_in_a_user_namespace_too(monkeypatch: pyte
 
 def test_evidence_of_another_shape_is_refused() -> None:
     with pytest.raises((TypeError, ValueError)):
-        json_codec2.decode(Evidence, {"question": {"lab": "x"}})
+        dataclass_json.decode(Evidence, {"question": {"lab": "x"}})
 
 
 def test_on_a_terminal_the_story_has_colours() -> None:

@@ -14,7 +14,7 @@ import pytest
 from trace_cases import CASES, Case, routes_of
 
 from labctl.core.observations import Event
-from labctl.render import json_codec2
+from labctl.render import dataclass_json
 from labctl.report.trace import lines
 from labctl.tracing.diagnosis import tell
 from labctl.tracing.evidence import Evidence
@@ -23,7 +23,7 @@ TRACES = Path(__file__).parent / "traces"
 
 
 def recording(name: str) -> Evidence:
-    return json_codec2.decode(Evidence, json.loads((TRACES / f"{name}.json").read_text()))
+    return dataclass_json.decode(Evidence, json.loads((TRACES / f"{name}.json").read_text()))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -54,7 +54,7 @@ def test_every_recording_has_its_case() -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_evidence_survives_json(case: Case) -> None:
     found = recording(case.name)
-    assert json_codec2.decode(Evidence, json.loads(json.dumps(json_codec2.encode(found)))) == found
+    assert dataclass_json.decode(Evidence, json.loads(json.dumps(dataclass_json.encode(found)))) == found
 
 
 # What only the kernel's drop reasons or rule reports can tell; else the taps, counters and routes are enough.

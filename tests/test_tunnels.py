@@ -20,7 +20,7 @@ from labctl.kernel.host import lab_state, paths
 from labctl.kernel.lab_kernel import Linux
 from labctl.kernel.programs import tunnel
 from labctl.models.lib import primitives
-from labctl.render.json_codec import resource_from_json, resource_json
+from labctl.render.plan_json import resource_from_json, resource_json
 from labctl.render.resources import change_lines, detail
 from labctl.scenario.iproute2_syntax import route
 

@@ -13,7 +13,7 @@ from labctl.core.diff import Change
 from labctl.core.iptables import rule
 from labctl.core.resources import Address, Chain, Fdb, Link, Neighbour, Netns, Port, Resource, Route, Rule, Sysctl
 from labctl.render.commands import commands, script
-from labctl.render.json_codec import plan_json, resource_from_json, resource_json
+from labctl.render.plan_json import plan_json, resource_from_json, resource_json
 from labctl.render.resources import change_lines, line
 from labctl.scenario import catalog
 from labctl.scenario.parser import parse_and_compile

@@ -14,19 +14,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any, TypeAlias, get_args
 
-from labctl.core.interface import IP as IP
-from labctl.core.interface import Iface as Iface
-from labctl.core.interface import Net as Net
-from labctl.core.interface import Port as Port
 from labctl.core.iptables import FirewallRule
-from labctl.core.process_resources import Attachment as Attachment
-from labctl.core.process_resources import Process as Process
 
 MAIN = 254  # the kernel's main routing table
 PROTOCOLS = {2: "kernel", 3: "boot", 4: "static", 12: "bird"}  # the program that created a route (rt_protos)
 TRANSIENT = frozenset({"probe", "stale", "reachable", "delay", "incomplete", "failed"})
+
+
+IP: TypeAlias = IPv4Address | IPv6Address
+Net: TypeAlias = IPv4Network | IPv6Network
+Iface: TypeAlias = IPv4Interface | IPv6Interface
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Port:
+    """One device of one namespace, written `node1/eth0`."""
+
+    ns: str
+    dev: str
+
+    def __str__(self) -> str:
+        return f"{self.ns}/{self.dev}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +248,57 @@ class Chain:
     @property
     def key(self) -> tuple[Any, ...]:
         return ("chain", self.ns, self.family, self.table, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A pod's device, created by the plugins of a CNI network list, which run in the node's namespace.
+
+    `conflist` (with this node's values) and `args` (the capability arguments, by capability) are JSON text. `path` is
+    the plugins' search path (CNI_PATH), "" for the default. labctl observes what the plugins created after the ADD,
+    and keeps a record of it.
+    """
+
+    pod: str
+    node: str
+    conflist: str
+    args: str = "{}"
+    ifname: str = "eth0"
+    path: str = ""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("attachment", self.pod, self.ifname)
+
+    @property
+    def ns(self) -> str:
+        return self.pod
+
+    @property
+    def at(self) -> Port:
+        return Port(self.pod, self.ifname)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A program that runs in a namespace as long as the lab runs: a container's program, docker-proxy, a pod's pause.
+
+    `name` is unique in its namespace. `command` is the command line; its first word may be one of
+    `labctl.kernel.programs` (`pause`, `serve`, `docker-proxy`). A `sandbox` process holds its network namespace. It is
+    the first process of a new PID namespace, in which the processes run that name it in `inside`; when it ends, they
+    end too, and the network is gone. `pid` is only in observed processes; None means any.
+    """
+
+    ns: str
+    name: str
+    command: tuple[str, ...]
+    sandbox: bool = False
+    inside: str | None = None
+    pid: int | None = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return ("process", self.ns, self.name)
 
 
 Resource: TypeAlias = (

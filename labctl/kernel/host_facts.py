@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from labctl.core.iptables import BACKENDS, Backend
-from labctl.kernel.host import paths, sysctl
+from labctl.kernel.host import paths, ping_group_range
 from labctl.kernel.host.syscalls import CLONE_NEWNET, CLONE_NEWNS, unshare
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -72,7 +72,7 @@ def examine(asked: Iterable[str] = ()) -> Facts:
         lost=tuple(lab for lab in running if lab not in kept),
         dead=tuple(lab for lab in kept if lab not in running),
         command=paths.command(),
-        alone=sysctl.last() == 0,
+        alone=ping_group_range.last() == 0,
     )
 
 

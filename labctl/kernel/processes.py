@@ -25,7 +25,7 @@ from labctl.kernel.host import paths
 from labctl.kernel.host.syscalls import CLONE_NEWPID, setns
 from labctl.kernel.namespaces import occupants
 from labctl.kernel.programs import READY, argv
-from labctl.render.json_codec import process_mark
+from labctl.render.plan_json import process_mark
 
 MARK = "LABCTL_PROCESS"
 PATIENCE = 10.0  # seconds within which a program must be ready

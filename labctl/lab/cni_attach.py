@@ -23,7 +23,7 @@ from labctl.errors import KernelError, LabError
 from labctl.kernel.cni import attachment_records
 from labctl.kernel.cni import plugins as cni
 from labctl.kernel.host import paths
-from labctl.kernel.host.sysctl2 import read_all
+from labctl.kernel.host.sysctl import read_all
 from labctl.kernel.namespaces.thread import Inside
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from labctl.core.resources import (
     Rule,
     Sysctl,
 )
-from labctl.render.json_codec import process_mark
+from labctl.render.plan_json import process_mark
 from labctl.render.resources import detail, net_words, option_words, route_words, rule_words
 
 _TOOL = CHAIN_TOOLS

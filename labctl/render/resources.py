@@ -36,7 +36,7 @@ from labctl.core.resources import (
 from labctl.core.scenario_types import Lab, Machine
 from labctl.render.checks import check_lines
 from labctl.render.cni import attachment_lines, attachment_words
-from labctl.render.json_codec import plan_json, resource_json
+from labctl.render.plan_json import plan_json, resource_json
 
 __all__ = [
     "change_lines",

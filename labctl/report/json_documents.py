@@ -12,12 +12,10 @@ from labctl.report.node_view import View, settings
 if TYPE_CHECKING:
     from labctl.core.diff import Change
     from labctl.core.fidelity import Part
-    from labctl.core.results import Outcome, Report, Sighting
+    from labctl.core.results import Outcome, Report, Result, Running, Sighting
     from labctl.core.scenario_types import Lab, Machine
     from labctl.errors import LabError
     from labctl.lab.doctor import Finding
-    from labctl.report.lists import Running
-    from labctl.report.up_status import Result
     from labctl.scenario.catalog import Entry
 
 Document = dict[str, Any]
@@ -115,7 +113,7 @@ def check_document(report: Report) -> Document:
 
 def plan_document(lab: Lab) -> Document:
     """`plan --as json`: the plan itself."""
-    from labctl.render.json_codec import plan_json
+    from labctl.render.plan_json import plan_json
 
     document: Document = plan_json(lab)
     return {**document, "parts": [part(one) for one in lab.parts], "approximate": approximations(lab)}
@@ -155,7 +153,7 @@ def doctor_document(findings: Iterable[Finding]) -> Document:
 
 def change(one: Change) -> Document:
     """One difference: the object as wanted and as found (null if there is none), and its text line."""
-    from labctl.render.json_codec import resource_json
+    from labctl.render.plan_json import resource_json
     from labctl.render.resources import change_lines
 
     return {
@@ -212,7 +210,7 @@ def sighting(one: Sighting) -> Document:
 
 def node(view: View) -> Document:
     """The objects of one node, by kind; firewall chains with their counters."""
-    from labctl.render.json_codec import resource_json
+    from labctl.render.plan_json import resource_json
 
     kinds = {
         "links": Link,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from labctl.core import fidelity
 from labctl.core.names import some
+from labctl.core.results import Running
 from labctl.report.node_view import Section
 from labctl.report.plain_text import count
 
@@ -14,23 +15,6 @@ if TYPE_CHECKING:
     from labctl.lab.doctor import Finding
     from labctl.report.terminal import Terminal
     from labctl.scenario.catalog import Entry
-
-
-class Running(Protocol):
-    """What `labctl.lab.lifecycle.running` returns."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def nodes(self) -> tuple[str, ...]: ...
-    @property
-    def model(self) -> str | None: ...
-    @property
-    def scenario(self) -> str | None: ...
-    @property
-    def approximate(self) -> tuple[str, ...]: ...
-    @property
-    def firewall(self) -> str | None: ...
 
 
 COLOURS = {"ok": "green", "warn": "yellow", "missing": "red"}

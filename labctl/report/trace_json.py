@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from labctl.render.json_codec2 import encode
+from labctl.render.dataclass_json import encode
 
 if TYPE_CHECKING:
     from labctl.tracing.evidence import Evidence

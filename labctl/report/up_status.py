@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from labctl.core.diff import Change, by_place
 from labctl.core.fidelity import GRADES, otherwise
@@ -13,25 +13,9 @@ from labctl.report.node_view import Section
 from labctl.report.plain_text import count, duration
 
 if TYPE_CHECKING:
+    from labctl.core.results import Result
     from labctl.core.scenario_types import Lab, Machine
     from labctl.report.terminal import Terminal
-
-
-class Result(Protocol):
-    """What `labctl.lab.lifecycle.up` returns."""
-
-    @property
-    def lab(self) -> Lab: ...
-    @property
-    def changes(self) -> tuple[Change, ...]: ...
-    @property
-    def created(self) -> bool: ...
-    @property
-    def dry(self) -> bool: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def replaced(self) -> bool: ...
 
 
 MANY = 40  # rows of the machine table at most

@@ -32,7 +32,7 @@ from labctl.core.resources import (
 from labctl.kernel import processes
 from labctl.kernel.apply.ifindex import Indexes, Later
 from labctl.kernel.apply.links import Linker, must_remake
-from labctl.kernel.host import sysctl
+from labctl.kernel.host import ping_group_range
 from labctl.kernel.namespaces import device_state
 from labctl.kernel.namespaces.lab_namespaces import Rooms
 from labctl.kernel.netlink import ipset, messages
@@ -187,7 +187,7 @@ class Builder:
             try:
                 fd = os.open(sysctl_values.path_of(item.name), os.O_WRONLY | os.O_CLOEXEC)
                 try:
-                    os.write(fd, sysctl.written(item.name, item.value).encode())
+                    os.write(fd, ping_group_range.written(item.name, item.value).encode())
                 finally:
                     os.close(fd)
             except OSError as error:

@@ -22,8 +22,8 @@ from contextlib import suppress
 
 from labctl.core.resources import Port
 from labctl.kernel.capture import bpf
-from labctl.kernel.capture.buffers import hold
 from labctl.kernel.host import paths
+from labctl.kernel.host.receive_buffer import hold
 from labctl.kernel.namespaces.thread import Inside, libc
 from labctl.kernel.namespaces.thread import check as checked
 from labctl.packets.decode import CANARY, OTHERHOST, OUTGOING, Frame

@@ -21,7 +21,7 @@ from typing import Any
 from labctl.cni.spec import Json
 from labctl.core.resources import Attachment, Plan
 from labctl.kernel.host import lab_state, paths
-from labctl.render.json_codec import resource_from_json, resource_json
+from labctl.render.plan_json import resource_from_json, resource_json
 
 _MADE = "cni/made.json"
 

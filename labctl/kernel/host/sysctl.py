@@ -1,34 +1,30 @@
-"""net.ipv4.ping_group_range (the groups that may ping without privileges) in a user namespace.
-
-The value "0 2147483647" means every group. In a user namespace the kernel accepts only groups that are mapped there. So
-"every group" is written and read there as the range of the mapped groups.
-"""
+"""Read every sysctl of a namespace, by its dotted name, to find what other programs changed."""
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
-NAME, EVERYONE = "net.ipv4.ping_group_range", "0 2147483647"
+import os
+from collections.abc import Iterator
 
 
-def written(name: str, value: str) -> str:
-    """What to write to a sysctl so that it has this value."""
-    return f"0 {last()}" if name == NAME and value == EVERYONE else value
+def read_all(root: str = "/proc/sys/net") -> dict[str, str]:
+    """All sysctls below net of this thread's namespace; those that cannot be read are left out."""
+    return dict(_read(root, "net"))
 
 
-def meant(name: str, value: str) -> str:
-    """What a sysctl's value means, in the form that plans use."""
-    return EVERYONE if name == NAME and value == f"0 {last()}" else value
-
-
-@cache
-def last() -> int:
-    """The last group of the range of mapped groups that starts with 0."""
-    end = 0
-    for line in sorted(Path("/proc/self/gid_map").read_text().splitlines(), key=lambda text: int(text.split()[0])):
-        first, _, count = map(int, line.split())
-        if first > end:
-            break
-        end = first + count
-    return min(end - 1, 2147483647)
+def _read(folder: str, name: str) -> Iterator[tuple[str, str]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            own = f"{name}.{entry.name.replace('.', '/')}"
+            if entry.is_dir(follow_symlinks=False):
+                yield from _read(entry.path, own)
+                continue
+            try:
+                fd = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                continue
+            try:
+                yield own, " ".join(os.read(fd, 4096).decode(errors="replace").split())
+            except OSError:
+                continue
+            finally:
+                os.close(fd)

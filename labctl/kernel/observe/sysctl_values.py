@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from labctl.core.resources import Sysctl
-from labctl.kernel.host import sysctl
+from labctl.kernel.host import ping_group_range
 from labctl.kernel.netlink import dump
 
 
 def path_of(name: str) -> Path:
-    """The file of a sysctl. As in sysctl(8), a slash in the name stands for a dot in a device's name."""
+    """The file of a ping_group_range. As in sysctl(8), a slash in the name stands for a dot in a device's name."""
     return Path("/proc/sys") / "/".join(part.replace("/", ".") for part in name.split("."))
 
 
@@ -27,7 +27,7 @@ def present(asking: Iterable[Sysctl]) -> Iterator[Sysctl]:
             value = os.read(fd, 4096).decode()
         finally:
             os.close(fd)
-        yield Sysctl(item.ns, item.name, sysctl.meant(item.name, " ".join(value.split())))
+        yield Sysctl(item.ns, item.name, ping_group_range.meant(item.name, " ".join(value.split())))
 
 
 def forwarding(ns: str, links: Iterable[dump.RawLink], asking: Iterable[Sysctl]) -> Iterator[Sysctl]:

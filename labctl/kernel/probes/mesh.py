@@ -20,8 +20,8 @@ from ipaddress import ip_address
 
 from labctl.core.resources import IP
 from labctl.core.results import Pair
-from labctl.kernel.capture.buffers import hold
 from labctl.kernel.host import paths
+from labctl.kernel.host.receive_buffer import hold
 from labctl.kernel.namespaces.thread import Inside
 from labctl.kernel.probes.clients import EXHAUSTED, EXHAUSTED_HINT, ICMP_FILTER, IP_RECVERR, IPV6_RECVERR, SOL_RAW
 from labctl.kernel.probes.unused_ids import IDENTIFIERS

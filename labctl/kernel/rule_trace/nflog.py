@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from labctl.kernel.capture.buffers import hold
+from labctl.kernel.host.receive_buffer import hold
 from labctl.kernel.netlink.rtnetlink import attributes, messages
 
 FAMILIES = {"ip": 2, "ip6": 10}

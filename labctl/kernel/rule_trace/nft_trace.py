@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from labctl.core.iptables import BUILTIN
-from labctl.kernel.capture.buffers import hold
+from labctl.kernel.host.receive_buffer import hold
 from labctl.kernel.netlink.rtnetlink import attributes, messages, text
 from labctl.kernel.rule_trace.nflog import FAMILIES, ROOM, Report
 

@@ -12,7 +12,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, TypeVar
 
 from labctl.core.resources import IP, PHASES, Iface, Net
-from labctl.render.json_codec import resource_from_json, resource_json
+from labctl.render.plan_json import resource_from_json, resource_json
 
 T = TypeVar("T")
 _TEXTS: dict[Any, Any] = {IP: ip_address, Iface: ip_interface, Net: ip_network}
