@@ -13,24 +13,24 @@ from labctl.core.iptables import BACKENDS
 from labctl.core.resources import Plan
 from labctl.core.scenario_types import Lab
 from labctl.errors import UsageError
-from labctl.lab.records import choose
-from labctl.running_lab import RunningLab, Tell, Traced, ready, remove
-from labctl.scenario.definition import Definition, approximated, define, written
+from labctl.lab.records import resolve_lab_name
+from labctl.running_lab import MessageCallback, RunningLab, Traced, remove, require_root
+from labctl.scenario.definition import Definition, define, define_text, with_substitutes
 
 if TYPE_CHECKING:
     from labctl.core.iptables import Backend
     from labctl.core.results import Outcome, Report
     from labctl.core.scenario_types import Check
 
-Source: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Definition"
-Sets: TypeAlias = "Mapping[str, object] | Iterable[str]"
+ScenarioSource: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Definition"
+Overrides: TypeAlias = "Mapping[str, object] | Iterable[str]"
 
 
 def load(
-    scenario: Source,
+    scenario: ScenarioSource,
     *,
     name: str | None = None,
-    set: Sets | None = None,
+    set: Overrides | None = None,
     approximate: bool = False,
     firewall: Backend | None = None,
 ) -> Definition:
@@ -44,31 +44,31 @@ def load(
     Raises ScenarioError with every mistake and its position, UsageError for an unknown name or for a value that is
     not a scenario.
     """
-    sets = _words(set)
+    sets = _override_texts(set)
     if firewall is not None and firewall not in BACKENDS:
         raise UsageError(f"there is no firewall {firewall!r}", f"firewall= is {' or '.join(BACKENDS)}")
     if isinstance(scenario, Definition):
         back_end = firewall or scenario.firewall
         if name is None and not sets and not approximate and back_end == scenario.firewall:
             return scenario
-        words = (scenario.name if name is None else name, (*scenario.sets, *sets))
-        made = written(scenario.file, scenario.text, *words, approximate=approximate, firewall=back_end)
-        return approximated(made, scenario.approximate) if scenario.approximate else made
+        words = (scenario.name if name is None else name, (*scenario.overrides, *sets))
+        made = define_text(scenario.file, scenario.text, *words, approximate=approximate, firewall=back_end)
+        return with_substitutes(made, scenario.substitute_features) if scenario.substitute_features else made
     if isinstance(scenario, Mapping):
         import json
 
         text = json.dumps(scenario, indent=1, ensure_ascii=False, default=str)  # JSON is YAML
-        return written("<scenario>", text, name, sets, approximate=approximate, firewall=firewall)
+        return define_text("<scenario>", text, name, sets, approximate=approximate, firewall=firewall)
     if isinstance(scenario, str) and "\n" in scenario:
-        return written("<scenario>", scenario, name, sets, approximate=approximate, firewall=firewall)
+        return define_text("<scenario>", scenario, name, sets, approximate=approximate, firewall=firewall)
     if not isinstance(scenario, (str, os.PathLike)):
         hint = "a built-in name such as 'kubenet', a path, the YAML itself, or a mapping"
         raise UsageError(f"{scenario!r} is not a scenario", hint)
-    word = scenario if isinstance(scenario, str) else _file(os.fspath(scenario))
+    word = scenario if isinstance(scenario, str) else _path_text(os.fspath(scenario))
     return define(word, name, sets, approximate=approximate, firewall=firewall)
 
 
-def plan(scenario: Source, *, name: str | None = None, set: Sets | None = None) -> Plan:
+def plan(scenario: ScenarioSource, *, name: str | None = None, set: Overrides | None = None) -> Plan:
     """Every kernel object of a scenario, as frozen data (types: `labctl.core.resources`). Nothing is built.
 
     Raises as `load` does.
@@ -77,15 +77,15 @@ def plan(scenario: Source, *, name: str | None = None, set: Sets | None = None) 
 
 
 def up(
-    scenario: Source,
+    scenario: ScenarioSource,
     *,
     name: str | None = None,
-    set: Sets | None = None,
+    set: Overrides | None = None,
     approximate: bool = False,
     firewall: Backend | None = None,
     keep: bool = False,
     replace: bool = False,
-    progress: Tell | None = None,
+    progress: MessageCallback | None = None,
 ) -> RunningLab:
     """Bring a lab up, or repair a running one of the same definition. Needs root.
 
@@ -98,20 +98,20 @@ def up(
     from labctl.lab import lifecycle
 
     definition = load(scenario, name=name, set=set, approximate=approximate, firewall=firewall)
-    ready("up")
+    require_root("up")
     how: dict[str, Any] = {"keep": keep, "replace": replace, "approximate": approximate, "progress": progress}
     result = lifecycle.up(definition, **how)
     return RunningLab(result.lab.name, result)
 
 
-def down(lab: str | RunningLab | None = None, *, warn: Tell | None = None) -> tuple[str, ...]:
+def down(lab: str | RunningLab | None = None, *, warn: MessageCallback | None = None) -> tuple[str, ...]:
     """Remove a lab completely (without a name, the only running lab). Needs root.
 
     Returns the machines that were removed; none if the lab did not exist. `warn` gets the errors of CNI plugins.
     """
-    ready("down")
+    require_root("down")
     name = lab if lab is None or isinstance(lab, str) else lab.name
-    return remove(choose(name) if name is None else name, warn)
+    return remove(resolve_lab_name(name) if name is None else name, warn)
 
 
 def check(
@@ -140,8 +140,8 @@ def trace(
     size: int | None = None,
     fragment: bool = False,
     listen: bool = False,
-    progress: Tell | None = None,
-    say: Tell | None = None,
+    progress: MessageCallback | None = None,
+    warn: MessageCallback | None = None,
 ) -> Traced:
     """Send one packet from a machine and follow it through every namespace, and back. Needs root.
 
@@ -159,34 +159,34 @@ def trace(
         fragment=fragment,
         listen=listen,
         progress=progress,
-        say=say,
+        say=warn,
     )
 
 
 def _running(lab: str | RunningLab | Lab | None, verb: str) -> RunningLab:
     """The lab that is meant: the only one for None. Raises MissingError without root, UsageError if it does not run."""
-    ready(verb)
+    require_root(verb)
     if isinstance(lab, RunningLab):
         return lab
     return RunningLab(lab.name, definition=lab) if isinstance(lab, Lab) else RunningLab(lab)
 
 
-def _file(path: str) -> str:
+def _path_text(path: str) -> str:
     return path if "/" in path else f"./{path}"
 
 
-def _words(sets: Sets | None) -> tuple[str, ...]:
+def _override_texts(sets: Overrides | None) -> tuple[str, ...]:
     """The values to set, as arguments of the option --set."""
     if sets is None or isinstance(sets, str):
         if sets:
             raise UsageError(f"set={sets!r} is a text", f"use a mapping, or a list of texts: set=[{sets!r}]")
         return ()
     if isinstance(sets, Mapping):
-        return tuple(f"{key}={_value(value)}" for key, value in sets.items())
+        return tuple(f"{key}={_yaml_text(value)}" for key, value in sets.items())
     return tuple(sets)
 
 
-def _value(value: object) -> str:
+def _yaml_text(value: object) -> str:
     """A value as YAML. A text is used as it is, as on the command line."""
     if value is None or isinstance(value, (bool, Mapping, list, tuple)):
         import json

@@ -9,22 +9,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from labctl.errors import MissingError, UsageError
-from labctl.lab.records import choose, recall
+from labctl.lab.records import load_compiled_lab, resolve_lab_name
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from labctl.core.diff import Change
     from labctl.core.resources import IP
-    from labctl.core.results import Outcome, Report, Result
+    from labctl.core.results import Outcome, Report, UpResult
     from labctl.core.scenario_types import Check, Lab, Machine
     from labctl.packets.decode import Frame
     from labctl.tracing.evidence import Evidence
-    from labctl.tracing.result import Story, Verdict
+    from labctl.tracing.result import TraceResult, TraceVerdict
 
-Tell: TypeAlias = Callable[[str], None]
-ROOT = "run this program as root, with sudo; or in a separate user namespace, as docs/rootless.md says"
-TIMEOUT = 60.0  # seconds: the default timeout of a command
+MessageCallback: TypeAlias = Callable[[str], None]
+ROOT_HINT = "run this program as root, with sudo; or in a separate user namespace, as docs/rootless.md says"
+TIMEOUT_S = 60.0  # seconds: the default timeout of a command
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Node:
         return self.addresses[0]
 
     def run(
-        self, command: str | Sequence[str], *, timeout: float | None = TIMEOUT, input: str | None = None
+        self, command: str | Sequence[str], *, timeout: float | None = TIMEOUT_S, input: str | None = None
     ) -> Completed:
         """Run a command in it, as `labctl exec` does, and wait for its end.
 
@@ -75,11 +75,11 @@ class Node:
         """
         from labctl.kernel.node_exec import run_command
 
-        words = ("sh", "-c", command) if isinstance(command, str) else tuple(command)
-        if not words:
+        argv = ("sh", "-c", command) if isinstance(command, str) else tuple(command)
+        if not argv:
             raise UsageError("no command is given")
-        found = run_command.run(self.lab.name, self.lab.home(self.name), words, timeout=timeout, input=input)
-        return Completed(self.name, words, *found)
+        found = run_command.run(self.lab.name, self.lab.namespace_of(self.name), argv, timeout_s=timeout, input=input)
+        return Completed(self.name, argv, *found)
 
     def __repr__(self) -> str:
         return f"<{self.lab.name}/{self.name}>"
@@ -89,13 +89,13 @@ class Node:
 class Traced:
     """One packet that was followed: the result, the evidence for it, and the frames that were captured."""
 
-    story: Story
+    story: TraceResult
     evidence: Evidence
     frames: tuple[Frame, ...] = field(default=(), repr=False)
     names: Mapping[IP, str] = field(default_factory=dict, repr=False)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> TraceVerdict:
         """`answered`, `refused`, `unanswered` or `lost`."""
         return self.story.verdict
 
@@ -129,18 +129,20 @@ class RunningLab:
     `lab["a"]` is a machine. As a context manager, it is always removed at the end.
     """
 
-    def __init__(self, name: str | None = None, result: Result | None = None, *, definition: Lab | None = None) -> None:
+    def __init__(
+        self, name: str | None = None, result: UpResult | None = None, *, definition: Lab | None = None
+    ) -> None:
         self._definition = definition  # its compiled definition, if the caller has it; else the record has it
         given = result.lab if result is not None else definition
-        self.name: str = choose(name) if given is None else given.name
+        self.name: str = resolve_lab_name(name) if given is None else given.name
         self.result = result  # what `up` did; None if the lab was already running
 
     @cached_property
     def compiled(self) -> Lab:
         """Its definition: plan, machines with their addresses, checks. Raises UsageError if the record is lost."""
-        from labctl.lab.cni_attach import resolved
+        from labctl.lab.cni_attach import with_pod_addresses
 
-        return resolved(recall(self.name)) if self.result is None else self.result.lab
+        return with_pod_addresses(load_compiled_lab(self.name)) if self.result is None else self.result.lab
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -148,9 +150,9 @@ class RunningLab:
         from labctl.kernel.host import paths
 
         there = paths.labs().get(self.name, ())
-        return (*there, *(one.name for one in self._guests() if one.within in there))
+        return (*there, *(one.name for one in self._machines_sharing_netns() if one.netns_of in there))
 
-    def home(self, node: str) -> str:
+    def namespace_of(self, node: str) -> str:
         """The namespace of a machine. Raises UsageError with a suggestion if the machine does not exist."""
         __tracebackhide__ = True  # pytest shows the caller's line
         if node not in self.nodes:
@@ -160,18 +162,18 @@ class RunningLab:
             known = f"its machines are {', '.join(self.nodes)}" if self.nodes else "the lab is down"
             hint = f"did you mean {close[0]}? {known}" if close else known
             raise UsageError(f"lab {self.name} has no machine {node!r}", hint)
-        return next((str(one.within) for one in self._guests() if one.name == node), node)
+        return next((str(one.netns_of) for one in self._machines_sharing_netns() if one.name == node), node)
 
-    def _guests(self) -> tuple[Machine, ...]:
+    def _machines_sharing_netns(self) -> tuple[Machine, ...]:
         """The machines that share the namespace of another machine."""
         try:
-            return tuple(one for one in self.compiled.machines if one.within is not None)
+            return tuple(one for one in self.compiled.machines if one.netns_of is not None)
         except UsageError:  # the record of the lab is lost
             return ()
 
     def __getitem__(self, node: str) -> Node:
         __tracebackhide__ = True
-        self.home(node)
+        self.namespace_of(node)
         return Node(node, self)
 
     def __contains__(self, node: object) -> bool:
@@ -190,7 +192,7 @@ class RunningLab:
         """Every current difference between the kernel and the definition; empty if there is no drift."""
         from labctl.lab import lifecycle
 
-        return lifecycle.status(self.name, recall(self.name))
+        return lifecycle.status(self.name, load_compiled_lab(self.name))
 
     def check(
         self,
@@ -203,11 +205,11 @@ class RunningLab:
         """Prove its claims with packets, as `labctl.check` does. `report.verdict` is "pass" if all are true."""
         from labctl.checks import runner
 
-        ready("check")
+        require_root("check")
         if pcap is not None and keep is None:
-            from labctl.report.output_files import keeper
+            from labctl.report.output_files import pcap_writer
 
-            keep = keeper(os.fspath(pcap), _log)
+            keep = pcap_writer(os.fspath(pcap), _log)
         return runner.run(self._recorded(), word, progress, keep)
 
     def trace(
@@ -220,31 +222,31 @@ class RunningLab:
         size: int | None = None,
         fragment: bool = False,
         listen: bool = False,
-        progress: Tell | None = None,
-        say: Tell | None = None,
+        progress: MessageCallback | None = None,
+        say: MessageCallback | None = None,
     ) -> Traced:
         """Follow one packet between two of its machines, as `labctl.trace` does."""
-        from labctl.core.topology import Who
-        from labctl.lab.cni_attach import complete
-        from labctl.tracing.diagnosis import tell
+        from labctl.core.topology import Topology
+        from labctl.lab.cni_attach import with_plugin_results
+        from labctl.tracing.diagnosis import diagnose
         from labctl.tracing.request import question_of
-        from labctl.tracing.run import follow
+        from labctl.tracing.run import trace_packet
 
-        ready("trace")
-        who = Who(complete(self._recorded()))
+        require_root("trace")
+        who = Topology(with_plugin_results(self._recorded()))
         options = {"icmp": False, "tcp": tcp, "udp": udp, "size": size, "fragment": fragment, "listen": listen}
         question = question_of(who, source, target, options)
         telling = {"progress": progress or (lambda _: None), "say": say or _log}
-        evidence, frames = follow(who.lab, question, listen=listen, **telling)
-        return Traced(tell(evidence), evidence, tuple(frames), who.names)
+        evidence, frames = trace_packet(who.lab, question, listen=listen, **telling)
+        return Traced(diagnose(evidence), evidence, tuple(frames), who.machine_by_address)
 
-    def down(self, *, warn: Tell | None = None) -> tuple[str, ...]:
+    def down(self, *, warn: MessageCallback | None = None) -> tuple[str, ...]:
         """Remove it. Returns the machines that were removed. Can be called twice."""
         return remove(self.name, warn)
 
     def _recorded(self) -> Lab:
         """What it was made from, as the record says now. Raises UsageError if that is lost."""
-        return self._definition if self._definition is not None else recall(self.name)
+        return self._definition if self._definition is not None else load_compiled_lab(self.name)
 
     def __enter__(self) -> RunningLab:
         return self
@@ -258,24 +260,24 @@ class RunningLab:
         return f"<lab {self.name}>"
 
 
-def remove(name: str, warn: Tell | None = None) -> tuple[str, ...]:
+def remove(name: str, warn: MessageCallback | None = None) -> tuple[str, ...]:
     """Remove a lab; returns its machines that were removed. Needs root. `warn` gets the complaints of CNI plugins."""
     from labctl.lab import lifecycle
 
-    ready("down")
+    require_root("down")
     return lifecycle.down(name, warn=warn)
 
 
-def ready(verb: str) -> None:
+def require_root(verb: str) -> None:
     """Raises MissingError without root. Removes what a killed trace left."""
     if os.geteuid() != 0:
-        raise MissingError(f"labctl.{verb} needs root", ROOT)
+        raise MissingError(f"labctl.{verb} needs root", ROOT_HINT)
     from labctl.kernel.host import paths
 
     if os.path.isdir(paths.state_dir() / ".trace"):
-        from labctl.kernel.rule_trace.cleanup import sweep
+        from labctl.kernel.rule_trace.cleanup import cleanup
 
-        for sentence in sweep():
+        for sentence in cleanup():
             _log(sentence)
 
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
-from labctl.compare.measurements import Asked, Ceiling, Facts, More, Skipped, Speed
-from labctl.compare.roles import Cast
+from labctl.compare.measurements import ExtraPod, Measurements, PathMtu, ProbeResult, Skipped, Timings
+from labctl.compare.roles import Roles
 from labctl.core.fidelity import needs
 from labctl.core.iptables import rule
-from labctl.core.resources import Address, Chain, Link, Neighbour, Plan, Port, Route
+from labctl.core.resources import Address, Chain, Interface, Link, Neighbour, Plan, Route
 from labctl.core.results import Sighting
 from labctl.core.scenario_types import Check, Lab, Machine
 
@@ -32,14 +32,14 @@ MACHINES = tuple(
         ("c", "pod", "c/eth0", "node2"), ("vm", "vm", "vm/eth0", None), ("internet", "internet", "internet/eth0", None),
     )
 )  # fmt: skip
-CAST = Cast("a", "node1", "b", "c", "node2", "vm", "internet", ("a", "b", "c"))
+CAST = Roles("a", "node1", "b", "c", "node2", "vm", "internet", ("a", "b", "c"))
 MACS = {"node1/br0": "02:00:00:00:00:01"}
 NEEDS = needs("vlan", "the tenants' VLANs", instead="a veth for each tenant")
-LAB = Lab("compare-0", "kubenet", (), MACHINES, (), parts=(NEEDS,), substituted=("vlan",))
+LAB = Lab("compare-0", "kubenet", (), MACHINES, (), parts=(NEEDS,), substitute_features=("vlan",))
 
 
-def port(text: str) -> Port:
-    return Port(*text.split("/"))
+def port(text: str) -> Interface:
+    return Interface(*text.split("/"))
 
 
 def plan() -> Plan:
@@ -60,26 +60,28 @@ def seen(
     at: str, direction: str, ttl: int = 64, src: str = "10.1.0.2", encap: str = "none", other: bool = False
 ) -> Sighting:
     way: Any = direction
-    return Sighting(port(at), 0, way, ip_address(src), ip_address("10.2.0.2"), ttl, "icmp", False, encap, other=other)
+    return Sighting(
+        port(at), 0, way, ip_address(src), ip_address("10.2.0.2"), ttl, "icmp", False, encap, otherhost=other
+    )
 
 
-def came(source: str, target: str, *requests: Sighting) -> Asked:
-    return Asked(Check("", "ping", source, target), "came", ("a reply",), requests)
+def came(source: str, target: str, *requests: Sighting) -> ProbeResult:
+    return ProbeResult(Check("", "ping", source, target), "came", ("a reply",), requests)
 
 
-def silent(source: str, target: str, *requests: Sighting, blocked: bool = False) -> Asked:
-    return Asked(Check("", "ping", source, target), "silent", ("no reply",), requests, blocked)
+def silent(source: str, target: str, *requests: Sighting, blocked: bool = False) -> ProbeResult:
+    return ProbeResult(Check("", "ping", source, target), "silent", ("no reply",), requests, blocked)
 
 
-def lost(source: str, target: str) -> Asked:
-    return Asked(Check("", "ping", source, target), "inconclusive", ("3 frames were lost",))
+def lost(source: str, target: str) -> ProbeResult:
+    return ProbeResult(Check("", "ping", source, target), "inconclusive", ("3 frames were lost",))
 
 
 ROUTED = (
     seen("a/eth0", "out"), seen("node1/va", "in"), seen("node1/eth0", "out", 63), seen("fabric/n1", "in", 63),
     seen("fabric/n2", "out", 62), seen("node2/eth0", "in", 62), seen("node2/vc", "out", 61), seen("c/eth0", "in", 61),
 )  # fmt: skip
-ASKED: dict[str, Asked | str] = {
+ASKED: dict[str, ProbeResult | str] = {
     "mate": came("a", "b", seen("a/eth0", "out"), seen("node1/va", "in"), seen("b/eth0", "in")),
     "far": came("a", "c", *ROUTED),
     "mate_far": "one pod on its node",
@@ -96,13 +98,13 @@ ASKED: dict[str, Asked | str] = {
 SPACES = {name: number for number, name in enumerate(("node1", "node2", "a", "b", "c"), 1)}
 
 
-def facts(**changes: Any) -> Facts:
-    """Everything about the lab, but for the changes; `asked` adds to what was asked."""
+def facts(**changes: Any) -> Measurements:
+    """Everything about the lab, but for the changes; `probe_results` adds to what was asked."""
     more = Link(port("node1/vx"), "veth", port("one-more/eth0"), "br0", 1500)
-    asked = {**ASKED, **changes.pop("asked", {})}
-    whole = Facts(
-        "kubenet", LAB, CAST, plan(), {}, SPACES, asked, Ceiling(1500, ("1500 bytes: a reply", "1501: too big")),
-        More("one-more", "node1", (*plan(), more), MACHINES), Speed(30e-6, 8e9), 2.0,
+    asked = {**ASKED, **changes.pop("probe_results", {})}
+    whole = Measurements(
+        "kubenet", LAB, CAST, plan(), {}, SPACES, asked, PathMtu(1500, ("1500 bytes: a reply", "1501: too big")),
+        ExtraPod("one-more", "node1", (*plan(), more), MACHINES), Timings(30e-6, 8e9), 2.0,
     )  # fmt: skip
     return replace(whole, **changes)
 

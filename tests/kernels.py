@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from labctl.core.features import module, needed
+from labctl.core.features import kernel_module, required_features
 from labctl.core.fidelity import substitutes
 from labctl.core.iptables import Backend
 from labctl.kernel.apply import features
@@ -27,7 +27,7 @@ def otherwise() -> dict[str, tuple[str, ...]]:
     found = {}
     for entry in catalog.entries():
         if known := substitutes(entry.parts):
-            wanted = needed(lifecycle.compiled(lifecycle.define(entry.name)).plan)
+            wanted = required_features(lifecycle.compile_definition(lifecycle.define(entry.name)).plan)
             found[entry.name] = tuple(feature for feature in wanted if feature in known)
     return {name: some for name, some in found.items() if some}
 
@@ -48,8 +48,8 @@ def built_in() -> list[Any]:
 
 def define(name: str, sets: tuple[str, ...] = (), approximate: tuple[str, ...] = ()) -> lifecycle.Definition:
     """The definition of a scenario, with these features built otherwise whatever the kernel has."""
-    definition = lifecycle.define(name, sets=sets)
-    return lifecycle.approximated(definition, approximate) if approximate else definition
+    definition = lifecycle.define(name, overrides=sets)
+    return lifecycle.with_substitutes(definition, approximate) if approximate else definition
 
 
 def in_the_way(some: tuple[str, ...]) -> str:
@@ -65,7 +65,7 @@ def unwritable(backend: Backend) -> str:
     if os.geteuid() != 0:
         return ""
     modules.load(backends.MODULES[backend], print)  # as `up` does: newer kernels load no legacy table by themselves
-    return backends.works(backend)
+    return backends.backend_problem(backend)
 
 
 LEGACY = pytest.mark.skipif(bool(unwritable("legacy")), reason=f"no legacy iptables: {unwritable('legacy')}")
@@ -76,6 +76,6 @@ def lacking(some: tuple[str, ...]) -> str:
     """Why a test cannot be run that needs these features; "" if it can, or if no kernel may be asked."""
     if not some or os.geteuid() != 0:
         return ""
-    modules.load(map(module, some), print)  # as `up` does: what the kernel loads by itself may bring devices
-    missing = features.lacking(some)
+    modules.load(map(kernel_module, some), print)  # as `up` does: what the kernel loads by itself may bring devices
+    missing = features.missing_features(some)
     return f"this kernel lacks {', '.join(missing)}" if missing else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from labctl.cni_runtime.observed_state import attached
+from labctl.cni_runtime.observed_state import attachments_of
 from labctl.kernel.cni import plugins
 from labctl.lab import lifecycle
 from labctl.scenario import catalog
@@ -57,13 +57,15 @@ def reason_without() -> str | None:
 
 def skip_without(scenario: str) -> None:
     """Skip a test of a built-in scenario that needs plugins which are not here."""
-    if attached(lifecycle.compiled(lifecycle.define(scenario)).plan) and (reason := reason_without()):
+    if attachments_of(lifecycle.compile_definition(lifecycle.define(scenario)).plan) and (reason := reason_without()):
         pytest.skip(reason)
 
 
 def built_in() -> list[str]:
     """The built-in scenarios whose pods plugins attach."""
-    return [name for name in catalog.names() if attached(lifecycle.compiled(lifecycle.define(name)).plan)]
+    return [
+        name for name in catalog.names() if attachments_of(lifecycle.compile_definition(lifecycle.define(name)).plan)
+    ]
 
 
 class Fake:

@@ -7,33 +7,41 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from labctl.core.diff import Change
 from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.iptables import rule
-from labctl.core.iptables_save import Counted
-from labctl.core.observations import Event, Flow, Lookup
+from labctl.core.iptables_save import ChainCounters
+from labctl.core.observations import Flow, KernelEvent, RouteLookup
 from labctl.core.resources import (
     Address,
     Attachment,
     Chain,
     Fdb,
+    Interface,
     IpSet,
     Link,
     Neighbour,
     Netns,
-    Port,
     Process,
     Route,
     Rule,
     Sysctl,
 )
-from labctl.core.results import Outcome, Report, Result, Sighting
+from labctl.core.results import Outcome, Report, Sighting, UpResult
 from labctl.core.scenario_types import Check, Lab, Machine, See
 from labctl.lab.doctor import Finding
-from labctl.lab.lifecycle import Running
-from labctl.report.node_view import View
-from labctl.scenario.catalog import Entry
-from labctl.tracing.diagnosis import tell
-from labctl.tracing.evidence import Asked, Crossing, Evidence, Met, Moved, Question, Room
+from labctl.lab.lifecycle import RunningSummary
+from labctl.report.node_view import NodeView
+from labctl.scenario.catalog import ScenarioEntry
+from labctl.tracing.diagnosis import diagnose
+from labctl.tracing.evidence import (
+    CounterIncrease,
+    Evidence,
+    NamespaceState,
+    PacketObservation,
+    Question,
+    RuleHit,
+    UnansweredNeighbour,
+)
 
-ETH0 = Port("node1", "eth0")
+ETH0 = Interface("node1", "eth0")
 ROUTE = Route("node1", IPv4Network("10.244.1.0/24"), via=IPv4Address("10.224.0.5"), dev="eth0")
 NAT = Chain("node1", "nat", "POSTROUTING", (rule("-s 10.244.0.0/16 -j MASQUERADE"), rule("-j RETURN")), policy="ACCEPT")
 CONFLIST = '{"cniVersion": "0.4.0", "name": "pods", "plugins": [{"type": "bridge"}, {"type": "portmap"}]}'
@@ -41,7 +49,7 @@ ATTACHMENT = Attachment("a", "node1", CONFLIST, '{"mac": "02:00:00:00:00:0a"}')
 OWN = Chain("node1", "filter", "KUBE-FORWARD")
 PLAN = (
     Netns("node1"),
-    Link(ETH0, "veth", peer=Port("fabric", "node1"), mtu=1500, mac="02:00:00:00:00:01", promisc=True),
+    Link(ETH0, "veth", peer=Interface("fabric", "node1"), mtu=1500, mac="02:00:00:00:00:01", promisc=True),
     Sysctl("node1", "net.ipv4.ip_forward", "1"),
     Address(ETH0, IPv4Interface("10.224.0.4/24")),
     Neighbour(ETH0, IPv4Address("10.224.0.1"), "02:00:00:00:00:02"),
@@ -84,13 +92,13 @@ PASSED = Outcome(PING, "pass", ("entering node1/eth0: 10.0.0.1 > 10.0.0.2 ttl 63
 FAILED = Outcome(MESH, "fail", ("expected a reply", "seen: nothing, at node1/eth0"), "ping -c 1 c", (), 5.0)
 UNSURE = Outcome(PING, "inconclusive", ("packets were lost on the way to the tap",), "", (), 0.5)
 SKIPPED = Outcome(PING, "skip", ("tcpdump is not here",))
-COUNTED = (Counted(NAT, ((3, 252), (1, 84)), (9, 900)), Counted(OWN, ()))
-VIEW = View("node1", PLAN, COUNTED, {"net.ipv4.ip_forward": "1"})
+COUNTED = (ChainCounters(NAT, ((3, 252), (1, 84)), (9, 900)), ChainCounters(OWN, ()))
+VIEW = NodeView("node1", PLAN, COUNTED, {"net.ipv4.ip_forward": "1"})
 RUNNING = (
-    Running("kubenet", ("a", "c", "fabric", "node1"), "kubenet", "/labs/kubenet.yaml", ("vlan",), "nft"),
-    Running("lost", ("x",), None, None),
+    RunningSummary("kubenet", ("a", "c", "fabric", "node1"), "kubenet", "/labs/kubenet.yaml", ("vlan",), "nft"),
+    RunningSummary("lost", ("x",), None, None),
 )
-ENTRIES = (Entry("kubenet", "a small cluster", "kubenet", PARTS),)
+ENTRIES = (ScenarioEntry("kubenet", "a small cluster", "kubenet", PARTS),)
 FINDINGS = (
     Finding("root", "ok"),
     Finding("neighbour table", "warn", "it was full", "sysctl -w x=y"),
@@ -105,7 +113,7 @@ TRACE = Evidence(
     "no answer",
     4711,
     (
-        Room(
+        NamespaceState(
             "node1",
             (Link(ETH0, "veth"),),
             (Address(ETH0, IPv4Interface("10.224.0.4/24")),),
@@ -118,17 +126,21 @@ TRACE = Evidence(
             {"Ip.InAddrErrors": 1},
         ),
     ),
-    (Crossing("node1", "eth0", "in", 3_000, "request", A, B, 63, 74, 40000, 80),),
-    (Met("node1", "request", "ip", 2, "filter", "FORWARD", "rule", 1, A, B, "eth0", "", 0, "-j DROP", "DROP"),),
-    (Moved("node1", "ip", "filter", "FORWARD", 1, 1, "-j DROP", "DROP"),),
-    (Event("drop", 9_000, 4711, "00000000d0c30144", protocol=2048, reason="NETFILTER_DROP", location="nf_hook_slow"),),
-    (Lookup("node1", B, A, "eth0", 0, "10.0.0.2 dev eth0", dev="eth0"),),
+    (PacketObservation("node1", "eth0", "in", 3_000, "request", A, B, 63, 74, 40000, 80),),
+    (RuleHit("node1", "request", "ip", 2, "filter", "FORWARD", "rule", 1, A, B, "eth0", "", 0, "-j DROP", "DROP"),),
+    (CounterIncrease("node1", "ip", "filter", "FORWARD", 1, 1, "-j DROP", "DROP"),),
+    (
+        KernelEvent(
+            "drop", 9_000, 4711, "00000000d0c30144", protocol=2048, reason="NETFILTER_DROP", location="nf_hook_slow"
+        ),
+    ),
+    (RouteLookup("node1", B, A, "eth0", 0, "10.0.0.2 dev eth0", dev="eth0"),),
     (Flow("node1", 6, A, B, 40000, 80, B, A, 80, 40000, "SYN_SENT"),),
-    (Asked("node1", "eth0", B),),
+    (UnansweredNeighbour("node1", "eth0", B),),
     {"a": (A,), "c": (B,)},
     unknown=("no tracefs here",),
 )
-STORY = tell(TRACE)
+STORY = diagnose(TRACE)
 
 
 def report(*outcomes: Outcome) -> Report:
@@ -136,6 +148,6 @@ def report(*outcomes: Outcome) -> Report:
     return Report("kubenet", outcomes)
 
 
-def result(*, created: bool = True, dry: bool = False, changes: tuple[Change, ...] = MADE) -> Result:
+def result(*, created: bool = True, dry: bool = False, changes: tuple[Change, ...] = MADE) -> UpResult:
     """What `up` found to do."""
-    return Result(LAB, changes, created, dry, 0.21)
+    return UpResult(LAB, changes, created, dry, 0.21)

@@ -18,14 +18,14 @@ HASTE = 0.8  # seconds that a check may take which is to fail
 
 def typed(name: str, node: str, command: str) -> str:
     """What a command says that is run in a machine of a lab; it must succeed."""
-    command = command.replace("iptables-legacy", f"iptables-{backend.of(name)}")
+    command = command.replace("iptables-legacy", f"iptables-{backend.backend_of(name)}")
     words = ["ip", "netns", "exec", paths.netns_name(name, node), *command.split()]
     return subprocess.run(words, check=True, capture_output=True, text=True, timeout=20).stdout
 
 
 def verdict(name: str, word: str = "", *own: Check, within: float | None = None) -> tuple[str, list[str]]:
     """What a lab's checks with that word say, or `own` ones, and why."""
-    compiled = lifecycle.recall(name)
+    compiled = lifecycle.load_compiled_lab(name)
     asked = tuple(replace(check, within=within or check.within) for check in own or compiled.checks)
     report = runner.run(replace(compiled, checks=asked), word)
     return report.verdict, [text for outcome in report.outcomes for text in outcome.evidence]
@@ -33,8 +33,8 @@ def verdict(name: str, word: str = "", *own: Check, within: float | None = None)
 
 def missed(definition: lifecycle.Definition, node: str, command: str, says: str, word: str) -> None:
     """Take something away in `node` by `command`: status says so, the checks with `word` fail, and all is mended."""
-    name = lifecycle.compiled(definition).name
-    compiled = lifecycle.recall(name)
+    name = lifecycle.compile_definition(definition).name
+    compiled = lifecycle.load_compiled_lab(name)
     assert lifecycle.status(name, compiled) == ()
     typed(name, node, command)
     told = [line for change in lifecycle.status(name, compiled) for line in change_lines(change)]

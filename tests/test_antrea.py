@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from labctl.checks import runner
-from labctl.core.resources import Address, Fdb, IpSet, Link, Neighbour, Port, Route, Rule, Sysctl
+from labctl.core.resources import Address, Fdb, Interface, IpSet, Link, Neighbour, Route, Rule, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.lab import lifecycle
 from tests import kernels
@@ -110,9 +110,9 @@ def test_the_switch_knows_who_is_at_which_port(text: str) -> None:
 def test_a_first_packet_goes_to_its_pod_alone() -> None:
     """Nobody has spoken yet, and there is a third port that a flood would reach."""
     claim = "{say: heard by no other, ping: a -> c, not see: [{at: d/eth0, src: a}, {at: b/eth0, src: a}]}"
-    lifecycle.up(lifecycle.define("antrea", sets=("nodes.node2.pods=[c, d]", f"checks=[{claim}]")))
+    lifecycle.up(lifecycle.define("antrea", overrides=("nodes.node2.pods=[c, d]", f"checks=[{claim}]")))
     try:
-        report = runner.run(lifecycle.recall("antrea"), "heard by no other")
+        report = runner.run(lifecycle.load_compiled_lab("antrea"), "heard by no other")
         assert report.verdict == "pass", report.outcomes
     finally:
         lifecycle.down("antrea")
@@ -124,7 +124,7 @@ def test_the_switch_and_its_ports(text: str, mtu: int) -> None:
     ports = {name for name, link in there.items() if link.master == "br-int"}
     tunnels = {"antrea-tun0"} if text != PLAIN else set()
     assert ports == {"antrea-gw0-br", "a-86f7e4", "b-e9d71f", *tunnels}
-    assert there["antrea-gw0"].peer == Port("node1", "antrea-gw0-br")
+    assert there["antrea-gw0"].peer == Interface("node1", "antrea-gw0-br")
     assert not there["br-int"].arp  # or it would answer for the gateway's address as well
     assert {there[name].mtu for name in (*ports, "br-int", "antrea-gw0")} == {mtu}
     if tunnels:
@@ -153,20 +153,20 @@ def test_geneve_has_a_device_for_each_peer() -> None:
 
 
 def test_in_geneves_stead_vxlan_is_built_where_that_is_asked_for() -> None:
-    exact = lifecycle.define("antrea", sets=("tunnel=geneve",))
-    instead = lifecycle.compiled(lifecycle.approximated(exact, ("geneve",)))
-    assert instead.plan == lifecycle.compiled(lifecycle.define("antrea")).plan
+    exact = lifecycle.define("antrea", overrides=("tunnel=geneve",))
+    instead = lifecycle.compile_definition(lifecycle.with_substitutes(exact, ("geneve",)))
+    assert instead.plan == lifecycle.compile_definition(lifecycle.define("antrea")).plan
 
 
 @pytest.mark.root
 def test_without_tunnels_pods_have_the_ethernets_mtu() -> None:
     big = "{ping: a -> c, size: 1472, see: {at: fabric/node2, src: a, encap: none}}"
     made = lifecycle.define(
-        "antrea-hybrid", name="plain", sets=("traffic_mode=no-encap", "elsewhere=[]", f"checks=[{big}]")
+        "antrea-hybrid", name="plain", overrides=("traffic_mode=no-encap", "elsewhere=[]", f"checks=[{big}]")
     )
     lifecycle.up(made)
     try:
-        report = runner.run(lifecycle.recall("plain"))
+        report = runner.run(lifecycle.load_compiled_lab("plain"))
         assert (report.verdict, len(report.outcomes)) == ("pass", 4), report.outcomes
     finally:
         lifecycle.down("plain")
@@ -176,9 +176,9 @@ def test_without_tunnels_pods_have_the_ethernets_mtu() -> None:
 @pytest.mark.kernel
 @pytest.mark.skipif(bool(kernels.lacking(("geneve",))), reason=kernels.lacking(("geneve",)))
 def test_geneve_carries_packets_where_the_kernel_has_it() -> None:
-    definition = lifecycle.define("antrea", sets=("tunnel=geneve", "checks=[]", "nodes.node3.pods=[d]"))
+    definition = lifecycle.define("antrea", overrides=("tunnel=geneve", "checks=[]", "nodes.node3.pods=[d]"))
     lifecycle.up(definition)
     try:
-        assert runner.run(lifecycle.recall("antrea")).verdict == "pass"
+        assert runner.run(lifecycle.load_compiled_lab("antrea")).verdict == "pass"
     finally:
         lifecycle.down("antrea")

@@ -87,8 +87,8 @@ def test_planning_loads_no_engine() -> None:
 def test_mypy_knows_the_real_types(tmp_path: Path) -> None:
     user = tmp_path / "user.py"
     user.write_text(
-        "import labctl\nfrom labctl.core.resources import Port\n"
-        "reveal_type(labctl.plan('kubenet'))\nreveal_type(labctl.load)\nreveal_type(Port('a', 'eth0').dev)\n"
+        "import labctl\nfrom labctl.core.resources import Interface\n"
+        "reveal_type(labctl.plan('kubenet'))\nreveal_type(labctl.load)\nreveal_type(Interface('a', 'eth0').dev)\n"
         "with labctl.up('kubenet', set={'routing': 'host'}) as lab:\n"
         "    reveal_type(lab)\n    reveal_type(lab['a'].run('true').returncode)\n"
         "    reveal_type(lab.trace('a', 'c').answered)\n    reveal_type(lab.check())\n"
@@ -157,7 +157,7 @@ def test_a_definition_is_changed_by_what_else_is_given_and_keeps_the_rest() -> N
     nft = labctl.load("kubenet", firewall="nft", set={"routing": "host"})
     assert labctl.load(nft) is nft
     named = labctl.load(nft, name="other")
-    assert (named.name, named.firewall, named.sets) == ("other", "nft", ("routing=host",))
+    assert (named.name, named.firewall, named.overrides) == ("other", "nft", ("routing=host",))
     assert named.compiled.firewall == "nft"
     assert labctl.load(nft, firewall="legacy").firewall == "legacy"
     assert labctl.load(labctl.load("kubenet"), firewall="nft").compiled.firewall == "nft"
@@ -170,10 +170,10 @@ def test_values_are_set_as_on_the_command_line() -> None:
     values = {"routing": "host", "nodes.node1.pods": ["a", "b", "x"], "ip_forwarding": False, "mtu": 1400}
     made = labctl.load("kubenet", name="mine", set=values)
 
-    assert made.sets == ("routing=host", 'nodes.node1.pods=["a", "b", "x"]', "ip_forwarding=false", "mtu=1400")
+    assert made.overrides == ("routing=host", 'nodes.node1.pods=["a", "b", "x"]', "ip_forwarding=false", "mtu=1400")
     assert made.name == made.compiled.name == "mine"
-    assert made.compiled.plan == labctl.plan("kubenet", set=made.sets)
-    assert labctl.load(labctl.load("kubenet", set=["routing=host"]), name="mine", set={"mtu": 1400}).sets == (
+    assert made.compiled.plan == labctl.plan("kubenet", set=made.overrides)
+    assert labctl.load(labctl.load("kubenet", set=["routing=host"]), name="mine", set={"mtu": 1400}).overrides == (
         "routing=host", "mtu=1400",
     )  # fmt: skip
     with pytest.raises(labctl.UsageError, match="is a text"):
@@ -232,7 +232,7 @@ def test_a_lab_lives_as_long_as_its_context(clean: None) -> None:
             labctl.up("kubenet")
         raise ZeroDivisionError
     assert paths.labs() == {}
-    assert lab_state.records() == ()
+    assert lab_state.labs_with_files() == ()
     assert made.down() == ()
     with pytest.raises(labctl.UsageError, match="no lab runs"):
         labctl.RunningLab()
@@ -241,7 +241,7 @@ def test_a_lab_lives_as_long_as_its_context(clean: None) -> None:
 @pytest.mark.root
 def test_a_lab_whose_record_is_lost_still_runs_commands_and_goes_down(clean: None) -> None:
     made = labctl.up(MINI)
-    lab_state.forget("mini")
+    lab_state.remove_files("mini")
     found = labctl.RunningLab("mini")
 
     assert found["c1"].run("true").ok

@@ -65,7 +65,7 @@ def without_vlans() -> None:
 def test_a_kernel_tells_what_it_lacks_and_the_machine_is_as_before() -> None:
     modules.ensure((Chain("n", "filter", "FORWARD", (rule("-m comment --comment x -j ACCEPT"),)),), print)
     before, here = fingerprint(), os.readlink("/proc/self/ns/net")
-    told = features.lacking(("veth", "bridge", "teleport", "-m teleport", "-m comment"))
+    told = features.missing_features(("veth", "bridge", "teleport", "-m teleport", "-m comment"))
     assert told == {
         "teleport": "Operation not supported: Unknown device type",
         "-m teleport": "the kernel does not list it",
@@ -77,7 +77,7 @@ def test_a_kernel_tells_what_it_lacks_and_the_machine_is_as_before() -> None:
 def test_features_are_tried_in_a_namespace_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     here, tried = os.readlink("/proc/self/ns/net"), []
     monkeypatch.setattr(features, "try_link", lambda kind: tried.append(os.readlink("/proc/thread-self/ns/net")) or "")
-    assert features.lacking(("vlan", "ipip")) == {}
+    assert features.missing_features(("vlan", "ipip")) == {}
     assert len(tried) == 2
     assert here not in tried
 
@@ -86,7 +86,7 @@ def test_a_kind_that_wants_to_be_told_more_is_there() -> None:
     options = features._OPTIONS
     try:
         features._OPTIONS = {}
-        assert features.lacking(("vxlan", "macvlan")) == {}
+        assert features.missing_features(("vxlan", "macvlan")) == {}
     finally:
         features._OPTIONS = options
 
@@ -102,7 +102,7 @@ def test_what_cannot_be_built_is_refused_before_anything_is_touched(run: Run) ->
     code, out, _ = run("up", TENANTS, "--json")
     assert (code, json.loads(out)["error"]["kind"]) == (4, "missing")
     assert paths.labs() == {}
-    assert lab_state.records() == {} or TENANTS not in lab_state.records()
+    assert lab_state.labs_with_files() == {} or TENANTS not in lab_state.labs_with_files()
     assert changed(before, fingerprint()) == {}
 
 
@@ -129,8 +129,8 @@ def test_what_is_built_otherwise_says_so_at_every_turn(run: Run) -> None:
 def test_the_three_laws_hold_for_what_the_flag_builds() -> None:
     before, definition = fingerprint(), lifecycle.define(TENANTS, approximate=True)
     first = lifecycle.up(definition, approximate=True)
-    assert first.lab.substituted == ("vlan",)
-    assert lifecycle.status(TENANTS, lifecycle.recall(TENANTS)) == ()
+    assert first.lab.substitute_features == ("vlan",)
+    assert lifecycle.status(TENANTS, lifecycle.load_compiled_lab(TENANTS)) == ()
     assert lifecycle.up(definition, approximate=True).changes == ()
     assert len(lifecycle.down(TENANTS)) == 13
     assert changed(before, fingerprint()) == {}
@@ -138,13 +138,15 @@ def test_the_three_laws_hold_for_what_the_flag_builds() -> None:
 
 def test_the_flag_changes_nothing_where_nothing_is_missing() -> None:
     done = lifecycle.up(lifecycle.define("kubenet", approximate=True), approximate=True)
-    assert done.lab.substituted == ()
+    assert done.lab.substitute_features == ()
     assert lifecycle.up(lifecycle.define("kubenet")).changes == ()
 
 
 def test_a_lab_that_was_built_otherwise_is_not_taken_for_the_real_one(monkeypatch: pytest.MonkeyPatch) -> None:
     lifecycle.up(kernels.define(TENANTS, (), ("vlan",)))
-    monkeypatch.setattr(features, "lacking", lambda wanted, backend: {})  # a kernel with VLANs, as after a reboot
+    monkeypatch.setattr(
+        features, "missing_features", lambda wanted, backend: {}
+    )  # a kernel with VLANs, as after a reboot
     with pytest.raises(lifecycle.UsageError, match=r"of another definition runs \(.*, with --approximate for vlan\)"):
         lifecycle.up(lifecycle.define(TENANTS))
 
@@ -160,7 +162,9 @@ def test_a_link_that_was_born_elsewhere_lies_upon_a_device_there(tmp_path: Path)
     subprocess.run(["sh", "-ec", by_hand], check=True)
     assert lifecycle.status("born", made) == ()
     wrong = tuple(
-        replace(item, options=(("dev", "eth1"), ("mode", "bridge"))) if isinstance(item, Link) and item.born else item
+        replace(item, options=(("dev", "eth1"), ("mode", "bridge")))
+        if isinstance(item, Link) and item.link_netns
+        else item
         for item in made.plan
     )
     assert len(lifecycle.status("born", replace(made, plan=wrong))) == 2

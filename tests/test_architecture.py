@@ -163,7 +163,7 @@ def test_what_touches_the_machine_is_imported_only_where_it_belongs() -> None:
 
 
 def test_a_model_never_imports_another_model() -> None:
-    named = {name.replace("-", "_") for name in models.names()}
+    named = {name.replace("-", "_") for name in models.model_names()}
     broken = [
         f"{place(path)}:{line} imports {name}"
         for path in (ROOT / "models").rglob("*.py")
@@ -217,9 +217,9 @@ def test_public_things_have_docstrings() -> None:
     assert silent == []
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", models.model_names())
 def test_a_model_opens_with_a_sentence_a_drawing_and_what_it_follows(name: str) -> None:
-    model = models.find(name)
+    model = models.find_model(name)
     text = inspect.getdoc(model) or ""
     sentence, _, rest = text.partition("\n\n")
 

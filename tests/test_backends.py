@@ -26,7 +26,7 @@ from labctl.kernel.cni import plugins as cni
 from labctl.kernel.firewall import backend as backends
 from labctl.kernel.firewall import chains as firewall
 from labctl.kernel.host import lab_state, paths
-from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink import ipset, nft_tables
 from labctl.lab import lifecycle
 from labctl.render.resources import change_lines
@@ -46,7 +46,9 @@ def clean() -> Iterator[None]:
 
 
 def drift(name: str) -> list[str]:
-    return [line for change in lifecycle.status(name, lifecycle.recall(name)) for line in change_lines(change)]
+    return [
+        line for change in lifecycle.status(name, lifecycle.load_compiled_lab(name)) for line in change_lines(change)
+    ]
 
 
 def run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -56,12 +58,12 @@ def run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
 
 def legacy_tables(name: str, nodes: tuple[str, ...]) -> list[str]:
     """The legacy tables that there are anywhere in a lab; to look makes none."""
-    with Inside() as inside:
+    with NetnsThread() as inside:
         return [
             table
             for node in nodes
             for listed in ("ip_tables_names", "ip6_tables_names")
-            for table in inside.run(paths.netns_path(name, node), firewall.restore.listed, listed)
+            for table in inside.run(paths.netns_path(name, node), firewall.restore.legacy_tables, listed)
         ]
 
 
@@ -72,17 +74,17 @@ def no_legacy(fd: int, table: str) -> None:
 @pytest.mark.parametrize(("scenario", "approximate"), kernels.built_in())
 def test_every_scenario_is_the_same_lab_with_nft(scenario: str, approximate: tuple[str, ...]) -> None:
     plugins.skip_without(scenario)
-    definition = lifecycle.written_with(kernels.define(scenario, approximate=approximate), "nft")
+    definition = lifecycle.with_firewall(kernels.define(scenario, approximate=approximate), "nft")
     first = lifecycle.up(definition)
     name = first.lab.name
     assert drift(name) == []
     assert lifecycle.up(definition).changes == ()
-    outcomes = runner.run(lifecycle.recall(name)).outcomes
+    outcomes = runner.run(lifecycle.load_compiled_lab(name)).outcomes
     assert [(one.check.say, one.verdict, one.evidence) for one in outcomes if one.verdict != "pass"] == []
     nodes = tuple(item.name for item in first.lab.plan if isinstance(item, Netns))
     assert legacy_tables(name, nodes) == []
     if any(isinstance(item, Chain) and item.family == "ip" for item in first.lab.plan):
-        with Inside() as inside:
+        with NetnsThread() as inside:
             seen = {one for node in nodes for one in inside.run(paths.netns_path(name, node), nft_tables.tables)}
         assert seen & {("ip", "nat"), ("ip", "filter"), ("ip", "mangle"), ("ip", "raw")}
     lifecycle.down(name)
@@ -97,7 +99,7 @@ def test_every_scenario_is_the_same_lab_with_nft(scenario: str, approximate: tup
 def test_legacy_is_the_first_choice_and_nft_where_there_is_no_legacy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(backends.VARIABLE, raising=False)
     assert backends.choose(None, print) == "legacy"
-    monkeypatch.setattr(backends, "ask_for_table", no_legacy)
+    monkeypatch.setattr(backends, "probe_legacy_table", no_legacy)
     assert backends.choose(None, print) == "nft"
     assert lifecycle.up(lifecycle.define("kubenet")).lab.firewall == "nft"
     assert drift("kubenet") == []
@@ -107,13 +109,13 @@ def test_legacy_is_the_first_choice_and_nft_where_there_is_no_legacy(monkeypatch
 def test_to_try_a_back_end_changes_nothing_here() -> None:
     here = os.readlink("/proc/thread-self/ns/net")
     tables = Path("/proc/self/net/ip_tables_names").read_text(), nft_tables.tables()
-    assert (backends.works("legacy"), backends.works("nft")) == ("", "")
+    assert (backends.backend_problem("legacy"), backends.backend_problem("nft")) == ("", "")
     assert os.readlink("/proc/thread-self/ns/net") == here
     assert (Path("/proc/self/net/ip_tables_names").read_text(), nft_tables.tables()) == tables
 
 
 def test_without_any_firewall_a_lab_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "ask_for_table", no_legacy)
+    monkeypatch.setattr(backends, "probe_legacy_table", no_legacy)
     monkeypatch.setattr(backends.commands, "attempt", lambda *words: "iptables-nft: cannot init")
     with pytest.raises(MissingError, match=r"no legacy table filter.*; iptables-nft: .*cannot init") as caught:
         lifecycle.up(lifecycle.define("kubenet"))
@@ -127,17 +129,17 @@ def test_without_any_firewall_a_lab_is_refused_with_the_remedy(monkeypatch: pyte
 
 
 def test_who_may_try_nothing_gets_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "works", lambda backend: pytest.fail("it was tried"))
+    monkeypatch.setattr(backends, "backend_problem", lambda backend: pytest.fail("it was tried"))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert (backends.choose(None, print), backends.choose("nft", print)) == ("legacy", "nft")
-    assert backends.choose(backends.wish(None), print) in ("legacy", "nft")
+    assert backends.choose(backends.requested_backend(None), print) in ("legacy", "nft")
 
 
 def test_a_wish_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(backends.VARIABLE, "ipfw")
     with pytest.raises(UsageError, match="no firewall 'ipfw'"):
         lifecycle.up(lifecycle.define("kubenet"))
-    assert backends.wish("nft") == "nft"
+    assert backends.requested_backend("nft") == "nft"
 
 
 @kernels.LEGACY
@@ -147,8 +149,8 @@ def test_a_running_lab_keeps_the_back_end_that_it_was_built_with(monkeypatch: py
     for wish in ("legacy", ""):  # of new labs
         monkeypatch.setenv(backends.VARIABLE, wish)
         assert lifecycle.up(lifecycle.define("kubenet")).changes == ()
-    assert [one.firewall for one in lifecycle.running()] == ["nft"]
-    assert lifecycle.recall("kubenet").firewall == "nft"
+    assert [one.firewall for one in lifecycle.running_labs()] == ["nft"]
+    assert lifecycle.load_compiled_lab("kubenet").firewall == "nft"
     with pytest.raises(UsageError, match=r"another definition runs .*with --firewall nft"):
         lifecycle.up(lifecycle.define("kubenet", firewall="legacy"))
     assert lifecycle.up(lifecycle.define("kubenet", firewall="legacy"), replace=True).lab.firewall == "legacy"
@@ -158,9 +160,9 @@ def test_a_running_lab_keeps_the_back_end_that_it_was_built_with(monkeypatch: py
 @pytest.mark.parametrize("backend", [pytest.param("legacy", marks=kernels.LEGACY), "nft"])
 def test_where_the_record_is_lost_the_namespaces_tell_the_back_end(backend: Backend) -> None:
     lifecycle.up(lifecycle.define("kubenet", firewall=backend))
-    lab_state.forget("kubenet")
-    assert backends.of("kubenet") == backend
-    assert lifecycle.recall("kubenet", "kubenet").firewall == backend
+    lab_state.remove_files("kubenet")
+    assert backends.backend_of("kubenet") == backend
+    assert lifecycle.load_compiled_lab("kubenet", "kubenet").firewall == backend
     assert lifecycle.up(lifecycle.define("kubenet")).changes == ()
 
 
@@ -194,7 +196,7 @@ def test_a_plan_names_the_iptables_that_is_wished_for(wish: str, words: tuple[st
 @pytest.mark.parametrize("scenario", ["kubenet", "docker-publish", "cni"])
 def test_the_script_of_a_plan_builds_the_same_lab_with_nft(scenario: str) -> None:
     plugins.skip_without(scenario)
-    wanted = lifecycle.compiled(lifecycle.define(scenario, firewall="nft"))
+    wanted = lifecycle.compile_definition(lifecycle.define(scenario, firewall="nft"))
     typed = list(plan_script(wanted, lambda node: paths.netns_name(wanted.name, node), str(paths.state_dir())))
     assert any("iptables-nft -t nat" in line for line in typed) or scenario == "cni"
     assert not any("legacy" in line for line in typed)
@@ -205,7 +207,7 @@ def test_the_script_of_a_plan_builds_the_same_lab_with_nft(scenario: str) -> Non
     assert done.returncode == 0, done.stderr
     assert legacy_tables(wanted.name, paths.labs()[wanted.name]) == []
     if scenario != "cni":  # what plugins made is wanted only their runtime knows
-        assert backends.of(wanted.name) == "nft"
+        assert backends.backend_of(wanted.name) == "nft"
         assert [line for change in lifecycle.status(wanted.name, wanted) for line in change_lines(change)] == []
 
 
@@ -224,8 +226,8 @@ def test_the_script_of_a_plan_builds_the_same_lab_with_nft(scenario: str) -> Non
 def test_a_rule_is_read_back_from_nft_as_it_is_planned(fresh: Any, table: str, text: str) -> None:
     wanted = chains(table, [text])
     fresh(firewall.write, "n", made(wanted), None, "nft")
-    assert diff(wanted, fresh(firewall.read, "n", (), "nft")) == ()
-    assert fresh(firewall.restore.listed, "ip_tables_names") == []
+    assert diff(wanted, fresh(firewall.read_chains, "n", (), "nft")) == ()
+    assert fresh(firewall.restore.legacy_tables, "ip_tables_names") == []
 
 
 def test_chains_change_in_place_and_keep_the_counters_of_others(fresh: Any) -> None:
@@ -235,9 +237,9 @@ def test_chains_change_in_place_and_keep_the_counters_of_others(fresh: Any) -> N
           shell=True, check=True)  # fmt: skip
     wanted = (replace(old, rules=(rule("-p tcp -j ACCEPT"),), policy="ACCEPT"),)
     kept = Chain("n", "filter", "OUTPUT", (rule("-j ACCEPT"),), "ACCEPT")
-    fresh(firewall.write, "n", diff((*wanted, kept), fresh(firewall.read, "n", (), "nft")), None, "nft")
-    assert diff((*wanted, kept), fresh(firewall.read, "n", (), "nft")) == ()
-    counted = {one.chain.name: one for one in fresh(firewall.counted, "n", "nft")}
+    fresh(firewall.write, "n", diff((*wanted, kept), fresh(firewall.read_chains, "n", (), "nft")), None, "nft")
+    assert diff((*wanted, kept), fresh(firewall.read_chains, "n", (), "nft")) == ()
+    counted = {one.chain.name: one for one in fresh(firewall.read_chain_counters, "n", "nft")}
     assert counted["OUTPUT"].counters == ((7, 70),)
     assert "FORMS" not in counted
 
@@ -264,14 +266,14 @@ def test_rules_of_sets_are_written_and_read(fresh: Any) -> None:
     chain = Chain("n", "filter", "FORWARD", (rule("-m set ! --match-set pods src -j DROP"),), "ACCEPT")
     fresh(ipset.write, "n", made((members,)))  # type: ignore[arg-type]
     fresh(firewall.write, "n", made((chain,)), None, "nft")
-    assert diff((chain,), fresh(firewall.read, "n", (), "nft")) == ()
+    assert diff((chain,), fresh(firewall.read_chains, "n", (), "nft")) == ()
 
 
 @kernels.LEGACY
 def test_the_extensions_of_either_back_end_are_asked_for_where_they_are() -> None:
     asked = ("-m set", "-j NFLOG", "-m icmp", "-m icmp6", "-m nosuch", "-j NOSUCH")
     for backend in ("legacy", "nft"):
-        assert set(features.lacking(asked, backend)) == {"-m nosuch", "-j NOSUCH"}
+        assert set(features.missing_features(asked, backend)) == {"-m nosuch", "-j NOSUCH"}
 
 
 def test_plugins_find_the_labs_own_iptables() -> None:
@@ -305,7 +307,7 @@ def test_a_trace_names_the_same_rules_with_both(case: Case, pairs: Path) -> None
             broken(case.lab, command)
         evidence, story = traced(case.lab, case.probe)
         # nft tells the mark after a rule, legacy that before; a chain without rules and policy nft need not have
-        met = [replace(one, mark=0) for one in evidence.met if (one.kind, one.target) != ("policy", "ACCEPT")]
+        met = [replace(one, mark=0) for one in evidence.rule_hits if (one.kind, one.target) != ("policy", "ACCEPT")]
         told.append((story.verdict, story.why and story.why.sentence, met))
         lifecycle.down(case.lab)
     assert told[0] == told[1]

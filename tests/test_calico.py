@@ -16,15 +16,15 @@ import pytest
 
 import labctl
 from labctl.checks import runner
-from labctl.core.resources import Address, Chain, Fdb, IpSet, Link, Neighbour, Port, Process, Route, Sysctl
+from labctl.core.resources import Address, Chain, Fdb, Interface, IpSet, Link, Neighbour, Process, Route, Sysctl
 from labctl.core.results import Outcome
 from labctl.core.scenario_types import Check, Lab, See
 from labctl.kernel.firewall import backend
 from labctl.kernel.host import paths
 from labctl.lab import lifecycle
-from labctl.models.lib.calico_felix import Endpoint, Felix, dispatch, firewall
-from labctl.models.lib.calico_rule_hash import APPENDED, marked
-from labctl.render.resources import detail
+from labctl.models.lib.calico_felix import FelixConfig, WorkloadEndpoint, dispatch_chains, firewall
+from labctl.models.lib.calico_rule_hash import APPEND_SUFFIX, with_hash_comments
+from labctl.render.resources import resource_values
 from labctl.scenario.parser import parse_and_compile
 from tests.test_cloud_rules import said, saved
 from tests.test_docker_rules import Tables, block
@@ -270,8 +270,10 @@ def test_felix_would_know_more_rules_again(encapsulation: str, table: str, chain
 def test_felix_would_know_its_rules_for_pods_again(chain: str) -> None:
     """As nodes of another real cluster have them, of a release before tiers."""
     wanted = block(PODS)["filter"][chain]
-    assert [str(rule) for rule in marked(chain, (MARK.sub("", rule) for rule in wanted))] == wanted
-    assert [str(rule) for rule in marked(chain + APPENDED, (MARK.sub("", rule) for rule in wanted))] != wanted
+    assert [str(rule) for rule in with_hash_comments(chain, (MARK.sub("", rule) for rule in wanted))] == wanted
+    assert [
+        str(rule) for rule in with_hash_comments(chain + APPEND_SUFFIX, (MARK.sub("", rule) for rule in wanted))
+    ] != wanted
 
 
 def test_without_a_tunnel_felix_says_nothing_of_one() -> None:
@@ -358,7 +360,9 @@ def test_what_a_pod_says_to_its_node_can_be_refused(word: str, target: str) -> N
 
 
 def test_policies_come_before_profiles_and_end_in_a_drop() -> None:
-    told = Felix("n", None, (Endpoint("cali1", ingress=("cali-pi-web",)),), (), (), "10.244.0.0/16")
+    told = FelixConfig(
+        "n", None, (WorkloadEndpoint("cali1", ingress_policies=("cali-pi-web",)),), (), (), "10.244.0.0/16"
+    )
     chains = {item.name: [MARK.sub("", str(rule)) for rule in item.rules] for item in firewall(told)
               if isinstance(item, Chain)}  # fmt: skip
     usual = block(FILTER)["filter"]
@@ -369,15 +373,15 @@ def test_policies_come_before_profiles_and_end_in_a_drop() -> None:
 def test_a_crowd_of_pods_is_found_by_a_tree_of_chains() -> None:
     devices = ["cali0a1", "cali0a2", "cali0b1", "cali1c1"]
     unknown = '-m comment --comment "Unknown interface" -j DROP'
-    assert dict(dispatch("cali-to-wl-dispatch", "-o", "cali-tw-", devices)) == {
+    assert dict(dispatch_chains("cali-to-wl-dispatch", "-o", "cali-tw-", devices)) == {
         "cali-to-wl-dispatch": ["-o cali0+ -g cali-to-wl-dispatch-0", "-o cali1c1 -g cali-tw-cali1c1", unknown],
         "cali-to-wl-dispatch-0": [*(f"-o {name} -g cali-tw-{name}" for name in devices[:3]), unknown],
     }
-    two = dict(dispatch("r", "-i", "c-", devices[1:3] + devices[3:]))
+    two = dict(dispatch_chains("r", "-i", "c-", devices[1:3] + devices[3:]))
     assert list(two) == ["r", "r-0"]
-    close = dict(dispatch("r", "-i", "c-", devices[:2]))
+    close = dict(dispatch_chains("r", "-i", "c-", devices[:2]))
     assert close == {"r": ["-i cali0a1 -g c-cali0a1", "-i cali0a2 -g c-cali0a2", unknown]}
-    assert dict(dispatch("r", "-i", "c-", [])) == {"r": [unknown]}
+    assert dict(dispatch_chains("r", "-i", "c-", [])) == {"r": [unknown]}
 
 
 OWN = f"10.244.0.1 dev {A}"
@@ -432,7 +436,7 @@ def test_the_router_learns_blocks_where_it_is_asked_to() -> None:
 
 def test_a_vxlan_device_knows_all_others() -> None:
     made = built("vxlan")
-    (device,) = [one for one in made.plan if isinstance(one, Link) and one.at == Port("node1", "vxlan.calico")]
+    (device,) = [one for one in made.plan if isinstance(one, Link) and one.at == Interface("node1", "vxlan.calico")]
     options = {"id": "4096", "dev": "eth0", "local": "192.168.0.1", "learning": "off", "dstport": "4789"}
     assert (device.mtu, device.mac, dict(device.options)) == (1450, "66:f9:37:c3:7e:94", options)
     two, three = "66:2d:bf:44:a6:8b", "66:a4:6f:e0:c4:da"
@@ -446,11 +450,11 @@ def test_a_vxlan_device_knows_all_others() -> None:
 
 def test_ip_in_ip_is_the_kernels_or_a_programs() -> None:
     made = built("ipip")
-    (device,) = [one for one in made.plan if isinstance(one, Link) and one.at == Port("node1", "tunl0")]
+    (device,) = [one for one in made.plan if isinstance(one, Link) and one.at == Interface("node1", "tunl0")]
     assert (device.kind, device.mtu) == ("ipip", 1480)
     assert not any(isinstance(one, Process) for one in made.plan)
-    other = parse_and_compile(f"{TEXT}ipip\n", "t.yaml", approximate=("ipip",))[1]
-    (device,) = [one for one in other.plan if isinstance(one, Link) and one.at == Port("node1", "tunl0")]
+    other = parse_and_compile(f"{TEXT}ipip\n", "t.yaml", substitute_features=("ipip",))[1]
+    (device,) = [one for one in other.plan if isinstance(one, Link) and one.at == Interface("node1", "tunl0")]
     assert (device.kind, device.mtu) == ("tun", 1480)
     (program,) = [one for one in other.plan if isinstance(one, Process) and one.ns == "node1"]
     far = ("10.244.0.64/26=192.168.0.2", "10.244.0.128/26=192.168.1.3")
@@ -461,13 +465,13 @@ def test_ip_in_ip_is_the_kernels_or_a_programs() -> None:
 def test_a_pod_is_wired_to_an_address_that_nobody_has(encapsulation: str, mtu: int) -> None:
     made = built(encapsulation)
     ends = {one.at: one for one in made.plan if isinstance(one, Link)}
-    outer, inner = ends[Port("node1", A)], ends[Port("a", "eth0")]
+    outer, inner = ends[Interface("node1", A)], ends[Interface("a", "eth0")]
     assert (outer.mac, outer.mtu, inner.mtu, outer.peer) == ("ee:ee:ee:ee:ee:ee", mtu, mtu, inner.at)
     own = "10.244.0.0" if encapsulation == "none" else "10.244.0.1"
     assert said(made, Address, "a") == [f"{own}/32 dev eth0"]
     assert said(made, Route, "a") == ["169.254.1.1 dev eth0", "default via 169.254.1.1 dev eth0"]
     assert said(made, Neighbour, "a") == []
-    settings = {detail(one) for one in made.plan if isinstance(one, Sysctl) and one.ns == "node1"}
+    settings = {resource_values(one) for one in made.plan if isinstance(one, Sysctl) and one.ns == "node1"}
     conf = {f"net.ipv4.conf.{A}.{name} = 1" for name in ("route_localnet", "proxy_arp", "forwarding")}
     assert {*conf, f"net.ipv4.neigh.{A}.proxy_delay = 0"} <= settings
 
@@ -534,14 +538,14 @@ SETS = ("nat_outgoing=false", "default_endpoint_to_host_action=drop", "checks=[]
 @pytest.fixture(scope="class")
 def running() -> Iterator[lifecycle.Definition]:
     """A lab without masquerading, in which pods may not speak to their nodes."""
-    definition = lifecycle.define(NAME, sets=SETS)
+    definition = lifecycle.define(NAME, overrides=SETS)
     lifecycle.up(definition)
     yield definition
     lifecycle.down(NAME)
 
 
 def typed(node: str, command: str) -> str:
-    command = command.replace("iptables-legacy", f"iptables-{backend.of(NAME)}")
+    command = command.replace("iptables-legacy", f"iptables-{backend.backend_of(NAME)}")
     words = ["ip", "netns", "exec", paths.netns_name(NAME, node), *command.split()]
     done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
     return done.stdout + done.stderr
@@ -549,10 +553,10 @@ def typed(node: str, command: str) -> str:
 
 def outcome(check: Check, without: type | None = None, *words: str) -> Outcome:
     """A check's outcome, in a lab that is meant to be without the objects of a kind that bear these words."""
-    known = lifecycle.recall(NAME)
+    known = lifecycle.load_compiled_lab(NAME)
     plan = tuple(
         one for one in known.plan
-        if without is None or not isinstance(one, without) or not all(word in detail(one) for word in words)
+        if without is None or not isinstance(one, without) or not all(word in resource_values(one) for word in words)
     )  # fmt: skip
     (found,) = runner.run(replace(known, plan=plan, checks=(check,))).outcomes
     return found
@@ -565,12 +569,12 @@ class TestOnAKernel:
         assert typed("a", "ip neigh show 169.254.1.1").split()[3:] == ["lladdr", "ee:ee:ee:ee:ee:ee", "REACHABLE"]
 
     def test_without_nat_outgoing_everybody_sees_the_pod(self, running: lifecycle.Definition) -> None:
-        seen = (See(Port("vm", "eth0"), src="a", dst="vm"),)
+        seen = (See(Interface("vm", "eth0"), src="a", dst="vm"),)
         found = outcome(Check("vm sees a", "ping", "a", "vm", sees=seen))
         assert found.verdict == "pass", found.evidence
 
     def test_a_pod_may_not_speak_to_its_node_which_may_speak_to_it(self, running: lifecycle.Definition) -> None:
-        seen = (See(Port("node1", "caliacd53aa4120"), src="a", dst="node1", direction="in"),)
+        seen = (See(Interface("node1", "caliacd53aa4120"), src="a", dst="node1", direction="in"),)
         found = outcome(Check("dropped", "ping", "a", "node1", expect="fail", sees=seen))
         assert found.verdict == "pass", found.evidence
         counted = typed("node1", "iptables-legacy -vxnL cali-wl-to-host").splitlines()[-1].split()
@@ -623,7 +627,7 @@ class TestOnAKernel:
         assert (there.hops, there.story.why and there.story.why.kind) == (("a", "node1"), "reject-route")
         leaks = Check(
             "leaks", "ping", "a", nobody, expect="fail",
-            sees=(See(Port("fabric", "node1"), src="a", dst=nobody, direction="in"),),
+            sees=(See(Interface("fabric", "node1"), src="a", dst=nobody, direction="in"),),
         )  # fmt: skip
         assert outcome(leaks).verdict == "fail"
         try:
@@ -644,8 +648,8 @@ class TestOnAKernel:
         gone = Check(
             "lost", "ping", "a", "d", expect="fail",
             sees=(
-                See(Port("fabric", "node1"), src="a", dst="d", direction="in"),
-                See(Port("node3", "eth0"), src="a", negate=True),
+                See(Interface("fabric", "node1"), src="a", dst="d", direction="in"),
+                See(Interface("node3", "eth0"), src="a", negate=True),
             ),
         )  # fmt: skip
         try:

@@ -15,22 +15,22 @@ from pathlib import Path
 
 import pytest
 
-from labctl.core.resources import Port
+from labctl.core.resources import Interface
 from labctl.core.scenario_types import Check
 from labctl.errors import UsageError
-from labctl.kernel.capture.stream import Capture, compiled
+from labctl.kernel.capture.stream import Capture, compile_filter
 from labctl.kernel.host import paths
 from labctl.lab import lifecycle
-from labctl.packets.checksum import complete
+from labctl.packets.checksum import fill_checksums
 from labctl.packets.decode import Frame
 from labctl.packets.pcapng import Writer, pcapng
 from labctl.report.capture_lines import frame_line
-from labctl.report.output_files import keeper
+from labctl.report.output_files import pcap_writer
 from tests.test_decode import arp, ethernet, ipv4, ipv6, tcp, udp, vxlan
 
 ROOT = Path(__file__).parent.parent
 LABCTL = [sys.executable, "-m", "labctl"]
-HERE = Port("node1", "eth0")
+HERE = Interface("node1", "eth0")
 NAMES = {IPv4Address("10.0.0.1"): "a", IPv4Address("10.0.0.2"): "c"}
 SYN = 2
 
@@ -64,7 +64,7 @@ def test_checksums_that_nobody_computed_are_filled_in(kind: str, payload: bytes)
     if kind == "vlan":
         whole = whole[:12] + struct.pack("!HH", 0x8100, 7) + whole[12:]
         head, ends = head + 4, slice(30, 38)
-    done = complete(whole)
+    done = fill_checksums(whole)
 
     assert checked(done[head:], done[ends], protocol) == 0xFFFF
     assert done[: head + 6] == whole[: head + 6]
@@ -74,7 +74,7 @@ def test_checksums_that_nobody_computed_are_filled_in(kind: str, payload: bytes)
 def test_the_checksum_inside_a_tunnel_is_filled_in_and_the_outer_left_out() -> None:
     inner = ethernet(0x0800, ipv4(6, tcp(SYN, 7)))
     whole = ethernet(0x0800, ipv4(17, vxlan(inner)))
-    done = complete(whole)
+    done = fill_checksums(whole)
     start = len(whole) - len(inner)
 
     assert done[:start] == whole[:start]
@@ -85,17 +85,17 @@ def test_the_checksum_inside_a_tunnel_is_filled_in_and_the_outer_left_out() -> N
     "data", [b"", bytes(14), ethernet(0x0800, ipv4(6, tcp(SYN, 1)))[:40], arp(1, "10.0.0.1", "10.0.0.2")]
 )
 def test_what_is_cut_short_or_has_none_stays_as_it_is(data: bytes) -> None:
-    assert complete(data) == data
+    assert fill_checksums(data) == data
 
 
 def test_a_fragment_keeps_its_bytes() -> None:
     whole = bytearray(ethernet(0x0800, ipv4(17, udp(b"part"))))
     whole[20:22] = struct.pack("!H", 0x2000)
-    assert complete(bytes(whole)) == bytes(whole)
+    assert fill_checksums(bytes(whole)) == bytes(whole)
 
 
 def test_a_growing_file_is_the_whole_one() -> None:
-    frames = [frame(ethernet(0x0800, ipv4(17, udp(b"x"))), when=when, partial=True) for when in (1, 2, 3)]
+    frames = [frame(ethernet(0x0800, ipv4(17, udp(b"x"))), when=when, checksum_partial=True) for when in (1, 2, 3)]
     writer = Writer()
     grown = writer.begin(NAMES) + b"".join(writer.add(one) for one in frames)
 
@@ -120,10 +120,10 @@ def test_a_line_says_who_what_and_how(data: bytes, told: str) -> None:
 def test_a_filter_that_is_none_is_refused_in_tcpdumps_words() -> None:
     if shutil.which("tcpdump") is None:
         pytest.skip("no tcpdump here")
-    assert compiled("  ") is None
-    assert len(compiled("icmp") or b"") % 8 == 0
+    assert compile_filter("  ") is None
+    assert len(compile_filter("icmp") or b"") % 8 == 0
     with pytest.raises(UsageError, match="--filter 'foo bar'"):
-        compiled("foo bar")
+        compile_filter("foo bar")
 
 
 # ---- in real namespaces ------------------------------------------------------------------------------
@@ -261,12 +261,12 @@ def test_bad_words_are_usage_errors(words: tuple[str, ...], said: str) -> None:
 @pytest.mark.root
 @pytest.mark.usefixtures("kubenet")
 def test_frames_that_the_kernel_could_not_hand_over_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labctl.kernel.capture.tap.BUFFER", 1)  # the kernel makes it its least
+    monkeypatch.setattr("labctl.kernel.capture.tap.RCVBUF_BYTES", 1)  # the kernel makes it its least
     with Capture("kubenet", ["node1"]) as ears:
         for _ in range(40):
             ping("a", "10.244.1.2")
         got = list(ears.rest())
-        assert ears.lost()["node1"] > 0
+        assert ears.lost_frames()["node1"] > 0
         assert got
 
 
@@ -321,7 +321,7 @@ def test_a_pipe_that_closes_ends_it_even_if_nothing_passes(more: str) -> None:
 def test_packets_that_cannot_be_kept_are_complained_of_and_the_next_are_kept(tmp_path: Path) -> None:
     said: list[str] = []
     folder = tmp_path / "packets"
-    keep = keeper(str(folder), said.append)
+    keep = pcap_writer(str(folder), said.append)
     folder.rmdir()
     assert keep(Check("one", "ping", "a", "b"), b"1") == ""
     folder.mkdir()

@@ -44,7 +44,7 @@ def test_who_is_asked_for_a_carrier(
         return data
 
     monkeypatch.setattr(device_state.fcntl, "ioctl", ioctl)
-    assert device_state.trouble(None, "eth0") == trouble  # type: ignore[arg-type]
+    assert device_state.device_problem(None, "eth0") == trouble  # type: ignore[arg-type]
 
 
 LAB = """
@@ -61,15 +61,15 @@ links:
 def test_up_settles_every_cable_and_the_kernel_knows_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """That packets are lost without it shows in one lab of hundreds: here is only who was asked, and the answer."""
     asked: dict[str, str | None] = {}
-    real = device_state.settle
+    real = device_state.update_carriers
 
     def settle(names: Sequence[str]) -> None:
         names = list(names)
         real(names)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            asked.update({name: device_state.trouble(sock, name) for name in names})
+            asked.update({name: device_state.device_problem(sock, name) for name in names})
 
-    monkeypatch.setattr(device_state, "settle", settle)
+    monkeypatch.setattr(device_state, "update_carriers", settle)
     file = tmp_path / "cables.yaml"
     file.write_text(LAB)
     definition = lifecycle.define(str(file))

@@ -72,7 +72,7 @@ def test_entries_say_what_a_scenario_shows_and_how_true_it_is() -> None:
     assert entries["raw-dual-stack"].title.endswith("(model raw)")
     assert entries["docker-icc"].model == "docker-bridge"
     for entry in entries.values():
-        assert entry.parts == models.find(entry.model).PARTS
+        assert entry.parts == models.find_model(entry.model).PARTS
 
 
 def test_entries_read_no_yaml_and_import_no_model() -> None:

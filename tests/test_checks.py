@@ -20,15 +20,15 @@ import pytest
 
 from labctl.checks import attempt, runner
 from labctl.checks.evidence import Evidence
-from labctl.checks.verdict import judge_mesh
+from labctl.checks.verdict import evaluate_mesh
 from labctl.core.neighbour_presets import presets
-from labctl.core.resources import Address, Link, Netns, Plan, Port, Route
+from labctl.core.resources import Address, Interface, Link, Netns, Plan, Route
 from labctl.core.results import Outcome
 from labctl.core.scenario_types import Check, Lab, Machine, See
 from labctl.kernel.capture import tcpdump
 from labctl.kernel.capture.tap import Taps
 from labctl.kernel.host import paths
-from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.probes import clients, mesh, neighbours, unused_ids
 from labctl.kernel.probes.listener import Listener
 
@@ -70,9 +70,9 @@ def firewall(node: str, words: str, program: str = "iptables-legacy") -> None:
     inside(node, f"{program} {words}")
 
 
-def port(text: str) -> Port:
+def port(text: str) -> Interface:
     ns, dev = text.split("/")
-    return Port(ns, dev)
+    return Interface(ns, dev)
 
 
 def see(at: str, src: str | None = None, dst: str | None = None, **more: object) -> See:
@@ -80,7 +80,7 @@ def see(at: str, src: str | None = None, dst: str | None = None, **more: object)
 
 
 def plan() -> Plan:
-    links = [Link(Port("node1", "br0"), "bridge", autoconf=True)]
+    links = [Link(Interface("node1", "br0"), "bridge", autoconf=True)]
     for one, other in CABLES.items():
         master = "br0" if other != "node1/vc" else None
         ends = ((port(one), port(other), None), (port(other), port(one), master))
@@ -219,13 +219,13 @@ def test_a_rule_made_or_removed_right_after_a_run_is_met_by_the_next(check: Chec
 
 
 def test_no_probe_of_a_process_looks_like_another() -> None:
-    numbers = unused_ids.Fresh(10, 109)
-    first = [numbers.take() for _ in range(100)]
+    numbers = unused_ids.UnusedIds(10, 109)
+    first = [numbers.next_id() for _ in range(100)]
 
     assert sorted(first) == list(range(10, 110))
-    assert [numbers.take() for _ in range(100)] == first
-    taken = {mesh.IDENTIFIERS.take() for _ in range(500)}
-    with Inside() as entering, mesh.Mesh(LAB, [("a", 4), ("b", 4)], entering) as pairs:
+    assert [numbers.next_id() for _ in range(100)] == first
+    taken = {mesh.ICMP_IDS.next_id() for _ in range(500)}
+    with NetnsThread() as entering, mesh.Mesh(LAB, [("a", 4), ("b", 4)], entering) as pairs:
         used = set()
         for _ in range(3):
             pairs.run([("a", "c", ip_address("10.9.2.2")), ("b", "c", ip_address("10.9.2.2"))], {}, 0)
@@ -528,8 +528,8 @@ def test_lost_frames_make_it_inconclusive(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_tap_that_overflows_counts_what_it_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labctl.kernel.capture.tap.BUFFER", 4096)
-    with Inside() as entering, Taps(LAB, ["a", "c"], entering) as taps:
+    monkeypatch.setattr("labctl.kernel.capture.tap.RCVBUF_BYTES", 4096)
+    with NetnsThread() as entering, Taps(LAB, ["a", "c"], entering) as taps:
         marker = (b"labc" + b"abcd").hex()
         inside("a", f"ping -n -q -c 200 -i 0 -p {marker} 10.9.2.2")
         lost = taps.losses()
@@ -547,7 +547,7 @@ EVERY_PAIR = Check("all", "mesh", groups=((("a", "b"), ("a", "b", "c")),), withi
 def test_a_pair_that_the_machine_had_no_room_for_is_inconclusive(
     number: int, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mesh, "_sent", lambda sock, packet, address: number)
+    monkeypatch.setattr(mesh, "_send_packet", lambda sock, packet, address: number)
     found = outcome(EVERY_PAIR)
 
     assert found.verdict == "inconclusive", text(found)
@@ -559,26 +559,26 @@ def test_a_mesh_reads_the_request_although_it_has_read_the_reply(monkeypatch: py
     pair = mesh._State(("a", "b", ip_address("10.0.0.2")))
 
     def read(self: mesh.Mesh, states: list[mesh._State], seconds: float) -> bool:
-        pair.seen_as, pair.replied = (b"\x0a\0\0\1" if pair.replied else b""), True
+        pair.seen_source, pair.replied = (b"\x0a\0\0\1" if pair.replied else b""), True
         return True
 
     monkeypatch.setattr(mesh.Mesh, "_read", read)
     with mesh.Mesh("nowhere", (), None) as asked:  # type: ignore[arg-type]
         asked._drain([pair], time.monotonic() + 5, {0})
 
-    assert (pair.replied, pair.seen_as) == (True, b"\x0a\0\0\1")
+    assert (pair.replied, pair.seen_source) == (True, b"\x0a\0\0\1")
 
 
 def test_a_mesh_whose_buffers_overflow_is_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mesh, "BUFFER", 1)
+    monkeypatch.setattr(mesh, "RCVBUF_BYTES", 1)
     monkeypatch.setattr(mesh.Mesh, "_read", lambda self, states, seconds: False)  # nobody empties the buffers
-    with Inside() as entering, mesh.Mesh(LAB, [("a", 4), ("c", 4)], entering) as pairs:
+    with NetnsThread() as entering, mesh.Mesh(LAB, [("a", 4), ("c", 4)], entering) as pairs:
         before = pairs.run([("a", "c", ip_address("10.9.2.2"))], {}, 0)
         inside("a", "ping -q -c 60 -i 0.002 10.9.2.2")
         after = pairs.run([("a", "c", ip_address("10.9.2.2"))], {}, 0)
 
-    assert judge_mesh(before)[0] == "fail"
-    assert judge_mesh(after)[0] == "inconclusive"
+    assert evaluate_mesh(before)[0] == "fail"
+    assert evaluate_mesh(after)[0] == "inconclusive"
     assert "packets were lost by the socket in" in str(after[0])
 
 
@@ -608,16 +608,16 @@ def test_a_member_that_cannot_be_entered_is_inconclusive_and_one_that_is_wrong_f
 
 def test_a_target_that_starts_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     ip("c", "link set eth0 down")
-    launch, launched = attempt.Trial._launch, []
+    launch, launched = attempt.CheckAttempt._send_probe, []
 
-    def launch_and_begin(self: attempt.Trial) -> Evidence | None:
+    def launch_and_begin(self: attempt.CheckAttempt) -> Evidence | None:
         launched.append(self)
         if len(launched) == 3:
             ip("c", "link set eth0 up")
             ip("c", "route add default via 10.9.2.1")
         return launch(self)
 
-    monkeypatch.setattr(attempt.Trial, "_launch", launch_and_begin)
+    monkeypatch.setattr(attempt.CheckAttempt, "_send_probe", launch_and_begin)
     found = outcome(replace(PING, within=20))
 
     assert found.verdict == "pass", text(found)
@@ -626,7 +626,7 @@ def test_a_target_that_starts_late_is_waited_for(monkeypatch: pytest.MonkeyPatch
 
 def test_a_port_in_use_is_told_and_its_owner_answers() -> None:
     path = paths.netns_path(LAB, "c")
-    with Inside() as entering:
+    with NetnsThread() as entering:
         taken = entering.run(path, _listening, 8080)
     found = outcome(TCP)
     taken.close()
@@ -668,7 +668,7 @@ def test_a_translated_port_is_answered_where_the_check_says(probe: Literal["tcp"
 def test_a_translation_to_somebody_else_does_not_pass() -> None:
     firewall("node1", TRANSLATION.format("udp", "10.9.1.3:80"))
     firewall("node1", "-t nat -A POSTROUTING -o br0 -j MASQUERADE")
-    with Inside() as rooms:
+    with NetnsThread() as rooms:
         wrong = rooms.run(paths.netns_path(LAB, "b"), Listener, "udp", 4, 80)
         running = threading.Event()
         server = threading.Thread(target=serve, args=(wrong, running))
@@ -758,7 +758,9 @@ def test_tcpdump_sees_every_probe_everywhere_and_which_way_it_goes(check: Check,
 
 @NEEDS_TCPDUMP
 def test_tcpdump_that_cannot_prove_that_it_missed_nothing_is_no_witness(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcpdump.Tcpdump, "settle", lambda self: "tcpdump did not process all packets in time")
+    monkeypatch.setattr(
+        tcpdump.Tcpdump, "wait_until_complete", lambda self: "tcpdump did not process all packets in time"
+    )
     found = outcome(replace(PING, via="tcpdump", within=0.3, sees=(see("c/eth0", "a"),)))
 
     assert found.verdict == "inconclusive"
@@ -768,15 +770,15 @@ def test_tcpdump_that_cannot_prove_that_it_missed_nothing_is_no_witness(monkeypa
 @NEEDS_TCPDUMP
 def test_a_tcpdump_that_hangs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     path = paths.netns_path(LAB, "c")
-    with Inside() as entering:
-        dump = entering.run(path, tcpdump.Tcpdump, shutil.which("tcpdump"), Port("c", "eth0"))
+    with NetnsThread() as entering:
+        dump = entering.run(path, tcpdump.Tcpdump, shutil.which("tcpdump"), Interface("c", "eth0"))
         dump.wait_ready()
         inside("a", "ping -c 1 10.9.2.2")
-        assert dump.settle() is None
+        assert dump.wait_until_complete() is None
         assert len(dump.packets) >= 2
-        monkeypatch.setattr(tcpdump, "PATIENCE", 0.2)
+        monkeypatch.setattr(tcpdump, "TIMEOUT_S", 0.2)
         os.kill(dump._process.pid, signal.SIGSTOP)
-        assert dump.settle() == "tcpdump no longer answers"
+        assert dump.wait_until_complete() == "tcpdump no longer answers"
         dump.close()
 
 
@@ -799,7 +801,9 @@ def test_without_tcpdump_a_check_that_asks_for_it_is_skipped(monkeypatch: pytest
 @NEEDS_TCPDUMP
 def test_what_was_seen_is_kept_as_a_file_that_tcpdump_reads(tmp_path: Path) -> None:
     file = tmp_path / "check.pcapng"
-    runner.run(the_lab(PING, Check("all", "mesh", groups=((("a",), ("b",)),))), keep=lambda _, data: _keep(file, data))
+    runner.run(
+        the_lab(PING, Check("all", "mesh", groups=((("a",), ("b",)),))), save_pcap=lambda _, data: _keep(file, data)
+    )
     shown = subprocess.run(["tcpdump", "-nr", str(file)], capture_output=True, text=True, check=True).stdout
     lines = [line for line in shown.splitlines() if "ICMP echo re" in line]
 
@@ -851,14 +855,14 @@ def test_preset_neighbours_live_as_long_as_the_check_and_leave_others_alone() ->
         return {line.strip() for name in NAMES for line in neighbour_lines(name)}
 
     before = entries()
-    with Inside() as entering, neighbours.Presets(LAB, wanted, entering) as made:
+    with NetnsThread() as entering, neighbours.TemporaryNeighbours(LAB, wanted, entering) as made:
         during = entries()
 
     assert any(line.startswith("10.9.1.2 dev br0") and "PERMANENT" in line for line in during)
     assert {line for line in during if "10.9.1.3 dev eth0" in line} == {
         "10.9.1.3 dev eth0 lladdr 02:00:00:00:00:99 PERMANENT"
     }
-    assert made.made == len(wanted) - 1
+    assert made.entry_count == len(wanted) - 1
     assert entries() == before
 
 

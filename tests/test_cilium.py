@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from labctl.checks import runner
-from labctl.core.resources import Address, IpSet, Link, Neighbour, Port, Route, Rule, Sysctl
+from labctl.core.resources import Address, Interface, IpSet, Link, Neighbour, Route, Rule, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.lab import lifecycle
 from labctl.render.commands import commands
@@ -118,9 +118,9 @@ def test_devices_and_their_neighbours() -> None:
     built = lab(CILIUM)
     links = {item.at: item for item in built.plan if isinstance(item, Link)}
     for name in ("cilium_host", "cilium_net"):
-        assert not links[Port("node1", name)].arp
-    assert links[Port("node1", "cilium_host")].peer == Port("node1", "cilium_net")
-    vxlan, far = links[Port("node1", "cilium_vxlan")], links[Port("node2", "cilium_vxlan")]
+        assert not links[Interface("node1", name)].arp
+    assert links[Interface("node1", "cilium_host")].peer == Interface("node1", "cilium_net")
+    vxlan, far = links[Interface("node1", "cilium_vxlan")], links[Interface("node2", "cilium_vxlan")]
     assert dict(vxlan.options) == {"external": "on", "learning": "off", "dstport": "8472"}
     assert vxlan.mac != far.mac  # or each would take the other's frames for its own
     assert f"10.0.1.254 dev cilium_vxlan lladdr {far.mac} nud permanent" in said(built, Neighbour)
@@ -129,12 +129,12 @@ def test_devices_and_their_neighbours() -> None:
     for name in ("cilium_host", "cilium_net", "cilium_vxlan"):
         assert f"net.ipv4.conf.{name}.rp_filter = 0" in settings
         assert f"net.ipv4.conf.{name}.accept_local = 1" in settings
-    assert Port("node1", "cilium_vxlan") not in {item.at for item in lab(NATIVE).plan if isinstance(item, Link)}
+    assert Interface("node1", "cilium_vxlan") not in {item.at for item in lab(NATIVE).plan if isinstance(item, Link)}
 
 
 def test_a_pod_knows_its_router_for_good() -> None:
     built = lab(CILIUM)
-    end = next(item for item in built.plan if isinstance(item, Link) and item.peer == Port("a", "eth0"))
+    end = next(item for item in built.plan if isinstance(item, Link) and item.peer == Interface("a", "eth0"))
     assert end.at.dev == A
     assert said(built, Address, "a") == ["10.0.0.1/32 dev eth0"]
     assert said(built, Route, "a") == ["10.0.0.254 dev eth0", "default via 10.0.0.254 dev eth0 mtu 1450"]
@@ -146,9 +146,9 @@ def test_a_pod_knows_its_router_for_good() -> None:
 def test_without_masquerading_another_node_sees_the_pod_and_answers_by_the_tunnel() -> None:
     see = "[{at: node2/eth0, src: a, encap: none}, {at: node1/eth0, packet: reply, encap: vxlan 6, outer_src: node2}]"
     asked = f"checks=[{{ping: a -> node2, see: {see}}}]"
-    lifecycle.up(lifecycle.define("cilium", name="unmasked", sets=("masquerade=false", asked)))
+    lifecycle.up(lifecycle.define("cilium", name="unmasked", overrides=("masquerade=false", asked)))
     try:
-        report = runner.run(lifecycle.recall("unmasked"))
+        report = runner.run(lifecycle.load_compiled_lab("unmasked"))
         assert (report.verdict, len(report.outcomes)) == ("pass", 4), report.outcomes
     finally:
         lifecycle.down("unmasked")

@@ -14,7 +14,7 @@ import pytest
 import samples
 
 from labctl.cli import main
-from labctl.cli.session import Ended
+from labctl.cli.session import TerminationSignal
 from labctl.errors import KernelError, LabError, LockError, MissingError, UsageError
 from labctl.lab import lifecycle
 
@@ -279,7 +279,9 @@ def test_the_lab_may_be_named_on_both_sides(
     start(empty_machine, "one.a", "two.b")
     asked: list[Any] = []
     monkeypatch.setattr(lifecycle, "observe", lambda *args: asked.append(args) or ())
-    monkeypatch.setattr("labctl.kernel.observe.node_view.peek", lambda lab, nodes: {node: ((), {}) for node in nodes})
+    monkeypatch.setattr(
+        "labctl.kernel.observe.node_view.read_nodes", lambda lab, nodes: {node: ((), {}) for node in nodes}
+    )
 
     assert run(*words)[:2] == (0, "two/b\n")
     assert asked == [("two", None)]
@@ -367,7 +369,7 @@ def test_a_comparison_has_one_form(run: Run) -> None:
 def test_each_error_has_its_exit_code_and_no_traceback(
     run: Run, monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int, kind: str
 ) -> None:
-    monkeypatch.setattr(lifecycle, "running", fake(raised))
+    monkeypatch.setattr(lifecycle, "running_labs", fake(raised))
     assert run("list")[:2] == (code, "")
     assert "Traceback" not in run("list")[2]
     found = error(run("list", "--json")[1])
@@ -378,7 +380,9 @@ def test_each_error_has_its_exit_code_and_no_traceback(
 
 
 @pytest.mark.parametrize(
-    ("raised", "code"), [(KeyboardInterrupt(), 130), (Ended(143), 143), (Ended(129), 129)], ids=["INT", "TERM", "HUP"]
+    ("raised", "code"),
+    [(KeyboardInterrupt(), 130), (TerminationSignal(143), 143), (TerminationSignal(129), 129)],
+    ids=["INT", "TERM", "HUP"],
 )
 @pytest.mark.parametrize(
     ("before", "after", "options", "says"),
@@ -424,7 +428,7 @@ def test_an_interrupted_up_says_what_became_of_the_lab(
 
 def test_an_interrupted_check_says_that_the_lab_it_built_runs_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifecycle, "up", fake(samples.result()))
-    monkeypatch.setattr("labctl.checks.runner.run", fake(Ended(143)))
+    monkeypatch.setattr("labctl.checks.runner.run", fake(TerminationSignal(143)))
     code, _, err = run("up", "kubenet", "--check")
 
     assert (code, err) == (143, "labctl: interrupted: lab kubenet is up and keeps running\n")
@@ -463,7 +467,7 @@ def test_sigterm_in_the_midst_of_up_rolls_back_and_says_so(run: Run, empty_machi
 
 
 def test_our_own_bug_has_a_traceback_and_says_whose_it_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "running", fake(ZeroDivisionError("division by zero")))
+    monkeypatch.setattr(lifecycle, "running_labs", fake(ZeroDivisionError("division by zero")))
     code, out, err = run("list")
 
     assert (code, out) == (70, "")
@@ -528,7 +532,7 @@ def test_up_and_check_exit_1_if_a_claim_is_not_proven(
     start(empty_machine, "kubenet.a")
     report = samples.report(*(getattr(samples, name) for name in outcomes))
     monkeypatch.setattr(lifecycle, "up", fake(samples.result()))
-    monkeypatch.setattr(lifecycle, "recall", fake(samples.LAB))
+    monkeypatch.setattr(lifecycle, "load_compiled_lab", fake(samples.LAB))
     monkeypatch.setattr("labctl.checks.runner.run", fake(report))
 
     assert run("up", "kubenet", "--check")[0] == code
@@ -547,7 +551,7 @@ def test_checks_are_told_as_they_come_with_evidence_for_failures(
             progress(outcome)
         return samples.report(samples.PASSED, samples.FAILED)
 
-    monkeypatch.setattr(lifecycle, "recall", fake(samples.LAB))
+    monkeypatch.setattr(lifecycle, "load_compiled_lab", fake(samples.LAB))
     monkeypatch.setattr("labctl.checks.runner.run", checks)
     code, out, err = run("check", "-k", "pods")
 
@@ -565,7 +569,7 @@ def test_junit_is_written_and_its_place_is_looked_at_first(
     run: Run, empty_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start(empty_machine, "kubenet.a")
-    monkeypatch.setattr(lifecycle, "recall", fake(samples.LAB))
+    monkeypatch.setattr(lifecycle, "load_compiled_lab", fake(samples.LAB))
     monkeypatch.setattr("labctl.checks.runner.run", fake(samples.report(samples.FAILED)))
     file = empty_machine / "results.xml"
 
@@ -582,7 +586,7 @@ def test_status_exits_1_on_drift(
     run: Run, empty_machine: Path, monkeypatch: pytest.MonkeyPatch, changes: Any, code: int
 ) -> None:
     start(empty_machine, "kubenet.a")
-    monkeypatch.setattr(lifecycle, "recall", fake(samples.LAB))
+    monkeypatch.setattr(lifecycle, "load_compiled_lab", fake(samples.LAB))
     monkeypatch.setattr(lifecycle, "status", fake(changes))
 
     assert run("status")[0] == code

@@ -10,9 +10,9 @@ import pytest
 
 from labctl.core.iptables import BUILTIN
 from labctl.core.neighbour_presets import presets
-from labctl.core.resources import Address, Chain, Link, Neighbour, Port, Route, Rule, Sysctl
+from labctl.core.resources import Address, Chain, Interface, Link, Neighbour, Route, Rule, Sysctl
 from labctl.core.scenario_types import Lab
-from labctl.render.resources import detail
+from labctl.render.resources import resource_values
 from labctl.scenario.parser import parse_and_compile
 from tests.test_docker_rules import Tables, block
 
@@ -36,7 +36,7 @@ def saved(built: Lab, ns: str = "node1", family: str = "ip") -> Tables:
 
 
 def said(built: Lab, kind: type, ns: str = "node1") -> list[str]:
-    return [detail(item) for item in built.plan if isinstance(item, kind) and item.ns == ns]
+    return [resource_values(item) for item in built.plan if isinstance(item, kind) and item.ns == ns]
 
 
 AWS = """
@@ -123,7 +123,7 @@ def test_eks_routes_by_source() -> None:
 
 def test_a_pod_of_eks_knows_its_gateway_for_good() -> None:
     built = lab(EKS)
-    end = next(item for item in built.plan if isinstance(item, Link) and item.peer == Port("b", "eth0"))
+    end = next(item for item in built.plan if isinstance(item, Link) and item.peer == Interface("b", "eth0"))
     assert said(built, Address, "b") == ["10.0.0.7/32 dev eth0"]
     assert said(built, Route, "b") == ["169.254.1.1 dev eth0", "default via 169.254.1.1 dev eth0"]
     assert said(built, Neighbour, "b") == [f"169.254.1.1 dev eth0 lladdr {end.mac} nud permanent"]
@@ -201,7 +201,7 @@ def test_a_mass_of_probes_knows_who_answers_for_a_pod_in_the_vpc() -> None:
     """The nodes' subnet is on eth0's link, and the VPC says which ENI a pod is at; eth1 asks for its gateway alone."""
     built = lab(EKS.replace("[a, b]}", "[a, b]}, node2: {pods: [c]}"))
     known = presets(built, [machine.addresses[0] for machine in built.machines])
-    found = {(str(item.at), str(item.ip)): str(item.owner) for item in known}
+    found = {(str(item.at), str(item.ip)): str(item.mac_interface) for item in known}
     assert found["node2/eth0", "10.0.0.5"] == "node1/eth0"
     assert found["node2/eth0", "10.0.0.7"] == "node1/eth1"
     assert found["node1/eth1", "10.0.0.1"] == "fabric/br0"

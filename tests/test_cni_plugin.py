@@ -18,12 +18,12 @@ import pytest
 
 from labctl.cni.spec import VALID_ATTACHMENTS, read_result
 from labctl.cni_plugin import node as cni_node
-from labctl.cni_plugin.config import SPOKEN, Failure
+from labctl.cni_plugin.config import SUPPORTED_VERSIONS, Failure
 from labctl.cni_plugin.main import LOCK, main
 from labctl.cni_plugin.wiring import HOST
-from labctl.core.resources import Link, Port
+from labctl.core.resources import Interface, Link
 from labctl.kernel.host import lab_state, paths
-from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.namespaces.thread import NetnsThread
 from tests.runtime import ABSENT, CONF, ROOT, Runtime, environment, node_with_pods
 
 
@@ -35,7 +35,7 @@ def runtime(tmp_path: Path) -> Iterator[Runtime]:
 
 @pytest.mark.root
 @pytest.mark.parametrize("shape", [{"isGateway": True}, {"shape": "routed"}], ids=["bridge", "routed"])
-@pytest.mark.parametrize("version", SPOKEN)
+@pytest.mark.parametrize("version", SUPPORTED_VERSIONS)
 def test_add_check_delete_and_again(runtime: Runtime, version: str, shape: dict[str, Any]) -> None:
     keys = {"cniVersion": version, "ipMasq": True, "firewall": True, **shape}
     before, links = runtime.save(), runtime.ip("node", "-br link")
@@ -204,7 +204,7 @@ def test_a_bridge_keeps_its_address_as_ports_come_and_go(runtime: Runtime) -> No
 
     assert bridge() == first
     assert made["interfaces"][2]["mac"] == "02:00:00:00:00:01"
-    assert Link(Port(HOST, "cni0"), "bridge").kind == "bridge"
+    assert Link(Interface(HOST, "cni0"), "bridge").kind == "bridge"
 
 
 def version(text: str) -> Any:
@@ -216,7 +216,7 @@ def version(text: str) -> Any:
 
 @pytest.mark.parametrize(("text", "told"), [("", "1.1.0"), ("{", "1.1.0"), ('{"cniVersion": "0.4.0"}', "0.4.0")])
 def test_version_needs_nothing_and_repeats_what_it_was_asked_in(text: str, told: str) -> None:
-    assert version(text) == {"cniVersion": told, "supportedVersions": list(SPOKEN)}
+    assert version(text) == {"cniVersion": told, "supportedVersions": list(SUPPORTED_VERSIONS)}
 
 
 def test_nobody_at_a_terminal_is_waited_for() -> None:
@@ -397,7 +397,7 @@ def test_who_comes_while_another_call_works_may_come_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with lab_state.lock(LOCK):
-        monkeypatch.setattr(lab_state, "lock", partial(lab_state.lock, patience=0))
+        monkeypatch.setattr(lab_state, "lock", partial(lab_state.lock, timeout_s=0))
         code, error = called(monkeypatch, capsys, json.dumps(CONF).encode())
     assert (code, error["code"]) == (1, 11)
 
@@ -422,16 +422,16 @@ def test_what_is_no_text_cannot_be_decoded(monkeypatch: pytest.MonkeyPatch, caps
 def test_a_device_that_does_not_come_up_is_an_error(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime.ip("node", "link add one type veth peer two")
     runtime.ip("node", "link set one up")
-    monkeypatch.setattr(cni_node, "PATIENCE", 0)
-    with Inside() as inside:
+    monkeypatch.setattr(cni_node, "CARRIER_TIMEOUT_S", 0)
+    with NetnsThread() as inside:
         node = Path("/run/netns/node")
         with pytest.raises(Failure, match="one has no carrier"):
-            inside.run(node, cni_node.settle, "one")
+            inside.run(node, cni_node.wait_for_carrier, "one")
         with pytest.raises(Failure, match="three is gone"):
-            inside.run(node, cni_node.settle, "three")
+            inside.run(node, cni_node.wait_for_carrier, "three")
         runtime.ip("node", "link set two up")
-        monkeypatch.setattr(cni_node, "PATIENCE", 10)
-        inside.run(node, cni_node.settle, "one")
+        monkeypatch.setattr(cni_node, "CARRIER_TIMEOUT_S", 10)
+        inside.run(node, cni_node.wait_for_carrier, "one")
         assert "NO-CARRIER" not in runtime.ip("node", "-br link show one")
 
 

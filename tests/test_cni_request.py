@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from labctl.cni.conflist import capabilities, network
+from labctl.cni.conflist import capabilities, parse_config_list
 from labctl.cni.spec import Error
-from labctl.cni_runtime.invocation import calls, pod_of, takes_previous, version_call
-from labctl.cni_runtime.known_issues import mistaken
+from labctl.cni_runtime.invocation import calls, container_of, takes_prev_result, version_call
+from labctl.cni_runtime.known_issues import known_issue
 from labctl.core.resources import Attachment
 
 GOLDEN = Path(__file__).parent / "cni"
@@ -46,14 +46,14 @@ ITEM = Attachment("a", "node1", json.dumps(LIST), json.dumps(ARGS))
 def made(command: str, version: str | None = None) -> list[dict[str, Any]]:
     """The calls of a command, as plain data; an ADD's and a CHECK's with the result they are told."""
     text = json.dumps(LIST if version is None else {**LIST, "cniVersion": version, "cniVersions": []})
-    pod = None if command in ("GC", "STATUS") else pod_of(ITEM, "/run/netns/labctl.lab.a")
+    pod = None if command in ("GC", "STATUS") else container_of(ITEM, "/run/netns/labctl.lab.a")
     valid = (("a", "eth0"), ("b", "eth0")) if command == "GC" else ()
-    what = network(text)
+    what = parse_config_list(text)
     previous = {"cniVersion": what.version, "ips": []}
     found = []
     for number, call in enumerate(calls(command, what, "/usr/lib/cni", "/run/labctl/lab/cni/data/node1", pod, valid)):
-        told = takes_previous(command, what.version) or (command == "ADD" and number > 0)
-        config = json.loads(call.input(previous if told else None))
+        told = takes_prev_result(command, what.version) or (command == "ADD" and number > 0)
+        config = json.loads(call.stdin_text(previous if told else None))
         found.append({"plugin": call.plugin, "environment": call.environment, "stdin": config})
     return found
 
@@ -77,7 +77,7 @@ def test_a_del_goes_backward_and_everything_else_forward() -> None:
 def test_a_plugin_is_told_only_what_it_declares_as_true() -> None:
     told = [one["stdin"].get("runtimeConfig") for one in made("ADD")]
     assert told == [{"mac": ARGS["mac"], "ipRanges": ARGS["ipRanges"]}, {"portMappings": ARGS["portMappings"]}, None]
-    assert capabilities(network(json.dumps(LIST)).plugins) == {"mac", "ipRanges", "portMappings", "bandwidth"}
+    assert capabilities(parse_config_list(json.dumps(LIST)).plugins) == {"mac", "ipRanges", "portMappings", "bandwidth"}
     assert not any("capabilities" in one["stdin"] for command in ("ADD", "DEL", "GC") for one in made(command))
 
 
@@ -95,10 +95,10 @@ def test_a_del_is_told_the_result_since_0_4_0() -> None:
 
 
 def test_the_latest_version_of_the_list_is_spoken() -> None:
-    what = network(json.dumps(LIST))
+    what = parse_config_list(json.dumps(LIST))
     assert what.version == "1.1.0"
     assert what.types == ("bridge", "host-local", "portmap", "tuning")
-    assert version_call("bridge", "1.1.0", "/x").input() == '{"cniVersion": "1.1.0"}'
+    assert version_call("bridge", "1.1.0", "/x").stdin_text() == '{"cniVersion": "1.1.0"}'
 
 
 @pytest.mark.parametrize(
@@ -111,13 +111,13 @@ def test_the_latest_version_of_the_list_is_spoken() -> None:
     ],
 )
 def test_what_a_network_can_be_asked(more: dict[str, Any], check: str, collects: bool) -> None:
-    what = network(json.dumps({**LIST, "cniVersions": [], **more}))
-    assert what.no_check_because == check
-    assert what.collects is collects
+    what = parse_config_list(json.dumps({**LIST, "cniVersions": [], **more}))
+    assert what.no_check_reason == check
+    assert what.supports_gc is collects
 
 
 def test_a_call_needs_a_pod_or_none() -> None:
-    what, pod = network(json.dumps(LIST)), pod_of(ITEM, "")
+    what, pod = parse_config_list(json.dumps(LIST)), container_of(ITEM, "")
     for command, whose in (("ADD", None), ("GC", pod), ("ADDD", pod)):
         with pytest.raises(ValueError, match="cannot be made"):
             calls(command, what, "", "", whose)
@@ -127,9 +127,9 @@ def test_only_the_known_mistake_of_portmap_is_not_believed() -> None:
     four = {"cniVersion": "0.4.0", "ips": [{"version": "4", "address": "10.0.0.2/24"}]}
     both = {"cniVersion": "0.4.0", "ips": [*four["ips"], {"version": "6", "address": "2001:db8::2/64"}]}
     wrong = Error(999, "could not check ipv6 dnat: chain CNI-DN-x not found in iptables table nat")
-    assert "819" in mistaken("portmap", wrong, four)
-    assert mistaken("portmap", wrong, both) == ""
-    assert mistaken("bridge", wrong, four) == ""
-    assert mistaken("portmap", Error(999, "could not check ipv4 dnat: no"), four) == ""
-    assert mistaken("portmap", wrong, {"ips": 3}) == ""
-    assert mistaken("portmap", None, four) == ""
+    assert "819" in known_issue("portmap", wrong, four)
+    assert known_issue("portmap", wrong, both) == ""
+    assert known_issue("bridge", wrong, four) == ""
+    assert known_issue("portmap", Error(999, "could not check ipv4 dnat: no"), four) == ""
+    assert known_issue("portmap", wrong, {"ips": 3}) == ""
+    assert known_issue("portmap", None, four) == ""

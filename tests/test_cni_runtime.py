@@ -43,7 +43,7 @@ nodes: {{node1: {{pods: {{a: {{ports: ["80:80"]}}, b: }}}}, node2: {{pods: [c]}}
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
     yield
-    for name in {*paths.labs(), *lab_state.records()}:
+    for name in {*paths.labs(), *lab_state.labs_with_files()}:
         lifecycle.down(name)
 
 
@@ -61,13 +61,15 @@ def define(tmp_path: Path, version: str = "1.1.0") -> lifecycle.Definition:
 
 
 def drift(name: str) -> list[str]:
-    return [line for change in lifecycle.status(name, lifecycle.recall(name)) for line in change_lines(change)]
+    return [
+        line for change in lifecycle.status(name, lifecycle.load_compiled_lab(name)) for line in change_lines(change)
+    ]
 
 
 def real(*sets: str) -> lifecycle.Definition:
     if reason := reason_without():
         pytest.skip(reason)
-    return lifecycle.define("cni", sets=sets)
+    return lifecycle.define("cni", overrides=sets)
 
 
 # -- what plugins hear ------------------------------------------------------------------------------------
@@ -117,7 +119,7 @@ def test_the_final_result_is_kept_told_and_asked_about(tmp_path: Path, fake: Fak
     assert kept["a"]["dns"] == {"search": ["first", "second"]}
     assert [str(one.addresses[0]) for one in result.lab.machines if one.role == "pod"] == ["192.0.2.7"] * 3
     fake.forget()
-    report = runner.run(lifecycle.recall("fake"), "CHECK of the plugins")
+    report = runner.run(lifecycle.load_compiled_lab("fake"), "CHECK of the plugins")
     assert report.verdict == "pass"
     assert fake.said() == [f"{plugin} CHECK {pod}" for pod in "abc" for plugin in ("first", "second")]
     assert all(call["config"]["prevResult"] == kept[call["env"]["CNI_CONTAINERID"]] for call in fake.calls())
@@ -126,7 +128,7 @@ def test_the_final_result_is_kept_told_and_asked_about(tmp_path: Path, fake: Fak
 def test_a_check_that_fails_shows_the_plugins_own_words(tmp_path: Path, fake: Fake) -> None:
     lifecycle.up(define(tmp_path))
     fake.script(**{"second CHECK": {"error": {"code": 103, "msg": "it is gone", "details": "all of it"}}})
-    outcome = runner.run(lifecycle.recall("fake"), "CHECK of the plugins").outcomes[0]
+    outcome = runner.run(lifecycle.load_compiled_lab("fake"), "CHECK of the plugins").outcomes[0]
     assert outcome.verdict == "fail"
     told = "the CNI plugin second CHECK of a/eth0 on node1 failed: it is gone: all of it (code 103)"
     assert outcome.evidence[0] == told
@@ -139,7 +141,7 @@ def test_a_version_without_check_is_skipped_with_the_reason(
     fake.versions = (version,)
     fake.script()
     lifecycle.up(define(tmp_path, version))
-    outcome = runner.run(lifecycle.recall("fake"), "CHECK of the plugins").outcomes[0]
+    outcome = runner.run(lifecycle.load_compiled_lab("fake"), "CHECK of the plugins").outcomes[0]
     assert outcome.verdict == "skip"
     assert reason in outcome.evidence[0]
     assert fake.calls("CHECK", "STATUS") == []
@@ -166,13 +168,13 @@ def test_a_delete_that_fails_is_told_and_keeps_nothing(tmp_path: Path, fake: Fak
     assert len(told) == 6 + 4
     assert "second DEL of c/eth0 on node2 failed: the disk is full (code 5)" in told[0]
     assert "(exit code 3): it printed nothing" in told[-1]
-    assert lab_state.records() == ()
+    assert lab_state.labs_with_files() == ()
 
 
 def test_without_state_a_down_needs_no_plugin(tmp_path: Path, fake: Fake) -> None:
     lifecycle.up(define(tmp_path))
     fake.forget()
-    lab_state.forget("fake")
+    lab_state.remove_files("fake")
     assert len(lifecycle.down("fake")) == 8
     assert fake.calls() == []
 
@@ -190,7 +192,7 @@ def test_an_add_that_fails_is_undone_and_rolls_back(tmp_path: Path, fake: Fake) 
     assert fake.said("ADD", "DEL") == ["first ADD a", "second ADD a", "second DEL a", "first DEL a"]
     assert "prevResult" not in fake.calls("DEL")[0]["config"]
     assert paths.labs() == {}
-    assert lab_state.records() == ()
+    assert lab_state.labs_with_files() == ()
     assert changed(before, fingerprint()) == {}
 
 
@@ -250,7 +252,7 @@ def test_a_plugin_that_is_not_here_or_too_old_stops_everything_before(
     assert nowhere.value.code == 4
     assert "'bridge' (searched /nowhere)" in nowhere.value.message
     assert paths.labs() == {}
-    assert lab_state.records() == ()
+    assert lab_state.labs_with_files() == ()
 
 
 def test_the_scenarios_own_path_comes_first(tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +331,7 @@ def test_after_a_crash_in_an_add_down_removes_and_up_mends(tmp_path: Path, fake:
     lifecycle.down("fake")
     assert fake.said("DEL") == ["second DEL a", "first DEL a"]
     assert paths.labs() == {}
-    assert lab_state.records() == ()
+    assert lab_state.labs_with_files() == ()
 
 
 def test_after_a_crash_in_a_repair_nothing_is_believed_and_all_are_attached_anew(tmp_path: Path, fake: Fake) -> None:
@@ -380,7 +382,7 @@ def test_a_ptp_chain_of_five_plugins_holds_the_laws_and_its_check() -> None:
     assert [str(ip) for ip in machine.addresses] == ["10.244.0.77"]
     assert drift("cni") == []
     assert lifecycle.up(definition).changes == ()
-    report = runner.run(lifecycle.recall("cni"))
+    report = runner.run(lifecycle.load_compiled_lab("cni"))
     assert report.verdict == "pass", [one.evidence for one in report.outcomes]
     trace = [sys.executable, "-m", "labctl", "trace", "-l", "cni", "a", "b"]  # it knows the plugins' addresses, too
     told = subprocess.run(trace, capture_output=True, text=True, check=False)
@@ -407,7 +409,7 @@ def test_labctl_is_the_runtime_and_the_plugin_at_once(tmp_path: Path, monkeypatc
     definition = real(f"conflist.plugins={chain}", *alone)
     lifecycle.up(definition)
     assert drift("cni") == []
-    report = runner.run(lifecycle.recall("cni"))
+    report = runner.run(lifecycle.load_compiled_lab("cni"))
     assert report.verdict == "pass", [one.evidence for one in report.outcomes]
     subprocess.run(["ip", "netns", "del", paths.netns_name("cni", "a")], check=True)
     lifecycle.up(definition)
@@ -426,10 +428,10 @@ def test_a_node_that_is_gone_is_wired_again_as_a_whole() -> None:
     lifecycle.up(definition)
     assert attachment_records.lost_nodes("cni") == set()
     assert drift("cni") == []
-    assert runner.run(lifecycle.recall("cni")).verdict == "pass"
+    assert runner.run(lifecycle.load_compiled_lab("cni")).verdict == "pass"
     kept = json.loads((lab_state.directory("cni") / "definition.json").read_text())
     told = {one["name"]: one["addresses"] for one in kept["machines"]}
-    machine = cni_attach.resolved(lifecycle.recall("cni")).machine("a")
+    machine = cni_attach.with_pod_addresses(lifecycle.load_compiled_lab("cni")).machine("a")
     assert machine is not None
     assert told["a"] == [str(ip) for ip in machine.addresses]
     assert told["a"] != ["10.244.0.2"]
@@ -438,7 +440,7 @@ def test_a_node_that_is_gone_is_wired_again_as_a_whole() -> None:
 def test_drift_elsewhere_is_not_taken_for_something_that_a_plugin_made() -> None:
     definition = real()
     lifecycle.up(definition)
-    iptables = f"iptables-{backend.of('cni')}"
+    iptables = f"iptables-{backend.backend_of('cni')}"
     for node, words in (
         ("node1", "ip route add 10.9.0.0/16 dev cni0"),
         ("node1", f"{iptables} -t nat -A CNI-HOSTPORT-DNAT -j RETURN"),
@@ -459,7 +461,7 @@ def test_drift_elsewhere_is_not_taken_for_something_that_a_plugin_made() -> None
     ).stdout
     assert "10.9.0.0/16" not in found
     assert "-A CNI-HOSTPORT-DNAT -j RETURN" not in found
-    assert runner.run(lifecycle.recall("cni")).verdict == "pass"
+    assert runner.run(lifecycle.load_compiled_lab("cni")).verdict == "pass"
 
 
 def test_a_list_in_a_file_is_kept_with_the_lab(tmp_path: Path, fake: Fake) -> None:
@@ -470,7 +472,7 @@ def test_a_list_in_a_file_is_kept_with_the_lab(tmp_path: Path, fake: Fake) -> No
     lifecycle.up(lifecycle.define(str(file)))
     (tmp_path / "net.conflist").unlink()
     assert drift("filed") == []
-    assert runner.run(lifecycle.recall("filed"), "CHECK of the plugins").verdict == "pass"
+    assert runner.run(lifecycle.load_compiled_lab("filed"), "CHECK of the plugins").verdict == "pass"
     lifecycle.down("filed")
     assert fake.said("DEL") == ["second DEL a", "first DEL a"]
 
@@ -478,7 +480,7 @@ def test_a_list_in_a_file_is_kept_with_the_lab(tmp_path: Path, fake: Fake) -> No
 def test_a_lost_record_is_mended_by_attaching_all_anew() -> None:
     definition = real()
     lifecycle.up(definition)
-    lab_state.forget("cni")
+    lab_state.remove_files("cni")
     lifecycle.up(definition)
     assert drift("cni") == []
-    assert runner.run(lifecycle.recall("cni")).verdict == "pass"
+    assert runner.run(lifecycle.load_compiled_lab("cni")).verdict == "pass"

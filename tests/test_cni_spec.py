@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from labctl.cni import spec
-from labctl.cni.spec import Malformed
+from labctl.cni.spec import DecodeError
 
 RESULTS: dict[str, dict[str, Any]] = {
     "0.2.0": {
@@ -42,7 +42,7 @@ def test_a_result_is_read_and_written_in_its_versions_shape(version: str) -> Non
 
 
 def test_a_result_is_told_in_another_versions_shape() -> None:
-    newest = spec.result_of(RESULTS["1.1.0"])
+    newest = spec.result_from_json(RESULTS["1.1.0"])
     older = spec.result_json(newest, "0.4.0")
     assert older["ips"][0] == {"version": "4", "interface": 0, "address": "10.1.0.5/16"}
     assert older["routes"] == [{"dst": "0.0.0.0/0"}]
@@ -51,10 +51,13 @@ def test_a_result_is_told_in_another_versions_shape() -> None:
 
 
 def test_the_containers_addresses_are_those_of_its_device() -> None:
-    result = spec.result_of(RESULTS["0.4.0"])
+    result = spec.result_from_json(RESULTS["0.4.0"])
     assert [str(one) for one in result.addresses("eth0")] == ["10.1.0.5/16"]
     assert result.addresses("cni0") == ()
-    assert [str(one) for one in spec.result_of(RESULTS["1.1.0"]).addresses("eth0")] == ["10.1.0.5/16", "2001:db8::5/64"]
+    assert [str(one) for one in spec.result_from_json(RESULTS["1.1.0"]).addresses("eth0")] == [
+        "10.1.0.5/16",
+        "2001:db8::5/64",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +72,7 @@ def test_the_containers_addresses_are_those_of_its_device() -> None:
     ],
 )
 def test_what_is_no_result_is_refused(text: str, what: str) -> None:
-    with pytest.raises(Malformed, match=what):
+    with pytest.raises(DecodeError, match=what):
         spec.read_result(text)
 
 
@@ -83,22 +86,27 @@ def test_an_error_is_read_told_and_written() -> None:
     assert spec.Error(42, "x").meaning == "reserved"
     assert spec.error_json(spec.Error(11, "later")) == {"cniVersion": "1.1.0", "code": 11, "msg": "later"}
     for wrong in ("{}", '{"code": "7", "msg": "x"}', "panic: nil"):
-        with pytest.raises(Malformed):
+        with pytest.raises(DecodeError):
             spec.read_error(wrong)
 
 
 def test_versions_are_compared_as_numbers_and_know_their_commands() -> None:
     assert spec.at_least("0.10.0", "0.4.0")
     assert not spec.at_least("0.3.1", "0.4.0")
-    assert [spec.has("1.0.0", command) for command in ("ADD", "CHECK", "GC", "STATUS")] == [True, True, False, False]
-    assert spec.has("1.1.0", "GC")
+    assert [spec.supports("1.0.0", command) for command in ("ADD", "CHECK", "GC", "STATUS")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert spec.supports("1.1.0", "GC")
     assert spec.read_versions('{"cniVersion": "1.0.0", "supportedVersions": ["0.4.0"]}') == ("0.4.0",)
     for wrong in ("{}", '{"supportedVersions": "0.4.0"}'):
-        with pytest.raises(Malformed):
+        with pytest.raises(DecodeError):
             spec.read_versions(wrong)
     for wrong in ("v1.0.0", "1", "1.0.0.0", ""):
-        with pytest.raises(Malformed):
-            spec.order(wrong)
+        with pytest.raises(DecodeError):
+            spec.version_tuple(wrong)
 
 
 def test_names_are_held_to_the_specification() -> None:

@@ -17,10 +17,10 @@ import pytest
 from labctl.cni.spec import VALID_ATTACHMENTS, read_result, result_json
 from labctl.cni_plugin import config as cni_config
 from labctl.cni_plugin import iptables_rules, wiring
-from labctl.cni_plugin.config import SPOKEN, Failure
+from labctl.cni_plugin.config import SUPPORTED_VERSIONS, Failure
 from labctl.cni_plugin.wiring import HOST, POD
-from labctl.core.resources import Address, Link, Plan, Port, Route
-from labctl.render.resources import line
+from labctl.core.resources import Address, Interface, Link, Plan, Route
+from labctl.render.resources import resource_line
 from tests.runtime import CONF
 
 GOLDEN = Path(__file__).parent / "cni"
@@ -34,12 +34,12 @@ ADDRESSES = (IPv4Interface("10.9.0.2/24"),)
 
 
 def asked(env: dict[str, str] | None = None, **keys: Any) -> cni_config.Request:
-    return cni_config.read({**ENV, **(env or {})}, json.dumps(CONF | keys))
+    return cni_config.parse_request({**ENV, **(env or {})}, json.dumps(CONF | keys))
 
 
 def refused(env: dict[str, str] | None = None, text: str | None = None, **keys: Any) -> tuple[int, str]:
     with pytest.raises(Failure) as caught:
-        cni_config.read({**ENV, **(env or {})}, json.dumps(CONF | keys) if text is None else text)
+        cni_config.parse_request({**ENV, **(env or {})}, json.dumps(CONF | keys) if text is None else text)
     error = caught.value.error
     return error.code, f"{error.msg} | {error.details}"
 
@@ -96,8 +96,8 @@ def test_keys_of_the_runtime_and_of_extensions_are_let_pass() -> None:
 
 def test_the_wiring_of_both_shapes_in_words() -> None:
     given = read_result(json.dumps(GIVEN))
-    bridge = [line(item) for item in wiring.wiring(asked(isGateway=True), given, ipv6=False)]
-    routed = [line(item) for item in wiring.wiring(asked(shape="routed"), given, ipv6=False)]
+    bridge = [resource_line(item) for item in wiring.wiring(asked(isGateway=True), given, ipv6=False)]
+    routed = [resource_line(item) for item in wiring.wiring(asked(shape="routed"), given, ipv6=False)]
 
     assert bridge == [
         "link cni0 type bridge addrgenmode eui64 up",
@@ -126,33 +126,33 @@ def test_the_default_gateway_is_given_once() -> None:
     given, without = read_result(json.dumps(GIVEN)), read_result(json.dumps({**GIVEN, "routes": []}))
     request = asked(isDefaultGateway=True)
 
-    assert [str(route.gw) for route in wiring.granted(request, without).routes] == ["10.9.0.1"]
-    assert wiring.granted(request, given).routes == given.routes
+    assert [str(route.gw) for route in wiring.complete_ipam_result(request, without).routes] == ["10.9.0.1"]
+    assert wiring.complete_ipam_result(request, given).routes == given.routes
 
 
 def test_only_a_gateway_is_made_up() -> None:
     bare = read_result(json.dumps({**GIVEN, "ips": [{"address": "10.9.0.2/24"}]}))
 
     for keys, told in (({}, None), ({"isGateway": True}, "10.9.0.1"), ({"shape": "routed"}, "10.9.0.1")):
-        given = wiring.granted(asked(**keys), bare)
+        given = wiring.complete_ipam_result(asked(**keys), bare)
         (default,) = [one for one in wiring.wiring(asked(**keys), given, ipv6=False) if is_default(one)]
         assert [str(one) for one in (given.ips[0].gateway, default.via)] == [str(told)] * 2
     with pytest.raises(Failure, match="is the address of its subnet's gateway"):
-        wiring.granted(
+        wiring.complete_ipam_result(
             asked(isGateway=True), read_result('{"cniVersion": "1.0.0", "ips": [{"address": "10.9.0.1/24"}]}')
         )
 
 
 def is_default(item: object) -> bool:
-    return isinstance(item, Route) and item.dst == wiring.ANYWHERE
+    return isinstance(item, Route) and item.dst == wiring.DEFAULT_DESTINATION
 
 
 def wired(request: cni_config.Request, *there: Any) -> Plan:
-    return wiring.wiring(request, read_result(json.dumps(GIVEN)), ipv6=False, there=there)
+    return wiring.wiring(request, read_result(json.dumps(GIVEN)), ipv6=False, existing=there)
 
 
 def test_a_bridge_that_is_there_is_taken_as_it_is() -> None:
-    at = Port(HOST, "cni0")
+    at = Interface(HOST, "cni0")
     theirs = Link(
         at, "bridge", mtu=1300, mac="02:00:00:00:00:01", promisc=True, up=False, options=(("stp_state", "1"),)
     )
@@ -166,24 +166,24 @@ def test_a_bridge_that_is_there_is_taken_as_it_is() -> None:
 
 
 def test_a_route_of_another_device_stays() -> None:
-    default = Route(POD, wiring.ANYWHERE, dev="net0")
+    default = Route(POD, wiring.DEFAULT_DESTINATION, dev="net0")
 
     assert not any(map(is_default, wired(asked(), default)))
-    assert any(map(is_default, wired(asked(), Route(POD, wiring.ANYWHERE, dev="eth0"))))
+    assert any(map(is_default, wired(asked(), Route(POD, wiring.DEFAULT_DESTINATION, dev="eth0"))))
     with pytest.raises(Failure, match=r"10.9.0.0/24 is routed by net0 already in /n/a"):
         wired(asked(shape="routed"), Route(POD, IPv4Network("10.9.0.0/24"), dev="net0"))
 
 
 def test_what_an_alias_says_can_be_read_again() -> None:
     request, given = asked(), read_result(json.dumps(GIVEN))
-    alias = wiring.mark(request, given)
+    alias = wiring.link_alias(request, given)
 
     assert alias == "labctl-cni net c-one eth0 10.9.0.2/24"
-    assert wiring.of_mark(alias, "net") == wiring.Mark("c-one", "eth0", (IPv4Interface("10.9.0.2/24"),))
-    assert wiring.of_mark(alias, "other") is None
-    assert wiring.of_mark("somebody's own words", "net") is None
+    assert wiring.parse_link_alias(alias, "net") == wiring.LinkAlias("c-one", "eth0", (IPv4Interface("10.9.0.2/24"),))
+    assert wiring.parse_link_alias(alias, "other") is None
+    assert wiring.parse_link_alias("somebody's own words", "net") is None
     with pytest.raises(Failure, match="too long together, by 17 bytes"):
-        wiring.mark(asked({"CNI_CONTAINERID": "c" * 240}), given)
+        wiring.link_alias(asked({"CNI_CONTAINERID": "c" * 240}), given)
 
 
 @pytest.mark.parametrize(
@@ -202,8 +202,8 @@ def test_a_mac_address_is_asked_for_in_three_places(env: dict[str, str], keys: d
 def test_the_networks_own_dns_goes_before_ipams() -> None:
     given = read_result(json.dumps({**GIVEN, "dns": {"nameservers": ["10.9.0.1"]}}))
 
-    assert wiring.result(asked(), given, {}).dns == {"nameservers": ["10.9.0.1"]}
-    assert wiring.result(asked(dns={"domain": "lab", "search": []}), given, {}).dns == {"domain": "lab"}
+    assert wiring.add_result(asked(), given, {}).dns == {"nameservers": ["10.9.0.1"]}
+    assert wiring.add_result(asked(dns={"domain": "lab", "search": []}), given, {}).dns == {"domain": "lab"}
 
 
 @pytest.mark.parametrize("netns", ["/n/a", ""])
@@ -213,20 +213,20 @@ def test_a_result_tells_whose_an_address_is(netns: str) -> None:
         "ips": [{"address": f"10.9.0.{number}/24", "interface": number} for number in range(3)],
     }
     request = asked({"CNI_COMMAND": "DEL", "CNI_NETNS": netns}, prevResult=previous)
-    assert [str(one.address) for one in wiring.own_part(request).ips] == ["10.9.0.1/24"]
+    assert [str(one.address) for one in wiring.attachment_part(request).ips] == ["10.9.0.1/24"]
 
 
 @pytest.mark.parametrize("shape", ["bridge", "routed"])
 def test_results_in_every_version_are_as_they_were(shape: str) -> None:
     found: dict[str, Any] = {}
-    for version in SPOKEN:
+    for version in SUPPORTED_VERSIONS:
         request = asked(cniVersion=version, shape=shape, dns={"nameservers": ["10.9.0.1"]})
         given = read_result(
             json.dumps({**GIVEN, "routes": [{"dst": "0.0.0.0/0"}, {"dst": "10.8.0.0/16", "mtu": 1400}]})
         )
-        ends = (Port(HOST, "cni0"), Port(HOST, wiring.veth(request)), Port(POD, "eth0"))
+        ends = (Interface(HOST, "cni0"), Interface(HOST, wiring.host_veth_name(request)), Interface(POD, "eth0"))
         macs = {port: f"02:00:00:00:00:0{number}" for number, port in enumerate(ends)}
-        found[version] = result_json(wiring.result(request, given, macs))
+        found[version] = result_json(wiring.add_result(request, given, macs))
     path = GOLDEN / f"result-{shape}.json"
     text = json.dumps(found, indent=2) + "\n"
     if os.environ.get("LABCTL_GOLDEN") == "write":
@@ -239,7 +239,7 @@ def test_masquerading_is_written_as_the_reference_documents_it() -> None:
     name, about = iptables_rules.chain_name("net", "c-one"), '-m comment --comment "name: \\"net\\" id: \\"c-one\\""'
 
     assert name == "CNI-" + sha512(b"netc-one").hexdigest()[:24]
-    assert rules.tails == (
+    assert rules.appends == (
         (name, f"-d 10.9.0.0/24 {about} -j ACCEPT"),
         (name, f"! -d 224.0.0.0/4 {about} -j MASQUERADE"),
         ("POSTROUTING", f"-s 10.9.0.2/32 {about} -j {name}"),
@@ -249,21 +249,21 @@ def test_masquerading_is_written_as_the_reference_documents_it() -> None:
 def test_a_result_goes_on_after_the_one_before() -> None:
     before = {"interfaces": [{"name": "lo0"}], "ips": [{"address": "192.0.2.1/24", "interface": 0}]}
     request = asked(prevResult=before)
-    made = wiring.result(request, read_result(json.dumps(GIVEN)), {Port(POD, "eth0"): "02:00:00:00:00:01"})
+    made = wiring.add_result(request, read_result(json.dumps(GIVEN)), {Interface(POD, "eth0"): "02:00:00:00:00:01"})
 
-    assert [one.name for one in made.interfaces] == ["lo0", "cni0", wiring.veth(request), "eth0"]
+    assert [one.name for one in made.interfaces] == ["lo0", "cni0", wiring.host_veth_name(request), "eth0"]
     assert [(str(one.address), one.interface) for one in made.ips] == [("192.0.2.1/24", 0), ("10.9.0.2/24", 3)]
 
 
 def test_accepting_is_written_as_the_plugin_firewall_does() -> None:
     (rules,) = iptables_rules.rules(asked(firewall=True).config, "c-one", ADDRESSES)
 
-    assert (rules.table, rules.chains, rules.shared) == ("filter", (), ("CNI-FORWARD", "CNI-ADMIN"))
-    assert rules.heads == (
+    assert (rules.table, rules.chains, rules.shared_chains) == ("filter", (), ("CNI-FORWARD", "CNI-ADMIN"))
+    assert rules.inserts == (
         ("FORWARD", '-m comment --comment "CNI firewall plugin rules" -j CNI-FORWARD'),
         ("CNI-FORWARD", '-m comment --comment "CNI firewall plugin admin overrides" -j CNI-ADMIN'),
     )
-    assert rules.tails == (
+    assert rules.appends == (
         ("CNI-FORWARD", "-d 10.9.0.2/32 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"),
         ("CNI-FORWARD", "-s 10.9.0.2/32 -j ACCEPT"),
     )
@@ -276,8 +276,8 @@ def test_only_this_networks_rules_are_left_over() -> None:
 
     there = [jump("net", "a", 2), jump("net", "b", 3), jump("other", "a", 4), ("POSTROUTING", "-j", "MASQUERADE")]
     config = asked(firewall=True).config
-    nat, accepts = iptables_rules.left(config, lambda container: container != "a", there)
+    nat, accepts = iptables_rules.stale_rules(config, lambda container: container != "a", there)
 
     assert nat.chains == (iptables_rules.chain_name("net", "b"),)
-    assert accepts.tails[1] == ("CNI-FORWARD", "-s 10.9.0.3/32 -j ACCEPT")
-    assert list(iptables_rules.left(config, lambda container: False, there)) == []
+    assert accepts.appends[1] == ("CNI-FORWARD", "-s 10.9.0.3/32 -j ACCEPT")
+    assert list(iptables_rules.stale_rules(config, lambda container: False, there)) == []

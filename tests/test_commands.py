@@ -11,7 +11,7 @@ from pathlib import Path
 import kernels
 import pytest
 
-from labctl.cni_runtime.observed_state import attached
+from labctl.cni_runtime.observed_state import attachments_of
 from labctl.core.resources import Attachment
 from labctl.kernel.host import paths
 from labctl.lab import lifecycle
@@ -41,7 +41,7 @@ def test_the_commands_typed_by_hand_build_the_lab(
     scenario: str, approximate: tuple[str, ...], sets: tuple[str, ...]
 ) -> None:
     plugins.skip_without(scenario)
-    wanted = lifecycle.compiled(kernels.define(scenario, sets, approximate))
+    wanted = lifecycle.compile_definition(kernels.define(scenario, sets, approximate))
     typed = list(plan_script(wanted, lambda node: paths.netns_name(wanted.name, node), "/run/labctl"))
     root = Path(__file__).parent.parent
     done = subprocess.run(
@@ -49,7 +49,7 @@ def test_the_commands_typed_by_hand_build_the_lab(
         env={**os.environ, "LABCTL_PYTHON": sys.executable},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    pods = attached(wanted.plan)
+    pods = attachments_of(wanted.plan)
     if pods:  # that what plugins made is wanted only their runtime knows, which was not labctl: the packets tell
         known = {item.key for item in wanted.plan if not isinstance(item, Attachment)}
         missing = [one for one in lifecycle.status(wanted.name, wanted) if one.want is not None and one.have is None]
@@ -69,7 +69,7 @@ def inside(name: str, node: str, *words: str) -> list[str]:
 
 def test_the_script_is_as_written() -> None:
     """Golden: docker-bridge as a script. `LABCTL_GOLDEN=write` writes it anew; read the difference."""
-    wanted = lifecycle.compiled(lifecycle.define("docker-bridge"))
+    wanted = lifecycle.compile_definition(lifecycle.define("docker-bridge"))
     told = "\n".join(plan_script(wanted, lambda node: paths.netns_name(wanted.name, node), "/run/labctl")) + "\n"
     golden = Path(__file__).parent / "plans/docker-bridge.sh"
     if os.environ.get("LABCTL_GOLDEN") == "write":
@@ -79,13 +79,13 @@ def test_the_script_is_as_written() -> None:
 
 def test_each_kind_of_command_has_its_heading() -> None:
     for name in catalog.names():
-        wanted = lifecycle.compiled(lifecycle.define(name))
+        wanted = lifecycle.compile_definition(lifecycle.define(name))
         told = list(plan_script(wanted, lambda node: f"x.{node}", "/run/labctl"))
         assert "# ---- the rest" not in told, name
 
 
 def test_what_plugins_leave_behind_lies_where_the_state_does() -> None:
-    wanted = lifecycle.compiled(lifecycle.define("cni"))
+    wanted = lifecycle.compile_definition(lifecycle.define("cni"))
     told = "\n".join(plan_script(wanted, lambda node: f"labctl.x.{node}", "/elsewhere"))
 
     assert "/elsewhere/x/cni/data/node1" in told

@@ -21,7 +21,7 @@ from labctl.cli import main
 from labctl.compare import measure as ask
 from labctl.compare import run
 from labctl.compare.cell import Cell
-from labctl.compare.measurements import Facts
+from labctl.compare.measurements import Measurements
 from labctl.compare.table import Table
 from labctl.compare.table import table as compare_table
 from labctl.core import results
@@ -100,8 +100,8 @@ EXPECTED: dict[str, dict[str, str]] = {
 }  # fmt: skip
 
 
-def entries(*words: str) -> list[run.Entry]:
-    return [run.Entry(word, lifecycle.define(word)) for word in words]
+def entries(*words: str) -> list[run.ComparedScenario]:
+    return [run.ComparedScenario(word, lifecycle.define(word)) for word in words]
 
 
 def nothing(_: str) -> None:
@@ -191,8 +191,8 @@ BEYOND = {
 def clusters() -> dict[str, dict[str, str]]:
     """Each built once; how fast they are and what one pod more costs is asked elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ask, "ROUNDS", 1)
-        patch.setattr(run, "_one_more", lambda *_: "not asked")
+        patch.setattr(ask, "MEASUREMENT_ROUNDS", 1)
+        patch.setattr(run, "_measure_extra_pod", lambda *_: "not asked")
         table = run.compare(entries(*BEYOND), nothing, approximate=True)
     return {column.title: texts(table, number) for number, column in enumerate(table.columns)}
 
@@ -294,7 +294,7 @@ def test_frames_that_a_tap_lost_make_an_answer_inconclusive(monkeypatch: pytest.
 
     assert {found[key].state for key in ("peer", "own_node", "vm", "from_vm", "cross_node")} == {"inconclusive"}
     assert found["bridge"].state == "measured"
-    assert table.unsure
+    assert table.inconclusive
 
 
 def test_lost_evidence_is_inconclusive_and_1(
@@ -308,8 +308,8 @@ def test_lost_evidence_is_inconclusive_and_1(
 
 
 def test_a_deaf_namespace_makes_what_it_had_to_hear_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Taps.prove
-    monkeypatch.setattr(Taps, "prove", lambda taps: {**real(taps), "vm": "no canary was heard"})
+    real = Taps.verify_receiving
+    monkeypatch.setattr(Taps, "verify_receiving", lambda taps: {**real(taps), "vm": "no canary was heard"})
     found = answers(run.compare(entries("kubenet"), nothing))
 
     assert found["from_vm"].state == "inconclusive"
@@ -318,7 +318,7 @@ def test_a_deaf_namespace_makes_what_it_had_to_hear_inconclusive(monkeypatch: py
 
 def test_nobody_answers_a_stream_or_an_echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = TWO_NODES + "  q: {filter: {INPUT: [-p tcp -j DROP]}}\n"
-    monkeypatch.setattr(throughput, "PATIENCE", 0.2)
+    monkeypatch.setattr(throughput, "TIMEOUT_S", 0.2)
     found = answers(run.compare(entries(scenario(tmp_path, refused)), nothing))
 
     assert found["round_trip"].state == "measured"
@@ -331,11 +331,11 @@ def test_nobody_answers_a_stream_or_an_echo(tmp_path: Path, monkeypatch: pytest.
 def test_running_labs_are_left_alone_and_nothing_is_left() -> None:
     lifecycle.up(lifecycle.define("kubenet"))
     try:
-        before = lifecycle.observe("kubenet", asking=lifecycle.recall("kubenet").plan)
+        before = lifecycle.observe("kubenet", plan=lifecycle.load_compiled_lab("kubenet").plan)
         run.compare(entries("kubenet"), nothing)
-        after = lifecycle.observe("kubenet", asking=lifecycle.recall("kubenet").plan)
+        after = lifecycle.observe("kubenet", plan=lifecycle.load_compiled_lab("kubenet").plan)
 
-        assert tuple(paths.labs()) == lab_state.records() == ("kubenet",)
+        assert tuple(paths.labs()) == lab_state.labs_with_files() == ("kubenet",)
         assert set(after) == set(before)
     finally:
         lifecycle.down("kubenet")
@@ -347,14 +347,14 @@ def test_a_failure_in_the_midst_leaves_nothing(where: str, monkeypatch: pytest.M
         raise RuntimeError("a bug")
 
     if where == "_with_packets":
-        monkeypatch.setattr(ask, "_with_packets", broken)
+        monkeypatch.setattr(ask, "_run_probes", broken)
     else:
-        monkeypatch.setattr(run, "More", broken)
+        monkeypatch.setattr(run, "ExtraPod", broken)
     with pytest.raises(RuntimeError):
         run.compare(entries("docker-bridge"), nothing)
 
     assert paths.labs() == {}
-    assert lab_state.records() == ()
+    assert lab_state.labs_with_files() == ()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -371,16 +371,16 @@ def test_an_interrupted_comparison_leaves_nothing(number: signal.Signals, code: 
     assert process.returncode == code
     assert "interrupted: the labs of the comparison are removed" in told
     assert paths.labs() == {}
-    assert lab_state.records() == ()
+    assert lab_state.labs_with_files() == ()
 
 
 def test_a_name_that_a_lab_has_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = iter(("aa", "bb", "cc"))
     monkeypatch.setattr(run.secrets, "token_hex", lambda _: next(tokens))
     monkeypatch.setattr(paths, "labs", lambda: {"compare-aa": ()})
-    monkeypatch.setattr(lab_state, "records", lambda: ("compare-bb",))
+    monkeypatch.setattr(lab_state, "labs_with_files", lambda: ("compare-bb",))
 
-    assert run.own_name() == "compare-cc"
+    assert run.temporary_lab_name() == "compare-cc"
 
 
 # ---- what cannot be built ------------------------------------------------------------------------------
@@ -391,7 +391,7 @@ def lacking(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel on which docker-overlay cannot be built."""
     real = lifecycle.up
 
-    def up(definition: lifecycle.Definition, **how: Any) -> results.Result:
+    def up(definition: lifecycle.Definition, **how: Any) -> results.UpResult:
         if "docker-overlay" in definition.file:
             raise MissingError("lab compare-0 cannot be built: this kernel lacks vxlan, needed for vxlan0")
         if "docker-icc" in definition.file:
@@ -450,11 +450,11 @@ def test_a_lab_whose_second_build_fails_still_has_its_answers(monkeypatch: pytes
     def full(*_: Any) -> None:
         raise MissingError("no room")
 
-    monkeypatch.setattr(run, "grown", full)
+    monkeypatch.setattr(run, "with_extra_pod", full)
     (column,) = run.compare(entries("docker-bridge"), nothing).columns
 
-    assert isinstance(column, Facts)
-    assert column.more == "not on host1: no room"
+    assert isinstance(column, Measurements)
+    assert column.extra_pod == "not on host1: no room"
 
 
 # ---- the page ------------------------------------------------------------------------------------------
@@ -473,7 +473,7 @@ def test_one_lab_alone_is_measured_too_and_said_in_a_pipe(capsys: pytest.Capture
 def test_a_firewall_may_be_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str | None] = []
 
-    def up(definition: lifecycle.Definition, **how: Any) -> results.Result:
+    def up(definition: lifecycle.Definition, **how: Any) -> results.UpResult:
         built.append(definition.firewall)
         return plain(definition, **how)
 
@@ -519,14 +519,14 @@ def test_the_page_knows_only_scenarios_that_there_are() -> None:
 
     assert set(page()) <= set(catalog.names())
     assert set(EXPECTED) <= set(page())
-    assert text.splitlines()[0] == f"<!-- Written by `{comparison.HOW}`: measure again, do not edit. -->"
+    assert text.splitlines()[0] == f"<!-- Written by `{comparison.DEFAULT_COMMAND}`: measure again, do not edit. -->"
     assert "times are of one run" in text
 
 
 def test_all_means_every_scenario_that_has_somebody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def measure(chosen: list[run.Entry], *_: Any, **__: Any) -> Table:
+    def measure(chosen: list[run.ComparedScenario], *_: Any, **__: Any) -> Table:
         asked.extend(entry.title for entry in chosen)
         return compare_table([])
 

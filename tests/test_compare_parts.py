@@ -13,9 +13,9 @@ from comparing import CAST, LAB, MACHINES, SKIPPED, came, facts, lost, port, see
 from labctl.checks.evidence import Evidence
 from labctl.compare import cost, placement, visibility
 from labctl.compare.cell import Cell
-from labctl.compare.measurements import Ceiling, Facts, More, Speed
-from labctl.compare.probes import questions, silence, told
-from labctl.compare.roles import Cast, absent, cast
+from labctl.compare.measurements import ExtraPod, Measurements, PathMtu, Timings
+from labctl.compare.probes import expect_no_answer, probe_checks, probe_result
+from labctl.compare.roles import Roles, absence_text, find_roles
 from labctl.compare.table import ROWS, table
 from labctl.core.resources import Address, Link, Neighbour, Plan, Route, Rule
 from labctl.core.scenario_types import Check, Machine
@@ -24,7 +24,7 @@ from labctl.packets.probe_id import Trail
 from labctl.report import comparison
 
 
-def answers(those: Facts) -> dict[str, Cell]:
+def answers(those: Measurements) -> dict[str, Cell]:
     made = table([those])
     return {row.key: cell for row, cell in zip(made.rows, made.cells[0], strict=True)}
 
@@ -37,41 +37,41 @@ def without(kind: type, plan: Plan) -> Plan:
 
 
 def test_the_parts_are_found_by_roles() -> None:
-    assert cast(LAB) == CAST
+    assert find_roles(LAB) == CAST
 
 
 def test_the_first_node_with_two_pods_is_asked() -> None:
     alone = (Machine("z", "pod", (ip_address("10.3.0.2"),), "node0"), Machine("node0", "node"), *MACHINES)
-    who = cast(replace(LAB, machines=alone))
+    who = find_roles(replace(LAB, machines=alone))
 
     assert who is not None
-    assert (who.pod, who.mate, who.far, who.other) == ("a", "b", "z", "node0")
+    assert (who.pod, who.same_node_pod, who.other_node_pod, who.other_node) == ("a", "b", "z", "node0")
 
 
 def test_who_shares_a_namespace_or_has_no_address_is_not_asked() -> None:
-    shared = Machine("web", "container", (ip_address("10.9.0.1"),), "node1", within="node1")
+    shared = Machine("web", "container", (ip_address("10.9.0.1"),), "node1", netns_of="node1")
     hermit = Machine("hermit", "container", (), "node1")
 
-    assert cast(replace(LAB, machines=(shared, hermit, *MACHINES))) == CAST
-    assert cast(replace(LAB, machines=(shared, hermit))) is None
+    assert find_roles(replace(LAB, machines=(shared, hermit, *MACHINES))) == CAST
+    assert find_roles(replace(LAB, machines=(shared, hermit))) is None
 
 
 @pytest.mark.parametrize(
     ("part", "who", "why"),
     [
-        ("far", Cast("a", "n1"), "no second node"),
-        ("far", Cast("a", "n1", other="n2"), "no pod on another node"),
-        ("mate", Cast("a", "n1"), "one pod on its node"),
-        ("vm", Cast("a", "n1"), "no vm"),
-        ("internet", Cast("a", "n1"), "no internet"),
+        ("far", Roles("a", "n1"), "no second node"),
+        ("far", Roles("a", "n1", other_node="n2"), "no pod on another node"),
+        ("mate", Roles("a", "n1"), "one pod on its node"),
+        ("vm", Roles("a", "n1"), "no vm"),
+        ("internet", Roles("a", "n1"), "no internet"),
     ],
 )
-def test_who_is_not_there_is_said(part: str, who: Cast, why: str) -> None:
-    assert absent(part, who) == why
+def test_who_is_not_there_is_said(part: str, who: Roles, why: str) -> None:
+    assert absence_text(part, who) == why
 
 
 def test_who_is_not_there_is_not_asked() -> None:
-    asked = questions(Cast("c1", "host1", "c2", internet="internet", pods=("c1", "c2")))
+    asked = probe_checks(Roles("c1", "host1", "c2", internet="internet", pods=("c1", "c2")))
     put = [key for key, check in asked.items() if isinstance(check, Check)]
 
     assert put == ["mate", "own_node", "internet", "from_internet"]
@@ -89,25 +89,25 @@ def evidence(check: Check, answer: Any, **more: Any) -> Evidence:
     return Evidence(check, "a", "c", answer, "said so", Trail(comparing.ROUTED, replies), **more)
 
 
-@pytest.mark.parametrize("check", [ASK, silence(ASK)])
+@pytest.mark.parametrize("check", [ASK, expect_no_answer(ASK)])
 def test_a_reply_is_one_whatever_was_expected(check: Check) -> None:
-    assert told(evidence(check, "reply"), ("fail", ("unexpected",))).outcome == "came"
+    assert probe_result(evidence(check, "reply"), ("fail", ("unexpected",))).outcome == "came"
 
 
 def test_a_reply_counts_only_if_the_request_came_to_whom_it_was_for() -> None:
-    short = evidence(silence(ASK), "reply")
+    short = evidence(expect_no_answer(ASK), "reply")
     elsewhere = replace(short, trail=replace(short.trail, requests=comparing.ROUTED[:3]))
 
-    assert told(elsewhere, ("fail", ())).outcome == "elsewhere"
-    assert told(replace(elsewhere, deaf={"c": "no canary"}), ("fail", ())).outcome == "inconclusive"
-    assert told(evidence(ASK, "reply", lost={"c": 2}), ("fail", ())).outcome == "inconclusive"
+    assert probe_result(elsewhere, ("fail", ())).outcome == "elsewhere"
+    assert probe_result(replace(elsewhere, not_receiving={"c": "no canary"}), ("fail", ())).outcome == "inconclusive"
+    assert probe_result(evidence(ASK, "reply", lost_frames={"c": 2}), ("fail", ())).outcome == "inconclusive"
 
 
 def test_silence_counts_only_if_it_was_waited_for_and_proven() -> None:
-    assert told(evidence(silence(ASK), "timeout"), ("pass", ("dropped",))).outcome == "silent"
-    assert told(evidence(silence(ASK), "timeout"), ("inconclusive", ())).outcome == "inconclusive"
-    assert told(evidence(ASK, "timeout"), ("fail", ())).outcome == "inconclusive"
-    assert told(evidence(ASK, "timeout"), ("pass", ())).outcome == "inconclusive"
+    assert probe_result(evidence(expect_no_answer(ASK), "timeout"), ("pass", ("dropped",))).outcome == "silent"
+    assert probe_result(evidence(expect_no_answer(ASK), "timeout"), ("inconclusive", ())).outcome == "inconclusive"
+    assert probe_result(evidence(ASK, "timeout"), ("fail", ())).outcome == "inconclusive"
+    assert probe_result(evidence(ASK, "timeout"), ("pass", ())).outcome == "inconclusive"
 
 
 # ---- what an answer says -------------------------------------------------------------------------------
@@ -146,18 +146,18 @@ def test_every_question_about_the_sample_has_its_answer() -> None:
 def test_an_answer_whose_evidence_was_lost_is_inconclusive(key: str) -> None:
     check = comparing.ASKED[key].check  # type: ignore[union-attr]
     before = answers(facts())
-    after = answers(facts(asked={key: lost(check.source, check.target)}))
+    after = answers(facts(probe_results={key: lost(check.source, check.target)}))
     changed = {name: cell.state for name, cell in after.items() if cell != before[name]}
 
     assert changed
     assert set(changed.values()) == {"inconclusive"}
-    assert table([facts(asked={key: lost(check.source, check.target)})]).unsure
-    assert not table([facts()]).unsure
+    assert table([facts(probe_results={key: lost(check.source, check.target)})]).inconclusive
+    assert not table([facts()]).inconclusive
 
 
 def test_what_nobody_could_be_asked_says_why() -> None:
     nobody = dict.fromkeys(("other_node", "vm", "from_vm", "far", "back"), "no second node")
-    those = facts(asked=nobody, ceiling="no second node", speed="no second node", more="no room")
+    those = facts(probe_results=nobody, path_mtu="no second node", timings="no second node", extra_pod="no room")
     found = {key: cell for key, cell in answers(those).items() if cell.state == "absent"}
 
     assert {key for key in found} == {
@@ -179,16 +179,16 @@ def test_an_address_is_told_by_whose_it_is() -> None:
 def test_a_pod_seen_with_another_address_is_not_its_own() -> None:
     masked = came("a", "b", seen("b/eth0", "in", 64, "10.1.0.1"))
 
-    assert answers(facts(asked={"mate": masked}))["peer"].text == "node (br0), its own address"
+    assert answers(facts(probe_results={"mate": masked}))["peer"].text == "node (br0), its own address"
 
 
 def test_a_peer_that_is_not_reached_is_told() -> None:
     apart = {"mate": silent("a", "b", seen("node1/va", "in"))}
 
-    assert answers(facts(asked=apart))["peer"].text == "its own address; a -> b not reached"
+    assert answers(facts(probe_results=apart))["peer"].text == "its own address; a -> b not reached"
     alone = apart | {"far": "no second node", "back": "no second node"}
-    assert answers(facts(asked=alone))["peer"].text == "no: it ends in node1"
-    assert answers(facts(asked=apart))["same_node_ttl"] == Cell("(not reached)", "absent")
+    assert answers(facts(probe_results=alone))["peer"].text == "no: it ends in node1"
+    assert answers(facts(probe_results=apart))["same_node_ttl"] == Cell("(not reached)", "absent")
 
 
 @pytest.mark.parametrize(
@@ -214,14 +214,14 @@ def test_how_nodes_are_crossed_is_read_off_what_was_seen(requests: list[Any], to
     vxlan = Link(port("node1/vx0"), "vxlan", options=(("id", "42"), ("dstport", "4789")))
     other = Link(port("node1/vx1"), "vxlan", options=(("id", "43"), ("dstport", "1")))
     tun = Link(port("node1/flannel0"), "tun")
-    those = facts(asked={"far": came("a", "c", *requests)}, plan=(*comparing.plan(), other, vxlan, tun))
+    those = facts(probe_results={"far": came("a", "c", *requests)}, plan=(*comparing.plan(), other, vxlan, tun))
 
     assert answers(those)["cross_node"].text == told
 
 
 def test_two_pods_that_go_different_ways_are_both_told() -> None:
     other = came("b", "c", seen("node1/vb", "in"), seen("node1/eth0", "out", 63), seen("c/eth0", "in", 62))
-    found = answers(facts(asked={"mate_far": other}))
+    found = answers(facts(probe_results={"mate_far": other}))
 
     assert found["cross_node"].text == "routed by the fabric or by the nodes"
     assert found["cross_node_ttl"].text == "61 or 62"
@@ -234,21 +234,21 @@ def test_packets_in_several_numbers_of_one_tunnel_are_told_once() -> None:
     bare = came("b", "c", seen("node1/eth0", "out"), seen("c/eth0", "in"))
     plan = (*comparing.plan(), shared)
 
-    found = answers(facts(asked={"far": one, "mate_far": two}, plan=plan))["cross_node"].text
+    found = answers(facts(probe_results={"far": one, "mate_far": two}, plan=plan))["cross_node"].text
     assert found == "switched, in VXLAN 12 or 34, UDP 8472"
-    found = answers(facts(asked={"far": one, "mate_far": bare}, plan=plan))["cross_node"].text
+    found = answers(facts(probe_results={"far": one, "mate_far": bare}, plan=plan))["cross_node"].text
     assert found == "switched, in VXLAN 12, UDP 8472 or switched"
 
 
 def test_a_frame_that_a_switch_flooded_is_no_arrival() -> None:
     flooded, real = seen("c/eth0", "in", 63, other=True), seen("c/eth0", "in", 62)
 
-    assert answers(facts(asked={"far": came("a", "c", flooded, real)}))["cross_node_ttl"].text == "62"
-    assert answers(facts(asked={"far": came("a", "c", flooded)}))["cross_node_ttl"].text == "63"
+    assert answers(facts(probe_results={"far": came("a", "c", flooded, real)}))["cross_node_ttl"].text == "62"
+    assert answers(facts(probe_results={"far": came("a", "c", flooded)}))["cross_node_ttl"].text == "63"
 
 
 def test_a_stream_that_is_slow_by_far_has_a_ratio_too() -> None:
-    slow = table([facts(), facts(speed=Speed(30e-6, 8e7))])
+    slow = table([facts(), facts(timings=Timings(30e-6, 8e7))])
 
     assert slow.cells[1][-1].text == "about 0.01"
 
@@ -257,8 +257,8 @@ def test_a_flooded_fabric_did_not_forward() -> None:
     flooded = [seen("a/eth0", "out"), seen("node1/va", "in"), seen("fabric/n1", "in"), seen("b/eth0", "in")]
     turned = [*flooded[:3], seen("fabric/n1", "out"), flooded[3]]
 
-    assert answers(facts(asked={"mate": came("a", "b", *flooded)}))["same_node"].text == "switched"
-    by_way = answers(facts(asked={"mate": came("a", "b", *turned)}))["same_node"].text
+    assert answers(facts(probe_results={"mate": came("a", "b", *flooded)}))["same_node"].text == "switched"
+    by_way = answers(facts(probe_results={"mate": came("a", "b", *turned)}))["same_node"].text
     assert by_way == "switched, through the fabric"
 
 
@@ -316,7 +316,7 @@ def test_whose_range_a_pods_address_is_of() -> None:
     assert subnet(a="10.9.0.7/32") == "the node's own subnet, 10.9.0.0/16"
     assert subnet(a="10.1.0.2/32", c="10.1.0.9/32") == "one range over all nodes, 10.1.0.0/24"
     assert subnet(a="10.1.0.2/24", c="10.1.0.2/24") == "the same range on every node, 10.1.0.0/24"
-    alone = facts(cast=replace(CAST, far=None))
+    alone = facts(roles=replace(CAST, other_node_pod=None))
     single = Route("fabric", ip_network("10.1.0.2/32"), None, "n1")
     assert placement.subnet(facts(plan=(*comparing.plan(), single))).text.startswith(
         "a range per node, 10.1.0.0/24 and"
@@ -325,9 +325,9 @@ def test_whose_range_a_pods_address_is_of() -> None:
 
 
 def test_pods_that_share_a_namespace_are_named() -> None:
-    shared = placement.namespaces(facts(spaces=comparing.SPACES | {"b": comparing.SPACES["a"]}))
-    hosted = placement.namespaces(facts(spaces=comparing.SPACES | {"b": comparing.SPACES["node1"]}))
-    unknown = placement.namespaces(facts(spaces={"a": 1, "b": 2}))
+    shared = placement.namespaces(facts(netns_inodes=comparing.SPACES | {"b": comparing.SPACES["a"]}))
+    hosted = placement.namespaces(facts(netns_inodes=comparing.SPACES | {"b": comparing.SPACES["node1"]}))
+    unknown = placement.namespaces(facts(netns_inodes={"a": 1, "b": 2}))
 
     assert shared.text == "no: a and b share one"
     assert hosted.text == "no: b in node1's"
@@ -345,7 +345,7 @@ def test_a_cable_without_a_bridge_and_a_bridge_elsewhere() -> None:
     who = replace(CAST, pods=("a",))
 
     assert placement.bridge(facts(plan=routed)).text == "none"
-    assert placement.bridge(facts(plan=(*moved, *ends), lab=replace(LAB, machines=beside), cast=who)).text == (
+    assert placement.bridge(facts(plan=(*moved, *ends), lab=replace(LAB, machines=beside), roles=who)).text == (
         "br9 (in a namespace beside the node)"
     )
 
@@ -376,14 +376,14 @@ def test_what_a_pod_more_adds_elsewhere_is_told_by_roles() -> None:
         Neighbour(port("node2/eth0"), ip_address("10.1.0.9"), "02:00:00:00:00:09"),
         Link(port("one-more/eth0"), "veth"),
     )
-    found = cost.elsewhere(facts(more=More("one-more", "node1", grown, MACHINES)))
+    found = cost.pod_objects_elsewhere(facts(extra_pod=ExtraPod("one-more", "node1", grown, MACHINES)))
 
     assert found.text == "each other node: 1 neighbour; the fabric: 1 route"
     assert (found.counts["route"], found.counts["neighbour"], found.counts["link"]) == (1, 1, 0)
 
 
 def test_no_largest_packet_without_a_refusal() -> None:
-    unsure = answers(facts(ceiling=Ceiling(1400, ("1401 bytes: no reply",), sure=False)))["path_mtu"]
+    unsure = answers(facts(path_mtu=PathMtu(1400, ("1401 bytes: no reply",), proven=False)))["path_mtu"]
 
     assert unsure.state == "inconclusive"
     assert "1400" not in unsure.text
@@ -393,8 +393,8 @@ def test_no_largest_packet_without_a_refusal() -> None:
 
 
 def test_times_are_relative_to_the_first_lab_that_has_them() -> None:
-    slow = facts(speed=Speed(45e-6, 4e9), title="slow")
-    alone = facts(speed="no second node", title="alone")
+    slow = facts(timings=Timings(45e-6, 4e9), title="slow")
+    alone = facts(timings="no second node", title="alone")
     made = table([alone, facts(), slow])
     rows = [row.key for row in made.rows]
     texts = [[column[rows.index(key)].text for column in made.cells] for key in ("round_trip", "stream")]
@@ -432,13 +432,13 @@ def test_a_skipped_lab_says_why_and_answers_nothing() -> None:
 
 
 def test_what_was_built_otherwise_is_said() -> None:
-    assert ("kubenet: approximate, for want of vlan: the tenants' VLANs; instead: a veth for each tenant") in list(
-        comparison.notes(table([facts()]))
-    )
+    assert (
+        "kubenet: approximate, because the kernel lacks vlan: the tenants' VLANs; instead: a veth for each tenant"
+    ) in list(comparison.notes(table([facts()])))
 
 
 def test_the_evidence_names_what_it_is_for() -> None:
-    lines = list(comparison.evidence(table([facts()])))
+    lines = list(comparison.evidence_lines(table([facts()])))
 
     at = lines.index("kubenet, by another node: node")
     assert lines[at + 1] == "    seen entering node2/eth0: 10.9.0.1 > 10.2.0.2 ttl 62"
@@ -463,7 +463,7 @@ def test_what_is_missing_looks_so(text: str, look: str) -> None:
     ("name", "beyond"), [("flannel", "d"), ("kubenet", None), ("gke-vpc-native", None), ("docker-bridge", None)]
 )
 def test_who_is_behind_a_router_is_told_by_the_subnets(name: str, beyond: str | None) -> None:
-    who = cast(lifecycle.compiled(lifecycle.define(name)))
+    who = find_roles(lifecycle.compile_definition(lifecycle.define(name)))
 
     assert who is not None
-    assert who.beyond == beyond
+    assert who.routed_pod == beyond

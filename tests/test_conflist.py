@@ -79,14 +79,14 @@ def test_a_file_is_read_beside_the_scenario_and_kept_with_the_definition(tmp_pat
     assert defined.files == (("./10-net.conflist", JSON),)
     (tmp_path / "10-net.conflist").unlink()
     kept = definition.Definition("t", str(scenario), scenario.read_text(), files=defined.files)
-    assert definition.compiled(kept).plan == definition.compiled(defined).plan
+    assert definition.compile_definition(kept).plan == definition.compile_definition(defined).plan
 
 
 def test_a_file_of_yaml_is_read_as_such(tmp_path: Path) -> None:
     (tmp_path / "net.yaml").write_text(YAML)
     scenario = tmp_path / "t.yaml"
     scenario.write_text(f"name: t\nmodel: cni\n{NODES}conflist: net.yaml\n")
-    plan = definition.compiled(definition.define(str(scenario))).plan
+    plan = definition.compile_definition(definition.define(str(scenario))).plan
     assert json.loads(next(one for one in plan if isinstance(one, Attachment)).conflist) == json.loads(JSON)
 
 

@@ -7,18 +7,28 @@ from ipaddress import ip_address
 
 import pytest
 
-from labctl.core.resources import Port
+from labctl.core.resources import Interface
 from labctl.kernel.capture import bpf
-from labctl.kernel.capture.tcpdump import Pcap
-from labctl.kernel.probes.clients import verdict_of_ping
+from labctl.kernel.capture.tcpdump import PcapParser
+from labctl.kernel.probes.clients import ping_answer
 from labctl.packets.decode import ACK, RST, SYN, Frame, decode, sighting
 from labctl.packets.icmp import checksum, echo_request
 from labctl.packets.pcapng import pcapng
-from labctl.packets.probe_id import ANSWERING, ASKING, MAGIC, Marker, Opening, decoded, follow, opening, unanswered
+from labctl.packets.probe_id import (
+    MAGIC,
+    REPLY_SUFFIX,
+    REQUEST_SUFFIX,
+    PayloadMarker,
+    TcpProbeId,
+    decode_frames,
+    find_trail,
+    tcp_probe_id,
+    unanswered_neighbours,
+)
 
 MARK = MAGIC + b"\x01?\xff!"
 MACS = bytes.fromhex("020000000002") + bytes.fromhex("020000000001")
-HERE = Port("node1", "eth0")
+HERE = Interface("node1", "eth0")
 
 
 def ethernet(kind: int, body: bytes) -> bytes:
@@ -53,7 +63,7 @@ def geneve(inner: bytes, vni: int = 42, options: bytes = b"") -> bytes:
     return udp(struct.pack("!BBHI", len(options) // 4, 0, 0x6558, vni << 8) + options + inner, dport=6081)
 
 
-def frame(data: bytes, way: str = "in", when: int = 1, at: Port = HERE, **more: int) -> Frame:
+def frame(data: bytes, way: str = "in", when: int = 1, at: Interface = HERE, **more: int) -> Frame:
     return Frame(at, when, way, data, **more)  # type: ignore[arg-type]
 
 
@@ -63,8 +73,8 @@ INNER4 = ethernet(0x0800, ECHO4)
 SHAPES = {
     "ipv4 echo": (INNER4, "none", 63),
     "ipv6 echo": (ethernet(0x86DD, ECHO6), "none", 62),
-    "ipv4 datagram": (ethernet(0x0800, ipv4(17, udp(MARK + ASKING))), "none", 63),
-    "ipv6 datagram": (ethernet(0x86DD, ipv6(17, udp(MARK + ASKING))), "none", 62),
+    "ipv4 datagram": (ethernet(0x0800, ipv4(17, udp(MARK + REQUEST_SUFFIX))), "none", 63),
+    "ipv6 datagram": (ethernet(0x86DD, ipv6(17, udp(MARK + REQUEST_SUFFIX))), "none", 62),
     "vlan": (MACS + struct.pack("!HH", 0x8100, 0x2007) + b"\x08\x00" + ECHO4, "none", 63),
     "vxlan over ipv4": (ethernet(0x0800, ipv4(17, vxlan(INNER4), ttl=9)), "vxlan 42", 63),
     "vxlan over ipv6": (ethernet(0x86DD, ipv6(17, vxlan(INNER4))), "vxlan 42", 63),
@@ -92,7 +102,7 @@ def test_a_probe_is_found_in_whatever_carries_it(shape: str) -> None:
 
     assert packet is not None
     assert (packet.encap, packet.ttl) == (encap, ttl)
-    assert Marker(MARK).role(packet) == "request"
+    assert PayloadMarker(MARK).role(packet) == "request"
     assert packet.src in (ip_address("10.0.0.1"), ip_address("2001:db8::1"))
 
 
@@ -137,7 +147,7 @@ def discovery(kind: int, src: str, dst: str, about: str) -> bytes:
 
 
 def test_a_neighbour_asked_for_in_vain_is_told_by_who_asked_first() -> None:
-    here, there = Port("a", "eth0"), Port("node1", "vb")
+    here, there = Interface("a", "eth0"), Interface("node1", "vb")
     frames = [
         frame(arp(1, "10.0.0.1", "10.0.0.9"), "out", 2, there),
         frame(arp(1, "10.0.0.1", "10.0.0.9"), "out", 1, here),
@@ -150,25 +160,30 @@ def test_a_neighbour_asked_for_in_vain_is_told_by_who_asked_first() -> None:
         frame(discovery(136, "2001:db8::3", "2001:db8::1", "2001:db8::3"), "in", 9, here),
     ]
 
-    assert unanswered(decoded(frames)) == ((here, ip_address("10.0.0.9")), (here, ip_address("2001:db8::2")))
+    assert unanswered_neighbours(decode_frames(frames)) == (
+        (here, ip_address("10.0.0.9")),
+        (here, ip_address("2001:db8::2")),
+    )
 
 
 def test_an_icmp_error_quotes_the_probe_that_it_is_about() -> None:
     error = ipv4(1, struct.pack("!BBHI", 3, 1, 0, 0) + ECHO4, src="10.0.0.254", dst="10.0.0.1")
     error6 = ipv6(58, struct.pack("!BBHI", 1, 0, 0, 0) + ECHO6[:60], src="2001:db8::fe")
-    trail = follow(Marker(MARK), decoded([frame(ethernet(0x0800, error)), frame(ethernet(0x86DD, error6))]))
+    trail = find_trail(
+        PayloadMarker(MARK), decode_frames([frame(ethernet(0x0800, error)), frame(ethernet(0x86DD, error6))])
+    )
 
-    assert [str(item) for item in trail.complaints] == ["10.0.0.254 reported to 10.0.0.1: host unreachable"]
-    assert trail.complaints[0].about == "request"
+    assert [str(item) for item in trail.icmp_errors] == ["10.0.0.254 reported to 10.0.0.1: host unreachable"]
+    assert trail.icmp_errors[0].quoted_role == "request"
     assert trail.requests == ()
 
 
 def test_the_quote_of_a_syn_that_ends_after_eight_bytes_still_names_it() -> None:
     syn = ipv4(6, tcp(SYN, 1000)[:8])
     error = ipv4(1, struct.pack("!BBHI", 3, 13, 0, 0) + syn, src="10.0.0.254")
-    trail = follow(Opening(frozenset({1000})), decoded([frame(ethernet(0x0800, error))]))
+    trail = find_trail(TcpProbeId(frozenset({1000})), decode_frames([frame(ethernet(0x0800, error))]))
 
-    assert [item.text for item in trail.complaints] == ["administratively prohibited"]
+    assert [item.text for item in trail.icmp_errors] == ["administratively prohibited"]
 
 
 def test_a_connection_is_known_by_its_first_sequence_number_whatever_was_rewritten() -> None:
@@ -183,62 +198,64 @@ def test_a_connection_is_known_by_its_first_sequence_number_whatever_was_rewritt
         seen(tcp(ACK, 0, 6)),
         seen(tcp(SYN, 4)),
     ]
-    trail = follow(Opening(frozenset({0xFFFFFFFF})), decoded(frames))
+    trail = find_trail(TcpProbeId(frozenset({0xFFFFFFFF})), decode_frames(frames))
 
     assert [str(item.src) for item in trail.requests] == ["10.0.0.1", "192.0.2.9"]
     assert len(trail.replies) == 2
-    assert trail.resets
+    assert trail.has_reset
 
 
 def test_the_opening_is_read_where_the_source_sends_it() -> None:
-    other = frame(ethernet(0x0800, ipv4(6, tcp(SYN, 1))), at=Port("b", "eth0"))
-    own = frame(ethernet(0x0800, ipv4(6, tcp(SYN, 2))), at=Port("a", "eth0"))
+    other = frame(ethernet(0x0800, ipv4(6, tcp(SYN, 1))), at=Interface("b", "eth0"))
+    own = frame(ethernet(0x0800, ipv4(6, tcp(SYN, 2))), at=Interface("a", "eth0"))
 
-    assert opening(list(decoded([other, own])), "a", 40000, {80}) == Opening(frozenset({2}))
-    assert opening(list(decoded([other, own])), "a", 40001, {80}) is None
-    assert opening(list(decoded([other, own])), "a", 40000, {8080}) is None
-    assert opening(list(decoded([other, own])), "a", 40000, {8080, 80}) == Opening(frozenset({2}))
+    assert tcp_probe_id(list(decode_frames([other, own])), "a", 40000, {80}) == TcpProbeId(frozenset({2}))
+    assert tcp_probe_id(list(decode_frames([other, own])), "a", 40001, {80}) is None
+    assert tcp_probe_id(list(decode_frames([other, own])), "a", 40000, {8080}) is None
+    assert tcp_probe_id(list(decode_frames([other, own])), "a", 40000, {8080, 80}) == TcpProbeId(frozenset({2}))
 
 
 def test_a_connection_that_a_relay_opened_is_known_by_what_was_said_through_it() -> None:
     def seen(body: bytes, at: str) -> Frame:
-        return frame(ethernet(0x0800, ipv4(6, body)), at=Port(at, "eth0"))
+        return frame(ethernet(0x0800, ipv4(6, body)), at=Interface(at, "eth0"))
 
     frames = [
         seen(tcp(SYN, 2), "a"),
-        seen(tcp(ACK, 3) + MARK + ASKING, "a"),
+        seen(tcp(ACK, 3) + MARK + REQUEST_SUFFIX, "a"),
         seen(tcp(SYN, 7, sport=55), "web"),
-        seen(tcp(ACK, 8, sport=55) + MARK + ASKING, "web"),
+        seen(tcp(ACK, 8, sport=55) + MARK + REQUEST_SUFFIX, "web"),
         seen(tcp(SYN, 9, sport=56), "web"),
-        seen(tcp(ACK, 10, sport=56) + MAGIC + b"else" + ASKING, "web"),
+        seen(tcp(ACK, 10, sport=56) + MAGIC + b"else" + REQUEST_SUFFIX, "web"),
     ]
-    mark = opening(list(decoded(frames)), "a", 40000, {80}, MARK)
+    mark = tcp_probe_id(list(decode_frames(frames)), "a", 40000, {80}, MARK)
 
-    assert mark == Opening(frozenset({2, 7}))
-    assert [str(item.at) for item in follow(mark, decoded(frames)).requests] == ["a/eth0", "web/eth0"]
-    assert opening(list(decoded(frames)), "a", 40000, {80}) == Opening(frozenset({2}))
+    assert mark == TcpProbeId(frozenset({2, 7}))
+    assert [str(item.at) for item in find_trail(mark, decode_frames(frames)).requests] == ["a/eth0", "web/eth0"]
+    assert tcp_probe_id(list(decode_frames(frames)), "a", 40000, {80}) == TcpProbeId(frozenset({2}))
 
 
 def test_a_connection_whose_port_its_source_draws_anew_is_known_by_what_was_said_through_it() -> None:
     def seen(body: bytes, at: str) -> Frame:
-        return frame(ethernet(0x0800, ipv4(6, body)), at=Port(at, "eth0"))
+        return frame(ethernet(0x0800, ipv4(6, body)), at=Interface(at, "eth0"))
 
-    frames = [seen(tcp(SYN, 2, sport=61000), "a"), seen(tcp(ACK, 3, sport=61000) + MARK + ASKING, "a")]
+    frames = [seen(tcp(SYN, 2, sport=61000), "a"), seen(tcp(ACK, 3, sport=61000) + MARK + REQUEST_SUFFIX, "a")]
 
-    assert opening(list(decoded(frames)), "a", 40000, {80}, MARK) == Opening(frozenset({2}))
-    assert opening(list(decoded(frames)), "b", 40000, {80}, MARK) is None
-    assert opening(list(decoded(frames)), "a", 40000, {80}) is None
+    assert tcp_probe_id(list(decode_frames(frames)), "a", 40000, {80}, MARK) == TcpProbeId(frozenset({2}))
+    assert tcp_probe_id(list(decode_frames(frames)), "b", 40000, {80}, MARK) is None
+    assert tcp_probe_id(list(decode_frames(frames)), "a", 40000, {80}) is None
 
 
 def test_request_and_answer_of_a_datagram_are_told_apart() -> None:
-    asked, answered = (decode(frame(ethernet(0x0800, ipv4(17, udp(MARK + end))))) for end in (ASKING, ANSWERING))
+    asked, answered = (
+        decode(frame(ethernet(0x0800, ipv4(17, udp(MARK + end))))) for end in (REQUEST_SUFFIX, REPLY_SUFFIX)
+    )
 
-    assert Marker(MARK).role(asked) == "request"  # type: ignore[arg-type]
-    assert Marker(MARK).role(answered) == "reply"  # type: ignore[arg-type]
+    assert PayloadMarker(MARK).role(asked) == "request"  # type: ignore[arg-type]
+    assert PayloadMarker(MARK).role(answered) == "reply"  # type: ignore[arg-type]
 
 
 def test_another_probes_packet_is_not_ours() -> None:
-    assert follow(Marker(MAGIC + b"abcd"), decoded([frame(INNER4)])).requests == ()
+    assert find_trail(PayloadMarker(MAGIC + b"abcd"), decode_frames([frame(INNER4)])).requests == ()
 
 
 def test_a_sighting_keeps_where_when_and_what() -> None:
@@ -246,25 +263,33 @@ def test_a_sighting_keeps_where_when_and_what() -> None:
     fact = sighting(seen, decode(seen), reply=False)  # type: ignore[arg-type]
 
     assert str(fact) == "leaving node1/eth0: 10.0.0.1 > 10.0.0.2 ttl 63"
-    assert (fact.when, fact.eth_src, fact.length, fact.proto) == (99, "02:00:00:00:00:01", len(INNER4), "icmp")
+    assert (fact.time_ns, fact.eth_src, fact.length, fact.proto) == (99, "02:00:00:00:00:01", len(INNER4), "icmp")
 
 
 def test_trails_are_in_the_order_of_time_and_keep_a_taps_own_order() -> None:
-    frames = [frame(INNER4, when=5), frame(INNER4, when=2, at=Port("a", "x")), frame(INNER4, when=5, at=Port("a", "y"))]
+    frames = [
+        frame(INNER4, when=5),
+        frame(INNER4, when=2, at=Interface("a", "x")),
+        frame(INNER4, when=5, at=Interface("a", "y")),
+    ]
 
-    assert [str(item.at) for item in follow(Marker(MARK), decoded(frames)).requests] == ["a/x", "node1/eth0", "a/y"]
+    assert [str(item.at) for item in find_trail(PayloadMarker(MARK), decode_frames(frames)).requests] == [
+        "a/x",
+        "node1/eth0",
+        "a/y",
+    ]
 
 
 def run_filter(data: bytes, protocol: int) -> bool:
     """A classic BPF machine of a few lines: does the filter of the taps let the packet through?"""
-    program = list(struct.iter_unpack("=HBBI", bpf.probes()))
+    program = list(struct.iter_unpack("=HBBI", bpf.probe_filter()))
     body, value, at, index = data[14:], 0, 0, 0
     while True:
         op, then, other, number = program[at]
         at += 1
         if op == bpf.RET:
             return number > 0
-        if number == bpf.PROTOCOL and op == bpf.LD_H:
+        if number == bpf.ETHERTYPE_OFFSET and op == bpf.LD_H:
             value = protocol
         elif op in (bpf.AND, bpf.RSH):
             value = value & number if op == bpf.AND else value >> number
@@ -296,9 +321,9 @@ def test_the_taps_filter_lets_every_probe_through(shape: str) -> None:
         (ipv4(6, tcp(SYN, 1)), True),
         (ipv4(6, tcp(RST | ACK, 1)), True),
         (ipv4(6, tcp(ACK, 1)), False),
-        (ipv4(6, tcp(ACK, 1) + MARK + ASKING), True),
-        (ipv4(6, tcp(ACK, 1, options=bytes(12)) + MARK + ASKING), True),
-        (ipv4(6, tcp(ACK, 1) + bytes(12) + MARK + ASKING), False),
+        (ipv4(6, tcp(ACK, 1) + MARK + REQUEST_SUFFIX), True),
+        (ipv4(6, tcp(ACK, 1, options=bytes(12)) + MARK + REQUEST_SUFFIX), True),
+        (ipv4(6, tcp(ACK, 1) + bytes(12) + MARK + REQUEST_SUFFIX), False),
         (ipv4(4, ipv4(6, tcp(SYN, 1))), True),
         (ipv4(17, vxlan(ethernet(0x0800, ipv4(6, tcp(SYN, 1))))), True),
         (ipv4(17, vxlan(ethernet(0x0800, ipv4(6, tcp(ACK, 1))))), False),
@@ -325,7 +350,7 @@ def test_canaries_and_questions_for_neighbours_pass_the_filter() -> None:
 def test_a_pcap_stream_is_cut_into_packets_however_it_comes(magic: int, unit: int, order: str) -> None:
     stream = struct.pack(f"{order}IHHIIII", magic, 2, 4, 0, 0, 65535, 1)
     stream += struct.pack(f"{order}IIII", 3, 5, 4, 4) + b"abcd" + struct.pack(f"{order}IIII", 4, 0, 1, 1) + b"e"
-    pcap = Pcap()
+    pcap = PcapParser()
     packets = [packet for byte in stream for packet in pcap.feed(bytes([byte]))]
 
     assert packets == [(3_000_000_000 + 5 * unit, b"abcd"), (4_000_000_000, b"e")]
@@ -333,7 +358,7 @@ def test_a_pcap_stream_is_cut_into_packets_however_it_comes(magic: int, unit: in
 
 def test_what_is_no_pcap_is_refused() -> None:
     with pytest.raises(ValueError, match="not a pcap"):
-        list(Pcap().feed(b"tcpdump: eth9: No such device exists"))
+        list(PcapParser().feed(b"tcpdump: eth9: No such device exists"))
 
 
 def test_an_echo_of_our_own_has_a_right_checksum() -> None:
@@ -353,7 +378,7 @@ def test_an_echo_of_our_own_has_a_right_checksum() -> None:
     ],
 )
 def test_the_words_of_ping_have_one_meaning(code: int, out: str, err: str, answer: str) -> None:
-    assert verdict_of_ping(code, out, err)[0] == answer
+    assert ping_answer(code, out, err)[0] == answer
 
 
 def test_a_pcapng_file_names_devices_machines_and_ways() -> None:
@@ -391,9 +416,9 @@ def test_questions_for_neighbours_are_told_apart_from_the_probe_also_in_a_tunnel
         frame(ethernet(0x0806, answer)),
         frame(INNER4),
     ]
-    for mark in (Marker(MARK), None):
-        trail = follow(mark, decoded(frames))
-        assert [str(item).partition(": ")[2] for item in trail.questions] == [
+    for mark in (PayloadMarker(MARK), None):
+        trail = find_trail(mark, decode_frames(frames))
+        assert [str(item).partition(": ")[2] for item in trail.neighbour_requests] == [
             "10.0.1.2 asks who has 10.0.1.9",
             "10.0.1.2 asks who has 10.0.1.9 in vxlan 42 10.0.0.1 > 10.0.0.2",
         ]

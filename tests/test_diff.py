@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labctl.core.diff import Change, by_place, diff, differing
+from labctl.core.diff import Change, by_namespace, diff, differing_fields
 from labctl.core.iptables import rule
-from labctl.core.kernel_defaults import moves_local, own_rules
+from labctl.core.kernel_defaults import kernel_default_rules, replaces_local_rule
 from labctl.core.resources import (
-    PHASE,
+    CREATION_ORDER,
     Address,
     Chain,
     Fdb,
+    Interface,
     Link,
     Neighbour,
     Netns,
-    Port,
     Resource,
     Route,
     Rule,
@@ -28,8 +28,8 @@ from labctl.core.resources import (
     assemble,
 )
 
-ETH0 = Port("a", "eth0")
-LINK = Link(ETH0, "veth", peer=Port("n", "v0"), mtu=1500, mac="02:00:00:00:00:01")
+ETH0 = Interface("a", "eth0")
+LINK = Link(ETH0, "veth", peer=Interface("n", "v0"), mtu=1500, mac="02:00:00:00:00:01")
 ADDRESS = Address(ETH0, IPv4Interface("10.0.0.2/24"))
 PROBE = Neighbour(ETH0, IPv4Address("169.254.1.1"), "aa:aa:aa:aa:aa:aa", "probe")
 ROUTE = Route("a", IPv4Network("0.0.0.0/0"), via=IPv4Address("10.0.0.1"), dev="eth0")
@@ -48,7 +48,7 @@ def test_equal_plans_do_not_differ() -> None:
 def test_from_nothing_everything_is_missing_in_phase_order() -> None:
     changes = diff(tuple(reversed(PLAN)), ())
     assert [change.kind for change in changes] == ["missing"] * len(PLAN)
-    phases = [PHASE[type(change.want)] for change in changes]
+    phases = [CREATION_ORDER[type(change.want)] for change in changes]
     assert phases == sorted(phases)
 
 
@@ -61,9 +61,13 @@ def test_removals_come_first_and_last_phase_first() -> None:
 
 
 def test_what_lies_in_an_extra_namespace_or_on_an_extra_link_goes_along() -> None:
-    inside = (Netns("x"), Link(Port("x", "eth0"), "veth"), Address(Port("x", "eth0"), IPv4Interface("10.1.1.1/24")))
+    inside = (
+        Netns("x"),
+        Link(Interface("x", "eth0"), "veth"),
+        Address(Interface("x", "eth0"), IPv4Interface("10.1.1.1/24")),
+    )
     assert [change.have for change in diff(PLAN, (*PLAN, *inside))] == [inside[0]]
-    link = Link(Port("a", "extra0"), "bridge")
+    link = Link(Interface("a", "extra0"), "bridge")
     on_it = (link, Address(link.at, IPv4Interface("10.1.1.1/24")), Route("a", IPv4Network("10.2.0.0/16"), dev="extra0"))
     assert [change.have for change in diff(PLAN, (*PLAN, *on_it))] == [link]
 
@@ -77,9 +81,9 @@ def test_what_lies_in_an_extra_namespace_or_on_an_extra_link_goes_along() -> Non
         (LINK, replace(LINK, master="br0"), ("master",)),
         (LINK, replace(LINK, up=False, promisc=True), ("up", "promisc")),
         (LINK, replace(LINK, autoconf=True), ("autoconf",)),
-        (replace(LINK, born="n"), LINK, ("born",)),
-        (LINK, replace(LINK, born="n"), ("born",)),
-        (replace(LINK, born="a"), LINK, ()),
+        (replace(LINK, link_netns="n"), LINK, ("link_netns",)),
+        (LINK, replace(LINK, link_netns="n"), ("link_netns",)),
+        (replace(LINK, link_netns="a"), LINK, ()),
         (replace(LINK, options=(("id", "1"),)), replace(LINK, options=(("ttl", "0"), ("id", "1"))), ()),
         (replace(LINK, options=(("id", "1"),)), replace(LINK, options=(("id", "2"),)), ("options",)),
         (ADDRESS, replace(ADDRESS, connected=False), ("connected",)),
@@ -96,7 +100,7 @@ def test_what_lies_in_an_extra_namespace_or_on_an_extra_link_goes_along() -> Non
     ],
 )
 def test_which_fields_differ(want: Resource, have: Resource, fields: tuple[str, ...]) -> None:
-    assert differing(want, have) == fields
+    assert differing_fields(want, have) == fields
     changes = diff((want,), (have,))
     assert changes == ((Change(want, have),) if fields else ())
 
@@ -105,7 +109,7 @@ def test_what_the_kernel_learns_or_always_has_is_no_drift() -> None:
     learned = (
         Neighbour(ETH0, IPv4Address("10.0.0.1"), "02:00:00:00:00:09", "reachable"),
         Chain("a", "filter", "FORWARD", (), "ACCEPT"),
-        Link(Port("a", "lo"), "loopback"),
+        Link(Interface("a", "lo"), "loopback"),
     )
     assert diff(PLAN, (*PLAN, *learned)) == ()
     for extra in (replace(learned[0], state="permanent"), replace(learned[1], policy="DROP")):
@@ -142,7 +146,7 @@ def test_assemble_refuses_two_objects_of_one_key() -> None:
 
 def test_by_place_keeps_the_order() -> None:
     changes = diff((Netns("b"), Netns("a"), Rule("b", 1, 1)), ())
-    assert [(place, len(group)) for place, group in by_place(changes).items()] == [("b", 2), ("a", 1)]
+    assert [(place, len(group)) for place, group in by_namespace(changes).items()] == [("b", 2), ("a", 1)]
 
 
 STEADY = tuple(item for item in PLAN if item is not PROBE)
@@ -162,17 +166,17 @@ def test_applying_a_diff_on_plain_data_leaves_none(want: set[Resource], have: se
 
 
 def test_the_kernels_own_routing_rules_are_implied() -> None:
-    own = own_rules("a", 4)
-    assert diff(PLAN, (*PLAN, *own, *own_rules("a", 6))) == ()
+    own = kernel_default_rules("a", 4)
+    assert diff(PLAN, (*PLAN, *own, *kernel_default_rules("a", 6))) == ()
     assert [change.want for change in diff(PLAN, (*PLAN, own[0], own[2]))] == [own[1]]
 
 
 def test_the_kernels_first_rule_is_not_where_the_plan_has_it_elsewhere() -> None:
-    own, moved = own_rules("a", 4), Rule("a", 50, 255)
+    own, moved = kernel_default_rules("a", 4), Rule("a", 50, 255)
     want = (*PLAN, moved)
-    assert diff(want, (*PLAN, moved, *own[1:], *own_rules("a", 6))) == ()
+    assert diff(want, (*PLAN, moved, *own[1:], *kernel_default_rules("a", 6))) == ()
     assert diff(want, (*PLAN, moved, *own)) == (Change(None, own[0]),)
-    assert (moves_local(moved), moves_local(own[0])) == (True, False)
+    assert (replaces_local_rule(moved), replaces_local_rule(own[0])) == (True, False)
     some = replace(moved, mark=1)  # for some packets only: the kernel's stays
     assert diff((*PLAN, some), (*PLAN, some, *own)) == ()
     assert [change.want for change in diff((*PLAN, some), (*PLAN, some, *own[1:]))] == [own[0]]

@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 
 from labctl.checks import runner
-from labctl.core.resources import Address, Fdb, Link, Neighbour, Netns, Port, Route
+from labctl.core.resources import Address, Fdb, Interface, Link, Neighbour, Netns, Route
 from labctl.core.scenario_types import Scenario
 from labctl.kernel.host import paths
 from labctl.lab import lifecycle
 from labctl.models import compile_lab
-from labctl.models.lib.docker_swarm import attach, networks
+from labctl.models.lib.docker_swarm import container_endpoints, overlay_networks
 from labctl.render.resources import change_lines
 from labctl.scenario.parser import parse
 
@@ -37,13 +37,15 @@ def scenario(text: str = TWO) -> Scenario:
 
 
 def test_addresses_are_a_swarms_with_room_for_each_hosts_load_balancer() -> None:
-    nets = networks(scenario())
+    nets = overlay_networks(scenario())
     assert [(name, str(net.subnet), net.vni, net.mtu) for name, net in nets.items()] == [
         ("front", "10.0.1.0/24", 4097, 1450),
         ("back", "10.0.2.0/24", 4098, 1350),
     ]
-    placed = attach(scenario(), nets)
-    ends = {(end.container, end.device): str(end.address) for all in placed.values() for at in all for end in at.ends}
+    placed = container_endpoints(scenario(), nets)
+    ends = {
+        (end.container, end.device): str(end.address) for all in placed.values() for at in all for end in at.endpoints
+    }
     assert ends == {
         ("web", "eth0"): "10.0.1.2",
         ("app", "eth0"): "10.0.2.2",
@@ -77,7 +79,7 @@ def test_every_host_knows_who_is_elsewhere_and_nobody_of_its_own() -> None:
     own = {(item.at.ns, item.addr.ip) for item in plan if isinstance(item, Address)}
     tables = [(item.at, item.ip) for item in plan if isinstance(item, Neighbour)]
     assert tables
-    assert all(at == Port(at.ns, "vxlan0") and (at.ns, ip) not in own for at, ip in tables)
+    assert all(at == Interface(at.ns, "vxlan0") and (at.ns, ip) not in own for at, ip in tables)
 
 
 def test_the_mesh_pings_only_addresses_that_their_network_reaches() -> None:
@@ -111,7 +113,7 @@ def there(node: str, *commands: str) -> None:
 
 def verdicts() -> dict[str, str]:
     """What the pings between containers say, each with little patience."""
-    compiled = lifecycle.recall(NAME)
+    compiled = lifecycle.load_compiled_lab(NAME)
     pings = [check for check in compiled.checks if check.probe == "ping" and check.expect == "reply" and not check.size]
     hasty = tuple(replace(check, within=0.8) for check in pings)
     outcomes = runner.run(replace(compiled, checks=hasty)).outcomes
@@ -119,7 +121,9 @@ def verdicts() -> dict[str, str]:
 
 
 def drift() -> list[str]:
-    return [line for change in lifecycle.status(NAME, lifecycle.recall(NAME)) for line in change_lines(change)]
+    return [
+        line for change in lifecycle.status(NAME, lifecycle.load_compiled_lab(NAME)) for line in change_lines(change)
+    ]
 
 
 @pytest.mark.root
@@ -185,7 +189,7 @@ def test_a_question_in_a_tunnel_is_a_question_on_the_wire(up: lifecycle.Definiti
         "ip link set vxlan0 addrgenmode none master br0 up",
         "bridge fdb append 00:00:00:00:00:00 dev vxlan0 dst 192.168.50.12 self permanent",
     )
-    outcome = runner.run(lifecycle.recall(NAME), "no ARP request").outcomes[0]
+    outcome = runner.run(lifecycle.load_compiled_lab(NAME), "no ARP request").outcomes[0]
     assert outcome.verdict == "fail", outcome.evidence
     asked = "10.0.1.2 asks who has 10.0.1.99 in vxlan 4097 192.168.50.11 > 192.168.50.12"
     assert f"seen leaving host1/eth0: {asked}" in outcome.evidence
@@ -195,6 +199,6 @@ def test_a_question_in_a_tunnel_is_a_question_on_the_wire(up: lifecycle.Definiti
 def test_silence_does_not_prove_that_a_packet_was_too_big(up: lifecycle.Definition) -> None:
     there("host1-ov", "ip link set veth0 mtu 1500")
     there("c1", "ip link set eth0 mtu 1500")  # what is too big for the tunnel now dies at br0, and nobody says so
-    outcome = runner.run(lifecycle.recall(NAME), "byte more").outcomes[0]
+    outcome = runner.run(lifecycle.load_compiled_lab(NAME), "byte more").outcomes[0]
     assert outcome.verdict == "inconclusive"
     assert "nothing reported it as too big" in outcome.evidence

@@ -14,7 +14,7 @@ import pytest
 from labctl.core.iptables import BUILTIN
 from labctl.core.resources import Chain, Link, Sysctl
 from labctl.core.scenario_types import Lab
-from labctl.models.lib.docker_iptables import RELEASES
+from labctl.models.lib.docker_iptables import CHAINS_OF_RELEASE
 from labctl.scenario.parser import parse_and_compile
 
 DAEMONS = Path(__file__).parent / "daemons"
@@ -167,7 +167,7 @@ def test_29_writes_its_whole_rule_set() -> None:
     assert saved(lab(more="release: 29")) == {**whole, "filter": filters}
 
 
-@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("release", CHAINS_OF_RELEASE)
 def test_a_daemon_that_found_forwarding_on_leaves_the_policy_alone(release: str) -> None:
     before, after = (saved(lab(more=f"release: '{release}'\nforward_policy: {word}")) for word in ("DROP", "ACCEPT"))
     assert changed(before, after) == {"-filter FORWARD -P DROP"}
@@ -429,7 +429,7 @@ def test_a_stranger_is_only_claimed_where_it_could_get_in() -> None:
         release: [
             one.probe for one in lab(more=f'routed: true\nrelease: "{release}"').checks if one.source == "internet"
         ]
-        for release in RELEASES
+        for release in CHAINS_OF_RELEASE
     }
     assert told == {
         "20.10": ["ping"],
@@ -439,7 +439,7 @@ def test_a_stranger_is_only_claimed_where_it_could_get_in() -> None:
     }  # at the port itself
 
 
-@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("release", CHAINS_OF_RELEASE)
 def test_only_29_serves_other_networks_without_a_proxy(release: str) -> None:
     """One claim per protocol, at an address that the caller can ask, and none where nobody is who could."""
     web = 'networks: [bridge1], publish: ["127.0.0.1:80:80", "8080:80", "8081:80", "53:53/udp"]'

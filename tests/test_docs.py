@@ -134,7 +134,7 @@ def test_the_example_of_a_model_keeps_the_models_contract() -> None:
 
     assert examples
     for block in examples:
-        model = models.find(Path(str(block.file)).stem.replace("_", "-"))
+        model = models.find_model(Path(str(block.file)).stem.replace("_", "-"))
         assert model.__doc__.splitlines()[0].endswith(".")
         assert model.FOLLOWS
         assert len(model.MACHINES) == 2

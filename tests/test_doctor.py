@@ -15,27 +15,27 @@ from labctl.kernel import host_facts
 from labctl.kernel.apply import features
 from labctl.kernel.firewall import backend
 from labctl.kernel.host import modules
-from labctl.kernel.host_facts import Facts
-from labctl.kernel.namespaces.thread import CLONE_NEWNET, Inside, unshare
-from labctl.lab.doctor import Finding, findings, wanted
+from labctl.kernel.host_facts import HostFacts
+from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
+from labctl.lab.doctor import Finding, findings, needed_link_kinds
 
 SUBUIDS = "apt-get install uidmap, and add lines for you to /etc/subuid and /etc/subgid"
-FINE = Facts(
+FINE = HostFacts(
     root=True,
     features={"network namespace": "", "veth": "", "vxlan": "", "iptables legacy": "", "iptables nft": ""},
     tools={tool: f"/usr/sbin/{tool}" for tool in host_facts.TOOLS},
     libraries=dict.fromkeys(host_facts.LIBRARIES, True),
-    plugins="/usr/lib/cni",
-    iptables="nft",
+    cni_plugin_dir="/usr/lib/cni",
+    iptables_variant="nft",
     neighbour_limit=1024,
-    neighbours=10,
+    neighbour_count=10,
     table_fulls=0,
-    files=(1024, 1048576),
+    open_file_limits=(1024, 1048576),
 )
 
 
-def found(facts: Facts, what: str) -> Finding:
-    return next(finding for finding in findings(facts) if finding.what == what)
+def found(facts: HostFacts, what: str) -> Finding:
+    return next(finding for finding in findings(facts) if finding.subject == what)
 
 
 def test_a_good_machine_has_nothing_but_ok() -> None:
@@ -68,19 +68,29 @@ def test_a_good_machine_has_nothing_but_ok() -> None:
         ),
         (replace(FINE, tools={"ping": ""}), "ping", "missing", "apt-get install iputils-ping"),
         (replace(FINE, tools={"tcpdump": ""}), "tcpdump", "warn", "apt-get install tcpdump"),
-        (replace(FINE, tools={"tcpdump": "/usr/bin/tcpdump"}, alone=True), "tcpdump", "warn", SUBUIDS),
+        (replace(FINE, tools={"tcpdump": "/usr/bin/tcpdump"}, only_root_user=True), "tcpdump", "warn", SUBUIDS),
         (replace(FINE, features={"tun": "Permission denied"}), "tun", "warn", "sudo chmod 666 /dev/net/tun"),
-        (replace(FINE, lost=("x",), command="labctl --rootless"), "lab x", "warn", "labctl --rootless down x"),
+        (
+            replace(FINE, labs_without_record=("x",), command_prefix="labctl --rootless"),
+            "lab x",
+            "warn",
+            "labctl --rootless down x",
+        ),
         (replace(FINE, libraries={"iptc": False}), "Python libraries", "missing", "pip install python-iptables"),
-        (replace(FINE, plugins=""), "CNI plugins", "warn", "apt-get install containernetworking-plugins"),
+        (replace(FINE, cni_plugin_dir=""), "CNI plugins", "warn", "apt-get install containernetworking-plugins"),
         (replace(FINE, table_fulls=7), "neighbour table", "warn", "sysctl -w net.ipv4.neigh.default.gc_thresh3=8192"),
-        (replace(FINE, neighbours=1000), "neighbour table", "warn", "sysctl -w net.ipv4.neigh.default.gc_thresh3=8192"),
-        (replace(FINE, files=(256, 1024)), "open files", "warn", "ulimit -Hn 16384"),
-        (replace(FINE, lost=("old",)), "lab old", "warn", "sudo labctl down old"),
-        (replace(FINE, dead=("old",)), "lab old", "warn", "sudo labctl down old"),
+        (
+            replace(FINE, neighbour_count=1000),
+            "neighbour table",
+            "warn",
+            "sysctl -w net.ipv4.neigh.default.gc_thresh3=8192",
+        ),
+        (replace(FINE, open_file_limits=(256, 1024)), "open files", "warn", "ulimit -Hn 16384"),
+        (replace(FINE, labs_without_record=("old",)), "lab old", "warn", "sudo labctl down old"),
+        (replace(FINE, records_without_namespace=("old",)), "lab old", "warn", "sudo labctl down old"),
     ],
 )
-def test_what_is_wrong_comes_with_its_fix(facts: Facts, what: str, state: str, fix: str) -> None:
+def test_what_is_wrong_comes_with_its_fix(facts: HostFacts, what: str, state: str, fix: str) -> None:
     finding = found(facts, what)
 
     assert (finding.state, finding.fix) == (state, fix)
@@ -120,15 +130,19 @@ def test_records_of_dead_labs_are_found(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(host_facts, "_try_features", lambda asked: ({}, {}))
     facts = host_facts.examine()
 
-    assert (facts.labs, facts.lost, facts.dead) == (("alive", "lost"), ("lost",), ("dead",))
+    assert (facts.labs, facts.labs_without_record, facts.records_without_namespace) == (
+        ("alive", "lost"),
+        ("lost",),
+        ("dead",),
+    )
 
 
 def test_a_feature_that_some_model_needs_says_which() -> None:
     parts = {"tenants": samples.PARTS, "tunnels": (needs("vlan", "tunnels"), needs("-m set", "sets"))}
-    asked = wanted(parts)
+    asked = needed_link_kinds(parts)
     assert asked == {"vlan": ("tenants (or up --approximate)", "tunnels")}
     lacking = replace(FINE, features={"vlan": "Operation not supported"})
-    (finding,) = (one for one in findings(lacking, asked) if one.what == "vlan")
+    (finding,) = (one for one in findings(lacking, asked) if one.subject == "vlan")
     assert (finding.state, finding.fix) == ("warn", "modprobe 8021q")
     assert finding.detail == "Operation not supported; needed by tenants (or up --approximate), tunnels"
     assert found(replace(FINE, features={"vlan": ""}), "vlan") == Finding("vlan", "ok", "works")
@@ -143,7 +157,7 @@ def test_features_are_found_by_doing_and_leave_the_machine_alone() -> None:
 
     assert facts.features["network namespace"] == ""
     assert {facts.features.get(name, "") for name in ("veth", "bridge")} == {""}
-    assert {"veth", "bridge"} <= {*facts.features, *facts.idle}
+    assert {"veth", "bridge"} <= {*facts.features, *facts.unloaded_modules}
     assert {facts.features.get(name, "") for name in ("iptables legacy", "iptables nft")} == {""}
     assert os.readlink("/proc/self/ns/net") == here
     assert machine.changed(before, machine.fingerprint()) == {}
@@ -176,7 +190,7 @@ def test_no_module_is_loaded_to_find_out() -> None:
 @pytest.mark.root
 def test_what_would_load_a_module_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a kernel that is told to have a module for two of the kinds, and to know one of these already."""
-    monkeypatch.setattr(features, "known", lambda kind: kind in ("veth", "bridge"))
+    monkeypatch.setattr(features, "is_known_link_kind", lambda kind: kind in ("veth", "bridge"))
     monkeypatch.setattr(
         modules, "dormant", lambda names: tuple(name for name in names if name in ("bridge", "vxlan", "nft_compat"))
     )
@@ -184,14 +198,14 @@ def test_what_would_load_a_module_is_not_tried(monkeypatch: pytest.MonkeyPatch) 
 
     assert idle == {"vxlan": ("vxlan",), "iptables nft": ("nft_compat",)}
     assert tried["bridge"] == tried["macvlan"] == ""
-    finding = found(Facts(root=True, features=tried, idle=idle), "vxlan")
+    finding = found(HostFacts(root=True, features=tried, unloaded_modules=idle), "vxlan")
     said = "not tried, because that might load vxlan; labctl loads it when a lab needs it"
     assert finding == Finding("vxlan", "ok", said)
 
 
 @pytest.mark.root
 def test_the_kernel_tells_which_kinds_it_knows() -> None:
-    with Inside() as inside:
+    with NetnsThread() as inside:
         here = {kind: inside.run(None, _asked, kind) for kind in ("veth", "bridge", "loopback", "teleport")}
 
     assert here == {"veth": True, "bridge": True, "loopback": False, "teleport": False}
@@ -199,4 +213,4 @@ def test_the_kernel_tells_which_kinds_it_knows() -> None:
 
 def _asked(kind: str) -> bool:
     unshare(CLONE_NEWNET)
-    return features.known(kind)
+    return features.is_known_link_kind(kind)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from labctl.checks import runner
-from labctl.core.resources import Port, Rule
+from labctl.core.resources import Interface, Rule
 from labctl.core.results import Outcome
 from labctl.core.scenario_types import Check, See
 from labctl.kernel.host import paths
@@ -21,15 +21,15 @@ from labctl.lab import lifecycle
 pytestmark = pytest.mark.root
 
 NAME = "eks-vpc-cni"
-ETH0, ETH1 = Port("node1", "eth0"), Port("node1", "eth1")
-WIRE0, WIRE1 = Port("fabric", "node1-eth0"), Port("fabric", "node1-eth1")
+ETH0, ETH1 = Interface("node1", "eth0"), Interface("node1", "eth1")
+WIRE0, WIRE1 = Interface("fabric", "node1-eth0"), Interface("fabric", "node1-eth1")
 ANSWERED = Check(
     "a port of eth0 is answered", "tcp", "internet", "203.0.113.50", 8080, server=("b", 80), expect="timeout",
     sees=(
-        See(Port("b", "eth0"), src="internet", dst="b"),
+        See(Interface("b", "eth0"), src="internet", dst="b"),
         See(ETH1, src="node1", dst="internet", packet="reply", direction="out"),
         See(WIRE1, src="node1", packet="reply", direction="in"),
-        See(Port("internet", "eth0"), packet="reply", negate=True),
+        See(Interface("internet", "eth0"), packet="reply", negate=True),
     ),
 )  # fmt: skip
 SPOKEN = Check(
@@ -37,7 +37,7 @@ SPOKEN = Check(
     sees=(
         See(ETH0, src="b", dst="c", direction="out"),
         See(WIRE0, src="b", dst="c", direction="in"),
-        See(Port("c", "eth0"), src="b", negate=True),
+        See(Interface("c", "eth0"), src="b", negate=True),
     ),
 )  # fmt: skip
 
@@ -54,7 +54,7 @@ def without(pref: int, check: Check) -> Outcome:
     command = ["ip", "netns", "exec", paths.netns_name(NAME, "node1"), "ip", "rule", "del", "pref", str(pref)]
     subprocess.run(command, check=True, capture_output=True)
     try:
-        known = lifecycle.recall(NAME)
+        known = lifecycle.load_compiled_lab(NAME)
         plan = tuple(item for item in known.plan if not (isinstance(item, Rule) and item.pref == pref))
         (outcome,) = runner.run(replace(known, plan=plan, checks=(check,))).outcomes
         return outcome
@@ -64,7 +64,7 @@ def without(pref: int, check: Check) -> Outcome:
 
 def with_all(check: Check) -> Outcome:
     """The outcome of one check in the lab as it is."""
-    (outcome,) = runner.run(replace(lifecycle.recall(NAME), checks=(check,))).outcomes
+    (outcome,) = runner.run(replace(lifecycle.load_compiled_lab(NAME), checks=(check,))).outcomes
     return outcome
 
 
@@ -94,13 +94,13 @@ def test_without_rule_1536_what_a_pod_says_goes_out_by_eth0_and_dies_there(built
 
 def test_where_nobody_checks_the_wrong_way_would_do() -> None:
     """Then the answer arrives, and what is wrong stays hidden: the check is why the rule matters."""
-    definition = lifecycle.define(NAME, "unchecked", sets=("source_dest_check=false",))
+    definition = lifecycle.define(NAME, "unchecked", overrides=("source_dest_check=false",))
     lifecycle.up(definition)
     try:
         command = ["ip", "netns", "exec", paths.netns_name("unchecked", "node1"), "ip", "rule", "del", "pref", "1024"]
         subprocess.run(command, check=True, capture_output=True)
         check = replace(ANSWERED, expect="reply", sees=ANSWERED.sees[:-1])
-        (outcome,) = runner.run(replace(lifecycle.recall("unchecked"), checks=(check,))).outcomes
+        (outcome,) = runner.run(replace(lifecycle.load_compiled_lab("unchecked"), checks=(check,))).outcomes
         assert outcome.verdict == "pass", outcome.evidence
     finally:
         lifecycle.down("unchecked")

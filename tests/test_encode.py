@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from labctl.core.resources import Address, Fdb, Link, Neighbour, Port, Route, Rule
+from labctl.core.resources import Address, Fdb, Interface, Link, Neighbour, Route, Rule
 from labctl.kernel.netlink import encoding, messages
 from labctl.kernel.netlink.encoding import U32
 
-AT = Port("n", "eth0")
-NEAR = Link(Port("n", "veth1234567"), "veth", peer=Port("p", "eth0"), master="br0", mtu=1500, mac="02:42:00:00:00:01")
-FAR = Link(Port("p", "eth0"), "veth", peer=NEAR.at, mtu=1500, mac="02:42:00:00:00:02")
+AT = Interface("n", "eth0")
+NEAR = Link(
+    Interface("n", "veth1234567"), "veth", peer=Interface("p", "eth0"), master="br0", mtu=1500, mac="02:42:00:00:00:01"
+)
+FAR = Link(Interface("p", "eth0"), "veth", peer=NEAR.at, mtu=1500, mac="02:42:00:00:00:02")
 VXLAN = (("id", "42"), ("dstport", "4789"), ("local", "192.0.2.1"), ("dev", "eth0"), ("learning", "off"))
 GATEWAY = ip_address("192.0.2.1")
 
@@ -25,7 +27,12 @@ def index_of(dev: str) -> int:
 CASES = {
     "veth": lambda i: messages.create_link(NEAR, FAR, 5 + i, 6 + i, 9, index_of),
     "bridge": lambda i: messages.create_link(
-        Link(Port("n", f"br{i}"), "bridge", mtu=1500, options=(("stp_state", "0"),)), None, 5 + i, 0, None, index_of
+        Link(Interface("n", f"br{i}"), "bridge", mtu=1500, options=(("stp_state", "0"),)),
+        None,
+        5 + i,
+        0,
+        None,
+        index_of,
     ),
     "vxlan": lambda i: messages.create_link(Link(AT, "vxlan", options=VXLAN), None, 5 + i, 0, None, index_of),
     "vxlan over IPv6": lambda i: messages.create_link(
@@ -34,16 +41,16 @@ CASES = {
     "macvlan": lambda i: messages.create_link(
         Link(AT, "macvlan", options=(("mode", "bridge"), ("dev", "eth0"))), None, 5 + i, 0, None, index_of
     ),
-    "born elsewhere": lambda i: messages.create_link(Link(AT, "vxlan", born="h"), None, 5, 0, 3 + i, index_of),
+    "born elsewhere": lambda i: messages.create_link(Link(AT, "vxlan", link_netns="h"), None, 5, 0, 3 + i, index_of),
     "autoconf": lambda i: messages.autoconf(5 + i, False),
     "flags": lambda i: messages.flags(5 + i, up=True, promisc=True),
     "mtu": lambda i: messages.attribute(5 + i, "IFLA_MTU", 1400),
     "master": lambda i: messages.attribute(5, "IFLA_MASTER", U32(i)),
-    "hairpin": lambda i: messages.port(5 + i, hairpin=True, isolated=False),
+    "hairpin": lambda i: messages.bridge_port(5 + i, hairpin=True, isolated=False),
     "address": lambda i: messages.address(Address(AT, ip_interface(f"192.0.2.{i}/24")), 3),
     "IPv6 address": lambda i: messages.address(Address(AT, ip_interface(f"2001:db8::{i + 1}/64")), 3),
     "no IPv6 address": lambda i: messages.address(Address(AT, ip_interface(f"2001:db8::{i + 1}/64")), 3, delete=True),
-    "connected": lambda i: messages.connected(Address(AT, ip_interface(f"192.0.{i}.1/24")), 3, delete=True),
+    "connected": lambda i: messages.connected_route(Address(AT, ip_interface(f"192.0.{i}.1/24")), 3, delete=True),
     "neighbour": lambda i: messages.neighbour(Neighbour(AT, GATEWAY, "02:00:00:00:00:01", "probe"), 3 + i),
     "proxy": lambda i: messages.neighbour(Neighbour(AT, GATEWAY, None, proxy=True), 3 + i),
     "fdb of a tunnel": lambda i: messages.fdb(Fdb(AT, "02:00:00:00:00:01", GATEWAY), 3 + i),
@@ -55,8 +62,8 @@ CASES = {
     ),
     "IPv6 route": lambda i: messages.route(Route("n", ip_network("::/0"), via=ip_address("2001:db8::1")), 3 + i),
     "unreachable": lambda i: messages.route(Route("n", ip_network(f"10.{i}.0.0/16"), kind="unreachable"), None),
-    "no route": lambda i: messages.no_route(Route("n", ip_network(f"10.{i}.0.0/16"), via=GATEWAY, dev="eth0"), 3),
-    "no route at all": lambda i: messages.no_route(Route("n", ip_network(f"10.{i}.0.0/16")), None, bare=True),
+    "no route": lambda i: messages.delete_route(Route("n", ip_network(f"10.{i}.0.0/16"), via=GATEWAY, dev="eth0"), 3),
+    "no route at all": lambda i: messages.delete_route(Route("n", ip_network(f"10.{i}.0.0/16")), None, bare=True),
     "no address": lambda i: messages.address(Address(AT, ip_interface(f"192.0.2.{i}/32")), 3, delete=True, bare=True),
     "rule": lambda i: messages.rule(Rule("n", 100 + i, 100, src=ip_network("10.0.0.0/8"), iif="eth0", mark=5)),
     "rule but": lambda i: messages.rule(Rule("n", 100 + i, 1, iif="eth0", invert=True)),
@@ -71,7 +78,7 @@ def pairs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, bytes]]:
 
     def both(*words: Any) -> bytearray:
         message = encoding.encode(*words)
-        made.append((bytes(message), encoding.plain(*words)))
+        made.append((bytes(message), encoding.encode_with_pyroute2(*words)))
         return message
 
     monkeypatch.setattr(messages, "encode", both)

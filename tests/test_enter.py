@@ -110,7 +110,7 @@ def test_a_folder_that_may_not_be_looked_into_hides_nothing(word: str, code: int
         if not pid:
             os.setgid(65534)
             os.setuid(65534)
-            os._exit(exec._become([word], {"PATH": path}))
+            os._exit(exec._exec_command([word], {"PATH": path}))
 
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code
 
@@ -159,7 +159,7 @@ def test_a_machine_without_legacy_iptables_can_be_entered_all_the_same(
     def refuse(directory: Path, backend: str) -> Path:
         raise MissingError("iptables-legacy is not here")
 
-    monkeypatch.setattr(chains, "person_path", refuse)
+    monkeypatch.setattr(chains, "make_tool_directory", refuse)
 
     assert exec.run("tiny", "a", ["sh", "-c", "exit 5"]) == 5
     assert "iptables-legacy is not here" in capfd.readouterr().err

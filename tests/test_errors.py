@@ -15,7 +15,7 @@ import pytest
 
 from labctl.errors import ScenarioError
 from labctl.scenario.parser import parse
-from labctl.scenario.yaml_reader import decode
+from labctl.scenario.yaml_reader import decode_utf8
 
 ERRORS = Path(__file__).parent / "errors"
 CASES = sorted(path.stem for path in ERRORS.glob("*.yaml"))
@@ -24,7 +24,7 @@ CASES = sorted(path.stem for path in ERRORS.glob("*.yaml"))
 def refusal(name: str) -> ScenarioError:
     file = f"{name}.yaml"
     with pytest.raises(ScenarioError) as caught:
-        parse(decode((ERRORS / file).read_bytes(), file), file)
+        parse(decode_utf8((ERRORS / file).read_bytes(), file), file)
     return caught.value
 
 

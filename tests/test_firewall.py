@@ -18,13 +18,13 @@ from test_xtables import SPELLINGS
 
 from labctl.core.diff import Change, diff
 from labctl.core.iptables import rule
-from labctl.core.iptables_save import edits, parse
+from labctl.core.iptables_save import edits_by_table, parse_save
 from labctl.core.resources import Chain
 from labctl.errors import KernelError, MissingError
 from labctl.kernel.firewall import chains as firewall
 from labctl.kernel.firewall import commands, iptc_legacy, tools
-from labctl.kernel.firewall.iptc_import import _distance
-from labctl.kernel.namespaces.thread import CLONE_NEWNET, Inside, unshare
+from labctl.kernel.firewall.iptc_import import _option_entry_bytes
+from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel, kernels.LEGACY]
 
@@ -92,7 +92,7 @@ def made(wanted: tuple[Chain, ...]) -> list[Change]:
 @pytest.fixture
 def fresh() -> Iterator[Run]:
     """A function that calls others inside a new network namespace, which goes with the test."""
-    with Inside() as inside:
+    with NetnsThread() as inside:
         inside.run(None, unshare, CLONE_NEWNET)
         yield lambda work, *args, **named: inside.run(None, work, *args, **named)
 
@@ -105,7 +105,7 @@ def shell(command: str) -> str:
 
 def saved() -> dict[tuple[Any, ...], Chain]:
     """What iptables-legacy-save itself says, parsed without any shaping of ours."""
-    return {one.chain.key: one.chain for one in parse("n", "ip", shell("iptables-legacy-save -c"))}
+    return {one.chain.key: one.chain for one in parse_save("n", "ip", shell("iptables-legacy-save -c"))}
 
 
 def by_key(found: tuple[Chain, ...] | list[Chain]) -> dict[tuple[Any, ...], Chain]:
@@ -120,9 +120,11 @@ def test_python_iptables_works_here() -> None:
 def test_both_ways_of_writing_and_of_reading_agree(fresh: Run, table: str) -> None:
     wanted = tuple(chain for chain in ALL if chain.table == table)
     results = []
-    for write in (iptc_legacy.write, lambda changing: tools.write(commands.IP, "n", changing)):
-        assert not fresh(write, edits(made(wanted)))
-        results.append((fresh(shell, "iptables-legacy-save").splitlines()[1:-1], fresh(iptc_legacy.read, "n", [table])))
+    for write in (iptc_legacy.write, lambda changing: tools.write(commands.IPTABLES_LEGACY, "n", changing)):
+        assert not fresh(write, edits_by_table(made(wanted)))
+        results.append(
+            (fresh(shell, "iptables-legacy-save").splitlines()[1:-1], fresh(iptc_legacy.read_tables, "n", [table]))
+        )
         assert by_key(results[-1][1]) == fresh(saved)
         for chain in wanted:
             assert by_key(results[-1][1])[chain.key] == chain
@@ -135,13 +137,13 @@ def test_what_python_iptables_does_not_write_is_written_and_read_all_the_same(
     fresh: Run, table: str, text: str
 ) -> None:
     wanted = Chain("n", table, "FORMS", (rule(text),))
-    changing = edits(made((wanted,)))
+    changing = edits_by_table(made((wanted,)))
     assert fresh(iptc_legacy.write, changing) == list(changing)
     fresh(firewall.write, "n", made((wanted,)))
-    assert fresh(iptc_legacy.read, "n", [table]) is not None
-    assert by_key(fresh(firewall.read, "n")) == fresh(saved)
+    assert fresh(iptc_legacy.read_tables, "n", [table]) is not None
+    assert by_key(fresh(firewall.read_chains, "n")) == fresh(saved)
     if "CONNMARK" not in text:
-        assert by_key(fresh(firewall.read, "n"))[wanted.key] == wanted
+        assert by_key(fresh(firewall.read_chains, "n"))[wanted.key] == wanted
 
 
 @pytest.mark.parametrize(("written", "printed"), SPELLINGS, ids=[one for one, _ in SPELLINGS])
@@ -157,20 +159,20 @@ def test_the_printed_form_is_the_tools_own(fresh: Run, written: str, printed: st
 def test_every_text_form_reads_the_same_by_library_and_tool(fresh: Run) -> None:
     text = "*filter\n-A FORWARD -s 10.1.0.1/255.0.255.0 -i + -j ACCEPT\n-A INPUT -p 253 -i e+\nCOMMIT\n"
     fresh(shell, f"printf '{text}' | iptables-legacy-restore")
-    assert by_key(fresh(iptc_legacy.read, "n", ["filter"])) == fresh(saved)
+    assert by_key(fresh(iptc_legacy.read_tables, "n", ["filter"])) == fresh(saved)
 
 
 def test_a_rule_for_no_interface_at_all_is_read_as_such(fresh: Run) -> None:
     wanted = chains("filter", ["! -i + -j ACCEPT", "-i + ! -o + -p udp"])  # older iptables-save leave it out
     fresh(firewall.write, "n", made(wanted))
-    assert diff(wanted, fresh(firewall.read, "n")) == ()
+    assert diff(wanted, fresh(firewall.read_chains, "n")) == ()
 
 
 def test_protocols_are_named_alike_by_library_and_tool(fresh: Run) -> None:
     for start in range(1, 256, 100):
         wanted = chains("filter", [f"-p {number}" for number in range(start, min(start + 100, 256))])
         fresh(firewall.write, "n", made(wanted))
-        by_library = by_key(fresh(iptc_legacy.read, "n", ["filter"]))
+        by_library = by_key(fresh(iptc_legacy.read_tables, "n", ["filter"]))
         assert by_library == fresh(saved)
         assert by_library[wanted[0].key] == wanted[0]
 
@@ -182,37 +184,37 @@ def test_options_are_found_however_much_the_library_keeps_about_each(size: int) 
     words = (ctypes.c_size_t * 24)()
     words[0], words[size // 8] = first, first + 6
     options = ctypes.cast(words, ctypes.POINTER(ctypes.c_size_t))
-    assert _distance(options, 48) == size
+    assert _option_entry_bytes(options, 48) == size
 
 
 def test_options_in_an_unknown_shape_are_left_to_the_tools() -> None:
     with pytest.raises(ValueError, match="not known"):
-        _distance(ctypes.cast((ctypes.c_size_t * 24)(1 << 40), ctypes.POINTER(ctypes.c_size_t)), 48)
+        _option_entry_bytes(ctypes.cast((ctypes.c_size_t * 24)(1 << 40), ctypes.POINTER(ctypes.c_size_t)), 48)
 
 
 def test_the_tools_read_what_the_library_reads(fresh: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh(firewall.write, "n", made(ALL))
-    by_library = fresh(firewall.read, "n")
+    by_library = fresh(firewall.read_chains, "n")
     monkeypatch.setattr(iptc_legacy, "library", lambda: None)
-    assert fresh(firewall.read, "n") == by_library
+    assert fresh(firewall.read_chains, "n") == by_library
     fresh(unshare, CLONE_NEWNET)
     fresh(firewall.write, "n", made(chains("nat", NAT[:2])))
-    assert by_key(fresh(firewall.read, "n"))[ALL[0].key].rules == ALL[0].rules[:2]
+    assert by_key(fresh(firewall.read_chains, "n"))[ALL[0].key].rules == ALL[0].rules[:2]
 
 
 def test_many_rules_are_left_to_the_tools_and_read_the_same(fresh: Run) -> None:
-    texts = [f"-s 10.0.{number}.0/24 -j MINE" for number in range(iptc_legacy.MANY + 1)]
+    texts = [f"-s 10.0.{number}.0/24 -j MINE" for number in range(iptc_legacy.MAX_RULES + 1)]
     fresh(firewall.write, "n", made(chains("filter", texts)))
-    assert fresh(iptc_legacy.read, "n", ["filter"]) is None
-    assert diff(chains("filter", texts), fresh(firewall.read, "n")) == ()
+    assert fresh(iptc_legacy.read_tables, "n", ["filter"]) is None
+    assert diff(chains("filter", texts), fresh(firewall.read_chains, "n")) == ()
 
 
 def test_reading_makes_no_table_and_writing_only_its_own(fresh: Run) -> None:
     names = "cat /proc/self/net/ip_tables_names /proc/self/net/ip6_tables_names 2>/dev/null || true"  # a module's
-    assert fresh(firewall.read, "n") == ()
+    assert fresh(firewall.read_chains, "n") == ()
     assert fresh(shell, names) == ""
     fresh(firewall.write, "n", made(chains("nat", ["-j MINE"])))
-    fresh(firewall.read, "n")
+    fresh(firewall.read_chains, "n")
     assert fresh(shell, names) == "nat\n"
 
 
@@ -220,10 +222,10 @@ def test_small_tables_are_written_and_read_without_starting_a_program(
     fresh: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tools, "run", lambda *_: pytest.fail("a program was started"))
-    assert fresh(firewall.read, "n") == ()
+    assert fresh(firewall.read_chains, "n") == ()
     wanted = chains("nat", NAT[:4])
     fresh(firewall.write, "n", made(wanted))
-    assert diff(wanted, fresh(firewall.read, "n")) == ()
+    assert diff(wanted, fresh(firewall.read_chains, "n")) == ()
 
 
 def test_changes_leave_the_counters_of_other_chains(fresh: Run) -> None:
@@ -231,19 +233,19 @@ def test_changes_leave_the_counters_of_other_chains(fresh: Run) -> None:
     quiet, busy = Chain("n", "filter", "INPUT", (rule("-i lo -j ACCEPT"),), "ACCEPT"), Chain("n", "filter", "FORWARD")
     fresh(firewall.write, "n", made((quiet,)))
     fresh(shell, ping)
-    for count in (1, firewall.FEW + 1):  # by either way of writing
+    for count in (1, firewall.MAX_IPTC_RULES + 1):  # by either way of writing
         wanted = Chain("n", "filter", "FORWARD", (rule("-p tcp -j DROP"),) * count, "DROP")
         fresh(firewall.write, "n", [Change(wanted, busy)])
-        found = {one.chain.name: one for one in fresh(firewall.counted, "n")}
+        found = {one.chain.name: one for one in fresh(firewall.read_chain_counters, "n")}
         assert found["FORWARD"].chain == wanted
         assert found["INPUT"].counters[0][0] >= 6
 
 
-@pytest.mark.parametrize("few", [firewall.FEW, -1], ids=["library", "tools"])
+@pytest.mark.parametrize("few", [firewall.MAX_IPTC_RULES, -1], ids=["library", "tools"])
 def test_chains_are_replaced_and_deleted_with_what_jumps_to_them(
     fresh: Run, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(firewall, "FEW", few)
+    monkeypatch.setattr(firewall, "MAX_IPTC_RULES", few)
     old = (
         Chain("n", "filter", "FORWARD", (rule("-j OLD"),), "DROP"),
         Chain("n", "filter", "OLD", (rule("-j DEEP"),)),
@@ -257,9 +259,9 @@ def test_chains_are_replaced_and_deleted_with_what_jumps_to_them(
         old[-1],
     )
     fresh(firewall.write, "n", made(old))
-    assert diff(old, fresh(firewall.read, "n")) == ()
-    fresh(firewall.write, "n", diff(new, fresh(firewall.read, "n")))
-    assert diff(new, fresh(firewall.read, "n")) == ()
+    assert diff(old, fresh(firewall.read_chains, "n")) == ()
+    fresh(firewall.write, "n", diff(new, fresh(firewall.read_chains, "n")))
+    assert diff(new, fresh(firewall.read_chains, "n")) == ()
     assert "OLD" not in fresh(shell, "iptables-legacy-save")
 
 
@@ -269,9 +271,9 @@ def test_ipv6_chains(fresh: Run) -> None:
     wanted += [Chain("n", "nat", "MINE", family="ip6"), Chain("n", "filter", "FORWARD", (), "DROP", "ip6")]
     both = (*wanted, *chains("nat", NAT))
     fresh(firewall.write, "n", made(both))
-    assert diff(both, fresh(firewall.read, "n")) == ()
-    fresh(firewall.write, "n", diff(chains("nat", NAT[:1]), fresh(firewall.read, "n")))
-    assert diff(chains("nat", NAT[:1]), fresh(firewall.read, "n")) == ()
+    assert diff(both, fresh(firewall.read_chains, "n")) == ()
+    fresh(firewall.write, "n", diff(chains("nat", NAT[:1]), fresh(firewall.read_chains, "n")))
+    assert diff(chains("nat", NAT[:1]), fresh(firewall.read_chains, "n")) == ()
 
 
 BRIDGE = [
@@ -307,9 +309,9 @@ def test_bridge_address_translation_is_read_back_as_written(fresh: Run) -> None:
         for name, texts in BRIDGE_NAT.items()
     )
     fresh(firewall.write, "n", made(wanted))
-    assert diff(wanted, fresh(firewall.read, "n")) == ()
-    fresh(firewall.write, "n", diff((), fresh(firewall.read, "n")))
-    assert diff((), fresh(firewall.read, "n")) == ()
+    assert diff(wanted, fresh(firewall.read_chains, "n")) == ()
+    fresh(firewall.write, "n", diff((), fresh(firewall.read_chains, "n")))
+    assert diff((), fresh(firewall.read_chains, "n")) == ()
 
 
 def test_bridge_chains(fresh: Run) -> None:
@@ -322,13 +324,13 @@ def test_bridge_chains(fresh: Run) -> None:
             Chain("n", "filter", "FORWARD", (), "DROP", family="bridge"),
         )
 
-    assert diff((), fresh(firewall.read, "n")) == ()
+    assert diff((), fresh(firewall.read_chains, "n")) == ()
     fresh(firewall.write, "n", made(wanted(99)))
-    assert fresh(firewall.read, "n") == fresh(firewall.read, "n", wanted(1))  # seen although nobody asked
-    assert diff(wanted(99), fresh(firewall.read, "n")) == ()
+    assert fresh(firewall.read_chains, "n") == fresh(firewall.read_chains, "n", wanted(1))  # seen although nobody asked
+    assert diff(wanted(99), fresh(firewall.read_chains, "n")) == ()
     for target in (wanted(2), wanted(0), wanted(1)[3:], ()):
-        fresh(firewall.write, "n", diff(target, fresh(firewall.read, "n")))
-        assert diff(target, fresh(firewall.read, "n")) == ()
+        fresh(firewall.write, "n", diff(target, fresh(firewall.read_chains, "n")))
+        assert diff(target, fresh(firewall.read_chains, "n")) == ()
     assert fresh(shell, "cat /proc/self/net/ip_tables_names") == ""
 
 
@@ -340,11 +342,11 @@ def test_each_namespace_keeps_its_own_tables_and_none_is_kept_alive() -> None:
         unshare(CLONE_NEWNET)
         shell(f"ip link add {name} type veth peer name p netns {os.getpid()}")
         firewall.write("n", made((Chain("n", "nat", name, (rule("-j MASQUERADE"),)),)))
-        return tuple(chain for chain in firewall.read("n") if chain.policy is None)
+        return tuple(chain for chain in firewall.read_chains("n") if chain.policy is None)
 
     before = links()
     for name in ("one", "two"):
-        with Inside() as inside:
+        with NetnsThread() as inside:
             found = inside.run(None, build, name)
             assert [chain.name for chain in found] == [name]
             assert links() == before + 1
@@ -358,7 +360,7 @@ def test_each_namespace_keeps_its_own_tables_and_none_is_kept_alive() -> None:
 
 def test_nothing_is_printed_on_the_process_own_output(fresh: Run, capfd: pytest.CaptureFixture[str]) -> None:
     fresh(firewall.write, "n", made(chains("nat", NAT[:3])))
-    fresh(iptc_legacy.read, "n", ["nat"])
+    fresh(iptc_legacy.read_tables, "n", ["nat"])
     assert capfd.readouterr() == ("", "")
 
 
@@ -402,7 +404,7 @@ def test_a_refused_rule_is_named_with_its_place_and_cause(fresh: Run, chain: Cha
     with pytest.raises(KernelError) as caught:
         fresh(firewall.write, "node1", made((chain,)))
     assert str(caught.value) == complaint
-    assert all(not found.rules for found in fresh(firewall.read, "node1"))
+    assert all(not found.rules for found in fresh(firewall.read_chains, "node1"))
 
 
 def test_a_chain_that_others_still_jump_to_cannot_go(fresh: Run) -> None:
@@ -430,7 +432,7 @@ def test_what_xtables_makes_of_other_spellings() -> None:
     odd = Chain("n", "mangle", "ODD", odd.rules)
     mine = Chain("n", "mangle", "MINE")
     other = Chain("m", "mangle", "ODD", (rule("-p udp -m udp --dport domain"),))
-    found = firewall.canonical([odd, mine, other])
+    found = firewall.kernel_spelling([odd, mine, other])
     assert [str(one) for one in found[odd.key].rules] == [
         "-p tcp -m tcp --dport 80 -j MINE",
         "-j CONNMARK --save-mark --nfmask 0xffffffff --ctmask 0xffffffff",
@@ -443,8 +445,8 @@ def test_what_xtables_makes_of_other_spellings() -> None:
 
 def test_a_persons_iptables_shows_the_labs_rules(fresh: Run, tmp_path: Path) -> None:
     fresh(firewall.write, "n", made(chains("nat", ["-j MASQUERADE"])))
-    folder = firewall.person_path(tmp_path / "bin")
-    assert firewall.person_path(tmp_path / "bin") == folder
+    folder = firewall.make_tool_directory(tmp_path / "bin")
+    assert firewall.make_tool_directory(tmp_path / "bin") == folder
     path = f"PATH={folder}:$PATH:/usr/sbin:/sbin"
     assert "-A FORMS -j MASQUERADE" in fresh(shell, f"{path} iptables -t nat -S")
     assert "-A FORMS -j MASQUERADE" in fresh(shell, f"{path} iptables-save")

@@ -11,12 +11,12 @@ import pytest
 from labctl.core import features
 from labctl.core.fidelity import substitutes
 from labctl.core.iptables import rule
-from labctl.core.resources import Chain, Link, Port, Resource
+from labctl.core.resources import Chain, Interface, Link, Resource
 from labctl.core.scenario_types import Lab
 from labctl.errors import MissingError, ScenarioError
-from labctl.lab.fallback import fit
+from labctl.lab.fallback import use_available_features
 from labctl.scenario import catalog, definition
-from labctl.scenario.definition import Definition, compiled
+from labctl.scenario.definition import Definition, compile_definition
 
 TENANTS = "azure-cni-transparent-vlan"
 CONNMARK, SETS = {"-j CONNMARK"}, {"-m set", "-m limit", "-j NFLOG"}
@@ -50,7 +50,9 @@ class Kernel:
 
 def test_a_device_file_that_is_for_others_only_is_not_the_kernels_lack() -> None:
     with pytest.raises(MissingError, match=r"this user lacks tun, needed for flannel0") as caught:
-        fit(definition.define("flannel-udp"), lambda lab, wanted: dict.fromkeys(wanted, "Permission denied"))
+        use_available_features(
+            definition.define("flannel-udp"), lambda lab, wanted: dict.fromkeys(wanted, "Permission denied")
+        )
     assert caught.value.hint == "sudo chmod 666 /dev/net/tun"
     assert features.remedy("tun", "No such device") == "modprobe tun"
 
@@ -69,14 +71,14 @@ def written(tmp_path: Path, key: str, *, asked: bool) -> Definition:
 @pytest.mark.parametrize("name", catalog.names())
 def test_a_kernel_is_asked_for_what_it_may_lack_and_for_nothing_else(name: str) -> None:
     made, kernel = definition.define(name), Kernel()
-    assert fit(made, kernel, approximate=True) == (made, made.lab)
-    wanted = tuple(features.needed(made.lab.plan))
+    assert use_available_features(made, kernel, approximate=True) == (made, made.lab)
+    wanted = tuple(features.required_features(made.lab.plan))
     assert kernel.asked == ([wanted] if wanted else [])
 
 
 @pytest.mark.parametrize(("name", "asks"), ASKS.items())
 def test_what_some_labs_ask_for(name: str, asks: set[str]) -> None:
-    assert set(features.needed(definition.define(name).lab.plan)) == asks
+    assert set(features.required_features(definition.define(name).lab.plan)) == asks
 
 
 @pytest.mark.parametrize("name", [name for name, asks in ASKS.items() if asks])
@@ -84,27 +86,32 @@ def test_what_nothing_stands_in_for_is_missed_by_name(name: str) -> None:
     made = definition.define(name)
     for feature in ASKS[name] - set(substitutes(made.lab.parts)):
         with pytest.raises(MissingError, match=f"lacks {feature}, needed for "):
-            fit(made, Kernel(feature), approximate=True)
+            use_available_features(made, Kernel(feature), approximate=True)
 
 
 @pytest.mark.parametrize("name", ["calico-ipip", "flannel-ipip", "kube-router-overlay"])
 def test_ip_in_ip_can_be_spoken_by_a_program(name: str) -> None:
-    lab = fit(definition.define(name), Kernel("ipip"), approximate=True)[1]
-    assert lab.substituted == ("ipip",)
+    lab = use_available_features(definition.define(name), Kernel("ipip"), approximate=True)[1]
+    assert lab.substitute_features == ("ipip",)
     assert "tun" in kinds(lab)
     assert "ipip" not in kinds(lab)
 
 
 def test_geneve_is_asked_for_and_vxlan_stands_in_for_it() -> None:
-    made = definition.define("antrea", sets=("tunnel=geneve",))
+    made = definition.define("antrea", overrides=("tunnel=geneve",))
     with pytest.raises(MissingError, match="lacks geneve, needed for Geneve tunnels"):
-        fit(made, Kernel("geneve"), approximate=False)
-    assert kinds(fit(made, Kernel("geneve"), approximate=True)[1]) == {"loopback", "bridge", "veth", "vxlan"}
+        use_available_features(made, Kernel("geneve"), approximate=False)
+    assert kinds(use_available_features(made, Kernel("geneve"), approximate=True)[1]) == {
+        "loopback",
+        "bridge",
+        "veth",
+        "vxlan",
+    }
 
 
 def test_flannels_ip_in_ip_can_be_spoken_by_a_program() -> None:
-    lab = fit(definition.define("flannel-ipip"), Kernel("ipip"), approximate=True)[1]
-    assert lab.substituted == ("ipip",)
+    lab = use_available_features(definition.define("flannel-ipip"), Kernel("ipip"), approximate=True)[1]
+    assert lab.substitute_features == ("ipip",)
     assert "tun" in kinds(lab)
     assert "ipip" not in kinds(lab)
 
@@ -114,29 +121,29 @@ def test_features_are_kinds_of_links_and_matches_and_targets() -> None:
         rule(text) for text in ("-m set --match-set all src -j MINE", "-p tcp -m tcp --dport 1 -j NFLOG", "-j DROP")
     ]
     plan: tuple[Resource, ...] = (
-        Link(Port("h", "lo"), "loopback"),
-        Link(Port("h", "t0"), "ipip"),
-        Link(Port("h", "t1"), "ipip"),
+        Link(Interface("h", "lo"), "loopback"),
+        Link(Interface("h", "t0"), "ipip"),
+        Link(Interface("h", "t1"), "ipip"),
         Chain("h", "filter", "FORWARD", tuple(rules)),
         Chain("h", "filter", "MINE"),
         Chain("h", "nat", "PREROUTING", (rule("-j snat --to-src 02:00:00:00:00:01", "bridge"),), family="bridge"),
     )
-    assert features.needed(plan) == {"ipip": plan[1], "-m set": plan[3], "-j NFLOG": plan[3]}
+    assert features.required_features(plan) == {"ipip": plan[1], "-m set": plan[3], "-j NFLOG": plan[3]}
     names = ("ipip", "vlan", "-m set", "-m rpfilter")
-    assert [features.module(name) for name in names] == ["ipip", "8021q", "xt_set", "ipt_rpfilter"]
+    assert [features.kernel_module(name) for name in names] == ["ipip", "8021q", "xt_set", "ipt_rpfilter"]
 
 
 def test_a_kernel_that_has_all_builds_the_real_thing_also_when_asked_otherwise() -> None:
     for asked in (False, True):
-        made, lab = fit(definition.define(TENANTS), Kernel("ipip"), approximate=asked)
-        assert made.approximate == lab.substituted == ()
+        made, lab = use_available_features(definition.define(TENANTS), Kernel("ipip"), approximate=asked)
+        assert made.substitute_features == lab.substitute_features == ()
         assert "vlan" in kinds(lab)
         assert lab.approximations == ()
 
 
 def test_what_is_missing_is_refused_with_all_that_helps() -> None:
     with pytest.raises(MissingError) as caught:
-        fit(definition.define(TENANTS), Kernel("vlan"))
+        use_available_features(definition.define(TENANTS), Kernel("vlan"))
     assert str(caught.value) == (
         "lab azure-cni-transparent-vlan cannot be built: this kernel lacks vlan, needed for the tenants' VLANs on the"
         " nodes' NICs\n"
@@ -148,18 +155,21 @@ def test_what_is_missing_is_refused_with_all_that_helps() -> None:
 
 
 def test_who_asks_gets_the_substitute_for_what_is_missing() -> None:
-    made, lab = fit(definition.define(TENANTS), Kernel("vlan"), approximate=True)
-    assert made.approximate == lab.substituted == ("vlan",)
+    made, lab = use_available_features(definition.define(TENANTS), Kernel("vlan"), approximate=True)
+    assert made.substitute_features == lab.substitute_features == ("vlan",)
     assert "vlan" not in kinds(lab)
     assert [part.feature for part in lab.approximations] == ["vlan"]
-    assert compiled(replace(made, lab=None)) == lab
-    assert {item.ns for item in lab.plan} == {item.ns for item in compiled(definition.define(TENANTS)).plan}
+    assert compile_definition(replace(made, lab=None)) == lab
+    assert {item.ns for item in lab.plan} == {item.ns for item in compile_definition(definition.define(TENANTS)).plan}
 
 
 def test_a_scenario_may_ask_by_itself(tmp_path: Path) -> None:
-    made, lab = fit(written(tmp_path, "approximate: true\n", asked=False), Kernel("vlan"))
-    assert made.approximate == lab.substituted == ("vlan",)
-    assert fit(written(tmp_path, "approximate: true\n", asked=False), Kernel())[0].approximate == ()
+    made, lab = use_available_features(written(tmp_path, "approximate: true\n", asked=False), Kernel("vlan"))
+    assert made.substitute_features == lab.substitute_features == ("vlan",)
+    assert (
+        use_available_features(written(tmp_path, "approximate: true\n", asked=False), Kernel())[0].substitute_features
+        == ()
+    )
 
 
 def test_a_scenario_may_forbid_it(tmp_path: Path) -> None:
@@ -169,13 +179,13 @@ def test_a_scenario_may_forbid_it(tmp_path: Path) -> None:
     assert problem.what == "approximate: false forbids the option --approximate"
     assert problem.line == len(catalog.find(TENANTS)[1].splitlines()) + 1
     with pytest.raises(MissingError, match=r"the scenario forbids the substitute \(approximate: false\): a"):
-        fit(written(tmp_path, "approximate: false\n", asked=False), Kernel("vlan"), approximate=True)
+        use_available_features(written(tmp_path, "approximate: false\n", asked=False), Kernel("vlan"), approximate=True)
 
 
 def test_what_no_model_has_a_substitute_for_is_refused_whoever_asks(tmp_path: Path) -> None:
     (tmp_path / "raw.yaml").write_text(RAW)
     with pytest.raises(MissingError) as caught:
-        fit(definition.define(str(tmp_path / "raw.yaml")), Kernel("vlan"), approximate=True)
+        use_available_features(definition.define(str(tmp_path / "raw.yaml")), Kernel("vlan"), approximate=True)
     assert str(caught.value) == (
         "lab raw cannot be built: this kernel lacks vlan, needed for link eth0.5 type vlan dev lo id 5 up in h\n"
         "    hint: modprobe 8021q, if this kernel has it as a module (see labctl doctor)"

@@ -11,14 +11,14 @@ import pytest
 
 import labctl.lab
 from labctl.checks import runner
-from labctl.core.resources import Address, Fdb, Link, Neighbour, Port, Process, Route
+from labctl.core.resources import Address, Fdb, Interface, Link, Neighbour, Process, Route
 from labctl.core.scenario_types import Check, Lab, See
-from labctl.core.topology import Who
+from labctl.core.topology import Topology
 from labctl.errors import ScenarioError
 from labctl.kernel.host import paths
-from labctl.tracing.diagnosis import tell
+from labctl.tracing.diagnosis import diagnose
 from labctl.tracing.request import question_of
-from labctl.tracing.run import follow
+from labctl.tracing.run import trace_packet
 from tests.test_cloud_rules import lab, said, saved
 from tests.test_docker_rules import block
 
@@ -176,9 +176,9 @@ def proven(compiled: Lab, *claims: Check) -> list[str]:
 def test_a_trace_tells_the_hop_that_the_program_takes() -> None:
     options: dict[str, object] = {"icmp": False, "tcp": None, "udp": None, "size": None, "fragment": False}
     with running("flannel-udp") as compiled:
-        who = Who(compiled)
-        evidence, _ = follow(who.lab, question_of(who, "a", "c", {**options, "listen": False}), listen=False)
-    request = tell(evidence).legs[0].steps
+        who = Topology(compiled)
+        evidence, _ = trace_packet(who.lab, question_of(who, "a", "c", {**options, "listen": False}), listen=False)
+    request = diagnose(evidence).legs[0].steps
     assert [(step.node, step.ttl) for step in request] == [
         ("a", 64), ("node1", 62), ("fabric", 62), ("node2", 61), ("c", 61),
     ]  # fmt: skip
@@ -187,7 +187,7 @@ def test_a_trace_tells_the_hop_that_the_program_takes() -> None:
 
 
 def seen(at: str, *, negate: bool = False, **what: str) -> See:
-    return See(Port(*at.split("/")), negate=negate, **what)
+    return See(Interface(*at.split("/")), negate=negate, **what)
 
 
 @pytest.mark.root

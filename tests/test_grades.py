@@ -6,7 +6,7 @@ import pytest
 import samples
 
 from labctl.core import fidelity
-from labctl.core.fidelity import Part, approximation, faithful, needs, skipped
+from labctl.core.fidelity import Fidelity, approximation, faithful, needs, skipped
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,8 @@ from labctl.core.fidelity import Part, approximation, faithful, needs, skipped
         ((), ""),
     ],
 )
-def test_a_model_in_a_few_words(parts: tuple[Part, ...], said: str) -> None:
-    assert fidelity.word(parts) == said
+def test_a_model_in_a_few_words(parts: tuple[Fidelity, ...], said: str) -> None:
+    assert fidelity.summary(parts) == said
 
 
 def test_only_what_names_a_substitute_can_be_built_otherwise() -> None:
@@ -29,25 +29,25 @@ def test_only_what_names_a_substitute_can_be_built_otherwise() -> None:
 
 
 def test_what_differs_is_what_is_approximate_or_left_out() -> None:
-    assert fidelity.differs(samples.PARTS) == ("the load balancer", "without IPv6")
+    assert fidelity.deviations(samples.PARTS) == ("the load balancer", "without IPv6")
 
 
 def test_parts_are_read_from_the_text_of_a_model() -> None:
     text = "raise SystemExit\nPARTS = (\n    faithful('a'),\n    needs('vlan', 'b' 'c', instead='d'),\n)\nMORE = ()\n"
-    assert fidelity.read(text) == (faithful("a"), needs("vlan", "bc", instead="d"))
-    assert fidelity.read("PARTS = (skipped('x'),)") == (skipped("x"),)
+    assert fidelity.read_parts(text) == (faithful("a"), needs("vlan", "bc", instead="d"))
+    assert fidelity.read_parts("PARTS = (skipped('x'),)") == (skipped("x"),)
 
 
 def test_parts_that_models_share_are_read_from_their_own_file() -> None:
     text = "from labctl.models.lib import pods\nPARTS = (\n    faithful('a'),\n    *pods.PARTS,\n)\n"
-    assert fidelity.read(text, lambda module: (faithful(module),)) == (faithful("a"), faithful("pods"))
+    assert fidelity.read_parts(text, lambda module: (faithful(module),)) == (faithful("a"), faithful("pods"))
     for line in ("import pods as ways", "import aws, pods as ways, vpc", "import (\n    aws,\n    pods as ways,\n)"):
         renamed = text.replace("import pods", line).replace("*pods", "*ways")
-        assert fidelity.read(renamed, lambda module: (faithful(module),)) == (faithful("a"), faithful("pods"))
+        assert fidelity.read_parts(renamed, lambda module: (faithful(module),)) == (faithful("a"), faithful("pods"))
 
 
 def test_parts_are_told_by_grade() -> None:
-    assert fidelity.ordered(reversed(samples.PARTS)) == samples.PARTS
+    assert fidelity.sort_by_grade(reversed(samples.PARTS)) == samples.PARTS
 
 
 @pytest.mark.parametrize(
@@ -64,4 +64,4 @@ def test_parts_are_told_by_grade() -> None:
 )
 def test_parts_that_are_no_plain_texts_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"PARTS is a tuple of faithful"):
-        fidelity.read(text)
+        fidelity.read_parts(text)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from labctl.errors import LabError, ScenarioError, UsageError
 from labctl.scenario import catalog
 from labctl.scenario.parser import parse
-from labctl.scenario.yaml_reader import MAX_BYTES, decode
+from labctl.scenario.yaml_reader import MAX_BYTES, decode_utf8
 
 SCENARIOS = [catalog.find(name)[1] for name in catalog.names()]
 ERRORS = [path.read_bytes() for path in sorted((Path(__file__).parent / "errors").glob("*.yaml"))]
@@ -66,7 +66,7 @@ def test_any_text(text: str) -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes(data: bytes) -> None:
     try:
-        text = decode(data, "t.yaml")
+        text = decode_utf8(data, "t.yaml")
     except ScenarioError:
         return
     answer(text)
@@ -153,7 +153,7 @@ def test_lines_of_words(section: str, line: str) -> None:
 @given(st.text(max_size=40))
 def test_any_set_and_any_name(word: str) -> None:
     for sets in ((word,), (f"nodes={word}",), (f"{word}=1",), (f"nodes.node1.{word}",)):
-        answer(SCENARIOS[0], sets=sets)
+        answer(SCENARIOS[0], overrides=sets)
     answer(SCENARIOS[0], name=word)
 
 

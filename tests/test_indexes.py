@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labctl.core.resources import Port
+from labctl.core.resources import Interface
 from labctl.kernel.apply.ifindex import Indexes
 
 
@@ -11,6 +11,9 @@ def test_a_chosen_index_is_free_in_its_namespace() -> None:
     indexes = Indexes(None)
     chosen = []
     for name in ("a", "b", "c"):
-        chosen += [indexes.near(Port("node", f"eth-{name}")), indexes.far(Port("node", f"veth-{name}"))]
+        chosen += [
+            indexes.next_lab_index(Interface("node", f"eth-{name}")),
+            indexes.next_free_index(Interface("node", f"veth-{name}")),
+        ]
 
     assert len(set(chosen)) == 6

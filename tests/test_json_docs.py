@@ -13,7 +13,7 @@ import pytest
 import samples
 
 from labctl.compare.table import table
-from labctl.core.resources import PHASES
+from labctl.core.resources import RESOURCE_TYPES
 from labctl.errors import KernelError, Problem, ScenarioError
 from labctl.render.plan_json import resource_json
 from labctl.report import json_documents
@@ -76,7 +76,7 @@ def test_a_document_is_plain_json(document: Any) -> None:
     assert json.loads(json.dumps(document, allow_nan=False)) == document
 
 
-@pytest.mark.parametrize("kind", PHASES)
+@pytest.mark.parametrize("kind", RESOURCE_TYPES)
 def test_the_page_publishes_the_fields_of_every_kernel_object(kind: type) -> None:
     sample = next(item for item in samples.PLAN if type(item) is kind)
     row = next(line for line in TEXT.splitlines() if line.startswith(f"| `{kind.__name__.lower()}` |"))

@@ -13,10 +13,10 @@ import kernels
 import pytest
 
 from labctl.core.diff import diff
-from labctl.core.features import needed
-from labctl.core.resources import Link, Neighbour, Plan, Port, Resource, Route, assemble
+from labctl.core.features import required_features
+from labctl.core.resources import Interface, Link, Neighbour, Plan, Resource, Route, assemble
 from labctl.kernel.host import modules, paths
-from labctl.kernel.lab_kernel import Linux
+from labctl.kernel.lab_kernel import KernelLab
 from labctl.models.lib import primitives
 from labctl.render.resources import change_lines
 
@@ -38,7 +38,7 @@ def inner(number: int) -> IPv4Address:
 
 
 def own(number: int, dev: str = "lo") -> Iterator[Resource]:
-    yield from primitives.addresses(Port(f"n{number}", dev), primitives.iface(inner(number), 32))
+    yield from primitives.addresses(Interface(f"n{number}", dev), primitives.with_prefix_length(inner(number), 32))
 
 
 def there(number: int, dev: str, via: IPv4Address | None = None) -> Route:
@@ -48,26 +48,26 @@ def there(number: int, dev: str, via: IPv4Address | None = None) -> Route:
 
 def tunnel(number: int, other: int) -> Iterator[Resource]:
     options = (("local", str(outer(number))), ("remote", str(outer(other))), ("ttl", "64"))
-    yield Link(Port(f"n{number}", "tun1"), "ipip", mtu=1480, options=options)
+    yield Link(Interface(f"n{number}", "tun1"), "ipip", mtu=1480, options=options)
     yield from own(number, "tun1")
     yield there(other, "tun1")
 
 
 def fallback(number: int, other: int) -> Iterator[Resource]:
     """The device that the module itself puts into a namespace, as Calico uses it."""
-    yield Link(Port(f"n{number}", "tunl0"), "ipip", mtu=1480)
+    yield Link(Interface(f"n{number}", "tunl0"), "ipip", mtu=1480)
     yield from own(number, "tunl0")
     yield there(other, "tunl0", outer(other))
 
 
 def vlan(number: int, other: int) -> Iterator[Resource]:
-    yield Link(Port(f"n{number}", "eth0.7"), "vlan", mtu=1400, options=(("dev", "eth0"), ("id", "7")))
+    yield Link(Interface(f"n{number}", "eth0.7"), "vlan", mtu=1400, options=(("dev", "eth0"), ("id", "7")))
     yield from own(number, "eth0.7")
     yield there(other, "eth0.7")
 
 
 def dummy(number: int, other: int) -> Iterator[Resource]:
-    yield Link(Port(f"n{number}", "dummy0"), "dummy", mtu=1400, mac=f"02:00:00:00:09:0{number}")
+    yield Link(Interface(f"n{number}", "dummy0"), "dummy", mtu=1400, mac=f"02:00:00:00:09:0{number}")
     yield from own(number, "dummy0")
     yield there(other, "eth0", outer(other))
 
@@ -75,9 +75,11 @@ def dummy(number: int, other: int) -> Iterator[Resource]:
 def ipvlan(number: int, other: int, mode: str = "l2") -> Iterator[Resource]:
     name = f"n{number}"
     yield from primitives.netns(f"p{number}")
-    yield Link(Port(f"p{number}", "eth0"), "ipvlan", mtu=1500, options=(("dev", "eth0"), ("mode", mode)), born=name)
+    yield Link(
+        Interface(f"p{number}", "eth0"), "ipvlan", mtu=1500, options=(("dev", "eth0"), ("mode", mode)), link_netns=name
+    )
     yield from primitives.addresses(
-        Port(f"p{number}", "eth0"), primitives.iface(IPv4Address(f"192.168.0.1{number}"), 24)
+        Interface(f"p{number}", "eth0"), primitives.with_prefix_length(IPv4Address(f"192.168.0.1{number}"), 24)
     )
     yield from own(number)
     yield there(other, "eth0", outer(other))
@@ -89,13 +91,13 @@ def ipvlan_l3(number: int, other: int) -> Iterator[Resource]:
 
 def geneve(number: int, other: int) -> Iterator[Resource]:
     options = (("id", "42"), ("remote", str(outer(other))), ("dstport", "6081"))
-    yield Link(Port(f"n{number}", "gen1"), "geneve", mtu=1450, mac=f"02:00:00:00:08:0{number}", options=options)
+    yield Link(Interface(f"n{number}", "gen1"), "geneve", mtu=1450, mac=f"02:00:00:00:08:0{number}", options=options)
     yield from own(number, "gen1")
     yield there(other, "gen1")
 
 
 def geneve_external(number: int, other: int) -> Iterator[Resource]:
-    port, gateway = Port(f"n{number}", "gen_sys"), IPv4Address(f"10.0.{other}.250")
+    port, gateway = Interface(f"n{number}", "gen_sys"), IPv4Address(f"10.0.{other}.250")
     options = (("dstport", "6081"), ("external", "on"))
     yield Link(port, "geneve", mtu=1450, mac=f"02:00:00:00:07:0{number}", options=options)
     yield Neighbour(port, gateway, f"02:00:00:00:07:0{other}")
@@ -111,25 +113,27 @@ WAYS: dict[str, Way] = {
 
 
 def plan(way: Way | None) -> Plan:
-    cable = primitives.veth(Port("n1", "eth0"), Port("n2", "eth0"), mtu=1500, macs=MACS)
+    cable = primitives.veth_pair(Interface("n1", "eth0"), Interface("n2", "eth0"), mtu=1500, macs=MACS)
     both = [item for number in (1, 2) for item in primitives.netns(f"n{number}")]
     ends = [
         item
         for number in (1, 2)
-        for item in primitives.addresses(Port(f"n{number}", "eth0"), primitives.iface(outer(number), 24))
+        for item in primitives.addresses(
+            Interface(f"n{number}", "eth0"), primitives.with_prefix_length(outer(number), 24)
+        )
     ]
     ways = [item for number in (1, 2) for item in way(number, 3 - number)] if way is not None else []
     return assemble((*both, *cable, *ends, *ways))
 
 
 def drift(want: Plan) -> list[str]:
-    with Linux(LAB) as kernel:
+    with KernelLab(LAB) as kernel:
         return [line for change in diff(want, kernel.observe(want)) for line in change_lines(change)]
 
 
 def mend(want: Plan) -> None:
     for _ in range(3):
-        with Linux(LAB) as kernel:
+        with KernelLab(LAB) as kernel:
             kernel.apply(diff(want, kernel.observe(want)))
 
 
@@ -148,12 +152,12 @@ def arrives(node: str, target: str) -> bool:
 def built(request: pytest.FixtureRequest) -> Iterator[Plan]:
     """What is named, built; taken down afterwards, and then nothing is left of it."""
     want = plan(WAYS[request.param])
-    if reason := kernels.lacking(tuple(needed(want))):
+    if reason := kernels.lacking(tuple(required_features(want))):
         pytest.skip(reason)
-    with Linux(LAB) as kernel:
+    with KernelLab(LAB) as kernel:
         kernel.apply(diff(want, ()))
     yield want
-    with Linux(LAB) as kernel:
+    with KernelLab(LAB) as kernel:
         kernel.destroy()
     assert LAB not in paths.labs()
 
@@ -196,8 +200,8 @@ def test_a_device_that_the_module_made_is_no_drift_until_somebody_uses_it(built:
 
 def test_a_modules_device_that_is_wanted_down_is_there() -> None:
     """A bridge of such a name, for any kernel has those; what a module made reads the same."""
-    want = (*primitives.netns("n1"), Link(Port("n1", "ip6gretap0"), "bridge", up=False))
-    with Linux(LAB) as kernel:
+    want = (*primitives.netns("n1"), Link(Interface("n1", "ip6gretap0"), "bridge", up=False))
+    with KernelLab(LAB) as kernel:
         kernel.apply(diff(want, ()))
     try:
         assert drift(want) == []
@@ -207,14 +211,14 @@ def test_a_modules_device_that_is_wanted_down_is_there() -> None:
         assert drift(want) == []
         assert drift(want[:-1]) == []
     finally:
-        with Linux(LAB) as kernel:
+        with KernelLab(LAB) as kernel:
             kernel.destroy()
 
 
 @pytest.mark.parametrize("built", ["dummy"], indirect=True)
 def test_a_kind_that_was_loaded_later_changes_no_lab(built: Plan) -> None:
     want = plan(WAYS["ipip"])
-    if reason := kernels.lacking(tuple(needed(want))):
+    if reason := kernels.lacking(tuple(required_features(want))):
         pytest.skip(reason)
     modules.load(["ipip"], print)
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 import kernels
 import pytest
 
-from labctl.core.resources import IpSet, Link, Port, Process, Route, Rule
+from labctl.core.resources import Interface, IpSet, Link, Process, Route, Rule
 from labctl.core.scenario_types import Check, Lab, See
 from labctl.errors import ScenarioError
 from labctl.lab import lifecycle
-from labctl.lab.fallback import fit
+from labctl.lab.fallback import use_available_features
 from labctl.scenario import definition
 from labctl.scenario.parser import parse_and_compile
 from tests.taken import missed, typed, verdict
@@ -158,9 +158,12 @@ def test_pods_leave_room_for_a_tunnel_unless_there_can_be_none() -> None:
 
 def test_a_program_may_stand_in_for_the_tunnel() -> None:
     made = definition.define(OVERLAY)
-    exact, same = fit(made, Kernel())[1], fit(made, Kernel("ipip"), approximate=True)[1]
+    exact, same = (
+        use_available_features(made, Kernel())[1],
+        use_available_features(made, Kernel("ipip"), approximate=True)[1],
+    )
 
-    def tunnels(found: Lab) -> set[tuple[Port, str]]:
+    def tunnels(found: Lab) -> set[tuple[Interface, str]]:
         return {(item.at, item.kind) for item in found.plan if isinstance(item, Link) and item.at.dev[:4] == "tun-"}
 
     assert {at for at, _ in tunnels(exact)} == {at for at, _ in tunnels(same)}
@@ -240,7 +243,7 @@ def test_a_tunnel_takes_what_comes_from_its_own_end(overlay: lifecycle.Definitio
 @pytest.mark.root
 def test_who_is_no_node_is_told_the_nodes_address(overlay: lifecycle.Definition) -> None:
     def seen(source: str) -> Check:
-        return Check(f"node2 sees {source}", "ping", "a", "node2", sees=(See(Port("node2", "eth0"), src=source),))
+        return Check(f"node2 sees {source}", "ping", "a", "node2", sees=(See(Interface("node2", "eth0"), src=source),))
 
     assert asked(seen("a")) == ["pass"]
     typed(OVERLAY, "node1", "ipset del kube-router-node-ips 192.168.0.2")
@@ -248,7 +251,7 @@ def test_who_is_no_node_is_told_the_nodes_address(overlay: lifecycle.Definition)
         assert asked(seen("node1")) == ["pass"]
     finally:
         lifecycle.up(overlay)
-    assert lifecycle.status(OVERLAY, lifecycle.recall(OVERLAY)) == ()
+    assert lifecycle.status(OVERLAY, lifecycle.load_compiled_lab(OVERLAY)) == ()
 
 
 @pytest.mark.root
@@ -276,9 +279,9 @@ def test_there_are_tunnels_to_all_or_to_none(overlay: str, encap: str, expect: s
     made = kernels.define(OVERLAY, (f"overlay={overlay}", f"name={overlay}", "checks=[]"), ("ipip",))
     lifecycle.up(made)
     try:
-        assert lifecycle.status(overlay, lifecycle.recall(overlay)) == ()
+        assert lifecycle.status(overlay, lifecycle.load_compiled_lab(overlay)) == ()
         assert verdict(overlay)[0] == "pass"
-        way = See(Port("node2", "eth0"), src="a", dst="c", encap=encap, direction="in")
+        way = See(Interface("node2", "eth0"), src="a", dst="c", encap=encap, direction="in")
         assert verdict(overlay, "", Check("near", "ping", "a", "c", sees=(way,)))[0] == "pass"
         told, why = verdict(overlay, "", Check("far", "ping", "a", "d", expect=expect))
         assert told == "pass", why

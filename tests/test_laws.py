@@ -15,7 +15,7 @@ import pytest
 
 from labctl.checks import runner
 from labctl.core.diff import diff
-from labctl.core.resources import Link, Netns, Port
+from labctl.core.resources import Interface, Link, Netns
 from labctl.errors import KernelError, LockError, UsageError
 from labctl.kernel import lab_kernel
 from labctl.kernel.host import lab_state, paths
@@ -69,7 +69,9 @@ def clean() -> Iterator[None]:
 
 def drift(name: str) -> list[str]:
     """How a running lab differs from its definition, in words."""
-    return [line for change in lifecycle.status(name, lifecycle.recall(name)) for line in change_lines(change)]
+    return [
+        line for change in lifecycle.status(name, lifecycle.load_compiled_lab(name)) for line in change_lines(change)
+    ]
 
 
 @pytest.mark.kernel
@@ -126,7 +128,7 @@ def test_a_dry_run_changes_nothing_and_tells_everything() -> None:
 
 def test_another_definition_is_refused_unless_replaced() -> None:
     lifecycle.up(lifecycle.define("kubenet"))
-    other = lifecycle.define("kubenet", sets=("routing=host",))
+    other = lifecycle.define("kubenet", overrides=("routing=host",))
     with pytest.raises(UsageError, match="another definition"):
         lifecycle.up(other)
     with pytest.raises(UsageError, match="another definition"):
@@ -138,7 +140,7 @@ def test_another_definition_is_refused_unless_replaced() -> None:
 
 def test_what_runs_without_a_record_is_not_turned_into_something_else() -> None:
     lifecycle.up(lifecycle.define("kubenet"))
-    lab_state.forget("kubenet")
+    lab_state.remove_files("kubenet")
     with pytest.raises(UsageError, match="of a definition that is lost, with a, b, c"):
         lifecycle.up(lifecycle.define("docker-bridge", "kubenet"))
     assert lifecycle.up(lifecycle.define("kubenet")).changes == ()
@@ -168,21 +170,21 @@ def test_down_needs_no_state(tmp_path: Path) -> None:
     own.write_text(text.replace("name: kubenet", "name: mine"))
     lifecycle.up(lifecycle.define(str(own)))
     own.unlink()
-    lab_state.forget("mine")
+    lab_state.remove_files("mine")
     with pytest.raises(UsageError) as caught:
-        lifecycle.recall("mine")
+        lifecycle.load_compiled_lab("mine")
     assert "--scenario" in str(caught.value)
     assert len(lifecycle.down("mine")) > 3
     assert paths.labs() == {}
 
 
 def test_a_port_may_stand_before_its_bridge() -> None:
-    inner, outer = Port("c1", "eth0"), Port("host", "veth1")
-    links = (Link(inner, "veth", outer), Link(outer, "veth", inner, "br0"), Link(Port("host", "br0"), "bridge"))
+    inner, outer = Interface("c1", "eth0"), Interface("host", "veth1")
+    links = (Link(inner, "veth", outer), Link(outer, "veth", inner, "br0"), Link(Interface("host", "br0"), "bridge"))
     plan = (Netns("c1"), Netns("host"), *links)
-    with lab_kernel.Linux("ports-first") as kernel:
+    with lab_kernel.KernelLab("ports-first") as kernel:
         kernel.apply(diff(plan, ()))
-    with lab_kernel.Linux("ports-first") as kernel:
+    with lab_kernel.KernelLab("ports-first") as kernel:
         found = {item.key: item for item in kernel.observe()}
     port = found[links[1].key]
     assert isinstance(port, Link)
@@ -289,7 +291,7 @@ def test_other_namespaces_are_never_touched() -> None:
     ],
 )  # fmt: skip
 def test_what_a_lab_claims_follows_from_its_options(scenario: str, setting: str) -> None:
-    made = lifecycle.up(lifecycle.define(scenario, sets=(setting,))).lab
+    made = lifecycle.up(lifecycle.define(scenario, overrides=(setting,))).lab
     outcomes = runner.run(made).outcomes
 
     assert [(one.check.say, one.verdict, one.evidence) for one in outcomes if one.verdict != "pass"] == []

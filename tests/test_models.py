@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from labctl import models
-from labctl.core.resources import Address, Chain, Link, Neighbour, Netns, Port, Route, Rule, Sysctl
-from labctl.core.scenario_types import Check, Lab, Node, Scenario
+from labctl.core.resources import Address, Chain, Interface, Link, Neighbour, Netns, Route, Rule, Sysctl
+from labctl.core.scenario_types import Check, Lab, Scenario, ScenarioNode
 from labctl.errors import ScenarioError
 from labctl.models.lib import primitives
 from labctl.scenario.parser import parse_and_compile
@@ -27,8 +27,8 @@ AKS = [  # the models of AKS, each with an option that is a range
 
 
 def scenario(model: str, nodes: dict[str, list[str]], **options: Any) -> Scenario:
-    made = models.find(model).Options(**options)
-    return Scenario(model, model, tuple(Node(name, tuple(pods)) for name, pods in nodes.items()), made)
+    made = models.find_model(model).Options(**options)
+    return Scenario(model, model, tuple(ScenarioNode(name, tuple(pods)) for name, pods in nodes.items()), made)
 
 
 def lab(model: str, nodes: dict[str, list[str]], **options: Any) -> Lab:
@@ -36,7 +36,7 @@ def lab(model: str, nodes: dict[str, list[str]], **options: Any) -> Lab:
 
 
 def refusals(model: str, nodes: dict[str, list[str]], **options: Any) -> list[tuple[str, str, str]]:
-    return list(models.find(model).refuse(scenario(model, nodes, **options)))
+    return list(models.find_model(model).refuse(scenario(model, nodes, **options)))
 
 
 def chains(built: Lab, ns: str, table: str, family: str = "ip") -> dict[str, list[str]]:
@@ -73,7 +73,7 @@ def crowd(count: int, word: str = "p") -> list[str]:
 )
 class TestEveryModel:
     def test_it_opens_with_a_picture_and_says_what_it_follows(self, model: str, nodes: dict[str, list[str]]) -> None:
-        module = models.find(model)
+        module = models.find_model(model)
         assert module.__doc__.splitlines()[0].endswith(".")
         assert "+--" in module.__doc__
         assert module.FOLLOWS
@@ -159,8 +159,8 @@ hosts: {host1: {containers: {a: , b: {networks: [back, front, bridge]}, c: {netw
         assert routes(built, "b") == {"0.0.0.0/0 172.20.0.1 eth1 254"}
         assert routes(built, "c") == set()
         masters = {item.peer: item.master for item in built.plan if isinstance(item, Link) and item.master}
-        assert masters[Port("b", "eth2")] == "docker0"
-        assert masters[Port("b", "eth1")] == primitives.hashed("br-", 12, ["front"])[0]
+        assert masters[Interface("b", "eth2")] == "docker0"
+        assert masters[Interface("b", "eth1")] == primitives.device_names("br-", 12, ["front"])[0]
         assert [str(ip) for ip in built.machine("host1").addresses] == [  # type: ignore[union-attr]
             "192.168.50.11", "172.17.0.1", "172.19.0.1", "172.20.0.1", "172.18.0.1",
         ]  # fmt: skip
@@ -232,7 +232,7 @@ class TestKubenet:
 
     def test_the_dedup_rules_know_the_bridge(self) -> None:
         built = lab("kubenet", CLUSTER)
-        mac = next(item.mac for item in built.plan if isinstance(item, Link) and item.at == Port("node2", "cbr0"))
+        mac = next(item.mac for item in built.plan if isinstance(item, Link) and item.at == Interface("node2", "cbr0"))
         assert chains(built, "node2", "filter", "bridge")["AKS-DEDUP-PROMISC"] == [
             f"-p IPv4 -s {mac} -o veth+ --ip-src 10.244.1.1 -j ACCEPT",
             f"-p IPv4 -s {mac} -o veth+ --ip-src 10.244.1.0/24 -j DROP",
@@ -363,7 +363,7 @@ class TestAzureCniBridge:
             ],
         }
         known = [item for item in built.plan if isinstance(item, Neighbour) and item.ns == "node2"]
-        assert known == [Neighbour(Port("node2", "azure0"), ip_address("10.224.0.36"), pod)]
+        assert known == [Neighbour(Interface("node2", "azure0"), ip_address("10.224.0.36"), pod)]
 
     def test_tunnel_mode_sends_every_frame_to_the_fabric(self) -> None:
         built = lab("azure-cni-bridge", CLUSTER, mode="tunnel")
@@ -432,7 +432,7 @@ nodes: {node1: {pods: {a: {vlan: 7}, b: {vlan: 7}, x: {vlan: 8}}}, node2: {pods:
 """
 
     def tenants(self, *approximate: str) -> Lab:
-        return parse_and_compile(self.TENANTS, "t.yaml", approximate=approximate or None)[1]
+        return parse_and_compile(self.TENANTS, "t.yaml", substitute_features=approximate or None)[1]
 
     @pytest.mark.parametrize("approximate", [(), ("vlan",)], ids=["exact", "approximate"])
     def test_a_tenants_namespace_is_as_the_plugin_makes_it(self, approximate: tuple[str, ...]) -> None:
@@ -442,7 +442,7 @@ nodes: {node1: {pods: {a: {vlan: 7}, b: {vlan: 7}, x: {vlan: 8}}}, node2: {pods:
             "PREROUTING": ["-i eth0_7 -j ACCEPT", "-j MARK --set-xmark 0x14d/0xffffffff"]
         }
         assert chains(built, space, "filter") == {"FORWARD": ["-d 168.63.129.16/32 -p tcp -m tcp --dport 80 -j DROP"]}
-        a, b = primitives.hashed("azv", 11, ["a", "b"])
+        a, b = primitives.device_names("azv", 11, ["a", "b"])
         assert routes(built, space) == {
             "169.254.2.1/32 None eth0_7 254", "0.0.0.0/0 169.254.2.1 eth0_7 254", f"10.100.0.4/32 None {a} 254",
             "169.254.2.1/32 None eth0_7 2", "0.0.0.0/0 169.254.2.1 eth0_7 2", f"10.100.0.5/32 None {b} 254",
@@ -472,7 +472,7 @@ nodes: {node1: {pods: {a: {vlan: 7}, b: {vlan: 7}, x: {vlan: 8}}}, node2: {pods:
         assert routes(built, "node1") == {"0.0.0.0/0 10.224.0.1 eth0 254"}
         assert {name for name in links if name.startswith("node1/")} == {"node1/lo", "node1/eth0"}
         vlan = links["node1-vlan8/eth0_8"]
-        assert (vlan.kind, vlan.born, vlan.options) == ("vlan", "node1", (("dev", "eth0"), ("id", "8")))
+        assert (vlan.kind, vlan.link_netns, vlan.options) == ("vlan", "node1", (("dev", "eth0"), ("id", "8")))
         assert vlan.mac == links["node1/eth0"].mac
         assert links["fabric/node1-vlan8"].options == (("dev", "node1"), ("id", "8"))
 
@@ -511,19 +511,19 @@ nodes: {node1: {pods: {a: {vlan: 7}, b: {vlan: 7}, x: {vlan: 8}}}, node2: {pods:
         assert told(self.TENANTS.replace("vlan: 8", "vlan: 4095"))[0].startswith("3: vlan: 4095 is out of bounds")
 
 
-@pytest.mark.parametrize("model", models.names())
+@pytest.mark.parametrize("model", models.model_names())
 def test_how_true_a_model_is_stands_in_its_parts(model: str) -> None:
-    module = models.find(model)
+    module = models.find_model(model)
     grades = [part.grade for part in module.PARTS]
     assert "faithful" in grades or "approximation" in grades
     assert not re.search(r"^(faithful|approximation|needs|skipped)\s", module.__doc__, re.MULTILINE)
     for part in module.PARTS:
-        assert part.what.isprintable()
-        assert len(part.what) < 110
-        assert part.why or part.grade != "approximation"
+        assert part.aspect.isprintable()
+        assert len(part.aspect) < 110
+        assert part.reason or part.grade != "approximation"
         assert bool(part.feature) == (part.grade == "needs")
-        assert not part.what.endswith(".")
-        assert not part.why.endswith(".")
+        assert not part.aspect.endswith(".")
+        assert not part.reason.endswith(".")
 
 
 @pytest.mark.parametrize("reserved", ["169.254.0.0/16", "172.30.8.0/24", "172.16.0.0/12", "192.0.2.0/24", "0.0.0.0/0"])
@@ -552,10 +552,15 @@ def meshes(built: Lab) -> list[Check]:
 
 def test_device_names_never_meet() -> None:
     names = crowd(300)
-    assert len(set(primitives.hashed("v", 3, names))) == 300
-    assert primitives.hashed("v", 3, names) == primitives.hashed("v", 3, names)
-    assert [primitives.device(name)[:3] for name in ("node1", "igw", "lan1", "lan2")] == ["nod", "to-", "to-", "to-"]
+    assert len(set(primitives.device_names("v", 3, names))) == 300
+    assert primitives.device_names("v", 3, names) == primitives.device_names("v", 3, names)
+    assert [primitives.device_name(name)[:3] for name in ("node1", "igw", "lan1", "lan2")] == [
+        "nod",
+        "to-",
+        "to-",
+        "to-",
+    ]
     assert (
-        primitives.device("a-name-too-long-for-a-device")
-        == primitives.hashed("to-", 11, ["a-name-too-long-for-a-device"])[0]
+        primitives.device_name("a-name-too-long-for-a-device")
+        == primitives.device_names("to-", 11, ["a-name-too-long-for-a-device"])[0]
     )

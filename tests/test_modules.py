@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from labctl.core.features import module
+from labctl.core.features import kernel_module
 from labctl.core.iptables import rule
-from labctl.core.resources import Chain, Link, Netns, Port, Sysctl
+from labctl.core.resources import Chain, Interface, Link, Netns, Sysctl
 from labctl.errors import KernelError
 from labctl.kernel.host import modules
 
 PLAN = (
     Netns("n"),
-    Link(Port("n", "lo"), "loopback"),
-    Link(Port("n", "eth0"), "veth"),
-    Link(Port("n", "br0"), "bridge"),
-    Link(Port("n", "eth0.5"), "vlan"),
+    Link(Interface("n", "lo"), "loopback"),
+    Link(Interface("n", "eth0"), "veth"),
+    Link(Interface("n", "br0"), "bridge"),
+    Link(Interface("n", "eth0.5"), "vlan"),
     Sysctl("n", "net.ipv4.ip_forward", "1"),
     Chain("n", "nat", "POSTROUTING", (rule("-p tcp --dport 80 -j DNAT --to-destination 1.2.3.4"), rule("-j MINE"))),
     Chain("n", "nat", "MINE", (rule("-m comment --comment '-m x' -j MASQUERADE"),)),
@@ -65,13 +65,13 @@ def test_ebtables_has_extensions_of_its_own() -> None:
 
 
 def test_only_what_is_absent_is_asked_for() -> None:
-    assert modules.missing(("veth", "ip-tables", "bridge"), {"veth", "ip_tables"}) == ("bridge",)
+    assert modules.missing_modules(("veth", "ip-tables", "bridge"), {"veth", "ip_tables"}) == ("bridge",)
 
 
 def test_only_loading_br_netfilter_is_undone() -> None:
-    assert modules.undo({"bridge"}, {"bridge", "br_netfilter"}) == modules.BRIDGE_CALLS
-    assert modules.undo({"br_netfilter"}, {"br_netfilter", "bridge"}) == ()
-    assert modules.undo({"bridge"}, {"bridge", "ip_tables"}) == ()
+    assert modules.sysctls_to_reset({"bridge"}, {"bridge", "br_netfilter"}) == modules.BRIDGE_CALLS
+    assert modules.sysctls_to_reset({"br_netfilter"}, {"br_netfilter", "bridge"}) == ()
+    assert modules.sysctls_to_reset({"bridge"}, {"bridge", "ip_tables"}) == ()
 
 
 def test_what_was_loaded_is_said_and_bridges_are_left_alone(machine: Path) -> None:
@@ -94,7 +94,7 @@ def test_other_modules_leave_the_bridges_settings(machine: Path) -> None:
 
 def test_a_module_that_puts_a_device_into_every_namespace_is_said_to(machine: Path) -> None:
     said: list[str] = []
-    modules.ensure([Link(Port("n", "tunl0"), "ipip")], said.append, machine)
+    modules.ensure([Link(Interface("n", "tunl0"), "ipip")], said.append, machine)
     assert said[1:] == ["ipip created a device, down, in every network namespace, also in this machine's own"]
 
 
@@ -141,18 +141,18 @@ def tree(machine: Path, *, told: bool = True) -> Path:
 def test_which_modules_would_be_loaded_is_read_from_their_files(machine: Path) -> None:
     tree(machine)
 
-    assert modules.dormant(("veth", "macvlan", "vlan", "teleport"), machine) == ()
-    assert modules.dormant(("rtnl-link-vlan", "8021q", "ip_tables"), machine) == ("8021q", "ip_tables")
+    assert modules.loadable_modules(("veth", "macvlan", "vlan", "teleport"), machine) == ()
+    assert modules.loadable_modules(("rtnl-link-vlan", "8021q", "ip_tables"), machine) == ("8021q", "ip_tables")
     (machine / "sys/module/8021q").mkdir()
-    assert modules.dormant(("rtnl-link-vlan",), machine) == ()
+    assert modules.loadable_modules(("rtnl-link-vlan",), machine) == ()
 
 
 def test_where_the_files_cannot_be_seen_whatever_is_not_there_might_be_loaded(machine: Path) -> None:
     tree(machine, told=False)
 
-    assert modules.dormant(("veth", "rtnl-link-vlan", "8021q"), machine) == ("rtnl_link_vlan", "8021q")
+    assert modules.loadable_modules(("veth", "rtnl-link-vlan", "8021q"), machine) == ("rtnl_link_vlan", "8021q")
     (machine / "proc/modules").unlink()
-    assert modules.dormant(("8021q",), machine) == ()
+    assert modules.loadable_modules(("8021q",), machine) == ()
 
 
 def test_a_target_may_live_in_the_module_of_its_match() -> None:
@@ -160,4 +160,4 @@ def test_a_target_may_live_in_the_module_of_its_match() -> None:
     rules = (rule("-j MARK --set-mark 1"), rule("-m connmark --mark 1 -j CONNMARK --restore-mark"))
     chains = [Chain("n", "mangle", "PREROUTING", rules, "ACCEPT")]
     assert modules.modules_for(chains) == ("ip_tables", "iptable_mangle", "xt_mark", "xt_connmark")
-    assert module("-j CONNMARK") == "xt_connmark"
+    assert kernel_module("-j CONNMARK") == "xt_connmark"

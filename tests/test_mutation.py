@@ -651,7 +651,7 @@ def inside(name: str, node: str, command: str) -> str:
 
 def verdict(name: str, word: str, patience: float | None) -> tuple[str, list[str]]:
     """What the checks with that word say within `patience` seconds each (None: as they ask), and why."""
-    compiled = lab.recall(name)
+    compiled = lab.load_compiled_lab(name)
     hasty = tuple(
         replace(check, within=patience or check.within) for check in (*compiled.checks, *BESIDES.get(name, ()))
     )
@@ -700,11 +700,11 @@ def test_what_is_broken_is_named_caught_and_mended(mutation: Mutation, labs: dic
     name = mutation.lab
     if name not in labs:
         pytest.skip(str(reason_without()))
-    compiled = lab.recall(name)
+    compiled = lab.load_compiled_lab(name)
     assert lab.status(name, compiled) == ()
     inodes = {node: os.stat(paths.netns_path(name, node)).st_ino for node in paths.labs()[name]}
 
-    inside(name, mutation.where, prepared(mutation).replace("tables-legacy", f"tables-{backend.of(name)}"))
+    inside(name, mutation.where, prepared(mutation).replace("tables-legacy", f"tables-{backend.backend_of(name)}"))
     changes = lab.status(name, compiled)
     told = [line for change in changes for line in change_lines(change)]
     assert any(mutation.says in line for line in told), told

@@ -14,13 +14,13 @@ import pytest
 from labctl import models
 from labctl.core.iptables import rule
 from labctl.core.options import address, cidr, option
-from labctl.core.resources import Address, Chain, Fdb, Link, Neighbour, Netns, Port, Resource, Route, Rule, Sysctl
-from labctl.core.scenario_types import Machine, Node, Scenario, See
+from labctl.core.resources import Address, Chain, Fdb, Interface, Link, Neighbour, Netns, Resource, Route, Rule, Sysctl
+from labctl.core.scenario_types import Machine, Scenario, ScenarioNode, See
 from labctl.errors import ScenarioError, UsageError
 from labctl.models import docker_bridge, kubenet
 from labctl.scenario import catalog
 from labctl.scenario.parser import parse, parse_and_compile
-from labctl.scenario.yaml_reader import read
+from labctl.scenario.yaml_reader import read_file
 
 KUBENET = "model: kubenet\nnodes: {node1: {pods: [a, b]}, node2: {pods: [c]}}\n"
 
@@ -37,19 +37,25 @@ def refused(text: str, **more: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("written", "nodes"),
     [
-        ("{node1: {pods: [a, b]}, node2: {pods: [c]}}", (Node("node1", ("a", "b")), Node("node2", ("c",)))),
-        ("{node1: {pods: 2}, node9: {pods: 1}}", (Node("node1", ("pod1-1", "pod1-2")), Node("node9", ("pod2-1",)))),
-        ("{count: 2, pods: 1}", (Node("node1", ("pod1-1",)), Node("node2", ("pod2-1",)))),
-        ("{count: 2}", (Node("node1"), Node("node2"))),
-        ("{count: 1, pods: [x]}", (Node("node1", ("x",)),)),
-        ("{node1: {}}", (Node("node1"),)),
-        ("{node1: }", (Node("node1"),)),
-        ("[m, n]", (Node("m"), Node("n"))),
-        ("{node1: {containers: [a]}}", (Node("node1", ("a",)),)),
-        ("{node1: {pods: 0}}", (Node("node1"),)),
+        (
+            "{node1: {pods: [a, b]}, node2: {pods: [c]}}",
+            (ScenarioNode("node1", ("a", "b")), ScenarioNode("node2", ("c",))),
+        ),
+        (
+            "{node1: {pods: 2}, node9: {pods: 1}}",
+            (ScenarioNode("node1", ("pod1-1", "pod1-2")), ScenarioNode("node9", ("pod2-1",))),
+        ),
+        ("{count: 2, pods: 1}", (ScenarioNode("node1", ("pod1-1",)), ScenarioNode("node2", ("pod2-1",)))),
+        ("{count: 2}", (ScenarioNode("node1"), ScenarioNode("node2"))),
+        ("{count: 1, pods: [x]}", (ScenarioNode("node1", ("x",)),)),
+        ("{node1: {}}", (ScenarioNode("node1"),)),
+        ("{node1: }", (ScenarioNode("node1"),)),
+        ("[m, n]", (ScenarioNode("m"), ScenarioNode("n"))),
+        ("{node1: {containers: [a]}}", (ScenarioNode("node1", ("a",)),)),
+        ("{node1: {pods: 0}}", (ScenarioNode("node1"),)),
     ],
 )
-def test_nodes_are_named_or_counted(written: str, nodes: tuple[Node, ...]) -> None:
+def test_nodes_are_named_or_counted(written: str, nodes: tuple[ScenarioNode, ...]) -> None:
     assert parse(f"model: kubenet\nnodes: {written}\n", "t.yaml").nodes == nodes
 
 
@@ -57,9 +63,9 @@ def test_nodes_are_named_or_counted(written: str, nodes: tuple[Node, ...]) -> No
 @pytest.mark.parametrize("inner", ["containers", "pods"])
 def test_a_docker_lab_counts_its_containers_through_all_hosts(word: str, inner: str) -> None:
     text = f"model: docker-bridge\n{word}: {{host1: {{{inner}: [x, y]}}, host2: {{{inner}: 2}}}}\n"
-    assert parse(text, "t.yaml").nodes == (Node("host1", ("x", "y")), Node("host2", ("c3", "c4")))
+    assert parse(text, "t.yaml").nodes == (ScenarioNode("host1", ("x", "y")), ScenarioNode("host2", ("c3", "c4")))
     counted = parse(f"model: docker-bridge\n{word}: {{count: 2, {inner}: 2}}\n", "t.yaml")
-    assert counted.nodes == (Node("host1", ("c1", "c2")), Node("host2", ("c3", "c4")))
+    assert counted.nodes == (ScenarioNode("host1", ("c1", "c2")), ScenarioNode("host2", ("c3", "c4")))
 
 
 def test_the_name_is_the_files_unless_one_is_given() -> None:
@@ -108,8 +114,8 @@ def fake(**more: Any) -> Any:
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Any:
     made = fake()
-    monkeypatch.setattr(models, "names", lambda: ("fake",))
-    monkeypatch.setattr(models, "find", lambda name: made)
+    monkeypatch.setattr(models, "model_names", lambda: ("fake",))
+    monkeypatch.setattr(models, "find_model", lambda name: made)
     return made
 
 
@@ -187,10 +193,10 @@ def test_a_check_in_all_its_words() -> None:
     assert (made.say, made.probe, made.source, made.target, made.port) == ("hello", "tcp", "a", "c", 8080)
     assert (made.expect, made.listen, made.within, made.via) == ("refused", False, 0.5, "tcpdump")
     assert made.sees == (
-        See(Port("node2", "eth0"), "a", "c", 61, "none", "in", "reply"),
-        See(Port("node1", "cbr0"), src="node1/cbr0", negate=True),
-        See(Port("a", "eth0"), negate=True),
-        See(Port("a", "eth0"), encap="vxlan 42", outer_src="node1", outer_dst="node2/eth0", negate=True),
+        See(Interface("node2", "eth0"), "a", "c", 61, "none", "in", "reply"),
+        See(Interface("node1", "cbr0"), src="node1/cbr0", negate=True),
+        See(Interface("a", "eth0"), negate=True),
+        See(Interface("a", "eth0"), encap="vxlan 42", outer_src="node1", outer_dst="node2/eth0", negate=True),
     )
     assert made.origin == "scenario"
 
@@ -309,7 +315,7 @@ ebtables: {r1: {filter: {FORWARD: ["-p IPv4 -j DROP"]}}}
 
 
 def raw_plan() -> tuple[Resource, ...]:
-    return parse(RAW, "t.yaml").raw
+    return parse(RAW, "t.yaml").raw_plan
 
 
 def of(kind: type) -> list[Any]:
@@ -318,33 +324,33 @@ def of(kind: type) -> list[Any]:
 
 def test_raw_links() -> None:
     assert of(Netns) == [Netns("h1"), Netns("r1")]
-    h1, r1 = Port("h1", "eth0"), Port("r1", "p1")
+    h1, r1 = Interface("h1", "eth0"), Interface("r1", "p1")
     assert of(Link) == [
-        Link(Port("h1", "lo"), "loopback"),
-        Link(Port("r1", "lo"), "loopback"),
-        Link(Port("r1", "br0"), "bridge", promisc=True, options=(("stp_state", "0"),)),
+        Link(Interface("h1", "lo"), "loopback"),
+        Link(Interface("r1", "lo"), "loopback"),
+        Link(Interface("r1", "br0"), "bridge", promisc=True, options=(("stp_state", "0"),)),
         Link(h1, "veth", r1, mtu=1400, autoconf=True),
         Link(r1, "veth", h1, "br0", 1300, "02:00:00:00:00:01", hairpin=True),
         Link(
-            Port("r1", "vx0"),
+            Interface("r1", "vx0"),
             "vxlan",
             up=False,
-            born="h1",
+            link_netns="h1",
             options=(("id", "42"), ("local", "2001:db8::1"), ("dstport", "4789"), ("learning", "off")),
         ),
-        Link(Port("h1", "d0"), "dummy", autoconf=True),
-        Link(Port("h1", "eth0.5"), "vlan", options=(("dev", "eth0"), ("id", "5"))),
+        Link(Interface("h1", "d0"), "dummy", autoconf=True),
+        Link(Interface("h1", "eth0.5"), "vlan", options=(("dev", "eth0"), ("id", "5"))),
     ]
 
 
 def test_raw_addresses_and_machines() -> None:
-    eth0 = Port("h1", "eth0")
+    eth0 = Interface("h1", "eth0")
     assert of(Address) == [
-        Address(Port("h1", "lo"), ip_interface("10.0.0.1/32"), None),
+        Address(Interface("h1", "lo"), ip_interface("10.0.0.1/32"), None),
         Address(eth0, ip_interface("fe80::1/64")),
         Address(eth0, ip_interface("192.0.2.2/24")),
         Address(eth0, ip_interface("2001:db8::2/64")),
-        Address(Port("r1", "br0"), ip_interface("192.0.2.1/24")),
+        Address(Interface("r1", "br0"), ip_interface("192.0.2.1/24")),
     ]
     own = tuple(ip_address(text) for text in ("192.0.2.2", "2001:db8::2", "10.0.0.1"))
     machines = parse(RAW, "t.yaml").raw_machines
@@ -366,7 +372,7 @@ def test_raw_routes_are_in_the_words_of_ip_route() -> None:
 
 
 def test_raw_rules_neighbours_and_forwarding() -> None:
-    eth0, six = Port("h1", "eth0"), ip_network("2001:db8::/32")
+    eth0, six = Interface("h1", "eth0"), ip_network("2001:db8::/32")
     assert of(Rule) == [
         Rule("h1", 10, 254, src=ip_network("192.0.2.0/24"), iif="eth0", mark=1, mask=255),
         Rule("h1", 20, family=6, kind="blackhole"),
@@ -378,8 +384,8 @@ def test_raw_rules_neighbours_and_forwarding() -> None:
         Neighbour(eth0, ip_address("192.0.2.7"), None, proxy=True),
     ]
     assert of(Fdb) == [
-        Fdb(Port("r1", "vx0"), "00:00:00:00:00:00", ip_address("10.0.0.2")),
-        Fdb(Port("r1", "p1"), "02:00:00:00:00:01"),
+        Fdb(Interface("r1", "vx0"), "00:00:00:00:00:00", ip_address("10.0.0.2")),
+        Fdb(Interface("r1", "p1"), "02:00:00:00:00:01"),
     ]
 
 
@@ -399,13 +405,13 @@ def test_raw_settings_and_firewall() -> None:
 def test_a_link_with_an_ipv6_address_is_autoconfigured_unless_the_file_says_no() -> None:
     text = "model: raw\nnamespaces: [a]\nlinks: [{{dummy: a/d0{}}}]\naddresses: {{a/d0: 2001:db8::1/64}}\n"
     for said, autoconf in (("", True), (", autoconf: false", False), (", autoconf: true", True)):
-        raw = parse(text.format(said), "t.yaml").raw
+        raw = parse(text.format(said), "t.yaml").raw_plan
         assert [item.autoconf for item in raw if isinstance(item, Link) and item.at.dev == "d0"] == [autoconf]
 
 
 def test_a_raw_lab_compiles_to_what_it_says() -> None:
     scenario, lab = parse_and_compile(RAW, "t.yaml")
-    assert set(lab.plan) == set(scenario.raw)
+    assert set(lab.plan) == set(scenario.raw_plan)
     assert lab.machines == scenario.raw_machines
 
 
@@ -439,16 +445,16 @@ def test_no_setting_leads_out_of_its_folder() -> None:
     ],
 )
 def test_values_set_from_the_command_line(sets: tuple[str, ...], expected: tuple[str, int]) -> None:
-    scenario = parse(KUBENET, "t.yaml", sets=sets)
+    scenario = parse(KUBENET, "t.yaml", overrides=sets)
     assert (scenario.options.routing, len(scenario.pods)) == expected
 
 
 def test_dashes_and_dots_in_the_path_of_a_set() -> None:
     text = "model: kubenet\nnodes: [n]\npod_cidr: 10.1.0.0/16\n"
-    assert parse(text, "t.yaml", sets=("pod-cidr=10.2.0.0/16",)).options.pod_cidr == IPv4Network("10.2.0.0/16")
+    assert parse(text, "t.yaml", overrides=("pod-cidr=10.2.0.0/16",)).options.pod_cidr == IPv4Network("10.2.0.0/16")
     raw = "model: raw\nnamespaces: [a]\nsysctls: {a: {net.ipv4.ip_forward: 0}}\n"
-    scenario = parse(raw, "t.yaml", sets=("sysctls.a.net.ipv4.ip_forward=1",))
-    assert Sysctl("a", "net.ipv4.ip_forward", "1") in scenario.raw
+    scenario = parse(raw, "t.yaml", overrides=("sysctls.a.net.ipv4.ip_forward=1",))
+    assert Sysctl("a", "net.ipv4.ip_forward", "1") in scenario.raw_plan
 
 
 @pytest.mark.parametrize(
@@ -467,7 +473,7 @@ def test_dashes_and_dots_in_the_path_of_a_set() -> None:
     ],
 )
 def test_a_set_that_means_nothing_is_placed_in_the_word(word: str, told: str) -> None:
-    problems = refused(KUBENET, sets=(word,))
+    problems = refused(KUBENET, overrides=(word,))
     assert problems[0].splitlines()[0] == told
     assert len(problems) == 1
 
@@ -483,20 +489,20 @@ def test_what_cannot_be_read_as_a_file(tmp_path: Path) -> None:
     folder.mkdir()
     for path in (fifo, folder, tmp_path / "missing.yaml", Path("/dev/zero"), Path("/dev/tty"), "a\0b.yaml"):
         with pytest.raises(UsageError, match="cannot read"):
-            read(str(path))
+            read_file(str(path))
 
 
 def test_a_file_that_is_no_text_or_too_large(tmp_path: Path) -> None:
     file = tmp_path / "t.yaml"
     file.write_bytes(b"model: x\nsay: \xff\n")
     with pytest.raises(ScenarioError, match=r"t\.yaml:2:6: byte 0xff is not valid UTF-8"):
-        read(str(file))
+        read_file(str(file))
     with file.open("wb") as out:
         out.truncate(5 * 1024**2)
     with pytest.raises(ScenarioError, match="larger than 4 MiB"):
-        read(str(file))
+        read_file(str(file))
     file.write_bytes("\ufeffmodel: kubenet\n".encode())
-    assert read(str(file)) == "model: kubenet\n"
+    assert read_file(str(file)) == "model: kubenet\n"
 
 
 # -- all together ----------------------------------------------------------------------------------------

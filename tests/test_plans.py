@@ -26,7 +26,7 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
 
 def text(scenario: str, sets: tuple[str, ...], approximate: tuple[str, ...]) -> str:
     file, source = catalog.find(scenario)
-    return plan_text(parse_and_compile(source, file, sets=sets, approximate=approximate or None)[1])
+    return plan_text(parse_and_compile(source, file, overrides=sets, substitute_features=approximate or None)[1])
 
 
 @pytest.mark.parametrize("golden", VARIANTS)

@@ -21,9 +21,9 @@ from labctl.core.scenario_types import Check, Lab
 from labctl.errors import KernelError
 from labctl.kernel import processes
 from labctl.kernel.host import paths
-from labctl.kernel.lab_kernel import Linux
+from labctl.kernel.lab_kernel import KernelLab
 from labctl.lab import lifecycle
-from labctl.render.plan_json import process_mark, resource_from_json, resource_json
+from labctl.render.plan_json import process_tag, resource_from_json, resource_json
 from labctl.render.resources import change_lines
 
 WEB = Process("a", "web", ("serve", "web", "tcp:80"), inside="pause")
@@ -49,12 +49,12 @@ def test_a_process_survives_json() -> None:
 
 
 def test_a_mark_tells_which_process_of_which_lab_it_is() -> None:
-    mark = process_mark(WEB, "labctl.pods.a")
+    mark = process_tag(WEB, "labctl.pods.a")
 
-    assert processes.read_mark(mark) == ("pods", WEB)
-    assert processes.read_mark(mark.replace("labctl.pods.a", "other.pods.a")) is None
+    assert processes.parse_process_tag(mark) == ("pods", WEB)
+    assert processes.parse_process_tag(mark.replace("labctl.pods.a", "other.pods.a")) is None
     for odd in ("", "{", "[]", "null", '{"netns": "labctl.x.y"}', '{"netns": 7}', mark.replace('"name"', '"nam"')):
-        assert processes.read_mark(odd) is None
+        assert processes.parse_process_tag(odd) is None
 
 
 # ---- in real namespaces ------------------------------------------------------------------------------
@@ -74,7 +74,9 @@ def pods(clean: None) -> Lab:
 
 
 def drift(name: str) -> list[str]:
-    return [line for change in lifecycle.status(name, lifecycle.recall(name)) for line in change_lines(change)]
+    return [
+        line for change in lifecycle.status(name, lifecycle.load_compiled_lab(name)) for line in change_lines(change)
+    ]
 
 
 def pid(name: str, node: str, process: str) -> int:
@@ -207,14 +209,14 @@ def test_a_port_that_is_taken_fails_the_build_with_its_name_and_leaves_nothing(c
         Process("a", "one", ("serve", "one", "tcp:80")),
         Process("a", "two", ("serve", "two", "tcp:80")),
     )
-    with Linux("twice") as kernel:
+    with KernelLab("twice") as kernel:
         with pytest.raises(
             KernelError, match=r"cannot start (one|two) in a: tcp port 80: Address already in use"
         ) as caught:
             kernel.apply(diff(plan, ()))
         assert "ss -tulpn" in caught.value.hint
         assert kernel.destroy() == ("a",)
-    assert processes.astray("twice") == ()
+    assert processes.find_anywhere("twice") == ()
 
 
 @pytest.mark.root
@@ -247,7 +249,7 @@ def test_a_proxy_that_dies_is_named_and_fails_what_it_served(clean: None) -> Non
 @pytest.mark.parametrize(("release", "verdict"), [("28", "pass"), ("26", "fail")])
 def test_an_answer_over_udp_comes_from_the_address_asked_since_28(clean: None, release: str, verdict: str) -> None:
     everywhere = "hosts.host1.containers.web.publish=[192.168.50.11:8080:80, 127.0.0.1:8082:80, 5353:53/udp]"
-    made = lifecycle.up(lifecycle.define("docker-proxy", sets=(f"release={release}", everywhere))).lab
+    made = lifecycle.up(lifecycle.define("docker-proxy", overrides=(f"release={release}", everywhere))).lab
     asked = Check("udp likewise", "udp", "c1", "host1", 5353, server=("web", 53))
     outcome = runner.run(replace(made, checks=(asked,))).outcomes[0]
 

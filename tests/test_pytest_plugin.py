@@ -31,7 +31,7 @@ def nothing_left() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:  # and not the tests' own, which is undone before we look
         patch.delenv("PYTEST_XDIST_WORKER", raising=False)  # which we may be ourselves
         yield
-    left = (*paths.labs(), *lab_state.records())
+    left = (*paths.labs(), *lab_state.labs_with_files())
     for name in paths.labs():
         labctl.down(name)
     assert left == ()
@@ -209,7 +209,7 @@ def test_without_root_tests_of_labs_are_skipped_and_the_reason_is_printed(pytest
     for options in ((), ("-n2",)):
         done = run(pytester, SKIPPING, *options)
         done.assert_outcomes(passed=1, skipped=4)
-        reason = f"labctl: labctl.up needs root ({running_lab.ROOT})"
+        reason = f"labctl: labctl.up needs root ({running_lab.ROOT_HINT})"
         assert done.stdout.str().count(f"{reason}: 4 tests skipped") == 1
         assert done.ret == 0
 
@@ -482,10 +482,10 @@ def test_a_device_that_appears_outside_is_a_breach(monkeypatch: pytest.MonkeyPat
 
 def test_names_are_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw7")
-    first = laws.fresh_name("a-scenario-with-a-rather-long-name")
+    first = laws.unused_lab_name("a-scenario-with-a-rather-long-name")
     taken = f"{first.rpartition('-')[0]}-{int(first.rpartition('-')[2]) + 1}"
     monkeypatch.setattr(paths, "labs", lambda: {taken: ()})
-    second = laws.fresh_name("a-scenario-with-a-rather-long-name")
+    second = laws.unused_lab_name("a-scenario-with-a-rather-long-name")
 
     stem, _, number = first.rpartition("-")
     assert re.fullmatch(r"a-scenario-with-a-rather-gw7-\d+", stem)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from labctl.core.resources import Port
-from labctl.kernel.namespaces.thread import CLONE_NEWNET, Inside, unshare
+from labctl.core.resources import Interface
+from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
 from labctl.kernel.netlink import dump
 from labctl.kernel.netlink.rtnetlink import Channel
 from labctl.kernel.observe import snapshot as observe
@@ -53,9 +53,9 @@ bridge: fdb add 02:00:00:00:00:78 dev vx0 dst 192.0.2.7 self permanent
 
 
 @pytest.fixture(scope="module")
-def inside() -> Iterator[Inside]:
+def inside() -> Iterator[NetnsThread]:
     """A thread in a namespace of its own that holds one of everything."""
-    with Inside() as thread:
+    with NetnsThread() as thread:
         thread.run(None, unshare, CLONE_NEWNET)
         for line in SETUP.strip().splitlines():
             tool, _, words = line.rpartition(": ") if ": " in line else ("ip", "", line)
@@ -63,7 +63,7 @@ def inside() -> Iterator[Inside]:
         yield thread
 
 
-def truth(inside: Inside, method: str, **words: Any) -> list[Any]:
+def truth(inside: NetnsThread, method: str, **words: Any) -> list[Any]:
     """What pyroute2's own API tells of the namespace."""
 
     def ask() -> list[Any]:
@@ -75,7 +75,7 @@ def truth(inside: Inside, method: str, **words: Any) -> list[Any]:
     return inside.run(None, ask)
 
 
-def ours(inside: Inside, reader: Any, **words: Any) -> list[Any]:
+def ours(inside: NetnsThread, reader: Any, **words: Any) -> list[Any]:
     """What a reader of ours tells of it."""
 
     def ask() -> list[Any]:
@@ -88,7 +88,7 @@ def ours(inside: Inside, reader: Any, **words: Any) -> list[Any]:
     return inside.run(None, ask)
 
 
-def test_links(inside: Inside) -> None:
+def test_links(inside: NetnsThread) -> None:
     def known(message: Any) -> tuple[Any, ...]:
         info = message.get_attr("IFLA_LINKINFO")
         six = message.get_nested("IFLA_AF_SPEC", "AF_INET6", "IFLA_INET6_ADDR_GEN_MODE")
@@ -100,9 +100,9 @@ def test_links(inside: Inside) -> None:
 
     expected = [known(message) for message in truth(inside, "get_links")]
     expected = [
-        link for link in expected if link[1] not in observe.FALLBACK
+        link for link in expected if link[1] not in observe.FALLBACK_DEVICES
     ]  # whose address pyroute2 reads as six bytes
-    found = [link for link in ours(inside, dump.links) if link.name not in observe.FALLBACK]
+    found = [link for link in ours(inside, dump.links) if link.name not in observe.FALLBACK_DEVICES]
     assert len(found) >= 5
     assert [
         (link.index, link.name, link.flags, link.mtu, link.mac, link.master, link.kind, link.addr_gen_mode)
@@ -111,7 +111,7 @@ def test_links(inside: Inside) -> None:
     assert {link.name for link in found if link.hairpin} == {"v0"}
 
 
-def test_addresses(inside: Inside) -> None:
+def test_addresses(inside: NetnsThread) -> None:
     expected = [
         (m["index"], m.get_attr("IFA_LOCAL") or m.get_attr("IFA_ADDRESS"), m["prefixlen"])
         for m in truth(inside, "get_addr")
@@ -121,7 +121,7 @@ def test_addresses(inside: Inside) -> None:
     assert sorted(found) == sorted(expected)
 
 
-def test_routes(inside: Inside) -> None:
+def test_routes(inside: NetnsThread) -> None:
     def known(m: Any) -> tuple[Any, ...]:
         metrics = m.get_attr("RTA_METRICS")
         return (
@@ -141,7 +141,7 @@ def test_routes(inside: Inside) -> None:
     assert sorted(map(str, found)) == sorted(map(str, expected))
 
 
-def test_neighbours(inside: Inside) -> None:
+def test_neighbours(inside: NetnsThread) -> None:
     def looked() -> tuple[list[Any], list[Any]]:
         expected = [
             (m["ifindex"], m["state"], m.get_attr("NDA_DST"), m.get_attr("NDA_LLADDR"))
@@ -159,7 +159,7 @@ def test_neighbours(inside: Inside) -> None:
     assert [str(n.ip) for n in proxies] == ["192.0.2.10"]
 
 
-def test_rules(inside: Inside) -> None:
+def test_rules(inside: NetnsThread) -> None:
     def known(m: Any) -> tuple[Any, ...]:
         return (
             m["family"], m["action"], m.get_attr("FRA_PRIORITY") or 0, m.get_attr("FRA_TABLE"),
@@ -176,7 +176,7 @@ def test_rules(inside: Inside) -> None:
     assert sorted(map(str, found)) == sorted(map(str, expected))
 
 
-def test_the_plan_types_made_of_it(inside: Inside) -> None:
+def test_the_plan_types_made_of_it(inside: NetnsThread) -> None:
     def look() -> list[str]:
         channel, snapshot = Channel(), observe.Snapshot()
         try:
@@ -206,10 +206,10 @@ def test_the_plan_types_made_of_it(inside: Inside) -> None:
 @pytest.mark.parametrize(("whole", "nsid", "peer"), [(True, 1, "n/v"), (False, 1, None), (False, 0, "n/v")])
 def test_a_peer_is_not_guessed_where_namespaces_were_left_out(whole: bool, nsid: int, peer: str | None) -> None:
     snapshot = observe.Snapshot(whole=whole)
-    end = dump.RawLink(2, "eth0", 1, lower=5, lower_nsid=0, kind="veth")
+    end = dump.RawLink(2, "eth0", 1, lower_index=5, lower_nsid=0, kind="veth")
     snapshot.add("p", [end])
     snapshot.add(
-        "n", [dump.RawLink(5, "v", 1, lower=2, lower_nsid=3, kind="veth")]
+        "n", [dump.RawLink(5, "v", 1, lower_index=2, lower_nsid=3, kind="veth")]
     )  # bears the index, by chance or not
     found = snapshot.peer("p", end, lambda ns, other: nsid)
     assert (found and str(found)) == peer
@@ -217,6 +217,6 @@ def test_a_peer_is_not_guessed_where_namespaces_were_left_out(whole: bool, nsid:
 
 def test_a_peer_of_the_same_namespace_needs_no_id() -> None:
     snapshot = observe.Snapshot(whole=False)
-    one, other = (dump.RawLink(i, f"v{i}", 1, lower=5 - i, kind="veth") for i in (2, 3))
+    one, other = (dump.RawLink(i, f"v{i}", 1, lower_index=5 - i, kind="veth") for i in (2, 3))
     snapshot.add("n", [one, other])
-    assert snapshot.peer("n", one, lambda ns, other: None) == Port("n", "v3")
+    assert snapshot.peer("n", one, lambda ns, other: None) == Interface("n", "v3")

@@ -21,11 +21,11 @@ from labctl.errors import KernelError
 from labctl.report import lists, up_status
 from labctl.report import plain_text as text
 from labctl.report.junit import junit
-from labctl.report.node_view import Section, View, parts, sections, settings
-from labctl.report.rich_tables import drawn
+from labctl.report.node_view import NodeView, TableSection, fidelity_section, sections, settings
+from labctl.report.rich_tables import draw
 from labctl.report.terminal import Terminal
 
-EXACT = replace(samples.LAB, substituted=(), plan=samples.PLAN[:10])  # on a kernel that lacks nothing
+EXACT = replace(samples.LAB, substitute_features=(), plan=samples.PLAN[:10])  # on a kernel that lacks nothing
 OTHERWISE = "approximate, because the kernel lacks vlan: the tenants' VLANs; instead: a veth for each tenant"
 
 
@@ -45,9 +45,9 @@ def printed(say: object, *args: object, **kwargs: object) -> str:
 
 
 def test_columns_stand_two_blanks_apart_without_trailing_blanks() -> None:
-    section = Section("routes", ("destination", "via"), (("default", "10.0.0.1"), ("10.1.0.0/16", "")))
+    section = TableSection("routes", ("destination", "via"), (("default", "10.0.0.1"), ("10.1.0.0/16", "")))
 
-    assert text.aligned(section) == [
+    assert text.align(section) == [
         "routes",
         "  destination  via",
         "  default      10.0.0.1",
@@ -62,14 +62,14 @@ def test_words_count_as_english_does() -> None:
 
 
 def test_a_failed_check_shows_its_evidence_and_a_passed_one_only_when_asked() -> None:
-    assert text.evidence(samples.FAILED) == [
+    assert text.evidence_lines(samples.FAILED) == [
         "    expected a reply",
         "    seen: nothing, at node1/eth0",
         "    run manually: ping -c 1 c",
     ]
-    assert text.evidence(samples.PASSED) == []
-    assert len(text.evidence(samples.PASSED, verbose=True)) == 2
-    assert text.evidence(samples.SKIPPED) == ["    tcpdump is not here"]
+    assert text.evidence_lines(samples.PASSED) == []
+    assert len(text.evidence_lines(samples.PASSED, verbose=True)) == 2
+    assert text.evidence_lines(samples.SKIPPED) == ["    tcpdump is not here"]
 
 
 def test_the_last_line_counts_every_verdict() -> None:
@@ -81,7 +81,7 @@ def test_the_last_line_counts_every_verdict() -> None:
 
 def test_up_says_who_is_who_and_what_to_try_next(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SUDO_USER", raising=False)
-    said = printed(up_status.say_up, samples.result(), others=False, hints=True)
+    said = printed(up_status.print_up, samples.result(), several_labs=False, hints=True)
 
     assert said.splitlines()[0] == "kubenet is up: 1 namespace, 13 objects in 0.21 s"
     assert re.search(r"^node1 +node +10\.224\.0\.4 10\.244\.0\.1$", said, re.MULTILINE)
@@ -93,7 +93,7 @@ def test_up_says_who_is_who_and_what_to_try_next(monkeypatch: pytest.MonkeyPatch
 def test_hints_name_the_lab_and_sudo_where_they_must(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_USER", "anna")
 
-    assert up_status.suggestions(samples.LAB, others=True)[:2] == [
+    assert up_status.suggestions(samples.LAB, several_labs=True)[:2] == [
         "sudo labctl shell -l kubenet node1",
         "sudo labctl exec -l kubenet a -- ping -c 3 c",
     ]
@@ -101,10 +101,10 @@ def test_hints_name_the_lab_and_sudo_where_they_must(monkeypatch: pytest.MonkeyP
 
 def test_a_second_up_says_that_nothing_was_done_or_what_was_repaired() -> None:
     assert "nothing to do" in printed(
-        up_status.say_up, samples.result(created=False, changes=()), others=False, hints=False
+        up_status.print_up, samples.result(created=False, changes=()), several_labs=False, hints=False
     )
     repaired = printed(
-        up_status.say_up, samples.result(created=False, changes=samples.DRIFT), others=False, hints=False
+        up_status.print_up, samples.result(created=False, changes=samples.DRIFT), several_labs=False, hints=False
     )
 
     assert repaired.startswith("kubenet is repaired: 3 changes in 0.21 s\nnode1\n  removed  address 192.0.2.1/32")
@@ -115,27 +115,27 @@ def test_a_second_up_says_that_nothing_was_done_or_what_was_repaired() -> None:
 def test_a_replaced_lab_is_told_in_the_summary(dry: bool, says: str) -> None:
     result = replace(samples.result(dry=dry), replaced=True)
 
-    assert printed(up_status.say_up, result, others=False, hints=False).startswith(
+    assert printed(up_status.print_up, result, several_labs=False, hints=False).startswith(
         f"the old lab kubenet {says}\nkubenet"
     )
 
 
 def test_a_long_line_breaks_between_words_and_goes_on_under_its_beginning() -> None:
-    assert text.folded("    one two three", 11) == ["    one two", "    three"]
-    assert text.folded("    one two three", 11, 6) == ["    one two", "      three"]
-    assert text.folded("  \033[31mred\033[0m  two three", 10) == ["  \033[31mred\033[0m  two", "  three"]
-    assert text.folded("a " + "x" * 30 + " b", 10) == ["a", "x" * 30, "b"]
-    assert text.folded("short", 10) == ["short"]
-    assert text.folded("ip netns exec x", 12, 2, " \\") == ["ip netns \\", "  exec x"]
+    assert text.fold_line("    one two three", 11) == ["    one two", "    three"]
+    assert text.fold_line("    one two three", 11, 6) == ["    one two", "      three"]
+    assert text.fold_line("  \033[31mred\033[0m  two three", 10) == ["  \033[31mred\033[0m  two", "  three"]
+    assert text.fold_line("a " + "x" * 30 + " b", 10) == ["a", "x" * 30, "b"]
+    assert text.fold_line("short", 10) == ["short"]
+    assert text.fold_line("ip netns exec x", 12, 2, " \\") == ["ip netns \\", "  exec x"]
 
 
 def test_lines_fold_on_a_terminal_and_never_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     screen, pipe, err = Screen(), io.StringIO(), Screen()
-    evidence = ["    expected a reply, got none", f"{text.BY_HAND}ping -c 1 10.0.0.1"]
+    evidence = ["    expected a reply, got none", f"{text.COMMAND_PREFIX}ping -c 1 10.0.0.1"]
     for out in (screen, pipe):
         Terminal(out, err).lines(evidence, fold=6)
-    Terminal(pipe, err).complain("labctl: the kernel refused")
+    Terminal(pipe, err).print_stderr("labctl: the kernel refused")
 
     assert pipe.getvalue().splitlines() == evidence
     assert screen.getvalue().splitlines() == [
@@ -153,14 +153,17 @@ def test_a_table_in_a_pipe_keeps_its_long_cells_whole(monkeypatch: pytest.Monkey
     monkeypatch.setenv("COLUMNS", "40")
     rule = "-m comment --comment " + "x" * 90 + " -j MASQUERADE"
     out = io.StringIO()
-    Terminal(out, Screen()).section(Section("nat", ("chain", "rule"), (("POSTROUTING", rule),)))
+    Terminal(out, Screen()).section(TableSection("nat", ("chain", "rule"), (("POSTROUTING", rule),)))
 
     assert f"POSTROUTING  {rule}\n" in out.getvalue()
 
 
 def test_a_dry_run_says_add_and_remove() -> None:
     said = printed(
-        up_status.say_up, samples.result(dry=True, created=False, changes=samples.DRIFT), others=False, hints=True
+        up_status.print_up,
+        samples.result(dry=True, created=False, changes=samples.DRIFT),
+        several_labs=False,
+        hints=True,
     )
 
     assert said.splitlines()[:4] == [
@@ -173,7 +176,7 @@ def test_a_dry_run_says_add_and_remove() -> None:
 
 
 def test_status_names_every_drifted_object_under_its_namespace() -> None:
-    said = printed(lambda *args: up_status.say_status("kubenet", EXACT, samples.DRIFT, *args))
+    said = printed(lambda *args: up_status.print_status("kubenet", EXACT, samples.DRIFT, *args))
 
     assert said.splitlines() == [
         "kubenet has drifted: 3 differences",
@@ -185,41 +188,43 @@ def test_status_names_every_drifted_object_under_its_namespace() -> None:
 
 
 def test_status_without_drift_is_a_sentence() -> None:
-    assert printed(lambda *args: up_status.say_status("kubenet", EXACT, (), *args)) == (
+    assert printed(lambda *args: up_status.print_status("kubenet", EXACT, (), *args)) == (
         "kubenet: no drift, 10 objects as defined\n"
     )
 
 
 @pytest.mark.parametrize("drift", [(), samples.DRIFT])
 def test_status_says_what_was_built_otherwise(drift: tuple[Change, ...]) -> None:
-    said = printed(lambda *args: up_status.say_status("kubenet", samples.LAB, drift, *args))
+    said = printed(lambda *args: up_status.print_status("kubenet", samples.LAB, drift, *args))
     assert said.splitlines()[-1] == OTHERWISE
 
 
 def test_up_says_what_it_built_otherwise_in_a_line() -> None:
-    said = printed(lambda out: up_status.say_up(samples.result(), out, others=False, hints=False))
+    said = printed(lambda out: up_status.print_up(samples.result(), out, several_labs=False, hints=False))
     assert said.splitlines()[1] == OTHERWISE
-    exact = printed(lambda out: up_status.say_up(replace(samples.result(), lab=EXACT), out, others=False, hints=False))
+    exact = printed(
+        lambda out: up_status.print_up(replace(samples.result(), lab=EXACT), out, several_labs=False, hints=False)
+    )
     assert exact.splitlines() == [line for line in said.splitlines() if line != OTHERWISE]
 
 
 def test_what_a_model_does_otherwise_is_a_line_for_each_grade() -> None:
-    assert up_status.grade_lines(EXACT) == [
+    assert up_status.fidelity_lines(EXACT) == [
         "approximate: the load balancer",
         "left out: IPv6",
         "needs of the kernel: vlan, for the tenants' VLANs",
     ]
-    assert up_status.grade_lines(samples.LAB) == up_status.grade_lines(EXACT)[:2]
+    assert up_status.fidelity_lines(samples.LAB) == up_status.fidelity_lines(EXACT)[:2]
 
 
 def test_show_says_part_by_part_how_true_a_lab_is() -> None:
-    assert parts(EXACT).rows == (
+    assert fidelity_section(EXACT).rows == (
         ("faithful", "cbr0", ""),
         ("approximation", "the load balancer", "is one SNAT rule"),
         ("needs vlan", "the tenants' VLANs", ""),
         ("skipped", "IPv6", ""),
     )
-    assert parts(samples.LAB).rows[2] == (
+    assert fidelity_section(samples.LAB).rows[2] == (
         "needs vlan, approximated", "the tenants' VLANs", "instead: a veth for each tenant",
     )  # fmt: skip
 
@@ -230,7 +235,7 @@ def test_lists_say_what_is_approximate() -> None:
 
 
 def test_commands_by_hand_name_the_namespace_they_are_typed_in() -> None:
-    lines = list(up_status.by_hand(samples.result(), lambda node: f"labctl.kubenet.{node}", "/run/labctl"))
+    lines = list(up_status.equivalent_commands(samples.result(), lambda node: f"labctl.kubenet.{node}", "/run/labctl"))
 
     assert lines[:3] == ["", "# ---- the machines: a network namespace for each", "ip netns add labctl.kubenet.node1"]
     assert (
@@ -240,7 +245,9 @@ def test_commands_by_hand_name_the_namespace_they_are_typed_in() -> None:
 
 
 def test_a_repair_by_hand_refills_a_chain_and_says_what_to_remove() -> None:
-    lines = list(up_status.by_hand(samples.result(created=False, changes=samples.DRIFT), str, "/run/labctl"))
+    lines = list(
+        up_status.equivalent_commands(samples.result(created=False, changes=samples.DRIFT), str, "/run/labctl")
+    )
 
     assert lines == [
         "# node1: extra address 192.0.2.1/32 dev eth0",
@@ -256,7 +263,7 @@ def test_a_repair_by_hand_refills_a_chain_and_says_what_to_remove() -> None:
 
 
 def test_doctor_gives_a_fix_for_what_is_wrong_and_counts() -> None:
-    said = printed(lambda *args: lists.say_findings(samples.FINDINGS, *args))
+    said = printed(lambda *args: lists.print_findings(samples.FINDINGS, *args))
 
     assert said.splitlines() == [
         "ok       root",
@@ -279,12 +286,12 @@ def test_show_has_a_table_for_every_kind_that_is_there() -> None:
         "links", "link options", "addresses", "routes", "rules", "neighbours", "forwarding entries",
         "iptables -t nat", "iptables -t filter", "processes", "settings",
     ]  # fmt: skip
-    assert sections(View("x", (), (), {})) == ()
+    assert sections(NodeView("x", (), (), {})) == ()
 
 
 def test_a_route_shows_its_maker_and_its_tunnel() -> None:
     flow = Route("a", IPv4Network("10.0.2.0/24"), dev="flow", table=7, proto=2, encap=(5, IPv4Address("192.0.2.1")))
-    (table,) = sections(View("a", (flow,), (), {}))
+    (table,) = sections(NodeView("a", (flow,), (), {}))
     assert table.rows == (("10.0.2.0/24", "", "flow", "7", "encap ip id 5 dst 192.0.2.1 proto kernel"),)
 
 
@@ -309,8 +316,8 @@ def test_every_row_of_show_is_as_long_as_its_head() -> None:
 
 
 def test_a_table_fits_its_terminal_and_takes_words_literally() -> None:
-    section = Section("links", ("device", "more"), (("eth0", "[red]not a colour[/red] " * 8),))
-    lines = drawn(section, colour=False, width=60).splitlines()
+    section = TableSection("links", ("device", "more"), (("eth0", "[red]not a colour[/red] " * 8),))
+    lines = draw(section, colour=False, width=60).splitlines()
 
     assert max(len(line) for line in lines) <= 60
     assert "[red]" in "".join(lines)
@@ -342,8 +349,8 @@ def test_colour_and_marks_are_for_terminals_only(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("TERM", "xterm")
     assert Terminal(Screen(), Screen()).paint("x", "red") == "\033[31mx\033[0m"
     assert Terminal(io.StringIO(), Screen()).paint("x", "red") == "x"
-    assert text.mark("fail", marks=Terminal(Screen(), Screen()).marks) == "✘"
-    assert text.mark("fail", marks=Terminal(io.StringIO(), Screen()).marks) == "FAIL"
+    assert text.symbol("fail", symbols=Terminal(Screen(), Screen()).symbols) == "✘"
+    assert text.symbol("fail", symbols=Terminal(io.StringIO(), Screen()).symbols) == "FAIL"
     monkeypatch.setenv("NO_COLOR", "1")
     assert Terminal(Screen(), Screen()).paint("x", "red") == "x"
 

@@ -13,22 +13,22 @@ from labctl.core.diff import diff
 from labctl.core.resources import Netns
 from labctl.errors import KernelError
 from labctl.kernel.host import paths
-from labctl.kernel.lab_kernel import Linux
+from labctl.kernel.lab_kernel import KernelLab
 from labctl.kernel.namespaces import lab_namespaces, occupants
-from labctl.kernel.namespaces.thread import MS_BIND, Inside, mount, umount
+from labctl.kernel.namespaces.thread import MS_BIND, NetnsThread, mount, umount
 
 pytestmark = pytest.mark.root
 
 
 @pytest.fixture
-def kernel() -> Iterator[Linux]:
-    with Linux("t") as one:
+def kernel() -> Iterator[KernelLab]:
+    with KernelLab("t") as one:
         one.apply(diff((Netns("a"), Netns("b")), ()))
         yield one
         one.destroy()
 
 
-def test_a_namespace_is_made_under_its_name(kernel: Linux) -> None:
+def test_a_namespace_is_made_under_its_name(kernel: KernelLab) -> None:
     assert paths.labs() == {"t": ("a", "b")}
     assert lab_namespaces.is_namespace(paths.netns_path("t", "a"))
     own = os.stat("/proc/self/ns/net").st_ino
@@ -36,12 +36,15 @@ def test_a_namespace_is_made_under_its_name(kernel: Linux) -> None:
     assert len(inodes | {own}) == 3
 
 
-def test_a_name_that_is_taken_is_refused_with_its_place(kernel: Linux) -> None:
-    with Linux("t") as second, pytest.raises(KernelError, match=r"cannot create namespace labctl\.t\.a: File exists"):
+def test_a_name_that_is_taken_is_refused_with_its_place(kernel: KernelLab) -> None:
+    with (
+        KernelLab("t") as second,
+        pytest.raises(KernelError, match=r"cannot create namespace labctl\.t\.a: File exists"),
+    ):
         second.apply(diff((Netns("a"),), ()))
 
 
-def test_a_stale_name_counts_as_absent_and_gives_way(kernel: Linux) -> None:
+def test_a_stale_name_counts_as_absent_and_gives_way(kernel: KernelLab) -> None:
     stale = paths.netns_path("t", "stale")
     stale.touch()
     assert not lab_namespaces.is_namespace(stale)
@@ -51,7 +54,7 @@ def test_a_stale_name_counts_as_absent_and_gives_way(kernel: Linux) -> None:
     assert lab_namespaces.is_namespace(stale)
 
 
-def test_the_machines_own_namespace_is_never_a_labs(kernel: Linux) -> None:
+def test_the_machines_own_namespace_is_never_a_labs(kernel: KernelLab) -> None:
     own = paths.netns_path("t", "own")
     own.touch()
     mount("/proc/self/ns/net", str(own), None, MS_BIND)
@@ -69,7 +72,7 @@ def test_the_machines_own_namespace_is_never_a_labs(kernel: Linux) -> None:
         bystander.wait()
 
 
-def test_links_and_folders_among_the_names_are_not_ours(kernel: Linux, tmp_path: Path) -> None:
+def test_links_and_folders_among_the_names_are_not_ours(kernel: KernelLab, tmp_path: Path) -> None:
     mounted = tmp_path / "mounted"
     mounted.mkdir()
     mount("none", str(mounted), "tmpfs")
@@ -81,7 +84,7 @@ def test_links_and_folders_among_the_names_are_not_ours(kernel: Linux, tmp_path:
         assert kernel.destroy() == ("a", "b")
         assert os.path.ismount(mounted)
         assert link.is_symlink()
-        assert lab_namespaces.remove(link)  # even asked to remove it, only the link goes
+        assert lab_namespaces.unbind(link)  # even asked to remove it, only the link goes
         assert os.path.ismount(mounted)
     finally:
         link.unlink(missing_ok=True)
@@ -89,9 +92,9 @@ def test_links_and_folders_among_the_names_are_not_ours(kernel: Linux, tmp_path:
         umount(str(mounted))
 
 
-def test_down_ends_what_runs_inside_and_nothing_else(kernel: Linux) -> None:
+def test_down_ends_what_runs_inside_and_nothing_else(kernel: KernelLab) -> None:
     outside = subprocess.Popen(["sleep", "60"])
-    with Inside() as inside:
+    with NetnsThread() as inside:
         stubborn = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 60; done"]
         lives = inside.run(paths.netns_path("t", "a"), subprocess.Popen, stubborn, stdout=subprocess.PIPE)
         assert lives.stdout is not None
@@ -99,7 +102,7 @@ def test_down_ends_what_runs_inside_and_nothing_else(kernel: Linux) -> None:
         found = occupants.find([paths.netns_path("t", "a")])
         assert lives.pid in found
         assert outside.pid not in found
-        occupants.end(found, grace=0.2)
+        occupants.terminate(found, grace_s=0.2)
         assert lives.wait(5) == -9
         lives.stdout.close()
     assert outside.poll() is None

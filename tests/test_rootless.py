@@ -85,10 +85,10 @@ def person(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Person]:
 def test_every_group_is_the_last_that_is_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ping_group_range, "last", lambda: 65536)
 
-    assert ping_group_range.written(ping_group_range.NAME, ping_group_range.EVERYONE) == "0 65536"
-    assert ping_group_range.meant(ping_group_range.NAME, "0 65536") == ping_group_range.EVERYONE
-    assert ping_group_range.meant(ping_group_range.NAME, "1 0") == "1 0"
-    assert ping_group_range.written("net.ipv4.ip_forward", "1") == "1"
+    assert ping_group_range.to_kernel(ping_group_range.NAME, ping_group_range.ALL_GROUPS) == "0 65536"
+    assert ping_group_range.from_kernel(ping_group_range.NAME, "0 65536") == ping_group_range.ALL_GROUPS
+    assert ping_group_range.from_kernel(ping_group_range.NAME, "1 0") == "1 0"
+    assert ping_group_range.to_kernel("net.ipv4.ip_forward", "1") == "1"
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_what_a_killed_holder_leaves_ends_with_the_next_run(person: Person) -> N
 def living(person: Person) -> list[int]:
     """The processes in somebody's namespaces."""
     folder = person.folder / "labctl"
-    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if rootless._inside(int(path.name), folder)]
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if rootless._is_in_holder(int(path.name), folder)]
 
 
 @pytest.mark.root

@@ -13,10 +13,10 @@ import pytest
 from labctl import models
 from labctl.errors import ScenarioError
 from labctl.scenario import catalog
-from labctl.scenario.document import Map, Node, Reader, Seq, Text
+from labctl.scenario.document import Map, Reader, Seq, Text, TreeNode
 from labctl.scenario.json_schema import reference, schema
 from labctl.scenario.parser import parse
-from labctl.scenario.yaml_reader import decode, load
+from labctl.scenario.yaml_reader import decode_utf8, parse_yaml
 
 ERRORS = Path(__file__).parent / "errors"
 SCHEMA = schema()
@@ -33,7 +33,7 @@ BASE = {
 }
 
 
-def data(node: Node | None) -> Any:
+def data(node: TreeNode | None) -> Any:
     """A tree as an editor's YAML 1.2 reader would hand it to the schema."""
     if node is None:
         return None
@@ -57,7 +57,7 @@ def scalar(node: Text) -> Any:
 
 
 def valid(text: str) -> bool:
-    return VALIDATOR.is_valid(data(load(text, "t.yaml", Reader())))
+    return VALIDATOR.is_valid(data(parse_yaml(text, "t.yaml", Reader())))
 
 
 def parses(text: str) -> bool:
@@ -75,13 +75,13 @@ def test_the_schema_is_one() -> None:
 @pytest.mark.parametrize("name", catalog.names())
 def test_every_built_in_scenario_is_valid(name: str) -> None:
     _, text = catalog.find(name)
-    problems = [error.message for error in VALIDATOR.iter_errors(data(load(text, name, Reader())))]
+    problems = [error.message for error in VALIDATOR.iter_errors(data(parse_yaml(text, name, Reader())))]
     assert problems == []
 
 
 @pytest.mark.parametrize("name", SEEN_BY_BOTH)
 def test_both_refuse_mistakes_of_keys_and_types(name: str) -> None:
-    text = decode((ERRORS / f"{name}.yaml").read_bytes(), name)
+    text = decode_utf8((ERRORS / f"{name}.yaml").read_bytes(), name)
     assert not parses(text)
     assert not valid(text)
 
@@ -119,7 +119,7 @@ def unknown(text: str, key: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", models.model_names())
 def test_the_parser_and_the_schema_know_the_same_keys_of_a_model(name: str) -> None:
     branch = SCHEMA["$defs"][f"model-{name}"]
     told = _keys_the_parser_tells(f"model: {name}\nno-such-key-at-all: 1\n")
@@ -263,7 +263,7 @@ def test_both_give_the_same_verdict_on_a_raw_line(line: str) -> None:
 def test_the_reference_names_every_key_and_model() -> None:
     text = reference()
     assert text.startswith("# ")
-    for name in models.names():
+    for name in models.model_names():
         assert f"## Model `{name}`" in text
         for key in SCHEMA["$defs"][f"model-{name}"]["properties"]:
             assert f"`{key}`" in text

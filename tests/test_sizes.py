@@ -53,21 +53,23 @@ def narrow(tmp_path: Path) -> Iterator[str]:
 def test_a_router_says_what_is_too_big_every_time(narrow: str, ping: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not ping:
         monkeypatch.setattr("labctl.checks.attempt.ping_program", lambda: None)
-    outcomes = runner.run(lifecycle.recall(narrow)).outcomes
+    outcomes = runner.run(lifecycle.load_compiled_lab(narrow)).outcomes
     assert [one.verdict for one in outcomes] == ["pass"] * 4, "\n".join(
         line for one in outcomes for line in one.evidence
     )
     assert outcomes[0].sightings[0].length == 14 + 20 + 8 + 1372
     assert "too big: 192.0.2.254 reported to 192.0.2.1: fragmentation needed" in outcomes[1].evidence
     assert "too big: 2001:db8:1::fe reported to 2001:db8:1::1: packet too big" in outcomes[3].evidence
-    again = runner.run(lifecycle.recall(narrow), "1373").outcomes[0]  # what that taught h1 about the path is forgotten
+    again = runner.run(lifecycle.load_compiled_lab(narrow), "1373").outcomes[
+        0
+    ]  # what that taught h1 about the path is forgotten
     assert again.verdict == "pass", again.evidence
     assert "too big: 192.0.2.254 reported to 192.0.2.1: fragmentation needed" in again.evidence
 
 
 def test_the_sources_own_kernel_says_it_too(narrow: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("labctl.checks.attempt.ping_program", lambda: None)
-    compiled = lifecycle.recall(narrow)
+    compiled = lifecycle.load_compiled_lab(narrow)
     own = Check("too big for the card", "ping", "h1", "h2", size=1473, expect="fail")
     outcome = runner.run(replace(compiled, checks=(own,))).outcomes[0]
     assert outcome.verdict == "pass"

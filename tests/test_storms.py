@@ -14,15 +14,15 @@ import pytest
 from test_trace_live import TRACES, traced
 
 from labctl.checks import runner
-from labctl.core.resources import Port
+from labctl.core.resources import Interface
 from labctl.core.scenario_types import Check
-from labctl.kernel.capture.tap import ROUNDS, Taps
+from labctl.kernel.capture.tap import MAX_LOOP_PASSES, Taps
 from labctl.kernel.host import paths
-from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.lab import lifecycle
 from labctl.packets.decode import Frame
 from labctl.render import dataclass_json
-from labctl.tracing.diagnosis import tell
+from labctl.tracing.diagnosis import diagnose
 from labctl.tracing.evidence import Evidence
 
 LOOP = """
@@ -41,7 +41,7 @@ addresses:
   h2/eth0: [192.0.2.2/24]
 checks: [{ping: h1 -> h2}]
 """
-ENDS = tuple(Port("s", dev) for dev in ("l1", "l2", "r1", "r2"))
+ENDS = tuple(Interface("s", dev) for dev in ("l1", "l2", "r1", "r2"))
 
 
 class Endless:
@@ -54,14 +54,14 @@ class Endless:
         self.reads += 1
         data = b"the same" if self.same else self.reads.to_bytes(8, "big")
         way = "in" if self.reads % 2 else "out"
-        return [Frame(Port("s", "l1"), time.time_ns(), way, data, 0x0806)]
+        return [Frame(Interface("s", "l1"), time.time_ns(), way, data, 0x0806)]
 
 
 def taps(tap: Endless, monkeypatch: pytest.MonkeyPatch) -> Iterator[Taps]:
     """Taps of which one always has something to read."""
     monkeypatch.setattr(Taps, "_await_stamps", lambda self: None)
-    monkeypatch.setattr(Taps, "prove", lambda self: {})
-    with Inside() as inside:
+    monkeypatch.setattr(Taps, "verify_receiving", lambda self: {})
+    with NetnsThread() as inside:
         made = Taps("loop", (), inside)
     ready, writer = os.pipe()
     try:
@@ -79,7 +79,7 @@ def test_frames_that_never_end_are_read_up_to_now(monkeypatch: pytest.MonkeyPatc
     for made in taps(tap, monkeypatch):
         assert len(made.frames()) == tap.reads == 1
         assert len(made.frames()) == tap.reads == 2
-        made.forget()
+        made.discard()
         assert made._frames == []
         assert tap.reads == 3
 
@@ -88,20 +88,20 @@ def test_frames_that_never_end_are_read_up_to_now(monkeypatch: pytest.MonkeyPatc
 def test_of_the_same_frame_so_many_are_kept_and_more_is_told(same: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     tap = Endless(same)
     for made in taps(tap, monkeypatch):
-        for _ in range(2 * ROUNDS + 10):
+        for _ in range(2 * MAX_LOOP_PASSES + 10):
             found = made.frames()
-        assert len(found) == (2 * ROUNDS if same else tap.reads)
-        assert made.circling() == ((Port("s", "l1"),) if same else ())
-        made.forget()
-        assert made.circling() == ()
+        assert len(found) == (2 * MAX_LOOP_PASSES if same else tap.reads)
+        assert made.looping() == ((Interface("s", "l1"),) if same else ())
+        made.discard()
+        assert made.looping() == ()
 
 
 def test_what_only_comes_goes_round_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    tap = SimpleNamespace(node="s", read=lambda: [Frame(Port("s", "l1"), time.time_ns(), "in", b"again", 0x0806)])
+    tap = SimpleNamespace(node="s", read=lambda: [Frame(Interface("s", "l1"), time.time_ns(), "in", b"again", 0x0806)])
     for made in taps(tap, monkeypatch):  # type: ignore[arg-type]
-        for _ in range(2 * ROUNDS):
+        for _ in range(2 * MAX_LOOP_PASSES):
             made.frames()
-        assert made.circling() == ()
+        assert made.looping() == ()
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def storm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.mark.root
 @pytest.mark.usefixtures("storm")
 def test_a_check_says_that_frames_go_round() -> None:
-    compiled = lifecycle.recall("loop")
+    compiled = lifecycle.load_compiled_lab("loop")
     impatient = Check("h1 reaches nobody", "ping", "h1", "192.0.2.9", within=3)
     outcome = runner.run(replace(compiled, checks=(impatient,))).outcomes[0]
     expected = "frames circulate in a loop of bridges, again and again past s/l1, s/l2, s/r1, s/r2"
@@ -135,14 +135,14 @@ def test_a_check_says_that_frames_go_round() -> None:
 @pytest.mark.usefixtures("storm")
 def test_a_trace_takes_it_down() -> None:
     evidence, _ = traced("loop", "h1 192.0.2.9")
-    assert evidence.circling == ENDS
+    assert evidence.looping == ENDS
 
 
 def test_a_loss_that_nothing_else_explains_is_the_loops() -> None:
-    whole = dataclass_json.decode(Evidence, json.loads((TRACES / "delivered.json").read_text()))
-    evidence = replace(whole, answer="timeout", crossings=whole.crossings[:4], flows=())
-    assert (tell(evidence).verdict, tell(evidence).why) == ("lost", None)
-    story = tell(replace(evidence, circling=ENDS))
+    whole = dataclass_json.from_json(Evidence, json.loads((TRACES / "delivered.json").read_text()))
+    evidence = replace(whole, answer="timeout", observations=whole.observations[:4], flows=())
+    assert (diagnose(evidence).verdict, diagnose(evidence).why) == ("lost", None)
+    story = diagnose(replace(evidence, looping=ENDS))
     assert story.why is not None
     assert (story.why.kind, story.facts[0].text) == (
         "bridge-loop", "the same frames pass again and again at s/l1, s/l2, s/r1, s/r2",

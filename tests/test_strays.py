@@ -93,7 +93,9 @@ def definitions() -> Iterator[dict[str, lifecycle.Definition]]:
 
 
 def told(name: str) -> list[str]:
-    return [line for change in lifecycle.status(name, lifecycle.recall(name)) for line in change_lines(change)]
+    return [
+        line for change in lifecycle.status(name, lifecycle.load_compiled_lab(name)) for line in change_lines(change)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -14,17 +14,17 @@ from pathlib import Path
 import pytest
 from trace_cases import CASES, LABS, Case, routes_of
 
-from labctl.core.topology import Who
+from labctl.core.topology import Topology
 from labctl.kernel.firewall import backend
 from labctl.kernel.host import paths
-from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.lab import lifecycle
 from labctl.render import dataclass_json
-from labctl.tracing.diagnosis import tell
+from labctl.tracing.diagnosis import diagnose
 from labctl.tracing.evidence import Evidence
 from labctl.tracing.request import question_of
-from labctl.tracing.result import Story
-from labctl.tracing.run import follow
+from labctl.tracing.result import TraceResult
+from labctl.tracing.run import trace_packet
 
 pytestmark = pytest.mark.root
 TRACES = Path(__file__).parent / "traces"
@@ -61,12 +61,12 @@ def words_of(probe: str) -> tuple[str, str, dict[str, object]]:
     return source, target, options
 
 
-def traced(name: str, probe: str) -> tuple[Evidence, Story]:
+def traced(name: str, probe: str) -> tuple[Evidence, TraceResult]:
     """Trace on a running lab."""
     source, target, options = words_of(probe)
-    who = Who(lifecycle.recall(name))
-    evidence, _ = follow(who.lab, question_of(who, source, target, options), listen=bool(options["listen"]))
-    return evidence, tell(evidence)
+    who = Topology(lifecycle.load_compiled_lab(name))
+    evidence, _ = trace_packet(who.lab, question_of(who, source, target, options), listen=bool(options["listen"]))
+    return evidence, diagnose(evidence)
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def listening(name: str, words: str) -> Iterator[None]:
     """A listener that never answers: `tcp h2 127.0.0.1 80`."""
     kind, node, address, port = words.split()
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with Inside() as inside:
+    with NetnsThread() as inside:
         path = paths.netns_path(name, node)
         style = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
         with inside.run(path, socket.socket, family, style) as sock:
@@ -87,7 +87,7 @@ def listening(name: str, words: str) -> Iterator[None]:
 
 def broken(name: str, command: str) -> None:
     node, _, words = command.partition(": ")
-    words = words.replace("tables-legacy", f"tables-{backend.of(name)}")
+    words = words.replace("tables-legacy", f"tables-{backend.backend_of(name)}")
     subprocess.run(["ip", "netns", "exec", paths.netns_name(name, node), *words.split()], check=True)
 
 
@@ -103,7 +103,7 @@ def test_what_is_broken_is_told(case: Case, labs: dict[str, lifecycle.Definition
     finally:
         lifecycle.up(labs[case.lab])
     if os.environ.get("LABCTL_GOLDEN") == "write":
-        (TRACES / f"{case.name}.json").write_text(json.dumps(dataclass_json.encode(evidence)) + "\n")
+        (TRACES / f"{case.name}.json").write_text(json.dumps(dataclass_json.to_json(evidence)) + "\n")
     told = [note.text for note in story.facts]
     assert story.verdict == case.verdict, (story.sentence, story.why, told)
     assert case.place in story.sentence

@@ -9,8 +9,8 @@ from ipaddress import IPv4Address
 import pytest
 from test_trace_story import recording
 
-from labctl.core.observations import Event, Match, RouteInput
-from labctl.core.resources import Link, Port
+from labctl.core.observations import KernelEvent, ProbeMatch, RouteQuery
+from labctl.core.resources import Interface, Link
 from labctl.kernel.host import counters
 from labctl.kernel.probes import trace_probes
 from labctl.kernel.rule_trace import nft_trace
@@ -18,9 +18,9 @@ from labctl.kernel.rule_trace.tracefs import parse
 from labctl.render import dataclass_json
 from labctl.report.trace import lines
 from labctl.tracing import drop_attribution
-from labctl.tracing.diagnosis import tell
-from labctl.tracing.evidence import Crossing, Evidence, Question, Room
-from labctl.tracing.hops import devices, road, route_input
+from labctl.tracing.diagnosis import diagnose
+from labctl.tracing.evidence import Evidence, NamespaceState, PacketObservation, Question
+from labctl.tracing.hops import devices, last_route_query, path
 
 A, B = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")
 SECOND = 1_000_000_000
@@ -44,7 +44,7 @@ def test_drops_are_read_from_old_and_new_kernels(line: str, reason: str, locatio
         f"          ping-4711    [001] b.s2.  12.345678: kfree_skb: skbaddr=00000000ee {line}\n", 5 * SECOND
     )
 
-    assert event == Event("drop", 17_345_678_000, 4711, "00000000ee", "", 0, 2048, reason, location)
+    assert event == KernelEvent("drop", 17_345_678_000, 4711, "00000000ee", "", 0, 2048, reason, location)
 
 
 def test_passages_are_read_and_headers_are_not() -> None:
@@ -63,20 +63,20 @@ def test_passages_are_read_and_headers_are_not() -> None:
 # ---- roads -----------------------------------------------------------------------------------------------
 
 
-def crossing(node: str, dev: str, way: str, when: int, ttl: int = 64, ours: bool = True) -> Crossing:
-    return Crossing(node, dev, way, when, "request", A, B, ttl, 103, ours=ours)  # type: ignore[arg-type]
+def crossing(node: str, dev: str, way: str, when: int, ttl: int = 64, ours: bool = True) -> PacketObservation:
+    return PacketObservation(node, dev, way, when, "request", A, B, ttl, 103, addressed_here=ours)  # type: ignore[arg-type]
 
 
 def cable(one: str, other: str, master: str | None = None) -> tuple[Link, Link]:
-    here, there = Port(*one.split("/")), Port(*other.split("/"))
+    here, there = Interface(*one.split("/")), Interface(*other.split("/"))
     return Link(here, "veth", peer=there), Link(there, "veth", peer=here, master=master)
 
 
-def lab(*crossings: Crossing) -> Evidence:
+def lab(*crossings: PacketObservation) -> Evidence:
     """a, b and c, each with a cable to a port of sw's bridge."""
     ends = [cable(f"{name}/eth0", f"sw/p{name}", "br0") for name in "abc"]
-    rooms = [Room(name, (end[0],)) for name, end in zip("abc", ends, strict=True)]
-    rooms.append(Room("sw", (*(end[1] for end in ends), Link(Port("sw", "br0"), "bridge"))))
+    rooms = [NamespaceState(name, (end[0],)) for name, end in zip("abc", ends, strict=True)]
+    rooms.append(NamespaceState("sw", (*(end[1] for end in ends), Link(Interface("sw", "br0"), "bridge"))))
     question = Question("lab", "a", "b", B, "b", "icmp")
     return Evidence(question, "reply", "", 1, tuple(rooms), crossings, machines={"b": (B,)})
 
@@ -92,48 +92,48 @@ FLOODED = lab(
 
 
 def test_of_a_flood_the_branch_to_the_target_is_the_road() -> None:
-    hops = road(FLOODED, "request")
+    hops = path(FLOODED, "request")
 
     assert [hop.node for hop in hops] == ["a", "sw", "b"]
     assert devices(FLOODED, hops[1]) == ("pa", "(br0)", "pb")
     assert hops[1].flooded == 1
-    notes = [note for step in tell(FLOODED).legs[0].steps for note in step.notes]
+    notes = [note for step in diagnose(FLOODED).legs[0].steps for note in step.notes]
     assert [note.label for note in notes] == ["flood"]
 
 
 def test_of_a_flood_that_found_nobody_a_stray_copy_is_not_the_road() -> None:
-    stray = replace(FLOODED, crossings=FLOODED.crossings[:5])
+    stray = replace(FLOODED, observations=FLOODED.observations[:5])
 
-    assert [hop.node for hop in road(stray, "request")] == ["a", "sw"]
+    assert [hop.node for hop in path(stray, "request")] == ["a", "sw"]
 
 
 def test_what_a_machine_says_to_itself_was_routed_when_it_left() -> None:
     itself = lab(crossing("b", "lo", "out", 0), crossing("b", "lo", "in", 1))
-    (hop,) = road(itself, "request")
+    (hop,) = path(itself, "request")
 
-    assert route_input(itself, hop, "request") == RouteInput("b", B)  # the kernel refuses `iif lo`
+    assert last_route_query(itself, hop, "request") == RouteQuery("b", B)  # the kernel refuses `iif lo`
 
 
 def test_what_tcp_sends_again_is_not_part_of_the_road() -> None:
-    again = [replace(item, when=item.when + SECOND) for item in FLOODED.crossings[:2]]
-    evidence = replace(FLOODED, crossings=(*FLOODED.crossings, *again))
+    again = [replace(item, when=item.when + SECOND) for item in FLOODED.observations[:2]]
+    evidence = replace(FLOODED, observations=(*FLOODED.observations, *again))
 
-    assert road(evidence, "request") == road(FLOODED, "request")
+    assert path(evidence, "request") == path(FLOODED, "request")
 
 
 # ---- blame -----------------------------------------------------------------------------------------------
 
-DROP = Event("drop", 25_000, 1, "x", protocol=0x0800, reason="NETFILTER_DROP", location="nf_hook_slow")
+DROP = KernelEvent("drop", 25_000, 1, "x", protocol=0x0800, reason="NETFILTER_DROP", location="nf_hook_slow")
 LAST = (
-    Event("queue", 1_000, 1, "x", "eth0", 103),
-    Event("receive", 11_000, 1, "x", "pa", 89),
+    KernelEvent("queue", 1_000, 1, "x", "eth0", 103),
+    KernelEvent("receive", 11_000, 1, "x", "pa", 89),
 )
 LOST = replace(lab(crossing("a", "eth0", "out", 1_500), crossing("sw", "pa", "in", 11_400)), events=(*LAST, DROP))
 
 
-def blamed(*events: Event) -> Event | None:
+def blamed(*events: KernelEvent) -> KernelEvent | None:
     evidence = replace(LOST, events=events)
-    return drop_attribution.drop(evidence, road(evidence, "request"))
+    return drop_attribution.find_drop_event(evidence, path(evidence, "request"))
 
 
 def test_the_drop_that_follows_the_last_passage_is_ours() -> None:
@@ -148,15 +148,15 @@ def test_the_drop_that_follows_the_last_passage_is_ours() -> None:
         (*LAST, replace(DROP, when=25_000_000)),
         (*LAST, replace(DROP, pid=2)),
         (*LAST, replace(DROP, reason="OTHERHOST")),
-        (*LAST, Event("receive", 20_000, 1, "x", "pb", 89), DROP),
-        (*LAST, Event("queue", 20_000, 2, "x", "eth0", 103), replace(DROP, pid=2)),
+        (*LAST, KernelEvent("receive", 20_000, 1, "x", "pb", 89), DROP),
+        (*LAST, KernelEvent("queue", 20_000, 2, "x", "eth0", 103), replace(DROP, pid=2)),
         (replace(LAST[1], length=1500), DROP),
         (replace(LAST[1], dev="pb"), DROP),
         (DROP,),
     ],
     ids=["another", "before", "late", "thread", "harmless", "reused", "reused-by-other", "length", "device", "unseen"],
 )
-def test_no_other_drop_is(events: tuple[Event, ...]) -> None:
+def test_no_other_drop_is(events: tuple[KernelEvent, ...]) -> None:
     assert blamed(*events) is None
 
 
@@ -179,7 +179,7 @@ def test_a_packet_that_was_seen_before_is_preferred_to_one_that_only_is_near() -
 
 
 def test_only_counters_that_moved_are_told() -> None:
-    assert counters.moved({"Ip.InAddrErrors": 4, "gone": 1}, {"Ip.InAddrErrors": 5, "same": 0, "new": 2}) == {
+    assert counters.increases({"Ip.InAddrErrors": 4, "gone": 1}, {"Ip.InAddrErrors": 5, "same": 0, "new": 2}) == {
         "Ip.InAddrErrors": 1,
         "new": 2,
     }
@@ -188,8 +188,15 @@ def test_only_counters_that_moved_are_told() -> None:
 def test_a_firewall_watches_for_the_probe_its_answer_and_errors_about_it() -> None:
     isn = (0xFFFFFFFF).to_bytes(4, "big")
 
-    assert trace_probes.matches("tcp", 4, isn) == (Match(6, 4, isn), Match(1, 32, isn), Match(6, 8, bytes(4)))
-    assert trace_probes.matches("icmp", 6, b"12345678") == (Match(58, 24, b"12345678"), Match(58, 72, b"12345678"))
+    assert trace_probes.matches("tcp", 4, isn) == (
+        ProbeMatch(6, 4, isn),
+        ProbeMatch(1, 32, isn),
+        ProbeMatch(6, 8, bytes(4)),
+    )
+    assert trace_probes.matches("icmp", 6, b"12345678") == (
+        ProbeMatch(58, 24, b"12345678"),
+        ProbeMatch(58, 72, b"12345678"),
+    )
 
 
 class UserNamespaceSocket:
@@ -219,16 +226,16 @@ def test_reports_of_nft_rules_are_read_in_a_user_namespace_too(monkeypatch: pyte
 
     log = nft_trace.NftLog("labctl-lab-1")
 
-    assert (socket.SO_RCVBUF, nft_trace.ROOM) in log._socket.options  # type: ignore[attr-defined]
+    assert (socket.SO_RCVBUF, nft_trace.RCVBUF_BYTES) in log._socket.options  # type: ignore[attr-defined]
 
 
 def test_evidence_of_another_shape_is_refused() -> None:
     with pytest.raises((TypeError, ValueError)):
-        dataclass_json.decode(Evidence, {"question": {"lab": "x"}})
+        dataclass_json.from_json(Evidence, {"question": {"lab": "x"}})
 
 
 def test_on_a_terminal_the_story_has_colours() -> None:
-    painted = "\n".join(lines(tell(recording("drop")), lambda text, colour: f"<{colour}>{text}</>"))
+    painted = "\n".join(lines(diagnose(recording("drop")), lambda text, colour: f"<{colour}>{text}</>"))
 
     assert "<red>LOST</>  the request was last seen entering r2/r1" in painted
     assert "<red>a rule of FORWARD in r2 dropped the request</>" in painted
@@ -236,5 +243,5 @@ def test_on_a_terminal_the_story_has_colours() -> None:
 
 def test_stories_fit_a_hundred_columns_but_for_sentences_and_rules() -> None:
     for name in ("delivered-6", "tunnel-6", "service-tcp", "dead-backend", "loop-6"):
-        wide = [line for line in lines(tell(recording(name))) if len(line) > 100]
+        wide = [line for line in lines(diagnose(recording(name))) if len(line) > 100]
         assert [line for line in wide if not line.startswith("  ") or " us  " in line] == []

@@ -13,22 +13,22 @@ from pathlib import Path
 import pytest
 from trace_cases import CASES, Case, routes_of
 
-from labctl.core.observations import Event
+from labctl.core.observations import KernelEvent
 from labctl.render import dataclass_json
 from labctl.report.trace import lines
-from labctl.tracing.diagnosis import tell
+from labctl.tracing.diagnosis import diagnose
 from labctl.tracing.evidence import Evidence
 
 TRACES = Path(__file__).parent / "traces"
 
 
 def recording(name: str) -> Evidence:
-    return dataclass_json.decode(Evidence, json.loads((TRACES / f"{name}.json").read_text()))
+    return dataclass_json.from_json(Evidence, json.loads((TRACES / f"{name}.json").read_text()))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_recording_is_told_as_written(case: Case) -> None:
-    text = "\n".join(lines(tell(recording(case.name)))) + "\n"
+    text = "\n".join(lines(diagnose(recording(case.name)))) + "\n"
     file = TRACES / f"{case.name}.txt"
     if os.environ.get("LABCTL_GOLDEN") == "write":
         file.write_text(text)
@@ -38,7 +38,7 @@ def test_a_recording_is_told_as_written(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_recording_names_what_was_broken(case: Case) -> None:
-    story = tell(recording(case.name))
+    story = diagnose(recording(case.name))
 
     assert story.verdict == case.verdict
     assert (story.why.kind if story.why is not None else None) == case.kind or case.kind is None
@@ -54,7 +54,7 @@ def test_every_recording_has_its_case() -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_evidence_survives_json(case: Case) -> None:
     found = recording(case.name)
-    assert dataclass_json.decode(Evidence, json.loads(json.dumps(dataclass_json.encode(found)))) == found
+    assert dataclass_json.from_json(Evidence, json.loads(json.dumps(dataclass_json.to_json(found)))) == found
 
 
 # What only the kernel's drop reasons or rule reports can tell; else the taps, counters and routes are enough.
@@ -63,8 +63,8 @@ UNSURE = {"ebtables"}
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.kind], ids=lambda case: case.name)
 def test_without_tracefs_the_cause_is_still_found(case: Case) -> None:
-    blind = replace(recording(case.name), events=(), traced=False, unknown=("no tracefs",))
-    story = tell(blind)
+    blind = replace(recording(case.name), events=(), drops_traced=False, unknown=("no tracefs",))
+    story = diagnose(blind)
 
     assert story.why is not None
     assert story.why.kind == case.kind
@@ -74,8 +74,8 @@ def test_without_tracefs_the_cause_is_still_found(case: Case) -> None:
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.kind == "rule"], ids=lambda case: case.name)
 def test_without_reports_of_rules_their_counters_are_probable_causes(case: Case) -> None:
-    blind = replace(recording(case.name), met=(), events=(), traced=False, ruled=False)
-    why = tell(blind).why
+    blind = replace(recording(case.name), rule_hits=(), events=(), drops_traced=False, rules_traced=False)
+    why = diagnose(blind).why
 
     assert why is not None
     assert why.kind == "rule"
@@ -86,7 +86,7 @@ def test_without_reports_of_rules_their_counters_are_probable_causes(case: Case)
 def test_a_kernel_without_reasons_gives_the_same_cause(case: Case) -> None:
     found = recording(case.name)
     plain = replace(found, events=tuple(replace(event, reason="") for event in found.events))
-    story = tell(plain)
+    story = diagnose(plain)
 
     assert story.why is not None
     assert story.why.kind == case.kind
@@ -101,8 +101,10 @@ def test_a_stranger_in_the_kernel_log_is_not_blamed(case: Case) -> None:
         for event in found.events
         if event.pid == found.pid
     )
-    drop = Event("drop", 2_000_000, 1, "stranger", protocol=0x0800, reason="CPU_BACKLOG", location="enqueue_to_backlog")
+    drop = KernelEvent(
+        "drop", 2_000_000, 1, "stranger", protocol=0x0800, reason="CPU_BACKLOG", location="enqueue_to_backlog"
+    )
     crowd = tuple(sorted((*found.events, *shadow, drop), key=lambda event: event.when))
-    told = [note.text for note in tell(replace(found, events=crowd)).facts]
+    told = [note.text for note in diagnose(replace(found, events=crowd)).facts]
 
     assert not any("CPU_BACKLOG" in text for text in told)

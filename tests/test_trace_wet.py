@@ -21,7 +21,7 @@ from trace_cases import LABS
 from labctl.errors import LockError
 from labctl.kernel.firewall import backend
 from labctl.kernel.host import lab_state, paths
-from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink import nft_tables
 from labctl.kernel.rule_trace import nflog, tracefs
 from labctl.lab import lifecycle
@@ -63,7 +63,7 @@ def mended(road: lifecycle.Definition) -> Iterator[None]:
 
 def needs_nf_log() -> None:
     """Only with legacy tables does a trace change a setting, by which the tests see that it has begun."""
-    if backend.of("road") == "nft":
+    if backend.backend_of("road") == "nft":
         pytest.skip("nf_tables reports rules without nf_log")
 
 
@@ -91,10 +91,10 @@ def instances() -> list[str]:
 def settings() -> dict[str, object]:
     """What a trace changes while it runs, and what it must never change."""
     found: dict[str, object] = {"records": sorted(path.name for path in paths.state_dir().glob(".trace*"))}
-    with Inside() as inside:
+    with NetnsThread() as inside:
         for node in NODES:
             path = paths.netns_path("road", node)
-            found[node] = (inside.run(path, nflog.settings), inside.run(path, nft_tables.tables))
+            found[node] = (inside.run(path, nflog.read_loggers), inside.run(path, nft_tables.tables))
     root = tracefs._open()
     try:
         for name in ("trace_clock", "tracing_on", "set_event", "current_tracer", "buffer_size_kb"):
@@ -103,7 +103,7 @@ def settings() -> dict[str, object]:
         os.close(root)
     found["instances"] = instances()
     found["mounts"] = Path("/proc/self/mounts").read_text()
-    found["machine"] = nflog.settings()
+    found["machine"] = nflog.read_loggers()
     return found
 
 
@@ -171,7 +171,7 @@ def test_without_nf_tables_counters_tell(monkeypatch: pytest.MonkeyPatch) -> Non
     def refuse(*words: object) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(instruments, "NfTrace", refuse)
+    monkeypatch.setattr(instruments, "ProbeMarkTable", refuse)
     broken("road", "r2: iptables-legacy -I FORWARD -d 10.2.0.2 -j DROP")
     _, story = traced("road", "h1 h2")
 
@@ -186,9 +186,9 @@ def started(*words: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "labctl", "trace", "-l", "road", "h1", "10.2.0.77", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 10
-    with Inside() as inside:
+    with NetnsThread() as inside:
         path = paths.netns_path("road", "r2")
-        while inside.run(path, nflog.settings)["ip"] != "nfnetlink_log" or not inside.run(path, nft_tables.tables):
+        while inside.run(path, nflog.read_loggers)["ip"] != "nfnetlink_log" or not inside.run(path, nft_tables.tables):
             assert time.monotonic() < deadline
             assert process.poll() is None, process.communicate()
     return process
@@ -257,7 +257,7 @@ def test_traces_at_one_time_are_told_whole_one_after_the_other() -> None:
 
 
 def test_a_trace_waits_for_who_holds_the_lab(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lab_state, "lock", partial(lab_state.lock, patience=0.1))
+    monkeypatch.setattr(lab_state, "lock", partial(lab_state.lock, timeout_s=0.1))
     with lab_state.lock("road"), pytest.raises(LockError, match=r"lab road is held by .*pid"):
         traced("road", "h1 h2")
 

@@ -14,14 +14,14 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from labctl.core.diff import diff
-from labctl.core.resources import IpSet, Link, Neighbour, Plan, Port, Process, Resource, Route, assemble
+from labctl.core.resources import Interface, IpSet, Link, Neighbour, Plan, Process, Resource, Route, assemble
 from labctl.errors import KernelError
 from labctl.kernel.host import lab_state, paths
-from labctl.kernel.lab_kernel import Linux
+from labctl.kernel.lab_kernel import KernelLab
 from labctl.kernel.programs import tunnel
 from labctl.models.lib import primitives
 from labctl.render.plan_json import resource_from_json, resource_json
-from labctl.render.resources import change_lines, detail
+from labctl.render.resources import change_lines, resource_values
 from labctl.scenario.iproute2_syntax import route
 
 LAB = "tunnels"
@@ -32,19 +32,21 @@ def node(number: int, other: int) -> Iterator[Resource]:
     """One of two machines on a cable, with a tunnel of every kind to the other."""
     name, here, far = f"n{number}", IPv4Address(f"192.168.0.{number}"), IPv4Address(f"192.168.0.{other}")
     yield from primitives.netns(name)
-    yield from primitives.addresses(Port(name, "eth0"), primitives.iface(here, 24))
-    yield from primitives.addresses(Port(name, "lo"), primitives.iface(IPv4Address(f"10.0.{number}.1"), 32))
+    yield from primitives.addresses(Interface(name, "eth0"), primitives.with_prefix_length(here, 24))
+    yield from primitives.addresses(
+        Interface(name, "lo"), primitives.with_prefix_length(IPv4Address(f"10.0.{number}.1"), 32)
+    )
     flow = (("dstport", "8472"), ("external", "on"))
-    yield Link(Port(name, "flow"), "vxlan", mtu=1450, mac=f"02:00:00:00:01:0{number}", options=flow)
-    yield Neighbour(Port(name, "flow"), IPv4Address(f"10.0.{other}.250"), f"02:00:00:00:01:0{other}")
+    yield Link(Interface(name, "flow"), "vxlan", mtu=1450, mac=f"02:00:00:00:01:0{number}", options=flow)
+    yield Neighbour(Interface(name, "flow"), IPv4Address(f"10.0.{other}.250"), f"02:00:00:00:01:0{other}")
     where, gateway = IPv4Network(f"10.0.{other}.0/24"), IPv4Address(f"10.0.{other}.250")
     own = IPv4Address(f"10.0.{number}.1")
     yield Route(name, where, gateway, "flow", onlink=True, src=own, mtu=1450, encap=(12345, far))
     yield Route(name, IPv4Network(f"10.0.{number}.64/26"), kind="blackhole", proto=80)
     for mode, net in (("udp", 8), ("ipip", 9)):
-        device = Port(name, mode)
+        device = Interface(name, mode)
         yield Link(device, "tun", mtu=1400)
-        yield from primitives.addresses(device, primitives.iface(IPv4Address(f"10.{net}.{number}.0"), 16))
+        yield from primitives.addresses(device, primitives.with_prefix_length(IPv4Address(f"10.{net}.{number}.0"), 16))
         words = ("tunnel", mode, mode, str(here), f"10.{net}.{other}.0/24={far}")
         yield Process(name, mode, words)
     yield IpSet(name, "pools", members=("10.0.0.0/16", "10.8.0.0/16"))
@@ -54,17 +56,17 @@ def node(number: int, other: int) -> Iterator[Resource]:
 
 def plan() -> Plan:
     macs = ("02:00:00:00:00:01", "02:00:00:00:00:02")
-    cable = primitives.veth(Port("n1", "eth0"), Port("n2", "eth0"), mtu=1500, macs=macs)
+    cable = primitives.veth_pair(Interface("n1", "eth0"), Interface("n2", "eth0"), mtu=1500, macs=macs)
     return assemble((*node(1, 2), *node(2, 1), *cable))
 
 
 def there() -> Plan:
-    with Linux(LAB) as kernel:
+    with KernelLab(LAB) as kernel:
         return kernel.observe(plan())
 
 
 def build(want: Plan, have: Plan = ()) -> None:
-    with Linux(LAB) as kernel:
+    with KernelLab(LAB) as kernel:
         have = kernel.observe(want) if have else have
         kernel.apply(diff(want, have))
 
@@ -79,9 +81,9 @@ def typed(node: str, command: str) -> str:
 def tunnels() -> Iterator[None]:
     build(plan())
     yield
-    with Linux(LAB) as kernel:
+    with KernelLab(LAB) as kernel:
         kernel.destroy()
-    lab_state.forget(LAB)
+    lab_state.remove_files(LAB)
     assert LAB not in paths.labs()
 
 
@@ -101,7 +103,7 @@ def test_a_route_that_nobody_in_particular_is_to_make_may_be_anybodys() -> None:
 
     assert diff((some,), (birds,)) == ()
     assert [change.kind for change in diff((birds,), (some,))] == ["changed"]
-    assert detail(birds) == "blackhole 10.0.0.0/8 proto bird"
+    assert resource_values(birds) == "blackhole 10.0.0.0/8 proto bird"
 
 
 def test_a_route_says_its_maker_and_its_tunnel_in_the_words_of_ip() -> None:
@@ -110,8 +112,8 @@ def test_a_route_says_its_maker_and_its_tunnel_in_the_words_of_ip() -> None:
     made = route("n1", words)
 
     assert (made.encap, made.proto) == ((7, IPv4Address("192.168.0.2")), 17)
-    assert detail(made) == words
-    assert route("n1", detail(made)) == made
+    assert resource_values(made) == words
+    assert route("n1", resource_values(made)) == made
     assert change_lines(diff((made,), (replace(made, encap=(8, IPv4Address("192.168.0.2"))),))[0]) == (
         "changed route 10.0.2.0/24: encap was id 8 dst 192.168.0.2, should be id 7 dst 192.168.0.2",
     )
@@ -131,11 +133,11 @@ def test_a_packet_ages_by_one_and_its_checksum_still_holds() -> None:
     for ttl in (255, 64, 2):
         head[8], head[10:12] = ttl, bytes(2)
         head[10:12] = (~folded(head) & 0xFFFF).to_bytes(2, "big")
-        aged = tunnel.aged(bytes(head))
+        aged = tunnel.decrement_ttl(bytes(head))
         assert aged is not None
         assert (aged[8], folded(aged)) == (ttl - 1, 0xFFFF)
     head[8] = 1
-    assert tunnel.aged(bytes(head)) is None
+    assert tunnel.decrement_ttl(bytes(head)) is None
 
 
 def folded(data: bytes | bytearray) -> int:
@@ -159,8 +161,8 @@ def test_what_was_built_is_what_is_there(tunnels: None) -> None:
 @pytest.mark.root
 def test_rules_that_match_sets_are_spelled_as_xtables_spells_them() -> None:
     odd = primitives.chain("n1", "nat", "MINE", MASQUERADE.replace("-m set --match-set pools src", "-s 10.0.0.1/8"))
-    with Linux(LAB) as kernel:
-        spelled = kernel.canonical((*plan(), odd))
+    with KernelLab(LAB) as kernel:
+        spelled = kernel.kernel_spelling((*plan(), odd))
     assert [str(rule) for rule in spelled[-1].rules] == [
         MASQUERADE.replace("-m set --match-set pools src", "-s 10.0.0.0/8")
     ]

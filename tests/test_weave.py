@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from labctl.core.features import needed
-from labctl.core.resources import Address, Fdb, IpSet, Link, Port, Route
+from labctl.core.features import required_features
+from labctl.core.resources import Address, Fdb, Interface, IpSet, Link, Route
 from labctl.core.scenario_types import Check, Lab, See
 from labctl.errors import MissingError, ScenarioError
 from labctl.lab import lifecycle
-from labctl.lab.fallback import fit
+from labctl.lab.fallback import use_available_features
 from labctl.render.commands import commands
 from labctl.scenario import definition
 from labctl.scenario.parser import parse_and_compile
@@ -125,7 +125,7 @@ def test_two_bridges_stand_in_a_row() -> None:
         "vethwe-datapath": ("veth", "datapath", 1376),
         "vxlan-6784": ("vxlan", "datapath", 1376),
     }
-    assert links["vethwe-bridge"].peer == Port("node1", "vethwe-datapath")
+    assert links["vethwe-bridge"].peer == Interface("node1", "vethwe-datapath")
     assert dict(links["vxlan-6784"].options)["dstport"] == "6784"
 
 
@@ -178,10 +178,10 @@ def test_the_fast_datapath_needs_open_vswitch_and_a_bridge_may_stand_in_for_it(t
     with open(path, "w") as file:
         file.write(TEXT + "datapath: ovs\n")
     wanted = definition.define(path)
-    assert needed(built("datapath: ovs\n").plan)["openvswitch"].key == ("link", "node1", "datapath")
+    assert required_features(built("datapath: ovs\n").plan)["openvswitch"].key == ("link", "node1", "datapath")
     with pytest.raises(MissingError, match="lacks openvswitch, needed for the fast datapath itself"):
-        fit(wanted, Kernel("openvswitch"))
-    _, instead = fit(wanted, Kernel("openvswitch"), approximate=True)
+        use_available_features(wanted, Kernel("openvswitch"))
+    _, instead = use_available_features(wanted, Kernel("openvswitch"), approximate=True)
     assert instead.plan == built().plan
     assert [part.feature for part in instead.approximations] == ["openvswitch"]
 
@@ -223,7 +223,7 @@ def test_a_part_that_is_taken_away_is_missed(
 @pytest.mark.root
 def test_what_comes_to_pods_of_the_node_itself_keeps_its_source(weave: lifecycle.Definition) -> None:
     def seen(pod: str, source: str) -> str:
-        sees = (See(Port(pod, "eth0"), src=source),)
+        sees = (See(Interface(pod, "eth0"), src=source),)
         return verdict("weave", "", Check(f"{pod} sees {source}", "ping", "vm", pod, sees=sees, within=1.0))[0]
 
     typed("weave", "vm", "ip route add 10.32.0.0/12 via 192.168.0.1")
@@ -233,20 +233,20 @@ def test_what_comes_to_pods_of_the_node_itself_keeps_its_source(weave: lifecycle
         assert [seen("a", "node1/weave"), seen("a", "vm")] == ["pass", "fail"]
     finally:
         lifecycle.up(weave)
-    assert lifecycle.status("weave", lifecycle.recall("weave")) == ()
+    assert lifecycle.status("weave", lifecycle.load_compiled_lab("weave")) == ()
 
 
 @pytest.mark.root
 def test_without_a_policy_controller_pods_meet_as_well() -> None:
     """And who comes from outside wears the address of the node that it came in by, for pods of that node, too."""
-    bare = lifecycle.define("weave", sets=("name=bare", "policy_controller=false", "no_masq_local=false"))
+    bare = lifecycle.define("weave", overrides=("name=bare", "policy_controller=false", "no_masq_local=false"))
     lifecycle.up(bare)
     try:
-        assert lifecycle.status("bare", lifecycle.recall("bare")) == ()
+        assert lifecycle.status("bare", lifecycle.load_compiled_lab("bare")) == ()
         told, why = verdict("bare")
         assert told == "pass", why
         typed("bare", "vm", "ip route add 10.32.0.0/12 via 192.168.0.1")
-        sees = (See(Port("a", "eth0"), src="node1/weave"),)
+        sees = (See(Interface("a", "eth0"), src="node1/weave"),)
         assert verdict("bare", "", Check("a sees its way in", "ping", "vm", "a", sees=sees))[0] == "pass"
     finally:
         lifecycle.down("bare")

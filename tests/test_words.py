@@ -11,20 +11,20 @@ import pytest
 
 from labctl.core.diff import Change
 from labctl.core.iptables import rule
-from labctl.core.resources import Address, Chain, Fdb, Link, Neighbour, Netns, Port, Resource, Route, Rule, Sysctl
+from labctl.core.resources import Address, Chain, Fdb, Interface, Link, Neighbour, Netns, Resource, Route, Rule, Sysctl
 from labctl.render.commands import commands, script
 from labctl.render.plan_json import plan_json, resource_from_json, resource_json
-from labctl.render.resources import change_lines, line
+from labctl.render.resources import change_lines, resource_line
 from labctl.scenario import catalog
 from labctl.scenario.parser import parse_and_compile
 
-ETH0 = Port("node1", "eth0")
-CBR0 = Port("node1", "cbr0")
-VETH = Link(Port("node1", "veth1"), "veth", Port("a", "eth0"), "cbr0", 1500, hairpin=True)
+ETH0 = Interface("node1", "eth0")
+CBR0 = Interface("node1", "cbr0")
+VETH = Link(Interface("node1", "veth1"), "veth", Interface("a", "eth0"), "cbr0", 1500, hairpin=True)
 TUNNEL = (("id", "42"), ("dstport", "4789"), ("learning", "off"), ("proxy", "on"))
-VXLAN = Link(Port("box", "vx0"), "vxlan", options=TUNNEL, born="node1")
+VXLAN = Link(Interface("box", "vx0"), "vxlan", options=TUNNEL, link_netns="node1")
 ROUTE = Route("node1", ip_network("10.244.1.0/24"), ip_address("10.224.0.5"), "eth0")
-POD = Address(Port("a", "eth0"), ip_interface("10.224.0.5/16"), connected=False)
+POD = Address(Interface("a", "eth0"), ip_interface("10.224.0.5/16"), connected=False)
 PROBED = Neighbour(ETH0, ip_address("169.254.1.1"), "aa:aa:aa:aa:aa:aa", "probe")
 REMOTE = Fdb(ETH0, "02:00:00:00:00:02", ip_address("192.0.2.2"))
 MARKED = Rule("node1", 100, 7, iif="eth0", mark=0x14D, mask=0xFFFF)
@@ -65,7 +65,7 @@ SAMPLES: tuple[Resource, ...] = (
             ],
         ),
         (
-            Link(Port("box", "eth0_7"), "vlan", options=(("dev", "eth0"), ("id", "7")), born="node1"),
+            Link(Interface("box", "eth0_7"), "vlan", options=(("dev", "eth0"), ("id", "7")), link_netns="node1"),
             "link eth0_7 type vlan dev eth0 id 7 born in node1 up",
             [
                 "ip -n node1 link add eth0_7 netns box link eth0 type vlan id 7",
@@ -74,7 +74,7 @@ SAMPLES: tuple[Resource, ...] = (
             ],
         ),
         (
-            Link(Port("box", "vx0"), "vxlan", options=(("id", "42"), ("dev", "eth0"))),
+            Link(Interface("box", "vx0"), "vxlan", options=(("id", "42"), ("dev", "eth0"))),
             "link vx0 type vxlan id 42 dev eth0 up",
             [
                 "ip link add vx0 type vxlan id 42 dev eth0",
@@ -82,7 +82,7 @@ SAMPLES: tuple[Resource, ...] = (
                 "ip link set vx0 up",
             ],
         ),
-        (Link(Port("a", "lo"), "loopback"), "link lo up", ["ip link set lo up"]),
+        (Link(Interface("a", "lo"), "loopback"), "link lo up", ["ip link set lo up"]),
         (
             Sysctl("node1", "net.ipv4.conf.eth0/100.rp_filter", "0"),
             "sysctl net.ipv4.conf.eth0/100.rp_filter = 0",
@@ -150,7 +150,7 @@ SAMPLES: tuple[Resource, ...] = (
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_an_object_is_said_and_typed_in_its_tools_words(item: Resource, said: str, typed: list[str]) -> None:
-    assert line(item) == said
+    assert resource_line(item) == said
     assert list(commands(item)) == typed
 
 
@@ -198,9 +198,11 @@ def test_a_changed_chain_is_told_rule_by_rule() -> None:
 
 
 def test_a_script_makes_a_veth_once_and_declares_chains_before_their_rules() -> None:
-    other = Link(Port("a", "eth0"), "veth", VETH.at, None, 1500)
+    other = Link(Interface("a", "eth0"), "veth", VETH.at, None, 1500)
     jump = Chain("node1", "nat", "POSTROUTING", (rule("-j MINE"),))
-    lines = list(script((Netns("a"), VETH, other, jump, Chain("node1", "nat", "MINE")), place=lambda ns: f"lab.{ns}"))
+    lines = list(
+        script((Netns("a"), VETH, other, jump, Chain("node1", "nat", "MINE")), netns_name=lambda ns: f"lab.{ns}")
+    )
     assert lines[0] == (None, "ip netns add lab.a")
     assert [text for _, text in lines if "link add" in text] == [
         "ip link add veth1 type veth peer name eth0 netns lab.a"
@@ -209,7 +211,7 @@ def test_a_script_makes_a_veth_once_and_declares_chains_before_their_rules() -> 
     assert lines[-2:] == [("node1", "iptables -t nat -N MINE"), ("node1", "iptables -t nat -A POSTROUTING -j MINE")]
 
 
-@pytest.mark.parametrize("item", SAMPLES, ids=lambda item: line(item))
+@pytest.mark.parametrize("item", SAMPLES, ids=lambda item: resource_line(item))
 def test_an_object_survives_json(item: Resource) -> None:
     document = json.loads(json.dumps(resource_json(item)))
     assert document["object"] == type(item).__name__.lower()

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from labctl.core.diff import Change
 from labctl.core.iptables import FirewallRule, quote, rule
-from labctl.core.iptables_save import Edit, edits, incompatible, parse, script, split
+from labctl.core.iptables_save import (
+    TableEdit,
+    edits_by_table,
+    incompatible_tables,
+    parse_save,
+    restore_script,
+    split_words,
+)
 from labctl.core.resources import Chain, Netns
 
 SPELLINGS = [
@@ -132,7 +139,7 @@ def test_the_target_of_a_rule() -> None:
 
 @given(st.lists(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1), max_size=6))
 def test_quoted_words_are_read_back(words: list[str]) -> None:
-    assert split(" ".join(quote(word) for word in words)) == words
+    assert split_words(" ".join(quote(word) for word in words)) == words
 
 
 @given(st.text(max_size=60))
@@ -159,11 +166,11 @@ COMMIT
 
 
 def test_saved_text_becomes_chains_with_counters() -> None:
-    first, second, third = parse("node1", "ip", SAVED)
+    first, second, third = parse_save("node1", "ip", SAVED)
     assert first.chain == Chain(
         "node1", "nat", "PREROUTING", (rule("-m addrtype --dst-type LOCAL -j DOCKER"),), "ACCEPT"
     )
-    assert (first.counters, first.policy) == (((3, 180),), (7, 420))
+    assert (first.rule_counters, first.policy_counter) == (((3, 180),), (7, 420))
     assert second.chain.policy is None
     assert second.chain.rules[0].args == ("-m", "comment", "--comment", 'it\'s "here"', "-j", "RETURN")
     assert third.chain == Chain("node1", "filter", "FORWARD", (), "DROP")
@@ -182,13 +189,13 @@ def test_saved_text_becomes_chains_with_counters() -> None:
     ],
 )
 def test_what_releases_of_the_tools_print_differently_is_one_rule(family: str, older: str, newer: str) -> None:
-    one, other = (list(parse("n", family, f"*filter\n:MINE -\n-A MINE {text}\n")) for text in (older, newer))
+    one, other = (list(parse_save("n", family, f"*filter\n:MINE -\n-A MINE {text}\n")) for text in (older, newer))
     assert one == other
-    assert one[0].chain.rules == (rule(split(older), family),)
+    assert one[0].chain.rules == (rule(split_words(older), family),)
 
 
 def test_a_users_ebtables_chain_has_no_policy_of_its_own() -> None:
-    chains = [one.chain for one in parse("n", "bridge", "*filter\n:FORWARD ACCEPT\n:MINE ACCEPT\n:OTHER DROP\n")]
+    chains = [one.chain for one in parse_save("n", "bridge", "*filter\n:FORWARD ACCEPT\n:MINE ACCEPT\n:OTHER DROP\n")]
     assert [(chain.name, chain.policy) for chain in chains] == [
         ("FORWARD", "ACCEPT"),
         ("MINE", None),
@@ -199,13 +206,13 @@ def test_a_users_ebtables_chain_has_no_policy_of_its_own() -> None:
 def test_edits_gather_by_table_and_pass_over_other_objects() -> None:
     one, two, old = Chain("n", "nat", "A"), Chain("n", "filter", "B"), Chain("n", "nat", "OLD")
     changes = [Change(None, old), Change(Netns("n"), None), Change(one, old), Change(two, None)]
-    assert edits(changes) == (Edit("ip", "nat", (one,), (old,)), Edit("ip", "filter", (two,), ()))
+    assert edits_by_table(changes) == (TableEdit("ip", "nat", (one,), (old,)), TableEdit("ip", "filter", (two,), ()))
 
 
 def test_a_script_gives_protocols_by_number() -> None:
     texts = ("! -p ethernet -j ACCEPT", "-p tcp -m tcp --dport 80", "-m comment --comment -p -j gre", "-p 253")
     chain = Chain("n", "filter", "MINE", tuple(rule(text) for text in texts))
-    written = script([Edit("ip", "filter", (chain,), ())]).lines
+    written = restore_script([TableEdit("ip", "filter", (chain,), ())]).lines
     assert [line.removeprefix("-A MINE ") for line in written if line.startswith("-A")] == [
         "! -p 143 -j ACCEPT",
         "-p 6 -m tcp --dport 80",
@@ -213,7 +220,7 @@ def test_a_script_gives_protocols_by_number() -> None:
         "-p 253",
     ]
     bridge = Chain("n", "filter", "MINE", (rule("-p ipv6", "bridge"),), family="bridge")
-    assert "-A MINE -p IPv6 -j CONTINUE" in script([Edit("bridge", "filter", (bridge,), ())]).lines
+    assert "-A MINE -p IPv6 -j CONTINUE" in restore_script([TableEdit("bridge", "filter", (bridge,), ())]).lines
 
 
 def test_a_script_empties_fills_and_deletes_in_this_order() -> None:
@@ -222,7 +229,7 @@ def test_a_script_empties_fills_and_deletes_in_this_order() -> None:
         Chain("n", "filter", "NEW", (rule('-m comment --comment "a b" -j RETURN'),)),
     )
     drop = (Chain("n", "filter", "OLD"), Chain("n", "filter", "INPUT", (rule("-j OLD"),), "DROP"))
-    work = script([Edit("ip", "filter", put, drop)])
+    work = restore_script([TableEdit("ip", "filter", put, drop)])
     assert work.lines == (
         "*filter",
         ":FORWARD DROP [0:0]",
@@ -236,8 +243,8 @@ def test_a_script_empties_fills_and_deletes_in_this_order() -> None:
         "-X OLD",
         "COMMIT",
     )
-    assert work.at(8) == (put[0], put[0].rules[0])
-    assert work.at(1) is work.at(11) is work.at(99) is None
+    assert work.subject_of_line(8) == (put[0], put[0].rules[0])
+    assert work.subject_of_line(1) is work.subject_of_line(11) is work.subject_of_line(99) is None
 
 
 def test_tables_that_hold_more_than_iptables_wrote_are_told_by_its_own_save() -> None:
@@ -246,4 +253,4 @@ def test_tables_that_hold_more_than_iptables_wrote_are_told_by_its_own_save() ->
         "*filter\n:FORWARD DROP [0:0]\nCOMMIT\n# Table `nat' is incompatible, use 'nft' tool.\n"
         '*raw\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -m comment --comment "# Table `raw\' is incompatible"\nCOMMIT\n'
     )
-    assert incompatible(said) == ("filter", "nat")
+    assert incompatible_tables(said) == ("filter", "nat")

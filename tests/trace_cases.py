@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labctl.tracing.result import Story
+from labctl.tracing.result import TraceResult
 
 # h1 - r1 - r2 - h2: two routers between two hosts, and a service address that r1 translates
 ROAD = """
@@ -263,7 +263,7 @@ PLAIN = "h1: default via 10.1.0.1 dev eth0; r1: 10.2.0.0/24 via 10.9.0.2 dev r2;
 LOOP = "r2: ip route add 10.2.0.2 via 10.9.0.1"
 
 
-def routes_of(story: Story) -> tuple[str, ...]:
+def routes_of(story: TraceResult) -> tuple[str, ...]:
     """Every route that is told of the request's way, with its namespace."""
     steps = (step for leg in story.legs if leg.name == "request" for step in leg.steps)
     return tuple(f"{step.node}: {note.text}" for step in steps for note in step.notes if note.label == "route")

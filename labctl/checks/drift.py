@@ -12,42 +12,42 @@ from dataclasses import replace
 
 from labctl.core.diff import Change, diff
 from labctl.core.resources import Attachment, Chain, IpSet, Link, Plan, Resource
-from labctl.core.topology import Who
+from labctl.core.topology import Topology
 from labctl.errors import LabError
 from labctl.render.resources import change_lines
 
-MOST = 128  # namespaces that are compared at most; the path of a probe is much shorter
-LINES = 3  # differences that are reported; the others are counted
+MAX_NAMESPACES = 128  # namespaces that are compared at most; the path of a probe is much shorter
+MAX_LINES = 3  # differences that are reported; the others are counted
 
 
-def drift(who: Who, road: Sequence[str]) -> tuple[str, ...]:
+def drift(topology: Topology, path: Sequence[str]) -> tuple[str, ...]:
     """The differences between these namespaces and the plan, as sentences; empty if there are none."""
-    from labctl.kernel.lab_kernel import Linux
+    from labctl.kernel.lab_kernel import KernelLab
 
-    here = frozenset(road[:MOST])
-    want = tuple(planned(who.lab.plan, here))
+    here = frozenset(path[:MAX_NAMESPACES])
+    want = tuple(planned_resources(topology.lab.plan, here))
     try:
-        with Linux(who.lab.name) as kernel:
-            found = kernel.observe(want, [name for name in who.nodes if name in here], chains=False)
+        with KernelLab(topology.lab.name) as kernel:
+            found = kernel.observe(want, [name for name in topology.namespaces if name in here], chains=False)
     except LabError as error:
         return (f"the path could not be compared with the plan: {error.message}",)
-    return told(diff(want, found))
+    return describe(diff(want, found))
 
 
-def planned(plan: Plan, here: frozenset[str]) -> Iterator[Resource]:
+def planned_resources(plan: Plan, namespaces: frozenset[str]) -> Iterator[Resource]:
     """The plan's resources in these namespaces, without firewalls, attachments and references to other namespaces."""
     for item in plan:
-        if item.ns not in here or isinstance(item, (Attachment, Chain, IpSet)):
+        if item.ns not in namespaces or isinstance(item, (Attachment, Chain, IpSet)):
             continue
-        if isinstance(item, Link) and item.peer is not None and item.peer.ns not in here:
+        if isinstance(item, Link) and item.peer is not None and item.peer.ns not in namespaces:
             item = replace(item, peer=None)
-        if isinstance(item, Link) and item.born is not None and item.born not in here:
-            item = replace(item, born=None)
+        if isinstance(item, Link) and item.link_netns is not None and item.link_netns not in namespaces:
+            item = replace(item, link_netns=None)
         yield item
 
 
-def told(changes: Sequence[Change]) -> tuple[str, ...]:
+def describe(changes: Sequence[Change]) -> tuple[str, ...]:
     """The first differences, each with its namespace, and the number of the others."""
     lines = [f"{change.subject.ns} is not as planned: {line}" for change in changes for line in change_lines(change)]
-    more = (f"and {len(lines) - LINES} more differences, see labctl status",) if len(lines) > LINES else ()
-    return (*lines[:LINES], *more)
+    more = (f"and {len(lines) - MAX_LINES} more differences, see labctl status",) if len(lines) > MAX_LINES else ()
+    return (*lines[:MAX_LINES], *more)

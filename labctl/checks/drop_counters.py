@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from labctl.core.iptables import CHAIN_TOOLS, STRAY
-from labctl.core.iptables_save import Counted
+from labctl.core.iptables import CHAIN_TOOLS, LEGACY_FAMILIES
+from labctl.core.iptables_save import ChainCounters
 from labctl.core.scenario_types import Check
 
-FELLERS = {"DROP": "dropped", "REJECT": "rejected", "TARPIT": "held"}  # targets that end the packet
-PROTOCOLS = {4: {"ping": "icmp"}, 6: {"ping": "ipv6-icmp"}}
+TERMINATING_TARGETS = {"DROP": "dropped", "REJECT": "rejected", "TARPIT": "held"}  # targets that end the packet
+PROBE_PROTOCOLS = {4: {"ping": "icmp"}, 6: {"ping": "ipv6-icmp"}}
 
 
-def felled(before: Iterable[Counted], after: Iterable[Counted], check: Check, version: int) -> tuple[str, ...]:
+def drops_since(
+    before: Iterable[ChainCounters], after: Iterable[ChainCounters], check: Check, version: int
+) -> tuple[str, ...]:
     """The rules and policies that dropped packets between two readings of one namespace's firewall, as
     sentences; empty if none did.
 
@@ -26,28 +28,28 @@ def felled(before: Iterable[Counted], after: Iterable[Counted], check: Check, ve
     """
     first = {one.chain.key: one for one in before}
     family = {4: "ip", 6: "ip6"}[version]
-    families = ("bridge", family, STRAY[family])
-    protocol = PROTOCOLS[version].get(check.probe, check.probe)
+    families = ("bridge", family, LEGACY_FAMILIES[family])
+    protocol = PROBE_PROTOCOLS[version].get(check.probe, check.probe)
     return tuple(
         line
         for now in after
         if now.chain.family in families and (was := first.get(now.chain.key)) is not None and was.chain == now.chain
-        for line in _moved(was, now, protocol)
+        for line in _counter_increases(was, now, protocol)
     )
 
 
-def _moved(was: Counted, now: Counted, protocol: str) -> Iterator[str]:
+def _counter_increases(was: ChainCounters, now: ChainCounters, protocol: str) -> Iterator[str]:
     chain = now.chain
     where = f"in {chain.ns} by {CHAIN_TOOLS[chain.family]} -t {chain.table}"
-    for rule, (old, _), (new, _) in zip(chain.rules, was.counters, now.counters, strict=True):
-        done = FELLERS.get(rule.target or "")
-        if done is not None and new > old and (chain.family == "bridge" or _about(rule.args, protocol)):
+    for rule, (old, _), (new, _) in zip(chain.rules, was.rule_counters, now.rule_counters, strict=True):
+        done = TERMINATING_TARGETS.get(rule.target or "")
+        if done is not None and new > old and (chain.family == "bridge" or _matches_protocol(rule.args, protocol)):
             yield f"{done} {where} -A {chain.name} {rule}"
-    if chain.policy == "DROP" and now.policy[0] > was.policy[0]:
+    if chain.policy == "DROP" and now.policy_counter[0] > was.policy_counter[0]:
         yield f"dropped {where} -P {chain.name} DROP"
 
 
-def _about(args: tuple[str, ...], protocol: str) -> bool:
+def _matches_protocol(args: tuple[str, ...], protocol: str) -> bool:
     """Whether a rule can match packets of this protocol."""
     if "-p" not in args[:-1]:
         return True

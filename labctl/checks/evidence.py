@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from labctl.core.resources import IP, Port
+from labctl.core.resources import IP, Interface
 from labctl.core.results import Answer, Sighting
-from labctl.core.scenario_types import ENDS, Check, See
+from labctl.core.scenario_types import ENDPOINT_FIELDS, Check, See
 from labctl.packets.probe_id import Trail
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
+class Expectation:
     """A `see:` or `not see:` with its names resolved. `problem` is the reason if a name has no address."""
 
     see: See
@@ -22,20 +22,20 @@ class Want:
     outer_dst: IP | None = None
     problem: str = ""
 
-    def meets(self, seen: Sighting) -> bool:
+    def matches(self, sighting: Sighting) -> bool:
         """Whether a sighting of the right packet matches."""
         see = self.see
         return (
-            seen.at == see.at
-            and (self.src is None or seen.src == self.src)
-            and (self.dst is None or seen.dst == self.dst)
-            and (see.ttl is None or seen.ttl == see.ttl)
-            and (see.direction is None or seen.direction == see.direction)
-            and (see.encap is None or see.encap in (seen.encap, seen.encap.split()[0]))
-            and self._in_its_tunnel(seen.outer)
+            sighting.at == see.at
+            and (self.src is None or sighting.src == self.src)
+            and (self.dst is None or sighting.dst == self.dst)
+            and (see.ttl is None or sighting.ttl == see.ttl)
+            and (see.direction is None or sighting.direction == see.direction)
+            and (see.encap is None or see.encap in (sighting.encap, sighting.encap.split()[0]))
+            and self._matches_tunnel(sighting.outer)
         )
 
-    def _in_its_tunnel(self, outer: tuple[IP, IP] | None) -> bool:
+    def _matches_tunnel(self, outer: tuple[IP, IP] | None) -> bool:
         wanted = (self.outer_src, self.outer_dst)
         found = outer if outer is not None else (None, None)
         return all(want is None or want == have for want, have in zip(wanted, found, strict=True))
@@ -43,13 +43,16 @@ class Want:
     def __str__(self) -> str:
         see = self.see
         way = {"in": "entering ", "out": "leaving ", None: "at "}[see.direction]
-        parts = [f"{name.replace('_', ' ')} {_named(word, getattr(self, name))}" for name, word in self._ends()]
+        parts = [
+            f"{name.replace('_', ' ')} {_with_address(word, getattr(self, name))}"
+            for name, word in self._address_fields()
+        ]
         parts += [f"ttl {see.ttl}"] if see.ttl is not None else []
         parts += [f"encap {see.encap}"] if see.encap is not None else []
         return f"{see.packet + ' ' if see.packet != 'request' else ''}{way}{see.at}: {', '.join(parts) or 'the packet'}"
 
-    def _ends(self) -> tuple[tuple[str, str], ...]:
-        return tuple((name, word) for name in ENDS if (word := getattr(self.see, name)) is not None)
+    def _address_fields(self) -> tuple[tuple[str, str], ...]:
+        return tuple((name, word) for name in ENDPOINT_FIELDS if (word := getattr(self.see, name)) is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,53 +72,56 @@ class Evidence:
 
     check: Check
     source: str
-    home: str | None
+    target_ns: str | None
     answer: Answer
-    said: str
+    detail: str
     trail: Trail
-    wants: tuple[Want, ...] = ()
-    deaf: Mapping[str, str] = field(default_factory=dict)
-    lost: Mapping[str, int] = field(default_factory=dict)
-    circling: tuple[Port, ...] = ()
-    dead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    dumped: Mapping[Port, Trail] = field(default_factory=dict)
-    unanswered: tuple[tuple[Port, IP], ...] = ()  # the neighbours that did not answer, and the device that asked
-    beyond: str | None = None
-    felled: tuple[str, ...] = ()
+    expectations: tuple[Expectation, ...] = ()
+    not_receiving: Mapping[str, str] = field(default_factory=dict)
+    lost_frames: Mapping[str, int] = field(default_factory=dict)
+    looping: tuple[Interface, ...] = ()
+    faults: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tcpdump_trails: Mapping[Interface, Trail] = field(default_factory=dict)
+    unanswered_neighbours: tuple[
+        tuple[Interface, IP], ...
+    ] = ()  # the neighbours that did not answer, and the device that asked
+    forwarded_to: str | None = None
+    silence_reasons: tuple[str, ...] = ()
     drift: tuple[str, ...] = ()
-    marked_reply: bool = True  # False: a listener that is not labctl's answers, without our marker
+    reply_has_probe_id: bool = True  # False: a listener that is not labctl's answers, without our marker
     notes: tuple[str, ...] = ()
-    probes: int = 1
+    probe_count: int = 1
 
     @property
     def delivered(self) -> bool:
         """Whether the request was seen entering the target's namespace (by `lo` if it never leaves it). A frame for
         another machine, which a switch flooded to this port, does not count."""
         return any(
-            seen.at.ns == self.home and seen.direction == "in" and not seen.other for seen in self.trail.requests
+            seen.at.ns == self.target_ns and seen.direction == "in" and not seen.otherhost
+            for seen in self.trail.requests
         )
 
     @property
-    def mute(self) -> str | None:
+    def silent_ns(self) -> str | None:
         """The destination's namespace, if the request entered it and it sent neither a reply nor an ICMP error."""
-        passed = self.home != self.source and any(
-            seen.at.ns == self.home and seen.direction == "out" for seen in self.trail.requests
+        passed = self.target_ns != self.source and any(
+            seen.at.ns == self.target_ns and seen.direction == "out" for seen in self.trail.requests
         )
-        end = self.home if self.delivered and not passed else self.beyond
-        complained = any(item.at.ns == end for item in self.trail.complaints)
+        end = self.target_ns if self.delivered and not passed else self.forwarded_to
+        complained = any(item.at.ns == end for item in self.trail.icmp_errors)
         return None if self.trail.replies or complained else end
 
     @property
-    def left(self) -> Sighting | None:
+    def departure(self) -> Sighting | None:
         """The first sighting of the request as it leaves its source; None if there is none."""
         seen = (seen for seen in self.trail.requests if seen.at.ns == self.source and seen.direction == "out")
         return next(seen, None)
 
-    def blind(self, nodes: Iterable[str]) -> tuple[str, ...]:
+    def untrusted_taps(self, nodes: Iterable[str]) -> tuple[str, ...]:
         """Why the absence of a packet proves nothing in these namespaces; empty if it does."""
-        deaf = ((node, self.deaf[node]) for node in nodes if node in self.deaf)
+        deaf = ((node, self.not_receiving[node]) for node in nodes if node in self.not_receiving)
         return tuple(f"the tap in {node} cannot be trusted: {why}" for node, why in deaf)
 
 
-def _named(word: str | None, ip: IP | None) -> str:
-    return f"{word} ({ip})" if str(ip) != word else str(ip)
+def _with_address(name: str | None, ip: IP | None) -> str:
+    return f"{name} ({ip})" if str(ip) != name else str(ip)

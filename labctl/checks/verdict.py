@@ -18,20 +18,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from labctl.checks.evidence import Evidence, Want
-from labctl.core.names import some
+from labctl.checks.evidence import Evidence, Expectation
+from labctl.core.names import summarize_names
 from labctl.core.results import Answer, Pair, Sighting, Verdict
 from labctl.packets.probe_id import Trail
 
-Judgement: TypeAlias = tuple[Verdict, tuple[str, ...]]
+Evaluation: TypeAlias = tuple[Verdict, tuple[str, ...]]
 
-ACCEPTED: dict[str, tuple[Answer, ...]] = {
+ACCEPTED_ANSWERS: dict[str, tuple[Answer, ...]] = {
     "reply": ("reply",),
     "fail": ("timeout", "unreachable", "refused", "blocked"),
     "refused": ("refused",),
     "timeout": ("timeout",),
 }
-WANTED = {
+EXPECTED_TEXT = {
     "reply": "a reply",
     "fail": "no reply",
     "refused": "a refusal (reset or port unreachable)",
@@ -40,21 +40,25 @@ WANTED = {
 TOO_BIG = ("fragmentation needed", "packet too big")  # of ICMP and ICMPv6
 
 
-def judge(evidence: Evidence) -> Judgement:
+def evaluate(evidence: Evidence) -> Evaluation:
     """The verdict on one probe, with the sentences that support it."""
-    verdict, said = _answer(evidence)
+    verdict, said = _evaluate_answer(evidence)
     lines = [*said]
     if verdict == "pass":
-        for want in evidence.wants:
-            found, words = _want(evidence, want)
+        for want in evidence.expectations:
+            found, words = _evaluate_expectation(evidence, want)
             verdict = worse(verdict, found)
             lines += words
-    if evidence.lost and verdict == "pass":
+    if evidence.lost_frames and verdict == "pass":
         verdict = "inconclusive"
-    if evidence.lost:
-        lines += [f"{count} frames were lost by the tap in {node}" for node, count in sorted(evidence.lost.items())]
-    if evidence.circling:
-        lines.append(f"frames circulate in a loop of bridges, again and again past {some(evidence.circling, 6)}")
+    if evidence.lost_frames:
+        lines += [
+            f"{count} frames were lost by the tap in {node}" for node, count in sorted(evidence.lost_frames.items())
+        ]
+    if evidence.looping:
+        lines.append(
+            f"frames circulate in a loop of bridges, again and again past {summarize_names(evidence.looping, 6)}"
+        )
     return verdict, (*lines, *evidence.notes)
 
 
@@ -63,127 +67,131 @@ def worse(one: Verdict, other: Verdict) -> Verdict:
     return min(one, other, key=("fail", "inconclusive", "pass", "skip").index)
 
 
-def _answer(evidence: Evidence) -> Judgement:
+def _evaluate_answer(evidence: Evidence) -> Evaluation:
     check, answer = evidence.check, evidence.answer
-    gone = [line for line in evidence.dead.get(evidence.source, ()) if "namespace" in line]
+    gone = [line for line in evidence.faults.get(evidence.source, ()) if "namespace" in line]
     if gone:
         return "fail", (*gone,)
     if answer == "broken":
-        return "inconclusive", (f"the probe itself failed: {evidence.said}",)
-    if answer not in ACCEPTED[check.expect]:
-        return "fail", (*_disappointed(evidence),)
+        return "inconclusive", (f"the probe itself failed: {evidence.detail}",)
+    if answer not in ACCEPTED_ANSWERS[check.expect]:
+        return "fail", (*_unmet_expectations(evidence),)
     if answer == "reply":
-        return _replied(evidence)
+        return _evaluate_reply(evidence)
     if answer == "refused" and check.expect == "refused":
-        return _refused(evidence)
-    verdict, said = _silent(evidence)
+        return _evaluate_refusal(evidence)
+    verdict, said = _evaluate_silence(evidence)
     if verdict == "pass" and evidence.drift:
         return "inconclusive", (*said, *evidence.drift, "so the missing reply may have a reason other than the rules")
     return verdict, said
 
 
-def _disappointed(evidence: Evidence) -> list[str]:
+def _unmet_expectations(evidence: Evidence) -> list[str]:
     check = evidence.check
-    tries = f" after {evidence.probes} probes" if evidence.probes > 1 else ""
-    within = f" within {check.deadline:g} s" if check.expect == "reply" else ""
-    got = "a reply" if evidence.answer == "reply" else f"{evidence.answer}{tries}: {evidence.said}"
-    lines = [f"expected {WANTED[check.expect]}{within}, got {got}"]
+    tries = f" after {evidence.probe_count} probes" if evidence.probe_count > 1 else ""
+    within = f" within {check.timeout_s:g} s" if check.expect == "reply" else ""
+    got = "a reply" if evidence.answer == "reply" else f"{evidence.answer}{tries}: {evidence.detail}"
+    lines = [f"expected {EXPECTED_TEXT[check.expect]}{within}, got {got}"]
     if evidence.answer == "reply":
-        return [*lines, *_journey(evidence.trail)]
-    lines += [*_whereabouts(evidence)]
-    return [*lines, *(line for node in sorted(evidence.dead) for line in evidence.dead[node])]
+        return [*lines, *_sighting_lines(evidence.trail)]
+    lines += [*_last_seen(evidence)]
+    return [*lines, *(line for node in sorted(evidence.faults) for line in evidence.faults[node])]
 
 
-def _replied(evidence: Evidence) -> Judgement:
+def _evaluate_reply(evidence: Evidence) -> Evaluation:
     trail = evidence.trail
     back = [seen for seen in trail.replies if seen.at.ns == evidence.source and seen.direction == "in"]
-    if evidence.marked_reply and not back:
-        why = evidence.blind([evidence.source]) or (f"its packet was never seen entering {evidence.source}",)
-        return "inconclusive", (f"a reply was reported ({evidence.said}), but", *why)
-    if evidence.home is not None and not evidence.delivered:
-        blind = evidence.blind([evidence.home])
-        if blind or evidence.lost:
-            return "inconclusive", (f"a reply came, but it is not known whether {evidence.home} sent it", *blind)
+    if evidence.reply_has_probe_id and not back:
+        why = evidence.untrusted_taps([evidence.source]) or (f"its packet was never seen entering {evidence.source}",)
+        return "inconclusive", (f"a reply was reported ({evidence.detail}), but", *why)
+    if evidence.target_ns is not None and not evidence.delivered:
+        blind = evidence.untrusted_taps([evidence.target_ns])
+        if blind or evidence.lost_frames:
+            return "inconclusive", (f"a reply came, but it is not known whether {evidence.target_ns} sent it", *blind)
         return "fail", (
-            f"something else answered for {evidence.check.target}: the request never entered {evidence.home}",
-            *_journey(trail),
+            f"something else answered for {evidence.check.target}: the request never entered {evidence.target_ns}",
+            *_sighting_lines(trail),
         )
-    return "pass", (evidence.said,)
+    return "pass", (evidence.detail,)
 
 
-def _refused(evidence: Evidence) -> Judgement:
+def _evaluate_refusal(evidence: Evidence) -> Evaluation:
     trail = evidence.trail
-    teller = next((seen for seen in trail.replies if seen.direction == "out"), None) if trail.resets else None
-    complaint = next((item for item in trail.complaints if "port" in item.text or "prohibited" in item.text), None)
+    teller = next((seen for seen in trail.replies if seen.direction == "out"), None) if trail.has_reset else None
+    complaint = next((item for item in trail.icmp_errors if "port" in item.text or "prohibited" in item.text), None)
     if teller is not None:
         return "pass", (f"refused: a reset, first seen {teller}",)
     if complaint is not None:
         return "pass", (f"refused: {complaint}",)
-    blind = evidence.blind([evidence.source])
-    return "inconclusive", (f"a refusal was reported ({evidence.said}), but its packet was never seen", *blind)
+    blind = evidence.untrusted_taps([evidence.source])
+    return "inconclusive", (f"a refusal was reported ({evidence.detail}), but its packet was never seen", *blind)
 
 
-def _silent(evidence: Evidence) -> Judgement:
+def _evaluate_silence(evidence: Evidence) -> Evaluation:
     """No reply came, as expected. Decide whether that proves anything."""
-    check, home, source = evidence.check, evidence.home, evidence.source
-    dead = [line for node in (source, home or "") for line in evidence.dead.get(node, ())]
+    check, target_ns, source = evidence.check, evidence.target_ns, evidence.source
+    dead = [line for node in (source, target_ns or "") for line in evidence.faults.get(node, ())]
     if dead:
         return "fail", (*dead, "so the missing reply proves nothing")
     if check.size is not None:
-        return _too_big(evidence)
+        return _evaluate_size(evidence)
     if evidence.answer == "blocked":
-        return "pass", (f"the kernel of {source} did not send it: {evidence.said}",)
-    blind = evidence.blind(dict.fromkeys((source, *((home,) if home else ()), *_touched(evidence.trail))))
+        return "pass", (f"the kernel of {source} did not send it: {evidence.detail}",)
+    blind = evidence.untrusted_taps(
+        dict.fromkeys((source, *((target_ns,) if target_ns else ()), *_namespaces_passed(evidence.trail)))
+    )
     if blind:
         return "inconclusive", blind
-    if evidence.left is None and any(at.ns == source for at, _ in evidence.unanswered):
-        return _unheard(evidence)
-    if evidence.left is None:
+    if evidence.departure is None and any(at.ns == source for at, _ in evidence.unanswered_neighbours):
+        return _evaluate_silent_neighbour(evidence)
+    if evidence.departure is None:
         return "inconclusive", (f"no reply came, but the probe was never seen leaving {source} either",)
-    elsewhere = [line for node in _touched(evidence.trail) for line in evidence.dead.get(node, ())]
+    elsewhere = [line for node in _namespaces_passed(evidence.trail) for line in evidence.faults.get(node, ())]
     if elsewhere:
         return "inconclusive", (*elsewhere, "so the missing reply proves nothing about the rules on the path")
     if any(seen.at.ns == source and seen.direction == "in" for seen in evidence.trail.replies):
-        return "inconclusive", ("the probe reports no reply, but a reply was seen coming back", evidence.said)
-    lines = (f"no reply: {evidence.said}", *_whereabouts(evidence))
-    if (mute := evidence.mute) is not None and not evidence.felled:
+        return "inconclusive", ("the probe reports no reply, but a reply was seen coming back", evidence.detail)
+    lines = (f"no reply: {evidence.detail}", *_last_seen(evidence))
+    if (mute := evidence.silent_ns) is not None and not evidence.silence_reasons:
         deaf = f"the request entered {mute}, which did not answer, and nothing there shows that it was dropped"
         return "inconclusive", (*lines, deaf)
-    return "pass", (*lines, *evidence.felled)
+    return "pass", (*lines, *evidence.silence_reasons)
 
 
-def _too_big(evidence: Evidence) -> Judgement:
+def _evaluate_size(evidence: Evidence) -> Evaluation:
     """A packet of a given size, never fragmented, got no reply. A kernel or a router must report that it is too big."""
-    complaint = next((item for item in evidence.trail.complaints if item.text in TOO_BIG), None)
+    complaint = next((item for item in evidence.trail.icmp_errors if item.text in TOO_BIG), None)
     if complaint is not None:
         return "pass", (f"too big: {complaint}",)
-    if evidence.answer == "blocked" and "message too long" in evidence.said.lower():
-        return "pass", (f"the kernel of {evidence.source} did not send it: {evidence.said}",)
-    return "inconclusive", (f"no reply: {evidence.said}", *_whereabouts(evidence), "nothing reported it as too big")
+    if evidence.answer == "blocked" and "message too long" in evidence.detail.lower():
+        return "pass", (f"the kernel of {evidence.source} did not send it: {evidence.detail}",)
+    return "inconclusive", (f"no reply: {evidence.detail}", *_last_seen(evidence), "nothing reported it as too big")
 
 
-def _unheard(evidence: Evidence) -> Judgement:
+def _evaluate_silent_neighbour(evidence: Evidence) -> Evaluation:
     """The probe waited at its source for a neighbour that did not answer."""
-    broken = [line for lines in evidence.dead.values() for line in lines]
+    broken = [line for lines in evidence.faults.values() for line in lines]
     if broken:
         return "inconclusive", (*broken, "so a neighbour that does not answer proves nothing")
-    return "pass", (f"no reply: {evidence.said}", *_questions(evidence))
+    return "pass", (f"no reply: {evidence.detail}", *_neighbour_lines(evidence))
 
 
-def _questions(evidence: Evidence) -> list[str]:
+def _neighbour_lines(evidence: Evidence) -> list[str]:
     """The neighbours that did not answer, and the device that asked."""
-    return [f"{at} asked for the MAC address of {ip} and got no answer" for at, ip in evidence.unanswered[:3]]
+    return [
+        f"{at} asked for the MAC address of {ip} and got no answer" for at, ip in evidence.unanswered_neighbours[:3]
+    ]
 
 
-def _touched(trail: Trail) -> tuple[str, ...]:
+def _namespaces_passed(trail: Trail) -> tuple[str, ...]:
     """The namespaces that a probe was seen in."""
     return tuple(dict.fromkeys(seen.at.ns for seen in (*trail.requests, *trail.replies)))
 
 
-def _whereabouts(evidence: Evidence) -> list[str]:
+def _last_seen(evidence: Evidence) -> list[str]:
     """Where the trail ends, and the ICMP errors about it."""
     trail = evidence.trail
-    lines = [*dict.fromkeys(f"icmp: {complaint}" for complaint in trail.complaints), *_questions(evidence)]
+    lines = [*dict.fromkeys(f"icmp: {complaint}" for complaint in trail.icmp_errors), *_neighbour_lines(evidence)]
     if trail.replies:
         return [f"the reply was last seen {trail.replies[-1]}", *lines]
     if trail.requests:
@@ -191,88 +199,90 @@ def _whereabouts(evidence: Evidence) -> list[str]:
     return [f"the request was never seen, not even leaving {evidence.source}", *lines]
 
 
-def _journey(trail: Trail) -> list[str]:
+def _sighting_lines(trail: Trail) -> list[str]:
     return [f"  {seen}" for seen in (*trail.requests, *trail.replies)]
 
 
-def _want(evidence: Evidence, want: Want) -> Judgement:
-    see = want.see
-    if want.problem:
-        return "fail", (want.problem,)
-    tapped = _packets(evidence.trail, want)
-    witness = tapped
+def _evaluate_expectation(evidence: Evidence, expectation: Expectation) -> Evaluation:
+    see = expectation.see
+    if expectation.problem:
+        return "fail", (expectation.problem,)
+    tapped = _packets(evidence.trail, expectation)
+    observed = tapped
     if evidence.check.via == "tcpdump":
-        if see.at not in evidence.dumped:
+        if see.at not in evidence.tcpdump_trails:
             return "inconclusive", (f"tcpdump did not watch {see.at}",)
-        witness = _packets(evidence.dumped[see.at], want)
-    hit = next((seen for seen in witness if want.meets(seen)), None)
+        observed = _packets(evidence.tcpdump_trails[see.at], expectation)
+    hit = next((sighting for sighting in observed if expectation.matches(sighting)), None)
     if see.negate:
-        hit = hit or next((seen for seen in tapped if want.meets(seen)), None)
-        return _absent(evidence, want, hit, tapped)
+        hit = hit or next((seen for seen in tapped if expectation.matches(seen)), None)
+        return _evaluate_absence(evidence, expectation, hit, tapped)
     if hit is not None:
         by = "tcpdump: " if evidence.check.via == "tcpdump" else "seen "
         return "pass", (f"{by}{hit}",)
-    blind = evidence.blind([see.at.ns])
-    lines = [f"expected {want}", *_instead(evidence, want, witness)]
-    return ("inconclusive" if blind or evidence.lost else "fail"), (*lines, *blind)
+    blind = evidence.untrusted_taps([see.at.ns])
+    lines = [f"expected {expectation}", *_observed_instead(evidence, expectation, observed)]
+    return ("inconclusive" if blind or evidence.lost_frames else "fail"), (*lines, *blind)
 
 
-def _absent(evidence: Evidence, want: Want, hit: Sighting | None, all_seen: tuple[Sighting, ...]) -> Judgement:
-    at = want.see.at
+def _evaluate_absence(
+    evidence: Evidence, expectation: Expectation, hit: Sighting | None, all_seen: tuple[Sighting, ...]
+) -> Evaluation:
+    at = expectation.see.at
     if hit is not None:
-        return "fail", (f"not expected: {want}", f"seen {hit}")
-    blind = evidence.blind([at.ns])
+        return "fail", (f"not expected: {expectation}", f"seen {hit}")
+    blind = evidence.untrusted_taps([at.ns])
     if blind:
-        return "inconclusive", (f"not seen {want}, but", *blind)
-    dead = evidence.dead.get(str(at), ())
+        return "inconclusive", (f"not seen {expectation}, but", *blind)
+    dead = evidence.faults.get(str(at), ())
     if dead:
         return "inconclusive", (*dead, "so it proves nothing that it was not seen there")
     here = next((seen for seen in all_seen if seen.at == at), None)
-    first = _packets(evidence.trail, want)
+    first = _packets(evidence.trail, expectation)
     proof = here or (first[-1] if first else None)
-    if proof is None and want.see.packet == "arp":
-        return "inconclusive", (f"not seen {want}, but no such question was seen anywhere",)
+    if proof is None and expectation.see.packet == "arp":
+        return "inconclusive", (f"not seen {expectation}, but no such question was seen anywhere",)
     if proof is None:
-        return "inconclusive", (f"not seen {want}, but the packet itself was never seen anywhere",)
-    return "pass", (f"not seen {want}; the packet itself was seen {proof}",)
+        return "inconclusive", (f"not seen {expectation}, but the packet itself was never seen anywhere",)
+    return "pass", (f"not seen {expectation}; the packet itself was seen {proof}",)
 
 
-def _packets(trail: Trail, want: Want) -> tuple[Sighting, ...]:
+def _packets(trail: Trail, expectation: Expectation) -> tuple[Sighting, ...]:
     """The packets that a `see:` is about, wherever seen: the request, the reply, or the ARP question that it names."""
-    if want.see.packet == "arp":
-        asked = (seen for seen in trail.questions if want.dst in (None, seen.dst))
-        return tuple(seen for seen in asked if want.src in (None, seen.src))
-    return trail.replies if want.see.packet == "reply" else trail.requests
+    if expectation.see.packet == "arp":
+        asked = (sighting for sighting in trail.neighbour_requests if expectation.dst in (None, sighting.dst))
+        return tuple(seen for seen in asked if expectation.src in (None, seen.src))
+    return trail.replies if expectation.see.packet == "reply" else trail.requests
 
 
-def _instead(evidence: Evidence, want: Want, witness: tuple[Sighting, ...]) -> list[str]:
+def _observed_instead(evidence: Evidence, expectation: Expectation, observed: tuple[Sighting, ...]) -> list[str]:
     """What was seen at the point, else where the packet was seen last."""
-    here = [seen for seen in witness if seen.at == want.see.at]
+    here = [seen for seen in observed if seen.at == expectation.see.at]
     if here:
         return [f"seen {seen}" for seen in here[:5]]
-    everywhere = _packets(evidence.trail, want)
+    everywhere = _packets(evidence.trail, expectation)
     if not everywhere:
-        return [f"it was never seen at {want.see.at}, nor anywhere else"]
-    return [f"it was never seen at {want.see.at}; last seen {everywhere[-1]}"]
+        return [f"it was never seen at {expectation.see.at}, nor anywhere else"]
+    return [f"it was never seen at {expectation.see.at}; last seen {everywhere[-1]}"]
 
 
-def hopeless(evidence: Evidence) -> bool:
+def cannot_change(evidence: Evidence) -> bool:
     """Whether no other probe can change the verdict: a forbidden packet was seen, or an unexpected reply came."""
     if evidence.check.expect != "reply" and evidence.answer == "reply":
         return True
-    forbidden = (want for want in evidence.wants if want.see.negate)
-    return any(want.meets(seen) for want in forbidden for seen in _packets(evidence.trail, want))
+    forbidden = (want for want in evidence.expectations if want.see.negate)
+    return any(want.matches(seen) for want in forbidden for seen in _packets(evidence.trail, want))
 
 
-def judge_mesh(pairs: Sequence[Pair], most: int = 10) -> Judgement:
+def evaluate_mesh(pairs: Sequence[Pair], max_lines: int = 10) -> Evaluation:
     """The verdict on all pairs: each must get a reply, and be seen at its target with the source's own address.
 
     A pair that failed because of the tool itself proves nothing. One pair that failed otherwise is enough to fail.
     """
-    bad = sorted((pair for pair in pairs if not pair.good), key=lambda pair: bool(pair.doubt))
+    bad = sorted((pair for pair in pairs if not pair.ok), key=lambda pair: bool(pair.tool_fault))
     if not pairs:
         return "inconclusive", ("no pair was tested",)
     good = f"{len(pairs) - len(bad)} of {len(pairs)} pairs: replied, seen with own address"
-    more = (f"and {len(bad) - most} more",) if len(bad) > most else ()
-    verdict: Verdict = "pass" if not bad else "inconclusive" if bad[0].doubt else "fail"
-    return verdict, (good, *(str(pair) for pair in bad[:most]), *more)
+    more = (f"and {len(bad) - max_lines} more",) if len(bad) > max_lines else ()
+    verdict: Verdict = "pass" if not bad else "inconclusive" if bad[0].tool_fault else "fail"
+    return verdict, (good, *(str(pair) for pair in bad[:max_lines]), *more)

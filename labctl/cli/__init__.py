@@ -21,42 +21,44 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _main(words: list[str]) -> int:
+def _main(arguments: list[str]) -> int:
     if "_LABCTL_COMPLETE" in os.environ:
-        from labctl.cli.completion import complete
+        from labctl.cli.completion import run_completion
 
-        return complete()
-    own = words[: words.index("--")] if "--" in words else words  # after `--` comes the command for the node
+        return run_completion()
+    own = (
+        arguments[: arguments.index("--")] if "--" in arguments else arguments
+    )  # after `--` comes the command for the node
     from labctl.cli import rootless
 
-    return rootless.run(words, _run) if rootless.asked(own) else _run(words)
+    return rootless.run(arguments, _run) if rootless.wants_rootless(own) else _run(arguments)
 
 
-def _run(words: list[str]) -> int:
-    plain = _plain_exec(words)
+def _run(arguments: list[str]) -> int:
+    plain = _plain_exec(arguments)
     if plain is None:
         from labctl.cli.app import run
 
-        return run(words)
+        return run(arguments)
     from labctl.kernel.node_exec import exec
 
     try:
         return exec.run(*plain)
     except BaseException as error:
-        from labctl.cli.failure import failed
+        from labctl.cli.failure import report_error
         from labctl.cli.session import Session
 
-        return failed(error, Session(words))
+        return report_error(error, Session(arguments))
 
 
-def _plain_exec(words: list[str]) -> tuple[str, str, list[str]] | None:
+def _plain_exec(arguments: list[str]) -> tuple[str, str, list[str]] | None:
     """(lab, node, command) for a plain `exec [-l LAB] NODE -- CMD...` that can work. Else None: then the full
     command line runs, which handles every spelling and every error."""
-    if words[:1] != ["exec"] or os.geteuid() != 0:
+    if arguments[:1] != ["exec"] or os.geteuid() != 0:
         return None
     from labctl.kernel.host import paths
 
-    rest = words[1:]
+    rest = arguments[1:]
     labs = paths.labs()
     if rest[:1] in (["-l"], ["--lab"]) and len(rest) > 1:
         lab, rest = rest[1], rest[2:]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from labctl import __version__
-from labctl.cli.failure import failed, says_json
-from labctl.cli.options import common
+from labctl.cli.failure import has_json_flag, report_error
+from labctl.cli.options import global_options
 from labctl.cli.session import Session
 from labctl.errors import UsageError
 
@@ -21,10 +21,10 @@ VERBS = (
     "up", "down", "list", "status", "check", "plan", "exec", "shell", "show", "trace", "capture", "compare", "validate",
     "schema", "doctor",
 )  # fmt: skip
-SETTINGS = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
+CONTEXT_SETTINGS = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 
 
-class Verbs(click.Group):
+class VerbGroup(click.Group):
     """The group of all verbs, in the order of VERBS, with a suggestion for a mistyped verb.
 
     The verb `up` is `labctl.cli.verbs.up`; it is imported when it is used.
@@ -45,7 +45,7 @@ class Verbs(click.Group):
 
             close = difflib.get_close_matches(args[0], VERBS, 1, 0.5)
             hint = f"did you mean `labctl {close[0]}`?" if close else "the verbs are " + ", ".join(VERBS)
-            ctx.obj.json = ctx.obj.json or says_json(args)
+            ctx.obj.json = ctx.obj.json or has_json_flag(args)
             raise UsageError(f"there is no verb {args[0]!r}", hint)
         return super().resolve_command(ctx, args)
 
@@ -56,8 +56,10 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.exit()
 
 
-@click.group(cls=Verbs, context_settings=SETTINGS, subcommand_metavar="VERB [ARGS]...", invoke_without_command=True)
-@common("lab", "json", "verbose", verbose="Print more: the equivalent commands, all evidence.")
+@click.group(
+    cls=VerbGroup, context_settings=CONTEXT_SETTINGS, subcommand_metavar="VERB [ARGS]...", invoke_without_command=True
+)
+@global_options("lab", "json", "verbose", verbose="Print more: the equivalent commands, all evidence.")
 @click.option("--rootless", is_flag=True, expose_value=False, help="Run without root, in your own user namespace.")
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."
@@ -93,13 +95,13 @@ def app(ctx: click.Context) -> None:
         ctx.exit(2)
 
 
-def run(words: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Run the full command line; returns the exit code."""
-    session = Session(words)
+    session = Session(arguments)
     try:
-        with app.make_context("labctl", list(words), obj=session) as ctx:
+        with app.make_context("labctl", list(arguments), obj=session) as ctx:
             code = app.invoke(ctx)
         session.terminal.flush()
         return code if isinstance(code, int) else 0
     except BaseException as error:
-        return failed(error, session)
+        return report_error(error, session)

@@ -6,15 +6,15 @@ import os
 from typing import Any
 
 
-def complete() -> int:
+def run_completion() -> int:
     """Print the completions that the shell asks for in the environment. Returns the exit code."""
     from click.shell_completion import shell_complete
 
     from labctl.cli.app import app
-    from labctl.cli.rootless import asked, look
+    from labctl.cli.rootless import use_rootless_labs, wants_rootless
     from labctl.cli.session import Session
 
-    if asked(os.environ.get("COMP_WORDS", "").split()):
-        look()
+    if wants_rootless(os.environ.get("COMP_WORDS", "").split()):
+        use_rootless_labs()
     words: dict[str, Any] = {"obj": Session(())}
     return shell_complete(app, words, "labctl", "_LABCTL_COMPLETE", os.environ.pop("_LABCTL_COMPLETE"))

@@ -6,56 +6,56 @@ from collections.abc import Sequence
 
 import click
 
-from labctl.cli.session import Ended, Session
+from labctl.cli.session import Session, TerminationSignal
 from labctl.errors import LabError, UsageError
 
 
-def failed(error: BaseException, session: Session) -> int:
+def report_error(error: BaseException, session: Session) -> int:
     """Report an error, as text or as the JSON document. Returns the exit code."""
-    if isinstance(error, (SystemExit, click.exceptions.Exit)) and not isinstance(error, Ended):
+    if isinstance(error, (SystemExit, click.exceptions.Exit)) and not isinstance(error, TerminationSignal):
         code = getattr(error, "exit_code", getattr(error, "code", 0))
         return code if isinstance(code, int) else 1
     if isinstance(error, BrokenPipeError):
-        session.terminal.silence()
+        session.terminal.discard_output()
         return 0
-    known = _known(error, session)
-    wants_json = session.json or (isinstance(error, click.UsageError) and says_json(session.words))
-    code = known.code
+    lab_error = _as_lab_error(error, session)
+    wants_json = session.json or (isinstance(error, click.UsageError) and has_json_flag(session.arguments))
+    code = lab_error.code
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         code = 130
-    elif isinstance(error, Ended):
+    elif isinstance(error, TerminationSignal):
         code = int(error.code or 0)
-    elif not isinstance(error, (LabError, click.ClickException)) or known.code == 70:
+    elif not isinstance(error, (LabError, click.ClickException)) or lab_error.code == 70:
         import traceback
 
         lines = traceback.format_exception(type(error), error, error.__traceback__)
-        session.terminal.complain("".join(lines).rstrip(), fold=False)
+        session.terminal.print_stderr("".join(lines).rstrip(), fold=False)
     if wants_json:
         from labctl.report.json_documents import error_document
 
         try:
-            session.document(error_document(known, code))
+            session.print_document(error_document(lab_error, code))
         except LabError:
             pass  # the output itself cannot be written
     if not wants_json or code == 70:
-        session.terminal.complain(str(known) if known.problems else f"labctl: {known}")
+        session.terminal.print_stderr(str(lab_error) if lab_error.problems else f"labctl: {lab_error}")
     return code
 
 
-def _known(error: BaseException, session: Session) -> LabError:
+def _as_lab_error(error: BaseException, session: Session) -> LabError:
     if isinstance(error, LabError):
         return error
-    if isinstance(error, (KeyboardInterrupt, click.Abort, Ended)):
-        fate = session.fate()
+    if isinstance(error, (KeyboardInterrupt, click.Abort, TerminationSignal)):
+        fate = session.interruption_text()
         interrupted = LabError(f"interrupted: {fate}" if fate else "interrupted")
         interrupted.kind = "interrupted"
         return interrupted
     if isinstance(error, click.ClickException):
-        return _usage(error)
+        return _usage_error(error)
     return LabError(f"{type(error).__name__}: {error}", "this is a bug in labctl; please report it with these lines")
 
 
-def _usage(error: click.ClickException) -> UsageError:
+def _usage_error(error: click.ClickException) -> UsageError:
     text = error.format_message().rstrip(".")
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "labctl"
@@ -68,7 +68,7 @@ def _usage(error: click.ClickException) -> UsageError:
     return UsageError(verb + text[:1].lower() + text[1:], hint)
 
 
-def says_json(words: Sequence[str]) -> bool:
+def has_json_flag(words: Sequence[str]) -> bool:
     """Whether the arguments of labctl itself ask for JSON. What follows `--` is the command for a node."""
     own = words[: words.index("--")] if "--" in words else words
     return "--json" in own

@@ -16,29 +16,29 @@ def recall(name: str, scenario: str | None, sets: tuple[str, ...]) -> Lab:
 
     if sets and scenario is None:
         raise UsageError("--set needs --scenario FILE", "the record of a running lab has its values")
-    return lifecycle.recall(name, scenario, sets)
+    return lifecycle.load_compiled_lab(name, scenario, sets)
 
 
-def find_node(lab: str, node: str | None) -> tuple[str, ...]:
+def find_nodes(lab: str, node: str | None) -> tuple[str, ...]:
     """The namespace of the named node, or of all nodes. Raises UsageError with a suggestion."""
     from labctl.kernel.host import paths
 
     nodes = paths.labs().get(lab, ())
     if node is None:
         return nodes
-    home = places_of(lab).get(node, node)
+    home = netns_owners(lab).get(node, node)
     if home in nodes:
         return (home,)
     import difflib
 
-    from labctl.core.names import some
+    from labctl.core.names import summarize_names
 
     close = difflib.get_close_matches(node, nodes, 1, 0.5)
-    known = f"its nodes are {some(nodes, 30)}"
+    known = f"its nodes are {summarize_names(nodes, 30)}"
     raise UsageError(f"lab {lab} has no node {node!r}", f"did you mean {close[0]}? {known}" if close else known)
 
 
-def places_of(lab: str) -> dict[str, str]:
+def netns_owners(lab: str) -> dict[str, str]:
     """The machines that share the network namespace of another machine, with that machine (Docker's `host`)."""
     from labctl.kernel.host import lab_state
 

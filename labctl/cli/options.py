@@ -11,16 +11,16 @@ from labctl.cli.param_types import SCENARIO
 from labctl.cli.session import Session
 
 
-def remember(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+def set_global_option(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     """Store a global option, given before or after the verb. If it is not given, the stored value stays."""
     if value and isinstance(ctx.find_root().obj, Session):
         session: Session = ctx.find_root().obj
         setattr(session, str(param.name), value)
-        session.terminal.live = session.terminal.live and not session.json
+        session.terminal.shows_progress = session.terminal.shows_progress and not session.json
     return value
 
 
-def common(*shown: str, verbose: str = "Print more.") -> Callable[[Any], Any]:
+def global_options(*shown: str, verbose: str = "Print more.") -> Callable[[Any], Any]:
     """The global options, which can also stand after the verb. `--help` lists those in `shown`.
 
     `verbose` is the help text of -v for this verb.
@@ -38,7 +38,9 @@ def common(*shown: str, verbose: str = "Print more.") -> Callable[[Any], Any]:
             "-h", "--help", is_flag=True, is_eager=True, expose_value=False, callback=show_help, help=_HELP
         )(function)
         for names, settings in (("-v --verbose", more), ("--json", json), ("-l --lab", lab)):
-            function = click.option(*names.split(), expose_value=False, callback=remember, **settings)(function)
+            function = click.option(*names.split(), expose_value=False, callback=set_global_option, **settings)(
+                function
+            )
         return function
 
     return wrap

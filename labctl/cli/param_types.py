@@ -8,12 +8,12 @@ import click
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
-    Word = click.ParamType[str]
+    StringParam = click.ParamType[str]
 else:
-    Word = click.ParamType
+    StringParam = click.ParamType
 
 
-class Scenario(Word):
+class ScenarioParam(StringParam):
     """A built-in scenario's name, or a file."""
 
     name = "scenario"
@@ -25,7 +25,7 @@ class Scenario(Word):
         return found or [CompletionItem(incomplete, type="file")]
 
 
-class Name(Word):
+class LabNameParam(StringParam):
     """A lab's name. An invalid name is refused, so that no other text becomes part of a path."""
 
     name = "name"
@@ -40,7 +40,7 @@ class Name(Word):
         return value
 
 
-class Lab(Name):
+class LabParam(LabNameParam):
     """The name of a running lab."""
 
     name = "lab"
@@ -52,7 +52,7 @@ class Lab(Name):
         return [CompletionItem(lab) for lab in paths.labs() if lab.startswith(incomplete) and lab not in given]
 
 
-class Node(Word):
+class NodeParam(StringParam):
     """A node of the selected lab."""
 
     name = "node"
@@ -67,7 +67,7 @@ class Node(Word):
         return [CompletionItem(node) for node in labs.get(wanted or "", ()) if node.startswith(incomplete)]
 
 
-class Point(Node):
+class PointParam(NodeParam):
     """A device of the selected lab, NODE/DEVICE, or a node, which means all of its devices."""
 
     name = "point"
@@ -80,17 +80,24 @@ class Point(Node):
         if "/" not in incomplete:
             return super().shell_complete(ctx, param, incomplete)
         try:  # every user can read the definition, but not the kernel's devices
-            plan = records.recall(records.choose(getattr(ctx.find_root().obj, "lab", None))).plan
+            plan = records.load_compiled_lab(records.resolve_lab_name(getattr(ctx.find_root().obj, "lab", None))).plan
         except LabError:
             return []
         points = (str(item.at) for item in plan if isinstance(item, Link))
         return [CompletionItem(point) for point in points if point.startswith(incomplete)]
 
 
-class Target(Node):
+class TargetParam(NodeParam):
     """A node of the selected lab, one of its points, or an address."""
 
     name = "target"
 
 
-SCENARIO, NAME, LAB, NODE, POINT, TARGET = Scenario(), Name(), Lab(), Node(), Point(), Target()
+SCENARIO, NAME, LAB, NODE, POINT, TARGET = (
+    ScenarioParam(),
+    LabNameParam(),
+    LabParam(),
+    NodeParam(),
+    PointParam(),
+    TargetParam(),
+)

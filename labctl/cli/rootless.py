@@ -7,34 +7,34 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 # verbs that only read files or packages, and so stay outside
-OUTSIDE = frozenset({"plan", "validate", "schema", "--help", "-h", "--version"})
+VERBS_OUTSIDE = frozenset({"plan", "validate", "schema", "--help", "-h", "--version"})
 
 
-def asked(own: Sequence[str]) -> bool:
+def wants_rootless(arguments: Sequence[str]) -> bool:
     """Whether these arguments, or the environment, ask for labs without root."""
-    return os.environ.get("LABCTL_ROOTLESS", "0") not in ("", "0") or "--rootless" in own
+    return os.environ.get("LABCTL_ROOTLESS", "0") not in ("", "0") or "--rootless" in arguments
 
 
-def look() -> None:
+def use_rootless_labs() -> None:
     """For completion, which enters no namespace: let this process find the names of the user's labs from outside."""
     from labctl.errors import LabError
     from labctl.kernel import rootless
 
     with suppress(LabError):
-        if (root := rootless.seen_from_outside()) is not None:
+        if (root := rootless.holder_root()) is not None:
             os.environ.update(LABCTL_NETNS_DIR=f"{root}/run/netns", LABCTL_STATE_DIR=f"{root}/run/labctl")
 
 
-def run(words: Sequence[str], work: Callable[[list[str]], int]) -> int:
+def run(arguments: Sequence[str], work: Callable[[list[str]], int]) -> int:
     """Do the work inside, without the option. The process that holds the namespaces ends with the last lab."""
-    own = list(words[: words.index("--")] if "--" in words else words)
-    rest = [word for word in own if word != "--rootless"] + list(words[len(own) :])
+    own_arguments = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
+    rest = [argument for argument in own_arguments if argument != "--rootless"] + list(arguments[len(own_arguments) :])
     before = ("", *rest)  # a lab can have the name of a verb
     verb = next(
         (word for last, word in zip(before, rest, strict=False) if word[:1] != "-" and last not in ("-l", "--lab")),
         "--help",
     )
-    if verb in OUTSIDE or {"--help", "-h", "--version"} & set(rest[: len(own)]):
+    if verb in VERBS_OUTSIDE or {"--help", "-h", "--version"} & set(rest[: len(own_arguments)]):
         return work(rest)
     from labctl.errors import LabError
     from labctl.kernel import rootless
@@ -42,12 +42,12 @@ def run(words: Sequence[str], work: Callable[[list[str]], int]) -> int:
     try:
         holder = rootless.enter()
     except LabError as error:
-        from labctl.cli.failure import failed
+        from labctl.cli.failure import report_error
         from labctl.cli.session import Session
 
         session = Session(rest)
-        session.json = "--json" in own
-        return failed(error, session)
+        session.json = "--json" in own_arguments
+        return report_error(error, session)
     try:
         return work(rest)
     finally:

@@ -15,55 +15,55 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-class Ended(SystemExit):
+class TerminationSignal(SystemExit):
     """SIGTERM or SIGHUP was received. The exit code is 128 + the number of the signal."""
 
 
 class Session:
     """One run of labctl: its arguments, its global options, and its terminal."""
 
-    def __init__(self, words: Sequence[str]) -> None:
-        self.words = tuple(words)
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self.arguments = tuple(arguments)
         self.lab: str | None = None
         self.json = False
         self.verbose = False
         self.terminal = Terminal()
-        self.fate: Callable[[], str] = str  # for an interruption: what state the work is in
+        self.interruption_text: Callable[[], str] = str  # for an interruption: what state the work is in
 
-    def document(self, document: dict[str, Any]) -> None:
+    def print_document(self, document: dict[str, Any]) -> None:
         """Print the one JSON document of this run."""
         import json
 
         self.terminal.line(json.dumps(document, indent=2))
 
-    def need_root(self) -> None:
+    def require_root(self) -> None:
         """Raises MissingError unless this process may enter and make namespaces."""
         if os.geteuid() == 0:
-            return self._sweep()
+            return self._clean_up_traces()
         import shlex
 
-        with_root = shlex.join(["sudo", "labctl", *self.words])
-        without = shlex.join(["labctl", "--rootless", *self.words])
+        with_root = shlex.join(["sudo", "labctl", *self.arguments])
+        without = shlex.join(["labctl", "--rootless", *self.arguments])
         verb = click.get_current_context().info_name
         raise MissingError(f"labctl {verb} needs root", f"{with_root}, or without root: {without}")
 
-    def _sweep(self) -> None:
+    def _clean_up_traces(self) -> None:
         """Remove what a killed trace left in its lab, and report it."""
         from labctl.kernel.host import paths
 
         if not os.path.isdir(paths.state_dir() / ".trace"):  # a cheap test that imports nothing
             return
-        from labctl.kernel.rule_trace.cleanup import sweep
+        from labctl.kernel.rule_trace.cleanup import cleanup
 
-        for sentence in sweep():
-            self.terminal.complain(f"labctl: {sentence}")
+        for sentence in cleanup():
+            self.terminal.print_stderr(f"labctl: {sentence}")
 
-    def end_cleanly(self) -> None:
+    def handle_termination(self) -> None:
         """Make SIGTERM and SIGHUP raise an exception as ^C does, so that a build rolls back and listeners end."""
         import signal
 
         def leave(number: int, _: object) -> NoReturn:
-            raise Ended(128 + number)
+            raise TerminationSignal(128 + number)
 
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) == signal.SIG_DFL:  # nohup's SIG_IGN stays

@@ -12,12 +12,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from labctl.cni.spec import Json, has, order
+from labctl.cni.spec import Json, supports, version_tuple
 
-WORDS = ("pod_cidr", "node", "node_ip")  # the placeholders
-SPOKEN = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")  # the versions for which labctl can be the runtime
-OFFERED = ("portMappings", "bandwidth", "ips", "mac", "ipRanges")  # the capabilities for which labctl has arguments
-_WORD = re.compile(r"\{(\w+)\}")
+PLACEHOLDERS = ("pod_cidr", "node", "node_ip")  # the placeholders
+SUPPORTED_VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")  # the versions for which labctl can be the runtime
+SUPPORTED_CAPABILITIES = (
+    "portMappings",
+    "bandwidth",
+    "ips",
+    "mac",
+    "ipRanges",
+)  # the capabilities for which labctl has arguments
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,50 +33,50 @@ class Conflist:
     text: str
 
     @property
-    def network(self) -> Network:
+    def config_list(self) -> NetworkConfigList:
         """Its contents, with the placeholders."""
-        return network(self.text)
+        return parse_config_list(self.text)
 
     @property
     def capabilities(self) -> frozenset[str]:
         """The capabilities that its plugins declare."""
-        return capabilities(self.network.plugins)
+        return capabilities(self.config_list.plugins)
 
     @property
     def bridges(self) -> tuple[str, ...]:
         """The bridges on the node that its plugins share, as far as the list names them."""
-        named = (plugin.get("bridge", "cni0") for plugin in self.network.plugins if plugin["type"] == "bridge")
+        named = (plugin.get("bridge", "cni0") for plugin in self.config_list.plugins if plugin["type"] == "bridge")
         return tuple(name for name in named if isinstance(name, str))
 
-    def of(self, values: Mapping[str, str]) -> str:
+    def for_node(self, values: Mapping[str, str]) -> str:
         """The list for one node, as JSON text, with the values of its placeholders."""
-        return json.dumps(_filled(json.loads(self.text), values))
+        return json.dumps(_fill(json.loads(self.text), values))
 
 
-def words_in(text: str) -> tuple[str, ...]:
+def placeholders_in(text: str) -> tuple[str, ...]:
     """The words in braces in a text."""
-    return tuple(_WORD.findall(text))
+    return tuple(_PLACEHOLDER.findall(text))
 
 
-def _filled(value: Any, values: Mapping[str, str]) -> Any:
+def _fill(value: Any, values: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
-        return {key: _filled(item, values) for key, item in value.items()}
+        return {key: _fill(item, values) for key, item in value.items()}
     if isinstance(value, list):
-        return [_filled(item, values) for item in value]
+        return [_fill(item, values) for item in value]
     if isinstance(value, str):
-        return _WORD.sub(lambda found: values.get(found[1], found[0]), value)
+        return _PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), value)
     return value
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class NetworkConfigList:
     """A network list, read from JSON text: the version to use, its name, its plugins, the commands it disables."""
 
     version: str
     name: str
     plugins: tuple[Json, ...] = field(hash=False)
-    no_check: bool = False
-    no_gc: bool = False
+    disable_check: bool = False
+    disable_gc: bool = False
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -84,24 +90,24 @@ class Network:
         return tuple(found)
 
     @property
-    def no_check_because(self) -> str:
+    def no_check_reason(self) -> str:
         """Why this network has no CHECK; "" if it has."""
-        if not has(self.version, "CHECK"):
+        if not supports(self.version, "CHECK"):
             return f"cniVersion {self.version} has no CHECK (0.4.0 and later have it)"
-        return "the list has disableCheck: true" if self.no_check else ""
+        return "the list has disableCheck: true" if self.disable_check else ""
 
     @property
-    def collects(self) -> bool:
+    def supports_gc(self) -> bool:
         """Whether its plugins can be called with GC."""
-        return has(self.version, "GC") and not self.no_gc
+        return supports(self.version, "GC") and not self.disable_gc
 
 
-def network(text: str) -> Network:
+def parse_config_list(text: str) -> NetworkConfigList:
     """The network of a list's JSON text, which the scenario's reader has validated."""
     data = json.loads(text)
     spoken = [data["cniVersion"], *data.get("cniVersions", ())]
-    return Network(
-        max(spoken, key=order),
+    return NetworkConfigList(
+        max(spoken, key=version_tuple),
         data["name"],
         tuple(data["plugins"]),
         data.get("disableCheck") is True,

@@ -16,56 +16,57 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 from typing import Any, TypeAlias
 
-from labctl.core.resources import IP, Iface, Net
+from labctl.core.resources import IP, InterfaceAddress, Net
 
 Json: TypeAlias = dict[str, Any]
 
 VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")  # all published versions
 COMMANDS = ("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION")
-SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}  # the first version with a command
+MIN_VERSION = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}  # the first version with a command
 PREV_RESULT_ON_DEL = "0.4.0"  # since this version a DEL gets the result of the ADD
 VALID_ATTACHMENTS = "cni.dev/valid-attachments"  # the key of a GC's configuration
 
-INCOMPATIBLE, UNSUPPORTED_FIELD, UNKNOWN_CONTAINER, BAD_ENVIRONMENT = 1, 2, 3, 4
-IO_FAILURE, DECODING_FAILURE, INVALID_CONFIG, TRY_LATER = 5, 6, 7, 11
-UNAVAILABLE, LIMITED = 50, 51  # of STATUS, see MEANING
-OWN = 100  # the first code for a plugin's own errors
+INCOMPATIBLE_CNI_VERSION, UNSUPPORTED_FIELD, UNKNOWN_CONTAINER, INVALID_ENVIRONMENT_VARIABLES = 1, 2, 3, 4
+IO_FAILURE, DECODING_FAILURE, INVALID_NETWORK_CONFIG, TRY_AGAIN_LATER = 5, 6, 7, 11
+PLUGIN_NOT_AVAILABLE, LIMITED_CONNECTIVITY = 50, 51  # of STATUS, see MEANING
+FIRST_PLUGIN_CODE = 100  # the first code for a plugin's own errors
 MEANING = {
-    INCOMPATIBLE: "incompatible CNI version",
+    INCOMPATIBLE_CNI_VERSION: "incompatible CNI version",
     UNSUPPORTED_FIELD: "a field of the configuration is not supported",
     UNKNOWN_CONTAINER: "the container is unknown or does not exist",
-    BAD_ENVIRONMENT: "a CNI_* variable is missing or wrong",
+    INVALID_ENVIRONMENT_VARIABLES: "a CNI_* variable is missing or wrong",
     IO_FAILURE: "something could not be read or written",
     DECODING_FAILURE: "the configuration could not be decoded",
-    INVALID_CONFIG: "the network configuration is wrong",
-    TRY_LATER: "try again later",
-    UNAVAILABLE: "the plugin cannot serve an ADD now",
-    LIMITED: "the plugin cannot serve an ADD now, and containers that it attached may have lost their network",
+    INVALID_NETWORK_CONFIG: "the network configuration is wrong",
+    TRY_AGAIN_LATER: "try again later",
+    PLUGIN_NOT_AVAILABLE: "the plugin cannot serve an ADD now",
+    LIMITED_CONNECTIVITY: "the plugin cannot serve an ADD now, and containers that it attached may have lost"
+    " their network",
 }
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
-class Malformed(ValueError):
+class DecodeError(ValueError):
     """A text that is not a CNI result, error or version; the message says what is wrong with it."""
 
 
-def order(version: str) -> tuple[int, int, int]:
+def version_tuple(version: str) -> tuple[int, int, int]:
     """A version as numbers to compare. Raises Malformed for an invalid version, such as `1.0` or `v1.0.0`."""
     found = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", version)
     if found is None:
-        raise Malformed(f"{version!r} is not a CNI version")
+        raise DecodeError(f"{version!r} is not a CNI version")
     return int(found[1]), int(found[2]), int(found[3])
 
 
 def at_least(version: str, floor: str) -> bool:
     """Whether a version is `floor` or later. Raises Malformed."""
-    return order(version) >= order(floor)
+    return version_tuple(version) >= version_tuple(floor)
 
 
-def has(version: str, command: str) -> bool:
+def supports(version: str, command: str) -> bool:
     """Whether a version has a command. Raises Malformed."""
-    return at_least(version, SINCE.get(command, "0.0.0"))
+    return at_least(version, MIN_VERSION.get(command, "0.0.0"))
 
 
 def is_container_id(text: str) -> bool:
@@ -84,7 +85,7 @@ def is_ifname(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Interface:
+class ResultInterface:
     """A device that a plugin created. `sandbox` is the path of its namespace, empty for a device on the node."""
 
     name: str
@@ -97,7 +98,7 @@ class Interface:
 class IpConfig:
     """An address that a plugin assigned. `interface` is an index into the result's interfaces."""
 
-    address: Iface
+    address: InterfaceAddress
     gateway: IP | None = None
     interface: int | None = None
 
@@ -120,16 +121,16 @@ class Result:
     """The result of a successful ADD (without interfaces from an IPAM plugin)."""
 
     version: str
-    interfaces: tuple[Interface, ...] = ()
+    interfaces: tuple[ResultInterface, ...] = ()
     ips: tuple[IpConfig, ...] = ()
     routes: tuple[RouteConfig, ...] = ()
     dns: Json = field(default_factory=dict, hash=False)
 
-    def addresses(self, ifname: str) -> tuple[Iface, ...]:
+    def addresses(self, ifname: str) -> tuple[InterfaceAddress, ...]:
         """The addresses of a device in the container, and those without an interface, which are the container's too."""
-        return tuple(item.address for item in self.ips if self._inside(item.interface, ifname))
+        return tuple(item.address for item in self.ips if self._is_in_container(item.interface, ifname))
 
-    def _inside(self, index: int | None, ifname: str) -> bool:
+    def _is_in_container(self, index: int | None, ifname: str) -> bool:
         if index is None:
             return True
         if not 0 <= index < len(self.interfaces):
@@ -155,18 +156,18 @@ class Error:
     @property
     def meaning(self) -> str:
         """The meaning of the code in the specification; codes from 100 are defined by the plugin."""
-        return MEANING.get(self.code, "the plugin's own code" if self.code >= OWN else "reserved")
+        return MEANING.get(self.code, "the plugin's own code" if self.code >= FIRST_PLUGIN_CODE else "reserved")
 
 
 def read_result(text: str) -> Result:
     """A result from a plugin's standard output, in any version's format. Raises Malformed."""
     try:
-        return result_of(json_object(text, "result"))
+        return result_from_json(json_object(text, "result"))
     except (KeyError, TypeError, AttributeError) as error:
-        raise Malformed(f"this is not a CNI result: {type(error).__name__} {error}") from None
+        raise DecodeError(f"this is not a CNI result: {type(error).__name__} {error}") from None
 
 
-def result_of(data: Json) -> Result:
+def result_from_json(data: Json) -> Result:
     """A result from its JSON object, in any version's format. Raises Malformed."""
     version = str(data.get("cniVersion") or "0.1.0")
     try:
@@ -179,10 +180,10 @@ def result_of(data: Json) -> Result:
             tuple(_route(item) for item in data.get("routes") or ()),
             dict(data.get("dns") or {}),
         )
-    except Malformed:
+    except DecodeError:
         raise
     except ValueError as error:
-        raise Malformed(f"this is not a CNI result: {error}") from None
+        raise DecodeError(f"this is not a CNI result: {error}") from None
 
 
 def result_json(result: Result, version: str | None = None) -> Json:
@@ -204,7 +205,7 @@ def read_error(text: str) -> Error:
     """An error from a plugin's standard output. Raises Malformed if it is not one."""
     data = json_object(text, "error")
     if not isinstance(data.get("code"), int) or not isinstance(data.get("msg"), str):
-        raise Malformed("a CNI error has a code (a number) and a msg (a text)")
+        raise DecodeError("a CNI error has a code (a number) and a msg (a text)")
     return Error(data["code"], data["msg"], str(data.get("details") or ""), str(data.get("cniVersion") or ""))
 
 
@@ -219,18 +220,18 @@ def read_versions(text: str) -> tuple[str, ...]:
     data = json_object(text, "answer to VERSION")
     found = data.get("supportedVersions")
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-        raise Malformed("an answer to VERSION needs a list of supportedVersions")
+        raise DecodeError("an answer to VERSION needs a list of supportedVersions")
     return tuple(found)
 
 
-def json_object(text: str, what: str) -> Json:
+def json_object(text: str, document_kind: str) -> Json:
     """The JSON object in a text; `what` names it in the message. Raises Malformed."""
     try:
         data = json.loads(text)
     except ValueError as error:
-        raise Malformed(f"this {what} is not JSON: {error}") from None
+        raise DecodeError(f"this {document_kind} is not JSON: {error}") from None
     if not isinstance(data, dict):
-        raise Malformed(f"this {what} is not a JSON object")
+        raise DecodeError(f"this {document_kind} is not a JSON object")
     return data
 
 
@@ -238,8 +239,8 @@ def _gateway(item: Json, key: str) -> IP | None:
     return ip_address(item[key]) if item.get(key) else None
 
 
-def _interface(item: Json) -> Interface:
-    return Interface(item["name"], item.get("mac") or "", item.get("sandbox") or "", item.get("mtu"))
+def _interface(item: Json) -> ResultInterface:
+    return ResultInterface(item["name"], item.get("mac") or "", item.get("sandbox") or "", item.get("mtu"))
 
 
 def _ip(item: Json) -> IpConfig:
@@ -261,7 +262,7 @@ def _old(version: str, data: Json) -> Result:
     return Result(version, (), tuple(ips), tuple(routes), dict(data.get("dns") or {}))
 
 
-def _interface_json(item: Interface, version: str) -> Json:
+def _interface_json(item: ResultInterface, version: str) -> Json:
     data: Json = {"name": item.name}
     if item.mac:
         data["mac"] = item.mac
@@ -288,7 +289,7 @@ def _route_json(item: RouteConfig, version: str) -> Json:
 
 def _old_json(result: Result, version: str) -> Json:
     """The format before 0.3.0: one address of each family and no interfaces."""
-    order(version)
+    version_tuple(version)
     data: Json = {"cniVersion": version}
     for key, kind in (("ip4", IPv4Interface), ("ip6", IPv6Interface)):
         item = next((item for item in result.ips if isinstance(item.address, kind)), None)

@@ -14,29 +14,29 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labctl.cni.spec import (
-    BAD_ENVIRONMENT,
     DECODING_FAILURE,
-    INCOMPATIBLE,
-    INVALID_CONFIG,
+    INCOMPATIBLE_CNI_VERSION,
+    INVALID_ENVIRONMENT_VARIABLES,
+    INVALID_NETWORK_CONFIG,
     UNSUPPORTED_FIELD,
     VALID_ATTACHMENTS,
     VERSIONS,
+    DecodeError,
     Error,
     Json,
-    Malformed,
     Result,
-    has,
     is_container_id,
     is_ifname,
     is_network_name,
     json_object,
-    order,
-    result_of,
+    result_from_json,
+    supports,
+    version_tuple,
 )
 
-SPOKEN = tuple(version for version in VERSIONS if order(version) >= (0, 3, 0))
+SUPPORTED_VERSIONS = tuple(version for version in VERSIONS if version_tuple(version) >= (0, 3, 0))
 SHAPES = ("bridge", "routed")
-REQUIRED = {
+REQUIRED_VARIABLES = {
     "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"),
     "CHECK": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"),
     "DEL": ("CNI_CONTAINERID", "CNI_IFNAME", "CNI_PATH"),
@@ -57,7 +57,7 @@ KEYS: dict[str, tuple[str, type, str]] = {
     "hairpinMode": ("hairpin", bool, "bridge"),
     "promiscMode": ("promisc", bool, "bridge"),
 }
-OF_THE_RUNTIME = (
+RUNTIME_KEYS = (
     "cniVersion", "cniVersions", "name", "type", "args", "capabilities", "dns", "runtimeConfig", "prevResult",
     "disableCheck", "disableGC",
 )  # fmt: skip
@@ -89,8 +89,8 @@ class Config:
     mtu: int = 0  # bytes; 0 is the kernel's default
     mac: str | None = None  # of the container's device, if the runtime wants a certain one
     ipam: Json = field(default_factory=dict, hash=False)
-    previous: Result | None = None
-    valid: frozenset[tuple[str, str]] = frozenset()  # of a GC: the attachments that stay
+    prev_result: Result | None = None
+    valid_attachments: frozenset[tuple[str, str]] = frozenset()  # of a GC: the attachments that stay
     raw: Json = field(default_factory=dict, hash=False)
 
     @property
@@ -105,7 +105,7 @@ class Request:
 
     command: str
     config: Config
-    container: str = ""
+    container_id: str = ""
     netns: str = ""
     ifname: str = ""
 
@@ -113,70 +113,80 @@ class Request:
 def command_of(environment: Mapping[str, str]) -> str:
     """The command in an environment, after its variables are validated. Raises Failure."""
     command = environment.get("CNI_COMMAND", "")
-    if command not in REQUIRED:
-        known = ", ".join(REQUIRED)
-        raise Failure(BAD_ENVIRONMENT, f"CNI_COMMAND is {command!r}, which is none of {known}")
-    missing = [name for name in REQUIRED[command] if not environment.get(name)]
+    if command not in REQUIRED_VARIABLES:
+        known = ", ".join(REQUIRED_VARIABLES)
+        raise Failure(INVALID_ENVIRONMENT_VARIABLES, f"CNI_COMMAND is {command!r}, which is none of {known}")
+    missing = [name for name in REQUIRED_VARIABLES[command] if not environment.get(name)]
     if missing:
-        raise Failure(BAD_ENVIRONMENT, f"{command} needs {' and '.join(missing)}", "set it in the environment")
+        raise Failure(
+            INVALID_ENVIRONMENT_VARIABLES, f"{command} needs {' and '.join(missing)}", "set it in the environment"
+        )
     container, ifname = environment.get("CNI_CONTAINERID", ""), environment.get("CNI_IFNAME", "")
-    if "CNI_CONTAINERID" in REQUIRED[command]:
+    if "CNI_CONTAINERID" in REQUIRED_VARIABLES[command]:
         if not is_container_id(container):
-            raise Failure(BAD_ENVIRONMENT, f"CNI_CONTAINERID {container!r} is not a container id")
+            raise Failure(INVALID_ENVIRONMENT_VARIABLES, f"CNI_CONTAINERID {container!r} is not a container id")
         if not is_ifname(ifname):
-            raise Failure(BAD_ENVIRONMENT, f"CNI_IFNAME {ifname!r} is not a valid name for a device")
+            raise Failure(INVALID_ENVIRONMENT_VARIABLES, f"CNI_IFNAME {ifname!r} is not a valid name for a device")
     return command
 
 
-def read(environment: Mapping[str, str], text: str) -> Request:
+def parse_request(environment: Mapping[str, str], text: str) -> Request:
     """The call that an environment and the text of standard input describe. Raises Failure."""
     command = command_of(environment)
     if command == "VERSION":
-        return Request(command, Config(_asked(text), ""))
-    config = _config(command, text, _arguments(environment.get("CNI_ARGS", "")))
+        return Request(command, Config(_version_of_request(text), ""))
+    config = _config(command, text, _parse_cni_args(environment.get("CNI_ARGS", "")))
     names = (environment.get(name, "") for name in ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"))
     return Request(command, config, *names)
 
 
-def _asked(text: str) -> str:
+def _version_of_request(text: str) -> str:
     """The cniVersion of a VERSION call; before 1.1.0 its standard input could be empty."""
     try:
         version = json_object(text, "configuration").get("cniVersion")
-        return version if isinstance(version, str) and order(version) else SPOKEN[-1]
-    except Malformed:
-        return SPOKEN[-1]
+        return version if isinstance(version, str) and version_tuple(version) else SUPPORTED_VERSIONS[-1]
+    except DecodeError:
+        return SUPPORTED_VERSIONS[-1]
 
 
-def _arguments(text: str) -> dict[str, str]:
+def _parse_cni_args(text: str) -> dict[str, str]:
     """CNI_ARGS, pairs separated by `;`. Only `MAC` is for this plugin; an IPAM plugin may use others."""
     pairs = [pair.partition("=") for pair in text.split(";") if pair]
     broken = ["".join(pair) for pair in pairs if not pair[0] or not pair[1]]
     if broken:
-        raise Failure(BAD_ENVIRONMENT, f"CNI_ARGS has {broken[0]!r}, which is not a pair", "write KEY=VALUE;KEY=VALUE")
+        raise Failure(
+            INVALID_ENVIRONMENT_VARIABLES,
+            f"CNI_ARGS has {broken[0]!r}, which is not a pair",
+            "write KEY=VALUE;KEY=VALUE",
+        )
     return {key: value for key, _, value in pairs}
 
 
 def _config(command: str, text: str, arguments: Mapping[str, str]) -> Config:
     try:
         data = json_object(text, "configuration")
-    except Malformed as error:
+    except DecodeError as error:
         raise Failure(DECODING_FAILURE, str(error)) from None
     version = data.get("cniVersion", "0.1.0")
-    if version not in SPOKEN:
-        raise Failure(INCOMPATIBLE, f"cniVersion {version} is not supported", f"supported are {', '.join(SPOKEN)}")
-    if not has(version, command):
-        raise Failure(INCOMPATIBLE, f"cniVersion {version} has no {command}")
+    if version not in SUPPORTED_VERSIONS:
+        raise Failure(
+            INCOMPATIBLE_CNI_VERSION,
+            f"cniVersion {version} is not supported",
+            f"supported are {', '.join(SUPPORTED_VERSIONS)}",
+        )
+    if not supports(version, command):
+        raise Failure(INCOMPATIBLE_CNI_VERSION, f"cniVersion {version} has no {command}")
     name = data.get("name")
     if not isinstance(name, str) or not is_network_name(name):
-        raise Failure(INVALID_CONFIG, f"name {name!r} is not a valid name for a network")
+        raise Failure(INVALID_NETWORK_CONFIG, f"name {name!r} is not a valid name for a network")
     values = _values(data)
-    mac, previous, valid = _mac(data, arguments), _previous(command, data), _valid(data)
-    return Config(version, name, **values, mac=mac, previous=previous, valid=valid, raw=data)
+    mac, previous, valid = _mac(data, arguments), _parse_prev_result(command, data), _parse_valid_attachments(data)
+    return Config(version, name, **values, mac=mac, prev_result=previous, valid_attachments=valid, raw=data)
 
 
 def _values(data: Json) -> dict[str, Any]:
     """The plugin's keys, each checked for its type and its `shape`."""
-    unknown = [key for key in data if key not in KEYS and key not in OF_THE_RUNTIME and "/" not in key]
+    unknown = [key for key in data if key not in KEYS and key not in RUNTIME_KEYS and "/" not in key]
     if unknown:
         close = difflib.get_close_matches(unknown[0], KEYS, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(KEYS)}"
@@ -184,36 +194,38 @@ def _values(data: Json) -> dict[str, Any]:
         raise Failure(UNSUPPORTED_FIELD, f"unknown key {unknown[0]!r}, which is {value:.60}", hint)
     shape = data.get("shape", "bridge")
     if shape not in SHAPES:
-        raise Failure(INVALID_CONFIG, f"shape {shape!r} is none of {', '.join(SHAPES)}")
+        raise Failure(INVALID_NETWORK_CONFIG, f"shape {shape!r} is none of {', '.join(SHAPES)}")
     found: dict[str, Any] = {}
     for key, (attribute, kind, only) in KEYS.items():
         if key not in data:
             continue
         value = data[key]
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise Failure(INVALID_CONFIG, f"{key} {value!r} is not of the kind {_KIND[kind]}")
+            raise Failure(INVALID_NETWORK_CONFIG, f"{key} {value!r} is not of the kind {_TYPE_NAMES[kind]}")
         if only and only != shape:
             what = f"{key} (here {json.dumps(value)}) has no meaning with shape {shape!r}"
             raise Failure(UNSUPPORTED_FIELD, what, f"use it with shape {only!r}")
         found[attribute] = value
-    _judge(found)
+    _validate(found)
     return found
 
 
-_KIND = {str: "text", dict: "object", bool: "true or false", int: "number"}
+_TYPE_NAMES = {str: "text", dict: "object", bool: "true or false", int: "number"}
 
 
-def _judge(found: dict[str, Any]) -> None:
+def _validate(found: dict[str, Any]) -> None:
     """Refuse keys with invalid values, and keys that exclude each other."""
     if found.get("hairpin") and found.get("promisc"):
-        raise Failure(INVALID_CONFIG, "hairpinMode and promiscMode cannot both be on", "keep one of them")
+        raise Failure(INVALID_NETWORK_CONFIG, "hairpinMode and promiscMode cannot both be on", "keep one of them")
     if "bridge" in found and not is_ifname(found["bridge"]):
-        raise Failure(INVALID_CONFIG, f"bridge {found['bridge']!r} is not a valid name for a device")
+        raise Failure(INVALID_NETWORK_CONFIG, f"bridge {found['bridge']!r} is not a valid name for a device")
     if not 0 <= found.get("mtu", 0) <= 65535 or 0 < found.get("mtu", 0) < 68:
-        raise Failure(INVALID_CONFIG, f"mtu {found['mtu']} is out of bounds", "from 68 to 65535, or 0 for the kernel's")
+        raise Failure(
+            INVALID_NETWORK_CONFIG, f"mtu {found['mtu']} is out of bounds", "from 68 to 65535, or 0 for the kernel's"
+        )
     kind = found.get("ipam", {}).get("type")
     if not isinstance(kind, str) or not kind or "/" in kind:
-        raise Failure(INVALID_CONFIG, "ipam.type is missing", "name the IPAM plugin, such as host-local")
+        raise Failure(INVALID_NETWORK_CONFIG, "ipam.type is missing", "name the IPAM plugin, such as host-local")
 
 
 def _mac(data: Json, arguments: Mapping[str, str]) -> str | None:
@@ -226,23 +238,23 @@ def _mac(data: Json, arguments: Mapping[str, str]) -> str | None:
             inner = inner.get(word) if isinstance(inner, dict) else None
         mac = inner["mac"] if isinstance(inner, dict) and inner.get("mac") else mac
     if mac is not None and not (isinstance(mac, str) and _MAC.fullmatch(mac.lower())):
-        raise Failure(INVALID_CONFIG, f"{mac!r} is not a MAC address", "write it like 02:00:00:00:00:01")
+        raise Failure(INVALID_NETWORK_CONFIG, f"{mac!r} is not a MAC address", "write it like 02:00:00:00:00:01")
     return None if mac is None else mac.lower()
 
 
-def _previous(command: str, data: Json) -> Result | None:
+def _parse_prev_result(command: str, data: Json) -> Result | None:
     given = data.get("prevResult")
     if given is None:
         if command == "CHECK":
-            raise Failure(INVALID_CONFIG, "CHECK needs prevResult", "give the final result of the ADD")
+            raise Failure(INVALID_NETWORK_CONFIG, "CHECK needs prevResult", "give the final result of the ADD")
         return None
     try:
-        return result_of({"cniVersion": data["cniVersion"], **given})
-    except (Malformed, KeyError, TypeError, AttributeError) as error:
+        return result_from_json({"cniVersion": data["cniVersion"], **given})
+    except (DecodeError, KeyError, TypeError, AttributeError) as error:
         raise Failure(DECODING_FAILURE, f"prevResult: {error}") from None
 
 
-def _valid(data: Json) -> frozenset[tuple[str, str]]:
+def _parse_valid_attachments(data: Json) -> frozenset[tuple[str, str]]:
     given = data.get(VALID_ATTACHMENTS) or ()
     try:
         return frozenset((one["containerID"], one["ifname"]) for one in given)

@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Mapping
 
-from labctl.cni.spec import IO_FAILURE, OWN, Malformed, Result, has, read_error, read_result
+from labctl.cni.spec import FIRST_PLUGIN_CODE, IO_FAILURE, DecodeError, Result, read_error, read_result, supports
 from labctl.cni_plugin import node, wiring
 from labctl.cni_plugin.config import Failure, Request
 from labctl.kernel.cni import plugins
@@ -20,7 +20,7 @@ class Ipam:
     """The IPAM plugin, which assigns addresses to the containers of a network."""
 
     def __init__(self, request: Request, environment: Mapping[str, str]) -> None:
-        self.kind = str(request.config.ipam.get("type"))
+        self.plugin_type = str(request.config.ipam.get("type"))
         self._config, self._environment = request.config, dict(environment)
 
     def addresses(self) -> Result:
@@ -29,34 +29,38 @@ class Ipam:
         said = self.call("ADD")
         try:
             given = read_result(said)
-            wiring.addresses(given)
+            wiring.validated_addresses(given)
             return given
-        except Malformed as error:
+        except DecodeError as error:
             self.call("DEL")
-            raise Failure(OWN, f"the answer of the IPAM plugin {self.kind} is invalid", str(error)) from None
+            raise Failure(
+                FIRST_PLUGIN_CODE, f"the answer of the IPAM plugin {self.plugin_type} is invalid", str(error)
+            ) from None
         except Failure:
             self.call("DEL")
             raise
 
     def call(self, command: str) -> str:
         """Call it and return its output; "" if the version does not have the command. Raises Failure with its error."""
-        if not has(self._config.version, command):
+        if not supports(self._config.version, command):
             return ""
-        file = plugins.find(self.kind, self._environment["CNI_PATH"])
+        file = plugins.find(self.plugin_type, self._environment["CNI_PATH"])
         if file is None:
-            raise Failure(IO_FAILURE, f"cannot find the IPAM plugin {self.kind!r}", "no directory of CNI_PATH has it")
+            raise Failure(
+                IO_FAILURE, f"cannot find the IPAM plugin {self.plugin_type!r}", "no directory of CNI_PATH has it"
+            )
         environment = {**self._environment, "CNI_COMMAND": command}
         code, out, err = node.delegate(file, environment, json.dumps(self._config.raw))
         if err:
             print(err, end="", file=sys.stderr)
         if code:
-            raise self._relayed(command, code, out)
+            raise self._plugin_failure(command, code, out)
         return out
 
-    def _relayed(self, command: str, code: int, out: str) -> Failure:
+    def _plugin_failure(self, command: str, code: int, out: str) -> Failure:
         try:
             error = read_error(out)
-            return Failure(error.code, f"{self.kind}: {error.msg}", error.details)
-        except Malformed:
-            what = f"the IPAM plugin {self.kind} failed at {command}"
-            return Failure(OWN, what, f"exit code {code}: {out.strip()[:200]}")
+            return Failure(error.code, f"{self.plugin_type}: {error.msg}", error.details)
+        except DecodeError:
+            what = f"the IPAM plugin {self.plugin_type} failed at {command}"
+            return Failure(FIRST_PLUGIN_CODE, what, f"exit code {code}: {out.strip()[:200]}")

@@ -20,15 +20,15 @@ FORWARD, ADMIN = "CNI-FORWARD", "CNI-ADMIN"
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ContainerRules:
     """The rules of one container in one table, as lines of iptables. `chains` belong to the container; `heads` and
     `tails` are rules at the head and at the end of a chain, each a pair of chain and rule."""
 
     table: str
     chains: tuple[str, ...] = ()  # used by this container only
-    shared: tuple[str, ...] = ()  # used by all containers, and created if they do not exist
-    heads: tuple[tuple[str, str], ...] = ()
-    tails: tuple[tuple[str, str], ...] = ()
+    shared_chains: tuple[str, ...] = ()  # used by all containers, and created if they do not exist
+    inserts: tuple[tuple[str, str], ...] = ()
+    appends: tuple[tuple[str, str], ...] = ()
 
 
 def chain_name(network: str, container: str) -> str:
@@ -41,7 +41,7 @@ def comment(network: str, container: str) -> str:
     return f'name: "{network}" id: "{container}"'
 
 
-def rules(config: Config, container: str, addresses: Iterable[IPv4Interface]) -> tuple[Rules, ...]:
+def rules(config: Config, container: str, addresses: Iterable[IPv4Interface]) -> tuple[ContainerRules, ...]:
     """The rules for these addresses of a container, by table. Without an address only the masquerade chain is known."""
     addresses = tuple(addresses)
     made = []
@@ -52,19 +52,19 @@ def rules(config: Config, container: str, addresses: Iterable[IPv4Interface]) ->
     return tuple(made)
 
 
-def _masquerade(network: str, container: str, addresses: tuple[IPv4Interface, ...]) -> Rules:
-    name = chain_name(network, container)
-    said = comment(network, container).replace('"', '\\"')
+def _masquerade(network: str, container_id: str, addresses: tuple[IPv4Interface, ...]) -> ContainerRules:
+    name = chain_name(network, container_id)
+    said = comment(network, container_id).replace('"', '\\"')
     about = f'-m comment --comment "{said}"'
     tails = []
     for item in addresses:
         tails.append((name, f"-d {item.network} {about} -j ACCEPT"))
         tails.append((name, f"! -d 224.0.0.0/4 {about} -j MASQUERADE"))
     tails += [("POSTROUTING", f"-s {item.ip}/32 {about} -j {name}") for item in addresses]
-    return Rules("nat", chains=(name,), tails=tuple(tails))
+    return ContainerRules("nat", chains=(name,), appends=tuple(tails))
 
 
-def _firewall(addresses: tuple[IPv4Interface, ...]) -> Rules:
+def _firewall(addresses: tuple[IPv4Interface, ...]) -> ContainerRules:
     heads = (
         ("FORWARD", f'-m comment --comment "CNI firewall plugin rules" -j {FORWARD}'),
         (FORWARD, f'-m comment --comment "CNI firewall plugin admin overrides" -j {ADMIN}'),
@@ -73,25 +73,27 @@ def _firewall(addresses: tuple[IPv4Interface, ...]) -> Rules:
     for item in addresses:
         tails.append((FORWARD, f"-d {item.ip}/32 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"))
         tails.append((FORWARD, f"-s {item.ip}/32 -j ACCEPT"))
-    return Rules("filter", shared=(FORWARD, ADMIN), heads=heads, tails=tuple(tails))
+    return ContainerRules("filter", shared_chains=(FORWARD, ADMIN), inserts=heads, appends=tuple(tails))
 
 
-def left(config: Config, gone: Callable[[str], bool], there: Iterable[tuple[str, ...]]) -> Iterator[Rules]:
+def stale_rules(
+    config: Config, gone: Callable[[str], bool], nat_rules: Iterable[tuple[str, ...]]
+) -> Iterator[ContainerRules]:
     """The rules of this network's containers that are gone, found by the comments of their masquerade rules.
 
     `there` are the rules of the nat table, each the chain's name followed by the rule's words. Rules of the firewall
     have no comment: their addresses are known only from the masquerade rules.
     """
-    for words in there:
+    for words in nat_rules:
         masquerading = words[0] == "POSTROUTING" and words[-1].startswith("CNI-")
-        container = _container(words, config.name) if masquerading else None
+        container = _container_id_of(words, config.name) if masquerading else None
         if container is not None and gone(container):
-            yield Rules("nat", chains=(words[-1],), tails=((words[0], shlex.join(words[1:])),))
+            yield ContainerRules("nat", chains=(words[-1],), appends=((words[0], shlex.join(words[1:])),))
             if config.firewall:
                 yield _firewall((IPv4Interface(_after(words, "-s")),))
 
 
-def _container(words: tuple[str, ...], network: str) -> str | None:
+def _container_id_of(words: tuple[str, ...], network: str) -> str | None:
     """The container in a rule's comment, if the rule belongs to this network."""
     found = re.fullmatch(r'name: "(.*)" id: "(.*)"', _after(words, "--comment"))
     return found[2] if found is not None and found[1] == network else None

@@ -13,9 +13,17 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 
-from labctl.cni.spec import DECODING_FAILURE, IO_FAILURE, OWN, TRY_LATER, Error, error_json, result_json
+from labctl.cni.spec import (
+    DECODING_FAILURE,
+    FIRST_PLUGIN_CODE,
+    IO_FAILURE,
+    TRY_AGAIN_LATER,
+    Error,
+    error_json,
+    result_json,
+)
 from labctl.cni_plugin import config
-from labctl.cni_plugin.config import SPOKEN, Failure, Request
+from labctl.cni_plugin.config import SUPPORTED_VERSIONS, Failure, Request
 from labctl.errors import LabError, LockError
 
 LOCK = "cni.plugin"  # one call at a time: all calls share bridges and rules
@@ -23,25 +31,25 @@ LOCK = "cni.plugin"  # one call at a time: all calls share bridges and rules
 
 def main() -> int:
     """Serve one call, given by environment and standard input; returns the exit code."""
-    environment, version = dict(os.environ), SPOKEN[-1]
+    environment, version = dict(os.environ), SUPPORTED_VERSIONS[-1]
     try:
         config.command_of(environment)  # before it waits for standard input
-        request = config.read(environment, _input())
+        request = config.parse_request(environment, _input())
         version = request.config.version
         answer = _serve(request, environment)
     except Failure as failure:
         return _fail(failure.error, version)
     except LockError as error:
-        return _fail(Error(TRY_LATER, error.message, error.hint), version)
+        return _fail(Error(TRY_AGAIN_LATER, error.message, error.hint), version)
     except LabError as error:
-        return _fail(Error(OWN, error.message, error.hint), version)
+        return _fail(Error(FIRST_PLUGIN_CODE, error.message, error.hint), version)
     except OSError as error:
         return _fail(Error(IO_FAILURE, str(error)), version)
     except Exception as error:
         import traceback
 
         traceback.print_exc()
-        return _fail(Error(OWN, f"a bug in labctl: {type(error).__name__}", str(error)), version)
+        return _fail(Error(FIRST_PLUGIN_CODE, f"a bug in labctl: {type(error).__name__}", str(error)), version)
     if answer is not None:
         print(json.dumps(answer))
     return 0
@@ -65,18 +73,18 @@ def _fail(error: Error, version: str) -> int:
 
 def _serve(request: Request, environment: Mapping[str, str]) -> dict[str, object] | None:
     if request.command == "VERSION":
-        return {"cniVersion": request.config.version, "supportedVersions": list(SPOKEN)}
-    from labctl.cni_plugin.commands import Call
+        return {"cniVersion": request.config.version, "supportedVersions": list(SUPPORTED_VERSIONS)}
+    from labctl.cni_plugin.commands import Invocation
     from labctl.kernel.host import lab_state
 
-    call = Call(request, environment)
+    call = Invocation(request, environment)
     if request.command == "STATUS":
         call.status()
         return None
     with lab_state.lock(LOCK):
         if request.command == "ADD":
             return result_json(call.add())
-        {"CHECK": call.check, "DEL": call.delete, "GC": call.collect}[request.command]()
+        {"CHECK": call.check, "DEL": call.delete, "GC": call.gc}[request.command]()
     return None
 
 

@@ -14,62 +14,70 @@ from dataclasses import dataclass, replace
 from hashlib import sha512
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from labctl.cni.spec import INVALID_CONFIG, OWN, UNSUPPORTED_FIELD, Interface, IpConfig, Result, RouteConfig
+from labctl.cni.spec import (
+    FIRST_PLUGIN_CODE,
+    INVALID_NETWORK_CONFIG,
+    UNSUPPORTED_FIELD,
+    IpConfig,
+    Result,
+    ResultInterface,
+    RouteConfig,
+)
 from labctl.cni_plugin.config import Config, Failure, Request
-from labctl.core.resources import Address, Link, Plan, Port, Resource, Route, Sysctl
+from labctl.core.resources import Address, Interface, Link, Plan, Resource, Route, Sysctl
 
 HOST, POD = "host", "pod"
-ANYWHERE = IPv4Network("0.0.0.0/0")
-LONGEST = 255  # maximum length in bytes of an alias, and of an iptables comment, which is shorter here
+DEFAULT_DESTINATION = IPv4Network("0.0.0.0/0")
+MAX_ALIAS_BYTES = 255  # maximum length in bytes of an alias, and of an iptables comment, which is shorter here
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class LinkAlias:
     """The owner of a veth pair, from the alias of the host's end: a container, its device, and its addresses."""
 
-    container: str
-    device: str
+    container_id: str
+    ifname: str
     addresses: tuple[IPv4Interface, ...] = ()
 
 
-def veth(request: Request) -> str:
+def host_veth_name(request: Request) -> str:
     """The name of the host's end of a container's veth pair: always the same for one attachment."""
-    digest = sha512(f"{request.config.name} {request.container} {request.ifname}".encode()).hexdigest()
+    digest = sha512(f"{request.config.name} {request.container_id} {request.ifname}".encode()).hexdigest()
     return f"veth{digest[:8]}"
 
 
-def mark(request: Request, given: Result) -> str:
+def link_alias(request: Request, ipam_result: Result) -> str:
     """The alias of the host's end: it gives the owner to a GC, and the addresses to a DEL.
 
     Raises Failure for names that are too long for it.
     """
-    own = (str(item.address) for item in given.ips)
-    alias = " ".join(("labctl-cni", request.config.name, request.container, request.ifname, *own))
-    beyond = len(alias.encode()) - LONGEST
+    own = (str(item.address) for item in ipam_result.ips)
+    alias = " ".join(("labctl-cni", request.config.name, request.container_id, request.ifname, *own))
+    beyond = len(alias.encode()) - MAX_ALIAS_BYTES
     if beyond > 0:
         what = f"the names of network and container are too long together, by {beyond} bytes"
-        raise Failure(INVALID_CONFIG, what, "they must fit into a device's alias and into an iptables comment")
+        raise Failure(INVALID_NETWORK_CONFIG, what, "they must fit into a device's alias and into an iptables comment")
     return alias
 
 
-def of_mark(alias: str, network: str) -> Mark | None:
+def parse_link_alias(alias: str, network: str) -> LinkAlias | None:
     """The owner in an alias, or None if it is not an alias of this network."""
     words = alias.split()
     if len(words) < 4 or words[:2] != ["labctl-cni", network]:
         return None
-    return Mark(words[2], words[3], tuple(IPv4Interface(word) for word in words[4:]))
+    return LinkAlias(words[2], words[3], tuple(IPv4Interface(word) for word in words[4:]))
 
 
-def addresses(result: Result) -> tuple[IpConfig, ...]:
+def validated_addresses(result: Result) -> tuple[IpConfig, ...]:
     """The addresses from IPAM. Raises Failure if there is none, or one of another family than IPv4."""
     if not result.ips:
-        raise Failure(INVALID_CONFIG, "the IPAM plugin returned no address")
+        raise Failure(INVALID_NETWORK_CONFIG, "the IPAM plugin returned no address")
     if any(item.address.version != 4 for item in result.ips):
         raise Failure(UNSUPPORTED_FIELD, "this plugin does not support IPv6 addresses", "give the IPAM IPv4 ranges")
     return result.ips
 
 
-def wiring(request: Request, given: Result, *, ipv6: bool, there: Plan = (), mac: str | None = None) -> Plan:
+def wiring(request: Request, ipam_result: Result, *, ipv6: bool, existing: Plan = (), mac: str | None = None) -> Plan:
     """Every kernel object of one container. `given` has its addresses and routes. `ipv6` tells whether the kernel has
     IPv6; only then are its sysctls written. `there` are the objects that both namespaces already have: an existing
     bridge stays unchanged, and a destination that another device routes stays with that device. `mac` is for a new
@@ -78,84 +86,86 @@ def wiring(request: Request, given: Result, *, ipv6: bool, there: Plan = (), mac
     Raises Failure if the addresses or routes from IPAM cannot be used.
     """
     if request.config.shape == "bridge":
-        made = tuple(_bridge(request, given, bridge(request.config, there, mac)))
-        _alone(request.config, made, there)
+        made = tuple(_bridge(request, ipam_result, bridge_link(request.config, existing, mac)))
+        _check_bridge_addresses(request.config, made, existing)
     else:
-        made = tuple(_routed(request, given))
+        made = tuple(_routed_plan(request, ipam_result))
     wanted = (item for item in made if ipv6 or not (isinstance(item, Sysctl) and ".ipv6." in item.name))
-    return tuple(_yielding(request, given, wanted, there))
+    return tuple(_without_existing_routes(request, ipam_result, wanted, existing))
 
 
-def bridge(config: Config, there: Plan, mac: str | None = None) -> Link:
+def bridge_link(config: Config, existing: Plan, mac: str | None = None) -> Link:
     """The existing bridge, up (and promiscuous if configured), or a new one. Raises Failure for another kind of
     device."""
-    at = Port(HOST, config.bridge)
-    found = next((item for item in there if isinstance(item, Link) and item.at == at), None)
+    at = Interface(HOST, config.bridge)
+    found = next((item for item in existing if isinstance(item, Link) and item.at == at), None)
     if found is None:
         return Link(at, "bridge", mtu=config.mtu or None, mac=mac, promisc=config.promisc, autoconf=True)
     if found.kind != "bridge":
-        raise Failure(OWN, f"{at.dev} exists and is not a bridge, but a {found.kind}")
+        raise Failure(FIRST_PLUGIN_CODE, f"{at.dev} exists and is not a bridge, but a {found.kind}")
     # a bridge that is a gateway keeps the MAC address that its neighbours have, whatever ports it gets
     own = found.mac if config.gateway else None
     return replace(found, up=True, promisc=found.promisc or config.promisc, mac=own)
 
 
-def _alone(config: Config, made: Plan, there: Plan) -> None:
+def _check_bridge_addresses(config: Config, resources: Plan, existing: Plan) -> None:
     """Refuse a gateway bridge with another address, as the reference plugin does: that address has another owner."""
-    at = Port(HOST, config.bridge)
-    wanted = {item.addr for item in made if isinstance(item, Address) and item.at == at}
-    held = {item.addr for item in there if isinstance(item, Address) and item.at == at and item.addr.version == 4}
+    at = Interface(HOST, config.bridge)
+    wanted = {item.addr for item in resources if isinstance(item, Address) and item.at == at}
+    held = {item.addr for item in existing if isinstance(item, Address) and item.at == at and item.addr.version == 4}
     if wanted and held - wanted:
         names = ", ".join(sorted(map(str, held - wanted)))
         what = f"{at.dev} has another address than {', '.join(sorted(map(str, wanted)))}: {names}"
-        raise Failure(OWN, what, "use another bridge, or remove that address")
+        raise Failure(FIRST_PLUGIN_CODE, what, "use another bridge, or remove that address")
 
 
-def _yielding(request: Request, given: Result, wanted: Iterable[Resource], there: Plan) -> Iterator[Resource]:
+def _without_existing_routes(
+    request: Request, ipam_result: Result, wanted: Iterable[Resource], existing: Plan
+) -> Iterator[Resource]:
     """The wanted objects without IPAM's routes to destinations that another device already routes: the first network
     wins, as the specification says. Raises Failure if the wiring itself needs such a route."""
-    taken = {item.key: item for item in there if isinstance(item, Route) and item.ns == POD}
-    free = {route.dst for route in given.routes}
+    taken = {item.key: item for item in existing if isinstance(item, Route) and item.ns == POD}
+    free = {route.dst for route in ipam_result.routes}
     for item in wanted:
         other = taken.get(item.key) if isinstance(item, Route) and item.ns == POD else None
         if not isinstance(item, Route) or other is None or other.dev == request.ifname:
             yield item
         elif item.dst not in free:
-            raise Failure(OWN, f"{item.dst} is routed by {other.dev} already in {request.netns}")
+            raise Failure(FIRST_PLUGIN_CODE, f"{item.dst} is routed by {other.dev} already in {request.netns}")
 
 
-def _bridge(request: Request, given: Result, own: Link) -> Iterator[Resource]:
-    config, inner, outer = request.config, Port(POD, request.ifname), Port(HOST, veth(request))
-    at = own.at
-    yield own
-    yield from _cable(request, outer, inner, config.bridge)
+def _bridge(request: Request, ipam_result: Result, link: Link) -> Iterator[Resource]:
+    config, inner, outer = request.config, Interface(POD, request.ifname), Interface(HOST, host_veth_name(request))
+    at = link.at
+    yield link
+    yield from _veth_pair(request, outer, inner, config.bridge)
     yield Sysctl(POD, f"net.ipv4.conf.{_dotless(inner.dev)}.arp_notify", "1")
     yield Sysctl(HOST, f"net.ipv6.conf.{_dotless(config.bridge)}.accept_ra", "0")
-    for item in addresses(given):
+    for item in validated_addresses(ipam_result):
         yield _address(inner, item)
         if config.gateway:
             gateway = int(_gateway(item))
             yield _address(at, replace(item, address=IPv4Interface((gateway, item.address.network.prefixlen))))
     if config.gateway:
         yield Sysctl(HOST, "net.ipv4.ip_forward", "1")
-    yield from _routes(inner, given)
+    yield from _routes(inner, ipam_result)
 
 
-def _routed(request: Request, given: Result) -> Iterator[Resource]:
-    inner, outer = Port(POD, request.ifname), Port(HOST, veth(request))
-    yield from _cable(request, outer, inner, None)
+def _routed_plan(request: Request, ipam_result: Result) -> Iterator[Resource]:
+    inner, outer = Interface(POD, request.ifname), Interface(HOST, host_veth_name(request))
+    yield from _veth_pair(request, outer, inner, None)
     yield Sysctl(HOST, "net.ipv4.ip_forward", "1")
-    for item in addresses(given):
+    for item in validated_addresses(ipam_result):
         gateway, own, subnet = _gateway(item), IPv4Address(item.address.ip), IPv4Network(item.address.network)
         yield Address(inner, item.address, connected=False)
         yield Route(POD, IPv4Network((int(gateway), 32)), dev=inner.dev, src=own)
         yield Route(POD, subnet, gateway, inner.dev, src=own)
         yield Address(outer, IPv4Interface((int(gateway), 32)), None)
         yield Route(HOST, IPv4Network((int(own), 32)), dev=outer.dev, scope="host")
-    yield from _routes(inner, given)
+    yield from _routes(inner, ipam_result)
 
 
-def _cable(request: Request, outer: Port, inner: Port, master: str | None) -> Iterator[Resource]:
+def _veth_pair(request: Request, outer: Interface, inner: Interface, master: str | None) -> Iterator[Resource]:
     config, mtu = request.config, request.config.mtu or None
     yield Link(outer, "veth", inner, master, mtu, autoconf=True, hairpin=config.hairpin)
     yield Link(inner, "veth", outer, None, mtu, config.mac, autoconf=True)
@@ -163,7 +173,7 @@ def _cable(request: Request, outer: Port, inner: Port, master: str | None) -> It
     yield Sysctl(POD, f"net.ipv6.conf.{_dotless(inner.dev)}.accept_dad", "0")
 
 
-def _address(at: Port, item: IpConfig) -> Address:
+def _address(at: Interface, item: IpConfig) -> Address:
     return Address(at, item.address, None if item.address.network.prefixlen == 32 else True)
 
 
@@ -173,50 +183,57 @@ def _gateway(item: IpConfig) -> IPv4Address:
         return IPv4Address(str(item.gateway))
     first = IPv4Address(int(item.address.network.network_address) + 1)
     if first == item.address.ip:
-        raise Failure(INVALID_CONFIG, f"{item.address} is the address of its subnet's gateway")
+        raise Failure(INVALID_NETWORK_CONFIG, f"{item.address} is the address of its subnet's gateway")
     return first
 
 
-def _routes(inner: Port, given: Result) -> Iterator[Resource]:
+def _routes(inner: Interface, ipam_result: Result) -> Iterator[Resource]:
     """The routes from IPAM. A route without a next hop uses the gateway of the first address, if that has one."""
-    for route in given.routes:
-        via = route.gw if route.gw is not None else given.ips[0].gateway
+    for route in ipam_result.routes:
+        via = route.gw if route.gw is not None else ipam_result.ips[0].gateway
         yield Route(POD, route.dst, via, inner.dev, metric=route.priority or 0, mtu=route.mtu)
 
 
-def granted(request: Request, given: Result) -> Result:
+def complete_ipam_result(request: Request, ipam_result: Result) -> Result:
     """IPAM's result, completed: with gateways if the node is the gateway, and with the default route of
     `isDefaultGateway` if IPAM returned none."""
     if request.config.gateway:
-        given = replace(given, ips=tuple(replace(item, gateway=_gateway(item)) for item in addresses(given)))
-    if not request.config.is_default_gateway or any(route.dst == ANYWHERE for route in given.routes):
-        return given
-    return replace(given, routes=(*given.routes, RouteConfig(ANYWHERE, given.ips[0].gateway)))
+        ipam_result = replace(
+            ipam_result, ips=tuple(replace(item, gateway=_gateway(item)) for item in validated_addresses(ipam_result))
+        )
+    if not request.config.is_default_gateway or any(route.dst == DEFAULT_DESTINATION for route in ipam_result.routes):
+        return ipam_result
+    return replace(
+        ipam_result, routes=(*ipam_result.routes, RouteConfig(DEFAULT_DESTINATION, ipam_result.ips[0].gateway))
+    )
 
 
-def result(request: Request, given: Result, macs: dict[Port, str]) -> Result:
+def add_result(request: Request, ipam_result: Result, macs: dict[Interface, str]) -> Result:
     """The result of an ADD: devices in the reference plugins' order, addresses, routes, after those of `prevResult`."""
-    config, inner, outer = request.config, Port(POD, request.ifname), Port(HOST, veth(request))
-    before = config.previous or Result(config.version)
-    bridge = Port(HOST, config.bridge)
-    own = [Interface(bridge.dev, macs.get(bridge, ""))] if config.shape == "bridge" else []
-    own += [Interface(outer.dev, macs.get(outer, "")), Interface(inner.dev, macs.get(inner, ""), request.netns)]
+    config, inner, outer = request.config, Interface(POD, request.ifname), Interface(HOST, host_veth_name(request))
+    before = config.prev_result or Result(config.version)
+    bridge = Interface(HOST, config.bridge)
+    own = [ResultInterface(bridge.dev, macs.get(bridge, ""))] if config.shape == "bridge" else []
+    own += [
+        ResultInterface(outer.dev, macs.get(outer, "")),
+        ResultInterface(inner.dev, macs.get(inner, ""), request.netns),
+    ]
     index = len(before.interfaces) + len(own) - 1
-    ips = (replace(item, interface=index) for item in given.ips)
+    ips = (replace(item, interface=index) for item in ipam_result.ips)
     asked = {key: value for key, value in dict(config.raw.get("dns") or {}).items() if value}
     return Result(
         config.version,
         (*before.interfaces, *own),
         (*before.ips, *ips),
-        (*before.routes, *given.routes),
-        asked or given.dns or before.dns,
+        (*before.routes, *ipam_result.routes),
+        asked or ipam_result.dns or before.dns,
     )
 
 
-def own_part(request: Request) -> Result:
+def attachment_part(request: Request) -> Result:
     """The part of an ADD's result for this attachment's device, which CHECK and DEL use. A DEL may be without the
     namespace."""
-    previous = request.config.previous
+    previous = request.config.prev_result
     if previous is None:
         return Result(request.config.version)
     here = [
@@ -227,13 +244,13 @@ def own_part(request: Request) -> Result:
     return replace(previous, ips=tuple(item for item in previous.ips if item.interface in (None, *here)))
 
 
-def as_made(request: Request, plan: Plan) -> Plan:
+def with_result_macs(request: Request, plan: Plan) -> Plan:
     """A plan with the MAC addresses of the ADD's result, with which a CHECK compares the devices."""
-    previous = request.config.previous
+    previous = request.config.prev_result
     told = previous.interfaces if previous is not None else ()
-    macs = {Port(POD if item.sandbox else HOST, item.name): item.mac.lower() for item in told if item.mac}
+    macs = {Interface(POD if item.sandbox else HOST, item.name): item.mac.lower() for item in told if item.mac}
     if not request.config.gateway:
-        macs.pop(Port(HOST, request.config.bridge), None)  # it has the lowest MAC address of its ports
+        macs.pop(Interface(HOST, request.config.bridge), None)  # it has the lowest MAC address of its ports
     return tuple(
         replace(item, mac=macs[item.at]) if isinstance(item, Link) and item.at in macs else item for item in plan
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from labctl.cni.conflist import Network, capabilities
+from labctl.cni.conflist import NetworkConfigList, capabilities
 from labctl.cni.spec import COMMANDS, PREV_RESULT_ON_DEL, VALID_ATTACHMENTS, Json, at_least
 from labctl.core.resources import Attachment
 
@@ -20,11 +20,11 @@ _OF_THE_PROJECT = (
     "portmap", "ptp", "sbr", "static", "tap", "tuning", "vlan", "vrf",
 )  # fmt: skip
 REFERENCE = frozenset(_OF_THE_PROJECT)  # the plugins of containernetworking/plugins
-NO_POD = ("GC", "STATUS", "VERSION")  # the commands that do not concern a container
+COMMANDS_WITHOUT_CONTAINER = ("GC", "STATUS", "VERSION")  # the commands that do not concern a container
 
 
 @dataclass(frozen=True, slots=True)
-class Pod:
+class Container:
     """The container of a call: its id, the path of its namespace ("" if that is gone), its device, and the capability
     arguments."""
 
@@ -35,7 +35,7 @@ class Pod:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class PluginCall:
     """One call of one plugin, without the result of the plugin before."""
 
     plugin: str
@@ -43,72 +43,83 @@ class Call:
     environment: dict[str, str] = field(hash=False)
     config: Json = field(hash=False)
 
-    def input(self, previous: Json | None = None) -> str:
+    def stdin_text(self, prev_result: Json | None = None) -> str:
         """The text for the plugin's standard input; `previous` is the result to add as `prevResult`."""
-        config = self.config if previous is None else {**self.config, "prevResult": previous}
+        config = self.config if prev_result is None else {**self.config, "prevResult": prev_result}
         return json.dumps(config)
 
 
-def pod_of(attachment: Attachment, netns: str) -> Pod:
+def container_of(attachment: Attachment, netns: str) -> Container:
     """The container of an attachment. Its id is the pod's name, so that chain names are the same in every lab."""
-    return Pod(attachment.pod, netns, attachment.ifname, json.loads(attachment.args))
+    return Container(attachment.pod, netns, attachment.ifname, json.loads(attachment.args))
 
 
 def calls(
     command: str,
-    what: Network,
+    config_list: NetworkConfigList,
     path: str,
     data: str,
-    pod: Pod | None = None,
+    container: Container | None = None,
     valid: tuple[tuple[str, str], ...] = (),
-) -> tuple[Call, ...]:
+) -> tuple[PluginCall, ...]:
     """The calls of a command, in the order of the list; for DEL in reverse order.
 
     `path` is CNI_PATH, `data` the directory that plugins may write in. `valid` are the valid attachments for a GC, as
     pairs of container id and device. Raises ValueError for an unknown command, a command that needs a pod without one,
     and the reverse.
     """
-    if command not in COMMANDS or (pod is None) != (command in NO_POD):
+    if command not in COMMANDS or (container is None) != (command in COMMANDS_WITHOUT_CONTAINER):
         raise ValueError(f"a call of {command} cannot be made of this")
-    plugins = what.plugins[::-1] if command == "DEL" else what.plugins
-    environment = {"CNI_COMMAND": command, **_container(pod), "CNI_PATH": path}
+    plugins = config_list.plugins[::-1] if command == "DEL" else config_list.plugins
+    environment = {"CNI_COMMAND": command, **_container(container), "CNI_PATH": path}
     return tuple(
-        Call(plugin["type"], command, environment, _config(command, what, plugin, data, pod, valid))
+        PluginCall(plugin["type"], command, environment, _config(command, config_list, plugin, data, container, valid))
         for plugin in plugins
     )
 
 
-def version_call(plugin: str, version: str, path: str) -> Call:
+def version_call(plugin: str, version: str, path: str) -> PluginCall:
     """The VERSION call, which asks a plugin for its supported versions."""
-    return Call(plugin, "VERSION", {"CNI_COMMAND": "VERSION", "CNI_PATH": path}, {"cniVersion": version})
+    return PluginCall(plugin, "VERSION", {"CNI_COMMAND": "VERSION", "CNI_PATH": path}, {"cniVersion": version})
 
 
-def takes_previous(command: str, version: str) -> bool:
+def takes_prev_result(command: str, version: str) -> bool:
     """Whether a command, in this version, gets the final result of the ADD."""
     return command == "CHECK" or (command == "DEL" and at_least(version, PREV_RESULT_ON_DEL))
 
 
-def _container(pod: Pod | None) -> dict[str, str]:
-    if pod is None:
+def _container(container: Container | None) -> dict[str, str]:
+    if container is None:
         return {}
-    known = f"IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod.id};K8S_POD_INFRA_CONTAINER_ID={pod.id}"
-    return {"CNI_CONTAINERID": pod.id, "CNI_NETNS": pod.netns, "CNI_IFNAME": pod.ifname, "CNI_ARGS": known}
+    known = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default"
+    known += f";K8S_POD_NAME={container.id};K8S_POD_INFRA_CONTAINER_ID={container.id}"
+    return {
+        "CNI_CONTAINERID": container.id,
+        "CNI_NETNS": container.netns,
+        "CNI_IFNAME": container.ifname,
+        "CNI_ARGS": known,
+    }
 
 
 def _config(
-    command: str, what: Network, plugin: Json, data: str, pod: Pod | None, valid: tuple[tuple[str, str], ...]
+    command: str,
+    config_list: NetworkConfigList,
+    plugin: Json,
+    data: str,
+    container: Container | None,
+    valid: tuple[tuple[str, str], ...],
 ) -> Json:
     """A plugin's configuration for its standard input: without the keys for the runtime, and with those the runtime
     adds."""
     config = {key: value for key, value in plugin.items() if key not in ("capabilities", "runtimeConfig", "prevResult")}
-    config |= {"cniVersion": what.version, "name": what.name}
+    config |= {"cniVersion": config_list.version, "name": config_list.name}
     if plugin["type"] in DATA_DIRS:
         config["dataDir"] = f"{data}/{DATA_DIRS[plugin['type']]}"
     ipam = plugin.get("ipam")
     if isinstance(ipam, dict) and ipam.get("type") in DATA_DIRS:
         config["ipam"] = {**ipam, "dataDir": f"{data}/{DATA_DIRS[ipam['type']]}"}
     declared = capabilities((plugin,))
-    offered = {key: value for key, value in pod.args.items() if key in declared} if pod is not None else {}
+    offered = {key: value for key, value in container.args.items() if key in declared} if container is not None else {}
     if offered:
         config["runtimeConfig"] = offered
     if command == "GC":

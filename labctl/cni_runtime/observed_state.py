@@ -11,39 +11,39 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from labctl.cni.spec import Json, Malformed, result_of
-from labctl.core.diff import beyond
-from labctl.core.resources import IP, PHASE, Attachment, Link, Netns, Plan, Resource, Route, Sysctl
+from labctl.cni.spec import DecodeError, Json, result_from_json
+from labctl.core.diff import surplus
+from labctl.core.resources import CREATION_ORDER, IP, Attachment, Link, Netns, Plan, Resource, Route, Sysctl
 from labctl.core.scenario_types import Lab, Machine
 
-VOLATILE = ("nf_conntrack_count", "tcp_fastopen_key", "stable_secret", ".mtu", ".forwarding", "mc_forwarding")
+VOLATILE_SYSCTLS = ("nf_conntrack_count", "tcp_fastopen_key", "stable_secret", ".mtu", ".forwarding", "mc_forwarding")
 
 
-def whole(plan: Plan, made: Plan) -> Plan:
+def merge(plan: Plan, plugin_objects: Plan) -> Plan:
     """A plan with the plugins' objects: changed ones replace the plan's, new ones come after those of their kind."""
-    changed = {item.key: item for item in made}
+    changed = {item.key: item for item in plugin_objects}
     planned = [changed.pop(item.key, item) for item in plan]
-    return tuple(sorted((*planned, *changed.values()), key=lambda item: PHASE[type(item)]))
+    return tuple(sorted((*planned, *changed.values()), key=lambda item: CREATION_ORDER[type(item)]))
 
 
-def attached(plan: Iterable[Resource]) -> tuple[Attachment, ...]:
+def attachments_of(plan: Iterable[Resource]) -> tuple[Attachment, ...]:
     """The attachments of a plan, in its order."""
     return tuple(item for item in plan if isinstance(item, Attachment))
 
 
-def without(made: Plan, gone: Iterable[Attachment], lost: Iterable[str] = ()) -> Plan:
+def without_attachments(plugin_objects: Plan, attachments: Iterable[Attachment], lost: Iterable[str] = ()) -> Plan:
     """The plugins' objects without those that went with the namespaces of these attachments: all in the pod, and on
     the node the devices that led to it with everything on them. Firewall rules stay: the DEL removes them.
     All objects on nodes in `lost` (created again, or gone) are left out."""
-    gone, lost = tuple(gone), frozenset(lost)
-    pods = {item.pod for item in gone}
-    nodes = {item.node for item in gone}
+    attachments, lost = tuple(attachments), frozenset(lost)
+    pods = {item.pod for item in attachments}
+    nodes = {item.node for item in attachments}
     ends = {
         (item.ns, item.at.dev)
-        for item in made
+        for item in plugin_objects
         if isinstance(item, Link) and item.ns in nodes and item.peer is not None and item.peer.ns in pods
     }
-    return tuple(item for item in made if item.ns not in pods | lost and not _on(item, ends))
+    return tuple(item for item in plugin_objects if item.ns not in pods | lost and not _on(item, ends))
 
 
 def _on(item: Resource, ends: set[tuple[str, str]]) -> bool:
@@ -56,20 +56,20 @@ def _on(item: Resource, ends: set[tuple[str, str]]) -> bool:
     return at is not None and (at.ns, at.dev) in ends
 
 
-def made_by_plugins(plan: Plan, found: Plan, settings: Plan) -> Plan:
+def plugin_objects(plan: Plan, found: Plan, settings: Plan) -> Plan:
     """The observed objects that a plan does not have, in the namespaces of its attachments, with changed sysctls."""
     own = tuple(item for item in plan if not isinstance(item, Attachment))
-    touched = {name for item in attached(plan) for name in (item.node, item.pod)}
-    here = (item for item in beyond(own, found) if item.ns in touched and not isinstance(item, (Netns, Attachment)))
-    return whole(tuple(here), settings)
+    touched = {name for item in attachments_of(plan) for name in (item.node, item.pod)}
+    here = (item for item in surplus(own, found) if item.ns in touched and not isinstance(item, (Netns, Attachment)))
+    return merge(tuple(here), settings)
 
 
-def settings_made(ns: str, before: Mapping[str, str], after: Mapping[str, str]) -> Plan:
+def changed_sysctls(ns: str, before: Mapping[str, str], after: Mapping[str, str]) -> Plan:
     """The sysctls of a namespace that changed, and those of new devices that differ from the default."""
     return tuple(
         Sysctl(ns, name, value)
         for name, value in after.items()
-        if not name.endswith(VOLATILE) and before.get(name, after.get(_default(name), value)) != value
+        if not name.endswith(VOLATILE_SYSCTLS) and before.get(name, after.get(_default(name), value)) != value
     )
 
 
@@ -79,24 +79,26 @@ def _default(name: str) -> str:
     return ".".join([*parts[:3], "default", *parts[4:]]) if len(parts) > 4 else name
 
 
-def known(lab: Lab, results: Mapping[str, Json]) -> Lab:
+def with_addresses(lab: Lab, results: Mapping[str, Json]) -> Lab:
     """The lab with the addresses from the results, by pod; those of the first device come first."""
     if not results:
         return lab
-    return replace(lab, machines=tuple(_addressed(machine, results.get(machine.name)) for machine in lab.machines))
+    return replace(
+        lab, machines=tuple(_with_result_addresses(machine, results.get(machine.name)) for machine in lab.machines)
+    )
 
 
-def _addressed(machine: Machine, result: Json | None) -> Machine:
+def _with_result_addresses(machine: Machine, result: Json | None) -> Machine:
     if result is None or machine.addresses:
         return machine
-    return replace(machine, addresses=addresses(result))
+    return replace(machine, addresses=result_addresses(result))
 
 
-def addresses(result: Json) -> tuple[IP, ...]:
+def result_addresses(result: Json) -> tuple[IP, ...]:
     """The container's addresses in a result; empty if it is not a valid result."""
     try:
-        read = result_of(result)
-    except (Malformed, KeyError, TypeError, AttributeError):
+        read = result_from_json(result)
+    except (DecodeError, KeyError, TypeError, AttributeError):
         return ()
     sandboxed = {item.name for item in read.interfaces if item.sandbox}
     names = sandboxed or {""}

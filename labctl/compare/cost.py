@@ -5,70 +5,72 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from labctl.compare.cell import Cell, absent
-from labctl.compare.measurements import Facts, More, parts
-from labctl.core.resources import TRANSIENT, Address, Chain, Fdb, Link, Neighbour, Plan, Route, Rule
+from labctl.compare.measurements import ExtraPod, Measurements, node_namespaces
+from labctl.core.resources import TRANSIENT_NUD_STATES, Address, Chain, Fdb, Link, Neighbour, Plan, Route, Rule
 
 KINDS = ("link", "route", "routing rule", "firewall rule", "neighbour", "forwarding entry")
-OWN_RULES = (0, 32766, 32767)  # the preferences of the rules that every namespace has
-ALWAYS = KINDS[:2] + KINDS[3:4]  # reported even if the number is 0
+DEFAULT_RULE_PREFS = (0, 32766, 32767)  # the preferences of the rules that every namespace has
+ALWAYS_SHOWN = KINDS[:2] + KINDS[3:4]  # reported even if the number is 0
 
 
-def totals(facts: Facts) -> Cell:
+def node_objects(measurements: Measurements) -> Cell:
     """The objects on the first pod's node, including its other namespaces that are not pods."""
-    here = parts(facts.lab.machines, facts.cast.node)
-    found = count(facts.plan, here)
-    return Cell(_told(found, ALWAYS), counts=found, evidence=(f"in {', '.join(sorted(here))}",))
+    here = node_namespaces(measurements.lab.machines, measurements.roles.node)
+    found = count(measurements.plan, here)
+    return Cell(_counts_text(found, ALWAYS_SHOWN), counts=found, evidence=(f"in {', '.join(sorted(here))}",))
 
 
-def added(facts: Facts) -> Cell:
+def pod_objects(measurements: Measurements) -> Cell:
     """The objects that one more pod adds on its node."""
-    more = facts.more
+    more = measurements.extra_pod
     if isinstance(more, str):
         return absent(more)
-    found = _grown(facts.plan, more.plan, _both(facts, more))
-    return Cell(_told(found), counts=found, evidence=(f"the same lab was built with {more.pod} added on {more.node}",))
+    found = _increase(measurements.plan, more.plan, _node_namespaces(measurements, more))
+    return Cell(
+        _counts_text(found), counts=found, evidence=(f"the same lab was built with {more.pod} added on {more.node}",)
+    )
 
 
-def elsewhere(facts: Facts) -> Cell:
+def pod_objects_elsewhere(measurements: Measurements) -> Cell:
     """The objects that one more pod adds outside its node and itself."""
-    more = facts.more
+    more = measurements.extra_pod
     if isinstance(more, str):
         return absent(more)
-    own = {*_both(facts, more), more.pod}
-    spaces = dict.fromkeys(item.ns for item in (*facts.plan, *more.plan) if item.ns not in own)
-    grown = {name: found for name in spaces if any((found := _grown(facts.plan, more.plan, {name})).values())}
-    words = [f"{_role(facts, name)}: {_told(found)}" for name, found in grown.items()]
+    own = {*_node_namespaces(measurements, more), more.pod}
+    spaces = dict.fromkeys(item.ns for item in (*measurements.plan, *more.plan) if item.ns not in own)
+    grown = {name: found for name in spaces if any((found := _increase(measurements.plan, more.plan, {name})).values())}
+    words = [f"{_namespace_text(measurements, name)}: {_counts_text(found)}" for name, found in grown.items()]
     total = {kind: sum(found[kind] for found in grown.values()) for kind in KINDS}
     return Cell("; ".join(dict.fromkeys(words)) or "nothing", counts=total, evidence=tuple(sorted(grown)))
 
 
-def _both(facts: Facts, more: More) -> frozenset[str]:
+def _node_namespaces(measurements: Measurements, more: ExtraPod) -> frozenset[str]:
     """The namespaces of the node with the additional pod, before and after."""
-    return parts(facts.lab.machines, more.node) | parts(more.machines, more.node)
+    return node_namespaces(measurements.lab.machines, more.node) | node_namespaces(more.machines, more.node)
 
 
-def round_trip(facts: Facts) -> Cell:
+def round_trip(measurements: Measurements) -> Cell:
     """The round trip between pods of two nodes, in microseconds; `table` sets the ratio when all are known."""
-    return _speed(facts, lambda speed: None if speed is None else speed * 1e6, "round_trip")
+    return _timing_cell(measurements, lambda speed: None if speed is None else speed * 1e6, "round_trip_s")
 
 
-def stream(facts: Facts) -> Cell:
+def stream(measurements: Measurements) -> Cell:
     """The rate of a TCP stream between pods of two nodes, in Gbit/s; `table` sets the ratio when all are known."""
-    return _speed(facts, lambda speed: None if speed is None else speed / 1e9, "bits")
+    return _timing_cell(measurements, lambda speed: None if speed is None else speed / 1e9, "bits_per_s")
 
 
-def _speed(facts: Facts, scale: Callable[[float | None], float | None], name: str) -> Cell:
-    speed = facts.speed
+def _timing_cell(measurements: Measurements, scale: Callable[[float | None], float | None], name: str) -> Cell:
+    speed = measurements.timings
     if isinstance(speed, str):
         return absent(speed)
     number = scale(getattr(speed, name))
-    return absent(speed.said or "not measured") if number is None else Cell("", number=number)
+    return absent(speed.error or "not measured") if number is None else Cell("", number=number)
 
 
-def count(plan: Plan, spaces: Iterable[str]) -> dict[str, int]:
+def count(plan: Plan, namespaces: Iterable[str]) -> dict[str, int]:
     """The number of objects of each kind in these namespaces, without loopbacks, learned entries, the kernel's table
     of local addresses and link-local addresses."""
-    here = frozenset(spaces)
+    here = frozenset(namespaces)
     found = dict.fromkeys(KINDS, 0)
     for item in plan:
         if item.ns in here and (kind := _kind(item)):
@@ -82,10 +84,10 @@ def _kind(item: object) -> str:
     if isinstance(item, Address):
         ip, whole = item.addr.ip, item.addr.network.prefixlen == item.addr.max_prefixlen
         return "" if whole or not item.connected or ip.is_loopback or ip.is_link_local else "route"
-    if isinstance(item, Rule) and item.pref in OWN_RULES and not _selects(item):
+    if isinstance(item, Rule) and item.pref in DEFAULT_RULE_PREFS and not _selects(item):
         return ""  # one of the kernel's default rules
     if isinstance(item, Neighbour):
-        return "" if item.state in TRANSIENT else "neighbour"
+        return "" if item.state in TRANSIENT_NUD_STATES else "neighbour"
     kinds = {Route: "route", Rule: "routing rule", Chain: "firewall rule", Fdb: "forwarding entry"}
     return kinds.get(type(item), "")
 
@@ -95,26 +97,26 @@ def _selects(rule: Rule) -> bool:
     return any(one is not None for one in (rule.src, rule.dst, rule.iif, rule.oif, rule.mark))
 
 
-def _grown(before: Plan, after: Plan, spaces: Iterable[str]) -> dict[str, int]:
-    here = frozenset(spaces)
+def _increase(before: Plan, after: Plan, namespaces: Iterable[str]) -> dict[str, int]:
+    here = frozenset(namespaces)
     old, new = count(before, here), count(after, here)
     return {kind: new[kind] - old[kind] for kind in KINDS}
 
 
-def _role(facts: Facts, name: str) -> str:
+def _namespace_text(measurements: Measurements, name: str) -> str:
     """A description of a namespace that means the same in every lab."""
-    machine = facts.machines.get(facts.belongs(name))
+    machine = measurements.machines.get(measurements.node_of(name))
     if machine is None:
         return name
     return "each other node" if machine.role in ("node", "host") else f"the {machine.role}"
 
 
-def _told(found: dict[str, int], always: tuple[str, ...] = ()) -> str:
-    told = [_counted(number, kind) for kind, number in found.items() if number or kind in always]
+def _counts_text(found: dict[str, int], always: tuple[str, ...] = ()) -> str:
+    told = [_count_text(number, kind) for kind, number in found.items() if number or kind in always]
     return ", ".join(told) or "nothing"
 
 
-def _counted(number: int, kind: str) -> str:
+def _count_text(number: int, kind: str) -> str:
     if number == 1:
         return f"1 {kind}"
     return f"{number} {kind[:-1]}ies" if kind.endswith("entry") else f"{number} {kind}s"

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from labctl import models
-from labctl.core.scenario_types import Lab, Node
+from labctl.core.scenario_types import Lab, ScenarioNode
 from labctl.errors import UsageError
 from labctl.scenario.definition import Definition
 from labctl.scenario.parser import parse_and_compile
 
-EXTRA = "one-more"  # the name of the additional pod
+EXTRA_POD = "one-more"  # the name of the additional pod
 
 
-def grown(definition: Definition, lab: Lab, node: str) -> Lab:
+def with_extra_pod(definition: Definition, lab: Lab, node: str) -> Lab:
     """The lab of a definition with one more pod on a node and without checks. It uses the same substitutes as `lab`.
 
     Raises UsageError if the model has no room for the pod.
@@ -22,19 +22,19 @@ def grown(definition: Definition, lab: Lab, node: str) -> Lab:
         definition.text,
         definition.file,
         name=lab.name,
-        sets=definition.sets,
-        approximate=lab.substituted or None,
+        overrides=definition.overrides,
+        substitute_features=lab.substitute_features or None,
         files=dict(definition.files),
     )
     nodes = tuple(_with_pod(one) if one.name == node else one for one in scenario.nodes)
     if nodes == scenario.nodes:
         raise UsageError("its scenario does not list pods by node")
     scenario = replace(scenario, nodes=nodes, checks=())
-    model = models.find(scenario.model)
+    model = models.find_model(scenario.model)
     for _, what, _ in model.refuse(scenario) if hasattr(model, "refuse") else ():
         raise UsageError(what)
     return models.compile_lab(scenario)
 
 
-def _with_pod(node: Node) -> Node:
-    return replace(node, pods=(*node.pods, EXTRA))
+def _with_pod(node: ScenarioNode) -> ScenarioNode:
+    return replace(node, pods=(*node.pods, EXTRA_POD))

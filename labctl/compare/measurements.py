@@ -7,25 +7,25 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeAlias
 
-from labctl.compare.roles import Cast
-from labctl.core.fidelity import Part
-from labctl.core.resources import IP, Address, Link, Plan, Port
+from labctl.compare.roles import Roles
+from labctl.core.fidelity import Fidelity
+from labctl.core.resources import IP, Address, Interface, Link, Plan
 from labctl.core.results import Sighting
 from labctl.core.scenario_types import Check, Lab, Machine
-from labctl.core.topology import INNER
+from labctl.core.topology import LEAF_ROLES
 
 # came: the target answered; elsewhere: another machine answered; silent: it is proven that no reply came
-Outcome: TypeAlias = Literal["came", "elsewhere", "silent", "inconclusive"]
+ProbeOutcome: TypeAlias = Literal["came", "elsewhere", "silent", "inconclusive"]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ProbeResult:
     """One question that was asked with a marked packet: the outcome, the sentences that support it, and the sightings
     of the request in order of time. `blocked` means that the kernel of the source did not send it."""
 
     check: Check
-    outcome: Outcome
-    said: tuple[str, ...] = ()
+    outcome: ProbeOutcome
+    reasons: tuple[str, ...] = ()
     requests: tuple[Sighting, ...] = ()
     blocked: bool = False
 
@@ -34,25 +34,25 @@ class Asked:
         """The sighting of the request as it entered its target. A frame for another machine, which a switch flooded
         there, counts only if there is no other."""
         here = [seen for seen in self.requests if seen.at.ns == self.check.target and seen.direction == "in"]
-        return next((seen for seen in here if not seen.other), here[-1] if here else None)
+        return next((seen for seen in here if not seen.otherhost), here[-1] if here else None)
 
-    def leaving(self, spaces: Collection[str]) -> Sighting | None:
+    def departure(self, namespaces: Collection[str]) -> Sighting | None:
         """The last sighting of the request as it left one of these namespaces."""
-        out = [seen for seen in self.requests if seen.at.ns in spaces and seen.direction == "out"]
+        out = [seen for seen in self.requests if seen.at.ns in namespaces and seen.direction == "out"]
         return out[-1] if out else None
 
 
 @dataclass(frozen=True, slots=True)
-class Ceiling:
+class PathMtu:
     """The largest IP packet (in bytes) that passed between two pods, and the proof that one more byte does not."""
 
-    passed: int | None
-    said: tuple[str, ...] = ()
-    sure: bool = True
+    largest_bytes: int | None
+    evidence: tuple[str, ...] = ()
+    proven: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class More:
+class ExtraPod:
     """The same lab with one more pod: the pod's name, its node, the kernel objects then, and the machines."""
 
     pod: str
@@ -62,32 +62,34 @@ class More:
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
+class Timings:
     """Between two pods: a round trip in seconds, a TCP stream in bits per second. If None, `said` is the reason."""
 
-    round_trip: float | None
-    bits: float | None
-    said: str = ""
+    round_trip_s: float | None
+    bits_per_s: float | None
+    error: str = ""
 
 
 @dataclass(frozen=True)
-class Facts:
+class Measurements:
     """All measurements of one lab. A text in place of a measurement is the reason why there is none."""
 
     title: str
     lab: Lab
-    cast: Cast
+    roles: Roles
     plan: Plan
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    spaces: Mapping[str, int] = field(default_factory=dict)  # the inode number of each machine's network namespace
-    asked: Mapping[str, Asked | str] = field(default_factory=dict)
-    ceiling: Ceiling | str = ""
-    more: More | str = ""
-    speed: Speed | str = ""
+    netns_inodes: Mapping[str, int] = field(
+        default_factory=dict
+    )  # the inode number of each machine's network namespace
+    probe_results: Mapping[str, ProbeResult | str] = field(default_factory=dict)
+    path_mtu: PathMtu | str = ""
+    extra_pod: ExtraPod | str = ""
+    timings: Timings | str = ""
     seconds: float = 0.0
 
     @cached_property
-    def links(self) -> dict[Port, Link]:
+    def links(self) -> dict[Interface, Link]:
         """Every device of the lab."""
         return {item.at: item for item in self.plan if isinstance(item, Link)}
 
@@ -101,34 +103,34 @@ class Facts:
         """The machines by name."""
         return {one.name: one for one in self.lab.machines}
 
-    def holders(self, ip: IP) -> tuple[Port, ...]:
+    def interfaces_of(self, ip: IP) -> tuple[Interface, ...]:
         """The devices that have an address."""
         return tuple(item.at for item in self.addresses if item.addr.ip == ip)
 
-    def own(self, name: str) -> IP:
+    def address_of(self, name: str) -> IP:
         """A machine's first address."""
         return self.machines[name].addresses[0]
 
     def address(self, name: str) -> Address | None:
         """A machine's first address, with its device and prefix length."""
-        own = self.own(name)
+        own = self.address_of(name)
         return next((item for item in self.addresses if item.at.ns == name and item.addr.ip == own), None)
 
-    def cable(self, pod: str) -> tuple[Link | None, Link | None]:
+    def veth_pair(self, pod: str) -> tuple[Link | None, Link | None]:
         """The pod's device, and the other end of its cable."""
         address = self.address(pod)
         link = self.links.get(address.at) if address is not None else None
         return link, self.links.get(link.peer) if link is not None and link.peer is not None else None
 
-    def belongs(self, namespace: str) -> str:
+    def node_of(self, namespace: str) -> str:
         """The node that a namespace belongs to; the namespace itself if it belongs to none."""
         machine = self.machines.get(namespace)
         return machine.on or namespace if machine is not None else namespace
 
 
-def parts(machines: Iterable[Machine], node: str) -> frozenset[str]:
+def node_namespaces(machines: Iterable[Machine], node: str) -> frozenset[str]:
     """A node and its other namespaces that are not pods."""
-    return frozenset({node, *(one.name for one in machines if one.on == node and one.role not in INNER)})
+    return frozenset({node, *(one.name for one in machines if one.on == node and one.role not in LEAF_ROLES)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +143,9 @@ class Skipped:
     code: int = 4
 
 
-Column: TypeAlias = Facts | Skipped
+Column: TypeAlias = Measurements | Skipped
 
 
-def approximations(column: Column) -> tuple[Part, ...]:
+def approximations(column: Column) -> tuple[Fidelity, ...]:
     """The substitutes that were built because the kernel lacks a feature."""
     return () if isinstance(column, Skipped) else column.lab.approximations

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from labctl.core.resources import Address
 from labctl.core.scenario_types import Lab, Machine
-from labctl.core.topology import INNER
+from labctl.core.topology import LEAF_ROLES
 
-NODES = ("node", "host")
+NODE_ROLES = ("node", "host")
 
 
 @dataclass(frozen=True, slots=True)
-class Cast:
+class Roles:
     """The machines that take part: a `pod` and its `node`, a `mate` on the same node, a pod `far` on the node `other`,
     a pod `beyond` on a node behind a router, a `vm` beside the nodes, and the `internet`. A part is None if the lab
     has no such machine.
@@ -22,59 +22,59 @@ class Cast:
 
     pod: str
     node: str
-    mate: str | None = None
-    far: str | None = None
-    other: str | None = None
+    same_node_pod: str | None = None
+    other_node_pod: str | None = None
+    other_node: str | None = None
     vm: str | None = None
     internet: str | None = None
     pods: tuple[str, ...] = ()
-    beyond: str | None = None
+    routed_pod: str | None = None
 
 
-def cast(lab: Lab) -> Cast | None:
+def find_roles(lab: Lab) -> Roles | None:
     """The parts in a lab; None if none of its pods and containers has its own network.
 
     The pods are the first two of the first node that has two, the first of another node, and the first of a node
     that is in another subnet.
     """
-    pods = [one for one in lab.machines if one.role in INNER and one.within is None and one.addresses and one.on]
+    pods = [one for one in lab.machines if one.role in LEAF_ROLES and one.netns_of is None and one.addresses and one.on]
     if not pods:
         return None
     by_node: dict[str, list[Machine]] = {}
     for one in pods:
         by_node.setdefault(str(one.on), []).append(one)
-    node = next((name for name, there in by_node.items() if len(there) > 1), next(iter(by_node)))
-    own = by_node[node]
+    node = next((name for name, node_pods in by_node.items() if len(node_pods) > 1), next(iter(by_node)))
+    pods_there = by_node[node]
     far = next((there[0] for name, there in by_node.items() if name != node), None)
-    nodes = [one.name for one in lab.machines if one.role in NODES and one.name != node]
-    return Cast(
-        own[0].name,
+    nodes = [one.name for one in lab.machines if one.role in NODE_ROLES and one.name != node]
+    return Roles(
+        pods_there[0].name,
         node,
-        own[1].name if len(own) > 1 else None,
+        pods_there[1].name if len(pods_there) > 1 else None,
         far.name if far else None,
         far.on if far else next(iter(nodes), None),
         _first(lab, "vm"),
         _first(lab, "internet"),
         tuple(one.name for one in pods),
-        next((there[0].name for name, there in by_node.items() if _apart(lab, node, name)), None),
+        next((there[0].name for name, there in by_node.items() if _in_other_subnet(lab, node, name)), None),
     )
 
 
-def _apart(lab: Lab, node: str, other: str) -> bool:
+def _in_other_subnet(lab: Lab, node: str, other: str) -> bool:
     """Whether the other node is outside this node's subnet (a subnet, not a single address)."""
-    own = {one.name: one.addresses[0] for one in lab.machines if one.addresses}
-    if node not in own or other not in own:
+    first_addresses = {one.name: one.addresses[0] for one in lab.machines if one.addresses}
+    if node not in first_addresses or other not in first_addresses:
         return False
     held = (item.addr for item in lab.plan if isinstance(item, Address) and item.ns == node)
-    network = next((addr.network for addr in held if addr.ip == own[node]), None)
-    return network is not None and network.prefixlen < network.max_prefixlen and own[other] not in network
+    network = next((addr.network for addr in held if addr.ip == first_addresses[node]), None)
+    return network is not None and network.prefixlen < network.max_prefixlen and first_addresses[other] not in network
 
 
-def absent(part: str, who: Cast) -> str:
+def absence_text(part: str, roles: Roles) -> str:
     """Why a part is None, in a few words."""
     if part == "mate":
         return "one pod on its node"
-    if part == "far" and who.other is not None:
+    if part == "far" and roles.other_node is not None:
         return "no pod on another node"
     if part == "beyond":
         return "no node behind a router"

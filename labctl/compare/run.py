@@ -12,37 +12,37 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from labctl.cni_runtime.observed_state import attached
-from labctl.compare.extra_pod import EXTRA, grown
-from labctl.compare.measure import ask
-from labctl.compare.measurements import Column, Facts, More, Skipped
-from labctl.compare.roles import cast
+from labctl.cni_runtime.observed_state import attachments_of
+from labctl.compare.extra_pod import EXTRA_POD, with_extra_pod
+from labctl.compare.measure import measure
+from labctl.compare.measurements import Column, ExtraPod, Measurements, Skipped
+from labctl.compare.roles import find_roles
 from labctl.compare.table import Table, table
 from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, LabError, MissingError
 from labctl.kernel.host import lab_state, paths
-from labctl.kernel.host.signals import undisturbed
+from labctl.kernel.host.signals import ignore_signals
 from labctl.lab import lifecycle
 
-Tell = Callable[[str], None]
-NOBODY = "it has no pod or container with its own address"
+MessageCallback = Callable[[str], None]
+NO_PODS_REASON = "it has no pod or container with its own address"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ComparedScenario:
     """One scenario to compare: the name that was given, and its definition."""
 
     title: str
     definition: lifecycle.Definition
 
     @property
-    def askable(self) -> bool:
+    def has_pods(self) -> bool:
         """Whether the lab has a pod to measure. Pods that get their addresses from plugins count as well."""
-        lab = lifecycle.compiled(self.definition)
-        return cast(lab) is not None or bool(attached(lab.plan))
+        lab = lifecycle.compile_definition(self.definition)
+        return find_roles(lab) is not None or bool(attachments_of(lab.plan))
 
 
-def compare(entries: Sequence[Entry], tell: Tell, *, approximate: bool = False) -> Table:
+def compare(entries: Sequence[ComparedScenario], report_step: MessageCallback, *, approximate: bool = False) -> Table:
     """Build, measure and remove every lab. Labs that this kernel cannot hold are skipped, with the reason.
 
     `approximate` builds a model's substitutes where the kernel lacks a feature.
@@ -52,68 +52,72 @@ def compare(entries: Sequence[Entry], tell: Tell, *, approximate: bool = False) 
     for number, entry in enumerate(entries, 1):
 
         def say(text: str, number: int = number, title: str = entry.title) -> None:
-            tell(f"{number} of {len(entries)}, {title}: {text}")
+            report_step(f"{number} of {len(entries)}, {title}: {text}")
 
         columns.append(_column(entry, say, approximate))
     return table(columns, time.monotonic() - begun)
 
 
-def _column(entry: Entry, tell: Tell, approximate: bool) -> Column:
-    planned = lifecycle.compiled(entry.definition)
-    if not entry.askable:
-        return Skipped(entry.title, planned.model, NOBODY, 2)
+def _column(entry: ComparedScenario, report_step: MessageCallback, approximate: bool) -> Column:
+    planned = lifecycle.compile_definition(entry.definition)
+    if not entry.has_pods:
+        return Skipped(entry.title, planned.model, NO_PODS_REASON, 2)
     begun = time.monotonic()
     try:
-        with built(entry.definition, tell, approximate) as lab:
-            who = cast(lab)
-            if who is None:
-                return Skipped(entry.title, lab.model, NOBODY, 2)
-            facts = ask(entry.title, lab, who, tell)
-        facts = replace(facts, more=_one_more(entry.definition, facts, tell))
+        with temporary_lab(entry.definition, report_step, approximate) as lab:
+            roles = find_roles(lab)
+            if roles is None:
+                return Skipped(entry.title, lab.model, NO_PODS_REASON, 2)
+            facts = measure(entry.title, lab, roles, report_step)
+        facts = replace(facts, extra_pod=_measure_extra_pod(entry.definition, facts, report_step))
         return replace(facts, seconds=time.monotonic() - begun)
     except (MissingError, KernelError) as error:
-        return Skipped(entry.title, planned.model, _why(error), error.code)
+        return Skipped(entry.title, planned.model, _skip_reason(error), error.code)
 
 
-def _why(error: LabError) -> str:
+def _skip_reason(error: LabError) -> str:
     """An error's sentence without the lab's generated name."""
     _, colon, rest = error.message.partition(" cannot be built: ")
     return rest if colon else error.message
 
 
 @contextmanager
-def built(definition: lifecycle.Definition, tell: Tell, approximate: bool = False) -> Iterator[Lab]:
+def temporary_lab(
+    definition: lifecycle.Definition, report_step: MessageCallback, approximate: bool = False
+) -> Iterator[Lab]:
     """Build the lab of a definition under an unused name; remove it at the end of the block."""
-    name = own_name()
+    name = temporary_lab_name()
     try:
-        yield lifecycle.up(_named(definition, name), approximate=approximate, progress=tell).lab
+        yield lifecycle.up(_with_name(definition, name), approximate=approximate, progress=report_step).lab
     finally:
-        with undisturbed():
+        with ignore_signals():
             lifecycle.down(name)
 
 
-def own_name() -> str:
+def temporary_lab_name() -> str:
     """An unused name for a lab: `compare-` and eight random hexadecimal digits."""
     while True:
         name = f"compare-{secrets.token_hex(4)}"
-        if name not in paths.labs() and name not in lab_state.records():
+        if name not in paths.labs() and name not in lab_state.labs_with_files():
             return name
 
 
-def _named(definition: lifecycle.Definition, name: str) -> lifecycle.Definition:
+def _with_name(definition: lifecycle.Definition, name: str) -> lifecycle.Definition:
     lab = definition.lab
     return replace(definition, name=name, lab=None if lab is None else replace(lab, name=name))
 
 
-def _one_more(definition: lifecycle.Definition, facts: Facts, tell: Tell) -> More | str:
+def _measure_extra_pod(
+    definition: lifecycle.Definition, measurements: Measurements, report_step: MessageCallback
+) -> ExtraPod | str:
     """The same lab with one more pod, on the measured node or, if that is full, on another."""
     reasons: dict[str, list[str]] = {}
-    for node in filter(None, (facts.cast.node, facts.cast.other)):
+    for node in filter(None, (measurements.roles.node, measurements.roles.other_node)):
         try:
-            more = grown(definition, facts.lab, node)
-            tell(f"building it with one more pod on {node}")
-            with built(replace(definition, lab=more), tell) as lab:
-                return More(EXTRA, node, lifecycle.observe(lab.name), lab.machines)
+            more = with_extra_pod(definition, measurements.lab, node)
+            report_step(f"building it with one more pod on {node}")
+            with temporary_lab(replace(definition, lab=more), report_step) as lab:
+                return ExtraPod(EXTRA_POD, node, lifecycle.observe(lab.name), lab.machines)
         except LabError as error:
             reasons.setdefault(error.message, []).append(node)
     return "; ".join(f"not on {' or '.join(nodes)}: {reason}" for reason, nodes in reasons.items())

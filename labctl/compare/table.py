@@ -8,7 +8,7 @@ from functools import partial
 
 from labctl.compare import cost, placement, visibility
 from labctl.compare.cell import Cell
-from labctl.compare.measurements import Column, Facts, Skipped
+from labctl.compare.measurements import Column, Measurements, Skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,25 +19,32 @@ class Row:
     key: str
     title: str
     group: str
-    answer: Callable[[Facts], Cell]
+    answer: Callable[[Measurements], Cell]
     timed: bool = False
 
 
-PLACE, SEEN, INWARDS, PATHS = "where a pod sits", "how others see a pod", "who reaches a pod", "from pod to pod"
-COST, SPEED = "what it takes", "how fast it is"
+PLACEMENT, VISIBILITY, REACHABILITY, PATHS = (
+    "where a pod sits",
+    "how others see a pod",
+    "who reaches a pod",
+    "from pod to pod",
+)
+COST, TIMING = "what it takes", "how fast it is"
 ROWS = (
-    Row("namespace", "a namespace per pod", PLACE, placement.namespaces),
-    Row("bridge", "the pods' bridge", PLACE, placement.bridge),
-    Row("subnet", "a pod's address is from", PLACE, placement.subnet),
-    Row("gateway", "a pod's gateway", PLACE, placement.gateway),
-    Row("peer", "seen by other pods as", SEEN, visibility.peer),
-    Row("own_node", "by its own node", SEEN, partial(visibility.seen_as, key="own_node")),
-    Row("other_node", "by another node", SEEN, partial(visibility.seen_as, key="other_node")),
-    Row("vm", "by a vm beside the nodes", SEEN, partial(visibility.seen_as, key="vm")),
-    Row("leaving", "leaving for the internet", SEEN, visibility.leaving),
-    Row("internet", "by the internet", SEEN, partial(visibility.seen_as, key="internet")),
-    Row("from_vm", "the vm reaches a pod", INWARDS, partial(visibility.reaches, key="from_vm")),
-    Row("from_internet", "the internet reaches it", INWARDS, partial(visibility.reaches, key="from_internet")),
+    Row("namespace", "a namespace per pod", PLACEMENT, placement.namespaces),
+    Row("bridge", "the pods' bridge", PLACEMENT, placement.bridge),
+    Row("subnet", "a pod's address is from", PLACEMENT, placement.subnet),
+    Row("gateway", "a pod's gateway", PLACEMENT, placement.gateway),
+    Row("peer", "seen by other pods as", VISIBILITY, visibility.seen_by_pods),
+    Row("own_node", "by its own node", VISIBILITY, partial(visibility.seen_as, key="own_node")),
+    Row("other_node", "by another node", VISIBILITY, partial(visibility.seen_as, key="other_node")),
+    Row("vm", "by a vm beside the nodes", VISIBILITY, partial(visibility.seen_as, key="vm")),
+    Row("leaving", "leaving for the internet", VISIBILITY, visibility.source_at_node_exit),
+    Row("internet", "by the internet", VISIBILITY, partial(visibility.seen_as, key="internet")),
+    Row("from_vm", "the vm reaches a pod", REACHABILITY, partial(visibility.reach_of_pod, key="from_vm")),
+    Row(
+        "from_internet", "the internet reaches it", REACHABILITY, partial(visibility.reach_of_pod, key="from_internet")
+    ),
     Row("same_node", "between pods of one node", PATHS, lambda facts: visibility.path(facts, "mate")),
     Row("same_node_ttl", "TTL there, from 64", PATHS, lambda facts: visibility.ttl(facts, "mate")),
     Row("cross_node", "between nodes", PATHS, lambda facts: visibility.path(facts, "far", "mate_far")),
@@ -45,11 +52,11 @@ ROWS = (
     Row("beyond", "across a router", PATHS, lambda facts: visibility.path(facts, "beyond")),
     Row("pod_mtu", "a pod's MTU", PATHS, placement.pod_mtu),
     Row("path_mtu", "path MTU across nodes", PATHS, visibility.path_mtu),
-    Row("node_objects", "a node holds", COST, cost.totals),
-    Row("pod_adds", "one more pod adds there", COST, cost.added),
-    Row("pod_adds_elsewhere", "and elsewhere", COST, cost.elsewhere),
-    Row("round_trip", "round trip across nodes", SPEED, cost.round_trip, timed=True),
-    Row("stream", "TCP across nodes", SPEED, cost.stream, timed=True),
+    Row("node_objects", "a node holds", COST, cost.node_objects),
+    Row("pod_adds", "one more pod adds there", COST, cost.pod_objects),
+    Row("pod_adds_elsewhere", "and elsewhere", COST, cost.pod_objects_elsewhere),
+    Row("round_trip", "round trip across nodes", TIMING, cost.round_trip, timed=True),
+    Row("stream", "TCP across nodes", TIMING, cost.stream, timed=True),
 )
 UNITS = {"round_trip": "us", "stream": "Gbit/s"}
 
@@ -64,7 +71,7 @@ class Table:
     seconds: float = 0.0
 
     @property
-    def unsure(self) -> bool:
+    def inconclusive(self) -> bool:
         """Whether evidence was lost for any answer."""
         return any(cell.state == "inconclusive" for column in self.cells for cell in column)
 

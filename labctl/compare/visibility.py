@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from labctl.compare.cell import Cell, absent, inconclusive
-from labctl.compare.measurements import Asked, Ceiling, Facts, parts
+from labctl.compare.measurements import Measurements, PathMtu, ProbeResult, node_namespaces
 from labctl.core.resources import IP, Link
 from labctl.core.results import Sighting
-from labctl.packets.decode import BARE_PORT
+from labctl.packets.decode import FLANNEL_UDP_PORT
 
-TUNNELS = ("tun", "ipip", "gre", "geneve", "vxlan", "sit", "wireguard")  # kinds of devices that encapsulate
-WRAPPED = {"vxlan": "VXLAN", "ipip": "IP in IP", "geneve": "Geneve", "udp": "UDP"}
-PEERS = ("mate", "far", "back")
+TUNNEL_LINK_KINDS = ("tun", "ipip", "gre", "geneve", "vxlan", "sit", "wireguard")  # kinds of devices that encapsulate
+ENCAP_NAMES = {"vxlan": "VXLAN", "ipip": "IP in IP", "geneve": "Geneve", "udp": "UDP"}
+POD_PROBES = ("mate", "far", "back")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,60 +27,60 @@ class Tunnel:
         return f"{self.kind} {self.number}".rstrip() + self.port
 
 
-def seen_as(facts: Facts, key: str) -> Cell:
+def seen_as(measurements: Measurements, key: str) -> Cell:
     """The owner of the source address with which the pod's request arrived."""
-    asked = facts.asked[key]
-    if isinstance(asked, str):
-        return absent(asked)
-    if asked.outcome != "came" or asked.arrival is None:
-        return _unanswered(asked)
-    source = asked.arrival.src
-    return Cell(owner(facts, source, asked.check.target), address=source, evidence=(f"seen {asked.arrival}",))
+    result = measurements.probe_results[key]
+    if isinstance(result, str):
+        return absent(result)
+    if result.outcome != "came" or result.arrival is None:
+        return _unanswered_cell(result)
+    source = result.arrival.src
+    return Cell(owner(measurements, source, result.check.target), address=source, evidence=(f"seen {result.arrival}",))
 
 
-def leaving(facts: Facts) -> Cell:
+def source_at_node_exit(measurements: Measurements) -> Cell:
     """The owner of the source address with which the pod's packet to the internet leaves the node."""
-    asked = facts.asked["internet"]
-    if isinstance(asked, str):
-        return absent(asked)
-    out = asked.leaving(parts(facts.lab.machines, facts.cast.node))
-    if asked.outcome != "came" or out is None:
-        return _unanswered(asked)
-    return Cell(owner(facts, out.src, facts.cast.node), address=out.src, evidence=(f"seen {out}",))
+    result = measurements.probe_results["internet"]
+    if isinstance(result, str):
+        return absent(result)
+    out = result.departure(node_namespaces(measurements.lab.machines, measurements.roles.node))
+    if result.outcome != "came" or out is None:
+        return _unanswered_cell(result)
+    return Cell(owner(measurements, out.src, measurements.roles.node), address=out.src, evidence=(f"seen {out}",))
 
 
-def reaches(facts: Facts, key: str) -> Cell:
+def reach_of_pod(measurements: Measurements, key: str) -> Cell:
     """Whether a machine outside reaches the pod by the pod's address, and which source the pod sees."""
-    found = seen_as(facts, key)
+    found = seen_as(measurements, key)
     return found if found.address is None else replace(found, text=f"yes, seen as {found.text}")
 
 
-def peer(facts: Facts) -> Cell:
+def seen_by_pods(measurements: Measurements) -> Cell:
     """The source address that other pods see: the common invariant of Kubernetes' network models."""
-    those = [asked for key in PEERS if not isinstance(asked := facts.asked[key], str)]
-    if not those:
+    results = [result for key in POD_PROBES if not isinstance(result := measurements.probe_results[key], str)]
+    if not results:
         return absent("no second pod")
-    lost = [asked for asked in those if asked.outcome == "inconclusive"]
+    lost = [asked for asked in results if asked.outcome == "inconclusive"]
     if lost:
-        return _unanswered(lost[0])
-    came = [asked for asked in those if asked.outcome == "came" and asked.arrival is not None]
-    if not came:
-        return _unanswered(those[0])
+        return _unanswered_cell(lost[0])
+    answered_results = [asked for asked in results if asked.outcome == "came" and asked.arrival is not None]
+    if not answered_results:
+        return _unanswered_cell(results[0])
     told = []
-    for asked in came:
-        assert asked.arrival is not None
-        mine = asked.arrival.src == facts.own(asked.check.source)
-        told.append("its own address" if mine else owner(facts, asked.arrival.src, asked.check.target))
-    evidence = tuple(f"seen {asked.arrival}" for asked in came)
-    first = came[0].arrival
-    missed = [asked for asked in those if asked not in came]
-    less = f"; {', '.join(dict.fromkeys(_ends(asked) for asked in missed))} not reached" if missed else ""
+    for result in answered_results:
+        assert result.arrival is not None
+        mine = result.arrival.src == measurements.address_of(result.check.source)
+        told.append("its own address" if mine else owner(measurements, result.arrival.src, result.check.target))
+    evidence = tuple(f"seen {asked.arrival}" for asked in answered_results)
+    first = answered_results[0].arrival
+    missed = [asked for asked in results if asked not in answered_results]
+    less = f"; {', '.join(dict.fromkeys(_probe_text(asked) for asked in missed))} not reached" if missed else ""
     return Cell(", ".join(dict.fromkeys(told)) + less, address=first.src if first else None, evidence=evidence)
 
 
-def ttl(facts: Facts, *keys: str) -> Cell:
+def ttl(measurements: Measurements, *keys: str) -> Cell:
     """The TTL with which a packet arrives that was sent with 64; for several questions, all different values."""
-    came, other = _came(facts, keys)
+    came, other = _answered_results(measurements, keys)
     if other is not None:
         return other
     seen = [asked.arrival for asked in came if asked.arrival is not None]
@@ -88,17 +88,21 @@ def ttl(facts: Facts, *keys: str) -> Cell:
     return Cell(" or ".join(told), number=seen[0].ttl, evidence=tuple(f"seen {one}" for one in seen))
 
 
-def path(facts: Facts, *keys: str) -> Cell:
+def path(measurements: Measurements, *keys: str) -> Cell:
     """How a packet got from one pod to another: switched, or routed and by which machine, and in which tunnel."""
-    came, other = _came(facts, keys)
+    answered_results, other = _answered_results(measurements, keys)
     if other is not None:
         return other
-    evidence = (f"seen {one}" + (f", from {one.eth_src}" if one.eth_src else "") for one in came[0].requests)
-    words = _joined([(_way(facts, asked), _tunnel(facts, asked.requests)) for asked in came])
-    return Cell(words, counts={"routers": len(_routers(came[0].requests))}, evidence=tuple(evidence))
+    evidence = (
+        f"seen {one}" + (f", from {one.eth_src}" if one.eth_src else "") for one in answered_results[0].requests
+    )
+    words = _join_paths(
+        [(_forwarding_text(measurements, asked), _tunnel(measurements, asked.requests)) for asked in answered_results]
+    )
+    return Cell(words, counts={"routers": len(_routers(answered_results[0].requests))}, evidence=tuple(evidence))
 
 
-def _joined(ways: list[tuple[str, Tunnel | None]]) -> str:
+def _join_paths(ways: list[tuple[str, Tunnel | None]]) -> str:
     """The paths of several packets in one phrase; the common part appears once."""
     tunnels = list(dict.fromkeys(tunnel for _, tunnel in ways))
     if len({(tunnel.kind, tunnel.port) for tunnel in tunnels if tunnel is not None}) == 1 and None not in tunnels:
@@ -109,46 +113,46 @@ def _joined(ways: list[tuple[str, Tunnel | None]]) -> str:
     return " or ".join(word if not number else word.removeprefix("routed ") for number, word in enumerate(told))
 
 
-def _came(facts: Facts, keys: tuple[str, ...]) -> tuple[list[Asked], Cell | None]:
+def _answered_results(measurements: Measurements, keys: tuple[str, ...]) -> tuple[list[ProbeResult], Cell | None]:
     """Those of the questions that were answered, or a cell with the reason if the first was not."""
-    first = facts.asked[keys[0]]
+    first = measurements.probe_results[keys[0]]
     if isinstance(first, str):
         return [], absent(first)
     if first.outcome == "silent":
         return [], absent("not reached")
     if first.outcome != "came" or first.arrival is None:
-        return [], _unanswered(first)
-    rest = (asked for key in keys if not isinstance(asked := facts.asked[key], str))
+        return [], _unanswered_cell(first)
+    rest = (result for key in keys if not isinstance(result := measurements.probe_results[key], str))
     return [asked for asked in rest if asked.outcome == "came" and asked.arrival is not None], None
 
 
-def _way(facts: Facts, asked: Asked) -> str:
+def _forwarding_text(measurements: Measurements, result: ProbeResult) -> str:
     """Whether one packet was switched or routed, and by which machines."""
-    seen = asked.requests
+    seen = result.requests
     routers = _routers(seen)
-    roles = {facts.machines[name].role for name in routers if name in facts.machines}
-    together = facts.belongs(asked.check.source) == facts.belongs(asked.check.target)
-    words = "switched"
+    roles = {measurements.machines[name].role for name in routers if name in measurements.machines}
+    together = measurements.node_of(result.check.source) == measurements.node_of(result.check.target)
+    text = "switched"
     if "fabric" in roles:
-        words = "routed by the fabric"
+        text = "routed by the fabric"
     elif routers:
-        words = "routed by the node" if together else "routed by the nodes"
-    elif together and _outside(facts, seen):
-        words = "switched, through the fabric"
-    return words
+        text = "routed by the node" if together else "routed by the nodes"
+    elif together and _forwarded_by_fabric(measurements, seen):
+        text = "switched, through the fabric"
+    return text
 
 
-def _outside(facts: Facts, seen: tuple[Sighting, ...]) -> bool:
+def _forwarded_by_fabric(measurements: Measurements, sightings: tuple[Sighting, ...]) -> bool:
     """Whether a fabric forwarded the packet. A fabric that only received a flooded copy does not count."""
-    sent = (facts.machines.get(one.at.ns) for one in seen if one.direction == "out")
+    sent = (measurements.machines.get(one.at.ns) for one in sightings if one.direction == "out")
     return any(machine is not None and machine.role == "fabric" for machine in sent)
 
 
-def _routers(seen: tuple[Sighting, ...]) -> list[str]:
+def _routers(sightings: tuple[Sighting, ...]) -> list[str]:
     """The namespaces that decremented the TTL, in order."""
     first: dict[str, int] = {}
     last: dict[str, int] = {}
-    for one in seen:
+    for one in sightings:
         if one.direction == "in":
             first.setdefault(one.at.ns, one.ttl)
         else:
@@ -156,77 +160,77 @@ def _routers(seen: tuple[Sighting, ...]) -> list[str]:
     return [name for name, came in first.items() if last.get(name, came) < came]
 
 
-def _tunnel(facts: Facts, seen: tuple[Sighting, ...]) -> Tunnel | None:
+def _tunnel(measurements: Measurements, sightings: tuple[Sighting, ...]) -> Tunnel | None:
     """The tunnel that carried the packet: as it was seen on the wire, with the port from the kernel's device; else the
     tunnel device that the packet entered, if the encapsulated packet was not seen."""
-    wrapped = next((one for one in seen if one.encap != "none"), None)
+    wrapped = next((one for one in sightings if one.encap != "none"), None)
     if wrapped is not None:
         kind, _, number = wrapped.encap.partition(" ")
         if kind == "udp":  # recognised by its port alone
-            return Tunnel(WRAPPED[kind], str(BARE_PORT))
-        options = [dict(link.options) for link in facts.links.values() if link.kind == kind]
+            return Tunnel(ENCAP_NAMES[kind], str(FLANNEL_UDP_PORT))
+        options = [dict(link.options) for link in measurements.links.values() if link.kind == kind]
         own = [one["dstport"] for one in options if one.get("id") == number and "dstport" in one]
         shared = [one["dstport"] for one in options if one.get("id", "0") == "0" and "dstport" in one]
         port = next((f", UDP {one}" for one in (*own, *shared)), "")
-        return Tunnel(WRAPPED.get(kind, kind), number, port)
-    out = [one for one in seen if one.at.ns == facts.cast.node and one.direction == "out"]
-    link: Link | None = facts.links.get(out[-1].at) if out else None
-    found = link is not None and link.kind in TUNNELS
+        return Tunnel(ENCAP_NAMES.get(kind, kind), number, port)
+    out = [one for one in sightings if one.at.ns == measurements.roles.node and one.direction == "out"]
+    link: Link | None = measurements.links.get(out[-1].at) if out else None
+    found = link is not None and link.kind in TUNNEL_LINK_KINDS
     return Tunnel(f"a tunnel of {link.at.dev} ({link.kind})") if link is not None and found else None
 
 
-def path_mtu(facts: Facts) -> Cell:
+def path_mtu(measurements: Measurements) -> Cell:
     """The largest packet that passes unfragmented between pods of two nodes."""
-    found = facts.ceiling
+    found = measurements.path_mtu
     if isinstance(found, str):
         return absent(found)
-    return _ceiling(found)
+    return _path_mtu_cell(found)
 
 
-def _ceiling(found: Ceiling) -> Cell:
-    if found.passed is None or not found.sure:
-        return inconclusive("no size was proven to be the largest", found.said)
-    return Cell(str(found.passed), number=found.passed, evidence=found.said)
+def _path_mtu_cell(found: PathMtu) -> Cell:
+    if found.largest_bytes is None or not found.proven:
+        return inconclusive("no size was proven to be the largest", found.evidence)
+    return Cell(str(found.largest_bytes), number=found.largest_bytes, evidence=found.evidence)
 
 
-def owner(facts: Facts, ip: IP, at: str) -> str:
+def owner(measurements: Measurements, ip: IP, at: str) -> str:
     """The owner of an address, as a word that means the same in every lab. `at` is the machine that saw it."""
-    who = facts.cast
-    held = facts.holders(ip)
-    rank = (who.pod, who.mate, who.far, who.node, who.other)
+    roles = measurements.roles
+    held = measurements.interfaces_of(ip)
+    rank = (roles.pod, roles.same_node_pod, roles.other_node_pod, roles.node, roles.other_node)
     order = sorted(held, key=lambda port: rank.index(port.ns) if port.ns in rank else len(rank))
     port = order[0] if order else None
-    machine = facts.machines.get(port.ns) if port is not None else None
+    machine = measurements.machines.get(port.ns) if port is not None else None
     if machine is not None and machine.role not in ("fabric", "internet"):
-        word = {who.pod: "pod", who.node: "node"}.get(machine.name, machine.name)
-        if machine.on == who.node and machine.role not in ("pod", "container"):
-            word = "node"
+        name = {roles.pod: "pod", roles.node: "node"}.get(machine.name, machine.name)
+        if machine.on == roles.node and machine.role not in ("pod", "container"):
+            name = "node"
         assert port is not None
-        return word if machine.addresses[0] == ip else f"{word} ({port.dev})"
-    target = facts.machines.get(at)
+        return name if machine.addresses[0] == ip else f"{name} ({port.dev})"
+    target = measurements.machines.get(at)
     if target is not None and target.role == "internet":
         return "public address"
     return machine.role if machine is not None else f"{ip}, which no machine has"
 
 
-def _unanswered(asked: Asked) -> Cell:
+def _unanswered_cell(result: ProbeResult) -> Cell:
     """The cell of a question without a reply from the target."""
-    if asked.outcome == "inconclusive" or asked.outcome == "came":
-        return inconclusive(f"{_ends(asked)} could not be decided", asked.said)
-    if asked.outcome == "elsewhere":
-        return Cell("no: another machine has that address", evidence=asked.said)
-    return Cell(f"no: {_end(asked)}", evidence=asked.said)
+    if result.outcome == "inconclusive" or result.outcome == "came":
+        return inconclusive(f"{_probe_text(result)} could not be decided", result.reasons)
+    if result.outcome == "elsewhere":
+        return Cell("no: another machine has that address", evidence=result.reasons)
+    return Cell(f"no: {_loss_text(result)}", evidence=result.reasons)
 
 
-def _end(asked: Asked) -> str:
+def _loss_text(result: ProbeResult) -> str:
     """Where a packet ended that got no reply."""
-    if asked.blocked:
-        return f"{asked.check.source} has no route to it"
-    last = asked.requests[-1] if asked.requests else None
+    if result.blocked:
+        return f"{result.check.source} has no route to it"
+    last = result.requests[-1] if result.requests else None
     if last is None:
         return "no machine answers for it"
     return f"it ends in {last.at.ns}" if last.direction == "in" else f"it is lost after {last.at.ns}"
 
 
-def _ends(asked: Asked) -> str:
-    return f"{asked.check.source} -> {asked.check.target}"
+def _probe_text(result: ProbeResult) -> str:
+    return f"{result.check.source} -> {result.check.target}"

@@ -9,11 +9,23 @@ from operator import attrgetter
 from typing import Any, Literal, cast
 
 from labctl.core.iptables import BUILTIN
-from labctl.core.kernel_defaults import moves_local, own_addresses, own_rules
-from labctl.core.resources import PHASE, TRANSIENT, Chain, Link, Neighbour, Netns, Plan, Resource, Route, Rule, Sysctl
+from labctl.core.kernel_defaults import kernel_default_addresses, kernel_default_rules, replaces_local_rule
+from labctl.core.resources import (
+    CREATION_ORDER,
+    TRANSIENT_NUD_STATES,
+    Chain,
+    Link,
+    Neighbour,
+    Netns,
+    Plan,
+    Resource,
+    Route,
+    Rule,
+    Sysctl,
+)
 
-Kind = Literal["missing", "extra", "changed"]
-_NO_IPV6 = ("net.ipv6.conf.all.disable_ipv6", "net.ipv6.conf.lo.disable_ipv6")  # they remove ::1
+ChangeKind = Literal["missing", "extra", "changed"]
+_DISABLE_IPV6_SYSCTLS = ("net.ipv6.conf.all.disable_ipv6", "net.ipv6.conf.lo.disable_ipv6")  # they remove ::1
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +37,7 @@ class Change:
     have: Resource | None
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ChangeKind:
         if self.have is None:
             return "missing"
         return "extra" if self.want is None else "changed"
@@ -46,41 +58,41 @@ def diff(want: Plan, have: Plan) -> tuple[Change, ...]:
     entries, and transient entries that expired, are not drift.
     """
     found = {item.key: item for item in have}
-    wanted = _implied(want, found) | {item.key: item for item in want}
-    twins = _twins(wanted, found, have) if len(found) < len(have) else []
-    gone = {key for key in found if key[0] in ("netns", "link") and key not in wanted}
+    wanted = _kernel_defaults(want, found) | {item.key: item for item in want}
+    duplicates = _duplicates(wanted, found, have) if len(found) < len(have) else []
+    removed_keys = {key for key in found if key[0] in ("netns", "link") and key not in wanted}
     extra = [
         Change(None, item)
         for key, item in found.items()
-        if key not in wanted and _counts(item) and not _goes_along(item, gone)
+        if key not in wanted and _is_drift(item) and not _removed_with_parent(item, removed_keys)
     ]
-    extra += [Change(None, item) for item in twins]
+    extra += [Change(None, item) for item in duplicates]
     rest: list[Change] = []
     for key, item in wanted.items():
         other = found.get(key)
         if other is None:
-            if not _ignorable(item, found):
+            if not _may_be_missing(item, found):
                 rest.append(Change(item, None))
         elif item is not other and item != other and not same(item, other):
             rest.append(Change(item, other))
-    extra.sort(key=lambda change: -PHASE[type(change.have)])
-    rest.sort(key=lambda change: PHASE[type(change.want)])
+    extra.sort(key=lambda change: -CREATION_ORDER[type(change.have)])
+    rest.sort(key=lambda change: CREATION_ORDER[type(change.want)])
     return (*extra, *rest)
 
 
-def beyond(want: Plan, have: Plan) -> Plan:
+def surplus(want: Plan, have: Plan) -> Plan:
     """The observed objects that are not as wanted: everything that `diff` calls extra, including the objects that go
     with a namespace or link, and the observed side of everything that it calls changed."""
     found = {item.key: item for item in have}
-    wanted = _implied(want, found) | {item.key: item for item in want}
+    wanted = _kernel_defaults(want, found) | {item.key: item for item in want}
     return tuple(
         item
         for key, item in found.items()
-        if (key not in wanted and _counts(item)) or (key in wanted and not same(wanted[key], item))
+        if (key not in wanted and _is_drift(item)) or (key in wanted and not same(wanted[key], item))
     )
 
 
-def _twins(
+def _duplicates(
     wanted: dict[tuple[Any, ...], Resource], found: dict[tuple[Any, ...], Resource], have: Plan
 ) -> list[Resource]:
     """Additional objects with the key of another one, as `ip route append` creates them: all except the wanted one.
@@ -90,17 +102,17 @@ def _twins(
     groups: dict[tuple[Any, ...], list[Resource]] = {}
     for item in have:
         groups.setdefault(item.key, []).append(item)
-    twins: list[Resource] = []
+    duplicates: list[Resource] = []
     for key, group in groups.items():
         if len(group) > 1:
             want = wanted.get(key)
             keep = next((item for item in group if want is not None and same(want, item)), group[-1])
             found[key] = keep
-            twins += [item for item in dict.fromkeys(group) if item != keep]
-    return twins
+            duplicates += [item for item in dict.fromkeys(group) if item != keep]
+    return duplicates
 
 
-def _implied(want: Plan, found: dict[tuple[Any, ...], Resource]) -> dict[tuple[Any, ...], Resource]:
+def _kernel_defaults(want: Plan, found: dict[tuple[Any, ...], Resource]) -> dict[tuple[Any, ...], Resource]:
     """Objects that are wanted without being in the plan: forwarding on every device, as ip_forward sets it; the
     kernel's routing rules, without the first one if the plan moves it; the addresses of a loopback device that is up.
     A family of which no rule was read is left out."""
@@ -109,45 +121,53 @@ def _implied(want: Plan, found: dict[tuple[Any, ...], Resource]) -> dict[tuple[A
     for key, item in found.items():
         if isinstance(item, Sysctl) and item.name.endswith(".forwarding") and item.ns in forward:
             implied[key] = Sysctl(item.ns, item.name, forward[item.ns])  # ip_forward sets it on every device
-    silent = {item.ns for item in want if isinstance(item, Sysctl) and item.name in _NO_IPV6 and item.value == "1"}
-    moved = {(item.ns, item.family) for item in want if isinstance(item, Rule) and moves_local(item)}
+    without_ipv6 = {
+        item.ns
+        for item in want
+        if isinstance(item, Sysctl) and item.name in _DISABLE_IPV6_SYSCTLS and item.value == "1"
+    }
+    local_rule_replaced = {
+        (item.ns, item.family) for item in want if isinstance(item, Rule) and replaces_local_rule(item)
+    }
     for ns in [item.name for item in want if isinstance(item, Netns)]:
         lo = found.get(("link", ns, "lo"))
         for version in (4, 6):
-            rules = {rule.key: rule for rule in own_rules(ns, version)[(ns, version) in moved :]}
+            rules = {
+                rule.key: rule for rule in kernel_default_rules(ns, version)[(ns, version) in local_rule_replaced :]
+            }
             if any(key in found for key in rules):
                 implied |= rules
-                if isinstance(lo, Link) and lo.up and (version == 4 or ns not in silent):
-                    implied |= {address.key: address for address in own_addresses(ns, version)}
+                if isinstance(lo, Link) and lo.up and (version == 4 or ns not in without_ipv6):
+                    implied |= {address.key: address for address in kernel_default_addresses(ns, version)}
     return implied
 
 
 def same(want: Resource, have: Resource) -> bool:
     """Whether two objects with one key are equal, where None on the wanted side means "any"."""
-    return not differing(want, have)
+    return not differing_fields(want, have)
 
 
-def differing(want: Resource, have: Resource) -> tuple[str, ...]:
+def differing_fields(want: Resource, have: Resource) -> tuple[str, ...]:
     """The names of the fields of `have` that are not as wanted."""
     if type(want) is not type(have):
         return ("kind",)
     names, getter = _fields(cast("Any", type(want)))
     if getter(want) == getter(have):
         return ()
-    return tuple(name for name in names if not _alike(want, have, name))
+    return tuple(name for name in names if not _field_matches(want, have, name))
 
 
-def _alike(want: Resource, have: Resource, name: str) -> bool:
+def _field_matches(want: Resource, have: Resource, name: str) -> bool:
     wanted, found = getattr(want, name), getattr(have, name)
     if wanted == found:
         return True
     if isinstance(want, Link) and name in ("master", "peer"):
         return False
-    if isinstance(want, Link) and name == "born":
+    if isinstance(want, Link) and name == "link_netns":
         return {wanted, found} == {None, want.ns}  # None and its own namespace mean the same
     if isinstance(want, Link) and name == "options":
         return set(wanted) <= set(found)
-    if isinstance(want, Neighbour) and name in ("state", "mac") and want.state in TRANSIENT:
+    if isinstance(want, Neighbour) and name in ("state", "mac") and want.state in TRANSIENT_NUD_STATES:
         # compared by address and MAC address while it exists; a failed entry has no MAC address
         return name == "state" or found is None
     if isinstance(want, Chain) and name == "policy":
@@ -159,7 +179,7 @@ def _alike(want: Resource, have: Resource, name: str) -> bool:
     return False
 
 
-def _counts(item: Resource) -> bool:
+def _is_drift(item: Resource) -> bool:
     """Whether an unwanted object is drift: it is not, if the kernel learned it or always has it."""
     if isinstance(item, Neighbour):
         return item.proxy or item.state == "permanent"
@@ -170,20 +190,20 @@ def _counts(item: Resource) -> bool:
     return True
 
 
-def _ignorable(item: Resource, found: dict[tuple[Any, ...], Resource]) -> bool:
+def _may_be_missing(item: Resource, found: dict[tuple[Any, ...], Resource]) -> bool:
     """Whether a wanted object may be missing without being drift."""
-    if isinstance(item, Neighbour) and item.state in TRANSIENT and not item.proxy:
+    if isinstance(item, Neighbour) and item.state in TRANSIENT_NUD_STATES and not item.proxy:
         return ("link", item.at.ns, item.at.dev) in found  # it expired; a new link needs it again
     if isinstance(item, Chain):
-        return not item.rules and item.policy in (None, "ACCEPT") and _builtin(item) and _known(item.ns, found)
+        return not item.rules and item.policy in (None, "ACCEPT") and _builtin(item) and _netns_exists(item.ns, found)
     return False
 
 
-def _known(ns: str, found: dict[tuple[Any, ...], Resource]) -> bool:
+def _netns_exists(ns: str, found: dict[tuple[Any, ...], Resource]) -> bool:
     return ("netns", ns) in found
 
 
-def _goes_along(item: Resource, gone: set[tuple[Any, ...]]) -> bool:
+def _removed_with_parent(item: Resource, gone: set[tuple[Any, ...]]) -> bool:
     if not gone or isinstance(item, Netns):
         return False
     if ("netns", item.ns) in gone:
@@ -204,12 +224,12 @@ def _fields(kind: Any) -> tuple[tuple[str, ...], Any]:
     return names, attrgetter(*names)
 
 
-def by_place(changes: Iterable[Change]) -> dict[str, list[Change]]:
+def by_namespace(changes: Iterable[Change]) -> dict[str, list[Change]]:
     """Changes grouped by namespace, for reports; the order within each namespace is kept."""
-    places: dict[str, list[Change]] = {}
+    groups: dict[str, list[Change]] = {}
     for change in changes:
-        places.setdefault(change.subject.ns, []).append(change)
-    return places
+        groups.setdefault(change.subject.ns, []).append(change)
+    return groups
 
 
-__all__ = ["Change", "beyond", "by_place", "diff", "differing", "same"]
+__all__ = ["Change", "by_namespace", "diff", "differing_fields", "same", "surplus"]

@@ -12,26 +12,26 @@ from itertools import pairwise
 from labctl.core.iptables import FirewallRule
 from labctl.core.resources import Chain, Link, Resource
 
-LINKS = frozenset({"loopback", "veth", "bridge"})  # link kinds that every lab needs; `doctor` checks them
-MATCHES = frozenset(
+BASIC_LINK_KINDS = frozenset({"loopback", "veth", "bridge"})  # link kinds that every lab needs; `doctor` checks them
+BASIC_MATCHES = frozenset(
     {"addrtype", "comment", "conntrack", "mac", "mark", "multiport", "physdev", "tcp", "udp", "icmp", "icmp6"}
 )
-TARGETS = frozenset({"ACCEPT", "DROP", "RETURN", "REJECT", "MASQUERADE", "DNAT", "SNAT", "MARK"})
-DENIED = "Permission denied"  # the kernel has the feature, but this user may not use it
+BASIC_TARGETS = frozenset({"ACCEPT", "DROP", "RETURN", "REJECT", "MASQUERADE", "DNAT", "SNAT", "MARK"})
+PERMISSION_DENIED = "Permission denied"  # the kernel has the feature, but this user may not use it
 # other features have a module of the same name
-_MODULES = {
+_KERNEL_MODULES = {
     "vlan": "8021q", "gre": "ip_gre", "gretap": "ip_gre", "-m rpfilter": "ipt_rpfilter", "-j CONNMARK": "xt_connmark",
 }  # fmt: skip
 
 
-def needed(plan: Iterable[Resource]) -> dict[str, Resource]:
+def required_features(plan: Iterable[Resource]) -> dict[str, Resource]:
     """The features of a plan that a kernel may lack, each with the first object that needs it."""
     items = tuple(plan)
     chains = {(item.ns, item.name) for item in items if isinstance(item, Chain)}
     found: dict[str, Resource] = {}
     for item in items:
         if isinstance(item, Link):
-            if item.kind not in LINKS:
+            if item.kind not in BASIC_LINK_KINDS:
                 found.setdefault(item.kind, item)
         elif isinstance(item, Chain) and item.family != "bridge":
             for rule in item.rules:
@@ -41,23 +41,23 @@ def needed(plan: Iterable[Resource]) -> dict[str, Resource]:
     return found
 
 
-def module(feature: str) -> str:
+def kernel_module(feature: str) -> str:
     """The kernel module of a feature."""
     if feature.startswith("-"):
-        return _MODULES.get(feature, f"xt_{feature[3:]}")
-    return _MODULES.get(feature, feature)
+        return _KERNEL_MODULES.get(feature, f"xt_{feature[3:]}")
+    return _KERNEL_MODULES.get(feature, feature)
 
 
-def remedy(feature: str, why: str) -> str:
+def remedy(feature: str, reason: str) -> str:
     """The command that makes a missing feature available; `why` is the kernel's error text."""
-    if why == DENIED:  # only a TUN device needs access to a file
+    if reason == PERMISSION_DENIED:  # only a TUN device needs access to a file
         return "sudo chmod 666 /dev/net/tun"
-    return f"modprobe {module(feature)}"
+    return f"modprobe {kernel_module(feature)}"
 
 
 def _extensions(rule: FirewallRule) -> Iterator[str]:
     for flag, word in pairwise(rule.args):
-        if flag == "-m" and word not in MATCHES:
+        if flag == "-m" and word not in BASIC_MATCHES:
             yield f"-m {word}"
-    if rule.target is not None and rule.target not in TARGETS:
+    if rule.target is not None and rule.target not in BASIC_TARGETS:
         yield f"-j {rule.target}"

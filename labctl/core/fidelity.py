@@ -28,72 +28,74 @@ GRADES: tuple[Grade, ...] = get_args(Grade)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One part of a model and its grade. `what` is the part; `why` is what differs, and the reason.
+class Fidelity:
+    """One part of a model and its grade. `aspect` is the part; `reason` is what differs, and why.
 
     `feature` is the kernel feature that a part needs, by the name that `labctl doctor` uses for it (mostly a
-    link kind: `vlan`, `ipip`). `instead` is what `--approximate` builds if the kernel lacks it; "" if there is no
+    link kind: `vlan`, `ipip`). `substitute` is what `--approximate` builds if the kernel lacks it; "" if there is no
     substitute.
     """
 
     grade: Grade
-    what: str
-    why: str = ""
+    aspect: str
+    reason: str = ""
     feature: str = ""
-    instead: str = ""
+    substitute: str = ""
 
 
-def faithful(what: str) -> Part:
+def faithful(aspect: str) -> Fidelity:
     """A part with the same kernel objects as the real system."""
-    return Part("faithful", what)
+    return Fidelity("faithful", aspect)
 
 
-def approximation(what: str, why: str) -> Part:
+def approximation(aspect: str, reason: str) -> Fidelity:
     """A part that is close to the real system: `why` says what differs and the reason."""
-    return Part("approximation", what, why)
+    return Fidelity("approximation", aspect, reason)
 
 
-def needs(feature: str, what: str, why: str = "", *, instead: str = "") -> Part:
+def needs(feature: str, aspect: str, reason: str = "", *, instead: str = "") -> Fidelity:
     """A faithful part that needs a kernel feature which not every kernel has."""
-    return Part("needs", what, why, feature, instead)
+    return Fidelity("needs", aspect, reason, feature, instead)
 
 
-def skipped(what: str, why: str = "") -> Part:
+def skipped(aspect: str, reason: str = "") -> Fidelity:
     """A part of the real system that the model leaves out."""
-    return Part("skipped", what, why)
+    return Fidelity("skipped", aspect, reason)
 
 
-def word(parts: Iterable[Part]) -> str:
+def summary(parts: Iterable[Fidelity]) -> str:
     """The summary of a whole model: `faithful`, `approximate (3)`, `approximate (3), needs vlan`."""
     parts = tuple(parts)
     number = sum(part.grade == "approximation" for part in parts)
     features = ", ".join(dict.fromkeys(part.feature for part in parts if part.grade == "needs"))
-    said = [f"approximate ({number})" if number else "", f"needs {features}" if features else ""]
-    return ", ".join(text for text in said if text) or ("faithful" if parts else "")
+    phrases = [f"approximate ({number})" if number else "", f"needs {features}" if features else ""]
+    return ", ".join(text for text in phrases if text) or ("faithful" if parts else "")
 
 
-def differs(parts: Iterable[Part]) -> tuple[str, ...]:
+def deviations(parts: Iterable[Fidelity]) -> tuple[str, ...]:
     """The differences from the real system, one phrase for each part that is approximate or left out."""
     prefix = {"approximation": "", "skipped": "without "}
-    return tuple(f"{prefix[part.grade]}{part.what}" for part in parts if part.grade in prefix)
+    return tuple(f"{prefix[part.grade]}{part.aspect}" for part in parts if part.grade in prefix)
 
 
-def substitutes(parts: Iterable[Part]) -> dict[str, Part]:
+def substitutes(parts: Iterable[Fidelity]) -> dict[str, Fidelity]:
     """The parts that have a substitute for a kernel without their feature, by that feature."""
-    return {part.feature: part for part in parts if part.grade == "needs" and part.instead}
+    return {part.feature: part for part in parts if part.grade == "needs" and part.substitute}
 
 
-def otherwise(part: Part) -> str:
+def substitute_text(part: Fidelity) -> str:
     """The sentence for a part that was built as its substitute, because the kernel lacks its feature."""
-    return f"approximate, because the kernel lacks {part.feature}: {part.what}; instead: {part.instead}"
+    return f"approximate, because the kernel lacks {part.feature}: {part.aspect}; instead: {part.substitute}"
 
 
-def ordered(parts: Iterable[Part]) -> tuple[Part, ...]:
+def sort_by_grade(parts: Iterable[Fidelity]) -> tuple[Fidelity, ...]:
     """The same parts, by grade."""
     return tuple(sorted(parts, key=lambda part: GRADES.index(part.grade)))
 
 
-def read(source: str, shared: Callable[[str], tuple[Part, ...]] = lambda module: ()) -> tuple[Part, ...]:
+def read_parts(
+    source: str, read_shared: Callable[[str], tuple[Fidelity, ...]] = lambda module: ()
+) -> tuple[Fidelity, ...]:
     """The `PARTS` in the source text of a model, without running it, which is fast.
 
     `shared` returns the parts of a file that models share, by the file's name without `.py`. Raises ValueError if
@@ -106,12 +108,12 @@ def read(source: str, shared: Callable[[str], tuple[Part, ...]] = lambda module:
         (statement,) = ast.parse("\n".join(lines[first : last + 1])).body
         assert isinstance(statement, ast.Assign)
         assert isinstance(statement.value, ast.Tuple)
-        return tuple(part for entry in statement.value.elts for part in _entry(entry, source, shared))
+        return tuple(part for entry in statement.value.elts for part in _entry(entry, source, read_shared))
     except (AssertionError, KeyError, StopIteration, SyntaxError, TypeError, ValueError) as error:
         raise ValueError("PARTS is a tuple of faithful(...), approximation(...), needs(...), skipped(...)") from error
 
 
-_CALLS: dict[str, Callable[..., Part]] = {
+_CONSTRUCTORS: dict[str, Callable[..., Fidelity]] = {
     "faithful": faithful,
     "approximation": approximation,
     "needs": needs,
@@ -119,17 +121,17 @@ _CALLS: dict[str, Callable[..., Part]] = {
 }
 
 
-def _entry(entry: ast.expr, source: str, shared: Callable[[str], tuple[Part, ...]]) -> Iterator[Part]:
+def _entry(entry: ast.expr, source: str, read_shared: Callable[[str], tuple[Fidelity, ...]]) -> Iterator[Fidelity]:
     if isinstance(entry, ast.Starred):
         name = re.fullmatch(r"(\w+)\.PARTS", ast.unparse(entry.value))
         assert name
         imports = re.findall(r"^from labctl\.models\.lib import (?:\(([^)]*)\)|(.+))$", source, re.MULTILINE)
         names = re.search(rf"(?:\b(\w+) as )?\b{name[1]}\b", ", ".join(map("".join, imports)))
         assert names
-        yield from shared(names[1] or name[1])
+        yield from read_shared(names[1] or name[1])
         return
     assert isinstance(entry, ast.Call)
     assert isinstance(entry.func, ast.Name)
-    made = _CALLS[entry.func.id]
+    constructor = _CONSTRUCTORS[entry.func.id]
     named = {str(word.arg): ast.literal_eval(word.value) for word in entry.keywords}
-    yield made(*map(ast.literal_eval, entry.args), **named)
+    yield constructor(*map(ast.literal_eval, entry.args), **named)

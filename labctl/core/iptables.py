@@ -18,9 +18,9 @@ from labctl.core.iptables_forms import (
     IMPLIED,
     bridge_address,
     bridge_protocol,
+    normalize_bridge_part,
+    normalize_part,
     protocol,
-    settle,
-    settle_bridge,
 )
 
 Backend: TypeAlias = Literal["legacy", "nft"]  # the one of the kernel's two firewalls that has a lab's rules
@@ -43,12 +43,14 @@ BUILTIN: dict[tuple[str, str], tuple[str, ...]] = {
 }
 BUILTIN |= {("ip6", table): chains for (family, table), chains in BUILTIN.items() if family == "ip"}
 # the legacy tables in a lab with the nft back end: no plan has them, but they can exist
-STRAY = {"ip": "legacy", "ip6": "legacy6"}
-BUILTIN |= {(STRAY[family], table): chains for (family, table), chains in BUILTIN.items() if family in STRAY}
+LEGACY_FAMILIES = {"ip": "legacy", "ip6": "legacy6"}
+BUILTIN |= {
+    (LEGACY_FAMILIES[family], table): chains for (family, table), chains in BUILTIN.items() if family in LEGACY_FAMILIES
+}
 
 _HEAD = ("-s", "-d", "-i", "-o", "-p", "-f")  # what iptables-save prints first, in this order
 _BRIDGE_HEAD = ("-p", "-s", "-d", "-i", "--logical-in", "-o", "--logical-out")  # and ebtables-save
-_TEXT = ("--comment", "--log-prefix", "--nflog-prefix")  # the value may be any text, also one like a flag
+_FREE_TEXT_OPTIONS = ("--comment", "--log-prefix", "--nflog-prefix")  # the value may be any text, also one like a flag
 _LONG = {
     "--source": "-s", "--src": "-s", "--destination": "-d", "--dst": "-d", "--in-interface": "-i",
     "--out-interface": "-o", "--protocol": "-p", "--proto": "-p", "--match": "-m", "--jump": "-j",
@@ -91,106 +93,106 @@ def rule(text: str | Iterable[str], family: str = "ip") -> FirewallRule:
     Raises ValueError for a flag without its value or given twice, an unclosed quote, an option without
     a match, an invalid address, or a word with a control character (a line break).
     """
-    words = shlex.split(text) if isinstance(text, str) else list(text)
-    for word in words:
+    args = shlex.split(text) if isinstance(text, str) else list(text)
+    for word in args:
         if any(ord(letter) < 32 or ord(letter) == 127 for letter in word):
             raise ValueError(f"a rule cannot contain the control character in {word!r}")
-    if words[:1] and words[0] in ("-A", "--append"):
-        words = words[2:]
-    parts = _Parts(family)
+    if args[:1] and args[0] in ("-A", "--append"):
+        args = args[2:]
+    parts = _RuleParser(family)
     position = 0
-    while position < len(words):
-        position = parts.take(words, position)
-    return FirewallRule(tuple(parts.words()))
+    while position < len(args):
+        position = parts.parse_flag(args, position)
+    return FirewallRule(tuple(parts.args()))
 
 
 @dataclass(slots=True)
-class _Parts:
+class _RuleParser:
     """The parts of a rule: head flags (-s, -d, ...), the matches with their options, the target with its options."""
 
     family: str
     head: dict[str, list[str]] = field(default_factory=dict)
     matches: list[list[str]] = field(default_factory=list)
     target: list[str] = field(default_factory=list)
-    last: list[str] | None = None  # the part that the next plain word belongs to
+    current: list[str] | None = None  # the part that the next plain word belongs to
 
-    def take(self, words: list[str], position: int) -> int:
+    def parse_flag(self, args: list[str], position: int) -> int:
         """Take the flag at `position` with its values; returns the position of the next flag."""
-        negated = words[position] == "!"
+        negated = args[position] == "!"
         at = position + negated
-        if at >= len(words):
+        if at >= len(args):
             raise ValueError("a rule cannot end with !")
-        flag = _LONG.get(words[at], words[at])
+        flag = _LONG.get(args[at], args[at])
         if flag in (_BRIDGE_HEAD if self.family == "bridge" else _HEAD):
-            return self._take_head(flag, words, at, negated)
+            return self._parse_head(flag, args, at, negated)
         if flag in ("-m", "-j", "-g"):
-            return self._take_part(flag, words, at)
+            return self._parse_match_or_target(flag, args, at)
         if flag.startswith("-"):
-            return self._take_option(flag, words, at, negated)
-        if self.last is None or (negated and self.family != "bridge"):
-            raise ValueError(f"{words[at]!r} is where a flag was expected (! goes before the flag)")
-        self.last += words[position : at + 1]
+            return self._parse_option(flag, args, at, negated)
+        if self.current is None or (negated and self.family != "bridge"):
+            raise ValueError(f"{args[at]!r} is where a flag was expected (! goes before the flag)")
+        self.current += args[position : at + 1]
         return at + 1
 
-    def _take_head(self, flag: str, words: list[str], at: int, negated: bool) -> int:
+    def _parse_head(self, flag: str, args: list[str], at: int, negated: bool) -> int:
         if flag in self.head:
             raise ValueError(f"{flag} is given twice in one rule")
         if flag == "-f":
             self.head[flag] = ["!", flag] if negated else [flag]
             return at + 1
-        if self.family == "bridge" and words[at + 1 : at + 2] == ["!"]:
+        if self.family == "bridge" and args[at + 1 : at + 2] == ["!"]:
             negated, at = True, at + 1
-        if at + 1 >= len(words):
+        if at + 1 >= len(args):
             raise ValueError(f"{flag} needs a value")
-        value = self._value(flag, words[at + 1])
+        value = self._canonical_value(flag, args[at + 1])
         if value is not None or negated:
-            mark = ["!"] if negated else []
-            text = [value or words[at + 1]]
-            self.head[flag] = [flag, *mark, *text] if self.family == "bridge" else [*mark, flag, *text]
+            negation = ["!"] if negated else []
+            text = [value or args[at + 1]]
+            self.head[flag] = [flag, *negation, *text] if self.family == "bridge" else [*negation, flag, *text]
         return at + 2
 
-    def _take_part(self, flag: str, words: list[str], at: int) -> int:
-        if at + 1 >= len(words):
+    def _parse_match_or_target(self, flag: str, args: list[str], at: int) -> int:
+        if at + 1 >= len(args):
             raise ValueError(f"{flag} needs a value")
-        self.last = [flag, words[at + 1]]
+        self.current = [flag, args[at + 1]]
         if flag == "-m":
-            self.matches.append(self.last)
+            self.matches.append(self.current)
         elif self.target:
             raise ValueError("a rule has one target (-j or -g), this one has two")
         else:
-            self.target = self.last
+            self.target = self.current
         return at + 2
 
-    def _take_option(self, flag: str, words: list[str], at: int, negated: bool) -> int:
+    def _parse_option(self, flag: str, args: list[str], at: int, negated: bool) -> int:
         if self.family == "bridge":
-            if self.last is None:
-                self.last = []
-                self.matches.append(self.last)
-            self.last += [flag, "!"] if negated else [flag]
+            if self.current is None:
+                self.current = []
+                self.matches.append(self.current)
+            self.current += [flag, "!"] if negated else [flag]
             return at + 1
         flag, *values = ALIASES.get(flag, (flag,))
-        self.last = self._owner(flag)
-        self.last += ["!", flag, *values] if negated else [flag, *values]
-        if flag in _TEXT and at + 1 < len(words):
-            self.last.append(words[at + 1])
+        self.current = self._match_for(flag)
+        self.current += ["!", flag, *values] if negated else [flag, *values]
+        if flag in _FREE_TEXT_OPTIONS and at + 1 < len(args):
+            self.current.append(args[at + 1])
             return at + 2
         return at + 1
 
-    def _owner(self, flag: str) -> list[str]:
+    def _match_for(self, flag: str) -> list[str]:
         """The match or target that an option belongs to: the one before it, or the match that -p implies."""
-        if flag in IMPLIED and (self.last is None or self.last[1] not in IMPLIED[flag]):
-            name = {"ipv6-icmp": "icmp6"}.get(spoken := self.head.get("-p", [""])[-1], spoken)
+        if flag in IMPLIED and (self.current is None or self.current[1] not in IMPLIED[flag]):
+            name = {"ipv6-icmp": "icmp6"}.get(protocol_name := self.head.get("-p", [""])[-1], protocol_name)
             if name in IMPLIED[flag]:
                 for part in self.matches:
                     if part[1] == name:
                         return part
                 self.matches.append(["-m", name])
                 return self.matches[-1]
-        if self.last is None:
+        if self.current is None:
             raise ValueError(f"{flag} belongs to no match (-m), target (-j) or protocol (-p)")
-        return self.last
+        return self.current
 
-    def _value(self, flag: str, value: str) -> str | None:
+    def _canonical_value(self, flag: str, value: str) -> str | None:
         """The value of a head flag in its printed form; None if it matches everything (`-s 0.0.0.0/0`, `-i +`)."""
         if self.family == "bridge":
             shaper = {"-p": bridge_protocol, "-s": bridge_address, "-d": bridge_address}.get(flag)
@@ -201,15 +203,15 @@ class _Parts:
             return address(value, self.family)
         return None if value == "+" else value
 
-    def words(self) -> Iterable[str]:
+    def args(self) -> Iterable[str]:
         """The words of the whole rule, in the order and the forms of iptables-save."""
         bridge = self.family == "bridge"
         for flag in _BRIDGE_HEAD if bridge else _HEAD:
             yield from self.head.get(flag, ())
         for part in self.matches:
-            yield from settle_bridge(part) if bridge else settle(part, self.family)
+            yield from normalize_bridge_part(part) if bridge else normalize_part(part, self.family)
         if self.target:
-            yield from settle_bridge(self.target) if bridge else settle(self.target, self.family)
+            yield from normalize_bridge_part(self.target) if bridge else normalize_part(self.target, self.family)
         elif bridge:
             yield from ("-j", "CONTINUE")
 

@@ -14,11 +14,11 @@ ALIASES = {
     "--source-ports": ("--sports",),
     "--syn": ("--tcp-flags", "FIN,SYN,RST,ACK", "SYN"),
 }
-_PORTS = ("tcp", "udp", "sctp", "dccp", "udplite")
+_PORT_PROTOCOLS = ("tcp", "udp", "sctp", "dccp", "udplite")
 # options that need no -m, because -p implies their match
 IMPLIED: dict[str, tuple[str, ...]] = {
-    "--sport": _PORTS,
-    "--dport": _PORTS,
+    "--sport": _PORT_PROTOCOLS,
+    "--dport": _PORT_PROTOCOLS,
     "--tcp-flags": ("tcp",),
     "--tcp-option": ("tcp",),
     "--icmp-type": ("icmp",),
@@ -27,7 +27,7 @@ IMPLIED: dict[str, tuple[str, ...]] = {
 _ORDER = ("--sport", "--dport", "--tcp-option", "--tcp-flags")
 _STATES = ("INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT")
 # the list of /etc/protocols (netbase): some releases of iptables print the name, some the number
-PROTOCOLS = {
+IP_PROTOCOLS = {
     "icmp": 1, "igmp": 2, "ggp": 3, "ipencap": 4, "st": 5, "tcp": 6, "egp": 8, "igp": 9, "pup": 12, "udp": 17,
     "hmp": 20, "xns-idp": 22, "rdp": 27, "iso-tp4": 29, "dccp": 33, "xtp": 36, "ddp": 37, "idpr-cmtp": 38,
     "ipv6": 41, "ipv6-route": 43, "ipv6-frag": 44, "idrp": 45, "rsvp": 46, "gre": 47, "esp": 50, "ah": 51,
@@ -36,8 +36,8 @@ PROTOCOLS = {
     "l2tp": 115, "isis": 124, "sctp": 132, "fc": 133, "mobility-header": 135, "udplite": 136,
     "mpls-in-ip": 137, "manet": 138, "hip": 139, "shim6": 140, "wesp": 141, "rohc": 142, "ethernet": 143,
 }  # fmt: skip
-_PROTOCOLS = {str(number): name for name, number in PROTOCOLS.items()}
-_PROTOCOLS |= {"icmpv6": "ipv6-icmp", "ipv6-mh": "mobility-header", "mh": "mobility-header"}
+_PROTOCOL_NAMES = {str(number): name for name, number in IP_PROTOCOLS.items()}
+_PROTOCOL_NAMES |= {"icmpv6": "ipv6-icmp", "ipv6-mh": "mobility-header", "mh": "mobility-header"}
 _ICMP = {"echo-reply": "0", "destination-unreachable": "3", "echo-request": "8", "time-exceeded": "11"}
 _ICMP6 = {"destination-unreachable": "1", "packet-too-big": "2", "echo-request": "128", "echo-reply": "129"}
 _REJECTS = {"ip": "icmp-port-unreachable", "ip6": "icmp6-port-unreachable"}
@@ -60,14 +60,14 @@ _BRIDGE_TARGETS = {
     "redirect": ("--redirect-target",),
 }
 # defaults that ebtables-save prints even if they were not written, and values that it does not print
-_SPOKEN = {"--arpreply-mac": "00:00:00:00:00:00", "--snat-target": "ACCEPT", "--dnat-target": "ACCEPT"}
-_SILENT = {"--arpreply-target": "DROP", "--redirect-target": "ACCEPT"}
+_PRINTED_DEFAULTS = {"--arpreply-mac": "00:00:00:00:00:00", "--snat-target": "ACCEPT", "--dnat-target": "ACCEPT"}
+_OMITTED_DEFAULTS = {"--arpreply-target": "DROP", "--redirect-target": "ACCEPT"}
 
 
 def protocol(value: str) -> str | None:
     """A protocol by its name in /etc/protocols; None for `all`."""
     value = value.lower()
-    return None if value in ("all", "0") else _PROTOCOLS.get(value, value)
+    return None if value in ("all", "0") else _PROTOCOL_NAMES.get(value, value)
 
 
 def bridge_protocol(value: str) -> str:
@@ -83,15 +83,15 @@ def bridge_address(value: str) -> str:
     return "/".join(":".join(byte.lower().zfill(2) for byte in mac.split(":")) for mac in value.split("/"))
 
 
-def settle_bridge(part: list[str]) -> list[str]:
+def normalize_bridge_part(part: list[str]) -> list[str]:
     """ebtables' matches, or a target with its options, in the printed form."""
-    words = [_BRIDGE_LONG.get(word, word) for word in part]
-    for at, flag in enumerate(words[:-1]):
+    args = [_BRIDGE_LONG.get(word, word) for word in part]
+    for at, flag in enumerate(args[:-1]):
         if flag in _BRIDGE_MACS:
-            words[at + 1] = bridge_address(words[at + 1])
+            args[at + 1] = bridge_address(args[at + 1])
         elif flag == "--arp-op":
-            words[at + 1] = _ARP_OPS.get(words[at + 1], words[at + 1])
-    return _bridge_target(words) if words[0] == "-j" and words[1] in _BRIDGE_TARGETS else words
+            args[at + 1] = _ARP_OPS.get(args[at + 1], args[at + 1])
+    return _bridge_target(args) if args[0] == "-j" and args[1] in _BRIDGE_TARGETS else args
 
 
 def _bridge_target(words: list[str]) -> list[str]:
@@ -104,14 +104,14 @@ def _bridge_target(words: list[str]) -> list[str]:
             given[list(given)[-1]].append(word)
     if not set(given) <= set(order):
         return words  # an option that this table does not have: leave the rule as it is written
-    for name, value in _SPOKEN.items():
+    for name, value in _PRINTED_DEFAULTS.items():
         if name in order:
             given.setdefault(name, [value])
-    shown = (name for name in order if name in given and given[name] != [_SILENT.get(name)])
+    shown = (name for name in order if name in given and given[name] != [_OMITTED_DEFAULTS.get(name)])
     return words[:2] + [word for name in shown for word in (name, *given[name])]
 
 
-def settle(part: list[str], family: str) -> list[str]:
+def normalize_part(part: list[str], family: str) -> list[str]:
     """One match or target (`-m mark --mark 1`) in its printed form."""
     flag, name, *options = part
     try:
@@ -132,8 +132,8 @@ def _match(name: str, options: list[str], family: str) -> list[str]:
     if name in ("icmp", "icmp6"):
         names = _ICMP6 if name == "icmp6" else _ICMP
         return _replace(options, ("--icmp-type", "--icmpv6-type"), lambda text: names.get(text, text))
-    if name in _PORTS:
-        return _ordered(options)
+    if name in _PORT_PROTOCOLS:
+        return _sort_options(options)
     return options
 
 
@@ -172,7 +172,7 @@ def _replace(options: list[str], names: tuple[str, ...], shape: object) -> list[
     ]
 
 
-def _ordered(options: list[str]) -> list[str]:
+def _sort_options(options: list[str]) -> list[str]:
     groups: list[list[str]] = []
     for position, word in enumerate(options):
         negates = word == "!" or (word.startswith("--") and options[position - 1 : position] != ["!"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from labctl.core.diff import Change
 from labctl.core.iptables import BUILTIN, FirewallRule, rule
-from labctl.core.iptables_forms import PROTOCOLS, protocol
+from labctl.core.iptables_forms import IP_PROTOCOLS, protocol
 from labctl.core.resources import Chain
 
 Counter = tuple[int, int]  # packets, bytes
@@ -20,30 +20,30 @@ _RULE = re.compile(r"(?:\[(\d+):(\d+)\] )?-A (\S+) ?(.*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class ChainCounters:
     """A chain as it stands, with what passed it: one counter per rule, and the policy's own."""
 
     chain: Chain
-    counters: tuple[Counter, ...]
-    policy: Counter = (0, 0)
+    rule_counters: tuple[Counter, ...]
+    policy_counter: Counter = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Edit:
+class TableEdit:
     """All that is to change in one table: chains to stand as given, chains to go."""
 
     family: str
     table: str
-    put: tuple[Chain, ...]
-    drop: tuple[Chain, ...]
+    chains_to_write: tuple[Chain, ...]
+    chains_to_delete: tuple[Chain, ...]
 
     @property
-    def rules(self) -> int:
+    def rule_count(self) -> int:
         """How many rules are to be written."""
-        return sum(len(chain.rules) for chain in self.put)
+        return sum(len(chain.rules) for chain in self.chains_to_write)
 
 
-def edits(changes: Iterable[Change]) -> tuple[Edit, ...]:
+def edits_by_table(changes: Iterable[Change]) -> tuple[TableEdit, ...]:
     """The changes of chains of one namespace, by family and table; other changes are passed over."""
     tables: dict[tuple[str, str], tuple[list[Chain], list[Chain]]] = {}
     for change in changes:
@@ -51,22 +51,22 @@ def edits(changes: Iterable[Change]) -> tuple[Edit, ...]:
         if isinstance(chain, Chain):
             put, drop = tables.setdefault((chain.family, chain.table), ([], []))
             (drop if change.want is None else put).append(chain)
-    return tuple(Edit(*key, tuple(put), tuple(drop)) for key, (put, drop) in tables.items())
+    return tuple(TableEdit(*key, tuple(put), tuple(drop)) for key, (put, drop) in tables.items())
 
 
-def builtin(chain: Chain) -> bool:
+def is_builtin(chain: Chain) -> bool:
     """Whether the kernel itself has this chain; others are a user's own."""
     return chain.name in BUILTIN.get((chain.family, chain.table), ())
 
 
-def split(line: str) -> list[str]:
+def split_words(line: str) -> list[str]:
     """A line's words, by the quoting rules of iptables-save (not the shell's)."""
     if '"' not in line:
         return line.split()
     return [_ESCAPED.sub(r"\1", found[1]) if found[2] is None else found[2] for found in _WORD.finditer(line)]
 
 
-def parse(ns: str, family: str, text: str) -> Iterator[Counted]:
+def parse_save(ns: str, family: str, text: str) -> Iterator[ChainCounters]:
     """The chains in what `iptables-save -c` or `ebtables-save -c` printed, in its order."""
     table = ""
     policies: dict[str, tuple[str | None, Counter]] = {}
@@ -84,7 +84,7 @@ def parse(ns: str, family: str, text: str) -> Iterator[Counted]:
     yield from _chains(ns, family, table, policies, rules)
 
 
-def incompatible(text: str) -> tuple[str, ...]:
+def incompatible_tables(text: str) -> tuple[str, ...]:
     """The tables of which `iptables-nft-save` says that they hold more than iptables wrote, such as chains of nft."""
     return tuple(found[1] for line in text.splitlines() if (found := _NOT_OURS.match(line)))
 
@@ -95,7 +95,7 @@ def _rule(words: str, family: str) -> FirewallRule:
     IPv4 differs in protocols alone (`4`, `ipencap`), and is spared the rest, as tables may be long. IPv6
     differs in addresses too, ebtables in where it puts the !.
     """
-    spoken = split(words)
+    spoken = split_words(words)
     if family == "ip":
         for position, flag in enumerate(spoken):
             if flag == "-p":
@@ -115,13 +115,13 @@ def _chains(
     table: str,
     policies: dict[str, tuple[str | None, Counter]],
     rules: dict[str, list[tuple[FirewallRule, Counter]]],
-) -> Iterator[Counted]:
+) -> Iterator[ChainCounters]:
     for name, (policy, count) in policies.items():
         if family == "bridge" and policy == "ACCEPT" and name not in BUILTIN.get((family, table), ()):
             policy = None  # ebtables gives a user's chain a policy too; this one says nothing
         found = rules.get(name, ())
         chain = Chain(ns, table, name, tuple(one for one, _ in found), policy, family)
-        yield Counted(chain, tuple(counter for _, counter in found), count)
+        yield ChainCounters(chain, tuple(counter for _, counter in found), count)
 
 
 def _counter(text: str = "[0:0]") -> Counter:
@@ -130,22 +130,22 @@ def _counter(text: str = "[0:0]") -> Counter:
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
+class RestoreScript:
     """Input for a restore program: its lines, and for each the chain (and rule) that it is about."""
 
     lines: tuple[str, ...]
-    about: tuple[tuple[Chain, FirewallRule | None] | None, ...]
+    subjects: tuple[tuple[Chain, FirewallRule | None] | None, ...]
 
     @property
     def text(self) -> str:
         return "\n".join(self.lines) + "\n"
 
-    def at(self, number: int) -> tuple[Chain, FirewallRule | None] | None:
+    def subject_of_line(self, number: int) -> tuple[Chain, FirewallRule | None] | None:
         """What line `number` (from 1) is about; None for a line that frames the others."""
-        return self.about[number - 1] if 0 < number <= len(self.about) else None
+        return self.subjects[number - 1] if 0 < number <= len(self.subjects) else None
 
 
-def script(changing: Sequence[Edit]) -> Script:
+def restore_script(table_edits: Sequence[TableEdit]) -> RestoreScript:
     """The input for `iptables-restore --noflush` (or ebtables') that makes these edits and no others.
 
     Within a table everything is emptied first, then filled, then what is to go is deleted, so that a
@@ -154,30 +154,30 @@ def script(changing: Sequence[Edit]) -> Script:
     lines: list[str] = []
     about: list[tuple[Chain, FirewallRule | None] | None] = []
 
-    def say(line: str, chain: Chain | None = None, one: FirewallRule | None = None) -> None:
+    def add_line(line: str, chain: Chain | None = None, one: FirewallRule | None = None) -> None:
         lines.append(line)
         about.append(None if chain is None else (chain, one))
 
-    for edit in changing:
-        say(f"*{edit.table}")
-        for chain in edit.put:
-            say(_declared(chain), chain)
-        for chain in (*edit.put, *edit.drop):
-            if builtin(chain) or chain in edit.drop:
-                if builtin(chain) and chain in edit.drop:
-                    say(_declared(Chain(chain.ns, chain.table, chain.name, family=chain.family)), chain)
-                say(f"-F {chain.name}", chain)
-        for chain in edit.put:
+    for edit in table_edits:
+        add_line(f"*{edit.table}")
+        for chain in edit.chains_to_write:
+            add_line(_chain_line(chain), chain)
+        for chain in (*edit.chains_to_write, *edit.chains_to_delete):
+            if is_builtin(chain) or chain in edit.chains_to_delete:
+                if is_builtin(chain) and chain in edit.chains_to_delete:
+                    add_line(_chain_line(Chain(chain.ns, chain.table, chain.name, family=chain.family)), chain)
+                add_line(f"-F {chain.name}", chain)
+        for chain in edit.chains_to_write:
             for one in chain.rules:
-                say(f"-A {chain.name} {_written(one, chain.family)}", chain, one)
-        for chain in edit.drop:
-            if not builtin(chain):
-                say(f"-X {chain.name}", chain)
-        say("COMMIT")
-    return Script(tuple(lines), tuple(about))
+                add_line(f"-A {chain.name} {_with_numeric_protocol(one, chain.family)}", chain, one)
+        for chain in edit.chains_to_delete:
+            if not is_builtin(chain):
+                add_line(f"-X {chain.name}", chain)
+        add_line("COMMIT")
+    return RestoreScript(tuple(lines), tuple(about))
 
 
-def _written(one: FirewallRule, family: str) -> FirewallRule:
+def _with_numeric_protocol(one: FirewallRule, family: str) -> FirewallRule:
     """A rule with its protocol as a number, since a machine's own list of names may be older than ours."""
     if family == "bridge" or "-p" not in one.args:
         return one
@@ -185,12 +185,12 @@ def _written(one: FirewallRule, family: str) -> FirewallRule:
     if at == len(one.args) or {"-m", "-j", "-g"}.intersection(one.args[:at]):
         return one
     name = one.args[at]
-    return FirewallRule((*one.args[:at], str(PROTOCOLS.get(name, name)), *one.args[at + 1 :]))
+    return FirewallRule((*one.args[:at], str(IP_PROTOCOLS.get(name, name)), *one.args[at + 1 :]))
 
 
-def _declared(chain: Chain) -> str:
+def _chain_line(chain: Chain) -> str:
     """The line that makes a user's chain, empty, or sets a built-in one's policy."""
     counters = "" if chain.family == "bridge" else " [0:0]"
-    if builtin(chain) or chain.family == "bridge":
+    if is_builtin(chain) or chain.family == "bridge":
         return f":{chain.name} {chain.policy or 'ACCEPT'}{counters}"
     return f":{chain.name} -{counters}"

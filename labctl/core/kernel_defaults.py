@@ -5,24 +5,26 @@ from __future__ import annotations
 from functools import cache
 from ipaddress import IPv4Interface, IPv6Interface
 
-from labctl.core.resources import MAIN, Address, Iface, Port, Rule
+from labctl.core.resources import RT_TABLE_MAIN, Address, Interface, InterfaceAddress, Rule
 
 
 @cache
-def own_rules(ns: str, family: int) -> tuple[Rule, ...]:
+def kernel_default_rules(ns: str, family: int) -> tuple[Rule, ...]:
     """The policy-routing rules that the kernel creates in every new namespace: local, main and default."""
-    rules = (Rule(ns, 0, 255, family), Rule(ns, 32766, MAIN, family), Rule(ns, 32767, 253, family))
+    rules = (Rule(ns, 0, 255, family), Rule(ns, 32766, RT_TABLE_MAIN, family), Rule(ns, 32767, 253, family))
     return rules if family == 4 else rules[:2]
 
 
-def moves_local(rule: Rule) -> bool:
+def replaces_local_rule(rule: Rule) -> bool:
     """Whether a rule replaces the kernel's first rule (`lookup local` for every packet) at another place: `ip rule add
     pref 100 lookup local; ip rule del pref 0`. Programs that need rules before the local table (Cilium) do that."""
     return rule.pref != 0 and rule == Rule(rule.ns, rule.pref, 255, rule.family)
 
 
 @cache
-def own_addresses(ns: str, version: int) -> tuple[Address, ...]:
+def kernel_default_addresses(ns: str, version: int) -> tuple[Address, ...]:
     """The addresses that the kernel sets on the loopback device of every namespace."""
-    text: tuple[Iface, ...] = (IPv4Interface("127.0.0.1/8"),) if version == 4 else (IPv6Interface("::1/128"),)
-    return tuple(Address(Port(ns, "lo"), addr, None) for addr in text)
+    text: tuple[InterfaceAddress, ...] = (
+        (IPv4Interface("127.0.0.1/8"),) if version == 4 else (IPv6Interface("::1/128"),)
+    )
+    return tuple(Address(Interface(ns, "lo"), addr, None) for addr in text)

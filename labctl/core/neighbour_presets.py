@@ -10,19 +10,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from labctl.core.resources import IP, Address, Link, Neighbour, Net, Plan, Port, Route, Sysctl
+from labctl.core.resources import IP, Address, Interface, Link, Neighbour, Net, Plan, Route, Sysctl
 from labctl.core.scenario_types import Lab
 
-MANY = 500  # entries that the machine's table can hold without harm
+SAFE_NEIGHBOUR_COUNT = 500  # entries that the machine's table can hold without harm
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
     """A temporary entry: at a device, for an address, with the MAC address of `owner`."""
 
-    at: Port
+    at: Interface
     ip: IP
-    owner: Port
+    mac_interface: Interface
 
 
 class _OnLink(NamedTuple):
@@ -40,21 +40,21 @@ def presets(lab: Lab, addresses: Iterable[IP]) -> list[Preset]:
     """
     owners = {item.addr.ip: item.at for item in lab.plan if isinstance(item, Address)}
     have = {(item.at, item.ip) for item in lab.plan if isinstance(item, Neighbour)}
-    layers = _Layers(lab.plan)
+    layers = _BroadcastDomains(lab.plan)
     wanted = set(addresses)
-    found: dict[tuple[Port, IP], Preset] = {}
+    found: dict[tuple[Interface, IP], Preset] = {}
     for ns, nets in _on_link(lab.plan).items():
         hosts = {entry.net.network_address for entry in nets if entry.net.num_addresses == 1 and entry.via is None}
         for entry in nets:
-            at = Port(ns, entry.dev)
+            at = Interface(ns, entry.dev)
             for ip in _next_hops(entry, wanted, hosts):
                 owner = owners.get(ip)
                 if owner is not None and owner.ns == ns:
                     continue
-                if owner is not None and layers.same(at, owner):
-                    answering: Port | None = owner
+                if owner is not None and layers.same_domain(at, owner):
+                    answering: Interface | None = owner
                 else:
-                    answering = layers.known(at, ip) or layers.only_proxy(at) or layers.only_other(at)
+                    answering = layers.permanent_neighbour(at, ip) or layers.only_proxy(at) or layers.only_other(at)
                 if answering is not None and (at, ip) not in have:
                     found.setdefault((at, ip), Preset(at, ip, answering))
     return list(found.values())
@@ -81,66 +81,66 @@ def _on_link(plan: Plan) -> dict[str, list[_OnLink]]:
     return nets
 
 
-def _proxies(plan: Plan) -> Iterator[Port]:
+def _proxies(plan: Plan) -> Iterator[Interface]:
     """The devices with proxy ARP on."""
     for item in plan:
         if isinstance(item, Sysctl) and item.name.endswith(".proxy_arp") and item.value == "1":
-            yield Port(item.ns, item.name.split(".")[-2].replace("/", "."))
+            yield Interface(item.ns, item.name.split(".")[-2].replace("/", "."))
 
 
-class _Layers:
+class _BroadcastDomains:
     """The devices that share a link layer: the two ends of a veth pair, and all ports of a bridge."""
 
     def __init__(self, plan: Plan) -> None:
-        self._parent: dict[Port, Port] = {}
+        self._parent: dict[Interface, Interface] = {}
         links = [item for item in plan if isinstance(item, Link)]
         for link in links:
             if link.peer is not None:
                 self._join(link.at, link.peer)
             if link.master is not None:
-                self._join(link.at, Port(link.ns, link.master))
-        self._members: dict[Port, list[Port]] = {}
+                self._join(link.at, Interface(link.ns, link.master))
+        self._members: dict[Interface, list[Interface]] = {}
         for port in list(self._parent):
             self._members.setdefault(self._root(port), []).append(port)
-        self._proxies: dict[Port, list[Port]] = {}
+        self._proxies: dict[Interface, list[Interface]] = {}
         for port in _proxies(plan):
             self._proxies.setdefault(self._root(port), []).append(port)
-        by_mac: dict[tuple[Port, str | None], Port] = {
+        by_mac: dict[tuple[Interface, str | None], Interface] = {
             (self._root(link.at), link.mac): link.at for link in links if link.mac and link.at in self._parent
         }
-        self._known: dict[tuple[Port, IP], Port] = {}
+        self._permanent: dict[tuple[Interface, IP], Interface] = {}
         for item in plan:
             if isinstance(item, Neighbour) and item.state == "permanent" and item.at in self._parent:
                 there = by_mac.get((self._root(item.at), item.mac))
                 if there is not None:
-                    self._known[self._root(item.at), item.ip] = there
+                    self._permanent[self._root(item.at), item.ip] = there
 
-    def known(self, port: Port, ip: IP) -> Port | None:
+    def permanent_neighbour(self, port: Interface, ip: IP) -> Interface | None:
         """The other device with the MAC address that a permanent entry on the same link layer has for this address."""
-        there = self._known.get((self._root(port), ip))
+        there = self._permanent.get((self._root(port), ip))
         return there if there != port else None
 
-    def same(self, one: Port, other: Port) -> bool:
+    def same_domain(self, one: Interface, other: Interface) -> bool:
         """Whether a broadcast of one reaches the other."""
         return self._root(one) == self._root(other)
 
-    def only_proxy(self, port: Port) -> Port | None:
+    def only_proxy(self, port: Interface) -> Interface | None:
         """The other device that answers ARP requests for addresses it has a route to, if there is exactly one."""
         proxies = [item for item in self._proxies.get(self._root(port), ()) if item != port]
         return proxies[0] if len(proxies) == 1 else None
 
-    def only_other(self, port: Port) -> Port | None:
+    def only_other(self, port: Interface) -> Interface | None:
         """The other device on the link layer, if there is exactly one."""
         members = self._members.get(self._root(port), [])
         return next((item for item in members if item != port), None) if len(members) == 2 else None
 
-    def _root(self, port: Port) -> Port:
+    def _root(self, port: Interface) -> Interface:
         while (up := self._parent.get(port, port)) != port:
             self._parent[port] = self._parent.get(up, up)
             port = up
         return port
 
-    def _join(self, one: Port, other: Port) -> None:
+    def _join(self, one: Interface, other: Interface) -> None:
         self._parent.setdefault(one, one)
         self._parent.setdefault(other, other)
         self._parent[self._root(one)] = self._root(other)

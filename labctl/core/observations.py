@@ -7,11 +7,11 @@ from typing import Literal, TypeAlias
 
 from labctl.core.resources import IP
 
-Role: TypeAlias = Literal["request", "reply", "error"]
+PacketRole: TypeAlias = Literal["request", "reply", "error"]
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class KernelEvent:
     """One thing that the kernel did with some packet, known by its address in memory: queued for sending, received,
     or dropped, with its `reason` ("" on kernels that give none) and the kernel function (`location`)."""
 
@@ -27,7 +27,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Lookup:
+class RouteLookup:
     """A question to the kernel's routing, right after the probe: for a packet that comes in at `iif` (None: made
     here), and the answer. `mark` is the packet's where the answer is another without it, else 0; `error` is the
     errno's name where it refuses; `route` in the words of ip."""
@@ -62,14 +62,14 @@ class Flow:
     state: str = ""
 
     @property
-    def translated(self) -> bool:
+    def is_translated(self) -> bool:
         """Whether an address or a port is rewritten."""
         there = (self.src, self.dst, self.sport, self.dport)
         return there != (self.reply_dst, self.reply_src, self.reply_dport, self.reply_sport)
 
 
 @dataclass(frozen=True, slots=True)
-class RouteInput:
+class RouteQuery:
     """What a routing decision was made from."""
 
     node: str
@@ -79,7 +79,7 @@ class RouteInput:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class ProbeMatch:
     """Packets of one protocol with these bytes so many bytes into their transport header."""
 
     protocol: int

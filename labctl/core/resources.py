@@ -19,18 +19,18 @@ from typing import Any, TypeAlias, get_args
 
 from labctl.core.iptables import FirewallRule
 
-MAIN = 254  # the kernel's main routing table
-PROTOCOLS = {2: "kernel", 3: "boot", 4: "static", 12: "bird"}  # the program that created a route (rt_protos)
-TRANSIENT = frozenset({"probe", "stale", "reachable", "delay", "incomplete", "failed"})
+RT_TABLE_MAIN = 254  # the kernel's main routing table
+ROUTE_PROTOCOLS = {2: "kernel", 3: "boot", 4: "static", 12: "bird"}  # the program that created a route (rt_protos)
+TRANSIENT_NUD_STATES = frozenset({"probe", "stale", "reachable", "delay", "incomplete", "failed"})
 
 
 IP: TypeAlias = IPv4Address | IPv6Address
 Net: TypeAlias = IPv4Network | IPv6Network
-Iface: TypeAlias = IPv4Interface | IPv6Interface
+InterfaceAddress: TypeAlias = IPv4Interface | IPv6Interface
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Port:
+class Interface:
     """One device of one namespace, written `node1/eth0`."""
 
     ns: str
@@ -66,9 +66,9 @@ class Link:
     its socket; None means that it is created here.
     """
 
-    at: Port
+    at: Interface
     kind: str
-    peer: Port | None = None
+    peer: Interface | None = None
     master: str | None = None
     mtu: int | None = None
     mac: str | None = None
@@ -79,7 +79,7 @@ class Link:
     isolated: bool = False
     autoconf: bool = False
     options: tuple[tuple[str, str], ...] = ()
-    born: str | None = None
+    link_netns: str | None = None
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -111,8 +111,8 @@ class Address:
     deleted it, as Azure CNI does in its pods. None if that is unknown.
     """
 
-    at: Port
-    addr: Iface
+    at: Interface
+    addr: InterfaceAddress
     connected: bool | None = True
 
     @property
@@ -130,7 +130,7 @@ class Neighbour:
     transient state (`probe`, ...) may expire, which is not drift. `proxy` entries answer for `ip` and have no MAC
     address."""
 
-    at: Port
+    at: Interface
     ip: IP
     mac: str | None
     state: str = "permanent"
@@ -149,7 +149,7 @@ class Neighbour:
 class Fdb:
     """A static forwarding entry: of a bridge port (`dst` is None) or of a VXLAN device (`dst` is the remote VTEP)."""
 
-    at: Port
+    at: Interface
     mac: str
     dst: IP | None = None
 
@@ -173,7 +173,7 @@ class Route:
     dst: Net
     via: IP | None = None
     dev: str | None = None
-    table: int = MAIN
+    table: int = RT_TABLE_MAIN
     metric: int = 0
     kind: str = "unicast"
     src: IP | None = None
@@ -196,7 +196,7 @@ class Rule:
 
     ns: str
     pref: int
-    table: int = MAIN
+    table: int = RT_TABLE_MAIN
     family: int = 4
     src: Net | None = None
     dst: Net | None = None
@@ -275,8 +275,8 @@ class Attachment:
         return self.pod
 
     @property
-    def at(self) -> Port:
-        return Port(self.pod, self.ifname)
+    def at(self) -> Interface:
+        return Interface(self.pod, self.ifname)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,8 +304,8 @@ class Process:
 Resource: TypeAlias = (
     Netns | Link | Sysctl | Address | Neighbour | Fdb | Route | Rule | IpSet | Chain | Attachment | Process
 )
-PHASES: tuple[type, ...] = get_args(Resource)  # creation order is the order of this union
-PHASE = {kind: number for number, kind in enumerate(PHASES)}
+RESOURCE_TYPES: tuple[type, ...] = get_args(Resource)  # creation order is the order of this union
+CREATION_ORDER = {kind: number for number, kind in enumerate(RESOURCE_TYPES)}
 Plan: TypeAlias = tuple[Resource, ...]
 
 
@@ -327,4 +327,4 @@ def assemble(resources: Iterable[Resource]) -> Plan:
         elif key in seen and seen[key] != item:
             raise ValueError(f"two different objects are both {key}: {seen[key]} and {item}")
         seen[key] = item
-    return tuple(sorted(seen.values(), key=lambda item: PHASE[type(item)]))
+    return tuple(sorted(seen.values(), key=lambda item: CREATION_ORDER[type(item)]))

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from labctl.core.diff import Change
 from labctl.core.iptables import Backend
-from labctl.core.resources import IP, Port
+from labctl.core.resources import IP, Interface
 from labctl.core.scenario_types import Check, Lab
 
 Verdict: TypeAlias = Literal["pass", "fail", "skip", "inconclusive"]
@@ -20,8 +20,8 @@ class Sighting:
     `other` marks an incoming packet with the MAC address of another machine, as a switch port receives them.
     """
 
-    at: Port
-    when: int
+    at: Interface
+    time_ns: int
     direction: Literal["in", "out"]
     src: IP
     dst: IP
@@ -33,7 +33,7 @@ class Sighting:
     eth_src: str = ""
     eth_dst: str = ""
     length: int = 0
-    other: bool = False
+    otherhost: bool = False
 
     def __str__(self) -> str:
         ends = "" if self.outer is None else f" {self.outer[0]} > {self.outer[1]}"
@@ -91,27 +91,31 @@ class Pair:
     target: str
     address: IP
     replied: bool
-    seen_as: IP | None = None
-    own: bool = False  # `seen_as` is one of the source's own addresses
-    said: str = ""
-    doubt: str = ""
+    observed_source: IP | None = None
+    source_unchanged: bool = False  # `seen_as` is one of the source's own addresses
+    detail: str = ""
+    tool_fault: str = ""
 
     @property
-    def good(self) -> bool:
+    def ok(self) -> bool:
         """Answered, and seen with the source's own address."""
-        return self.replied and self.own
+        return self.replied and self.source_unchanged
 
     def __str__(self) -> str:
-        seen = f"seen there as {self.seen_as}" if self.seen_as is not None else "never seen there"
-        what = "replied" if self.replied else self.said or "no reply"
-        note = f", which is not {self.source}'s own" if self.seen_as is not None and not self.own else ""
+        seen = f"seen there as {self.observed_source}" if self.observed_source is not None else "never seen there"
+        what = "replied" if self.replied else self.detail or "no reply"
+        note = (
+            f", which is not {self.source}'s own"
+            if self.observed_source is not None and not self.source_unchanged
+            else ""
+        )
         return f"{self.source} -> {self.target} ({self.address}): {what}, {seen}{note}" + (
-            f"; {self.doubt}" if self.doubt else ""
+            f"; {self.tool_fault}" if self.tool_fault else ""
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningSummary:
     """A lab that has namespaces on this machine."""
 
     name: str
@@ -123,7 +127,7 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class UpResult:
     """What `up` did, or would do with `--dry-run`."""
 
     lab: Lab

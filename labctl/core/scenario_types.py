@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Any, Literal, TypeAlias
 
-from labctl.core.fidelity import Part
+from labctl.core.fidelity import Fidelity
 from labctl.core.iptables import Backend
-from labctl.core.resources import IP, Plan, Port
+from labctl.core.resources import IP, Interface, Plan
 
-Role: TypeAlias = Literal["host", "node", "pod", "container", "vm", "fabric", "internet", "namespace", "machine"]
-Probe: TypeAlias = Literal["ping", "tcp", "udp", "mesh", "taken", "cni"]
+MachineRole: TypeAlias = Literal["host", "node", "pod", "container", "vm", "fabric", "internet", "namespace", "machine"]
+ProbeKind: TypeAlias = Literal["ping", "tcp", "udp", "mesh", "taken", "cni"]
 Protocol: TypeAlias = Literal["tcp", "udp"]
 Expect: TypeAlias = Literal["reply", "fail", "refused", "timeout"]
-Groups: TypeAlias = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
-ANSWER = 5.0  # seconds that an answer may take
-SILENCE = 1.0  # seconds after which a missing answer counts
+MeshGroups: TypeAlias = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
+ANSWER_TIMEOUT_S = 5.0  # seconds that an answer may take
+SILENCE_S = 1.0  # seconds after which a missing answer counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,18 @@ class Machine:
     """
 
     name: str
-    role: Role
+    role: MachineRole
     addresses: tuple[IP, ...] = ()
     on: str | None = None
-    within: str | None = None
+    netns_of: str | None = None
 
 
-ENDS = ("src", "dst", "outer_src", "outer_dst")  # the fields of a See that name a machine, a port or an address
+ENDPOINT_FIELDS = (
+    "src",
+    "dst",
+    "outer_src",
+    "outer_dst",
+)  # the fields of a See that name a machine, a port or an address
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ class See:
     `negate` makes it a `not see:`: no such packet passed there, with positive evidence.
     """
 
-    at: Port
+    at: Interface
     src: str | None = None
     dst: str | None = None
     ttl: int | None = None
@@ -79,7 +84,7 @@ class Check:
     """
 
     say: str
-    probe: Probe
+    probe: ProbeKind
     source: str = ""
     target: str = ""
     port: int | None = None
@@ -90,25 +95,25 @@ class Check:
     via: Literal["tap", "tcpdump"] = "tap"
     size: int | None = None
     sees: tuple[See, ...] = ()
-    groups: Groups = ()
+    groups: MeshGroups = ()
     protocol: Protocol = "tcp"
     origin: Literal["scenario", "model"] = "scenario"
 
     @property
-    def silent(self) -> bool:
+    def expects_no_answer(self) -> bool:
         """Whether the check claims that no answer comes."""
         return self.expect in ("fail", "timeout")
 
     @property
-    def deadline(self) -> float:
+    def timeout_s(self) -> float:
         """Its time limit in seconds: `within`, else 5 to wait for an answer, or 1 if no answer is expected."""
         if self.within is not None:
             return self.within
-        return SILENCE if self.silent else ANSWER
+        return SILENCE_S if self.expects_no_answer else ANSWER_TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True)
-class Publish:
+class PublishedPort:
     """A port of a container published on its host, as in `docker run -p`: `[address:]host_port:port[/protocol]`."""
 
     host_port: int
@@ -122,7 +127,7 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
-class Listen:
+class ListeningPort:
     """A port that a program in a machine listens on: `80`, or `53/udp`."""
 
     port: int
@@ -133,18 +138,18 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class PodContainer:
     """A container of a pod: its name, and the ports its program listens on: `web:80`, `dns:53/udp,53`, `log`."""
 
     name: str
-    listens: tuple[Listen, ...] = ()
+    ports: tuple[ListeningPort, ...] = ()
 
     def __str__(self) -> str:
-        return ":".join((self.name, ",".join(map(str, self.listens)))) if self.listens else self.name
+        return ":".join((self.name, ",".join(map(str, self.ports)))) if self.ports else self.name
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class ScenarioNode:
     """One node (Kubernetes) or host (Docker) and the pods or containers on it, in the file's order.
 
     `settings` has the model's `Container` object of each pod that has settings in the file, by name.
@@ -166,19 +171,19 @@ class Scenario:
 
     name: str
     model: str
-    nodes: tuple[Node, ...] = ()
+    nodes: tuple[ScenarioNode, ...] = ()
     options: Any = None
     checks: tuple[Check, ...] = ()
     say: str = ""
     file: str = ""
-    raw: Plan = ()
+    raw_plan: Plan = ()
     raw_machines: tuple[Machine, ...] = ()
     networks: tuple[tuple[str, Any], ...] = ()
-    approximate: frozenset[str] = frozenset()
-    asks: bool | None = None
+    substitute_features: frozenset[str] = frozenset()
+    use_substitutes: bool | None = None
 
     @property
-    def pods(self) -> tuple[tuple[Node, str], ...]:
+    def pods(self) -> tuple[tuple[ScenarioNode, str], ...]:
         """Every pod (or container) with its node, in order."""
         return tuple((node, pod) for node in self.nodes for pod in node.pods)
 
@@ -197,36 +202,38 @@ class Lab:
     machines: tuple[Machine, ...]
     checks: tuple[Check, ...]
     say: str = ""
-    parts: tuple[Part, ...] = ()
-    substituted: tuple[str, ...] = ()
-    asks: bool | None = None
+    parts: tuple[Fidelity, ...] = ()
+    substitute_features: tuple[str, ...] = ()
+    use_substitutes: bool | None = None
     firewall: Backend = "legacy"
 
     @property
-    def approximations(self) -> tuple[Part, ...]:
+    def approximations(self) -> tuple[Fidelity, ...]:
         """The parts that are built as their substitutes, because the kernel lacks their feature."""
-        return tuple(part for part in self.parts if part.grade == "needs" and part.feature in self.substituted)
+        return tuple(part for part in self.parts if part.grade == "needs" and part.feature in self.substitute_features)
 
     def machine(self, name: str) -> Machine | None:
         """The machine of that name, or None."""
         return next((machine for machine in self.machines if machine.name == name), None)
 
 
-def at_home(check: Check, within: dict[str, str]) -> Check:
+def with_netns_names(check: Check, netns_of: dict[str, str]) -> Check:
     """A check with machine names replaced by namespaces: `within` maps a machine without a namespace to the machine
     that owns the namespace."""
 
-    def home(name: str) -> str:
-        return within.get(name, name)
+    def netns_name(name: str) -> str:
+        return netns_of.get(name, name)
 
-    def moved(see: See) -> See:
-        ends = {name: home(word) for name in ENDS if (word := getattr(see, name))}
-        return replace(see, at=Port(home(see.at.ns), see.at.dev), **ends)  # type: ignore[arg-type]
+    def with_names(see: See) -> See:
+        ends = {name: netns_name(word) for name in ENDPOINT_FIELDS if (word := getattr(see, name))}
+        return replace(see, at=Interface(netns_name(see.at.ns), see.at.dev), **ends)  # type: ignore[arg-type]
 
-    sees = tuple(map(moved, check.sees))
-    server = None if check.server is None else (home(check.server[0]), check.server[1])
+    sees = tuple(map(with_names, check.sees))
+    server = None if check.server is None else (netns_name(check.server[0]), check.server[1])
     groups = tuple(
-        (tuple(name for name in one if name not in within), tuple(name for name in other if name not in within))
+        (tuple(name for name in one if name not in netns_of), tuple(name for name in other if name not in netns_of))
         for one, other in check.groups
     )
-    return replace(check, source=home(check.source), target=home(check.target), server=server, sees=sees, groups=groups)
+    return replace(
+        check, source=netns_name(check.source), target=netns_name(check.target), server=server, sees=sees, groups=groups
+    )

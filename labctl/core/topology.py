@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import cached_property
 from ipaddress import ip_address
 
-from labctl.core.resources import IP, Address, Link, Netns, Port
-from labctl.core.scenario_types import Check, Lab, Role
+from labctl.core.resources import IP, Address, Interface, Link, Netns
+from labctl.core.scenario_types import Check, Lab, MachineRole
 
-INNER = ("pod", "container")  # the roles of namespaces that do not forward packets
+LEAF_ROLES = ("pod", "container")  # the roles of namespaces that do not forward packets
 
 
-class Who:
+class Topology:
     """The machines, ports and addresses of one lab, indexed for look-ups."""
 
     def __init__(self, lab: Lab) -> None:
@@ -19,17 +19,17 @@ class Who:
         self.machines = {machine.name: machine for machine in lab.machines}
 
     @cached_property
-    def _ports(self) -> dict[Port, list[IP]]:
-        ports: dict[Port, list[IP]] = {}
+    def _addresses_by_interface(self) -> dict[Interface, list[IP]]:
+        ports: dict[Interface, list[IP]] = {}
         for item in self.lab.plan:
             if isinstance(item, Address):
                 ports.setdefault(item.at, []).append(item.addr.ip)
         return ports
 
     @cached_property
-    def _owners(self) -> dict[IP, str]:
-        owners = {ip: port.ns for port, ips in reversed(self._ports.items()) for ip in ips}
-        machines = [machine for machine in reversed(self.lab.machines) if machine.within is None]
+    def _namespace_by_address(self) -> dict[IP, str]:
+        owners = {ip: port.ns for port, ips in reversed(self._addresses_by_interface.items()) for ip in ips}
+        machines = [machine for machine in reversed(self.lab.machines) if machine.netns_of is None]
         owners.update({ip: machine.name for machine in machines for ip in machine.addresses})
         return owners
 
@@ -43,102 +43,109 @@ class Who:
         return links
 
     @property
-    def names(self) -> dict[IP, str]:
+    def machine_by_address(self) -> dict[IP, str]:
         """The machines' names by address; if several machines have an address, the first."""
         return {ip: machine.name for machine in reversed(self.lab.machines) for ip in machine.addresses}
 
     @cached_property
-    def nodes(self) -> tuple[str, ...]:
+    def namespaces(self) -> tuple[str, ...]:
         """Every namespace of the lab."""
         planned = (item.name for item in self.lab.plan if isinstance(item, Netns))
-        others = (machine.name for machine in self.lab.machines if machine.within is None)
+        others = (machine.name for machine in self.lab.machines if machine.netns_of is None)
         return tuple(dict.fromkeys((*planned, *others)))
 
-    def addresses(self, word: str) -> tuple[IP, ...]:
+    def addresses(self, endpoint: str) -> tuple[IP, ...]:
         """All addresses of a machine's name, a port (`node1/eth0`) or an address; the first is the machine's main one.
 
         Empty if the word is none of these.
         """
-        machine = self.machines.get(word)
+        machine = self.machines.get(endpoint)
         if machine is not None:
             return machine.addresses
-        namespace, slash, device = word.partition("/")
+        namespace, slash, device = endpoint.partition("/")
         if slash:
-            return tuple(self._ports.get(Port(namespace, device), ()))
+            return tuple(self._addresses_by_interface.get(Interface(namespace, device), ()))
         try:
-            return (ip_address(word),)
+            return (ip_address(endpoint),)
         except ValueError:
             return ()
 
-    def own(self, word: str, version: int) -> IP | None:
+    def address_of(self, endpoint: str, version: int) -> IP | None:
         """The first address of this IP version (4 or 6) that a word stands for, or None."""
-        return next((ip for ip in self.addresses(word) if ip.version == version), None)
+        return next((ip for ip in self.addresses(endpoint) if ip.version == version), None)
 
     @cached_property
-    def _held(self) -> dict[str, set[IP]]:
+    def _addresses_by_namespace(self) -> dict[str, set[IP]]:
         held: dict[str, set[IP]] = {}
-        for port, ips in self._ports.items():
+        for port, ips in self._addresses_by_interface.items():
             held.setdefault(port.ns, set()).update(ips)
         return held
 
-    def held(self, name: str) -> frozenset[IP]:
+    def possible_addresses(self, name: str) -> frozenset[IP]:
         """Every address that a machine has, on any device."""
         machine = self.machines.get(name)
-        return frozenset(machine.addresses if machine else ()) | self._held.get(name, set())
+        return frozenset(machine.addresses if machine else ()) | self._addresses_by_namespace.get(name, set())
 
-    def home(self, word: str) -> str | None:
+    def namespace_of(self, endpoint: str) -> str | None:
         """The namespace of a target; None for an address that no machine of the lab has."""
-        if word in self.machines:
-            return word
-        namespace, slash, _ = word.partition("/")
+        if endpoint in self.machines:
+            return endpoint
+        namespace, slash, _ = endpoint.partition("/")
         if slash:
             return namespace
-        return next((self._owners[ip] for ip in self.addresses(word) if ip in self._owners), None)
+        return next(
+            (self._namespace_by_address[ip] for ip in self.addresses(endpoint) if ip in self._namespace_by_address),
+            None,
+        )
 
-    def beside(self, name: str) -> tuple[str, ...]:
+    def peer_namespaces(self, name: str) -> tuple[str, ...]:
         """The namespaces at the other ends of a machine's veth pairs."""
         peers = (link.peer.ns for link in self.links.get(name, ()) if link.peer is not None)
         return tuple(dict.fromkeys(peer for peer in peers if peer != name))
 
-    def road(self, source: str, home: str | None) -> tuple[str, ...]:
+    def path(self, source: str, target: str | None) -> tuple[str, ...]:
         """The namespaces that a packet may pass between two: all of them, without dead ends.
 
         Towards an address that no machine has, every node, host or fabric may be on the path.
         """
-        if home is None:
-            return tuple(name for name in self.nodes if name == source or self.role(name) not in INNER)
-        near = {name: set(cables) for name, cables in self._cables.items()}
-        ends = {source, home}
-        blind = [name for name, cables in near.items() if len(cables) < 2 and name not in ends]
-        while blind:
-            name = blind.pop()
-            for other in near.pop(name, ()):
-                near[other].discard(name)
-                if len(near[other]) == 1 and other not in ends:
-                    blind.append(other)
-        return tuple(name for name in self.nodes if name in near or name in ends)
+        if target is None:
+            return tuple(name for name in self.namespaces if name == source or self.role(name) not in LEAF_ROLES)
+        adjacency = {name: set(cables) for name, cables in self._adjacency.items()}
+        ends = {source, target}
+        dead_ends = [name for name, cables in adjacency.items() if len(cables) < 2 and name not in ends]
+        while dead_ends:
+            name = dead_ends.pop()
+            for other in adjacency.pop(name, ()):
+                adjacency[other].discard(name)
+                if len(adjacency[other]) == 1 and other not in ends:
+                    dead_ends.append(other)
+        return tuple(name for name in self.namespaces if name in adjacency or name in ends)
 
     @cached_property
-    def _cables(self) -> dict[str, set[str]]:
+    def _adjacency(self) -> dict[str, set[str]]:
         """The namespaces that devices connect: the ends of a veth pair, and the namespace that a device moved from."""
-        cables: dict[str, set[str]] = {name: set() for name in self.nodes}
+        cables: dict[str, set[str]] = {name: set() for name in self.namespaces}
         for name, links in self.links.items():
             for link in links:
-                for other in (link.peer.ns if link.peer is not None else None, link.born):
+                for other in (link.peer.ns if link.peer is not None else None, link.link_netns):
                     if other is not None and other != name:
                         cables.setdefault(name, set()).add(other)
                         cables.setdefault(other, set()).add(name)
         return cables
 
-    def role(self, namespace: str) -> Role | None:
+    def role(self, namespace: str) -> MachineRole | None:
         """The role of a namespace in the lab, or None."""
         machine = self.machines.get(namespace)
         return machine.role if machine else None
 
-    def involved(self, check: Check) -> tuple[str, ...]:
+    def check_namespaces(self, check: Check) -> tuple[str, ...]:
         """The namespaces that a check names: its source and target, their nodes, and the points of `see`."""
         server = check.server[0] if check.server is not None else None
-        ends = [check.source, self.home(check.target), server] if check.probe not in ("mesh", "taken", "cni") else []
+        ends = (
+            [check.source, self.namespace_of(check.target), server]
+            if check.probe not in ("mesh", "taken", "cni")
+            else []
+        )
         machines = [self.machines.get(end) for end in ends if end]
         hosts = [machine.on for machine in machines if machine]
         points = [see.at.ns for see in check.sees]

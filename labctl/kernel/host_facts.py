@@ -16,91 +16,91 @@ from labctl.core.iptables import BACKENDS, Backend
 from labctl.kernel.host import paths, ping_group_range
 from labctl.kernel.host.syscalls import CLONE_NEWNET, CLONE_NEWNS, unshare
 
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TOOLS = ("ip", "iptables-legacy", "iptables-nft", "ebtables", "ping", "tcpdump")
-RULES = ("nft_counter", "xt_comment", "xt_MASQUERADE")  # modules that the tried firewall rules may need
+RULE_MODULES = ("nft_counter", "xt_comment", "xt_MASQUERADE")  # modules that the tried firewall rules may need
 LIBRARIES = ("pyroute2", "iptc", "yaml", "click", "rich")
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class HostFacts:
     """What was found. `features` has, for each feature that was tried, the reason why it does not work, or "". `idle`
     has, for each feature that was not tried, the modules that are not loaded."""
 
     root: bool
     features: dict[str, str] = field(default_factory=dict)
-    idle: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unloaded_modules: dict[str, tuple[str, ...]] = field(default_factory=dict)
     tools: dict[str, str] = field(default_factory=dict)  # the path of each tool, or ""
     libraries: dict[str, bool] = field(default_factory=dict)
-    plugins: str = ""  # the folder of the CNI plugins, or ""
-    iptables: str = ""  # the variant that `iptables` is on this machine: nft, legacy, or ""
-    tables: tuple[str, ...] = ()  # legacy tables in use in the machine's own namespace
+    cni_plugin_dir: str = ""  # the folder of the CNI plugins, or ""
+    iptables_variant: str = ""  # the variant that `iptables` is on this machine: nft, legacy, or ""
+    legacy_tables: tuple[str, ...] = ()  # legacy tables in use in the machine's own namespace
     neighbour_limit: int | None = None
-    neighbours: int | None = None
+    neighbour_count: int | None = None
     table_fulls: int | None = None
-    files: tuple[int, int] = (0, 0)  # soft and hard limit of open files
+    open_file_limits: tuple[int, int] = (0, 0)  # soft and hard limit of open files
     labs: tuple[str, ...] = ()
-    lost: tuple[str, ...] = ()  # labs with namespaces but without a record
-    dead: tuple[str, ...] = ()  # labs with a record but without namespaces
-    command: str = "sudo labctl"  # what a user types before a verb
-    alone: bool = False  # only root exists here, no other user or group: a user namespace without newuidmap
+    labs_without_record: tuple[str, ...] = ()  # labs with namespaces but without a record
+    records_without_namespace: tuple[str, ...] = ()  # labs with a record but without namespaces
+    command_prefix: str = "sudo labctl"  # what a user types before a verb
+    only_root_user: bool = False  # only root exists here, no other user or group: a user namespace without newuidmap
 
 
-def examine(asked: Iterable[str] = ()) -> Facts:
+def examine(link_kinds: Iterable[str] = ()) -> HostFacts:
     """Collect all facts; takes a fraction of a second. Features are tried only as root. `asked` are further kinds of
     links to try."""
     root = os.geteuid() == 0
-    tools = {tool: _where(tool) for tool in TOOLS}
+    tools = {tool: _find_tool(tool) for tool in TOOLS}
     running = paths.labs()
-    kept = _kept()
+    kept = _recorded_labs()
     limit, used, fulls = _neighbours()
-    tried, idle = _try_features(asked) if root else ({}, {})
-    return Facts(
+    tried, idle = _try_features(link_kinds) if root else ({}, {})
+    return HostFacts(
         root=root,
         features=tried,
-        idle=idle,
+        unloaded_modules=idle,
         tools=tools,
         libraries={name: _importable(name) for name in LIBRARIES},
-        plugins=_plugins(),
-        iptables=_variant(),
-        tables=_tables(),
+        cni_plugin_dir=_plugins(),
+        iptables_variant=_variant(),
+        legacy_tables=_tables(),
         neighbour_limit=limit,
-        neighbours=used,
+        neighbour_count=used,
         table_fulls=fulls,
-        files=resource.getrlimit(resource.RLIMIT_NOFILE),
+        open_file_limits=resource.getrlimit(resource.RLIMIT_NOFILE),
         labs=tuple(running),
-        lost=tuple(lab for lab in running if lab not in kept),
-        dead=tuple(lab for lab in kept if lab not in running),
-        command=paths.command(),
-        alone=ping_group_range.last() == 0,
+        labs_without_record=tuple(lab for lab in running if lab not in kept),
+        records_without_namespace=tuple(lab for lab in kept if lab not in running),
+        command_prefix=paths.command_prefix(),
+        only_root_user=ping_group_range.last() == 0,
     )
 
 
-def features(asked: Iterable[str] = ()) -> Iterator[tuple[str, tuple[str, ...], Callable[[], None]]]:
+def feature_attempts(link_kinds: Iterable[str] = ()) -> Iterator[tuple[str, tuple[str, ...], Callable[[], None]]]:
     """Each feature with the modules that it may need, and a function that uses it in the namespace of its thread and
     raises if that fails."""
     from labctl.kernel.firewall.backend import MODULES
 
-    for kind in dict.fromkeys(("veth", "bridge", "vxlan", "macvlan", *asked)):
+    for kind in dict.fromkeys(("veth", "bridge", "vxlan", "macvlan", *link_kinds)):
         yield kind, tuple(_behind(kind)), partial(_link, kind)
     yield "packet capture", () if os.path.exists("/proc/thread-self/net/packet") else ("af_packet",), _capture
     for backend in BACKENDS:
-        yield f"iptables {backend}", (*MODULES[backend], *RULES), partial(_rules, backend)
+        yield f"iptables {backend}", (*MODULES[backend], *RULE_MODULES), partial(_rules, backend)
     yield "bridged packets to iptables", (), _bridge_calls
 
 
 def _behind(kind: str) -> Iterator[str]:
     """The modules that the kernel would look for to create a link of this kind, and the veth pair that it may need as
     its lower device."""
-    from labctl.core.features import module
-    from labctl.kernel.apply.features import known, lies
+    from labctl.core.features import kernel_module
+    from labctl.kernel.apply.features import is_known_link_kind, needs_lower_device
 
-    for one in (kind, *(["veth"] if lies(kind) else [])):
-        if not known(one):
-            yield from (f"rtnl-link-{one}", module(one))
+    for one in (kind, *(["veth"] if needs_lower_device(kind) else [])):
+        if not is_known_link_kind(one):
+            yield from (f"rtnl-link-{one}", kernel_module(one))
 
 
-def _try_features(asked: Iterable[str] = ()) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+def _try_features(link_kinds: Iterable[str] = ()) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
     """Try every feature in a child process with a separate network namespace. Returns the results of the features that
     were tried, and for the others the modules that are not loaded. The child sends them through a pipe."""
     import json
@@ -109,7 +109,7 @@ def _try_features(asked: Iterable[str] = ()) -> tuple[dict[str, str], dict[str, 
     pid = os.fork()
     if pid == 0:
         try:
-            found = _in_child(asked)
+            found = _in_child(link_kinds)
             os.write(write, json.dumps(found).encode())
         finally:
             os._exit(0)
@@ -122,8 +122,8 @@ def _try_features(asked: Iterable[str] = ()) -> tuple[dict[str, str], dict[str, 
     return tried, {name: tuple(names) for name, names in found.items() if name not in tried}
 
 
-def _in_child(asked: Iterable[str]) -> dict[str, str | tuple[str, ...]]:
-    from labctl.kernel.host.modules import dormant
+def _in_child(link_kinds: Iterable[str]) -> dict[str, str | tuple[str, ...]]:
+    from labctl.kernel.host.modules import loadable_modules
 
     found: dict[str, str | tuple[str, ...]] = {}
     try:
@@ -131,8 +131,8 @@ def _in_child(asked: Iterable[str]) -> dict[str, str | tuple[str, ...]]:
         found["network namespace"] = ""
     except OSError as error:
         return {"network namespace": error.strerror or "refused"}
-    for name, behind, attempt in features(asked):
-        if idle := dormant(behind):
+    for name, behind, attempt in feature_attempts(link_kinds):
+        if idle := loadable_modules(behind):
             found[name] = idle
             continue
         try:
@@ -157,9 +157,9 @@ def _capture() -> None:
 
 
 def _rules(backend: Backend) -> None:
-    from labctl.kernel.firewall.backend import works
+    from labctl.kernel.firewall.backend import backend_problem
 
-    if why := works(backend):
+    if why := backend_problem(backend):
         raise OSError(why)
 
 
@@ -168,10 +168,10 @@ def _bridge_calls() -> None:
         file.read()
 
 
-def _where(tool: str) -> str:
+def _find_tool(tool: str) -> str:
     import shutil
 
-    return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}") or ""
+    return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:{DEFAULT_PATH}") or ""
 
 
 def _importable(name: str) -> bool:
@@ -188,7 +188,7 @@ def _plugins() -> str:
 
 
 def _variant() -> str:
-    where = os.path.realpath(_where("iptables") or "/")
+    where = os.path.realpath(_find_tool("iptables") or "/")
     return next((word for word in ("nft", "legacy") if word in os.path.basename(where)), "")
 
 
@@ -216,7 +216,7 @@ def _neighbours() -> tuple[int | None, int | None, int | None]:
         return limit, None, None
 
 
-def _kept() -> tuple[str, ...]:
+def _recorded_labs() -> tuple[str, ...]:
     try:
         with os.scandir(paths.state_dir()) as entries:
             return tuple(sorted(entry.name for entry in entries if os.path.exists(f"{entry.path}/definition.json")))

@@ -15,47 +15,47 @@ from labctl.kernel.cni import attachment_records
 from labctl.kernel.firewall import backend as backends
 from labctl.kernel.firewall import chains as firewall
 from labctl.kernel.host import lab_state, paths
-from labctl.kernel.host.signals import undisturbed
+from labctl.kernel.host.signals import ignore_signals
 from labctl.kernel.namespaces import lab_namespaces, occupants
-from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink import dump, ipset
 from labctl.kernel.observe import snapshot as observe
 from labctl.kernel.observe import sysctl_values
 
 
-class Linux:
+class KernelLab:
     """The kernel objects of one lab. A context manager: it holds file descriptors and a thread."""
 
     def __init__(self, lab: str) -> None:
         self.lab = lab
-        self.inside = Inside()
-        self.rooms = lab_namespaces.Rooms(lab)
+        self.thread = NetnsThread()
+        self.namespaces = lab_namespaces.NamespaceSet(lab)
         self.snapshot: observe.Snapshot | None = None
 
     @cached_property
     def backend(self) -> Backend:
         """The firewall backend of the lab: legacy or nft."""
-        return backends.of(self.lab)
+        return backends.backend_of(self.lab)
 
-    def __enter__(self) -> Linux:
+    def __enter__(self) -> KernelLab:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self.inside.close()
+            self.thread.close()
         else:
-            self.rooms.stopped = True
-            with undisturbed():
-                self.inside.close()
-        self.rooms.close()
+            self.namespaces.stopped = True
+            with ignore_signals():
+                self.thread.close()
+        self.namespaces.close()
 
     def nodes(self) -> tuple[str, ...]:
         """The lab's named namespaces that exist now, by node name."""
         return paths.labs().get(self.lab, ())
 
-    def observe(self, asking: Plan = (), nodes: Iterable[str] | None = None, *, chains: bool = True) -> Plan:
+    def observe(self, plan: Plan = (), nodes: Iterable[str] | None = None, *, chains: bool = True) -> Plan:
         """The current state, in the plan's types.
 
         `asking` decides which sysctls to read, which firewall families and which fallback devices of modules (that
@@ -63,19 +63,19 @@ class Linux:
         namespaces then have no name. With `chains=False` no firewall is read.
         """
         here = tuple(nodes if nodes is not None else self.nodes())
-        return self.inside.run(None, self._observe, asking, here, chains, nodes is None)
+        return self.thread.run(None, self._observe, plan, here, chains, nodes is None)
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Carry out changes. After `observe` they repair the observed lab; otherwise they build a new one.
 
         Raises KernelError if the kernel refuses a change, MissingError if a tool or a kernel feature is missing.
         """
-        self.inside.run(None, self._apply, changes)
+        self.thread.run(None, self._apply, changes)
 
-    def canonical(self, plan: Plan) -> Plan:
+    def kernel_spelling(self, plan: Plan) -> Plan:
         """The plan with its firewall rules in the spelling of this machine's xtables."""
         sets = [item for item in plan if isinstance(item, IpSet)]
-        spelled = firewall.canonical([item for item in plan if isinstance(item, Chain)], sets, self.backend)
+        spelled = firewall.kernel_spelling([item for item in plan if isinstance(item, Chain)], sets, self.backend)
         return tuple(spelled.get(item.key, item) if isinstance(item, Chain) else item for item in plan)
 
     def destroy(self) -> tuple[str, ...]:
@@ -85,20 +85,20 @@ class Linux:
         """
         gone = self.nodes()
         inside = occupants.find(paths.netns_path(self.lab, node) for node in gone)
-        occupants.end({*inside, *processes.astray(self.lab)})
-        self.rooms.close()
+        occupants.terminate({*inside, *processes.find_anywhere(self.lab)})
+        self.namespaces.close()
         self.snapshot = None
         for node in gone:
-            lab_namespaces.remove(paths.netns_path(self.lab, node))
+            lab_namespaces.unbind(paths.netns_path(self.lab, node))
         return gone
 
-    def _observe(self, asking: Plan, nodes: tuple[str, ...], firewalls: bool, whole: bool) -> Plan:
-        room = self.rooms
+    def _observe(self, plan: Plan, nodes: tuple[str, ...], firewalls: bool, whole: bool) -> Plan:
+        room = self.namespaces
         here = room.open(nodes)
         asking_of: dict[str, list[Sysctl]] = {}
         chains: dict[str, list[Chain]] = {}
         idle: dict[str, list[str]] = {}
-        for item in asking:
+        for item in plan:
             if isinstance(item, Sysctl):
                 asking_of.setdefault(item.ns, []).append(item)
             elif isinstance(item, Chain):
@@ -113,24 +113,28 @@ class Linux:
             found.append(observe.netns(node))
             snapshot.add(node, dump.links(room.channels[node]), idle.get(node, ()))
             asked = asking_of.get(node, ())
-            found += sysctl_values.present(asked)
-            found += sysctl_values.forwarding(node, snapshot.links[node].values(), asked)
-            found += (*ipset.read(node), *firewall.read(node, chains.get(node, ()), backend)) if firewalls else ()
+            found += sysctl_values.read_sysctls(asked)
+            found += sysctl_values.differing_forwarding(node, snapshot.links[node].values(), asked)
+            found += (
+                (*ipset.read_sets(node), *firewall.read_chains(node, chains.get(node, ()), backend))
+                if firewalls
+                else ()
+            )
         for node in here:
             found += observe.links(snapshot, node, room.nsid)
             found += observe.tables(room.channels[node], snapshot, node)
         devices = frozenset(f"{node}/{link.name}" for node in here for link in snapshot.links[node].values())
-        found += attachment_records.there(self.lab, asking, devices)
-        if not asking or any(isinstance(item, Process) for item in asking):
+        found += attachment_records.live_attachments(self.lab, plan, devices)
+        if not plan or any(isinstance(item, Process) for item in plan):
             found += processes.find(self.lab, here)
         self.snapshot = snapshot
         return tuple(found)
 
     def _apply(self, changes: Sequence[Change]) -> None:
-        lab_namespaces.prepare()
+        lab_namespaces.prepare_netns_dir()
         lock = lab_state.directory(self.lab) / "xtables.lock"
 
-        def write(ns: str, own: Sequence[Change]) -> None:
-            firewall.write(ns, own, lock, self.backend)
+        def write(ns: str, ns_changes: Sequence[Change]) -> None:
+            firewall.write(ns, ns_changes, lock, self.backend)
 
-        Builder(self.rooms, write, self.snapshot).apply(changes)
+        Builder(self.namespaces, write, self.snapshot).apply(changes)

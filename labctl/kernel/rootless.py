@@ -24,21 +24,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import MissingError
-from labctl.kernel.host.paths import HOLDER as MARK
+from labctl.kernel.host.paths import HOLDER_VARIABLE as MARK
 from labctl.kernel.host.syscalls import CLONE_NEWNET, CLONE_NEWNS, setns
 from labctl.kernel.namespaces import occupants
 
 CLONE_NEWUSER = 0x10000000
-PATIENCE = 10.0  # seconds that the holder may take to start
+START_TIMEOUT_S = 10.0  # seconds that the holder may take to start
 SETUP = (
     "mount -t tmpfs -o mode=755 none /run && mkdir /run/netns /run/labctl && ip link set lo up"
     " && echo ready && exec sleep infinity"
 )
-KINDS = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET
+NAMESPACE_FLAGS = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET
 APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 
 
-def home() -> Path:
+def holder_dir() -> Path:
     """The user's folder in which the holder is recorded. Raises MissingError if other users could write to it."""
     base = os.environ.get("XDG_RUNTIME_DIR")
     folder = Path(base, "labctl") if base and os.path.isdir(base) else Path(f"/tmp/labctl-{os.getuid()}")
@@ -61,8 +61,8 @@ class Holder:
     """
 
     pid: int
-    door: int
-    guests: int
+    lock_fd: int
+    users_fd: int
 
 
 def enter() -> Holder:
@@ -70,18 +70,18 @@ def enter() -> Holder:
 
     Raises MissingError if this machine does not let its users create namespaces.
     """
-    folder, here = home(), os.getcwd()
+    folder, here = holder_dir(), os.getcwd()
     door, guests = (os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for name in ("door", "guests"))
-    with _alone(door):
+    with _exclusive_lock(door):
         pid = _holder(folder)
         if pid is None:
-            _bury(folder)
+            _end_orphans(folder)
             pid = _start(folder)
         fcntl.flock(guests, fcntl.LOCK_SH)
         try:
             fd = os.pidfd_open(pid)
             try:
-                setns(fd, KINDS)
+                setns(fd, NAMESPACE_FLAGS)
             finally:
                 os.close(fd)
         except OSError as error:
@@ -92,12 +92,12 @@ def enter() -> Holder:
     return Holder(pid, door, guests)
 
 
-def seen_from_outside() -> Path | None:
+def holder_root() -> Path | None:
     """The root directory of the holder's namespaces, for callers that only read; None if there is no holder.
 
     Raises MissingError as `home` does.
     """
-    pid = _holder(home())
+    pid = _holder(holder_dir())
     return None if pid is None else Path(f"/proc/{pid}/root")
 
 
@@ -105,14 +105,14 @@ def leave(holder: Holder) -> None:
     """End the holder if no lab is left in its namespaces and no other process is inside. Call it from inside."""
     from labctl.kernel.host import paths
 
-    with _alone(holder.door), suppress(BlockingIOError, ProcessLookupError):
-        fcntl.flock(holder.guests, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with _exclusive_lock(holder.lock_fd), suppress(BlockingIOError, ProcessLookupError):
+        fcntl.flock(holder.users_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not paths.labs():
             os.kill(holder.pid, signal.SIGKILL)  # sleep(1) has nothing to clean up
 
 
 @contextmanager
-def _alone(door: int) -> Iterator[None]:
+def _exclusive_lock(door: int) -> Iterator[None]:
     fcntl.flock(door, fcntl.LOCK_EX)
     try:
         yield
@@ -126,10 +126,10 @@ def _holder(folder: Path) -> int | None:
         pid = int((folder / "holder").read_text())
     except (OSError, ValueError):
         return None
-    return pid if _inside(pid, folder) else None
+    return pid if _is_in_holder(pid, folder) else None
 
 
-def _inside(pid: int, folder: Path) -> bool:
+def _is_in_holder(pid: int, folder: Path) -> bool:
     """Whether a process is in the namespaces of a holder that is recorded in this folder."""
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
@@ -139,9 +139,11 @@ def _inside(pid: int, folder: Path) -> bool:
     return f"{MARK}={folder}".encode() in environment and not own
 
 
-def _bury(folder: Path) -> None:
+def _end_orphans(folder: Path) -> None:
     """End the processes that are left in the namespaces of a killed holder: no run of labctl can enter these again."""
-    occupants.end((int(name) for name in os.listdir("/proc") if name.isdigit() and _inside(int(name), folder)), 0.1)
+    occupants.terminate(
+        (int(name) for name in os.listdir("/proc") if name.isdigit() and _is_in_holder(int(name), folder)), 0.1
+    )
 
 
 def _start(folder: Path) -> int:
@@ -156,7 +158,7 @@ def _start(folder: Path) -> int:
             (folder / "holder").write_text(f"{pid}\n")
             return pid
         why = said or why
-    raise MissingError(f"this machine does not let its users create namespaces: {why}", _remedy())
+    raise MissingError(f"this machine does not let its users create namespaces: {why}", _userns_hint())
 
 
 def _try(words: list[str], folder: Path) -> tuple[int | None, str]:
@@ -168,7 +170,7 @@ def _try(words: list[str], folder: Path) -> tuple[int | None, str]:
     assert child.stdout is not None
     assert child.stderr is not None
     with child.stdout, child.stderr:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + START_TIMEOUT_S
         if select.select([child.stdout], [], [], until - time.monotonic())[0] and child.stdout.readline() == b"ready\n":
             child.returncode = 0  # it runs on, and no process waits for it
             return child.pid, ""
@@ -178,7 +180,7 @@ def _try(words: list[str], folder: Path) -> tuple[int | None, str]:
     return None, said.splitlines()[-1] if said else "unshare did not answer"
 
 
-def _remedy() -> str:
+def _userns_hint() -> str:
     with suppress(OSError):
         if APPARMOR.read_text().strip() == "1":
             return "AppArmor forbids it: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or use sudo"

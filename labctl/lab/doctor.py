@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from labctl.core.features import remedy
 
 if TYPE_CHECKING:
-    from labctl.core.fidelity import Part
-    from labctl.kernel.host_facts import Facts
+    from labctl.core.fidelity import Fidelity
+    from labctl.kernel.host_facts import HostFacts
 
 MODULES = {
     "packet capture": "af_packet",
@@ -18,8 +18,8 @@ MODULES = {
     "iptables nft": "nf_tables nft_compat nft_chain_nat",
     "bridged packets to iptables": "br_netfilter",
 }
-NECESSARY = ("network namespace", "veth", "bridge", "packet capture")
-FIREWALLS = {"iptables legacy": "iptables nft", "iptables nft": "iptables legacy"}  # one of them is enough
+REQUIRED_FEATURES = ("network namespace", "veth", "bridge", "packet capture")
+OTHER_FIREWALL = {"iptables legacy": "iptables nft", "iptables nft": "iptables legacy"}  # one of them is enough
 PACKAGES = {
     "ip": "iproute2",
     "iptables-legacy": "iptables",
@@ -28,21 +28,21 @@ PACKAGES = {
     "ping": "iputils-ping",
     "tcpdump": "tcpdump",
 }
-NEEDED = ("ping",)
-FILES = 4096  # open files: more than a lab of a thousand containers needs
+REQUIRED_TOOLS = ("ping",)
+MIN_OPEN_FILES = 4096  # open files: more than a lab of a thousand containers needs
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One line of `doctor`: what was checked, its state, a short detail, and the fix."""
 
-    what: str
+    subject: str
     state: Literal["ok", "warn", "missing"]
     detail: str = ""
     fix: str = ""
 
 
-def findings(facts: Facts, needing: Mapping[str, Iterable[str]] | None = None) -> tuple[Finding, ...]:
+def findings(facts: HostFacts, needing: Mapping[str, Iterable[str]] | None = None) -> tuple[Finding, ...]:
     """All findings about a machine, in the order in which to fix them.
 
     `needing` has the models that need a feature, for features that not every kernel has.
@@ -60,24 +60,24 @@ def findings(facts: Facts, needing: Mapping[str, Iterable[str]] | None = None) -
     )
 
 
-def _root(facts: Facts) -> Finding:
+def _root(facts: HostFacts) -> Finding:
     if facts.root:
         return Finding("root", "ok")
     return Finding("root", "missing", "labs are namespaces, and only root can create them", "sudo labctl doctor")
 
 
-def wanted(parts: Mapping[str, Iterable[Part]]) -> dict[str, tuple[str, ...]]:
+def needed_link_kinds(parts: Mapping[str, Iterable[Fidelity]]) -> dict[str, tuple[str, ...]]:
     """The link kinds that models need and not every kernel has, each with its models; `parts` has all models' parts."""
     found: dict[str, tuple[str, ...]] = {}
     for model, some in parts.items():
         for part in some:
             if part.grade == "needs" and not part.feature.startswith("-"):
-                otherwise = " (or up --approximate)" if part.instead else ""
+                otherwise = " (or up --approximate)" if part.substitute else ""
                 found[part.feature] = (*found.get(part.feature, ()), model + otherwise)
     return found
 
 
-def _features(facts: Facts, needing: Mapping[str, Iterable[str]]) -> Iterator[Finding]:
+def _features(facts: HostFacts, needing: Mapping[str, Iterable[str]]) -> Iterator[Finding]:
     for name, why in facts.features.items():
         needed = f"; needed by {', '.join(needing[name])}" if name in needing else ""
         if not why:
@@ -89,19 +89,21 @@ def _features(facts: Facts, needing: Mapping[str, Iterable[str]]) -> Iterator[Fi
         if name == "bridged packets to iptables":
             why = "br_netfilter is not loaded; labctl loads it when a lab needs it"
             fix = "modprobe br_netfilter, which sets bridge-nf-call-iptables=1 for the machine's own bridges too"
-        necessary = name in NECESSARY or (name in FIREWALLS and facts.features.get(FIREWALLS[name], "") != "")
-        if name in FIREWALLS and not necessary:
-            why += f"; labs use {FIREWALLS[name]}"
+        necessary = name in REQUIRED_FEATURES or (
+            name in OTHER_FIREWALL and facts.features.get(OTHER_FIREWALL[name], "") != ""
+        )
+        if name in OTHER_FIREWALL and not necessary:
+            why += f"; labs use {OTHER_FIREWALL[name]}"
         yield Finding(name, "missing" if necessary else "warn", why + needed, fix)
-    for name, modules in facts.idle.items():
+    for name, modules in facts.unloaded_modules.items():
         needed = f"; needed by {', '.join(needing[name])}" if name in needing else ""
         detail = f"not tried, because that might load {', '.join(modules)}; labctl loads it when a lab needs it"
         yield Finding(name, "ok", detail + needed)
 
 
-def _tools(facts: Facts) -> Iterator[Finding]:
+def _tools(facts: HostFacts) -> Iterator[Finding]:
     for name, where in facts.tools.items():
-        if where and name == "tcpdump" and facts.alone:
+        if where and name == "tcpdump" and facts.only_root_user:
             detail = f"{where} switches to another user, and there is none here; labctl capture works without"
             yield Finding(
                 name, "warn", detail, "apt-get install uidmap, and add lines for you to /etc/subuid and /etc/subgid"
@@ -110,12 +112,12 @@ def _tools(facts: Facts) -> Iterator[Finding]:
             yield Finding(name, "ok", where)
         else:
             other = {"iptables-legacy": "iptables-nft", "iptables-nft": "iptables-legacy"}.get(name)
-            necessary = name in NEEDED or (other is not None and not facts.tools.get(other))
+            necessary = name in REQUIRED_TOOLS or (other is not None and not facts.tools.get(other))
             state: Literal["warn", "missing"] = "missing" if necessary else "warn"
             yield Finding(name, state, "not found", f"apt-get install {PACKAGES[name]}")
 
 
-def _libraries(facts: Facts) -> Iterator[Finding]:
+def _libraries(facts: HostFacts) -> Iterator[Finding]:
     missing = [name for name, there in facts.libraries.items() if not there]
     if missing:
         packages = " ".join({"iptc": "python-iptables", "yaml": "PyYAML"}.get(name, name) for name in missing)
@@ -124,54 +126,64 @@ def _libraries(facts: Facts) -> Iterator[Finding]:
         yield Finding("Python libraries", "ok", ", ".join(facts.libraries))
 
 
-def _plugins(facts: Facts) -> Finding:
-    if facts.plugins:
-        return Finding("CNI plugins", "ok", facts.plugins)
+def _plugins(facts: HostFacts) -> Finding:
+    if facts.cni_plugin_dir:
+        return Finding("CNI plugins", "ok", facts.cni_plugin_dir)
     detail = "not found; only labs of the model cni need them"
     return Finding("CNI plugins", "warn", detail, "apt-get install containernetworking-plugins")
 
 
-def _firewall(facts: Facts) -> Finding:
-    variant = {"nft": "`iptables` is iptables-nft", "legacy": "`iptables` is iptables-legacy"}.get(facts.iptables, "")
-    used = f"legacy tables in use: {', '.join(facts.tables)}" if facts.tables else "no legacy tables in use"
-    working = [name.partition(" ")[2] for name in FIREWALLS if facts.features.get(name) == "" or name in facts.idle]
+def _firewall(facts: HostFacts) -> Finding:
+    variant = {"nft": "`iptables` is iptables-nft", "legacy": "`iptables` is iptables-legacy"}.get(
+        facts.iptables_variant, ""
+    )
+    used = (
+        f"legacy tables in use: {', '.join(facts.legacy_tables)}" if facts.legacy_tables else "no legacy tables in use"
+    )
+    working = [
+        name.partition(" ")[2]
+        for name in OTHER_FIREWALL
+        if facts.features.get(name) == "" or name in facts.unloaded_modules
+    ]
     labs = f"labs use iptables-{working[0]} in their namespaces" if working else ""
     labs += f" (--firewall {working[1]} works too)" if len(working) > 1 else ""
     detail = "; ".join(word for word in (variant, used, labs) if word)
     return Finding("firewall of this machine", "ok", detail)
 
 
-def _neighbours(facts: Facts) -> Finding:
+def _neighbours(facts: HostFacts) -> Finding:
     name = "neighbour table"
     if facts.neighbour_limit is None and facts.table_fulls is None:
         return Finding(name, "ok", "its limit cannot be seen from this namespace")
     limit = facts.neighbour_limit or 1024
     detail = f"limit {limit} for all labs together" if facts.neighbour_limit else "limit not visible here"
-    if facts.neighbours is not None:
-        detail += f", {facts.neighbours} used"
+    if facts.neighbour_count is not None:
+        detail += f", {facts.neighbour_count} used"
     fix = f"sysctl -w net.ipv4.neigh.default.gc_thresh3={max(limit * 8, 8192)}"
     if facts.table_fulls:
         return Finding(
             name, "warn", f"{detail}; it was full {facts.table_fulls} times since boot: packets were lost", fix
         )
-    if facts.neighbours is not None and facts.neighbours > limit * 0.8:
+    if facts.neighbour_count is not None and facts.neighbour_count > limit * 0.8:
         return Finding(name, "warn", f"{detail}: nearly full", fix)
     return Finding(name, "ok", detail)
 
 
-def _files(facts: Facts) -> Finding:
-    soft, hard = facts.files
+def _files(facts: HostFacts) -> Finding:
+    soft, hard = facts.open_file_limits
     detail = f"{soft} now, {'no limit' if hard < 0 else hard} at most"
-    if 0 <= hard < FILES:
-        return Finding("open files", "warn", f"{detail}: too few for large labs", f"ulimit -Hn {FILES * 4}")
+    if 0 <= hard < MIN_OPEN_FILES:
+        return Finding("open files", "warn", f"{detail}: too few for large labs", f"ulimit -Hn {MIN_OPEN_FILES * 4}")
     return Finding("open files", "ok", detail)
 
 
-def _leftovers(facts: Facts) -> Iterator[Finding]:
-    for lab in facts.lost:
-        yield Finding(f"lab {lab}", "warn", "runs, but labctl's record of it is lost", f"{facts.command} down {lab}")
-    for lab in facts.dead:
-        yield Finding(f"lab {lab}", "warn", "has a record, but no namespaces", f"{facts.command} down {lab}")
-    if not facts.lost and not facts.dead:
+def _leftovers(facts: HostFacts) -> Iterator[Finding]:
+    for lab in facts.labs_without_record:
+        yield Finding(
+            f"lab {lab}", "warn", "runs, but labctl's record of it is lost", f"{facts.command_prefix} down {lab}"
+        )
+    for lab in facts.records_without_namespace:
+        yield Finding(f"lab {lab}", "warn", "has a record, but no namespaces", f"{facts.command_prefix} down {lab}")
+    if not facts.labs_without_record and not facts.records_without_namespace:
         running = f"{len(facts.labs)} running, " if facts.labs else ""
         yield Finding("labs", "ok", f"{running}no leftovers")

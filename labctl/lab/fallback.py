@@ -8,54 +8,58 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from labctl.core.features import DENIED, module, needed, remedy
-from labctl.core.fidelity import Part, substitutes
+from labctl.core.features import PERMISSION_DENIED, kernel_module, remedy, required_features
+from labctl.core.fidelity import Fidelity, substitutes
 from labctl.core.resources import Resource
 from labctl.core.scenario_types import Lab
 from labctl.errors import MissingError
-from labctl.scenario.definition import Definition, approximated, compiled
+from labctl.scenario.definition import Definition, compile_definition, with_substitutes
 
-Lacking = Callable[[Lab, Mapping[str, Resource]], Mapping[str, str]]  # the missing ones, with the kernel's error texts
+FindMissing = Callable[
+    [Lab, Mapping[str, Resource]], Mapping[str, str]
+]  # the missing ones, with the kernel's error texts
 
 
-def fit(definition: Definition, lacking: Lacking, *, approximate: bool = False) -> tuple[Definition, Lab]:
+def use_available_features(
+    definition: Definition, lacking: FindMissing, *, approximate: bool = False
+) -> tuple[Definition, Lab]:
     """The definition that this kernel can build, and its lab: unchanged, or with substitutes where those are wanted.
 
     Raises MissingError for a feature that the kernel lacks and that has no (wanted) substitute.
     """
-    lab = compiled(definition)
-    wanted = needed(lab.plan)
+    lab = compile_definition(definition)
+    wanted = required_features(lab.plan)
     missing = lacking(lab, wanted) if wanted else {}
-    if missing and (approximate if lab.asks is None else lab.asks):
-        definition = approximated(definition, {*lab.substituted, *missing} & set(substitutes(lab.parts)))
-        lab = compiled(definition)
-        wanted = needed(lab.plan)
+    if missing and (approximate if lab.use_substitutes is None else lab.use_substitutes):
+        definition = with_substitutes(definition, {*lab.substitute_features, *missing} & set(substitutes(lab.parts)))
+        lab = compile_definition(definition)
+        wanted = required_features(lab.plan)
         missing = lacking(lab, wanted) if wanted else {}
     if missing:
-        raise refusal(lab, wanted, missing)
+        raise missing_feature_error(lab, wanted, missing)
     return definition, lab
 
 
-def refusal(lab: Lab, wanted: Mapping[str, Resource], missing: Mapping[str, str]) -> MissingError:
+def missing_feature_error(lab: Lab, wanted: Mapping[str, Resource], missing: Mapping[str, str]) -> MissingError:
     """The error for a lab that this kernel cannot build: each missing feature, what needs it, and what to do."""
     parts = {part.feature: part for part in lab.parts if part.grade == "needs"}
-    lacks = "; ".join(f"{feature}, needed for {_what(parts.get(feature), wanted[feature])}" for feature in missing)
-    modules = [module(feature) for feature, why in missing.items() if why != DENIED]
+    lacks = "; ".join(f"{feature}, needed for {_purpose(parts.get(feature), wanted[feature])}" for feature in missing)
+    modules = [kernel_module(feature) for feature, why in missing.items() if why != PERMISSION_DENIED]
     hint = f"modprobe {' '.join(modules)}, if this kernel has it as a module (see labctl doctor)"
     who = "this kernel" if modules else "this user"
     if not modules:
         hint = " and ".join({remedy(feature, why) for feature, why in missing.items()})
-    instead = ", ".join(parts[feature].instead for feature in missing if feature in substitutes(lab.parts))
-    if instead and lab.asks is False:
+    instead = ", ".join(parts[feature].substitute for feature in missing if feature in substitutes(lab.parts))
+    if instead and lab.use_substitutes is False:
         hint += f"; the scenario forbids the substitute (approximate: false): {instead}"
     elif instead:
         hint += f"; or use --approximate to build a substitute: {instead}"
     return MissingError(f"lab {lab.name} cannot be built: {who} lacks {lacks}", hint)
 
 
-def _what(part: Part | None, item: Resource) -> str:
+def _purpose(part: Fidelity | None, item: Resource) -> str:
     if part is not None:
-        return part.what
-    from labctl.render.resources import line
+        return part.aspect
+    from labctl.render.resources import resource_line
 
-    return f"{line(item).partition(':')[0]} in {item.ns}"
+    return f"{resource_line(item).partition(':')[0]} in {item.ns}"

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from labctl.core.iptables import BACKENDS, Backend
-from labctl.core.results import Running
+from labctl.core.results import RunningSummary
 from labctl.core.scenario_types import Lab
 from labctl.errors import UsageError
-from labctl.scenario.definition import Definition, compiled, define
+from labctl.scenario.definition import Definition, compile_definition, define
 
 
-def running() -> tuple[Running, ...]:
+def running_labs() -> tuple[RunningSummary, ...]:
     """Every lab on this machine."""
     from labctl.kernel.host import lab_state, paths
 
@@ -22,11 +22,11 @@ def running() -> tuple[Running, ...]:
     for name, nodes in paths.labs().items():
         record = lab_state.load(name) or {}
         features = tuple(record.get("approximate", ()))
-        found.append(Running(name, nodes, record.get("model"), record.get("file"), features, _firewall(record)))
+        found.append(RunningSummary(name, nodes, record.get("model"), record.get("file"), features, _firewall(record)))
     return tuple(found)
 
 
-def choose(name: str | None) -> str:
+def resolve_lab_name(name: str | None) -> str:
     """The lab of a command: the named one, else the only one. Raises UsageError, which lists the labs."""
     from labctl.kernel.host import paths
 
@@ -40,11 +40,11 @@ def choose(name: str | None) -> str:
     if len(labs) == 1:
         return labs[0]
     if not labs:
-        raise UsageError("no lab runs", f"start one: {paths.command()} up kubenet")
+        raise UsageError("no lab runs", f"start one: {paths.command_prefix()} up kubenet")
     raise UsageError("several labs run: " + ", ".join(labs), "name one: -l " + labs[0])
 
 
-def recall(name: str, scenario: str | None = None, sets: tuple[str, ...] = ()) -> Lab:
+def load_compiled_lab(name: str, scenario: str | None = None, overrides: tuple[str, ...] = ()) -> Lab:
     """The compiled lab of a running lab, from its kept definition or from `scenario` (a file or name).
 
     Raises UsageError with a hint at --scenario FILE if the definition is lost.
@@ -52,14 +52,14 @@ def recall(name: str, scenario: str | None = None, sets: tuple[str, ...] = ()) -
     if scenario is not None:
         from labctl.kernel.firewall import backend
 
-        return compiled(define(scenario, name, sets, firewall=backend.of(name)))
-    definition = kept(name)
+        return compile_definition(define(scenario, name, overrides, firewall=backend.backend_of(name)))
+    definition = load_definition(name)
     if definition is None:
         raise UsageError(f"the definition of lab {name} is lost", "name its scenario: --scenario FILE")
-    return compiled(definition)
+    return compile_definition(definition)
 
 
-def kept(name: str) -> Definition | None:
+def load_definition(name: str) -> Definition | None:
     """The kept definition of a running lab; None if it is lost."""
     from labctl.kernel.host import lab_state
 
@@ -81,7 +81,7 @@ def _firewall(record: Mapping[str, Any]) -> Backend | None:
     return (word if word in BACKENDS else "legacy") if record else None
 
 
-def keep(definition: Definition, lab: Lab) -> None:
+def save_definition(definition: Definition, lab: Lab) -> None:
     """Keep the lab's definition and its machines, so that entering a node needs no compilation."""
     from labctl.kernel.host import lab_state
 
@@ -90,7 +90,7 @@ def keep(definition: Definition, lab: Lab) -> None:
             "name": one.name,
             "role": one.role,
             "on": one.on,
-            "within": one.within,
+            "within": one.netns_of,
             "addresses": [*map(str, one.addresses)],
         }
         for one in lab.machines
@@ -100,8 +100,8 @@ def keep(definition: Definition, lab: Lab) -> None:
         "model": lab.model,
         "file": definition.file,
         "text": definition.text,
-        "sets": list(definition.sets),
-        "approximate": list(definition.approximate),
+        "sets": list(definition.overrides),
+        "approximate": list(definition.substitute_features),
         "firewall": lab.firewall,
         "files": [list(pair) for pair in definition.files],
         "machines": machines,

@@ -34,7 +34,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from labctl.core.resources import Resource, assemble
-from labctl.core.scenario_types import Check, Lab, Machine, Scenario, at_home
+from labctl.core.scenario_types import Check, Lab, Machine, Scenario, with_netns_names
 from labctl.errors import UsageError
 
 
@@ -49,28 +49,28 @@ class Model(Protocol):
     def compile(self, scenario: Scenario) -> Iterator[Resource | Machine]: ...
 
 
-def names() -> tuple[str, ...]:
+def model_names() -> tuple[str, ...]:
     """The names of all models, sorted. Imports none of them."""
     here = {module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if _is_model(module)}
-    return tuple(sorted(here | set(_outside())))
+    return tuple(sorted(here | set(_entry_points())))
 
 
-def find(name: str) -> Any:
+def find_model(name: str) -> Any:
     """The model with this name. Raises UsageError, with a suggestion, if there is none."""
     module = name.replace("-", "_")
     if any(item.name == module and _is_model(item) for item in pkgutil.iter_modules(__path__)):
         return import_module(f"labctl.models.{module}")
-    outside = _outside()
+    outside = _entry_points()
     if name in outside:
         return outside[name].load()
-    close = difflib.get_close_matches(name, names(), 1)
-    hint = f"did you mean {close[0]}?" if close else "the models are " + ", ".join(names())
+    close = difflib.get_close_matches(name, model_names(), 1)
+    hint = f"did you mean {close[0]}?" if close else "the models are " + ", ".join(model_names())
     raise UsageError(f"unknown model {name!r}", hint)
 
 
 def compile_lab(scenario: Scenario) -> Lab:
     """Compile a scenario with its model: to the plan, the machines and all checks. Pure: builds nothing."""
-    model = find(scenario.model)
+    model = find_model(scenario.model)
     resources: list[Resource] = []
     machines: list[Machine] = []
     for item in model.compile(scenario):
@@ -80,9 +80,9 @@ def compile_lab(scenario: Scenario) -> Lab:
             resources.append(item)
     own: Iterable[Check] = model.checks(scenario) if hasattr(model, "checks") else ()
     checks = (*scenario.checks, *own)
-    within = {machine.name: machine.within for machine in machines if machine.within is not None}
+    within = {machine.name: machine.netns_of for machine in machines if machine.netns_of is not None}
     if within:
-        checks = tuple(at_home(check, within) for check in checks)
+        checks = tuple(with_netns_names(check, within) for check in checks)
     return Lab(
         scenario.name,
         scenario.model,
@@ -91,8 +91,8 @@ def compile_lab(scenario: Scenario) -> Lab:
         checks,
         scenario.say,
         tuple(getattr(model, "PARTS", ())),
-        tuple(sorted(scenario.approximate)),
-        scenario.asks,
+        tuple(sorted(scenario.substitute_features)),
+        scenario.use_substitutes,
     )
 
 
@@ -101,7 +101,7 @@ def _is_model(module: pkgutil.ModuleInfo) -> bool:
     return not module.ispkg and not module.name.startswith("_")
 
 
-def _outside() -> dict[str, Any]:
+def _entry_points() -> dict[str, Any]:
     from importlib.metadata import entry_points
 
     return {entry.name: entry for entry in entry_points(group="labctl.models")}

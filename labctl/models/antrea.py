@@ -39,8 +39,8 @@ from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import cidr, option
-from labctl.core.resources import Fdb, IpSet, Link, Neighbour, Port, Resource, Route, Sysctl
-from labctl.core.scenario_types import Check, Machine, Node, Scenario
+from labctl.core.resources import Fdb, Interface, IpSet, Link, Neighbour, Resource, Route, Sysctl
+from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode
 from labctl.models.lib import datacenter, kubernetes, primitives
 from labctl.models.lib import pods as pods_
 
@@ -72,13 +72,13 @@ PARTS = (
     skipped("GRE and STT, WireGuard, IPsec, networkPolicyOnly, FlexibleIPAM, IPv6"),
     *pods_.PARTS,
 )
-Container = pods_.Pod
-BRIDGE, GATEWAY, GATEWAY_PORT, TUNNEL = "br-int", "antrea-gw0", "antrea-gw0-br", "antrea-tun"
-PODS_SET = "ANTREA-POD-IP"
-DSTPORT = {"geneve": 6081, "vxlan": 4789}
-OVERHEAD = 50  # bytes of either tunnel: IP, UDP, Geneve or VXLAN, and the inner Ethernet header
-KEPT = 3  # addresses of a node's range that no pod gets: the network's, the gateway's and the broadcast
-PREFIX = 24
+Container = pods_.PodSettings
+BRIDGE, GATEWAY_DEVICE, GATEWAY_PEER, TUNNEL_PREFIX = "br-int", "antrea-gw0", "antrea-gw0-br", "antrea-tun"
+POD_IP_SET = "ANTREA-POD-IP"
+TUNNEL_PORTS = {"geneve": 6081, "vxlan": 4789}
+OVERHEAD_BYTES = 50  # bytes of either tunnel: IP, UDP, Geneve or VXLAN, and the inner Ethernet header
+RESERVED_ADDRESSES = 3  # addresses of a node's range that no pod gets: the network's, the gateway's and the broadcast
+NODE_PREFIX_LENGTH = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +90,17 @@ class Options(datacenter.UnderlayOptions):
         "encap", "trafficEncapMode: tunnels to all nodes, to none, or only to nodes in `elsewhere`",
         choices=("encap", "no-encap", "hybrid"),
     )  # fmt: skip
-    tunnel: str = option("geneve", "tunnelType", choices=tuple(DSTPORT))
-    max_pods: int = option(110, "maximum number of pods on one node", minimum=1, maximum=2**8 - KEPT)
+    tunnel: str = option("geneve", "tunnelType", choices=tuple(TUNNEL_PORTS))
+    max_pods: int = option(110, "maximum number of pods on one node", minimum=1, maximum=2**8 - RESERVED_ADDRESSES)
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class NodeAddressing:
     """A node in its place, with its part of the pod CIDR."""
 
-    node: Node
-    place: datacenter.Place
-    pods: IPv4Network
+    node: ScenarioNode
+    nic: datacenter.UnderlayNic
+    pod_range: IPv4Network
 
     @property
     def name(self) -> str:
@@ -109,106 +109,116 @@ class Seat:
     @property
     def gateway(self) -> IPv4Address:
         """The address of antrea-gw0, the first of the node's pod range."""
-        return self.pods.network_address + 1
+        return self.pod_range.network_address + 1
 
     @property
-    def mac(self) -> str:
+    def gateway_mac(self) -> str:
         """The MAC address of antrea-gw0."""
-        return primitives.mac(f"{self.name}/{GATEWAY}")
+        return primitives.mac(f"{self.name}/{GATEWAY_DEVICE}")
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """Nodes with their switches and pods, on Ethernets that have no routes to pods."""
     options: Options = scenario.options
-    seats = _seats(scenario)
-    tunnel = "vxlan" if "geneve" in scenario.approximate else options.tunnel
-    yield from datacenter.surroundings(scenario)
+    seats = _node_addressing(scenario)
+    tunnel = "vxlan" if "geneve" in scenario.substitute_features else options.tunnel
+    yield from datacenter.infrastructure(scenario)
     for seat in seats:
         peers = [other for other in seats if other is not seat]
-        far = [other for other in peers if _encapsulated(options, seat, other)]
-        yield Machine(seat.name, "node", (seat.place.address, seat.gateway))
+        far = [other for other in peers if _uses_tunnel(options, seat, other)]
+        yield Machine(seat.name, "node", (seat.nic.address, seat.gateway))
         yield from primitives.netns(seat.name)
-        yield from primitives.forwarding(seat.name, True, rp_filter=0, devices=("eth0", GATEWAY))
+        yield from primitives.forwarding_sysctls(seat.name, True, rp_filter=0, devices=("eth0", GATEWAY_DEVICE))
         yield Sysctl(seat.name, "net.bridge.bridge-nf-call-iptables", "0")  # frames in Open vSwitch pass no iptables
         yield from _switch(seat, _mtu(options))
         if options.traffic_mode != "no-encap":
             yield from _tunnels(seat, far, tunnel, _mtu(options))
         yield from _routes(seat, peers, far)
         yield from _pods(seat, _mtu(options))
-        yield IpSet(seat.name, PODS_SET, "hash:net", tuple(sorted(str(one.pods) for one in seats)))
-        yield from _chains(seat, DSTPORT[tunnel] if options.traffic_mode != "no-encap" else None)
-        yield from pods_.processes(seat.node)
+        yield IpSet(seat.name, POD_IP_SET, "hash:net", tuple(sorted(str(one.pod_range) for one in seats)))
+        yield from _chains(seat, TUNNEL_PORTS[tunnel] if options.traffic_mode != "no-encap" else None)
+        yield from pods_.pause_and_containers(seat.node)
 
 
-def _seats(scenario: Scenario) -> list[Seat]:
-    ranges = kubernetes.node_ranges(scenario.options.pod_cidr, PREFIX, len(scenario.nodes))
-    return [Seat(*those) for those in zip(scenario.nodes, datacenter.places(scenario), ranges, strict=True)]
+def _node_addressing(scenario: Scenario) -> list[NodeAddressing]:
+    ranges = kubernetes.node_pod_ranges(scenario.options.pod_cidr, NODE_PREFIX_LENGTH, len(scenario.nodes))
+    return [
+        NodeAddressing(*those) for those in zip(scenario.nodes, datacenter.node_nics(scenario), ranges, strict=True)
+    ]
 
 
-def _encapsulated(options: Options, one: Seat, other: Seat) -> bool:
+def _uses_tunnel(options: Options, one: NodeAddressing, other: NodeAddressing) -> bool:
     """Whether packets between the pods of two nodes use a tunnel."""
-    return options.traffic_mode == "encap" or (options.traffic_mode == "hybrid" and not one.place.near(other.place))
+    return options.traffic_mode == "encap" or (options.traffic_mode == "hybrid" and not one.nic.same_subnet(other.nic))
 
 
 def _mtu(options: Options) -> int:
     """The MTU of pods and of antrea-gw0: less the tunnel's headers in every mode that can have a tunnel."""
-    return options.mtu - (0 if options.traffic_mode == "no-encap" else OVERHEAD)
+    return options.mtu - (0 if options.traffic_mode == "no-encap" else OVERHEAD_BYTES)
 
 
-def _switch(seat: Seat, mtu: int) -> Iterator[Resource]:
+def _switch(addressing: NodeAddressing, mtu: int) -> Iterator[Resource]:
     """The switch, and the node's port of it. The bridge device has ARP off, or it would answer for antrea-gw0."""
-    gateway, port, switch = Port(seat.name, GATEWAY), Port(seat.name, GATEWAY_PORT), Port(seat.name, BRIDGE)
+    gateway, port, switch = (
+        Interface(addressing.name, GATEWAY_DEVICE),
+        Interface(addressing.name, GATEWAY_PEER),
+        Interface(addressing.name, BRIDGE),
+    )
     yield Link(switch, "bridge", mtu=mtu, mac=primitives.mac(str(switch)), arp=False)
-    yield from primitives.veth(port, gateway, mtu=mtu, macs=(primitives.mac(str(port)), seat.mac), master=BRIDGE)
-    yield Fdb(port, seat.mac)
-    yield from primitives.addresses(gateway, primitives.iface(seat.gateway, PREFIX))
+    yield from primitives.veth_pair(
+        port, gateway, mtu=mtu, macs=(primitives.mac(str(port)), addressing.gateway_mac), master=BRIDGE
+    )
+    yield Fdb(port, addressing.gateway_mac)
+    yield from primitives.addresses(gateway, primitives.with_prefix_length(addressing.gateway, NODE_PREFIX_LENGTH))
 
 
-def _tunnels(seat: Seat, far: list[Seat], kind: str, mtu: int) -> Iterator[Resource]:
+def _tunnels(addressing: NodeAddressing, tunnel_peers: list[NodeAddressing], kind: str, mtu: int) -> Iterator[Resource]:
     """The tunnel port with the peers' gateways behind it; one port for each peer if a device has only one remote node.
     Those ports are isolated: none forwards frames from another one, as a single tunnel port never sends a frame back.
     Otherwise broadcast frames, which each node floods to its peers, would loop between three nodes for ever."""
-    port = ("dstport", str(DSTPORT[kind]))
+    port = ("dstport", str(TUNNEL_PORTS[kind]))
     if kind == "vxlan":
-        at = Port(seat.name, f"{TUNNEL}0")
-        local = (("id", "0"), ("local", str(seat.place.address)), ("learning", "off"), port)
+        at = Interface(addressing.name, f"{TUNNEL_PREFIX}0")
+        local = (("id", "0"), ("local", str(addressing.nic.address)), ("learning", "off"), port)
         yield Link(at, kind, None, BRIDGE, mtu, primitives.mac(str(at)), options=local)
-        for peer in far:
-            yield Fdb(at, peer.mac, peer.place.address)
-            yield Fdb(at, peer.mac)
+        for peer in tunnel_peers:
+            yield Fdb(at, peer.gateway_mac, peer.nic.address)
+            yield Fdb(at, peer.gateway_mac)
         return
-    for number, peer in enumerate(far):
-        at = Port(seat.name, f"{TUNNEL}{number}")
-        remote = (("id", "0"), ("remote", str(peer.place.address)), port)
+    for number, peer in enumerate(tunnel_peers):
+        at = Interface(addressing.name, f"{TUNNEL_PREFIX}{number}")
+        remote = (("id", "0"), ("remote", str(peer.nic.address)), port)
         yield Link(at, kind, None, BRIDGE, mtu, primitives.mac(str(at)), isolated=True, options=remote)
-        yield Fdb(at, peer.mac)
+        yield Fdb(at, peer.gateway_mac)
 
 
-def _routes(seat: Seat, peers: Iterable[Seat], far: Iterable[Seat]) -> Iterator[Resource]:
+def _routes(
+    addressing: NodeAddressing, peers: Iterable[NodeAddressing], tunnel_peers: Iterable[NodeAddressing]
+) -> Iterator[Resource]:
     """The routes to the other nodes' pods: through the switch, or directly to the node."""
     for peer in peers:
-        if peer in far:
-            yield Neighbour(Port(seat.name, GATEWAY), peer.gateway, peer.mac)
-            yield Route(seat.name, peer.pods, peer.gateway, GATEWAY, onlink=True)
+        if peer in tunnel_peers:
+            yield Neighbour(Interface(addressing.name, GATEWAY_DEVICE), peer.gateway, peer.gateway_mac)
+            yield Route(addressing.name, peer.pod_range, peer.gateway, GATEWAY_DEVICE, onlink=True)
         else:
-            yield Route(seat.name, peer.pods, peer.place.address, "eth0")
+            yield Route(addressing.name, peer.pod_range, peer.nic.address, "eth0")
 
 
-def _pods(seat: Seat, mtu: int) -> Iterator[Resource | Machine]:
+def _pods(addressing: NodeAddressing, mtu: int) -> Iterator[Resource | Machine]:
     """Pods in host-local's order; a port's name is the first 8 letters of the pod's name, a dash and six digits."""
-    names, first = seat.node.pods, int(seat.gateway) + 1
-    for number, (name, digits) in enumerate(zip(names, primitives.hashed("-", 6, names), strict=True)):
-        own, inner = IPv4Address(first + number), Port(name, "eth0")
-        yield Machine(name, "pod", (own,), seat.name)
-        yield from primitives.endpoint(name)
-        port, mac = Port(seat.name, name[:8] + digits), primitives.mac(name)
-        yield from primitives.veth(port, inner, mtu=mtu, macs=(None, mac), master=BRIDGE)
+    names, first = addressing.node.pods, int(addressing.gateway) + 1
+    for number, (name, digits) in enumerate(zip(names, primitives.device_names("-", 6, names), strict=True)):
+        own, inner = IPv4Address(first + number), Interface(name, "eth0")
+        yield Machine(name, "pod", (own,), addressing.name)
+        yield from primitives.container_netns(name)
+        port, mac = Interface(addressing.name, name[:8] + digits), primitives.mac(name)
+        yield from primitives.veth_pair(port, inner, mtu=mtu, macs=(None, mac), master=BRIDGE)
         yield Fdb(port, mac)
-        yield from primitives.addresses(inner, primitives.iface(own, PREFIX))
-        yield Route(name, primitives.ANYWHERE, seat.gateway, "eth0")
+        yield from primitives.addresses(inner, primitives.with_prefix_length(own, NODE_PREFIX_LENGTH))
+        yield Route(name, primitives.ANYWHERE, addressing.gateway, "eth0")
 
 
-def _chains(seat: Seat, dstport: int | None) -> Iterator[Resource]:
+def _chains(addressing: NodeAddressing, dstport: int | None) -> Iterator[Resource]:
     """The iptables rules of Antrea's agent; `dstport` is the tunnel's UDP port, None without a tunnel."""
 
     def about(why: str) -> str:
@@ -220,33 +230,35 @@ def _chains(seat: Seat, dstport: int | None) -> Iterator[Resource]:
         ("nat", "POSTROUTING", "ANTREA-POSTROUTING", "postrouting"),
         ("mangle", "PREROUTING", "ANTREA-MANGLE", "mangle"), ("mangle", "OUTPUT", "ANTREA-OUTPUT", "output"),
     ):  # fmt: skip
-        yield primitives.chain(seat.name, table, builtin, f"{about(f'jump to Antrea {word} rules')} -j {chain}")
-        yield primitives.chain(seat.name, table, chain)
+        yield primitives.chain(addressing.name, table, builtin, f"{about(f'jump to Antrea {word} rules')} -j {chain}")
+        yield primitives.chain(addressing.name, table, chain)
     if dstport is not None:
         for chain, way, end in (("ANTREA-PREROUTING", "incoming", "dst"), ("ANTREA-OUTPUT", "outgoing", "src")):
             why = about(f"do not track {way} encapsulation packets")
             rule = f"-p udp {why} -m udp --dport {dstport} -m addrtype --{end}-type LOCAL -j CT --notrack"
-            yield primitives.chain(seat.name, "raw", chain, rule)
-    local = f"-o {GATEWAY} {about('mark LOCAL output packets')} -m addrtype --src-type LOCAL"
-    yield primitives.chain(seat.name, "mangle", "ANTREA-OUTPUT", f"{local} -j MARK --set-xmark 0x80000000/0x80000000")
+            yield primitives.chain(addressing.name, "raw", chain, rule)
+    local = f"-o {GATEWAY_DEVICE} {about('mark LOCAL output packets')} -m addrtype --src-type LOCAL"
     yield primitives.chain(
-        seat.name, "filter", "ANTREA-FORWARD",
-        f"-i {GATEWAY} {about('accept packets from local Pods')} -j ACCEPT",
-        f"-o {GATEWAY} {about('accept packets to local Pods')} -j ACCEPT",
+        addressing.name, "mangle", "ANTREA-OUTPUT", f"{local} -j MARK --set-xmark 0x80000000/0x80000000"
+    )
+    yield primitives.chain(
+        addressing.name, "filter", "ANTREA-FORWARD",
+        f"-i {GATEWAY_DEVICE} {about('accept packets from local Pods')} -j ACCEPT",
+        f"-o {GATEWAY_DEVICE} {about('accept packets to local Pods')} -j ACCEPT",
     )  # fmt: skip
-    strangers = f"{about('masquerade Pod to external packets')} -m set ! --match-set {PODS_SET} dst"
+    strangers = f"{about('masquerade Pod to external packets')} -m set ! --match-set {POD_IP_SET} dst"
     not_its = "-m addrtype ! --src-type LOCAL --limit-iface-out -m addrtype --src-type LOCAL"
     yield primitives.chain(
-        seat.name, "nat", "ANTREA-POSTROUTING",
-        f"-s {seat.pods} ! -o {GATEWAY} {strangers} -j MASQUERADE",
-        f"-o {GATEWAY} {about('masquerade LOCAL traffic')} {not_its} -j MASQUERADE --random-fully",
+        addressing.name, "nat", "ANTREA-POSTROUTING",
+        f"-s {addressing.pod_range} ! -o {GATEWAY_DEVICE} {strangers} -j MASQUERADE",
+        f"-o {GATEWAY_DEVICE} {about('masquerade LOCAL traffic')} {not_its} -j MASQUERADE --random-fully",
     )  # fmt: skip
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Pods of one node are on its switch; and Kubernetes' rules."""
-    yield from kubernetes.one_node(scenario, "pods of one node are switched, not routed: TTL 64", 64)
-    yield from kubernetes.kubernetes_rules(scenario)
+    yield from kubernetes.same_node_check(scenario, "pods of one node are switched, not routed: TTL 64", 64)
+    yield from kubernetes.network_model_checks(scenario)
     yield from pods_.checks(scenario)
 
 
@@ -254,8 +266,8 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Refusals of ranges that are too small, and of `no-encap` with nodes behind a router without routes to pods."""
     options: Options = scenario.options
     yield from datacenter.refuse(scenario, "pod_cidr")
-    yield from kubernetes.refuse_pod_cidr(options.pod_cidr, PREFIX, len(scenario.nodes))
-    yield from kubernetes.refuse_pods(scenario, options.max_pods)
+    yield from kubernetes.refuse_pod_cidr(options.pod_cidr, NODE_PREFIX_LENGTH, len(scenario.nodes))
+    yield from kubernetes.refuse_pod_counts(scenario, options.max_pods)
     if options.traffic_mode == "no-encap" and options.elsewhere:
         what = f"traffic_mode: no-encap leaves pods of {options.elsewhere[0]} to the router, which has no route to them"
         yield "traffic_mode", what, "use hybrid, which has tunnels to nodes that are elsewhere"

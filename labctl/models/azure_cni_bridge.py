@@ -42,8 +42,8 @@ from dataclasses import dataclass
 
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import option
-from labctl.core.resources import Chain, Link, Neighbour, Port, Resource, Route, Sysctl
-from labctl.core.scenario_types import Check, Machine, Node, Scenario
+from labctl.core.resources import Chain, Interface, Link, Neighbour, Resource, Route, Sysctl
+from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode
 from labctl.models.lib import azure, azure_addressing, kubernetes, pods, primitives
 
 FOLLOWS = "Azure CNI bridge mode, AKS's default until October 2020 (azure-container-networking)"
@@ -64,12 +64,12 @@ PARTS = (
     skipped("portmap, IPv6"),
     *pods.PARTS,
 )
-Container = pods.Pod
-_REQUEST = "-p ARP --arp-op Request --arp-ip-dst {} -j arpreply --arpreply-mac {} --arpreply-target DROP"
+Container = pods.PodSettings
+_ARP_REPLY_RULE = "-p ARP --arp-op Request --arp-ip-dst {} -j arpreply --arpreply-mac {} --arpreply-target DROP"
 
 
 @dataclass(frozen=True, slots=True)
-class Options(azure_addressing.SubnetOptions):
+class Options(azure_addressing.NodeSubnetOptions):
     """Options of an azure-cni-bridge scenario."""
 
     mode: str = option(
@@ -82,70 +82,81 @@ class Options(azure_addressing.SubnetOptions):
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The fabric, nodes with NIC and pods on one bridge, `vm` and the internet."""
     options: Options = scenario.options
-    nics = azure_addressing.nics(scenario, options.subnet, options.max_pods + 1, bridge="azure0")
+    nics = azure_addressing.node_nics(scenario, options.subnet, options.max_pods + 1, bridge="azure0")
     vm = azure_addressing.vm_nic(options.vm_cidr, options.subnet)
     yield Machine("fabric", "fabric", (options.subnet.network_address + 1, options.public_ip))
     for nic in nics:
-        yield Link(Port(nic.name, "azure0"), "bridge", mtu=options.mtu, mac=nic.mac)
+        yield Link(Interface(nic.machine, "azure0"), "bridge", mtu=options.mtu, mac=nic.mac)
     yield from azure.fabric([*nics, vm], options.mtu)
-    yield from azure.outside(options.internet_cidr, options.public_ip, options.mtu)
+    yield from azure.internet_uplink(options.internet_cidr, options.public_ip, options.mtu)
     for nic, node in zip(nics, scenario.nodes, strict=True):
-        yield Machine(nic.name, "node", (nic.address,))
-        yield from primitives.netns(nic.name)
-        yield from azure.plug(nic)
-        yield from azure.node_settings(nic.name, ("eth0", "azure0"))
-        yield Sysctl(nic.name, "net.bridge.bridge-nf-call-iptables", "1")
-        yield from kubernetes.masq_agent(nic.name, (options.vnet_cidr,))
+        yield Machine(nic.machine, "node", (nic.address,))
+        yield from primitives.netns(nic.machine)
+        yield from azure.attach_nic(nic)
+        yield from azure.node_sysctls(nic.machine, ("eth0", "azure0"))
+        yield Sysctl(nic.machine, "net.bridge.bridge-nf-call-iptables", "1")
+        yield from kubernetes.ip_masq_agent(nic.machine, (options.vnet_cidr,))
         yield from _nic_rules(nic, options)
         yield from _pods(nic, node, options)
-        yield from pods.processes(node)
-        yield from azure.secondary(nic, len(node.pods))
-        yield from azure.no_foreign_macs(nic)
+        yield from pods.pause_and_containers(node)
+        yield from azure.secondary_address_routes(nic, len(node.pods))
+        yield from azure.mac_filter(nic)
         if options.mode == "tunnel":  # the fabric must answer ARP for pods on the link of the request
-            yield Sysctl("fabric", f"net.ipv4.conf.{nic.device}.proxy_arp_pvlan", "1")
-    yield from azure.vm(vm)
+            yield Sysctl("fabric", f"net.ipv4.conf.{nic.fabric_device}.proxy_arp_pvlan", "1")
+    yield from azure.vm_machine(vm)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Checks of Kubernetes' own rules, and of what containers of a pod share."""
-    yield from kubernetes.kubernetes_rules(scenario)
+    yield from kubernetes.network_model_checks(scenario)
     yield from pods.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Errors for what AKS does not allow, and for a subnet that is too small for the nodes and their pods."""
-    yield from azure_addressing.refuse_subnet(scenario)
-    yield from kubernetes.refuse_pods(scenario, scenario.options.max_pods)
+    yield from azure_addressing.refuse_node_subnet(scenario)
+    yield from kubernetes.refuse_pod_counts(scenario, scenario.options.max_pods)
 
 
 def _nic_rules(nic: azure.Nic, options: Options) -> Iterator[Resource]:
     """The ebtables rules at the NIC: hide MAC addresses, answer ARP for the node, make ARP replies broadcasts."""
     hide = f"-s unicast -o eth0 -j snat --to-src {nic.mac} --snat-arp --snat-target ACCEPT"
-    yield _nat(nic.name, "POSTROUTING", hide)
-    yield _nat(nic.name, "PREROUTING", _REQUEST.format(nic.address, nic.mac))
+    yield _ebtables_nat_chain(nic.machine, "POSTROUTING", hide)
+    yield _ebtables_nat_chain(nic.machine, "PREROUTING", _ARP_REPLY_RULE.format(nic.address, nic.mac))
     replies = "-p ARP -i eth0 --arp-op Reply -j dnat --to-dst ff:ff:ff:ff:ff:ff --dnat-target ACCEPT"
-    yield _nat(nic.name, "PREROUTING", replies)
+    yield _ebtables_nat_chain(nic.machine, "PREROUTING", replies)
     if options.mode == "tunnel":
-        yield _nat(nic.name, "PREROUTING", f"-i az+ -j dnat --to-dst {azure.FABRIC_MAC} --dnat-target ACCEPT")
+        yield _ebtables_nat_chain(
+            nic.machine, "PREROUTING", f"-i az+ -j dnat --to-dst {azure.FABRIC_MAC} --dnat-target ACCEPT"
+        )
 
 
-def _pods(nic: azure.Nic, node: Node, options: Options) -> Iterator[Resource | Machine]:
+def _pods(nic: azure.Nic, node: ScenarioNode, options: Options) -> Iterator[Resource | Machine]:
     """Pods as ports of azure0, with ebtables rules and a neighbour entry for each."""
     tunnel = options.mode == "tunnel"
-    for number, (name, device) in enumerate(zip(node.pods, primitives.hashed("azv", 11, node.pods), strict=True), 1):
-        own, mac, inner, outer = nic.address + number, primitives.mac(name), Port(name, "eth0"), Port(node.name, device)
+    for number, (name, device) in enumerate(
+        zip(node.pods, primitives.device_names("azv", 11, node.pods), strict=True), 1
+    ):
+        own, mac, inner, outer = (
+            nic.address + number,
+            primitives.mac(name),
+            Interface(name, "eth0"),
+            Interface(node.name, device),
+        )
         yield Machine(name, "pod", (own,), node.name)
-        yield from primitives.endpoint(name)
+        yield from primitives.container_netns(name)
         yield Link(outer, "veth", inner, "azure0", options.mtu, hairpin=True)
         yield Link(inner, "veth", outer, None, options.mtu, mac)
-        yield from primitives.addresses(inner, primitives.iface(own, options.subnet.prefixlen))
+        yield from primitives.addresses(inner, primitives.with_prefix_length(own, options.subnet.prefixlen))
         yield Route(name, primitives.ANYWHERE, nic.gateway, "eth0")
-        yield _nat(node.name, "PREROUTING", _REQUEST.format(own, azure.FABRIC_MAC if tunnel else mac))
+        yield _ebtables_nat_chain(
+            node.name, "PREROUTING", _ARP_REPLY_RULE.format(own, azure.FABRIC_MAC if tunnel else mac)
+        )
         frames = f"-p IPv4 -i eth0 --ip-dst {own} -j dnat --to-dst {mac} --dnat-target ACCEPT"
-        yield _nat(node.name, "PREROUTING", frames)
+        yield _ebtables_nat_chain(node.name, "PREROUTING", frames)
         if not tunnel:
-            yield Neighbour(Port(node.name, "azure0"), own, mac)
+            yield Neighbour(Interface(node.name, "azure0"), own, mac)
 
 
-def _nat(ns: str, chain: str, text: str) -> Chain:
-    return Chain(ns, "nat", chain, (primitives.words(text, "bridge"),), family="bridge")
+def _ebtables_nat_chain(ns: str, chain: str, text: str) -> Chain:
+    return Chain(ns, "nat", chain, (primitives.parse_rule(text, "bridge"),), family="bridge")

@@ -61,10 +61,10 @@ PARTS = (
     skipped("network security groups, portmap, IPv6 and dual stack"),
     *pods_.PARTS,
 )
-Container = pods_.Pod
-DOMAIN = 100  # the fabric's routing table for the routing domain of the cluster
-NODE_PREFIX = 24  # of each node's part of the pod CIDR; AKS supports no other
-MOST_NODES = 5000
+Container = pods_.PodSettings
+ROUTING_DOMAIN_TABLE = 100  # the fabric's routing table for the routing domain of the cluster
+NODE_PREFIX_LENGTH = 24  # of each node's part of the pod CIDR; AKS supports no other
+MAX_NODES = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,29 +85,31 @@ class Options:
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The fabric with the cluster's routing domain, nodes with a route to each pod, `vm` and the internet."""
     options: Options = scenario.options
-    nics = azure_addressing.nics(scenario, options.node_cidr)
+    nics = azure_addressing.node_nics(scenario, options.node_cidr)
     vm = azure_addressing.vm_nic(options.vm_cidr, options.node_cidr)
-    ranges = kubernetes.node_ranges(options.pod_cidr, NODE_PREFIX, len(nics))
+    ranges = kubernetes.node_pod_ranges(options.pod_cidr, NODE_PREFIX_LENGTH, len(nics))
     yield Machine("fabric", "fabric", (options.node_cidr.network_address + 1, options.public_ip))
     yield from azure.fabric([*nics, vm], options.mtu)
-    yield from azure.outside(options.internet_cidr, options.public_ip, options.mtu)
+    yield from azure.internet_uplink(options.internet_cidr, options.public_ip, options.mtu)
     yield Route("fabric", options.pod_cidr, kind="unreachable")
     for nic, node, pods in zip(nics, scenario.nodes, ranges, strict=True):
-        yield Rule("fabric", DOMAIN, DOMAIN, dst=options.pod_cidr, iif=nic.device)
-        yield Route("fabric", pods, nic.address, nic.device, DOMAIN, onlink=True)
-        yield Machine(nic.name, "node", (nic.address,))
-        yield from primitives.netns(nic.name)
-        yield from azure.plug(nic)
-        yield from azure.node_settings(nic.name, ("eth0",))
-        yield from kubernetes.masq_agent(nic.name, (options.pod_cidr,))
-        yield from azure_transparent.pods(node, pods.network_address + 1, options.pod_cidr.prefixlen, options.mtu)
-        yield from pods_.processes(node)
-    yield from azure.vm(vm)
+        yield Rule("fabric", ROUTING_DOMAIN_TABLE, ROUTING_DOMAIN_TABLE, dst=options.pod_cidr, iif=nic.fabric_device)
+        yield Route("fabric", pods, nic.address, nic.fabric_device, ROUTING_DOMAIN_TABLE, onlink=True)
+        yield Machine(nic.machine, "node", (nic.address,))
+        yield from primitives.netns(nic.machine)
+        yield from azure.attach_nic(nic)
+        yield from azure.node_sysctls(nic.machine, ("eth0",))
+        yield from kubernetes.ip_masq_agent(nic.machine, (options.pod_cidr,))
+        yield from azure_transparent.routed_pods(
+            node, pods.network_address + 1, options.pod_cidr.prefixlen, options.mtu
+        )
+        yield from pods_.pause_and_containers(node)
+    yield from azure.vm_machine(vm)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Checks of Kubernetes' own rules, and of what containers of a pod share."""
-    yield from kubernetes.kubernetes_rules(scenario)
+    yield from kubernetes.network_model_checks(scenario)
     yield from pods_.checks(scenario)
 
 
@@ -115,11 +117,11 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Errors for what AKS does not allow, and for ranges that are too small."""
     options: Options = scenario.options
     nodes = len(scenario.nodes)
-    if nodes > MOST_NODES:
-        yield "nodes", f"{nodes} nodes: AKS allows at most {MOST_NODES}", "use several clusters"
-    yield from kubernetes.refuse_pod_cidr(options.pod_cidr, NODE_PREFIX, nodes)
-    yield from azure_addressing.refuse_nodes(options.node_cidr, nodes)
-    yield from azure_addressing.refuse_apart(options, "node_cidr", "pod_cidr", "vm_cidr", "internet_cidr")
-    yield from azure_addressing.refuse_internet(options.internet_cidr, options.public_ip)
-    yield from azure_addressing.refuse_ranges(options)
-    yield from kubernetes.refuse_pods(scenario, options.max_pods)
+    if nodes > MAX_NODES:
+        yield "nodes", f"{nodes} nodes: AKS allows at most {MAX_NODES}", "use several clusters"
+    yield from kubernetes.refuse_pod_cidr(options.pod_cidr, NODE_PREFIX_LENGTH, nodes)
+    yield from azure_addressing.refuse_node_cidr(options.node_cidr, nodes)
+    yield from azure_addressing.refuse_overlapping_ranges(options, "node_cidr", "pod_cidr", "vm_cidr", "internet_cidr")
+    yield from azure_addressing.refuse_public_ip(options.internet_cidr, options.public_ip)
+    yield from azure_addressing.refuse_reserved_ranges(options)
+    yield from kubernetes.refuse_pod_counts(scenario, options.max_pods)

@@ -55,41 +55,41 @@ PARTS = (
     skipped("bridge-nf-call-iptables", "there is no bridge"),
     *pods.PARTS,
 )
-Container = pods.Pod
+Container = pods.PodSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Options(azure_addressing.SubnetOptions):
+class Options(azure_addressing.NodeSubnetOptions):
     """Options of an azure-cni-transparent scenario."""
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The fabric, nodes with a route to each of their pods, `vm` and the internet."""
     options: Options = scenario.options
-    nics = azure_addressing.nics(scenario, options.subnet, options.max_pods + 1)
+    nics = azure_addressing.node_nics(scenario, options.subnet, options.max_pods + 1)
     vm = azure_addressing.vm_nic(options.vm_cidr, options.subnet)
     yield Machine("fabric", "fabric", (options.subnet.network_address + 1, options.public_ip))
     yield from azure.fabric([*nics, vm], options.mtu)
-    yield from azure.outside(options.internet_cidr, options.public_ip, options.mtu)
+    yield from azure.internet_uplink(options.internet_cidr, options.public_ip, options.mtu)
     for nic, node in zip(nics, scenario.nodes, strict=True):
-        yield Machine(nic.name, "node", (nic.address,))
-        yield from primitives.netns(nic.name)
-        yield from azure.plug(nic)
-        yield from azure.node_settings(nic.name, ("eth0",))
-        yield from kubernetes.masq_agent(nic.name, (options.vnet_cidr,))
-        yield from azure_transparent.pods(node, nic.address + 1, options.subnet.prefixlen, options.mtu)
-        yield from pods.processes(node)
-        yield from azure.secondary(nic, len(node.pods))
-    yield from azure.vm(vm)
+        yield Machine(nic.machine, "node", (nic.address,))
+        yield from primitives.netns(nic.machine)
+        yield from azure.attach_nic(nic)
+        yield from azure.node_sysctls(nic.machine, ("eth0",))
+        yield from kubernetes.ip_masq_agent(nic.machine, (options.vnet_cidr,))
+        yield from azure_transparent.routed_pods(node, nic.address + 1, options.subnet.prefixlen, options.mtu)
+        yield from pods.pause_and_containers(node)
+        yield from azure.secondary_address_routes(nic, len(node.pods))
+    yield from azure.vm_machine(vm)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Checks of Kubernetes' own rules, and of what containers of a pod share."""
-    yield from kubernetes.kubernetes_rules(scenario)
+    yield from kubernetes.network_model_checks(scenario)
     yield from pods.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Errors for what AKS does not allow, and for a subnet that is too small for the nodes and their pods."""
-    yield from azure_addressing.refuse_subnet(scenario)
-    yield from kubernetes.refuse_pods(scenario, scenario.options.max_pods)
+    yield from azure_addressing.refuse_node_subnet(scenario)
+    yield from kubernetes.refuse_pod_counts(scenario, scenario.options.max_pods)

@@ -37,7 +37,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import address, cidr, option
-from labctl.core.resources import Address, Link, Neighbour, Port, Resource, Route, Rule, Sysctl
+from labctl.core.resources import Address, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario
 from labctl.models.lib import azure, azure_addressing, azure_transparent, kubernetes, primitives
 from labctl.models.lib import pods as pods_
@@ -71,11 +71,15 @@ PARTS = (
     *pods_.PARTS,
 )
 GATEWAY = IPv4Address("169.254.2.1")
-GATEWAY_ONLY = IPv4Network((int(GATEWAY), 32))
-MARK, TUNNEL, MARK_PREF = 333, 2, 32765  # the mark, its table, and the priority that the kernel gives to its rule
-WIRESERVER = "168.63.129.16"
-TENANT_PREFIX = 24
-TABLES = 1000  # the fabric's table of VLAN 7 is 1007
+GATEWAY_PREFIX = IPv4Network((int(GATEWAY), 32))
+FWMARK, FWMARK_TABLE, FWMARK_RULE_PREF = (
+    333,
+    2,
+    32765,
+)  # the mark, its table, and the priority that the kernel gives to its rule
+WIRESERVER_ADDRESS = "168.63.129.16"
+TENANT_PREFIX_LENGTH = 24
+TENANT_TABLE_BASE = 1000  # the fabric's table of VLAN 7 is 1007
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +97,13 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Pod(pods_.Pod):
+class PodSettings(pods_.PodSettings):
     """The settings of a pod in a scenario."""
 
     vlan: int = option(1, "its tenant: the id of the tenant's VLAN", minimum=1, maximum=4094)
 
 
-Container = Pod
+Container = PodSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +117,9 @@ class Tenant:
     @property
     def table(self) -> int:
         """The fabric's routing table that is this tenant's virtual network."""
-        return TABLES + self.vlan
+        return TENANT_TABLE_BASE + self.vlan
 
-    def space(self, node: str) -> str:
+    def netns_name(self, node: str) -> str:
         """The name of its namespace on a node."""
         return f"{node}-vlan{self.vlan}"
 
@@ -125,10 +129,13 @@ def tenants(scenario: Scenario) -> tuple[Tenant, ...]:
     vlans = {pod: vlan for node in scenario.nodes for pod, vlan in _vlans(node.pods, dict(node.settings))}
     found = []
     ids = sorted(set(vlans.values()))
-    ranges = kubernetes.node_ranges(scenario.options.tenant_cidr, TENANT_PREFIX, len(ids))
+    ranges = kubernetes.node_pod_ranges(scenario.options.tenant_cidr, TENANT_PREFIX_LENGTH, len(ids))
     for vlan, subnet in zip(ids, ranges, strict=True):
         own = [pod for node in scenario.nodes for pod in node.pods if vlans[pod] == vlan]
-        where = {pod: subnet.network_address + azure_addressing.FIRST + number for number, pod in enumerate(own)}
+        where = {
+            pod: subnet.network_address + azure_addressing.FIRST_USABLE_OFFSET + number
+            for number, pod in enumerate(own)
+        }
         pods = ((node.name, tuple((pod, where[pod]) for pod in node.pods if pod in where)) for node in scenario.nodes)
         found.append(Tenant(vlan, subnet, tuple((node, some) for node, some in pods if some)))
     return tuple(found)
@@ -137,23 +144,25 @@ def tenants(scenario: Scenario) -> tuple[Tenant, ...]:
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The fabric, the nodes, a namespace for each tenant on each node that has pods of it, and the internet."""
     options: Options = scenario.options
-    nics = {nic.name: nic for nic in azure_addressing.nics(scenario, options.node_cidr)}
+    nics = {nic.machine: nic for nic in azure_addressing.node_nics(scenario, options.node_cidr)}
     yield Machine("fabric", "fabric", (options.node_cidr.network_address + 1, options.public_ip))
     yield from azure.fabric(nics.values(), options.mtu)
-    yield from azure.outside(options.internet_cidr, options.public_ip, options.mtu)
+    yield from azure.internet_uplink(options.internet_cidr, options.public_ip, options.mtu)
     yield Route("fabric", options.tenant_cidr, kind="unreachable")
     for node in scenario.nodes:
         nic = nics[node.name]
-        yield Machine(nic.name, "node", (nic.address,))
-        yield from primitives.netns(nic.name)
-        yield from azure.plug(nic)
-        yield from azure.node_settings(nic.name, ("eth0",))
-        yield from pods_.processes(node)
+        yield Machine(nic.machine, "node", (nic.address,))
+        yield from primitives.netns(nic.machine)
+        yield from azure.attach_nic(nic)
+        yield from azure.node_sysctls(nic.machine, ("eth0",))
+        yield from pods_.pause_and_containers(node)
     for tenant in tenants(scenario):
         yield from _network(tenant, options)
         for name, pods in tenant.pods:
-            yield from _wire(tenant, nics[name], options.mtu, exact="vlan" not in scenario.approximate)
-            yield from _space(tenant, nics[name], pods)
+            yield from _tenant_uplink(
+                tenant, nics[name], options.mtu, kernel_vlan="vlan" not in scenario.substitute_features
+            )
+            yield from _tenant_netns(tenant, nics[name], pods)
             yield from _pods(tenant, nics[name], pods, options.mtu)
 
 
@@ -164,54 +173,58 @@ def _network(tenant: Tenant, options: Options) -> Iterator[Resource]:
     yield Rule("fabric", tenant.table, tenant.table, dst=tenant.subnet, iif="pip")
 
 
-def _wire(tenant: Tenant, nic: azure.Nic, mtu: int, *, exact: bool) -> Iterator[Resource]:
+def _tenant_uplink(tenant: Tenant, nic: azure.Nic, mtu: int, *, kernel_vlan: bool) -> Iterator[Resource]:
     """From a tenant's namespace to the fabric: a VLAN of the node's NIC, or (not `exact`) a veth that bypasses it."""
-    space = tenant.space(nic.name)
-    inner, outer = Port(space, f"eth0_{tenant.vlan}"), Port("fabric", primitives.device(space))
-    if exact:
+    space = tenant.netns_name(nic.machine)
+    inner, outer = Interface(space, f"eth0_{tenant.vlan}"), Interface("fabric", primitives.device_name(space))
+    if kernel_vlan:
         tag = ("id", str(tenant.vlan))
-        yield Link(outer, "vlan", None, None, mtu, azure.FABRIC_MAC, options=(("dev", nic.device), tag))
-        yield Link(inner, "vlan", None, None, mtu, nic.mac, options=(("dev", "eth0"), tag), born=nic.name)
+        yield Link(outer, "vlan", None, None, mtu, azure.FABRIC_MAC, options=(("dev", nic.fabric_device), tag))
+        yield Link(inner, "vlan", None, None, mtu, nic.mac, options=(("dev", "eth0"), tag), link_netns=nic.machine)
     else:
-        yield from primitives.veth(outer, inner, mtu=mtu, macs=(azure.FABRIC_MAC, nic.mac))
-    yield from primitives.forwarding("fabric", True, rp_filter=0, devices=(outer.dev,))
+        yield from primitives.veth_pair(outer, inner, mtu=mtu, macs=(azure.FABRIC_MAC, nic.mac))
+    yield from primitives.forwarding_sysctls("fabric", True, rp_filter=0, devices=(outer.dev,))
     yield Rule("fabric", tenant.table, tenant.table, iif=outer.dev)
 
 
-def _space(tenant: Tenant, nic: azure.Nic, pods: Iterable[tuple[str, IPv4Address]]) -> Iterator[Resource | Machine]:
+def _tenant_netns(
+    tenant: Tenant, nic: azure.Nic, pods: Iterable[tuple[str, IPv4Address]]
+) -> Iterator[Resource | Machine]:
     """A tenant's namespace on a node: two routing tables, and the rules that mark packets for the second."""
-    space, eth0 = tenant.space(nic.name), f"eth0_{tenant.vlan}"
-    yield Machine(space, "namespace", (), nic.name)
+    space, eth0 = tenant.netns_name(nic.machine), f"eth0_{tenant.vlan}"
+    yield Machine(space, "namespace", (), nic.machine)
     yield from primitives.netns(space)
-    yield from primitives.forwarding(
+    yield from primitives.forwarding_sysctls(
         space, True, rp_filter=0, devices=(eth0, *(device for device, _, _ in _devices(pods)))
     )
-    for table in (254, TUNNEL):
-        yield Route(space, GATEWAY_ONLY, dev=eth0, table=table)
+    for table in (254, FWMARK_TABLE):
+        yield Route(space, GATEWAY_PREFIX, dev=eth0, table=table)
         yield Route(space, primitives.ANYWHERE, GATEWAY, eth0, table)
-    yield Neighbour(Port(space, eth0), GATEWAY, azure.FABRIC_MAC)
-    yield Rule(space, MARK_PREF, TUNNEL, mark=MARK)
-    yield primitives.chain(space, "mangle", "PREROUTING", f"-i {eth0} -j ACCEPT", f"-j MARK --set-mark {MARK}")
-    yield primitives.chain(space, "filter", "FORWARD", f"-d {WIRESERVER} -p tcp -m tcp --dport 80 -j DROP")
+    yield Neighbour(Interface(space, eth0), GATEWAY, azure.FABRIC_MAC)
+    yield Rule(space, FWMARK_RULE_PREF, FWMARK_TABLE, mark=FWMARK)
+    yield primitives.chain(space, "mangle", "PREROUTING", f"-i {eth0} -j ACCEPT", f"-j MARK --set-mark {FWMARK}")
+    yield primitives.chain(space, "filter", "FORWARD", f"-d {WIRESERVER_ADDRESS} -p tcp -m tcp --dport 80 -j DROP")
 
 
 def _pods(
     tenant: Tenant, nic: azure.Nic, pods: Iterable[tuple[str, IPv4Address]], mtu: int
 ) -> Iterator[Resource | Machine]:
     """A tenant's pods on a node, each connected to the tenant's namespace, with a route in the fabric."""
-    space = tenant.space(nic.name)
-    fabric = Port("fabric", primitives.device(space))
+    space = tenant.netns_name(nic.machine)
+    fabric = Interface("fabric", primitives.device_name(space))
     for device, name, own in _devices(pods):
-        inner, outer, only = Port(name, "eth0"), Port(space, device), IPv4Network((int(own), 32))
-        yield Machine(name, "pod", (own,), nic.name)
-        yield from primitives.endpoint(name)
-        yield from primitives.veth(outer, inner, mtu=mtu, macs=(azure_transparent.HOST_MAC, primitives.mac(name)))
+        inner, outer, only = Interface(name, "eth0"), Interface(space, device), IPv4Network((int(own), 32))
+        yield Machine(name, "pod", (own,), nic.machine)
+        yield from primitives.container_netns(name)
+        yield from primitives.veth_pair(
+            outer, inner, mtu=mtu, macs=(azure_transparent.HOST_VETH_MAC, primitives.mac(name))
+        )
         yield Sysctl(space, f"net.ipv4.conf.{device}.proxy_arp", "1")
         yield Route(space, only, dev=device)
-        yield Address(inner, primitives.iface(own, TENANT_PREFIX), connected=False)
-        yield Route(name, GATEWAY_ONLY, dev="eth0")
+        yield Address(inner, primitives.with_prefix_length(own, TENANT_PREFIX_LENGTH), connected=False)
+        yield Route(name, GATEWAY_PREFIX, dev="eth0")
         yield Route(name, primitives.ANYWHERE, GATEWAY, "eth0")
-        yield Neighbour(inner, GATEWAY, azure_transparent.HOST_MAC)
+        yield Neighbour(inner, GATEWAY, azure_transparent.HOST_VETH_MAC)
         yield Route("fabric", only, dev=fabric.dev, table=tenant.table)
         yield Neighbour(fabric, own, nic.mac)
 
@@ -219,12 +232,12 @@ def _pods(
 def _devices(pods: Iterable[tuple[str, IPv4Address]]) -> Iterator[tuple[str, str, IPv4Address]]:
     """Each pod with the name of its veth's other end."""
     pods = tuple(pods)
-    devices = primitives.hashed("azv", 11, (name for name, _ in pods))
+    devices = primitives.device_names("azv", 11, (name for name, _ in pods))
     yield from ((device, name, own) for device, (name, own) in zip(devices, pods, strict=True))
 
 
-def _vlans(pods: Iterable[str], settings: dict[str, Pod]) -> Iterator[tuple[str, int]]:
-    yield from ((pod, settings.get(pod, Pod()).vlan) for pod in pods)
+def _vlans(pods: Iterable[str], settings: dict[str, PodSettings]) -> Iterator[tuple[str, int]]:
+    yield from ((pod, settings.get(pod, PodSettings()).vlan) for pod in pods)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
@@ -239,15 +252,15 @@ def checks(scenario: Scenario) -> Iterator[Check]:
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Errors for ranges that are too small, and for names that a tenant's namespace needs."""
     options: Options = scenario.options
-    yield from azure_addressing.refuse_nodes(options.node_cidr, len(scenario.nodes))
+    yield from azure_addressing.refuse_node_cidr(options.node_cidr, len(scenario.nodes))
     named = {"node_cidr": options.node_cidr, "tenant_cidr": options.tenant_cidr, "internet_cidr": options.internet_cidr}
-    yield from primitives.overlaps(named)
-    yield from azure_addressing.refuse_internet(options.internet_cidr, options.public_ip)
-    yield from azure_addressing.refuse_ranges(options)
-    yield from kubernetes.refuse_pods(scenario, options.max_pods)
+    yield from primitives.refuse_overlaps(named)
+    yield from azure_addressing.refuse_public_ip(options.internet_cidr, options.public_ip)
+    yield from azure_addressing.refuse_reserved_ranges(options)
+    yield from kubernetes.refuse_pod_counts(scenario, options.max_pods)
     yield from pods_.refuse(scenario)
     count = len({vlan for node in scenario.nodes for _, vlan in _vlans(node.pods, dict(node.settings))})
-    too_many = list(kubernetes.refuse_pod_cidr(options.tenant_cidr, TENANT_PREFIX, count))
+    too_many = list(kubernetes.refuse_pod_cidr(options.tenant_cidr, TENANT_PREFIX_LENGTH, count))
     yield from (
         ("tenant_cidr", what.replace("pod_cidr", "tenant_cidr").replace("nodes", "tenants"), hint)
         for _, what, hint in too_many
@@ -257,17 +270,21 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
 
 
 def _refuse_tenant(tenant: Tenant, scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    total, room = sum(len(some) for _, some in tenant.pods), tenant.subnet.num_addresses - azure_addressing.KEPT
+    total, room = (
+        sum(len(some) for _, some in tenant.pods),
+        tenant.subnet.num_addresses - azure_addressing.RESERVED_ADDRESSES,
+    )
     if total > room:
         what = f"tenant {tenant.vlan} has {total} pods, but its {tenant.subnet} has addresses for {room}"
         yield (
             "nodes",
             what,
-            f"Azure reserves {azure_addressing.KEPT} addresses of a subnet: spread the pods over more VLANs",
+            f"Azure reserves {azure_addressing.RESERVED_ADDRESSES} addresses of a subnet: spread the pods"
+            " over more VLANs",
         )
     taken = {node.name for node in scenario.nodes} | {pod for _, pod in scenario.pods}
     for node, _ in tenant.pods:
-        space = tenant.space(node)
+        space = tenant.netns_name(node)
         if space in taken or len(space) > 63:
             why = "is the name of another machine" if space in taken else "is longer than 63 letters"
             yield f"nodes/{node}", f"{space}, the namespace of tenant {tenant.vlan} on {node}, {why}", "rename one"

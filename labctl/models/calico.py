@@ -63,7 +63,7 @@ PARTS = (
     skipped("the eBPF and nftables dataplanes, WireGuard, Typha, Services, hostPort, IPv6"),
     *pods.PARTS,
 )
-Container = pods.Pod
+Container = pods.PodSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +95,23 @@ class Options(datacenter.UnderlayOptions):
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The router and its surroundings, and the nodes."""
     options: Options = scenario.options
-    yield from datacenter.surroundings(scenario)
-    there = calico_node.homes(scenario)
+    yield from datacenter.infrastructure(scenario)
+    there = calico_node.node_addressing(scenario)
     if options.peer_with_router:
-        yield from calico_node.peering(there, options)
+        yield from calico_node.bgp_routes(there, options)
     for home, node in zip(there, scenario.nodes, strict=True):
-        yield from calico_node.node(home, there, options, exact="ipip" not in scenario.approximate)
-        yield from pods.processes(node)
+        yield from calico_node.node_resources(
+            home, there, options, kernel_ipip="ipip" not in scenario.substitute_features
+        )
+        yield from pods.pause_and_containers(node)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """How pods of one node reach each other, Kubernetes' rules, and what the containers of a pod share."""
     options: Options = scenario.options
-    yield from kubernetes.one_node(scenario, "pods of one node are routed by their node: TTL 63", 63)
+    yield from kubernetes.same_node_check(scenario, "pods of one node are routed by their node: TTL 63", 63)
     ignorant = options.encapsulation == "none" and not options.peer_with_router
-    yield from kubernetes.kubernetes_rules(scenario, options.elsewhere if ignorant else ())
+    yield from kubernetes.network_model_checks(scenario, options.elsewhere if ignorant else ())
     yield from pods.checks(scenario)
 
 
@@ -121,4 +123,4 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     if calico_node.GATEWAY in options.ippool:
         what = f"ippool {options.ippool} contains {calico_node.GATEWAY}, the gateway address of every pod"
         yield "ippool", what, "use a range that is not link-local"
-    yield from kubernetes.refuse_pods(scenario, options.max_pods)
+    yield from kubernetes.refuse_pod_counts(scenario, options.max_pods)

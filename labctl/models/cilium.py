@@ -39,8 +39,8 @@ from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import cidr, option
-from labctl.core.resources import IpSet, Link, Neighbour, Port, Resource, Route, Rule, Sysctl
-from labctl.core.scenario_types import Check, Machine, Node, Scenario
+from labctl.core.resources import Interface, IpSet, Link, Neighbour, Resource, Route, Rule, Sysctl
+from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode
 from labctl.models.lib import datacenter, kubernetes, primitives
 from labctl.models.lib import pods as pods_
 
@@ -71,15 +71,18 @@ PARTS = (
     skipped("the health endpoint, chains for the L7 proxy and for marks, Geneve, IPsec, WireGuard, ENI mode, IPv6"),
     *pods_.PARTS,
 )
-HOST, NET, VXLAN = "cilium_host", "cilium_net", "cilium_vxlan"
-NODES_SET = "cilium_node_set_v4"
-KERNEL = 2  # the protocol of Cilium's routes (proto kernel), so that no other program removes them
+HOST_DEVICE, NET_DEVICE, VXLAN_DEVICE = "cilium_host", "cilium_net", "cilium_vxlan"
+NODE_SET = "cilium_node_set_v4"
+PROTO_KERNEL = 2  # the protocol of Cilium's routes (proto kernel), so that no other program removes them
 PROXY_PREF, LOCAL_PREF, POD_PREF, NODE_PREF = 9, 100, 200, 201
-PROXY_TABLE, LOCAL_TABLE, IDENTITY_TABLES = 2004, 255, 100000
-PROXY_MARK, PROXY_MASK = 0x200, 0xF00
-REMOTE_NODE, FIRST_IDENTITY = 6, 256  # below are Cilium's reserved identities: host 1, world 2, ... remote-node 6
-OVERHEAD = 50  # bytes: IP, UDP, VXLAN and the inner Ethernet header
-KEPT = 3  # addresses of a node's range that no pod gets: its own, cilium_host's and the broadcast
+PROXY_TABLE, LOCAL_TABLE, IDENTITY_TABLE_BASE = 2004, 255, 100000
+PROXY_FWMARK, PROXY_FWMARK_MASK = 0x200, 0xF00
+REMOTE_NODE_IDENTITY, FIRST_IDENTITY = (
+    6,
+    256,
+)  # below are Cilium's reserved identities: host 1, world 2, ... remote-node 6
+OVERHEAD_BYTES = 50  # bytes: IP, UDP, VXLAN and the inner Ethernet header
+RESERVED_ADDRESSES = 3  # addresses of a node's range that no pod gets: its own, cilium_host's and the broadcast
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ class Options(datacenter.UnderlayOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class Pod(pods_.Pod):
+class PodSettings(pods_.PodSettings):
     """The settings of a pod in a scenario file."""
 
     identity: int | None = option(
@@ -102,56 +105,58 @@ class Pod(pods_.Pod):
     )
 
 
-Container = Pod
+Container = PodSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class NodeAddressing:
     """A node in its place, with its part of the pods' addresses."""
 
-    node: Node
-    place: datacenter.Place
-    pods: IPv4Network
+    node: ScenarioNode
+    nic: datacenter.UnderlayNic
+    pod_range: IPv4Network
 
     @property
     def name(self) -> str:
         return self.node.name
 
     @property
-    def router(self) -> IPv4Address:
+    def router_ip(self) -> IPv4Address:
         """The address of cilium_host: the node's address in its pod range, and the pods' gateway."""
-        return primitives.within(self.pods, -2)
+        return primitives.address_at(self.pod_range, -2)
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """Nodes with their pods, on Ethernets that have no routes to pods."""
     options: Options = scenario.options
-    seats, identities = _seats(scenario), _identities(scenario)
-    yield from datacenter.surroundings(scenario)
+    seats, identities = _node_addressing(scenario), _identities(scenario)
+    yield from datacenter.infrastructure(scenario)
     for seat in seats:
         peers = [other for other in seats if other is not seat]
-        devices = primitives.hashed("lxc", 12, seat.node.pods)
-        yield Machine(seat.name, "node", (seat.place.address, seat.router))
+        devices = primitives.device_names("lxc", 12, seat.node.pods)
+        yield Machine(seat.name, "node", (seat.nic.address, seat.router_ip))
         yield from primitives.netns(seat.name)
-        own = (HOST, NET, *((VXLAN,) if options.routing == "tunnel" else ()))
-        yield from primitives.forwarding(seat.name, True, rp_filter=0, devices=("eth0", *own, *devices))
+        own = (HOST_DEVICE, NET_DEVICE, *((VXLAN_DEVICE,) if options.routing == "tunnel" else ()))
+        yield from primitives.forwarding_sysctls(seat.name, True, rp_filter=0, devices=("eth0", *own, *devices))
         yield from (Sysctl(seat.name, f"net.ipv4.conf.{device}.accept_local", "1") for device in own)
         yield from _devices(seat, options.mtu)
-        yield from _rules(seat.name)
+        yield from _policy_rules(seat.name)
         yield from _pods(seat, devices, options)
         if options.routing == "tunnel":
             yield from _tunnel(seat, peers, identities, options.mtu)
         else:
-            yield from _native(seat, peers)
-            yield IpSet(seat.name, NODES_SET, "hash:ip", tuple(sorted(str(one.place.address) for one in seats)))
+            yield from _direct_node_routes(seat, peers)
+            yield IpSet(seat.name, NODE_SET, "hash:ip", tuple(sorted(str(one.nic.address) for one in seats)))
         yield from _chains(seat, options)
-        yield from pods_.processes(seat.node)
+        yield from pods_.pause_and_containers(seat.node)
 
 
-def _seats(scenario: Scenario) -> list[Seat]:
+def _node_addressing(scenario: Scenario) -> list[NodeAddressing]:
     options: Options = scenario.options
-    ranges = kubernetes.node_ranges(options.pod_cidr, options.node_prefix, len(scenario.nodes))
-    return [Seat(*those) for those in zip(scenario.nodes, datacenter.places(scenario), ranges, strict=True)]
+    ranges = kubernetes.node_pod_ranges(options.pod_cidr, options.node_prefix, len(scenario.nodes))
+    return [
+        NodeAddressing(*those) for those in zip(scenario.nodes, datacenter.node_nics(scenario), ranges, strict=True)
+    ]
 
 
 def _identities(scenario: Scenario) -> dict[str, int]:
@@ -161,118 +166,138 @@ def _identities(scenario: Scenario) -> dict[str, int]:
     return {pod: said[pod] if pod in said else next(free) for _, pod in scenario.pods}
 
 
-def _devices(seat: Seat, mtu: int) -> Iterator[Resource]:
+def _devices(addressing: NodeAddressing, mtu: int) -> Iterator[Resource]:
     """The veth pair cilium_host and cilium_net, and the routes in the main table that lead to it."""
-    host, net = Port(seat.name, HOST), Port(seat.name, NET)
+    host, net = Interface(addressing.name, HOST_DEVICE), Interface(addressing.name, NET_DEVICE)
     yield Link(host, "veth", net, None, mtu, primitives.mac(str(host)), arp=False)
     yield Link(net, "veth", host, None, mtu, primitives.mac(str(net)), arp=False)
-    yield from primitives.addresses(host, primitives.iface(seat.router, 32))
-    yield Route(seat.name, _only(seat.router), dev=HOST, proto=KERNEL)
-    yield Route(seat.name, seat.pods, seat.router, HOST, src=seat.router, proto=KERNEL)
+    yield from primitives.addresses(host, primitives.with_prefix_length(addressing.router_ip, 32))
+    yield Route(addressing.name, _host_prefix(addressing.router_ip), dev=HOST_DEVICE, proto=PROTO_KERNEL)
+    yield Route(
+        addressing.name,
+        addressing.pod_range,
+        addressing.router_ip,
+        HOST_DEVICE,
+        src=addressing.router_ip,
+        proto=PROTO_KERNEL,
+    )
 
 
-def _rules(node: str) -> Iterator[Resource]:
+def _policy_rules(node: str) -> Iterator[Resource]:
     """Rules before the local table: marked packets go to the L7 proxy, whatever their destination is."""
-    yield Rule(node, PROXY_PREF, PROXY_TABLE, mark=PROXY_MARK, mask=PROXY_MASK)
-    yield Route(node, primitives.ANYWHERE, dev="lo", table=PROXY_TABLE, kind="local", proto=KERNEL)
+    yield Rule(node, PROXY_PREF, PROXY_TABLE, mark=PROXY_FWMARK, mask=PROXY_FWMARK_MASK)
+    yield Route(node, primitives.ANYWHERE, dev="lo", table=PROXY_TABLE, kind="local", proto=PROTO_KERNEL)
     yield Rule(node, LOCAL_PREF, LOCAL_TABLE)
 
 
-def _pods(seat: Seat, devices: tuple[str, ...], options: Options) -> Iterator[Resource | Machine]:
+def _pods(addressing: NodeAddressing, devices: tuple[str, ...], options: Options) -> Iterator[Resource | Machine]:
     """Pods of which the only neighbour is the router, and a route to each; both sides have a permanent neighbour."""
-    first, mtu = int(seat.pods.network_address) + 1, _route_mtu(options)
-    for number, (name, device) in enumerate(zip(seat.node.pods, devices, strict=True)):
-        own, inner, outer = IPv4Address(first + number), Port(name, "eth0"), Port(seat.name, device)
+    first, mtu = int(addressing.pod_range.network_address) + 1, _route_mtu(options)
+    for number, (name, device) in enumerate(zip(addressing.node.pods, devices, strict=True)):
+        own, inner, outer = IPv4Address(first + number), Interface(name, "eth0"), Interface(addressing.name, device)
         macs = (primitives.mac(str(outer)), primitives.mac(name))
-        yield Machine(name, "pod", (own,), seat.name)
-        yield from primitives.endpoint(name)
-        yield from primitives.veth(outer, inner, mtu=options.mtu, macs=macs)
-        yield from primitives.addresses(inner, primitives.iface(own, 32))
-        yield Neighbour(inner, seat.router, macs[0])
-        yield Route(name, _only(seat.router), dev="eth0")
-        yield Route(name, primitives.ANYWHERE, seat.router, "eth0", mtu=mtu)
+        yield Machine(name, "pod", (own,), addressing.name)
+        yield from primitives.container_netns(name)
+        yield from primitives.veth_pair(outer, inner, mtu=options.mtu, macs=macs)
+        yield from primitives.addresses(inner, primitives.with_prefix_length(own, 32))
+        yield Neighbour(inner, addressing.router_ip, macs[0])
+        yield Route(name, _host_prefix(addressing.router_ip), dev="eth0")
+        yield Route(name, primitives.ANYWHERE, addressing.router_ip, "eth0", mtu=mtu)
         yield Neighbour(outer, own, macs[1])
-        yield Route(seat.name, _only(own), dev=device, src=seat.router)
+        yield Route(addressing.name, _host_prefix(own), dev=device, src=addressing.router_ip)
 
 
-def _tunnel(seat: Seat, peers: list[Seat], identities: dict[str, int], mtu: int) -> Iterator[Resource]:
+def _tunnel(
+    addressing: NodeAddressing, peers: list[NodeAddressing], identities: dict[str, int], mtu: int
+) -> Iterator[Resource]:
     """The flow-based device, Cilium's routes to other nodes' pods, and the tables of identities that replace them."""
-    device = Port(seat.name, VXLAN)
+    device = Interface(addressing.name, VXLAN_DEVICE)
     options = (("external", "on"), ("learning", "off"), ("dstport", "8472"))
     yield Link(device, "vxlan", mtu=mtu, mac=primitives.mac(str(device)), options=options)
     for peer in peers:
-        yield Neighbour(device, peer.router, primitives.mac(str(Port(peer.name, VXLAN))))
-        yield Route(seat.name, peer.pods, seat.router, HOST, src=seat.router, mtu=mtu - OVERHEAD, proto=KERNEL)
-    senders = {pod: identities[pod] for pod in seat.node.pods}
-    for number, pod in enumerate(seat.node.pods):
-        own = seat.pods.network_address + 1 + number
-        yield Rule(seat.name, POD_PREF, IDENTITY_TABLES + senders[pod], src=_only(own))
-    yield Rule(seat.name, NODE_PREF, IDENTITY_TABLES + REMOTE_NODE, iif="lo")
-    for identity in dict.fromkeys((*senders.values(), REMOTE_NODE)):
+        yield Neighbour(device, peer.router_ip, primitives.mac(str(Interface(peer.name, VXLAN_DEVICE))))
+        yield Route(
+            addressing.name,
+            peer.pod_range,
+            addressing.router_ip,
+            HOST_DEVICE,
+            src=addressing.router_ip,
+            mtu=mtu - OVERHEAD_BYTES,
+            proto=PROTO_KERNEL,
+        )
+    senders = {pod: identities[pod] for pod in addressing.node.pods}
+    for number, pod in enumerate(addressing.node.pods):
+        own = addressing.pod_range.network_address + 1 + number
+        yield Rule(addressing.name, POD_PREF, IDENTITY_TABLE_BASE + senders[pod], src=_host_prefix(own))
+    yield Rule(addressing.name, NODE_PREF, IDENTITY_TABLE_BASE + REMOTE_NODE_IDENTITY, iif="lo")
+    for identity in dict.fromkeys((*senders.values(), REMOTE_NODE_IDENTITY)):
         for peer in peers:
             yield Route(
-                seat.name, peer.pods, peer.router, VXLAN, IDENTITY_TABLES + identity, onlink=True,
-                src=seat.router if identity == REMOTE_NODE else None, mtu=mtu - OVERHEAD,
-                encap=(identity, peer.place.address),
+                addressing.name, peer.pod_range, peer.router_ip, VXLAN_DEVICE, IDENTITY_TABLE_BASE + identity,
+                onlink=True, src=addressing.router_ip if identity == REMOTE_NODE_IDENTITY else None,
+                mtu=mtu - OVERHEAD_BYTES, encap=(identity, peer.nic.address),
             )  # fmt: skip
 
 
-def _native(seat: Seat, peers: list[Seat]) -> Iterator[Resource]:
+def _direct_node_routes(addressing: NodeAddressing, peers: list[NodeAddressing]) -> Iterator[Resource]:
     """auto-direct-node-routes: nodes of one Ethernet have routes to each other's pods."""
     for peer in peers:
-        yield Route(seat.name, peer.pods, peer.place.address, "eth0", proto=KERNEL)
+        yield Route(addressing.name, peer.pod_range, peer.nic.address, "eth0", proto=PROTO_KERNEL)
 
 
-def _chains(seat: Seat, options: Options) -> Iterator[Resource]:
+def _chains(addressing: NodeAddressing, options: Options) -> Iterator[Resource]:
     """The iptables rules of Cilium's agent; a feeder rule jumps to each chain."""
     feeder = '-m comment --comment "cilium-feeder: {0}" -j {0}'
     accept = '-{} {} -m comment --comment "cilium: {} forward accept{}" -j ACCEPT'
-    yield primitives.chain(seat.name, "filter", "FORWARD", feeder.format("CILIUM_FORWARD"))
+    yield primitives.chain(addressing.name, "filter", "FORWARD", feeder.format("CILIUM_FORWARD"))
     yield primitives.chain(
-        seat.name, "filter", "CILIUM_FORWARD",
-        accept.format("o", HOST, f"any->cluster on {HOST}", ""),
-        accept.format("i", HOST, f"cluster->any on {HOST}", " (nodeport)"),
+        addressing.name, "filter", "CILIUM_FORWARD",
+        accept.format("o", HOST_DEVICE, f"any->cluster on {HOST_DEVICE}", ""),
+        accept.format("i", HOST_DEVICE, f"cluster->any on {HOST_DEVICE}", " (nodeport)"),
         accept.format("i", "lxc+", "cluster->any on lxc+", ""),
-        accept.format("i", NET, f"cluster->any on {NET}", " (nodeport)"),
+        accept.format("i", NET_DEVICE, f"cluster->any on {NET_DEVICE}", " (nodeport)"),
     )  # fmt: skip
-    yield primitives.chain(seat.name, "nat", "POSTROUTING", feeder.format("CILIUM_POST_nat"))
-    rules = _masquerading(seat, options) if options.masquerade else ()
-    yield primitives.chain(seat.name, "nat", "CILIUM_POST_nat", *rules)
+    yield primitives.chain(addressing.name, "nat", "POSTROUTING", feeder.format("CILIUM_POST_nat"))
+    rules = _masquerading(addressing, options) if options.masquerade else ()
+    yield primitives.chain(addressing.name, "nat", "CILIUM_POST_nat", *rules)
 
 
-def _masquerading(seat: Seat, options: Options) -> Iterator[str]:
+def _masquerading(addressing: NodeAddressing, options: Options) -> Iterator[str]:
     """CILIUM_POST_nat: with a tunnel, other nodes see the address of the pod's node; without, the pod's address."""
-    tunnel, snat = options.routing == "tunnel", f"-j SNAT --to-source {seat.router}"
+    tunnel, snat = options.routing == "tunnel", f"-j SNAT --to-source {addressing.router_ip}"
     if not tunnel:
         why = "exclude traffic to cluster nodes from masquerade"
-        yield f'-s {seat.pods} -m set --match-set {NODES_SET} dst -m comment --comment "{why}" -j ACCEPT'
-    inside = seat.pods if tunnel else options.pod_cidr
+        yield f'-s {addressing.pod_range} -m set --match-set {NODE_SET} dst -m comment --comment "{why}" -j ACCEPT'
+    inside = addressing.pod_range if tunnel else options.pod_cidr
     why = "cilium masquerade non-cluster"
-    yield f'-s {seat.pods} ! -d {inside} ! -o cilium_+ -m comment --comment "{why}" -j MASQUERADE'
+    yield f'-s {addressing.pod_range} ! -d {inside} ! -o cilium_+ -m comment --comment "{why}" -j MASQUERADE'
     why = "exclude proxy return traffic from masquerade"
     yield f'-m mark --mark 0xa00/0xe00 -m comment --comment "{why}" -j ACCEPT'
     if tunnel:
         why = "cilium host->cluster masquerade"
-        yield f'! -s {seat.pods} ! -d {seat.pods} -o {HOST} -m comment --comment "{why}" {snat}'
+        yield (
+            f"! -s {addressing.pod_range} ! -d {addressing.pod_range} -o {HOST_DEVICE} -m comment --comment"
+            f' "{why}" {snat}'
+        )
     why = "cilium host->cluster from 127.0.0.1 masquerade"
-    yield f'-s 127.0.0.1/32 -o {HOST} -m comment --comment "{why}" {snat}'
+    yield f'-s 127.0.0.1/32 -o {HOST_DEVICE} -m comment --comment "{why}" {snat}'
     mark = "-m mark --mark 0xf00/0xf00 -m conntrack --ctstate DNAT"
-    yield f'-o {HOST} {mark} -m comment --comment "hairpin traffic that originated from a local pod" {snat}'
+    yield f'-o {HOST_DEVICE} {mark} -m comment --comment "hairpin traffic that originated from a local pod" {snat}'
 
 
 def _route_mtu(options: Options) -> int:
     """The MTU of a pod's default route: the device's MTU, less the headers of the tunnel."""
-    return options.mtu - (OVERHEAD if options.routing == "tunnel" else 0)
+    return options.mtu - (OVERHEAD_BYTES if options.routing == "tunnel" else 0)
 
 
-def _only(address: IPv4Address) -> IPv4Network:
+def _host_prefix(address: IPv4Address) -> IPv4Network:
     return IPv4Network((int(address), 32))
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Pods of one node are routed by their node; and Kubernetes' rules."""
-    yield from kubernetes.one_node(scenario, "pods of one node are routed by their node: TTL 63", 63)
-    yield from kubernetes.kubernetes_rules(scenario)
+    yield from kubernetes.same_node_check(scenario, "pods of one node are routed by their node: TTL 63", 63)
+    yield from kubernetes.network_model_checks(scenario)
     yield from pods_.checks(scenario)
 
 
@@ -281,12 +306,12 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     options: Options = scenario.options
     yield from datacenter.refuse(scenario, "pod_cidr")
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, options.node_prefix, len(scenario.nodes))
-    yield from kubernetes.refuse_pods(scenario, options.max_pods)
-    room = 2 ** (32 - options.node_prefix) - KEPT
+    yield from kubernetes.refuse_pod_counts(scenario, options.max_pods)
+    room = 2 ** (32 - options.node_prefix) - RESERVED_ADDRESSES
     for node in scenario.nodes:
         if room < len(node.pods) <= options.max_pods:
             what = f"{node.name} has {len(node.pods)} pods and a /{options.node_prefix} has room for {room}"
-            yield "node_prefix", what, f"use a /{primitives.prefix_for(len(node.pods) + KEPT)}"
+            yield "node_prefix", what, f"use a /{primitives.prefix_length_for(len(node.pods) + RESERVED_ADDRESSES)}"
     if options.routing == "native" and options.elsewhere:
         what = f"routing: native needs all nodes on one Ethernet, and {options.elsewhere[0]} is elsewhere"
         yield "routing", what, "auto-direct-node-routes reach nodes of the same Ethernet only: use routing: tunnel"

@@ -40,8 +40,8 @@ from typing import Any
 from labctl.cni.conflist import Conflist
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
-from labctl.core.resources import Attachment, Port, Resource, Route, Sysctl
-from labctl.core.scenario_types import Check, Machine, Node, Publish, Scenario
+from labctl.core.resources import Attachment, Interface, Resource, Route, Sysctl
+from labctl.core.scenario_types import Check, Machine, PublishedPort, Scenario, ScenarioNode
 from labctl.models.lib import azure, kubernetes, pods, primitives
 
 FOLLOWS = "CNI 1.1.0 (versions 0.3.0 to 1.1.0), with the plugins of this machine"
@@ -59,9 +59,9 @@ PARTS = (
     skipped("DNS of the results, IPv6 between nodes"),
     skipped("capabilities other than portMappings, bandwidth, ips, mac and ipRanges"),
 )
-BURST = 2**32 - 1  # bits, the value of containerd if only a rate is given
-FIRST = 11  # node1 has the eleventh address of its subnet
-MOST_PODS = 1000  # on one node
+DEFAULT_BURST_BITS = 2**32 - 1  # bits, the value of containerd if only a rate is given
+FIRST_NODE_OFFSET = 11  # node1 has the eleventh address of its subnet
+MAX_PODS = 1000  # on one node
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +84,10 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Container(pods.Pod):
+class Container(pods.PodSettings):
     """The settings of a pod in a scenario. The plugins that declare the capability of a setting get it."""
 
-    ports: tuple[Publish, ...] = option((), "host ports: NODE_PORT:POD_PORT (capability portMappings)")
+    ports: tuple[PublishedPort, ...] = option((), "host ports: NODE_PORT:POD_PORT (capability portMappings)")
     ips: tuple[IPv4Address | IPv6Address, ...] = option((), "addresses to request (capability ips)")
     mac: str | None = option(None, "the MAC address to request (capability mac)", form="mac")
     ingress: int | None = option(
@@ -101,30 +101,30 @@ class Container(pods.Pod):
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The Ethernet, the internet, `vm`, and nodes with pods for the plugins to attach."""
     options: Options = scenario.options
-    yield from _wire(scenario)
-    yield from azure.outside(options.internet_cidr, options.public_ip, options.mtu)
+    yield from _ethernet(scenario)
+    yield from azure.internet_uplink(options.internet_cidr, options.public_ip, options.mtu)
     for number, (node, range_) in enumerate(zip(scenario.nodes, _ranges(scenario), strict=True)):
-        own = _address(options, number)
+        own = _node_address(options, number)
         yield Machine(node.name, "node", (own,))
         yield from primitives.netns(node.name)
-        yield from _plug(node.name, own, options)
-        yield from primitives.forwarding(node.name, True, rp_filter=1)
+        yield from _attach_nic(node.name, own, options)
+        yield from primitives.forwarding_sysctls(node.name, True, rp_filter=1)
         yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")
         if options.masquerade:
-            yield from kubernetes.masq_agent(node.name, (options.pod_cidr,))
-        yield from _attached(node, range_, own, options)
-        yield from pods.processes(node)
-    yield Machine("vm", "vm", (_vm(options),))
+            yield from kubernetes.ip_masq_agent(node.name, (options.pod_cidr,))
+        yield from _pod_attachments(node, range_, own, options)
+        yield from pods.pause_and_containers(node)
+    yield Machine("vm", "vm", (_vm_address(options),))
     yield from primitives.netns("vm")
-    yield from _plug("vm", _vm(options), options)
-    yield from primitives.forwarding("vm", False, rp_filter=0)
+    yield from _attach_nic("vm", _vm_address(options), options)
+    yield from primitives.forwarding_sysctls("vm", False, rp_filter=0)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """CHECK of the plugins, and Kubernetes' own rules, which the list must fulfil."""
     if scenario.pods:
         yield Check("CHECK of the plugins succeeds for every pod", "cni", origin="model")
-    yield from kubernetes.kubernetes_rules(scenario)
+    yield from kubernetes.network_model_checks(scenario)
     yield from pods.checks(scenario)
 
 
@@ -135,86 +135,96 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     if options.conflist is None:
         yield "conflist", "scenario: 'conflist' is missing", "the network list: a mapping, or the name of its file"
     else:
-        yield from _refuse_untold(scenario, options.conflist)
+        yield from _refuse_undeclared_capabilities(scenario, options.conflist)
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, options.node_prefix, nodes)
-    room = options.node_cidr.num_addresses - FIRST - 2
+    room = options.node_cidr.num_addresses - FIRST_NODE_OFFSET - 2
     if nodes > room:
         what = f"node_cidr {options.node_cidr} has addresses for {max(room, 0)} nodes, but there are {nodes}"
-        yield "node_cidr", what, f"a /{primitives.prefix_for(nodes + FIRST + 2)} is large enough"
-    yield from kubernetes.refuse_pods(scenario, MOST_PODS)
+        yield "node_cidr", what, f"a /{primitives.prefix_length_for(nodes + FIRST_NODE_OFFSET + 2)} is large enough"
+    yield from kubernetes.refuse_pod_counts(scenario, MAX_PODS)
     yield from pods.refuse(scenario)
     if options.public_ip not in options.internet_cidr:
         yield "public_ip", f"public_ip {options.public_ip} is not in internet_cidr {options.internet_cidr}", ""
     named = ("node_cidr", "pod_cidr", "internet_cidr")
-    yield from primitives.overlaps({name: getattr(options, name) for name in named})
+    yield from primitives.refuse_overlaps({name: getattr(options, name) for name in named})
 
 
-def _refuse_untold(scenario: Scenario, conflist: Conflist) -> Iterator[tuple[str, str, str]]:
+def _refuse_undeclared_capabilities(scenario: Scenario, conflist: Conflist) -> Iterator[tuple[str, str, str]]:
     able = conflist.capabilities
     for node in scenario.nodes:
         for name, pod in node.settings:
-            for key, capability in _KEYS.items():
+            for key, capability in _CAPABILITY_OF_KEY.items():
                 if getattr(pod, key) not in (None, ()) and capability not in able:
                     what = f"{name}: no plugin of the list declares the capability {capability}, so {key} has no effect"
                     hint = f"capabilities: {{{capability}: true}} in the plugin that supports it"
                     yield f"nodes/{node.name}/pods/{name}/{key}", what, hint
 
 
-_KEYS = {"ports": "portMappings", "ips": "ips", "mac": "mac", "ingress": "bandwidth", "egress": "bandwidth"}
+_CAPABILITY_OF_KEY = {
+    "ports": "portMappings",
+    "ips": "ips",
+    "mac": "mac",
+    "ingress": "bandwidth",
+    "egress": "bandwidth",
+}
 
 
-def _address(options: Options, number: int) -> IPv4Address:
-    return primitives.within(options.node_cidr, FIRST + number)
+def _node_address(options: Options, number: int) -> IPv4Address:
+    return primitives.address_at(options.node_cidr, FIRST_NODE_OFFSET + number)
 
 
-def _vm(options: Options) -> IPv4Address:
-    return primitives.within(options.node_cidr, -2)
+def _vm_address(options: Options) -> IPv4Address:
+    return primitives.address_at(options.node_cidr, -2)
 
 
 def _ranges(scenario: Scenario) -> list[IPv4Network]:
     options: Options = scenario.options
-    return kubernetes.node_ranges(options.pod_cidr, options.node_prefix, len(scenario.nodes))
+    return kubernetes.node_pod_ranges(options.pod_cidr, options.node_prefix, len(scenario.nodes))
 
 
-def _wire(scenario: Scenario) -> Iterator[Resource | Machine]:
+def _ethernet(scenario: Scenario) -> Iterator[Resource | Machine]:
     """A plain Ethernet with a gateway. Every node has routes to the other nodes' ranges."""
     options: Options = scenario.options
-    gateway = primitives.iface(options.node_cidr.network_address + 1, options.node_cidr.prefixlen)
+    gateway = primitives.with_prefix_length(options.node_cidr.network_address + 1, options.node_cidr.prefixlen)
     names = [node.name for node in scenario.nodes]
     yield Machine("fabric", "fabric", (gateway.ip, options.public_ip))
-    yield from primitives.wire("fabric", [*names, "vm"], mtu=options.mtu, address=gateway)
+    yield from primitives.ethernet_segment("fabric", [*names, "vm"], mtu=options.mtu, gateway=gateway)
     ranges = _ranges(scenario)
     for here in names:
         for number, (there, range_) in enumerate(zip(names, ranges, strict=True)):
             if there != here:
-                yield Route(here, range_, _address(options, number), "eth0")
+                yield Route(here, range_, _node_address(options, number), "eth0")
 
 
-def _plug(name: str, own: IPv4Address, options: Options) -> Iterator[Resource]:
-    yield from primitives.addresses(Port(name, "eth0"), primitives.iface(own, options.node_cidr.prefixlen))
-    yield primitives.default(name, options.node_cidr.network_address + 1)
+def _attach_nic(name: str, machine_address: IPv4Address, options: Options) -> Iterator[Resource]:
+    yield from primitives.addresses(
+        Interface(name, "eth0"), primitives.with_prefix_length(machine_address, options.node_cidr.prefixlen)
+    )
+    yield primitives.default_route(name, options.node_cidr.network_address + 1)
 
 
-def _attached(node: Node, range_: IPv4Network, own: IPv4Address, options: Options) -> Iterator[Resource | Machine]:
+def _pod_attachments(
+    node: ScenarioNode, range_: IPv4Network, node_address: IPv4Address, options: Options
+) -> Iterator[Resource | Machine]:
     """The namespaces of pods, each with the network list with which the node's plugins attach it."""
     assert options.conflist is not None
     settings = dict(node.settings)
-    text = options.conflist.of({"pod_cidr": str(range_), "node": node.name, "node_ip": str(own)})
+    text = options.conflist.for_node({"pod_cidr": str(range_), "node": node.name, "node_ip": str(node_address)})
     able = options.conflist.capabilities
     for name in node.pods:
         yield Machine(name, "pod", (), node.name)
-        yield from primitives.endpoint(name)
-        args = {key: value for key, value in _args(settings.get(name), range_) if key in able}
+        yield from primitives.container_netns(name)
+        args = {key: value for key, value in _capability_args(settings.get(name), range_) if key in able}
         yield Attachment(name, node.name, text, json.dumps(args), path=options.cni_path)
 
 
-def _args(pod: Container | None, range_: IPv4Network) -> Iterator[tuple[str, Any]]:
+def _capability_args(pod: Container | None, range_: IPv4Network) -> Iterator[tuple[str, Any]]:
     """The value for each capability."""
     yield "ipRanges", [[{"subnet": str(range_)}]]
     if pod is None:
         return
     if pod.ports:
-        yield "portMappings", [_mapping(port) for port in pod.ports]
+        yield "portMappings", [_port_mapping(port) for port in pod.ports]
     if pod.ips:
         yield "ips", [f"{ip}/{range_.prefixlen if ip in range_ else ip.max_prefixlen}" for ip in pod.ips]
     if pod.mac is not None:
@@ -222,11 +232,11 @@ def _args(pod: Container | None, range_: IPv4Network) -> Iterator[tuple[str, Any
     limits: dict[str, int] = {}
     for way in ("ingress", "egress"):
         if (rate := getattr(pod, way)) is not None:
-            limits |= {f"{way}Rate": rate, f"{way}Burst": BURST}
+            limits |= {f"{way}Rate": rate, f"{way}Burst": DEFAULT_BURST_BITS}
     if limits:
         yield "bandwidth", limits
 
 
-def _mapping(port: Publish) -> dict[str, Any]:
+def _port_mapping(port: PublishedPort) -> dict[str, Any]:
     where = {"hostIP": str(port.address)} if port.address is not None else {}
     return {"hostPort": port.host_port, "containerPort": port.port, "protocol": port.protocol, **where}

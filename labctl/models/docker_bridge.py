@@ -47,19 +47,26 @@ from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
-from labctl.core.resources import Link, Port, Process, Resource, Route, Sysctl
-from labctl.core.scenario_types import Check, Listen, Machine, Node, Publish, Scenario
+from labctl.core.resources import Interface, Link, Process, Resource, Route, Sysctl
+from labctl.core.scenario_types import Check, ListeningPort, Machine, PublishedPort, Scenario, ScenarioNode
 from labctl.models.lib import docker_checks, primitives
-from labctl.models.lib.docker_iptables import RANDOM_MACS, RELEASES, UNPRIVILEGED, Endpoint, Host, Net
+from labctl.models.lib.docker_iptables import (
+    CHAINS_OF_RELEASE,
+    RANDOM_MAC_RELEASES,
+    UNPRIVILEGED_SYSCTLS,
+    BridgeNetwork,
+    DockerHost,
+    Endpoint,
+)
 from labctl.models.lib.docker_networks import (
-    attach,
-    networks,
-    programs,
+    bridge_networks,
+    container_endpoints,
+    container_programs,
+    network_owners,
     refuse_names,
     refuse_ports,
     refuse_programs,
     refuse_sizes,
-    shares,
 )
 
 FOLLOWS = "Docker Engine 28.5 (moby v28.5.2); 29, 26 and 20.10 on request"
@@ -86,15 +93,17 @@ PARTS = (
     skipped("docker-proxy at IPv6 addresses, and the empty chains that 28 keeps in ip6tables"),
     skipped("gateway modes, IPv6, 29's nftables backend"),
 )
-HOSTS_FROM = 11  # host1 is 192.168.50.11
-LEAD_NOWHERE = ("20.10",)  # before 25, internal networks add a default route, which ends at a DROP (moby 46603)
+FIRST_HOST_OFFSET = 11  # host1 is 192.168.50.11
+DEAD_DEFAULT_ROUTE_RELEASES = (
+    "20.10",
+)  # before 25, internal networks add a default route, which ends at a DROP (moby 46603)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """Options of a docker-bridge scenario."""
 
-    release: str = option("28", "firewall rules of Docker Engine 29, 28, 26 or 20.10", choices=tuple(RELEASES))
+    release: str = option("28", "firewall rules of Docker Engine 29, 28, 26 or 20.10", choices=tuple(CHAINS_OF_RELEASE))
     subnet: IPv4Network = option(cidr("172.17.0.0/16"), "the subnet of docker0, the same on every host")
     icc: bool = option(True, "containers on docker0 may reach each other (dockerd --icc)")
     userland_proxy: bool = option(True, "dockerd --userland-proxy: a docker-proxy for each published port")
@@ -128,53 +137,55 @@ class Container:
         "its networks, on eth0, eth1...; `bridge` is docker0. Or one of `host`, `none`, `container:NAME`",
         form="network",
     )
-    publish: tuple[Publish, ...] = option((), "published ports (-p): HOST_PORT:CONTAINER_PORT")
-    listen: tuple[Listen, ...] = option((), "ports that a program in it listens on (default: no program)")
+    publish: tuple[PublishedPort, ...] = option((), "published ports (-p): HOST_PORT:CONTAINER_PORT")
+    listen: tuple[ListeningPort, ...] = option((), "ports that a program in it listens on (default: no program)")
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """Hosts with their bridges and containers, and the internet."""
     options: Options = scenario.options
     gateway = options.underlay.network_address + 1
-    nets = networks(scenario)
+    nets = bridge_networks(scenario)
     yield from _uplinks(scenario, gateway)
     for number, node in enumerate(scenario.nodes):
-        own = primitives.within(options.underlay, HOSTS_FROM + number)
+        own = primitives.address_at(options.underlay, FIRST_HOST_OFFSET + number)
         yield Machine(node.name, "host", (own, *(net.gateway for net in nets.values())))
         yield from primitives.netns(node.name)
-        yield from primitives.addresses(Port(node.name, "eth0"), primitives.iface(own, options.underlay.prefixlen))
-        yield primitives.default(node.name, gateway)
+        yield from primitives.addresses(
+            Interface(node.name, "eth0"), primitives.with_prefix_length(own, options.underlay.prefixlen)
+        )
+        yield primitives.default_route(node.name, gateway)
         yield from _bridges(node, tuple(nets.values()), options)
-        placed = attach(node, nets)
+        placed = container_endpoints(node, nets)
         yield from _containers(node, placed, options, (own, *(net.gateway for net in nets.values())))
         ends = tuple(end for ends in placed.values() for end in ends)
-        host = Host(node.name, tuple(nets.values()), ends, options.userland_proxy, options.forward_policy)
-        yield from RELEASES[options.release](host).rules()
-        yield from _programs(node, host, options.release)
+        host = DockerHost(node.name, tuple(nets.values()), ends, options.userland_proxy, options.forward_policy)
+        yield from CHAINS_OF_RELEASE[options.release](host).chains()
+        yield from _processes(node, host, options.release)
     yield Machine("internet", "internet", (options.internet_ip, gateway))
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Checks that follow from the options: docker0, shared ports, published ports, and packets from outside."""
-    nets = networks(scenario)
-    yield from docker_checks.neighbours(scenario, nets)
-    yield from docker_checks.shared_ports(scenario)
-    yield from docker_checks.crossings(scenario, nets)
-    yield from docker_checks.strangers(scenario, nets)
+    nets = bridge_networks(scenario)
+    yield from docker_checks.docker0_checks(scenario, nets)
+    yield from docker_checks.shared_port_checks(scenario)
+    yield from docker_checks.cross_network_checks(scenario, nets)
+    yield from docker_checks.routed_access_checks(scenario, nets)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Errors for what Docker does not allow, and for a bridge, a subnet or an underlay that is too small."""
     options: Options = scenario.options
     yield from refuse_names(scenario)
-    yield from refuse_ports(scenario, HOSTS_FROM)
+    yield from refuse_ports(scenario, FIRST_HOST_OFFSET)
     yield from refuse_programs(scenario)
     yield from refuse_sizes(scenario)
-    room = options.underlay.num_addresses - HOSTS_FROM - 1
+    room = options.underlay.num_addresses - FIRST_HOST_OFFSET - 1
     if len(scenario.nodes) > room:
         what = f"underlay {options.underlay} has room for {max(room, 0)} hosts, but there are {len(scenario.nodes)}"
-        prefix = primitives.prefix_for(len(scenario.nodes) + HOSTS_FROM + 1)
-        hint = f"hosts begin at the {HOSTS_FROM}th address: a /{prefix}"
+        prefix = primitives.prefix_length_for(len(scenario.nodes) + FIRST_HOST_OFFSET + 1)
+        hint = f"hosts begin at the {FIRST_HOST_OFFSET}th address: a /{prefix}"
         yield "underlay", what, hint
 
 
@@ -182,76 +193,89 @@ def _uplinks(scenario: Scenario, gateway: IPv4Address) -> Iterator[Resource | Ma
     """One host is connected directly to the internet; several share an Ethernet with it."""
     options: Options = scenario.options
     hosts = [node.name for node in scenario.nodes]
-    there = Port("internet", "eth0")
+    there = Interface("internet", "eth0")
     if len(hosts) == 1:
-        here = Port(hosts[0], "eth0")
-        yield from primitives.veth(
+        here = Interface(hosts[0], "eth0")
+        yield from primitives.veth_pair(
             here, there, mtu=options.mtu, macs=(primitives.mac(str(here)), primitives.mac(str(there)))
         )
     else:
-        yield from primitives.wire("fabric", [*hosts, "internet"], mtu=options.mtu)
+        yield from primitives.ethernet_segment("fabric", [*hosts, "internet"], mtu=options.mtu)
         yield Machine("fabric", "fabric")
     yield from primitives.netns("internet")
-    yield from primitives.forwarding("internet", False, rp_filter=0)
-    yield from primitives.addresses(there, primitives.iface(gateway, options.underlay.prefixlen))
-    yield from primitives.addresses(Port("internet", "lo"), primitives.iface(options.internet_ip, 32))
+    yield from primitives.forwarding_sysctls("internet", False, rp_filter=0)
+    yield from primitives.addresses(there, primitives.with_prefix_length(gateway, options.underlay.prefixlen))
+    yield from primitives.addresses(Interface("internet", "lo"), primitives.with_prefix_length(options.internet_ip, 32))
     if options.routed and hosts:
-        first = primitives.within(options.underlay, HOSTS_FROM)
-        for net in networks(scenario).values():
+        first = primitives.address_at(options.underlay, FIRST_HOST_OFFSET)
+        for net in bridge_networks(scenario).values():
             yield Route("internet", net.subnet, first, "eth0", src=options.internet_ip)
 
 
-def _bridges(node: Node, nets: tuple[Net, ...], options: Options) -> Iterator[Resource]:
-    head = "02" if options.release in RANDOM_MACS else "02:42"
+def _bridges(node: ScenarioNode, nets: tuple[BridgeNetwork, ...], options: Options) -> Iterator[Resource]:
+    head = "02" if options.release in RANDOM_MAC_RELEASES else "02:42"
     for net in nets:
-        gateway = primitives.iface(net.gateway, net.subnet.prefixlen)
-        yield from primitives.bridge(Port(node.name, net.device), mtu=options.mtu, address=gateway, head=head)
-    yield from primitives.forwarding(node.name, True, rp_filter=2, devices=())
-    filtered = any(not net.icc for net in nets) or (options.release in RANDOM_MACS and not options.userland_proxy)
+        gateway = primitives.with_prefix_length(net.gateway, net.subnet.prefixlen)
+        yield from primitives.bridge(
+            Interface(node.name, net.device), mtu=options.mtu, address=gateway, mac_prefix=head
+        )
+    yield from primitives.forwarding_sysctls(node.name, True, rp_filter=2, devices=())
+    filtered = any(not net.icc for net in nets) or (
+        options.release in RANDOM_MAC_RELEASES and not options.userland_proxy
+    )
     yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", str(int(filtered)))
     if not options.userland_proxy:
         for net in nets:  # packets from 127.0.0.1 may go to a container
             yield Sysctl(node.name, f"net.ipv4.conf.{net.device.replace('.', '/')}.route_localnet", "1")
 
 
-def _programs(node: Node, host: Host, release: str) -> Iterator[Resource]:
+def _processes(node: ScenarioNode, host: DockerHost, release: str) -> Iterator[Resource]:
     """What runs on a host: the programs of its containers, and a docker-proxy for each published port."""
-    for name, home, listens in programs(node, dict(node.settings)):
+    for name, home, listens in container_programs(node, dict(node.settings)):
         yield Process(home, name, ("serve", name, *(f"{one.protocol}:{one.port}" for one in listens)))
-    for end, port in host.published if host.proxy else ():
+    for end, port in host.published_ports if host.userland_proxy else ():
         front = ("-host-ip", str(port.address or "0.0.0.0"), "-host-port", str(port.host_port))
         back = ("-container-ip", str(end.address), "-container-port", str(port.port))
         name = f"docker-proxy {port.address or '0.0.0.0'}:{port.host_port}/{port.protocol}"
         words = ("docker-proxy", "-proto", port.protocol, *front, *back)
-        yield Process(node.name, name, (*words, "-use-listen-fd") if release in RANDOM_MACS else words)
+        yield Process(node.name, name, (*words, "-use-listen-fd") if release in RANDOM_MAC_RELEASES else words)
 
 
 def _containers(
-    node: Node, placed: dict[str, tuple[Endpoint, ...]], options: Options, host: tuple[IPv4Address, ...]
+    node: ScenarioNode,
+    endpoints_of: dict[str, tuple[Endpoint, ...]],
+    options: Options,
+    host_addresses: tuple[IPv4Address, ...],
 ) -> Iterator[Resource | Machine]:
-    ends = [(name, number, end) for name, ends in placed.items() for number, end in enumerate(ends)]
+    ends = [(name, number, end) for name, ends in endpoints_of.items() for number, end in enumerate(ends)]
     labels = [f"{name}/eth{number}" if number else name for name, number, _ in ends]
-    devices = dict(zip(labels, primitives.hashed("veth", 7, labels), strict=True))
-    shared = shares(node)
-    for name, those in placed.items():
+    devices = dict(zip(labels, primitives.device_names("veth", 7, labels), strict=True))
+    shared = network_owners(node)
+    for name, those in endpoints_of.items():
         if name in shared:
             home = shared[name]
-            addresses = host if home == node.name else tuple(end.address for end in placed[home])
+            addresses = host_addresses if home == node.name else tuple(end.address for end in endpoints_of[home])
             yield Machine(name, "container", addresses, node.name, home)
             continue
         yield Machine(name, "container", tuple(end.address for end in those), node.name)
-        yield from primitives.endpoint(name)
-        yield from (Sysctl(name, setting, value) for setting, value in UNPRIVILEGED)
-        out = next((number for number, end in enumerate(those) if not end.net.internal), None)
-        if out is None and those and options.release in LEAD_NOWHERE:
+        yield from primitives.container_netns(name)
+        yield from (Sysctl(name, setting, value) for setting, value in UNPRIVILEGED_SYSCTLS)
+        out = next((number for number, end in enumerate(those) if not end.network.internal), None)
+        if out is None and those and options.release in DEAD_DEFAULT_ROUTE_RELEASES:
             out = 0
         for number, end in enumerate(those):
             label = f"{name}/eth{number}" if number else name
-            inner, outer = Port(name, f"eth{number}"), Port(node.name, devices[label])
-            mac = primitives.mac(label) if options.release in RANDOM_MACS else "02:42:" + end.address.packed.hex(":")
+            inner, outer = Interface(name, f"eth{number}"), Interface(node.name, devices[label])
+            mac = (
+                primitives.mac(label)
+                if options.release in RANDOM_MAC_RELEASES
+                else "02:42:" + end.address.packed.hex(":")
+            )
             hairpin = not options.userland_proxy
-            yield Link(outer, "veth", inner, end.net.device, options.mtu, hairpin=hairpin)
+            yield Link(outer, "veth", inner, end.network.device, options.mtu, hairpin=hairpin)
             yield Link(inner, "veth", outer, None, options.mtu, mac)
-            yield from primitives.addresses(inner, primitives.iface(end.address, end.net.subnet.prefixlen))
+            yield from primitives.addresses(
+                inner, primitives.with_prefix_length(end.address, end.network.subnet.prefixlen)
+            )
             if number == out:
-                yield Route(name, primitives.ANYWHERE, end.net.gateway, inner.dev)
+                yield Route(name, primitives.ANYWHERE, end.network.gateway, inner.dev)

@@ -45,11 +45,18 @@ from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import address, cidr, option
-from labctl.core.resources import Fdb, Link, Neighbour, Port, Resource, Sysctl
-from labctl.core.scenario_types import Check, Machine, Node, Scenario, See
+from labctl.core.resources import Fdb, Interface, Link, Neighbour, Resource, Sysctl
+from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode, See
 from labctl.models.lib import docker_swarm, primitives
-from labctl.models.lib.docker_iptables import RANDOM_MACS, RELEASES, UNPRIVILEGED, Endpoint, Host, Net
-from labctl.models.lib.docker_swarm import HOSTS_FROM, End, Overlay, Place
+from labctl.models.lib.docker_iptables import (
+    CHAINS_OF_RELEASE,
+    RANDOM_MAC_RELEASES,
+    UNPRIVILEGED_SYSCTLS,
+    BridgeNetwork,
+    DockerHost,
+    Endpoint,
+)
+from labctl.models.lib.docker_swarm import FIRST_HOST_OFFSET, ContainerEndpoints, OverlayEndpoint, OverlayNetwork
 
 FOLLOWS = "overlay networks of Docker Engine 28.5 (moby v28.5.2); 29, 26 and 20.10 on request"
 MACHINES = ("hosts", "containers")
@@ -84,7 +91,7 @@ PARTS = (
 class Options:
     """Options of a docker-overlay scenario."""
 
-    release: str = option("28", "firewall rules of Docker Engine 29, 28, 26 or 20.10", choices=tuple(RELEASES))
+    release: str = option("28", "firewall rules of Docker Engine 29, 28, 26 or 20.10", choices=tuple(CHAINS_OF_RELEASE))
     docker_gwbridge: IPv4Network = option(
         cidr("172.18.0.0/16"), "the subnet of docker_gwbridge, the same on every host"
     )
@@ -118,15 +125,15 @@ class Container:
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The Ethernet, and hosts with their two bridges, the namespaces of their overlays, and their containers."""
     options: Options = scenario.options
-    nets = docker_swarm.networks(scenario)
-    placed = docker_swarm.attach(scenario, nets)
-    everybody = [end for places in placed.values() for place in places for end in place.ends]
-    yield from _wire(scenario)
+    nets = docker_swarm.overlay_networks(scenario)
+    placed = docker_swarm.container_endpoints(scenario, nets)
+    everybody = [end for places in placed.values() for place in places for end in place.endpoints]
+    yield from _ethernet(scenario)
     for number, node in enumerate(scenario.nodes):
-        places, own = placed[node.name], primitives.within(options.underlay, HOSTS_FROM + number)
+        places, own = placed[node.name], primitives.address_at(options.underlay, FIRST_HOST_OFFSET + number)
         yield from _host(node, own, places, options)
         for net in nets.values():
-            inside = [end for end in everybody if end.net == net]
+            inside = [end for end in everybody if end.network == net]
             if any(end.vtep == own for end in inside):
                 yield from _overlay(node.name, net, own, inside)
         yield from _containers(node, places, options)
@@ -135,11 +142,17 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Checks that every network is one Ethernet on all hosts, and that packets between hosts are in a tunnel."""
-    nets = docker_swarm.networks(scenario)
-    ends = [end for places in docker_swarm.attach(scenario, nets).values() for place in places for end in place.ends]
+    nets = docker_swarm.overlay_networks(scenario)
+    ends = [
+        end
+        for places in docker_swarm.container_endpoints(scenario, nets).values()
+        for place in places
+        for end in place.endpoints
+    ]
     first = [end for end in ends if end.device == "eth0"]  # the end with the address of the container's name
     inside = [
-        ([end for end in ends if end.net == net], [end for end in first if end.net == net]) for net in nets.values()
+        ([end for end in ends if end.network == net], [end for end in first if end.network == net])
+        for net in nets.values()
     ]
     groups = tuple(
         (tuple(end.container for end in every), tuple(end.container for end in named)) for every, named in inside
@@ -147,13 +160,15 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     if any(len(sources) > 1 and targets for sources, targets in groups):
         say = "every container reaches every other of its network, on any host, and is seen with its own address"
         yield Check(say, "mesh", groups=groups, origin="model")
-    pair = next(((one, two) for one in first for two in first if one.net == two.net and one.vtep != two.vtep), None)
+    pair = next(
+        ((one, two) for one in first for two in first if one.network == two.network and one.vtep != two.vtep), None
+    )
     if pair is not None:
         one, two = (end.container for end in pair)
         host = next(node.name for node in scenario.nodes if one in node.pods)
-        tunnel = f"vxlan {pair[0].net.vni}"
-        sees = (See(Port(host, "eth0"), src=one, dst=two, ttl=64, encap=tunnel, direction="out"),)
-        say = f"between two hosts a packet is in a VXLAN tunnel with the VNI of its network, {pair[0].net.vni}"
+        tunnel = f"vxlan {pair[0].network.vni}"
+        sees = (See(Interface(host, "eth0"), src=one, dst=two, ttl=64, encap=tunnel, direction="out"),)
+        say = f"between two hosts a packet is in a VXLAN tunnel with the VNI of its network, {pair[0].network.vni}"
         yield Check(say, "ping", one, two, sees=sees, origin="model")
 
 
@@ -162,79 +177,106 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     yield from docker_swarm.refuse_names(scenario)
     yield from docker_swarm.refuse_sizes(scenario)
     options: Options = scenario.options
-    room = options.underlay.num_addresses - HOSTS_FROM - 1
+    room = options.underlay.num_addresses - FIRST_HOST_OFFSET - 1
     if len(scenario.nodes) > room:
         what = f"underlay {options.underlay} has room for {max(room, 0)} hosts, but there are {len(scenario.nodes)}"
-        prefix = primitives.prefix_for(len(scenario.nodes) + HOSTS_FROM + 1)
-        hint = f"hosts begin at the {HOSTS_FROM}th address: a /{prefix}"
+        prefix = primitives.prefix_length_for(len(scenario.nodes) + FIRST_HOST_OFFSET + 1)
+        hint = f"hosts begin at the {FIRST_HOST_OFFSET}th address: a /{prefix}"
         yield "underlay", what, hint
 
 
-def _wire(scenario: Scenario) -> Iterator[Resource | Machine]:
+def _ethernet(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The Ethernet of the hosts, with `internet` as their gateway."""
     options: Options = scenario.options
     yield Machine("fabric", "fabric")
-    yield from primitives.wire("fabric", [*(node.name for node in scenario.nodes), "internet"], mtu=options.mtu)
+    yield from primitives.ethernet_segment(
+        "fabric", [*(node.name for node in scenario.nodes), "internet"], mtu=options.mtu
+    )
     yield from primitives.netns("internet")
-    yield from primitives.forwarding("internet", False, rp_filter=0)
-    gateway = primitives.iface(options.underlay.network_address + 1, options.underlay.prefixlen)
-    yield from primitives.addresses(Port("internet", "eth0"), gateway)
-    yield from primitives.addresses(Port("internet", "lo"), primitives.iface(options.internet_ip, 32))
+    yield from primitives.forwarding_sysctls("internet", False, rp_filter=0)
+    gateway = primitives.with_prefix_length(options.underlay.network_address + 1, options.underlay.prefixlen)
+    yield from primitives.addresses(Interface("internet", "eth0"), gateway)
+    yield from primitives.addresses(Interface("internet", "lo"), primitives.with_prefix_length(options.internet_ip, 32))
 
 
-def _host(node: Node, own: IPv4Address, places: Iterable[Place], options: Options) -> Iterator[Resource | Machine]:
+def _host(
+    node: ScenarioNode, host_address: IPv4Address, containers: Iterable[ContainerEndpoints], options: Options
+) -> Iterator[Resource | Machine]:
     """A host with its NIC, docker0 and docker_gwbridge, and the rules for both."""
-    nets = (Net("docker0", options.docker0), Net("docker_gwbridge", options.docker_gwbridge, icc=False))
-    yield Machine(node.name, "host", (own, *(net.gateway for net in nets)))
+    nets = (
+        BridgeNetwork("docker0", options.docker0),
+        BridgeNetwork("docker_gwbridge", options.docker_gwbridge, icc=False),
+    )
+    yield Machine(node.name, "host", (host_address, *(net.gateway for net in nets)))
     yield from primitives.netns(node.name)
-    yield from primitives.addresses(Port(node.name, "eth0"), primitives.iface(own, options.underlay.prefixlen))
-    yield primitives.default(node.name, options.underlay.network_address + 1)
-    head = "02" if options.release in RANDOM_MACS else "02:42"
+    yield from primitives.addresses(
+        Interface(node.name, "eth0"), primitives.with_prefix_length(host_address, options.underlay.prefixlen)
+    )
+    yield primitives.default_route(node.name, options.underlay.network_address + 1)
+    head = "02" if options.release in RANDOM_MAC_RELEASES else "02:42"
     for net in nets:
-        gateway = primitives.iface(net.gateway, net.subnet.prefixlen)
-        yield from primitives.bridge(Port(node.name, net.device), mtu=docker_swarm.MTU, address=gateway, head=head)
-    yield from primitives.forwarding(node.name, True, rp_filter=2, devices=())
+        gateway = primitives.with_prefix_length(net.gateway, net.subnet.prefixlen)
+        yield from primitives.bridge(
+            Interface(node.name, net.device), mtu=docker_swarm.DEFAULT_MTU, address=gateway, mac_prefix=head
+        )
+    yield from primitives.forwarding_sysctls(node.name, True, rp_filter=2, devices=())
     yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")  # needed for ICC off
-    ends = tuple(Endpoint(nets[1], place.way_out[1]) for place in places if place.way_out is not None)
-    yield from RELEASES[options.release](Host(node.name, nets, ends, policy=options.forward_policy)).rules()
+    ends = tuple(
+        Endpoint(nets[1], place.gwbridge_endpoint[1]) for place in containers if place.gwbridge_endpoint is not None
+    )
+    yield from CHAINS_OF_RELEASE[options.release](
+        DockerHost(node.name, nets, ends, forward_policy=options.forward_policy)
+    ).chains()
 
 
-def _overlay(host: str, net: Overlay, own: IPv4Address, inside: list[End]) -> Iterator[Resource | Machine]:
+def _overlay(
+    host: str, net: OverlayNetwork, host_address: IPv4Address, endpoints: list[OverlayEndpoint]
+) -> Iterator[Resource | Machine]:
     """A network's namespace on a host: the bridge, the VXLAN device, and the table of remote containers."""
-    room = net.room(host)
-    br0, vxlan0 = Port(room, "br0"), Port(room, "vxlan0")
+    room = net.netns_name(host)
+    br0, vxlan0 = Interface(room, "br0"), Interface(room, "vxlan0")
     yield Machine(room, "machine", (net.gateway,), host)
     yield from primitives.netns(room)
     yield Link(br0, "bridge", mtu=net.mtu)  # without a fixed MAC address, as in Docker: it has the lowest of its ports
-    yield from primitives.addresses(br0, primitives.iface(net.gateway, net.subnet.prefixlen))
+    yield from primitives.addresses(br0, primitives.with_prefix_length(net.gateway, net.subnet.prefixlen))
     on = tuple((word, "on") for word in ("learning", "proxy", "l2miss", "l3miss"))
     tunnel = (("id", str(net.vni)), ("dstport", "4789"), *on)
-    yield Link(vxlan0, "vxlan", master="br0", mtu=net.mtu, options=tunnel, born=host)
-    here = [end for end in inside if end.vtep == own]
+    yield Link(vxlan0, "vxlan", master="br0", mtu=net.mtu, options=tunnel, link_netns=host)
+    here = [end for end in endpoints if end.vtep == host_address]
     for number, end in enumerate(here):
-        inner, outer = Port(end.container, end.device), Port(room, f"veth{number}")
-        yield from primitives.veth(outer, inner, mtu=net.mtu, macs=(None, end.mac), master="br0")
-        yield from primitives.addresses(inner, primitives.iface(end.address, net.subnet.prefixlen))
-    for end in inside:
-        if end.vtep != own:
+        inner, outer = Interface(end.container, end.device), Interface(room, f"veth{number}")
+        yield from primitives.veth_pair(outer, inner, mtu=net.mtu, macs=(None, end.mac), master="br0")
+        yield from primitives.addresses(inner, primitives.with_prefix_length(end.address, net.subnet.prefixlen))
+    for end in endpoints:
+        if end.vtep != host_address:
             yield Neighbour(vxlan0, end.address, end.mac)
             yield Fdb(vxlan0, end.mac, end.vtep)
 
 
-def _containers(node: Node, places: Iterable[Place], options: Options) -> Iterator[Resource | Machine]:
+def _containers(
+    node: ScenarioNode, endpoints_list: Iterable[ContainerEndpoints], options: Options
+) -> Iterator[Resource | Machine]:
     """Containers, each with its veth pair to docker_gwbridge."""
-    ways = {place.name: f"{place.name}/{place.way_out[0]}" for place in places if place.way_out is not None}
-    devices = dict(zip(ways, primitives.hashed("veth", 7, ways.values()), strict=True))
+    ways = {
+        place.container: f"{place.container}/{place.gwbridge_endpoint[0]}"
+        for place in endpoints_list
+        if place.gwbridge_endpoint is not None
+    }
+    devices = dict(zip(ways, primitives.device_names("veth", 7, ways.values()), strict=True))
     gateway, length = options.docker_gwbridge.network_address + 1, options.docker_gwbridge.prefixlen
-    for name, ends, way_out in places:
+    for name, ends, way_out in endpoints_list:
         out = () if way_out is None else (way_out[1],)
         yield Machine(name, "container", (*(end.address for end in ends), *out), node.name)
-        yield from primitives.endpoint(name)
-        yield from (Sysctl(name, setting, value) for setting, value in UNPRIVILEGED)
+        yield from primitives.container_netns(name)
+        yield from (Sysctl(name, setting, value) for setting, value in UNPRIVILEGED_SYSCTLS)
         if way_out is not None:
             device, own = way_out
-            inner, outer = Port(name, device), Port(node.name, devices[name])
-            mac = primitives.mac(ways[name]) if options.release in RANDOM_MACS else "02:42:" + own.packed.hex(":")
-            yield from primitives.veth(outer, inner, mtu=docker_swarm.MTU, macs=(None, mac), master="docker_gwbridge")
-            yield from primitives.addresses(inner, primitives.iface(own, length))
-            yield primitives.default(name, gateway, device)
+            inner, outer = Interface(name, device), Interface(node.name, devices[name])
+            mac = (
+                primitives.mac(ways[name]) if options.release in RANDOM_MAC_RELEASES else "02:42:" + own.packed.hex(":")
+            )
+            yield from primitives.veth_pair(
+                outer, inner, mtu=docker_swarm.DEFAULT_MTU, macs=(None, mac), master="docker_gwbridge"
+            )
+            yield from primitives.addresses(inner, primitives.with_prefix_length(own, length))
+            yield primitives.default_route(name, gateway, device)

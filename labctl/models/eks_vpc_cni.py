@@ -40,7 +40,7 @@ from ipaddress import IPv4Address, IPv4Network
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Resource
-from labctl.core.scenario_types import Check, Machine, Publish, Scenario
+from labctl.core.scenario_types import Check, Machine, PublishedPort, Scenario
 from labctl.models.lib import aws, cloud_vpc, eks_node, kubernetes, pods, portmap, primitives
 
 FOLLOWS = "amazon-vpc-cni-k8s of 2026, iptables in legacy mode"
@@ -69,10 +69,10 @@ PARTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Container(pods.Pod):
+class Container(pods.PodSettings):
     """The settings of a pod in a scenario."""
 
-    host_ports: tuple[Publish, ...] = option((), "host ports (hostPort): NODE_PORT:POD_PORT")
+    host_ports: tuple[PublishedPort, ...] = option((), "host ports (hostPort): NODE_PORT:POD_PORT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,36 +102,38 @@ class Options:
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The VPC, nodes with their ENIs and pods, `vm` and the internet."""
     options: Options = scenario.options
-    vm = eks_node.vm(options)
-    nodes = [eks_node.enis(scenario, number) for number in range(len(scenario.nodes))]
-    public = {enis[0].primary: options.public_ip + number for number, enis in enumerate(nodes)}
+    vm = eks_node.vm_eni(options)
+    nodes = [eks_node.node_enis(scenario, number) for number in range(len(scenario.nodes))]
+    public = {enis[0].primary_address: options.public_ip + number for number, enis in enumerate(nodes)}
     yield Machine("fabric", "fabric", (options.subnet.network_address + 1, options.public_ip))
     cards = [*(eni for enis in nodes for eni in enis), vm]
-    yield from aws.fabric(cards, options.mtu, checked=options.source_dest_check)
+    yield from aws.fabric(cards, options.mtu, source_dest_check=options.source_dest_check)
     if options.external_snat:
-        yield from cloud_vpc.outside(options.internet_cidr, (options.public_ip,), 1500)
+        yield from cloud_vpc.internet_uplink(options.internet_cidr, (options.public_ip,), 1500)
         yield from aws.nat_gateway(options.vpc_cidr, options.public_ip)
     else:
-        yield from cloud_vpc.outside(options.internet_cidr, public.values(), 1500)
-        yield from aws.elastic(public)
+        yield from cloud_vpc.internet_uplink(options.internet_cidr, public.values(), 1500)
+        yield from aws.elastic_ips(public)
     for enis, node in zip(nodes, scenario.nodes, strict=True):
-        yield Machine(node.name, "node", tuple(eni.primary for eni in enis))
+        yield Machine(node.name, "node", tuple(eni.primary_address for eni in enis))
         yield from primitives.netns(node.name)
-        yield from eks_node.cards(enis)
-        yield from eks_node.rules(node.name, options)
-        yield from eks_node.firewall(enis[0], options, eks_node.mapped(node, enis))
-        yield from eks_node.pods(node, enis, options.mtu)
-        yield from pods.processes(node)
-    yield from cloud_vpc.beside("vm", vm.primary)
-    yield from aws.plug(vm)
+        yield from eks_node.attach_enis(enis)
+        yield from eks_node.policy_routing_rules(node.name, options)
+        yield from eks_node.firewall(enis[0], options, eks_node.host_port_pods(node, enis))
+        yield from eks_node.routed_pods(node, enis, options.mtu)
+        yield from pods.pause_and_containers(node)
+    yield from cloud_vpc.vm_without_nic("vm", vm.primary_address)
+    yield from aws.attach_primary_eni(vm)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Checks of Kubernetes' own rules, of what containers of a pod share, and of host ports."""
-    yield from kubernetes.kubernetes_rules(scenario)
+    yield from kubernetes.network_model_checks(scenario)
     yield from pods.checks(scenario)
     for number, node in enumerate(scenario.nodes):
-        yield from portmap.checks(node.name, eks_node.mapped(node, eks_node.enis(scenario, number)), "vm", node.name)
+        yield from portmap.checks(
+            node.name, eks_node.host_port_pods(node, eks_node.node_enis(scenario, number)), "vm", node.name
+        )
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:

@@ -67,7 +67,7 @@ PARTS = (
     skipped("nftables (EnableNFTables), WireGuard, IPsec, Services, portmap, IPv6"),
     *pods_.PARTS,
 )
-Container = pods_.Pod
+Container = pods_.PodSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,9 @@ class Options(datacenter.UnderlayOptions):
 
     pod_cidr: IPv4Network = option(cidr("10.244.0.0/16"), "addresses of all pods (Network); each node gets a part")
     node_prefix: int = option(24, "prefix length of each node's part of pod_cidr (SubnetLen)", minimum=16, maximum=29)
-    backend: str = option("vxlan", "how packets reach other nodes (Backend.Type)", choices=tuple(flannel_node.OVERHEAD))
+    backend: str = option(
+        "vxlan", "how packets reach other nodes (Backend.Type)", choices=tuple(flannel_node.OVERHEAD_BYTES)
+    )
     direct_routing: bool = option(False, "vxlan and ipip: no tunnel between nodes on one Ethernet (DirectRouting)")
     ip_masq: bool = option(True, "packets that leave pod_cidr get the node's address as source (--ip-masq)")
     routed: bool = option(False, "`vm` has a route to the pods of each node on its Ethernet")
@@ -86,48 +88,54 @@ class Options(datacenter.UnderlayOptions):
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The Ethernets with their router, and the nodes with their bridges, pods and routes to the other nodes."""
     options: Options = scenario.options
-    yield from datacenter.surroundings(scenario)
+    yield from datacenter.infrastructure(scenario)
     there = _leases(scenario)
-    mtu = options.mtu - flannel_node.OVERHEAD[options.backend]
-    made = cni_bridge.Bridge("cni0", mtu, hairpin=True, routes=(options.pod_cidr, primitives.ANYWHERE))
+    mtu = options.mtu - flannel_node.OVERHEAD_BYTES[options.backend]
+    made = cni_bridge.BridgeConfig("cni0", mtu, hairpin=True, routes=(options.pod_cidr, primitives.ANYWHERE))
     for node, lease in zip(scenario.nodes, there, strict=True):
         place, pods = lease
         others = tuple(datacenter.peers(place, there))
         tunnel = (
-            [flannel_node.DEVICES[options.backend].replace(".", "/")] if options.backend in flannel_node.DEVICES else []
+            [flannel_node.TUNNEL_DEVICES[options.backend].replace(".", "/")]
+            if options.backend in flannel_node.TUNNEL_DEVICES
+            else []
         )
-        yield Machine(node.name, "node", (place.address, cni_bridge.gateway(pods)))
+        yield Machine(node.name, "node", (place.address, cni_bridge.gateway_address(pods)))
         yield from primitives.netns(node.name)
-        yield from primitives.forwarding(node.name, True, rp_filter=0, devices=("eth0", "cni0", *tunnel))
-        yield from _ways(scenario, lease, others)
-        yield from flannel_node.rules(node.name, pods, options.pod_cidr, masquerade=options.ip_masq)
-        yield from cni_bridge.bridge(node.name, pods, made)
-        yield from cni_bridge.wired(node, pods, made)
-        yield from pods_.processes(node)
+        yield from primitives.forwarding_sysctls(node.name, True, rp_filter=0, devices=("eth0", "cni0", *tunnel))
+        yield from _backend(scenario, lease, others)
+        yield from flannel_node.iptables_chains(node.name, pods, options.pod_cidr, masquerade=options.ip_masq)
+        yield from cni_bridge.node_bridge(node.name, pods, made)
+        yield from cni_bridge.pods_on_bridge(node, pods, made)
+        yield from pods_.pause_and_containers(node)
         if options.routed and place.subnet == options.node_cidr:
             yield Route("vm", pods, place.address, "eth0")
 
 
-def _ways(scenario: Scenario, lease: flannel_node.Lease, others: tuple[flannel_node.Lease, ...]) -> Iterator[Resource]:
+def _backend(
+    scenario: Scenario, lease: flannel_node.Lease, others: tuple[flannel_node.Lease, ...]
+) -> Iterator[Resource]:
     """What the backend creates on one node."""
     options: Options = scenario.options
     if options.backend == "vxlan":
-        yield from flannel_node.vxlan(lease, others, options.mtu, direct=options.direct_routing)
+        yield from flannel_node.vxlan_backend(lease, others, options.mtu, direct_routing=options.direct_routing)
     elif options.backend == "host-gw":
-        yield from flannel_node.host_gw(lease, others)
+        yield from flannel_node.host_gw_backend(lease, others)
     elif options.backend == "udp":
-        yield from flannel_node.udp(lease, others, options.pod_cidr, options.mtu)
+        yield from flannel_node.udp_backend(lease, others, options.pod_cidr, options.mtu)
     else:
-        exact = "ipip" not in scenario.approximate
-        yield from flannel_node.ipip(lease, others, options.mtu, direct=options.direct_routing, exact=exact)
+        exact = "ipip" not in scenario.substitute_features
+        yield from flannel_node.ipip_backend(
+            lease, others, options.mtu, direct_routing=options.direct_routing, kernel_ipip=exact
+        )
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """How pods of one node reach each other, and Kubernetes' rules among the nodes that the backend can connect."""
-    yield from kubernetes.one_node(scenario, kubernetes.ON_A_BRIDGE, 64)
+    yield from kubernetes.same_node_check(scenario, kubernetes.SAME_BRIDGE_TEXT, 64)
     yield from pods_.checks(scenario)
     apart = scenario.options.elsewhere if scenario.options.backend == "host-gw" else ()
-    yield from kubernetes.kubernetes_rules(scenario, apart)
+    yield from kubernetes.network_model_checks(scenario, apart)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
@@ -142,14 +150,14 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         what = f"pod_cidr {options.pod_cidr} holds {max(int(held), 0)} ranges of /{options.node_prefix} for nodes"
         fits = max(options.node_prefix - nodes.bit_length(), 1)
         yield "pod_cidr", f"{what} and there are {nodes}", f"the first is the control plane's: use a /{fits}"
-    yield from cni_bridge.refuse(scenario.nodes, options.node_prefix)
-    yield from kubernetes.refuse_pods(scenario, options.max_pods)
+    yield from cni_bridge.refuse_pod_ranges(scenario.nodes, options.node_prefix)
+    yield from kubernetes.refuse_pod_counts(scenario, options.max_pods)
     yield from datacenter.refuse(scenario, "pod_cidr")
 
 
 def _leases(scenario: Scenario) -> list[flannel_node.Lease]:
     """Every node's place with its pod range."""
     options: Options = scenario.options
-    there = datacenter.places(scenario)
-    ranges = kubernetes.node_ranges(options.pod_cidr, options.node_prefix, len(there) + 1)[1:]
+    there = datacenter.node_nics(scenario)
+    ranges = kubernetes.node_pod_ranges(options.pod_cidr, options.node_prefix, len(there) + 1)[1:]
     return list(zip(there, ranges, strict=True))

@@ -54,8 +54,8 @@ PARTS = (
     skipped("Services, load balancing, portmap, firewall rules of the VPC, export of custom routes to peers, IPv6"),
     *pods_.PARTS,
 )
-Container = pods_.Pod
-NODE_PREFIX, MAX_PODS = 24, 110  # fixed in such clusters
+Container = pods_.PodSettings
+NODE_PREFIX_LENGTH, MAX_PODS = 24, 110  # fixed in such clusters
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +69,19 @@ class Options(gke_node.ClusterOptions):
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The VPC with its custom routes, nodes with a veth pair to each of their pods, `vm`, `peer` and the internet."""
     options: Options = scenario.options
-    nics, ranges = gke_node.nics(scenario), _ranges(scenario)
-    yield from gke_node.surroundings(scenario)
-    yield from gcp.custom_routes(zip(ranges, nics, strict=True), [*nics, gke_node.vm(options)])
+    nics, ranges = gke_node.node_nics(scenario), _ranges(scenario)
+    yield from gke_node.infrastructure(scenario)
+    yield from gcp.custom_routes(zip(ranges, nics, strict=True), [*nics, gke_node.vm_nic(options)])
     for nic, node, pods in zip(nics, scenario.nodes, ranges, strict=True):
         if not options.ip_forwarding:
-            yield from gcp.no_spoofing(nic)
-        yield from gke_node.node(nic, node, pods, options)
+            yield from gcp.anti_spoofing(nic)
+        yield from gke_node.node_resources(nic, node, pods, options)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Kubernetes' own rules. Without IP forwarding, pods of two nodes cannot reach each other: no such checks."""
     if scenario.options.ip_forwarding or len(scenario.nodes) == 1:
-        yield from gke_node.checks(scenario, visible=False)
+        yield from gke_node.checks(scenario, intranode_visibility=False)
     else:
         yield from pods_.checks(scenario)
 
@@ -92,8 +92,8 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     if nodes > quota:
         what = f"{nodes} nodes: the VPC may have {quota} custom static routes, and each node takes one"
         yield "nodes", what, "use gke-vpc-native, which needs no routes, or raise route_quota"
-    yield from gke_node.refuse(scenario, NODE_PREFIX, MAX_PODS, fixed=True)
+    yield from gke_node.refuse(scenario, NODE_PREFIX_LENGTH, MAX_PODS, max_pods_fixed=True)
 
 
 def _ranges(scenario: Scenario) -> list[IPv4Network]:
-    return kubernetes.node_ranges(scenario.options.pod_cidr, NODE_PREFIX, len(scenario.nodes))
+    return kubernetes.node_pod_ranges(scenario.options.pod_cidr, NODE_PREFIX_LENGTH, len(scenario.nodes))

@@ -62,7 +62,7 @@ PARTS = (
     skipped("Dataplane V2, Services, container-native load balancing, portmap, firewall rules of the VPC, IPv6"),
     *pods_.PARTS,
 )
-Container = pods_.Pod
+Container = pods_.PodSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +78,22 @@ class Options(gke_node.ClusterOptions):
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The VPC with its alias ranges, nodes with a veth pair to each of their pods, `vm`, `peer` and the internet."""
     options: Options = scenario.options
-    yield from gke_node.surroundings(scenario)
-    for nic, node, pods in zip(gke_node.nics(scenario), scenario.nodes, _ranges(scenario), strict=True):
-        yield gcp.alias(pods, nic)
-        yield from gcp.no_spoofing(nic, pods)
-        yield from gke_node.node(nic, node, pods, options, visible=options.intranode_visibility)
+    yield from gke_node.infrastructure(scenario)
+    for nic, node, pods in zip(gke_node.node_nics(scenario), scenario.nodes, _ranges(scenario), strict=True):
+        yield gcp.alias_range_route(pods, nic)
+        yield from gcp.anti_spoofing(nic, pods)
+        yield from gke_node.node_resources(nic, node, pods, options, intranode_visibility=options.intranode_visibility)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Checks of the routers between pods of one node, and Kubernetes' own rules."""
-    yield from gke_node.checks(scenario, visible=scenario.options.intranode_visibility)
+    yield from gke_node.checks(scenario, intranode_visibility=scenario.options.intranode_visibility)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Errors for what GKE does not allow, and for ranges that are too small."""
     most: int = scenario.options.max_pods
-    yield from gke_node.refuse(scenario, _length(most), most, fixed=False)
+    yield from gke_node.refuse(scenario, _length(most), most, max_pods_fixed=False)
 
 
 def _length(max_pods: int) -> int:
@@ -103,4 +103,4 @@ def _length(max_pods: int) -> int:
 
 def _ranges(scenario: Scenario) -> list[IPv4Network]:
     options: Options = scenario.options
-    return kubernetes.node_ranges(options.pod_cidr, _length(options.max_pods), len(scenario.nodes))
+    return kubernetes.node_pod_ranges(options.pod_cidr, _length(options.max_pods), len(scenario.nodes))

@@ -36,7 +36,7 @@ from ipaddress import IPv4Network
 
 from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import cidr, option
-from labctl.core.resources import Link, Port, Process, Resource, Route, Rule
+from labctl.core.resources import Interface, Link, Process, Resource, Route, Rule
 from labctl.core.scenario_types import Check, Machine, Scenario, See
 from labctl.models.lib import cni_bridge, datacenter, kube_router_node, kubernetes, primitives
 from labctl.models.lib import pods as pods_
@@ -65,9 +65,13 @@ PARTS = (
     skipped("tunnels in UDP (fou), BGP with external peers, a separate egress address, hostPort, IPv6"),
     *pods_.PARTS,
 )
-Container = pods_.Pod
-GOBGP, TABLE, PREF = 17, 77, 32765  # a route's protocol, the tunnels' table, the pref that the kernel gives to its rule
-OVERHEAD = 20  # bytes of the IP in IP header
+Container = pods_.PodSettings
+PROTO_GOBGP, TUNNEL_TABLE, TUNNEL_RULE_PREF = (
+    17,
+    77,
+    32765,
+)  # a route's protocol, the tunnels' table, the pref that the kernel gives to its rule
+OVERHEAD_BYTES = 20  # bytes of the IP in IP header
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,63 +89,65 @@ class Options(datacenter.UnderlayOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class NodeAddressing:
     """A node: its place, and its part of the pod CIDR."""
 
-    place: datacenter.Place
-    pods: IPv4Network
+    nic: datacenter.UnderlayNic
+    pod_range: IPv4Network
 
     @property
     def name(self) -> str:
         """The node's name."""
-        return self.place.name
+        return self.nic.machine
 
     @property
-    def tunnel(self) -> str:
+    def tunnel_device(self) -> str:
         """The tunnel device of other nodes towards this node: upstream's name, a digest of the address without dots."""
-        return "tun-" + sha256(str(self.place.address).replace(".", "").encode()).hexdigest()[:11]
+        return "tun-" + sha256(str(self.nic.address).replace(".", "").encode()).hexdigest()[:11]
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The underlay, and the nodes with their bridge, pods, routes and firewall."""
     options: Options = scenario.options
-    homes = _homes(scenario)
-    mtu = options.mtu - (OVERHEAD if options.overlay != "none" else 0)
-    bridge = cni_bridge.Bridge(kube_router_node.BRIDGE, mtu)
-    yield from datacenter.surroundings(scenario)
+    homes = _node_addressing(scenario)
+    mtu = options.mtu - (OVERHEAD_BYTES if options.overlay != "none" else 0)
+    bridge = cni_bridge.BridgeConfig(kube_router_node.BRIDGE, mtu)
+    yield from datacenter.infrastructure(scenario)
     for home, node in zip(homes, scenario.nodes, strict=True):
-        yield Machine(home.name, "node", (home.place.address, cni_bridge.gateway(home.pods)))
+        yield Machine(home.name, "node", (home.nic.address, cni_bridge.gateway_address(home.pod_range)))
         yield from primitives.netns(home.name)
-        tunnelled = [other for other in homes if _tunnelled(home, other, options)]
-        devices = ("eth0", kube_router_node.BRIDGE, *(other.tunnel for other in tunnelled))
-        yield from primitives.forwarding(home.name, True, rp_filter=2, devices=devices)
-        yield from cni_bridge.bridge(home.name, home.pods, bridge)
-        yield from cni_bridge.wired(node, home.pods, bridge)
+        tunnelled = [other for other in homes if _uses_tunnel(home, other, options)]
+        devices = ("eth0", kube_router_node.BRIDGE, *(other.tunnel_device for other in tunnelled))
+        yield from primitives.forwarding_sysctls(home.name, True, rp_filter=2, devices=devices)
+        yield from cni_bridge.node_bridge(home.name, home.pod_range, bridge)
+        yield from cni_bridge.pods_on_bridge(node, home.pod_range, bridge)
         yield from _routes(home, homes, options)
         for other in tunnelled:
-            yield from _tunnel(home, other, mtu, exact="ipip" not in scenario.approximate)
+            yield from _tunnel(home, other, mtu, kernel_ipip="ipip" not in scenario.substitute_features)
         if options.overlay != "none":
-            yield Rule(home.name, PREF, TABLE, src=home.pods)
-        yield from kube_router_node.egress(
-            home.name, (other.pods for other in homes), (other.place.address for other in homes)
+            yield Rule(home.name, TUNNEL_RULE_PREF, TUNNEL_TABLE, src=home.pod_range)
+        yield from kube_router_node.egress_masquerade(
+            home.name, (other.pod_range for other in homes), (other.nic.address for other in homes)
         )
-        yield from kube_router_node.policies(home.name, options.service_cidr, cni_bridge.addressed(node, home.pods))
-        yield from pods_.processes(node)
+        yield from kube_router_node.pod_firewall_chains(
+            home.name, options.service_cidr, cni_bridge.pod_addresses(node, home.pod_range)
+        )
+        yield from pods_.pause_and_containers(node)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """How pods of one node and of two nodes reach each other; and Kubernetes' rules."""
-    options, homes = scenario.options, _homes(scenario)
-    yield from kubernetes.one_node(scenario, kubernetes.ON_A_BRIDGE, 64)
-    joined = options.overlay != "none" or all(one.place.near(homes[0].place) for one in homes)
+    options, homes = scenario.options, _node_addressing(scenario)
+    yield from kubernetes.same_node_check(scenario, kubernetes.SAME_BRIDGE_TEXT, 64)
+    joined = options.overlay != "none" or all(one.nic.same_subnet(homes[0].nic) for one in homes)
     ends = [(node.name, node.pods[0]) for node in scenario.nodes if node.pods][:2]
     if joined and len(ends) > 1:
         (_, source), (far, target) = ends
-        sees = (See(Port(target, "eth0"), src=source, dst=target, ttl=62),)
+        sees = (See(Interface(target, "eth0"), src=source, dst=target, ttl=62),)
         yield Check("two routers are between pods of two nodes", "ping", source, target, sees=sees, origin="model")
-        sees = (See(Port(far, kube_router_node.BRIDGE), src=source, dst=target, ttl=62, direction="out"),)
+        sees = (See(Interface(far, kube_router_node.BRIDGE), src=source, dst=target, ttl=62, direction="out"),)
         yield Check("these routers are the two nodes", "ping", source, target, sees=sees, origin="model")
-    yield from kubernetes.kubernetes_rules(scenario, () if options.overlay != "none" else options.elsewhere)
+    yield from kubernetes.network_model_checks(scenario, () if options.overlay != "none" else options.elsewhere)
     yield from pods_.checks(scenario)
 
 
@@ -151,47 +157,57 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     length = options.node_prefix
     yield from datacenter.refuse(scenario, "pod_cidr", "service_cidr")
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, length, len(scenario.nodes))
-    yield from kubernetes.refuse_pods(
-        scenario, min(2 ** (32 - length) - cni_bridge.KEPT, primitives.BRIDGE_PORTS), fixed=True
+    yield from kubernetes.refuse_pod_counts(
+        scenario,
+        min(2 ** (32 - length) - cni_bridge.RESERVED_ADDRESSES, primitives.MAX_BRIDGE_PORTS),
+        max_pods_fixed=True,
     )
-    names: dict[str, Home] = {}
+    names: dict[str, NodeAddressing] = {}
     whole = options.pod_cidr.prefixlen <= length
-    for home in _homes(scenario) if whole and options.overlay != "none" else ():
-        if home.tunnel in names:
-            one, other = names[home.tunnel].place, home.place
-            what = f"the tunnels to {one.name} ({one.address}) and {other.name} ({other.address}) have the same name"
-            yield "node_cidr", f"{what}, {home.tunnel}", "kube-router makes it from the digits only: use another range"
-        names[home.tunnel] = home
+    for home in _node_addressing(scenario) if whole and options.overlay != "none" else ():
+        if home.tunnel_device in names:
+            one, other = names[home.tunnel_device].nic, home.nic
+            what = (
+                f"the tunnels to {one.machine} ({one.address}) and {other.machine} ({other.address}) have the same name"
+            )
+            yield (
+                "node_cidr",
+                f"{what}, {home.tunnel_device}",
+                "kube-router makes it from the digits only: use another range",
+            )
+        names[home.tunnel_device] = home
 
 
-def _homes(scenario: Scenario) -> list[Home]:
+def _node_addressing(scenario: Scenario) -> list[NodeAddressing]:
     options: Options = scenario.options
-    ranges = kubernetes.node_ranges(options.pod_cidr, options.node_prefix, len(scenario.nodes))
-    return [Home(place, pods) for place, pods in zip(datacenter.places(scenario), ranges, strict=True)]
+    ranges = kubernetes.node_pod_ranges(options.pod_cidr, options.node_prefix, len(scenario.nodes))
+    return [NodeAddressing(place, pods) for place, pods in zip(datacenter.node_nics(scenario), ranges, strict=True)]
 
 
-def _tunnelled(home: Home, other: Home, options: Options) -> bool:
+def _uses_tunnel(addressing: NodeAddressing, other: NodeAddressing, options: Options) -> bool:
     """Whether a node has a tunnel to another."""
-    wanted = options.overlay == "full" or (options.overlay == "subnet" and not home.place.near(other.place))
-    return wanted and home != other
+    wanted = options.overlay == "full" or (options.overlay == "subnet" and not addressing.nic.same_subnet(other.nic))
+    return wanted and addressing != other
 
 
-def _routes(home: Home, homes: list[Home], options: Options) -> Iterator[Resource]:
+def _routes(addressing: NodeAddressing, nodes: list[NodeAddressing], options: Options) -> Iterator[Resource]:
     """The routes to other nodes' pods. A node behind a router, without a tunnel, gets none: the router must do it."""
-    for other in homes:
-        if _tunnelled(home, other, options):
-            own = home.place.address
-            yield Route(home.name, other.pods, dev=other.tunnel, src=own, scope="global", proto=GOBGP)
-        elif other != home and home.place.near(other.place):
-            yield Route(home.name, other.pods, other.place.address, "eth0", proto=GOBGP)
+    for other in nodes:
+        if _uses_tunnel(addressing, other, options):
+            own = addressing.nic.address
+            yield Route(
+                addressing.name, other.pod_range, dev=other.tunnel_device, src=own, scope="global", proto=PROTO_GOBGP
+            )
+        elif other != addressing and addressing.nic.same_subnet(other.nic):
+            yield Route(addressing.name, other.pod_range, other.nic.address, "eth0", proto=PROTO_GOBGP)
 
 
-def _tunnel(home: Home, other: Home, mtu: int, *, exact: bool) -> Iterator[Resource]:
+def _tunnel(addressing: NodeAddressing, other: NodeAddressing, mtu: int, *, kernel_ipip: bool) -> Iterator[Resource]:
     """The tunnel to a node, and the route in table 77 for packets from pods to that node itself."""
-    at, own, far = Port(home.name, other.tunnel), home.place.address, other.place.address
-    if exact:
+    at, own, far = Interface(addressing.name, other.tunnel_device), addressing.nic.address, other.nic.address
+    if kernel_ipip:
         yield Link(at, "ipip", mtu=mtu, options=(("local", str(own)), ("remote", str(far))))
     else:
         yield Link(at, "tun", mtu=mtu)
-        yield Process(home.name, other.tunnel, ("tunnel", "ipip", at.dev, str(own), f"0.0.0.0/0={far}"))
-    yield Route(home.name, IPv4Network((int(far), 32)), dev=at.dev, table=TABLE)
+        yield Process(addressing.name, other.tunnel_device, ("tunnel", "ipip", at.dev, str(own), f"0.0.0.0/0={far}"))
+    yield Route(addressing.name, IPv4Network((int(far), 32)), dev=at.dev, table=TUNNEL_TABLE)

@@ -38,8 +38,8 @@ from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
-from labctl.core.resources import Chain, Port, Resource, Route, Rule
-from labctl.core.scenario_types import Check, Machine, Node, Publish, Scenario, See
+from labctl.core.resources import Chain, Interface, Resource, Route, Rule
+from labctl.core.scenario_types import Check, Machine, PublishedPort, Scenario, ScenarioNode, See
 from labctl.models.lib import azure, azure_addressing, cni_bridge, kubernetes, portmap, primitives
 from labctl.models.lib import pods as pods_
 
@@ -60,9 +60,9 @@ PARTS = (
     skipped("log_martians", "it would fill the log of the machine that runs labctl"),
     *pods_.PARTS,
 )
-NETWORK = "kubenet"  # the network's name in its CNI configuration; chain names contain a digest of it
-UDR = 100  # the fabric's routing table for the subnet's route table
-MOST_ROUTES = 400  # of one Azure route table, and so the limit of nodes
+CNI_NETWORK_NAME = "kubenet"  # the network's name in its CNI configuration; chain names contain a digest of it
+UDR_TABLE = 100  # the fabric's routing table for the subnet's route table
+MAX_ROUTES = 400  # of one Azure route table, and so the limit of nodes
 _OUTBOUND = (
     '! -d {} -m comment --comment "kubenet: SNAT for outbound traffic from cluster"'
     " -m addrtype ! --dst-type LOCAL -j MASQUERADE"
@@ -70,10 +70,10 @@ _OUTBOUND = (
 
 
 @dataclass(frozen=True, slots=True)
-class Container(pods_.Pod):
+class Container(pods_.PodSettings):
     """The settings of a pod in a scenario."""
 
-    host_ports: tuple[Publish, ...] = option((), "host ports (hostPort): NODE_PORT:POD_PORT")
+    host_ports: tuple[PublishedPort, ...] = option((), "host ports (hostPort): NODE_PORT:POD_PORT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +110,20 @@ class Options:
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The fabric of the chosen kind, nodes with their bridges and pods, `vm` and the internet."""
     options: Options = scenario.options
-    nics, vm = _nics(scenario), _vm(options)
+    nics, vm = _nics(scenario), _vm_nic(options)
     yield from _vnet(scenario) if options.routing == "udr" else _ethernet(scenario)
-    yield from azure.outside(options.internet_cidr, options.public_ip, options.mtu)
+    yield from azure.internet_uplink(options.internet_cidr, options.public_ip, options.mtu)
     for nic, node, pods in zip(nics, scenario.nodes, _ranges(scenario), strict=True):
-        yield Machine(nic.name, "node", (nic.address, pods.network_address + 1))
-        yield from primitives.netns(nic.name)
-        yield from azure.plug(nic)
-        yield from azure.node_settings(nic.name, ("eth0", "cbr0"))
-        yield from _cbr0(nic.name, pods, options)
-        yield from cni_bridge.wired(node, pods, _bridge(options))
-        yield from pods_.processes(node)
-        yield from portmap.portmap(nic.name, NETWORK, _mapped(node, pods))
-        yield from _masquerade(nic.name, options)
-    yield from azure.vm(vm)
+        yield Machine(nic.machine, "node", (nic.address, pods.network_address + 1))
+        yield from primitives.netns(nic.machine)
+        yield from azure.attach_nic(nic)
+        yield from azure.node_sysctls(nic.machine, ("eth0", "cbr0"))
+        yield from _cbr0(nic.machine, pods, options)
+        yield from cni_bridge.pods_on_bridge(node, pods, _bridge(options))
+        yield from pods_.pause_and_containers(node)
+        yield from portmap.host_port_chains(nic.machine, CNI_NETWORK_NAME, _host_port_pods(node, pods))
+        yield from _masquerade(nic.machine, options)
+    yield from azure.vm_machine(vm)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
@@ -134,17 +134,17 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     if first is not None and options.masquerade == "podcidr":
         say = "another machine in the virtual network sees the node's address, not the pod's"
         home = next(node.name for node, pod in scenario.pods if pod == first)
-        sees = (See(Port("vm", "eth0"), src=home, dst="vm"), See(Port("vm", "eth0"), src=first, negate=True))
+        sees = (See(Interface("vm", "eth0"), src=home, dst="vm"), See(Interface("vm", "eth0"), src=first, negate=True))
         yield Check(say, "ping", first, "vm", sees=sees, origin="model")
     yield from pods_.checks(scenario)
     for node, pods in zip(scenario.nodes, _ranges(scenario), strict=True):
-        yield from portmap.checks(node.name, _mapped(node, pods), "vm", f"{node.name}/cbr0")
+        yield from portmap.checks(node.name, _host_port_pods(node, pods), "vm", f"{node.name}/cbr0")
     if options.ip_forwarding or options.routing == "host" or len(scenario.nodes) == 1:
-        yield from _distance(scenario)
-        yield from kubernetes.kubernetes_rules(scenario)
+        yield from _router_count_check(scenario)
+        yield from kubernetes.network_model_checks(scenario)
 
 
-def _distance(scenario: Scenario) -> Iterator[Check]:
+def _router_count_check(scenario: Scenario) -> Iterator[Check]:
     """A check of the routers between pods of two nodes: the nodes, and the fabric if it has the route table."""
     ends = [node.pods[0] for node in scenario.nodes if node.pods][:2]
     if len(ends) < 2:
@@ -152,15 +152,15 @@ def _distance(scenario: Scenario) -> Iterator[Check]:
     routers = 3 if scenario.options.routing == "udr" else 2
     say = f"pods of different nodes are {'three' if routers == 3 else 'two'} routers apart"
     source, target = ends
-    yield Check(say, "ping", source, target, sees=(See(Port(target, "eth0"), ttl=64 - routers),), origin="model")
+    yield Check(say, "ping", source, target, sees=(See(Interface(target, "eth0"), ttl=64 - routers),), origin="model")
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Errors for what AKS does not allow, and for ranges that are too small."""
     options: Options = scenario.options
     nodes, length = len(scenario.nodes), options.node_prefix
-    if nodes > MOST_ROUTES:
-        what = f"{nodes} nodes: an Azure route table has at most {MOST_ROUTES} routes, and kubenet needs one per node"
+    if nodes > MAX_ROUTES:
+        what = f"{nodes} nodes: an Azure route table has at most {MAX_ROUTES} routes, and kubenet needs one per node"
         yield "nodes", what, "use azure-cni-overlay, which needs no route table"
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, length, nodes)
     room = 2 ** (32 - length) - 3
@@ -170,23 +170,23 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
             yield (
                 "node_prefix",
                 what,
-                f"pods + network, cbr0 and broadcast: a /{primitives.prefix_for(len(node.pods) + 3)}",
+                f"pods + network, cbr0 and broadcast: a /{primitives.prefix_length_for(len(node.pods) + 3)}",
             )
-    yield from azure_addressing.refuse_nodes(options.node_cidr, nodes)
-    yield from kubernetes.refuse_pods(scenario, options.max_pods)
+    yield from azure_addressing.refuse_node_cidr(options.node_cidr, nodes)
+    yield from kubernetes.refuse_pod_counts(scenario, options.max_pods)
     for nic, node, pods in zip(_nics(scenario), scenario.nodes, _ranges(scenario), strict=False):
         settled = ((pod, made.host_ports) for pod, made in node.settings)
-        yield from portmap.refuse(node, (nic.address, pods.network_address + 1), settled)
-    yield from azure_addressing.refuse_apart(options, "node_cidr", "pod_cidr", "vm_cidr", "internet_cidr")
-    yield from azure_addressing.refuse_internet(options.internet_cidr, options.public_ip)
-    yield from azure_addressing.refuse_ranges(options, free=("non_masquerade_cidr",))
+        yield from portmap.refuse_host_ports(node, (nic.address, pods.network_address + 1), settled)
+    yield from azure_addressing.refuse_overlapping_ranges(options, "node_cidr", "pod_cidr", "vm_cidr", "internet_cidr")
+    yield from azure_addressing.refuse_public_ip(options.internet_cidr, options.public_ip)
+    yield from azure_addressing.refuse_reserved_ranges(options, may_be_any=("non_masquerade_cidr",))
 
 
 def _nics(scenario: Scenario) -> list[azure.Nic]:
-    return azure_addressing.nics(scenario, scenario.options.node_cidr)
+    return azure_addressing.node_nics(scenario, scenario.options.node_cidr)
 
 
-def _vm(options: Options) -> azure.Nic:
+def _vm_nic(options: Options) -> azure.Nic:
     """On a plain Ethernet, `vm` is in the nodes' subnet."""
     return azure_addressing.vm_nic(
         options.node_cidr if options.routing == "host" else options.vm_cidr, options.node_cidr
@@ -195,58 +195,60 @@ def _vm(options: Options) -> azure.Nic:
 
 def _ranges(scenario: Scenario) -> list[IPv4Network]:
     options: Options = scenario.options
-    return kubernetes.node_ranges(options.pod_cidr, options.node_prefix, len(scenario.nodes))
+    return kubernetes.node_pod_ranges(options.pod_cidr, options.node_prefix, len(scenario.nodes))
 
 
 def _vnet(scenario: Scenario) -> Iterator[Resource | Machine]:
     """Azure's fabric, with the route table of the nodes' subnet: a route per node."""
     options: Options = scenario.options
-    nics, vm = _nics(scenario), _vm(options)
+    nics, vm = _nics(scenario), _vm_nic(options)
     yield Machine("fabric", "fabric", (options.node_cidr.network_address + 1, options.public_ip))
     yield from azure.fabric([*nics, vm], options.mtu)
     for nic, pods in zip(nics, _ranges(scenario), strict=True):
-        yield Route("fabric", pods, nic.address, nic.device, UDR, onlink=True)
+        yield Route("fabric", pods, nic.address, nic.fabric_device, UDR_TABLE, onlink=True)
         if not options.ip_forwarding:
-            yield from azure.no_spoofing(nic)
+            yield from azure.anti_spoofing(nic)
     for nic in [*nics, vm] if vm.subnet == options.node_cidr else nics:
-        yield Rule("fabric", UDR, UDR, iif=nic.device)
+        yield Rule("fabric", UDR_TABLE, UDR_TABLE, iif=nic.fabric_device)
 
 
 def _ethernet(scenario: Scenario) -> Iterator[Resource | Machine]:
     """A plain Ethernet with a gateway. Every node has routes to the other nodes' ranges."""
     options: Options = scenario.options
     nics, ranges = _nics(scenario), _ranges(scenario)
-    gateway = primitives.iface(options.node_cidr.network_address + 1, options.node_cidr.prefixlen)
+    gateway = primitives.with_prefix_length(options.node_cidr.network_address + 1, options.node_cidr.prefixlen)
     yield Machine("fabric", "fabric", (gateway.ip, options.public_ip))
-    yield from primitives.wire("fabric", [*(nic.name for nic in nics), "vm"], mtu=options.mtu, address=gateway)
+    yield from primitives.ethernet_segment(
+        "fabric", [*(nic.machine for nic in nics), "vm"], mtu=options.mtu, gateway=gateway
+    )
     for here in nics:
         for there, pods in zip(nics, ranges, strict=True):
             if there is not here:
-                yield Route(here.name, pods, there.address, "eth0")
+                yield Route(here.machine, pods, there.address, "eth0")
 
 
-def _cbr0(ns: str, pods: IPv4Network, options: Options) -> Iterator[Resource]:
-    at, gateway = Port(ns, "cbr0"), cni_bridge.gateway(pods)
-    yield from cni_bridge.bridge(ns, pods, _bridge(options))
+def _cbr0(ns: str, pod_range: IPv4Network, options: Options) -> Iterator[Resource]:
+    at, gateway = Interface(ns, "cbr0"), cni_bridge.gateway_address(pod_range)
+    yield from cni_bridge.node_bridge(ns, pod_range, _bridge(options))
     if not options.dedup:
         return
     name = "KUBE-DEDUP" if options.masquerade == "kubelet" else "AKS-DEDUP-PROMISC"
     head = f"-p IPv4 -s {primitives.mac(str(at))} -o veth+ --ip-src"
-    rules = (f"{head} {gateway} -j ACCEPT", f"{head} {pods} -j DROP")
-    yield Chain(ns, "filter", name, tuple(primitives.words(text, "bridge") for text in rules), family="bridge")
-    yield Chain(ns, "filter", "OUTPUT", (primitives.words(f"-j {name}", "bridge"),), family="bridge")
+    rules = (f"{head} {gateway} -j ACCEPT", f"{head} {pod_range} -j DROP")
+    yield Chain(ns, "filter", name, tuple(primitives.parse_rule(text, "bridge") for text in rules), family="bridge")
+    yield Chain(ns, "filter", "OUTPUT", (primitives.parse_rule(f"-j {name}", "bridge"),), family="bridge")
 
 
-def _bridge(options: Options) -> cni_bridge.Bridge:
-    return cni_bridge.Bridge("cbr0", options.mtu, promisc=True)
+def _bridge(options: Options) -> cni_bridge.BridgeConfig:
+    return cni_bridge.BridgeConfig("cbr0", options.mtu, promisc=True)
 
 
-def _mapped(node: Node, pods: IPv4Network) -> Iterator[portmap.Mapped]:
+def _host_port_pods(node: ScenarioNode, pod_range: IPv4Network) -> Iterator[portmap.HostPortPod]:
     """The pods of a node that have host ports, with their addresses."""
     settings = dict(node.settings)
-    for name, own in cni_bridge.addressed(node, pods):
+    for name, own in cni_bridge.pod_addresses(node, pod_range):
         if name in settings and settings[name].host_ports:
-            yield portmap.Mapped(name, own, pods, settings[name].host_ports, "cbr0")
+            yield portmap.HostPortPod(name, own, pod_range, settings[name].host_ports, "cbr0")
 
 
 def _masquerade(ns: str, options: Options) -> Iterator[Resource]:
@@ -255,4 +257,4 @@ def _masquerade(ns: str, options: Options) -> Iterator[Resource]:
             yield primitives.chain(ns, "nat", "POSTROUTING", _OUTBOUND.format(options.non_masquerade_cidr))
         return
     subnet = (options.node_cidr,) if options.masquerade == "podcidr+subnet" else ()
-    yield from kubernetes.masq_agent(ns, (options.pod_cidr, *subnet))
+    yield from kubernetes.ip_masq_agent(ns, (options.pod_cidr, *subnet))

@@ -36,5 +36,5 @@ class Options:
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """Yield the objects and machines of the scenario, as they are written."""
-    yield from scenario.raw
+    yield from scenario.raw_plan
     yield from scenario.raw_machines

@@ -41,8 +41,8 @@ from ipaddress import IPv4Address, IPv4Network, summarize_address_range
 
 from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import cidr, option
-from labctl.core.resources import Fdb, IpSet, Link, Port, Resource, Sysctl
-from labctl.core.scenario_types import Check, Machine, Node, Scenario, See
+from labctl.core.resources import Fdb, Interface, IpSet, Link, Resource, Sysctl
+from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode, See
 from labctl.models.lib import datacenter, kubernetes, primitives, weave_npc
 from labctl.models.lib import pods as pods_
 
@@ -77,14 +77,14 @@ PARTS = (
     skipped("weaveDNS, portmap, the rules for docker0, IPv6"),
     *pods_.PARTS,
 )
-Container = pods_.Pod
-PORT, VNI = 6784, 1
-OVERHEAD = 50  # of VXLAN: IP 20, UDP 8, VXLAN 8, Ethernet 14
-TOP = 2**32 - 1  # the largest IPv4 address
+Container = pods_.PodSettings
+VXLAN_PORT, VNI = 6784, 1
+OVERHEAD_BYTES = 50  # of VXLAN: IP 20, UDP 8, VXLAN 8, Ethernet 14
+MAX_IPV4 = 2**32 - 1  # the largest IPv4 address
 ANY_MAC = "00:00:00:00:00:00"
-BRIDGE, DATAPATH, TUNNEL = "weave", "datapath", "vxlan-6784"
-UP, DOWN = "vethwe-bridge", "vethwe-datapath"
-LOCAL = "weaver-no-masq-local"
+BRIDGE_DEVICE, DATAPATH_DEVICE, VXLAN_DEVICE = "weave", "datapath", "vxlan-6784"
+BRIDGE_VETH, DATAPATH_VETH = "vethwe-bridge", "vethwe-datapath"
+NO_MASQ_LOCAL_SET = "weaver-no-masq-local"
 _NEIGHBOURS = (("base_reachable_time", "5"), ("delay_first_probe_time", "2"), ("ucast_solicit", "1"))
 
 
@@ -105,41 +105,43 @@ class Options(datacenter.UnderlayOptions):
 class Peer:
     """A node as a Weave peer: its place, and the part of the pods' subnet that it assigns addresses from."""
 
-    place: datacenter.Place
-    first: IPv4Address  # the bridge's address
-    end: IPv4Address  # the first address after the range
-    gives: tuple[IPv4Network, ...]
+    nic: datacenter.UnderlayNic
+    bridge_address: IPv4Address  # the bridge's address
+    range_end: IPv4Address  # the first address after the range
+    ranges: tuple[IPv4Network, ...]
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """The number of pods that its range has addresses for."""
-        return int(self.end) - int(self.first) - 1
+        return int(self.range_end) - int(self.bridge_address) - 1
 
 
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The underlay, and the nodes with their two bridges and their pods."""
     options: Options = scenario.options
-    faithfully = options.datapath == "ovs" and "openvswitch" not in scenario.approximate
-    every = peers(scenario)
+    faithfully = options.datapath == "ovs" and "openvswitch" not in scenario.substitute_features
+    every = weave_peers(scenario)
     everybody = [
-        peer.first + number for peer, node in zip(every, scenario.nodes, strict=True) for number in _numbers(node)
+        peer.bridge_address + number
+        for peer, node in zip(every, scenario.nodes, strict=True)
+        for number in _pod_offsets(node)
     ]
-    yield from datacenter.surroundings(scenario)
+    yield from datacenter.infrastructure(scenario)
     for peer, node in zip(every, scenario.nodes, strict=True):
-        yield Machine(node.name, "node", (peer.place.address, peer.first))
+        yield Machine(node.name, "node", (peer.nic.address, peer.bridge_address))
         yield from primitives.netns(node.name)
-        yield from primitives.forwarding(node.name, True, rp_filter=0, devices=("eth0", BRIDGE))
+        yield from primitives.forwarding_sysctls(node.name, True, rp_filter=0, devices=("eth0", BRIDGE_DEVICE))
         yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")
-        yield from _bridges(peer, options, exact=faithfully)
+        yield from _bridges(peer, options, use_openvswitch=faithfully)
         if not faithfully:
             yield from _tunnel(peer, every, options.weave_mtu)
         yield from _pods(node, peer, options)
         yield from _filter(node.name, options, everybody)
-        yield from _nat(node.name, options, peer.gives)
-        yield from pods_.processes(node)
+        yield from _nat(node.name, options, peer.ranges)
+        yield from pods_.pause_and_containers(node)
 
 
-def peers(scenario: Scenario) -> list[Peer]:
+def weave_peers(scenario: Scenario) -> list[Peer]:
     """The nodes with their ranges: each node that joins gets a part of the first node's range, from its end.
 
     The part is the largest power of two in half of the first node's free addresses: 10.44.0.0/14 for the second node.
@@ -153,89 +155,93 @@ def peers(scenario: Scenario) -> list[Peer]:
         given.append((end, top))
     ranges = [(start, end), *given]
     made = []
-    for place, (low, high) in zip(datacenter.places(scenario), ranges, strict=False):
-        low, high = min(low, TOP), min(high, TOP)
+    for place, (low, high) in zip(datacenter.node_nics(scenario), ranges, strict=False):
+        low, high = min(low, MAX_IPV4), min(high, MAX_IPV4)
         last = IPv4Address(max(high - 1, low))
         first = IPv4Address(low + (low == start))  # no node has the network address of the subnet
         made.append(Peer(place, first, last + 1, tuple(summarize_address_range(IPv4Address(low), last))))
     return made
 
 
-def _bridges(peer: Peer, options: Options, *, exact: bool) -> Iterator[Resource]:
+def _bridges(peer: Peer, options: Options, *, use_openvswitch: bool) -> Iterator[Resource]:
     """The bridges weave and datapath, and the veth pair between them."""
-    node, mtu = peer.place.name, options.weave_mtu
-    weave = Port(node, BRIDGE)
-    yield from primitives.bridge(weave, mtu=mtu, address=primitives.iface(peer.first, options.pod_cidr.prefixlen))
+    node, mtu = peer.nic.machine, options.weave_mtu
+    weave = Interface(node, BRIDGE_DEVICE)
+    yield from primitives.bridge(
+        weave, mtu=mtu, address=primitives.with_prefix_length(peer.bridge_address, options.pod_cidr.prefixlen)
+    )
     yield from _neighbours(weave)
-    datapath = Port(node, DATAPATH)
-    yield Link(datapath, "openvswitch" if exact else "bridge", mtu=mtu, mac=primitives.mac(str(datapath)))
-    one, other = Port(node, UP), Port(node, DOWN)
-    yield Link(one, "veth", other, BRIDGE, mtu)
-    yield Link(other, "veth", one, DATAPATH, mtu)
+    datapath = Interface(node, DATAPATH_DEVICE)
+    yield Link(datapath, "openvswitch" if use_openvswitch else "bridge", mtu=mtu, mac=primitives.mac(str(datapath)))
+    one, other = Interface(node, BRIDGE_VETH), Interface(node, DATAPATH_VETH)
+    yield Link(one, "veth", other, BRIDGE_DEVICE, mtu)
+    yield Link(other, "veth", one, DATAPATH_DEVICE, mtu)
 
 
-def _tunnel(peer: Peer, every: list[Peer], mtu: int) -> Iterator[Resource]:
+def _tunnel(peer: Peer, all_peers: list[Peer], mtu: int) -> Iterator[Resource]:
     """The VXLAN device, with a forwarding entry for each other node to flood unknown destinations to."""
-    at, own = Port(peer.place.name, TUNNEL), peer.place
-    words = (("id", str(VNI)), ("local", str(own.address)), ("dev", "eth0"), ("dstport", str(PORT)))
-    yield Link(at, "vxlan", master=DATAPATH, mtu=mtu, mac=primitives.mac(str(at)), options=(*words, ("learning", "on")))
-    for other in every:
+    at, own = Interface(peer.nic.machine, VXLAN_DEVICE), peer.nic
+    words = (("id", str(VNI)), ("local", str(own.address)), ("dev", "eth0"), ("dstport", str(VXLAN_PORT)))
+    yield Link(
+        at, "vxlan", master=DATAPATH_DEVICE, mtu=mtu, mac=primitives.mac(str(at)), options=(*words, ("learning", "on"))
+    )
+    for other in all_peers:
         if other is not peer:
-            yield Fdb(at, ANY_MAC, other.place.address)
+            yield Fdb(at, ANY_MAC, other.nic.address)
 
 
-def _neighbours(at: Port) -> Iterator[Resource]:
+def _neighbours(interface: Interface) -> Iterator[Resource]:
     """Weave's neighbour sysctls: a changed MAC address is noticed soon, and gratuitous ARP is accepted."""
     for name, value in _NEIGHBOURS:
-        yield Sysctl(at.ns, f"net.ipv4.neigh.{at.dev}.{name}", value)
-    yield Sysctl(at.ns, f"net.ipv4.conf.{at.dev}.arp_accept", "1")
+        yield Sysctl(interface.ns, f"net.ipv4.neigh.{interface.dev}.{name}", value)
+    yield Sysctl(interface.ns, f"net.ipv4.conf.{interface.dev}.arp_accept", "1")
 
 
-def _numbers(node: Node) -> range:
+def _pod_offsets(node: ScenarioNode) -> range:
     """The offsets of a node's pods in its range, after the bridge's address."""
     return range(1, len(node.pods) + 1)
 
 
-def _pods(node: Node, peer: Peer, options: Options) -> Iterator[Resource | Machine]:
+def _pods(node: ScenarioNode, peer: Peer, options: Options) -> Iterator[Resource | Machine]:
     """Pods on the bridge, with addresses in order from their node's range, and the node as their gateway."""
-    devices = primitives.hashed("vethwepl", 7, node.pods)
-    for number, name, device in zip(_numbers(node), node.pods, devices, strict=True):
-        own, inner, outer = peer.first + number, Port(name, "eth0"), Port(node.name, device)
+    devices = primitives.device_names("vethwepl", 7, node.pods)
+    for number, name, device in zip(_pod_offsets(node), node.pods, devices, strict=True):
+        own, inner, outer = peer.bridge_address + number, Interface(name, "eth0"), Interface(node.name, device)
         yield Machine(name, "pod", (own,), node.name)
-        yield from primitives.endpoint(name)
-        yield Link(outer, "veth", inner, BRIDGE, options.weave_mtu, hairpin=True)
+        yield from primitives.container_netns(name)
+        yield Link(outer, "veth", inner, BRIDGE_DEVICE, options.weave_mtu, hairpin=True)
         yield Link(inner, "veth", outer, None, options.weave_mtu, primitives.mac(name))
         yield from _neighbours(inner)
-        yield from primitives.addresses(inner, primitives.iface(own, options.pod_cidr.prefixlen))
-        yield primitives.default(name, peer.first)
+        yield from primitives.addresses(inner, primitives.with_prefix_length(own, options.pod_cidr.prefixlen))
+        yield primitives.default_route(name, peer.bridge_address)
 
 
-def _filter(ns: str, options: Options, pods: list[IPv4Address]) -> Iterator[Resource]:
+def _filter(ns: str, options: Options, pod_addresses: list[IPv4Address]) -> Iterator[Resource]:
     """Weave's FORWARD rules, with or without the policy controller."""
     if options.policy_controller:
-        yield from weave_npc.steering(ns, BRIDGE)
-        yield from weave_npc.chains(ns, UP, pods)
+        yield from weave_npc.builtin_chain_rules(ns, BRIDGE_DEVICE)
+        yield from weave_npc.npc_chains(ns, BRIDGE_VETH, pod_addresses)
     else:
-        first = (f"-i {BRIDGE} -o {BRIDGE} -j ACCEPT", f"-o {BRIDGE} -j WEAVE-EXPOSE")
+        first = (f"-i {BRIDGE_DEVICE} -o {BRIDGE_DEVICE} -j ACCEPT", f"-o {BRIDGE_DEVICE} -j WEAVE-EXPOSE")
         yield primitives.chain(ns, "filter", "FORWARD", *first)
         yield primitives.chain(ns, "filter", "WEAVE-EXPOSE", f"-d {options.pod_cidr} -j ACCEPT")
     yield primitives.chain(
         ns,
         "filter",
         "FORWARD",
-        f"-i {BRIDGE} ! -o {BRIDGE} -j ACCEPT",
-        f"-o {BRIDGE} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        f"-i {BRIDGE_DEVICE} ! -o {BRIDGE_DEVICE} -j ACCEPT",
+        f"-o {BRIDGE_DEVICE} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
     )
 
 
-def _nat(ns: str, options: Options, gives: tuple[IPv4Network, ...]) -> Iterator[Resource]:
+def _nat(ns: str, options: Options, ranges: tuple[IPv4Network, ...]) -> Iterator[Resource]:
     """Weave's masquerade rules."""
     pods = options.pod_cidr
     yield primitives.chain(ns, "nat", "POSTROUTING", "-j WEAVE")
     if options.no_masq_local:
-        yield IpSet(ns, LOCAL, members=tuple(sorted(str(one).removesuffix("/32") for one in gives)))
+        yield IpSet(ns, NO_MASQ_LOCAL_SET, members=tuple(sorted(str(one).removesuffix("/32") for one in ranges)))
         about = '-m comment --comment "Prevent SNAT to locally running containers"'
-        yield primitives.chain(ns, "nat", "WEAVE", f"-m set --match-set {LOCAL} dst {about} -j RETURN")
+        yield primitives.chain(ns, "nat", "WEAVE", f"-m set --match-set {NO_MASQ_LOCAL_SET} dst {about} -j RETURN")
     yield primitives.chain(
         ns,
         "nat",
@@ -248,15 +254,15 @@ def _nat(ns: str, options: Options, gives: tuple[IPv4Network, ...]) -> Iterator[
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Pods of one node and of two nodes are switched, not routed; and Kubernetes' rules."""
-    yield from kubernetes.one_node(scenario, kubernetes.ON_A_BRIDGE, 64)
+    yield from kubernetes.same_node_check(scenario, kubernetes.SAME_BRIDGE_TEXT, 64)
     ends = [(node.name, node.pods[0]) for node in scenario.nodes if node.pods][:2]
     if len(ends) > 1:
         (home, source), (_, target) = ends
-        wire = See(Port(home, "eth0"), src=source, dst=target, ttl=64, encap=f"vxlan {VNI}", direction="out")
-        sees = (wire, See(Port(target, "eth0"), src=source, dst=target, ttl=64))
+        wire = See(Interface(home, "eth0"), src=source, dst=target, ttl=64, encap=f"vxlan {VNI}", direction="out")
+        sees = (wire, See(Interface(target, "eth0"), src=source, dst=target, ttl=64))
         say = "pods of two nodes are on one Ethernet too, which VXLAN carries: TTL 64"
         yield Check(say, "ping", source, target, sees=sees, origin="model")
-    yield from kubernetes.kubernetes_rules(scenario)
+    yield from kubernetes.network_model_checks(scenario)
     yield from pods_.checks(scenario)
 
 
@@ -264,12 +270,12 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Refusals of ranges that are too small or overlap, and of an MTU too large for VXLAN on the underlay."""
     options: Options = scenario.options
     yield from datacenter.refuse(scenario, "pod_cidr")
-    yield from kubernetes.refuse_pods(scenario, primitives.BRIDGE_PORTS - 1, fixed=True)
-    if options.weave_mtu > options.mtu - OVERHEAD:
-        what = f"weave_mtu {options.weave_mtu} and {OVERHEAD} bytes of VXLAN are more than mtu {options.mtu}"
-        yield "weave_mtu", what, f"use at most {options.mtu - OVERHEAD}, or a larger mtu"
-    for peer, node in zip(peers(scenario), scenario.nodes, strict=False):
-        if len(node.pods) > peer.room:
+    yield from kubernetes.refuse_pod_counts(scenario, primitives.MAX_BRIDGE_PORTS - 1, max_pods_fixed=True)
+    if options.weave_mtu > options.mtu - OVERHEAD_BYTES:
+        what = f"weave_mtu {options.weave_mtu} and {OVERHEAD_BYTES} bytes of VXLAN are more than mtu {options.mtu}"
+        yield "weave_mtu", what, f"use at most {options.mtu - OVERHEAD_BYTES}, or a larger mtu"
+    for peer, node in zip(weave_peers(scenario), scenario.nodes, strict=False):
+        if len(node.pods) > peer.capacity:
             what = f"{node.name} has {len(node.pods)} pods and its part of {options.pod_cidr}"
-            gives = ", ".join(map(str, peer.gives)) if peer.room > 0 else "nothing"
-            yield "pod_cidr", f"{what} is {gives}: room for {max(peer.room, 0)}", "use a larger pod_cidr"
+            gives = ", ".join(map(str, peer.ranges)) if peer.capacity > 0 else "nothing"
+            yield "pod_cidr", f"{what} is {gives}: room for {max(peer.capacity, 0)}", "use a larger pod_cidr"

@@ -11,11 +11,11 @@ import struct
 
 from labctl.packets.decode import IPV4, IPV6, QINQ, VLAN, VXLAN_PORTS
 
-_FIELD = {6: 16, 17: 6}  # the offset of the checksum in the header of TCP and UDP
-_EXTENSIONS = (0, 43, 60)  # IPv6 extension headers: hop-by-hop, routing, destination options
+_CHECKSUM_OFFSET = {6: 16, 17: 6}  # the offset of the checksum in the header of TCP and UDP
+_IPV6_EXTENSION_HEADERS = (0, 43, 60)  # IPv6 extension headers: hop-by-hop, routing, destination options
 
 
-def complete(data: bytes, ethernet: bool = True, protocol: int = 0) -> bytes:
+def fill_checksums(data: bytes, ethernet: bool = True, protocol: int = 0) -> bytes:
     """The frame with the checksum of its TCP or UDP header filled in, also inside VXLAN.
 
     Without an Ethernet header, `protocol` is the ethertype. Truncated frames and fragments are returned unchanged.
@@ -47,21 +47,21 @@ def _network(out: bytearray, at: int, kind: int) -> None:
     elif kind == IPV6:
         (length,) = struct.unpack_from("!H", out, at + 4)
         body, protocol = at + 40, out[at + 6]
-        while protocol in _EXTENSIONS:
+        while protocol in _IPV6_EXTENSION_HEADERS:
             protocol, body = out[body], body + (out[body + 1] + 1) * 8
         _transport(out, body, at + 40 + length, protocol, bytes(out[at + 8 : at + 40]))
 
 
-def _transport(out: bytearray, body: int, end: int, protocol: int, ends: bytes) -> None:
-    if protocol not in _FIELD or end > len(out):
+def _transport(out: bytearray, body: int, end: int, protocol: int, addresses: bytes) -> None:
+    if protocol not in _CHECKSUM_OFFSET or end > len(out):
         return
-    at = body + _FIELD[protocol]
+    at = body + _CHECKSUM_OFFSET[protocol]
     if protocol == 17 and struct.unpack_from("!H", out, body + 2)[0] in VXLAN_PORTS and out[body + 8] & 0x08:
         _ethernet(out, body + 16)
         if out[at : at + 2] == b"\0\0":  # zero means none: the outer UDP checksum is optional, and the kernel sets none
             return
     out[at : at + 2] = b"\0\0"
-    pseudo = ends + struct.pack("!II", end - body, protocol)
+    pseudo = addresses + struct.pack("!II", end - body, protocol)
     found = checksum(pseudo + bytes(out[body:end]))
     out[at : at + 2] = struct.pack("!H", found or 0xFFFF if protocol == 17 else found)
 

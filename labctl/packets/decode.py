@@ -11,19 +11,19 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal, TypeAlias
 
-from labctl.core.resources import IP, Port
+from labctl.core.resources import IP, Interface
 from labctl.core.results import Sighting
 
 ETHERNET, LOOPBACK = 1, 772  # ARPHRD of devices whose frames begin with an Ethernet header
 IPV4, ARP, VLAN, QINQ, IPV6, CANARY = 0x0800, 0x0806, 0x8100, 0x88A8, 0x86DD, 0x88B5
 VXLAN_PORTS = (4789, 8472, 6784)  # IANA's, Linux's default (flannel, Cilium), and Weave's
-GENEVE_PORT, BARE_PORT = 6081, 8285  # Geneve; flannel's udp backend: an IP packet without a tunnel header
+GENEVE_PORT, FLANNEL_UDP_PORT = 6081, 8285  # Geneve; flannel's udp backend: an IP packet without a tunnel header
 OTHERHOST, OUTGOING = 3, 4  # sll_pkttype of a frame for another machine, and of an outgoing one; all others came in
 SYN, RST, ACK = 2, 4, 16
 
-Kind: TypeAlias = Literal["echo", "echo-reply", "error", "tcp", "udp", "arp", "other"]
+PacketKind: TypeAlias = Literal["echo", "echo-reply", "error", "tcp", "udp", "arp", "other"]
 
-ERRORS = {
+ICMP_ERRORS = {
     (4, 3, 0): "net unreachable",
     (4, 3, 1): "host unreachable",
     (4, 3, 2): "protocol unreachable",
@@ -54,15 +54,15 @@ class Frame:
     came in and is addressed to another machine. `partial` means that its TCP or UDP checksum is not computed.
     """
 
-    at: Port
-    when: int
+    at: Interface
+    time_ns: int
     direction: Literal["in", "out"]
     data: bytes
     protocol: int = 0
     hatype: int = ETHERNET
     vlan: int = 0
-    other: bool = False
-    partial: bool = False
+    for_other_host: bool = False
+    checksum_partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Packet:
 
     src: IP
     dst: IP
-    kind: Kind
+    kind: PacketKind
     ttl: int = 0
     sport: int = 0
     dport: int = 0
@@ -88,7 +88,7 @@ class Packet:
     encap: str = "none"
     quote: Packet | None = None
     text: str = ""
-    asking: bool = False
+    is_request: bool = False
     eth_src: str = ""
     eth_dst: str = ""
     vlan: int = 0
@@ -119,7 +119,7 @@ def sighting(frame: Frame, packet: Packet, reply: bool) -> Sighting:
     """The sighting of a probe's packet."""
     return Sighting(
         at=frame.at,
-        when=frame.when,
+        time_ns=frame.time_ns,
         direction=frame.direction,
         src=packet.src,
         dst=packet.dst,
@@ -131,7 +131,7 @@ def sighting(frame: Frame, packet: Packet, reply: bool) -> Sighting:
         eth_src=packet.eth_src,
         eth_dst=packet.eth_dst,
         length=packet.length,
-        other=frame.other,
+        otherhost=frame.for_other_host,
     )
 
 
@@ -165,7 +165,7 @@ def _arp(data: bytes) -> Packet | None:
     sender, target = IPv4Address(data[14:18]), IPv4Address(data[24:28])
     asked = f"who has {target}? tell {sender}"
     text = asked if operation == 1 else f"{sender} is at {_mac(data[8:14])}"
-    return Packet(sender, target, "arp", text=text, asking=operation == 1)
+    return Packet(sender, target, "arp", text=text, is_request=operation == 1)
 
 
 def _ipv4(data: bytes) -> Packet | None:
@@ -206,20 +206,20 @@ def _icmp(base: Packet, body: bytes) -> Packet:
     asks, answers = (8, 0) if version == 4 else (128, 129)
     if kind in (asks, answers):
         identifier, sequence = struct.unpack_from("!HH", body, 4)
-        name: Kind = "echo" if kind == asks else "echo-reply"
+        name: PacketKind = "echo" if kind == asks else "echo-reply"
         return replace(base, kind=name, seq=identifier, ack=sequence, payload=body[8:])
     if kind in ((3, 11, 12) if version == 4 else (1, 2, 3, 4)):
-        text = ERRORS.get((version, kind, code), f"ICMP type {kind} code {code}")
+        text = ICMP_ERRORS.get((version, kind, code), f"ICMP type {kind} code {code}")
         try:
             quote = _ipv4(body[8:]) if version == 4 else _ipv6(body[8:])
         except (struct.error, IndexError, ValueError):
             quote = None
         return replace(base, kind="error", text=text, quote=quote, payload=body[8:])
     if version == 6 and kind in (135, 136) and len(body) >= 24:
-        about, asking = IPv6Address(body[8:24]), kind == 135
-        text = f"who has {about}?" if asking else f"{about} is at {_mac(body[26:32]) or base.src}"
-        ends = {"dst": about} if asking else {"src": about}
-        return replace(base, kind="arp", text=text, asking=asking, **ends)  # type: ignore[arg-type]
+        about, is_request = IPv6Address(body[8:24]), kind == 135
+        text = f"who has {about}?" if is_request else f"{about} is at {_mac(body[26:32]) or base.src}"
+        ends = {"dst": about} if is_request else {"src": about}
+        return replace(base, kind="arp", text=text, is_request=is_request, **ends)  # type: ignore[arg-type]
     return replace(base, payload=body[8:])
 
 
@@ -243,7 +243,7 @@ def _udp(base: Packet, body: bytes) -> Packet | None:
         inner = _ethernet(body[16 + (body[8] & 0x3F) * 4 :])
         if inner is not None:
             return replace(inner, encap=f"geneve {int.from_bytes(body[12:15], 'big')}", outer=(base.src, base.dst))
-    if dport == BARE_PORT and len(body) > 28 and body[8] >> 4 == 4:
+    if dport == FLANNEL_UDP_PORT and len(body) > 28 and body[8] >> 4 == 4:
         inner = _ipv4(body[8:])
         if inner is not None:
             return replace(inner, encap="udp", outer=(base.src, base.dst))

@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 
-from labctl.core.resources import IP, Port
-from labctl.packets.checksum import complete
+from labctl.core.resources import IP, Interface
+from labctl.packets.checksum import fill_checksums
 from labctl.packets.decode import ETHERNET, LOOPBACK, Frame, decode
 
 LINK_ETHERNET, LINK_RAW = 1, 101
@@ -22,7 +22,7 @@ class Writer:
     """Writes a file frame by frame: each call returns the next bytes of the file."""
 
     def __init__(self) -> None:
-        self._devices: dict[tuple[Port, bool], int] = {}
+        self._devices: dict[tuple[Interface, bool], int] = {}
 
     def begin(self, names: Mapping[IP, str], comment: str = "") -> bytes:
         """The file's header. `names` are shown for addresses; `comment` is about the whole file."""
@@ -42,7 +42,7 @@ def pcapng(frames: Iterable[Frame], names: Mapping[IP, str], comment: str = "") 
     """A complete file. `names` are shown for addresses; `comment` is about the whole file (a check's description)."""
     writer = Writer()
     out = bytearray(writer.begin(names, comment))
-    for frame in sorted(frames, key=lambda frame: frame.when):
+    for frame in sorted(frames, key=lambda frame: frame.time_ns):
         out += writer.add(frame)
     return bytes(out)
 
@@ -64,7 +64,7 @@ def _section(comment: str) -> bytes:
     return _block(0x0A0D0D0A, body)
 
 
-def _interface(at: Port, linktype: int) -> bytes:
+def _interface(at: Interface, linktype: int) -> bytes:
     body = struct.pack("=HHI", linktype, 0, 0)
     body += _option(IF_NAME, str(at).encode()) + _option(IF_TSRESOL, bytes([NANOSECONDS])) + _option(0, b"")
     return _block(1, body)
@@ -79,11 +79,11 @@ def _names(names: Mapping[IP, str]) -> bytes:
 
 def _packet(frame: Frame, interface: int) -> bytes:
     data = frame.data
-    if frame.partial:
-        data = complete(data, frame.hatype in (ETHERNET, LOOPBACK), frame.protocol)
+    if frame.checksum_partial:
+        data = fill_checksums(data, frame.hatype in (ETHERNET, LOOPBACK), frame.protocol)
     if frame.vlan and len(data) >= 12:  # the kernel removed the tag from the bytes
         data = data[:12] + struct.pack("!HH", 0x8100, frame.vlan) + data[12:]
-    head = struct.pack("=IIIII", interface, frame.when >> 32, frame.when & 0xFFFFFFFF, len(data), len(data))
+    head = struct.pack("=IIIII", interface, frame.time_ns >> 32, frame.time_ns & 0xFFFFFFFF, len(data), len(data))
     packet = decode(frame)
     told = f"{'entering' if frame.direction == 'in' else 'leaving'} {frame.at}"
     told += f": {packet.text}" if packet is not None and packet.text else ""

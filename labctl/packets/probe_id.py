@@ -11,41 +11,41 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from labctl.core.observations import Role
-from labctl.core.resources import IP, Port
+from labctl.core.observations import PacketRole
+from labctl.core.resources import IP, Interface
 from labctl.core.results import Sighting
 from labctl.packets.decode import ACK, RST, SYN, Frame, Packet, decode, sighting
 
 MAGIC = b"\x6c\x61\x62\x63"  # the first half of every marker, for the kernel's packet filter
 MESH_MAGIC = b"\x6c\x61\x62\x6d"  # the same for all-pairs probes, which the taps must not capture
-MARKER = 8  # bytes of a marker
-STAMP = 16  # bytes of an echo's payload before the marker; `ping` writes a timestamp there
-ASKING, ANSWERING = b"?", b"!"  # the byte after the marker in a datagram
+MARKER_BYTES = 8  # bytes of a marker
+TIMESTAMP_BYTES = 16  # bytes of an echo's payload before the marker; `ping` writes a timestamp there
+REQUEST_SUFFIX, REPLY_SUFFIX = b"?", b"!"  # the byte after the marker in a datagram
 
 
 @dataclass(frozen=True, slots=True)
-class Marker:
+class PayloadMarker:
     """Eight bytes in the payload of an echo request or a datagram, and of its answer."""
 
     value: bytes
 
-    def role(self, packet: Packet) -> Role | None:
+    def role(self, packet: Packet) -> PacketRole | None:
         """The packet's role in this probe; None if it does not belong to the probe."""
         if self.value not in packet.payload:
             return None
         if packet.kind == "udp":
-            return "reply" if self.value + ANSWERING in packet.payload else "request"
+            return "reply" if self.value + REPLY_SUFFIX in packet.payload else "request"
         return {"echo": "request", "echo-reply": "reply"}.get(packet.kind)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class TcpProbeId:
     """The initial sequence numbers of a TCP connection and of those that proxies opened for it. They identify the
     SYN of each connection, and the SYN-ACK or RST that answers it."""
 
     isns: frozenset[int]
 
-    def role(self, packet: Packet) -> Role | None:
+    def role(self, packet: Packet) -> PacketRole | None:
         """The packet's role in this probe; None if it does not belong to the probe."""
         if packet.kind != "tcp":
             return None
@@ -55,22 +55,22 @@ class Opening:
         return "reply" if answers else None
 
 
-Mark: TypeAlias = Marker | Opening
+ProbeId: TypeAlias = PayloadMarker | TcpProbeId
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
+class IcmpError:
     """An ICMP error that quotes a probe: where it was seen, its sender, its receiver, and its text."""
 
-    at: Port
-    when: int
+    at: Interface
+    time_ns: int
     sender: str
-    to: str
+    receiver: str
     text: str
-    about: Role
+    quoted_role: PacketRole
 
     def __str__(self) -> str:
-        return f"{self.sender} reported to {self.to}: {self.text}"
+        return f"{self.sender} reported to {self.receiver}: {self.text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,33 +79,33 @@ class Trail:
 
     requests: tuple[Sighting, ...] = ()
     replies: tuple[Sighting, ...] = ()
-    complaints: tuple[Complaint, ...] = ()
-    resets: bool = False  # among the replies is a TCP reset
-    questions: tuple[Sighting, ...] = ()
+    icmp_errors: tuple[IcmpError, ...] = ()
+    has_reset: bool = False  # among the replies is a TCP reset
+    neighbour_requests: tuple[Sighting, ...] = ()
 
 
-def follow(mark: Mark | None, frames: Iterable[tuple[Frame, Packet]]) -> Trail:
+def find_trail(probe_id: ProbeId | None, frames: Iterable[tuple[Frame, Packet]]) -> Trail:
     """Select one probe's packets and the neighbour requests from all captured frames. Without a mark: no packets."""
     requests: list[Sighting] = []
     replies: list[Sighting] = []
     questions: list[Sighting] = []
-    complaints: list[Complaint] = []
-    resets = False
+    complaints: list[IcmpError] = []
+    has_reset = False
     for frame, packet in frames:
-        if packet.kind == "arp" and packet.asking:
+        if packet.kind == "arp" and packet.is_request:
             questions.append(sighting(frame, packet, False))
-        if mark is None:
+        if probe_id is None:
             continue
-        role = mark.role(packet)
+        role = probe_id.role(packet)
         if role is not None:
             (requests if role == "request" else replies).append(sighting(frame, packet, role == "reply"))
-            resets = resets or bool(role == "reply" and packet.kind == "tcp" and packet.flags & RST)
-        elif packet.quote is not None and (about := mark.role(packet.quote)) is not None:
-            complaints.append(Complaint(frame.at, frame.when, str(packet.src), str(packet.dst), packet.text, about))
-    return Trail(_in_order(requests), _in_order(replies), tuple(complaints), resets, _in_order(questions))
+            has_reset = has_reset or bool(role == "reply" and packet.kind == "tcp" and packet.flags & RST)
+        elif packet.quote is not None and (about := probe_id.role(packet.quote)) is not None:
+            complaints.append(IcmpError(frame.at, frame.time_ns, str(packet.src), str(packet.dst), packet.text, about))
+    return Trail(_in_order(requests), _in_order(replies), tuple(complaints), has_reset, _in_order(questions))
 
 
-def decoded(frames: Iterable[Frame]) -> Iterator[tuple[Frame, Packet]]:
+def decode_frames(frames: Iterable[Frame]) -> Iterator[tuple[Frame, Packet]]:
     """The frames with their packets; frames that cannot be decoded are left out."""
     for frame in frames:
         packet = decode(frame)
@@ -113,13 +113,13 @@ def decoded(frames: Iterable[Frame]) -> Iterator[tuple[Frame, Packet]]:
             yield frame, packet
 
 
-def opening(
+def tcp_probe_id(
     frames: Sequence[tuple[Frame, Packet]],
     source: str,
     sport: int,
     dports: Collection[int],
     marker: bytes | None = None,
-) -> Opening | None:
+) -> TcpProbeId | None:
     """The identity of a connection: the SYN that left `source` from the probe's port. None if no SYN left.
 
     `dports` are the possible destination ports: if the source itself translates the destination, no packet has the
@@ -127,58 +127,63 @@ def opening(
     it as well, a proxy opened that one. If the source's masquerading changed the source port, the marker identifies
     the connection.
     """
-    own = None
+    isn = None
     for frame, packet in frames:
         ours = packet.kind == "tcp" and packet.sport == sport and packet.dport in dports
         if ours and frame.at.ns == source and packet.flags & (SYN | ACK) == SYN and packet.encap == "none":
-            own = packet.seq
+            isn = packet.seq
             break
-    spoken = tuple(_spoken(frames, marker)) if marker else ()
-    if own is None and not any(node == source for node, _ in spoken):
+    spoken = tuple(_marked_connections(frames, marker)) if marker else ()
+    if isn is None and not any(node == source for node, _ in spoken):
         return None
-    return Opening(frozenset((*(() if own is None else (own,)), *(number for _, number in spoken))))
+    return TcpProbeId(frozenset((*(() if isn is None else (isn,)), *(number for _, number in spoken))))
 
 
-def _spoken(frames: Sequence[tuple[Frame, Packet]], marker: bytes) -> Iterator[tuple[str, int]]:
+def _marked_connections(frames: Sequence[tuple[Frame, Packet]], marker: bytes) -> Iterator[tuple[str, int]]:
     """The connections that carried the marker: the namespace and the initial sequence number of each SYN."""
     asked = {
-        (frame.at, *_ends(packet))
+        (frame.at, *_four_tuple(packet))
         for frame, packet in frames
-        if packet.kind == "tcp" and packet.payload.startswith(marker + ASKING)
+        if packet.kind == "tcp" and packet.payload.startswith(marker + REQUEST_SUFFIX)
     }
     for frame, packet in frames:
-        if packet.kind == "tcp" and packet.flags & (SYN | ACK) == SYN and (frame.at, *_ends(packet)) in asked:
+        if packet.kind == "tcp" and packet.flags & (SYN | ACK) == SYN and (frame.at, *_four_tuple(packet)) in asked:
             yield frame.at.ns, packet.seq
 
 
-def _ends(packet: Packet) -> tuple[IP, int, IP, int]:
+def _four_tuple(packet: Packet) -> tuple[IP, int, IP, int]:
     return packet.src, packet.sport, packet.dst, packet.dport
 
 
-def unanswered(frames: Iterable[tuple[Frame, Packet]]) -> tuple[tuple[Port, IP], ...]:
+def unanswered_neighbours(frames: Iterable[tuple[Frame, Packet]]) -> tuple[tuple[Interface, IP], ...]:
     """The neighbours that did not answer: the device that asked, and the address asked for.
 
     A bridge repeats a question at its ports; the device that sent it first is the one that needs the answer.
     """
-    asked: dict[tuple[IP, IP], Port] = {}
+    asked: dict[tuple[IP, IP], Interface] = {}
     answered: set[tuple[str, IP]] = set()
-    for frame, packet in sorted(frames, key=lambda pair: pair[0].when):
+    for frame, packet in sorted(frames, key=lambda pair: pair[0].time_ns):
         if packet.kind != "arp":
             continue
-        if packet.asking and frame.direction == "out" and not packet.src.is_unspecified and packet.src != packet.dst:
+        if (
+            packet.is_request
+            and frame.direction == "out"
+            and not packet.src.is_unspecified
+            and packet.src != packet.dst
+        ):
             asked.setdefault((packet.src, packet.dst), frame.at)
-        elif not packet.asking and frame.direction == "in":
+        elif not packet.is_request and frame.direction == "in":
             answered.add((frame.at.ns, packet.src))
     return tuple((at, ip) for (_, ip), at in asked.items() if (at.ns, ip) not in answered)
 
 
 def _in_order(found: list[Sighting]) -> tuple[Sighting, ...]:
-    return tuple(sorted(found, key=lambda item: item.when))  # stable sort: keeps the tap's order within a namespace
+    return tuple(sorted(found, key=lambda item: item.time_ns))  # stable sort: keeps the tap's order within a namespace
 
 
-def role_of(mark: Mark, packet: Packet) -> Role | None:
+def role_of(probe_id: ProbeId, packet: Packet) -> PacketRole | None:
     """The packet's role in the probe: request, reply, or an ICMP error about one of them; None for other packets."""
-    role = mark.role(packet)
+    role = probe_id.role(packet)
     if role is not None:
         return role
-    return "error" if packet.quote is not None and mark.role(packet.quote) is not None else None
+    return "error" if packet.quote is not None and probe_id.role(packet.quote) is not None else None

@@ -23,12 +23,14 @@ def check_lines(check: Check) -> Iterator[str]:
     expect = "" if check.expect == "reply" else f", expect {check.expect}"
     answered = "" if check.server is None else f", answered by {check.server[0]}:{check.server[1]}"
     yield f"    {check.probe} {check.source} -> {check.target}{port}{answered}{expect}"
-    yield from (f"    {see_words(see)}" for see in check.sees)
+    yield from (f"    {see_text(see)}" for see in check.sees)
 
 
-def see_words(see: See) -> str:
+def see_text(see: See) -> str:
     """What must be seen (or not) at a device, in the syntax of a scenario file."""
     names = ("src", "dst", "ttl", "encap", "outer_src", "outer_dst", "direction")
-    said = [f"{name} {value}" for name in names if (value := getattr(see, name)) is not None]
-    said += [f"packet {see.packet}"] if see.packet != "request" else []
-    return " ".join([("not see at " if see.negate else "see at ") + str(see.at) + ":", ", ".join(said) or "anything"])
+    conditions = [f"{name} {value}" for name in names if (value := getattr(see, name)) is not None]
+    conditions += [f"packet {see.packet}"] if see.packet != "request" else []
+    return " ".join(
+        [("not see at " if see.negate else "see at ") + str(see.at) + ":", ", ".join(conditions) or "anything"]
+    )

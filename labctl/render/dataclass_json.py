@@ -11,50 +11,60 @@ from collections.abc import Mapping
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, TypeVar
 
-from labctl.core.resources import IP, PHASES, Iface, Net
+from labctl.core.resources import IP, RESOURCE_TYPES, InterfaceAddress, Net
 from labctl.render.plan_json import resource_from_json, resource_json
 
 T = TypeVar("T")
-_TEXTS: dict[Any, Any] = {IP: ip_address, Iface: ip_interface, Net: ip_network}
+_TEXT_PARSERS: dict[Any, Any] = {IP: ip_address, InterfaceAddress: ip_interface, Net: ip_network}
 
 
-def encode(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """A dataclass (or a part of one) as what `json.dumps` takes."""
-    if type(value) in PHASES:
+    if type(value) in RESOURCE_TYPES:
         return resource_json(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        keys = _json_keys(type(value))
+        names = (field.name for field in dataclasses.fields(value))
+        return {keys.get(name, name): to_json(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
-        return {str(key): encode(inner) for key, inner in value.items()}
+        return {str(key): to_json(inner) for key, inner in value.items()}
     if isinstance(value, (tuple, list)):
-        return [encode(inner) for inner in value]
+        return [to_json(inner) for inner in value]
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
-def decode(kind: type[T], document: Any) -> T:
-    """The dataclass behind what `encode` made of it. Raises KeyError, ValueError, TypeError for anything else."""
-    return typing.cast("T", _decode(kind, document))
+def from_json(kind: type[T], document: Any) -> T:
+    """The dataclass behind what `to_json` made of it. Raises KeyError, ValueError, TypeError for anything else."""
+    return typing.cast("T", _from_json(kind, document))
 
 
-def _decode(kind: Any, value: Any) -> Any:
-    if kind in _TEXTS:
-        return _TEXTS[kind](value)
+def _from_json(kind: Any, value: Any) -> Any:
+    if kind in _TEXT_PARSERS:
+        return _TEXT_PARSERS[kind](value)
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return None if value is None else _decode(_without_none(kind), value)
+        return None if value is None else _from_json(_without_none(kind), value)
     if origin is tuple:
         if inner[-1] is Ellipsis:
-            return tuple(_decode(inner[0], one) for one in value)
-        return tuple(_decode(part, one) for part, one in zip(inner, value, strict=True))
+            return tuple(_from_json(inner[0], one) for one in value)
+        return tuple(_from_json(part, one) for part, one in zip(inner, value, strict=True))
     if origin is not None and issubclass(origin if isinstance(origin, type) else object, Mapping):
-        return {key: _decode(inner[1], one) for key, one in value.items()}
-    if kind in PHASES:
+        return {key: _from_json(inner[1], one) for key, one in value.items()}
+    if kind in RESOURCE_TYPES:
         return resource_from_json(value)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         known = {field.name for field in dataclasses.fields(kind)}
-        return kind(**{name: _decode(hints[name], one) for name, one in value.items() if name in known})
+        fields = {key: name for name, key in _json_keys(kind).items()}
+        named = {fields.get(key, key): one for key, one in value.items()}
+        return kind(**{name: _from_json(hints[name], one) for name, one in named.items() if name in known})
     return value
+
+
+def _json_keys(kind: type) -> Mapping[str, str]:
+    """The published keys of fields that have another name in JSON."""
+    keys: Mapping[str, str] = getattr(kind, "JSON_KEYS", {})
+    return keys
 
 
 def _without_none(kind: Any) -> Any:

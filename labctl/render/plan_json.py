@@ -14,16 +14,17 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 from labctl.core.iptables import FirewallRule
-from labctl.core.resources import PHASES, Port, Process, Resource
+from labctl.core.resources import RESOURCE_TYPES, Interface, Process, Resource
 from labctl.core.scenario_types import Check, Lab, See
 
-KINDS: dict[str, type] = {kind.__name__.lower(): kind for kind in PHASES}
+JSON_KEYS = {"link_netns": "born"}  # the published keys of fields that have another name in JSON
+TYPE_BY_NAME: dict[str, type] = {kind.__name__.lower(): kind for kind in RESOURCE_TYPES}
 
 
 def resource_json(resource: Resource) -> dict[str, Any]:
     """An object as a mapping: only text, numbers, booleans, lists and null."""
     fields = dataclasses.fields(resource)
-    values = {field.name: _plain(getattr(resource, field.name)) for field in fields}
+    values = {JSON_KEYS.get(field.name, field.name): _json_value(getattr(resource, field.name)) for field in fields}
     return {"object": type(resource).__name__.lower(), **values}
 
 
@@ -32,22 +33,24 @@ def resource_from_json(document: Mapping[str, Any]) -> Resource:
 
     Raises ValueError for an unknown kind, an unknown field, a missing field without a default, or an invalid value.
     """
-    kind = KINDS.get(document.get("object", ""))
+    kind = TYPE_BY_NAME.get(document.get("object", ""))
     if kind is None:
         raise ValueError(f"there is no kernel object {document.get('object')!r}")
+    names = {key: name for name, key in JSON_KEYS.items()}
+    document = {names.get(key, key): value for key, value in document.items()}
     readers = {field.name: _reader(kind, field.name) for field in dataclasses.fields(kind)}
     unknown = set(document) - set(readers) - {"object"}
     if unknown:
         raise ValueError(f"a {document['object']} has no field {min(unknown)!r}")
     try:
         values = {name: _read(readers[name], value) for name, value in document.items() if name != "object"}
-        made: Resource = kind(**values)
+        resource: Resource = kind(**values)
     except TypeError as error:
         raise ValueError(f"a {document['object']} cannot be read: {error}") from None
-    return made
+    return resource
 
 
-def process_mark(process: Process, netns: str) -> str:
+def process_tag(process: Process, netns: str) -> str:
     """The mark in the environment of a running process, by which labctl recognises it: JSON text with its fields.
 
     `netns` is the name of its network namespace, as `ip netns` shows it.
@@ -67,7 +70,7 @@ def plan_json(lab: Lab) -> dict[str, Any]:
                 "name": machine.name,
                 "role": machine.role,
                 "on": machine.on,
-                "within": machine.within,
+                "within": machine.netns_of,
                 "addresses": [str(address) for address in machine.addresses],
             }
             for machine in lab.machines
@@ -79,27 +82,31 @@ def plan_json(lab: Lab) -> dict[str, Any]:
 
 def check_json(check: Check) -> dict[str, Any]:
     """A check as a mapping of its fields."""
-    values = {field.name: _plain(getattr(check, field.name)) for field in dataclasses.fields(check)}
+    values = {field.name: _json_value(getattr(check, field.name)) for field in dataclasses.fields(check)}
     if check.server is not None:
         values["server"] = f"{check.server[0]}:{check.server[1]}"
-    return {**values, "within": check.deadline, "sees": [_see_json(see) for see in check.sees]}
+    return {**values, "within": check.timeout_s, "sees": [_see_json(see) for see in check.sees]}
 
 
 def _see_json(see: See) -> dict[str, Any]:
-    return {field.name: _plain(getattr(see, field.name)) for field in dataclasses.fields(see)}
+    return {field.name: _json_value(getattr(see, field.name)) for field in dataclasses.fields(see)}
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    return [_plain(item) for item in value] if isinstance(value, tuple) else str(value)
+    return [_json_value(item) for item in value] if isinstance(value, tuple) else str(value)
 
 
-def _reader(kind: type, name: str) -> Callable[[Any], Any]:
+def _reader(resource_type: type, name: str) -> Callable[[Any], Any]:
     """The function that converts the JSON value of a field to its Python value."""
     if name in ("at", "peer"):
-        return _port
-    if name in ("via", "ip") or (name == "src" and kind is KINDS["route"]) or (name == "dst" and kind is KINDS["fdb"]):
+        return _interface
+    if (
+        name in ("via", "ip")
+        or (name == "src" and resource_type is TYPE_BY_NAME["route"])
+        or (name == "dst" and resource_type is TYPE_BY_NAME["fdb"])
+    ):
         return ip_address
     if name in ("src", "dst"):
         return ip_network
@@ -122,9 +129,9 @@ def _as_is(value: Any) -> Any:
     return value
 
 
-def _port(text: str) -> Port:
+def _interface(text: str) -> Interface:
     ns, _, dev = text.partition("/")
-    return Port(ns, dev)
+    return Interface(ns, dev)
 
 
 def _rules(lines: list[str]) -> tuple[FirewallRule, ...]:

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
-from labctl.core.diff import Change, differing
-from labctl.core.fidelity import otherwise
+from labctl.core.diff import Change, differing_fields
+from labctl.core.fidelity import substitute_text
 from labctl.core.iptables import BUILTIN, CHAIN_TOOLS, FirewallRule
 from labctl.core.resources import (
-    MAIN,
-    PROTOCOLS,
+    ROUTE_PROTOCOLS,
+    RT_TABLE_MAIN,
     Address,
     Attachment,
     Chain,
@@ -35,29 +35,29 @@ from labctl.core.resources import (
 )
 from labctl.core.scenario_types import Lab, Machine
 from labctl.render.checks import check_lines
-from labctl.render.cni import attachment_lines, attachment_words
+from labctl.render.cni import attachment_lines, attachment_text
 from labctl.render.plan_json import plan_json, resource_json
 
 __all__ = [
     "change_lines",
-    "detail",
-    "line",
-    "link_words",
-    "net_words",
-    "option_words",
+    "link_option_args",
+    "link_text",
     "plan_json",
     "plan_text",
-    "process_words",
+    "prefix_text",
+    "process_text",
     "resource_json",
-    "route_words",
-    "rule_words",
+    "resource_line",
+    "resource_values",
+    "route_text",
+    "rule_text",
 ]
 
-NOUN: dict[type, str] = {
+RESOURCE_NOUNS: dict[type, str] = {
     Netns: "namespace", Link: "link", Sysctl: "sysctl", Address: "address", Neighbour: "neighbour", Fdb: "fdb entry",
     Route: "route", Rule: "rule", IpSet: "ipset", Chain: "chain", Attachment: "attachment", Process: "process",
 }  # fmt: skip
-SWITCHES = (
+VXLAN_SWITCHES = (
     "external",
     "learning",
     "proxy",
@@ -70,17 +70,17 @@ _FAMILY = {"ip": "", "ip6": " (IPv6)", "bridge": " (ebtables)", "legacy": " (leg
 _TOOL = CHAIN_TOOLS
 
 
-def line(resource: Resource) -> str:
+def resource_line(resource: Resource) -> str:
     """One line for an object: its kind, then its values in the syntax of its tool."""
-    return f"{NOUN[type(resource)]} {detail(resource)}"
+    return f"{RESOURCE_NOUNS[type(resource)]} {resource_values(resource)}"
 
 
-def detail(resource: Resource) -> str:
+def resource_values(resource: Resource) -> str:
     """An object's values without its kind, for lists with a heading."""
     if isinstance(resource, Netns):
         return resource.name
     if isinstance(resource, Link):
-        return link_words(resource)
+        return link_text(resource)
     if isinstance(resource, Sysctl):
         return f"{resource.name} = {resource.value}"
     if isinstance(resource, Address):
@@ -94,83 +94,83 @@ def detail(resource: Resource) -> str:
     if isinstance(resource, Fdb):
         return f"{resource.mac} dev {resource.at.dev}" + ("" if resource.dst is None else f" dst {resource.dst}")
     if isinstance(resource, Route):
-        return route_words(resource)
+        return route_text(resource)
     if isinstance(resource, Rule):
-        return rule_words(resource)
+        return rule_text(resource)
     if isinstance(resource, IpSet):
         return " ".join([resource.name, resource.kind, *resource.members])
     if isinstance(resource, Attachment):
-        return attachment_words(resource)
+        return attachment_text(resource)
     if isinstance(resource, Process):
-        return process_words(resource)
+        return process_text(resource)
     policy = "" if resource.policy is None else f" policy {resource.policy}"
     return f"{resource.table} {resource.name}{_FAMILY[resource.family]}{policy}"
 
 
-def link_words(link: Link) -> str:
+def link_text(link: Link) -> str:
     """A link in the syntax of `ip link`, with its peer as a port (`node1/eth0`)."""
-    words = [link.at.dev, "type", link.kind] if link.kind != "loopback" else [link.at.dev]
-    words += ["peer", str(link.peer)] if link.peer is not None else []
-    words += option_words(link)
-    words += [] if link.mtu is None else ["mtu", str(link.mtu)]
-    words += [] if link.mac is None else ["address", link.mac]
-    words += [] if link.master is None else ["master", link.master]
-    words += ["promisc", "on"] if link.promisc else []
-    words += ["hairpin", "on"] if link.hairpin else []
-    words += ["isolated", "on"] if link.isolated else []
-    words += [] if link.arp else ["arp", "off"]
-    words += ["addrgenmode", "eui64"] if link.autoconf else []
-    words += [] if link.born is None else ["born in", link.born]
-    return " ".join([*words, "up" if link.up else "down"])
+    args = [link.at.dev, "type", link.kind] if link.kind != "loopback" else [link.at.dev]
+    args += ["peer", str(link.peer)] if link.peer is not None else []
+    args += link_option_args(link)
+    args += [] if link.mtu is None else ["mtu", str(link.mtu)]
+    args += [] if link.mac is None else ["address", link.mac]
+    args += [] if link.master is None else ["master", link.master]
+    args += ["promisc", "on"] if link.promisc else []
+    args += ["hairpin", "on"] if link.hairpin else []
+    args += ["isolated", "on"] if link.isolated else []
+    args += [] if link.arp else ["arp", "off"]
+    args += ["addrgenmode", "eui64"] if link.autoconf else []
+    args += [] if link.link_netns is None else ["born in", link.link_netns]
+    return " ".join([*args, "up" if link.up else "down"])
 
 
-def option_words(link: Link) -> list[str]:
+def link_option_args(link: Link) -> list[str]:
     """The options of a link in the syntax of `ip link`: a switch of a vxlan is `proxy` or `noproxy`."""
     return [
-        ("no" if value == "off" else "") + name if name in SWITCHES else f"{name} {value}"
+        ("no" if value == "off" else "") + name if name in VXLAN_SWITCHES else f"{name} {value}"
         for name, value in link.options
     ]
 
 
-def net_words(network: Net) -> str:
+def prefix_text(network: Net) -> str:
     """A destination as ip prints it: `default` for everything, a single address without its length."""
     if network.prefixlen == 0:
         return "default"
     return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
 
 
-def route_words(route: Route) -> str:
+def route_text(route: Route) -> str:
     """A route as `ip route` takes and prints it."""
-    words = [] if route.kind == "unicast" else [route.kind]
-    words.append(net_words(route.dst))
-    words += [] if route.encap is None else ["encap", "ip", _value("encap", route.encap)]
+    args = [] if route.kind == "unicast" else [route.kind]
+    args.append(prefix_text(route.dst))
+    args += [] if route.encap is None else ["encap", "ip", _value_text("encap", route.encap)]
     if route.via is not None:
-        words += ["via", *(["inet6"] if route.via.version > route.dst.version else []), str(route.via)]
-    words += [] if route.dev is None else ["dev", route.dev]
-    words += [] if route.table == MAIN else ["table", str(route.table)]
-    words += ["metric", str(route.metric)] if route.metric else []
-    words += [] if route.proto is None else ["proto", PROTOCOLS.get(route.proto, str(route.proto))]
-    words += [] if route.src is None else ["src", str(route.src)]
-    words += [] if route.mtu is None else ["mtu", str(route.mtu)]
-    words += [] if route.scope is None else ["scope", route.scope]
-    return " ".join([*words, *(["onlink"] if route.onlink else [])])
+        args += ["via", *(["inet6"] if route.via.version > route.dst.version else []), str(route.via)]
+    args += [] if route.dev is None else ["dev", route.dev]
+    args += [] if route.table == RT_TABLE_MAIN else ["table", str(route.table)]
+    args += ["metric", str(route.metric)] if route.metric else []
+    args += [] if route.proto is None else ["proto", ROUTE_PROTOCOLS.get(route.proto, str(route.proto))]
+    args += [] if route.src is None else ["src", str(route.src)]
+    args += [] if route.mtu is None else ["mtu", str(route.mtu)]
+    args += [] if route.scope is None else ["scope", route.scope]
+    return " ".join([*args, *(["onlink"] if route.onlink else [])])
 
 
-def rule_words(rule: Rule) -> str:
+def rule_text(rule: Rule) -> str:
     """A policy-routing rule as `ip rule` takes it."""
-    words = ["pref", str(rule.pref), *(["not"] if rule.invert else [])]
-    words += ["from", "all" if rule.src is None else str(rule.src)]
-    words += [] if rule.dst is None else ["to", str(rule.dst)]
-    words += [] if rule.iif is None else ["iif", rule.iif]
-    words += [] if rule.oif is None else ["oif", rule.oif]
+    args = ["pref", str(rule.pref), *(["not"] if rule.invert else [])]
+    args += ["from", "all" if rule.src is None else str(rule.src)]
+    args += [] if rule.dst is None else ["to", str(rule.dst)]
+    args += [] if rule.iif is None else ["iif", rule.iif]
+    args += [] if rule.oif is None else ["oif", rule.oif]
     if rule.mark is not None:
-        words += ["fwmark", hex(rule.mark) + ("" if rule.mask is None else f"/{rule.mask:#x}")]
+        args += ["fwmark", hex(rule.mark) + ("" if rule.mask is None else f"/{rule.mask:#x}")]
     tables = {253: "default", 254: "main", 255: "local"}
     act = ["lookup", tables.get(rule.table, str(rule.table))] if rule.kind == "lookup" else [rule.kind]
-    return " ".join([*words, *act])
+    return " ".join([*args, *act])
 
 
-def process_words(process: Process) -> str:
+def process_text(process: Process) -> str:
     """A process: its name, its command line, and its sandbox if it has one (or that it holds the namespace)."""
     inside = "" if process.inside is None else f", inside {process.inside}"
     return f"{process.name}: {shlex.join(process.command)}{', holds the namespace' if process.sandbox else inside}"
@@ -187,12 +187,12 @@ def change_lines(change: Change) -> tuple[str, ...]:
         assert isinstance(have, Chain | None)
         return tuple(_chain_lines(change.subject, want, have))
     if want is None or have is None:
-        return (f"{change.kind} {line(change.subject)}",)
-    what = f"changed {NOUN[type(want)]} {_who(want)}"
-    return tuple(f"{what}: {_field(name, want, have)}" for name in differing(want, have))
+        return (f"{change.kind} {resource_line(change.subject)}",)
+    what = f"changed {RESOURCE_NOUNS[type(want)]} {_identity(want)}"
+    return tuple(f"{what}: {_field_difference(name, want, have)}" for name in differing_fields(want, have))
 
 
-def _who(resource: Resource) -> str:
+def _identity(resource: Resource) -> str:
     """The name of an object, without the values that may have changed."""
     if isinstance(resource, Link):
         return resource.at.dev
@@ -203,19 +203,19 @@ def _who(resource: Resource) -> str:
     if isinstance(resource, Neighbour):
         return f"{resource.ip} dev {resource.at.dev}"
     if isinstance(resource, Route):
-        return net_words(resource.dst) + ("" if resource.table == MAIN else f" table {resource.table}")
-    return detail(resource)
+        return prefix_text(resource.dst) + ("" if resource.table == RT_TABLE_MAIN else f" table {resource.table}")
+    return resource_values(resource)
 
 
-def _field(name: str, want: Resource, have: Resource) -> str:
+def _field_difference(name: str, want: Resource, have: Resource) -> str:
     if name == "connected":
         return f"the route to its subnet should {'' if getattr(want, name) else 'not '}be there"
     label = "address" if name == "mac" else name
-    found, wanted = _value(name, getattr(have, name, None)), _value(name, getattr(want, name))
+    found, wanted = _value_text(name, getattr(have, name, None)), _value_text(name, getattr(want, name))
     return f"{label} was {found}, should be {wanted}"
 
 
-def _value(name: str, value: Any) -> str:
+def _value_text(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return ("up" if value else "down") if name == "up" else ("on" if value else "off")
     if name == "encap" and value is not None:
@@ -248,16 +248,19 @@ def _chain_lines(chain: Chain, want: Chain | None, have: Chain | None) -> Iterat
 def plan_text(lab: Lab) -> str:
     """A whole lab as text: the machines, then each namespace's objects by kind, then the checks."""
     out = [f"lab {lab.name}, model {lab.model}" + (f": {lab.say}" if lab.say else "")]
-    out += [*map(otherwise, lab.approximations), "", "machines"]
+    out += [*map(substitute_text, lab.approximations), "", "machines"]
     out += _columns(_machine(machine) for machine in lab.machines)
-    places: dict[str, list[Resource]] = {}
+    by_namespace: dict[str, list[Resource]] = {}
     for item in lab.plan:
-        places.setdefault(item.ns, []).append(item)
-    for ns, items in places.items():
+        by_namespace.setdefault(item.ns, []).append(item)
+    for ns, items in by_namespace.items():
         out += ["", ns]
         for kind, group in groupby(items, key=type):
             if kind is not Netns:
-                out += [f"  {_HEADING.get(kind, NOUN[kind] + 's')}", *(f"    {text}" for text in _group(kind, group))]
+                out += [
+                    f"  {_HEADING.get(kind, RESOURCE_NOUNS[kind] + 's')}",
+                    *(f"    {text}" for text in _group(kind, group)),
+                ]
     if lab.checks:
         out += ["", "checks", *(f"  {text}" for check in lab.checks for text in check_lines(check))]
     return "\n".join(out) + "\n"
@@ -265,7 +268,7 @@ def plan_text(lab: Lab) -> str:
 
 def _machine(machine: Machine) -> tuple[str, ...]:
     on = f"on {machine.on}" if machine.on else ""
-    on += f", in the network of {machine.within}" if machine.within else ""
+    on += f", in the network of {machine.netns_of}" if machine.netns_of else ""
     return machine.name, machine.role, ", ".join(map(str, machine.addresses)), on
 
 
@@ -281,7 +284,7 @@ def _group(kind: type, items: Iterable[Resource]) -> Iterator[str]:
         yield from (text for item in items if isinstance(item, Attachment) for text in attachment_lines(item))
         return
     if kind is not Chain:
-        yield from map(detail, items)
+        yield from map(resource_values, items)
         return
     chains = [item for item in items if isinstance(item, Chain)]
     for family, table in dict.fromkeys((chain.family, chain.table) for chain in chains):

@@ -13,7 +13,7 @@ _FLAGS = ((2, "SYN"), (16, "ACK"), (1, "FIN"), (4, "RST"), (8, "PSH"))
 
 def frame_line(frame: Frame, names: Mapping[IP, str], width: int = 0) -> str:
     """A frame's line. `names` replace addresses; the point is padded to `width` characters."""
-    seconds, rest = divmod(frame.when, 1_000_000_000)
+    seconds, rest = divmod(frame.time_ns, 1_000_000_000)
     clock = time.strftime("%H:%M:%S", time.localtime(seconds))
     arrow = "<" if frame.direction == "in" else ">"
     packet = decode(frame)
@@ -28,7 +28,7 @@ def _unknown(frame: Frame) -> str:
 def _packet(packet: Packet, names: Mapping[IP, str]) -> str:
     src, dst = (names.get(ip, str(ip)) for ip in (packet.src, packet.dst))
     if packet.kind == "arp":
-        return f"who has {dst}? tell {src}" if packet.asking else f"{src} is at {packet.eth_src}"
+        return f"who has {dst}? tell {src}" if packet.is_request else f"{src} is at {packet.eth_src}"
     if packet.kind in ("tcp", "udp"):
         src, dst = f"{src}:{packet.sport}", f"{dst}:{packet.dport}"
     what = {"echo": "echo request", "echo-reply": "echo reply", "error": packet.text}.get(packet.kind, packet.kind)

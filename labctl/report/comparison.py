@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from labctl.report.node_view import Section
+from labctl.report.node_view import TableSection
 from labctl.report.plain_text import count, duration
 
 if TYPE_CHECKING:
     from labctl.compare.table import Table
 
-SIDE_BY_SIDE = 4  # labs as columns if the line length is not limited
-LABEL, ROOM = 24, 22  # terminal columns for the text of a question and for an answer
-HOW = "sudo labctl compare --all --markdown > docs/comparison.md"
+MAX_SIDE_BY_SIDE = 4  # labs as columns if the line length is not limited
+LABEL_COLUMNS, CELL_COLUMNS = 24, 22  # terminal columns for the text of a question and for an answer
+DEFAULT_COMMAND = "sudo labctl compare --all --markdown > docs/comparison.md"
 PAGE = """\
 <!-- Written by `{how}`: measure again, do not edit. -->
 
@@ -28,20 +28,20 @@ from the kernel's state, and removed. No answer was entered manually. A text in 
 not apply to a lab."""
 
 
-def sections(table: Table, width: int | None = None) -> tuple[Section, ...]:
+def sections(table: Table, width: int | None = None) -> tuple[TableSection, ...]:
     """The table in the form that fits `width` columns of a terminal; None means a pipe without a limit."""
-    most = SIDE_BY_SIDE if width is None else max(1, (width - LABEL) // ROOM)
-    return tuple(_turned(table)) if len(table.columns) > most else (_straight(table),)
+    most = MAX_SIDE_BY_SIDE if width is None else max(1, (width - LABEL_COLUMNS) // CELL_COLUMNS)
+    return tuple(_labs_as_rows(table)) if len(table.columns) > most else (_questions_as_rows(table),)
 
 
-def _straight(table: Table) -> Section:
+def _questions_as_rows(table: Table) -> TableSection:
     """The questions as rows, the labs as columns."""
     titles = tuple(column.title for column in table.columns)
     answers = zip(table.rows, zip(*table.cells, strict=True), strict=True)
-    return Section("", ("", *titles), tuple((row.title, *(cell.text for cell in cells)) for row, cells in answers))
+    return TableSection("", ("", *titles), tuple((row.title, *(cell.text for cell in cells)) for row, cells in answers))
 
 
-def _turned(table: Table) -> Iterator[Section]:
+def _labs_as_rows(table: Table) -> Iterator[TableSection]:
     """A table for each group of questions, with the labs as rows."""
     for group in dict.fromkeys(row.group for row in table.rows):
         chosen = [number for number, row in enumerate(table.rows) if row.group == group]
@@ -50,7 +50,7 @@ def _turned(table: Table) -> Iterator[Section]:
             for column, cells in zip(table.columns, table.cells, strict=True)
             if any(cell.state != "skipped" for cell in cells)
         ]
-        yield Section(group, ("lab", *(table.rows[number].title for number in chosen)), tuple(rows))
+        yield TableSection(group, ("lab", *(table.rows[number].title for number in chosen)), tuple(rows))
 
 
 def notes(table: Table) -> Iterator[str]:
@@ -61,7 +61,8 @@ def notes(table: Table) -> Iterator[str]:
             yield f"{column.title}: skipped, {reason}"
         lab = getattr(column, "lab", None)
         for part in lab.approximations if lab is not None else ():
-            yield f"{column.title}: approximate, for want of {part.feature}: {part.what}; instead: {part.instead}"
+            why = f"approximate, because the kernel lacks {part.feature}: {part.aspect}"
+            yield f"{column.title}: {why}; instead: {part.substitute}"
     timed = [number for number, row in enumerate(table.rows) if row.timed]
     base = {
         column.title
@@ -81,7 +82,7 @@ def tally(table: Table) -> str:
     return f"{count(measured, 'lab')} measured{less} in {duration(table.seconds)}"
 
 
-def evidence(table: Table) -> Iterator[str]:
+def evidence_lines(table: Table) -> Iterator[str]:
     """Every answer with the sentences of its evidence."""
     for column, cells in zip(table.columns, table.cells, strict=True):
         for row, cell in zip(table.rows, cells, strict=True):
@@ -97,9 +98,9 @@ def style(text: str) -> str:
     return "yellow" if text.startswith("inconclusive") else ""
 
 
-def markdown(table: Table, how: str = HOW) -> Iterator[str]:
+def markdown(table: Table, command: str = DEFAULT_COMMAND) -> Iterator[str]:
     """The Markdown page of a comparison, line by line. `how` is the command that writes it."""
-    yield from PAGE.format(how=how, command=how.partition(" > ")[0]).splitlines()
+    yield from PAGE.format(how=command, command=command.partition(" > ")[0]).splitlines()
     for section in sections(table):
         yield ""
         if section.title:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from labctl.compare.cell import Cell
     from labctl.compare.measurements import Column
+    from labctl.compare.roles import Roles
     from labctl.compare.table import Row, Table
 
 Document = dict[str, Any]
@@ -30,17 +31,25 @@ def _lab(column: Column, rows: tuple[Row, ...], cells: tuple[Cell, ...]) -> Docu
         "model": column.model if isinstance(column, Skipped) else column.lab.model,
         "skipped": column.reason if isinstance(column, Skipped) else None,
         "approximate": [
-            {"feature": part.feature, "what": part.what, "instead": part.instead} for part in approximations(column)
+            {"feature": part.feature, "what": part.aspect, "instead": part.substitute}
+            for part in approximations(column)
         ],
-        "cast": None if isinstance(column, Skipped) else _cast(column.cast),
+        "cast": None if isinstance(column, Skipped) else _roles(column.roles),
         "seconds": None if isinstance(column, Skipped) else round(column.seconds, 4),
         "answers": [] if skipped else [_answer(row, cell) for row, cell in zip(rows, cells, strict=True)],
     }
 
 
-def _cast(who: Any) -> Document:
-    parts = ("pod", "node", "mate", "far", "other", "vm", "internet")
-    return {part: getattr(who, part) for part in parts}
+def _roles(roles: Roles) -> Document:
+    return {
+        "pod": roles.pod,
+        "node": roles.node,
+        "mate": roles.same_node_pod,
+        "far": roles.other_node_pod,
+        "other": roles.other_node,
+        "vm": roles.vm,
+        "internet": roles.internet,
+    }
 
 
 def _answer(row: Row, cell: Cell) -> Document:

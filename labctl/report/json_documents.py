@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from labctl.core import fidelity
 from labctl.core.resources import Address, Chain, Fdb, Link, Neighbour, Process, Route, Rule
-from labctl.report.node_view import View, settings
+from labctl.report.node_view import NodeView, settings
 
 if TYPE_CHECKING:
     from labctl.core.diff import Change
-    from labctl.core.fidelity import Part
-    from labctl.core.results import Outcome, Report, Result, Running, Sighting
+    from labctl.core.fidelity import Fidelity
+    from labctl.core.results import Outcome, Report, RunningSummary, Sighting, UpResult
     from labctl.core.scenario_types import Lab, Machine
     from labctl.errors import LabError
     from labctl.lab.doctor import Finding
-    from labctl.scenario.catalog import Entry
+    from labctl.scenario.catalog import ScenarioEntry
 
 Document = dict[str, Any]
 
@@ -33,7 +33,7 @@ def error_document(error: LabError, code: int) -> Document:
     }
 
 
-def up_document(result: Result, report: Report | None) -> Document:
+def up_document(result: UpResult, report: Report | None) -> Document:
     """`up --json`; `check` is null unless `--check` was given."""
     return {
         "lab": result.lab.name,
@@ -57,7 +57,7 @@ def down_document(removed: Mapping[str, int], records: Collection[str] = ()) -> 
     }
 
 
-def list_document(running: Iterable[Running]) -> Document:
+def list_document(running: Iterable[RunningSummary]) -> Document:
     """`list --json`; model, scenario and firewall are null if labctl's record is lost."""
     return {
         "labs": [
@@ -74,7 +74,7 @@ def list_document(running: Iterable[Running]) -> Document:
     }
 
 
-def scenarios_document(entries: Iterable[Entry]) -> Document:
+def scenarios_document(entries: Iterable[ScenarioEntry]) -> Document:
     """`list --scenarios --json`."""
     return {
         "scenarios": [
@@ -82,22 +82,28 @@ def scenarios_document(entries: Iterable[Entry]) -> Document:
                 "name": entry.name,
                 "title": entry.title,
                 "model": entry.model,
-                "grade": fidelity.word(entry.parts),
-                "parts": [part(one) for one in entry.parts],
+                "grade": fidelity.summary(entry.parts),
+                "parts": [fidelity_json(one) for one in entry.parts],
             }
             for entry in entries
         ]
     }
 
 
-def part(one: Part) -> Document:
+def fidelity_json(one: Fidelity) -> Document:
     """One part of a model and its fidelity to the real system."""
-    return {"grade": one.grade, "what": one.what, "why": one.why, "feature": one.feature, "instead": one.instead}
+    return {
+        "grade": one.grade,
+        "what": one.aspect,
+        "why": one.reason,
+        "feature": one.feature,
+        "instead": one.substitute,
+    }
 
 
 def approximations(lab: Lab) -> list[Document]:
     """The parts that were built as substitutes because the kernel lacks a feature."""
-    return [{"feature": one.feature, "what": one.what, "instead": one.instead} for one in lab.approximations]
+    return [{"feature": one.feature, "what": one.aspect, "instead": one.substitute} for one in lab.approximations]
 
 
 def status_document(name: str, lab: Lab, changes: Iterable[Change]) -> Document:
@@ -116,7 +122,7 @@ def plan_document(lab: Lab) -> Document:
     from labctl.render.plan_json import plan_json
 
     document: Document = plan_json(lab)
-    return {**document, "parts": [part(one) for one in lab.parts], "approximate": approximations(lab)}
+    return {**document, "parts": [fidelity_json(one) for one in lab.parts], "approximate": approximations(lab)}
 
 
 def validate_document(good: Mapping[str, Lab]) -> Document:
@@ -137,17 +143,21 @@ def validate_document(good: Mapping[str, Lab]) -> Document:
     }
 
 
-def show_document(name: str, views: Iterable[View], lab: Lab | None) -> Document:
+def show_document(name: str, views: Iterable[NodeView], lab: Lab | None) -> Document:
     """`show --json`; `lab` is None if its definition is lost."""
     about: Document = {"model": None, "parts": [], "approximate": []}
     if lab is not None:
-        about = {"model": lab.model, "parts": [part(one) for one in lab.parts], "approximate": approximations(lab)}
+        about = {
+            "model": lab.model,
+            "parts": [fidelity_json(one) for one in lab.parts],
+            "approximate": approximations(lab),
+        }
     return {"lab": name, **about, "nodes": [node(view) for view in views]}
 
 
 def doctor_document(findings: Iterable[Finding]) -> Document:
     """`doctor --json`."""
-    found = [{"what": one.what, "state": one.state, "detail": one.detail, "fix": one.fix} for one in findings]
+    found = [{"what": one.subject, "state": one.state, "detail": one.detail, "fix": one.fix} for one in findings]
     return {"ok": all(one["state"] != "missing" for one in found), "findings": found}
 
 
@@ -168,7 +178,7 @@ def change(one: Change) -> Document:
 def machine(one: Machine) -> Document:
     """A machine: its name, role, node and addresses."""
     addresses = [str(ip) for ip in one.addresses]
-    return {"name": one.name, "role": one.role, "on": one.on, "within": one.within, "addresses": addresses}
+    return {"name": one.name, "role": one.role, "on": one.on, "within": one.netns_of, "addresses": addresses}
 
 
 def outcome(one: Outcome) -> Document:
@@ -195,7 +205,7 @@ def sighting(one: Sighting) -> Document:
     """One packet, seen at one point. `when` is in nanoseconds since the epoch."""
     return {
         "at": str(one.at),
-        "when": one.when,
+        "when": one.time_ns,
         "direction": one.direction,
         "src": str(one.src),
         "dst": str(one.dst),
@@ -208,7 +218,7 @@ def sighting(one: Sighting) -> Document:
     }
 
 
-def node(view: View) -> Document:
+def node(view: NodeView) -> Document:
     """The objects of one node, by kind; firewall chains with their counters."""
     from labctl.render.plan_json import resource_json
 
@@ -227,15 +237,15 @@ def node(view: View) -> Document:
     return {"node": view.node, **objects, "chains": _chains(view), "settings": settings(view)}
 
 
-def _chains(view: View) -> list[Document]:
+def _chains(view: NodeView) -> list[Document]:
     found = []
     for counted in view.chains:
         chain: Chain = counted.chain
         rules = [
             {"rule": str(rule), "packets": packets, "bytes": size}
-            for rule, (packets, size) in zip(chain.rules, counted.counters, strict=True)
+            for rule, (packets, size) in zip(chain.rules, counted.rule_counters, strict=True)
         ]
-        packets, size = counted.policy
+        packets, size = counted.policy_counter
         found.append(
             {
                 "family": chain.family,

@@ -36,14 +36,14 @@ def junit(report: Report) -> str:
         tag = {"fail": "failure", "inconclusive": "error", "skip": "skipped"}.get(outcome.verdict)
         if tag is not None:
             first = outcome.evidence[0] if outcome.evidence else outcome.verdict
-            SubElement(case, tag, {"message": _plain(first)}).text = _plain(_story(outcome))
+            SubElement(case, tag, {"message": _plain(first)}).text = _plain(_evidence_text(outcome))
         elif outcome.evidence:
-            SubElement(case, "system-out").text = _plain(_story(outcome))
+            SubElement(case, "system-out").text = _plain(_evidence_text(outcome))
     indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + tostring(root, encoding="unicode") + "\n"
 
 
-def _story(outcome: Outcome) -> str:
+def _evidence_text(outcome: Outcome) -> str:
     command = (f"run manually: {outcome.command}",) if outcome.command else ()
     return "\n".join((*outcome.evidence, *command))
 

@@ -6,47 +6,47 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from labctl.core import fidelity
-from labctl.core.names import some
-from labctl.core.results import Running
-from labctl.report.node_view import Section
+from labctl.core.names import summarize_names
+from labctl.core.results import RunningSummary
+from labctl.report.node_view import TableSection
 from labctl.report.plain_text import count
 
 if TYPE_CHECKING:
     from labctl.lab.doctor import Finding
     from labctl.report.terminal import Terminal
-    from labctl.scenario.catalog import Entry
+    from labctl.scenario.catalog import ScenarioEntry
 
 
 COLOURS = {"ok": "green", "warn": "yellow", "missing": "red"}
 
 
-def labs(running: Iterable[Running]) -> Section:
+def labs(running: Iterable[RunningSummary]) -> TableSection:
     """The running labs."""
     rows = [
-        (lab.name, _model(lab), str(len(lab.nodes)), some(lab.nodes, 8), lab.scenario or "(record lost)")
+        (lab.name, _model(lab), str(len(lab.nodes)), summarize_names(lab.nodes, 8), lab.scenario or "(record lost)")
         for lab in running
     ]
-    return Section("", ("lab", "model", "nodes", "names", "scenario"), tuple(rows))
+    return TableSection("", ("lab", "model", "nodes", "names", "scenario"), tuple(rows))
 
 
-def _model(lab: Running) -> str:
+def _model(lab: RunningSummary) -> str:
     otherwise = f" (approximate: {', '.join(lab.approximate)})" if lab.approximate else ""
     return (lab.model or "?") + otherwise
 
 
-def scenarios(entries: Iterable[Entry]) -> Section:
+def scenarios(entries: Iterable[ScenarioEntry]) -> TableSection:
     """The built-in scenarios, each with its sentence and the grade of its model."""
-    rows = [(entry.name, fidelity.word(entry.parts), entry.title) for entry in entries]
-    return Section("", ("scenario", "grade", "what it shows"), tuple(rows))
+    rows = [(entry.name, fidelity.summary(entry.parts), entry.title) for entry in entries]
+    return TableSection("", ("scenario", "grade", "what it shows"), tuple(rows))
 
 
-def say_findings(findings: Iterable[Finding], terminal: Terminal) -> None:
+def print_findings(findings: Iterable[Finding], terminal: Terminal) -> None:
     """Print every finding on one line; below a problem, its fix."""
     found = list(findings)
-    width = max(len(finding.what) for finding in found)
+    width = max(len(finding.subject) for finding in found)
     for finding in found:
         state = terminal.paint(f"{finding.state:<7}", COLOURS[finding.state])
-        told = f"{state}  {finding.what:<{width}}  {finding.detail}".rstrip()
+        told = f"{state}  {finding.subject:<{width}}  {finding.detail}".rstrip()
         terminal.lines([told], fold=width + 11)
         if finding.state != "ok" and finding.fix:
             terminal.line(f"         fix: {finding.fix}")

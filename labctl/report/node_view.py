@@ -7,20 +7,32 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from labctl.core.fidelity import ordered
+from labctl.core.fidelity import sort_by_grade
 from labctl.core.iptables import BUILTIN, CHAIN_TOOLS
-from labctl.core.kernel_defaults import own_rules
-from labctl.core.resources import MAIN, PROTOCOLS, Address, Fdb, Link, Neighbour, Plan, Process, Route, Rule, Sysctl
+from labctl.core.kernel_defaults import kernel_default_rules
+from labctl.core.resources import (
+    ROUTE_PROTOCOLS,
+    RT_TABLE_MAIN,
+    Address,
+    Fdb,
+    Link,
+    Neighbour,
+    Plan,
+    Process,
+    Route,
+    Rule,
+    Sysctl,
+)
 
 if TYPE_CHECKING:
-    from labctl.core.iptables_save import Counted
+    from labctl.core.iptables_save import ChainCounters
     from labctl.core.scenario_types import Lab
 
 Row = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class TableSection:
     """A table: its title, the names of its columns, and rows of text. Without columns it has no header."""
 
     title: str
@@ -29,48 +41,48 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class NodeView:
     """The current state of a node: its objects, its firewall chains with counters, its sysctls by dotted name."""
 
     node: str
     plan: Plan
-    chains: tuple[Counted, ...]
+    chains: tuple[ChainCounters, ...]
     settings: Mapping[str, str]
 
 
-def sections(view: View) -> tuple[Section, ...]:
+def sections(view: NodeView) -> tuple[TableSection, ...]:
     """The node's tables, from links to firewall and sysctls. Empty tables are left out."""
     kinds = (_links, _options, _addresses, _routes, _rules, _neighbours, _forwarding)
     found = [kind(view.plan) for kind in kinds]
     found += _firewall(view.chains)
     found.append(_processes(view.plan))
-    found.append(Section("settings", ("name", "value"), tuple(sorted(settings(view).items()))))
+    found.append(TableSection("settings", ("name", "value"), tuple(sorted(settings(view).items()))))
     return tuple(section for section in found if section.rows)
 
 
-def parts(lab: Lab) -> Section:
+def fidelity_section(lab: Lab) -> TableSection:
     """How faithful a lab is to the real system, part by part."""
     rows = []
-    for part in ordered(lab.parts):
+    for part in sort_by_grade(lab.parts):
         otherwise = part in lab.approximations
         grade = f"{part.grade} {part.feature}".rstrip() + (", approximated" if otherwise else "")
-        rows.append((grade, part.what, f"instead: {part.instead}" if otherwise else part.why))
-    return Section(f"{lab.name} has the model {lab.model}", ("grade", "part", "what differs"), tuple(rows))
+        rows.append((grade, part.aspect, f"instead: {part.substitute}" if otherwise else part.reason))
+    return TableSection(f"{lab.name} has the model {lab.model}", ("grade", "part", "what differs"), tuple(rows))
 
 
-def settings(view: View) -> dict[str, str]:
+def settings(view: NodeView) -> dict[str, str]:
     """The sysctls of the view: those that affect packets, and those that the lab has set."""
     return {**view.settings, **{item.name: item.value for item in view.plan if isinstance(item, Sysctl)}}
 
 
-def _trim(title: str, columns: Row, rows: Iterable[Row], keep: int) -> Section:
+def _trim(title: str, columns: Row, rows: Iterable[Row], fixed_columns: int) -> TableSection:
     """A section without its empty columns. The first `keep` columns stay in any case."""
     found = list(rows)
-    used = [at for at in range(len(columns)) if at < keep or any(row[at] for row in found)]
-    return Section(title, tuple(columns[at] for at in used), tuple(tuple(row[at] for at in used) for row in found))
+    used = [at for at in range(len(columns)) if at < fixed_columns or any(row[at] for row in found)]
+    return TableSection(title, tuple(columns[at] for at in used), tuple(tuple(row[at] for at in used) for row in found))
 
 
-def _links(plan: Plan) -> Section:
+def _links(plan: Plan) -> TableSection:
     columns = ("device", "kind", "state", "mac", "mtu", "master", "peer")
     rows = []
     for link in plan:
@@ -81,17 +93,17 @@ def _links(plan: Plan) -> Section:
     return _trim("links", columns, rows, 3)
 
 
-def _options(plan: Plan) -> Section:
+def _options(plan: Plan) -> TableSection:
     rows = []
     for link in plan:
         if isinstance(link, Link):
             more = [f"{name} {value}".strip() for name, value in link.options]
             more += [word for word in ("promisc", "hairpin") if getattr(link, word)]
             rows += [(link.at.dev, ", ".join(more))] if more else []
-    return Section("link options", ("device", "options"), tuple(rows))
+    return TableSection("link options", ("device", "options"), tuple(rows))
 
 
-def _addresses(plan: Plan) -> Section:
+def _addresses(plan: Plan) -> TableSection:
     rows = [
         (item.at.dev, str(item.addr), "without its route" if item.connected is False else "")
         for item in plan
@@ -100,7 +112,7 @@ def _addresses(plan: Plan) -> Section:
     return _trim("addresses", ("device", "address", "note"), rows, 2)
 
 
-def _routes(plan: Plan) -> Section:
+def _routes(plan: Plan) -> TableSection:
     columns = ("destination", "via", "device", "source", "metric", "table", "more")
     rows = []
     for route in plan:
@@ -110,7 +122,7 @@ def _routes(plan: Plan) -> Section:
             more += ["onlink"] if route.onlink else []
             more += [f"mtu {route.mtu}"] if route.mtu else []
             more += [f"scope {route.scope}"] if route.scope else []
-            more += [] if route.proto is None else [f"proto {PROTOCOLS.get(route.proto, str(route.proto))}"]
+            more += [] if route.proto is None else [f"proto {ROUTE_PROTOCOLS.get(route.proto, str(route.proto))}"]
             rows.append(
                 (
                     "default" if route.dst.prefixlen == 0 else str(route.dst),
@@ -118,17 +130,17 @@ def _routes(plan: Plan) -> Section:
                     route.dev or "",
                     str(route.src or ""),
                     str(route.metric or ""),
-                    "" if route.table == MAIN else str(route.table),
+                    "" if route.table == RT_TABLE_MAIN else str(route.table),
                     " ".join(more),
                 )
             )
     return _trim("routes", columns, rows, 3)
 
 
-def _rules(plan: Plan) -> Section:
+def _rules(plan: Plan) -> TableSection:
     rows = []
     for rule in plan:
-        if isinstance(rule, Rule) and rule not in own_rules(rule.ns, rule.family):
+        if isinstance(rule, Rule) and rule not in kernel_default_rules(rule.ns, rule.family):
             words = {"from": rule.src or "all", "to": rule.dst, "iif": rule.iif, "oif": rule.oif}
             match = "not " if rule.invert else ""
             match += " ".join(f"{name} {value}" for name, value in words.items() if value is not None)
@@ -139,21 +151,21 @@ def _rules(plan: Plan) -> Section:
     return _trim("rules", ("preference", "packets", "action", "family"), rows, 3)
 
 
-def _neighbours(plan: Plan) -> Section:
+def _neighbours(plan: Plan) -> TableSection:
     rows = [
         (str(item.ip), item.at.dev, item.mac or "", "proxy" if item.proxy else item.state)
         for item in plan
         if isinstance(item, Neighbour)
     ]
-    return Section("neighbours", ("address", "device", "mac", "state"), tuple(rows))
+    return TableSection("neighbours", ("address", "device", "mac", "state"), tuple(rows))
 
 
-def _forwarding(plan: Plan) -> Section:
+def _forwarding(plan: Plan) -> TableSection:
     rows = [(item.mac, item.at.dev, str(item.dst or "")) for item in plan if isinstance(item, Fdb)]
     return _trim("forwarding entries", ("mac", "device", "remote"), rows, 2)
 
 
-def _processes(plan: Plan) -> Section:
+def _processes(plan: Plan) -> TableSection:
     rows = [
         (item.name, str(item.pid or ""), shlex.join(item.command), "holds the namespace" if item.sandbox else "")
         for item in plan
@@ -162,19 +174,19 @@ def _processes(plan: Plan) -> Section:
     return _trim("processes", ("process", "pid", "command", "note"), rows, 3)
 
 
-def _firewall(chains: Iterable[Counted]) -> list[Section]:
+def _firewall(chains: Iterable[ChainCounters]) -> list[TableSection]:
     tables: dict[tuple[str, str], list[Row]] = {}
-    for counted in chains:
-        chain = counted.chain
+    for counters in chains:
+        chain = counters.chain
         own = chain.name not in BUILTIN.get((chain.family, chain.table), ())
         if not own and not chain.rules and (chain.policy or "ACCEPT") == "ACCEPT":
             continue
         rows = tables.setdefault((chain.family, chain.table), [])
-        policy = tuple(map(str, counted.policy))
+        policy = tuple(map(str, counters.policy_counter))
         rows.append((chain.name, "", "", "") if own else (chain.name, *policy, f"policy {chain.policy or 'ACCEPT'}"))
-        for rule, (packets, size) in zip(chain.rules, counted.counters, strict=True):
+        for rule, (packets, size) in zip(chain.rules, counters.rule_counters, strict=True):
             rows.append(("", str(packets), str(size), str(rule)))
     return [
-        Section(f"{CHAIN_TOOLS[family]} -t {table}", ("chain", "packets", "bytes", "rule"), tuple(rows))
+        TableSection(f"{CHAIN_TOOLS[family]} -t {table}", ("chain", "packets", "bytes", "rule"), tuple(rows))
         for (family, table), rows in tables.items()
     ]

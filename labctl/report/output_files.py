@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from labctl.core.scenario_types import Check
 
 
-def keeper(folder: str, complain: Callable[[str], None]) -> Callable[[Check, bytes], str]:
+def pcap_writer(folder: str, warn: Callable[[str], None]) -> Callable[[Check, bytes], str]:
     """Return a function that writes a check's packets into a folder and returns the path of the file. The name of the
     file has the check's number and sentence. If a file cannot be written, this is only reported (`complain`), and the
     function returns "". Raises UsageError if the folder cannot be created.
@@ -32,14 +32,14 @@ def keeper(folder: str, complain: Callable[[str], None]) -> Callable[[Check, byt
             with open(path, "wb") as file:
                 file.write(data)
         except OSError as error:
-            complain(f"labctl: cannot write {path}: {error.strerror}; the check continues without its packets")
+            warn(f"labctl: cannot write {path}: {error.strerror}; the check continues without its packets")
             return ""
         return path
 
     return keep
 
 
-def writable(path: str) -> None:
+def require_writable(path: str) -> None:
     """Raises UsageError now, not after all the checks, if a file cannot be written."""
     folder = os.path.dirname(path) or "."
     if os.path.isdir(path):

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from labctl.core.results import Outcome, Report, Verdict
-    from labctl.report.node_view import Section
+    from labctl.report.node_view import TableSection
 
-MARKS: dict[str, str] = {"pass": "✔", "fail": "✘", "skip": "–", "inconclusive": "?"}
-WORDS: dict[str, str] = {"pass": "PASS", "fail": "FAIL", "skip": "SKIP", "inconclusive": "INCONCLUSIVE"}
-COLOUR: dict[str, str] = {"pass": "green", "fail": "red", "skip": "dim", "inconclusive": "yellow"}
+SYMBOLS: dict[str, str] = {"pass": "✔", "fail": "✘", "skip": "–", "inconclusive": "?"}
+VERDICT_LABELS: dict[str, str] = {"pass": "PASS", "fail": "FAIL", "skip": "SKIP", "inconclusive": "INCONCLUSIVE"}
+VERDICT_COLOURS: dict[str, str] = {"pass": "green", "fail": "red", "skip": "dim", "inconclusive": "yellow"}
 
-COLOURED = re.compile(r"\033\[\d*m")
-BY_HAND = "    run manually: "
+ANSI_COLOUR = re.compile(r"\033\[\d*m")
+COMMAND_PREFIX = "    run manually: "
 
 
-def aligned(section: Section) -> list[str]:
+def align(section: TableSection) -> list[str]:
     """A section as columns of plain text, two spaces apart. The title has its own line."""
     rows = [section.columns, *section.rows] if section.columns else list(section.rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -43,18 +43,18 @@ def duration(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
-def mark(verdict: Verdict, *, marks: bool) -> str:
+def symbol(verdict: Verdict, *, symbols: bool) -> str:
     """The symbol of a verdict: ✔ ✘ – ? on a terminal, a word elsewhere."""
-    return MARKS[verdict] if marks else WORDS[verdict]
+    return SYMBOLS[verdict] if symbols else VERDICT_LABELS[verdict]
 
 
-def evidence(outcome: Outcome, *, verbose: bool = False) -> list[str]:
+def evidence_lines(outcome: Outcome, *, verbose: bool = False) -> list[str]:
     """The lines under a check that did not pass: what was expected, seen, and where. With `verbose`, for all checks."""
     lines = []
     if outcome.verdict != "pass" or verbose:
         lines += [f"    {line}" for text in outcome.evidence for line in text.splitlines()]
         if outcome.command and outcome.verdict != "skip":
-            lines.append(BY_HAND + outcome.command)
+            lines.append(COMMAND_PREFIX + outcome.command)
         if outcome.pcap:
             lines.append(f"    packets: {outcome.pcap}")
     return lines
@@ -70,27 +70,27 @@ def tally(report: Report, seconds: float) -> str:
     return f"{report.lab}: {count(len(found), 'check')}, {', '.join(parts)} in {duration(seconds)}"
 
 
-def folded(text: str, width: int, indent: int = 0, more: str = "") -> list[str]:
+def fold_line(text: str, width: int, indent: int = 0, continuation: str = "") -> list[str]:
     """Break a line between words into lines of at most `width` columns. Colour codes have no width.
 
     The lines after the first begin under its first word, and at least `indent` spaces from the left. `more` is added
     to the lines that continue. A word longer than a line is not broken.
     """
-    if _wide(text) <= width:
+    if _visible_width(text) <= width:
         return [text]
     start = len(text) - len(text.lstrip(" "))
     begin = " " * max(start, indent)
     lines, line, empty = [], text[:start], True
     words = text[start:].split(" ")
     for number, word in enumerate(words, 1):
-        grown = line + word if empty else f"{line} {word}"
-        room = width - (len(more) if number < len(words) else 0)
-        if not empty and _wide(grown) > room:
-            lines.append(line.rstrip(" ") + more)
-            grown = begin + word
-        line, empty = grown, empty and not word
+        longer = line + word if empty else f"{line} {word}"
+        room = width - (len(continuation) if number < len(words) else 0)
+        if not empty and _visible_width(longer) > room:
+            lines.append(line.rstrip(" ") + continuation)
+            longer = begin + word
+        line, empty = longer, empty and not word
     return [*lines, line]
 
 
-def _wide(text: str) -> int:
-    return len(COLOURED.sub("", text))
+def _visible_width(text: str) -> int:
+    return len(ANSI_COLOUR.sub("", text))

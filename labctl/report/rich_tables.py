@@ -7,15 +7,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from labctl.report.node_view import Section
+    from labctl.report.node_view import TableSection
 
 
-LONG = ("rule", "options", "names", "scenario", "what it shows", "addresses", "value")
-ROOM = 16  # the smallest readable width of a folding column
+FOLDED_COLUMNS = ("rule", "options", "names", "scenario", "what it shows", "addresses", "value")
+MIN_FOLDED_WIDTH = 16  # the smallest readable width of a folding column
 
 
-def drawn(
-    section: Section, *, colour: bool, width: int | None = None, style: Callable[[str], str] = lambda _: ""
+def draw(
+    section: TableSection, *, colour: bool, width: int | None = None, style: Callable[[str], str] = lambda _: ""
 ) -> str:
     """A section as text with lines and colour, at most as wide as the terminal; long cells fold.
 
@@ -30,7 +30,7 @@ def drawn(
     console = Console(
         file=page, force_terminal=colour, no_color=not colour, width=width or _terminal_width(), highlight=False
     )
-    firm = _firm(section, console.width)
+    firm = _no_wrap_columns(section, console.width)
     table = Table(
         title=Text(section.title, style="bold") if section.title else None,
         title_justify="left",
@@ -49,12 +49,12 @@ def drawn(
     return page.getvalue()
 
 
-def _firm(section: Section, width: int) -> set[str]:
+def _no_wrap_columns(section: TableSection, width: int) -> set[str]:
     """The columns that must not fold: all except those in LONG, if enough width is left for these; else only the first,
     which names the rows, unless it is wider than a third of the table."""
     cells = list(zip(section.columns, *section.rows, strict=True))
-    widths = {column[0]: max(map(len, column)) + 2 for column in cells if column[0] not in LONG}
-    if sum(widths.values()) + ROOM <= width:
+    widths = {column[0]: max(map(len, column)) + 2 for column in cells if column[0] not in FOLDED_COLUMNS}
+    if sum(widths.values()) + MIN_FOLDED_WIDTH <= width:
         return set(widths)
     first = section.columns[0] if section.columns else ""
     return {first} if widths.get(first, width) <= width // 3 else set()

@@ -12,7 +12,7 @@ from functools import partial
 
 from labctl.core.iptables import Backend
 from labctl.core.scenario_types import Lab, Machine
-from labctl.render.commands import script, variant
+from labctl.render.commands import script, with_backend
 
 _HEAD = """\
 #!/bin/sh
@@ -22,7 +22,7 @@ set -e
 in_node() {{ node=$1; shift; ip netns exec "{prefix}$node" "$@"; }}  # a command inside a machine of the lab
 """
 # the beginning of a command -> its heading
-_PARTS = (
+_HEADINGS = (
     ("ip netns", "the machines: a network namespace for each"),
     (("ip link", "bridge link", "ip -n", "ip tuntap"), "links: each veth pair once, with both ends"),
     ("sysctl", "settings"),
@@ -36,22 +36,22 @@ _PARTS = (
 )
 
 
-def plan_script(lab: Lab, place: Callable[[str], str], state: str) -> Iterator[str]:
+def plan_script(lab: Lab, netns_name: Callable[[str], str], state: str) -> Iterator[str]:
     """The script's lines. `place` returns the name of a machine's namespace; `state` is the state directory."""
     title = f"{lab.name}, model {lab.model}" + (f": {lab.say}" if lab.say else "")
-    prefix, option = place(""), " --firewall nft" if lab.firewall == "nft" else ""
+    prefix, option = netns_name(""), " --firewall nft" if lab.firewall == "nft" else ""
     yield from _HEAD.format(title=title, name=lab.name, option=option, prefix=prefix).splitlines()
-    commands = script(lab.plan, place, state, lab.firewall)
-    yield from commented(commands, lab.machines, partial(_typed, lab.firewall))
+    commands = script(lab.plan, netns_name, state, lab.firewall)
+    yield from with_headings(commands, lab.machines, partial(_shell_line, lab.firewall))
 
 
-def commented(
+def with_headings(
     commands: Iterable[tuple[str | None, str]],
     machines: Iterable[Machine],
-    typed: Callable[[str | None, str], str],
+    to_shell: Callable[[str | None, str], str],
 ) -> Iterator[str]:
     """Commands as `typed` writes them, with a heading for each kind and a comment before each machine's commands."""
-    who = {machine.name: _about(machine) for machine in machines}
+    who = {machine.name: _machine_text(machine) for machine in machines}
     heading, here = "", None
     for ns, command in commands:
         now = _heading(command)
@@ -61,18 +61,18 @@ def commented(
         if ns is not None and ns != here:
             yield f"# {ns}{who.pop(ns, '')}"  # its description is printed once
             here = ns
-        yield typed(ns, command)
+        yield to_shell(ns, command)
 
 
-def _typed(firewall: Backend, ns: str | None, command: str) -> str:
-    command = variant(command, firewall).replace("python3 -m", '"${LABCTL_PYTHON:-python3}" -m', 1)
+def _shell_line(firewall: Backend, ns: str | None, command: str) -> str:
+    command = with_backend(command, firewall).replace("python3 -m", '"${LABCTL_PYTHON:-python3}" -m', 1)
     return command if ns is None else f"in_node {ns} {command}"
 
 
 def _heading(command: str) -> str:
-    return next((title for begin, title in _PARTS if command.startswith(begin)), "the rest")
+    return next((title for begin, title in _HEADINGS if command.startswith(begin)), "the rest")
 
 
-def _about(machine: Machine) -> str:
+def _machine_text(machine: Machine) -> str:
     addresses = f" with {', '.join(map(str, machine.addresses))}" if machine.addresses else ""
     return f": the {machine.role}{addresses}" + (f", on {machine.on}" if machine.on else "")

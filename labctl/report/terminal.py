@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TextIO
 
 from labctl.errors import KernelError
-from labctl.report.plain_text import BY_HAND, aligned, folded
+from labctl.report.plain_text import COMMAND_PREFIX, align, fold_line
 
 if TYPE_CHECKING:
-    from labctl.report.node_view import Section
+    from labctl.report.node_view import TableSection
 
 COLOURS = {"green": "32", "red": "31", "yellow": "33", "dim": "2", "bold": "1"}
 
@@ -28,10 +28,10 @@ class Terminal:
         self.out: TextIO | None = sys.stdout if out is None else out
         self.err: TextIO | None = sys.stderr if err is None else err
         self.tty = _is_tty(self.out)
-        self.live = _is_tty(self.err)
-        self._shown = False
+        self.shows_progress = _is_tty(self.err)
+        self._progress_shown = False
         self.colour = self.tty and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-        self.marks = self.tty and "utf" in (getattr(self.out, "encoding", "") or "").lower()
+        self.symbols = self.tty and "utf" in (getattr(self.out, "encoding", "") or "").lower()
         for stream in (self.out, self.err):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
@@ -45,28 +45,28 @@ class Terminal:
         """Print several lines on standard output. With `fold`, lines too long for a terminal are broken between
         words, and the next lines are indented by at least `fold` spaces. Lines in a pipe are not broken."""
         for text in texts:
-            for line in [text] if fold is None or not self.tty else self._folded(text, fold):
+            for line in [text] if fold is None or not self.tty else self._fold(text, fold):
                 self.line(line)
 
-    def _folded(self, text: str, indent: int) -> list[str]:
-        more = " \\" if text.startswith(BY_HAND) else ""  # the command can still be pasted into a shell
-        return folded(text, _columns(), indent, more)
+    def _fold(self, text: str, indent: int) -> list[str]:
+        more = " \\" if text.startswith(COMMAND_PREFIX) else ""  # the command can still be pasted into a shell
+        return fold_line(text, _columns(), indent, more)
 
     @property
     def width(self) -> int | None:
         """The columns of the terminal; None in a pipe, where lines are not broken."""
         return _columns() if self.tty else None
 
-    def section(self, section: Section, style: Callable[[str], str] = lambda _: "") -> None:
+    def section(self, section: TableSection, style: Callable[[str], str] = lambda _: "") -> None:
         """Print a table: drawn on a terminal, aligned columns in a pipe. `style` returns the rich style of a cell on a
         terminal."""
         self.clear()
         if not self.tty:
-            self.lines(aligned(section))
+            self.lines(align(section))
             return
-        from labctl.report.rich_tables import drawn
+        from labctl.report.rich_tables import draw
 
-        self._write(drawn(section, colour=self.colour, style=style))
+        self._write(draw(section, colour=self.colour, style=style))
 
     def paint(self, text: str, colour: str) -> str:
         """The text in a colour, if colours are on."""
@@ -74,25 +74,25 @@ class Terminal:
 
     def progress(self, text: str) -> None:
         """Show the current work in one line, which the next one overwrites. Only if standard error is a terminal."""
-        if self.live and self.err is not None:
+        if self.shows_progress and self.err is not None:
             room = _columns() - 1
             self.err.write(f"\r\033[K{text[:room]}")
             self.err.flush()
-            self._shown = True
+            self._progress_shown = True
 
     def clear(self) -> None:
         """Erase the progress line."""
-        if self._shown and self.err is not None:
-            self._shown = False
+        if self._progress_shown and self.err is not None:
+            self._progress_shown = False
             self.err.write("\r\033[K")
             self.err.flush()
 
-    def complain(self, text: str, *, fold: bool = True) -> None:
+    def print_stderr(self, text: str, *, fold: bool = True) -> None:
         """Print a message on standard error; with `fold`, broken between words if that is a terminal. If standard error
         is closed too, the message is dropped."""
         self.clear()
         if fold and _is_tty(self.err):
-            text = "\n".join(line for one in text.splitlines() for line in self._folded(one, 4))
+            text = "\n".join(line for one in text.splitlines() for line in self._fold(one, 4))
         try:
             if self.err is not None:
                 self.err.write(text + "\n")
@@ -111,15 +111,15 @@ class Terminal:
             self.out.write(text)
             self.out.flush()
         except BrokenPipeError:
-            self.silence()
+            self.discard_output()
         except OSError as error:
             hung_up = error.errno == errno.EIO and self.tty
-            self.silence()
+            self.discard_output()
             if hung_up:
                 return
             raise KernelError(f"cannot write the output: {error.strerror}", errno=error.errno or 0) from error
 
-    def silence(self) -> None:
+    def discard_output(self) -> None:
         """Drop all further output, also that in Python's buffer when the process ends."""
         out, self.out, self.tty = self.out, None, False
         try:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from labctl.render.dataclass_json import encode
+from labctl.render.dataclass_json import to_json
 
 if TYPE_CHECKING:
     from labctl.tracing.evidence import Evidence
-    from labctl.tracing.result import Story
+    from labctl.tracing.result import TraceResult
 
 
-def trace_document(evidence: Evidence, story: Story) -> dict[str, Any]:
+def trace_document(evidence: Evidence, result: TraceResult) -> dict[str, Any]:
     """`trace --json`."""
     return {
         "lab": evidence.question.lab,
-        "verdict": story.verdict,
-        "story": encode(story),
-        "evidence": encode(evidence),
+        "verdict": result.verdict,
+        "story": to_json(result),
+        "evidence": to_json(evidence),
     }

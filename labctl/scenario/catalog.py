@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 from labctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from labctl.core.fidelity import Part
+    from labctl.core.fidelity import Fidelity
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ScenarioEntry:
     """A built-in scenario: what it shows, its model, and the fidelity of the model's parts."""
 
     name: str
     title: str
     model: str
-    parts: tuple[Part, ...]
+    parts: tuple[Fidelity, ...]
 
 
 def folder() -> Path:
@@ -39,21 +39,21 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(file[:-5] for file in files if file.endswith(".yaml") and not file.startswith(".")))
 
 
-def find(word: str) -> tuple[str, str]:
+def find(name_or_file: str) -> tuple[str, str]:
     """A scenario's file and text. A word with a `/`, or ending in .yaml or .yml, is a file; else a built-in name.
 
     The returned file is a path that can be opened: the given one, or that of the built-in scenario.
     Raises UsageError for an unknown name or an unreadable file, ScenarioError for a file that is not text.
     """
-    from labctl.scenario.yaml_reader import read
+    from labctl.scenario.yaml_reader import read_file
 
-    if "/" in word or word.endswith((".yaml", ".yml")):
-        return word, read(word)
+    if "/" in name_or_file or name_or_file.endswith((".yaml", ".yml")):
+        return name_or_file, read_file(name_or_file)
     known = names()
-    if word not in known:
-        raise UsageError(f"unknown scenario {word!r}", _hint(word, known))
-    path = str(folder() / f"{word}.yaml")
-    return path, read(path)
+    if name_or_file not in known:
+        raise UsageError(f"unknown scenario {name_or_file!r}", _hint(name_or_file, known))
+    path = str(folder() / f"{name_or_file}.yaml")
+    return path, read_file(path)
 
 
 def _hint(word: str, known: tuple[str, ...]) -> str:
@@ -65,26 +65,28 @@ def _hint(word: str, known: tuple[str, ...]) -> str:
     return "the scenarios are " + ", ".join(known) + "; a file's name has a / or ends in .yaml"
 
 
-def entries() -> tuple[Entry, ...]:
+def entries() -> tuple[ScenarioEntry, ...]:
     """Every built-in scenario. The title (`say:`, else the first comment) is read without parsing YAML, and the model's
     parts are read without importing the model."""
-    known: dict[str, tuple[Part, ...]] = {}
-    return tuple(_entry(name, folder() / f"{name}.yaml", known) for name in names())
+    parts_by_model: dict[str, tuple[Fidelity, ...]] = {}
+    return tuple(_entry(name, folder() / f"{name}.yaml", parts_by_model) for name in names())
 
 
-def _entry(name: str, path: Path, known: dict[str, tuple[Part, ...]]) -> Entry:
+def _entry(name: str, path: Path, parts_by_model: dict[str, tuple[Fidelity, ...]]) -> ScenarioEntry:
     lines = path.read_text(encoding="utf-8").splitlines()
     say = next((_value(line) for line in lines if line.startswith("say:")), "")
     model = next((_value(line) for line in lines if line.startswith("model:")), name)
     comment = next((line.lstrip("# ").rstrip() for line in lines if line.startswith("#")), "")
-    if model not in known:
-        known[model] = _parts(model.replace("-", "_"))
-    return Entry(name, (say or comment) + ("" if model == name else f" (model {model})"), model, known[model])
+    if model not in parts_by_model:
+        parts_by_model[model] = _parts(model.replace("-", "_"))
+    return ScenarioEntry(
+        name, (say or comment) + ("" if model == name else f" (model {model})"), model, parts_by_model[model]
+    )
 
 
-def _parts(module: str) -> tuple[Part, ...]:
+def _parts(module: str) -> tuple[Fidelity, ...]:
     """The fidelity parts that a file of labctl/models declares; shared ones are in a file of labctl/models/lib."""
-    from labctl.core.fidelity import read as read_parts
+    from labctl.core.fidelity import read_parts as read_parts
 
     file = Path(__file__).resolve().parent.parent / "models" / f"{module}.py"
     return read_parts(file.read_text(encoding="utf-8"), lambda shared: _parts(f"lib/{shared}"))

@@ -10,65 +10,71 @@ from typing import Any
 
 from labctl.cni.conflist import Conflist
 from labctl.cni_runtime.invocation import REFERENCE
-from labctl.core.names import some
-from labctl.core.resources import Address, Attachment, Link, Port
+from labctl.core.names import summarize_names
+from labctl.core.resources import Address, Attachment, Interface, Link
 from labctl.core.scenario_types import Check, Lab, Scenario, See
-from labctl.scenario.document import Place, Reader
-from labctl.scenario.field_types import Found, suggest
+from labctl.scenario.document import Position, Reader
+from labctl.scenario.field_types import Located, suggest
 from labctl.scenario.language import PROBES
 
-_EXPECTED = {
+_ALLOWED_EXPECT = {
     "ping": ("reply", "fail"),
     "tcp": ("reply", "refused", "timeout"),
     "udp": ("reply", "refused", "timeout"),
     "mesh": ("reply",),
     "taken": ("reply",),
 }
-_ONLY = {"listen": ("tcp", "udp"), "size": PROBES[:1], "see": PROBES[:3], "not see": PROBES[:3], "via": PROBES[:3]}
+_PROBES_BY_KEY = {
+    "listen": ("tcp", "udp"),
+    "size": PROBES[:1],
+    "see": PROBES[:3],
+    "not see": PROBES[:3],
+    "via": PROBES[:3],
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class LocatedCheck:
     """A check and the values read for it, with their positions, so that its names can be verified later."""
 
     check: Check
-    found: dict[str, Found]
+    located: dict[str, Located]
 
 
-def read_checks(read: Iterable[Found], pods: tuple[str, ...], reader: Reader) -> list[Placed]:
+def read_checks(rows: Iterable[Located], pods: tuple[str, ...], reader: Reader) -> list[LocatedCheck]:
     """Make checks of what was read. A check with an invalid probe is left out."""
     placed = []
-    for item in read:
-        found: dict[str, Found] = item.value
+    for item in rows:
+        found: dict[str, Located] = item.value
         probe = next((name for name in PROBES if name in found), None)
         if probe is None:
             continue
-        _fit(probe, found, reader)
+        _check_keys(probe, found, reader)
         if probe == "mesh" and len(pods) < 2:
-            reader.problem(found["mesh"].at, "mesh: a mesh needs at least two pods", f"here: {len(pods)}")
-        placed.append(Placed(_check(probe, found, pods), found))
+            reader.add_problem(found["mesh"].at, "mesh: a mesh needs at least two pods", f"here: {len(pods)}")
+        placed.append(LocatedCheck(_check(probe, found, pods), found))
     return placed
 
 
-def _fit(probe: str, found: dict[str, Found], reader: Reader) -> None:
+def _check_keys(probe: str, found: dict[str, Located], reader: Reader) -> None:
     """Report the keys that do not apply to this probe."""
     expect = found.get("expect")
-    if expect is not None and expect.value not in _EXPECTED[probe]:
+    if expect is not None and expect.value not in _ALLOWED_EXPECT[probe]:
         what = f"expect: {expect.value!r} is not possible for {probe}"
-        hint = f"it can be {' or '.join(_EXPECTED[probe])}"
-        reader.problem(expect.at, what, hint)
-    for key, probes in _ONLY.items():
+        hint = f"it can be {' or '.join(_ALLOWED_EXPECT[probe])}"
+        reader.add_problem(expect.at, what, hint)
+    for key, probes in _PROBES_BY_KEY.items():
         if key in found and probe not in probes:
-            reader.problem(found[key].key, f"{key!r} does not apply to {probe}", f"it is for {', '.join(probes)}")
+            reader.add_problem(found[key].key, f"{key!r} does not apply to {probe}", f"it is for {', '.join(probes)}")
     for see in (item.value for key in ("see", "not see") if key in found for item in found[key].value):
         if "packet" in see and see["packet"].value == "arp":
             if "dst" not in see:
-                reader.problem(see["packet"].at, "packet: arp needs a dst", "name the neighbour that is asked for")
+                reader.add_problem(see["packet"].at, "packet: arp needs a dst", "name the neighbour that is asked for")
             if "ttl" in see:
-                reader.problem(see["ttl"].key, "'ttl' does not apply to arp", "no router forwards it")
+                reader.add_problem(see["ttl"].key, "'ttl' does not apply to arp", "no router forwards it")
 
 
-def _check(probe: Any, found: dict[str, Found], pods: tuple[str, ...]) -> Check:
+def _check(probe: Any, found: dict[str, Located], pods: tuple[str, ...]) -> Check:
     given: dict[str, Any] = {
         key: found[key].value for key in ("expect", "listen", "within", "via", "size", "say") if key in found
     }
@@ -88,7 +94,7 @@ def _check(probe: Any, found: dict[str, Found], pods: tuple[str, ...]) -> Check:
     return Check(say or sentence(check), probe, source, str(target), port, sees=sees, **given)
 
 
-def _sees(found: dict[str, Found]) -> Iterator[See]:
+def _sees(found: dict[str, Located]) -> Iterator[See]:
     for key in ("see", "not see"):
         for item in found[key].value if key in found else ():
             values = {name: part.value for name, part in item.value.items()}
@@ -98,19 +104,19 @@ def _sees(found: dict[str, Found]) -> Iterator[See]:
 
 def sentence(check: Check) -> str:
     """A sentence for a check without `say`."""
-    who, whom, over = check.source, check.target, "" if check.size is None else f" with {check.size} bytes"
+    source, target, suffix = check.source, check.target, "" if check.size is None else f" with {check.size} bytes"
     if check.port is not None:
-        over = f" on {check.probe} port {check.port}"
+        suffix = f" on {check.probe} port {check.port}"
     verb = {
-        "reply": f"{who} reaches {whom}{over}",
-        "fail": f"{who} does not reach {whom}{over}",
-        "refused": f"{whom} refuses {who}{over}",
-        "timeout": f"{who} gets no answer from {whom}{over}",
+        "reply": f"{source} reaches {target}{suffix}",
+        "fail": f"{source} does not reach {target}{suffix}",
+        "refused": f"{target} refuses {source}{suffix}",
+        "timeout": f"{source} gets no answer from {target}{suffix}",
     }[check.expect]
-    return verb + "".join(_glimpse(see) for see in check.sees)
+    return verb + "".join(_see_clause(see) for see in check.sees)
 
 
-def _glimpse(see: See) -> str:
+def _see_clause(see: See) -> str:
     parts = []
     if see.src or see.dst:
         parts.append(f"as {see.src or 'any'} > {see.dst or 'any'}")
@@ -133,33 +139,33 @@ def scenario_pods(scenario: Scenario) -> tuple[str, ...]:
     return tuple(pod for _, pod in scenario.pods)
 
 
-class Names:
+class NameChecker:
     """The names that checks can use: the machines, points and addresses of a compiled lab."""
 
     def __init__(self, lab: Lab, reader: Reader) -> None:
         self.reader = reader
         self.machines = {machine.name: machine for machine in lab.machines}
-        self.ports = {item.at for item in lab.plan if isinstance(item, Link)}
-        self.addressed = {item.at for item in lab.plan if isinstance(item, Address)}
-        self.later: set[str] = set()  # machines that get their addresses from CNI plugins
-        self.unknown: set[str] = set()  # nodes where third-party plugins create devices
+        self.interfaces = {item.at for item in lab.plan if isinstance(item, Link)}
+        self.interfaces_with_address = {item.at for item in lab.plan if isinstance(item, Address)}
+        self.plugin_pods: set[str] = set()  # machines that get their addresses from CNI plugins
+        self.plugin_nodes: set[str] = set()  # nodes where third-party plugins create devices
         for item in lab.plan:
             if isinstance(item, Attachment):
-                self._attached(item)
+                self._add_attachment(item)
 
-    def _attached(self, item: Attachment) -> None:
+    def _add_attachment(self, item: Attachment) -> None:
         """Add the devices that plugins will create, as far as they are known: the pod's device, the list's bridges."""
         conflist = Conflist(item.conflist)
-        made = {item.at, *(Port(item.node, name) for name in conflist.bridges)}
-        self.ports |= made
-        self.addressed |= made
-        self.later.add(item.pod)
-        if not REFERENCE.issuperset(conflist.network.types):
-            self.unknown.add(item.node)
+        interfaces = {item.at, *(Interface(item.node, name) for name in conflist.bridges)}
+        self.interfaces |= interfaces
+        self.interfaces_with_address |= interfaces
+        self.plugin_pods.add(item.pod)
+        if not REFERENCE.issuperset(conflist.config_list.types):
+            self.plugin_nodes.add(item.node)
 
-    def verify(self, placed: Placed) -> None:
+    def verify(self, located_check: LocatedCheck) -> None:
         """Report every name of a check that does not exist in the lab."""
-        check, found = placed.check, placed.found
+        check, found = located_check.check, located_check.located
         if check.probe != "mesh":
             at = found[check.probe].at
             self._machine(check.source, check.probe, at)
@@ -169,41 +175,49 @@ class Names:
             self._machine(check.server[0], "listen", found["listen"].at)
         for key in ("see", "not see"):
             for item in found[key].value if key in found else ():
-                see: dict[str, Found] = item.value
+                see: dict[str, Located] = item.value
                 if "at" in see:
-                    self._port(see["at"].value, "at", see["at"].at)
+                    self._interface(see["at"].value, "at", see["at"].at)
                 for end in ("src", "dst"):
                     if end in see:
                         self._target(see[end].value, end, see[end].at)
 
-    def _machine(self, name: str, label: str, at: Place) -> bool:
+    def _machine(self, name: str, label: str, at: Position) -> bool:
         if name in self.machines:
             return True
-        hint = suggest(name, self.machines) or f"the machines are {some(tuple(self.machines))}"
-        self.reader.problem(at, f"{label}: there is no machine {name!r}", hint)
+        hint = suggest(name, self.machines) or f"the machines are {summarize_names(tuple(self.machines))}"
+        self.reader.add_problem(at, f"{label}: there is no machine {name!r}", hint)
         return False
 
-    def _port(self, port: Port, label: str, at: Place) -> bool:
-        if port in self.ports or port.ns in self.unknown:
+    def _interface(self, interface: Interface, label: str, at: Position) -> bool:
+        if interface in self.interfaces or interface.ns in self.plugin_nodes:
             return True
-        if self._machine(port.ns, label, at):
-            devices = sorted(item.dev for item in self.ports if item.ns == port.ns)
-            close = difflib.get_close_matches(port.dev, devices, 1)
-            hint = f"did you mean '{port.ns}/{close[0]}'?" if close else f"{port.ns} has {some(devices)}"
-            self.reader.problem(at, f"{label}: {port.ns} has no device {port.dev!r}", hint)
+        if self._machine(interface.ns, label, at):
+            devices = sorted(item.dev for item in self.interfaces if item.ns == interface.ns)
+            close = difflib.get_close_matches(interface.dev, devices, 1)
+            hint = (
+                f"did you mean '{interface.ns}/{close[0]}'?"
+                if close
+                else f"{interface.ns} has {summarize_names(devices)}"
+            )
+            self.reader.add_problem(at, f"{label}: {interface.ns} has no device {interface.dev!r}", hint)
         return False
 
-    def _target(self, text: str, label: str, at: Place) -> None:
+    def _target(self, text: str, label: str, at: Position) -> None:
         ns, slash, dev = text.partition("/")
         if slash:
-            port = Port(ns, dev)
-            if self._port(port, label, at) and port not in self.addressed and ns not in self.unknown:
-                self.reader.problem(at, f"{label}: {port} has no address")
-        elif not _is_address(text) and self._machine(text, label, at) and not self._addressed(text):
-            self.reader.problem(at, f"{label}: {text} has no address", "name a point or an address")
+            interface = Interface(ns, dev)
+            if (
+                self._interface(interface, label, at)
+                and interface not in self.interfaces_with_address
+                and ns not in self.plugin_nodes
+            ):
+                self.reader.add_problem(at, f"{label}: {interface} has no address")
+        elif not _is_address(text) and self._machine(text, label, at) and not self._has_address(text):
+            self.reader.add_problem(at, f"{label}: {text} has no address", "name a point or an address")
 
-    def _addressed(self, name: str) -> bool:
-        return bool(self.machines[name].addresses) or name in self.later
+    def _has_address(self, name: str) -> bool:
+        return bool(self.machines[name].addresses) or name in self.plugin_pods
 
 
 def _is_address(text: str) -> bool:

@@ -16,8 +16,8 @@ class Definition:
     name: str  # the lab's name
     file: str  # the source of the text, for messages
     text: str  # the scenario, as written
-    sets: tuple[str, ...] = ()  # the --set KEY=VALUE of the command line
-    approximate: tuple[str, ...] = ()  # the kernel features that are replaced by substitutes
+    overrides: tuple[str, ...] = ()  # the --set KEY=VALUE of the command line
+    substitute_features: tuple[str, ...] = ()  # the kernel features that are replaced by substitutes
     files: tuple[tuple[str, str], ...] = ()  # the other files that the scenario names, and their texts
     firewall: Backend | None = None  # the back end of its rules; None if not yet decided
     lab: Lab | None = field(default=None, compare=False, repr=False)  # the compiled lab, if it is known
@@ -25,13 +25,13 @@ class Definition:
     @property
     def compiled(self) -> Lab:
         """The compiled lab: every kernel object, the machines, the checks. Raises ScenarioError."""
-        return compiled(self)
+        return compile_definition(self)
 
 
 def define(
     scenario: str,
     name: str | None = None,
-    sets: tuple[str, ...] = (),
+    overrides: tuple[str, ...] = (),
     *,
     approximate: bool = False,
     firewall: Backend | None = None,
@@ -43,14 +43,14 @@ def define(
     """
     from labctl.scenario import catalog
 
-    return written(*catalog.find(scenario), name, sets, approximate=approximate, firewall=firewall)
+    return define_text(*catalog.find(scenario), name, overrides, approximate=approximate, firewall=firewall)
 
 
-def written(
+def define_text(
     file: str,
     text: str,
     name: str | None = None,
-    sets: tuple[str, ...] = (),
+    overrides: tuple[str, ...] = (),
     *,
     approximate: bool = False,
     firewall: Backend | None = None,
@@ -61,29 +61,31 @@ def written(
 
     files: dict[str, str] = {}
     features = () if approximate else None
-    _, lab = parse_and_compile(text, file, name=name, sets=sets, approximate=features, files=files)
-    made = Definition(lab.name, file, text, sets, files=tuple(files.items()), lab=lab)
-    return made if firewall is None else written_with(made, firewall)
+    _, lab = parse_and_compile(text, file, name=name, overrides=overrides, substitute_features=features, files=files)
+    definition = Definition(lab.name, file, text, overrides, files=tuple(files.items()), lab=lab)
+    return definition if firewall is None else with_firewall(definition, firewall)
 
 
-def approximated(definition: Definition, features: Iterable[str]) -> Definition:
+def with_substitutes(definition: Definition, features: Iterable[str]) -> Definition:
     """The same scenario with the model's substitutes for these kernel features."""
-    return replace(definition, approximate=tuple(sorted(features)), lab=None)
+    return replace(definition, substitute_features=tuple(sorted(features)), lab=None)
 
 
-def written_with(definition: Definition, firewall: Backend) -> Definition:
+def with_firewall(definition: Definition, firewall: Backend) -> Definition:
     """The same scenario with its rules in this back end."""
     lab = None if definition.lab is None else replace(definition.lab, firewall=firewall)
     return replace(definition, firewall=firewall, lab=lab)
 
 
-def compiled(definition: Definition) -> Lab:
+def compile_definition(definition: Definition) -> Lab:
     """Parse and compile a definition. Pure. Raises ScenarioError with every problem."""
     from labctl.scenario.parser import parse_and_compile
 
     if definition.lab is not None:
         return definition.lab
-    features, files = definition.approximate or None, dict(definition.files)
+    features, files = definition.substitute_features or None, dict(definition.files)
     it = definition
-    lab = parse_and_compile(it.text, it.file, name=it.name, sets=it.sets, approximate=features, files=files)[1]
+    lab = parse_and_compile(
+        it.text, it.file, name=it.name, overrides=it.overrides, substitute_features=features, files=files
+    )[1]
     return lab if it.firewall is None else replace(lab, firewall=it.firewall)

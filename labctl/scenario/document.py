@@ -14,7 +14,7 @@ NULLS = ("", "~", "null", "Null", "NULL")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Position:
     """A position in a file. Lines and columns count from 1."""
 
     file: str
@@ -26,7 +26,7 @@ class Place:
 class Text:
     """A scalar. `plain` is true if it is written without quotes."""
 
-    place: Place
+    position: Position
     value: str
     plain: bool = True
 
@@ -40,19 +40,19 @@ class Text:
 class Seq:
     """A list."""
 
-    place: Place
-    items: tuple[Node, ...] = ()
+    position: Position
+    items: tuple[TreeNode, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Map:
     """A mapping, in the file's order; its keys are unique."""
 
-    place: Place
-    items: tuple[tuple[Text, Node], ...] = ()
+    position: Position
+    items: tuple[tuple[Text, TreeNode], ...] = ()
 
 
-Node: TypeAlias = Text | Seq | Map
+TreeNode: TypeAlias = Text | Seq | Map
 
 
 class Reader:
@@ -69,27 +69,27 @@ class Reader:
             raise UsageError(f"cannot read {name!r}: this scenario is not in a file")
         return self._opener(name)
 
-    def problem(self, at: Place | Node, what: str, hint: str = "") -> None:
+    def add_problem(self, at: Position | TreeNode, what: str, hint: str = "") -> None:
         """Record a problem. Raises ScenarioError when there are MAX_PROBLEMS of them."""
-        place = at if isinstance(at, Place) else at.place
-        self.problems.append(Problem(place.file, place.line, place.column, what, hint))
+        position = at if isinstance(at, Position) else at.position
+        self.problems.append(Problem(position.file, position.line, position.column, what, hint))
         if len(self.problems) >= MAX_PROBLEMS:
             self.problems.append(
-                Problem(place.file, place.line, place.column + 1, f"stopped after {MAX_PROBLEMS} problems")
+                Problem(position.file, position.line, position.column + 1, f"stopped after {MAX_PROBLEMS} problems")
             )
-            self.finish()
+            self.raise_problems()
 
-    def finish(self) -> None:
+    def raise_problems(self) -> None:
         """Raise ScenarioError with all problems so far. Without problems, do nothing."""
         if self.problems:
             raise ScenarioError(self.problems)
 
 
-def fail(at: Place, what: str, hint: str = "") -> NoReturn:
+def fail(at: Position, what: str, hint: str = "") -> NoReturn:
     """Raise ScenarioError with this one problem: the rest of the file cannot be read."""
     raise ScenarioError([Problem(at.file, at.line, at.column, what, hint)])
 
 
-def show(text: str, limit: int = 40) -> str:
+def quote_text(text: str, limit: int = 40) -> str:
     """Quote a text of the file for a message: short, on one line, without control characters."""
     return repr(text if len(text) <= limit else text[: limit - 3] + "...")

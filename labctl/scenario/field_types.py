@@ -11,35 +11,35 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from labctl.scenario.document import Map, Node, Place, Reader, Seq, Text, show
+from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, quote_text
 
 Json = dict[str, Any]
 
 
-class Bad(Exception):
+class InvalidValue(Exception):
     """A text that is not valid for a field: what is wrong with it, and a hint."""
 
-    def __init__(self, what: str, hint: str = "") -> None:
-        super().__init__(what)
-        self.what, self.hint = what, hint
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message, self.hint = message, hint
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Located:
     """A value that was read, with its position and the position of its key."""
 
     value: Any
-    at: Place
-    key: Place
+    at: Position
+    key: Position
 
 
-class Kind(Protocol):
+class FieldType(Protocol):
     """The type of a key's value. `what` completes the sentence "expected ..."."""
 
     @property
     def what(self) -> str: ...
 
-    def read(self, node: Node, label: str, reader: Reader) -> Any: ...
+    def read(self, node: TreeNode, label: str, reader: Reader) -> Any: ...
 
     def schema(self) -> Json: ...
 
@@ -51,62 +51,62 @@ class Scalar:
     what: str
     convert: Callable[[str], Any]
     json: Json
-    null: bool = False  # whether null is allowed; it reads as None
+    nullable: bool = False  # whether null is allowed; it reads as None
 
-    def read(self, node: Node, label: str, reader: Reader) -> Any:
+    def read(self, node: TreeNode, label: str, reader: Reader) -> Any:
         if not isinstance(node, Text):
             kind = "a list" if isinstance(node, Seq) else "a mapping"
-            reader.problem(node, f"{label}: expected {self.what}, not {kind}")
+            reader.add_problem(node, f"{label}: expected {self.what}, not {kind}")
         elif node.is_null:
-            if not self.null:
-                reader.problem(node, f"{label}: expected {self.what}, but the value is empty")
+            if not self.nullable:
+                reader.add_problem(node, f"{label}: expected {self.what}, but the value is empty")
         else:
             try:
                 return self.convert(node.value)
-            except Bad as bad:
-                reader.problem(node, f"{label}: {bad.what}", bad.hint)
+            except InvalidValue as bad:
+                reader.add_problem(node, f"{label}: {bad.message}", bad.hint)
         return None
 
     def schema(self) -> Json:
-        return {"anyOf": [self.json, {"type": "null"}]} if self.null else dict(self.json)
+        return {"anyOf": [self.json, {"type": "null"}]} if self.nullable else dict(self.json)
 
 
 @dataclass(frozen=True, slots=True)
-class Many:
+class ListOf:
     """A list, read as a tuple of Found. With `one`, a single value counts as a list of one entry."""
 
     item: Any
-    one: bool = False
-    least: int = 0
+    allow_single: bool = False
+    min_items: int = 0
 
     @property
     def what(self) -> str:
-        return f"{self.item.what}, or a list of them" if self.one else f"a list, each entry {self.item.what}"
+        return f"{self.item.what}, or a list of them" if self.allow_single else f"a list, each entry {self.item.what}"
 
-    def read(self, node: Node, label: str, reader: Reader) -> Any:
-        if isinstance(node, Text) and node.is_null and not self.one:
+    def read(self, node: TreeNode, label: str, reader: Reader) -> Any:
+        if isinstance(node, Text) and node.is_null and not self.allow_single:
             return ()
         if not isinstance(node, Seq):
-            if not self.one:
-                reader.problem(node, f"{label}: expected {self.what}")
+            if not self.allow_single:
+                reader.add_problem(node, f"{label}: expected {self.what}")
                 return None
-            nodes: tuple[Node, ...] = (node,)
+            nodes: tuple[TreeNode, ...] = (node,)
         else:
             nodes = node.items
-        if len(nodes) < self.least:
-            reader.problem(node, f"{label}: expected at least {self.least} of {self.item.what}")
-        values = [(self.item.read(item, label, reader), item.place) for item in nodes]
-        return tuple(Found(value, at, at) for value, at in values if value is not None)
+        if len(nodes) < self.min_items:
+            reader.add_problem(node, f"{label}: expected at least {self.min_items} of {self.item.what}")
+        values = [(self.item.read(item, label, reader), item.position) for item in nodes]
+        return tuple(Located(value, at, at) for value, at in values if value is not None)
 
     def schema(self) -> Json:
         many: Json = {"type": "array", "items": self.item.schema()}
-        if self.least:
-            many["minItems"] = self.least
-        return {"anyOf": [self.item.schema(), many]} if self.one else {**many, "type": ["array", "null"]}
+        if self.min_items:
+            many["minItems"] = self.min_items
+        return {"anyOf": [self.item.schema(), many]} if self.allow_single else {**many, "type": ["array", "null"]}
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class MapOf:
     """A mapping from names to values of one type, read as a tuple of pairs (Found name, Found value)."""
 
     name: Scalar
@@ -116,18 +116,18 @@ class Named:
     def what(self) -> str:
         return f"a mapping from {self.name.what} to {self.value.what}"
 
-    def read(self, node: Node, label: str, reader: Reader) -> Any:
+    def read(self, node: TreeNode, label: str, reader: Reader) -> Any:
         if isinstance(node, Text) and node.is_null:
             return ()
         if not isinstance(node, Map):
-            reader.problem(node, f"{label}: expected {self.what}")
+            reader.add_problem(node, f"{label}: expected {self.what}")
             return None
         found = []
         for key, item in node.items:
-            name = self.name.read(Text(key.place, key.value, False), label, reader)
+            name = self.name.read(Text(key.position, key.value, False), label, reader)
             value = self.value.read(item, f"{label}: {shorten(key.value)}", reader)
             if name is not None and value is not None:
-                found.append((Found(name, key.place, key.place), Found(value, item.place, key.place)))
+                found.append((Located(name, key.position, key.position), Located(value, item.position, key.position)))
         return tuple(found)
 
     def schema(self) -> Json:
@@ -143,15 +143,15 @@ class Key:
     """One key of a mapping: the type of its value, a help text, and the default if the key is absent."""
 
     name: str
-    kind: Any
+    field_type: Any
     help: str
     default: str = ""
     required: bool = False
-    dashes: bool = False  # whether `-` and `_` are the same in this key
+    allow_dashes: bool = False  # whether `-` and `_` are the same in this key
 
-    def spelled(self, text: str) -> bool:
+    def matches(self, text: str) -> bool:
         """Whether a key in the file means this key."""
-        return text == self.name or (self.dashes and text.replace("-", "_") == self.name)
+        return text == self.name or (self.allow_dashes and text.replace("-", "_") == self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,27 +167,27 @@ class Section:
         names = ", ".join(key.name for key in self.keys[:3])
         return f"a mapping with {names}{', ...' if len(self.keys) > 3 else ''}"
 
-    def read(self, node: Node, label: str, reader: Reader) -> Any:
+    def read(self, node: TreeNode, label: str, reader: Reader) -> Any:
         if isinstance(node, Text) and node.is_null:
-            node = Map(node.place)
+            node = Map(node.position)
         if not isinstance(node, Map):
-            reader.problem(node, f"{label}: expected {self.what}")
+            reader.add_problem(node, f"{label}: expected {self.what}")
             return None
         found = read_keys(node, self.keys, self.label, reader)
-        self._count(node, found, reader)
+        self._check_presence(node, found, reader)
         return found
 
-    def _count(self, node: Map, found: dict[str, Found], reader: Reader) -> None:
+    def _check_presence(self, node: Map, found: dict[str, Located], reader: Reader) -> None:
         wrote = {key.value for key, _ in node.items}
         missing = [key.name for key in self.keys if key.required and key.name not in wrote]
         for name in missing:
-            reader.problem(node, f"{self.label}: {name!r} is missing")
+            reader.add_problem(node, f"{self.label}: {name!r} is missing")
         several = [key for key, _ in node.items if key.value in self.exactly_one]
         if len(several) > 1:
             what = f"{self.label}: {several[0].value!r} and {several[1].value!r} cannot be used together"
-            reader.problem(several[1], what, "write an entry for each")
+            reader.add_problem(several[1], what, "write an entry for each")
         elif self.exactly_one and not several:
-            reader.problem(node, f"{self.label}: one of {', '.join(self.exactly_one)} is missing")
+            reader.add_problem(node, f"{self.label}: one of {', '.join(self.exactly_one)} is missing")
 
     def schema(self) -> Json:
         schema = object_schema(self.keys)
@@ -196,24 +196,26 @@ class Section:
         return schema
 
 
-def read_keys(node: Map, keys: Iterable[Key], where: str, reader: Reader) -> dict[str, Found]:
+def read_keys(node: Map, keys: Iterable[Key], label: str, reader: Reader) -> dict[str, Located]:
     """Read the declared keys of a mapping. An undeclared key is a problem."""
     keys = tuple(keys)
     exact = {key.name: key for key in keys}
-    found: dict[str, Found] = {}
-    written: dict[str, Place] = {}
+    found: dict[str, Located] = {}
+    positions: dict[str, Position] = {}
     for text, value in node.items:
-        key = exact.get(text.value) or next((key for key in keys if key.spelled(text.value)), None)
+        key = exact.get(text.value) or next((key for key in keys if key.matches(text.value)), None)
         if key is None:
             hint = suggest(text.value, exact) or f"known keys: {', '.join(exact)}"
-            reader.problem(text, f"{where}: unknown key {show(text.value)}", hint)
-        elif key.name in written:
-            reader.problem(text, f"{show(text.value)} is written twice (first in line {written[key.name].line})")
+            reader.add_problem(text, f"{label}: unknown key {quote_text(text.value)}", hint)
+        elif key.name in positions:
+            reader.add_problem(
+                text, f"{quote_text(text.value)} is written twice (first in line {positions[key.name].line})"
+            )
         else:
-            written[key.name] = text.place
-            result = key.kind.read(value, key.name, reader)
+            positions[key.name] = text.position
+            result = key.field_type.read(value, key.name, reader)
             if result is not None:
-                found[key.name] = Found(result, value.place, text.place)
+                found[key.name] = Located(result, value.position, text.position)
     return found
 
 
@@ -223,9 +225,9 @@ def object_schema(keys: Iterable[Key]) -> Json:
     patterns: Json = {}
     required = []
     for key in keys:
-        schema["properties"][key.name] = described(key)
-        if key.dashes and "_" in key.name:
-            patterns[f"^{key.name.replace('_', '[-_]')}$"] = key.kind.schema()
+        schema["properties"][key.name] = key_schema(key)
+        if key.allow_dashes and "_" in key.name:
+            patterns[f"^{key.name.replace('_', '[-_]')}$"] = key.field_type.schema()
         if key.required:
             required.append(key.name)
     if required:
@@ -235,18 +237,18 @@ def object_schema(keys: Iterable[Key]) -> Json:
     return schema
 
 
-def described(key: Key) -> Json:
+def key_schema(key: Key) -> Json:
     """A key's schema with its description, which editors show."""
     tail = f" (default: {key.default})" if key.default else ""
-    return {"description": key.help + tail, **key.kind.schema()}
+    return {"description": key.help + tail, **key.field_type.schema()}
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
+def suggest(name: str, candidates: Iterable[str]) -> str:
     """A hint "did you mean ...?", or "" if no known word is similar."""
-    close = difflib.get_close_matches(word[:64], [item for item in known if len(item) <= 64], 1, 0.65)
+    close = difflib.get_close_matches(name[:64], [item for item in candidates if len(item) <= 64], 1, 0.65)
     return f"did you mean {close[0]!r}?" if close else ""
 
 
 def shorten(text: str) -> str:
     """A text of the file for a message, as `show` makes it but without the quotes."""
-    return show(text)[1:-1]
+    return quote_text(text)[1:-1]

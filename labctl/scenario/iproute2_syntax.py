@@ -8,43 +8,53 @@ from __future__ import annotations
 from ipaddress import ip_network
 from typing import Any
 
-from labctl.core.resources import IP, MAIN, PROTOCOLS, TRANSIENT, Fdb, Neighbour, Port, Route, Rule
+from labctl.core.resources import (
+    IP,
+    ROUTE_PROTOCOLS,
+    RT_TABLE_MAIN,
+    TRANSIENT_NUD_STATES,
+    Fdb,
+    Interface,
+    Neighbour,
+    Route,
+    Rule,
+)
 from labctl.scenario import values
-from labctl.scenario.document import show
-from labctl.scenario.field_types import Bad, suggest
+from labctl.scenario.document import quote_text
+from labctl.scenario.field_types import InvalidValue, suggest
 
-TABLES = {"main": MAIN, "local": 255, "default": 253}
-_UNKNOWN = "00:00:00:00:00:00"  # a VXLAN device's entry for all unknown addresses
+TABLES = {"main": RT_TABLE_MAIN, "local": 255, "default": 253}
+_ALL_ZEROS_MAC = "00:00:00:00:00:00"  # a VXLAN device's entry for all unknown addresses
 ROUTE_KINDS = ("unicast", "blackhole", "unreachable", "prohibit", "throw")
 SCOPES = ("global", "site", "link", "host", "nowhere")
 RULE_KINDS = ("blackhole", "unreachable", "prohibit")
 _PREFIX, _ADDRESS = values.network(), values.address()
-_METRIC, _MTU, _MARK = values.integer(0, 2**32 - 1), values.integer(68, 65535), 2**32 - 1
+_METRIC, _MTU, _MAX_FWMARK = values.integer(0, 2**32 - 1), values.integer(68, 65535), 2**32 - 1
 
 
 def route(ns: str, text: str) -> Route:
     """`[-6] [TYPE] PREFIX [via ADDRESS] [dev DEVICE] [table T] [metric N] [src ADDRESS] [mtu N] [scope S]
     [proto P] [encap ip id N dst ADDRESS] [onlink]`, in any order after the prefix."""
     cursor = _Cursor(text, "a route")
-    six = cursor.take("-6", "-4") == "-6"
-    kind = cursor.take(*ROUTE_KINDS) or "unicast"
-    prefix = cursor.next("a prefix or default")
+    six = cursor.accept("-6", "-4") == "-6"
+    kind = cursor.accept(*ROUTE_KINDS) or "unicast"
+    prefix = cursor.expect("a prefix or default")
     given: dict[str, Any] = {}
-    while cursor.words:
-        word = cursor.key({*_ROUTE, "onlink", "scope", "proto", "encap"})
+    while cursor.args:
+        word = cursor.keyword({*_ROUTE, "onlink", "scope", "proto", "encap"})
         if word == "onlink":
             given[word] = True
         elif word == "proto":
-            given[word] = _proto(cursor.next("a protocol"))
+            given[word] = _route_protocol(cursor.expect("a protocol"))
         elif word == "encap":
             given[word] = _encap(cursor)
         elif word == "scope":
-            given[word] = cursor.next("a scope")
+            given[word] = cursor.expect("a scope")
         else:
             name, convert = _ROUTE[word]
             if word == "via":
-                cursor.take("inet", "inet6")
-            given[name] = convert(cursor.next(f"a value after {word}"))
+                cursor.accept("inet", "inet6")
+            given[name] = convert(cursor.expect(f"a value after {word}"))
     scope = _scope(given.pop("scope", None), "via" in given, kind)
     if prefix in ("default", "any"):
         ends = [given[end].version for end in ("via", "src") if end in given]
@@ -53,31 +63,31 @@ def route(ns: str, text: str) -> Route:
         dst = _PREFIX.convert(prefix)
     for end in ("via", "src"):
         if end in given and given[end].version != dst.version:
-            raise Bad(f"{end} {given[end]} is not of the same family as {prefix}")
+            raise InvalidValue(f"{end} {given[end]} is not of the same family as {prefix}")
     if kind == "unicast" and "via" not in given and "dev" not in given:
-        raise Bad(f"the route to {prefix} has neither via nor dev")
+        raise InvalidValue(f"the route to {prefix} has neither via nor dev")
     if kind != "unicast" and ("via" in given or "dev" in given):
-        raise Bad(f"{kind} routes have no next hop", "remove via and dev")
+        raise InvalidValue(f"{kind} routes have no next hop", "remove via and dev")
     if scope is not None and dst.version == 6:
-        raise Bad(f"scope {show(scope)} is not possible", "IPv6 routes have none")
+        raise InvalidValue(f"scope {quote_text(scope)} is not possible", "IPv6 routes have none")
     return Route(ns, dst, kind=kind, scope=scope, **given)
 
 
-def _proto(text: str) -> int:
+def _route_protocol(text: str) -> int:
     """A route's protocol, by iproute2's name or by number."""
-    known = {word: number for number, word in PROTOCOLS.items()}
+    known = {word: number for number, word in ROUTE_PROTOCOLS.items()}
     return known[text] if text in known else int(values.integer(2, 255).convert(text))
 
 
 def _encap(cursor: _Cursor) -> tuple[int, IP]:
     """`ip id NUMBER dst ADDRESS`, for a device that gets the tunnel of each packet from the route (`external`)."""
     for expected in ("ip", "id"):
-        if (word := cursor.next(expected)) != expected:
-            raise Bad(f"expected {expected}, not {show(word)}", "encap ip id NUMBER dst ADDRESS")
-    number = int(values.integer(0, 2**24 - 1).convert(cursor.next("a number")))
-    if (word := cursor.next("dst")) != "dst":
-        raise Bad(f"expected dst, not {show(word)}", "encap ip id NUMBER dst ADDRESS")
-    far: IP = _ADDRESS.convert(cursor.next("an address"))
+        if (word := cursor.expect(expected)) != expected:
+            raise InvalidValue(f"expected {expected}, not {quote_text(word)}", "encap ip id NUMBER dst ADDRESS")
+    number = int(values.integer(0, 2**24 - 1).convert(cursor.expect("a number")))
+    if (word := cursor.expect("dst")) != "dst":
+        raise InvalidValue(f"expected dst, not {quote_text(word)}", "encap ip id NUMBER dst ADDRESS")
+    far: IP = _ADDRESS.convert(cursor.expect("an address"))
     return number, far
 
 
@@ -87,99 +97,99 @@ def _scope(scope: str | None, gateway: bool, kind: str) -> str | None:
     if scope is None or scope == implied:
         return None
     if scope not in SCOPES or kind != "unicast" or (gateway and scope != "site"):
-        raise Bad(f"scope {show(scope)} is not possible", f"the other words imply {implied}")
+        raise InvalidValue(f"scope {quote_text(scope)} is not possible", f"the other words imply {implied}")
     return scope
 
 
 def rule(ns: str, text: str) -> Rule:
     """`[-6] [not] [from PREFIX] [to PREFIX] [iif D] [oif D] [fwmark M[/MASK]] pref N [lookup T | blackhole | ...]`."""
     cursor = _Cursor(text, "a rule")
-    family = 6 if cursor.take("-6", "-4") == "-6" else 4
+    family = 6 if cursor.accept("-6", "-4") == "-6" else 4
     given: dict[str, Any] = {}
-    while cursor.words:
-        word = cursor.key({*_RULE, *RULE_KINDS, "fwmark", "not"})
+    while cursor.args:
+        word = cursor.keyword({*_RULE, *RULE_KINDS, "fwmark", "not"})
         if word in RULE_KINDS:
             given["kind"] = word
         elif word == "not":
             given["invert"] = True
         elif word == "fwmark":
-            mark, slash, mask = cursor.next("a mark").partition("/")
+            mark, slash, mask = cursor.expect("a mark").partition("/")
             given["mark"] = _number(mark)
             given["mask"] = _number(mask) if slash else None
         else:
             name, convert = _RULE[word]
-            given[name] = convert(cursor.next(f"a value after {word}"))
+            given[name] = convert(cursor.expect(f"a value after {word}"))
     ranges = [given[end] for end in ("src", "dst") if given.get(end) is not None]
     versions = {item.version for item in ranges}
     if len(versions) > 1:
-        raise Bad("from and to are of different families")
+        raise InvalidValue("from and to are of different families")
     if "pref" not in given:
-        raise Bad("the rule has no pref", "add its preference, such as pref 1000")
+        raise InvalidValue("the rule has no pref", "add its preference, such as pref 1000")
     if "table" not in given and "kind" not in given:
-        raise Bad("the rule has no action", "such as lookup 100 or blackhole")
+        raise InvalidValue("the rule has no action", "such as lookup 100 or blackhole")
     return Rule(ns, family=max(versions, default=family), **given)
 
 
 def neighbour(ns: str, text: str) -> Neighbour:
     """`[proxy] ADDRESS [lladdr MAC] dev DEVICE [nud STATE]`; a proxy entry has no lladdr."""
     cursor = _Cursor(text, "a neighbour")
-    proxy = cursor.take("proxy") is not None
-    ip, given = _ADDRESS.convert(cursor.next("an address")), {"nud": "permanent"}
-    while cursor.words:
-        word = cursor.key({"dev"} if proxy else {"dev", "lladdr", "nud"})
-        given[word] = cursor.next(f"a value after {word}")
-    at = _at(ns, given)
+    proxy = cursor.accept("proxy") is not None
+    ip, given = _ADDRESS.convert(cursor.expect("an address")), {"nud": "permanent"}
+    while cursor.args:
+        word = cursor.keyword({"dev"} if proxy else {"dev", "lladdr", "nud"})
+        given[word] = cursor.expect(f"a value after {word}")
+    at = _interface(ns, given)
     if proxy:
         return Neighbour(at, ip, None, proxy=True)
     if "lladdr" not in given:
-        raise Bad(f"the neighbour {ip} has no lladdr")
-    states = ("permanent", "noarp", *sorted(TRANSIENT - {"incomplete", "failed"}))
+        raise InvalidValue(f"the neighbour {ip} has no lladdr")
+    states = ("permanent", "noarp", *sorted(TRANSIENT_NUD_STATES - {"incomplete", "failed"}))
     return Neighbour(at, ip, values.MAC.convert(given["lladdr"]), values.choice(*states).convert(given["nud"]))
 
 
 def fdb(ns: str, text: str) -> Fdb:
     """`MAC dev DEVICE [dst ADDRESS]`."""
     cursor = _Cursor(text, "a forwarding entry")
-    mac = cursor.next("a MAC address")
-    mac = mac if mac == _UNKNOWN else values.MAC.convert(mac)
+    mac = cursor.expect("a MAC address")
+    mac = mac if mac == _ALL_ZEROS_MAC else values.MAC.convert(mac)
     given: dict[str, str] = {}
-    while cursor.words:
-        word = cursor.key({"dev", "dst"})
-        given[word] = cursor.next(f"a value after {word}")
-    return Fdb(_at(ns, given), mac, _ADDRESS.convert(given["dst"]) if "dst" in given else None)
+    while cursor.args:
+        word = cursor.keyword({"dev", "dst"})
+        given[word] = cursor.expect(f"a value after {word}")
+    return Fdb(_interface(ns, given), mac, _ADDRESS.convert(given["dst"]) if "dst" in given else None)
 
 
-def _at(ns: str, given: dict[str, str]) -> Port:
+def _interface(ns: str, given: dict[str, str]) -> Interface:
     if "dev" not in given:
-        raise Bad("the entry names no device", "such as dev eth0")
-    return Port(ns, values.device(given["dev"]))
+        raise InvalidValue("the entry names no device", "such as dev eth0")
+    return Interface(ns, values.device(given["dev"]))
 
 
 class _Cursor:
     """Iterates over the words of one line."""
 
-    def __init__(self, text: str, what: str) -> None:
-        self.words, self.what = text.split(), what
+    def __init__(self, text: str, subject: str) -> None:
+        self.args, self.subject = text.split(), subject
         self.seen: set[str] = set()
 
-    def take(self, *known: str) -> str | None:
+    def accept(self, *allowed: str) -> str | None:
         """The next word if it is one of these."""
-        return self.words.pop(0) if self.words and self.words[0] in known else None
+        return self.args.pop(0) if self.args and self.args[0] in allowed else None
 
-    def next(self, what: str) -> str:
+    def expect(self, what: str) -> str:
         """The next word, which must be there."""
-        if not self.words:
-            raise Bad(f"{self.what} ends, but {what} is expected")
-        return self.words.pop(0)
+        if not self.args:
+            raise InvalidValue(f"{self.subject} ends, but {what} is expected")
+        return self.args.pop(0)
 
-    def key(self, known: set[str]) -> str:
+    def keyword(self, allowed: set[str]) -> str:
         """The next word. It must be one of these, and must not appear twice."""
-        word = self.next("a word")
-        if word not in known:
-            hint = suggest(word, known) or f"known words: {', '.join(sorted(known))}"
-            raise Bad(f"{self.what} cannot have {show(word)}", hint)
+        word = self.expect("a word")
+        if word not in allowed:
+            hint = suggest(word, allowed) or f"known words: {', '.join(sorted(allowed))}"
+            raise InvalidValue(f"{self.subject} cannot have {quote_text(word)}", hint)
         if word in self.seen:
-            raise Bad(f"{word!r} appears twice")
+            raise InvalidValue(f"{word!r} appears twice")
         self.seen.add(word)
         return word
 
@@ -195,13 +205,13 @@ def _number(text: str) -> int:
     try:
         number = int(text[:12], 0)
     except ValueError:
-        raise Bad(f"{show(text)} is not a fwmark", "such as 0x1 or 0x1/0xff") from None
-    if not 0 <= number <= _MARK or len(text) > 12:
-        raise Bad(f"{show(text)} is out of bounds for a fwmark")
+        raise InvalidValue(f"{quote_text(text)} is not a fwmark", "such as 0x1 or 0x1/0xff") from None
+    if not 0 <= number <= _MAX_FWMARK or len(text) > 12:
+        raise InvalidValue(f"{quote_text(text)} is out of bounds for a fwmark")
     return number
 
 
-def _any(text: str) -> Any:
+def _prefix_or_all(text: str) -> Any:
     return None if text in ("all", "any") else _PREFIX.convert(text)
 
 
@@ -214,8 +224,8 @@ _ROUTE: dict[str, tuple[str, Any]] = {
     "mtu": ("mtu", _MTU.convert),
 }
 _RULE: dict[str, tuple[str, Any]] = {
-    "from": ("src", _any),
-    "to": ("dst", _any),
+    "from": ("src", _prefix_or_all),
+    "to": ("dst", _prefix_or_all),
     "iif": ("iif", values.device),
     "oif": ("oif", values.device),
     "pref": ("pref", values.integer(1, 32765).convert),

@@ -9,118 +9,120 @@ import re
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import NoReturn
 
-from labctl.scenario.document import Map, Node, Place, Reader, Seq, Text, fail, show
+from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, fail, quote_text
 
 MAX_DEPTH = 64
 _BLANK = re.compile(r"[ \t\n\r]*")
 _BARE = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?|true|false|null")
 
 
-def parse_json(text: str, file: str, reader: Reader, start: Place | None = None) -> Node:
+def parse_json(text: str, file: str, reader: Reader, fixed_position: Position | None = None) -> TreeNode:
     """Read a JSON text. Duplicate keys are reported to `reader`. If the text is itself a value in a file, `start` is
     the position of that value: every node gets it, and messages add the line and column within the text.
 
     Raises ScenarioError at the first error.
     """
-    scanner = _Scanner(text, file, reader, start)
+    scanner = _Scanner(text, file, reader, fixed_position)
     node = scanner.value(0)
     scanner.blank()
-    if scanner.at < len(text):
-        scanner.wrong("more text after the end of the value")
+    if scanner.index < len(text):
+        scanner.raise_error("more text after the end of the value")
     return node
 
 
 class _Scanner:
-    def __init__(self, text: str, file: str, reader: Reader, start: Place | None) -> None:
-        self.text, self.file, self.reader, self.start = text, file, reader, start
-        self.at = 0
+    def __init__(self, text: str, file: str, reader: Reader, fixed_position: Position | None) -> None:
+        self.text, self.file, self.reader, self.fixed_position = text, file, reader, fixed_position
+        self.index = 0
 
     def blank(self) -> str:
         """Skip white space. Return the next character, "" at the end."""
-        found = _BLANK.match(self.text, self.at)
-        self.at = found.end() if found is not None else self.at
-        return self.text[self.at : self.at + 1]
+        found = _BLANK.match(self.text, self.index)
+        self.index = found.end() if found is not None else self.index
+        return self.text[self.index : self.index + 1]
 
-    def value(self, depth: int) -> Node:
+    def value(self, depth: int) -> TreeNode:
         if depth > MAX_DEPTH:
-            self.wrong(f"nested more than {MAX_DEPTH} levels deep")
-        sign, place = self.blank(), self.place()
+            self.raise_error(f"nested more than {MAX_DEPTH} levels deep")
+        sign, start = self.blank(), self.position()
         if sign == "{":
-            return self._map(place, depth)
+            return self._map(start, depth)
         if sign == "[":
-            return self._list(place, depth)
+            return self._list(start, depth)
         if sign == '"':
-            return Text(place, self._string(), False)
-        found = _BARE.match(self.text, self.at)
+            return Text(start, self._string(), False)
+        found = _BARE.match(self.text, self.index)
         if found is None:
-            self.wrong(f"a value cannot begin with {show(sign)}" if sign else "a value is missing at the end")
-        self.at = found.end()
-        return Text(place, found[0], True)
+            self.raise_error(
+                f"a value cannot begin with {quote_text(sign)}" if sign else "a value is missing at the end"
+            )
+        self.index = found.end()
+        return Text(start, found[0], True)
 
-    def place(self) -> Place:
-        if self.start is not None:
-            return self.start
-        before = self.text[: self.at]
-        return Place(self.file, before.count("\n") + 1, self.at - (before.rfind("\n") + 1) + 1)
+    def position(self) -> Position:
+        if self.fixed_position is not None:
+            return self.fixed_position
+        before = self.text[: self.index]
+        return Position(self.file, before.count("\n") + 1, self.index - (before.rfind("\n") + 1) + 1)
 
-    def wrong(self, what: str, hint: str = "") -> NoReturn:
-        if self.start is not None:
-            before = self.text[: self.at]
-            column = self.at - (before.rfind("\n") + 1) + 1
+    def raise_error(self, what: str, hint: str = "") -> NoReturn:
+        if self.fixed_position is not None:
+            before = self.text[: self.index]
+            column = self.index - (before.rfind("\n") + 1) + 1
             what = f"{what} (line {before.count(chr(10)) + 1}, column {column} of the text)"
-        fail(self.place(), f"this is not valid JSON: {what}", hint)
+        fail(self.position(), f"this is not valid JSON: {what}", hint)
 
     def _string(self) -> str:
         try:
-            found, end = scanstring(self.text, self.at + 1, True)
+            found, end = scanstring(self.text, self.index + 1, True)
         except ValueError as error:
-            position = getattr(error, "pos", self.at)
-            self.at = min(position, len(self.text))
-            self.wrong(str(getattr(error, "msg", error)).rstrip(": at").lower() or "a string is not closed")
-        self.at = end
+            position = getattr(error, "pos", self.index)
+            self.index = min(position, len(self.text))
+            self.raise_error(str(getattr(error, "msg", error)).rstrip(": at").lower() or "a string is not closed")
+        self.index = end
         return str(found)
 
-    def _map(self, place: Place, depth: int) -> Map:
-        self.at += 1
-        items: dict[str, tuple[Text, Node]] = {}
+    def _map(self, start: Position, depth: int) -> Map:
+        self.index += 1
+        items: dict[str, tuple[Text, TreeNode]] = {}
         while (sign := self.blank()) != "}" or items:
             if sign != '"':
-                self.wrong(*_no_key(sign, bool(items)))
-            key = Text(self.place(), self._string(), False)
+                self.raise_error(*_missing_key_message(sign, bool(items)))
+            key = Text(self.position(), self._string(), False)
             if self.blank() != ":":
-                self.wrong(f"a ':' is missing after the key {show(key.value)}")
-            self.at += 1
+                self.raise_error(f"a ':' is missing after the key {quote_text(key.value)}")
+            self.index += 1
             node = self.value(depth + 1)
             if key.value in items:
-                self.reader.problem(key, f"{show(key.value)} is written twice")
+                self.reader.add_problem(key, f"{quote_text(key.value)} is written twice")
             items[key.value] = (key, node)
-            if self._closed("}"):
-                return Map(place, tuple(items.values()))
-        self.at += 1
-        return Map(place)
+            if self._is_last("}"):
+                return Map(start, tuple(items.values()))
+        self.index += 1
+        return Map(start)
 
-    def _list(self, place: Place, depth: int) -> Seq:
-        self.at += 1
-        items: list[Node] = []
+    def _list(self, start: Position, depth: int) -> Seq:
+        self.index += 1
+        items: list[TreeNode] = []
         if self.blank() == "]":
-            self.at += 1
-            return Seq(place)
+            self.index += 1
+            return Seq(start)
         while True:
             items.append(self.value(depth + 1))
-            if self._closed("]"):
-                return Seq(place, tuple(items))
+            if self._is_last("]"):
+                return Seq(start, tuple(items))
 
-    def _closed(self, end: str) -> bool:
+    def _is_last(self, end: str) -> bool:
         sign = self.blank()
         if sign not in (end, ","):
-            self.wrong(f"',' or '{end}' is missing" + (f" before {show(sign)}" if sign else " at the end"))
-        self.at += 1
+            self.raise_error(f"',' or '{end}' is missing" + (f" before {quote_text(sign)}" if sign else " at the end"))
+        self.index += 1
         return sign == end
 
 
-def _no_key(sign: str, after_comma: bool) -> tuple[str, str]:
+def _missing_key_message(sign: str, after_comma: bool) -> tuple[str, str]:
     if sign == "}" and after_comma:
         return "a comma before the '}'", "JSON allows no comma after the last entry"
     if not sign:
         return "a '}' is missing at the end", ""
-    return f"a key cannot begin with {show(sign)}", "JSON keys are in double quotes"
+    return f"a key cannot begin with {quote_text(sign)}", "JSON keys are in double quotes"

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from labctl import models
-from labctl.scenario.field_types import Json, Key, described, object_schema
+from labctl.scenario.field_types import Json, Key, key_schema, object_schema
 from labctl.scenario.language import (
     CHECK,
     SEE,
-    common,
+    common_keys,
     machine_keys,
     model_keys,
     network_keys,
@@ -27,8 +27,8 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 def schema() -> Json:
     """The JSON Schema (draft 2020-12) of a scenario file; `model` decides which keys are allowed."""
-    known = models.names()
-    base = {key.name: described(key) for key in common(known) if key.name != "checks"}
+    known = models.model_names()
+    base = {key.name: key_schema(key) for key in common_keys(known) if key.name != "checks"}
     return {
         "$schema": DRAFT,
         "title": "labctl scenario",
@@ -37,7 +37,7 @@ def schema() -> Json:
         "required": ["model"],
         "properties": base,
         "allOf": [_branch(name) for name in known],
-        "$defs": {_definition(name): _of_model(name, known) for name in known},
+        "$defs": {_definition(name): _model_schema(name, known) for name in known},
     }
 
 
@@ -50,19 +50,19 @@ def _definition(name: str) -> str:
     return f"model-{name}"
 
 
-def _of_model(name: str, known: tuple[str, ...]) -> Json:
+def _model_schema(name: str, known: tuple[str, ...]) -> Json:
     """The schema of a scenario of one model: every key that is allowed."""
-    model = models.find(name)
+    model = models.find_model(name)
     branch = object_schema(model_keys(model, known))
     branch["properties"]["model"] = {"const": name, "description": summary(model)}
     branch["description"] = summary(model)
-    machines = [key for key in machine_keys(model) if key.name in _outer(model)]
+    machines = [key for key in machine_keys(model) if key.name in _machine_key_names(model)]
     if machines:
         branch["oneOf"] = [{"required": [key.name]} for key in machines]
     return branch
 
 
-def _outer(model: Any) -> tuple[str, ...]:
+def _machine_key_names(model: Any) -> tuple[str, ...]:
     """The keys that can list a model's machines; none for a raw scenario."""
     return (model.MACHINES[0], "nodes") if model.MACHINES[1] else ()
 
@@ -78,16 +78,16 @@ def reference() -> str:
 
 
 def _reference() -> Iterator[str]:
-    known = models.names()
+    known = models.model_names()
     yield "# The scenario language"
     yield ""
     yield "A scenario is one YAML file: a model, its machines, and checks. This page is generated from the table that"
     yield "the parser uses; `labctl schema` prints the same as a JSON Schema for editors."
-    yield from _table("Every scenario", common(known), "")
+    yield from _table("Every scenario", common_keys(known), "")
     yield from _table("A check", CHECK.keys, f"Exactly one of {_code(CHECK.exactly_one)} is required.")
     yield from _table("`see` and `not see`", SEE.keys, "One mapping, or a list of mappings.")
     for name in known:
-        model = models.find(name)
+        model = models.find_model(name)
         if model.MACHINES[1]:
             yield from _table(f"Model `{name}`", _model_rows(model), summary(model) + ".")
             for title, keys in inner_keys(model):
@@ -103,13 +103,13 @@ def _model_rows(model: Any) -> tuple[Key, ...]:
 def inner_keys(model: Any) -> Iterator[tuple[str, tuple[Key, ...]]]:
     """The keys of a model's networks and containers, each group with a title."""
     for title in ("Network", "Container"):
-        own = setting_keys(model, title)
-        if own is not None:
-            yield f"A {title.lower()}", own.keys
+        settings = setting_keys(model, title)
+        if settings is not None:
+            yield f"A {title.lower()}", settings.keys
 
 
 def _raw() -> Iterator[str]:
-    model = models.find("raw")
+    model = models.find_model("raw")
     yield from _table("Model `raw`", machine_keys(model), summary(model) + ".")
     yield from _table("A namespace of `namespaces`", NAMESPACE.keys, "")
     yield from _table("A link of `links`", LINK.keys, f"Exactly one of {_code(LINK.exactly_one)} is required.")
@@ -124,7 +124,7 @@ def _table(title: str, keys: Iterable[Key], text: str) -> Iterator[str]:
     yield "|---|---|---|---|"
     for key in keys:
         default = "required" if key.required else f"`{key.default}`" if _literal(key) else key.default
-        cells = (f"`{key.name}`", key.kind.what, default, key.help)
+        cells = (f"`{key.name}`", key.field_type.what, default, key.help)
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

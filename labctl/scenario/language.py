@@ -12,13 +12,13 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from labctl.cni.conflist import Conflist
-from labctl.core.resources import IP, Port
-from labctl.core.scenario_types import Listen, Publish, Run
+from labctl.core.resources import IP, Interface
+from labctl.core.scenario_types import ListeningPort, PodContainer, PublishedPort
 from labctl.scenario import port_values, values
 from labctl.scenario.conflist_field import CONFLIST
-from labctl.scenario.document import show
-from labctl.scenario.field_types import Bad, Key, Many, Named, Scalar, Section, suggest
-from labctl.scenario.nodes_field import Loose, Machines, Own
+from labctl.scenario.document import quote_text
+from labctl.scenario.field_types import InvalidValue, Key, ListOf, MapOf, Scalar, Section, suggest
+from labctl.scenario.nodes_field import NodesField, OptionalSection, SettingsClass
 
 PROBES = ("ping", "tcp", "udp", "mesh", "taken")
 
@@ -26,23 +26,27 @@ PROBES = ("ping", "tcp", "udp", "mesh", "taken")
 def _arrow(text: str) -> tuple[str, str]:
     source, arrow, target = text.partition("->")
     if not arrow or "->" in target:
-        raise Bad(f"{show(text)} does not name a source and a target", "write SOURCE -> TARGET, such as a -> c")
+        raise InvalidValue(
+            f"{quote_text(text)} does not name a source and a target", "write SOURCE -> TARGET, such as a -> c"
+        )
     return values.LABEL.convert(source.strip()), target.strip()
 
 
-def _ping(text: str) -> tuple[str, str | Port | IP, int | None]:
+def _ping(text: str) -> tuple[str, str | Interface | IP, int | None]:
     source, end = _arrow(text)
     host, port = _split(end)
     if port is not None and "/" not in host:
-        raise Bad(f"{show(end)} names a port, but a ping has no port", "use tcp: or udp:")
+        raise InvalidValue(f"{quote_text(end)} names a port, but a ping has no port", "use tcp: or udp:")
     return source, values.target(end), None
 
 
-def _connect(text: str) -> tuple[str, str | Port | IP, int | None]:
+def _connect(text: str) -> tuple[str, str | Interface | IP, int | None]:
     source, end = _arrow(text)
     host, port = _split(end)
     if port is None:
-        raise Bad(f"{show(end)} does not name a port", "write TARGET:PORT, such as c:8080 or [2001:db8::1]:53")
+        raise InvalidValue(
+            f"{quote_text(end)} does not name a port", "write TARGET:PORT, such as c:8080 or [2001:db8::1]:53"
+        )
     return source, values.target(host), values.integer(1, 65535).convert(port)
 
 
@@ -57,9 +61,9 @@ def _split(end: str) -> tuple[str, str | None]:
     return host, port
 
 
-_WHO = r"^\s*[a-z0-9][-a-z0-9]*\s*->\s*\S+"
-PING = Scalar("SOURCE -> TARGET", _ping, {"type": "string", "pattern": rf"{_WHO}\s*$"})
-CONNECT = Scalar("SOURCE -> TARGET:PORT", _connect, {"type": "string", "pattern": rf"{_WHO}:[0-9]+\s*$"})
+_SOURCE_PATTERN = r"^\s*[a-z0-9][-a-z0-9]*\s*->\s*\S+"
+PING = Scalar("SOURCE -> TARGET", _ping, {"type": "string", "pattern": rf"{_SOURCE_PATTERN}\s*$"})
+CONNECT = Scalar("SOURCE -> TARGET:PORT", _connect, {"type": "string", "pattern": rf"{_SOURCE_PATTERN}:[0-9]+\s*$"})
 _TUNNELS = ("none", "vxlan", "geneve", "ipip", "udp")
 _TUNNEL = re.compile(rf"({'|'.join(_TUNNELS)})|(vxlan|geneve) [0-9]{{1,8}}")
 
@@ -67,7 +71,9 @@ _TUNNEL = re.compile(rf"({'|'.join(_TUNNELS)})|(vxlan|geneve) [0-9]{{1,8}}")
 def _encap(text: str) -> str:
     text = " ".join(text.split())
     if not _TUNNEL.fullmatch(text):
-        raise Bad(f"{show(text)} is not one of {', '.join(_TUNNELS)}", suggest(text, _TUNNELS) or "such as vxlan 42")
+        raise InvalidValue(
+            f"{quote_text(text)} is not one of {', '.join(_TUNNELS)}", suggest(text, _TUNNELS) or "such as vxlan 42"
+        )
     return text
 
 
@@ -77,7 +83,7 @@ ENCAP = Scalar(
     {"type": "string", "pattern": f"^({_TUNNEL.pattern})$"},
 )
 PACKET = values.choice("request", "reply", "arp")
-SIZES = values.integer(24, 65507)  # ping's time stamp and the payload marker fit; the maximum of IPv4
+PING_SIZE = values.integer(24, 65507)  # ping's time stamp and the payload marker fit; the maximum of IPv4
 
 SEE = Section(
     "see",
@@ -102,7 +108,7 @@ CHECK = Section(
         Key("udp", CONNECT, "a UDP datagram and its reply: SOURCE -> TARGET:PORT"),
         Key(
             "taken",
-            port_values.TAKEN,
+            port_values.PORT_IN_USE,
             "a port that is in use there, so that no other process can listen on it: MACHINE:PORT",
         ),
         Key("mesh", values.choice("pods", "containers"), "every pod reaches every pod, without source NAT"),
@@ -114,7 +120,7 @@ CHECK = Section(
         ),
         Key(
             "listen",
-            port_values.LISTEN,
+            port_values.LISTENER,
             "whether labctl starts the listener in the target (tcp, udp); or the machine and port where it must"
             " listen, if the destination is translated on the way",
             "true",
@@ -127,26 +133,30 @@ CHECK = Section(
         ),
         Key(
             "size",
-            SIZES,
+            PING_SIZE,
             "payload bytes of a ping that is never fragmented (ping -M do -s): 28 less than the packet's size. With"
             " `expect: fail` the packet must be too big: only an EMSGSIZE error, or an ICMP 'fragmentation needed' or"
             " 'packet too big', counts as proof",
             "56, and fragments allowed",
         ),
         Key("via", values.choice("tap", "tcpdump"), "what captures packets at the points of `see`", "tap"),
-        Key("see", Many(SEE, one=True), "how the check's packet looks at a point on its path"),
-        Key("not see", Many(SEE, one=True), "a packet that does not pass a point; its absence needs positive evidence"),
+        Key("see", ListOf(SEE, allow_single=True), "how the check's packet looks at a point on its path"),
+        Key(
+            "not see",
+            ListOf(SEE, allow_single=True),
+            "a packet that does not pass a point; its absence needs positive evidence",
+        ),
     ),
     exactly_one=PROBES,
 )
 
 
-def common(models: tuple[str, ...]) -> tuple[Key, ...]:
+def common_keys(model_names: tuple[str, ...]) -> tuple[Key, ...]:
     """The keys of every scenario."""
     return (
         Key("name", values.LABEL, "the lab's name, a DNS label", "the file's name"),
         Key("say", values.SENTENCE, "what the scenario shows, in one sentence"),
-        Key("model", values.choice(*models), "the network model that the lab reproduces", required=True),
+        Key("model", values.choice(*model_names), "the network model that the lab reproduces", required=True),
         Key(
             "approximate",
             values.BOOLEAN,
@@ -154,7 +164,7 @@ def common(models: tuple[str, ...]) -> tuple[Key, ...]:
             " `--approximate` does; `false` forbids it",
             "as the command line says",
         ),
-        Key("checks", Many(CHECK), "claims about the lab, each proven by packets"),
+        Key("checks", ListOf(CHECK), "claims about the lab, each proven by packets"),
     )
 
 
@@ -165,7 +175,7 @@ def machine_keys(model: Any) -> tuple[Key, ...]:
 
         return RAW
     outer, inner = model.MACHINES
-    kind = Machines(outer, inner, setting_keys(model, "Container"))
+    kind = NodesField(outer, inner, setting_keys(model, "Container"))
     keys = [Key(outer, kind, f"the lab's {outer} and the {inner} on each")]
     if outer != "nodes":
         keys.append(Key("nodes", kind, f"another name for `{outer}`"))
@@ -174,17 +184,17 @@ def machine_keys(model: Any) -> tuple[Key, ...]:
 
 def network_keys(model: Any) -> tuple[Key, ...]:
     """The key `networks`, if the model has a class `Network`; else no key."""
-    own = setting_keys(model, "Network")
-    if own is None:
+    settings = setting_keys(model, "Network")
+    if settings is None:
         return ()
-    kind = Named(values.LABEL, Loose(Section("network", own.keys)))
+    kind = MapOf(values.LABEL, OptionalSection(Section("network", settings.keys)))
     return (Key("networks", kind, f"user-defined networks, on each of the lab's {model.MACHINES[0]}, by name"),)
 
 
-def setting_keys(model: Any, name: str) -> Own | None:
+def setting_keys(model: Any, name: str) -> SettingsClass | None:
     """The keys for each container or network of a model: the fields of its class `name`; None if it has none."""
-    made = getattr(model, name, None)
-    return None if made is None else Own(made, _field_keys(made))
+    settings_class = getattr(model, name, None)
+    return None if settings_class is None else SettingsClass(settings_class, _field_keys(settings_class))
 
 
 def option_keys(model: Any) -> tuple[Key, ...]:
@@ -192,23 +202,23 @@ def option_keys(model: Any) -> tuple[Key, ...]:
     return _field_keys(model.Options)
 
 
-def _field_keys(made: Any) -> tuple[Key, ...]:
-    hints = get_type_hints(made)
+def _field_keys(settings_class: Any) -> tuple[Key, ...]:
+    hints = get_type_hints(settings_class)
     keys = []
-    for field in dataclasses.fields(made):
-        kind = _kind(hints[field.name], field.metadata)
+    for field in dataclasses.fields(settings_class):
+        kind = _field_type(hints[field.name], field.metadata)
         help_ = str(field.metadata.get("help", ""))
-        keys.append(Key(field.name, kind, help_, _written(field.default), dashes=True))
+        keys.append(Key(field.name, kind, help_, _default_text(field.default), allow_dashes=True))
     return tuple(keys)
 
 
-def model_keys(model: Any, models: tuple[str, ...]) -> tuple[Key, ...]:
+def model_keys(model: Any, model_names: tuple[str, ...]) -> tuple[Key, ...]:
     """Every key of a scenario of this model, in the usual order."""
-    name, say, which, otherwise, checks = common(models)
+    name, say, which, otherwise, checks = common_keys(model_names)
     return (name, say, which, otherwise, *machine_keys(model), *network_keys(model), *option_keys(model), checks)
 
 
-def _written(default: Any) -> str:
+def _default_text(default: Any) -> str:
     """A default as a file would write it."""
     if isinstance(default, bool):
         return "true" if default else "false"
@@ -217,17 +227,17 @@ def _written(default: Any) -> str:
     return "" if default is None or default is dataclasses.MISSING else str(default)
 
 
-_SIMPLE: dict[Any, Any] = {
+_TYPE_BY_ANNOTATION: dict[Any, Any] = {
     bool: values.BOOLEAN,
     float: values.NUMBER,
-    IPv4Network: values.network(4, of_hosts=True),
+    IPv4Network: values.network(4, for_hosts=True),
     IPv6Network: values.network(6),
-    IPv4Address: values.address(4, of_hosts=True),
+    IPv4Address: values.address(4, for_hosts=True),
     IPv6Address: values.address(6),
-    Publish: port_values.PUBLISH,
+    PublishedPort: port_values.PUBLISHED_PORT,
     Conflist: CONFLIST,
-    Listen: port_values.LISTENING,
-    Run: port_values.RUN,
+    ListeningPort: port_values.LISTENING_PORT,
+    PodContainer: port_values.POD_CONTAINER,
 }
 _FORMS = {
     "name": values.LABEL,
@@ -238,19 +248,19 @@ _FORMS = {
 }
 
 
-def _kind(annotation: Any, metadata: Any) -> Any:
+def _field_type(annotation: Any, metadata: Any) -> Any:
     """The value type for an option's annotation. Raises TypeError if there is none."""
     if get_origin(annotation) in (Union, types.UnionType):
         inner = [item for item in get_args(annotation) if item is not type(None)]
         if len(inner) == 1:
-            kind = _kind(inner[0], metadata)
-            return dataclasses.replace(kind, null=True) if isinstance(kind, Scalar) else kind
+            kind = _field_type(inner[0], metadata)
+            return dataclasses.replace(kind, nullable=True) if isinstance(kind, Scalar) else kind
         if set(inner) == {IPv4Network, IPv6Network}:
             return values.network()
         if set(inner) == {IPv4Address, IPv6Address}:
             return values.address()
     if get_origin(annotation) is tuple:
-        return Many(_kind(get_args(annotation)[0], metadata))
+        return ListOf(_field_type(get_args(annotation)[0], metadata))
     if metadata.get("form"):
         return _FORMS[metadata["form"]]
     if metadata.get("choices"):
@@ -259,6 +269,6 @@ def _kind(annotation: Any, metadata: Any) -> Any:
         return values.integer(metadata.get("minimum"), metadata.get("maximum"))
     if annotation is str:
         return values.SENTENCE
-    if annotation in _SIMPLE:
-        return _SIMPLE[annotation]
+    if annotation in _TYPE_BY_ANNOTATION:
+        return _TYPE_BY_ANNOTATION[annotation]
     raise TypeError(f"an option cannot be a {annotation}")

@@ -6,30 +6,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from labctl.core.scenario_types import Node as Machine
-from labctl.scenario.document import Map, Node, Place, Reader, Seq, Text, show
-from labctl.scenario.field_types import Found, Json, Key, Many, Named, Section
+from labctl.core.scenario_types import ScenarioNode
+from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, quote_text
+from labctl.scenario.field_types import Json, Key, ListOf, Located, MapOf, Section
 from labctl.scenario.values import LABEL, integer
 
 RESERVED = ("fabric", "internet", "vm", "localhost")
-MOST_NODES, MOST_PODS, MOST_MACHINES = 1000, 5000, 10_000
-_COUNT = integer(1, MOST_NODES)
-_PODS = integer(0, MOST_PODS)
+MAX_NODES, MAX_PODS, MAX_MACHINES = 1000, 5000, 10_000
+_COUNT = integer(1, MAX_NODES)
+_PODS = integer(0, MAX_PODS)
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class SettingsClass:
     """The settings of each container (or network) of a model: the model's class for them, and the keys."""
 
-    made: Any
+    model_class: Any
     keys: tuple[Key, ...]
 
-    def make(self, found: dict[str, Found]) -> Any:
+    def make(self, found: dict[str, Located]) -> Any:
         """An object of the model's class from what was read."""
-        return self.made(**values(found))
+        return self.model_class(**plain_values(found))
 
 
-def values(found: dict[str, Found]) -> dict[str, Any]:
+def plain_values(found: dict[str, Located]) -> dict[str, Any]:
     """The values that were read, without their positions."""
     return {
         name: tuple(one.value for one in item.value) if isinstance(item.value, tuple) else item.value
@@ -38,7 +38,7 @@ def values(found: dict[str, Found]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Loose:
+class OptionalSection:
     """A section that may be empty, so that only its name is given."""
 
     section: Section
@@ -47,7 +47,7 @@ class Loose:
     def what(self) -> str:
         return self.section.what
 
-    def read(self, node: Node, label: str, reader: Reader) -> Any:
+    def read(self, node: TreeNode, label: str, reader: Reader) -> Any:
         return self.section.read(node, label, reader)
 
     def schema(self) -> Json:
@@ -61,50 +61,50 @@ class Pods:
     Reads as an int, or a tuple of Found names, or of Found pairs of a name and the model's object.
     """
 
-    word: str
-    own: Own | None = None
+    noun: str
+    settings: SettingsClass | None = None
 
     @property
     def what(self) -> str:
-        mapping = f", or a mapping from names to {_listed(self.own)}" if self.own is not None else ""
-        return f"a list of {self.word}, or their number{mapping}"
+        mapping = f", or a mapping from names to {_key_list(self.settings)}" if self.settings is not None else ""
+        return f"a list of {self.noun}, or their number{mapping}"
 
-    def read(self, node: Node, label: str, reader: Reader) -> int | tuple[Found, ...] | None:
+    def read(self, node: TreeNode, label: str, reader: Reader) -> int | tuple[Located, ...] | None:
         if isinstance(node, Text):
             if node.is_null:
                 return ()
             count: int | None = _PODS.read(node, label, reader)
             return count
         if isinstance(node, Map):
-            if self.own is not None:
-                return self._settled(node, label, reader, self.own)
-            reader.problem(node, f"{label}: expected {self.what}, not a mapping", "such as [a, b] or 3")
+            if self.settings is not None:
+                return self._read_settings(node, label, reader, self.settings)
+            reader.add_problem(node, f"{label}: expected {self.what}, not a mapping", "such as [a, b] or 3")
             return None
-        names: tuple[Found, ...] | None = Many(LABEL).read(node, label, reader)
+        names: tuple[Located, ...] | None = ListOf(LABEL).read(node, label, reader)
         return names
 
-    def _settled(self, node: Map, label: str, reader: Reader, own: Own) -> tuple[Found, ...]:
-        rows = Named(LABEL, Loose(Section(self.word[:-1], own.keys))).read(node, label, reader)
-        return tuple(Found((name.value, own.make(found.value)), name.at, name.key) for name, found in rows)
+    def _read_settings(self, node: Map, label: str, reader: Reader, settings: SettingsClass) -> tuple[Located, ...]:
+        rows = MapOf(LABEL, OptionalSection(Section(self.noun[:-1], settings.keys))).read(node, label, reader)
+        return tuple(Located((name.value, settings.make(found.value)), name.at, name.key) for name, found in rows)
 
     def schema(self) -> Json:
-        ways = [_PODS.schema(), Many(LABEL).schema()]
-        if self.own is not None:
-            ways.append(Named(LABEL, Loose(Section("", self.own.keys))).schema())
+        ways = [_PODS.schema(), ListOf(LABEL).schema()]
+        if self.settings is not None:
+            ways.append(MapOf(LABEL, OptionalSection(Section("", self.settings.keys))).schema())
         return {"anyOf": ways}
 
 
-def _listed(own: Own) -> str:
+def _key_list(own: SettingsClass) -> str:
     return "{" + ", ".join(key.name for key in own.keys) + "}"
 
 
 @dataclass(frozen=True, slots=True)
-class Machines:
+class NodesField:
     """The value of `nodes:`. Reads as a tuple of the scenario's nodes; every name is valid and unique."""
 
     outer: str
     inner: str
-    own: Own | None = None
+    settings: SettingsClass | None = None
 
     @property
     def what(self) -> str:
@@ -114,50 +114,52 @@ class Machines:
     def pods(self) -> tuple[Key, ...]:
         """The key of the pods: the model's name for it, and the other names."""
         names = (self.inner, *(word for word in ("pods", "containers") if word != self.inner))
-        more = ", or a mapping from names to settings" if self.own is not None else ""
+        more = ", or a mapping from names to settings" if self.settings is not None else ""
         helps = (f"the {self.inner}: a list of names, or their number{more}", *[f"another name for `{self.inner}`"] * 2)
-        return tuple(Key(name, Pods(self.inner, self.own), text) for name, text in zip(names, helps, strict=False))
+        return tuple(Key(name, Pods(self.inner, self.settings), text) for name, text in zip(names, helps, strict=False))
 
-    def read(self, node: Node, label: str, reader: Reader) -> tuple[Machine, ...] | None:
+    def read(self, node: TreeNode, label: str, reader: Reader) -> tuple[ScenarioNode, ...] | None:
         if isinstance(node, Seq):
-            bare: list[tuple[Found, Found | None]] = [(name, None) for name in Many(LABEL).read(node, label, reader)]
-            return _Builder(self, reader).build(bare)
+            bare: list[tuple[Located, Located | None]] = [
+                (name, None) for name in ListOf(LABEL).read(node, label, reader)
+            ]
+            return _NodeBuilder(self, reader).build(bare)
         if not isinstance(node, Map):
-            reader.problem(node, f"{label}: expected {self.what}", f"or a number: {{count: 3, {self.inner}: 2}}")
+            reader.add_problem(node, f"{label}: expected {self.what}", f"or a number: {{count: 3, {self.inner}: 2}}")
             return None
         counting = [key for key, _ in node.items if key.value in ("count", "pods", "containers")]
         if counting:
-            return self._counted(node, counting[0], label, reader)
+            return self._read_count(node, counting[0], label, reader)
         section = Section(self.outer[:-1], self.pods)
-        rows = Named(LABEL, section).read(node, label, reader)
-        return _Builder(self, reader).build([(name, self._pods(found.value, reader)) for name, found in rows])
+        rows = MapOf(LABEL, section).read(node, label, reader)
+        return _NodeBuilder(self, reader).build([(name, self._pods(found.value, reader)) for name, found in rows])
 
-    def _pods(self, found: dict[str, Found], reader: Reader) -> Found | None:
+    def _pods(self, found: dict[str, Located], reader: Reader) -> Located | None:
         several = [name for name in found if name != "count"]
         if len(several) > 1:
-            reader.problem(
+            reader.add_problem(
                 found[several[1]].key, f"{several[0]!r} and {several[1]!r} are the same key", "keep one of them"
             )
         return found[several[0]] if several else None
 
-    def _counted(self, node: Map, counting: Text, label: str, reader: Reader) -> tuple[Machine, ...] | None:
+    def _read_count(self, node: Map, count_key: Text, label: str, reader: Reader) -> tuple[ScenarioNode, ...] | None:
         names = [key for key, _ in node.items if key.value not in ("count", "pods", "containers")]
         if names:
-            what = f"{label}: {counting.value!r} cannot be mixed with names such as {show(names[0].value)}"
+            what = f"{label}: {count_key.value!r} cannot be mixed with names such as {quote_text(names[0].value)}"
             hint = f"count: {label}: {{count: 3, {self.inner}: 2}}; names: {label}: {{{self.outer[:-1]}1: ...}}"
-            reader.problem(counting, what, hint)
+            reader.add_problem(count_key, what, hint)
             return None
         found = Section(label, (Key("count", _COUNT, "", required=True), *self.pods)).read(node, label, reader)
         pods = self._pods(found, reader)
         if "count" not in found:
             return None
         count = found["count"]
-        rows = [(Found(f"{self.outer[:-1]}{n}", count.at, count.key), pods) for n in range(1, count.value + 1)]
+        rows = [(Located(f"{self.outer[:-1]}{n}", count.at, count.key), pods) for n in range(1, count.value + 1)]
         if pods is not None and isinstance(pods.value, tuple) and len(rows) > 1 and pods.value:
             what = f"{label}: names of {self.inner} cannot be used for each of {count.value} {self.outer}"
-            reader.problem(pods.at, what, f"write their number: {self.inner}: {len(pods.value)}")
+            reader.add_problem(pods.at, what, f"write their number: {self.inner}: {len(pods.value)}")
             return None
-        return _Builder(self, reader).build(rows)
+        return _NodeBuilder(self, reader).build(rows)
 
     def schema(self) -> Json:
         one = Section("", self.pods).schema()
@@ -176,59 +178,59 @@ class Machines:
         }
 
 
-class _Builder:
+class _NodeBuilder:
     """Builds nodes and verifies that every name in the lab is unique."""
 
-    def __init__(self, kind: Machines, reader: Reader) -> None:
-        self.kind, self.reader = kind, reader
-        self.names: dict[str, Place] = {}
-        self.pods = 0
+    def __init__(self, nodes_field: NodesField, reader: Reader) -> None:
+        self.nodes_field, self.reader = nodes_field, reader
+        self.name_positions: dict[str, Position] = {}
+        self.pod_count = 0
 
-    def build(self, rows: list[tuple[Found, Found | None]]) -> tuple[Machine, ...] | None:
+    def build(self, rows: list[tuple[Located, Located | None]]) -> tuple[ScenarioNode, ...] | None:
         total = len(rows) + sum(_size(pods) for _, pods in rows)
-        if total > MOST_MACHINES:
+        if total > MAX_MACHINES:
             what = f"{total} machines are too many for one lab"
-            self.reader.problem(rows[0][0].at, what, f"at most {MOST_MACHINES}")
+            self.reader.add_problem(rows[0][0].at, what, f"at most {MAX_MACHINES}")
             return None
         for name, _ in rows:
-            self._take(name.value, name.at)
+            self._reserve_name(name.value, name.at)
         return tuple(self._node(number, name.value, pods) for number, (name, pods) in enumerate(rows, 1))
 
-    def _node(self, number: int, name: str, pods: Found | None) -> Machine:
-        there = tuple(self._on(number, pods))
+    def _node(self, number: int, name: str, pods: Located | None) -> ScenarioNode:
+        there = tuple(self._node_pods(number, pods))
         settings = ((pod, made) for pod, made in there if made is not None)
-        return Machine(name, tuple(pod for pod, _ in there), tuple(settings))
+        return ScenarioNode(name, tuple(pod for pod, _ in there), tuple(settings))
 
-    def _on(self, number: int, pods: Found | None) -> Iterator[tuple[str, Any]]:
+    def _node_pods(self, number: int, pods: Located | None) -> Iterator[tuple[str, Any]]:
         """A node's pods and their settings. Names are those of the file, or generated: `pod1-2` (node, pod), or `c7`,
         numbered through the lab."""
         if pods is None:
             return
         written = pods.value
         if isinstance(written, int):
-            running = self.kind.inner == "containers"
-            made = (f"c{self.pods + n}" if running else f"pod{number}-{n}" for n in range(1, written + 1))
-            written = tuple(Found(name, pods.at, pods.key) for name in tuple(made))
-        self.pods += len(written)
+            running = self.nodes_field.inner == "containers"
+            made = (f"c{self.pod_count + n}" if running else f"pod{number}-{n}" for n in range(1, written + 1))
+            written = tuple(Located(name, pods.at, pods.key) for name in tuple(made))
+        self.pod_count += len(written)
         for pod in written:
             name, made = pod.value if isinstance(pod.value, tuple) else (pod.value, None)
-            if self._take(name, pod.at):
+            if self._reserve_name(name, pod.at):
                 yield name, made
 
-    def _take(self, name: str, at: Place) -> bool:
+    def _reserve_name(self, name: str, at: Position) -> bool:
         if name in RESERVED:
             what = f"the name {name!r} is reserved: models create a machine with this name"
-            self.reader.problem(at, what, f"reserved names: {', '.join(RESERVED)}")
+            self.reader.add_problem(at, what, f"reserved names: {', '.join(RESERVED)}")
             return False
-        if name in self.names:
-            first = self.names[name]
-            self.reader.problem(at, f"the name {name!r} appears twice (first in line {first.line})")
+        if name in self.name_positions:
+            first = self.name_positions[name]
+            self.reader.add_problem(at, f"the name {name!r} appears twice (first in line {first.line})")
             return False
-        self.names[name] = at
+        self.name_positions[name] = at
         return True
 
 
-def _size(pods: Found | None) -> int:
+def _size(pods: Located | None) -> int:
     if pods is None:
         return 0
     return pods.value if isinstance(pods.value, int) else len(pods.value)

@@ -3,96 +3,96 @@
 from __future__ import annotations
 
 from labctl.errors import ScenarioError
-from labctl.scenario.document import Map, Node, Place, Reader, Seq, Text, show
+from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, quote_text
 from labctl.scenario.field_types import shorten
-from labctl.scenario.yaml_reader import load
+from labctl.scenario.yaml_reader import parse_yaml
 
 
-def apply_sets(root: Node, sets: tuple[str, ...], reader: Reader) -> Node:
+def apply_overrides(root: TreeNode, overrides: tuple[str, ...], reader: Reader) -> TreeNode:
     """Set each KEY=VALUE, in order. KEY is a path with dots, VALUE is YAML. Problems have positions in the argument.
 
     A step of the path is a key of a mapping (a key that contains dots is found too) or a number of a list entry,
     counted from 0. Keys that do not exist yet are created; the parser reports those that the language does not have.
     """
-    for word in sets:
+    for word in overrides:
         root = _apply(root, word, reader)
     return root
 
 
-def _apply(root: Node, word: str, reader: Reader) -> Node:
-    place = Place("--set " + shorten(word))
-    path, equals, value = word.partition("=")
+def _apply(root: TreeNode, override: str, reader: Reader) -> TreeNode:
+    position = Position("--set " + shorten(override))
+    path, equals, value = override.partition("=")
     if not equals or not path.strip():
-        reader.problem(place, "expected KEY=VALUE", "such as --set routing=host or --set nodes.node1.pods=5")
+        reader.add_problem(position, "expected KEY=VALUE", "such as --set routing=host or --set nodes.node1.pods=5")
         return root
     shift = len(path) + 1
     try:
-        node = load(value, place.file, reader)
+        node = parse_yaml(value, position.file, reader)
     except ScenarioError as error:
         for item in error.problems:
-            at = Place(item.file, item.line, item.column + (shift if item.line == 1 else 0))
-            reader.problem(at, item.what, item.hint)
+            at = Position(item.file, item.line, item.column + (shift if item.line == 1 else 0))
+            reader.add_problem(at, item.what, item.hint)
         return root
-    made = Text(Place(place.file, 1, shift + 1), "") if node is None else _shifted(node, shift)
-    return _Setter(place, reader).set(root, path.strip().split("."), made, top=True)
+    value_node = Text(Position(position.file, 1, shift + 1), "") if node is None else _shift_positions(node, shift)
+    return _Setter(position, reader).set(root, path.strip().split("."), value_node, top=True)
 
 
-def _shifted(node: Node, shift: int) -> Node:
+def _shift_positions(node: TreeNode, shift: int) -> TreeNode:
     """The tree, with the positions in its first line moved to the position of the value in the argument."""
-    at = node.place
-    place = Place(at.file, at.line, at.column + shift) if at.line == 1 else at
+    at = node.position
+    position = Position(at.file, at.line, at.column + shift) if at.line == 1 else at
     if isinstance(node, Text):
-        return Text(place, node.value, node.plain)
+        return Text(position, node.value, node.plain)
     if isinstance(node, Seq):
-        return Seq(place, tuple(_shifted(item, shift) for item in node.items))
+        return Seq(position, tuple(_shift_positions(item, shift) for item in node.items))
     pairs = []
     for key, value in node.items:
-        moved = _shifted(key, shift)
-        assert isinstance(moved, Text)
-        pairs.append((moved, _shifted(value, shift)))
-    return Map(place, tuple(pairs))
+        shifted_key = _shift_positions(key, shift)
+        assert isinstance(shifted_key, Text)
+        pairs.append((shifted_key, _shift_positions(value, shift)))
+    return Map(position, tuple(pairs))
 
 
 class _Setter:
     """Sets one value. `place` is the position for problems: the argument that the value comes from."""
 
-    def __init__(self, place: Place, reader: Reader) -> None:
-        self.place, self.reader = place, reader
+    def __init__(self, position: Position, reader: Reader) -> None:
+        self.position, self.reader = position, reader
 
-    def set(self, node: Node, path: list[str], value: Node, top: bool = False) -> Node:
+    def set(self, node: TreeNode, path: list[str], value: TreeNode, top: bool = False) -> TreeNode:
         """The tree with `value` at `path`."""
         if not path:
             return value
         if isinstance(node, Seq):
             return self._in_list(node, path, value)
         if isinstance(node, Text) and (node.is_null or top):
-            node = Map(node.place)
+            node = Map(node.position)
         if isinstance(node, Text):
-            self.reader.problem(self.place, f"{show(node.value)} does not contain {show(path[0])}")
+            self.reader.add_problem(self.position, f"{quote_text(node.value)} does not contain {quote_text(path[0])}")
             return node
         for length in range(len(path), 0, -1):
             name = ".".join(path[:length])
             for index, (key, old) in enumerate(node.items):
-                if key.value == name or (top and _same(key.value, name)):
+                if key.value == name or (top and _same_key(key.value, name)):
                     kept = self._key(key.value) if length == len(path) else key
                     new = (kept, self.set(old, path[length:], value))
-                    return Map(node.place, (*node.items[:index], new, *node.items[index + 1 :]))
-        inner = self.set(Map(self.place), path[1:], value)
-        return Map(node.place, (*node.items, (self._key(path[0]), inner)))
+                    return Map(node.position, (*node.items[:index], new, *node.items[index + 1 :]))
+        inner = self.set(Map(self.position), path[1:], value)
+        return Map(node.position, (*node.items, (self._key(path[0]), inner)))
 
-    def _in_list(self, node: Seq, path: list[str], value: Node) -> Node:
+    def _in_list(self, node: Seq, path: list[str], value: TreeNode) -> TreeNode:
         size = len(node.items)
         if not path[0].isdecimal() or len(path[0]) > 6 or int(path[0]) >= size:
             hint = f"its entries are 0 to {size - 1}" if size else "the list is empty"
-            self.reader.problem(self.place, f"{show(path[0])} is not an entry of the list", hint)
+            self.reader.add_problem(self.position, f"{quote_text(path[0])} is not an entry of the list", hint)
             return node
         index = int(path[0])
         new = self.set(node.items[index], path[1:], value)
-        return Seq(node.place, (*node.items[:index], new, *node.items[index + 1 :]))
+        return Seq(node.position, (*node.items[:index], new, *node.items[index + 1 :]))
 
     def _key(self, name: str) -> Text:
-        return Text(self.place, name, False)
+        return Text(self.position, name, False)
 
 
-def _same(one: str, other: str) -> bool:
+def _same_key(one: str, other: str) -> bool:
     return one.replace("-", "_") == other.replace("-", "_")

@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from labctl.core.scenario_types import Role
+from labctl.core.scenario_types import MachineRole
 from labctl.scenario import values
-from labctl.scenario.document import Node, Reader, Seq, Text, show
-from labctl.scenario.field_types import Bad, Found, Json, Key, Many, Named, Scalar, Section
+from labctl.scenario.document import Reader, Seq, Text, TreeNode, quote_text
+from labctl.scenario.field_types import InvalidValue, Json, Key, ListOf, Located, MapOf, Scalar, Section
 
 # the kinds of links and the options of each, with iproute2's names
-KINDS: dict[str, tuple[str, ...]] = {
+LINK_KINDS: dict[str, tuple[str, ...]] = {
     "veth": (),
     "bridge": ("ageing_time", "stp_state", "vlan_filtering", "vlan_default_pvid", "mcast_snooping"),
     "vxlan": (
@@ -24,18 +24,18 @@ KINDS: dict[str, tuple[str, ...]] = {
     "ipvlan": ("dev", "mode"),
     "vlan": ("dev", "id"),
 }
-NEEDED = {"vxlan": ("id",), "macvlan": ("dev",), "ipvlan": ("dev",), "vlan": ("dev", "id")}
-MODES = {"macvlan": ("private", "vepa", "bridge", "passthru"), "ipvlan": ("l2", "l3", "l3s")}
+REQUIRED_LINK_OPTIONS = {"vxlan": ("id",), "macvlan": ("dev",), "ipvlan": ("dev",), "vlan": ("dev", "id")}
+LINK_MODES = {"macvlan": ("private", "vepa", "bridge", "passthru"), "ipvlan": ("l2", "l3", "l3s")}
 _SWITCH = values.BOOLEAN
 
 
 def _line(text: str) -> str:
     if not text.isprintable() or len(text) > 1000:
-        raise Bad(f"{show(text)} is not one printable line of at most 1000 characters")
+        raise InvalidValue(f"{quote_text(text)} is not one printable line of at most 1000 characters")
     return text
 
 
-def line(what: str) -> Scalar:
+def command_line(what: str) -> Scalar:
     """A line in the syntax of a command."""
     return Scalar(what, _line, {"type": "string"})
 
@@ -45,13 +45,13 @@ def _sysctl(text: str) -> str:
     parts = text.replace("/", "\0").replace(".", "/").replace("\0", ".").split("/")
     fine = re.fullmatch("[A-Za-z0-9_./-]{1,120}", text) and all(part.strip(".") for part in parts)
     if not fine:
-        raise Bad(f"{show(text)} is not the name of a sysctl", "such as net.ipv4.ip_forward")
+        raise InvalidValue(f"{quote_text(text)} is not the name of a sysctl", "such as net.ipv4.ip_forward")
     if parts[0] != "net" or len(parts) < 3:
-        raise Bad(f"{show(text)} belongs to the whole machine", "a namespace has only net.* sysctls")
+        raise InvalidValue(f"{quote_text(text)} belongs to the whole machine", "a namespace has only net.* sysctls")
     return text
 
 
-_DEVICE_KEYS = (
+_LINK_KEYS = (
     Key("mac", values.MAC, "its MAC address", "the kernel's choice"),
     Key("mtu", values.integer(68, 65535), "its MTU"),
     Key("master", values.DEVICE, "the bridge that it is a port of"),
@@ -61,7 +61,7 @@ _DEVICE_KEYS = (
     Key("isolated", _SWITCH, "whether the bridge blocks frames between this port and other isolated ports", "false"),
     Key("autoconf", _SWITCH, "whether IPv6 gives it a link-local address", "on with an IPv6 address, else off"),
 )
-_END = Section("end", (Key("at", values.POINT, "MACHINE/DEVICE", required=True), *_DEVICE_KEYS))
+_END = Section("end", (Key("at", values.POINT, "MACHINE/DEVICE", required=True), *_LINK_KEYS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +70,12 @@ class _End:
 
     what = "a point such as r1/eth0, or a mapping with `at`"
 
-    def read(self, node: Node, label: str, reader: Reader) -> dict[str, Found] | None:
+    def read(self, node: TreeNode, label: str, reader: Reader) -> dict[str, Located] | None:
         if not isinstance(node, Text):
-            found: dict[str, Found] | None = _END.read(node, label, reader)
+            found: dict[str, Located] | None = _END.read(node, label, reader)
             return found if found and "at" in found else None
         point = values.POINT.read(node, label, reader)
-        return None if point is None else {"at": Found(point, node.place, node.place)}
+        return None if point is None else {"at": Located(point, node.position, node.position)}
 
     def schema(self) -> Json:
         return {"anyOf": [values.POINT.schema(), _END.schema()]}
@@ -87,11 +87,11 @@ class _Ends:
 
     what = "the two ends, such as [h1/eth0, r1/eth0]"
 
-    def read(self, node: Node, label: str, reader: Reader) -> tuple[Found, ...] | None:
+    def read(self, node: TreeNode, label: str, reader: Reader) -> tuple[Located, ...] | None:
         if not isinstance(node, Seq) or len(node.items) != 2:
-            reader.problem(node, f"{label}: expected {self.what}")
+            reader.add_problem(node, f"{label}: expected {self.what}")
             return None
-        ends: tuple[Found, ...] = Many(_End()).read(node, label, reader)
+        ends: tuple[Located, ...] = ListOf(_End()).read(node, label, reader)
         return ends if len(ends) == 2 else None
 
     def schema(self) -> Json:
@@ -102,8 +102,8 @@ LINK = Section(
     "link",
     (
         Key("veth", _Ends(), "a pair of virtual Ethernet devices: both ends, MACHINE/DEVICE or {at, mac, ...}"),
-        *(Key(kind, values.POINT, f"a {kind}: MACHINE/DEVICE") for kind in KINDS if kind != "veth"),
-        *_DEVICE_KEYS,
+        *(Key(kind, values.POINT, f"a {kind}: MACHINE/DEVICE") for kind in LINK_KINDS if kind != "veth"),
+        *_LINK_KEYS,
         Key("born", values.LABEL, "the machine where it is created and then moved from (a vxlan's socket stays there)"),
         Key("id", values.integer(0, 2**24 - 1), "vxlan: the VNI; vlan: the tag"),
         Key("dev", values.DEVICE, "vxlan, vlan, macvlan, ipvlan: the lower device"),
@@ -117,14 +117,14 @@ LINK = Section(
         Key("rsc", _SWITCH, "vxlan: route short circuit"),
         Key("l2miss", _SWITCH, "vxlan: report unknown MAC addresses"),
         Key("l3miss", _SWITCH, "vxlan: report unknown IP addresses"),
-        Key("mode", values.choice(*MODES["macvlan"], *MODES["ipvlan"]), "macvlan, ipvlan: the mode"),
+        Key("mode", values.choice(*LINK_MODES["macvlan"], *LINK_MODES["ipvlan"]), "macvlan, ipvlan: the mode"),
         Key("ageing_time", values.integer(0), "bridge: until a learned entry expires, in hundredths of a second"),
         Key("stp_state", values.integer(0, 1), "bridge: spanning tree"),
         Key("vlan_filtering", values.integer(0, 1), "bridge: VLAN filtering"),
         Key("vlan_default_pvid", values.integer(0, 4094), "bridge: the VLAN of untagged frames"),
         Key("mcast_snooping", values.integer(0, 1), "bridge: multicast snooping"),
     ),
-    exactly_one=tuple(KINDS),
+    exactly_one=tuple(LINK_KINDS),
 )
 
 NAMESPACE = Section(
@@ -132,7 +132,7 @@ NAMESPACE = Section(
     (
         Key(
             "role",
-            values.choice(*get_args(Role)),
+            values.choice(*get_args(MachineRole)),
             "its role in the lab; a mesh check takes pods and containers",
             "machine",
         ),
@@ -143,7 +143,7 @@ CHAIN = Section(
     "chain",
     (
         Key("policy", values.choice("ACCEPT", "DROP"), "the verdict at the end of a built-in chain", "ACCEPT"),
-        Key("rules", Many(line("a rule such as -o eth0 -j MASQUERADE")), "the rules, in iptables' syntax"),
+        Key("rules", ListOf(command_line("a rule such as -o eth0 -j MASQUERADE")), "the rules, in iptables' syntax"),
     ),
 )
 
@@ -154,15 +154,15 @@ class _Namespaces:
 
     what = "a list of names, or a mapping from names to settings"
 
-    def read(self, node: Node, label: str, reader: Reader) -> Any:
+    def read(self, node: TreeNode, label: str, reader: Reader) -> Any:
         if isinstance(node, Seq):
-            names = Many(values.LABEL).read(node, label, reader)
-            return tuple((name, Found({}, name.at, name.at)) for name in names)
-        return Named(values.LABEL, NAMESPACE).read(node, label, reader)
+            names = ListOf(values.LABEL).read(node, label, reader)
+            return tuple((name, Located({}, name.at, name.at)) for name in names)
+        return MapOf(values.LABEL, NAMESPACE).read(node, label, reader)
 
     def schema(self) -> Json:
         section = NAMESPACE.schema()
-        mapping = Named(values.LABEL, NAMESPACE).schema()
+        mapping = MapOf(values.LABEL, NAMESPACE).schema()
         mapping["additionalProperties"] = {**section, "type": ["object", "null"]}
         return {"anyOf": [mapping, {"type": "array", "items": values.LABEL.schema()}]}
 
@@ -173,14 +173,14 @@ class _Chain:
 
     what = "a list of rules, or a mapping with policy and rules"
 
-    def read(self, node: Node, label: str, reader: Reader) -> Any:
+    def read(self, node: TreeNode, label: str, reader: Reader) -> Any:
         if isinstance(node, Seq):
-            rules = CHAIN.keys[1].kind.read(node, label, reader)
-            return {"rules": Found(rules, node.place, node.place)}
+            rules = CHAIN.keys[1].field_type.read(node, label, reader)
+            return {"rules": Located(rules, node.position, node.position)}
         return CHAIN.read(node, label, reader)
 
     def schema(self) -> Json:
-        return {"anyOf": [CHAIN.schema(), CHAIN.keys[1].kind.schema()]}
+        return {"anyOf": [CHAIN.schema(), CHAIN.keys[1].field_type.schema()]}
 
 
 _CHAIN_NAME = r"^[A-Za-z0-9_.:][A-Za-z0-9_.:-]{0,27}$"
@@ -188,47 +188,56 @@ _CHAIN_NAME = r"^[A-Za-z0-9_.:][A-Za-z0-9_.:-]{0,27}$"
 
 def _chain_name(text: str) -> str:
     if not re.fullmatch(_CHAIN_NAME, text):
-        raise Bad(f"{show(text)} is not a valid chain name", "at most 28 letters, digits and - _ . :")
+        raise InvalidValue(f"{quote_text(text)} is not a valid chain name", "at most 28 letters, digits and - _ . :")
     return text
 
 
-def _tables(*names: str) -> Named:
-    chains = Named(Scalar("a chain", _chain_name, {"pattern": _CHAIN_NAME}), _Chain())
-    return Named(values.LABEL, Named(values.choice(*names), chains))
+def _tables(*names: str) -> MapOf:
+    chains = MapOf(Scalar("a chain", _chain_name, {"pattern": _CHAIN_NAME}), _Chain())
+    return MapOf(values.LABEL, MapOf(values.choice(*names), chains))
 
 
 _VALUE = Scalar("a value", _line, {"type": ["string", "integer"]})
-_SYSCTLS = Named(Scalar("a sysctl", _sysctl, {"pattern": r"^net(\.[A-Za-z0-9_/-]+){2,}$"}), _VALUE)
+_SYSCTLS = MapOf(Scalar("a sysctl", _sysctl, {"pattern": r"^net(\.[A-Za-z0-9_/-]+){2,}$"}), _VALUE)
 _IPTABLES = ("filter", "nat", "mangle", "raw", "security")
 RAW: tuple[Key, ...] = (
     Key("namespaces", _Namespaces(), "the network namespaces, each with its loopback up", required=True),
-    Key("links", Many(LINK), "the devices"),
+    Key("links", ListOf(LINK), "the devices"),
     Key(
         "addresses",
-        Named(values.POINT, Many(values.IFACE, one=True)),
+        MapOf(values.POINT, ListOf(values.INTERFACE_ADDRESS, allow_single=True)),
         "addresses of devices; a machine's name stands for its first address",
     ),
     Key(
         "routes",
-        Named(values.LABEL, Many(line("a route such as default via 192.0.2.1"), one=True)),
+        MapOf(values.LABEL, ListOf(command_line("a route such as default via 192.0.2.1"), allow_single=True)),
         "routes, in the syntax of `ip route add`",
     ),
     Key(
         "rules",
-        Named(values.LABEL, Many(line("a rule such as from 10.0.0.0/24 lookup 100 pref 1000"), one=True)),
+        MapOf(
+            values.LABEL,
+            ListOf(command_line("a rule such as from 10.0.0.0/24 lookup 100 pref 1000"), allow_single=True),
+        ),
         "policy routing rules, in the syntax of `ip rule add`; each needs a pref",
     ),
     Key(
         "neighbours",
-        Named(values.LABEL, Many(line("a neighbour such as 192.0.2.1 lladdr 02:00:00:00:00:01 dev eth0"), one=True)),
+        MapOf(
+            values.LABEL,
+            ListOf(command_line("a neighbour such as 192.0.2.1 lladdr 02:00:00:00:00:01 dev eth0"), allow_single=True),
+        ),
         "ARP and NDP entries, in the syntax of `ip neighbour add`",
     ),
     Key(
         "fdb",
-        Named(values.LABEL, Many(line("an entry such as 02:00:00:00:00:01 dev vx0 dst 192.0.2.1"), one=True)),
+        MapOf(
+            values.LABEL,
+            ListOf(command_line("an entry such as 02:00:00:00:00:01 dev vx0 dst 192.0.2.1"), allow_single=True),
+        ),
         "forwarding entries, in the syntax of `bridge fdb append`",
     ),
-    Key("sysctls", Named(values.LABEL, _SYSCTLS), "sysctls; a dot inside a device name is written as a slash"),
+    Key("sysctls", MapOf(values.LABEL, _SYSCTLS), "sysctls; a dot inside a device name is written as a slash"),
     Key("firewall", _tables(*_IPTABLES), "iptables: machine, table, chain"),
     Key("firewall6", _tables(*_IPTABLES), "ip6tables: machine, table, chain"),
     Key("ebtables", _tables("filter", "nat"), "ebtables: machine, table, chain"),

@@ -12,44 +12,44 @@ from labctl.core.resources import (
     Address,
     Chain,
     Fdb,
+    Interface,
     Link,
     Neighbour,
     Netns,
     Plan,
-    Port,
     Resource,
     Route,
     Rule,
     Sysctl,
 )
-from labctl.core.scenario_types import Machine, Role
+from labctl.core.scenario_types import Machine, MachineRole
 from labctl.scenario import iproute2_syntax
-from labctl.scenario.document import Map, Place, Reader
-from labctl.scenario.field_types import Bad, Found
-from labctl.scenario.raw_links import Links
-from labctl.scenario.raw_symbols import Known
+from labctl.scenario.document import Map, Position, Reader
+from labctl.scenario.field_types import InvalidValue, Located
+from labctl.scenario.raw_links import LinkParser
+from labctl.scenario.raw_symbols import RawSymbols
 
 _FAMILIES = {"firewall": "ip", "firewall6": "ip6", "ebtables": "bridge"}
 _COMMANDS = ("-t", "--table", "-A", "-I", "-D", "-R", "-N", "-X", "-F", "-P", "-L", "-S", "-Z", "-E", "-C")
 
 
-def read_raw(found: dict[str, Found], root: Map, reader: Reader) -> tuple[Plan, tuple[Machine, ...]]:
+def read_raw(found: dict[str, Located], root: Map, reader: Reader) -> tuple[Plan, tuple[Machine, ...]]:
     """The plan and the machines of a raw scenario, from the sections that were read."""
     if "namespaces" not in {key.value for key, _ in root.items}:
-        reader.problem(root, "scenario: 'namespaces' is missing", "such as namespaces: [h1, r1, h2]")
-    raw = _Raw(found, reader)
+        reader.add_problem(root, "scenario: 'namespaces' is missing", "such as namespaces: [h1, r1, h2]")
+    raw = _RawParser(found, reader)
     plan = tuple(raw.resources())
     return plan, tuple(raw.machines())
 
 
-class _Raw:
+class _RawParser:
     """Makes the objects, section by section. Later sections can refer to the objects of earlier ones."""
 
-    def __init__(self, found: dict[str, Found], reader: Reader) -> None:
+    def __init__(self, found: dict[str, Located], reader: Reader) -> None:
         self.found, self.reader = found, reader
-        self.known = Known(reader)
+        self.symbols = RawSymbols(reader)
         self.addresses: dict[str, list[Address]] = {}
-        self.quick: list[Sysctl] = []  # for devices that need their link-local address at once
+        self.accept_dad_sysctls: list[Sysctl] = []  # for devices that need their link-local address at once
 
     def resources(self) -> Iterator[Resource]:
         """Every object. Each section comes after the sections that it refers to."""
@@ -61,20 +61,20 @@ class _Raw:
         yield from self._lines("fdb", iproute2_syntax.fdb)
         routes = list(self._routes())
         yield from (route for route, _ in routes)
-        self._reachable(routes)
+        self._check_gateways(routes)
         yield from self._rules()
         for section, family in _FAMILIES.items():
             yield from self._firewall(section, family)
 
     def machines(self) -> Iterator[Machine]:
         """The machines. A machine's first address is the first one of its first device; those of lo come last."""
-        for name, about in self.known.spaces.items():
-            own = sorted(self.addresses.get(name, ()), key=lambda item: item.at.dev == "lo")
-            ips = tuple(item.addr.ip for item in own if not item.addr.ip.is_link_local)
+        for name, about in self.symbols.namespaces.items():
+            addresses = sorted(self.addresses.get(name, ()), key=lambda item: item.at.dev == "lo")
+            ips = tuple(item.addr.ip for item in addresses if not item.addr.ip.is_link_local)
             on = about.value.get("on")
             if on is not None:
-                self.known.space(on.value, "on", on.at)
-            role: Role = about.value["role"].value if "role" in about.value else "machine"
+                self.symbols.check_namespace(on.value, "on", on.at)
+            role: MachineRole = about.value["role"].value if "role" in about.value else "machine"
             yield Machine(name, role, ips, on.value if on is not None else None)
 
     # -- sections ----------------------------------------------------------------------------------------
@@ -84,77 +84,77 @@ class _Raw:
 
     def _namespaces(self) -> Iterator[Resource]:
         for name, about in self._rows("namespaces"):
-            if self.known.once(("netns", name.value), f"the namespace {name.value!r}", name.at):
-                self.known.spaces[name.value] = about
-                lo = Port(name.value, "lo")
-                self.known.links[lo] = Link(lo, "loopback")
+            if self.symbols.check_unique(("netns", name.value), f"the namespace {name.value!r}", name.at):
+                self.symbols.namespaces[name.value] = about
+                lo = Interface(name.value, "lo")
+                self.symbols.links[lo] = Link(lo, "loopback")
                 yield Netns(name.value)
-                yield self.known.links[lo]
+                yield self.symbols.links[lo]
 
     def _links(self) -> Iterator[Resource]:
         """The links. A link with an IPv6 address also gets a link-local address, as is the kernel's default: a router
         needs it to resolve its neighbours. It is usable at once, without duplicate address detection."""
-        maker = Links(self.known)
+        maker = LinkParser(self.symbols)
         rows = self._rows("addresses")
-        six = {point.value for point, those in rows if any(row.value.version == 6 for row in those.value)}
+        ipv6_interfaces = {point.value for point, those in rows if any(row.value.version == 6 for row in those.value)}
         for link in maker.read(self._rows("links")):
-            if link.at in six - maker.autoconf_said:
-                link = self.known.links[link.at] = replace(link, autoconf=True)
+            if link.at in ipv6_interfaces - maker.explicit_autoconf:
+                link = self.symbols.links[link.at] = replace(link, autoconf=True)
                 name = f"net.ipv6.conf.{link.at.dev.replace('.', '/')}.accept_dad"
-                self.quick.append(Sysctl(link.ns, name, "0"))
+                self.accept_dad_sysctls.append(Sysctl(link.ns, name, "0"))
             yield link
 
     def _sysctls(self) -> Iterator[Resource]:
-        for space, rows in self._rows("sysctls"):
-            if self.known.space(space.value, "sysctls", space.at):
+        for ns, rows in self._rows("sysctls"):
+            if self.symbols.check_namespace(ns.value, "sysctls", ns.at):
                 for name, value in rows.value:
-                    self._setting(space.value, name)
-                    if self.known.once(("sysctl", space.value, _slashed(name.value)), name.value, name.at):
-                        yield Sysctl(space.value, name.value, value.value)
-        for item in self.quick:
-            if ("sysctl", item.ns, _slashed(item.name)) not in self.known.seen:
+                    self._check_sysctl_device(ns.value, name)
+                    if self.symbols.check_unique(("sysctl", ns.value, _sysctl_path(name.value)), name.value, name.at):
+                        yield Sysctl(ns.value, name.value, value.value)
+        for item in self.accept_dad_sysctls:
+            if ("sysctl", item.ns, _sysctl_path(item.name)) not in self.symbols.positions:
                 yield item
 
-    def _setting(self, space: str, name: Found) -> None:
+    def _check_sysctl_device(self, ns: str, name: Located) -> None:
         """Verify that the device of a device's sysctl exists."""
-        parts = _slashed(name.value).split("/")
+        parts = _sysctl_path(name.value).split("/")
         of_device = len(parts) > 4 and parts[1] in ("ipv4", "ipv6") and parts[2] in ("conf", "neigh")
         if of_device and parts[3] not in ("all", "default"):
-            self.known.port(Port(space, parts[3]), "sysctls", name.at)
+            self.symbols.check_interface(Interface(ns, parts[3]), "sysctls", name.at)
 
     def _addresses(self) -> Iterator[Resource]:
         for point, rows in self._rows("addresses"):
-            known = self.known.port(point.value, "addresses", point.at)
+            exists = self.symbols.check_interface(point.value, "addresses", point.at)
             for row in rows.value:
                 what = f"{row.value.ip} on {point.value}"
-                if known and self.known.once(("address", point.value, row.value.ip), what, row.at):
-                    whole = row.value.network.prefixlen == row.value.max_prefixlen
-                    address = Address(point.value, row.value, connected=None if whole else True)
+                if exists and self.symbols.check_unique(("address", point.value, row.value.ip), what, row.at):
+                    is_host_prefix = row.value.network.prefixlen == row.value.max_prefixlen
+                    address = Address(point.value, row.value, connected=None if is_host_prefix else True)
                     self.addresses.setdefault(point.value.ns, []).append(address)
                     yield address
 
-    def _lines(self, section: str, read: Any) -> Iterator[Neighbour | Fdb]:
-        for space, rows in self._rows(section):
-            known = self.known.space(space.value, section, space.at)
+    def _lines(self, section: str, parse_line: Any) -> Iterator[Neighbour | Fdb]:
+        for ns, rows in self._rows(section):
+            exists = self.symbols.check_namespace(ns.value, section, ns.at)
             for row in rows.value:
-                item = self.known.words(section, read, space.value, row)
-                there = known and item is not None and self.known.port(item.at, section, row.at)
-                if there and self.known.once(item.key, f"{section}: this entry", row.at):
+                item = self.symbols.parse_line(section, parse_line, ns.value, row)
+                there = exists and item is not None and self.symbols.check_interface(item.at, section, row.at)
+                if there and self.symbols.check_unique(item.key, f"{section}: this entry", row.at):
                     yield item
 
-    def _routes(self) -> Iterator[tuple[Route, Place]]:
-        for space, rows in self._rows("routes"):
-            known = self.known.space(space.value, "routes", space.at)
+    def _routes(self) -> Iterator[tuple[Route, Position]]:
+        for ns, rows in self._rows("routes"):
+            exists = self.symbols.check_namespace(ns.value, "routes", ns.at)
             for row in rows.value:
-                item = self.known.words("routes", iproute2_syntax.route, space.value, row)
-                if not known or item is None:
+                item = self.symbols.parse_line("routes", iproute2_syntax.route, ns.value, row)
+                if not exists or item is None:
                     continue
                 if item.dev is not None:
-                    self.known.port(Port(item.ns, item.dev), "routes", row.at)
-                if self.known.once(item.key, f"a route to {item.dst} with this table and metric", row.at):
+                    self.symbols.check_interface(Interface(item.ns, item.dev), "routes", row.at)
+                if self.symbols.check_unique(item.key, f"a route to {item.dst} with this table and metric", row.at):
                     yield item, row.at
 
-    def _reachable(self, routes: list[tuple[Route, Place]]) -> None:
+    def _check_gateways(self, routes: list[tuple[Route, Position]]) -> None:
         """A gateway must be directly reachable: in the range of an address or of a route without via."""
         near: dict[str, list[Any]] = {}
         for route, _ in routes:
@@ -166,49 +166,51 @@ class _Raw:
             ranges = [item.addr.network for item in self.addresses.get(route.ns, ())] + near.get(route.ns, [])
             if not any(route.via in item for item in ranges):
                 what = f"routes: no address of {route.ns} covers the gateway {route.via}"
-                self.reader.problem(at, what, "add an address of its range, a route to it, or onlink")
+                self.reader.add_problem(at, what, "add an address of its range, a route to it, or onlink")
 
     def _rules(self) -> Iterator[Rule]:
-        for space, rows in self._rows("rules"):
-            known = self.known.space(space.value, "rules", space.at)
+        for ns, rows in self._rows("rules"):
+            exists = self.symbols.check_namespace(ns.value, "rules", ns.at)
             for row in rows.value:
-                item = self.known.words("rules", iproute2_syntax.rule, space.value, row)
-                if known and item is not None and self.known.once(item.key, "this rule", row.at):
+                item = self.symbols.parse_line("rules", iproute2_syntax.rule, ns.value, row)
+                if exists and item is not None and self.symbols.check_unique(item.key, "this rule", row.at):
                     yield item
 
     def _firewall(self, section: str, family: str) -> Iterator[Chain]:
-        for space, tables in self._rows(section):
-            known = self.known.space(space.value, section, space.at)
+        for ns, tables in self._rows(section):
+            exists = self.symbols.check_namespace(ns.value, section, ns.at)
             for table, chains in tables.value:
                 for name, body in chains.value:
-                    chain = self._chain(Port(space.value, family), table.value, name, body.value)
-                    if known and chain is not None:
+                    chain = self._chain(Interface(ns.value, family), table.value, name, body.value)
+                    if exists and chain is not None:
                         yield chain
 
-    def _chain(self, where: Port, table: str, name: Found, body: dict[str, Found]) -> Chain | None:
+    def _chain(self, ns_and_family: Interface, table: str, name: Located, body: dict[str, Located]) -> Chain | None:
         """One chain; `where` is its namespace and family."""
-        builtin = name.value in BUILTIN[(where.dev, table)]
+        builtin = name.value in BUILTIN[(ns_and_family.dev, table)]
         if "policy" in body and not builtin:
-            hint = f"built-in chains of {table}: {', '.join(BUILTIN[(where.dev, table)])}"
-            self.reader.problem(body["policy"].key, f"{name.value} is not a built-in chain and has no policy", hint)
+            hint = f"built-in chains of {table}: {', '.join(BUILTIN[(ns_and_family.dev, table)])}"
+            self.reader.add_problem(body["policy"].key, f"{name.value} is not a built-in chain and has no policy", hint)
         rules = []
         for row in body["rules"].value if "rules" in body else ():
             try:
-                item = firewall_rule(row.value, where.dev)
-                _plain_rule(item.args)
+                item = firewall_rule(row.value, ns_and_family.dev)
+                _refuse_commands(item.args)
                 rules.append(item)
-            except (ValueError, Bad) as error:
-                self.reader.problem(row.at, f"{name.value}: {str(error)[:120]}", "write a rule as iptables-save does")
+            except (ValueError, InvalidValue) as error:
+                self.reader.add_problem(
+                    row.at, f"{name.value}: {str(error)[:120]}", "write a rule as iptables-save does"
+                )
         policy = body["policy"].value if "policy" in body else ("ACCEPT" if builtin else None)
-        return Chain(where.ns, table, name.value, tuple(rules), policy, where.dev)
+        return Chain(ns_and_family.ns, table, name.value, tuple(rules), policy, ns_and_family.dev)
 
 
-def _slashed(name: str) -> str:
+def _sysctl_path(name: str) -> str:
     """A sysctl's name as its path: dots become slashes, and slashes become dots."""
     return name.translate(str.maketrans("./", "/."))
 
 
-def _plain_rule(args: tuple[str, ...]) -> None:
+def _refuse_commands(args: tuple[str, ...]) -> None:
     for word in args:
         if word in _COMMANDS:
-            raise Bad(f"{word} is a command of iptables, not part of a rule")
+            raise InvalidValue(f"{word} is a command of iptables, not part of a rule")

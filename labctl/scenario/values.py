@@ -10,17 +10,17 @@ from collections.abc import Iterable
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
-from labctl.core.resources import IP, Port
-from labctl.scenario.document import show
-from labctl.scenario.field_types import Bad, Json, Scalar, suggest
+from labctl.core.resources import IP, Interface
+from labctl.scenario.document import quote_text
+from labctl.scenario.field_types import InvalidValue, Json, Scalar, suggest
 
 
 def _sentence(text: str) -> str:
     text = " ".join(text.split())
     if not text.isprintable():
-        raise Bad("control characters are not allowed")
+        raise InvalidValue("control characters are not allowed")
     if len(text) > 400:
-        raise Bad(f"the sentence has {len(text)} characters", "at most 400 are allowed")
+        raise InvalidValue(f"the sentence has {len(text)} characters", "at most 400 are allowed")
     return text
 
 
@@ -31,20 +31,22 @@ def _label(text: str) -> str:
     """A DNS label that no tool can mistake for an option, a path, a number or an address."""
     if re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text):
         if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", text):
-            raise Bad(f"{show(text)} is a number, and ping would read it as an address", "begin with a letter")
+            raise InvalidValue(
+                f"{quote_text(text)} is a number, and ping would read it as an address", "begin with a letter"
+            )
         return text
-    what = f"{show(text)} is not a valid name"
+    what = f"{quote_text(text)} is not a valid name"
     if not text:
-        raise Bad("an empty text is not a valid name")
+        raise InvalidValue("an empty text is not a valid name")
     if len(text) > 63:
-        raise Bad(f"{what}: {len(text)} characters, but at most 63 are allowed", "names are DNS labels")
+        raise InvalidValue(f"{what}: {len(text)} characters, but at most 63 are allowed", "names are DNS labels")
     if text.startswith("-") or text.endswith("-"):
-        raise Bad(f"{what}: it {'begins' if text[0] == '-' else 'ends'} with a dash", "names are DNS labels")
+        raise InvalidValue(f"{what}: it {'begins' if text[0] == '-' else 'ends'} with a dash", "names are DNS labels")
     odd = next((letter for letter in text if not re.match("[-a-z0-9]", letter)), "")
     hint = (
         f"write {text.lower()!r}" if re.fullmatch("[-a-zA-Z0-9]+", text) else "a name is a DNS label: a-z, 0-9 and '-'"
     )
-    raise Bad(f"{what}: {odd!a} is not allowed", hint)
+    raise InvalidValue(f"{what}: {odd!a} is not allowed", hint)
 
 
 LABEL_PATTERN = "^(?!([0-9]+|0x[0-9a-f]*)$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
@@ -56,7 +58,7 @@ def choice(*words: str) -> Scalar:
 
     def convert(text: str) -> str:
         if text not in words:
-            raise Bad(f"{show(text)} is not one of {', '.join(words)}", suggest(text, words))
+            raise InvalidValue(f"{quote_text(text)} is not one of {', '.join(words)}", suggest(text, words))
         return text
 
     return Scalar(f"one of {', '.join(words)}", convert, {"enum": [*words, *_as_numbers(words)]})
@@ -75,10 +77,10 @@ def integer(minimum: int | None = None, maximum: int | None = None) -> Scalar:
 
     def convert(text: str) -> int:
         if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-            raise Bad(f"{show(text)} is not a whole number", f"expected {what}" if bounds else "")
+            raise InvalidValue(f"{quote_text(text)} is not a whole number", f"expected {what}" if bounds else "")
         number = int(text)
         if (low is not None and number < low) or (high is not None and number > high):
-            raise Bad(f"{number} is out of bounds", f"expected {what}")
+            raise InvalidValue(f"{number} is out of bounds", f"expected {what}")
         return number
 
     json: Json = {"type": "integer"}
@@ -89,18 +91,18 @@ def integer(minimum: int | None = None, maximum: int | None = None) -> Scalar:
 
 def _float(text: str) -> float:
     if not re.fullmatch(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?", text):
-        raise Bad(f"{show(text)} is not a number")
+        raise InvalidValue(f"{quote_text(text)} is not a number")
     return float(text)
 
 
 NUMBER = Scalar("a number", _float, {"type": "number"})
-_TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 def _boolean(text: str) -> bool:
-    if text.lower() not in _TRUTHS:
-        raise Bad(f"{show(text)} is neither true nor false")
-    return _TRUTHS[text.lower()]
+    if text.lower() not in _BOOLEANS:
+        raise InvalidValue(f"{quote_text(text)} is neither true nor false")
+    return _BOOLEANS[text.lower()]
 
 
 BOOLEAN = Scalar("true or false", _boolean, {"enum": [True, False, "yes", "no", "on", "off", "true", "false"]})
@@ -109,10 +111,10 @@ BOOLEAN = Scalar("true or false", _boolean, {"enum": [True, False, "yes", "no", 
 def _duration(text: str) -> float:
     match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)\s?(ms|s|m)?", text)
     if not match:
-        raise Bad(f"{show(text)} is not a duration", "write 500ms, 5s or 1m")
+        raise InvalidValue(f"{quote_text(text)} is not a duration", "write 500ms, 5s or 1m")
     seconds = float(match[1]) * {"ms": 0.001, "m": 60.0}.get(match[2], 1.0)
     if not 0.01 <= seconds <= 600:
-        raise Bad(f"{text} is out of bounds", "from 10ms to 10m")
+        raise InvalidValue(f"{text} is out of bounds", "from 10ms to 10m")
     return seconds
 
 
@@ -128,11 +130,11 @@ def _rate(text: str) -> int:
     """Bits per second in the notation of Kubernetes' bandwidth annotations: decimal or binary multiples."""
     match = re.fullmatch(r"([0-9]{1,15})(k|K|M|G|Ki|Mi|Gi)?", text)
     if not match:
-        raise Bad(f"{show(text)} is not a rate", "write bits per second, such as 10M or 500k")
+        raise InvalidValue(f"{quote_text(text)} is not a rate", "write bits per second, such as 10M or 500k")
     power = {"k": 1000, "K": 1000, "M": 1000**2, "G": 1000**3, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
     bits = int(match[1]) * power.get(match[2] or "", 1)
     if not 1000 <= bits <= 10**15:
-        raise Bad(f"{text} is out of bounds", "from 1k to 1000000G, in bits per second")
+        raise InvalidValue(f"{text} is out of bounds", "from 1k to 1000000G, in bits per second")
     return bits
 
 
@@ -146,137 +148,154 @@ def _version(version: int | None) -> str:
     return f"IPv{version} " if version else ""
 
 
-NOBODYS = {
+RESERVED_RANGES = {
     "0.0.0.0/8": "this network", "127.0.0.0/8": "loopback", "224.0.0.0/4": "multicast", "240.0.0.0/4": "reserved",
 }  # fmt: skip
-_NOBODYS = {ip_network(text): word for text, word in NOBODYS.items()}
+_RESERVED_NETWORKS = {ip_network(text): word for text, word in RESERVED_RANGES.items()}
 
 
-def _of_hosts(text: str, found: Any) -> None:
+def _refuse_reserved(text: str, found: Any) -> None:
     """Refuse addresses that no machine can have. 0.0.0.0/0 means everything: the model decides about it."""
     range_ = ip_network(found)
     if range_.prefixlen == 0 or range_.version == 6:
         return
-    for kept, word in _NOBODYS.items():
+    for kept, word in _RESERVED_NETWORKS.items():
         if range_.overlaps(kept):
-            raise Bad(f"{show(text)} is not usable for machines: {kept} is {word}", "such as 10.0.0.0/16")
+            raise InvalidValue(
+                f"{quote_text(text)} is not usable for machines: {kept} is {word}", "such as 10.0.0.0/16"
+            )
 
 
-def network(version: int | None = None, *, of_hosts: bool = False) -> Scalar:
+def network(version: int | None = None, *, for_hosts: bool = False) -> Scalar:
     """A range in CIDR notation, of one family or both. With `of_hosts`, only ranges that machines can use."""
     what = f"an {_version(version)}range such as {'2001:db8::/64' if version == 6 else '10.0.0.0/16'}"
 
     def convert(text: str) -> Any:
         try:
-            range_ = ip_network(_ascii(text), strict=False)
+            range_ = ip_network(_require_ascii(text), strict=False)
         except ValueError:
-            raise Bad(
-                f"{show(text)} is not a valid {_version(version)}range", _slash(text) or f"expected {what}"
+            raise InvalidValue(
+                f"{quote_text(text)} is not a valid {_version(version)}range",
+                _prefix_length_hint(text) or f"expected {what}",
             ) from None
-        _family(range_, version)
+        _require_family(range_, version)
         if str(range_.network_address) != str(ip_interface(text).ip):
-            raise Bad(f"{show(text)} has host bits set after /{range_.prefixlen}", f"the range is {range_}")
-        if of_hosts:
-            _of_hosts(text, range_)
+            raise InvalidValue(
+                f"{quote_text(text)} has host bits set after /{range_.prefixlen}", f"the range is {range_}"
+            )
+        if for_hosts:
+            _refuse_reserved(text, range_)
         return range_
 
     return Scalar(what, convert, {"type": "string", "pattern": r"^[0-9a-fA-F:.]+(/[0-9.]+)?$"})
 
 
-def _slash(text: str) -> str:
+def _prefix_length_hint(text: str) -> str:
     head, slash, length = text.partition("/")
     if slash and length.isdecimal():
         return f"a prefix length is at most {128 if ':' in head else 32}"
     return ""
 
 
-def _ascii(text: str) -> str:
+def _require_ascii(text: str) -> str:
     if not text.isascii() or "%" in text or len(text) > 64:
         raise ValueError(text)
     return text
 
 
-def _family(found: Any, version: int | None) -> None:
+def _require_family(found: Any, version: int | None) -> None:
     if version not in (None, found.version):
-        raise Bad(f"{found} is IPv{found.version}, but IPv{version} is needed here")
+        raise InvalidValue(f"{found} is IPv{found.version}, but IPv{version} is needed here")
 
 
-def address(version: int | None = None, *, of_hosts: bool = False) -> Scalar:
+def address(version: int | None = None, *, for_hosts: bool = False) -> Scalar:
     """An address without a prefix, of one family or both. With `of_hosts`, only one that a machine can have."""
 
     def convert(text: str) -> Any:
         try:
-            found = ip_address(_ascii(text))
+            found = ip_address(_require_ascii(text))
         except ValueError:
             hint = "write it without a prefix length" if "/" in text else ""
-            raise Bad(f"{show(text)} is not a valid {_version(version)}address", hint) from None
-        _family(found, version)
-        if of_hosts:
-            _of_hosts(text, found)
+            raise InvalidValue(f"{quote_text(text)} is not a valid {_version(version)}address", hint) from None
+        _require_family(found, version)
+        if for_hosts:
+            _refuse_reserved(text, found)
         return found
 
     return Scalar(f"an {_version(version)}address", convert, {"type": "string", "pattern": "^[0-9a-fA-F:.]+$"})
 
 
-def _iface(text: str) -> Any:
+def _interface_address(text: str) -> Any:
     try:
-        found = ip_interface(_ascii(text))
+        found = ip_interface(_require_ascii(text))
     except ValueError:
-        raise Bad(f"{show(text)} is not an address with a prefix length", "such as 192.0.2.1/24") from None
+        raise InvalidValue(
+            f"{quote_text(text)} is not an address with a prefix length", "such as 192.0.2.1/24"
+        ) from None
     if "/" not in text:
-        raise Bad(f"{text} has no prefix length", f"write {found}" if found.version == 6 else f"such as {text}/24")
+        raise InvalidValue(
+            f"{text} has no prefix length", f"write {found}" if found.version == 6 else f"such as {text}/24"
+        )
     ends = (found.network.network_address, found.network.broadcast_address)
     if found.network.prefixlen < found.max_prefixlen - 1 and found.ip in ends[: 2 if found.version == 4 else 1]:
-        raise Bad(
+        raise InvalidValue(
             f"{text} is the {'network' if found.ip == ends[0] else 'broadcast'} address of its range, not a host's"
         )
     return found
 
 
-IFACE = Scalar("an address with its prefix length", _iface, {"type": "string", "pattern": "^[0-9a-fA-F:.]+/[0-9]+$"})
+INTERFACE_ADDRESS = Scalar(
+    "an address with its prefix length", _interface_address, {"type": "string", "pattern": "^[0-9a-fA-F:.]+/[0-9]+$"}
+)
 DEVICE_PATTERN = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}"
 
 
 def device(text: str) -> str:
     """A device name that the kernel and every tool accept. Raises Bad."""
     if len(text.encode()) > 15:
-        raise Bad(f"{show(text)} is too long for a device name: {len(text.encode())} bytes, but at most 15 are allowed")
+        raise InvalidValue(
+            f"{quote_text(text)} is too long for a device name: {len(text.encode())} bytes, but at most 15 are allowed"
+        )
     if not re.fullmatch(DEVICE_PATTERN, text) or text in ("all", "default"):
-        raise Bad(f"{show(text)} is not a valid device name", "a-z, 0-9, '.', '_' and '-', not beginning with a dash")
+        raise InvalidValue(
+            f"{quote_text(text)} is not a valid device name", "a-z, 0-9, '.', '_' and '-', not beginning with a dash"
+        )
     return text
 
 
-def _port(text: str) -> Port:
+def _interface(text: str) -> Interface:
     machine, slash, dev = text.partition("/")
     if not slash:
-        raise Bad(f"{show(text)} is not a point", "a point is MACHINE/DEVICE, such as node1/eth0")
-    return Port(_label(machine), device(dev))
+        raise InvalidValue(f"{quote_text(text)} is not a point", "a point is MACHINE/DEVICE, such as node1/eth0")
+    return Interface(_label(machine), device(dev))
 
 
-PORT_PATTERN = f"^[a-z0-9]([-a-z0-9]{{0,61}}[a-z0-9])?/{DEVICE_PATTERN}$"
-POINT = Scalar("a point such as node1/eth0", _port, {"type": "string", "pattern": PORT_PATTERN})
+INTERFACE_PATTERN = f"^[a-z0-9]([-a-z0-9]{{0,61}}[a-z0-9])?/{DEVICE_PATTERN}$"
+POINT = Scalar("a point such as node1/eth0", _interface, {"type": "string", "pattern": INTERFACE_PATTERN})
 DEVICE = Scalar("a device such as eth0", device, {"type": "string", "pattern": f"^{DEVICE_PATTERN}$"})
 
 
 def _mac(text: str) -> str:
     if not re.fullmatch("[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", text):
-        raise Bad(f"{show(text)} is not a MAC address", "such as 02:00:00:00:00:01")
+        raise InvalidValue(f"{quote_text(text)} is not a MAC address", "such as 02:00:00:00:00:01")
     if int(text[:2], 16) & 1:
-        raise Bad(f"{text} is a group address, not a device's", "the first byte of a device's MAC address is even")
+        raise InvalidValue(
+            f"{text} is a group address, not a device's", "the first byte of a device's MAC address is even"
+        )
     return text.lower()
 
 
 MAC = Scalar("a MAC address", _mac, {"type": "string", "pattern": "^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$"})
 
 
-def target(text: str) -> str | Port | IP:
+def target(text: str) -> str | Interface | IP:
     """The source or destination of a packet: a machine's name, a point or an address. Raises Bad."""
     try:
-        found = ip_address(_ascii(text))
+        found = ip_address(_require_ascii(text))
     except ValueError:
-        return _port(text) if "/" in text else _label(text)
+        return _interface(text) if "/" in text else _label(text)
     if found.is_unspecified or found.is_multicast:
-        raise Bad(f"{text} cannot be a machine's address")
+        raise InvalidValue(f"{text} cannot be a machine's address")
     return found
 
 

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from labctl.errors import UsageError
-from labctl.scenario.document import Map, Node, Place, Reader, Seq, Text, fail, show
+from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, fail, quote_text
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 32
 MAX_NODES = 100_000  # texts, lists and mappings, with aliases expanded
-_NO_TEXT = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_INVALID_CHARACTER = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def read(path: str) -> str:
+def read_file(path: str) -> str:
     """Return the text of a scenario file.
 
     Raises UsageError if the file cannot be opened or is not a regular file, ScenarioError if it is not UTF-8
@@ -38,40 +38,44 @@ def read(path: str) -> str:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"cannot read {path!r}: {reason}") from None
     if len(data) > MAX_BYTES:
-        fail(Place(path), f"the file is larger than {MAX_BYTES // 1024**2} MiB", "a scenario has a few dozen lines")
-    return decode(data, path)
+        fail(Position(path), f"the file is larger than {MAX_BYTES // 1024**2} MiB", "a scenario has a few dozen lines")
+    return decode_utf8(data, path)
 
 
-def decode(data: bytes, file: str) -> str:
+def decode_utf8(data: bytes, file: str) -> str:
     """Decode UTF-8 text. Raises ScenarioError at the first byte that is not valid UTF-8."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode("utf-8", "replace")
-        place = _place(file, before, len(before))
-        fail(place, f"byte 0x{error.object[error.start]:02x} is not valid UTF-8", "save the file as UTF-8 text")
+        position = _position(file, before, len(before))
+        fail(position, f"byte 0x{error.object[error.start]:02x} is not valid UTF-8", "save the file as UTF-8 text")
 
 
-def load(text: str, file: str, reader: Reader) -> Node | None:
+def parse_yaml(text: str, file: str, reader: Reader) -> TreeNode | None:
     """Return the tree of a YAML text; None if the text is empty. Duplicate keys are reported to `reader`.
 
     Raises ScenarioError if the text is not valid YAML or exceeds the limits above.
     """
     if len(text) > MAX_BYTES:
-        fail(Place(file), f"the file is larger than {MAX_BYTES // 1024**2} MiB", "a scenario has a few dozen lines")
-    if (odd := _NO_TEXT.search(text)) is not None:
-        fail(_place(file, text, odd.start()), f"character U+{ord(odd[0]):04X} is not allowed", "is this a binary file?")
+        fail(Position(file), f"the file is larger than {MAX_BYTES // 1024**2} MiB", "a scenario has a few dozen lines")
+    if (odd := _INVALID_CHARACTER.search(text)) is not None:
+        fail(
+            _position(file, text, odd.start()),
+            f"character U+{ord(odd[0]):04X} is not allowed",
+            "is this a binary file?",
+        )
     import yaml
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     composer = _Composer(file, reader)
     try:
         for event in yaml.parse(text, Loader=loader):
-            composer.take(event)
+            composer.handle_event(event)
     except yaml.MarkedYAMLError as error:
-        _syntax(error, text, file)
+        _raise_syntax_error(error, text, file)
     except yaml.YAMLError as error:
-        fail(Place(file), f"this is not valid YAML: {' '.join(str(error).split())[:120]}")
+        fail(Position(file), f"this is not valid YAML: {' '.join(str(error).split())[:120]}")
     return composer.root
 
 
@@ -79,10 +83,10 @@ def load(text: str, file: str, reader: Reader) -> Node | None:
 class _Frame:
     """A list or mapping that is still open. For a mapping, keys and values alternate in `nodes`."""
 
-    place: Place
+    position: Position
     mapping: bool
     anchor: str | None
-    nodes: list[Node] = field(default_factory=list)
+    nodes: list[TreeNode] = field(default_factory=list)
     size: int = 1
     depth: int = 1
 
@@ -92,93 +96,99 @@ class _Composer:
 
     def __init__(self, file: str, reader: Reader) -> None:
         self.file, self.reader = file, reader
-        self.root: Node | None = None
-        self.open: list[_Frame] = []
-        self.anchors: dict[str, tuple[Node, int, int]] = {}
+        self.root: TreeNode | None = None
+        self.open_frames: list[_Frame] = []
+        self.anchors: dict[str, tuple[TreeNode, int, int]] = {}
         self.total = self.documents = 0
 
-    def take(self, event: Any) -> None:
+    def handle_event(self, event: Any) -> None:
         kind = type(event).__name__
         if kind in ("StreamStartEvent", "StreamEndEvent", "DocumentEndEvent"):
             return
-        place = Place(self.file, event.start_mark.line + 1, event.start_mark.column + 1)
+        position = Position(self.file, event.start_mark.line + 1, event.start_mark.column + 1)
         if kind == "DocumentStartEvent":
             self.documents += 1
             if self.documents > 1:
-                fail(place, "a second document ('---') begins here", "a file holds one scenario")
+                fail(position, "a second document ('---') begins here", "a file holds one scenario")
         elif kind == "AliasEvent":
-            self._alias(event.anchor, place)
+            self._alias(event.anchor, position)
         elif kind in ("SequenceEndEvent", "MappingEndEvent"):
             self._close()
         else:
-            self._begin(kind, event, place)
+            self._begin(kind, event, position)
 
-    def _begin(self, kind: str, event: Any, place: Place) -> None:
+    def _begin(self, kind: str, event: Any, position: Position) -> None:
         if event.tag is not None:
-            fail(place, f"tags ({show(event.tag)}) are not allowed in a scenario", "remove it: the key sets the type")
-        self._count(1, place)
+            fail(
+                position,
+                f"tags ({quote_text(event.tag)}) are not allowed in a scenario",
+                "remove it: the key sets the type",
+            )
+        self._count(1, position)
         if kind == "ScalarEvent":
-            self._place(Text(place, event.value, event.style in (None, "")), 1, 1, event.anchor)
+            self._attach_node(Text(position, event.value, event.style in (None, "")), 1, 1, event.anchor)
             return
-        frame = _Frame(place, kind == "MappingStartEvent", event.anchor)
-        self._key_only_text(place)
-        self.open.append(frame)
-        if len(self.open) > MAX_DEPTH:
-            fail(place, f"nested more than {MAX_DEPTH} levels deep", "a scenario needs only a few levels")
+        frame = _Frame(position, kind == "MappingStartEvent", event.anchor)
+        self._require_scalar_key(position)
+        self.open_frames.append(frame)
+        if len(self.open_frames) > MAX_DEPTH:
+            fail(position, f"nested more than {MAX_DEPTH} levels deep", "a scenario needs only a few levels")
 
-    def _alias(self, anchor: str, place: Place) -> None:
+    def _alias(self, anchor: str, position: Position) -> None:
         if anchor not in self.anchors:
-            inside = any(frame.anchor == anchor for frame in self.open)
+            inside = any(frame.anchor == anchor for frame in self.open_frames)
             what = "is inside the value that it names" if inside else "has no anchor above it"
-            fail(place, f"the alias *{show(anchor)[1:-1]} {what}")
+            fail(position, f"the alias *{quote_text(anchor)[1:-1]} {what}")
         node, size, depth = self.anchors[anchor]
-        if len(self.open) + depth > MAX_DEPTH:
-            fail(place, f"nested more than {MAX_DEPTH} levels deep", "a scenario needs only a few levels")
-        self._count(size, place)
-        self._place(node, size, depth, None)
+        if len(self.open_frames) + depth > MAX_DEPTH:
+            fail(position, f"nested more than {MAX_DEPTH} levels deep", "a scenario needs only a few levels")
+        self._count(size, position)
+        self._attach_node(node, size, depth, None)
 
-    def _count(self, size: int, place: Place) -> None:
+    def _count(self, size: int, position: Position) -> None:
         self.total += size
         if self.total > MAX_NODES:
-            fail(place, f"more than {MAX_NODES} values (aliases expanded)", "'count' makes many machines in one line")
+            fail(
+                position, f"more than {MAX_NODES} values (aliases expanded)", "'count' makes many machines in one line"
+            )
 
     def _close(self) -> None:
-        frame = self.open.pop()
-        node = Map(frame.place, self._pairs(frame)) if frame.mapping else Seq(frame.place, tuple(frame.nodes))
-        self._place(node, frame.size, frame.depth, frame.anchor)
+        frame = self.open_frames.pop()
+        node = Map(frame.position, self._pairs(frame)) if frame.mapping else Seq(frame.position, tuple(frame.nodes))
+        self._attach_node(node, frame.size, frame.depth, frame.anchor)
 
-    def _place(self, node: Node, size: int, depth: int, anchor: str | None) -> None:
+    def _attach_node(self, node: TreeNode, size: int, depth: int, anchor: str | None) -> None:
         if anchor is not None:
             self.anchors[anchor] = (node, size, depth)
-        if not self.open:
+        if not self.open_frames:
             self.root = node
             return
         if not isinstance(node, Text):
-            self._key_only_text(node.place)
-        frame = self.open[-1]
+            self._require_scalar_key(node.position)
+        frame = self.open_frames[-1]
         frame.nodes.append(node)
         frame.size += size
         frame.depth = max(frame.depth, depth + 1)
 
-    def _key_only_text(self, place: Place) -> None:
-        if self.open and self.open[-1].mapping and len(self.open[-1].nodes) % 2 == 0:
-            fail(place, "a list or mapping cannot be a key", "a text with [ or { needs quotes")
+    def _require_scalar_key(self, position: Position) -> None:
+        if self.open_frames and self.open_frames[-1].mapping and len(self.open_frames[-1].nodes) % 2 == 0:
+            fail(position, "a list or mapping cannot be a key", "a text with [ or { needs quotes")
 
-    def _pairs(self, frame: _Frame) -> tuple[tuple[Text, Node], ...]:
-        pairs: dict[str, tuple[Text, Node]] = {}
+    def _pairs(self, frame: _Frame) -> tuple[tuple[Text, TreeNode], ...]:
+        pairs: dict[str, tuple[Text, TreeNode]] = {}
         for key, value in zip(frame.nodes[::2], frame.nodes[1::2], strict=True):
             assert isinstance(key, Text)
             if key.value == "<<":
-                self.reader.problem(key, "merge keys ('<<') are not supported", "write the keys explicitly")
+                self.reader.add_problem(key, "merge keys ('<<') are not supported", "write the keys explicitly")
             elif key.value in pairs:
-                first = pairs[key.value][0].place.line
-                self.reader.problem(key, f"{show(key.value)} is written twice (first in line {first})")
+                first = pairs[key.value][0].position.line
+                self.reader.add_problem(key, f"{quote_text(key.value)} is written twice (first in line {first})")
             else:
                 pairs[key.value] = (key, value)
         return tuple(pairs.values())
 
 
-_MEANINGS = (
+_SYNTAX_MESSAGES = (
     (
         "mapping values are not allowed",
         "a ':' is not allowed here",
@@ -197,24 +207,24 @@ _MEANINGS = (
 )
 
 
-def _syntax(error: Any, text: str, file: str) -> NoReturn:
+def _raise_syntax_error(error: Any, text: str, file: str) -> NoReturn:
     """Raise ScenarioError for a YAML syntax error, in words that fit a scenario."""
     mark, problem = error.problem_mark or error.context_mark, str(error.problem)
     if mark is None:
-        fail(Place(file), f"this is not valid YAML: {problem}")
+        fail(Position(file), f"this is not valid YAML: {problem}")
     lines = text.split("\n")
     line = lines[mark.line] if mark.line < len(lines) else ""
     tab = line.find("\t")
     if tab >= 0 and not line[:tab].strip(" -"):
-        fail(Place(file, mark.line + 1, tab + 1), "a tab in the indentation", "YAML allows only spaces there")
-    for words, what, hint in _MEANINGS:
-        if words in problem:
-            opened = error.context_mark if words.startswith(("unexpected end", "expected ','")) else None
+        fail(Position(file, mark.line + 1, tab + 1), "a tab in the indentation", "YAML allows only spaces there")
+    for yaml_text, what, hint in _SYNTAX_MESSAGES:
+        if yaml_text in problem:
+            opened = error.context_mark if yaml_text.startswith(("unexpected end", "expected ','")) else None
             place = opened or mark
-            fail(Place(file, place.line + 1, place.column + 1), what, hint)
-    fail(Place(file, mark.line + 1, mark.column + 1), f"this is not valid YAML: {problem}")
+            fail(Position(file, place.line + 1, place.column + 1), what, hint)
+    fail(Position(file, mark.line + 1, mark.column + 1), f"this is not valid YAML: {problem}")
 
 
-def _place(file: str, text: str, position: int) -> Place:
+def _position(file: str, text: str, position: int) -> Position:
     before = text[:position]
-    return Place(file, before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1)
+    return Position(file, before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1)

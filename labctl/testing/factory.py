@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pytest
 
-    from labctl.api import Sets, Source
+    from labctl.api import Overrides, ScenarioSource
     from labctl.core.iptables import Backend
     from labctl.running_lab import RunningLab
-    from labctl.testing.recorder import Recorder
+    from labctl.testing.recorder import PacketRecorder
 
 
 class Labs:
@@ -24,16 +24,16 @@ class Labs:
 
     def __init__(self, config: pytest.Config, folder: Path) -> None:
         self._config, self._folder = config, folder
-        self._labs: dict[str, tuple[RunningLab, Recorder | None]] = {}
+        self._labs: dict[str, tuple[RunningLab, PacketRecorder | None]] = {}
         self._shared: dict[str, RunningLab] = {}
-        self._troubles: dict[str, str] = {}
+        self._recording_errors: dict[str, str] = {}
 
     def __call__(
         self,
-        scenario: Source,
+        scenario: ScenarioSource,
         *,
         name: str | None = None,
-        set: Sets | None = None,
+        set: Overrides | None = None,
         approximate: bool = False,
         firewall: Backend | None = None,
     ) -> RunningLab:
@@ -43,54 +43,54 @@ class Labs:
         factory would change it, and remove it at the end, while another user works with it.
         """
         import labctl
-        from labctl.testing.laws import fresh_name, must_be_new
+        from labctl.testing.laws import require_unused_name, unused_lab_name
 
         definition = labctl.load(scenario, name=name, set=set, approximate=approximate, firewall=firewall)
         if name is None:
-            definition = labctl.load(definition, name=fresh_name(definition.name))
+            definition = labctl.load(definition, name=unused_lab_name(definition.name))
         elif definition.name not in self._labs:
-            must_be_new(definition.name)
+            require_unused_name(definition.name)
         lab = labctl.up(definition, approximate=approximate)
         self._labs[lab.name] = (lab, self._labs.get(lab.name, (lab, None))[1])
-        self.record(lab)
+        self.start_recording(lab)
         return lab
 
-    def shared(self, scenario: Source, **how: Any) -> RunningLab:
+    def get_or_start(self, scenario: ScenarioSource, **options: Any) -> RunningLab:
         """The lab that was made here with the same arguments, or a new one."""
-        key = repr((scenario, sorted(how.items())))
+        key = repr((scenario, sorted(options.items())))
         if key not in self._shared:
-            self._shared[key] = self(scenario, **how)
+            self._shared[key] = self(scenario, **options)
         return self._shared[key]
 
     def __iter__(self) -> Iterator[RunningLab]:
         return iter([lab for lab, _ in self._labs.values()])
 
-    def record(self, lab: RunningLab) -> None:
+    def start_recording(self, lab: RunningLab) -> None:
         """Start to record its packets, if recording is on and has not started yet."""
         from labctl.errors import LabError
-        from labctl.testing.recorder import recorder
+        from labctl.testing.recorder import create_recorder
 
-        if self._labs[lab.name][1] is None and _packets(self._config):
+        if self._labs[lab.name][1] is None and _records_packets(self._config):
             try:
-                self._labs[lab.name] = (lab, recorder(lab))
+                self._labs[lab.name] = (lab, create_recorder(lab))
             except LabError as error:  # must not fail the test
-                self._troubles[lab.name] = f"no packets: {error.message}"
+                self._recording_errors[lab.name] = f"no packets: {error.message}"
 
-    def forget(self, lab: RunningLab) -> None:
+    def stop_recording(self, lab: RunningLab) -> None:
         """Stop recording and drop its packets."""
         recorder = self._labs[lab.name][1]
         self._labs[lab.name] = (lab, None)
         if recorder is not None:
             recorder.close()
 
-    def evidence(self, lab: RunningLab, test: str) -> str:
+    def save_evidence(self, lab: RunningLab, test: str) -> str:
         """Write the evidence of a lab for a failed test. Returns the text for the test's report."""
-        from labctl.testing.recorder import keep
+        from labctl.testing.recorder import write_evidence
 
-        lines = [self._troubles[lab.name]] if lab.name in self._troubles else []
+        lines = [self._recording_errors[lab.name]] if lab.name in self._recording_errors else []
         folder = self._folder / re.sub(r"[^\w.-]+", "-", test).strip("-")[-120:]
         try:
-            lines.extend(keep(folder, lab, self._labs[lab.name][1]))
+            lines.extend(write_evidence(folder, lab, self._labs[lab.name][1]))
         except Exception as error:  # must not hide the test's failure
             lines.append(f"no more evidence: {type(error).__name__}: {error}")
         return "\n".join(lines)
@@ -99,7 +99,7 @@ class Labs:
         """Remove all labs, even if removing one fails; then raise the first error."""
         errors = []
         for lab in self:
-            self.forget(lab)
+            self.stop_recording(lab)
             try:
                 lab.down()
             except Exception as error:
@@ -108,5 +108,5 @@ class Labs:
             raise errors[0]
 
 
-def _packets(config: pytest.Config) -> bool:
+def _records_packets(config: pytest.Config) -> bool:
     return bool(config.getini("labctl_packets")) and not config.getoption("labctl_no_packets")

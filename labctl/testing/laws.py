@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from labctl.api import Sets, Source
+    from labctl.api import Overrides, ScenarioSource
     from labctl.core.diff import Change
     from labctl.core.iptables import Backend
 
@@ -15,10 +15,10 @@ _NUMBERS = itertools.count(1)  # for the names of this process's labs, so that e
 
 
 def assert_laws(
-    scenario: Source,
+    scenario: ScenarioSource,
     *,
     name: str | None = None,
-    set: Sets | None = None,
+    set: Overrides | None = None,
     approximate: bool = False,
     firewall: Backend | None = None,
 ) -> None:
@@ -34,39 +34,41 @@ def assert_laws(
     from labctl.kernel.host import lab_state, paths
 
     first = labctl.load(scenario, set=set, approximate=approximate, firewall=firewall)
-    definition = labctl.load(first, name=name or fresh_name(first.name))
-    must_be_new(definition.name)
+    definition = labctl.load(first, name=name or unused_lab_name(first.name))
+    require_unused_name(definition.name)
     before = _devices()
     lab = labctl.up(definition, approximate=approximate)
     try:
         assert lab.result is not None
         planned = {item.name for item in lab.result.lab.plan if isinstance(item, Netns)}
-        _none("after up, the lab differs from its plan", lab.status())
+        _assert_no_changes("after up, the lab differs from its plan", lab.status())
         again = labctl.up(definition, approximate=approximate)
         assert again.result is not None
-        _none("a second up still changed the lab", again.result.changes)
+        _assert_no_changes("a second up still changed the lab", again.result.changes)
     finally:
         gone = lab.down()
-    left = sorted({*paths.labs().get(lab.name, ()), *({"its record"} & {*_recorded(lab_state.records(), lab.name)})})
+    left = sorted(
+        {*paths.labs().get(lab.name, ()), *({"its record"} & {*_record_left(lab_state.labs_with_files(), lab.name)})}
+    )
     if left or {*gone} != planned:
         raise AssertionError(f"after down, {', '.join(left) or 'nothing'} is left; removed: {', '.join(gone)}")
     if (after := _devices()) != before:
         raise AssertionError(f"after down, the machine's devices are {after}, but before they were {before}")
 
 
-def must_be_new(name: str) -> None:
+def require_unused_name(name: str) -> None:
     """Raises UsageError if a lab of this name runs: it belongs to another user, or a killed run left it."""
     from labctl.errors import UsageError
     from labctl.kernel.host import paths
-    from labctl.running_lab import ready
+    from labctl.running_lab import require_root
 
-    ready("up")  # without root, raise that error first
+    require_root("up")  # without root, raise that error first
     if name in paths.labs():
         hint = f"use another name, or none; labctl.RunningLab({name!r}) uses that lab; labctl down {name} removes it"
         raise UsageError(f"a lab {name} runs already, and does not belong to this test", hint)
 
 
-def fresh_name(stem: str) -> str:
+def unused_lab_name(stem: str) -> str:
     """A lab's name that is not in use here and that no other process will use: it contains this process's id, and under
     pytest-xdist the name of the worker."""
     from labctl.kernel.host import paths
@@ -78,14 +80,14 @@ def fresh_name(stem: str) -> str:
     return next(name for name in names if name not in there)
 
 
-def _none(what: str, changes: tuple[Change, ...]) -> None:
+def _assert_no_changes(what: str, changes: tuple[Change, ...]) -> None:
     from labctl.render.resources import change_lines
 
     if changes:
         raise AssertionError("\n    ".join([f"{what}:", *(line for one in changes for line in change_lines(one))]))
 
 
-def _recorded(records: tuple[str, ...], name: str) -> tuple[str, ...]:
+def _record_left(records: tuple[str, ...], name: str) -> tuple[str, ...]:
     return ("its record",) if name in records else ()
 
 

@@ -25,13 +25,15 @@ if TYPE_CHECKING:
     from labctl.running_lab import RunningLab
 
 FACTORIES = {"function": "labs", "module": "module_labs", "session": "session_labs"}  # the fixture of each scope
-WORDS = ("scenario", "set", "approximate", "firewall", "name", "scope")  # the arguments of the mark
-SKIPPED = "labctl: "  # the prefix of the reason of a skip
+MARKER_ARGUMENTS = ("scenario", "set", "approximate", "firewall", "name", "scope")  # the arguments of the mark
+SKIP_PREFIX = "labctl: "  # the prefix of the reason of a skip
 
 
-ALIVE = pytest.StashKey[dict[str, Labs]]()  # the existing factories, by the name of their fixture
-ENDING = pytest.StashKey["list[Labs] | None"]()  # factories with a scope that ended in the current teardown
-TORN = pytest.StashKey[list[tuple[str, str]]]()  # the evidence of the labs of a test with a failed teardown
+ACTIVE_FACTORIES = pytest.StashKey[dict[str, Labs]]()  # the existing factories, by the name of their fixture
+CLOSING_FACTORIES = pytest.StashKey["list[Labs] | None"]()  # factories with a scope that ended in the current teardown
+TEARDOWN_EVIDENCE = pytest.StashKey[
+    list[tuple[str, str]]
+]()  # the evidence of the labs of a test with a failed teardown
 
 
 # ---- fixtures --------------------------------------------------------------------------------------------
@@ -62,23 +64,23 @@ def lab(request: pytest.FixtureRequest) -> RunningLab:
     `scope` is "function" (the default), "module" or "session"; the other arguments are those of `labctl.up`. A
     parameter (`indirect=True`) replaces the scenario. A mistake fails the test with a message, without a traceback.
     """
-    mark = request.node.get_closest_marker("lab")
-    words: tuple[Any, ...] = mark.args if mark is not None else ()
-    how = dict(mark.kwargs) if mark is not None else {}
-    if unknown := [word for word in how if word not in WORDS]:
-        pytest.fail(f"the mark lab has no argument {unknown[0]}: it has {', '.join(WORDS)}", pytrace=False)
-    scope = how.pop("scope", "function")
-    scenario = getattr(request, "param", words[0] if len(words) == 1 else how.pop("scenario", None))
-    if scenario is None or len(words) > 1 or scope not in FACTORIES:
+    marker = request.node.get_closest_marker("lab")
+    arguments: tuple[Any, ...] = marker.args if marker is not None else ()
+    options = dict(marker.kwargs) if marker is not None else {}
+    if unknown := [word for word in options if word not in MARKER_ARGUMENTS]:
+        pytest.fail(f"the mark lab has no argument {unknown[0]}: it has {', '.join(MARKER_ARGUMENTS)}", pytrace=False)
+    scope = options.pop("scope", "function")
+    scenario = getattr(request, "param", arguments[0] if len(arguments) == 1 else options.pop("scenario", None))
+    if scenario is None or len(arguments) > 1 or scope not in FACTORIES:
         scopes = ", ".join(FACTORIES)
         pytest.fail(f'lab: write @pytest.mark.lab("kubenet"), scope one of {scopes}', pytrace=False)
     factory: Labs = request.getfixturevalue(FACTORIES[scope])
     from labctl.errors import LabError
 
     try:
-        return factory.shared(scenario, **how)
+        return factory.get_or_start(scenario, **options)
     except LabError as error:
-        if _skips(error, request.config):
+        if _is_skip_reason(error, request.config):
             raise
         mistake = f"labctl: {error}"
     pytest.fail(mistake, pytrace=False)
@@ -89,12 +91,12 @@ def _factory(name: str, request: pytest.FixtureRequest, temporary: pytest.TempPa
     given = config.getoption("labctl_evidence") or config.getini("labctl_evidence")
     folder = config.invocation_params.dir / given if given else temporary.getbasetemp() / "labctl"
     factory = Labs(config, folder)
-    config.stash[ALIVE][name] = factory
+    config.stash[ACTIVE_FACTORIES][name] = factory
     try:
         yield factory
     finally:
-        del config.stash[ALIVE][name]
-        if (ending := config.stash.get(ENDING, None)) is None:  # after an interrupt, no test is torn down
+        del config.stash[ACTIVE_FACTORIES][name]
+        if (ending := config.stash.get(CLOSING_FACTORIES, None)) is None:  # after an interrupt, no test is torn down
             factory.close()
         else:
             ending.append(factory)
@@ -117,40 +119,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the mark."""
     config.addinivalue_line("markers", "lab(scenario, set={}, approximate=False, scope='function'): a lab, as `lab`")
-    config.stash[ALIVE] = {}
+    config.stash[ACTIVE_FACTORIES] = {}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     """Skip the test if its lab cannot be built here."""
     __tracebackhide__ = True
-    return (yield from _skipping(item))
+    return (yield from _skip_if_unsupported(item))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Record the labs that the test uses."""
     __tracebackhide__ = True
-    for factory, lab in _used(item):
-        factory.record(lab)
-    return (yield from _skipping(item))
+    for factory, lab in _labs_of(item):
+        factory.start_recording(lab)
+    return (yield from _skip_if_unsupported(item))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
     """Remove the labs at the end of their scope, after all fixtures, so that there is evidence if a fixture failed."""
     __tracebackhide__ = True
-    used = _used(item)
-    ending = item.config.stash[ENDING] = []
+    used = _labs_of(item)
+    ending = item.config.stash[CLOSING_FACTORIES] = []
     try:
         return (yield)
     except (Exception, pytest.fail.Exception):
-        item.stash[TORN] = _evidence(item, used)
+        item.stash[TEARDOWN_EVIDENCE] = _report_sections(item, used)
         raise
     finally:
-        item.config.stash[ENDING] = None
+        item.config.stash[CLOSING_FACTORIES] = None
         for factory, lab in used:
-            factory.forget(lab)
+            factory.stop_recording(lab)
         for factory in ending:
             factory.close()
 
@@ -162,8 +164,8 @@ def pytest_runtest_makereport(
     """Add the evidence of the labs to a failed test's report."""
     report = yield
     if report.failed:
-        torn = item.stash.get(TORN, [])
-        report.sections.extend(torn if call.when == "teardown" else _evidence(item, _used(item)))
+        torn = item.stash.get(TEARDOWN_EVIDENCE, [])
+        report.sections.extend(torn if call.when == "teardown" else _report_sections(item, _labs_of(item)))
     return report
 
 
@@ -173,43 +175,43 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in terminalreporter.stats.get("skipped", ()):
         text = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
         found = text.removeprefix("Skipped: ")
-        if found.startswith(SKIPPED):
+        if found.startswith(SKIP_PREFIX):
             reasons[found] = reasons.get(found, 0) + 1
     for reason, number in reasons.items():
         terminalreporter.write_line(f"{reason}: {number} test{'' if number == 1 else 's'} skipped", yellow=True)
 
 
-def _skipping(item: pytest.Item) -> Generator[None, object, object]:
+def _skip_if_unsupported(item: pytest.Item) -> Generator[None, object, object]:
     """Run the hook; a MissingError of labctl becomes a skip, unless labs are required."""
     __tracebackhide__ = True
     try:
         return (yield)
     except Exception as error:
-        if _skips(error, item.config):
+        if _is_skip_reason(error, item.config):
             hint = f" ({error.hint})" if error.hint else ""
-            pytest.skip(f"{SKIPPED}{error.message}{hint}")
+            pytest.skip(f"{SKIP_PREFIX}{error.message}{hint}")
         raise
 
 
-def _skips(error: Exception, config: pytest.Config) -> TypeGuard[MissingError]:
+def _is_skip_reason(error: Exception, config: pytest.Config) -> TypeGuard[MissingError]:
     """Whether an error is a reason to skip a test."""
     known = sys.modules.get("labctl.errors")  # if this module was never imported, the error is not labctl's
     require = config.getoption("labctl_require") or config.getini("labctl_require")
     return known is not None and not require and isinstance(error, known.MissingError)
 
 
-def _evidence(item: pytest.Item, used: list[tuple[Labs, RunningLab]]) -> list[tuple[str, str]]:
+def _report_sections(item: pytest.Item, labs: list[tuple[Labs, RunningLab]]) -> list[tuple[str, str]]:
     """The evidence of a failed test's labs: pairs of a heading and a text."""
-    return [(f"labctl: {lab.name}", factory.evidence(lab, item.nodeid)) for factory, lab in used]
+    return [(f"labctl: {lab.name}", factory.save_evidence(lab, item.nodeid)) for factory, lab in labs]
 
 
-def _used(item: pytest.Item) -> list[tuple[Labs, RunningLab]]:
+def _labs_of(item: pytest.Item) -> list[tuple[Labs, RunningLab]]:
     """The labs of a test: those of the factories among its fixtures, and those that its fixtures returned."""
     values = [value for value in getattr(item, "funcargs", {}).values() if type(value).__name__ == "RunningLab"]
     names = getattr(item, "fixturenames", ())
     return [
         (factory, lab)
-        for name, factory in item.config.stash[ALIVE].items()
+        for name, factory in item.config.stash[ACTIVE_FACTORIES].items()
         for lab in factory
         if name in names or any(value is lab for value in values)
     ]

@@ -13,17 +13,17 @@ from labctl.running_lab import RunningLab
 if TYPE_CHECKING:
     from labctl.packets.decode import Frame
 
-MANY = 100  # a lab with more machines is not recorded: that would slow down every test too much
+MAX_MACHINES = 100  # a lab with more machines is not recorded: that would slow down every test too much
 
 
-class Recorder:
+class PacketRecorder:
     """Records the packets of a lab from now on. They stay in the kernel's buffers (8 MB for each machine), so recording
     costs no time while a test runs. Packets that do not fit are counted."""
 
     def __init__(self, lab: RunningLab) -> None:
         from labctl.kernel.capture.stream import Capture
 
-        self.lost = 0
+        self.lost_frames = 0
         self._capture: Capture | None = Capture(lab.name, lab.nodes)
 
     def frames(self) -> list[Frame]:
@@ -31,7 +31,7 @@ class Recorder:
         if self._capture is None:
             return []
         found = list(self._capture.rest())
-        self.lost += sum(self._capture.lost().values())
+        self.lost_frames += sum(self._capture.lost_frames().values())
         return found
 
     def close(self) -> None:
@@ -41,23 +41,23 @@ class Recorder:
             capture.close()
 
 
-def recorder(lab: RunningLab) -> Recorder | None:
+def create_recorder(lab: RunningLab) -> PacketRecorder | None:
     """A recorder for a lab; None if the lab is too large, or down."""
-    return Recorder(lab) if 0 < len(lab.nodes) <= MANY else None
+    return PacketRecorder(lab) if 0 < len(lab.nodes) <= MAX_MACHINES else None
 
 
-def keep(folder: Path, lab: RunningLab, recorder: Recorder | None) -> Iterator[str]:
+def write_evidence(folder: Path, lab: RunningLab, recorder: PacketRecorder | None) -> Iterator[str]:
     """Write the evidence of a lab into a folder. Yields lines for the report: the paths of the files, and the drift."""
     frames = [] if recorder is None else recorder.frames()
     folder.mkdir(parents=True, exist_ok=True)
-    yield f"lab {lab.name}; run manually: {_by_hand(lab)}"
+    yield f"lab {lab.name}; run manually: {_up_command(lab)}"
     if recorder is not None:
-        from labctl.core.topology import Who
+        from labctl.core.topology import Topology
         from labctl.packets.pcapng import pcapng
 
         path = folder / f"{lab.name}.pcapng"
-        path.write_bytes(pcapng(frames, Who(lab.compiled).names, f"lab {lab.name}"))
-        lost = f", {recorder.lost} more were lost" if recorder.lost else ""
+        path.write_bytes(pcapng(frames, Topology(lab.compiled).machine_by_address, f"lab {lab.name}"))
+        lost = f", {recorder.lost_frames} more were lost" if recorder.lost_frames else ""
         yield f"packets: {path} ({len(frames)} frames{lost})"
     if not lab.nodes:
         yield "the lab was down when the test ended"
@@ -65,24 +65,24 @@ def keep(folder: Path, lab: RunningLab, recorder: Recorder | None) -> Iterator[s
     drift = list(_drift(lab))
     yield from (f"drift: {line}" for line in drift or ["none, the kernel is as planned"])
     path = folder / f"{lab.name}.txt"
-    path.write_text("\n".join([f"lab {lab.name}", *drift, "", *_shown(lab)]) + "\n", encoding="utf-8")
+    path.write_text("\n".join([f"lab {lab.name}", *drift, "", *_node_lines(lab)]) + "\n", encoding="utf-8")
     yield f"links, routes, rules with counters: {path}"
 
 
-def _by_hand(lab: RunningLab) -> str:
+def _up_command(lab: RunningLab) -> str:
     from labctl.kernel.host import paths
-    from labctl.lab.records import kept
+    from labctl.lab.records import load_definition
     from labctl.scenario import catalog
 
-    definition = kept(lab.name)
+    definition = load_definition(lab.name)
     if definition is None:
         return "unknown, its record is lost"
     path = Path(definition.file)
     scenario = path.stem if path.parent == catalog.folder() else definition.file
-    words = [word for one in definition.sets for word in ("--set", one)]
-    words += ["--approximate"] if definition.approximate else []
-    words += ["--firewall", definition.firewall] if definition.firewall == "nft" else []
-    return f"{paths.command()} up {shlex.join([scenario, *words])}"
+    options = [word for one in definition.overrides for word in ("--set", one)]
+    options += ["--approximate"] if definition.substitute_features else []
+    options += ["--firewall", definition.firewall] if definition.firewall == "nft" else []
+    return f"{paths.command_prefix()} up {shlex.join([scenario, *options])}"
 
 
 def _drift(lab: RunningLab) -> Iterator[str]:
@@ -95,18 +95,18 @@ def _drift(lab: RunningLab) -> Iterator[str]:
         yield f"unknown: {error.message}"
 
 
-def _shown(lab: RunningLab) -> Iterator[str]:
+def _node_lines(lab: RunningLab) -> Iterator[str]:
     """The output of `labctl show` for every machine."""
     from labctl.kernel.host.paths import labs
-    from labctl.kernel.observe.node_view import peek
+    from labctl.kernel.observe.node_view import read_nodes
     from labctl.lab.lifecycle import observe
-    from labctl.report.node_view import View, sections
-    from labctl.report.plain_text import aligned
+    from labctl.report.node_view import NodeView, sections
+    from labctl.report.plain_text import align
 
     plan = observe(lab.name)
-    for node, (chains, settings) in peek(lab.name, labs().get(lab.name, ())).items():
+    for node, (chains, settings) in read_nodes(lab.name, labs().get(lab.name, ())).items():
         yield f"{lab.name}/{node}"
-        for section in sections(View(node, tuple(item for item in plan if item.ns == node), chains, settings)):
+        for section in sections(NodeView(node, tuple(item for item in plan if item.ns == node), chains, settings)):
             yield ""
-            yield from aligned(section)
+            yield from align(section)
         yield ""

@@ -4,4 +4,4 @@
 explained again without root and without a kernel.
 """
 
-MOST = 65_000  # bytes of payload that a probe may have
+MAX_PAYLOAD_BYTES = 65_000  # bytes of payload that a probe may have

@@ -7,9 +7,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from labctl.core.iptables_save import Counted
-from labctl.core.observations import Event, Flow, Lookup, Role, RouteInput
-from labctl.core.resources import Address, Fdb, Link, Neighbour, Port, Resource, Route, Sysctl
+from labctl.core.iptables_save import ChainCounters
+from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RouteQuery
+from labctl.core.resources import Address, Fdb, Interface, Link, Neighbour, Resource, Route, Sysctl
 from labctl.errors import LabError
 from labctl.kernel.firewall import chains as firewall
 from labctl.kernel.host import counters
@@ -17,89 +17,95 @@ from labctl.kernel.namespaces import device_state
 from labctl.kernel.netlink import conntrack, route_lookup
 from labctl.kernel.rule_trace import nflog
 from labctl.packets.decode import Frame, decode
-from labctl.packets.probe_id import Mark
-from labctl.tracing.evidence import Crossing, Evidence, Met, Moved, Room
-from labctl.tracing.hops import back_input, mark_for, road, route_input, turns
+from labctl.packets.probe_id import ProbeId
+from labctl.tracing.evidence import CounterIncrease, Evidence, NamespaceState, PacketObservation, RuleHit
+from labctl.tracing.hops import fwmark_for, last_route_query, path, reply_route_query, route_queries
 
 if TYPE_CHECKING:
-    from labctl.core.topology import Who
-    from labctl.kernel.rule_trace.nflog import Report
-    from labctl.tracing.instruments import Armed
+    from labctl.core.topology import Topology
+    from labctl.kernel.rule_trace.nflog import RuleReport
+    from labctl.tracing.instruments import Instruments
 
-ROLES: tuple[Role, ...] = ("request", "reply", "error")
+ROLES: tuple[PacketRole, ...] = ("request", "reply", "error")
 KINDS: dict[str, Literal["rule", "policy", "return"]] = {"rule": "rule", "policy": "policy", "return": "return"}
 # the role of the probe's packets if the report does not contain the marker
-CUT: dict[str, Role] = {"echo": "request", "echo-reply": "reply", "error": "error"}
-SMALL = 24  # in labs with up to this many namespaces, each namespace is read
-MOST = 1500  # events that are kept at most
-NODE = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv4.conf.all.rp_filter",
+TRUNCATED_ROLES: dict[str, PacketRole] = {"echo": "request", "echo-reply": "reply", "error": "error"}
+FULL_READ_LIMIT = 24  # in labs with up to this many namespaces, each namespace is read
+MAX_EVENTS = 1500  # events that are kept at most
+NODE_SYSCTLS = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv4.conf.all.rp_filter",
         "net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables",
         "net.ipv4.icmp_echo_ignore_all")  # fmt: skip
-DEVICE = ("net.ipv4.conf.{}.forwarding", "net.ipv4.conf.{}.rp_filter", "net.ipv4.conf.{}.proxy_arp",
+DEVICE_SYSCTLS = ("net.ipv4.conf.{}.forwarding", "net.ipv4.conf.{}.rp_filter", "net.ipv4.conf.{}.proxy_arp",
           "net.ipv4.conf.{}.accept_local", "net.ipv4.conf.{}.route_localnet", "net.ipv6.conf.{}.proxy_ndp")  # fmt: skip
 
 
-def planned(who: Who) -> tuple[Room, ...]:
+def planned_namespaces(topology: Topology) -> tuple[NamespaceState, ...]:
     """The namespaces with their planned devices, used while the probe is still under way."""
-    return tuple(Room(node, tuple(who.links.get(node, ()))) for node in who.nodes)
+    return tuple(NamespaceState(node, tuple(topology.links.get(node, ()))) for node in topology.namespaces)
 
 
-def ours(events: Sequence[Event], sent: int, pid: int) -> tuple[Event, ...]:
+def probe_events(events: Sequence[KernelEvent], sent: int, pid: int) -> tuple[KernelEvent, ...]:
     """The events that may be about the probe: passages of packets of its length, drops of these packets, and drops in
     the sending thread. `when` becomes the time since the probe was sent (`sent`)."""
     passed = {event.skb for event in events if event.kind != "drop"}
     near = [event for event in events if event.kind != "drop" or event.skb in passed or event.pid == pid]
-    return tuple(replace(event, when=event.when - sent) for event in near[:MOST])
+    return tuple(replace(event, when=event.when - sent) for event in near[:MAX_EVENTS])
 
 
-def complete(armed: Armed, who: Who, seen: Evidence, mark: Mark) -> Evidence:
+def add_namespace_state(
+    instruments: Instruments, topology: Topology, evidence: Evidence, probe_id: ProbeId
+) -> Evidence:
     """Add to the evidence all that can be read in the namespaces now."""
-    nodes = _touched(who, seen)
-    seen = replace(seen, rooms=tuple(_rooms(armed, who, seen, nodes)))
-    met, lost = _met(armed, mark, seen)
-    moved = tuple(_moved(armed, nodes)) if armed.counted else ()
-    flows = tuple(flow for node in nodes for flow in _flows(armed, node, seen))
-    unknown = (*seen.unknown, *(("reports of firewall rules were lost: too many",) if lost else ()))
-    seen = replace(seen, met=met, moved=moved, flows=flows, unknown=unknown)
-    return replace(seen, lookups=tuple(_lookups(armed, seen)))
+    nodes = _namespaces_to_read(topology, evidence)
+    evidence = replace(evidence, namespaces=tuple(_namespace_states(instruments, topology, evidence, nodes)))
+    met, lost = _rule_hits(instruments, probe_id, evidence)
+    moved = tuple(_counter_increases(instruments, nodes)) if instruments.chains_before else ()
+    flows = tuple(flow for node in nodes for flow in _flows(instruments, node, evidence))
+    unknown = (*evidence.unknown, *(("reports of firewall rules were lost: too many",) if lost else ()))
+    evidence = replace(evidence, rule_hits=met, counter_increases=moved, flows=flows, unknown=unknown)
+    return replace(evidence, lookups=tuple(_lookups(instruments, evidence)))
 
 
-def _touched(who: Who, seen: Evidence) -> tuple[str, ...]:
-    if len(who.nodes) <= SMALL:
-        return who.nodes
-    question = seen.question
-    passed = [item.node for item in seen.crossings]
-    ends = [question.source, *([question.home] if question.home else []), *passed[-1:]]
-    beside = [node for end in ends for node in who.beside(end)][:SMALL]
-    return tuple(dict.fromkeys((*ends, *passed, *(one.node for one in seen.asked), *beside)))
+def _namespaces_to_read(topology: Topology, evidence: Evidence) -> tuple[str, ...]:
+    if len(topology.namespaces) <= FULL_READ_LIMIT:
+        return topology.namespaces
+    question = evidence.question
+    passed = [item.node for item in evidence.observations]
+    ends = [question.source, *([question.target_ns] if question.target_ns else []), *passed[-1:]]
+    beside = [node for end in ends for node in topology.peer_namespaces(end)][:FULL_READ_LIMIT]
+    return tuple(dict.fromkeys((*ends, *passed, *(one.node for one in evidence.unanswered_neighbours), *beside)))
 
 
-def _rooms(armed: Armed, who: Who, seen: Evidence, nodes: Sequence[str]) -> Iterator[Room]:
-    from labctl.kernel.lab_kernel import Linux
+def _namespace_states(
+    instruments: Instruments, topology: Topology, evidence: Evidence, nodes: Sequence[str]
+) -> Iterator[NamespaceState]:
+    from labctl.kernel.lab_kernel import KernelLab
 
-    asking = [Sysctl(node, name, "") for node in nodes for name in _sysctls(who, node, seen)]
+    asking = [Sysctl(node, name, "") for node in nodes for name in _sysctls(topology, node, evidence)]
     try:
-        with Linux(armed.lab) as kernel:
+        with KernelLab(instruments.lab) as kernel:
             found = kernel.observe(tuple(asking), nodes, chains=False)
     except LabError as error:
-        armed.unknown.append(f"the namespaces could not be read: {error.message}")
+        instruments.unknown.append(f"the namespaces could not be read: {error.message}")
         found = ()
     for node in nodes:
-        yield _room(armed, node, [item for item in found if item.ns == node], _ports(seen))
+        yield _namespace_state(instruments, node, [item for item in found if item.ns == node], _probe_ports(evidence))
 
 
-def _room(armed: Armed, node: str, items: Iterable[Resource], ports: frozenset[int]) -> Room:
+def _namespace_state(
+    instruments: Instruments, node: str, items: Iterable[Resource], ports: frozenset[int]
+) -> NamespaceState:
     kinds: dict[type, list[Resource]] = {}
     for item in items:
         kinds.setdefault(type(item), []).append(item)
     after: dict[str, int] = {}
     listening: tuple[str, ...] = ()
     with suppress(OSError):
-        after = armed.run(node, counters.read)
+        after = instruments.run(node, counters.read_counters)
         if ports:
-            listening = armed.run(node, counters.listening, armed.question.protocol, ports)
+            listening = instruments.run(node, counters.listening_sockets, instruments.question.protocol, ports)
     links: list[Link] = kinds.get(Link, [])  # type: ignore[assignment]
-    return Room(
+    return NamespaceState(
         node,
         tuple(links),
         tuple(kinds.get(Address, ())),  # type: ignore[arg-type]
@@ -107,45 +113,49 @@ def _room(armed: Armed, node: str, items: Iterable[Resource], ports: frozenset[i
         tuple(kinds.get(Neighbour, ())),  # type: ignore[arg-type]
         tuple(kinds.get(Fdb, ())),  # type: ignore[arg-type]
         {item.name: item.value for item in kinds.get(Sysctl, ()) if isinstance(item, Sysctl)},
-        tuple(link.at.dev for link in links if link.kind == "veth" and link.up and _dark(armed, link.at)),
+        tuple(
+            link.at.dev for link in links if link.kind == "veth" and link.up and _lacks_carrier(instruments, link.at)
+        ),
         listening,
-        counters.moved(armed.before.get(node, {}), after),
+        counters.increases(instruments.counters_before.get(node, {}), after),
     )
 
 
-def _dark(armed: Armed, at: Port) -> bool:
-    sock = armed.taps.socket_of(at.ns) if armed.taps is not None else None
-    return sock is not None and device_state.trouble(sock, at.dev) == device_state.NO_CARRIER
+def _lacks_carrier(instruments: Instruments, at: Interface) -> bool:
+    sock = instruments.taps.socket_of(at.ns) if instruments.taps is not None else None
+    return sock is not None and device_state.device_problem(sock, at.dev) == device_state.NO_CARRIER
 
 
-def _sysctls(who: Who, node: str, seen: Evidence) -> Iterator[str]:
-    yield from NODE
-    names = [link.at.dev for link in who.links.get(node, ()) if link.at.dev != "lo"]
-    if len(names) > SMALL:
-        crossed = {item.dev for item in seen.crossings if item.node == node} | {one.dev for one in seen.asked}
+def _sysctls(topology: Topology, node: str, evidence: Evidence) -> Iterator[str]:
+    yield from NODE_SYSCTLS
+    names = [link.at.dev for link in topology.links.get(node, ()) if link.at.dev != "lo"]
+    if len(names) > FULL_READ_LIMIT:
+        crossed = {item.dev for item in evidence.observations if item.node == node} | {
+            one.dev for one in evidence.unanswered_neighbours
+        }
         names = [name for name in names if name in crossed]
     for name in names:
-        yield from (pattern.format(name.replace(".", "/")) for pattern in DEVICE)
+        yield from (pattern.format(name.replace(".", "/")) for pattern in DEVICE_SYSCTLS)
 
 
-def _ports(seen: Evidence) -> frozenset[int]:
+def _probe_ports(evidence: Evidence) -> frozenset[int]:
     """The destination ports of the probe, before and after translation."""
-    ports = {item.dport for item in seen.crossings if item.role == "request"} | {seen.question.port}
+    ports = {item.dport for item in evidence.observations if item.role == "request"} | {evidence.question.port}
     return frozenset(port for port in ports if port is not None)
 
 
-def _flows(armed: Armed, node: str, seen: Evidence) -> Iterator[Flow]:
+def _flows(instruments: Instruments, node: str, evidence: Evidence) -> Iterator[Flow]:
     """The conntrack entries of the probe itself."""
-    here = [item for item in seen.crossings if item.node == node]
+    here = [item for item in evidence.observations if item.node == node]
     if not here:
         return
     with suppress(OSError):
-        for flow in armed.run(node, conntrack.flows, node, seen.question.address.version):
-            if any(_about(flow, item) for item in here):
+        for flow in instruments.run(node, conntrack.flows, node, evidence.question.address.version):
+            if any(_is_probe_flow(flow, item) for item in here):
                 yield flow
 
 
-def _about(flow: Flow, item: Crossing) -> bool:
+def _is_probe_flow(flow: Flow, item: PacketObservation) -> bool:
     """Whether a conntrack entry belongs to the probe: same protocol, addresses, ports (or ICMP identifier)."""
     sides = (
         (flow.src, flow.dst, flow.sport, flow.dport),
@@ -159,65 +169,71 @@ def _about(flow: Flow, item: Crossing) -> bool:
     return flow.protocol in (6, 17) and any((item.src, item.dst, item.sport, item.dport) == side for side in sides)
 
 
-def _lookups(armed: Armed, seen: Evidence) -> Iterator[Lookup]:
-    asked: set[RouteInput] = set()
+def _lookups(instruments: Instruments, evidence: Evidence) -> Iterator[RouteLookup]:
+    done: set[RouteQuery] = set()
     for role in ROLES:
-        hops = road(seen, role)
-        wanted = [one for hop in hops for one in (*turns(seen, hop, role), route_input(seen, hop, role))]
-        wanted += [back_input(seen, hops[-1]) if hops else None]
-        wanted += [RouteInput(hops[-1].node, hops[-1].bare[-1].src)] if hops else []
+        hops = path(evidence, role)
+        wanted = [
+            one for hop in hops for one in (*route_queries(evidence, hop, role), last_route_query(evidence, hop, role))
+        ]
+        wanted += [reply_route_query(evidence, hops[-1]) if hops else None]
+        wanted += [RouteQuery(hops[-1].node, hops[-1].outside_tunnel[-1].src)] if hops else []
         for one in wanted:
-            if one is not None and one not in asked:
-                asked.add(one)
-                yield from _asked(armed, seen, one, role)
-    first = RouteInput(seen.question.source, seen.question.address)
-    if first not in asked:
-        yield from _asked(armed, seen, first, "request")
+            if one is not None and one not in done:
+                done.add(one)
+                yield from _lookup(instruments, evidence, one, role)
+    first = RouteQuery(evidence.question.source, evidence.question.address)
+    if first not in done:
+        yield from _lookup(instruments, evidence, first, "request")
 
 
-def _asked(armed: Armed, seen: Evidence, wanted: RouteInput, role: Role) -> Iterator[Lookup]:
+def _lookup(instruments: Instruments, evidence: Evidence, query: RouteQuery, role: PacketRole) -> Iterator[RouteLookup]:
     """The routing's answer. The packet's fwmark is part of the question if the answer differs because of it."""
-    mark = mark_for(seen, wanted, role)
+    mark = fwmark_for(evidence, query, role)
     with suppress(OSError):
-        plain: Lookup = armed.run(wanted.node, route_lookup.ask, wanted, 0)
-        marked: Lookup = armed.run(wanted.node, route_lookup.ask, wanted, mark) if mark else plain
+        plain: RouteLookup = instruments.run(query.node, route_lookup.look_up_route, query, 0)
+        marked: RouteLookup = instruments.run(query.node, route_lookup.look_up_route, query, mark) if mark else plain
         yield plain if replace(marked, mark=0) == plain else marked
 
 
-def _met(armed: Armed, mark: Mark, seen: Evidence) -> tuple[tuple[Met, ...], bool]:
-    found: list[Met] = []
-    lost = False
-    for node, log in armed.logs.items():
+def _rule_hits(instruments: Instruments, probe_id: ProbeId, evidence: Evidence) -> tuple[tuple[RuleHit, ...], bool]:
+    found: list[RuleHit] = []
+    lost_reports = False
+    for node, log in instruments.rule_logs.items():
         reports, missed = log.read()
-        lost = lost or missed
+        lost_reports = lost_reports or missed
         if reports:
-            chains = _chains(armed, node)
-            names = armed.run(
+            chains = _read_chains(instruments, node)
+            names = instruments.run(
                 node, nflog.device_names, {index for one in reports for index in (one.iif, one.oif) if index}
             )
-            found += (met for one in reports for met in _told(node, one, mark, chains, names))
-    return tuple(found), lost
+            found += (met for one in reports for met in _rule_hit(node, one, probe_id, chains, names))
+    return tuple(found), lost_reports
 
 
-def _chains(armed: Armed, node: str) -> dict[tuple[str, str, str], Counted]:
+def _read_chains(instruments: Instruments, node: str) -> dict[tuple[str, str, str], ChainCounters]:
     try:
-        now: tuple[Counted, ...] = armed.run(node, firewall.counted, node, armed.firewall)
+        now: tuple[ChainCounters, ...] = instruments.run(node, firewall.read_chain_counters, node, instruments.backend)
     except (OSError, LabError):
         return {}
-    armed.after[node] = now
+    instruments.chains_after[node] = now
     return {(one.chain.family, one.chain.table, one.chain.name): one for one in now}
 
 
-def _told(
-    node: str, report: Report, mark: Mark, chains: Mapping[tuple[str, str, str], Counted], names: Mapping[int, str]
-) -> Iterator[Met]:
+def _rule_hit(
+    node: str,
+    report: RuleReport,
+    probe_id: ProbeId,
+    chains: Mapping[tuple[str, str, str], ChainCounters],
+    names: Mapping[int, str],
+) -> Iterator[RuleHit]:
     from labctl.packets.probe_id import role_of
 
     protocol = 0x0800 if report.family == "ip" else 0x86DD
-    packet = decode(Frame(Port(node, ""), 0, "in", report.payload, protocol, 65534))
-    role = role_of(mark, packet) if packet is not None else None
+    packet = decode(Frame(Interface(node, ""), 0, "in", report.payload, protocol, 65534))
+    role = role_of(probe_id, packet) if packet is not None else None
     if role is None and report.ours and packet is not None:
-        role = CUT.get(packet.kind)
+        role = TRUNCATED_ROLES.get(packet.kind)
     parts = report.prefix.rsplit(":", 2)
     if packet is None or role is None or len(parts) != 3 or parts[1] not in KINDS or not parts[2].isdigit():
         return
@@ -230,32 +246,38 @@ def _told(
         rule, target = str(one), one.target or ""
     elif kind == "policy" and counted is not None:
         target = counted.chain.policy or ""
-    yield Met(
+    yield RuleHit(
         node, role, report.family, report.hook, table, chain, kind, number, packet.src, packet.dst,
-        names.get(report.iif, ""), names.get(report.oif, ""), report.mark, rule, target,
+        names.get(report.iif, ""), names.get(report.oif, ""), report.fwmark, rule, target,
     )  # fmt: skip
 
 
-def _moved(armed: Armed, nodes: Sequence[str]) -> Iterator[Moved]:
+def _counter_increases(instruments: Instruments, nodes: Sequence[str]) -> Iterator[CounterIncrease]:
     """The rules and policies whose counters increased while the probe was under way."""
     for node in nodes:
-        if node not in armed.counted:
+        if node not in instruments.chains_before:
             continue
-        if node not in armed.after:
-            _chains(armed, node)
-        first = {one.chain.key: one for one in armed.counted[node]}
-        for now in armed.after.get(node, ()):
+        if node not in instruments.chains_after:
+            _read_chains(instruments, node)
+        first = {one.chain.key: one for one in instruments.chains_before[node]}
+        for now in instruments.chains_after.get(node, ()):
             was = first.get(now.chain.key)
             if was is None or was.chain != now.chain:
                 continue
-            yield from _counted(node, was, now)
+            yield from _chain_increases(node, was, now)
 
 
-def _counted(node: str, was: Counted, now: Counted) -> Iterator[Moved]:
+def _chain_increases(node: str, was: ChainCounters, now: ChainCounters) -> Iterator[CounterIncrease]:
     chain = now.chain
-    for number, (rule, (old, _), (new, _)) in enumerate(zip(chain.rules, was.counters, now.counters, strict=True), 1):
+    for number, (rule, (old, _), (new, _)) in enumerate(
+        zip(chain.rules, was.rule_counters, now.rule_counters, strict=True), 1
+    ):
         if new > old:
-            yield Moved(node, chain.family, chain.table, chain.name, number, new - old, str(rule), rule.target or "")
-    if now.policy[0] > was.policy[0] and chain.policy not in (None, "ACCEPT"):
-        count = now.policy[0] - was.policy[0]
-        yield Moved(node, chain.family, chain.table, chain.name, 0, count, f"policy {chain.policy}", chain.policy or "")
+            yield CounterIncrease(
+                node, chain.family, chain.table, chain.name, number, new - old, str(rule), rule.target or ""
+            )
+    if now.policy_counter[0] > was.policy_counter[0] and chain.policy not in (None, "ACCEPT"):
+        count = now.policy_counter[0] - was.policy_counter[0]
+        yield CounterIncrease(
+            node, chain.family, chain.table, chain.name, 0, count, f"policy {chain.policy}", chain.policy or ""
+        )

@@ -11,27 +11,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from labctl.core.observations import Event
-from labctl.tracing.evidence import Crossing, Evidence
+from labctl.core.observations import KernelEvent
+from labctl.tracing.evidence import Evidence, PacketObservation
 from labctl.tracing.hops import Hop
 
-NEAR = 200_000  # ns: the largest difference between a tap's timestamp and the kernel's event of the same passage
-SOON = 3_000_000  # ns: the longest time from the last passage to the drop, unless it waits for a neighbour
-WAITS = ("NEIGH_", "QUEUE_PURGE", "FRAG_REASM")  # these drops may come later
-QUIET = {"OTHERHOST", "SOCKET_FILTER", "PACKET_SOCK_ERROR", "CONSUMED", "TCP_RESET"}  # copies for others, or not a loss
-ETHERNET = 14
+MATCH_WINDOW_NS = (
+    200_000  # ns: the largest difference between a tap's timestamp and the kernel's event of the same passage
+)
+DROP_WINDOW_NS = 3_000_000  # ns: the longest time from the last passage to the drop, unless it waits for a neighbour
+DELAYED_REASONS = ("NEIGH_", "QUEUE_PURGE", "FRAG_REASM")  # these drops may come later
+IGNORED_REASONS = {
+    "OTHERHOST",
+    "SOCKET_FILTER",
+    "PACKET_SOCK_ERROR",
+    "CONSUMED",
+    "TCP_RESET",
+}  # copies for others, or not a loss
+ETHERNET_HEADER_BYTES = 14
 
 
-def drop(evidence: Evidence, hops: Sequence[Hop]) -> Event | None:
+def find_drop_event(evidence: Evidence, hops: Sequence[Hop]) -> KernelEvent | None:
     """The drop event of the packet that took these hops (none: it never left its source); None if not found."""
-    seen = [item for hop in hops for item in hop.crossings]
+    seen = [item for hop in hops for item in hop.observations]
     if not seen:
-        return _unsent(evidence)
+        return _drop_before_device(evidence)
     last = seen[-1]
     scores: dict[str, tuple[int, int, int]] = {}
     for event in evidence.events:
-        if _same(event, last) and (gap := abs(event.when - last.when)) <= NEAR:
-            confirmed = sum(_witness(evidence, event.skb, item) for item in seen[:-1])
+        if _is_passage_of(event, last) and (gap := abs(event.when - last.when)) <= MATCH_WINDOW_NS:
+            confirmed = sum(_confirms(evidence, event.skb, item) for item in seen[:-1])
             scores[event.skb] = max(scores.get(event.skb, (-1, 0, 0)), (confirmed, -gap, event.when))
     if not scores:
         return None
@@ -40,42 +48,46 @@ def drop(evidence: Evidence, hops: Sequence[Hop]) -> Event | None:
         return None  # two packets match equally
     skb, (_, _, since) = ranked[0]
     passage = next(event for event in evidence.events if event.skb == skb and event.when == since)
-    return _next(evidence, passage)
+    return _drop_after(evidence, passage)
 
 
-def _next(evidence: Evidence, passage: Event) -> Event | None:
+def _drop_after(evidence: Evidence, passage: KernelEvent) -> KernelEvent | None:
     """The event after a packet's last passage, if that is its drop."""
     later = [event for event in evidence.events if event.skb == passage.skb and event.when >= passage.when]
     for event in later[later.index(passage) + 1 :]:
-        own = event.when - passage.when <= SOON and event.pid == passage.pid
+        own = event.when - passage.when <= DROP_WINDOW_NS and event.pid == passage.pid
         if event.kind == "queue" and own:
             continue  # a queue may drop it before a tap sees it
         if event.kind != "drop":
             return None  # the address passes a device again: it belongs to another packet now
-        if event.reason.startswith(WAITS):
+        if event.reason.startswith(DELAYED_REASONS):
             return event
-        if event.reason not in QUIET:
+        if event.reason not in IGNORED_REASONS:
             return event if own else None
     return None
 
 
-def _unsent(evidence: Evidence) -> Event | None:
+def _drop_before_device(evidence: Evidence) -> KernelEvent | None:
     """A drop in the sending thread itself, before any device was reached."""
     own = (event for event in evidence.events if event.kind == "drop" and event.pid == evidence.pid)
-    return next((event for event in own if -1_000_000 <= event.when <= SOON and event.reason not in QUIET), None)
+    return next(
+        (event for event in own if -1_000_000 <= event.when <= DROP_WINDOW_NS and event.reason not in IGNORED_REASONS),
+        None,
+    )
 
 
-def _same(event: Event, item: Crossing) -> bool:
+def _is_passage_of(event: KernelEvent, item: PacketObservation) -> bool:
     """Whether an event matches a sighting's device, direction and length. The length includes the Ethernet header
     when queued; when received, it may be without it."""
     if event.dev != item.dev:
         return False
-    if item.way == "out":
+    if item.direction == "out":
         return event.kind == "queue" and event.length == item.length
-    return event.kind == "receive" and event.length in (item.length - ETHERNET, item.length)
+    return event.kind == "receive" and event.length in (item.length - ETHERNET_HEADER_BYTES, item.length)
 
 
-def _witness(evidence: Evidence, skb: str, item: Crossing) -> bool:
+def _confirms(evidence: Evidence, skb: str, item: PacketObservation) -> bool:
     return any(
-        event.skb == skb and _same(event, item) and abs(event.when - item.when) <= NEAR for event in evidence.events
+        event.skb == skb and _is_passage_of(event, item) and abs(event.when - item.when) <= MATCH_WINDOW_NS
+        for event in evidence.events
     )

@@ -6,8 +6,8 @@ as it is. If a kernel gives no reason, the function that dropped the packet is u
 
 from __future__ import annotations
 
-from labctl.tracing.loss_point import Scene
-from labctl.tracing.result import Why
+from labctl.tracing.loss_point import LossPoint
+from labctl.tracing.result import Cause
 
 REASONS = {
     "NO_SOCKET": "no socket in {node} accepts it",
@@ -61,13 +61,13 @@ LOCATIONS = {
 }
 
 
-def kernel(scene: Scene) -> Why | None:
+def kernel_reason(loss_point: LossPoint) -> Cause | None:
     """The kernel's own reason for the drop."""
-    drop = scene.drop
+    drop = loss_point.drop
     if drop is None:
         return None
     text = REASONS.get(drop.reason) or LOCATIONS.get(drop.location)
     if text is None:
         word = drop.reason or "no reason is given"
         text = "the kernel dropped it in {node}: " + word
-    return Why("kernel", text.format(node=scene.node))
+    return Cause("kernel", text.format(node=loss_point.node))

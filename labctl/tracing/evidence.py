@@ -1,5 +1,6 @@
 """All that was recorded about one probe, as frozen data: enough to explain it later without a kernel.
 
+`JSON_KEYS` of a class are the published keys of fields that have another name there (docs/json.md).
 Times are nanoseconds since the probe was sent. A device (`dev`) is in the namespace `node`.
 """
 
@@ -7,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
-from labctl.core.observations import Event, Flow, Lookup, Role
-from labctl.core.resources import IP, Address, Fdb, Link, Neighbour, Port, Route
+from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup
+from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Route
 
-Way: TypeAlias = Literal["in", "out"]
+PacketDirection: TypeAlias = Literal["in", "out"]
 Protocol: TypeAlias = Literal["icmp", "tcp", "udp"]
 Answer: TypeAlias = Literal["reply", "refused", "unreachable", "timeout", "blocked", "broken"]
 
@@ -21,15 +22,17 @@ Answer: TypeAlias = Literal["reply", "refused", "unreachable", "timeout", "block
 class Question:
     """The trace that was requested: the source, the target and the probe.
 
-    `home` is the namespace that has the address, None if no machine of the lab has it. `size` is the payload in
+    `target_ns` is the namespace that has the address, None if no machine of the lab has it. `size` is the payload in
     bytes, None for the default. Without `fragment`, the DF bit is set: no router may fragment the packet.
     """
+
+    JSON_KEYS: ClassVar[Mapping[str, str]] = {"target_ns": "home"}
 
     lab: str
     source: str
     target: str
     address: IP
-    home: str | None
+    target_ns: str | None
     protocol: Protocol
     port: int | None = None
     size: int | None = None
@@ -37,19 +40,21 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Crossing:
+class PacketObservation:
     """The probe, its reply, or an ICMP error about it, seen once at a device.
 
-    `ours` is False for an Ethernet frame that is addressed to another machine (a flooded copy, a promiscuous port).
-    `sport` and `dport` are None for ICMP, where `ident` is the echo's identifier. `outer` are the addresses of the
-    tunnel that carries it.
+    `addressed_here` is False for an Ethernet frame that is addressed to another machine (a flooded copy, a promiscuous
+    port). `sport` and `dport` are None for ICMP, where `ident` is the echo's identifier. `outer` are the addresses of
+    the tunnel that carries it.
     """
+
+    JSON_KEYS: ClassVar[Mapping[str, str]] = {"direction": "way", "addressed_here": "ours"}
 
     node: str
     dev: str
-    way: Way
+    direction: PacketDirection
     when: int
-    role: Role
+    role: PacketRole
     src: IP
     dst: IP
     ttl: int
@@ -60,17 +65,17 @@ class Crossing:
     outer: tuple[IP, IP] | None = None
     mac: tuple[str, str] | None = None  # source, destination
     text: str = ""  # of an ICMP error; `reset` or `syn-ack` of TCP
-    ours: bool = True
+    addressed_here: bool = True
     ident: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Met:
+class RuleHit:
     """A firewall rule, policy or return that the packet matched, in order. `number` counts from 1. `rule` is its text,
     "" if it could not be read. `src` and `dst` are the packet's addresses at that moment."""
 
     node: str
-    role: Role
+    role: PacketRole
     family: str
     hook: int
     table: str
@@ -87,7 +92,7 @@ class Met:
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class CounterIncrease:
     """A firewall rule (`number` from 1) or policy (0) whose counter increased while the probe was under way."""
 
     node: str
@@ -101,10 +106,12 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """The state of one namespace after the probe, as far as it may explain a loss there. `carrier` names the devices
-    that are up but have no carrier. `listening` has entries such as `tcp 127.0.0.1:80`. `counters` are those that
-    increased, with the increase."""
+class NamespaceState:
+    """The state of one namespace after the probe, as far as it may explain a loss there. `no_carrier` names the
+    devices that are up but have no carrier. `listening` has entries such as `tcp 127.0.0.1:80`. `counters` are those
+    that increased, with the increase."""
+
+    JSON_KEYS: ClassVar[Mapping[str, str]] = {"no_carrier": "carrier"}
 
     node: str
     links: tuple[Link, ...] = ()
@@ -113,13 +120,13 @@ class Room:
     neighbours: tuple[Neighbour, ...] = ()
     fdb: tuple[Fdb, ...] = ()
     sysctls: Mapping[str, str] = field(default_factory=dict)
-    carrier: tuple[str, ...] = ()
+    no_carrier: tuple[str, ...] = ()
     listening: tuple[str, ...] = ()
     counters: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class UnansweredNeighbour:
     """A neighbour (`ip`) that did not answer a request for its MAC address at a device."""
 
     node: str
@@ -130,32 +137,45 @@ class Asked:
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything about one probe. `unknown` are sentences about what could not be observed, and why. `pid` is the
-    thread that sent the probe. `missed` counts kernel events that were lost because a buffer was full."""
+    thread that sent the probe. `lost_events` counts kernel events that were lost because a buffer was full."""
+
+    JSON_KEYS: ClassVar[Mapping[str, str]] = {
+        "detail": "said",
+        "namespaces": "rooms",
+        "observations": "crossings",
+        "rule_hits": "met",
+        "counter_increases": "moved",
+        "unanswered_neighbours": "asked",
+        "lost_events": "missed",
+        "looping": "circling",
+        "drops_traced": "traced",
+        "rules_traced": "ruled",
+    }
 
     question: Question
     answer: Answer
-    said: str
+    detail: str
     pid: int
-    rooms: tuple[Room, ...]
-    crossings: tuple[Crossing, ...] = ()
-    met: tuple[Met, ...] = ()
-    moved: tuple[Moved, ...] = ()
-    events: tuple[Event, ...] = ()
-    lookups: tuple[Lookup, ...] = ()
+    namespaces: tuple[NamespaceState, ...]
+    observations: tuple[PacketObservation, ...] = ()
+    rule_hits: tuple[RuleHit, ...] = ()
+    counter_increases: tuple[CounterIncrease, ...] = ()
+    events: tuple[KernelEvent, ...] = ()
+    lookups: tuple[RouteLookup, ...] = ()
     flows: tuple[Flow, ...] = ()
-    asked: tuple[Asked, ...] = ()
+    unanswered_neighbours: tuple[UnansweredNeighbour, ...] = ()
     machines: Mapping[str, tuple[IP, ...]] = field(default_factory=dict)
-    missed: int = 0
+    lost_events: int = 0
     unknown: tuple[str, ...] = ()
-    circling: tuple[Port, ...] = ()  # the devices where frames circulate in a loop of bridges
-    traced: bool = True  # False: the kernel's drops were not recorded
-    ruled: bool = True  # False: not all rules that the packet matched were recorded
+    looping: tuple[Interface, ...] = ()  # the devices where frames circulate in a loop of bridges
+    drops_traced: bool = True  # False: the kernel's drops were not recorded
+    rules_traced: bool = True  # False: not all rules that the packet matched were recorded
     seconds: float = 0.0
 
-    def room(self, node: str) -> Room:
+    def namespace(self, node: str) -> NamespaceState:
         """The state of a namespace; empty if it was not read."""
-        return next((room for room in self.rooms if room.node == node), Room(node))
+        return next((room for room in self.namespaces if room.node == node), NamespaceState(node))
 
     def link(self, node: str, dev: str) -> Link | None:
         """A device of a namespace; None if it is not known."""
-        return next((link for link in self.room(node).links if link.at.dev == dev), None)
+        return next((link for link in self.namespace(node).links if link.at.dev == dev), None)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labctl.core.observations import Event, Lookup, Role, RouteInput
+from labctl.core.observations import KernelEvent, PacketRole, RouteLookup, RouteQuery
 from labctl.core.resources import IP, Link
 from labctl.tracing import drop_attribution
-from labctl.tracing.evidence import Asked, Crossing, Evidence, Met, Moved, Room
-from labctl.tracing.hops import Hop, answered, back_input, road, route_input, translated
+from labctl.tracing.evidence import (
+    CounterIncrease,
+    Evidence,
+    NamespaceState,
+    PacketObservation,
+    RuleHit,
+    UnansweredNeighbour,
+)
+from labctl.tracing.hops import Hop, find_lookup, last_route_query, nat_destination, path, reply_route_query
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +25,12 @@ class Translation:
     node: str
     dst: IP
     port: int | None
-    new: IP
+    new_dst: IP
     new_port: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class LossPoint:
     """The point where the trail of the request (or of its reply) ends.
 
     `tip` is the last sighting, None if the packet never left its source. `dst` is its destination from there.
@@ -31,15 +38,15 @@ class Scene:
     """
 
     evidence: Evidence
-    role: Role
+    role: PacketRole
     hops: tuple[Hop, ...]
-    tip: Crossing | None
+    last_observation: PacketObservation | None
     node: str
-    room: Room
+    namespace: NamespaceState
     dst: IP
-    drop: Event | None = None
-    lookup: Lookup | None = None
-    back: Lookup | None = None
+    drop: KernelEvent | None = None
+    lookup: RouteLookup | None = None
+    reply_lookup: RouteLookup | None = None
     delivered: bool = False
 
     @property
@@ -50,12 +57,16 @@ class Scene:
     @property
     def entering(self) -> bool:
         """Whether the packet was coming in at the last sighting."""
-        return self.tip is not None and self.tip.way == "in"
+        return self.last_observation is not None and self.last_observation.direction == "in"
 
     @property
     def device(self) -> Link | None:
         """The device it was last seen at."""
-        return self.evidence.link(self.tip.node, self.tip.dev) if self.tip is not None else None
+        return (
+            self.evidence.link(self.last_observation.node, self.last_observation.dev)
+            if self.last_observation is not None
+            else None
+        )
 
     @property
     def iif(self) -> str | None:
@@ -67,24 +78,24 @@ class Scene:
         return link.master if link is not None and link.master is not None else ins[-1].dev
 
     @property
-    def met(self) -> tuple[Met, ...]:
+    def rule_hits(self) -> tuple[RuleHit, ...]:
         """The rules that the packet matched there; at its destination also those that the reply matched."""
         roles = {self.role, "reply"} if self.delivered else {self.role}
-        return tuple(one for one in self.evidence.met if one.node == self.node and one.role in roles)
+        return tuple(one for one in self.evidence.rule_hits if one.node == self.node and one.role in roles)
 
     @property
-    def moved(self) -> tuple[Moved, ...]:
+    def counter_increases(self) -> tuple[CounterIncrease, ...]:
         """The rules there whose counters increased meanwhile."""
-        return tuple(one for one in self.evidence.moved if one.node == self.node)
+        return tuple(one for one in self.evidence.counter_increases if one.node == self.node)
 
     @property
-    def sent_on(self) -> Translation | None:
+    def translation(self) -> Translation | None:
         """The translation of the request's destination on the path: as seen by taps, else as recorded by conntrack."""
-        for hop in road(self.evidence, "request"):
-            before, after = hop.bare[0], hop.bare[-1]
+        for hop in path(self.evidence, "request"):
+            before, after = hop.outside_tunnel[0], hop.outside_tunnel[-1]
             if (before.dst, before.dport) != (after.dst, after.dport):
                 return Translation(hop.node, before.dst, before.dport, after.dst, after.dport)
-        nodes = {item.node for item in self.evidence.crossings}
+        nodes = {item.node for item in self.evidence.observations}
         for flow in self.evidence.flows:
             ports = flow.protocol in (6, 17)
             there, then = (
@@ -96,53 +107,60 @@ class Scene:
         return None
 
     @property
-    def asked(self) -> Asked | None:
+    def unanswered_neighbour(self) -> UnansweredNeighbour | None:
         """The neighbour that did not answer there."""
         return next(
-            (one for one in self.evidence.asked if one.node == self.node and one.ip.version == self.version), None
+            (
+                one
+                for one in self.evidence.unanswered_neighbours
+                if one.node == self.node and one.ip.version == self.version
+            ),
+            None,
         )
 
     def sysctl(self, name: str) -> str | None:
         """The value of a sysctl there; None if it was not read."""
-        return self.room.sysctls.get(name)
+        return self.namespace.sysctls.get(name)
 
-    def because(self, *reasons: str) -> bool:
+    def reason_allows(self, *reasons: str) -> bool:
         """Whether the kernel gave one of these reasons, or no reason that contradicts them."""
         return self.drop is None or self.drop.reason in ("", "NOT_SPECIFIED") or self.drop.reason in reasons
 
-    def at(self, *functions: str) -> bool:
+    def dropped_in(self, *functions: str) -> bool:
         """Whether the kernel dropped it in one of these functions."""
         return self.drop is not None and self.drop.location in functions
 
 
-def scene(evidence: Evidence) -> Scene:
+def find_loss_point(evidence: Evidence) -> LossPoint:
     """The end of the reply's trail, if there is a reply, else of the request's. A refusal that came back is not a
     lost reply: then the point where the request was refused counts."""
-    roles: tuple[Role, ...] = ("request",) if evidence.answer == "refused" else ("reply", "request")
+    roles: tuple[PacketRole, ...] = ("request",) if evidence.answer == "refused" else ("reply", "request")
     for role in roles:
-        hops = road(evidence, role)
+        hops = path(evidence, role)
         if hops:
-            return _at_tip(evidence, role, hops)
+            return _loss_point_at_end(evidence, role, hops)
     question = evidence.question
-    lookup = answered(evidence, RouteInput(question.source, question.address))
-    room = evidence.room(question.source)
-    drop = drop_attribution.drop(evidence, ())
+    lookup = find_lookup(evidence, RouteQuery(question.source, question.address))
+    room = evidence.namespace(question.source)
+    drop = drop_attribution.find_drop_event(evidence, ())
     local = any(one.addr.ip == question.address for one in room.addresses) and drop is None
-    return Scene(
+    return LossPoint(
         evidence, "request", (), None, question.source, room, question.address, drop, lookup, None, local
     )  # fmt: skip
 
 
-def _at_tip(evidence: Evidence, role: Role, hops: tuple[Hop, ...]) -> Scene:
+def _loss_point_at_end(evidence: Evidence, role: PacketRole, hops: tuple[Hop, ...]) -> LossPoint:
     hop = hops[-1]
-    tip = hop.crossings[-1]
-    wanted = route_input(evidence, hop, role)
-    lookup = answered(evidence, wanted)
-    back = answered(evidence, back_input(evidence, hop))
-    room = evidence.room(tip.node)
-    dst = translated(evidence, tip) if tip.way == "in" else tip.dst
-    dst = tip.outer[1] if tip.outer is not None else dst
+    last_observation = hop.observations[-1]
+    wanted = last_route_query(evidence, hop, role)
+    lookup = find_lookup(evidence, wanted)
+    back = find_lookup(evidence, reply_route_query(evidence, hop))
+    room = evidence.namespace(last_observation.node)
+    dst = nat_destination(evidence, last_observation) if last_observation.direction == "in" else last_observation.dst
+    dst = last_observation.outer[1] if last_observation.outer is not None else dst
     here = any(one.addr.ip == dst for one in room.addresses) or (lookup is not None and lookup.kind == "local")
-    delivered = tip.way == "in" and tip.encap == "none" and here and wanted is not None
-    drop = drop_attribution.drop(evidence, hops)
-    return Scene(evidence, role, hops, tip, tip.node, room, dst, drop, lookup, back, delivered)
+    delivered = last_observation.direction == "in" and last_observation.encap == "none" and here and wanted is not None
+    drop = drop_attribution.find_drop_event(evidence, hops)
+    return LossPoint(
+        evidence, role, hops, last_observation, last_observation.node, room, dst, drop, lookup, back, delivered
+    )

@@ -4,69 +4,72 @@ from __future__ import annotations
 
 from typing import Any
 
-from labctl.core.topology import Who
+from labctl.core.topology import Topology
 from labctl.errors import UsageError
-from labctl.tracing import MOST
+from labctl.tracing import MAX_PAYLOAD_BYTES
 from labctl.tracing.evidence import Protocol, Question
 
 
-def question_of(who: Who, source: str, target: str, options: dict[str, Any]) -> Question:
+def question_of(topology: Topology, source: str, target: str, options: dict[str, Any]) -> Question:
     """The checked question. Raises UsageError for an unknown name or an option that does not fit."""
     kinds: tuple[Protocol, ...] = ("icmp", "tcp", "udp")
-    chosen = [kind for kind in kinds if options[kind]]
-    if len(chosen) > 1:
-        raise UsageError(f"--{chosen[0]} and --{chosen[1]} are two probes", "a trace sends one")
-    protocol: Protocol = chosen[0] if chosen else "icmp"
-    if source not in who.nodes and source not in who.machines:
-        raise _unknown(who, source, "machine")
-    found = who.addresses(target)
+    protocols = [kind for kind in kinds if options[kind]]
+    if len(protocols) > 1:
+        raise UsageError(f"--{protocols[0]} and --{protocols[1]} are two probes", "a trace sends one")
+    protocol: Protocol = protocols[0] if protocols else "icmp"
+    if source not in topology.namespaces and source not in topology.machines:
+        raise _unknown_name(topology, source, "machine")
+    found = topology.addresses(target)
     if not found:
-        if target in who.nodes or ("/" in target and target.partition("/")[0] in who.nodes):
+        if target in topology.namespaces or ("/" in target and target.partition("/")[0] in topology.namespaces):
             raise UsageError(f"{target} has no address")
-        raise _unknown(who, target, "machine, port or address")
+        raise _unknown_name(topology, target, "machine, port or address")
     if options["listen"] and protocol == "icmp":
         raise UsageError("--listen needs a port", "labctl trace ... --tcp PORT --listen")
-    _size(protocol, options)
-    _within(f"{protocol} port", options[protocol] if protocol != "icmp" else None, 65535)
-    _within("size", options["size"], MOST)
-    held = {ip.version for ip in who.held(_space(who, source))}
+    _check_size(protocol, options)
+    _check_range(f"{protocol} port", options[protocol] if protocol != "icmp" else None, 65535)
+    _check_range("size", options["size"], MAX_PAYLOAD_BYTES)
+    held = {ip.version for ip in topology.possible_addresses(_namespace_of(topology, source))}
     address = next((ip for ip in found if ip.version in held), found[0])
     port = options[protocol] if protocol != "icmp" else None
-    home = who.home(target)
-    source, home = _space(who, source), _space(who, home) if home is not None else None
+    target_ns = topology.namespace_of(target)
+    source, target_ns = (
+        _namespace_of(topology, source),
+        _namespace_of(topology, target_ns) if target_ns is not None else None,
+    )
     return Question(
-        who.lab.name, source, target, address, home, protocol, port, options["size"], options["fragment"]
+        topology.lab.name, source, target, address, target_ns, protocol, port, options["size"], options["fragment"]
     )  # fmt: skip
 
 
-def _space(who: Who, name: str) -> str:
+def _namespace_of(topology: Topology, name: str) -> str:
     """The namespace of a machine: another machine's, if it shares that one's."""
-    machine = who.machines.get(name)
-    return machine.within if machine is not None and machine.within is not None else name
+    machine = topology.machines.get(name)
+    return machine.netns_of if machine is not None and machine.netns_of is not None else name
 
 
-def _within(what: str, number: int | None, most: int) -> None:
-    if number is not None and not 1 <= number <= most:
-        raise UsageError(f"{what} {number} is not between 1 and {most}")
+def _check_range(label: str, number: int | None, maximum: int) -> None:
+    if number is not None and not 1 <= number <= maximum:
+        raise UsageError(f"{label} {number} is not between 1 and {maximum}")
 
 
-def _size(protocol: str, options: dict[str, Any]) -> None:
-    from labctl.kernel.probes.trace_probes import LEAST
+def _check_size(protocol: str, options: dict[str, Any]) -> None:
+    from labctl.kernel.probes.trace_probes import MIN_PAYLOAD_BYTES
 
     if options["size"] is not None and protocol == "tcp":
         raise UsageError("--size is for ICMP and UDP", "the first packet of a TCP connection has no payload")
     if options["fragment"] and protocol == "tcp":
         raise UsageError("--fragment is for ICMP and UDP")
-    if options["size"] is not None and options["size"] < LEAST[protocol]:
-        raise UsageError(f"--size {options['size']} is too small", f"it must be at least {LEAST[protocol]}")
+    if options["size"] is not None and options["size"] < MIN_PAYLOAD_BYTES[protocol]:
+        raise UsageError(f"--size {options['size']} is too small", f"it must be at least {MIN_PAYLOAD_BYTES[protocol]}")
 
 
-def _unknown(who: Who, word: str, what: str) -> UsageError:
+def _unknown_name(topology: Topology, name: str, kinds: str) -> UsageError:
     import difflib
 
-    from labctl.core.names import some
+    from labctl.core.names import summarize_names
 
-    close = difflib.get_close_matches(word, who.nodes, 1, 0.5)
-    known = f"the machines are {some(who.nodes, 30)}"
+    close = difflib.get_close_matches(name, topology.namespaces, 1, 0.5)
+    known = f"the machines are {summarize_names(topology.namespaces, 30)}"
     hint = f"did you mean {close[0]}? {known}" if close else known
-    return UsageError(f"lab {who.lab.name} has no {what} {word!r}", hint)
+    return UsageError(f"lab {topology.lab.name} has no {kinds} {name!r}", hint)

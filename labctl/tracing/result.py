@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from labctl.core.iptables import CHAIN_TOOLS
-from labctl.core.observations import Lookup
+from labctl.core.observations import RouteLookup
 from labctl.core.resources import IP
-from labctl.tracing.evidence import Crossing, Evidence, Met, Moved
+from labctl.tracing.evidence import CounterIncrease, Evidence, PacketObservation, RuleHit
 
-Verdict: TypeAlias = Literal["answered", "refused", "unanswered", "lost"]
+TraceVerdict: TypeAlias = Literal["answered", "refused", "unanswered", "lost"]
 TOOLS = CHAIN_TOOLS
 
 
@@ -47,7 +47,7 @@ class Leg:
 
 
 @dataclass(frozen=True, slots=True)
-class Why:
+class Cause:
     """The cause of a loss: a short name for programs, a sentence, the facts that prove it, and commands to try."""
 
     kind: str
@@ -57,34 +57,34 @@ class Why:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class TraceResult:
     """The result of one trace. `facts` are all known facts about a loss, `unknown` what could not be observed."""
 
     probe: str
     legs: tuple[Leg, ...]
-    verdict: Verdict
+    verdict: TraceVerdict
     sentence: str
-    why: Why | None = None
+    why: Cause | None = None
     facts: tuple[Note, ...] = ()
     tries: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 
 
-def end_text(ip: IP, port: int | None) -> str:
+def endpoint_text(ip: IP, port: int | None) -> str:
     """An address, with its port if it has one."""
     if port is None:
         return str(ip)
     return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
 
 
-def rule_text(met: Met | Moved) -> str:
+def rule_text(hit: RuleHit | CounterIncrease) -> str:
     """A rule with its place: `nat/POSTROUTING rule 1: -o eth0 -j MASQUERADE`."""
-    tool = "" if met.family == "ip" else f"{TOOLS.get(met.family, met.family)} "
-    policy = met.kind == "policy" if isinstance(met, Met) else met.number == 0
+    tool = "" if hit.family == "ip" else f"{TOOLS.get(hit.family, hit.family)} "
+    policy = hit.kind == "policy" if isinstance(hit, RuleHit) else hit.number == 0
     if policy:
-        return f"{tool}{met.table}/{met.chain} policy {met.target or '?'}"
-    text = without_comment(met.rule) if met.rule else "(its text could not be read)"
-    return f"{tool}{met.table}/{met.chain} rule {met.number}: {text}"
+        return f"{tool}{hit.table}/{hit.chain} policy {hit.target or '?'}"
+    text = without_comment(hit.rule) if hit.rule else "(its text could not be read)"
+    return f"{tool}{hit.table}/{hit.chain} rule {hit.number}: {text}"
 
 
 def without_comment(rule: str) -> str:
@@ -94,16 +94,16 @@ def without_comment(rule: str) -> str:
     return re.sub(r'-m comment --comment ("(?:[^"\\]|\\.)*"|\S+) ?', "", rule).strip()
 
 
-def route_get(lookup: Lookup) -> str:
+def route_get_command(lookup: RouteLookup) -> str:
     """The equivalent `ip route get` command."""
-    words = ["ip", *(["-6"] if lookup.dst.version == 6 else []), "route get", str(lookup.dst)]
-    words += ["from", str(lookup.src)] if lookup.src is not None else []
-    words += ["iif", lookup.iif] if lookup.iif is not None else []
-    words += ["mark", hex(lookup.mark)] if lookup.mark else []
-    return " ".join(words)
+    arguments = ["ip", *(["-6"] if lookup.dst.version == 6 else []), "route get", str(lookup.dst)]
+    arguments += ["from", str(lookup.src)] if lookup.src is not None else []
+    arguments += ["iif", lookup.iif] if lookup.iif is not None else []
+    arguments += ["mark", hex(lookup.mark)] if lookup.mark else []
+    return " ".join(arguments)
 
 
-REFUSALS: Mapping[str, str] = {
+ROUTE_ERROR_TEXTS: Mapping[str, str] = {
     "ENETUNREACH": "Network is unreachable",
     "EHOSTUNREACH": "No route to host",
     "EINVAL": "Invalid argument",
@@ -113,13 +113,13 @@ REFUSALS: Mapping[str, str] = {
 }
 
 
-def answer_text(lookup: Lookup) -> str:
+def lookup_text(lookup: RouteLookup) -> str:
     """The routing's answer, with the packet's mark if the mark affects the route."""
-    answer = lookup.route if not lookup.error else REFUSALS.get(lookup.error, lookup.error)
+    answer = lookup.route if not lookup.error else ROUTE_ERROR_TEXTS.get(lookup.error, lookup.error)
     return f"{answer} (mark {lookup.mark:#x})" if lookup.mark else answer
 
 
-def named(evidence: Evidence, ip: IP) -> str:
+def address_text(evidence: Evidence, ip: IP) -> str:
     """An address with the machine that has it, if any."""
     name = owner(evidence, ip)
     return f"{ip} ({name})" if name else str(ip)
@@ -130,17 +130,17 @@ def owner(evidence: Evidence, ip: IP) -> str | None:
     for name, addresses in evidence.machines.items():
         if ip in addresses:
             return name
-    for room in evidence.rooms:
+    for room in evidence.namespaces:
         if any(one.addr.ip == ip for one in room.addresses):
             return room.node
     return None
 
 
-def at(item: Crossing) -> str:
+def observation_text(item: PacketObservation) -> str:
     """The place of a sighting: `entering node1/eth0`."""
-    return f"{'entering' if item.way == 'in' else 'leaving'} {item.node}/{item.dev}"
+    return f"{'entering' if item.direction == 'in' else 'leaving'} {item.node}/{item.dev}"
 
 
-def command(evidence: Evidence, node: str, words: str) -> str:
+def exec_command(evidence: Evidence, node: str, command_line: str) -> str:
     """A command to try in the node."""
-    return f"labctl exec {node} -- {words}"
+    return f"labctl exec {node} -- {command_line}"

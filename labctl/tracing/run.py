@@ -13,37 +13,45 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from labctl.checks.context import Bench, settle_carriers
-from labctl.core.observations import Role
-from labctl.core.topology import INNER, Who
+from labctl.checks.context import CheckContext, refresh_carriers
+from labctl.core.observations import PacketRole
+from labctl.core.topology import LEAF_ROLES, Topology
 from labctl.errors import KernelError
 from labctl.kernel.host import lab_state
 from labctl.kernel.probes import trace_probes
 from labctl.kernel.probes.listener import Listener
 from labctl.packets.decode import RST, SYN, Frame, Packet
-from labctl.packets.probe_id import MAGIC, Mark, Marker, Opening, decoded, role_of, unanswered
+from labctl.packets.probe_id import (
+    MAGIC,
+    PayloadMarker,
+    ProbeId,
+    TcpProbeId,
+    decode_frames,
+    role_of,
+    unanswered_neighbours,
+)
 from labctl.tracing import collect, drop_attribution
-from labctl.tracing.evidence import Asked, Crossing, Evidence, Question
-from labctl.tracing.hops import road
-from labctl.tracing.instruments import Armed
+from labctl.tracing.evidence import Evidence, PacketObservation, Question, UnansweredNeighbour
+from labctl.tracing.hops import path
+from labctl.tracing.instruments import Instruments
 
 if TYPE_CHECKING:
     from labctl.core.scenario_types import Lab
     from labctl.kernel.probes.clients import Probe
 
-SILENCE = 0.4  # seconds after which the wait ends, unless a neighbour request is open
-PATIENCE = 3.5  # seconds that the kernel waits for a neighbour
-LOOK = 0.03  # seconds between two looks at the evidence
-SMALL = 64  # in labs with up to this many namespaces, each namespace is watched
+QUIET_TIMEOUT_S = 0.4  # seconds after which the wait ends, unless a neighbour request is open
+NEIGHBOUR_TIMEOUT_S = 3.5  # seconds that the kernel waits for a neighbour
+POLL_INTERVAL_S = 0.03  # seconds between two looks at the evidence
+FULL_TAP_LIMIT = 64  # in labs with up to this many namespaces, each namespace is watched
 
 
-def follow(
+def trace_packet(
     lab: Lab,
     question: Question,
     *,
     listen: bool = False,
     progress: Callable[[str], None] = lambda text: None,
-    say: Callable[[str], None] = lambda text: None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> tuple[Evidence, list[Frame]]:
     """Send the probe and follow it. Returns the evidence, and the frames that the taps saw. `progress` gets the current
     step, `say` the names of kernel modules that were loaded.
@@ -54,74 +62,85 @@ def follow(
     Raises KernelError if the source cannot be entered or no tap works, LockError if another labctl held the lab.
     """
     begun = time.monotonic()
-    who = Who(lab)
+    topology = Topology(lab)
     isn = secrets.randbits(32)
     marker = MAGIC + secrets.token_bytes(4)
     identity = isn.to_bytes(4, "big") if question.protocol == "tcp" else marker
     progress("setting up taps")
-    with lab_state.lock(lab.name), Armed(lab.name, _watched(who, question), question, identity, say) as armed:
-        assert armed.taps is not None
-        settle_carriers(Bench(who, armed.inside, armed.taps, None))
-        listener = _listen(armed, question) if listen else None
+    with (
+        lab_state.lock(lab.name),
+        Instruments(lab.name, _namespaces_to_tap(topology, question), question, identity, warn) as instruments,
+    ):
+        assert instruments.taps is not None
+        refresh_carriers(CheckContext(topology, instruments.thread, instruments.taps, None))
+        listener = _start_listener(instruments, question) if listen else None
         try:
-            armed.taps.forget()
-            if armed.tracing is not None:
-                armed.tracing.start()
+            instruments.taps.discard()
+            if instruments.tracing is not None:
+                instruments.tracing.start()
             sent = time.time_ns()
-            mark: Mark = Opening(frozenset((isn,))) if question.protocol == "tcp" else Marker(marker)
-            pid, probe = _shoot(armed, question, marker, isn)
+            probe_id: ProbeId = TcpProbeId(frozenset((isn,))) if question.protocol == "tcp" else PayloadMarker(marker)
+            pid, probe = _send_probe(instruments, question, marker, isn)
             progress(f"following the probe to {question.target}")
             try:
-                evidence = _Watch(armed, who, question, mark, sent, pid, probe, listener).until_over()
+                evidence = _ProbeWait(
+                    instruments, topology, question, probe_id, sent, pid, probe, listener
+                ).wait_and_collect()
             finally:
                 probe.close()
         finally:
             if listener is not None:
                 listener.close()
         frames = [
-            frame for frame, packet in decoded(armed.taps.frames()) if role_of(mark, packet) or packet.kind == "arp"
+            frame
+            for frame, packet in decode_frames(instruments.taps.frames())
+            if role_of(probe_id, packet) or packet.kind == "arp"
         ]
     return replace(evidence, seconds=round(time.monotonic() - begun, 3)), frames
 
 
-def _watched(who: Who, question: Question) -> tuple[str, ...]:
+def _namespaces_to_tap(topology: Topology, question: Question) -> tuple[str, ...]:
     """The namespaces that get taps: all of a small lab, else the ends, their hosts, and those between them."""
-    if len(who.nodes) <= SMALL:
-        return who.nodes
-    ends = [end for end in (question.source, question.home) if end]
-    hosts = [machine.on for end in ends if (machine := who.machines.get(end)) is not None and machine.on]
-    between = [node for node in who.nodes if who.role(node) not in INNER]
+    if len(topology.namespaces) <= FULL_TAP_LIMIT:
+        return topology.namespaces
+    ends = [end for end in (question.source, question.target_ns) if end]
+    hosts = [machine.on for end in ends if (machine := topology.machines.get(end)) is not None and machine.on]
+    between = [node for node in topology.namespaces if topology.role(node) not in LEAF_ROLES]
     return tuple(dict.fromkeys((*ends, *hosts, *between)))
 
 
-def _listen(armed: Armed, question: Question) -> Listener | None:
-    if question.home is None or question.port is None:
-        armed.unknown.append(f"no machine of the lab has {question.address}, so labctl started no listener")
+def _start_listener(instruments: Instruments, question: Question) -> Listener | None:
+    if question.target_ns is None or question.port is None:
+        instruments.unknown.append(f"no machine of the lab has {question.address}, so labctl started no listener")
         return None
     try:
-        made: Listener = armed.run(question.home, Listener, question.protocol, question.address.version, question.port)
+        made: Listener = instruments.run(
+            question.target_ns, Listener, question.protocol, question.address.version, question.port
+        )
     except OSError as error:
-        armed.unknown.append(f"labctl could not listen on port {question.port} of {question.home}: {error.strerror}")
+        instruments.unknown.append(
+            f"labctl could not listen on port {question.port} of {question.target_ns}: {error.strerror}"
+        )
         return None
     return made
 
 
-def _shoot(armed: Armed, question: Question, marker: bytes, isn: int) -> tuple[int, Probe]:
+def _send_probe(instruments: Instruments, question: Question, marker: bytes, isn: int) -> tuple[int, Probe]:
     try:
-        found: tuple[int, Probe] = armed.run(question.source, _shot, question, marker, isn)
+        found: tuple[int, Probe] = instruments.run(question.source, _create_probe, question, marker, isn)
     except OSError as error:
         raise KernelError(f"cannot send from {question.source}: {error.strerror}", errno=error.errno or 0) from None
     return found
 
 
-def _shot(question: Question, marker: bytes, isn: int) -> tuple[int, Probe]:
+def _create_probe(question: Question, marker: bytes, isn: int) -> tuple[int, Probe]:
     """Send the probe. Runs inside the source's namespace."""
     import threading
 
-    address, port, size = question.address, question.port or 0, question.size or trace_probes.USUAL
+    address, port, size = question.address, question.port or 0, question.size or trace_probes.DEFAULT_PAYLOAD_BYTES
     probe: Probe
     if question.protocol == "tcp":
-        probe = trace_probes.ChosenSyn(address, port, isn)
+        probe = trace_probes.SynProbe(address, port, isn)
     elif question.protocol == "udp":
         probe = trace_probes.SizedDatagram(address, port, marker, size, question.fragment)
     else:
@@ -129,37 +148,37 @@ def _shot(question: Question, marker: bytes, isn: int) -> tuple[int, Probe]:
     return threading.get_native_id(), probe
 
 
-class _Watch:
+class _ProbeWait:
     """Waits for the end of a probe."""
 
     def __init__(
         self,
-        armed: Armed,
-        who: Who,
+        instruments: Instruments,
+        topology: Topology,
         question: Question,
-        mark: Mark,
-        sent: int,
+        probe_id: ProbeId,
+        sent_ns: int,
         pid: int,
         probe: Probe,
         listener: Listener | None,
     ) -> None:
-        self.armed, self.who, self.question, self.mark = armed, who, question, mark
-        self.sent, self.pid, self.probe, self.listener = sent, pid, probe, listener
-        self.machines = {one.name: one.addresses for one in who.lab.machines if one.within is None}
+        self.instruments, self.topology, self.question, self.probe_id = instruments, topology, question, probe_id
+        self.sent_ns, self.pid, self.probe, self.listener = sent_ns, pid, probe, listener
+        self.machines = {one.name: one.addresses for one in topology.lab.machines if one.netns_of is None}
 
-    def until_over(self) -> Evidence:
+    def wait_and_collect(self) -> Evidence:
         """Wait for the end, then collect the evidence."""
         begun = time.monotonic()
-        patience = PATIENCE if self.probe.answer is None else 0.0
+        patience = NEIGHBOUR_TIMEOUT_S if self.probe.answer is None else 0.0
         while time.monotonic() - begun < patience and not self._step():
-            if time.monotonic() - begun > SILENCE and not self._seen().asked:
+            if time.monotonic() - begun > QUIET_TIMEOUT_S and not self._observed_so_far().unanswered_neighbours:
                 break
-            if self._dropped():
+            if self._is_dropped():
                 self._step(0.01)  # an ICMP error may still be under way
                 break
         return self._finish()
 
-    def _step(self, seconds: float = LOOK) -> bool:
+    def _step(self, seconds: float = POLL_INTERVAL_S) -> bool:
         """Serve the probe and the listener for some seconds; True when the probe has an answer."""
         deadline = time.monotonic() + seconds
         while self.probe.answer is None and (left := deadline - time.monotonic()) > 0:
@@ -173,67 +192,73 @@ class _Watch:
             self.probe.step()
         return self.probe.answer is not None
 
-    def _dropped(self) -> bool:
+    def _is_dropped(self) -> bool:
         """Whether the kernel has reported a drop of this probe."""
-        if self.armed.tracing is None:
+        if self.instruments.tracing is None:
             return False
-        events = self.armed.tracing.peek()
+        events = self.instruments.tracing.read_events()
         if not any(event.kind == "drop" for event in events):
             return False
-        seen = self._seen()
-        seen = replace(seen, events=collect.ours(events, self.sent, self.pid))
-        roles: tuple[Role, ...] = ("reply", "request")
+        evidence = self._observed_so_far()
+        evidence = replace(evidence, events=collect.probe_events(events, self.sent_ns, self.pid))
+        roles: tuple[PacketRole, ...] = ("reply", "request")
         for role in roles:
-            if hops := road(seen, role):
-                found = drop_attribution.drop(seen, hops)
-                return found is not None and not seen.asked
+            if hops := path(evidence, role):
+                found = drop_attribution.find_drop_event(evidence, hops)
+                return found is not None and not evidence.unanswered_neighbours
         return False
 
-    def _seen(self) -> Evidence:
+    def _observed_so_far(self) -> Evidence:
         """The evidence so far from the taps, with the namespaces as planned."""
-        assert self.armed.taps is not None
-        frames = list(decoded(self.armed.taps.frames()))
-        planned = collect.planned(self.who)
-        crossings = tuple(_crossing(frame, packet, role, self.sent) for frame, packet, role in self._own(frames))
-        asked = tuple(Asked(at.ns, at.dev, ip) for at, ip in unanswered(frames))
+        assert self.instruments.taps is not None
+        frames = list(decode_frames(self.instruments.taps.frames()))
+        planned = collect.planned_namespaces(self.topology)
+        crossings = tuple(
+            _observation(frame, packet, role, self.sent_ns) for frame, packet, role in self._probe_packets(frames)
+        )
+        asked = tuple(UnansweredNeighbour(at.ns, at.dev, ip) for at, ip in unanswered_neighbours(frames))
         return Evidence(
-            self.question, "timeout", "", self.pid, planned, crossings, asked=asked, machines=self.machines
+            self.question, "timeout", "", self.pid, planned, crossings, unanswered_neighbours=asked,
+            machines=self.machines,
         )  # fmt: skip
 
-    def _own(self, frames: list[tuple[Frame, Packet]]) -> list[tuple[Frame, Packet, Role]]:
-        found = [(frame, packet, role) for frame, packet in frames if (role := role_of(self.mark, packet)) is not None]
-        return _turned(sorted(found, key=lambda item: item[0].when))
+    def _probe_packets(self, frames: list[tuple[Frame, Packet]]) -> list[tuple[Frame, Packet, PacketRole]]:
+        found = [
+            (frame, packet, role) for frame, packet in frames if (role := role_of(self.probe_id, packet)) is not None
+        ]
+        return _with_udp_replies(sorted(found, key=lambda item: item[0].time_ns))
 
     def _finish(self) -> Evidence:
-        assert self.armed.taps is not None
+        assert self.instruments.taps is not None
         if self.probe.answer is None:
-            self.probe.give_up()
-        events, missed = self.armed.tracing.stop() if self.armed.tracing is not None else ([], 0)
-        deaf = self.armed.taps.prove()
-        lost = self.armed.taps.losses()
+            self.probe.time_out()
+        events, missed = self.instruments.tracing.stop() if self.instruments.tracing is not None else ([], 0)
+        deaf = self.instruments.taps.verify_receiving()
+        lost = self.instruments.taps.losses()
         unknown = [
-            f"the tap in {node} cannot be trusted: {why}" for node, why in {**self.armed.taps.deaf, **deaf}.items()
+            f"the tap in {node} cannot be trusted: {why}"
+            for node, why in {**self.instruments.taps.not_receiving, **deaf}.items()
         ]
         unknown += [f"the tap in {node} lost {count} frames" for node, count in lost.items()]
         seen = replace(
-            self._seen(),
+            self._observed_so_far(),
             answer=self.probe.answer or "timeout",
-            said=self.probe.said,
-            events=collect.ours(events, self.sent, self.pid),
-            missed=missed,
-            unknown=(*self.armed.unknown, *unknown),
-            circling=self.armed.taps.circling(),
-            traced=self.armed.tracing is not None,
-            ruled=len(self.armed.tables) == len(self.armed.counted),
+            detail=self.probe.detail,
+            events=collect.probe_events(events, self.sent_ns, self.pid),
+            lost_events=missed,
+            unknown=(*self.instruments.unknown, *unknown),
+            looping=self.instruments.taps.looping(),
+            drops_traced=self.instruments.tracing is not None,
+            rules_traced=len(self.instruments.nft_tables) == len(self.instruments.chains_before),
         )
-        return collect.complete(self.armed, self.who, seen, self.mark)
+        return collect.add_namespace_state(self.instruments, self.topology, seen, self.probe_id)
 
 
-def _turned(found: list[tuple[Frame, Packet, Role]]) -> list[tuple[Frame, Packet, Role]]:
+def _with_udp_replies(found: list[tuple[Frame, Packet, PacketRole]]) -> list[tuple[Frame, Packet, PacketRole]]:
     """Correct the roles of UDP datagrams: one with exchanged ports is a reply. A server that echoes its input returns
     the marker of the request."""
     ports = {(packet.sport, packet.dport) for _, packet, role in found[:1] if role == "request"}
-    turned: list[tuple[Frame, Packet, Role]] = []
+    turned: list[tuple[Frame, Packet, PacketRole]] = []
     for frame, packet, role in found:
         if packet.kind == "udp" and role == "request":
             if (packet.dport, packet.sport) in ports and packet.sport != packet.dport:
@@ -244,14 +269,14 @@ def _turned(found: list[tuple[Frame, Packet, Role]]) -> list[tuple[Frame, Packet
     return turned
 
 
-def _crossing(frame: Frame, packet: Packet, role: Role, sent: int) -> Crossing:
+def _observation(frame: Frame, packet: Packet, role: PacketRole, sent_ns: int) -> PacketObservation:
     ports = packet.kind in ("tcp", "udp")
     text = packet.text
     if packet.kind == "tcp" and role == "reply":
         text = "reset" if packet.flags & RST else "syn-ack" if packet.flags & SYN else ""
-    return Crossing(
-        frame.at.ns, frame.at.dev, frame.direction, frame.when - sent, role, packet.src, packet.dst, packet.ttl,
+    return PacketObservation(
+        frame.at.ns, frame.at.dev, frame.direction, frame.time_ns - sent_ns, role, packet.src, packet.dst, packet.ttl,
         packet.length, packet.sport if ports else None, packet.dport if ports else None, packet.encap, packet.outer,
-        (packet.eth_src, packet.eth_dst) if packet.eth_dst else None, text, not frame.other,
+        (packet.eth_src, packet.eth_dst) if packet.eth_dst else None, text, not frame.for_other_host,
         packet.seq if packet.kind in ("echo", "echo-reply") else 0,
     )  # fmt: skip

@@ -270,7 +270,7 @@ def ends(net: Network) -> tuple[str, str]:
     """The namespace of labctl's first pod and the address of its last one, from the compiled lab."""
     from labctl.lab import lifecycle
 
-    found = lifecycle.compiled(lifecycle.define(str(scenario(net)), "bench"))
+    found = lifecycle.compile_definition(lifecycle.define(str(scenario(net)), "bench"))
     pods = [machine for machine in found.machines if machine.role in ("pod", "container")]
     return f"labctl.bench.{pods[0].name}", str(pods[-1].addresses[0])
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from labctl import models
-from labctl.core.fidelity import Part, ordered
+from labctl.core.fidelity import Fidelity, sort_by_grade
 from labctl.core.resources import Link
 from labctl.core.scenario_types import Check, Lab, See
 from labctl.models import compile_lab
@@ -35,7 +35,7 @@ def pages() -> dict[str, str]:
     """Every generated page, by its path below docs/."""
     found = {"scenario.md": f"{NOTE}\n{json_schema.reference().strip()}\n"}
     scenarios = {name: _compiled(name) for name in catalog.names()}
-    for name in models.names():
+    for name in models.model_names():
         own = {title: pair for title, pair in scenarios.items() if pair[1].model == name}
         found[f"models/{name}.md"] = model_page(name, own)
     return {**found, **dict(written(DOCS))}
@@ -43,7 +43,7 @@ def pages() -> dict[str, str]:
 
 def model_page(name: str, scenarios: dict[str, tuple[str, Lab]]) -> str:
     """A model's page: its docstring, its options, and each of its built-in scenarios with its machines and checks."""
-    model = models.find(name)
+    model = models.find_model(name)
     sentence, *blocks = (inspect.getdoc(model) or "").split("\n\n")
     parts = [NOTE, f"# {name}", sentence, *docstring(blocks)]
     parts += ["## What is faithful, and what is not", *grades(model.PARTS)]
@@ -65,18 +65,18 @@ def docstring(blocks: Iterable[str]) -> Iterator[str]:
             yield prose(block)
 
 
-def grades(those: Iterable[Part]) -> Iterator[str]:
+def grades(those: Iterable[Fidelity]) -> Iterator[str]:
     """A model's parts as a table, and the behaviour if a kernel lacks a feature."""
     rows = []
-    for part in ordered(those):
+    for part in sort_by_grade(those):
         grade = f"**{part.grade}** `{part.feature}`" if part.feature else f"**{part.grade}**"
-        rows.append((grade, prose(part.what), prose(part.why)))
+        rows.append((grade, prose(part.aspect), prose(part.reason)))
     yield table(("grade", "part", "what differs"), rows)
     for part in those:
         if part.feature:
             told = f"`up` refuses a lab that needs `{part.feature}` on a kernel without it"
-            instead = f", unless `--approximate` allows a substitute: {prose(part.instead)}"
-            yield told + (instead if part.instead else "") + "."
+            instead = f", unless `--approximate` allows a substitute: {prose(part.substitute)}"
+            yield told + (instead if part.substitute else "") + "."
 
 
 def options(model: object) -> Iterator[str]:
@@ -94,7 +94,7 @@ def options(model: object) -> Iterator[str]:
 
 def key_table(keys: Iterable[Key]) -> str:
     """Keys, each with its value type and its default."""
-    rows = [(f"`{key.name}`", key.kind.what, f"`{key.default}`" if key.default else "", key.help) for key in keys]
+    rows = [(f"`{key.name}`", key.field_type.what, f"`{key.default}`" if key.default else "", key.help) for key in keys]
     return table(("key", "takes", "default", "what it is"), rows)
 
 

@@ -24,14 +24,16 @@ NFT = (  # rules that iptables-nft wrote: read back, followed by a trace, and ma
 
 def held_nowhere_here() -> list[str]:
     """The built-in scenarios that this machine's own kernel cannot hold, as labctl finds out."""
-    from labctl.core.features import needed
+    from labctl.core.features import required_features
     from labctl.kernel.apply import features
     from labctl.lab import lifecycle
     from labctl.scenario import catalog
 
-    wanted = {name: needed(lifecycle.compiled(lifecycle.define(name)).plan) for name in catalog.names()}
+    wanted = {
+        name: required_features(lifecycle.compile_definition(lifecycle.define(name)).plan) for name in catalog.names()
+    }
     every = {feature for some in wanted.values() for feature in some}
-    lacking = features.lacking(sorted(every))
+    lacking = features.missing_features(sorted(every))
     return [name for name, some in wanted.items() if set(some) & set(lacking)]
 
 

@@ -18,10 +18,10 @@ from typing import Any
 
 from labctl.core.diff import Change, diff
 from labctl.core.iptables import BUILTIN
-from labctl.core.resources import Address, Link, Plan, Port, Sysctl
+from labctl.core.resources import Address, Interface, Link, Plan, Sysctl
 from labctl.kernel.host import paths
-from labctl.kernel.lab_kernel import Linux
-from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.lab_kernel import KernelLab
+from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink import nft_tables
 from labctl.render.resources import change_lines
 from tests.fidelity import subjects
@@ -71,7 +71,7 @@ class Side:
 def observed(lab: str, nodes: Iterable[str]) -> Side:
     """Some namespaces of a lab: names, MAC addresses and numbers that were drawn replaced by what they are of."""
     nodes = tuple(nodes)
-    with Linux(lab) as kernel:
+    with KernelLab(lab) as kernel:
         plan = kernel.observe(tuple(settings(lab, nodes)))
     speak = _Names(plan)
     kept = tuple(speak.item(item) for item in plan if item.ns in nodes)
@@ -84,7 +84,7 @@ def observed(lab: str, nodes: Iterable[str]) -> Side:
 
 def settings(lab: str, nodes: Iterable[str]) -> Iterator[Sysctl]:
     """Every setting below /proc/sys/net of these namespaces that can be read, for `observe` to read."""
-    with Inside() as inside:
+    with NetnsThread() as inside:
         for node in nodes:
             for name in inside.run(paths.netns_path(lab, node), _names):
                 yield Sysctl(node, name, "")
@@ -132,7 +132,7 @@ class _Names:
     def __init__(self, plan: Plan) -> None:
         self.veths: dict[str, str] = {}
         self.macs: dict[str, str] = {}
-        self.bridges: dict[Port, str] = {}  # those that wear the MAC address of a port
+        self.bridges: dict[Interface, str] = {}  # those that wear the MAC address of a port
         held = {(item.at, item.addr.ip) for item in plan if isinstance(item, Address)}
         links = [item for item in plan if isinstance(item, Link)]
         for link in links:
@@ -212,7 +212,7 @@ def _without_json(lab: str, node: str) -> Iterator[tuple[str, dict[str, str]]]:
         yield f"{node}: tc queue {dev}", texts
     for table in ("state", "policy"):
         yield f"{node}: ip xfrm {table}", {"entries": said("ip", "xfrm", table)}
-    with Inside() as inside:
+    with NetnsThread() as inside:
         tables = inside.run(paths.netns_path(lab, node), nft_tables.tables)
     if subjects.BACKEND == "nft":  # the chains of iptables' own are compared one by one
         tables = tuple(table for table in tables if table not in BUILTIN)

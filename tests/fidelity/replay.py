@@ -13,7 +13,7 @@ from dataclasses import replace
 from labctl.core.diff import diff
 from labctl.core.resources import Link, Neighbour, Netns, Plan, Resource, Route, Sysctl
 from labctl.kernel.host import lab_state, paths
-from labctl.kernel.lab_kernel import Linux
+from labctl.kernel.lab_kernel import KernelLab
 from tests.fidelity import subjects
 from tests.fidelity.alike import differences, observed, settings
 
@@ -25,7 +25,7 @@ def replayed(lab: str, nodes: Iterable[str]) -> list[str]:
     """Read a lab, build its twin from what was read, and say how the twin differs."""
     nodes = tuple(nodes)
     settled(lab, nodes)
-    with Linux(lab) as kernel:
+    with KernelLab(lab) as kernel:
         wanted = _meant(kernel.observe(tuple(settings(lab, nodes)), nodes))
     rooms = tuple(item for item in wanted if isinstance(item, Netns) or _of_namespace(item))
     try:
@@ -40,13 +40,13 @@ def replayed(lab: str, nodes: Iterable[str]) -> list[str]:
     finally:
         with _again() as kernel:
             kernel.destroy()
-        lab_state.forget(AGAIN)
+        lab_state.remove_files(AGAIN)
         assert AGAIN not in paths.labs()
 
 
-def _again() -> Linux:
+def _again() -> KernelLab:
     """The kernel for the twin, which has no record that would say what its rules are in."""
-    kernel = Linux(AGAIN)
+    kernel = KernelLab(AGAIN)
     kernel.backend = subjects.BACKEND
     return kernel
 

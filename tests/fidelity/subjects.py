@@ -27,7 +27,7 @@ from labctl.kernel.namespaces.thread import MS_BIND, mount
 
 UNPACKED = Path(os.environ.get("LABCTL_SUBJECTS", "/nonexistent"))
 # what the real things write rules with, as the labs that they are compared with do: LABCTL_FIREWALL, or what works
-BACKEND: Backend = backends.wish(None) or ("nft" if kernels.unwritable("legacy") else "legacy")
+BACKEND: Backend = backends.requested_backend(None) or ("nft" if kernels.unwritable("legacy") else "legacy")
 NEWER = Path(os.environ.get("LABCTL_ENGINES", "/nonexistent"))  # Docker Engines of newer distributions, each a tree
 
 
@@ -91,7 +91,7 @@ class Cni:
 
     def __init__(self, lab: str, node: str, work: Path, *folders: Path, backend: Backend = BACKEND) -> None:
         self.lab, self.node, self.work, self.folders = lab, node, work, folders
-        self.path = f"{chains.person_path(work / 'bin', backend)}:{os.environ['PATH']}"
+        self.path = f"{chains.make_tool_directory(work / 'bin', backend)}:{os.environ['PATH']}"
 
     def add(self, pod: str, plugins: list[dict[str, Any]], runtime: dict[str, Any] | None = None) -> dict[str, Any]:
         """Wire one pod by a chain of plugins; the result of the last."""
@@ -187,7 +187,7 @@ class Docker:
         self.lab, self.work, self.group = lab, work, f"labctl-fidelity-{os.getpid()}"
         self.env = {
             **os.environ,
-            "PATH": f"{chains.person_path(work.parent / 'tools', BACKEND)}:{path}",
+            "PATH": f"{chains.make_tool_directory(work.parent / 'tools', BACKEND)}:{path}",
             "WORK": str(work),
             "GROUP": self.group,
             "MORE": more,

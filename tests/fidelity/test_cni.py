@@ -98,7 +98,7 @@ def test_kubenet(tmp_path: Path) -> None:
         settled("real", ALL)
         real = observed("real", (NODE, *PODS))
     sets = ("masquerade=kubelet", "non_masquerade_cidr=0.0.0.0/0", "dedup=false")
-    lab.up(lab.define("kubenet", sets=sets))
+    lab.up(lab.define("kubenet", overrides=sets))
     try:
         found = differences(observed("kubenet", (NODE, *PODS)), real)
     finally:
@@ -173,7 +173,7 @@ def test_ports_of_the_node(tmp_path: Path, backend: Backend) -> None:
         settled("real", ALL)
         real = observed("real", (NODE, *PODS))
     sets = ("masquerade=kubelet", "non_masquerade_cidr=0.0.0.0/0", "dedup=false")
-    lab.up(lab.define("kubenet-hostport", sets=sets, firewall=backend))
+    lab.up(lab.define("kubenet-hostport", overrides=sets, firewall=backend))
     try:
         found = differences(observed("kubenet-hostport", (NODE, *PODS)), real)
     finally:

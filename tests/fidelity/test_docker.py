@@ -14,7 +14,7 @@ from labctl.core.resources import Process
 from labctl.kernel.host import paths
 from labctl.kernel.namespaces import occupants
 from labctl.lab import lifecycle
-from labctl.models.lib.docker_iptables import RELEASES
+from labctl.models.lib.docker_iptables import CHAINS_OF_RELEASE
 from tests.fidelity import subjects
 from tests.fidelity.alike import AT_ONCE, differences, observed
 from tests.fidelity.differences import unexplained
@@ -76,7 +76,7 @@ def docker(tree: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dock
 def release_of(docker: Docker) -> str:
     """The release of docker-bridge that this daemon is; skips where there is none."""
     version = docker("version -f {{.Server.Version}}")
-    found = next((release for release in RELEASES if version.startswith(f"{release}.")), None)
+    found = next((release for release in CHAINS_OF_RELEASE if version.startswith(f"{release}.")), None)
     if found is None:
         pytest.skip(f"docker-bridge has no rules of Docker {version}")
     return found
@@ -87,7 +87,7 @@ def test_the_default_bridge(docker: Docker) -> None:
     for name in CONTAINERS:
         docker.start(name)
     settled("real", docker.shown())
-    lifecycle.up(lifecycle.define("docker-bridge", sets=(f"release={release}",)))
+    lifecycle.up(lifecycle.define("docker-bridge", overrides=(f"release={release}",)))
     try:
         found = differences(observed("docker-bridge", (HOST, *CONTAINERS)), observed("real", (HOST, *CONTAINERS)))
     finally:
@@ -134,7 +134,7 @@ def test_networks_and_published_ports(whole: Docker) -> None:
     nodes = (HOST, *CONTAINERS, *MORE)
     settled("real", whole.shown())
     recorded("real", f"whole-{release}.txt")
-    made = lifecycle.up(lifecycle.define(str(WHOLE), sets=(f"release={release}",))).lab
+    made = lifecycle.up(lifecycle.define(str(WHOLE), overrides=(f"release={release}",))).lab
     try:
         found = differences(observed("whole", nodes), observed("real", nodes))
     finally:
@@ -179,7 +179,7 @@ def test_a_daemon_without_its_proxy(tree: str, tmp_path_factory: pytest.TempPath
         recorded("bare", f"without-{release}.txt")
         real = observed("bare", nodes)
         assert _proxies(daemon) == []
-    lifecycle.up(lifecycle.define(str(WITHOUT), sets=(f"release={release}",)))
+    lifecycle.up(lifecycle.define(str(WITHOUT), overrides=(f"release={release}",)))
     try:
         found = differences(observed("without", nodes), real)
     finally:

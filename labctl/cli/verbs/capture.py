@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from labctl.cli.options import common
+from labctl.cli.options import global_options
 from labctl.cli.param_types import POINT
-from labctl.cli.session import Ended, Session
+from labctl.cli.session import Session, TerminationSignal
 from labctl.errors import KernelError, UsageError
 
 if TYPE_CHECKING:
-    from labctl.core.resources import IP, Port
+    from labctl.core.resources import IP, Interface
     from labctl.packets.decode import Frame
 
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("-w", "--write", metavar="FILE", help="Write a pcapng file; - for standard output.")
 @click.option("-c", "--count", type=click.IntRange(1), metavar="N", help="Stop after N frames.")
 @click.option("--seconds", type=click.FloatRange(0), metavar="N", help="Stop after N seconds.")
-@common("lab")
+@global_options("lab")
 @click.pass_obj
 def capture(
     session: Session,
@@ -54,35 +54,39 @@ def capture(
 
     if session.json:
         raise UsageError("capture has no --json: it is a stream, not a document", "-w - writes pcapng for programs")
-    session.need_root()
-    lab = lifecycle.choose(session.lab)
-    nodes, ports = _places(lab, points)
-    from labctl.kernel.capture.stream import Capture, compiled
+    session.require_root()
+    lab = lifecycle.resolve_lab_name(session.lab)
+    nodes, interfaces = _resolve_points(lab, points)
+    from labctl.kernel.capture.stream import Capture, compile_filter
 
-    program = compiled(expression)
-    if len(points) == 1 and len(ports) == 1 and write is None and seconds is None:
-        return _tcpdump(session, lab, ports[0], expression, count)
-    session.end_cleanly()
+    program = compile_filter(expression)
+    if len(points) == 1 and len(interfaces) == 1 and write is None and seconds is None:
+        return _tcpdump(session, lab, interfaces[0], expression, count)
+    session.handle_termination()
     with ExitStack() as stack:
         tell = _sink(session, write, _names(lab), stack)
-        ears = stack.enter_context(Capture(lab, nodes, ports, program))
-        session.terminal.complain("capturing; ^C stops it")
+        stream = stack.enter_context(Capture(lab, nodes, interfaces, program))
+        session.terminal.print_stderr("capturing; ^C stops it")
         reader = sys.stdout.fileno() if write in (None, "-") and sys.stdout is not None else None
-        told = 0
+        frame_count = 0
         try:
-            heard = ears.frames(seconds, reader) if session.terminal.out is not None else ()  # None: the pipe is closed
-            for told, frame in enumerate(heard, 1):
+            heard = (
+                stream.frames(seconds, reader) if session.terminal.out is not None else ()
+            )  # None: the pipe is closed
+            for frame_count, frame in enumerate(heard, 1):
                 tell(frame)
-                if told == count or session.terminal.out is None:  # the reader closed the pipe
+                if frame_count == count or session.terminal.out is None:  # the reader closed the pipe
                     break
-        except (KeyboardInterrupt, Ended):
-            for frame in ears.rest():  # captured before the signal
+        except (KeyboardInterrupt, TerminationSignal):
+            for frame in stream.rest():  # captured before the signal
                 tell(frame)
-                told += 1
-        lost = sum(ears.lost().values())
-        if ears.gone():
-            session.terminal.complain(f"labctl: the lab {lab} is gone")
-    session.terminal.complain(f"{told} frame{'' if told == 1 else 's'} captured, {lost} lost by the kernel")
+                frame_count += 1
+        lost = sum(stream.lost_frames().values())
+        if stream.is_gone():
+            session.terminal.print_stderr(f"labctl: the lab {lab} is gone")
+    session.terminal.print_stderr(
+        f"{frame_count} frame{'' if frame_count == 1 else 's'} captured, {lost} lost by the kernel"
+    )
     return 0
 
 
@@ -120,7 +124,7 @@ def _sink(session: Session, write: str | None, names: Mapping[IP, str], stack: E
             while left:
                 left = left[file.write(left) :]
         except BrokenPipeError:
-            session.terminal.silence()
+            session.terminal.discard_output()
         except OSError as error:
             raise KernelError(f"cannot write {write}: {error.strerror}", errno=error.errno or 0) from error
 
@@ -128,23 +132,23 @@ def _sink(session: Session, write: str | None, names: Mapping[IP, str], stack: E
     return lambda frame: write_on(writer.add(frame))
 
 
-def _places(lab: str, points: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Port, ...]]:
+def _resolve_points(lab: str, points: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Interface, ...]]:
     """The namespaces to capture in, and the devices there; no devices means all devices.
 
     Raises UsageError for a node or a device that does not exist.
     """
-    from labctl.cli.lab_lookup import find_node
+    from labctl.cli.lab_lookup import find_nodes
     from labctl.core.resources import Link
     from labctl.lab import lifecycle
 
     if not points:
-        return find_node(lab, None), ()
+        return find_nodes(lab, None), ()
     links = [item.at for item in lifecycle.observe(lab) if isinstance(item, Link)]
     nodes: dict[str, None] = {}
-    ports: dict[Port, None] = {}
+    ports: dict[Interface, None] = {}
     for point in points:
         name, slash, device = point.partition("/")
-        (node,) = find_node(lab, name)
+        (node,) = find_nodes(lab, name)
         nodes[node] = None
         here = [at for at in links if at.ns == node]
         wanted = [at for at in here if not slash or at.dev == device]
@@ -171,17 +175,17 @@ def _names(lab: str) -> dict[IP, str]:
     return {}
 
 
-def _tcpdump(session: Session, lab: str, port: Port, expression: str, count: int | None) -> int:
+def _tcpdump(session: Session, lab: str, interface: Interface, expression: str, count: int | None) -> int:
     """Run tcpdump for one device, in its namespace. The equivalent command is printed first."""
     import shlex
 
     from labctl.kernel.host import paths
     from labctl.kernel.node_exec import exec
 
-    words = ["tcpdump", "-n", "-l", "-e", "-i", port.dev, *([] if count is None else ["-c", str(count)])]
-    words += [expression] if expression else []
-    session.terminal.complain(f"ip netns exec {paths.netns_name(lab, port.ns)} {shlex.join(words)}", fold=False)
-    return exec.run(lab, port.ns, words)
+    argv = ["tcpdump", "-n", "-l", "-e", "-i", interface.dev, *([] if count is None else ["-c", str(count)])]
+    argv += [expression] if expression else []
+    session.terminal.print_stderr(f"ip netns exec {paths.netns_name(lab, interface.ns)} {shlex.join(argv)}", fold=False)
+    return exec.run(lab, interface.ns, argv)
 
 
 COMMAND = capture

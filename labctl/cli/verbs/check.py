@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from labctl.cli.lab_lookup import recall
-from labctl.cli.options import common, scenario_option, sets_option
+from labctl.cli.options import global_options, scenario_option, sets_option
 from labctl.cli.session import Session
-from labctl.report.output_files import keeper, writable, write
+from labctl.report.output_files import pcap_writer, require_writable, write
 
 if TYPE_CHECKING:
     from labctl.core.results import Outcome, Report
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--junit", metavar="FILE", type=click.Path(), help="Also write the results as JUnit XML.")
 @scenario_option
 @sets_option
-@common("lab", "json", "verbose", verbose="Also print the evidence and the command of every check.")
+@global_options("lab", "json", "verbose", verbose="Also print the evidence and the command of every check.")
 @click.pass_obj
 def check(
     session: Session,
@@ -49,12 +49,12 @@ def check(
     from labctl.lab import lifecycle
     from labctl.report.up_status import approximation_lines
 
-    session.need_root()
-    name = lifecycle.choose(session.lab)
+    session.require_root()
+    name = lifecycle.resolve_lab_name(session.lab)
     if junit is not None:
-        writable(junit)
-    keep = None if pcap is None else keeper(pcap, session.terminal.complain)
-    session.end_cleanly()
+        require_writable(junit)
+    keep = None if pcap is None else pcap_writer(pcap, session.terminal.print_stderr)
+    session.handle_termination()
     lab = recall(name, scenario, sets)
     report = run_checks(session, lab, word, keep)
     if not session.json:
@@ -66,12 +66,12 @@ def check(
     if session.json:
         from labctl.report.json_documents import check_document
 
-        session.document(check_document(report))
+        session.print_document(check_document(report))
     return 1 if report.verdict in ("fail", "inconclusive") else 0
 
 
 def run_checks(
-    session: Session, lab: Lab, word: str | None, keep: Callable[[Check, bytes], str] | None = None
+    session: Session, lab: Lab, keyword: str | None, save_pcap: Callable[[Check, bytes], str] | None = None
 ) -> Report:
     """Run a lab's checks. Without --json, print the line of each check as soon as it is decided."""
     import labctl
@@ -80,13 +80,15 @@ def run_checks(
     terminal = session.terminal
 
     def tell(outcome: Outcome) -> None:
-        sign = terminal.paint(text.mark(outcome.verdict, marks=terminal.marks), text.COLOUR[outcome.verdict])
+        sign = terminal.paint(
+            text.symbol(outcome.verdict, symbols=terminal.symbols), text.VERDICT_COLOURS[outcome.verdict]
+        )
         terminal.line(f"{sign} {outcome.check.say}")
-        terminal.lines(text.evidence(outcome, verbose=session.verbose), fold=6)
+        terminal.lines(text.evidence_lines(outcome, verbose=session.verbose), fold=6)
 
     begun = time.monotonic()
     terminal.progress(f"checking {lab.name}")
-    report = labctl.check(lab, word, keep=keep, progress=None if session.json else tell)
+    report = labctl.check(lab, keyword, keep=save_pcap, progress=None if session.json else tell)
     terminal.clear()
     if not session.json:
         terminal.line(text.tally(report, time.monotonic() - begun))

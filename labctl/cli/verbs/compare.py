@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from labctl.cli.options import approximate_option, common, firewall_option
+from labctl.cli.options import approximate_option, firewall_option, global_options
 from labctl.cli.param_types import SCENARIO
 from labctl.cli.session import Session
 from labctl.errors import KernelError, LabError, MissingError, Problem, ScenarioError, UsageError
 
 if TYPE_CHECKING:
-    from labctl.compare.run import Entry
+    from labctl.compare.run import ComparedScenario
     from labctl.compare.table import Table
     from labctl.core.iptables import Backend
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--markdown", is_flag=True, help="Print a Markdown page.")
 @approximate_option("Where this kernel lacks a feature, build the model's substitute, and report it.")
 @firewall_option("Write rules with iptables-legacy or iptables-nft; by default with legacy where it works.")
-@common("json", "verbose", verbose="Also print the evidence for each answer.")
+@global_options("json", "verbose", verbose="Also print the evidence for each answer.")
 @click.pass_obj
 def compare(
     session: Session,
@@ -52,19 +52,19 @@ def compare(
 
     if markdown and session.json:
         raise UsageError("compare: --json and --markdown cannot be used together", "remove one of them")
-    chosen = _entries(_words(scenarios, everything), everything, firewall)
-    session.need_root()
-    session.end_cleanly()
-    session.fate = lambda: "the labs of the comparison are removed"
+    chosen = _entries(_scenario_names(scenarios, everything), everything, firewall)
+    session.require_root()
+    session.handle_termination()
+    session.interruption_text = lambda: "the labs of the comparison are removed"
     table = measure(chosen, session.terminal.progress, approximate=approximate)
     session.terminal.clear()
     if all(getattr(column, "reason", "") for column in table.columns):
-        raise _nothing(table)
+        raise _all_skipped_error(table)
     _print(session, table, _command(scenarios, approximate, firewall) if markdown else "")
-    return 1 if table.unsure else 0
+    return 1 if table.inconclusive else 0
 
 
-def _words(scenarios: tuple[str, ...], everything: bool) -> tuple[str, ...]:
+def _scenario_names(scenarios: tuple[str, ...], everything: bool) -> tuple[str, ...]:
     """The names of the scenarios, each once. Raises UsageError."""
     from labctl.scenario import catalog
 
@@ -78,18 +78,18 @@ def _words(scenarios: tuple[str, ...], everything: bool) -> tuple[str, ...]:
     return catalog.names() if everything else scenarios
 
 
-def _entries(words: tuple[str, ...], everything: bool, firewall: Backend | None) -> list[Entry]:
+def _entries(names: tuple[str, ...], everything: bool, firewall: Backend | None) -> list[ComparedScenario]:
     """Read all scenarios before anything is built, so that all mistakes and all unknown names are reported at once.
     With --all, only scenarios that can be measured are returned. Raises ScenarioError, UsageError."""
-    from labctl.compare.run import Entry
+    from labctl.compare.run import ComparedScenario
     from labctl.lab import lifecycle
 
-    found: list[Entry] = []
+    found: list[ComparedScenario] = []
     problems: list[Problem] = []
     unknown: list[UsageError] = []
-    for word in words:
+    for word in names:
         try:
-            found.append(Entry(word, lifecycle.define(word, firewall=firewall)))
+            found.append(ComparedScenario(word, lifecycle.define(word, firewall=firewall)))
         except ScenarioError as error:
             problems += error.problems
         except UsageError as error:
@@ -99,10 +99,10 @@ def _entries(words: tuple[str, ...], everything: bool, firewall: Backend | None)
         raise unknown[0]
     if problems:
         raise ScenarioError(problems)
-    return [entry for entry in found if entry.askable or not everything]
+    return [entry for entry in found if entry.has_pods or not everything]
 
 
-def _nothing(table: Table) -> LabError:
+def _all_skipped_error(table: Table) -> LabError:
     """The error for a comparison in which no lab could be measured."""
     reasons = "; ".join(f"{column.title}: {getattr(column, 'reason', '')}" for column in table.columns)
     codes = {getattr(column, "code", 0) for column in table.columns}
@@ -128,7 +128,7 @@ def _print(session: Session, table: Table, page: str) -> None:
     if session.json:
         from labctl.report.comparison_json import comparison_document
 
-        session.document(comparison_document(table))
+        session.print_document(comparison_document(table))
         return
     if page:
         terminal.lines(comparison.markdown(table, page))
@@ -139,7 +139,7 @@ def _print(session: Session, table: Table, page: str) -> None:
         terminal.section(section, style=comparison.style)
     terminal.line()
     if session.verbose:
-        terminal.lines((*comparison.evidence(table), ""), fold=4)
+        terminal.lines((*comparison.evidence_lines(table), ""), fold=4)
     terminal.lines(comparison.notes(table), fold=4)
     terminal.line(comparison.tally(table))
 

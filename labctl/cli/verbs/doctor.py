@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from labctl.cli.options import common
+from labctl.cli.options import global_options
 from labctl.cli.session import Session
 
 
 @click.command("doctor", short_help="Check whether this machine can run labs.")
-@common("json")
+@global_options("json")
 @click.pass_obj
 def doctor(session: Session) -> int:
     """Check whether this machine can run labs: kernel, tools, limits, leftovers; each problem with a fix.
@@ -22,19 +22,19 @@ def doctor(session: Session) -> int:
     """
     from labctl import models
     from labctl.kernel.host_facts import examine
-    from labctl.lab.doctor import findings, wanted
+    from labctl.lab.doctor import findings, needed_link_kinds
 
     session.terminal.progress("trying kernel features")
-    asked = wanted({name: getattr(models.find(name), "PARTS", ()) for name in models.names()})
+    asked = needed_link_kinds({name: getattr(models.find_model(name), "PARTS", ()) for name in models.model_names()})
     found = findings(examine(asked), asked)
     if session.json:
         from labctl.report.json_documents import doctor_document
 
-        session.document(doctor_document(found))
+        session.print_document(doctor_document(found))
     else:
         from labctl.report import lists
 
-        lists.say_findings(found, session.terminal)
+        lists.print_findings(found, session.terminal)
     return 4 if any(finding.state == "missing" for finding in found) else 0
 
 

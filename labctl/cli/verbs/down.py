@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from labctl.cli.options import common
+from labctl.cli.options import global_options
 from labctl.cli.param_types import LAB
 from labctl.cli.session import Session
 from labctl.errors import UsageError
@@ -13,7 +13,7 @@ from labctl.errors import UsageError
 @click.command("down", short_help="Remove labs completely.")
 @click.argument("labs", nargs=-1, type=LAB, metavar="[LAB]...")
 @click.option("--all", "everything", is_flag=True, help="All labs on this machine.")
-@common("json")
+@global_options("json")
 @click.pass_obj
 def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
     """Remove labs completely, so that the machine is as it was before.
@@ -33,20 +33,20 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
     wanted = [*labs, *([session.lab] if session.lab and session.lab not in labs else [])]
     if wanted and everything:
         raise UsageError("down: name labs or use --all, not both")
-    session.need_root()
-    session.end_cleanly()
-    running, records = paths.labs(), lab_state.records()
+    session.require_root()
+    session.handle_termination()
+    running, records = paths.labs(), lab_state.labs_with_files()
     if not wanted:
         only_records = bool(records) and not running
-        wanted = [*running, *records] if everything or only_records else [lifecycle.choose(None)]
+        wanted = [*running, *records] if everything or only_records else [lifecycle.resolve_lab_name(None)]
     removed: dict[str, int] = {}
     for name in dict.fromkeys(wanted):
         session.terminal.progress(f"removing {name}")
-        removed[name] = len(labctl.down(name, warn=lambda text: session.terminal.complain(f"labctl: {text}")))
+        removed[name] = len(labctl.down(name, warn=lambda text: session.terminal.print_stderr(f"labctl: {text}")))
     if session.json:
         from labctl.report.json_documents import down_document
 
-        session.document(down_document(removed, records))
+        session.print_document(down_document(removed, records))
         return 0
     from labctl.report.plain_text import count
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from labctl.cli.lab_lookup import find_node
-from labctl.cli.options import common
+from labctl.cli.lab_lookup import find_nodes
+from labctl.cli.options import global_options
 from labctl.cli.param_types import NODE
 from labctl.cli.session import Session
 
 
-class Exec(click.Command):
+class ExecCommand(click.Command):
     """A click command: labctl's options end where the command for the node begins, with or without `--`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -34,10 +34,10 @@ def _end_of_options(args: list[str]) -> int:
     return min(at, len(args))
 
 
-@click.command("exec", cls=Exec, short_help="Run a command inside a node.")
+@click.command("exec", cls=ExecCommand, short_help="Run a command inside a node.")
 @click.argument("node", type=NODE)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
-@common("lab")
+@global_options("lab")
 @click.pass_obj
 def exec_(session: Session, node: str, command: tuple[str, ...]) -> int:
     """Run a command inside a node and exit with its exit code (127: not found, 128 + signal: killed).
@@ -54,9 +54,9 @@ def exec_(session: Session, node: str, command: tuple[str, ...]) -> int:
     from labctl.kernel.node_exec import exec
     from labctl.lab import lifecycle
 
-    session.need_root()
-    lab = lifecycle.choose(session.lab)
-    (home,) = find_node(lab, node)
+    session.require_root()
+    lab = lifecycle.resolve_lab_name(session.lab)
+    (home,) = find_nodes(lab, node)
     return exec.run(lab, home, list(command))
 
 

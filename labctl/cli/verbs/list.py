@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from labctl.cli.options import common
+from labctl.cli.options import global_options
 from labctl.cli.session import Session
 
 
 @click.command("list", short_help="List running labs or built-in scenarios.")
 @click.option("--scenarios", is_flag=True, help="List the built-in scenarios instead of the running labs.")
-@common("json")
+@global_options("json")
 @click.pass_obj
 def list_labs(session: Session, scenarios: bool) -> int:
     """List the running labs, or the built-in scenarios; needs no root.
@@ -32,21 +32,21 @@ def list_labs(session: Session, scenarios: bool) -> int:
 
         found = catalog.entries()
         if session.json:
-            session.document(scenarios_document(found))
+            session.print_document(scenarios_document(found))
         else:
             session.terminal.section(lists.scenarios(found))
         return 0
     from labctl.lab import lifecycle
 
-    running = lifecycle.running()
+    running = lifecycle.running_labs()
     if session.json:
-        session.document(list_document(running))
+        session.print_document(list_document(running))
     elif running:
         session.terminal.section(lists.labs(running))
     else:
         from labctl.kernel.host import paths
 
-        session.terminal.line(f"no lab runs; start one: {paths.command()} up kubenet")
+        session.terminal.line(f"no lab runs; start one: {paths.command_prefix()} up kubenet")
     return 0
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labctl.cli.options import approximate_option, common, firewall_option, sets_option
+from labctl.cli.options import approximate_option, firewall_option, global_options, sets_option
 from labctl.cli.param_types import NAME, SCENARIO
 from labctl.cli.session import Session
 from labctl.errors import UsageError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @approximate_option("Show the plan with every substitute that the model has for missing kernel features.")
 @firewall_option("The iptables variant in the shell format; by default that of LABCTL_FIREWALL, or legacy.")
 @sets_option
-@common()
+@global_options()
 @click.pass_obj
 def plan(
     session: Session,
@@ -51,21 +51,21 @@ def plan(
     """
     import labctl
     from labctl.core.fidelity import substitutes
-    from labctl.kernel.firewall.backend import wish
+    from labctl.kernel.firewall.backend import requested_backend
     from labctl.lab import lifecycle
 
     if session.json and form == "shell":
         raise UsageError("--json and --as shell cannot be used together", "--as json is the same as --json")
 
-    how: dict[str, Any] = {"approximate": approximate, "firewall": wish(firewall)}
+    how: dict[str, Any] = {"approximate": approximate, "firewall": requested_backend(firewall)}
     definition = labctl.load(scenario, name=name or session.lab, set=sets, **how)
     lab = definition.compiled
     if approximate:
-        lab = lifecycle.compiled(lifecycle.approximated(definition, substitutes(lab.parts)))
+        lab = lifecycle.compile_definition(lifecycle.with_substitutes(definition, substitutes(lab.parts)))
     if form == "json" or session.json:
         from labctl.report.json_documents import plan_document
 
-        session.document(plan_document(lab))
+        session.print_document(plan_document(lab))
     elif form == "shell":
         from labctl.kernel.host.paths import netns_name, state_dir
         from labctl.report.shell_script import plan_script
@@ -74,11 +74,11 @@ def plan(
             session.terminal.line(line)
     else:
         from labctl.render.resources import plan_text
-        from labctl.report.up_status import grade_lines
+        from labctl.report.up_status import fidelity_lines
 
         text = plan_text(lab)
         session.terminal.lines(text.splitlines() if isinstance(text, str) else text)
-        session.terminal.lines(["", *grade_lines(lab)], fold=4)
+        session.terminal.lines(["", *fidelity_lines(lab)], fold=4)
     return 0
 
 

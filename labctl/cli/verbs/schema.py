@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from labctl.cli.options import common
+from labctl.cli.options import global_options
 from labctl.cli.session import Session
 
 
 @click.command("schema", short_help="Print the JSON Schema of scenario files.")
-@common()
+@global_options()
 @click.pass_obj
 def schema(session: Session) -> int:
     """Print the JSON Schema of scenario files, for editors.
@@ -22,7 +22,7 @@ def schema(session: Session) -> int:
     """
     from labctl.scenario.json_schema import schema as describe
 
-    session.document(describe())
+    session.print_document(describe())
     return 0
 
 

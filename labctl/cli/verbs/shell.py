@@ -6,15 +6,15 @@ from typing import Any
 
 import click
 
-from labctl.cli.lab_lookup import find_node
-from labctl.cli.options import common
+from labctl.cli.lab_lookup import find_nodes
+from labctl.cli.options import global_options
 from labctl.cli.param_types import NODE
 from labctl.cli.session import Session
 
 
 @click.command("shell", short_help="Open a shell inside a node.")
 @click.argument("node", type=NODE)
-@common("lab")
+@global_options("lab")
 @click.pass_obj
 def shell(session: Session, node: str) -> Any:
     """Open a shell inside a node; the prompt shows the node, `exit` ends the shell.
@@ -27,9 +27,9 @@ def shell(session: Session, node: str) -> Any:
     from labctl.kernel.node_exec import exec
     from labctl.lab import lifecycle
 
-    session.need_root()
-    lab = lifecycle.choose(session.lab)
-    (home,) = find_node(lab, node)
+    session.require_root()
+    lab = lifecycle.resolve_lab_name(session.lab)
+    (home,) = find_nodes(lab, node)
     return exec.shell(lab, home)
 
 

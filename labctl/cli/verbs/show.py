@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from labctl.cli.options import common
+from labctl.cli.options import global_options
 from labctl.cli.param_types import NODE
 from labctl.cli.session import Session
 from labctl.errors import LabError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command("show", short_help="Show the state of a node, or of all nodes.")
 @click.argument("node", required=False, type=NODE)
-@common("lab", "json")
+@global_options("lab", "json")
 @click.pass_obj
 def show(session: Session, node: str | None) -> int:
     """Show a node, or all: links, addresses, routes, neighbours, firewall with counters, sysctls.
@@ -27,28 +27,28 @@ def show(session: Session, node: str | None) -> int:
       sudo labctl show node1
       sudo labctl show --json
     """
-    from labctl.cli.lab_lookup import find_node
-    from labctl.kernel.observe.node_view import peek
+    from labctl.cli.lab_lookup import find_nodes
+    from labctl.kernel.observe.node_view import read_nodes
     from labctl.lab import lifecycle
-    from labctl.report.node_view import View, parts, sections
+    from labctl.report.node_view import NodeView, fidelity_section, sections
 
-    session.need_root()
-    name = lifecycle.choose(session.lab)
-    nodes = find_node(name, node)
+    session.require_root()
+    name = lifecycle.resolve_lab_name(session.lab)
+    nodes = find_nodes(name, node)
     session.terminal.progress(f"reading {name}")
     plan = lifecycle.observe(name, nodes[0] if node is not None else None)
     views = [
-        View(one, tuple(item for item in plan if item.ns == one), chains, settings)
-        for one, (chains, settings) in peek(name, nodes).items()
+        NodeView(one, tuple(item for item in plan if item.ns == one), chains, settings)
+        for one, (chains, settings) in read_nodes(name, nodes).items()
     ]
     if session.json:
         from labctl.report.json_documents import show_document
 
-        session.document(show_document(name, views, _known(name)))
+        session.print_document(show_document(name, views, _lab_or_none(name)))
         return 0
-    lab = _known(name) if node is None else None
+    lab = _lab_or_none(name) if node is None else None
     if lab is not None:
-        session.terminal.section(parts(lab))
+        session.terminal.section(fidelity_section(lab))
     for number, view in enumerate(views):
         if number or lab is not None:
             session.terminal.line()
@@ -59,12 +59,12 @@ def show(session: Session, node: str | None) -> int:
     return 0
 
 
-def _known(name: str) -> Lab | None:
+def _lab_or_none(name: str) -> Lab | None:
     """The lab as it was defined; None if its record is lost."""
     from labctl.lab import lifecycle
 
     try:
-        return lifecycle.recall(name)
+        return lifecycle.load_compiled_lab(name)
     except LabError:
         return None
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import click
 
 from labctl.cli.lab_lookup import recall
-from labctl.cli.options import common, scenario_option, sets_option
+from labctl.cli.options import global_options, scenario_option, sets_option
 from labctl.cli.session import Session
 
 
 @click.command("status", short_help="Show what has drifted from the definition.")
 @scenario_option
 @sets_option
-@common("lab", "json")
+@global_options("lab", "json")
 @click.pass_obj
 def status(session: Session, scenario: str | None, sets: tuple[str, ...]) -> int:
     """Show every object of a running lab that differs from the definition: missing, extra or changed.
@@ -26,19 +26,19 @@ def status(session: Session, scenario: str | None, sets: tuple[str, ...]) -> int
     """
     from labctl.lab import lifecycle
 
-    session.need_root()
-    name = lifecycle.choose(session.lab)
+    session.require_root()
+    name = lifecycle.resolve_lab_name(session.lab)
     lab = recall(name, scenario, sets)
     session.terminal.progress(f"comparing {len(lab.plan)} objects")
     changes = lifecycle.status(name, lab)
     if session.json:
         from labctl.report.json_documents import status_document
 
-        session.document(status_document(name, lab, changes))
+        session.print_document(status_document(name, lab, changes))
     else:
         from labctl.report import up_status as report
 
-        report.say_status(name, lab, changes, session.terminal)
+        report.print_status(name, lab, changes, session.terminal)
     return 1 if changes else 0
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from labctl.cli.lab_lookup import recall
-from labctl.cli.options import common, scenario_option
+from labctl.cli.options import global_options, scenario_option
 from labctl.cli.param_types import NODE, TARGET
 from labctl.cli.session import Session
 from labctl.errors import UsageError
-from labctl.report.output_files import writable
-from labctl.tracing import MOST
+from labctl.report.output_files import require_writable
+from labctl.tracing import MAX_PAYLOAD_BYTES
 
 PORT = click.IntRange(1, 65535)
 
@@ -23,12 +23,12 @@ PORT = click.IntRange(1, 65535)
 @click.option("--icmp", is_flag=True, help="An ICMP echo request, as ping sends it. The default.")
 @click.option("--tcp", metavar="PORT", type=PORT, help="The first packet of a TCP connection (SYN) to this port.")
 @click.option("--udp", metavar="PORT", type=PORT, help="A UDP datagram to this port.")
-@click.option("--size", metavar="N", type=click.IntRange(1, MOST), help="Bytes of payload (ICMP and UDP).")
+@click.option("--size", metavar="N", type=click.IntRange(1, MAX_PAYLOAD_BYTES), help="Bytes of payload (ICMP and UDP).")
 @click.option("--fragment", is_flag=True, help="Clear the DF bit, so that routers may fragment the probe.")
 @click.option("--listen", is_flag=True, help="Answer the probe: labctl listens on the port in DST (TCP and UDP).")
 @click.option("--pcap", metavar="FILE", type=click.Path(), help="Also write the packets, as pcapng for Wireshark.")
 @scenario_option
-@common("lab", "json")
+@global_options("lab", "json")
 @click.pass_obj
 def trace(session: Session, /, source: str, target: str, scenario: str | None, **options: Any) -> int:
     """Follow one packet from a machine, through every namespace of the lab, and back.
@@ -48,23 +48,23 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
     import labctl
     from labctl.lab import lifecycle
 
-    session.need_root()
-    name = lifecycle.choose(session.lab)
+    session.require_root()
+    name = lifecycle.resolve_lab_name(session.lab)
     if options["pcap"] == "-":
         raise UsageError("--pcap needs the name of a file", "standard output is for the report; see capture -w -")
     if options["pcap"] is not None:
-        writable(options["pcap"])
-    session.end_cleanly()
+        require_writable(options["pcap"])
+    session.handle_termination()
     lab = recall(name, scenario, ())
     session.terminal.progress(f"tracing {source} -> {target}")
-    traced = labctl.trace(source, target, lab=lab, **_asked(session, options))
+    traced = labctl.trace(source, target, lab=lab, **_trace_options(session, options))
     session.terminal.clear()
     if options["pcap"] is not None:
         traced.save(options["pcap"])
     if session.json:
         from labctl.report.trace_json import trace_document
 
-        session.document(trace_document(traced.evidence, traced.story))
+        session.print_document(trace_document(traced.evidence, traced.story))
     else:
         from labctl.report.trace import lines
 
@@ -72,14 +72,14 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
     return 0 if traced.answered else 1
 
 
-def _asked(session: Session, options: dict[str, Any]) -> dict[str, Any]:
+def _trace_options(session: Session, options: dict[str, Any]) -> dict[str, Any]:
     """The probe's options, and the functions for progress and messages. Raises UsageError."""
     chosen = [kind for kind in ("icmp", "tcp", "udp") if options[kind]]
     if len(chosen) > 1:
         raise UsageError(f"--{chosen[0]} and --{chosen[1]} cannot be used together", "trace sends one probe")
     asked = {key: options[key] for key in ("tcp", "udp", "size", "fragment", "listen")}
     terminal = session.terminal
-    return {**asked, "progress": terminal.progress, "say": lambda text: terminal.complain(f"labctl: {text}")}
+    return {**asked, "progress": terminal.progress, "say": lambda text: terminal.print_stderr(f"labctl: {text}")}
 
 
 COMMAND = trace

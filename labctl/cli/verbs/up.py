@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labctl.cli.options import approximate_option, common, firewall_option, sets_option
+from labctl.cli.options import approximate_option, firewall_option, global_options, sets_option
 from labctl.cli.param_types import NAME, SCENARIO
 from labctl.cli.session import Session
 from labctl.errors import UsageError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @approximate_option("Where this kernel lacks a feature, build the model's substitute, and report it.")
 @firewall_option("Write rules with iptables-legacy or iptables-nft; by default with legacy where it works.")
 @sets_option
-@common("json", "verbose", verbose="Also print the equivalent commands.")
+@global_options("json", "verbose", verbose="Also print the equivalent commands.")
 @click.pass_obj
 def up(
     session: Session,
@@ -55,7 +55,7 @@ def up(
       sudo labctl up ./my-lab.yaml --dry-run
     """
     import labctl
-    from labctl.core.features import needed
+    from labctl.core.features import required_features
     from labctl.kernel.host import paths
     from labctl.lab import lifecycle
     from labctl.report import up_status
@@ -65,43 +65,45 @@ def up(
     kind: dict[str, Any] = {"approximate": approximate, "firewall": firewall}
     definition = labctl.load(scenario, name=name or session.lab, set=sets, **kind)
     before = definition.name in paths.labs()
-    if not dry_run or before or needed(definition.compiled.plan):
-        session.need_root()
-    session.end_cleanly()
+    if not dry_run or before or required_features(definition.compiled.plan):
+        session.require_root()
+    session.handle_termination()
     terminal = session.terminal
-    session.fate = lambda: _fate(definition.name, before, keep=keep, replace=replace)
+    session.interruption_text = lambda: _interruption_text(definition.name, before, keep=keep, replace=replace)
     how: dict[str, Any] = {"replace": replace, "approximate": approximate, "progress": terminal.progress}
     built = None if dry_run else labctl.up(definition, keep=keep, **how).result
     result = built or lifecycle.up(definition, dry_run=True, **how)
-    session.fate = lambda: "" if dry_run else f"lab {definition.name} is up and keeps running"
+    session.interruption_text = lambda: "" if dry_run else f"lab {definition.name} is up and keeps running"
     terminal.clear()
     if not session.json:
         if session.verbose:
             terminal.lines(
-                up_status.by_hand(result, lambda node: paths.netns_name(result.lab.name, node), str(paths.state_dir()))
+                up_status.equivalent_commands(
+                    result, lambda node: paths.netns_name(result.lab.name, node), str(paths.state_dir())
+                )
             )
-        up_status.say_up(result, terminal, others=len(paths.labs()) > 1, hints=not check)
-    found = _checked(session, result.lab) if check else None
+        up_status.print_up(result, terminal, several_labs=len(paths.labs()) > 1, hints=not check)
+    found = _run_checks(session, result.lab) if check else None
     if session.json:
         from labctl.report.json_documents import up_document
 
-        session.document(up_document(result, found))
+        session.print_document(up_document(result, found))
     return 1 if found is not None and found.verdict in ("fail", "inconclusive") else 0
 
 
-def _fate(name: str, before: bool, *, keep: bool, replace: bool) -> str:
+def _interruption_text(name: str, was_running: bool, *, keep: bool, replace: bool) -> str:
     """What an interrupted `up` left of a lab. `before` is whether the lab existed when `up` began."""
     from labctl.kernel.host import lab_state, paths
 
-    if name not in paths.labs() and name not in lab_state.records():
-        return "rolled back, nothing is left" + (", and the lab to be replaced is removed too" if before else "")
-    if before and not replace:
+    if name not in paths.labs() and name not in lab_state.labs_with_files():
+        return "rolled back, nothing is left" + (", and the lab to be replaced is removed too" if was_running else "")
+    if was_running and not replace:
         return f"lab {name} keeps running; `labctl up` repairs what differs from the definition"
     how = "--keep: the lab is left incomplete" if keep else f"lab {name} is left, perhaps incomplete"
     return f"{how}; `labctl down {name}` removes it"
 
 
-def _checked(session: Session, lab: Any) -> Report:
+def _run_checks(session: Session, lab: Any) -> Report:
     from labctl.cli.verbs.check import run_checks
 
     if not session.json:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from labctl.cli.options import common, sets_option
+from labctl.cli.options import global_options, sets_option
 from labctl.cli.param_types import SCENARIO
 from labctl.cli.session import Session
 from labctl.errors import Problem, ScenarioError, UsageError
@@ -15,7 +15,7 @@ from labctl.errors import Problem, ScenarioError, UsageError
 @click.command("validate", short_help="Report the mistakes in scenario files.")
 @click.argument("files", nargs=-1, required=True, type=SCENARIO, metavar="FILE...")
 @sets_option
-@common("json")
+@global_options("json")
 @click.pass_obj
 def validate(session: Session, files: tuple[str, ...], sets: tuple[str, ...]) -> int:
     """Check whether scenario files are valid, and report all mistakes of all files at once; needs no root.
@@ -43,7 +43,7 @@ def validate(session: Session, files: tuple[str, ...], sets: tuple[str, ...]) ->
     if session.json:
         from labctl.report.json_documents import validate_document
 
-        session.document(validate_document(good))
+        session.print_document(validate_document(good))
     return 0
 
 

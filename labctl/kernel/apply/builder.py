@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from labctl.core.diff import Change
-from labctl.core.kernel_defaults import moves_local, own_rules
+from labctl.core.kernel_defaults import kernel_default_rules, replaces_local_rule
 from labctl.core.resources import (
     Address,
     Attachment,
@@ -30,45 +30,45 @@ from labctl.core.resources import (
     Sysctl,
 )
 from labctl.kernel import processes
-from labctl.kernel.apply.ifindex import Indexes, Later
-from labctl.kernel.apply.links import Linker, must_remake
+from labctl.kernel.apply.ifindex import DeviceNotReady, Indexes
+from labctl.kernel.apply.links import LinkBuilder, must_recreate
 from labctl.kernel.host import ping_group_range
 from labctl.kernel.namespaces import device_state
-from labctl.kernel.namespaces.lab_namespaces import Rooms
+from labctl.kernel.namespaces.lab_namespaces import NamespaceSet
 from labctl.kernel.netlink import ipset, messages
 from labctl.kernel.netlink.errors import fail_refused, fail_sysctl
 from labctl.kernel.netlink.rtnetlink import Refusal, flush_all
 from labctl.kernel.observe import sysctl_values
-from labctl.kernel.observe.snapshot import FALLBACK, Snapshot
+from labctl.kernel.observe.snapshot import FALLBACK_DEVICES, Snapshot
 
 GONE = {errno.ENODEV, errno.ESRCH, errno.ENOENT, errno.EADDRNOTAVAIL, errno.ENXIO}
-Firewall = Callable[[str, Sequence[Change]], None]  # writes the changes of chains of the namespace it runs in
+ChangeWriter = Callable[[str, Sequence[Change]], None]  # writes the changes of chains of the namespace it runs in
 
 
 class Builder:
     """Carries out one list of changes. `snapshot` has the links that exist already, in a repair."""
 
-    def __init__(self, rooms: Rooms, firewall: Firewall, snapshot: Snapshot | None = None) -> None:
-        self._rooms = rooms
+    def __init__(self, namespaces: NamespaceSet, firewall: ChangeWriter, snapshot: Snapshot | None = None) -> None:
+        self._namespaces = namespaces
         self._firewall = firewall
         self._indexes = Indexes(snapshot)
-        self._linker = Linker(rooms, self._indexes)
+        self._linker = LinkBuilder(namespaces, self._indexes)
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Carry out all changes. Raises KernelError for the first netlink message that the kernel refused, after it
         has sent the others of that phase; MissingError for a missing tool."""
         refused = self._remove(changes)
         added = [change.want for change in changes if change.want is not None and change.have is None]
-        remade = [change.want for change in changes if must_remake(change)]
+        remade = [change.want for change in changes if must_recreate(change)]
         for item in added:
             if isinstance(item, Netns):
-                self._rooms.make(item.name)
+                self._namespaces.create(item.name)
         links = [item for item in (*added, *remade) if isinstance(item, Link)]
         refused += self._linker.create(links)
         self._write_sysctls([c.want for c in changes if isinstance(c.want, Sysctl)])
         refused += self._configure(changes, {id(link) for link in links})
         self._raise(refused)
-        self._each([change for change in changes if device_state.plugged(change.want)], _settle)
+        self._each([change for change in changes if device_state.needs_carrier(change.want)], _update_carriers)
         sets = [change for change in changes if isinstance(change.subject, IpSet)]
         self._each(sets, ipset.write)
         self._each([change for change in changes if isinstance(change.subject, Chain)], self._firewall)
@@ -79,52 +79,54 @@ class Builder:
 
     def _remove(self, changes: Iterable[Change]) -> list[Refusal]:
         for change in changes:
-            if change.want is not None and not must_remake(change) and not isinstance(change.have, Process):
+            if change.want is not None and not must_recreate(change) and not isinstance(change.have, Process):
                 continue
             item = change.have
             if isinstance(item, Netns):
-                self._rooms.forget(item.name)
+                self._namespaces.delete(item.name)
             elif isinstance(item, Process):
                 processes.stop(item)
             elif (
                 item is not None
                 and not isinstance(item, (Attachment, Chain, IpSet, Sysctl))
-                and item.ns in self._rooms.channels
+                and item.ns in self._namespaces.channels
             ):
                 self._queue_removal(item)
         refused = self._flush()
         for refusal in refused:
-            self._queue_bare(refusal)
+            self._retry_removal(refusal)
         return [refusal for refusal in (*refused, *self._flush()) if refusal.errno not in GONE]
 
-    def _queue_bare(self, refusal: Refusal) -> None:
+    def _retry_removal(self, refusal: Refusal) -> None:
         """Deleting some objects fails if all observed attributes are given: retry with only the key attributes."""
         item = refusal.tag[1]
         if isinstance(item, Route) and refusal.errno in GONE:
-            self._rooms.channels[item.ns].queue(messages.no_route(item, None, bare=True), refusal.tag)
+            self._namespaces.channels[item.ns].queue(messages.delete_route(item, None, bare=True), refusal.tag)
         elif isinstance(item, Address) and refusal.errno in GONE:
-            index = self._indexes.known(item.ns, item.at.dev)
+            index = self._indexes.get(item.ns, item.at.dev)
             if index is not None and item.addr.version == 4:
                 message = messages.address(item, index, delete=True, bare=True)
-                self._rooms.channels[item.ns].queue(message, refusal.tag)
+                self._namespaces.channels[item.ns].queue(message, refusal.tag)
 
     def _queue_removal(self, item: Resource) -> None:
         tag = ("remove", item)
-        channel = self._rooms.channels[item.ns]
+        channel = self._namespaces.channels[item.ns]
         match item:
             case Link():
-                index = self._indexes.drop(item.at)
-                if index is not None and item.at.dev in FALLBACK:  # a module's fallback device cannot be deleted
+                index = self._indexes.remove(item.at)
+                if (
+                    index is not None and item.at.dev in FALLBACK_DEVICES
+                ):  # a module's fallback device cannot be deleted
                     channel.queue(messages.flags(index, up=False), tag)
                 elif index is not None:
                     channel.queue(messages.delete_link(index), tag)
             case Rule():
                 channel.queue(messages.rule(item, delete=True), tag)
             case Route():
-                index = self._indexes.known(item.ns, item.dev or "")
-                channel.queue(messages.no_route(item, index), tag)
+                index = self._indexes.get(item.ns, item.dev or "")
+                channel.queue(messages.delete_route(item, index), tag)
             case Address() | Neighbour() | Fdb():
-                index = self._indexes.known(item.ns, item.at.dev)
+                index = self._indexes.get(item.ns, item.at.dev)
                 if index is not None:
                     channel.queue(_maker(item)(item, index, delete=True), tag)
 
@@ -135,21 +137,21 @@ class Builder:
             item = change.want
             if item is None or isinstance(item, (Netns, Sysctl, IpSet, Chain, Attachment, Process)):
                 continue
-            if item.ns not in self._rooms.channels:
+            if item.ns not in self._namespaces.channels:
                 continue
             try:
                 if not isinstance(item, Link):
                     self._queue_addition(item, change.have)
                 elif id(item) in fresh:
-                    self._linker.settle(item)
+                    self._linker.set_up(item)
                 elif isinstance(change.have, Link):
-                    self._linker.mend(item, change.have)
-            except Later:
+                    self._linker.update(item, change.have)
+            except DeviceNotReady:
                 continue
         return self._flush()
 
     def _queue_addition(self, item: Resource, have: Resource | None) -> None:
-        channel, verb = self._rooms.channels[item.ns], "add" if have is None else "change"
+        channel, verb = self._namespaces.channels[item.ns], "add" if have is None else "change"
         tag = (verb, item)
         match item:
             case Address():
@@ -157,9 +159,11 @@ class Builder:
                 if have is None:
                     channel.queue(messages.address(item, index), tag)
                 elif item.connected:
-                    channel.queue(messages.connected(item, index, delete=False), tag)
+                    channel.queue(messages.connected_route(item, index, delete=False), tag)
                 if item.connected is False:
-                    channel.queue(messages.connected(item, index, delete=True), ("remove the connected route of", item))
+                    channel.queue(
+                        messages.connected_route(item, index, delete=True), ("remove the connected route of", item)
+                    )
             case Neighbour():
                 channel.queue(messages.neighbour(item, self._indexes.find(item.ns, item.at.dev)), tag)
             case Fdb():
@@ -172,8 +176,10 @@ class Builder:
                     assert isinstance(have, Rule)
                     channel.queue(messages.rule(have, delete=True), tag)
                 channel.queue(messages.rule(item), tag)
-                if moves_local(item):  # only now, or the namespace would not recognise its own addresses for a while
-                    first = own_rules(item.ns, item.family)[0]
+                if replaces_local_rule(
+                    item
+                ):  # only now, or the namespace would not recognise its own addresses for a while
+                    first = kernel_default_rules(item.ns, item.family)[0]
                     channel.queue(messages.rule(first, delete=True), ("remove", first))
 
     # sysctls, sets and chains: from inside the namespace
@@ -181,26 +187,26 @@ class Builder:
     def _write_sysctls(self, items: Sequence[Resource | None]) -> None:
         for item in items:
             assert isinstance(item, Sysctl)
-            if item.ns not in self._rooms.fds:
+            if item.ns not in self._namespaces.fds:
                 continue
-            self._rooms.enter(item.ns)
+            self._namespaces.enter(item.ns)
             try:
                 fd = os.open(sysctl_values.path_of(item.name), os.O_WRONLY | os.O_CLOEXEC)
                 try:
-                    os.write(fd, ping_group_range.written(item.name, item.value).encode())
+                    os.write(fd, ping_group_range.to_kernel(item.name, item.value).encode())
                 finally:
                     os.close(fd)
             except OSError as error:
                 fail_sysctl(item, error)
 
-    def _each(self, changes: Sequence[Change], write: Firewall) -> None:
+    def _each(self, changes: Sequence[Change], write: ChangeWriter) -> None:
         """Call `write` with the changes of each namespace, from inside that namespace."""
         by_ns: dict[str, list[Change]] = {}
         for change in changes:
             by_ns.setdefault(change.subject.ns, []).append(change)
         for ns, own in by_ns.items():
-            if ns in self._rooms.fds:
-                self._rooms.enter(ns)
+            if ns in self._namespaces.fds:
+                self._namespaces.enter(ns)
                 write(ns, own)
 
     def _start_processes(self, changes: Iterable[Change]) -> None:
@@ -209,18 +215,18 @@ class Builder:
             if isinstance(change.want, Process):
                 by_ns.setdefault(change.want.ns, []).append(change.want)
         for ns, own in by_ns.items():
-            if ns in self._rooms.fds:
-                self._rooms.enter(ns)
-                processes.start(self._rooms.lab, own)
+            if ns in self._namespaces.fds:
+                self._namespaces.enter(ns)
+                processes.start(self._namespaces.lab, own)
 
     # sending to the kernel
 
     def _flush(self) -> list[Refusal]:
-        return flush_all(self._rooms.channels.values())
+        return flush_all(self._namespaces.channels.values())
 
     def _raise(self, refused: list[Refusal]) -> None:
         """Raise KernelError for the first refusal. In a repair, refusals that a later round can fix are ignored."""
-        if self._indexes.lenient:
+        if self._indexes.repairing:
             passing = {errno.EEXIST, errno.EINVAL, *GONE}
             refused = [refusal for refusal in refused if refusal.errno not in passing]
         for refusal in refused:
@@ -233,5 +239,5 @@ def _maker(item: Address | Neighbour | Fdb) -> Any:
     return messages.neighbour if isinstance(item, Neighbour) else messages.fdb
 
 
-def _settle(ns: str, changes: Sequence[Change]) -> None:
-    device_state.settle(change.subject.at.dev for change in changes if isinstance(change.subject, Link))
+def _update_carriers(ns: str, changes: Sequence[Change]) -> None:
+    device_state.update_carriers(change.subject.at.dev for change in changes if isinstance(change.subject, Link))

@@ -8,11 +8,11 @@ import struct
 from collections.abc import Iterable
 
 from labctl.core.iptables import Backend
-from labctl.core.resources import Link, Port
+from labctl.core.resources import Interface, Link
 from labctl.kernel.host import tun
-from labctl.kernel.namespaces.thread import CLONE_NEWNET, Inside, unshare
+from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
 from labctl.kernel.netlink import messages, nft_tables
-from labctl.kernel.netlink.rtnetlink import Channel, packed
+from labctl.kernel.netlink.rtnetlink import Channel, encode_attribute
 
 _OPTIONS = {  # the options without which a kind cannot be created, in iproute2's words; `low` is a lower device
     "vlan": (("dev", "low"), ("id", "7")),
@@ -20,32 +20,32 @@ _OPTIONS = {  # the options without which a kind cannot be created, in iproute2'
     "ipvlan": (("dev", "low"),),
     "vxlan": (("id", "42"), ("dstport", "4789")),
 }
-_LOOPBACK, _LOW, _LINK = 1, 7001, 7003  # indexes
+_LOOPBACK, _LOWER, _LINK = 1, 7001, 7003  # indexes
 _GETLINK = 18
 _ifinfo = struct.Struct("=BxHiII")
 
 
-def lacking(features: Iterable[str], backend: Backend = "legacy") -> dict[str, str]:
+def missing_features(features: Iterable[str], backend: Backend = "legacy") -> dict[str, str]:
     """Those of the features that this kernel does not have, each with the kernel's reason. A feature is a kind of link,
     or a match or target (`-m set`, `-j NFLOG`) of the given firewall backend.
 
     Load their modules first (`modules.ensure`). Otherwise the kernel loads them itself, and labctl cannot report it.
     """
-    with Inside() as inside:
-        return inside.run(None, _lacking, tuple(features), backend)
+    with NetnsThread() as inside:
+        return inside.run(None, _find_missing, tuple(features), backend)
 
 
-def known(kind: str) -> bool:
+def is_known_link_kind(kind: str) -> bool:
     """Whether the kernel knows a kind of link now; the request does not load a module.
 
     It is a dump of all links of that kind. If the kernel does not know the kind, it ignores the filter, and the reply
     contains the loopback device, too.
     """
-    name = packed(1, kind.encode() + b"\0")  # IFLA_INFO_KIND
+    name = encode_attribute(1, kind.encode() + b"\0")  # IFLA_INFO_KIND
     channel = Channel()
     try:
         found = [_ifinfo.unpack_from(data, start) for data, start, _ in channel.dump(
-            _GETLINK, _ifinfo.pack(0, 0, 0, 0, 0) + packed(18, name)
+            _GETLINK, _ifinfo.pack(0, 0, 0, 0, 0) + encode_attribute(18, name)
         )]  # fmt: skip
     finally:
         channel.close()
@@ -61,13 +61,13 @@ def try_link(kind: str) -> str:
         return _try_tun()
     channel = Channel()
     try:
-        if lies(kind):
-            low = Link(Port("", "low"), "veth"), Link(Port("", "low2"), "veth")
-            channel.queue(messages.create_link(*low, _LOW, _LOW + 1, None, lambda dev: _LOW), "low")
-        made = Link(Port("", "tried"), kind, options=_OPTIONS.get(kind, ()))
-        channel.queue(messages.create_link(made, None, _LINK, 0, None, lambda dev: _LOW), kind)
+        if needs_lower_device(kind):
+            low = Link(Interface("", "low"), "veth"), Link(Interface("", "low2"), "veth")
+            channel.queue(messages.create_link(*low, _LOWER, _LOWER + 1, None, lambda dev: _LOWER), "low")
+        made = Link(Interface("", "tried"), kind, options=_OPTIONS.get(kind, ()))
+        channel.queue(messages.create_link(made, None, _LINK, 0, None, lambda dev: _LOWER), kind)
         refused = {refusal.tag: refusal for refusal in channel.flush()}
-        for index in (_LINK, _LOW):  # if they exist
+        for index in (_LINK, _LOWER):  # if they exist
             channel.queue(messages.delete_link(index), index)
         channel.flush()
     finally:
@@ -77,7 +77,7 @@ def try_link(kind: str) -> str:
     return "" if known else str(refusal)
 
 
-def lies(kind: str) -> bool:
+def needs_lower_device(kind: str) -> bool:
     """Whether a link of this kind needs a lower device, for which a veth pair is created."""
     return ("dev", "low") in _OPTIONS.get(kind, ())
 
@@ -85,20 +85,20 @@ def lies(kind: str) -> bool:
 def _try_tun() -> str:
     """The same for a TUN device, which is gone as soon as no process has it open."""
     try:
-        os.close(tun.attach("tried"))
+        os.close(tun.open_tun("tried"))
     except OSError as error:
         return error.strerror or str(error)
     return ""
 
 
-def _lacking(features: tuple[str, ...], backend: Backend) -> dict[str, str]:
+def _find_missing(features: tuple[str, ...], backend: Backend) -> dict[str, str]:
     unshare(CLONE_NEWNET)
-    extension = _extension if backend == "legacy" else nft_tables.extension
+    extension = _extension_problem if backend == "legacy" else nft_tables.extension_problem
     found = {feature: extension(feature) if feature.startswith("-") else try_link(feature) for feature in features}
     return {feature: why for feature, why in found.items() if why}
 
 
-def _extension(feature: str) -> str:
+def _extension_problem(feature: str) -> str:
     """Why the kernel lacks a match or target of legacy iptables, or "". The kernel lists those that it has. If there
     are no such lists, it has no legacy iptables at all; this function does not report that."""
     listed = [

@@ -6,13 +6,13 @@ import errno
 import itertools
 import os
 
-from labctl.core.resources import Port
+from labctl.core.resources import Interface
 from labctl.errors import KernelError
-from labctl.kernel.host.modules import TUNNELS
+from labctl.kernel.host.modules import TUNNEL_MODULES
 from labctl.kernel.observe.snapshot import Snapshot
 
 
-class Later(Exception):
+class DeviceNotReady(Exception):
     """In a repair: the device does not exist yet; the next round will find it."""
 
 
@@ -24,7 +24,7 @@ class Indexes:
     """
 
     def __init__(self, snapshot: Snapshot | None) -> None:
-        self.lenient = snapshot is not None
+        self.repairing = snapshot is not None
         self._index: dict[tuple[str, str], int] = {}
         self._used: dict[str, set[int]] = {}
         for ns, links in (snapshot.links if snapshot is not None else {}).items():
@@ -32,37 +32,37 @@ class Indexes:
             for link in links.values():
                 self._index[ns, link.name] = link.index
         highest = max((index for used in self._used.values() for index in used), default=1)
-        self._first = 2 if not any(os.path.exists(f"/sys/module/{name}") for name in TUNNELS) else 32
+        self._first = 2 if not any(os.path.exists(f"/sys/module/{name}") for name in TUNNEL_MODULES) else 32
         self._near = itertools.count(max(highest + 1, self._first))
 
     def find(self, ns: str, dev: str) -> int:
         """The index of a device. For an unknown device it raises Later in a repair, else KernelError."""
         index = self._index.get((ns, dev))
         if index is None:
-            if self.lenient:
-                raise Later
+            if self.repairing:
+                raise DeviceNotReady
             raise KernelError(f"no device {dev} in {ns}", "use a device that the scenario creates", errno.ENODEV)
         return index
 
-    def known(self, ns: str, dev: str) -> int | None:
+    def get(self, ns: str, dev: str) -> int | None:
         """The index of a device, or None if it is not known."""
         return self._index.get((ns, dev))
 
-    def drop(self, at: Port) -> int | None:
+    def remove(self, at: Interface) -> int | None:
         """Forget a device that is being removed; returns its index, or None if it was not known."""
         return self._index.pop((at.ns, at.dev), None)
 
-    def near(self, at: Port) -> int:
+    def next_lab_index(self, at: Interface) -> int:
         """A new index that no other `near` call returned for this lab, and that is free in the device's namespace."""
         used = self._used.setdefault(at.ns, {1})
-        return self.take(at, next(index for index in self._near if index not in used))
+        return self.assign(at, next(index for index in self._near if index not in used))
 
-    def far(self, at: Port) -> int:
+    def next_free_index(self, at: Interface) -> int:
         """The lowest index that is free in the device's namespace."""
         used = self._used.setdefault(at.ns, {1})
-        return self.take(at, next(index for index in itertools.count(self._first) if index not in used))
+        return self.assign(at, next(index for index in itertools.count(self._first) if index not in used))
 
-    def take(self, at: Port, index: int) -> int:
+    def assign(self, at: Interface, index: int) -> int:
         """Record a device's index, and return it."""
         self._index[at.ns, at.dev] = index
         self._used.setdefault(at.ns, {1}).add(index)

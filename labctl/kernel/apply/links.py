@@ -5,26 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
-from labctl.core.diff import Change, differing
-from labctl.core.resources import Link, Port
+from labctl.core.diff import Change, differing_fields
+from labctl.core.resources import Interface, Link
 from labctl.kernel.apply.ifindex import Indexes
 from labctl.kernel.host import tun
-from labctl.kernel.namespaces.lab_namespaces import Rooms
+from labctl.kernel.namespaces.lab_namespaces import NamespaceSet
 from labctl.kernel.netlink import dump, messages
 from labctl.kernel.netlink.encoding import U32, Mac
 from labctl.kernel.netlink.errors import fail
 from labctl.kernel.netlink.rtnetlink import Refusal, flush_all
-from labctl.kernel.observe.snapshot import FALLBACK
+from labctl.kernel.observe.snapshot import FALLBACK_DEVICES
 
 
-class Linker:
+class LinkBuilder:
     """Creates and changes links through the netlink sockets of a lab's namespaces."""
 
-    def __init__(self, rooms: Rooms, indexes: Indexes) -> None:
-        self._rooms = rooms
+    def __init__(self, namespaces: NamespaceSet, indexes: Indexes) -> None:
+        self._namespaces = namespaces
         self._indexes = indexes
         self._ipv6 = os.path.exists("/proc/sys/net/ipv6")
-        self._born_whole: set[Port] = set()  # links that were created with their master already set
+        self._created_with_master: set[Interface] = set()  # links that were created with their master already set
 
     def create(self, links: Sequence[Link]) -> list[Refusal]:
         """Create links in waves: a link with a lower device waits until that exists. Returns the refusals."""
@@ -34,75 +34,75 @@ class Linker:
         refused: list[Refusal] = []
         for link in links:
             if link.kind == "loopback":
-                self._indexes.take(link.at, 1)
+                self._indexes.assign(link.at, 1)
         while todo:
             wave = [link for link in todo.values() if self._ready(link, todo)]
             for link in wave or list(todo.values()):
                 if link.at in todo:
                     peer = todo.get(link.peer) if link.peer is not None else None
-                    near, far = _near_end(link, peer)
+                    near, far = _creation_end(link, peer)
                     del todo[near.at]
                     if far is not None:
                         del todo[far.at]
-                    self._make(near, far)
-            refused += flush_all(self._rooms.channels.values())
-        return refused + self._quieten(link for link in links if link.options and "dev" in dict(link.options))
+                    self._create_one(near, far)
+            refused += flush_all(self._namespaces.channels.values())
+        return refused + self._disable_autoconf(link for link in links if link.options and "dev" in dict(link.options))
 
-    def _quieten(self, upon: Iterable[Link]) -> list[Refusal]:
+    def _disable_autoconf(self, upon: Iterable[Link]) -> list[Refusal]:
         """Switch off IPv6 autoconfiguration of links with a lower device now: a VLAN comes up together with its lower
         device, before `settle` gets to it."""
         some = False
         for link in upon:
-            if self._ipv6 and not link.autoconf and not small(link):
+            if self._ipv6 and not link.autoconf and not is_below_ipv6_mtu(link):
                 some = True
                 message = messages.autoconf(self._indexes.find(link.ns, link.at.dev), False)
-                self._rooms.channels[link.ns].queue(message, ("set up", link))
-        return flush_all(self._rooms.channels.values()) if some else []
+                self._namespaces.channels[link.ns].queue(message, ("set up", link))
+        return flush_all(self._namespaces.channels.values()) if some else []
 
-    def _ready(self, link: Link, todo: dict[Port, Link]) -> bool:
+    def _ready(self, link: Link, todo: dict[Interface, Link]) -> bool:
         lower = dict(link.options).get("dev")
-        return lower is None or Port(link.born or link.ns, lower) not in todo
+        return lower is None or Interface(link.link_netns or link.ns, lower) not in todo
 
-    def _make(self, near: Link, far: Link | None) -> None:
-        home = near.born or near.ns
+    def _create_one(self, near: Link, far: Link | None) -> None:
+        home = near.link_netns or near.ns
         if near.kind == "veth" and far is None:
             fail(near, f"its peer {near.peer} is missing from the plan")
         if near.kind == "tun":
             self._make_tun(near)
             return
-        if near.at.dev in FALLBACK and self._adopt(near):
+        if near.at.dev in FALLBACK_DEVICES and self._adopt_fallback_device(near):
             return
-        index = self._indexes.near(near.at)
+        index = self._indexes.next_lab_index(near.at)
         if home == near.ns:
-            self._born_whole.add(near.at)
-        peer_index = self._indexes.far(far.at) if far is not None else 0
+            self._created_with_master.add(near.at)
+        peer_index = self._indexes.next_free_index(far.at) if far is not None else 0
         fd = None
         if far is not None and far.ns != home:
-            fd = self._rooms.fds[far.ns]
+            fd = self._namespaces.fds[far.ns]
         elif home != near.ns:
-            fd = self._rooms.fds[near.ns]
+            fd = self._namespaces.fds[near.ns]
         try:
             message = messages.create_link(near, far, index, peer_index, fd, lambda dev: self._indexes.find(home, dev))
         except (ValueError, KeyError) as error:
             fail(near, str(error))
-        self._rooms.channels[home].queue(message, ("add", near))
+        self._namespaces.channels[home].queue(message, ("add", near))
 
     def _make_tun(self, link: Link) -> None:
         """Create a TUN device, which netlink cannot do: through /dev/net/tun, as a persistent device."""
-        self._rooms.enter(link.ns)
+        self._namespaces.enter(link.ns)
         try:
-            tun.make(link.at.dev, self._indexes.near(link.at))
+            tun.create_tun(link.at.dev, self._indexes.next_lab_index(link.at))
         except OSError as error:
             fail(link, error.strerror or str(error))
         self._set_mtu(link)
 
-    def _adopt(self, link: Link) -> bool:
+    def _adopt_fallback_device(self, link: Link) -> bool:
         """Use the fallback device that the tunnel's module created in the namespace, if it has the name of this link.
         Returns whether there is one."""
-        channel = self._rooms.channels[link.ns]
+        channel = self._namespaces.channels[link.ns]
         there = next((one for one in dump.links(channel) if one.name == link.at.dev), None)
         if there is not None:
-            self._indexes.take(link.at, there.index)
+            self._indexes.assign(link.at, there.index)
             # it has no IPv6 sysctls until its MTU has changed once
             mtu = link.mtu or there.mtu
             for one in (mtu - 1, mtu):
@@ -112,34 +112,34 @@ class Linker:
     def _set_mtu(self, link: Link) -> None:
         if link.mtu is not None:
             message = messages.attribute(self._indexes.find(link.ns, link.at.dev), "IFLA_MTU", link.mtu)
-            self._rooms.channels[link.ns].queue(message, ("set up", link))
+            self._namespaces.channels[link.ns].queue(message, ("set up", link))
 
-    def settle(self, link: Link) -> None:
+    def set_up(self, link: Link) -> None:
         """Complete a link that was just created: set what the create message cannot contain, then set it up."""
-        index, channel = self._indexes.find(link.ns, link.at.dev), self._rooms.channels[link.ns]
+        index, channel = self._indexes.find(link.ns, link.at.dev), self._namespaces.channels[link.ns]
         tag = ("set up", link)
         if link.kind != "loopback":
-            if link.master is not None and link.at not in self._born_whole:
+            if link.master is not None and link.at not in self._created_with_master:
                 channel.queue(
                     messages.attribute(index, "IFLA_MASTER", U32(self._indexes.find(link.ns, link.master))), tag
                 )
-            if self._ipv6 and not link.autoconf and not small(link):
+            if self._ipv6 and not link.autoconf and not is_below_ipv6_mtu(link):
                 channel.queue(messages.autoconf(index, False), tag)
             if link.hairpin or link.isolated:
-                channel.queue(messages.port(index, hairpin=link.hairpin, isolated=link.isolated), tag)
-        self.flags(link, fresh=True)
+                channel.queue(messages.bridge_port(index, hairpin=link.hairpin, isolated=link.isolated), tag)
+        self.set_flags(link, fresh=True)
 
-    def flags(self, link: Link, *, fresh: bool = False) -> None:
+    def set_flags(self, link: Link, *, fresh: bool = False) -> None:
         """Set a link up or down, promiscuous or not, with or without ARP. A new link has the ARP flag of its kind."""
         index = self._indexes.find(link.ns, link.at.dev)
         arp = None if link.kind == "loopback" or (fresh and link.arp) else link.arp
         message = messages.flags(index, up=link.up, promisc=link.promisc, arp=arp)
-        self._rooms.channels[link.ns].queue(message, ("set up", link))
+        self._namespaces.channels[link.ns].queue(message, ("set up", link))
 
-    def mend(self, want: Link, have: Link) -> None:
+    def update(self, want: Link, have: Link) -> None:
         """Change what differs in an existing link."""
-        index, channel = self._indexes.find(want.ns, want.at.dev), self._rooms.channels[want.ns]
-        tag, wrong = ("change", want), differing(want, have)
+        index, channel = self._indexes.find(want.ns, want.at.dev), self._namespaces.channels[want.ns]
+        tag, wrong = ("change", want), differing_fields(want, have)
         if "mtu" in wrong:
             channel.queue(messages.attribute(index, "IFLA_MTU", want.mtu), tag)
         if "mac" in wrong and want.mac is not None:
@@ -147,23 +147,23 @@ class Linker:
         if "master" in wrong:
             master = self._indexes.find(want.ns, want.master) if want.master is not None else 0
             channel.queue(messages.attribute(index, "IFLA_MASTER", U32(master)), tag)
-        if "autoconf" in wrong and self._ipv6 and not small(want):
+        if "autoconf" in wrong and self._ipv6 and not is_below_ipv6_mtu(want):
             channel.queue(messages.autoconf(index, want.autoconf), tag)
         if {"hairpin", "isolated", "master"} & set(wrong) and want.master is not None:
-            channel.queue(messages.port(index, hairpin=want.hairpin, isolated=want.isolated), tag)
+            channel.queue(messages.bridge_port(index, hairpin=want.hairpin, isolated=want.isolated), tag)
         if "options" in wrong:
             message = messages.kind_options(want, index, lambda dev: self._indexes.find(want.ns, dev))
             channel.queue(message, tag)
         if {"up", "promisc", "arp"} & set(wrong):
-            self.flags(want)
+            self.set_flags(want)
 
 
-def small(link: Link) -> bool:
+def is_below_ipv6_mtu(link: Link) -> bool:
     """Whether a link's MTU is too small for IPv6 (below 1280). Such a link has no IPv6 at all."""
     return link.mtu is not None and link.mtu < 1280
 
 
-def _near_end(link: Link, peer: Link | None) -> tuple[Link, Link | None]:
+def _creation_end(link: Link, peer: Link | None) -> tuple[Link, Link | None]:
     """The end of a veth from whose namespace the pair is created, and the other end. An end with a master comes first,
     because only there the message can name the master."""
     if peer is not None and peer.master is not None and link.master is None:
@@ -171,11 +171,11 @@ def _near_end(link: Link, peer: Link | None) -> tuple[Link, Link | None]:
     return link, peer
 
 
-def must_remake(change: Change) -> bool:
+def must_recreate(change: Change) -> bool:
     """Whether a link must be deleted and created again: if its kind, its peer, the namespace where it was created, or
     (except of a bridge) its options differ."""
     want, have = change.want, change.have
     if not isinstance(want, Link) or not isinstance(have, Link) or want.kind == "loopback":
         return False
-    wrong = differing(want, have)
-    return bool({"kind", "peer", "born"} & set(wrong)) or ("options" in wrong and want.kind != "bridge")
+    wrong = differing_fields(want, have)
+    return bool({"kind", "peer", "link_netns"} & set(wrong)) or ("options" in wrong and want.kind != "bridge")

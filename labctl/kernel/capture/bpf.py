@@ -9,15 +9,15 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 
-from labctl.packets.decode import ARP, BARE_PORT, CANARY, GENEVE_PORT, IPV4, IPV6, VXLAN_PORTS
-from labctl.packets.probe_id import MAGIC, STAMP
+from labctl.packets.decode import ARP, CANARY, FLANNEL_UDP_PORT, GENEVE_PORT, IPV4, IPV6, VXLAN_PORTS
+from labctl.packets.probe_id import MAGIC, TIMESTAMP_BYTES
 
 NET = 0xFFF00000  # SKF_NET_OFF: offsets from the network header
-PROTOCOL = 0xFFFFF000  # SKF_AD_OFF + SKF_AD_PROTOCOL: the packet's ethertype
+ETHERTYPE_OFFSET = 0xFFFFF000  # SKF_AD_OFF + SKF_AD_PROTOCOL: the packet's ethertype
 LD_W, LD_H, LD_B, JEQ, JSET, RET = 0x20, 0x28, 0x30, 0x15, 0x45, 0x06
 AND, RSH, TAX, LD_W_X = 0x54, 0x74, 0x07, 0x40  # the last one loads from an offset plus X
 SYN_OR_RST = 0x06
-WHOLE = 0x40000
+ACCEPT_BYTES = 0x40000
 
 
 class _Program:
@@ -25,11 +25,11 @@ class _Program:
 
     def __init__(self) -> None:
         self.code: list[tuple[int, int, str, str]] = []
-        self.places: dict[str, int] = {}
+        self.labels: dict[str, int] = {}
         self.block = 0
 
-    def place(self, name: str) -> None:
-        self.places[name] = len(self.code)
+    def add_label(self, name: str) -> None:
+        self.labels[name] = len(self.code)
 
     def load(self, op: int, offset: int) -> None:
         self.code.append((op, offset & 0xFFFFFFFF, "", ""))
@@ -46,27 +46,27 @@ class _Program:
     def assemble(self) -> bytes:
         out = bytearray()
         for number, (op, value, then, other) in enumerate(self.code):
-            jt, jf = (self.places[name] - number - 1 if name else 0 for name in (then, other))
+            jt, jf = (self.labels[name] - number - 1 if name else 0 for name in (then, other))
             out += struct.pack("=HBBI", op, jt, jf, value)
         return bytes(out)
 
 
 @lru_cache(maxsize=1)
-def probes() -> bytes:
+def probe_filter() -> bytes:
     """The filter, as an array of `struct sock_filter`."""
     program = _Program()
-    program.load(LD_H, PROTOCOL)
+    program.load(LD_H, ETHERTYPE_OFFSET)
     program.jump(JEQ, CANARY, "whole")
     program.jump(JEQ, ARP, "whole")
     program.jump(JEQ, IPV4, "four")
     program.jump(JEQ, IPV6, "six", "other")
-    program.place("whole")
-    program.ret(WHOLE)
-    program.place("other")
+    program.add_label("whole")
+    program.ret(ACCEPT_BYTES)
+    program.add_label("other")
     program.ret(0)
-    program.place("four")
+    program.add_label("four")
     _ip(program, "4", NET, 4)
-    program.place("six")
+    program.add_label("six")
     _ip(program, "6", NET, 6)
     return program.assemble()
 
@@ -82,13 +82,13 @@ def _ip(program: _Program, name: str, base: int, version: int, depth: int = 0) -
         program.jump(JEQ, 4, f"tunnel{name}4")
         program.jump(JEQ, 41, f"tunnel{name}6")
     program.jump(JEQ, 6, f"tcp{name}", f"no{name}")
-    program.place(f"icmp{name}")
+    program.add_label(f"icmp{name}")
     program.load(LD_B, base + head)
     for kind in (3, 11, 12) if version == 4 else (1, 2, 3, 4, 135, 136):
         program.jump(JEQ, kind, f"yes{name}")
-    program.load(LD_W, base + head + 8 + STAMP)
+    program.load(LD_W, base + head + 8 + TIMESTAMP_BYTES)
     program.jump(JEQ, int.from_bytes(MAGIC, "big"), f"yes{name}", f"no{name}")
-    program.place(f"tcp{name}")
+    program.add_label(f"tcp{name}")
     program.load(LD_B, base + head + 13)
     program.jump(JSET, SYN_OR_RST, f"yes{name}")
     program.load(LD_B, base + head + 12)
@@ -97,17 +97,17 @@ def _ip(program: _Program, name: str, base: int, version: int, depth: int = 0) -
     program.do(TAX)
     program.load(LD_W_X, base + head)
     program.jump(JEQ, int.from_bytes(MAGIC, "big"), f"yes{name}", f"no{name}")
-    program.place(f"udp{name}")
+    program.add_label(f"udp{name}")
     program.load(LD_H, base + head + 2)
     if depth == 0:
         for port in (*VXLAN_PORTS, GENEVE_PORT):  # the two headers have the same length, if Geneve's has no options
             program.jump(JEQ, port, f"vxlan{name}")
-        program.jump(JEQ, BARE_PORT, f"bare{name}")
+        program.jump(JEQ, FLANNEL_UDP_PORT, f"bare{name}")
     program.load(LD_W, base + head + 8)
     program.jump(JEQ, int.from_bytes(MAGIC, "big"), f"yes{name}", f"no{name}")
-    program.place(f"yes{name}")
-    program.ret(WHOLE)
-    program.place(f"no{name}")
+    program.add_label(f"yes{name}")
+    program.ret(ACCEPT_BYTES)
+    program.add_label(f"no{name}")
     program.ret(0)
     if depth == 0:
         _tunnels(program, name, base + head)
@@ -116,18 +116,18 @@ def _ip(program: _Program, name: str, base: int, version: int, depth: int = 0) -
 def _tunnels(program: _Program, name: str, body: int) -> None:
     """The packet inside a tunnel: IP directly, or after UDP, or after UDP, VXLAN (or Geneve) and Ethernet."""
     for version in (4, 6):
-        program.place(f"tunnel{name}{version}")
+        program.add_label(f"tunnel{name}{version}")
         _ip(program, f"{name}t{version}", body, version, 1)
-    program.place(f"bare{name}")
+    program.add_label(f"bare{name}")
     _ip(program, f"{name}b", body + 8, 4, 1)
-    program.place(f"vxlan{name}")
+    program.add_label(f"vxlan{name}")
     program.load(LD_H, body + 8 + 8 + 12)
     program.jump(JEQ, ARP, f"arp{name}")
     program.jump(JEQ, IPV4, f"four{name}v")
     program.jump(JEQ, IPV6, f"six{name}v")
     program.ret(0)
-    program.place(f"arp{name}")
-    program.ret(WHOLE)
+    program.add_label(f"arp{name}")
+    program.ret(ACCEPT_BYTES)
     for version, label in ((4, "four"), (6, "six")):
-        program.place(f"{label}{name}v")
+        program.add_label(f"{label}{name}v")
         _ip(program, f"{name}v{version}", body + 8 + 8 + 14, version, 1)

@@ -16,18 +16,18 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from labctl.core.resources import Port
+from labctl.core.resources import Interface
 from labctl.errors import KernelError, MissingError, UsageError
 from labctl.kernel.capture.tap import Tap
 from labctl.kernel.capture.tcpdump import tcpdump_program
 from labctl.kernel.host import paths
-from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.packets.decode import CANARY, Frame
 
-HELD = 0.05  # seconds that a frame waits for an earlier one of another namespace
+REORDER_DELAY_S = 0.05  # seconds that a frame waits for an earlier one of another namespace
 
 
-def compiled(expression: str) -> bytes | None:
+def compile_filter(expression: str) -> bytes | None:
     """A pcap filter expression as a BPF program for the kernel (`struct sock_filter`); None for an empty expression.
 
     tcpdump compiles it, for frames with an Ethernet header. Raises UsageError with tcpdump's message, MissingError.
@@ -50,26 +50,28 @@ def compiled(expression: str) -> bytes | None:
 class Capture:
     """Packet sockets in some namespaces of a lab. A context manager."""
 
-    def __init__(self, lab: str, nodes: Iterable[str], points: Iterable[Port] = (), program: bytes | None = None):
-        self._points = frozenset(points)
+    def __init__(
+        self, lab: str, nodes: Iterable[str], interfaces: Iterable[Interface] = (), program: bytes | None = None
+    ):
+        self._interfaces = frozenset(interfaces)
         self._taps: dict[int, Tap] = {}
         self._poll = select.poll()
         self._count = itertools.count()
         self._waiting: list[tuple[int, int, Frame]] = []
-        self._spaces: dict[Path, tuple[int, int] | None] = {}
+        self._netns_ids: dict[Path, tuple[int, int] | None] = {}
         try:
-            with Inside() as inside:
+            with NetnsThread() as inside:
                 for node in nodes:
-                    self._listen(lab, node, program, inside)
+                    self._open_tap(lab, node, program, inside)
         except BaseException:
             self.close()
             raise
 
-    def _listen(self, lab: str, node: str, program: bytes | None, inside: Inside) -> None:
+    def _open_tap(self, lab: str, node: str, program: bytes | None, thread: NetnsThread) -> None:
         path = paths.netns_path(lab, node)
-        self._spaces[path] = _space(path)
+        self._netns_ids[path] = _netns_id(path)
         try:
-            tap = inside.run(path, Tap, node, program)
+            tap = thread.run(path, Tap, node, program)
         except OSError as error:
             raise KernelError(f"cannot capture in {node}: {error.strerror or error}", errno=error.errno or 0) from None
         self._taps[tap.socket.fileno()] = tap
@@ -81,30 +83,30 @@ class Capture:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def frames(self, seconds: float | None = None, reader: int | None = None) -> Iterator[Frame]:
+    def frames(self, duration_s: float | None = None, reader: int | None = None) -> Iterator[Frame]:
         """The frames as they arrive, in order of time. Ends after `seconds`, when all namespaces are gone (see `gone`),
         or when the other end of the pipe `reader` is closed."""
         closed = select.poll()
         if reader is not None:
             closed.register(reader, 0)  # poll always reports errors
-        deadline = None if seconds is None else time.monotonic() + seconds
-        while (deadline is None or time.monotonic() < deadline) and not self.gone():
+        deadline = None if duration_s is None else time.monotonic() + duration_s
+        while (deadline is None or time.monotonic() < deadline) and not self.is_gone():
             if closed.poll(0):
                 return
-            self._read(int(HELD * 1000))
-            yield from self._until(time.time_ns() - int(HELD * 1e9))
+            self._read(int(REORDER_DELAY_S * 1000))
+            yield from self._until(time.time_ns() - int(REORDER_DELAY_S * 1e9))
         yield from self.rest()
 
-    def gone(self) -> bool:
+    def is_gone(self) -> bool:
         """Whether no namespace is the same as at the start: the lab was removed or built again."""
-        return all(_space(path) != space for path, space in self._spaces.items())
+        return all(_netns_id(path) != space for path, space in self._netns_ids.items())
 
     def rest(self) -> Iterator[Frame]:
         """The frames that have arrived by now and were not returned yet."""
         self._read(0)
         yield from self._until(None)
 
-    def lost(self) -> dict[str, int]:
+    def lost_frames(self) -> dict[str, int]:
         """The number of frames that the kernel could not deliver, by node; nodes without losses are left out."""
         return {tap.node: lost for tap in self._taps.values() if (lost := tap.count_losses())}
 
@@ -115,18 +117,18 @@ class Capture:
             with ThreadPoolExecutor(min(64, len(taps))) as pool:
                 list(pool.map(lambda tap: tap.socket.close(), taps))
 
-    def _read(self, milliseconds: int) -> None:
-        for fd, _ in self._poll.poll(milliseconds):
+    def _read(self, timeout_ms: int) -> None:
+        for fd, _ in self._poll.poll(timeout_ms):
             for frame in self._taps[fd].read():
-                if frame.protocol != CANARY and (not self._points or frame.at in self._points):
-                    heapq.heappush(self._waiting, (frame.when, next(self._count), frame))
+                if frame.protocol != CANARY and (not self._interfaces or frame.at in self._interfaces):
+                    heapq.heappush(self._waiting, (frame.time_ns, next(self._count), frame))
 
-    def _until(self, when: int | None) -> Iterator[Frame]:
-        while self._waiting and (when is None or self._waiting[0][0] <= when):
+    def _until(self, until_ns: int | None) -> Iterator[Frame]:
+        while self._waiting and (until_ns is None or self._waiting[0][0] <= until_ns):
             yield heapq.heappop(self._waiting)[2]
 
 
-def _space(path: Path) -> tuple[int, int] | None:
+def _netns_id(path: Path) -> tuple[int, int] | None:
     """The namespace that has this name now, by device and inode; None if there is none."""
     try:
         found = path.stat()

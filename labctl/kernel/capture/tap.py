@@ -20,22 +20,24 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from labctl.core.resources import Port
+from labctl.core.resources import Interface
 from labctl.kernel.capture import bpf
 from labctl.kernel.host import paths
-from labctl.kernel.host.receive_buffer import hold
-from labctl.kernel.namespaces.thread import Inside, libc
-from labctl.kernel.namespaces.thread import check as checked
+from labctl.kernel.host.receive_buffer import set_receive_buffer
+from labctl.kernel.namespaces.thread import NetnsThread, libc
+from labctl.kernel.namespaces.thread import raise_on_error as checked
 from labctl.packets.decode import CANARY, OTHERHOST, OUTGOING, Frame
 
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_STATISTICS, PACKET_AUXDATA = 263, 6, 8
 SO_ATTACH_FILTER, SO_TIMESTAMPNS = 26, 35
-BUFFER = 8 << 20  # bytes of frames that may wait; the kernel allocates them only when frames arrive
+RCVBUF_BYTES = 8 << 20  # bytes of frames that may wait; the kernel allocates them only when frames arrive
 AUXDATA = struct.Struct("=IIIHHHH")  # status, len, snaplen, mac, net, vlan_tci, vlan_tpid
 VLAN_VALID, CSUM_NOT_READY = 1 << 4, 1 << 3
-PATIENCE = 1.0  # seconds within which a canary must arrive
-ROUNDS = 64  # how often the same frame is kept at a device; more of it, as in a loop of bridges, has no new information
+CANARY_TIMEOUT_S = 1.0  # seconds within which a canary must arrive
+MAX_LOOP_PASSES = (
+    64  # how often the same frame is kept at a device; more of it, as in a loop of bridges, has no new information
+)
 
 
 class Tap:
@@ -47,27 +49,27 @@ class Tap:
 
     def __init__(self, node: str, program: bytes | None = b"probes") -> None:
         self.node = node
-        self.lost = 0
-        self._program = bpf.probes() if program == b"probes" else program
+        self.lost_count = 0
+        self._program = bpf.probe_filter() if program == b"probes" else program
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
         try:
-            self._listen()
+            self._bind_all()
         except OSError:
             self.socket.close()
             raise
 
-    def _listen(self) -> None:
+    def _bind_all(self) -> None:
         if self._program is not None:
             keep = ctypes.create_string_buffer(self._program, len(self._program))
             fprog = struct.pack("@HP", len(self._program) // 8, ctypes.addressof(keep))
             self.socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)
         self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self.socket.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-        hold(self.socket, BUFFER)
+        set_receive_buffer(self.socket, RCVBUF_BYTES)
         everything = struct.pack("=HHiHBB8s", socket.AF_PACKET, socket.htons(ETH_P_ALL), 0, 0, 0, 0, b"")
         checked(libc.bind(self.socket.fileno(), everything, len(everything)), "bind a tap")
 
-    def sing(self, token: bytes) -> None:
+    def send_canary(self, token: bytes) -> None:
         """Send a canary over `lo`. Raises OSError (ENETDOWN if lo is down)."""
         frame = bytes(12) + struct.pack("!H", CANARY) + token
         self.socket.sendto(frame.ljust(60, b"\0"), ("lo", CANARY))
@@ -84,10 +86,10 @@ class Tap:
                 if error.errno == errno.ENETDOWN:
                     continue
                 raise
-            when, vlan, partial = _notes(notes)
+            when, vlan, partial = _parse_ancdata(notes)
             device, protocol, kind, hatype = address[:4]
             direction = "out" if kind == OUTGOING else "in"
-            at = Port(self.node, device)
+            at = Interface(self.node, device)
             other = kind == OTHERHOST
             shape = (protocol, hatype, vlan, other, partial)
             frames.append(Frame(at, when, direction, data, *shape))  # type: ignore[arg-type]
@@ -96,8 +98,8 @@ class Tap:
     def count_losses(self) -> int:
         """How many frames the kernel could not deliver since the tap was created."""
         _, drops = struct.unpack("=II", self.socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
-        self.lost += drops
-        return self.lost
+        self.lost_count += drops
+        return self.lost_count
 
 
 class Taps:
@@ -106,36 +108,36 @@ class Taps:
     `deaf` has the nodes with a tap that does not work, each with the reason.
     """
 
-    def __init__(self, lab: str, nodes: Iterable[str], inside: Inside) -> None:
+    def __init__(self, lab: str, nodes: Iterable[str], thread: NetnsThread) -> None:
         self._taps: dict[str, Tap] = {}
         self._frames: list[Frame] = []
-        self._passed: Counter[tuple[Port, str, bytes]] = Counter()
+        self._pass_counts: Counter[tuple[Interface, str, bytes]] = Counter()
         self._poll = select.poll()
         self._by_fd: dict[int, Tap] = {}
-        self.deaf: dict[str, str] = {}
+        self.not_receiving: dict[str, str] = {}
         for node in nodes:
             try:
-                tap = inside.run(paths.netns_path(lab, node), Tap, node)
+                tap = thread.run(paths.netns_path(lab, node), Tap, node)
             except OSError as error:
-                self.deaf[node] = "no such namespace" if error.errno == errno.ENOENT else str(error)
+                self.not_receiving[node] = "no such namespace" if error.errno == errno.ENOENT else str(error)
                 continue
             self._taps[node] = tap
             self._by_fd[tap.socket.fileno()] = tap
             self._poll.register(tap.socket, select.POLLIN)
         self._await_stamps()
-        self.deaf.update(self.prove())
+        self.not_receiving.update(self.verify_receiving())
 
     def _await_stamps(self) -> None:
         """Wait until the kernel stamps frames when they pass. It starts shortly after the first socket requests it.
         Until then a frame has the time at which it was read, and the hops of a probe lose their order."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + CANARY_TIMEOUT_S
         for tap in self._taps.values():
             with suppress(OSError):  # its lo is down, which `prove` reports
                 while time.monotonic() < deadline:
-                    tap.sing(secrets.token_bytes(16))
+                    tap.send_canary(secrets.token_bytes(16))
                     self._poll.poll(50)
                     arrived = time.time_ns()
-                    if any(frame.protocol == CANARY and frame.when < arrived for frame in tap.read()):
+                    if any(frame.protocol == CANARY and frame.time_ns < arrived for frame in tap.read()):
                         return
 
     def __enter__(self) -> Taps:
@@ -156,7 +158,7 @@ class Taps:
         tap = self._taps.get(node)
         return tap.socket if tap else None
 
-    def prove(self) -> dict[str, str]:
+    def verify_receiving(self) -> dict[str, str]:
         """Send a canary in every namespace and wait until it arrives. Returns the nodes with a tap that does not work,
         each with the reason."""
         silent: dict[str, str] = {}
@@ -164,13 +166,13 @@ class Taps:
         for node, tap in self._taps.items():
             token = secrets.token_bytes(16)
             try:
-                tap.sing(token)
+                tap.send_canary(token)
             except OSError as error:
                 down = error.errno == errno.ENETDOWN
                 silent[node] = "its lo is down" if down else f"no canary could be sent: {os.strerror(error.errno or 0)}"
                 continue
             waiting[node] = token
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + CANARY_TIMEOUT_S
         while waiting and time.monotonic() < deadline:
             self._collect(50, waiting)
         silent.update({node: "a canary was sent over its lo and never received" for node in waiting})
@@ -182,47 +184,47 @@ class Taps:
         now, behind = time.time_ns(), dict(self._by_fd)
         while behind and (ready := [fd for fd, _ in self._poll.poll(0) if fd in behind]):
             for fd in ready:
-                if any(frame.when > now for frame in self._take(behind[fd], {})):
+                if any(frame.time_ns > now for frame in self._read_tap(behind[fd], {})):
                     del behind[fd]
         return self._frames
 
-    def forget(self) -> None:
+    def discard(self) -> None:
         """Read and discard all frames so far, before a new check."""
         self.frames()
         self._frames = []
-        self._passed.clear()
+        self._pass_counts.clear()
 
-    def circling(self) -> tuple[Port, ...]:
+    def looping(self) -> tuple[Interface, ...]:
         """The devices where the same frame came in and went out many times: it circles in a loop of bridges."""
-        often = {key for key, times in self._passed.items() if times >= ROUNDS}
+        often = {key for key, times in self._pass_counts.items() if times >= MAX_LOOP_PASSES}
         return tuple(sorted({at for at, way, data in often if way == "in" and (at, "out", data) in often}, key=str))
 
     def losses(self) -> dict[str, int]:
         """The number of frames lost so far, by node; nodes without losses are left out."""
         return {node: lost for node, tap in self._taps.items() if (lost := tap.count_losses())}
 
-    def _collect(self, milliseconds: int, waiting: dict[str, bytes]) -> bool:
-        ready = self._poll.poll(milliseconds)
+    def _collect(self, timeout_ms: int, waiting: dict[str, bytes]) -> bool:
+        ready = self._poll.poll(timeout_ms)
         for fd, _ in ready:
-            self._take(self._by_fd[fd], waiting)
+            self._read_tap(self._by_fd[fd], waiting)
         return bool(ready)
 
-    def _take(self, tap: Tap, waiting: dict[str, bytes]) -> list[Frame]:
+    def _read_tap(self, tap: Tap, waiting: dict[str, bytes]) -> list[Frame]:
         """Read a tap and keep its frames, except canaries: when its canary arrived, the node is removed from `waiting`.
         Returns all frames that were read."""
         heard = tap.read()
         for frame in heard:
             if frame.protocol != CANARY:
                 key = (frame.at, frame.direction, frame.data)
-                self._passed[key] += 1
-                if self._passed[key] <= ROUNDS:
+                self._pass_counts[key] += 1
+                if self._pass_counts[key] <= MAX_LOOP_PASSES:
                     self._frames.append(frame)
             elif (token := waiting.get(tap.node)) and token in frame.data:
                 del waiting[tap.node]
         return heard
 
 
-def _notes(notes: list[tuple[int, int, bytes]]) -> tuple[int, int, bool]:
+def _parse_ancdata(notes: list[tuple[int, int, bytes]]) -> tuple[int, int, bool]:
     """From the control messages of a frame: the time stamp (ns since the epoch), the VLAN tag (0: none), and whether
     the checksum is not computed yet."""
     when, vlan, partial = 0, 0, False

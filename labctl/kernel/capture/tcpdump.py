@@ -18,13 +18,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-from labctl.core.resources import Port
+from labctl.core.resources import Interface
 from labctl.errors import KernelError
 from labctl.kernel.namespaces.thread import libc
 from labctl.packets.decode import ETHERNET, IPV4, IPV6, LOOPBACK, QINQ, VLAN, Frame
 
 PR_SET_PDEATHSIG = 1
-PATIENCE = 3.0  # seconds that tcpdump may take to start, or to print its counters
+TIMEOUT_S = 3.0  # seconds that tcpdump may take to start, or to print its counters
 COUNTS = re.compile(rb"(\d+) packets? captured, (\d+) packets? received by filter, (\d+) packets? dropped")
 LINKTYPES = {12: 65534, 14: 65534, 101: 65534, 228: 65534, 229: 65534}  # raw IP, as ARPHRD_NONE
 
@@ -34,13 +34,13 @@ def tcpdump_program() -> str | None:
     return shutil.which("tcpdump")
 
 
-class Pcap:
+class PcapParser:
     """Splits a pcap stream, as it arrives, into packets: (nanoseconds since the epoch, bytes)."""
 
     def __init__(self) -> None:
         self._data = bytearray()
         self._order = ""
-        self._unit = 1
+        self._unit_ns = 1
         self.linktype = 1
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -54,7 +54,7 @@ class Pcap:
                 return
             packet = bytes(self._data[16 : 16 + length])
             del self._data[: 16 + length]
-            yield seconds * 1_000_000_000 + fraction * self._unit, packet
+            yield seconds * 1_000_000_000 + fraction * self._unit_ns, packet
 
     def _header(self) -> bool:
         if len(self._data) < 24:
@@ -62,7 +62,7 @@ class Pcap:
         for order in "<>":
             magic = struct.unpack_from(f"{order}I", self._data)[0]
             if magic in (0xA1B2C3D4, 0xA1B23C4D):
-                self._order, self._unit = order, 1000 if magic == 0xA1B2C3D4 else 1
+                self._order, self._unit_ns = order, 1000 if magic == 0xA1B2C3D4 else 1
                 self.linktype = struct.unpack_from(f"{order}I", self._data, 20)[0]
                 del self._data[:24]
                 return True
@@ -72,12 +72,12 @@ class Pcap:
 class Tcpdump:
     """One tcpdump process at one device. Create it inside the device's namespace."""
 
-    def __init__(self, program: str, at: Port) -> None:
+    def __init__(self, program: str, at: Interface) -> None:
         self.at = at
         self.packets: list[tuple[int, bytes]] = []
-        self.lost = 0
-        self._pcap = Pcap()
-        self._words = b""
+        self.lost_count = 0
+        self._pcap = PcapParser()
+        self._stderr_text = b""
         self._process = subprocess.Popen(
             [program, "-U", "--immediate-mode", "--time-stamp-precision=nano", "-n", "-i", at.dev, "-w", "-"],
             stdin=subprocess.DEVNULL,
@@ -93,27 +93,27 @@ class Tcpdump:
 
     def wait_ready(self) -> None:
         """Wait until it captures. Raises KernelError with tcpdump's message if it does not."""
-        if not self._until(lambda: b"listening on" in self._words):
-            words = self._words.decode(errors="replace").strip() or "it printed nothing"
+        if not self._until(lambda: b"listening on" in self._stderr_text):
+            words = self._stderr_text.decode(errors="replace").strip() or "it printed nothing"
             raise KernelError(f"cannot start tcpdump at {self.at}: {words}")
-        self._words = b""
+        self._stderr_text = b""
 
-    def settle(self) -> str | None:
+    def wait_until_complete(self) -> str | None:
         """Wait until every packet that passed the device has been read. Returns None, or what is wrong."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
-            self._words = b""
+            self._stderr_text = b""
             try:
                 self._process.send_signal(signal.SIGUSR1)
             except ProcessLookupError:
                 return "tcpdump has ended"
-            if not self._until(lambda: COUNTS.search(self._words) is not None):
+            if not self._until(lambda: COUNTS.search(self._stderr_text) is not None):
                 return "tcpdump no longer answers"
-            match = COUNTS.search(self._words)
+            match = COUNTS.search(self._stderr_text)
             assert match is not None
-            captured, received, self.lost = (int(text) for text in match.groups())
-            if self.lost:
-                return f"tcpdump lost {self.lost} packets"
+            captured, received, self.lost_count = (int(text) for text in match.groups())
+            if self.lost_count:
+                return f"tcpdump lost {self.lost_count} packets"
             if captured >= received:
                 whole = self._until(lambda enough=captured: len(self.packets) >= enough)  # type: ignore[misc]
                 return None if whole else "tcpdump did not write what it captured"
@@ -126,7 +126,7 @@ class Tcpdump:
         self._process.communicate()
 
     def _until(self, done: Callable[[], bool]) -> bool:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT_S
         poll = select.poll()
         poll.register(self._out, select.POLLIN)
         poll.register(self._err, select.POLLIN)
@@ -135,18 +135,18 @@ class Tcpdump:
             if left <= 0:
                 return False
             poll.poll(left * 1000)
-            more = [self._take(self._out), self._take(self._err)]
+            more = [self._read_fd(self._out), self._read_fd(self._err)]
             if not any(more) and self._process.poll() is not None:
                 return done()
         return True
 
-    def _take(self, fd: int) -> bool:
+    def _read_fd(self, fd: int) -> bool:
         try:
             data = os.read(fd, 65536)
         except BlockingIOError:
             return False
         if fd == self._err:
-            self._words += data
+            self._stderr_text += data
         else:
             self.packets += self._pcap.feed(data)
         return bool(data)
@@ -161,18 +161,18 @@ class Tcpdump:
         ways: dict[tuple[int, bytes], deque[Frame]] = {}
         for frame in tapped:
             if frame.at == self.at:
-                ways.setdefault(_untagged(frame.data, frame.vlan, frame.hatype), deque()).append(frame)
+                ways.setdefault(_without_vlan_tag(frame.data, frame.vlan, frame.hatype), deque()).append(frame)
         hatype = LINKTYPES.get(self._pcap.linktype, ETHERNET)
         found = []
         for when, data in self.packets:
-            same = ways.get(_untagged(data, 0, hatype))
+            same = ways.get(_without_vlan_tag(data, 0, hatype))
             if same:
                 protocol = IPV6 if data[:1] and data[0] >> 4 == 6 else IPV4
                 found.append(Frame(self.at, when, same.popleft().direction, data, protocol, hatype))
         return found
 
 
-def _untagged(data: bytes, vlan: int, hatype: int) -> tuple[int, bytes]:
+def _without_vlan_tag(data: bytes, vlan: int, hatype: int) -> tuple[int, bytes]:
     """A frame's outer VLAN and its bytes without that tag. A tap gets the tag apart from the bytes (`vlan`); tcpdump
     puts it back into the bytes."""
     if not vlan and hatype in (ETHERNET, LOOPBACK) and int.from_bytes(data[12:14], "big") in (VLAN, QINQ):

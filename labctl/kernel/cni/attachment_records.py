@@ -23,25 +23,25 @@ from labctl.core.resources import Attachment, Plan
 from labctl.kernel.host import lab_state, paths
 from labctl.render.plan_json import resource_from_json, resource_json
 
-_MADE = "cni/made.json"
+_PLUGIN_OBJECTS_FILE = "cni/made.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class AttachmentRecord:
     """What is known about one attachment. `result` is None for an ADD that started and is not known to have ended."""
 
     attachment: Attachment
-    path: str
+    cni_path: str
     result: Json | None = field(hash=False)
-    spaces: str  # the namespaces of node and pod in which it was created, as `identity` gives them
+    netns_identity: str  # the namespaces of node and pod in which it was created, as `identity` gives them
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class PluginObjects:
     """What the plugins created, and the keys of the attachments for which that is complete."""
 
     plan: Plan = ()
-    covers: frozenset[tuple[str, str]] = frozenset()
+    attachment_keys: frozenset[tuple[str, str]] = frozenset()
 
 
 def data_dir(lab: str, node: str) -> Path:
@@ -49,13 +49,13 @@ def data_dir(lab: str, node: str) -> Path:
     return lab_state.directory(lab) / "cni/data" / node
 
 
-def identity(lab: str, attachment: Attachment) -> str:
+def netns_identity(lab: str, attachment: Attachment) -> str:
     """The present namespaces of node and pod, by device and inode; "" if one is gone."""
-    found = [_space(lab, name) for name in (attachment.node, attachment.pod)]
+    found = [_netns_id(lab, name) for name in (attachment.node, attachment.pod)]
     return " ".join(found) if all(found) else ""
 
 
-def _space(lab: str, name: str) -> str:
+def _netns_id(lab: str, name: str) -> str:
     try:
         found = os.stat(paths.netns_path(lab, name))
     except OSError:
@@ -63,57 +63,60 @@ def _space(lab: str, name: str) -> str:
     return f"{found.st_dev}:{found.st_ino}"
 
 
-def keep(lab: str, record: Record) -> None:
+def save_record(lab: str, record: AttachmentRecord) -> None:
     """Write a record atomically."""
     document = {
         "attachment": resource_json(record.attachment),
-        "path": record.path,
+        "path": record.cni_path,
         "result": record.result,
-        "spaces": record.spaces,
+        "spaces": record.netns_identity,
     }
     lab_state.save(lab, _file(record.attachment), json.dumps(document))
 
 
-def drop(lab: str, attachment: Attachment) -> None:
+def delete_record(lab: str, attachment: Attachment) -> None:
     """Remove the record of an attachment."""
     (lab_state.directory(lab) / _file(attachment)).unlink(missing_ok=True)
 
 
-def records(lab: str) -> tuple[Record, ...]:
+def records(lab: str) -> tuple[AttachmentRecord, ...]:
     """The records of all attachments, oldest first; one that cannot be read is left out."""
     return tuple(_read(lab_state.directory(lab) / "cni/attachments"))
 
 
-def keep_made(lab: str, made: Made) -> None:
+def save_plugin_objects(lab: str, plugin_objects: PluginObjects) -> None:
     """Record what the plugins created."""
-    document = {"covers": sorted(made.covers), "made": [resource_json(item) for item in made.plan]}
-    lab_state.save(lab, _MADE, json.dumps(document))
+    document = {
+        "covers": sorted(plugin_objects.attachment_keys),
+        "made": [resource_json(item) for item in plugin_objects.plan],
+    }
+    lab_state.save(lab, _PLUGIN_OBJECTS_FILE, json.dumps(document))
 
 
-def drop_made(lab: str) -> None:
+def delete_plugin_objects(lab: str) -> None:
     """Remove the record of what the plugins created: until `keep_made`, it is not known."""
-    (lab_state.directory(lab) / _MADE).unlink(missing_ok=True)
+    (lab_state.directory(lab) / _PLUGIN_OBJECTS_FILE).unlink(missing_ok=True)
 
 
-def made(lab: str) -> Made:
+def load_plugin_objects(lab: str) -> PluginObjects:
     """What the plugins created; empty if it is not known."""
     try:
-        document = json.loads((lab_state.directory(lab) / _MADE).read_text())
+        document = json.loads((lab_state.directory(lab) / _PLUGIN_OBJECTS_FILE).read_text())
         plan = tuple(resource_from_json(item) for item in document["made"])
-        return Made(plan, frozenset((pod, ifname) for pod, ifname in document["covers"]))
+        return PluginObjects(plan, frozenset((pod, ifname) for pod, ifname in document["covers"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return Made()
+        return PluginObjects()
 
 
-def there(lab: str, asking: Iterable[Any], devices: frozenset[str]) -> Iterator[Attachment]:
+def live_attachments(lab: str, plan: Iterable[Any], devices: frozenset[str]) -> Iterator[Attachment]:
     """Those of the attachments in `asking` that exist: recorded as done, in the namespaces that exist now, and with
     their device among `devices` (`a/eth0`)."""
-    asked = {item.key for item in asking if isinstance(item, Attachment)}
-    covered = made(lab).covers if asked else frozenset()
+    asked = {item.key for item in plan if isinstance(item, Attachment)}
+    covered = load_plugin_objects(lab).attachment_keys if asked else frozenset()
     for record in records(lab) if asked else ():
         found = record.attachment
         known = found.key in asked and (found.pod, found.ifname) in covered and record.result is not None
-        if known and str(found.at) in devices and record.spaces == identity(lab, found) != "":
+        if known and str(found.at) in devices and record.netns_identity == netns_identity(lab, found) != "":
             yield found
 
 
@@ -121,16 +124,16 @@ def lost_nodes(lab: str) -> frozenset[str]:
     """The nodes with another namespace now than the one in which their attachments were created."""
     kept = records(lab)
     return frozenset(
-        one.attachment.node for one in kept if one.spaces.split()[:1] != [_space(lab, one.attachment.node)]
+        one.attachment.node for one in kept if one.netns_identity.split()[:1] != [_netns_id(lab, one.attachment.node)]
     )
 
 
-def begun(lab: str, attachment: Attachment, path: str) -> Record:
+def new_record(lab: str, attachment: Attachment, path: str) -> AttachmentRecord:
     """The record of an ADD that starts."""
-    return Record(attachment, path, None, identity(lab, attachment))
+    return AttachmentRecord(attachment, path, None, netns_identity(lab, attachment))
 
 
-def done(record: Record, result: Json) -> Record:
+def complete_record(record: AttachmentRecord, result: Json) -> AttachmentRecord:
     """The record of an ADD that succeeded."""
     return replace(record, result=result)
 
@@ -139,13 +142,13 @@ def _file(attachment: Attachment) -> str:
     return f"cni/attachments/{attachment.pod}.{attachment.ifname}.json"
 
 
-def _read(folder: Path) -> Iterator[Record]:
+def _read(folder: Path) -> Iterator[AttachmentRecord]:
     files = [file for file in folder.glob("*.json") if not file.name.startswith(".")] if folder.is_dir() else []
     for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name)):
         try:
             document = json.loads(file.read_text())
             attachment = resource_from_json(document["attachment"])
             if isinstance(attachment, Attachment):
-                yield Record(attachment, document["path"], document["result"], document["spaces"])
+                yield AttachmentRecord(attachment, document["path"], document["result"], document["spaces"])
         except (OSError, ValueError, KeyError, TypeError):
             continue

@@ -11,17 +11,17 @@ import os
 import subprocess
 from pathlib import Path
 
-from labctl.cni.conflist import Network
-from labctl.cni.spec import MEANING, Error, Malformed, read_error, read_versions
-from labctl.cni_runtime.invocation import REFERENCE, Call, version_call
+from labctl.cni.conflist import NetworkConfigList
+from labctl.cni.spec import MEANING, DecodeError, Error, read_error, read_versions
+from labctl.cni_runtime.invocation import REFERENCE, PluginCall, version_call
 from labctl.errors import KernelError, LabError, MissingError
 from labctl.kernel.firewall import backend, chains
 from labctl.kernel.host import lab_state, paths
-from labctl.kernel.namespaces.thread import CLONE_NEWNET, Inside, unshare
+from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
 
-FOLDERS = "/usr/lib/cni:/opt/cni/bin"  # the folder of Debian's package, and the usual one elsewhere
-PATIENCE = 60.0  # seconds that one plugin may take
-TOOLS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_CNI_PATH = "/usr/lib/cni:/opt/cni/bin"  # the folder of Debian's package, and the usual one elsewhere
+PLUGIN_TIMEOUT_S = 60.0  # seconds that one plugin may take
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PACKAGE = "apt-get install containernetworking-plugins"
 
 
@@ -34,9 +34,9 @@ class PluginError(KernelError):
         self.error = error
 
 
-def search_path(own: str = "") -> str:
+def search_path(cni_path: str = "") -> str:
     """The search path for plugins: the scenario's `cni_path`, else CNI_PATH, else the usual folders."""
-    said = own or os.environ.get("CNI_PATH", "") or FOLDERS
+    said = cni_path or os.environ.get("CNI_PATH", "") or DEFAULT_CNI_PATH
     return ":".join(os.path.abspath(folder) for folder in said.split(":") if folder)
 
 
@@ -51,31 +51,33 @@ class Plugins:
 
     def __init__(self, lab: str) -> None:
         self.lab = lab
-        self._inside = Inside()
-        self._nowhere = False
-        self._backend = backend.of(lab)
+        self._thread = NetnsThread()
+        self._in_empty_netns = False
+        self._backend = backend.backend_of(lab)
 
     def __enter__(self) -> Plugins:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._inside.close()
+        self._thread.close()
 
-    def require(self, what: Network, path: str) -> None:
+    def require(self, config_list: NetworkConfigList, path: str) -> None:
         """Check that every plugin of a network exists and supports its cniVersion. This changes nothing in the lab.
 
         Raises MissingError, PluginError.
         """
-        for plugin in what.types:
+        for plugin in config_list.types:
             if find(plugin, path) is None:
-                raise MissingError(f"cannot find the CNI plugin {plugin!r} (searched {path})", _remedy(plugin, path))
-        for plugin in what.types:
-            spoken = read_versions(self.call(None, version_call(plugin, what.version, path)))
-            if what.version not in spoken:
-                said = f"the CNI plugin {plugin} does not support cniVersion {what.version}"
+                raise MissingError(
+                    f"cannot find the CNI plugin {plugin!r} (searched {path})", _missing_plugin_hint(plugin, path)
+                )
+        for plugin in config_list.types:
+            spoken = read_versions(self.call(None, version_call(plugin, config_list.version, path)))
+            if config_list.version not in spoken:
+                said = f"the CNI plugin {plugin} does not support cniVersion {config_list.version}"
                 raise MissingError(f"{said}, only {', '.join(spoken)}", f"cniVersion: {spoken[-1]}, or a newer plugin")
 
-    def call(self, node: str | None, call: Call, previous: dict[str, object] | None = None) -> str:
+    def call(self, node: str | None, call: PluginCall, previous: dict[str, object] | None = None) -> str:
         """Call a plugin in a node's namespace and return what it printed. None as the node means a temporary, empty
         namespace. Raises PluginError if the plugin fails, MissingError if it does not exist."""
         file = find(call.plugin, call.environment["CNI_PATH"])
@@ -87,29 +89,29 @@ class Plugins:
         except OSError as error:
             raise PluginError(f"cannot run the CNI plugin {where}: {error.strerror}") from error
         try:
-            out, err = process.communicate(call.input(previous), PATIENCE)
+            out, err = process.communicate(call.stdin_text(previous), PLUGIN_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            raise PluginError(f"the CNI plugin {where} did not finish within {PATIENCE:g} s") from None
+            raise PluginError(f"the CNI plugin {where} did not finish within {PLUGIN_TIMEOUT_S:g} s") from None
         finally:
             if process.poll() is None:
                 process.kill()
                 process.communicate()
         if process.returncode:
-            raise _failed(where, process.returncode, out, err)
+            raise _plugin_error(where, process.returncode, out, err)
         return out
 
-    def _start(self, node: str | None, file: Path, call: Call) -> subprocess.Popen[str]:
+    def _start(self, node: str | None, file: Path, call: PluginCall) -> subprocess.Popen[str]:
         pipe = subprocess.PIPE
         place = None if node is None else paths.netns_path(self.lab, node)
         environment = {**call.environment, **self._tools()}
-        return self._inside.run(place, self._popen, place is None, file, environment, pipe)
+        return self._thread.run(place, self._popen, place is None, file, environment, pipe)
 
     def _popen(self, nowhere: bool, file: Path, environment: dict[str, str], pipe: int) -> subprocess.Popen[str]:
         """Start the plugin, in the thread that enters namespaces. A temporary namespace is created here, once for
         consecutive calls."""
-        if nowhere and not self._nowhere:
+        if nowhere and not self._in_empty_netns:
             unshare(CLONE_NEWNET)
-        self._nowhere = nowhere
+        self._in_empty_netns = nowhere
         return subprocess.Popen(
             [file], stdin=pipe, stdout=pipe, stderr=pipe, env=environment, text=True, errors="replace", cwd="/"
         )
@@ -117,13 +119,13 @@ class Plugins:
     def _tools(self) -> dict[str, str]:
         folder = lab_state.directory(self.lab)
         try:
-            own = f"{chains.person_path(folder / 'bin', self._backend)}:" if folder.is_dir() else ""
+            own = f"{chains.make_tool_directory(folder / 'bin', self._backend)}:" if folder.is_dir() else ""
         except MissingError:
             own = ""
-        return {"PATH": own + TOOLS, "XTABLES_LOCKFILE": str(folder / "xtables.lock")}
+        return {"PATH": own + DEFAULT_PATH, "XTABLES_LOCKFILE": str(folder / "xtables.lock")}
 
 
-def _remedy(plugin: str, path: str) -> str:
+def _missing_plugin_hint(plugin: str, path: str) -> str:
     """The hint for a plugin that was not found."""
     if plugin in REFERENCE:
         return PACKAGE
@@ -132,21 +134,21 @@ def _remedy(plugin: str, path: str) -> str:
     return f"did you mean {close[0]!r}?" if close else "put it there, or set its folder: cni_path, or CNI_PATH"
 
 
-def _about(call: Call, node: str | None) -> str:
+def _about(call: PluginCall, node: str | None) -> str:
     pod = call.environment.get("CNI_CONTAINERID")
     whom = f" of {pod}/{call.environment['CNI_IFNAME']}" if pod else ""
     return f"{whom} on {node}" if node is not None else whom
 
 
-def _failed(where: str, code: int, out: str, err: str) -> LabError:
+def _plugin_error(call_text: str, code: int, out: str, err: str) -> LabError:
     """The error of a plugin that failed: from its standard output, else the last line that it logged."""
     logged = [line.strip() for line in err.splitlines() if line.strip()]
     try:
         error = read_error(out)
-    except Malformed:
+    except DecodeError:
         said = logged[-1] if logged else "it printed nothing"
         reason = f"exit code {code}" if code > 0 else f"ended by signal {-code}"
-        return PluginError(f"the CNI plugin {where} failed ({reason}): {said}")
+        return PluginError(f"the CNI plugin {call_text} failed ({reason}): {said}")
     hints = [error.meaning] if error.code in MEANING else []
     hints += [f"it logged: {logged[-1]}"] if logged else []
-    return PluginError(f"the CNI plugin {where} failed: {error}", "; ".join(hints), error)
+    return PluginError(f"the CNI plugin {call_text} failed: {error}", "; ".join(hints), error)

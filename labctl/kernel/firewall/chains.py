@@ -17,21 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from labctl.core.diff import Change
-from labctl.core.iptables import BUILTIN, STRAY, Backend
-from labctl.core.iptables_save import Counted, Edit, edits, incompatible, parse
+from labctl.core.iptables import BUILTIN, LEGACY_FAMILIES, Backend
+from labctl.core.iptables_save import ChainCounters, TableEdit, edits_by_table, incompatible_tables, parse_save
 from labctl.core.resources import Chain, IpSet
 from labctl.errors import KernelError
 from labctl.kernel.firewall import commands
 from labctl.kernel.firewall import tools as restore
-from labctl.kernel.namespaces.thread import CLONE_NEWNET, Inside, unshare
+from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
 from labctl.kernel.netlink import ipset, nft_tables
 
-FEW = 12  # up to so many rules python-iptables (0.1 ms each) is faster than one restore (1.5 ms), measured
+MAX_IPTC_RULES = 12  # up to so many rules python-iptables (0.1 ms each) is faster than one restore (1.5 ms), measured
 _NAME = re.compile(r"[^\s\"'\x00-\x20-]\S{0,30}")
-_PEOPLE = tuple(f"{name}{verb}" for name in ("iptables", "ip6tables") for verb in ("", "-save", "-restore"))
+_TOOL_NAMES = tuple(f"{name}{verb}" for name in ("iptables", "ip6tables") for verb in ("", "-save", "-restore"))
 
 
-def read(ns: str, asking: Iterable[Chain] = (), backend: Backend = "legacy") -> tuple[Chain, ...]:
+def read_chains(ns: str, wanted_chains: Iterable[Chain] = (), backend: Backend = "legacy") -> tuple[Chain, ...]:
     """Every chain of this thread's namespace, of all families, with `ns` as the name of the namespace.
 
     `asking` has the chains that the caller is interested in. It only decides whether ebtables is called also if there
@@ -39,13 +39,17 @@ def read(ns: str, asking: Iterable[Chain] = (), backend: Backend = "legacy") -> 
     Raises KernelError, MissingError.
     """
     chains: list[Chain] = []
-    if tables := restore.listed("ip_tables_names"):
+    if tables := restore.legacy_tables("ip_tables_names"):
         chains += _read_ip(ns, tables) if backend == "legacy" else _strays(ns, "ip")
-    if restore.listed("ip6_tables_names"):
-        chains += (one.chain for one in restore.save(commands.IP6, ns)) if backend == "legacy" else _strays(ns, "ip6")
+    if restore.legacy_tables("ip6_tables_names"):
+        chains += (
+            (one.chain for one in restore.read_chains(commands.IP6TABLES_LEGACY, ns))
+            if backend == "legacy"
+            else _strays(ns, "ip6")
+        )
     made = nft_tables.tables()
-    if any(chain.family == "bridge" for chain in asking) or any(family == "bridge" for family, _ in made):
-        chains += (one.chain for one in restore.save(commands.BRIDGE, ns))
+    if any(chain.family == "bridge" for chain in wanted_chains) or any(family == "bridge" for family, _ in made):
+        chains += (one.chain for one in restore.read_chains(commands.EBTABLES_NFT, ns))
     own: set[tuple[str, str]] = set()
     if backend == "nft":
         found, own = _read_nft(ns, made)
@@ -56,24 +60,26 @@ def read(ns: str, asking: Iterable[Chain] = (), backend: Backend = "legacy") -> 
     return tuple(chains)
 
 
-def counted(ns: str, backend: Backend = "legacy") -> tuple[Counted, ...]:
+def read_chain_counters(ns: str, backend: Backend = "legacy") -> tuple[ChainCounters, ...]:
     """Every chain as in `read`, with the packets and bytes that each rule counted. Slower than `read`: it always starts
     programs. Raises KernelError, MissingError."""
     made = nft_tables.tables()
-    found: list[Counted] = []
+    found: list[ChainCounters] = []
     if backend == "nft":
         found += _read_nft(ns, made)[0]
-    for tool, names in ((commands.IP, "ip_tables_names"), (commands.IP6, "ip6_tables_names")):
-        if restore.listed(names):
-            found += restore.save(tool, ns) if backend == "legacy" else _stray(restore.save(tool, ns))
+    for tool, names in ((commands.IPTABLES_LEGACY, "ip_tables_names"), (commands.IP6TABLES_LEGACY, "ip6_tables_names")):
+        if restore.legacy_tables(names):
+            found += restore.read_chains(tool, ns) if backend == "legacy" else _stray(restore.read_chains(tool, ns))
     if any(family == "bridge" for family, _ in made):
-        found += restore.save(commands.BRIDGE, ns)
+        found += restore.read_chains(commands.EBTABLES_NFT, ns)
     return tuple(found)
 
 
-def filters() -> bool:
+def has_tables() -> bool:
     """Whether this thread's namespace has any firewall table. It costs two small reads and creates nothing."""
-    return bool(restore.listed("ip_tables_names") or restore.listed("ip6_tables_names") or nft_tables.tables())
+    return bool(
+        restore.legacy_tables("ip_tables_names") or restore.legacy_tables("ip6_tables_names") or nft_tables.tables()
+    )
 
 
 def write(ns: str, changes: Iterable[Change], lock: Path | None = None, backend: Backend = "legacy") -> None:
@@ -87,12 +93,12 @@ def write(ns: str, changes: Iterable[Change], lock: Path | None = None, backend:
     for change in changes:
         if isinstance(change.have, Chain) and change.have.family == "nft":
             nft_tables.remove(ns, *change.have.name.split(" ", 1))
-    families: dict[str, list[Edit]] = {}
-    for edit in edits(change for change in changes if getattr(change.subject, "family", "") != "nft"):
+    families: dict[str, list[TableEdit]] = {}
+    for edit in edits_by_table(change for change in changes if getattr(change.subject, "family", "") != "nft"):
         _check_names(ns, edit, commands.TOOLS[backend])
         families.setdefault(edit.family, []).append(edit)
     for family, changing in families.items():
-        if family == "ip" and backend == "legacy" and sum(edit.rules for edit in changing) <= FEW:
+        if family == "ip" and backend == "legacy" and sum(edit.rule_count for edit in changing) <= MAX_IPTC_RULES:
             from labctl.kernel.firewall import iptc_legacy
 
             changing = iptc_legacy.write(changing)
@@ -100,7 +106,7 @@ def write(ns: str, changes: Iterable[Change], lock: Path | None = None, backend:
             restore.write(commands.TOOLS[backend][family], ns, changing, lock)
 
 
-def canonical(
+def kernel_spelling(
     chains: Iterable[Chain], sets: Iterable[IpSet] = (), backend: Backend = "legacy"
 ) -> dict[tuple[Any, ...], Chain]:
     """The chains in the spelling of xtables, by key: written into temporary namespaces, and read back.
@@ -114,14 +120,14 @@ def canonical(
         places.setdefault(chain.ns, []).append(chain)
     found: dict[tuple[Any, ...], Chain] = {}
     for ns, wanted in places.items():
-        with Inside() as inside:
+        with NetnsThread() as inside:
             there = [change for change in known if change.subject.ns == ns]
-            for chain in inside.run(None, _spoken_back, ns, wanted, there, backend):
+            for chain in inside.run(None, _read_back, ns, wanted, there, backend):
                 found[chain.key] = chain
     return {chain.key: found[chain.key] for wanted in places.values() for chain in wanted if chain.key in found}
 
 
-def person_path(directory: Path | str, backend: Backend = "legacy") -> Path:
+def make_tool_directory(directory: Path | str, backend: Backend = "legacy") -> Path:
     """Create a directory for the front of PATH in which `iptables` is the variant of the lab's backend.
 
     Returns the directory; a second call is harmless. ebtables stays the system's. Raises MissingError, OSError.
@@ -129,7 +135,7 @@ def person_path(directory: Path | str, backend: Backend = "legacy") -> Path:
     multi = os.path.realpath(commands.find(f"iptables-{backend}"))
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    for name in _PEOPLE:
+    for name in _TOOL_NAMES:
         link = directory / name
         if not link.is_symlink() or os.readlink(link) != multi:
             link.unlink(missing_ok=True)
@@ -137,46 +143,46 @@ def person_path(directory: Path | str, backend: Backend = "legacy") -> Path:
     return directory
 
 
-def _spoken_back(ns: str, wanted: list[Chain], sets: list[Change], backend: Backend) -> tuple[Chain, ...]:
+def _read_back(ns: str, wanted: list[Chain], sets: list[Change], backend: Backend) -> tuple[Chain, ...]:
     unshare(CLONE_NEWNET)
     if sets:
         ipset.write(ns, sets)
     write(ns, [Change(chain, None) for chain in wanted], None, backend)
-    return read(ns, wanted, backend)
+    return read_chains(ns, wanted, backend)
 
 
-def _read_nft(ns: str, made: Iterable[tuple[str, str]]) -> tuple[list[Counted], set[tuple[str, str]]]:
+def _read_nft(ns: str, nft_tables: Iterable[tuple[str, str]]) -> tuple[list[ChainCounters], set[tuple[str, str]]]:
     """The chains that iptables-nft wrote, and those nft tables among `made` that contain only such chains."""
-    found: list[Counted] = []
+    found: list[ChainCounters] = []
     own: set[tuple[str, str]] = set()
-    for tool in (commands.NFT, commands.NFT6):
-        tables = {table for table in made if table[0] == tool.family and table in BUILTIN}
+    for tool in (commands.IPTABLES_NFT, commands.IP6TABLES_NFT):
+        tables = {table for table in nft_tables if table[0] == tool.family and table in BUILTIN}
         if tables:
             text = restore.save_text(tool, ns)
-            own |= tables - {(tool.family, name) for name in incompatible(text)}
-            found += (one for one in parse(ns, tool.family, text) if (tool.family, one.chain.table) in own)
+            own |= tables - {(tool.family, name) for name in incompatible_tables(text)}
+            found += (one for one in parse_save(ns, tool.family, text) if (tool.family, one.chain.table) in own)
     return found, own
 
 
 def _strays(ns: str, family: str) -> Iterator[Chain]:
     """The chains of legacy tables in a lab with the nft backend."""
-    return (one.chain for one in _stray(restore.save(commands.TOOLS["legacy"][family], ns)))
+    return (one.chain for one in _stray(restore.read_chains(commands.TOOLS["legacy"][family], ns)))
 
 
-def _stray(found: Iterable[Counted]) -> Iterator[Counted]:
-    return (replace(one, chain=replace(one.chain, family=STRAY[one.chain.family])) for one in found)
+def _stray(found: Iterable[ChainCounters]) -> Iterator[ChainCounters]:
+    return (replace(one, chain=replace(one.chain, family=LEGACY_FAMILIES[one.chain.family])) for one in found)
 
 
 def _read_ip(ns: str, tables: list[str]) -> Iterable[Chain]:
     from labctl.kernel.firewall import iptc_legacy
 
-    found = iptc_legacy.read(ns, tables)
-    return found if found is not None else (one.chain for one in restore.save(commands.IP, ns))
+    found = iptc_legacy.read_tables(ns, tables)
+    return found if found is not None else (one.chain for one in restore.read_chains(commands.IPTABLES_LEGACY, ns))
 
 
-def _check_names(ns: str, edit: Edit, tools: Mapping[str, commands.Tool]) -> None:
+def _check_names(ns: str, edit: TableEdit, tools: Mapping[str, commands.FirewallTool]) -> None:
     """Raise KernelError for names that would have another meaning in the tools' input."""
-    for chain in (*edit.put, *edit.drop):
+    for chain in (*edit.chains_to_write, *edit.chains_to_delete):
         if chain.family not in tools:
             raise KernelError(f"cannot write chain {chain.name} in {ns}: there is no firewall family {chain.family}")
         for name in (chain.table, chain.name):
@@ -184,4 +190,12 @@ def _check_names(ns: str, edit: Edit, tools: Mapping[str, commands.Tool]) -> Non
                 raise KernelError(f"cannot write table {chain.table} in {ns}: {name!r} is not a valid name for a chain")
 
 
-__all__ = ["FEW", "canonical", "counted", "filters", "person_path", "read", "write"]
+__all__ = [
+    "MAX_IPTC_RULES",
+    "has_tables",
+    "kernel_spelling",
+    "make_tool_directory",
+    "read_chain_counters",
+    "read_chains",
+    "write",
+]

@@ -9,53 +9,66 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from labctl.core.iptables import STRAY, Backend
-from labctl.core.iptables_save import Script
+from labctl.core.iptables import LEGACY_FAMILIES, Backend
+from labctl.core.iptables_save import RestoreScript
 from labctl.errors import MissingError
 
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
 @dataclass(frozen=True, slots=True)
-class Tool:
+class FirewallTool:
     """The programs of one family, and the command that loads what they need."""
 
     family: str
     command: str  # the name for users
     save: str
     restore: str
-    fix: str  # the hint if the kernel lacks the tables
-    wait: bool = True  # whether it has the option -w, wait for the lock
+    kernel_hint: str  # the hint if the kernel lacks the tables
+    has_wait_option: bool = True  # whether it has the option -w, wait for the lock
 
 
-IP = Tool(
+IPTABLES_LEGACY = FirewallTool(
     "ip", "iptables", "iptables-legacy-save", "iptables-legacy-restore", "modprobe ip_tables iptable_nat iptable_filter"
 )
 
 
-IP6 = Tool(
+IP6TABLES_LEGACY = FirewallTool(
     "ip6", "ip6tables", "ip6tables-legacy-save", "ip6tables-legacy-restore", "modprobe ip6_tables ip6table_filter"
 )
 
 
-BRIDGE = Tool(
-    "bridge", "ebtables", "ebtables-nft-save", "ebtables-nft-restore", "modprobe nf_tables nft_compat", wait=False
+EBTABLES_NFT = FirewallTool(
+    "bridge",
+    "ebtables",
+    "ebtables-nft-save",
+    "ebtables-nft-restore",
+    "modprobe nf_tables nft_compat",
+    has_wait_option=False,
 )
 
 
 _NFT = "modprobe nf_tables nft_compat nft_chain_nat"
 
 
-NFT = Tool("ip", "iptables", "iptables-nft-save", "iptables-nft-restore", _NFT, wait=False)
+IPTABLES_NFT = FirewallTool("ip", "iptables", "iptables-nft-save", "iptables-nft-restore", _NFT, has_wait_option=False)
 
 
-NFT6 = Tool("ip6", "ip6tables", "ip6tables-nft-save", "ip6tables-nft-restore", _NFT, wait=False)
+IP6TABLES_NFT = FirewallTool(
+    "ip6", "ip6tables", "ip6tables-nft-save", "ip6tables-nft-restore", _NFT, has_wait_option=False
+)
 
 
 # by backend: the tool for the chains of each family
-TOOLS: dict[Backend, dict[str, Tool]] = {
-    "legacy": {"ip": IP, "ip6": IP6, "bridge": BRIDGE},
-    "nft": {"ip": NFT, "ip6": NFT6, "bridge": BRIDGE, STRAY["ip"]: IP, STRAY["ip6"]: IP6},
+TOOLS: dict[Backend, dict[str, FirewallTool]] = {
+    "legacy": {"ip": IPTABLES_LEGACY, "ip6": IP6TABLES_LEGACY, "bridge": EBTABLES_NFT},
+    "nft": {
+        "ip": IPTABLES_NFT,
+        "ip6": IP6TABLES_NFT,
+        "bridge": EBTABLES_NFT,
+        LEGACY_FAMILIES["ip"]: IPTABLES_LEGACY,
+        LEGACY_FAMILIES["ip6"]: IP6TABLES_LEGACY,
+    },
 }
 
 
@@ -68,9 +81,9 @@ def find(program: str) -> str:
     return path
 
 
-def attempt(tool: Tool, work: Script, lock: Path | None = None) -> str | None:
+def try_restore(tool: FirewallTool, work: RestoreScript, lock: Path | None = None) -> str | None:
     """Run the restore program with a script as its input. Returns its standard error, or None if it succeeded."""
-    done = run([find(tool.restore), "--noflush", *(["-w"] if tool.wait else [])], work.text, lock)
+    done = run([find(tool.restore), "--noflush", *(["-w"] if tool.has_wait_option else [])], work.text, lock)
     return done.stderr if done.returncode else None
 
 

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from labctl.core.iptables import FirewallRule
-from labctl.core.iptables_save import Edit, Script, script
+from labctl.core.iptables_save import RestoreScript, TableEdit, restore_script
 from labctl.core.resources import Chain
 from labctl.errors import KernelError, LabError, MissingError
 from labctl.kernel.firewall import commands
-from labctl.kernel.namespaces.thread import CLONE_NEWNET, Inside, unshare
+from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
 
 _LINE = re.compile(r"line:? (\d+)")
 _PROGRAM = re.compile(r"^(?:[\w./-]+ v[\d.]+ \([\w-]+\): )?(?:[\w-]*tables[\w-]*: )?")
@@ -26,41 +26,43 @@ _NO_KERNEL = ("do you need to insmod", "Perhaps iptables or your kernel", "unabl
 _LOAD = re.compile(r"Couldn't load (target|match) `(.+?)'")
 
 
-def explain(tool: commands.Tool, ns: str, changing: Sequence[Edit], work: Script, stderr: str) -> LabError:
+def explain_refusal(
+    tool: commands.FirewallTool, ns: str, table_edits: Sequence[TableEdit], work: RestoreScript, stderr: str
+) -> LabError:
     """The error for a failed restore. Call it in the thread and the namespace where the restore failed."""
     found = _LINE.search(stderr)
     number = int(found[1]) if found else 0
-    place = work.at(number)
+    place = work.subject_of_line(number)
     cause = _cause(stderr)
     if place is not None and (unsaid := _FAILED.match(cause)):
         going = work.lines[number - 1].startswith("-X")
         cause = "a rule in another chain still jumps to it" if going else unsaid[1] or "the kernel refused it"
-    elif place is None and not _is_missing(stderr):
-        edit = _edit_at(changing, work, number)
+    elif place is None and not _lacks_kernel_support(stderr):
+        edit = _edit_at(table_edits, work, number)
         present = commands.run([commands.find(tool.save)]).stdout
-        with Inside() as inside:
-            blamed = inside.run(None, _blame, tool, edit, present)
+        with NetnsThread() as inside:
+            blamed = inside.run(None, _find_bad_rule, tool, edit, present)
         if blamed is not None:
             place, cause = blamed
     if place is None:
-        tables = ", ".join(edit.table for edit in changing)
-        return refused(f"cannot write the {tool.command} table {tables} in {ns}", tool, stderr)
+        tables = ", ".join(edit.table for edit in table_edits)
+        return tool_error(f"cannot write the {tool.command} table {tables} in {ns}", tool, stderr)
     chain, one = place
     what = f"rule '-A {chain.name} {one}'" if one is not None else f"chain {chain.name}"
-    return refused(f"cannot write {tool.command} {what} in table {chain.table} of {ns}", tool, stderr, cause)
+    return tool_error(f"cannot write {tool.command} {what} in table {chain.table} of {ns}", tool, stderr, cause)
 
 
-def refused(what: str, tool: commands.Tool, stderr: str, cause: str | None = None) -> LabError:
+def tool_error(action: str, tool: commands.FirewallTool, stderr: str, cause: str | None = None) -> LabError:
     """The error for a tool's message: MissingError without root or without tables in the kernel, else KernelError."""
-    sentence = f"{what}: {cause or _cause(stderr)}"
+    sentence = f"{action}: {cause or _cause(stderr)}"
     if "Permission denied" in stderr or "must be root" in stderr:
         return MissingError(sentence, "run it with sudo")
-    if _is_missing(stderr):
-        return MissingError(sentence, tool.fix)
+    if _lacks_kernel_support(stderr):
+        return MissingError(sentence, tool.kernel_hint)
     return KernelError(sentence)
 
 
-def _is_missing(stderr: str) -> bool:
+def _lacks_kernel_support(stderr: str) -> bool:
     return any(text in stderr for text in _NO_KERNEL)
 
 
@@ -75,19 +77,21 @@ def _cause(stderr: str) -> str:
     return cause
 
 
-def _edit_at(changing: Sequence[Edit], work: Script, number: int) -> Edit:
+def _edit_at(table_edits: Sequence[TableEdit], work: RestoreScript, number: int) -> TableEdit:
     """The table with the COMMIT at line `number`; the last table if the tool gave no line (ebtables)."""
     starts = [place for place, line in enumerate(work.lines, 1) if line.startswith("*")]
     index = sum(1 for start in starts if start <= number) - 1
-    return changing[index if number else -1]
+    return table_edits[index if number else -1]
 
 
-def _blame(tool: commands.Tool, edit: Edit, present: str) -> tuple[tuple[Chain, FirewallRule], str] | None:
+def _find_bad_rule(
+    tool: commands.FirewallTool, edit: TableEdit, present: str
+) -> tuple[tuple[Chain, FirewallRule], str] | None:
     """Find the first rule with which the table is refused, and the reason, in a new namespace that ends with this
     thread. None if the table is not refused there."""
     unshare(CLONE_NEWNET)
-    commands.attempt(tool, Script(tuple(present.splitlines()), ()))
-    rules = [(chain, one) for chain in edit.put for one in chain.rules]
+    commands.try_restore(tool, RestoreScript(tuple(present.splitlines()), ()))
+    rules = [(chain, one) for chain in edit.chains_to_write for one in chain.rules]
     good, bad = 0, len(rules)
     if bad == 0 or _try(tool, edit, bad) is None:
         return None
@@ -104,10 +108,10 @@ def _blame(tool: commands.Tool, edit: Edit, present: str) -> tuple[tuple[Chain, 
     return rules[bad - 1], _cause(done.stderr).split(". Run `dmesg'")[0].rstrip(".")
 
 
-def _try(tool: commands.Tool, edit: Edit, count: int) -> str | None:
+def _try(tool: commands.FirewallTool, edit: TableEdit, count: int) -> str | None:
     """Write the edit's first `count` rules. Returns the tool's message, or None if that succeeded."""
     put = []
-    for chain in edit.put:
+    for chain in edit.chains_to_write:
         put.append(replace(chain, rules=chain.rules[:count]))
         count -= len(put[-1].rules)
-    return commands.attempt(tool, script([replace(edit, put=tuple(put), drop=())]))
+    return commands.try_restore(tool, restore_script([replace(edit, chains_to_write=tuple(put), chains_to_delete=())]))

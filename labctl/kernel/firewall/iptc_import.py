@@ -49,11 +49,11 @@ def load() -> types.ModuleType:
             for name in [name for name in sys.modules if name.partition(".")[0] == "iptc"]:
                 del sys.modules[name]
             raise
-    _mend(sys.modules["iptc.xtables"])
+    _patch_xtables(sys.modules["iptc.xtables"])
     return package
 
 
-def _mend(xtables: Any) -> None:
+def _patch_xtables(xtables: Any) -> None:
     """Fix two defects of python-iptables.
 
     Its handler for errors in libxtables is a Python callback, and the longjmp out of it skips the callback's frame. The
@@ -67,7 +67,7 @@ def _mend(xtables: Any) -> None:
 
     def lookup(self: Any, entries: Any, name: bytes) -> Any | None:
         nonlocal distance
-        distance = distance or _distance(self.find_match("udp")[0].x6_options, ctypes.sizeof(entry_type))
+        distance = distance or _option_entry_bytes(self.find_match("udp")[0].x6_options, ctypes.sizeof(entry_type))
         at = ctypes.addressof(entries.contents)
         while (entry := entry_type.from_address(at)).name not in (None, name):
             at += distance
@@ -76,7 +76,7 @@ def _mend(xtables: Any) -> None:
     xtables.xtables._option_lookup = lookup
 
 
-def _distance(options: Any, known: int) -> int:
+def _option_entry_bytes(options: Any, min_bytes: int) -> int:
     """The number of bytes from one option to the next, in an extension with several options: `known` or a little more.
 
     The first field is a pointer to the name, and the names of one extension are close together in memory. Raises
@@ -85,9 +85,9 @@ def _distance(options: Any, known: int) -> int:
     first = ctypes.addressof(options.contents)
     pointer = ctypes.c_size_t
     for more in range(0, 4 * ctypes.sizeof(pointer), ctypes.sizeof(pointer)):
-        apart = pointer.from_address(first + known + more).value - pointer.from_address(first).value
+        apart = pointer.from_address(first + min_bytes + more).value - pointer.from_address(first).value
         if 0 < abs(apart) < 1 << 16:
-            return known + more
+            return min_bytes + more
     raise ValueError("the layout of libxtables' options is not known")
 
 

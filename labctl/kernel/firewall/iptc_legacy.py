@@ -15,13 +15,13 @@ from functools import cache
 from typing import Any
 
 from labctl.core.iptables import FirewallRule
-from labctl.core.iptables_save import Edit, builtin
+from labctl.core.iptables_save import TableEdit, is_builtin
 from labctl.core.resources import Chain
 from labctl.kernel.firewall.iptc_import import load
 from labctl.kernel.firewall.iptc_rules import build
-from labctl.kernel.firewall.iptc_words import Printer, Unspeakable, Words
+from labctl.kernel.firewall.iptc_words import RuleFormatter, StdoutCapture, UnsupportedRule
 
-MANY = 120  # up to so many rules in a table, reading is not slower than one run of iptables-save, measured
+MAX_RULES = 120  # up to so many rules in a table, reading is not slower than one run of iptables-save, measured
 
 _lock = threading.Lock()
 
@@ -31,7 +31,7 @@ def library() -> Any | None:
     """The module iptc of python-iptables, or None if it cannot work here."""
     try:
         iptc = load()
-        with Printer() as printer:
+        with StdoutCapture() as printer:
             printer.prove()
     except Exception:  # a missing library, directory or symbol, an unknown version: always use the tools then
         return None
@@ -39,7 +39,7 @@ def library() -> Any | None:
 
 
 @contextlib.contextmanager
-def opened(iptc: Any, name: str) -> Iterator[Any]:
+def open_table(iptc: Any, name: str) -> Iterator[Any]:
     """Open a table of this thread's namespace; afterwards close it and clear the library's caches."""
     table_type = iptc.Table
     try:
@@ -56,40 +56,40 @@ def opened(iptc: Any, name: str) -> Iterator[Any]:
         iptc.Chain._cache.clear()
 
 
-def read(ns: str, tables: Sequence[str]) -> list[Chain] | None:
+def read_tables(ns: str, tables: Sequence[str]) -> list[Chain] | None:
     """The chains of these tables, which must exist; None if the tools should read them instead."""
     iptc = library()
     if iptc is None:
         return None
     chains: list[Chain] = []
-    with _lock, Printer() as printer:
+    with _lock, StdoutCapture() as printer:
         try:
             for name in tables:
-                with opened(iptc, name) as table:
-                    chains += _chains(Words(iptc, table, printer), ns, table)
-        except (Unspeakable, iptc.IPTCError, OSError, ValueError):
+                with open_table(iptc, name) as table:
+                    chains += _chains(RuleFormatter(iptc, table, printer), ns, table)
+        except (UnsupportedRule, iptc.IPTCError, OSError, ValueError):
             return None
     return chains
 
 
-def write(changing: Sequence[Edit]) -> list[Edit]:
+def write(table_edits: Sequence[TableEdit]) -> list[TableEdit]:
     """Make the edits, one commit per table. Returns those that were not made, which the tools must make or refuse."""
     iptc = library()
     if iptc is None:
-        return list(changing)
-    left: list[Edit] = []
+        return list(table_edits)
+    left: list[TableEdit] = []
     with _lock:
-        for edit in changing:
+        for edit in table_edits:
             try:
-                with opened(iptc, edit.table) as table:
-                    _make(iptc, table, edit)
+                with open_table(iptc, edit.table) as table:
+                    _apply_edit(iptc, table, edit)
                     table.commit()
             except Exception:  # there are many kinds; the tool that is called next reports what is wrong
                 left.append(edit)
     return left
 
 
-def _chains(words: Words, ns: str, table: Any) -> Iterator[Chain]:
+def _chains(words: RuleFormatter, ns: str, table: Any) -> Iterator[Chain]:
     low: Any = table._iptc
     names = []
     name = low.iptc_first_chain(table._handle)
@@ -102,29 +102,29 @@ def _chains(words: Words, ns: str, table: Any) -> Iterator[Chain]:
         rules = []
         entry = low.iptc_first_rule(chain.encode(), table._handle)
         while entry:
-            if (count := count + 1) > MANY:
-                raise Unspeakable("too many rules to read them one by one")
-            rules.append(FirewallRule(tuple(words.of(entry))))
+            if (count := count + 1) > MAX_RULES:
+                raise UnsupportedRule("too many rules to read them one by one")
+            rules.append(FirewallRule(tuple(words.rule_args(entry))))
             entry = low.iptc_next_rule(entry, table._handle)
         yield Chain(ns, table.name, chain, tuple(rules), policy and policy.name)
 
 
-def _make(iptc: Any, table: Any, edit: Edit) -> None:
+def _apply_edit(iptc: Any, table: Any, edit: TableEdit) -> None:
     """Make the whole edit in the table's memory: it takes effect with the commit."""
-    for chain in edit.put:
+    for chain in edit.chains_to_write:
         if table.is_chain(chain.name):
             table.flush_entries(chain.name)
         else:
             table.create_chain(chain.name)
-        if builtin(chain):
+        if is_builtin(chain):
             table.set_policy(chain.name, chain.policy or "ACCEPT")
-    for chain in edit.drop:
+    for chain in edit.chains_to_delete:
         table.flush_entries(chain.name)
-        if builtin(chain):
+        if is_builtin(chain):
             table.set_policy(chain.name, "ACCEPT")
-    for chain in edit.put:
+    for chain in edit.chains_to_write:
         for rule in chain.rules:
             table.append_entry(chain.name, build(iptc, table, rule.args))
-    for chain in edit.drop:
-        if not builtin(chain):
+    for chain in edit.chains_to_delete:
+        if not is_builtin(chain):
             table.delete_chain(chain.name)

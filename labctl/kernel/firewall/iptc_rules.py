@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from labctl.core.iptables_forms import PROTOCOLS
-from labctl.kernel.firewall.iptc_words import Unspeakable
+from labctl.core.iptables_forms import IP_PROTOCOLS
+from labctl.kernel.firewall.iptc_words import UnsupportedRule
 
 MATCHES = frozenset({"addrtype", "comment", "conntrack", "icmp", "mark", "multiport", "statistic", "tcp", "udp"})
 TARGETS = frozenset({"DNAT", "MARK", "MASQUERADE", "REDIRECT", "REJECT", "SNAT"})
@@ -18,30 +18,30 @@ _INTERFACE = {"-i": "iniface", "-o": "outiface"}  # fields of struct ipt_ip
 _TEXT = ("--comment", "--log-prefix")  # their values may look like anything
 
 
-def build(iptc: Any, table: Any, words: tuple[str, ...]) -> Any:
+def build(iptc: Any, table: Any, args: tuple[str, ...]) -> Any:
     """The entry for one rule. Raises Unspeakable for a form that is not known to give the right result, and
     python-iptables' exceptions for invalid values."""
     rule = iptc.Rule()
     part: Any = None
     position = 0
-    while position < len(words):
-        negated = words[position] == "!"
+    while position < len(args):
+        negated = args[position] == "!"
         at = position + negated
-        if at >= len(words):
-            raise Unspeakable("a ! at the end")
-        flag = words[at]
+        if at >= len(args):
+            raise UnsupportedRule("a ! at the end")
+        flag = args[at]
         if flag in _HEAD and part is None:
-            value = _value(flag, words, at)
+            value = _value(flag, args, at)
             setattr(rule, _HEAD[flag], ("!" if negated else "") + value)
             if flag in _INTERFACE and value.endswith("+"):  # store it as iptables does, with the "+"
                 setattr(rule.entry.ip, _INTERFACE[flag], value.encode())
             position = at + 2
         elif flag in ("-m", "-j", "-g"):
             _finish(part)
-            part = _part(iptc, table, rule, flag, _value(flag, words, at))
+            part = _add_extension(iptc, table, rule, flag, _value(flag, args, at))
             position = at + 2
         else:
-            position = _option(part, words, at, negated)
+            position = _option(part, args, at, negated)
     _finish(part)
     if rule.target is None:
         rule.create_target("")
@@ -50,33 +50,33 @@ def build(iptc: Any, table: Any, words: tuple[str, ...]) -> Any:
 
 def _value(flag: str, words: tuple[str, ...], at: int) -> str:
     if at + 1 >= len(words) or words[at + 1].startswith("!"):
-        raise Unspeakable(f"{flag} without a value")
+        raise UnsupportedRule(f"{flag} without a value")
     value = words[at + 1]
     if flag == "-p" and not value.isdigit():
-        return str(PROTOCOLS[value])
+        return str(IP_PROTOCOLS[value])
     return value
 
 
-def _part(iptc: Any, table: Any, rule: Any, flag: str, name: str) -> Any:
+def _add_extension(iptc: Any, table: Any, rule: Any, flag: str, name: str) -> Any:
     """Add a match or a target to the rule, without options yet. Raises Unspeakable."""
     if flag == "-m":
         if name not in MATCHES:
-            raise Unspeakable(f"match {name}")
+            raise UnsupportedRule(f"match {name}")
         part = rule.create_match(name)
     elif name in TARGETS or name in VERDICTS or table.is_chain(name):
         part = rule.create_target(name, goto=flag == "-g")
     else:
-        raise Unspeakable(f"target {name}")
+        raise UnsupportedRule(f"target {name}")
     if getattr(part._module, "udata_size", 0):
-        raise Unspeakable(f"{name} keeps data that python-iptables frees too early")
+        raise UnsupportedRule(f"{name} keeps data that python-iptables frees too early")
     return part
 
 
-def _option(part: Any, words: tuple[str, ...], at: int, negated: bool) -> int:
+def _option(extension: Any, words: tuple[str, ...], at: int, negated: bool) -> int:
     """Parse one option of a match or target with its values; returns the position after them. Raises Unspeakable."""
     flag = words[at]
-    if part is None or not flag.startswith("--"):
-        raise Unspeakable(flag)
+    if extension is None or not flag.startswith("--"):
+        raise UnsupportedRule(flag)
     end = at + 1
     if flag in _TEXT:
         end += 1
@@ -84,17 +84,17 @@ def _option(part: Any, words: tuple[str, ...], at: int, negated: bool) -> int:
         while end < len(words) and words[end] != "!" and not words[end].startswith("-"):
             end += 1
     values = list(words[at + 1 : end])
-    if "!" in values or (part.name not in MATCHES and not values and flag not in ("--random", "--random-fully")):
-        raise Unspeakable(flag)
-    part.parse(flag[2:], (["!", *values] if negated else values))
+    if "!" in values or (extension.name not in MATCHES and not values and flag not in ("--random", "--random-fully")):
+        raise UnsupportedRule(flag)
+    extension.parse(flag[2:], (["!", *values] if negated else values))
     return end
 
 
-def _finish(part: Any) -> None:
+def _finish(extension: Any) -> None:
     """Let the extension check its options as a whole.
 
     It is done at once, while the module still points to this part. python-iptables would do it at the end, after it has
     printed and parsed every part again.
     """
-    if part is not None:
-        part._final_check()
+    if extension is not None:
+        extension._final_check()

@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from labctl.core.iptables_forms import protocol
-from labctl.core.iptables_save import split
+from labctl.core.iptables_save import split_words
 
 _IPV4 = 2
 _FRAGMENT, _GOTO = 0x01, 0x02  # flags of struct ipt_ip
 _INVERTED = {"-i": 0x01, "-o": 0x02, "-s": 0x08, "-d": 0x10, "-f": 0x20, "-p": 0x40}
 
 
-class Unspeakable(Exception):
+class UnsupportedRule(Exception):
     """A rule that python-iptables cannot handle here; the tools must."""
 
 
-class Printer:
+class StdoutCapture:
     """Captures what extensions print: meanwhile the C library has another stdout, a memory stream.
 
     Descriptor 1, the standard output of the process, does not change: Python and child processes still write to it.
@@ -30,7 +30,7 @@ class Printer:
         self._stdout = ctypes.c_void_p.in_dll(self._libc, "stdout")
         self._text, self._size = ctypes.c_void_p(), ctypes.c_size_t()
 
-    def __enter__(self) -> Printer:
+    def __enter__(self) -> StdoutCapture:
         make = self._libc.open_memstream
         make.restype = ctypes.c_void_p
         self._stream = make(ctypes.byref(self._text), ctypes.byref(self._size))
@@ -58,10 +58,10 @@ class Printer:
         return ctypes.string_at((self._text.value or 0) + start, self._size.value - start).decode()
 
 
-class Words:
+class RuleFormatter:
     """Converts the rules of one open table to words."""
 
-    def __init__(self, iptc: Any, table: Any, printer: Printer) -> None:
+    def __init__(self, iptc: Any, table: Any, printer: StdoutCapture) -> None:
         self._xt = iptc.ip4tc.xtables(_IPV4)
         self._table = table
         self._printer = printer
@@ -69,7 +69,7 @@ class Words:
         self._match = ctypes.POINTER(iptc.xtables.xt_entry_match)
         self._target = ctypes.POINTER(iptc.xtables.xt_entry_target)
 
-    def of(self, entry: Any) -> Iterator[str]:
+    def rule_args(self, entry: Any) -> Iterator[str]:
         """The words of one rule; `entry` is a pointer into the table. Raises Unspeakable."""
         rule = entry.contents
         yield from _head(rule.ip)
@@ -96,12 +96,12 @@ class Words:
         the rule."""
         name = header.user.name
         if not found or found[0].revision != header.user.revision:
-            raise Unspeakable(f"{name.decode()} has a revision that this library does not know")
+            raise UnsupportedRule(f"{name.decode()} has a revision that this library does not know")
         module = found[0]
         alias = module.alias(pointer) if module.alias else None
         yield (alias or name).decode()
         if module.save:
-            yield from split(self._printer.catch(lambda: self._xt.save(module, ip, pointer)))
+            yield from split_words(self._printer.catch(lambda: self._xt.save(module, ip, pointer)))
 
 
 def _head(ip: Any) -> Iterator[str]:

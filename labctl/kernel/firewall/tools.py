@@ -10,11 +10,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from labctl.core.iptables_save import Counted, Edit, parse, script
-from labctl.kernel.firewall.commands import Tool, attempt, find, run
+from labctl.core.iptables_save import ChainCounters, TableEdit, parse_save, restore_script
+from labctl.kernel.firewall.commands import FirewallTool, find, run, try_restore
 
 
-def listed(name: str) -> list[str]:
+def legacy_tables(name: str) -> list[str]:
     """The legacy tables of one family that exist in this thread's namespace. `name` is the file that lists them, such
     as `ip_tables_names`. Empty if the kernel does not have the family. This does not create a table."""
     try:
@@ -27,28 +27,28 @@ def listed(name: str) -> list[str]:
         os.close(fd)
 
 
-def save(tool: Tool, ns: str) -> tuple[Counted, ...]:
+def read_chains(tool: FirewallTool, ns: str) -> tuple[ChainCounters, ...]:
     """All chains of the tool's family in this thread's namespace. Raises KernelError, MissingError."""
-    return tuple(parse(ns, tool.family, save_text(tool, ns)))
+    return tuple(parse_save(ns, tool.family, save_text(tool, ns)))
 
 
-def save_text(tool: Tool, ns: str) -> str:
+def save_text(tool: FirewallTool, ns: str) -> str:
     """What the save program prints in this thread's namespace, with counters. Raises KernelError, MissingError."""
     done = run([find(tool.save), "-c"])
     if done.returncode:
-        from labctl.kernel.firewall.diagnose import refused
+        from labctl.kernel.firewall.diagnose import tool_error
 
-        raise refused(f"cannot read the {tool.command} rules in {ns}", tool, done.stderr)
+        raise tool_error(f"cannot read the {tool.command} rules in {ns}", tool, done.stderr)
     return done.stdout
 
 
-def write(tool: Tool, ns: str, changing: Sequence[Edit], lock: Path | None = None) -> None:
+def write(tool: FirewallTool, ns: str, table_edits: Sequence[TableEdit], lock: Path | None = None) -> None:
     """Make these edits, each table atomically; other chains do not change.
 
     Raises KernelError with table, chain, rule and cause, or MissingError.
     """
-    work = script(changing)
-    if (stderr := attempt(tool, work, lock)) is not None:
-        from labctl.kernel.firewall.diagnose import explain
+    work = restore_script(table_edits)
+    if (stderr := try_restore(tool, work, lock)) is not None:
+        from labctl.kernel.firewall.diagnose import explain_refusal
 
-        raise explain(tool, ns, changing, work, stderr)
+        raise explain_refusal(tool, ns, table_edits, work, stderr)

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 
 # counters of packets with a problem, or of packets that report one
-TELLING = re.compile(
+PROBLEM_COUNTERS = re.compile(
     r"(Discards|Errors|NoRoutes|Errs|Fails|Unreachs|TimeExcds|UnknownProtos|RPFilter|NoPorts|Overflows|Drops?"
     r"|TruncatedPkts|TooBigErrors|PktTooBigs|FragCreates|OutRsts|ListenDrops|ParmProbs)$"
 )
 NET = "/proc/thread-self/net"
 
 
-def read() -> dict[str, int]:
+def read_counters() -> dict[str, int]:
     """The counters of problems in this thread's namespace: `Ip.InAddrErrors`, `Ip6InNoRoutes`, `eth0 rx dropped`."""
     found: dict[str, int] = {}
     for name in ("snmp", "netstat"):
@@ -23,10 +23,10 @@ def read() -> dict[str, int]:
             group = names[0].rstrip(":")
             found |= {
                 f"{group}.{key}": int(value) for key, value in zip(names[1:], values[1:], strict=False)
-                if TELLING.search(key)
+                if PROBLEM_COUNTERS.search(key)
             }  # fmt: skip
     for words in _lines("snmp6"):
-        if len(words) == 2 and TELLING.search(words[0]):
+        if len(words) == 2 and PROBLEM_COUNTERS.search(words[0]):
             found[words[0]] = int(words[1])
     for words in _lines("dev")[2:]:
         device = words[0].rstrip(":")
@@ -35,12 +35,12 @@ def read() -> dict[str, int]:
     return found
 
 
-def moved(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+def increases(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
     """How much each counter has increased; those that have not are left out. Pure."""
     return {name: now - before.get(name, 0) for name, now in after.items() if now > before.get(name, 0)}
 
 
-def listening(protocol: str, ports: Iterable[int]) -> tuple[str, ...]:
+def listening_sockets(protocol: str, ports: Iterable[int]) -> tuple[str, ...]:
     """The sockets that listen on one of these ports in this thread's namespace: `tcp 127.0.0.1:80`."""
     wanted, found = set(ports), []
     for name in (protocol, f"{protocol}6"):

@@ -18,7 +18,7 @@ from typing import Any
 from labctl.errors import LockError
 from labctl.kernel.host import paths
 
-PATIENCE = 30.0  # seconds to wait for a lock
+LOCK_TIMEOUT_S = 30.0  # seconds to wait for a lock
 FILES = {"definition.json", "xtables.lock", "bin", "cni"}  # what a lab's directory can contain
 
 
@@ -27,17 +27,17 @@ def directory(lab: str) -> Path:
     return paths.state_dir() / lab
 
 
-def records() -> tuple[str, ...]:
+def labs_with_files() -> tuple[str, ...]:
     """The labs that have files in the state directory, sorted, running or not. Directories of others are left out."""
     try:
         with os.scandir(paths.state_dir()) as entries:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-        return tuple(sorted(name for name in names if _ours(name)))
+        return tuple(sorted(name for name in names if _is_lab_directory(name)))
     except OSError:
         return ()
 
 
-def _ours(lab: str) -> bool:
+def _is_lab_directory(lab: str) -> bool:
     found = {path.name for path in directory(lab).iterdir()}
     return "definition.json" in found or bool(found and found <= FILES)
 
@@ -61,7 +61,7 @@ def load(lab: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def forget(lab: str) -> None:
+def remove_files(lab: str) -> None:
     """Remove a lab's files."""
     folder = directory(lab)
     if folder.is_symlink() or not folder.is_dir():
@@ -75,14 +75,14 @@ def forget(lab: str) -> None:
 
 
 @contextmanager
-def lock(lab: str, patience: float = PATIENCE) -> Iterator[None]:
+def lock(lab: str, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
     """Hold the lock for changes of a lab. Raises LockError, with the holder's name, after `patience` seconds.
 
     The lock file is removed when the lock is released, so that nothing is left after `down`.
     """
     paths.state_dir().mkdir(parents=True, exist_ok=True)
     path = paths.state_dir() / f"{lab}.lock"
-    fd = _acquire(lab, path, time.monotonic() + patience)
+    fd = _acquire(lab, path, time.monotonic() + timeout_s)
     try:
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{' '.join(['labctl', *sys.argv[1:]])} (pid {os.getpid()})".encode(), 0)

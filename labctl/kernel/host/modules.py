@@ -13,21 +13,24 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
-from labctl.core.features import module
+from labctl.core.features import kernel_module
 from labctl.core.iptables import Backend, FirewallRule
 from labctl.core.resources import Chain, Link, Resource, Sysctl
 from labctl.errors import KernelError
 
 _TABLES = {"ip": ("ip_tables", "iptable_"), "ip6": ("ip6_tables", "ip6table_")}
-NFT = ("nf_tables", "nft_compat", "nft_chain_nat")
-_NAMED = {
+NFT_MODULES = ("nf_tables", "nft_compat", "nft_chain_nat")
+_EXTENSION_MODULES = {
     "tcp": "xt_tcpudp", "udp": "xt_tcpudp", "icmp": None, "icmp6": None, "DNAT": "xt_nat", "SNAT": "xt_nat",
     "REJECT": "ipt_REJECT", "rpfilter": "ipt_rpfilter", "ACCEPT": None, "DROP": None, "RETURN": None, "CONTINUE": None,
     # the targets MARK, CONNMARK and SET are in the modules of the matches
     "MARK": "xt_mark", "CONNMARK": "xt_connmark", "SET": "xt_set", "TTL": "xt_HL", "ttl": "xt_hl",
 }  # fmt: skip
-_NAMED6 = {**_NAMED, "REJECT": "ip6t_REJECT", "rpfilter": "ip6t_rpfilter"}
-_QUIET = {"dummy": "numdummies=0", "ifb": "numifbs=0"}  # else they create devices in the machine's own namespace
+_EXTENSION_MODULES6 = {**_EXTENSION_MODULES, "REJECT": "ip6t_REJECT", "rpfilter": "ip6t_rpfilter"}
+_MODULE_PARAMETERS = {
+    "dummy": "numdummies=0",
+    "ifb": "numifbs=0",
+}  # else they create devices in the machine's own namespace
 BRIDGE_CALLS = tuple(f"net.bridge.bridge-nf-call-{name}" for name in ("iptables", "ip6tables", "arptables"))
 
 
@@ -38,13 +41,13 @@ def modules_for(plan: Iterable[Resource], backend: Backend = "legacy") -> tuple[
     return tuple(dict.fromkeys(name for item in items for name in _needs(item, own, backend)))
 
 
-def missing(wanted: Iterable[str], present: Iterable[str]) -> tuple[str, ...]:
+def missing_modules(wanted: Iterable[str], present: Iterable[str]) -> tuple[str, ...]:
     """The wanted modules that are not present. A dash counts as an underscore, as in the kernel's list. Pure."""
     known = {name.replace("-", "_") for name in present}
     return tuple(name for name in wanted if name.replace("-", "_") not in known)
 
 
-def undo(before: Iterable[str], after: Iterable[str]) -> tuple[str, ...]:
+def sysctls_to_reset(before: Iterable[str], after: Iterable[str]) -> tuple[str, ...]:
     """The sysctls to set to 0 after modules were loaded. Pure.
 
     From the moment br_netfilter is loaded, it sends bridged packets of every namespace through iptables. That would
@@ -54,53 +57,53 @@ def undo(before: Iterable[str], after: Iterable[str]) -> tuple[str, ...]:
 
 
 def ensure(
-    plan: Iterable[Resource], say: Callable[[str], None], machine: Path = Path("/"), backend: Backend = "legacy"
+    plan: Iterable[Resource], notify: Callable[[str], None], machine: Path = Path("/"), backend: Backend = "legacy"
 ) -> tuple[str, ...]:
     """Load the modules that the plan needs and the kernel does not have yet; returns those that were loaded.
 
     Call it from a thread in the machine's own namespace, before the work. `say` gets a sentence on each change.
     `machine` is the folder with /proc and /sys. Raises KernelError if a side effect cannot be undone.
     """
-    return load(modules_for(plan, backend), say, machine)
+    return load(modules_for(plan, backend), notify, machine)
 
 
-def load(names: Iterable[str], say: Callable[[str], None], machine: Path = Path("/")) -> tuple[str, ...]:
+def load(names: Iterable[str], notify: Callable[[str], None], host_root: Path = Path("/")) -> tuple[str, ...]:
     """As `ensure`, for these modules."""
-    if not (machine / "proc/modules").exists():
+    if not (host_root / "proc/modules").exists():
         return ()  # a kernel without module support has everything built in
-    wanted = missing(names, os.listdir(machine / "sys/module"))
+    wanted = missing_modules(names, os.listdir(host_root / "sys/module"))
     if not wanted:
         return ()
-    before = _loaded(machine)
+    before = _loaded_modules(host_root)
     _modprobe(wanted)
-    after = _loaded(machine)
-    quiet = undo(before, after)
-    _silence(quiet, machine)
+    after = _loaded_modules(host_root)
+    quiet = sysctls_to_reset(before, after)
+    _reset_sysctls(quiet, host_root)
     new = tuple(sorted(after - before))
     if new:
-        say(f"loaded kernel modules {', '.join(new)}")
-    if tunnels := [name for name in new if name in TUNNELS]:
-        say(f"{', '.join(tunnels)} created a device, down, in every network namespace, also in this machine's own")
+        notify(f"loaded kernel modules {', '.join(new)}")
+    if tunnels := [name for name in new if name in TUNNEL_MODULES]:
+        notify(f"{', '.join(tunnels)} created a device, down, in every network namespace, also in this machine's own")
     if quiet:
-        say(f"set {', '.join(quiet)} to 0 on this machine: br_netfilter had set them to 1")
+        notify(f"set {', '.join(quiet)} to 0 on this machine: br_netfilter had set them to 1")
     return new
 
 
-def dormant(names: Iterable[str], machine: Path = Path("/")) -> tuple[str, ...]:
+def loadable_modules(names: Iterable[str], host_root: Path = Path("/")) -> tuple[str, ...]:
     """The modules that the kernel would load on a request for these names or aliases (`rtnl-link-vlan`), each once.
 
     This function loads nothing. If the files of the kernel's modules cannot be read, it cannot know which modules
     exist, and returns all names that are not loaded.
     """
-    if not (machine / "proc/modules").exists():
+    if not (host_root / "proc/modules").exists():
         return ()
-    tree = machine / "lib/modules" / os.uname().release
+    tree = host_root / "lib/modules" / os.uname().release
     known = _files(tree)
     asked = [name.replace("-", "_") for name in names]
     found = [known[name] for name in asked if name in known] if known is not None else asked
     built_in = _built_in(tree)
     return tuple(
-        name for name in dict.fromkeys(found) if name not in built_in and not (machine / "sys/module" / name).exists()
+        name for name in dict.fromkeys(found) if name not in built_in and not (host_root / "sys/module" / name).exists()
     )
 
 
@@ -109,7 +112,7 @@ def _files(tree: Path) -> Mapping[str, str] | None:
     """The modules in a module tree, by name and alias; None if the tree cannot be read. As in the kernel's list, a dash
     becomes an underscore."""
     try:
-        own = [_named(line.partition(":")[0]) for line in (tree / "modules.dep").read_text().splitlines()]
+        own = [_module_name(line.partition(":")[0]) for line in (tree / "modules.dep").read_text().splitlines()]
         aliases = [line.split() for line in (tree / "modules.alias").read_text().splitlines()]
     except OSError:
         return None
@@ -120,39 +123,39 @@ def _files(tree: Path) -> Mapping[str, str] | None:
 @cache
 def _built_in(tree: Path) -> frozenset[str]:
     try:
-        return frozenset(map(_named, (tree / "modules.builtin").read_text().splitlines()))
+        return frozenset(map(_module_name, (tree / "modules.builtin").read_text().splitlines()))
     except OSError:
         return frozenset()
 
 
-def _named(path: str) -> str:
+def _module_name(path: str) -> str:
     """The name of the module in a file such as `kernel/net/8021q/8021q.ko.xz`."""
     return path.rpartition("/")[2].partition(".ko")[0].replace("-", "_")
 
 
-def _needs(item: Resource, own: set[tuple[str, str]], backend: Backend) -> Iterator[str]:
+def _needs(item: Resource, chain_names: set[tuple[str, str]], backend: Backend) -> Iterator[str]:
     if isinstance(item, Link):
         if item.kind != "loopback":
-            yield module(item.kind)
+            yield kernel_module(item.kind)
     elif isinstance(item, Sysctl) and item.name.startswith("net.bridge."):
         yield "br_netfilter"
     elif isinstance(item, Chain):
         if item.family == "bridge":
-            yield from NFT
+            yield from NFT_MODULES
             yield from (name for rule in item.rules for name in _bridge_extensions(rule))
             return
         core, table = _TABLES[item.family]
-        yield from NFT if backend == "nft" else (core, table + item.table)
+        yield from NFT_MODULES if backend == "nft" else (core, table + item.table)
         for rule in item.rules:
-            yield from _extensions(rule, item, own)
+            yield from _extensions(rule, item, chain_names)
 
 
-def _extensions(rule: FirewallRule, chain: Chain, own: set[tuple[str, str]]) -> Iterator[str]:
-    named = _NAMED6 if chain.family == "ip6" else _NAMED
+def _extensions(rule: FirewallRule, chain: Chain, chain_names: set[tuple[str, str]]) -> Iterator[str]:
+    named = _EXTENSION_MODULES6 if chain.family == "ip6" else _EXTENSION_MODULES
     words = rule.args
     matches = [word for flag, word in pairwise(words) if flag == "-m"]
     target = rule.target
-    for name in (*matches, *([target] if target and (chain.ns, target) not in own else [])):
+    for name in (*matches, *([target] if target and (chain.ns, target) not in chain_names else [])):
         if name == "physdev":
             yield "br_netfilter"
         extension = named.get(name, f"xt_{name}")
@@ -168,14 +171,14 @@ def _bridge_extensions(rule: FirewallRule) -> Iterator[str]:
         yield f"ebt_{rule.target}"
 
 
-def _loaded(machine: Path) -> set[str]:
+def _loaded_modules(machine: Path) -> set[str]:
     return {line.split(" ", 1)[0] for line in (machine / "proc/modules").read_text().splitlines()}
 
 
 def _modprobe(names: Sequence[str]) -> None:
     """Load all modules with one modprobe, except those that need a parameter. Built-in and unknown ones are ignored."""
-    plain = [name for name in names if name not in _QUIET]
-    for words in (["-a", *plain], *([name, _QUIET[name]] for name in names if name in _QUIET)):
+    plain = [name for name in names if name not in _MODULE_PARAMETERS]
+    for words in (["-a", *plain], *([name, _MODULE_PARAMETERS[name]] for name in names if name in _MODULE_PARAMETERS)):
         if len(words) > 1:
             _run(words)
 
@@ -189,7 +192,7 @@ def _run(words: Sequence[str]) -> None:
         subprocess.run([program, "-q", *words], capture_output=True, check=False)
 
 
-def _silence(settings: Iterable[str], machine: Path) -> None:
+def _reset_sysctls(settings: Iterable[str], machine: Path) -> None:
     for name in settings:
         if os.readlink("/proc/thread-self/ns/net") != os.readlink("/proc/self/ns/net"):
             raise KernelError(f"cannot set {name} to 0 on this machine: called from inside a namespace")
@@ -204,8 +207,8 @@ def _silence(settings: Iterable[str], machine: Path) -> None:
             ) from error
 
 
-__all__ = ["BRIDGE_CALLS", "ensure", "missing", "modules_for", "undo"]
+__all__ = ["BRIDGE_CALLS", "ensure", "missing_modules", "modules_for", "sysctls_to_reset"]
 
 
 # modules that create fallback devices in every new namespace, with the lowest indexes
-TUNNELS = ("ipip", "sit", "ip_gre", "ip_vti", "ip6_vti", "ip6_tunnel", "ip6_gre")
+TUNNEL_MODULES = ("ipip", "sit", "ip_gre", "ip_vti", "ip6_vti", "ip6_tunnel", "ip6_gre")

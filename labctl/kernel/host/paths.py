@@ -11,7 +11,9 @@ import os
 from pathlib import Path
 
 PREFIX = "labctl"
-HOLDER = "LABCTL_HOLDER"  # environment variable of every process in labs without root (`labctl.kernel.rootless`)
+HOLDER_VARIABLE = (
+    "LABCTL_HOLDER"  # environment variable of every process in labs without root (`labctl.kernel.rootless`)
+)
 
 
 def netns_dir() -> Path:
@@ -24,9 +26,9 @@ def state_dir() -> Path:
     return Path(os.environ.get("LABCTL_STATE_DIR", "/run/labctl"))
 
 
-def command() -> str:
+def command_prefix() -> str:
     """The command that a user types before a verb, to work on the same labs as this process."""
-    return "labctl --rootless" if HOLDER in os.environ else "sudo labctl"
+    return "labctl --rootless" if HOLDER_VARIABLE in os.environ else "sudo labctl"
 
 
 def netns_name(lab: str, node: str) -> str:
@@ -39,7 +41,7 @@ def netns_path(lab: str, node: str) -> Path:
     return netns_dir() / netns_name(lab, node)
 
 
-def parse(name: str) -> tuple[str, str] | None:
+def parse_netns_name(name: str) -> tuple[str, str] | None:
     """The (lab, node) of a namespace's name; None if it is not a name of labctl's."""
     parts = name.split(".")
     if len(parts) != 3 or parts[0] != PREFIX or not parts[1] or not parts[2]:
@@ -56,6 +58,6 @@ def labs() -> dict[str, tuple[str, ...]]:
     except FileNotFoundError:
         return {}
     for name in names:
-        if (ours := parse(name)) is not None:
+        if (ours := parse_netns_name(name)) is not None:
             found.setdefault(ours[0], []).append(ours[1])
     return {lab: tuple(sorted(nodes)) for lab, nodes in sorted(found.items())}

@@ -9,17 +9,17 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-NAME, EVERYONE = "net.ipv4.ping_group_range", "0 2147483647"
+NAME, ALL_GROUPS = "net.ipv4.ping_group_range", "0 2147483647"
 
 
-def written(name: str, value: str) -> str:
+def to_kernel(name: str, value: str) -> str:
     """What to write to a sysctl so that it has this value."""
-    return f"0 {last()}" if name == NAME and value == EVERYONE else value
+    return f"0 {last()}" if name == NAME and value == ALL_GROUPS else value
 
 
-def meant(name: str, value: str) -> str:
+def from_kernel(name: str, value: str) -> str:
     """What a sysctl's value means, in the form that plans use."""
-    return EVERYONE if name == NAME and value == f"0 {last()}" else value
+    return ALL_GROUPS if name == NAME and value == f"0 {last()}" else value
 
 
 @cache

@@ -7,16 +7,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-IMPATIENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def ignore_signals() -> Iterator[None]:
     """Ignore SIGINT, SIGTERM and SIGHUP until the block ends. In a thread other than the main thread, do nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in IMPATIENT}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in TERMINATION_SIGNALS}
     try:
         yield
     finally:

@@ -22,7 +22,7 @@ _IPT_GETINFO = 84  # size in bytes of struct ipt_getinfo, which starts with the 
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def check(result: int, what: str) -> int:
+def raise_on_error(result: int, what: str) -> int:
     """Return the result of a libc call; for -1 raise an OSError that names the call."""
     if result == -1:
         number = ctypes.get_errno()
@@ -32,27 +32,29 @@ def check(result: int, what: str) -> int:
 
 def setns(fd: int, kind: int = CLONE_NEWNET) -> None:
     """Move the calling thread into the namespace of `fd`. Raises OSError."""
-    check(libc.setns(fd, kind), "setns")
+    raise_on_error(libc.setns(fd, kind), "setns")
 
 
 def unshare(flags: int) -> None:
     """Move the calling thread (or a single-threaded process) into new namespaces of the kinds in `flags`. Raises
     OSError."""
-    check(libc.unshare(flags), "unshare")
+    raise_on_error(libc.unshare(flags), "unshare")
 
 
 def mount(source: str | None, target: str, kind: str | None = None, flags: int = 0, data: str | None = None) -> None:
     """mount(2). Raises OSError."""
     words = [None if word is None else os.fsencode(word) for word in (source, target, kind)]
-    check(libc.mount(*words, ctypes.c_ulong(flags), None if data is None else os.fsencode(data)), f"mount {target}")
+    raise_on_error(
+        libc.mount(*words, ctypes.c_ulong(flags), None if data is None else os.fsencode(data)), f"mount {target}"
+    )
 
 
 def umount(target: str, flags: int = MNT_DETACH) -> None:
     """umount2(2). Raises OSError."""
-    check(libc.umount2(os.fsencode(target), flags), f"umount {target}")
+    raise_on_error(libc.umount2(os.fsencode(target), flags), f"umount {target}")
 
 
-def ask_for_table(fd: int, table: str) -> None:
+def probe_legacy_table(fd: int, table: str) -> None:
     """Ask the legacy ip_tables about a table through a raw socket, as iptables-legacy does first. The kernel then
     creates the table in the namespace.
 
@@ -60,4 +62,4 @@ def ask_for_table(fd: int, table: str) -> None:
     """
     asked = ctypes.create_string_buffer(table.encode(), _IPT_GETINFO)
     size = ctypes.c_uint32(_IPT_GETINFO)
-    check(libc.getsockopt(fd, 0, IPT_SO_GET_INFO, asked, ctypes.byref(size)), f"table {table}")
+    raise_on_error(libc.getsockopt(fd, 0, IPT_SO_GET_INFO, asked, ctypes.byref(size)), f"table {table}")

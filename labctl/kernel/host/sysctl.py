@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 
-def read_all(root: str = "/proc/sys/net") -> dict[str, str]:
+def read_all_sysctls(root: str = "/proc/sys/net") -> dict[str, str]:
     """All sysctls below net of this thread's namespace; those that cannot be read are left out."""
     return dict(_read(root, "net"))
 

@@ -14,7 +14,7 @@ IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
 TUNSETIFF, TUNSETPERSIST, TUNSETIFINDEX = 0x400454CA, 0x400454CB, 0x400454DA
 
 
-def attach(name: str, index: int | None = None) -> int:
+def open_tun(name: str, index: int | None = None) -> int:
     """A file descriptor of the TUN device with this name. If it does not exist, it is created, with this index. Raises
     OSError."""
     fd = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
@@ -28,9 +28,9 @@ def attach(name: str, index: int | None = None) -> int:
     return fd
 
 
-def make(name: str, index: int) -> None:
+def create_tun(name: str, index: int) -> None:
     """Create a TUN device that stays until it is deleted. Raises OSError."""
-    fd = attach(name, index)
+    fd = open_tun(name, index)
     try:
         fcntl.ioctl(fd, TUNSETPERSIST, 1)
     finally:

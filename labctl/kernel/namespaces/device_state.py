@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from labctl.core.resources import IP, Link, Resource
 from labctl.kernel.host import paths
-from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.namespaces.thread import NetnsThread
 
 SIOCGIFFLAGS, SIOCGIFHWADDR, SIOCGIFINDEX, SIOCETHTOOL = 0x8913, 0x8927, 0x8933, 0x8946
 ETHTOOL_GLINK = 0xA
@@ -22,7 +22,7 @@ IFF_UP, IFF_RUNNING = 0x1, 0x40
 NO_CARRIER = "has no carrier"
 
 
-def trouble(sock: socket.socket, device: str) -> str | None:
+def device_problem(sock: socket.socket, device: str) -> str | None:
     """The problem of a device: `is gone`, `is down`, `has no carrier`; None if it works."""
     try:
         answer = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("=16sH14x", device.encode(), 0))
@@ -51,17 +51,17 @@ def _carrier(sock: socket.socket, device: str) -> bool | None:
     return bool(answer[1])
 
 
-def settle(names: Iterable[str]) -> None:
+def update_carriers(names: Iterable[str]) -> None:
     """Make the kernel update the carrier of devices that are up, so that from now on they drop no packets for it.
 
     Runs inside the namespace.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         for name in names:
-            trouble(sock, name)
+            device_problem(sock, name)
 
 
-def plugged(item: Resource | None) -> bool:
+def needs_carrier(item: Resource | None) -> bool:
     """Whether it is one end of a veth pair that should be up, and so must have carrier. A bridge without ports, for
     example, has none."""
     return isinstance(item, Link) and item.kind == "veth" and item.up
@@ -76,7 +76,7 @@ def mac(sock: socket.socket, device: str) -> str | None:
     return answer[18:24].hex(":")
 
 
-def index(sock: socket.socket, device: str) -> int:
+def ifindex(sock: socket.socket, device: str) -> int:
     """A device's index in its namespace, or 0 if the device is gone."""
     try:
         answer = fcntl.ioctl(sock, SIOCGIFINDEX, struct.pack("=16si12x", device.encode(), 0))
@@ -85,10 +85,10 @@ def index(sock: socket.socket, device: str) -> int:
     return int(struct.unpack_from("=i", answer, 16)[0])
 
 
-def owns(inside: Inside, lab: str, node: str, address: IP) -> bool:
+def has_address(thread: NetnsThread, lab: str, node: str, address: IP) -> bool:
     """Whether an address is a local address of the node: only then can a socket be bound to it."""
     try:
-        return inside.run(paths.netns_path(lab, node), _bindable, address)
+        return thread.run(paths.netns_path(lab, node), _bindable, address)
     except OSError:
         return False
 

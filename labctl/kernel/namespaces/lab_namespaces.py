@@ -30,10 +30,10 @@ from labctl.kernel.netlink.rtnetlink import Channel, attributes
 
 RTM_GETNSID = 90
 NETNSA_NSID, NETNSA_FD = 1, 3
-HERE = "/proc/thread-self/ns/net"
+THREAD_NETNS = "/proc/thread-self/ns/net"
 
 
-class Rooms:
+class NamespaceSet:
     """The open namespaces of a lab, by node. A socket that was created in one stays in it."""
 
     def __init__(self, lab: str) -> None:
@@ -41,8 +41,8 @@ class Rooms:
         self.fds: dict[str, int] = {}
         self.channels: dict[str, Channel] = {}
         self.stopped = False  # another thread sets it, to end a long build early
-        self._where: str | None = None
-        raise_open_files()
+        self._current: str | None = None
+        raise_open_file_limit()
 
     def close(self) -> None:
         """Close every descriptor and socket; the namespaces stay."""
@@ -52,22 +52,22 @@ class Rooms:
             os.close(fd)
         self.channels.clear()
         self.fds.clear()
-        self._where = None
+        self._current = None
 
-    def make(self, node: str) -> None:
+    def create(self, node: str) -> None:
         """Create a new, empty namespace and bind it to its name. Raises KernelError."""
         if self.stopped:
             raise KernelError(f"interrupted before namespace {node} was created")
         path = paths.netns_path(self.lab, node)
         if not is_namespace(path):
-            remove(path)  # a name without a namespace, left by a reboot or a crash
+            unbind(path)  # a name without a namespace, left by a reboot or a crash
         try:
             unshare(CLONE_NEWNET)
-            self._where = node
-            fd = os.open(HERE, os.O_RDONLY | os.O_CLOEXEC)
+            self._current = node
+            fd = os.open(THREAD_NETNS, os.O_RDONLY | os.O_CLOEXEC)
             self.fds[node] = fd
             os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
-            mount(HERE, str(path), None, MS_BIND)
+            mount(THREAD_NETNS, str(path), None, MS_BIND)
         except OSError as error:
             raise KernelError(
                 f"cannot create namespace {path.name}: {error.strerror}", _hint(error), error.errno or 0
@@ -83,17 +83,17 @@ class Rooms:
             if node not in self.fds:
                 if not is_namespace(path):
                     continue
-                self.fds[node] = self._opened(path)
+                self.fds[node] = self._open_lab_netns(path)
                 self.enter(node)
                 self.channels[node] = Channel()
             opened.append(node)
         return tuple(opened)
 
     @staticmethod
-    def _opened(path: Path) -> int:
+    def _open_lab_netns(path: Path) -> int:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         found = os.fstat(fd)
-        if (found.st_dev, found.st_ino) in own_namespaces():
+        if (found.st_dev, found.st_ino) in host_namespaces():
             os.close(fd)
             hint = f"labctl did not bind it there; remove the name: umount {path} && rm {path}"
             raise KernelError(f"{path.name} is the machine's own network namespace, not a lab's", hint)
@@ -101,28 +101,28 @@ class Rooms:
 
     def enter(self, node: str) -> None:
         """Move this thread into a namespace that is open."""
-        if self._where != node:
+        if self._current != node:
             setns(self.fds[node])
-            self._where = node
+            self._current = node
 
-    def forget(self, node: str) -> None:
+    def delete(self, node: str) -> None:
         """Close one namespace and remove its name."""
         self.channels.pop(node).close()
         os.close(self.fds.pop(node))
-        self._where = None if self._where == node else self._where
-        remove(paths.netns_path(self.lab, node))
+        self._current = None if self._current == node else self._current
+        unbind(paths.netns_path(self.lab, node))
 
     def nsid(self, node: str, other: str) -> int | None:
         """The id (nsid) that the kernel uses in `node` for the namespace `other`; None if there is none."""
         body = struct.pack("=Bxxx", 0) + struct.pack("=HHI", 8, NETNSA_FD, self.fds[other])
-        for data, start, end in self.channels[node].ask(RTM_GETNSID, body):
+        for data, start, end in self.channels[node].request(RTM_GETNSID, body):
             place = attributes(data, start + 4, end).get(NETNSA_NSID)
             if place is not None:
                 return int(struct.unpack_from("=i", data, place[0])[0])
         return None
 
 
-def prepare() -> None:
+def prepare_netns_dir() -> None:
     """Create the directory of named namespaces as `ip netns` does: as a shared mount. Otherwise services with private
     mount namespaces would keep deleted namespaces alive."""
     directory = str(paths.netns_dir())
@@ -136,7 +136,7 @@ def prepare() -> None:
         mount(None, directory, None, MS_SHARED | MS_REC)
 
 
-def own_namespaces() -> frozenset[tuple[int, int]]:
+def host_namespaces() -> frozenset[tuple[int, int]]:
     """The namespaces that never belong to a lab: this process's own and init's, by device and inode."""
     found = set()
     for place in ("/proc/self/ns/net", "/proc/1/ns/net"):
@@ -156,7 +156,7 @@ def is_namespace(path: Path) -> bool:
         return False
 
 
-def remove(path: Path) -> bool:
+def unbind(path: Path) -> bool:
     """Unbind and unlink a namespace's name; returns whether there was one. Processes inside keep the namespace alive.
 
     Raises KernelError.
@@ -173,7 +173,7 @@ def remove(path: Path) -> bool:
     return True
 
 
-def raise_open_files() -> None:
+def raise_open_file_limit() -> None:
     """Raise the soft limit of open files to the hard limit: a lab needs two descriptors per namespace."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:

@@ -14,19 +14,19 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from labctl.kernel.namespaces.lab_namespaces import is_namespace, own_namespaces
+from labctl.kernel.namespaces.lab_namespaces import host_namespaces, is_namespace
 
-GRACE = 1.0  # seconds between SIGTERM and SIGKILL
+GRACE_S = 1.0  # seconds between SIGTERM and SIGKILL
 
 
 def find(paths: Iterable[Path]) -> tuple[int, ...]:
     """The ids of the processes in the namespaces bound to these files, without this process and its ancestors."""
-    return tuple(located(paths))
+    return tuple(find_with_path(paths))
 
 
-def located(paths: Iterable[Path]) -> dict[int, Path]:
+def find_with_path(paths: Iterable[Path]) -> dict[int, Path]:
     """As `find`, with the file that the namespace of each process is bound to."""
-    own, bound = own_namespaces(), {}
+    own, bound = host_namespaces(), {}
     for path in paths:
         if is_namespace(path):
             found_at = os.lstat(path)
@@ -35,15 +35,15 @@ def located(paths: Iterable[Path]) -> dict[int, Path]:
     return {pid: bound[home] for pid, home in _others() if home in bound} if bound else {}
 
 
-def here() -> tuple[int, ...]:
+def find_in_current_netns() -> tuple[int, ...]:
     """The ids of the processes in this thread's namespace (of any owner), without this process and its ancestors."""
     found = os.stat("/proc/thread-self/ns/net")
     return tuple(pid for pid, home in _others() if home == (found.st_dev, found.st_ino))
 
 
-def strangers() -> tuple[int, ...]:
+def find_outside_host() -> tuple[int, ...]:
     """The ids of all processes in any namespace other than the machine's own."""
-    own = own_namespaces()
+    own = host_namespaces()
     return tuple(pid for pid, home in _others() if home not in own)
 
 
@@ -60,7 +60,7 @@ def _others() -> Iterator[tuple[int, tuple[int, int]]]:
         yield int(name), (lives.st_dev, lives.st_ino)
 
 
-def end(pids: Iterable[int], grace: float = GRACE) -> None:
+def terminate(pids: Iterable[int], grace_s: float = GRACE_S) -> None:
     """End processes: send SIGTERM, wait `grace` seconds, then send SIGKILL and wait again. Returns early when all have
     ended."""
     handles = {}
@@ -73,7 +73,7 @@ def end(pids: Iterable[int], grace: float = GRACE) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
             for fd in handles:
                 _signal(fd, number)
-            _wait(handles, grace)
+            _wait(handles, grace_s)
     finally:
         for fd in handles:
             os.close(fd)
@@ -86,12 +86,12 @@ def _signal(fd: int, number: signal.Signals) -> None:
         pass
 
 
-def _wait(handles: dict[int, int], grace: float) -> None:
+def _wait(handles: dict[int, int], grace_s: float) -> None:
     """Wait at most `grace` seconds until all have ended; close the handles of those that have."""
     poll = select.poll()
     for fd in handles:
         poll.register(fd, select.POLLIN)
-    deadline = time.monotonic() + grace
+    deadline = time.monotonic() + grace_s
     while handles and (left := deadline - time.monotonic()) > 0:
         for fd, _ in poll.poll(left * 1000):
             poll.unregister(fd)

@@ -10,10 +10,10 @@ from pathlib import Path
 from labctl.core.scenario_types import Protocol
 from labctl.kernel.namespaces import occupants
 
-LISTENING = {"tcp": "0A", "udp": "07"}  # the state in /proc/net/tcp and udp of a socket that waits for clients
+LISTEN_STATES = {"tcp": "0A", "udp": "07"}  # the state in /proc/net/tcp and udp of a socket that waits for clients
 
 
-def claim(protocol: Protocol, port: int) -> int:
+def try_listen(protocol: Protocol, port: int) -> int:
     """Try to listen on a port of this thread's namespace, and close it again. Returns the errno, 0 for success."""
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
     with socket.socket(socket.AF_INET, kind) as sock:
@@ -28,10 +28,10 @@ def claim(protocol: Protocol, port: int) -> int:
     return 0
 
 
-def holders(path: Path, protocol: Protocol, port: int) -> tuple[str, ...]:
+def listening_processes(path: Path, protocol: Protocol, port: int) -> tuple[str, ...]:
     """The processes that listen on a port of this thread's namespace, bound to `path`: `web (process 4711)`."""
     sockets = _sockets(protocol, port)
-    return tuple(f"{_name(pid)} (process {pid})" for pid in occupants.find([path]) if sockets & _held(pid))
+    return tuple(f"{_name(pid)} (process {pid})" for pid in occupants.find([path]) if sockets & _open_sockets(pid))
 
 
 def _sockets(protocol: Protocol, port: int) -> set[str]:
@@ -40,12 +40,12 @@ def _sockets(protocol: Protocol, port: int) -> set[str]:
         with suppress(OSError), open(f"/proc/thread-self/net/{protocol}{family}") as file:
             for line in file.readlines()[1:]:
                 words = line.split()
-                if words[3] == LISTENING[protocol] and int(words[1].rpartition(":")[2], 16) == port:
+                if words[3] == LISTEN_STATES[protocol] and int(words[1].rpartition(":")[2], 16) == port:
                     found.add(f"socket:[{words[9]}]")
     return found
 
 
-def _held(pid: int) -> set[str]:
+def _open_sockets(pid: int) -> set[str]:
     found = set()
     with suppress(OSError):
         for name in os.listdir(f"/proc/{pid}/fd"):

@@ -24,9 +24,9 @@ from labctl.kernel.host.syscalls import (
     MS_REC,
     MS_SHARED,
     MS_SLAVE,
-    check,
     libc,
     mount,
+    raise_on_error,
     setns,
     umount,
     unshare,
@@ -41,10 +41,10 @@ __all__ = [
     "MS_REC",
     "MS_SHARED",
     "MS_SLAVE",
-    "Inside",
-    "check",
+    "NetnsThread",
     "libc",
     "mount",
+    "raise_on_error",
     "setns",
     "umount",
     "unshare",
@@ -53,7 +53,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-class Inside:
+class NetnsThread:
     """A thread for work inside namespaces. A context manager: leaving it ends the thread.
 
     `run(where, function, ...)` calls the function in that thread after entering `where`: a path, the file descriptor
@@ -68,7 +68,7 @@ class Inside:
         self._thread = threading.Thread(target=self._serve, name="inside", daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> Inside:
+    def __enter__(self) -> NetnsThread:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -79,10 +79,10 @@ class Inside:
         self._jobs.put(None)
         self._thread.join()
 
-    def run(self, where: int | str | Path | None, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    def run(self, netns: int | str | Path | None, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call `function(*args, **kwargs)` inside `where` and return its result."""
         future: Future[T] = Future()
-        self._jobs.put((future, where, lambda: function(*args, **kwargs)))
+        self._jobs.put((future, netns, lambda: function(*args, **kwargs)))
         return future.result()
 
     def _serve(self) -> None:
@@ -96,11 +96,11 @@ class Inside:
                 future.set_exception(error)
 
     @staticmethod
-    def _enter(where: int | str | Path) -> None:
-        if isinstance(where, int):
-            setns(where)
+    def _enter(netns: int | str | Path) -> None:
+        if isinstance(netns, int):
+            setns(netns)
             return
-        fd = os.open(where, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
         try:
             setns(fd)
         finally:

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 from labctl.core.observations import Flow
 from labctl.core.resources import IP
-from labctl.kernel.netlink.rtnetlink import attributes, messages
+from labctl.kernel.netlink.rtnetlink import attributes, iter_messages
 
 _NEW, _GET = 1 << 8, 1 << 8 | 1  # subsystem ctnetlink
 _REQUEST_DUMP = 0x301
 _DONE, _ERROR = 3, 2
 _STATES = {1: "SYN_SENT", 2: "SYN_RECV", 3: "ESTABLISHED", 7: "TIME_WAIT", 8: "CLOSE"}
-REPLIED = 2  # IPS_SEEN_REPLY
+IPS_SEEN_REPLY = 2  # IPS_SEEN_REPLY
 
 
 def flows(node: str, version: int) -> tuple[Flow, ...]:
@@ -32,7 +32,7 @@ def flows(node: str, version: int) -> tuple[Flow, ...]:
             sock.send(struct.pack("=IHHII", 16 + len(body), _GET, _REQUEST_DUMP, 1, 0) + body)
             while True:
                 data = sock.recv(1 << 18)
-                for kind, _, _, start, end in messages(data):
+                for kind, _, _, start, end in iter_messages(data):
                     if kind in (_DONE, _ERROR):
                         return tuple(found)
                     found += _flow(node, data, start + 4, end)
@@ -48,7 +48,7 @@ def _flow(node: str, data: bytes, start: int, end: int) -> Iterator[Flow]:
     if there is None or back is None:
         return
     status = int(struct.unpack_from("!I", data, top[3][0])[0]) if 3 in top else 0
-    state = "replied" if status & REPLIED else "unreplied"
+    state = "replied" if status & IPS_SEEN_REPLY else "unreplied"
     if 4 in top and 1 in (tcp := attributes(data, *top[4])):
         inner = attributes(data, *tcp[1])
         state = _STATES.get(data[inner[1][0]], state) if 1 in inner else state

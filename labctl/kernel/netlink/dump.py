@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv6Address
 from labctl.core.resources import IP
 from labctl.kernel.netlink import encoding
 from labctl.kernel.netlink.messages import AF_BRIDGE, AF_INET, AF_INET6, NTF_PROXY, PROTO_KERNEL
-from labctl.kernel.netlink.rtnetlink import Channel, attributes, text
+from labctl.kernel.netlink.rtnetlink import Channel, attribute_text, attributes
 
 _ifinfo = struct.Struct("=BxHiII")
 _ifaddr = struct.Struct("=BBBBI")
@@ -37,10 +37,10 @@ class RawLink:
     mtu: int = 0
     mac: str = ""
     master: int = 0
-    lower: int = 0
+    lower_index: int = 0
     lower_nsid: int | None = None
     kind: str = ""
-    data: tuple[bytes, int, int] | None = None
+    info_data: tuple[bytes, int, int] | None = None
     hairpin: bool = False
     isolated: bool = False
     addr_gen_mode: int | None = None
@@ -52,7 +52,7 @@ def links(channel: Channel) -> Iterator[RawLink]:
     for data, start, end in channel.dump(encoding.RTM_GETLINK, _LINKS):
         _, _, index, flags, _ = _ifinfo.unpack_from(data, start)
         found = attributes(data, start + 16, end)
-        link = RawLink(index, text(data, found[3]), flags)
+        link = RawLink(index, attribute_text(data, found[3]), flags)
         if (place := found.get(1)) is not None:
             link.mac = data[place[0] : place[1]].hex(":")
         if (place := found.get(4)) is not None:
@@ -60,7 +60,7 @@ def links(channel: Channel) -> Iterator[RawLink]:
         if (place := found.get(10)) is not None:
             link.master = _u32.unpack_from(data, place[0])[0]
         if (place := found.get(5)) is not None:
-            link.lower = _u32.unpack_from(data, place[0])[0]
+            link.lower_index = _u32.unpack_from(data, place[0])[0]
         if (place := found.get(37)) is not None:
             link.lower_nsid = _i32.unpack_from(data, place[0])[0]
         if (place := found.get(18)) is not None:
@@ -73,10 +73,10 @@ def links(channel: Channel) -> Iterator[RawLink]:
 def _linkinfo(link: RawLink, data: bytes, start: int, end: int) -> None:
     found = attributes(data, start, end)
     if 1 in found:
-        link.kind = text(data, found[1])
+        link.kind = attribute_text(data, found[1])
     if 2 in found:
-        link.data = (data, *found[2])
-    if 5 in found and text(data, found.get(4, (0, 0))) == "bridge":
+        link.info_data = (data, *found[2])
+    if 5 in found and attribute_text(data, found.get(4, (0, 0))) == "bridge":
         port = attributes(data, *found[5])
         link.hairpin = 4 in port and data[port[4][0]] != 0
         link.isolated = 33 in port and data[port[33][0]] != 0
@@ -106,7 +106,7 @@ class RawRoute:
     """One route as the kernel reports it."""
 
     family: int
-    length: int
+    prefix_len: int
     table: int
     proto: int
     scope: int
@@ -114,7 +114,7 @@ class RawRoute:
     flags: int
     dst: IP | None
     via: IP | None
-    index: int
+    oif: int
     metric: int
     src: IP | None
     mtu: int | None
@@ -196,8 +196,8 @@ class RawRule:
     dst: tuple[IP, int] | None
     iif: str | None
     oif: str | None
-    mark: int | None
-    mask: int | None
+    fwmark: int | None
+    fwmask: int | None
     flags: int
 
 
@@ -213,12 +213,12 @@ def rules(channel: Channel) -> Iterator[RawRule]:
             family, action, number.get(6, 0), number.get(15, table),
             (_ip(data, found[2]), src_len) if 2 in found else None,
             (_ip(data, found[1]), dst_len) if 1 in found else None,
-            text(data, found[3]) if 3 in found else None,
-            text(data, found[17]) if 17 in found else None,
+            attribute_text(data, found[3]) if 3 in found else None,
+            attribute_text(data, found[17]) if 17 in found else None,
             number.get(10), number.get(16), flags,
         )  # fmt: skip
 
 
-def _ip(data: bytes, place: tuple[int, int]) -> IP:
-    payload = data[place[0] : place[1]]
+def _ip(data: bytes, span: tuple[int, int]) -> IP:
+    payload = data[span[0] : span[1]]
     return IPv4Address(payload) if len(payload) == 4 else IPv6Address(payload[:16])

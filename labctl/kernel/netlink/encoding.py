@@ -27,7 +27,9 @@ REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
 REPLACE, EXCL, CREATE = 0x100, 0x200, 0x400
 
 Attrs = Sequence[tuple[str, Any]]
-_SHAPING = frozenset({"IFLA_INFO_KIND", "IFLA_INFO_SLAVE_KIND"})  # they decide how pyroute2 encodes other attributes
+_SHAPE_ATTRS = frozenset(
+    {"IFLA_INFO_KIND", "IFLA_INFO_SLAVE_KIND"}
+)  # they decide how pyroute2 encodes other attributes
 
 
 class U32(int):
@@ -59,7 +61,7 @@ def message_class(name: str) -> Any:
         del sys.modules["pyroute2"]
 
 
-def plain(name: str, kind: int, flags: int, fields: dict[str, Any], attrs: Attrs) -> bytes:
+def encode_with_pyroute2(name: str, kind: int, flags: int, fields: dict[str, Any], attrs: Attrs) -> bytes:
     """One message, encoded by pyroute2 alone: the slow reference for `encode`."""
     message = message_class(name)()
     for field, value in fields.items():
@@ -71,14 +73,14 @@ def plain(name: str, kind: int, flags: int, fields: dict[str, Any], attrs: Attrs
     return bytes(message.data)
 
 
-def encode(name: str, kind: int, flags: int, fields: dict[str, Any], attrs: Attrs) -> bytearray:
+def encode(name: str, message_type: int, flags: int, fields: dict[str, Any], attrs: Attrs) -> bytearray:
     """One message. Values of the types U32, Mac, IPv4Address and IPv6Address, and strings of four or more letters, are
     filled into the shape's template. Every other value is part of the shape."""
     values: list[bytes] = []
-    shape = (name, kind, flags, _shape_fields(fields, values), _shape(attrs, values))
+    shape = (name, message_type, flags, _shape_fields(fields, values), _shape(attrs, values))
     template = _templates.get(shape)
     if template is None:
-        template = _templates[shape] = _template(name, kind, flags, fields, attrs)
+        template = _templates[shape] = _template(name, message_type, flags, fields, attrs)
     data, holes = template
     message = bytearray(data)
     for (start, end), value in zip(holes, values, strict=True):
@@ -123,7 +125,7 @@ def _shape(attrs: Attrs, values: list[bytes]) -> tuple[Any, ...]:
         elif type(value) is dict:  # a message inside a message, such as a veth's peer
             inner = {key: item for key, item in value.items() if key != "attrs"}
             shape.append((name, _shape_fields(inner, values), _shape(value["attrs"], values)))
-        elif name not in _SHAPING and (leaf := _leaf(value)) is not None:
+        elif name not in _SHAPE_ATTRS and (leaf := _leaf(value)) is not None:
             values.append(leaf)
             shape.append((name, type(value), len(leaf)))
         else:
@@ -144,7 +146,7 @@ def _template(
         return made
 
     marked_fields = {key: sentinel(value) if type(value) is U32 else value for key, value in fields.items()}
-    data = plain(name, kind, flags, marked_fields, _mark(attrs, sentinel))
+    data = encode_with_pyroute2(name, kind, flags, marked_fields, _with_sentinels(attrs, sentinel))
     holes = []
     for mark in sentinels:
         start = data.find(mark)
@@ -154,17 +156,17 @@ def _template(
     return data, tuple(holes)
 
 
-def _mark(attrs: Attrs, sentinel: Callable[[Any], Any]) -> list[tuple[str, Any]]:
+def _with_sentinels(attrs: Attrs, sentinel: Callable[[Any], Any]) -> list[tuple[str, Any]]:
     marked: list[tuple[str, Any]] = []
     for name, value in attrs:
         if type(value) is list:
-            marked.append((name, _mark(value, sentinel)))
+            marked.append((name, _with_sentinels(value, sentinel)))
         elif type(value) is dict:
             inner = {
                 key: sentinel(item) if type(item) is U32 else item for key, item in value.items() if key != "attrs"
             }
-            marked.append((name, {**inner, "attrs": _mark(value["attrs"], sentinel)}))
-        elif name not in _SHAPING and _leaf(value) is not None:
+            marked.append((name, {**inner, "attrs": _with_sentinels(value["attrs"], sentinel)}))
+        elif name not in _SHAPE_ATTRS and _leaf(value) is not None:
             marked.append((name, sentinel(value)))
         else:
             marked.append((name, value))

@@ -12,15 +12,15 @@ from labctl.kernel.netlink.rtnetlink import Refusal
 
 def fail(item: Resource, cause: str, hint: str = "", number: int = 0, verb: str = "add") -> NoReturn:
     """Raise a KernelError with the verb, the object, its namespace and the cause."""
-    from labctl.render.resources import line
+    from labctl.render.resources import resource_line
 
-    raise KernelError(f"cannot {verb} {line(item)} in {item.ns}: {cause}", hint, number)
+    raise KernelError(f"cannot {verb} {resource_line(item)} in {item.ns}: {cause}", hint, number)
 
 
 def fail_refused(refusal: Refusal) -> NoReturn:
     """Raise a KernelError for a netlink message that the kernel refused; its tag is (verb, object)."""
     verb, item = refusal.tag
-    fail(item, str(refusal), refused(item, refusal.errno), refusal.errno, verb)
+    fail(item, str(refusal), hint_for(item, refusal.errno), refusal.errno, verb)
 
 
 def fail_sysctl(item: Sysctl, error: OSError) -> NoReturn:
@@ -33,7 +33,7 @@ def fail_sysctl(item: Sysctl, error: OSError) -> NoReturn:
     fail(item, error.strerror or str(error), hint, error.errno or 0, "set")
 
 
-def refused(item: Resource, number: int) -> str:
+def hint_for(item: Resource, number: int) -> str:
     """The hint for an errno; "" if there is none."""
     if isinstance(item, Route) and number == errno.ENETUNREACH:
         return f"{item.ns} has no address in the network of {item.via}; add `onlink`, or first a route to {item.via}"

@@ -18,7 +18,7 @@ from labctl.core.diff import Change
 from labctl.core.resources import IpSet
 from labctl.errors import KernelError
 from labctl.kernel.netlink.encoding import message_class
-from labctl.kernel.netlink.rtnetlink import attributes, messages, text
+from labctl.kernel.netlink.rtnetlink import attribute_text, attributes, iter_messages
 
 _NETLINK_NETFILTER, _SUBSYSTEM, _PROTOCOL = 12, 6, 6
 _CREATE, _DESTROY, _LIST, _ADD, _DEL = 2, 3, 7, 9, 10
@@ -31,7 +31,7 @@ _ERRORS = {4097: "another protocol version", 4098: "no such set type", 4101: "a 
            4104: "a prefix length that the set cannot hold", 4108: "rules use it"}  # fmt: skip
 
 
-def read(ns: str) -> tuple[IpSet, ...]:
+def read_sets(ns: str) -> tuple[IpSet, ...]:
     """Every set of this thread's namespace, with `ns` as the name of the namespace. Without the module ip_set there
     are none; a request would load it."""
     if not os.path.exists("/sys/module/ip_set"):
@@ -43,8 +43,8 @@ def read(ns: str) -> tuple[IpSet, ...]:
             for data, start, end in _answers(asking):
                 found = attributes(data, start + 4, end)
                 if _SETNAME in found:
-                    name = text(data, found[_SETNAME])
-                    kind = text(data, found[_TYPENAME]) if _TYPENAME in found else ""
+                    name = attribute_text(data, found[_SETNAME])
+                    kind = attribute_text(data, found[_TYPENAME]) if _TYPENAME in found else ""
                     _, known = members.setdefault(name, (kind, []))
                     known += _members(data, *found[_ADT], kind) if _ADT in found else ()
     except OSError:
@@ -109,11 +109,11 @@ def _members(data: bytes, start: int, end: int, kind: str) -> Iterator[str]:
         start += (length + 3) & ~3
 
 
-def _do(asking: socket.socket, ns: str, one: IpSet, command: int, attrs: list[tuple[str, Any]]) -> None:
+def _do(sock: socket.socket, ns: str, one: IpSet, command: int, attrs: list[tuple[str, Any]]) -> None:
     flags = _REQUEST | _ACK | (_EXCL | _CREATED if command == _CREATE else 0)
-    asking.send(_message(command, flags, 1, [("IPSET_ATTR_SETNAME", one.name), *attrs]))
-    data = asking.recv(1 << 16)
-    for kind, _, _, start, _ in messages(data):
+    sock.send(_message(command, flags, 1, [("IPSET_ATTR_SETNAME", one.name), *attrs]))
+    data = sock.recv(1 << 16)
+    for kind, _, _, start, _ in iter_messages(data):
         code = -struct.unpack_from("=i", data, start)[0] if kind == _ERROR else 0
         if code:
             verb = {_CREATE: "add", _DESTROY: "remove"}.get(command, "change")
@@ -136,10 +136,10 @@ def _class() -> Any:
     return importlib.import_module("pyroute2.netlink.nfnetlink.ipset").ipset_msg
 
 
-def _answers(asking: socket.socket) -> Iterator[tuple[bytes, int, int]]:
+def _answers(sock: socket.socket) -> Iterator[tuple[bytes, int, int]]:
     while True:
-        data = asking.recv(1 << 18)
-        for kind, _, _, start, end in messages(data):
+        data = sock.recv(1 << 18)
+        for kind, _, _, start, end in iter_messages(data):
             if kind in (_DONE, _ERROR):
                 return
             yield data, start, end

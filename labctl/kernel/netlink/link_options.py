@@ -18,56 +18,56 @@ Form = Literal["u8", "u16", "u32", "be16", "ip", "dev", "word", "flag"]
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
+class LinkOption:
     """One option: the name of its attribute in pyroute2, its number in the kernel, and its form."""
 
     name: str
     number: int
     form: Form
-    words: tuple[str, ...] = ()  # for the form `word`: the words that the numbers 0, 1, ... mean
+    names: tuple[str, ...] = ()  # for the form `word`: the words that the numbers 0, 1, ... mean
 
 
 _MACVLAN = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8, "source": 16}
 _ON = ("off", "on")
 
-OPTIONS: dict[str, dict[str, Option]] = {
+OPTIONS: dict[str, dict[str, LinkOption]] = {
     "vxlan": {
-        "id": Option("IFLA_VXLAN_ID", 1, "u32"),
-        "remote": Option("IFLA_VXLAN_GROUP", 2, "ip"),
-        "dev": Option("IFLA_VXLAN_LINK", 3, "dev"),
-        "local": Option("IFLA_VXLAN_LOCAL", 4, "ip"),
-        "ttl": Option("IFLA_VXLAN_TTL", 5, "u8"),
-        "learning": Option("IFLA_VXLAN_LEARNING", 7, "word", _ON),
-        "ageing": Option("IFLA_VXLAN_AGEING", 8, "u32"),
-        "proxy": Option("IFLA_VXLAN_PROXY", 11, "word", _ON),
-        "rsc": Option("IFLA_VXLAN_RSC", 12, "word", _ON),
-        "l2miss": Option("IFLA_VXLAN_L2MISS", 13, "word", _ON),
-        "l3miss": Option("IFLA_VXLAN_L3MISS", 14, "word", _ON),
-        "dstport": Option("IFLA_VXLAN_PORT", 15, "be16"),
-        "external": Option("IFLA_VXLAN_COLLECT_METADATA", 25, "word", _ON),
+        "id": LinkOption("IFLA_VXLAN_ID", 1, "u32"),
+        "remote": LinkOption("IFLA_VXLAN_GROUP", 2, "ip"),
+        "dev": LinkOption("IFLA_VXLAN_LINK", 3, "dev"),
+        "local": LinkOption("IFLA_VXLAN_LOCAL", 4, "ip"),
+        "ttl": LinkOption("IFLA_VXLAN_TTL", 5, "u8"),
+        "learning": LinkOption("IFLA_VXLAN_LEARNING", 7, "word", _ON),
+        "ageing": LinkOption("IFLA_VXLAN_AGEING", 8, "u32"),
+        "proxy": LinkOption("IFLA_VXLAN_PROXY", 11, "word", _ON),
+        "rsc": LinkOption("IFLA_VXLAN_RSC", 12, "word", _ON),
+        "l2miss": LinkOption("IFLA_VXLAN_L2MISS", 13, "word", _ON),
+        "l3miss": LinkOption("IFLA_VXLAN_L3MISS", 14, "word", _ON),
+        "dstport": LinkOption("IFLA_VXLAN_PORT", 15, "be16"),
+        "external": LinkOption("IFLA_VXLAN_COLLECT_METADATA", 25, "word", _ON),
     },
     "bridge": {
-        "ageing_time": Option("IFLA_BR_AGEING_TIME", 4, "u32"),
-        "stp_state": Option("IFLA_BR_STP_STATE", 5, "u32"),
-        "vlan_filtering": Option("IFLA_BR_VLAN_FILTERING", 7, "u8"),
-        "mcast_snooping": Option("IFLA_BR_MCAST_SNOOPING", 23, "u8"),
-        "vlan_default_pvid": Option("IFLA_BR_VLAN_DEFAULT_PVID", 39, "u16"),
+        "ageing_time": LinkOption("IFLA_BR_AGEING_TIME", 4, "u32"),
+        "stp_state": LinkOption("IFLA_BR_STP_STATE", 5, "u32"),
+        "vlan_filtering": LinkOption("IFLA_BR_VLAN_FILTERING", 7, "u8"),
+        "mcast_snooping": LinkOption("IFLA_BR_MCAST_SNOOPING", 23, "u8"),
+        "vlan_default_pvid": LinkOption("IFLA_BR_VLAN_DEFAULT_PVID", 39, "u16"),
     },
-    "macvlan": {"dev": Option("", 0, "dev"), "mode": Option("IFLA_MACVLAN_MODE", 1, "u32")},
-    "vlan": {"dev": Option("", 0, "dev"), "id": Option("IFLA_VLAN_ID", 1, "u16")},
-    "ipvlan": {"dev": Option("", 0, "dev"), "mode": Option("IFLA_IPVLAN_MODE", 1, "u16")},
+    "macvlan": {"dev": LinkOption("", 0, "dev"), "mode": LinkOption("IFLA_MACVLAN_MODE", 1, "u32")},
+    "vlan": {"dev": LinkOption("", 0, "dev"), "id": LinkOption("IFLA_VLAN_ID", 1, "u16")},
+    "ipvlan": {"dev": LinkOption("", 0, "dev"), "mode": LinkOption("IFLA_IPVLAN_MODE", 1, "u16")},
     "ipip": {
-        "dev": Option("IFLA_IPIP_LINK", 1, "dev"),
-        "local": Option("IFLA_IPIP_LOCAL", 2, "ip"),
-        "remote": Option("IFLA_IPIP_REMOTE", 3, "ip"),
-        "ttl": Option("IFLA_IPIP_TTL", 4, "u8"),
+        "dev": LinkOption("IFLA_IPIP_LINK", 1, "dev"),
+        "local": LinkOption("IFLA_IPIP_LOCAL", 2, "ip"),
+        "remote": LinkOption("IFLA_IPIP_REMOTE", 3, "ip"),
+        "ttl": LinkOption("IFLA_IPIP_TTL", 4, "u8"),
     },
     "geneve": {
-        "id": Option("IFLA_GENEVE_ID", 1, "u32"),
-        "remote": Option("IFLA_GENEVE_REMOTE", 2, "ip"),
-        "ttl": Option("IFLA_GENEVE_TTL", 3, "u8"),
-        "dstport": Option("IFLA_GENEVE_PORT", 5, "be16"),
-        "external": Option("IFLA_GENEVE_COLLECT_METADATA", 6, "flag"),
+        "id": LinkOption("IFLA_GENEVE_ID", 1, "u32"),
+        "remote": LinkOption("IFLA_GENEVE_REMOTE", 2, "ip"),
+        "ttl": LinkOption("IFLA_GENEVE_TTL", 3, "u8"),
+        "dstport": LinkOption("IFLA_GENEVE_PORT", 5, "be16"),
+        "external": LinkOption("IFLA_GENEVE_COLLECT_METADATA", 6, "flag"),
     },
     "tun": {},
     "dummy": {},
@@ -97,14 +97,14 @@ def info_data(kind: str, options: Iterable[tuple[str, str]], index_of: Any) -> l
     return attrs
 
 
-def _attribute(kind: str, word: str, option: Option, text: str, index_of: Any) -> tuple[str, Any]:
+def _attribute(kind: str, word: str, option: LinkOption, text: str, index_of: Any) -> tuple[str, Any]:
     if option.form == "ip":
         value: IPv4Address | IPv6Address = ip_address(text)
         return (_INET6.get(option.name, option.name) if value.version == 6 else option.name), value
     if option.form == "dev":
         return option.name, U32(index_of(text))
     if option.form == "word":
-        return option.name, option.words.index(text)
+        return option.name, option.names.index(text)
     if option.form == "flag":
         return option.name, True  # a flag has no value: the attribute is present or absent
     if word == "mode" and kind in _MODES:
@@ -126,14 +126,14 @@ def read_options(kind: str, data: bytes, start: int, end: int, name_of: Any) -> 
     return tuple(options)
 
 
-def _text(kind: str, word: str, option: Option, payload: bytes, name_of: Any) -> str:
+def _text(kind: str, word: str, option: LinkOption, payload: bytes, name_of: Any) -> str:
     if option.form == "ip":
         return str(ip_address(payload))
     number = int.from_bytes(payload, "big" if option.form == "be16" else _ORDER)
     if option.form == "dev":
         return str(name_of(number))
     if option.form == "word":
-        return option.words[min(number, 1)]
+        return option.names[min(number, 1)]
     if option.form == "flag":
         return "on"
     if word == "mode" and kind in _MODES:

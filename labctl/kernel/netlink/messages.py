@@ -10,11 +10,11 @@ from labctl.core.resources import IP, Address, Fdb, Link, Neighbour, Route, Rule
 from labctl.kernel.netlink import encoding
 from labctl.kernel.netlink.encoding import ACK, CREATE, EXCL, REPLACE, REQUEST, U32, Mac, encode
 from labctl.kernel.netlink.link_options import info_data
-from labctl.kernel.netlink.rtnetlink import packed
+from labctl.kernel.netlink.rtnetlink import encode_attribute
 
-ADD = REQUEST | ACK | CREATE | EXCL
-PUT = REQUEST | ACK | CREATE | REPLACE
-SET = REQUEST | ACK
+CREATE_FLAGS = REQUEST | ACK | CREATE | EXCL
+REPLACE_FLAGS = REQUEST | ACK | CREATE | REPLACE
+ACK_FLAGS = REQUEST | ACK
 APPEND = 0x800
 
 AF_INET, AF_INET6, AF_BRIDGE = 2, 10, 7
@@ -44,7 +44,9 @@ def family(version: int) -> int:
     return AF_INET if version == 4 else AF_INET6
 
 
-_GIVEN = {("vlan_filtering", "0")}  # a new link has this anyway; a kernel without the feature refuses the option
+_DEFAULT_OPTIONS = {
+    ("vlan_filtering", "0")
+}  # a new link has this anyway; a kernel without the feature refuses the option
 
 
 def create_link(
@@ -56,7 +58,7 @@ def create_link(
         attrs.append(("IFLA_MTU", link.mtu))
     if link.mac is not None:
         attrs.append(("IFLA_ADDRESS", Mac(link.mac)))
-    if link.master is not None and link.born in (None, link.ns):  # else the bridge is in another namespace
+    if link.master is not None and link.link_netns in (None, link.ns):  # else the bridge is in another namespace
         attrs.append(("IFLA_MASTER", U32(index_of(link.master))))
     lower = dict(link.options).get("dev")
     if lower is not None and link.kind != "vxlan":
@@ -64,12 +66,12 @@ def create_link(
     info: list[tuple[str, Any]] = [("IFLA_INFO_KIND", link.kind)]
     if peer is not None:
         info.append(("IFLA_INFO_DATA", [("VETH_INFO_PEER", _peer(peer, peer_index, peer_fd))]))
-    elif data := info_data(link.kind, [pair for pair in link.options if pair not in _GIVEN], index_of):
+    elif data := info_data(link.kind, [pair for pair in link.options if pair not in _DEFAULT_OPTIONS], index_of):
         info.append(("IFLA_INFO_DATA", data))
     attrs.append(("IFLA_LINKINFO", info))
-    if link.born not in (None, link.ns) and peer_fd is not None:
+    if link.link_netns not in (None, link.ns) and peer_fd is not None:
         attrs.append(("IFLA_NET_NS_FD", U32(peer_fd)))
-    return encode("ifinfmsg", encoding.RTM_NEWLINK, ADD, {"index": U32(index)}, attrs)
+    return encode("ifinfmsg", encoding.RTM_NEWLINK, CREATE_FLAGS, {"index": U32(index)}, attrs)
 
 
 def _peer(peer: Link, index: int, fd: int | None) -> dict[str, Any]:
@@ -85,14 +87,14 @@ def _peer(peer: Link, index: int, fd: int | None) -> dict[str, Any]:
 
 def delete_link(index: int) -> bytearray:
     """Delete a link; the peer of a veth is deleted with it."""
-    return encode("ifinfmsg", encoding.RTM_DELLINK, SET, {"index": U32(index)}, [])
+    return encode("ifinfmsg", encoding.RTM_DELLINK, ACK_FLAGS, {"index": U32(index)}, [])
 
 
 def autoconf(index: int, on: bool) -> bytearray:
     """IPv6 autoconfiguration of a link: addr_gen_mode eui64 or none. Send it before the link goes up, in a separate
     message: the kernel applies the flags of a message before this attribute."""
     mode = [("AF_INET6", [("IFLA_INET6_ADDR_GEN_MODE", 0 if on else 1)])]
-    return encode("ifinfmsg", encoding.RTM_NEWLINK, SET, {"index": U32(index)}, [("IFLA_AF_SPEC", mode)])
+    return encode("ifinfmsg", encoding.RTM_NEWLINK, ACK_FLAGS, {"index": U32(index)}, [("IFLA_AF_SPEC", mode)])
 
 
 def flags(index: int, *, up: bool, promisc: bool = False, arp: bool | None = None) -> bytearray:
@@ -102,26 +104,26 @@ def flags(index: int, *, up: bool, promisc: bool = False, arp: bool | None = Non
         "flags": (IFF_UP if up else 0) | (IFF_PROMISC if promisc else 0) | (IFF_NOARP if arp is False else 0),
         "change": IFF_UP | IFF_PROMISC | (0 if arp is None else IFF_NOARP),
     }
-    return encode("ifinfmsg", encoding.RTM_NEWLINK, SET, fields, [])
+    return encode("ifinfmsg", encoding.RTM_NEWLINK, ACK_FLAGS, fields, [])
 
 
 def attribute(index: int, name: str, value: Any) -> bytearray:
     """Set one attribute of a link: IFLA_MTU, IFLA_ADDRESS, IFLA_MASTER (0: no master)."""
-    return encode("ifinfmsg", encoding.RTM_NEWLINK, SET, {"index": U32(index)}, [(name, value)])
+    return encode("ifinfmsg", encoding.RTM_NEWLINK, ACK_FLAGS, {"index": U32(index)}, [(name, value)])
 
 
-def port(index: int, *, hairpin: bool, isolated: bool) -> bytearray:
+def bridge_port(index: int, *, hairpin: bool, isolated: bool) -> bytearray:
     """Set the flags of a bridge port: `hairpin` (it may send a frame back out where it came in) and `isolated` (no
     frames between it and other isolated ports)."""
     values = [("IFLA_BRPORT_MODE", int(hairpin)), ("IFLA_BRPORT_ISOLATED", int(isolated))]
     data = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", values)]
-    return encode("ifinfmsg", encoding.RTM_NEWLINK, SET, {"index": U32(index)}, [("IFLA_LINKINFO", data)])
+    return encode("ifinfmsg", encoding.RTM_NEWLINK, ACK_FLAGS, {"index": U32(index)}, [("IFLA_LINKINFO", data)])
 
 
 def kind_options(link: Link, index: int, index_of: IndexOf) -> bytearray:
     """Set the options of the link's kind on a link that exists already."""
     info = [("IFLA_INFO_KIND", link.kind), ("IFLA_INFO_DATA", info_data(link.kind, link.options, index_of))]
-    return encode("ifinfmsg", encoding.RTM_NEWLINK, SET, {"index": U32(index)}, [("IFLA_LINKINFO", info)])
+    return encode("ifinfmsg", encoding.RTM_NEWLINK, ACK_FLAGS, {"index": U32(index)}, [("IFLA_LINKINFO", info)])
 
 
 def address(item: Address, index: int, *, delete: bool = False, bare: bool = False) -> bytearray:
@@ -145,10 +147,10 @@ def address(item: Address, index: int, *, delete: bool = False, bare: bool = Fal
     elif item.addr.network.prefixlen < 31 and not ip.is_loopback:
         attrs.append(("IFA_BROADCAST", item.addr.network.broadcast_address))
     kind = encoding.RTM_DELADDR if delete else encoding.RTM_NEWADDR
-    return encode("ifaddrmsg", kind, SET if delete else ADD, fields, attrs)
+    return encode("ifaddrmsg", kind, ACK_FLAGS if delete else CREATE_FLAGS, fields, attrs)
 
 
-def connected(item: Address, index: int, *, delete: bool) -> bytearray:
+def connected_route(item: Address, index: int, *, delete: bool) -> bytearray:
     """Remove or restore the kernel's own route to an address's prefix."""
     network = item.addr.network
     four = network.version == 4
@@ -163,7 +165,11 @@ def connected(item: Address, index: int, *, delete: bool) -> bytearray:
     attrs: list[tuple[str, Any]] = [("RTA_DST", network.network_address), ("RTA_OIF", U32(index))]
     attrs.append(("RTA_PREFSRC", item.addr.ip) if four else ("RTA_PRIORITY", 256))
     return encode(
-        "rtmsg", encoding.RTM_DELROUTE if delete else encoding.RTM_NEWROUTE, SET if delete else PUT, fields, attrs
+        "rtmsg",
+        encoding.RTM_DELROUTE if delete else encoding.RTM_NEWROUTE,
+        ACK_FLAGS if delete else REPLACE_FLAGS,
+        fields,
+        attrs,
     )
 
 
@@ -179,7 +185,11 @@ def neighbour(item: Neighbour, index: int, *, delete: bool = False) -> bytearray
     if item.mac is not None and not item.proxy:
         attrs.append(("NDA_LLADDR", Mac(item.mac)))
     return encode(
-        "ndmsg", encoding.RTM_DELNEIGH if delete else encoding.RTM_NEWNEIGH, SET if delete else PUT, fields, attrs
+        "ndmsg",
+        encoding.RTM_DELNEIGH if delete else encoding.RTM_NEWNEIGH,
+        ACK_FLAGS if delete else REPLACE_FLAGS,
+        fields,
+        attrs,
     )
 
 
@@ -198,11 +208,11 @@ def fdb(item: Fdb, index: int, *, delete: bool = False) -> bytearray:
     # a VXLAN device may have several destinations for the all-zero MAC, so append; other entries (learned) are replaced
     put = REQUEST | ACK | CREATE | (APPEND if tunnel and set(item.mac) <= set("0:") else REPLACE)
     return encode(
-        "ndmsg", encoding.RTM_DELNEIGH if delete else encoding.RTM_NEWNEIGH, SET if delete else put, fields, attrs
+        "ndmsg", encoding.RTM_DELNEIGH if delete else encoding.RTM_NEWNEIGH, ACK_FLAGS if delete else put, fields, attrs
     )
 
 
-def no_route(item: Route, index: int | None, *, bare: bool = False) -> bytearray:
+def delete_route(item: Route, index: int | None, *, bare: bool = False) -> bytearray:
     """Remove a route of any protocol and scope. `bare` gives neither gateway nor device: the kernel requires that for
     a route with several nexthops or with a nexthop object."""
     fields = {
@@ -221,7 +231,7 @@ def no_route(item: Route, index: int | None, *, bare: bool = False) -> bytearray
         attrs.append(("RTA_PRIORITY", item.metric))
     if item.table > 255:
         attrs.append(("RTA_TABLE", item.table))
-    return encode("rtmsg", encoding.RTM_DELROUTE, SET, fields, attrs)
+    return encode("rtmsg", encoding.RTM_DELROUTE, ACK_FLAGS, fields, attrs)
 
 
 def _nexthop(item: Route, index: int | None) -> list[tuple[str, Any]]:
@@ -266,14 +276,16 @@ def route(item: Route, index: int | None, *, replace: bool = False) -> bytearray
         attrs.append(("RTA_TABLE", item.table))
     if item.mtu is not None:
         attrs.append(("RTA_METRICS", [("RTAX_MTU", item.mtu)]))
-    message = encode("rtmsg", encoding.RTM_NEWROUTE, PUT if replace else ADD, fields, attrs)
-    return message if item.encap is None else _encapsulated(message, *item.encap)
+    message = encode("rtmsg", encoding.RTM_NEWROUTE, REPLACE_FLAGS if replace else CREATE_FLAGS, fields, attrs)
+    return message if item.encap is None else _with_encap(message, *item.encap)
 
 
-def _encapsulated(message: bytearray, number: int, far: IP) -> bytearray:
+def _with_encap(message: bytearray, number: int, far: IP) -> bytearray:
     """A route with an encapsulation (`encap ip id NUMBER dst FAR`), which pyroute2 cannot encode."""
-    inner = packed(LWTUNNEL_IP_ID, struct.pack(">Q", number)) + packed(LWTUNNEL_IP_DST, far.packed)
-    message += packed(RTA_ENCAP | NESTED, inner) + packed(RTA_ENCAP_TYPE, struct.pack("=H", LWTUNNEL_IP))
+    inner = encode_attribute(LWTUNNEL_IP_ID, struct.pack(">Q", number)) + encode_attribute(LWTUNNEL_IP_DST, far.packed)
+    message += encode_attribute(RTA_ENCAP | NESTED, inner) + encode_attribute(
+        RTA_ENCAP_TYPE, struct.pack("=H", LWTUNNEL_IP)
+    )
     message[:4] = struct.pack("=I", len(message))
     return message
 
@@ -301,5 +313,9 @@ def rule(item: Rule, *, delete: bool = False) -> bytearray:
     if item.mark is not None:
         attrs += [("FRA_FWMARK", item.mark), ("FRA_FWMASK", item.mask if item.mask is not None else 0xFFFFFFFF)]
     return encode(
-        "fibmsg", encoding.RTM_DELRULE if delete else encoding.RTM_NEWRULE, SET if delete else ADD, fields, attrs
+        "fibmsg",
+        encoding.RTM_DELRULE if delete else encoding.RTM_NEWRULE,
+        ACK_FLAGS if delete else CREATE_FLAGS,
+        fields,
+        attrs,
     )

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 
 from labctl.errors import KernelError
-from labctl.kernel.netlink.rtnetlink import attributes, messages
+from labctl.kernel.netlink.rtnetlink import attributes, iter_messages
 
 FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 _NETLINK_NETFILTER = 12
@@ -38,7 +38,7 @@ def tables() -> tuple[tuple[str, str], ...]:
             asking.send(_message(_GETTABLE, _REQUEST | _DUMP, 1, struct.pack("=BBH", 0, 0, 0)))
             while True:
                 data = asking.recv(1 << 16)
-                for kind, _, _, start, end in messages(data):
+                for kind, _, _, start, end in iter_messages(data):
                     if kind in (_DONE, _ERROR):
                         return tuple(found)
                     if kind == _NEWTABLE and (place := attributes(data, start + 4, end).get(1)) is not None:
@@ -58,13 +58,13 @@ def remove(ns: str, family: str, name: str) -> None:
         begin, end = (_message(kind, _REQUEST, 0, marks) for kind in (_BATCH_BEGIN, _BATCH_END))
         asking.send(begin + _message(_DELTABLE, _REQUEST | _ACK, 1, body) + end)
         data = asking.recv(1 << 16)
-    for kind, _, sequence, start, _ in messages(data):
+    for kind, _, sequence, start, _ in iter_messages(data):
         code = struct.unpack_from("=i", data, start)[0] if kind == _ERROR and sequence == 1 else 0
         if code:
             raise KernelError(f"cannot remove nft table {family} {name} in {ns}: {os.strerror(-code)}", errno=-code)
 
 
-def extension(feature: str) -> str:
+def extension_problem(feature: str) -> str:
     """Why iptables-nft has no such match or target (`-m set`, `-j NFLOG`), or "". The request goes to nft_compat, which
     knows the extensions of xtables. A kernel without nft_compat has no iptables-nft at all; this function does not
     report that."""
@@ -79,11 +79,11 @@ def extension(feature: str) -> str:
     return "the kernel's nft_compat does not know it" if codes == {errno.ENOENT} else ""
 
 
-def _codes(asking: socket.socket) -> Iterator[int]:
+def _codes(sock: socket.socket) -> Iterator[int]:
     """The errno, or 0, at the end of a reply."""
     while True:
-        data = asking.recv(1 << 16)
-        for kind, _, _, start, _ in messages(data):
+        data = sock.recv(1 << 16)
+        for kind, _, _, start, _ in iter_messages(data):
             if kind == _ERROR:
                 yield -struct.unpack_from("=i", data, start)[0]
                 return

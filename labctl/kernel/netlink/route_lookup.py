@@ -12,10 +12,10 @@ import os
 import socket
 import struct
 
-from labctl.core.observations import Lookup, RouteInput
+from labctl.core.observations import RouteLookup, RouteQuery
 from labctl.core.resources import IP
 from labctl.kernel.netlink.messages import AF_INET, AF_INET6, ROUTE_KIND
-from labctl.kernel.netlink.rtnetlink import attributes, messages, packed
+from labctl.kernel.netlink.rtnetlink import attributes, encode_attribute, iter_messages
 
 GETROUTE, NEWROUTE, ERROR = 26, 24, 2
 LOOKUP_TABLE, FIB_MATCH = 0x1000, 0x2000
@@ -24,35 +24,35 @@ _head = struct.Struct("=IHHII")
 _rtmsg = struct.Struct("=BBBBBBBBI")
 
 
-def ask(wanted: RouteInput, mark: int = 0) -> Lookup:
+def look_up_route(query: RouteQuery, fwmark: int = 0) -> RouteLookup:
     """The answer of this thread's namespace. An error of the kernel is an answer, too (`Lookup.error`)."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as sock:
         sock.settimeout(1)
-        base = Lookup(wanted.node, wanted.dst, wanted.src, wanted.iif, mark)
+        base = RouteLookup(query.node, query.dst, query.src, query.iif, fwmark)
         try:
-            sock.send(_question(wanted, mark))
+            sock.send(_request(query, fwmark))
             data = sock.recv(1 << 16)
         except OSError as error:
-            return _refused(base, error.errno or 0)
-    for kind, _, _, start, end in messages(data):
+            return _with_error(base, error.errno or 0)
+    for kind, _, _, start, end in iter_messages(data):
         if kind == ERROR:
-            return _refused(base, -struct.unpack_from("=i", data, start)[0])
+            return _with_error(base, -struct.unpack_from("=i", data, start)[0])
         if kind == NEWROUTE:
             return _answer(base, data, start, end)
     return base
 
 
-def _question(wanted: RouteInput, mark: int) -> bytes:
-    family = AF_INET if wanted.dst.version == 4 else AF_INET6
-    length = wanted.dst.max_prefixlen
-    body = _rtmsg.pack(family, length, length if wanted.src is not None else 0, 0, 0, 0, 0, 0, LOOKUP_TABLE | FIB_MATCH)
-    body += packed(1, wanted.dst.packed)
-    if wanted.src is not None:
-        body += packed(2, wanted.src.packed)
-    if wanted.iif is not None:
-        body += packed(3, struct.pack("=I", _index(wanted.iif)))
-    if mark:
-        body += packed(16, struct.pack("=I", mark))
+def _request(query: RouteQuery, fwmark: int) -> bytes:
+    family = AF_INET if query.dst.version == 4 else AF_INET6
+    length = query.dst.max_prefixlen
+    body = _rtmsg.pack(family, length, length if query.src is not None else 0, 0, 0, 0, 0, 0, LOOKUP_TABLE | FIB_MATCH)
+    body += encode_attribute(1, query.dst.packed)
+    if query.src is not None:
+        body += encode_attribute(2, query.src.packed)
+    if query.iif is not None:
+        body += encode_attribute(3, struct.pack("=I", _index(query.iif)))
+    if fwmark:
+        body += encode_attribute(16, struct.pack("=I", fwmark))
     return _head.pack(16 + len(body), GETROUTE, 1, 1, 0) + body
 
 
@@ -63,13 +63,13 @@ def _index(device: str) -> int:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from None
 
 
-def _refused(base: Lookup, number: int) -> Lookup:
+def _with_error(base: RouteLookup, number: int) -> RouteLookup:
     from dataclasses import replace
 
     return replace(base, error=errno.errorcode.get(number, str(number)))
 
 
-def _answer(base: Lookup, data: bytes, start: int, end: int) -> Lookup:
+def _answer(base: RouteLookup, data: bytes, start: int, end: int) -> RouteLookup:
     from dataclasses import replace
 
     _, length, _, _, table, _, _, kind, _ = _rtmsg.unpack_from(data, start)

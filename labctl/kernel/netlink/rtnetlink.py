@@ -63,28 +63,28 @@ class Channel:
                 self._sequence += 1
                 message[8:12] = self._sequence.to_bytes(4, "little" if _LITTLE else "big")
             self._socket.send(b"".join(message for message, _ in batch))
-            refused += self._acknowledged(batch, first)
+            refused += self._wait_for_acks(batch, first)
         return refused
 
-    def _acknowledged(self, batch: list[tuple[bytearray, Any]], first: int) -> Iterator[Refusal]:
+    def _wait_for_acks(self, batch: list[tuple[bytearray, Any]], first: int) -> Iterator[Refusal]:
         open_ = len(batch)
         while open_:
             data = self._socket.recv(1 << 18)
-            for kind, flags, sequence, start, end in messages(data):
+            for kind, flags, sequence, start, end in iter_messages(data):
                 index = sequence - first
                 if kind != NLMSG_ERROR or not 0 <= index < len(batch):
                     continue
                 open_ -= 1
                 (code,) = struct.unpack_from("=i", data, start)
                 if code:
-                    yield Refusal(batch[index][1], -code, _extended(data, flags, start, end))
+                    yield Refusal(batch[index][1], -code, _ext_ack_text(data, flags, start, end))
 
-    def ask(self, kind: int, body: bytes) -> Iterator[tuple[bytes, int, int]]:
+    def request(self, kind: int, body: bytes) -> Iterator[tuple[bytes, int, int]]:
         """One request with one reply; yields (data, start, end) of the reply's body, or nothing if it is an error."""
         self._sequence += 1
         self._socket.send(_header.pack(16 + len(body), kind, REQUEST, self._sequence, 0) + body)
         data = self._socket.recv(1 << 18)
-        for answer, _, sequence, start, end in messages(data):
+        for answer, _, sequence, start, end in iter_messages(data):
             if sequence == self._sequence and answer != NLMSG_ERROR:
                 yield data, start, end
 
@@ -95,7 +95,7 @@ class Channel:
         self._socket.send(head + body)
         while True:
             data = self._socket.recv(1 << 18)
-            for answer, _, sequence, start, end in messages(data):
+            for answer, _, sequence, start, end in iter_messages(data):
                 if sequence != self._sequence:
                     continue
                 if answer == NLMSG_DONE:
@@ -109,7 +109,7 @@ class Channel:
 _LITTLE = struct.pack("=H", 1) == b"\x01\x00"
 
 
-def messages(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
+def iter_messages(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
     """The netlink messages in a datagram, each as (type, flags, sequence, start and end of the body)."""
     offset, size = 0, len(data)
     while offset + 16 <= size:
@@ -132,22 +132,22 @@ def attributes(data: bytes, start: int, end: int) -> dict[int, tuple[int, int]]:
     return found
 
 
-def packed(kind: int, payload: bytes) -> bytes:
+def encode_attribute(kind: int, payload: bytes) -> bytes:
     """An encoded attribute, with its header and padding."""
     return _attr.pack(4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
 
 
-def text(data: bytes, place: tuple[int, int]) -> str:
+def attribute_text(data: bytes, span: tuple[int, int]) -> str:
     """The payload of an attribute, decoded as text."""
-    return data[place[0] : place[1]].rstrip(b"\0").decode(errors="replace")
+    return data[span[0] : span[1]].rstrip(b"\0").decode(errors="replace")
 
 
-def _extended(data: bytes, flags: int, start: int, end: int) -> str:
+def _ext_ack_text(data: bytes, flags: int, start: int, end: int) -> str:
     if not flags & NLM_F_ACK_TLVS:
         return ""
     inner = 16 if flags & NLM_F_CAPPED else struct.unpack_from("=I", data, start + 4)[0]
     place = attributes(data, start + 4 + inner, end).get(1)
-    return text(data, place) if place else ""
+    return attribute_text(data, place) if place else ""
 
 
 def flush_all(channels: Iterable[Channel]) -> list[Refusal]:

@@ -17,8 +17,8 @@ from labctl.kernel.host import paths
 from labctl.kernel.host.syscalls import CLONE_NEWNET, CLONE_NEWNS, MS_REC, MS_SLAVE, mount, setns, unshare
 from labctl.kernel.node_exec import mounts
 
-OWN = (signal.SIGINT, signal.SIGQUIT)  # the terminal sends them to the command as well
-PASSED = (signal.SIGTERM, signal.SIGHUP)
+TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGQUIT)  # the terminal sends them to the command as well
+FORWARDED_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 def run(lab: str, node: str, command: list[str]) -> int:
@@ -55,15 +55,15 @@ def names(lab: str) -> list[tuple[str, str]]:
             machines = json.load(file)["machines"]
         return [(one["name"], one["addresses"][0]) for one in machines if one["addresses"]]
     except (OSError, ValueError, KeyError, TypeError):
-        return _seen(lab)
+        return _observed_addresses(lab)
 
 
-def _seen(lab: str) -> list[tuple[str, str]]:
+def _observed_addresses(lab: str) -> list[tuple[str, str]]:
     """One address for each node: one of eth0 if it has any, else the first one that is not a loopback address."""
     from labctl.core.resources import Address
-    from labctl.kernel.lab_kernel import Linux
+    from labctl.kernel.lab_kernel import KernelLab
 
-    with Linux(lab) as kernel:
+    with KernelLab(lab) as kernel:
         found = [item for item in kernel.observe() if isinstance(item, Address)]
     usable = [item for item in found if not (item.addr.ip.is_loopback or item.addr.ip.is_link_local)]
     usable.sort(key=lambda item: (item.ns, item.at.dev != "eth0", item.addr.version))
@@ -87,11 +87,11 @@ def _tools(lab: str, directory: str) -> str:
     from pathlib import Path
 
     from labctl.errors import MissingError
-    from labctl.kernel.firewall.backend import of
-    from labctl.kernel.firewall.chains import person_path
+    from labctl.kernel.firewall.backend import backend_of
+    from labctl.kernel.firewall.chains import make_tool_directory
 
     try:
-        return str(person_path(Path(directory), of(lab)))
+        return str(make_tool_directory(Path(directory), backend_of(lab)))
     except (OSError, MissingError) as error:
         print(f"labctl: `iptables` is the machine's default variant here: {error}", file=sys.stderr)
         return ""
@@ -121,15 +121,17 @@ def _run(lab: str, node: str, command: list[str], environment: dict[str, str]) -
             stream.flush()
     failed, tell = os.pipe()
     heard = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # with SIG_IGN the exit status of a child is lost
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *OWN, *PASSED})
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *TERMINAL_SIGNALS, *FORWARDED_SIGNALS})
     pid = os.fork()
     if pid == 0:
         _child(fd, texts, command, environment, tell, old)
     os.close(fd)
     os.close(tell)
-    passed = {number for number in PASSED if signal.getsignal(number) != signal.SIG_IGN}  # nohup: both ignore SIGHUP
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in OWN}
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, OWN)  # a blocked signal would stay pending and come later
+    passed = {
+        number for number in FORWARDED_SIGNALS if signal.getsignal(number) != signal.SIG_IGN
+    }  # nohup: both ignore SIGHUP
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in TERMINAL_SIGNALS}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)  # a blocked signal would stay pending and come later
     try:
         with os.fdopen(failed, "rb") as pipe:
             problem = pipe.read().decode(errors="replace")
@@ -181,19 +183,19 @@ def _wait(pid: int, passed: set[signal.Signals]) -> int:
 
 
 def _child(
-    fd: int, texts: dict[str, str], command: list[str], environment: dict[str, str], tell: int, mask: set[Any]
+    fd: int, texts: dict[str, str], command: list[str], environment: dict[str, str], error_fd: int, mask: set[Any]
 ) -> NoReturn:
     code = 70
     try:
         unshare(CLONE_NEWNS)
         mount("none", "/", None, MS_REC | MS_SLAVE)
         setns(fd, CLONE_NEWNET)
-        mounts.furnish(texts)
+        mounts.mount_node_files(texts)
         _defaults()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        code = _become(command, environment)
+        code = _exec_command(command, environment)
     except Exception as error:
-        os.write(tell, str(error.args[-1] if error.args else error).encode())
+        os.write(error_fd, str(error.args[-1] if error.args else error).encode())
     finally:
         os._exit(code)
 
@@ -206,19 +208,21 @@ def _defaults() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _found(word: str, path: str) -> bool:
+def _command_exists(word: str, path: str) -> bool:
     """Whether there is a file for a command, even if it is not executable."""
     return "/" in word or any(os.path.isfile(os.path.join(folder, word)) for folder in path.split(":"))
 
 
-def _become(command: list[str], environment: dict[str, str]) -> int:
+def _exec_command(command: list[str], environment: dict[str, str]) -> int:
     try:
         os.execvpe(command[0], command, environment)
     except (FileNotFoundError, ValueError):  # ValueError: exec does not accept an empty command
         code, why = 127, "command not found"
     except OSError as error:
         code, why = 126, error.strerror or "cannot be run"
-        if not _found(command[0], environment["PATH"]):  # EACCES may only mean a folder in PATH that is not readable
+        if not _command_exists(
+            command[0], environment["PATH"]
+        ):  # EACCES may only mean a folder in PATH that is not readable
             code, why = 127, "command not found"
     os.write(2, f"labctl: {command[0]}: {why}\n".encode(errors="surrogateescape"))
     return code

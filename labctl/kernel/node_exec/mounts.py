@@ -12,19 +12,19 @@ import os
 from labctl.kernel.host.syscalls import MS_BIND, MS_REC, mount
 
 SYS = "/sys"
-KEPT = ("/sys/fs/cgroup", "/sys/fs/bpf")  # mounts below /sys that a new sysfs would hide
+SYS_MOUNTS = ("/sys/fs/cgroup", "/sys/fs/bpf")  # mounts below /sys that a new sysfs would hide
 LOCAL = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 
 
-def hosts(lab: str, names: list[tuple[str, str]], machine: str = "") -> str:
+def hosts(lab: str, names: list[tuple[str, str]], host_name: str = "") -> str:
     """/etc/hosts of a lab: localhost, the lab's names with their addresses, and the machine's own name.
 
     `machine` is the machine's host name, which sudo and others look up. A node of the same name takes precedence.
     """
     lines = [f"{address} {name}" for name, address in names]
     taken = {name for name, _ in names} | {"localhost"}
-    if machine and machine not in taken:
-        lines.append(f"127.0.1.1 {machine}")
+    if host_name and host_name not in taken:
+        lines.append(f"127.0.1.1 {host_name}")
     return f"# lab {lab}\n{LOCAL}" + "".join(f"{line}\n" for line in lines)
 
 
@@ -48,14 +48,14 @@ def files(lab: str, names: list[tuple[str, str]]) -> dict[str, str]:
     }
 
 
-def furnish(texts: dict[str, str]) -> None:
+def mount_node_files(texts: dict[str, str]) -> None:
     """Bind mount the texts over the files, and mount /sys of the network namespace that the caller is in.
 
     Only for a process that has a private mount namespace. The texts are files in a tmpfs at /sys, over which the new
     /sys is then mounted, so neither a writable disk nor a free mount point is needed. A file that the machine does not
     have is left out. Raises OSError.
     """
-    kept = [(path, fd) for path in KEPT if (fd := _hold(path)) is not None]
+    kept = [(path, fd) for path in SYS_MOUNTS if (fd := _open_mount(path)) is not None]
     mount("labctl", SYS, "tmpfs", 0, "mode=755,size=4m")
     for number, (path, text) in enumerate(texts.items()):
         draft = f"{SYS}/{number}"
@@ -71,7 +71,7 @@ def furnish(texts: dict[str, str]) -> None:
         os.close(fd)
 
 
-def _hold(path: str) -> int | None:
+def _open_mount(path: str) -> int | None:
     if not os.path.ismount(path):
         return None
     return os.open(path, os.O_PATH | os.O_CLOEXEC)

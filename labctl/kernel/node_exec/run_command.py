@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from labctl.errors import KernelError
-from labctl.kernel.programs import started
+from labctl.kernel.programs import module_command
 
 
 def run(
-    lab: str, node: str, command: Sequence[str], *, timeout: float | None, input: str | None
+    lab: str, node: str, command: Sequence[str], *, timeout_s: float | None, input: str | None
 ) -> tuple[int, str, str]:
     """Run a command in a node. Returns its exit code and what it wrote to standard output and error.
 
@@ -26,7 +26,7 @@ def run(
     """
     told, tell = os.pipe()
     try:
-        words = started(("exec-helper", str(tell), os.pathsep.join(sys.path), lab, node, *command))
+        words = module_command(("exec-helper", str(tell), os.pathsep.join(sys.path), lab, node, *command))
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL if input is None else subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, pass_fds=(tell,), start_new_session=True, encoding="utf-8", errors="replace",
@@ -37,7 +37,7 @@ def run(
     finally:
         os.close(tell)
     with process, os.fdopen(told, encoding="utf-8", errors="replace") as pipe:
-        out, err = _await(process, node, command, timeout, input)
+        out, err = _await(process, node, command, timeout_s, input)
         trouble = pipe.read()
     if trouble:
         raise KernelError(trouble)
@@ -45,10 +45,10 @@ def run(
 
 
 def _await(
-    process: subprocess.Popen[str], node: str, command: Sequence[str], timeout: float | None, input: str | None
+    process: subprocess.Popen[str], node: str, command: Sequence[str], timeout_s: float | None, input: str | None
 ) -> tuple[str, str]:
     try:
-        return process.communicate(input, timeout)
+        return process.communicate(input, timeout_s)
     except BaseException as error:
         os.killpg(process.pid, signal.SIGKILL)
         if not isinstance(error, subprocess.TimeoutExpired):
@@ -57,7 +57,7 @@ def _await(
             process.communicate(timeout=1)  # otherwise this returns when all writers have ended
         said = [_text(part) for part in (error.stdout, error.stderr)]
         printed = "".join(f"\n{part.rstrip()}" for part in said if part.strip())
-        raise TimeoutError(f"{' '.join(command)}: not finished in {node} after {timeout:g} s{printed}") from None
+        raise TimeoutError(f"{' '.join(command)}: not finished in {node} after {timeout_s:g} s{printed}") from None
 
 
 def _text(part: str | bytes | None) -> str:

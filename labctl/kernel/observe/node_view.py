@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labctl.kernel.host import paths
-from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.namespaces.thread import NetnsThread
 
 if TYPE_CHECKING:
     from labctl.core.iptables import Backend
-    from labctl.core.iptables_save import Counted
+    from labctl.core.iptables_save import ChainCounters
 
 ALWAYS = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv4/conf/all/rp_filter")
 IF_THERE = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
@@ -20,7 +20,7 @@ PER_DEVICE = ("proxy_arp", "rp_filter", "accept_local", "route_localnet", "arp_i
 PER_DEVICE_6 = ("proxy_ndp", "accept_ra")
 
 
-def settings() -> dict[str, str]:
+def read_sysctls() -> dict[str, str]:
     """The sysctls of this thread's namespace that affect packets, by their names in sysctl(8).
 
     Forwarding, the reverse-path filter and the bridge's calls to iptables are always included. Those of one device are
@@ -36,29 +36,29 @@ def settings() -> dict[str, str]:
                 value = _read(f"{folder}/{device}/{name}")
                 if value not in (None, default, everywhere) or (device == "all" and value not in (None, default)):
                     found[f"{folder}/{device}/{name}"] = str(value)
-    return {_dotted(path): value for path, value in found.items()}
+    return {_sysctl_name(path): value for path, value in found.items()}
 
 
-def peek(lab: str, nodes: Iterable[str]) -> dict[str, tuple[tuple[Counted, ...], dict[str, str]]]:
+def read_nodes(lab: str, nodes: Iterable[str]) -> dict[str, tuple[tuple[ChainCounters, ...], dict[str, str]]]:
     """For each node its firewall chains with counters, and its sysctls. It only reads, and creates no table.
 
     Raises KernelError, MissingError.
     """
     from labctl.kernel.firewall import backend as backends
 
-    with Inside() as inside:
-        backend = backends.of(lab)
-        return {node: inside.run(_path(lab, node), _look, node, backend) for node in nodes}
+    with NetnsThread() as inside:
+        backend = backends.backend_of(lab)
+        return {node: inside.run(_path(lab, node), _read_node, node, backend) for node in nodes}
 
 
 def _path(lab: str, node: str) -> Path:
     return paths.netns_path(lab, node)
 
 
-def _look(node: str, backend: Backend) -> tuple[tuple[Counted, ...], dict[str, str]]:
+def _read_node(node: str, backend: Backend) -> tuple[tuple[ChainCounters, ...], dict[str, str]]:
     from labctl.kernel.firewall import chains
 
-    return chains.counted(node, backend), settings()
+    return chains.read_chain_counters(node, backend), read_sysctls()
 
 
 def _devices(folder: str) -> list[str]:
@@ -76,6 +76,6 @@ def _read(path: str) -> str | None:
         return None
 
 
-def _dotted(path: str) -> str:
+def _sysctl_name(path: str) -> str:
     """The name in sysctl(8)'s form: slashes become dots, and dots (in a device's name) become slashes."""
     return path.translate(str.maketrans("/.", "./"))

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 
-from labctl.core.resources import IP, Address, Fdb, Iface, Link, Neighbour, Net, Netns, Port, Resource, Route, Rule
+from labctl.core.resources import (
+    IP,
+    Address,
+    Fdb,
+    Interface,
+    InterfaceAddress,
+    Link,
+    Neighbour,
+    Net,
+    Netns,
+    Resource,
+    Route,
+    Rule,
+)
 from labctl.kernel.netlink import dump
 from labctl.kernel.netlink.link_options import read_options
 from labctl.kernel.netlink.messages import (
@@ -28,10 +41,10 @@ from labctl.kernel.netlink.messages import (
 from labctl.kernel.netlink.rtnetlink import Channel
 
 # fallback devices that tunnel modules create in every new namespace
-FALLBACK = frozenset(
+FALLBACK_DEVICES = frozenset(
     {"tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0", "ip6gretap0"}
 )
-ARPS = frozenset({"veth", "bridge", "vxlan", "macvlan", "vlan", "ipvlan"})  # kinds of links that use ARP
+ARP_KINDS = frozenset({"veth", "bridge", "vxlan", "macvlan", "vlan", "ipvlan"})  # kinds of links that use ARP
 _STATES = {number: name for name, number in NUD.items()}
 _ROUTE_KINDS = {number: name for name, number in ROUTE_KIND.items()}
 _RULE_KINDS = {number: name for name, number in RULE_ACTION.items()}
@@ -47,51 +60,51 @@ class Snapshot:
     """
 
     def __init__(self, *, whole: bool = True) -> None:
-        self._whole = whole
+        self._complete = whole
         self.links: dict[str, dict[int, dump.RawLink]] = {}
         self._veths: dict[tuple[int, int], list[tuple[str, dump.RawLink]]] = {}
 
     def add(self, ns: str, links: Iterable[dump.RawLink], idle: Collection[str] = ()) -> None:
         """Add the links of one namespace. Fallback devices of modules are left out while they are down, except those
         in `idle`, which the plan wants down."""
-        own = FALLBACK.difference(idle)
+        own = FALLBACK_DEVICES.difference(idle)
         table = {link.index: link for link in links if link.name not in own or link.flags & IFF_UP}
         self.links[ns] = table
         for link in table.values():
             if link.kind == "veth":
-                self._veths.setdefault((link.index, link.lower), []).append((ns, link))
+                self._veths.setdefault((link.index, link.lower_index), []).append((ns, link))
 
     def name(self, ns: str, index: int) -> str:
         """A device's name by its index; `if7` if there is none with index 7."""
         link = self.links[ns].get(index)
         return link.name if link is not None else f"if{index}"
 
-    def index(self, at: Port) -> int | None:
+    def index(self, at: Interface) -> int | None:
         """A device's index by its name; None if there is no such device."""
         return next((link.index for link in self.links.get(at.ns, {}).values() if link.name == at.dev), None)
 
     def lower(self, ns: str, link: dump.RawLink, nsid_of: Callable[[str, str], int | None]) -> str:
         """The name of a link's lower device, which may be in another namespace: the one the link was created in."""
         if link.lower_nsid is None:
-            return self.name(ns, link.lower)
-        others = [other for other, table in self.links.items() if other != ns and link.lower in table]
-        if len(others) > 1 or not self._whole:
+            return self.name(ns, link.lower_index)
+        others = [other for other, table in self.links.items() if other != ns and link.lower_index in table]
+        if len(others) > 1 or not self._complete:
             others = [other for other in others if nsid_of(ns, other) == link.lower_nsid]
-        return self.links[others[0]][link.lower].name if others else f"if{link.lower}"
+        return self.links[others[0]][link.lower_index].name if others else f"if{link.lower_index}"
 
-    def peer(self, ns: str, link: dump.RawLink, nsid_of: Callable[[str, str], int | None]) -> Port | None:
+    def peer(self, ns: str, link: dump.RawLink, nsid_of: Callable[[str, str], int | None]) -> Interface | None:
         """The other end of a veth: the link with this link's index as its peer index. If there are several, the
         kernel's namespace id decides."""
         others = [
             (other, end)
-            for other, end in self._veths.get((link.lower, link.index), ())
+            for other, end in self._veths.get((link.lower_index, link.index), ())
             if not (other == ns and end is link) and (other == ns) == (link.lower_nsid is None)
         ]
-        if len(others) > 1 or (not self._whole and link.lower_nsid is not None):
+        if len(others) > 1 or (not self._complete and link.lower_nsid is not None):
             others = [(other, end) for other, end in others if nsid_of(ns, other) == link.lower_nsid]
-        return Port(others[0][0], others[0][1].name) if others else None
+        return Interface(others[0][0], others[0][1].name) if others else None
 
-    def born(self, ns: str, link: dump.RawLink, nsid_of: Callable[[str, str], int | None]) -> str | None:
+    def link_netns(self, ns: str, link: dump.RawLink, nsid_of: Callable[[str, str], int | None]) -> str | None:
         """The namespace that a link was created in and moved from, where its socket or lower device still is. None if
         it was created where it is, or outside the lab's namespaces."""
         if link.kind == "veth" or link.lower_nsid is None:
@@ -102,14 +115,14 @@ class Snapshot:
 def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]) -> Iterator[Link]:
     """The links of one namespace, in the plan's types."""
     for raw in snapshot.links[ns].values():
-        at = Port(ns, raw.name)
+        at = Interface(ns, raw.name)
         up = bool(raw.flags & IFF_UP)
         if raw.flags & 0x8:  # IFF_LOOPBACK
             yield Link(at, "loopback", up=up, mtu=None)
             continue
-        born = snapshot.born(ns, raw, nsid_of)
+        born = snapshot.link_netns(ns, raw, nsid_of)
         # a vxlan has a separate option for its lower device, and the kernel reports the vxlan itself if it has none
-        upon = snapshot.lower(ns, raw, nsid_of) if raw.lower and raw.kind not in ("veth", "vxlan") else None
+        upon = snapshot.lower(ns, raw, nsid_of) if raw.lower_index and raw.kind not in ("veth", "vxlan") else None
         options = _options(snapshot, born or ns, raw, upon)
         yield Link(
             at,
@@ -120,32 +133,36 @@ def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]
             mac=raw.mac,
             up=up,
             promisc=bool(raw.flags & IFF_PROMISC),
-            arp=not _asking(raw, options) or not raw.flags & IFF_NOARP,
+            arp=not _uses_arp(raw, options) or not raw.flags & IFF_NOARP,
             hairpin=raw.hairpin,
             isolated=raw.isolated,
             autoconf=raw.addr_gen_mode == 0,
             options=options,
-            born=born,
+            link_netns=born,
         )
 
 
-def _asking(raw: dump.RawLink, options: tuple[tuple[str, str], ...]) -> bool:
+def _uses_arp(raw: dump.RawLink, options: tuple[tuple[str, str], ...]) -> bool:
     """Whether links of this kind use ARP by default. An ipvlan in a layer-3 mode does not."""
-    return raw.kind in ARPS and (raw.kind != "ipvlan" or ("mode", "l2") in options)
+    return raw.kind in ARP_KINDS and (raw.kind != "ipvlan" or ("mode", "l2") in options)
 
 
-def _options(snapshot: Snapshot, home: str, raw: dump.RawLink, upon: str | None) -> tuple[tuple[str, str], ...]:
+def _options(snapshot: Snapshot, home: str, raw: dump.RawLink, lower: str | None) -> tuple[tuple[str, str], ...]:
     """The options, in iproute2's words, of a link that was created in `home`, with its lower device `upon` as `dev`."""
     if raw.kind == "veth":
         return ()
-    found = read_options(raw.kind, *raw.data, lambda index: snapshot.name(home, index)) if raw.data is not None else ()
-    return found if upon is None else (("dev", upon), *found)
+    found = (
+        read_options(raw.kind, *raw.info_data, lambda index: snapshot.name(home, index))
+        if raw.info_data is not None
+        else ()
+    )
+    return found if lower is None else (("dev", lower), *found)
 
 
 def tables(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Resource]:
     """Addresses, neighbours, forwarding entries, routes and rules of one namespace."""
     found = list(dump.routes(channel))
-    kernel = {(route.dst, route.length, route.index) for route in found if route.proto == PROTO_KERNEL}
+    kernel = {(route.dst, route.prefix_len, route.oif) for route in found if route.proto == PROTO_KERNEL}
     addresses = tuple(_addresses(channel, snapshot, ns, kernel))
     yield from addresses
     yield from _neighbours(channel, snapshot, ns)
@@ -154,7 +171,7 @@ def tables(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Resource]:
     connected = {(one.addr.network, one.at.dev) for one in addresses if one.addr.network.prefixlen < 32}
     held = {(one.addr.ip, one.at.dev) for one in addresses}
     routes = (_route(snapshot, ns, raw) for raw in found if _ROUTE_KINDS.get(raw.kind) not in _IGNORED_ROUTES)
-    yield from (route for route in routes if not _own(route, connected, held))
+    yield from (route for route in routes if not _is_kernel_route(route, connected, held))
     for rule in dump.rules(channel):
         yield _rule(ns, rule)
 
@@ -168,13 +185,13 @@ def _addresses(
             continue
         if ip.version == 6 and ip.is_link_local and link.addr_gen_mode == 0:
             continue  # autoconfigured, as the link's addr_gen_mode says
-        addr: Iface = IPv4Interface((ip, length)) if ip.version == 4 else IPv6Interface((ip, length))
+        addr: InterfaceAddress = IPv4Interface((ip, length)) if ip.version == 4 else IPv6Interface((ip, length))
         there: bool | None = True
         if ip.is_loopback:
             there = None  # its prefix is in the local table
         elif length < ip.max_prefixlen:
             there = (addr.network.network_address, length, index) in kernel if link.flags & IFF_UP else None
-        yield Address(Port(ns, link.name), addr, there)
+        yield Address(Interface(ns, link.name), addr, there)
 
 
 def _neighbours(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Neighbour]:
@@ -185,9 +202,9 @@ def _neighbours(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Neigh
             if raw.ip is None or link is None or (not proxy and state == "noarp"):
                 continue
             if proxy or raw.flags & NTF_PROXY:
-                yield Neighbour(Port(ns, link.name), raw.ip, None, "permanent", proxy=True)
+                yield Neighbour(Interface(ns, link.name), raw.ip, None, "permanent", proxy=True)
             else:
-                yield Neighbour(Port(ns, link.name), raw.ip, raw.mac, state)
+                yield Neighbour(Interface(ns, link.name), raw.ip, raw.mac, state)
 
 
 def _fdb(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Fdb]:
@@ -197,9 +214,9 @@ def _fdb(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Fdb]:
         if link is None or raw.mac is None or not raw.state & static:
             continue
         if link.kind == "vxlan" and raw.flags & NTF_SELF and raw.ip is not None:
-            yield Fdb(Port(ns, link.name), raw.mac, raw.ip)
+            yield Fdb(Interface(ns, link.name), raw.mac, raw.ip)
         elif not raw.flags & NTF_SELF and raw.state == NUD["noarp"]:
-            yield Fdb(Port(ns, link.name), raw.mac)
+            yield Fdb(Interface(ns, link.name), raw.mac)
 
 
 def _network(ip: IP | None, length: int, family: int) -> Net:
@@ -213,9 +230,9 @@ def _route(snapshot: Snapshot, ns: str, raw: dump.RawRoute) -> Route:
     six = raw.family != AF_INET
     return Route(
         ns,
-        _network(raw.dst, raw.length, raw.family),
+        _network(raw.dst, raw.prefix_len, raw.family),
         via=raw.via,
-        dev=snapshot.name(ns, raw.index) if raw.index and kind in ("unicast", "local") else None,
+        dev=snapshot.name(ns, raw.oif) if raw.oif and kind in ("unicast", "local") else None,
         table=raw.table,
         metric=0 if six and raw.metric == 1024 else raw.metric,
         kind=kind,
@@ -229,7 +246,7 @@ def _route(snapshot: Snapshot, ns: str, raw: dump.RawRoute) -> Route:
     )
 
 
-def _own(
+def _is_kernel_route(
     route: Route, connected: Collection[tuple[Net, str | None]], held: Collection[tuple[IP | None, str | None]]
 ) -> bool:
     """Whether the kernel itself created a route: to an address's prefix, or (from that address) to its peer's prefix.
@@ -256,8 +273,8 @@ def _rule(ns: str, raw: dump.RawRule) -> Rule:
         dst=_network(*raw.dst, raw.family) if raw.dst else None,
         iif=raw.iif,
         oif=raw.oif,
-        mark=raw.mark,
-        mask=raw.mask if raw.mark is not None and raw.mask != 0xFFFFFFFF else None,
+        mark=raw.fwmark,
+        mask=raw.fwmask if raw.fwmark is not None and raw.fwmask != 0xFFFFFFFF else None,
         kind=kind,
         invert=bool(raw.flags & RULE_INVERT),
     )

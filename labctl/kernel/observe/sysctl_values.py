@@ -16,9 +16,9 @@ def path_of(name: str) -> Path:
     return Path("/proc/sys") / "/".join(part.replace("/", ".") for part in name.split("."))
 
 
-def present(asking: Iterable[Sysctl]) -> Iterator[Sysctl]:
+def read_sysctls(sysctls: Iterable[Sysctl]) -> Iterator[Sysctl]:
     """The current values of these sysctls; those that do not exist are left out. Call it inside their namespace."""
-    for item in asking:
+    for item in sysctls:
         try:
             fd = os.open(path_of(item.name), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -27,12 +27,12 @@ def present(asking: Iterable[Sysctl]) -> Iterator[Sysctl]:
             value = os.read(fd, 4096).decode()
         finally:
             os.close(fd)
-        yield Sysctl(item.ns, item.name, ping_group_range.meant(item.name, " ".join(value.split())))
+        yield Sysctl(item.ns, item.name, ping_group_range.from_kernel(item.name, " ".join(value.split())))
 
 
-def forwarding(ns: str, links: Iterable[dump.RawLink], asking: Iterable[Sysctl]) -> Iterator[Sysctl]:
+def differing_forwarding(ns: str, links: Iterable[dump.RawLink], sysctls: Iterable[Sysctl]) -> Iterator[Sysctl]:
     """`conf.<dev>.forwarding` of each device, if it differs from the planned `net.ipv4.ip_forward`."""
-    planned = next((item.value for item in asking if item.name == "net.ipv4.ip_forward"), None)
+    planned = next((item.value for item in sysctls if item.name == "net.ipv4.ip_forward"), None)
     for link in links:
         if planned is not None and link.forwarding is not None and str(link.forwarding) != planned:
             yield Sysctl(ns, f"net.ipv4.conf.{link.name.replace('.', '/')}.forwarding", str(link.forwarding))

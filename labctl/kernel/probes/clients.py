@@ -17,19 +17,22 @@ from functools import lru_cache
 
 from labctl.core.resources import IP
 from labctl.core.results import Answer
-from labctl.kernel.probes.unused_ids import IDENTIFIERS, bind_fresh, forget_paths
+from labctl.kernel.probes.unused_ids import ICMP_IDS, bind_unused_port, flush_path_mtu
 from labctl.packets.icmp import echo_request
-from labctl.packets.probe_id import ANSWERING, ASKING, Mark, Marker
+from labctl.packets.probe_id import REPLY_SUFFIX, REQUEST_SUFFIX, PayloadMarker, ProbeId
 
 SOL_RAW, ICMP_FILTER = 255, 1
 IP_RECVERR, IPV6_RECVERR = 11, 25
-EXHAUSTED = {errno.ENOBUFS, errno.ENOMEM}  # a problem of the machine (its neighbour table is full), not of the lab
+EXHAUSTED_ERRNOS = {
+    errno.ENOBUFS,
+    errno.ENOMEM,
+}  # a problem of the machine (its neighbour table is full), not of the lab
 EXHAUSTED_HINT = "is the machine's neighbour table full? see labctl doctor"
-REFUSALS = {errno.ENETUNREACH, errno.EPERM, errno.EACCES, errno.EINVAL, errno.EADDRNOTAVAIL, errno.EMSGSIZE}
-DISCOVER = {4: (socket.IPPROTO_IP, 10), 6: (socket.IPPROTO_IPV6, 23)}  # IP_MTU_DISCOVER, IPV6_MTU_DISCOVER
-ONLY_WHOLE = 2  # IP_PMTUDISC_DO: no fragments
+BLOCKED_ERRNOS = {errno.ENETUNREACH, errno.EPERM, errno.EACCES, errno.EINVAL, errno.EADDRNOTAVAIL, errno.EMSGSIZE}
+MTU_DISCOVER = {4: (socket.IPPROTO_IP, 10), 6: (socket.IPPROTO_IPV6, 23)}  # IP_MTU_DISCOVER, IPV6_MTU_DISCOVER
+PMTUDISC_DO = 2  # IP_PMTUDISC_DO: no fragments
 
-NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH}
+NO_ROUTE_ERRNOS = {errno.ENETUNREACH, errno.EHOSTUNREACH}
 
 
 @lru_cache(maxsize=1)
@@ -45,33 +48,33 @@ def ping_program() -> str | None:
     return path if "iputils" in words.stdout else None
 
 
-def no_way(back: IP, own: IP) -> str | None:
+def route_problem(back: IP, source: IP) -> str | None:
     """Why this thread's namespace has no route from its address `own` to `back`; None if it has one.
 
     This sends nothing: `connect` on a datagram socket only looks up the route.
     """
     with socket.socket(socket.AF_INET if back.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as sock:
         try:
-            sock.bind((str(own), 0))
+            sock.bind((str(source), 0))
         except OSError:
             return None
         try:
             sock.connect((str(back), 9))
         except OSError as error:
-            return os.strerror(error.errno) if error.errno in NO_ROUTE else None
+            return os.strerror(error.errno) if error.errno in NO_ROUTE_ERRNOS else None
     return None
 
 
 class Probe:
     """The base of all probes. `mark` identifies its packets; a TCP client has none before its SYN."""
 
-    mark: Mark | None = None
+    probe_id: ProbeId | None = None
     marker: bytes | None = None  # what a TCP client sends once it is connected
     sport = 0
 
     def __init__(self) -> None:
         self.answer: Answer | None = None
-        self.said = ""
+        self.detail = ""
 
     def fds(self) -> list[tuple[int, int]]:
         """The file descriptors and poll events that this probe waits for; none when it is done."""
@@ -85,26 +88,26 @@ class Probe:
         """Release what the probe holds, in any state."""
         raise NotImplementedError
 
-    def give_up(self) -> None:
+    def time_out(self) -> None:
         """The time is over: without an answer so far, the answer is `timeout`."""
         if self.answer is None:
-            self.end("timeout", self.said or "no answer")
+            self.set_answer("timeout", self.detail or "no answer")
 
-    def end(self, answer: Answer, said: str) -> None:
+    def set_answer(self, answer: Answer, said: str) -> None:
         """Set the answer, with a short explanation."""
-        self.answer, self.said = answer, said
+        self.answer, self.detail = answer, said
 
 
 class Ping(Probe):
     """The real ping: one echo request that contains the marker. ping chooses a new ICMP identifier each time."""
 
-    def __init__(self, program: str, address: IP, marker: bytes, patience: float = 1, size: int | None = None) -> None:
+    def __init__(self, program: str, address: IP, marker: bytes, timeout_s: float = 1, size: int | None = None) -> None:
         super().__init__()
-        self.mark = Marker(marker)
+        self.probe_id = PayloadMarker(marker)
         whole = [] if size is None else ["-M", "do", "-s", str(size)]
         if whole:
-            forget_paths()
-        words = ["ping", "-n", "-c", "1", "-W", str(max(1, math.ceil(patience))), "-p", marker.hex(), *whole]
+            flush_path_mtu()
+        words = ["ping", "-n", "-c", "1", "-W", str(max(1, math.ceil(timeout_s))), "-p", marker.hex(), *whole]
         words.append(str(address))
         environment = {**os.environ, "LC_ALL": "C"}
         self._process = subprocess.Popen(
@@ -123,18 +126,18 @@ class Ping(Probe):
     def step(self) -> None:
         if self.answer is not None or self._process.poll() is None:
             return
-        self.end(*verdict_of_ping(self._process.returncode, *self._words()))
+        self.set_answer(*ping_answer(self._process.returncode, *self._output()))
 
-    def give_up(self) -> None:
+    def time_out(self) -> None:
         """The time is over. A ping that could not send prints an error at once, but still waits for a reply."""
         if self.answer is None:
             self._process.kill()
-            out, err = self._words()
+            out, err = self._output()
             if err.strip():
-                self.end(*verdict_of_ping(1, out, err))
-        super().give_up()
+                self.set_answer(*ping_answer(1, out, err))
+        super().time_out()
 
-    def _words(self) -> tuple[str, str]:
+    def _output(self) -> tuple[str, str]:
         out, err = self._process.communicate()
         return out.decode(errors="replace"), err.decode(errors="replace")
 
@@ -147,7 +150,7 @@ class Ping(Probe):
             self._pidfd = -1
 
 
-def verdict_of_ping(code: int, out: str, err: str) -> tuple[Answer, str]:
+def ping_answer(code: int, out: str, err: str) -> tuple[Answer, str]:
     """The answer, with a short explanation, that ping's exit code and output mean."""
     if code == 0:
         line = next((line for line in out.splitlines() if " bytes from " in line), "a reply")
@@ -191,7 +194,7 @@ class _Client(Probe):
         except BlockingIOError:
             pass
         except OSError as error:
-            self._failed(error.errno or 0, "unreachable")
+            self._fail(error.errno or 0, "unreachable")
 
     def _events(self) -> int:
         return int(select.POLLIN)
@@ -199,40 +202,40 @@ class _Client(Probe):
     def _step(self) -> None:
         raise NotImplementedError
 
-    def _failed(self, number: int, otherwise: Answer) -> None:
+    def _fail(self, number: int, otherwise: Answer) -> None:
         answer: Answer = {errno.ECONNREFUSED: "refused", errno.ETIMEDOUT: "timeout"}.get(number, otherwise)  # type: ignore[assignment]
-        self.end(answer, os.strerror(number))
+        self.set_answer(answer, os.strerror(number))
 
     def _begin(self, number: int) -> None:
         """Set the answer for a send or connect that failed at once: mostly the source's kernel refused to send."""
-        if number in EXHAUSTED:
-            self._failed(number, "broken")
+        if number in EXHAUSTED_ERRNOS:
+            self._fail(number, "broken")
             return
-        self._failed(number, "blocked" if number in REFUSALS else "unreachable")
+        self._fail(number, "blocked" if number in BLOCKED_ERRNOS else "unreachable")
 
 
 class Echo(_Client):
     """labctl's own echo request, for machines without ping and for a second attempt."""
 
-    answered = "labctl's own echo request was answered"
+    reply_text = "labctl's own echo request was answered"
 
     def __init__(self, address: IP, marker: bytes, size: int | None = None) -> None:
-        self._listen(address, marker)
+        self._open_socket(address, marker)
         try:
             self._socket.connect((str(address), 0))
             if size is not None:
-                forget_paths()
-                self._socket.setsockopt(*DISCOVER[address.version], ONLY_WHOLE)
-            self._socket.send(echo_request(address.version, IDENTIFIERS.take(), 1, marker, size or 56))
+                flush_path_mtu()
+                self._socket.setsockopt(*MTU_DISCOVER[address.version], PMTUDISC_DO)
+            self._socket.send(echo_request(address.version, ICMP_IDS.next_id(), 1, marker, size or 56))
         except OSError as error:
             self._begin(error.errno or 0)
 
-    def _listen(self, address: IP, marker: bytes) -> None:
+    def _open_socket(self, address: IP, marker: bytes) -> None:
         four = address.version == 4
         protocol = socket.IPPROTO_ICMP if four else socket.IPPROTO_ICMPV6
         family = socket.AF_INET if four else socket.AF_INET6
         super().__init__(socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol))
-        self.mark = Marker(marker)
+        self.probe_id = PayloadMarker(marker)
         self._kind, self._marker = 0 if four else 129, marker
 
     def _step(self) -> None:
@@ -240,7 +243,7 @@ class Echo(_Client):
             data = self._socket.recv(65536)
             body = data[(data[0] & 15) * 4 :] if self._kind == 0 else data
             if body and body[0] == self._kind and self._marker in body:
-                return self.end("reply", self.answered)
+                return self.set_answer("reply", self.reply_text)
 
 
 class TcpClient(_Client):
@@ -249,34 +252,34 @@ class TcpClient(_Client):
     def __init__(self, address: IP, port: int, marker: bytes | None) -> None:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         super().__init__(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
-        self.marker, self._connected, self._heard = marker, False, b""
-        self.sport = bind_fresh(self._socket, port)
+        self.marker, self._is_connected, self._received = marker, False, b""
+        self.sport = bind_unused_port(self._socket, port)
         number = self._socket.connect_ex((str(address), port))
         if number not in (0, errno.EINPROGRESS):
             self._begin(number)
 
     def _events(self) -> int:
-        return int(select.POLLIN if self._connected else select.POLLOUT)
+        return int(select.POLLIN if self._is_connected else select.POLLOUT)
 
     def _step(self) -> None:
-        if not self._connected:
+        if not self._is_connected:
             number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if number:
-                return self._failed(number, "unreachable")
+                return self._fail(number, "unreachable")
             try:
                 self._socket.getpeername()
             except OSError:
                 return  # not yet
-            self._connected = True
-            self.said = "connected, but no data came back through the connection"
+            self._is_connected = True
+            self.detail = "connected, but no data came back through the connection"
             if self.marker is None:
-                return self.end("reply", "connected")
-            self._socket.send(self.marker + ASKING)
+                return self.set_answer("reply", "connected")
+            self._socket.send(self.marker + REQUEST_SUFFIX)
         while data := self._socket.recv(256):
-            self._heard += data
-            if self.marker is not None and self.marker in self._heard:
-                return self.end("reply", "connected, and labctl's own listener answered through the connection")
-        self.end("broken", "connected, but the other end closed the connection without an answer")
+            self._received += data
+            if self.marker is not None and self.marker in self._received:
+                return self.set_answer("reply", "connected, and labctl's own listener answered through the connection")
+        self.set_answer("broken", "connected, but the other end closed the connection without an answer")
 
 
 class UdpClient(_Client):
@@ -285,16 +288,18 @@ class UdpClient(_Client):
     def __init__(self, address: IP, port: int, marker: bytes) -> None:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         super().__init__(socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC))
-        self.mark = Marker(marker)
+        self.probe_id = PayloadMarker(marker)
         self._marker = marker
         try:
-            self.sport = bind_fresh(self._socket, port)
+            self.sport = bind_unused_port(self._socket, port)
             self._socket.connect((str(address), port))
-            self._socket.send(marker + ASKING)
+            self._socket.send(marker + REQUEST_SUFFIX)
         except OSError as error:
             self._begin(error.errno or 0)
 
     def _step(self) -> None:
         data = self._socket.recv(2048)
-        ours = self._marker + ANSWERING in data
-        self.end("reply", "labctl's own listener answered" if ours else "another listener than labctl's answered")
+        ours = self._marker + REPLY_SUFFIX in data
+        self.set_answer(
+            "reply", "labctl's own listener answered" if ours else "another listener than labctl's answered"
+        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 import socket
 
-from labctl.packets.probe_id import ANSWERING, ASKING, MAGIC, MARKER
+from labctl.packets.probe_id import MAGIC, MARKER_BYTES, REPLY_SUFFIX, REQUEST_SUFFIX
 
 IP_PKTINFO, IPV6_RECVPKTINFO, IPV6_PKTINFO = 8, 49, 50
 
@@ -22,8 +22,8 @@ class Listener:
         style = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
         self._stream = kind == "tcp"
         self._version = version
-        self._talks: dict[int, socket.socket] = {}
-        self.greeted = 0
+        self._connections: dict[int, socket.socket] = {}
+        self.request_count = 0
         self._socket = socket.socket(family, style | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
             self._open(port)
@@ -53,31 +53,31 @@ class Listener:
 
     def fds(self) -> list[tuple[int, int]]:
         """The file descriptors and poll events to wait for."""
-        return [(sock.fileno(), select.POLLIN) for sock in (self._socket, *self._talks.values())]
+        return [(sock.fileno(), select.POLLIN) for sock in (self._socket, *self._connections.values())]
 
     def step(self) -> None:
         """Accept waiting connections and answer what has arrived, without waiting."""
         if not self._stream:
-            self._answer_datagrams()
+            self._echo_datagrams()
             return
         try:
             while True:
                 talk, _ = self._socket.accept()
                 talk.setblocking(False)
-                self._talks[talk.fileno()] = talk
-                self.greeted += 1
+                self._connections[talk.fileno()] = talk
+                self.request_count += 1
         except BlockingIOError:
             pass
-        for talk in list(self._talks.values()):
-            self._answer(talk)
+        for talk in list(self._connections.values()):
+            self._echo_stream(talk)
 
     def close(self) -> None:
         """Close the port and every connection to it."""
-        for sock in (self._socket, *self._talks.values()):
+        for sock in (self._socket, *self._connections.values()):
             sock.close()
-        self._talks.clear()
+        self._connections.clear()
 
-    def _answer(self, talk: socket.socket) -> None:
+    def _echo_stream(self, talk: socket.socket) -> None:
         try:
             data = talk.recv(2048)
             if data:
@@ -87,21 +87,21 @@ class Listener:
             return
         except OSError:
             pass  # the other end is gone: close this connection
-        del self._talks[talk.fileno()]
+        del self._connections[talk.fileno()]
         talk.close()
 
-    def _answer_datagrams(self) -> None:
+    def _echo_datagrams(self) -> None:
         """Answer with the address that was asked as the source: on a router, the kernel would choose another one."""
         while True:
             try:
                 data, notes, _, sender = self._socket.recvmsg(65536, 256)
             except OSError:
                 return
-            self.greeted += 1
+            self.request_count += 1
             wanted = IP_PKTINFO if self._version == 4 else IPV6_PKTINFO
             back = [(level, kind, self._from(body)) for level, kind, body in notes if kind == wanted]
-            asked = data.startswith(MAGIC) and data[MARKER : MARKER + 1] == ASKING
-            answer = data[:MARKER] + ANSWERING + data[MARKER + 1 :] if asked else data
+            asked = data.startswith(MAGIC) and data[MARKER_BYTES : MARKER_BYTES + 1] == REQUEST_SUFFIX
+            answer = data[:MARKER_BYTES] + REPLY_SUFFIX + data[MARKER_BYTES + 1 :] if asked else data
             try:
                 self._socket.sendmsg([answer], back, 0, sender)
             except OSError:

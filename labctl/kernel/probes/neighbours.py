@@ -11,42 +11,42 @@ import sys
 from collections.abc import Iterable
 
 from labctl.core.neighbour_presets import Preset
-from labctl.core.resources import Neighbour, Port
+from labctl.core.resources import Interface, Neighbour
 from labctl.kernel.host import paths
 from labctl.kernel.namespaces import device_state
-from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink import messages
 from labctl.kernel.netlink.rtnetlink import Channel
 
 
-class Presets:
+class TemporaryNeighbours:
     """Permanent entries that exist as long as this context. `made` counts them."""
 
-    def __init__(self, lab: str, wanted: Iterable[Preset], inside: Inside) -> None:
-        self._lab, self._inside = lab, inside
+    def __init__(self, lab: str, wanted: Iterable[Preset], thread: NetnsThread) -> None:
+        self._lab, self._thread = lab, thread
         self._channels: dict[str, Channel] = {}
         self._sockets: dict[str, socket.socket] = {}
-        self._indices: dict[Port, int] = {}
-        self._macs: dict[Port, str | None] = {}
+        self._indices: dict[Interface, int] = {}
+        self._macs: dict[Interface, str | None] = {}
         self._entries: dict[str, dict[Preset, Neighbour]] = {}
         for preset in wanted:
-            mac = self._mac(preset.owner)
+            mac = self._mac(preset.mac_interface)
             if mac is not None and self._index(preset.at):
                 entry = Neighbour(preset.at, preset.ip, mac)
                 self._entries.setdefault(preset.at.ns, {})[preset] = entry
-        self.made = 0
+        self.entry_count = 0
 
-    def __enter__(self) -> Presets:
+    def __enter__(self) -> TemporaryNeighbours:
         try:
             for node, entries in self._entries.items():
                 for preset, entry in entries.items():
                     message = messages.neighbour(entry, self._index(preset.at))
-                    message[6:8] = messages.ADD.to_bytes(2, sys.byteorder)  # add only, never replace
+                    message[6:8] = messages.CREATE_FLAGS.to_bytes(2, sys.byteorder)  # add only, never replace
                     self._channels[node].queue(message, preset)
                 for refusal in self._channels[node].flush():
                     if refusal.errno == errno.EEXIST:
                         del entries[refusal.tag]
-                self.made += len(entries)
+                self.entry_count += len(entries)
         except BaseException:
             self.__exit__()
             raise
@@ -67,18 +67,18 @@ class Presets:
             path = paths.netns_path(self._lab, node)
             if not path.exists():
                 return None
-            self._channels[node] = self._inside.run(path, Channel)
-            self._sockets[node] = self._inside.run(None, socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+            self._channels[node] = self._thread.run(path, Channel)
+            self._sockets[node] = self._thread.run(None, socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
         return self._sockets[node]
 
-    def _mac(self, port: Port) -> str | None:
-        if port not in self._macs:
-            sock = self._open(port.ns)
-            self._macs[port] = device_state.mac(sock, port.dev) if sock is not None else None
-        return self._macs[port]
+    def _mac(self, interface: Interface) -> str | None:
+        if interface not in self._macs:
+            sock = self._open(interface.ns)
+            self._macs[interface] = device_state.mac(sock, interface.dev) if sock is not None else None
+        return self._macs[interface]
 
-    def _index(self, port: Port) -> int:
-        if port not in self._indices:
-            sock = self._open(port.ns)
-            self._indices[port] = device_state.index(sock, port.dev) if sock is not None else 0
-        return self._indices[port]
+    def _index(self, interface: Interface) -> int:
+        if interface not in self._indices:
+            sock = self._open(interface.ns)
+            self._indices[interface] = device_state.ifindex(sock, interface.dev) if sock is not None else 0
+        return self._indices[interface]

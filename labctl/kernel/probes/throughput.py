@@ -15,35 +15,35 @@ import time
 from pathlib import Path
 
 from labctl.core.resources import IP
-from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.probes.clients import ICMP_FILTER, SOL_RAW
-from labctl.kernel.probes.unused_ids import IDENTIFIERS
+from labctl.kernel.probes.unused_ids import ICMP_IDS
 from labctl.packets.icmp import echo_request
 
 ECHOES, WARM = 60, 10  # echoes of a burst, and how many of them are only for warming up
-WHILE = 0.06  # duration of a stream in seconds
-PATIENCE = 1.0  # seconds that an answer may take
-MARK = b"labctlRT"
-CHUNK = 1 << 18
+STREAM_DURATION_S = 0.06  # duration of a stream in seconds
+TIMEOUT_S = 1.0  # seconds that an answer may take
+ECHO_MARKER = b"labctlRT"
+CHUNK_BYTES = 1 << 18
 
 
-def round_trip(inside: Inside, source: Path, address: IP) -> float:
+def round_trip_time_s(thread: NetnsThread, source: Path, address: IP) -> float:
     """The median time of a burst of echoes from the namespace `source` to an IPv4 address and back, in seconds.
 
     Raises OSError (TimeoutError if there is no reply).
     """
-    with inside.run(source, _raw, address) as sock:
-        identifier = IDENTIFIERS.take()
+    with thread.run(source, _raw, address) as sock:
+        identifier = ICMP_IDS.next_id()
         times = [_echo(sock, identifier, sequence) for sequence in range(ECHOES)]
     return statistics.median(times[WARM:])
 
 
 def _echo(sock: socket.socket, identifier: int, sequence: int) -> float:
-    request = echo_request(4, identifier, sequence, MARK)
+    request = echo_request(4, identifier, sequence, ECHO_MARKER)
     begun = time.perf_counter()
     sock.send(request)
-    while not _answers(sock.recv(2048), identifier, sequence):
-        if time.perf_counter() - begun > PATIENCE:
+    while not _is_reply(sock.recv(2048), identifier, sequence):
+        if time.perf_counter() - begun > TIMEOUT_S:
             raise TimeoutError("no answer")
     return time.perf_counter() - begun
 
@@ -52,7 +52,7 @@ def _raw(address: IP) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_ICMP)
     try:
         sock.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF & ~1))  # echo replies only
-        sock.settimeout(PATIENCE)
+        sock.settimeout(TIMEOUT_S)
         sock.connect((str(address), 0))
     except OSError:
         sock.close()
@@ -60,41 +60,41 @@ def _raw(address: IP) -> socket.socket:
     return sock
 
 
-def _answers(data: bytes, identifier: int, sequence: int) -> bool:
+def _is_reply(data: bytes, identifier: int, sequence: int) -> bool:
     head = (data[0] & 15) * 4
     return data[head : head + 1] == b"\0" and struct.unpack_from("!HH", data, head + 4) == (identifier, sequence)
 
 
-def stream(inside: Inside, source: Path, target: Path, address: IP) -> float:
+def tcp_rate(thread: NetnsThread, source: Path, target: Path, address: IP) -> float:
     """The rate of a short TCP stream from `source` to an address of the namespace `target`, in bits per second.
 
     Raises OSError (TimeoutError if no connection is established).
     """
-    with inside.run(target, _server) as server:
+    with thread.run(target, _server) as server:
         port = int(server.getsockname()[1])
-        with inside.run(source, _client, address, port) as client:
+        with thread.run(source, _client, address, port) as client:
             talk, _ = server.accept()
             with talk:
-                return _pour(client, talk)
+                return _measure_stream(client, talk)
 
 
 def _server() -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    sock.settimeout(PATIENCE)
+    sock.settimeout(TIMEOUT_S)
     sock.bind(("", 0))
     sock.listen(1)
     return sock
 
 
 def _client(address: IP, port: int) -> socket.socket:
-    return socket.create_connection((str(address), port), PATIENCE)
+    return socket.create_connection((str(address), port), TIMEOUT_S)
 
 
-def _pour(client: socket.socket, talk: socket.socket) -> float:
+def _measure_stream(client: socket.socket, talk: socket.socket) -> float:
     """Send for WHILE seconds in a thread and count here what arrives; returns bits per second."""
-    talk.settimeout(PATIENCE)
+    talk.settimeout(TIMEOUT_S)
     sender = threading.Thread(target=_send, args=(client,), name="stream", daemon=True)
-    buffer, received = memoryview(bytearray(CHUNK)), 0
+    buffer, received = memoryview(bytearray(CHUNK_BYTES)), 0
     begun = time.perf_counter()
     sender.start()
     try:
@@ -102,13 +102,13 @@ def _pour(client: socket.socket, talk: socket.socket) -> float:
             received += count
         taken = time.perf_counter() - begun
     finally:
-        sender.join(2 * PATIENCE)
+        sender.join(2 * TIMEOUT_S)
     return received * 8 / taken
 
 
 def _send(client: socket.socket) -> None:
     """Send until the time is over or the receiver is gone."""
-    data, deadline = bytes(CHUNK), time.perf_counter() + WHILE
+    data, deadline = bytes(CHUNK_BYTES), time.perf_counter() + STREAM_DURATION_S
     try:
         while time.perf_counter() < deadline:
             client.sendall(data)

@@ -11,42 +11,46 @@ import errno
 import socket
 import struct
 
-from labctl.core.observations import Match
+from labctl.core.observations import ProbeMatch
 from labctl.core.resources import IP
 from labctl.kernel.probes.clients import SOL_RAW, Echo, UdpClient, _Client
-from labctl.kernel.probes.unused_ids import IDENTIFIERS, bind_fresh
+from labctl.kernel.probes.unused_ids import ICMP_IDS, bind_unused_port
 from labctl.packets.icmp import echo_request
-from labctl.packets.probe_id import ASKING, STAMP, Marker, Opening
+from labctl.packets.probe_id import REQUEST_SUFFIX, TIMESTAMP_BYTES, PayloadMarker, TcpProbeId
 
 MTU_DISCOVER = {4: (socket.IPPROTO_IP, 10), 6: (socket.IPPROTO_IPV6, 23)}
-PROBE, INTERFACE, DONT = 3, 4, 0  # DF and no DF, both without regard to a remembered path MTU; the kernel's choice
+PMTUDISC_PROBE, PMTUDISC_INTERFACE, PMTUDISC_DONT = (
+    3,
+    4,
+    0,
+)  # DF and no DF, both without regard to a remembered path MTU; the kernel's choice
 IPV6_DONTFRAG = 62
 TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, SEND_QUEUE = 19, 20, 21, 2
-USUAL = 61  # default size of the payload in bytes: a length that ping and others do not use
-LEAST = {"icmp": STAMP + 8, "udp": 9}  # bytes of payload that the marker needs
+DEFAULT_PAYLOAD_BYTES = 61  # default size of the payload in bytes: a length that ping and others do not use
+MIN_PAYLOAD_BYTES = {"icmp": TIMESTAMP_BYTES + 8, "udp": 9}  # bytes of payload that the marker needs
 
 
 class SizedEcho(Echo):
     """An ICMP echo request with a payload of `size` bytes, fragmented only if `fragment` allows it."""
 
-    answered = "the echo was answered"
+    reply_text = "the echo was answered"
 
-    def __init__(self, address: IP, marker: bytes, size: int, fragment: bool) -> None:
-        self._listen(address, marker)
+    def __init__(self, address: IP, marker: bytes, payload_bytes: int, fragment: bool) -> None:
+        self._open_socket(address, marker)
         if address.version == 4:
             keep = (1 << 0) | (1 << 3) | (1 << 11) | (1 << 12)  # echo reply and errors
             self._socket.setsockopt(SOL_RAW, 1, struct.pack("=I", ~keep & 0xFFFFFFFF))
         try:
             _cut(self._socket, address.version, fragment)
             self._socket.connect((str(address), 0))
-            self.own = self._socket.getsockname()[0]
-            self._socket.send(echo_request(address.version, IDENTIFIERS.take(), 1, marker, size))
+            self.source_address = self._socket.getsockname()[0]
+            self._socket.send(echo_request(address.version, ICMP_IDS.next_id(), 1, marker, payload_bytes))
         except OSError as error:
             self._begin(error.errno or 0)
 
-    def _failed(self, number: int, otherwise: object) -> None:
+    def _fail(self, number: int, otherwise: object) -> None:
         """An error that came back ends the probe; the answer `refused` exists only for TCP and UDP."""
-        super()._failed(number, "unreachable")
+        super()._fail(number, "unreachable")
         if self.answer == "refused":
             self.answer = "unreachable"
 
@@ -54,28 +58,28 @@ class SizedEcho(Echo):
 class SizedDatagram(UdpClient):
     """A UDP datagram with a payload of `size` bytes."""
 
-    def __init__(self, address: IP, port: int, marker: bytes, size: int, fragment: bool) -> None:
+    def __init__(self, address: IP, port: int, marker: bytes, payload_bytes: int, fragment: bool) -> None:
         _Client.__init__(self, _datagram(address))
-        self.mark = Marker(marker)
+        self.probe_id = PayloadMarker(marker)
         self._marker = marker
         try:
             _cut(self._socket, address.version, fragment)
-            self.sport = bind_fresh(self._socket, port)
+            self.sport = bind_unused_port(self._socket, port)
             self._socket.connect((str(address), port))
-            self._socket.send((marker + ASKING).ljust(size, b"\0"))
+            self._socket.send((marker + REQUEST_SUFFIX).ljust(payload_bytes, b"\0"))
         except OSError as error:
             self._begin(error.errno or 0)
 
 
-class ChosenSyn(_Client):
+class SynProbe(_Client):
     """A TCP connection with the sequence number `isn` in its SYN; a reset closes it as soon as it is established."""
 
     def __init__(self, address: IP, port: int, isn: int) -> None:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         super().__init__(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
-        self.mark = Opening(frozenset((isn,)))
+        self.probe_id = TcpProbeId(frozenset((isn,)))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
-        self.sport = bind_fresh(self._socket, port)
+        self.sport = bind_unused_port(self._socket, port)
         for option, value in ((TCP_REPAIR, 1), (TCP_REPAIR_QUEUE, SEND_QUEUE), (TCP_QUEUE_SEQ, isn), (TCP_REPAIR, 0)):
             self._socket.setsockopt(socket.IPPROTO_TCP, option, struct.pack("=I", value))
         number = self._socket.connect_ex((str(address), port))
@@ -88,31 +92,33 @@ class ChosenSyn(_Client):
     def _step(self) -> None:
         number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
-            return self._failed(number, "unreachable")
+            return self._fail(number, "unreachable")
         try:
             self._socket.getpeername()
         except OSError:
             return None  # not yet
-        return self.end("reply", "connected")
+        return self.set_answer("reply", "connected")
 
 
-def matches(protocol: str, version: int, identity: bytes) -> tuple[Match, ...]:
+def matches(protocol: str, version: int, identity: bytes) -> tuple[ProbeMatch, ...]:
     """What a firewall must match to find the probe, its answer, and ICMP errors that quote it. `identity` is the marker
     or the initial sequence number."""
     icmp, head = (1, 20) if version == 4 else (58, 40)
-    number, offset = {"icmp": (icmp, 8 + STAMP), "udp": (17, 8), "tcp": (6, 4)}[protocol]
-    found = [Match(number, offset, identity), Match(icmp, 8 + head + offset, identity)]
+    number, offset = {"icmp": (icmp, 8 + TIMESTAMP_BYTES), "udp": (17, 8), "tcp": (6, 4)}[protocol]
+    found = [ProbeMatch(number, offset, identity), ProbeMatch(icmp, 8 + head + offset, identity)]
     if protocol == "tcp":
         answer = (int.from_bytes(identity, "big") + 1) & 0xFFFFFFFF
-        found.append(Match(6, 8, answer.to_bytes(4, "big")))
+        found.append(ProbeMatch(6, 8, answer.to_bytes(4, "big")))
     return tuple(found)
 
 
-def lengths(protocol: str, version: int, size: int) -> tuple[int, ...]:
+def lengths(protocol: str, version: int, payload_bytes: int) -> tuple[int, ...]:
     """The lengths that the kernel may report for the probe and its answer: with and without the Ethernet header, and
     with the headers of a tunnel."""
     head = 20 if version == 4 else 40
-    inner = {"icmp": [head + 8 + size], "udp": [head + 8 + size], "tcp": [head + 40, head + 20]}[protocol]
+    inner = {"icmp": [head + 8 + payload_bytes], "udp": [head + 8 + payload_bytes], "tcp": [head + 40, head + 20]}[
+        protocol
+    ]
     tunnels = (0, 20, 50, 70)  # none, IPIP, VXLAN over IPv4 and IPv6
     return tuple(one + tunnel + ethernet for one in inner for tunnel in tunnels for ethernet in (0, 14))
 
@@ -124,7 +130,7 @@ def _datagram(address: IP) -> socket.socket:
 
 def _cut(sock: socket.socket, version: int, fragment: bool) -> None:
     level, option = MTU_DISCOVER[version]
-    free = INTERFACE if version == 4 else DONT  # only the sender may fragment IPv6 packets
-    sock.setsockopt(level, option, free if fragment else PROBE)
+    free = PMTUDISC_INTERFACE if version == 4 else PMTUDISC_DONT  # only the sender may fragment IPv6 packets
+    sock.setsockopt(level, option, free if fragment else PMTUDISC_PROBE)
     if version == 6 and not fragment:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_DONTFRAG, 1)

@@ -17,7 +17,7 @@ from pathlib import Path
 TRIES = 256  # ports to try before the choice is left to the kernel
 
 
-class Fresh:
+class UnusedIds:
     """The numbers from `low` to `high` in a random order, each once before any of them is repeated."""
 
     def __init__(self, low: int, high: int) -> None:
@@ -28,23 +28,23 @@ class Fresh:
             self._stride += 1
         self._lock = threading.Lock()
 
-    def take(self) -> int:
+    def next_id(self) -> int:
         """The next number."""
         with self._lock:
             self._next = (self._next + self._stride) % self._size
             return self._low + self._next
 
 
-IDENTIFIERS = Fresh(1, 65535)  # of ICMP echoes
-PORTS = Fresh(32768, 60999)  # source ports of TCP and UDP: Linux's own default range
+ICMP_IDS = UnusedIds(1, 65535)  # of ICMP echoes
+SOURCE_PORTS = UnusedIds(32768, 60999)  # source ports of TCP and UDP: Linux's own default range
 
 
-def bind_fresh(sock: socket.socket, target: int) -> int:
+def bind_unused_port(sock: socket.socket, target: int) -> int:
     """Bind to a source port that no earlier probe used and that differs from the target's port. Returns it.
 
     Raises OSError.
     """
-    for port in (PORTS.take() for _ in range(TRIES)):
+    for port in (SOURCE_PORTS.next_id() for _ in range(TRIES)):
         try:
             if port != target:
                 sock.bind(("", port))
@@ -56,7 +56,7 @@ def bind_fresh(sock: socket.socket, target: int) -> int:
     return int(sock.getsockname()[1])
 
 
-def forget_paths() -> None:
+def flush_path_mtu() -> None:
     """Make this thread's namespace forget the path MTUs that it learned; otherwise it keeps them for ten minutes.
 
     This works for IPv4 only. IPv6 has no such sysctl, so there the source itself may refuse a later probe.

@@ -27,10 +27,10 @@ def argv(command: tuple[str, ...]) -> list[str]:
     """The command line that starts one of labctl's own programs. Raises ValueError for any other name."""
     if command[0] not in NAMES:
         raise ValueError(f"{command[0]} is not one of {', '.join(NAMES)}")
-    return started(command)
+    return module_command(command)
 
 
-def started(command: tuple[str, ...]) -> list[str]:
+def module_command(command: tuple[str, ...]) -> list[str]:
     """The command line that runs a module through `run.py` with these arguments."""
     cache = ["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else []  # the same as this process
     return [sys.executable, "-I", "-S", *cache, os.path.join(os.path.dirname(__file__), "run.py"), *command]

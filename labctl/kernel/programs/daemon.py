@@ -7,7 +7,7 @@ import os
 from labctl.kernel.programs import READY
 
 
-def leave(name: str) -> None:
+def daemonize(name: str) -> None:
     """Continue in a child process under the name that ps and ss show; the parent exits at once.
 
     The init process of the process namespace adopts the child and reaps it. A starter that runs on and does not reap
@@ -15,16 +15,16 @@ def leave(name: str) -> None:
     """
     if os.fork():
         os._exit(0)
-    called(name)
+    set_process_name(name)
 
 
-def called(name: str) -> None:
+def set_process_name(name: str) -> None:
     """Set the name of this process that ps and ss show."""
     with open("/proc/self/comm", "w") as file:
         file.write(name)
 
 
-def ready() -> None:
+def report_ready() -> None:
     """Report to the starter that the program works now. Everything printed after this is discarded."""
     os.write(1, READY)
     null = os.open(os.devnull, os.O_WRONLY)

@@ -20,22 +20,22 @@ import threading
 import time
 from collections.abc import Sequence
 
-from labctl.kernel.programs.daemon import leave, ready
+from labctl.kernel.programs.daemon import daemonize, report_ready
 
-IDLE = 90.0  # seconds after which a UDP client is forgotten (UDPConnTrackTimeout)
-SIZE = 65507
+UDP_IDLE_TIMEOUT_S = 90.0  # seconds after which a UDP client is forgotten (UDPConnTrackTimeout)
+MAX_DATAGRAM_BYTES = 65507
 IP_PKTINFO = 8
 
 
-def main(words: Sequence[str]) -> int:
+def main(args: Sequence[str]) -> int:
     """Forward traffic until a signal ends the process. Returns 1 if the port cannot be bound."""
-    handed = "-use-listen-fd" in words
-    words = [word for word in words if word != "-use-listen-fd"]
-    said = dict(zip(words[::2], words[1::2], strict=True))
+    handed = "-use-listen-fd" in args
+    args = [word for word in args if word != "-use-listen-fd"]
+    said = dict(zip(args[::2], args[1::2], strict=True))
     front = (said["-host-ip"], int(said["-host-port"]))
     back = (said["-container-ip"], int(said["-container-port"]))
     kind = socket.SOCK_STREAM if said["-proto"] == "tcp" else socket.SOCK_DGRAM
-    leave("docker-proxy")
+    daemonize("docker-proxy")
     sock = socket.socket(socket.AF_INET, kind)
     try:
         if kind == socket.SOCK_STREAM:
@@ -46,7 +46,7 @@ def main(words: Sequence[str]) -> int:
     except OSError as error:
         print(f"{said['-proto']} port {front[1]}: {error.strerror}", flush=True)
         return 1
-    ready()
+    report_ready()
     if kind == socket.SOCK_DGRAM:
         if handed:
             sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
@@ -64,13 +64,13 @@ def connection(client: socket.socket, back: tuple[str, int]) -> None:
             server.connect(back)
         except OSError:
             return  # no server there: the client sees that its connection is closed
-        other = threading.Thread(target=pump, args=(server, client), daemon=True)
+        other = threading.Thread(target=copy_stream, args=(server, client), daemon=True)
         other.start()
-        pump(client, server)
+        copy_stream(client, server)
         other.join()
 
 
-def pump(source: socket.socket, target: socket.socket) -> None:
+def copy_stream(source: socket.socket, target: socket.socket) -> None:
     """Forward one direction of a connection. The end of the stream is forwarded, too."""
     try:
         while data := source.recv(65536):
@@ -92,10 +92,10 @@ def datagrams(front: socket.socket, back: tuple[str, int]) -> None:
     seen: dict[tuple[str, int], float] = {}
     asked: dict[tuple[str, int], list[tuple[int, int, bytes]]] = {}  # IP_PKTINFO: the source address of the reply
     while True:
-        for key, _ in selector.select(IDLE):
+        for key, _ in selector.select(UDP_IDLE_TIMEOUT_S):
             try:
                 if key.fileobj is front:
-                    data, notes, _, client = front.recvmsg(SIZE, 256)
+                    data, notes, _, client = front.recvmsg(MAX_DATAGRAM_BYTES, 256)
                     if client not in clients:
                         asked[client] = [(level, note, bytes(4) + body[4:8] + bytes(4)) for level, note, body in notes]
                         clients[client] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -104,11 +104,11 @@ def datagrams(front: socket.socket, back: tuple[str, int]) -> None:
                     clients[client].send(data)
                 else:
                     client = key.data
-                    front.sendmsg([clients[client].recv(SIZE)], asked[client], 0, client)
+                    front.sendmsg([clients[client].recv(MAX_DATAGRAM_BYTES)], asked[client], 0, client)
                 seen[client] = time.monotonic()
             except OSError:
                 continue  # refused by the container: the client gets no reply, as with docker-proxy
-        for client in [client for client, when in seen.items() if time.monotonic() - when > IDLE]:
+        for client in [client for client, when in seen.items() if time.monotonic() - when > UDP_IDLE_TIMEOUT_S]:
             del seen[client], asked[client]
             selector.unregister(clients[client])
             clients.pop(client).close()

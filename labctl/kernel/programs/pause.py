@@ -13,7 +13,7 @@ import signal
 from collections.abc import Sequence
 
 from labctl.kernel.host.syscalls import CLONE_NEWPID, MNT_DETACH, UMOUNT_NOFOLLOW, libc, umount, unshare
-from labctl.kernel.programs.daemon import called, leave, ready
+from labctl.kernel.programs.daemon import daemonize, report_ready, set_process_name
 
 PR_SET_PDEATHSIG = 1
 
@@ -21,7 +21,7 @@ PR_SET_PDEATHSIG = 1
 def main(words: Sequence[str]) -> int:
     """Run until the sandbox has ended, then remove the file that its network namespace is bound to."""
     (path,) = words
-    leave("sandbox-shim")
+    daemonize("sandbox-shim")
     net = os.stat("/proc/self/ns/net")
     try:
         unshare(CLONE_NEWPID)
@@ -33,7 +33,7 @@ def main(words: Sequence[str]) -> int:
     pid = os.fork()
     if pid == 0:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        pause()
+        reap_children()
     number = signal.sigwait(told)
     while number == signal.SIGCHLD and os.waitpid(pid, os.WNOHANG)[0] == 0:
         number = signal.sigwait(told)
@@ -51,11 +51,11 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def pause() -> None:
+def reap_children() -> None:
     """Wait for a signal to end. Meanwhile reap children: the first process of a namespace adopts its orphans."""
-    called("pause")
+    set_process_name("pause")
     told = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
-    ready()
+    report_ready()
     while signal.sigwait(told) == signal.SIGCHLD:
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 
-from labctl.kernel.programs.daemon import leave, ready
+from labctl.kernel.programs.daemon import daemonize, report_ready
 
 IP_PKTINFO = 8
 
@@ -19,7 +19,7 @@ IP_PKTINFO = 8
 def main(words: Sequence[str]) -> int:
     """Serve until a signal ends the process. Returns 1 if a port cannot be bound."""
     name, *ports = words
-    leave(name)
+    daemonize(name)
     selector = selectors.DefaultSelector()
     for port in ports:
         protocol, _, number = port.partition(":")
@@ -36,8 +36,8 @@ def main(words: Sequence[str]) -> int:
             print(f"{protocol} port {number}: {error.strerror}", flush=True)
             return 1
         sock.setblocking(False)
-        selector.register(sock, selectors.EVENT_READ, welcome if protocol == "tcp" else answer)
-    ready()
+        selector.register(sock, selectors.EVENT_READ, welcome if protocol == "tcp" else echo_datagram)
+    report_ready()
     while True:
         for key, _ in selector.select():
             key.data(key.fileobj, selector, name)
@@ -48,28 +48,30 @@ def welcome(sock: socket.socket, selector: selectors.BaseSelector, name: str) ->
     with suppress(OSError):
         talk, _ = sock.accept()
         talk.setblocking(False)
-        selector.register(talk, selectors.EVENT_READ, converse)
+        selector.register(talk, selectors.EVENT_READ, serve_connection)
 
 
-def converse(talk: socket.socket, selector: selectors.BaseSelector, name: str) -> None:
+def serve_connection(connection: socket.socket, selector: selectors.BaseSelector, name: str) -> None:
     """Echo the received data. To an HTTP request, send the server's name and close the connection."""
     try:
-        data = talk.recv(4096)
+        data = connection.recv(4096)
         if data.startswith((b"GET ", b"HEAD ")):
             body = f"{name}\n".encode()
-            talk.send(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            connection.send(
+                b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+            )
         elif data:
-            talk.send(data)
+            connection.send(data)
             return
     except BlockingIOError:
         return
     except OSError:
         pass
-    selector.unregister(talk)
-    talk.close()
+    selector.unregister(connection)
+    connection.close()
 
 
-def answer(sock: socket.socket, selector: selectors.BaseSelector, name: str) -> None:
+def echo_datagram(sock: socket.socket, selector: selectors.BaseSelector, name: str) -> None:
     """Echo a datagram, with the address that it was sent to as the source address."""
     with suppress(OSError):
         data, notes, _, sender = sock.recvmsg(65535, 256)

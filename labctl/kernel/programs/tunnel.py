@@ -17,12 +17,12 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 
-from labctl.kernel.host.tun import attach
-from labctl.kernel.programs.daemon import leave, ready
+from labctl.kernel.host.tun import open_tun
+from labctl.kernel.programs.daemon import daemonize, report_ready
 
 PORT = 8285  # of flannel's udp backend
 IPPROTO_IPIP, IP_MTU_DISCOVER, IP_PMTUDISC_DO = 4, 10, 2
-SIZE = 65535
+MAX_PACKET_BYTES = 65535
 Table = list[tuple[int, int, str]]  # network, mask, and the host behind which it is
 
 
@@ -30,15 +30,15 @@ def main(words: Sequence[str]) -> int:
     """Forward packets until a signal ends the process. Returns 1 if the device or the address cannot be used."""
     mode, device, local, *far = words
     table = routes(far)
-    leave("flanneld" if mode == "udp" else "ipip")
+    daemonize("flanneld" if mode == "udp" else "ipip")
     try:
-        tun = attach(device)
+        tun = open_tun(device)
         wire = datagrams(local) if mode == "udp" else packets(local, {host for _, _, host in table})
     except OSError as error:
         print(f"{device} at {local}: {error.strerror}", flush=True)
         return 1
-    ready()
-    carry(tun, wire, table, mode)
+    report_ready()
+    forward(tun, wire, table, mode)
     return 0
 
 
@@ -81,7 +81,7 @@ def packets(local: str, hosts: set[str]) -> socket.socket:
     return wire
 
 
-def aged(packet: bytes) -> bytes | None:
+def decrement_ttl(packet: bytes) -> bytes | None:
     """The packet with its TTL decremented and its checksum updated (RFC 1141), as flannel's proxy does it; None if the
     TTL is used up."""
     if packet[8] <= 1:
@@ -92,11 +92,11 @@ def aged(packet: bytes) -> bytes | None:
     return packet[:8] + bytes([packet[8] - 1]) + packet[9:10] + struct.pack("!H", new) + packet[12:]
 
 
-def carry(tun: int, wire: socket.socket, table: Table, mode: str) -> None:
+def forward(tun: int, wire: socket.socket, table: Table, mode: str) -> None:
     """Forward both directions until the device is deleted."""
     selector = selectors.DefaultSelector()
     out, into = (_sender(wire, table, mode), _receiver(tun, wire, mode))
-    selector.register(tun, selectors.EVENT_READ, lambda: out(os.read(tun, SIZE)))
+    selector.register(tun, selectors.EVENT_READ, lambda: out(os.read(tun, MAX_PACKET_BYTES)))
     selector.register(wire, selectors.EVENT_READ, into)
     while True:
         for key, _ in selector.select():
@@ -113,7 +113,7 @@ def _sender(wire: socket.socket, table: Table, mode: str) -> Callable[[bytes], N
         if len(packet) < 20 or packet[0] >> 4 != 4:
             return
         host = lookup(table, packet)
-        ready_to_go = aged(packet) if mode == "udp" else packet
+        ready_to_go = decrement_ttl(packet) if mode == "udp" else packet
         if host is not None and ready_to_go is not None:
             wire.sendto(ready_to_go, (host, PORT if mode == "udp" else 0))
 
@@ -122,7 +122,7 @@ def _sender(wire: socket.socket, table: Table, mode: str) -> Callable[[bytes], N
 
 def _receiver(tun: int, wire: socket.socket, mode: str) -> Callable[[], None]:
     def receive() -> None:
-        data = wire.recv(SIZE)
+        data = wire.recv(MAX_PACKET_BYTES)
         inner = data if mode == "udp" else data[(data[0] & 15) * 4 :]
         if len(inner) >= 20 and inner[0] >> 4 == 4:
             os.write(tun, inner)

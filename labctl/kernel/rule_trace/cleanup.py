@@ -17,7 +17,7 @@ from typing import Any
 
 from labctl.errors import KernelError
 from labctl.kernel.host import paths
-from labctl.kernel.namespaces.thread import Inside
+from labctl.kernel.namespaces.thread import NetnsThread
 
 FOLDER = ".trace"
 
@@ -27,7 +27,7 @@ def instance(lab: str) -> str:
     return f"labctl-{lab}-{os.getpid()}"
 
 
-class Record:
+class TraceRecord:
     """The record of a running trace. A context manager: leaving it removes the record."""
 
     def __init__(self, lab: str) -> None:
@@ -43,7 +43,7 @@ class Record:
         self._document[kind] = value
         os.pwrite(self._fd, json.dumps(self._document).encode(), 0)
 
-    def __enter__(self) -> Record:
+    def __enter__(self) -> TraceRecord:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -53,12 +53,12 @@ class Record:
             self._folder.rmdir()
 
 
-def left() -> bool:
+def has_leftovers() -> bool:
     """Whether there may be records to sweep. It only checks that a directory exists."""
     return os.path.isdir(paths.state_dir() / FOLDER)
 
 
-def sweep() -> tuple[str, ...]:
+def cleanup() -> tuple[str, ...]:
     """Undo the changes of killed traces. Returns a sentence for each of them. Running traces are not affected."""
     told: list[str] = []
     folder = paths.state_dir() / FOLDER
@@ -82,10 +82,10 @@ def _undo(path: Path, text: bytes) -> list[str]:
     except (ValueError, KeyError, TypeError):
         return []  # killed before it changed anything
     done = []
-    with Inside() as inside:
+    with NetnsThread() as inside:
         for node, before in logs.items():
             with suppress(OSError):
-                inside.run(paths.netns_path(lab, node), nflog.restore, before)
+                inside.run(paths.netns_path(lab, node), nflog.restore_loggers, before)
                 done.append(f"nf_log in {node}")
         for node in tables:
             with suppress(OSError, KernelError):

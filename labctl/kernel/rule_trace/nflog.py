@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from labctl.kernel.host.receive_buffer import hold
-from labctl.kernel.netlink.rtnetlink import attributes, messages
+from labctl.kernel.host.receive_buffer import set_receive_buffer
+from labctl.kernel.netlink.rtnetlink import attributes, iter_messages
 
 FAMILIES = {"ip": 2, "ip6": 10}
-ROOM = 4 << 20  # bytes of reports that may wait
+RCVBUF_BYTES = 4 << 20  # bytes of reports that may wait
 _PACKET, _CONFIG = 4 << 8, 4 << 8 | 1
 _BIND, _PF_BIND, _PF_UNBIND = 1, 3, 4
 _SETTING = "/proc/sys/net/netfilter/nf_log"
@@ -25,7 +25,7 @@ _head = struct.Struct("=IHHII")
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class RuleReport:
     """One rule, policy or return that a traced packet met: the kernel's text, the devices by index, the mark, and the
     packet from its network header on."""
 
@@ -34,7 +34,7 @@ class Report:
     prefix: str
     iif: int
     oif: int
-    mark: int
+    fwmark: int
     payload: bytes
     ours: bool = False  # known to be of the probe, although the payload is cut off
 
@@ -43,24 +43,24 @@ class NfLog:
     """The receiver of reports in the namespace of the thread that creates it. Raises OSError if that fails."""
 
     def __init__(self) -> None:
-        self.before = settings()
+        self.original_loggers = read_loggers()
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 12)
         try:
             self._socket.bind((0, 0))
-            hold(self._socket, ROOM)
+            set_receive_buffer(self._socket, RCVBUF_BYTES)
             self._socket.settimeout(1)
             for number in FAMILIES.values():
-                self._order(number, 0, _command(_PF_BIND))
-            self._order(0, 0, _command(_BIND))
-            self._order(0, 0, struct.pack("=HH", 10, 2) + struct.pack("!IBx", 256, 2) + bytes(2))  # copy 256 bytes
+                self._configure(number, 0, _command(_PF_BIND))
+            self._configure(0, 0, _command(_BIND))
+            self._configure(0, 0, struct.pack("=HH", 10, 2) + struct.pack("!IBx", 256, 2) + bytes(2))  # copy 256 bytes
             self._socket.setblocking(False)
         except OSError:
             self._socket.close()
             raise
 
-    def read(self) -> tuple[list[Report], bool]:
+    def read(self) -> tuple[list[RuleReport], bool]:
         """The waiting reports, and whether any report was lost."""
-        found: list[Report] = []
+        found: list[RuleReport] = []
         while True:
             try:
                 data = self._socket.recv(1 << 16)
@@ -68,7 +68,7 @@ class NfLog:
                 return found, False
             except OSError:  # ENOBUFS
                 return found, True
-            for kind, _, _, start, end in messages(data):
+            for kind, _, _, start, end in iter_messages(data):
                 if kind == _PACKET:
                     found += _report(data, start, end)
 
@@ -76,17 +76,17 @@ class NfLog:
         """Stop receiving. Call `restore` separately, in a thread that is inside the namespace."""
         self._socket.close()
 
-    def _order(self, family: int, group: int, body: bytes) -> None:
+    def _configure(self, family: int, group: int, body: bytes) -> None:
         head = struct.pack("!BBH", family, 0, group)
         self._socket.send(_head.pack(20 + len(body), _CONFIG, 5, 1, 0) + head + body)
         data = self._socket.recv(1 << 16)
-        for kind, _, _, start, _ in messages(data):
+        for kind, _, _, start, _ in iter_messages(data):
             code = -struct.unpack_from("=i", data, start)[0] if kind == 2 else 0
             if code:
                 raise OSError(code, os.strerror(code))
 
 
-def settings() -> dict[str, str]:
+def read_loggers() -> dict[str, str]:
     """The receiver of reports in this thread's namespace, by family: `NONE`, `nf_log_ipv4`, ..."""
     found = {}
     for family, number in FAMILIES.items():
@@ -98,7 +98,7 @@ def settings() -> dict[str, str]:
     return found
 
 
-def restore(before: dict[str, str]) -> None:
+def restore_loggers(before: dict[str, str]) -> None:
     """Restore the receivers of this thread's namespace. Raises OSError."""
     for family, name in before.items():
         with open(f"{_SETTING}/{FAMILIES[family]}", "w") as file:
@@ -118,7 +118,7 @@ def _command(number: int) -> bytes:
     return struct.pack("=HHBxxx", 5, 1, number)
 
 
-def _report(data: bytes, start: int, end: int) -> Iterator[Report]:
+def _report(data: bytes, start: int, end: int) -> Iterator[RuleReport]:
     found = attributes(data, start + 4, end)
 
     def number(kind: int) -> int:
@@ -133,4 +133,4 @@ def _report(data: bytes, start: int, end: int) -> Iterator[Report]:
     family = {number: name for name, number in FAMILIES.items()}.get(data[start], "")
     hook = data[found[1][0] + 2] if 1 in found else 0
     payload = data[found[9][0] : found[9][1]]
-    yield Report(family, hook, prefix.removeprefix("TRACE: "), number(4), number(5), number(2), payload)
+    yield RuleReport(family, hook, prefix.removeprefix("TRACE: "), number(4), number(5), number(2), payload)

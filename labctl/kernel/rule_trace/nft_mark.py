@@ -11,12 +11,12 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator
 
-from labctl.core.observations import Match
+from labctl.core.observations import ProbeMatch
 from labctl.errors import KernelError
-from labctl.kernel.netlink.rtnetlink import messages, packed
+from labctl.kernel.netlink.rtnetlink import encode_attribute, iter_messages
 
 PREFIX = "labctl-trace"
-OWNED = 2  # NFT_TABLE_F_OWNER
+NFT_TABLE_F_OWNER = 2  # NFT_TABLE_F_OWNER
 PRIORITY = -1000  # before conntrack's defragmentation (-400) and before every table
 PREROUTING, OUTPUT = 0, 3
 INET = 1  # NFPROTO_INET: IPv4 and IPv6
@@ -28,21 +28,21 @@ _REQUEST, _ACK, _CREATE, _APPEND = 0x1, 0x4, 0x400, 0x800
 _head = struct.Struct("=IHHII")
 
 
-class NfTrace:
+class ProbeMarkTable:
     """The table in the namespace of the thread that creates it. Raises OSError if nf_tables refuses it."""
 
-    def __init__(self, matches: Iterable[Match], name: str) -> None:
+    def __init__(self, matches: Iterable[ProbeMatch], name: str) -> None:
         self.name = name
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 12)
         try:
             self._socket.bind((0, 0))
             wanted = tuple(matches)
             try:
-                self._send(_orders(name, wanted, OWNED))
-                self.owned = True
+                self._send(_table_requests(name, wanted, NFT_TABLE_F_OWNER))
+                self.is_owned = True
             except OSError:
-                self._send(_orders(name, wanted, 0))
-                self.owned = False
+                self._send(_table_requests(name, wanted, 0))
+                self.is_owned = False
         except OSError:
             self._socket.close()
             raise
@@ -82,7 +82,7 @@ def send(sock: socket.socket, orders: Iterable[tuple[int, int, bytes]]) -> None:
     refused = 0
     sock.settimeout(1)
     while open_:
-        for kind, _, sequence, start, _ in messages(data := sock.recv(1 << 16)):
+        for kind, _, sequence, start, _ in iter_messages(data := sock.recv(1 << 16)):
             if kind == 2 and sequence == 0:  # an error of the batch as a whole
                 raise OSError(-struct.unpack_from("=i", data, start)[0], "nf_tables refused the batch")
             open_ -= kind == 2
@@ -91,7 +91,7 @@ def send(sock: socket.socket, orders: Iterable[tuple[int, int, bytes]]) -> None:
         raise OSError(refused, "nf_tables refused")
 
 
-def _orders(name: str, matches: tuple[Match, ...], flags: int) -> Iterator[tuple[int, int, bytes]]:
+def _table_requests(name: str, matches: tuple[ProbeMatch, ...], flags: int) -> Iterator[tuple[int, int, bytes]]:
     yield _NEWTABLE, _CREATE, _text(1, name) + _number(2, flags)
     for chain, hook in (("prerouting", PREROUTING), ("output", OUTPUT)):
         place = _nest(4, _number(1, hook) + struct.pack("=HH", 8, 2) + struct.pack(">i", PRIORITY))
@@ -101,19 +101,19 @@ def _orders(name: str, matches: tuple[Match, ...], flags: int) -> Iterator[tuple
             yield _NEWRULE, _CREATE | _APPEND, _text(1, name) + _text(2, chain) + _nest(4, rule)
 
 
-def _expressions(match: Match) -> Iterator[bytes]:
+def _expressions(match: ProbeMatch) -> Iterator[bytes]:
     """meta l4proto N, @th,offset,length VALUE, meta nftrace set 1"""
     yield _expression("meta", _number(1, 1) + _number(2, L4PROTO))
     yield _compare(bytes([match.protocol]))
     where = _number(2, TRANSPORT) + _number(3, match.offset) + _number(4, len(match.value))
     yield _expression("payload", _number(1, 1) + where)
     yield _compare(match.value)
-    yield _expression("immediate", _number(1, 1) + _nest(2, packed(1, b"\1")))
+    yield _expression("immediate", _number(1, 1) + _nest(2, encode_attribute(1, b"\1")))
     yield _expression("meta", _number(2, NFTRACE) + _number(3, 1))
 
 
 def _compare(value: bytes) -> bytes:
-    return _expression("cmp", _number(1, 1) + _number(2, 0) + _nest(3, packed(1, value)))
+    return _expression("cmp", _number(1, 1) + _number(2, 0) + _nest(3, encode_attribute(1, value)))
 
 
 def _expression(name: str, data: bytes) -> bytes:
@@ -121,7 +121,7 @@ def _expression(name: str, data: bytes) -> bytes:
 
 
 def _text(kind: int, value: str) -> bytes:
-    return packed(kind, value.encode() + b"\0")
+    return encode_attribute(kind, value.encode() + b"\0")
 
 
 def _number(kind: int, value: int) -> bytes:
@@ -129,7 +129,7 @@ def _number(kind: int, value: int) -> bytes:
 
 
 def _nest(kind: int, value: bytes) -> bytes:
-    return packed(kind | 0x8000, value)
+    return encode_attribute(kind | 0x8000, value)
 
 
 def _message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from labctl.core.iptables import BUILTIN
-from labctl.kernel.host.receive_buffer import hold
-from labctl.kernel.netlink.rtnetlink import attributes, messages, text
-from labctl.kernel.rule_trace.nflog import FAMILIES, ROOM, Report
+from labctl.kernel.host.receive_buffer import set_receive_buffer
+from labctl.kernel.netlink.rtnetlink import attribute_text, attributes, iter_messages
+from labctl.kernel.rule_trace.nflog import FAMILIES, RCVBUF_BYTES, RuleReport
 
 _NETLINK_NETFILTER, _SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP = 12, 270, 1, 9  # NFNLGRP_NFTRACE
 _TRACE, _NEWRULE, _GETRULE = (10 << 8 | number for number in (17, 6, 7))
@@ -26,17 +26,17 @@ _NAMES = {number: name for name, number in FAMILIES.items()}
 _ICMP = (1, 58)
 _REQUEST, _DUMP, _ERROR, _DONE = 0x1, 0x300, 2, 3
 _head = struct.Struct("=IHHII")
-Place = tuple[str, str, str]  # family, table, chain
+ChainKey = tuple[str, str, str]  # family, table, chain
 
 
 @dataclass(frozen=True, slots=True)
-class _Event:
+class _RuleEvent:
     """One message of the kernel. `report` lacks the number of the rule, which follows from `handle`."""
 
-    place: Place
+    chain_key: ChainKey
     kind: str
     handle: int
-    report: Report
+    report: RuleReport
 
 
 class NftLog:
@@ -47,23 +47,23 @@ class NftLog:
     """
 
     def __init__(self, marker: str) -> None:
-        self._marker = marker
-        self._asking = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+        self._mark_table = marker
+        self._dump_socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
         try:
             self._socket.bind((0, 0))
-            hold(self._socket, ROOM)
+            set_receive_buffer(self._socket, RCVBUF_BYTES)
             self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP)
             self._socket.setblocking(False)
-            self._asking.settimeout(1)
+            self._dump_socket.settimeout(1)
         except OSError:
             self.close()
             raise
 
-    def read(self) -> tuple[list[Report], bool]:
+    def read(self) -> tuple[list[RuleReport], bool]:
         """The waiting reports, and whether any report was lost."""
-        reader = _Reader(self._marker)
-        found: list[_Event] = []
+        reader = _Reader(self._mark_table)
+        found: list[_RuleEvent] = []
         lost = False
         while True:
             try:
@@ -73,27 +73,27 @@ class NftLog:
             except OSError:  # ENOBUFS
                 lost = True
                 break
-            for kind, _, _, start, end in messages(data):
+            for kind, _, _, start, end in iter_messages(data):
                 if kind == _TRACE:
                     found += reader.event(data, start, end)
         numbers = self._numbers() if found else {}
-        return list(_numbered(found, numbers)), lost
+        return list(_with_rule_numbers(found, numbers)), lost
 
     def close(self) -> None:
         """Stop receiving."""
         self._socket.close()
-        self._asking.close()
+        self._dump_socket.close()
 
-    def _numbers(self) -> dict[tuple[Place, int], int]:
+    def _numbers(self) -> dict[tuple[ChainKey, int], int]:
         """For every rule of the namespace its number in its chain, from 1, by handle; by handle 0 the chain's number of
         rules."""
-        numbers: dict[tuple[Place, int], int] = {}
-        counts: dict[Place, int] = {}
+        numbers: dict[tuple[ChainKey, int], int] = {}
+        counts: dict[ChainKey, int] = {}
         for family, number in FAMILIES.items():
-            self._asking.send(_head.pack(20, _GETRULE, _REQUEST | _DUMP, 1, 0) + struct.pack("=BBH", number, 0, 0))
-            for data, start, end in _answers(self._asking):
+            self._dump_socket.send(_head.pack(20, _GETRULE, _REQUEST | _DUMP, 1, 0) + struct.pack("=BBH", number, 0, 0))
+            for data, start, end in _answers(self._dump_socket):
                 found = attributes(data, start + 4, end)
-                place = family, text(data, found[_TABLE]), text(data, found[_CHAIN])
+                place = family, attribute_text(data, found[_TABLE]), attribute_text(data, found[_CHAIN])
                 counts[place] = counts.get(place, 0) + 1
                 numbers[place, _long(data, found[_HANDLE])] = counts[place]
         return numbers | {(place, 0): count for place, count in counts.items()}
@@ -104,36 +104,40 @@ class _Reader:
     kept."""
 
     def __init__(self, marker: str) -> None:
-        self._marker = marker
-        self._packets: dict[int, Report] = {}  # the last headers by trace id
-        self._own: set[int] = set()
+        self._mark_table = marker
+        self._packets: dict[int, RuleReport] = {}  # the last headers by trace id
+        self._probe_packets: set[int] = set()
         self._echoes: set[bytes] = set()  # identifier and sequence number of the probe's echoes
 
-    def event(self, data: bytes, start: int, end: int) -> Iterator[_Event]:
+    def event(self, data: bytes, start: int, end: int) -> Iterator[_RuleEvent]:
         """The event of a message on a rule of iptables-nft; nothing for other tables, since labctl does not know their
         rules."""
         found = attributes(data, start + 4, end)
         if not {_TABLE, _CHAIN, _KIND, _ID} <= found.keys():
             return
-        family, table, chain = _NAMES.get(data[start], ""), text(data, found[_TABLE]), text(data, found[_CHAIN])
+        family, table, chain = (
+            _NAMES.get(data[start], ""),
+            attribute_text(data, found[_TABLE]),
+            attribute_text(data, found[_CHAIN]),
+        )
         packet, kind = _number(data, found[_ID]), _kind(data, found, family, table, chain)
         icmp = _echo(data, found)
-        if table == self._marker:
+        if table == self._mark_table:
             if kind == "rule":
-                self._own.add(packet)
+                self._probe_packets.add(packet)
                 self._echoes |= {icmp} if icmp else set()
             return
         if (family, table) not in BUILTIN:
             return
         if _NETWORK in found:
-            ours = packet in self._own or icmp in self._echoes
-            self._packets[packet] = _shown(data, found, family, _HOOKS.get(chain, 0), ours)
+            ours = packet in self._probe_packets or icmp in self._echoes
+            self._packets[packet] = _packet_report(data, found, family, _HOOKS.get(chain, 0), ours)
         if (shown := self._packets.get(packet)) is None or not kind:
             return
         mark = _number(data, found[_MARK]) if _MARK in found else 0
         handle = _long(data, found[_HANDLE]) if _HANDLE in found else 0
-        report = replace(shown, prefix=f"{table}:{chain}:{kind}:", mark=mark)
-        yield _Event((family, table, chain), kind, handle, report)
+        report = replace(shown, prefix=f"{table}:{chain}:{kind}:", fwmark=mark)
+        yield _RuleEvent((family, table, chain), kind, handle, report)
 
 
 def _kind(data: bytes, found: dict[int, tuple[int, int]], family: str, table: str, chain: str) -> str:
@@ -146,10 +150,10 @@ def _kind(data: bytes, found: dict[int, tuple[int, int]], family: str, table: st
     return "" if chain in BUILTIN.get((family, table), ()) else "return"
 
 
-def _shown(data: bytes, found: dict[int, tuple[int, int]], family: str, hook: int, ours: bool) -> Report:
+def _packet_report(data: bytes, found: dict[int, tuple[int, int]], family: str, hook: int, ours: bool) -> RuleReport:
     payload = b"".join(data[slice(*found[kind])] for kind in (_NETWORK, _TRANSPORT) if kind in found)
     iif, oif = (_number(data, found[kind]) if kind in found else 0 for kind in (_IIF, _OIF))
-    return Report(family, hook, "", iif, oif, 0, payload, ours)
+    return RuleReport(family, hook, "", iif, oif, 0, payload, ours)
 
 
 def _echo(data: bytes, found: dict[int, tuple[int, int]]) -> bytes:
@@ -161,19 +165,19 @@ def _echo(data: bytes, found: dict[int, tuple[int, int]]) -> bytes:
     return transport[4:8] if protocol in _ICMP and transport[0] in (0, 8, 128, 129) else b""
 
 
-def _numbered(found: list[_Event], numbers: dict[tuple[Place, int], int]) -> Iterator[Report]:
+def _with_rule_numbers(found: list[_RuleEvent], numbers: dict[tuple[ChainKey, int], int]) -> Iterator[RuleReport]:
     """The reports with the numbers of their rules; 0 for a rule that is gone. As in legacy tables, a policy or return
     has the number after that of the chain's last rule."""
     for event in found:
         rule = event.kind == "rule"
-        number = numbers.get((event.place, event.handle), 0) if rule else numbers.get((event.place, 0), 0) + 1
+        number = numbers.get((event.chain_key, event.handle), 0) if rule else numbers.get((event.chain_key, 0), 0) + 1
         yield replace(event.report, prefix=f"{event.report.prefix}{number}")
 
 
-def _answers(asking: socket.socket) -> Iterator[tuple[bytes, int, int]]:
+def _answers(sock: socket.socket) -> Iterator[tuple[bytes, int, int]]:
     while True:
-        data = asking.recv(1 << 18)
-        for kind, _, _, start, end in messages(data):
+        data = sock.recv(1 << 18)
+        for kind, _, _, start, end in iter_messages(data):
             if kind in (_DONE, _ERROR):
                 return
             if kind == _NEWRULE:

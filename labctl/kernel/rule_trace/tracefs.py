@@ -15,13 +15,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Literal
 
-from labctl.core.observations import Event
+from labctl.core.observations import KernelEvent
 from labctl.kernel.host.syscalls import libc
 
 FSOPEN, FSCONFIG, FSMOUNT = 430, 431, 432  # the same numbers on every architecture
 FSCONFIG_CMD_CREATE, FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC = 6, 1, 1
-PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
-ROOM = 1024  # kB of events per processor; when it is full, further events are only counted
+TRACEFS_MOUNTS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+BUFFER_KB = 1024  # kB of events per processor; when it is full, further events are only counted
 EVENTS = {"queue": "net/net_dev_queue", "receive": "net/netif_receive_skb", "drop": "skb/kfree_skb"}
 _EVENT = re.compile(r"-(\d+)\s+\[\d+\]\s+\S+\s+([\d.]+): (\w+): (.*)")
 _NET = re.compile(r"dev=(\S+) skbaddr=(\S+) len=(\d+)")
@@ -34,7 +34,7 @@ class Tracing:
     def __init__(self, name: str, lengths: Iterable[int]) -> None:
         self._root = _open()
         self._path = f"{_at(self._root)}/instances/{name}"
-        self.reasons = False
+        self.has_reasons = False
         try:
             os.mkdir(self._path)
             self._prepare(tuple(sorted(set(lengths))))
@@ -44,7 +44,7 @@ class Tracing:
 
     def _prepare(self, lengths: tuple[int, ...]) -> None:
         self._write("tracing_on", "0")
-        self._write("buffer_size_kb", str(ROOM))
+        self._write("buffer_size_kb", str(BUFFER_KB))
         self._write("trace_clock", "mono")
         with suppress(OSError):
             self._write("options/overwrite", "0")
@@ -52,18 +52,18 @@ class Tracing:
         for kind, event in EVENTS.items():
             self._write(f"events/{event}/filter", "protocol == 2048 || protocol == 34525" if kind == "drop" else sizes)
             self._write(f"events/{event}/enable", "1")
-        self.reasons = "reason" in self._read(f"events/{EVENTS['drop']}/format")
+        self.has_reasons = "reason" in self._read(f"events/{EVENTS['drop']}/format")
 
     def start(self) -> None:
         """Start recording."""
         self._write("tracing_on", "1")
 
-    def stop(self) -> tuple[list[Event], int]:
+    def stop(self) -> tuple[list[KernelEvent], int]:
         """Stop recording; returns the events in order, and the number of lost events."""
         self._write("tracing_on", "0")
-        return parse(self._read("trace"), time.time_ns() - time.monotonic_ns()), self._missed()
+        return parse(self._read("trace"), time.time_ns() - time.monotonic_ns()), self._lost_events()
 
-    def peek(self) -> list[Event]:
+    def read_events(self) -> list[KernelEvent]:
         """The events so far; the recording continues."""
         return parse(self._read("trace"), time.time_ns() - time.monotonic_ns())
 
@@ -73,7 +73,7 @@ class Tracing:
             os.rmdir(self._path)
         os.close(self._root)
 
-    def _missed(self) -> int:
+    def _lost_events(self) -> int:
         missed = 0
         for cpu in os.listdir(f"{self._path}/per_cpu"):
             found = dict(re.findall(r"^([a-z ]+): (\d+)", self._read(f"per_cpu/{cpu}/stats"), re.MULTILINE))
@@ -104,7 +104,7 @@ def remove(name: str) -> bool:
     return True
 
 
-def parse(text: str, offset: int) -> list[Event]:
+def parse(text: str, clock_offset_ns: int) -> list[KernelEvent]:
     """The events in the text of a `trace` file; its times plus `offset` (ns) are times since the epoch. Pure."""
     found = []
     for line in text.splitlines():
@@ -112,14 +112,14 @@ def parse(text: str, offset: int) -> list[Event]:
             continue
         pid, stamp, name, words = match.groups()
         seconds, _, fraction = stamp.partition(".")
-        when = int(seconds) * 1_000_000_000 + int(fraction.ljust(9, "0")) + offset
+        when = int(seconds) * 1_000_000_000 + int(fraction.ljust(9, "0")) + clock_offset_ns
         if name == "kfree_skb" and (drop := _DROP.match(words)) is not None:
             skb, protocol, location, reason = drop.groups()
             place = location.split("+")[0]
-            found.append(Event("drop", when, int(pid), skb, "", 0, int(protocol), reason or "", place))
+            found.append(KernelEvent("drop", when, int(pid), skb, "", 0, int(protocol), reason or "", place))
         elif (net := _NET.match(words)) is not None:
             kind: Literal["queue", "receive"] = "queue" if name == "net_dev_queue" else "receive"
-            found.append(Event(kind, when, int(pid), net[2], net[1], int(net[3])))
+            found.append(KernelEvent(kind, when, int(pid), net[2], net[1], int(net[3])))
     return found
 
 
@@ -130,15 +130,15 @@ def _at(root: int) -> str:
 def _open() -> int:
     """A file descriptor of tracefs: of a private mount without a mount point, else of the machine's mount."""
     try:
-        return _mounted()
+        return _mount_tracefs()
     except OSError as error:
-        for place in PLACES:
+        for place in TRACEFS_MOUNTS:
             if os.path.isdir(f"{place}/instances"):
                 return os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         raise OSError(error.errno, f"no tracefs: {os.strerror(error.errno or 0)}") from None
 
 
-def _mounted() -> int:
+def _mount_tracefs() -> int:
     made = _call(FSOPEN, ctypes.c_char_p(b"tracefs"), FSOPEN_CLOEXEC)
     try:
         _call(FSCONFIG, made, FSCONFIG_CMD_CREATE, None, None, 0)

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from labctl.core.resources import MAIN, Chain, Fdb, Neighbour, Port, Resource, Route, Sysctl
+from labctl.core.resources import RT_TABLE_MAIN, Chain, Fdb, Interface, Neighbour, Resource, Route, Sysctl
 from labctl.models.lib import cloud_vpc, primitives
 
-FIRST = 4  # AWS reserves the first four addresses of a subnet ...
-KEPT = 5  # ... and the last
+FIRST_USABLE_OFFSET = 4  # AWS reserves the first four addresses of a subnet ...
+RESERVED_ADDRESSES = 5  # ... and the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,29 +30,29 @@ class Eni:
     """
 
     instance: str
-    number: int
+    device_index: int
     subnet: IPv4Network
-    bridge: str
+    subnet_bridge: str
     addresses: tuple[IPv4Address, ...]
 
     @property
-    def at(self) -> Port:
+    def interface(self) -> Interface:
         """The instance's device."""
-        return Port(self.instance, f"eth{self.number}")
+        return Interface(self.instance, f"eth{self.device_index}")
 
     @property
-    def port(self) -> Port:
+    def fabric_interface(self) -> Interface:
         """The fabric's end, named after both: `node1-eth1`."""
-        name = f"{self.at.ns}-{self.at.dev}"
-        return Port("fabric", name if len(name) <= 15 else primitives.hashed("eni-", 11, (name,))[0])
+        name = f"{self.interface.ns}-{self.interface.dev}"
+        return Interface("fabric", name if len(name) <= 15 else primitives.device_names("eni-", 11, (name,))[0])
 
     @property
     def mac(self) -> str:
         """The MAC address of the instance's device."""
-        return primitives.mac(str(self.at))
+        return primitives.mac(str(self.interface))
 
     @property
-    def primary(self) -> IPv4Address:
+    def primary_address(self) -> IPv4Address:
         """The only address that the instance has on its device."""
         return self.addresses[0]
 
@@ -62,43 +62,45 @@ class Eni:
         return self.subnet.network_address + 1
 
     @property
-    def table(self) -> int:
+    def routing_table(self) -> int:
         """The instance's routing table for packets from this ENI's addresses: 2 for eth1, main for eth0."""
-        return self.number + 1 if self.number else MAIN
+        return self.device_index + 1 if self.device_index else RT_TABLE_MAIN
 
 
-def fabric(enis: Iterable[Eni], mtu: int, *, checked: bool) -> Iterator[Resource]:
+def fabric(enis: Iterable[Eni], mtu: int, *, source_dest_check: bool) -> Iterator[Resource]:
     """The VPC: a router with a bridge for each subnet, the mapping service, and, if `checked`, the check of ENIs."""
     enis = tuple(enis)
-    subnets = {eni.bridge: primitives.iface(eni.gateway, eni.subnet.prefixlen) for eni in enis}
+    subnets = {eni.subnet_bridge: primitives.with_prefix_length(eni.gateway, eni.subnet.prefixlen) for eni in enis}
     yield from primitives.netns("fabric")
     for bridge, gateway in subnets.items():
-        yield from primitives.bridge(Port("fabric", bridge), mtu=mtu, address=gateway)
-    yield from primitives.forwarding("fabric", True, rp_filter=0, devices=subnets)
+        yield from primitives.bridge(Interface("fabric", bridge), mtu=mtu, address=gateway)
+    yield from primitives.forwarding_sysctls("fabric", True, rp_filter=0, devices=subnets)
     yield Sysctl("fabric", "net.bridge.bridge-nf-call-iptables", "0")
     for eni in enis:
-        yield from primitives.veth(eni.port, eni.at, mtu=mtu, macs=(None, eni.mac), master=eni.bridge)
-        yield Fdb(eni.port, eni.mac)
-    yield from _mapping(enis)
-    if checked:
+        yield from primitives.veth_pair(
+            eni.fabric_interface, eni.interface, mtu=mtu, macs=(None, eni.mac), master=eni.subnet_bridge
+        )
+        yield Fdb(eni.fabric_interface, eni.mac)
+    yield from _mapping_service(enis)
+    if source_dest_check:
         for eni in enis:
-            yield from _check(eni)
+            yield from _source_dest_check(eni)
 
 
-def _mapping(enis: Iterable[Eni]) -> Iterator[Resource]:
+def _mapping_service(enis: Iterable[Eni]) -> Iterator[Resource]:
     """The mapping service: it answers ARP for every address of every ENI, and forwards no ARP request."""
     for eni in enis:
         answer = f"-j arpreply --arpreply-mac {eni.mac} --arpreply-target DROP"
         asked = (f"-p ARP --arp-op Request --arp-ip-dst {address} {answer}" for address in eni.addresses)
         yield _ebtables("nat", "PREROUTING", *asked)
         for address in eni.addresses:
-            yield Neighbour(Port("fabric", eni.bridge), address, eni.mac)
+            yield Neighbour(Interface("fabric", eni.subnet_bridge), address, eni.mac)
     yield _ebtables("filter", "FORWARD", "-p ARP -j DROP")
 
 
-def _check(eni: Eni) -> Iterator[Resource]:
+def _source_dest_check(eni: Eni) -> Iterator[Resource]:
     """The source/destination check of an ENI, for packets to the network or the router, and for those it receives."""
-    port = eni.port.dev
+    port = eni.fabric_interface.dev
     for chain, flag in ((f"SRC-{port}", "--ip-src"), (f"DST-{port}", "--ip-dst")):
         own = (f"-p IPv4 {flag} {address} -j RETURN" for address in eni.addresses)
         yield _ebtables("filter", chain, *own, "-p IPv4 -j DROP")
@@ -108,27 +110,29 @@ def _check(eni: Eni) -> Iterator[Resource]:
 
 
 def _ebtables(table: str, name: str, *rules: str) -> Chain:
-    return Chain("fabric", table, name, tuple(primitives.words(text, "bridge") for text in rules), family="bridge")
+    return Chain("fabric", table, name, tuple(primitives.parse_rule(text, "bridge") for text in rules), family="bridge")
 
 
-def plug(eni: Eni) -> Iterator[Resource]:
+def attach_primary_eni(eni: Eni) -> Iterator[Resource]:
     """An instance's first ENI as DHCP sets it up: its primary address, and the default route."""
-    yield from primitives.addresses(eni.at, primitives.iface(eni.primary, eni.subnet.prefixlen))
-    yield Route(eni.instance, primitives.ANYWHERE, eni.gateway, eni.at.dev)
+    yield from primitives.addresses(
+        eni.interface, primitives.with_prefix_length(eni.primary_address, eni.subnet.prefixlen)
+    )
+    yield Route(eni.instance, primitives.ANYWHERE, eni.gateway, eni.interface.dev)
 
 
-def elastic(public: dict[IPv4Address, IPv4Address]) -> Iterator[Resource]:
+def elastic_ips(public_ips: dict[IPv4Address, IPv4Address]) -> Iterator[Resource]:
     """The internet gateway: it translates each address in `public` to its public address, and back. Packets from
     other addresses do not leave."""
-    out = cloud_vpc.GATEWAY
-    for own, worn in public.items():
+    out = cloud_vpc.INTERNET_GATEWAY
+    for own, worn in public_ips.items():
         yield primitives.chain("fabric", "nat", "PREROUTING", f"-d {worn} -i {out} -j DNAT --to-destination {own}")
         yield primitives.chain("fabric", "nat", "POSTROUTING", f"-s {own} -o {out} -j SNAT --to-source {worn}")
         yield primitives.chain("fabric", "filter", "FORWARD", f"-s {own} -o {out} -j ACCEPT")
     yield primitives.chain("fabric", "filter", "FORWARD", f"-o {out} -j DROP")
 
 
-def nat_gateway(network: IPv4Network, public: IPv4Address) -> Iterator[Resource]:
+def nat_gateway(vpc_cidr: IPv4Network, public_ip: IPv4Address) -> Iterator[Resource]:
     """A NAT gateway: it translates the source of packets that leave the VPC to its public address."""
-    rule = f"-s {network} -o {cloud_vpc.GATEWAY} -j SNAT --to-source {public}"
+    rule = f"-s {vpc_cidr} -o {cloud_vpc.INTERNET_GATEWAY} -j SNAT --to-source {public_ip}"
     yield primitives.chain("fabric", "nat", "POSTROUTING", rule)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from labctl.core.resources import Link, Port, Resource, Route, Sysctl
+from labctl.core.resources import Interface, Link, Resource, Route, Sysctl
 from labctl.core.scenario_types import Machine
 from labctl.models.lib import cloud_vpc, primitives
 
@@ -27,86 +27,92 @@ class Nic(cloud_vpc.Nic):
     bridge: str | None = None
 
     @property
-    def holder(self) -> str:
+    def address_device(self) -> str:
         """The machine's device with its address and its default route."""
         return self.bridge or "eth0"
 
     @property
     def mac(self) -> str:
         """The MAC address of eth0, in the range of Azure's NICs."""
-        return primitives.mac(f"{self.name}/eth0", "00:0d:3a")
+        return primitives.mac(f"{self.machine}/eth0", "00:0d:3a")
 
 
 def fabric(nics: Iterable[Nic], mtu: int) -> Iterator[Resource]:
     """The virtual network: a router between the machines, which see only the MAC address of the router."""
     nics = tuple(nics)
     yield from primitives.netns("fabric")
-    yield from primitives.forwarding("fabric", True, rp_filter=0, devices=(nic.device for nic in nics))
+    yield from primitives.forwarding_sysctls("fabric", True, rp_filter=0, devices=(nic.fabric_device for nic in nics))
     for nic in nics:
-        inner, outer = Port(nic.name, "eth0"), Port("fabric", nic.device)
+        inner, outer = Interface(nic.machine, "eth0"), Interface("fabric", nic.fabric_device)
         yield Link(outer, "veth", inner, None, mtu, FABRIC_MAC)
         yield Link(inner, "veth", outer, nic.bridge, mtu, nic.mac, hairpin=nic.bridge is not None)
-        yield Sysctl("fabric", f"net.ipv4.conf.{nic.device}.proxy_arp", "1")
-        yield Sysctl("fabric", f"net.ipv4.neigh.{nic.device}.proxy_delay", "0")
-        yield from primitives.addresses(outer, primitives.iface(nic.gateway, 32))
-        yield Route("fabric", IPv4Network((int(nic.address), 32)), dev=nic.device)
+        yield Sysctl("fabric", f"net.ipv4.conf.{nic.fabric_device}.proxy_arp", "1")
+        yield Sysctl("fabric", f"net.ipv4.neigh.{nic.fabric_device}.proxy_delay", "0")
+        yield from primitives.addresses(outer, primitives.with_prefix_length(nic.gateway, 32))
+        yield Route("fabric", IPv4Network((int(nic.address), 32)), dev=nic.fabric_device)
 
 
-def plug(nic: Nic) -> Iterator[Resource]:
+def attach_nic(nic: Nic) -> Iterator[Resource]:
     """The machine's side: its address and its only route, the default route."""
-    yield from primitives.addresses(Port(nic.name, nic.holder), primitives.iface(nic.address, nic.subnet.prefixlen))
-    yield primitives.default(nic.name, nic.gateway, nic.holder)
+    yield from primitives.addresses(
+        Interface(nic.machine, nic.address_device), primitives.with_prefix_length(nic.address, nic.subnet.prefixlen)
+    )
+    yield primitives.default_route(nic.machine, nic.gateway, nic.address_device)
 
 
-def secondary(nic: Nic, count: int) -> Iterator[Resource]:
+def secondary_address_routes(nic: Nic, address_count: int) -> Iterator[Resource]:
     """The fabric's routes to the secondary addresses of a NIC: the `count` addresses after its primary one.
 
     Their next hop is the primary address, because the machine does not answer ARP for the others.
     """
-    for number in range(1, count + 1):
-        yield Route("fabric", IPv4Network((int(nic.address) + number, 32)), nic.address, nic.device, onlink=True)
+    for number in range(1, address_count + 1):
+        yield Route("fabric", IPv4Network((int(nic.address) + number, 32)), nic.address, nic.fabric_device, onlink=True)
 
 
-def vm(nic: Nic) -> Iterator[Resource | Machine]:
+def vm_machine(nic: Nic) -> Iterator[Resource | Machine]:
     """Another machine in the virtual network, not a node and without pods."""
-    yield Machine(nic.name, "vm", (nic.address,))
-    yield from primitives.netns(nic.name)
-    yield from plug(nic)
-    yield from primitives.forwarding(nic.name, False, rp_filter=0)
+    yield Machine(nic.machine, "vm", (nic.address,))
+    yield from primitives.netns(nic.machine)
+    yield from attach_nic(nic)
+    yield from primitives.forwarding_sysctls(nic.machine, False, rp_filter=0)
 
 
-def outside(internet: IPv4Network, public: IPv4Address, mtu: int) -> Iterator[Resource | Machine]:
+def internet_uplink(internet_cidr: IPv4Network, public_ip: IPv4Address, mtu: int) -> Iterator[Resource | Machine]:
     """The internet behind the fabric, and the SNAT of the load balancer to its public address."""
-    there, here = Port("internet", "eth0"), Port("fabric", "pip")
+    there, here = Interface("internet", "eth0"), Interface("fabric", "pip")
     yield from primitives.netns("internet")
-    yield from primitives.veth(here, there, mtu=mtu, macs=(primitives.mac(str(here)), primitives.mac(str(there))))
-    yield from primitives.forwarding("internet", False, rp_filter=0)
-    yield from primitives.forwarding("fabric", True, rp_filter=0, devices=("pip",))
-    yield from primitives.addresses(here, primitives.iface(public, internet.prefixlen))
-    yield from primitives.addresses(there, primitives.iface(internet.network_address + 1, internet.prefixlen))
-    yield primitives.chain("fabric", "nat", "POSTROUTING", f"-o pip -j SNAT --to-source {public}")
-    yield Machine("internet", "internet", (internet.network_address + 1,))
+    yield from primitives.veth_pair(here, there, mtu=mtu, macs=(primitives.mac(str(here)), primitives.mac(str(there))))
+    yield from primitives.forwarding_sysctls("internet", False, rp_filter=0)
+    yield from primitives.forwarding_sysctls("fabric", True, rp_filter=0, devices=("pip",))
+    yield from primitives.addresses(here, primitives.with_prefix_length(public_ip, internet_cidr.prefixlen))
+    yield from primitives.addresses(
+        there, primitives.with_prefix_length(internet_cidr.network_address + 1, internet_cidr.prefixlen)
+    )
+    yield primitives.chain("fabric", "nat", "POSTROUTING", f"-o pip -j SNAT --to-source {public_ip}")
+    yield Machine("internet", "internet", (internet_cidr.network_address + 1,))
 
 
-def node_settings(ns: str, devices: Iterable[str]) -> Iterator[Resource]:
+def node_sysctls(ns: str, devices: Iterable[str]) -> Iterator[Resource]:
     """The sysctls of an AKS node image that affect forwarding."""
-    yield from primitives.forwarding(ns, True, rp_filter=1, devices=devices)
+    yield from primitives.forwarding_sysctls(ns, True, rp_filter=1, devices=devices)
     for place in ("all", "default"):
         yield Sysctl(ns, f"net.ipv4.conf.{place}.accept_redirects", "0")
         yield Sysctl(ns, f"net.ipv4.conf.{place}.accept_source_route", "0")
 
 
-def no_foreign_macs(nic: Nic) -> Iterator[Resource]:
+def mac_filter(nic: Nic) -> Iterator[Resource]:
     """The fabric drops IP packets with a source MAC address that is not the NIC's."""
-    yield primitives.chain("fabric", "raw", "PREROUTING", f"-i {nic.device} -m mac ! --mac-source {nic.mac} -j DROP")
+    yield primitives.chain(
+        "fabric", "raw", "PREROUTING", f"-i {nic.fabric_device} -m mac ! --mac-source {nic.mac} -j DROP"
+    )
 
 
-def no_spoofing(nic: Nic) -> Iterator[Resource]:
+def anti_spoofing(nic: Nic) -> Iterator[Resource]:
     """For a NIC without IP forwarding, the fabric drops packets that are not from or to the NIC's address."""
     yield primitives.chain(
         "fabric",
         "filter",
         "FORWARD",
-        f"-i {nic.device} ! -s {nic.address} -j DROP",
-        f"-o {nic.device} ! -d {nic.address} -j DROP",
+        f"-i {nic.fabric_device} ! -s {nic.address} -j DROP",
+        f"-o {nic.fabric_device} ! -d {nic.address} -j DROP",
     )

@@ -16,15 +16,17 @@ from labctl.core.options import address, cidr, option
 from labctl.core.scenario_types import Scenario
 from labctl.models.lib import primitives
 from labctl.models.lib.azure import Nic
-from labctl.models.lib.primitives import refuse_internet as refuse_internet
+from labctl.models.lib.primitives import refuse_public_ip as refuse_public_ip
 
-FIRST = 4  # Azure reserves the first four addresses of a subnet ...
-KEPT = 5  # ... and the last
-RESERVED = tuple(IPv4Network(text) for text in ("169.254.0.0/16", "172.30.0.0/16", "172.31.0.0/16", "192.0.2.0/24"))
+FIRST_USABLE_OFFSET = 4  # Azure reserves the first four addresses of a subnet ...
+RESERVED_ADDRESSES = 5  # ... and the last
+RESERVED_RANGES = tuple(
+    IPv4Network(text) for text in ("169.254.0.0/16", "172.30.0.0/16", "172.31.0.0/16", "192.0.2.0/24")
+)
 
 
 @dataclass(frozen=True, slots=True)
-class SubnetOptions:
+class NodeSubnetOptions:
     """Options of a scenario with pods in the nodes' subnet."""
 
     vnet_cidr: IPv4Network = option(cidr("10.224.0.0/12"), "the virtual network, in which pods keep their addresses")
@@ -38,56 +40,71 @@ class SubnetOptions:
     mtu: int = option(1500, "MTU of every link", minimum=576, maximum=9000)
 
 
-def nics(scenario: Scenario, subnet: IPv4Network, step: int = 1, bridge: str | None = None) -> list[Nic]:
+def node_nics(
+    scenario: Scenario, subnet: IPv4Network, addresses_per_node: int = 1, bridge: str | None = None
+) -> list[Nic]:
     """The nodes' NICs: the first free address of the subnet, then every `step`-th. Pods have those between."""
-    first = subnet.network_address + FIRST
-    return [Nic(node.name, first + number * step, subnet, bridge) for number, node in enumerate(scenario.nodes)]
+    first = subnet.network_address + FIRST_USABLE_OFFSET
+    return [
+        Nic(node.name, first + number * addresses_per_node, subnet, bridge)
+        for number, node in enumerate(scenario.nodes)
+    ]
 
 
 def vm_nic(vm_cidr: IPv4Network, subnet: IPv4Network) -> Nic:
     """The NIC of `vm`: in a separate subnet, or at the end of the nodes' subnet."""
-    return Nic("vm", primitives.within(vm_cidr, -2 if vm_cidr == subnet else FIRST), vm_cidr)
+    return Nic("vm", primitives.address_at(vm_cidr, -2 if vm_cidr == subnet else FIRST_USABLE_OFFSET), vm_cidr)
 
 
-def refuse_subnet(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
+def refuse_node_subnet(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Errors for `SubnetOptions`: a subnet too small for the nodes and their pods, ranges that conflict."""
-    options: SubnetOptions = scenario.options
+    options: NodeSubnetOptions = scenario.options
     nodes, pods, subnet = len(scenario.nodes), options.max_pods, options.subnet
-    held, need = max(subnet.num_addresses - KEPT, 0), (nodes + 1) * (pods + 1)
+    held, need = max(subnet.num_addresses - RESERVED_ADDRESSES, 0), (nodes + 1) * (pods + 1)
     if need > held:
         what = f"subnet {subnet} has {held} addresses, but {nodes} nodes of {pods} pods need {need}"
-        sum_ = f"({nodes} + 1 for upgrades) x ({pods} + 1) = {need}, and Azure reserves {KEPT}"
-        would = f"a /{primitives.prefix_for(need + KEPT)} is large enough; {_fit(subnet, held // (pods + 1) - 1)}"
+        sum_ = f"({nodes} + 1 for upgrades) x ({pods} + 1) = {need}, and Azure reserves {RESERVED_ADDRESSES}"
+        would = (
+            f"a /{primitives.prefix_length_for(need + RESERVED_ADDRESSES)} is large enough;"
+            f" {_capacity_text(subnet, held // (pods + 1) - 1)}"
+        )
         yield "subnet", what, f"{sum_}: {would}"
     for key in ("subnet", "vm_cidr"):
         if not getattr(options, key).subnet_of(options.vnet_cidr):
             what = f"{key} {getattr(options, key)} is not in vnet_cidr {options.vnet_cidr}"
             yield key, what, "set vnet_cidr to a range that contains all subnets"
-    yield from refuse_apart(options, "subnet", "vm_cidr")
-    yield from primitives.overlaps({"vnet_cidr": options.vnet_cidr, "internet_cidr": options.internet_cidr})
-    yield from refuse_internet(options.internet_cidr, options.public_ip)
-    yield from refuse_ranges(options)
+    yield from refuse_overlapping_ranges(options, "subnet", "vm_cidr")
+    yield from primitives.refuse_overlaps({"vnet_cidr": options.vnet_cidr, "internet_cidr": options.internet_cidr})
+    yield from refuse_public_ip(options.internet_cidr, options.public_ip)
+    yield from refuse_reserved_ranges(options)
 
 
-def refuse_nodes(node_cidr: IPv4Network, nodes: int) -> Iterator[tuple[str, str, str]]:
+def refuse_node_cidr(node_cidr: IPv4Network, node_count: int) -> Iterator[tuple[str, str, str]]:
     """Errors for a subnet of nodes that is too small for them and for the one more that an upgrade needs."""
-    if nodes + 1 > node_cidr.num_addresses - KEPT:
-        sum_ = f"{nodes} + 1 for upgrades, and Azure reserves {KEPT}: a /{primitives.prefix_for(nodes + 1 + KEPT)}"
-        hint = f"{sum_} is large enough; {_fit(node_cidr, node_cidr.num_addresses - KEPT - 1)}"
-        yield "node_cidr", f"node_cidr {node_cidr} is too small for {nodes} nodes", hint
+    if node_count + 1 > node_cidr.num_addresses - RESERVED_ADDRESSES:
+        sum_ = (
+            f"{node_count} + 1 for upgrades, and Azure reserves {RESERVED_ADDRESSES}: a"
+            f" /{primitives.prefix_length_for(node_count + 1 + RESERVED_ADDRESSES)}"
+        )
+        hint = f"{sum_} is large enough; {_capacity_text(node_cidr, node_cidr.num_addresses - RESERVED_ADDRESSES - 1)}"
+        yield "node_cidr", f"node_cidr {node_cidr} is too small for {node_count} nodes", hint
 
 
-def refuse_apart(options: Any, subnet: str, *others: str) -> Iterator[tuple[str, str, str]]:
+def refuse_overlapping_ranges(options: Any, subnet_key: str, *others: str) -> Iterator[tuple[str, str, str]]:
     """Errors for overlapping ranges among the named options. `vm_cidr` may be equal to the nodes' `subnet`."""
-    ranges = {name: getattr(options, name) for name in (subnet, *others)}
-    if options.vm_cidr == ranges[subnet]:
+    ranges = {name: getattr(options, name) for name in (subnet_key, *others)}
+    if options.vm_cidr == ranges[subnet_key]:
         del ranges["vm_cidr"]
-    elif options.vm_cidr.num_addresses <= KEPT:
-        yield "vm_cidr", f"vm_cidr {options.vm_cidr} has no free address", f"Azure reserves {KEPT}: use a /29"
-    yield from primitives.overlaps(ranges)
+    elif options.vm_cidr.num_addresses <= RESERVED_ADDRESSES:
+        yield (
+            "vm_cidr",
+            f"vm_cidr {options.vm_cidr} has no free address",
+            f"Azure reserves {RESERVED_ADDRESSES}: use a /29",
+        )
+    yield from primitives.refuse_overlaps(ranges)
 
 
-def refuse_ranges(options: Any, free: tuple[str, ...] = ()) -> Iterator[tuple[str, str, str]]:
+def refuse_reserved_ranges(options: Any, may_be_any: tuple[str, ...] = ()) -> Iterator[tuple[str, str, str]]:
     """Errors for ranges that AKS reserves, in any option; the options in `free` may be 0.0.0.0/0."""
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
@@ -95,15 +112,15 @@ def refuse_ranges(options: Any, free: tuple[str, ...] = ()) -> Iterator[tuple[st
         for network in ranges:
             if not isinstance(network, (IPv4Network, IPv4Address)):
                 continue
-            if field.name in free and isinstance(network, IPv4Network) and network.prefixlen == 0:
+            if field.name in may_be_any and isinstance(network, IPv4Network) and network.prefixlen == 0:
                 continue
-            for kept in RESERVED:
+            for kept in RESERVED_RANGES:
                 if IPv4Network(network).overlaps(kept):
-                    hint = "AKS refuses " + ", ".join(map(str, RESERVED)) + " and ranges that overlap them"
+                    hint = "AKS refuses " + ", ".join(map(str, RESERVED_RANGES)) + " and ranges that overlap them"
                     yield field.name, f"{field.name} {network} overlaps {kept}, which AKS reserves", hint
 
 
-def _fit(subnet: IPv4Network, nodes: int) -> str:
-    if nodes < 1:
+def _capacity_text(subnet: IPv4Network, node_count: int) -> str:
+    if node_count < 1:
         return f"no node fits in {subnet}"
-    return f"{nodes} node{'s fit' if nodes > 1 else ' fits'} in {subnet}"
+    return f"{node_count} node{'s fit' if node_count > 1 else ' fits'} in {subnet}"

@@ -9,36 +9,42 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from labctl.core.resources import Address, Link, Neighbour, Port, Resource, Route, Sysctl
-from labctl.core.scenario_types import Machine, Node
+from labctl.core.resources import Address, Interface, Link, Neighbour, Resource, Route, Sysctl
+from labctl.core.scenario_types import Machine, ScenarioNode
 from labctl.models.lib import primitives
 
 GATEWAY = IPv4Address("169.254.1.1")
-GATEWAY_ONLY = IPv4Network((int(GATEWAY), 32))
-HOST_MAC = "aa:aa:aa:aa:aa:aa"  # of the node's end of every pod's veth
+GATEWAY_PREFIX = IPv4Network((int(GATEWAY), 32))
+HOST_VETH_MAC = "aa:aa:aa:aa:aa:aa"  # of the node's end of every pod's veth
 
 
-def pods(node: Node, first: IPv4Address, prefix: int, mtu: int) -> Iterator[Resource | Machine]:
+def routed_pods(
+    node: ScenarioNode, first_address: IPv4Address, prefix_length: int, mtu: int
+) -> Iterator[Resource | Machine]:
     """The pods of a node, connected to it, with addresses from `first` on. `prefix` is their prefix length."""
-    for number, (name, device) in enumerate(zip(node.pods, primitives.hashed("azv", 11, node.pods), strict=True)):
-        inner, outer, own = Port(name, "eth0"), Port(node.name, device), primitives.iface(first + number, prefix)
+    for number, (name, device) in enumerate(zip(node.pods, primitives.device_names("azv", 11, node.pods), strict=True)):
+        inner, outer, own = (
+            Interface(name, "eth0"),
+            Interface(node.name, device),
+            primitives.with_prefix_length(first_address + number, prefix_length),
+        )
         yield Machine(name, "pod", (own.ip,), node.name)
-        yield from _pod(inner, own)
+        yield from _pod_end(inner, own)
         yield from _host_end(outer, inner, own.ip, mtu)
 
 
-def _pod(eth0: Port, own: IPv4Interface) -> Iterator[Resource]:
+def _pod_end(eth0: Interface, address: IPv4Interface) -> Iterator[Resource]:
     """The pod's side: an address of a subnet, no route to that subnet, and a gateway that no machine has."""
-    yield from primitives.endpoint(eth0.ns)
-    yield Address(eth0, own, connected=False)
-    yield Route(eth0.ns, GATEWAY_ONLY, dev="eth0")
+    yield from primitives.container_netns(eth0.ns)
+    yield Address(eth0, address, connected=False)
+    yield Route(eth0.ns, GATEWAY_PREFIX, dev="eth0")
     yield Route(eth0.ns, primitives.ANYWHERE, GATEWAY, "eth0")
-    yield Neighbour(eth0, GATEWAY, HOST_MAC, "probe")
+    yield Neighbour(eth0, GATEWAY, HOST_VETH_MAC, "probe")
 
 
-def _host_end(at: Port, peer: Port, own: IPv4Address, mtu: int) -> Iterator[Resource]:
+def _host_end(interface: Interface, peer: Interface, pod_address: IPv4Address, mtu: int) -> Iterator[Resource]:
     """The node's side: a veth without an address that answers every ARP request, and the route to the pod."""
-    yield Link(at, "veth", peer, None, mtu, HOST_MAC)
-    yield Link(peer, "veth", at, None, mtu, primitives.mac(peer.ns))
-    yield Sysctl(at.ns, f"net.ipv4.conf.{at.dev}.proxy_arp", "1")
-    yield Route(at.ns, IPv4Network((int(own), 32)), dev=at.dev)
+    yield Link(interface, "veth", peer, None, mtu, HOST_VETH_MAC)
+    yield Link(peer, "veth", interface, None, mtu, primitives.mac(peer.ns))
+    yield Sysctl(interface.ns, f"net.ipv4.conf.{interface.dev}.proxy_arp", "1")
+    yield Route(interface.ns, IPv4Network((int(pod_address), 32)), dev=interface.dev)

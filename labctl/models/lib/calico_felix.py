@@ -17,78 +17,78 @@ from itertools import groupby
 from labctl.core.resources import IpSet, Resource
 from labctl.models.lib import calico_rule_hash, primitives
 
-ACCEPT, PASS, SCRATCH, ALL = 0x10000, 0x20000, 0x40000, 0xF0000  # Felix's bits of a packet's mark
+MARK_ACCEPT, MARK_PASS, MARK_SCRATCH, MARK_ALL = 0x10000, 0x20000, 0x40000, 0xF0000  # Felix's bits of a packet's mark
 PROFILES = ("kns.default", "ksa.default.default")  # of the pod's namespace (allows all), and of its service account
-MASQ, POOLS, HOSTS, VTEPS = (
+MASQ_POOLS_SET, ALL_POOLS_SET, ALL_HOSTS_SET, ALL_VTEPS_SET = (
     f"cali40{name}" for name in ("masq-ipam-pools", "all-ipam-pools", "all-hosts-net", "all-vxlan-net")
 )
-VXLAN, IPIP = "vxlan.calico", "tunl0"
-_ACCEPTED = f"-m mark --mark {ACCEPT:#x}/{ACCEPT:#x}"
-_HOST_ENDPOINT = f'-m comment --comment "Host endpoint policy accepted packet." {_ACCEPTED} -j '
+VXLAN_DEVICE, IPIP_DEVICE = "vxlan.calico", "tunl0"
+_MATCH_ACCEPT = f"-m mark --mark {MARK_ACCEPT:#x}/{MARK_ACCEPT:#x}"
+_HOST_ENDPOINT_ACCEPTED = f'-m comment --comment "Host endpoint policy accepted packet." {_MATCH_ACCEPT} -j '
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class WorkloadEndpoint:
     """A pod for Felix: the node's device to it, and the chains of the policies that select it, by direction."""
 
     device: str
-    ingress: tuple[str, ...] = ()
-    egress: tuple[str, ...] = ()
+    ingress_policies: tuple[str, ...] = ()
+    egress_policies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Felix:
+class FelixConfig:
     """Felix's input for one node: the tunnel device or None, the pods, the addresses of all hosts (`hosts`) and of the
     other hosts (`others`)."""
 
     node: str
-    tunnel: str | None
-    endpoints: tuple[Endpoint, ...]
-    hosts: tuple[str, ...]
-    others: tuple[str, ...]
-    pool: str
-    masquerade: bool = True
-    spare_hosts: bool = False  # pods keep their addresses towards hosts
-    to_host: str = "ACCEPT"  # DefaultEndpointToHostAction
+    tunnel_device: str | None
+    endpoints: tuple[WorkloadEndpoint, ...]
+    host_addresses: tuple[str, ...]
+    other_host_addresses: tuple[str, ...]
+    ip_pool: str
+    nat_outgoing: bool = True
+    exclude_hosts: bool = False  # pods keep their addresses towards hosts
+    endpoint_to_host_action: str = "ACCEPT"  # DefaultEndpointToHostAction
 
 
-def firewall(felix: Felix) -> Iterator[Resource]:
+def firewall(config: FelixConfig) -> Iterator[Resource]:
     """All of Felix's chains and IP sets on a node."""
-    yield from _sets(felix)
-    yield from _raw(felix)
-    yield from _mangle(felix.node)
-    yield from _nat(felix)
-    yield from _input(felix)
-    yield from _forward(felix.node)
-    yield from _output(felix)
-    yield from _workloads(felix)
+    yield from _ip_sets(config)
+    yield from _raw(config)
+    yield from _mangle(config.node)
+    yield from _nat(config)
+    yield from _input(config)
+    yield from _forward(config.node)
+    yield from _output(config)
+    yield from _workload_chains(config)
 
 
-def _sets(felix: Felix) -> Iterator[Resource]:
-    yield IpSet(felix.node, MASQ, members=(felix.pool,) if felix.masquerade else ())
-    yield IpSet(felix.node, POOLS, members=(felix.pool,))
-    if felix.tunnel == VXLAN:
-        yield IpSet(felix.node, VTEPS, members=tuple(sorted(felix.others)))
-    if felix.tunnel == IPIP or felix.spare_hosts:
-        yield IpSet(felix.node, HOSTS, members=tuple(sorted(felix.hosts)))
+def _ip_sets(felix: FelixConfig) -> Iterator[Resource]:
+    yield IpSet(felix.node, MASQ_POOLS_SET, members=(felix.ip_pool,) if felix.nat_outgoing else ())
+    yield IpSet(felix.node, ALL_POOLS_SET, members=(felix.ip_pool,))
+    if felix.tunnel_device == VXLAN_DEVICE:
+        yield IpSet(felix.node, ALL_VTEPS_SET, members=tuple(sorted(felix.other_host_addresses)))
+    if felix.tunnel_device == IPIP_DEVICE or felix.exclude_hosts:
+        yield IpSet(felix.node, ALL_HOSTS_SET, members=tuple(sorted(felix.host_addresses)))
 
 
-def _raw(felix: Felix) -> Iterator[Resource]:
+def _raw(felix: FelixConfig) -> Iterator[Resource]:
     """Tunnel packets are not tracked; a packet from a pod must have a source address that is routed to that pod."""
     node = felix.node
-    untracked = ("-p udp -m udp --dport 4789 -j CT --notrack",) if felix.tunnel == VXLAN else ()
-    allow, from_pod = f"{_ACCEPTED} -j ACCEPT", f"-m mark --mark {SCRATCH:#x}/{SCRATCH:#x}"
+    untracked = ("-p udp -m udp --dport 4789 -j CT --notrack",) if felix.tunnel_device == VXLAN_DEVICE else ()
+    allow, from_pod = f"{_MATCH_ACCEPT} -j ACCEPT", f"-m mark --mark {MARK_SCRATCH:#x}/{MARK_SCRATCH:#x}"
     yield _chain(node, "raw", "PREROUTING", "-j cali-PREROUTING")
     yield _chain(node, "raw", "OUTPUT", "-j cali-OUTPUT")
     yield _chain(
-        node, "raw", "cali-PREROUTING", _clear(ALL), *untracked,
-        f"-i cali+ -j MARK --set-xmark {SCRATCH:#x}/{SCRATCH:#x}",
+        node, "raw", "cali-PREROUTING", _clear(MARK_ALL), *untracked,
+        f"-i cali+ -j MARK --set-xmark {MARK_SCRATCH:#x}/{MARK_SCRATCH:#x}",
         f"{from_pod} -j cali-rpf-skip",
         f"{from_pod} -m rpfilter --validmark --invert -j DROP",
-        f"-m mark --mark 0x0/{SCRATCH:#x} -j cali-from-host-endpoint",
+        f"-m mark --mark 0x0/{MARK_SCRATCH:#x} -j cali-from-host-endpoint",
         allow,
     )  # fmt: skip
-    yield _chain(node, "raw", "cali-OUTPUT", _clear(ALL), "-j cali-to-host-endpoint", *untracked, allow)
+    yield _chain(node, "raw", "cali-OUTPUT", _clear(MARK_ALL), "-j cali-to-host-endpoint", *untracked, allow)
     for name in ("rpf-skip", "from-host-endpoint", "to-host-endpoint"):
         yield _chain(node, "raw", f"cali-{name}")
 
@@ -98,23 +98,23 @@ def _mangle(node: str) -> Iterator[Resource]:
     known = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
     yield _chain(node, "mangle", "PREROUTING", "-j cali-PREROUTING")
     yield _chain(node, "mangle", "POSTROUTING", "-j cali-POSTROUTING")
-    first = (known, f"{_ACCEPTED} -j ACCEPT", "-j cali-from-host-endpoint", f"{_HOST_ENDPOINT}ACCEPT")
+    first = (known, f"{_MATCH_ACCEPT} -j ACCEPT", "-j cali-from-host-endpoint", f"{_HOST_ENDPOINT_ACCEPTED}ACCEPT")
     yield _chain(node, "mangle", "cali-PREROUTING", *first)
     translated = "-m conntrack --ctstate DNAT -j cali-to-host-endpoint"
-    last = (f"{_ACCEPTED} -j RETURN", _clear(ALL), translated, f"{_HOST_ENDPOINT}RETURN")
+    last = (f"{_MATCH_ACCEPT} -j RETURN", _clear(MARK_ALL), translated, f"{_HOST_ENDPOINT_ACCEPTED}RETURN")
     yield _chain(node, "mangle", "cali-POSTROUTING", *last)
     for way in ("from", "to"):
         yield _chain(node, "mangle", f"cali-{way}-host-endpoint")
 
 
-def _nat(felix: Felix) -> Iterator[Resource]:
+def _nat(felix: FelixConfig) -> Iterator[Resource]:
     """natOutgoing, and the tunnel device's address as source of what the node itself sends into the tunnel."""
     node, tunnel, others = felix.node, [], ""
-    if felix.tunnel is not None:
+    if felix.tunnel_device is not None:
         wrong = "-m addrtype ! --src-type LOCAL --limit-iface-out -m addrtype --src-type LOCAL"
-        tunnel.append(f"-o {felix.tunnel} {wrong} -j MASQUERADE --random-fully")
-    if felix.spare_hosts:
-        others = f" -m set ! --match-set {HOSTS} dst"
+        tunnel.append(f"-o {felix.tunnel_device} {wrong} -j MASQUERADE --random-fully")
+    if felix.exclude_hosts:
+        others = f" -m set ! --match-set {ALL_HOSTS_SET} dst"
     for hook in ("PREROUTING", "OUTPUT"):
         yield _chain(node, "nat", hook, f"-j cali-{hook}")
         yield _chain(node, "nat", f"cali-{hook}", "-j cali-fip-dnat")
@@ -122,41 +122,56 @@ def _nat(felix: Felix) -> Iterator[Resource]:
     yield _chain(node, "nat", "cali-POSTROUTING", "-j cali-fip-snat", "-j cali-nat-outgoing", *tunnel)
     for name in ("dnat", "snat"):
         yield _chain(node, "nat", f"cali-fip-{name}")
-    outgoing = f"-m set --match-set {MASQ} src -m set ! --match-set {POOLS} dst{others} -j MASQUERADE --random-fully"
-    yield _chain(node, "nat", "cali-nat-outgoing", *((outgoing,) if felix.masquerade else ()))
+    outgoing = (
+        f"-m set --match-set {MASQ_POOLS_SET} src -m set ! --match-set {ALL_POOLS_SET} dst{others} -j"
+        " MASQUERADE --random-fully"
+    )
+    yield _chain(node, "nat", "cali-nat-outgoing", *((outgoing,) if felix.nat_outgoing else ()))
 
 
-def _input(felix: Felix) -> Iterator[Resource]:
+def _input(felix: FelixConfig) -> Iterator[Resource]:
     """Tunnel packets are accepted from other nodes only; packets from a pod to the node pass the pod's chain."""
     node = felix.node
     guards: tuple[str, ...] = ()
-    if felix.tunnel == VXLAN:
+    if felix.tunnel_device == VXLAN_DEVICE:
         port, local = "-m multiport --dports 4789", "-m addrtype --dst-type LOCAL"
-        known = f"{_about('Allow IPv4 VXLAN packets from allowed hosts')} {port} -m set --match-set {VTEPS} src {local}"
-        other = f"{_about('Drop IPv4 VXLAN packets from non-allowed hosts')} {port} {local}"
+        known = (
+            f"{_comment('Allow IPv4 VXLAN packets from allowed hosts')} {port} -m set --match-set"
+            f" {ALL_VTEPS_SET} src {local}"
+        )
+        other = f"{_comment('Drop IPv4 VXLAN packets from non-allowed hosts')} {port} {local}"
         guards = (f"-p udp {known} -j ACCEPT", f"-p udp {other} -j DROP")
-    elif felix.tunnel == IPIP:
-        known = f"{_about('Allow IPIP packets from Calico hosts')} -m set --match-set {HOSTS} src"
-        other = _about("Drop IPIP packets from non-Calico hosts")
+    elif felix.tunnel_device == IPIP_DEVICE:
+        known = f"{_comment('Allow IPIP packets from Calico hosts')} -m set --match-set {ALL_HOSTS_SET} src"
+        other = _comment("Drop IPIP packets from non-Calico hosts")
         guards = (f"-p ipencap {known} -m addrtype --dst-type LOCAL -j ACCEPT", f"-p ipencap {other} -j DROP")
     yield _chain(node, "filter", "INPUT", "-j cali-INPUT")
-    mine = (*guards, "-i cali+ -g cali-wl-to-host", f"{_ACCEPTED} -j ACCEPT", _clear(ALL), "-j cali-from-host-endpoint")
-    yield _chain(node, "filter", "cali-INPUT", *mine, f"{_HOST_ENDPOINT}ACCEPT")
+    mine = (
+        *guards,
+        "-i cali+ -g cali-wl-to-host",
+        f"{_MATCH_ACCEPT} -j ACCEPT",
+        _clear(MARK_ALL),
+        "-j cali-from-host-endpoint",
+    )
+    yield _chain(node, "filter", "cali-INPUT", *mine, f"{_HOST_ENDPOINT_ACCEPTED}ACCEPT")
     yield _chain(node, "filter", "cali-from-host-endpoint")
-    action = f"{_about('Configured DefaultEndpointToHostAction')} -j {felix.to_host}"
+    action = f"{_comment('Configured DefaultEndpointToHostAction')} -j {felix.endpoint_to_host_action}"
     yield _chain(node, "filter", "cali-wl-to-host", "-j cali-from-wl-dispatch", action)
 
 
 def _forward(node: str) -> Iterator[Resource]:
-    accepted = f"{_about('Policy explicitly accepted packet.')} {_ACCEPTED} -j ACCEPT"
+    accepted = f"{_comment('Policy explicitly accepted packet.')} {_MATCH_ACCEPT} -j ACCEPT"
     yield _chain(node, "filter", "FORWARD", "-j cali-FORWARD")  # at the head of FORWARD; the next ones at its end
-    last = (accepted, f"-j MARK --set-xmark {ACCEPT:#x}/{ACCEPT:#x}")
+    last = (accepted, f"-j MARK --set-xmark {MARK_ACCEPT:#x}/{MARK_ACCEPT:#x}")
     yield primitives.chain(
-        node, "filter", "FORWARD", *calico_rule_hash.marked(f"FORWARD{calico_rule_hash.APPENDED}", last)
+        node,
+        "filter",
+        "FORWARD",
+        *calico_rule_hash.with_hash_comments(f"FORWARD{calico_rule_hash.APPEND_SUFFIX}", last),
     )
     yield _chain(
-        node, "filter", "cali-FORWARD", _clear(ALL & ~ACCEPT),
-        f"-m mark --mark 0x0/{ACCEPT:#x} -j cali-from-hep-forward",
+        node, "filter", "cali-FORWARD", _clear(MARK_ALL & ~MARK_ACCEPT),
+        f"-m mark --mark 0x0/{MARK_ACCEPT:#x} -j cali-from-hep-forward",
         "-i cali+ -j cali-from-wl-dispatch", "-o cali+ -j cali-to-wl-dispatch",
         "-j cali-to-hep-forward", "-j cali-cidr-block",
     )  # fmt: skip
@@ -164,55 +179,62 @@ def _forward(node: str) -> Iterator[Resource]:
         yield _chain(node, "filter", f"cali-{name}")
 
 
-def _output(felix: Felix) -> Iterator[Resource]:
+def _output(felix: FelixConfig) -> Iterator[Resource]:
     """Packets from the node itself to pods are not filtered; its tunnel packets to other nodes are allowed."""
     node = felix.node
     allowed: tuple[str, ...] = ()
-    if felix.tunnel == VXLAN:
-        why = _about("Allow IPv4 VXLAN packets to other allowed hosts")
-        where = f"-m multiport --dports 4789 -m addrtype --src-type LOCAL -m set --match-set {VTEPS} dst"
+    if felix.tunnel_device == VXLAN_DEVICE:
+        why = _comment("Allow IPv4 VXLAN packets to other allowed hosts")
+        where = f"-m multiport --dports 4789 -m addrtype --src-type LOCAL -m set --match-set {ALL_VTEPS_SET} dst"
         allowed = (f"-p udp {why} {where} -j ACCEPT",)
-    elif felix.tunnel == IPIP:
-        why, where = _about("Allow IPIP packets to other Calico hosts"), f"-m set --match-set {HOSTS} dst"
+    elif felix.tunnel_device == IPIP_DEVICE:
+        why, where = _comment("Allow IPIP packets to other Calico hosts"), f"-m set --match-set {ALL_HOSTS_SET} dst"
         allowed = (f"-p ipencap {why} {where} -m addrtype --src-type LOCAL -j ACCEPT",)
     yield _chain(node, "filter", "OUTPUT", "-j cali-OUTPUT")
     yield _chain(
-        node, "filter", "cali-OUTPUT", f"{_ACCEPTED} -j ACCEPT", "-o cali+ -j RETURN", *allowed, _clear(ALL),
-        "-m conntrack ! --ctstate DNAT -j cali-to-host-endpoint", f"{_HOST_ENDPOINT}ACCEPT",
+        node, "filter", "cali-OUTPUT", f"{_MATCH_ACCEPT} -j ACCEPT", "-o cali+ -j RETURN", *allowed, _clear(MARK_ALL),
+        "-m conntrack ! --ctstate DNAT -j cali-to-host-endpoint", f"{_HOST_ENDPOINT_ACCEPTED}ACCEPT",
     )  # fmt: skip
     yield _chain(node, "filter", "cali-to-host-endpoint")
 
 
-def _workloads(felix: Felix) -> Iterator[Resource]:
+def _workload_chains(felix: FelixConfig) -> Iterator[Resource]:
     """The pods' chains, the profiles' chains, and the tree of dispatch chains that selects a pod's chain by device."""
     node = felix.node
     devices = sorted(endpoint.device for endpoint in felix.endpoints)
     for way, flag, own in (("from", "-i", "cali-fw-"), ("to", "-o", "cali-tw-")):
-        for name, rules in dispatch(f"cali-{way}-wl-dispatch", flag, own, devices):
+        for name, rules in dispatch_chains(f"cali-{way}-wl-dispatch", flag, own, devices):
             yield _chain(node, "filter", name, *rules)
     for endpoint in felix.endpoints:
-        yield _chain(node, "filter", f"cali-tw-{endpoint.device}", *_pod("pri", endpoint.ingress))
-        yield _chain(node, "filter", f"cali-fw-{endpoint.device}", *_pod("pro", endpoint.egress, _NO_TUNNELS))
+        yield _chain(
+            node, "filter", f"cali-tw-{endpoint.device}", *_endpoint_chain_rules("pri", endpoint.ingress_policies)
+        )
+        yield _chain(
+            node,
+            "filter",
+            f"cali-fw-{endpoint.device}",
+            *_endpoint_chain_rules("pro", endpoint.egress_policies, _DROP_TUNNELS),
+        )
     if not felix.endpoints:
         return
     for way, name in (("ingress", "pri"), ("egress", "pro")):
         allow, empty = (f"cali-{name}-{profile}" for profile in PROFILES)
-        about, nothing = (_about(f"Profile {profile} {way}") for profile in PROFILES)
-        mark = f"{about} -j MARK --set-xmark {ACCEPT:#x}/{ACCEPT:#x}"
-        yield _chain(node, "filter", allow, mark, f"{_ACCEPTED} -j RETURN")
+        about, nothing = (_comment(f"Profile {profile} {way}") for profile in PROFILES)
+        mark = f"{about} -j MARK --set-xmark {MARK_ACCEPT:#x}/{MARK_ACCEPT:#x}"
+        yield _chain(node, "filter", allow, mark, f"{_MATCH_ACCEPT} -j RETURN")
         yield _chain(node, "filter", empty, nothing)
 
 
-def dispatch(root: str, flag: str, own: str, devices: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+def dispatch_chains(root: str, flag: str, chain_prefix: str, devices: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """The dispatch chains that lead to a pod's chain by its device, the root first; `devices` must be sorted.
 
     Devices that share one letter after the common prefix get a separate chain, so that many pods need few steps.
     """
-    unknown = f"{_about('Unknown interface')} -j DROP"
-    common = len(_common(devices))
+    unknown = f"{_comment('Unknown interface')} -j DROP"
+    common = len(_common_prefix(devices))
     rules, children = [], []
     for head, some in groupby(devices, lambda device: device[: common + 1]):
-        each = [f"{flag} {device} -g {own}{device}" for device in some]
+        each = [f"{flag} {device} -g {chain_prefix}{device}" for device in some]
         if len(each) > 1:
             child = f"{root}-{head[common:]}"
             rules.append(f"{flag} {head}+ -g {child}")
@@ -223,7 +245,7 @@ def dispatch(root: str, flag: str, own: str, devices: Sequence[str]) -> Iterator
     yield from children
 
 
-def _common(devices: Sequence[str]) -> str:
+def _common_prefix(devices: Sequence[str]) -> str:
     """The common prefix of the sorted names."""
     if not devices:
         return ""
@@ -232,40 +254,40 @@ def _common(devices: Sequence[str]) -> str:
     return first[:same]
 
 
-_NO_TUNNELS = (
+_DROP_TUNNELS = (
     '-p udp -m comment --comment "Drop VXLAN encapped packets originating in workloads"'
     " -m multiport --dports 4789 -j DROP",
     '-p ipencap -m comment --comment "Drop IPinIP encapped packets originating in workloads" -j DROP',
 )
 
 
-def _pod(profiles: str, policies: Iterable[str], guards: Iterable[str] = ()) -> Iterator[str]:
+def _endpoint_chain_rules(profiles: str, policies: Iterable[str], first_rules: Iterable[str] = ()) -> Iterator[str]:
     """A pod's chain in one direction: known connections pass, then come its policies (if any), then its profiles."""
     yield "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
     yield "-m conntrack --ctstate INVALID -j DROP"
-    yield _clear(ACCEPT | PASS)
-    yield from guards
-    unsettled, policies = f"-m mark --mark 0x0/{PASS:#x}", tuple(policies)
+    yield _clear(MARK_ACCEPT | MARK_PASS)
+    yield from first_rules
+    unsettled, policies = f"-m mark --mark 0x0/{MARK_PASS:#x}", tuple(policies)
     if policies:
-        yield f"{_about('Start of tier default')} {_clear(PASS)}"
+        yield f"{_comment('Start of tier default')} {_clear(MARK_PASS)}"
         for policy in policies:
             yield f"{unsettled} -j {policy}"
-            yield f"{_about('Return if policy accepted')} {_ACCEPTED} -j RETURN"
-        yield f"{_about('End of tier default. Drop if no policies passed packet')} {unsettled} -j DROP"
+            yield f"{_comment('Return if policy accepted')} {_MATCH_ACCEPT} -j RETURN"
+        yield f"{_comment('End of tier default. Drop if no policies passed packet')} {unsettled} -j DROP"
     for profile in PROFILES:
         yield f"-j cali-{profiles}-{profile}"
-        yield f"{_about('Return if profile accepted')} {_ACCEPTED} -j RETURN"
-    yield f"{_about('Drop if no profiles matched')} -j DROP"
+        yield f"{_comment('Return if profile accepted')} {_MATCH_ACCEPT} -j RETURN"
+    yield f"{_comment('Drop if no profiles matched')} -j DROP"
 
 
 def _chain(node: str, table: str, name: str, *rules: str) -> Resource:
     """A chain of which each rule has Felix's `cali:HASH` comment."""
-    return primitives.chain(node, table, name, *calico_rule_hash.marked(name, rules))
+    return primitives.chain(node, table, name, *calico_rule_hash.with_hash_comments(name, rules))
 
 
 def _clear(bits: int) -> str:
     return f"-j MARK --set-xmark 0x0/{bits:#x}"
 
 
-def _about(text: str) -> str:
+def _comment(text: str) -> str:
     return f'-m comment --comment "{text}"'

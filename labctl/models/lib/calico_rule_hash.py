@@ -17,8 +17,10 @@ from hashlib import sha224
 from labctl.core.iptables import FirewallRule
 from labctl.models.lib import primitives
 
-LENGTH = 16
-APPENDED = "*appends*"  # added to a built-in chain's name in the hash of rules at its end, not of those at its head
+HASH_LENGTH = 16
+APPEND_SUFFIX = (
+    "*appends*"  # added to a built-in chain's name in the hash of rules at its end, not of those at its head
+)
 _COMMENT = re.compile(r'-m comment --comment "[^"]*"')
 _SPELLINGS = tuple(
     (re.compile(pattern), text)
@@ -39,19 +41,19 @@ _SPELLINGS = tuple(
 )
 
 
-def marked(chain: str, rules: Iterable[str]) -> Iterator[FirewallRule]:
+def with_hash_comments(chain: str, rules: Iterable[str]) -> Iterator[FirewallRule]:
     """The rules of a chain, each with its `cali:HASH` comment."""
     digest = sha224(chain.encode()).digest()
     for text in rules:
-        digest = sha224(digest + f"-A {chain} HASH {spelled(text)}".encode()).digest()
-        mark = urlsafe_b64encode(digest).decode()[:LENGTH]
-        words = primitives.words(text).args
+        digest = sha224(digest + f"-A {chain} HASH {felix_spelling(text)}".encode()).digest()
+        mark = urlsafe_b64encode(digest).decode()[:HASH_LENGTH]
+        words = primitives.parse_rule(text).args
         at = next((place for place, word in enumerate(words) if word in ("-m", "-j", "-g")), len(words))
         yield FirewallRule((*words[:at], "-m", "comment", "--comment", f"cali:{mark}", *words[at:]))
 
 
 @lru_cache(maxsize=4096)
-def spelled(text: str) -> str:
+def felix_spelling(text: str) -> str:
     """A rule as Felix passes it to iptables-restore: comments first, then matches, then the action."""
     rest = " ".join(_COMMENT.sub("", text).split())
     for pattern, spelling in _SPELLINGS:

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from labctl.core.resources import Port, Resource
+from labctl.core.resources import Interface, Resource
 from labctl.core.scenario_types import Machine
 from labctl.models.lib import primitives
 
-GATEWAY = "igw"  # the fabric's device that leads to the internet: the network's internet gateway
+INTERNET_GATEWAY = "igw"  # the fabric's device that leads to the internet: the network's internet gateway
 
 
 @dataclass(frozen=True, slots=True)
 class Nic:
     """The network interface of a virtual machine: the machine, its address, and its subnet."""
 
-    name: str
+    machine: str
     address: IPv4Address
     subnet: IPv4Network
 
@@ -31,48 +31,59 @@ class Nic:
         return self.subnet.network_address + 1
 
     @property
-    def device(self) -> str:
+    def fabric_device(self) -> str:
         """The fabric's device that leads to this machine."""
-        return primitives.device(self.name)
+        return primitives.device_name(self.machine)
 
     @property
-    def only(self) -> IPv4Network:
+    def host_prefix(self) -> IPv4Network:
         """The address as a /32 network."""
         return IPv4Network((int(self.address), 32))
 
 
-def outside(internet: IPv4Network, public: Iterable[IPv4Address], mtu: int) -> Iterator[Resource | Machine]:
+def internet_uplink(
+    internet_cidr: IPv4Network, public_ips: Iterable[IPv4Address], mtu: int
+) -> Iterator[Resource | Machine]:
     """The internet, behind a gateway of the fabric that has the public addresses. The caller adds the NAT rules."""
-    there, here = Port("internet", "eth0"), Port("fabric", GATEWAY)
-    first, *more = public
+    there, here = Interface("internet", "eth0"), Interface("fabric", INTERNET_GATEWAY)
+    first, *more = public_ips
     yield from primitives.netns("internet")
-    yield from primitives.veth(here, there, mtu=mtu, macs=(primitives.mac(str(here)), primitives.mac(str(there))))
-    yield from primitives.forwarding("internet", False, rp_filter=0)
-    yield from primitives.forwarding("fabric", True, rp_filter=0, devices=(GATEWAY,))
+    yield from primitives.veth_pair(here, there, mtu=mtu, macs=(primitives.mac(str(here)), primitives.mac(str(there))))
+    yield from primitives.forwarding_sysctls("internet", False, rp_filter=0)
+    yield from primitives.forwarding_sysctls("fabric", True, rp_filter=0, devices=(INTERNET_GATEWAY,))
     yield from primitives.addresses(
-        here, primitives.iface(first, internet.prefixlen), *(primitives.iface(one, 32) for one in more)
+        here,
+        primitives.with_prefix_length(first, internet_cidr.prefixlen),
+        *(primitives.with_prefix_length(one, 32) for one in more),
     )
-    yield from primitives.addresses(there, primitives.iface(internet.network_address + 1, internet.prefixlen))
-    yield Machine("internet", "internet", (internet.network_address + 1,))
+    yield from primitives.addresses(
+        there, primitives.with_prefix_length(internet_cidr.network_address + 1, internet_cidr.prefixlen)
+    )
+    yield Machine("internet", "internet", (internet_cidr.network_address + 1,))
 
 
-def beside(name: str, address: IPv4Address) -> Iterator[Resource | Machine]:
+def vm_without_nic(name: str, address: IPv4Address) -> Iterator[Resource | Machine]:
     """Another machine, not a node and without pods. The code of the fabric makes its NIC."""
     yield Machine(name, "vm", (address,))
     yield from primitives.netns(name)
-    yield from primitives.forwarding(name, False, rp_filter=0)
+    yield from primitives.forwarding_sysctls(name, False, rp_filter=0)
 
 
-def refuse_apart(options: Any, node: str, kept: int, *others: str) -> Iterator[tuple[str, str, str]]:
+def refuse_overlapping_ranges(
+    options: Any, node_key: str, reserved: int, *others: str
+) -> Iterator[tuple[str, str, str]]:
     """Errors for overlapping ranges among the named options, and for `vm_cidr` or `peer_cidr` without a free address.
 
     `vm_cidr` may be equal to the nodes' subnet `node`. `kept` is the number of reserved addresses of a subnet.
     """
-    ranges: dict[str, IPv4Network] = {name: getattr(options, name) for name in (node, "vm_cidr", *others)}
-    if ranges["vm_cidr"] == ranges[node]:
+    ranges: dict[str, IPv4Network] = {name: getattr(options, name) for name in (node_key, "vm_cidr", *others)}
+    if ranges["vm_cidr"] == ranges[node_key]:
         del ranges["vm_cidr"]
-    yield from primitives.overlaps(ranges)
+    yield from primitives.refuse_overlaps(ranges)
     for key in ("vm_cidr", "peer_cidr"):
-        if key in ranges and ranges[key].num_addresses <= kept:
-            hint = f"{kept} addresses of a subnet are reserved: a /{primitives.prefix_for(kept + 1)} is large enough"
+        if key in ranges and ranges[key].num_addresses <= reserved:
+            hint = (
+                f"{reserved} addresses of a subnet are reserved: a"
+                f" /{primitives.prefix_length_for(reserved + 1)} is large enough"
+            )
             yield key, f"{key} {ranges[key]} has no free address", hint

@@ -13,15 +13,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from labctl.core.resources import Link, Port, Resource, Route, Sysctl
-from labctl.core.scenario_types import Machine, Node
+from labctl.core.resources import Interface, Link, Resource, Route, Sysctl
+from labctl.core.scenario_types import Machine, ScenarioNode
 from labctl.models.lib import primitives
 
-KEPT = 3  # addresses of a range that no pod gets: network, bridge and broadcast
+RESERVED_ADDRESSES = 3  # addresses of a range that no pod gets: network, bridge and broadcast
 
 
 @dataclass(frozen=True, slots=True)
-class Bridge:
+class BridgeConfig:
     """The bridge of a network's configuration: its name, its MTU, and the settings of the plugin."""
 
     name: str
@@ -31,44 +31,49 @@ class Bridge:
     routes: tuple[IPv4Network, ...] = (primitives.ANYWHERE,)
 
 
-def gateway(pods: IPv4Network) -> IPv4Address:
+def gateway_address(pod_range: IPv4Network) -> IPv4Address:
     """The bridge's address, the first of the node's range."""
-    return pods.network_address + 1
+    return pod_range.network_address + 1
 
 
-def addressed(node: Node, pods: IPv4Network) -> Iterator[tuple[str, IPv4Address]]:
+def pod_addresses(node: ScenarioNode, pod_range: IPv4Network) -> Iterator[tuple[str, IPv4Address]]:
     """Each pod of a node with its address, in host-local's order: the first after the bridge's, then the next."""
-    first = int(pods.network_address) + 2
+    first = int(pod_range.network_address) + 2
     return ((name, IPv4Address(first + number)) for number, name in enumerate(node.pods))
 
 
-def bridge(ns: str, pods: IPv4Network, made: Bridge) -> Iterator[Resource]:
+def node_bridge(ns: str, pod_range: IPv4Network, config: BridgeConfig) -> Iterator[Resource]:
     """The bridge of a node, with its address; bridged frames pass iptables, as the kubelet requires."""
-    own = primitives.iface(gateway(pods), pods.prefixlen)
-    yield from primitives.bridge(Port(ns, made.name), mtu=made.mtu, address=own, promisc=made.promisc)
+    own = primitives.with_prefix_length(gateway_address(pod_range), pod_range.prefixlen)
+    yield from primitives.bridge(Interface(ns, config.name), mtu=config.mtu, address=own, promisc=config.promisc)
     yield Sysctl(ns, "net.bridge.bridge-nf-call-iptables", "1")
 
 
-def wired(node: Node, pods: IPv4Network, made: Bridge) -> Iterator[Resource | Machine]:
+def pods_on_bridge(node: ScenarioNode, pod_range: IPv4Network, config: BridgeConfig) -> Iterator[Resource | Machine]:
     """A node's pods, each with a veth pair to the bridge."""
-    devices = primitives.hashed("veth", 8, node.pods)
-    for (name, own), device in zip(addressed(node, pods), devices, strict=True):
-        inner, outer = Port(name, "eth0"), Port(node.name, device)
+    devices = primitives.device_names("veth", 8, node.pods)
+    for (name, own), device in zip(pod_addresses(node, pod_range), devices, strict=True):
+        inner, outer = Interface(name, "eth0"), Interface(node.name, device)
         yield Machine(name, "pod", (own,), node.name)
-        yield from primitives.endpoint(name)
+        yield from primitives.container_netns(name)
         yield Sysctl(name, "net.ipv4.conf.eth0.arp_notify", "1")  # announce a new address
-        yield Link(outer, "veth", inner, made.name, made.mtu, hairpin=made.hairpin)
-        yield Link(inner, "veth", outer, None, made.mtu, primitives.mac(name))
-        yield from primitives.addresses(inner, primitives.iface(own, pods.prefixlen))
-        for network in made.routes:
-            yield Route(name, network, gateway(pods), "eth0")
+        yield Link(outer, "veth", inner, config.name, config.mtu, hairpin=config.hairpin)
+        yield Link(inner, "veth", outer, None, config.mtu, primitives.mac(name))
+        yield from primitives.addresses(inner, primitives.with_prefix_length(own, pod_range.prefixlen))
+        for network in config.routes:
+            yield Route(name, network, gateway_address(pod_range), "eth0")
 
 
-def refuse(nodes: Iterable[Node], length: int, *, key: str = "node_prefix") -> Iterator[tuple[str, str, str]]:
+def refuse_pod_ranges(
+    nodes: Iterable[ScenarioNode], prefix_length: int, *, key: str = "node_prefix"
+) -> Iterator[tuple[str, str, str]]:
     """Errors for nodes with more pods than addresses in their range; `length` is its prefix length."""
-    room = max(2 ** (32 - length) - KEPT, 0)
+    room = max(2 ** (32 - prefix_length) - RESERVED_ADDRESSES, 0)
     for node in nodes:
         if len(node.pods) > room:
-            what = f"{node.name} has {len(node.pods)} pods, but its /{length} has {room} addresses for them"
-            hint = f"pods + network, bridge and broadcast: a /{primitives.prefix_for(len(node.pods) + KEPT)}"
+            what = f"{node.name} has {len(node.pods)} pods, but its /{prefix_length} has {room} addresses for them"
+            hint = (
+                "pods + network, bridge and broadcast: a"
+                f" /{primitives.prefix_length_for(len(node.pods) + RESERVED_ADDRESSES)}"
+            )
             yield key, what, hint

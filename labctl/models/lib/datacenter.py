@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.options import address, cidr, option
-from labctl.core.resources import Port, Resource, Sysctl
+from labctl.core.resources import Interface, Resource, Sysctl
 from labctl.core.scenario_types import Machine, Scenario
 from labctl.models.lib import cloud_vpc, primitives
 
-ROUTER, VM = -2, -3  # their offsets in a subnet, counted from its end
-KEPT = 4  # addresses of a subnet that no node gets: network, vm, router and broadcast
+ROUTER_OFFSET, VM_OFFSET = -2, -3  # their offsets in a subnet, counted from its end
+RESERVED_ADDRESSES = 4  # addresses of a subnet that no node gets: network, vm, router and broadcast
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,63 +38,63 @@ class UnderlayOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class UnderlayNic:
     """A node's address and its subnet."""
 
-    name: str
+    machine: str
     address: IPv4Address
     subnet: IPv4Network
 
     @property
-    def router(self) -> IPv4Address:
+    def gateway(self) -> IPv4Address:
         """The router's address, the last of the subnet before the broadcast address: the default gateway."""
-        return primitives.within(self.subnet, ROUTER)
+        return primitives.address_at(self.subnet, ROUTER_OFFSET)
 
-    def near(self, other: Place) -> bool:
+    def same_subnet(self, other: UnderlayNic) -> bool:
         """Whether another node is on the same Ethernet."""
         return self.subnet == other.subnet
 
 
-def places(scenario: Scenario) -> list[Place]:
+def node_nics(scenario: Scenario) -> list[UnderlayNic]:
     """The place of every node. The addresses follow the order of the nodes, in both subnets."""
     options: UnderlayOptions = scenario.options
     found = []
     for number, node in enumerate(scenario.nodes):
         subnet = options.other_cidr if node.name in options.elsewhere else options.node_cidr
-        found.append(Place(node.name, subnet.network_address + 1 + number, subnet))
+        found.append(UnderlayNic(node.name, subnet.network_address + 1 + number, subnet))
     return found
 
 
-def surroundings(scenario: Scenario) -> Iterator[Resource | Machine]:
+def infrastructure(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The router with its Ethernets, `vm`, and the internet."""
     options: UnderlayOptions = scenario.options
-    there = places(scenario)
-    vm = Place("vm", primitives.within(options.node_cidr, VM), options.node_cidr)
-    yield Machine("fabric", "fabric", (vm.router,))
+    there = node_nics(scenario)
+    vm = UnderlayNic("vm", primitives.address_at(options.node_cidr, VM_OFFSET), options.node_cidr)
+    yield Machine("fabric", "fabric", (vm.gateway,))
     yield from primitives.netns("fabric")
     lans = [("lan1", options.node_cidr)] + ([("lan2", options.other_cidr)] if options.elsewhere else [])
     for lan, subnet in lans:
-        gateway = primitives.iface(primitives.within(subnet, ROUTER), subnet.prefixlen)
-        yield from primitives.bridge(Port("fabric", lan), mtu=options.mtu, address=gateway)
+        gateway = primitives.with_prefix_length(primitives.address_at(subnet, ROUTER_OFFSET), subnet.prefixlen)
+        yield from primitives.bridge(Interface("fabric", lan), mtu=options.mtu, address=gateway)
         for place in (*there, vm):
             if place.subnet == subnet:
-                yield from _plug(place, lan, options.mtu)
-    yield from primitives.forwarding("fabric", True, rp_filter=0, devices=(lan for lan, _ in lans))
+                yield from _attach_nic(place, lan, options.mtu)
+    yield from primitives.forwarding_sysctls("fabric", True, rp_filter=0, devices=(lan for lan, _ in lans))
     yield Sysctl("fabric", "net.bridge.bridge-nf-call-iptables", "0")
-    yield from cloud_vpc.beside("vm", vm.address)
-    yield from cloud_vpc.outside(options.internet_cidr, [options.public_ip], options.mtu)
+    yield from cloud_vpc.vm_without_nic("vm", vm.address)
+    yield from cloud_vpc.internet_uplink(options.internet_cidr, [options.public_ip], options.mtu)
     yield primitives.chain(
-        "fabric", "nat", "POSTROUTING", f"-o {cloud_vpc.GATEWAY} -j SNAT --to-source {options.public_ip}"
+        "fabric", "nat", "POSTROUTING", f"-o {cloud_vpc.INTERNET_GATEWAY} -j SNAT --to-source {options.public_ip}"
     )
 
 
-def _plug(place: Place, lan: str, mtu: int) -> Iterator[Resource]:
+def _attach_nic(nic: UnderlayNic, lan: str, mtu: int) -> Iterator[Resource]:
     """A machine's NIC: its veth pair to the bridge, its address and its default route."""
-    card = Port(place.name, "eth0")
-    cable = Port("fabric", primitives.device(place.name))
-    yield from primitives.veth(cable, card, mtu=mtu, macs=(None, primitives.mac(str(card))), master=lan)
-    yield from primitives.addresses(card, primitives.iface(place.address, place.subnet.prefixlen))
-    yield primitives.default(place.name, place.router)
+    card = Interface(nic.machine, "eth0")
+    cable = Interface("fabric", primitives.device_name(nic.machine))
+    yield from primitives.veth_pair(cable, card, mtu=mtu, macs=(None, primitives.mac(str(card))), master=lan)
+    yield from primitives.addresses(card, primitives.with_prefix_length(nic.address, nic.subnet.prefixlen))
+    yield primitives.default_route(nic.machine, nic.gateway)
 
 
 def refuse(scenario: Scenario, *ranges: str) -> Iterator[tuple[str, str, str]]:
@@ -110,14 +110,16 @@ def refuse(scenario: Scenario, *ranges: str) -> Iterator[tuple[str, str, str]]:
         yield "elsewhere", "elsewhere names every node, but one must be in node_cidr", "remove a node, or the list"
     used = ("node_cidr", *(("other_cidr",) if options.elsewhere else ()))
     for key in used:
-        held = max(getattr(options, key).num_addresses - KEPT, 0)
+        held = max(getattr(options, key).num_addresses - RESERVED_ADDRESSES, 0)
         if len(names) > held:
             what = f"{key} {getattr(options, key)} has addresses for {held} nodes, but there are {len(names)}"
-            yield key, what, f"a /{primitives.prefix_for(len(names) + KEPT)} is large enough"
-    yield from primitives.overlaps({name: getattr(options, name) for name in (*used, *ranges, "internet_cidr")})
-    yield from primitives.refuse_internet(options.internet_cidr, options.public_ip)
+            yield key, what, f"a /{primitives.prefix_length_for(len(names) + RESERVED_ADDRESSES)} is large enough"
+    yield from primitives.refuse_overlaps({name: getattr(options, name) for name in (*used, *ranges, "internet_cidr")})
+    yield from primitives.refuse_public_ip(options.internet_cidr, options.public_ip)
 
 
-def peers(place: Place, there: Iterable[tuple[Place, IPv4Network]]) -> Iterator[tuple[Place, IPv4Network]]:
+def peers(
+    nic: UnderlayNic, leases: Iterable[tuple[UnderlayNic, IPv4Network]]
+) -> Iterator[tuple[UnderlayNic, IPv4Network]]:
     """The other nodes, each with the range of its pods."""
-    return ((other, pods) for other, pods in there if other.name != place.name)
+    return ((other, pods) for other, pods in leases if other.machine != nic.machine)

@@ -4,34 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from labctl.core.resources import Port
-from labctl.core.scenario_types import Check, Publish, Scenario, See
-from labctl.models.lib.docker_iptables import RANDOM_MACS, RELEASES, Chains28, Net
-from labctl.models.lib.docker_networks import DEFAULT, attach, programs, shares
+from labctl.core.resources import Interface
+from labctl.core.scenario_types import Check, PublishedPort, Scenario, See
+from labctl.models.lib.docker_iptables import CHAINS_OF_RELEASE, RANDOM_MAC_RELEASES, BridgeNetwork, Chains28
+from labctl.models.lib.docker_networks import DEFAULT_NETWORK, container_endpoints, container_programs, network_owners
 
 
-def neighbours(scenario: Scenario, nets: dict[str, Net]) -> Iterator[Check]:
+def docker0_checks(scenario: Scenario, networks_by_name: dict[str, BridgeNetwork]) -> Iterator[Check]:
     """Two containers of one host reach each other over docker0, or iptables separates them."""
     for node in scenario.nodes:
-        shared = [name for name, ends in attach(node, nets).items() if ends and ends[0].net == nets[DEFAULT]]
+        shared = [
+            name
+            for name, ends in container_endpoints(node, networks_by_name).items()
+            if ends and ends[0].network == networks_by_name[DEFAULT_NETWORK]
+        ]
         if len(shared) > 1:
-            yield _neighbours(shared[0], shared[1], scenario.options.icc)
+            yield _docker0_check(shared[0], shared[1], scenario.options.icc)
             break
 
 
-def shared_ports(scenario: Scenario) -> Iterator[Check]:
+def shared_port_checks(scenario: Scenario) -> Iterator[Check]:
     """A container in another machine's network uses the ports of that network."""
     for node in scenario.nodes:
-        shared = shares(node)
-        for name, home, listens in programs(node, dict(node.settings)):
+        shared = network_owners(node)
+        for name, home, listens in container_programs(node, dict(node.settings)):
             if name in shared and listens:
                 port = listens[0]
                 say = f"{name} uses the network of {home}, where no other program can listen on port {port}"
                 yield Check(say, "taken", home, home, port.port, protocol=port.protocol, origin="model")
 
 
-def _neighbours(one: str, other: str, icc: bool) -> Check:
-    there, back = Port(other, "eth0"), Port(one, "eth0")
+def _docker0_check(one: str, other: str, icc: bool) -> Check:
+    there, back = Interface(other, "eth0"), Interface(one, "eth0")
     if icc:
         sees = (See(there, src=one, dst=other, ttl=64),)
         say = "containers of one host reach each other over docker0, with no router between them"
@@ -41,41 +45,47 @@ def _neighbours(one: str, other: str, icc: bool) -> Check:
     return Check(say, "ping", one, other, expect="fail", sees=apart, origin="model")
 
 
-def crossings(scenario: Scenario, nets: dict[str, Net]) -> Iterator[Check]:
+def cross_network_checks(scenario: Scenario, networks_by_name: dict[str, BridgeNetwork]) -> Iterator[Check]:
     """Whether containers of the host's other networks reach a published port. With docker-proxy they do. Without it,
     the translated packet is dropped between the networks, except in 29, which accepts and masquerades it."""
     options = scenario.options
-    open_to_all = options.userland_proxy or RELEASES[options.release].CROSSES
+    open_to_all = options.userland_proxy or CHAINS_OF_RELEASE[options.release].SERVES_OTHER_NETWORKS
     for node in scenario.nodes:
-        busy = {home for _, home, listens in programs(node, dict(node.settings)) if listens}
-        ends = [(name, own[0]) for name, own in attach(node, nets).items() if own and not own[0].net.internal]
+        busy = {home for _, home, listens in container_programs(node, dict(node.settings)) if listens}
+        ends = [
+            (name, own[0])
+            for name, own in container_endpoints(node, networks_by_name).items()
+            if own and not own[0].network.internal
+        ]
         told: set[str] = set()
         for name, end in ends:
-            caller = next((other for other, there in ends if there.net != end.net), None)
+            caller = next((other for other, there in ends if there.network != end.network), None)
             for port in end.ports if caller is not None and name not in busy else ():
                 at_host = port.address is None or port.address in options.underlay
-                if port.protocol == "udp" and port.address is None and options.release not in RANDOM_MACS:
+                if port.protocol == "udp" and port.address is None and options.release not in RANDOM_MAC_RELEASES:
                     continue  # docker-proxy answers from a wrong address (moby 48571)
                 if caller is not None and at_host and port.protocol not in told:
                     told.add(port.protocol)
-                    yield _crossing(node.name, caller, name, end.net, port, open_to_all)
+                    yield _cross_network_check(node.name, caller, name, end.network, port, open_to_all)
 
 
-def _crossing(host: str, caller: str, name: str, net: Net, port: Publish, reached: bool) -> Check:
-    there, bridge, back = Port(name, "eth0"), Port(host, net.device), Port(caller, "eth0")
+def _cross_network_check(
+    host: str, caller: str, name: str, net: BridgeNetwork, port: PublishedPort, reachable: bool
+) -> Check:
+    there, bridge, back = Interface(name, "eth0"), Interface(host, net.device), Interface(caller, "eth0")
     server = (name, port.port)
     sees: tuple[See, ...] = (See(there, src=str(bridge), dst=name),)
     say = f"the host's other networks reach a published {port.protocol} port, and are seen with the bridge's address"
-    if not reached:
+    if not reachable:
         sees = (See(back, src=caller, direction="out"), See(there, src=caller, negate=True))
         say = f"without docker-proxy, the host's other networks do not reach a published {port.protocol} port"
     return Check(
-        say, port.protocol, caller, host, port.host_port, "reply" if reached else "timeout",
+        say, port.protocol, caller, host, port.host_port, "reply" if reachable else "timeout",
         server=server, sees=sees, origin="model",
     )  # fmt: skip
 
 
-def strangers(scenario: Scenario, nets: dict[str, Net]) -> Iterator[Check]:
+def routed_access_checks(scenario: Scenario, networks_by_name: dict[str, BridgeNetwork]) -> Iterator[Check]:
     """What an outside machine with a route to the containers reaches. Up to 26, only the policy of FORWARD protects
     them, but not a published port at the container's address. Internal networks are closed in every release.
     """
@@ -83,31 +93,31 @@ def strangers(scenario: Scenario, nets: dict[str, Net]) -> Iterator[Check]:
     if not options.routed or not scenario.nodes:
         return
     first = scenario.nodes[0]  # the host that the route leads through
-    placed = attach(first, nets)
+    placed = container_endpoints(first, networks_by_name)
     ends = [(name, own[0]) for name, own in placed.items() if own]
-    outer = [(name, end) for name, end in ends if not end.net.internal]
-    guarded = issubclass(RELEASES[options.release], Chains28)
+    outer = [(name, end) for name, end in ends if not end.network.internal]
+    guarded = issubclass(CHAINS_OF_RELEASE[options.release], Chains28)
     if outer and (guarded or options.forward_policy == "DROP"):
         name, end = outer[0]
         say = "a packet from outside to a container's address reaches the host, which drops it"
-        sees = _dropped(first.name, end.net, name)
+        sees = _sees_dropped(first.name, end.network, name)
         yield Check(say, "ping", "internet", name, expect="fail", sees=sees, origin="model")
     for name, end in outer:
         port = next((port for port in end.ports if port.protocol == "tcp"), None)
         if port is not None and guarded:
             say = "from outside, a published port is open at the host's address only, not at the container's"
-            sees = _dropped(first.name, end.net, name)
+            sees = _sees_dropped(first.name, end.network, name)
             yield Check(say, "tcp", "internet", name, port.port, expect="timeout", sees=sees, origin="model")
             break
     for name, end in ends:
-        if end.net.internal:
+        if end.network.internal:
             say = "an internal network cannot be reached from outside, even by a machine that has a route to it"
-            sees = _dropped(first.name, end.net, name)
+            sees = _sees_dropped(first.name, end.network, name)
             yield Check(say, "tcp", "internet", name, 5432, expect="timeout", sees=sees, origin="model")
             break
 
 
-def _dropped(host: str, net: Net, name: str) -> tuple[See, See]:
+def _sees_dropped(host: str, net: BridgeNetwork, name: str) -> tuple[See, See]:
     """A packet from the internet enters the host and does not leave it towards the container."""
-    card, bridge = Port(host, "eth0"), Port(host, net.device)
+    card, bridge = Interface(host, "eth0"), Interface(host, net.device)
     return See(card, src="internet", dst=name, direction="in"), See(bridge, dst=name, negate=True)

@@ -18,17 +18,17 @@ from typing import NamedTuple
 
 from labctl.core.iptables import FirewallRule
 from labctl.core.resources import Chain, Resource
-from labctl.core.scenario_types import Publish
+from labctl.core.scenario_types import PublishedPort
 from labctl.models.lib import primitives
 
 ESTABLISHED = "-m conntrack --ctstate RELATED,ESTABLISHED"
-LOCAL = "-m addrtype --dst-type LOCAL -j DOCKER"
-RANDOM_MACS = ("28", "29")  # earlier releases make a container's MAC from its address, beginning with 02:42
+JUMP_IF_LOCAL = "-m addrtype --dst-type LOCAL -j DOCKER"
+RANDOM_MAC_RELEASES = ("28", "29")  # earlier releases make a container's MAC from its address, beginning with 02:42
 # since 20.10 every user of a container may ping and listen below port 1024 (daemon/oci_linux.go, WithSysctls)
-UNPRIVILEGED = (("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647"))
+UNPRIVILEGED_SYSCTLS = (("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647"))
 
 
-class Net(NamedTuple):
+class BridgeNetwork(NamedTuple):
     """A bridge network on a host: its device, subnet, and options of `docker network create`."""
 
     device: str
@@ -45,28 +45,28 @@ class Net(NamedTuple):
 class Endpoint(NamedTuple):
     """A container's address in a network, and the ports that its host publishes for it there."""
 
-    net: Net
+    network: BridgeNetwork
     address: IPv4Address
-    ports: tuple[Publish, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class DockerHost:
     """What a host's rules depend on. `proxy` is dockerd's --userland-proxy, `policy` the policy of FORWARD."""
 
     name: str
-    nets: tuple[Net, ...]
+    networks: tuple[BridgeNetwork, ...]
     endpoints: tuple[Endpoint, ...]
-    proxy: bool = True
-    policy: str = "DROP"
+    userland_proxy: bool = True
+    forward_policy: str = "DROP"
 
     @property
-    def outward(self) -> tuple[Net, ...]:
+    def external_networks(self) -> tuple[BridgeNetwork, ...]:
         """The networks that are not internal."""
-        return tuple(net for net in self.nets if not net.internal)
+        return tuple(net for net in self.networks if not net.internal)
 
     @property
-    def published(self) -> Iterator[tuple[Endpoint, Publish]]:
+    def published_ports(self) -> Iterator[tuple[Endpoint, PublishedPort]]:
         """Every published port with the endpoint it leads to."""
         return ((endpoint, port) for endpoint in self.endpoints for port in endpoint.ports)
 
@@ -77,108 +77,114 @@ class Host:
         return primitives.chain(self.name, table, name, *dict.fromkeys(rules), policy=policy)
 
 
-class Chains2010:
+class ChainsUntil26:
     """Docker 20.10 and 26: only the policy of FORWARD protects a port that is not published."""
 
-    CROSSES = False  # whether the host's other networks reach a published port without docker-proxy
+    SERVES_OTHER_NETWORKS = False  # whether the host's other networks reach a published port without docker-proxy
 
-    def __init__(self, host: Host) -> None:
-        ends = (end._replace(ports=tuple(sorted(end.ports, key=self._rank))) for end in host.endpoints)
+    def __init__(self, host: DockerHost) -> None:
+        ends = (end._replace(ports=tuple(sorted(end.ports, key=self._publish_order))) for end in host.endpoints)
         self.host = replace(host, endpoints=tuple(ends))
-        self.skip = host.proxy  # docker-proxy serves containers of the same network
-        self.hairpins = True  # a container reaches itself through its published port
+        self.return_container_traffic = host.userland_proxy  # docker-proxy serves containers of the same network
+        self.hairpin_masquerade = True  # a container reaches itself through its published port
 
-    def rules(self) -> Iterator[Resource]:
+    def chains(self) -> Iterator[Resource]:
         """All chains of the host."""
         host = self.host
-        yield from self._nat()
-        yield host.chain("filter", "FORWARD", self._forward(), host.policy)
-        yield host.chain("filter", "DOCKER", self._accepts())
-        yield host.chain("filter", "DOCKER-ISOLATION-STAGE-1", [*self._isolation(), "-j RETURN"])
-        yield host.chain("filter", "DOCKER-ISOLATION-STAGE-2", [*self._drops(), "-j RETURN"])
+        yield from self._nat_chains()
+        yield host.chain("filter", "FORWARD", self._forward_rules(), host.forward_policy)
+        yield host.chain("filter", "DOCKER", self._accept_rules())
+        yield host.chain("filter", "DOCKER-ISOLATION-STAGE-1", [*self._isolation_rules(), "-j RETURN"])
+        yield host.chain("filter", "DOCKER-ISOLATION-STAGE-2", [*self._isolation_drops(), "-j RETURN"])
         yield host.chain("filter", "DOCKER-USER", ["-j RETURN"])
 
     @staticmethod
-    def _rank(port: Publish) -> tuple[int, ...]:
+    def _publish_order(port: PublishedPort) -> tuple[int, ...]:
         """The order in which a container's ports are published: the largest host port first (SortPortMap in
         nat/sort.go of docker/go-connections)."""
         return -port.host_port, -port.port, int(port.protocol != "tcp")
 
-    def _nat(self) -> Iterator[Resource]:
+    def _nat_chains(self) -> Iterator[Resource]:
         host = self.host
-        yield host.chain("nat", "PREROUTING", [LOCAL])
-        yield host.chain("nat", "OUTPUT", [f"! -d 127.0.0.0/8 {LOCAL}" if host.proxy else LOCAL])
-        yield host.chain("nat", "POSTROUTING", [*self._masquerades(), *self._hairpins()])
-        returns = [f"-i {net.device} -j RETURN" for net in reversed(host.outward)] if self.skip else []
-        yield host.chain("nat", "DOCKER", [*returns, *self._translations()])
+        yield host.chain("nat", "PREROUTING", [JUMP_IF_LOCAL])
+        yield host.chain(
+            "nat", "OUTPUT", [f"! -d 127.0.0.0/8 {JUMP_IF_LOCAL}" if host.userland_proxy else JUMP_IF_LOCAL]
+        )
+        yield host.chain("nat", "POSTROUTING", [*self._masquerade_rules(), *self._hairpin_rules()])
+        returns = (
+            [f"-i {net.device} -j RETURN" for net in reversed(host.external_networks)]
+            if self.return_container_traffic
+            else []
+        )
+        yield host.chain("nat", "DOCKER", [*returns, *self._dnat_rules()])
 
-    def _masquerades(self) -> Iterator[str]:
+    def _masquerade_rules(self) -> Iterator[str]:
         """The newest network first."""
-        for net in reversed(self.host.outward):
-            if not self.host.proxy:
+        for net in reversed(self.host.external_networks):
+            if not self.host.userland_proxy:
                 yield f"-o {net.device} -m addrtype --src-type LOCAL -j MASQUERADE"
             yield f"-s {net.subnet} ! -o {net.device} -j MASQUERADE"
 
-    def _hairpins(self) -> Iterator[str]:
+    def _hairpin_rules(self) -> Iterator[str]:
         """Masquerade packets from a container to its own published port; else they come back with its own address."""
-        for (_, own, _), port in self.host.published if self.hairpins else ():
+        for (_, own, _), port in self.host.published_ports if self.hairpin_masquerade else ():
             yield f"-s {own}/32 -d {own}/32 {_match(port.protocol, port.port)} -j MASQUERADE"
 
-    def _translations(self) -> Iterator[str]:
-        for (net, own, _), port in self.host.published:
+    def _dnat_rules(self) -> Iterator[str]:
+        for (net, own, _), port in self.host.published_ports:
             where = "" if port.address is None else f"-d {port.address}/32 "
-            aside = f"! -i {net.device} " if self.host.proxy else ""
+            aside = f"! -i {net.device} " if self.host.userland_proxy else ""
             match = _match(port.protocol, port.host_port)
             yield f"{where}{aside}{match} -j DNAT --to-destination {own}:{port.port}"
 
-    def _accepts(self) -> Iterator[str]:
-        for (net, own, _), port in self.host.published:
+    def _accept_rules(self) -> Iterator[str]:
+        for (net, own, _), port in self.host.published_ports:
             yield f"-d {own}/32 ! -i {net.device} -o {net.device} {_match(port.protocol, port.port)} -j ACCEPT"
 
-    def _forward(self) -> Iterator[str]:
+    def _forward_rules(self) -> Iterator[str]:
         yield from ("-j DOCKER-USER", "-j DOCKER-ISOLATION-STAGE-1")
-        for net in reversed(self.host.nets):
+        for net in reversed(self.host.networks):
             br = net.device
             if not net.internal:
                 yield from (f"-o {br} {ESTABLISHED} -j ACCEPT", f"-o {br} -j DOCKER", f"-i {br} ! -o {br} -j ACCEPT")
             if net.icc:
                 yield f"-i {br} -o {br} -j ACCEPT"
-        yield from (f"-i {net.device} -o {net.device} -j DROP" for net in self.host.nets if not net.icc)
+        yield from (f"-i {net.device} -o {net.device} -j DROP" for net in self.host.networks if not net.icc)
 
-    def _isolation(self) -> Iterator[str]:
-        for net in reversed(self.host.nets):
-            yield from _internal(net) if net.internal else _stage(net)
+    def _isolation_rules(self) -> Iterator[str]:
+        for net in reversed(self.host.networks):
+            yield from _internal(net) if net.internal else _isolation_rule(net)
 
-    def _drops(self) -> Iterator[str]:
-        return (f"-o {net.device} -j DROP" for net in reversed(self.host.outward))
+    def _isolation_drops(self) -> Iterator[str]:
+        return (f"-o {net.device} -j DROP" for net in reversed(self.host.external_networks))
 
 
-class Chains28(Chains2010):
+class Chains28(ChainsUntil26):
     """Docker 28.2 and later: packets to ports that are not published are dropped, in raw and at the end of DOCKER."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: DockerHost) -> None:
         super().__init__(host)
-        self.hairpins = not host.proxy
+        self.hairpin_masquerade = not host.userland_proxy
 
-    def rules(self) -> Iterator[Resource]:
-        host, out = self.host, self.host.outward
-        yield host.chain("raw", "PREROUTING", self._raw())
-        yield from self._nat()
-        yield host.chain("filter", "FORWARD", ["-j DOCKER-USER", "-j DOCKER-FORWARD"], host.policy)
-        accepts = [*dict.fromkeys(self._accepts())][::-1]
+    def chains(self) -> Iterator[Resource]:
+        host, out = self.host, self.host.external_networks
+        yield host.chain("raw", "PREROUTING", self._raw_rules())
+        yield from self._nat_chains()
+        yield host.chain("filter", "FORWARD", ["-j DOCKER-USER", "-j DOCKER-FORWARD"], host.forward_policy)
+        accepts = [*dict.fromkeys(self._accept_rules())][::-1]
         yield host.chain("filter", "DOCKER", [*accepts, *(f"! -i {net.device} -o {net.device} -j DROP" for net in out)])
         yield host.chain("filter", "DOCKER-BRIDGE", [f"-o {net.device} -j DOCKER" for net in out])
         yield host.chain("filter", "DOCKER-CT", [f"-o {net.device} {ESTABLISHED} -j ACCEPT" for net in out])
-        yield host.chain("filter", "DOCKER-FORWARD", self._forward())
-        yield from self._between()
+        yield host.chain("filter", "DOCKER-FORWARD", self._forward_rules())
+        yield from self._isolation_chains()
         yield host.chain("filter", "DOCKER-USER")
 
     @staticmethod
-    def _rank(port: Publish) -> tuple[int, ...]:
+    def _publish_order(port: PublishedPort) -> tuple[int, ...]:
         """The container's smallest port first (cmpPortBinding in port_mapping_linux.go)."""
         return port.port, int(port.protocol != "tcp"), port.host_port, int(port.address or 0)
 
-    def _raw(self) -> Iterator[str | FirewallRule]:
+    def _raw_rules(self) -> Iterator[str | FirewallRule]:
         for net, own, ports in self.host.endpoints:
             if not net.internal:
                 yield FirewallRule(("-d", f"{own}/32", "!", "-i", net.device, "-j", "DROP"))
@@ -187,55 +193,55 @@ class Chains28(Chains2010):
                     match = _match(port.protocol, port.host_port)
                     yield f"-d {port.address}/32 ! -i lo {match} -j DROP"
 
-    def _forward(self) -> Iterator[str]:
-        yield from ("-j DOCKER-CT", f"-j {self._apart()}", "-j DOCKER-BRIDGE")
-        for net in self.host.nets:
+    def _forward_rules(self) -> Iterator[str]:
+        yield from ("-j DOCKER-CT", f"-j {self._isolation_chain_name()}", "-j DOCKER-BRIDGE")
+        for net in self.host.networks:
             br = net.device
             if net.internal or not net.icc:
                 yield f"-i {br} -o {br} -j {'ACCEPT' if net.icc else 'DROP'}"
             if not net.internal:
                 yield f"-i {br} -j ACCEPT" if net.icc else f"-i {br} ! -o {br} -j ACCEPT"
 
-    def _apart(self) -> str:
+    def _isolation_chain_name(self) -> str:
         """The chain that isolates networks."""
         return "DOCKER-ISOLATION-STAGE-1"
 
-    def _between(self) -> Iterator[Resource]:
-        stage = [rule for net in self.host.outward for rule in _stage(net)]
-        yield self.host.chain("filter", "DOCKER-ISOLATION-STAGE-1", [*self._closed(), *stage])
-        yield self.host.chain("filter", "DOCKER-ISOLATION-STAGE-2", self._drops())
+    def _isolation_chains(self) -> Iterator[Resource]:
+        stage = [rule for net in self.host.external_networks for rule in _isolation_rule(net)]
+        yield self.host.chain("filter", "DOCKER-ISOLATION-STAGE-1", [*self._internal_network_rules(), *stage])
+        yield self.host.chain("filter", "DOCKER-ISOLATION-STAGE-2", self._isolation_drops())
 
-    def _closed(self) -> Iterator[str]:
-        return (rule for net in reversed(self.host.nets) if net.internal for rule in _internal(net))
+    def _internal_network_rules(self) -> Iterator[str]:
+        return (rule for net in reversed(self.host.networks) if net.internal for rule in _internal(net))
 
 
 class Chains29(Chains28):
     """Docker 29: no isolation stages, as DOCKER and raw drop everything; other networks reach published ports."""
 
-    CROSSES = True
+    SERVES_OTHER_NETWORKS = True
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: DockerHost) -> None:
         super().__init__(host)
-        self.skip = False
+        self.return_container_traffic = False
 
-    def _apart(self) -> str:
+    def _isolation_chain_name(self) -> str:
         return "DOCKER-INTERNAL"
 
-    def _between(self) -> Iterator[Resource]:
-        yield self.host.chain("filter", "DOCKER-INTERNAL", self._closed())
+    def _isolation_chains(self) -> Iterator[Resource]:
+        yield self.host.chain("filter", "DOCKER-INTERNAL", self._internal_network_rules())
 
 
-RELEASES = {"29": Chains29, "28": Chains28, "26": Chains2010, "20.10": Chains2010}
+CHAINS_OF_RELEASE = {"29": Chains29, "28": Chains28, "26": ChainsUntil26, "20.10": ChainsUntil26}
 
 
 def _match(protocol: str, port: int) -> str:
     return f"-p {protocol} -m {protocol} --dport {port}"
 
 
-def _internal(net: Net) -> tuple[str, str]:
+def _internal(net: BridgeNetwork) -> tuple[str, str]:
     """Drop all packets between an internal network and others."""
     return f"! -s {net.subnet} -o {net.device} -j DROP", f"! -d {net.subnet} -i {net.device} -j DROP"
 
 
-def _stage(net: Net) -> tuple[str]:
+def _isolation_rule(net: BridgeNetwork) -> tuple[str]:
     return (f"-i {net.device} ! -o {net.device} -j DOCKER-ISOLATION-STAGE-2",)

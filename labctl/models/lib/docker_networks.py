@@ -8,17 +8,17 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import count
 from typing import Any
 
-from labctl.core.scenario_types import Listen, Node, Publish, Scenario
+from labctl.core.scenario_types import ListeningPort, PublishedPort, Scenario, ScenarioNode
 from labctl.models.lib import primitives
-from labctl.models.lib.docker_iptables import Endpoint, Net
+from labctl.models.lib.docker_iptables import BridgeNetwork, Endpoint
 
 Refusal = tuple[str, str, str]
-DEFAULT, NONE, HOST, SHARED = "bridge", "none", "host", "container:"
-OWN = (DEFAULT, NONE, HOST)  # networks that every Docker has
-TAKEN = ("docker0", "eth0", "lo")  # devices that every host has
+DEFAULT_NETWORK, NONE_NETWORK, HOST_NETWORK, CONTAINER_PREFIX = "bridge", "none", "host", "container:"
+PREDEFINED_NETWORKS = (DEFAULT_NETWORK, NONE_NETWORK, HOST_NETWORK)  # networks that every Docker has
+RESERVED_DEVICES = ("docker0", "eth0", "lo")  # devices that every host has
 
 
-def networks(scenario: Scenario) -> dict[str, Net]:
+def bridge_networks(scenario: Scenario) -> dict[str, BridgeNetwork]:
     """Every network by its name, in the order of creation: docker0, then the file's.
 
     A network without a subnet gets the next free range of Docker's pools. If none is free, the network is left out.
@@ -26,70 +26,80 @@ def networks(scenario: Scenario) -> dict[str, Net]:
     options = scenario.options
     taken = [options.subnet, options.underlay, IPv4Network(options.internet_ip)]
     taken += [made.subnet for _, made in scenario.networks if made.subnet is not None]
-    nets = {DEFAULT: Net("docker0", options.subnet, icc=options.icc)}
-    own = {name: made for name, made in scenario.networks if name not in OWN}
-    devices = dict(zip(own, primitives.hashed("br-", 12, own), strict=True))
+    nets = {DEFAULT_NETWORK: BridgeNetwork("docker0", options.subnet, icc=options.icc)}
+    own = {name: made for name, made in scenario.networks if name not in PREDEFINED_NETWORKS}
+    devices = dict(zip(own, primitives.device_names("br-", 12, own), strict=True))
     for name, made in own.items():
-        subnet = made.subnet or next((net for net in _pools() if not any(map(net.overlaps, taken))), None)
+        subnet = made.subnet or next(
+            (net for net in _default_address_pools() if not any(map(net.overlaps, taken))), None
+        )
         if subnet is not None:
             taken.append(subnet)
-            nets[name] = Net(made.bridge or devices[name], subnet, made.internal, made.icc)
+            nets[name] = BridgeNetwork(made.bridge or devices[name], subnet, made.internal, made.icc)
     return nets
 
 
-def _pools() -> Iterator[IPv4Network]:
+def _default_address_pools() -> Iterator[IPv4Network]:
     """172.17.0.0/16 to 172.31.0.0/16, then 192.168.0.0/16 in /20: moby's libnetwork/ipamutils/utils.go."""
     yield from list(IPv4Network("172.16.0.0/12").subnets(new_prefix=16))[1:]
     yield from IPv4Network("192.168.0.0/16").subnets(new_prefix=20)
 
 
-def attach(node: Node, nets: dict[str, Net]) -> dict[str, tuple[Endpoint, ...]]:
+def container_endpoints(
+    node: ScenarioNode, networks_by_name: dict[str, BridgeNetwork]
+) -> dict[str, tuple[Endpoint, ...]]:
     """Every container of a host with its endpoints, eth0 first. Addresses are assigned in order.
 
     Ports are published in the network of the default route: the first network that is not internal.
     """
-    free = {name: count(int(net.subnet.network_address) + 2) for name, net in nets.items()}
+    free = {name: count(int(net.subnet.network_address) + 2) for name, net in networks_by_name.items()}
     placed = {}
     for container, names, ports in _containers(node):
         ends: list[Endpoint] = []
         for name in names:
-            if name in nets:
-                first = not nets[name].internal and all(end.net.internal for end in ends)
-                ends.append(Endpoint(nets[name], IPv4Address(next(free[name])), ports if first else ()))
+            if name in networks_by_name:
+                first = not networks_by_name[name].internal and all(end.network.internal for end in ends)
+                ends.append(Endpoint(networks_by_name[name], IPv4Address(next(free[name])), ports if first else ()))
         placed[container] = tuple(ends)
     return placed
 
 
-def shares(node: Node) -> dict[str, str]:
+def network_owners(node: ScenarioNode) -> dict[str, str]:
     """The containers without a separate network, each with the machine that it shares a network with: its host
     (`host`), or another container (`container:NAME`)."""
     found = {}
     for name, (network, *_), _ in _containers(node):
-        if network == HOST:
+        if network == HOST_NETWORK:
             found[name] = node.name
-        elif network.startswith(SHARED):
-            found[name] = network.removeprefix(SHARED)
+        elif network.startswith(CONTAINER_PREFIX):
+            found[name] = network.removeprefix(CONTAINER_PREFIX)
     return found
 
 
-def programs(node: Node, settings: dict[str, Any]) -> Iterator[tuple[str, str, tuple[Listen, ...]]]:
+def container_programs(
+    node: ScenarioNode, settings: dict[str, Any]
+) -> Iterator[tuple[str, str, tuple[ListeningPort, ...]]]:
     """The containers that run a program: each with the machine of its network, and the ports that it listens on.
 
     A container that neither shares a network nor listens is a namespace without processes.
     """
-    shared = shares(node)
+    shared = network_owners(node)
     for name in node.pods:
         listens = settings[name].listen if name in settings else ()
         if name in shared or listens:
             yield name, shared.get(name, name), listens
 
 
-def _containers(node: Node) -> Iterator[tuple[str, tuple[str, ...], tuple[Publish, ...]]]:
+def _containers(node: ScenarioNode) -> Iterator[tuple[str, tuple[str, ...], tuple[PublishedPort, ...]]]:
     """Each container with the names of its networks and its published ports."""
     settings = dict(node.settings)
     for name in node.pods:
         made = settings.get(name)
-        yield (name, (DEFAULT,), ()) if made is None else (name, made.networks or (DEFAULT,), made.publish)
+        yield (
+            (name, (DEFAULT_NETWORK,), ())
+            if made is None
+            else (name, made.networks or (DEFAULT_NETWORK,), made.publish)
+        )
 
 
 def refuse_names(scenario: Scenario) -> Iterator[Refusal]:
@@ -97,9 +107,9 @@ def refuse_names(scenario: Scenario) -> Iterator[Refusal]:
     own = {name for name, _ in scenario.networks}
     devices: dict[str, str] = {}
     for name, made in scenario.networks:
-        if name in OWN:
+        if name in PREDEFINED_NETWORKS:
             yield f"networks/{name}", f"the network name {name!r} is reserved by Docker", "choose another name"
-        if made.bridge in TAKEN or made.bridge in devices:
+        if made.bridge in RESERVED_DEVICES or made.bridge in devices:
             owner = f"network {devices[made.bridge]}" if made.bridge in devices else "every host"
             yield f"networks/{name}/bridge", f"bridge: {owner} has a device {made.bridge!r}", "choose another name"
         if made.bridge:
@@ -108,20 +118,20 @@ def refuse_names(scenario: Scenario) -> Iterator[Refusal]:
         for container, names, _ in _containers(node):
             at = f"hosts/{node.name}/containers/{container}/networks"
             for number, name in enumerate(names):
-                yield from ((f"{at}/{number}", *told) for told in _wrong(name, names[:number], own))
-            alone = next((name for name in names if _alone(name)), None)
+                yield from ((f"{at}/{number}", *told) for told in _refuse_network_name(name, names[:number], own))
+            alone = next((name for name in names if _is_exclusive(name)), None)
             if alone is not None and len(names) > 1:
                 yield at, f"{container}: a container on {alone!r} cannot be on another network", "keep one of them"
             for number, name in enumerate(names):
-                if name.startswith(SHARED):
-                    yield from ((f"{at}/{number}", *told) for told in _joins(node, container, name))
+                if name.startswith(CONTAINER_PREFIX):
+                    yield from ((f"{at}/{number}", *told) for told in _refuse_shared_network(node, container, name))
 
 
-def _wrong(name: str, before: tuple[str, ...], own: set[str]) -> Iterator[tuple[str, str]]:
+def _refuse_network_name(name: str, before: tuple[str, ...], user_defined: set[str]) -> Iterator[tuple[str, str]]:
     if name in before:
         yield f"networks: {name!r} is listed twice", "remove one of them"
-    elif name not in own and name not in OWN and not name.startswith(SHARED):
-        known = sorted({*own, *OWN})
+    elif name not in user_defined and name not in PREDEFINED_NETWORKS and not name.startswith(CONTAINER_PREFIX):
+        known = sorted({*user_defined, *PREDEFINED_NETWORKS})
         close = difflib.get_close_matches(name, known, 1)
         yield (
             f"networks: there is no network {name!r}",
@@ -129,14 +139,14 @@ def _wrong(name: str, before: tuple[str, ...], own: set[str]) -> Iterator[tuple[
         )
 
 
-def _alone(name: str) -> bool:
+def _is_exclusive(name: str) -> bool:
     """Whether a container on this network can be on no other."""
-    return name in (NONE, HOST) or name.startswith(SHARED)
+    return name in (NONE_NETWORK, HOST_NETWORK) or name.startswith(CONTAINER_PREFIX)
 
 
-def _joins(node: Node, container: str, network: str) -> Iterator[tuple[str, str]]:
+def _refuse_shared_network(node: ScenarioNode, container: str, network: str) -> Iterator[tuple[str, str]]:
     """Errors for a container that uses another container's network."""
-    other, shared = network.removeprefix(SHARED), shares(node)
+    other, shared = network.removeprefix(CONTAINER_PREFIX), network_owners(node)
     if other == container:
         yield f"networks: {container} cannot join its own network", "name another container"
     elif other not in node.pods:
@@ -146,24 +156,24 @@ def _joins(node: Node, container: str, network: str) -> Iterator[tuple[str, str]
     elif other in shared:
         yield (
             f"networks: {other} has no separate network, it uses the network of {shared[other]}",
-            f"write {_same(node, shared[other])}",
+            f"write {_shared_network_name(node, shared[other])}",
         )
 
 
-def _same(node: Node, home: str) -> str:
+def _shared_network_name(node: ScenarioNode, owner: str) -> str:
     """The value of `networks` that joins a machine's network."""
-    return HOST if home == node.name else SHARED + home
+    return HOST_NETWORK if owner == node.name else CONTAINER_PREFIX + owner
 
 
 def refuse_programs(scenario: Scenario) -> Iterator[Refusal]:
     """Errors for programs that listen on a port which another program, or a published port, uses there."""
     for node in scenario.nodes:
         settings = dict(node.settings)
-        taken: dict[tuple[str, Listen], str] = {}
+        taken: dict[tuple[str, ListeningPort], str] = {}
         for container, _, ports in _containers(node):
             for port in ports:
-                taken[node.name, Listen(port.host_port, port.protocol)] = f"the published port of {container}"
-        for name, home, listens in programs(node, settings):
+                taken[node.name, ListeningPort(port.host_port, port.protocol)] = f"the published port of {container}"
+        for name, home, listens in container_programs(node, settings):
             for number, listen in enumerate(listens):
                 if (home, listen) in taken:
                     what = f"listen: port {listen} of {home} is already used by {taken[home, listen]}"
@@ -172,19 +182,19 @@ def refuse_programs(scenario: Scenario) -> Iterator[Refusal]:
                 taken.setdefault((home, listen), name)
 
 
-def refuse_ports(scenario: Scenario, hosts_from: int) -> Iterator[Refusal]:
+def refuse_ports(scenario: Scenario, first_host_offset: int) -> Iterator[Refusal]:
     """Errors for published ports at an address that the host does not have, used twice, or without a target."""
-    nets = networks(scenario)
+    nets = bridge_networks(scenario)
     for number, node in enumerate(scenario.nodes):
         own = {
-            primitives.within(scenario.options.underlay, hosts_from + number),
+            primitives.address_at(scenario.options.underlay, first_host_offset + number),
             *(net.gateway for net in nets.values()),
         }
-        taken: list[tuple[Publish, str]] = []
+        taken: list[tuple[PublishedPort, str]] = []
         for container, names, ports in _containers(node):
             at = f"hosts/{node.name}/containers/{container}/publish"
-            inward = all(name == NONE or (name in nets and nets[name].internal) for name in names)
-            if ports and (container in shares(node)):
+            inward = all(name == NONE_NETWORK or (name in nets and nets[name].internal) for name in names)
+            if ports and (container in network_owners(node)):
                 what = f"{container} publishes ports, but has no separate network"
                 yield at, what, "ports of a program in a shared network are open there without `publish`"
             elif ports and inward:
@@ -194,9 +204,9 @@ def refuse_ports(scenario: Scenario, hosts_from: int) -> Iterator[Refusal]:
                     "put it on a network that is not internal",
                 )
             for index, port in enumerate(ports):
-                other = next((name for one, name in taken if _meet(one, port)), None)
+                other = next((name for one, name in taken if _same_host_port(one, port)), None)
                 if other is not None:
-                    what = f"publish: {_name(port)} is published twice on {node.name}, first for {other}"
+                    what = f"publish: {_port_text(port)} is published twice on {node.name}, first for {other}"
                     yield f"{at}/{index}", what, "choose another port of the host"
                 if port.address is not None and not port.address.is_loopback and port.address not in own:
                     what = f"publish: {node.name} does not have the address {port.address}"
@@ -204,45 +214,48 @@ def refuse_ports(scenario: Scenario, hosts_from: int) -> Iterator[Refusal]:
                 taken.append((port, container))
 
 
-def _meet(one: Publish, other: Publish) -> bool:
+def _same_host_port(one: PublishedPort, other: PublishedPort) -> bool:
     """Whether two published ports want the same port of the host."""
     same = (one.host_port, one.protocol) == (other.host_port, other.protocol)
     return same and (None in (one.address, other.address) or one.address == other.address)
 
 
-def _name(port: Publish) -> str:
+def _port_text(port: PublishedPort) -> str:
     return f"{port.protocol} port {port.host_port}"
 
 
 def refuse_sizes(scenario: Scenario) -> Iterator[Refusal]:
     """Errors for more containers than a bridge has ports or a subnet has addresses, and for ranges that overlap."""
-    nets = networks(scenario)
-    missing = [name for name, _ in scenario.networks if name not in nets and name not in OWN]
+    nets = bridge_networks(scenario)
+    missing = [name for name, _ in scenario.networks if name not in nets and name not in PREDEFINED_NETWORKS]
     if missing:
         yield f"networks/{missing[0]}", f"no free subnet is left for network {missing[0]}", "set its subnet"
     for node in scenario.nodes:
-        placed = attach(node, nets)
+        placed = container_endpoints(node, nets)
         for name, net in nets.items():
-            inside = sum(end.net == net for ends in placed.values() for end in ends)
-            yield from _full(node.name, name, net, inside)
-    where = {"subnet": "subnet"} | {f"network {name}": f"networks/{name}/subnet" for name in nets if name != DEFAULT}
+            inside = sum(end.network == net for ends in placed.values() for end in ends)
+            yield from _refuse_full_network(node.name, name, net, inside)
+    where = {"subnet": "subnet"} | {
+        f"network {name}": f"networks/{name}/subnet" for name in nets if name != DEFAULT_NETWORK
+    }
     ranges = {label: net.subnet for label, net in zip(where, nets.values(), strict=True)}
     ranges |= {"underlay": scenario.options.underlay, "internet_ip": IPv4Network(scenario.options.internet_ip)}
-    yield from ((where.get(label, label), what, hint) for label, what, hint in primitives.overlaps(ranges))
+    yield from ((where.get(label, label), what, hint) for label, what, hint in primitives.refuse_overlaps(ranges))
 
 
-def _full(host: str, name: str, net: Net, inside: int) -> Iterator[Refusal]:
-    if inside > primitives.BRIDGE_PORTS:
-        who = host if name == DEFAULT else f"network {name} on {host}"
-        what = f"{who} has {inside} containers; a Linux bridge has at most {primitives.BRIDGE_PORTS} ports"
-        yield "hosts", what, f"spread them over {-(-inside // primitives.BRIDGE_PORTS)} hosts"
+def _refuse_full_network(host: str, name: str, net: BridgeNetwork, endpoint_count: int) -> Iterator[Refusal]:
+    if endpoint_count > primitives.MAX_BRIDGE_PORTS:
+        who = host if name == DEFAULT_NETWORK else f"network {name} on {host}"
+        what = f"{who} has {endpoint_count} containers; a Linux bridge has at most {primitives.MAX_BRIDGE_PORTS} ports"
+        yield "hosts", what, f"spread them over {-(-endpoint_count // primitives.MAX_BRIDGE_PORTS)} hosts"
     free = net.subnet.num_addresses - 3
-    if inside > free or free < 1:
-        at = "subnet" if name == DEFAULT else f"networks/{name}/subnet"
-        what = f"{net.subnet} has {max(free, 0)} addresses for containers, but {host} has {inside}"
-        needed = max(inside, 1) + 3
+    if endpoint_count > free or free < 1:
+        at = "subnet" if name == DEFAULT_NETWORK else f"networks/{name}/subnet"
+        what = f"{net.subnet} has {max(free, 0)} addresses for containers, but {host} has {endpoint_count}"
+        needed = max(endpoint_count, 1) + 3
         yield (
             at,
             what,
-            f"{inside} containers + network, gateway and broadcast = {inside + 3}: a /{primitives.prefix_for(needed)}",
+            f"{endpoint_count} containers + network, gateway and broadcast = {endpoint_count + 3}: a"
+            f" /{primitives.prefix_length_for(needed)}",
         )

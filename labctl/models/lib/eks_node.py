@@ -6,31 +6,37 @@ from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from labctl.core.resources import Address, Link, Neighbour, Port, Resource, Route, Rule, Sysctl
-from labctl.core.scenario_types import Machine, Node, Scenario
+from labctl.core.resources import Address, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
+from labctl.core.scenario_types import Machine, Scenario, ScenarioNode
 from labctl.models.lib import aws, cloud_vpc, portmap, primitives
 from labctl.models.lib.aws import Eni
 
 GATEWAY = IPv4Address("169.254.1.1")
-NETWORK = "aws-cni"  # the network's name in its CNI configuration; chain names contain a digest of it
-TO_POD, HOST, EXTERNAL_SERVICE, FROM_POD, FROM_ENI = 512, 1024, 1535, 1536, 32765  # priorities of the rules
-MARK = 0x80
-RANDOM = {"prng": " --random-fully", "hashrandom": " --random", "none": ""}
+CNI_NETWORK_NAME = "aws-cni"  # the network's name in its CNI configuration; chain names contain a digest of it
+TO_POD_PREF, HOST_PREF, EXTERNAL_SERVICE_PREF, FROM_POD_PREF, FROM_ENI_PREF = (
+    512,
+    1024,
+    1535,
+    1536,
+    32765,
+)  # priorities of the rules
+FWMARK = 0x80
+SNAT_RANDOM_OPTIONS = {"prng": " --random-fully", "hashrandom": " --random", "none": ""}
 _RESTORE = "-j CONNMARK --restore-mark --nfmask 0x80 --ctmask 0x80"
-_MARK = "-j CONNMARK --set-xmark 0x80/0x80"
-_PRIMARY = '-m comment --comment "AWS, primary ENI"'
+_SET_CONNMARK = "-j CONNMARK --set-xmark 0x80/0x80"
+_PRIMARY_ENI_COMMENT = '-m comment --comment "AWS, primary ENI"'
 _SNAT = '! -o vlan+ -m comment --comment "AWS, SNAT" -m addrtype ! --dst-type LOCAL -j SNAT --to-source'
-_CONNMARK = '-m comment --comment "AWS, CONNMARK"'
+_CONNMARK_COMMENT = '-m comment --comment "AWS, CONNMARK"'
 
 
-def enis(scenario: Scenario, number: int) -> tuple[Eni, ...]:
+def node_enis(scenario: Scenario, node_index: int) -> tuple[Eni, ...]:
     """The ENIs of a node: as many as its pods need and a spare one, each with all its addresses.
 
     Addresses are reserved for all ENIs that a node may have, so that they do not depend on the pods of other nodes.
     """
-    options, node = scenario.options, scenario.nodes[number]
+    options, node = scenario.options, scenario.nodes[node_index]
     used = -(-len(node.pods) // (options.ips_per_eni - 1))
-    first = options.subnet.network_address + aws.FIRST + number * options.enis * options.ips_per_eni
+    first = options.subnet.network_address + aws.FIRST_USABLE_OFFSET + node_index * options.enis * options.ips_per_eni
     return tuple(
         Eni(node.name, device, options.subnet, "br0", tuple(first + device * options.ips_per_eni + step
             for step in range(options.ips_per_eni)))
@@ -38,48 +44,50 @@ def enis(scenario: Scenario, number: int) -> tuple[Eni, ...]:
     )  # fmt: skip
 
 
-def vm(options: Any) -> Eni:
+def vm_eni(options: Any) -> Eni:
     """The ENI of `vm`: in a separate subnet, or at the end of the nodes' subnet."""
     if options.vm_cidr == options.subnet:
-        return Eni("vm", 0, options.subnet, "br0", (primitives.within(options.subnet, -2),))
-    return Eni("vm", 0, options.vm_cidr, "br1", (options.vm_cidr.network_address + aws.FIRST,))
+        return Eni("vm", 0, options.subnet, "br0", (primitives.address_at(options.subnet, -2),))
+    return Eni("vm", 0, options.vm_cidr, "br1", (options.vm_cidr.network_address + aws.FIRST_USABLE_OFFSET,))
 
 
-def places(node: Node, enis: Iterable[Eni]) -> Iterator[tuple[str, str, Eni, IPv4Address]]:
+def pod_enis(node: ScenarioNode, enis: Iterable[Eni]) -> Iterator[tuple[str, str, Eni, IPv4Address]]:
     """Each pod with the node's device to it, its ENI and its address: the first ENI's secondary ones, then the next's.
 
     The device's name is made from the pod's namespace and name, so that others (Calico's policy) can compute it.
     """
-    devices = primitives.hashed("eni", 11, (f"default.{pod}" for pod in node.pods))
+    devices = primitives.device_names("eni", 11, (f"default.{pod}" for pod in node.pods))
     free = ((eni, own) for eni in enis for own in eni.addresses[1:])
     for pod, device, (eni, own) in zip(node.pods, devices, free, strict=False):
         yield pod, device, eni, own
 
 
-def cards(enis: Sequence[Eni]) -> Iterator[Resource]:
+def attach_enis(enis: Sequence[Eni]) -> Iterator[Resource]:
     """The node's devices: eth0 as DHCP sets it up; each other one with its primary address and a separate table."""
-    node, devices = enis[0].instance, [eni.at.dev for eni in enis[1:]]
-    yield from primitives.forwarding(node, True, rp_filter=1, devices=devices)
+    node, devices = enis[0].instance, [eni.interface.dev for eni in enis[1:]]
+    yield from primitives.forwarding_sysctls(node, True, rp_filter=1, devices=devices)
     yield Sysctl(node, "net.ipv4.conf.eth0.rp_filter", "2")
     yield Sysctl(node, "net.ipv4.conf.eth0.send_redirects", "0")
     yield Sysctl(node, "net.ipv4.tcp_early_demux", "1")
-    yield from aws.plug(enis[0])
+    yield from aws.attach_primary_eni(enis[0])
     for eni in enis[1:]:
-        yield Address(eni.at, primitives.iface(eni.primary, eni.subnet.prefixlen), connected=False)
-        yield Route(node, IPv4Network((int(eni.gateway), 32)), dev=eni.at.dev, table=eni.table)
-        yield Route(node, primitives.ANYWHERE, eni.gateway, eni.at.dev, eni.table)
-        yield Rule(node, FROM_ENI, eni.table, src=IPv4Network((int(eni.primary), 32)))
+        yield Address(
+            eni.interface, primitives.with_prefix_length(eni.primary_address, eni.subnet.prefixlen), connected=False
+        )
+        yield Route(node, IPv4Network((int(eni.gateway), 32)), dev=eni.interface.dev, table=eni.routing_table)
+        yield Route(node, primitives.ANYWHERE, eni.gateway, eni.interface.dev, eni.routing_table)
+        yield Rule(node, FROM_ENI_PREF, eni.routing_table, src=IPv4Network((int(eni.primary_address), 32)))
 
 
-def rules(node: str, options: Any) -> Iterator[Resource]:
+def policy_routing_rules(node: str, options: Any) -> Iterator[Resource]:
     """The policy-routing rules of the whole node: marked packets, and packets to external services, use eth0."""
     if options.node_port_support or not options.external_snat:
-        yield Rule(node, HOST, mark=MARK, mask=MARK)
+        yield Rule(node, HOST_PREF, mark=FWMARK, mask=FWMARK)
     for network in options.external_service_cidrs:
-        yield Rule(node, EXTERNAL_SERVICE, dst=network)
+        yield Rule(node, EXTERNAL_SERVICE_PREF, dst=network)
 
 
-def firewall(eth0: Eni, options: Any, ports: Iterable[portmap.Mapped]) -> Iterator[Resource]:
+def firewall(eth0: Eni, options: Any, ports: Iterable[portmap.HostPortPod]) -> Iterator[Resource]:
     """The AWS chains, and those of portmap: its rules are after them in PREROUTING, before them in POSTROUTING."""
     node, snat = eth0.instance, not options.external_snat
     exempt = [(network, "") for network in (options.vpc_cidr,)]
@@ -87,52 +95,52 @@ def firewall(eth0: Eni, options: Any, ports: Iterable[portmap.Mapped]) -> Iterat
     exempt.reverse()  # each rule is inserted before the existing ones
     marking = []
     if options.node_port_support:
-        marking.append(f"-i eth0 {_PRIMARY} -m addrtype --dst-type LOCAL --limit-iface-in {_MARK}")
+        marking.append(f"-i eth0 {_PRIMARY_ENI_COMMENT} -m addrtype --dst-type LOCAL --limit-iface-in {_SET_CONNMARK}")
     if options.node_port_support or snat:
-        marking.append(f"-i eni+ {_PRIMARY} {_RESTORE}")
+        marking.append(f"-i eni+ {_PRIMARY_ENI_COMMENT} {_RESTORE}")
     if options.node_port_support:
-        marking.append(f"-i vlan+ {_PRIMARY} {_RESTORE}")
+        marking.append(f"-i vlan+ {_PRIMARY_ENI_COMMENT} {_RESTORE}")
     yield primitives.chain(node, "mangle", "PREROUTING", *marking)
     if snat:
         jump = '-i eni+ -m comment --comment "AWS, outbound connections" -j AWS-CONNMARK-CHAIN-0'
-        yield primitives.chain(node, "nat", "PREROUTING", jump, f"{_CONNMARK} {_RESTORE}")
-    yield from portmap.portmap(node, NETWORK, ports, portmap.OWN_MARK)
+        yield primitives.chain(node, "nat", "PREROUTING", jump, f"{_CONNMARK_COMMENT} {_RESTORE}")
+    yield from portmap.host_port_chains(node, CNI_NETWORK_NAME, ports, portmap.PLUGIN_MARK_CHAIN)
     if not snat:
         yield primitives.chain(node, "nat", "AWS-SNAT-CHAIN-0")  # the agent empties the chain and keeps it
         return
     yield primitives.chain(node, "nat", "POSTROUTING", '-m comment --comment "AWS SNAT CHAIN" -j AWS-SNAT-CHAIN-0')
     inside = (f'-d {network} -m comment --comment "AWS CONNMARK CHAIN" -j RETURN' for network, _ in exempt)
-    yield primitives.chain(node, "nat", "AWS-CONNMARK-CHAIN-0", *inside, f"{_CONNMARK} {_MARK}")
+    yield primitives.chain(node, "nat", "AWS-CONNMARK-CHAIN-0", *inside, f"{_CONNMARK_COMMENT} {_SET_CONNMARK}")
     kept = (f'-d {network} -m comment --comment "AWS SNAT CHAIN{what}" -j RETURN' for network, what in exempt)
-    worn = f"{_SNAT} {eth0.primary}{RANDOM[options.randomize_snat]}"
+    worn = f"{_SNAT} {eth0.primary_address}{SNAT_RANDOM_OPTIONS[options.randomize_snat]}"
     yield primitives.chain(node, "nat", "AWS-SNAT-CHAIN-0", *kept, worn)
 
 
-def pods(node: Node, enis: Iterable[Eni], mtu: int) -> Iterator[Resource | Machine]:
+def routed_pods(node: ScenarioNode, enis: Iterable[Eni], mtu: int) -> Iterator[Resource | Machine]:
     """The node's pods: a route and a rule to each, and a rule from each that is not at eth0."""
     gateway = IPv4Network((int(GATEWAY), 32))
-    for name, device, eni, own in places(node, enis):
-        inner, outer, only = Port(name, "eth0"), Port(node.name, device), IPv4Network((int(own), 32))
+    for name, device, eni, own in pod_enis(node, enis):
+        inner, outer, only = Interface(name, "eth0"), Interface(node.name, device), IPv4Network((int(own), 32))
         yield Machine(name, "pod", (own,), node.name)
-        yield from primitives.endpoint(name)
+        yield from primitives.container_netns(name)
         yield Link(outer, "veth", inner, None, mtu, primitives.mac(str(outer)))
         yield Link(inner, "veth", outer, None, mtu, primitives.mac(name))
         yield Route(name, gateway, dev="eth0")
         yield Route(name, primitives.ANYWHERE, GATEWAY, "eth0")
-        yield from primitives.addresses(inner, primitives.iface(own, 32))
+        yield from primitives.addresses(inner, primitives.with_prefix_length(own, 32))
         yield Neighbour(inner, GATEWAY, primitives.mac(str(outer)))
         yield Route(node.name, only, dev=device)
-        yield Rule(node.name, TO_POD, dst=only)
-        if eni.number:
-            yield Rule(node.name, FROM_POD, eni.table, src=only)
+        yield Rule(node.name, TO_POD_PREF, dst=only)
+        if eni.device_index:
+            yield Rule(node.name, FROM_POD_PREF, eni.routing_table, src=only)
 
 
-def mapped(node: Node, enis: Iterable[Eni]) -> Iterator[portmap.Mapped]:
+def host_port_pods(node: ScenarioNode, enis: Iterable[Eni]) -> Iterator[portmap.HostPortPod]:
     """The pods of a node that have host ports."""
     settings = dict(node.settings)
-    for pod, device, _, own in places(node, enis):
+    for pod, device, _, own in pod_enis(node, enis):
         if pod in settings and settings[pod].host_ports:
-            yield portmap.Mapped(pod, own, IPv4Network((int(own), 32)), settings[pod].host_ports, device)
+            yield portmap.HostPortPod(pod, own, IPv4Network((int(own), 32)), settings[pod].host_ports, device)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
@@ -145,33 +153,37 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
             hint = f"{sum_}: the node has the first address of an ENI; raise enis or ips_per_eni, or use more nodes"
             yield "nodes", f"{node.name} has {len(node.pods)} pods, but addresses for {room}", hint
     share, more = options.enis * options.ips_per_eni, options.vm_cidr == options.subnet
-    need, held = nodes * share + more, options.subnet.num_addresses - aws.KEPT
+    need, held = nodes * share + more, options.subnet.num_addresses - aws.RESERVED_ADDRESSES
     if need > held:
         what = f"subnet {options.subnet} has {max(held, 0)} addresses, but {nodes} nodes may need {need}"
-        would = f"a /{primitives.prefix_for(need + aws.KEPT)} is large enough"
+        would = f"a /{primitives.prefix_length_for(need + aws.RESERVED_ADDRESSES)} is large enough"
         sum_ = f"{nodes} x {options.enis} ENIs x {options.ips_per_eni}{' + 1 for vm' if more else ''} = {need}"
-        yield "subnet", what, f"{sum_}, and AWS reserves {aws.KEPT}: {would}"
-    yield from _ranges(options, nodes)
+        yield "subnet", what, f"{sum_}, and AWS reserves {aws.RESERVED_ADDRESSES}: {would}"
+    yield from _refuse_ranges(options, nodes)
     for number, node in enumerate(scenario.nodes):
-        own = [eni.primary for eni in enis(scenario, number)]
-        yield from portmap.refuse(node, own, ((pod, made.host_ports) for pod, made in node.settings))
+        own = [eni.primary_address for eni in node_enis(scenario, number)]
+        yield from portmap.refuse_host_ports(node, own, ((pod, made.host_ports) for pod, made in node.settings))
 
 
-def _ranges(options: Any, nodes: int) -> Iterator[tuple[str, str, str]]:
+def _refuse_ranges(options: Any, node_count: int) -> Iterator[tuple[str, str, str]]:
     for key in ("subnet", "vm_cidr"):
         if not getattr(options, key).subnet_of(options.vpc_cidr):
             what = f"{key} {getattr(options, key)} is not in vpc_cidr {options.vpc_cidr}"
             yield key, what, "set vpc_cidr to a range that contains all subnets"
     if not 16 <= options.vpc_cidr.prefixlen <= 28:
         yield "vpc_cidr", f"vpc_cidr {options.vpc_cidr} has the wrong size for a VPC", "AWS accepts a /16 to a /28"
-    yield from cloud_vpc.refuse_apart(options, "subnet", aws.KEPT)
-    yield from primitives.overlaps({"vpc_cidr": options.vpc_cidr, "internet_cidr": options.internet_cidr})
-    yield from primitives.refuse_internet(options.internet_cidr, options.public_ip)
-    last = options.public_ip + (0 if options.external_snat else nodes - 1)
+    yield from cloud_vpc.refuse_overlapping_ranges(options, "subnet", aws.RESERVED_ADDRESSES)
+    yield from primitives.refuse_overlaps({"vpc_cidr": options.vpc_cidr, "internet_cidr": options.internet_cidr})
+    yield from primitives.refuse_public_ip(options.internet_cidr, options.public_ip)
+    last = options.public_ip + (0 if options.external_snat else node_count - 1)
     if (
         last != options.public_ip
         and options.public_ip in options.internet_cidr
         and (last not in options.internet_cidr or last == options.internet_cidr.broadcast_address)
     ):
-        what = f"internet_cidr {options.internet_cidr} has too few addresses from public_ip on for {nodes} nodes"
-        yield "public_ip", what, f"{options.public_ip} + {nodes} - 1 = {last}: use a lower public_ip, or a larger range"
+        what = f"internet_cidr {options.internet_cidr} has too few addresses from public_ip on for {node_count} nodes"
+        yield (
+            "public_ip",
+            what,
+            f"{options.public_ip} + {node_count} - 1 = {last}: use a lower public_ip, or a larger range",
+        )

@@ -9,85 +9,87 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network
 from typing import TypeAlias
 
-from labctl.core.resources import Fdb, Link, Neighbour, Port, Process, Resource, Route
+from labctl.core.resources import Fdb, Interface, Link, Neighbour, Process, Resource, Route
 from labctl.models.lib import primitives
-from labctl.models.lib.datacenter import Place
+from labctl.models.lib.datacenter import UnderlayNic
 
-Lease: TypeAlias = tuple[Place, IPv4Network]  # a node, and its pod range
-OVERHEAD = {"vxlan": 50, "host-gw": 0, "udp": 28, "ipip": 20}  # bytes of headers that a backend adds to a packet
-DEVICES = {"vxlan": "flannel.1", "udp": "flannel0", "ipip": "flannel.ipip"}
+Lease: TypeAlias = tuple[UnderlayNic, IPv4Network]  # a node, and its pod range
+OVERHEAD_BYTES = {"vxlan": 50, "host-gw": 0, "udp": 28, "ipip": 20}  # bytes of headers that a backend adds to a packet
+TUNNEL_DEVICES = {"vxlan": "flannel.1", "udp": "flannel0", "ipip": "flannel.ipip"}
 VNI, VXLAN_PORT = "1", "8472"  # the port is the Linux kernel's default, which is older than the assigned 4789
 _MASQ = '-m comment --comment "flanneld masq"'
 _FORWARD = '-m comment --comment "flanneld forward"'
 
 
-def vtep(place: Place) -> str:
+def vtep_mac(nic: UnderlayNic) -> str:
     """The MAC address of a node's flannel.1. Every other node has it as a neighbour entry."""
-    return primitives.mac(f"{place.name}/flannel.1")
+    return primitives.mac(f"{nic.machine}/flannel.1")
 
 
-def vxlan(lease: Lease, others: tuple[Lease, ...], mtu: int, *, direct: bool) -> Iterator[Resource]:
+def vxlan_backend(lease: Lease, peers: tuple[Lease, ...], mtu: int, *, direct_routing: bool) -> Iterator[Resource]:
     """The tunnel device, and for each peer a route, a neighbour entry and a forwarding entry with the peer's address.
 
     With `direct`, a peer on the same Ethernet gets a plain route instead.
     """
     place, pods = lease
-    at = Port(place.name, DEVICES["vxlan"])
+    at = Interface(place.machine, TUNNEL_DEVICES["vxlan"])
     options = (("id", VNI), ("local", str(place.address)), ("dev", "eth0"), ("dstport", VXLAN_PORT))
     silent = (*options, ("learning", "off"))
-    yield Link(at, "vxlan", mtu=mtu - OVERHEAD["vxlan"], mac=vtep(place), options=silent)
-    yield from primitives.addresses(at, primitives.iface(pods.network_address, 32))
-    for other, theirs in others:
-        if direct and place.near(other):
-            yield Route(place.name, theirs, other.address, "eth0")
+    yield Link(at, "vxlan", mtu=mtu - OVERHEAD_BYTES["vxlan"], mac=vtep_mac(place), options=silent)
+    yield from primitives.addresses(at, primitives.with_prefix_length(pods.network_address, 32))
+    for other, theirs in peers:
+        if direct_routing and place.same_subnet(other):
+            yield Route(place.machine, theirs, other.address, "eth0")
             continue
-        yield Neighbour(at, theirs.network_address, vtep(other))
-        yield Fdb(at, vtep(other), other.address)
-        yield Route(place.name, theirs, theirs.network_address, at.dev, onlink=True)
+        yield Neighbour(at, theirs.network_address, vtep_mac(other))
+        yield Fdb(at, vtep_mac(other), other.address)
+        yield Route(place.machine, theirs, theirs.network_address, at.dev, onlink=True)
 
 
-def host_gw(lease: Lease, others: tuple[Lease, ...]) -> Iterator[Resource]:
+def host_gw_backend(lease: Lease, peers: tuple[Lease, ...]) -> Iterator[Resource]:
     """A route to each peer's range, with the peer as gateway. The kernel refuses a gateway that is not on the link;
     flanneld logs that and continues. So there is no route to a node behind a router."""
     place, _ = lease
-    for other, theirs in others:
-        if place.near(other):
-            yield Route(place.name, theirs, other.address, "eth0")
+    for other, theirs in peers:
+        if place.same_subnet(other):
+            yield Route(place.machine, theirs, other.address, "eth0")
 
 
-def udp(lease: Lease, others: tuple[Lease, ...], pod_cidr: IPv4Network, mtu: int) -> Iterator[Resource]:
+def udp_backend(lease: Lease, peers: tuple[Lease, ...], pod_cidr: IPv4Network, mtu: int) -> Iterator[Resource]:
     """A TUN device, a route of the whole pod CIDR into it, and the program that sends the packets to the peers."""
     place, pods = lease
-    at = Port(place.name, DEVICES["udp"])
-    yield Link(at, "tun", mtu=mtu - OVERHEAD["udp"])
-    yield from primitives.addresses(at, primitives.iface(pods.network_address, 32))
-    yield Route(place.name, pod_cidr, dev=at.dev, scope="global")
-    yield _program("udp", lease, others)
+    at = Interface(place.machine, TUNNEL_DEVICES["udp"])
+    yield Link(at, "tun", mtu=mtu - OVERHEAD_BYTES["udp"])
+    yield from primitives.addresses(at, primitives.with_prefix_length(pods.network_address, 32))
+    yield Route(place.machine, pod_cidr, dev=at.dev, scope="global")
+    yield _tunnel_process("udp", lease, peers)
 
 
-def ipip(lease: Lease, others: tuple[Lease, ...], mtu: int, *, direct: bool, exact: bool) -> Iterator[Resource]:
+def ipip_backend(
+    lease: Lease, peers: tuple[Lease, ...], mtu: int, *, direct_routing: bool, kernel_ipip: bool
+) -> Iterator[Resource]:
     """The tunnel device, which sends a packet to the gateway of its route; without `exact`, a program on a TUN device
     does that."""
     place, pods = lease
-    at = Port(place.name, DEVICES["ipip"])
-    options = (("local", str(place.address)),) if exact else ()
-    yield Link(at, "ipip" if exact else "tun", mtu=mtu - OVERHEAD["ipip"], options=options)
-    yield from primitives.addresses(at, primitives.iface(pods.network_address, 32))
-    for other, theirs in others:
-        device = "eth0" if direct and place.near(other) else at.dev
-        yield Route(place.name, theirs, other.address, device, onlink=True)
-    if not exact:
-        yield _program("ipip", lease, others)
+    at = Interface(place.machine, TUNNEL_DEVICES["ipip"])
+    options = (("local", str(place.address)),) if kernel_ipip else ()
+    yield Link(at, "ipip" if kernel_ipip else "tun", mtu=mtu - OVERHEAD_BYTES["ipip"], options=options)
+    yield from primitives.addresses(at, primitives.with_prefix_length(pods.network_address, 32))
+    for other, theirs in peers:
+        device = "eth0" if direct_routing and place.same_subnet(other) else at.dev
+        yield Route(place.machine, theirs, other.address, device, onlink=True)
+    if not kernel_ipip:
+        yield _tunnel_process("ipip", lease, peers)
 
 
-def _program(mode: str, lease: Lease, others: tuple[Lease, ...]) -> Process:
+def _tunnel_process(backend: str, lease: Lease, others: tuple[Lease, ...]) -> Process:
     """The program that carries packets between a TUN device and the peers; it knows the range of each peer."""
     place, _ = lease
     far = (f"{theirs}={other.address}" for other, theirs in others)
-    return Process(place.name, "flanneld", ("tunnel", mode, DEVICES[mode], str(place.address), *far))
+    return Process(place.machine, "flanneld", ("tunnel", backend, TUNNEL_DEVICES[backend], str(place.address), *far))
 
 
-def rules(ns: str, pods: IPv4Network, pod_cidr: IPv4Network, *, masquerade: bool) -> Iterator[Resource]:
+def iptables_chains(ns: str, pod_range: IPv4Network, pod_cidr: IPv4Network, *, masquerade: bool) -> Iterator[Resource]:
     """The chains of a node: pods' packets are forwarded, and packets that leave the pod CIDR are masqueraded."""
     yield primitives.chain(ns, "filter", "FORWARD", f"{_FORWARD} -j FLANNEL-FWD")
     both = (f"-s {pod_cidr} {_FORWARD} -j ACCEPT", f"-d {pod_cidr} {_FORWARD} -j ACCEPT")
@@ -100,9 +102,9 @@ def rules(ns: str, pods: IPv4Network, pod_cidr: IPv4Network, *, masquerade: bool
         "nat",
         "FLANNEL-POSTRTG",
         f"-m mark --mark 0x4000/0x4000 {_MASQ} -j RETURN",
-        f"-s {pods} -d {pod_cidr} {_MASQ} -j RETURN",
-        f"-s {pod_cidr} -d {pods} {_MASQ} -j RETURN",
-        f"! -s {pod_cidr} -d {pods} {_MASQ} -j RETURN",
+        f"-s {pod_range} -d {pod_cidr} {_MASQ} -j RETURN",
+        f"-s {pod_cidr} -d {pod_range} {_MASQ} -j RETURN",
+        f"! -s {pod_cidr} -d {pod_range} {_MASQ} -j RETURN",
         f"-s {pod_cidr} ! -d 224.0.0.0/4 {_MASQ} -j MASQUERADE --random-fully",
         f"! -s {pod_cidr} -d {pod_cidr} {_MASQ} -j MASQUERADE --random-fully",
     )

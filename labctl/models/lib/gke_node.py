@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.options import address, cidr, option
-from labctl.core.resources import Address, Port, Resource, Route, Rule, Sysctl
-from labctl.core.scenario_types import Check, Machine, Node, Scenario
+from labctl.core.resources import Address, Interface, Resource, Route, Rule, Sysctl
+from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode
 from labctl.models.lib import cloud_vpc, gcp, kubernetes, primitives
 from labctl.models.lib import pods as pods_
 
@@ -18,9 +18,9 @@ RESERVED = (
     "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15", "198.51.100.0/24",
     "203.0.113.0/24", "240.0.0.0/4",
 )  # fmt: skip
-KEEPS = {"rfc1918": RFC1918, "reserved": (*RFC1918, *map(IPv4Network, RESERVED))}
-HAIRPIN = 0x4000  # the mark of packets that kube-proxy masquerades
-LOCAL_RULES, HAIRPIN_RULE, OWN_RULE, POLICY_RULE = 70, 74, 75, 76  # priorities of netd's rules
+NON_MASQUERADE_RANGES = {"rfc1918": RFC1918, "reserved": (*RFC1918, *map(IPv4Network, RESERVED))}
+HAIRPIN_FWMARK = 0x4000  # the mark of packets that kube-proxy masquerades
+LOCAL_RULES_PREF, HAIRPIN_RULE_PREF, NODE_RULE_PREF, POLICY_RULE_PREF = 70, 74, 75, 76  # priorities of netd's rules
 LOCAL_TABLE, CUSTOM_TABLE = 255, 1
 
 
@@ -39,90 +39,97 @@ class ClusterOptions:
     non_masquerade: str = option(
         "reserved",
         "destinations for which pods keep their addresses: private or all reserved ranges",
-        choices=tuple(KEEPS),
+        choices=tuple(NON_MASQUERADE_RANGES),
     )
     mtu: int = option(1460, "MTU of the VPC and of pods", minimum=1300, maximum=8896)
 
 
-def nics(scenario: Scenario) -> list[gcp.Nic]:
+def node_nics(scenario: Scenario) -> list[gcp.Nic]:
     """The nodes' network interfaces, with the first free addresses of their subnet."""
     subnet: IPv4Network = scenario.options.node_cidr
-    first = subnet.network_address + gcp.FIRST
+    first = subnet.network_address + gcp.FIRST_USABLE_OFFSET
     return [gcp.Nic(node.name, first + number, subnet) for number, node in enumerate(scenario.nodes)]
 
 
-def vm(options: ClusterOptions) -> gcp.Nic:
+def vm_nic(options: ClusterOptions) -> gcp.Nic:
     """The network interface of `vm`: in a separate subnet, or at the end of the nodes' subnet."""
-    own = primitives.within(options.vm_cidr, -3 if options.vm_cidr == options.node_cidr else gcp.FIRST)
+    own = primitives.address_at(
+        options.vm_cidr, -3 if options.vm_cidr == options.node_cidr else gcp.FIRST_USABLE_OFFSET
+    )
     return gcp.Nic("vm", own, options.vm_cidr)
 
 
-def peer(options: ClusterOptions) -> gcp.Nic:
+def peer_nic(options: ClusterOptions) -> gcp.Nic:
     """The network interface of `peer`, a machine of another VPC."""
-    return gcp.Nic("peer", options.peer_cidr.network_address + gcp.FIRST, options.peer_cidr)
+    return gcp.Nic("peer", options.peer_cidr.network_address + gcp.FIRST_USABLE_OFFSET, options.peer_cidr)
 
 
-def surroundings(scenario: Scenario) -> Iterator[Resource | Machine]:
+def infrastructure(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The VPC, `vm`, `peer` and the internet."""
     options: ClusterOptions = scenario.options
-    others = (vm(options), peer(options))
+    others = (vm_nic(options), peer_nic(options))
     yield Machine("fabric", "fabric", (options.node_cidr.network_address + 1, options.public_ip))
-    yield from gcp.fabric([*nics(scenario), *others], options.mtu)
-    yield from cloud_vpc.outside(options.internet_cidr, (options.public_ip,), options.mtu)
+    yield from gcp.fabric([*node_nics(scenario), *others], options.mtu)
+    yield from cloud_vpc.internet_uplink(options.internet_cidr, (options.public_ip,), options.mtu)
     yield from gcp.cloud_nat(options.public_ip)
     for nic in others:
-        yield from cloud_vpc.beside(nic.name, nic.address)
-        yield from gcp.plug(nic)
-        yield from gcp.no_spoofing(nic)
+        yield from cloud_vpc.vm_without_nic(nic.machine, nic.address)
+        yield from gcp.attach_nic(nic)
+        yield from gcp.anti_spoofing(nic)
 
 
-def node(
-    nic: gcp.Nic, node: Node, pods: IPv4Network, options: ClusterOptions, *, visible: bool = False
+def node_resources(
+    nic: gcp.Nic,
+    node: ScenarioNode,
+    pod_range: IPv4Network,
+    options: ClusterOptions,
+    *,
+    intranode_visibility: bool = False,
 ) -> Iterator[Resource | Machine]:
     """A node with its pods. With `visible`, even packets between two of them pass the VPC."""
-    yield Machine(nic.name, "node", (nic.address, pods.network_address + 1))
-    yield from primitives.netns(nic.name)
-    yield from gcp.plug(nic)
-    yield from primitives.forwarding(nic.name, True, rp_filter=1, devices=())
-    yield Sysctl(nic.name, "net.ipv4.conf.eth0.rp_filter", "2" if visible else "1")
-    yield Sysctl(nic.name, "net.ipv4.conf.eth0.send_redirects", "0")
-    if visible:
-        yield from _policy_routing(nic, pods)
-    exempt = (LINK_LOCAL, *KEEPS[options.non_masquerade])
-    yield from kubernetes.masq_agent(nic.name, exempt, random_fully=True)
-    yield from _ptp(node, pods, options.mtu)
-    yield from pods_.processes(node)
+    yield Machine(nic.machine, "node", (nic.address, pod_range.network_address + 1))
+    yield from primitives.netns(nic.machine)
+    yield from gcp.attach_nic(nic)
+    yield from primitives.forwarding_sysctls(nic.machine, True, rp_filter=1, devices=())
+    yield Sysctl(nic.machine, "net.ipv4.conf.eth0.rp_filter", "2" if intranode_visibility else "1")
+    yield Sysctl(nic.machine, "net.ipv4.conf.eth0.send_redirects", "0")
+    if intranode_visibility:
+        yield from _policy_routing(nic, pod_range)
+    exempt = (LINK_LOCAL, *NON_MASQUERADE_RANGES[options.non_masquerade])
+    yield from kubernetes.ip_masq_agent(nic.machine, exempt, random_fully=True)
+    yield from _ptp(node, pod_range, options.mtu)
+    yield from pods_.pause_and_containers(node)
 
 
-def _ptp(node: Node, pods: IPv4Network, mtu: int) -> Iterator[Resource | Machine]:
+def _ptp(node: ScenarioNode, pod_range: IPv4Network, mtu: int) -> Iterator[Resource | Machine]:
     """Pods in host-local's order, each with a veth pair. The node's ends all have the address of the gateway."""
-    gateway, first = pods.network_address + 1, int(pods.network_address) + 2
-    for number, (name, device) in enumerate(zip(node.pods, primitives.hashed("veth", 8, node.pods), strict=True)):
-        own, inner, outer = IPv4Address(first + number), Port(name, "eth0"), Port(node.name, device)
+    gateway, first = pod_range.network_address + 1, int(pod_range.network_address) + 2
+    for number, (name, device) in enumerate(zip(node.pods, primitives.device_names("veth", 8, node.pods), strict=True)):
+        own, inner, outer = IPv4Address(first + number), Interface(name, "eth0"), Interface(node.name, device)
         yield Machine(name, "pod", (own,), node.name)
-        yield from primitives.endpoint(name)
-        yield from primitives.veth(outer, inner, mtu=mtu, macs=(None, primitives.mac(name)))
-        yield Address(inner, primitives.iface(own, pods.prefixlen), connected=False)
+        yield from primitives.container_netns(name)
+        yield from primitives.veth_pair(outer, inner, mtu=mtu, macs=(None, primitives.mac(name)))
+        yield Address(inner, primitives.with_prefix_length(own, pod_range.prefixlen), connected=False)
         yield Route(name, IPv4Network((int(gateway), 32)), dev="eth0", src=own)
-        yield Route(name, pods, gateway, "eth0", src=own)
+        yield Route(name, pod_range, gateway, "eth0", src=own)
         yield Route(name, primitives.ANYWHERE, gateway, "eth0")
-        yield from primitives.addresses(outer, primitives.iface(gateway, 32))
+        yield from primitives.addresses(outer, primitives.with_prefix_length(gateway, 32))
         yield Route(node.name, IPv4Network((int(own), 32)), dev=device, scope="host")
 
 
-def _policy_routing(nic: gcp.Nic, pods: IPv4Network) -> Iterator[Resource]:
+def _policy_routing(nic: gcp.Nic, pod_range: IPv4Network) -> Iterator[Resource]:
     """netd's policy routing, for intranode visibility: packets that did not come from the VPC go to it.
 
     So do packets between two pods of one node, which then come back. Exceptions are packets of the node itself and
     packets that kube-proxy marked; a mark on the connection identifies the answers to those.
     """
-    node, veths = nic.name, IPv4Network((int(pods.network_address) + 1, 32))
+    node, veths = nic.machine, IPv4Network((int(pod_range.network_address) + 1, 32))
     yield Route(node, primitives.ANYWHERE, nic.gateway, "eth0", CUSTOM_TABLE)
-    for network in (IPv4Network("127.0.0.0/8"), LINK_LOCAL, veths, nic.only):
-        yield Rule(node, LOCAL_RULES, LOCAL_TABLE, dst=network)
-    yield Rule(node, HAIRPIN_RULE, mark=HAIRPIN, mask=HAIRPIN)
-    yield Rule(node, OWN_RULE, iif="lo")
-    yield Rule(node, POLICY_RULE, CUSTOM_TABLE, iif="eth0", invert=True)
+    for network in (IPv4Network("127.0.0.0/8"), LINK_LOCAL, veths, nic.host_prefix):
+        yield Rule(node, LOCAL_RULES_PREF, LOCAL_TABLE, dst=network)
+    yield Rule(node, HAIRPIN_RULE_PREF, mark=HAIRPIN_FWMARK, mask=HAIRPIN_FWMARK)
+    yield Rule(node, NODE_RULE_PREF, iif="lo")
+    yield Rule(node, POLICY_RULE_PREF, CUSTOM_TABLE, iif="eth0", invert=True)
     masks = "--nfmask 0x4000 --ctmask 0x4000"
     about = '-m comment --comment "redirect all traffic to {0} chain" -j {0}'
     before, after = "GCP-PREROUTING", "GCP-POSTROUTING"
@@ -135,39 +142,47 @@ def _policy_routing(nic: gcp.Nic, pods: IPv4Network) -> Iterator[Resource]:
     yield primitives.chain(node, "mangle", "POSTROUTING", about.format(after))
 
 
-def checks(scenario: Scenario, *, visible: bool) -> Iterator[Check]:
+def checks(scenario: Scenario, *, intranode_visibility: bool) -> Iterator[Check]:
     """Checks of the routers between pods of one node, Kubernetes' own rules, and what containers of a pod share."""
-    ways = "three routers apart, because their packets pass the VPC" if visible else "one router apart"
-    yield from kubernetes.one_node(scenario, f"pods of one node are {ways}", 61 if visible else 63)
-    yield from kubernetes.kubernetes_rules(scenario)
+    ways = "three routers apart, because their packets pass the VPC" if intranode_visibility else "one router apart"
+    yield from kubernetes.same_node_check(scenario, f"pods of one node are {ways}", 61 if intranode_visibility else 63)
+    yield from kubernetes.network_model_checks(scenario)
     yield from pods_.checks(scenario)
 
 
-def refuse(scenario: Scenario, length: int, most: int, *, fixed: bool) -> Iterator[tuple[str, str, str]]:
+def refuse(
+    scenario: Scenario, prefix_length: int, max_pods: int, *, max_pods_fixed: bool
+) -> Iterator[tuple[str, str, str]]:
     """Errors for ranges that are too small or overlap, and for the reserved name `peer`.
 
     `length` is the prefix length of each node's range. `most` is the limit of pods on a node, `fixed` or an option.
     """
     options: ClusterOptions = scenario.options
     nodes = len(scenario.nodes)
-    yield from kubernetes.refuse_pod_cidr(options.pod_cidr, length, nodes)
-    yield from kubernetes.refuse_pods(scenario, most, fixed=fixed)
+    yield from kubernetes.refuse_pod_cidr(options.pod_cidr, prefix_length, nodes)
+    yield from kubernetes.refuse_pod_counts(scenario, max_pods, max_pods_fixed=max_pods_fixed)
     more = options.vm_cidr == options.node_cidr
-    need, held = nodes + more, options.node_cidr.num_addresses - gcp.KEPT
+    need, held = nodes + more, options.node_cidr.num_addresses - gcp.RESERVED_ADDRESSES
     if need > held:
         what = f"node_cidr {options.node_cidr} has {max(held, 0)} addresses, but {nodes} nodes need {need}"
-        sum_ = f"{nodes}{' + 1 for vm' if more else ''}, and Google Cloud reserves {gcp.KEPT}"
-        yield "node_cidr", what, f"{sum_}: a /{primitives.prefix_for(need + gcp.KEPT)} is large enough"
-    yield from cloud_vpc.refuse_apart(options, "node_cidr", gcp.KEPT, "pod_cidr", "peer_cidr", "internet_cidr")
-    yield from primitives.refuse_internet(options.internet_cidr, options.public_ip)
-    yield from _refuse_names(scenario)
-    for network in (LINK_LOCAL, *KEEPS[options.non_masquerade]):
+        sum_ = f"{nodes}{' + 1 for vm' if more else ''}, and Google Cloud reserves {gcp.RESERVED_ADDRESSES}"
+        yield (
+            "node_cidr",
+            what,
+            f"{sum_}: a /{primitives.prefix_length_for(need + gcp.RESERVED_ADDRESSES)} is large enough",
+        )
+    yield from cloud_vpc.refuse_overlapping_ranges(
+        options, "node_cidr", gcp.RESERVED_ADDRESSES, "pod_cidr", "peer_cidr", "internet_cidr"
+    )
+    yield from primitives.refuse_public_ip(options.internet_cidr, options.public_ip)
+    yield from _refuse_peer_name(scenario)
+    for network in (LINK_LOCAL, *NON_MASQUERADE_RANGES[options.non_masquerade]):
         if options.internet_cidr.overlaps(network):
             what = f"internet_cidr {options.internet_cidr} overlaps {network}, where pods keep their addresses"
             yield "internet_cidr", what, "use a public range, such as 8.8.8.0/24"
 
 
-def _refuse_names(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
+def _refuse_peer_name(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     names: Iterable[tuple[str, str]] = ((node.name, "nodes") for node in scenario.nodes)
     taken = [*names, *((pod, f"nodes/{node.name}") for node, pod in scenario.pods)]
     yield from ((at, "the name 'peer' is reserved for the machine in the peered VPC", "rename it") for name, at in taken

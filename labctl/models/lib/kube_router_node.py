@@ -21,21 +21,21 @@ from labctl.core.resources import IpSet, Resource
 from labctl.models.lib import primitives
 
 BRIDGE = "kube-bridge"
-POD_SUBNETS, NODE_IPS = "kube-router-pod-subnets", "kube-router-node-ips"
-NAMESPACE = "default"  # of every pod
+POD_SUBNETS_SET, NODE_IPS_SET = "kube-router-pod-subnets", "kube-router-node-ips"
+POD_NAMESPACE = "default"  # of every pod
 NODE_PORTS = "30000:32767"
-HOOKS = ("INPUT", "FORWARD", "OUTPUT")
-_SELF = "rule to permit the traffic traffic to pods when source is the pod's local node"
-_COMMON = (
+BUILTIN_CHAINS = ("INPUT", "FORWARD", "OUTPUT")
+_LOCAL_NODE_COMMENT = "rule to permit the traffic traffic to pods when source is the pod's local node"
+_COMMON_RULES = (
     '-m comment --comment "rule to drop invalid state for pod" -m conntrack --ctstate INVALID -j DROP',
     '-m comment --comment "rule for stateful firewall for pod" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
     '-p icmp -m comment --comment "allow icmp echo requests" -m icmp --icmp-type 8 -j ACCEPT',
     '-p icmp -m comment --comment "allow icmp destination unreachable messages" -m icmp --icmp-type 3 -j ACCEPT',
     '-p icmp -m comment --comment "allow icmp time exceeded messages" -m icmp --icmp-type 11 -j ACCEPT',
 )
-_MARKING = '-m comment --comment "rule to mark traffic matching a network policy" -j MARK --set-xmark 0x10000/0x10000'
-_ACCEPTING = '-m comment --comment "accept netpol-ok" -m mark --mark 0x20000/0x20000 -j ACCEPT'
-_DECIDING = "rule to explicitly handle traffic for network policies ACCEPT/REJECT decision"
+_MARK_RULE = '-m comment --comment "rule to mark traffic matching a network policy" -j MARK --set-xmark 0x10000/0x10000'
+_ACCEPT_RULE = '-m comment --comment "accept netpol-ok" -m mark --mark 0x20000/0x20000 -j ACCEPT'
+_TAIL_COMMENT = "rule to explicitly handle traffic for network policies ACCEPT/REJECT decision"
 _FORWARD = (
     '-o eth0 -m comment --comment "allow outbound node port traffic on node interface with which node ip is'
     ' associated" -j ACCEPT',
@@ -44,93 +44,100 @@ _FORWARD = (
 )
 
 
-def egress(ns: str, subnets: Iterable[IPv4Network], nodes: Iterable[IPv4Address]) -> Iterator[Resource]:
+def egress_masquerade(
+    ns: str, subnets: Iterable[IPv4Network], node_addresses: Iterable[IPv4Address]
+) -> Iterator[Resource]:
     """The masquerade rule for packets of a pod to a destination that is neither a pod nor a node, with its IP sets."""
-    yield IpSet(ns, POD_SUBNETS, members=tuple(sorted(map(str, subnets))))
-    yield IpSet(ns, NODE_IPS, "hash:ip", tuple(sorted(map(str, nodes))))
-    matches = ((POD_SUBNETS, "", "src"), (POD_SUBNETS, "! ", "dst"), (NODE_IPS, "! ", "dst"))
+    yield IpSet(ns, POD_SUBNETS_SET, members=tuple(sorted(map(str, subnets))))
+    yield IpSet(ns, NODE_IPS_SET, "hash:ip", tuple(sorted(map(str, node_addresses))))
+    matches = ((POD_SUBNETS_SET, "", "src"), (POD_SUBNETS_SET, "! ", "dst"), (NODE_IPS_SET, "! ", "dst"))
     words = " ".join(f"-m set {negated}--match-set {name} {way}" for name, negated, way in matches)
     yield primitives.chain(ns, "nat", "POSTROUTING", f"{words} -j MASQUERADE --random-fully")
 
 
-def policies(ns: str, services: IPv4Network, pods: Iterable[tuple[str, IPv4Address]]) -> Iterator[Resource]:
+def pod_firewall_chains(
+    ns: str, service_cidr: IPv4Network, pod_addresses: Iterable[tuple[str, IPv4Address]]
+) -> Iterator[Resource]:
     """The chains of the filter table, with a chain for each pod of the node."""
-    pods = tuple(pods)
-    for hook in HOOKS:
+    pod_addresses = tuple(pod_addresses)
+    for hook in BUILTIN_CHAINS:
         jump = ("-m", "comment", "--comment", "kube-router netpol", "-j", f"KUBE-ROUTER-{hook}")
-        yield primitives.chain(ns, "filter", hook, _told(hook, jump), *(_FORWARD if hook == "FORWARD" else ()))
-    yield primitives.chain(ns, "filter", "KUBE-ROUTER-INPUT", *_services(services))
-    for name, own in pods:
+        yield primitives.chain(ns, "filter", hook, _with_digest(hook, jump), *(_FORWARD if hook == "FORWARD" else ()))
+    yield primitives.chain(ns, "filter", "KUBE-ROUTER-INPUT", *_services(service_cidr))
+    for name, own in pod_addresses:
         yield from _jumps(ns, name, own)
-    for hook in HOOKS:
-        tail = f'-m comment --comment "{_DECIDING}" -j KUBE-NWPLCY-TAIL'
+    for hook in BUILTIN_CHAINS:
+        tail = f'-m comment --comment "{_TAIL_COMMENT}" -j KUBE-NWPLCY-TAIL'
         yield primitives.chain(ns, "filter", f"KUBE-ROUTER-{hook}", tail)
-    yield primitives.chain(ns, "filter", "KUBE-NWPLCY-COMMON", *_COMMON)
-    yield primitives.chain(ns, "filter", "KUBE-NWPLCY-DEFAULT", _MARKING)
-    yield primitives.chain(ns, "filter", "KUBE-NWPLCY-TAIL", _ACCEPTING)
-    for name, own in pods:
-        yield primitives.chain(ns, "filter", pod_chain(name), *_pod(name, own))
+    yield primitives.chain(ns, "filter", "KUBE-NWPLCY-COMMON", *_COMMON_RULES)
+    yield primitives.chain(ns, "filter", "KUBE-NWPLCY-DEFAULT", _MARK_RULE)
+    yield primitives.chain(ns, "filter", "KUBE-NWPLCY-TAIL", _ACCEPT_RULE)
+    for name, own in pod_addresses:
+        yield primitives.chain(ns, "filter", pod_chain_name(name), *_pod(name, own))
 
 
-def pod_chain(pod: str) -> str:
+def pod_chain_name(pod: str) -> str:
     """The name of a pod's chain: a digest of its namespace and name (upstream adds the time of the last sync)."""
-    return f"KUBE-POD-FW-{_digest(NAMESPACE + pod)}"
+    return f"KUBE-POD-FW-{_digest(POD_NAMESPACE + pod)}"
 
 
 def _digest(text: str) -> str:
     return b32encode(sha256(text.encode()).digest()).decode()[:16]
 
 
-def _told(chain: str, words: tuple[str, ...]) -> str:
+def _with_digest(chain: str, arguments: tuple[str, ...]) -> str:
     """A rule with a comment that ends with a digest of the rule, by which kube-router finds it again."""
-    digest = _digest(chain + "".join(words))
-    marked = [words[0]]
-    for before, word in pairwise(words):
+    digest = _digest(chain + "".join(arguments))
+    marked = [arguments[0]]
+    for before, word in pairwise(arguments):
         marked.append(f'"{word} - {digest}"' if before == "--comment" else word)
     return " ".join(marked)
 
 
-def _services(services: IPv4Network) -> Iterator[str]:
+def _services(service_cidr: IPv4Network) -> Iterator[str]:
     """The rules that skip the firewall for packets to Services: those are for the service proxy."""
     chain = "KUBE-ROUTER-INPUT"
     about = "allow traffic to primary/secondary cluster IP range"
-    yield _told(chain, ("-m", "comment", "--comment", about, "-d", str(services), "-j", "RETURN"))
+    yield _with_digest(chain, ("-m", "comment", "--comment", about, "-d", str(service_cidr), "-j", "RETURN"))
     for protocol in ("tcp", "udp"):
         about = f"allow LOCAL {protocol.upper()} traffic to node ports"
         local = ("-m", "addrtype", "--dst-type", "LOCAL", "-m", "multiport", "--dports", NODE_PORTS, "-j", "RETURN")
-        yield _told(chain, ("-p", protocol, "-m", "comment", "--comment", about, *local))
+        yield _with_digest(chain, ("-p", protocol, "-m", "comment", "--comment", about, *local))
 
 
-def _jumps(ns: str, pod: str, own: IPv4Address) -> Iterator[Resource]:
+def _jumps(ns: str, pod: str, address: IPv4Address) -> Iterator[Resource]:
     """The jumps into a pod's chain."""
-    mine, bridged = pod_chain(pod), "-m physdev --physdev-is-bridged"
+    mine, bridged = pod_chain_name(pod), "-m physdev --physdev-is-bridged"
     into = (
-        f'-m comment --comment "rule to jump traffic destined to POD name:{pod} namespace: {NAMESPACE} to chain {mine}"'
+        f'-m comment --comment "rule to jump traffic destined to POD name:{pod} namespace: {POD_NAMESPACE}'
+        f' to chain {mine}"'
     )
-    from_ = f'-m comment --comment "rule to jump traffic from POD name:{pod} namespace: {NAMESPACE} to chain {mine}"'
+    from_ = (
+        f'-m comment --comment "rule to jump traffic from POD name:{pod} namespace: {POD_NAMESPACE} to chain {mine}"'
+    )
     rules = {
         "FORWARD": (
-            f"-d {own} {into} -j {mine}",
-            f"-d {own} {bridged} {into} -j {mine}",
-            f"-s {own} {from_} -j {mine}",
-            f"-s {own} {bridged} {from_} -j {mine}",
+            f"-d {address} {into} -j {mine}",
+            f"-d {address} {bridged} {into} -j {mine}",
+            f"-s {address} {from_} -j {mine}",
+            f"-s {address} {bridged} {from_} -j {mine}",
         ),
-        "INPUT": (f"-s {own} {from_} -j {mine}",),
-        "OUTPUT": (f"-d {own} {into} -j {mine}", f"-s {own} {from_} -j {mine}"),
+        "INPUT": (f"-s {address} {from_} -j {mine}",),
+        "OUTPUT": (f"-d {address} {into} -j {mine}", f"-s {address} {from_} -j {mine}"),
     }
     for hook, some in rules.items():
         yield primitives.chain(ns, "filter", f"KUBE-ROUTER-{hook}", *some)
 
 
-def _pod(pod: str, own: IPv4Address) -> Iterator[str]:
+def _pod(pod: str, address: IPv4Address) -> Iterator[str]:
     """The chain of a pod that no policy selects."""
     unmarked = "-m mark ! --mark 0x10000/0x10000"
-    about = f"POD name:{pod} namespace: {NAMESPACE}"
+    about = f"POD name:{pod} namespace: {POD_NAMESPACE}"
     yield "-j KUBE-NWPLCY-COMMON"
-    yield f'-d {own} -m comment --comment "{_SELF}" -m addrtype --src-type LOCAL -j ACCEPT'
+    yield f'-d {address} -m comment --comment "{_LOCAL_NODE_COMMENT}" -m addrtype --src-type LOCAL -j ACCEPT'
     for flag, way in (("-s", "egress"), ("-d", "ingress")):
         about_way = f'-m comment --comment "run through default {way} network policy  chain"'
-        yield f"{flag} {own} {about_way} -j KUBE-NWPLCY-DEFAULT"
+        yield f"{flag} {address} {about_way} -j KUBE-NWPLCY-DEFAULT"
     limit = "-m limit --limit 10/min --limit-burst 10"
     yield f'-m comment --comment "rule to log dropped traffic {about}" {unmarked} {limit} -j NFLOG --nflog-group 100'
     yield f'-m comment --comment "rule to REJECT traffic destined for {about}" {unmarked} -j REJECT'

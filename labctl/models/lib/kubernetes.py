@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Network
 
-from labctl.core.resources import Port, Resource
+from labctl.core.resources import Interface, Resource
 from labctl.core.scenario_types import Check, Scenario, See
 from labctl.models.lib import pods, primitives
 
-ON_A_BRIDGE = "pods of one node reach each other over its bridge, with no router between them"  # the TTL stays 64
+SAME_BRIDGE_TEXT = "pods of one node reach each other over its bridge, with no router between them"  # the TTL stays 64
 _JUMP = (
     '-m comment --comment "ip-masq-agent: ensure nat POSTROUTING directs all non-LOCAL destination traffic'
     ' to our custom IP-MASQ-AGENT chain" -m addrtype ! --dst-type LOCAL -j IP-MASQ-AGENT'
@@ -25,7 +25,7 @@ _LAST = (
 )
 
 
-def masq_agent(ns: str, exempt: Iterable[object], *, random_fully: bool = False) -> Iterator[Resource]:
+def ip_masq_agent(ns: str, exempt_ranges: Iterable[object], *, random_fully: bool = False) -> Iterator[Resource]:
     """The chains of kubernetes-sigs/ip-masq-agent: packets to the `exempt` ranges keep their source address.
 
     Azure/ip-masq-agent-v2 writes the same. AKS lets it masquerade link-local destinations too (`masqLinkLocal`), so
@@ -33,18 +33,18 @@ def masq_agent(ns: str, exempt: Iterable[object], *, random_fully: bool = False)
     """
     yield primitives.chain(ns, "nat", "POSTROUTING", _JUMP)
     last = _LAST + (" --random-fully" if random_fully else "")
-    yield primitives.chain(ns, "nat", "IP-MASQ-AGENT", *(_LOCAL.format(network) for network in exempt), last)
+    yield primitives.chain(ns, "nat", "IP-MASQ-AGENT", *(_LOCAL.format(network) for network in exempt_ranges), last)
 
 
-def kubernetes_rules(scenario: Scenario, apart: Collection[str] = ()) -> Iterator[Check]:
+def network_model_checks(scenario: Scenario, separate_nodes: Collection[str] = ()) -> Iterator[Check]:
     """The checks of Kubernetes' own rules. A rule that needs more pods than there are is left out.
 
     `apart` are the nodes behind a router that has no routes to pods: only pods on the same side of it are checked.
     """
-    sides = (tuple(pod for node, pod in scenario.pods if (node.name in apart) is far) for far in (False, True))
+    sides = (tuple(pod for node, pod in scenario.pods if (node.name in separate_nodes) is far) for far in (False, True))
     groups = tuple((pods, pods) for pods in sides if len(pods) > 1)
     if groups:
-        among = "every pod of its node's subnet" if apart else "every pod"
+        among = "every pod of its node's subnet" if separate_nodes else "every pod"
         yield Check(
             f"every pod reaches {among} and is seen with its own address", "mesh", groups=groups, origin="model"
         )
@@ -53,40 +53,49 @@ def kubernetes_rules(scenario: Scenario, apart: Collection[str] = ()) -> Iterato
         yield Check("each node reaches its own pods", "mesh", groups=groups, origin="model")
 
 
-def one_node(scenario: Scenario, say: str, ttl: int) -> Iterator[Check]:
+def same_node_check(scenario: Scenario, description: str, ttl: int) -> Iterator[Check]:
     """A check of the path between two pods of one node, by the TTL on arrival. Nothing if no node has two pods."""
     for node in scenario.nodes:
         if len(node.pods) > 1:
             source, target, *_ = node.pods
-            sees = (See(Port(target, "eth0"), src=source, dst=target, ttl=ttl),)
-            yield Check(say, "ping", source, target, sees=sees, origin="model")
+            sees = (See(Interface(target, "eth0"), src=source, dst=target, ttl=ttl),)
+            yield Check(description, "ping", source, target, sees=sees, origin="model")
             return
 
 
-def node_ranges(pod_cidr: IPv4Network, length: int, count: int) -> list[IPv4Network]:
+def node_pod_ranges(pod_cidr: IPv4Network, prefix_length: int, node_count: int) -> list[IPv4Network]:
     """Each node's part of the pod CIDR, in the order of the nodes: a network with prefix length `length`."""
     base = int(pod_cidr.network_address)
-    return [IPv4Network((base + (number << 32 - length), length)) for number in range(count)]
+    return [IPv4Network((base + (number << 32 - prefix_length), prefix_length)) for number in range(node_count)]
 
 
-def refuse_pod_cidr(pod_cidr: IPv4Network, length: int, nodes: int) -> Iterator[tuple[str, str, str]]:
+def refuse_pod_cidr(pod_cidr: IPv4Network, prefix_length: int, node_count: int) -> Iterator[tuple[str, str, str]]:
     """Errors for a pod CIDR that has fewer ranges of prefix length `length` than there are nodes."""
-    held = 2 ** (length - pod_cidr.prefixlen) if length >= pod_cidr.prefixlen else 0
-    if nodes > held:
-        fits = length - max(nodes - 1, 0).bit_length()
-        what = f"pod_cidr {pod_cidr} holds {held} ranges of /{length}, but there are {nodes} nodes"
-        yield "pod_cidr", what, f"2^({length} - {fits}) = {2 ** (length - fits)}: a /{fits} is large enough"
+    held = 2 ** (prefix_length - pod_cidr.prefixlen) if prefix_length >= pod_cidr.prefixlen else 0
+    if node_count > held:
+        fits = prefix_length - max(node_count - 1, 0).bit_length()
+        what = f"pod_cidr {pod_cidr} holds {held} ranges of /{prefix_length}, but there are {node_count} nodes"
+        yield (
+            "pod_cidr",
+            what,
+            f"2^({prefix_length} - {fits}) = {2 ** (prefix_length - fits)}: a /{fits} is large enough",
+        )
 
 
-def refuse_pods(scenario: Scenario, most: int, *, fixed: bool = False) -> Iterator[tuple[str, str, str]]:
+def refuse_pod_counts(
+    scenario: Scenario, max_pods: int, *, max_pods_fixed: bool = False
+) -> Iterator[tuple[str, str, str]]:
     """Errors for nodes with more pods than `most`, and for containers of one pod that conflict. The limit is
     `max_pods`, which a scenario may raise, unless it is `fixed`."""
     yield from pods.refuse(scenario)
     for node in scenario.nodes:
-        if len(node.pods) > most:
-            hint = f"spread them over {-(-len(node.pods) // most)} nodes" + ("" if fixed else ", or raise max_pods")
+        if len(node.pods) > max_pods:
+            hint = f"spread them over {-(-len(node.pods) // max_pods)} nodes" + (
+                "" if max_pods_fixed else ", or raise max_pods"
+            )
             yield (
                 "nodes",
-                f"{node.name} has {len(node.pods)} pods, but {'the limit is' if fixed else 'max_pods is'} {most}",
+                f"{node.name} has {len(node.pods)} pods, but"
+                f" {'the limit is' if max_pods_fixed else 'max_pods is'} {max_pods}",
                 hint,
             )

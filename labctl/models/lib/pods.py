@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from labctl.core.fidelity import approximation, faithful
 from labctl.core.options import option
 from labctl.core.resources import Process, Resource
-from labctl.core.scenario_types import Check, Node, Run, Scenario
+from labctl.core.scenario_types import Check, PodContainer, Scenario, ScenarioNode
 
-SANDBOX = "pause"
+SANDBOX_PROCESS = "pause"
 PARTS = (
     faithful("a pod with several containers, which share one address, one loopback and one set of ports of a sandbox"),
     approximation(
@@ -31,27 +31,29 @@ PARTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Pod:
+class PodSettings:
     """The settings of a pod in a scenario."""
 
-    containers: tuple[Run, ...] = option((), "its containers, each with the ports that it listens on, such as web:80")
+    containers: tuple[PodContainer, ...] = option(
+        (), "its containers, each with the ports that it listens on, such as web:80"
+    )
 
 
-def processes(node: Node) -> Iterator[Resource]:
+def pause_and_containers(node: ScenarioNode) -> Iterator[Resource]:
     """The sandboxes and containers of a node's pods."""
     for name, runs in _pods(node):
         if runs:
-            yield Process(name, SANDBOX, (SANDBOX,), sandbox=True)
+            yield Process(name, SANDBOX_PROCESS, (SANDBOX_PROCESS,), sandbox=True)
         for run in runs:
-            ports = (f"{listen.protocol}:{listen.port}" for listen in run.listens)
-            yield Process(name, run.name, ("serve", run.name, *ports), inside=SANDBOX)
+            ports = (f"{listen.protocol}:{listen.port}" for listen in run.ports)
+            yield Process(name, run.name, ("serve", run.name, *ports), inside=SANDBOX_PROCESS)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Checks that the containers of a pod share its ports and its loopback device."""
     for node in scenario.nodes:
         for pod, runs in _pods(node):
-            listening = [(run.name, listen) for run in runs for listen in run.listens]
+            listening = [(run.name, listen) for run in runs for listen in run.ports]
             if len(runs) > 1 and listening:
                 name, listen = listening[0]
                 say = f"the containers of pod {pod} share its ports: only {name} can listen on {listen}"
@@ -68,18 +70,18 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
             names: set[str] = set()
             ports: dict[object, str] = {}
             for number, run in enumerate(runs):
-                if run.name in names or run.name == SANDBOX:
-                    whose = "the name of the sandbox" if run.name == SANDBOX else "listed twice"
+                if run.name in names or run.name == SANDBOX_PROCESS:
+                    whose = "the name of the sandbox" if run.name == SANDBOX_PROCESS else "listed twice"
                     yield f"{at}/{number}", f"containers: {run.name!r} is {whose} in pod {pod}", "choose another name"
                 names.add(run.name)
-                for listen in run.listens:
+                for listen in run.ports:
                     if listen in ports:
                         what = f"containers: port {listen} of pod {pod} is already used by {ports[listen]}"
                         yield f"{at}/{number}", what, "the containers of a pod share its ports: choose another port"
                     ports.setdefault(listen, run.name)
 
 
-def _pods(node: Node) -> Iterator[tuple[str, tuple[Run, ...]]]:
+def _pods(node: ScenarioNode) -> Iterator[tuple[str, tuple[PodContainer, ...]]]:
     """Each pod that has settings, with its containers."""
     settings = dict(node.settings)
     return ((pod, settings[pod].containers) for pod in node.pods if pod in settings)

@@ -18,47 +18,49 @@ from dataclasses import dataclass
 from hashlib import sha512
 from ipaddress import IPv4Address, IPv4Network
 
-from labctl.core.resources import Port, Resource, Sysctl
-from labctl.core.scenario_types import Check, Node, Publish, See
+from labctl.core.resources import Interface, Resource, Sysctl
+from labctl.core.scenario_types import Check, PublishedPort, ScenarioNode, See
 from labctl.models.lib import primitives
 
-DNAT, MARK = "CNI-HOSTPORT-DNAT", "KUBE-MARK-MASQ"
-_LOCAL = f"-m addrtype --dst-type LOCAL -j {DNAT}"
-OWN_MARK = "CNI-HOSTPORT-SETMARK"
+DNAT_CHAIN, KUBELET_MARK_CHAIN = "CNI-HOSTPORT-DNAT", "KUBE-MARK-MASQ"
+_LOCAL = f"-m addrtype --dst-type LOCAL -j {DNAT_CHAIN}"
+PLUGIN_MARK_CHAIN = "CNI-HOSTPORT-SETMARK"
 _SNAT = '-m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully'
 
 
 @dataclass(frozen=True, slots=True)
-class Mapped:
+class HostPortPod:
     """A pod with host ports: its name, address, the range of the address, the ports, and the node's device to it."""
 
     pod: str
     address: IPv4Address
     subnet: IPv4Network
-    ports: tuple[Publish, ...]
+    host_ports: tuple[PublishedPort, ...]
     device: str
 
 
-def portmap(ns: str, network: str, pods: Iterable[Mapped], mark: str = MARK) -> Iterator[Resource]:
+def host_port_chains(
+    ns: str, network_name: str, pods: Iterable[HostPortPod], mark_chain: str = KUBELET_MARK_CHAIN
+) -> Iterator[Resource]:
     """The chains of a node with host ports, and the sysctls of its devices. Without host ports it yields nothing.
 
     `mark` is the chain that marks packets for masquerading: the kubelet's, or `OWN_MARK`, the plugin's.
     """
-    pods = tuple(one for one in pods if one.ports)
+    pods = tuple(one for one in pods if one.host_ports)
     if not pods:
         return
     yield primitives.chain(ns, "nat", "PREROUTING", _LOCAL)
     yield primitives.chain(ns, "nat", "OUTPUT", _LOCAL)
-    yield primitives.chain(ns, "nat", DNAT, *(rule for one in pods for rule in _jumps(network, one)))
+    yield primitives.chain(ns, "nat", DNAT_CHAIN, *(rule for one in pods for rule in _jumps(network_name, one)))
     for one in pods:
-        yield primitives.chain(ns, "nat", _name(network, one.pod), *_translations(one, mark))
-    yield from _kubelets(ns) if mark == MARK else _own(ns)
+        yield primitives.chain(ns, "nat", _name(network_name, one.pod), *_dnat_rules(one, mark_chain))
+    yield from _kubelet_mark_chains(ns) if mark_chain == KUBELET_MARK_CHAIN else _plugin_mark_chains(ns)
     for device in dict.fromkeys(one.device for one in pods):
         yield Sysctl(ns, f"net.ipv4.conf.{device}.route_localnet", "1")
 
 
-def _kubelets(ns: str) -> Iterator[Resource]:
-    yield primitives.chain(ns, "nat", MARK, "-j MARK --set-xmark 0x4000/0x4000")
+def _kubelet_mark_chains(ns: str) -> Iterator[Resource]:
+    yield primitives.chain(ns, "nat", KUBELET_MARK_CHAIN, "-j MARK --set-xmark 0x4000/0x4000")
     yield primitives.chain(
         ns, "nat", "POSTROUTING", '-m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING'
     )
@@ -66,28 +68,30 @@ def _kubelets(ns: str) -> Iterator[Resource]:
     yield primitives.chain(ns, "nat", "KUBE-POSTROUTING", *unmark, _SNAT)
 
 
-def _own(ns: str) -> Iterator[Resource]:
+def _plugin_mark_chains(ns: str) -> Iterator[Resource]:
     about = '-m comment --comment "CNI portfwd {}"'
-    yield primitives.chain(ns, "nat", OWN_MARK, f"{about.format('masquerade mark')} -j MARK --set-xmark 0x2000/0x2000")
+    yield primitives.chain(
+        ns, "nat", PLUGIN_MARK_CHAIN, f"{about.format('masquerade mark')} -j MARK --set-xmark 0x2000/0x2000"
+    )
     yield primitives.chain(ns, "nat", "POSTROUTING", f"{about.format('requiring masquerade')} -j CNI-HOSTPORT-MASQ")
     yield primitives.chain(ns, "nat", "CNI-HOSTPORT-MASQ", "-m mark --mark 0x2000/0x2000 -j MASQUERADE")
 
 
-def _jumps(network: str, one: Mapped) -> Iterator[str]:
+def _jumps(network: str, one: HostPortPod) -> Iterator[str]:
     """One rule for each protocol, in alphabetical order."""
     about = f'-m comment --comment "dnat name: \\"{network}\\" id: \\"{one.pod}\\""'
-    for protocol in sorted({port.protocol for port in one.ports}):
-        numbers = ",".join(str(port.host_port) for port in one.ports if port.protocol == protocol)
+    for protocol in sorted({port.protocol for port in one.host_ports}):
+        numbers = ",".join(str(port.host_port) for port in one.host_ports if port.protocol == protocol)
         yield f"-p {protocol} {about} -m multiport --dports {numbers} -j {_name(network, one.pod)}"
 
 
-def _translations(one: Mapped, mark: str) -> Iterator[str]:
+def _dnat_rules(one: HostPortPod, mark_chain: str) -> Iterator[str]:
     """For each port: the packets to mark, and the DNAT."""
-    for port in one.ports:
+    for port in one.host_ports:
         at = f"-d {port.address}/32 " if port.address is not None else ""
         match = f"{at}-p {port.protocol} -m {port.protocol} --dport {port.host_port}"
-        yield f"-s {one.subnet} {match} -j {mark}"
-        yield f"-s 127.0.0.1/32 {match} -j {mark}"
+        yield f"-s {one.subnet} {match} -j {mark_chain}"
+        yield f"-s 127.0.0.1/32 {match} -j {mark_chain}"
         yield f"{match} -j DNAT --to-destination {one.address}:{port.port}"
 
 
@@ -96,33 +100,36 @@ def _name(network: str, pod: str) -> str:
     return f"CNI-DN-{sha512((network + pod).encode()).hexdigest()}"[:28]
 
 
-def checks(node: str, pods: Iterable[Mapped], stranger: str, own: str) -> Iterator[Check]:
+def checks(node: str, pods: Iterable[HostPortPod], outside_machine: str, node_source: str) -> Iterator[Check]:
     """Checks of the address that a pod sees: `stranger` keeps its address, the node at 127.0.0.1 has `own`."""
     for one in pods:
-        for port in one.ports:
+        for port in one.host_ports:
             if port.protocol != "tcp":
                 continue
-            inner, server = Port(one.pod, "eth0"), (one.pod, port.port)
+            inner, server = Interface(one.pod, "eth0"), (one.pod, port.port)
             if port.address is None or not port.address.is_loopback:
-                say = f"port {port.host_port} of {node} leads to {one.pod}, which sees the address of {stranger}"
-                sees = (See(inner, src=stranger, dst=one.pod),)
-                yield Check(say, "tcp", stranger, node, port.host_port, server=server, sees=sees, origin="model")
+                say = f"port {port.host_port} of {node} leads to {one.pod}, which sees the address of {outside_machine}"
+                sees = (See(inner, src=outside_machine, dst=one.pod),)
+                yield Check(say, "tcp", outside_machine, node, port.host_port, server=server, sees=sees, origin="model")
             if port.address is None or port.address.is_loopback:
                 say = (
-                    f"port {port.host_port} at 127.0.0.1 of {node} leads to {one.pod}, which sees the address of {own}"
+                    f"port {port.host_port} at 127.0.0.1 of {node} leads to {one.pod}, which sees the"
+                    f" address of {node_source}"
                 )
-                sees = (See(inner, src=own, dst=one.pod),)
+                sees = (See(inner, src=node_source, dst=one.pod),)
                 target, number = "127.0.0.1", port.host_port
                 yield Check(say, "tcp", node, target, number, server=server, sees=sees, origin="model")
             return
 
 
-def refuse(
-    node: Node, own: Iterable[IPv4Address], ports: Iterable[tuple[str, tuple[Publish, ...]]]
+def refuse_host_ports(
+    node: ScenarioNode,
+    node_addresses: Iterable[IPv4Address],
+    host_ports: Iterable[tuple[str, tuple[PublishedPort, ...]]],
 ) -> Iterator[tuple[str, str, str]]:
     """Errors for host ports that are used twice on the node, or at an address that the node does not have."""
-    own, taken = tuple(own), dict[tuple[int, str], tuple[str, Publish]]()
-    for pod, some in ports:
+    node_addresses, taken = tuple(node_addresses), dict[tuple[int, str], tuple[str, PublishedPort]]()
+    for pod, some in host_ports:
         for number, port in enumerate(some):
             at = f"nodes/{node.name}/pods/{pod}/host_ports/{number}"
             key = (port.host_port, port.protocol)
@@ -130,7 +137,7 @@ def refuse(
             if other is not None and (None in (other[1].address, port.address) or other[1].address == port.address):
                 what = f"host_ports: {port.protocol} port {port.host_port} of {node.name} is already used by {other[0]}"
                 yield at, what, "all pods of a node share its ports: choose another port"
-            if port.address is not None and not port.address.is_loopback and port.address not in own:
+            if port.address is not None and not port.address.is_loopback and port.address not in node_addresses:
                 what = f"host_ports: {node.name} does not have the address {port.address}"
-                yield at, what, f"it has {', '.join(map(str, own))} and 127.0.0.0/8"
+                yield at, what, f"it has {', '.join(map(str, node_addresses))} and 127.0.0.0/8"
             taken.setdefault(key, (pod, port))

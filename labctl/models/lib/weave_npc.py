@@ -19,15 +19,15 @@ from ipaddress import IPv4Address
 from labctl.core.resources import IpSet, Resource
 from labctl.models.lib import primitives
 
-NAMESPACE = "default"  # of every pod
+POD_NAMESPACE = "default"  # of every pod
 _SYMBOLS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789(){}[]+=_$%^!*|/?.;:@#~"
-_KNOWN = "-m state --state RELATED,ESTABLISHED"
+_MATCH_ESTABLISHED = "-m state --state RELATED,ESTABLISHED"
 _NEW = "-m state --state NEW"
-_FIRST = "-m comment --comment \"NOTE: this must go before '-j KUBE-FORWARD'\""
-_UNMARKED = "-m mark ! --mark 0x40000/0x40000"
+_ORDER_COMMENT = "-m comment --comment \"NOTE: this must go before '-j KUBE-FORWARD'\""
+_MATCH_UNMARKED = "-m mark ! --mark 0x40000/0x40000"
 
 
-def name(text: str) -> str:
+def set_name(text: str) -> str:
     """The name of an IP set: a SHA-1 digest in base 85, with characters that set names allow, lowest digit first."""
     number, letters = int.from_bytes(sha1(text.encode()).digest(), "big"), ""
     while number:
@@ -36,36 +36,36 @@ def name(text: str) -> str:
     return f"weave-{letters}"
 
 
-def steering(ns: str, bridge: str) -> Iterator[Resource]:
+def builtin_chain_rules(ns: str, bridge: str) -> Iterator[Resource]:
     """The jumps into the controller's chains, and the rules that log and drop packets that no chain accepts."""
     yield primitives.chain(ns, "filter", "INPUT", f"-i {bridge} -j WEAVE-NPC-EGRESS")
     yield primitives.chain(
         ns,
         "filter",
         "FORWARD",
-        f"-i {bridge} {_FIRST} -j WEAVE-NPC-EGRESS",
-        f"-o {bridge} {_FIRST} -j WEAVE-NPC",
+        f"-i {bridge} {_ORDER_COMMENT} -j WEAVE-NPC-EGRESS",
+        f"-o {bridge} {_ORDER_COMMENT} -j WEAVE-NPC",
         f"-o {bridge} {_NEW} -j NFLOG --nflog-group 86",
         f"-o {bridge} -j DROP",
     )
 
 
-def chains(ns: str, port: str, pods: Iterable[IPv4Address]) -> Iterator[Resource]:
+def npc_chains(ns: str, bridge_port: str, pod_addresses: Iterable[IPv4Address]) -> Iterator[Resource]:
     """The IP sets of pods without a policy (of all nodes), and the chains. `port` is the bridge port towards the other
     nodes."""
-    members = tuple(sorted(map(str, pods)))
-    into, out = (name(f"{way}-default-allow:{NAMESPACE}") for way in ("ingress", "egress"))
+    members = tuple(sorted(map(str, pod_addresses)))
+    into, out = (set_name(f"{way}-default-allow:{POD_NAMESPACE}") for way in ("ingress", "egress"))
     yield from (IpSet(ns, one, "hash:ip", members) for one in (into, out))
 
     def chain(suffix: str, *rules: str) -> Resource:
         return primitives.chain(ns, "filter", f"WEAVE-NPC{suffix}", *rules)
 
-    about = '-m comment --comment "DefaultAllow {} isolation for namespace: ' + f'{NAMESPACE}"'
+    about = '-m comment --comment "DefaultAllow {} isolation for namespace: ' + f'{POD_NAMESPACE}"'
     yield chain(
         "",
-        f"{_KNOWN} -j ACCEPT",
+        f"{_MATCH_ESTABLISHED} -j ACCEPT",
         "-d 224.0.0.0/4 -j ACCEPT",
-        f"-m physdev --physdev-out {port} --physdev-is-bridged -j ACCEPT",
+        f"-m physdev --physdev-out {bridge_port} --physdev-is-bridged -j ACCEPT",
         f"{_NEW} -j WEAVE-NPC-DEFAULT",
         f"{_NEW} -j WEAVE-NPC-INGRESS",
     )
@@ -73,12 +73,12 @@ def chains(ns: str, port: str, pods: Iterable[IPv4Address]) -> Iterator[Resource
     yield chain("-INGRESS")
     yield chain(
         "-EGRESS",
-        f"{_KNOWN} -j ACCEPT",
-        f"-m physdev --physdev-in {port} --physdev-is-bridged -j RETURN",
+        f"{_MATCH_ESTABLISHED} -j ACCEPT",
+        f"-m physdev --physdev-in {bridge_port} --physdev-is-bridged -j RETURN",
         "-m addrtype --dst-type LOCAL -j RETURN",
         "-d 224.0.0.0/4 -j RETURN",
         f"{_NEW} -j WEAVE-NPC-EGRESS-DEFAULT",
-        f"{_NEW} {_UNMARKED} -j WEAVE-NPC-EGRESS-CUSTOM",
+        f"{_NEW} {_MATCH_UNMARKED} -j WEAVE-NPC-EGRESS-CUSTOM",
     )
     allowed = f"-m set --match-set {out} src {about.format('egress')}"
     yield chain("-EGRESS-DEFAULT", f"{allowed} -j WEAVE-NPC-EGRESS-ACCEPT", f"{allowed} -j RETURN")

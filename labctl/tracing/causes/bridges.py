@@ -2,92 +2,113 @@
 
 from __future__ import annotations
 
-from labctl.core.names import some
-from labctl.core.resources import IP, Port
-from labctl.tracing.loss_point import Scene
-from labctl.tracing.result import Note, Why, command
+from labctl.core.names import summarize_names
+from labctl.core.resources import IP, Interface
+from labctl.tracing.loss_point import LossPoint
+from labctl.tracing.result import Cause, Note, exec_command
 
 
-def bridge(scene: Scene) -> Why | None:
+def bridge(loss_point: LossPoint) -> Cause | None:
     """A frame that a bridge received, or created, and did not send on."""
-    link = scene.device
-    if scene.tip is None or link is None or scene.delivered:
+    link = loss_point.device
+    if loss_point.last_observation is None or link is None or loss_point.delivered:
         return None
-    port = _port_of(scene)
-    owner_port = _towards(scene, scene.dst)
-    if port is not None and owner_port == Port(scene.node, port) and _hairpins(scene, port):
-        at = f"{scene.node}/{port}"
-        sentence = f"the packet must leave {scene.node} by the port that it came in by, {at}, but hairpin is off there"
-        facts = (Note("bridge", f"{scene.node}/{port}: hairpin off"),)
+    port = _port_of(loss_point)
+    destination_port = _port_towards(loss_point, loss_point.dst)
+    if port is not None and destination_port == Interface(loss_point.node, port) and _hairpin_off(loss_point, port):
+        at = f"{loss_point.node}/{port}"
+        sentence = (
+            f"the packet must leave {loss_point.node} by the port that it came in by, {at}, but hairpin is off there"
+        )
+        facts = (Note("bridge", f"{loss_point.node}/{port}: hairpin off"),)
         words = f"bridge link set dev {port} hairpin on"
-        return Why("hairpin-off", sentence, facts, (command(scene.evidence, scene.node, words),))
-    out = scene.evidence.link(scene.node, owner_port.dev) if owner_port is not None else None
+        return Cause("hairpin-off", sentence, facts, (exec_command(loss_point.evidence, loss_point.node, words),))
+    out = loss_point.evidence.link(loss_point.node, destination_port.dev) if destination_port is not None else None
     if link.isolated and out is not None and out.isolated and link.master == out.master:
         sentence = (
             f"both ports, {link.at} and {out.at}, are isolated: the bridge {link.master} does not forward between them"
         )
-        return Why("isolated", sentence)
-    if scene.entering and link.master is not None and scene.tip.mac is not None and not scene.tip.ours:
-        return _deaf(scene, scene.tip.mac[1])
+        return Cause("isolated", sentence)
+    if (
+        loss_point.entering
+        and link.master is not None
+        and loss_point.last_observation.mac is not None
+        and not loss_point.last_observation.addressed_here
+    ):
+        return _mac_owner_down(loss_point, loss_point.last_observation.mac[1])
     return None
 
 
-def _port_of(scene: Scene) -> str | None:
+def _port_of(loss_point: LossPoint) -> str | None:
     """The bridge port by which the packet came in at the last hop."""
-    for item in scene.hops[-1].ins:
-        link = scene.evidence.link(item.node, item.dev)
+    for item in loss_point.hops[-1].ins:
+        link = loss_point.evidence.link(item.node, item.dev)
         if link is not None and link.master is not None:
             return item.dev
     return None
 
 
-def _hairpins(scene: Scene, port: str) -> bool:
-    link = scene.evidence.link(scene.node, port)
+def _hairpin_off(loss_point: LossPoint, port: str) -> bool:
+    link = loss_point.evidence.link(loss_point.node, port)
     return link is not None and not link.hairpin
 
 
-def _towards(scene: Scene, ip: IP) -> Port | None:
+def _port_towards(loss_point: LossPoint, ip: IP) -> Interface | None:
     """The device of this namespace whose cable leads to the namespace that has the address."""
-    for room in scene.evidence.rooms:
+    for room in loss_point.evidence.namespaces:
         if any(one.addr.ip == ip for one in room.addresses):
             peers = (link.peer for link in room.links if link.peer is not None)
-            return next((peer for peer in peers if peer.ns == scene.node), None)
+            return next((peer for peer in peers if peer.ns == loss_point.node), None)
     return None
 
 
-def address(scene: Scene) -> Why | None:
+def wrong_mac(loss_point: LossPoint) -> Cause | None:
     """A frame for another machine's MAC address."""
-    link = scene.device
-    if scene.tip is None or link is None or not scene.entering or scene.tip.ours or scene.tip.mac is None:
+    link = loss_point.device
+    if (
+        loss_point.last_observation is None
+        or link is None
+        or not loss_point.entering
+        or loss_point.last_observation.addressed_here
+        or loss_point.last_observation.mac is None
+    ):
         return None
-    if link.master is not None or link.mac in (None, scene.tip.mac[1]):
+    if link.master is not None or link.mac in (None, loss_point.last_observation.mac[1]):
         return None
-    sentence = f"the frame is for {scene.tip.mac[1]}, but {link.at} has the address {link.mac} and does not accept it"
-    return _deaf(scene, scene.tip.mac[1]) or Why("wrong-mac", sentence, (), ())
+    sentence = (
+        f"the frame is for {loss_point.last_observation.mac[1]}, but {link.at} has the address"
+        f" {link.mac} and does not accept it"
+    )
+    return _mac_owner_down(loss_point, loss_point.last_observation.mac[1]) or Cause("wrong-mac", sentence, (), ())
 
 
-def _deaf(scene: Scene, mac: str) -> Why | None:
+def _mac_owner_down(loss_point: LossPoint, mac: str) -> Cause | None:
     """The frame's destination cannot receive: the bridge has no working port to it, so it floods to other machines."""
-    for room in scene.evidence.rooms:
+    for room in loss_point.evidence.namespaces:
         for link in room.links:
-            if link.mac != mac or link.master is not None or (link.up and link.at.dev not in room.carrier):
+            if link.mac != mac or link.master is not None or (link.up and link.at.dev not in room.no_carrier):
                 continue
             down = link.at if not link.up or link.peer is None else link.peer
             sentence = f"the frame is for {mac}, {link.at}, which cannot receive: {down} is down"
             told = f"no port of the bridge leads to {mac} any more"
-            if scene.node != link.at.ns and scene.device is not None and scene.device.master is None:
-                told += f", so the bridge floods: the frame came to {scene.node} instead"
+            if loss_point.node != link.at.ns and loss_point.device is not None and loss_point.device.master is None:
+                told += f", so the bridge floods: the frame came to {loss_point.node} instead"
             facts = (Note("bridge", told),)
-            return Why("link-down", sentence, facts, (command(scene.evidence, down.ns, f"ip link set {down.dev} up"),))
+            return Cause(
+                "link-down",
+                sentence,
+                facts,
+                (exec_command(loss_point.evidence, down.ns, f"ip link set {down.dev} up"),),
+            )
     return None
 
 
-def circling(scene: Scene) -> Why | None:
+def bridge_loop(loss_point: LossPoint) -> Cause | None:
     """Frames that circulate in a loop of bridges displace the probe. Only if no other cause is found."""
-    where = scene.evidence.circling
-    if not where or scene.delivered:
+    interfaces = loss_point.evidence.looping
+    if not interfaces or loss_point.delivered:
         return None
     sentence = "frames circulate in a loop of bridges, and the packet was lost among them"
-    facts = (Note("bridge", f"the same frames pass again and again at {some(where, 6)}"),)
-    tries = (command(scene.evidence, where[0].ns, f"ip link set {where[0].dev} down"),)
-    return Why("bridge-loop", sentence, facts, tries)
+    facts = (Note("bridge", f"the same frames pass again and again at {summarize_names(interfaces, 6)}"),)
+    tries = (exec_command(loss_point.evidence, interfaces[0].ns, f"ip link set {interfaces[0].dev} down"),)
+    return Cause("bridge-loop", sentence, facts, tries)

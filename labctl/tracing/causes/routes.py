@@ -2,154 +2,196 @@
 
 from __future__ import annotations
 
-from labctl.core.observations import Lookup, RouteInput
-from labctl.tracing.hops import answered
-from labctl.tracing.loss_point import Scene
-from labctl.tracing.result import Note, Why, answer_text, command, route_get
+from labctl.core.observations import RouteLookup, RouteQuery
+from labctl.tracing.hops import find_lookup
+from labctl.tracing.loss_point import LossPoint
+from labctl.tracing.result import Cause, Note, exec_command, lookup_text, route_get_command
 
-REJECTING = ("unreachable", "blackhole", "prohibit", "throw")
-ERRORS = {"EHOSTUNREACH": "unreachable", "EINVAL": "blackhole", "EACCES": "prohibit"}  # the error of each kind of route
+REJECT_ROUTE_TYPES = ("unreachable", "blackhole", "prohibit", "throw")
+ROUTE_TYPE_BY_ERROR = {
+    "EHOSTUNREACH": "unreachable",
+    "EINVAL": "blackhole",
+    "EACCES": "prohibit",
+}  # the error of each kind of route
 
 
-def loop(scene: Scene) -> Why | None:
+def loop(loss_point: LossPoint) -> Cause | None:
     """The TTL expired."""
-    expired = [one for one in scene.evidence.crossings if one.role == "error" and "exceeded" in one.text]
-    dying = scene.tip is not None and scene.entering and scene.tip.ttl <= 1 and not scene.delivered
+    expired = [one for one in loss_point.evidence.observations if one.role == "error" and "exceeded" in one.text]
+    dying = (
+        loss_point.last_observation is not None
+        and loss_point.entering
+        and loss_point.last_observation.ttl <= 1
+        and not loss_point.delivered
+    )
     if not expired and not dying:
         return None
-    nodes = [hop.node for hop in scene.hops]
+    nodes = [hop.node for hop in loss_point.hops]
     again = [node for node in dict.fromkeys(nodes) if nodes.count(node) > 2]
     if again:
         names = " and ".join(again[-2:])
         sentence = f"a routing loop: {names} send the packet to each other until its TTL expires"
-        tries = tuple(command(scene.evidence, node, f"ip route get {scene.dst}") for node in again[-2:])
-        return Why("loop", sentence, tuple(_routes_of(scene, again[-2:])), tries)
-    return Why("ttl", f"its TTL expired in {scene.node}")
+        tries = tuple(exec_command(loss_point.evidence, node, f"ip route get {loss_point.dst}") for node in again[-2:])
+        return Cause("loop", sentence, tuple(_routes_of(loss_point, again[-2:])), tries)
+    return Cause("ttl", f"its TTL expired in {loss_point.node}")
 
 
-def _routes_of(scene: Scene, nodes: list[str]) -> list[Note]:
+def _routes_of(loss_point: LossPoint, nodes: list[str]) -> list[Note]:
     found: dict[str, Note] = {}
-    for one in scene.evidence.lookups:
-        if one.node in nodes and one.dst == scene.dst and one.route:
-            found.setdefault(one.node, Note("route", f"{one.node}: {route_get(one)}  =>  {one.route}"))
+    for one in loss_point.evidence.lookups:
+        if one.node in nodes and one.dst == loss_point.dst and one.route:
+            found.setdefault(one.node, Note("route", f"{one.node}: {route_get_command(one)}  =>  {one.route}"))
     return list(found.values())
 
 
-def forwarding(scene: Scene) -> Why | None:
+def forwarding_off(loss_point: LossPoint) -> Cause | None:
     """The namespace is not a router."""
-    if not scene.entering or scene.delivered or scene.iif is None:
+    if not loss_point.entering or loss_point.delivered or loss_point.iif is None:
         return None
-    if not scene.because("IP_INADDRERRORS", "IP_INNOROUTES"):
+    if not loss_point.reason_allows("IP_INADDRERRORS", "IP_INNOROUTES"):
         return None
-    if any(one.addr.ip == scene.dst for one in scene.room.addresses):
+    if any(one.addr.ip == loss_point.dst for one in loss_point.namespace.addresses):
         return None  # the (outer) packet has arrived: forwarding is not the question
-    name = scene.iif.replace(".", "/")
-    if scene.version == 4:
+    name = loss_point.iif.replace(".", "/")
+    if loss_point.version == 4:
         names = ["net.ipv4.ip_forward", f"net.ipv4.conf.{name}.forwarding"]
     else:
         names = ["net.ipv6.conf.all.forwarding"]
-    off = [one for one in names if scene.sysctl(one) == "0"]
+    off = [one for one in names if loss_point.sysctl(one) == "0"]
     if not off:
         return None
-    ip = f"IPv{scene.version}"
-    sentence = f"{scene.node} does not have the address {scene.dst} and does not forward: {ip} forwarding is off"
-    facts = tuple(Note("sysctl", f"{scene.node}: {one} = 0") for one in off)
-    return Why("forwarding-off", sentence, facts, (command(scene.evidence, scene.node, f"sysctl -w {off[0]}=1"),))
+    ip = f"IPv{loss_point.version}"
+    sentence = (
+        f"{loss_point.node} does not have the address {loss_point.dst} and does not forward: {ip} forwarding is off"
+    )
+    facts = tuple(Note("sysctl", f"{loss_point.node}: {one} = 0") for one in off)
+    return Cause(
+        "forwarding-off",
+        sentence,
+        facts,
+        (exec_command(loss_point.evidence, loss_point.node, f"sysctl -w {off[0]}=1"),),
+    )
 
 
-def no_route(scene: Scene) -> Why | None:
+def no_route(loss_point: LossPoint) -> Cause | None:
     """The namespace has no route for the packet, or one that refuses."""
-    if (scene.tip is not None and scene.tip.way == "out") or scene.delivered:
+    if (
+        loss_point.last_observation is not None and loss_point.last_observation.direction == "out"
+    ) or loss_point.delivered:
         return None
-    found = scene.lookup
-    if found is not None and found.kind in REJECTING:
-        return _refusing(scene, found.kind, found.route)
+    found = loss_point.lookup
+    if found is not None and found.kind in REJECT_ROUTE_TYPES:
+        return _reject_route(loss_point, found.kind, found.route)
     if found is None or not found.error:
         return None
     if found.error != "ENETUNREACH":
-        return _rejected(scene, found)
-    sentence = f"{scene.node} has no route to {scene.dst}"
-    tries = (command(scene.evidence, scene.node, "ip route show table all"),)
-    return Why("no-route", sentence, (_asked(found),), tries)
+        return _reject_cause(loss_point, found)
+    sentence = f"{loss_point.node} has no route to {loss_point.dst}"
+    tries = (exec_command(loss_point.evidence, loss_point.node, "ip route show table all"),)
+    return Cause("no-route", sentence, (_lookup_note(found),), tries)
 
 
-def _refusing(scene: Scene, kind: str, route: str) -> Why:
+def _reject_route(loss_point: LossPoint, kind: str, route: str) -> Cause:
     word = {"blackhole": "silently discards", "prohibit": "prohibits", "throw": "rejects (throw)"}.get(kind, "refuses")
-    sentence = f"{scene.node} has a route that {word} packets to {scene.dst}"
-    return Why("reject-route", sentence, (Note("route", f"{scene.node}: {route}"),))
+    sentence = f"{loss_point.node} has a route that {word} packets to {loss_point.dst}"
+    return Cause("reject-route", sentence, (Note("route", f"{loss_point.node}: {route}"),))
 
 
-def _rejected(scene: Scene, found: Lookup) -> Why | None:
+def _reject_cause(loss_point: LossPoint, found: RouteLookup) -> Cause | None:
     """The lookup failed with another error: by a route of that kind, else by a rule of policy routing."""
-    from labctl.render.resources import route_words
+    from labctl.render.resources import route_text
 
-    kind = ERRORS.get(found.error)
+    kind = ROUTE_TYPE_BY_ERROR.get(found.error)
     if kind is None:
         return None
-    fits = [one for one in scene.room.routes if one.kind == kind and one.dst.version == scene.dst.version]
-    best = max((one for one in fits if scene.dst in one.dst), key=lambda one: one.dst.prefixlen, default=None)
+    fits = [
+        one for one in loss_point.namespace.routes if one.kind == kind and one.dst.version == loss_point.dst.version
+    ]
+    best = max((one for one in fits if loss_point.dst in one.dst), key=lambda one: one.dst.prefixlen, default=None)
     if best is not None:
-        return _refusing(scene, best.kind, route_words(best))
-    if not scene.because("IP_INNOROUTES", "IP_OUTNOROUTES"):
+        return _reject_route(loss_point, best.kind, route_text(best))
+    if not loss_point.reason_allows("IP_INNOROUTES", "IP_OUTNOROUTES"):
         return None
-    sentence = f"the routing of {scene.node} refuses packets to {scene.dst}"
-    tries = (command(scene.evidence, scene.node, "ip rule show"),)
-    return Why("reject-route", sentence, (_asked(found),), tries)
+    sentence = f"the routing of {loss_point.node} refuses packets to {loss_point.dst}"
+    tries = (exec_command(loss_point.evidence, loss_point.node, "ip rule show"),)
+    return Cause("reject-route", sentence, (_lookup_note(found),), tries)
 
 
-def _asked(found: Lookup) -> Note:
-    return Note("route", f"{found.node}: {route_get(found)}  =>  {answer_text(found)}")
+def _lookup_note(found: RouteLookup) -> Note:
+    return Note("route", f"{found.node}: {route_get_command(found)}  =>  {lookup_text(found)}")
 
 
-def reverse_path(scene: Scene) -> Why | None:
+def reverse_path(loss_point: LossPoint) -> Cause | None:
     """The route back to the source does not use the interface by which the packet came in."""
-    if not scene.entering or scene.version == 6 or scene.iif is None or scene.tip is None:
+    if (
+        not loss_point.entering
+        or loss_point.version == 6
+        or loss_point.iif is None
+        or loss_point.last_observation is None
+    ):
         return None
-    said = scene.drop is not None and scene.drop.reason in ("IP_RPFILTER", "IP_LOCAL_SOURCE", "IP_INVALID_SOURCE")
-    names = ("net.ipv4.conf.all.rp_filter", f"net.ipv4.conf.{scene.iif.replace('.', '/')}.rp_filter")
-    level = max(int(scene.sysctl(name) or 0) for name in names)
-    refused = scene.lookup is not None and scene.lookup.error in ("EINVAL", "EXDEV")
-    if not said and not (level and refused and scene.because("IP_RPFILTER")):
+    said = loss_point.drop is not None and loss_point.drop.reason in (
+        "IP_RPFILTER",
+        "IP_LOCAL_SOURCE",
+        "IP_INVALID_SOURCE",
+    )
+    names = ("net.ipv4.conf.all.rp_filter", f"net.ipv4.conf.{loss_point.iif.replace('.', '/')}.rp_filter")
+    level = max(int(loss_point.sysctl(name) or 0) for name in names)
+    refused = loss_point.lookup is not None and loss_point.lookup.error in ("EINVAL", "EXDEV")
+    if not said and not (level and refused and loss_point.reason_allows("IP_RPFILTER")):
         return None
-    back = answered(scene.evidence, RouteInput(scene.node, scene.tip.src))
-    own = any(one.at.dev == scene.iif and one.addr.version == 4 for one in scene.room.addresses)
-    if not said and _returns(back, scene.iif, loose=own and level > 1):
+    back = find_lookup(loss_point.evidence, RouteQuery(loss_point.node, loss_point.last_observation.src))
+    own = any(one.at.dev == loss_point.iif and one.addr.version == 4 for one in loss_point.namespace.addresses)
+    if not said and _passes_rp_filter(back, loss_point.iif, loose=own and level > 1):
         return None
-    facts = [Note("sysctl", f"{scene.node}: {name} = {scene.sysctl(name)}") for name in names]
-    if any(one.addr.ip == scene.tip.src for one in scene.room.addresses):
-        sentence = f"{scene.node} itself has the source address {scene.tip.src}, so it rejects the packet as forged"
-        return Why("local-source", sentence, (), ())
+    facts = [Note("sysctl", f"{loss_point.node}: {name} = {loss_point.sysctl(name)}") for name in names]
+    if any(one.addr.ip == loss_point.last_observation.src for one in loss_point.namespace.addresses):
+        sentence = (
+            f"{loss_point.node} itself has the source address {loss_point.last_observation.src}, so it"
+            " rejects the packet as forged"
+        )
+        return Cause("local-source", sentence, (), ())
     if back is not None:
         facts.insert(
-            0, Note("back", f"{scene.node}: {route_get(back)}  =>  {answer_text(back)} (it came in by {scene.iif})")
+            0,
+            Note(
+                "back",
+                f"{loss_point.node}: {route_get_command(back)}  =>  {lookup_text(back)} (it came in by"
+                f" {loss_point.iif})",
+            ),
         )
-    sentence = f"the reverse-path filter of {scene.node}: the route back to {scene.tip.src} does not use {scene.iif}"
-    tries = (command(scene.evidence, scene.node, f"sysctl -w {names[0]}=0 {names[1]}=0"),)
-    return Why("rp-filter", sentence, tuple(facts), tries)
+    sentence = (
+        f"the reverse-path filter of {loss_point.node}: the route back to"
+        f" {loss_point.last_observation.src} does not use {loss_point.iif}"
+    )
+    tries = (exec_command(loss_point.evidence, loss_point.node, f"sysctl -w {names[0]}=0 {names[1]}=0"),)
+    return Cause("rp-filter", sentence, tuple(facts), tries)
 
 
-def _returns(back: Lookup | None, iif: str, *, loose: bool) -> bool:
+def _passes_rp_filter(back: RouteLookup | None, iif: str, *, loose: bool) -> bool:
     """Whether a reverse-path filter accepts a packet that came in by `iif`. A loose filter accepts any route back, but
     only on a device that has an address."""
     return back is not None and not back.error and back.kind == "unicast" and (loose or back.dev == iif)
 
 
-def too_big(scene: Scene) -> Why | None:
+def too_big(loss_point: LossPoint) -> Cause | None:
     """A packet that must not be fragmented and is bigger than the MTU of the next link."""
     words = ("fragmentation needed", "packet too big")
-    errors = [one for one in scene.evidence.crossings if one.role == "error" and one.text in words]
-    said = scene.drop is not None and scene.drop.reason == "PKT_TOO_BIG"
-    unsent = scene.tip is None and "too long" in scene.evidence.said
+    errors = [one for one in loss_point.evidence.observations if one.role == "error" and one.text in words]
+    said = loss_point.drop is not None and loss_point.drop.reason == "PKT_TOO_BIG"
+    unsent = loss_point.last_observation is None and "too long" in loss_point.evidence.detail
     if not (errors or said or unsent):
         return None
-    out = scene.lookup.dev if scene.lookup is not None else None
-    link = scene.evidence.link(scene.node, out) if out else None
-    size = scene.tip.length - 14 if scene.tip is not None else None
+    out = loss_point.lookup.dev if loss_point.lookup is not None else None
+    link = loss_point.evidence.link(loss_point.node, out) if out else None
+    size = loss_point.last_observation.length - 14 if loss_point.last_observation is not None else None
     what = f"the packet of {size} bytes" if size else "the packet"
-    where = f"{scene.node}/{out}" if out else f"the next link of {scene.node}"
+    where = f"{loss_point.node}/{out}" if out else f"the next link of {loss_point.node}"
     limit = f" (MTU {link.mtu})" if link is not None and link.mtu else ""
-    ban = "and only its sender may fragment it (IPv6)" if scene.version == 6 else "and it may not be fragmented (DF)"
+    ban = (
+        "and only its sender may fragment it (IPv6)" if loss_point.version == 6 else "and it may not be fragmented (DF)"
+    )
     sentence = f"{what} is too big for {where}{limit}, {ban}"
     facts = [Note("mtu", f"{where}: mtu {link.mtu}")] if link is not None and link.mtu else []
-    tries = (command(scene.evidence, scene.node, f"ip link show {out}"),) if out else ()
-    return Why("too-big", sentence, tuple(facts), tries)
+    tries = (exec_command(loss_point.evidence, loss_point.node, f"ip link show {out}"),) if out else ()
+    return Cause("too-big", sentence, tuple(facts), tries)
