@@ -7,7 +7,6 @@ in a rule (`-m set`, `-j NFLOG`). Pure; `labctl.kernel.apply.features` tries whe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 
 from labctl.core.iptables import FirewallRule
 from labctl.core.resources import Chain, Link, Resource
@@ -56,8 +55,8 @@ def remedy(feature: str, reason: str) -> str:
 
 
 def _extensions(rule: FirewallRule) -> Iterator[str]:
-    for flag, word in pairwise(rule.args):
-        if flag == "-m" and word not in BASIC_MATCHES:
-            yield f"-m {word}"
-    if rule.target is not None and rule.target not in BASIC_TARGETS:
-        yield f"-j {rule.target}"
+    for flag, name in rule.part_names:
+        if flag == "-m" and name not in BASIC_MATCHES:
+            yield f"-m {name}"
+        elif flag != "-m" and name not in BASIC_TARGETS:
+            yield f"-j {name}"

@@ -3,11 +3,13 @@
 Models write rules as the sources of the real systems do, `-s 172.17.0.0/16 ! -o docker0 -j
 MASQUERADE`, and the kernel's rules are read back as the same words, so that equal rules are equal data.
 A rule with several spellings (`--set-mark 1`, `-p tcp --dport 80` without `-m tcp`) is converted to the one that
-the tools print; `labctl.core.iptables_forms` has those.
+the tools print; `labctl.core.iptables_forms` has those, and `labctl.core.iptables_parts` splits a rule's
+words into its parts.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,6 +23,17 @@ from labctl.core.iptables_forms import (
     normalize_bridge_part,
     normalize_part,
     protocol,
+)
+from labctl.core.iptables_parts import (
+    BRIDGE_HEAD_FLAGS,
+    FREE_TEXT_OPTIONS,
+    HEAD_FLAGS,
+    RuleOption,
+    RulePart,
+    head_options,
+    part_positions,
+    split_parts,
+    target_position,
 )
 
 Backend: TypeAlias = Literal["legacy", "nft"]  # the one of the kernel's two firewalls that has a lab's rules
@@ -48,9 +61,8 @@ BUILTIN |= {
     (LEGACY_FAMILIES[family], table): chains for (family, table), chains in BUILTIN.items() if family in LEGACY_FAMILIES
 }
 
-_HEAD = ("-s", "-d", "-i", "-o", "-p", "-f")  # what iptables-save prints first, in this order
-_BRIDGE_HEAD = ("-p", "-s", "-d", "-i", "--logical-in", "-o", "--logical-out")  # and ebtables-save
-_FREE_TEXT_OPTIONS = ("--comment", "--log-prefix", "--nflog-prefix")  # the value may be any text, also one like a flag
+_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)')
+_ESCAPED = re.compile(r"\\(.)")
 _LONG = {
     "--source": "-s", "--src": "-s", "--destination": "-d", "--dst": "-d", "--in-interface": "-i",
     "--out-interface": "-o", "--protocol": "-p", "--proto": "-p", "--match": "-m", "--jump": "-j",
@@ -67,13 +79,47 @@ class FirewallRule:
     def __str__(self) -> str:
         return " ".join(quote(word) for word in self.args)
 
+    @classmethod
+    def from_text(cls, text: str) -> FirewallRule:
+        """The rule that `str` made this text of; also one in the text of iptables-save. `rule` reads other spellings."""
+        return cls(tuple(split_words(text)))
+
     @property
     def target(self) -> str | None:
         """The chain or target of the rule (-j or -g), or None for a rule that only counts."""
-        for flag in ("-j", "-g"):
-            if flag in self.args[:-1]:
-                return self.args[self.args.index(flag) + 1]
-        return None
+        position = target_position(self.args)
+        return None if position is None else self.args[position + 1]
+
+    @property
+    def part_names(self) -> tuple[tuple[str, str], ...]:
+        """The matches and the target as (`-m`, `-j` or `-g`, name), in order. Cheaper than `parts`. ebtables does not
+        name its matches."""
+        args = self.args
+        return tuple([(args[at], args[at + 1]) for at in part_positions(args)])
+
+    @property
+    def head(self) -> tuple[RuleOption, ...]:
+        """The source, destination, interfaces and protocol, in the order of the words."""
+        return tuple(head_options(self.args))
+
+    @property
+    def parts(self) -> tuple[RulePart, ...]:
+        """The matches and the target with their options, in the order of the words."""
+        return split_parts(self.args)
+
+    def option(self, flag: str) -> RuleOption | None:
+        """The first option with this flag, at the head (`-s`) or of a match or the target (`--comment`)."""
+        if flag not in self.args:
+            return None
+        options = (*self.head, *(option for part in self.parts for option in part.options))
+        return next((option for option in options if option.flag == flag), None)
+
+    def without_match(self, name: str) -> FirewallRule:
+        """The rule without all matches of this name."""
+        words = [word for option in self.head for word in option.args]
+        for part in self.parts:
+            words += part.args if (part.flag, part.name) != ("-m", name) else ()
+        return FirewallRule(tuple(words))
 
 
 def quote(word: str) -> str:
@@ -81,6 +127,13 @@ def quote(word: str) -> str:
     if word and not any(letter in word for letter in " \t\"'\\"):
         return word
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def split_words(line: str) -> list[str]:
+    """A line's words, by the quoting rules of iptables-save (not the shell's)."""
+    if '"' not in line:
+        return line.split()
+    return [_ESCAPED.sub(r"\1", found[1]) if found[2] is None else found[2] for found in _WORD.finditer(line)]
 
 
 def rule(text: str | Iterable[str], family: str = "ip") -> FirewallRule:
@@ -123,7 +176,7 @@ class _RuleParser:
         if at >= len(args):
             raise ValueError("a rule cannot end with !")
         flag = _LONG.get(args[at], args[at])
-        if flag in (_BRIDGE_HEAD if self.family == "bridge" else _HEAD):
+        if flag in (BRIDGE_HEAD_FLAGS if self.family == "bridge" else HEAD_FLAGS):
             return self._parse_head(flag, args, at, negated)
         if flag in ("-m", "-j", "-g"):
             return self._parse_match_or_target(flag, args, at)
@@ -173,7 +226,7 @@ class _RuleParser:
         flag, *values = ALIASES.get(flag, (flag,))
         self.current = self._match_for(flag)
         self.current += ["!", flag, *values] if negated else [flag, *values]
-        if flag in _FREE_TEXT_OPTIONS and at + 1 < len(args):
+        if flag in FREE_TEXT_OPTIONS and at + 1 < len(args):
             self.current.append(args[at + 1])
             return at + 2
         return at + 1
@@ -206,7 +259,7 @@ class _RuleParser:
     def args(self) -> Iterable[str]:
         """The words of the whole rule, in the order and the forms of iptables-save."""
         bridge = self.family == "bridge"
-        for flag in _BRIDGE_HEAD if bridge else _HEAD:
+        for flag in BRIDGE_HEAD_FLAGS if bridge else HEAD_FLAGS:
             yield from self.head.get(flag, ())
         for part in self.matches:
             yield from normalize_bridge_part(part) if bridge else normalize_part(part, self.family)

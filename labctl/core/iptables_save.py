@@ -7,14 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from labctl.core.diff import Change
-from labctl.core.iptables import BUILTIN, FirewallRule, rule
+from labctl.core.iptables import BUILTIN, FirewallRule, rule, split_words
 from labctl.core.iptables_forms import IP_PROTOCOLS, protocol
+from labctl.core.iptables_parts import protocol_position
 from labctl.core.resources import Chain
 
 Counter = tuple[int, int]  # packets, bytes
 
-_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)')
-_ESCAPED = re.compile(r"\\(.)")
 _NOT_OURS = re.compile(r"# Table `(\S+)' (?:is incompatible|contains incompatible)")
 _RULE = re.compile(r"(?:\[(\d+):(\d+)\] )?-A (\S+) ?(.*)")
 
@@ -59,13 +58,6 @@ def is_builtin(chain: Chain) -> bool:
     return chain.name in BUILTIN.get((chain.family, chain.table), ())
 
 
-def split_words(line: str) -> list[str]:
-    """A line's words, by the quoting rules of iptables-save (not the shell's)."""
-    if '"' not in line:
-        return line.split()
-    return [_ESCAPED.sub(r"\1", found[1]) if found[2] is None else found[2] for found in _WORD.finditer(line)]
-
-
 def parse_save(ns: str, family: str, text: str) -> Iterator[ChainCounters]:
     """The chains in what `iptables-save -c` or `ebtables-save -c` printed, in its order."""
     table = ""
@@ -89,24 +81,21 @@ def incompatible_tables(text: str) -> tuple[str, ...]:
     return tuple(found[1] for line in text.splitlines() if (found := _NOT_OURS.match(line)))
 
 
-def _rule(words: str, family: str) -> FirewallRule:
+def _rule(text: str, family: str) -> FirewallRule:
     """One printed rule, in the one form for what different releases of the tools print in several.
 
     IPv4 differs in protocols alone (`4`, `ipencap`), and is spared the rest, as tables may be long. IPv6
     differs in addresses too, ebtables in where it puts the !.
     """
-    spoken = split_words(words)
+    words = split_words(text)
     if family == "ip":
-        for position, flag in enumerate(spoken):
-            if flag == "-p":
-                spoken[position + 1] = protocol(spoken[position + 1]) or "0"
-            elif flag in ("-m", "-j", "-g"):
-                break
-        return FirewallRule(tuple(spoken))
+        if (position := protocol_position(words)) is not None:
+            words[position] = protocol(words[position]) or "0"
+        return FirewallRule(tuple(words))
     try:
-        return rule(spoken, family)
+        return rule(words, family)
     except ValueError:  # a mask with holes: legal, and unlike anything a plan says
-        return FirewallRule(tuple(spoken))
+        return FirewallRule(tuple(words))
 
 
 def _chains(
@@ -179,13 +168,11 @@ def restore_script(table_edits: Sequence[TableEdit]) -> RestoreScript:
 
 def _with_numeric_protocol(one: FirewallRule, family: str) -> FirewallRule:
     """A rule with its protocol as a number, since a machine's own list of names may be older than ours."""
-    if family == "bridge" or "-p" not in one.args:
+    position = protocol_position(one.args) if family != "bridge" else None
+    if position is None:
         return one
-    at = one.args.index("-p") + 1
-    if at == len(one.args) or {"-m", "-j", "-g"}.intersection(one.args[:at]):
-        return one
-    name = one.args[at]
-    return FirewallRule((*one.args[:at], str(IP_PROTOCOLS.get(name, name)), *one.args[at + 1 :]))
+    number = str(IP_PROTOCOLS.get(one.args[position], one.args[position]))
+    return FirewallRule((*one.args[:position], number, *one.args[position + 1 :]))
 
 
 def _chain_line(chain: Chain) -> str:

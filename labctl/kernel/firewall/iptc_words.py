@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from labctl.core.iptables_forms import protocol
-from labctl.core.iptables_save import split_words
+from labctl.core.iptables import split_words
 
 _IPV4 = 2
 _FRAGMENT, _GOTO = 0x01, 0x02  # flags of struct ipt_ip

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 
 from labctl.core.features import kernel_module
@@ -152,10 +151,9 @@ def _needs(item: Resource, chain_names: set[tuple[str, str]], backend: Backend) 
 
 def _extensions(rule: FirewallRule, chain: Chain, chain_names: set[tuple[str, str]]) -> Iterator[str]:
     named = _EXTENSION_MODULES6 if chain.family == "ip6" else _EXTENSION_MODULES
-    words = rule.args
-    matches = [word for flag, word in pairwise(words) if flag == "-m"]
-    target = rule.target
-    for name in (*matches, *([target] if target and (chain.ns, target) not in chain_names else [])):
+    for flag, name in rule.part_names:
+        if flag != "-m" and (chain.ns, name) in chain_names:
+            continue
         if name == "physdev":
             yield "br_netfilter"
         extension = named.get(name, f"xt_{name}")
