@@ -19,6 +19,7 @@ from labctl.cni_plugin import config as cni_config
 from labctl.cni_plugin import iptables_rules, wiring
 from labctl.cni_plugin.config import SUPPORTED_VERSIONS, Failure
 from labctl.cni_plugin.wiring import HOST, POD
+from labctl.core.iptables import FirewallRule, rule
 from labctl.core.resources import Address, Interface, Link, Plan, Route
 from labctl.render.resources import resource_line
 from tests.runtime import CONF
@@ -270,11 +271,12 @@ def test_accepting_is_written_as_the_plugin_firewall_does() -> None:
 
 
 def test_only_this_networks_rules_are_left_over() -> None:
-    def jump(network: str, container: str, number: int) -> tuple[str, ...]:
+    def jump(network: str, container: str, number: int) -> tuple[str, FirewallRule]:
         said, chain = iptables_rules.comment(network, container), iptables_rules.chain_name(network, container)
-        return ("POSTROUTING", "-s", f"10.9.0.{number}/32", "-m", "comment", "--comment", said, "-j", chain)
+        words = ("-s", f"10.9.0.{number}/32", "-m", "comment", "--comment", said, "-j", chain)
+        return "POSTROUTING", FirewallRule(words)
 
-    there = [jump("net", "a", 2), jump("net", "b", 3), jump("other", "a", 4), ("POSTROUTING", "-j", "MASQUERADE")]
+    there = [jump("net", "a", 2), jump("net", "b", 3), jump("other", "a", 4), ("POSTROUTING", rule("-j MASQUERADE"))]
     config = asked(firewall=True).config
     nat, accepts = iptables_rules.stale_rules(config, lambda container: container != "a", there)
 

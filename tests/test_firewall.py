@@ -238,7 +238,7 @@ def test_changes_leave_the_counters_of_other_chains(fresh: Run) -> None:
         fresh(firewall.write, "n", [Change(wanted, busy)])
         found = {one.chain.name: one for one in fresh(firewall.read_chain_counters, "n")}
         assert found["FORWARD"].chain == wanted
-        assert found["INPUT"].counters[0][0] >= 6
+        assert found["INPUT"].rule_counters[0][0] >= 6
 
 
 @pytest.mark.parametrize("few", [firewall.MAX_IPTC_RULES, -1], ids=["library", "tools"])

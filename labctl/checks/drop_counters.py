@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from labctl.core.iptables import CHAIN_TOOLS, LEGACY_FAMILIES
+from labctl.core.iptables import CHAIN_TOOLS, LEGACY_FAMILIES, FirewallRule
 from labctl.core.iptables_save import ChainCounters
 from labctl.core.scenario_types import Check
 
@@ -43,15 +43,13 @@ def _counter_increases(was: ChainCounters, now: ChainCounters, protocol: str) ->
     where = f"in {chain.ns} by {CHAIN_TOOLS[chain.family]} -t {chain.table}"
     for rule, (old, _), (new, _) in zip(chain.rules, was.rule_counters, now.rule_counters, strict=True):
         done = TERMINATING_TARGETS.get(rule.target or "")
-        if done is not None and new > old and (chain.family == "bridge" or _matches_protocol(rule.args, protocol)):
+        if done is not None and new > old and (chain.family == "bridge" or _matches_protocol(rule, protocol)):
             yield f"{done} {where} -A {chain.name} {rule}"
     if chain.policy == "DROP" and now.policy_counter[0] > was.policy_counter[0]:
         yield f"dropped {where} -P {chain.name} DROP"
 
 
-def _matches_protocol(args: tuple[str, ...], protocol: str) -> bool:
+def _matches_protocol(rule: FirewallRule, protocol: str) -> bool:
     """Whether a rule can match packets of this protocol."""
-    if "-p" not in args[:-1]:
-        return True
-    at = args.index("-p")
-    return (args[at + 1] == protocol) != (args[at - 1 : at] == ("!",))
+    option = rule.option("-p")
+    return option is None or (option.values == (protocol,)) != option.negated

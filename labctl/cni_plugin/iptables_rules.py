@@ -8,13 +8,13 @@ two devices of the container in this network share both, and only the jump rules
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha512
 from ipaddress import IPv4Interface
 
 from labctl.cni_plugin.config import Config
+from labctl.core.iptables import FirewallRule
 
 FORWARD, ADMIN = "CNI-FORWARD", "CNI-ADMIN"
 
@@ -77,27 +77,29 @@ def _firewall(addresses: tuple[IPv4Interface, ...]) -> ContainerRules:
 
 
 def stale_rules(
-    config: Config, gone: Callable[[str], bool], nat_rules: Iterable[tuple[str, ...]]
+    config: Config, gone: Callable[[str], bool], nat_rules: Iterable[tuple[str, FirewallRule]]
 ) -> Iterator[ContainerRules]:
     """The rules of this network's containers that are gone, found by the comments of their masquerade rules.
 
-    `there` are the rules of the nat table, each the chain's name followed by the rule's words. Rules of the firewall
-    have no comment: their addresses are known only from the masquerade rules.
+    `nat_rules` are the rules of the nat table, each with its chain's name. Rules of the firewall have no comment: their
+    addresses are known only from the masquerade rules.
     """
-    for words in nat_rules:
-        masquerading = words[0] == "POSTROUTING" and words[-1].startswith("CNI-")
-        container = _container_id_of(words, config.name) if masquerading else None
+    for chain, rule in nat_rules:
+        target = rule.target or ""
+        masquerading = chain == "POSTROUTING" and target.startswith("CNI-")
+        container = _container_id_of(rule, config.name) if masquerading else None
         if container is not None and gone(container):
-            yield ContainerRules("nat", chains=(words[-1],), appends=((words[0], shlex.join(words[1:])),))
+            yield ContainerRules("nat", chains=(target,), appends=((chain, str(rule)),))
             if config.firewall:
-                yield _firewall((IPv4Interface(_after(words, "-s")),))
+                yield _firewall((IPv4Interface(_value(rule, "-s")),))
 
 
-def _container_id_of(words: tuple[str, ...], network: str) -> str | None:
+def _container_id_of(rule: FirewallRule, network: str) -> str | None:
     """The container in a rule's comment, if the rule belongs to this network."""
-    found = re.fullmatch(r'name: "(.*)" id: "(.*)"', _after(words, "--comment"))
+    found = re.fullmatch(r'name: "(.*)" id: "(.*)"', _value(rule, "--comment"))
     return found[2] if found is not None and found[1] == network else None
 
 
-def _after(words: tuple[str, ...], word: str) -> str:
-    return words[words.index(word) + 1] if word in words else ""
+def _value(rule: FirewallRule, flag: str) -> str:
+    option = rule.option(flag)
+    return " ".join(option.values) if option is not None else ""

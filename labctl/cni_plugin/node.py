@@ -23,6 +23,8 @@ from labctl.cni_plugin.config import Failure
 from labctl.cni_plugin.iptables_rules import ContainerRules
 from labctl.cni_plugin.wiring import HOST, POD
 from labctl.core.diff import Change, diff
+from labctl.core.iptables import FirewallRule, rule
+from labctl.core.iptables_save import parse_save
 from labctl.core.resources import Interface, Link, Plan
 from labctl.errors import KernelError, LabError
 from labctl.kernel.apply.builder import Builder
@@ -143,7 +145,7 @@ def add_rules(wanted: Iterable[ContainerRules]) -> None:
         chains, there = _read_table(rules.table)
         lines = [f":{name} - [0:0]" for name in (*rules.chains, *rules.shared_chains) if name not in chains]
         for verb, some in (("-I", rules.inserts), ("-A", rules.appends)):
-            lines += [f"{verb} {name} {text}" for name, text in some if _rule_args(name, text) not in there]
+            lines += [f"{verb} {name} {text}" for name, text in some if (name, rule(text)) not in there]
         _restore(rules.table, lines)
 
 
@@ -153,7 +155,7 @@ def missing_rules(wanted: Iterable[ContainerRules]) -> list[str]:
     for rules in wanted:
         _, there = _read_table(rules.table)
         for name, text in (*rules.inserts, *rules.appends):
-            if _rule_args(name, text) not in there:
+            if (name, rule(text)) not in there:
                 missing.append(f"iptables -t {rules.table} -A {name} {text}")
     return missing
 
@@ -165,18 +167,18 @@ def remove_rules(wanted: Iterable[ContainerRules]) -> None:
         return  # who cannot write rules has written none
     for rules in wanted:
         chains, there = _read_table(rules.table)
-        tails = {_rule_args(name, text) for name, text in rules.appends if name not in rules.chains}
-        drop, gone = {words for words in there if words in tails}, []
+        tails = {(name, rule(text)) for name, text in rules.appends if name not in rules.chains}
+        drop, gone = tails.intersection(there), []
         for chain in chains.intersection(rules.chains):
-            into = {words for words in there if words[0] != chain and chain in words}
-            gone += [chain] if into <= drop else []
-        lines = [f"-D {_line(words)}" for words in sorted(drop)]
+            jumps = {(name, one) for name, one in there if name != chain and one.target == chain}
+            gone += [chain] if jumps <= drop else []
+        lines = [f"-D {name} {one}" for name, one in there if (name, one) in drop]
         _restore(rules.table, [*lines, *(f"-F {name}" for name in gone), *(f"-X {name}" for name in gone)])
 
 
-def table_rules(table: str) -> list[tuple[str, ...]]:
-    """The rules of a table as words: the chain, then the rule. None where no rules can be written."""
-    return [] if missing_programs() else sorted(_read_table(table)[1])
+def table_rules(table: str) -> tuple[tuple[str, FirewallRule], ...]:
+    """The rules of a table, each with its chain's name. None where no rules can be written."""
+    return () if missing_programs() else tuple(_read_table(table)[1])
 
 
 def unsupported_link_kinds(kinds: Iterable[str]) -> list[str]:
@@ -215,20 +217,11 @@ def has_ipv6() -> bool:
     return os.path.isdir("/proc/sys/net/ipv6")
 
 
-def _read_table(table: str) -> tuple[set[str], set[tuple[str, ...]]]:
-    """The chains of a table, and its rules as words behind their chain's name."""
-    lines = _run(["iptables-save", "-t", table]).splitlines()
-    chains = {line[1:].split()[0] for line in lines if line.startswith(":")}
-    return chains, {tuple(shlex.split(line)[1:]) for line in lines if line.startswith("-A ")}
-
-
-def _rule_args(chain: str, text: str) -> tuple[str, ...]:
-    return (chain, *shlex.split(text))
-
-
-def _line(words: tuple[str, ...]) -> str:
-    """Words as a line of iptables-restore, whose only quotes are double ones."""
-    return " ".join('"' + word.replace('"', '\\"') + '"' if set(word) & set(' "') else word for word in words)
+def _read_table(table: str) -> tuple[set[str], dict[tuple[str, FirewallRule], None]]:
+    """The chains of a table, and its rules, each once and with its chain's name, in their order."""
+    chains = [one.chain for one in parse_save(HOST, "ip", _run(["iptables-save", "-t", table]))]
+    rules = dict.fromkeys((chain.name, one) for chain in chains for one in chain.rules)
+    return {chain.name for chain in chains}, rules
 
 
 def _restore(table: str, lines: list[str]) -> None:

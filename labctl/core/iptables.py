@@ -81,7 +81,7 @@ class FirewallRule:
 
     @classmethod
     def from_text(cls, text: str) -> FirewallRule:
-        """The rule that `str` made this text of; also one in the text of iptables-save. `rule` reads other spellings."""
+        """The rule in a text that `str` or iptables-save made. `rule` reads other spellings, too."""
         return cls(tuple(split_words(text)))
 
     @property

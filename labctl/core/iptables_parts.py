@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 HEAD_FLAGS = ("-s", "-d", "-i", "-o", "-p", "-f")  # what iptables-save prints first, in this order
 BRIDGE_HEAD_FLAGS = ("-p", "-s", "-d", "-i", "--logical-in", "-o", "--logical-out")  # and ebtables-save
@@ -89,6 +90,11 @@ def head_options(args: Sequence[str]) -> Iterator[RuleOption]:
         start = end
 
 
+def head_length(args: Sequence[str]) -> int:
+    """How many of a rule's words are before its first match or target."""
+    return max((end for _, end in _head_flags(args)), default=0)
+
+
 def protocol_position(args: Sequence[str]) -> int | None:
     """Where the protocol is in a rule's words (the value of -p); None for a rule without one."""
     if "-p" in args:  # fast: this is called for every rule that is read or written
@@ -100,11 +106,11 @@ def protocol_position(args: Sequence[str]) -> int | None:
 
 def split_parts(args: tuple[str, ...]) -> tuple[RulePart, ...]:
     """The matches and the target in a rule's words, in order: all words after the head."""
-    head = max((end for _, end in _head_flags(args)), default=0)
+    head = head_length(args)
     borders = part_positions(args)
     if head < (borders[0] if borders else len(args)):
         borders.insert(0, head)
-    return tuple(RulePart(args[start:end]) for start, end in zip(borders, [*borders[1:], len(args)], strict=True))
+    return tuple(RulePart(args[start:end]) for start, end in pairwise((*borders, len(args))))
 
 
 def _head_flags(args: Sequence[str]) -> Iterator[tuple[int, int]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
@@ -135,7 +134,7 @@ def _interface(text: str) -> Interface:
 
 
 def _rules(lines: list[str]) -> tuple[FirewallRule, ...]:
-    return tuple(FirewallRule(tuple(shlex.split(line))) for line in lines)
+    return tuple(FirewallRule.from_text(line) for line in lines)
 
 
 def _pairs(pairs: list[list[str]]) -> tuple[tuple[str, str], ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from labctl.core.iptables import BUILTIN
+from labctl.core.iptables import BUILTIN, FirewallRule
 from labctl.core.iptables import rule as firewall_rule
 from labctl.core.resources import (
     Address,
@@ -195,7 +195,7 @@ class _RawParser:
         for row in body["rules"].value if "rules" in body else ():
             try:
                 item = firewall_rule(row.value, ns_and_family.dev)
-                _refuse_commands(item.args)
+                _refuse_commands(item)
                 rules.append(item)
             except (ValueError, InvalidValue) as error:
                 self.reader.add_problem(
@@ -210,7 +210,8 @@ def _sysctl_path(name: str) -> str:
     return name.translate(str.maketrans("./", "/."))
 
 
-def _refuse_commands(args: tuple[str, ...]) -> None:
-    for word in args:
-        if word in _COMMANDS:
-            raise InvalidValue(f"{word} is a command of iptables, not part of a rule")
+def _refuse_commands(rule: FirewallRule) -> None:
+    for part in rule.parts:
+        for word in (part.name, *(option.flag for option in part.options)):
+            if word in _COMMANDS:
+                raise InvalidValue(f"{word} is a command of iptables, not part of a rule")

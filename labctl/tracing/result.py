@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from labctl.core.iptables import CHAIN_TOOLS
+from labctl.core.iptables import CHAIN_TOOLS, FirewallRule
 from labctl.core.observations import RouteLookup
 from labctl.core.resources import IP
 from labctl.tracing.evidence import CounterIncrease, Evidence, PacketObservation, RuleHit
@@ -78,20 +78,15 @@ def endpoint_text(ip: IP, port: int | None) -> str:
 
 
 def rule_text(hit: RuleHit | CounterIncrease) -> str:
-    """A rule with its place: `nat/POSTROUTING rule 1: -o eth0 -j MASQUERADE`."""
+    """A rule with its place, without comments: `nat/POSTROUTING rule 1: -o eth0 -j MASQUERADE`."""
     tool = "" if hit.family == "ip" else f"{TOOLS.get(hit.family, hit.family)} "
     policy = hit.kind == "policy" if isinstance(hit, RuleHit) else hit.number == 0
     if policy:
         return f"{tool}{hit.table}/{hit.chain} policy {hit.target or '?'}"
-    text = without_comment(hit.rule) if hit.rule else "(its text could not be read)"
+    text = "(its text could not be read)"
+    if hit.rule:
+        text = str(FirewallRule.from_text(hit.rule).without_match("comment"))  # a comment does not affect packets
     return f"{tool}{hit.table}/{hit.chain} rule {hit.number}: {text}"
-
-
-def without_comment(rule: str) -> str:
-    """A rule's text without `-m comment --comment ...`, which does not affect packets."""
-    import re
-
-    return re.sub(r'-m comment --comment ("(?:[^"\\]|\\.)*"|\S+) ?', "", rule).strip()
 
 
 def route_get_command(lookup: RouteLookup) -> str:

@@ -1,9 +1,9 @@
 """Legacy IPv4 rules through python-iptables: read in the form of iptables-save, and written without a fork.
 
-What this module cannot do is left to the caller, which then uses the tools: `read` returns None, `write` returns the
-edits that it did not make. The library keeps one table per name for the whole process, bound to the namespace in which
-it was opened. So here every table is opened anew, closed, and removed from the library's cache, under a lock. IPv6 does
-not use the library: the two families in one process break each other's extensions.
+What this module cannot do is left to the caller, which then uses the tools: `read_tables` returns None, `write` returns
+the edits that it did not make. The library keeps one table per name for the whole process, bound to the namespace in
+which it was opened. So here every table is opened anew, closed, and removed from the library's cache, under a lock.
+IPv6 does not use the library: the two families in one process break each other's extensions.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _apply_edit(iptc: Any, table: Any, edit: TableEdit) -> None:
             table.set_policy(chain.name, "ACCEPT")
     for chain in edit.chains_to_write:
         for rule in chain.rules:
-            table.append_entry(chain.name, build(iptc, table, rule.args))
+            table.append_entry(chain.name, build(iptc, table, rule))
     for chain in edit.chains_to_delete:
         if not is_builtin(chain):
             table.delete_chain(chain.name)

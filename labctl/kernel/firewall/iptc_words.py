@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from labctl.core.iptables_forms import protocol
 from labctl.core.iptables import split_words
+from labctl.core.iptables_forms import protocol
 
 _IPV4 = 2
 _FRAGMENT, _GOTO = 0x01, 0x02  # flags of struct ipt_ip
@@ -70,7 +70,7 @@ class RuleFormatter:
         self._target = ctypes.POINTER(iptc.xtables.xt_entry_target)
 
     def rule_args(self, entry: Any) -> Iterator[str]:
-        """The words of one rule; `entry` is a pointer into the table. Raises Unspeakable."""
+        """The words of one rule; `entry` is a pointer into the table. Raises UnsupportedRule."""
         rule = entry.contents
         yield from _head(rule.ip)
         base, at = ctypes.addressof(rule), self._first
@@ -92,8 +92,8 @@ class RuleFormatter:
             yield name.decode()
 
     def _extension(self, found: Any, header: Any, ip: Any, pointer: Any) -> Iterator[str]:
-        """The name and options of one match or target. Raises Unspeakable if the library does not have the revision of
-        the rule."""
+        """The name and options of one match or target. Raises UnsupportedRule if the library does not have the
+        revision of the rule."""
         name = header.user.name
         if not found or found[0].revision != header.user.revision:
             raise UnsupportedRule(f"{name.decode()} has a revision that this library does not know")

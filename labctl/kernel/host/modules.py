@@ -162,8 +162,8 @@ def _extensions(rule: FirewallRule, chain: Chain, chain_names: set[tuple[str, st
 
 
 def _bridge_extensions(rule: FirewallRule) -> Iterator[str]:
-    for word in rule.args:
-        if word.startswith("--") and (kind := word[2:].split("-")[0]) in ("arp", "ip", "ip6"):
+    for option in (option for part in rule.parts for option in part.options):
+        if (kind := option.flag[2:].split("-")[0]) in ("arp", "ip", "ip6"):
             yield f"ebt_{kind}"
     if rule.target in ("arpreply", "snat", "dnat", "redirect", "mark"):
         yield f"ebt_{rule.target}"

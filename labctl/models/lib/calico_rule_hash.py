@@ -15,6 +15,7 @@ from functools import lru_cache
 from hashlib import sha224
 
 from labctl.core.iptables import FirewallRule
+from labctl.core.iptables_parts import head_length
 from labctl.models.lib import primitives
 
 HASH_LENGTH = 16
@@ -48,7 +49,7 @@ def with_hash_comments(chain: str, rules: Iterable[str]) -> Iterator[FirewallRul
         digest = sha224(digest + f"-A {chain} HASH {felix_spelling(text)}".encode()).digest()
         mark = urlsafe_b64encode(digest).decode()[:HASH_LENGTH]
         words = primitives.parse_rule(text).args
-        at = next((place for place, word in enumerate(words) if word in ("-m", "-j", "-g")), len(words))
+        at = head_length(words)
         yield FirewallRule((*words[:at], "-m", "comment", "--comment", f"cali:{mark}", *words[at:]))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labctl.core.iptables import LEGACY_FAMILIES
+from labctl.core.iptables import LEGACY_FAMILIES, FirewallRule
 from labctl.tracing.evidence import CounterIncrease, RuleHit
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_text
@@ -96,9 +96,8 @@ def _bridge_nf_note(loss_point: LossPoint, one: RuleHit | CounterIncrease) -> li
 
 def _source_note(loss_point: LossPoint, one: RuleHit | CounterIncrease) -> list[Note]:
     """The rule matches the source, which nothing on the path has translated."""
-    rule = one.rule.split()
     if (
-        "-s" not in rule
+        FirewallRule.from_text(one.rule).option("-s") is None
         or loss_point.last_observation is None
         or loss_point.role != "request"
         or len(loss_point.hops) < 2
