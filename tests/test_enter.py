@@ -153,13 +153,13 @@ def test_a_machine_without_legacy_iptables_can_be_entered_all_the_same(
     lab: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from labctl.errors import MissingError
-    from labctl.kernel.firewall import chains
+    from labctl.kernel.firewall import commands
     from labctl.kernel.node_exec import exec
 
     def refuse(directory: Path, backend: str) -> Path:
         raise MissingError("iptables-legacy is not here")
 
-    monkeypatch.setattr(chains, "make_tool_directory", refuse)
+    monkeypatch.setattr(commands, "make_tool_directory", refuse)
 
     assert exec.run("tiny", "a", ["sh", "-c", "exit 5"]) == 5
     assert "iptables-legacy is not here" in capfd.readouterr().err

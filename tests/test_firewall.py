@@ -24,6 +24,7 @@ from labctl.errors import KernelError, MissingError
 from labctl.kernel.firewall import chains as firewall
 from labctl.kernel.firewall import commands, iptc_legacy, tools
 from labctl.kernel.firewall.iptc_import import _option_entry_bytes
+from labctl.kernel.firewall.kernel_spelling import kernel_spelling
 from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
 
 pytestmark = [pytest.mark.root, pytest.mark.kernel, kernels.LEGACY]
@@ -432,7 +433,7 @@ def test_what_xtables_makes_of_other_spellings() -> None:
     odd = Chain("n", "mangle", "ODD", odd.rules)
     mine = Chain("n", "mangle", "MINE")
     other = Chain("m", "mangle", "ODD", (rule("-p udp -m udp --dport domain"),))
-    found = firewall.kernel_spelling([odd, mine, other])
+    found = kernel_spelling([odd, mine, other])
     assert [str(one) for one in found[odd.key].rules] == [
         "-p tcp -m tcp --dport 80 -j MINE",
         "-j CONNMARK --save-mark --nfmask 0xffffffff --ctmask 0xffffffff",
@@ -445,8 +446,8 @@ def test_what_xtables_makes_of_other_spellings() -> None:
 
 def test_a_persons_iptables_shows_the_labs_rules(fresh: Run, tmp_path: Path) -> None:
     fresh(firewall.write, "n", made(chains("nat", ["-j MASQUERADE"])))
-    folder = firewall.make_tool_directory(tmp_path / "bin")
-    assert firewall.make_tool_directory(tmp_path / "bin") == folder
+    folder = commands.make_tool_directory(tmp_path / "bin")
+    assert commands.make_tool_directory(tmp_path / "bin") == folder
     path = f"PATH={folder}:$PATH:/usr/sbin:/sbin"
     assert "-A FORMS -j MASQUERADE" in fresh(shell, f"{path} iptables -t nat -S")
     assert "-A FORMS -j MASQUERADE" in fresh(shell, f"{path} iptables-save")

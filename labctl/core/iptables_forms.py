@@ -1,10 +1,12 @@
 """The printed forms of options that iptables and ebtables accept in several spellings; tests compare with the tools.
 
-Only the forms that the sources of real systems use; anything else stays as it is written, and `labctl.kernel` can ask
-the tools themselves (`firewall.canonical`).
+Only the forms that the sources of real systems use; anything else stays as it is written, and the tools themselves can
+be asked (`labctl.kernel.firewall.kernel_spelling`).
 """
 
 from __future__ import annotations
+
+from labctl.core.iptables_parts import split_options
 
 # a spelling of an option -> what iptables-save prints for it
 ALIASES = {
@@ -96,12 +98,7 @@ def normalize_bridge_part(part: list[str]) -> list[str]:
 
 def _bridge_target(words: list[str]) -> list[str]:
     order = _BRIDGE_TARGETS[words[1]]
-    given: dict[str, list[str]] = {}
-    for word in words[2:]:
-        if word.startswith("--"):
-            given[word] = []
-        elif given:
-            given[list(given)[-1]].append(word)
+    given = {option.flag: list(option.args[1:]) for option in split_options(words[2:])}
     if not set(given) <= set(order):
         return words  # an option that this table does not have: leave the rule as it is written
     for name, value in _PRINTED_DEFAULTS.items():
@@ -173,12 +170,5 @@ def _replace(options: list[str], names: tuple[str, ...], shape: object) -> list[
 
 
 def _sort_options(options: list[str]) -> list[str]:
-    groups: list[list[str]] = []
-    for position, word in enumerate(options):
-        negates = word == "!" or (word.startswith("--") and options[position - 1 : position] != ["!"])
-        if negates or not groups:
-            groups.append([word])
-        else:
-            groups[-1].append(word)
-    groups.sort(key=lambda group: _ORDER.index(group[1] if group[0] == "!" else group[0]))
-    return [word for group in groups for word in group]
+    in_order = sorted(split_options(options), key=lambda option: _ORDER.index(option.flag))
+    return [word for option in in_order for word in option.args]

@@ -62,7 +62,7 @@ class RulePart:
     @property
     def options(self) -> tuple[RuleOption, ...]:
         """The options in order."""
-        return tuple(RuleOption(words) for words in _split_options(self.args[2 if self.flag else 0 :]))
+        return tuple(split_options(self.args[2 if self.flag else 0 :]))
 
 
 def part_positions(args: Sequence[str]) -> list[int]:
@@ -77,8 +77,8 @@ def part_positions(args: Sequence[str]) -> list[int]:
 def target_position(args: Sequence[str]) -> int | None:
     """Where the target begins in a rule's words (-j or -g); None for a rule without one."""
     for flag in ("-j", "-g"):  # fast: the word before it is usually not a flag, so it is not a value
-        if flag in args and args[(position := args.index(flag)) - 1] not in _MAY_PRECEDE_A_VALUE:
-            return position if position + 1 < len(args) else None
+        if flag in args[:-1] and args[(position := args.index(flag)) - 1] not in _MAY_PRECEDE_A_VALUE:
+            return position
     return next((position for position in part_positions(args) if args[position] != "-m"), None)
 
 
@@ -88,6 +88,22 @@ def head_options(args: Sequence[str]) -> Iterator[RuleOption]:
     for _, end in _head_flags(args):
         yield RuleOption(tuple(args[start:end]))
         start = end
+
+
+def split_options(args: Sequence[str]) -> Iterator[RuleOption]:
+    """The options of one match or target: each flag with its ! and its values."""
+    group: list[str] = []
+    words = enumerate(args, 1)
+    for following, word in words:
+        negates = word == "!" and following < len(args) and args[following].startswith("-")
+        if (negates or word.startswith("-")) and group and group != ["!"]:
+            yield RuleOption(tuple(group))
+            group = []
+        group.append(word)
+        if word in FREE_TEXT_OPTIONS and following < len(args):
+            group.append(next(words)[1])
+    if group:
+        yield RuleOption(tuple(group))
 
 
 def head_length(args: Sequence[str]) -> int:
@@ -124,22 +140,6 @@ def _head_flags(args: Sequence[str]) -> Iterator[tuple[int, int]]:
         if args[flag] != "-f":
             position += 1 + (position < len(args) and args[position] == "!")  # ebtables: -i ! eth0
         yield flag, position
-
-
-def _split_options(args: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """The words of a part's options, one group for each flag with its ! and its values."""
-    group: list[str] = []
-    words = enumerate(args, 1)
-    for following, word in words:
-        negates = word == "!" and following < len(args) and args[following].startswith("-")
-        if (negates or word.startswith("-")) and group and group != ["!"]:
-            yield tuple(group)
-            group = []
-        group.append(word)
-        if word in FREE_TEXT_OPTIONS and following < len(args):
-            group.append(next(words)[1])
-    if group:
-        yield tuple(group)
 
 
 def _walk_part_positions(args: Sequence[str]) -> list[int]:

@@ -14,6 +14,7 @@ from labctl.kernel.apply.builder import Builder
 from labctl.kernel.cni import attachment_records
 from labctl.kernel.firewall import backend as backends
 from labctl.kernel.firewall import chains as firewall
+from labctl.kernel.firewall.kernel_spelling import kernel_spelling
 from labctl.kernel.host import lab_state, paths
 from labctl.kernel.host.signals import ignore_signals
 from labctl.kernel.namespaces import lab_namespaces, occupants
@@ -73,9 +74,9 @@ class KernelLab:
         self.thread.run(None, self._apply, changes)
 
     def kernel_spelling(self, plan: Plan) -> Plan:
-        """The plan with its firewall rules in the spelling of this machine's xtables."""
+        """The plan with its firewall rules in the spelling of this machine's kernel and tools."""
         sets = [item for item in plan if isinstance(item, IpSet)]
-        spelled = firewall.kernel_spelling([item for item in plan if isinstance(item, Chain)], sets, self.backend)
+        spelled = kernel_spelling([item for item in plan if isinstance(item, Chain)], sets, self.backend)
         return tuple(spelled.get(item.key, item) if isinstance(item, Chain) else item for item in plan)
 
     def destroy(self) -> tuple[str, ...]:

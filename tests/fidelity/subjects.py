@@ -21,7 +21,7 @@ import pytest
 
 from labctl.core.iptables import Backend
 from labctl.kernel.firewall import backend as backends
-from labctl.kernel.firewall import chains
+from labctl.kernel.firewall import commands
 from labctl.kernel.host import paths
 from labctl.kernel.namespaces.thread import MS_BIND, mount
 
@@ -91,7 +91,7 @@ class Cni:
 
     def __init__(self, lab: str, node: str, work: Path, *folders: Path, backend: Backend = BACKEND) -> None:
         self.lab, self.node, self.work, self.folders = lab, node, work, folders
-        self.path = f"{chains.make_tool_directory(work / 'bin', backend)}:{os.environ['PATH']}"
+        self.path = f"{commands.make_tool_directory(work / 'bin', backend)}:{os.environ['PATH']}"
 
     def add(self, pod: str, plugins: list[dict[str, Any]], runtime: dict[str, Any] | None = None) -> dict[str, Any]:
         """Wire one pod by a chain of plugins; the result of the last."""
@@ -187,7 +187,7 @@ class Docker:
         self.lab, self.work, self.group = lab, work, f"labctl-fidelity-{os.getpid()}"
         self.env = {
             **os.environ,
-            "PATH": f"{chains.make_tool_directory(work.parent / 'tools', BACKEND)}:{path}",
+            "PATH": f"{commands.make_tool_directory(work.parent / 'tools', BACKEND)}:{path}",
             "WORK": str(work),
             "GROUP": self.group,
             "MORE": more,

@@ -15,7 +15,7 @@ from labctl.cni.conflist import NetworkConfigList
 from labctl.cni.spec import MEANING, DecodeError, Error, read_error, read_versions
 from labctl.cni_runtime.invocation import REFERENCE, PluginCall, version_call
 from labctl.errors import KernelError, LabError, MissingError
-from labctl.kernel.firewall import backend, chains
+from labctl.kernel.firewall import backend, commands
 from labctl.kernel.host import lab_state, paths
 from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
 
@@ -119,7 +119,7 @@ class Plugins:
     def _tools(self) -> dict[str, str]:
         folder = lab_state.directory(self.lab)
         try:
-            own = f"{chains.make_tool_directory(folder / 'bin', self._backend)}:" if folder.is_dir() else ""
+            own = f"{commands.make_tool_directory(folder / 'bin', self._backend)}:" if folder.is_dir() else ""
         except MissingError:
             own = ""
         return {"PATH": own + DEFAULT_PATH, "XTABLES_LOCKFILE": str(folder / "xtables.lock")}

@@ -1,4 +1,4 @@
-"""The programs of each firewall backend: find them and run them."""
+"""The programs of each firewall backend: find them, run them, and put them at the front of PATH."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from labctl.core.iptables_save import RestoreScript
 from labctl.errors import MissingError
 
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+_TOOL_NAMES = tuple(f"{name}{verb}" for name in ("iptables", "ip6tables") for verb in ("", "-save", "-restore"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +107,19 @@ def run(command: list[str], text: str | None = None, lock: Path | None = None) -
         close_fds=False,
         check=False,
     )
+
+
+def make_tool_directory(directory: Path | str, backend: Backend = "legacy") -> Path:
+    """Create a directory for the front of PATH in which `iptables` is the variant of the lab's backend.
+
+    Returns the directory; a second call is harmless. ebtables stays the system's. Raises MissingError, OSError.
+    """
+    multi = os.path.realpath(find(f"iptables-{backend}"))
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in _TOOL_NAMES:
+        link = directory / name
+        if not link.is_symlink() or os.readlink(link) != multi:
+            link.unlink(missing_ok=True)
+            link.symlink_to(multi)
+    return directory

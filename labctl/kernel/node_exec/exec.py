@@ -88,7 +88,7 @@ def _tools(lab: str, directory: str) -> str:
 
     from labctl.errors import MissingError
     from labctl.kernel.firewall.backend import backend_of
-    from labctl.kernel.firewall.chains import make_tool_directory
+    from labctl.kernel.firewall.commands import make_tool_directory
 
     try:
         return str(make_tool_directory(Path(directory), backend_of(lab)))

@@ -87,6 +87,7 @@ def _digest(text: str) -> str:
 
 def _with_digest(chain: str, arguments: tuple[str, ...]) -> str:
     """A rule with a comment that ends with a digest of the rule, by which kube-router finds it again."""
+    # the digest is of the words in kube-router's order, so they are not a FirewallRule yet
     digest = _digest(chain + "".join(arguments))
     marked = [arguments[0]]
     for before, word in pairwise(arguments):

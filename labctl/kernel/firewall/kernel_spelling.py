@@ -1,0 +1,49 @@
+"""The spelling in which the kernel's tools print rules, found by asking them.
+
+A rule has many spellings, and only one of them is printed. labctl's own parser knows the forms that real systems use
+(`labctl.core.iptables_forms`); a scenario may contain any other. So when a lab seems to differ from its plan, the
+wanted chains are written into a namespace that is thrown away, and what is read back there is what the lab should have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from labctl.core.diff import Change
+from labctl.core.iptables import Backend
+from labctl.core.resources import Chain, IpSet
+from labctl.kernel.firewall.chains import read_chains, write
+from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
+from labctl.kernel.netlink import ipset
+
+
+def kernel_spelling(
+    chains: Iterable[Chain], sets: Iterable[IpSet] = (), backend: Backend = "legacy"
+) -> dict[tuple[Any, ...], Chain]:
+    """The chains in the spelling of the tools, by key.
+
+    Give all chains of a namespace together, since rules jump from one to the other, and the sets that they match.
+    Raises KernelError for a rule that is not valid.
+    """
+    wanted: dict[str, list[Chain]] = {}
+    for chain in chains:
+        wanted.setdefault(chain.ns, []).append(chain)
+    empty_sets = [replace(one, members=()) for one in sets]
+    printed: dict[tuple[Any, ...], Chain] = {}
+    for ns, here in wanted.items():
+        with NetnsThread() as inside:
+            sets_here = [one for one in empty_sets if one.ns == ns]
+            for chain in inside.run(None, _write_and_read, ns, here, sets_here, backend):
+                printed[chain.key] = chain
+    return {chain.key: printed[chain.key] for here in wanted.values() for chain in here if chain.key in printed}
+
+
+def _write_and_read(ns: str, chains: list[Chain], sets: list[IpSet], backend: Backend) -> tuple[Chain, ...]:
+    """In a new namespace, which ends with this thread: write the chains, and read all there are."""
+    unshare(CLONE_NEWNET)
+    if sets:
+        ipset.write(ns, [Change(one, None) for one in sets])
+    write(ns, [Change(chain, None) for chain in chains], None, backend)
+    return read_chains(ns, chains, backend)
