@@ -76,8 +76,11 @@ def part_positions(args: Sequence[str]) -> list[int]:
 
 def target_position(args: Sequence[str]) -> int | None:
     """Where the target begins in a rule's words (-j or -g); None for a rule without one."""
-    for flag in ("-j", "-g"):  # fast: the word before it is usually not a flag, so it is not a value
-        if flag in args[:-1] and args[(position := args.index(flag)) - 1] not in _MAY_PRECEDE_A_VALUE:
+    for flag in ("-j", "-g"):
+        if flag in args[:-1]:
+            position = args.index(flag)
+            if args[position - 1] in _MAY_PRECEDE_A_VALUE:  # rare: then look which words are values
+                break
             return position
     return next((position for position in part_positions(args) if args[position] != "-m"), None)
 
