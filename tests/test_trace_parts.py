@@ -226,7 +226,7 @@ def test_reports_of_nft_rules_are_read_in_a_user_namespace_too(monkeypatch: pyte
 
     log = nft_trace.NftLog("labctl-lab-1")
 
-    assert (socket.SO_RCVBUF, nft_trace.RCVBUF_BYTES) in log._socket.options  # type: ignore[attr-defined]
+    assert (socket.SO_RCVBUF, nft_trace.RCVBUF_BYTES) in log._socket._socket.options  # type: ignore[attr-defined]
 
 
 def test_evidence_of_another_shape_is_refused() -> None:

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 
 from labctl.core.observations import Flow
 from labctl.core.resources import IP
-from labctl.kernel.netlink.rtnetlink import attributes, iter_messages
+from labctl.kernel.netlink.nfnetlink import NFNL_SUBSYS_CTNETLINK, NfnetlinkSocket, nfgenmsg
+from labctl.kernel.netlink.rtnetlink import attributes
 
-_NEW, _GET = 1 << 8, 1 << 8 | 1  # subsystem ctnetlink
-_REQUEST_DUMP = 0x301
-_DONE, _ERROR = 3, 2
+_GET = NFNL_SUBSYS_CTNETLINK << 8 | 1
 _STATES = {1: "SYN_SENT", 2: "SYN_RECV", 3: "ESTABLISHED", 7: "TIME_WAIT", 8: "CLOSE"}
 IPS_SEEN_REPLY = 2  # IPS_SEEN_REPLY
 
@@ -26,18 +25,12 @@ def flows(node: str, version: int) -> tuple[Flow, ...]:
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     found: list[Flow] = []
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 12) as sock:
-            sock.settimeout(1)
-            body = struct.pack("!BBH", family, 0, 0)
-            sock.send(struct.pack("=IHHII", 16 + len(body), _GET, _REQUEST_DUMP, 1, 0) + body)
-            while True:
-                data = sock.recv(1 << 18)
-                for kind, _, _, start, end in iter_messages(data):
-                    if kind in (_DONE, _ERROR):
-                        return tuple(found)
-                    found += _flow(node, data, start + 4, end)
+        with NfnetlinkSocket(timeout_s=1) as sock:
+            for data, start, end in sock.dump(_GET, nfgenmsg(family)):
+                found += _flow(node, data, start + 4, end)
     except OSError:
-        return tuple(found)
+        pass  # what was read until then
+    return tuple(found)
 
 
 def _flow(node: str, data: bytes, start: int, end: int) -> Iterator[Flow]:

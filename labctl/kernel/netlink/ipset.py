@@ -1,7 +1,7 @@
 """Read, create and change the IP sets of a namespace over netfilter's netlink, in pyroute2's encoding.
 
-`read` and `write` act on the namespace of the calling thread; no program is started. Sets are created before the rules
-that match them and removed after those rules, because the kernel refuses to remove a set that is in use.
+`read_sets` and `write` act on the namespace of the calling thread; no program is started. Sets are created before the
+rules that match them and removed after those rules, because the kernel refuses to remove a set that is in use.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from typing import Any
 from labctl.core.diff import Change
 from labctl.core.resources import IpSet
 from labctl.errors import KernelError
-from labctl.kernel.netlink.encoding import message_class
-from labctl.kernel.netlink.rtnetlink import attribute_text, attributes, iter_messages
+from labctl.kernel.netlink.encoding import CREATE, EXCL, message_class
+from labctl.kernel.netlink.nfnetlink import HEADER_BYTES, NFNL_SUBSYS_IPSET, NfnetlinkSocket
+from labctl.kernel.netlink.rtnetlink import attribute_text, attributes
 
-_NETLINK_NETFILTER, _SUBSYSTEM, _PROTOCOL = 12, 6, 6
-_CREATE, _DESTROY, _LIST, _ADD, _DEL = 2, 3, 7, 9, 10
-_REQUEST, _ACK, _DUMP, _EXCL, _CREATED = 0x1, 0x4, 0x300, 0x200, 0x400
-_ERROR, _DONE = 2, 3
+_PROTOCOL = 6
+_CREATE, _DESTROY, _LIST, _ADD, _DEL = (NFNL_SUBSYS_IPSET << 8 | number for number in (2, 3, 7, 9, 10))
 _SETNAME, _TYPENAME, _ADT, _DATA, _IP, _CIDR = 2, 3, 8, 7, 1, 3
 _MAXELEM = {"hash:net": 1048576, "hash:ip": 1048576}
 _ERRORS = {4097: "another protocol version", 4098: "no such set type", 4101: "a set of that name exists already",
@@ -38,9 +37,8 @@ def read_sets(ns: str) -> tuple[IpSet, ...]:
         return ()
     members: dict[str, tuple[str, list[str]]] = {}
     try:
-        with _socket() as asking:
-            asking.send(_message(_LIST, _REQUEST | _DUMP, 1, []))
-            for data, start, end in _answers(asking):
+        with NfnetlinkSocket() as sock:
+            for data, start, end in sock.dump(_LIST, _body([])):
                 found = attributes(data, start + 4, end)
                 if _SETNAME in found:
                     name = attribute_text(data, found[_SETNAME])
@@ -54,29 +52,29 @@ def read_sets(ns: str) -> tuple[IpSet, ...]:
 
 def write(ns: str, changes: Iterable[Change]) -> None:
     """Create sets and change their members. Removals and changes of other objects are ignored. Raises KernelError."""
-    with _socket() as asking:
+    with NfnetlinkSocket() as sock:
         for change in changes:
             want, have = change.want, change.have
             if not isinstance(want, IpSet):
                 continue
             old = have if isinstance(have, IpSet) else None
             if old is not None and old.kind != want.kind:
-                _do(asking, ns, old, _DESTROY, [])
+                _do(sock, ns, old, _DESTROY, [])
                 old = None
             if old is None:
-                _do(asking, ns, want, _CREATE, _creation(want))
+                _do(sock, ns, want, _CREATE, _creation(want))
             before = set(old.members) if old is not None else set()
             for verb, those in ((_ADD, set(want.members) - before), (_DEL, before - set(want.members))):
                 for member in sorted(those):
-                    _do(asking, ns, want, verb, [("IPSET_ATTR_DATA", {"attrs": _member(member, want.kind)})])
+                    _do(sock, ns, want, verb, [("IPSET_ATTR_DATA", {"attrs": _member(member, want.kind)})])
 
 
 def remove(ns: str, changes: Iterable[Change]) -> None:
     """Destroy the sets that the changes remove. Raises KernelError for a set that rules still use."""
-    with _socket() as asking:
+    with NfnetlinkSocket() as sock:
         for change in changes:
             if change.want is None and isinstance(change.have, IpSet):
-                _do(asking, ns, change.have, _DESTROY, [])
+                _do(sock, ns, change.have, _DESTROY, [])
 
 
 def _creation(one: IpSet) -> list[tuple[str, Any]]:
@@ -109,41 +107,24 @@ def _members(data: bytes, start: int, end: int, kind: str) -> Iterator[str]:
         start += (length + 3) & ~3
 
 
-def _do(sock: socket.socket, ns: str, one: IpSet, command: int, attrs: list[tuple[str, Any]]) -> None:
-    flags = _REQUEST | _ACK | (_EXCL | _CREATED if command == _CREATE else 0)
-    sock.send(_message(command, flags, 1, [("IPSET_ATTR_SETNAME", one.name), *attrs]))
-    data = sock.recv(1 << 16)
-    for kind, _, _, start, _ in iter_messages(data):
-        code = -struct.unpack_from("=i", data, start)[0] if kind == _ERROR else 0
-        if code:
-            verb = {_CREATE: "add", _DESTROY: "remove"}.get(command, "change")
-            why = _ERRORS.get(code) or os.strerror(code)
-            raise KernelError(f"cannot {verb} ipset {one.name} ({one.kind}) in {ns}: {why}", errno=code)
+def _do(sock: NfnetlinkSocket, ns: str, one: IpSet, command: int, attrs: list[tuple[str, Any]]) -> None:
+    body = _body([("IPSET_ATTR_SETNAME", one.name), *attrs])
+    code = sock.request(command, body, EXCL | CREATE if command == _CREATE else 0)
+    if code:
+        verb = {_CREATE: "add", _DESTROY: "remove"}.get(command, "change")
+        why = _ERRORS.get(code) or os.strerror(code)
+        raise KernelError(f"cannot {verb} ipset {one.name} ({one.kind}) in {ns}: {why}", errno=code)
 
 
-def _message(command: int, flags: int, sequence: int, attrs: list[tuple[str, Any]]) -> bytes:
+def _body(attrs: list[tuple[str, Any]]) -> bytes:
+    """The body of a message: pyroute2 encodes the whole message, and the socket makes the header."""
     message = _class()()
     message["nfgen_family"], message["version"], message["res_id"] = int(socket.AF_INET), 0, 0
-    message["header"]["type"] = _SUBSYSTEM << 8 | command
-    message["header"]["flags"], message["header"]["sequence_number"] = flags, sequence
     message["attrs"] = [("IPSET_ATTR_PROTOCOL", _PROTOCOL), *attrs]
     message.encode()
-    return bytes(message.data)
+    return bytes(message.data)[HEADER_BYTES:]
 
 
 def _class() -> Any:
     message_class("rtmsg")  # after this, pyroute2's message modules can be imported without all of pyroute2
     return importlib.import_module("pyroute2.netlink.nfnetlink.ipset").ipset_msg
-
-
-def _answers(sock: socket.socket) -> Iterator[tuple[bytes, int, int]]:
-    while True:
-        data = sock.recv(1 << 18)
-        for kind, _, _, start, end in iter_messages(data):
-            if kind in (_DONE, _ERROR):
-                return
-            yield data, start, end
-
-
-def _socket() -> socket.socket:
-    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)

@@ -13,15 +13,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from labctl.kernel.host.receive_buffer import set_receive_buffer
-from labctl.kernel.netlink.rtnetlink import attributes, iter_messages
+from labctl.kernel.netlink.nfnetlink import NFNL_SUBSYS_ULOG, NfnetlinkSocket, nfgenmsg
+from labctl.kernel.netlink.rtnetlink import attributes, encode_attribute
 
 FAMILIES = {"ip": 2, "ip6": 10}
 RCVBUF_BYTES = 4 << 20  # bytes of reports that may wait
-_PACKET, _CONFIG = 4 << 8, 4 << 8 | 1
+_PACKET, _CONFIG = NFNL_SUBSYS_ULOG << 8, NFNL_SUBSYS_ULOG << 8 | 1
 _BIND, _PF_BIND, _PF_UNBIND = 1, 3, 4
 _SETTING = "/proc/sys/net/netfilter/nf_log"
-_head = struct.Struct("=IHHII")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,46 +43,32 @@ class NfLog:
 
     def __init__(self) -> None:
         self.original_loggers = read_loggers()
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 12)
+        self._socket = NfnetlinkSocket(timeout_s=1, receive_buffer_bytes=RCVBUF_BYTES)
         try:
-            self._socket.bind((0, 0))
-            set_receive_buffer(self._socket, RCVBUF_BYTES)
-            self._socket.settimeout(1)
             for number in FAMILIES.values():
-                self._configure(number, 0, _command(_PF_BIND))
-            self._configure(0, 0, _command(_BIND))
-            self._configure(0, 0, struct.pack("=HH", 10, 2) + struct.pack("!IBx", 256, 2) + bytes(2))  # copy 256 bytes
-            self._socket.setblocking(False)
+                self._configure(number, _command(_PF_BIND))
+            self._configure(0, _command(_BIND))
+            self._configure(0, encode_attribute(2, struct.pack("!IBx", 256, 2)))  # copy 256 bytes
         except OSError:
             self._socket.close()
             raise
 
     def read(self) -> tuple[list[RuleReport], bool]:
         """The waiting reports, and whether any report was lost."""
+        messages, lost = self._socket.waiting()
         found: list[RuleReport] = []
-        while True:
-            try:
-                data = self._socket.recv(1 << 16)
-            except BlockingIOError:
-                return found, False
-            except OSError:  # ENOBUFS
-                return found, True
-            for kind, _, _, start, end in iter_messages(data):
-                if kind == _PACKET:
-                    found += _report(data, start, end)
+        for kind, data, start, end in messages:
+            if kind == _PACKET:
+                found += _report(data, start, end)
+        return found, lost
 
     def close(self) -> None:
-        """Stop receiving. Call `restore` separately, in a thread that is inside the namespace."""
+        """Stop receiving. Call `restore_loggers` separately, in a thread that is inside the namespace."""
         self._socket.close()
 
-    def _configure(self, family: int, group: int, body: bytes) -> None:
-        head = struct.pack("!BBH", family, 0, group)
-        self._socket.send(_head.pack(20 + len(body), _CONFIG, 5, 1, 0) + head + body)
-        data = self._socket.recv(1 << 16)
-        for kind, _, _, start, _ in iter_messages(data):
-            code = -struct.unpack_from("=i", data, start)[0] if kind == 2 else 0
-            if code:
-                raise OSError(code, os.strerror(code))
+    def _configure(self, family: int, body: bytes) -> None:
+        if code := self._socket.request(_CONFIG, nfgenmsg(family) + body):
+            raise OSError(code, os.strerror(code))
 
 
 def read_loggers() -> dict[str, str]:
@@ -115,7 +100,7 @@ def device_names(indexes: Iterable[int]) -> dict[int, str]:
 
 
 def _command(number: int) -> bytes:
-    return struct.pack("=HHBxxx", 5, 1, number)
+    return encode_attribute(1, bytes([number]))
 
 
 def _report(data: bytes, start: int, end: int) -> Iterator[RuleReport]:

@@ -7,13 +7,14 @@ with the TRACE target, but without a change or a new number of the lab's rules. 
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Iterable, Iterator
 
 from labctl.core.observations import ProbeMatch
 from labctl.errors import KernelError
-from labctl.kernel.netlink.rtnetlink import encode_attribute, iter_messages
+from labctl.kernel.netlink.encoding import CREATE
+from labctl.kernel.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, NfnetlinkSocket, nfgenmsg
+from labctl.kernel.netlink.rtnetlink import encode_attribute
 
 PREFIX = "labctl-trace"
 NFT_TABLE_F_OWNER = 2  # NFT_TABLE_F_OWNER
@@ -22,10 +23,8 @@ PREROUTING, OUTPUT = 0, 3
 INET = 1  # NFPROTO_INET: IPv4 and IPv6
 NETWORK, TRANSPORT = 1, 2  # the header from which an offset counts
 NFTRACE, L4PROTO = 12, 16  # keys of `meta`
-_NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE = (10 << 8 | number for number in (0, 2, 3, 6))
-_BEGIN, _END = 16, 17
-_REQUEST, _ACK, _CREATE, _APPEND = 0x1, 0x4, 0x400, 0x800
-_head = struct.Struct("=IHHII")
+_NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE = (NFNL_SUBSYS_NFTABLES << 8 | number for number in (0, 2, 3, 6))
+APPEND = 0x800  # NLM_F_APPEND
 
 
 class ProbeMarkTable:
@@ -33,15 +32,14 @@ class ProbeMarkTable:
 
     def __init__(self, matches: Iterable[ProbeMatch], name: str) -> None:
         self.name = name
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 12)
+        self._socket = NfnetlinkSocket(timeout_s=1)
         try:
-            self._socket.bind((0, 0))
             wanted = tuple(matches)
             try:
-                self._send(_table_requests(name, wanted, NFT_TABLE_F_OWNER))
+                self._socket.nft_transaction(_table_requests(name, wanted, NFT_TABLE_F_OWNER))
                 self.is_owned = True
             except OSError:
-                self._send(_table_requests(name, wanted, 0))
+                self._socket.nft_transaction(_table_requests(name, wanted, 0))
                 self.is_owned = False
         except OSError:
             self._socket.close()
@@ -50,55 +48,35 @@ class ProbeMarkTable:
     def close(self) -> None:
         """Delete the table."""
         try:
-            self._send([(_DELTABLE, 0, _text(1, self.name))])
+            self._socket.nft_transaction([_deletion(self.name)])
         except OSError:
             pass  # the namespace is gone, or the table was deleted already
         finally:
             self._socket.close()
 
-    def _send(self, orders: Iterable[tuple[int, int, bytes]]) -> None:
-        send(self._socket, orders)
-
 
 def remove(name: str) -> None:
     """Delete the table of a killed trace from this thread's namespace. Raises KernelError."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 12) as sock:
+    with NfnetlinkSocket(timeout_s=1) as sock:
         try:
-            send(sock, [(_DELTABLE, 0, _text(1, name))])
+            sock.nft_transaction([_deletion(name)])
         except OSError as error:
             raise KernelError(f"cannot remove nft table {name}: {error.strerror}", errno=error.errno or 0) from None
 
 
-def send(sock: socket.socket, orders: Iterable[tuple[int, int, bytes]]) -> None:
-    """Send the kernel some requests (type, flags, body) in one transaction. Raises OSError for the first refusal."""
-    frame = struct.pack(">BBH", 0, 0, 10)
-    batch = [_message(_BEGIN, _REQUEST, 0, frame)]
-    batch += [
-        _message(kind, _REQUEST | _ACK | flags, number, struct.pack(">BBH", INET, 0, 0) + body)
-        for number, (kind, flags, body) in enumerate(orders, 1)
-    ]
-    open_ = len(batch) - 1
-    sock.send(b"".join((*batch, _message(_END, _REQUEST, 0, frame))))
-    refused = 0
-    sock.settimeout(1)
-    while open_:
-        for kind, _, sequence, start, _ in iter_messages(data := sock.recv(1 << 16)):
-            if kind == 2 and sequence == 0:  # an error of the batch as a whole
-                raise OSError(-struct.unpack_from("=i", data, start)[0], "nf_tables refused the batch")
-            open_ -= kind == 2
-            refused = refused or (-struct.unpack_from("=i", data, start)[0] if kind == 2 else 0)
-    if refused:
-        raise OSError(refused, "nf_tables refused")
+def _deletion(name: str) -> tuple[int, int, bytes]:
+    return _DELTABLE, 0, nfgenmsg(INET) + _text(1, name)
 
 
 def _table_requests(name: str, matches: tuple[ProbeMatch, ...], flags: int) -> Iterator[tuple[int, int, bytes]]:
-    yield _NEWTABLE, _CREATE, _text(1, name) + _number(2, flags)
+    head = nfgenmsg(INET)
+    yield _NEWTABLE, CREATE, head + _text(1, name) + _number(2, flags)
     for chain, hook in (("prerouting", PREROUTING), ("output", OUTPUT)):
         place = _nest(4, _number(1, hook) + struct.pack("=HH", 8, 2) + struct.pack(">i", PRIORITY))
-        yield _NEWCHAIN, _CREATE, _text(1, name) + _text(3, chain) + place + _text(7, "filter")
+        yield _NEWCHAIN, CREATE, head + _text(1, name) + _text(3, chain) + place + _text(7, "filter")
         for match in matches:
             rule = b"".join(_nest(1, expression) for expression in _expressions(match))
-            yield _NEWRULE, _CREATE | _APPEND, _text(1, name) + _text(2, chain) + _nest(4, rule)
+            yield _NEWRULE, CREATE | APPEND, head + _text(1, name) + _text(2, chain) + _nest(4, rule)
 
 
 def _expressions(match: ProbeMatch) -> Iterator[bytes]:
@@ -130,7 +108,3 @@ def _number(kind: int, value: int) -> bytes:
 
 def _nest(kind: int, value: bytes) -> bytes:
     return encode_attribute(kind | 0x8000, value)
-
-
-def _message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
-    return _head.pack(16 + len(body), kind, flags, sequence, 0) + body

@@ -7,25 +7,22 @@ table that marks them (see `nft_mark`): it is the first table, and the kernel re
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from labctl.core.iptables import BUILTIN
-from labctl.kernel.host.receive_buffer import set_receive_buffer
-from labctl.kernel.netlink.rtnetlink import attribute_text, attributes, iter_messages
+from labctl.kernel.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, NfnetlinkSocket, nfgenmsg
+from labctl.kernel.netlink.rtnetlink import attribute_text, attributes
 from labctl.kernel.rule_trace.nflog import FAMILIES, RCVBUF_BYTES, RuleReport
 
-_NETLINK_NETFILTER, _SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP = 12, 270, 1, 9  # NFNLGRP_NFTRACE
-_TRACE, _NEWRULE, _GETRULE = (10 << 8 | number for number in (17, 6, 7))
+_NFNLGRP_NFTRACE = 9
+_TRACE, _GETRULE = (NFNL_SUBSYS_NFTABLES << 8 | number for number in (17, 7))
 _TABLE, _CHAIN, _HANDLE, _KIND, _ID, _NETWORK, _TRANSPORT, _IIF, _OIF, _MARK = 1, 2, 3, 4, 6, 8, 9, 10, 12, 14
 _POLICY = 1
 _HOOKS = {"PREROUTING": 0, "INPUT": 1, "FORWARD": 2, "OUTPUT": 3, "POSTROUTING": 4}
 _NAMES = {number: name for name, number in FAMILIES.items()}
 _ICMP = (1, 58)
-_REQUEST, _DUMP, _ERROR, _DONE = 0x1, 0x300, 2, 3
-_head = struct.Struct("=IHHII")
 ChainKey = tuple[str, str, str]  # family, table, chain
 
 
@@ -48,34 +45,22 @@ class NftLog:
 
     def __init__(self, marker: str) -> None:
         self._mark_table = marker
-        self._dump_socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+        self._socket = NfnetlinkSocket(receive_buffer_bytes=RCVBUF_BYTES)
         try:
-            self._socket.bind((0, 0))
-            set_receive_buffer(self._socket, RCVBUF_BYTES)
-            self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP)
-            self._socket.setblocking(False)
-            self._dump_socket.settimeout(1)
+            self._socket.join(_NFNLGRP_NFTRACE)
+            self._dump_socket = NfnetlinkSocket(timeout_s=1)
         except OSError:
-            self.close()
+            self._socket.close()
             raise
 
     def read(self) -> tuple[list[RuleReport], bool]:
         """The waiting reports, and whether any report was lost."""
         reader = _Reader(self._mark_table)
         found: list[_RuleEvent] = []
-        lost = False
-        while True:
-            try:
-                data = self._socket.recv(1 << 16)
-            except BlockingIOError:
-                break
-            except OSError:  # ENOBUFS
-                lost = True
-                break
-            for kind, _, _, start, end in iter_messages(data):
-                if kind == _TRACE:
-                    found += reader.event(data, start, end)
+        messages, lost = self._socket.waiting()
+        for kind, data, start, end in messages:
+            if kind == _TRACE:
+                found += reader.event(data, start, end)
         numbers = self._numbers() if found else {}
         return list(_with_rule_numbers(found, numbers)), lost
 
@@ -90,8 +75,7 @@ class NftLog:
         numbers: dict[tuple[ChainKey, int], int] = {}
         counts: dict[ChainKey, int] = {}
         for family, number in FAMILIES.items():
-            self._dump_socket.send(_head.pack(20, _GETRULE, _REQUEST | _DUMP, 1, 0) + struct.pack("=BBH", number, 0, 0))
-            for data, start, end in _answers(self._dump_socket):
+            for data, start, end in self._dump_socket.dump(_GETRULE, nfgenmsg(number)):
                 found = attributes(data, start + 4, end)
                 place = family, attribute_text(data, found[_TABLE]), attribute_text(data, found[_CHAIN])
                 counts[place] = counts.get(place, 0) + 1
@@ -172,16 +156,6 @@ def _with_rule_numbers(found: list[_RuleEvent], numbers: dict[tuple[ChainKey, in
         rule = event.kind == "rule"
         number = numbers.get((event.chain_key, event.handle), 0) if rule else numbers.get((event.chain_key, 0), 0) + 1
         yield replace(event.report, prefix=f"{event.report.prefix}{number}")
-
-
-def _answers(sock: socket.socket) -> Iterator[tuple[bytes, int, int]]:
-    while True:
-        data = sock.recv(1 << 18)
-        for kind, _, _, start, end in iter_messages(data):
-            if kind in (_DONE, _ERROR):
-                return
-            if kind == _NEWRULE:
-                yield data, start, end
 
 
 def _number(data: bytes, place: tuple[int, int]) -> int:
