@@ -63,7 +63,7 @@ def legacy_tables(name: str, nodes: tuple[str, ...]) -> list[str]:
             table
             for node in nodes
             for listed in ("ip_tables_names", "ip6_tables_names")
-            for table in inside.run(paths.netns_path(name, node), firewall.restore.legacy_tables, listed)
+            for table in inside.run(paths.netns_path(name, node), firewall.tools.legacy_tables, listed)
         ]
 
 
@@ -116,7 +116,7 @@ def test_to_try_a_back_end_changes_nothing_here() -> None:
 
 def test_without_any_firewall_a_lab_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "probe_legacy_table", no_legacy)
-    monkeypatch.setattr(backends.commands, "attempt", lambda *words: "iptables-nft: cannot init")
+    monkeypatch.setattr(backends.commands, "try_restore", lambda *words: "iptables-nft: cannot init")
     with pytest.raises(MissingError, match=r"no legacy table filter.*; iptables-nft: .*cannot init") as caught:
         lifecycle.up(lifecycle.define("kubenet"))
     assert caught.value.code == 4
@@ -227,7 +227,7 @@ def test_a_rule_is_read_back_from_nft_as_it_is_planned(fresh: Any, table: str, t
     wanted = chains(table, [text])
     fresh(firewall.write, "n", made(wanted), None, "nft")
     assert diff(wanted, fresh(firewall.read_chains, "n", (), "nft")) == ()
-    assert fresh(firewall.restore.legacy_tables, "ip_tables_names") == []
+    assert fresh(firewall.tools.legacy_tables, "ip_tables_names") == []
 
 
 def test_chains_change_in_place_and_keep_the_counters_of_others(fresh: Any) -> None:
@@ -240,7 +240,7 @@ def test_chains_change_in_place_and_keep_the_counters_of_others(fresh: Any) -> N
     fresh(firewall.write, "n", diff((*wanted, kept), fresh(firewall.read_chains, "n", (), "nft")), None, "nft")
     assert diff((*wanted, kept), fresh(firewall.read_chains, "n", (), "nft")) == ()
     counted = {one.chain.name: one for one in fresh(firewall.read_chain_counters, "n", "nft")}
-    assert counted["OUTPUT"].counters == ((7, 70),)
+    assert counted["OUTPUT"].rule_counters == ((7, 70),)
     assert "FORMS" not in counted
 
 

@@ -38,7 +38,7 @@ def read_sets(ns: str) -> tuple[IpSet, ...]:
     members: dict[str, tuple[str, list[str]]] = {}
     try:
         with NfnetlinkSocket() as sock:
-            for data, start, end in sock.dump(_LIST, _body([])):
+            for data, start, end in sock.dump(_LIST, _body(_LIST, [])):
                 found = attributes(data, start + 4, end)
                 if _SETNAME in found:
                     name = attribute_text(data, found[_SETNAME])
@@ -108,7 +108,7 @@ def _members(data: bytes, start: int, end: int, kind: str) -> Iterator[str]:
 
 
 def _do(sock: NfnetlinkSocket, ns: str, one: IpSet, command: int, attrs: list[tuple[str, Any]]) -> None:
-    body = _body([("IPSET_ATTR_SETNAME", one.name), *attrs])
+    body = _body(command, [("IPSET_ATTR_SETNAME", one.name), *attrs])
     code = sock.request(command, body, EXCL | CREATE if command == _CREATE else 0)
     if code:
         verb = {_CREATE: "add", _DESTROY: "remove"}.get(command, "change")
@@ -116,10 +116,11 @@ def _do(sock: NfnetlinkSocket, ns: str, one: IpSet, command: int, attrs: list[tu
         raise KernelError(f"cannot {verb} ipset {one.name} ({one.kind}) in {ns}: {why}", errno=code)
 
 
-def _body(attrs: list[tuple[str, Any]]) -> bytes:
+def _body(command: int, attrs: list[tuple[str, Any]]) -> bytes:
     """The body of a message: pyroute2 encodes the whole message, and the socket makes the header."""
     message = _class()()
     message["nfgen_family"], message["version"], message["res_id"] = int(socket.AF_INET), 0, 0
+    message["header"]["type"] = command  # it decides how pyroute2 encodes the attributes
     message["attrs"] = [("IPSET_ATTR_PROTOCOL", _PROTOCOL), *attrs]
     message.encode()
     return bytes(message.data)[HEADER_BYTES:]
