@@ -42,7 +42,6 @@ from labctl.core.resources import Resource, assemble
 from labctl.core.scenario_types import Check, Lab, Machine, MachineRole, Scenario, with_netns_names
 from labctl.errors import UsageError
 
-
 ROLES: tuple[str, ...] = get_args(MachineRole)
 
 
