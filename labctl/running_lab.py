@@ -223,7 +223,7 @@ class RunningLab:
         fragment: bool = False,
         listen: bool = False,
         progress: MessageCallback | None = None,
-        say: MessageCallback | None = None,
+        warn: MessageCallback | None = None,
     ) -> Traced:
         """Follow one packet between two of its machines, as `labctl.trace` does."""
         from labctl.core.topology import Topology
@@ -236,8 +236,9 @@ class RunningLab:
         who = Topology(with_plugin_results(self._recorded()))
         options = {"icmp": False, "tcp": tcp, "udp": udp, "size": size, "fragment": fragment, "listen": listen}
         question = question_of(who, source, target, options)
-        telling = {"progress": progress or (lambda _: None), "say": say or _log}
-        evidence, frames = trace_packet(who.lab, question, listen=listen, **telling)
+        evidence, frames = trace_packet(
+            who.lab, question, listen=listen, progress=progress or (lambda _: None), warn=warn or _log
+        )
         return Traced(diagnose(evidence), evidence, tuple(frames), who.machine_by_address)
 
     def down(self, *, warn: MessageCallback | None = None) -> tuple[str, ...]:
