@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from labctl.core.results import Outcome, Report, UpResult
     from labctl.core.scenario_types import Check, Lab, Machine
     from labctl.packets.decode import Frame
-    from labctl.tracing.evidence import Evidence
+    from labctl.tracing.evidence import TraceEvidence
     from labctl.tracing.result import TraceResult, TraceVerdict
 
 MessageCallback: TypeAlias = Callable[[str], None]
@@ -90,7 +90,7 @@ class Traced:
     """One packet that was followed: the result, the evidence for it, and the frames that were captured."""
 
     story: TraceResult
-    evidence: Evidence
+    evidence: TraceEvidence
     frames: tuple[Frame, ...] = field(default=(), repr=False)
     names: Mapping[IP, str] = field(default_factory=dict, repr=False)
 

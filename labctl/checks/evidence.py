@@ -56,7 +56,7 @@ class Expectation:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class CheckEvidence:
     """All that is known about one probe of one check.
 
     `home` is the namespace that must answer: the target's, or the one that the check names behind a
