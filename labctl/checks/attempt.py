@@ -8,7 +8,6 @@ after a few probes. A `not see:` fails at once when its packet is seen.
 
 from __future__ import annotations
 
-import errno
 import secrets
 import select
 import time
@@ -16,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
-from labctl.checks.context import CheckContext, ProbeEndpoints, find_faults
+from labctl.checks.context import CheckContext, ProbeEndpoints, find_faults, open_listener
 from labctl.checks.drift import drift
 from labctl.checks.drop_counters import drops_since
 from labctl.checks.evidence import CheckEvidence, Expectation
@@ -81,7 +80,9 @@ class CheckAttempt:
     def _prepare(self) -> None:
         check = self.check
         if check.probe in ("tcp", "udp") and check.listen and check.expect != "refused":
-            self._listen()
+            machine, port = self.server
+            self._listener, problem = open_listener(self.context, machine, check.probe, self.address, port or 0)
+            self.notes += [problem] if problem else []
         if check.via == "tcpdump" and self.context.tcpdump_path is not None:
             for at in dict.fromkeys(want.see.at for want in self.expectations):
                 path = paths.netns_path(self.context.lab, at.ns)
@@ -91,20 +92,6 @@ class CheckAttempt:
                     raise KernelError(f"cannot start tcpdump at {at}: {error}") from None
             for dump in self._tcpdumps.values():
                 dump.wait_ready()
-
-    def _listen(self) -> None:
-        check, (machine, port) = self.check, self.server
-        if machine is None:
-            self.notes.append(f"no machine of the lab has {self.address}, so labctl started no listener")
-            return
-        path = paths.netns_path(self.context.lab, machine)
-        try:
-            self._listener = self.context.thread.run(path, Listener, check.probe, self.address.version, port)
-        except OSError as error:
-            why = "a process listens there already" if error.errno == errno.EADDRINUSE else str(error)
-            self.notes.append(f"labctl could not listen on {check.probe} port {port} of {machine}: {why}")
-        if self._listener is not None and not self._listener.ready:
-            raise KernelError(f"labctl's listener on {check.probe} port {port} of {machine} is not listening")
 
     def _probe_until_decided(self) -> tuple[CheckEvidence, Evaluation]:
         repeat_probes = not self.check.expects_no_answer
@@ -168,7 +155,7 @@ class CheckAttempt:
             )
         except LabError as error:
             self.notes.append(f"the firewall of {self.target_ns} could not be read: {error.message}")
-        except OSError:  # the namespace does not exist: `CheckEvidence.dead` reports it
+        except OSError:  # the namespace does not exist: `CheckEvidence.faults` reports it
             pass
         return ()
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from labctl.core.iptables_save import ChainCounters
+from labctl.core.iptables_save import ChainCounters, counter_increases
 from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RouteQuery
 from labctl.core.resources import Address, Fdb, Interface, Link, Neighbour, Resource, Route, Sysctl
 from labctl.errors import LabError
@@ -265,25 +265,13 @@ def _counter_increases(instruments: Instruments, nodes: Sequence[str]) -> Iterat
             continue
         if node not in instruments.chains_after:
             _read_chains(instruments, node)
-        first = {one.chain.key: one for one in instruments.chains_before[node]}
-        for now in instruments.chains_after.get(node, ()):
-            was = first.get(now.chain.key)
-            if was is None or was.chain != now.chain:
+        after = instruments.chains_after.get(node, ())
+        for chain, number, packets in counter_increases(instruments.chains_before[node], after):
+            if number:
+                rule = chain.rules[number - 1]
+                text, target = str(rule), rule.target or ""
+            elif chain.policy in (None, "ACCEPT"):
                 continue
-            yield from _chain_increases(node, was, now)
-
-
-def _chain_increases(node: str, was: ChainCounters, now: ChainCounters) -> Iterator[CounterIncrease]:
-    chain = now.chain
-    for number, (rule, (old, _), (new, _)) in enumerate(
-        zip(chain.rules, was.rule_counters, now.rule_counters, strict=True), 1
-    ):
-        if new > old:
-            yield CounterIncrease(
-                node, chain.family, chain.table, chain.name, number, new - old, str(rule), rule.target or ""
-            )
-    if now.policy_counter[0] > was.policy_counter[0] and chain.policy not in (None, "ACCEPT"):
-        count = now.policy_counter[0] - was.policy_counter[0]
-        yield CounterIncrease(
-            node, chain.family, chain.table, chain.name, 0, count, f"policy {chain.policy}", chain.policy or ""
-        )
+            else:
+                text, target = f"policy {chain.policy}", chain.policy or ""
+            yield CounterIncrease(node, chain.family, chain.table, chain.name, number, packets, text, target)

@@ -13,12 +13,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from labctl.checks.context import CheckContext, refresh_carriers
-from labctl.core.topology import LEAF_ROLES, Topology
+from labctl.checks.context import CheckContext, namespaces_to_tap, open_listener, refresh_carriers
+from labctl.core.topology import Topology
 from labctl.errors import KernelError
 from labctl.kernel.host import lab_state
 from labctl.kernel.probes import trace_probes
-from labctl.kernel.probes.listener import Listener
 from labctl.packets.decode import Frame
 from labctl.packets.probe_id import MAGIC, PayloadMarker, ProbeId, TcpProbeId
 from labctl.tracing import collect, drop_attribution
@@ -29,11 +28,11 @@ from labctl.tracing.probe_packets import ProbePackets
 if TYPE_CHECKING:
     from labctl.core.scenario_types import Lab
     from labctl.kernel.probes.clients import Probe
+    from labctl.kernel.probes.listener import Listener
 
 QUIET_TIMEOUT_S = 0.4  # seconds after which the wait ends, unless a neighbour request is open
 NEIGHBOUR_TIMEOUT_S = 3.5  # seconds that the kernel waits for a neighbour
 POLL_INTERVAL_S = 0.03  # seconds between two looks at the evidence
-FULL_TAP_LIMIT = 64  # in labs with up to this many namespaces, each namespace is watched
 
 
 def trace_packet(
@@ -57,14 +56,21 @@ def trace_packet(
     isn = secrets.randbits(32)
     marker = MAGIC + secrets.token_bytes(4)
     identity = isn.to_bytes(4, "big") if question.protocol == "tcp" else marker
+    nodes = namespaces_to_tap(topology, _ends_and_hosts(topology, question))
     progress("setting up taps")
     with (
         lab_state.lock(lab.name),
-        Instruments(lab.name, _namespaces_to_tap(topology, question), question, identity, warn) as instruments,
+        Instruments(lab.name, nodes, question, identity, warn) as instruments,
     ):
         assert instruments.taps is not None
-        refresh_carriers(CheckContext(topology, instruments.thread, instruments.taps, None))
-        listener = _start_listener(instruments, question) if listen else None
+        context = CheckContext(topology, instruments.thread, instruments.taps, None)
+        refresh_carriers(context)
+        listener = None
+        if listen:
+            listener, problem = open_listener(
+                context, question.target_ns, question.protocol, question.address, question.port or 0
+            )
+            instruments.unknown += [problem] if problem else []
         try:
             instruments.taps.discard()
             if instruments.tracing is not None:
@@ -85,30 +91,11 @@ def trace_packet(
     return evidence.with_details(seconds=round(time.monotonic() - begun, 3)), wait.packets.frames
 
 
-def _namespaces_to_tap(topology: Topology, question: Question) -> tuple[str, ...]:
-    """The namespaces that get taps: all of a small lab, else the ends, their hosts, and those between them."""
-    if len(topology.namespaces) <= FULL_TAP_LIMIT:
-        return topology.namespaces
+def _ends_and_hosts(topology: Topology, question: Question) -> tuple[str, ...]:
+    """The two ends of the probe, and the machines that they are on."""
     ends = [end for end in (question.source, question.target_ns) if end]
     hosts = [machine.on for end in ends if (machine := topology.machines.get(end)) is not None and machine.on]
-    between = [node for node in topology.namespaces if topology.role(node) not in LEAF_ROLES]
-    return tuple(dict.fromkeys((*ends, *hosts, *between)))
-
-
-def _start_listener(instruments: Instruments, question: Question) -> Listener | None:
-    if question.target_ns is None or question.port is None:
-        instruments.unknown.append(f"no machine of the lab has {question.address}, so labctl started no listener")
-        return None
-    try:
-        made: Listener = instruments.run(
-            question.target_ns, Listener, question.protocol, question.address.version, question.port
-        )
-    except OSError as error:
-        instruments.unknown.append(
-            f"labctl could not listen on port {question.port} of {question.target_ns}: {error.strerror}"
-        )
-        return None
-    return made
+    return (*ends, *hosts)
 
 
 def _send_probe(instruments: Instruments, question: Question, marker: bytes, isn: int) -> tuple[int, Probe]:
