@@ -17,7 +17,7 @@ from labctl.kernel.namespaces import device_state
 from labctl.kernel.netlink import conntrack, route_lookup
 from labctl.kernel.rule_trace import nflog
 from labctl.packets.decode import Frame, decode
-from labctl.packets.probe_id import ProbeId
+from labctl.packets.probe_id import ProbeId, role_of
 from labctl.tracing.evidence import CounterIncrease, NamespaceState, RuleHit, TraceEvidence
 from labctl.tracing.hop_routing import fwmark_for, last_route_query, reply_route_query, route_queries
 from labctl.tracing.hops import PacketObservation
@@ -233,8 +233,6 @@ def _rule_hit(
     chains: Mapping[tuple[str, str, str], ChainCounters],
     names: Mapping[int, str],
 ) -> Iterator[RuleHit]:
-    from labctl.packets.probe_id import role_of
-
     protocol = 0x0800 if report.family == "ip" else 0x86DD
     packet = decode(Frame(Interface(node, ""), 0, "in", report.payload, protocol, 65534))
     role = role_of(probe_id, packet) if packet is not None else None

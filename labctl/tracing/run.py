@@ -145,8 +145,8 @@ class _ProbeWait:
     def wait_and_collect(self) -> TraceEvidence:
         """Wait for the end, then collect the evidence."""
         begun = time.monotonic()
-        patience = NEIGHBOUR_TIMEOUT_S if self.probe.answer is None else 0.0
-        while time.monotonic() - begun < patience and not self._step():
+        timeout_s = NEIGHBOUR_TIMEOUT_S if self.probe.answer is None else 0.0
+        while time.monotonic() - begun < timeout_s and not self._step():
             if time.monotonic() - begun > QUIET_TIMEOUT_S and not self._observed_so_far().unanswered_neighbours:
                 break
             if self._is_dropped():
@@ -196,11 +196,11 @@ class _ProbeWait:
         if self.probe.answer is None:
             self.probe.time_out()
         events, missed = self.instruments.tracing.stop() if self.instruments.tracing is not None else ([], 0)
-        deaf = self.instruments.taps.verify_receiving()
+        not_receiving = self.instruments.taps.verify_receiving()
         lost = self.instruments.taps.losses()
         unknown = [
             f"the tap in {node} cannot be trusted: {why}"
-            for node, why in {**self.instruments.taps.not_receiving, **deaf}.items()
+            for node, why in {**self.instruments.taps.not_receiving, **not_receiving}.items()
         ]
         unknown += [f"the tap in {node} lost {count} frames" for node, count in lost.items()]
         seen = replace(
