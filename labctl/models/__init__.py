@@ -27,12 +27,12 @@ Other packages add models through the entry-point group `labctl.models`.
 
 from __future__ import annotations
 
-import difflib
 import pkgutil
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any, Protocol
 
+from labctl.core.names import did_you_mean
 from labctl.core.resources import Resource, assemble
 from labctl.core.scenario_types import Check, Lab, Machine, Scenario, with_netns_names
 from labctl.errors import UsageError
@@ -63,8 +63,7 @@ def find_model(name: str) -> Any:
     outside = _entry_points()
     if name in outside:
         return outside[name].load()
-    close = difflib.get_close_matches(name, model_names(), 1)
-    hint = f"did you mean {close[0]}?" if close else "the models are " + ", ".join(model_names())
+    hint = did_you_mean(name, model_names()) or "the models are " + ", ".join(model_names())
     raise UsageError(f"unknown model {name!r}", hint)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -10,7 +9,7 @@ from typing import Any
 
 from labctl.cni.conflist import Conflist
 from labctl.cni_runtime.invocation import REFERENCE
-from labctl.core.names import summarize_names
+from labctl.core.names import did_you_mean, summarize_names
 from labctl.core.resources import Address, Attachment, Interface, Link
 from labctl.core.scenario_types import Check, Lab, Scenario, See
 from labctl.scenario.document import Position, Reader
@@ -194,12 +193,8 @@ class NameChecker:
             return True
         if self._machine(interface.ns, label, at):
             devices = sorted(item.dev for item in self.interfaces if item.ns == interface.ns)
-            close = difflib.get_close_matches(interface.dev, devices, 1)
-            hint = (
-                f"did you mean '{interface.ns}/{close[0]}'?"
-                if close
-                else f"{interface.ns} has {summarize_names(devices)}"
-            )
+            hint = did_you_mean(interface.dev, devices, quote=lambda dev: f"'{interface.ns}/{dev}'")
+            hint = hint or f"{interface.ns} has {summarize_names(devices)}"
             self.reader.add_problem(at, f"{label}: {interface.ns} has no device {interface.dev!r}", hint)
         return False
 

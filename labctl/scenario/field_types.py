@@ -6,11 +6,11 @@ A type that refuses a value reports the problem with its position and returns No
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from labctl.core.names import did_you_mean
 from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, quote_text
 
 Json = dict[str, Any]
@@ -245,8 +245,7 @@ def key_schema(key: Key) -> Json:
 
 def suggest(name: str, candidates: Iterable[str]) -> str:
     """A hint "did you mean ...?", or "" if no known word is similar."""
-    close = difflib.get_close_matches(name[:64], [item for item in candidates if len(item) <= 64], 1, 0.65)
-    return f"did you mean {close[0]!r}?" if close else ""
+    return did_you_mean(name, candidates, 0.65, repr)
 
 
 def shorten(text: str) -> str:
