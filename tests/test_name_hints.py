@@ -14,8 +14,8 @@ from labctl.core.names import MAX_COMPARED_LENGTH, did_you_mean, summarize_names
         ("internett", 0.6, "did you mean internet?"),
         ("xyz", 0.6, ""),
         ("", 0.6, ""),
-        ("nope", 0.5, "did you mean node1?"),  # less similar: only a lower cutoff accepts it
-        ("nope", 0.6, ""),
+        ("ne", 0.5, "did you mean node1?"),  # less similar: only a lower cutoff accepts it
+        ("ne", 0.6, ""),
     ],
 )
 def test_the_most_similar_name_is_the_hint(name: str, cutoff: float, hint: str) -> None:
