@@ -10,9 +10,9 @@ import pytest
 from labctl.core.resources import Attachment
 from labctl.errors import ScenarioError
 from labctl.scenario import definition
+from labctl.scenario.definition import parse_and_compile
 from labctl.scenario.document import Map, Reader, Seq, Text
 from labctl.scenario.json_reader import parse_json
-from labctl.scenario.parser import parse, parse_and_compile
 
 NODES = "nodes: {node1: {pods: [a]}, node2: {pods: [b]}}\n"
 JSON = '{"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "ptp", "mtu": 1400, "x": [true, null, "1"]}]}'
@@ -26,7 +26,7 @@ def attachments(conflist: str) -> list[Attachment]:
 
 def refused(conflist: str, more: str = NODES) -> list[str]:
     with pytest.raises(ScenarioError) as caught:
-        parse(f"model: cni\n{more}conflist: {conflist}\n", "t.yaml")
+        parse_and_compile(f"model: cni\n{more}conflist: {conflist}\n", "t.yaml")
     return [str(problem) for problem in caught.value.problems]
 
 

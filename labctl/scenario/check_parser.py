@@ -1,4 +1,5 @@
-"""The section `checks`: make `Check` objects of what was read, and verify their names against the compiled lab."""
+"""The section `checks`, in two steps: `read_checks` makes `Check` objects of what was read; after the lab is compiled,
+`resolve` verifies that the names in them exist."""
 
 from __future__ import annotations
 
@@ -138,7 +139,14 @@ def scenario_pods(scenario: Scenario) -> tuple[str, ...]:
     return tuple(pod for _, pod in scenario.pods)
 
 
-class NameChecker:
+def resolve(lab: Lab, located_checks: Iterable[LocatedCheck], reader: Reader) -> None:
+    """Report every name in the checks that does not exist in the compiled lab, with its position."""
+    names = _NameChecker(lab, reader)
+    for item in located_checks:
+        names.verify(item)
+
+
+class _NameChecker:
     """The names that checks can use: the machines, points and addresses of a compiled lab."""
 
     def __init__(self, lab: Lab, reader: Reader) -> None:

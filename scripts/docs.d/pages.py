@@ -17,11 +17,10 @@ from labctl import models
 from labctl.core.fidelity import Fidelity, sort_by_grade
 from labctl.core.resources import Link
 from labctl.core.scenario_types import Check, Lab, See
-from labctl.models import compile_lab
 from labctl.scenario import catalog, json_schema
+from labctl.scenario.definition import parse_and_compile
 from labctl.scenario.field_types import Key
 from labctl.scenario.language import network_keys, option_keys
-from labctl.scenario.parser import parse
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from manual import written  # beside this file
@@ -161,7 +160,7 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def _compiled(name: str) -> tuple[str, Lab]:
     file, text = catalog.find(name)
-    return text, compile_lab(parse(text, file))
+    return text, parse_and_compile(text, file)[1]
 
 
 def main(words: list[str]) -> int:
