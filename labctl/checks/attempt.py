@@ -22,6 +22,7 @@ from labctl.checks.drop_counters import drops_since
 from labctl.checks.evidence import Evidence, Expectation
 from labctl.checks.verdict import Evaluation, cannot_change, evaluate
 from labctl.core.iptables_save import ChainCounters
+from labctl.core.probe_kinds import probe_kind
 from labctl.core.resources import IP, Interface
 from labctl.core.scenario_types import ENDPOINT_FIELDS, Check
 from labctl.core.topology import LEAF_ROLES, Topology
@@ -80,7 +81,7 @@ class CheckAttempt:
 
     def _prepare(self) -> None:
         check = self.check
-        if check.probe in ("tcp", "udp") and check.listen and check.expect != "refused":
+        if "listen" in probe_kind(check).check_keys and check.listen and check.expect != "refused":
             self._listen()
         if check.via == "tcpdump" and self.context.tcpdump_path is not None:
             for at in dict.fromkeys(want.see.at for want in self.expectations):

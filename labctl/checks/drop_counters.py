@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 
 from labctl.core.iptables import CHAIN_TOOLS, LEGACY_FAMILIES
 from labctl.core.iptables_save import ChainCounters
+from labctl.core.probe_kinds import probe_kind
 from labctl.core.scenario_types import Check
 
 TERMINATING_TARGETS = {"DROP": "dropped", "REJECT": "rejected", "TARPIT": "held"}  # targets that end the packet
-PROBE_PROTOCOLS = {4: {"ping": "icmp"}, 6: {"ping": "ipv6-icmp"}}
 
 
 def drops_since(
@@ -29,7 +29,7 @@ def drops_since(
     first = {one.chain.key: one for one in before}
     family = {4: "ip", 6: "ip6"}[version]
     families = ("bridge", family, LEGACY_FAMILIES[family])
-    protocol = PROBE_PROTOCOLS[version].get(check.probe, check.probe)
+    protocol = probe_kind(check).ip_protocol(version)
     return tuple(
         line
         for now in after

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from labctl.cni.conflist import Conflist
+from labctl.core.probe_kinds import PROBE_KEYS
 from labctl.core.resources import IP, Interface
 from labctl.core.scenario_types import ListeningPort, PodContainer, PublishedPort
 from labctl.scenario import port_values, values
@@ -19,8 +20,6 @@ from labctl.scenario.conflist_field import CONFLIST
 from labctl.scenario.document import quote_text
 from labctl.scenario.field_types import InvalidValue, Key, ListOf, MapOf, Scalar, Section, suggest
 from labctl.scenario.nodes_field import NodesField, OptionalSection, SettingsClass
-
-PROBES = ("ping", "tcp", "udp", "mesh", "taken")
 
 
 def _arrow(text: str) -> tuple[str, str]:
@@ -147,7 +146,7 @@ CHECK = Section(
             "a packet that does not pass a point; its absence needs positive evidence",
         ),
     ),
-    exactly_one=PROBES,
+    exactly_one=PROBE_KEYS,
 )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from labctl import models
 from labctl.core.fidelity import Fidelity, sort_by_grade
+from labctl.core.probe_kinds import probe_kind
 from labctl.core.resources import Link
 from labctl.core.scenario_types import Check, Lab, See
 from labctl.scenario import catalog, json_schema
@@ -125,15 +126,7 @@ def devices(lab: Lab, machine: str) -> list[str]:
 
 def claim(check: Check) -> tuple[str, str, str, str]:
     """A check as a row."""
-    target = check.target if check.port is None else f"{check.target}:{check.port}"
-    if check.probe == "cni":
-        return check.say, "CHECK of every pod", "", check.origin
-    probe = "every pair" if check.probe == "mesh" else f"`{check.probe}: {check.source} -> {target}`"
-    if check.expect != "reply":
-        probe += f", expect {check.expect}"
-    if check.server is not None:
-        probe += f", answered by {check.server[0]}:{check.server[1]}"
-    return check.say, probe, "; ".join(map(sight, check.sees)), check.origin
+    return check.say, probe_kind(check).page_cell(check), "; ".join(map(sight, check.sees)), check.origin
 
 
 def sight(see: See) -> str:
