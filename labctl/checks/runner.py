@@ -73,7 +73,8 @@ def select(checks: Sequence[Check], keyword: str | None) -> tuple[Check, ...]:
     """The checks with the word in their description or probe, ignoring case. Raises UsageError if there are none."""
     if keyword is None:
         return tuple(checks)
-    found = tuple(check for check in checks if keyword.lower() in f"{check.say}\n{probe_text(check)}".lower())
+    texts = ((check, f"{check.say}\n{probe_text(check)}\n{check.probe}") for check in checks)
+    found = tuple(check for check, text in texts if keyword.lower() in text.lower())
     if not found:
         raise UsageError(f"no check contains {keyword!r}", "`labctl check` without -k runs and lists all checks")
     return found

@@ -47,12 +47,12 @@ class ProbeKind:
     def line(self, check: Check) -> str:
         """The probe in one line, for lists and for the search of `check -k`."""
         size = f" size {check.size}" if check.size is not None else ""
-        return f"{self.name} {self.argument(check)}{size}"
+        return f"{self.key} {self.argument(check)}{size}"
 
     def plan_line(self, check: Check) -> str:
         """The line in a plan: the probe, and what is special about it."""
         size = "" if check.size is None else f", size {check.size}"
-        return f"{self.name} {self.argument(check)}{size}{_answered_text(check)}{_expect_text(check)}"
+        return f"{self.key} {self.argument(check)}{size}{_answered_text(check)}{_expect_text(check)}"
 
     def page_cell(self, check: Check) -> str:
         """The probe in a table of the documentation, as Markdown."""
@@ -177,7 +177,7 @@ PROBE_KINDS: dict[str, ProbeKind] = {
         _PacketProbe("tcp", "tcp", _PORT_EXPECTS, ("listen", *_SEE_KEYS), _ENDS),
         _PacketProbe("udp", "udp", _PORT_EXPECTS, ("listen", *_SEE_KEYS), _ENDS),
         _Mesh("mesh", "mesh"),
-        _PortInUse("taken", "taken", endpoints=("source",)),
+        _PortInUse("taken", "port_in_use", endpoints=("source",)),
         _CniCheck("cni", ""),
     )
 }

@@ -40,7 +40,7 @@ def read_checks(rows: Iterable[Located], pods: tuple[str, ...], reader: Reader) 
         _check_keys(kind, found, reader)
         problem = kind.problem(pods)
         if problem is not None:
-            reader.add_problem(found[kind.key].at, f"{kind.key}: {problem[0]}", problem[1])
+            reader.add_problem(found[kind.key].at, f"{found[kind.key].label}: {problem[0]}", problem[1])
         placed.append(LocatedCheck(_check(kind, found, pods), found))
     return placed
 
@@ -49,12 +49,13 @@ def _check_keys(kind: ProbeKind, found: dict[str, Located], reader: Reader) -> N
     """Report the keys that do not apply to this kind of probe."""
     expect = found.get("expect")
     if expect is not None and expect.value not in kind.expects:
-        what = f"expect: {expect.value!r} is not possible for {kind.key}"
+        what = f"expect: {expect.value!r} is not possible for {found[kind.key].label}"
         reader.add_problem(expect.at, what, f"it can be {' or '.join(kind.expects)}")
     for key in _SPECIAL_KEYS:
         if key in found and key not in kind.check_keys:
             able = ", ".join(name for name, other in _KIND_BY_KEY.items() if key in other.check_keys)
-            reader.add_problem(found[key].key, f"{key!r} does not apply to {kind.key}", f"it is for {able}")
+            what = f"{key!r} does not apply to {found[kind.key].label}"
+            reader.add_problem(found[key].key, what, f"it is for {able}")
     for see in (item.value for key in ("see", "not see") if key in found for item in found[key].value):
         if "packet" in see and see["packet"].value == "arp":
             if "dst" not in see:
@@ -126,10 +127,11 @@ class _NameChecker:
         """Report every name of a check that does not exist in the lab."""
         check, found = located_check.check, located_check.located
         kind = probe_kind(check)
+        probe = found[kind.key]
         if "source" in kind.endpoints:
-            self._machine(check.source, kind.key, found[kind.key].at)
+            self._machine(check.source, probe.label, probe.at)
         if "target" in kind.endpoints:
-            self._target(check.target, kind.key, found[kind.key].at)
+            self._target(check.target, probe.label, probe.at)
         if check.server is not None:
             self._machine(check.server[0], "listen", found["listen"].at)
         for key in ("see", "not see"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import types
+from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -106,9 +107,10 @@ CHECK = Section(
         Key("tcp", CONNECT, "a TCP connection: SOURCE -> TARGET:PORT"),
         Key("udp", CONNECT, "a UDP datagram and its reply: SOURCE -> TARGET:PORT"),
         Key(
-            "taken",
+            "port_in_use",
             port_values.PORT_IN_USE,
             "a port that is in use there, so that no other process can listen on it: MACHINE:PORT",
+            old=("taken",),
         ),
         Key("mesh", values.choice("pods", "containers"), "every pod reaches every pod, without source NAT"),
         Key(
@@ -201,13 +203,15 @@ def option_keys(model: Any) -> tuple[Key, ...]:
     return _field_keys(model.Options)
 
 
+@cache
 def _field_keys(settings_class: Any) -> tuple[Key, ...]:
     hints = get_type_hints(settings_class)
     keys = []
     for field in dataclasses.fields(settings_class):
         kind = _field_type(hints[field.name], field.metadata)
         help_ = str(field.metadata.get("help", ""))
-        keys.append(Key(field.name, kind, help_, _default_text(field.default), allow_dashes=True))
+        old = tuple(field.metadata.get("old", ()))
+        keys.append(Key(field.name, kind, help_, _default_text(field.default), allow_dashes=True, old=old))
     return tuple(keys)
 
 
@@ -215,6 +219,21 @@ def model_keys(model: Any, model_names: tuple[str, ...]) -> tuple[Key, ...]:
     """Every key of a scenario of this model, in the usual order."""
     name, say, which, otherwise, checks = common_keys(model_names)
     return (name, say, which, otherwise, *machine_keys(model), *network_keys(model), *option_keys(model), checks)
+
+
+def older_names(model: Any | None) -> dict[str, str]:
+    """The older names of the keys in scenarios of a model, in all sections, each with the name that the key has now.
+    If the model is None, those that every scenario has."""
+    keys = [*CHECK.keys, *SEE.keys]
+    if model is not None:
+        keys += [*model_keys(model, ())]
+        for settings in (setting_keys(model, "Container"), setting_keys(model, "Network")):
+            keys += () if settings is None else settings.keys
+        if not model.MACHINES[1]:
+            from labctl.scenario.raw_language import CHAIN, LINK, NAMESPACE
+
+            keys += (*NAMESPACE.keys, *LINK.keys, *CHAIN.keys)
+    return {name: key.name for key in keys for name in key.old}
 
 
 def _default_text(default: Any) -> str:

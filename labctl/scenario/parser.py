@@ -15,7 +15,15 @@ from labctl.scenario import values as texts
 from labctl.scenario.check_parser import LocatedCheck, read_checks, scenario_pods
 from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, fail, quote_text
 from labctl.scenario.field_types import InvalidValue, ListOf, Located, read_keys, suggest
-from labctl.scenario.language import CHECK, common_keys, machine_keys, model_keys, option_keys, setting_keys
+from labctl.scenario.language import (
+    CHECK,
+    common_keys,
+    machine_keys,
+    model_keys,
+    older_names,
+    option_keys,
+    setting_keys,
+)
 from labctl.scenario.nodes_field import plain_values
 from labctl.scenario.overrides import apply_overrides
 from labctl.scenario.yaml_reader import parse_yaml, read_file
@@ -92,7 +100,10 @@ class _Parser:
             self._report_unknown_keys()
             raise ScenarioError(self.reader.problems)
         others = Map(self.root.position, tuple(pair for pair in self.root.items if pair[0].value != "checks"))
-        self.located = read_keys(others, model_keys(model, models.model_names()), "scenario", self.reader)
+        keys = model_keys(model, models.model_names())
+        self.located = read_keys(others, keys, "scenario", self.reader)
+        older = {old: key.name for key in keys for old in key.old}
+        self.key_positions = {older.get(name, name): position for name, position in self.key_positions.items()}
         scenario = self._scenario(model)
         self._report_unsupported(model, scenario)
         can_compile = not self.reader.problems
@@ -213,6 +224,7 @@ class _Parser:
         position = self.key_positions.get("model") or self.root.position
         node: TreeNode | None = self.root
         synonyms = [{"nodes", item.name} for item in machine_keys(model)] + [{"pods", "containers"}]
+        synonyms += [{name, old} for old, name in older_names(model).items()]
         for step in path.split("/"):
             names = next((same for same in synonyms if step in same), {step})
             position, node = _child(node, names) or (position, None)

@@ -94,7 +94,9 @@ def options(model: object) -> Iterator[str]:
 
 def key_table(keys: Iterable[Key]) -> str:
     """Keys, each with its value type and its default."""
-    rows = [(f"`{key.name}`", key.field_type.what, f"`{key.default}`" if key.default else "", key.help) for key in keys]
+    rows = [
+        (f"`{key.name}`", key.field_type.what, f"`{key.default}`" if key.default else "", key.meaning) for key in keys
+    ]
     return table(("key", "takes", "default", "what it is"), rows)
 
 
