@@ -156,11 +156,10 @@ class RunningLab:
         """The namespace of a machine. Raises UsageError with a suggestion if the machine does not exist."""
         __tracebackhide__ = True  # pytest shows the caller's line
         if node not in self.nodes:
-            import difflib
+            from labctl.core.names import did_you_mean
 
-            close = difflib.get_close_matches(str(node), self.nodes, 1, 0.5)
             known = f"its machines are {', '.join(self.nodes)}" if self.nodes else "the lab is down"
-            hint = f"did you mean {close[0]}? {known}" if close else known
+            hint = f"{did_you_mean(str(node), self.nodes, 0.5)} {known}".lstrip()
             raise UsageError(f"lab {self.name} has no machine {node!r}", hint)
         return next((str(one.netns_of) for one in self._machines_sharing_netns() if one.name == node), node)
 

@@ -17,10 +17,11 @@ from labctl.core.diff import Change
 from labctl.core.iptables import rule
 from labctl.core.iptables_save import ChainCounters
 from labctl.core.neighbour_presets import presets
+from labctl.core.probe_kinds import probe_text
 from labctl.core.resources import Address, Chain, Interface, IpSet, Link, Neighbour, Netns, Resource, Route, Sysctl
 from labctl.core.results import Pair, Sighting
 from labctl.core.scenario_types import Check, Lab, Machine, See
-from labctl.core.topology import Topology, probe_text
+from labctl.core.topology import Topology
 from labctl.errors import UsageError
 from labctl.packets.probe_id import IcmpError, Trail
 from labctl.render.plan_json import check_json

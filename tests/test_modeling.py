@@ -18,10 +18,10 @@ from labctl.core.resources import Chain, Netns
 from labctl.core.scenario_types import Lab, Machine, Scenario
 from labctl.errors import ScenarioError, UsageError
 from labctl.render.resources import plan_text
+from labctl.scenario.definition import parse_and_compile
 from labctl.scenario.json_schema import reference, schema
 from labctl.scenario.language import check_section
 from labctl.scenario.nodes_field import singular
-from labctl.scenario.parser import parse_and_compile
 
 ROOT = Path(__file__).resolve().parent
 ROOT = next(folder for folder in ROOT.parents if (folder / "pyproject.toml").exists())

@@ -21,6 +21,7 @@ from labctl.checks.drop_counters import drops_since
 from labctl.checks.evidence import CheckEvidence, Expectation
 from labctl.checks.verdict import Evaluation, cannot_change, evaluate
 from labctl.core.iptables_save import ChainCounters
+from labctl.core.probe_kinds import probe_kind
 from labctl.core.resources import IP, Interface
 from labctl.core.scenario_types import ENDPOINT_FIELDS, Check
 from labctl.core.topology import LEAF_ROLES, Topology
@@ -79,7 +80,7 @@ class CheckAttempt:
 
     def _prepare(self) -> None:
         check = self.check
-        if check.probe in ("tcp", "udp") and check.listen and check.expect != "refused":
+        if "listen" in probe_kind(check).check_keys and check.listen and check.expect != "refused":
             machine, port = self.server
             self._listener, problem = open_listener(self.context, machine, check.probe, self.address, port or 0)
             self.notes += [problem] if problem else []

@@ -11,10 +11,9 @@ from collections.abc import Iterable
 
 from labctl.core.iptables import CHAIN_TOOLS, LEGACY_FAMILIES, TERMINATING_TARGETS
 from labctl.core.iptables_save import ChainCounters, counter_increases
+from labctl.core.probe_kinds import probe_kind
 from labctl.core.resources import Chain
 from labctl.core.scenario_types import Check
-
-PROBE_PROTOCOLS = {4: {"ping": "icmp"}, 6: {"ping": "ipv6-icmp"}}
 
 
 def drops_since(
@@ -28,7 +27,7 @@ def drops_since(
     """
     family = {4: "ip", 6: "ip6"}[version]
     families = ("bridge", family, LEGACY_FAMILIES[family])
-    protocol = PROBE_PROTOCOLS[version].get(check.probe, check.probe)
+    protocol = probe_kind(check).ip_protocol(version)
     texts = (
         _drop_text(chain, number, protocol)
         for chain, number, _ in counter_increases(before, after)

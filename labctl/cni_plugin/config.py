@@ -6,7 +6,6 @@ and `ptp` (containernetworking/plugins); the key `firewall` does the work of the
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -33,6 +32,7 @@ from labctl.cni.spec import (
     supports,
     version_tuple,
 )
+from labctl.core.names import did_you_mean
 
 SUPPORTED_VERSIONS = tuple(version for version in VERSIONS if version_tuple(version) >= (0, 3, 0))
 SHAPES = ("bridge", "routed")
@@ -188,8 +188,7 @@ def _values(data: Json) -> dict[str, Any]:
     """The plugin's keys, each checked for its type and its `shape`."""
     unknown = [key for key in data if key not in KEYS and key not in RUNTIME_KEYS and "/" not in key]
     if unknown:
-        close = difflib.get_close_matches(unknown[0], KEYS, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(KEYS)}"
+        hint = did_you_mean(unknown[0], KEYS, quote=repr) or f"known are {', '.join(KEYS)}"
         value = json.dumps(data[unknown[0]])
         raise Failure(UNSUPPORTED_FIELD, f"unknown key {unknown[0]!r}, which is {value:.60}", hint)
     shape = data.get("shape", "bridge")

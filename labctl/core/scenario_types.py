@@ -14,7 +14,6 @@ from labctl.core.iptables import Backend
 from labctl.core.resources import IP, Interface, Plan
 
 MachineRole: TypeAlias = Literal["host", "node", "pod", "container", "vm", "fabric", "internet", "namespace", "machine"]
-ProbeKind: TypeAlias = Literal["ping", "tcp", "udp", "mesh", "taken", "cni"]
 Protocol: TypeAlias = Literal["tcp", "udp"]
 Expect: TypeAlias = Literal["reply", "fail", "refused", "timeout"]
 MeshGroups: TypeAlias = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
@@ -84,7 +83,7 @@ class Check:
     """
 
     say: str
-    probe: ProbeKind
+    probe: str  # the name of its kind: `labctl.core.probe_kinds`
     source: str = ""
     target: str = ""
     port: int | None = None

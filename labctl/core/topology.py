@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from ipaddress import ip_address
 
+from labctl.core.probe_kinds import probe_kind
 from labctl.core.resources import IP, Address, Interface, Link, Netns
 from labctl.core.scenario_types import Check, Lab, MachineRole
 
@@ -141,25 +142,8 @@ class Topology:
     def check_namespaces(self, check: Check) -> tuple[str, ...]:
         """The namespaces that a check names: its source and target, their nodes, and the points of `see`."""
         server = check.server[0] if check.server is not None else None
-        ends = (
-            [check.source, self.namespace_of(check.target), server]
-            if check.probe not in ("mesh", "taken", "cni")
-            else []
-        )
+        ends = [check.source, self.namespace_of(check.target), server] if probe_kind(check).has_path else []
         machines = [self.machines.get(end) for end in ends if end]
         hosts = [machine.on for machine in machines if machine]
         points = [see.at.ns for see in check.sees]
         return tuple(dict.fromkeys(name for name in (*ends, *hosts, *points) if name))
-
-
-def probe_text(check: Check) -> str:
-    """The probe as a scenario writes it: `ping a -> c`, `ping a -> c size 1422`, `tcp a -> c:8080`, `mesh`."""
-    if check.probe == "cni":
-        return "CNI CHECK of every pod"
-    if check.probe == "taken":
-        return f"taken {check.source}:{check.port}" + ("" if check.protocol == "tcp" else f"/{check.protocol}")
-    if check.probe == "mesh":
-        return "mesh " + ", ".join(f"{' '.join(sources)} -> {' '.join(targets)}" for sources, targets in check.groups)
-    port = f":{check.port}" if check.port is not None else ""
-    size = f" size {check.size}" if check.size is not None else ""
-    return f"{check.probe} {check.source} -> {check.target}{port}{size}"

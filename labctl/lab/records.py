@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from labctl.core.iptables import BACKENDS, Backend
+from labctl.core.names import did_you_mean
 from labctl.core.results import RunningSummary
 from labctl.core.scenario_types import Lab
 from labctl.errors import UsageError
@@ -34,9 +34,7 @@ def resolve_lab_name(name: str | None) -> str:
     if name is not None and name in labs:
         return name
     if name is not None:
-        close = difflib.get_close_matches(name, labs, 1)
-        known = ", ".join(labs) or "none"
-        raise UsageError(f"no lab {name!r} runs", f"did you mean {close[0]}?" if close else f"running: {known}")
+        raise UsageError(f"no lab {name!r} runs", did_you_mean(name, labs) or f"running: {', '.join(labs) or 'none'}")
     if len(labs) == 1:
         return labs[0]
     if not labs:

@@ -31,13 +31,13 @@ this, and `scripts/new-model NAME` writes a first version.
 
 from __future__ import annotations
 
-import difflib
 import pkgutil
 import re
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any, Protocol, get_args
 
+from labctl.core.names import did_you_mean
 from labctl.core.resources import Resource, assemble
 from labctl.core.scenario_types import Check, Lab, Machine, MachineRole, Scenario, with_netns_names
 from labctl.errors import UsageError
@@ -76,8 +76,7 @@ def find_model(name: str) -> Any:
         if problem := contract_problem(module_found):
             raise UsageError(f"the model {name!r} of {outside[name].value} is not a model: {problem}", CONTRACT)
         return module_found
-    close = difflib.get_close_matches(name, model_names(), 1)
-    hint = f"did you mean {close[0]}?" if close else "the models are " + ", ".join(model_names())
+    hint = did_you_mean(name, model_names()) or "the models are " + ", ".join(model_names())
     raise UsageError(f"unknown model {name!r}", hint)
 
 

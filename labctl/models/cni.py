@@ -87,7 +87,9 @@ class Options:
 class Container(pods.PodSettings):
     """The settings of a pod in a scenario. The plugins that declare the capability of a setting get it."""
 
-    ports: tuple[PublishedPort, ...] = option((), "host ports: NODE_PORT:POD_PORT (capability portMappings)")
+    host_ports: tuple[PublishedPort, ...] = option(
+        (), "host ports: NODE_PORT:POD_PORT (capability portMappings)", old=("ports",)
+    )
     ips: tuple[IPv4Address | IPv6Address, ...] = option((), "addresses to request (capability ips)")
     mac: str | None = option(None, "the MAC address to request (capability mac)", form="mac")
     ingress: int | None = option(
@@ -161,7 +163,7 @@ def _refuse_undeclared_capabilities(scenario: Scenario, conflist: Conflist) -> I
 
 
 _CAPABILITY_OF_KEY = {
-    "ports": "portMappings",
+    "host_ports": "portMappings",
     "ips": "ips",
     "mac": "mac",
     "ingress": "bandwidth",
@@ -223,8 +225,8 @@ def _capability_args(pod: Container | None, range_: IPv4Network) -> Iterator[tup
     yield "ipRanges", [[{"subnet": str(range_)}]]
     if pod is None:
         return
-    if pod.ports:
-        yield "portMappings", [_port_mapping(port) for port in pod.ports]
+    if pod.host_ports:
+        yield "portMappings", [_port_mapping(port) for port in pod.host_ports]
     if pod.ips:
         yield "ips", [f"{ip}/{range_.prefixlen if ip in range_ else ip.max_prefixlen}" for ip in pod.ips]
     if pod.mac is not None:

@@ -125,7 +125,7 @@ def _table(title: str, keys: Iterable[Key], text: str) -> Iterator[str]:
     yield "|---|---|---|---|"
     for key in keys:
         default = "required" if key.required else f"`{key.default}`" if _literal(key) else key.default
-        cells = (f"`{key.name}`", key.field_type.what, default, key.help)
+        cells = (f"`{key.name}`", key.field_type.what, default, key.meaning)
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

@@ -80,7 +80,7 @@ class OptionalSection:
 class Pods:
     """The pods of a node: a list of names, or a number; with `own`, also a mapping from names to settings.
 
-    Reads as an int, or a tuple of Found names, or of Found pairs of a name and the model's object.
+    Reads as an int, or a tuple of Located names, or of Located pairs of a name and the model's object.
     """
 
     noun: str

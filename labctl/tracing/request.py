@@ -65,11 +65,8 @@ def _check_size(protocol: str, options: dict[str, Any]) -> None:
 
 
 def _unknown_name(topology: Topology, name: str, kinds: str) -> UsageError:
-    import difflib
+    from labctl.core.names import did_you_mean, summarize_names
 
-    from labctl.core.names import summarize_names
-
-    close = difflib.get_close_matches(name, topology.namespaces, 1, 0.5)
     known = f"the machines are {summarize_names(topology.namespaces, 30)}"
-    hint = f"did you mean {close[0]}? {known}" if close else known
+    hint = f"{did_you_mean(name, topology.namespaces, 0.5)} {known}".lstrip()
     return UsageError(f"lab {topology.lab.name} has no {kinds} {name!r}", hint)

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from labctl import models
 from labctl.core.fidelity import Fidelity, sort_by_grade
+from labctl.core.probe_kinds import probe_kind
 from labctl.core.resources import Link
 from labctl.core.scenario_types import Check, Lab, See
-from labctl.models import compile_lab
 from labctl.scenario import catalog, json_schema
+from labctl.scenario.definition import parse_and_compile
 from labctl.scenario.field_types import Key
 from labctl.scenario.language import network_keys, option_keys
-from labctl.scenario.parser import parse
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from manual import written  # beside this file
@@ -112,7 +112,9 @@ def options(model: object) -> Iterator[str]:
 
 def key_table(keys: Iterable[Key]) -> str:
     """Keys, each with its value type and its default."""
-    rows = [(f"`{key.name}`", key.field_type.what, f"`{key.default}`" if key.default else "", key.help) for key in keys]
+    rows = [
+        (f"`{key.name}`", key.field_type.what, f"`{key.default}`" if key.default else "", key.meaning) for key in keys
+    ]
     return table(("key", "takes", "default", "what it is"), rows)
 
 
@@ -144,15 +146,7 @@ def devices(lab: Lab, machine: str) -> list[str]:
 
 def claim(check: Check) -> tuple[str, str, str, str]:
     """A check as a row."""
-    target = check.target if check.port is None else f"{check.target}:{check.port}"
-    if check.probe == "cni":
-        return check.say, "CHECK of every pod", "", check.origin
-    probe = "every pair" if check.probe == "mesh" else f"`{check.probe}: {check.source} -> {target}`"
-    if check.expect != "reply":
-        probe += f", expect {check.expect}"
-    if check.server is not None:
-        probe += f", answered by {check.server[0]}:{check.server[1]}"
-    return check.say, probe, "; ".join(map(sight, check.sees)), check.origin
+    return check.say, probe_kind(check).page_cell(check), "; ".join(map(sight, check.sees)), check.origin
 
 
 def sight(see: See) -> str:
@@ -179,7 +173,7 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def _compiled(name: str) -> tuple[str, Lab]:
     file, text = catalog.find(name)
-    return text, compile_lab(parse(text, file))
+    return text, parse_and_compile(text, file)[1]
 
 
 def main(words: list[str]) -> int:

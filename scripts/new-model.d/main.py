@@ -22,8 +22,8 @@ from labctl import models
 from labctl.errors import LabError, ScenarioError
 from labctl.render.resources import plan_text
 from labctl.scenario import catalog
+from labctl.scenario.definition import parse_and_compile
 from labctl.scenario.nodes_field import singular
-from labctl.scenario.parser import parse, parse_and_compile
 from labctl.scenario.yaml_reader import decode_utf8
 
 HERE = Path(__file__).resolve().parent
@@ -124,7 +124,7 @@ def error_texts() -> Iterator[tuple[Path, str]]:
         if not source.exists() or "the models are" not in path.read_text():
             continue
         try:
-            parse(decode_utf8(source.read_bytes(), source.name), source.name)
+            parse_and_compile(decode_utf8(source.read_bytes(), source.name), source.name)
         except ScenarioError as error:
             yield path, f"{error}\n"
 

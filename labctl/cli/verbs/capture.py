@@ -13,6 +13,7 @@ import click
 from labctl.cli.options import global_options
 from labctl.cli.param_types import POINT
 from labctl.cli.session import Session, TerminationSignal
+from labctl.core.names import did_you_mean
 from labctl.errors import KernelError, UsageError
 
 if TYPE_CHECKING:
@@ -153,11 +154,8 @@ def _resolve_points(lab: str, points: tuple[str, ...]) -> tuple[tuple[str, ...],
         here = [at for at in links if at.ns == node]
         wanted = [at for at in here if not slash or at.dev == device]
         if not wanted:
-            import difflib
-
-            close = difflib.get_close_matches(device, [at.dev for at in here], 1)
-            known = ", ".join(at.dev for at in here)
-            raise UsageError(f"{node} has no device {device!r}", f"did you mean {close[0]}?" if close else known)
+            devices = [at.dev for at in here]
+            raise UsageError(f"{node} has no device {device!r}", did_you_mean(device, devices) or ", ".join(devices))
         ports.update(dict.fromkeys(wanted))
     return tuple(nodes), tuple(ports)
 

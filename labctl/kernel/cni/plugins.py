@@ -6,7 +6,6 @@ backend, and the lock file of the lab (XTABLES_LOCKFILE).
 
 from __future__ import annotations
 
-import difflib
 import os
 import subprocess
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from labctl.cni.conflist import NetworkConfigList
 from labctl.cni.spec import MEANING, DecodeError, Error, read_error, read_versions
 from labctl.cni_runtime.invocation import REFERENCE, PluginCall, version_call
+from labctl.core.names import did_you_mean
 from labctl.errors import KernelError, LabError, MissingError
 from labctl.kernel.firewall import backend, chains
 from labctl.kernel.host import lab_state, paths
@@ -130,8 +130,8 @@ def _missing_plugin_hint(plugin: str, path: str) -> str:
     if plugin in REFERENCE:
         return PACKAGE
     here = (entry for folder in path.split(":") if os.path.isdir(folder) for entry in os.listdir(folder))
-    close = difflib.get_close_matches(plugin, sorted({*here, *REFERENCE}), 1)
-    return f"did you mean {close[0]!r}?" if close else "put it there, or set its folder: cni_path, or CNI_PATH"
+    known = sorted({*here, *REFERENCE})
+    return did_you_mean(plugin, known, quote=repr) or "put it there, or set its folder: cni_path, or CNI_PATH"
 
 
 def _about(call: PluginCall, node: str | None) -> str:

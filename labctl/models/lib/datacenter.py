@@ -7,11 +7,11 @@ its public address. `vm` is another machine on the Ethernet of the nodes.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from labctl.core.names import did_you_mean
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Interface, Resource, Sysctl
 from labctl.core.scenario_types import Machine, Scenario
@@ -103,8 +103,7 @@ def refuse(scenario: Scenario, *ranges: str) -> Iterator[tuple[str, str, str]]:
     names = [node.name for node in scenario.nodes]
     for number, name in enumerate(options.elsewhere):
         if name not in names:
-            close = difflib.get_close_matches(name, names, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"the nodes are {', '.join(names) or 'none'}"
+            hint = did_you_mean(name, names, quote=repr) or f"the nodes are {', '.join(names) or 'none'}"
             yield f"elsewhere/{number}", f"elsewhere: there is no node {name!r}", hint
     if names and set(names) <= set(options.elsewhere):
         yield "elsewhere", "elsewhere names every node, but one must be in node_cidr", "remove a node, or the list"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 from itertools import count
 from typing import Any
 
+from labctl.core.names import did_you_mean
 from labctl.core.scenario_types import ListeningPort, PublishedPort, Scenario, ScenarioNode
 from labctl.models.lib import primitives
 from labctl.models.lib.docker_iptables import BridgeNetwork, Endpoint
@@ -132,11 +132,8 @@ def _refuse_network_name(name: str, before: tuple[str, ...], user_defined: set[s
         yield f"networks: {name!r} is listed twice", "remove one of them"
     elif name not in user_defined and name not in PREDEFINED_NETWORKS and not name.startswith(CONTAINER_PREFIX):
         known = sorted({*user_defined, *PREDEFINED_NETWORKS})
-        close = difflib.get_close_matches(name, known, 1)
-        yield (
-            f"networks: there is no network {name!r}",
-            f"did you mean {close[0]!r}?" if close else f"the networks are {', '.join(known)}",
-        )
+        hint = did_you_mean(name, known, quote=repr) or f"the networks are {', '.join(known)}"
+        yield f"networks: there is no network {name!r}", hint
 
 
 def _is_exclusive(name: str) -> bool:
@@ -150,8 +147,7 @@ def _refuse_shared_network(node: ScenarioNode, container: str, network: str) -> 
     if other == container:
         yield f"networks: {container} cannot join its own network", "name another container"
     elif other not in node.pods:
-        close = difflib.get_close_matches(other, node.pods, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"{node.name} has {', '.join(node.pods)}"
+        hint = did_you_mean(other, node.pods, quote=repr) or f"{node.name} has {', '.join(node.pods)}"
         yield f"networks: {node.name} has no container {other!r}", hint
     elif other in shared:
         yield (

@@ -8,12 +8,12 @@ and addresses stay unused, so that all others are the same as in a real swarm.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 from itertools import count
 from typing import NamedTuple
 
+from labctl.core.names import did_you_mean
 from labctl.core.scenario_types import Scenario, ScenarioNode
 from labctl.models.lib import primitives
 
@@ -158,8 +158,8 @@ def _refuse_network_name(
     if name in before:
         yield f"networks: {name!r} is listed twice", "remove one of them"
     elif name not in networks_by_name:
-        close = difflib.get_close_matches(name, networks_by_name, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"the networks are {', '.join(networks_by_name) or 'none'}"
+        known = f"the networks are {', '.join(networks_by_name) or 'none'}"
+        hint = did_you_mean(name, networks_by_name, quote=repr) or known
         yield f"networks: there is no overlay network {name!r}", hint
 
 
