@@ -205,7 +205,7 @@ def test_the_plan_types_made_of_it(inside: NetnsThread) -> None:
 
 @pytest.mark.parametrize(("whole", "nsid", "peer"), [(True, 1, "n/v"), (False, 1, None), (False, 0, "n/v")])
 def test_a_peer_is_not_guessed_where_namespaces_were_left_out(whole: bool, nsid: int, peer: str | None) -> None:
-    snapshot = observe.Snapshot(whole=whole)
+    snapshot = observe.Snapshot(complete=whole)
     end = dump.RawLink(2, "eth0", 1, lower_index=5, lower_nsid=0, kind="veth")
     snapshot.add("p", [end])
     snapshot.add(
@@ -216,7 +216,7 @@ def test_a_peer_is_not_guessed_where_namespaces_were_left_out(whole: bool, nsid:
 
 
 def test_a_peer_of_the_same_namespace_needs_no_id() -> None:
-    snapshot = observe.Snapshot(whole=False)
+    snapshot = observe.Snapshot(complete=False)
     one, other = (dump.RawLink(i, f"v{i}", 1, lower_index=5 - i, kind="veth") for i in (2, 3))
     snapshot.add("n", [one, other])
     assert snapshot.peer("n", one, lambda ns, other: None) == Interface("n", "v3")

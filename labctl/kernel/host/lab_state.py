@@ -76,7 +76,7 @@ def remove_files(lab: str) -> None:
 
 @contextmanager
 def lock(lab: str, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
-    """Hold the lock for changes of a lab. Raises LockError, with the holder's name, after `patience` seconds.
+    """Hold the lock for changes of a lab. Raises LockError, with the holder's name, after `timeout_s` seconds.
 
     The lock file is removed when the lock is released, so that nothing is left after `down`.
     """

@@ -44,9 +44,7 @@ def family(version: int) -> int:
     return AF_INET if version == 4 else AF_INET6
 
 
-_DEFAULT_OPTIONS = {
-    ("vlan_filtering", "0")
-}  # a new link has this anyway; a kernel without the feature refuses the option
+_DEFAULT_OPTIONS = {("vlan_filtering", "0")}  # of every new link; a kernel without the feature refuses the option
 
 
 def create_link(
@@ -126,10 +124,10 @@ def kind_options(link: Link, index: int, index_of: IndexOf) -> bytearray:
     return encode("ifinfmsg", encoding.RTM_NEWLINK, ACK_FLAGS, {"index": U32(index)}, [("IFLA_LINKINFO", info)])
 
 
-def address(item: Address, index: int, *, delete: bool = False, bare: bool = False) -> bytearray:
+def address(item: Address, index: int, *, delete: bool = False, local_only: bool = False) -> bytearray:
     """Add or remove an address. IPv6 addresses skip duplicate address detection: a lab's addresses are unique.
 
-    `bare` removes an IPv4 address by its local address alone. An address with another peer address needs that.
+    `local_only` removes an IPv4 address by its local address alone. An address with another peer address needs that.
     """
     ip = item.addr.ip
     fields = {
@@ -142,7 +140,7 @@ def address(item: Address, index: int, *, delete: bool = False, bare: bool = Fal
     attrs: list[tuple[str, Any]] = [("IFA_LOCAL", ip), ("IFA_ADDRESS", ip)]
     if ip.version == 6:
         attrs = [("IFA_ADDRESS", ip), ("IFA_FLAGS", IFA_F_NODAD)]
-    elif bare:
+    elif local_only:
         attrs = [("IFA_LOCAL", ip)]
     elif item.addr.network.prefixlen < 31 and not ip.is_loopback:
         attrs.append(("IFA_BROADCAST", item.addr.network.broadcast_address))
@@ -206,15 +204,19 @@ def fdb(item: Fdb, index: int, *, delete: bool = False) -> bytearray:
     if tunnel:
         attrs.append(("NDA_DST", item.dst))
     # a VXLAN device may have several destinations for the all-zero MAC, so append; other entries (learned) are replaced
-    put = REQUEST | ACK | CREATE | (APPEND if tunnel and set(item.mac) <= set("0:") else REPLACE)
+    add_flags = REQUEST | ACK | CREATE | (APPEND if tunnel and set(item.mac) <= set("0:") else REPLACE)
     return encode(
-        "ndmsg", encoding.RTM_DELNEIGH if delete else encoding.RTM_NEWNEIGH, ACK_FLAGS if delete else put, fields, attrs
+        "ndmsg",
+        encoding.RTM_DELNEIGH if delete else encoding.RTM_NEWNEIGH,
+        ACK_FLAGS if delete else add_flags,
+        fields,
+        attrs,
     )
 
 
-def delete_route(item: Route, index: int | None, *, bare: bool = False) -> bytearray:
-    """Remove a route of any protocol and scope. `bare` gives neither gateway nor device: the kernel requires that for
-    a route with several nexthops or with a nexthop object."""
+def delete_route(item: Route, index: int | None, *, without_nexthop: bool = False) -> bytearray:
+    """Remove a route of any protocol and scope. `without_nexthop` gives neither gateway nor device: the kernel requires
+    that for a route with several nexthops or with a nexthop object."""
     fields = {
         "family": family(item.dst.version),
         "dst_len": item.dst.prefixlen,
@@ -224,7 +226,7 @@ def delete_route(item: Route, index: int | None, *, bare: bool = False) -> bytea
         "scope": SCOPE_NOWHERE,
         "type": ROUTE_KIND.get(item.kind, 0),
     }
-    attrs: list[tuple[str, Any]] = [] if bare else _nexthop(item, index)
+    attrs: list[tuple[str, Any]] = [] if without_nexthop else _nexthop(item, index)
     if item.dst.prefixlen:
         attrs.insert(0, ("RTA_DST", item.dst.network_address))
     if item.metric:
@@ -280,9 +282,11 @@ def route(item: Route, index: int | None, *, replace: bool = False) -> bytearray
     return message if item.encap is None else _with_encap(message, *item.encap)
 
 
-def _with_encap(message: bytearray, number: int, far: IP) -> bytearray:
-    """A route with an encapsulation (`encap ip id NUMBER dst FAR`), which pyroute2 cannot encode."""
-    inner = encode_attribute(LWTUNNEL_IP_ID, struct.pack(">Q", number)) + encode_attribute(LWTUNNEL_IP_DST, far.packed)
+def _with_encap(message: bytearray, tunnel_id: int, remote: IP) -> bytearray:
+    """A route with an encapsulation (`encap ip id TUNNEL_ID dst REMOTE`), which pyroute2 cannot encode."""
+    inner = encode_attribute(LWTUNNEL_IP_ID, struct.pack(">Q", tunnel_id)) + encode_attribute(
+        LWTUNNEL_IP_DST, remote.packed
+    )
     message += encode_attribute(RTA_ENCAP | NESTED, inner) + encode_attribute(
         RTA_ENCAP_TYPE, struct.pack("=H", LWTUNNEL_IP)
     )
