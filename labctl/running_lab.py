@@ -159,8 +159,8 @@ class RunningLab:
             import difflib
 
             close = difflib.get_close_matches(str(node), self.nodes, 1, 0.5)
-            known = f"its machines are {', '.join(self.nodes)}" if self.nodes else "the lab is down"
-            hint = f"did you mean {close[0]}? {known}" if close else known
+            machines = f"its machines are {', '.join(self.nodes)}" if self.nodes else "the lab is down"
+            hint = f"did you mean {close[0]}? {machines}" if close else machines
             raise UsageError(f"lab {self.name} has no machine {node!r}", hint)
         return next((str(machine.netns_of) for machine in self._machines_sharing_netns() if machine.name == node), node)
 

@@ -114,8 +114,8 @@ def command_of(environment: Mapping[str, str]) -> str:
     """The command in an environment, after its variables are validated. Raises Failure."""
     command = environment.get("CNI_COMMAND", "")
     if command not in REQUIRED_VARIABLES:
-        known = ", ".join(REQUIRED_VARIABLES)
-        raise Failure(INVALID_ENVIRONMENT_VARIABLES, f"CNI_COMMAND is {command!r}, which is none of {known}")
+        commands = ", ".join(REQUIRED_VARIABLES)
+        raise Failure(INVALID_ENVIRONMENT_VARIABLES, f"CNI_COMMAND is {command!r}, which is none of {commands}")
     missing = [name for name in REQUIRED_VARIABLES[command] if not environment.get(name)]
     if missing:
         raise Failure(

@@ -82,14 +82,14 @@ def feature_attempts(link_kinds: Iterable[str] = ()) -> Iterator[tuple[str, tupl
     from labctl.kernel.firewall.backend import MODULES
 
     for kind in dict.fromkeys(("veth", "bridge", "vxlan", "macvlan", *link_kinds)):
-        yield kind, tuple(_behind(kind)), partial(_link, kind)
+        yield kind, tuple(_link_modules(kind)), partial(_link, kind)
     yield "packet capture", () if os.path.exists("/proc/thread-self/net/packet") else ("af_packet",), _capture
     for backend in BACKENDS:
         yield f"iptables {backend}", (*MODULES[backend], *RULE_MODULES), partial(_rules, backend)
     yield "bridged packets to iptables", (), _bridge_calls
 
 
-def _behind(kind: str) -> Iterator[str]:
+def _link_modules(kind: str) -> Iterator[str]:
     """The modules that the kernel would look for to create a link of this kind, and the veth pair that it may need as
     its lower device."""
     from labctl.core.features import kernel_module

@@ -29,6 +29,7 @@ from labctl.render.plan_json import process_tag
 
 PROCESS_VARIABLE = "LABCTL_PROCESS"
 READY_TIMEOUT_S = 10.0  # seconds within which a program must be ready
+MAX_FDS = 4096  # file descriptors to close in the process that only waits
 
 
 def find(lab: str, nodes: Iterable[str]) -> tuple[Process, ...]:
@@ -111,7 +112,7 @@ def _enter_pid_namespace(pid_ns_fd: int) -> None:
     setns(pid_ns_fd, CLONE_NEWPID)
     pid = os.fork()
     if pid:
-        os.closerange(0, 4096)
+        os.closerange(0, MAX_FDS)
         os.waitpid(pid, 0)
         os._exit(0)
 

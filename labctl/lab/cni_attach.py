@@ -157,7 +157,7 @@ def check(lab: Lab) -> Iterator[tuple[Attachment, str, str]]:
 def _check_attachment(plugins: cni.Plugins, record: attachment_records.AttachmentRecord) -> tuple[str, str]:
     item = record.attachment
     config_list = parse_config_list(item.conflist)
-    notes = ""
+    known_issues = ""
     for call in _plugin_calls(plugins.lab, "CHECK", config_list, record):
         try:
             plugins.call(item.node, call, record.result)
@@ -165,10 +165,13 @@ def _check_attachment(plugins: cni.Plugins, record: attachment_records.Attachmen
             issue = known_issue(call.plugin, getattr(error, "error", None), record.result or {})
             if not issue:
                 return "fail", error.message
-            notes += f" ({issue})"
+            known_issues += f" ({issue})"
         except OSError as error:
             return "fail", f"{item.node} cannot be entered: {error.strerror}"
-    return "pass", f"{item.at}: CHECK of {', '.join(plugin['type'] for plugin in config_list.plugins)} passed{notes}"
+    return (
+        "pass",
+        f"{item.at}: CHECK of {', '.join(plugin['type'] for plugin in config_list.plugins)} passed{known_issues}",
+    )
 
 
 def _add(plugins: cni.Plugins, item: Attachment) -> None:

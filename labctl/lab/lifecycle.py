@@ -14,15 +14,19 @@ from labctl.core.results import RunningSummary, UpResult
 from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, LabError, UsageError
 from labctl.lab.fallback import FindMissing, use_available_features
-from labctl.lab.records import load_compiled_lab, load_definition, resolve_lab_name, running_labs
-from labctl.lab.records import save_definition as record
+from labctl.lab.records import (
+    load_compiled_lab,
+    load_definition,
+    resolve_lab_name,
+    running_labs,
+    save_definition,
+)
 from labctl.scenario.definition import Definition, compile_definition, define, with_firewall, with_substitutes
 
 if TYPE_CHECKING:
     from labctl.kernel.lab_kernel import KernelLab
 
 Progress: TypeAlias = Callable[[str], None]  # called with a short text on the current step
-
 
 MAX_REPAIR_ROUNDS = 3  # a repaired link can lose its routes: compare again, this many times, then report what is left
 
@@ -150,7 +154,7 @@ def _build(definition: Definition, lab: Lab, keep: bool, notify: Progress) -> tu
     changes = diff(lab.plan, ())
     notify(f"building {sum(isinstance(item, Netns) for item in lab.plan)} namespaces, {len(lab.plan)} objects")
     try:
-        record(definition, lab)
+        save_definition(definition, lab)
         ensure(lab.plan, notify, backend=lab.firewall)
         with KernelLab(lab.name) as kernel:
             kernel.apply(changes)
@@ -172,7 +176,7 @@ def _attach(
 
     if missing:
         attach(lab, missing, kernel, notify)
-        record(definition, with_pod_addresses(lab))
+        save_definition(definition, with_pod_addresses(lab))
 
 
 def _repair(definition: Definition, lab: Lab, notify: Progress) -> tuple[Change, ...]:
@@ -181,7 +185,7 @@ def _repair(definition: Definition, lab: Lab, notify: Progress) -> tuple[Change,
     from labctl.kernel.lab_kernel import KernelLab
 
     done: dict[object, Change] = {}
-    record(definition, lab)
+    save_definition(definition, lab)
     ensure(lab.plan, notify, backend=lab.firewall)
     with KernelLab(lab.name) as kernel:
         for _ in range(MAX_REPAIR_ROUNDS):

@@ -135,10 +135,10 @@ def tcp_probe_id(
         if is_probe and frame.at.ns == source and packet.flags & (SYN | ACK) == SYN and packet.encap == "none":
             isn = packet.seq
             break
-    marked = tuple(_marked_connections(frames, marker)) if marker else ()
-    if isn is None and not any(node == source for node, _ in marked):
+    marked_connections = tuple(_marked_connections(frames, marker)) if marker else ()
+    if isn is None and not any(node == source for node, _ in marked_connections):
         return None
-    return TcpProbeId(frozenset((*(() if isn is None else (isn,)), *(number for _, number in marked))))
+    return TcpProbeId(frozenset((*(() if isn is None else (isn,)), *(number for _, number in marked_connections))))
 
 
 def _marked_connections(frames: Sequence[tuple[Frame, Packet]], marker: bytes) -> Iterator[tuple[str, int]]:

@@ -48,9 +48,9 @@ ChangeWriter = Callable[[str, Sequence[Change]], None]  # writes the changes of 
 class Builder:
     """Carries out one list of changes. `snapshot` has the links that exist already, in a repair."""
 
-    def __init__(self, namespaces: NamespaceSet, firewall: ChangeWriter, snapshot: Snapshot | None = None) -> None:
+    def __init__(self, namespaces: NamespaceSet, write_chains: ChangeWriter, snapshot: Snapshot | None = None) -> None:
         self._namespaces = namespaces
-        self._firewall = firewall
+        self._write_chains = write_chains
         self._indexes = Indexes(snapshot)
         self._linker = LinkBuilder(namespaces, self._indexes)
 
@@ -71,7 +71,7 @@ class Builder:
         self._each([change for change in changes if device_state.needs_carrier(change.want)], _update_carriers)
         sets = [change for change in changes if isinstance(change.subject, IpSet)]
         self._each(sets, ipset.write)
-        self._each([change for change in changes if isinstance(change.subject, Chain)], self._firewall)
+        self._each([change for change in changes if isinstance(change.subject, Chain)], self._write_chains)
         self._each(sets, ipset.remove)
         self._start_processes(changes)
 

@@ -24,8 +24,7 @@ from labctl.core.resources import Interface
 from labctl.kernel.capture import bpf
 from labctl.kernel.host import paths
 from labctl.kernel.host.receive_buffer import set_receive_buffer
-from labctl.kernel.namespaces.thread import NetnsThread, libc
-from labctl.kernel.namespaces.thread import raise_on_error as checked
+from labctl.kernel.namespaces.thread import NetnsThread, libc, raise_on_error
 from labctl.packets.decode import CANARY, OTHERHOST, OUTGOING, Frame
 
 ETH_P_ALL = 3
@@ -35,6 +34,7 @@ RCVBUF_BYTES = 8 << 20  # bytes of frames that may wait; the kernel allocates th
 AUXDATA = struct.Struct("=IIIHHHH")  # status, len, snaplen, mac, net, vlan_tci, vlan_tpid
 VLAN_VALID, CSUM_NOT_READY = 1 << 4, 1 << 3
 CANARY_TIMEOUT_S = 1.0  # seconds within which a canary must arrive
+POLL_MS = 50  # milliseconds to wait for frames before the time is checked again
 # how often the same frame is kept at a device; more of it, as in a loop of bridges, has no new information
 MAX_LOOP_PASSES = 64
 
@@ -66,7 +66,7 @@ class Tap:
         self.socket.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
         set_receive_buffer(self.socket, RCVBUF_BYTES)
         everything = struct.pack("=HHiHBB8s", socket.AF_PACKET, socket.htons(ETH_P_ALL), 0, 0, 0, 0, b"")
-        checked(libc.bind(self.socket.fileno(), everything, len(everything)), "bind a tap")
+        raise_on_error(libc.bind(self.socket.fileno(), everything, len(everything)), "bind a tap")
 
     def send_canary(self, token: bytes) -> None:
         """Send a canary over `lo`. Raises OSError (ENETDOWN if lo is down)."""
@@ -134,7 +134,7 @@ class Taps:
             with suppress(OSError):  # its lo is down, which `verify_receiving` reports
                 while time.monotonic() < deadline:
                     tap.send_canary(secrets.token_bytes(16))
-                    self._poll.poll(50)
+                    self._poll.poll(POLL_MS)
                     arrived = time.time_ns()
                     if any(frame.protocol == CANARY and frame.time_ns < arrived for frame in tap.read()):
                         return
@@ -173,7 +173,7 @@ class Taps:
             waiting[node] = token
         deadline = time.monotonic() + CANARY_TIMEOUT_S
         while waiting and time.monotonic() < deadline:
-            self._collect(50, waiting)
+            self._collect(POLL_MS, waiting)
         problems.update({node: "a canary was sent over its lo and never received" for node in waiting})
         return problems
 

@@ -26,7 +26,8 @@ from labctl.packets.decode import ETHERNET, IPV4, IPV6, LOOPBACK, QINQ, VLAN, Fr
 PR_SET_PDEATHSIG = 1
 TIMEOUT_S = 3.0  # seconds that tcpdump may take to start, or to print its counters
 COUNTS = re.compile(rb"(\d+) packets? captured, (\d+) packets? received by filter, (\d+) packets? dropped")
-LINKTYPES = {12: 65534, 14: 65534, 101: 65534, 228: 65534, 229: 65534}  # raw IP, as ARPHRD_NONE
+ARPHRD_NONE = 65534
+RAW_IP_LINKTYPES = frozenset({12, 14, 101, 228, 229})  # of pcap: packets without a header before the IP header
 
 
 def tcpdump_program() -> str | None:
@@ -162,7 +163,7 @@ class Tcpdump:
         for frame in tapped:
             if frame.at == self.at:
                 tap_frames.setdefault(_without_vlan_tag(frame.data, frame.vlan, frame.hatype), deque()).append(frame)
-        hatype = LINKTYPES.get(self._pcap.linktype, ETHERNET)
+        hatype = ARPHRD_NONE if self._pcap.linktype in RAW_IP_LINKTYPES else ETHERNET
         found = []
         for time_ns, data in self.packets:
             same = tap_frames.get(_without_vlan_tag(data, 0, hatype))

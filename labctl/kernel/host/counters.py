@@ -59,8 +59,8 @@ def _bytes(text: str) -> bytes:
     """The bytes of an address in /proc/net/tcp, which has words of four bytes in the machine's byte order."""
     import sys
 
-    words = [bytes.fromhex(text[at : at + 8]) for at in range(0, len(text), 8)]
-    return b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
+    groups = [bytes.fromhex(text[at : at + 8]) for at in range(0, len(text), 8)]
+    return b"".join(group[::-1] if sys.byteorder == "little" else group for group in groups)
 
 
 def _lines(name: str) -> list[list[str]]:

@@ -65,7 +65,7 @@ class NetnsThread:
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[tuple[Future[Any], int | str | Path | None, Callable[[], Any]] | None]
         self._jobs = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._serve, name="inside", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="netns", daemon=True)
         self._thread.start()
 
     def __enter__(self) -> NetnsThread:

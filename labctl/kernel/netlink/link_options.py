@@ -97,19 +97,19 @@ def info_data(kind: str, options: Iterable[tuple[str, str]], index_of: Any) -> l
     return attrs
 
 
-def _attribute(kind: str, word: str, option: LinkOption, text: str, index_of: Any) -> tuple[str, Any]:
+def _attribute(kind: str, name: str, option: LinkOption, value_text: str, index_of: Any) -> tuple[str, Any]:
     if option.form == "ip":
-        value: IPv4Address | IPv6Address = ip_address(text)
+        value: IPv4Address | IPv6Address = ip_address(value_text)
         return (_INET6.get(option.name, option.name) if value.version == 6 else option.name), value
     if option.form == "dev":
-        return option.name, U32(index_of(text))
+        return option.name, U32(index_of(value_text))
     if option.form == "name":
-        return option.name, option.names.index(text)
+        return option.name, option.names.index(value_text)
     if option.form == "flag":
         return option.name, True  # a flag has no value: the attribute is present or absent
-    if word == "mode" and kind in _MODES:
-        return option.name, _MODES[kind][text]
-    return option.name, int(text)
+    if name == "mode" and kind in _MODES:
+        return option.name, _MODES[kind][value_text]
+    return option.name, int(value_text)
 
 
 def read_options(kind: str, data: bytes, start: int, end: int, name_of: Any) -> tuple[tuple[str, str], ...]:
@@ -126,7 +126,7 @@ def read_options(kind: str, data: bytes, start: int, end: int, name_of: Any) -> 
     return tuple(options)
 
 
-def _text(kind: str, word: str, option: LinkOption, payload: bytes, name_of: Any) -> str:
+def _text(kind: str, option_name: str, option: LinkOption, payload: bytes, name_of: Any) -> str:
     if option.form == "ip":
         return str(ip_address(payload))
     number = int.from_bytes(payload, "big" if option.form == "be16" else _ORDER)
@@ -136,7 +136,7 @@ def _text(kind: str, word: str, option: LinkOption, payload: bytes, name_of: Any
         return option.names[min(number, 1)]
     if option.form == "flag":
         return "on"
-    if word == "mode" and kind in _MODES:
+    if option_name == "mode" and kind in _MODES:
         return next((name for name, value in _MODES[kind].items() if value == number), str(number))
     return str(number)
 

@@ -44,6 +44,14 @@ def family(version: int) -> int:
     return AF_INET if version == 4 else AF_INET6
 
 
+def _add_or_delete(
+    message: str, kinds: tuple[int, int], add_flags: int, delete: bool, fields: dict[str, Any], attrs: encoding.Attrs
+) -> bytearray:
+    """The message that adds an object, or the one that deletes it; `kinds` are the types of the two."""
+    add_kind, delete_kind = kinds
+    return encode(message, delete_kind if delete else add_kind, ACK_FLAGS if delete else add_flags, fields, attrs)
+
+
 _DEFAULT_OPTIONS = {("vlan_filtering", "0")}  # of every new link; a kernel without the feature refuses the option
 
 
@@ -144,8 +152,8 @@ def address(item: Address, index: int, *, delete: bool = False, local_only: bool
         attrs = [("IFA_LOCAL", ip)]
     elif item.addr.network.prefixlen < 31 and not ip.is_loopback:
         attrs.append(("IFA_BROADCAST", item.addr.network.broadcast_address))
-    kind = encoding.RTM_DELADDR if delete else encoding.RTM_NEWADDR
-    return encode("ifaddrmsg", kind, ACK_FLAGS if delete else CREATE_FLAGS, fields, attrs)
+    kinds = (encoding.RTM_NEWADDR, encoding.RTM_DELADDR)
+    return _add_or_delete("ifaddrmsg", kinds, CREATE_FLAGS, delete, fields, attrs)
 
 
 def connected_route(item: Address, index: int, *, delete: bool) -> bytearray:
@@ -162,13 +170,8 @@ def connected_route(item: Address, index: int, *, delete: bool) -> bytearray:
     }
     attrs: list[tuple[str, Any]] = [("RTA_DST", network.network_address), ("RTA_OIF", U32(index))]
     attrs.append(("RTA_PREFSRC", item.addr.ip) if four else ("RTA_PRIORITY", 256))
-    return encode(
-        "rtmsg",
-        encoding.RTM_DELROUTE if delete else encoding.RTM_NEWROUTE,
-        ACK_FLAGS if delete else REPLACE_FLAGS,
-        fields,
-        attrs,
-    )
+    kinds = (encoding.RTM_NEWROUTE, encoding.RTM_DELROUTE)
+    return _add_or_delete("rtmsg", kinds, REPLACE_FLAGS, delete, fields, attrs)
 
 
 def neighbour(item: Neighbour, index: int, *, delete: bool = False) -> bytearray:
@@ -182,13 +185,8 @@ def neighbour(item: Neighbour, index: int, *, delete: bool = False) -> bytearray
     attrs: list[tuple[str, Any]] = [("NDA_DST", item.ip)]
     if item.mac is not None and not item.proxy:
         attrs.append(("NDA_LLADDR", Mac(item.mac)))
-    return encode(
-        "ndmsg",
-        encoding.RTM_DELNEIGH if delete else encoding.RTM_NEWNEIGH,
-        ACK_FLAGS if delete else REPLACE_FLAGS,
-        fields,
-        attrs,
-    )
+    kinds = (encoding.RTM_NEWNEIGH, encoding.RTM_DELNEIGH)
+    return _add_or_delete("ndmsg", kinds, REPLACE_FLAGS, delete, fields, attrs)
 
 
 def fdb(item: Fdb, index: int, *, delete: bool = False) -> bytearray:
@@ -284,12 +282,10 @@ def route(item: Route, index: int | None, *, replace: bool = False) -> bytearray
 
 def _with_encap(message: bytearray, tunnel_id: int, remote: IP) -> bytearray:
     """A route with an encapsulation (`encap ip id TUNNEL_ID dst REMOTE`), which pyroute2 cannot encode."""
-    inner = encode_attribute(LWTUNNEL_IP_ID, struct.pack(">Q", tunnel_id)) + encode_attribute(
-        LWTUNNEL_IP_DST, remote.packed
-    )
-    message += encode_attribute(RTA_ENCAP | NESTED, inner) + encode_attribute(
-        RTA_ENCAP_TYPE, struct.pack("=H", LWTUNNEL_IP)
-    )
+    tunnel = encode_attribute(LWTUNNEL_IP_ID, struct.pack(">Q", tunnel_id))
+    tunnel += encode_attribute(LWTUNNEL_IP_DST, remote.packed)
+    message += encode_attribute(RTA_ENCAP | NESTED, tunnel)
+    message += encode_attribute(RTA_ENCAP_TYPE, struct.pack("=H", LWTUNNEL_IP))
     message[:4] = struct.pack("=I", len(message))
     return message
 
@@ -316,10 +312,5 @@ def rule(item: Rule, *, delete: bool = False) -> bytearray:
             attrs.append((name, dev))
     if item.mark is not None:
         attrs += [("FRA_FWMARK", item.mark), ("FRA_FWMASK", item.mask if item.mask is not None else 0xFFFFFFFF)]
-    return encode(
-        "fibmsg",
-        encoding.RTM_DELRULE if delete else encoding.RTM_NEWRULE,
-        ACK_FLAGS if delete else CREATE_FLAGS,
-        fields,
-        attrs,
-    )
+    kinds = (encoding.RTM_NEWRULE, encoding.RTM_DELRULE)
+    return _add_or_delete("fibmsg", kinds, CREATE_FLAGS, delete, fields, attrs)

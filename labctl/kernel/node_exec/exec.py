@@ -19,6 +19,7 @@ from labctl.kernel.node_exec import mounts
 
 TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGQUIT)  # the terminal sends them to the command as well
 FORWARDED_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+CANNOT_ENTER = 70  # the exit code if the node cannot be entered
 
 
 def run(lab: str, node: str, command: list[str]) -> int:
@@ -126,9 +127,8 @@ def _run(lab: str, node: str, command: list[str], environment: dict[str, str]) -
         _child(fd, texts, command, environment, error_fd, old_mask)
     os.close(fd)
     os.close(error_fd)
-    forwarded = {
-        number for number in FORWARDED_SIGNALS if signal.getsignal(number) != signal.SIG_IGN
-    }  # nohup: both ignore SIGHUP
+    # under nohup, both ignore SIGHUP
+    forwarded = {number for number in FORWARDED_SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
     handlers = {number: signal.signal(number, signal.SIG_IGN) for number in TERMINAL_SIGNALS}
     signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)  # a blocked signal would stay pending and come later
     try:
@@ -184,7 +184,7 @@ def _wait(pid: int, forwarded: set[signal.Signals]) -> int:
 def _child(
     fd: int, texts: dict[str, str], command: list[str], environment: dict[str, str], error_fd: int, mask: set[Any]
 ) -> NoReturn:
-    code = 70
+    code = CANNOT_ENTER
     try:
         unshare(CLONE_NEWNS)
         mount("none", "/", None, MS_REC | MS_SLAVE)

@@ -24,4 +24,4 @@ def main(args: Sequence[str]) -> int:
     except Exception as error:
         text = error.message if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
         os.write(int(error_fd), text.encode(errors="replace"))
-        return 70
+        return exec.CANNOT_ENTER

@@ -15,6 +15,8 @@ from contextlib import suppress
 from labctl.errors import KernelError
 from labctl.kernel.programs import module_command
 
+OUTPUT_TIMEOUT_S = 1  # seconds to wait for the rest of the output of a killed command
+
 
 def run(
     lab: str, node: str, command: Sequence[str], *, timeout_s: float | None, input: str | None
@@ -54,7 +56,7 @@ def _await(
         if not isinstance(error, subprocess.TimeoutExpired):
             raise
         with suppress(subprocess.TimeoutExpired):  # a process that left the session may keep the output open
-            process.communicate(timeout=1)  # otherwise this returns when all writers have ended
+            process.communicate(timeout=OUTPUT_TIMEOUT_S)  # otherwise this returns when all writers have ended
         outputs = [_text(part) for part in (error.stdout, error.stderr)]
         printed = "".join(f"\n{part.rstrip()}" for part in outputs if part.strip())
         raise TimeoutError(f"{' '.join(command)}: not finished in {node} after {timeout_s:g} s{printed}") from None

@@ -309,7 +309,7 @@ class UdpClient(_Client):
 
     def _step(self) -> None:
         data = self._socket.recv(2048)
-        ours = self._marker + REPLY_SUFFIX in data
+        is_labctl = self._marker + REPLY_SUFFIX in data
         self.set_answer(
-            "reply", "labctl's own listener answered" if ours else "another listener than labctl's answered"
+            "reply", "labctl's own listener answered" if is_labctl else "another listener than labctl's answered"
         )

@@ -20,8 +20,8 @@ from labctl.kernel.probes.clients import ICMP_FILTER, SOL_RAW
 from labctl.kernel.probes.unused_ids import ICMP_IDS
 from labctl.packets.icmp import echo_request
 
-ECHOES, WARM = 60, 10  # echoes of a burst, and how many of them are only for warming up
-STREAM_DURATION_S = 0.06  # duration of a stream in seconds
+ECHOES, WARM_UP_ECHOES = 60, 10  # echoes of a burst, and how many of them are not counted
+STREAM_DURATION_S = 0.06
 TIMEOUT_S = 1.0  # seconds that an answer may take
 ECHO_MARKER = b"labctlRT"
 CHUNK_BYTES = 1 << 18
@@ -35,7 +35,7 @@ def round_trip_time_s(thread: NetnsThread, source: Path, address: IP) -> float:
     with thread.run(source, _raw, address) as sock:
         identifier = ICMP_IDS.next_id()
         times = [_echo(sock, identifier, sequence) for sequence in range(ECHOES)]
-    return statistics.median(times[WARM:])
+    return statistics.median(times[WARM_UP_ECHOES:])
 
 
 def _echo(sock: socket.socket, identifier: int, sequence: int) -> float:
