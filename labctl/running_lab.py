@@ -236,8 +236,10 @@ class RunningLab:
         topology = Topology(with_plugin_results(self._recorded()))
         options = {"icmp": False, "tcp": tcp, "udp": udp, "size": size, "fragment": fragment, "listen": listen}
         request = question_of(topology, source, target, options)
-        callbacks = {"progress": progress or (lambda _: None), "say": say or _log}
-        evidence, frames = trace_packet(topology.lab, request, listen=listen, **callbacks)
+        report_progress = progress or (lambda _: None)
+        evidence, frames = trace_packet(
+            topology.lab, request, listen=listen, progress=report_progress, warn=say or _log
+        )
         return Traced(diagnose(evidence), evidence, tuple(frames), topology.machine_by_address)
 
     def down(self, *, warn: MessageCallback | None = None) -> tuple[str, ...]:

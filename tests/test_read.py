@@ -133,7 +133,7 @@ def test_routes(inside: NetnsThread) -> None:
 
     expected = [known(m) for m in truth(inside, "get_routes") if m.get_attr("RTA_TABLE") != dump.LOCAL_TABLE]
     found = [
-        (r.family, r.length, r.table, r.proto, r.scope, r.kind, r.dst and str(r.dst), r.via and str(r.via), r.index,
+        (r.family, r.prefix_len, r.table, r.proto, r.scope, r.kind, r.dst and str(r.dst), r.via and str(r.via), r.oif,
          r.metric, r.src and str(r.src), r.mtu)
         for r in ours(inside, dump.routes)
     ]  # fmt: skip
@@ -169,7 +169,7 @@ def test_rules(inside: NetnsThread) -> None:
 
     expected = [known(m) for m in truth(inside, "get_rules") if m["family"] in (2, 10)]
     found = [
-        (r.family, r.action, r.pref, r.table, r.src and str(r.src[0]), r.iif, r.mark, r.mask, r.flags)
+        (r.family, r.action, r.pref, r.table, r.src and str(r.src[0]), r.iif, r.fwmark, r.fwmask, r.flags)
         for r in ours(inside, dump.rules)
     ]
     assert len(found) >= 5
@@ -187,7 +187,7 @@ def test_the_plan_types_made_of_it(inside: NetnsThread) -> None:
         return [repr(item) for item in found]
 
     text = "\n".join(inside.run(None, look))
-    assert "peer=Port(ns='n', dev='v1'), master='br0', mtu=1400" in text
+    assert "peer=Interface(ns='n', dev='v1'), master='br0', mtu=1400" in text
     assert "('id', '42'), ('local', '192.0.2.1'), ('learning', 'off'), ('dstport', '4789')" in text.replace(
         "('ttl', '0'), ", ""
     ).replace("('ageing', '300'), ('proxy', 'off'), ('rsc', 'off'), ('l2miss', 'off'), ('l3miss', 'off'), ", "")
