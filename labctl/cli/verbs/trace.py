@@ -79,7 +79,7 @@ def _trace_options(session: Session, options: dict[str, Any]) -> dict[str, Any]:
         raise UsageError(f"--{chosen[0]} and --{chosen[1]} cannot be used together", "trace sends one probe")
     asked = {key: options[key] for key in ("tcp", "udp", "size", "fragment", "listen")}
     terminal = session.terminal
-    return {**asked, "progress": terminal.progress, "say": lambda text: terminal.print_stderr(f"labctl: {text}")}
+    return {**asked, "progress": terminal.progress, "warn": lambda text: terminal.print_stderr(f"labctl: {text}")}
 
 
 COMMAND = trace
