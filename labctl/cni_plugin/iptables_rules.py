@@ -21,8 +21,8 @@ FORWARD, ADMIN = "CNI-FORWARD", "CNI-ADMIN"
 
 @dataclass(frozen=True, slots=True)
 class ContainerRules:
-    """The rules of one container in one table, as lines of iptables. `chains` belong to the container; `heads` and
-    `tails` are rules at the head and at the end of a chain, each a pair of chain and rule."""
+    """The rules of one container in one table, as lines of iptables. `chains` belong to the container; `inserts` and
+    `appends` are rules at the head and at the end of a chain, each a pair of chain and rule."""
 
     table: str
     chains: tuple[str, ...] = ()  # used by this container only
@@ -44,23 +44,23 @@ def comment(network: str, container: str) -> str:
 def rules(config: Config, container: str, addresses: Iterable[IPv4Interface]) -> tuple[ContainerRules, ...]:
     """The rules for these addresses of a container, by table. Without an address only the masquerade chain is known."""
     addresses = tuple(addresses)
-    made = []
+    found = []
     if config.ip_masq:
-        made.append(_masquerade(config.name, container, addresses))
+        found.append(_masquerade(config.name, container, addresses))
     if config.firewall:
-        made.append(_firewall(addresses))
-    return tuple(made)
+        found.append(_firewall(addresses))
+    return tuple(found)
 
 
 def _masquerade(network: str, container_id: str, addresses: tuple[IPv4Interface, ...]) -> ContainerRules:
     name = chain_name(network, container_id)
-    said = comment(network, container_id).replace('"', '\\"')
-    about = f'-m comment --comment "{said}"'
+    text = comment(network, container_id).replace('"', '\\"')
+    comment_args = f'-m comment --comment "{text}"'
     tails = []
     for item in addresses:
-        tails.append((name, f"-d {item.network} {about} -j ACCEPT"))
-        tails.append((name, f"! -d 224.0.0.0/4 {about} -j MASQUERADE"))
-    tails += [("POSTROUTING", f"-s {item.ip}/32 {about} -j {name}") for item in addresses]
+        tails.append((name, f"-d {item.network} {comment_args} -j ACCEPT"))
+        tails.append((name, f"! -d 224.0.0.0/4 {comment_args} -j MASQUERADE"))
+    tails += [("POSTROUTING", f"-s {item.ip}/32 {comment_args} -j {name}") for item in addresses]
     return ContainerRules("nat", chains=(name,), appends=tuple(tails))
 
 
@@ -77,27 +77,27 @@ def _firewall(addresses: tuple[IPv4Interface, ...]) -> ContainerRules:
 
 
 def stale_rules(
-    config: Config, gone: Callable[[str], bool], nat_rules: Iterable[tuple[str, ...]]
+    config: Config, is_gone: Callable[[str], bool], nat_rules: Iterable[tuple[str, ...]]
 ) -> Iterator[ContainerRules]:
     """The rules of this network's containers that are gone, found by the comments of their masquerade rules.
 
-    `there` are the rules of the nat table, each the chain's name followed by the rule's words. Rules of the firewall
-    have no comment: their addresses are known only from the masquerade rules.
+    `nat_rules` are the rules of the nat table, each the chain's name followed by the rule's arguments. Rules of the
+    firewall have no comment: their addresses are known only from the masquerade rules.
     """
-    for words in nat_rules:
-        masquerading = words[0] == "POSTROUTING" and words[-1].startswith("CNI-")
-        container = _container_id_of(words, config.name) if masquerading else None
-        if container is not None and gone(container):
-            yield ContainerRules("nat", chains=(words[-1],), appends=((words[0], shlex.join(words[1:])),))
+    for args in nat_rules:
+        masquerading = args[0] == "POSTROUTING" and args[-1].startswith("CNI-")
+        container = _container_id_of(args, config.name) if masquerading else None
+        if container is not None and is_gone(container):
+            yield ContainerRules("nat", chains=(args[-1],), appends=((args[0], shlex.join(args[1:])),))
             if config.firewall:
-                yield _firewall((IPv4Interface(_after(words, "-s")),))
+                yield _firewall((IPv4Interface(_after(args, "-s")),))
 
 
-def _container_id_of(words: tuple[str, ...], network: str) -> str | None:
+def _container_id_of(args: tuple[str, ...], network: str) -> str | None:
     """The container in a rule's comment, if the rule belongs to this network."""
-    found = re.fullmatch(r'name: "(.*)" id: "(.*)"', _after(words, "--comment"))
+    found = re.fullmatch(r'name: "(.*)" id: "(.*)"', _after(args, "--comment"))
     return found[2] if found is not None and found[1] == network else None
 
 
-def _after(words: tuple[str, ...], word: str) -> str:
-    return words[words.index(word) + 1] if word in words else ""
+def _after(args: tuple[str, ...], flag: str) -> str:
+    return args[args.index(flag) + 1] if flag in args else ""

@@ -1,10 +1,10 @@
 """Read and write firewall chains with the backend of the lab.
 
-`read`, `write` and `counted` act on the namespace of the calling thread (`thread.Inside`). Their `ns` is only the name
-for chains and errors; `backend` decides which tables are the lab's. Legacy IPv4 uses python-iptables for small changes
-and one run of the restore program for larger ones. IPv6, bridges and the nft backend always use the tools. Reading must
-not create a table, so a table is opened only if the kernel lists it already. The tables of the other backend are never
-the lab's; they always count as extra.
+`read_chains`, `read_chain_counters` and `write` act on the namespace of the calling thread (`thread.NetnsThread`).
+Their `ns` is only the name for chains and errors; `backend` decides which tables are the lab's. Legacy IPv4 uses
+python-iptables for small changes and one run of the restore program for larger ones. IPv6, bridges and the nft backend
+always use the tools. Reading must not create a table, so a table is opened only if the kernel lists it already. The
+tables of the other backend are never the lab's; they always count as extra.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _TOOL_NAMES = tuple(f"{name}{verb}" for name in ("iptables", "ip6tables") for ve
 def read_chains(ns: str, wanted_chains: Iterable[Chain] = (), backend: Backend = "legacy") -> tuple[Chain, ...]:
     """Every chain of this thread's namespace, of all families, with `ns` as the name of the namespace.
 
-    `asking` has the chains that the caller is interested in. It only decides whether ebtables is called also if there
-    is no nft table of the bridge family. A namespace without tables costs two small reads of /proc.
+    `wanted_chains` are the chains that the caller is interested in. They only decide whether ebtables is called also if
+    there is no nft table of the bridge family. A namespace without tables costs two small reads of /proc.
     Raises KernelError, MissingError.
     """
     chains: list[Chain] = []
@@ -61,8 +61,8 @@ def read_chains(ns: str, wanted_chains: Iterable[Chain] = (), backend: Backend =
 
 
 def read_chain_counters(ns: str, backend: Backend = "legacy") -> tuple[ChainCounters, ...]:
-    """Every chain as in `read`, with the packets and bytes that each rule counted. Slower than `read`: it always starts
-    programs. Raises KernelError, MissingError."""
+    """Every chain as in `read_chains`, with the packets and bytes that each rule counted. Slower than `read_chains`: it
+    always starts programs. Raises KernelError, MissingError."""
     made = nft_tables.tables()
     found: list[ChainCounters] = []
     if backend == "nft":
@@ -152,7 +152,7 @@ def _read_back(ns: str, wanted: list[Chain], sets: list[Change], backend: Backen
 
 
 def _read_nft(ns: str, nft_tables: Iterable[tuple[str, str]]) -> tuple[list[ChainCounters], set[tuple[str, str]]]:
-    """The chains that iptables-nft wrote, and those nft tables among `made` that contain only such chains."""
+    """The chains that iptables-nft wrote, and those of `nft_tables` that contain only such chains."""
     found: list[ChainCounters] = []
     own: set[tuple[str, str]] = set()
     for tool in (commands.IPTABLES_NFT, commands.IP6TABLES_NFT):

@@ -1,9 +1,9 @@
 """Legacy IPv4 rules through python-iptables: read in the form of iptables-save, and written without a fork.
 
-What this module cannot do is left to the caller, which then uses the tools: `read` returns None, `write` returns the
-edits that it did not make. The library keeps one table per name for the whole process, bound to the namespace in which
-it was opened. So here every table is opened anew, closed, and removed from the library's cache, under a lock. IPv6 does
-not use the library: the two families in one process break each other's extensions.
+What this module cannot do is left to the caller, which then uses the tools: `read_tables` returns None, `write` returns
+the edits that it did not make. The library keeps one table per name for the whole process, bound to the namespace in
+which it was opened. So here every table is opened anew, closed, and removed from the library's cache, under a lock.
+IPv6 does not use the library: the two families in one process break each other's extensions.
 """
 
 from __future__ import annotations

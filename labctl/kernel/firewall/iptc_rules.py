@@ -19,7 +19,7 @@ _TEXT = ("--comment", "--log-prefix")  # their values may look like anything
 
 
 def build(iptc: Any, table: Any, args: tuple[str, ...]) -> Any:
-    """The entry for one rule. Raises Unspeakable for a form that is not known to give the right result, and
+    """The entry for one rule. Raises UnsupportedRule for a form that is not known to give the right result, and
     python-iptables' exceptions for invalid values."""
     rule = iptc.Rule()
     part: Any = None
@@ -58,7 +58,7 @@ def _value(flag: str, words: tuple[str, ...], at: int) -> str:
 
 
 def _add_extension(iptc: Any, table: Any, rule: Any, flag: str, name: str) -> Any:
-    """Add a match or a target to the rule, without options yet. Raises Unspeakable."""
+    """Add a match or a target to the rule, without options yet. Raises UnsupportedRule."""
     if flag == "-m":
         if name not in MATCHES:
             raise UnsupportedRule(f"match {name}")
@@ -73,7 +73,10 @@ def _add_extension(iptc: Any, table: Any, rule: Any, flag: str, name: str) -> An
 
 
 def _option(extension: Any, words: tuple[str, ...], at: int, negated: bool) -> int:
-    """Parse one option of a match or target with its values; returns the position after them. Raises Unspeakable."""
+    """Parse one option of a match or target with its values; returns the position after them.
+
+    Raises UnsupportedRule.
+    """
     flag = words[at]
     if extension is None or not flag.startswith("--"):
         raise UnsupportedRule(flag)

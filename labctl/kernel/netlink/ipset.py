@@ -1,7 +1,7 @@
 """Read, create and change the IP sets of a namespace over netfilter's netlink, in pyroute2's encoding.
 
-`read` and `write` act on the namespace of the calling thread; no program is started. Sets are created before the rules
-that match them and removed after those rules, because the kernel refuses to remove a set that is in use.
+All functions act on the namespace of the calling thread; no program is started. Sets are created before the rules that
+match them and removed after those rules, because the kernel refuses to remove a set that is in use.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ _head = struct.Struct("=IHHII")
 
 @dataclass(frozen=True, slots=True)
 class RuleReport:
-    """One rule, policy or return that a traced packet met: the kernel's text, the devices by index, the mark, and the
-    packet from its network header on."""
+    """One rule, policy or return that a traced packet matched: the kernel's text, the devices by index, the fwmark, and
+    the packet from its network header on."""
 
     family: str
     hook: int
@@ -36,7 +36,7 @@ class RuleReport:
     oif: int
     fwmark: int
     payload: bytes
-    ours: bool = False  # known to be of the probe, although the payload is cut off
+    ours: bool = False  # it is certainly of the probe, although the payload is cut off
 
 
 class NfLog:
@@ -73,7 +73,7 @@ class NfLog:
                     found += _report(data, start, end)
 
     def close(self) -> None:
-        """Stop receiving. Call `restore` separately, in a thread that is inside the namespace."""
+        """Stop receiving. Call `restore_loggers` separately, in a thread that is inside the namespace."""
         self._socket.close()
 
     def _configure(self, family: int, group: int, body: bytes) -> None:
