@@ -16,7 +16,7 @@ from labctl.scenario.check_parser import LocatedCheck, read_checks, scenario_pod
 from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, fail, quote_text
 from labctl.scenario.field_types import InvalidValue, ListOf, Located, read_keys, suggest
 from labctl.scenario.language import (
-    CHECK,
+    check_section,
     common_keys,
     machine_keys,
     model_keys,
@@ -24,7 +24,7 @@ from labctl.scenario.language import (
     option_keys,
     setting_keys,
 )
-from labctl.scenario.nodes_field import plain_values
+from labctl.scenario.nodes_field import inner_words, plain_values, singular
 from labctl.scenario.overrides import apply_overrides
 from labctl.scenario.yaml_reader import parse_yaml, read_file
 
@@ -107,15 +107,15 @@ class _Parser:
         scenario = self._scenario(model)
         self._report_unsupported(model, scenario)
         can_compile = not self.reader.problems
-        located_checks = self._checks(scenario)
+        located_checks = self._checks(model, scenario)
         if not can_compile:
             self.reader.raise_problems()
         checks = tuple(item.check for item in located_checks)
         return ParsedScenario(dataclasses.replace(scenario, checks=checks), located_checks)
 
-    def _checks(self, scenario: Scenario) -> tuple[LocatedCheck, ...]:
+    def _checks(self, model: Any, scenario: Scenario) -> tuple[LocatedCheck, ...]:
         node = next((value for key, value in self.root.items if key.value == "checks"), None)
-        rows = None if node is None else ListOf(CHECK).read(node, "checks", self.reader)
+        rows = None if node is None else ListOf(check_section(model)).read(node, "checks", self.reader)
         return tuple(read_checks(rows or (), scenario_pods(scenario), self.reader))
 
     def _model(self) -> Any:
@@ -188,7 +188,7 @@ class _Parser:
         written = [name for name in names if name in self.key_positions]
         if not written:
             outer, inner = model.MACHINES
-            hint = f"such as {outer}: {{{outer[:-1]}1: {{{inner}: [a, b]}}}}"
+            hint = f"such as {outer}: {{{singular(outer)}1: {{{inner}: [a, b]}}}}"
             self.reader.add_problem(self.root, f"scenario: {names[0]!r} is missing", hint)
             return ()
         if len(written) > 1:
@@ -223,10 +223,12 @@ class _Parser:
         The position of `model` if no part of it exists."""
         position = self.key_positions.get("model") or self.root.position
         node: TreeNode | None = self.root
-        synonyms = [{"nodes", item.name} for item in machine_keys(model)] + [{"pods", "containers"}]
-        synonyms += [{name, old} for old, name in older_names(model).items()]
-        for step in path.split("/"):
-            names = next((same for same in synonyms if step in same), {step})
+        outer = {"nodes", model.MACHINES[0]} if model.MACHINES[1] else set()
+        inner = set(inner_words(model.MACHINES[1]))
+        steps, older = path.split("/"), older_names(model)
+        for number, step in enumerate(steps):
+            synonyms = outer if number == 0 else inner if number == 2 and steps[0] in outer else set()
+            names = synonyms if step in synonyms else {step, *(old for old, name in older.items() if name == step)}
             position, node = _child(node, names) or (position, None)
             if node is None:
                 break

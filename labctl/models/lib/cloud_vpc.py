@@ -1,6 +1,6 @@
 """What the virtual networks of clouds share: network interfaces, the internet, and other machines.
 
-The networks themselves differ, so each is in a separate file (`_aws.py`, `_azure.py`, `_gcp.py`).
+The networks themselves differ, so each is in a separate file (`aws.py`, `azure.py`, `gcp.py`).
 """
 
 from __future__ import annotations
