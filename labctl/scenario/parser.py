@@ -225,11 +225,10 @@ class _Parser:
         node: TreeNode | None = self.root
         outer = {"nodes", model.MACHINES[0]} if model.MACHINES[1] else set()
         inner = set(inner_words(model.MACHINES[1]))
-        older = [{name, old} for old, name in older_names(model).items()]
-        steps = path.split("/")
+        steps, older = path.split("/"), older_names(model)
         for number, step in enumerate(steps):
             synonyms = outer if number == 0 else inner if number == 2 and steps[0] in outer else set()
-            names = synonyms if step in synonyms else next((same for same in older if step in same), {step})
+            names = synonyms if step in synonyms else {step, *(old for old, name in older.items() if name == step)}
             position, node = _child(node, names) or (position, None)
             if node is None:
                 break
