@@ -10,18 +10,17 @@ A model is a module (`labctl/models/azure_cni_transparent.py` is the model `azur
     Options                 a frozen dataclass of `labctl.core.options.option` fields
     MACHINES: tuple         the keys of a scenario file: ("nodes", "pods") or ("hosts", "containers")
     Container, Network      frozen dataclasses like Options: the settings of a pod or container, and of an entry
-                            of the lab's `networks:` (both optional; the objects are in `Node.settings` and
+                            of the lab's `networks:` (both optional; the objects are in `ScenarioNode.settings` and
                             `Scenario.networks`)
     compile(scenario)       yields Resources (kernel objects) and Machines (names, roles and addresses). It does
-                            not use the kernel features in `scenario.approximate`, but builds the `instead` that
-                            `PARTS` has for them
+                            not use the kernel features in `scenario.substitute_features`, but builds the substitutes
+                            that `PARTS` names for them (`instead=`)
     checks(scenario)        yields the checks that every lab of this model has (optional)
     refuse(scenario)        yields (key, what, hint) for each thing that this model cannot build (optional);
                             `key` is the option or top-level key of the file where the error is reported, or a
                             path below it, such as `hosts/host1/containers/web/publish/0`
 
-A model does not access the kernel and does not import another model. Code that models share is in the modules
-that begin with an underscore, such as `_parts.py`.
+A model does not access the kernel and does not import another model. Code that models share is in the package `lib`.
 Other packages add models through the entry-point group `labctl.models`.
 """
 
@@ -51,8 +50,8 @@ class Model(Protocol):
 
 def model_names() -> tuple[str, ...]:
     """The names of all models, sorted. Imports none of them."""
-    here = {module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if _is_model(module)}
-    return tuple(sorted(here | set(_entry_points())))
+    own_models = {module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if _is_model(module)}
+    return tuple(sorted(own_models | set(_entry_points())))
 
 
 def find_model(name: str) -> Any:
@@ -60,9 +59,9 @@ def find_model(name: str) -> Any:
     module = name.replace("-", "_")
     if any(item.name == module and _is_model(item) for item in pkgutil.iter_modules(__path__)):
         return import_module(f"labctl.models.{module}")
-    outside = _entry_points()
-    if name in outside:
-        return outside[name].load()
+    external_models = _entry_points()
+    if name in external_models:
+        return external_models[name].load()
     close = difflib.get_close_matches(name, model_names(), 1)
     hint = f"did you mean {close[0]}?" if close else "the models are " + ", ".join(model_names())
     raise UsageError(f"unknown model {name!r}", hint)
@@ -78,11 +77,11 @@ def compile_lab(scenario: Scenario) -> Lab:
             machines.append(item)
         else:
             resources.append(item)
-    own: Iterable[Check] = model.checks(scenario) if hasattr(model, "checks") else ()
-    checks = (*scenario.checks, *own)
-    within = {machine.name: machine.netns_of for machine in machines if machine.netns_of is not None}
-    if within:
-        checks = tuple(with_netns_names(check, within) for check in checks)
+    model_checks: Iterable[Check] = model.checks(scenario) if hasattr(model, "checks") else ()
+    checks = (*scenario.checks, *model_checks)
+    netns_of = {machine.name: machine.netns_of for machine in machines if machine.netns_of is not None}
+    if netns_of:
+        checks = tuple(with_netns_names(check, netns_of) for check in checks)
     return Lab(
         scenario.name,
         scenario.model,

@@ -61,7 +61,7 @@ def attach_nic(nic: Nic) -> Iterator[Resource]:
 
 
 def secondary_address_routes(nic: Nic, address_count: int) -> Iterator[Resource]:
-    """The fabric's routes to the secondary addresses of a NIC: the `count` addresses after its primary one.
+    """The fabric's routes to the secondary addresses of a NIC: the `address_count` addresses after its primary one.
 
     Their next hop is the primary address, because the machine does not answer ARP for the others.
     """
@@ -79,14 +79,16 @@ def vm_machine(nic: Nic) -> Iterator[Resource | Machine]:
 
 def internet_uplink(internet_cidr: IPv4Network, public_ip: IPv4Address, mtu: int) -> Iterator[Resource | Machine]:
     """The internet behind the fabric, and the SNAT of the load balancer to its public address."""
-    there, here = Interface("internet", "eth0"), Interface("fabric", "pip")
+    internet, fabric = Interface("internet", "eth0"), Interface("fabric", "pip")
     yield from primitives.netns("internet")
-    yield from primitives.veth_pair(here, there, mtu=mtu, macs=(primitives.mac(str(here)), primitives.mac(str(there))))
+    yield from primitives.veth_pair(
+        fabric, internet, mtu=mtu, macs=(primitives.mac(str(fabric)), primitives.mac(str(internet)))
+    )
     yield from primitives.forwarding_sysctls("internet", False, rp_filter=0)
     yield from primitives.forwarding_sysctls("fabric", True, rp_filter=0, devices=("pip",))
-    yield from primitives.addresses(here, primitives.with_prefix_length(public_ip, internet_cidr.prefixlen))
+    yield from primitives.addresses(fabric, primitives.with_prefix_length(public_ip, internet_cidr.prefixlen))
     yield from primitives.addresses(
-        there, primitives.with_prefix_length(internet_cidr.network_address + 1, internet_cidr.prefixlen)
+        internet, primitives.with_prefix_length(internet_cidr.network_address + 1, internet_cidr.prefixlen)
     )
     yield primitives.chain("fabric", "nat", "POSTROUTING", f"-o pip -j SNAT --to-source {public_ip}")
     yield Machine("internet", "internet", (internet_cidr.network_address + 1,))
@@ -95,9 +97,9 @@ def internet_uplink(internet_cidr: IPv4Network, public_ip: IPv4Address, mtu: int
 def node_sysctls(ns: str, devices: Iterable[str]) -> Iterator[Resource]:
     """The sysctls of an AKS node image that affect forwarding."""
     yield from primitives.forwarding_sysctls(ns, True, rp_filter=1, devices=devices)
-    for place in ("all", "default"):
-        yield Sysctl(ns, f"net.ipv4.conf.{place}.accept_redirects", "0")
-        yield Sysctl(ns, f"net.ipv4.conf.{place}.accept_source_route", "0")
+    for device in ("all", "default"):
+        yield Sysctl(ns, f"net.ipv4.conf.{device}.accept_redirects", "0")
+        yield Sysctl(ns, f"net.ipv4.conf.{device}.accept_source_route", "0")
 
 
 def mac_filter(nic: Nic) -> Iterator[Resource]:

@@ -21,16 +21,13 @@ HOST_VETH_MAC = "aa:aa:aa:aa:aa:aa"  # of the node's end of every pod's veth
 def routed_pods(
     node: ScenarioNode, first_address: IPv4Address, prefix_length: int, mtu: int
 ) -> Iterator[Resource | Machine]:
-    """The pods of a node, connected to it, with addresses from `first` on. `prefix` is their prefix length."""
+    """The pods of a node, connected to it, with addresses from `first_address` on."""
     for number, (name, device) in enumerate(zip(node.pods, primitives.device_names("azv", 11, node.pods), strict=True)):
-        inner, outer, own = (
-            Interface(name, "eth0"),
-            Interface(node.name, device),
-            primitives.with_prefix_length(first_address + number, prefix_length),
-        )
-        yield Machine(name, "pod", (own.ip,), node.name)
-        yield from _pod_end(inner, own)
-        yield from _host_end(outer, inner, own.ip, mtu)
+        inner, outer = Interface(name, "eth0"), Interface(node.name, device)
+        address = primitives.with_prefix_length(first_address + number, prefix_length)
+        yield Machine(name, "pod", (address.ip,), node.name)
+        yield from _pod_end(inner, address)
+        yield from _host_end(outer, inner, address.ip, mtu)
 
 
 def _pod_end(eth0: Interface, address: IPv4Interface) -> Iterator[Resource]:

@@ -63,8 +63,8 @@ def alias_range_route(network: IPv4Network, nic: Nic) -> Route:
 
 def anti_spoofing(nic: Nic, *aliases: IPv4Network) -> Iterator[Resource]:
     """An instance that may not forward can send only from its own address and its alias ranges."""
-    own = (f"-s {network} -i {nic.fabric_device} -j ACCEPT" for network in (nic.host_prefix, *aliases))
-    yield primitives.chain("fabric", "raw", "PREROUTING", *own, f"-i {nic.fabric_device} -j DROP")
+    accept_rules = (f"-s {network} -i {nic.fabric_device} -j ACCEPT" for network in (nic.host_prefix, *aliases))
+    yield primitives.chain("fabric", "raw", "PREROUTING", *accept_rules, f"-i {nic.fabric_device} -j DROP")
 
 
 def cloud_nat(public_ip: IPv4Address) -> Iterator[Resource]:
