@@ -40,7 +40,7 @@ from ipaddress import IPv4Address, IPv4Network
 from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import cidr, option
 from labctl.core.resources import Fdb, Interface, IpSet, Link, Neighbour, Resource, Route, Sysctl
-from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode
+from labctl.core.scenario_types import Check, Machine, Scenario
 from labctl.models.lib import datacenter, kubernetes, primitives
 from labctl.models.lib import pods as pods_
 
@@ -95,16 +95,8 @@ class Options(datacenter.UnderlayOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class NodeAddressing:
-    """A node with its NIC and its part of the pod CIDR."""
-
-    node: ScenarioNode
-    nic: datacenter.UnderlayNic
-    pod_range: IPv4Network
-
-    @property
-    def name(self) -> str:
-        return self.node.name
+class NodeAddressing(datacenter.NodeAddressing):
+    """A node with its NIC and its part of the pod CIDR, of which antrea-gw0 has the first address."""
 
     @property
     def gateway(self) -> IPv4Address:

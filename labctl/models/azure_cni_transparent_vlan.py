@@ -71,7 +71,7 @@ PARTS = (
     *pods_.PARTS,
 )
 GATEWAY = IPv4Address("169.254.2.1")
-GATEWAY_PREFIX = IPv4Network((int(GATEWAY), 32))
+GATEWAY_PREFIX = primitives.host_prefix(GATEWAY)
 FWMARK, FWMARK_TABLE, FWMARK_RULE_PREF = 333, 2, 32765  # the mark, its table, the preference that its rule gets
 WIRESERVER_ADDRESS = "168.63.129.16"
 TENANT_PREFIX_LENGTH = 24
@@ -212,7 +212,7 @@ def _pods(
     ns = tenant.netns_name(nic.machine)
     fabric = Interface("fabric", primitives.device_name(ns))
     for device, name, pod_address in _devices(pods):
-        inner, outer, host_prefix = Interface(name, "eth0"), Interface(ns, device), IPv4Network((int(pod_address), 32))
+        inner, outer, host_prefix = Interface(name, "eth0"), Interface(ns, device), primitives.host_prefix(pod_address)
         yield Machine(name, "pod", (pod_address,), nic.machine)
         yield from primitives.container_netns(name)
         yield from primitives.veth_pair(

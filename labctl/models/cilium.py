@@ -40,7 +40,7 @@ from ipaddress import IPv4Address, IPv4Network
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import cidr, option
 from labctl.core.resources import Interface, IpSet, Link, Neighbour, Resource, Route, Rule, Sysctl
-from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode
+from labctl.core.scenario_types import Check, Machine, Scenario
 from labctl.models.lib import datacenter, kubernetes, primitives
 from labctl.models.lib import pods as pods_
 
@@ -106,16 +106,8 @@ Container = PodSettings
 
 
 @dataclass(frozen=True, slots=True)
-class NodeAddressing:
-    """A node with its NIC and its part of the pods' addresses."""
-
-    node: ScenarioNode
-    nic: datacenter.UnderlayNic
-    pod_range: IPv4Network
-
-    @property
-    def name(self) -> str:
-        return self.node.name
+class NodeAddressing(datacenter.NodeAddressing):
+    """A node with its NIC and its part of the pod CIDR, of which cilium_host has the last address."""
 
     @property
     def router_ip(self) -> IPv4Address:
@@ -177,7 +169,7 @@ def _devices(addressing: NodeAddressing, mtu: int) -> Iterator[Resource]:
     yield Link(net, "veth", host, None, mtu, primitives.mac(str(net)), arp=False)
     yield from primitives.addresses(host, primitives.with_prefix_length(addressing.router_ip, 32))
     router = addressing.router_ip
-    yield Route(addressing.name, _host_prefix(router), dev=HOST_DEVICE, proto=PROTO_KERNEL)
+    yield Route(addressing.name, primitives.host_prefix(router), dev=HOST_DEVICE, proto=PROTO_KERNEL)
     yield Route(addressing.name, addressing.pod_range, router, HOST_DEVICE, src=router, proto=PROTO_KERNEL)
 
 
@@ -199,10 +191,10 @@ def _pods(addressing: NodeAddressing, devices: tuple[str, ...], options: Options
         yield from primitives.veth_pair(outer, inner, mtu=options.mtu, macs=macs)
         yield from primitives.addresses(inner, primitives.with_prefix_length(address, 32))
         yield Neighbour(inner, addressing.router_ip, macs[0])
-        yield Route(name, _host_prefix(addressing.router_ip), dev="eth0")
+        yield Route(name, primitives.host_prefix(addressing.router_ip), dev="eth0")
         yield Route(name, primitives.ANYWHERE, addressing.router_ip, "eth0", mtu=mtu)
         yield Neighbour(outer, address, macs[1])
-        yield Route(addressing.name, _host_prefix(address), dev=device, src=addressing.router_ip)
+        yield Route(addressing.name, primitives.host_prefix(address), dev=device, src=addressing.router_ip)
 
 
 def _tunnel(
@@ -218,7 +210,9 @@ def _tunnel(
     identity_of = {pod: identities[pod] for pod in addressing.node.pods}
     for number, pod in enumerate(addressing.node.pods):
         address = addressing.pod_range.network_address + 1 + number
-        yield Rule(addressing.name, POD_PREF, IDENTITY_TABLE_BASE + identity_of[pod], src=_host_prefix(address))
+        yield Rule(
+            addressing.name, POD_PREF, IDENTITY_TABLE_BASE + identity_of[pod], src=primitives.host_prefix(address)
+        )
     yield Rule(addressing.name, NODE_PREF, IDENTITY_TABLE_BASE + REMOTE_NODE_IDENTITY, iif="lo")
     for identity in dict.fromkeys((*identity_of.values(), REMOTE_NODE_IDENTITY)):
         for peer in peers:
@@ -278,10 +272,6 @@ def _masquerading(addressing: NodeAddressing, options: Options) -> Iterator[str]
 def _route_mtu(options: Options) -> int:
     """The MTU of a pod's default route: the device's MTU, less the headers of the tunnel."""
     return options.mtu - (OVERHEAD_BYTES if options.routing == "tunnel" else 0)
-
-
-def _host_prefix(address: IPv4Address) -> IPv4Network:
-    return IPv4Network((int(address), 32))
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:

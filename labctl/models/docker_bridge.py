@@ -49,7 +49,7 @@ from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Interface, Link, Process, Resource, Route, Sysctl
 from labctl.core.scenario_types import Check, ListeningPort, Machine, PublishedPort, Scenario, ScenarioNode
-from labctl.models.lib import docker_checks, primitives
+from labctl.models.lib import docker_checks, docker_underlay, primitives
 from labctl.models.lib.docker_iptables import (
     CHAINS_OF_RELEASE,
     RANDOM_MAC_RELEASES,
@@ -93,7 +93,6 @@ PARTS = (
     skipped("docker-proxy at IPv6 addresses, and the empty chains that 28 keeps in ip6tables"),
     skipped("gateway modes, IPv6, 29's nftables backend"),
 )
-FIRST_HOST_OFFSET = 11  # host1 is 192.168.50.11
 # before 25, internal networks add a default route, which ends at a DROP (moby 46603)
 DEAD_DEFAULT_ROUTE_RELEASES = ("20.10",)
 
@@ -145,15 +144,12 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     options: Options = scenario.options
     gateway = options.underlay.network_address + 1
     nets = bridge_networks(scenario)
-    yield from _uplinks(scenario, gateway)
+    yield from _uplinks(scenario)
     for number, node in enumerate(scenario.nodes):
-        host_address = primitives.address_at(options.underlay, FIRST_HOST_OFFSET + number)
+        host_address = docker_underlay.host_address(options.underlay, number)
         yield Machine(node.name, "host", (host_address, *(net.gateway for net in nets.values())))
         yield from primitives.netns(node.name)
-        yield from primitives.addresses(
-            Interface(node.name, "eth0"), primitives.with_prefix_length(host_address, options.underlay.prefixlen)
-        )
-        yield primitives.default_route(node.name, gateway)
+        yield from docker_underlay.attach_host(node.name, host_address, options.underlay)
         yield from _bridges(node, tuple(nets.values()), options)
         endpoints_of = container_endpoints(node, nets)
         yield from _containers(node, endpoints_of, options, (host_address, *(net.gateway for net in nets.values())))
@@ -177,18 +173,13 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Errors for what Docker does not allow, and for a bridge, a subnet or an underlay that is too small."""
     options: Options = scenario.options
     yield from refuse_names(scenario)
-    yield from refuse_ports(scenario, FIRST_HOST_OFFSET)
+    yield from refuse_ports(scenario)
     yield from refuse_programs(scenario)
     yield from refuse_sizes(scenario)
-    capacity = options.underlay.num_addresses - FIRST_HOST_OFFSET - 1
-    if len(scenario.nodes) > capacity:
-        what = f"underlay {options.underlay} has room for {max(capacity, 0)} hosts, but there are {len(scenario.nodes)}"
-        prefix = primitives.prefix_length_for(len(scenario.nodes) + FIRST_HOST_OFFSET + 1)
-        hint = f"hosts begin at the {FIRST_HOST_OFFSET}th address: a /{prefix}"
-        yield "underlay", what, hint
+    yield from docker_underlay.refuse_underlay(options.underlay, len(scenario.nodes))
 
 
-def _uplinks(scenario: Scenario, gateway: IPv4Address) -> Iterator[Resource | Machine]:
+def _uplinks(scenario: Scenario) -> Iterator[Resource | Machine]:
     """One host is connected directly to the internet; several share an Ethernet with it."""
     options: Options = scenario.options
     hosts = [node.name for node in scenario.nodes]
@@ -201,12 +192,9 @@ def _uplinks(scenario: Scenario, gateway: IPv4Address) -> Iterator[Resource | Ma
     else:
         yield from primitives.ethernet_segment("fabric", [*hosts, "internet"], mtu=options.mtu)
         yield Machine("fabric", "fabric")
-    yield from primitives.netns("internet")
-    yield from primitives.forwarding_sysctls("internet", False, rp_filter=0)
-    yield from primitives.addresses(internet, primitives.with_prefix_length(gateway, options.underlay.prefixlen))
-    yield from primitives.addresses(Interface("internet", "lo"), primitives.with_prefix_length(options.internet_ip, 32))
+    yield from docker_underlay.internet(options.underlay, options.internet_ip)
     if options.routed and hosts:
-        first = primitives.address_at(options.underlay, FIRST_HOST_OFFSET)
+        first = docker_underlay.host_address(options.underlay, 0)
         for net in bridge_networks(scenario).values():
             yield Route("internet", net.subnet, first, "eth0", src=options.internet_ip)
 

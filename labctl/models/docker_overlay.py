@@ -47,7 +47,7 @@ from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Fdb, Interface, Link, Neighbour, Resource, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode, See
-from labctl.models.lib import docker_swarm, primitives
+from labctl.models.lib import docker_swarm, docker_underlay, primitives
 from labctl.models.lib.docker_iptables import (
     CHAINS_OF_RELEASE,
     RANDOM_MAC_RELEASES,
@@ -56,7 +56,7 @@ from labctl.models.lib.docker_iptables import (
     DockerHost,
     Endpoint,
 )
-from labctl.models.lib.docker_swarm import FIRST_HOST_OFFSET, ContainerEndpoints, OverlayEndpoint, OverlayNetwork
+from labctl.models.lib.docker_swarm import ContainerEndpoints, OverlayEndpoint, OverlayNetwork
 
 FOLLOWS = "overlay networks of Docker Engine 28.5 (moby v28.5.2); 29, 26 and 20.10 on request"
 MACHINES = ("hosts", "containers")
@@ -132,10 +132,8 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     ]
     yield from _ethernet(scenario)
     for number, node in enumerate(scenario.nodes):
-        containers, host_address = (
-            containers_of[node.name],
-            primitives.address_at(options.underlay, FIRST_HOST_OFFSET + number),
-        )
+        containers = containers_of[node.name]
+        host_address = docker_underlay.host_address(options.underlay, number)
         yield from _host(node, host_address, containers, options)
         for net in nets.values():
             endpoints = [end for end in all_endpoints if end.network == net]
@@ -183,12 +181,7 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     yield from docker_swarm.refuse_names(scenario)
     yield from docker_swarm.refuse_sizes(scenario)
     options: Options = scenario.options
-    capacity = options.underlay.num_addresses - FIRST_HOST_OFFSET - 1
-    if len(scenario.nodes) > capacity:
-        what = f"underlay {options.underlay} has room for {max(capacity, 0)} hosts, but there are {len(scenario.nodes)}"
-        prefix = primitives.prefix_length_for(len(scenario.nodes) + FIRST_HOST_OFFSET + 1)
-        hint = f"hosts begin at the {FIRST_HOST_OFFSET}th address: a /{prefix}"
-        yield "underlay", what, hint
+    yield from docker_underlay.refuse_underlay(options.underlay, len(scenario.nodes))
 
 
 def _ethernet(scenario: Scenario) -> Iterator[Resource | Machine]:
@@ -198,11 +191,7 @@ def _ethernet(scenario: Scenario) -> Iterator[Resource | Machine]:
     yield from primitives.ethernet_segment(
         "fabric", [*(node.name for node in scenario.nodes), "internet"], mtu=options.mtu
     )
-    yield from primitives.netns("internet")
-    yield from primitives.forwarding_sysctls("internet", False, rp_filter=0)
-    gateway = primitives.with_prefix_length(options.underlay.network_address + 1, options.underlay.prefixlen)
-    yield from primitives.addresses(Interface("internet", "eth0"), gateway)
-    yield from primitives.addresses(Interface("internet", "lo"), primitives.with_prefix_length(options.internet_ip, 32))
+    yield from docker_underlay.internet(options.underlay, options.internet_ip)
 
 
 def _host(
@@ -215,10 +204,7 @@ def _host(
     )
     yield Machine(node.name, "host", (host_address, *(net.gateway for net in nets)))
     yield from primitives.netns(node.name)
-    yield from primitives.addresses(
-        Interface(node.name, "eth0"), primitives.with_prefix_length(host_address, options.underlay.prefixlen)
-    )
-    yield primitives.default_route(node.name, options.underlay.network_address + 1)
+    yield from docker_underlay.attach_host(node.name, host_address, options.underlay)
     mac_prefix = "02" if options.release in RANDOM_MAC_RELEASES else "02:42"
     for net in nets:
         gateway = primitives.with_prefix_length(net.gateway, net.subnet.prefixlen)

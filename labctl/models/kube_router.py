@@ -86,16 +86,8 @@ class Options(datacenter.UnderlayOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class NodeAddressing:
-    """A node: its NIC, and its part of the pod CIDR."""
-
-    nic: datacenter.UnderlayNic
-    pod_range: IPv4Network
-
-    @property
-    def name(self) -> str:
-        """The node's name."""
-        return self.nic.machine
+class NodeAddressing(datacenter.NodeAddressing):
+    """A node with its NIC and its part of the pod CIDR, and the name of the tunnel devices that lead to it."""
 
     @property
     def tunnel_device(self) -> str:
@@ -175,7 +167,9 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
 def _node_addressing(scenario: Scenario) -> list[NodeAddressing]:
     options: Options = scenario.options
     ranges = kubernetes.node_pod_ranges(options.pod_cidr, options.node_prefix, len(scenario.nodes))
-    return [NodeAddressing(nic, pods) for nic, pods in zip(datacenter.node_nics(scenario), ranges, strict=True)]
+    return [
+        NodeAddressing(*parts) for parts in zip(scenario.nodes, datacenter.node_nics(scenario), ranges, strict=True)
+    ]
 
 
 def _uses_tunnel(addressing: NodeAddressing, other: NodeAddressing, options: Options) -> bool:
@@ -188,33 +182,19 @@ def _routes(addressing: NodeAddressing, nodes: list[NodeAddressing], options: Op
     """The routes to other nodes' pods. A node behind a router, without a tunnel, gets none: the router must do it."""
     for other in nodes:
         if _uses_tunnel(addressing, other, options):
-            address = addressing.nic.address
-            yield Route(
-                addressing.name,
-                other.pod_range,
-                dev=other.tunnel_device,
-                src=address,
-                scope="global",
-                proto=PROTO_GOBGP,
-            )
+            source, device = addressing.nic.address, other.tunnel_device
+            yield Route(addressing.name, other.pod_range, dev=device, src=source, scope="global", proto=PROTO_GOBGP)
         elif other != addressing and addressing.nic.same_subnet(other.nic):
             yield Route(addressing.name, other.pod_range, other.nic.address, "eth0", proto=PROTO_GOBGP)
 
 
 def _tunnel(addressing: NodeAddressing, other: NodeAddressing, mtu: int, *, kernel_ipip: bool) -> Iterator[Resource]:
     """The tunnel to a node, and the route in table 77 for packets from pods to that node itself."""
-    at, local_address, remote_address = (
-        Interface(addressing.name, other.tunnel_device),
-        addressing.nic.address,
-        other.nic.address,
-    )
+    at = Interface(addressing.name, other.tunnel_device)
+    local, remote = addressing.nic.address, other.nic.address
     if kernel_ipip:
-        yield Link(at, "ipip", mtu=mtu, options=(("local", str(local_address)), ("remote", str(remote_address))))
+        yield Link(at, "ipip", mtu=mtu, options=(("local", str(local)), ("remote", str(remote))))
     else:
         yield Link(at, "tun", mtu=mtu)
-        yield Process(
-            addressing.name,
-            other.tunnel_device,
-            ("tunnel", "ipip", at.dev, str(local_address), f"0.0.0.0/0={remote_address}"),
-        )
-    yield Route(addressing.name, IPv4Network((int(remote_address), 32)), dev=at.dev, table=TUNNEL_TABLE)
+        yield Process(addressing.name, at.dev, ("tunnel", "ipip", at.dev, str(local), f"0.0.0.0/0={remote}"))
+    yield Route(addressing.name, primitives.host_prefix(remote), dev=at.dev, table=TUNNEL_TABLE)

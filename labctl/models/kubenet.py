@@ -169,9 +169,8 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     room = 2 ** (32 - prefix_length) - 3
     for node in scenario.nodes:
         if len(node.pods) > room:
-            what = (
-                f"{node.name} has {len(node.pods)} pods, but its /{prefix_length} has {max(room, 0)} addresses for them"
-            )
+            range_text = f"its /{prefix_length} has {max(room, 0)} addresses for them"
+            what = f"{node.name} has {len(node.pods)} pods, but {range_text}"
             hint = f"pods + network, cbr0 and broadcast: a /{primitives.prefix_length_for(len(node.pods) + 3)}"
             yield "node_prefix", what, hint
     yield from azure_addressing.refuse_node_cidr(options.node_cidr, nodes)

@@ -15,10 +15,8 @@ from labctl.models.lib.datacenter import UnderlayNic
 
 GATEWAY = IPv4Address("169.254.1.1")
 HOST_VETH_MAC = "ee:ee:ee:ee:ee:ee"  # of the node's end of every pod's veth pair
-PROTO_FELIX, PROTO_BIRD = (
-    80,
-    12,
-)  # a route's protocol (rt_protos); Felix's routes to its devices have `boot`, the default
+# a route's protocol (rt_protos); Felix's routes to its devices have `boot`, the default
+PROTO_FELIX, PROTO_BIRD = 80, 12
 VNI, VXLAN_PORT = 4096, 4789
 # bytes of headers that a tunnel adds to a packet
 OVERHEAD_BYTES = {calico_felix.VXLAN_DEVICE: 50, calico_felix.IPIP_DEVICE: 20, None: 0}
@@ -167,7 +165,7 @@ def _felix_config(
 
 def _pods(addressing: NodeAddressing, mtu: int) -> Iterator[Resource | Machine]:
     """The pods: each has a veth pair, on which the node answers ARP requests for every address (proxy ARP)."""
-    gateway_prefix = IPv4Network((int(GATEWAY), 32))
+    gateway_prefix = primitives.host_prefix(GATEWAY)
     for name, device, address in addressing.pods:
         inner, outer = Interface(name, "eth0"), Interface(addressing.name, device)
         yield Machine(name, "pod", (address,), addressing.name)
@@ -179,7 +177,7 @@ def _pods(addressing: NodeAddressing, mtu: int) -> Iterator[Resource | Machine]:
         for setting in ("route_localnet", "proxy_arp", "forwarding"):
             yield Sysctl(addressing.name, f"net.ipv4.conf.{device}.{setting}", "1")
         yield Sysctl(addressing.name, f"net.ipv4.neigh.{device}.proxy_delay", "0")
-        yield Route(addressing.name, IPv4Network((int(address), 32)), dev=device)
+        yield Route(addressing.name, primitives.host_prefix(address), dev=device)
 
 
 def bgp_routes(all_nodes: Sequence[NodeAddressing], options: Any) -> Iterator[Resource]:
@@ -197,10 +195,8 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         what = f"block_size: blocks of /{block_size} are larger than ippool {pool}"
         yield "block_size", what, f"use {pool.prefixlen} or more"
         return
-    total, capacity = (
-        sum(block_count(len(node.pods), options) for node in scenario.nodes),
-        2 ** (block_size - pool.prefixlen),
-    )
+    total = sum(block_count(len(node.pods), options) for node in scenario.nodes)
+    capacity = 2 ** (block_size - pool.prefixlen)
     if total > capacity:
         prefix_length = block_size - (total - 1).bit_length()
         what = f"ippool {pool} holds {capacity} blocks of /{block_size} and the nodes need {total}"

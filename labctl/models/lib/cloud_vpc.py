@@ -38,21 +38,21 @@ class Nic:
     @property
     def host_prefix(self) -> IPv4Network:
         """The address as a /32 network."""
-        return IPv4Network((int(self.address), 32))
+        return primitives.host_prefix(self.address)
 
 
 def internet_uplink(
-    internet_cidr: IPv4Network, public_ips: Iterable[IPv4Address], mtu: int
+    internet_cidr: IPv4Network, public_ips: Iterable[IPv4Address], mtu: int, gateway_device: str = INTERNET_GATEWAY
 ) -> Iterator[Resource | Machine]:
-    """The internet, behind a gateway of the fabric that has the public addresses. The caller adds the NAT rules."""
-    internet, gateway = Interface("internet", "eth0"), Interface("fabric", INTERNET_GATEWAY)
+    """The internet, behind a device of the fabric that has the public addresses. The caller adds the NAT rules."""
+    internet, gateway = Interface("internet", "eth0"), Interface("fabric", gateway_device)
     first, *more = public_ips
     yield from primitives.netns("internet")
     yield from primitives.veth_pair(
         gateway, internet, mtu=mtu, macs=(primitives.mac(str(gateway)), primitives.mac(str(internet)))
     )
     yield from primitives.forwarding_sysctls("internet", False, rp_filter=0)
-    yield from primitives.forwarding_sysctls("fabric", True, rp_filter=0, devices=(INTERNET_GATEWAY,))
+    yield from primitives.forwarding_sysctls("fabric", True, rp_filter=0, devices=(gateway_device,))
     yield from primitives.addresses(
         gateway,
         primitives.with_prefix_length(first, internet_cidr.prefixlen),

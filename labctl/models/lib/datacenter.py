@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Interface, Resource, Sysctl
-from labctl.core.scenario_types import Machine, Scenario
+from labctl.core.scenario_types import Machine, Scenario, ScenarioNode
 from labctl.models.lib import cloud_vpc, primitives
 
 ROUTER_OFFSET, VM_OFFSET = -2, -3  # their offsets in a subnet, counted from its end
@@ -53,6 +53,20 @@ class UnderlayNic:
     def same_subnet(self, other: UnderlayNic) -> bool:
         """Whether another node is on the same Ethernet."""
         return self.subnet == other.subnet
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAddressing:
+    """A node with its NIC and its part of the pod CIDR."""
+
+    node: ScenarioNode
+    nic: UnderlayNic
+    pod_range: IPv4Network
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self.node.name
 
 
 def node_nics(scenario: Scenario) -> list[UnderlayNic]:

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from labctl.core.scenario_types import ListeningPort, PublishedPort, Scenario, ScenarioNode
-from labctl.models.lib import primitives
+from labctl.models.lib import docker_underlay, primitives
 from labctl.models.lib.docker_iptables import BridgeNetwork, Endpoint
 
 Refusal = tuple[str, str, str]
@@ -136,10 +136,8 @@ def _refuse_network_name(name: str, before: tuple[str, ...], user_defined: set[s
     elif name not in user_defined and name not in PREDEFINED_NETWORKS and not name.startswith(CONTAINER_PREFIX):
         known = sorted({*user_defined, *PREDEFINED_NETWORKS})
         close = difflib.get_close_matches(name, known, 1)
-        yield (
-            f"networks: there is no network {name!r}",
-            f"did you mean {close[0]!r}?" if close else f"the networks are {', '.join(known)}",
-        )
+        hint = f"did you mean {close[0]!r}?" if close else f"the networks are {', '.join(known)}"
+        yield f"networks: there is no network {name!r}", hint
 
 
 def _is_exclusive(name: str) -> bool:
@@ -185,12 +183,12 @@ def refuse_programs(scenario: Scenario) -> Iterator[Refusal]:
                 taken.setdefault((owner, listen), name)
 
 
-def refuse_ports(scenario: Scenario, first_host_offset: int) -> Iterator[Refusal]:
+def refuse_ports(scenario: Scenario) -> Iterator[Refusal]:
     """Errors for published ports at an address that the host does not have, used twice, or without a target."""
     nets = bridge_networks(scenario)
     for number, node in enumerate(scenario.nodes):
         host_addresses = {
-            primitives.address_at(scenario.options.underlay, first_host_offset + number),
+            docker_underlay.host_address(scenario.options.underlay, number),
             *(net.gateway for net in nets.values()),
         }
         taken: list[tuple[PublishedPort, str]] = []

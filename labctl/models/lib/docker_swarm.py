@@ -15,7 +15,7 @@ from itertools import count
 from typing import NamedTuple
 
 from labctl.core.scenario_types import Scenario, ScenarioNode
-from labctl.models.lib import primitives
+from labctl.models.lib import docker_underlay, primitives
 
 Refusal = tuple[str, str, str]
 DEFAULT_NETWORK = "ov"  # the network of a scenario without `networks`
@@ -24,7 +24,6 @@ ADDRESS_POOL, SUBNET_PREFIX_LENGTH = IPv4Network("10.0.0.0/8"), 24  # docker swa
 INGRESS_VNI = 4096  # the first VNI of ovmanager, for the first network, ingress
 OVERHEAD_BYTES = 50  # bytes of the Ethernet, IP, UDP and VXLAN headers around a packet
 MIN_MTU = 68  # the smallest MTU for IPv4
-FIRST_HOST_OFFSET = 11  # host1 is 192.168.50.11
 DEFAULT_MTU = 1500  # the MTU that Docker assumes for the hosts' network
 
 
@@ -97,7 +96,7 @@ def container_endpoints(
     next_addresses = {name: count(int(net.subnet.network_address) + 2) for name, net in networks_by_name.items()}
     containers_of = {}
     for number, node in enumerate(scenario.nodes):
-        vtep = primitives.address_at(scenario.options.underlay, FIRST_HOST_OFFSET + number)
+        vtep = docker_underlay.host_address(scenario.options.underlay, number)
         gwbridge_addresses = count(int(scenario.options.docker_gwbridge.network_address) + 3)
         networks_with_balancer: set[str] = set()
         containers = []
@@ -141,11 +140,8 @@ def refuse_names(scenario: Scenario) -> Iterator[Refusal]:
             netns_name = net.netns_name(node.name)
             at = f"networks/{name}" if scenario.networks else "hosts"
             if netns_name in machines:
-                yield (
-                    at,
-                    f"the namespace of network {name} on {node.name} needs the name {netns_name}",
-                    "rename the machine",
-                )
+                what = f"the namespace of network {name} on {node.name} needs the name {netns_name}"
+                yield at, what, "rename the machine"
             if len(netns_name) > 63:
                 what = f"{netns_name}, the namespace of network {name} on {node.name}, is longer than 63 letters"
                 yield at, what, "shorten a name"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from typing import Any
 
 from labctl.core.resources import Address, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
@@ -69,9 +69,9 @@ def attach_enis(enis: Sequence[Eni]) -> Iterator[Resource]:
         yield Address(
             eni.interface, primitives.with_prefix_length(eni.primary_address, eni.subnet.prefixlen), connected=False
         )
-        yield Route(node, IPv4Network((int(eni.gateway), 32)), dev=eni.interface.dev, table=eni.routing_table)
+        yield Route(node, primitives.host_prefix(eni.gateway), dev=eni.interface.dev, table=eni.routing_table)
         yield Route(node, primitives.ANYWHERE, eni.gateway, eni.interface.dev, eni.routing_table)
-        yield Rule(node, FROM_ENI_PREF, eni.routing_table, src=IPv4Network((int(eni.primary_address), 32)))
+        yield Rule(node, FROM_ENI_PREF, eni.routing_table, src=primitives.host_prefix(eni.primary_address))
 
 
 def policy_routing_rules(node: str, options: Any) -> Iterator[Resource]:
@@ -113,13 +113,10 @@ def firewall(eth0: Eni, options: Any, ports: Iterable[portmap.HostPortPod]) -> I
 
 def routed_pods(node: ScenarioNode, enis: Iterable[Eni], mtu: int) -> Iterator[Resource | Machine]:
     """The node's pods: a route and a rule to each, and a rule from each that is not at eth0."""
-    gateway = IPv4Network((int(GATEWAY), 32))
+    gateway = primitives.host_prefix(GATEWAY)
     for name, device, eni, address in pod_enis(node, enis):
-        inner, outer, host_prefix = (
-            Interface(name, "eth0"),
-            Interface(node.name, device),
-            IPv4Network((int(address), 32)),
-        )
+        inner, outer = Interface(name, "eth0"), Interface(node.name, device)
+        host_prefix = primitives.host_prefix(address)
         yield Machine(name, "pod", (address,), node.name)
         yield from primitives.container_netns(name)
         yield Link(outer, "veth", inner, None, mtu, primitives.mac(str(outer)))
@@ -139,7 +136,7 @@ def host_port_pods(node: ScenarioNode, enis: Iterable[Eni]) -> Iterator[portmap.
     settings = dict(node.settings)
     for pod, device, _, address in pod_enis(node, enis):
         if pod in settings and settings[pod].host_ports:
-            yield portmap.HostPortPod(pod, address, IPv4Network((int(address), 32)), settings[pod].host_ports, device)
+            yield portmap.HostPortPod(pod, address, primitives.host_prefix(address), settings[pod].host_ports, device)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:

@@ -44,7 +44,7 @@ def fabric(nics: Iterable[Nic], mtu: int) -> Iterator[Resource]:
 def attach_nic(nic: Nic) -> Iterator[Resource]:
     """The machine's side as DHCP sets it up: a /32, the gateway on the link, and the default route."""
     yield from primitives.addresses(Interface(nic.machine, "eth0"), primitives.with_prefix_length(nic.address, 32))
-    yield Route(nic.machine, IPv4Network((int(nic.gateway), 32)), dev="eth0")
+    yield Route(nic.machine, primitives.host_prefix(nic.gateway), dev="eth0")
     yield primitives.default_route(nic.machine, nic.gateway)
 
 

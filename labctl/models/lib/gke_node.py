@@ -108,11 +108,11 @@ def _ptp(node: ScenarioNode, pod_range: IPv4Network, mtu: int) -> Iterator[Resou
         yield from primitives.container_netns(name)
         yield from primitives.veth_pair(outer, inner, mtu=mtu, macs=(None, primitives.mac(name)))
         yield Address(inner, primitives.with_prefix_length(pod_address, pod_range.prefixlen), connected=False)
-        yield Route(name, IPv4Network((int(gateway), 32)), dev="eth0", src=pod_address)
+        yield Route(name, primitives.host_prefix(gateway), dev="eth0", src=pod_address)
         yield Route(name, pod_range, gateway, "eth0", src=pod_address)
         yield Route(name, primitives.ANYWHERE, gateway, "eth0")
         yield from primitives.addresses(outer, primitives.with_prefix_length(gateway, 32))
-        yield Route(node.name, IPv4Network((int(pod_address), 32)), dev=device, scope="host")
+        yield Route(node.name, primitives.host_prefix(pod_address), dev=device, scope="host")
 
 
 def _policy_routing(nic: gcp.Nic, pod_range: IPv4Network) -> Iterator[Resource]:
@@ -121,7 +121,7 @@ def _policy_routing(nic: gcp.Nic, pod_range: IPv4Network) -> Iterator[Resource]:
     So do packets between two pods of one node, which then come back. Exceptions are packets of the node itself and
     packets that kube-proxy marked; a mark on the connection identifies the answers to those.
     """
-    node, gateway_prefix = nic.machine, IPv4Network((int(pod_range.network_address) + 1, 32))
+    node, gateway_prefix = nic.machine, primitives.host_prefix(pod_range.network_address + 1)
     yield Route(node, primitives.ANYWHERE, nic.gateway, "eth0", CUSTOM_TABLE)
     for network in (IPv4Network("127.0.0.0/8"), LINK_LOCAL, gateway_prefix, nic.host_prefix):
         yield Rule(node, LOCAL_RULES_PREF, LOCAL_TABLE, dst=network)

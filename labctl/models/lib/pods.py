@@ -72,11 +72,8 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
             for number, container in enumerate(containers):
                 if container.name in names or container.name == SANDBOX_PROCESS:
                     problem = "the name of the sandbox" if container.name == SANDBOX_PROCESS else "listed twice"
-                    yield (
-                        f"{at}/{number}",
-                        f"containers: {container.name!r} is {problem} in pod {pod}",
-                        "choose another name",
-                    )
+                    what = f"containers: {container.name!r} is {problem} in pod {pod}"
+                    yield f"{at}/{number}", what, "choose another name"
                 names.add(container.name)
                 for port in container.ports:
                     if port in ports:

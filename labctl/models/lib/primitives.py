@@ -52,6 +52,11 @@ def with_prefix_length(address: IPv4Address | int, prefix_length: int) -> IPv4In
     return IPv4Interface((int(address), prefix_length))
 
 
+def host_prefix(address: IPv4Address | int) -> IPv4Network:
+    """An address as a /32 network."""
+    return IPv4Network((int(address), 32))
+
+
 def address_at(network: IPv4Network, offset: int) -> IPv4Address:
     """The address at an offset in a network. A negative offset counts from the end: -1 is the broadcast address."""
     base = network.network_address if offset >= 0 else network.broadcast_address + 1
