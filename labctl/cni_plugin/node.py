@@ -73,7 +73,7 @@ class PluginNode:
         except PermissionError as error:
             raise Failure(IO_FAILURE, f"cannot enter {path}: {error.strerror}", "a plugin is run by root") from None
         except OSError as error:
-            raise Failure(UNKNOWN_CONTAINER, f"{path} is no network namespace", error.strerror or "") from None
+            raise Failure(UNKNOWN_CONTAINER, f"{path} is not a network namespace", error.strerror or "") from None
 
     def observe(self, plan: Plan = ()) -> Plan:
         """What is in both namespaces now; settings as far as `asking` has them."""
