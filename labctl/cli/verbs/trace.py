@@ -82,7 +82,7 @@ def _trace_options(session: Session, options: dict[str, Any]) -> dict[str, Any]:
     return {
         **probe_options,
         "progress": terminal.progress,
-        "say": lambda text: terminal.print_stderr(f"labctl: {text}"),
+        "warn": lambda text: terminal.print_stderr(f"labctl: {text}"),
     }
 
 
