@@ -159,7 +159,7 @@ def trace(
         fragment=fragment,
         listen=listen,
         progress=progress,
-        say=warn,
+        warn=warn,
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from labctl.core.results import Outcome, Report, UpResult
     from labctl.core.scenario_types import Check, Lab, Machine
     from labctl.packets.decode import Frame
-    from labctl.tracing.evidence import Evidence
+    from labctl.tracing.evidence import TraceEvidence
     from labctl.tracing.result import TraceResult, TraceVerdict
 
 MessageCallback: TypeAlias = Callable[[str], None]
@@ -90,7 +90,7 @@ class Traced:
     """One packet that was followed: the result, the evidence for it, and the frames that were captured."""
 
     story: TraceResult
-    evidence: Evidence
+    evidence: TraceEvidence
     frames: tuple[Frame, ...] = field(default=(), repr=False)
     names: Mapping[IP, str] = field(default_factory=dict, repr=False)
 
@@ -223,7 +223,7 @@ class RunningLab:
         fragment: bool = False,
         listen: bool = False,
         progress: MessageCallback | None = None,
-        say: MessageCallback | None = None,
+        warn: MessageCallback | None = None,
     ) -> Traced:
         """Follow one packet between two of its machines, as `labctl.trace` does."""
         from labctl.core.topology import Topology
@@ -236,8 +236,9 @@ class RunningLab:
         who = Topology(with_plugin_results(self._recorded()))
         options = {"icmp": False, "tcp": tcp, "udp": udp, "size": size, "fragment": fragment, "listen": listen}
         question = question_of(who, source, target, options)
-        telling = {"progress": progress or (lambda _: None), "say": say or _log}
-        evidence, frames = trace_packet(who.lab, question, listen=listen, **telling)
+        evidence, frames = trace_packet(
+            who.lab, question, listen=listen, progress=progress or (lambda _: None), warn=warn or _log
+        )
         return Traced(diagnose(evidence), evidence, tuple(frames), who.machine_by_address)
 
     def down(self, *, warn: MessageCallback | None = None) -> tuple[str, ...]:

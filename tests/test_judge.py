@@ -10,7 +10,7 @@ import pytest
 
 from labctl.checks.drift import describe, planned_resources
 from labctl.checks.drop_counters import drops_since
-from labctl.checks.evidence import Evidence, Expectation
+from labctl.checks.evidence import CheckEvidence, Expectation
 from labctl.checks.runner import equivalent_command, select
 from labctl.checks.verdict import cannot_change, evaluate, evaluate_mesh, worse
 from labctl.core.diff import Change
@@ -47,8 +47,8 @@ WHOLE = Trail(REQUESTS, REPLIES)
 LOST = Trail(REQUESTS[:3])
 
 
-def evidence(check: Check = PING, answer: Any = "reply", trail: Trail = WHOLE, **more: Any) -> Evidence:
-    return Evidence(check, "a", more.pop("target_ns", "c"), answer, more.pop("detail", "said so"), trail, **more)
+def evidence(check: Check = PING, answer: Any = "reply", trail: Trail = WHOLE, **more: Any) -> CheckEvidence:
+    return CheckEvidence(check, "a", more.pop("target_ns", "c"), answer, more.pop("detail", "said so"), trail, **more)
 
 
 def want(at: str, src: Any = None, dst: Any = None, **more: Any) -> Expectation:
@@ -57,11 +57,11 @@ def want(at: str, src: Any = None, dst: Any = None, **more: Any) -> Expectation:
     return Expectation(see, src, dst)
 
 
-def verdict(item: Evidence) -> str:
+def verdict(item: CheckEvidence) -> str:
     return evaluate(item)[0]
 
 
-def words(item: Evidence) -> str:
+def words(item: CheckEvidence) -> str:
     return "\n".join(evaluate(item)[1])
 
 
@@ -659,7 +659,7 @@ ASKED = (seen("a/eth0", "out", A, NOBODY, 0, proto="arp"), seen("node1/br0", "in
 OTHERS = seen("node1/eth0", "out", NODE, C, 0, proto="arp")
 
 
-def asked(*questions: Sighting, **more: Any) -> Evidence:
+def asked(*questions: Sighting, **more: Any) -> CheckEvidence:
     point = more.pop("at", "node1/eth0")
     about = want(point, None, NOBODY, packet="arp", **more)
     return evidence(trail=replace(WHOLE, neighbour_requests=questions), expectations=(about,))

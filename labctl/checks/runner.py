@@ -15,7 +15,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from labctl.checks.attempt import CheckAttempt
-from labctl.checks.context import CheckContext, refresh_carriers
+from labctl.checks.context import CheckContext, namespaces_to_tap, refresh_carriers
 from labctl.checks.verdict import evaluate_mesh
 from labctl.core.neighbour_presets import SAFE_NEIGHBOUR_COUNT, presets
 from labctl.core.resources import IP
@@ -33,7 +33,6 @@ from labctl.kernel.probes.neighbours import TemporaryNeighbours
 from labctl.lab import cni_attach
 from labctl.packets.pcapng import pcapng
 
-FULL_TAP_LIMIT = 64  # in labs with up to this many namespaces, each namespace gets a tap
 NODE_TAP_LIMIT = 200  # in larger labs, nodes, fabrics and hosts get taps if there are at most this many
 PROBES_WITHOUT_TAPS = ("mesh", "taken")  # these probes need no taps, so there are no frames to keep
 MAX_REPROBED_PAIRS = 3  # failed pairs of a mesh that are probed again, with taps
@@ -45,17 +44,17 @@ def run(
     progress: Callable[[Outcome], None] | None = None,
     save_pcap: Callable[[Check, bytes], str] | None = None,
 ) -> Report:
-    """Run a lab's checks, or those that contain `word`, and report. `progress` gets each outcome at once.
-    `keep` gets the frames that the taps saw during a check, as a pcapng file, and returns where it stored them
+    """Run a lab's checks, or those that contain `keyword`, and report. `progress` gets each outcome at once.
+    `save_pcap` gets the frames that the taps saw during a check, as a pcapng file, and returns where it stored them
     (a mesh and a CHECK have no such file, because they need no taps).
 
-    Raises UsageError if `word` matches no check.
+    Raises UsageError if `keyword` matches no check.
     """
     chosen = select(lab.checks, keyword)
     lab = cni_attach.with_plugin_results(lab)
     topology = Topology(lab)
     outcomes = []
-    with NetnsThread() as thread, Taps(lab.name, namespaces_to_tap(topology, chosen), thread) as taps:
+    with NetnsThread() as thread, Taps(lab.name, namespaces_to_tap_for(topology, chosen), thread) as taps:
         context = CheckContext(topology, thread, taps, tcpdump_program())
         refresh_carriers(context)
         for check in chosen:
@@ -79,13 +78,10 @@ def select(checks: Sequence[Check], keyword: str | None) -> tuple[Check, ...]:
     return found
 
 
-def namespaces_to_tap(topology: Topology, chosen: Iterable[Check]) -> tuple[str, ...]:
-    """The namespaces that get a tap: all of a small lab, else those that checks name, the hosts and the fabrics."""
-    if len(topology.namespaces) <= FULL_TAP_LIMIT:
-        return topology.namespaces
-    between = [node for node in topology.namespaces if topology.role(node) not in ("pod", "container")]
-    named = [node for check in chosen for node in topology.check_namespaces(check)]
-    return tuple(dict.fromkeys((*named, *(between if len(between) <= NODE_TAP_LIMIT else ()))))
+def namespaces_to_tap_for(topology: Topology, checks: Iterable[Check]) -> tuple[str, ...]:
+    """The namespaces that get a tap for these checks."""
+    named = [node for check in checks for node in topology.check_namespaces(check)]
+    return namespaces_to_tap(topology, named, NODE_TAP_LIMIT)
 
 
 def _run_check(context: CheckContext, check: Check) -> Outcome:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from labctl.checks.attempt import CheckAttempt
 from labctl.checks.context import CheckContext, refresh_carriers
-from labctl.checks.runner import namespaces_to_tap
+from labctl.checks.runner import namespaces_to_tap_for
 from labctl.compare.measurements import Measurements, PathMtu, ProbeResult, Timings
 from labctl.compare.probes import (
     REPLY_TIMEOUT_S,
@@ -67,7 +67,7 @@ def _run_probes(
     topology = Topology(lab)
     checks = [check for check in checks_by_key.values() if isinstance(check, Check)]
     probe_results: dict[str, ProbeResult | str] = {}
-    with Taps(lab.name, namespaces_to_tap(topology, checks), thread) as taps:
+    with Taps(lab.name, namespaces_to_tap_for(topology, checks), thread) as taps:
         context = CheckContext(topology, thread, taps, None)
         refresh_carriers(context)
         for key, check in checks_by_key.items():

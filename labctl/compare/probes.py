@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from labctl.checks.evidence import Evidence
+from labctl.checks.evidence import CheckEvidence
 from labctl.checks.verdict import Evaluation, evaluate
 from labctl.compare.measurements import ProbeOutcome, ProbeResult
 from labctl.compare.roles import Roles, absence_text
@@ -55,7 +55,7 @@ def size_check(source: str, target: str, size: int, timeout_s: float = REPLY_TIM
     )
 
 
-def probe_result(evidence: Evidence, evaluation: Evaluation) -> ProbeResult:
+def probe_result(evidence: CheckEvidence, evaluation: Evaluation) -> ProbeResult:
     """The result of one probe from its evidence, whichever answer its check expected.
 
     A reply counts by the same rules as in a check. A missing reply counts only if it was expected and proven.

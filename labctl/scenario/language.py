@@ -18,7 +18,7 @@ from labctl.scenario import port_values, values
 from labctl.scenario.conflist_field import CONFLIST
 from labctl.scenario.document import quote_text
 from labctl.scenario.field_types import InvalidValue, Key, ListOf, MapOf, Scalar, Section, suggest
-from labctl.scenario.nodes_field import NodesField, OptionalSection, SettingsClass
+from labctl.scenario.nodes_field import INNER_WORDS, RESERVED, NodesField, OptionalSection, SettingsClass, inner_words
 
 PROBES = ("ping", "tcp", "udp", "mesh", "taken")
 
@@ -111,7 +111,11 @@ CHECK = Section(
             port_values.PORT_IN_USE,
             "a port that is in use there, so that no other process can listen on it: MACHINE:PORT",
         ),
-        Key("mesh", values.choice("pods", "containers"), "every pod reaches every pod, without source NAT"),
+        Key(
+            "mesh",
+            values.choice(*INNER_WORDS),
+            "every pod reaches every pod, without source NAT; if the model has another word for pods, that word too",
+        ),
         Key(
             "expect",
             values.choice("reply", "fail", "refused", "timeout"),
@@ -151,6 +155,16 @@ CHECK = Section(
 )
 
 
+def check_section(model: Any) -> Section:
+    """The keys of a check in a scenario of this model: `mesh` also accepts the model's word for its inner machines."""
+    words = inner_words(model.MACHINES[1])
+    if set(words) <= {*INNER_WORDS, ""}:
+        return CHECK
+    mesh = values.choice(*words)
+    keys = (dataclasses.replace(key, field_type=mesh) if key.name == "mesh" else key for key in CHECK.keys)
+    return dataclasses.replace(CHECK, keys=tuple(keys))
+
+
 def common_keys(model_names: tuple[str, ...]) -> tuple[Key, ...]:
     """The keys of every scenario."""
     return (
@@ -175,7 +189,8 @@ def machine_keys(model: Any) -> tuple[Key, ...]:
 
         return RAW
     outer, inner = model.MACHINES
-    kind = NodesField(outer, inner, setting_keys(model, "Container"))
+    reserved = (*RESERVED, *getattr(model, "RESERVED_NAMES", ()))
+    kind = NodesField(outer, inner, setting_keys(model, "Container"), reserved)
     keys = [Key(outer, kind, f"the lab's {outer} and the {inner} on each")]
     if outer != "nodes":
         keys.append(Key("nodes", kind, f"another name for `{outer}`"))
@@ -215,6 +230,7 @@ def _field_keys(settings_class: Any) -> tuple[Key, ...]:
 def model_keys(model: Any, model_names: tuple[str, ...]) -> tuple[Key, ...]:
     """Every key of a scenario of this model, in the usual order."""
     name, say, which, otherwise, checks = common_keys(model_names)
+    checks = dataclasses.replace(checks, field_type=ListOf(check_section(model)))
     return (name, say, which, otherwise, *machine_keys(model), *network_keys(model), *option_keys(model), checks)
 
 

@@ -14,8 +14,8 @@ from labctl.scenario import values as texts
 from labctl.scenario.check_parser import LocatedCheck, NameChecker, read_checks, scenario_pods
 from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, fail, quote_text
 from labctl.scenario.field_types import InvalidValue, ListOf, Located, read_keys, suggest
-from labctl.scenario.language import CHECK, common_keys, machine_keys, model_keys, option_keys, setting_keys
-from labctl.scenario.nodes_field import plain_values
+from labctl.scenario.language import check_section, common_keys, machine_keys, model_keys, option_keys, setting_keys
+from labctl.scenario.nodes_field import inner_words, plain_values, singular
 from labctl.scenario.overrides import apply_overrides
 from labctl.scenario.yaml_reader import parse_yaml, read_file
 
@@ -98,7 +98,9 @@ class _Parser:
         self._report_unsupported(model, scenario)
         sound = not self.reader.problems
         checks = (
-            ListOf(CHECK).read(self.located["checks"].value, "checks", self.reader) if "checks" in self.located else ()
+            ListOf(check_section(model)).read(self.located["checks"].value, "checks", self.reader)
+            if "checks" in self.located
+            else ()
         )
         located_checks = read_checks(checks or (), scenario_pods(scenario), self.reader)
         scenario = dataclasses.replace(scenario, checks=tuple(item.check for item in located_checks))
@@ -174,7 +176,7 @@ class _Parser:
         written = [name for name in names if name in self.key_positions]
         if not written:
             outer, inner = model.MACHINES
-            hint = f"such as {outer}: {{{outer[:-1]}1: {{{inner}: [a, b]}}}}"
+            hint = f"such as {outer}: {{{singular(outer)}1: {{{inner}: [a, b]}}}}"
             self.reader.add_problem(self.root, f"scenario: {names[0]!r} is missing", hint)
             return ()
         if len(written) > 1:
@@ -209,9 +211,12 @@ class _Parser:
         The position of `model` if no part of it exists."""
         position = self.key_positions.get("model") or self.root.position
         node: TreeNode | None = self.root
-        synonyms = [{"nodes", item.name} for item in machine_keys(model)] + [{"pods", "containers"}]
-        for step in path.split("/"):
-            names = next((same for same in synonyms if step in same), {step})
+        outer = {"nodes", model.MACHINES[0]} if model.MACHINES[1] else set()
+        inner = set(inner_words(model.MACHINES[1]))
+        steps = path.split("/")
+        for number, step in enumerate(steps):
+            synonyms = outer if number == 0 else inner if number == 2 and steps[0] in outer else set()
+            names = synonyms if step in synonyms else {step}
             position, node = _child(node, names) or (position, None)
             if node is None:
                 break

@@ -34,7 +34,9 @@ from labctl.scenario.parser import parse_and_compile
 ROOT = Path(labctl.__file__).resolve().parents[1]
 
 # a word or phrase (a regular expression between word boundaries, in any case) -> what to write instead
-AFTER_OWN = r"(?= *(?:$|[^\w ]|(?:in|at|on|with|for|and|to|that|which|is|are)\b))"  # "of its own", not "of its own pod"
+AFTER_OWN = (
+    r"(?= *(?:$|[^\w ${]|(?:in|at|on|with|for|and|to|that|which|is|are)\b))"  # "of its own", not "of its own pod"
+)
 REPLACEMENTS = {
     r"(?<!there )(?:is|are|was|were) no (?!longer|more\b)\w+": "is not a ...",
     r"a ?kin to": "like",

@@ -26,7 +26,8 @@ from labctl.kernel.host import paths
 from labctl.kernel.host.receive_buffer import set_receive_buffer
 from labctl.kernel.namespaces.thread import NetnsThread, libc
 from labctl.kernel.namespaces.thread import raise_on_error as checked
-from labctl.packets.decode import CANARY, OTHERHOST, OUTGOING, Frame
+from labctl.packets.decode import CANARY, OTHERHOST, OUTGOING, Frame, Packet
+from labctl.packets.probe_id import decode_frames
 
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_STATISTICS, PACKET_AUXDATA = 263, 6, 8
@@ -111,6 +112,8 @@ class Taps:
     def __init__(self, lab: str, nodes: Iterable[str], thread: NetnsThread) -> None:
         self._taps: dict[str, Tap] = {}
         self._frames: list[Frame] = []
+        self._packets: list[tuple[Frame, Packet]] = []
+        self._decoded_count = 0
         self._pass_counts: Counter[tuple[Interface, str, bytes]] = Counter()
         self._poll = select.poll()
         self._by_fd: dict[int, Tap] = {}
@@ -188,10 +191,17 @@ class Taps:
                     del behind[fd]
         return self._frames
 
+    def packets(self) -> list[tuple[Frame, Packet]]:
+        """The same frames with their packets; frames that cannot be decoded are left out. Each is decoded once."""
+        frames = self.frames()
+        self._packets += decode_frames(frames[self._decoded_count :])
+        self._decoded_count = len(frames)
+        return self._packets
+
     def discard(self) -> None:
         """Read and discard all frames so far, before a new check."""
         self.frames()
-        self._frames = []
+        self._frames, self._packets, self._decoded_count = [], [], 0
         self._pass_counts.clear()
 
     def looping(self) -> tuple[Interface, ...]:

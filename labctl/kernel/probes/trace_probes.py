@@ -13,12 +13,11 @@ import struct
 
 from labctl.core.observations import ProbeMatch
 from labctl.core.resources import IP
-from labctl.kernel.probes.clients import SOL_RAW, Echo, UdpClient, _Client
+from labctl.kernel.probes.clients import MTU_DISCOVER, SOL_RAW, Echo, UdpClient, _Client
 from labctl.kernel.probes.unused_ids import ICMP_IDS, bind_unused_port
 from labctl.packets.icmp import echo_request
 from labctl.packets.probe_id import REQUEST_SUFFIX, TIMESTAMP_BYTES, PayloadMarker, TcpProbeId
 
-MTU_DISCOVER = {4: (socket.IPPROTO_IP, 10), 6: (socket.IPPROTO_IPV6, 23)}
 PMTUDISC_PROBE, PMTUDISC_INTERFACE, PMTUDISC_DONT = (
     3,
     4,
