@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,9 +14,6 @@ from labctl.cli.options import global_options
 from labctl.cli.session import Session
 from labctl.core.names import did_you_mean
 from labctl.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 VERBS = (
     "up", "down", "list", "status", "check", "plan", "exec", "shell", "show", "trace", "capture", "compare", "validate",

@@ -26,9 +26,9 @@ def find_nodes(lab: str, node: str | None) -> tuple[str, ...]:
     nodes = paths.labs().get(lab, ())
     if node is None:
         return nodes
-    home = netns_owners(lab).get(node, node)
-    if home in nodes:
-        return (home,)
+    namespace = netns_owners(lab).get(node, node)
+    if namespace in nodes:
+        return (namespace,)
     from labctl.core.names import did_you_mean, summarize_names
 
     hint = f"{did_you_mean(node, nodes, 0.5)} its nodes are {summarize_names(nodes, 30)}".lstrip()

@@ -49,15 +49,15 @@ def kernel_module(feature: str) -> str:
 
 
 def remedy(feature: str, reason: str) -> str:
-    """The command that makes a missing feature available; `why` is the kernel's error text."""
+    """The command that makes a missing feature available; `reason` is the kernel's error text."""
     if reason == PERMISSION_DENIED:  # only a TUN device needs access to a file
         return "sudo chmod 666 /dev/net/tun"
     return f"modprobe {kernel_module(feature)}"
 
 
 def _extensions(rule: FirewallRule) -> Iterator[str]:
-    for flag, word in pairwise(rule.args):
-        if flag == "-m" and word not in BASIC_MATCHES:
-            yield f"-m {word}"
+    for flag, name in pairwise(rule.args):
+        if flag == "-m" and name not in BASIC_MATCHES:
+            yield f"-m {name}"
     if rule.target is not None and rule.target not in BASIC_TARGETS:
         yield f"-j {rule.target}"

@@ -31,8 +31,8 @@ class ChainCounters:
 def counter_increases(
     before: Iterable[ChainCounters], after: Iterable[ChainCounters]
 ) -> Iterator[tuple[Chain, int, int]]:
-    """The rules and policies whose packet counters increased between two readings of a firewall: the chain, the number
-    of the rule (from 1; 0 is the policy), and the increase. Chains that changed in between are left out."""
+    """The rules and policies that counted packets between two readings of a firewall: the chain, the number of the rule
+    (from 1; 0 is the policy), and the increase. Chains that changed in between are left out."""
     first = {one.chain.key: one for one in before}
     for now in after:
         was = first.get(now.chain.key)

@@ -7,8 +7,8 @@
         ip_forwarding: bool = option(True, "IP forwarding on the nodes' NICs in Azure")
 
 The annotation is the type to which the parser converts the file's text: str, int, bool, float, IPv4Network,
-IPv4Address, the IPv6 types, Publish, Listen, Run, or tuple[IPv4Network, ...] for a list. In a file, underscores and
-dashes in the key are equal; the docs write underscores.
+IPv4Address, the IPv6 types, PublishedPort, ListeningPort, PodContainer, or tuple[IPv4Network, ...] for a list. In a
+file, underscores and dashes in the key are equal; the docs write underscores.
 """
 
 from __future__ import annotations

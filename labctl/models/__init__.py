@@ -16,8 +16,8 @@ A model is a module (`labctl/models/azure_cni_transparent.py` is the model `azur
                             of the lab's `networks:` (both optional; the objects are in `ScenarioNode.settings`
                             and `Scenario.networks`)
     compile(scenario)       yields Resources (kernel objects) and Machines (names, roles and addresses). It does
-                            not use the kernel features in `scenario.substitute_features`, but builds the `instead`
-                            that `PARTS` has for them
+                            not use the kernel features in `scenario.substitute_features`, but builds the substitutes
+                            that `PARTS` names for them (`instead=`)
     checks(scenario)        yields the checks that every lab of this model has (optional)
     refuse(scenario)        yields (key, what, hint) for each thing that this model cannot build (optional);
                             `key` is the option or top-level key of the file where the error is reported, or a
@@ -58,8 +58,8 @@ class Model(Protocol):
 
 def model_names() -> tuple[str, ...]:
     """The names of all models, sorted. Imports none of them."""
-    here = {module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if _is_model(module)}
-    return tuple(sorted(here | set(_entry_points())))
+    own_models = {module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if _is_model(module)}
+    return tuple(sorted(own_models | set(_entry_points())))
 
 
 def find_model(name: str) -> Any:
@@ -70,12 +70,12 @@ def find_model(name: str) -> Any:
     module = name.replace("-", "_")
     if any(item.name == module and _is_model(item) for item in pkgutil.iter_modules(__path__)):
         return import_module(f"labctl.models.{module}")
-    outside = _entry_points()
-    if name in outside:
-        module_found = outside[name].load()
-        if problem := contract_problem(module_found):
-            raise UsageError(f"the model {name!r} of {outside[name].value} is not a model: {problem}", CONTRACT)
-        return module_found
+    external_models = _entry_points()
+    if name in external_models:
+        model = external_models[name].load()
+        if problem := contract_problem(model):
+            raise UsageError(f"the model {name!r} of {external_models[name].value} is not a model: {problem}", CONTRACT)
+        return model
     hint = did_you_mean(name, model_names()) or "the models are " + ", ".join(model_names())
     raise UsageError(f"unknown model {name!r}", hint)
 
@@ -112,11 +112,11 @@ def compile_lab(scenario: Scenario) -> Lab:
         else:
             resources.append(item)
     _verify_machines(scenario.model, machines)
-    own: Iterable[Check] = model.checks(scenario) if hasattr(model, "checks") else ()
-    checks = (*scenario.checks, *own)
-    within = {machine.name: machine.netns_of for machine in machines if machine.netns_of is not None}
-    if within:
-        checks = tuple(with_netns_names(check, within) for check in checks)
+    model_checks: Iterable[Check] = model.checks(scenario) if hasattr(model, "checks") else ()
+    checks = (*scenario.checks, *model_checks)
+    netns_of = {machine.name: machine.netns_of for machine in machines if machine.netns_of is not None}
+    if netns_of:
+        checks = tuple(with_netns_names(check, netns_of) for check in checks)
     return Lab(
         scenario.name,
         scenario.model,

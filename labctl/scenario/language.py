@@ -115,7 +115,7 @@ CHECK = Section(
         Key(
             "mesh",
             values.choice(*INNER_WORDS),
-            "every pod reaches every pod, without source NAT; a model with a word of its own for pods takes that too",
+            "every pod reaches every pod, without source NAT; if the model has another word for pods, that word too",
         ),
         Key(
             "expect",
