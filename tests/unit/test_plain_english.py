@@ -29,7 +29,7 @@ from labctl.cli.app import VERBS, app
 from labctl.cli.session import Session
 from labctl.core.fidelity import Fidelity
 from labctl.scenario import catalog, json_schema, language
-from labctl.scenario.parser import parse_and_compile
+from labctl.scenario.definition import parse_and_compile
 
 ROOT = Path(labctl.__file__).resolve().parents[1]
 
