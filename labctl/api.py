@@ -51,9 +51,9 @@ def load(
         back_end = firewall or scenario.firewall
         if name is None and not sets and not approximate and back_end == scenario.firewall:
             return scenario
-        words = (scenario.name if name is None else name, (*scenario.overrides, *sets))
-        made = define_text(scenario.file, scenario.text, *words, approximate=approximate, firewall=back_end)
-        return with_substitutes(made, scenario.substitute_features) if scenario.substitute_features else made
+        name_and_sets = (scenario.name if name is None else name, (*scenario.overrides, *sets))
+        changed = define_text(scenario.file, scenario.text, *name_and_sets, approximate=approximate, firewall=back_end)
+        return with_substitutes(changed, scenario.substitute_features) if scenario.substitute_features else changed
     if isinstance(scenario, Mapping):
         import json
 
@@ -64,8 +64,8 @@ def load(
     if not isinstance(scenario, (str, os.PathLike)):
         hint = "a built-in name such as 'kubenet', a path, the YAML itself, or a mapping"
         raise UsageError(f"{scenario!r} is not a scenario", hint)
-    word = scenario if isinstance(scenario, str) else _path_text(os.fspath(scenario))
-    return define(word, name, sets, approximate=approximate, firewall=firewall)
+    name_or_file = scenario if isinstance(scenario, str) else _path_text(os.fspath(scenario))
+    return define(name_or_file, name, sets, approximate=approximate, firewall=firewall)
 
 
 def plan(scenario: ScenarioSource, *, name: str | None = None, set: Overrides | None = None) -> Plan:
@@ -99,8 +99,8 @@ def up(
 
     definition = load(scenario, name=name, set=set, approximate=approximate, firewall=firewall)
     require_root("up")
-    how: dict[str, Any] = {"keep": keep, "replace": replace, "approximate": approximate, "progress": progress}
-    result = lifecycle.up(definition, **how)
+    options: dict[str, Any] = {"keep": keep, "replace": replace, "approximate": approximate, "progress": progress}
+    result = lifecycle.up(definition, **options)
     return RunningLab(result.lab.name, result)
 
 
@@ -159,7 +159,7 @@ def trace(
         fragment=fragment,
         listen=listen,
         progress=progress,
-        say=warn,
+        warn=warn,
     )
 
 

@@ -1,1 +1,126 @@
-"""The stable module that models import, also those of other packages."""
+"""The stable module that models import, also those of other packages.
+
+A model that imports only this module keeps working when labctl changes inside. Stable are the names in `__all__`,
+their parameters and the fields of their classes: names, parameters and fields are only added. What is below
+`labctl.core` and `labctl.models.lib` may change in any version. From version 0.2.0 on, CHANGELOG.md announces each
+change to a name of this module one version before it happens.
+
+docs/extending.md explains every name and what a model is; `scripts/new-model NAME` writes a first model.
+"""
+
+from __future__ import annotations
+
+from labctl.core.fidelity import Fidelity, approximation, faithful, needs, skipped
+from labctl.core.iptables import FirewallRule, rule
+from labctl.core.options import address, cidr, option
+from labctl.core.resources import (
+    IP,
+    Address,
+    Attachment,
+    Chain,
+    Fdb,
+    Interface,
+    InterfaceAddress,
+    IpSet,
+    Link,
+    Neighbour,
+    Net,
+    Netns,
+    Process,
+    Resource,
+    Route,
+    Rule,
+    Sysctl,
+)
+from labctl.core.scenario_types import (
+    Check,
+    ListeningPort,
+    Machine,
+    MachineRole,
+    PodContainer,
+    PublishedPort,
+    Scenario,
+    ScenarioNode,
+    See,
+)
+from labctl.models.lib.primitives import (
+    ANYWHERE,
+    MAX_BRIDGE_PORTS,
+    address_at,
+    addresses,
+    bridge,
+    chain,
+    container_netns,
+    default_route,
+    device_name,
+    device_names,
+    ethernet_segment,
+    forwarding_sysctls,
+    mac,
+    netns,
+    parse_rule,
+    prefix_length_for,
+    refuse_overlaps,
+    refuse_public_ip,
+    veth_pair,
+    with_prefix_length,
+)
+
+__all__ = [
+    "ANYWHERE",
+    "IP",
+    "MAX_BRIDGE_PORTS",
+    "Address",
+    "Attachment",
+    "Chain",
+    "Check",
+    "Fdb",
+    "Fidelity",
+    "FirewallRule",
+    "Interface",
+    "InterfaceAddress",
+    "IpSet",
+    "Link",
+    "ListeningPort",
+    "Machine",
+    "MachineRole",
+    "Neighbour",
+    "Net",
+    "Netns",
+    "PodContainer",
+    "Process",
+    "PublishedPort",
+    "Resource",
+    "Route",
+    "Rule",
+    "Scenario",
+    "ScenarioNode",
+    "See",
+    "Sysctl",
+    "address",
+    "address_at",
+    "addresses",
+    "approximation",
+    "bridge",
+    "chain",
+    "cidr",
+    "container_netns",
+    "default_route",
+    "device_name",
+    "device_names",
+    "ethernet_segment",
+    "faithful",
+    "forwarding_sysctls",
+    "mac",
+    "needs",
+    "netns",
+    "option",
+    "parse_rule",
+    "prefix_length_for",
+    "refuse_overlaps",
+    "refuse_public_ip",
+    "rule",
+    "skipped",
+    "veth_pair",
+    "with_prefix_length",
+]

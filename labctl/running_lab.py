@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from labctl.core.results import Outcome, Report, UpResult
     from labctl.core.scenario_types import Check, Lab, Machine
     from labctl.packets.decode import Frame
-    from labctl.tracing.evidence import Evidence
+    from labctl.tracing.evidence import TraceEvidence
     from labctl.tracing.result import TraceResult, TraceVerdict
 
 MessageCallback: TypeAlias = Callable[[str], None]
 ROOT_HINT = "run this program as root, with sudo; or in a separate user namespace, as docs/rootless.md says"
-TIMEOUT_S = 60.0  # seconds: the default timeout of a command
+TIMEOUT_S = 60.0  # the default timeout of a command in seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Traced:
     """One packet that was followed: the result, the evidence for it, and the frames that were captured."""
 
     story: TraceResult
-    evidence: Evidence
+    evidence: TraceEvidence
     frames: tuple[Frame, ...] = field(default=(), repr=False)
     names: Mapping[IP, str] = field(default_factory=dict, repr=False)
 
@@ -132,10 +132,10 @@ class RunningLab:
     def __init__(
         self, name: str | None = None, result: UpResult | None = None, *, definition: Lab | None = None
     ) -> None:
-        self._definition = definition  # its compiled definition, if the caller has it; else the record has it
-        given = result.lab if result is not None else definition
-        self.name: str = resolve_lab_name(name) if given is None else given.name
-        self.result = result  # what `up` did; None if the lab was already running
+        self._definition = definition  # its compiled definition, if the caller has it; else it is in the record
+        lab = result.lab if result is not None else definition
+        self.name: str = resolve_lab_name(name) if lab is None else lab.name
+        self.result = result  # the result of `up`; None if the lab was already running
 
     @cached_property
     def compiled(self) -> Lab:
@@ -149,25 +149,24 @@ class RunningLab:
         """The names of its machines, including those that share another's namespace (Docker's `host` network)."""
         from labctl.kernel.host import paths
 
-        there = paths.labs().get(self.name, ())
-        return (*there, *(one.name for one in self._machines_sharing_netns() if one.netns_of in there))
+        running = paths.labs().get(self.name, ())
+        return (*running, *(machine.name for machine in self._machines_sharing_netns() if machine.netns_of in running))
 
     def namespace_of(self, node: str) -> str:
         """The namespace of a machine. Raises UsageError with a suggestion if the machine does not exist."""
         __tracebackhide__ = True  # pytest shows the caller's line
         if node not in self.nodes:
-            import difflib
+            from labctl.core.names import did_you_mean
 
-            close = difflib.get_close_matches(str(node), self.nodes, 1, 0.5)
-            known = f"its machines are {', '.join(self.nodes)}" if self.nodes else "the lab is down"
-            hint = f"did you mean {close[0]}? {known}" if close else known
+            machines = f"its machines are {', '.join(self.nodes)}" if self.nodes else "the lab is down"
+            hint = f"{did_you_mean(str(node), self.nodes, 0.5)} {machines}".lstrip()
             raise UsageError(f"lab {self.name} has no machine {node!r}", hint)
-        return next((str(one.netns_of) for one in self._machines_sharing_netns() if one.name == node), node)
+        return next((str(machine.netns_of) for machine in self._machines_sharing_netns() if machine.name == node), node)
 
     def _machines_sharing_netns(self) -> tuple[Machine, ...]:
         """The machines that share the namespace of another machine."""
         try:
-            return tuple(one for one in self.compiled.machines if one.netns_of is not None)
+            return tuple(machine for machine in self.compiled.machines if machine.netns_of is not None)
         except UsageError:  # the record of the lab is lost
             return ()
 
@@ -223,7 +222,7 @@ class RunningLab:
         fragment: bool = False,
         listen: bool = False,
         progress: MessageCallback | None = None,
-        say: MessageCallback | None = None,
+        warn: MessageCallback | None = None,
     ) -> Traced:
         """Follow one packet between two of its machines, as `labctl.trace` does."""
         from labctl.core.topology import Topology
@@ -233,19 +232,20 @@ class RunningLab:
         from labctl.tracing.run import trace_packet
 
         require_root("trace")
-        who = Topology(with_plugin_results(self._recorded()))
+        topology = Topology(with_plugin_results(self._recorded()))
         options = {"icmp": False, "tcp": tcp, "udp": udp, "size": size, "fragment": fragment, "listen": listen}
-        question = question_of(who, source, target, options)
-        telling = {"progress": progress or (lambda _: None), "say": say or _log}
-        evidence, frames = trace_packet(who.lab, question, listen=listen, **telling)
-        return Traced(diagnose(evidence), evidence, tuple(frames), who.machine_by_address)
+        question = question_of(topology, source, target, options)
+        evidence, frames = trace_packet(
+            topology.lab, question, listen=listen, progress=progress or (lambda _: None), warn=warn or _log
+        )
+        return Traced(diagnose(evidence), evidence, tuple(frames), topology.machine_by_address)
 
     def down(self, *, warn: MessageCallback | None = None) -> tuple[str, ...]:
         """Remove it. Returns the machines that were removed. Can be called twice."""
         return remove(self.name, warn)
 
     def _recorded(self) -> Lab:
-        """What it was made from, as the record says now. Raises UsageError if that is lost."""
+        """Its compiled definition, from the caller or from the record. Raises UsageError if the record is lost."""
         return self._definition if self._definition is not None else load_compiled_lab(self.name)
 
     def __enter__(self) -> RunningLab:
@@ -261,7 +261,7 @@ class RunningLab:
 
 
 def remove(name: str, warn: MessageCallback | None = None) -> tuple[str, ...]:
-    """Remove a lab; returns its machines that were removed. Needs root. `warn` gets the complaints of CNI plugins."""
+    """Remove a lab; returns its machines that were removed. Needs root. `warn` gets the errors of CNI plugins."""
     from labctl.lab import lifecycle
 
     require_root("down")
@@ -269,7 +269,7 @@ def remove(name: str, warn: MessageCallback | None = None) -> tuple[str, ...]:
 
 
 def require_root(verb: str) -> None:
-    """Raises MissingError without root. Removes what a killed trace left."""
+    """Raise MissingError without root. With root, also undo the changes of killed traces."""
     if os.geteuid() != 0:
         raise MissingError(f"labctl.{verb} needs root", ROOT_HINT)
     from labctl.kernel.host import paths

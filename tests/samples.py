@@ -33,13 +33,13 @@ from labctl.scenario.catalog import ScenarioEntry
 from labctl.tracing.diagnosis import diagnose
 from labctl.tracing.evidence import (
     CounterIncrease,
-    Evidence,
     NamespaceState,
-    PacketObservation,
     Question,
     RuleHit,
+    TraceEvidence,
     UnansweredNeighbour,
 )
+from labctl.tracing.hops import PacketObservation
 
 ETH0 = Interface("node1", "eth0")
 ROUTE = Route("node1", IPv4Network("10.244.1.0/24"), via=IPv4Address("10.224.0.5"), dev="eth0")
@@ -107,7 +107,7 @@ FINDINGS = (
 
 
 A, B = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")
-TRACE = Evidence(
+TRACE = TraceEvidence(
     Question("kubenet", "a", "c", B, "c", "tcp", 80),
     "timeout",
     "no answer",

@@ -245,7 +245,7 @@ def test_a_lab_whose_record_is_lost_still_runs_commands_and_goes_down(clean: Non
     found = labctl.RunningLab("mini")
 
     assert found["c1"].run("true").ok
-    with pytest.raises(labctl.UsageError, match="is not known"):
+    with pytest.raises(labctl.UsageError, match="is lost"):
         found.check()
     assert set(found.down()) == set(made.nodes) | {"c1", "c2", "host1", "internet"}
     with pytest.raises(labctl.UsageError, match="the lab is down"):
@@ -265,7 +265,7 @@ def test_the_command_line_goes_through_it(clean: None, monkeypatch: pytest.Monke
             return _real(*args, **words)  # type: ignore[operator]
 
         monkeypatch.setattr(api, verb, noted)
-    for words in ("up kubenet --check", "check -k meet", "trace a b", "down", "validate kubenet"):
+    for words in ("up kubenet --check", "check -k reach", "trace a b", "down", "validate kubenet"):
         assert main(words.split()) == 0
 
     assert list(dict.fromkeys(called)) == ["load", "up", "check", "trace", "down"]
@@ -328,7 +328,7 @@ def test_commands_run_side_by_side(lab: labctl.RunningLab) -> None:
 
 @pytest.mark.root
 def test_claims_are_proven_and_packets_followed(lab: labctl.RunningLab, tmp_path: Path) -> None:
-    report = lab.check("own address", pcap=tmp_path / "packets")
+    report = lab.check("each other's address", pcap=tmp_path / "packets")
 
     assert report.verdict == "pass"
     assert report.outcomes

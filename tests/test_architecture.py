@@ -131,6 +131,18 @@ def test_the_table_has_every_package_with_its_own_sentence() -> None:
             assert " ".join(docstring.split("\n\n")[0].split()) == sentence, f"{prefix}.{name} and {PAGE.name} differ"
 
 
+def test_the_walks_name_code_that_exists() -> None:
+    walks = re.findall(r"`([\w/]+\.py):(\w+)`", PAGE.read_text())
+    missing = []
+    for file, name in walks:
+        path = ROOT / file
+        names = {getattr(node, "name", "") for node in ast.walk(parsed(path))} if path.exists() else set()
+        if name not in names:
+            missing.append(f"{file}:{name}")
+    assert len(walks) > 20
+    assert missing == []
+
+
 def test_there_is_no_circle() -> None:
     wanted = {
         name: {target for target, _ in imports(parsed(path)) if target in MODULES and target != name}

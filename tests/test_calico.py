@@ -25,7 +25,7 @@ from labctl.lab import lifecycle
 from labctl.models.lib.calico_felix import FelixConfig, WorkloadEndpoint, dispatch_chains, firewall
 from labctl.models.lib.calico_rule_hash import APPEND_SUFFIX, with_hash_comments
 from labctl.render.resources import resource_values
-from labctl.scenario.parser import parse_and_compile
+from labctl.scenario.definition import parse_and_compile
 from tests.test_cloud_rules import said, saved
 from tests.test_docker_rules import Tables, block
 

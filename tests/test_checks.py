@@ -19,7 +19,7 @@ from typing import Literal
 import pytest
 
 from labctl.checks import attempt, runner
-from labctl.checks.evidence import Evidence
+from labctl.checks.evidence import CheckEvidence
 from labctl.checks.verdict import evaluate_mesh
 from labctl.core.neighbour_presets import presets
 from labctl.core.resources import Address, Interface, Link, Netns, Plan, Route
@@ -610,7 +610,7 @@ def test_a_target_that_starts_late_is_waited_for(monkeypatch: pytest.MonkeyPatch
     ip("c", "link set eth0 down")
     launch, launched = attempt.CheckAttempt._send_probe, []
 
-    def launch_and_begin(self: attempt.CheckAttempt) -> Evidence | None:
+    def launch_and_begin(self: attempt.CheckAttempt) -> CheckEvidence | None:
         launched.append(self)
         if len(launched) == 3:
             ip("c", "link set eth0 up")

@@ -13,7 +13,7 @@ from labctl.core.neighbour_presets import presets
 from labctl.core.resources import Address, Chain, Interface, Link, Neighbour, Route, Rule, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.render.resources import resource_values
-from labctl.scenario.parser import parse_and_compile
+from labctl.scenario.definition import parse_and_compile
 from tests.test_docker_rules import Tables, block
 
 EKS = "model: eks-vpc-cni\nenis: 2\nips_per_eni: 2\nnodes: {node1: {pods: [a, b]}}\n"

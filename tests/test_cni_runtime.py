@@ -36,7 +36,7 @@ conflist:
   plugins:
     - {{type: first, capabilities: {{portMappings: true}}, ipam: {{type: host-local, subnet: "{{pod_cidr}}"}}}}
     - {{type: second, capabilities: {{portMappings: false}}}}
-nodes: {{node1: {{pods: {{a: {{ports: ["80:80"]}}, b: }}}}, node2: {{pods: [c]}}}}
+nodes: {{node1: {{pods: {{a: {{host_ports: ["80:80"]}}, b: }}}}, node2: {{pods: [c]}}}}
 """
 
 

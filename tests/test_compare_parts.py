@@ -10,7 +10,7 @@ import comparing
 import pytest
 from comparing import CAST, LAB, MACHINES, SKIPPED, came, facts, lost, port, seen, silent
 
-from labctl.checks.evidence import Evidence
+from labctl.checks.evidence import CheckEvidence
 from labctl.compare import cost, placement, visibility
 from labctl.compare.cell import Cell
 from labctl.compare.measurements import ExtraPod, Measurements, PathMtu, Timings
@@ -84,9 +84,9 @@ def test_who_is_not_there_is_not_asked() -> None:
 ASK = Check("", "ping", "a", "c")
 
 
-def evidence(check: Check, answer: Any, **more: Any) -> Evidence:
+def evidence(check: Check, answer: Any, **more: Any) -> CheckEvidence:
     replies = (replace(seen("a/eth0", "in", 61, "10.2.0.2"), reply=True),) if answer == "reply" else ()
-    return Evidence(check, "a", "c", answer, "said so", Trail(comparing.ROUTED, replies), **more)
+    return CheckEvidence(check, "a", "c", answer, "said so", Trail(comparing.ROUTED, replies), **more)
 
 
 @pytest.mark.parametrize("check", [ASK, expect_no_answer(ASK)])

@@ -10,9 +10,9 @@ import pytest
 from labctl.core.resources import Attachment
 from labctl.errors import ScenarioError
 from labctl.scenario import definition
+from labctl.scenario.definition import parse_and_compile
 from labctl.scenario.document import Map, Reader, Seq, Text
 from labctl.scenario.json_reader import parse_json
-from labctl.scenario.parser import parse, parse_and_compile
 
 NODES = "nodes: {node1: {pods: [a]}, node2: {pods: [b]}}\n"
 JSON = '{"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "ptp", "mtu": 1400, "x": [true, null, "1"]}]}'
@@ -26,7 +26,7 @@ def attachments(conflist: str) -> list[Attachment]:
 
 def refused(conflist: str, more: str = NODES) -> list[str]:
     with pytest.raises(ScenarioError) as caught:
-        parse(f"model: cni\n{more}conflist: {conflist}\n", "t.yaml")
+        parse_and_compile(f"model: cni\n{more}conflist: {conflist}\n", "t.yaml")
     return [str(problem) for problem in caught.value.problems]
 
 
@@ -53,7 +53,7 @@ def test_each_node_fills_in_its_own() -> None:
 def test_pods_tell_the_capabilities_that_are_declared() -> None:
     able = "{portMappings: true, ips: true, mac: true, bandwidth: true, ipRanges: true}"
     asked = "ips: [10.244.0.9, 192.0.2.1], mac: '02:00:00:00:00:01', ingress: 10M"
-    pod = f"{{ports: ['127.0.0.1:8080:80', 53:53/udp], {asked}}}"
+    pod = f"{{host_ports: ['127.0.0.1:8080:80', 53:53/udp], {asked}}}"
     text = (
         f"model: cni\nnodes: {{n: {{pods: {{a: {pod}}}}}}}\n"
         f"conflist: {{cniVersion: 0.4.0, name: n, plugins: [{{type: x, capabilities: {able}}}]}}\n"
@@ -117,9 +117,9 @@ def test_a_file_that_cannot_be_read_is_told_at_its_name() -> None:
 
 
 def test_a_pods_setting_that_no_plugin_can_be_told_is_refused_where_it_stands() -> None:
-    found = refused(YAML, "nodes: {node1: {pods: {a: {ports: ['80:80']}}}}\n")
+    found = refused(YAML, "nodes: {node1: {pods: {a: {host_ports: ['80:80']}}}}\n")
     assert found == [
-        "t.yaml:2:28: a: no plugin of the list declares the capability portMappings, so ports has no effect\n"
+        "t.yaml:2:28: a: no plugin of the list declares the capability portMappings, so host_ports has no effect\n"
         "    hint: capabilities: {portMappings: true} in the plugin that supports it"
     ]
 

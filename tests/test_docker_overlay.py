@@ -16,7 +16,7 @@ from labctl.lab import lifecycle
 from labctl.models import compile_lab
 from labctl.models.lib.docker_swarm import container_endpoints, overlay_networks
 from labctl.render.resources import change_lines
-from labctl.scenario.parser import parse
+from labctl.scenario.definition import parse_and_compile
 
 NAME = "docker-overlay"
 TWO = """
@@ -30,7 +30,7 @@ hosts:
 
 
 def scenario(text: str = TWO) -> Scenario:
-    return parse(text, "overlay.yaml")
+    return parse_and_compile(text, "overlay.yaml")[0]
 
 
 # ---- without a kernel --------------------------------------------------------------------------------

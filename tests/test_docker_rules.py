@@ -15,7 +15,7 @@ from labctl.core.iptables import BUILTIN
 from labctl.core.resources import Chain, Link, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.models.lib.docker_iptables import CHAINS_OF_RELEASE
-from labctl.scenario.parser import parse_and_compile
+from labctl.scenario.definition import parse_and_compile
 
 DAEMONS = Path(__file__).parent / "daemons"
 WEB = 'networks: [bridge1], publish: ["8080:80"]'

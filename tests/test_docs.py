@@ -24,7 +24,7 @@ import pytest
 
 from labctl import models
 from labctl.core.resources import Netns
-from labctl.scenario.parser import parse_and_compile
+from labctl.scenario.definition import parse_and_compile
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -63,8 +63,12 @@ CASES = {
     "IPv6 route": lambda i: messages.route(Route("n", ip_network("::/0"), via=ip_address("2001:db8::1")), 3 + i),
     "unreachable": lambda i: messages.route(Route("n", ip_network(f"10.{i}.0.0/16"), kind="unreachable"), None),
     "no route": lambda i: messages.delete_route(Route("n", ip_network(f"10.{i}.0.0/16"), via=GATEWAY, dev="eth0"), 3),
-    "no route at all": lambda i: messages.delete_route(Route("n", ip_network(f"10.{i}.0.0/16")), None, bare=True),
-    "no address": lambda i: messages.address(Address(AT, ip_interface(f"192.0.2.{i}/32")), 3, delete=True, bare=True),
+    "no route at all": lambda i: messages.delete_route(
+        Route("n", ip_network(f"10.{i}.0.0/16")), None, without_nexthop=True
+    ),
+    "no address": lambda i: messages.address(
+        Address(AT, ip_interface(f"192.0.2.{i}/32")), 3, delete=True, local_only=True
+    ),
     "rule": lambda i: messages.rule(Rule("n", 100 + i, 100, src=ip_network("10.0.0.0/8"), iif="eth0", mark=5)),
     "rule but": lambda i: messages.rule(Rule("n", 100 + i, 1, iif="eth0", invert=True)),
     "route of a scope": lambda i: messages.route(Route("n", ip_network(f"10.0.0.{i}/32"), dev="v", scope="host"), 3),

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from labctl.errors import ScenarioError
-from labctl.scenario.parser import parse
+from labctl.scenario.definition import parse_and_compile
 from labctl.scenario.yaml_reader import decode_utf8
 
 ERRORS = Path(__file__).parent / "errors"
@@ -24,7 +24,7 @@ CASES = sorted(path.stem for path in ERRORS.glob("*.yaml"))
 def refusal(name: str) -> ScenarioError:
     file = f"{name}.yaml"
     with pytest.raises(ScenarioError) as caught:
-        parse(decode_utf8((ERRORS / file).read_bytes(), file), file)
+        parse_and_compile(decode_utf8((ERRORS / file).read_bytes(), file), file)
     return caught.value
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from labctl.errors import LabError, ScenarioError, UsageError
 from labctl.scenario import catalog
-from labctl.scenario.parser import parse
+from labctl.scenario.definition import parse_and_compile
 from labctl.scenario.yaml_reader import MAX_BYTES, decode_utf8
 
 SCENARIOS = [catalog.find(name)[1] for name in catalog.names()]
@@ -43,7 +43,7 @@ def answer(text: str, **more: object) -> LabError | None:
     """Parse; fails the test if anything but a scenario or an error for people comes of it, or it takes long."""
     began, error = time.process_time(), None
     try:
-        parse(text, "t.yaml", **more)  # type: ignore[arg-type]
+        parse_and_compile(text, "t.yaml", **more)  # type: ignore[arg-type]
     except (ScenarioError, UsageError) as refused:
         error = refused
         for problem in refused.problems:

@@ -10,17 +10,18 @@ import pytest
 
 from labctl.checks.drift import describe, planned_resources
 from labctl.checks.drop_counters import drops_since
-from labctl.checks.evidence import Evidence, Expectation
+from labctl.checks.evidence import CheckEvidence, Expectation
 from labctl.checks.runner import equivalent_command, select
 from labctl.checks.verdict import cannot_change, evaluate, evaluate_mesh, worse
 from labctl.core.diff import Change
 from labctl.core.iptables import rule
 from labctl.core.iptables_save import ChainCounters
 from labctl.core.neighbour_presets import presets
+from labctl.core.probe_kinds import probe_text
 from labctl.core.resources import Address, Chain, Interface, IpSet, Link, Neighbour, Netns, Resource, Route, Sysctl
 from labctl.core.results import Pair, Sighting
 from labctl.core.scenario_types import Check, Lab, Machine, See
-from labctl.core.topology import Topology, probe_text
+from labctl.core.topology import Topology
 from labctl.errors import UsageError
 from labctl.packets.probe_id import IcmpError, Trail
 from labctl.render.plan_json import check_json
@@ -47,8 +48,8 @@ WHOLE = Trail(REQUESTS, REPLIES)
 LOST = Trail(REQUESTS[:3])
 
 
-def evidence(check: Check = PING, answer: Any = "reply", trail: Trail = WHOLE, **more: Any) -> Evidence:
-    return Evidence(check, "a", more.pop("target_ns", "c"), answer, more.pop("detail", "said so"), trail, **more)
+def evidence(check: Check = PING, answer: Any = "reply", trail: Trail = WHOLE, **more: Any) -> CheckEvidence:
+    return CheckEvidence(check, "a", more.pop("target_ns", "c"), answer, more.pop("detail", "said so"), trail, **more)
 
 
 def want(at: str, src: Any = None, dst: Any = None, **more: Any) -> Expectation:
@@ -57,11 +58,11 @@ def want(at: str, src: Any = None, dst: Any = None, **more: Any) -> Expectation:
     return Expectation(see, src, dst)
 
 
-def verdict(item: Evidence) -> str:
+def verdict(item: CheckEvidence) -> str:
     return evaluate(item)[0]
 
 
-def words(item: Evidence) -> str:
+def words(item: CheckEvidence) -> str:
     return "\n".join(evaluate(item)[1])
 
 
@@ -659,7 +660,7 @@ ASKED = (seen("a/eth0", "out", A, NOBODY, 0, proto="arp"), seen("node1/br0", "in
 OTHERS = seen("node1/eth0", "out", NODE, C, 0, proto="arp")
 
 
-def asked(*questions: Sighting, **more: Any) -> Evidence:
+def asked(*questions: Sighting, **more: Any) -> CheckEvidence:
     point = more.pop("at", "node1/eth0")
     about = want(point, None, NOBODY, packet="arp", **more)
     return evidence(trail=replace(WHOLE, neighbour_requests=questions), expectations=(about,))

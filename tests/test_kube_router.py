@@ -18,7 +18,7 @@ from labctl.errors import ScenarioError
 from labctl.lab import lifecycle
 from labctl.lab.fallback import use_available_features
 from labctl.scenario import definition
-from labctl.scenario.parser import parse_and_compile
+from labctl.scenario.definition import parse_and_compile
 from tests.taken import missed, typed, verdict
 from tests.test_cloud_rules import said, saved
 from tests.test_docker_rules import block

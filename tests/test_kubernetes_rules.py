@@ -10,7 +10,7 @@ import pytest
 
 from labctl.core.iptables import BUILTIN
 from labctl.core.resources import Chain
-from labctl.scenario.parser import parse_and_compile
+from labctl.scenario.definition import parse_and_compile
 from tests.test_docker_rules import Tables, block
 
 

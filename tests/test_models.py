@@ -14,7 +14,7 @@ from labctl.core.resources import Address, Chain, Interface, Link, Neighbour, Ne
 from labctl.core.scenario_types import Check, Lab, Scenario, ScenarioNode
 from labctl.errors import ScenarioError
 from labctl.models.lib import primitives
-from labctl.scenario.parser import parse_and_compile
+from labctl.scenario.definition import parse_and_compile
 
 CLUSTER = {"node1": ["a", "b"], "node2": ["c"]}
 HOST = {"host1": ["c1", "c2"]}

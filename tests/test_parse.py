@@ -19,10 +19,14 @@ from labctl.core.scenario_types import Machine, Scenario, ScenarioNode, See
 from labctl.errors import ScenarioError, UsageError
 from labctl.models import docker_bridge, kubenet
 from labctl.scenario import catalog
-from labctl.scenario.parser import parse, parse_and_compile
+from labctl.scenario.definition import parse_and_compile
 from labctl.scenario.yaml_reader import read_file
 
 KUBENET = "model: kubenet\nnodes: {node1: {pods: [a, b]}, node2: {pods: [c]}}\n"
+
+
+def parse(text: str, file: str, **more: Any) -> Scenario:
+    return parse_and_compile(text, file, **more)[0]
 
 
 def refused(text: str, **more: Any) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 
 from labctl.render.resources import plan_text
 from labctl.scenario import catalog
-from labctl.scenario.parser import parse_and_compile
+from labctl.scenario.definition import parse_and_compile
 
 PLANS = Path(__file__).parent / "plans"
 VARIANTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {

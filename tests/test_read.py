@@ -133,7 +133,7 @@ def test_routes(inside: NetnsThread) -> None:
 
     expected = [known(m) for m in truth(inside, "get_routes") if m.get_attr("RTA_TABLE") != dump.LOCAL_TABLE]
     found = [
-        (r.family, r.length, r.table, r.proto, r.scope, r.kind, r.dst and str(r.dst), r.via and str(r.via), r.index,
+        (r.family, r.prefix_len, r.table, r.proto, r.scope, r.kind, r.dst and str(r.dst), r.via and str(r.via), r.oif,
          r.metric, r.src and str(r.src), r.mtu)
         for r in ours(inside, dump.routes)
     ]  # fmt: skip
@@ -169,7 +169,7 @@ def test_rules(inside: NetnsThread) -> None:
 
     expected = [known(m) for m in truth(inside, "get_rules") if m["family"] in (2, 10)]
     found = [
-        (r.family, r.action, r.pref, r.table, r.src and str(r.src[0]), r.iif, r.mark, r.mask, r.flags)
+        (r.family, r.action, r.pref, r.table, r.src and str(r.src[0]), r.iif, r.fwmark, r.fwmask, r.flags)
         for r in ours(inside, dump.rules)
     ]
     assert len(found) >= 5
@@ -187,7 +187,7 @@ def test_the_plan_types_made_of_it(inside: NetnsThread) -> None:
         return [repr(item) for item in found]
 
     text = "\n".join(inside.run(None, look))
-    assert "peer=Port(ns='n', dev='v1'), master='br0', mtu=1400" in text
+    assert "peer=Interface(ns='n', dev='v1'), master='br0', mtu=1400" in text
     assert "('id', '42'), ('local', '192.0.2.1'), ('learning', 'off'), ('dstport', '4789')" in text.replace(
         "('ttl', '0'), ", ""
     ).replace("('ageing', '300'), ('proxy', 'off'), ('rsc', 'off'), ('l2miss', 'off'), ('l3miss', 'off'), ", "")
@@ -205,7 +205,7 @@ def test_the_plan_types_made_of_it(inside: NetnsThread) -> None:
 
 @pytest.mark.parametrize(("whole", "nsid", "peer"), [(True, 1, "n/v"), (False, 1, None), (False, 0, "n/v")])
 def test_a_peer_is_not_guessed_where_namespaces_were_left_out(whole: bool, nsid: int, peer: str | None) -> None:
-    snapshot = observe.Snapshot(whole=whole)
+    snapshot = observe.Snapshot(complete=whole)
     end = dump.RawLink(2, "eth0", 1, lower_index=5, lower_nsid=0, kind="veth")
     snapshot.add("p", [end])
     snapshot.add(
@@ -216,7 +216,7 @@ def test_a_peer_is_not_guessed_where_namespaces_were_left_out(whole: bool, nsid:
 
 
 def test_a_peer_of_the_same_namespace_needs_no_id() -> None:
-    snapshot = observe.Snapshot(whole=False)
+    snapshot = observe.Snapshot(complete=False)
     one, other = (dump.RawLink(i, f"v{i}", 1, lower_index=5 - i, kind="veth") for i in (2, 3))
     snapshot.add("n", [one, other])
     assert snapshot.peer("n", one, lambda ns, other: None) == Interface("n", "v3")

@@ -262,7 +262,7 @@ with labctl.up("docker-bridge") as lab:
 @pytest.mark.root
 def test_a_program_of_ones_own_runs_in_the_namespaces_that_the_page_makes(person: Person) -> None:
     page = (ROOT / "docs/rootless.md").read_text()
-    command = page.partition("## A program of your own")[2].partition("```sh\n")[2].partition("```")[0]
+    command = page.partition("## Your own program")[2].partition("```sh\n")[2].partition("```")[0]
     assert command.endswith("python3 program.py\n")
     own = shlex.join([sys.executable, "-c", PROGRAM])
     words = [*person.prefix, "sh", "-c", command.replace("python3 program.py", own)]

@@ -23,7 +23,7 @@ from labctl.lab import lifecycle
 from labctl.packets.decode import Frame
 from labctl.render import dataclass_json
 from labctl.tracing.diagnosis import diagnose
-from labctl.tracing.evidence import Evidence
+from labctl.tracing.evidence import TraceEvidence
 
 LOOP = """
 name: loop
@@ -139,7 +139,7 @@ def test_a_trace_takes_it_down() -> None:
 
 
 def test_a_loss_that_nothing_else_explains_is_the_loops() -> None:
-    whole = dataclass_json.from_json(Evidence, json.loads((TRACES / "delivered.json").read_text()))
+    whole = dataclass_json.from_json(TraceEvidence, json.loads((TRACES / "delivered.json").read_text()))
     evidence = replace(whole, answer="timeout", observations=whole.observations[:4], flows=())
     assert (diagnose(evidence).verdict, diagnose(evidence).why) == ("lost", None)
     story = diagnose(replace(evidence, looping=ENDS))

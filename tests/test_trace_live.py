@@ -21,7 +21,7 @@ from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.lab import lifecycle
 from labctl.render import dataclass_json
 from labctl.tracing.diagnosis import diagnose
-from labctl.tracing.evidence import Evidence
+from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.request import question_of
 from labctl.tracing.result import TraceResult
 from labctl.tracing.run import trace_packet
@@ -61,7 +61,7 @@ def words_of(probe: str) -> tuple[str, str, dict[str, object]]:
     return source, target, options
 
 
-def traced(name: str, probe: str) -> tuple[Evidence, TraceResult]:
+def traced(name: str, probe: str) -> tuple[TraceEvidence, TraceResult]:
     """Trace on a running lab."""
     source, target, options = words_of(probe)
     who = Topology(lifecycle.load_compiled_lab(name))

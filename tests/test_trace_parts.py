@@ -19,8 +19,9 @@ from labctl.render import dataclass_json
 from labctl.report.trace import lines
 from labctl.tracing import drop_attribution
 from labctl.tracing.diagnosis import diagnose
-from labctl.tracing.evidence import Evidence, NamespaceState, PacketObservation, Question
-from labctl.tracing.hops import devices, last_route_query, path
+from labctl.tracing.evidence import NamespaceState, Question, TraceEvidence
+from labctl.tracing.hop_routing import devices, last_route_query
+from labctl.tracing.hops import PacketObservation
 
 A, B = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")
 SECOND = 1_000_000_000
@@ -72,13 +73,13 @@ def cable(one: str, other: str, master: str | None = None) -> tuple[Link, Link]:
     return Link(here, "veth", peer=there), Link(there, "veth", peer=here, master=master)
 
 
-def lab(*crossings: PacketObservation) -> Evidence:
+def lab(*crossings: PacketObservation) -> TraceEvidence:
     """a, b and c, each with a cable to a port of sw's bridge."""
     ends = [cable(f"{name}/eth0", f"sw/p{name}", "br0") for name in "abc"]
     rooms = [NamespaceState(name, (end[0],)) for name, end in zip("abc", ends, strict=True)]
     rooms.append(NamespaceState("sw", (*(end[1] for end in ends), Link(Interface("sw", "br0"), "bridge"))))
     question = Question("lab", "a", "b", B, "b", "icmp")
-    return Evidence(question, "reply", "", 1, tuple(rooms), crossings, machines={"b": (B,)})
+    return TraceEvidence(question, "reply", "", 1, tuple(rooms), crossings, machines={"b": (B,)})
 
 
 FLOODED = lab(
@@ -92,7 +93,7 @@ FLOODED = lab(
 
 
 def test_of_a_flood_the_branch_to_the_target_is_the_road() -> None:
-    hops = path(FLOODED, "request")
+    hops = FLOODED.hops["request"]
 
     assert [hop.node for hop in hops] == ["a", "sw", "b"]
     assert devices(FLOODED, hops[1]) == ("pa", "(br0)", "pb")
@@ -104,12 +105,12 @@ def test_of_a_flood_the_branch_to_the_target_is_the_road() -> None:
 def test_of_a_flood_that_found_nobody_a_stray_copy_is_not_the_road() -> None:
     stray = replace(FLOODED, observations=FLOODED.observations[:5])
 
-    assert [hop.node for hop in path(stray, "request")] == ["a", "sw"]
+    assert [hop.node for hop in stray.hops["request"]] == ["a", "sw"]
 
 
 def test_what_a_machine_says_to_itself_was_routed_when_it_left() -> None:
     itself = lab(crossing("b", "lo", "out", 0), crossing("b", "lo", "in", 1))
-    (hop,) = path(itself, "request")
+    (hop,) = itself.hops["request"]
 
     assert last_route_query(itself, hop, "request") == RouteQuery("b", B)  # the kernel refuses `iif lo`
 
@@ -118,7 +119,7 @@ def test_what_tcp_sends_again_is_not_part_of_the_road() -> None:
     again = [replace(item, when=item.when + SECOND) for item in FLOODED.observations[:2]]
     evidence = replace(FLOODED, observations=(*FLOODED.observations, *again))
 
-    assert path(evidence, "request") == path(FLOODED, "request")
+    assert evidence.hops["request"] == FLOODED.hops["request"]
 
 
 # ---- blame -----------------------------------------------------------------------------------------------
@@ -133,7 +134,7 @@ LOST = replace(lab(crossing("a", "eth0", "out", 1_500), crossing("sw", "pa", "in
 
 def blamed(*events: KernelEvent) -> KernelEvent | None:
     evidence = replace(LOST, events=events)
-    return drop_attribution.find_drop_event(evidence, path(evidence, "request"))
+    return drop_attribution.find_drop_event(evidence, evidence.hops["request"])
 
 
 def test_the_drop_that_follows_the_last_passage_is_ours() -> None:
@@ -231,7 +232,7 @@ def test_reports_of_nft_rules_are_read_in_a_user_namespace_too(monkeypatch: pyte
 
 def test_evidence_of_another_shape_is_refused() -> None:
     with pytest.raises((TypeError, ValueError)):
-        dataclass_json.from_json(Evidence, {"question": {"lab": "x"}})
+        dataclass_json.from_json(TraceEvidence, {"question": {"lab": "x"}})
 
 
 def test_on_a_terminal_the_story_has_colours() -> None:

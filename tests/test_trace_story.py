@@ -17,13 +17,13 @@ from labctl.core.observations import KernelEvent
 from labctl.render import dataclass_json
 from labctl.report.trace import lines
 from labctl.tracing.diagnosis import diagnose
-from labctl.tracing.evidence import Evidence
+from labctl.tracing.evidence import TraceEvidence
 
 TRACES = Path(__file__).parent / "traces"
 
 
-def recording(name: str) -> Evidence:
-    return dataclass_json.from_json(Evidence, json.loads((TRACES / f"{name}.json").read_text()))
+def recording(name: str) -> TraceEvidence:
+    return dataclass_json.from_json(TraceEvidence, json.loads((TRACES / f"{name}.json").read_text()))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -54,7 +54,7 @@ def test_every_recording_has_its_case() -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_evidence_survives_json(case: Case) -> None:
     found = recording(case.name)
-    assert dataclass_json.from_json(Evidence, json.loads(json.dumps(dataclass_json.to_json(found)))) == found
+    assert dataclass_json.from_json(TraceEvidence, json.loads(json.dumps(dataclass_json.to_json(found)))) == found
 
 
 # What only the kernel's drop reasons or rule reports can tell; else the taps, counters and routes are enough.

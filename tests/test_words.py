@@ -16,7 +16,7 @@ from labctl.render.commands import commands, script
 from labctl.render.plan_json import plan_json, resource_from_json, resource_json
 from labctl.render.resources import change_lines, resource_line
 from labctl.scenario import catalog
-from labctl.scenario.parser import parse_and_compile
+from labctl.scenario.definition import parse_and_compile
 
 ETH0 = Interface("node1", "eth0")
 CBR0 = Interface("node1", "cbr0")

@@ -8,7 +8,6 @@ after a few probes. A `not see:` fails at once when its packet is seen.
 
 from __future__ import annotations
 
-import errno
 import secrets
 import select
 import time
@@ -16,12 +15,13 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
-from labctl.checks.context import CheckContext, ProbeEndpoints, find_faults
+from labctl.checks.context import CheckContext, ProbeEndpoints, find_faults, open_listener
 from labctl.checks.drift import drift
 from labctl.checks.drop_counters import drops_since
-from labctl.checks.evidence import Evidence, Expectation
+from labctl.checks.evidence import CheckEvidence, Expectation
 from labctl.checks.verdict import Evaluation, cannot_change, evaluate
 from labctl.core.iptables_save import ChainCounters
+from labctl.core.probe_kinds import probe_kind
 from labctl.core.resources import IP, Interface
 from labctl.core.scenario_types import ENDPOINT_FIELDS, Check
 from labctl.core.topology import LEAF_ROLES, Topology
@@ -64,7 +64,7 @@ class CheckAttempt:
         self._losses_before: Mapping[str, int] = {}
         self._counters_before: tuple[ChainCounters, ...] = ()
 
-    def run(self) -> tuple[Evidence, Evaluation]:
+    def run(self) -> tuple[CheckEvidence, Evaluation]:
         """Send probes until the check passes or the time is up. Returns the deciding evidence and its judgement."""
         with ExitStack() as stack:
             stack.callback(self._close)
@@ -80,8 +80,10 @@ class CheckAttempt:
 
     def _prepare(self) -> None:
         check = self.check
-        if check.probe in ("tcp", "udp") and check.listen and check.expect != "refused":
-            self._listen()
+        if "listen" in probe_kind(check).check_keys and check.listen and check.expect != "refused":
+            machine, port = self.server
+            self._listener, problem = open_listener(self.context, machine, check.probe, self.address, port or 0)
+            self.notes += [problem] if problem else []
         if check.via == "tcpdump" and self.context.tcpdump_path is not None:
             for at in dict.fromkeys(want.see.at for want in self.expectations):
                 path = paths.netns_path(self.context.lab, at.ns)
@@ -92,26 +94,12 @@ class CheckAttempt:
             for dump in self._tcpdumps.values():
                 dump.wait_ready()
 
-    def _listen(self) -> None:
-        check, (machine, port) = self.check, self.server
-        if machine is None:
-            self.notes.append(f"no machine of the lab has {self.address}, so labctl started no listener")
-            return
-        path = paths.netns_path(self.context.lab, machine)
-        try:
-            self._listener = self.context.thread.run(path, Listener, check.probe, self.address.version, port)
-        except OSError as error:
-            why = "a process listens there already" if error.errno == errno.EADDRINUSE else str(error)
-            self.notes.append(f"labctl could not listen on {check.probe} port {port} of {machine}: {why}")
-        if self._listener is not None and not self._listener.ready:
-            raise KernelError(f"labctl's listener on {check.probe} port {port} of {machine} is not listening")
-
-    def _probe_until_decided(self) -> tuple[Evidence, Evaluation]:
+    def _probe_until_decided(self) -> tuple[CheckEvidence, Evaluation]:
         repeat_probes = not self.check.expects_no_answer
         begun = time.monotonic()
         deadline = begun + self.check.timeout_s
         next_probe_time, first_answer = begun, 0.0
-        best: tuple[Evidence, Evaluation] | None = None
+        best: tuple[CheckEvidence, Evaluation] | None = None
         while (now := time.monotonic()) < deadline:
             if now >= next_probe_time and (repeat_probes or not self._probes):
                 failed = self._send_probe()
@@ -134,7 +122,7 @@ class CheckAttempt:
         assert best is not None
         return self._evaluate(replace(best[0], probe_count=len(self._probes)))
 
-    def _evaluate(self, evidence: Evidence) -> tuple[Evidence, Evaluation]:
+    def _evaluate(self, evidence: CheckEvidence) -> tuple[CheckEvidence, Evaluation]:
         """The evidence and its judgement. Before a missing reply passes, this looks for the reason why the target did
         not answer, and compares the path with the plan."""
         if self.check.expects_no_answer and evidence.silent_ns is not None:
@@ -168,7 +156,7 @@ class CheckAttempt:
             )
         except LabError as error:
             self.notes.append(f"the firewall of {self.target_ns} could not be read: {error.message}")
-        except OSError:  # the namespace does not exist: `Evidence.dead` reports it
+        except OSError:  # the namespace does not exist: `CheckEvidence.faults` reports it
             pass
         return ()
 
@@ -186,7 +174,7 @@ class CheckAttempt:
         gates = (name for name in topology.peer_namespaces(self.check.source) if topology.role(name) not in LEAF_ROLES)
         return tuple(dict.fromkeys((*passed, *gates, *topology.path(self.check.source, self.target_ns))))
 
-    def _send_probe(self) -> Evidence | None:
+    def _send_probe(self) -> CheckEvidence | None:
         """Send one more probe. Returns evidence only if the source's namespace does not exist."""
         path = paths.netns_path(self.context.lab, self.check.source)
         try:
@@ -236,17 +224,17 @@ class CheckAttempt:
     def _listener_fds(self) -> list[tuple[int, int]]:
         return self._listener.fds() if self._listener is not None else []
 
-    def _evidence(self, probe: Probe | None) -> Evidence:
+    def _evidence(self, probe: Probe | None) -> CheckEvidence:
         """Collect all that is known at this moment about one probe."""
         taps = self.context.taps
         troubles = {at: dump.wait_until_complete() for at, dump in self._tcpdumps.items()} if probe is not None else {}
         ended = taps.verify_receiving()
-        raw = taps.frames()
-        frames = list(decode_frames(raw))
+        frames = taps.packets()
+        tapped = [frame for frame, _ in frames]
         probe_id = self._probe_id(probe, frames)
         trail = find_trail(probe_id, frames)
         lost = {node: now - self._losses_before.get(node, 0) for node, now in taps.losses().items()}
-        return Evidence(
+        return CheckEvidence(
             check=self.check,
             source=self.check.source,
             target_ns=self.server[0],
@@ -263,7 +251,7 @@ class CheckAttempt:
                 ProbeEndpoints(self.check.source, self.target_ns, self.address),
             ),
             tcpdump_trails={
-                at: find_trail(probe_id, decode_frames(self._tcpdumps[at].frames(raw)))
+                at: find_trail(probe_id, decode_frames(self._tcpdumps[at].frames(tapped)))
                 for at in troubles
                 if troubles[at] is None
             },
@@ -298,11 +286,11 @@ class CheckAttempt:
 
 
 def _more_informative(
-    best: tuple[Evidence, Evaluation] | None, evidence: Evidence, evaluation: Evaluation
-) -> tuple[Evidence, Evaluation]:
+    best: tuple[CheckEvidence, Evaluation] | None, evidence: CheckEvidence, evaluation: Evaluation
+) -> tuple[CheckEvidence, Evaluation]:
     """The failure that shows more: the one with a reply, else the one with the longer trail, else the first."""
 
-    def telling(item: Evidence) -> tuple[bool, int]:
+    def telling(item: CheckEvidence) -> tuple[bool, int]:
         return item.answer == "reply", len(item.trail.requests) + len(item.trail.icmp_errors)
 
     if best is not None and telling(best[0]) >= telling(evidence):

@@ -1,21 +1,26 @@
-"""What all checks of a run share, and what is broken in the lab: devices that are down, addresses that are missing."""
+"""What checks and traces share: where taps are, the listener in a target, and what is broken in the lab."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from labctl.core.resources import IP, Interface
-from labctl.core.topology import Topology
+from labctl.core.topology import LEAF_ROLES, Topology
+from labctl.errors import KernelError
 from labctl.kernel.capture.tap import Taps
 from labctl.kernel.host import paths
 from labctl.kernel.namespaces import device_state
 from labctl.kernel.namespaces.thread import NetnsThread
+from labctl.kernel.probes.listener import Listener
+
+FULL_TAP_LIMIT = 64  # in labs with up to this many namespaces, each namespace gets a tap
 
 
 @dataclass(frozen=True, slots=True)
 class CheckContext:
-    """What all checks of a run share: the lab, the thread that enters its namespaces, the taps, and tcpdump's path."""
+    """What all probes of a run share: the lab, the thread that enters its namespaces, the taps, and tcpdump's path."""
 
     topology: Topology
     thread: NetnsThread
@@ -30,11 +35,45 @@ class CheckContext:
 
 @dataclass(frozen=True, slots=True)
 class ProbeEndpoints:
-    """The two ends of a probe. `home` is the namespace that has `address`, None if no machine has it."""
+    """The two ends of a probe. `target_ns` is the namespace that has `address`, None if no machine has it."""
 
     source: str
     target_ns: str | None
     address: IP
+
+
+def namespaces_to_tap(topology: Topology, named: Iterable[str], most_between: int | None = None) -> tuple[str, ...]:
+    """The namespaces that get a tap: all of a small lab; else `named`, and those between pods: nodes, hosts, fabrics.
+    If there are more than `most_between` of these, only `named`."""
+    if len(topology.namespaces) <= FULL_TAP_LIMIT:
+        return topology.namespaces
+    between = [node for node in topology.namespaces if topology.role(node) not in LEAF_ROLES]
+    if most_between is not None and len(between) > most_between:
+        between = []
+    return tuple(dict.fromkeys((*named, *between)))
+
+
+def open_listener(
+    context: CheckContext, node: str | None, protocol: str, address: IP, port: int
+) -> tuple[Listener | None, str]:
+    """The listener that answers a probe in the namespace that has `address`; or None, and a sentence with the reason.
+
+    Raises KernelError if the kernel does not let it listen.
+    """
+    if node is None:
+        return None, f"no machine of the lab has {address}, so labctl started no listener"
+    where = f"on {protocol} port {port} of {node}"
+    try:
+        listener: Listener = context.thread.run(
+            paths.netns_path(context.lab, node), Listener, protocol, address.version, port
+        )
+    except OSError as error:
+        why = "a process listens there already" if error.errno == errno.EADDRINUSE else str(error)
+        return None, f"labctl could not listen {where}: {why}"
+    if not listener.ready:
+        listener.close()
+        raise KernelError(f"labctl's listener {where} is not listening")
+    return listener, ""
 
 
 def refresh_carriers(context: CheckContext) -> None:

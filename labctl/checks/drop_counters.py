@@ -7,14 +7,13 @@ and whose counter increased in between is evidence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from labctl.core.iptables import CHAIN_TOOLS, LEGACY_FAMILIES, FirewallRule
-from labctl.core.iptables_save import ChainCounters
+from labctl.core.iptables import CHAIN_TOOLS, LEGACY_FAMILIES, TERMINATING_TARGETS, FirewallRule
+from labctl.core.iptables_save import ChainCounters, counter_increases
+from labctl.core.probe_kinds import probe_kind
+from labctl.core.resources import Chain
 from labctl.core.scenario_types import Check
-
-TERMINATING_TARGETS = {"DROP": "dropped", "REJECT": "rejected", "TARPIT": "held"}  # targets that end the packet
-PROBE_PROTOCOLS = {4: {"ping": "icmp"}, 6: {"ping": "ipv6-icmp"}}
 
 
 def drops_since(
@@ -26,27 +25,27 @@ def drops_since(
     These are not evidence: rules for the other IP version, rules for a protocol other than the check's, and
     chains that changed in between.
     """
-    first = {one.chain.key: one for one in before}
     family = {4: "ip", 6: "ip6"}[version]
     families = ("bridge", family, LEGACY_FAMILIES[family])
-    protocol = PROBE_PROTOCOLS[version].get(check.probe, check.probe)
-    return tuple(
-        line
-        for now in after
-        if now.chain.family in families and (was := first.get(now.chain.key)) is not None and was.chain == now.chain
-        for line in _counter_increases(was, now, protocol)
+    protocol = probe_kind(check).ip_protocol(version)
+    texts = (
+        _drop_text(chain, number, protocol)
+        for chain, number, _ in counter_increases(before, after)
+        if chain.family in families
     )
+    return tuple(text for text in texts if text)
 
 
-def _counter_increases(was: ChainCounters, now: ChainCounters, protocol: str) -> Iterator[str]:
-    chain = now.chain
+def _drop_text(chain: Chain, number: int, protocol: str) -> str:
+    """What a rule of the chain (0: its policy) did to the packets that it counted; empty if that is not evidence."""
     where = f"in {chain.ns} by {CHAIN_TOOLS[chain.family]} -t {chain.table}"
-    for rule, (old, _), (new, _) in zip(chain.rules, was.rule_counters, now.rule_counters, strict=True):
-        done = TERMINATING_TARGETS.get(rule.target or "")
-        if done is not None and new > old and (chain.family == "bridge" or _matches_protocol(rule, protocol)):
-            yield f"{done} {where} -A {chain.name} {rule}"
-    if chain.policy == "DROP" and now.policy_counter[0] > was.policy_counter[0]:
-        yield f"dropped {where} -P {chain.name} DROP"
+    if number == 0:
+        return f"dropped {where} -P {chain.name} DROP" if chain.policy == "DROP" else ""
+    rule = chain.rules[number - 1]
+    done = TERMINATING_TARGETS.get(rule.target or "")
+    if done is None or not (chain.family == "bridge" or _matches_protocol(rule, protocol)):
+        return ""
+    return f"{done} {where} -A {chain.name} {rule}"
 
 
 def _matches_protocol(rule: FirewallRule, protocol: str) -> bool:

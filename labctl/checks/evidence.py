@@ -56,18 +56,18 @@ class Expectation:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class CheckEvidence:
     """All that is known about one probe of one check.
 
-    `home` is the namespace that must answer: the target's, or the one that the check names behind a
-    translation. It is None for an address that no machine of the lab has. `deaf` maps each namespace
-    without a proven tap to the reason. `lost` counts the frames that each tap lost. `circling` lists the
-    devices where frames circulate in a loop of bridges. `dead` lists what is broken (`c/eth0 is down`), by
-    namespace and by point. `dumped` is what the real tcpdump showed, by point. `beyond` is the namespace that
-    the request entered last, if it is not `home` and has the request's destination address. `felled` are the
-    reasons, found in the namespace that the request entered, why it did not answer. `drift` lists what is
-    not as planned on the probe's path (without firewalls); it is filled only where a missing reply is about
-    to pass. `notes` are facts for the reader; they do not affect the verdict.
+    `target_ns` is the namespace that must answer: the target's, or the one that the check names behind a
+    translation. It is None for an address that no machine of the lab has. `not_receiving` maps each namespace
+    without a proven tap to the reason. `lost_frames` counts the frames that each tap lost. `looping` lists the
+    devices where frames circulate in a loop of bridges. `faults` lists what is broken (`c/eth0 is down`), by
+    namespace and by point. `tcpdump_trails` is what the real tcpdump showed, by point. `forwarded_to` is the
+    namespace that the request entered last, if it is not `target_ns` and has the request's destination address.
+    `silence_reasons` are the reasons, found in the namespace that the request entered, why it did not answer.
+    `drift` lists what is not as planned on the probe's path (without firewalls); it is filled only where a missing
+    reply is about to pass. `notes` are facts for the reader; they do not affect the verdict.
     """
 
     check: Check

@@ -15,13 +15,14 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from labctl.checks.attempt import CheckAttempt
-from labctl.checks.context import CheckContext, refresh_carriers
+from labctl.checks.context import CheckContext, namespaces_to_tap, refresh_carriers
 from labctl.checks.verdict import evaluate_mesh
 from labctl.core.neighbour_presets import SAFE_NEIGHBOUR_COUNT, presets
+from labctl.core.probe_kinds import probe_kind, probe_text
 from labctl.core.resources import IP
 from labctl.core.results import Outcome, Pair, Report
 from labctl.core.scenario_types import Check, Lab
-from labctl.core.topology import Topology, probe_text
+from labctl.core.topology import Topology
 from labctl.errors import UsageError
 from labctl.kernel.capture.tap import Taps
 from labctl.kernel.capture.tcpdump import tcpdump_program
@@ -33,9 +34,7 @@ from labctl.kernel.probes.neighbours import TemporaryNeighbours
 from labctl.lab import cni_attach
 from labctl.packets.pcapng import pcapng
 
-FULL_TAP_LIMIT = 64  # in labs with up to this many namespaces, each namespace gets a tap
 NODE_TAP_LIMIT = 200  # in larger labs, nodes, fabrics and hosts get taps if there are at most this many
-PROBES_WITHOUT_TAPS = ("mesh", "taken")  # these probes need no taps, so there are no frames to keep
 MAX_REPROBED_PAIRS = 3  # failed pairs of a mesh that are probed again, with taps
 
 
@@ -45,22 +44,22 @@ def run(
     progress: Callable[[Outcome], None] | None = None,
     save_pcap: Callable[[Check, bytes], str] | None = None,
 ) -> Report:
-    """Run a lab's checks, or those that contain `word`, and report. `progress` gets each outcome at once.
-    `keep` gets the frames that the taps saw during a check, as a pcapng file, and returns where it stored them
+    """Run a lab's checks, or those that contain `keyword`, and report. `progress` gets each outcome at once.
+    `save_pcap` gets the frames that the taps saw during a check, as a pcapng file, and returns where it stored them
     (a mesh and a CHECK have no such file, because they need no taps).
 
-    Raises UsageError if `word` matches no check.
+    Raises UsageError if `keyword` matches no check.
     """
     chosen = select(lab.checks, keyword)
     lab = cni_attach.with_plugin_results(lab)
     topology = Topology(lab)
     outcomes = []
-    with NetnsThread() as thread, Taps(lab.name, namespaces_to_tap(topology, chosen), thread) as taps:
+    with NetnsThread() as thread, Taps(lab.name, namespaces_to_tap_for(topology, chosen), thread) as taps:
         context = CheckContext(topology, thread, taps, tcpdump_program())
         refresh_carriers(context)
         for check in chosen:
             outcome = _run_check(context, check)
-            if save_pcap is not None and check.probe not in PROBES_WITHOUT_TAPS:
+            if save_pcap is not None and probe_kind(check).has_path:
                 names = {ip: machine.name for machine in reversed(lab.machines) for ip in machine.addresses}
                 outcome = replace(outcome, pcap=save_pcap(check, pcapng(taps.frames(), names, check.say)))
             outcomes.append(outcome)
@@ -73,19 +72,17 @@ def select(checks: Sequence[Check], keyword: str | None) -> tuple[Check, ...]:
     """The checks with the word in their description or probe, ignoring case. Raises UsageError if there are none."""
     if keyword is None:
         return tuple(checks)
-    found = tuple(check for check in checks if keyword.lower() in f"{check.say}\n{probe_text(check)}".lower())
+    texts = ((check, f"{check.say}\n{probe_text(check)}\n{check.probe}") for check in checks)
+    found = tuple(check for check, text in texts if keyword.lower() in text.lower())
     if not found:
         raise UsageError(f"no check contains {keyword!r}", "`labctl check` without -k runs and lists all checks")
     return found
 
 
-def namespaces_to_tap(topology: Topology, chosen: Iterable[Check]) -> tuple[str, ...]:
-    """The namespaces that get a tap: all of a small lab, else those that checks name, the hosts and the fabrics."""
-    if len(topology.namespaces) <= FULL_TAP_LIMIT:
-        return topology.namespaces
-    between = [node for node in topology.namespaces if topology.role(node) not in ("pod", "container")]
-    named = [node for check in chosen for node in topology.check_namespaces(check)]
-    return tuple(dict.fromkeys((*named, *(between if len(between) <= NODE_TAP_LIMIT else ()))))
+def namespaces_to_tap_for(topology: Topology, checks: Iterable[Check]) -> tuple[str, ...]:
+    """The namespaces that get a tap for these checks."""
+    named = [node for check in checks for node in topology.check_namespaces(check)]
+    return namespaces_to_tap(topology, named, NODE_TAP_LIMIT)
 
 
 def _run_check(context: CheckContext, check: Check) -> Outcome:
@@ -117,29 +114,26 @@ TUNNEL_FILTERS = {
 
 def equivalent_command(lab: str, check: Check, address: IP) -> str:
     """The equivalent commands: a tcpdump for every point, then the probe."""
-    lines = []
+    kind, lines = probe_kind(check), []
     for see in {see.at: see for see in check.sees}.values():
         ports = dict.fromkeys((check.port, check.server[1] if check.server is not None else check.port))
-        filters = " or ".join(f"{check.probe} port {port}" for port in ports)
-        if check.probe == "ping":
-            filters = "icmp" if address.version == 4 else "icmp6"
+        filters = " or ".join(dict.fromkeys(kind.capture_filter(port, address.version) for port in ports))
         if see.packet == "arp":
             filters = "arp" if address.version == 4 else "icmp6"
         if see.encap is not None and see.encap != "none":
             filters = TUNNEL_FILTERS[see.encap.split()[0]]
-        lines.append(f"ip netns exec {paths.netns_name(lab, see.at.ns)} tcpdump -nn -e -l -i {see.at.dev} {filters}")
-    probe = {
-        "ping": f"ping -n -c 1 {'' if check.size is None else f'-M do -s {check.size} '}{address}",
-        "tcp": f"nc -v -z -w 1 {address} {check.port}",
-        "udp": f"nc -v -u -w 1 {address} {check.port}",
-    }[check.probe]
-    return " & ".join((*lines, f"ip netns exec {paths.netns_name(lab, check.source)} {probe}"))
+        lines.append(_netns_command(lab, see.at.ns, f"tcpdump -nn -e -l -i {see.at.dev} {filters}"))
+    return " & ".join((*lines, _netns_command(lab, check.source, kind.command(check, address))))
+
+
+def _netns_command(lab: str, machine: str, command: str) -> str:
+    return f"ip netns exec {paths.netns_name(lab, machine)} {command}"
 
 
 def _check_port_in_use(context: CheckContext, check: Check) -> Outcome:
     """Try to bind the port. The check passes if the kernel refuses that with EADDRINUSE."""
     where, port, path = check.source, check.port or 0, paths.netns_path(context.lab, check.source)
-    command = f"ip netns exec {path.name} nc {'-u ' if check.protocol == 'udp' else ''}-l -p {port}"
+    command = _netns_command(context.lab, where, probe_kind(check).command(check))
     try:
         error_number = context.thread.run(path, ports.try_listen, check.protocol, port)
         held = context.thread.run(path, ports.listening_processes, path, check.protocol, port)
@@ -184,7 +178,7 @@ def _check_mesh(context: CheckContext, check: Check) -> Outcome:
     bad = [pair for pair in pairs if not pair.ok]
     verdict, lines = evaluate_mesh(pairs)
     shown = bad[0] if bad else pairs[0]
-    command = f"ip netns exec {paths.netns_name(context.lab, shown.source)} ping -n -c 1 {shown.address}"
+    command = _netns_command(context.lab, shown.source, probe_kind(check).command(check, shown.address))
     looks = (_reprobe_pair(context, check, pair) for pair in bad[:MAX_REPROBED_PAIRS])
     return Outcome(check, verdict, (*lines, *looks, *notes), command)
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from labctl.checks.evidence import Evidence, Expectation
+from labctl.checks.evidence import CheckEvidence, Expectation
 from labctl.core.names import summarize_names
 from labctl.core.results import Answer, Pair, Sighting, Verdict
 from labctl.packets.probe_id import Trail
@@ -40,7 +40,7 @@ EXPECTED_TEXT = {
 TOO_BIG = ("fragmentation needed", "packet too big")  # of ICMP and ICMPv6
 
 
-def evaluate(evidence: Evidence) -> Evaluation:
+def evaluate(evidence: CheckEvidence) -> Evaluation:
     """The verdict on one probe, with the sentences that support it."""
     verdict, said = _evaluate_answer(evidence)
     lines = [*said]
@@ -67,7 +67,7 @@ def worse(one: Verdict, other: Verdict) -> Verdict:
     return min(one, other, key=("fail", "inconclusive", "pass", "skip").index)
 
 
-def _evaluate_answer(evidence: Evidence) -> Evaluation:
+def _evaluate_answer(evidence: CheckEvidence) -> Evaluation:
     check, answer = evidence.check, evidence.answer
     gone = [line for line in evidence.faults.get(evidence.source, ()) if "namespace" in line]
     if gone:
@@ -86,7 +86,7 @@ def _evaluate_answer(evidence: Evidence) -> Evaluation:
     return verdict, said
 
 
-def _unmet_expectations(evidence: Evidence) -> list[str]:
+def _unmet_expectations(evidence: CheckEvidence) -> list[str]:
     check = evidence.check
     tries = f" after {evidence.probe_count} probes" if evidence.probe_count > 1 else ""
     within = f" within {check.timeout_s:g} s" if check.expect == "reply" else ""
@@ -98,7 +98,7 @@ def _unmet_expectations(evidence: Evidence) -> list[str]:
     return [*lines, *(line for node in sorted(evidence.faults) for line in evidence.faults[node])]
 
 
-def _evaluate_reply(evidence: Evidence) -> Evaluation:
+def _evaluate_reply(evidence: CheckEvidence) -> Evaluation:
     trail = evidence.trail
     back = [seen for seen in trail.replies if seen.at.ns == evidence.source and seen.direction == "in"]
     if evidence.reply_has_probe_id and not back:
@@ -115,7 +115,7 @@ def _evaluate_reply(evidence: Evidence) -> Evaluation:
     return "pass", (evidence.detail,)
 
 
-def _evaluate_refusal(evidence: Evidence) -> Evaluation:
+def _evaluate_refusal(evidence: CheckEvidence) -> Evaluation:
     trail = evidence.trail
     teller = next((seen for seen in trail.replies if seen.direction == "out"), None) if trail.has_reset else None
     complaint = next((item for item in trail.icmp_errors if "port" in item.text or "prohibited" in item.text), None)
@@ -127,7 +127,7 @@ def _evaluate_refusal(evidence: Evidence) -> Evaluation:
     return "inconclusive", (f"a refusal was reported ({evidence.detail}), but its packet was never seen", *blind)
 
 
-def _evaluate_silence(evidence: Evidence) -> Evaluation:
+def _evaluate_silence(evidence: CheckEvidence) -> Evaluation:
     """No reply came, as expected. Decide whether that proves anything."""
     check, target_ns, source = evidence.check, evidence.target_ns, evidence.source
     dead = [line for node in (source, target_ns or "") for line in evidence.faults.get(node, ())]
@@ -158,7 +158,7 @@ def _evaluate_silence(evidence: Evidence) -> Evaluation:
     return "pass", (*lines, *evidence.silence_reasons)
 
 
-def _evaluate_size(evidence: Evidence) -> Evaluation:
+def _evaluate_size(evidence: CheckEvidence) -> Evaluation:
     """A packet of a given size, never fragmented, got no reply. A kernel or a router must report that it is too big."""
     complaint = next((item for item in evidence.trail.icmp_errors if item.text in TOO_BIG), None)
     if complaint is not None:
@@ -168,7 +168,7 @@ def _evaluate_size(evidence: Evidence) -> Evaluation:
     return "inconclusive", (f"no reply: {evidence.detail}", *_last_seen(evidence), "nothing reported it as too big")
 
 
-def _evaluate_silent_neighbour(evidence: Evidence) -> Evaluation:
+def _evaluate_silent_neighbour(evidence: CheckEvidence) -> Evaluation:
     """The probe waited at its source for a neighbour that did not answer."""
     broken = [line for lines in evidence.faults.values() for line in lines]
     if broken:
@@ -176,7 +176,7 @@ def _evaluate_silent_neighbour(evidence: Evidence) -> Evaluation:
     return "pass", (f"no reply: {evidence.detail}", *_neighbour_lines(evidence))
 
 
-def _neighbour_lines(evidence: Evidence) -> list[str]:
+def _neighbour_lines(evidence: CheckEvidence) -> list[str]:
     """The neighbours that did not answer, and the device that asked."""
     return [
         f"{at} asked for the MAC address of {ip} and got no answer" for at, ip in evidence.unanswered_neighbours[:3]
@@ -188,7 +188,7 @@ def _namespaces_passed(trail: Trail) -> tuple[str, ...]:
     return tuple(dict.fromkeys(seen.at.ns for seen in (*trail.requests, *trail.replies)))
 
 
-def _last_seen(evidence: Evidence) -> list[str]:
+def _last_seen(evidence: CheckEvidence) -> list[str]:
     """Where the trail ends, and the ICMP errors about it."""
     trail = evidence.trail
     lines = [*dict.fromkeys(f"icmp: {complaint}" for complaint in trail.icmp_errors), *_neighbour_lines(evidence)]
@@ -203,7 +203,7 @@ def _sighting_lines(trail: Trail) -> list[str]:
     return [f"  {seen}" for seen in (*trail.requests, *trail.replies)]
 
 
-def _evaluate_expectation(evidence: Evidence, expectation: Expectation) -> Evaluation:
+def _evaluate_expectation(evidence: CheckEvidence, expectation: Expectation) -> Evaluation:
     see = expectation.see
     if expectation.problem:
         return "fail", (expectation.problem,)
@@ -226,7 +226,7 @@ def _evaluate_expectation(evidence: Evidence, expectation: Expectation) -> Evalu
 
 
 def _evaluate_absence(
-    evidence: Evidence, expectation: Expectation, hit: Sighting | None, all_seen: tuple[Sighting, ...]
+    evidence: CheckEvidence, expectation: Expectation, hit: Sighting | None, all_seen: tuple[Sighting, ...]
 ) -> Evaluation:
     at = expectation.see.at
     if hit is not None:
@@ -255,7 +255,7 @@ def _packets(trail: Trail, expectation: Expectation) -> tuple[Sighting, ...]:
     return trail.replies if expectation.see.packet == "reply" else trail.requests
 
 
-def _observed_instead(evidence: Evidence, expectation: Expectation, observed: tuple[Sighting, ...]) -> list[str]:
+def _observed_instead(evidence: CheckEvidence, expectation: Expectation, observed: tuple[Sighting, ...]) -> list[str]:
     """What was seen at the point, else where the packet was seen last."""
     here = [seen for seen in observed if seen.at == expectation.see.at]
     if here:
@@ -266,7 +266,7 @@ def _observed_instead(evidence: Evidence, expectation: Expectation, observed: tu
     return [f"it was never seen at {expectation.see.at}; last seen {everywhere[-1]}"]
 
 
-def cannot_change(evidence: Evidence) -> bool:
+def cannot_change(evidence: CheckEvidence) -> bool:
     """Whether no other probe can change the verdict: a forbidden packet was seen, or an unexpected reply came."""
     if evidence.check.expect != "reply" and evidence.answer == "reply":
         return True

@@ -13,10 +13,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 good; 1 a check failed or drift; 2 a bad scenario or usage; 3 the kernel refused; 4 missing root,
     tool or kernel feature; 70 a bug in labctl; 130 interrupted; `exec` and `shell` return their command's exit code.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _main(words)
-    except KeyboardInterrupt:  # interrupted before cli.frame could handle it
+        return _main(arguments)
+    except KeyboardInterrupt:  # interrupted before labctl.cli.app could handle it
         sys.stderr.write("labctl: interrupted\n")
         return 130
 
@@ -26,12 +26,11 @@ def _main(arguments: list[str]) -> int:
         from labctl.cli.completion import run_completion
 
         return run_completion()
-    own = (
-        arguments[: arguments.index("--")] if "--" in arguments else arguments
-    )  # after `--` comes the command for the node
     from labctl.cli import rootless
 
-    return rootless.run(arguments, _run) if rootless.wants_rootless(own) else _run(arguments)
+    # after `--` comes the command for the node
+    own_arguments = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return rootless.run(arguments, _run) if rootless.wants_rootless(own_arguments) else _run(arguments)
 
 
 def _run(arguments: list[str]) -> int:

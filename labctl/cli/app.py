@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -12,10 +12,8 @@ from labctl import __version__
 from labctl.cli.failure import has_json_flag, report_error
 from labctl.cli.options import global_options
 from labctl.cli.session import Session
+from labctl.core.names import did_you_mean
 from labctl.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 VERBS = (
     "up", "down", "list", "status", "check", "plan", "exec", "shell", "show", "trace", "capture", "compare", "validate",
@@ -41,10 +39,8 @@ class VerbGroup(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, Any, list[str]]:
         if args and args[0] not in VERBS and not ctx.resilient_parsing:
-            import difflib
-
-            close = difflib.get_close_matches(args[0], VERBS, 1, 0.5)
-            hint = f"did you mean `labctl {close[0]}`?" if close else "the verbs are " + ", ".join(VERBS)
+            hint = did_you_mean(args[0], VERBS, 0.5, lambda verb: f"`labctl {verb}`")
+            hint = hint or "the verbs are " + ", ".join(VERBS)
             ctx.obj.json = ctx.obj.json or has_json_flag(args)
             raise UsageError(f"there is no verb {args[0]!r}", hint)
         return super().resolve_command(ctx, args)

@@ -16,5 +16,5 @@ def run_completion() -> int:
 
     if wants_rootless(os.environ.get("COMP_WORDS", "").split()):
         use_rootless_labs()
-    words: dict[str, Any] = {"obj": Session(())}
-    return shell_complete(app, words, "labctl", "_LABCTL_COMPLETE", os.environ.pop("_LABCTL_COMPLETE"))
+    settings: dict[str, Any] = {"obj": Session(())}
+    return shell_complete(app, settings, "labctl", "_LABCTL_COMPLETE", os.environ.pop("_LABCTL_COMPLETE"))

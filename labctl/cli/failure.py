@@ -46,8 +46,8 @@ def _as_lab_error(error: BaseException, session: Session) -> LabError:
     if isinstance(error, LabError):
         return error
     if isinstance(error, (KeyboardInterrupt, click.Abort, TerminationSignal)):
-        fate = session.interruption_text()
-        interrupted = LabError(f"interrupted: {fate}" if fate else "interrupted")
+        work_state = session.interruption_text()
+        interrupted = LabError(f"interrupted: {work_state}" if work_state else "interrupted")
         interrupted.kind = "interrupted"
         return interrupted
     if isinstance(error, click.ClickException):
@@ -60,15 +60,15 @@ def _usage_error(error: click.ClickException) -> UsageError:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "labctl"
     hint = f"{path} --help"
-    possible = getattr(error, "possibilities", None)
+    possibilities = getattr(error, "possibilities", None)
     if isinstance(error, click.NoSuchOption):
         text = f"no such option {error.option_name}"
-        hint = "did you mean " + " or ".join(sorted(possible)) + "?" if possible else hint
+        hint = "did you mean " + " or ".join(sorted(possibilities)) + "?" if possibilities else hint
     verb = "" if path == "labctl" else f"{path.split(' ')[-1]}: "
     return UsageError(verb + text[:1].lower() + text[1:], hint)
 
 
-def has_json_flag(words: Sequence[str]) -> bool:
+def has_json_flag(arguments: Sequence[str]) -> bool:
     """Whether the arguments of labctl itself ask for JSON. What follows `--` is the command for a node."""
-    own = words[: words.index("--")] if "--" in words else words
-    return "--json" in own
+    own_arguments = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--json" in own_arguments

@@ -26,16 +26,13 @@ def find_nodes(lab: str, node: str | None) -> tuple[str, ...]:
     nodes = paths.labs().get(lab, ())
     if node is None:
         return nodes
-    home = netns_owners(lab).get(node, node)
-    if home in nodes:
-        return (home,)
-    import difflib
+    namespace = netns_owners(lab).get(node, node)
+    if namespace in nodes:
+        return (namespace,)
+    from labctl.core.names import did_you_mean, summarize_names
 
-    from labctl.core.names import summarize_names
-
-    close = difflib.get_close_matches(node, nodes, 1, 0.5)
-    known = f"its nodes are {summarize_names(nodes, 30)}"
-    raise UsageError(f"lab {lab} has no node {node!r}", f"did you mean {close[0]}? {known}" if close else known)
+    hint = f"{did_you_mean(node, nodes, 0.5)} its nodes are {summarize_names(nodes, 30)}".lstrip()
+    raise UsageError(f"lab {lab} has no node {node!r}", hint)
 
 
 def netns_owners(lab: str) -> dict[str, str]:

@@ -27,15 +27,21 @@ def global_options(*shown: str, verbose: str = "Print more.") -> Callable[[Any],
     """
     from labctl.cli.param_types import LAB
 
-    where = "The lab; not needed while only one lab runs."
-    only = "Print exactly one JSON document, errors included."
-    lab: dict[str, Any] = {"type": LAB, "metavar": "NAME", "hidden": "lab" not in shown, "help": where}
-    json: dict[str, Any] = {"is_flag": True, "hidden": "json" not in shown, "help": only}
+    lab_help = "The lab; not needed while only one lab runs."
+    json_help = "Print exactly one JSON document, errors included."
+    lab: dict[str, Any] = {"type": LAB, "metavar": "NAME", "hidden": "lab" not in shown, "help": lab_help}
+    json: dict[str, Any] = {"is_flag": True, "hidden": "json" not in shown, "help": json_help}
     more: dict[str, Any] = {"is_flag": True, "hidden": "verbose" not in shown, "help": verbose}
 
     def wrap(function: Any) -> Any:
         function = click.option(
-            "-h", "--help", is_flag=True, is_eager=True, expose_value=False, callback=show_help, help=_HELP
+            "-h",
+            "--help",
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=show_help,
+            help="Show this message and exit.",
         )(function)
         for names, settings in (("-v --verbose", more), ("--json", json), ("-l --lab", lab)):
             function = click.option(*names.split(), expose_value=False, callback=set_global_option, **settings)(
@@ -44,9 +50,6 @@ def global_options(*shown: str, verbose: str = "Print more.") -> Callable[[Any],
         return function
 
     return wrap
-
-
-_HELP = "Show this message and exit."
 
 
 def show_help(ctx: click.Context, param: click.Parameter, value: bool) -> None:

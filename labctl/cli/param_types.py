@@ -93,11 +93,5 @@ class TargetParam(NodeParam):
     name = "target"
 
 
-SCENARIO, NAME, LAB, NODE, POINT, TARGET = (
-    ScenarioParam(),
-    LabNameParam(),
-    LabParam(),
-    NodeParam(),
-    PointParam(),
-    TargetParam(),
-)
+SCENARIO, NAME, LAB = ScenarioParam(), LabNameParam(), LabParam()
+NODE, POINT, TARGET = NodeParam(), PointParam(), TargetParam()

@@ -14,15 +14,10 @@ from typing import Any
 
 from labctl.cni.spec import Json, supports, version_tuple
 
-PLACEHOLDERS = ("pod_cidr", "node", "node_ip")  # the placeholders
+PLACEHOLDERS = ("pod_cidr", "node", "node_ip")
 SUPPORTED_VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")  # the versions for which labctl can be the runtime
-SUPPORTED_CAPABILITIES = (
-    "portMappings",
-    "bandwidth",
-    "ips",
-    "mac",
-    "ipRanges",
-)  # the capabilities for which labctl has arguments
+# the capabilities for which labctl has arguments
+SUPPORTED_CAPABILITIES = ("portMappings", "bandwidth", "ips", "mac", "ipRanges")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -105,9 +100,9 @@ class NetworkConfigList:
 def parse_config_list(text: str) -> NetworkConfigList:
     """The network of a list's JSON text, which the scenario's reader has validated."""
     data = json.loads(text)
-    spoken = [data["cniVersion"], *data.get("cniVersions", ())]
+    versions = [data["cniVersion"], *data.get("cniVersions", ())]
     return NetworkConfigList(
-        max(spoken, key=version_tuple),
+        max(versions, key=version_tuple),
         data["name"],
         tuple(data["plugins"]),
         data.get("disableCheck") is True,
@@ -117,4 +112,5 @@ def parse_config_list(text: str) -> NetworkConfigList:
 
 def capabilities(plugins: tuple[Mapping[str, Any], ...]) -> frozenset[str]:
     """The capabilities that the plugins of a list declare."""
-    return frozenset(name for plugin in plugins for name, can in (plugin.get("capabilities") or {}).items() if can)
+    declared = (item for plugin in plugins for item in (plugin.get("capabilities") or {}).items())
+    return frozenset(name for name, supported in declared if supported)

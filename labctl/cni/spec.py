@@ -52,7 +52,7 @@ class DecodeError(ValueError):
 
 
 def version_tuple(version: str) -> tuple[int, int, int]:
-    """A version as numbers to compare. Raises Malformed for an invalid version, such as `1.0` or `v1.0.0`."""
+    """A version as numbers to compare. Raises DecodeError for an invalid version, such as `1.0` or `v1.0.0`."""
     found = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", version)
     if found is None:
         raise DecodeError(f"{version!r} is not a CNI version")
@@ -60,12 +60,12 @@ def version_tuple(version: str) -> tuple[int, int, int]:
 
 
 def at_least(version: str, floor: str) -> bool:
-    """Whether a version is `floor` or later. Raises Malformed."""
+    """Whether a version is `floor` or later. Raises DecodeError."""
     return version_tuple(version) >= version_tuple(floor)
 
 
 def supports(version: str, command: str) -> bool:
-    """Whether a version has a command. Raises Malformed."""
+    """Whether a version has a command. Raises DecodeError."""
     return at_least(version, MIN_VERSION.get(command, "0.0.0"))
 
 
@@ -160,7 +160,7 @@ class Error:
 
 
 def read_result(text: str) -> Result:
-    """A result from a plugin's standard output, in any version's format. Raises Malformed."""
+    """A result from a plugin's standard output, in any version's format. Raises DecodeError."""
     try:
         return result_from_json(json_object(text, "result"))
     except (KeyError, TypeError, AttributeError) as error:
@@ -168,7 +168,7 @@ def read_result(text: str) -> Result:
 
 
 def result_from_json(data: Json) -> Result:
-    """A result from its JSON object, in any version's format. Raises Malformed."""
+    """A result from its JSON object, in any version's format. Raises DecodeError."""
     version = str(data.get("cniVersion") or "0.1.0")
     try:
         if not at_least(version, "0.3.0"):
@@ -187,7 +187,7 @@ def result_from_json(data: Json) -> Result:
 
 
 def result_json(result: Result, version: str | None = None) -> Json:
-    """A result as the JSON object of a version (default: its own). Raises Malformed for an invalid version."""
+    """A result as the JSON object of a version (default: its own). Raises DecodeError for an invalid version."""
     version = version if version is not None else result.version
     if not at_least(version, "0.3.0"):
         return _old_json(result, version)
@@ -202,7 +202,7 @@ def result_json(result: Result, version: str | None = None) -> Json:
 
 
 def read_error(text: str) -> Error:
-    """An error from a plugin's standard output. Raises Malformed if it is not one."""
+    """An error from a plugin's standard output. Raises DecodeError if it is not one."""
     data = json_object(text, "error")
     if not isinstance(data.get("code"), int) or not isinstance(data.get("msg"), str):
         raise DecodeError("a CNI error has a code (a number) and a msg (a text)")
@@ -211,12 +211,12 @@ def read_error(text: str) -> Error:
 
 def error_json(error: Error) -> Json:
     """An error as the JSON object that a plugin prints."""
-    more = {"details": error.details} if error.details else {}
-    return {"cniVersion": error.version or VERSIONS[-1], "code": error.code, "msg": error.msg, **more}
+    details = {"details": error.details} if error.details else {}
+    return {"cniVersion": error.version or VERSIONS[-1], "code": error.code, "msg": error.msg, **details}
 
 
 def read_versions(text: str) -> tuple[str, ...]:
-    """The supported versions in a plugin's answer to VERSION. Raises Malformed."""
+    """The supported versions in a plugin's answer to VERSION. Raises DecodeError."""
     data = json_object(text, "answer to VERSION")
     found = data.get("supportedVersions")
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
@@ -225,7 +225,7 @@ def read_versions(text: str) -> tuple[str, ...]:
 
 
 def json_object(text: str, document_kind: str) -> Json:
-    """The JSON object in a text; `what` names it in the message. Raises Malformed."""
+    """The JSON object in a text; `document_kind` names it in the message. Raises DecodeError."""
     try:
         data = json.loads(text)
     except ValueError as error:
@@ -248,8 +248,8 @@ def _ip(item: Json) -> IpConfig:
 
 
 def _route(item: Json) -> RouteConfig:
-    more = (item.get(key) for key in ("mtu", "advmss", "priority", "table", "scope"))
-    return RouteConfig(ip_network(item["dst"], strict=False), _gateway(item, "gw"), *more)
+    options = (item.get(key) for key in ("mtu", "advmss", "priority", "table", "scope"))
+    return RouteConfig(ip_network(item["dst"], strict=False), _gateway(item, "gw"), *options)
 
 
 def _old(version: str, data: Json) -> Result:
@@ -282,8 +282,8 @@ def _ip_json(item: IpConfig, version: str) -> Json:
 def _route_json(item: RouteConfig, version: str) -> Json:
     data: Json = {"dst": str(item.dst)} | ({"gw": str(item.gw)} if item.gw is not None else {})
     if at_least(version, "1.1.0"):
-        more = {key: getattr(item, key) for key in ("mtu", "advmss", "priority", "table", "scope")}
-        data |= {key: value for key, value in more.items() if value is not None}
+        options = {key: getattr(item, key) for key in ("mtu", "advmss", "priority", "table", "scope")}
+        data |= {key: value for key, value in options.items() if value is not None}
     return data
 
 

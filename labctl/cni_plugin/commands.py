@@ -47,27 +47,27 @@ class Invocation:
     def add(self) -> Result:
         """Connect a container. After an error, everything that was created is removed again. Raises Failure."""
         with PluginNode(self.request.netns) as node:
-            there = node.observe()
-            self._free(there)
-            given = self.ipam.addresses()
+            existing = node.observe()
+            self._free(existing)
+            ipam_result = self.ipam.addresses()
             try:
-                given = wiring.complete_ipam_result(self.request, given)
-                self._build(node, given, there)
+                ipam_result = wiring.complete_ipam_result(self.request, ipam_result)
+                self._build(node, ipam_result, existing)
                 macs = {item.at: item.mac for item in node.observe() if isinstance(item, Link) and item.mac}
-                return wiring.add_result(self.request, given, macs)
+                return wiring.add_result(self.request, ipam_result, macs)
             except BaseException:
-                self._undo(node, given)
+                self._undo(node, ipam_result)
                 raise
 
     def check(self) -> None:
         """Compare the container with the result of the ADD. Raises Failure, which names the differences."""
-        request, given = self.request, wiring.attachment_part(self.request)
+        request, result = self.request, wiring.attachment_part(self.request)
         self.ipam.call("CHECK")
         with PluginNode(request.netns) as node:
-            plan = wiring.wiring(request, given, ipv6=cni_node.has_ipv6(), existing=node.observe())
+            plan = wiring.wiring(request, result, ipv6=cni_node.has_ipv6(), existing=node.observe())
             plan = wiring.with_result_macs(request, plan)
             lines = [line for change in node.differences(plan) for line in change_lines(change)]
-        lines += [f"missing {line}" for line in cni_node.missing_rules(self._rules(_ipv4_addresses(given)))]
+        lines += [f"missing {line}" for line in cni_node.missing_rules(self._rules(_ipv4_addresses(result)))]
         if lines:
             raise Failure(
                 FIRST_PLUGIN_CODE,
@@ -89,11 +89,11 @@ class Invocation:
         Continues after an error, and raises Failure for the first error at the end.
         """
         failed: list[Failure] = []
-        stay = {container for container, _ in self.config.valid_attachments}
+        valid = {container for container, _ in self.config.valid_attachments}
         for device, alias in self._link_aliases().items():
             if (alias.container_id, alias.ifname) not in self.config.valid_attachments:
                 failed += _failing(partial(self._discard, device, alias))
-        failed += _failing(lambda: self._remove_stale_rules(lambda container: container not in stay))
+        failed += _failing(lambda: self._remove_stale_rules(lambda container: container not in valid))
         failed += _failing(lambda: self.ipam.call("GC"))
         if failed:
             raise failed[0]
@@ -132,8 +132,8 @@ class Invocation:
                 INVALID_ENVIRONMENT_VARIABLES, f"CNI_IFNAME {request.ifname} is a device of {request.netns} already"
             )
         if Interface(HOST, self.host_veth) in links:
-            what = f"{self.host_veth}, the host's end for {request.ifname} of {request.container_id}, exists already"
-            raise Failure(FIRST_PLUGIN_CODE, what, "an earlier ADD created it in another namespace: call DEL first")
+            message = f"{self.host_veth}, the host's end for {request.ifname} of {request.container_id}, exists already"
+            raise Failure(FIRST_PLUGIN_CODE, message, "an earlier ADD created it in another namespace: call DEL first")
 
     def _build(self, node: PluginNode, ipam_result: Result, existing: Plan) -> None:
         alias = wiring.link_alias(self.request, ipam_result)
@@ -146,12 +146,12 @@ class Invocation:
 
     def _undo(self, node: PluginNode, ipam_result: Result) -> None:
         """Remove everything that a failed ADD created."""
-        undoing = (
+        actions = (
             lambda: node.remove(Interface(HOST, self.host_veth)),
             lambda: cni_node.remove_rules(self._rules(_ipv4_addresses(ipam_result))),
             lambda: self.ipam.call("DEL"),
         )
-        for failure in (failure for one in undoing for failure in _failing(one)):
+        for failure in (failure for action in actions for failure in _failing(action)):
             print(f"labctl-cni: {failure.error}", file=sys.stderr)  # the ADD returns its first error
 
     def _rules(self, addresses: Iterable[IPv4Interface]) -> tuple[iptables_rules.ContainerRules, ...]:
@@ -159,11 +159,11 @@ class Invocation:
 
     def _link_aliases(self) -> dict[str, LinkAlias]:
         """Every veth pair of this network, by its end in the host."""
-        marks = {
+        aliases = {
             device: wiring.parse_link_alias(alias, self.config.name)
             for device, alias in cni_node.veth_aliases().items()
         }
-        return {device: mark for device, mark in marks.items() if mark is not None}
+        return {device: alias for device, alias in aliases.items() if alias is not None}
 
     def _attachment_rules(self) -> tuple[iptables_rules.ContainerRules, ...]:
         """The rules of this attachment, from the result of its ADD, or else from the alias of its veth. If both are
@@ -171,19 +171,21 @@ class Invocation:
         another device."""
         if not (self.config.ip_masq or self.config.firewall):
             return ()
-        container, marks = self.request.container_id, self._link_aliases()
-        mark = marks.get(self.host_veth)
-        worn = _ipv4_addresses(wiring.attachment_part(self.request)) or (mark.addresses if mark is not None else ())
-        if worn:
-            return self._rules(worn)
-        if any(other.container_id == container for other in marks.values()):
+        container, aliases = self.request.container_id, self._link_aliases()
+        alias = aliases.get(self.host_veth)
+        addresses = _ipv4_addresses(wiring.attachment_part(self.request))
+        if not addresses and alias is not None:
+            addresses = alias.addresses
+        if addresses:
+            return self._rules(addresses)
+        if any(other.container_id == container for other in aliases.values()):
             return ()
-        left = iptables_rules.stale_rules(self.config, lambda other: other == container, cni_node.table_rules("nat"))
-        return (*left, *self._rules(()))
+        stale = iptables_rules.stale_rules(self.config, lambda other: other == container, cni_node.table_rules("nat"))
+        return (*stale, *self._rules(()))
 
-    def _remove_stale_rules(self, gone: Callable[[str], bool]) -> None:
+    def _remove_stale_rules(self, is_gone: Callable[[str], bool]) -> None:
         """Remove the rules of containers that lost their veth pairs together with their namespaces."""
-        cni_node.remove_rules(iptables_rules.stale_rules(self.config, gone, cni_node.table_rules("nat")))
+        cni_node.remove_rules(iptables_rules.stale_rules(self.config, is_gone, cni_node.table_rules("nat")))
 
     def _discard(self, device: str, alias: LinkAlias) -> None:
         """Remove a veth pair and the rules for its addresses, whether or not the configuration now has ipMasq."""

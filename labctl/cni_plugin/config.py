@@ -6,7 +6,6 @@ and `ptp` (containernetworking/plugins); the key `firewall` does the work of the
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -33,6 +32,7 @@ from labctl.cni.spec import (
     supports,
     version_tuple,
 )
+from labctl.core.names import did_you_mean
 
 SUPPORTED_VERSIONS = tuple(version for version in VERSIONS if version_tuple(version) >= (0, 3, 0))
 SHAPES = ("bridge", "routed")
@@ -114,8 +114,8 @@ def command_of(environment: Mapping[str, str]) -> str:
     """The command in an environment, after its variables are validated. Raises Failure."""
     command = environment.get("CNI_COMMAND", "")
     if command not in REQUIRED_VARIABLES:
-        known = ", ".join(REQUIRED_VARIABLES)
-        raise Failure(INVALID_ENVIRONMENT_VARIABLES, f"CNI_COMMAND is {command!r}, which is none of {known}")
+        commands = ", ".join(REQUIRED_VARIABLES)
+        raise Failure(INVALID_ENVIRONMENT_VARIABLES, f"CNI_COMMAND is {command!r}, which is none of {commands}")
     missing = [name for name in REQUIRED_VARIABLES[command] if not environment.get(name)]
     if missing:
         raise Failure(
@@ -188,23 +188,22 @@ def _values(data: Json) -> dict[str, Any]:
     """The plugin's keys, each checked for its type and its `shape`."""
     unknown = [key for key in data if key not in KEYS and key not in RUNTIME_KEYS and "/" not in key]
     if unknown:
-        close = difflib.get_close_matches(unknown[0], KEYS, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(KEYS)}"
+        hint = did_you_mean(unknown[0], KEYS, quote=repr) or f"known are {', '.join(KEYS)}"
         value = json.dumps(data[unknown[0]])
         raise Failure(UNSUPPORTED_FIELD, f"unknown key {unknown[0]!r}, which is {value:.60}", hint)
     shape = data.get("shape", "bridge")
     if shape not in SHAPES:
         raise Failure(INVALID_NETWORK_CONFIG, f"shape {shape!r} is none of {', '.join(SHAPES)}")
     found: dict[str, Any] = {}
-    for key, (attribute, kind, only) in KEYS.items():
+    for key, (attribute, kind, required_shape) in KEYS.items():
         if key not in data:
             continue
         value = data[key]
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise Failure(INVALID_NETWORK_CONFIG, f"{key} {value!r} is not of the kind {_TYPE_NAMES[kind]}")
-        if only and only != shape:
-            what = f"{key} (here {json.dumps(value)}) has no meaning with shape {shape!r}"
-            raise Failure(UNSUPPORTED_FIELD, what, f"use it with shape {only!r}")
+        if required_shape and required_shape != shape:
+            message = f"{key} (here {json.dumps(value)}) has no meaning with shape {shape!r}"
+            raise Failure(UNSUPPORTED_FIELD, message, f"use it with shape {required_shape!r}")
         found[attribute] = value
     _validate(found)
     return found
@@ -232,10 +231,10 @@ def _mac(data: Json, arguments: Mapping[str, str]) -> str | None:
     """The wanted MAC address: CNI_ARGS, then args.cni, then runtimeConfig; the last one counts, as in the reference
     plugins."""
     mac = arguments.get("MAC") or None
-    for words in (("args", "cni"), ("runtimeConfig",)):
+    for path in (("args", "cni"), ("runtimeConfig",)):
         inner: Any = data
-        for word in words:
-            inner = inner.get(word) if isinstance(inner, dict) else None
+        for key in path:
+            inner = inner.get(key) if isinstance(inner, dict) else None
         mac = inner["mac"] if isinstance(inner, dict) and inner.get("mac") else mac
     if mac is not None and not (isinstance(mac, str) and _MAC.fullmatch(mac.lower())):
         raise Failure(INVALID_NETWORK_CONFIG, f"{mac!r} is not a MAC address", "write it like 02:00:00:00:00:01")
@@ -243,20 +242,20 @@ def _mac(data: Json, arguments: Mapping[str, str]) -> str | None:
 
 
 def _parse_prev_result(command: str, data: Json) -> Result | None:
-    given = data.get("prevResult")
-    if given is None:
+    prev_result = data.get("prevResult")
+    if prev_result is None:
         if command == "CHECK":
             raise Failure(INVALID_NETWORK_CONFIG, "CHECK needs prevResult", "give the final result of the ADD")
         return None
     try:
-        return result_from_json({"cniVersion": data["cniVersion"], **given})
+        return result_from_json({"cniVersion": data["cniVersion"], **prev_result})
     except (DecodeError, KeyError, TypeError, AttributeError) as error:
         raise Failure(DECODING_FAILURE, f"prevResult: {error}") from None
 
 
 def _parse_valid_attachments(data: Json) -> frozenset[tuple[str, str]]:
-    given = data.get(VALID_ATTACHMENTS) or ()
+    attachments = data.get(VALID_ATTACHMENTS) or ()
     try:
-        return frozenset((one["containerID"], one["ifname"]) for one in given)
+        return frozenset((attachment["containerID"], attachment["ifname"]) for attachment in attachments)
     except (KeyError, TypeError):
         raise Failure(DECODING_FAILURE, f"{VALID_ATTACHMENTS} needs objects with containerID and ifname") from None

@@ -26,11 +26,11 @@ class Ipam:
     def addresses(self) -> Result:
         """The result of its ADD. Addresses that cannot be used are released at once. Raises Failure for an invalid
         answer."""
-        said = self.call("ADD")
+        output = self.call("ADD")
         try:
-            given = read_result(said)
-            wiring.validated_addresses(given)
-            return given
+            result = read_result(output)
+            wiring.validated_addresses(result)
+            return result
         except DecodeError as error:
             self.call("DEL")
             raise Failure(
@@ -62,5 +62,5 @@ class Ipam:
             error = read_error(out)
             return Failure(error.code, f"{self.plugin_type}: {error.msg}", error.details)
         except DecodeError:
-            what = f"the IPAM plugin {self.plugin_type} failed at {command}"
-            return Failure(FIRST_PLUGIN_CODE, what, f"exit code {code}: {out.strip()[:200]}")
+            message = f"the IPAM plugin {self.plugin_type} failed at {command}"
+            return Failure(FIRST_PLUGIN_CODE, message, f"exit code {code}: {out.strip()[:200]}")

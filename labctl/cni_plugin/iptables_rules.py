@@ -21,8 +21,8 @@ FORWARD, ADMIN = "CNI-FORWARD", "CNI-ADMIN"
 
 @dataclass(frozen=True, slots=True)
 class ContainerRules:
-    """The rules of one container in one table, as lines of iptables. `chains` belong to the container; `heads` and
-    `tails` are rules at the head and at the end of a chain, each a pair of chain and rule."""
+    """The rules of one container in one table, as lines of iptables. `chains` belong to the container; `inserts` and
+    `appends` are rules at the head and at the end of a chain, each a pair of chain and rule."""
 
     table: str
     chains: tuple[str, ...] = ()  # used by this container only
@@ -44,23 +44,23 @@ def comment(network: str, container: str) -> str:
 def rules(config: Config, container: str, addresses: Iterable[IPv4Interface]) -> tuple[ContainerRules, ...]:
     """The rules for these addresses of a container, by table. Without an address only the masquerade chain is known."""
     addresses = tuple(addresses)
-    made = []
+    found = []
     if config.ip_masq:
-        made.append(_masquerade(config.name, container, addresses))
+        found.append(_masquerade(config.name, container, addresses))
     if config.firewall:
-        made.append(_firewall(addresses))
-    return tuple(made)
+        found.append(_firewall(addresses))
+    return tuple(found)
 
 
 def _masquerade(network: str, container_id: str, addresses: tuple[IPv4Interface, ...]) -> ContainerRules:
     name = chain_name(network, container_id)
-    said = comment(network, container_id).replace('"', '\\"')
-    about = f'-m comment --comment "{said}"'
+    text = comment(network, container_id).replace('"', '\\"')
+    comment_args = f'-m comment --comment "{text}"'
     tails = []
     for item in addresses:
-        tails.append((name, f"-d {item.network} {about} -j ACCEPT"))
-        tails.append((name, f"! -d 224.0.0.0/4 {about} -j MASQUERADE"))
-    tails += [("POSTROUTING", f"-s {item.ip}/32 {about} -j {name}") for item in addresses]
+        tails.append((name, f"-d {item.network} {comment_args} -j ACCEPT"))
+        tails.append((name, f"! -d 224.0.0.0/4 {comment_args} -j MASQUERADE"))
+    tails += [("POSTROUTING", f"-s {item.ip}/32 {comment_args} -j {name}") for item in addresses]
     return ContainerRules("nat", chains=(name,), appends=tuple(tails))
 
 
@@ -77,7 +77,7 @@ def _firewall(addresses: tuple[IPv4Interface, ...]) -> ContainerRules:
 
 
 def stale_rules(
-    config: Config, gone: Callable[[str], bool], nat_rules: Iterable[tuple[str, FirewallRule]]
+    config: Config, is_gone: Callable[[str], bool], nat_rules: Iterable[tuple[str, FirewallRule]]
 ) -> Iterator[ContainerRules]:
     """The rules of this network's containers that are gone, found by the comments of their masquerade rules.
 
@@ -88,7 +88,7 @@ def stale_rules(
         target = rule.target or ""
         masquerading = chain == "POSTROUTING" and target.startswith("CNI-")
         container = _container_id_of(rule, config.name) if masquerading else None
-        if container is not None and gone(container):
+        if container is not None and is_gone(container):
             yield ContainerRules("nat", chains=(target,), appends=((chain, str(rule)),))
             if config.firewall:
                 yield _firewall((IPv4Interface(_value(rule, "-s")),))

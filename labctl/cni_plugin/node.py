@@ -1,8 +1,8 @@
-"""The two namespaces of a CNI call: the one the plugin was started in, and the container's. Only one's own is touched.
+"""The two namespaces of a CNI call: the one that the plugin was started in, and the container's.
 
-Unlike a lab, neither namespace is ours. So nothing is removed because nobody asked for it: what is wanted is
-added, what is one's own by its name is removed, and rules go into the chains of others one by one, by the host's
-own `iptables` as it stands on PATH, which is also what the reference plugins use.
+Unlike the namespaces of a lab, both have other owners. So the plugin changes only its own objects: it adds what is
+missing, and removes what belongs to it by its name. Rules go one by one into chains that others use as well, with the
+`iptables` that is on PATH, as the reference plugins do.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink.rtnetlink import Channel
 from labctl.render.resources import change_lines
 
-CARRIER_TIMEOUT_S = 2.5  # seconds until a new device has to work, as long as the reference plugin waits
-MAX_ATTEMPTS = 3  # a device that somebody made meanwhile can have the index that was chosen: look again
+CARRIER_TIMEOUT_S = 2.5  # seconds until a new device must work; the reference plugin waits as long
+CARRIER_INTERVAL_S = 0.005  # seconds between two looks at the device
+MAX_ATTEMPTS = 3  # another program may create a device with the chosen index meanwhile: then try again
 
 
 class PluginNode:
@@ -73,20 +74,20 @@ class PluginNode:
         try:
             self._kernel.namespaces.channels[name] = self._kernel.thread.run(fd, Channel)
         except PermissionError as error:
-            raise Failure(IO_FAILURE, f"cannot enter {path}: {error.strerror}", "a plugin is run by root") from None
+            raise Failure(IO_FAILURE, f"cannot enter {path}: {error.strerror}", "run the plugin as root") from None
         except OSError as error:
-            raise Failure(UNKNOWN_CONTAINER, f"{path} is no network namespace", error.strerror or "") from None
+            raise Failure(UNKNOWN_CONTAINER, f"{path} is not a network namespace", error.strerror or "") from None
 
     def observe(self, plan: Plan = ()) -> Plan:
-        """What is in both namespaces now; settings as far as `asking` has them."""
+        """The objects of both namespaces now. Sysctls are read only if `plan` has them."""
         return self._kernel.observe(plan or (Link(Interface(HOST, "lo"), "loopback"),), self._namespaces, chains=False)
 
     def differences(self, plan: Plan) -> tuple[Change, ...]:
-        """What of a plan is not there, or not as planned; what else there is does not count."""
+        """The objects of a plan that are missing or differ; other objects in the namespaces do not count."""
         return tuple(change for change in diff(plan, self.observe(plan)) if change.want is not None)
 
     def create(self, plan: Plan) -> None:
-        """Add what is missing. Raises Failure naming the first thing that the kernel refused."""
+        """Add what is missing. Raises Failure, which names the first object that the kernel refused."""
         left: tuple[Change, ...] = ()
         for _ in range(MAX_ATTEMPTS):
             left = self.differences(plan)
@@ -97,13 +98,13 @@ class PluginNode:
             except LabError as error:
                 raise Failure(FIRST_PLUGIN_CODE, error.message, error.hint) from None
         lines = "; ".join(line for change in left for line in change_lines(change))
-        raise Failure(FIRST_PLUGIN_CODE, "the kernel does not keep what was made", lines)
+        raise Failure(FIRST_PLUGIN_CODE, "the kernel does not keep what was created", lines)
 
     def _apply(self, changes: tuple[Change, ...]) -> None:
-        Builder(self._kernel.namespaces, lambda ns, own: None, self._kernel.snapshot).apply(changes)
+        Builder(self._kernel.namespaces, lambda ns, ns_changes: None, self._kernel.snapshot).apply(changes)
 
     def remove(self, at: Interface) -> None:
-        """Remove a device if it is there; a cable goes with both its ends."""
+        """Remove a device if it exists; the other end of a veth pair is removed with it. Raises Failure."""
         links = [item for item in self.observe() if isinstance(item, Link) and item.at == at]
         try:
             if links:
@@ -112,89 +113,91 @@ class PluginNode:
             raise Failure(FIRST_PLUGIN_CODE, error.message, error.hint) from None
 
 
-# ---- devices and rules of the host, by its own tools --------------------------------------------------
+# ---- devices and rules of the host, with its tools -----------------------------------------------------
 
 
 def set_alias(device: str, alias: str) -> None:
-    """Give a device of the host an alias, which says whose it is."""
+    """Give a device of the host an alias, which names its owner. Raises Failure."""
     _run(["ip", "link", "set", "dev", device, "alias", alias])
 
 
 def wait_for_carrier(device: str) -> None:
-    """Wait until a device of the host works: a bridge lets nothing through a port before it has its carrier.
+    """Wait until a device of the host works: a bridge forwards nothing through a port without carrier.
 
-    Raises Failure if it does not come, as the reference plugin `bridge` does.
+    Raises Failure if the device does not get its carrier in time, as the reference plugin `bridge` does.
     """
-    until = time.monotonic() + CARRIER_TIMEOUT_S
+    deadline = time.monotonic() + CARRIER_TIMEOUT_S
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        while (wrong := device_state.device_problem(sock, device)) is not None:
-            if time.monotonic() >= until:
-                raise Failure(FIRST_PLUGIN_CODE, f"{device} {wrong}")
-            time.sleep(0.005)
+        while (problem := device_state.device_problem(sock, device)) is not None:
+            if time.monotonic() >= deadline:
+                raise Failure(FIRST_PLUGIN_CODE, f"{device} {problem}")
+            time.sleep(CARRIER_INTERVAL_S)
 
 
 def veth_aliases() -> dict[str, str]:
-    """Every cable end of the host that has an alias, with it."""
+    """The alias of each veth end of the host that has one, by device. Raises Failure."""
     links = json.loads(_run(["ip", "-j", "link", "show", "type", "veth"]) or "[]")
     return {link["ifname"]: link["ifalias"] for link in links if "ifalias" in link}
 
 
 def add_rules(wanted: Iterable[ContainerRules]) -> None:
-    """Add what is missing of these rules, each table in one stroke; what is there is not added twice."""
+    """Add those of these rules that are missing, each table atomically. Raises Failure."""
     for rules in wanted:
-        chains, there = _read_table(rules.table)
+        chains, existing = _read_table(rules.table)
         lines = [f":{name} - [0:0]" for name in (*rules.chains, *rules.shared_chains) if name not in chains]
-        for verb, some in (("-I", rules.inserts), ("-A", rules.appends)):
-            lines += [f"{verb} {name} {text}" for name, text in some if (name, rule(text)) not in there]
+        for verb, rule_texts in (("-I", rules.inserts), ("-A", rules.appends)):
+            lines += [f"{verb} {name} {text}" for name, text in rule_texts if (name, rule(text)) not in existing]
         _restore(rules.table, lines)
 
 
 def missing_rules(wanted: Iterable[ContainerRules]) -> list[str]:
-    """The rules that are not there, as a person types them."""
+    """The missing rules, as the commands that would add them. Raises Failure."""
     missing = []
     for rules in wanted:
-        _, there = _read_table(rules.table)
+        _, existing = _read_table(rules.table)
         for name, text in (*rules.inserts, *rules.appends):
-            if (name, rule(text)) not in there:
+            if (name, rule(text)) not in existing:
                 missing.append(f"iptables -t {rules.table} -A {name} {text}")
     return missing
 
 
 def remove_rules(wanted: Iterable[ContainerRules]) -> None:
-    """Remove a container's rules, and its own chains if then nothing leads there any more; chains that others use
-    stay."""
+    """Remove a container's rules, and its own chains if no rule jumps to them any more; chains that others use stay.
+
+    Raises Failure.
+    """
     if missing_programs():
-        return  # who cannot write rules has written none
+        return  # without these programs the plugin has written no rules
     for rules in wanted:
-        chains, there = _read_table(rules.table)
-        tails = {(name, rule(text)) for name, text in rules.appends if name not in rules.chains}
-        drop, gone = tails.intersection(there), []
+        chains, existing = _read_table(rules.table)
+        own_rules = {(name, rule(text)) for name, text in rules.appends if name not in rules.chains}
+        dropped, removed = own_rules.intersection(existing), []
         for chain in chains.intersection(rules.chains):
-            jumps = {(name, one) for name, one in there if name != chain and one.target == chain}
-            gone += [chain] if jumps <= drop else []
-        lines = [f"-D {name} {one}" for name, one in there if (name, one) in drop]
-        _restore(rules.table, [*lines, *(f"-F {name}" for name in gone), *(f"-X {name}" for name in gone)])
+            references = {(name, one) for name, one in existing if name != chain and one.target == chain}
+            removed += [chain] if references <= dropped else []
+        lines = [f"-D {name} {one}" for name, one in existing if (name, one) in dropped]
+        _restore(rules.table, [*lines, *(f"-F {name}" for name in removed), *(f"-X {name}" for name in removed)])
 
 
 def table_rules(table: str) -> tuple[tuple[str, FirewallRule], ...]:
-    """The rules of a table, each with its chain's name. None where no rules can be written."""
+    """The rules of a table, each with its chain's name. Empty if no rules can be written."""
     return () if missing_programs() else tuple(_read_table(table)[1])
 
 
 def unsupported_link_kinds(kinds: Iterable[str]) -> list[str]:
-    """The kinds of devices that this kernel cannot make, tried in a namespace that is thrown away."""
+    """The kinds of links that this kernel cannot create, tried in a temporary namespace."""
 
     def attempt() -> list[str]:
         unshare(CLONE_NEWNET)
-        words = [(kind, ["ip", "link", "add", f"{kind}9", "type", kind]) for kind in kinds]
-        return [kind for kind, command in words if not _succeeds(command)]
+        attempts = [(kind, ["ip", "link", "add", f"{kind}9", "type", kind]) for kind in kinds]
+        return [kind for kind, command in attempts if not _succeeds(command)]
 
-    with NetnsThread() as inside:
-        return inside.run(None, attempt)
+    with NetnsThread() as thread:
+        return thread.run(None, attempt)
 
 
 def missing_programs() -> list[str]:
-    """Which of the programs that write rules are not there."""
+    """Those of the programs that write rules that are not installed."""
     return [name for name in ("iptables-save", "iptables-restore") if shutil.which(name, path=_path()) is None]
 
 
@@ -205,7 +208,7 @@ def delegate(file: Path, environment: dict[str, str], text: str) -> tuple[int, s
 
 
 def is_current_netns(netns: str) -> bool:
-    """Whether a path leads to the namespace that we are in."""
+    """Whether a path leads to the namespace of this process."""
     try:
         return os.path.samefile(netns, "/proc/self/ns/net")
     except OSError:
@@ -213,7 +216,7 @@ def is_current_netns(netns: str) -> bool:
 
 
 def has_ipv6() -> bool:
-    """Whether this kernel has IPv6, and so its settings."""
+    """Whether this kernel has IPv6, and so its sysctls."""
     return os.path.isdir("/proc/sys/net/ipv6")
 
 
@@ -230,7 +233,7 @@ def _restore(table: str, lines: list[str]) -> None:
 
 
 def _path() -> str:
-    """Where programs are looked for; a runtime may give no PATH at all."""
+    """The search path for programs; a runtime may give no PATH."""
     return os.environ.get("PATH") or DEFAULT_PATH
 
 

@@ -51,21 +51,23 @@ def link_alias(request: Request, ipam_result: Result) -> str:
 
     Raises Failure for names that are too long for it.
     """
-    own = (str(item.address) for item in ipam_result.ips)
-    alias = " ".join(("labctl-cni", request.config.name, request.container_id, request.ifname, *own))
-    beyond = len(alias.encode()) - MAX_ALIAS_BYTES
-    if beyond > 0:
-        what = f"the names of network and container are too long together, by {beyond} bytes"
-        raise Failure(INVALID_NETWORK_CONFIG, what, "they must fit into a device's alias and into an iptables comment")
+    addresses = (str(item.address) for item in ipam_result.ips)
+    alias = " ".join(("labctl-cni", request.config.name, request.container_id, request.ifname, *addresses))
+    excess_bytes = len(alias.encode()) - MAX_ALIAS_BYTES
+    if excess_bytes > 0:
+        message = f"the names of network and container are too long together, by {excess_bytes} bytes"
+        raise Failure(
+            INVALID_NETWORK_CONFIG, message, "they must fit into a device's alias and into an iptables comment"
+        )
     return alias
 
 
 def parse_link_alias(alias: str, network: str) -> LinkAlias | None:
     """The owner in an alias, or None if it is not an alias of this network."""
-    words = alias.split()
-    if len(words) < 4 or words[:2] != ["labctl-cni", network]:
+    fields = alias.split()
+    if len(fields) < 4 or fields[:2] != ["labctl-cni", network]:
         return None
-    return LinkAlias(words[2], words[3], tuple(IPv4Interface(word) for word in words[4:]))
+    return LinkAlias(fields[2], fields[3], tuple(IPv4Interface(address) for address in fields[4:]))
 
 
 def validated_addresses(result: Result) -> tuple[IpConfig, ...]:
@@ -78,19 +80,19 @@ def validated_addresses(result: Result) -> tuple[IpConfig, ...]:
 
 
 def wiring(request: Request, ipam_result: Result, *, ipv6: bool, existing: Plan = (), mac: str | None = None) -> Plan:
-    """Every kernel object of one container. `given` has its addresses and routes. `ipv6` tells whether the kernel has
-    IPv6; only then are its sysctls written. `there` are the objects that both namespaces already have: an existing
-    bridge stays unchanged, and a destination that another device routes stays with that device. `mac` is for a new
-    bridge.
+    """Every kernel object of one container. `ipam_result` has its addresses and routes. `ipv6` is true if the kernel
+    has IPv6; only then are its sysctls written. `existing` are the objects that both namespaces already have: an
+    existing bridge stays unchanged, and a destination that another device routes stays with that device. `mac` is for a
+    new bridge.
 
     Raises Failure if the addresses or routes from IPAM cannot be used.
     """
     if request.config.shape == "bridge":
-        made = tuple(_bridge(request, ipam_result, bridge_link(request.config, existing, mac)))
-        _check_bridge_addresses(request.config, made, existing)
+        resources = tuple(_bridge(request, ipam_result, bridge_link(request.config, existing, mac)))
+        _check_bridge_addresses(request.config, resources, existing)
     else:
-        made = tuple(_routed_plan(request, ipam_result))
-    wanted = (item for item in made if ipv6 or not (isinstance(item, Sysctl) and ".ipv6." in item.name))
+        resources = tuple(_routed_plan(request, ipam_result))
+    wanted = (item for item in resources if ipv6 or not (isinstance(item, Sysctl) and ".ipv6." in item.name))
     return tuple(_without_existing_routes(request, ipam_result, wanted, existing))
 
 
@@ -104,19 +106,19 @@ def bridge_link(config: Config, existing: Plan, mac: str | None = None) -> Link:
     if found.kind != "bridge":
         raise Failure(FIRST_PLUGIN_CODE, f"{at.dev} exists and is not a bridge, but a {found.kind}")
     # a bridge that is a gateway keeps the MAC address that its neighbours have, whatever ports it gets
-    own = found.mac if config.gateway else None
-    return replace(found, up=True, promisc=found.promisc or config.promisc, mac=own)
+    mac_to_keep = found.mac if config.gateway else None
+    return replace(found, up=True, promisc=found.promisc or config.promisc, mac=mac_to_keep)
 
 
 def _check_bridge_addresses(config: Config, resources: Plan, existing: Plan) -> None:
     """Refuse a gateway bridge with another address, as the reference plugin does: that address has another owner."""
     at = Interface(HOST, config.bridge)
     wanted = {item.addr for item in resources if isinstance(item, Address) and item.at == at}
-    held = {item.addr for item in existing if isinstance(item, Address) and item.at == at and item.addr.version == 4}
-    if wanted and held - wanted:
-        names = ", ".join(sorted(map(str, held - wanted)))
-        what = f"{at.dev} has another address than {', '.join(sorted(map(str, wanted)))}: {names}"
-        raise Failure(FIRST_PLUGIN_CODE, what, "use another bridge, or remove that address")
+    present = {item.addr for item in existing if isinstance(item, Address) and item.at == at and item.addr.version == 4}
+    if wanted and present - wanted:
+        names = ", ".join(sorted(map(str, present - wanted)))
+        message = f"{at.dev} has another address than {', '.join(sorted(map(str, wanted)))}: {names}"
+        raise Failure(FIRST_PLUGIN_CODE, message, "use another bridge, or remove that address")
 
 
 def _without_existing_routes(
@@ -124,14 +126,14 @@ def _without_existing_routes(
 ) -> Iterator[Resource]:
     """The wanted objects without IPAM's routes to destinations that another device already routes: the first network
     wins, as the specification says. Raises Failure if the wiring itself needs such a route."""
-    taken = {item.key: item for item in existing if isinstance(item, Route) and item.ns == POD}
-    free = {route.dst for route in ipam_result.routes}
+    existing_routes = {item.key: item for item in existing if isinstance(item, Route) and item.ns == POD}
+    optional = {route.dst for route in ipam_result.routes}
     for item in wanted:
-        other = taken.get(item.key) if isinstance(item, Route) and item.ns == POD else None
-        if not isinstance(item, Route) or other is None or other.dev == request.ifname:
+        existing_route = existing_routes.get(item.key) if isinstance(item, Route) and item.ns == POD else None
+        if not isinstance(item, Route) or existing_route is None or existing_route.dev == request.ifname:
             yield item
-        elif item.dst not in free:
-            raise Failure(FIRST_PLUGIN_CODE, f"{item.dst} is routed by {other.dev} already in {request.netns}")
+        elif item.dst not in optional:
+            raise Failure(FIRST_PLUGIN_CODE, f"{item.dst} is routed by {existing_route.dev} already in {request.netns}")
 
 
 def _bridge(request: Request, ipam_result: Result, link: Link) -> Iterator[Resource]:
@@ -156,12 +158,12 @@ def _routed_plan(request: Request, ipam_result: Result) -> Iterator[Resource]:
     yield from _veth_pair(request, outer, inner, None)
     yield Sysctl(HOST, "net.ipv4.ip_forward", "1")
     for item in validated_addresses(ipam_result):
-        gateway, own, subnet = _gateway(item), IPv4Address(item.address.ip), IPv4Network(item.address.network)
+        gateway, address, subnet = _gateway(item), IPv4Address(item.address.ip), IPv4Network(item.address.network)
         yield Address(inner, item.address, connected=False)
-        yield Route(POD, IPv4Network((int(gateway), 32)), dev=inner.dev, src=own)
-        yield Route(POD, subnet, gateway, inner.dev, src=own)
+        yield Route(POD, IPv4Network((int(gateway), 32)), dev=inner.dev, src=address)
+        yield Route(POD, subnet, gateway, inner.dev, src=address)
         yield Address(outer, IPv4Interface((int(gateway), 32)), None)
-        yield Route(HOST, IPv4Network((int(own), 32)), dev=outer.dev, scope="host")
+        yield Route(HOST, IPv4Network((int(address), 32)), dev=outer.dev, scope="host")
     yield from _routes(inner, ipam_result)
 
 
@@ -213,20 +215,20 @@ def add_result(request: Request, ipam_result: Result, macs: dict[Interface, str]
     config, inner, outer = request.config, Interface(POD, request.ifname), Interface(HOST, host_veth_name(request))
     before = config.prev_result or Result(config.version)
     bridge = Interface(HOST, config.bridge)
-    own = [ResultInterface(bridge.dev, macs.get(bridge, ""))] if config.shape == "bridge" else []
-    own += [
+    interfaces = [ResultInterface(bridge.dev, macs.get(bridge, ""))] if config.shape == "bridge" else []
+    interfaces += [
         ResultInterface(outer.dev, macs.get(outer, "")),
         ResultInterface(inner.dev, macs.get(inner, ""), request.netns),
     ]
-    index = len(before.interfaces) + len(own) - 1
+    index = len(before.interfaces) + len(interfaces) - 1
     ips = (replace(item, interface=index) for item in ipam_result.ips)
-    asked = {key: value for key, value in dict(config.raw.get("dns") or {}).items() if value}
+    dns = {key: value for key, value in dict(config.raw.get("dns") or {}).items() if value}
     return Result(
         config.version,
-        (*before.interfaces, *own),
+        (*before.interfaces, *interfaces),
         (*before.ips, *ips),
         (*before.routes, *ipam_result.routes),
-        asked or ipam_result.dns or before.dns,
+        dns or ipam_result.dns or before.dns,
     )
 
 
@@ -236,19 +238,19 @@ def attachment_part(request: Request) -> Result:
     previous = request.config.prev_result
     if previous is None:
         return Result(request.config.version)
-    here = [
+    indexes = [
         number
         for number, item in enumerate(previous.interfaces)
         if item.name == request.ifname and (item.sandbox == request.netns if request.netns else item.sandbox)
     ]
-    return replace(previous, ips=tuple(item for item in previous.ips if item.interface in (None, *here)))
+    return replace(previous, ips=tuple(item for item in previous.ips if item.interface in (None, *indexes)))
 
 
 def with_result_macs(request: Request, plan: Plan) -> Plan:
     """A plan with the MAC addresses of the ADD's result, with which a CHECK compares the devices."""
     previous = request.config.prev_result
-    told = previous.interfaces if previous is not None else ()
-    macs = {Interface(POD if item.sandbox else HOST, item.name): item.mac.lower() for item in told if item.mac}
+    interfaces = previous.interfaces if previous is not None else ()
+    macs = {Interface(POD if item.sandbox else HOST, item.name): item.mac.lower() for item in interfaces if item.mac}
     if not request.config.gateway:
         macs.pop(Interface(HOST, request.config.bridge), None)  # it has the lowest MAC address of its ports
     return tuple(

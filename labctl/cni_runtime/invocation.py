@@ -1,8 +1,8 @@
 """The calls of a CNI runtime: which plugins it calls, in which order, with which environment and input. Pure.
 
 Follows sections 3 and 4 of SPEC.md 1.1.0 of containernetworking/cni, and libcni where the text is open.
-`network` reads an attachment's list; `calls` returns the calls of one command, in order. Each is complete except for
-`prevResult`, which an ADD gets from the plugin before: `Call.input` adds it.
+`calls` returns the calls of one command on a network list, in order. Each is complete except for `prevResult`, which an
+ADD gets from the plugin before: `PluginCall.stdin_text` adds it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PluginCall:
     config: Json = field(hash=False)
 
     def stdin_text(self, prev_result: Json | None = None) -> str:
-        """The text for the plugin's standard input; `previous` is the result to add as `prevResult`."""
+        """The text for the plugin's standard input; `prev_result` is the result to add as `prevResult`."""
         config = self.config if prev_result is None else {**self.config, "prevResult": prev_result}
         return json.dumps(config)
 
@@ -57,25 +57,26 @@ def container_of(attachment: Attachment, netns: str) -> Container:
 def calls(
     command: str,
     config_list: NetworkConfigList,
-    path: str,
-    data: str,
+    cni_path: str,
+    data_dir: str,
     container: Container | None = None,
-    valid: tuple[tuple[str, str], ...] = (),
+    valid_attachments: tuple[tuple[str, str], ...] = (),
 ) -> tuple[PluginCall, ...]:
     """The calls of a command, in the order of the list; for DEL in reverse order.
 
-    `path` is CNI_PATH, `data` the directory that plugins may write in. `valid` are the valid attachments for a GC, as
-    pairs of container id and device. Raises ValueError for an unknown command, a command that needs a pod without one,
-    and the reverse.
+    `cni_path` is CNI_PATH, `data_dir` the directory that plugins may write in. `valid_attachments`, for a GC, are pairs
+    of container id and device. Raises ValueError for an unknown command, for a command that needs a container if there
+    is none, and for a container with a command that needs none.
     """
     if command not in COMMANDS or (container is None) != (command in COMMANDS_WITHOUT_CONTAINER):
         raise ValueError(f"a call of {command} cannot be made of this")
     plugins = config_list.plugins[::-1] if command == "DEL" else config_list.plugins
-    environment = {"CNI_COMMAND": command, **_container(container), "CNI_PATH": path}
-    return tuple(
-        PluginCall(plugin["type"], command, environment, _config(command, config_list, plugin, data, container, valid))
-        for plugin in plugins
-    )
+    environment = {"CNI_COMMAND": command, **_container(container), "CNI_PATH": cni_path}
+    found = []
+    for plugin in plugins:
+        config = _config(command, config_list, plugin, data_dir, container, valid_attachments)
+        found.append(PluginCall(plugin["type"], command, environment, config))
+    return tuple(found)
 
 
 def version_call(plugin: str, version: str, path: str) -> PluginCall:
@@ -91,13 +92,13 @@ def takes_prev_result(command: str, version: str) -> bool:
 def _container(container: Container | None) -> dict[str, str]:
     if container is None:
         return {}
-    known = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default"
-    known += f";K8S_POD_NAME={container.id};K8S_POD_INFRA_CONTAINER_ID={container.id}"
+    args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default"
+    args += f";K8S_POD_NAME={container.id};K8S_POD_INFRA_CONTAINER_ID={container.id}"
     return {
         "CNI_CONTAINERID": container.id,
         "CNI_NETNS": container.netns,
         "CNI_IFNAME": container.ifname,
-        "CNI_ARGS": known,
+        "CNI_ARGS": args,
     }
 
 
@@ -105,23 +106,23 @@ def _config(
     command: str,
     config_list: NetworkConfigList,
     plugin: Json,
-    data: str,
+    data_dir: str,
     container: Container | None,
-    valid: tuple[tuple[str, str], ...],
+    valid_attachments: tuple[tuple[str, str], ...],
 ) -> Json:
-    """A plugin's configuration for its standard input: without the keys for the runtime, and with those the runtime
-    adds."""
+    """A plugin's configuration for its standard input: without the keys for the runtime, and with the keys that the
+    runtime adds."""
     config = {key: value for key, value in plugin.items() if key not in ("capabilities", "runtimeConfig", "prevResult")}
     config |= {"cniVersion": config_list.version, "name": config_list.name}
     if plugin["type"] in DATA_DIRS:
-        config["dataDir"] = f"{data}/{DATA_DIRS[plugin['type']]}"
+        config["dataDir"] = f"{data_dir}/{DATA_DIRS[plugin['type']]}"
     ipam = plugin.get("ipam")
     if isinstance(ipam, dict) and ipam.get("type") in DATA_DIRS:
-        config["ipam"] = {**ipam, "dataDir": f"{data}/{DATA_DIRS[ipam['type']]}"}
+        config["ipam"] = {**ipam, "dataDir": f"{data_dir}/{DATA_DIRS[ipam['type']]}"}
     declared = capabilities((plugin,))
     offered = {key: value for key, value in container.args.items() if key in declared} if container is not None else {}
     if offered:
         config["runtimeConfig"] = offered
     if command == "GC":
-        config[VALID_ATTACHMENTS] = [{"containerID": one, "ifname": ifname} for one, ifname in valid]
+        config[VALID_ATTACHMENTS] = [{"containerID": id, "ifname": ifname} for id, ifname in valid_attachments]
     return config

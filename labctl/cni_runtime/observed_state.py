@@ -1,9 +1,9 @@
 """Merge the objects that CNI plugins created with the plan: the wanted state after the pods are attached. Pure.
 
 A plan says that a pod is attached and by which plugins; what the plugins create is known only afterwards. It is
-recorded as plan objects, and from then on it is wanted like the plan's own objects: `whole` returns both, `known` adds
-the addresses of the plugins' results to the machines, `without` leaves out the objects of attachments that are created
-again.
+recorded as plan objects, and from then on it is wanted like the plan's own objects: `merge` returns both,
+`with_addresses` adds the addresses of the plugins' results to the machines, `without_attachments` leaves out the
+objects of attachments that are created again.
 """
 
 from __future__ import annotations
@@ -58,10 +58,12 @@ def _on(item: Resource, ends: set[tuple[str, str]]) -> bool:
 
 def plugin_objects(plan: Plan, found: Plan, settings: Plan) -> Plan:
     """The observed objects that a plan does not have, in the namespaces of its attachments, with changed sysctls."""
-    own = tuple(item for item in plan if not isinstance(item, Attachment))
+    planned = tuple(item for item in plan if not isinstance(item, Attachment))
     touched = {name for item in attachments_of(plan) for name in (item.node, item.pod)}
-    here = (item for item in surplus(own, found) if item.ns in touched and not isinstance(item, (Netns, Attachment)))
-    return merge(tuple(here), settings)
+    created = (
+        item for item in surplus(planned, found) if item.ns in touched and not isinstance(item, (Netns, Attachment))
+    )
+    return merge(tuple(created), settings)
 
 
 def changed_sysctls(ns: str, before: Mapping[str, str], after: Mapping[str, str]) -> Plan:

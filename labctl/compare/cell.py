@@ -29,11 +29,11 @@ class Cell:
     evidence: tuple[str, ...] = ()
 
 
-def absent(why: str) -> Cell:
+def absent(reason: str) -> Cell:
     """The cell of a question that this lab has no machine for."""
-    return Cell(f"({why})", "absent")
+    return Cell(f"({reason})", "absent")
 
 
-def inconclusive(why: str, evidence: tuple[str, ...] = ()) -> Cell:
+def inconclusive(reason: str, evidence: tuple[str, ...] = ()) -> Cell:
     """The cell of a question that was asked, but without enough evidence for an answer."""
-    return Cell(f"inconclusive: {why}", "inconclusive", evidence=evidence)
+    return Cell(f"inconclusive: {reason}", "inconclusive", evidence=evidence)

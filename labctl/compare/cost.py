@@ -15,9 +15,9 @@ ALWAYS_SHOWN = KINDS[:2] + KINDS[3:4]  # reported even if the number is 0
 
 def node_objects(measurements: Measurements) -> Cell:
     """The objects on the first pod's node, including its other namespaces that are not pods."""
-    here = node_namespaces(measurements.lab.machines, measurements.roles.node)
-    found = count(measurements.plan, here)
-    return Cell(_counts_text(found, ALWAYS_SHOWN), counts=found, evidence=(f"in {', '.join(sorted(here))}",))
+    namespaces = node_namespaces(measurements.lab.machines, measurements.roles.node)
+    counts = count(measurements.plan, namespaces)
+    return Cell(_counts_text(counts, ALWAYS_SHOWN), counts=counts, evidence=(f"in {', '.join(sorted(namespaces))}",))
 
 
 def pod_objects(measurements: Measurements) -> Cell:
@@ -25,9 +25,9 @@ def pod_objects(measurements: Measurements) -> Cell:
     more = measurements.extra_pod
     if isinstance(more, str):
         return absent(more)
-    found = _increase(measurements.plan, more.plan, _node_namespaces(measurements, more))
+    counts = _increase(measurements.plan, more.plan, _node_namespaces(measurements, more))
     return Cell(
-        _counts_text(found), counts=found, evidence=(f"the same lab was built with {more.pod} added on {more.node}",)
+        _counts_text(counts), counts=counts, evidence=(f"the same lab was built with {more.pod} added on {more.node}",)
     )
 
 
@@ -36,12 +36,14 @@ def pod_objects_elsewhere(measurements: Measurements) -> Cell:
     more = measurements.extra_pod
     if isinstance(more, str):
         return absent(more)
-    own = {*_node_namespaces(measurements, more), more.pod}
-    spaces = dict.fromkeys(item.ns for item in (*measurements.plan, *more.plan) if item.ns not in own)
-    grown = {name: found for name in spaces if any((found := _increase(measurements.plan, more.plan, {name})).values())}
-    words = [f"{_namespace_text(measurements, name)}: {_counts_text(found)}" for name, found in grown.items()]
-    total = {kind: sum(found[kind] for found in grown.values()) for kind in KINDS}
-    return Cell("; ".join(dict.fromkeys(words)) or "nothing", counts=total, evidence=tuple(sorted(grown)))
+    excluded = {*_node_namespaces(measurements, more), more.pod}
+    namespaces = dict.fromkeys(item.ns for item in (*measurements.plan, *more.plan) if item.ns not in excluded)
+    increases = {
+        name: counts for name in namespaces if any((counts := _increase(measurements.plan, more.plan, {name})).values())
+    }
+    texts = [f"{_namespace_text(measurements, name)}: {_counts_text(counts)}" for name, counts in increases.items()]
+    total = {kind: sum(counts[kind] for counts in increases.values()) for kind in KINDS}
+    return Cell("; ".join(dict.fromkeys(texts)) or "nothing", counts=total, evidence=tuple(sorted(increases)))
 
 
 def _node_namespaces(measurements: Measurements, more: ExtraPod) -> frozenset[str]:
@@ -51,39 +53,39 @@ def _node_namespaces(measurements: Measurements, more: ExtraPod) -> frozenset[st
 
 def round_trip(measurements: Measurements) -> Cell:
     """The round trip between pods of two nodes, in microseconds; `table` sets the ratio when all are known."""
-    return _timing_cell(measurements, lambda speed: None if speed is None else speed * 1e6, "round_trip_s")
+    return _timing_cell(measurements, lambda seconds: None if seconds is None else seconds * 1e6, "round_trip_s")
 
 
 def stream(measurements: Measurements) -> Cell:
     """The rate of a TCP stream between pods of two nodes, in Gbit/s; `table` sets the ratio when all are known."""
-    return _timing_cell(measurements, lambda speed: None if speed is None else speed / 1e9, "bits_per_s")
+    return _timing_cell(measurements, lambda bits_per_s: None if bits_per_s is None else bits_per_s / 1e9, "bits_per_s")
 
 
 def _timing_cell(measurements: Measurements, scale: Callable[[float | None], float | None], name: str) -> Cell:
-    speed = measurements.timings
-    if isinstance(speed, str):
-        return absent(speed)
-    number = scale(getattr(speed, name))
-    return absent(speed.error or "not measured") if number is None else Cell("", number=number)
+    timings = measurements.timings
+    if isinstance(timings, str):
+        return absent(timings)
+    number = scale(getattr(timings, name))
+    return absent(timings.error or "not measured") if number is None else Cell("", number=number)
 
 
 def count(plan: Plan, namespaces: Iterable[str]) -> dict[str, int]:
     """The number of objects of each kind in these namespaces, without loopbacks, learned entries, the kernel's table
-    of local addresses and link-local addresses."""
-    here = frozenset(namespaces)
-    found = dict.fromkeys(KINDS, 0)
+    of local addresses and link-local addresses. A chain counts with the number of its rules."""
+    selected = frozenset(namespaces)
+    counts = dict.fromkeys(KINDS, 0)
     for item in plan:
-        if item.ns in here and (kind := _kind(item)):
-            found[kind] += len(item.rules) if isinstance(item, Chain) else 1
-    return found
+        if item.ns in selected and (kind := _kind(item)):
+            counts[kind] += len(item.rules) if isinstance(item, Chain) else 1
+    return counts
 
 
 def _kind(item: object) -> str:
     if isinstance(item, Link):
         return "" if item.kind == "loopback" else "link"
     if isinstance(item, Address):
-        ip, whole = item.addr.ip, item.addr.network.prefixlen == item.addr.max_prefixlen
-        return "" if whole or not item.connected or ip.is_loopback or ip.is_link_local else "route"
+        ip, is_host_address = item.addr.ip, item.addr.network.prefixlen == item.addr.max_prefixlen
+        return "" if is_host_address or not item.connected or ip.is_loopback or ip.is_link_local else "route"
     if isinstance(item, Rule) and item.pref in DEFAULT_RULE_PREFS and not _selects(item):
         return ""  # one of the kernel's default rules
     if isinstance(item, Neighbour):
@@ -94,12 +96,12 @@ def _kind(item: object) -> str:
 
 def _selects(rule: Rule) -> bool:
     """Whether a routing rule selects only some packets."""
-    return any(one is not None for one in (rule.src, rule.dst, rule.iif, rule.oif, rule.mark))
+    return any(criterion is not None for criterion in (rule.src, rule.dst, rule.iif, rule.oif, rule.mark))
 
 
 def _increase(before: Plan, after: Plan, namespaces: Iterable[str]) -> dict[str, int]:
-    here = frozenset(namespaces)
-    old, new = count(before, here), count(after, here)
+    selected = frozenset(namespaces)
+    old, new = count(before, selected), count(after, selected)
     return {kind: new[kind] - old[kind] for kind in KINDS}
 
 
@@ -111,9 +113,9 @@ def _namespace_text(measurements: Measurements, name: str) -> str:
     return "each other node" if machine.role in ("node", "host") else f"the {machine.role}"
 
 
-def _counts_text(found: dict[str, int], always: tuple[str, ...] = ()) -> str:
-    told = [_count_text(number, kind) for kind, number in found.items() if number or kind in always]
-    return ", ".join(told) or "nothing"
+def _counts_text(counts: dict[str, int], always: tuple[str, ...] = ()) -> str:
+    texts = [_count_text(number, kind) for kind, number in counts.items() if number or kind in always]
+    return ", ".join(texts) or "nothing"
 
 
 def _count_text(number: int, kind: str) -> str:

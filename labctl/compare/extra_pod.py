@@ -7,8 +7,7 @@ from dataclasses import replace
 from labctl import models
 from labctl.core.scenario_types import Lab, ScenarioNode
 from labctl.errors import UsageError
-from labctl.scenario.definition import Definition
-from labctl.scenario.parser import parse_and_compile
+from labctl.scenario.definition import Definition, parse_and_compile
 
 EXTRA_POD = "one-more"  # the name of the additional pod
 

@@ -1,4 +1,4 @@
-"""Measure everything that a comparison needs on one running lab. Leaves nothing in it."""
+"""Measure everything that a comparison needs on one running lab. Nothing stays in the lab."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from labctl.checks.attempt import CheckAttempt
 from labctl.checks.context import CheckContext, refresh_carriers
-from labctl.checks.runner import namespaces_to_tap
+from labctl.checks.runner import namespaces_to_tap_for
 from labctl.compare.measurements import Measurements, PathMtu, ProbeResult, Timings
 from labctl.compare.probes import (
     REPLY_TIMEOUT_S,
@@ -43,42 +43,42 @@ def measure(title: str, lab: Lab, roles: Roles, report_step: MessageCallback) ->
     from labctl.lab.lifecycle import observe
 
     lab = cni_attach.with_plugin_results(lab)
-    wanted = probe_checks(roles)
+    checks = probe_checks(roles)
     with KernelLab(lab.name) as kernel:
         mtu = _pod_mtu(kernel.observe((), [roles.pod], chains=False), Topology(lab).address_of(roles.pod, 4))
     with NetnsThread() as thread:
         report_step("sending probes")
-        asked, ceiling = _run_probes(lab, roles, wanted, mtu, thread)
+        probe_results, path_mtu = _run_probes(lab, roles, checks, mtu, thread)
         report_step("measuring times")
-        fast = _timings(lab, roles, asked, thread)
+        timings = _timings(lab, roles, probe_results, thread)
         report_step("reading the kernel's state")
         settings = {
             node: thread.run(paths.netns_path(lab.name, node), node_view.read_sysctls)
             for node in paths.labs().get(lab.name, ())
         }
     plan = observe(lab.name)
-    return Measurements(title, lab, roles, plan, settings, _netns_inodes(lab), asked, ceiling, "", fast)
+    return Measurements(title, lab, roles, plan, settings, _netns_inodes(lab), probe_results, path_mtu, "", timings)
 
 
 def _run_probes(
-    lab: Lab, roles: Roles, wanted: Mapping[str, Check | str], mtu: int | None, thread: NetnsThread
+    lab: Lab, roles: Roles, checks_by_key: Mapping[str, Check | str], mtu: int | None, thread: NetnsThread
 ) -> tuple[dict[str, ProbeResult | str], PathMtu | str]:
     """Ask every question that packets answer, with a tap in each namespace that matters."""
     topology = Topology(lab)
-    checks = [check for check in wanted.values() if isinstance(check, Check)]
+    checks = [check for check in checks_by_key.values() if isinstance(check, Check)]
     probe_results: dict[str, ProbeResult | str] = {}
-    with Taps(lab.name, namespaces_to_tap(topology, checks), thread) as taps:
+    with Taps(lab.name, namespaces_to_tap_for(topology, checks), thread) as taps:
         context = CheckContext(topology, thread, taps, None)
         refresh_carriers(context)
-        for key, check in wanted.items():
+        for key, check in checks_by_key.items():
             probe_results[key] = check if isinstance(check, str) else _probe_or_prove_silence(context, check)
         return probe_results, _path_mtu(context, roles, probe_results["far"], mtu)
 
 
 def _probe_or_prove_silence(context: CheckContext, check: Check) -> ProbeResult:
     """Try to get a reply; if none comes, prove that there is none."""
-    found = _probe(context, check)
-    return found if found.outcome in ("came", "elsewhere") else _probe(context, expect_no_answer(check))
+    result = _probe(context, check)
+    return result if result.outcome in ("came", "elsewhere") else _probe(context, expect_no_answer(check))
 
 
 def _probe(context: CheckContext, check: Check) -> ProbeResult:
@@ -88,36 +88,40 @@ def _probe(context: CheckContext, check: Check) -> ProbeResult:
     return probe_result(*CheckAttempt(context, check, addresses[0]).run())
 
 
-def _path_mtu(context: CheckContext, roles: Roles, far: ProbeResult | str, high: int | None) -> PathMtu | str:
+def _path_mtu(context: CheckContext, roles: Roles, far: ProbeResult | str, pod_mtu: int | None) -> PathMtu | str:
     """The largest packet that passes unfragmented: the pod's MTU if that passes, else found by binary search."""
     if isinstance(far, str) or roles.other_node_pod is None:
         return absence_text("far", roles)
     if far.outcome != "came":
         return "pods of two nodes do not reach each other"
-    if high is None:
+    if pod_mtu is None:
         return PathMtu(None, ("the pod's MTU is not known",), False)
     results: dict[int, ProbeResult] = {}
 
     def passes(size: int) -> bool:
-        for within in (REPLY_TIMEOUT_S, SILENCE_TIMEOUT_S):
+        for timeout_s in (REPLY_TIMEOUT_S, SILENCE_TIMEOUT_S):
             if size not in results or results[size].outcome == "inconclusive":
-                results[size] = _probe(context, size_check(roles.pod, str(roles.other_node_pod), size, within))
+                results[size] = _probe(context, size_check(roles.pod, str(roles.other_node_pod), size, timeout_s))
         return results[size].outcome == "came"
 
-    good, bad = (high, high + 1) if passes(high) else _bisect(passes, MIN_IPV4_MTU_BYTES, high)
-    if not passes(good):
-        return PathMtu(None, (f"not even {good} bytes pass", *results[good].reasons), False)
-    passes(bad)
-    sure = results[bad].outcome == "silent"
-    return PathMtu(good, (f"{good} bytes: {results[good].reasons[0]}", f"{bad} bytes: {results[bad].reasons[0]}"), sure)
+    passing, failing = (pod_mtu, pod_mtu + 1) if passes(pod_mtu) else _bisect(passes, MIN_IPV4_MTU_BYTES, pod_mtu)
+    if not passes(passing):
+        return PathMtu(None, (f"not even {passing} bytes pass", *results[passing].reasons), False)
+    passes(failing)
+    proven = results[failing].outcome == "silent"
+    return PathMtu(
+        passing,
+        (f"{passing} bytes: {results[passing].reasons[0]}", f"{failing} bytes: {results[failing].reasons[0]}"),
+        proven,
+    )
 
 
-def _bisect(passes: Callable[[int], bool], good: int, bad: int) -> tuple[int, int]:
+def _bisect(passes: Callable[[int], bool], passing: int, failing: int) -> tuple[int, int]:
     """The largest size that passes and the smallest that does not, given one size of each."""
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        good, bad = (middle, bad) if passes(middle) else (good, middle)
-    return good, bad
+    while failing - passing > 1:
+        middle = (passing + failing) // 2
+        passing, failing = (middle, failing) if passes(middle) else (passing, middle)
+    return passing, failing
 
 
 def _pod_mtu(plan: Plan, address: IP | None) -> int | None:
@@ -126,26 +130,28 @@ def _pod_mtu(plan: Plan, address: IP | None) -> int | None:
     return next((item.mtu for item in plan if isinstance(item, Link) and item.at == at), None)
 
 
-def _timings(lab: Lab, roles: Roles, neighbour: Mapping[str, ProbeResult | str], thread: NetnsThread) -> Timings | str:
+def _timings(
+    lab: Lab, roles: Roles, probe_results: Mapping[str, ProbeResult | str], thread: NetnsThread
+) -> Timings | str:
     """Round trip and TCP rate between pods of two nodes, with no tap open."""
-    far = neighbour["far"]
+    far = probe_results["far"]
     if isinstance(far, str) or roles.other_node_pod is None:
         return absence_text("far", roles)
     if far.outcome != "came":
         return "pods of two nodes do not reach each other"
     address = Topology(lab).addresses(roles.other_node_pod)[0]
     source, target = (paths.netns_path(lab.name, name) for name in (roles.pod, roles.other_node_pod))
-    trips: list[float] = []
+    round_trips: list[float] = []
     rates: list[float] = []
-    said = ""
+    error_text = ""
     for _ in range(MEASUREMENT_ROUNDS):
         try:
-            trips.append(throughput.round_trip_time_s(thread, source, address))
+            round_trips.append(throughput.round_trip_time_s(thread, source, address))
             rates.append(throughput.tcp_rate(thread, source, target, address))
         except OSError as error:
-            said = f"not measured: {error}"
+            error_text = f"not measured: {error}"
             break
-    return Timings(min(trips, default=None), max(rates, default=None), said)
+    return Timings(min(round_trips, default=None), max(rates, default=None), error_text)
 
 
 def _netns_inodes(lab: Lab) -> dict[str, int]:
@@ -154,8 +160,8 @@ def _netns_inodes(lab: Lab) -> dict[str, int]:
 
 
 def _inodes(lab: str, namespaces: Iterable[tuple[str, str]]) -> Iterable[tuple[str, int]]:
-    for name, home in namespaces:
+    for name, owner in namespaces:
         try:
-            yield name, os.stat(paths.netns_path(lab, home)).st_ino
+            yield name, os.stat(paths.netns_path(lab, owner)).st_ino
         except OSError:
             continue

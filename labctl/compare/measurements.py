@@ -33,13 +33,17 @@ class ProbeResult:
     def arrival(self) -> Sighting | None:
         """The sighting of the request as it entered its target. A frame for another machine, which a switch flooded
         there, counts only if there is no other."""
-        here = [seen for seen in self.requests if seen.at.ns == self.check.target and seen.direction == "in"]
-        return next((seen for seen in here if not seen.otherhost), here[-1] if here else None)
+        arrivals = [
+            sighting for sighting in self.requests if sighting.at.ns == self.check.target and sighting.direction == "in"
+        ]
+        return next((sighting for sighting in arrivals if not sighting.otherhost), arrivals[-1] if arrivals else None)
 
     def departure(self, namespaces: Collection[str]) -> Sighting | None:
         """The last sighting of the request as it left one of these namespaces."""
-        out = [seen for seen in self.requests if seen.at.ns in namespaces and seen.direction == "out"]
-        return out[-1] if out else None
+        departures = [
+            sighting for sighting in self.requests if sighting.at.ns in namespaces and sighting.direction == "out"
+        ]
+        return departures[-1] if departures else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class ExtraPod:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Between two pods: a round trip in seconds, a TCP stream in bits per second. If None, `said` is the reason."""
+    """Between two pods: a round trip in seconds, a TCP stream in bits per second. If None, `error` is the reason."""
 
     round_trip_s: float | None
     bits_per_s: float | None
@@ -79,9 +83,8 @@ class Measurements:
     roles: Roles
     plan: Plan
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    netns_inodes: Mapping[str, int] = field(
-        default_factory=dict
-    )  # the inode number of each machine's network namespace
+    # the inode number of each machine's network namespace
+    netns_inodes: Mapping[str, int] = field(default_factory=dict)
     probe_results: Mapping[str, ProbeResult | str] = field(default_factory=dict)
     path_mtu: PathMtu | str = ""
     extra_pod: ExtraPod | str = ""
@@ -113,8 +116,8 @@ class Measurements:
 
     def address(self, name: str) -> Address | None:
         """A machine's first address, with its device and prefix length."""
-        own = self.address_of(name)
-        return next((item for item in self.addresses if item.at.ns == name and item.addr.ip == own), None)
+        ip = self.address_of(name)
+        return next((item for item in self.addresses if item.at.ns == name and item.addr.ip == ip), None)
 
     def veth_pair(self, pod: str) -> tuple[Link | None, Link | None]:
         """The pod's device, and the other end of its cable."""

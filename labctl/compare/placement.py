@@ -1,4 +1,4 @@
-"""Where a pod sits: its namespace, its bridge, its address, its gateway. From the kernel's state. Pure."""
+"""The place of a pod: its namespace, its bridge, its address, its gateway. From the kernel's state. Pure."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from labctl.core.topology import LEAF_ROLES
 
 def namespaces(measurements: Measurements) -> Cell:
     """Whether every pod or container has its own network namespace."""
-    inner = [one.name for one in measurements.machines.values() if one.role in LEAF_ROLES]
-    unknown = [name for name in inner if name not in measurements.netns_inodes]
+    pods = [one.name for one in measurements.machines.values() if one.role in LEAF_ROLES]
+    unknown = [name for name in pods if name not in measurements.netns_inodes]
     if unknown:
         return inconclusive(f"no namespace of {', '.join(unknown)} was found")
-    homes: dict[int, list[str]] = {}
-    for name, number in measurements.netns_inodes.items():
-        homes.setdefault(number, []).append(name)
+    names_by_inode: dict[int, list[str]] = {}
+    for name, inode in measurements.netns_inodes.items():
+        names_by_inode.setdefault(inode, []).append(name)
     shared = [
         _sharing_text(measurements, names)
-        for names in homes.values()
-        if len(names) > 1 and not set(names).isdisjoint(inner)
+        for names in names_by_inode.values()
+        if len(names) > 1 and not set(names).isdisjoint(pods)
     ]
-    counts = {"pods": len(inner), "namespaces": len({measurements.netns_inodes[name] for name in inner})}
+    counts = {"pods": len(pods), "namespaces": len({measurements.netns_inodes[name] for name in pods})}
     return Cell(f"no: {'; '.join(shared)}" if shared else "yes", counts=counts)
 
 
 def _sharing_text(measurements: Measurements, names: list[str]) -> str:
     """The machines that share a namespace: pods with each other, or with their node."""
-    inner = [name for name in names if measurements.machines[name].role in LEAF_ROLES]
-    owner = next((name for name in names if name not in inner), None)
-    return f"{' and '.join(inner)} in {owner}'s" if owner is not None else f"{' and '.join(inner)} share one"
+    pods = [name for name in names if measurements.machines[name].role in LEAF_ROLES]
+    owner = next((name for name in names if name not in pods), None)
+    return f"{' and '.join(pods)} in {owner}'s" if owner is not None else f"{' and '.join(pods)} share one"
 
 
 def bridge(measurements: Measurements) -> Cell:
     """The bridges that the pods' cables end in: the master of the other end of each, the first address's first."""
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     evidence = []
     for pod in measurements.roles.pods:
         pod_link, _ = measurements.veth_pair(pod)
@@ -46,11 +46,11 @@ def bridge(measurements: Measurements) -> Cell:
         others = (link for link in measurements.links.values() if link.at.ns == pod and link != pod_link)
         for link in (pod_link, *(link for link in others if link.kind != "loopback")):
             end = measurements.links.get(link.peer) if link.peer is not None else None
-            word = f"none ({link.kind})" if end is None else _bridge_of(measurements, end)
-            found[word] = None
-            where = f"ends at {end.at}, with master {end.master or 'none'}" if end else f"is of kind {link.kind}"
-            evidence.append(f"{link.at} {where}")
-    return Cell(", ".join(found), evidence=tuple(evidence))
+            name = f"none ({link.kind})" if end is None else _bridge_of(measurements, end)
+            names[name] = None
+            end_text = f"ends at {end.at}, with master {end.master or 'none'}" if end else f"is of kind {link.kind}"
+            evidence.append(f"{link.at} {end_text}")
+    return Cell(", ".join(names), evidence=tuple(evidence))
 
 
 def _bridge_of(measurements: Measurements, end: Link) -> str:
@@ -62,40 +62,40 @@ def _bridge_of(measurements: Measurements, end: Link) -> str:
     machine = measurements.machines.get(end.at.ns)
     if machine is not None and machine.role in ("node", "host"):
         return name
-    beside = machine is not None and machine.on is not None
-    return f"{name} (in a namespace beside the node)" if beside else f"{name} (in {end.at.ns})"
+    on_node = machine is not None and machine.on is not None
+    return f"{name} (in a namespace beside the node)" if on_node else f"{name} (in {end.at.ns})"
 
 
 def subnet(measurements: Measurements) -> Cell:
     """The pod's address compared with its node's subnet and with the pods of another node."""
     roles = measurements.roles
-    own, node = measurements.address(roles.pod), measurements.address(roles.node)
-    if own is None or node is None:
+    pod_address, node_address = measurements.address(roles.pod), measurements.address(roles.node)
+    if pod_address is None or node_address is None:
         return inconclusive("an address was not found")
-    ip = own.addr.ip
-    if node.addr.network.prefixlen < 32 and ip in node.addr.network:
-        return Cell(f"the node's own subnet, {node.addr.network}", address=ip)
+    ip = pod_address.addr.ip
+    if node_address.addr.network.prefixlen < 32 and ip in node_address.addr.network:
+        return Cell(f"the node's own subnet, {node_address.addr.network}", address=ip)
     pod_prefix = _pod_prefix(measurements, roles.pod)
     if roles.other_node_pod is None:
         return Cell(f"a range apart from the node's, {pod_prefix}", address=ip)
-    there = _pod_prefix(measurements, roles.other_node_pod)
+    other_prefix = _pod_prefix(measurements, roles.other_node_pod)
     if ip == measurements.address_of(roles.other_node_pod):
         return Cell(f"the same range on every node, {pod_prefix}", address=ip)
-    if pod_prefix == there:
+    if pod_prefix == other_prefix:
         return Cell(f"one range over all nodes, {pod_prefix}", address=ip)
-    return Cell(f"a range per node, {pod_prefix} and {there}", address=ip)
+    return Cell(f"a range per node, {pod_prefix} and {other_prefix}", address=ip)
 
 
 def _pod_prefix(measurements: Measurements, pod: str) -> Net:
     """The most specific range, wider than the pod's address, that a route outside the pod has for it."""
     ip = measurements.address_of(pod)
-    known = [
-        net
-        for space, net in _routed_prefixes(measurements)
-        if space != pod and ip in net and 0 < net.prefixlen < net.max_prefixlen
+    prefixes = [
+        prefix
+        for ns, prefix in _routed_prefixes(measurements)
+        if ns != pod and ip in prefix and 0 < prefix.prefixlen < prefix.max_prefixlen
     ]
-    if known:
-        return max(known, key=lambda net: net.prefixlen)
+    if prefixes:
+        return max(prefixes, key=lambda prefix: prefix.prefixlen)
     address = measurements.address(pod)
     assert address is not None
     return address.addr.network
@@ -120,20 +120,22 @@ def gateway(measurements: Measurements) -> Cell:
     entry = next((n for n in _neighbours(measurements, pod) if n.ip == ip and not n.proxy), None)
     if entry is None or entry.mac is None:
         return inconclusive(f"{ip} is not among the neighbours of {pod}")
-    found = _device_with_mac(measurements, entry.mac, ip)
-    device_text = "an unknown device" if found is None else _device_word(measurements, found)
+    answering_link = _device_with_mac(measurements, entry.mac, ip)
+    device_text = "an unknown device" if answering_link is None else _device_text(measurements, answering_link)
     evidence = (
         f"{pod}: {ip} lladdr {entry.mac} {entry.state}",
-        *(() if found is None else (f"{entry.mac} is {found.at}",)),
+        *(() if answering_link is None else (f"{entry.mac} is {answering_link.at}",)),
     )
     if entry.state == "permanent":
-        own = [port.dev for port in measurements.interfaces_of(ip) if port.ns == measurements.roles.node]
-        whose = f", address of {own[0]}" if own else ""
-        return Cell(f"{ip}{whose}, permanent neighbour entry: {device_text}", address=ip, evidence=evidence)
-    if found is not None and found.at in measurements.interfaces_of(ip):
+        device_names = [
+            interface.dev for interface in measurements.interfaces_of(ip) if interface.ns == measurements.roles.node
+        ]
+        owner_text = f", address of {device_names[0]}" if device_names else ""
+        return Cell(f"{ip}{owner_text}, permanent neighbour entry: {device_text}", address=ip, evidence=evidence)
+    if answering_link is not None and answering_link.at in measurements.interfaces_of(ip):
         return Cell(f"{ip}, address of {device_text}", address=ip, evidence=evidence)
-    settings = measurements.settings.get(found.at.ns, {}) if found is not None else {}
-    name = f"net.ipv4.conf.{found.at.dev.replace('.', '/')}.proxy_arp" if found is not None else ""
+    settings = measurements.settings.get(answering_link.at.ns, {}) if answering_link is not None else {}
+    name = f"net.ipv4.conf.{answering_link.at.dev.replace('.', '/')}.proxy_arp" if answering_link is not None else ""
     if settings.get(name) == "1":
         return Cell(f"{ip}, proxy ARP of {device_text}", address=ip, evidence=(*evidence, f"{name} = 1"))
     return Cell(f"{ip}, answered with the MAC address of {device_text}", address=ip, evidence=evidence)
@@ -157,14 +159,14 @@ def _device_with_mac(measurements: Measurements, mac: str, ip: IP) -> Link | Non
     links = [link for link in measurements.links.values() if link.mac == mac and link.at.ns != measurements.roles.pod]
     holders, end = measurements.interfaces_of(ip), measurements.veth_pair(measurements.roles.pod)[1]
 
-    def far(link: Link) -> tuple[bool, bool]:
+    def distance(link: Link) -> tuple[bool, bool]:
         return end is None or link.at != end.at, link.at not in holders
 
-    return min(links, key=far, default=None)
+    return min(links, key=distance, default=None)
 
 
-def _device_word(measurements: Measurements, link: Link) -> str:
-    """A description of a device that means the same in every lab."""
+def _device_text(measurements: Measurements, link: Link) -> str:
+    """The text for a device; it means the same in every lab."""
     end = measurements.veth_pair(measurements.roles.pod)[1]
     if end is not None and link.at == end.at:
         return "the cable's other end"

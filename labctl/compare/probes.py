@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from labctl.checks.evidence import Evidence
+from labctl.checks.evidence import CheckEvidence
 from labctl.checks.verdict import Evaluation, evaluate
 from labctl.compare.measurements import ProbeOutcome, ProbeResult
 from labctl.compare.roles import Roles, absence_text
@@ -19,7 +19,7 @@ ICMP_HEADER_BYTES = 8  # bytes of an echo's header
 
 def probe_checks(roles: Roles) -> Mapping[str, Check | str]:
     """The checks by the question's key; a text (the reason) if the source or the target does not exist."""
-    asked: dict[str, tuple[str | None, str | None, str]] = {
+    endpoints: dict[str, tuple[str | None, str | None, str]] = {
         "mate": (roles.pod, roles.same_node_pod, "mate"),
         "far": (roles.pod, roles.other_node_pod, "far"),
         "mate_far": (roles.same_node_pod, roles.other_node_pod, "far" if roles.other_node_pod is None else "mate"),
@@ -32,10 +32,10 @@ def probe_checks(roles: Roles) -> Mapping[str, Check | str]:
         "from_vm": (roles.vm, roles.pod, "vm"),
         "from_internet": (roles.internet, roles.pod, "internet"),
     }
-    found: dict[str, Check | str] = {}
-    for key, (source, target, part) in asked.items():
-        found[key] = absence_text(part, roles) if source is None or target is None else _ping(source, target)
-    return found
+    checks: dict[str, Check | str] = {}
+    for key, (source, target, role) in endpoints.items():
+        checks[key] = absence_text(role, roles) if source is None or target is None else _ping(source, target)
+    return checks
 
 
 def _ping(source: str, target: str) -> Check:
@@ -55,18 +55,18 @@ def size_check(source: str, target: str, size: int, timeout_s: float = REPLY_TIM
     )
 
 
-def probe_result(evidence: Evidence, evaluation: Evaluation) -> ProbeResult:
-    """The result that one probe's evidence gives, whichever answer its check expected.
+def probe_result(evidence: CheckEvidence, evaluation: Evaluation) -> ProbeResult:
+    """The result of one probe from its evidence, whichever answer its check expected.
 
     A reply counts by the same rules as in a check. A missing reply counts only if it was expected and proven.
     """
     check = evidence.check
     if evidence.answer == "reply":
-        hoped = replace(evidence, check=replace(check, expect="reply"))
-        verdict, said = evaluate(hoped)
+        expecting_reply = replace(evidence, check=replace(check, expect="reply"))
+        verdict, reasons = evaluate(expecting_reply)
         outcomes: dict[str, ProbeOutcome] = {"pass": "came", "fail": "elsewhere"}
         outcome: ProbeOutcome = outcomes.get(verdict, "inconclusive")
     else:
-        verdict, said = evaluation
+        verdict, reasons = evaluation
         outcome = "silent" if verdict == "pass" and check.expects_no_answer else "inconclusive"
-    return ProbeResult(check, outcome, said, evidence.trail.requests, evidence.answer == "blocked")
+    return ProbeResult(check, outcome, reasons, evidence.trail.requests, evidence.answer == "blocked")

@@ -1,7 +1,7 @@
 """A comparison from beginning to end: each lab is built under a new name, measured, and removed.
 
 The labs are built one after the other: so the packets of one lab do not disturb the times of another, and the machine
-needs room for one lab only. The removal is registered before a lab is built, so that nothing stays in any case.
+has to hold one lab only. The removal is registered before a lab is built, so that nothing stays in any case.
 """
 
 from __future__ import annotations
@@ -47,38 +47,38 @@ def compare(entries: Sequence[ComparedScenario], report_step: MessageCallback, *
 
     `approximate` builds a model's substitutes where the kernel lacks a feature.
     """
-    begun = time.monotonic()
+    started = time.monotonic()
     columns: list[Column] = []
     for number, entry in enumerate(entries, 1):
 
-        def say(text: str, number: int = number, title: str = entry.title) -> None:
+        def report_lab_step(text: str, number: int = number, title: str = entry.title) -> None:
             report_step(f"{number} of {len(entries)}, {title}: {text}")
 
-        columns.append(_column(entry, say, approximate))
-    return table(columns, time.monotonic() - begun)
+        columns.append(_column(entry, report_lab_step, approximate))
+    return table(columns, time.monotonic() - started)
 
 
 def _column(entry: ComparedScenario, report_step: MessageCallback, approximate: bool) -> Column:
     planned = lifecycle.compile_definition(entry.definition)
     if not entry.has_pods:
         return Skipped(entry.title, planned.model, NO_PODS_REASON, 2)
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         with temporary_lab(entry.definition, report_step, approximate) as lab:
             roles = find_roles(lab)
             if roles is None:
                 return Skipped(entry.title, lab.model, NO_PODS_REASON, 2)
-            facts = measure(entry.title, lab, roles, report_step)
-        facts = replace(facts, extra_pod=_measure_extra_pod(entry.definition, facts, report_step))
-        return replace(facts, seconds=time.monotonic() - begun)
+            measurements = measure(entry.title, lab, roles, report_step)
+        measurements = replace(measurements, extra_pod=_measure_extra_pod(entry.definition, measurements, report_step))
+        return replace(measurements, seconds=time.monotonic() - started)
     except (MissingError, KernelError) as error:
         return Skipped(entry.title, planned.model, _skip_reason(error), error.code)
 
 
 def _skip_reason(error: LabError) -> str:
     """An error's sentence without the lab's generated name."""
-    _, colon, rest = error.message.partition(" cannot be built: ")
-    return rest if colon else error.message
+    _, colon, reason = error.message.partition(" cannot be built: ")
+    return reason if colon else error.message
 
 
 @contextmanager
@@ -114,9 +114,9 @@ def _measure_extra_pod(
     reasons: dict[str, list[str]] = {}
     for node in filter(None, (measurements.roles.node, measurements.roles.other_node)):
         try:
-            more = with_extra_pod(definition, measurements.lab, node)
+            lab_with_pod = with_extra_pod(definition, measurements.lab, node)
             report_step(f"building it with one more pod on {node}")
-            with temporary_lab(replace(definition, lab=more), report_step) as lab:
+            with temporary_lab(replace(definition, lab=lab_with_pod), report_step) as lab:
                 return ExtraPod(EXTRA_POD, node, lifecycle.observe(lab.name), lab.machines)
         except LabError as error:
             reasons.setdefault(error.message, []).append(node)

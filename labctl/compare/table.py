@@ -13,8 +13,8 @@ from labctl.compare.measurements import Column, Measurements, Skipped
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One question: its key for programs, its title, and its part of the table. `timed` answers differ from run to
-    run."""
+    """One question: its key for programs, its title, and its group in the table. The answers of a `timed` row differ
+    from run to run."""
 
     key: str
     title: str
@@ -23,13 +23,8 @@ class Row:
     timed: bool = False
 
 
-PLACEMENT, VISIBILITY, REACHABILITY, PATHS = (
-    "where a pod sits",
-    "how others see a pod",
-    "who reaches a pod",
-    "from pod to pod",
-)
-COST, TIMING = "what it takes", "how fast it is"
+PLACEMENT, VISIBILITY, REACHABILITY = "where a pod sits", "how others see a pod", "who reaches a pod"
+PATHS, COST, TIMING = "from pod to pod", "what it takes", "how fast it is"
 ROWS = (
     Row("namespace", "a namespace per pod", PLACEMENT, placement.namespaces),
     Row("bridge", "the pods' bridge", PLACEMENT, placement.bridge),
@@ -102,8 +97,8 @@ def _relate(key: str, cells: list[list[Cell]], number: int) -> None:
         if cell.number is None:
             continue
         ratio = cell.number / first
-        base = cell.number == first
-        text = f"1 (about {_rough(cell.number)} {UNITS[key]})" if base else f"about {_ratio(ratio)}"
+        is_base = cell.number == first
+        text = f"1 (about {_rough(cell.number)} {UNITS[key]})" if is_base else f"about {_ratio(ratio)}"
         column[number] = replace(cell, text=text, ratio=round(ratio, 2), number=round(cell.number, 2))
 
 

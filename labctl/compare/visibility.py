@@ -1,4 +1,4 @@
-"""What packets showed: the addresses that are seen, what can be reached, the path between nodes. Pure."""
+"""The answers that packets give: which addresses are seen, what can be reached, the path between nodes. Pure."""
 
 from __future__ import annotations
 
@@ -43,16 +43,20 @@ def source_at_node_exit(measurements: Measurements) -> Cell:
     result = measurements.probe_results["internet"]
     if isinstance(result, str):
         return absent(result)
-    out = result.departure(node_namespaces(measurements.lab.machines, measurements.roles.node))
-    if result.outcome != "came" or out is None:
+    departure = result.departure(node_namespaces(measurements.lab.machines, measurements.roles.node))
+    if result.outcome != "came" or departure is None:
         return _unanswered_cell(result)
-    return Cell(owner(measurements, out.src, measurements.roles.node), address=out.src, evidence=(f"seen {out}",))
+    return Cell(
+        owner(measurements, departure.src, measurements.roles.node),
+        address=departure.src,
+        evidence=(f"seen {departure}",),
+    )
 
 
 def reach_of_pod(measurements: Measurements, key: str) -> Cell:
     """Whether a machine outside reaches the pod by the pod's address, and which source the pod sees."""
-    found = seen_as(measurements, key)
-    return found if found.address is None else replace(found, text=f"yes, seen as {found.text}")
+    cell = seen_as(measurements, key)
+    return cell if cell.address is None else replace(cell, text=f"yes, seen as {cell.text}")
 
 
 def seen_by_pods(measurements: Measurements) -> Cell:
@@ -60,57 +64,65 @@ def seen_by_pods(measurements: Measurements) -> Cell:
     results = [result for key in POD_PROBES if not isinstance(result := measurements.probe_results[key], str)]
     if not results:
         return absent("no second pod")
-    lost = [asked for asked in results if asked.outcome == "inconclusive"]
-    if lost:
-        return _unanswered_cell(lost[0])
+    undecided = [asked for asked in results if asked.outcome == "inconclusive"]
+    if undecided:
+        return _unanswered_cell(undecided[0])
     answered_results = [asked for asked in results if asked.outcome == "came" and asked.arrival is not None]
     if not answered_results:
         return _unanswered_cell(results[0])
-    told = []
+    texts = []
     for result in answered_results:
         assert result.arrival is not None
-        mine = result.arrival.src == measurements.address_of(result.check.source)
-        told.append("its own address" if mine else owner(measurements, result.arrival.src, result.check.target))
+        unchanged = result.arrival.src == measurements.address_of(result.check.source)
+        texts.append("its own address" if unchanged else owner(measurements, result.arrival.src, result.check.target))
     evidence = tuple(f"seen {asked.arrival}" for asked in answered_results)
     first = answered_results[0].arrival
-    missed = [asked for asked in results if asked not in answered_results]
-    less = f"; {', '.join(dict.fromkeys(_probe_text(asked) for asked in missed))} not reached" if missed else ""
-    return Cell(", ".join(dict.fromkeys(told)) + less, address=first.src if first else None, evidence=evidence)
+    missed_results = [asked for asked in results if asked not in answered_results]
+    missed_text = (
+        f"; {', '.join(dict.fromkeys(_probe_text(asked) for asked in missed_results))} not reached"
+        if missed_results
+        else ""
+    )
+    return Cell(", ".join(dict.fromkeys(texts)) + missed_text, address=first.src if first else None, evidence=evidence)
 
 
 def ttl(measurements: Measurements, *keys: str) -> Cell:
     """The TTL with which a packet arrives that was sent with 64; for several questions, all different values."""
-    came, other = _answered_results(measurements, keys)
-    if other is not None:
-        return other
-    seen = [asked.arrival for asked in came if asked.arrival is not None]
-    told = dict.fromkeys(str(one.ttl) for one in seen)
-    return Cell(" or ".join(told), number=seen[0].ttl, evidence=tuple(f"seen {one}" for one in seen))
+    answered_results, reason_cell = _answered_results(measurements, keys)
+    if reason_cell is not None:
+        return reason_cell
+    arrivals = [result.arrival for result in answered_results if result.arrival is not None]
+    values = dict.fromkeys(str(one.ttl) for one in arrivals)
+    return Cell(" or ".join(values), number=arrivals[0].ttl, evidence=tuple(f"seen {one}" for one in arrivals))
 
 
 def path(measurements: Measurements, *keys: str) -> Cell:
     """How a packet got from one pod to another: switched, or routed and by which machine, and in which tunnel."""
-    answered_results, other = _answered_results(measurements, keys)
-    if other is not None:
-        return other
+    answered_results, reason_cell = _answered_results(measurements, keys)
+    if reason_cell is not None:
+        return reason_cell
     evidence = (
-        f"seen {one}" + (f", from {one.eth_src}" if one.eth_src else "") for one in answered_results[0].requests
+        f"seen {sighting}" + (f", from {sighting.eth_src}" if sighting.eth_src else "")
+        for sighting in answered_results[0].requests
     )
-    words = _join_paths(
-        [(_forwarding_text(measurements, asked), _tunnel(measurements, asked.requests)) for asked in answered_results]
+    text = _join_paths(
+        [
+            (_forwarding_text(measurements, result), _tunnel(measurements, result.requests))
+            for result in answered_results
+        ]
     )
-    return Cell(words, counts={"routers": len(_routers(answered_results[0].requests))}, evidence=tuple(evidence))
+    return Cell(text, counts={"routers": len(_routers(answered_results[0].requests))}, evidence=tuple(evidence))
 
 
-def _join_paths(ways: list[tuple[str, Tunnel | None]]) -> str:
+def _join_paths(paths: list[tuple[str, Tunnel | None]]) -> str:
     """The paths of several packets in one phrase; the common part appears once."""
-    tunnels = list(dict.fromkeys(tunnel for _, tunnel in ways))
+    tunnels = list(dict.fromkeys(tunnel for _, tunnel in paths))
     if len({(tunnel.kind, tunnel.port) for tunnel in tunnels if tunnel is not None}) == 1 and None not in tunnels:
         numbers = " or ".join(tunnel.number for tunnel in tunnels if tunnel is not None)
         tunnels = [replace(tunnel, number=numbers) for tunnel in tunnels[:1] if tunnel is not None]
-        ways = [(way, tunnels[0]) for way, _ in ways]
-    told = dict.fromkeys(way + (f", in {tunnel}" if tunnel else "") for way, tunnel in ways)
-    return " or ".join(word if not number else word.removeprefix("routed ") for number, word in enumerate(told))
+        paths = [(path_text, tunnels[0]) for path_text, _ in paths]
+    texts = dict.fromkeys(path_text + (f", in {tunnel}" if tunnel else "") for path_text, tunnel in paths)
+    return " or ".join(text if not number else text.removeprefix("routed ") for number, text in enumerate(texts))
 
 
 def _answered_results(measurements: Measurements, keys: tuple[str, ...]) -> tuple[list[ProbeResult], Cell | None]:
@@ -123,90 +135,90 @@ def _answered_results(measurements: Measurements, keys: tuple[str, ...]) -> tupl
     if first.outcome != "came" or first.arrival is None:
         return [], _unanswered_cell(first)
     rest = (result for key in keys if not isinstance(result := measurements.probe_results[key], str))
-    return [asked for asked in rest if asked.outcome == "came" and asked.arrival is not None], None
+    return [answered for answered in rest if answered.outcome == "came" and answered.arrival is not None], None
 
 
 def _forwarding_text(measurements: Measurements, result: ProbeResult) -> str:
     """Whether one packet was switched or routed, and by which machines."""
-    seen = result.requests
-    routers = _routers(seen)
+    sightings = result.requests
+    routers = _routers(sightings)
     roles = {measurements.machines[name].role for name in routers if name in measurements.machines}
-    together = measurements.node_of(result.check.source) == measurements.node_of(result.check.target)
+    same_node = measurements.node_of(result.check.source) == measurements.node_of(result.check.target)
     text = "switched"
     if "fabric" in roles:
         text = "routed by the fabric"
     elif routers:
-        text = "routed by the node" if together else "routed by the nodes"
-    elif together and _forwarded_by_fabric(measurements, seen):
+        text = "routed by the node" if same_node else "routed by the nodes"
+    elif same_node and _forwarded_by_fabric(measurements, sightings):
         text = "switched, through the fabric"
     return text
 
 
 def _forwarded_by_fabric(measurements: Measurements, sightings: tuple[Sighting, ...]) -> bool:
     """Whether a fabric forwarded the packet. A fabric that only received a flooded copy does not count."""
-    sent = (measurements.machines.get(one.at.ns) for one in sightings if one.direction == "out")
-    return any(machine is not None and machine.role == "fabric" for machine in sent)
+    senders = (measurements.machines.get(sighting.at.ns) for sighting in sightings if sighting.direction == "out")
+    return any(machine is not None and machine.role == "fabric" for machine in senders)
 
 
 def _routers(sightings: tuple[Sighting, ...]) -> list[str]:
     """The namespaces that decremented the TTL, in order."""
-    first: dict[str, int] = {}
-    last: dict[str, int] = {}
-    for one in sightings:
-        if one.direction == "in":
-            first.setdefault(one.at.ns, one.ttl)
+    entry_ttl: dict[str, int] = {}
+    exit_ttl: dict[str, int] = {}
+    for sighting in sightings:
+        if sighting.direction == "in":
+            entry_ttl.setdefault(sighting.at.ns, sighting.ttl)
         else:
-            last[one.at.ns] = one.ttl
-    return [name for name, came in first.items() if last.get(name, came) < came]
+            exit_ttl[sighting.at.ns] = sighting.ttl
+    return [name for name, entered in entry_ttl.items() if exit_ttl.get(name, entered) < entered]
 
 
 def _tunnel(measurements: Measurements, sightings: tuple[Sighting, ...]) -> Tunnel | None:
     """The tunnel that carried the packet: as it was seen on the wire, with the port from the kernel's device; else the
     tunnel device that the packet entered, if the encapsulated packet was not seen."""
-    wrapped = next((one for one in sightings if one.encap != "none"), None)
-    if wrapped is not None:
-        kind, _, number = wrapped.encap.partition(" ")
+    encapsulated = next((item for item in sightings if item.encap != "none"), None)
+    if encapsulated is not None:
+        kind, _, number = encapsulated.encap.partition(" ")
         if kind == "udp":  # recognised by its port alone
             return Tunnel(ENCAP_NAMES[kind], str(FLANNEL_UDP_PORT))
         options = [dict(link.options) for link in measurements.links.values() if link.kind == kind]
-        own = [one["dstport"] for one in options if one.get("id") == number and "dstport" in one]
-        shared = [one["dstport"] for one in options if one.get("id", "0") == "0" and "dstport" in one]
-        port = next((f", UDP {one}" for one in (*own, *shared)), "")
+        ports_of_vni = [item["dstport"] for item in options if item.get("id") == number and "dstport" in item]
+        flow_based_ports = [item["dstport"] for item in options if item.get("id", "0") == "0" and "dstport" in item]
+        port = next((f", UDP {item}" for item in (*ports_of_vni, *flow_based_ports)), "")
         return Tunnel(ENCAP_NAMES.get(kind, kind), number, port)
-    out = [one for one in sightings if one.at.ns == measurements.roles.node and one.direction == "out"]
-    link: Link | None = measurements.links.get(out[-1].at) if out else None
-    found = link is not None and link.kind in TUNNEL_LINK_KINDS
-    return Tunnel(f"a tunnel of {link.at.dev} ({link.kind})") if link is not None and found else None
+    departures = [item for item in sightings if item.at.ns == measurements.roles.node and item.direction == "out"]
+    link: Link | None = measurements.links.get(departures[-1].at) if departures else None
+    is_tunnel = link is not None and link.kind in TUNNEL_LINK_KINDS
+    return Tunnel(f"a tunnel of {link.at.dev} ({link.kind})") if link is not None and is_tunnel else None
 
 
 def path_mtu(measurements: Measurements) -> Cell:
     """The largest packet that passes unfragmented between pods of two nodes."""
-    found = measurements.path_mtu
-    if isinstance(found, str):
-        return absent(found)
-    return _path_mtu_cell(found)
+    measured = measurements.path_mtu
+    if isinstance(measured, str):
+        return absent(measured)
+    return _path_mtu_cell(measured)
 
 
-def _path_mtu_cell(found: PathMtu) -> Cell:
-    if found.largest_bytes is None or not found.proven:
-        return inconclusive("no size was proven to be the largest", found.evidence)
-    return Cell(str(found.largest_bytes), number=found.largest_bytes, evidence=found.evidence)
+def _path_mtu_cell(measured: PathMtu) -> Cell:
+    if measured.largest_bytes is None or not measured.proven:
+        return inconclusive("no size was proven to be the largest", measured.evidence)
+    return Cell(str(measured.largest_bytes), number=measured.largest_bytes, evidence=measured.evidence)
 
 
 def owner(measurements: Measurements, ip: IP, at: str) -> str:
-    """The owner of an address, as a word that means the same in every lab. `at` is the machine that saw it."""
+    """The owner of an address, as a text that means the same in every lab. `at` is the machine that saw it."""
     roles = measurements.roles
-    held = measurements.interfaces_of(ip)
+    interfaces = measurements.interfaces_of(ip)
     rank = (roles.pod, roles.same_node_pod, roles.other_node_pod, roles.node, roles.other_node)
-    order = sorted(held, key=lambda port: rank.index(port.ns) if port.ns in rank else len(rank))
-    port = order[0] if order else None
-    machine = measurements.machines.get(port.ns) if port is not None else None
+    order = sorted(interfaces, key=lambda interface: rank.index(interface.ns) if interface.ns in rank else len(rank))
+    interface = order[0] if order else None
+    machine = measurements.machines.get(interface.ns) if interface is not None else None
     if machine is not None and machine.role not in ("fabric", "internet"):
         name = {roles.pod: "pod", roles.node: "node"}.get(machine.name, machine.name)
         if machine.on == roles.node and machine.role not in ("pod", "container"):
             name = "node"
-        assert port is not None
-        return name if machine.addresses[0] == ip else f"{name} ({port.dev})"
+        assert interface is not None
+        return name if machine.addresses[0] == ip else f"{name} ({interface.dev})"
     target = measurements.machines.get(at)
     if target is not None and target.role == "internet":
         return "public address"
@@ -223,7 +235,7 @@ def _unanswered_cell(result: ProbeResult) -> Cell:
 
 
 def _loss_text(result: ProbeResult) -> str:
-    """Where a packet ended that got no reply."""
+    """The place where a packet without a reply ended."""
     if result.blocked:
         return f"{result.check.source} has no route to it"
     last = result.requests[-1] if result.requests else None

@@ -203,15 +203,15 @@ def _netns_exists(ns: str, found: dict[tuple[Any, ...], Resource]) -> bool:
     return ("netns", ns) in found
 
 
-def _removed_with_parent(item: Resource, gone: set[tuple[Any, ...]]) -> bool:
-    if not gone or isinstance(item, Netns):
+def _removed_with_parent(item: Resource, removed_keys: set[tuple[Any, ...]]) -> bool:
+    if not removed_keys or isinstance(item, Netns):
         return False
-    if ("netns", item.ns) in gone:
+    if ("netns", item.ns) in removed_keys:
         return True
     if isinstance(item, (Link, Route)):
-        return isinstance(item, Route) and ("link", item.ns, item.dev) in gone
+        return isinstance(item, Route) and ("link", item.ns, item.dev) in removed_keys
     at = getattr(item, "at", None)
-    return at is not None and ("link", at.ns, at.dev) in gone
+    return at is not None and ("link", at.ns, at.dev) in removed_keys
 
 
 def _builtin(chain: Chain) -> bool:

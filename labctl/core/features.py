@@ -48,7 +48,7 @@ def kernel_module(feature: str) -> str:
 
 
 def remedy(feature: str, reason: str) -> str:
-    """The command that makes a missing feature available; `why` is the kernel's error text."""
+    """The command that makes a missing feature available; `reason` is the kernel's error text."""
     if reason == PERMISSION_DENIED:  # only a TUN device needs access to a file
         return "sudo chmod 666 /dev/net/tun"
     return f"modprobe {kernel_module(feature)}"

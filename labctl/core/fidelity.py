@@ -49,7 +49,7 @@ def faithful(aspect: str) -> Fidelity:
 
 
 def approximation(aspect: str, reason: str) -> Fidelity:
-    """A part that is close to the real system: `why` says what differs and the reason."""
+    """A part that is close to the real system: `reason` says what differs and why."""
     return Fidelity("approximation", aspect, reason)
 
 
@@ -98,7 +98,7 @@ def read_parts(
 ) -> tuple[Fidelity, ...]:
     """The `PARTS` in the source text of a model, without running it, which is fast.
 
-    `shared` returns the parts of a file that models share, by the file's name without `.py`. Raises ValueError if
+    `read_shared` returns the parts of a file that models share, by the file's name without `.py`. Raises ValueError if
     there are no PARTS, or if they are not only calls with plain texts.
     """
     lines = source.splitlines()
@@ -133,5 +133,5 @@ def _entry(entry: ast.expr, source: str, read_shared: Callable[[str], tuple[Fide
     assert isinstance(entry, ast.Call)
     assert isinstance(entry.func, ast.Name)
     constructor = _CONSTRUCTORS[entry.func.id]
-    named = {str(word.arg): ast.literal_eval(word.value) for word in entry.keywords}
-    yield constructor(*map(ast.literal_eval, entry.args), **named)
+    keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in entry.keywords}
+    yield constructor(*map(ast.literal_eval, entry.args), **keywords)

@@ -45,6 +45,9 @@ CHAIN_TOOLS = {
     "legacy6": "ip6tables-legacy", "nft": "nft",
 }  # fmt: skip
 
+# targets that end the way of a packet, and what they do to it
+TERMINATING_TARGETS = {"DROP": "dropped", "REJECT": "rejected", "TARPIT": "held"}
+
 BUILTIN: dict[tuple[str, str], tuple[str, ...]] = {
     ("ip", "filter"): ("INPUT", "FORWARD", "OUTPUT"),
     ("ip", "nat"): ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),

@@ -96,16 +96,16 @@ def normalize_bridge_part(part: list[str]) -> list[str]:
     return _bridge_target(args) if args[0] == "-j" and args[1] in _BRIDGE_TARGETS else args
 
 
-def _bridge_target(words: list[str]) -> list[str]:
-    order = _BRIDGE_TARGETS[words[1]]
-    given = {option.flag: list(option.args[1:]) for option in split_options(words[2:])}
-    if not set(given) <= set(order):
-        return words  # an option that this table does not have: leave the rule as it is written
+def _bridge_target(args: list[str]) -> list[str]:
+    order = _BRIDGE_TARGETS[args[1]]
+    values_of = {option.flag: list(option.args[1:]) for option in split_options(args[2:])}
+    if not set(values_of) <= set(order):
+        return args  # an option that this table does not have: leave the rule as it is written
     for name, value in _PRINTED_DEFAULTS.items():
         if name in order:
-            given.setdefault(name, [value])
-    shown = (name for name in order if name in given and given[name] != [_OMITTED_DEFAULTS.get(name)])
-    return words[:2] + [word for name in shown for word in (name, *given[name])]
+            values_of.setdefault(name, [value])
+    printed = (name for name in order if name in values_of and values_of[name] != [_OMITTED_DEFAULTS.get(name)])
+    return args[:2] + [arg for name in printed for arg in (name, *values_of[name])]
 
 
 def normalize_part(part: list[str], family: str) -> list[str]:
@@ -139,17 +139,17 @@ def _target(name: str, options: list[str], family: str) -> list[str]:
         return ["--reject-with", _REJECTS[family]]
     if name != "MARK" or len(options) != 2:
         return options
-    mark, _, given = options[1].partition("/")
+    mark, _, mask_text = options[1].partition("/")
     value = int(mark, 0)
-    mask = int(given, 0) if given else _FULL
-    shaped = {
+    mask = int(mask_text, 0) if mask_text else _FULL
+    xmark = {
         "--set-mark": (value, value | mask),
         "--set-xmark": (value, mask),
         "--or-mark": (value, value),
         "--and-mark": (0, ~value & _FULL),
         "--xor-mark": (value, 0),
     }.get(options[0])
-    return options if shaped is None else ["--set-xmark", f"{shaped[0]:#x}/{shaped[1]:#x}"]
+    return options if xmark is None else ["--set-xmark", f"{xmark[0]:#x}/{xmark[1]:#x}"]
 
 
 def _states(text: str) -> str:

@@ -27,6 +27,22 @@ class ChainCounters:
     policy_counter: Counter = (0, 0)
 
 
+def counter_increases(
+    before: Iterable[ChainCounters], after: Iterable[ChainCounters]
+) -> Iterator[tuple[Chain, int, int]]:
+    """The rules and policies that counted packets between two readings of a firewall: the chain, the number of the rule
+    (from 1; 0 is the policy), and the increase. Chains that changed in between are left out."""
+    first = {one.chain.key: one for one in before}
+    for now in after:
+        was = first.get(now.chain.key)
+        if was is None or was.chain != now.chain:
+            continue
+        pairs = zip(was.rule_counters, now.rule_counters, strict=True)
+        for number, ((old, _), (new, _)) in (*enumerate(pairs, 1), (0, (was.policy_counter, now.policy_counter))):
+            if new > old:
+                yield now.chain, number, new - old
+
+
 @dataclass(frozen=True, slots=True)
 class TableEdit:
     """All that is to change in one table: chains to stand as given, chains to go."""

@@ -18,7 +18,7 @@ SAFE_NEIGHBOUR_COUNT = 500  # entries that the machine's table can hold without 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A temporary entry: at a device, for an address, with the MAC address of `owner`."""
+    """A temporary entry: at a device, for an address, with the MAC address of the device `mac_interface`."""
 
     at: Interface
     ip: IP
@@ -38,9 +38,9 @@ def presets(lab: Lab, addresses: Iterable[IP]) -> list[Preset]:
     the link layer has a permanent entry for the address (a cloud's mapping service); the link layer has exactly one
     other device with proxy ARP; or it has exactly one other device. All other entries are left to the kernel.
     """
-    owners = {item.addr.ip: item.at for item in lab.plan if isinstance(item, Address)}
-    have = {(item.at, item.ip) for item in lab.plan if isinstance(item, Neighbour)}
-    layers = _BroadcastDomains(lab.plan)
+    interface_by_address = {item.addr.ip: item.at for item in lab.plan if isinstance(item, Address)}
+    planned = {(item.at, item.ip) for item in lab.plan if isinstance(item, Neighbour)}
+    domains = _BroadcastDomains(lab.plan)
     wanted = set(addresses)
     found: dict[tuple[Interface, IP], Preset] = {}
     for ns, nets in _on_link(lab.plan).items():
@@ -48,15 +48,17 @@ def presets(lab: Lab, addresses: Iterable[IP]) -> list[Preset]:
         for entry in nets:
             at = Interface(ns, entry.dev)
             for ip in _next_hops(entry, wanted, hosts):
-                owner = owners.get(ip)
-                if owner is not None and owner.ns == ns:
+                holder = interface_by_address.get(ip)
+                if holder is not None and holder.ns == ns:
                     continue
-                if owner is not None and layers.same_domain(at, owner):
-                    answering: Interface | None = owner
+                if holder is not None and domains.same_domain(at, holder):
+                    answering_interface: Interface | None = holder
                 else:
-                    answering = layers.permanent_neighbour(at, ip) or layers.only_proxy(at) or layers.only_other(at)
-                if answering is not None and (at, ip) not in have:
-                    found.setdefault((at, ip), Preset(at, ip, answering))
+                    answering_interface = (
+                        domains.permanent_neighbour(at, ip) or domains.only_proxy(at) or domains.only_other(at)
+                    )
+                if answering_interface is not None and (at, ip) not in planned:
+                    found.setdefault((at, ip), Preset(at, ip, answering_interface))
     return list(found.values())
 
 
@@ -100,45 +102,45 @@ class _BroadcastDomains:
             if link.master is not None:
                 self._join(link.at, Interface(link.ns, link.master))
         self._members: dict[Interface, list[Interface]] = {}
-        for port in list(self._parent):
-            self._members.setdefault(self._root(port), []).append(port)
+        for interface in list(self._parent):
+            self._members.setdefault(self._root(interface), []).append(interface)
         self._proxies: dict[Interface, list[Interface]] = {}
-        for port in _proxies(plan):
-            self._proxies.setdefault(self._root(port), []).append(port)
+        for interface in _proxies(plan):
+            self._proxies.setdefault(self._root(interface), []).append(interface)
         by_mac: dict[tuple[Interface, str | None], Interface] = {
             (self._root(link.at), link.mac): link.at for link in links if link.mac and link.at in self._parent
         }
         self._permanent: dict[tuple[Interface, IP], Interface] = {}
         for item in plan:
             if isinstance(item, Neighbour) and item.state == "permanent" and item.at in self._parent:
-                there = by_mac.get((self._root(item.at), item.mac))
-                if there is not None:
-                    self._permanent[self._root(item.at), item.ip] = there
+                owner = by_mac.get((self._root(item.at), item.mac))
+                if owner is not None:
+                    self._permanent[self._root(item.at), item.ip] = owner
 
-    def permanent_neighbour(self, port: Interface, ip: IP) -> Interface | None:
+    def permanent_neighbour(self, interface: Interface, ip: IP) -> Interface | None:
         """The other device with the MAC address that a permanent entry on the same link layer has for this address."""
-        there = self._permanent.get((self._root(port), ip))
-        return there if there != port else None
+        owner = self._permanent.get((self._root(interface), ip))
+        return owner if owner != interface else None
 
     def same_domain(self, one: Interface, other: Interface) -> bool:
         """Whether a broadcast of one reaches the other."""
         return self._root(one) == self._root(other)
 
-    def only_proxy(self, port: Interface) -> Interface | None:
+    def only_proxy(self, interface: Interface) -> Interface | None:
         """The other device that answers ARP requests for addresses it has a route to, if there is exactly one."""
-        proxies = [item for item in self._proxies.get(self._root(port), ()) if item != port]
+        proxies = [item for item in self._proxies.get(self._root(interface), ()) if item != interface]
         return proxies[0] if len(proxies) == 1 else None
 
-    def only_other(self, port: Interface) -> Interface | None:
+    def only_other(self, interface: Interface) -> Interface | None:
         """The other device on the link layer, if there is exactly one."""
-        members = self._members.get(self._root(port), [])
-        return next((item for item in members if item != port), None) if len(members) == 2 else None
+        members = self._members.get(self._root(interface), [])
+        return next((item for item in members if item != interface), None) if len(members) == 2 else None
 
-    def _root(self, port: Interface) -> Interface:
-        while (up := self._parent.get(port, port)) != port:
-            self._parent[port] = self._parent.get(up, up)
-            port = up
-        return port
+    def _root(self, interface: Interface) -> Interface:
+        while (parent := self._parent.get(interface, interface)) != interface:
+            self._parent[interface] = self._parent.get(parent, parent)
+            interface = parent
+        return interface
 
     def _join(self, one: Interface, other: Interface) -> None:
         self._parent.setdefault(one, one)

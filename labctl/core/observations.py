@@ -12,8 +12,11 @@ PacketRole: TypeAlias = Literal["request", "reply", "error"]
 
 @dataclass(frozen=True, slots=True)
 class KernelEvent:
-    """One thing that the kernel did with some packet, known by its address in memory: queued for sending, received,
-    or dropped, with its `reason` ("" on kernels that give none) and the kernel function (`location`)."""
+    """One event of a packet in the kernel: it was queued for sending, received, or dropped.
+
+    `skb` is the packet's address in memory, `when` is in nanoseconds. A drop has its `reason` ("" on kernels that give
+    none) and the kernel function (`location`).
+    """
 
     kind: Literal["queue", "receive", "drop"]
     when: int
@@ -28,9 +31,12 @@ class KernelEvent:
 
 @dataclass(frozen=True, slots=True)
 class RouteLookup:
-    """A question to the kernel's routing, right after the probe: for a packet that comes in at `iif` (None: made
-    here), and the answer. `mark` is the packet's where the answer is another without it, else 0; `error` is the
-    errno's name where it refuses; `route` in the words of ip."""
+    """A question to the kernel's routing, asked right after the probe, and its answer.
+
+    The question is for a packet that comes in at `iif`; None means that the node itself sends it. `mark` is the
+    packet's mark if the answer depends on it, else 0. `route` is the answer in the syntax of `ip route`; `error` is the
+    name of the errno if the kernel refuses.
+    """
 
     node: str
     dst: IP
@@ -47,7 +53,7 @@ class RouteLookup:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A connection as conntrack remembers it in one namespace: both directions' addresses and ports (or ICMP id)."""
+    """An entry of conntrack in one namespace: the addresses and ports (or the ICMP id) of both directions."""
 
     node: str
     protocol: int
@@ -64,13 +70,13 @@ class Flow:
     @property
     def is_translated(self) -> bool:
         """Whether an address or a port is rewritten."""
-        there = (self.src, self.dst, self.sport, self.dport)
-        return there != (self.reply_dst, self.reply_src, self.reply_dport, self.reply_sport)
+        original = (self.src, self.dst, self.sport, self.dport)
+        return original != (self.reply_dst, self.reply_src, self.reply_dport, self.reply_sport)
 
 
 @dataclass(frozen=True, slots=True)
 class RouteQuery:
-    """What a routing decision was made from."""
+    """The input of a routing decision: the node, the addresses of the packet, and the device that it came in by."""
 
     node: str
     dst: IP
@@ -80,7 +86,7 @@ class RouteQuery:
 
 @dataclass(frozen=True, slots=True)
 class ProbeMatch:
-    """Packets of one protocol with these bytes so many bytes into their transport header."""
+    """Packets of one protocol that have the bytes `value` at `offset` (in bytes) of their transport header."""
 
     protocol: int
     offset: int

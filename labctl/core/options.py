@@ -7,8 +7,8 @@
         ip_forwarding: bool = option(True, "IP forwarding on the nodes' NICs in Azure")
 
 The annotation is the type to which the parser converts the file's text: str, int, bool, float, IPv4Network,
-IPv4Address, the IPv6 types, Publish, Listen, Run, or tuple[IPv4Network, ...] for a list. In a file, underscores and
-dashes in the key are equal; the docs write underscores.
+IPv4Address, the IPv6 types, PublishedPort, ListeningPort, PodContainer, or tuple[IPv4Network, ...] for a list. In a
+file, underscores and dashes in the key are equal; the docs write underscores.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ def option(
     minimum: int | None = None,
     maximum: int | None = None,
     form: Literal["", "name", "device", "network", "mac", "rate"] = "",
+    old: tuple[str, ...] = (),
 ) -> Any:
     """A field of a model's `Options`: its default, its help sentence, and the values that it accepts.
 
     `form` restricts a text or a number further: `name` (of something in the lab), `device` (the name of a network
     device), `network` (a name or container:NAME), `mac` (a MAC address), `rate` (a number of bits per second).
+    `old` has the names that the key had before, which files may still use.
     """
-    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "form": form}
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "form": form, "old": old}
     return dataclasses.field(default=default, metadata=metadata)
 
 

@@ -62,8 +62,8 @@ class Link:
     `kind` is the kernel's link kind (`veth`, `bridge`, `vxlan`, `macvlan`, ...), `loopback` for lo. `options` are the
     settings of the kind in iproute2's words, e.g. `("id", "42"), ("dstport", "4789")`. `autoconf` turns IPv6
     autoconfiguration on (a link-local address, router solicitations); without it the link gets addr_gen_mode none at
-    creation. `born` is the namespace that the link is created in before it moves here, and where a VXLAN device keeps
-    its socket; None means that it is created here.
+    creation. `link_netns` is the namespace that the link is created in before it moves here, and where a VXLAN device
+    keeps its socket; None means that it is created here.
     """
 
     at: Interface
@@ -107,7 +107,7 @@ class Sysctl:
 class Address:
     """An address of a device with its prefix length.
 
-    `connected` tells whether the kernel's route to the prefix (`proto kernel`) exists. It does unless a program
+    `connected` is whether the kernel's route to the prefix (`proto kernel`) exists. It does unless a program
     deleted it, as Azure CNI does in its pods. None if that is unknown.
     """
 
@@ -232,7 +232,7 @@ class IpSet:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A whole firewall chain: the order of rules matters, so a change concerns the chain and not one rule.
+    """A firewall chain with all its rules. The order of rules matters, so a change concerns the chain and not one rule.
 
     `family` is `ip`, `ip6` (iptables) or `bridge` (ebtables). `policy` is None for a user-defined chain.
     A missing built-in chain equals one with policy ACCEPT and no rules.
@@ -316,15 +316,15 @@ def assemble(resources: Iterable[Resource]) -> Plan:
     Raises ValueError for two different objects with one key.
     """
     chains: dict[tuple[Any, ...], Chain] = {}
-    seen: dict[tuple[Any, ...], Resource] = {}
+    by_key: dict[tuple[Any, ...], Resource] = {}
     for item in resources:
         key = item.key
         if isinstance(item, Chain):
-            if (old := chains.get(key)) is not None:
-                policy = item.policy if item.policy is not None else old.policy
-                item = replace(item, rules=old.rules + item.rules, policy=policy)
+            if (earlier := chains.get(key)) is not None:
+                policy = item.policy if item.policy is not None else earlier.policy
+                item = replace(item, rules=earlier.rules + item.rules, policy=policy)
             chains[key] = item
-        elif key in seen and seen[key] != item:
-            raise ValueError(f"two different objects are both {key}: {seen[key]} and {item}")
-        seen[key] = item
-    return tuple(sorted(seen.values(), key=lambda item: CREATION_ORDER[type(item)]))
+        elif key in by_key and by_key[key] != item:
+            raise ValueError(f"two different objects are both {key}: {by_key[key]} and {item}")
+        by_key[key] = item
+    return tuple(sorted(by_key.values(), key=lambda item: CREATION_ORDER[type(item)]))

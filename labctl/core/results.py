@@ -17,7 +17,7 @@ Verdict: TypeAlias = Literal["pass", "fail", "skip", "inconclusive"]
 class Sighting:
     """One probe packet, seen once: where, when (nanoseconds since the epoch), its direction, and its headers.
 
-    `other` marks an incoming packet with the MAC address of another machine, as a switch port receives them.
+    `otherhost` is set for an incoming packet with the MAC address of another machine, as a switch port receives them.
     """
 
     at: Interface
@@ -81,10 +81,10 @@ Answer: TypeAlias = Literal["reply", "refused", "unreachable", "timeout", "block
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One source and one target of a mesh, and what became of the probe between them.
+    """One source and one target of a mesh, and the result of the probe between them.
 
-    `seen_as` is the source address that the target itself saw, None if the request never reached it.
-    `doubt` is a trouble of the tool's own that explains why an answer or a sighting is missing.
+    `observed_source` is the source address that the target itself saw, None if the request never reached it.
+    `tool_fault` is a problem of labctl itself that explains why an answer or a sighting is missing.
     """
 
     source: str
@@ -92,7 +92,7 @@ class Pair:
     address: IP
     replied: bool
     observed_source: IP | None = None
-    source_unchanged: bool = False  # `seen_as` is one of the source's own addresses
+    source_unchanged: bool = False  # `observed_source` is one of the source's own addresses
     detail: str = ""
     tool_fault: str = ""
 
@@ -102,16 +102,13 @@ class Pair:
         return self.replied and self.source_unchanged
 
     def __str__(self) -> str:
-        seen = f"seen there as {self.observed_source}" if self.observed_source is not None else "never seen there"
+        sighting = "never seen there"
+        if self.observed_source is not None:
+            sighting = f"seen there as {self.observed_source}"
+            sighting += "" if self.source_unchanged else f", which is not {self.source}'s own"
         what = "replied" if self.replied else self.detail or "no reply"
-        note = (
-            f", which is not {self.source}'s own"
-            if self.observed_source is not None and not self.source_unchanged
-            else ""
-        )
-        return f"{self.source} -> {self.target} ({self.address}): {what}, {seen}{note}" + (
-            f"; {self.tool_fault}" if self.tool_fault else ""
-        )
+        fault = f"; {self.tool_fault}" if self.tool_fault else ""
+        return f"{self.source} -> {self.target} ({self.address}): {what}, {sighting}{fault}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The contents of a scenario file, as frozen data. Every `Scenario` is valid: `parse.py` creates it.
+"""The contents of a scenario file, as frozen data. Every `Scenario` is valid: `labctl.scenario.parser` creates it.
 
 Machines are always given by name; addresses appear only where the author of the file wrote one.
 """
@@ -14,7 +14,6 @@ from labctl.core.iptables import Backend
 from labctl.core.resources import IP, Interface, Plan
 
 MachineRole: TypeAlias = Literal["host", "node", "pod", "container", "vm", "fabric", "internet", "namespace", "machine"]
-ProbeKind: TypeAlias = Literal["ping", "tcp", "udp", "mesh", "taken", "cni"]
 Protocol: TypeAlias = Literal["tcp", "udp"]
 Expect: TypeAlias = Literal["reply", "fail", "refused", "timeout"]
 MeshGroups: TypeAlias = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
@@ -26,8 +25,8 @@ SILENCE_S = 1.0  # seconds after which a missing answer counts
 class Machine:
     """A machine of the lab, for people and for checks: its role, the node it runs on, its addresses.
 
-    The first address is the main one: the machine's name stands for it in checks and in /etc/hosts. `within` is the
-    machine that it shares a network namespace with, if it has none itself (a container on Docker's `host`).
+    The first address is the main one: the machine's name stands for it in checks and in /etc/hosts. `netns_of`
+    is the machine that it shares a network namespace with, if it has none itself (a container on Docker's `host`).
     """
 
     name: str
@@ -37,19 +36,14 @@ class Machine:
     netns_of: str | None = None
 
 
-ENDPOINT_FIELDS = (
-    "src",
-    "dst",
-    "outer_src",
-    "outer_dst",
-)  # the fields of a See that name a machine, a port or an address
+ENDPOINT_FIELDS = ("src", "dst", "outer_src", "outer_dst")  # fields of a See that name a machine, a point or an address
 
 
 @dataclass(frozen=True, slots=True)
 class See:
     """What the request (or reply) packet of a check must look like at one device.
 
-    `src` and `dst` are a machine's name (its main address), a port (`node1/cbr0`) or an address. `ttl` is
+    `src` and `dst` are a machine's name (its main address), a point (`node1/cbr0`) or an address. `ttl` is
     the IPv4 time to live or IPv6 hop limit. `encap` is `none` or an encapsulation, e.g. `vxlan` or `vxlan 42`;
     `outer_src` and `outer_dst` are the endpoints of that tunnel, given like `src` and `dst`.
     `direction` is `in`, `out` or None for either; leaving packets are seen after NAT. `packet` selects a packet of
@@ -73,9 +67,9 @@ class See:
 class Check:
     """One claim that packets can prove. `say` is its sentence for people.
 
-    `ping`, `tcp`, `udp` go from `source` (a machine) to `target` (a machine, a port or an address). labctl starts the
+    `ping`, `tcp`, `udp` go from `source` (a machine) to `target` (a machine, a point or an address). labctl starts the
     listener in the target, unless `listen` is False; with `server`, it starts it on that machine and port, which must
-    answer behind an address translation. `within` is the deadline in seconds, None for the default (see `deadline`).
+    answer behind an address translation. `within` is the time limit in seconds, None for the default (see `timeout_s`).
     `mesh` proves that in every group each source reaches each target and is seen there with its own address. `taken`
     claims that no other process in `source` can listen on the port, because one listens already; `protocol` belongs to
     that port. `cni` calls the plugins that attached the pods (CHECK). `via` selects what captures: labctl's taps or the
@@ -84,7 +78,7 @@ class Check:
     """
 
     say: str
-    probe: ProbeKind
+    probe: str  # the name of its kind: `labctl.core.probe_kinds`
     source: str = ""
     target: str = ""
     port: int | None = None
@@ -122,8 +116,8 @@ class PublishedPort:
     address: IPv4Address | None = None  # None: all addresses of the host
 
     def __str__(self) -> str:
-        where = "" if self.address is None else f"{self.address}:"
-        return f"{where}{self.host_port}:{self.port}" + ("" if self.protocol == "tcp" else f"/{self.protocol}")
+        prefix = "" if self.address is None else f"{self.address}:"
+        return f"{prefix}{self.host_port}:{self.port}" + ("" if self.protocol == "tcp" else f"/{self.protocol}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +157,11 @@ class ScenarioNode:
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """A parsed scenario. `options` is the model's `Options` object, `networks` its `Network` objects by
-    name, in the file's order; `raw` is the plan of a raw scenario.
+    name, in the file's order; `raw_plan` and `raw_machines` are the content of a raw scenario.
 
-    `approximate` has the kernel features for which substitutes are built. `asks` is the file's `approximate` key: True
-    wants substitutes for missing features, False forbids them, None leaves the decision to the command line.
+    `substitute_features` are the kernel features for which substitutes are built. `use_substitutes` is the file's key
+    `approximate`: True wants substitutes for missing features, False forbids them, None leaves the decision to the
+    command line.
     """
 
     name: str
@@ -192,7 +187,7 @@ class Scenario:
 class Lab:
     """A scenario, compiled by its model: everything that is needed to build and check it. Pure data.
 
-    `parts` are the model's parts with their grades, `substituted` the kernel features that have substitutes.
+    `parts` are the model's parts with their grades, `substitute_features` the kernel features that have substitutes.
     `firewall` is the back end that its rules are written with.
     """
 
@@ -218,14 +213,14 @@ class Lab:
 
 
 def with_netns_names(check: Check, netns_of: dict[str, str]) -> Check:
-    """A check with machine names replaced by namespaces: `within` maps a machine without a namespace to the machine
-    that owns the namespace."""
+    """A check with machine names replaced by namespaces: `netns_of` maps a machine without a namespace to the
+    machine that owns the namespace."""
 
     def netns_name(name: str) -> str:
         return netns_of.get(name, name)
 
     def with_names(see: See) -> See:
-        ends = {name: netns_name(word) for name in ENDPOINT_FIELDS if (word := getattr(see, name))}
+        ends = {name: netns_name(endpoint) for name in ENDPOINT_FIELDS if (endpoint := getattr(see, name))}
         return replace(see, at=Interface(netns_name(see.at.ns), see.at.dev), **ends)  # type: ignore[arg-type]
 
     sees = tuple(map(with_names, check.sees))

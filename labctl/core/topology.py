@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from ipaddress import ip_address
 
+from labctl.core.probe_kinds import probe_kind
 from labctl.core.resources import IP, Address, Interface, Link, Netns
 from labctl.core.scenario_types import Check, Lab, MachineRole
 
@@ -12,7 +13,7 @@ LEAF_ROLES = ("pod", "container")  # the roles of namespaces that do not forward
 
 
 class Topology:
-    """The machines, ports and addresses of one lab, indexed for look-ups."""
+    """The machines, interfaces and addresses of one lab, indexed for look-ups."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
@@ -20,18 +21,20 @@ class Topology:
 
     @cached_property
     def _addresses_by_interface(self) -> dict[Interface, list[IP]]:
-        ports: dict[Interface, list[IP]] = {}
+        addresses: dict[Interface, list[IP]] = {}
         for item in self.lab.plan:
             if isinstance(item, Address):
-                ports.setdefault(item.at, []).append(item.addr.ip)
-        return ports
+                addresses.setdefault(item.at, []).append(item.addr.ip)
+        return addresses
 
     @cached_property
     def _namespace_by_address(self) -> dict[IP, str]:
-        owners = {ip: port.ns for port, ips in reversed(self._addresses_by_interface.items()) for ip in ips}
+        namespaces = {
+            ip: interface.ns for interface, ips in reversed(self._addresses_by_interface.items()) for ip in ips
+        }
         machines = [machine for machine in reversed(self.lab.machines) if machine.netns_of is None]
-        owners.update({ip: machine.name for machine in machines for ip in machine.addresses})
-        return owners
+        namespaces.update({ip: machine.name for machine in machines for ip in machine.addresses})
+        return namespaces
 
     @cached_property
     def links(self) -> dict[str, list[Link]]:
@@ -55,9 +58,9 @@ class Topology:
         return tuple(dict.fromkeys((*planned, *others)))
 
     def addresses(self, endpoint: str) -> tuple[IP, ...]:
-        """All addresses of a machine's name, a port (`node1/eth0`) or an address; the first is the machine's main one.
+        """All addresses of a machine's name, a point (`node1/eth0`) or an address; the first is the machine's main one.
 
-        Empty if the word is none of these.
+        Empty if `endpoint` is none of these.
         """
         machine = self.machines.get(endpoint)
         if machine is not None:
@@ -71,15 +74,15 @@ class Topology:
             return ()
 
     def address_of(self, endpoint: str, version: int) -> IP | None:
-        """The first address of this IP version (4 or 6) that a word stands for, or None."""
+        """The first address of this IP version (4 or 6) that `endpoint` stands for, or None."""
         return next((ip for ip in self.addresses(endpoint) if ip.version == version), None)
 
     @cached_property
     def _addresses_by_namespace(self) -> dict[str, set[IP]]:
-        held: dict[str, set[IP]] = {}
-        for port, ips in self._addresses_by_interface.items():
-            held.setdefault(port.ns, set()).update(ips)
-        return held
+        addresses: dict[str, set[IP]] = {}
+        for interface, ips in self._addresses_by_interface.items():
+            addresses.setdefault(interface.ns, set()).update(ips)
+        return addresses
 
     def possible_addresses(self, name: str) -> frozenset[IP]:
         """Every address that a machine has, on any device."""
@@ -141,25 +144,8 @@ class Topology:
     def check_namespaces(self, check: Check) -> tuple[str, ...]:
         """The namespaces that a check names: its source and target, their nodes, and the points of `see`."""
         server = check.server[0] if check.server is not None else None
-        ends = (
-            [check.source, self.namespace_of(check.target), server]
-            if check.probe not in ("mesh", "taken", "cni")
-            else []
-        )
+        ends = [check.source, self.namespace_of(check.target), server] if probe_kind(check).has_path else []
         machines = [self.machines.get(end) for end in ends if end]
         hosts = [machine.on for machine in machines if machine]
         points = [see.at.ns for see in check.sees]
         return tuple(dict.fromkeys(name for name in (*ends, *hosts, *points) if name))
-
-
-def probe_text(check: Check) -> str:
-    """The probe as a scenario writes it: `ping a -> c`, `ping a -> c size 1422`, `tcp a -> c:8080`, `mesh`."""
-    if check.probe == "cni":
-        return "CNI CHECK of every pod"
-    if check.probe == "taken":
-        return f"taken {check.source}:{check.port}" + ("" if check.protocol == "tcp" else f"/{check.protocol}")
-    if check.probe == "mesh":
-        return "mesh " + ", ".join(f"{' '.join(sources)} -> {' '.join(targets)}" for sources, targets in check.groups)
-    port = f":{check.port}" if check.port is not None else ""
-    size = f" size {check.size}" if check.size is not None else ""
-    return f"{check.probe} {check.source} -> {check.target}{port}{size}"

@@ -24,8 +24,8 @@ LIBRARIES = ("pyroute2", "iptc", "yaml", "click", "rich")
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What was found. `features` has, for each feature that was tried, the reason why it does not work, or "". `idle`
-    has, for each feature that was not tried, the modules that are not loaded."""
+    """What was found. `features` has, for each feature that was tried, the reason why it does not work, or "".
+    `unloaded_modules` has, for each feature that was not tried, the modules that are not loaded."""
 
     root: bool
     features: dict[str, str] = field(default_factory=dict)
@@ -47,18 +47,18 @@ class HostFacts:
 
 
 def examine(link_kinds: Iterable[str] = ()) -> HostFacts:
-    """Collect all facts; takes a fraction of a second. Features are tried only as root. `asked` are further kinds of
-    links to try."""
+    """Collect all facts; takes a fraction of a second. Features are tried only as root. `link_kinds` are further kinds
+    of links to try."""
     root = os.geteuid() == 0
     tools = {tool: _find_tool(tool) for tool in TOOLS}
     running = paths.labs()
-    kept = _recorded_labs()
+    recorded = _recorded_labs()
     limit, used, fulls = _neighbours()
-    tried, idle = _try_features(link_kinds) if root else ({}, {})
+    problems, unloaded = _try_features(link_kinds) if root else ({}, {})
     return HostFacts(
         root=root,
-        features=tried,
-        unloaded_modules=idle,
+        features=problems,
+        unloaded_modules=unloaded,
         tools=tools,
         libraries={name: _importable(name) for name in LIBRARIES},
         cni_plugin_dir=_plugins(),
@@ -69,8 +69,8 @@ def examine(link_kinds: Iterable[str] = ()) -> HostFacts:
         table_fulls=fulls,
         open_file_limits=resource.getrlimit(resource.RLIMIT_NOFILE),
         labs=tuple(running),
-        labs_without_record=tuple(lab for lab in running if lab not in kept),
-        records_without_namespace=tuple(lab for lab in kept if lab not in running),
+        labs_without_record=tuple(lab for lab in running if lab not in recorded),
+        records_without_namespace=tuple(lab for lab in recorded if lab not in running),
         command_prefix=paths.command_prefix(),
         only_root_user=ping_group_range.last() == 0,
     )
@@ -82,22 +82,22 @@ def feature_attempts(link_kinds: Iterable[str] = ()) -> Iterator[tuple[str, tupl
     from labctl.kernel.firewall.backend import MODULES
 
     for kind in dict.fromkeys(("veth", "bridge", "vxlan", "macvlan", *link_kinds)):
-        yield kind, tuple(_behind(kind)), partial(_link, kind)
+        yield kind, tuple(_link_modules(kind)), partial(_link, kind)
     yield "packet capture", () if os.path.exists("/proc/thread-self/net/packet") else ("af_packet",), _capture
     for backend in BACKENDS:
         yield f"iptables {backend}", (*MODULES[backend], *RULE_MODULES), partial(_rules, backend)
     yield "bridged packets to iptables", (), _bridge_calls
 
 
-def _behind(kind: str) -> Iterator[str]:
+def _link_modules(kind: str) -> Iterator[str]:
     """The modules that the kernel would look for to create a link of this kind, and the veth pair that it may need as
     its lower device."""
     from labctl.core.features import kernel_module
     from labctl.kernel.apply.features import is_known_link_kind, needs_lower_device
 
-    for one in (kind, *(["veth"] if needs_lower_device(kind) else [])):
-        if not is_known_link_kind(one):
-            yield from (f"rtnl-link-{one}", kernel_module(one))
+    for link_kind in (kind, *(["veth"] if needs_lower_device(kind) else [])):
+        if not is_known_link_kind(link_kind):
+            yield from (f"rtnl-link-{link_kind}", kernel_module(link_kind))
 
 
 def _try_features(link_kinds: Iterable[str] = ()) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
@@ -109,45 +109,45 @@ def _try_features(link_kinds: Iterable[str] = ()) -> tuple[dict[str, str], dict[
     pid = os.fork()
     if pid == 0:
         try:
-            found = _in_child(link_kinds)
-            os.write(write, json.dumps(found).encode())
+            results = _in_child(link_kinds)
+            os.write(write, json.dumps(results).encode())
         finally:
             os._exit(0)
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
         answer = pipe.read()
     os.waitpid(pid, 0)
-    found = json.loads(answer or b'{"network namespace": "the process that tried it died"}')
-    tried = {name: why for name, why in found.items() if isinstance(why, str)}
-    return tried, {name: tuple(names) for name, names in found.items() if name not in tried}
+    results = json.loads(answer or b'{"network namespace": "the process that tried it died"}')
+    problems = {name: problem for name, problem in results.items() if isinstance(problem, str)}
+    return problems, {name: tuple(names) for name, names in results.items() if name not in problems}
 
 
 def _in_child(link_kinds: Iterable[str]) -> dict[str, str | tuple[str, ...]]:
     from labctl.kernel.host.modules import loadable_modules
 
-    found: dict[str, str | tuple[str, ...]] = {}
+    results: dict[str, str | tuple[str, ...]] = {}
     try:
         unshare(CLONE_NEWNET | CLONE_NEWNS)
-        found["network namespace"] = ""
+        results["network namespace"] = ""
     except OSError as error:
         return {"network namespace": error.strerror or "refused"}
-    for name, behind, attempt in feature_attempts(link_kinds):
-        if idle := loadable_modules(behind):
-            found[name] = idle
+    for name, modules, attempt in feature_attempts(link_kinds):
+        if unloaded := loadable_modules(modules):
+            results[name] = unloaded
             continue
         try:
             attempt()
-            found[name] = ""
+            results[name] = ""
         except Exception as error:
-            found[name] = str(error.args[-1] if error.args else error).strip() or type(error).__name__
-    return found
+            results[name] = str(error.args[-1] if error.args else error).strip() or type(error).__name__
+    return results
 
 
 def _link(kind: str) -> None:
     from labctl.kernel.apply.features import try_link
 
-    if why := try_link(kind):
-        raise OSError(why)
+    if problem := try_link(kind):
+        raise OSError(problem)
 
 
 def _capture() -> None:
@@ -159,8 +159,8 @@ def _capture() -> None:
 def _rules(backend: Backend) -> None:
     from labctl.kernel.firewall.backend import backend_problem
 
-    if why := backend_problem(backend):
-        raise OSError(why)
+    if problem := backend_problem(backend):
+        raise OSError(problem)
 
 
 def _bridge_calls() -> None:
@@ -188,8 +188,8 @@ def _plugins() -> str:
 
 
 def _variant() -> str:
-    where = os.path.realpath(_find_tool("iptables") or "/")
-    return next((word for word in ("nft", "legacy") if word in os.path.basename(where)), "")
+    path = os.path.realpath(_find_tool("iptables") or "/")
+    return next((variant for variant in ("nft", "legacy") if variant in os.path.basename(path)), "")
 
 
 def _tables() -> tuple[str, ...]:

@@ -59,12 +59,12 @@ class KernelLab:
     def observe(self, plan: Plan = (), nodes: Iterable[str] | None = None, *, chains: bool = True) -> Plan:
         """The current state, in the plan's types.
 
-        `asking` decides which sysctls to read, which firewall families and which fallback devices of modules (that
-        are down) to include, and whether to include processes. `nodes` limits it to some namespaces; peers in other
+        `plan` decides which sysctls to read, which firewall families and which fallback devices of modules (that are
+        down) to include, and whether to include processes. `nodes` limits it to some namespaces; peers in other
         namespaces then have no name. With `chains=False` no firewall is read.
         """
-        here = tuple(nodes if nodes is not None else self.nodes())
-        return self.thread.run(None, self._observe, plan, here, chains, nodes is None)
+        existing = tuple(nodes if nodes is not None else self.nodes())
+        return self.thread.run(None, self._observe, plan, existing, chains, nodes is None)
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Carry out changes. After `observe` they repair the observed lab; otherwise they build a new one.
@@ -84,50 +84,50 @@ class KernelLab:
 
         First it ends all processes inside, because a process keeps its namespace alive.
         """
-        gone = self.nodes()
-        inside = occupants.find(paths.netns_path(self.lab, node) for node in gone)
-        occupants.terminate({*inside, *processes.find_anywhere(self.lab)})
+        nodes = self.nodes()
+        pids = occupants.find(paths.netns_path(self.lab, node) for node in nodes)
+        occupants.terminate({*pids, *processes.find_anywhere(self.lab)})
         self.namespaces.close()
         self.snapshot = None
-        for node in gone:
+        for node in nodes:
             lab_namespaces.unbind(paths.netns_path(self.lab, node))
-        return gone
+        return nodes
 
-    def _observe(self, plan: Plan, nodes: tuple[str, ...], firewalls: bool, whole: bool) -> Plan:
-        room = self.namespaces
-        here = room.open(nodes)
-        asking_of: dict[str, list[Sysctl]] = {}
-        chains: dict[str, list[Chain]] = {}
-        idle: dict[str, list[str]] = {}
+    def _observe(self, plan: Plan, nodes: tuple[str, ...], with_chains: bool, complete: bool) -> Plan:
+        namespaces = self.namespaces
+        opened = namespaces.open(nodes)
+        planned_sysctls: dict[str, list[Sysctl]] = {}
+        planned_chains: dict[str, list[Chain]] = {}
+        down_devices: dict[str, list[str]] = {}
         for item in plan:
             if isinstance(item, Sysctl):
-                asking_of.setdefault(item.ns, []).append(item)
+                planned_sysctls.setdefault(item.ns, []).append(item)
             elif isinstance(item, Chain):
-                chains.setdefault(item.ns, []).append(item)
+                planned_chains.setdefault(item.ns, []).append(item)
             elif isinstance(item, Link) and not item.up:
-                idle.setdefault(item.ns, []).append(item.at.dev)
-        backend = self.backend if firewalls else "legacy"
-        snapshot = observe.Snapshot(whole=whole)
+                down_devices.setdefault(item.ns, []).append(item.at.dev)
+        backend = self.backend if with_chains else "legacy"
+        snapshot = observe.Snapshot(complete=complete)
         found: list[Resource] = []
-        for node in here:
-            room.enter(node)
+        for node in opened:
+            namespaces.enter(node)
             found.append(observe.netns(node))
-            snapshot.add(node, dump.links(room.channels[node]), idle.get(node, ()))
-            asked = asking_of.get(node, ())
-            found += sysctl_values.read_sysctls(asked)
-            found += sysctl_values.differing_forwarding(node, snapshot.links[node].values(), asked)
+            snapshot.add(node, dump.links(namespaces.channels[node]), down_devices.get(node, ()))
+            sysctls = planned_sysctls.get(node, ())
+            found += sysctl_values.read_sysctls(sysctls)
+            found += sysctl_values.differing_forwarding(node, snapshot.links[node].values(), sysctls)
             found += (
-                (*ipset.read_sets(node), *firewall.read_chains(node, chains.get(node, ()), backend))
-                if firewalls
+                (*ipset.read_sets(node), *firewall.read_chains(node, planned_chains.get(node, ()), backend))
+                if with_chains
                 else ()
             )
-        for node in here:
-            found += observe.links(snapshot, node, room.nsid)
-            found += observe.tables(room.channels[node], snapshot, node)
-        devices = frozenset(f"{node}/{link.name}" for node in here for link in snapshot.links[node].values())
+        for node in opened:
+            found += observe.links(snapshot, node, namespaces.nsid)
+            found += observe.tables(namespaces.channels[node], snapshot, node)
+        devices = frozenset(f"{node}/{link.name}" for node in opened for link in snapshot.links[node].values())
         found += attachment_records.live_attachments(self.lab, plan, devices)
         if not plan or any(isinstance(item, Process) for item in plan):
-            found += processes.find(self.lab, here)
+            found += processes.find(self.lab, opened)
         self.snapshot = snapshot
         return tuple(found)
 
@@ -135,7 +135,7 @@ class KernelLab:
         lab_namespaces.prepare_netns_dir()
         lock = lab_state.directory(self.lab) / "xtables.lock"
 
-        def write(ns: str, ns_changes: Sequence[Change]) -> None:
+        def write_chains(ns: str, ns_changes: Sequence[Change]) -> None:
             firewall.write(ns, ns_changes, lock, self.backend)
 
-        Builder(self.namespaces, write, self.snapshot).apply(changes)
+        Builder(self.namespaces, write_chains, self.snapshot).apply(changes)

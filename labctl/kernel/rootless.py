@@ -24,12 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import MissingError
-from labctl.kernel.host.paths import HOLDER_VARIABLE as MARK
+from labctl.kernel.host.paths import HOLDER_VARIABLE
 from labctl.kernel.host.syscalls import CLONE_NEWNET, CLONE_NEWNS, setns
 from labctl.kernel.namespaces import occupants
 
 CLONE_NEWUSER = 0x10000000
 START_TIMEOUT_S = 10.0  # seconds that the holder may take to start
+ORPHAN_GRACE_S = 0.1  # seconds between SIGTERM and SIGKILL for processes of a killed holder
+LOCK_FILES = ("door", "guests")  # the lock of the holder itself, and the lock that all processes inside share
 SETUP = (
     "mount -t tmpfs -o mode=755 none /run && mkdir /run/netns /run/labctl && ip link set lo up"
     " && echo ready && exec sleep infinity"
@@ -56,8 +58,8 @@ def holder_dir() -> Path:
 class Holder:
     """The process that holds the namespaces: its id, and two lock files, kept open because inside they have no name.
 
-    `door` is locked while labctl looks for the holder, starts it or ends it. All processes that are inside have a
-    shared lock on `guests`.
+    `lock_fd` is locked while labctl looks for the holder, starts it or ends it. All processes that are inside have a
+    shared lock on `users_fd`.
     """
 
     pid: int
@@ -70,14 +72,14 @@ def enter() -> Holder:
 
     Raises MissingError if this machine does not let its users create namespaces.
     """
-    folder, here = holder_dir(), os.getcwd()
-    door, guests = (os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for name in ("door", "guests"))
-    with _exclusive_lock(door):
+    folder, cwd = holder_dir(), os.getcwd()
+    lock_fd, users_fd = (os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for name in LOCK_FILES)
+    with _exclusive_lock(lock_fd):
         pid = _holder(folder)
         if pid is None:
             _end_orphans(folder)
             pid = _start(folder)
-        fcntl.flock(guests, fcntl.LOCK_SH)
+        fcntl.flock(users_fd, fcntl.LOCK_SH)
         try:
             fd = os.pidfd_open(pid)
             try:
@@ -87,15 +89,15 @@ def enter() -> Holder:
         except OSError as error:
             raise MissingError(f"cannot enter the namespaces of process {pid}: {error.strerror}") from None
     with suppress(OSError):
-        os.chdir(here)  # the same folder, but in the other mount namespace
-    os.environ[MARK] = str(folder)  # marks every process that is started inside
-    return Holder(pid, door, guests)
+        os.chdir(cwd)  # the same folder, but in the other mount namespace
+    os.environ[HOLDER_VARIABLE] = str(folder)  # every process that is started inside inherits it
+    return Holder(pid, lock_fd, users_fd)
 
 
 def holder_root() -> Path | None:
     """The root directory of the holder's namespaces, for callers that only read; None if there is no holder.
 
-    Raises MissingError as `home` does.
+    Raises MissingError as `holder_dir` does.
     """
     pid = _holder(holder_dir())
     return None if pid is None else Path(f"/proc/{pid}/root")
@@ -112,12 +114,12 @@ def leave(holder: Holder) -> None:
 
 
 @contextmanager
-def _exclusive_lock(door: int) -> Iterator[None]:
-    fcntl.flock(door, fcntl.LOCK_EX)
+def _exclusive_lock(lock_fd: int) -> Iterator[None]:
+    fcntl.flock(lock_fd, fcntl.LOCK_EX)
     try:
         yield
     finally:
-        fcntl.flock(door, fcntl.LOCK_UN)
+        fcntl.flock(lock_fd, fcntl.LOCK_UN)
 
 
 def _holder(folder: Path) -> int | None:
@@ -133,16 +135,17 @@ def _is_in_holder(pid: int, folder: Path) -> bool:
     """Whether a process is in the namespaces of a holder that is recorded in this folder."""
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        own = os.readlink("/proc/self/ns/user") == os.readlink(f"/proc/{pid}/ns/user")
+        in_our_user_ns = os.readlink("/proc/self/ns/user") == os.readlink(f"/proc/{pid}/ns/user")
     except OSError:
         return False
-    return f"{MARK}={folder}".encode() in environment and not own
+    return f"{HOLDER_VARIABLE}={folder}".encode() in environment and not in_our_user_ns
 
 
 def _end_orphans(folder: Path) -> None:
     """End the processes that are left in the namespaces of a killed holder: no run of labctl can enter these again."""
     occupants.terminate(
-        (int(name) for name in os.listdir("/proc") if name.isdigit() and _is_in_holder(int(name), folder)), 0.1
+        (int(name) for name in os.listdir("/proc") if name.isdigit() and _is_in_holder(int(name), folder)),
+        ORPHAN_GRACE_S,
     )
 
 
@@ -150,34 +153,41 @@ def _start(folder: Path) -> int:
     unshare = shutil.which("unshare", path=f"{os.environ.get('PATH', os.defpath)}:/usr/bin:/bin")
     if unshare is None:
         raise MissingError("labs without root need the program unshare", "install util-linux")
-    why = ""
+    problem = ""
     for users in (["--map-auto"], []):  # more than one user where possible: tcpdump changes to another user
-        words = [unshare, "--user", "--map-root-user", *users, "--mount", "--propagation", "private"]
-        pid, said = _try([*words, unshare, "--net", "sh", "-c", SETUP], folder)
+        command = [unshare, "--user", "--map-root-user", *users, "--mount", "--propagation", "private"]
+        pid, message = _try([*command, unshare, "--net", "sh", "-c", SETUP], folder)
         if pid is not None:
             (folder / "holder").write_text(f"{pid}\n")
             return pid
-        why = said or why
-    raise MissingError(f"this machine does not let its users create namespaces: {why}", _userns_hint())
+        problem = message or problem
+    raise MissingError(f"this machine does not let its users create namespaces: {problem}", _userns_hint())
 
 
-def _try(words: list[str], folder: Path) -> tuple[int | None, str]:
-    environment = {**os.environ, MARK: str(folder), "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
+def _try(command: list[str], folder: Path) -> tuple[int | None, str]:
+    environment = {
+        **os.environ,
+        HOLDER_VARIABLE: str(folder),
+        "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin",
+    }
     child = subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", env=environment,
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", env=environment,
         start_new_session=True,
     )  # fmt: skip
     assert child.stdout is not None
     assert child.stderr is not None
     with child.stdout, child.stderr:
-        until = time.monotonic() + START_TIMEOUT_S
-        if select.select([child.stdout], [], [], until - time.monotonic())[0] and child.stdout.readline() == b"ready\n":
+        deadline = time.monotonic() + START_TIMEOUT_S
+        if (
+            select.select([child.stdout], [], [], deadline - time.monotonic())[0]
+            and child.stdout.readline() == b"ready\n"
+        ):
             child.returncode = 0  # it runs on, and no process waits for it
             return child.pid, ""
         child.kill()
-        said = child.stderr.read().decode(errors="replace").strip()
+        message = child.stderr.read().decode(errors="replace").strip()
     child.wait()
-    return None, said.splitlines()[-1] if said else "unshare did not answer"
+    return None, message.splitlines()[-1] if message else "unshare did not answer"
 
 
 def _userns_hint() -> str:

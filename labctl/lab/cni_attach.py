@@ -1,8 +1,8 @@
 """Attach pods by CNI plugins, as a container runtime does: ADD missing ones, DEL removed ones, CHECK and GC.
 
-The order of an `up`: first everything that plugins do not create is built (`lab.py`). Then each missing attachment gets
-a DEL, if an ADD began before, and an ADD. Then the objects that the plugins created are observed and recorded. During
-this time there is no such record, so that an interrupted run starts again from the beginning.
+The order of an `up`: first everything that plugins do not create is built (`lifecycle.py`). Then each missing
+attachment gets a DEL, if an ADD began before, and an ADD. Then the objects that the plugins created are observed and
+recorded. During this time there is no such record, so that an interrupted run starts again from the beginning.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ SysctlValues: TypeAlias = dict[str, dict[str, str]]
 
 def expected_plan(lab: Lab) -> Plan:
     """The whole wanted state: the plan, and the objects that plugins created, from the record."""
-    return (
-        merge(lab.plan, attachment_records.load_plugin_objects(lab.name).plan) if attachments_of(lab.plan) else lab.plan
-    )
+    if not attachments_of(lab.plan):
+        return lab.plan
+    return merge(lab.plan, attachment_records.load_plugin_objects(lab.name).plan)
 
 
 def with_plugin_results(lab: Lab) -> Lab:
@@ -57,7 +57,8 @@ def with_plugin_results(lab: Lab) -> Lab:
 def with_pod_addresses(lab: Lab) -> Lab:
     """A running lab, in which the machines have the addresses that the plugins assigned; its plan is unchanged."""
     records = attachment_records.records(lab.name) if attachments_of(lab.plan) else ()
-    return with_addresses(lab, {one.attachment.pod: one.result for one in records if one.result is not None})
+    results = {record.attachment.pod: record.result for record in records if record.result is not None}
+    return with_addresses(lab, results)
 
 
 def require_plugins(lab: Lab) -> None:
@@ -70,10 +71,10 @@ def require_plugins(lab: Lab) -> None:
         with cni.Plugins(lab.name) as plugins:
             seen: set[tuple[str, tuple[str, ...], str]] = set()
             for text, path in needed:
-                what = parse_config_list(text)
-                if (key := (what.version, what.types, path)) not in seen:
+                config_list = parse_config_list(text)
+                if (key := (config_list.version, config_list.types, path)) not in seen:
                     seen.add(key)
-                    _call_require(plugins.require, what, path)
+                    _call_require(plugins.require, config_list, path)
 
 
 def attach(lab: Lab, missing: tuple[Attachment, ...], kernel: KernelLab, notify: Progress) -> None:
@@ -82,10 +83,9 @@ def attach(lab: Lab, missing: tuple[Attachment, ...], kernel: KernelLab, notify:
     Raises KernelError with the plugin's message for the first that fails, after its DEL; attachments created before
     that are recorded. Raises MissingError.
     """
-    known_before = attachment_records.load_plugin_objects(lab.name)
-    old = replace(
-        known_before, plan=without_attachments(known_before.plan, missing, attachment_records.lost_nodes(lab.name))
-    )
+    recorded = attachment_records.load_plugin_objects(lab.name)
+    remaining = without_attachments(recorded.plan, missing, attachment_records.lost_nodes(lab.name))
+    old = replace(recorded, plan=remaining)
     attachment_records.delete_plugin_objects(lab.name)
     before = _read_sysctls(lab)
     done: list[Attachment] = []
@@ -113,12 +113,12 @@ def _record_objects(
 ) -> None:
     """Observe the objects that the plugins created and record them. `old` are those that remained from before; `work`
     is the pair of attachments to create, and those that were created."""
-    dead, done = (frozenset((item.pod, item.ifname) for item in some) for some in work)
-    kept = [item for item in old.plan if isinstance(item, Sysctl)]
-    settings = merge(tuple(kept), _changed_sysctls(lab, before))
-    made = plugin_objects(lab.plan, kernel.observe(lab.plan), settings)
+    missing, done = (frozenset((item.pod, item.ifname) for item in attachments) for attachments in work)
+    old_sysctls = [item for item in old.plan if isinstance(item, Sysctl)]
+    settings = merge(tuple(old_sysctls), _changed_sysctls(lab, before))
+    created = plugin_objects(lab.plan, kernel.observe(lab.plan), settings)
     attachment_records.save_plugin_objects(
-        lab.name, attachment_records.PluginObjects(made, old.attachment_keys - dead | done)
+        lab.name, attachment_records.PluginObjects(created, old.attachment_keys - missing | done)
     )
 
 
@@ -132,11 +132,11 @@ def detach(lab: str) -> tuple[str, ...]:
         return ()
     attachment_records.delete_plugin_objects(lab)
     with cni.Plugins(lab) as plugins:
-        troubles = [text for record in reversed(records) for text in _del(plugins, record)]
+        errors = [text for record in reversed(records) for text in _del(plugins, record)]
         nodes = {record.attachment.node: record for record in records}
         for record in nodes.values():
-            troubles += _gc_node(plugins, record, ())
-    return tuple(troubles)
+            errors += _gc_node(plugins, record, ())
+    return tuple(errors)
 
 
 def check(lab: Lab) -> Iterator[tuple[Attachment, str, str]]:
@@ -145,9 +145,9 @@ def check(lab: Lab) -> Iterator[tuple[Attachment, str, str]]:
     with cni.Plugins(lab.name) as plugins:
         for item in attachments_of(lab.plan):
             record = records.get(item.key)
-            why = parse_config_list(item.conflist).no_check_reason
-            if why:
-                yield item, "skip", why
+            reason = parse_config_list(item.conflist).no_check_reason
+            if reason:
+                yield item, "skip", reason
             elif record is None or record.result is None:
                 yield item, "fail", f"{item.at} is not attached: there is no record of an ADD result"
             else:
@@ -156,31 +156,34 @@ def check(lab: Lab) -> Iterator[tuple[Attachment, str, str]]:
 
 def _check_attachment(plugins: cni.Plugins, record: attachment_records.AttachmentRecord) -> tuple[str, str]:
     item = record.attachment
-    what = parse_config_list(item.conflist)
-    asides = ""
-    for call in _plugin_calls(plugins.lab, "CHECK", what, record):
+    config_list = parse_config_list(item.conflist)
+    known_issues = ""
+    for call in _plugin_calls(plugins.lab, "CHECK", config_list, record):
         try:
             plugins.call(item.node, call, record.result)
         except LabError as error:
-            why = known_issue(call.plugin, getattr(error, "error", None), record.result or {})
-            if not why:
+            issue = known_issue(call.plugin, getattr(error, "error", None), record.result or {})
+            if not issue:
                 return "fail", error.message
-            asides += f" ({why})"
+            known_issues += f" ({issue})"
         except OSError as error:
             return "fail", f"{item.node} cannot be entered: {error.strerror}"
-    return "pass", f"{item.at}: CHECK of {', '.join(one['type'] for one in what.plugins)} passed{asides}"
+    return (
+        "pass",
+        f"{item.at}: CHECK of {', '.join(plugin['type'] for plugin in config_list.plugins)} passed{known_issues}",
+    )
 
 
 def _add(plugins: cni.Plugins, item: Attachment) -> None:
     """One ADD through the whole chain; the final result is recorded. After an error, a DEL follows."""
-    what, path = parse_config_list(item.conflist), cni.search_path(item.path)
+    config_list, path = parse_config_list(item.conflist), cni.search_path(item.path)
     record = attachment_records.new_record(plugins.lab, item, path)
     attachment_records.save_record(plugins.lab, record)
     result: Json | None = None
     try:
-        for call in _plugin_calls(plugins.lab, "ADD", what, record):
+        for call in _plugin_calls(plugins.lab, "ADD", config_list, record):
             text = plugins.call(item.node, call, result)
-            result = _result(call.plugin, text, what.version)
+            result = _result(call.plugin, text, config_list.version)
     except BaseException:
         with suppress(LabError, OSError):
             _delete_earlier(plugins, (item,))
@@ -215,10 +218,10 @@ def _del(plugins: cni.Plugins, record: attachment_records.AttachmentRecord) -> I
     """DEL through the chain: each plugin is called even if another one failed; then the record is removed. Yields the
     errors."""
     item = record.attachment
-    what = parse_config_list(item.conflist)
-    result = record.result if takes_prev_result("DEL", what.version) else None
+    config_list = parse_config_list(item.conflist)
+    result = record.result if takes_prev_result("DEL", config_list.version) else None
     node = item.node if paths.netns_path(plugins.lab, item.node).exists() else None
-    for call in _plugin_calls(plugins.lab, "DEL", what, record):
+    for call in _plugin_calls(plugins.lab, "DEL", config_list, record):
         try:
             plugins.call(node, call, result)
         except LabError as error:
@@ -228,9 +231,9 @@ def _del(plugins: cni.Plugins, record: attachment_records.AttachmentRecord) -> I
     attachment_records.delete_record(plugins.lab, item)
 
 
-def _delete_earlier(plugins: cni.Plugins, those: Iterable[Attachment]) -> None:
+def _delete_earlier(plugins: cni.Plugins, attachments: Iterable[Attachment]) -> None:
     """DEL those of these attachments for which an ADD began before. Errors are ignored: the next ADD reports them."""
-    keys = {item.key for item in those}
+    keys = {item.key for item in attachments}
     for record in reversed(attachment_records.records(plugins.lab)):
         if record.attachment.key in keys:
             list(_del(plugins, record))
@@ -238,36 +241,41 @@ def _delete_earlier(plugins: cni.Plugins, those: Iterable[Attachment]) -> None:
 
 def _gc_nodes(plugins: cni.Plugins, lab: Lab, missing: tuple[Attachment, ...]) -> None:
     """GC on each node of these attachments, with the recorded ones as valid. A new lab has nothing to collect."""
-    alive = attachment_records.records(lab.name)
-    for record in {
-        one.attachment.node: one for one in alive if one.attachment.node in {d.node for d in missing}
-    }.values():
-        here = [one.attachment for one in alive if one.attachment.node == record.attachment.node]
-        list(_gc_node(plugins, record, tuple((item.pod, item.ifname) for item in here)))
+
+    nodes = {item.node for item in missing}
+    by_node: dict[str, list[attachment_records.AttachmentRecord]] = {}
+    for record in attachment_records.records(lab.name):
+        if record.attachment.node in nodes:
+            by_node.setdefault(record.attachment.node, []).append(record)
+    for records in by_node.values():
+        valid = tuple((record.attachment.pod, record.attachment.ifname) for record in records)
+        list(_gc_node(plugins, records[-1], valid))
 
 
 def _gc_node(
     plugins: cni.Plugins, record: attachment_records.AttachmentRecord, valid: tuple[tuple[str, str], ...]
 ) -> Iterator[str]:
     """GC on one node: each plugin is called even if another one failed. Yields the errors."""
-    what, node = parse_config_list(record.attachment.conflist), record.attachment.node
+    config_list, node = parse_config_list(record.attachment.conflist), record.attachment.node
     folder = str(attachment_records.data_dir(plugins.lab, node))
-    here = node if paths.netns_path(plugins.lab, node).exists() else None
-    for call in calls("GC", what, record.cni_path, folder, valid=valid) if what.supports_gc else ():
+    netns_node = node if paths.netns_path(plugins.lab, node).exists() else None
+    for call in (
+        calls("GC", config_list, record.cni_path, folder, valid_attachments=valid) if config_list.supports_gc else ()
+    ):
         try:
-            plugins.call(here, call)
+            plugins.call(netns_node, call)
         except (LabError, OSError) as error:
             yield error.message if isinstance(error, LabError) else str(error)
 
 
-def _check_status(plugins: cni.Plugins, those: Iterable[Attachment]) -> None:
+def _check_status(plugins: cni.Plugins, attachments: Iterable[Attachment]) -> None:
     """STATUS of every plugin on every node with attachments to create. Raises KernelError."""
-    for item in {one.node: one for one in those}.values():
-        what, path = parse_config_list(item.conflist), cni.search_path(item.path)
-        if supports(what.version, "STATUS"):
+    for item in {one.node: one for one in attachments}.values():
+        config_list, path = parse_config_list(item.conflist), cni.search_path(item.path)
+        if supports(config_list.version, "STATUS"):
             folder = attachment_records.data_dir(plugins.lab, item.node)
             folder.mkdir(parents=True, exist_ok=True)
-            for call in calls("STATUS", what, path, str(folder)):
+            for call in calls("STATUS", config_list, path, str(folder)):
                 plugins.call(item.node, call)
 
 
@@ -284,10 +292,10 @@ def _read_sysctls(lab: Lab) -> SysctlValues:
     """Every sysctl of the namespaces of attachments, by namespace."""
     names = dict.fromkeys(name for item in attachments_of(lab.plan) for name in (item.node, item.pod))
     found: SysctlValues = {}
-    with NetnsThread() as inside:
+    with NetnsThread() as thread:
         for name in names:
             with suppress(FileNotFoundError):
-                found[name] = inside.run(paths.netns_path(lab.name, name), read_all_sysctls)
+                found[name] = thread.run(paths.netns_path(lab.name, name), read_all_sysctls)
     return found
 
 

@@ -69,8 +69,8 @@ def _root(facts: HostFacts) -> Finding:
 def needed_link_kinds(parts: Mapping[str, Iterable[Fidelity]]) -> dict[str, tuple[str, ...]]:
     """The link kinds that models need and not every kernel has, each with its models; `parts` has all models' parts."""
     found: dict[str, tuple[str, ...]] = {}
-    for model, some in parts.items():
-        for part in some:
+    for model, model_parts in parts.items():
+        for part in model_parts:
             if part.grade == "needs" and not part.feature.startswith("-"):
                 otherwise = " (or up --approximate)" if part.substitute else ""
                 found[part.feature] = (*found.get(part.feature, ()), model + otherwise)
@@ -78,23 +78,23 @@ def needed_link_kinds(parts: Mapping[str, Iterable[Fidelity]]) -> dict[str, tupl
 
 
 def _features(facts: HostFacts, needing: Mapping[str, Iterable[str]]) -> Iterator[Finding]:
-    for name, why in facts.features.items():
+    for name, problem in facts.features.items():
         needed = f"; needed by {', '.join(needing[name])}" if name in needing else ""
-        if not why:
+        if not problem:
             yield Finding(name, "ok", "works" + needed)
             continue
-        fix = f"modprobe {MODULES[name]}" if MODULES.get(name) else remedy(name, why)
+        fix = f"modprobe {MODULES[name]}" if MODULES.get(name) else remedy(name, problem)
         if name == "network namespace":
             fix = "run on a kernel, or in a container, that allows unshare(2)"
         if name == "bridged packets to iptables":
-            why = "br_netfilter is not loaded; labctl loads it when a lab needs it"
+            problem = "br_netfilter is not loaded; labctl loads it when a lab needs it"
             fix = "modprobe br_netfilter, which sets bridge-nf-call-iptables=1 for the machine's own bridges too"
         necessary = name in REQUIRED_FEATURES or (
             name in OTHER_FIREWALL and facts.features.get(OTHER_FIREWALL[name], "") != ""
         )
         if name in OTHER_FIREWALL and not necessary:
-            why += f"; labs use {OTHER_FIREWALL[name]}"
-        yield Finding(name, "missing" if necessary else "warn", why + needed, fix)
+            problem += f"; labs use {OTHER_FIREWALL[name]}"
+        yield Finding(name, "missing" if necessary else "warn", problem + needed, fix)
     for name, modules in facts.unloaded_modules.items():
         needed = f"; needed by {', '.join(needing[name])}" if name in needing else ""
         detail = f"not tried, because that might load {', '.join(modules)}; labctl loads it when a lab needs it"
@@ -102,14 +102,14 @@ def _features(facts: HostFacts, needing: Mapping[str, Iterable[str]]) -> Iterato
 
 
 def _tools(facts: HostFacts) -> Iterator[Finding]:
-    for name, where in facts.tools.items():
-        if where and name == "tcpdump" and facts.only_root_user:
-            detail = f"{where} switches to another user, and there is none here; labctl capture works without"
+    for name, path in facts.tools.items():
+        if path and name == "tcpdump" and facts.only_root_user:
+            detail = f"{path} switches to another user, and there is none here; labctl capture works without"
             yield Finding(
                 name, "warn", detail, "apt-get install uidmap, and add lines for you to /etc/subuid and /etc/subgid"
             )
-        elif where:
-            yield Finding(name, "ok", where)
+        elif path:
+            yield Finding(name, "ok", path)
         else:
             other = {"iptables-legacy": "iptables-nft", "iptables-nft": "iptables-legacy"}.get(name)
             necessary = name in REQUIRED_TOOLS or (other is not None and not facts.tools.get(other))
@@ -118,7 +118,7 @@ def _tools(facts: HostFacts) -> Iterator[Finding]:
 
 
 def _libraries(facts: HostFacts) -> Iterator[Finding]:
-    missing = [name for name, there in facts.libraries.items() if not there]
+    missing = [name for name, importable in facts.libraries.items() if not importable]
     if missing:
         packages = " ".join({"iptc": "python-iptables", "yaml": "PyYAML"}.get(name, name) for name in missing)
         yield Finding("Python libraries", "missing", ", ".join(missing), f"pip install {packages}")
@@ -140,14 +140,14 @@ def _firewall(facts: HostFacts) -> Finding:
     used = (
         f"legacy tables in use: {', '.join(facts.legacy_tables)}" if facts.legacy_tables else "no legacy tables in use"
     )
-    working = [
+    backends = [
         name.partition(" ")[2]
         for name in OTHER_FIREWALL
         if facts.features.get(name) == "" or name in facts.unloaded_modules
     ]
-    labs = f"labs use iptables-{working[0]} in their namespaces" if working else ""
-    labs += f" (--firewall {working[1]} works too)" if len(working) > 1 else ""
-    detail = "; ".join(word for word in (variant, used, labs) if word)
+    labs = f"labs use iptables-{backends[0]} in their namespaces" if backends else ""
+    labs += f" (--firewall {backends[1]} works too)" if len(backends) > 1 else ""
+    detail = "; ".join(text for text in (variant, used, labs) if text)
     return Finding("firewall of this machine", "ok", detail)
 
 

@@ -15,9 +15,8 @@ from labctl.core.scenario_types import Lab
 from labctl.errors import MissingError
 from labctl.scenario.definition import Definition, compile_definition, with_substitutes
 
-FindMissing = Callable[
-    [Lab, Mapping[str, Resource]], Mapping[str, str]
-]  # the missing ones, with the kernel's error texts
+# from the needed features to the missing ones, with the kernel's error texts
+FindMissing = Callable[[Lab, Mapping[str, Resource]], Mapping[str, str]]
 
 
 def use_available_features(
@@ -44,17 +43,17 @@ def missing_feature_error(lab: Lab, wanted: Mapping[str, Resource], missing: Map
     """The error for a lab that this kernel cannot build: each missing feature, what needs it, and what to do."""
     parts = {part.feature: part for part in lab.parts if part.grade == "needs"}
     lacks = "; ".join(f"{feature}, needed for {_purpose(parts.get(feature), wanted[feature])}" for feature in missing)
-    modules = [kernel_module(feature) for feature, why in missing.items() if why != PERMISSION_DENIED]
+    modules = [kernel_module(feature) for feature, reason in missing.items() if reason != PERMISSION_DENIED]
     hint = f"modprobe {' '.join(modules)}, if this kernel has it as a module (see labctl doctor)"
-    who = "this kernel" if modules else "this user"
+    subject = "this kernel" if modules else "this user"
     if not modules:
-        hint = " and ".join({remedy(feature, why) for feature, why in missing.items()})
+        hint = " and ".join({remedy(feature, reason) for feature, reason in missing.items()})
     instead = ", ".join(parts[feature].substitute for feature in missing if feature in substitutes(lab.parts))
     if instead and lab.use_substitutes is False:
         hint += f"; the scenario forbids the substitute (approximate: false): {instead}"
     elif instead:
         hint += f"; or use --approximate to build a substitute: {instead}"
-    return MissingError(f"lab {lab.name} cannot be built: {who} lacks {lacks}", hint)
+    return MissingError(f"lab {lab.name} cannot be built: {subject} lacks {lacks}", hint)
 
 
 def _purpose(part: Fidelity | None, item: Resource) -> str:

@@ -14,15 +14,19 @@ from labctl.core.results import RunningSummary, UpResult
 from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, LabError, UsageError
 from labctl.lab.fallback import FindMissing, use_available_features
-from labctl.lab.records import load_compiled_lab, load_definition, resolve_lab_name, running_labs
-from labctl.lab.records import save_definition as record
+from labctl.lab.records import (
+    load_compiled_lab,
+    load_definition,
+    resolve_lab_name,
+    running_labs,
+    save_definition,
+)
 from labctl.scenario.definition import Definition, compile_definition, define, with_firewall, with_substitutes
 
 if TYPE_CHECKING:
     from labctl.kernel.lab_kernel import KernelLab
 
 Progress: TypeAlias = Callable[[str], None]  # called with a short text on the current step
-
 
 MAX_REPAIR_ROUNDS = 3  # a repaired link can lose its routes: compare again, this many times, then report what is left
 
@@ -44,30 +48,32 @@ def up(
     from labctl.kernel.host import lab_state, paths
     from labctl.lab.cni_attach import require_plugins, with_pod_addresses
 
-    begun = time.monotonic()
-    tell = progress or (lambda _: None)
+    started = time.monotonic()
+    notify = progress or (lambda _: None)
     definition, lab = use_available_features(
-        _with_backend(definition, replace, tell), _missing_feature_finder(tell), approximate=approximate
+        _with_backend(definition, replace, notify), _missing_feature_finder(notify), approximate=approximate
     )
     if dry_run:
-        there = paths.labs().get(lab.name)
-        if there is not None and not replace:
-            _refuse_another(lab, there)
-        changes = _differences(lab) if there is not None and not replace else diff(lab.plan, ())
-        replaced = there is not None and replace
-        return UpResult(lab, changes, there is None or replaced, True, time.monotonic() - begun, replaced)
+        running_nodes = paths.labs().get(lab.name)
+        if running_nodes is not None and not replace:
+            _refuse_another(lab, running_nodes)
+        changes = _differences(lab) if running_nodes is not None and not replace else diff(lab.plan, ())
+        replaced = running_nodes is not None and replace
+        return UpResult(lab, changes, running_nodes is None or replaced, True, time.monotonic() - started, replaced)
     require_plugins(lab)
     with lab_state.lock(lab.name):
-        there = paths.labs().get(lab.name)
-        if there is not None and not replace:
-            _refuse_another(lab, there)
-        replaced = there is not None and replace
+        running_nodes = paths.labs().get(lab.name)
+        if running_nodes is not None and not replace:
+            _refuse_another(lab, running_nodes)
+        replaced = running_nodes is not None and replace
         if replaced:
-            tell(f"removing the existing lab {lab.name}")
-            _remove(lab.name, tell)
-            there = None
-        changes = _build(definition, lab, keep, tell) if there is None else _repair(definition, lab, tell)
-    return UpResult(with_pod_addresses(lab), changes, there is None, False, time.monotonic() - begun, replaced)
+            notify(f"removing the existing lab {lab.name}")
+            _remove(lab.name, notify)
+            running_nodes = None
+        changes = _build(definition, lab, keep, notify) if running_nodes is None else _repair(definition, lab, notify)
+    return UpResult(
+        with_pod_addresses(lab), changes, running_nodes is None, False, time.monotonic() - started, replaced
+    )
 
 
 def down(name: str, *, warn: Progress | None = None) -> tuple[str, ...]:
@@ -87,7 +93,7 @@ def status(name: str, lab: Lab) -> tuple[Change, ...]:
 
 
 def observe(name: str, node: str | None = None, plan: Plan = ()) -> Plan:
-    """The kernel objects of a running lab, or of one node; only the sysctls in `asking` are read."""
+    """The kernel objects of a running lab, or of one node; only the sysctls in `plan` are read."""
     from labctl.kernel.lab_kernel import KernelLab
 
     with KernelLab(name) as kernel:
@@ -148,7 +154,7 @@ def _build(definition: Definition, lab: Lab, keep: bool, notify: Progress) -> tu
     changes = diff(lab.plan, ())
     notify(f"building {sum(isinstance(item, Netns) for item in lab.plan)} namespaces, {len(lab.plan)} objects")
     try:
-        record(definition, lab)
+        save_definition(definition, lab)
         ensure(lab.plan, notify, backend=lab.firewall)
         with KernelLab(lab.name) as kernel:
             kernel.apply(changes)
@@ -170,7 +176,7 @@ def _attach(
 
     if missing:
         attach(lab, missing, kernel, notify)
-        record(definition, with_pod_addresses(lab))
+        save_definition(definition, with_pod_addresses(lab))
 
 
 def _repair(definition: Definition, lab: Lab, notify: Progress) -> tuple[Change, ...]:
@@ -179,7 +185,7 @@ def _repair(definition: Definition, lab: Lab, notify: Progress) -> tuple[Change,
     from labctl.kernel.lab_kernel import KernelLab
 
     done: dict[object, Change] = {}
-    record(definition, lab)
+    save_definition(definition, lab)
     ensure(lab.plan, notify, backend=lab.firewall)
     with KernelLab(lab.name) as kernel:
         for _ in range(MAX_REPAIR_ROUNDS):
@@ -189,10 +195,10 @@ def _repair(definition: Definition, lab: Lab, notify: Progress) -> tuple[Change,
             for change in changes:
                 done.setdefault(change.subject.key, change)
             notify(f"repairing {len(changes)} object{'s' if len(changes) != 1 else ''}")
-            dead = attachments_of(change.want for change in changes if change.want is not None)
-            if dead:
-                _repair_other_objects(lab, dead, kernel)
-                _attach(definition, lab, dead, kernel, notify)
+            missing = attachments_of(change.want for change in changes if change.want is not None)
+            if missing:
+                _repair_other_objects(lab, missing, kernel)
+                _attach(definition, lab, missing, kernel, notify)
             else:
                 kernel.apply(changes)
         left = _compare(lab, kernel)
@@ -253,13 +259,13 @@ def _remove(name: str, warn: Progress | None = None) -> tuple[str, ...]:
     from labctl.kernel.lab_kernel import KernelLab
     from labctl.lab.cni_attach import detach
 
-    for trouble in detach(name):
+    for error in detach(name):
         if warn is not None:
-            warn(trouble)
+            warn(error)
     with KernelLab(name) as kernel:
-        gone = kernel.destroy()
+        removed = kernel.destroy()
     lab_state.remove_files(name)
-    return tuple(gone)
+    return tuple(removed)
 
 
 __all__ = [

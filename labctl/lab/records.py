@@ -1,13 +1,13 @@
-"""The labs on this machine and the records of them: which run, and what each was made from."""
+"""The labs on this machine and their records: which labs run, and the definition of each."""
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from labctl.core.iptables import BACKENDS, Backend
+from labctl.core.names import did_you_mean
 from labctl.core.results import RunningSummary
 from labctl.core.scenario_types import Lab
 from labctl.errors import UsageError
@@ -34,9 +34,7 @@ def resolve_lab_name(name: str | None) -> str:
     if name is not None and name in labs:
         return name
     if name is not None:
-        close = difflib.get_close_matches(name, labs, 1)
-        known = ", ".join(labs) or "none"
-        raise UsageError(f"no lab {name!r} runs", f"did you mean {close[0]}?" if close else f"running: {known}")
+        raise UsageError(f"no lab {name!r} runs", did_you_mean(name, labs) or f"running: {', '.join(labs) or 'none'}")
     if len(labs) == 1:
         return labs[0]
     if not labs:
@@ -45,7 +43,7 @@ def resolve_lab_name(name: str | None) -> str:
 
 
 def load_compiled_lab(name: str, scenario: str | None = None, overrides: tuple[str, ...] = ()) -> Lab:
-    """The compiled lab of a running lab, from its kept definition or from `scenario` (a file or name).
+    """The compiled lab of a running lab, from its recorded definition or from `scenario` (a file or name).
 
     Raises UsageError with a hint at --scenario FILE if the definition is lost.
     """
@@ -60,7 +58,7 @@ def load_compiled_lab(name: str, scenario: str | None = None, overrides: tuple[s
 
 
 def load_definition(name: str) -> Definition | None:
-    """The kept definition of a running lab; None if it is lost."""
+    """The recorded definition of a running lab; None if it is lost."""
     from labctl.kernel.host import lab_state
 
     record = lab_state.load(name)
@@ -77,23 +75,23 @@ def load_definition(name: str) -> Definition | None:
 
 def _firewall(record: Mapping[str, Any]) -> Backend | None:
     """The back end in a record; legacy in an older record without one. None if there is no record."""
-    word = record.get("firewall")
-    return (word if word in BACKENDS else "legacy") if record else None
+    backend = record.get("firewall")
+    return (backend if backend in BACKENDS else "legacy") if record else None
 
 
 def save_definition(definition: Definition, lab: Lab) -> None:
-    """Keep the lab's definition and its machines, so that entering a node needs no compilation."""
+    """Record the lab's definition and its machines, so that entering a node needs no compilation."""
     from labctl.kernel.host import lab_state
 
     machines = [
         {
-            "name": one.name,
-            "role": one.role,
-            "on": one.on,
-            "within": one.netns_of,
-            "addresses": [*map(str, one.addresses)],
+            "name": machine.name,
+            "role": machine.role,
+            "on": machine.on,
+            "within": machine.netns_of,
+            "addresses": [*map(str, machine.addresses)],
         }
-        for one in lab.machines
+        for machine in lab.machines
     ]
     record = {
         "name": lab.name,

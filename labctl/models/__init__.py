@@ -8,34 +8,41 @@ A model is a module (`labctl/models/azure_cni_transparent.py` is the model `azur
     FOLLOWS: str            the release it follows, in a few words
     PARTS: tuple            how faithful it is to the original, part by part (`labctl.core.fidelity`)
     Options                 a frozen dataclass of `labctl.core.options.option` fields
-    MACHINES: tuple         the keys of a scenario file: ("nodes", "pods") or ("hosts", "containers")
+    MACHINES: tuple         the keys of a scenario file for its machines: ("nodes", "pods"), ("hosts",
+                            "containers"), or another pair of plural words such as ("computes", "instances")
+    RESERVED_NAMES: tuple   names of machines that the model creates itself, besides `fabric`, `internet` and `vm`;
+                            a scenario cannot use them (optional)
     Container, Network      frozen dataclasses like Options: the settings of a pod or container, and of an entry
-                            of the lab's `networks:` (both optional; the objects are in `Node.settings` and
-                            `Scenario.networks`)
+                            of the lab's `networks:` (both optional; the objects are in `ScenarioNode.settings`
+                            and `Scenario.networks`)
     compile(scenario)       yields Resources (kernel objects) and Machines (names, roles and addresses). It does
-                            not use the kernel features in `scenario.approximate`, but builds the `instead` that
-                            `PARTS` has for them
+                            not use the kernel features in `scenario.substitute_features`, but builds the substitutes
+                            that `PARTS` names for them (`instead=`)
     checks(scenario)        yields the checks that every lab of this model has (optional)
     refuse(scenario)        yields (key, what, hint) for each thing that this model cannot build (optional);
                             `key` is the option or top-level key of the file where the error is reported, or a
                             path below it, such as `hosts/host1/containers/web/publish/0`
 
-A model does not access the kernel and does not import another model. Code that models share is in the modules
-that begin with an underscore, such as `_parts.py`.
-Other packages add models through the entry-point group `labctl.models`.
+A model does not access the kernel and does not import another model. What models share is in `labctl.models.lib`.
+Everything that a model needs for its own objects is in `labctl.modeling`, the stable module for models of other
+packages. Other packages add models through the entry-point group `labctl.models`. docs/extending.md explains all of
+this, and `scripts/new-model NAME` writes a first version.
 """
 
 from __future__ import annotations
 
-import difflib
 import pkgutil
+import re
 from collections.abc import Iterable, Iterator
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
+from labctl.core.names import did_you_mean
 from labctl.core.resources import Resource, assemble
-from labctl.core.scenario_types import Check, Lab, Machine, Scenario, with_netns_names
+from labctl.core.scenario_types import Check, Lab, Machine, MachineRole, Scenario, with_netns_names
 from labctl.errors import UsageError
+
+ROLES: tuple[str, ...] = get_args(MachineRole)
 
 
 class Model(Protocol):
@@ -51,25 +58,51 @@ class Model(Protocol):
 
 def model_names() -> tuple[str, ...]:
     """The names of all models, sorted. Imports none of them."""
-    here = {module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if _is_model(module)}
-    return tuple(sorted(here | set(_entry_points())))
+    own_models = {module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if _is_model(module)}
+    return tuple(sorted(own_models | set(_entry_points())))
 
 
 def find_model(name: str) -> Any:
-    """The model with this name. Raises UsageError, with a suggestion, if there is none."""
+    """The model with this name.
+
+    Raises UsageError, with a suggestion, if there is none, and if a module of another package is not a model.
+    """
     module = name.replace("-", "_")
     if any(item.name == module and _is_model(item) for item in pkgutil.iter_modules(__path__)):
         return import_module(f"labctl.models.{module}")
-    outside = _entry_points()
-    if name in outside:
-        return outside[name].load()
-    close = difflib.get_close_matches(name, model_names(), 1)
-    hint = f"did you mean {close[0]}?" if close else "the models are " + ", ".join(model_names())
+    external_models = _entry_points()
+    if name in external_models:
+        model = external_models[name].load()
+        if problem := contract_problem(model):
+            raise UsageError(f"the model {name!r} of {external_models[name].value} is not a model: {problem}", CONTRACT)
+        return model
+    hint = did_you_mean(name, model_names()) or "the models are " + ", ".join(model_names())
     raise UsageError(f"unknown model {name!r}", hint)
 
 
+CONTRACT = "docs/extending.md says what a model has"
+
+
+def contract_problem(model: Any) -> str:
+    """What a module lacks to be a model, in a few words; "" if it has everything that is required."""
+    missing = [name for name in ("FOLLOWS", "MACHINES", "PARTS", "Options", "compile") if not hasattr(model, name)]
+    if missing:
+        return f"it has no {', '.join(missing)}"
+    words = model.MACHINES
+    if not isinstance(words, tuple) or len(words) != 2 or not all(isinstance(word, str) for word in words):
+        return 'MACHINES is not a pair of words such as ("nodes", "pods")'
+    other_keys = {"name", "say", "model", "approximate", "checks", "networks", "count"}
+    invalid = [word for word in words if not re.fullmatch("[a-z]+", word) or word in other_keys]
+    if invalid:
+        return f"{invalid[0]!r} in MACHINES cannot be a key: it is not a word of a-z, or is another key"
+    return "the two words of MACHINES are the same" if words[0] == words[1] else ""
+
+
 def compile_lab(scenario: Scenario) -> Lab:
-    """Compile a scenario with its model: to the plan, the machines and all checks. Pure: builds nothing."""
+    """Compile a scenario with its model: to the plan, the machines and all checks. Pure: builds nothing.
+
+    Raises UsageError if the model makes two machines with one name, or one with a role that labctl does not have.
+    """
     model = find_model(scenario.model)
     resources: list[Resource] = []
     machines: list[Machine] = []
@@ -78,11 +111,12 @@ def compile_lab(scenario: Scenario) -> Lab:
             machines.append(item)
         else:
             resources.append(item)
-    own: Iterable[Check] = model.checks(scenario) if hasattr(model, "checks") else ()
-    checks = (*scenario.checks, *own)
-    within = {machine.name: machine.netns_of for machine in machines if machine.netns_of is not None}
-    if within:
-        checks = tuple(with_netns_names(check, within) for check in checks)
+    _verify_machines(scenario.model, machines)
+    model_checks: Iterable[Check] = model.checks(scenario) if hasattr(model, "checks") else ()
+    checks = (*scenario.checks, *model_checks)
+    netns_of = {machine.name: machine.netns_of for machine in machines if machine.netns_of is not None}
+    if netns_of:
+        checks = tuple(with_netns_names(check, netns_of) for check in checks)
     return Lab(
         scenario.name,
         scenario.model,
@@ -94,6 +128,18 @@ def compile_lab(scenario: Scenario) -> Lab:
         tuple(sorted(scenario.substitute_features)),
         scenario.use_substitutes,
     )
+
+
+def _verify_machines(model: str, machines: Iterable[Machine]) -> None:
+    names: set[str] = set()
+    for machine in machines:
+        if machine.name in names:
+            hint = "rename yours; the model may list its own names in RESERVED_NAMES"
+            raise UsageError(f"the model {model} makes two machines with the name {machine.name!r}", hint)
+        if machine.role not in ROLES:
+            what = f"the model {model} gives {machine.name!r} the role {machine.role!r}, which labctl does not have"
+            raise UsageError(what, f"the roles are {', '.join(ROLES)}")
+        names.add(machine.name)
 
 
 def _is_model(module: pkgutil.ModuleInfo) -> bool:

@@ -40,7 +40,7 @@ from ipaddress import IPv4Address, IPv4Network
 from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import cidr, option
 from labctl.core.resources import Fdb, Interface, IpSet, Link, Neighbour, Resource, Route, Sysctl
-from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode
+from labctl.core.scenario_types import Check, Machine, Scenario
 from labctl.models.lib import datacenter, kubernetes, primitives
 from labctl.models.lib import pods as pods_
 
@@ -95,16 +95,8 @@ class Options(datacenter.UnderlayOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class NodeAddressing:
-    """A node in its place, with its part of the pod CIDR."""
-
-    node: ScenarioNode
-    nic: datacenter.UnderlayNic
-    pod_range: IPv4Network
-
-    @property
-    def name(self) -> str:
-        return self.node.name
+class NodeAddressing(datacenter.NodeAddressing):
+    """A node with its NIC and its part of the pod CIDR, of which antrea-gw0 has the first address."""
 
     @property
     def gateway(self) -> IPv4Address:
@@ -120,30 +112,30 @@ class NodeAddressing:
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """Nodes with their switches and pods, on Ethernets that have no routes to pods."""
     options: Options = scenario.options
-    seats = _node_addressing(scenario)
+    nodes = _node_addressing(scenario)
     tunnel = "vxlan" if "geneve" in scenario.substitute_features else options.tunnel
     yield from datacenter.infrastructure(scenario)
-    for seat in seats:
-        peers = [other for other in seats if other is not seat]
-        far = [other for other in peers if _uses_tunnel(options, seat, other)]
-        yield Machine(seat.name, "node", (seat.nic.address, seat.gateway))
-        yield from primitives.netns(seat.name)
-        yield from primitives.forwarding_sysctls(seat.name, True, rp_filter=0, devices=("eth0", GATEWAY_DEVICE))
-        yield Sysctl(seat.name, "net.bridge.bridge-nf-call-iptables", "0")  # frames in Open vSwitch pass no iptables
-        yield from _switch(seat, _mtu(options))
+    for node in nodes:
+        peers = [other for other in nodes if other is not node]
+        tunnel_peers = [other for other in peers if _uses_tunnel(options, node, other)]
+        yield Machine(node.name, "node", (node.nic.address, node.gateway))
+        yield from primitives.netns(node.name)
+        yield from primitives.forwarding_sysctls(node.name, True, rp_filter=0, devices=("eth0", GATEWAY_DEVICE))
+        yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "0")  # frames in Open vSwitch pass no iptables
+        yield from _switch(node, _mtu(options))
         if options.traffic_mode != "no-encap":
-            yield from _tunnels(seat, far, tunnel, _mtu(options))
-        yield from _routes(seat, peers, far)
-        yield from _pods(seat, _mtu(options))
-        yield IpSet(seat.name, POD_IP_SET, "hash:net", tuple(sorted(str(one.pod_range) for one in seats)))
-        yield from _chains(seat, TUNNEL_PORTS[tunnel] if options.traffic_mode != "no-encap" else None)
-        yield from pods_.pause_and_containers(seat.node)
+            yield from _tunnels(node, tunnel_peers, tunnel, _mtu(options))
+        yield from _routes(node, peers, tunnel_peers)
+        yield from _pods(node, _mtu(options))
+        yield IpSet(node.name, POD_IP_SET, "hash:net", tuple(sorted(str(one.pod_range) for one in nodes)))
+        yield from _chains(node, TUNNEL_PORTS[tunnel] if options.traffic_mode != "no-encap" else None)
+        yield from pods_.pause_and_containers(node.node)
 
 
 def _node_addressing(scenario: Scenario) -> list[NodeAddressing]:
     ranges = kubernetes.node_pod_ranges(scenario.options.pod_cidr, NODE_PREFIX_LENGTH, len(scenario.nodes))
     return [
-        NodeAddressing(*those) for those in zip(scenario.nodes, datacenter.node_nics(scenario), ranges, strict=True)
+        NodeAddressing(*parts) for parts in zip(scenario.nodes, datacenter.node_nics(scenario), ranges, strict=True)
     ]
 
 
@@ -159,11 +151,7 @@ def _mtu(options: Options) -> int:
 
 def _switch(addressing: NodeAddressing, mtu: int) -> Iterator[Resource]:
     """The switch, and the node's port of it. The bridge device has ARP off, or it would answer for antrea-gw0."""
-    gateway, port, switch = (
-        Interface(addressing.name, GATEWAY_DEVICE),
-        Interface(addressing.name, GATEWAY_PEER),
-        Interface(addressing.name, BRIDGE),
-    )
+    gateway, port, switch = (Interface(addressing.name, dev) for dev in (GATEWAY_DEVICE, GATEWAY_PEER, BRIDGE))
     yield Link(switch, "bridge", mtu=mtu, mac=primitives.mac(str(switch)), arp=False)
     yield from primitives.veth_pair(
         port, gateway, mtu=mtu, macs=(primitives.mac(str(port)), addressing.gateway_mac), master=BRIDGE
@@ -206,36 +194,38 @@ def _routes(
 
 def _pods(addressing: NodeAddressing, mtu: int) -> Iterator[Resource | Machine]:
     """Pods in host-local's order; a port's name is the first 8 letters of the pod's name, a dash and six digits."""
-    names, first = addressing.node.pods, int(addressing.gateway) + 1
-    for number, (name, digits) in enumerate(zip(names, primitives.device_names("-", 6, names), strict=True)):
-        own, inner = IPv4Address(first + number), Interface(name, "eth0")
-        yield Machine(name, "pod", (own,), addressing.name)
+    pods, first = addressing.node.pods, int(addressing.gateway) + 1
+    for number, (name, digits) in enumerate(zip(pods, primitives.device_names("-", 6, pods), strict=True)):
+        address, inner = IPv4Address(first + number), Interface(name, "eth0")
+        yield Machine(name, "pod", (address,), addressing.name)
         yield from primitives.container_netns(name)
         port, mac = Interface(addressing.name, name[:8] + digits), primitives.mac(name)
         yield from primitives.veth_pair(port, inner, mtu=mtu, macs=(None, mac), master=BRIDGE)
         yield Fdb(port, mac)
-        yield from primitives.addresses(inner, primitives.with_prefix_length(own, NODE_PREFIX_LENGTH))
+        yield from primitives.addresses(inner, primitives.with_prefix_length(address, NODE_PREFIX_LENGTH))
         yield Route(name, primitives.ANYWHERE, addressing.gateway, "eth0")
 
 
 def _chains(addressing: NodeAddressing, dstport: int | None) -> Iterator[Resource]:
     """The iptables rules of Antrea's agent; `dstport` is the tunnel's UDP port, None without a tunnel."""
 
-    def about(why: str) -> str:
-        return f'-m comment --comment "Antrea: {why}"'
+    def about(comment: str) -> str:
+        return f'-m comment --comment "Antrea: {comment}"'
 
-    for table, builtin, chain, word in (
+    for table, builtin, chain, hook_name in (
         ("raw", "PREROUTING", "ANTREA-PREROUTING", "prerouting"), ("raw", "OUTPUT", "ANTREA-OUTPUT", "output"),
         ("filter", "FORWARD", "ANTREA-FORWARD", "forwarding"),
         ("nat", "POSTROUTING", "ANTREA-POSTROUTING", "postrouting"),
         ("mangle", "PREROUTING", "ANTREA-MANGLE", "mangle"), ("mangle", "OUTPUT", "ANTREA-OUTPUT", "output"),
     ):  # fmt: skip
-        yield primitives.chain(addressing.name, table, builtin, f"{about(f'jump to Antrea {word} rules')} -j {chain}")
+        yield primitives.chain(
+            addressing.name, table, builtin, f"{about(f'jump to Antrea {hook_name} rules')} -j {chain}"
+        )
         yield primitives.chain(addressing.name, table, chain)
     if dstport is not None:
-        for chain, way, end in (("ANTREA-PREROUTING", "incoming", "dst"), ("ANTREA-OUTPUT", "outgoing", "src")):
-            why = about(f"do not track {way} encapsulation packets")
-            rule = f"-p udp {why} -m udp --dport {dstport} -m addrtype --{end}-type LOCAL -j CT --notrack"
+        for chain, direction, end in (("ANTREA-PREROUTING", "incoming", "dst"), ("ANTREA-OUTPUT", "outgoing", "src")):
+            comment = about(f"do not track {direction} encapsulation packets")
+            rule = f"-p udp {comment} -m udp --dport {dstport} -m addrtype --{end}-type LOCAL -j CT --notrack"
             yield primitives.chain(addressing.name, "raw", chain, rule)
     local = f"-o {GATEWAY_DEVICE} {about('mark LOCAL output packets')} -m addrtype --src-type LOCAL"
     yield primitives.chain(
@@ -246,12 +236,12 @@ def _chains(addressing: NodeAddressing, dstport: int | None) -> Iterator[Resourc
         f"-i {GATEWAY_DEVICE} {about('accept packets from local Pods')} -j ACCEPT",
         f"-o {GATEWAY_DEVICE} {about('accept packets to local Pods')} -j ACCEPT",
     )  # fmt: skip
-    strangers = f"{about('masquerade Pod to external packets')} -m set ! --match-set {POD_IP_SET} dst"
-    not_its = "-m addrtype ! --src-type LOCAL --limit-iface-out -m addrtype --src-type LOCAL"
+    external = f"{about('masquerade Pod to external packets')} -m set ! --match-set {POD_IP_SET} dst"
+    other_source = "-m addrtype ! --src-type LOCAL --limit-iface-out -m addrtype --src-type LOCAL"
     yield primitives.chain(
         addressing.name, "nat", "ANTREA-POSTROUTING",
-        f"-s {addressing.pod_range} ! -o {GATEWAY_DEVICE} {strangers} -j MASQUERADE",
-        f"-o {GATEWAY_DEVICE} {about('masquerade LOCAL traffic')} {not_its} -j MASQUERADE --random-fully",
+        f"-s {addressing.pod_range} ! -o {GATEWAY_DEVICE} {external} -j MASQUERADE",
+        f"-o {GATEWAY_DEVICE} {about('masquerade LOCAL traffic')} {other_source} -j MASQUERADE --random-fully",
     )  # fmt: skip
 
 

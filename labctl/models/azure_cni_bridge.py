@@ -137,25 +137,21 @@ def _pods(nic: azure.Nic, node: ScenarioNode, options: Options) -> Iterator[Reso
     for number, (name, device) in enumerate(
         zip(node.pods, primitives.device_names("azv", 11, node.pods), strict=True), 1
     ):
-        own, mac, inner, outer = (
-            nic.address + number,
-            primitives.mac(name),
-            Interface(name, "eth0"),
-            Interface(node.name, device),
-        )
-        yield Machine(name, "pod", (own,), node.name)
+        address, mac = nic.address + number, primitives.mac(name)
+        inner, outer = Interface(name, "eth0"), Interface(node.name, device)
+        yield Machine(name, "pod", (address,), node.name)
         yield from primitives.container_netns(name)
         yield Link(outer, "veth", inner, "azure0", options.mtu, hairpin=True)
         yield Link(inner, "veth", outer, None, options.mtu, mac)
-        yield from primitives.addresses(inner, primitives.with_prefix_length(own, options.subnet.prefixlen))
+        yield from primitives.addresses(inner, primitives.with_prefix_length(address, options.subnet.prefixlen))
         yield Route(name, primitives.ANYWHERE, nic.gateway, "eth0")
         yield _ebtables_nat_chain(
-            node.name, "PREROUTING", _ARP_REPLY_RULE.format(own, azure.FABRIC_MAC if tunnel else mac)
+            node.name, "PREROUTING", _ARP_REPLY_RULE.format(address, azure.FABRIC_MAC if tunnel else mac)
         )
-        frames = f"-p IPv4 -i eth0 --ip-dst {own} -j dnat --to-dst {mac} --dnat-target ACCEPT"
+        frames = f"-p IPv4 -i eth0 --ip-dst {address} -j dnat --to-dst {mac} --dnat-target ACCEPT"
         yield _ebtables_nat_chain(node.name, "PREROUTING", frames)
         if not tunnel:
-            yield Neighbour(Interface(node.name, "azure0"), own, mac)
+            yield Neighbour(Interface(node.name, "azure0"), address, mac)
 
 
 def _ebtables_nat_chain(ns: str, chain: str, text: str) -> Chain:

@@ -71,12 +71,8 @@ PARTS = (
     *pods_.PARTS,
 )
 GATEWAY = IPv4Address("169.254.2.1")
-GATEWAY_PREFIX = IPv4Network((int(GATEWAY), 32))
-FWMARK, FWMARK_TABLE, FWMARK_RULE_PREF = (
-    333,
-    2,
-    32765,
-)  # the mark, its table, and the priority that the kernel gives to its rule
+GATEWAY_PREFIX = primitives.host_prefix(GATEWAY)
+FWMARK, FWMARK_TABLE, FWMARK_RULE_PREF = 333, 2, 32765  # the mark, its table, the preference that its rule gets
 WIRESERVER_ADDRESS = "168.63.129.16"
 TENANT_PREFIX_LENGTH = 24
 TENANT_TABLE_BASE = 1000  # the fabric's table of VLAN 7 is 1007
@@ -131,13 +127,16 @@ def tenants(scenario: Scenario) -> tuple[Tenant, ...]:
     ids = sorted(set(vlans.values()))
     ranges = kubernetes.node_pod_ranges(scenario.options.tenant_cidr, TENANT_PREFIX_LENGTH, len(ids))
     for vlan, subnet in zip(ids, ranges, strict=True):
-        own = [pod for node in scenario.nodes for pod in node.pods if vlans[pod] == vlan]
-        where = {
+        pods_of_tenant = [pod for node in scenario.nodes for pod in node.pods if vlans[pod] == vlan]
+        address_of = {
             pod: subnet.network_address + azure_addressing.FIRST_USABLE_OFFSET + number
-            for number, pod in enumerate(own)
+            for number, pod in enumerate(pods_of_tenant)
         }
-        pods = ((node.name, tuple((pod, where[pod]) for pod in node.pods if pod in where)) for node in scenario.nodes)
-        found.append(Tenant(vlan, subnet, tuple((node, some) for node, some in pods if some)))
+        pods = (
+            (node.name, tuple((pod, address_of[pod]) for pod in node.pods if pod in address_of))
+            for node in scenario.nodes
+        )
+        found.append(Tenant(vlan, subnet, tuple((node, addresses) for node, addresses in pods if addresses)))
     return tuple(found)
 
 
@@ -156,12 +155,11 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from azure.attach_nic(nic)
         yield from azure.node_sysctls(nic.machine, ("eth0",))
         yield from pods_.pause_and_containers(node)
+    kernel_vlan = "vlan" not in scenario.substitute_features
     for tenant in tenants(scenario):
         yield from _network(tenant, options)
         for name, pods in tenant.pods:
-            yield from _tenant_uplink(
-                tenant, nics[name], options.mtu, kernel_vlan="vlan" not in scenario.substitute_features
-            )
+            yield from _tenant_uplink(tenant, nics[name], options.mtu, kernel_vlan=kernel_vlan)
             yield from _tenant_netns(tenant, nics[name], pods)
             yield from _pods(tenant, nics[name], pods, options.mtu)
 
@@ -174,9 +172,10 @@ def _network(tenant: Tenant, options: Options) -> Iterator[Resource]:
 
 
 def _tenant_uplink(tenant: Tenant, nic: azure.Nic, mtu: int, *, kernel_vlan: bool) -> Iterator[Resource]:
-    """From a tenant's namespace to the fabric: a VLAN of the node's NIC, or (not `exact`) a veth that bypasses it."""
-    space = tenant.netns_name(nic.machine)
-    inner, outer = Interface(space, f"eth0_{tenant.vlan}"), Interface("fabric", primitives.device_name(space))
+    """From a tenant's namespace to the fabric: a VLAN of the node's NIC, or without
+    `kernel_vlan` a veth pair that bypasses the NIC."""
+    ns = tenant.netns_name(nic.machine)
+    inner, outer = Interface(ns, f"eth0_{tenant.vlan}"), Interface("fabric", primitives.device_name(ns))
     if kernel_vlan:
         tag = ("id", str(tenant.vlan))
         yield Link(outer, "vlan", None, None, mtu, azure.FABRIC_MAC, options=(("dev", nic.fabric_device), tag))
@@ -191,49 +190,49 @@ def _tenant_netns(
     tenant: Tenant, nic: azure.Nic, pods: Iterable[tuple[str, IPv4Address]]
 ) -> Iterator[Resource | Machine]:
     """A tenant's namespace on a node: two routing tables, and the rules that mark packets for the second."""
-    space, eth0 = tenant.netns_name(nic.machine), f"eth0_{tenant.vlan}"
-    yield Machine(space, "namespace", (), nic.machine)
-    yield from primitives.netns(space)
+    ns, eth0 = tenant.netns_name(nic.machine), f"eth0_{tenant.vlan}"
+    yield Machine(ns, "namespace", (), nic.machine)
+    yield from primitives.netns(ns)
     yield from primitives.forwarding_sysctls(
-        space, True, rp_filter=0, devices=(eth0, *(device for device, _, _ in _devices(pods)))
+        ns, True, rp_filter=0, devices=(eth0, *(device for device, _, _ in _devices(pods)))
     )
     for table in (254, FWMARK_TABLE):
-        yield Route(space, GATEWAY_PREFIX, dev=eth0, table=table)
-        yield Route(space, primitives.ANYWHERE, GATEWAY, eth0, table)
-    yield Neighbour(Interface(space, eth0), GATEWAY, azure.FABRIC_MAC)
-    yield Rule(space, FWMARK_RULE_PREF, FWMARK_TABLE, mark=FWMARK)
-    yield primitives.chain(space, "mangle", "PREROUTING", f"-i {eth0} -j ACCEPT", f"-j MARK --set-mark {FWMARK}")
-    yield primitives.chain(space, "filter", "FORWARD", f"-d {WIRESERVER_ADDRESS} -p tcp -m tcp --dport 80 -j DROP")
+        yield Route(ns, GATEWAY_PREFIX, dev=eth0, table=table)
+        yield Route(ns, primitives.ANYWHERE, GATEWAY, eth0, table)
+    yield Neighbour(Interface(ns, eth0), GATEWAY, azure.FABRIC_MAC)
+    yield Rule(ns, FWMARK_RULE_PREF, FWMARK_TABLE, mark=FWMARK)
+    yield primitives.chain(ns, "mangle", "PREROUTING", f"-i {eth0} -j ACCEPT", f"-j MARK --set-mark {FWMARK}")
+    yield primitives.chain(ns, "filter", "FORWARD", f"-d {WIRESERVER_ADDRESS} -p tcp -m tcp --dport 80 -j DROP")
 
 
 def _pods(
     tenant: Tenant, nic: azure.Nic, pods: Iterable[tuple[str, IPv4Address]], mtu: int
 ) -> Iterator[Resource | Machine]:
     """A tenant's pods on a node, each connected to the tenant's namespace, with a route in the fabric."""
-    space = tenant.netns_name(nic.machine)
-    fabric = Interface("fabric", primitives.device_name(space))
-    for device, name, own in _devices(pods):
-        inner, outer, only = Interface(name, "eth0"), Interface(space, device), IPv4Network((int(own), 32))
-        yield Machine(name, "pod", (own,), nic.machine)
+    ns = tenant.netns_name(nic.machine)
+    fabric = Interface("fabric", primitives.device_name(ns))
+    for device, name, pod_address in _devices(pods):
+        inner, outer, host_prefix = Interface(name, "eth0"), Interface(ns, device), primitives.host_prefix(pod_address)
+        yield Machine(name, "pod", (pod_address,), nic.machine)
         yield from primitives.container_netns(name)
         yield from primitives.veth_pair(
             outer, inner, mtu=mtu, macs=(azure_transparent.HOST_VETH_MAC, primitives.mac(name))
         )
-        yield Sysctl(space, f"net.ipv4.conf.{device}.proxy_arp", "1")
-        yield Route(space, only, dev=device)
-        yield Address(inner, primitives.with_prefix_length(own, TENANT_PREFIX_LENGTH), connected=False)
+        yield Sysctl(ns, f"net.ipv4.conf.{device}.proxy_arp", "1")
+        yield Route(ns, host_prefix, dev=device)
+        yield Address(inner, primitives.with_prefix_length(pod_address, TENANT_PREFIX_LENGTH), connected=False)
         yield Route(name, GATEWAY_PREFIX, dev="eth0")
         yield Route(name, primitives.ANYWHERE, GATEWAY, "eth0")
         yield Neighbour(inner, GATEWAY, azure_transparent.HOST_VETH_MAC)
-        yield Route("fabric", only, dev=fabric.dev, table=tenant.table)
-        yield Neighbour(fabric, own, nic.mac)
+        yield Route("fabric", host_prefix, dev=fabric.dev, table=tenant.table)
+        yield Neighbour(fabric, pod_address, nic.mac)
 
 
 def _devices(pods: Iterable[tuple[str, IPv4Address]]) -> Iterator[tuple[str, str, IPv4Address]]:
     """Each pod with the name of its veth's other end."""
     pods = tuple(pods)
     devices = primitives.device_names("azv", 11, (name for name, _ in pods))
-    yield from ((device, name, own) for device, (name, own) in zip(devices, pods, strict=True))
+    yield from ((device, name, pod_address) for device, (name, pod_address) in zip(devices, pods, strict=True))
 
 
 def _vlans(pods: Iterable[str], settings: dict[str, PodSettings]) -> Iterator[tuple[str, int]]:
@@ -253,8 +252,12 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Errors for ranges that are too small, and for names that a tenant's namespace needs."""
     options: Options = scenario.options
     yield from azure_addressing.refuse_node_cidr(options.node_cidr, len(scenario.nodes))
-    named = {"node_cidr": options.node_cidr, "tenant_cidr": options.tenant_cidr, "internet_cidr": options.internet_cidr}
-    yield from primitives.refuse_overlaps(named)
+    ranges = {
+        "node_cidr": options.node_cidr,
+        "tenant_cidr": options.tenant_cidr,
+        "internet_cidr": options.internet_cidr,
+    }
+    yield from primitives.refuse_overlaps(ranges)
     yield from azure_addressing.refuse_public_ip(options.internet_cidr, options.public_ip)
     yield from azure_addressing.refuse_reserved_ranges(options)
     yield from kubernetes.refuse_pod_counts(scenario, options.max_pods)
@@ -270,21 +273,14 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
 
 
 def _refuse_tenant(tenant: Tenant, scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    total, room = (
-        sum(len(some) for _, some in tenant.pods),
-        tenant.subnet.num_addresses - azure_addressing.RESERVED_ADDRESSES,
-    )
-    if total > room:
-        what = f"tenant {tenant.vlan} has {total} pods, but its {tenant.subnet} has addresses for {room}"
-        yield (
-            "nodes",
-            what,
-            f"Azure reserves {azure_addressing.RESERVED_ADDRESSES} addresses of a subnet: spread the pods"
-            " over more VLANs",
-        )
-    taken = {node.name for node in scenario.nodes} | {pod for _, pod in scenario.pods}
+    reserved = azure_addressing.RESERVED_ADDRESSES
+    total, capacity = sum(len(pods) for _, pods in tenant.pods), tenant.subnet.num_addresses - reserved
+    if total > capacity:
+        what = f"tenant {tenant.vlan} has {total} pods, but its {tenant.subnet} has addresses for {capacity}"
+        yield "nodes", what, f"Azure reserves {reserved} addresses of a subnet: spread the pods over more VLANs"
+    machine_names = {node.name for node in scenario.nodes} | {pod for _, pod in scenario.pods}
     for node, _ in tenant.pods:
-        space = tenant.netns_name(node)
-        if space in taken or len(space) > 63:
-            why = "is the name of another machine" if space in taken else "is longer than 63 letters"
-            yield f"nodes/{node}", f"{space}, the namespace of tenant {tenant.vlan} on {node}, {why}", "rename one"
+        ns = tenant.netns_name(node)
+        if ns in machine_names or len(ns) > 63:
+            why = "is the name of another machine" if ns in machine_names else "is longer than 63 letters"
+            yield f"nodes/{node}", f"{ns}, the namespace of tenant {tenant.vlan} on {node}, {why}", "rename one"

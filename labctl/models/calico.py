@@ -96,12 +96,12 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The router and its surroundings, and the nodes."""
     options: Options = scenario.options
     yield from datacenter.infrastructure(scenario)
-    there = calico_node.node_addressing(scenario)
+    nodes = calico_node.node_addressing(scenario)
     if options.peer_with_router:
-        yield from calico_node.bgp_routes(there, options)
-    for home, node in zip(there, scenario.nodes, strict=True):
+        yield from calico_node.bgp_routes(nodes, options)
+    for addressing, node in zip(nodes, scenario.nodes, strict=True):
         yield from calico_node.node_resources(
-            home, there, options, kernel_ipip="ipip" not in scenario.substitute_features
+            addressing, nodes, options, kernel_ipip="ipip" not in scenario.substitute_features
         )
         yield from pods.pause_and_containers(node)
 
@@ -110,8 +110,8 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     """How pods of one node reach each other, Kubernetes' rules, and what the containers of a pod share."""
     options: Options = scenario.options
     yield from kubernetes.same_node_check(scenario, "pods of one node are routed by their node: TTL 63", 63)
-    ignorant = options.encapsulation == "none" and not options.peer_with_router
-    yield from kubernetes.network_model_checks(scenario, options.elsewhere if ignorant else ())
+    router_has_no_routes = options.encapsulation == "none" and not options.peer_with_router
+    yield from kubernetes.network_model_checks(scenario, options.elsewhere if router_has_no_routes else ())
     yield from pods.checks(scenario)
 
 

@@ -40,7 +40,7 @@ from ipaddress import IPv4Address, IPv4Network
 from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import cidr, option
 from labctl.core.resources import Interface, IpSet, Link, Neighbour, Resource, Route, Rule, Sysctl
-from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode
+from labctl.core.scenario_types import Check, Machine, Scenario
 from labctl.models.lib import datacenter, kubernetes, primitives
 from labctl.models.lib import pods as pods_
 
@@ -77,10 +77,7 @@ PROTO_KERNEL = 2  # the protocol of Cilium's routes (proto kernel), so that no o
 PROXY_PREF, LOCAL_PREF, POD_PREF, NODE_PREF = 9, 100, 200, 201
 PROXY_TABLE, LOCAL_TABLE, IDENTITY_TABLE_BASE = 2004, 255, 100000
 PROXY_FWMARK, PROXY_FWMARK_MASK = 0x200, 0xF00
-REMOTE_NODE_IDENTITY, FIRST_IDENTITY = (
-    6,
-    256,
-)  # below are Cilium's reserved identities: host 1, world 2, ... remote-node 6
+REMOTE_NODE_IDENTITY, FIRST_IDENTITY = 6, 256  # below 256 are the reserved ones: host 1, world 2, ... remote-node 6
 OVERHEAD_BYTES = 50  # bytes: IP, UDP, VXLAN and the inner Ethernet header
 RESERVED_ADDRESSES = 3  # addresses of a node's range that no pod gets: its own, cilium_host's and the broadcast
 
@@ -109,16 +106,8 @@ Container = PodSettings
 
 
 @dataclass(frozen=True, slots=True)
-class NodeAddressing:
-    """A node in its place, with its part of the pods' addresses."""
-
-    node: ScenarioNode
-    nic: datacenter.UnderlayNic
-    pod_range: IPv4Network
-
-    @property
-    def name(self) -> str:
-        return self.node.name
+class NodeAddressing(datacenter.NodeAddressing):
+    """A node with its NIC and its part of the pod CIDR, of which cilium_host has the last address."""
 
     @property
     def router_ip(self) -> IPv4Address:
@@ -129,41 +118,48 @@ class NodeAddressing:
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """Nodes with their pods, on Ethernets that have no routes to pods."""
     options: Options = scenario.options
-    seats, identities = _node_addressing(scenario), _identities(scenario)
+    nodes, identities = _node_addressing(scenario), _identities(scenario)
     yield from datacenter.infrastructure(scenario)
-    for seat in seats:
-        peers = [other for other in seats if other is not seat]
-        devices = primitives.device_names("lxc", 12, seat.node.pods)
-        yield Machine(seat.name, "node", (seat.nic.address, seat.router_ip))
-        yield from primitives.netns(seat.name)
-        own = (HOST_DEVICE, NET_DEVICE, *((VXLAN_DEVICE,) if options.routing == "tunnel" else ()))
-        yield from primitives.forwarding_sysctls(seat.name, True, rp_filter=0, devices=("eth0", *own, *devices))
-        yield from (Sysctl(seat.name, f"net.ipv4.conf.{device}.accept_local", "1") for device in own)
-        yield from _devices(seat, options.mtu)
-        yield from _policy_rules(seat.name)
-        yield from _pods(seat, devices, options)
+    for node in nodes:
+        peers = [other for other in nodes if other is not node]
+        devices = primitives.device_names("lxc", 12, node.node.pods)
+        yield Machine(node.name, "node", (node.nic.address, node.router_ip))
+        yield from primitives.netns(node.name)
+        cilium_devices = (HOST_DEVICE, NET_DEVICE, *((VXLAN_DEVICE,) if options.routing == "tunnel" else ()))
+        yield from primitives.forwarding_sysctls(
+            node.name, True, rp_filter=0, devices=("eth0", *cilium_devices, *devices)
+        )
+        yield from (Sysctl(node.name, f"net.ipv4.conf.{device}.accept_local", "1") for device in cilium_devices)
+        yield from _devices(node, options.mtu)
+        yield from _policy_rules(node.name)
+        yield from _pods(node, devices, options)
         if options.routing == "tunnel":
-            yield from _tunnel(seat, peers, identities, options.mtu)
+            yield from _tunnel(node, peers, identities, options.mtu)
         else:
-            yield from _direct_node_routes(seat, peers)
-            yield IpSet(seat.name, NODE_SET, "hash:ip", tuple(sorted(str(one.nic.address) for one in seats)))
-        yield from _chains(seat, options)
-        yield from pods_.pause_and_containers(seat.node)
+            yield from _direct_node_routes(node, peers)
+            yield IpSet(node.name, NODE_SET, "hash:ip", tuple(sorted(str(one.nic.address) for one in nodes)))
+        yield from _chains(node, options)
+        yield from pods_.pause_and_containers(node.node)
 
 
 def _node_addressing(scenario: Scenario) -> list[NodeAddressing]:
     options: Options = scenario.options
     ranges = kubernetes.node_pod_ranges(options.pod_cidr, options.node_prefix, len(scenario.nodes))
     return [
-        NodeAddressing(*those) for those in zip(scenario.nodes, datacenter.node_nics(scenario), ranges, strict=True)
+        NodeAddressing(*parts) for parts in zip(scenario.nodes, datacenter.node_nics(scenario), ranges, strict=True)
     ]
 
 
 def _identities(scenario: Scenario) -> dict[str, int]:
     """Each pod's identity: the number from the file, else the next free number."""
-    said = {pod: own.identity for node in scenario.nodes for pod, own in node.settings if own.identity is not None}
-    free = (number for number in range(FIRST_IDENTITY, 65536) if number not in said.values())
-    return {pod: said[pod] if pod in said else next(free) for _, pod in scenario.pods}
+    given = {
+        pod: settings.identity
+        for node in scenario.nodes
+        for pod, settings in node.settings
+        if settings.identity is not None
+    }
+    unused = (number for number in range(FIRST_IDENTITY, 65536) if number not in given.values())
+    return {pod: given[pod] if pod in given else next(unused) for _, pod in scenario.pods}
 
 
 def _devices(addressing: NodeAddressing, mtu: int) -> Iterator[Resource]:
@@ -172,15 +168,9 @@ def _devices(addressing: NodeAddressing, mtu: int) -> Iterator[Resource]:
     yield Link(host, "veth", net, None, mtu, primitives.mac(str(host)), arp=False)
     yield Link(net, "veth", host, None, mtu, primitives.mac(str(net)), arp=False)
     yield from primitives.addresses(host, primitives.with_prefix_length(addressing.router_ip, 32))
-    yield Route(addressing.name, _host_prefix(addressing.router_ip), dev=HOST_DEVICE, proto=PROTO_KERNEL)
-    yield Route(
-        addressing.name,
-        addressing.pod_range,
-        addressing.router_ip,
-        HOST_DEVICE,
-        src=addressing.router_ip,
-        proto=PROTO_KERNEL,
-    )
+    router = addressing.router_ip
+    yield Route(addressing.name, primitives.host_prefix(router), dev=HOST_DEVICE, proto=PROTO_KERNEL)
+    yield Route(addressing.name, addressing.pod_range, router, HOST_DEVICE, src=router, proto=PROTO_KERNEL)
 
 
 def _policy_rules(node: str) -> Iterator[Resource]:
@@ -194,48 +184,42 @@ def _pods(addressing: NodeAddressing, devices: tuple[str, ...], options: Options
     """Pods of which the only neighbour is the router, and a route to each; both sides have a permanent neighbour."""
     first, mtu = int(addressing.pod_range.network_address) + 1, _route_mtu(options)
     for number, (name, device) in enumerate(zip(addressing.node.pods, devices, strict=True)):
-        own, inner, outer = IPv4Address(first + number), Interface(name, "eth0"), Interface(addressing.name, device)
+        address, inner, outer = IPv4Address(first + number), Interface(name, "eth0"), Interface(addressing.name, device)
         macs = (primitives.mac(str(outer)), primitives.mac(name))
-        yield Machine(name, "pod", (own,), addressing.name)
+        yield Machine(name, "pod", (address,), addressing.name)
         yield from primitives.container_netns(name)
         yield from primitives.veth_pair(outer, inner, mtu=options.mtu, macs=macs)
-        yield from primitives.addresses(inner, primitives.with_prefix_length(own, 32))
+        yield from primitives.addresses(inner, primitives.with_prefix_length(address, 32))
         yield Neighbour(inner, addressing.router_ip, macs[0])
-        yield Route(name, _host_prefix(addressing.router_ip), dev="eth0")
+        yield Route(name, primitives.host_prefix(addressing.router_ip), dev="eth0")
         yield Route(name, primitives.ANYWHERE, addressing.router_ip, "eth0", mtu=mtu)
-        yield Neighbour(outer, own, macs[1])
-        yield Route(addressing.name, _host_prefix(own), dev=device, src=addressing.router_ip)
+        yield Neighbour(outer, address, macs[1])
+        yield Route(addressing.name, primitives.host_prefix(address), dev=device, src=addressing.router_ip)
 
 
 def _tunnel(
     addressing: NodeAddressing, peers: list[NodeAddressing], identities: dict[str, int], mtu: int
 ) -> Iterator[Resource]:
     """The flow-based device, Cilium's routes to other nodes' pods, and the tables of identities that replace them."""
-    device = Interface(addressing.name, VXLAN_DEVICE)
+    device, router, pod_mtu = Interface(addressing.name, VXLAN_DEVICE), addressing.router_ip, mtu - OVERHEAD_BYTES
     options = (("external", "on"), ("learning", "off"), ("dstport", "8472"))
     yield Link(device, "vxlan", mtu=mtu, mac=primitives.mac(str(device)), options=options)
     for peer in peers:
         yield Neighbour(device, peer.router_ip, primitives.mac(str(Interface(peer.name, VXLAN_DEVICE))))
-        yield Route(
-            addressing.name,
-            peer.pod_range,
-            addressing.router_ip,
-            HOST_DEVICE,
-            src=addressing.router_ip,
-            mtu=mtu - OVERHEAD_BYTES,
-            proto=PROTO_KERNEL,
-        )
-    senders = {pod: identities[pod] for pod in addressing.node.pods}
+        yield Route(addressing.name, peer.pod_range, router, HOST_DEVICE, src=router, mtu=pod_mtu, proto=PROTO_KERNEL)
+    identity_of = {pod: identities[pod] for pod in addressing.node.pods}
     for number, pod in enumerate(addressing.node.pods):
-        own = addressing.pod_range.network_address + 1 + number
-        yield Rule(addressing.name, POD_PREF, IDENTITY_TABLE_BASE + senders[pod], src=_host_prefix(own))
+        address = addressing.pod_range.network_address + 1 + number
+        yield Rule(
+            addressing.name, POD_PREF, IDENTITY_TABLE_BASE + identity_of[pod], src=primitives.host_prefix(address)
+        )
     yield Rule(addressing.name, NODE_PREF, IDENTITY_TABLE_BASE + REMOTE_NODE_IDENTITY, iif="lo")
-    for identity in dict.fromkeys((*senders.values(), REMOTE_NODE_IDENTITY)):
+    for identity in dict.fromkeys((*identity_of.values(), REMOTE_NODE_IDENTITY)):
         for peer in peers:
             yield Route(
                 addressing.name, peer.pod_range, peer.router_ip, VXLAN_DEVICE, IDENTITY_TABLE_BASE + identity,
-                onlink=True, src=addressing.router_ip if identity == REMOTE_NODE_IDENTITY else None,
-                mtu=mtu - OVERHEAD_BYTES, encap=(identity, peer.nic.address),
+                onlink=True, src=router if identity == REMOTE_NODE_IDENTITY else None, mtu=pod_mtu,
+                encap=(identity, peer.nic.address),
             )  # fmt: skip
 
 
@@ -266,21 +250,21 @@ def _masquerading(addressing: NodeAddressing, options: Options) -> Iterator[str]
     """CILIUM_POST_nat: with a tunnel, other nodes see the address of the pod's node; without, the pod's address."""
     tunnel, snat = options.routing == "tunnel", f"-j SNAT --to-source {addressing.router_ip}"
     if not tunnel:
-        why = "exclude traffic to cluster nodes from masquerade"
-        yield f'-s {addressing.pod_range} -m set --match-set {NODE_SET} dst -m comment --comment "{why}" -j ACCEPT'
+        comment = "exclude traffic to cluster nodes from masquerade"
+        yield f'-s {addressing.pod_range} -m set --match-set {NODE_SET} dst -m comment --comment "{comment}" -j ACCEPT'
     inside = addressing.pod_range if tunnel else options.pod_cidr
-    why = "cilium masquerade non-cluster"
-    yield f'-s {addressing.pod_range} ! -d {inside} ! -o cilium_+ -m comment --comment "{why}" -j MASQUERADE'
-    why = "exclude proxy return traffic from masquerade"
-    yield f'-m mark --mark 0xa00/0xe00 -m comment --comment "{why}" -j ACCEPT'
+    comment = "cilium masquerade non-cluster"
+    yield f'-s {addressing.pod_range} ! -d {inside} ! -o cilium_+ -m comment --comment "{comment}" -j MASQUERADE'
+    comment = "exclude proxy return traffic from masquerade"
+    yield f'-m mark --mark 0xa00/0xe00 -m comment --comment "{comment}" -j ACCEPT'
     if tunnel:
-        why = "cilium host->cluster masquerade"
+        comment = "cilium host->cluster masquerade"
         yield (
             f"! -s {addressing.pod_range} ! -d {addressing.pod_range} -o {HOST_DEVICE} -m comment --comment"
-            f' "{why}" {snat}'
+            f' "{comment}" {snat}'
         )
-    why = "cilium host->cluster from 127.0.0.1 masquerade"
-    yield f'-s 127.0.0.1/32 -o {HOST_DEVICE} -m comment --comment "{why}" {snat}'
+    comment = "cilium host->cluster from 127.0.0.1 masquerade"
+    yield f'-s 127.0.0.1/32 -o {HOST_DEVICE} -m comment --comment "{comment}" {snat}'
     mark = "-m mark --mark 0xf00/0xf00 -m conntrack --ctstate DNAT"
     yield f'-o {HOST_DEVICE} {mark} -m comment --comment "hairpin traffic that originated from a local pod" {snat}'
 
@@ -288,10 +272,6 @@ def _masquerading(addressing: NodeAddressing, options: Options) -> Iterator[str]
 def _route_mtu(options: Options) -> int:
     """The MTU of a pod's default route: the device's MTU, less the headers of the tunnel."""
     return options.mtu - (OVERHEAD_BYTES if options.routing == "tunnel" else 0)
-
-
-def _host_prefix(address: IPv4Address) -> IPv4Network:
-    return IPv4Network((int(address), 32))
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
@@ -307,10 +287,10 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     yield from datacenter.refuse(scenario, "pod_cidr")
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, options.node_prefix, len(scenario.nodes))
     yield from kubernetes.refuse_pod_counts(scenario, options.max_pods)
-    room = 2 ** (32 - options.node_prefix) - RESERVED_ADDRESSES
+    capacity = 2 ** (32 - options.node_prefix) - RESERVED_ADDRESSES
     for node in scenario.nodes:
-        if room < len(node.pods) <= options.max_pods:
-            what = f"{node.name} has {len(node.pods)} pods and a /{options.node_prefix} has room for {room}"
+        if capacity < len(node.pods) <= options.max_pods:
+            what = f"{node.name} has {len(node.pods)} pods and a /{options.node_prefix} has room for {capacity}"
             yield "node_prefix", what, f"use a /{primitives.prefix_length_for(len(node.pods) + RESERVED_ADDRESSES)}"
     if options.routing == "native" and options.elsewhere:
         what = f"routing: native needs all nodes on one Ethernet, and {options.elsewhere[0]} is elsewhere"

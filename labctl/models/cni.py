@@ -87,7 +87,9 @@ class Options:
 class Container(pods.PodSettings):
     """The settings of a pod in a scenario. The plugins that declare the capability of a setting get it."""
 
-    ports: tuple[PublishedPort, ...] = option((), "host ports: NODE_PORT:POD_PORT (capability portMappings)")
+    host_ports: tuple[PublishedPort, ...] = option(
+        (), "host ports: NODE_PORT:POD_PORT (capability portMappings)", old=("ports",)
+    )
     ips: tuple[IPv4Address | IPv6Address, ...] = option((), "addresses to request (capability ips)")
     mac: str | None = option(None, "the MAC address to request (capability mac)", form="mac")
     ingress: int | None = option(
@@ -104,15 +106,15 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     yield from _ethernet(scenario)
     yield from azure.internet_uplink(options.internet_cidr, options.public_ip, options.mtu)
     for number, (node, range_) in enumerate(zip(scenario.nodes, _ranges(scenario), strict=True)):
-        own = _node_address(options, number)
-        yield Machine(node.name, "node", (own,))
+        node_address = _node_address(options, number)
+        yield Machine(node.name, "node", (node_address,))
         yield from primitives.netns(node.name)
-        yield from _attach_nic(node.name, own, options)
+        yield from _attach_nic(node.name, node_address, options)
         yield from primitives.forwarding_sysctls(node.name, True, rp_filter=1)
         yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")
         if options.masquerade:
             yield from kubernetes.ip_masq_agent(node.name, (options.pod_cidr,))
-        yield from _pod_attachments(node, range_, own, options)
+        yield from _pod_attachments(node, range_, node_address, options)
         yield from pods.pause_and_containers(node)
     yield Machine("vm", "vm", (_vm_address(options),))
     yield from primitives.netns("vm")
@@ -137,31 +139,31 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     else:
         yield from _refuse_undeclared_capabilities(scenario, options.conflist)
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, options.node_prefix, nodes)
-    room = options.node_cidr.num_addresses - FIRST_NODE_OFFSET - 2
-    if nodes > room:
-        what = f"node_cidr {options.node_cidr} has addresses for {max(room, 0)} nodes, but there are {nodes}"
+    capacity = options.node_cidr.num_addresses - FIRST_NODE_OFFSET - 2
+    if nodes > capacity:
+        what = f"node_cidr {options.node_cidr} has addresses for {max(capacity, 0)} nodes, but there are {nodes}"
         yield "node_cidr", what, f"a /{primitives.prefix_length_for(nodes + FIRST_NODE_OFFSET + 2)} is large enough"
     yield from kubernetes.refuse_pod_counts(scenario, MAX_PODS)
     yield from pods.refuse(scenario)
     if options.public_ip not in options.internet_cidr:
         yield "public_ip", f"public_ip {options.public_ip} is not in internet_cidr {options.internet_cidr}", ""
-    named = ("node_cidr", "pod_cidr", "internet_cidr")
-    yield from primitives.refuse_overlaps({name: getattr(options, name) for name in named})
+    range_keys = ("node_cidr", "pod_cidr", "internet_cidr")
+    yield from primitives.refuse_overlaps({name: getattr(options, name) for name in range_keys})
 
 
 def _refuse_undeclared_capabilities(scenario: Scenario, conflist: Conflist) -> Iterator[tuple[str, str, str]]:
-    able = conflist.capabilities
+    capabilities = conflist.capabilities
     for node in scenario.nodes:
         for name, pod in node.settings:
             for key, capability in _CAPABILITY_OF_KEY.items():
-                if getattr(pod, key) not in (None, ()) and capability not in able:
+                if getattr(pod, key) not in (None, ()) and capability not in capabilities:
                     what = f"{name}: no plugin of the list declares the capability {capability}, so {key} has no effect"
                     hint = f"capabilities: {{{capability}: true}} in the plugin that supports it"
                     yield f"nodes/{node.name}/pods/{name}/{key}", what, hint
 
 
 _CAPABILITY_OF_KEY = {
-    "ports": "portMappings",
+    "host_ports": "portMappings",
     "ips": "ips",
     "mac": "mac",
     "ingress": "bandwidth",
@@ -190,10 +192,10 @@ def _ethernet(scenario: Scenario) -> Iterator[Resource | Machine]:
     yield Machine("fabric", "fabric", (gateway.ip, options.public_ip))
     yield from primitives.ethernet_segment("fabric", [*names, "vm"], mtu=options.mtu, gateway=gateway)
     ranges = _ranges(scenario)
-    for here in names:
-        for number, (there, range_) in enumerate(zip(names, ranges, strict=True)):
-            if there != here:
-                yield Route(here, range_, _node_address(options, number), "eth0")
+    for node in names:
+        for number, (other, range_) in enumerate(zip(names, ranges, strict=True)):
+            if other != node:
+                yield Route(node, range_, _node_address(options, number), "eth0")
 
 
 def _attach_nic(name: str, machine_address: IPv4Address, options: Options) -> Iterator[Resource]:
@@ -210,11 +212,11 @@ def _pod_attachments(
     assert options.conflist is not None
     settings = dict(node.settings)
     text = options.conflist.for_node({"pod_cidr": str(range_), "node": node.name, "node_ip": str(node_address)})
-    able = options.conflist.capabilities
+    capabilities = options.conflist.capabilities
     for name in node.pods:
         yield Machine(name, "pod", (), node.name)
         yield from primitives.container_netns(name)
-        args = {key: value for key, value in _capability_args(settings.get(name), range_) if key in able}
+        args = {key: value for key, value in _capability_args(settings.get(name), range_) if key in capabilities}
         yield Attachment(name, node.name, text, json.dumps(args), path=options.cni_path)
 
 
@@ -223,20 +225,20 @@ def _capability_args(pod: Container | None, range_: IPv4Network) -> Iterator[tup
     yield "ipRanges", [[{"subnet": str(range_)}]]
     if pod is None:
         return
-    if pod.ports:
-        yield "portMappings", [_port_mapping(port) for port in pod.ports]
+    if pod.host_ports:
+        yield "portMappings", [_port_mapping(port) for port in pod.host_ports]
     if pod.ips:
         yield "ips", [f"{ip}/{range_.prefixlen if ip in range_ else ip.max_prefixlen}" for ip in pod.ips]
     if pod.mac is not None:
         yield "mac", pod.mac
     limits: dict[str, int] = {}
-    for way in ("ingress", "egress"):
-        if (rate := getattr(pod, way)) is not None:
-            limits |= {f"{way}Rate": rate, f"{way}Burst": DEFAULT_BURST_BITS}
+    for direction in ("ingress", "egress"):
+        if (rate := getattr(pod, direction)) is not None:
+            limits |= {f"{direction}Rate": rate, f"{direction}Burst": DEFAULT_BURST_BITS}
     if limits:
         yield "bandwidth", limits
 
 
 def _port_mapping(port: PublishedPort) -> dict[str, Any]:
-    where = {"hostIP": str(port.address)} if port.address is not None else {}
-    return {"hostPort": port.host_port, "containerPort": port.port, "protocol": port.protocol, **where}
+    host_ip = {"hostIP": str(port.address)} if port.address is not None else {}
+    return {"hostPort": port.host_port, "containerPort": port.port, "protocol": port.protocol, **host_ip}

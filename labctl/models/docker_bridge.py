@@ -49,7 +49,7 @@ from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Interface, Link, Process, Resource, Route, Sysctl
 from labctl.core.scenario_types import Check, ListeningPort, Machine, PublishedPort, Scenario, ScenarioNode
-from labctl.models.lib import docker_checks, primitives
+from labctl.models.lib import docker_checks, docker_underlay, primitives
 from labctl.models.lib.docker_iptables import (
     CHAINS_OF_RELEASE,
     RANDOM_MAC_RELEASES,
@@ -93,10 +93,8 @@ PARTS = (
     skipped("docker-proxy at IPv6 addresses, and the empty chains that 28 keeps in ip6tables"),
     skipped("gateway modes, IPv6, 29's nftables backend"),
 )
-FIRST_HOST_OFFSET = 11  # host1 is 192.168.50.11
-DEAD_DEFAULT_ROUTE_RELEASES = (
-    "20.10",
-)  # before 25, internal networks add a default route, which ends at a DROP (moby 46603)
+# before 25, internal networks add a default route, which ends at a DROP (moby 46603)
+DEAD_DEFAULT_ROUTE_RELEASES = ("20.10",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,20 +144,17 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     options: Options = scenario.options
     gateway = options.underlay.network_address + 1
     nets = bridge_networks(scenario)
-    yield from _uplinks(scenario, gateway)
+    yield from _uplinks(scenario)
     for number, node in enumerate(scenario.nodes):
-        own = primitives.address_at(options.underlay, FIRST_HOST_OFFSET + number)
-        yield Machine(node.name, "host", (own, *(net.gateway for net in nets.values())))
+        host_address = docker_underlay.host_address(options.underlay, number)
+        yield Machine(node.name, "host", (host_address, *(net.gateway for net in nets.values())))
         yield from primitives.netns(node.name)
-        yield from primitives.addresses(
-            Interface(node.name, "eth0"), primitives.with_prefix_length(own, options.underlay.prefixlen)
-        )
-        yield primitives.default_route(node.name, gateway)
+        yield from docker_underlay.attach_host(node.name, host_address, options.underlay)
         yield from _bridges(node, tuple(nets.values()), options)
-        placed = container_endpoints(node, nets)
-        yield from _containers(node, placed, options, (own, *(net.gateway for net in nets.values())))
-        ends = tuple(end for ends in placed.values() for end in ends)
-        host = DockerHost(node.name, tuple(nets.values()), ends, options.userland_proxy, options.forward_policy)
+        endpoints_of = container_endpoints(node, nets)
+        yield from _containers(node, endpoints_of, options, (host_address, *(net.gateway for net in nets.values())))
+        endpoints = tuple(endpoint for endpoints in endpoints_of.values() for endpoint in endpoints)
+        host = DockerHost(node.name, tuple(nets.values()), endpoints, options.userland_proxy, options.forward_policy)
         yield from CHAINS_OF_RELEASE[options.release](host).chains()
         yield from _processes(node, host, options.release)
     yield Machine("internet", "internet", (options.internet_ip, gateway))
@@ -178,52 +173,44 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Errors for what Docker does not allow, and for a bridge, a subnet or an underlay that is too small."""
     options: Options = scenario.options
     yield from refuse_names(scenario)
-    yield from refuse_ports(scenario, FIRST_HOST_OFFSET)
+    yield from refuse_ports(scenario)
     yield from refuse_programs(scenario)
     yield from refuse_sizes(scenario)
-    room = options.underlay.num_addresses - FIRST_HOST_OFFSET - 1
-    if len(scenario.nodes) > room:
-        what = f"underlay {options.underlay} has room for {max(room, 0)} hosts, but there are {len(scenario.nodes)}"
-        prefix = primitives.prefix_length_for(len(scenario.nodes) + FIRST_HOST_OFFSET + 1)
-        hint = f"hosts begin at the {FIRST_HOST_OFFSET}th address: a /{prefix}"
-        yield "underlay", what, hint
+    yield from docker_underlay.refuse_underlay(options.underlay, len(scenario.nodes))
 
 
-def _uplinks(scenario: Scenario, gateway: IPv4Address) -> Iterator[Resource | Machine]:
+def _uplinks(scenario: Scenario) -> Iterator[Resource | Machine]:
     """One host is connected directly to the internet; several share an Ethernet with it."""
     options: Options = scenario.options
     hosts = [node.name for node in scenario.nodes]
-    there = Interface("internet", "eth0")
+    internet = Interface("internet", "eth0")
     if len(hosts) == 1:
-        here = Interface(hosts[0], "eth0")
+        host = Interface(hosts[0], "eth0")
         yield from primitives.veth_pair(
-            here, there, mtu=options.mtu, macs=(primitives.mac(str(here)), primitives.mac(str(there)))
+            host, internet, mtu=options.mtu, macs=(primitives.mac(str(host)), primitives.mac(str(internet)))
         )
     else:
         yield from primitives.ethernet_segment("fabric", [*hosts, "internet"], mtu=options.mtu)
         yield Machine("fabric", "fabric")
-    yield from primitives.netns("internet")
-    yield from primitives.forwarding_sysctls("internet", False, rp_filter=0)
-    yield from primitives.addresses(there, primitives.with_prefix_length(gateway, options.underlay.prefixlen))
-    yield from primitives.addresses(Interface("internet", "lo"), primitives.with_prefix_length(options.internet_ip, 32))
+    yield from docker_underlay.internet(options.underlay, options.internet_ip)
     if options.routed and hosts:
-        first = primitives.address_at(options.underlay, FIRST_HOST_OFFSET)
+        first = docker_underlay.host_address(options.underlay, 0)
         for net in bridge_networks(scenario).values():
             yield Route("internet", net.subnet, first, "eth0", src=options.internet_ip)
 
 
 def _bridges(node: ScenarioNode, nets: tuple[BridgeNetwork, ...], options: Options) -> Iterator[Resource]:
-    head = "02" if options.release in RANDOM_MAC_RELEASES else "02:42"
+    mac_prefix = "02" if options.release in RANDOM_MAC_RELEASES else "02:42"
     for net in nets:
         gateway = primitives.with_prefix_length(net.gateway, net.subnet.prefixlen)
         yield from primitives.bridge(
-            Interface(node.name, net.device), mtu=options.mtu, address=gateway, mac_prefix=head
+            Interface(node.name, net.device), mtu=options.mtu, address=gateway, mac_prefix=mac_prefix
         )
     yield from primitives.forwarding_sysctls(node.name, True, rp_filter=2, devices=())
-    filtered = any(not net.icc for net in nets) or (
+    bridged_frames_filtered = any(not net.icc for net in nets) or (
         options.release in RANDOM_MAC_RELEASES and not options.userland_proxy
     )
-    yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", str(int(filtered)))
+    yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", str(int(bridged_frames_filtered)))
     if not options.userland_proxy:
         for net in nets:  # packets from 127.0.0.1 may go to a container
             yield Sysctl(node.name, f"net.ipv4.conf.{net.device.replace('.', '/')}.route_localnet", "1")
@@ -231,14 +218,14 @@ def _bridges(node: ScenarioNode, nets: tuple[BridgeNetwork, ...], options: Optio
 
 def _processes(node: ScenarioNode, host: DockerHost, release: str) -> Iterator[Resource]:
     """What runs on a host: the programs of its containers, and a docker-proxy for each published port."""
-    for name, home, listens in container_programs(node, dict(node.settings)):
-        yield Process(home, name, ("serve", name, *(f"{one.protocol}:{one.port}" for one in listens)))
+    for name, owner, ports in container_programs(node, dict(node.settings)):
+        yield Process(owner, name, ("serve", name, *(f"{listening.protocol}:{listening.port}" for listening in ports)))
     for end, port in host.published_ports if host.userland_proxy else ():
-        front = ("-host-ip", str(port.address or "0.0.0.0"), "-host-port", str(port.host_port))
-        back = ("-container-ip", str(end.address), "-container-port", str(port.port))
+        host_args = ("-host-ip", str(port.address or "0.0.0.0"), "-host-port", str(port.host_port))
+        container_args = ("-container-ip", str(end.address), "-container-port", str(port.port))
         name = f"docker-proxy {port.address or '0.0.0.0'}:{port.host_port}/{port.protocol}"
-        words = ("docker-proxy", "-proto", port.protocol, *front, *back)
-        yield Process(node.name, name, (*words, "-use-listen-fd") if release in RANDOM_MAC_RELEASES else words)
+        command = ("docker-proxy", "-proto", port.protocol, *host_args, *container_args)
+        yield Process(node.name, name, (*command, "-use-listen-fd") if release in RANDOM_MAC_RELEASES else command)
 
 
 def _containers(
@@ -251,19 +238,21 @@ def _containers(
     labels = [f"{name}/eth{number}" if number else name for name, number, _ in ends]
     devices = dict(zip(labels, primitives.device_names("veth", 7, labels), strict=True))
     shared = network_owners(node)
-    for name, those in endpoints_of.items():
+    for name, ends_of_container in endpoints_of.items():
         if name in shared:
-            home = shared[name]
-            addresses = host_addresses if home == node.name else tuple(end.address for end in endpoints_of[home])
-            yield Machine(name, "container", addresses, node.name, home)
+            owner = shared[name]
+            addresses = host_addresses if owner == node.name else tuple(end.address for end in endpoints_of[owner])
+            yield Machine(name, "container", addresses, node.name, owner)
             continue
-        yield Machine(name, "container", tuple(end.address for end in those), node.name)
+        yield Machine(name, "container", tuple(end.address for end in ends_of_container), node.name)
         yield from primitives.container_netns(name)
         yield from (Sysctl(name, setting, value) for setting, value in UNPRIVILEGED_SYSCTLS)
-        out = next((number for number, end in enumerate(those) if not end.network.internal), None)
-        if out is None and those and options.release in DEAD_DEFAULT_ROUTE_RELEASES:
-            out = 0
-        for number, end in enumerate(those):
+        default_route_number = next(
+            (number for number, end in enumerate(ends_of_container) if not end.network.internal), None
+        )
+        if default_route_number is None and ends_of_container and options.release in DEAD_DEFAULT_ROUTE_RELEASES:
+            default_route_number = 0
+        for number, end in enumerate(ends_of_container):
             label = f"{name}/eth{number}" if number else name
             inner, outer = Interface(name, f"eth{number}"), Interface(node.name, devices[label])
             mac = (
@@ -277,5 +266,5 @@ def _containers(
             yield from primitives.addresses(
                 inner, primitives.with_prefix_length(end.address, end.network.subnet.prefixlen)
             )
-            if number == out:
+            if number == default_route_number:
                 yield Route(name, primitives.ANYWHERE, end.network.gateway, inner.dev)

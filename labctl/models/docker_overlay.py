@@ -20,14 +20,14 @@ r"""Docker's overlay networks: containers of several hosts on one Ethernet, carr
 Every host has a separate namespace for each network of its containers (Docker: `1-` and the network's id; here
 the host's name and the network's). A bridge there connects the containers' veth pairs and one VXLAN device.
 Docker creates that device on the host and then moves it. Its UDP socket stays on the host, so the tunnel uses
-the host's NIC although the device is in another namespace. The device does not flood. The swarm's gossip tells a
-host in advance which container is on which host: for every remote container there is a permanent neighbour, with
+the host's NIC although the device is in another namespace. The device does not flood. The swarm's gossip informs
+each host in advance which container is on which host: for every remote container there is a permanent neighbour, with
 which the device answers ARP itself, and a forwarding entry with the host's address. So no ARP request of the
 overlay reaches the network of the hosts, and a container that is missing from the table cannot be reached. labctl
 replaces the gossip and writes the table.
 
-In the tunnel a frame keeps its MAC addresses, its IP addresses and its TTL, and gets 50 bytes of headers: hence the
-MTU of 1450. That Ethernet has no connection to the outside. Other traffic of a container leaves through a second
+In the tunnel a frame keeps its MAC addresses, its IP addresses and its TTL, and gets 50 bytes of headers, so
+the MTU is 1450. That Ethernet has no connection to the outside. Other traffic of a container leaves through a second
 veth pair to docker_gwbridge on its host, which masquerades it and isolates its containers (they reach each other
 over the overlay). A network that is `internal` adds no such veth pair. `networks:` makes several networks; a
 container may be on many.
@@ -47,7 +47,7 @@ from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Fdb, Interface, Link, Neighbour, Resource, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode, See
-from labctl.models.lib import docker_swarm, primitives
+from labctl.models.lib import docker_swarm, docker_underlay, primitives
 from labctl.models.lib.docker_iptables import (
     CHAINS_OF_RELEASE,
     RANDOM_MAC_RELEASES,
@@ -56,7 +56,7 @@ from labctl.models.lib.docker_iptables import (
     DockerHost,
     Endpoint,
 )
-from labctl.models.lib.docker_swarm import FIRST_HOST_OFFSET, ContainerEndpoints, OverlayEndpoint, OverlayNetwork
+from labctl.models.lib.docker_swarm import ContainerEndpoints, OverlayEndpoint, OverlayNetwork
 
 FOLLOWS = "overlay networks of Docker Engine 28.5 (moby v28.5.2); 29, 26 and 20.10 on request"
 MACHINES = ("hosts", "containers")
@@ -126,17 +126,20 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The Ethernet, and hosts with their two bridges, the namespaces of their overlays, and their containers."""
     options: Options = scenario.options
     nets = docker_swarm.overlay_networks(scenario)
-    placed = docker_swarm.container_endpoints(scenario, nets)
-    everybody = [end for places in placed.values() for place in places for end in place.endpoints]
+    containers_of = docker_swarm.container_endpoints(scenario, nets)
+    all_endpoints = [
+        end for containers in containers_of.values() for container in containers for end in container.endpoints
+    ]
     yield from _ethernet(scenario)
     for number, node in enumerate(scenario.nodes):
-        places, own = placed[node.name], primitives.address_at(options.underlay, FIRST_HOST_OFFSET + number)
-        yield from _host(node, own, places, options)
+        containers = containers_of[node.name]
+        host_address = docker_underlay.host_address(options.underlay, number)
+        yield from _host(node, host_address, containers, options)
         for net in nets.values():
-            inside = [end for end in everybody if end.network == net]
-            if any(end.vtep == own for end in inside):
-                yield from _overlay(node.name, net, own, inside)
-        yield from _containers(node, places, options)
+            endpoints = [end for end in all_endpoints if end.network == net]
+            if any(end.vtep == host_address for end in endpoints):
+                yield from _overlay(node.name, net, host_address, endpoints)
+        yield from _containers(node, containers, options)
     yield Machine("internet", "internet", (options.internet_ip, options.underlay.network_address + 1))
 
 
@@ -145,23 +148,24 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     nets = docker_swarm.overlay_networks(scenario)
     ends = [
         end
-        for places in docker_swarm.container_endpoints(scenario, nets).values()
-        for place in places
-        for end in place.endpoints
+        for containers in docker_swarm.container_endpoints(scenario, nets).values()
+        for container in containers
+        for end in container.endpoints
     ]
-    first = [end for end in ends if end.device == "eth0"]  # the end with the address of the container's name
-    inside = [
-        ([end for end in ends if end.network == net], [end for end in first if end.network == net])
+    eth0_ends = [end for end in ends if end.device == "eth0"]  # the end with the address of the container's name
+    members = [
+        ([end for end in ends if end.network == net], [end for end in eth0_ends if end.network == net])
         for net in nets.values()
     ]
     groups = tuple(
-        (tuple(end.container for end in every), tuple(end.container for end in named)) for every, named in inside
+        (tuple(end.container for end in every), tuple(end.container for end in named)) for every, named in members
     )
     if any(len(sources) > 1 and targets for sources, targets in groups):
         say = "every container reaches every other of its network, on any host, and is seen with its own address"
         yield Check(say, "mesh", groups=groups, origin="model")
     pair = next(
-        ((one, two) for one in first for two in first if one.network == two.network and one.vtep != two.vtep), None
+        ((one, two) for one in eth0_ends for two in eth0_ends if one.network == two.network and one.vtep != two.vtep),
+        None,
     )
     if pair is not None:
         one, two = (end.container for end in pair)
@@ -177,12 +181,7 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     yield from docker_swarm.refuse_names(scenario)
     yield from docker_swarm.refuse_sizes(scenario)
     options: Options = scenario.options
-    room = options.underlay.num_addresses - FIRST_HOST_OFFSET - 1
-    if len(scenario.nodes) > room:
-        what = f"underlay {options.underlay} has room for {max(room, 0)} hosts, but there are {len(scenario.nodes)}"
-        prefix = primitives.prefix_length_for(len(scenario.nodes) + FIRST_HOST_OFFSET + 1)
-        hint = f"hosts begin at the {FIRST_HOST_OFFSET}th address: a /{prefix}"
-        yield "underlay", what, hint
+    yield from docker_underlay.refuse_underlay(options.underlay, len(scenario.nodes))
 
 
 def _ethernet(scenario: Scenario) -> Iterator[Resource | Machine]:
@@ -192,11 +191,7 @@ def _ethernet(scenario: Scenario) -> Iterator[Resource | Machine]:
     yield from primitives.ethernet_segment(
         "fabric", [*(node.name for node in scenario.nodes), "internet"], mtu=options.mtu
     )
-    yield from primitives.netns("internet")
-    yield from primitives.forwarding_sysctls("internet", False, rp_filter=0)
-    gateway = primitives.with_prefix_length(options.underlay.network_address + 1, options.underlay.prefixlen)
-    yield from primitives.addresses(Interface("internet", "eth0"), gateway)
-    yield from primitives.addresses(Interface("internet", "lo"), primitives.with_prefix_length(options.internet_ip, 32))
+    yield from docker_underlay.internet(options.underlay, options.internet_ip)
 
 
 def _host(
@@ -209,20 +204,19 @@ def _host(
     )
     yield Machine(node.name, "host", (host_address, *(net.gateway for net in nets)))
     yield from primitives.netns(node.name)
-    yield from primitives.addresses(
-        Interface(node.name, "eth0"), primitives.with_prefix_length(host_address, options.underlay.prefixlen)
-    )
-    yield primitives.default_route(node.name, options.underlay.network_address + 1)
-    head = "02" if options.release in RANDOM_MAC_RELEASES else "02:42"
+    yield from docker_underlay.attach_host(node.name, host_address, options.underlay)
+    mac_prefix = "02" if options.release in RANDOM_MAC_RELEASES else "02:42"
     for net in nets:
         gateway = primitives.with_prefix_length(net.gateway, net.subnet.prefixlen)
         yield from primitives.bridge(
-            Interface(node.name, net.device), mtu=docker_swarm.DEFAULT_MTU, address=gateway, mac_prefix=head
+            Interface(node.name, net.device), mtu=docker_swarm.DEFAULT_MTU, address=gateway, mac_prefix=mac_prefix
         )
     yield from primitives.forwarding_sysctls(node.name, True, rp_filter=2, devices=())
     yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")  # needed for ICC off
     ends = tuple(
-        Endpoint(nets[1], place.gwbridge_endpoint[1]) for place in containers if place.gwbridge_endpoint is not None
+        Endpoint(nets[1], container.gwbridge_endpoint[1])
+        for container in containers
+        if container.gwbridge_endpoint is not None
     )
     yield from CHAINS_OF_RELEASE[options.release](
         DockerHost(node.name, nets, ends, forward_policy=options.forward_policy)
@@ -233,18 +227,18 @@ def _overlay(
     host: str, net: OverlayNetwork, host_address: IPv4Address, endpoints: list[OverlayEndpoint]
 ) -> Iterator[Resource | Machine]:
     """A network's namespace on a host: the bridge, the VXLAN device, and the table of remote containers."""
-    room = net.netns_name(host)
-    br0, vxlan0 = Interface(room, "br0"), Interface(room, "vxlan0")
-    yield Machine(room, "machine", (net.gateway,), host)
-    yield from primitives.netns(room)
+    ns = net.netns_name(host)
+    br0, vxlan0 = Interface(ns, "br0"), Interface(ns, "vxlan0")
+    yield Machine(ns, "machine", (net.gateway,), host)
+    yield from primitives.netns(ns)
     yield Link(br0, "bridge", mtu=net.mtu)  # without a fixed MAC address, as in Docker: it has the lowest of its ports
     yield from primitives.addresses(br0, primitives.with_prefix_length(net.gateway, net.subnet.prefixlen))
-    on = tuple((word, "on") for word in ("learning", "proxy", "l2miss", "l3miss"))
-    tunnel = (("id", str(net.vni)), ("dstport", "4789"), *on)
+    flags = tuple((flag, "on") for flag in ("learning", "proxy", "l2miss", "l3miss"))
+    tunnel = (("id", str(net.vni)), ("dstport", "4789"), *flags)
     yield Link(vxlan0, "vxlan", master="br0", mtu=net.mtu, options=tunnel, link_netns=host)
-    here = [end for end in endpoints if end.vtep == host_address]
-    for number, end in enumerate(here):
-        inner, outer = Interface(end.container, end.device), Interface(room, f"veth{number}")
+    local_endpoints = [end for end in endpoints if end.vtep == host_address]
+    for number, end in enumerate(local_endpoints):
+        inner, outer = Interface(end.container, end.device), Interface(ns, f"veth{number}")
         yield from primitives.veth_pair(outer, inner, mtu=net.mtu, macs=(None, end.mac), master="br0")
         yield from primitives.addresses(inner, primitives.with_prefix_length(end.address, net.subnet.prefixlen))
     for end in endpoints:
@@ -257,26 +251,28 @@ def _containers(
     node: ScenarioNode, endpoints_list: Iterable[ContainerEndpoints], options: Options
 ) -> Iterator[Resource | Machine]:
     """Containers, each with its veth pair to docker_gwbridge."""
-    ways = {
-        place.container: f"{place.container}/{place.gwbridge_endpoint[0]}"
-        for place in endpoints_list
-        if place.gwbridge_endpoint is not None
+    gwbridge_labels = {
+        container.container: f"{container.container}/{container.gwbridge_endpoint[0]}"
+        for container in endpoints_list
+        if container.gwbridge_endpoint is not None
     }
-    devices = dict(zip(ways, primitives.device_names("veth", 7, ways.values()), strict=True))
-    gateway, length = options.docker_gwbridge.network_address + 1, options.docker_gwbridge.prefixlen
-    for name, ends, way_out in endpoints_list:
-        out = () if way_out is None else (way_out[1],)
-        yield Machine(name, "container", (*(end.address for end in ends), *out), node.name)
+    devices = dict(zip(gwbridge_labels, primitives.device_names("veth", 7, gwbridge_labels.values()), strict=True))
+    gateway, prefix_length = options.docker_gwbridge.network_address + 1, options.docker_gwbridge.prefixlen
+    for name, ends, gwbridge_endpoint in endpoints_list:
+        gwbridge_addresses = () if gwbridge_endpoint is None else (gwbridge_endpoint[1],)
+        yield Machine(name, "container", (*(end.address for end in ends), *gwbridge_addresses), node.name)
         yield from primitives.container_netns(name)
         yield from (Sysctl(name, setting, value) for setting, value in UNPRIVILEGED_SYSCTLS)
-        if way_out is not None:
-            device, own = way_out
+        if gwbridge_endpoint is not None:
+            device, gwbridge_address = gwbridge_endpoint
             inner, outer = Interface(name, device), Interface(node.name, devices[name])
             mac = (
-                primitives.mac(ways[name]) if options.release in RANDOM_MAC_RELEASES else "02:42:" + own.packed.hex(":")
+                primitives.mac(gwbridge_labels[name])
+                if options.release in RANDOM_MAC_RELEASES
+                else "02:42:" + gwbridge_address.packed.hex(":")
             )
             yield from primitives.veth_pair(
                 outer, inner, mtu=docker_swarm.DEFAULT_MTU, macs=(None, mac), master="docker_gwbridge"
             )
-            yield from primitives.addresses(inner, primitives.with_prefix_length(own, length))
+            yield from primitives.addresses(inner, primitives.with_prefix_length(gwbridge_address, prefix_length))
             yield primitives.default_route(name, gateway, device)

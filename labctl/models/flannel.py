@@ -89,27 +89,27 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The Ethernets with their router, and the nodes with their bridges, pods and routes to the other nodes."""
     options: Options = scenario.options
     yield from datacenter.infrastructure(scenario)
-    there = _leases(scenario)
+    leases = _leases(scenario)
     mtu = options.mtu - flannel_node.OVERHEAD_BYTES[options.backend]
-    made = cni_bridge.BridgeConfig("cni0", mtu, hairpin=True, routes=(options.pod_cidr, primitives.ANYWHERE))
-    for node, lease in zip(scenario.nodes, there, strict=True):
-        place, pods = lease
-        others = tuple(datacenter.peers(place, there))
+    bridge = cni_bridge.BridgeConfig("cni0", mtu, hairpin=True, routes=(options.pod_cidr, primitives.ANYWHERE))
+    for node, lease in zip(scenario.nodes, leases, strict=True):
+        nic, pods = lease
+        others = tuple(datacenter.peers(nic, leases))
         tunnel = (
             [flannel_node.TUNNEL_DEVICES[options.backend].replace(".", "/")]
             if options.backend in flannel_node.TUNNEL_DEVICES
             else []
         )
-        yield Machine(node.name, "node", (place.address, cni_bridge.gateway_address(pods)))
+        yield Machine(node.name, "node", (nic.address, cni_bridge.gateway_address(pods)))
         yield from primitives.netns(node.name)
         yield from primitives.forwarding_sysctls(node.name, True, rp_filter=0, devices=("eth0", "cni0", *tunnel))
         yield from _backend(scenario, lease, others)
         yield from flannel_node.iptables_chains(node.name, pods, options.pod_cidr, masquerade=options.ip_masq)
-        yield from cni_bridge.node_bridge(node.name, pods, made)
-        yield from cni_bridge.pods_on_bridge(node, pods, made)
+        yield from cni_bridge.node_bridge(node.name, pods, bridge)
+        yield from cni_bridge.pods_on_bridge(node, pods, bridge)
         yield from pods_.pause_and_containers(node)
-        if options.routed and place.subnet == options.node_cidr:
-            yield Route("vm", pods, place.address, "eth0")
+        if options.routed and nic.subnet == options.node_cidr:
+            yield Route("vm", pods, nic.address, "eth0")
 
 
 def _backend(
@@ -124,9 +124,9 @@ def _backend(
     elif options.backend == "udp":
         yield from flannel_node.udp_backend(lease, others, options.pod_cidr, options.mtu)
     else:
-        exact = "ipip" not in scenario.substitute_features
+        kernel_ipip = "ipip" not in scenario.substitute_features
         yield from flannel_node.ipip_backend(
-            lease, others, options.mtu, direct_routing=options.direct_routing, kernel_ipip=exact
+            lease, others, options.mtu, direct_routing=options.direct_routing, kernel_ipip=kernel_ipip
         )
 
 
@@ -134,8 +134,8 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     """How pods of one node reach each other, and Kubernetes' rules among the nodes that the backend can connect."""
     yield from kubernetes.same_node_check(scenario, kubernetes.SAME_BRIDGE_TEXT, 64)
     yield from pods_.checks(scenario)
-    apart = scenario.options.elsewhere if scenario.options.backend == "host-gw" else ()
-    yield from kubernetes.network_model_checks(scenario, apart)
+    separate_nodes = scenario.options.elsewhere if scenario.options.backend == "host-gw" else ()
+    yield from kubernetes.network_model_checks(scenario, separate_nodes)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
@@ -145,19 +145,19 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         what = f"direct_routing: the backend {options.backend} has no such setting"
         yield "direct_routing", what, "vxlan and ipip have it; host-gw always routes directly"
     nodes = len(scenario.nodes)
-    held = 2 ** (options.node_prefix - options.pod_cidr.prefixlen) - 1
-    if held < nodes:
-        what = f"pod_cidr {options.pod_cidr} holds {max(int(held), 0)} ranges of /{options.node_prefix} for nodes"
-        fits = max(options.node_prefix - nodes.bit_length(), 1)
-        yield "pod_cidr", f"{what} and there are {nodes}", f"the first is the control plane's: use a /{fits}"
+    capacity = 2 ** (options.node_prefix - options.pod_cidr.prefixlen) - 1
+    if capacity < nodes:
+        what = f"pod_cidr {options.pod_cidr} holds {max(int(capacity), 0)} ranges of /{options.node_prefix} for nodes"
+        prefix_length = max(options.node_prefix - nodes.bit_length(), 1)
+        yield "pod_cidr", f"{what} and there are {nodes}", f"the first is the control plane's: use a /{prefix_length}"
     yield from cni_bridge.refuse_pod_ranges(scenario.nodes, options.node_prefix)
     yield from kubernetes.refuse_pod_counts(scenario, options.max_pods)
     yield from datacenter.refuse(scenario, "pod_cidr")
 
 
 def _leases(scenario: Scenario) -> list[flannel_node.Lease]:
-    """Every node's place with its pod range."""
+    """Every node's NIC with its pod range."""
     options: Options = scenario.options
-    there = datacenter.node_nics(scenario)
-    ranges = kubernetes.node_pod_ranges(options.pod_cidr, options.node_prefix, len(there) + 1)[1:]
-    return list(zip(there, ranges, strict=True))
+    nics = datacenter.node_nics(scenario)
+    ranges = kubernetes.node_pod_ranges(options.pod_cidr, options.node_prefix, len(nics) + 1)[1:]
+    return list(zip(nics, ranges, strict=True))

@@ -92,15 +92,15 @@ def checks(scenario: Scenario) -> Iterator[Check]:
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Errors for what GKE does not allow, and for ranges that are too small."""
-    most: int = scenario.options.max_pods
-    yield from gke_node.refuse(scenario, _length(most), most, max_pods_fixed=False)
+    max_pods: int = scenario.options.max_pods
+    yield from gke_node.refuse(scenario, _prefix_length(max_pods), max_pods, max_pods_fixed=False)
 
 
-def _length(max_pods: int) -> int:
+def _prefix_length(max_pods: int) -> int:
     """The prefix length of a node's range: the smallest range with at least two addresses for each possible pod."""
     return 32 - (2 * max_pods - 1).bit_length()
 
 
 def _ranges(scenario: Scenario) -> list[IPv4Network]:
     options: Options = scenario.options
-    return kubernetes.node_pod_ranges(options.pod_cidr, _length(options.max_pods), len(scenario.nodes))
+    return kubernetes.node_pod_ranges(options.pod_cidr, _prefix_length(options.max_pods), len(scenario.nodes))

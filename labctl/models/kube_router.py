@@ -66,11 +66,8 @@ PARTS = (
     *pods_.PARTS,
 )
 Container = pods_.PodSettings
-PROTO_GOBGP, TUNNEL_TABLE, TUNNEL_RULE_PREF = (
-    17,
-    77,
-    32765,
-)  # a route's protocol, the tunnels' table, the pref that the kernel gives to its rule
+# a route's protocol, the tunnels' table, the preference that the kernel gives to its rule
+PROTO_GOBGP, TUNNEL_TABLE, TUNNEL_RULE_PREF = 17, 77, 32765
 OVERHEAD_BYTES = 20  # bytes of the IP in IP header
 
 
@@ -89,16 +86,8 @@ class Options(datacenter.UnderlayOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class NodeAddressing:
-    """A node: its place, and its part of the pod CIDR."""
-
-    nic: datacenter.UnderlayNic
-    pod_range: IPv4Network
-
-    @property
-    def name(self) -> str:
-        """The node's name."""
-        return self.nic.machine
+class NodeAddressing(datacenter.NodeAddressing):
+    """A node with its NIC and its part of the pod CIDR, and the name of the tunnel devices that lead to it."""
 
     @property
     def tunnel_device(self) -> str:
@@ -109,43 +98,45 @@ class NodeAddressing:
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The underlay, and the nodes with their bridge, pods, routes and firewall."""
     options: Options = scenario.options
-    homes = _node_addressing(scenario)
+    nodes = _node_addressing(scenario)
     mtu = options.mtu - (OVERHEAD_BYTES if options.overlay != "none" else 0)
     bridge = cni_bridge.BridgeConfig(kube_router_node.BRIDGE, mtu)
     yield from datacenter.infrastructure(scenario)
-    for home, node in zip(homes, scenario.nodes, strict=True):
-        yield Machine(home.name, "node", (home.nic.address, cni_bridge.gateway_address(home.pod_range)))
-        yield from primitives.netns(home.name)
-        tunnelled = [other for other in homes if _uses_tunnel(home, other, options)]
-        devices = ("eth0", kube_router_node.BRIDGE, *(other.tunnel_device for other in tunnelled))
-        yield from primitives.forwarding_sysctls(home.name, True, rp_filter=2, devices=devices)
-        yield from cni_bridge.node_bridge(home.name, home.pod_range, bridge)
-        yield from cni_bridge.pods_on_bridge(node, home.pod_range, bridge)
-        yield from _routes(home, homes, options)
-        for other in tunnelled:
-            yield from _tunnel(home, other, mtu, kernel_ipip="ipip" not in scenario.substitute_features)
+    for addressing, node in zip(nodes, scenario.nodes, strict=True):
+        yield Machine(
+            addressing.name, "node", (addressing.nic.address, cni_bridge.gateway_address(addressing.pod_range))
+        )
+        yield from primitives.netns(addressing.name)
+        tunnel_peers = [other for other in nodes if _uses_tunnel(addressing, other, options)]
+        devices = ("eth0", kube_router_node.BRIDGE, *(other.tunnel_device for other in tunnel_peers))
+        yield from primitives.forwarding_sysctls(addressing.name, True, rp_filter=2, devices=devices)
+        yield from cni_bridge.node_bridge(addressing.name, addressing.pod_range, bridge)
+        yield from cni_bridge.pods_on_bridge(node, addressing.pod_range, bridge)
+        yield from _routes(addressing, nodes, options)
+        for other in tunnel_peers:
+            yield from _tunnel(addressing, other, mtu, kernel_ipip="ipip" not in scenario.substitute_features)
         if options.overlay != "none":
-            yield Rule(home.name, TUNNEL_RULE_PREF, TUNNEL_TABLE, src=home.pod_range)
+            yield Rule(addressing.name, TUNNEL_RULE_PREF, TUNNEL_TABLE, src=addressing.pod_range)
         yield from kube_router_node.egress_masquerade(
-            home.name, (other.pod_range for other in homes), (other.nic.address for other in homes)
+            addressing.name, (other.pod_range for other in nodes), (other.nic.address for other in nodes)
         )
         yield from kube_router_node.pod_firewall_chains(
-            home.name, options.service_cidr, cni_bridge.pod_addresses(node, home.pod_range)
+            addressing.name, options.service_cidr, cni_bridge.pod_addresses(node, addressing.pod_range)
         )
         yield from pods_.pause_and_containers(node)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """How pods of one node and of two nodes reach each other; and Kubernetes' rules."""
-    options, homes = scenario.options, _node_addressing(scenario)
+    options, nodes = scenario.options, _node_addressing(scenario)
     yield from kubernetes.same_node_check(scenario, kubernetes.SAME_BRIDGE_TEXT, 64)
-    joined = options.overlay != "none" or all(one.nic.same_subnet(homes[0].nic) for one in homes)
+    all_connected = options.overlay != "none" or all(one.nic.same_subnet(nodes[0].nic) for one in nodes)
     ends = [(node.name, node.pods[0]) for node in scenario.nodes if node.pods][:2]
-    if joined and len(ends) > 1:
-        (_, source), (far, target) = ends
+    if all_connected and len(ends) > 1:
+        (_, source), (target_node, target) = ends
         sees = (See(Interface(target, "eth0"), src=source, dst=target, ttl=62),)
         yield Check("two routers are between pods of two nodes", "ping", source, target, sees=sees, origin="model")
-        sees = (See(Interface(far, kube_router_node.BRIDGE), src=source, dst=target, ttl=62, direction="out"),)
+        sees = (See(Interface(target_node, kube_router_node.BRIDGE), src=source, dst=target, ttl=62, direction="out"),)
         yield Check("these routers are the two nodes", "ping", source, target, sees=sees, origin="model")
     yield from kubernetes.network_model_checks(scenario, () if options.overlay != "none" else options.elsewhere)
     yield from pods_.checks(scenario)
@@ -154,34 +145,31 @@ def checks(scenario: Scenario) -> Iterator[Check]:
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Refusals of ranges that are too small or overlap, and of tunnels that would have the same name."""
     options: Options = scenario.options
-    length = options.node_prefix
+    prefix_length = options.node_prefix
     yield from datacenter.refuse(scenario, "pod_cidr", "service_cidr")
-    yield from kubernetes.refuse_pod_cidr(options.pod_cidr, length, len(scenario.nodes))
+    yield from kubernetes.refuse_pod_cidr(options.pod_cidr, prefix_length, len(scenario.nodes))
     yield from kubernetes.refuse_pod_counts(
         scenario,
-        min(2 ** (32 - length) - cni_bridge.RESERVED_ADDRESSES, primitives.MAX_BRIDGE_PORTS),
+        min(2 ** (32 - prefix_length) - cni_bridge.RESERVED_ADDRESSES, primitives.MAX_BRIDGE_PORTS),
         max_pods_fixed=True,
     )
     names: dict[str, NodeAddressing] = {}
-    whole = options.pod_cidr.prefixlen <= length
-    for home in _node_addressing(scenario) if whole and options.overlay != "none" else ():
-        if home.tunnel_device in names:
-            one, other = names[home.tunnel_device].nic, home.nic
-            what = (
-                f"the tunnels to {one.machine} ({one.address}) and {other.machine} ({other.address}) have the same name"
-            )
-            yield (
-                "node_cidr",
-                f"{what}, {home.tunnel_device}",
-                "kube-router makes it from the digits only: use another range",
-            )
-        names[home.tunnel_device] = home
+    ranges_fit = options.pod_cidr.prefixlen <= prefix_length
+    for addressing in _node_addressing(scenario) if ranges_fit and options.overlay != "none" else ():
+        if addressing.tunnel_device in names:
+            one, other = names[addressing.tunnel_device].nic, addressing.nic
+            ends = f"{one.machine} ({one.address}) and {other.machine} ({other.address})"
+            what = f"the tunnels to {ends} have the same name, {addressing.tunnel_device}"
+            yield "node_cidr", what, "kube-router makes it from the digits only: use another range"
+        names[addressing.tunnel_device] = addressing
 
 
 def _node_addressing(scenario: Scenario) -> list[NodeAddressing]:
     options: Options = scenario.options
     ranges = kubernetes.node_pod_ranges(options.pod_cidr, options.node_prefix, len(scenario.nodes))
-    return [NodeAddressing(place, pods) for place, pods in zip(datacenter.node_nics(scenario), ranges, strict=True)]
+    return [
+        NodeAddressing(*parts) for parts in zip(scenario.nodes, datacenter.node_nics(scenario), ranges, strict=True)
+    ]
 
 
 def _uses_tunnel(addressing: NodeAddressing, other: NodeAddressing, options: Options) -> bool:
@@ -194,20 +182,19 @@ def _routes(addressing: NodeAddressing, nodes: list[NodeAddressing], options: Op
     """The routes to other nodes' pods. A node behind a router, without a tunnel, gets none: the router must do it."""
     for other in nodes:
         if _uses_tunnel(addressing, other, options):
-            own = addressing.nic.address
-            yield Route(
-                addressing.name, other.pod_range, dev=other.tunnel_device, src=own, scope="global", proto=PROTO_GOBGP
-            )
+            source, device = addressing.nic.address, other.tunnel_device
+            yield Route(addressing.name, other.pod_range, dev=device, src=source, scope="global", proto=PROTO_GOBGP)
         elif other != addressing and addressing.nic.same_subnet(other.nic):
             yield Route(addressing.name, other.pod_range, other.nic.address, "eth0", proto=PROTO_GOBGP)
 
 
 def _tunnel(addressing: NodeAddressing, other: NodeAddressing, mtu: int, *, kernel_ipip: bool) -> Iterator[Resource]:
     """The tunnel to a node, and the route in table 77 for packets from pods to that node itself."""
-    at, own, far = Interface(addressing.name, other.tunnel_device), addressing.nic.address, other.nic.address
+    at = Interface(addressing.name, other.tunnel_device)
+    local, remote = addressing.nic.address, other.nic.address
     if kernel_ipip:
-        yield Link(at, "ipip", mtu=mtu, options=(("local", str(own)), ("remote", str(far))))
+        yield Link(at, "ipip", mtu=mtu, options=(("local", str(local)), ("remote", str(remote))))
     else:
         yield Link(at, "tun", mtu=mtu)
-        yield Process(addressing.name, other.tunnel_device, ("tunnel", "ipip", at.dev, str(own), f"0.0.0.0/0={far}"))
-    yield Route(addressing.name, IPv4Network((int(far), 32)), dev=at.dev, table=TUNNEL_TABLE)
+        yield Process(addressing.name, at.dev, ("tunnel", "ipip", at.dev, str(local), f"0.0.0.0/0={remote}"))
+    yield Route(addressing.name, primitives.host_prefix(remote), dev=at.dev, table=TUNNEL_TABLE)

@@ -133,8 +133,11 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     first = next((pod for _, pod in scenario.pods), None)
     if first is not None and options.masquerade == "podcidr":
         say = "another machine in the virtual network sees the node's address, not the pod's"
-        home = next(node.name for node, pod in scenario.pods if pod == first)
-        sees = (See(Interface("vm", "eth0"), src=home, dst="vm"), See(Interface("vm", "eth0"), src=first, negate=True))
+        node_name = next(node.name for node, pod in scenario.pods if pod == first)
+        sees = (
+            See(Interface("vm", "eth0"), src=node_name, dst="vm"),
+            See(Interface("vm", "eth0"), src=first, negate=True),
+        )
         yield Check(say, "ping", first, "vm", sees=sees, origin="model")
     yield from pods_.checks(scenario)
     for node, pods in zip(scenario.nodes, _ranges(scenario), strict=True):
@@ -158,25 +161,23 @@ def _router_count_check(scenario: Scenario) -> Iterator[Check]:
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Errors for what AKS does not allow, and for ranges that are too small."""
     options: Options = scenario.options
-    nodes, length = len(scenario.nodes), options.node_prefix
+    nodes, prefix_length = len(scenario.nodes), options.node_prefix
     if nodes > MAX_ROUTES:
         what = f"{nodes} nodes: an Azure route table has at most {MAX_ROUTES} routes, and kubenet needs one per node"
         yield "nodes", what, "use azure-cni-overlay, which needs no route table"
-    yield from kubernetes.refuse_pod_cidr(options.pod_cidr, length, nodes)
-    room = 2 ** (32 - length) - 3
+    yield from kubernetes.refuse_pod_cidr(options.pod_cidr, prefix_length, nodes)
+    room = 2 ** (32 - prefix_length) - 3
     for node in scenario.nodes:
         if len(node.pods) > room:
-            what = f"{node.name} has {len(node.pods)} pods, but its /{length} has {max(room, 0)} addresses for them"
-            yield (
-                "node_prefix",
-                what,
-                f"pods + network, cbr0 and broadcast: a /{primitives.prefix_length_for(len(node.pods) + 3)}",
-            )
+            range_text = f"its /{prefix_length} has {max(room, 0)} addresses for them"
+            what = f"{node.name} has {len(node.pods)} pods, but {range_text}"
+            hint = f"pods + network, cbr0 and broadcast: a /{primitives.prefix_length_for(len(node.pods) + 3)}"
+            yield "node_prefix", what, hint
     yield from azure_addressing.refuse_node_cidr(options.node_cidr, nodes)
     yield from kubernetes.refuse_pod_counts(scenario, options.max_pods)
     for nic, node, pods in zip(_nics(scenario), scenario.nodes, _ranges(scenario), strict=False):
-        settled = ((pod, made.host_ports) for pod, made in node.settings)
-        yield from portmap.refuse_host_ports(node, (nic.address, pods.network_address + 1), settled)
+        host_ports = ((pod, settings.host_ports) for pod, settings in node.settings)
+        yield from portmap.refuse_host_ports(node, (nic.address, pods.network_address + 1), host_ports)
     yield from azure_addressing.refuse_overlapping_ranges(options, "node_cidr", "pod_cidr", "vm_cidr", "internet_cidr")
     yield from azure_addressing.refuse_public_ip(options.internet_cidr, options.public_ip)
     yield from azure_addressing.refuse_reserved_ranges(options, may_be_any=("non_masquerade_cidr",))
@@ -246,9 +247,9 @@ def _bridge(options: Options) -> cni_bridge.BridgeConfig:
 def _host_port_pods(node: ScenarioNode, pod_range: IPv4Network) -> Iterator[portmap.HostPortPod]:
     """The pods of a node that have host ports, with their addresses."""
     settings = dict(node.settings)
-    for name, own in cni_bridge.pod_addresses(node, pod_range):
+    for name, pod_address in cni_bridge.pod_addresses(node, pod_range):
         if name in settings and settings[name].host_ports:
-            yield portmap.HostPortPod(name, own, pod_range, settings[name].host_ports, "cbr0")
+            yield portmap.HostPortPod(name, pod_address, pod_range, settings[name].host_ports, "cbr0")
 
 
 def _masquerade(ns: str, options: Options) -> Iterator[Resource]:

@@ -103,7 +103,7 @@ class Options(datacenter.UnderlayOptions):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A node as a Weave peer: its place, and the part of the pods' subnet that it assigns addresses from."""
+    """A node as a Weave peer: its NIC, and the part of the pods' subnet that it assigns addresses from."""
 
     nic: datacenter.UnderlayNic
     bridge_address: IPv4Address  # the bridge's address
@@ -119,24 +119,24 @@ class Peer:
 def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The underlay, and the nodes with their two bridges and their pods."""
     options: Options = scenario.options
-    faithfully = options.datapath == "ovs" and "openvswitch" not in scenario.substitute_features
-    every = weave_peers(scenario)
-    everybody = [
+    use_openvswitch = options.datapath == "ovs" and "openvswitch" not in scenario.substitute_features
+    peers = weave_peers(scenario)
+    pod_addresses = [
         peer.bridge_address + number
-        for peer, node in zip(every, scenario.nodes, strict=True)
+        for peer, node in zip(peers, scenario.nodes, strict=True)
         for number in _pod_offsets(node)
     ]
     yield from datacenter.infrastructure(scenario)
-    for peer, node in zip(every, scenario.nodes, strict=True):
+    for peer, node in zip(peers, scenario.nodes, strict=True):
         yield Machine(node.name, "node", (peer.nic.address, peer.bridge_address))
         yield from primitives.netns(node.name)
         yield from primitives.forwarding_sysctls(node.name, True, rp_filter=0, devices=("eth0", BRIDGE_DEVICE))
         yield Sysctl(node.name, "net.bridge.bridge-nf-call-iptables", "1")
-        yield from _bridges(peer, options, use_openvswitch=faithfully)
-        if not faithfully:
-            yield from _tunnel(peer, every, options.weave_mtu)
+        yield from _bridges(peer, options, use_openvswitch=use_openvswitch)
+        if not use_openvswitch:
+            yield from _tunnel(peer, peers, options.weave_mtu)
         yield from _pods(node, peer, options)
-        yield from _filter(node.name, options, everybody)
+        yield from _filter(node.name, options, pod_addresses)
         yield from _nat(node.name, options, peer.ranges)
         yield from pods_.pause_and_containers(node)
 
@@ -147,20 +147,20 @@ def weave_peers(scenario: Scenario) -> list[Peer]:
     The part is the largest power of two in half of the first node's free addresses: 10.44.0.0/14 for the second node.
     """
     subnet: IPv4Network = scenario.options.pod_cidr
-    start, end, top = int(subnet.network_address), int(subnet.broadcast_address) + 1, 0
-    given: list[tuple[int, int]] = []
+    start, end, range_end = int(subnet.network_address), int(subnet.broadcast_address) + 1, 0
+    joined_ranges: list[tuple[int, int]] = []
     for _ in scenario.nodes[1:]:
-        top, half = end, (end - start - 2) // 2
+        range_end, half = end, (end - start - 2) // 2
         end -= 1 << half.bit_length() - 1 if half > 0 else 0
-        given.append((end, top))
-    ranges = [(start, end), *given]
-    made = []
-    for place, (low, high) in zip(datacenter.node_nics(scenario), ranges, strict=False):
+        joined_ranges.append((end, range_end))
+    ranges = [(start, end), *joined_ranges]
+    peers = []
+    for nic, (low, high) in zip(datacenter.node_nics(scenario), ranges, strict=False):
         low, high = min(low, MAX_IPV4), min(high, MAX_IPV4)
         last = IPv4Address(max(high - 1, low))
         first = IPv4Address(low + (low == start))  # no node has the network address of the subnet
-        made.append(Peer(place, first, last + 1, tuple(summarize_address_range(IPv4Address(low), last))))
-    return made
+        peers.append(Peer(nic, first, last + 1, tuple(summarize_address_range(IPv4Address(low), last))))
+    return peers
 
 
 def _bridges(peer: Peer, options: Options, *, use_openvswitch: bool) -> Iterator[Resource]:
@@ -180,10 +180,15 @@ def _bridges(peer: Peer, options: Options, *, use_openvswitch: bool) -> Iterator
 
 def _tunnel(peer: Peer, all_peers: list[Peer], mtu: int) -> Iterator[Resource]:
     """The VXLAN device, with a forwarding entry for each other node to flood unknown destinations to."""
-    at, own = Interface(peer.nic.machine, VXLAN_DEVICE), peer.nic
-    words = (("id", str(VNI)), ("local", str(own.address)), ("dev", "eth0"), ("dstport", str(VXLAN_PORT)))
+    at, nic = Interface(peer.nic.machine, VXLAN_DEVICE), peer.nic
+    options = (("id", str(VNI)), ("local", str(nic.address)), ("dev", "eth0"), ("dstport", str(VXLAN_PORT)))
     yield Link(
-        at, "vxlan", master=DATAPATH_DEVICE, mtu=mtu, mac=primitives.mac(str(at)), options=(*words, ("learning", "on"))
+        at,
+        "vxlan",
+        master=DATAPATH_DEVICE,
+        mtu=mtu,
+        mac=primitives.mac(str(at)),
+        options=(*options, ("learning", "on")),
     )
     for other in all_peers:
         if other is not peer:
@@ -206,13 +211,13 @@ def _pods(node: ScenarioNode, peer: Peer, options: Options) -> Iterator[Resource
     """Pods on the bridge, with addresses in order from their node's range, and the node as their gateway."""
     devices = primitives.device_names("vethwepl", 7, node.pods)
     for number, name, device in zip(_pod_offsets(node), node.pods, devices, strict=True):
-        own, inner, outer = peer.bridge_address + number, Interface(name, "eth0"), Interface(node.name, device)
-        yield Machine(name, "pod", (own,), node.name)
+        address, inner, outer = peer.bridge_address + number, Interface(name, "eth0"), Interface(node.name, device)
+        yield Machine(name, "pod", (address,), node.name)
         yield from primitives.container_netns(name)
         yield Link(outer, "veth", inner, BRIDGE_DEVICE, options.weave_mtu, hairpin=True)
         yield Link(inner, "veth", outer, None, options.weave_mtu, primitives.mac(name))
         yield from _neighbours(inner)
-        yield from primitives.addresses(inner, primitives.with_prefix_length(own, options.pod_cidr.prefixlen))
+        yield from primitives.addresses(inner, primitives.with_prefix_length(address, options.pod_cidr.prefixlen))
         yield primitives.default_route(name, peer.bridge_address)
 
 
@@ -257,9 +262,11 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     yield from kubernetes.same_node_check(scenario, kubernetes.SAME_BRIDGE_TEXT, 64)
     ends = [(node.name, node.pods[0]) for node in scenario.nodes if node.pods][:2]
     if len(ends) > 1:
-        (home, source), (_, target) = ends
-        wire = See(Interface(home, "eth0"), src=source, dst=target, ttl=64, encap=f"vxlan {VNI}", direction="out")
-        sees = (wire, See(Interface(target, "eth0"), src=source, dst=target, ttl=64))
+        (source_node, source), (_, target) = ends
+        see_on_wire = See(
+            Interface(source_node, "eth0"), src=source, dst=target, ttl=64, encap=f"vxlan {VNI}", direction="out"
+        )
+        sees = (see_on_wire, See(Interface(target, "eth0"), src=source, dst=target, ttl=64))
         say = "pods of two nodes are on one Ethernet too, which VXLAN carries: TTL 64"
         yield Check(say, "ping", source, target, sees=sees, origin="model")
     yield from kubernetes.network_model_checks(scenario)
@@ -277,5 +284,5 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     for peer, node in zip(weave_peers(scenario), scenario.nodes, strict=False):
         if len(node.pods) > peer.capacity:
             what = f"{node.name} has {len(node.pods)} pods and its part of {options.pod_cidr}"
-            gives = ", ".join(map(str, peer.ranges)) if peer.capacity > 0 else "nothing"
-            yield "pod_cidr", f"{what} is {gives}: room for {max(peer.capacity, 0)}", "use a larger pod_cidr"
+            ranges_text = ", ".join(map(str, peer.ranges)) if peer.capacity > 0 else "nothing"
+            yield "pod_cidr", f"{what} is {ranges_text}: room for {max(peer.capacity, 0)}", "use a larger pod_cidr"

@@ -1,17 +1,17 @@
 """Internet checksums: compute one, and fill in those of TCP and UDP that a captured frame lacks.
 
 The kernel leaves these checksums to the network card (checksum offload). Between namespaces there is no card, so
-they are never computed, and Wireshark would report them as wrong. The kernel marks such frames (`Frame.partial`).
-Pure: bytes in, bytes out.
+they are never computed, and Wireshark would report them as wrong. The kernel marks such frames
+(`Frame.checksum_partial`). Pure: bytes in, bytes out.
 """
 
 from __future__ import annotations
 
 import struct
 
-from labctl.packets.decode import IPV4, IPV6, QINQ, VLAN, VXLAN_PORTS
+from labctl.packets.decode import IPV4, IPV6, QINQ, TCP, UDP, VLAN, VXLAN_PORTS
 
-_CHECKSUM_OFFSET = {6: 16, 17: 6}  # the offset of the checksum in the header of TCP and UDP
+_CHECKSUM_OFFSET = {TCP: 16, UDP: 6}  # the offset of the checksum in the header
 _IPV6_EXTENSION_HEADERS = (0, 43, 60)  # IPv6 extension headers: hop-by-hop, routing, destination options
 
 
@@ -56,14 +56,14 @@ def _transport(out: bytearray, body: int, end: int, protocol: int, addresses: by
     if protocol not in _CHECKSUM_OFFSET or end > len(out):
         return
     at = body + _CHECKSUM_OFFSET[protocol]
-    if protocol == 17 and struct.unpack_from("!H", out, body + 2)[0] in VXLAN_PORTS and out[body + 8] & 0x08:
+    if protocol == UDP and struct.unpack_from("!H", out, body + 2)[0] in VXLAN_PORTS and out[body + 8] & 0x08:
         _ethernet(out, body + 16)
         if out[at : at + 2] == b"\0\0":  # zero means none: the outer UDP checksum is optional, and the kernel sets none
             return
     out[at : at + 2] = b"\0\0"
     pseudo = addresses + struct.pack("!II", end - body, protocol)
     found = checksum(pseudo + bytes(out[body:end]))
-    out[at : at + 2] = struct.pack("!H", found or 0xFFFF if protocol == 17 else found)
+    out[at : at + 2] = struct.pack("!H", found or 0xFFFF if protocol == UDP else found)
 
 
 def checksum(data: bytes) -> int:

@@ -20,6 +20,8 @@ VXLAN_PORTS = (4789, 8472, 6784)  # IANA's, Linux's default (flannel, Cilium), a
 GENEVE_PORT, FLANNEL_UDP_PORT = 6081, 8285  # Geneve; flannel's udp backend: an IP packet without a tunnel header
 OTHERHOST, OUTGOING = 3, 4  # sll_pkttype of a frame for another machine, and of an outgoing one; all others came in
 SYN, RST, ACK = 2, 4, 16
+ICMP, IPIP, TCP, UDP, IP6IP, ICMPV6 = 1, 4, 6, 17, 41, 58  # IP protocol numbers
+NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 135, 136  # types of ICMPv6
 
 PacketKind: TypeAlias = Literal["echo", "echo-reply", "error", "tcp", "udp", "arp", "other"]
 
@@ -49,9 +51,10 @@ ICMP_ERRORS = {
 class Frame:
     """One frame from a tap: where and when it was seen, and its bytes.
 
-    `hatype` is the device's ARPHRD number, `protocol` the ethertype that the kernel reports, `vlan` the tag that
-    the kernel removed from the bytes (0: none), `when` nanoseconds since the epoch. `other` means that the frame
-    came in and is addressed to another machine. `partial` means that its TCP or UDP checksum is not computed.
+    `hatype` is the device's ARPHRD number, `protocol` the ethertype that the kernel reports, `vlan` the tag that the
+    kernel removed from the bytes (0: none), `time_ns` nanoseconds since the epoch. `for_other_host` means that the
+    frame came in and is addressed to another machine. `checksum_partial` means that its TCP or UDP checksum is not
+    computed.
     """
 
     at: Interface
@@ -70,9 +73,9 @@ class Packet:
     """The innermost packet of a frame. `encap` is the tunnel that carried it: `none`, `vxlan 42`, `geneve 42`, `ipip`,
     `udp`; `outer` are the tunnel's addresses, source and destination.
 
-    For an ICMP error, `quote` is the packet that it is about, and `text` the error in words. The kind `arp` (also
-    IPv6 neighbour discovery) is a question about `dst` if `asking`, else the answer with the MAC address of `src`.
-    `seq` and `ack` are TCP's numbers, or an echo's identifier and sequence number.
+    For an ICMP error, `quote` is the packet that it is about, and `text` the error in words. The kind `arp` (also IPv6
+    neighbour discovery) is a question about `dst` if `is_request`, else the answer with the MAC address of `src`. `seq`
+    and `ack` are TCP's numbers, or an echo's identifier and sequence number.
     """
 
     src: IP
@@ -163,8 +166,8 @@ def _arp(data: bytes) -> Packet | None:
     if (hardware, protocol) != (1, IPV4) or len(data) < 28:
         return None
     sender, target = IPv4Address(data[14:18]), IPv4Address(data[24:28])
-    asked = f"who has {target}? tell {sender}"
-    text = asked if operation == 1 else f"{sender} is at {_mac(data[8:14])}"
+    question = f"who has {target}? tell {sender}"
+    text = question if operation == 1 else f"{sender} is at {_mac(data[8:14])}"
     return Packet(sender, target, "arp", text=text, is_request=operation == 1)
 
 
@@ -188,25 +191,25 @@ def _ipv6(data: bytes) -> Packet | None:
 
 
 def _transport(base: Packet, protocol: int, body: bytes) -> Packet | None:
-    if protocol in (1, 58) and (protocol == 1) == (base.src.version == 4):
+    if protocol == (ICMP if base.src.version == 4 else ICMPV6):
         return _icmp(base, body)
-    if protocol == 6:
+    if protocol == TCP:
         return _tcp(base, body)
-    if protocol == 17:
+    if protocol == UDP:
         return _udp(base, body)
-    if protocol in (4, 41):  # IP in IP
-        inner = _ipv4(body) if protocol == 4 else _ipv6(body)
-        return inner and replace(inner, encap="ipip" if protocol == 4 else "ip6ip", outer=(base.src, base.dst))
+    if protocol in (IPIP, IP6IP):
+        inner = _ipv4(body) if protocol == IPIP else _ipv6(body)
+        return inner and replace(inner, encap="ipip" if protocol == IPIP else "ip6ip", outer=(base.src, base.dst))
     return replace(base, payload=body)
 
 
 def _icmp(base: Packet, body: bytes) -> Packet:
     version = base.src.version
     kind, code = body[0], body[1]
-    asks, answers = (8, 0) if version == 4 else (128, 129)
-    if kind in (asks, answers):
+    echo_request, echo_reply = (8, 0) if version == 4 else (128, 129)
+    if kind in (echo_request, echo_reply):
         identifier, sequence = struct.unpack_from("!HH", body, 4)
-        name: PacketKind = "echo" if kind == asks else "echo-reply"
+        name: PacketKind = "echo" if kind == echo_request else "echo-reply"
         return replace(base, kind=name, seq=identifier, ack=sequence, payload=body[8:])
     if kind in ((3, 11, 12) if version == 4 else (1, 2, 3, 4)):
         text = ICMP_ERRORS.get((version, kind, code), f"ICMP type {kind} code {code}")
@@ -215,21 +218,21 @@ def _icmp(base: Packet, body: bytes) -> Packet:
         except (struct.error, IndexError, ValueError):
             quote = None
         return replace(base, kind="error", text=text, quote=quote, payload=body[8:])
-    if version == 6 and kind in (135, 136) and len(body) >= 24:
-        about, is_request = IPv6Address(body[8:24]), kind == 135
-        text = f"who has {about}?" if is_request else f"{about} is at {_mac(body[26:32]) or base.src}"
-        ends = {"dst": about} if is_request else {"src": about}
+    if version == 6 and kind in (NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT) and len(body) >= 24:
+        target, is_request = IPv6Address(body[8:24]), kind == NEIGHBOUR_SOLICITATION
+        text = f"who has {target}?" if is_request else f"{target} is at {_mac(body[26:32]) or base.src}"
+        ends = {"dst": target} if is_request else {"src": target}
         return replace(base, kind="arp", text=text, is_request=is_request, **ends)  # type: ignore[arg-type]
     return replace(base, payload=body[8:])
 
 
 def _tcp(base: Packet, body: bytes) -> Packet:
     sport, dport, seq = struct.unpack_from("!HHI", body)
-    known = replace(base, kind="tcp", sport=sport, dport=dport, seq=seq)
+    packet = replace(base, kind="tcp", sport=sport, dport=dport, seq=seq)
     if len(body) < 20:  # an ICMP error may quote only 8 bytes
-        return replace(known, flags=SYN)
+        return replace(packet, flags=SYN)
     ack, offset, flags = struct.unpack_from("!IBB", body, 8)
-    return replace(known, ack=ack, flags=flags, payload=body[(offset >> 4) * 4 :])
+    return replace(packet, ack=ack, flags=flags, payload=body[(offset >> 4) * 4 :])
 
 
 def _udp(base: Packet, body: bytes) -> Packet | None:

@@ -11,11 +11,14 @@ from collections.abc import Iterable, Mapping
 
 from labctl.core.resources import IP, Interface
 from labctl.packets.checksum import fill_checksums
-from labctl.packets.decode import ETHERNET, LOOPBACK, Frame, decode
+from labctl.packets.decode import ETHERNET, LOOPBACK, VLAN, Frame, decode
 
 LINK_ETHERNET, LINK_RAW = 1, 101
-IF_NAME, IF_TSRESOL, EPB_COMMENT, EPB_FLAGS = 2, 9, 1, 2
-NANOSECONDS = 9
+IF_NAME, IF_TSRESOL, EPB_FLAGS = 2, 9, 2
+NANOSECONDS = 9  # the time stamps' unit is 10 to the power of -9 s
+SECTION_HEADER, INTERFACE_DESCRIPTION, NAME_RESOLUTION, ENHANCED_PACKET = 0x0A0D0D0A, 1, 4, 6  # types of blocks
+BYTE_ORDER_MAGIC = 0x1A2B3C4D
+OPT_COMMENT = 1
 
 
 class Writer:
@@ -58,23 +61,23 @@ def _option(code: int, value: bytes) -> bytes:
 
 
 def _section(comment: str) -> bytes:
-    body = struct.pack("=IHHq", 0x1A2B3C4D, 1, 0, -1)
+    body = struct.pack("=IHHq", BYTE_ORDER_MAGIC, 1, 0, -1)
     if comment:
-        body += _option(1, comment.encode()) + _option(0, b"")
-    return _block(0x0A0D0D0A, body)
+        body += _option(OPT_COMMENT, comment.encode()) + _option(0, b"")
+    return _block(SECTION_HEADER, body)
 
 
 def _interface(at: Interface, linktype: int) -> bytes:
     body = struct.pack("=HHI", linktype, 0, 0)
     body += _option(IF_NAME, str(at).encode()) + _option(IF_TSRESOL, bytes([NANOSECONDS])) + _option(0, b"")
-    return _block(1, body)
+    return _block(INTERFACE_DESCRIPTION, body)
 
 
 def _names(names: Mapping[IP, str]) -> bytes:
     records = b"".join(
         _option(1 if ip.version == 4 else 2, ip.packed + name.encode() + b"\0") for ip, name in names.items()
     )
-    return _block(4, records + _option(0, b"")) if records else b""
+    return _block(NAME_RESOLUTION, records + _option(0, b"")) if records else b""
 
 
 def _packet(frame: Frame, interface: int) -> bytes:
@@ -82,11 +85,11 @@ def _packet(frame: Frame, interface: int) -> bytes:
     if frame.checksum_partial:
         data = fill_checksums(data, frame.hatype in (ETHERNET, LOOPBACK), frame.protocol)
     if frame.vlan and len(data) >= 12:  # the kernel removed the tag from the bytes
-        data = data[:12] + struct.pack("!HH", 0x8100, frame.vlan) + data[12:]
+        data = data[:12] + struct.pack("!HH", VLAN, frame.vlan) + data[12:]
     head = struct.pack("=IIIII", interface, frame.time_ns >> 32, frame.time_ns & 0xFFFFFFFF, len(data), len(data))
     packet = decode(frame)
-    told = f"{'entering' if frame.direction == 'in' else 'leaving'} {frame.at}"
-    told += f": {packet.text}" if packet is not None and packet.text else ""
+    comment = f"{'entering' if frame.direction == 'in' else 'leaving'} {frame.at}"
+    comment += f": {packet.text}" if packet is not None and packet.text else ""
     flags = struct.pack("=I", 1 if frame.direction == "in" else 2)
-    options = _option(EPB_COMMENT, told.encode()) + _option(EPB_FLAGS, flags) + _option(0, b"")
-    return _block(6, head + data + bytes(-len(data) % 4) + options)
+    options = _option(OPT_COMMENT, comment.encode()) + _option(EPB_FLAGS, flags) + _option(0, b"")
+    return _block(ENHANCED_PACKET, head + data + bytes(-len(data) % 4) + options)

@@ -85,24 +85,26 @@ class Trail:
 
 
 def find_trail(probe_id: ProbeId | None, frames: Iterable[tuple[Frame, Packet]]) -> Trail:
-    """Select one probe's packets and the neighbour requests from all captured frames. Without a mark: no packets."""
+    """Select one probe's packets and the neighbour requests from all captured frames. If `probe_id` is None: no
+    packets."""
     requests: list[Sighting] = []
     replies: list[Sighting] = []
-    questions: list[Sighting] = []
-    complaints: list[IcmpError] = []
+    neighbour_requests: list[Sighting] = []
+    icmp_errors: list[IcmpError] = []
     has_reset = False
     for frame, packet in frames:
         if packet.kind == "arp" and packet.is_request:
-            questions.append(sighting(frame, packet, False))
+            neighbour_requests.append(sighting(frame, packet, False))
         if probe_id is None:
             continue
         role = probe_id.role(packet)
         if role is not None:
             (requests if role == "request" else replies).append(sighting(frame, packet, role == "reply"))
             has_reset = has_reset or bool(role == "reply" and packet.kind == "tcp" and packet.flags & RST)
-        elif packet.quote is not None and (about := probe_id.role(packet.quote)) is not None:
-            complaints.append(IcmpError(frame.at, frame.time_ns, str(packet.src), str(packet.dst), packet.text, about))
-    return Trail(_in_order(requests), _in_order(replies), tuple(complaints), has_reset, _in_order(questions))
+        elif packet.quote is not None and (quoted_role := probe_id.role(packet.quote)) is not None:
+            sender, receiver = str(packet.src), str(packet.dst)
+            icmp_errors.append(IcmpError(frame.at, frame.time_ns, sender, receiver, packet.text, quoted_role))
+    return Trail(_in_order(requests), _in_order(replies), tuple(icmp_errors), has_reset, _in_order(neighbour_requests))
 
 
 def decode_frames(frames: Iterable[Frame]) -> Iterator[tuple[Frame, Packet]]:
@@ -129,25 +131,29 @@ def tcp_probe_id(
     """
     isn = None
     for frame, packet in frames:
-        ours = packet.kind == "tcp" and packet.sport == sport and packet.dport in dports
-        if ours and frame.at.ns == source and packet.flags & (SYN | ACK) == SYN and packet.encap == "none":
+        is_probe = packet.kind == "tcp" and packet.sport == sport and packet.dport in dports
+        if is_probe and frame.at.ns == source and packet.flags & (SYN | ACK) == SYN and packet.encap == "none":
             isn = packet.seq
             break
-    spoken = tuple(_marked_connections(frames, marker)) if marker else ()
-    if isn is None and not any(node == source for node, _ in spoken):
+    marked_connections = tuple(_marked_connections(frames, marker)) if marker else ()
+    if isn is None and not any(node == source for node, _ in marked_connections):
         return None
-    return TcpProbeId(frozenset((*(() if isn is None else (isn,)), *(number for _, number in spoken))))
+    return TcpProbeId(frozenset((*(() if isn is None else (isn,)), *(number for _, number in marked_connections))))
 
 
 def _marked_connections(frames: Sequence[tuple[Frame, Packet]], marker: bytes) -> Iterator[tuple[str, int]]:
     """The connections that carried the marker: the namespace and the initial sequence number of each SYN."""
-    asked = {
+    connections = {
         (frame.at, *_four_tuple(packet))
         for frame, packet in frames
         if packet.kind == "tcp" and packet.payload.startswith(marker + REQUEST_SUFFIX)
     }
     for frame, packet in frames:
-        if packet.kind == "tcp" and packet.flags & (SYN | ACK) == SYN and (frame.at, *_four_tuple(packet)) in asked:
+        if (
+            packet.kind == "tcp"
+            and packet.flags & (SYN | ACK) == SYN
+            and (frame.at, *_four_tuple(packet)) in connections
+        ):
             yield frame.at.ns, packet.seq
 
 
@@ -158,9 +164,9 @@ def _four_tuple(packet: Packet) -> tuple[IP, int, IP, int]:
 def unanswered_neighbours(frames: Iterable[tuple[Frame, Packet]]) -> tuple[tuple[Interface, IP], ...]:
     """The neighbours that did not answer: the device that asked, and the address asked for.
 
-    A bridge repeats a question at its ports; the device that sent it first is the one that needs the answer.
+    A bridge repeats a request at its ports; the device that sent it first is the one that needs the answer.
     """
-    asked: dict[tuple[IP, IP], Interface] = {}
+    requests: dict[tuple[IP, IP], Interface] = {}
     answered: set[tuple[str, IP]] = set()
     for frame, packet in sorted(frames, key=lambda pair: pair[0].time_ns):
         if packet.kind != "arp":
@@ -171,10 +177,10 @@ def unanswered_neighbours(frames: Iterable[tuple[Frame, Packet]]) -> tuple[tuple
             and not packet.src.is_unspecified
             and packet.src != packet.dst
         ):
-            asked.setdefault((packet.src, packet.dst), frame.at)
+            requests.setdefault((packet.src, packet.dst), frame.at)
         elif not packet.is_request and frame.direction == "in":
             answered.add((frame.at.ns, packet.src))
-    return tuple((at, ip) for (_, ip), at in asked.items() if (at.ns, ip) not in answered)
+    return tuple((at, ip) for (_, ip), at in requests.items() if (at.ns, ip) not in answered)
 
 
 def _in_order(found: list[Sighting]) -> tuple[Sighting, ...]:

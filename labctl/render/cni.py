@@ -11,13 +11,14 @@ from labctl.core.resources import Attachment
 
 def attachment_text(item: Attachment) -> str:
     """An attachment in one line: device, node, network, the plugins in order, the capability arguments."""
-    what = parse_config_list(item.conflist)
+    config_list = parse_config_list(item.conflist)
     args_text = "" if item.args == "{}" else f" with {item.args}"
-    return f"{item.ifname} to {item.node} by {what.name} ({', '.join(one['type'] for one in what.plugins)}){args_text}"
+    types = ", ".join(plugin["type"] for plugin in config_list.plugins)
+    return f"{item.ifname} to {item.node} by {config_list.name} ({types}){args_text}"
 
 
 def attachment_lines(item: Attachment) -> Iterator[str]:
     """An attachment, then each plugin of its list as JSON."""
-    what = parse_config_list(item.conflist)
-    yield f"{attachment_text(item)}, cniVersion {what.version}"
-    yield from (f"  {json.dumps(plugin)}" for plugin in what.plugins)
+    config_list = parse_config_list(item.conflist)
+    yield f"{attachment_text(item)}, cniVersion {config_list.version}"
+    yield from (f"  {json.dumps(plugin)}" for plugin in config_list.plugins)

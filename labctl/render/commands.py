@@ -1,7 +1,7 @@
 """The equivalent commands that create kernel objects: what `-v` prints, and the shell script of a plan.
 
-Each command runs inside its object's namespace. Other namespaces that it names (of a veth's peer) go through `place`,
-which converts a short name to the name that `ip netns` uses.
+Each command runs inside its object's namespace. Other namespaces that it names (of a veth's peer) go through
+`netns_name`, which converts a short name to the name that `ip netns` uses.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def commands(
 ) -> tuple[str, ...]:
     """The commands that create one object; they run inside its namespace.
 
-    `second` marks the second end of a veth pair, which exists since the first end was created.
+    `peer_exists` is true for the second end of a veth pair, which exists since the first end was created.
     A chain's rules may jump to chains that come later; `script` has them in an order that works. An attachment
     is created from inside its node, with the iptables of the back end `firewall` on its PATH, and its files are below
-    the directory `state`.
+    the directory `state_dir`.
     """
     if isinstance(resource, Netns):
         return (f"ip netns add {netns_name(resource.name)}",)
@@ -87,7 +87,7 @@ def script(
     plan: Iterable[Resource], netns_name: NetnsNamer = str, state_dir: str = STATE_DIR, firewall: Backend = "legacy"
 ) -> Iterator[tuple[str | None, str]]:
     """Every command of a plan in an order that works, each with the namespace that it runs in. Rules are added by
-    `iptables`, which stands for the variant of the back end (`variant`).
+    `iptables`, which stands for the variant of the back end (`with_backend`).
 
     None instead of a namespace is the machine itself, where only `ip netns add` runs.
     """
@@ -151,9 +151,7 @@ def _ip(version: int) -> str:
 
 def _link(link: Link, peer_exists: bool, netns_name: NetnsNamer) -> Iterator[str]:
     dev = link.at.dev
-    is_default_tunnel = (
-        link.kind == "ipip" and dev == "tunl0"
-    )  # it exists as soon as the module is loaded and cannot be added
+    is_default_tunnel = link.kind == "ipip" and dev == "tunl0"  # the module creates it, and it cannot be added
     if not peer_exists and link.kind != "loopback" and not is_default_tunnel:
         yield _add(link, netns_name)
     if link.kind != "loopback" and not link.autoconf:
@@ -205,5 +203,5 @@ def _create_chain(chain: Chain) -> Iterator[str]:
 
 def _append_rules(chain: Chain) -> Iterator[str]:
     for rule in chain.rules:
-        text = " ".join(word if word == "!" else shlex.quote(word) for word in rule.args)
+        text = " ".join(arg if arg == "!" else shlex.quote(arg) for arg in rule.args)
         yield f"{_TOOL[chain.family]} -t {chain.table} -A {chain.name} {text}"

@@ -1,4 +1,4 @@
-"""Frozen dataclasses as plain JSON, and back, by their own annotations; kernel objects as everywhere. Pure."""
+"""Frozen dataclasses as plain JSON, and back, by their annotations; kernel objects as in `plan_json`. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TEXT_PARSERS: dict[Any, Any] = {IP: ip_address, InterfaceAddress: ip_interface,
 
 
 def to_json(value: Any) -> Any:
-    """A dataclass (or a part of one) as what `json.dumps` takes."""
+    """A dataclass (or a value of one of its fields) in a form that `json.dumps` accepts."""
     if type(value) in RESOURCE_TYPES:
         return resource_json(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -34,7 +34,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(kind: type[T], document: Any) -> T:
-    """The dataclass behind what `to_json` made of it. Raises KeyError, ValueError, TypeError for anything else."""
+    """The dataclass from the document that `to_json` returned. Raises KeyError, ValueError, TypeError for any other."""
     return typing.cast("T", _from_json(kind, document))
 
 
@@ -46,18 +46,18 @@ def _from_json(kind: Any, value: Any) -> Any:
         return None if value is None else _from_json(_without_none(kind), value)
     if origin is tuple:
         if inner[-1] is Ellipsis:
-            return tuple(_from_json(inner[0], one) for one in value)
-        return tuple(_from_json(part, one) for part, one in zip(inner, value, strict=True))
+            return tuple(_from_json(inner[0], item) for item in value)
+        return tuple(_from_json(part, item) for part, item in zip(inner, value, strict=True))
     if origin is not None and issubclass(origin if isinstance(origin, type) else object, Mapping):
-        return {key: _from_json(inner[1], one) for key, one in value.items()}
+        return {key: _from_json(inner[1], item) for key, item in value.items()}
     if kind in RESOURCE_TYPES:
         return resource_from_json(value)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        known = {field.name for field in dataclasses.fields(kind)}
+        field_names = {field.name for field in dataclasses.fields(kind)}
         fields = {key: name for name, key in _json_keys(kind).items()}
-        named = {fields.get(key, key): one for key, one in value.items()}
-        return kind(**{name: _from_json(hints[name], one) for name, one in named.items() if name in known})
+        named = {fields.get(key, key): item for key, item in value.items()}
+        return kind(**{name: _from_json(hints[name], item) for name, item in named.items() if name in field_names})
     return value
 
 
@@ -68,6 +68,6 @@ def _json_keys(kind: type) -> Mapping[str, str]:
 
 
 def _without_none(kind: Any) -> Any:
-    """What an optional type is when it is not None; a union that is a type of text is itself."""
-    left = tuple(part for part in typing.get_args(kind) if part is not type(None))
-    return left[0] if len(left) == 1 else functools.reduce(operator.or_, left)
+    """An optional type without None: the type itself, or the union of the types that are left."""
+    types_left = tuple(part for part in typing.get_args(kind) if part is not type(None))
+    return types_left[0] if len(types_left) == 1 else functools.reduce(operator.or_, types_left)

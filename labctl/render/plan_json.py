@@ -1,6 +1,6 @@
 """Kernel objects and plans converted to JSON data, and back: the documents of `plan --as json` and `status --json`.
 
-An object is a mapping of its fields, and `object` names its kind. Addresses, networks and ports
+An object is a mapping of its fields, and `object` names its kind. Addresses, networks and interfaces
 (`node1/eth0`) are text, firewall rules are lines as iptables-save prints them.
 """
 
@@ -50,12 +50,12 @@ def resource_from_json(document: Mapping[str, Any]) -> Resource:
 
 
 def process_tag(process: Process, netns: str) -> str:
-    """The mark in the environment of a running process, by which labctl recognises it: JSON text with its fields.
+    """The tag in the environment of a running process, by which labctl recognises it: JSON text with its fields.
 
     `netns` is the name of its network namespace, as `ip netns` shows it.
     """
-    kept = {"name": process.name, "command": list(process.command), "sandbox": process.sandbox}
-    return json.dumps({"netns": netns, **kept, "inside": process.inside})
+    fields = {"name": process.name, "command": list(process.command), "sandbox": process.sandbox}
+    return json.dumps({"netns": netns, **fields, "inside": process.inside})
 
 
 def plan_json(lab: Lab) -> dict[str, Any]:

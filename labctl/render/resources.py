@@ -1,7 +1,7 @@
 """Kernel objects as text, in the syntax of ip, bridge, sysctl and iptables.
 
-`line` is the text of an object, `change_lines` of the difference between wanted and observed, `plan_text` of a whole
-lab. Nothing here runs anything; the commands that create an object are in `commands.py`.
+`resource_line` is the text of an object, `change_lines` of the difference between wanted and observed, `plan_text` of a
+whole lab. Nothing here runs anything; the commands that create an object are in `commands.py`.
 """
 
 from __future__ import annotations
@@ -57,14 +57,8 @@ RESOURCE_NOUNS: dict[type, str] = {
     Netns: "namespace", Link: "link", Sysctl: "sysctl", Address: "address", Neighbour: "neighbour", Fdb: "fdb entry",
     Route: "route", Rule: "rule", IpSet: "ipset", Chain: "chain", Attachment: "attachment", Process: "process",
 }  # fmt: skip
-VXLAN_SWITCHES = (
-    "external",
-    "learning",
-    "proxy",
-    "rsc",
-    "l2miss",
-    "l3miss",
-)  # options of a vxlan that iproute2 takes without a value
+# options of a vxlan that iproute2 takes without a value
+VXLAN_SWITCHES = ("external", "learning", "proxy", "rsc", "l2miss", "l3miss")
 _HEADING = {Fdb: "fdb", Address: "addresses", IpSet: "ip sets", Chain: "firewall", Process: "processes"}
 _FAMILY = {"ip": "", "ip6": " (IPv6)", "bridge": " (ebtables)", "legacy": " (legacy)", "legacy6": " (IPv6, legacy)"}
 _TOOL = CHAIN_TOOLS
@@ -108,7 +102,7 @@ def resource_values(resource: Resource) -> str:
 
 
 def link_text(link: Link) -> str:
-    """A link in the syntax of `ip link`, with its peer as a port (`node1/eth0`)."""
+    """A link in the syntax of `ip link`, with its peer as an interface (`node1/eth0`)."""
     args = [link.at.dev, "type", link.kind] if link.kind != "loopback" else [link.at.dev]
     args += ["peer", str(link.peer)] if link.peer is not None else []
     args += link_option_args(link)
@@ -166,8 +160,8 @@ def rule_text(rule: Rule) -> str:
     if rule.mark is not None:
         args += ["fwmark", hex(rule.mark) + ("" if rule.mask is None else f"/{rule.mask:#x}")]
     tables = {253: "default", 254: "main", 255: "local"}
-    act = ["lookup", tables.get(rule.table, str(rule.table))] if rule.kind == "lookup" else [rule.kind]
-    return " ".join([*args, *act])
+    action = ["lookup", tables.get(rule.table, str(rule.table))] if rule.kind == "lookup" else [rule.kind]
+    return " ".join([*args, *action])
 
 
 def process_text(process: Process) -> str:
@@ -188,8 +182,8 @@ def change_lines(change: Change) -> tuple[str, ...]:
         return tuple(_chain_lines(change.subject, want, have))
     if want is None or have is None:
         return (f"{change.kind} {resource_line(change.subject)}",)
-    what = f"changed {RESOURCE_NOUNS[type(want)]} {_identity(want)}"
-    return tuple(f"{what}: {_field_difference(name, want, have)}" for name in differing_fields(want, have))
+    subject = f"changed {RESOURCE_NOUNS[type(want)]} {_identity(want)}"
+    return tuple(f"{subject}: {_field_difference(name, want, have)}" for name in differing_fields(want, have))
 
 
 def _identity(resource: Resource) -> str:
@@ -221,28 +215,28 @@ def _value_text(name: str, value: Any) -> str:
     if name == "encap" and value is not None:
         return f"id {value[0]} dst {value[1]}"
     if isinstance(value, tuple):
-        return " ".join(word for part in value for word in ((part,) if isinstance(part, str) else part)) or "none"
+        return " ".join(text for part in value for text in ((part,) if isinstance(part, str) else part)) or "none"
     return "none" if value is None else str(value)
 
 
 def _chain_lines(chain: Chain, want: Chain | None, have: Chain | None) -> Iterator[str]:
     if chain.family == "nft":
-        word = "missing" if have is None else "extra"
-        yield f"{word} nft table {chain.name} (not this lab's: nft, or iptables of the other back end, created it)"
+        state = "missing" if have is None else "extra"
+        yield f"{state} nft table {chain.name} (not this lab's: nft, or iptables of the other back end, created it)"
         return
-    where = f"{_TOOL[chain.family]} -t {chain.table}"
+    command = f"{_TOOL[chain.family]} -t {chain.table}"
     if (want is None or have is None) and chain.policy is None:
-        yield f"{'extra' if want is None else 'missing'} {where} -N {chain.name}"
+        yield f"{'extra' if want is None else 'missing'} {command} -N {chain.name}"
     wanted: Counter[FirewallRule] = Counter(want.rules if want is not None else ())
     found: Counter[FirewallRule] = Counter(have.rules if have is not None else ())
     for kind, rules in (("extra", found - wanted), ("missing", wanted - found)):
         for rule in rules.elements():
-            yield f"{kind} {where} -A {chain.name} {rule}"
+            yield f"{kind} {command} -A {chain.name} {rule}"
     if wanted == found and want is not None and have is not None and want.rules != have.rules:
-        yield f"changed {where} {chain.name}: the rules are in another order"
+        yield f"changed {command} {chain.name}: the rules are in another order"
     was, should = ((side.policy if side is not None else None) or "ACCEPT" for side in (have, want))
     if was != should:
-        yield f"changed {where} -P {chain.name}: policy was {was}, should be {should}"
+        yield f"changed {command} -P {chain.name}: policy was {was}, should be {should}"
 
 
 def plan_text(lab: Lab) -> str:
@@ -289,9 +283,9 @@ def _group(kind: type, items: Iterable[Resource]) -> Iterator[str]:
     chains = [item for item in items if isinstance(item, Chain)]
     for family, table in dict.fromkeys((chain.family, chain.table) for chain in chains):
         yield f"*{table}{_FAMILY[family]}"
-        here = [chain for chain in chains if (chain.family, chain.table) == (family, table)]
-        yield from (f":{chain.name} {_policy(chain)}" for chain in here)
-        yield from (f"-A {chain.name} {rule}" for chain in here for rule in chain.rules)
+        table_chains = [chain for chain in chains if (chain.family, chain.table) == (family, table)]
+        yield from (f":{chain.name} {_policy(chain)}" for chain in table_chains)
+        yield from (f"-A {chain.name} {rule}" for chain in table_chains for rule in chain.rules)
 
 
 def _policy(chain: Chain) -> str:

@@ -17,8 +17,8 @@ def frame_line(frame: Frame, names: Mapping[IP, str], width: int = 0) -> str:
     clock = time.strftime("%H:%M:%S", time.localtime(seconds))
     arrow = "<" if frame.direction == "in" else ">"
     packet = decode(frame)
-    told = _unknown(frame) if packet is None else _packet(packet, names)
-    return f"{clock}.{rest // 1000:06d}  {frame.at!s:<{width}} {arrow}  {told}"
+    text = _unknown(frame) if packet is None else _packet(packet, names)
+    return f"{clock}.{rest // 1000:06d}  {frame.at!s:<{width}} {arrow}  {text}"
 
 
 def _unknown(frame: Frame) -> str:

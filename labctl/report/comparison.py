@@ -19,7 +19,7 @@ MAX_SIDE_BY_SIDE = 4  # labs as columns if the line length is not limited
 LABEL_COLUMNS, CELL_COLUMNS = 24, 22  # terminal columns for the text of a question and for an answer
 DEFAULT_COMMAND = "sudo labctl compare --all --markdown > docs/comparison.md"
 PAGE = """\
-<!-- Written by `{how}`: measure again, do not edit. -->
+<!-- Written by `{write_command}`: measure again, do not edit. -->
 
 # The models, compared
 
@@ -30,8 +30,8 @@ not apply to a lab."""
 
 def sections(table: Table, width: int | None = None) -> tuple[TableSection, ...]:
     """The table in the form that fits `width` columns of a terminal; None means a pipe without a limit."""
-    most = MAX_SIDE_BY_SIDE if width is None else max(1, (width - LABEL_COLUMNS) // CELL_COLUMNS)
-    return tuple(_labs_as_rows(table)) if len(table.columns) > most else (_questions_as_rows(table),)
+    max_labs = MAX_SIDE_BY_SIDE if width is None else max(1, (width - LABEL_COLUMNS) // CELL_COLUMNS)
+    return tuple(_labs_as_rows(table)) if len(table.columns) > max_labs else (_questions_as_rows(table),)
 
 
 def _questions_as_rows(table: Table) -> TableSection:
@@ -61,8 +61,8 @@ def notes(table: Table) -> Iterator[str]:
             yield f"{column.title}: skipped, {reason}"
         lab = getattr(column, "lab", None)
         for part in lab.approximations if lab is not None else ():
-            why = f"approximate, because the kernel lacks {part.feature}: {part.aspect}"
-            yield f"{column.title}: {why}; instead: {part.substitute}"
+            text = f"approximate, because the kernel lacks {part.feature}: {part.aspect}"
+            yield f"{column.title}: {text}; instead: {part.substitute}"
     timed = [number for number, row in enumerate(table.rows) if row.timed]
     base = {
         column.title
@@ -78,8 +78,8 @@ def tally(table: Table) -> str:
     """The last line: how many labs were compared, and how long that took."""
     skipped = sum(bool(getattr(column, "reason", "")) for column in table.columns)
     measured = len(table.columns) - skipped
-    less = f", {skipped} skipped" if skipped else ""
-    return f"{count(measured, 'lab')} measured{less} in {duration(table.seconds)}"
+    skipped_text = f", {skipped} skipped" if skipped else ""
+    return f"{count(measured, 'lab')} measured{skipped_text} in {duration(table.seconds)}"
 
 
 def evidence_lines(table: Table) -> Iterator[str]:
@@ -99,8 +99,8 @@ def style(text: str) -> str:
 
 
 def markdown(table: Table, command: str = DEFAULT_COMMAND) -> Iterator[str]:
-    """The Markdown page of a comparison, line by line. `how` is the command that writes it."""
-    yield from PAGE.format(how=command, command=command.partition(" > ")[0]).splitlines()
+    """The Markdown page of a comparison, line by line. `command` is the command that writes it."""
+    yield from PAGE.format(write_command=command, command=command.partition(" > ")[0]).splitlines()
     for section in sections(table):
         yield ""
         if section.title:
@@ -108,10 +108,10 @@ def markdown(table: Table, command: str = DEFAULT_COMMAND) -> Iterator[str]:
         yield _line(section.columns)
         yield "|" + " --- |" * len(section.columns)
         yield from map(_line, section.rows)
-    told = list(notes(table))
-    if told:
+    note_lines = list(notes(table))
+    if note_lines:
         yield ""
-        yield from (f"- {line}" for line in told)
+        yield from (f"- {line}" for line in note_lines)
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -108,8 +108,8 @@ def approximations(lab: Lab) -> list[Document]:
 
 def status_document(name: str, lab: Lab, changes: Iterable[Change]) -> Document:
     """`status --json`."""
-    found = [change(one) for one in changes]
-    return {"lab": name, "drift": bool(found), "changes": found, "approximate": approximations(lab)}
+    documents = [change(one) for one in changes]
+    return {"lab": name, "drift": bool(documents), "changes": documents, "approximate": approximations(lab)}
 
 
 def check_document(report: Report) -> Document:
@@ -157,8 +157,8 @@ def show_document(name: str, views: Iterable[NodeView], lab: Lab | None) -> Docu
 
 def doctor_document(findings: Iterable[Finding]) -> Document:
     """`doctor --json`."""
-    found = [{"what": one.subject, "state": one.state, "detail": one.detail, "fix": one.fix} for one in findings]
-    return {"ok": all(one["state"] != "missing" for one in found), "findings": found}
+    documents = [{"what": one.subject, "state": one.state, "detail": one.detail, "fix": one.fix} for one in findings]
+    return {"ok": all(one["state"] != "missing" for one in documents), "findings": documents}
 
 
 def change(one: Change) -> Document:

@@ -30,8 +30,8 @@ def labs(running: Iterable[RunningSummary]) -> TableSection:
 
 
 def _model(lab: RunningSummary) -> str:
-    otherwise = f" (approximate: {', '.join(lab.approximate)})" if lab.approximate else ""
-    return (lab.model or "?") + otherwise
+    note = f" (approximate: {', '.join(lab.approximate)})" if lab.approximate else ""
+    return (lab.model or "?") + note
 
 
 def scenarios(entries: Iterable[ScenarioEntry]) -> TableSection:
@@ -42,16 +42,16 @@ def scenarios(entries: Iterable[ScenarioEntry]) -> TableSection:
 
 def print_findings(findings: Iterable[Finding], terminal: Terminal) -> None:
     """Print every finding on one line; below a problem, its fix."""
-    found = list(findings)
-    width = max(len(finding.subject) for finding in found)
-    for finding in found:
+    all_findings = list(findings)
+    width = max(len(finding.subject) for finding in all_findings)
+    for finding in all_findings:
         state = terminal.paint(f"{finding.state:<7}", COLOURS[finding.state])
-        told = f"{state}  {finding.subject:<{width}}  {finding.detail}".rstrip()
-        terminal.lines([told], fold=width + 11)
+        line = f"{state}  {finding.subject:<{width}}  {finding.detail}".rstrip()
+        terminal.lines([line], fold=width + 11)
         if finding.state != "ok" and finding.fix:
             terminal.line(f"         fix: {finding.fix}")
-    missing = sum(finding.state == "missing" for finding in found)
-    warned = sum(finding.state == "warn" for finding in found)
+    missing = sum(finding.state == "missing" for finding in all_findings)
+    warned = sum(finding.state == "warn" for finding in all_findings)
     if missing:
         terminal.line(f"this machine cannot run every lab: {count(missing, 'thing')} missing")
     else:

@@ -42,7 +42,7 @@ class TableSection:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """The current state of a node: its objects, its firewall chains with counters, its sysctls by dotted name."""
+    """The current state of a node: its objects, its firewall chains with counters, and its sysctls by name."""
 
     node: str
     plan: Plan
@@ -64,9 +64,9 @@ def fidelity_section(lab: Lab) -> TableSection:
     """How faithful a lab is to the real system, part by part."""
     rows = []
     for part in sort_by_grade(lab.parts):
-        otherwise = part in lab.approximations
-        grade = f"{part.grade} {part.feature}".rstrip() + (", approximated" if otherwise else "")
-        rows.append((grade, part.aspect, f"instead: {part.substitute}" if otherwise else part.reason))
+        is_substitute = part in lab.approximations
+        grade = f"{part.grade} {part.feature}".rstrip() + (", approximated" if is_substitute else "")
+        rows.append((grade, part.aspect, f"instead: {part.substitute}" if is_substitute else part.reason))
     return TableSection(f"{lab.name} has the model {lab.model}", ("grade", "part", "what differs"), tuple(rows))
 
 
@@ -76,10 +76,12 @@ def settings(view: NodeView) -> dict[str, str]:
 
 
 def _trim(title: str, columns: Row, rows: Iterable[Row], fixed_columns: int) -> TableSection:
-    """A section without its empty columns. The first `keep` columns stay in any case."""
-    found = list(rows)
-    used = [at for at in range(len(columns)) if at < fixed_columns or any(row[at] for row in found)]
-    return TableSection(title, tuple(columns[at] for at in used), tuple(tuple(row[at] for at in used) for row in found))
+    """A section without its empty columns. The first `fixed_columns` columns stay in any case."""
+    all_rows = list(rows)
+    shown = [at for at in range(len(columns)) if at < fixed_columns or any(row[at] for row in all_rows)]
+    return TableSection(
+        title, tuple(columns[at] for at in shown), tuple(tuple(row[at] for at in shown) for row in all_rows)
+    )
 
 
 def _links(plan: Plan) -> TableSection:
@@ -97,9 +99,9 @@ def _options(plan: Plan) -> TableSection:
     rows = []
     for link in plan:
         if isinstance(link, Link):
-            more = [f"{name} {value}".strip() for name, value in link.options]
-            more += [word for word in ("promisc", "hairpin") if getattr(link, word)]
-            rows += [(link.at.dev, ", ".join(more))] if more else []
+            texts = [f"{name} {value}".strip() for name, value in link.options]
+            texts += [flag for flag in ("promisc", "hairpin") if getattr(link, flag)]
+            rows += [(link.at.dev, ", ".join(texts))] if texts else []
     return TableSection("link options", ("device", "options"), tuple(rows))
 
 
@@ -141,13 +143,13 @@ def _rules(plan: Plan) -> TableSection:
     rows = []
     for rule in plan:
         if isinstance(rule, Rule) and rule not in kernel_default_rules(rule.ns, rule.family):
-            words = {"from": rule.src or "all", "to": rule.dst, "iif": rule.iif, "oif": rule.oif}
+            criteria = {"from": rule.src or "all", "to": rule.dst, "iif": rule.iif, "oif": rule.oif}
             match = "not " if rule.invert else ""
-            match += " ".join(f"{name} {value}" for name, value in words.items() if value is not None)
+            match += " ".join(f"{name} {value}" for name, value in criteria.items() if value is not None)
             if rule.mark is not None:
                 match += f" fwmark {rule.mark:#x}" + (f"/{rule.mask:#x}" if rule.mask is not None else "")
-            act = f"lookup {rule.table}" if rule.kind == "lookup" else rule.kind
-            rows.append((str(rule.pref), match, act, "IPv6" if rule.family == 6 else ""))
+            action = f"lookup {rule.table}" if rule.kind == "lookup" else rule.kind
+            rows.append((str(rule.pref), match, action, "IPv6" if rule.family == 6 else ""))
     return _trim("rules", ("preference", "packets", "action", "family"), rows, 3)
 
 
@@ -178,12 +180,14 @@ def _firewall(chains: Iterable[ChainCounters]) -> list[TableSection]:
     tables: dict[tuple[str, str], list[Row]] = {}
     for counters in chains:
         chain = counters.chain
-        own = chain.name not in BUILTIN.get((chain.family, chain.table), ())
-        if not own and not chain.rules and (chain.policy or "ACCEPT") == "ACCEPT":
+        user_defined = chain.name not in BUILTIN.get((chain.family, chain.table), ())
+        if not user_defined and not chain.rules and (chain.policy or "ACCEPT") == "ACCEPT":
             continue
         rows = tables.setdefault((chain.family, chain.table), [])
         policy = tuple(map(str, counters.policy_counter))
-        rows.append((chain.name, "", "", "") if own else (chain.name, *policy, f"policy {chain.policy or 'ACCEPT'}"))
+        rows.append(
+            (chain.name, "", "", "") if user_defined else (chain.name, *policy, f"policy {chain.policy or 'ACCEPT'}")
+        )
         for rule, (packets, size) in zip(chain.rules, counters.rule_counters, strict=True):
             rows.append(("", str(packets), str(size), str(rule)))
     return [

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def pcap_writer(folder: str, warn: Callable[[str], None]) -> Callable[[Check, bytes], str]:
     """Return a function that writes a check's packets into a folder and returns the path of the file. The name of the
-    file has the check's number and sentence. If a file cannot be written, this is only reported (`complain`), and the
-    function returns "". Raises UsageError if the folder cannot be created.
+    file has the check's number and sentence. If a file cannot be written, `warn` reports it, and the function
+    returns "". Raises UsageError if the folder cannot be created.
     """
     try:
         os.makedirs(folder, exist_ok=True)
@@ -25,9 +25,9 @@ def pcap_writer(folder: str, warn: Callable[[str], None]) -> Callable[[Check, by
         raise UsageError(f"cannot create the folder {folder}: {error.strerror}") from error
     number = count(1)
 
-    def keep(check: Check, data: bytes) -> str:
-        words = re.sub(r"[^a-z0-9]+", "-", check.say.lower()).strip("-")[:60]
-        path = os.path.join(folder, f"{next(number):02d}-{words}.pcapng")
+    def write_pcap(check: Check, data: bytes) -> str:
+        name = re.sub(r"[^a-z0-9]+", "-", check.say.lower()).strip("-")[:60]
+        path = os.path.join(folder, f"{next(number):02d}-{name}.pcapng")
         try:
             with open(path, "wb") as file:
                 file.write(data)
@@ -36,7 +36,7 @@ def pcap_writer(folder: str, warn: Callable[[str], None]) -> Callable[[Check, by
             return ""
         return path
 
-    return keep
+    return write_pcap
 
 
 def require_writable(path: str) -> None:

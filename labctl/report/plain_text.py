@@ -62,19 +62,19 @@ def evidence_lines(outcome: Outcome, *, verbose: bool = False) -> list[str]:
 
 def tally(report: Report, seconds: float) -> str:
     """The last line of `check`: the number of each verdict, and the time."""
-    found = [outcome.verdict for outcome in report.outcomes]
-    if not found:
+    verdicts = [outcome.verdict for outcome in report.outcomes]
+    if not verdicts:
         return f"{report.lab} has no checks"
-    said = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive", "skip": "skipped"}
-    parts = [f"{found.count(verdict)} {word}" for verdict, word in said.items() if verdict in found]
-    return f"{report.lab}: {count(len(found), 'check')}, {', '.join(parts)} in {duration(seconds)}"
+    participles = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive", "skip": "skipped"}
+    parts = [f"{verdicts.count(verdict)} {word}" for verdict, word in participles.items() if verdict in verdicts]
+    return f"{report.lab}: {count(len(verdicts), 'check')}, {', '.join(parts)} in {duration(seconds)}"
 
 
 def fold_line(text: str, width: int, indent: int = 0, continuation: str = "") -> list[str]:
     """Break a line between words into lines of at most `width` columns. Colour codes have no width.
 
-    The lines after the first begin under its first word, and at least `indent` spaces from the left. `more` is added
-    to the lines that continue. A word longer than a line is not broken.
+    The lines after the first begin under its first word, and at least `indent` spaces from the left.
+    `continuation` is added to each line that the next one continues. A word longer than a line is not broken.
     """
     if _visible_width(text) <= width:
         return [text]
@@ -84,8 +84,8 @@ def fold_line(text: str, width: int, indent: int = 0, continuation: str = "") ->
     words = text[start:].split(" ")
     for number, word in enumerate(words, 1):
         longer = line + word if empty else f"{line} {word}"
-        room = width - (len(continuation) if number < len(words) else 0)
-        if not empty and _visible_width(longer) > room:
+        limit = width - (len(continuation) if number < len(words) else 0)
+        if not empty and _visible_width(longer) > limit:
             lines.append(line.rstrip(" ") + continuation)
             longer = begin + word
         line, empty = longer, empty and not word

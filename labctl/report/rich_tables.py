@@ -30,7 +30,7 @@ def draw(
     console = Console(
         file=page, force_terminal=colour, no_color=not colour, width=width or _terminal_width(), highlight=False
     )
-    firm = _no_wrap_columns(section, console.width)
+    no_wrap_columns = _no_wrap_columns(section, console.width)
     table = Table(
         title=Text(section.title, style="bold") if section.title else None,
         title_justify="left",
@@ -42,7 +42,7 @@ def draw(
         padding=(0, 1, 0, 0),
     )
     for name in section.columns or ("",) * len(section.rows[0] if section.rows else ()):
-        table.add_column(name, overflow="fold", no_wrap=name in firm)
+        table.add_column(name, overflow="fold", no_wrap=name in no_wrap_columns)
     for row in section.rows:
         table.add_row(*(Text(cell, style=style(cell)) for cell in row))
     console.print(table)
@@ -50,8 +50,8 @@ def draw(
 
 
 def _no_wrap_columns(section: TableSection, width: int) -> set[str]:
-    """The columns that must not fold: all except those in LONG, if enough width is left for these; else only the first,
-    which names the rows, unless it is wider than a third of the table."""
+    """The columns that must not fold: all except FOLDED_COLUMNS, if enough width is left for these; else only the
+    first, which names the rows, unless it is wider than a third of the table."""
     cells = list(zip(section.columns, *section.rows, strict=True))
     widths = {column[0]: max(map(len, column)) + 2 for column in cells if column[0] not in FOLDED_COLUMNS}
     if sum(widths.values()) + MIN_FOLDED_WIDTH <= width:

@@ -2,7 +2,7 @@
 
 The script runs as it is, as root, on any machine that has those tools, without labctl (a lab with processes or CNI
 attachments needs labctl's own programs, or the plugins). tests/test_commands.py runs it for every built-in scenario
-and finds no drift afterwards. For plugins called by the script, labctl has no record, so the test uses packets.
+and finds no drift afterwards. labctl has no record of plugins that the script calls, so there the test uses packets.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _HEADINGS = (
 
 
 def plan_script(lab: Lab, netns_name: Callable[[str], str], state: str) -> Iterator[str]:
-    """The script's lines. `place` returns the name of a machine's namespace; `state` is the state directory."""
+    """The script's lines. `netns_name` returns the name of a machine's namespace; `state` is the state directory."""
     title = f"{lab.name}, model {lab.model}" + (f": {lab.say}" if lab.say else "")
     prefix, option = netns_name(""), " --firewall nft" if lab.firewall == "nft" else ""
     yield from _HEAD.format(title=title, name=lab.name, option=option, prefix=prefix).splitlines()
@@ -50,17 +50,17 @@ def with_headings(
     machines: Iterable[Machine],
     to_shell: Callable[[str | None, str], str],
 ) -> Iterator[str]:
-    """Commands as `typed` writes them, with a heading for each kind and a comment before each machine's commands."""
-    who = {machine.name: _machine_text(machine) for machine in machines}
-    heading, here = "", None
+    """Commands as `to_shell` writes them, with a heading for each kind and a comment before each machine's commands."""
+    descriptions = {machine.name: _machine_text(machine) for machine in machines}
+    heading, current_ns = "", None
     for ns, command in commands:
-        now = _heading(command)
-        if now != heading:
-            yield from ("", f"# ---- {now}")
-            heading, here = now, None
-        if ns is not None and ns != here:
-            yield f"# {ns}{who.pop(ns, '')}"  # its description is printed once
-            here = ns
+        next_heading = _heading(command)
+        if next_heading != heading:
+            yield from ("", f"# ---- {next_heading}")
+            heading, current_ns = next_heading, None
+        if ns is not None and ns != current_ns:
+            yield f"# {ns}{descriptions.pop(ns, '')}"  # its description is printed once
+            current_ns = ns
         yield to_shell(ns, command)
 
 

@@ -49,8 +49,8 @@ class Terminal:
                 self.line(line)
 
     def _fold(self, text: str, indent: int) -> list[str]:
-        more = " \\" if text.startswith(COMMAND_PREFIX) else ""  # the command can still be pasted into a shell
-        return fold_line(text, _columns(), indent, more)
+        continuation = " \\" if text.startswith(COMMAND_PREFIX) else ""  # the command can still be pasted into a shell
+        return fold_line(text, _columns(), indent, continuation)
 
     @property
     def width(self) -> int | None:
@@ -75,8 +75,8 @@ class Terminal:
     def progress(self, text: str) -> None:
         """Show the current work in one line, which the next one overwrites. Only if standard error is a terminal."""
         if self.shows_progress and self.err is not None:
-            room = _columns() - 1
-            self.err.write(f"\r\033[K{text[:room]}")
+            width = _columns() - 1
+            self.err.write(f"\r\033[K{text[:width]}")
             self.err.flush()
             self._progress_shown = True
 
@@ -121,11 +121,11 @@ class Terminal:
 
     def discard_output(self) -> None:
         """Drop all further output, also that in Python's buffer when the process ends."""
-        out, self.out, self.tty = self.out, None, False
+        stream, self.out, self.tty = self.out, None, False
         try:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, out.fileno() if out is not None else 1)
-            os.close(nowhere)
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, stream.fileno() if stream is not None else 1)
+            os.close(devnull)
         except (OSError, ValueError):
             pass  # in tests, the stream has no file descriptor
 

@@ -43,19 +43,19 @@ def _fact(label: str, text: str, paint: Paint) -> str:
 
 
 def _leg(leg: Leg, paint: Paint) -> Iterator[str]:
-    nodes = max(len(step.node) for step in leg.steps)
-    roads = max(len(_path(step)) for step in leg.steps)
-    ends = max(len(_ends(step)) for step in leg.steps)
-    tails = max(len(_tail(step)) for step in leg.steps)
-    wide = 14 + nodes + roads + ends + tails + 4 > MAX_LINE_WIDTH
+    node_width = max(len(step.node) for step in leg.steps)
+    path_width = max(len(_path(step)) for step in leg.steps)
+    ends_width = max(len(_ends(step)) for step in leg.steps)
+    tail_width = max(len(_tail(step)) for step in leg.steps)
+    two_lines = 14 + node_width + path_width + ends_width + tail_width + 4 > MAX_LINE_WIDTH
     for step in leg.steps:
-        head = f"{step.when // 1000:>7} us  {paint(step.node.ljust(nodes), 'bold')}  "
-        indent = " " * (12 + nodes + 2)
-        if wide:
+        head = f"{step.when // 1000:>7} us  {paint(step.node.ljust(node_width), 'bold')}  "
+        indent = " " * (12 + node_width + 2)
+        if two_lines:
             yield f"{head}{_path(step)}"
             yield f"{indent}{_ends(step)}  {_tail(step)}"
         else:
-            yield f"{head}{_path(step).ljust(roads)}  {_ends(step).ljust(ends)}  {_tail(step)}"
+            yield f"{head}{_path(step).ljust(path_width)}  {_ends(step).ljust(ends_width)}  {_tail(step)}"
         for note in step.notes:
             yield f"{indent}{paint(note.label.ljust(6), 'dim')} {note.text}"
 

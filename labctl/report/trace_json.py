@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from labctl.render.dataclass_json import to_json
 
 if TYPE_CHECKING:
-    from labctl.tracing.evidence import Evidence
+    from labctl.tracing.evidence import TraceEvidence
     from labctl.tracing.result import TraceResult
 
 
-def trace_document(evidence: Evidence, result: TraceResult) -> dict[str, Any]:
+def trace_document(evidence: TraceEvidence, result: TraceResult) -> dict[str, Any]:
     """`trace --json`."""
     return {
         "lab": evidence.question.lab,

@@ -27,7 +27,7 @@ COLOURS = {"missing": "red", "extra": "yellow", "changed": "yellow"}
 def print_up(result: UpResult, terminal: Terminal, *, several_labs: bool, hints: bool) -> None:
     """Print the summary of `up`: what was done, the machines, and commands to try next.
 
-    `others` means that more than one lab runs, so that commands must name the lab.
+    `several_labs` means that more than one lab runs, so that commands must name the lab.
     """
     if result.replaced:
         terminal.line(f"the old lab {result.lab.name} {'would be' if result.dry else 'is'} removed")
@@ -60,12 +60,12 @@ def fidelity_lines(lab: Lab) -> list[str]:
         for part in by_grade["needs"]
         if part.feature not in lab.substitute_features
     ]
-    told = {
+    items_by_label = {
         "approximate": [part.aspect for part in by_grade["approximation"]],
         "left out": [part.aspect for part in by_grade["skipped"]],
         "needs of the kernel": needs,
     }
-    return [f"{word}: {'; '.join(items)}" for word, items in told.items() if items]
+    return [f"{label}: {'; '.join(items)}" for label, items in items_by_label.items() if items]
 
 
 def headline(result: UpResult) -> str:
@@ -77,9 +77,9 @@ def headline(result: UpResult) -> str:
         return f"{name} is up and as defined: nothing to do ({duration(result.seconds)})"
     if not result.created:
         return f"{name} is repaired: {count(number, 'change')} in {duration(result.seconds)}"
-    spaces = sum(isinstance(change.want, Netns) for change in result.changes)
-    made = f"{count(spaces, 'namespace')}, {count(number, 'object')}"
-    return f"{name} is up: {made} in {duration(result.seconds)}"
+    namespaces = sum(isinstance(change.want, Netns) for change in result.changes)
+    counts = f"{count(namespaces, 'namespace')}, {count(number, 'object')}"
+    return f"{name} is up: {counts} in {duration(result.seconds)}"
 
 
 def machine_table(lab: Lab) -> TableSection:
@@ -127,15 +127,15 @@ def grouped_changes(
     """Changes by namespace, in the syntax of ip and iptables. `verbs` replaces missing, extra and changed."""
     from labctl.render.resources import change_lines
 
-    for place, some in by_namespace(changes).items():
-        yield terminal.paint(place, "bold")
-        for kind, _, rest in (text.partition(" ") for change in some for text in change_lines(change)):
-            word = (verbs or {}).get(kind, kind)
-            yield f"  {terminal.paint(f'{word:<7}', COLOURS[kind])}  {rest}"
+    for ns, group in by_namespace(changes).items():
+        yield terminal.paint(ns, "bold")
+        for kind, _, rest in (text.partition(" ") for change in group for text in change_lines(change)):
+            verb = (verbs or {}).get(kind, kind)
+            yield f"  {terminal.paint(f'{verb:<7}', COLOURS[kind])}  {rest}"
 
 
 def equivalent_commands(result: UpResult, netns_name: Callable[[str], str], state: str) -> Iterator[str]:
-    """The equivalent commands. `place` returns the name of a node's namespace.
+    """The equivalent commands. `netns_name` returns the name of a node's namespace.
 
     A change without a single command (a removal, a changed value) becomes a comment that describes the difference.
     """
@@ -155,5 +155,5 @@ def equivalent_commands(result: UpResult, netns_name: Callable[[str], str], stat
         elif change.kind != "missing":
             yield from (f"# {change.subject.ns}: {line}" for line in change_lines(change))
     missing = (one.want for one in result.changes if one.want and one.have is None)
-    made = script(missing, netns_name, state, result.lab.firewall)
-    yield from with_headings(made, result.lab.machines, in_namespace)
+    additions = script(missing, netns_name, state, result.lab.firewall)
+    yield from with_headings(additions, result.lab.machines, in_namespace)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labctl.core.names import did_you_mean
 from labctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ def find(name_or_file: str) -> tuple[str, str]:
 
 
 def _hint(word: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(word[:64], known, 1)
-    if close:
-        return f"did you mean {close[0]}?"
+    hint = did_you_mean(word, known)
+    if hint:
+        return hint
     if os.path.isfile(word):
         return f"for the file, write ./{word}"
     return "the scenarios are " + ", ".join(known) + "; a file's name has a / or ends in .yaml"

@@ -1,36 +1,24 @@
-"""The section `checks`: make `Check` objects of what was read, and verify their names against the compiled lab."""
+"""The section `checks`, in two steps: `read_checks` makes `Check` objects of what was read; after the lab is compiled,
+`resolve` verifies that the names in them exist."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any
 
 from labctl.cni.conflist import Conflist
 from labctl.cni_runtime.invocation import REFERENCE
-from labctl.core.names import summarize_names
+from labctl.core.names import did_you_mean, summarize_names
+from labctl.core.probe_kinds import PROBE_KINDS, ProbeKind, probe_kind
 from labctl.core.resources import Address, Attachment, Interface, Link
 from labctl.core.scenario_types import Check, Lab, Scenario, See
 from labctl.scenario.document import Position, Reader
 from labctl.scenario.field_types import Located, suggest
-from labctl.scenario.language import PROBES
 
-_ALLOWED_EXPECT = {
-    "ping": ("reply", "fail"),
-    "tcp": ("reply", "refused", "timeout"),
-    "udp": ("reply", "refused", "timeout"),
-    "mesh": ("reply",),
-    "taken": ("reply",),
-}
-_PROBES_BY_KEY = {
-    "listen": ("tcp", "udp"),
-    "size": PROBES[:1],
-    "see": PROBES[:3],
-    "not see": PROBES[:3],
-    "via": PROBES[:3],
-}
+_KIND_BY_KEY = {kind.key: kind for kind in PROBE_KINDS.values() if kind.key}
+_SPECIAL_KEYS = tuple(dict.fromkeys(key for kind in PROBE_KINDS.values() for key in kind.check_keys))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +34,28 @@ def read_checks(rows: Iterable[Located], pods: tuple[str, ...], reader: Reader) 
     placed = []
     for item in rows:
         found: dict[str, Located] = item.value
-        probe = next((name for name in PROBES if name in found), None)
-        if probe is None:
+        kind = next((kind for key, kind in _KIND_BY_KEY.items() if key in found), None)
+        if kind is None:
             continue
-        _check_keys(probe, found, reader)
-        if probe == "mesh" and len(pods) < 2:
-            reader.add_problem(found["mesh"].at, "mesh: a mesh needs at least two pods", f"here: {len(pods)}")
-        placed.append(LocatedCheck(_check(probe, found, pods), found))
+        _check_keys(kind, found, reader)
+        problem = kind.problem(pods)
+        if problem is not None:
+            reader.add_problem(found[kind.key].at, f"{found[kind.key].label}: {problem[0]}", problem[1])
+        placed.append(LocatedCheck(_check(kind, found, pods), found))
     return placed
 
 
-def _check_keys(probe: str, found: dict[str, Located], reader: Reader) -> None:
-    """Report the keys that do not apply to this probe."""
+def _check_keys(kind: ProbeKind, found: dict[str, Located], reader: Reader) -> None:
+    """Report the keys that do not apply to this kind of probe."""
     expect = found.get("expect")
-    if expect is not None and expect.value not in _ALLOWED_EXPECT[probe]:
-        what = f"expect: {expect.value!r} is not possible for {probe}"
-        hint = f"it can be {' or '.join(_ALLOWED_EXPECT[probe])}"
-        reader.add_problem(expect.at, what, hint)
-    for key, probes in _PROBES_BY_KEY.items():
-        if key in found and probe not in probes:
-            reader.add_problem(found[key].key, f"{key!r} does not apply to {probe}", f"it is for {', '.join(probes)}")
+    if expect is not None and expect.value not in kind.expects:
+        what = f"expect: {expect.value!r} is not possible for {found[kind.key].label}"
+        reader.add_problem(expect.at, what, f"it can be {' or '.join(kind.expects)}")
+    for key in _SPECIAL_KEYS:
+        if key in found and key not in kind.check_keys:
+            able = ", ".join(name for name, other in _KIND_BY_KEY.items() if key in other.check_keys)
+            what = f"{key!r} does not apply to {found[kind.key].label}"
+            reader.add_problem(found[key].key, what, f"it is for {able}")
     for see in (item.value for key in ("see", "not see") if key in found for item in found[key].value):
         if "packet" in see and see["packet"].value == "arp":
             if "dst" not in see:
@@ -74,24 +64,17 @@ def _check_keys(probe: str, found: dict[str, Located], reader: Reader) -> None:
                 reader.add_problem(see["ttl"].key, "'ttl' does not apply to arp", "no router forwards it")
 
 
-def _check(probe: Any, found: dict[str, Located], pods: tuple[str, ...]) -> Check:
+def _check(kind: ProbeKind, found: dict[str, Located], pods: tuple[str, ...]) -> Check:
     given: dict[str, Any] = {
-        key: found[key].value for key in ("expect", "listen", "within", "via", "size", "say") if key in found
+        key: found[key].value for key in ("expect", "listen", "within", "via", "size") if key in found
     }
-    sees = tuple(_sees(found))
-    if probe == "mesh":
-        say = given.pop("say", "every pod reaches every pod and is seen with its own address")
-        return Check(say, "mesh", groups=((pods, pods),), **given)
-    if probe == "taken":
-        machine, listen = found[probe].value
-        say = given.pop("say", f"port {listen} of {machine} is in use")
-        return Check(say, "taken", machine, machine, listen.port, protocol=listen.protocol, **given)
-    if isinstance(given.get("listen"), tuple):
-        given |= {"listen": True, "server": given["listen"]}
-    source, target, port = found[probe].value
-    say = given.pop("say", None)
-    check = Check("", probe, source, str(target), port, sees=sees, **given)
-    return Check(say or sentence(check), probe, source, str(target), port, sees=sees, **given)
+    if kind.has_path:
+        given["sees"] = tuple(_sees(found))
+        if isinstance(given.get("listen"), tuple):
+            given |= {"listen": True, "server": given["listen"]}
+    check = Check("", kind.name, **kind.fields(found[kind.key].value, pods), **given)
+    say = found["say"].value if "say" in found else ""
+    return replace(check, say=say or kind.sentence(check))
 
 
 def _sees(found: dict[str, Located]) -> Iterator[See]:
@@ -102,36 +85,6 @@ def _sees(found: dict[str, Located]) -> Iterator[See]:
                 yield See(negate=key == "not see", **values)
 
 
-def sentence(check: Check) -> str:
-    """A sentence for a check without `say`."""
-    source, target, suffix = check.source, check.target, "" if check.size is None else f" with {check.size} bytes"
-    if check.port is not None:
-        suffix = f" on {check.probe} port {check.port}"
-    verb = {
-        "reply": f"{source} reaches {target}{suffix}",
-        "fail": f"{source} does not reach {target}{suffix}",
-        "refused": f"{target} refuses {source}{suffix}",
-        "timeout": f"{source} gets no answer from {target}{suffix}",
-    }[check.expect]
-    return verb + "".join(_see_clause(see) for see in check.sees)
-
-
-def _see_clause(see: See) -> str:
-    parts = []
-    if see.src or see.dst:
-        parts.append(f"as {see.src or 'any'} > {see.dst or 'any'}")
-    if see.ttl:
-        parts.append(f"with ttl {see.ttl}")
-    if see.encap:
-        parts.append("without a tunnel" if see.encap == "none" else f"in {see.encap}")
-    if see.outer_src or see.outer_dst:
-        parts.append(f"in a tunnel {see.outer_src or 'any'} > {see.outer_dst or 'any'}")
-    if see.direction:
-        parts.append("entering" if see.direction == "in" else "leaving")
-    kind = {"request": ",", "reply": ", its reply", "arp": ", a neighbour request"}[see.packet]
-    return f"{kind} {'not ' if see.negate else ''}seen at {see.at}" + "".join(f" {part}" for part in parts)
-
-
 def scenario_pods(scenario: Scenario) -> tuple[str, ...]:
     """The pods (or containers) of a mesh; in a raw scenario, the namespaces with these roles."""
     if scenario.raw_machines:
@@ -139,7 +92,14 @@ def scenario_pods(scenario: Scenario) -> tuple[str, ...]:
     return tuple(pod for _, pod in scenario.pods)
 
 
-class NameChecker:
+def resolve(lab: Lab, located_checks: Iterable[LocatedCheck], reader: Reader) -> None:
+    """Report every name in the checks that does not exist in the compiled lab, with its position."""
+    names = _NameChecker(lab, reader)
+    for item in located_checks:
+        names.verify(item)
+
+
+class _NameChecker:
     """The names that checks can use: the machines, points and addresses of a compiled lab."""
 
     def __init__(self, lab: Lab, reader: Reader) -> None:
@@ -166,11 +126,12 @@ class NameChecker:
     def verify(self, located_check: LocatedCheck) -> None:
         """Report every name of a check that does not exist in the lab."""
         check, found = located_check.check, located_check.located
-        if check.probe != "mesh":
-            at = found[check.probe].at
-            self._machine(check.source, check.probe, at)
-            if check.probe != "taken":
-                self._target(check.target, check.probe, at)
+        kind = probe_kind(check)
+        probe = found[kind.key]
+        if "source" in kind.endpoints:
+            self._machine(check.source, probe.label, probe.at)
+        if "target" in kind.endpoints:
+            self._target(check.target, probe.label, probe.at)
         if check.server is not None:
             self._machine(check.server[0], "listen", found["listen"].at)
         for key in ("see", "not see"):
@@ -194,12 +155,8 @@ class NameChecker:
             return True
         if self._machine(interface.ns, label, at):
             devices = sorted(item.dev for item in self.interfaces if item.ns == interface.ns)
-            close = difflib.get_close_matches(interface.dev, devices, 1)
-            hint = (
-                f"did you mean '{interface.ns}/{close[0]}'?"
-                if close
-                else f"{interface.ns} has {summarize_names(devices)}"
-            )
+            hint = did_you_mean(interface.dev, devices, quote=lambda dev: f"'{interface.ns}/{dev}'")
+            hint = hint or f"{interface.ns} has {summarize_names(devices)}"
             self.reader.add_problem(at, f"{label}: {interface.ns} has no device {interface.dev!r}", hint)
         return False
 

@@ -1,12 +1,15 @@
-"""What a lab is made from: found, read, compiled, and kept in the state directory while the lab runs."""
+"""What a lab is made from: found, read, compiled, and kept in the state directory while the lab runs.
+
+The text of the scenario is the record of a lab: each command parses and compiles it again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from labctl.core.iptables import Backend
-from labctl.core.scenario_types import Lab
+from labctl.core.scenario_types import Lab, Scenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,6 @@ def define_text(
 ) -> Definition:
     """The definition of a scenario's text; `file` is its name in messages, and the files that it names are next to
     it."""
-    from labctl.scenario.parser import parse_and_compile
-
     files: dict[str, str] = {}
     features = () if approximate else None
     _, lab = parse_and_compile(text, file, name=name, overrides=overrides, substitute_features=features, files=files)
@@ -79,8 +80,6 @@ def with_firewall(definition: Definition, firewall: Backend) -> Definition:
 
 def compile_definition(definition: Definition) -> Lab:
     """Parse and compile a definition. Pure. Raises ScenarioError with every problem."""
-    from labctl.scenario.parser import parse_and_compile
-
     if definition.lab is not None:
         return definition.lab
     features, files = definition.substitute_features or None, dict(definition.files)
@@ -89,3 +88,31 @@ def compile_definition(definition: Definition) -> Lab:
         it.text, it.file, name=it.name, overrides=it.overrides, substitute_features=features, files=files
     )[1]
     return lab if it.firewall is None else replace(lab, firewall=it.firewall)
+
+
+def parse_and_compile(
+    text: str,
+    file: str,
+    *,
+    name: str | None = None,
+    overrides: tuple[str, ...] = (),
+    substitute_features: Collection[str] | None = None,
+    files: dict[str, str] | None = None,
+) -> tuple[Scenario, Lab]:
+    """Parse a scenario's text, compile it with its model, and verify the names in its checks.
+
+    `name` and `overrides` are --name and --set of the command line. `substitute_features` holds the kernel features to
+    replace by substitutes; None means that substitutes are not requested. `files` maps the names of other files, as the
+    scenario writes them, to their texts; files that are read are added. Raises ScenarioError with every problem.
+    """
+    from labctl import models
+    from labctl.scenario.check_parser import resolve
+    from labctl.scenario.document import Reader
+    from labctl.scenario.parser import file_opener, parse_scenario
+
+    reader = Reader(file_opener(file, {} if files is None else files))
+    parsed = parse_scenario(text, file, reader, name=name, overrides=overrides, substitute_features=substitute_features)
+    lab = models.compile_lab(parsed.scenario)
+    resolve(lab, parsed.located_checks, reader)
+    reader.raise_problems()
+    return parsed.scenario, lab

@@ -6,14 +6,16 @@ A type that refuses a value reports the problem with its position and returns No
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Protocol
 
+from labctl.core.names import did_you_mean
 from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, quote_text
 
 Json = dict[str, Any]
+MIN_SIMILARITY = 0.65  # of a word to the known word that a hint suggests, from 0 to 1
 
 
 class InvalidValue(Exception):
@@ -31,6 +33,7 @@ class Located:
     value: Any
     at: Position
     key: Position
+    label: str = ""  # the name of its key in messages: an older name, if the file uses one
 
 
 class FieldType(Protocol):
@@ -46,7 +49,7 @@ class FieldType(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """One text. `convert` returns its value, or raises Bad."""
+    """One text. `convert` returns its value, or raises InvalidValue."""
 
     what: str
     convert: Callable[[str], Any]
@@ -73,7 +76,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class ListOf:
-    """A list, read as a tuple of Found. With `one`, a single value counts as a list of one entry."""
+    """A list, read as a tuple of Located. With `allow_single`, a single value counts as a list of one entry."""
 
     item: Any
     allow_single: bool = False
@@ -107,7 +110,7 @@ class ListOf:
 
 @dataclass(frozen=True, slots=True)
 class MapOf:
-    """A mapping from names to values of one type, read as a tuple of pairs (Found name, Found value)."""
+    """A mapping from names to values of one type, read as a tuple of pairs (Located name, Located value)."""
 
     name: Scalar
     value: Any
@@ -148,15 +151,26 @@ class Key:
     default: str = ""
     required: bool = False
     allow_dashes: bool = False  # whether `-` and `_` are the same in this key
+    old: tuple[str, ...] = ()  # the names that it had before: files may still use them
 
     def matches(self, text: str) -> bool:
         """Whether a key in the file means this key."""
-        return text == self.name or (self.allow_dashes and text.replace("-", "_") == self.name)
+        return self.spelling(text) in (self.name, *self.old)
+
+    def spelling(self, text: str) -> str:
+        """A key of the file as this key writes it: with underscores, if dashes are the same."""
+        return text.replace("-", "_") if self.allow_dashes else text
+
+    @property
+    def meaning(self) -> str:
+        """Its help text for the reference, with its older names."""
+        names = ", ".join(f"`{name}`" for name in self.old)
+        return f"{self.help} (older name{'s' if len(self.old) > 1 else ''}: {names})" if names else self.help
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A mapping with declared keys, read as {name: Found}. Exactly one key of `exactly_one` must be present."""
+    """A mapping with declared keys, read as {name: Located}. Exactly one key of `exactly_one` must be present."""
 
     label: str
     keys: tuple[Key, ...]
@@ -178,11 +192,14 @@ class Section:
         return found
 
     def _check_presence(self, node: Map, found: dict[str, Located], reader: Reader) -> None:
-        wrote = {key.value for key, _ in node.items}
-        missing = [key.name for key in self.keys if key.required and key.name not in wrote]
+        current_names = {name: key.name for key in self.keys for name in key.old}
+        wrote: dict[str, Text] = {}
+        for key, _ in node.items:
+            wrote.setdefault(current_names.get(key.value, key.value), key)
+        missing = [key.name for key in self.keys if key.required and not any(map(key.matches, wrote))]
         for name in missing:
             reader.add_problem(node, f"{self.label}: {name!r} is missing")
-        several = [key for key, _ in node.items if key.value in self.exactly_one]
+        several = [key for name, key in wrote.items() if name in self.exactly_one]
         if len(several) > 1:
             what = f"{self.label}: {several[0].value!r} and {several[1].value!r} cannot be used together"
             reader.add_problem(several[1], what, "write an entry for each")
@@ -192,31 +209,52 @@ class Section:
     def schema(self) -> Json:
         schema = object_schema(self.keys)
         if self.exactly_one:
-            schema["oneOf"] = [{"required": [name]} for name in self.exactly_one]
+            old = [name for key in self.keys if key.name in self.exactly_one for name in key.old]
+            schema["oneOf"] = [{"required": [name]} for name in (*self.exactly_one, *old)]
         return schema
 
 
 def read_keys(node: Map, keys: Iterable[Key], label: str, reader: Reader) -> dict[str, Located]:
-    """Read the declared keys of a mapping. An undeclared key is a problem."""
+    """Read the declared keys of a mapping.
+
+    An undeclared key is a problem. So is a key that is written twice, with the same name or with an older one.
+    """
     keys = tuple(keys)
     exact = {key.name: key for key in keys}
     found: dict[str, Located] = {}
-    positions: dict[str, Position] = {}
+    written: dict[str, Text] = {}
     for text, value in node.items:
         key = exact.get(text.value) or next((key for key in keys if key.matches(text.value)), None)
         if key is None:
-            hint = suggest(text.value, exact) or f"known keys: {', '.join(exact)}"
+            hint = _suggest_key(text.value, keys) or f"known keys: {', '.join(exact)}"
             reader.add_problem(text, f"{label}: unknown key {quote_text(text.value)}", hint)
-        elif key.name in positions:
-            reader.add_problem(
-                text, f"{quote_text(text.value)} is written twice (first in line {positions[key.name].line})"
-            )
+        elif key.name in written:
+            reader.add_problem(text, *_repetition(key, written[key.name], text))
         else:
-            positions[key.name] = text.position
-            result = key.field_type.read(value, key.name, reader)
+            written[key.name] = text
+            name = key.spelling(text.value)
+            result = key.field_type.read(value, name, reader)
             if result is not None:
-                found[key.name] = Located(result, value.position, text.position)
+                found[key.name] = Located(result, value.position, text.position, name)
     return found
+
+
+def _suggest_key(text: str, keys: Iterable[Key]) -> str:
+    """A hint with the present name of a key that has a similar name, now or before."""
+    present_names = {name: key.name for key in keys for name in (key.name, *key.old)}
+    return did_you_mean(text, present_names, MIN_SIMILARITY, lambda name: repr(present_names[name]))
+
+
+def _repetition(key: Key, first: Text, second: Text) -> tuple[str, str]:
+    """The message and the hint for a key that a mapping has twice, perhaps by an older name."""
+    if key.spelling(first.value) == key.spelling(second.value):
+        return f"{quote_text(second.value)} is written twice (first in line {first.position.line})", ""
+    at = f"line {first.position.line}, column {first.position.column}"
+    if first.position.file != second.position.file:
+        at = f"{first.position.file}:{first.position.line}:{first.position.column}"
+    old = next(name for name in (key.spelling(first.value), key.spelling(second.value)) if name != key.name)
+    what = f"{quote_text(second.value)} and {quote_text(first.value)} are the same key (first in {at})"
+    return what, f"keep {key.name!r}: {old!r} is an older name of it"
 
 
 def object_schema(keys: Iterable[Key]) -> Json:
@@ -224,17 +262,34 @@ def object_schema(keys: Iterable[Key]) -> Json:
     schema: Json = {"type": "object", "additionalProperties": False, "properties": {}}
     patterns: Json = {}
     required = []
+    rules: list[Json] = []
     for key in keys:
         schema["properties"][key.name] = key_schema(key)
-        if key.allow_dashes and "_" in key.name:
-            patterns[f"^{key.name.replace('_', '[-_]')}$"] = key.field_type.schema()
-        if key.required:
+        for name in key.old:
+            old_schema = {"description": f"the older name of {key.name}", "deprecated": True}
+            schema["properties"][name] = {**old_schema, **key.field_type.schema()}
+        for name in (key.name, *key.old):
+            if key.allow_dashes and "_" in name:
+                patterns[f"^{name.replace('_', '[-_]')}$"] = key.field_type.schema()
+        rules += _old_name_rules(key)
+        if key.required and not key.old:
             required.append(key.name)
     if required:
         schema["required"] = required
     if patterns:
         schema["patternProperties"] = patterns
+    if rules:
+        schema["allOf"] = rules
     return schema
+
+
+def _old_name_rules(key: Key) -> Iterator[Json]:
+    """The rules for a key with older names: a mapping has at most one of its names; one of them if it is required."""
+    names = (key.name, *key.old)
+    for two in combinations(names, 2):
+        yield {"not": {"type": "object", "required": list(two)}}
+    if key.old and key.required:
+        yield {"anyOf": [{"required": [name]} for name in names]}
 
 
 def key_schema(key: Key) -> Json:
@@ -245,10 +300,9 @@ def key_schema(key: Key) -> Json:
 
 def suggest(name: str, candidates: Iterable[str]) -> str:
     """A hint "did you mean ...?", or "" if no known word is similar."""
-    close = difflib.get_close_matches(name[:64], [item for item in candidates if len(item) <= 64], 1, 0.65)
-    return f"did you mean {close[0]!r}?" if close else ""
+    return did_you_mean(name, candidates, MIN_SIMILARITY, repr)
 
 
 def shorten(text: str) -> str:
-    """A text of the file for a message, as `show` makes it but without the quotes."""
+    """A text of the file for a message, as `quote_text` makes it but without the quotes."""
     return quote_text(text)[1:-1]

@@ -1,6 +1,6 @@
 """Parse routes, rules, neighbours and forwarding entries in iproute2's syntax into the plan's objects.
 
-Each function raises Bad for words that are unknown or contradict each other.
+Each function raises InvalidValue for words that are unknown or contradict each other.
 """
 
 from __future__ import annotations

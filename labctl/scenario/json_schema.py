@@ -20,6 +20,7 @@ from labctl.scenario.language import (
     option_keys,
     setting_keys,
 )
+from labctl.scenario.nodes_field import singular
 from labctl.scenario.raw_language import CHAIN, LINK, NAMESPACE
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -101,11 +102,11 @@ def _model_rows(model: Any) -> tuple[Key, ...]:
 
 
 def inner_keys(model: Any) -> Iterator[tuple[str, tuple[Key, ...]]]:
-    """The keys of a model's networks and containers, each group with a title."""
-    for title in ("Network", "Container"):
-        settings = setting_keys(model, title)
+    """The keys of a model's networks and of its pods (or containers, ...), each group with a title."""
+    for name, title in (("Network", "network"), ("Container", singular(model.MACHINES[1]))):
+        settings = setting_keys(model, name)
         if settings is not None:
-            yield f"A {title.lower()}", settings.keys
+            yield f"{'An' if title[0] in 'aeiou' else 'A'} {title}", settings.keys
 
 
 def _raw() -> Iterator[str]:
@@ -124,7 +125,7 @@ def _table(title: str, keys: Iterable[Key], text: str) -> Iterator[str]:
     yield "|---|---|---|---|"
     for key in keys:
         default = "required" if key.required else f"`{key.default}`" if _literal(key) else key.default
-        cells = (f"`{key.name}`", key.field_type.what, default, key.help)
+        cells = (f"`{key.name}`", key.field_type.what, default, key.meaning)
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -141,7 +142,7 @@ _VALUES = """
 ## Values
 
 - A **name** is a DNS label: a-z, 0-9 and dashes, at most 63 characters, not a number. Names are unique in the lab.
-  `fabric`, `internet`, `vm` and `localhost` are reserved.
+  `fabric`, `internet`, `vm` and `localhost` are reserved, and the names of other machines that the model creates.
 - A **point** is a device of a machine: `node1/eth0`. Where an address is needed, a point means the device's address.
 - A **duration** is `500ms`, `5s`, `1m`, or a number of seconds.
 - A **range** is in CIDR notation without host bits. The ranges of one lab do not overlap.

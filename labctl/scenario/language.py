@@ -8,19 +8,19 @@ from __future__ import annotations
 import dataclasses
 import re
 import types
+from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from labctl.cni.conflist import Conflist
+from labctl.core.probe_kinds import PROBE_KEYS
 from labctl.core.resources import IP, Interface
 from labctl.core.scenario_types import ListeningPort, PodContainer, PublishedPort
 from labctl.scenario import port_values, values
 from labctl.scenario.conflist_field import CONFLIST
 from labctl.scenario.document import quote_text
 from labctl.scenario.field_types import InvalidValue, Key, ListOf, MapOf, Scalar, Section, suggest
-from labctl.scenario.nodes_field import NodesField, OptionalSection, SettingsClass
-
-PROBES = ("ping", "tcp", "udp", "mesh", "taken")
+from labctl.scenario.nodes_field import INNER_WORDS, RESERVED, NodesField, OptionalSection, SettingsClass, inner_words
 
 
 def _arrow(text: str) -> tuple[str, str]:
@@ -107,11 +107,16 @@ CHECK = Section(
         Key("tcp", CONNECT, "a TCP connection: SOURCE -> TARGET:PORT"),
         Key("udp", CONNECT, "a UDP datagram and its reply: SOURCE -> TARGET:PORT"),
         Key(
-            "taken",
+            "port_in_use",
             port_values.PORT_IN_USE,
             "a port that is in use there, so that no other process can listen on it: MACHINE:PORT",
+            old=("taken",),
         ),
-        Key("mesh", values.choice("pods", "containers"), "every pod reaches every pod, without source NAT"),
+        Key(
+            "mesh",
+            values.choice(*INNER_WORDS),
+            "every pod reaches every pod, without source NAT; if the model has another word for pods, that word too",
+        ),
         Key(
             "expect",
             values.choice("reply", "fail", "refused", "timeout"),
@@ -147,8 +152,18 @@ CHECK = Section(
             "a packet that does not pass a point; its absence needs positive evidence",
         ),
     ),
-    exactly_one=PROBES,
+    exactly_one=PROBE_KEYS,
 )
+
+
+def check_section(model: Any) -> Section:
+    """The keys of a check in a scenario of this model: `mesh` also accepts the model's word for its inner machines."""
+    words = inner_words(model.MACHINES[1])
+    if set(words) <= {*INNER_WORDS, ""}:
+        return CHECK
+    mesh = values.choice(*words)
+    keys = (dataclasses.replace(key, field_type=mesh) if key.name == "mesh" else key for key in CHECK.keys)
+    return dataclasses.replace(CHECK, keys=tuple(keys))
 
 
 def common_keys(model_names: tuple[str, ...]) -> tuple[Key, ...]:
@@ -175,7 +190,8 @@ def machine_keys(model: Any) -> tuple[Key, ...]:
 
         return RAW
     outer, inner = model.MACHINES
-    kind = NodesField(outer, inner, setting_keys(model, "Container"))
+    reserved = (*RESERVED, *getattr(model, "RESERVED_NAMES", ()))
+    kind = NodesField(outer, inner, setting_keys(model, "Container"), reserved)
     keys = [Key(outer, kind, f"the lab's {outer} and the {inner} on each")]
     if outer != "nodes":
         keys.append(Key("nodes", kind, f"another name for `{outer}`"))
@@ -202,20 +218,38 @@ def option_keys(model: Any) -> tuple[Key, ...]:
     return _field_keys(model.Options)
 
 
+@cache
 def _field_keys(settings_class: Any) -> tuple[Key, ...]:
     hints = get_type_hints(settings_class)
     keys = []
     for field in dataclasses.fields(settings_class):
         kind = _field_type(hints[field.name], field.metadata)
         help_ = str(field.metadata.get("help", ""))
-        keys.append(Key(field.name, kind, help_, _default_text(field.default), allow_dashes=True))
+        old = tuple(field.metadata.get("old", ()))
+        keys.append(Key(field.name, kind, help_, _default_text(field.default), allow_dashes=True, old=old))
     return tuple(keys)
 
 
 def model_keys(model: Any, model_names: tuple[str, ...]) -> tuple[Key, ...]:
     """Every key of a scenario of this model, in the usual order."""
     name, say, which, otherwise, checks = common_keys(model_names)
+    checks = dataclasses.replace(checks, field_type=ListOf(check_section(model)))
     return (name, say, which, otherwise, *machine_keys(model), *network_keys(model), *option_keys(model), checks)
+
+
+def older_names(model: Any | None) -> dict[str, str]:
+    """The older names of the keys in scenarios of a model, in all sections, each with the name that the key has now.
+    If the model is None, those that every scenario has."""
+    keys = [*CHECK.keys, *SEE.keys]
+    if model is not None:
+        keys += [*model_keys(model, ())]
+        for settings in (setting_keys(model, "Container"), setting_keys(model, "Network")):
+            keys += () if settings is None else settings.keys
+        if not model.MACHINES[1]:
+            from labctl.scenario.raw_language import CHAIN, LINK, NAMESPACE
+
+            keys += (*NAMESPACE.keys, *LINK.keys, *CHAIN.keys)
+    return {name: key.name for key in keys for name in key.old}
 
 
 def _default_text(default: Any) -> str:

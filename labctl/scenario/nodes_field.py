@@ -1,4 +1,8 @@
-"""The machines of a scenario: nodes and the pods on them, with names or by number."""
+"""The machines of a scenario: nodes and the pods on them, with names or by number.
+
+A model chooses the words for both (`MACHINES`): nodes and pods, hosts and containers, computes and instances.
+Here the outer machines are called nodes and the inner ones pods, whatever the file calls them.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,28 @@ from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode,
 from labctl.scenario.field_types import Json, Key, ListOf, Located, MapOf, Section
 from labctl.scenario.values import LABEL, integer
 
-RESERVED = ("fabric", "internet", "vm", "localhost")
+RESERVED = ("fabric", "internet", "vm", "localhost")  # a model adds its own: RESERVED_NAMES
 MAX_NODES, MAX_PODS, MAX_MACHINES = 1000, 5000, 10_000
+INNER_WORDS = ("pods", "containers")  # the keys for inner machines that every model accepts
 _COUNT = integer(1, MAX_NODES)
 _PODS = integer(0, MAX_PODS)
+
+
+def singular(word: str) -> str:
+    """The singular of a word for machines: `nodes` -> `node`, `proxies` -> `proxy`, `boxes` -> `box`.
+
+    A word without a plural ending (`chassis`) stays as it is.
+    """
+    if word.endswith("ies"):
+        return word[:-3] + "y"
+    if word.endswith(("ches", "shes", "sses", "xes")):
+        return word[:-2]
+    return word[:-1] if word.endswith("s") and not word.endswith(("ss", "is", "us")) else word
+
+
+def inner_words(inner: str) -> tuple[str, ...]:
+    """The keys for the inner machines of a model: its own word, then the words that every model accepts."""
+    return (inner, *(word for word in INNER_WORDS if word != inner))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +80,7 @@ class OptionalSection:
 class Pods:
     """The pods of a node: a list of names, or a number; with `own`, also a mapping from names to settings.
 
-    Reads as an int, or a tuple of Found names, or of Found pairs of a name and the model's object.
+    Reads as an int, or a tuple of Located names, or of Located pairs of a name and the model's object.
     """
 
     noun: str
@@ -84,7 +106,7 @@ class Pods:
         return names
 
     def _read_settings(self, node: Map, label: str, reader: Reader, settings: SettingsClass) -> tuple[Located, ...]:
-        rows = MapOf(LABEL, OptionalSection(Section(self.noun[:-1], settings.keys))).read(node, label, reader)
+        rows = MapOf(LABEL, OptionalSection(Section(singular(self.noun), settings.keys))).read(node, label, reader)
         return tuple(Located((name.value, settings.make(found.value)), name.at, name.key) for name, found in rows)
 
     def schema(self) -> Json:
@@ -105,15 +127,21 @@ class NodesField:
     outer: str
     inner: str
     settings: SettingsClass | None = None
+    reserved: tuple[str, ...] = RESERVED
 
     @property
     def what(self) -> str:
-        return f"a mapping of {self.outer}, such as {{{self.outer[:-1]}1: {{{self.inner}: [a, b]}}}}"
+        return f"a mapping of {self.outer}, such as {{{singular(self.outer)}1: {{{self.inner}: [a, b]}}}}"
+
+    @property
+    def count_words(self) -> tuple[str, ...]:
+        """The keys of the form that gives numbers (`count: 3`): these words cannot be names of nodes."""
+        return ("count", *inner_words(self.inner))
 
     @property
     def pods(self) -> tuple[Key, ...]:
         """The key of the pods: the model's name for it, and the other names."""
-        names = (self.inner, *(word for word in ("pods", "containers") if word != self.inner))
+        names = inner_words(self.inner)
         more = ", or a mapping from names to settings" if self.settings is not None else ""
         helps = (f"the {self.inner}: a list of names, or their number{more}", *[f"another name for `{self.inner}`"] * 2)
         return tuple(Key(name, Pods(self.inner, self.settings), text) for name, text in zip(names, helps, strict=False))
@@ -127,10 +155,10 @@ class NodesField:
         if not isinstance(node, Map):
             reader.add_problem(node, f"{label}: expected {self.what}", f"or a number: {{count: 3, {self.inner}: 2}}")
             return None
-        counting = [key for key, _ in node.items if key.value in ("count", "pods", "containers")]
+        counting = [key for key, _ in node.items if key.value in self.count_words]
         if counting:
             return self._read_count(node, counting[0], label, reader)
-        section = Section(self.outer[:-1], self.pods)
+        section = Section(singular(self.outer), self.pods)
         rows = MapOf(LABEL, section).read(node, label, reader)
         return _NodeBuilder(self, reader).build([(name, self._pods(found.value, reader)) for name, found in rows])
 
@@ -143,10 +171,10 @@ class NodesField:
         return found[several[0]] if several else None
 
     def _read_count(self, node: Map, count_key: Text, label: str, reader: Reader) -> tuple[ScenarioNode, ...] | None:
-        names = [key for key, _ in node.items if key.value not in ("count", "pods", "containers")]
+        names = [key for key, _ in node.items if key.value not in self.count_words]
         if names:
             what = f"{label}: {count_key.value!r} cannot be mixed with names such as {quote_text(names[0].value)}"
-            hint = f"count: {label}: {{count: 3, {self.inner}: 2}}; names: {label}: {{{self.outer[:-1]}1: ...}}"
+            hint = f"count: {label}: {{count: 3, {self.inner}: 2}}; names: {label}: {{{singular(self.outer)}1: ...}}"
             reader.add_problem(count_key, what, hint)
             return None
         found = Section(label, (Key("count", _COUNT, "", required=True), *self.pods)).read(node, label, reader)
@@ -154,7 +182,8 @@ class NodesField:
         if "count" not in found:
             return None
         count = found["count"]
-        rows = [(Located(f"{self.outer[:-1]}{n}", count.at, count.key), pods) for n in range(1, count.value + 1)]
+        noun = singular(self.outer)
+        rows = [(Located(f"{noun}{n}", count.at, count.key), pods) for n in range(1, count.value + 1)]
         if pods is not None and isinstance(pods.value, tuple) and len(rows) > 1 and pods.value:
             what = f"{label}: names of {self.inner} cannot be used for each of {count.value} {self.outer}"
             reader.add_problem(pods.at, what, f"write their number: {self.inner}: {len(pods.value)}")
@@ -170,7 +199,7 @@ class NodesField:
                 count,
                 {
                     "type": "object",
-                    "propertyNames": {"pattern": named["pattern"], "not": {"enum": ["count", "pods", "containers"]}},
+                    "propertyNames": {"pattern": named["pattern"], "not": {"enum": list(self.count_words)}},
                     "additionalProperties": {**one, "type": ["object", "null"]},
                 },
                 {"type": "array", "items": LABEL.schema()},
@@ -202,14 +231,18 @@ class _NodeBuilder:
         return ScenarioNode(name, tuple(pod for pod, _ in there), tuple(settings))
 
     def _node_pods(self, number: int, pods: Located | None) -> Iterator[tuple[str, Any]]:
-        """A node's pods and their settings. Names are those of the file, or generated: `pod1-2` (node, pod), or `c7`,
-        numbered through the lab."""
+        """A node's pods and their settings. Names are those of the file, or generated.
+
+        A generated name is `c7` for containers, which are numbered through the lab; otherwise it is the singular of
+        the word with the number of the node and of the pod: `pod1-2`, `instance1-2`.
+        """
         if pods is None:
             return
         written = pods.value
         if isinstance(written, int):
-            running = self.nodes_field.inner == "containers"
-            made = (f"c{self.pod_count + n}" if running else f"pod{number}-{n}" for n in range(1, written + 1))
+            inner = self.nodes_field.inner
+            noun, through_lab = singular(inner), inner == "containers"
+            made = (f"c{self.pod_count + n}" if through_lab else f"{noun}{number}-{n}" for n in range(1, written + 1))
             written = tuple(Located(name, pods.at, pods.key) for name in tuple(made))
         self.pod_count += len(written)
         for pod in written:
@@ -218,9 +251,9 @@ class _NodeBuilder:
                 yield name, made
 
     def _reserve_name(self, name: str, at: Position) -> bool:
-        if name in RESERVED:
+        if name in self.nodes_field.reserved:
             what = f"the name {name!r} is reserved: models create a machine with this name"
-            self.reader.add_problem(at, what, f"reserved names: {', '.join(RESERVED)}")
+            self.reader.add_problem(at, what, f"reserved names: {', '.join(self.nodes_field.reserved)}")
             return False
         if name in self.name_positions:
             first = self.name_positions[name]

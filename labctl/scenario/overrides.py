@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from labctl import models
 from labctl.errors import ScenarioError
 from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, quote_text
 from labctl.scenario.field_types import shorten
+from labctl.scenario.language import older_names
 from labctl.scenario.yaml_reader import parse_yaml
 
 
@@ -17,6 +21,14 @@ def apply_overrides(root: TreeNode, overrides: tuple[str, ...], reader: Reader) 
     for word in overrides:
         root = _apply(root, word, reader)
     return root
+
+
+def _older_names(root: TreeNode) -> dict[str, str]:
+    """The older names of keys, each with its present name, in a scenario of the model that the tree names."""
+    items = root.items if isinstance(root, Map) else ()
+    model = next((value for key, value in items if isinstance(key, Text) and key.value == "model"), None)
+    known = isinstance(model, Text) and model.value in models.model_names()
+    return older_names(models.find_model(model.value) if isinstance(model, Text) and known else None)
 
 
 def _apply(root: TreeNode, override: str, reader: Reader) -> TreeNode:
@@ -34,7 +46,7 @@ def _apply(root: TreeNode, override: str, reader: Reader) -> TreeNode:
             reader.add_problem(at, item.what, item.hint)
         return root
     value_node = Text(Position(position.file, 1, shift + 1), "") if node is None else _shift_positions(node, shift)
-    return _Setter(position, reader).set(root, path.strip().split("."), value_node, top=True)
+    return _Setter(position, reader, _older_names(root)).set(root, path.strip().split("."), value_node, top=True)
 
 
 def _shift_positions(node: TreeNode, shift: int) -> TreeNode:
@@ -54,10 +66,11 @@ def _shift_positions(node: TreeNode, shift: int) -> TreeNode:
 
 
 class _Setter:
-    """Sets one value. `place` is the position for problems: the argument that the value comes from."""
+    """Sets one value. `position` is that of problems: the argument that the value comes from. `older_names` has the
+    older names of keys with their present names: a path may use either for the key in the file."""
 
-    def __init__(self, position: Position, reader: Reader) -> None:
-        self.position, self.reader = position, reader
+    def __init__(self, position: Position, reader: Reader, older_names: Mapping[str, str]) -> None:
+        self.position, self.reader, self.older_names = position, reader, older_names
 
     def set(self, node: TreeNode, path: list[str], value: TreeNode, top: bool = False) -> TreeNode:
         """The tree with `value` at `path`."""
@@ -73,7 +86,7 @@ class _Setter:
         for length in range(len(path), 0, -1):
             name = ".".join(path[:length])
             for index, (key, old) in enumerate(node.items):
-                if key.value == name or (top and _same_key(key.value, name)):
+                if self._is_same_key(key.value, name, top):
                     kept = self._key(key.value) if length == len(path) else key
                     new = (kept, self.set(old, path[length:], value))
                     return Map(node.position, (*node.items[:index], new, *node.items[index + 1 :]))
@@ -90,9 +103,10 @@ class _Setter:
         new = self.set(node.items[index], path[1:], value)
         return Seq(node.position, (*node.items[:index], new, *node.items[index + 1 :]))
 
+    def _is_same_key(self, one: str, other: str, top: bool) -> bool:
+        if top:
+            one, other = one.replace("-", "_"), other.replace("-", "_")
+        return one == other or self.older_names.get(one, one) == self.older_names.get(other, other)
+
     def _key(self, name: str) -> Text:
         return Text(self.position, name, False)
-
-
-def _same_key(one: str, other: str) -> bool:
-    return one.replace("-", "_") == other.replace("-", "_")

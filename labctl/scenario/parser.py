@@ -1,60 +1,70 @@
-"""Parse a scenario's text into a valid `Scenario`. All problems of the file are reported at once, with positions."""
+"""Parse a scenario's text into a `Scenario`. All problems of the file are collected, with their positions."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from labctl import models
-from labctl.core.scenario_types import Lab, Scenario
+from labctl.core.scenario_types import Scenario
 from labctl.errors import ScenarioError
 from labctl.scenario import values as texts
-from labctl.scenario.check_parser import LocatedCheck, NameChecker, read_checks, scenario_pods
+from labctl.scenario.check_parser import LocatedCheck, read_checks, scenario_pods
 from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, fail, quote_text
 from labctl.scenario.field_types import InvalidValue, ListOf, Located, read_keys, suggest
-from labctl.scenario.language import CHECK, common_keys, machine_keys, model_keys, option_keys, setting_keys
-from labctl.scenario.nodes_field import plain_values
+from labctl.scenario.language import (
+    check_section,
+    common_keys,
+    machine_keys,
+    model_keys,
+    older_names,
+    option_keys,
+    setting_keys,
+)
+from labctl.scenario.nodes_field import inner_words, plain_values, singular
 from labctl.scenario.overrides import apply_overrides
 from labctl.scenario.yaml_reader import parse_yaml, read_file
 
 
-def parse(text: str, file: str, *, name: str | None = None, overrides: tuple[str, ...] = ()) -> Scenario:
-    """Parse a scenario's text. `name` and `sets` are --name and --set of the command line.
+@dataclass(frozen=True, slots=True)
+class ParsedScenario:
+    """What a text says. The names in its checks are not verified yet: that needs the compiled lab."""
 
-    Raises ScenarioError with every problem.
-    """
-    return parse_and_compile(text, file, name=name, overrides=overrides)[0]
+    scenario: Scenario
+    located_checks: tuple[LocatedCheck, ...]  # `scenario.checks` with the positions of what was read for them
 
 
-def parse_and_compile(
+def parse_scenario(
     text: str,
     file: str,
+    reader: Reader,
     *,
     name: str | None = None,
     overrides: tuple[str, ...] = (),
     substitute_features: Collection[str] | None = None,
-    files: dict[str, str] | None = None,
-) -> tuple[Scenario, Lab]:
-    """As `parse`, and also return the compiled lab, which `parse` needs to verify the names in checks.
+) -> ParsedScenario:
+    """Parse a scenario's text. `name` and `overrides` are --name and --set of the command line.
 
-    `approximate` holds the kernel features to replace by substitutes; None means that substitutes are not requested.
-    `files` maps the names of other files, as the scenario writes them, to their texts; files that are read are added.
+    `substitute_features` holds the kernel features to replace by substitutes; None means that substitutes are not
+    requested. Raises ScenarioError with every problem if the scenario cannot be compiled. Problems in the checks alone
+    do not prevent that: they are only in `reader`, so that the caller can report them together with the problems that
+    `check_parser.resolve` finds.
     """
-    reader = Reader(_opener(file, {} if files is None else files))
     root = apply_overrides(_root(text, file, reader), overrides, reader)
     if not isinstance(root, Map):
         reader.add_problem(root, "a scenario is a mapping of keys", "begin with model: and the name of a model")
         raise ScenarioError(reader.problems)
-    scenario, lab = _Parser(root, file, name, reader, substitute_features).run()
-    reader.raise_problems()
-    assert lab is not None
-    return scenario, lab
+    return _Parser(root, file, name, reader, substitute_features).run()
 
 
-def _opener(file: str, files: dict[str, str]) -> Callable[[str], tuple[str, str]]:
-    """Returns a function that reads another file by its name: from `files`, else relative to the scenario's folder."""
+def file_opener(file: str, files: dict[str, str]) -> Callable[[str], tuple[str, str]]:
+    """The function that opens another file for a `Reader`: from `files`, else relative to the scenario's folder.
+
+    A file that it reads is added to `files`.
+    """
 
     def open_file(name: str) -> tuple[str, str]:
         path = str(Path(file).parent / name)
@@ -83,26 +93,30 @@ class _Parser:
         self.key_positions = {key.value.replace("-", "_"): key.position for key, _ in root.items}
         self.located: dict[str, Located] = {}
 
-    def run(self) -> tuple[Scenario, Lab | None]:
-        """Read everything. The lab is None if problems make it impossible to compile."""
+    def run(self) -> ParsedScenario:
+        """Read everything: first all keys but `checks`, then the checks, because a mesh needs the pods."""
         model = self._model()
         if model is None:
             self._report_unknown_keys()
             raise ScenarioError(self.reader.problems)
-        all_keys = model_keys(model, models.model_names())
-        keys = [
-            dataclasses.replace(key, field_type=_DeferredType()) if key.name == "checks" else key for key in all_keys
-        ]
-        self.located = read_keys(self.root, keys, "scenario", self.reader)
+        others = Map(self.root.position, tuple(pair for pair in self.root.items if pair[0].value != "checks"))
+        keys = model_keys(model, models.model_names())
+        self.located = read_keys(others, keys, "scenario", self.reader)
+        older = {old: key.name for key in keys for old in key.old}
+        self.key_positions = {older.get(name, name): position for name, position in self.key_positions.items()}
         scenario = self._scenario(model)
         self._report_unsupported(model, scenario)
-        sound = not self.reader.problems
-        checks = (
-            ListOf(CHECK).read(self.located["checks"].value, "checks", self.reader) if "checks" in self.located else ()
-        )
-        located_checks = read_checks(checks or (), scenario_pods(scenario), self.reader)
-        scenario = dataclasses.replace(scenario, checks=tuple(item.check for item in located_checks))
-        return scenario, self._compile(scenario, located_checks) if sound else None
+        can_compile = not self.reader.problems
+        located_checks = self._checks(model, scenario)
+        if not can_compile:
+            self.reader.raise_problems()
+        checks = tuple(item.check for item in located_checks)
+        return ParsedScenario(dataclasses.replace(scenario, checks=checks), located_checks)
+
+    def _checks(self, model: Any, scenario: Scenario) -> tuple[LocatedCheck, ...]:
+        node = next((value for key, value in self.root.items if key.value == "checks"), None)
+        rows = None if node is None else ListOf(check_section(model)).read(node, "checks", self.reader)
+        return tuple(read_checks(rows or (), scenario_pods(scenario), self.reader))
 
     def _model(self) -> Any:
         """The model's module; None, with a problem recorded, if there is none."""
@@ -174,7 +188,7 @@ class _Parser:
         written = [name for name in names if name in self.key_positions]
         if not written:
             outer, inner = model.MACHINES
-            hint = f"such as {outer}: {{{outer[:-1]}1: {{{inner}: [a, b]}}}}"
+            hint = f"such as {outer}: {{{singular(outer)}1: {{{inner}: [a, b]}}}}"
             self.reader.add_problem(self.root, f"scenario: {names[0]!r} is missing", hint)
             return ()
         if len(written) > 1:
@@ -209,20 +223,16 @@ class _Parser:
         The position of `model` if no part of it exists."""
         position = self.key_positions.get("model") or self.root.position
         node: TreeNode | None = self.root
-        synonyms = [{"nodes", item.name} for item in machine_keys(model)] + [{"pods", "containers"}]
-        for step in path.split("/"):
-            names = next((same for same in synonyms if step in same), {step})
+        outer = {"nodes", model.MACHINES[0]} if model.MACHINES[1] else set()
+        inner = set(inner_words(model.MACHINES[1]))
+        steps, older = path.split("/"), older_names(model)
+        for number, step in enumerate(steps):
+            synonyms = outer if number == 0 else inner if number == 2 and steps[0] in outer else set()
+            names = synonyms if step in synonyms else {step, *(old for old, name in older.items() if name == step)}
             position, node = _child(node, names) or (position, None)
             if node is None:
                 break
         return position
-
-    def _compile(self, scenario: Scenario, located_checks: list[LocatedCheck]) -> Lab | None:
-        lab = models.compile_lab(scenario)
-        names = NameChecker(lab, self.reader)
-        for item in located_checks:
-            names.verify(item)
-        return lab
 
 
 def _child(node: TreeNode | None, names: set[str]) -> tuple[Position, TreeNode] | None:
@@ -234,12 +244,3 @@ def _child(node: TreeNode | None, names: set[str]) -> tuple[Position, TreeNode] 
     if isinstance(node, Seq):
         return next(((item.position, item) for number, item in enumerate(node.items) if str(number) in names), None)
     return None
-
-
-class _DeferredType:
-    """A value that is read later, after all other keys."""
-
-    what = "a list of checks"
-
-    def read(self, node: TreeNode, label: str, reader: Reader) -> TreeNode:
-        return node

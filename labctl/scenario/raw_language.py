@@ -66,7 +66,7 @@ _END = Section("end", (Key("at", values.POINT, "MACHINE/DEVICE", required=True),
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """One end of a veth: a point, or a mapping with `at` and settings. Reads as {name: Found}."""
+    """One end of a veth: a point, or a mapping with `at` and settings. Reads as {name: Located}."""
 
     what = "a point such as r1/eth0, or a mapping with `at`"
 
@@ -104,7 +104,12 @@ LINK = Section(
         Key("veth", _Ends(), "a pair of virtual Ethernet devices: both ends, MACHINE/DEVICE or {at, mac, ...}"),
         *(Key(kind, values.POINT, f"a {kind}: MACHINE/DEVICE") for kind in LINK_KINDS if kind != "veth"),
         *_LINK_KEYS,
-        Key("born", values.LABEL, "the machine where it is created and then moved from (a vxlan's socket stays there)"),
+        Key(
+            "link_netns",
+            values.LABEL,
+            "the machine where it is created and then moved from (a vxlan's socket stays there)",
+            old=("born",),
+        ),
         Key("id", values.integer(0, 2**24 - 1), "vxlan: the VNI; vlan: the tag"),
         Key("dev", values.DEVICE, "vxlan, vlan, macvlan, ipvlan: the lower device"),
         Key("local", values.address(), "vxlan: the local address of the tunnel"),
@@ -150,7 +155,7 @@ CHAIN = Section(
 
 @dataclass(frozen=True, slots=True)
 class _Namespaces:
-    """The namespaces: names, or a mapping from names to settings. Reads as pairs (Found name, Found settings)."""
+    """The namespaces: names, or a mapping from names to settings. Reads as pairs (Located name, Located settings)."""
 
     what = "a list of names, or a mapping from names to settings"
 
@@ -169,7 +174,7 @@ class _Namespaces:
 
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """A chain: its rules, or a mapping with policy and rules. Reads as {name: Found}."""
+    """A chain: its rules, or a mapping with policy and rules. Reads as {name: Located}."""
 
     what = "a list of rules, or a mapping with policy and rules"
 

@@ -39,9 +39,9 @@ class LinkParser:
         given: dict[str, Located] = row.value
         options = self._options(kind, given)
         values = {name: given[name].value for name in _LINK_FIELDS if name in given}
-        link_netns = given["born"].value if "born" in given else None
+        link_netns = given["link_netns"].value if "link_netns" in given else None
         if link_netns is not None:
-            self.symbols.check_namespace(link_netns, "born", given["born"].at)
+            self.symbols.check_namespace(link_netns, given["link_netns"].label, given["link_netns"].at)
         if kind != "veth":
             ends = [{"at": Located(given[kind].value, given[kind].at, given[kind].key)}]
         else:
@@ -60,11 +60,12 @@ class LinkParser:
         return links
 
     def _check_veth_keys(self, given: dict[str, Located]) -> None:
-        for name in ("mac", "master", "born"):
-            if name in given:
+        for key in ("mac", "master", "link_netns"):
+            if key in given:
+                name = given[key].label
                 what = f"{name!r} cannot be set for both ends of a veth"
                 self.symbols.reader.add_problem(
-                    given[name].key, what, f"set it for one end: {{at: r1/eth0, {name}: ...}}"
+                    given[key].key, what, f"set it for one end: {{at: r1/eth0, {name}: ...}}"
                 )
 
     def _check_new_link(self, interface: Interface, at: Position) -> bool:

@@ -251,7 +251,7 @@ DEVICE_PATTERN = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}"
 
 
 def device(text: str) -> str:
-    """A device name that the kernel and every tool accept. Raises Bad."""
+    """A device name that the kernel and every tool accept. Raises InvalidValue."""
     if len(text.encode()) > 15:
         raise InvalidValue(
             f"{quote_text(text)} is too long for a device name: {len(text.encode())} bytes, but at most 15 are allowed"
@@ -289,7 +289,7 @@ MAC = Scalar("a MAC address", _mac, {"type": "string", "pattern": "^[0-9a-fA-F]{
 
 
 def target(text: str) -> str | Interface | IP:
-    """The source or destination of a packet: a machine's name, a point or an address. Raises Bad."""
+    """The source or destination of a packet: a machine's name, a point or an address. Raises InvalidValue."""
     try:
         found = ip_address(_require_ascii(text))
     except ValueError:

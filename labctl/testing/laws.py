@@ -46,12 +46,12 @@ def assert_laws(
         assert again.result is not None
         _assert_no_changes("a second up still changed the lab", again.result.changes)
     finally:
-        gone = lab.down()
+        removed = lab.down()
     left = sorted(
         {*paths.labs().get(lab.name, ()), *({"its record"} & {*_record_left(lab_state.labs_with_files(), lab.name)})}
     )
-    if left or {*gone} != planned:
-        raise AssertionError(f"after down, {', '.join(left) or 'nothing'} is left; removed: {', '.join(gone)}")
+    if left or {*removed} != planned:
+        raise AssertionError(f"after down, {', '.join(left) or 'nothing'} is left; removed: {', '.join(removed)}")
     if (after := _devices()) != before:
         raise AssertionError(f"after down, the machine's devices are {after}, but before they were {before}")
 
@@ -75,9 +75,9 @@ def unused_lab_name(stem: str) -> str:
 
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     parts = (stem[:24].strip("-"), *([worker] if worker.isalnum() else []), str(os.getpid()))
-    there = paths.labs()
+    running = paths.labs()
     names = (f"{'-'.join(parts)}-{number}" for number in _NUMBERS)
-    return next(name for name in names if name not in there)
+    return next(name for name in names if name not in running)
 
 
 def _assert_no_changes(what: str, changes: tuple[Change, ...]) -> None:

@@ -31,9 +31,7 @@ SKIP_PREFIX = "labctl: "  # the prefix of the reason of a skip
 
 ACTIVE_FACTORIES = pytest.StashKey[dict[str, Labs]]()  # the existing factories, by the name of their fixture
 CLOSING_FACTORIES = pytest.StashKey["list[Labs] | None"]()  # factories with a scope that ended in the current teardown
-TEARDOWN_EVIDENCE = pytest.StashKey[
-    list[tuple[str, str]]
-]()  # the evidence of the labs of a test with a failed teardown
+TEARDOWN_EVIDENCE = pytest.StashKey[list[tuple[str, str]]]()  # of the labs of a test with a failed teardown
 
 
 # ---- fixtures --------------------------------------------------------------------------------------------
@@ -67,7 +65,7 @@ def lab(request: pytest.FixtureRequest) -> RunningLab:
     marker = request.node.get_closest_marker("lab")
     arguments: tuple[Any, ...] = marker.args if marker is not None else ()
     options = dict(marker.kwargs) if marker is not None else {}
-    if unknown := [word for word in options if word not in MARKER_ARGUMENTS]:
+    if unknown := [name for name in options if name not in MARKER_ARGUMENTS]:
         pytest.fail(f"the mark lab has no argument {unknown[0]}: it has {', '.join(MARKER_ARGUMENTS)}", pytrace=False)
     scope = options.pop("scope", "function")
     scenario = getattr(request, "param", arguments[0] if len(arguments) == 1 else options.pop("scenario", None))
@@ -88,18 +86,18 @@ def lab(request: pytest.FixtureRequest) -> RunningLab:
 
 def _factory(name: str, request: pytest.FixtureRequest, temporary: pytest.TempPathFactory) -> Iterator[Labs]:
     config = request.config
-    given = config.getoption("labctl_evidence") or config.getini("labctl_evidence")
-    folder = config.invocation_params.dir / given if given else temporary.getbasetemp() / "labctl"
+    folder_name = config.getoption("labctl_evidence") or config.getini("labctl_evidence")
+    folder = config.invocation_params.dir / folder_name if folder_name else temporary.getbasetemp() / "labctl"
     factory = Labs(config, folder)
     config.stash[ACTIVE_FACTORIES][name] = factory
     try:
         yield factory
     finally:
         del config.stash[ACTIVE_FACTORIES][name]
-        if (ending := config.stash.get(CLOSING_FACTORIES, None)) is None:  # after an interrupt, no test is torn down
+        if (closing := config.stash.get(CLOSING_FACTORIES, None)) is None:  # after an interrupt, no test is torn down
             factory.close()
         else:
-            ending.append(factory)
+            closing.append(factory)
 
 
 # ---- hooks -----------------------------------------------------------------------------------------------
@@ -142,18 +140,18 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
     """Remove the labs at the end of their scope, after all fixtures, so that there is evidence if a fixture failed."""
     __tracebackhide__ = True
-    used = _labs_of(item)
-    ending = item.config.stash[CLOSING_FACTORIES] = []
+    used_labs = _labs_of(item)
+    closing = item.config.stash[CLOSING_FACTORIES] = []
     try:
         return (yield)
     except (Exception, pytest.fail.Exception):
-        item.stash[TEARDOWN_EVIDENCE] = _report_sections(item, used)
+        item.stash[TEARDOWN_EVIDENCE] = _report_sections(item, used_labs)
         raise
     finally:
         item.config.stash[CLOSING_FACTORIES] = None
-        for factory, lab in used:
+        for factory, lab in used_labs:
             factory.stop_recording(lab)
-        for factory in ending:
+        for factory in closing:
             factory.close()
 
 
@@ -164,8 +162,8 @@ def pytest_runtest_makereport(
     """Add the evidence of the labs to a failed test's report."""
     report = yield
     if report.failed:
-        torn = item.stash.get(TEARDOWN_EVIDENCE, [])
-        report.sections.extend(torn if call.when == "teardown" else _report_sections(item, _labs_of(item)))
+        teardown_sections = item.stash.get(TEARDOWN_EVIDENCE, [])
+        report.sections.extend(teardown_sections if call.when == "teardown" else _report_sections(item, _labs_of(item)))
     return report
 
 
@@ -195,9 +193,9 @@ def _skip_if_unsupported(item: pytest.Item) -> Generator[None, object, object]:
 
 def _is_skip_reason(error: Exception, config: pytest.Config) -> TypeGuard[MissingError]:
     """Whether an error is a reason to skip a test."""
-    known = sys.modules.get("labctl.errors")  # if this module was never imported, the error is not labctl's
+    errors = sys.modules.get("labctl.errors")  # if this module was never imported, the error is not labctl's
     require = config.getoption("labctl_require") or config.getini("labctl_require")
-    return known is not None and not require and isinstance(error, known.MissingError)
+    return errors is not None and not require and isinstance(error, errors.MissingError)
 
 
 def _report_sections(item: pytest.Item, labs: list[tuple[Labs, RunningLab]]) -> list[tuple[str, str]]:

@@ -30,9 +30,9 @@ class PacketRecorder:
         """The frames that were captured until now, in the order of time."""
         if self._capture is None:
             return []
-        found = list(self._capture.rest())
+        frames = list(self._capture.rest())
         self.lost_frames += sum(self._capture.lost_frames().values())
-        return found
+        return frames
 
     def close(self) -> None:
         """Stop recording. Can be called twice."""
@@ -57,8 +57,8 @@ def write_evidence(folder: Path, lab: RunningLab, recorder: PacketRecorder | Non
 
         path = folder / f"{lab.name}.pcapng"
         path.write_bytes(pcapng(frames, Topology(lab.compiled).machine_by_address, f"lab {lab.name}"))
-        lost = f", {recorder.lost_frames} more were lost" if recorder.lost_frames else ""
-        yield f"packets: {path} ({len(frames)} frames{lost})"
+        lost_text = f", {recorder.lost_frames} more were lost" if recorder.lost_frames else ""
+        yield f"packets: {path} ({len(frames)} frames{lost_text})"
     if not lab.nodes:
         yield "the lab was down when the test ended"
         return

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from labctl.core.iptables_save import ChainCounters
+from labctl.core.iptables_save import ChainCounters, counter_increases
 from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RouteQuery
 from labctl.core.resources import Address, Fdb, Interface, Link, Neighbour, Resource, Route, Sysctl
 from labctl.errors import LabError
@@ -17,16 +17,16 @@ from labctl.kernel.namespaces import device_state
 from labctl.kernel.netlink import conntrack, route_lookup
 from labctl.kernel.rule_trace import nflog
 from labctl.packets.decode import Frame, decode
-from labctl.packets.probe_id import ProbeId
-from labctl.tracing.evidence import CounterIncrease, Evidence, NamespaceState, PacketObservation, RuleHit
-from labctl.tracing.hops import fwmark_for, last_route_query, path, reply_route_query, route_queries
+from labctl.packets.probe_id import ProbeId, role_of
+from labctl.tracing.evidence import CounterIncrease, NamespaceState, RuleHit, TraceEvidence
+from labctl.tracing.hop_routing import fwmark_for, last_route_query, reply_route_query, route_queries
+from labctl.tracing.hops import PacketObservation
 
 if TYPE_CHECKING:
     from labctl.core.topology import Topology
     from labctl.kernel.rule_trace.nflog import RuleReport
     from labctl.tracing.instruments import Instruments
 
-ROLES: tuple[PacketRole, ...] = ("request", "reply", "error")
 KINDS: dict[str, Literal["rule", "policy", "return"]] = {"rule": "rule", "policy": "policy", "return": "return"}
 # the role of the probe's packets if the report does not contain the marker
 TRUNCATED_ROLES: dict[str, PacketRole] = {"echo": "request", "echo-reply": "reply", "error": "error"}
@@ -53,8 +53,8 @@ def probe_events(events: Sequence[KernelEvent], sent: int, pid: int) -> tuple[Ke
 
 
 def add_namespace_state(
-    instruments: Instruments, topology: Topology, evidence: Evidence, probe_id: ProbeId
-) -> Evidence:
+    instruments: Instruments, topology: Topology, evidence: TraceEvidence, probe_id: ProbeId
+) -> TraceEvidence:
     """Add to the evidence all that can be read in the namespaces now."""
     nodes = _namespaces_to_read(topology, evidence)
     evidence = replace(evidence, namespaces=tuple(_namespace_states(instruments, topology, evidence, nodes)))
@@ -62,11 +62,11 @@ def add_namespace_state(
     moved = tuple(_counter_increases(instruments, nodes)) if instruments.chains_before else ()
     flows = tuple(flow for node in nodes for flow in _flows(instruments, node, evidence))
     unknown = (*evidence.unknown, *(("reports of firewall rules were lost: too many",) if lost else ()))
-    evidence = replace(evidence, rule_hits=met, counter_increases=moved, flows=flows, unknown=unknown)
-    return replace(evidence, lookups=tuple(_lookups(instruments, evidence)))
+    evidence = evidence.with_details(rule_hits=met, counter_increases=moved, flows=flows, unknown=unknown)
+    return evidence.with_details(lookups=tuple(_lookups(instruments, evidence)))
 
 
-def _namespaces_to_read(topology: Topology, evidence: Evidence) -> tuple[str, ...]:
+def _namespaces_to_read(topology: Topology, evidence: TraceEvidence) -> tuple[str, ...]:
     if len(topology.namespaces) <= FULL_READ_LIMIT:
         return topology.namespaces
     question = evidence.question
@@ -77,7 +77,7 @@ def _namespaces_to_read(topology: Topology, evidence: Evidence) -> tuple[str, ..
 
 
 def _namespace_states(
-    instruments: Instruments, topology: Topology, evidence: Evidence, nodes: Sequence[str]
+    instruments: Instruments, topology: Topology, evidence: TraceEvidence, nodes: Sequence[str]
 ) -> Iterator[NamespaceState]:
     from labctl.kernel.lab_kernel import KernelLab
 
@@ -88,8 +88,11 @@ def _namespace_states(
     except LabError as error:
         instruments.unknown.append(f"the namespaces could not be read: {error.message}")
         found = ()
+    found_by_node: dict[str, list[Resource]] = {}
+    for item in found:
+        found_by_node.setdefault(item.ns, []).append(item)
     for node in nodes:
-        yield _namespace_state(instruments, node, [item for item in found if item.ns == node], _probe_ports(evidence))
+        yield _namespace_state(instruments, node, found_by_node.get(node, ()), _probe_ports(evidence))
 
 
 def _namespace_state(
@@ -126,7 +129,7 @@ def _lacks_carrier(instruments: Instruments, at: Interface) -> bool:
     return sock is not None and device_state.device_problem(sock, at.dev) == device_state.NO_CARRIER
 
 
-def _sysctls(topology: Topology, node: str, evidence: Evidence) -> Iterator[str]:
+def _sysctls(topology: Topology, node: str, evidence: TraceEvidence) -> Iterator[str]:
     yield from NODE_SYSCTLS
     names = [link.at.dev for link in topology.links.get(node, ()) if link.at.dev != "lo"]
     if len(names) > FULL_READ_LIMIT:
@@ -138,13 +141,13 @@ def _sysctls(topology: Topology, node: str, evidence: Evidence) -> Iterator[str]
         yield from (pattern.format(name.replace(".", "/")) for pattern in DEVICE_SYSCTLS)
 
 
-def _probe_ports(evidence: Evidence) -> frozenset[int]:
+def _probe_ports(evidence: TraceEvidence) -> frozenset[int]:
     """The destination ports of the probe, before and after translation."""
     ports = {item.dport for item in evidence.observations if item.role == "request"} | {evidence.question.port}
     return frozenset(port for port in ports if port is not None)
 
 
-def _flows(instruments: Instruments, node: str, evidence: Evidence) -> Iterator[Flow]:
+def _flows(instruments: Instruments, node: str, evidence: TraceEvidence) -> Iterator[Flow]:
     """The conntrack entries of the probe itself."""
     here = [item for item in evidence.observations if item.node == node]
     if not here:
@@ -169,10 +172,9 @@ def _is_probe_flow(flow: Flow, item: PacketObservation) -> bool:
     return flow.protocol in (6, 17) and any((item.src, item.dst, item.sport, item.dport) == side for side in sides)
 
 
-def _lookups(instruments: Instruments, evidence: Evidence) -> Iterator[RouteLookup]:
+def _lookups(instruments: Instruments, evidence: TraceEvidence) -> Iterator[RouteLookup]:
     done: set[RouteQuery] = set()
-    for role in ROLES:
-        hops = path(evidence, role)
+    for role, hops in evidence.hops.items():
         wanted = [
             one for hop in hops for one in (*route_queries(evidence, hop, role), last_route_query(evidence, hop, role))
         ]
@@ -187,7 +189,9 @@ def _lookups(instruments: Instruments, evidence: Evidence) -> Iterator[RouteLook
         yield from _lookup(instruments, evidence, first, "request")
 
 
-def _lookup(instruments: Instruments, evidence: Evidence, query: RouteQuery, role: PacketRole) -> Iterator[RouteLookup]:
+def _lookup(
+    instruments: Instruments, evidence: TraceEvidence, query: RouteQuery, role: PacketRole
+) -> Iterator[RouteLookup]:
     """The routing's answer. The packet's fwmark is part of the question if the answer differs because of it."""
     mark = fwmark_for(evidence, query, role)
     with suppress(OSError):
@@ -196,7 +200,9 @@ def _lookup(instruments: Instruments, evidence: Evidence, query: RouteQuery, rol
         yield plain if replace(marked, mark=0) == plain else marked
 
 
-def _rule_hits(instruments: Instruments, probe_id: ProbeId, evidence: Evidence) -> tuple[tuple[RuleHit, ...], bool]:
+def _rule_hits(
+    instruments: Instruments, probe_id: ProbeId, evidence: TraceEvidence
+) -> tuple[tuple[RuleHit, ...], bool]:
     found: list[RuleHit] = []
     lost_reports = False
     for node, log in instruments.rule_logs.items():
@@ -227,8 +233,6 @@ def _rule_hit(
     chains: Mapping[tuple[str, str, str], ChainCounters],
     names: Mapping[int, str],
 ) -> Iterator[RuleHit]:
-    from labctl.packets.probe_id import role_of
-
     protocol = 0x0800 if report.family == "ip" else 0x86DD
     packet = decode(Frame(Interface(node, ""), 0, "in", report.payload, protocol, 65534))
     role = role_of(probe_id, packet) if packet is not None else None
@@ -259,25 +263,13 @@ def _counter_increases(instruments: Instruments, nodes: Sequence[str]) -> Iterat
             continue
         if node not in instruments.chains_after:
             _read_chains(instruments, node)
-        first = {one.chain.key: one for one in instruments.chains_before[node]}
-        for now in instruments.chains_after.get(node, ()):
-            was = first.get(now.chain.key)
-            if was is None or was.chain != now.chain:
+        after = instruments.chains_after.get(node, ())
+        for chain, number, packets in counter_increases(instruments.chains_before[node], after):
+            if number:
+                rule = chain.rules[number - 1]
+                text, target = str(rule), rule.target or ""
+            elif chain.policy in (None, "ACCEPT"):
                 continue
-            yield from _chain_increases(node, was, now)
-
-
-def _chain_increases(node: str, was: ChainCounters, now: ChainCounters) -> Iterator[CounterIncrease]:
-    chain = now.chain
-    for number, (rule, (old, _), (new, _)) in enumerate(
-        zip(chain.rules, was.rule_counters, now.rule_counters, strict=True), 1
-    ):
-        if new > old:
-            yield CounterIncrease(
-                node, chain.family, chain.table, chain.name, number, new - old, str(rule), rule.target or ""
-            )
-    if now.policy_counter[0] > was.policy_counter[0] and chain.policy not in (None, "ACCEPT"):
-        count = now.policy_counter[0] - was.policy_counter[0]
-        yield CounterIncrease(
-            node, chain.family, chain.table, chain.name, 0, count, f"policy {chain.policy}", chain.policy or ""
-        )
+            else:
+                text, target = f"policy {chain.policy}", chain.policy or ""
+            yield CounterIncrease(node, chain.family, chain.table, chain.name, number, packets, text, target)

@@ -5,15 +5,16 @@ The same evidence always gives the same result, so recordings serve as tests. Un
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from labctl.tracing.causes import bridges, endpoints, links, routes, rules
 from labctl.tracing.drop_reasons import kernel_reason
-from labctl.tracing.evidence import Evidence
+from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hop_notes import legs
 from labctl.tracing.loss_point import LossPoint, find_loss_point
 from labctl.tracing.result import (
     Cause,
+    Leg,
     Note,
     TraceResult,
     TraceVerdict,
@@ -50,13 +51,13 @@ EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
 REPLY_LOSS_CAUSES = ("neighbour", "proxy-arp-off", "vxlan-neighbour", "no-route-back", "link-down")  # of a reply
 
 
-def diagnose(evidence: Evidence) -> TraceResult:
+def diagnose(evidence: TraceEvidence) -> TraceResult:
     """Explain one probe. The first cause in `EXPLANATIONS` that applies is the cause."""
-    told = legs(evidence)
+    paths = legs(evidence)
     if evidence.answer == "reply":
         return TraceResult(
             describe_probe(evidence),
-            told,
+            paths,
             "answered",
             _answered_sentence(evidence),
             None,
@@ -66,12 +67,12 @@ def diagnose(evidence: Evidence) -> TraceResult:
         )
     loss_point = find_loss_point(evidence)
     cause = next((found for explain in EXPLANATIONS if (found := explain(loss_point)) is not None), None)
-    verdict, sentence = _verdict(loss_point, cause)
+    verdict, sentence = _verdict(loss_point, cause, paths)
     facts = tuple(_facts(loss_point, cause))
     tries = cause.tries if cause is not None else ()
     return TraceResult(
         describe_probe(evidence),
-        told,
+        paths,
         verdict,
         sentence,
         cause,
@@ -81,7 +82,7 @@ def diagnose(evidence: Evidence) -> TraceResult:
     )
 
 
-def describe_probe(evidence: Evidence) -> str:
+def describe_probe(evidence: TraceEvidence) -> str:
     """The probe in a line: `ICMP echo, 61 bytes: a 10.244.0.2 > c 10.244.1.2`."""
     question = evidence.question
     what = {"icmp": "ICMP echo", "tcp": "TCP SYN", "udp": "UDP datagram"}[question.protocol]
@@ -94,7 +95,7 @@ def describe_probe(evidence: Evidence) -> str:
     return f"{what}{size}{cut}: {source} -> {target}"
 
 
-def _answered_sentence(evidence: Evidence) -> str:
+def _answered_sentence(evidence: TraceEvidence) -> str:
     requests = [item for item in evidence.observations if item.role == "request"]
     replies = [item for item in evidence.observations if item.role == "reply"]
     sources = list(dict.fromkeys(str(item.src) for item in requests))
@@ -107,14 +108,14 @@ def _answered_sentence(evidence: Evidence) -> str:
     return f"answered after {took:.0f} us; {kept}{moved}"
 
 
-def _verdict(loss_point: LossPoint, cause: Cause | None) -> tuple[TraceVerdict, str]:
+def _verdict(loss_point: LossPoint, cause: Cause | None, paths: Sequence[Leg]) -> tuple[TraceVerdict, str]:
     evidence = loss_point.evidence
     if (
         cause is not None
         and cause.kind in ("closed-port", "loopback-only", "other-address", "dead-backend")
         and evidence.answer == "refused"
     ):
-        end = next((leg.steps[-1].node for leg in legs(evidence) if leg.name == "request"), loss_point.node)
+        end = next((leg.steps[-1].node for leg in paths if leg.name == "request"), loss_point.node)
         return "refused", f"the probe arrived in {end} and was refused there"
     if loss_point.last_observation is None:
         if loss_point.delivered and evidence.answer == "refused":
@@ -137,10 +138,10 @@ def _facts(loss_point: LossPoint, cause: Cause | None) -> Iterator[Note]:
         reason = loss_point.drop.reason or "(this kernel gives no reason)"
         yield Note("kernel", f"skb:kfree_skb {reason} at {loss_point.drop.location}()")
     yield from cause.facts if cause is not None else ()
-    told = {note.text for note in cause.facts} if cause is not None else set()
+    cause_texts = {note.text for note in cause.facts} if cause is not None else set()
     if loss_point.lookup is not None and not loss_point.delivered:
         text = f"{loss_point.node}: {route_get_command(loss_point.lookup)}  =>  {lookup_text(loss_point.lookup)}"
-        if text not in told:
+        if text not in cause_texts:
             yield Note("route", text)
     seen = {(item.src, item.dst, item.text) for item in evidence.observations if item.role == "error"}
     for src, dst, text in sorted(seen, key=str):
@@ -155,7 +156,7 @@ def _facts(loss_point: LossPoint, cause: Cause | None) -> Iterator[Note]:
             yield Note("counters", f"{namespace.node}: {moved}")
 
 
-def _nat_notes(evidence: Evidence) -> Iterator[Note]:
+def _nat_notes(evidence: TraceEvidence) -> Iterator[Note]:
     for flow in evidence.flows:
         if flow.is_translated:
             ports = (flow.sport, flow.dport, flow.reply_sport, flow.reply_dport)
@@ -165,7 +166,7 @@ def _nat_notes(evidence: Evidence) -> Iterator[Note]:
             yield Note("conntrack", f"{flow.node}: {there}, answered as {back} [{flow.state}]")
 
 
-def _fragment_notes(evidence: Evidence) -> Iterator[Note]:
+def _fragment_notes(evidence: TraceEvidence) -> Iterator[Note]:
     """The namespaces that fragmented the packet."""
     for namespace in evidence.namespaces:
         count = namespace.counters.get("Ip.FragCreates", 0) + namespace.counters.get("Ip6FragCreates", 0)
@@ -174,7 +175,7 @@ def _fragment_notes(evidence: Evidence) -> Iterator[Note]:
 
 
 def _unknown_lines(
-    evidence: Evidence, loss_point: LossPoint | None = None, cause: Cause | None = None
+    evidence: TraceEvidence, loss_point: LossPoint | None = None, cause: Cause | None = None
 ) -> tuple[str, ...]:
     """The sentences about what is not known."""
     lines = list(evidence.unknown)

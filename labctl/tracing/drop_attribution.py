@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from labctl.core.observations import KernelEvent
-from labctl.tracing.evidence import Evidence, PacketObservation
-from labctl.tracing.hops import Hop
+from labctl.tracing.evidence import TraceEvidence
+from labctl.tracing.hops import Hop, PacketObservation
 
 MATCH_WINDOW_NS = (
     200_000  # ns: the largest difference between a tap's timestamp and the kernel's event of the same passage
@@ -30,7 +30,7 @@ IGNORED_REASONS = {
 ETHERNET_HEADER_BYTES = 14
 
 
-def find_drop_event(evidence: Evidence, hops: Sequence[Hop]) -> KernelEvent | None:
+def find_drop_event(evidence: TraceEvidence, hops: Sequence[Hop]) -> KernelEvent | None:
     """The drop event of the packet that took these hops (none: it never left its source); None if not found."""
     seen = [item for hop in hops for item in hop.observations]
     if not seen:
@@ -51,7 +51,7 @@ def find_drop_event(evidence: Evidence, hops: Sequence[Hop]) -> KernelEvent | No
     return _drop_after(evidence, passage)
 
 
-def _drop_after(evidence: Evidence, passage: KernelEvent) -> KernelEvent | None:
+def _drop_after(evidence: TraceEvidence, passage: KernelEvent) -> KernelEvent | None:
     """The event after a packet's last passage, if that is its drop."""
     later = [event for event in evidence.events if event.skb == passage.skb and event.when >= passage.when]
     for event in later[later.index(passage) + 1 :]:
@@ -67,7 +67,7 @@ def _drop_after(evidence: Evidence, passage: KernelEvent) -> KernelEvent | None:
     return None
 
 
-def _drop_before_device(evidence: Evidence) -> KernelEvent | None:
+def _drop_before_device(evidence: TraceEvidence) -> KernelEvent | None:
     """A drop in the sending thread itself, before any device was reached."""
     own = (event for event in evidence.events if event.kind == "drop" and event.pid == evidence.pid)
     return next(
@@ -86,7 +86,7 @@ def _is_passage_of(event: KernelEvent, item: PacketObservation) -> bool:
     return event.kind == "receive" and event.length in (item.length - ETHERNET_HEADER_BYTES, item.length)
 
 
-def _confirms(evidence: Evidence, skb: str, item: PacketObservation) -> bool:
+def _confirms(evidence: TraceEvidence, skb: str, item: PacketObservation) -> bool:
     return any(
         event.skb == skb and _is_passage_of(event, item) and abs(event.when - item.when) <= MATCH_WINDOW_NS
         for event in evidence.events

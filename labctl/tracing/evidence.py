@@ -7,15 +7,17 @@ Times are nanoseconds since the probe was sent. A device (`dev`) is in the names
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal, TypeAlias
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup
 from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Route
+from labctl.core.results import Answer
+from labctl.tracing.hops import Hop, PacketObservation, path
 
-PacketDirection: TypeAlias = Literal["in", "out"]
-Protocol: TypeAlias = Literal["icmp", "tcp", "udp"]
-Answer: TypeAlias = Literal["reply", "refused", "unreachable", "timeout", "blocked", "broken"]
+ROLES: tuple[PacketRole, ...] = ("request", "reply", "error")
+TraceProtocol: TypeAlias = Literal["icmp", "tcp", "udp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,40 +35,10 @@ class Question:
     target: str
     address: IP
     target_ns: str | None
-    protocol: Protocol
+    protocol: TraceProtocol
     port: int | None = None
     size: int | None = None
     fragment: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PacketObservation:
-    """The probe, its reply, or an ICMP error about it, seen once at a device.
-
-    `addressed_here` is False for an Ethernet frame that is addressed to another machine (a flooded copy, a promiscuous
-    port). `sport` and `dport` are None for ICMP, where `ident` is the echo's identifier. `outer` are the addresses of
-    the tunnel that carries it.
-    """
-
-    JSON_KEYS: ClassVar[Mapping[str, str]] = {"direction": "way", "addressed_here": "ours"}
-
-    node: str
-    dev: str
-    direction: PacketDirection
-    when: int
-    role: PacketRole
-    src: IP
-    dst: IP
-    ttl: int
-    length: int
-    sport: int | None = None
-    dport: int | None = None
-    encap: str = "none"
-    outer: tuple[IP, IP] | None = None
-    mac: tuple[str, str] | None = None  # source, destination
-    text: str = ""  # of an ICMP error; `reset` or `syn-ack` of TCP
-    addressed_here: bool = True
-    ident: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +106,8 @@ class UnansweredNeighbour:
     ip: IP
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+@dataclass(frozen=True)
+class TraceEvidence:
     """Everything about one probe. `unknown` are sentences about what could not be observed, and why. `pid` is the
     thread that sent the probe. `lost_events` counts kernel events that were lost because a buffer was full."""
 
@@ -172,10 +144,31 @@ class Evidence:
     rules_traced: bool = True  # False: not all rules that the packet matched were recorded
     seconds: float = 0.0
 
+    @cached_property
+    def hops(self) -> Mapping[PacketRole, tuple[Hop, ...]]:
+        """The hops of the request, of its reply, and of the first ICMP error; worked out once, when first needed."""
+        ends = {"request": self.question.target_ns, "reply": self.question.source, "error": self.question.source}
+        return {role: path(self.observations, role, ends[role], self.link) for role in ROLES}
+
+    def with_details(self, **fields: Any) -> TraceEvidence:
+        """A copy with other values of these fields. It keeps the hops, unless a field decides about them."""
+        copy = replace(self, **fields)
+        if not fields.keys() & {"question", "namespaces", "observations"}:
+            vars(copy)["hops"] = self.hops
+        return copy
+
     def namespace(self, node: str) -> NamespaceState:
         """The state of a namespace; empty if it was not read."""
-        return next((room for room in self.namespaces if room.node == node), NamespaceState(node))
+        return self._namespaces.get(node) or NamespaceState(node)
 
     def link(self, node: str, dev: str) -> Link | None:
         """A device of a namespace; None if it is not known."""
-        return next((link for link in self.namespace(node).links if link.at.dev == dev), None)
+        return self._links.get((node, dev))
+
+    @cached_property
+    def _namespaces(self) -> dict[str, NamespaceState]:
+        return {state.node: state for state in reversed(self.namespaces)}
+
+    @cached_property
+    def _links(self) -> dict[tuple[str, str], Link]:
+        return {(node, link.at.dev): link for node, state in self._namespaces.items() for link in reversed(state.links)}

@@ -5,27 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from labctl.core.observations import PacketRole
-from labctl.tracing.evidence import Evidence, PacketObservation, RuleHit
-from labctl.tracing.hops import Hop, devices, find_lookup, nat_destination, path, route_queries
+from labctl.tracing.evidence import RuleHit, TraceEvidence
+from labctl.tracing.hop_routing import devices, find_lookup, nat_destination, route_queries
+from labctl.tracing.hops import Hop, PacketObservation
 from labctl.tracing.result import Leg, Note, Step, endpoint_text, lookup_text, rule_text
 
-ROLES: tuple[PacketRole, ...] = ("request", "reply", "error")
 PASSIVE_TARGETS = {"RETURN", "LOG", "NFLOG", "TRACE", "CONTINUE", ""}
 VERDICT_TARGETS = {"DROP", "REJECT", "ACCEPT", "QUEUE", "NFQUEUE"}
 NAT_TARGETS = {"SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP"}
 
 
-def legs(evidence: Evidence) -> tuple[Leg, ...]:
+def legs(evidence: TraceEvidence) -> tuple[Leg, ...]:
     """The paths of the request, of its reply, and of an ICMP error."""
     found = []
-    for role in ROLES:
-        hops = path(evidence, role)
+    for role, hops in evidence.hops.items():
         if hops and not (role == "error" and all(item.dev == "lo" for hop in hops for item in hop.observations)):
             found.append(Leg(role, tuple(_steps(evidence, hops, role))))
     return tuple(found)
 
 
-def _steps(evidence: Evidence, hops: Sequence[Hop], role: PacketRole) -> Iterator[Step]:
+def _steps(evidence: TraceEvidence, hops: Sequence[Hop], role: PacketRole) -> Iterator[Step]:
     begun = hops[0].observations[0].when
     steps: list[Step] = []
     visits: dict[str, int] = {}
@@ -48,7 +47,7 @@ def _with_note(step: Step, note: Note) -> Step:
     )  # fmt: skip
 
 
-def _step(evidence: Evidence, hop: Hop, role: PacketRole, begun: int, *, first: bool) -> Step:
+def _step(evidence: TraceEvidence, hop: Hop, role: PacketRole, begun: int, *, first: bool) -> Step:
     observation = hop.outside_tunnel[-1]
     tunnel = ""
     end = hop.observations[-1]
@@ -66,7 +65,7 @@ def _step(evidence: Evidence, hop: Hop, role: PacketRole, begun: int, *, first: 
     )
 
 
-def _notes(evidence: Evidence, hop: Hop, role: PacketRole, once: bool) -> Iterator[Note]:
+def _notes(evidence: TraceEvidence, hop: Hop, role: PacketRole, once: bool) -> Iterator[Note]:
     first = hop.observations[0]
     if role == "error" and hop.ins == ():
         yield Note("icmp", first.text)
@@ -119,7 +118,7 @@ def _is_extension_target(hit: RuleHit) -> bool:
     return hit.target in {"MARK", "CONNMARK", "TCPMSS", "TTL", "HL", "DSCP", "TOS", "CLASSIFY", "CT", "NOTRACK"}
 
 
-def _nat_notes(evidence: Evidence, hop: Hop, role: PacketRole, hits: Sequence[RuleHit]) -> Iterator[Note]:
+def _nat_notes(evidence: TraceEvidence, hop: Hop, role: PacketRole, hits: Sequence[RuleHit]) -> Iterator[Note]:
     bare = hop.outside_tunnel
     before, after = bare[0], bare[-1]
     fresh = any(one.target in NAT_TARGETS and one.kind == "rule" for one in hits) or (role == "request" and hop.ins)

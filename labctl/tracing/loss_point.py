@@ -7,15 +7,9 @@ from dataclasses import dataclass
 from labctl.core.observations import KernelEvent, PacketRole, RouteLookup, RouteQuery
 from labctl.core.resources import IP, Link
 from labctl.tracing import drop_attribution
-from labctl.tracing.evidence import (
-    CounterIncrease,
-    Evidence,
-    NamespaceState,
-    PacketObservation,
-    RuleHit,
-    UnansweredNeighbour,
-)
-from labctl.tracing.hops import Hop, find_lookup, last_route_query, nat_destination, path, reply_route_query
+from labctl.tracing.evidence import CounterIncrease, NamespaceState, RuleHit, TraceEvidence, UnansweredNeighbour
+from labctl.tracing.hop_routing import find_lookup, last_route_query, nat_destination, reply_route_query
+from labctl.tracing.hops import Hop, PacketObservation
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +31,7 @@ class LossPoint:
     `delivered` means that it arrived in a namespace that has that address. `drop` is the kernel's drop event.
     """
 
-    evidence: Evidence
+    evidence: TraceEvidence
     role: PacketRole
     hops: tuple[Hop, ...]
     last_observation: PacketObservation | None
@@ -91,7 +85,7 @@ class LossPoint:
     @property
     def translation(self) -> Translation | None:
         """The translation of the request's destination on the path: as seen by taps, else as recorded by conntrack."""
-        for hop in path(self.evidence, "request"):
+        for hop in self.evidence.hops["request"]:
             before, after = hop.outside_tunnel[0], hop.outside_tunnel[-1]
             if (before.dst, before.dport) != (after.dst, after.dport):
                 return Translation(hop.node, before.dst, before.dport, after.dst, after.dport)
@@ -131,12 +125,12 @@ class LossPoint:
         return self.drop is not None and self.drop.location in functions
 
 
-def find_loss_point(evidence: Evidence) -> LossPoint:
+def find_loss_point(evidence: TraceEvidence) -> LossPoint:
     """The end of the reply's trail, if there is a reply, else of the request's. A refusal that came back is not a
     lost reply: then the point where the request was refused counts."""
     roles: tuple[PacketRole, ...] = ("request",) if evidence.answer == "refused" else ("reply", "request")
     for role in roles:
-        hops = path(evidence, role)
+        hops = evidence.hops[role]
         if hops:
             return _loss_point_at_end(evidence, role, hops)
     question = evidence.question
@@ -149,7 +143,7 @@ def find_loss_point(evidence: Evidence) -> LossPoint:
     )  # fmt: skip
 
 
-def _loss_point_at_end(evidence: Evidence, role: PacketRole, hops: tuple[Hop, ...]) -> LossPoint:
+def _loss_point_at_end(evidence: TraceEvidence, role: PacketRole, hops: tuple[Hop, ...]) -> LossPoint:
     hop = hops[-1]
     last_observation = hop.observations[-1]
     wanted = last_route_query(evidence, hop, role)

@@ -7,16 +7,16 @@ from typing import Any
 from labctl.core.topology import Topology
 from labctl.errors import UsageError
 from labctl.tracing import MAX_PAYLOAD_BYTES
-from labctl.tracing.evidence import Protocol, Question
+from labctl.tracing.evidence import Question, TraceProtocol
 
 
 def question_of(topology: Topology, source: str, target: str, options: dict[str, Any]) -> Question:
     """The checked question. Raises UsageError for an unknown name or an option that does not fit."""
-    kinds: tuple[Protocol, ...] = ("icmp", "tcp", "udp")
+    kinds: tuple[TraceProtocol, ...] = ("icmp", "tcp", "udp")
     protocols = [kind for kind in kinds if options[kind]]
     if len(protocols) > 1:
         raise UsageError(f"--{protocols[0]} and --{protocols[1]} are two probes", "a trace sends one")
-    protocol: Protocol = protocols[0] if protocols else "icmp"
+    protocol: TraceProtocol = protocols[0] if protocols else "icmp"
     if source not in topology.namespaces and source not in topology.machines:
         raise _unknown_name(topology, source, "machine")
     found = topology.addresses(target)
@@ -65,11 +65,8 @@ def _check_size(protocol: str, options: dict[str, Any]) -> None:
 
 
 def _unknown_name(topology: Topology, name: str, kinds: str) -> UsageError:
-    import difflib
+    from labctl.core.names import did_you_mean, summarize_names
 
-    from labctl.core.names import summarize_names
-
-    close = difflib.get_close_matches(name, topology.namespaces, 1, 0.5)
     known = f"the machines are {summarize_names(topology.namespaces, 30)}"
-    hint = f"did you mean {close[0]}? {known}" if close else known
+    hint = f"{did_you_mean(name, topology.namespaces, 0.5)} {known}".lstrip()
     return UsageError(f"lab {topology.lab.name} has no {kinds} {name!r}", hint)

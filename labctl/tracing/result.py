@@ -9,7 +9,8 @@ from typing import Literal, TypeAlias
 from labctl.core.iptables import CHAIN_TOOLS, FirewallRule
 from labctl.core.observations import RouteLookup
 from labctl.core.resources import IP
-from labctl.tracing.evidence import CounterIncrease, Evidence, PacketObservation, RuleHit
+from labctl.tracing.evidence import CounterIncrease, RuleHit, TraceEvidence
+from labctl.tracing.hops import PacketObservation
 
 TraceVerdict: TypeAlias = Literal["answered", "refused", "unanswered", "lost"]
 TOOLS = CHAIN_TOOLS
@@ -114,13 +115,13 @@ def lookup_text(lookup: RouteLookup) -> str:
     return f"{answer} (mark {lookup.mark:#x})" if lookup.mark else answer
 
 
-def address_text(evidence: Evidence, ip: IP) -> str:
+def address_text(evidence: TraceEvidence, ip: IP) -> str:
     """An address with the machine that has it, if any."""
     name = owner(evidence, ip)
     return f"{ip} ({name})" if name else str(ip)
 
 
-def owner(evidence: Evidence, ip: IP) -> str | None:
+def owner(evidence: TraceEvidence, ip: IP) -> str | None:
     """The machine that has an address."""
     for name, addresses in evidence.machines.items():
         if ip in addresses:
@@ -136,6 +137,6 @@ def observation_text(item: PacketObservation) -> str:
     return f"{'entering' if item.direction == 'in' else 'leaving'} {item.node}/{item.dev}"
 
 
-def exec_command(evidence: Evidence, node: str, command_line: str) -> str:
+def exec_command(evidence: TraceEvidence, node: str, command_line: str) -> str:
     """A command to try in the node."""
     return f"labctl exec {node} -- {command_line}"

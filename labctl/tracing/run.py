@@ -13,36 +13,26 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from labctl.checks.context import CheckContext, refresh_carriers
-from labctl.core.observations import PacketRole
-from labctl.core.topology import LEAF_ROLES, Topology
+from labctl.checks.context import CheckContext, namespaces_to_tap, open_listener, refresh_carriers
+from labctl.core.topology import Topology
 from labctl.errors import KernelError
 from labctl.kernel.host import lab_state
 from labctl.kernel.probes import trace_probes
-from labctl.kernel.probes.listener import Listener
-from labctl.packets.decode import RST, SYN, Frame, Packet
-from labctl.packets.probe_id import (
-    MAGIC,
-    PayloadMarker,
-    ProbeId,
-    TcpProbeId,
-    decode_frames,
-    role_of,
-    unanswered_neighbours,
-)
+from labctl.packets.decode import Frame
+from labctl.packets.probe_id import MAGIC, PayloadMarker, ProbeId, TcpProbeId
 from labctl.tracing import collect, drop_attribution
-from labctl.tracing.evidence import Evidence, PacketObservation, Question, UnansweredNeighbour
-from labctl.tracing.hops import path
+from labctl.tracing.evidence import Question, TraceEvidence
 from labctl.tracing.instruments import Instruments
+from labctl.tracing.probe_packets import ProbePackets
 
 if TYPE_CHECKING:
     from labctl.core.scenario_types import Lab
     from labctl.kernel.probes.clients import Probe
+    from labctl.kernel.probes.listener import Listener
 
 QUIET_TIMEOUT_S = 0.4  # seconds after which the wait ends, unless a neighbour request is open
 NEIGHBOUR_TIMEOUT_S = 3.5  # seconds that the kernel waits for a neighbour
 POLL_INTERVAL_S = 0.03  # seconds between two looks at the evidence
-FULL_TAP_LIMIT = 64  # in labs with up to this many namespaces, each namespace is watched
 
 
 def trace_packet(
@@ -52,9 +42,9 @@ def trace_packet(
     listen: bool = False,
     progress: Callable[[str], None] = lambda text: None,
     warn: Callable[[str], None] = lambda text: None,
-) -> tuple[Evidence, list[Frame]]:
+) -> tuple[TraceEvidence, list[Frame]]:
     """Send the probe and follow it. Returns the evidence, and the frames that the taps saw. `progress` gets the current
-    step, `say` the names of kernel modules that were loaded.
+    step, `warn` the names of kernel modules that were loaded.
 
     A lab runs one trace at a time, and none while `up` or `down` changes it, because only one reader can get a
     namespace's reports of legacy rules.
@@ -66,14 +56,21 @@ def trace_packet(
     isn = secrets.randbits(32)
     marker = MAGIC + secrets.token_bytes(4)
     identity = isn.to_bytes(4, "big") if question.protocol == "tcp" else marker
+    nodes = namespaces_to_tap(topology, _ends_and_hosts(topology, question))
     progress("setting up taps")
     with (
         lab_state.lock(lab.name),
-        Instruments(lab.name, _namespaces_to_tap(topology, question), question, identity, warn) as instruments,
+        Instruments(lab.name, nodes, question, identity, warn) as instruments,
     ):
         assert instruments.taps is not None
-        refresh_carriers(CheckContext(topology, instruments.thread, instruments.taps, None))
-        listener = _start_listener(instruments, question) if listen else None
+        context = CheckContext(topology, instruments.thread, instruments.taps, None)
+        refresh_carriers(context)
+        listener = None
+        if listen:
+            listener, problem = open_listener(
+                context, question.target_ns, question.protocol, question.address, question.port or 0
+            )
+            instruments.unknown += [problem] if problem else []
         try:
             instruments.taps.discard()
             if instruments.tracing is not None:
@@ -82,47 +79,23 @@ def trace_packet(
             probe_id: ProbeId = TcpProbeId(frozenset((isn,))) if question.protocol == "tcp" else PayloadMarker(marker)
             pid, probe = _send_probe(instruments, question, marker, isn)
             progress(f"following the probe to {question.target}")
+            wait = _ProbeWait(instruments, topology, question, probe_id, sent, pid, probe, listener)
             try:
-                evidence = _ProbeWait(
-                    instruments, topology, question, probe_id, sent, pid, probe, listener
-                ).wait_and_collect()
+                evidence = wait.wait_and_collect()
             finally:
                 probe.close()
         finally:
             if listener is not None:
                 listener.close()
-        frames = [
-            frame
-            for frame, packet in decode_frames(instruments.taps.frames())
-            if role_of(probe_id, packet) or packet.kind == "arp"
-        ]
-    return replace(evidence, seconds=round(time.monotonic() - begun, 3)), frames
+        wait.packets.update(instruments.taps.packets())
+    return evidence.with_details(seconds=round(time.monotonic() - begun, 3)), wait.packets.frames
 
 
-def _namespaces_to_tap(topology: Topology, question: Question) -> tuple[str, ...]:
-    """The namespaces that get taps: all of a small lab, else the ends, their hosts, and those between them."""
-    if len(topology.namespaces) <= FULL_TAP_LIMIT:
-        return topology.namespaces
+def _ends_and_hosts(topology: Topology, question: Question) -> tuple[str, ...]:
+    """The two ends of the probe, and the machines that they are on."""
     ends = [end for end in (question.source, question.target_ns) if end]
     hosts = [machine.on for end in ends if (machine := topology.machines.get(end)) is not None and machine.on]
-    between = [node for node in topology.namespaces if topology.role(node) not in LEAF_ROLES]
-    return tuple(dict.fromkeys((*ends, *hosts, *between)))
-
-
-def _start_listener(instruments: Instruments, question: Question) -> Listener | None:
-    if question.target_ns is None or question.port is None:
-        instruments.unknown.append(f"no machine of the lab has {question.address}, so labctl started no listener")
-        return None
-    try:
-        made: Listener = instruments.run(
-            question.target_ns, Listener, question.protocol, question.address.version, question.port
-        )
-    except OSError as error:
-        instruments.unknown.append(
-            f"labctl could not listen on port {question.port} of {question.target_ns}: {error.strerror}"
-        )
-        return None
-    return made
+    return (*ends, *hosts)
 
 
 def _send_probe(instruments: Instruments, question: Question, marker: bytes, isn: int) -> tuple[int, Probe]:
@@ -164,13 +137,16 @@ class _ProbeWait:
     ) -> None:
         self.instruments, self.topology, self.question, self.probe_id = instruments, topology, question, probe_id
         self.sent_ns, self.pid, self.probe, self.listener = sent_ns, pid, probe, listener
+        self.packets = ProbePackets(probe_id, sent_ns)
+        self.planned = collect.planned_namespaces(topology)
+        self._evidence: TraceEvidence | None = None
         self.machines = {one.name: one.addresses for one in topology.lab.machines if one.netns_of is None}
 
-    def wait_and_collect(self) -> Evidence:
+    def wait_and_collect(self) -> TraceEvidence:
         """Wait for the end, then collect the evidence."""
         begun = time.monotonic()
-        patience = NEIGHBOUR_TIMEOUT_S if self.probe.answer is None else 0.0
-        while time.monotonic() - begun < patience and not self._step():
+        timeout_s = NEIGHBOUR_TIMEOUT_S if self.probe.answer is None else 0.0
+        while time.monotonic() - begun < timeout_s and not self._step():
             if time.monotonic() - begun > QUIET_TIMEOUT_S and not self._observed_so_far().unanswered_neighbours:
                 break
             if self._is_dropped():
@@ -199,45 +175,32 @@ class _ProbeWait:
         events = self.instruments.tracing.read_events()
         if not any(event.kind == "drop" for event in events):
             return False
-        evidence = self._observed_so_far()
-        evidence = replace(evidence, events=collect.probe_events(events, self.sent_ns, self.pid))
-        roles: tuple[PacketRole, ...] = ("reply", "request")
-        for role in roles:
-            if hops := path(evidence, role):
-                found = drop_attribution.find_drop_event(evidence, hops)
-                return found is not None and not evidence.unanswered_neighbours
-        return False
+        evidence = self._observed_so_far().with_details(events=collect.probe_events(events, self.sent_ns, self.pid))
+        hops = evidence.hops["reply"] or evidence.hops["request"]
+        if not hops or evidence.unanswered_neighbours:
+            return False
+        return drop_attribution.find_drop_event(evidence, hops) is not None
 
-    def _observed_so_far(self) -> Evidence:
-        """The evidence so far from the taps, with the namespaces as planned."""
+    def _observed_so_far(self) -> TraceEvidence:
+        """The evidence so far from the taps, with the namespaces as planned. New only if the taps saw more of it."""
         assert self.instruments.taps is not None
-        frames = list(decode_frames(self.instruments.taps.frames()))
-        planned = collect.planned_namespaces(self.topology)
-        crossings = tuple(
-            _observation(frame, packet, role, self.sent_ns) for frame, packet, role in self._probe_packets(frames)
-        )
-        asked = tuple(UnansweredNeighbour(at.ns, at.dev, ip) for at, ip in unanswered_neighbours(frames))
-        return Evidence(
-            self.question, "timeout", "", self.pid, planned, crossings, unanswered_neighbours=asked,
-            machines=self.machines,
-        )  # fmt: skip
+        if self.packets.update(self.instruments.taps.packets()) or self._evidence is None:
+            self._evidence = TraceEvidence(
+                self.question, "timeout", "", self.pid, self.planned, self.packets.observations(),
+                unanswered_neighbours=self.packets.unanswered_neighbours(), machines=self.machines,
+            )  # fmt: skip
+        return self._evidence
 
-    def _probe_packets(self, frames: list[tuple[Frame, Packet]]) -> list[tuple[Frame, Packet, PacketRole]]:
-        found = [
-            (frame, packet, role) for frame, packet in frames if (role := role_of(self.probe_id, packet)) is not None
-        ]
-        return _with_udp_replies(sorted(found, key=lambda item: item[0].time_ns))
-
-    def _finish(self) -> Evidence:
+    def _finish(self) -> TraceEvidence:
         assert self.instruments.taps is not None
         if self.probe.answer is None:
             self.probe.time_out()
         events, missed = self.instruments.tracing.stop() if self.instruments.tracing is not None else ([], 0)
-        deaf = self.instruments.taps.verify_receiving()
+        not_receiving = self.instruments.taps.verify_receiving()
         lost = self.instruments.taps.losses()
         unknown = [
             f"the tap in {node} cannot be trusted: {why}"
-            for node, why in {**self.instruments.taps.not_receiving, **deaf}.items()
+            for node, why in {**self.instruments.taps.not_receiving, **not_receiving}.items()
         ]
         unknown += [f"the tap in {node} lost {count} frames" for node, count in lost.items()]
         seen = replace(
@@ -252,31 +215,3 @@ class _ProbeWait:
             rules_traced=len(self.instruments.nft_tables) == len(self.instruments.chains_before),
         )
         return collect.add_namespace_state(self.instruments, self.topology, seen, self.probe_id)
-
-
-def _with_udp_replies(found: list[tuple[Frame, Packet, PacketRole]]) -> list[tuple[Frame, Packet, PacketRole]]:
-    """Correct the roles of UDP datagrams: one with exchanged ports is a reply. A server that echoes its input returns
-    the marker of the request."""
-    ports = {(packet.sport, packet.dport) for _, packet, role in found[:1] if role == "request"}
-    turned: list[tuple[Frame, Packet, PacketRole]] = []
-    for frame, packet, role in found:
-        if packet.kind == "udp" and role == "request":
-            if (packet.dport, packet.sport) in ports and packet.sport != packet.dport:
-                role = "reply"
-            else:
-                ports.add((packet.sport, packet.dport))
-        turned.append((frame, packet, role))
-    return turned
-
-
-def _observation(frame: Frame, packet: Packet, role: PacketRole, sent_ns: int) -> PacketObservation:
-    ports = packet.kind in ("tcp", "udp")
-    text = packet.text
-    if packet.kind == "tcp" and role == "reply":
-        text = "reset" if packet.flags & RST else "syn-ack" if packet.flags & SYN else ""
-    return PacketObservation(
-        frame.at.ns, frame.at.dev, frame.direction, frame.time_ns - sent_ns, role, packet.src, packet.dst, packet.ttl,
-        packet.length, packet.sport if ports else None, packet.dport if ports else None, packet.encap, packet.outer,
-        (packet.eth_src, packet.eth_dst) if packet.eth_dst else None, text, not frame.for_other_host,
-        packet.seq if packet.kind in ("echo", "echo-reply") else 0,
-    )  # fmt: skip

@@ -36,28 +36,30 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", help="comma-separated, of: " + ", ".join(NETWORKS))
     parser.add_argument("--only", help="comma-separated prefixes of variants' names")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
-    given = parser.parse_args()
-    names = given.sizes.split(",") if given.sizes else ["10", "100"] if given.quick else list(NETWORKS)
+    options = parser.parse_args()
+    names = options.sizes.split(",") if options.sizes else ["10", "100"] if options.quick else list(NETWORKS)
     if unknown := set(names) - set(NETWORKS):
         parser.error(f"unknown size {', '.join(sorted(unknown))}: choose from {', '.join(NETWORKS)}")
-    given.networks = [NETWORKS[name] for name in names]
-    given.runs = max(1, given.runs or (1 if given.quick else 5))
-    return given
+    options.networks = [NETWORKS[name] for name in names]
+    options.runs = max(1, options.runs or (1 if options.quick else 5))
+    return options
 
 
-def measure(given: argparse.Namespace, tell: Any) -> tuple[dict[str, dict[str, list[Any]]], list[str], list[str]]:
+def measure(
+    options: argparse.Namespace, report_progress: Any
+) -> tuple[dict[str, dict[str, list[Any]]], list[str], list[str]]:
     """All samples by network and variant, taken alternately; the skipped variants; the errors."""
     from proof import wait_until_gone
     from variants import VARIANTS, Failed, Floor
 
-    chosen = [one for one in VARIANTS if wanted(one.name, given.only)]
+    chosen = [one for one in VARIANTS if wanted(one.name, options.only)]
     for variant in chosen:
         if isinstance(variant, Floor):
             variant.prepare()
     samples: dict[str, dict[str, list[Any]]] = {}
     skipped: list[str] = []
-    wrong: list[str] = []
-    for net in given.networks:
+    errors: list[str] = []
+    for net in options.networks:
         table = samples.setdefault(net.title, {})
         ready = []
         for variant in chosen:
@@ -65,25 +67,25 @@ def measure(given: argparse.Namespace, tell: Any) -> tuple[dict[str, dict[str, l
                 skipped.append(f"{variant.name}, {net.title}: {reason}")
             else:
                 ready.append(variant)
-        for turn in range(given.runs):
+        for turn in range(options.runs):
             for variant in ready:
                 if turn and variant.slow and net.size > 100:
                     continue
-                tell(f"{net.title}: {variant.name} ({turn + 1}/{given.runs})")
+                report_progress(f"{net.title}: {variant.name} ({turn + 1}/{options.runs})")
                 try:
                     sample = variant.sample(net)
                 except Failed as error:
-                    wrong.append(f"{variant.name}, {net.title}: {error}")
+                    errors.append(f"{variant.name}, {net.title}: {error}")
                     continue
                 finally:
                     wait_until_gone()
                 table.setdefault(variant.name, []).append(sample)
-                wrong += faults(variant.name, net, sample.proof)
-    return samples, skipped, wrong
+                errors += faults(variant.name, net, sample.proof)
+    return samples, skipped, errors
 
 
 def wanted(name: str, only: str | None) -> bool:
-    return only is None or name == "C floor" or any(name.startswith(word) for word in only.split(","))
+    return only is None or name == "C floor" or any(name.startswith(prefix) for prefix in only.split(","))
 
 
 def faults(name: str, net: Network, proof: Any) -> list[str]:
@@ -103,10 +105,10 @@ def summary(samples: dict[str, dict[str, list[Any]]]) -> dict[str, dict[str, dic
     for title, table in samples.items():
         rows = result.setdefault(title, {})
         floor = table.get("C floor", [])
-        for name, taken in table.items():
-            row = rows.setdefault(name, {"runs": len(taken), **vars(taken[0].proof)})
+        for name, runs in table.items():
+            row = rows.setdefault(name, {"runs": len(runs), **vars(runs[0].proof)})
             for verb in ("up", "status", "down"):
-                costs = [cost for cost in (getattr(sample, verb) for sample in taken) if cost]
+                costs = [cost for cost in (getattr(sample, verb) for sample in runs) if cost]
                 if not costs:
                     continue
                 row[f"{verb}_ms"] = 1000 * median(cost.wall for cost in costs)
@@ -130,34 +132,40 @@ def commands(runs: int) -> dict[str, float]:
         run([sys.executable, "-m", "labctl", "down", "bench"])
         wait_until_gone()
         help_cpu.append(run([sys.executable, "-m", "labctl", "--help"]).cpu)
-    waited = {"kubenet_cold_ms": 1000 * median(cold), "help_cpu_ms": 1000 * median(help_cpu), **traces(runs)}
+    times = {"kubenet_cold_ms": 1000 * median(cold), "help_cpu_ms": 1000 * median(help_cpu), **traces(runs)}
     wait_until_gone()
-    return waited
+    return times
 
 
 def main() -> int:
-    given = arguments()
+    options = arguments()
     if os.environ.get("LABCTL_BENCH_SANDBOX") != "1":
         print("bench: run it as scripts/bench, which creates the namespaces for it", file=sys.stderr)
         return 2
     from tables import print_tables, targets
 
-    tell = print_progress if sys.stderr.isatty() else lambda text: None
-    samples, skipped, wrong = measure(given, tell)
-    tell("")
-    found = summary(samples)
+    report_progress = print_progress if sys.stderr.isatty() else lambda text: None
+    samples, skipped, errors = measure(options, report_progress)
+    report_progress("")
+    results = summary(samples)
     try:
-        waited = commands(1 if given.quick else given.runs) if wanted("labctl", given.only) else {}
+        command_times = commands(1 if options.quick else options.runs) if wanted("labctl", options.only) else {}
     except Exception as error:
-        waited = {}
-        wrong.append(f"commands: {error}")
-    goals = targets(found, waited)
-    if given.json:
-        document = {"networks": found, "commands": waited, "targets": goals, "skipped": skipped, "wrong": wrong}
+        command_times = {}
+        errors.append(f"commands: {error}")
+    goals = targets(results, command_times)
+    if options.json:
+        document = {
+            "networks": results,
+            "commands": command_times,
+            "targets": goals,
+            "skipped": skipped,
+            "wrong": errors,
+        }
         print(json.dumps(document, indent=2))
     else:
-        print_tables(found, waited, goals, skipped, wrong)
-    return 1 if wrong else 0
+        print_tables(results, command_times, goals, skipped, errors)
+    return 1 if errors else 0
 
 
 def print_progress(text: str) -> None:

@@ -71,12 +71,12 @@ def wait_until_gone(deadline: float = 120) -> None:
     The last one to be deleted is a new namespace with one end of a veth. When the other end disappears, all
     namespaces before it are removed as well.
     """
-    for words in (
+    for command in (
         "netns add sentinel",
         "link add sentinel type veth peer name far netns sentinel",
         "netns del sentinel",
     ):
-        subprocess.run(["ip", *words.split()], check=True)
+        subprocess.run(["ip", *command.split()], check=True)
     until = time.monotonic() + deadline
     while "sentinel:" in Path("/proc/self/net/dev").read_text():
         if time.monotonic() > until:

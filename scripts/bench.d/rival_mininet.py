@@ -18,18 +18,18 @@ from mininet.topo import SingleSwitchTopo
 def main() -> None:
     hosts = int(sys.argv[1])
     mininet.net.fixLimits = lambda: None  # it would raise limits of the whole machine
-    begun = time.perf_counter()
+    started = time.perf_counter()
     net = mininet.net.Mininet(SingleSwitchTopo(k=hosts), switch=LinuxBridge, controller=None)
     net.start()
-    result = {"up": time.perf_counter() - begun}
+    result = {"up": time.perf_counter() - started}
     last = net.hosts[-1]
     result["ping"] = " 0% packet loss" in net.hosts[0].cmd(f"ping -n -q -c1 -W2 {last.IP()}")
-    spaces = {os.readlink(f"/proc/{host.pid}/ns/net") for host in net.hosts}
-    result["namespaces"] = len(spaces - {os.readlink("/proc/self/ns/net")})
+    namespaces = {os.readlink(f"/proc/{host.pid}/ns/net") for host in net.hosts}
+    result["namespaces"] = len(namespaces - {os.readlink("/proc/self/ns/net")})
     result["links"] = sum(len(host.intfList()) for host in net.hosts) * 2 + 1
-    begun = time.perf_counter()
+    started = time.perf_counter()
     net.stop()
-    result["down"] = time.perf_counter() - begun
+    result["down"] = time.perf_counter() - started
     print(json.dumps(result))
 
 

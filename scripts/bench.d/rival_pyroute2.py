@@ -16,15 +16,15 @@ def up(net: Network, prefix: str) -> None:
         netns.create(f"{prefix}.{name}")
     with NetNS(f"{prefix}.hub", flags=0) as hub:
         start(hub, "lo")
-        for number, far in enumerate(net.far_ends):
-            peer = {"ifname": "eth0", "net_ns_fd": f"{prefix}.{far}"}
+        for number, far_end in enumerate(net.far_ends):
+            peer = {"ifname": "eth0", "net_ns_fd": f"{prefix}.{far_end}"}
             hub.link("add", ifname=f"eth{number}", kind="veth", peer=peer)
             index = start(hub, f"eth{number}")
             hub.addr("add", index=index, address=f"10.224.{number}.1", prefixlen=24)
             if number < net.nodes:
                 hub.route("add", dst=net.pod_net(number), gateway=f"10.224.{number}.2")
-    for number, far in enumerate(net.far_ends):
-        with NetNS(f"{prefix}.{far}", flags=0) as at:
+    for number, far_end in enumerate(net.far_ends):
+        with NetNS(f"{prefix}.{far_end}", flags=0) as at:
             start(at, "lo")
             at.addr("add", index=start(at, "eth0"), address=f"10.224.{number}.2", prefixlen=24)
             at.route("add", dst="default", gateway=f"10.224.{number}.1")

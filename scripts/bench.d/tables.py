@@ -10,21 +10,21 @@ LARGE = "docker-bridge, 1000 containers"
 COMPARED = ("labctl", "C floor", "ip -batch", "ip -batch, IPv6 quiet")
 
 
-def targets(found: dict[str, Any], waited: dict[str, float]) -> list[dict[str, Any]]:
+def targets(results: dict[str, Any], command_times: dict[str, float]) -> list[dict[str, Any]]:
     """The goals of the project with the measured values; goals without a value are left out."""
-    large = found.get(LARGE, {})
+    large = results.get(LARGE, {})
     ours, floor, batch, quiet = (large.get(name, {}) for name in COMPARED)
     rows: list[tuple[str, float | None, float | None, str]] = [
         ("1000 containers: plan and build / C floor", ratio(ours, "up_ms", floor, "up_ms"), 2.0, "<="),
         ("1000 containers: ip -batch / plan and build", ratio(batch, "up_ms", ours, "up_ms"), 3.0, ">="),
         ("1000 containers: ip -batch, IPv6 quiet / plan and build", ratio(quiet, "up_ms", ours, "up_ms"), None, ""),
         ("1000 containers: status / build", ratio(ours, "status_ms", ours, "up_ms"), 1.5, "<="),
-        ("default kubenet, cold process, ms", waited.get("kubenet_cold_ms"), 500.0, "<="),
-        ("labctl --help, cpu ms", waited.get("help_cpu_ms"), 120.0, "<="),
-        ("trace of a delivered probe, ms", waited.get("trace_delivered_ms"), 700.0, "<="),
-        ("trace of a dropped probe, ms", waited.get("trace_dropped_ms"), 700.0, "<="),
-        ("trace of a refused probe, ms", waited.get("trace_refused_ms"), 700.0, "<="),
-        ("trace to a neighbour without an answer, ms", waited.get("trace_neighbour_ms"), 3900.0, "<="),
+        ("default kubenet, cold process, ms", command_times.get("kubenet_cold_ms"), 500.0, "<="),
+        ("labctl --help, cpu ms", command_times.get("help_cpu_ms"), 120.0, "<="),
+        ("trace of a delivered probe, ms", command_times.get("trace_delivered_ms"), 700.0, "<="),
+        ("trace of a dropped probe, ms", command_times.get("trace_dropped_ms"), 700.0, "<="),
+        ("trace of a refused probe, ms", command_times.get("trace_refused_ms"), 700.0, "<="),
+        ("trace to a neighbour without an answer, ms", command_times.get("trace_neighbour_ms"), 3900.0, "<="),
     ]
     return [
         {"what": what, "value": value, "goal": f"{sign} {goal:g}" if goal else "", "met": meets(value, sign, goal)}
@@ -45,24 +45,32 @@ def ratio(one: dict[str, Any], key: str, other: dict[str, Any], base: str) -> fl
 
 
 def print_tables(
-    found: dict[str, Any], waited: dict[str, float], goals: list[dict[str, Any]], skipped: list[str], wrong: list[str]
+    results: dict[str, Any],
+    command_times: dict[str, float],
+    goals: list[dict[str, Any]],
+    skipped: list[str],
+    errors: list[str],
 ) -> None:
-    for title, rows in found.items():
+    for title, rows in results.items():
         show(title, HEAD, [cells(name, row) for name, row in rows.items()])
         ours = rows.get("labctl", {})
         if "status_ms" in ours:
             print(f"labctl status: {ours['status_ms']:.0f} ms, {ours['status_ms'] / ours['up_ms']:.2f} x its build\n")
-    if waited:
-        show("Single commands", ("", "ms"), [(name.removesuffix("_ms"), f"{ms:.0f}") for name, ms in waited.items()])
+    if command_times:
+        show(
+            "Single commands",
+            ("", "ms"),
+            [(name.removesuffix("_ms"), f"{ms:.0f}") for name, ms in command_times.items()],
+        )
     if goals:
-        words = {True: "met", False: "MISSED", None: ""}
-        rows = [(row["what"], f"{row['value']:.2f}", row["goal"], words[row["met"]]) for row in goals]
+        goal_texts = {True: "met", False: "MISSED", None: ""}
+        rows = [(row["what"], f"{row['value']:.2f}", row["goal"], goal_texts[row["met"]]) for row in goals]
         show("Goals (for a quiet machine with two cores)", ("", "measured", "goal", ""), rows)
     for line in dict.fromkeys(skipped):
         print(f"skipped: {line}")
-    for line in dict.fromkeys(wrong):
+    for line in dict.fromkeys(errors):
         print(f"WRONG: {line}")
-    print("all labs counted and pinged" if not wrong else f"{len(wrong)} errors")
+    print("all labs counted and pinged" if not errors else f"{len(errors)} errors")
 
 
 def cells(name: str, row: dict[str, Any]) -> tuple[str, ...]:

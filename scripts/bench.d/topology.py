@@ -116,8 +116,8 @@ def _all_lines(net: Network, prefix: str, pods: bool) -> Iterator[tuple[str, str
 def _hub(net: Network, prefix: str) -> Iterator[tuple[str, str]]:
     hub = f"{prefix}.hub"
     yield from _up(hub, "lo")
-    for number, far in enumerate(net.far_ends):
-        yield hub, f"link add eth{number} type veth peer name eth0 netns {prefix}.{far}"
+    for number, far_end in enumerate(net.far_ends):
+        yield hub, f"link add eth{number} type veth peer name eth0 netns {prefix}.{far_end}"
         yield from _up(hub, f"eth{number}")
         yield hub, f"addr add 10.224.{number}.1/24 dev eth{number}"
         if number < net.nodes:

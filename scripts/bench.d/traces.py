@@ -28,11 +28,11 @@ def traces(runs: int) -> dict[str, float]:
 
 def _median(runs: int, target: str, code: int, *options: str) -> float:
     """The median time of one trace from `a`. An exit code other than `code` is an error."""
-    taken = []
+    seconds = []
     for _ in range(runs):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         done = subprocess.run([*LABCTL, "trace", "-l", "bench", "a", target, *options], capture_output=True, text=True)
-        taken.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - started)
         if done.returncode != code:
             raise RuntimeError(f"labctl trace a {target} exits {done.returncode}: {done.stdout[-300:]}{done.stderr}")
-    return 1000 * median(taken)
+    return 1000 * median(seconds)

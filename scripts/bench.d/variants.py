@@ -50,18 +50,18 @@ class Failed(Exception):
 
 def run(argv: Iterable[str | Path], *, stdin: str | None = None, capture: Path | None = None) -> Cost:
     """Run a process to its end and return its cost, including its children. Raises Failed."""
-    words = [str(word) for word in argv]
+    command = [str(argument) for argument in argv]
     log = capture or WORK / "log"
-    with open(log, "wb") as out, open(WORK / "err", "wb+") as err, open(stdin or "/dev/null", "rb") as given:
-        begun = time.perf_counter()
-        process = subprocess.Popen(words, stdin=given, stdout=out, stderr=err)
+    with open(log, "wb") as out, open(WORK / "err", "wb+") as err, open(stdin or "/dev/null", "rb") as input_file:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stdin=input_file, stdout=out, stderr=err)
         _, state, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - begun
+        wall = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(state)
         if process.returncode:
             err.seek(0)
-            said = (err.read() + Path(log).read_bytes()).decode(errors="replace")
-            raise Failed(f"{' '.join(words)[:120]} ended with {process.returncode}: {said.strip()[-600:]}")
+            output = (err.read() + Path(log).read_bytes()).decode(errors="replace")
+            raise Failed(f"{' '.join(command)[:120]} ended with {process.returncode}: {output.strip()[-600:]}")
     return Cost(wall, usage.ru_utime + usage.ru_stime)
 
 

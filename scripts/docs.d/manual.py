@@ -67,7 +67,7 @@ def verb(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def options(command: click.Command, context: click.Context) -> Iterator[str]:
-    """The options that `--help` lists; itself it is an option of all, and listed once."""
+    """The options that `--help` lists. `--help` itself is an option of all commands, and is listed once."""
     for option in command.get_params(context):
         record = option.get_help_record(context)
         once = context.parent is None or option.name != "help"
@@ -76,7 +76,7 @@ def options(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def item(term: str, text: str) -> Iterator[str]:
-    """A term, and what it is."""
+    """A term and its meaning."""
     yield ".TP"
     yield f".B {plain(term)}"
     yield from prose(text)
@@ -101,7 +101,7 @@ def paragraph(block: str) -> Iterator[str]:
 
 
 def prose(text: str) -> Iterator[str]:
-    """Text that is filled; one line of it for a sentence."""
+    """Filled text, with one line for each sentence."""
     yield from (plain(line) for line in re.split(r"(?<=[.])\s+(?=[A-Z])", " ".join(text.split())))
 
 
@@ -113,7 +113,7 @@ def plain(text: str) -> str:
 
 
 def completions(folder: Path) -> Iterator[tuple[str, str]]:
-    """The completion files by name, for shells that load them by themselves; `folder` has those of before."""
+    """The completion files by name, for shells that load them automatically; `folder` has the existing ones."""
     release = version("click")
     for shell, name in SHELLS.items():
         old = (folder / name).read_text() if (folder / name).exists() else ""

@@ -83,8 +83,8 @@ def accelerators(system: Path = Path("/")) -> list[str]:
 
 def write_disk(target: Path, root: Path, order: Sequence[Step], without: Sequence[str], compiled: Path) -> None:
     """Write the second disk: a plain tar of the current source tree, the order, and Python's compiled files."""
-    words = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(words, capture_output=True, check=False)
+    command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, capture_output=True, check=False)
     if listed.returncode == 0:
         names = sorted({name for name in listed.stdout.decode().split("\0") if name and (root / name).exists()})
     else:  # a tree without git, from an archive or a copy
@@ -109,13 +109,13 @@ def _ours(path: Path) -> bool:
 
 def command(image: Path, disk: Path, accelerator: str) -> list[str]:
     """The qemu command. One processor only: with several, guests have crashed under TCG."""
-    words = ["qemu-system-x86_64", "-M", "pc", "-accel", accelerator, "-m", str(MEMORY), "-smp", "1"]
-    words += ["-cpu", "host" if accelerator == "kvm" else "max"]
-    words += ["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot", "-device", "virtio-rng-pci"]
-    words += ["-kernel", str(image / "vmlinuz"), "-initrd", str(image / "initrd")]
-    words += ["-append", "console=ttyS0 quiet panic=-1 net.ifnames=0 mitigations=off"]
-    words += ["-drive", f"file={image / 'root.img'},format=raw,if=virtio,snapshot=on"]
-    return [*words, "-drive", f"file={disk},format=raw,if=virtio,readonly=on"]
+    arguments = ["qemu-system-x86_64", "-M", "pc", "-accel", accelerator, "-m", str(MEMORY), "-smp", "1"]
+    arguments += ["-cpu", "host" if accelerator == "kvm" else "max"]
+    arguments += ["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot", "-device", "virtio-rng-pci"]
+    arguments += ["-kernel", str(image / "vmlinuz"), "-initrd", str(image / "initrd")]
+    arguments += ["-append", "console=ttyS0 quiet panic=-1 net.ifnames=0 mitigations=off"]
+    arguments += ["-drive", f"file={image / 'root.img'},format=raw,if=virtio,snapshot=on"]
+    return [*arguments, "-drive", f"file={disk},format=raw,if=virtio,readonly=on"]
 
 
 def boot(image: Path, disk: Path, limit: float, listen: Callable[[Run, str], None]) -> Run:
@@ -131,16 +131,18 @@ def boot(image: Path, disk: Path, limit: float, listen: Callable[[Run, str], Non
     return run
 
 
-def _once(words: Sequence[str], up: float, limit: float, listen: Callable[[Run, str], None]) -> Run:
-    run, begun = Run(), time.monotonic()
-    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as qemu:
+def _once(arguments: Sequence[str], up: float, limit: float, listen: Callable[[Run, str], None]) -> Run:
+    run, started = Run(), time.monotonic()
+    with subprocess.Popen(
+        arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as qemu:
         try:
-            for line in _lines(qemu, lambda: time.monotonic() > begun + (limit if run.kernel else up)):
+            for line in _lines(qemu, lambda: time.monotonic() > started + (limit if run.kernel else up)):
                 run.hear(line)
                 listen(run, line)
         finally:
             qemu.kill()
-    run.seconds = time.monotonic() - begun
+    run.seconds = time.monotonic() - started
     return run
 
 

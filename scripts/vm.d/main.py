@@ -1,7 +1,8 @@
 """Run labs and tests under Debian's stock kernels, each in a temporary virtual machine.
 
-Without arguments: one kernel, the default labs and those that this machine's own kernel cannot hold (`up --check`), and
-the tests that depend on the kernel. Arguments after `--` go to pytest, and then only those tests run.
+Without arguments: one kernel, the default labs and those that cannot be built on this machine's own kernel
+(`up --check`), and the tests that depend on the kernel. Arguments after `--` go to pytest, and then only those tests
+run.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ TOOLS = {  # each with its Debian package
     "modprobe": "kmod", "xz": "xz-utils", "zstd": "zstd",
 }  # fmt: skip
 CANNOT = 4
-ROOM = {"memory": machine.MEMORY + 512, "disk": 4096}  # MiB that must be free; the disk only to build a system
+FREE_MIB = {"memory": machine.MEMORY + 512, "disk": 4096}  # MiB that must be free; the disk only to build a system
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class Cannot(Exception):
     """This machine cannot do it; the message is the reason."""
 
 
-def main(words: Sequence[str]) -> int:
-    options = _options(words)
+def main(arguments: Sequence[str]) -> int:
+    options = _options(arguments)
     os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
     if options.list:
         print(*_listing(), sep="\n")
@@ -66,14 +67,14 @@ def main(words: Sequence[str]) -> int:
             print(image(system))
         if options.build:
             return 0
-        labs = [*orders.LABS, *(name for name in orders.held_nowhere_here() if name not in orders.LABS)]
+        labs = [*orders.LABS, *(name for name in orders.unbuildable_here() if name not in orders.LABS)]
         return max([_one(system, options, labs) for system in systems])
     except Cannot as error:
         print(f"scripts/vm-test: {error}", file=sys.stderr)
         return CANNOT
 
 
-def _options(words: Sequence[str]) -> argparse.Namespace:
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
     epilog = "Exit code: 0 good, 1 something failed, 2 usage, 4 this machine cannot run virtual machines."
     parser = argparse.ArgumentParser(prog="scripts/vm-test", description=__doc__, epilog=epilog)
     names = [name for system in SYSTEMS for name in (system.kernel, system.release)]
@@ -88,7 +89,7 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     add("--build", action="store_true", help="only build the system, about two minutes")
     add("-v", "--verbose", action="store_true", help="show the whole output of the console")
     add("tests", nargs="*", help="arguments for pytest, after --")
-    return parser.parse_args(words)
+    return parser.parse_args(arguments)
 
 
 def _chosen(options: argparse.Namespace) -> list[System]:
@@ -107,15 +108,17 @@ def _tools() -> None:
     """Install missing tools if possible. Raises Cannot if a tool or memory is missing."""
     if os.uname().machine != "x86_64":
         raise Cannot(f"the virtual machines are x86-64, and this is {os.uname().machine}")
-    if (free := _free_memory()) < ROOM["memory"]:
-        raise Cannot(f"a virtual machine needs {ROOM['memory']} MiB of free memory, and {free} are free")
+    if (free := _free_memory()) < FREE_MIB["memory"]:
+        raise Cannot(f"a virtual machine needs {FREE_MIB['memory']} MiB of free memory, and {free} are free")
     missing = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         print(f"vm: installing {', '.join(missing)}", file=sys.stderr)
         apt = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=120"]
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for words in (["update"], ["install", "--no-install-recommends", *missing]):
-            subprocess.run([*apt, *words], env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        for arguments in (["update"], ["install", "--no-install-recommends", *missing]):
+            subprocess.run(
+                [*apt, *arguments], env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+            )
     left = [tool for tool in TOOLS if shutil.which(tool) is None]
     if left:
         raise Cannot(f"{', '.join(left)} not installed: install {' '.join(TOOLS[tool] for tool in left)}")
@@ -146,8 +149,8 @@ def image(system: System) -> Path:
         if not folder.exists():
             for old in CACHE.glob(f"{system.release}-*"):
                 shutil.rmtree(old)
-            if (free := shutil.disk_usage(CACHE).free // 2**20) < ROOM["disk"]:
-                raise Cannot(f"building {folder} needs {ROOM['disk']} MiB of disk, and {free} are free")
+            if (free := shutil.disk_usage(CACHE).free // 2**20) < FREE_MIB["disk"]:
+                raise Cannot(f"building {folder} needs {FREE_MIB['disk']} MiB of disk, and {free} are free")
             done = subprocess.run([HERE / "image", system.release, folder], stdin=subprocess.DEVNULL, check=False)
             if done.returncode:
                 raise Cannot(f"the system of {system.debian} could not be built: see above; is the machine online?")
@@ -183,12 +186,12 @@ def _one(system: System, options: argparse.Namespace, labs: Sequence[str]) -> in
     else:
         order = orders.everything(labs) if options.all else orders.ordinary(ROOT, labs)
     without = machine.LEGACY if options.no_legacy else ()
-    with tempfile.TemporaryDirectory(prefix="labctl-vm.") as place:
-        disk = Path(place, "tree.tar")
+    with tempfile.TemporaryDirectory(prefix="labctl-vm.") as folder_name:
+        disk = Path(folder_name, "tree.tar")
         machine.write_disk(disk, ROOT, order, without, _compiled())
         limit = 4 * 3600.0 if options.all or options.tests else 1800.0
-        heard = _heard(system, options.verbose or bool(options.tests))
-        run = machine.boot(folder, disk, limit, heard)
+        listener = _listener(system, options.verbose or bool(options.tests))
+        run = machine.boot(folder, disk, limit, listener)
     print(*report(system, run, len(order)), sep="\n", flush=True)
     return 0 if run.good else 1
 
@@ -201,10 +204,10 @@ def _compiled() -> Path:
     return Path(f"{prefix}{ROOT}") if prefix else Path("/nonexistent")
 
 
-def _heard(system: System, verbose: bool):  # type: ignore[no-untyped-def]
+def _listener(system: System, verbose: bool):  # type: ignore[no-untyped-def]
     """What to print while the machine runs: the end of each step, and a step's output if it failed or if `verbose`."""
 
-    def heard(run: machine.Run, line: str) -> None:
+    def print_line(run: machine.Run, line: str) -> None:
         if line.startswith("@vm up "):
             print(f"vm {system.kernel}: linux {run.kernel} is up", flush=True)
         elif line.startswith("@vm end "):
@@ -212,7 +215,7 @@ def _heard(system: System, verbose: bool):  # type: ignore[no-untyped-def]
         elif verbose and not line.startswith("@vm "):
             print(line, flush=True)
 
-    return heard
+    return print_line
 
 
 def step_lines(system: System, step: machine.Done, shown: bool) -> Iterator[str]:

@@ -22,19 +22,19 @@ NFT = (  # rules that iptables-nft wrote: read back, followed by a trace, and ma
 )
 
 
-def held_nowhere_here() -> list[str]:
-    """The built-in scenarios that this machine's own kernel cannot hold, as labctl finds out."""
+def unbuildable_here() -> list[str]:
+    """The built-in scenarios that labctl cannot build on this machine's own kernel."""
     from labctl.core.features import required_features
     from labctl.kernel.apply import features
     from labctl.lab import lifecycle
     from labctl.scenario import catalog
 
-    wanted = {
+    features_of = {
         name: required_features(lifecycle.compile_definition(lifecycle.define(name)).plan) for name in catalog.names()
     }
-    every = {feature for some in wanted.values() for feature in some}
-    lacking = features.missing_features(sorted(every))
-    return [name for name, some in wanted.items() if set(some) & set(lacking)]
+    all_features = {feature for needed in features_of.values() for feature in needed}
+    missing = features.missing_features(sorted(all_features))
+    return [name for name, needed in features_of.items() if set(needed) & set(missing)]
 
 
 def marked(root: Path) -> list[str]:
@@ -49,9 +49,9 @@ def lab_step(name: str, proof: str = "") -> Step:
     return Step(f"up {name} --check", f"labctl up {name} --check && {proof}labctl down {name}")
 
 
-def test_step(words: Sequence[str]) -> Step:
+def test_step(arguments: Sequence[str]) -> Step:
     """Tests in separate namespaces, run by scripts/test as everywhere."""
-    return Step("tests", shlex.join(["./scripts/test", *words]))
+    return Step("tests", shlex.join(["./scripts/test", *arguments]))
 
 
 def wheel_step() -> Step:

@@ -13,6 +13,7 @@ import click
 from labctl.cli.options import global_options
 from labctl.cli.param_types import POINT
 from labctl.cli.session import Session, TerminationSignal
+from labctl.core.names import did_you_mean
 from labctl.errors import KernelError, UsageError
 
 if TYPE_CHECKING:
@@ -64,22 +65,21 @@ def capture(
         return _tcpdump(session, lab, interfaces[0], expression, count)
     session.handle_termination()
     with ExitStack() as stack:
-        tell = _sink(session, write, _names(lab), stack)
+        write_frame = _sink(session, write, _names(lab), stack)
         stream = stack.enter_context(Capture(lab, nodes, interfaces, program))
         session.terminal.print_stderr("capturing; ^C stops it")
         reader = sys.stdout.fileno() if write in (None, "-") and sys.stdout is not None else None
         frame_count = 0
         try:
-            heard = (
-                stream.frames(seconds, reader) if session.terminal.out is not None else ()
-            )  # None: the pipe is closed
-            for frame_count, frame in enumerate(heard, 1):
-                tell(frame)
+            is_open = session.terminal.out is not None  # None: the pipe is closed
+            frames = stream.frames(seconds, reader) if is_open else ()
+            for frame_count, frame in enumerate(frames, 1):
+                write_frame(frame)
                 if frame_count == count or session.terminal.out is None:  # the reader closed the pipe
                     break
         except (KeyboardInterrupt, TerminationSignal):
             for frame in stream.rest():  # captured before the signal
-                tell(frame)
+                write_frame(frame)
                 frame_count += 1
         lost = sum(stream.lost_frames().values())
         if stream.is_gone():
@@ -97,13 +97,13 @@ def _sink(session: Session, write: str | None, names: Mapping[IP, str], stack: E
 
         width = 16
 
-        def say(frame: Frame) -> None:
+        def print_frame(frame: Frame) -> None:
             nonlocal width
             width = max(width, len(str(frame.at)))  # the column grows with the longest point so far
             session.terminal.line(frame_line(frame, names, width))
             session.terminal.flush()
 
-        return say
+        return print_frame
     from labctl.packets.pcapng import Writer
 
     if write == "-":
@@ -118,7 +118,7 @@ def _sink(session: Session, write: str | None, names: Mapping[IP, str], stack: E
         stack.callback(file.close)
     writer = Writer()
 
-    def write_on(data: bytes) -> None:
+    def write_bytes(data: bytes) -> None:
         left = memoryview(data)
         try:
             while left:
@@ -128,8 +128,8 @@ def _sink(session: Session, write: str | None, names: Mapping[IP, str], stack: E
         except OSError as error:
             raise KernelError(f"cannot write {write}: {error.strerror}", errno=error.errno or 0) from error
 
-    write_on(writer.begin(names))
-    return lambda frame: write_on(writer.add(frame))
+    write_bytes(writer.begin(names))
+    return lambda frame: write_bytes(writer.add(frame))
 
 
 def _resolve_points(lab: str, points: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Interface, ...]]:
@@ -145,21 +145,18 @@ def _resolve_points(lab: str, points: tuple[str, ...]) -> tuple[tuple[str, ...],
         return find_nodes(lab, None), ()
     links = [item.at for item in lifecycle.observe(lab) if isinstance(item, Link)]
     nodes: dict[str, None] = {}
-    ports: dict[Interface, None] = {}
+    interfaces: dict[Interface, None] = {}
     for point in points:
         name, slash, device = point.partition("/")
         (node,) = find_nodes(lab, name)
         nodes[node] = None
-        here = [at for at in links if at.ns == node]
-        wanted = [at for at in here if not slash or at.dev == device]
+        node_interfaces = [at for at in links if at.ns == node]
+        wanted = [at for at in node_interfaces if not slash or at.dev == device]
         if not wanted:
-            import difflib
-
-            close = difflib.get_close_matches(device, [at.dev for at in here], 1)
-            known = ", ".join(at.dev for at in here)
-            raise UsageError(f"{node} has no device {device!r}", f"did you mean {close[0]}?" if close else known)
-        ports.update(dict.fromkeys(wanted))
-    return tuple(nodes), tuple(ports)
+            devices = [at.dev for at in node_interfaces]
+            raise UsageError(f"{node} has no device {device!r}", did_you_mean(device, devices) or ", ".join(devices))
+        interfaces.update(dict.fromkeys(wanted))
+    return tuple(nodes), tuple(interfaces)
 
 
 def _names(lab: str) -> dict[IP, str]:

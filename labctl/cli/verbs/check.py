@@ -79,19 +79,19 @@ def run_checks(
 
     terminal = session.terminal
 
-    def tell(outcome: Outcome) -> None:
-        sign = terminal.paint(
+    def print_outcome(outcome: Outcome) -> None:
+        symbol = terminal.paint(
             text.symbol(outcome.verdict, symbols=terminal.symbols), text.VERDICT_COLOURS[outcome.verdict]
         )
-        terminal.line(f"{sign} {outcome.check.say}")
+        terminal.line(f"{symbol} {outcome.check.say}")
         terminal.lines(text.evidence_lines(outcome, verbose=session.verbose), fold=6)
 
-    begun = time.monotonic()
+    started = time.monotonic()
     terminal.progress(f"checking {lab.name}")
-    report = labctl.check(lab, keyword, keep=save_pcap, progress=None if session.json else tell)
+    report = labctl.check(lab, keyword, keep=save_pcap, progress=None if session.json else print_outcome)
     terminal.clear()
     if not session.json:
-        terminal.line(text.tally(report, time.monotonic() - begun))
+        terminal.line(text.tally(report, time.monotonic() - started))
     return report
 
 

@@ -72,9 +72,9 @@ def _scenario_names(scenarios: tuple[str, ...], everything: bool) -> tuple[str, 
         raise UsageError("compare: name scenarios or use --all, not both")
     if not everything and not scenarios:
         raise UsageError("compare: no scenario is named", "such as: labctl compare kubenet docker-bridge; or --all")
-    twice = next((word for word in scenarios if scenarios.count(word) > 1), None)
-    if twice is not None:
-        raise UsageError(f"compare: {twice} is named twice", "name each scenario once")
+    duplicate = next((name for name in scenarios if scenarios.count(name) > 1), None)
+    if duplicate is not None:
+        raise UsageError(f"compare: {duplicate} is named twice", "name each scenario once")
     return catalog.names() if everything else scenarios
 
 
@@ -87,14 +87,14 @@ def _entries(names: tuple[str, ...], everything: bool, firewall: Backend | None)
     found: list[ComparedScenario] = []
     problems: list[Problem] = []
     unknown: list[UsageError] = []
-    for word in names:
+    for name in names:
         try:
-            found.append(ComparedScenario(word, lifecycle.define(word, firewall=firewall)))
+            found.append(ComparedScenario(name, lifecycle.define(name, firewall=firewall)))
         except ScenarioError as error:
             problems += error.problems
         except UsageError as error:
             unknown.append(error)
-            problems.append(Problem(word, 1, 1, error.message, error.hint))
+            problems.append(Problem(name, 1, 1, error.message, error.hint))
     if len(problems) == len(unknown) == 1:
         raise unknown[0]
     if problems:

@@ -25,17 +25,19 @@ def doctor(session: Session) -> int:
     from labctl.lab.doctor import findings, needed_link_kinds
 
     session.terminal.progress("trying kernel features")
-    asked = needed_link_kinds({name: getattr(models.find_model(name), "PARTS", ()) for name in models.model_names()})
-    found = findings(examine(asked), asked)
+    link_kinds = needed_link_kinds(
+        {name: getattr(models.find_model(name), "PARTS", ()) for name in models.model_names()}
+    )
+    all_findings = findings(examine(link_kinds), link_kinds)
     if session.json:
         from labctl.report.json_documents import doctor_document
 
-        session.print_document(doctor_document(found))
+        session.print_document(doctor_document(all_findings))
     else:
         from labctl.report import lists
 
-        lists.print_findings(found, session.terminal)
-    return 4 if any(finding.state == "missing" for finding in found) else 0
+        lists.print_findings(all_findings, session.terminal)
+    return 4 if any(finding.state == "missing" for finding in all_findings) else 0
 
 
 COMMAND = doctor

@@ -15,21 +15,21 @@ class ExecCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         at = _end_of_options(args)
-        own = args[at + 1 :] if args[at : at + 1] == ["--"] else args[at:]
-        return super().parse_args(ctx, [*args[:at], "--", *own] if own else args[:at])
+        command = args[at + 1 :] if args[at : at + 1] == ["--"] else args[at:]
+        return super().parse_args(ctx, [*args[:at], "--", *command] if command else args[:at])
 
 
 def _end_of_options(args: list[str]) -> int:
     """The index where labctl's arguments end: at `--`, or at the first word after NODE that is not an option."""
-    at, named = 0, False
+    at, node_seen = 0, False
     while at < len(args) and args[at] != "--":
         if args[at] in ("-l", "--lab"):
             at += 2
             continue
         if not args[at].startswith("-"):
-            if named:
+            if node_seen:
                 break
-            named = True
+            node_seen = True
         at += 1
     return min(at, len(args))
 
@@ -56,8 +56,8 @@ def exec_(session: Session, node: str, command: tuple[str, ...]) -> int:
 
     session.require_root()
     lab = lifecycle.resolve_lab_name(session.lab)
-    (home,) = find_nodes(lab, node)
-    return exec.run(lab, home, list(command))
+    (namespace,) = find_nodes(lab, node)
+    return exec.run(lab, namespace, list(command))
 
 
 COMMAND = exec_

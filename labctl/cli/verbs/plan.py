@@ -57,8 +57,8 @@ def plan(
     if session.json and form == "shell":
         raise UsageError("--json and --as shell cannot be used together", "--as json is the same as --json")
 
-    how: dict[str, Any] = {"approximate": approximate, "firewall": requested_backend(firewall)}
-    definition = labctl.load(scenario, name=name or session.lab, set=sets, **how)
+    options: dict[str, Any] = {"approximate": approximate, "firewall": requested_backend(firewall)}
+    definition = labctl.load(scenario, name=name or session.lab, set=sets, **options)
     lab = definition.compiled
     if approximate:
         lab = lifecycle.compile_definition(lifecycle.with_substitutes(definition, substitutes(lab.parts)))

@@ -29,8 +29,8 @@ def shell(session: Session, node: str) -> Any:
 
     session.require_root()
     lab = lifecycle.resolve_lab_name(session.lab)
-    (home,) = find_nodes(lab, node)
-    return exec.shell(lab, home)
+    (namespace,) = find_nodes(lab, node)
+    return exec.shell(lab, namespace)
 
 
 COMMAND = shell

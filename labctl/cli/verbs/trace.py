@@ -74,12 +74,16 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
 
 def _trace_options(session: Session, options: dict[str, Any]) -> dict[str, Any]:
     """The probe's options, and the functions for progress and messages. Raises UsageError."""
-    chosen = [kind for kind in ("icmp", "tcp", "udp") if options[kind]]
-    if len(chosen) > 1:
-        raise UsageError(f"--{chosen[0]} and --{chosen[1]} cannot be used together", "trace sends one probe")
-    asked = {key: options[key] for key in ("tcp", "udp", "size", "fragment", "listen")}
+    probes = [kind for kind in ("icmp", "tcp", "udp") if options[kind]]
+    if len(probes) > 1:
+        raise UsageError(f"--{probes[0]} and --{probes[1]} cannot be used together", "trace sends one probe")
+    probe_options = {key: options[key] for key in ("tcp", "udp", "size", "fragment", "listen")}
     terminal = session.terminal
-    return {**asked, "progress": terminal.progress, "say": lambda text: terminal.print_stderr(f"labctl: {text}")}
+    return {
+        **probe_options,
+        "progress": terminal.progress,
+        "warn": lambda text: terminal.print_stderr(f"labctl: {text}"),
+    }
 
 
 COMMAND = trace

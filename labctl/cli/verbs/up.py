@@ -62,17 +62,17 @@ def up(
 
     if check and dry_run:
         raise UsageError("up: --check needs a lab, but --dry-run builds none", "remove one of the two options")
-    kind: dict[str, Any] = {"approximate": approximate, "firewall": firewall}
-    definition = labctl.load(scenario, name=name or session.lab, set=sets, **kind)
-    before = definition.name in paths.labs()
-    if not dry_run or before or required_features(definition.compiled.plan):
+    options: dict[str, Any] = {"approximate": approximate, "firewall": firewall}
+    definition = labctl.load(scenario, name=name or session.lab, set=sets, **options)
+    was_running = definition.name in paths.labs()
+    if not dry_run or was_running or required_features(definition.compiled.plan):
         session.require_root()
     session.handle_termination()
     terminal = session.terminal
-    session.interruption_text = lambda: _interruption_text(definition.name, before, keep=keep, replace=replace)
-    how: dict[str, Any] = {"replace": replace, "approximate": approximate, "progress": terminal.progress}
-    built = None if dry_run else labctl.up(definition, keep=keep, **how).result
-    result = built or lifecycle.up(definition, dry_run=True, **how)
+    session.interruption_text = lambda: _interruption_text(definition.name, was_running, keep=keep, replace=replace)
+    build_options: dict[str, Any] = {"replace": replace, "approximate": approximate, "progress": terminal.progress}
+    up_result = None if dry_run else labctl.up(definition, keep=keep, **build_options).result
+    result = up_result or lifecycle.up(definition, dry_run=True, **build_options)
     session.interruption_text = lambda: "" if dry_run else f"lab {definition.name} is up and keeps running"
     terminal.clear()
     if not session.json:
@@ -83,24 +83,24 @@ def up(
                 )
             )
         up_status.print_up(result, terminal, several_labs=len(paths.labs()) > 1, hints=not check)
-    found = _run_checks(session, result.lab) if check else None
+    report = _run_checks(session, result.lab) if check else None
     if session.json:
         from labctl.report.json_documents import up_document
 
-        session.print_document(up_document(result, found))
-    return 1 if found is not None and found.verdict in ("fail", "inconclusive") else 0
+        session.print_document(up_document(result, report))
+    return 1 if report is not None and report.verdict in ("fail", "inconclusive") else 0
 
 
 def _interruption_text(name: str, was_running: bool, *, keep: bool, replace: bool) -> str:
-    """What an interrupted `up` left of a lab. `before` is whether the lab existed when `up` began."""
+    """What an interrupted `up` left of a lab. `was_running` is whether the lab existed when `up` began."""
     from labctl.kernel.host import lab_state, paths
 
     if name not in paths.labs() and name not in lab_state.labs_with_files():
         return "rolled back, nothing is left" + (", and the lab to be replaced is removed too" if was_running else "")
     if was_running and not replace:
         return f"lab {name} keeps running; `labctl up` repairs what differs from the definition"
-    how = "--keep: the lab is left incomplete" if keep else f"lab {name} is left, perhaps incomplete"
-    return f"{how}; `labctl down {name}` removes it"
+    state_text = "--keep: the lab is left incomplete" if keep else f"lab {name} is left, perhaps incomplete"
+    return f"{state_text}; `labctl down {name}` removes it"
 
 
 def _run_checks(session: Session, lab: Any) -> Report:

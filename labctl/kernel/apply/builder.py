@@ -48,9 +48,9 @@ ChangeWriter = Callable[[str, Sequence[Change]], None]  # writes the changes of 
 class Builder:
     """Carries out one list of changes. `snapshot` has the links that exist already, in a repair."""
 
-    def __init__(self, namespaces: NamespaceSet, firewall: ChangeWriter, snapshot: Snapshot | None = None) -> None:
+    def __init__(self, namespaces: NamespaceSet, write_chains: ChangeWriter, snapshot: Snapshot | None = None) -> None:
         self._namespaces = namespaces
-        self._firewall = firewall
+        self._write_chains = write_chains
         self._indexes = Indexes(snapshot)
         self._linker = LinkBuilder(namespaces, self._indexes)
 
@@ -59,11 +59,11 @@ class Builder:
         has sent the others of that phase; MissingError for a missing tool."""
         refused = self._remove(changes)
         added = [change.want for change in changes if change.want is not None and change.have is None]
-        remade = [change.want for change in changes if must_recreate(change)]
+        recreated = [change.want for change in changes if must_recreate(change)]
         for item in added:
             if isinstance(item, Netns):
                 self._namespaces.create(item.name)
-        links = [item for item in (*added, *remade) if isinstance(item, Link)]
+        links = [item for item in (*added, *recreated) if isinstance(item, Link)]
         refused += self._linker.create(links)
         self._write_sysctls([c.want for c in changes if isinstance(c.want, Sysctl)])
         refused += self._configure(changes, {id(link) for link in links})
@@ -71,7 +71,7 @@ class Builder:
         self._each([change for change in changes if device_state.needs_carrier(change.want)], _update_carriers)
         sets = [change for change in changes if isinstance(change.subject, IpSet)]
         self._each(sets, ipset.write)
-        self._each([change for change in changes if isinstance(change.subject, Chain)], self._firewall)
+        self._each([change for change in changes if isinstance(change.subject, Chain)], self._write_chains)
         self._each(sets, ipset.remove)
         self._start_processes(changes)
 
@@ -101,11 +101,13 @@ class Builder:
         """Deleting some objects fails if all observed attributes are given: retry with only the key attributes."""
         item = refusal.tag[1]
         if isinstance(item, Route) and refusal.errno in GONE:
-            self._namespaces.channels[item.ns].queue(messages.delete_route(item, None, bare=True), refusal.tag)
+            self._namespaces.channels[item.ns].queue(
+                messages.delete_route(item, None, without_nexthop=True), refusal.tag
+            )
         elif isinstance(item, Address) and refusal.errno in GONE:
             index = self._indexes.get(item.ns, item.at.dev)
             if index is not None and item.addr.version == 4:
-                message = messages.address(item, index, delete=True, bare=True)
+                message = messages.address(item, index, delete=True, local_only=True)
                 self._namespaces.channels[item.ns].queue(message, refusal.tag)
 
     def _queue_removal(self, item: Resource) -> None:
@@ -114,12 +116,11 @@ class Builder:
         match item:
             case Link():
                 index = self._indexes.remove(item.at)
-                if (
-                    index is not None and item.at.dev in FALLBACK_DEVICES
-                ):  # a module's fallback device cannot be deleted
-                    channel.queue(messages.flags(index, up=False), tag)
-                elif index is not None:
-                    channel.queue(messages.delete_link(index), tag)
+                if index is None:
+                    return
+                # a module's fallback device cannot be deleted
+                is_fallback = item.at.dev in FALLBACK_DEVICES
+                channel.queue(messages.flags(index, up=False) if is_fallback else messages.delete_link(index), tag)
             case Rule():
                 channel.queue(messages.rule(item, delete=True), tag)
             case Route():
@@ -132,7 +133,7 @@ class Builder:
 
     # configuring: links up, addresses, neighbours, routes, rules
 
-    def _configure(self, changes: Iterable[Change], fresh: set[int]) -> list[Refusal]:
+    def _configure(self, changes: Iterable[Change], new_links: set[int]) -> list[Refusal]:
         for change in changes:
             item = change.want
             if item is None or isinstance(item, (Netns, Sysctl, IpSet, Chain, Attachment, Process)):
@@ -142,7 +143,7 @@ class Builder:
             try:
                 if not isinstance(item, Link):
                     self._queue_addition(item, change.have)
-                elif id(item) in fresh:
+                elif id(item) in new_links:
                     self._linker.set_up(item)
                 elif isinstance(change.have, Link):
                     self._linker.update(item, change.have)
@@ -169,16 +170,15 @@ class Builder:
             case Fdb():
                 channel.queue(messages.fdb(item, self._indexes.find(item.ns, item.at.dev)), tag)
             case Route():
-                out = self._indexes.find(item.ns, item.dev) if item.dev is not None else None
-                channel.queue(messages.route(item, out, replace=have is not None), tag)
+                oif = self._indexes.find(item.ns, item.dev) if item.dev is not None else None
+                channel.queue(messages.route(item, oif, replace=have is not None), tag)
             case Rule():
                 if have is not None:
                     assert isinstance(have, Rule)
                     channel.queue(messages.rule(have, delete=True), tag)
                 channel.queue(messages.rule(item), tag)
-                if replaces_local_rule(
-                    item
-                ):  # only now, or the namespace would not recognise its own addresses for a while
+                if replaces_local_rule(item):
+                    # only now, or the namespace would not recognise its own addresses for a while
                     first = kernel_default_rules(item.ns, item.family)[0]
                     channel.queue(messages.rule(first, delete=True), ("remove", first))
 
@@ -204,20 +204,20 @@ class Builder:
         by_ns: dict[str, list[Change]] = {}
         for change in changes:
             by_ns.setdefault(change.subject.ns, []).append(change)
-        for ns, own in by_ns.items():
+        for ns, ns_changes in by_ns.items():
             if ns in self._namespaces.fds:
                 self._namespaces.enter(ns)
-                write(ns, own)
+                write(ns, ns_changes)
 
     def _start_processes(self, changes: Iterable[Change]) -> None:
         by_ns: dict[str, list[Process]] = {}
         for change in changes:
             if isinstance(change.want, Process):
                 by_ns.setdefault(change.want.ns, []).append(change.want)
-        for ns, own in by_ns.items():
+        for ns, ns_processes in by_ns.items():
             if ns in self._namespaces.fds:
                 self._namespaces.enter(ns)
-                processes.start(self._namespaces.lab, own)
+                processes.start(self._namespaces.lab, ns_processes)
 
     # sending to the kernel
 

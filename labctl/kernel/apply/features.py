@@ -31,8 +31,8 @@ def missing_features(features: Iterable[str], backend: Backend = "legacy") -> di
 
     Load their modules first (`modules.ensure`). Otherwise the kernel loads them itself, and labctl cannot report it.
     """
-    with NetnsThread() as inside:
-        return inside.run(None, _find_missing, tuple(features), backend)
+    with NetnsThread() as thread:
+        return thread.run(None, _find_missing, tuple(features), backend)
 
 
 def is_known_link_kind(kind: str) -> bool:
@@ -64,8 +64,8 @@ def try_link(kind: str) -> str:
         if needs_lower_device(kind):
             low = Link(Interface("", "low"), "veth"), Link(Interface("", "low2"), "veth")
             channel.queue(messages.create_link(*low, _LOWER, _LOWER + 1, None, lambda dev: _LOWER), "low")
-        made = Link(Interface("", "tried"), kind, options=_OPTIONS.get(kind, ()))
-        channel.queue(messages.create_link(made, None, _LINK, 0, None, lambda dev: _LOWER), kind)
+        link = Link(Interface("", "tried"), kind, options=_OPTIONS.get(kind, ()))
+        channel.queue(messages.create_link(link, None, _LINK, 0, None, lambda dev: _LOWER), kind)
         refused = {refusal.tag: refusal for refusal in channel.flush()}
         for index in (_LINK, _LOWER):  # if they exist
             channel.queue(messages.delete_link(index), index)
@@ -73,8 +73,8 @@ def try_link(kind: str) -> str:
     finally:
         channel.close()
     refusal = refused.get(kind)
-    known = refusal is None or refusal.errno not in (errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)
-    return "" if known else str(refusal)
+    supported = refusal is None or refusal.errno not in (errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)
+    return "" if supported else str(refusal)
 
 
 def needs_lower_device(kind: str) -> bool:
@@ -94,20 +94,18 @@ def _try_tun() -> str:
 def _find_missing(features: tuple[str, ...], backend: Backend) -> dict[str, str]:
     unshare(CLONE_NEWNET)
     extension = _extension_problem if backend == "legacy" else nft_tables.extension_problem
-    found = {feature: extension(feature) if feature.startswith("-") else try_link(feature) for feature in features}
-    return {feature: why for feature, why in found.items() if why}
+    problems = {feature: extension(feature) if feature.startswith("-") else try_link(feature) for feature in features}
+    return {feature: problem for feature, problem in problems.items() if problem}
 
 
 def _extension_problem(feature: str) -> str:
     """Why the kernel lacks a match or target of legacy iptables, or "". The kernel lists those that it has. If there
     are no such lists, it has no legacy iptables at all; this function does not report that."""
-    listed = [
-        f"/proc/thread-self/net/{family}_tables_{'matches' if feature[1] == 'm' else 'targets'}"
-        for family in ("ip", "ip6")
-    ]
-    lists = [path for path in listed if os.path.exists(path)]
+    kind = "matches" if feature.startswith("-m ") else "targets"
+    candidates = [f"/proc/thread-self/net/{family}_tables_{kind}" for family in ("ip", "ip6")]
+    lists = [path for path in candidates if os.path.exists(path)]
     names: set[str] = set()
     for path in lists:
         with open(path) as file:
             names.update(file.read().split())
-    return "" if not lists or feature[3:] in names else "the kernel does not list it"
+    return "" if not lists or feature.split()[1] in names else "the kernel does not list it"

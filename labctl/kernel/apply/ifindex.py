@@ -19,8 +19,9 @@ class DeviceNotReady(Exception):
 class Indexes:
     """The index of each device. New indexes are chosen here, so that nothing has to be looked up.
 
-    `near` indexes are unique among each other; a `far` index is the lowest free one of its namespace. With a snapshot
-    of the existing links (a repair), a missing device raises Later; without one, it is an error.
+    Lab indexes (`next_lab_index`) are unique in the lab; a free index (`next_free_index`) is the lowest free one of its
+    namespace. With a snapshot of the existing links (a repair), a missing device raises DeviceNotReady; without one, it
+    is an error.
     """
 
     def __init__(self, snapshot: Snapshot | None) -> None:
@@ -33,10 +34,10 @@ class Indexes:
                 self._index[ns, link.name] = link.index
         highest = max((index for used in self._used.values() for index in used), default=1)
         self._first = 2 if not any(os.path.exists(f"/sys/module/{name}") for name in TUNNEL_MODULES) else 32
-        self._near = itertools.count(max(highest + 1, self._first))
+        self._lab_indexes = itertools.count(max(highest + 1, self._first))
 
     def find(self, ns: str, dev: str) -> int:
-        """The index of a device. For an unknown device it raises Later in a repair, else KernelError."""
+        """The index of a device. For an unknown device it raises DeviceNotReady in a repair, else KernelError."""
         index = self._index.get((ns, dev))
         if index is None:
             if self.repairing:
@@ -53,9 +54,9 @@ class Indexes:
         return self._index.pop((at.ns, at.dev), None)
 
     def next_lab_index(self, at: Interface) -> int:
-        """A new index that no other `near` call returned for this lab, and that is free in the device's namespace."""
+        """A new index that no earlier call returned for this lab, and that is free in the device's namespace."""
         used = self._used.setdefault(at.ns, {1})
-        return self.assign(at, next(index for index in self._near if index not in used))
+        return self.assign(at, next(index for index in self._lab_indexes if index not in used))
 
     def next_free_index(self, at: Interface) -> int:
         """The lowest index that is free in the device's namespace."""

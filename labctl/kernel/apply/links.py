@@ -29,8 +29,8 @@ class LinkBuilder:
     def create(self, links: Sequence[Link]) -> list[Refusal]:
         """Create links in waves: a link with a lower device waits until that exists. Returns the refusals."""
         masters = {(link.ns, link.master) for link in links if link.master is not None}
-        first = sorted(links, key=lambda link: (link.ns, link.at.dev) not in masters)  # masters before ports
-        todo = {link.at: link for link in first if link.kind != "loopback"}
+        ordered = sorted(links, key=lambda link: (link.ns, link.at.dev) not in masters)  # masters before ports
+        todo = {link.at: link for link in ordered if link.kind != "loopback"}
         refused: list[Refusal] = []
         for link in links:
             if link.kind == "loopback":
@@ -48,23 +48,23 @@ class LinkBuilder:
             refused += flush_all(self._namespaces.channels.values())
         return refused + self._disable_autoconf(link for link in links if link.options and "dev" in dict(link.options))
 
-    def _disable_autoconf(self, upon: Iterable[Link]) -> list[Refusal]:
+    def _disable_autoconf(self, links: Iterable[Link]) -> list[Refusal]:
         """Switch off IPv6 autoconfiguration of links with a lower device now: a VLAN comes up together with its lower
-        device, before `settle` gets to it."""
-        some = False
-        for link in upon:
+        device, before `set_up` gets to it."""
+        has_messages = False
+        for link in links:
             if self._ipv6 and not link.autoconf and not is_below_ipv6_mtu(link):
-                some = True
+                has_messages = True
                 message = messages.autoconf(self._indexes.find(link.ns, link.at.dev), False)
                 self._namespaces.channels[link.ns].queue(message, ("set up", link))
-        return flush_all(self._namespaces.channels.values()) if some else []
+        return flush_all(self._namespaces.channels.values()) if has_messages else []
 
     def _ready(self, link: Link, todo: dict[Interface, Link]) -> bool:
         lower = dict(link.options).get("dev")
         return lower is None or Interface(link.link_netns or link.ns, lower) not in todo
 
     def _create_one(self, near: Link, far: Link | None) -> None:
-        home = near.link_netns or near.ns
+        create_ns = near.link_netns or near.ns
         if near.kind == "veth" and far is None:
             fail(near, f"its peer {near.peer} is missing from the plan")
         if near.kind == "tun":
@@ -73,19 +73,21 @@ class LinkBuilder:
         if near.at.dev in FALLBACK_DEVICES and self._adopt_fallback_device(near):
             return
         index = self._indexes.next_lab_index(near.at)
-        if home == near.ns:
+        if create_ns == near.ns:
             self._created_with_master.add(near.at)
         peer_index = self._indexes.next_free_index(far.at) if far is not None else 0
         fd = None
-        if far is not None and far.ns != home:
+        if far is not None and far.ns != create_ns:
             fd = self._namespaces.fds[far.ns]
-        elif home != near.ns:
+        elif create_ns != near.ns:
             fd = self._namespaces.fds[near.ns]
         try:
-            message = messages.create_link(near, far, index, peer_index, fd, lambda dev: self._indexes.find(home, dev))
+            message = messages.create_link(
+                near, far, index, peer_index, fd, lambda dev: self._indexes.find(create_ns, dev)
+            )
         except (ValueError, KeyError) as error:
             fail(near, str(error))
-        self._namespaces.channels[home].queue(message, ("add", near))
+        self._namespaces.channels[create_ns].queue(message, ("add", near))
 
     def _make_tun(self, link: Link) -> None:
         """Create a TUN device, which netlink cannot do: through /dev/net/tun, as a persistent device."""
@@ -100,14 +102,14 @@ class LinkBuilder:
         """Use the fallback device that the tunnel's module created in the namespace, if it has the name of this link.
         Returns whether there is one."""
         channel = self._namespaces.channels[link.ns]
-        there = next((one for one in dump.links(channel) if one.name == link.at.dev), None)
-        if there is not None:
-            self._indexes.assign(link.at, there.index)
+        device = next((one for one in dump.links(channel) if one.name == link.at.dev), None)
+        if device is not None:
+            self._indexes.assign(link.at, device.index)
             # it has no IPv6 sysctls until its MTU has changed once
-            mtu = link.mtu or there.mtu
+            mtu = link.mtu or device.mtu
             for one in (mtu - 1, mtu):
-                channel.queue(messages.attribute(there.index, "IFLA_MTU", one), ("set up", link))
-        return there is not None
+                channel.queue(messages.attribute(device.index, "IFLA_MTU", one), ("set up", link))
+        return device is not None
 
     def _set_mtu(self, link: Link) -> None:
         if link.mtu is not None:
@@ -127,12 +129,12 @@ class LinkBuilder:
                 channel.queue(messages.autoconf(index, False), tag)
             if link.hairpin or link.isolated:
                 channel.queue(messages.bridge_port(index, hairpin=link.hairpin, isolated=link.isolated), tag)
-        self.set_flags(link, fresh=True)
+        self.set_flags(link, is_new=True)
 
-    def set_flags(self, link: Link, *, fresh: bool = False) -> None:
+    def set_flags(self, link: Link, *, is_new: bool = False) -> None:
         """Set a link up or down, promiscuous or not, with or without ARP. A new link has the ARP flag of its kind."""
         index = self._indexes.find(link.ns, link.at.dev)
-        arp = None if link.kind == "loopback" or (fresh and link.arp) else link.arp
+        arp = None if link.kind == "loopback" or (is_new and link.arp) else link.arp
         message = messages.flags(index, up=link.up, promisc=link.promisc, arp=arp)
         self._namespaces.channels[link.ns].queue(message, ("set up", link))
 

@@ -9,7 +9,21 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 
-from labctl.packets.decode import ARP, CANARY, FLANNEL_UDP_PORT, GENEVE_PORT, IPV4, IPV6, VXLAN_PORTS
+from labctl.packets.decode import (
+    ARP,
+    CANARY,
+    FLANNEL_UDP_PORT,
+    GENEVE_PORT,
+    ICMP,
+    ICMPV6,
+    IP6IP,
+    IPIP,
+    IPV4,
+    IPV6,
+    TCP,
+    UDP,
+    VXLAN_PORTS,
+)
 from labctl.packets.probe_id import MAGIC, TIMESTAMP_BYTES
 
 NET = 0xFFF00000  # SKF_NET_OFF: offsets from the network header
@@ -18,10 +32,11 @@ LD_W, LD_H, LD_B, JEQ, JSET, RET = 0x20, 0x28, 0x30, 0x15, 0x45, 0x06
 AND, RSH, TAX, LD_W_X = 0x54, 0x74, 0x07, 0x40  # the last one loads from an offset plus X
 SYN_OR_RST = 0x06
 ACCEPT_BYTES = 0x40000
+ICMP_ERROR_TYPES, ICMPV6_ERROR_TYPES, NEIGHBOUR_TYPES = (3, 11, 12), (1, 2, 3, 4), (135, 136)
 
 
 class _Program:
-    """Instructions with named places to jump to, forward only. Each block ends with its own return instructions."""
+    """Instructions with labels to jump to, forward only. Each block ends with its own return instructions."""
 
     def __init__(self) -> None:
         self.code: list[tuple[int, int, str, str]] = []
@@ -56,13 +71,13 @@ def probe_filter() -> bytes:
     """The filter, as an array of `struct sock_filter`."""
     program = _Program()
     program.load(LD_H, ETHERTYPE_OFFSET)
-    program.jump(JEQ, CANARY, "whole")
-    program.jump(JEQ, ARP, "whole")
+    program.jump(JEQ, CANARY, "accept")
+    program.jump(JEQ, ARP, "accept")
     program.jump(JEQ, IPV4, "four")
-    program.jump(JEQ, IPV6, "six", "other")
-    program.add_label("whole")
+    program.jump(JEQ, IPV6, "six", "reject")
+    program.add_label("accept")
     program.ret(ACCEPT_BYTES)
-    program.add_label("other")
+    program.add_label("reject")
     program.ret(0)
     program.add_label("four")
     _ip(program, "4", NET, 4)
@@ -74,17 +89,16 @@ def probe_filter() -> bytes:
 def _ip(program: _Program, name: str, base: int, version: int, depth: int = 0) -> None:
     """Accept or reject the IP packet at `base`. The packet inside a tunnel is checked too, for one level of tunnels."""
     head = 20 if version == 4 else 40
-    icmp = 1 if version == 4 else 58
-    program.load(LD_B, base + (9 if version == 4 else 6))
-    program.jump(JEQ, icmp, f"icmp{name}")
-    program.jump(JEQ, 17, f"udp{name}")
+    program.load(LD_B, base + (9 if version == 4 else 6))  # the protocol
+    program.jump(JEQ, ICMP if version == 4 else ICMPV6, f"icmp{name}")
+    program.jump(JEQ, UDP, f"udp{name}")
     if depth == 0:
-        program.jump(JEQ, 4, f"tunnel{name}4")
-        program.jump(JEQ, 41, f"tunnel{name}6")
-    program.jump(JEQ, 6, f"tcp{name}", f"no{name}")
+        program.jump(JEQ, IPIP, f"tunnel{name}4")
+        program.jump(JEQ, IP6IP, f"tunnel{name}6")
+    program.jump(JEQ, TCP, f"tcp{name}", f"no{name}")
     program.add_label(f"icmp{name}")
     program.load(LD_B, base + head)
-    for kind in (3, 11, 12) if version == 4 else (1, 2, 3, 4, 135, 136):
+    for kind in ICMP_ERROR_TYPES if version == 4 else (*ICMPV6_ERROR_TYPES, *NEIGHBOUR_TYPES):
         program.jump(JEQ, kind, f"yes{name}")
     program.load(LD_W, base + head + 8 + TIMESTAMP_BYTES)
     program.jump(JEQ, int.from_bytes(MAGIC, "big"), f"yes{name}", f"no{name}")
@@ -102,7 +116,7 @@ def _ip(program: _Program, name: str, base: int, version: int, depth: int = 0) -
     if depth == 0:
         for port in (*VXLAN_PORTS, GENEVE_PORT):  # the two headers have the same length, if Geneve's has no options
             program.jump(JEQ, port, f"vxlan{name}")
-        program.jump(JEQ, FLANNEL_UDP_PORT, f"bare{name}")
+        program.jump(JEQ, FLANNEL_UDP_PORT, f"ip{name}")
     program.load(LD_W, base + head + 8)
     program.jump(JEQ, int.from_bytes(MAGIC, "big"), f"yes{name}", f"no{name}")
     program.add_label(f"yes{name}")
@@ -118,7 +132,7 @@ def _tunnels(program: _Program, name: str, body: int) -> None:
     for version in (4, 6):
         program.add_label(f"tunnel{name}{version}")
         _ip(program, f"{name}t{version}", body, version, 1)
-    program.add_label(f"bare{name}")
+    program.add_label(f"ip{name}")
     _ip(program, f"{name}b", body + 8, 4, 1)
     program.add_label(f"vxlan{name}")
     program.load(LD_H, body + 8 + 8 + 12)

@@ -37,12 +37,12 @@ def compile_filter(expression: str) -> bytes | None:
     tcpdump = tcpdump_program()
     if tcpdump is None:
         raise MissingError("a filter needs tcpdump, which is not installed", "apt-get install tcpdump")
-    words = [tcpdump, "-y", "EN10MB", "-ddd", "-s", "262144", expression]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    command = [tcpdump, "-y", "EN10MB", "-ddd", "-s", "262144", expression]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        why = said[-1].removeprefix("tcpdump: ") if said else "tcpdump gave no reason"
-        raise UsageError(f"--filter {expression!r}: {why}", "for the filter language see: man pcap-filter")
+        messages = done.stderr.strip().splitlines()
+        problem = messages[-1].removeprefix("tcpdump: ") if messages else "tcpdump gave no reason"
+        raise UsageError(f"--filter {expression!r}: {problem}", "for the filter language see: man pcap-filter")
     rows = [line.split() for line in done.stdout.splitlines()[1:]]
     return b"".join(struct.pack("=HBBI", *map(int, row)) for row in rows)
 
@@ -60,9 +60,9 @@ class Capture:
         self._waiting: list[tuple[int, int, Frame]] = []
         self._netns_ids: dict[Path, tuple[int, int] | None] = {}
         try:
-            with NetnsThread() as inside:
+            with NetnsThread() as thread:
                 for node in nodes:
-                    self._open_tap(lab, node, program, inside)
+                    self._open_tap(lab, node, program, thread)
         except BaseException:
             self.close()
             raise
@@ -84,8 +84,8 @@ class Capture:
         self.close()
 
     def frames(self, duration_s: float | None = None, reader: int | None = None) -> Iterator[Frame]:
-        """The frames as they arrive, in order of time. Ends after `seconds`, when all namespaces are gone (see `gone`),
-        or when the other end of the pipe `reader` is closed."""
+        """The frames as they arrive, in order of time. Ends after `duration_s` seconds, when all namespaces are gone
+        (see `is_gone`), or when the other end of the pipe `reader` is closed."""
         closed = select.poll()
         if reader is not None:
             closed.register(reader, 0)  # poll always reports errors
@@ -99,7 +99,7 @@ class Capture:
 
     def is_gone(self) -> bool:
         """Whether no namespace is the same as at the start: the lab was removed or built again."""
-        return all(_netns_id(path) != space for path, space in self._netns_ids.items())
+        return all(_netns_id(path) != netns_id for path, netns_id in self._netns_ids.items())
 
     def rest(self) -> Iterator[Frame]:
         """The frames that have arrived by now and were not returned yet."""

@@ -24,9 +24,9 @@ from labctl.core.resources import Interface
 from labctl.kernel.capture import bpf
 from labctl.kernel.host import paths
 from labctl.kernel.host.receive_buffer import set_receive_buffer
-from labctl.kernel.namespaces.thread import NetnsThread, libc
-from labctl.kernel.namespaces.thread import raise_on_error as checked
-from labctl.packets.decode import CANARY, OTHERHOST, OUTGOING, Frame
+from labctl.kernel.namespaces.thread import NetnsThread, libc, raise_on_error
+from labctl.packets.decode import CANARY, OTHERHOST, OUTGOING, Frame, Packet
+from labctl.packets.probe_id import decode_frames
 
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_STATISTICS, PACKET_AUXDATA = 263, 6, 8
@@ -35,9 +35,9 @@ RCVBUF_BYTES = 8 << 20  # bytes of frames that may wait; the kernel allocates th
 AUXDATA = struct.Struct("=IIIHHHH")  # status, len, snaplen, mac, net, vlan_tci, vlan_tpid
 VLAN_VALID, CSUM_NOT_READY = 1 << 4, 1 << 3
 CANARY_TIMEOUT_S = 1.0  # seconds within which a canary must arrive
-MAX_LOOP_PASSES = (
-    64  # how often the same frame is kept at a device; more of it, as in a loop of bridges, has no new information
-)
+POLL_MS = 50  # milliseconds to wait for frames before the time is checked again
+# how often the same frame is kept at a device; more of it, as in a loop of bridges, has no new information
+MAX_LOOP_PASSES = 64
 
 
 class Tap:
@@ -67,32 +67,32 @@ class Tap:
         self.socket.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
         set_receive_buffer(self.socket, RCVBUF_BYTES)
         everything = struct.pack("=HHiHBB8s", socket.AF_PACKET, socket.htons(ETH_P_ALL), 0, 0, 0, 0, b"")
-        checked(libc.bind(self.socket.fileno(), everything, len(everything)), "bind a tap")
+        raise_on_error(libc.bind(self.socket.fileno(), everything, len(everything)), "bind a tap")
 
     def send_canary(self, token: bytes) -> None:
         """Send a canary over `lo`. Raises OSError (ENETDOWN if lo is down)."""
         frame = bytes(12) + struct.pack("!H", CANARY) + token
         self.socket.sendto(frame.ljust(60, b"\0"), ("lo", CANARY))
 
-    def read(self, most: int = 4096) -> list[Frame]:
-        """The waiting frames, but at most `most`, so that a flood of frames cannot keep the reader here forever."""
+    def read(self, limit: int = 4096) -> list[Frame]:
+        """The waiting frames, but at most `limit`, so that a flood of frames cannot keep the reader here forever."""
         frames: list[Frame] = []
-        while len(frames) < most:
+        while len(frames) < limit:
             try:
-                data, notes, _, address = self.socket.recvmsg(65536, 256)
+                data, ancdata, _, address = self.socket.recvmsg(65536, 256)
             except BlockingIOError:
                 break
             except OSError as error:  # ENETDOWN: a device went down; the tap still works
                 if error.errno == errno.ENETDOWN:
                     continue
                 raise
-            when, vlan, partial = _parse_ancdata(notes)
+            time_ns, vlan, partial = _parse_ancdata(ancdata)
             device, protocol, kind, hatype = address[:4]
             direction = "out" if kind == OUTGOING else "in"
             at = Interface(self.node, device)
             other = kind == OTHERHOST
             shape = (protocol, hatype, vlan, other, partial)
-            frames.append(Frame(at, when, direction, data, *shape))  # type: ignore[arg-type]
+            frames.append(Frame(at, time_ns, direction, data, *shape))  # type: ignore[arg-type]
         return frames
 
     def count_losses(self) -> int:
@@ -105,12 +105,14 @@ class Tap:
 class Taps:
     """The taps of a run. A context manager: it closes all in parallel, so it waits for only one RCU grace period.
 
-    `deaf` has the nodes with a tap that does not work, each with the reason.
+    `not_receiving` has the nodes with a tap that does not work, each with the reason.
     """
 
     def __init__(self, lab: str, nodes: Iterable[str], thread: NetnsThread) -> None:
         self._taps: dict[str, Tap] = {}
         self._frames: list[Frame] = []
+        self._packets: list[tuple[Frame, Packet]] = []
+        self._decoded_count = 0
         self._pass_counts: Counter[tuple[Interface, str, bytes]] = Counter()
         self._poll = select.poll()
         self._by_fd: dict[int, Tap] = {}
@@ -132,10 +134,10 @@ class Taps:
         Until then a frame has the time at which it was read, and the hops of a probe lose their order."""
         deadline = time.monotonic() + CANARY_TIMEOUT_S
         for tap in self._taps.values():
-            with suppress(OSError):  # its lo is down, which `prove` reports
+            with suppress(OSError):  # its lo is down, which `verify_receiving` reports
                 while time.monotonic() < deadline:
                     tap.send_canary(secrets.token_bytes(16))
-                    self._poll.poll(50)
+                    self._poll.poll(POLL_MS)
                     arrived = time.time_ns()
                     if any(frame.protocol == CANARY and frame.time_ns < arrived for frame in tap.read()):
                         return
@@ -161,43 +163,54 @@ class Taps:
     def verify_receiving(self) -> dict[str, str]:
         """Send a canary in every namespace and wait until it arrives. Returns the nodes with a tap that does not work,
         each with the reason."""
-        silent: dict[str, str] = {}
+        problems: dict[str, str] = {}
         waiting: dict[str, bytes] = {}
         for node, tap in self._taps.items():
             token = secrets.token_bytes(16)
             try:
                 tap.send_canary(token)
             except OSError as error:
-                down = error.errno == errno.ENETDOWN
-                silent[node] = "its lo is down" if down else f"no canary could be sent: {os.strerror(error.errno or 0)}"
+                problem = f"no canary could be sent: {os.strerror(error.errno or 0)}"
+                problems[node] = "its lo is down" if error.errno == errno.ENETDOWN else problem
                 continue
             waiting[node] = token
         deadline = time.monotonic() + CANARY_TIMEOUT_S
         while waiting and time.monotonic() < deadline:
-            self._collect(50, waiting)
-        silent.update({node: "a canary was sent over its lo and never received" for node in waiting})
-        return silent
+            self._collect(POLL_MS, waiting)
+        problems.update({node: "a canary was sent over its lo and never received" for node in waiting})
+        return problems
 
     def frames(self) -> list[Frame]:
-        """All frames since the last `forget`, up to this moment. If frames keep arriving (in a loop of bridges), those
+        """All frames since the last `discard`, up to this moment. If frames keep arriving (in a loop of bridges), those
         that are newer than this call are left for the next call."""
-        now, behind = time.time_ns(), dict(self._by_fd)
-        while behind and (ready := [fd for fd, _ in self._poll.poll(0) if fd in behind]):
+        now, unfinished = time.time_ns(), dict(self._by_fd)
+        while unfinished and (ready := [fd for fd, _ in self._poll.poll(0) if fd in unfinished]):
             for fd in ready:
-                if any(frame.time_ns > now for frame in self._read_tap(behind[fd], {})):
-                    del behind[fd]
+                if any(frame.time_ns > now for frame in self._read_tap(unfinished[fd], {})):
+                    del unfinished[fd]
         return self._frames
+
+    def packets(self) -> list[tuple[Frame, Packet]]:
+        """The same frames with their packets; frames that cannot be decoded are left out. Each is decoded once."""
+        frames = self.frames()
+        self._packets += decode_frames(frames[self._decoded_count :])
+        self._decoded_count = len(frames)
+        return self._packets
 
     def discard(self) -> None:
         """Read and discard all frames so far, before a new check."""
         self.frames()
-        self._frames = []
+        self._frames, self._packets, self._decoded_count = [], [], 0
         self._pass_counts.clear()
 
     def looping(self) -> tuple[Interface, ...]:
         """The devices where the same frame came in and went out many times: it circles in a loop of bridges."""
-        often = {key for key, times in self._pass_counts.items() if times >= MAX_LOOP_PASSES}
-        return tuple(sorted({at for at, way, data in often if way == "in" and (at, "out", data) in often}, key=str))
+        frequent = {key for key, times in self._pass_counts.items() if times >= MAX_LOOP_PASSES}
+        return tuple(
+            sorted(
+                {at for at, direction, data in frequent if direction == "in" and (at, "out", data) in frequent}, key=str
+            )
+        )
 
     def losses(self) -> dict[str, int]:
         """The number of frames lost so far, by node; nodes without losses are left out."""
@@ -212,8 +225,8 @@ class Taps:
     def _read_tap(self, tap: Tap, waiting: dict[str, bytes]) -> list[Frame]:
         """Read a tap and keep its frames, except canaries: when its canary arrived, the node is removed from `waiting`.
         Returns all frames that were read."""
-        heard = tap.read()
-        for frame in heard:
+        frames = tap.read()
+        for frame in frames:
             if frame.protocol != CANARY:
                 key = (frame.at, frame.direction, frame.data)
                 self._pass_counts[key] += 1
@@ -221,19 +234,19 @@ class Taps:
                     self._frames.append(frame)
             elif (token := waiting.get(tap.node)) and token in frame.data:
                 del waiting[tap.node]
-        return heard
+        return frames
 
 
-def _parse_ancdata(notes: list[tuple[int, int, bytes]]) -> tuple[int, int, bool]:
+def _parse_ancdata(ancdata: list[tuple[int, int, bytes]]) -> tuple[int, int, bool]:
     """From the control messages of a frame: the time stamp (ns since the epoch), the VLAN tag (0: none), and whether
     the checksum is not computed yet."""
-    when, vlan, partial = 0, 0, False
-    for level, kind, data in notes:
+    time_ns, vlan, partial = 0, 0, False
+    for level, kind, data in ancdata:
         if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
             seconds, nanoseconds = struct.unpack("@ll", data[: struct.calcsize("@ll")])
-            when = seconds * 1_000_000_000 + nanoseconds
+            time_ns = seconds * 1_000_000_000 + nanoseconds
         elif level == SOL_PACKET and kind == PACKET_AUXDATA:
             status, *_, tci, _ = AUXDATA.unpack(data[: AUXDATA.size])
             vlan = tci if status & VLAN_VALID else 0
             partial = bool(status & CSUM_NOT_READY)
-    return when or time.time_ns(), vlan, partial
+    return time_ns or time.time_ns(), vlan, partial

@@ -26,7 +26,8 @@ from labctl.packets.decode import ETHERNET, IPV4, IPV6, LOOPBACK, QINQ, VLAN, Fr
 PR_SET_PDEATHSIG = 1
 TIMEOUT_S = 3.0  # seconds that tcpdump may take to start, or to print its counters
 COUNTS = re.compile(rb"(\d+) packets? captured, (\d+) packets? received by filter, (\d+) packets? dropped")
-LINKTYPES = {12: 65534, 14: 65534, 101: 65534, 228: 65534, 229: 65534}  # raw IP, as ARPHRD_NONE
+ARPHRD_NONE = 65534
+RAW_IP_LINKTYPES = frozenset({12, 14, 101, 228, 229})  # of pcap: packets without a header before the IP header
 
 
 def tcpdump_program() -> str | None:
@@ -94,8 +95,8 @@ class Tcpdump:
     def wait_ready(self) -> None:
         """Wait until it captures. Raises KernelError with tcpdump's message if it does not."""
         if not self._until(lambda: b"listening on" in self._stderr_text):
-            words = self._stderr_text.decode(errors="replace").strip() or "it printed nothing"
-            raise KernelError(f"cannot start tcpdump at {self.at}: {words}")
+            message = self._stderr_text.decode(errors="replace").strip() or "it printed nothing"
+            raise KernelError(f"cannot start tcpdump at {self.at}: {message}")
         self._stderr_text = b""
 
     def wait_until_complete(self) -> str | None:
@@ -115,8 +116,8 @@ class Tcpdump:
             if self.lost_count:
                 return f"tcpdump lost {self.lost_count} packets"
             if captured >= received:
-                whole = self._until(lambda enough=captured: len(self.packets) >= enough)  # type: ignore[misc]
-                return None if whole else "tcpdump did not write what it captured"
+                complete = self._until(lambda enough=captured: len(self.packets) >= enough)  # type: ignore[misc]
+                return None if complete else "tcpdump did not write what it captured"
         return "tcpdump did not process all packets in time"
 
     def close(self) -> None:
@@ -135,8 +136,8 @@ class Tcpdump:
             if left <= 0:
                 return False
             poll.poll(left * 1000)
-            more = [self._read_fd(self._out), self._read_fd(self._err)]
-            if not any(more) and self._process.poll() is not None:
+            received = [self._read_fd(self._out), self._read_fd(self._err)]
+            if not any(received) and self._process.poll() is not None:
                 return done()
         return True
 
@@ -158,17 +159,17 @@ class Tcpdump:
         packets, the first one is the first for both, because both receive all packets in the kernel's order. Time
         stamps do not help: an incoming TCP segment may get a new stamp for each listener.
         """
-        ways: dict[tuple[int, bytes], deque[Frame]] = {}
+        tap_frames: dict[tuple[int, bytes], deque[Frame]] = {}
         for frame in tapped:
             if frame.at == self.at:
-                ways.setdefault(_without_vlan_tag(frame.data, frame.vlan, frame.hatype), deque()).append(frame)
-        hatype = LINKTYPES.get(self._pcap.linktype, ETHERNET)
+                tap_frames.setdefault(_without_vlan_tag(frame.data, frame.vlan, frame.hatype), deque()).append(frame)
+        hatype = ARPHRD_NONE if self._pcap.linktype in RAW_IP_LINKTYPES else ETHERNET
         found = []
-        for when, data in self.packets:
-            same = ways.get(_without_vlan_tag(data, 0, hatype))
+        for time_ns, data in self.packets:
+            same = tap_frames.get(_without_vlan_tag(data, 0, hatype))
             if same:
                 protocol = IPV6 if data[:1] and data[0] >> 4 == 6 else IPV4
-                found.append(Frame(self.at, when, same.popleft().direction, data, protocol, hatype))
+                found.append(Frame(self.at, time_ns, same.popleft().direction, data, protocol, hatype))
         return found
 
 

@@ -28,12 +28,12 @@ _PLUGIN_OBJECTS_FILE = "cni/made.json"
 
 @dataclass(frozen=True, slots=True)
 class AttachmentRecord:
-    """What is known about one attachment. `result` is None for an ADD that started and is not known to have ended."""
+    """The record of one attachment. `result` is None for an ADD that started and is not known to have ended."""
 
     attachment: Attachment
     cni_path: str
     result: Json | None = field(hash=False)
-    netns_identity: str  # the namespaces of node and pod in which it was created, as `identity` gives them
+    netns_identity: str  # the namespaces of node and pod in which it was created, as the function of that name
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def save_plugin_objects(lab: str, plugin_objects: PluginObjects) -> None:
 
 
 def delete_plugin_objects(lab: str) -> None:
-    """Remove the record of what the plugins created: until `keep_made`, it is not known."""
+    """Remove the record of what the plugins created: until `save_plugin_objects`, it is not known."""
     (lab_state.directory(lab) / _PLUGIN_OBJECTS_FILE).unlink(missing_ok=True)
 
 
@@ -109,23 +109,23 @@ def load_plugin_objects(lab: str) -> PluginObjects:
 
 
 def live_attachments(lab: str, plan: Iterable[Any], devices: frozenset[str]) -> Iterator[Attachment]:
-    """Those of the attachments in `asking` that exist: recorded as done, in the namespaces that exist now, and with
+    """Those of the attachments in `plan` that exist: recorded as done, in the namespaces that exist now, and with
     their device among `devices` (`a/eth0`)."""
-    asked = {item.key for item in plan if isinstance(item, Attachment)}
-    covered = load_plugin_objects(lab).attachment_keys if asked else frozenset()
-    for record in records(lab) if asked else ():
-        found = record.attachment
-        known = found.key in asked and (found.pod, found.ifname) in covered and record.result is not None
-        if known and str(found.at) in devices and record.netns_identity == netns_identity(lab, found) != "":
-            yield found
+    wanted = {item.key for item in plan if isinstance(item, Attachment)}
+    covered = load_plugin_objects(lab).attachment_keys if wanted else frozenset()
+    for record in records(lab) if wanted else ():
+        attachment = record.attachment
+        is_complete = (attachment.pod, attachment.ifname) in covered and record.result is not None
+        if attachment.key not in wanted or not is_complete or str(attachment.at) not in devices:
+            continue
+        if record.netns_identity == netns_identity(lab, attachment) != "":
+            yield attachment
 
 
 def lost_nodes(lab: str) -> frozenset[str]:
     """The nodes with another namespace now than the one in which their attachments were created."""
-    kept = records(lab)
-    return frozenset(
-        one.attachment.node for one in kept if one.netns_identity.split()[:1] != [_netns_id(lab, one.attachment.node)]
-    )
+    created_in = ((record.attachment.node, record.netns_identity.split()[:1]) for record in records(lab))
+    return frozenset(node for node, identity in created_in if identity != [_netns_id(lab, node)])
 
 
 def new_record(lab: str, attachment: Attachment, path: str) -> AttachmentRecord:

@@ -6,7 +6,6 @@ backend, and the lock file of the lab (XTABLES_LOCKFILE).
 
 from __future__ import annotations
 
-import difflib
 import os
 import subprocess
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from labctl.cni.conflist import NetworkConfigList
 from labctl.cni.spec import MEANING, DecodeError, Error, read_error, read_versions
 from labctl.cni_runtime.invocation import REFERENCE, PluginCall, version_call
+from labctl.core.names import did_you_mean
 from labctl.errors import KernelError, LabError, MissingError
 from labctl.kernel.firewall import backend, commands
 from labctl.kernel.host import lab_state, paths
@@ -36,8 +36,8 @@ class PluginError(KernelError):
 
 def search_path(cni_path: str = "") -> str:
     """The search path for plugins: the scenario's `cni_path`, else CNI_PATH, else the usual folders."""
-    said = cni_path or os.environ.get("CNI_PATH", "") or DEFAULT_CNI_PATH
-    return ":".join(os.path.abspath(folder) for folder in said.split(":") if folder)
+    folders = cni_path or os.environ.get("CNI_PATH", "") or DEFAULT_CNI_PATH
+    return ":".join(os.path.abspath(folder) for folder in folders.split(":") if folder)
 
 
 def find(plugin: str, path: str) -> Path | None:
@@ -72,10 +72,12 @@ class Plugins:
                     f"cannot find the CNI plugin {plugin!r} (searched {path})", _missing_plugin_hint(plugin, path)
                 )
         for plugin in config_list.types:
-            spoken = read_versions(self.call(None, version_call(plugin, config_list.version, path)))
-            if config_list.version not in spoken:
-                said = f"the CNI plugin {plugin} does not support cniVersion {config_list.version}"
-                raise MissingError(f"{said}, only {', '.join(spoken)}", f"cniVersion: {spoken[-1]}, or a newer plugin")
+            versions = read_versions(self.call(None, version_call(plugin, config_list.version, path)))
+            if config_list.version not in versions:
+                problem = f"the CNI plugin {plugin} does not support cniVersion {config_list.version}"
+                raise MissingError(
+                    f"{problem}, only {', '.join(versions)}", f"cniVersion: {versions[-1]}, or a newer plugin"
+                )
 
     def call(self, node: str | None, call: PluginCall, previous: dict[str, object] | None = None) -> str:
         """Call a plugin in a node's namespace and return what it printed. None as the node means a temporary, empty
@@ -83,35 +85,35 @@ class Plugins:
         file = find(call.plugin, call.environment["CNI_PATH"])
         if file is None:
             raise MissingError(f"cannot find the CNI plugin {call.plugin!r}", PACKAGE)
-        where = f"{call.plugin} {call.command}" + _about(call, node)
+        call_text = f"{call.plugin} {call.command}" + _about(call, node)
         try:
             process = self._start(node, file, call)
         except OSError as error:
-            raise PluginError(f"cannot run the CNI plugin {where}: {error.strerror}") from error
+            raise PluginError(f"cannot run the CNI plugin {call_text}: {error.strerror}") from error
         try:
             out, err = process.communicate(call.stdin_text(previous), PLUGIN_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            raise PluginError(f"the CNI plugin {where} did not finish within {PLUGIN_TIMEOUT_S:g} s") from None
+            raise PluginError(f"the CNI plugin {call_text} did not finish within {PLUGIN_TIMEOUT_S:g} s") from None
         finally:
             if process.poll() is None:
                 process.kill()
                 process.communicate()
         if process.returncode:
-            raise _plugin_error(where, process.returncode, out, err)
+            raise _plugin_error(call_text, process.returncode, out, err)
         return out
 
     def _start(self, node: str | None, file: Path, call: PluginCall) -> subprocess.Popen[str]:
         pipe = subprocess.PIPE
-        place = None if node is None else paths.netns_path(self.lab, node)
+        netns = None if node is None else paths.netns_path(self.lab, node)
         environment = {**call.environment, **self._tools()}
-        return self._thread.run(place, self._popen, place is None, file, environment, pipe)
+        return self._thread.run(netns, self._popen, netns is None, file, environment, pipe)
 
-    def _popen(self, nowhere: bool, file: Path, environment: dict[str, str], pipe: int) -> subprocess.Popen[str]:
+    def _popen(self, in_empty_netns: bool, file: Path, environment: dict[str, str], pipe: int) -> subprocess.Popen[str]:
         """Start the plugin, in the thread that enters namespaces. A temporary namespace is created here, once for
         consecutive calls."""
-        if nowhere and not self._in_empty_netns:
+        if in_empty_netns and not self._in_empty_netns:
             unshare(CLONE_NEWNET)
-        self._in_empty_netns = nowhere
+        self._in_empty_netns = in_empty_netns
         return subprocess.Popen(
             [file], stdin=pipe, stdout=pipe, stderr=pipe, env=environment, text=True, errors="replace", cwd="/"
         )
@@ -119,10 +121,10 @@ class Plugins:
     def _tools(self) -> dict[str, str]:
         folder = lab_state.directory(self.lab)
         try:
-            own = f"{commands.make_tool_directory(folder / 'bin', self._backend)}:" if folder.is_dir() else ""
+            tools = f"{commands.make_tool_directory(folder / 'bin', self._backend)}:" if folder.is_dir() else ""
         except MissingError:
-            own = ""
-        return {"PATH": own + DEFAULT_PATH, "XTABLES_LOCKFILE": str(folder / "xtables.lock")}
+            tools = ""
+        return {"PATH": tools + DEFAULT_PATH, "XTABLES_LOCKFILE": str(folder / "xtables.lock")}
 
 
 def _missing_plugin_hint(plugin: str, path: str) -> str:
@@ -130,14 +132,14 @@ def _missing_plugin_hint(plugin: str, path: str) -> str:
     if plugin in REFERENCE:
         return PACKAGE
     here = (entry for folder in path.split(":") if os.path.isdir(folder) for entry in os.listdir(folder))
-    close = difflib.get_close_matches(plugin, sorted({*here, *REFERENCE}), 1)
-    return f"did you mean {close[0]!r}?" if close else "put it there, or set its folder: cni_path, or CNI_PATH"
+    known = sorted({*here, *REFERENCE})
+    return did_you_mean(plugin, known, quote=repr) or "put it there, or set its folder: cni_path, or CNI_PATH"
 
 
 def _about(call: PluginCall, node: str | None) -> str:
     pod = call.environment.get("CNI_CONTAINERID")
-    whom = f" of {pod}/{call.environment['CNI_IFNAME']}" if pod else ""
-    return f"{whom} on {node}" if node is not None else whom
+    attachment = f" of {pod}/{call.environment['CNI_IFNAME']}" if pod else ""
+    return f"{attachment} on {node}" if node is not None else attachment
 
 
 def _plugin_error(call_text: str, code: int, out: str, err: str) -> LabError:
@@ -146,9 +148,9 @@ def _plugin_error(call_text: str, code: int, out: str, err: str) -> LabError:
     try:
         error = read_error(out)
     except DecodeError:
-        said = logged[-1] if logged else "it printed nothing"
+        message = logged[-1] if logged else "it printed nothing"
         reason = f"exit code {code}" if code > 0 else f"ended by signal {-code}"
-        return PluginError(f"the CNI plugin {call_text} failed ({reason}): {said}")
+        return PluginError(f"the CNI plugin {call_text} failed ({reason}): {message}")
     hints = [error.meaning] if error.code in MEANING else []
     hints += [f"it logged: {logged[-1]}"] if logged else []
     return PluginError(f"the CNI plugin {call_text} failed: {error}", "; ".join(hints), error)

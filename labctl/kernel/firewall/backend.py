@@ -42,7 +42,7 @@ def requested_backend(option: str | None) -> Backend | None:
 def choose(preference: Backend | None, notify: Callable[[str], None]) -> Backend:
     """The backend for a new lab: the requested one, else legacy if it works, else nft.
 
-    `say` gets a sentence on the modules that were loaded for the attempt. Without root nothing is tried (and nothing
+    `notify` gets a sentence on the modules that were loaded for the attempt. Without root nothing is tried (and nothing
     can be built). Raises MissingError if the requested backend, or without a request both, do not work.
     """
     if os.geteuid() != 0:

@@ -77,7 +77,8 @@ def _patch_xtables(xtables: Any) -> None:
 
 
 def _option_entry_bytes(options: Any, min_bytes: int) -> int:
-    """The number of bytes from one option to the next, in an extension with several options: `known` or a little more.
+    """The number of bytes from one option to the next, in an extension with several options: `min_bytes` or a little
+    more.
 
     The first field is a pointer to the name, and the names of one extension are close together in memory. Raises
     ValueError if there is no such distance.

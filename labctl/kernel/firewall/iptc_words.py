@@ -92,8 +92,8 @@ class RuleFormatter:
             yield name.decode()
 
     def _extension(self, found: Any, header: Any, ip: Any, pointer: Any) -> Iterator[str]:
-        """The name and options of one match or target. Raises UnsupportedRule if the library does not have the
-        revision of the rule."""
+        """The name and options of one match or target. Raises UnsupportedRule if the library does not have the revision
+        of the rule."""
         name = header.user.name
         if not found or found[0].revision != header.user.revision:
             raise UnsupportedRule(f"{name.decode()} has a revision that this library does not know")

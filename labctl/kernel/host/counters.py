@@ -12,6 +12,9 @@ PROBLEM_COUNTERS = re.compile(
     r"|TruncatedPkts|TooBigErrors|PktTooBigs|FragCreates|OutRsts|ListenDrops|ParmProbs)$"
 )
 NET = "/proc/thread-self/net"
+LISTEN_STATES = {"tcp": "0A", "udp": "07"}  # the state in /proc/net/tcp and udp of a socket that waits for clients
+ADDRESS_COLUMN, STATE_COLUMN = 1, 3  # of /proc/net/tcp and udp
+DEVICE_COUNTERS = ((3, "rx errors"), (4, "rx dropped"), (11, "tx errors"), (12, "tx dropped"))  # columns of dev
 
 
 def read_counters() -> dict[str, int]:
@@ -25,13 +28,13 @@ def read_counters() -> dict[str, int]:
                 f"{group}.{key}": int(value) for key, value in zip(names[1:], values[1:], strict=False)
                 if PROBLEM_COUNTERS.search(key)
             }  # fmt: skip
-    for words in _lines("snmp6"):
-        if len(words) == 2 and PROBLEM_COUNTERS.search(words[0]):
-            found[words[0]] = int(words[1])
-    for words in _lines("dev")[2:]:
-        device = words[0].rstrip(":")
-        for place, what in ((3, "rx errors"), (4, "rx dropped"), (11, "tx errors"), (12, "tx dropped")):
-            found[f"{device} {what}"] = int(words[place])
+    for fields in _lines("snmp6"):
+        if len(fields) == 2 and PROBLEM_COUNTERS.search(fields[0]):
+            found[fields[0]] = int(fields[1])
+    for fields in _lines("dev")[2:]:
+        device = fields[0].rstrip(":")
+        for column, counter in DEVICE_COUNTERS:
+            found[f"{device} {counter}"] = int(fields[column])
     return found
 
 
@@ -44,10 +47,9 @@ def listening_sockets(protocol: str, ports: Iterable[int]) -> tuple[str, ...]:
     """The sockets that listen on one of these ports in this thread's namespace: `tcp 127.0.0.1:80`."""
     wanted, found = set(ports), []
     for name in (protocol, f"{protocol}6"):
-        for words in _lines(name)[1:]:
-            address, _, port = words[1].partition(":")
-            state = words[3]
-            if int(port, 16) in wanted and state == ("0A" if protocol == "tcp" else "07"):
+        for fields in _lines(name)[1:]:
+            address, _, port = fields[ADDRESS_COLUMN].partition(":")
+            if int(port, 16) in wanted and fields[STATE_COLUMN] == LISTEN_STATES[protocol]:
                 ip = ip_address(_bytes(address))
                 found.append(f"{protocol} {f'[{ip}]' if ip.version == 6 else ip}:{int(port, 16)}")
     return tuple(found)
@@ -57,8 +59,8 @@ def _bytes(text: str) -> bytes:
     """The bytes of an address in /proc/net/tcp, which has words of four bytes in the machine's byte order."""
     import sys
 
-    words = [bytes.fromhex(text[at : at + 8]) for at in range(0, len(text), 8)]
-    return b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
+    groups = [bytes.fromhex(text[at : at + 8]) for at in range(0, len(text), 8)]
+    return b"".join(group[::-1] if sys.byteorder == "little" else group for group in groups)
 
 
 def _lines(name: str) -> list[list[str]]:

@@ -19,6 +19,7 @@ from labctl.errors import LockError
 from labctl.kernel.host import paths
 
 LOCK_TIMEOUT_S = 30.0  # seconds to wait for a lock
+LOCK_INTERVAL_S = 0.02  # seconds between two attempts to lock: flock has no timeout
 FILES = {"definition.json", "xtables.lock", "bin", "cni"}  # what a lab's directory can contain
 
 
@@ -76,7 +77,7 @@ def remove_files(lab: str) -> None:
 
 @contextmanager
 def lock(lab: str, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
-    """Hold the lock for changes of a lab. Raises LockError, with the holder's name, after `patience` seconds.
+    """Hold the lock for changes of a lab. Raises LockError, with the holder's name, after `timeout_s` seconds.
 
     The lock file is removed when the lock is released, so that nothing is left after `down`.
     """
@@ -104,7 +105,7 @@ def _acquire(lab: str, path: Path, deadline: float) -> int:
                     if time.monotonic() > deadline:
                         holder = os.pread(fd, 4096, 0).decode(errors="replace").strip() or "another process"
                         raise LockError(f"lab {lab} is held by {holder}", "wait until it ends, or end it") from None
-                    time.sleep(0.02)  # flock has no timeout: try again
+                    time.sleep(LOCK_INTERVAL_S)
             if _same(fd, path):
                 return fd
         except BaseException:

@@ -26,24 +26,22 @@ _EXTENSION_MODULES = {
     "MARK": "xt_mark", "CONNMARK": "xt_connmark", "SET": "xt_set", "TTL": "xt_HL", "ttl": "xt_hl",
 }  # fmt: skip
 _EXTENSION_MODULES6 = {**_EXTENSION_MODULES, "REJECT": "ip6t_REJECT", "rpfilter": "ip6t_rpfilter"}
-_MODULE_PARAMETERS = {
-    "dummy": "numdummies=0",
-    "ifb": "numifbs=0",
-}  # else they create devices in the machine's own namespace
+# without these parameters, the modules create devices in the machine's own namespace
+_MODULE_PARAMETERS = {"dummy": "numdummies=0", "ifb": "numifbs=0"}
 BRIDGE_CALLS = tuple(f"net.bridge.bridge-nf-call-{name}" for name in ("iptables", "ip6tables", "arptables"))
 
 
 def modules_for(plan: Iterable[Resource], backend: Backend = "legacy") -> tuple[str, ...]:
     """The modules for a plan's links, sysctls and firewall rules, each once, in the order of the plan. Pure."""
     items = tuple(plan)
-    own = {(item.ns, item.name) for item in items if isinstance(item, Chain)}
-    return tuple(dict.fromkeys(name for item in items for name in _needs(item, own, backend)))
+    chain_names = {(item.ns, item.name) for item in items if isinstance(item, Chain)}
+    return tuple(dict.fromkeys(name for item in items for name in _needs(item, chain_names, backend)))
 
 
 def missing_modules(wanted: Iterable[str], present: Iterable[str]) -> tuple[str, ...]:
     """The wanted modules that are not present. A dash counts as an underscore, as in the kernel's list. Pure."""
-    known = {name.replace("-", "_") for name in present}
-    return tuple(name for name in wanted if name.replace("-", "_") not in known)
+    loaded = {name.replace("-", "_") for name in present}
+    return tuple(name for name in wanted if name.replace("-", "_") not in loaded)
 
 
 def sysctls_to_reset(before: Iterable[str], after: Iterable[str]) -> tuple[str, ...]:
@@ -56,14 +54,14 @@ def sysctls_to_reset(before: Iterable[str], after: Iterable[str]) -> tuple[str, 
 
 
 def ensure(
-    plan: Iterable[Resource], notify: Callable[[str], None], machine: Path = Path("/"), backend: Backend = "legacy"
+    plan: Iterable[Resource], notify: Callable[[str], None], host_root: Path = Path("/"), backend: Backend = "legacy"
 ) -> tuple[str, ...]:
     """Load the modules that the plan needs and the kernel does not have yet; returns those that were loaded.
 
-    Call it from a thread in the machine's own namespace, before the work. `say` gets a sentence on each change.
-    `machine` is the folder with /proc and /sys. Raises KernelError if a side effect cannot be undone.
+    Call it from a thread in the machine's own namespace, before the work. `notify` gets a sentence on each change.
+    `host_root` is the folder with /proc and /sys. Raises KernelError if a side effect cannot be undone.
     """
-    return load(modules_for(plan, backend), notify, machine)
+    return load(modules_for(plan, backend), notify, host_root)
 
 
 def load(names: Iterable[str], notify: Callable[[str], None], host_root: Path = Path("/")) -> tuple[str, ...]:
@@ -76,15 +74,15 @@ def load(names: Iterable[str], notify: Callable[[str], None], host_root: Path = 
     before = _loaded_modules(host_root)
     _modprobe(wanted)
     after = _loaded_modules(host_root)
-    quiet = sysctls_to_reset(before, after)
-    _reset_sysctls(quiet, host_root)
+    reset = sysctls_to_reset(before, after)
+    _reset_sysctls(reset, host_root)
     new = tuple(sorted(after - before))
     if new:
         notify(f"loaded kernel modules {', '.join(new)}")
     if tunnels := [name for name in new if name in TUNNEL_MODULES]:
         notify(f"{', '.join(tunnels)} created a device, down, in every network namespace, also in this machine's own")
-    if quiet:
-        notify(f"set {', '.join(quiet)} to 0 on this machine: br_netfilter had set them to 1")
+    if reset:
+        notify(f"set {', '.join(reset)} to 0 on this machine: br_netfilter had set them to 1")
     return new
 
 
@@ -97,9 +95,9 @@ def loadable_modules(names: Iterable[str], host_root: Path = Path("/")) -> tuple
     if not (host_root / "proc/modules").exists():
         return ()
     tree = host_root / "lib/modules" / os.uname().release
-    known = _files(tree)
-    asked = [name.replace("-", "_") for name in names]
-    found = [known[name] for name in asked if name in known] if known is not None else asked
+    available = _files(tree)
+    wanted = [name.replace("-", "_") for name in names]
+    found = [available[name] for name in wanted if name in available] if available is not None else wanted
     built_in = _built_in(tree)
     return tuple(
         name for name in dict.fromkeys(found) if name not in built_in and not (host_root / "sys/module" / name).exists()
@@ -111,12 +109,14 @@ def _files(tree: Path) -> Mapping[str, str] | None:
     """The modules in a module tree, by name and alias; None if the tree cannot be read. As in the kernel's list, a dash
     becomes an underscore."""
     try:
-        own = [_module_name(line.partition(":")[0]) for line in (tree / "modules.dep").read_text().splitlines()]
+        modules = [_module_name(line.partition(":")[0]) for line in (tree / "modules.dep").read_text().splitlines()]
         aliases = [line.split() for line in (tree / "modules.alias").read_text().splitlines()]
     except OSError:
         return None
-    told = {words[1].replace("-", "_"): words[2] for words in aliases if words[:1] == ["alias"] and len(words) == 3}
-    return {**told, **{name: name for name in own}}
+    by_alias = {
+        fields[1].replace("-", "_"): fields[2] for fields in aliases if fields[:1] == ["alias"] and len(fields) == 3
+    }
+    return {**by_alias, **{name: name for name in modules}}
 
 
 @cache
@@ -150,13 +150,13 @@ def _needs(item: Resource, chain_names: set[tuple[str, str]], backend: Backend) 
 
 
 def _extensions(rule: FirewallRule, chain: Chain, chain_names: set[tuple[str, str]]) -> Iterator[str]:
-    named = _EXTENSION_MODULES6 if chain.family == "ip6" else _EXTENSION_MODULES
+    modules = _EXTENSION_MODULES6 if chain.family == "ip6" else _EXTENSION_MODULES
     for flag, name in rule.part_names:
         if flag != "-m" and (chain.ns, name) in chain_names:
             continue
         if name == "physdev":
             yield "br_netfilter"
-        extension = named.get(name, f"xt_{name}")
+        extension = modules.get(name, f"xt_{name}")
         if extension is not None:
             yield extension
 
@@ -169,32 +169,32 @@ def _bridge_extensions(rule: FirewallRule) -> Iterator[str]:
         yield f"ebt_{rule.target}"
 
 
-def _loaded_modules(machine: Path) -> set[str]:
-    return {line.split(" ", 1)[0] for line in (machine / "proc/modules").read_text().splitlines()}
+def _loaded_modules(host_root: Path) -> set[str]:
+    return {line.split(" ", 1)[0] for line in (host_root / "proc/modules").read_text().splitlines()}
 
 
 def _modprobe(names: Sequence[str]) -> None:
     """Load all modules with one modprobe, except those that need a parameter. Built-in and unknown ones are ignored."""
     plain = [name for name in names if name not in _MODULE_PARAMETERS]
-    for words in (["-a", *plain], *([name, _MODULE_PARAMETERS[name]] for name in names if name in _MODULE_PARAMETERS)):
-        if len(words) > 1:
-            _run(words)
+    for args in (["-a", *plain], *([name, _MODULE_PARAMETERS[name]] for name in names if name in _MODULE_PARAMETERS)):
+        if len(args) > 1:
+            _run(args)
 
 
-def _run(words: Sequence[str]) -> None:
+def _run(args: Sequence[str]) -> None:
     import shutil
     import subprocess
 
     program = shutil.which("modprobe", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if program is not None:
-        subprocess.run([program, "-q", *words], capture_output=True, check=False)
+        subprocess.run([program, "-q", *args], capture_output=True, check=False)
 
 
-def _reset_sysctls(settings: Iterable[str], machine: Path) -> None:
+def _reset_sysctls(settings: Iterable[str], host_root: Path) -> None:
     for name in settings:
         if os.readlink("/proc/thread-self/ns/net") != os.readlink("/proc/self/ns/net"):
             raise KernelError(f"cannot set {name} to 0 on this machine: called from inside a namespace")
-        path = machine / "proc/sys" / name.replace(".", "/")
+        path = host_root / "proc/sys" / name.replace(".", "/")
         try:
             path.write_text("0\n")
         except OSError as error:

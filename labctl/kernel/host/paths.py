@@ -1,6 +1,6 @@
 """The directories of namespaces and of state, and the names of labctl's namespaces. Only this module decides them.
 
-A lab owns the namespaces named `labctl.<lab>.<node>`. The name is the only mark and the only record. Lab and node are
+A lab owns the namespaces named `labctl.<lab>.<node>`. The name is the only sign and the only record of that. Both are
 DNS labels without a dot, so `down kube` never affects a lab called `kube-net`. `LABCTL_NETNS_DIR` and
 `LABCTL_STATE_DIR` set other directories (for tests, containers, labs without root).
 """
@@ -11,9 +11,7 @@ import os
 from pathlib import Path
 
 PREFIX = "labctl"
-HOLDER_VARIABLE = (
-    "LABCTL_HOLDER"  # environment variable of every process in labs without root (`labctl.kernel.rootless`)
-)
+HOLDER_VARIABLE = "LABCTL_HOLDER"  # environment variable of each process in labs without root, see kernel.rootless
 
 
 def netns_dir() -> Path:
@@ -58,6 +56,6 @@ def labs() -> dict[str, tuple[str, ...]]:
     except FileNotFoundError:
         return {}
     for name in names:
-        if (ours := parse_netns_name(name)) is not None:
-            found.setdefault(ours[0], []).append(ours[1])
+        if (lab_and_node := parse_netns_name(name)) is not None:
+            found.setdefault(lab_and_node[0], []).append(lab_and_node[1])
     return {lab: tuple(sorted(nodes)) for lab, nodes in sorted(found.items())}

@@ -22,11 +22,11 @@ _IPT_GETINFO = 84  # size in bytes of struct ipt_getinfo, which starts with the 
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def raise_on_error(result: int, what: str) -> int:
+def raise_on_error(result: int, call: str) -> int:
     """Return the result of a libc call; for -1 raise an OSError that names the call."""
     if result == -1:
         number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+        raise OSError(number, f"{call}: {os.strerror(number)}")
     return result
 
 
@@ -43,9 +43,9 @@ def unshare(flags: int) -> None:
 
 def mount(source: str | None, target: str, kind: str | None = None, flags: int = 0, data: str | None = None) -> None:
     """mount(2). Raises OSError."""
-    words = [None if word is None else os.fsencode(word) for word in (source, target, kind)]
+    args = [None if arg is None else os.fsencode(arg) for arg in (source, target, kind)]
     raise_on_error(
-        libc.mount(*words, ctypes.c_ulong(flags), None if data is None else os.fsencode(data)), f"mount {target}"
+        libc.mount(*args, ctypes.c_ulong(flags), None if data is None else os.fsencode(data)), f"mount {target}"
     )
 
 
@@ -60,6 +60,6 @@ def probe_legacy_table(fd: int, table: str) -> None:
 
     Python's own getsockopt cannot pass the table's name. Raises OSError if the kernel does not have the table.
     """
-    asked = ctypes.create_string_buffer(table.encode(), _IPT_GETINFO)
+    info = ctypes.create_string_buffer(table.encode(), _IPT_GETINFO)
     size = ctypes.c_uint32(_IPT_GETINFO)
-    raise_on_error(libc.getsockopt(fd, 0, IPT_SO_GET_INFO, asked, ctypes.byref(size)), f"table {table}")
+    raise_on_error(libc.getsockopt(fd, 0, IPT_SO_GET_INFO, info, ctypes.byref(size)), f"table {table}")

@@ -14,16 +14,16 @@ def read_all_sysctls(root: str = "/proc/sys/net") -> dict[str, str]:
 def _read(folder: str, name: str) -> Iterator[tuple[str, str]]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            own = f"{name}.{entry.name.replace('.', '/')}"
+            full_name = f"{name}.{entry.name.replace('.', '/')}"
             if entry.is_dir(follow_symlinks=False):
-                yield from _read(entry.path, own)
+                yield from _read(entry.path, full_name)
                 continue
             try:
                 fd = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError:
                 continue
             try:
-                yield own, " ".join(os.read(fd, 4096).decode(errors="replace").split())
+                yield full_name, " ".join(os.read(fd, 4096).decode(errors="replace").split())
             except OSError:
                 continue
             finally:

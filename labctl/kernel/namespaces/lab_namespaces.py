@@ -1,6 +1,6 @@
 """Create, open, list and remove the namespaces of one lab. Each open one has a file descriptor and a netlink socket.
 
-Everything here except `Rooms.close` runs in the thread that enters namespaces (see `thread.Inside`).
+Everything here except `NamespaceSet.close` runs in the thread that enters namespaces (see `thread.NetnsThread`).
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class NamespaceSet:
     @staticmethod
     def _open_lab_netns(path: Path) -> int:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        found = os.fstat(fd)
-        if (found.st_dev, found.st_ino) in host_namespaces():
+        stat = os.fstat(fd)
+        if (stat.st_dev, stat.st_ino) in host_namespaces():
             os.close(fd)
             hint = f"labctl did not bind it there; remove the name: umount {path} && rm {path}"
             raise KernelError(f"{path.name} is the machine's own network namespace, not a lab's", hint)
@@ -116,9 +116,9 @@ class NamespaceSet:
         """The id (nsid) that the kernel uses in `node` for the namespace `other`; None if there is none."""
         body = struct.pack("=Bxxx", 0) + struct.pack("=HHI", 8, NETNSA_FD, self.fds[other])
         for data, start, end in self.channels[node].request(RTM_GETNSID, body):
-            place = attributes(data, start + 4, end).get(NETNSA_NSID)
-            if place is not None:
-                return int(struct.unpack_from("=i", data, place[0])[0])
+            span = attributes(data, start + 4, end).get(NETNSA_NSID)
+            if span is not None:
+                return int(struct.unpack_from("=i", data, span[0])[0])
         return None
 
 
@@ -139,9 +139,9 @@ def prepare_netns_dir() -> None:
 def host_namespaces() -> frozenset[tuple[int, int]]:
     """The namespaces that never belong to a lab: this process's own and init's, by device and inode."""
     found = set()
-    for place in ("/proc/self/ns/net", "/proc/1/ns/net"):
+    for path in ("/proc/self/ns/net", "/proc/1/ns/net"):
         try:
-            stat = os.stat(place)
+            stat = os.stat(path)
         except OSError:
             continue  # not every user may read init's
         found.add((stat.st_dev, stat.st_ino))

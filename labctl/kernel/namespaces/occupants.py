@@ -26,43 +26,43 @@ def find(paths: Iterable[Path]) -> tuple[int, ...]:
 
 def find_with_path(paths: Iterable[Path]) -> dict[int, Path]:
     """As `find`, with the file that the namespace of each process is bound to."""
-    own, bound = host_namespaces(), {}
+    host, bound = host_namespaces(), {}
     for path in paths:
         if is_namespace(path):
-            found_at = os.lstat(path)
-            if (found_at.st_dev, found_at.st_ino) not in own:
-                bound[found_at.st_dev, found_at.st_ino] = path
-    return {pid: bound[home] for pid, home in _others() if home in bound} if bound else {}
+            stat = os.lstat(path)
+            if (stat.st_dev, stat.st_ino) not in host:
+                bound[stat.st_dev, stat.st_ino] = path
+    return {pid: bound[netns] for pid, netns in _others() if netns in bound} if bound else {}
 
 
 def find_in_current_netns() -> tuple[int, ...]:
     """The ids of the processes in this thread's namespace (of any owner), without this process and its ancestors."""
-    found = os.stat("/proc/thread-self/ns/net")
-    return tuple(pid for pid, home in _others() if home == (found.st_dev, found.st_ino))
+    stat = os.stat("/proc/thread-self/ns/net")
+    return tuple(pid for pid, netns in _others() if netns == (stat.st_dev, stat.st_ino))
 
 
 def find_outside_host() -> tuple[int, ...]:
     """The ids of all processes in any namespace other than the machine's own."""
-    own = host_namespaces()
-    return tuple(pid for pid, home in _others() if home not in own)
+    host = host_namespaces()
+    return tuple(pid for pid, netns in _others() if netns not in host)
 
 
 def _others() -> Iterator[tuple[int, tuple[int, int]]]:
     """Every process except this one and its ancestors, with its network namespace by device and inode."""
-    ours = _ancestry()
+    ancestors = _ancestry()
     for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) in ours:
+        if not name.isdigit() or int(name) in ancestors:
             continue
         try:
-            lives = os.stat(f"/proc/{name}/ns/net")
+            stat = os.stat(f"/proc/{name}/ns/net")
         except OSError:
             continue  # it ended meanwhile, or this user may not look at it
-        yield int(name), (lives.st_dev, lives.st_ino)
+        yield int(name), (stat.st_dev, stat.st_ino)
 
 
 def terminate(pids: Iterable[int], grace_s: float = GRACE_S) -> None:
-    """End processes: send SIGTERM, wait `grace` seconds, then send SIGKILL and wait again. Returns early when all have
-    ended."""
+    """End processes: send SIGTERM, wait `grace_s` seconds, then send SIGKILL and wait again. Returns early when all
+    have ended."""
     handles = {}
     for pid in pids:
         try:
@@ -87,7 +87,7 @@ def _signal(fd: int, number: signal.Signals) -> None:
 
 
 def _wait(handles: dict[int, int], grace_s: float) -> None:
-    """Wait at most `grace` seconds until all have ended; close the handles of those that have."""
+    """Wait at most `grace_s` seconds until all have ended; close the handles of those that have."""
     poll = select.poll()
     for fd in handles:
         poll.register(fd, select.POLLIN)

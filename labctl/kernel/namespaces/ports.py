@@ -8,9 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from labctl.core.scenario_types import Protocol
+from labctl.kernel.host.counters import ADDRESS_COLUMN, LISTEN_STATES, STATE_COLUMN
 from labctl.kernel.namespaces import occupants
 
-LISTEN_STATES = {"tcp": "0A", "udp": "07"}  # the state in /proc/net/tcp and udp of a socket that waits for clients
+INODE_COLUMN = 9  # of /proc/net/tcp and udp
 
 
 def try_listen(protocol: Protocol, port: int) -> int:
@@ -39,9 +40,10 @@ def _sockets(protocol: Protocol, port: int) -> set[str]:
     for family in ("", "6"):
         with suppress(OSError), open(f"/proc/thread-self/net/{protocol}{family}") as file:
             for line in file.readlines()[1:]:
-                words = line.split()
-                if words[3] == LISTEN_STATES[protocol] and int(words[1].rpartition(":")[2], 16) == port:
-                    found.add(f"socket:[{words[9]}]")
+                fields = line.split()
+                listens = fields[STATE_COLUMN] == LISTEN_STATES[protocol]
+                if listens and int(fields[ADDRESS_COLUMN].rpartition(":")[2], 16) == port:
+                    found.add(f"socket:[{fields[INODE_COLUMN]}]")
     return found
 
 

@@ -1,7 +1,7 @@
 """Enter namespaces: in one dedicated thread that does nothing else, and so never has to return.
 
 `setns` moves a thread, not a process. A thread that entered a lab must not do ordinary work again: a forgotten return
-to the machine's namespace would make a later write hit the wrong namespace. So all entering happens in `Inside`.
+to the machine's namespace would make a later write hit the wrong namespace. So only a `NetnsThread` enters namespaces.
 Sockets and processes that are created there stay in their namespace, and any thread may use them.
 """
 
@@ -56,8 +56,8 @@ T = TypeVar("T")
 class NetnsThread:
     """A thread for work inside namespaces. A context manager: leaving it ends the thread.
 
-    `run(where, function, ...)` calls the function in that thread after entering `where`: a path, the file descriptor
-    of an open namespace, or None to stay where the thread is. Calls run in order. An exception of the function is
+    `run(netns, function, ...)` calls the function in that thread after it entered `netns`: a path, the file descriptor
+    of an open namespace, or None to stay in the present one. Calls run in order. An exception of the function is
     raised in the caller. Processes that the function starts run in the namespace. Their parent-death signal comes when
     this thread ends, not when the caller's thread does.
     """
@@ -65,7 +65,7 @@ class NetnsThread:
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[tuple[Future[Any], int | str | Path | None, Callable[[], Any]] | None]
         self._jobs = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._serve, name="inside", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="netns", daemon=True)
         self._thread.start()
 
     def __enter__(self) -> NetnsThread:
@@ -80,17 +80,17 @@ class NetnsThread:
         self._thread.join()
 
     def run(self, netns: int | str | Path | None, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call `function(*args, **kwargs)` inside `where` and return its result."""
+        """Call `function(*args, **kwargs)` inside `netns` and return its result."""
         future: Future[T] = Future()
         self._jobs.put((future, netns, lambda: function(*args, **kwargs)))
         return future.result()
 
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
-            future, where, work = job
+            future, netns, work = job
             try:
-                if where is not None:
-                    self._enter(where)
+                if netns is not None:
+                    self._enter(netns)
                 future.set_result(work())
             except BaseException as error:
                 future.set_exception(error)

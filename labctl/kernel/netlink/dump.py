@@ -13,7 +13,18 @@ from ipaddress import IPv4Address, IPv6Address
 
 from labctl.core.resources import IP
 from labctl.kernel.netlink import encoding
-from labctl.kernel.netlink.messages import AF_BRIDGE, AF_INET, AF_INET6, NTF_PROXY, PROTO_KERNEL
+from labctl.kernel.netlink.messages import (
+    AF_BRIDGE,
+    AF_INET,
+    AF_INET6,
+    LWTUNNEL_IP,
+    LWTUNNEL_IP_DST,
+    LWTUNNEL_IP_ID,
+    NTF_PROXY,
+    PROTO_KERNEL,
+    RTA_ENCAP,
+    RTA_ENCAP_TYPE,
+)
 from labctl.kernel.netlink.rtnetlink import Channel, attribute_text, attributes
 
 _ifinfo = struct.Struct("=BxHiII")
@@ -22,9 +33,23 @@ _rtmsg = struct.Struct("=BBBBBBBBI")
 _ndmsg = struct.Struct("=BxxxiHBB")
 _u32 = struct.Struct("=I")
 _i32 = struct.Struct("=i")
-SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS
-_LINKS = _ifinfo.pack(0, 0, 0, 0, 0) + struct.pack("=HHI", 8, 29, SKIP_STATISTICS)
+
+# numbers of attributes, as in linux/if_link.h, if_addr.h, rtnetlink.h, lwtunnel.h, neighbour.h and fib_rules.h
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
+IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 26, 29, 37
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
+IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33  # the first one is hairpin
+IFLA_INET_CONF, IFLA_INET6_ADDR_GEN_MODE = 1, 8
+IFA_ADDRESS, IFA_LOCAL = 1, 2
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_TABLE, RTA_VIA = 1, 4, 5, 6, 7, 8, 15, 18
+RTAX_MTU = 2
+NDA_DST, NDA_LLADDR = 1, 2
+FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_OIFNAME = 1, 2, 3, 6, 10, 15, 16, 17
+
+RTEXT_FILTER_SKIP_STATS = 8
+RTM_F_CLONED = 0x200
 LOCAL_TABLE = 255
+_LINKS = _ifinfo.pack(0, 0, 0, 0, 0) + struct.pack("=HHI", 8, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
 
 
 @dataclass(slots=True)
@@ -52,42 +77,43 @@ def links(channel: Channel) -> Iterator[RawLink]:
     for data, start, end in channel.dump(encoding.RTM_GETLINK, _LINKS):
         _, _, index, flags, _ = _ifinfo.unpack_from(data, start)
         found = attributes(data, start + 16, end)
-        link = RawLink(index, attribute_text(data, found[3]), flags)
-        if (place := found.get(1)) is not None:
-            link.mac = data[place[0] : place[1]].hex(":")
-        if (place := found.get(4)) is not None:
-            link.mtu = _u32.unpack_from(data, place[0])[0]
-        if (place := found.get(10)) is not None:
-            link.master = _u32.unpack_from(data, place[0])[0]
-        if (place := found.get(5)) is not None:
-            link.lower_index = _u32.unpack_from(data, place[0])[0]
-        if (place := found.get(37)) is not None:
-            link.lower_nsid = _i32.unpack_from(data, place[0])[0]
-        if (place := found.get(18)) is not None:
-            _linkinfo(link, data, *place)
-        if (place := found.get(26)) is not None:
-            _af_spec(link, data, *place)
+        link = RawLink(index, attribute_text(data, found[IFLA_IFNAME]), flags)
+        if (span := found.get(IFLA_ADDRESS)) is not None:
+            link.mac = data[span[0] : span[1]].hex(":")
+        if (span := found.get(IFLA_MTU)) is not None:
+            link.mtu = _u32.unpack_from(data, span[0])[0]
+        if (span := found.get(IFLA_MASTER)) is not None:
+            link.master = _u32.unpack_from(data, span[0])[0]
+        if (span := found.get(IFLA_LINK)) is not None:
+            link.lower_index = _u32.unpack_from(data, span[0])[0]
+        if (span := found.get(IFLA_LINK_NETNSID)) is not None:
+            link.lower_nsid = _i32.unpack_from(data, span[0])[0]
+        if (span := found.get(IFLA_LINKINFO)) is not None:
+            _linkinfo(link, data, *span)
+        if (span := found.get(IFLA_AF_SPEC)) is not None:
+            _af_spec(link, data, *span)
         yield link
 
 
 def _linkinfo(link: RawLink, data: bytes, start: int, end: int) -> None:
     found = attributes(data, start, end)
-    if 1 in found:
-        link.kind = attribute_text(data, found[1])
-    if 2 in found:
-        link.info_data = (data, *found[2])
-    if 5 in found and attribute_text(data, found.get(4, (0, 0))) == "bridge":
-        port = attributes(data, *found[5])
-        link.hairpin = 4 in port and data[port[4][0]] != 0
-        link.isolated = 33 in port and data[port[33][0]] != 0
+    if IFLA_INFO_KIND in found:
+        link.kind = attribute_text(data, found[IFLA_INFO_KIND])
+    if IFLA_INFO_DATA in found:
+        link.info_data = (data, *found[IFLA_INFO_DATA])
+    is_bridge_port = attribute_text(data, found.get(IFLA_INFO_SLAVE_KIND, (0, 0))) == "bridge"
+    if is_bridge_port and IFLA_INFO_SLAVE_DATA in found:
+        port = attributes(data, *found[IFLA_INFO_SLAVE_DATA])
+        link.hairpin = IFLA_BRPORT_MODE in port and data[port[IFLA_BRPORT_MODE][0]] != 0
+        link.isolated = IFLA_BRPORT_ISOLATED in port and data[port[IFLA_BRPORT_ISOLATED][0]] != 0
 
 
 def _af_spec(link: RawLink, data: bytes, start: int, end: int) -> None:
     families = attributes(data, start, end)
-    if (four := families.get(AF_INET)) is not None and (settings := attributes(data, *four).get(1)) is not None:
-        link.forwarding = _u32.unpack_from(data, settings[0])[0]  # forwarding is the first of the settings
-    six = families.get(AF_INET6)
-    if six is not None and (mode := attributes(data, *six).get(8)) is not None:
+    ipv4, ipv6 = families.get(AF_INET), families.get(AF_INET6)
+    if ipv4 is not None and (sysctls := attributes(data, *ipv4).get(IFLA_INET_CONF)) is not None:
+        link.forwarding = _u32.unpack_from(data, sysctls[0])[0]  # forwarding is the first of the sysctls
+    if ipv6 is not None and (mode := attributes(data, *ipv6).get(IFLA_INET6_ADDR_GEN_MODE)) is not None:
         link.addr_gen_mode = data[mode[0]]
 
 
@@ -96,9 +122,9 @@ def addresses(channel: Channel) -> Iterator[tuple[int, IP, int]]:
     for data, start, end in channel.dump(encoding.RTM_GETADDR, _ifaddr.pack(0, 0, 0, 0, 0)):
         family, length, _, _, index = _ifaddr.unpack_from(data, start)
         found = attributes(data, start + 8, end)
-        place = found.get(2) or found.get(1)
-        if place is not None and family in (AF_INET, AF_INET6):
-            yield index, _ip(data, place), length
+        span = found.get(IFA_LOCAL) or found.get(IFA_ADDRESS)
+        if span is not None and family in (AF_INET, AF_INET6):
+            yield index, _ip(data, span), length
 
 
 @dataclass(slots=True)
@@ -126,21 +152,25 @@ def routes(channel: Channel) -> Iterator[RawRoute]:
     """Every route except the kernel's own in the local table."""
     for data, start, end in channel.dump(encoding.RTM_GETROUTE, _rtmsg.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
         family, length, _, tos, table, proto, scope, kind, flags = _rtmsg.unpack_from(data, start)
-        own = table == LOCAL_TABLE and proto == PROTO_KERNEL
-        if own or family not in (AF_INET, AF_INET6) or flags & 0x200:  # cloned
+        is_local_route = table == LOCAL_TABLE and proto == PROTO_KERNEL
+        if is_local_route or family not in (AF_INET, AF_INET6) or flags & RTM_F_CLONED:
             continue
         found = attributes(data, start + 12, end)
-        if 15 in found:
-            table = _u32.unpack_from(data, found[15][0])[0]
-        via = found.get(18)
+        if RTA_TABLE in found:
+            table = _u32.unpack_from(data, found[RTA_TABLE][0])[0]
+        via = None
+        if RTA_GATEWAY in found:
+            via = _ip(data, found[RTA_GATEWAY])
+        elif RTA_VIA in found:  # a gateway of the other family: struct rtvia, with the family before the address
+            via = _ip(data, (found[RTA_VIA][0] + 2, found[RTA_VIA][1]))
         yield RawRoute(
             family, length, table, proto, scope, kind, flags,
-            _ip(data, found[1]) if 1 in found else None,
-            _ip(data, found[5]) if 5 in found else _ip(data, (via[0] + 2, via[1])) if via else None,
-            _u32.unpack_from(data, found[4][0])[0] if 4 in found else 0,
-            _u32.unpack_from(data, found[6][0])[0] if 6 in found else 0,
-            _ip(data, found[7]) if 7 in found else None,
-            _metric_mtu(data, found[8]) if 8 in found else None,
+            _ip(data, found[RTA_DST]) if RTA_DST in found else None,
+            via,
+            _u32.unpack_from(data, found[RTA_OIF][0])[0] if RTA_OIF in found else 0,
+            _u32.unpack_from(data, found[RTA_PRIORITY][0])[0] if RTA_PRIORITY in found else 0,
+            _ip(data, found[RTA_PREFSRC]) if RTA_PREFSRC in found else None,
+            _metric_mtu(data, found[RTA_METRICS]) if RTA_METRICS in found else None,
             tos,
             _encap(data, found),
         )  # fmt: skip
@@ -148,15 +178,15 @@ def routes(channel: Channel) -> Iterator[RawRoute]:
 
 def _encap(data: bytes, found: dict[int, tuple[int, int]]) -> tuple[int, IP] | None:
     """The encapsulation of a route (LWTUNNEL_ENCAP_IP): the tunnel's identifier and remote address; else None."""
-    if 21 not in found or 22 not in found or data[found[21][0]] != 2:
+    if RTA_ENCAP not in found or RTA_ENCAP_TYPE not in found or data[found[RTA_ENCAP_TYPE][0]] != LWTUNNEL_IP:
         return None
-    inner = attributes(data, *found[22])
-    number = int.from_bytes(data[slice(*inner[1])], "big") if 1 in inner else 0
-    return (number, _ip(data, inner[2])) if 2 in inner else None
+    inner = attributes(data, *found[RTA_ENCAP])
+    tunnel_id = int.from_bytes(data[slice(*inner[LWTUNNEL_IP_ID])], "big") if LWTUNNEL_IP_ID in inner else 0
+    return (tunnel_id, _ip(data, inner[LWTUNNEL_IP_DST])) if LWTUNNEL_IP_DST in inner else None
 
 
-def _metric_mtu(data: bytes, place: tuple[int, int]) -> int | None:
-    mtu = attributes(data, *place).get(2)
+def _metric_mtu(data: bytes, span: tuple[int, int]) -> int | None:
+    mtu = attributes(data, *span).get(RTAX_MTU)
     return _u32.unpack_from(data, mtu[0])[0] if mtu is not None else None
 
 
@@ -179,8 +209,8 @@ def neighbours(channel: Channel, *, family: int = 0, proxy: bool = False) -> Ite
         if (kind == AF_BRIDGE) != (family == AF_BRIDGE):
             continue
         found = attributes(data, start + 12, end)
-        ip = _ip(data, found[1]) if 1 in found else None
-        mac = data[found[2][0] : found[2][1]].hex(":") if 2 in found else None
+        ip = _ip(data, found[NDA_DST]) if NDA_DST in found else None
+        mac = data[slice(*found[NDA_LLADDR])].hex(":") if NDA_LLADDR in found else None
         yield RawNeighbour(index, state, flags, ip, mac)
 
 
@@ -208,14 +238,15 @@ def rules(channel: Channel) -> Iterator[RawRule]:
         if family not in (AF_INET, AF_INET6):
             continue
         found = attributes(data, start + 12, end)
-        number = {key: _u32.unpack_from(data, found[key][0])[0] for key in (6, 10, 15, 16) if key in found}
+        numeric = (FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK)
+        numbers = {key: _u32.unpack_from(data, found[key][0])[0] for key in numeric if key in found}
         yield RawRule(
-            family, action, number.get(6, 0), number.get(15, table),
-            (_ip(data, found[2]), src_len) if 2 in found else None,
-            (_ip(data, found[1]), dst_len) if 1 in found else None,
-            attribute_text(data, found[3]) if 3 in found else None,
-            attribute_text(data, found[17]) if 17 in found else None,
-            number.get(10), number.get(16), flags,
+            family, action, numbers.get(FRA_PRIORITY, 0), numbers.get(FRA_TABLE, table),
+            (_ip(data, found[FRA_SRC]), src_len) if FRA_SRC in found else None,
+            (_ip(data, found[FRA_DST]), dst_len) if FRA_DST in found else None,
+            attribute_text(data, found[FRA_IIFNAME]) if FRA_IIFNAME in found else None,
+            attribute_text(data, found[FRA_OIFNAME]) if FRA_OIFNAME in found else None,
+            numbers.get(FRA_FWMARK), numbers.get(FRA_FWMASK), flags,
         )  # fmt: skip
 
 

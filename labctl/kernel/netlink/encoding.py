@@ -27,9 +27,7 @@ REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
 REPLACE, EXCL, CREATE = 0x100, 0x200, 0x400
 
 Attrs = Sequence[tuple[str, Any]]
-_SHAPE_ATTRS = frozenset(
-    {"IFLA_INFO_KIND", "IFLA_INFO_SLAVE_KIND"}
-)  # they decide how pyroute2 encodes other attributes
+_SHAPE_ATTRS = frozenset({"IFLA_INFO_KIND", "IFLA_INFO_SLAVE_KIND"})  # pyroute2 encodes other attributes by their value
 
 
 class U32(int):
@@ -139,38 +137,38 @@ def _template(
     sentinels: list[bytes] = []
 
     def sentinel(value: Any) -> Any:
-        made = _sentinel(value, len(sentinels))
-        leaf = _leaf(made)
+        stand_in = _sentinel(value, len(sentinels))
+        leaf = _leaf(stand_in)
         assert leaf is not None
         sentinels.append(leaf)
-        return made
+        return stand_in
 
-    marked_fields = {key: sentinel(value) if type(value) is U32 else value for key, value in fields.items()}
-    data = encode_with_pyroute2(name, kind, flags, marked_fields, _with_sentinels(attrs, sentinel))
+    sentinel_fields = {key: sentinel(value) if type(value) is U32 else value for key, value in fields.items()}
+    data = encode_with_pyroute2(name, kind, flags, sentinel_fields, _with_sentinels(attrs, sentinel))
     holes = []
-    for mark in sentinels:
-        start = data.find(mark)
-        if start < 0 or data.find(mark, start + 1) >= 0:
-            raise AssertionError(f"the encoded {name} must contain the sentinel {mark!r} exactly once")
-        holes.append((start, start + len(mark)))
+    for needle in sentinels:
+        start = data.find(needle)
+        if start < 0 or data.find(needle, start + 1) >= 0:
+            raise AssertionError(f"the encoded {name} must contain the sentinel {needle!r} exactly once")
+        holes.append((start, start + len(needle)))
     return data, tuple(holes)
 
 
 def _with_sentinels(attrs: Attrs, sentinel: Callable[[Any], Any]) -> list[tuple[str, Any]]:
-    marked: list[tuple[str, Any]] = []
+    replaced: list[tuple[str, Any]] = []
     for name, value in attrs:
         if type(value) is list:
-            marked.append((name, _with_sentinels(value, sentinel)))
+            replaced.append((name, _with_sentinels(value, sentinel)))
         elif type(value) is dict:
             inner = {
                 key: sentinel(item) if type(item) is U32 else item for key, item in value.items() if key != "attrs"
             }
-            marked.append((name, {**inner, "attrs": _with_sentinels(value["attrs"], sentinel)}))
+            replaced.append((name, {**inner, "attrs": _with_sentinels(value["attrs"], sentinel)}))
         elif name not in _SHAPE_ATTRS and _leaf(value) is not None:
-            marked.append((name, sentinel(value)))
+            replaced.append((name, sentinel(value)))
         else:
-            marked.append((name, value))
-    return marked
+            replaced.append((name, value))
+    return replaced
 
 
 def _sentinel(value: Any, number: int) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from labctl.kernel.netlink.encoding import U32
 from labctl.kernel.netlink.rtnetlink import attributes
 
-Form = Literal["u8", "u16", "u32", "be16", "ip", "dev", "word", "flag"]
+Form = Literal["u8", "u16", "u32", "be16", "ip", "dev", "name", "flag"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class LinkOption:
     name: str
     number: int
     form: Form
-    names: tuple[str, ...] = ()  # for the form `word`: the words that the numbers 0, 1, ... mean
+    names: tuple[str, ...] = ()  # for the form `name`: the names of the numbers 0, 1, ...
 
 
 _MACVLAN = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8, "source": 16}
@@ -37,14 +37,14 @@ OPTIONS: dict[str, dict[str, LinkOption]] = {
         "dev": LinkOption("IFLA_VXLAN_LINK", 3, "dev"),
         "local": LinkOption("IFLA_VXLAN_LOCAL", 4, "ip"),
         "ttl": LinkOption("IFLA_VXLAN_TTL", 5, "u8"),
-        "learning": LinkOption("IFLA_VXLAN_LEARNING", 7, "word", _ON),
+        "learning": LinkOption("IFLA_VXLAN_LEARNING", 7, "name", _ON),
         "ageing": LinkOption("IFLA_VXLAN_AGEING", 8, "u32"),
-        "proxy": LinkOption("IFLA_VXLAN_PROXY", 11, "word", _ON),
-        "rsc": LinkOption("IFLA_VXLAN_RSC", 12, "word", _ON),
-        "l2miss": LinkOption("IFLA_VXLAN_L2MISS", 13, "word", _ON),
-        "l3miss": LinkOption("IFLA_VXLAN_L3MISS", 14, "word", _ON),
+        "proxy": LinkOption("IFLA_VXLAN_PROXY", 11, "name", _ON),
+        "rsc": LinkOption("IFLA_VXLAN_RSC", 12, "name", _ON),
+        "l2miss": LinkOption("IFLA_VXLAN_L2MISS", 13, "name", _ON),
+        "l3miss": LinkOption("IFLA_VXLAN_L3MISS", 14, "name", _ON),
         "dstport": LinkOption("IFLA_VXLAN_PORT", 15, "be16"),
-        "external": LinkOption("IFLA_VXLAN_COLLECT_METADATA", 25, "word", _ON),
+        "external": LinkOption("IFLA_VXLAN_COLLECT_METADATA", 25, "name", _ON),
     },
     "bridge": {
         "ageing_time": LinkOption("IFLA_BR_AGEING_TIME", 4, "u32"),
@@ -87,29 +87,29 @@ def info_data(kind: str, options: Iterable[tuple[str, str]], index_of: Any) -> l
     """
     table = OPTIONS.get(kind, {})
     attrs: list[tuple[str, Any]] = []
-    for word, text in options:
-        if word not in table:
-            known = ", ".join(sorted(table)) or "none"
-            raise ValueError(f"a {kind} has no option {word!r} (it has: {known})")
-        option = table[word]
+    for name, value in options:
+        if name not in table:
+            names = ", ".join(sorted(table)) or "none"
+            raise ValueError(f"a {kind} has no option {name!r} (it has: {names})")
+        option = table[name]
         if option.name:
-            attrs.append(_attribute(kind, word, option, text, index_of))
+            attrs.append(_attribute(kind, name, option, value, index_of))
     return attrs
 
 
-def _attribute(kind: str, word: str, option: LinkOption, text: str, index_of: Any) -> tuple[str, Any]:
+def _attribute(kind: str, name: str, option: LinkOption, value_text: str, index_of: Any) -> tuple[str, Any]:
     if option.form == "ip":
-        value: IPv4Address | IPv6Address = ip_address(text)
+        value: IPv4Address | IPv6Address = ip_address(value_text)
         return (_INET6.get(option.name, option.name) if value.version == 6 else option.name), value
     if option.form == "dev":
-        return option.name, U32(index_of(text))
-    if option.form == "word":
-        return option.name, option.names.index(text)
+        return option.name, U32(index_of(value_text))
+    if option.form == "name":
+        return option.name, option.names.index(value_text)
     if option.form == "flag":
         return option.name, True  # a flag has no value: the attribute is present or absent
-    if word == "mode" and kind in _MODES:
-        return option.name, _MODES[kind][text]
-    return option.name, int(text)
+    if name == "mode" and kind in _MODES:
+        return option.name, _MODES[kind][value_text]
+    return option.name, int(value_text)
 
 
 def read_options(kind: str, data: bytes, start: int, end: int, name_of: Any) -> tuple[tuple[str, str], ...]:
@@ -119,24 +119,24 @@ def read_options(kind: str, data: bytes, start: int, end: int, name_of: Any) -> 
         if kind == "vxlan" and six in found:
             found[four] = found[six]
     options = []
-    for word, option in OPTIONS.get(kind, {}).items():
-        place = found.get(option.number) if option.number else None
-        if place is not None:
-            options.append((word, _text(kind, word, option, data[place[0] : place[1]], name_of)))
+    for name, option in OPTIONS.get(kind, {}).items():
+        span = found.get(option.number) if option.number else None
+        if span is not None:
+            options.append((name, _text(kind, name, option, data[span[0] : span[1]], name_of)))
     return tuple(options)
 
 
-def _text(kind: str, word: str, option: LinkOption, payload: bytes, name_of: Any) -> str:
+def _text(kind: str, option_name: str, option: LinkOption, payload: bytes, name_of: Any) -> str:
     if option.form == "ip":
         return str(ip_address(payload))
     number = int.from_bytes(payload, "big" if option.form == "be16" else _ORDER)
     if option.form == "dev":
         return str(name_of(number))
-    if option.form == "word":
+    if option.form == "name":
         return option.names[min(number, 1)]
     if option.form == "flag":
         return "on"
-    if word == "mode" and kind in _MODES:
+    if option_name == "mode" and kind in _MODES:
         return next((name for name, value in _MODES[kind].items() if value == number), str(number))
     return str(number)
 

@@ -44,9 +44,15 @@ def family(version: int) -> int:
     return AF_INET if version == 4 else AF_INET6
 
 
-_DEFAULT_OPTIONS = {
-    ("vlan_filtering", "0")
-}  # a new link has this anyway; a kernel without the feature refuses the option
+def _add_or_delete(
+    message: str, kinds: tuple[int, int], add_flags: int, delete: bool, fields: dict[str, Any], attrs: encoding.Attrs
+) -> bytearray:
+    """The message that adds an object, or the one that deletes it; `kinds` are the types of the two."""
+    add_kind, delete_kind = kinds
+    return encode(message, delete_kind if delete else add_kind, ACK_FLAGS if delete else add_flags, fields, attrs)
+
+
+_DEFAULT_OPTIONS = {("vlan_filtering", "0")}  # of every new link; a kernel without the feature refuses the option
 
 
 def create_link(
@@ -126,10 +132,10 @@ def kind_options(link: Link, index: int, index_of: IndexOf) -> bytearray:
     return encode("ifinfmsg", encoding.RTM_NEWLINK, ACK_FLAGS, {"index": U32(index)}, [("IFLA_LINKINFO", info)])
 
 
-def address(item: Address, index: int, *, delete: bool = False, bare: bool = False) -> bytearray:
+def address(item: Address, index: int, *, delete: bool = False, local_only: bool = False) -> bytearray:
     """Add or remove an address. IPv6 addresses skip duplicate address detection: a lab's addresses are unique.
 
-    `bare` removes an IPv4 address by its local address alone. An address with another peer address needs that.
+    `local_only` removes an IPv4 address by its local address alone. An address with another peer address needs that.
     """
     ip = item.addr.ip
     fields = {
@@ -142,12 +148,12 @@ def address(item: Address, index: int, *, delete: bool = False, bare: bool = Fal
     attrs: list[tuple[str, Any]] = [("IFA_LOCAL", ip), ("IFA_ADDRESS", ip)]
     if ip.version == 6:
         attrs = [("IFA_ADDRESS", ip), ("IFA_FLAGS", IFA_F_NODAD)]
-    elif bare:
+    elif local_only:
         attrs = [("IFA_LOCAL", ip)]
     elif item.addr.network.prefixlen < 31 and not ip.is_loopback:
         attrs.append(("IFA_BROADCAST", item.addr.network.broadcast_address))
-    kind = encoding.RTM_DELADDR if delete else encoding.RTM_NEWADDR
-    return encode("ifaddrmsg", kind, ACK_FLAGS if delete else CREATE_FLAGS, fields, attrs)
+    kinds = (encoding.RTM_NEWADDR, encoding.RTM_DELADDR)
+    return _add_or_delete("ifaddrmsg", kinds, CREATE_FLAGS, delete, fields, attrs)
 
 
 def connected_route(item: Address, index: int, *, delete: bool) -> bytearray:
@@ -164,13 +170,8 @@ def connected_route(item: Address, index: int, *, delete: bool) -> bytearray:
     }
     attrs: list[tuple[str, Any]] = [("RTA_DST", network.network_address), ("RTA_OIF", U32(index))]
     attrs.append(("RTA_PREFSRC", item.addr.ip) if four else ("RTA_PRIORITY", 256))
-    return encode(
-        "rtmsg",
-        encoding.RTM_DELROUTE if delete else encoding.RTM_NEWROUTE,
-        ACK_FLAGS if delete else REPLACE_FLAGS,
-        fields,
-        attrs,
-    )
+    kinds = (encoding.RTM_NEWROUTE, encoding.RTM_DELROUTE)
+    return _add_or_delete("rtmsg", kinds, REPLACE_FLAGS, delete, fields, attrs)
 
 
 def neighbour(item: Neighbour, index: int, *, delete: bool = False) -> bytearray:
@@ -184,13 +185,8 @@ def neighbour(item: Neighbour, index: int, *, delete: bool = False) -> bytearray
     attrs: list[tuple[str, Any]] = [("NDA_DST", item.ip)]
     if item.mac is not None and not item.proxy:
         attrs.append(("NDA_LLADDR", Mac(item.mac)))
-    return encode(
-        "ndmsg",
-        encoding.RTM_DELNEIGH if delete else encoding.RTM_NEWNEIGH,
-        ACK_FLAGS if delete else REPLACE_FLAGS,
-        fields,
-        attrs,
-    )
+    kinds = (encoding.RTM_NEWNEIGH, encoding.RTM_DELNEIGH)
+    return _add_or_delete("ndmsg", kinds, REPLACE_FLAGS, delete, fields, attrs)
 
 
 def fdb(item: Fdb, index: int, *, delete: bool = False) -> bytearray:
@@ -206,15 +202,19 @@ def fdb(item: Fdb, index: int, *, delete: bool = False) -> bytearray:
     if tunnel:
         attrs.append(("NDA_DST", item.dst))
     # a VXLAN device may have several destinations for the all-zero MAC, so append; other entries (learned) are replaced
-    put = REQUEST | ACK | CREATE | (APPEND if tunnel and set(item.mac) <= set("0:") else REPLACE)
+    add_flags = REQUEST | ACK | CREATE | (APPEND if tunnel and set(item.mac) <= set("0:") else REPLACE)
     return encode(
-        "ndmsg", encoding.RTM_DELNEIGH if delete else encoding.RTM_NEWNEIGH, ACK_FLAGS if delete else put, fields, attrs
+        "ndmsg",
+        encoding.RTM_DELNEIGH if delete else encoding.RTM_NEWNEIGH,
+        ACK_FLAGS if delete else add_flags,
+        fields,
+        attrs,
     )
 
 
-def delete_route(item: Route, index: int | None, *, bare: bool = False) -> bytearray:
-    """Remove a route of any protocol and scope. `bare` gives neither gateway nor device: the kernel requires that for
-    a route with several nexthops or with a nexthop object."""
+def delete_route(item: Route, index: int | None, *, without_nexthop: bool = False) -> bytearray:
+    """Remove a route of any protocol and scope. `without_nexthop` gives neither gateway nor device: the kernel requires
+    that for a route with several nexthops or with a nexthop object."""
     fields = {
         "family": family(item.dst.version),
         "dst_len": item.dst.prefixlen,
@@ -224,7 +224,7 @@ def delete_route(item: Route, index: int | None, *, bare: bool = False) -> bytea
         "scope": SCOPE_NOWHERE,
         "type": ROUTE_KIND.get(item.kind, 0),
     }
-    attrs: list[tuple[str, Any]] = [] if bare else _nexthop(item, index)
+    attrs: list[tuple[str, Any]] = [] if without_nexthop else _nexthop(item, index)
     if item.dst.prefixlen:
         attrs.insert(0, ("RTA_DST", item.dst.network_address))
     if item.metric:
@@ -280,12 +280,12 @@ def route(item: Route, index: int | None, *, replace: bool = False) -> bytearray
     return message if item.encap is None else _with_encap(message, *item.encap)
 
 
-def _with_encap(message: bytearray, number: int, far: IP) -> bytearray:
-    """A route with an encapsulation (`encap ip id NUMBER dst FAR`), which pyroute2 cannot encode."""
-    inner = encode_attribute(LWTUNNEL_IP_ID, struct.pack(">Q", number)) + encode_attribute(LWTUNNEL_IP_DST, far.packed)
-    message += encode_attribute(RTA_ENCAP | NESTED, inner) + encode_attribute(
-        RTA_ENCAP_TYPE, struct.pack("=H", LWTUNNEL_IP)
-    )
+def _with_encap(message: bytearray, tunnel_id: int, remote: IP) -> bytearray:
+    """A route with an encapsulation (`encap ip id TUNNEL_ID dst REMOTE`), which pyroute2 cannot encode."""
+    tunnel = encode_attribute(LWTUNNEL_IP_ID, struct.pack(">Q", tunnel_id))
+    tunnel += encode_attribute(LWTUNNEL_IP_DST, remote.packed)
+    message += encode_attribute(RTA_ENCAP | NESTED, tunnel)
+    message += encode_attribute(RTA_ENCAP_TYPE, struct.pack("=H", LWTUNNEL_IP))
     message[:4] = struct.pack("=I", len(message))
     return message
 
@@ -312,10 +312,5 @@ def rule(item: Rule, *, delete: bool = False) -> bytearray:
             attrs.append((name, dev))
     if item.mark is not None:
         attrs += [("FRA_FWMARK", item.mark), ("FRA_FWMASK", item.mask if item.mask is not None else 0xFFFFFFFF)]
-    return encode(
-        "fibmsg",
-        encoding.RTM_DELRULE if delete else encoding.RTM_NEWRULE,
-        ACK_FLAGS if delete else CREATE_FLAGS,
-        fields,
-        attrs,
-    )
+    kinds = (encoding.RTM_NEWRULE, encoding.RTM_DELRULE)
+    return _add_or_delete("fibmsg", kinds, CREATE_FLAGS, delete, fields, attrs)

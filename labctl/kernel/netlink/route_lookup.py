@@ -14,30 +14,33 @@ import struct
 
 from labctl.core.observations import RouteLookup, RouteQuery
 from labctl.core.resources import IP
+from labctl.kernel.netlink.dump import RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_TABLE, RTA_VIA
+from labctl.kernel.netlink.encoding import REQUEST, RTM_GETROUTE, RTM_NEWROUTE
 from labctl.kernel.netlink.messages import AF_INET, AF_INET6, ROUTE_KIND
-from labctl.kernel.netlink.rtnetlink import attributes, encode_attribute, iter_messages
+from labctl.kernel.netlink.rtnetlink import NLMSG_ERROR, RECV_BYTES, attributes, encode_attribute, iter_messages
 
-GETROUTE, NEWROUTE, ERROR = 26, 24, 2
-LOOKUP_TABLE, FIB_MATCH = 0x1000, 0x2000
+LOOKUP_TABLE, FIB_MATCH = 0x1000, 0x2000  # flags: report the table, and the route itself
+TIMEOUT_S = 1  # seconds that the kernel may take to answer
+RTA_SRC, RTA_IIF, RTA_MARK = 2, 3, 16
 _KINDS = {number: name for name, number in ROUTE_KIND.items()}
 _head = struct.Struct("=IHHII")
 _rtmsg = struct.Struct("=BBBBBBBBI")
 
 
 def look_up_route(query: RouteQuery, fwmark: int = 0) -> RouteLookup:
-    """The answer of this thread's namespace. An error of the kernel is an answer, too (`Lookup.error`)."""
+    """The answer of this thread's namespace. An error of the kernel is an answer, too (`RouteLookup.error`)."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as sock:
-        sock.settimeout(1)
+        sock.settimeout(TIMEOUT_S)
         base = RouteLookup(query.node, query.dst, query.src, query.iif, fwmark)
         try:
             sock.send(_request(query, fwmark))
-            data = sock.recv(1 << 16)
+            data = sock.recv(RECV_BYTES)
         except OSError as error:
             return _with_error(base, error.errno or 0)
     for kind, _, _, start, end in iter_messages(data):
-        if kind == ERROR:
+        if kind == NLMSG_ERROR:
             return _with_error(base, -struct.unpack_from("=i", data, start)[0])
-        if kind == NEWROUTE:
+        if kind == RTM_NEWROUTE:
             return _answer(base, data, start, end)
     return base
 
@@ -46,14 +49,14 @@ def _request(query: RouteQuery, fwmark: int) -> bytes:
     family = AF_INET if query.dst.version == 4 else AF_INET6
     length = query.dst.max_prefixlen
     body = _rtmsg.pack(family, length, length if query.src is not None else 0, 0, 0, 0, 0, 0, LOOKUP_TABLE | FIB_MATCH)
-    body += encode_attribute(1, query.dst.packed)
+    body += encode_attribute(RTA_DST, query.dst.packed)
     if query.src is not None:
-        body += encode_attribute(2, query.src.packed)
+        body += encode_attribute(RTA_SRC, query.src.packed)
     if query.iif is not None:
-        body += encode_attribute(3, struct.pack("=I", _index(query.iif)))
+        body += encode_attribute(RTA_IIF, struct.pack("=I", _index(query.iif)))
     if fwmark:
-        body += encode_attribute(16, struct.pack("=I", fwmark))
-    return _head.pack(16 + len(body), GETROUTE, 1, 1, 0) + body
+        body += encode_attribute(RTA_MARK, struct.pack("=I", fwmark))
+    return _head.pack(16 + len(body), RTM_GETROUTE, REQUEST, 1, 0) + body
 
 
 def _index(device: str) -> int:
@@ -83,15 +86,16 @@ def _answer(base: RouteLookup, data: bytes, start: int, end: int) -> RouteLookup
 
         return ip_address(data[found[key][0] + skip : found[key][1]]) if key in found else None
 
-    table = number(15) or table
-    dev = _name(number(4))
-    via = address(5) or address(18, 2)
-    word = _KINDS.get(kind, str(kind))
-    dst = "default" if not length else f"{address(1)}" + ("" if length == base.dst.max_prefixlen else f"/{length}")
-    words = [*([] if word == "unicast" else [word]), dst, *(["via", str(via)] if via is not None else [])]
-    words += ["dev", dev] if dev else []
-    words += ["table", str(table)] if table not in (254, 255) else []
-    return replace(base, route=" ".join(words), kind=word, via=via, dev=dev, table=table)
+    table = number(RTA_TABLE) or table
+    dev = _name(number(RTA_OIF))
+    via = address(RTA_GATEWAY) or address(RTA_VIA, 2)
+    kind_name = _KINDS.get(kind, str(kind))
+    suffix = "" if length == base.dst.max_prefixlen else f"/{length}"
+    dst = f"{address(RTA_DST)}{suffix}" if length else "default"
+    args = [*([] if kind_name == "unicast" else [kind_name]), dst, *(["via", str(via)] if via is not None else [])]
+    args += ["dev", dev] if dev else []
+    args += ["table", str(table)] if table not in (254, 255) else []
+    return replace(base, route=" ".join(args), kind=kind_name, via=via, dev=dev, table=table)
 
 
 def _name(index: int | None) -> str | None:

@@ -16,6 +16,8 @@ NETLINK_CAP_ACK, NETLINK_EXT_ACK = 10, 11
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
 BATCH = 60  # the acknowledgements of so many messages fit several times into the default receive buffer
+RECV_BYTES = 1 << 18  # more than the kernel puts into one datagram
+TYPE_MASK = 0x3FFF  # the type of an attribute without the flags for nesting and byte order
 
 _header = struct.Struct("=IHHII")
 _attr = struct.Struct("=HH")
@@ -67,14 +69,14 @@ class Channel:
         return refused
 
     def _wait_for_acks(self, batch: list[tuple[bytearray, Any]], first: int) -> Iterator[Refusal]:
-        open_ = len(batch)
-        while open_:
-            data = self._socket.recv(1 << 18)
+        pending = len(batch)
+        while pending:
+            data = self._socket.recv(RECV_BYTES)
             for kind, flags, sequence, start, end in iter_messages(data):
                 index = sequence - first
                 if kind != NLMSG_ERROR or not 0 <= index < len(batch):
                     continue
-                open_ -= 1
+                pending -= 1
                 (code,) = struct.unpack_from("=i", data, start)
                 if code:
                     yield Refusal(batch[index][1], -code, _ext_ack_text(data, flags, start, end))
@@ -83,7 +85,7 @@ class Channel:
         """One request with one reply; yields (data, start, end) of the reply's body, or nothing if it is an error."""
         self._sequence += 1
         self._socket.send(_header.pack(16 + len(body), kind, REQUEST, self._sequence, 0) + body)
-        data = self._socket.recv(1 << 18)
+        data = self._socket.recv(RECV_BYTES)
         for answer, _, sequence, start, end in iter_messages(data):
             if sequence == self._sequence and answer != NLMSG_ERROR:
                 yield data, start, end
@@ -94,7 +96,7 @@ class Channel:
         head = _header.pack(16 + len(body), kind, REQUEST | DUMP, self._sequence, 0)
         self._socket.send(head + body)
         while True:
-            data = self._socket.recv(1 << 18)
+            data = self._socket.recv(RECV_BYTES)
             for answer, _, sequence, start, end in iter_messages(data):
                 if sequence != self._sequence:
                     continue
@@ -127,7 +129,7 @@ def attributes(data: bytes, start: int, end: int) -> dict[int, tuple[int, int]]:
         length, kind = _attr.unpack_from(data, start)
         if length < 4:
             break
-        found[kind & 0x3FFF] = (start + 4, start + length)
+        found[kind & TYPE_MASK] = (start + 4, start + length)
         start += (length + 3) & ~3
     return found
 
@@ -146,8 +148,8 @@ def _ext_ack_text(data: bytes, flags: int, start: int, end: int) -> str:
     if not flags & NLM_F_ACK_TLVS:
         return ""
     inner = 16 if flags & NLM_F_CAPPED else struct.unpack_from("=I", data, start + 4)[0]
-    place = attributes(data, start + 4 + inner, end).get(1)
-    return attribute_text(data, place) if place else ""
+    span = attributes(data, start + 4 + inner, end).get(1)
+    return attribute_text(data, span) if span else ""
 
 
 def flush_all(channels: Iterable[Channel]) -> list[Refusal]:

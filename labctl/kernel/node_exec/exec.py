@@ -19,6 +19,7 @@ from labctl.kernel.node_exec import mounts
 
 TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGQUIT)  # the terminal sends them to the command as well
 FORWARDED_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+CANNOT_ENTER = 70  # the exit code if the node cannot be entered
 
 
 def run(lab: str, node: str, command: list[str]) -> int:
@@ -53,7 +54,7 @@ def names(lab: str) -> list[tuple[str, str]]:
     try:
         with open(f"{paths.state_dir()}/{lab}/definition.json") as file:
             machines = json.load(file)["machines"]
-        return [(one["name"], one["addresses"][0]) for one in machines if one["addresses"]]
+        return [(machine["name"], machine["addresses"][0]) for machine in machines if machine["addresses"]]
     except (OSError, ValueError, KeyError, TypeError):
         return _observed_addresses(lab)
 
@@ -78,8 +79,8 @@ def _environment(lab: str, node: str) -> dict[str, str]:
     tools = f"{paths.state_dir()}/{lab}/bin"
     if not os.path.isdir(tools):
         tools = _tools(lab, tools)
-    words = [tools, path] if tools else [path]
-    return {**os.environ, "PATH": ":".join(words), "LABCTL_LAB": lab, "LABCTL_NODE": node}
+    folders = [tools, path] if tools else [path]
+    return {**os.environ, "PATH": ":".join(folders), "LABCTL_LAB": lab, "LABCTL_NODE": node}
 
 
 def _tools(lab: str, directory: str) -> str:
@@ -107,10 +108,9 @@ def _bash(path: str) -> str | None:
 
 def _startup(lab: str, node: str, path: str, fd: int) -> str:
     """The bash startup file: first the user's own, then labctl's PATH and prompt."""
-    own = "'" + path.replace("'", "'\\''") + "'"
-    return (
-        f"[ -f ~/.bashrc ] && . ~/.bashrc\nPATH={own}\nunset PROMPT_COMMAND\nPS1='{lab}/{node}:\\w\\$ '\nexec {fd}<&-\n"
-    )
+    quoted_path = "'" + path.replace("'", "'\\''") + "'"
+    prompt = f"PS1='{lab}/{node}:\\w\\$ '"
+    return f"[ -f ~/.bashrc ] && . ~/.bashrc\nPATH={quoted_path}\nunset PROMPT_COMMAND\n{prompt}\nexec {fd}<&-\n"
 
 
 def _run(lab: str, node: str, command: list[str], environment: dict[str, str]) -> int:
@@ -119,27 +119,26 @@ def _run(lab: str, node: str, command: list[str], environment: dict[str, str]) -
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
-    failed, tell = os.pipe()
-    heard = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # with SIG_IGN the exit status of a child is lost
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *TERMINAL_SIGNALS, *FORWARDED_SIGNALS})
+    error_pipe, error_fd = os.pipe()
+    sigchld_handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # with SIG_IGN the exit status of a child is lost
+    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, *TERMINAL_SIGNALS, *FORWARDED_SIGNALS})
     pid = os.fork()
     if pid == 0:
-        _child(fd, texts, command, environment, tell, old)
+        _child(fd, texts, command, environment, error_fd, old_mask)
     os.close(fd)
-    os.close(tell)
-    passed = {
-        number for number in FORWARDED_SIGNALS if signal.getsignal(number) != signal.SIG_IGN
-    }  # nohup: both ignore SIGHUP
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in TERMINAL_SIGNALS}
+    os.close(error_fd)
+    # under nohup, both ignore SIGHUP
+    forwarded = {number for number in FORWARDED_SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in TERMINAL_SIGNALS}
     signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)  # a blocked signal would stay pending and come later
     try:
-        with os.fdopen(failed, "rb") as pipe:
+        with os.fdopen(error_pipe, "rb") as pipe:
             problem = pipe.read().decode(errors="replace")
-        code = _wait(pid, passed)
+        code = _wait(pid, forwarded)
     finally:
-        for number, handler in {**before, signal.SIGCHLD: heard}.items():
+        for number, handler in {**handlers, signal.SIGCHLD: sigchld_handler}.items():
             signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+        signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
     if problem:
         from labctl.errors import KernelError
 
@@ -153,16 +152,16 @@ def _open(lab: str, node: str) -> int:
     except FileNotFoundError:
         from labctl.errors import UsageError
 
-        known = ", ".join(paths.labs().get(lab, ()))
-        raise UsageError(f"lab {lab} has no node {node!r}", f"its nodes are {known}" if known else "") from None
+        nodes = ", ".join(paths.labs().get(lab, ()))
+        raise UsageError(f"lab {lab} has no node {node!r}", f"its nodes are {nodes}" if nodes else "") from None
     except OSError as error:
         from labctl.errors import KernelError
 
         raise KernelError(f"cannot open {lab}/{node}: {error.strerror}", errno=error.errno or 0) from error
 
 
-def _wait(pid: int, passed: set[signal.Signals]) -> int:
-    """Wait for a child, forward the signals in `passed` to it, and return its exit code.
+def _wait(pid: int, forwarded: set[signal.Signals]) -> int:
+    """Wait for a child, forward the signals in `forwarded` to it, and return its exit code.
 
     These signals and SIGCHLD are blocked, so they stay pending until `sigwait`. A handler would miss a signal that
     comes just before a blocking call.
@@ -171,21 +170,21 @@ def _wait(pid: int, passed: set[signal.Signals]) -> int:
     while True:
         ended, status = os.waitpid(pid, os.WUNTRACED | os.WNOHANG)
         if not ended:
-            if (number := signal.sigwait({signal.SIGCHLD, *passed})) != signal.SIGCHLD:
+            if (number := signal.sigwait({signal.SIGCHLD, *forwarded})) != signal.SIGCHLD:
                 os.kill(pid, number)
             continue
         if not os.WIFSTOPPED(status):
             return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-        theirs = os.getpgid(pid)
-        if theirs != group:  # a shell with a separate process group suspends: stop together with it
+        child_group = os.getpgid(pid)
+        if child_group != group:  # a shell with a separate process group suspends: stop together with it
             os.kill(os.getpid(), signal.SIGSTOP)
-            os.killpg(theirs, signal.SIGCONT)
+            os.killpg(child_group, signal.SIGCONT)
 
 
 def _child(
     fd: int, texts: dict[str, str], command: list[str], environment: dict[str, str], error_fd: int, mask: set[Any]
 ) -> NoReturn:
-    code = 70
+    code = CANNOT_ENTER
     try:
         unshare(CLONE_NEWNS)
         mount("none", "/", None, MS_REC | MS_SLAVE)
@@ -208,21 +207,20 @@ def _defaults() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _command_exists(word: str, path: str) -> bool:
+def _command_exists(command: str, path: str) -> bool:
     """Whether there is a file for a command, even if it is not executable."""
-    return "/" in word or any(os.path.isfile(os.path.join(folder, word)) for folder in path.split(":"))
+    return "/" in command or any(os.path.isfile(os.path.join(folder, command)) for folder in path.split(":"))
 
 
 def _exec_command(command: list[str], environment: dict[str, str]) -> int:
     try:
         os.execvpe(command[0], command, environment)
     except (FileNotFoundError, ValueError):  # ValueError: exec does not accept an empty command
-        code, why = 127, "command not found"
+        code, problem = 127, "command not found"
     except OSError as error:
-        code, why = 126, error.strerror or "cannot be run"
-        if not _command_exists(
-            command[0], environment["PATH"]
-        ):  # EACCES may only mean a folder in PATH that is not readable
-            code, why = 127, "command not found"
-    os.write(2, f"labctl: {command[0]}: {why}\n".encode(errors="surrogateescape"))
+        code, problem = 126, error.strerror or "cannot be run"
+        if not _command_exists(command[0], environment["PATH"]):
+            # EACCES may only mean a folder in PATH that is not readable
+            code, problem = 127, "command not found"
+    os.write(2, f"labctl: {command[0]}: {problem}\n".encode(errors="surrogateescape"))
     return code

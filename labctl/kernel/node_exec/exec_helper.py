@@ -14,14 +14,14 @@ from labctl.errors import LabError
 from labctl.kernel.node_exec import exec
 
 
-def main(words: Sequence[str]) -> int:
+def main(args: Sequence[str]) -> int:
     """Run the command and return its exit code; 70 if the node cannot be entered."""
-    tell, path, lab, node, *command = words
+    error_fd, path, lab, node, *command = args
     sys.path += [folder for folder in path.split(os.pathsep) if folder not in sys.path]
-    os.set_inheritable(int(tell), False)
+    os.set_inheritable(int(error_fd), False)
     try:
         return exec.run(lab, node, command)
     except Exception as error:
         text = error.message if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-        os.write(int(tell), text.encode(errors="replace"))
-        return 70
+        os.write(int(error_fd), text.encode(errors="replace"))
+        return exec.CANNOT_ENTER

@@ -19,18 +19,18 @@ LOCAL = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 def hosts(lab: str, names: list[tuple[str, str]], host_name: str = "") -> str:
     """/etc/hosts of a lab: localhost, the lab's names with their addresses, and the machine's own name.
 
-    `machine` is the machine's host name, which sudo and others look up. A node of the same name takes precedence.
+    `host_name` is the machine's host name, which sudo and others look up. A node of the same name takes precedence.
     """
     lines = [f"{address} {name}" for name, address in names]
-    taken = {name for name, _ in names} | {"localhost"}
-    if host_name and host_name not in taken:
+    used = {name for name, _ in names} | {"localhost"}
+    if host_name and host_name not in used:
         lines.append(f"127.0.1.1 {host_name}")
     return f"# lab {lab}\n{LOCAL}" + "".join(f"{line}\n" for line in lines)
 
 
-def nsswitch(machine: str) -> str:
+def nsswitch(text: str) -> str:
     """The machine's nsswitch.conf with one change: host names come only from /etc/hosts."""
-    lines = [line for line in machine.splitlines() if line.split("#")[0].split(":")[0].strip() != "hosts"]
+    lines = [line for line in text.splitlines() if line.split("#")[0].split(":")[0].strip() != "hosts"]
     return "".join(f"{line}\n" for line in [*lines, "hosts: files"])
 
 
@@ -55,7 +55,7 @@ def mount_node_files(texts: dict[str, str]) -> None:
     /sys is then mounted, so neither a writable disk nor a free mount point is needed. A file that the machine does not
     have is left out. Raises OSError.
     """
-    kept = [(path, fd) for path in SYS_MOUNTS if (fd := _open_mount(path)) is not None]
+    sys_mounts = [(path, fd) for path in SYS_MOUNTS if (fd := _open_mount(path)) is not None]
     mount("labctl", SYS, "tmpfs", 0, "mode=755,size=4m")
     for number, (path, text) in enumerate(texts.items()):
         draft = f"{SYS}/{number}"
@@ -65,7 +65,7 @@ def mount_node_files(texts: dict[str, str]) -> None:
         if os.path.exists(path):
             mount(draft, path, None, MS_BIND)
     mount("sysfs", SYS, "sysfs")
-    for path, fd in kept:
+    for path, fd in sys_mounts:
         if os.path.isdir(path):
             mount(f"/proc/self/fd/{fd}", path, None, MS_BIND | MS_REC)
         os.close(fd)

@@ -15,32 +15,34 @@ from contextlib import suppress
 from labctl.errors import KernelError
 from labctl.kernel.programs import module_command
 
+OUTPUT_TIMEOUT_S = 1  # seconds to wait for the rest of the output of a killed command
+
 
 def run(
     lab: str, node: str, command: Sequence[str], *, timeout_s: float | None, input: str | None
 ) -> tuple[int, str, str]:
     """Run a command in a node. Returns its exit code and what it wrote to standard output and error.
 
-    Raises KernelError if the node cannot be entered; TimeoutError after `timeout` seconds. The command is then killed,
-    with every process that it started and that is still in its process group.
+    Raises KernelError if the node cannot be entered; TimeoutError after `timeout_s` seconds. The command is then
+    killed, with every process that it started and that is still in its process group.
     """
-    told, tell = os.pipe()
+    error_pipe, error_fd = os.pipe()
     try:
-        words = module_command(("exec-helper", str(tell), os.pathsep.join(sys.path), lab, node, *command))
+        argv = module_command(("exec-helper", str(error_fd), os.pathsep.join(sys.path), lab, node, *command))
         process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL if input is None else subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, pass_fds=(tell,), start_new_session=True, encoding="utf-8", errors="replace",
+            argv, stdin=subprocess.DEVNULL if input is None else subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, pass_fds=(error_fd,), start_new_session=True, encoding="utf-8", errors="replace",
         )  # fmt: skip
     except BaseException:
-        os.close(told)
+        os.close(error_pipe)
         raise
     finally:
-        os.close(tell)
-    with process, os.fdopen(told, encoding="utf-8", errors="replace") as pipe:
+        os.close(error_fd)
+    with process, os.fdopen(error_pipe, encoding="utf-8", errors="replace") as pipe:
         out, err = _await(process, node, command, timeout_s, input)
-        trouble = pipe.read()
-    if trouble:
-        raise KernelError(trouble)
+        problem = pipe.read()
+    if problem:
+        raise KernelError(problem)
     return process.returncode, out, err
 
 
@@ -54,9 +56,9 @@ def _await(
         if not isinstance(error, subprocess.TimeoutExpired):
             raise
         with suppress(subprocess.TimeoutExpired):  # a process that left the session may keep the output open
-            process.communicate(timeout=1)  # otherwise this returns when all writers have ended
-        said = [_text(part) for part in (error.stdout, error.stderr)]
-        printed = "".join(f"\n{part.rstrip()}" for part in said if part.strip())
+            process.communicate(timeout=OUTPUT_TIMEOUT_S)  # otherwise this returns when all writers have ended
+        outputs = [_text(part) for part in (error.stdout, error.stderr)]
+        printed = "".join(f"\n{part.rstrip()}" for part in outputs if part.strip())
         raise TimeoutError(f"{' '.join(command)}: not finished in {node} after {timeout_s:g} s{printed}") from None
 
 

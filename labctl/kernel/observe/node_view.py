@@ -46,9 +46,9 @@ def read_nodes(lab: str, nodes: Iterable[str]) -> dict[str, tuple[tuple[ChainCou
     """
     from labctl.kernel.firewall import backend as backends
 
-    with NetnsThread() as inside:
+    with NetnsThread() as thread:
         backend = backends.backend_of(lab)
-        return {node: inside.run(_path(lab, node), _read_node, node, backend) for node in nodes}
+        return {node: thread.run(_path(lab, node), _read_node, node, backend) for node in nodes}
 
 
 def _path(lab: str, node: str) -> Path:

@@ -55,20 +55,20 @@ _IGNORED_ROUTES = {"broadcast", "anycast", "multicast"}
 class Snapshot:
     """All links of a lab by namespace, so that peers and masters have a name also across namespaces.
 
-    A snapshot that is not `whole` lacks some namespaces. Then an index alone does not identify a link, because the link
-    with that index may be in a missing namespace. So the kernel's namespace id (nsid) is compared as well.
+    A snapshot that is not `complete` lacks some namespaces. Then an index alone does not identify a link, because the
+    link with that index may be in a missing namespace. So the kernel's namespace id (nsid) is compared as well.
     """
 
-    def __init__(self, *, whole: bool = True) -> None:
-        self._complete = whole
+    def __init__(self, *, complete: bool = True) -> None:
+        self._complete = complete
         self.links: dict[str, dict[int, dump.RawLink]] = {}
         self._veths: dict[tuple[int, int], list[tuple[str, dump.RawLink]]] = {}
 
-    def add(self, ns: str, links: Iterable[dump.RawLink], idle: Collection[str] = ()) -> None:
+    def add(self, ns: str, links: Iterable[dump.RawLink], wanted_down: Collection[str] = ()) -> None:
         """Add the links of one namespace. Fallback devices of modules are left out while they are down, except those
-        in `idle`, which the plan wants down."""
-        own = FALLBACK_DEVICES.difference(idle)
-        table = {link.index: link for link in links if link.name not in own or link.flags & IFF_UP}
+        in `wanted_down`, which the plan wants down."""
+        ignored = FALLBACK_DEVICES.difference(wanted_down)
+        table = {link.index: link for link in links if link.name not in ignored or link.flags & IFF_UP}
         self.links[ns] = table
         for link in table.values():
             if link.kind == "veth":
@@ -120,10 +120,10 @@ def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]
         if raw.flags & 0x8:  # IFF_LOOPBACK
             yield Link(at, "loopback", up=up, mtu=None)
             continue
-        born = snapshot.link_netns(ns, raw, nsid_of)
+        link_netns = snapshot.link_netns(ns, raw, nsid_of)
         # a vxlan has a separate option for its lower device, and the kernel reports the vxlan itself if it has none
-        upon = snapshot.lower(ns, raw, nsid_of) if raw.lower_index and raw.kind not in ("veth", "vxlan") else None
-        options = _options(snapshot, born or ns, raw, upon)
+        lower = snapshot.lower(ns, raw, nsid_of) if raw.lower_index and raw.kind not in ("veth", "vxlan") else None
+        options = _options(snapshot, link_netns or ns, raw, lower)
         yield Link(
             at,
             raw.kind or "physical",
@@ -138,7 +138,7 @@ def links(snapshot: Snapshot, ns: str, nsid_of: Callable[[str, str], int | None]
             isolated=raw.isolated,
             autoconf=raw.addr_gen_mode == 0,
             options=options,
-            link_netns=born,
+            link_netns=link_netns,
         )
 
 
@@ -147,12 +147,12 @@ def _uses_arp(raw: dump.RawLink, options: tuple[tuple[str, str], ...]) -> bool:
     return raw.kind in ARP_KINDS and (raw.kind != "ipvlan" or ("mode", "l2") in options)
 
 
-def _options(snapshot: Snapshot, home: str, raw: dump.RawLink, lower: str | None) -> tuple[tuple[str, str], ...]:
-    """The options, in iproute2's words, of a link that was created in `home`, with its lower device `upon` as `dev`."""
+def _options(snapshot: Snapshot, link_netns: str, raw: dump.RawLink, lower: str | None) -> tuple[tuple[str, str], ...]:
+    """The options, in iproute2's words, of a link that was created in `link_netns`, with its lower device as `dev`."""
     if raw.kind == "veth":
         return ()
     found = (
-        read_options(raw.kind, *raw.info_data, lambda index: snapshot.name(home, index))
+        read_options(raw.kind, *raw.info_data, lambda index: snapshot.name(link_netns, index))
         if raw.info_data is not None
         else ()
     )
@@ -162,22 +162,22 @@ def _options(snapshot: Snapshot, home: str, raw: dump.RawLink, lower: str | None
 def tables(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Resource]:
     """Addresses, neighbours, forwarding entries, routes and rules of one namespace."""
     found = list(dump.routes(channel))
-    kernel = {(route.dst, route.prefix_len, route.oif) for route in found if route.proto == PROTO_KERNEL}
-    addresses = tuple(_addresses(channel, snapshot, ns, kernel))
+    kernel_routes = {(route.dst, route.prefix_len, route.oif) for route in found if route.proto == PROTO_KERNEL}
+    addresses = tuple(_addresses(channel, snapshot, ns, kernel_routes))
     yield from addresses
     yield from _neighbours(channel, snapshot, ns)
     if any(link.kind in ("bridge", "vxlan") for link in snapshot.links[ns].values()):
         yield from dict.fromkeys(_fdb(channel, snapshot, ns))  # a bridge reports one for each VLAN of a port
-    connected = {(one.addr.network, one.at.dev) for one in addresses if one.addr.network.prefixlen < 32}
-    held = {(one.addr.ip, one.at.dev) for one in addresses}
+    connected = {(address.addr.network, address.at.dev) for address in addresses if address.addr.network.prefixlen < 32}
+    own_addresses = {(address.addr.ip, address.at.dev) for address in addresses}
     routes = (_route(snapshot, ns, raw) for raw in found if _ROUTE_KINDS.get(raw.kind) not in _IGNORED_ROUTES)
-    yield from (route for route in routes if not _is_kernel_route(route, connected, held))
+    yield from (route for route in routes if not _is_kernel_route(route, connected, own_addresses))
     for rule in dump.rules(channel):
         yield _rule(ns, rule)
 
 
 def _addresses(
-    channel: Channel, snapshot: Snapshot, ns: str, kernel: set[tuple[IP | None, int, int]]
+    channel: Channel, snapshot: Snapshot, ns: str, kernel_routes: set[tuple[IP | None, int, int]]
 ) -> Iterator[Address]:
     for index, ip, length in dump.addresses(channel):
         link = snapshot.links[ns].get(index)
@@ -186,12 +186,12 @@ def _addresses(
         if ip.version == 6 and ip.is_link_local and link.addr_gen_mode == 0:
             continue  # autoconfigured, as the link's addr_gen_mode says
         addr: InterfaceAddress = IPv4Interface((ip, length)) if ip.version == 4 else IPv6Interface((ip, length))
-        there: bool | None = True
+        connected: bool | None = True
         if ip.is_loopback:
-            there = None  # its prefix is in the local table
+            connected = None  # its prefix is in the local table
         elif length < ip.max_prefixlen:
-            there = (addr.network.network_address, length, index) in kernel if link.flags & IFF_UP else None
-        yield Address(Interface(ns, link.name), addr, there)
+            connected = (addr.network.network_address, length, index) in kernel_routes if link.flags & IFF_UP else None
+        yield Address(Interface(ns, link.name), addr, connected)
 
 
 def _neighbours(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Neighbour]:
@@ -247,13 +247,13 @@ def _route(snapshot: Snapshot, ns: str, raw: dump.RawRoute) -> Route:
 
 
 def _is_kernel_route(
-    route: Route, connected: Collection[tuple[Net, str | None]], held: Collection[tuple[IP | None, str | None]]
+    route: Route, connected: Collection[tuple[Net, str | None]], own_addresses: Collection[tuple[IP | None, str | None]]
 ) -> bool:
     """Whether the kernel itself created a route: to an address's prefix, or (from that address) to its peer's prefix.
     `proto kernel` alone is not enough for IPv4, because Cilium uses it for its own routes."""
     if route.proto != PROTO_KERNEL or route.dst.version == 6:
         return route.proto == PROTO_KERNEL
-    return route.via is None and ((route.dst, route.dev) in connected or (route.src, route.dev) in held)
+    return route.via is None and ((route.dst, route.dev) in connected or (route.src, route.dev) in own_addresses)
 
 
 def _scope(raw: dump.RawRoute) -> str | None:

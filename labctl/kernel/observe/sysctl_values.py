@@ -12,7 +12,7 @@ from labctl.kernel.netlink import dump
 
 
 def path_of(name: str) -> Path:
-    """The file of a ping_group_range. As in sysctl(8), a slash in the name stands for a dot in a device's name."""
+    """The file of a sysctl. As in sysctl(8), a slash in the name stands for a dot in a device's name."""
     return Path("/proc/sys") / "/".join(part.replace("/", ".") for part in name.split("."))
 
 

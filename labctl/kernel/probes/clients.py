@@ -23,16 +23,16 @@ from labctl.packets.probe_id import REPLY_SUFFIX, REQUEST_SUFFIX, PayloadMarker,
 
 SOL_RAW, ICMP_FILTER = 255, 1
 IP_RECVERR, IPV6_RECVERR = 11, 25
-EXHAUSTED_ERRNOS = {
-    errno.ENOBUFS,
-    errno.ENOMEM,
-}  # a problem of the machine (its neighbour table is full), not of the lab
+EXHAUSTED_ERRNOS = {errno.ENOBUFS, errno.ENOMEM}  # a problem of the machine (full neighbour table), not of the lab
 EXHAUSTED_HINT = "is the machine's neighbour table full? see labctl doctor"
 BLOCKED_ERRNOS = {errno.ENETUNREACH, errno.EPERM, errno.EACCES, errno.EINVAL, errno.EADDRNOTAVAIL, errno.EMSGSIZE}
+NO_ROUTE_ERRNOS = {errno.ENETUNREACH, errno.EHOSTUNREACH}
 MTU_DISCOVER = {4: (socket.IPPROTO_IP, 10), 6: (socket.IPPROTO_IPV6, 23)}  # IP_MTU_DISCOVER, IPV6_MTU_DISCOVER
 PMTUDISC_DO = 2  # IP_PMTUDISC_DO: no fragments
-
-NO_ROUTE_ERRNOS = {errno.ENETUNREACH, errno.EHOSTUNREACH}
+ECHO_REPLY, ICMP6_ECHO_REPLY = 0, 129  # types of ICMP messages
+DEFAULT_PAYLOAD_BYTES = 56  # bytes of payload of an echo, as of ping
+PING_VERSION_TIMEOUT_S = 5  # seconds that `ping -V` may take
+DISCARD_PORT = 9  # any port does: only the route to it is looked up
 
 
 @lru_cache(maxsize=1)
@@ -42,31 +42,33 @@ def ping_program() -> str | None:
     if path is None:
         return None
     try:
-        words = subprocess.run([path, "-V"], capture_output=True, text=True, timeout=5, check=False)
+        version = subprocess.run(
+            [path, "-V"], capture_output=True, text=True, timeout=PING_VERSION_TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return path if "iputils" in words.stdout else None
+    return path if "iputils" in version.stdout else None
 
 
-def route_problem(back: IP, source: IP) -> str | None:
-    """Why this thread's namespace has no route from its address `own` to `back`; None if it has one.
+def route_problem(target: IP, source: IP) -> str | None:
+    """Why this thread's namespace has no route from its address `source` to `target`; None if it has one.
 
     This sends nothing: `connect` on a datagram socket only looks up the route.
     """
-    with socket.socket(socket.AF_INET if back.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+    with socket.socket(socket.AF_INET if target.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as sock:
         try:
             sock.bind((str(source), 0))
         except OSError:
             return None
         try:
-            sock.connect((str(back), 9))
+            sock.connect((str(target), DISCARD_PORT))
         except OSError as error:
             return os.strerror(error.errno) if error.errno in NO_ROUTE_ERRNOS else None
     return None
 
 
 class Probe:
-    """The base of all probes. `mark` identifies its packets; a TCP client has none before its SYN."""
+    """The base of all probes. `probe_id` identifies its packets; a TCP client has none before its SYN."""
 
     probe_id: ProbeId | None = None
     marker: bytes | None = None  # what a TCP client sends once it is connected
@@ -93,9 +95,9 @@ class Probe:
         if self.answer is None:
             self.set_answer("timeout", self.detail or "no answer")
 
-    def set_answer(self, answer: Answer, said: str) -> None:
+    def set_answer(self, answer: Answer, detail: str) -> None:
         """Set the answer, with a short explanation."""
-        self.answer, self.detail = answer, said
+        self.answer, self.detail = answer, detail
 
 
 class Ping(Probe):
@@ -104,14 +106,14 @@ class Ping(Probe):
     def __init__(self, program: str, address: IP, marker: bytes, timeout_s: float = 1, size: int | None = None) -> None:
         super().__init__()
         self.probe_id = PayloadMarker(marker)
-        whole = [] if size is None else ["-M", "do", "-s", str(size)]
-        if whole:
+        size_args = [] if size is None else ["-M", "do", "-s", str(size)]
+        if size_args:
             flush_path_mtu()
-        words = ["ping", "-n", "-c", "1", "-W", str(max(1, math.ceil(timeout_s))), "-p", marker.hex(), *whole]
-        words.append(str(address))
+        command = ["ping", "-n", "-c", "1", "-W", str(max(1, math.ceil(timeout_s))), "-p", marker.hex(), *size_args]
+        command.append(str(address))
         environment = {**os.environ, "LC_ALL": "C"}
         self._process = subprocess.Popen(
-            words,
+            command,
             executable=program,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -206,12 +208,24 @@ class _Client(Probe):
         answer: Answer = {errno.ECONNREFUSED: "refused", errno.ETIMEDOUT: "timeout"}.get(number, otherwise)  # type: ignore[assignment]
         self.set_answer(answer, os.strerror(number))
 
-    def _begin(self, number: int) -> None:
+    def _fail_to_send(self, number: int) -> None:
         """Set the answer for a send or connect that failed at once: mostly the source's kernel refused to send."""
         if number in EXHAUSTED_ERRNOS:
             self._fail(number, "broken")
             return
         self._fail(number, "blocked" if number in BLOCKED_ERRNOS else "unreachable")
+
+    def _check_connection(self) -> bool:
+        """Whether a started TCP connection is established. Sets the answer if it failed."""
+        number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            self._fail(number, "unreachable")
+            return False
+        try:
+            self._socket.getpeername()
+        except OSError:
+            return False  # not yet
+        return True
 
 
 class Echo(_Client):
@@ -226,9 +240,10 @@ class Echo(_Client):
             if size is not None:
                 flush_path_mtu()
                 self._socket.setsockopt(*MTU_DISCOVER[address.version], PMTUDISC_DO)
-            self._socket.send(echo_request(address.version, ICMP_IDS.next_id(), 1, marker, size or 56))
+            size = size or DEFAULT_PAYLOAD_BYTES
+            self._socket.send(echo_request(address.version, ICMP_IDS.next_id(), 1, marker, size))
         except OSError as error:
-            self._begin(error.errno or 0)
+            self._fail_to_send(error.errno or 0)
 
     def _open_socket(self, address: IP, marker: bytes) -> None:
         four = address.version == 4
@@ -236,13 +251,13 @@ class Echo(_Client):
         family = socket.AF_INET if four else socket.AF_INET6
         super().__init__(socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol))
         self.probe_id = PayloadMarker(marker)
-        self._kind, self._marker = 0 if four else 129, marker
+        self._reply_type, self._marker = ECHO_REPLY if four else ICMP6_ECHO_REPLY, marker
 
     def _step(self) -> None:
         while True:
             data = self._socket.recv(65536)
-            body = data[(data[0] & 15) * 4 :] if self._kind == 0 else data
-            if body and body[0] == self._kind and self._marker in body:
+            body = data[(data[0] & 15) * 4 :] if self._reply_type == ECHO_REPLY else data  # IPv4: after the IP header
+            if body and body[0] == self._reply_type and self._marker in body:
                 return self.set_answer("reply", self.reply_text)
 
 
@@ -256,20 +271,15 @@ class TcpClient(_Client):
         self.sport = bind_unused_port(self._socket, port)
         number = self._socket.connect_ex((str(address), port))
         if number not in (0, errno.EINPROGRESS):
-            self._begin(number)
+            self._fail_to_send(number)
 
     def _events(self) -> int:
         return int(select.POLLIN if self._is_connected else select.POLLOUT)
 
     def _step(self) -> None:
         if not self._is_connected:
-            number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if number:
-                return self._fail(number, "unreachable")
-            try:
-                self._socket.getpeername()
-            except OSError:
-                return  # not yet
+            if not self._check_connection():
+                return None
             self._is_connected = True
             self.detail = "connected, but no data came back through the connection"
             if self.marker is None:
@@ -279,7 +289,7 @@ class TcpClient(_Client):
             self._received += data
             if self.marker is not None and self.marker in self._received:
                 return self.set_answer("reply", "connected, and labctl's own listener answered through the connection")
-        self.set_answer("broken", "connected, but the other end closed the connection without an answer")
+        return self.set_answer("broken", "connected, but the other end closed the connection without an answer")
 
 
 class UdpClient(_Client):
@@ -295,11 +305,11 @@ class UdpClient(_Client):
             self._socket.connect((str(address), port))
             self._socket.send(marker + REQUEST_SUFFIX)
         except OSError as error:
-            self._begin(error.errno or 0)
+            self._fail_to_send(error.errno or 0)
 
     def _step(self) -> None:
         data = self._socket.recv(2048)
-        ours = self._marker + REPLY_SUFFIX in data
+        is_labctl = self._marker + REPLY_SUFFIX in data
         self.set_answer(
-            "reply", "labctl's own listener answered" if ours else "another listener than labctl's answered"
+            "reply", "labctl's own listener answered" if is_labctl else "another listener than labctl's answered"
         )

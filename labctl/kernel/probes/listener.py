@@ -9,9 +9,12 @@ from __future__ import annotations
 import select
 import socket
 
+from labctl.kernel.host.pktinfo import ANCDATA_BYTES, reply_pktinfo, request_pktinfo
 from labctl.packets.probe_id import MAGIC, MARKER_BYTES, REPLY_SUFFIX, REQUEST_SUFFIX
 
-IP_PKTINFO, IPV6_RECVPKTINFO, IPV6_PKTINFO = 8, 49, 50
+MAX_DATAGRAM_BYTES = 65536
+CHUNK_BYTES = 2048  # bytes of a stream that are echoed at once
+BACKLOG = 16  # connections that may wait to be accepted
 
 
 class Listener:
@@ -19,12 +22,12 @@ class Listener:
 
     def __init__(self, kind: str, version: int, port: int) -> None:
         family = socket.AF_INET if version == 4 else socket.AF_INET6
-        style = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
+        sock_type = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
         self._stream = kind == "tcp"
         self._version = version
         self._connections: dict[int, socket.socket] = {}
         self.request_count = 0
-        self._socket = socket.socket(family, style | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        self._socket = socket.socket(family, sock_type | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
             self._open(port)
         except OSError:
@@ -36,13 +39,11 @@ class Listener:
             self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if self._stream:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        elif self._version == 4:
-            self._socket.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
         else:
-            self._socket.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
+            request_pktinfo(self._socket)
         self._socket.bind(("", port))
         if self._stream:
-            self._socket.listen(16)
+            self._socket.listen(BACKLOG)
 
     @property
     def ready(self) -> bool:
@@ -62,14 +63,14 @@ class Listener:
             return
         try:
             while True:
-                talk, _ = self._socket.accept()
-                talk.setblocking(False)
-                self._connections[talk.fileno()] = talk
+                connection, _ = self._socket.accept()
+                connection.setblocking(False)
+                self._connections[connection.fileno()] = connection
                 self.request_count += 1
         except BlockingIOError:
             pass
-        for talk in list(self._connections.values()):
-            self._echo_stream(talk)
+        for connection in list(self._connections.values()):
+            self._echo_stream(connection)
 
     def close(self) -> None:
         """Close the port and every connection to it."""
@@ -77,37 +78,30 @@ class Listener:
             sock.close()
         self._connections.clear()
 
-    def _echo_stream(self, talk: socket.socket) -> None:
+    def _echo_stream(self, connection: socket.socket) -> None:
         try:
-            data = talk.recv(2048)
+            data = connection.recv(CHUNK_BYTES)
             if data:
-                talk.send(data)
+                connection.send(data)
                 return
         except BlockingIOError:
             return
         except OSError:
             pass  # the other end is gone: close this connection
-        del self._connections[talk.fileno()]
-        talk.close()
+        del self._connections[connection.fileno()]
+        connection.close()
 
     def _echo_datagrams(self) -> None:
-        """Answer with the address that was asked as the source: on a router, the kernel would choose another one."""
+        """Answer with the requested address as the source: on a router, the kernel would choose another one."""
         while True:
             try:
-                data, notes, _, sender = self._socket.recvmsg(65536, 256)
+                data, ancdata, _, sender = self._socket.recvmsg(MAX_DATAGRAM_BYTES, ANCDATA_BYTES)
             except OSError:
                 return
             self.request_count += 1
-            wanted = IP_PKTINFO if self._version == 4 else IPV6_PKTINFO
-            back = [(level, kind, self._from(body)) for level, kind, body in notes if kind == wanted]
-            asked = data.startswith(MAGIC) and data[MARKER_BYTES : MARKER_BYTES + 1] == REQUEST_SUFFIX
-            answer = data[:MARKER_BYTES] + REPLY_SUFFIX + data[MARKER_BYTES + 1 :] if asked else data
+            is_request = data.startswith(MAGIC) and data[MARKER_BYTES : MARKER_BYTES + 1] == REQUEST_SUFFIX
+            answer = data[:MARKER_BYTES] + REPLY_SUFFIX + data[MARKER_BYTES + 1 :] if is_request else data
             try:
-                self._socket.sendmsg([answer], back, 0, sender)
+                self._socket.sendmsg([answer], reply_pktinfo(ancdata), 0, sender)
             except OSError:
                 continue  # no route back: the client correctly gets no answer
-
-    def _from(self, body: bytes) -> bytes:
-        if self._version == 4:  # struct in_pktinfo: interface, address to answer from, address in the header
-            return bytes(4) + body[4:8] + bytes(4)
-        return body[:16] + bytes(4)

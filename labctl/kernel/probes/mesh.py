@@ -1,4 +1,4 @@
-"""Pings from every source to every target: one raw ICMP socket per namespace, one thread, a separate mark per probe.
+"""Pings from every source to every target: one raw ICMP socket per namespace, one thread, a separate marker per probe.
 
 The target's socket receives each request with its source address on arrival: this decides whether the target sees the
 source "with its own address". The source's socket receives the reply. Probes go out in batches, and each batch is read
@@ -35,23 +35,23 @@ from labctl.kernel.probes.unused_ids import ICMP_IDS
 from labctl.packets.checksum import checksum
 from labctl.packets.probe_id import MESH_MAGIC
 
-BATCH = 64
+BATCH = 64  # probes that are sent before replies are read
 RETRY_INTERVAL_S = 0.2  # seconds between two rounds of the unanswered pairs
 QUIET_S = 0.05  # seconds without any packet after which a round is over
 ICMP6_FILTER = 1
+ECHO_REQUEST, ICMP6_ECHO_REQUEST = 8, 128  # types of ICMP messages
 RCVBUF_BYTES = 4 << 20
 SO_MEMINFO = 55
 MEMINFO_DROPS = 8  # index in SO_MEMINFO of the number of packets that were dropped because the buffer was full
-MAX_PAIRS_WITH_NEW_IDS = (
-    2048  # pairs; more pairs than this keep their ICMP identifiers in later rounds, to save conntrack entries
-)
+# more pairs than this keep their ICMP identifiers in later rounds, to save conntrack entries
+MAX_PAIRS_WITH_NEW_IDS = 2048
 
 PairRequest = tuple[str, str, IP]  # source, target, the target's address
 
 
 @dataclass(slots=True)
 class _State:
-    """What is known about one pair so far."""
+    """What was observed of one pair so far."""
 
     request: PairRequest
     replied: bool = False
@@ -65,7 +65,7 @@ class Mesh:
 
     def __init__(self, lab: str, members: Iterable[tuple[str, int]], thread: NetnsThread) -> None:
         """`members` are distinct (namespace, IP version) pairs. One that cannot be used is recorded with the reason:
-        in `missing` if the namespace is gone, else in `shut`."""
+        in `missing_namespaces` if the namespace is gone, else in `inaccessible`."""
         self.missing_namespaces: dict[str, str] = {}
         self.inaccessible: dict[str, str] = {}
         self._sockets: dict[tuple[str, int], socket.socket] = {}
@@ -95,23 +95,22 @@ class Mesh:
             sock.close()
 
     def run(
-        self, wants: Sequence[PairRequest], source_addresses: Mapping[str, frozenset[IP]], timeout_s: float
+        self, requests: Sequence[PairRequest], source_addresses: Mapping[str, frozenset[IP]], timeout_s: float
     ) -> list[Pair]:
-        """Probe every pair, and repeat those without a reply until `within` seconds after the first round.
+        """Probe every pair, and repeat those without a reply until `timeout_s` seconds after the first round.
 
-        `own` has the addresses that each source may be seen with. A pair with a wrong address is not repeated if it
-        was answered, because that observation is certain.
+        `source_addresses` has the addresses that each source may be seen with. A pair with a wrong address is not
+        repeated if it was answered, because that observation is certain.
         """
-        states = [_State(want) for want in wants]
+        states = [_State(request) for request in requests]
         self._round(list(range(len(states))), states)
         deadline = time.monotonic() + timeout_s
         while open_pairs := [number for number, state in enumerate(states) if not state.replied]:
-            begun = time.monotonic()
-            if begun >= deadline or not any(
-                (states[number].request[0], states[number].request[2].version) in self._sockets for number in open_pairs
-            ):
+            started = time.monotonic()
+            members = ((states[number].request[0], states[number].request[2].version) for number in open_pairs)
+            if started >= deadline or not any(member in self._sockets for member in members):
                 break
-            self._drain(states, min(begun + RETRY_INTERVAL_S, deadline), set(open_pairs))
+            self._drain(states, min(started + RETRY_INTERVAL_S, deadline), set(open_pairs))
             self._round([number for number in open_pairs if not states[number].replied], states)
         lost = self._overflows()
         return [_pair(state, source_addresses, self._tool_problem(state, lost)) for state in states]
@@ -157,20 +156,22 @@ class Mesh:
             return
         identifier = self._identifiers[source, address.version]
         marker = MESH_MAGIC + struct.pack("!I", number ^ self._salt)
-        kind = 8 if address.version == 4 else 128
+        kind = ECHO_REQUEST if address.version == 4 else ICMP6_ECHO_REQUEST
         head = struct.pack("!BBHHH", kind, 0, 0, identifier, 0)
         if address.version == 4:
             head = struct.pack("!BBHHH", kind, 0, checksum(head + marker), identifier, 0)
         error = _send_packet(sock, head + marker, address)
         state.error = os.strerror(error) if error else ""
-        state.tool_problem = (
-            EXHAUSTED_HINT if error in EXHAUSTED_ERRNOS else "see labctl doctor" if error == errno.EAGAIN else ""
-        )
+        if error in EXHAUSTED_ERRNOS:
+            state.tool_problem = EXHAUSTED_HINT
+        else:
+            state.tool_problem = "see labctl doctor" if error == errno.EAGAIN else ""
 
     def _drain(
         self, states: list[_State], deadline: float, waiting: set[int], quiet_s: float = RETRY_INTERVAL_S
     ) -> None:
-        """Read until all waiting pairs are answered, no packet came for `quiet` seconds, or the deadline is reached."""
+        """Read until all waiting pairs are answered, no packet came for `quiet_s` seconds, or the deadline is
+        reached."""
         while waiting := {number for number in waiting if not states[number].replied}:
             left = deadline - time.monotonic()
             if left <= 0 or not self._read(states, min(left, quiet_s)):
@@ -192,11 +193,10 @@ class Mesh:
                 except OSError:
                     continue  # an error that was queued on the socket; the next read continues
                 if version == 4:
-                    self._record_packet(states, name, data[20:], data[12:16], 8)
+                    self._record_packet(states, name, data[20:], data[12:16], ECHO_REQUEST)
                 else:
-                    self._record_packet(
-                        states, name, data, socket.inet_pton(socket.AF_INET6, sender[0].split("%")[0]), 128
-                    )
+                    address = socket.inet_pton(socket.AF_INET6, sender[0].split("%")[0])
+                    self._record_packet(states, name, data, address, ICMP6_ECHO_REQUEST)
         return bool(ready)
 
     def _record_packet(self, states: list[_State], name: str, icmp: bytes, sender: bytes, request: int) -> None:

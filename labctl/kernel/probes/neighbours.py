@@ -20,7 +20,7 @@ from labctl.kernel.netlink.rtnetlink import Channel
 
 
 class TemporaryNeighbours:
-    """Permanent entries that exist as long as this context. `made` counts them."""
+    """Permanent entries that exist as long as this context. `entry_count` counts them."""
 
     def __init__(self, lab: str, wanted: Iterable[Preset], thread: NetnsThread) -> None:
         self._lab, self._thread = lab, thread

@@ -20,8 +20,8 @@ from labctl.kernel.probes.clients import ICMP_FILTER, SOL_RAW
 from labctl.kernel.probes.unused_ids import ICMP_IDS
 from labctl.packets.icmp import echo_request
 
-ECHOES, WARM = 60, 10  # echoes of a burst, and how many of them are only for warming up
-STREAM_DURATION_S = 0.06  # duration of a stream in seconds
+ECHOES, WARM_UP_ECHOES = 60, 10  # echoes of a burst, and how many of them are not counted
+STREAM_DURATION_S = 0.06
 TIMEOUT_S = 1.0  # seconds that an answer may take
 ECHO_MARKER = b"labctlRT"
 CHUNK_BYTES = 1 << 18
@@ -35,17 +35,17 @@ def round_trip_time_s(thread: NetnsThread, source: Path, address: IP) -> float:
     with thread.run(source, _raw, address) as sock:
         identifier = ICMP_IDS.next_id()
         times = [_echo(sock, identifier, sequence) for sequence in range(ECHOES)]
-    return statistics.median(times[WARM:])
+    return statistics.median(times[WARM_UP_ECHOES:])
 
 
 def _echo(sock: socket.socket, identifier: int, sequence: int) -> float:
     request = echo_request(4, identifier, sequence, ECHO_MARKER)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     sock.send(request)
     while not _is_reply(sock.recv(2048), identifier, sequence):
-        if time.perf_counter() - begun > TIMEOUT_S:
+        if time.perf_counter() - started > TIMEOUT_S:
             raise TimeoutError("no answer")
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 def _raw(address: IP) -> socket.socket:
@@ -73,9 +73,9 @@ def tcp_rate(thread: NetnsThread, source: Path, target: Path, address: IP) -> fl
     with thread.run(target, _server) as server:
         port = int(server.getsockname()[1])
         with thread.run(source, _client, address, port) as client:
-            talk, _ = server.accept()
-            with talk:
-                return _measure_stream(client, talk)
+            connection, _ = server.accept()
+            with connection:
+                return _measure_stream(client, connection)
 
 
 def _server() -> socket.socket:
@@ -90,20 +90,20 @@ def _client(address: IP, port: int) -> socket.socket:
     return socket.create_connection((str(address), port), TIMEOUT_S)
 
 
-def _measure_stream(client: socket.socket, talk: socket.socket) -> float:
-    """Send for WHILE seconds in a thread and count here what arrives; returns bits per second."""
-    talk.settimeout(TIMEOUT_S)
+def _measure_stream(client: socket.socket, connection: socket.socket) -> float:
+    """Send for STREAM_DURATION_S seconds in a thread and count here what arrives; returns bits per second."""
+    connection.settimeout(TIMEOUT_S)
     sender = threading.Thread(target=_send, args=(client,), name="stream", daemon=True)
     buffer, received = memoryview(bytearray(CHUNK_BYTES)), 0
-    begun = time.perf_counter()
+    started = time.perf_counter()
     sender.start()
     try:
-        while count := talk.recv_into(buffer):
+        while count := connection.recv_into(buffer):
             received += count
-        taken = time.perf_counter() - begun
+        duration_s = time.perf_counter() - started
     finally:
         sender.join(2 * TIMEOUT_S)
-    return received * 8 / taken
+    return received * 8 / duration_s
 
 
 def _send(client: socket.socket) -> None:

@@ -8,22 +8,20 @@ sequence number that is chosen here (TCP_REPAIR). So the firewalls can be set up
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import struct
 
 from labctl.core.observations import ProbeMatch
 from labctl.core.resources import IP
-from labctl.kernel.probes.clients import SOL_RAW, Echo, UdpClient, _Client
+from labctl.kernel.probes.clients import ICMP_FILTER, MTU_DISCOVER, SOL_RAW, Echo, UdpClient, _Client
 from labctl.kernel.probes.unused_ids import ICMP_IDS, bind_unused_port
+from labctl.packets.decode import ICMP, ICMPV6, TCP, UDP
 from labctl.packets.icmp import echo_request
 from labctl.packets.probe_id import REQUEST_SUFFIX, TIMESTAMP_BYTES, PayloadMarker, TcpProbeId
 
-MTU_DISCOVER = {4: (socket.IPPROTO_IP, 10), 6: (socket.IPPROTO_IPV6, 23)}
-PMTUDISC_PROBE, PMTUDISC_INTERFACE, PMTUDISC_DONT = (
-    3,
-    4,
-    0,
-)  # DF and no DF, both without regard to a remembered path MTU; the kernel's choice
+PMTUDISC_PROBE, PMTUDISC_INTERFACE = 3, 4  # DF, and no DF; both without regard to a remembered path MTU
+PMTUDISC_DONT = 0  # the kernel fragments as it needs to
 IPV6_DONTFRAG = 62
 TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, SEND_QUEUE = 19, 20, 21, 2
 DEFAULT_PAYLOAD_BYTES = 61  # default size of the payload in bytes: a length that ping and others do not use
@@ -31,7 +29,7 @@ MIN_PAYLOAD_BYTES = {"icmp": TIMESTAMP_BYTES + 8, "udp": 9}  # bytes of payload 
 
 
 class SizedEcho(Echo):
-    """An ICMP echo request with a payload of `size` bytes, fragmented only if `fragment` allows it."""
+    """An ICMP echo request with a payload of `payload_bytes` bytes, fragmented only if `fragment` allows it."""
 
     reply_text = "the echo was answered"
 
@@ -39,14 +37,14 @@ class SizedEcho(Echo):
         self._open_socket(address, marker)
         if address.version == 4:
             keep = (1 << 0) | (1 << 3) | (1 << 11) | (1 << 12)  # echo reply and errors
-            self._socket.setsockopt(SOL_RAW, 1, struct.pack("=I", ~keep & 0xFFFFFFFF))
+            self._socket.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("=I", ~keep & 0xFFFFFFFF))
         try:
-            _cut(self._socket, address.version, fragment)
+            _set_fragmentation(self._socket, address.version, fragment)
             self._socket.connect((str(address), 0))
             self.source_address = self._socket.getsockname()[0]
             self._socket.send(echo_request(address.version, ICMP_IDS.next_id(), 1, marker, payload_bytes))
         except OSError as error:
-            self._begin(error.errno or 0)
+            self._fail_to_send(error.errno or 0)
 
     def _fail(self, number: int, otherwise: object) -> None:
         """An error that came back ends the probe; the answer `refused` exists only for TCP and UDP."""
@@ -56,19 +54,19 @@ class SizedEcho(Echo):
 
 
 class SizedDatagram(UdpClient):
-    """A UDP datagram with a payload of `size` bytes."""
+    """A UDP datagram with a payload of `payload_bytes` bytes."""
 
     def __init__(self, address: IP, port: int, marker: bytes, payload_bytes: int, fragment: bool) -> None:
         _Client.__init__(self, _datagram(address))
         self.probe_id = PayloadMarker(marker)
         self._marker = marker
         try:
-            _cut(self._socket, address.version, fragment)
+            _set_fragmentation(self._socket, address.version, fragment)
             self.sport = bind_unused_port(self._socket, port)
             self._socket.connect((str(address), port))
             self._socket.send((marker + REQUEST_SUFFIX).ljust(payload_bytes, b"\0"))
         except OSError as error:
-            self._begin(error.errno or 0)
+            self._fail_to_send(error.errno or 0)
 
 
 class SynProbe(_Client):
@@ -84,31 +82,25 @@ class SynProbe(_Client):
             self._socket.setsockopt(socket.IPPROTO_TCP, option, struct.pack("=I", value))
         number = self._socket.connect_ex((str(address), port))
         if number not in (0, errno.EINPROGRESS):
-            self._begin(number)
+            self._fail_to_send(number)
 
     def _events(self) -> int:
-        return 4  # POLLOUT
+        return int(select.POLLOUT)
 
     def _step(self) -> None:
-        number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number:
-            return self._fail(number, "unreachable")
-        try:
-            self._socket.getpeername()
-        except OSError:
-            return None  # not yet
-        return self.set_answer("reply", "connected")
+        if self._check_connection():
+            self.set_answer("reply", "connected")
 
 
 def matches(protocol: str, version: int, identity: bytes) -> tuple[ProbeMatch, ...]:
     """What a firewall must match to find the probe, its answer, and ICMP errors that quote it. `identity` is the marker
     or the initial sequence number."""
-    icmp, head = (1, 20) if version == 4 else (58, 40)
-    number, offset = {"icmp": (icmp, 8 + TIMESTAMP_BYTES), "udp": (17, 8), "tcp": (6, 4)}[protocol]
+    icmp, head = (ICMP, 20) if version == 4 else (ICMPV6, 40)
+    number, offset = {"icmp": (icmp, 8 + TIMESTAMP_BYTES), "udp": (UDP, 8), "tcp": (TCP, 4)}[protocol]
     found = [ProbeMatch(number, offset, identity), ProbeMatch(icmp, 8 + head + offset, identity)]
     if protocol == "tcp":
-        answer = (int.from_bytes(identity, "big") + 1) & 0xFFFFFFFF
-        found.append(ProbeMatch(6, 8, answer.to_bytes(4, "big")))
+        ack = (int.from_bytes(identity, "big") + 1) & 0xFFFFFFFF  # the answer acknowledges the SYN
+        found.append(ProbeMatch(TCP, 8, ack.to_bytes(4, "big")))
     return tuple(found)
 
 
@@ -116,11 +108,9 @@ def lengths(protocol: str, version: int, payload_bytes: int) -> tuple[int, ...]:
     """The lengths that the kernel may report for the probe and its answer: with and without the Ethernet header, and
     with the headers of a tunnel."""
     head = 20 if version == 4 else 40
-    inner = {"icmp": [head + 8 + payload_bytes], "udp": [head + 8 + payload_bytes], "tcp": [head + 40, head + 20]}[
-        protocol
-    ]
+    inner = [head + 40, head + 20] if protocol == "tcp" else [head + 8 + payload_bytes]
     tunnels = (0, 20, 50, 70)  # none, IPIP, VXLAN over IPv4 and IPv6
-    return tuple(one + tunnel + ethernet for one in inner for tunnel in tunnels for ethernet in (0, 14))
+    return tuple(length + tunnel + ethernet for length in inner for tunnel in tunnels for ethernet in (0, 14))
 
 
 def _datagram(address: IP) -> socket.socket:
@@ -128,7 +118,7 @@ def _datagram(address: IP) -> socket.socket:
     return socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
 
-def _cut(sock: socket.socket, version: int, fragment: bool) -> None:
+def _set_fragmentation(sock: socket.socket, version: int, fragment: bool) -> None:
     level, option = MTU_DISCOVER[version]
     free = PMTUDISC_INTERFACE if version == 4 else PMTUDISC_DONT  # only the sender may fragment IPv6 packets
     sock.setsockopt(level, option, free if fragment else PMTUDISC_PROBE)

@@ -20,95 +20,99 @@ import threading
 import time
 from collections.abc import Sequence
 
+from labctl.kernel.host.pktinfo import ANCDATA_BYTES, Ancillary, reply_pktinfo, request_pktinfo
 from labctl.kernel.programs.daemon import daemonize, report_ready
 
 UDP_IDLE_TIMEOUT_S = 90.0  # seconds after which a UDP client is forgotten (UDPConnTrackTimeout)
 MAX_DATAGRAM_BYTES = 65507
-IP_PKTINFO = 8
+CHUNK_BYTES = 65536  # bytes that are forwarded at once
+BACKLOG = 64  # connections that may wait to be accepted
 
 
 def main(args: Sequence[str]) -> int:
     """Forward traffic until a signal ends the process. Returns 1 if the port cannot be bound."""
-    handed = "-use-listen-fd" in args
-    args = [word for word in args if word != "-use-listen-fd"]
-    said = dict(zip(args[::2], args[1::2], strict=True))
-    front = (said["-host-ip"], int(said["-host-port"]))
-    back = (said["-container-ip"], int(said["-container-port"]))
-    kind = socket.SOCK_STREAM if said["-proto"] == "tcp" else socket.SOCK_DGRAM
+    passed_socket = "-use-listen-fd" in args
+    args = [arg for arg in args if arg != "-use-listen-fd"]
+    options = dict(zip(args[::2], args[1::2], strict=True))
+    host = (options["-host-ip"], int(options["-host-port"]))
+    container = (options["-container-ip"], int(options["-container-port"]))
+    kind = socket.SOCK_STREAM if options["-proto"] == "tcp" else socket.SOCK_DGRAM
     daemonize("docker-proxy")
     sock = socket.socket(socket.AF_INET, kind)
     try:
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(front)
+        sock.bind(host)
         if kind == socket.SOCK_STREAM:
-            sock.listen(64)
+            sock.listen(BACKLOG)
     except OSError as error:
-        print(f"{said['-proto']} port {front[1]}: {error.strerror}", flush=True)
+        print(f"{options['-proto']} port {host[1]}: {error.strerror}", flush=True)
         return 1
     report_ready()
     if kind == socket.SOCK_DGRAM:
-        if handed:
-            sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-        datagrams(sock, back)
+        if passed_socket:
+            request_pktinfo(sock)
+        datagrams(sock, container)
     while True:
         client, _ = sock.accept()
-        threading.Thread(target=connection, args=(client, back), daemon=True).start()
+        threading.Thread(target=connection, args=(client, container), daemon=True).start()
 
 
-def connection(client: socket.socket, back: tuple[str, int]) -> None:
+def connection(client: socket.socket, container: tuple[str, int]) -> None:
     """Forward one TCP connection in both directions, until both sides have finished sending."""
     server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     with client, server:
         try:
-            server.connect(back)
+            server.connect(container)
         except OSError:
             return  # no server there: the client sees that its connection is closed
-        other = threading.Thread(target=copy_stream, args=(server, client), daemon=True)
-        other.start()
+        reply_thread = threading.Thread(target=copy_stream, args=(server, client), daemon=True)
+        reply_thread.start()
         copy_stream(client, server)
-        other.join()
+        reply_thread.join()
 
 
 def copy_stream(source: socket.socket, target: socket.socket) -> None:
     """Forward one direction of a connection. The end of the stream is forwarded, too."""
     try:
-        while data := source.recv(65536):
+        while data := source.recv(CHUNK_BYTES):
             target.sendall(data)
     except OSError:
         pass
-    for sock, way in ((source, socket.SHUT_RD), (target, socket.SHUT_WR)):
+    for sock, direction in ((source, socket.SHUT_RD), (target, socket.SHUT_WR)):
         try:
-            sock.shutdown(way)
+            sock.shutdown(direction)
         except OSError:
             pass
 
 
-def datagrams(front: socket.socket, back: tuple[str, int]) -> None:
+def datagrams(front: socket.socket, container: tuple[str, int]) -> None:
     """Forward UDP. Each client gets a separate socket towards the container, as long as it is active."""
     selector = selectors.DefaultSelector()
     selector.register(front, selectors.EVENT_READ)
     clients: dict[tuple[str, int], socket.socket] = {}
-    seen: dict[tuple[str, int], float] = {}
-    asked: dict[tuple[str, int], list[tuple[int, int, bytes]]] = {}  # IP_PKTINFO: the source address of the reply
+    last_active: dict[tuple[str, int], float] = {}
+    reply_ancdata: dict[tuple[str, int], list[Ancillary]] = {}  # by client: the source address of the replies
     while True:
         for key, _ in selector.select(UDP_IDLE_TIMEOUT_S):
             try:
                 if key.fileobj is front:
-                    data, notes, _, client = front.recvmsg(MAX_DATAGRAM_BYTES, 256)
+                    data, ancdata, _, client = front.recvmsg(MAX_DATAGRAM_BYTES, ANCDATA_BYTES)
                     if client not in clients:
-                        asked[client] = [(level, note, bytes(4) + body[4:8] + bytes(4)) for level, note, body in notes]
+                        reply_ancdata[client] = reply_pktinfo(ancdata)
                         clients[client] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-                        clients[client].connect(back)
+                        clients[client].connect(container)
                         selector.register(clients[client], selectors.EVENT_READ, client)
                     clients[client].send(data)
                 else:
                     client = key.data
-                    front.sendmsg([clients[client].recv(MAX_DATAGRAM_BYTES)], asked[client], 0, client)
-                seen[client] = time.monotonic()
+                    front.sendmsg([clients[client].recv(MAX_DATAGRAM_BYTES)], reply_ancdata[client], 0, client)
+                last_active[client] = time.monotonic()
             except OSError:
                 continue  # refused by the container: the client gets no reply, as with docker-proxy
-        for client in [client for client, when in seen.items() if time.monotonic() - when > UDP_IDLE_TIMEOUT_S]:
-            del seen[client], asked[client]
+        for client in [
+            client for client, active_at in last_active.items() if time.monotonic() - active_at > UDP_IDLE_TIMEOUT_S
+        ]:
+            del last_active[client], reply_ancdata[client]
             selector.unregister(clients[client])
             clients.pop(client).close()

@@ -18,9 +18,9 @@ from labctl.kernel.programs.daemon import daemonize, report_ready, set_process_n
 PR_SET_PDEATHSIG = 1
 
 
-def main(words: Sequence[str]) -> int:
+def main(args: Sequence[str]) -> int:
     """Run until the sandbox has ended, then remove the file that its network namespace is bound to."""
-    (path,) = words
+    (path,) = args
     daemonize("sandbox-shim")
     net = os.stat("/proc/self/ns/net")
     try:
@@ -28,15 +28,15 @@ def main(words: Sequence[str]) -> int:
     except OSError as error:
         print(f"cannot create a process namespace: {error}", flush=True)
         return 1
-    told = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
-    signal.pthread_sigmask(signal.SIG_BLOCK, told)
+    signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     pid = os.fork()
     if pid == 0:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         reap_children()
-    number = signal.sigwait(told)
+    number = signal.sigwait(signals)
     while number == signal.SIGCHLD and os.waitpid(pid, os.WNOHANG)[0] == 0:
-        number = signal.sigwait(told)
+        number = signal.sigwait(signals)
     if number != signal.SIGCHLD:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -54,9 +54,9 @@ def main(words: Sequence[str]) -> int:
 def reap_children() -> None:
     """Wait for a signal to end. Meanwhile reap children: the first process of a namespace adopts its orphans."""
     set_process_name("pause")
-    told = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+    signals = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
     report_ready()
-    while signal.sigwait(told) == signal.SIGCHLD:
+    while signal.sigwait(signals) == signal.SIGCHLD:
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass

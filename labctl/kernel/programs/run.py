@@ -1,4 +1,4 @@
-"""Start one of labctl's programs: `python -I -S run.py PROGRAM WORDS...`. It adds its own package to sys.path."""
+"""Start one of labctl's programs: `python -I -S run.py PROGRAM ARGUMENT...`. It adds its own package to sys.path."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 from importlib import import_module
 
 if __name__ == "__main__":
-    here = os.path.abspath(__file__)
+    folder = os.path.abspath(__file__)
     for _ in range(4):  # programs, kernel, labctl, and the folder that contains labctl
-        here = os.path.dirname(here)
-    sys.path.insert(0, here)
+        folder = os.path.dirname(folder)
+    sys.path.insert(0, folder)
     module = sys.argv[1].replace("-", "_")
     package = "labctl.kernel.node_exec" if module == "exec_helper" else "labctl.kernel.programs"
     program = import_module(f"{package}.{module}")

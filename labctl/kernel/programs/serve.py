@@ -11,14 +11,16 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 
+from labctl.kernel.host.pktinfo import ANCDATA_BYTES, reply_pktinfo, request_pktinfo
 from labctl.kernel.programs.daemon import daemonize, report_ready
 
-IP_PKTINFO = 8
+BACKLOG = 64  # connections that may wait to be accepted
+MAX_DATAGRAM_BYTES = 65535
 
 
-def main(words: Sequence[str]) -> int:
+def main(args: Sequence[str]) -> int:
     """Serve until a signal ends the process. Returns 1 if a port cannot be bound."""
-    name, *ports = words
+    name, *ports = args
     daemonize(name)
     selector = selectors.DefaultSelector()
     for port in ports:
@@ -28,27 +30,27 @@ def main(words: Sequence[str]) -> int:
         try:
             if protocol == "tcp":
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+            request_pktinfo(sock)
             sock.bind(("", int(number)))
             if protocol == "tcp":
-                sock.listen(64)
+                sock.listen(BACKLOG)
         except OSError as error:
             print(f"{protocol} port {number}: {error.strerror}", flush=True)
             return 1
         sock.setblocking(False)
-        selector.register(sock, selectors.EVENT_READ, welcome if protocol == "tcp" else echo_datagram)
+        selector.register(sock, selectors.EVENT_READ, accept_connection if protocol == "tcp" else echo_datagram)
     report_ready()
     while True:
         for key, _ in selector.select():
             key.data(key.fileobj, selector, name)
 
 
-def welcome(sock: socket.socket, selector: selectors.BaseSelector, name: str) -> None:
+def accept_connection(sock: socket.socket, selector: selectors.BaseSelector, name: str) -> None:
     """Accept a new connection."""
     with suppress(OSError):
-        talk, _ = sock.accept()
-        talk.setblocking(False)
-        selector.register(talk, selectors.EVENT_READ, serve_connection)
+        connection, _ = sock.accept()
+        connection.setblocking(False)
+        selector.register(connection, selectors.EVENT_READ, serve_connection)
 
 
 def serve_connection(connection: socket.socket, selector: selectors.BaseSelector, name: str) -> None:
@@ -74,10 +76,5 @@ def serve_connection(connection: socket.socket, selector: selectors.BaseSelector
 def echo_datagram(sock: socket.socket, selector: selectors.BaseSelector, name: str) -> None:
     """Echo a datagram, with the address that it was sent to as the source address."""
     with suppress(OSError):
-        data, notes, _, sender = sock.recvmsg(65535, 256)
-        back = [
-            (level, kind, bytes(4) + body[4:8] + bytes(4))
-            for level, kind, body in notes
-            if (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO)
-        ]
-        sock.sendmsg([data], back, 0, sender)
+        data, ancdata, _, sender = sock.recvmsg(MAX_DATAGRAM_BYTES, ANCDATA_BYTES)
+        sock.sendmsg([data], reply_pktinfo(ancdata), 0, sender)

@@ -1,11 +1,11 @@
 """A tunnel in user space with the wire format of the real one:
 
-    tunnel udp|ipip DEVICE LOCAL RANGE=FAR...
+    tunnel udp|ipip DEVICE LOCAL RANGE=HOST...
 
-A packet that is routed into the TUN device DEVICE goes to the host FAR of the RANGE that contains its destination.
-What comes from there goes back into the kernel. `udp` is flannel's oldest backend (pkg/backend/udp of
-flannel-io/flannel): the datagram from port 8285 to port 8285 contains the packet without any further header, and the
-packet's TTL is one less. `ipip` is IP in IP (RFC 2003, protocol 4) like the kernel's module, for a kernel without it.
+A packet that is routed into the TUN device DEVICE goes to the HOST of the RANGE that contains its destination. Packets
+that arrive from a host go into the kernel. `udp` is flannel's oldest backend (pkg/backend/udp of flannel-io/flannel):
+the datagram from port 8285 to port 8285 contains the packet without any further header, and the packet's TTL is one
+less. `ipip` is IP in IP (RFC 2003, protocol 4) like the kernel's module, for a kernel without it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from labctl.kernel.programs.daemon import daemonize, report_ready
 PORT = 8285  # of flannel's udp backend
 IPPROTO_IPIP, IP_MTU_DISCOVER, IP_PMTUDISC_DO = 4, 10, 2
 MAX_PACKET_BYTES = 65535
+MIN_HEADER_BYTES = 20  # bytes of an IPv4 header without options
 Table = list[tuple[int, int, str]]  # network, mask, and the host behind which it is
 
 
-def main(words: Sequence[str]) -> int:
+def main(args: Sequence[str]) -> int:
     """Forward packets until a signal ends the process. Returns 1 if the device or the address cannot be used."""
-    mode, device, local, *far = words
-    table = routes(far)
+    mode, device, local, *entries = args
+    table = routes(entries)
     daemonize("flanneld" if mode == "udp" else "ipip")
     try:
         tun = open_tun(device)
@@ -42,11 +43,11 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def routes(words: Sequence[str]) -> Table:
-    """The table of `RANGE=FAR` words, longest prefix first."""
+def routes(entries: Sequence[str]) -> Table:
+    """The table of `RANGE=HOST` arguments, longest prefix first."""
     table: Table = []
-    for word in words:
-        network, _, host = word.partition("=")
+    for entry in entries:
+        network, _, host = entry.partition("=")
         address, _, length = network.partition("/")
         mask = 0xFFFFFFFF << (32 - int(length)) & 0xFFFFFFFF
         table.append((struct.unpack("!I", socket.inet_aton(address))[0], mask, host))
@@ -95,9 +96,9 @@ def decrement_ttl(packet: bytes) -> bytes | None:
 def forward(tun: int, wire: socket.socket, table: Table, mode: str) -> None:
     """Forward both directions until the device is deleted."""
     selector = selectors.DefaultSelector()
-    out, into = (_sender(wire, table, mode), _receiver(tun, wire, mode))
-    selector.register(tun, selectors.EVENT_READ, lambda: out(os.read(tun, MAX_PACKET_BYTES)))
-    selector.register(wire, selectors.EVENT_READ, into)
+    send, receive = (_sender(wire, table, mode), _receiver(tun, wire, mode))
+    selector.register(tun, selectors.EVENT_READ, lambda: send(os.read(tun, MAX_PACKET_BYTES)))
+    selector.register(wire, selectors.EVENT_READ, receive)
     while True:
         for key, _ in selector.select():
             try:
@@ -110,12 +111,12 @@ def forward(tun: int, wire: socket.socket, table: Table, mode: str) -> None:
 
 def _sender(wire: socket.socket, table: Table, mode: str) -> Callable[[bytes], None]:
     def send(packet: bytes) -> None:
-        if len(packet) < 20 or packet[0] >> 4 != 4:
+        if len(packet) < MIN_HEADER_BYTES or packet[0] >> 4 != 4:
             return
         host = lookup(table, packet)
-        ready_to_go = decrement_ttl(packet) if mode == "udp" else packet
-        if host is not None and ready_to_go is not None:
-            wire.sendto(ready_to_go, (host, PORT if mode == "udp" else 0))
+        outgoing = decrement_ttl(packet) if mode == "udp" else packet
+        if host is not None and outgoing is not None:
+            wire.sendto(outgoing, (host, PORT if mode == "udp" else 0))
 
     return send
 
@@ -124,7 +125,7 @@ def _receiver(tun: int, wire: socket.socket, mode: str) -> Callable[[], None]:
     def receive() -> None:
         data = wire.recv(MAX_PACKET_BYTES)
         inner = data if mode == "udp" else data[(data[0] & 15) * 4 :]
-        if len(inner) >= 20 and inner[0] >> 4 == 4:
+        if len(inner) >= MIN_HEADER_BYTES and inner[0] >> 4 == 4:
             os.write(tun, inner)
 
     return receive

@@ -2,8 +2,8 @@
 
 A record is written before the change. The changes are the receiver of a namespace's firewall reports (the sysctls
 nf_log), the tracing instance, and the nft table on kernels without table owners (other kernels delete the table
-themselves). A record is locked while its trace runs. An unlocked record belongs to a trace that was killed, and `sweep`
-undoes what it lists.
+themselves). A record is locked while its trace runs. An unlocked record belongs to a trace that was killed, and
+`cleanup` undoes what it lists.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class TraceRecord:
 
 
 def has_leftovers() -> bool:
-    """Whether there may be records to sweep. It only checks that a directory exists."""
+    """Whether there may be records of killed traces. It only checks that a directory exists."""
     return os.path.isdir(paths.state_dir() / FOLDER)
 
 

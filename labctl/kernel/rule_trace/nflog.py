@@ -25,8 +25,8 @@ _SETTING = "/proc/sys/net/netfilter/nf_log"
 
 @dataclass(frozen=True, slots=True)
 class RuleReport:
-    """One rule, policy or return that a traced packet met: the kernel's text, the devices by index, the mark, and the
-    packet from its network header on."""
+    """One rule, policy or return that a traced packet matched: the kernel's text, the devices by index, the fwmark, and
+    the packet from its network header on."""
 
     family: str
     hook: int
@@ -35,7 +35,7 @@ class RuleReport:
     oif: int
     fwmark: int
     payload: bytes
-    ours: bool = False  # known to be of the probe, although the payload is cut off
+    ours: bool = False  # it is certainly of the probe, although the payload is cut off
 
 
 class NfLog:

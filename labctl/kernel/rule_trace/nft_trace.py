@@ -37,8 +37,8 @@ class _RuleEvent:
 
 
 class NftLog:
-    """The receiver of reports in the namespace of the thread that creates it. `marker` is the table that marks the
-    probe.
+    """The receiver of reports in the namespace of the thread that creates it. `marker` is the name of the table that
+    marks the probe.
 
     Raises OSError if that fails.
     """

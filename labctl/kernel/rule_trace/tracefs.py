@@ -105,7 +105,7 @@ def remove(name: str) -> bool:
 
 
 def parse(text: str, clock_offset_ns: int) -> list[KernelEvent]:
-    """The events in the text of a `trace` file; its times plus `offset` (ns) are times since the epoch. Pure."""
+    """The events in the text of a `trace` file; its times plus `clock_offset_ns` are times since the epoch. Pure."""
     found = []
     for line in text.splitlines():
         if (match := _EVENT.search(line)) is None:

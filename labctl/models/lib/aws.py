@@ -26,7 +26,7 @@ RESERVED_ADDRESSES = 5  # ... and the last
 class Eni:
     """A network interface of an instance: its number there, its subnet, and its addresses, the primary one first.
 
-    `bridge` is the fabric's bridge for the subnet.
+    `subnet_bridge` is the fabric's bridge for the subnet.
     """
 
     instance: str
@@ -68,7 +68,8 @@ class Eni:
 
 
 def fabric(enis: Iterable[Eni], mtu: int, *, source_dest_check: bool) -> Iterator[Resource]:
-    """The VPC: a router with a bridge for each subnet, the mapping service, and, if `checked`, the check of ENIs."""
+    """The VPC: a router with a bridge for each subnet, the mapping service, and with
+    `source_dest_check` the check of ENIs."""
     enis = tuple(enis)
     subnets = {eni.subnet_bridge: primitives.with_prefix_length(eni.gateway, eni.subnet.prefixlen) for eni in enis}
     yield from primitives.netns("fabric")
@@ -91,8 +92,8 @@ def _mapping_service(enis: Iterable[Eni]) -> Iterator[Resource]:
     """The mapping service: it answers ARP for every address of every ENI, and forwards no ARP request."""
     for eni in enis:
         answer = f"-j arpreply --arpreply-mac {eni.mac} --arpreply-target DROP"
-        asked = (f"-p ARP --arp-op Request --arp-ip-dst {address} {answer}" for address in eni.addresses)
-        yield _ebtables("nat", "PREROUTING", *asked)
+        rules = (f"-p ARP --arp-op Request --arp-ip-dst {address} {answer}" for address in eni.addresses)
+        yield _ebtables("nat", "PREROUTING", *rules)
         for address in eni.addresses:
             yield Neighbour(Interface("fabric", eni.subnet_bridge), address, eni.mac)
     yield _ebtables("filter", "FORWARD", "-p ARP -j DROP")
@@ -100,13 +101,13 @@ def _mapping_service(enis: Iterable[Eni]) -> Iterator[Resource]:
 
 def _source_dest_check(eni: Eni) -> Iterator[Resource]:
     """The source/destination check of an ENI, for packets to the network or the router, and for those it receives."""
-    port = eni.fabric_interface.dev
-    for chain, flag in ((f"SRC-{port}", "--ip-src"), (f"DST-{port}", "--ip-dst")):
-        own = (f"-p IPv4 {flag} {address} -j RETURN" for address in eni.addresses)
-        yield _ebtables("filter", chain, *own, "-p IPv4 -j DROP")
-    yield _ebtables("filter", "INPUT", f"-i {port} -j SRC-{port}")
-    yield _ebtables("filter", "FORWARD", f"-i {port} -j SRC-{port}", f"-o {port} -j DST-{port}")
-    yield _ebtables("filter", "OUTPUT", f"-o {port} -j DST-{port}")
+    device = eni.fabric_interface.dev
+    for chain, flag in ((f"SRC-{device}", "--ip-src"), (f"DST-{device}", "--ip-dst")):
+        rules = (f"-p IPv4 {flag} {address} -j RETURN" for address in eni.addresses)
+        yield _ebtables("filter", chain, *rules, "-p IPv4 -j DROP")
+    yield _ebtables("filter", "INPUT", f"-i {device} -j SRC-{device}")
+    yield _ebtables("filter", "FORWARD", f"-i {device} -j SRC-{device}", f"-o {device} -j DST-{device}")
+    yield _ebtables("filter", "OUTPUT", f"-o {device} -j DST-{device}")
 
 
 def _ebtables(table: str, name: str, *rules: str) -> Chain:
@@ -122,14 +123,18 @@ def attach_primary_eni(eni: Eni) -> Iterator[Resource]:
 
 
 def elastic_ips(public_ips: dict[IPv4Address, IPv4Address]) -> Iterator[Resource]:
-    """The internet gateway: it translates each address in `public` to its public address, and back. Packets from
+    """The internet gateway: it translates each address in `public_ips` to its public address, and back. Packets from
     other addresses do not leave."""
-    out = cloud_vpc.INTERNET_GATEWAY
-    for own, worn in public_ips.items():
-        yield primitives.chain("fabric", "nat", "PREROUTING", f"-d {worn} -i {out} -j DNAT --to-destination {own}")
-        yield primitives.chain("fabric", "nat", "POSTROUTING", f"-s {own} -o {out} -j SNAT --to-source {worn}")
-        yield primitives.chain("fabric", "filter", "FORWARD", f"-s {own} -o {out} -j ACCEPT")
-    yield primitives.chain("fabric", "filter", "FORWARD", f"-o {out} -j DROP")
+    gateway = cloud_vpc.INTERNET_GATEWAY
+    for private_ip, public_ip in public_ips.items():
+        yield primitives.chain(
+            "fabric", "nat", "PREROUTING", f"-d {public_ip} -i {gateway} -j DNAT --to-destination {private_ip}"
+        )
+        yield primitives.chain(
+            "fabric", "nat", "POSTROUTING", f"-s {private_ip} -o {gateway} -j SNAT --to-source {public_ip}"
+        )
+        yield primitives.chain("fabric", "filter", "FORWARD", f"-s {private_ip} -o {gateway} -j ACCEPT")
+    yield primitives.chain("fabric", "filter", "FORWARD", f"-o {gateway} -j DROP")
 
 
 def nat_gateway(vpc_cidr: IPv4Network, public_ip: IPv4Address) -> Iterator[Resource]:

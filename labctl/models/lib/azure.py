@@ -15,6 +15,7 @@ from labctl.core.scenario_types import Machine
 from labctl.models.lib import cloud_vpc, primitives
 
 FABRIC_MAC = "12:34:56:78:9a:bc"  # the MAC address that answers in every Azure virtual network
+PUBLIC_DEVICE = "pip"  # the fabric's device that leads to the internet and has the public address
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def fabric(nics: Iterable[Nic], mtu: int) -> Iterator[Resource]:
         yield Sysctl("fabric", f"net.ipv4.conf.{nic.fabric_device}.proxy_arp", "1")
         yield Sysctl("fabric", f"net.ipv4.neigh.{nic.fabric_device}.proxy_delay", "0")
         yield from primitives.addresses(outer, primitives.with_prefix_length(nic.gateway, 32))
-        yield Route("fabric", IPv4Network((int(nic.address), 32)), dev=nic.fabric_device)
+        yield Route("fabric", nic.host_prefix, dev=nic.fabric_device)
 
 
 def attach_nic(nic: Nic) -> Iterator[Resource]:
@@ -61,43 +62,32 @@ def attach_nic(nic: Nic) -> Iterator[Resource]:
 
 
 def secondary_address_routes(nic: Nic, address_count: int) -> Iterator[Resource]:
-    """The fabric's routes to the secondary addresses of a NIC: the `count` addresses after its primary one.
+    """The fabric's routes to the secondary addresses of a NIC: the `address_count` addresses after its primary one.
 
     Their next hop is the primary address, because the machine does not answer ARP for the others.
     """
     for number in range(1, address_count + 1):
-        yield Route("fabric", IPv4Network((int(nic.address) + number, 32)), nic.address, nic.fabric_device, onlink=True)
+        yield Route("fabric", primitives.host_prefix(nic.address + number), nic.address, nic.fabric_device, onlink=True)
 
 
 def vm_machine(nic: Nic) -> Iterator[Resource | Machine]:
     """Another machine in the virtual network, not a node and without pods."""
-    yield Machine(nic.machine, "vm", (nic.address,))
-    yield from primitives.netns(nic.machine)
+    yield from cloud_vpc.vm_without_nic(nic.machine, nic.address)
     yield from attach_nic(nic)
-    yield from primitives.forwarding_sysctls(nic.machine, False, rp_filter=0)
 
 
 def internet_uplink(internet_cidr: IPv4Network, public_ip: IPv4Address, mtu: int) -> Iterator[Resource | Machine]:
     """The internet behind the fabric, and the SNAT of the load balancer to its public address."""
-    there, here = Interface("internet", "eth0"), Interface("fabric", "pip")
-    yield from primitives.netns("internet")
-    yield from primitives.veth_pair(here, there, mtu=mtu, macs=(primitives.mac(str(here)), primitives.mac(str(there))))
-    yield from primitives.forwarding_sysctls("internet", False, rp_filter=0)
-    yield from primitives.forwarding_sysctls("fabric", True, rp_filter=0, devices=("pip",))
-    yield from primitives.addresses(here, primitives.with_prefix_length(public_ip, internet_cidr.prefixlen))
-    yield from primitives.addresses(
-        there, primitives.with_prefix_length(internet_cidr.network_address + 1, internet_cidr.prefixlen)
-    )
-    yield primitives.chain("fabric", "nat", "POSTROUTING", f"-o pip -j SNAT --to-source {public_ip}")
-    yield Machine("internet", "internet", (internet_cidr.network_address + 1,))
+    yield from cloud_vpc.internet_uplink(internet_cidr, (public_ip,), mtu, PUBLIC_DEVICE)
+    yield primitives.chain("fabric", "nat", "POSTROUTING", f"-o {PUBLIC_DEVICE} -j SNAT --to-source {public_ip}")
 
 
 def node_sysctls(ns: str, devices: Iterable[str]) -> Iterator[Resource]:
     """The sysctls of an AKS node image that affect forwarding."""
     yield from primitives.forwarding_sysctls(ns, True, rp_filter=1, devices=devices)
-    for place in ("all", "default"):
-        yield Sysctl(ns, f"net.ipv4.conf.{place}.accept_redirects", "0")
-        yield Sysctl(ns, f"net.ipv4.conf.{place}.accept_source_route", "0")
+    for device in ("all", "default"):
+        yield Sysctl(ns, f"net.ipv4.conf.{device}.accept_redirects", "0")
+        yield Sysctl(ns, f"net.ipv4.conf.{device}.accept_source_route", "0")
 
 
 def mac_filter(nic: Nic) -> Iterator[Resource]:

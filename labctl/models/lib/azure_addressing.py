@@ -43,7 +43,8 @@ class NodeSubnetOptions:
 def node_nics(
     scenario: Scenario, subnet: IPv4Network, addresses_per_node: int = 1, bridge: str | None = None
 ) -> list[Nic]:
-    """The nodes' NICs: the first free address of the subnet, then every `step`-th. Pods have those between."""
+    """The nodes' NICs: the first free address of the subnet, then one after each `addresses_per_node`
+    addresses. Pods have the addresses between."""
     first = subnet.network_address + FIRST_USABLE_OFFSET
     return [
         Nic(node.name, first + number * addresses_per_node, subnet, bridge)
@@ -57,18 +58,18 @@ def vm_nic(vm_cidr: IPv4Network, subnet: IPv4Network) -> Nic:
 
 
 def refuse_node_subnet(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
-    """Errors for `SubnetOptions`: a subnet too small for the nodes and their pods, ranges that conflict."""
+    """Errors for `NodeSubnetOptions`: a subnet too small for the nodes and their pods, ranges that conflict."""
     options: NodeSubnetOptions = scenario.options
     nodes, pods, subnet = len(scenario.nodes), options.max_pods, options.subnet
-    held, need = max(subnet.num_addresses - RESERVED_ADDRESSES, 0), (nodes + 1) * (pods + 1)
-    if need > held:
-        what = f"subnet {subnet} has {held} addresses, but {nodes} nodes of {pods} pods need {need}"
-        sum_ = f"({nodes} + 1 for upgrades) x ({pods} + 1) = {need}, and Azure reserves {RESERVED_ADDRESSES}"
-        would = (
-            f"a /{primitives.prefix_length_for(need + RESERVED_ADDRESSES)} is large enough;"
-            f" {_capacity_text(subnet, held // (pods + 1) - 1)}"
+    available, needed = max(subnet.num_addresses - RESERVED_ADDRESSES, 0), (nodes + 1) * (pods + 1)
+    if needed > available:
+        what = f"subnet {subnet} has {available} addresses, but {nodes} nodes of {pods} pods need {needed}"
+        sum_text = f"({nodes} + 1 for upgrades) x ({pods} + 1) = {needed}, and Azure reserves {RESERVED_ADDRESSES}"
+        remedy = (
+            f"a /{primitives.prefix_length_for(needed + RESERVED_ADDRESSES)} is large enough;"
+            f" {_capacity_text(subnet, available // (pods + 1) - 1)}"
         )
-        yield "subnet", what, f"{sum_}: {would}"
+        yield "subnet", what, f"{sum_text}: {remedy}"
     for key in ("subnet", "vm_cidr"):
         if not getattr(options, key).subnet_of(options.vnet_cidr):
             what = f"{key} {getattr(options, key)} is not in vnet_cidr {options.vnet_cidr}"
@@ -82,11 +83,13 @@ def refuse_node_subnet(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
 def refuse_node_cidr(node_cidr: IPv4Network, node_count: int) -> Iterator[tuple[str, str, str]]:
     """Errors for a subnet of nodes that is too small for them and for the one more that an upgrade needs."""
     if node_count + 1 > node_cidr.num_addresses - RESERVED_ADDRESSES:
-        sum_ = (
+        sum_text = (
             f"{node_count} + 1 for upgrades, and Azure reserves {RESERVED_ADDRESSES}: a"
             f" /{primitives.prefix_length_for(node_count + 1 + RESERVED_ADDRESSES)}"
         )
-        hint = f"{sum_} is large enough; {_capacity_text(node_cidr, node_cidr.num_addresses - RESERVED_ADDRESSES - 1)}"
+        hint = (
+            f"{sum_text} is large enough; {_capacity_text(node_cidr, node_cidr.num_addresses - RESERVED_ADDRESSES - 1)}"
+        )
         yield "node_cidr", f"node_cidr {node_cidr} is too small for {node_count} nodes", hint
 
 
@@ -96,16 +99,13 @@ def refuse_overlapping_ranges(options: Any, subnet_key: str, *others: str) -> It
     if options.vm_cidr == ranges[subnet_key]:
         del ranges["vm_cidr"]
     elif options.vm_cidr.num_addresses <= RESERVED_ADDRESSES:
-        yield (
-            "vm_cidr",
-            f"vm_cidr {options.vm_cidr} has no free address",
-            f"Azure reserves {RESERVED_ADDRESSES}: use a /29",
-        )
+        what = f"vm_cidr {options.vm_cidr} has no free address"
+        yield "vm_cidr", what, f"Azure reserves {RESERVED_ADDRESSES}: use a /29"
     yield from primitives.refuse_overlaps(ranges)
 
 
 def refuse_reserved_ranges(options: Any, may_be_any: tuple[str, ...] = ()) -> Iterator[tuple[str, str, str]]:
-    """Errors for ranges that AKS reserves, in any option; the options in `free` may be 0.0.0.0/0."""
+    """Errors for ranges that AKS reserves, in any option; the options in `may_be_any` may be 0.0.0.0/0."""
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         ranges = value if isinstance(value, tuple) else (value,)
@@ -114,10 +114,10 @@ def refuse_reserved_ranges(options: Any, may_be_any: tuple[str, ...] = ()) -> It
                 continue
             if field.name in may_be_any and isinstance(network, IPv4Network) and network.prefixlen == 0:
                 continue
-            for kept in RESERVED_RANGES:
-                if IPv4Network(network).overlaps(kept):
+            for reserved in RESERVED_RANGES:
+                if IPv4Network(network).overlaps(reserved):
                     hint = "AKS refuses " + ", ".join(map(str, RESERVED_RANGES)) + " and ranges that overlap them"
-                    yield field.name, f"{field.name} {network} overlaps {kept}, which AKS reserves", hint
+                    yield field.name, f"{field.name} {network} overlaps {reserved}, which AKS reserves", hint
 
 
 def _capacity_text(subnet: IPv4Network, node_count: int) -> str:

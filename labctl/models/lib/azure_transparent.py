@@ -7,30 +7,27 @@ address that no machine has. The node answers ARP for it (proxy ARP), and has a 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface
 
 from labctl.core.resources import Address, Interface, Link, Neighbour, Resource, Route, Sysctl
 from labctl.core.scenario_types import Machine, ScenarioNode
 from labctl.models.lib import primitives
 
 GATEWAY = IPv4Address("169.254.1.1")
-GATEWAY_PREFIX = IPv4Network((int(GATEWAY), 32))
+GATEWAY_PREFIX = primitives.host_prefix(GATEWAY)
 HOST_VETH_MAC = "aa:aa:aa:aa:aa:aa"  # of the node's end of every pod's veth
 
 
 def routed_pods(
     node: ScenarioNode, first_address: IPv4Address, prefix_length: int, mtu: int
 ) -> Iterator[Resource | Machine]:
-    """The pods of a node, connected to it, with addresses from `first` on. `prefix` is their prefix length."""
+    """The pods of a node, connected to it, with addresses from `first_address` on."""
     for number, (name, device) in enumerate(zip(node.pods, primitives.device_names("azv", 11, node.pods), strict=True)):
-        inner, outer, own = (
-            Interface(name, "eth0"),
-            Interface(node.name, device),
-            primitives.with_prefix_length(first_address + number, prefix_length),
-        )
-        yield Machine(name, "pod", (own.ip,), node.name)
-        yield from _pod_end(inner, own)
-        yield from _host_end(outer, inner, own.ip, mtu)
+        inner, outer = Interface(name, "eth0"), Interface(node.name, device)
+        address = primitives.with_prefix_length(first_address + number, prefix_length)
+        yield Machine(name, "pod", (address.ip,), node.name)
+        yield from _pod_end(inner, address)
+        yield from _host_end(outer, inner, address.ip, mtu)
 
 
 def _pod_end(eth0: Interface, address: IPv4Interface) -> Iterator[Resource]:
@@ -47,4 +44,4 @@ def _host_end(interface: Interface, peer: Interface, pod_address: IPv4Address, m
     yield Link(interface, "veth", peer, None, mtu, HOST_VETH_MAC)
     yield Link(peer, "veth", interface, None, mtu, primitives.mac(peer.ns))
     yield Sysctl(interface.ns, f"net.ipv4.conf.{interface.dev}.proxy_arp", "1")
-    yield Route(interface.ns, IPv4Network((int(pod_address), 32)), dev=interface.dev)
+    yield Route(interface.ns, primitives.host_prefix(pod_address), dev=interface.dev)

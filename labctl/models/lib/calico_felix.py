@@ -2,8 +2,8 @@
 
 A packet is accepted by a mark. A pod's chain sets the mark and returns, so that a packet passes both the sender's chain
 (`cali-fw-`) and the receiver's (`cali-tw-`). The end of FORWARD accepts packets with the mark. For a pod without
-policies its profiles set the mark. Policies come before the profiles: `Endpoint.ingress` and `Endpoint.egress` name
-their chains in order.
+policies its profiles set the mark. Policies come before the profiles: `WorkloadEndpoint.ingress_policies` and
+`egress_policies` name their chains in order.
 
 Follows projectcalico/calico 3.31: felix/rules/static.go, endpoints.go, dispatch.go, nat.go, rule_defs.go.
 """
@@ -38,8 +38,8 @@ class WorkloadEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class FelixConfig:
-    """Felix's input for one node: the tunnel device or None, the pods, the addresses of all hosts (`hosts`) and of the
-    other hosts (`others`)."""
+    """Felix's input for one node: the tunnel device or None, the pods, the addresses of all hosts and of the other
+    hosts."""
 
     node: str
     tunnel_device: str | None
@@ -95,35 +95,40 @@ def _raw(felix: FelixConfig) -> Iterator[Resource]:
 
 def _mangle(node: str) -> Iterator[Resource]:
     """For host policies, of which there are none: known connections and accepted packets pass."""
-    known = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+    known_connections = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
     yield _chain(node, "mangle", "PREROUTING", "-j cali-PREROUTING")
     yield _chain(node, "mangle", "POSTROUTING", "-j cali-POSTROUTING")
-    first = (known, f"{_MATCH_ACCEPT} -j ACCEPT", "-j cali-from-host-endpoint", f"{_HOST_ENDPOINT_ACCEPTED}ACCEPT")
-    yield _chain(node, "mangle", "cali-PREROUTING", *first)
+    prerouting = (
+        known_connections,
+        f"{_MATCH_ACCEPT} -j ACCEPT",
+        "-j cali-from-host-endpoint",
+        f"{_HOST_ENDPOINT_ACCEPTED}ACCEPT",
+    )
+    yield _chain(node, "mangle", "cali-PREROUTING", *prerouting)
     translated = "-m conntrack --ctstate DNAT -j cali-to-host-endpoint"
-    last = (f"{_MATCH_ACCEPT} -j RETURN", _clear(MARK_ALL), translated, f"{_HOST_ENDPOINT_ACCEPTED}RETURN")
-    yield _chain(node, "mangle", "cali-POSTROUTING", *last)
-    for way in ("from", "to"):
-        yield _chain(node, "mangle", f"cali-{way}-host-endpoint")
+    postrouting = (f"{_MATCH_ACCEPT} -j RETURN", _clear(MARK_ALL), translated, f"{_HOST_ENDPOINT_ACCEPTED}RETURN")
+    yield _chain(node, "mangle", "cali-POSTROUTING", *postrouting)
+    for direction in ("from", "to"):
+        yield _chain(node, "mangle", f"cali-{direction}-host-endpoint")
 
 
 def _nat(felix: FelixConfig) -> Iterator[Resource]:
     """natOutgoing, and the tunnel device's address as source of what the node itself sends into the tunnel."""
-    node, tunnel, others = felix.node, [], ""
+    node, tunnel_rules, not_to_hosts = felix.node, [], ""
     if felix.tunnel_device is not None:
-        wrong = "-m addrtype ! --src-type LOCAL --limit-iface-out -m addrtype --src-type LOCAL"
-        tunnel.append(f"-o {felix.tunnel_device} {wrong} -j MASQUERADE --random-fully")
+        other_source = "-m addrtype ! --src-type LOCAL --limit-iface-out -m addrtype --src-type LOCAL"
+        tunnel_rules.append(f"-o {felix.tunnel_device} {other_source} -j MASQUERADE --random-fully")
     if felix.exclude_hosts:
-        others = f" -m set ! --match-set {ALL_HOSTS_SET} dst"
+        not_to_hosts = f" -m set ! --match-set {ALL_HOSTS_SET} dst"
     for hook in ("PREROUTING", "OUTPUT"):
         yield _chain(node, "nat", hook, f"-j cali-{hook}")
         yield _chain(node, "nat", f"cali-{hook}", "-j cali-fip-dnat")
     yield _chain(node, "nat", "POSTROUTING", "-j cali-POSTROUTING")
-    yield _chain(node, "nat", "cali-POSTROUTING", "-j cali-fip-snat", "-j cali-nat-outgoing", *tunnel)
+    yield _chain(node, "nat", "cali-POSTROUTING", "-j cali-fip-snat", "-j cali-nat-outgoing", *tunnel_rules)
     for name in ("dnat", "snat"):
         yield _chain(node, "nat", f"cali-fip-{name}")
     outgoing = (
-        f"-m set --match-set {MASQ_POOLS_SET} src -m set ! --match-set {ALL_POOLS_SET} dst{others} -j"
+        f"-m set --match-set {MASQ_POOLS_SET} src -m set ! --match-set {ALL_POOLS_SET} dst{not_to_hosts} -j"
         " MASQUERADE --random-fully"
     )
     yield _chain(node, "nat", "cali-nat-outgoing", *((outgoing,) if felix.nat_outgoing else ()))
@@ -135,25 +140,25 @@ def _input(felix: FelixConfig) -> Iterator[Resource]:
     guards: tuple[str, ...] = ()
     if felix.tunnel_device == VXLAN_DEVICE:
         port, local = "-m multiport --dports 4789", "-m addrtype --dst-type LOCAL"
-        known = (
+        accepted = (
             f"{_comment('Allow IPv4 VXLAN packets from allowed hosts')} {port} -m set --match-set"
             f" {ALL_VTEPS_SET} src {local}"
         )
-        other = f"{_comment('Drop IPv4 VXLAN packets from non-allowed hosts')} {port} {local}"
-        guards = (f"-p udp {known} -j ACCEPT", f"-p udp {other} -j DROP")
+        dropped = f"{_comment('Drop IPv4 VXLAN packets from non-allowed hosts')} {port} {local}"
+        guards = (f"-p udp {accepted} -j ACCEPT", f"-p udp {dropped} -j DROP")
     elif felix.tunnel_device == IPIP_DEVICE:
-        known = f"{_comment('Allow IPIP packets from Calico hosts')} -m set --match-set {ALL_HOSTS_SET} src"
-        other = _comment("Drop IPIP packets from non-Calico hosts")
-        guards = (f"-p ipencap {known} -m addrtype --dst-type LOCAL -j ACCEPT", f"-p ipencap {other} -j DROP")
+        accepted = f"{_comment('Allow IPIP packets from Calico hosts')} -m set --match-set {ALL_HOSTS_SET} src"
+        dropped = _comment("Drop IPIP packets from non-Calico hosts")
+        guards = (f"-p ipencap {accepted} -m addrtype --dst-type LOCAL -j ACCEPT", f"-p ipencap {dropped} -j DROP")
     yield _chain(node, "filter", "INPUT", "-j cali-INPUT")
-    mine = (
+    rules = (
         *guards,
         "-i cali+ -g cali-wl-to-host",
         f"{_MATCH_ACCEPT} -j ACCEPT",
         _clear(MARK_ALL),
         "-j cali-from-host-endpoint",
     )
-    yield _chain(node, "filter", "cali-INPUT", *mine, f"{_HOST_ENDPOINT_ACCEPTED}ACCEPT")
+    yield _chain(node, "filter", "cali-INPUT", *rules, f"{_HOST_ENDPOINT_ACCEPTED}ACCEPT")
     yield _chain(node, "filter", "cali-from-host-endpoint")
     action = f"{_comment('Configured DefaultEndpointToHostAction')} -j {felix.endpoint_to_host_action}"
     yield _chain(node, "filter", "cali-wl-to-host", "-j cali-from-wl-dispatch", action)
@@ -162,12 +167,12 @@ def _input(felix: FelixConfig) -> Iterator[Resource]:
 def _forward(node: str) -> Iterator[Resource]:
     accepted = f"{_comment('Policy explicitly accepted packet.')} {_MATCH_ACCEPT} -j ACCEPT"
     yield _chain(node, "filter", "FORWARD", "-j cali-FORWARD")  # at the head of FORWARD; the next ones at its end
-    last = (accepted, f"-j MARK --set-xmark {MARK_ACCEPT:#x}/{MARK_ACCEPT:#x}")
+    accept_rules = (accepted, f"-j MARK --set-xmark {MARK_ACCEPT:#x}/{MARK_ACCEPT:#x}")
     yield primitives.chain(
         node,
         "filter",
         "FORWARD",
-        *calico_rule_hash.with_hash_comments(f"FORWARD{calico_rule_hash.APPEND_SUFFIX}", last),
+        *calico_rule_hash.with_hash_comments(f"FORWARD{calico_rule_hash.APPEND_SUFFIX}", accept_rules),
     )
     yield _chain(
         node, "filter", "cali-FORWARD", _clear(MARK_ALL & ~MARK_ACCEPT),
@@ -184,12 +189,12 @@ def _output(felix: FelixConfig) -> Iterator[Resource]:
     node = felix.node
     allowed: tuple[str, ...] = ()
     if felix.tunnel_device == VXLAN_DEVICE:
-        why = _comment("Allow IPv4 VXLAN packets to other allowed hosts")
-        where = f"-m multiport --dports 4789 -m addrtype --src-type LOCAL -m set --match-set {ALL_VTEPS_SET} dst"
-        allowed = (f"-p udp {why} {where} -j ACCEPT",)
+        comment = _comment("Allow IPv4 VXLAN packets to other allowed hosts")
+        match = f"-m multiport --dports 4789 -m addrtype --src-type LOCAL -m set --match-set {ALL_VTEPS_SET} dst"
+        allowed = (f"-p udp {comment} {match} -j ACCEPT",)
     elif felix.tunnel_device == IPIP_DEVICE:
-        why, where = _comment("Allow IPIP packets to other Calico hosts"), f"-m set --match-set {ALL_HOSTS_SET} dst"
-        allowed = (f"-p ipencap {why} {where} -m addrtype --src-type LOCAL -j ACCEPT",)
+        comment, match = _comment("Allow IPIP packets to other Calico hosts"), f"-m set --match-set {ALL_HOSTS_SET} dst"
+        allowed = (f"-p ipencap {comment} {match} -m addrtype --src-type LOCAL -j ACCEPT",)
     yield _chain(node, "filter", "OUTPUT", "-j cali-OUTPUT")
     yield _chain(
         node, "filter", "cali-OUTPUT", f"{_MATCH_ACCEPT} -j ACCEPT", "-o cali+ -j RETURN", *allowed, _clear(MARK_ALL),
@@ -202,8 +207,8 @@ def _workload_chains(felix: FelixConfig) -> Iterator[Resource]:
     """The pods' chains, the profiles' chains, and the tree of dispatch chains that selects a pod's chain by device."""
     node = felix.node
     devices = sorted(endpoint.device for endpoint in felix.endpoints)
-    for way, flag, own in (("from", "-i", "cali-fw-"), ("to", "-o", "cali-tw-")):
-        for name, rules in dispatch_chains(f"cali-{way}-wl-dispatch", flag, own, devices):
+    for direction, flag, prefix in (("from", "-i", "cali-fw-"), ("to", "-o", "cali-tw-")):
+        for name, rules in dispatch_chains(f"cali-{direction}-wl-dispatch", flag, prefix, devices):
             yield _chain(node, "filter", name, *rules)
     for endpoint in felix.endpoints:
         yield _chain(
@@ -217,12 +222,12 @@ def _workload_chains(felix: FelixConfig) -> Iterator[Resource]:
         )
     if not felix.endpoints:
         return
-    for way, name in (("ingress", "pri"), ("egress", "pro")):
+    for direction, name in (("ingress", "pri"), ("egress", "pro")):
         allow, empty = (f"cali-{name}-{profile}" for profile in PROFILES)
-        about, nothing = (_comment(f"Profile {profile} {way}") for profile in PROFILES)
-        mark = f"{about} -j MARK --set-xmark {MARK_ACCEPT:#x}/{MARK_ACCEPT:#x}"
+        allow_comment, empty_comment = (_comment(f"Profile {profile} {direction}") for profile in PROFILES)
+        mark = f"{allow_comment} -j MARK --set-xmark {MARK_ACCEPT:#x}/{MARK_ACCEPT:#x}"
         yield _chain(node, "filter", allow, mark, f"{_MATCH_ACCEPT} -j RETURN")
-        yield _chain(node, "filter", empty, nothing)
+        yield _chain(node, "filter", empty, empty_comment)
 
 
 def dispatch_chains(root: str, flag: str, chain_prefix: str, devices: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
@@ -233,14 +238,14 @@ def dispatch_chains(root: str, flag: str, chain_prefix: str, devices: Sequence[s
     unknown = f"{_comment('Unknown interface')} -j DROP"
     common = len(_common_prefix(devices))
     rules, children = [], []
-    for head, some in groupby(devices, lambda device: device[: common + 1]):
-        each = [f"{flag} {device} -g {chain_prefix}{device}" for device in some]
-        if len(each) > 1:
-            child = f"{root}-{head[common:]}"
-            rules.append(f"{flag} {head}+ -g {child}")
-            children.append((child, [*each, unknown]))
+    for prefix, group in groupby(devices, lambda device: device[: common + 1]):
+        rules_of_group = [f"{flag} {device} -g {chain_prefix}{device}" for device in group]
+        if len(rules_of_group) > 1:
+            child = f"{root}-{prefix[common:]}"
+            rules.append(f"{flag} {prefix}+ -g {child}")
+            children.append((child, [*rules_of_group, unknown]))
         else:
-            rules += each
+            rules += rules_of_group
     yield root, [*rules, unknown]
     yield from children
 
@@ -250,8 +255,8 @@ def _common_prefix(devices: Sequence[str]) -> str:
     if not devices:
         return ""
     first, last = devices[0], devices[-1]
-    same = next((at for at, (one, two) in enumerate(zip(first, last, strict=False)) if one != two), len(first))
-    return first[:same]
+    length = next((at for at, (one, two) in enumerate(zip(first, last, strict=False)) if one != two), len(first))
+    return first[:length]
 
 
 _DROP_TUNNELS = (
@@ -267,13 +272,13 @@ def _endpoint_chain_rules(profiles: str, policies: Iterable[str], first_rules: I
     yield "-m conntrack --ctstate INVALID -j DROP"
     yield _clear(MARK_ACCEPT | MARK_PASS)
     yield from first_rules
-    unsettled, policies = f"-m mark --mark 0x0/{MARK_PASS:#x}", tuple(policies)
+    undecided, policies = f"-m mark --mark 0x0/{MARK_PASS:#x}", tuple(policies)
     if policies:
         yield f"{_comment('Start of tier default')} {_clear(MARK_PASS)}"
         for policy in policies:
-            yield f"{unsettled} -j {policy}"
+            yield f"{undecided} -j {policy}"
             yield f"{_comment('Return if policy accepted')} {_MATCH_ACCEPT} -j RETURN"
-        yield f"{_comment('End of tier default. Drop if no policies passed packet')} {unsettled} -j DROP"
+        yield f"{_comment('End of tier default. Drop if no policies passed packet')} {undecided} -j DROP"
     for profile in PROFILES:
         yield f"-j cali-{profiles}-{profile}"
         yield f"{_comment('Return if profile accepted')} {_MATCH_ACCEPT} -j RETURN"

@@ -15,21 +15,16 @@ from labctl.models.lib.datacenter import UnderlayNic
 
 GATEWAY = IPv4Address("169.254.1.1")
 HOST_VETH_MAC = "ee:ee:ee:ee:ee:ee"  # of the node's end of every pod's veth pair
-PROTO_FELIX, PROTO_BIRD = (
-    80,
-    12,
-)  # a route's protocol (rt_protos); Felix's routes to its devices have `boot`, the default
+# a route's protocol (rt_protos); Felix's routes to its devices have `boot`, the default
+PROTO_FELIX, PROTO_BIRD = 80, 12
 VNI, VXLAN_PORT = 4096, 4789
-OVERHEAD_BYTES = {
-    calico_felix.VXLAN_DEVICE: 50,
-    calico_felix.IPIP_DEVICE: 20,
-    None: 0,
-}  # bytes of headers that a tunnel adds to a packet
+# bytes of headers that a tunnel adds to a packet
+OVERHEAD_BYTES = {calico_felix.VXLAN_DEVICE: 50, calico_felix.IPIP_DEVICE: 20, None: 0}
 
 
 @dataclass(frozen=True, slots=True)
 class NodeAddressing:
-    """A node's place and its addresses of the pool: its blocks, the address of its tunnel device, and its pods'."""
+    """A node's NIC and its addresses of the pool: its blocks, the address of its tunnel device, and its pods'."""
 
     nic: UnderlayNic
     blocks: tuple[IPv4Network, ...]
@@ -48,9 +43,8 @@ class NodeAddressing:
 
 def tunnel_device(options: Any) -> str | None:
     """The name of the encapsulation's tunnel device, or None."""
-    return {"vxlan": calico_felix.VXLAN_DEVICE, "ipip": calico_felix.IPIP_DEVICE}.get(
-        options.encapsulation.split("-")[0]
-    )
+    devices = {"vxlan": calico_felix.VXLAN_DEVICE, "ipip": calico_felix.IPIP_DEVICE}
+    return devices.get(options.encapsulation.split("-")[0])
 
 
 def block_count(pod_count: int, options: Any) -> int:
@@ -66,38 +60,34 @@ def node_addressing(scenario: Scenario) -> list[NodeAddressing]:
     """
     options, nodes = scenario.options, scenario.nodes
     size, base = 2 ** (32 - options.block_size), int(options.ippool.network_address)
-    more, found = len(nodes), []
-    for number, (place, node) in enumerate(zip(datacenter.node_nics(scenario), nodes, strict=True)):
-        extra = block_count(len(node.pods), options) - 1
-        numbers = [number, *range(more, more + extra)]
-        more += extra
+    next_block, found = len(nodes), []
+    for number, (nic, node) in enumerate(zip(datacenter.node_nics(scenario), nodes, strict=True)):
+        additional = block_count(len(node.pods), options) - 1
+        numbers = [number, *range(next_block, next_block + additional)]
+        next_block += additional
         blocks = tuple(IPv4Network((base + at * size, options.block_size)) for at in numbers)
-        free = chain.from_iterable(map(IPv4Address, range(int(one[0]), int(one[-1]) + 1)) for one in blocks)
-        tunnel = next(free) if tunnel_device(options) is not None else None
+        unused = chain.from_iterable(map(IPv4Address, range(int(one[0]), int(one[-1]) + 1)) for one in blocks)
+        tunnel = next(unused) if tunnel_device(options) is not None else None
         devices = primitives.device_names("cali", 11, (f"default.{pod}" for pod in node.pods))
-        found.append(NodeAddressing(place, blocks, tunnel, tuple(zip(node.pods, devices, free, strict=False))))
+        found.append(NodeAddressing(nic, blocks, tunnel, tuple(zip(node.pods, devices, unused, strict=False))))
     return found
 
 
 def node_resources(
     addressing: NodeAddressing, all_nodes: Sequence[NodeAddressing], options: Any, *, kernel_ipip: bool
 ) -> Iterator[Resource | Machine]:
-    """A node with its pods. Without `exact` (a kernel without IP in IP), a program encapsulates on a TUN device."""
+    """A node with its pods. Without `kernel_ipip`, a program encapsulates packets on a TUN device."""
     tunnel = tunnel_device(options)
-    own = (
-        (addressing.nic.address,)
-        if addressing.tunnel_address is None
-        else (addressing.nic.address, addressing.tunnel_address)
-    )
-    yield Machine(addressing.name, "node", own)
+    addresses = [ip for ip in (addressing.nic.address, addressing.tunnel_address) if ip is not None]
+    yield Machine(addressing.name, "node", tuple(addresses))
     yield from primitives.netns(addressing.name)
     devices = ["eth0", *([tunnel.replace(".", "/")] if tunnel else []), *(name for _, name, _ in addressing.pods)]
     yield from primitives.forwarding_sysctls(addressing.name, True, rp_filter=2, devices=devices)
     if addressing.tunnel_address is not None:
         yield from _tunnel(addressing, addressing.tunnel_address, all_nodes, options, kernel_ipip)
     for block in addressing.blocks:
-        maker = PROTO_FELIX if tunnel == calico_felix.VXLAN_DEVICE else PROTO_BIRD
-        yield Route(addressing.name, block, kind="blackhole", proto=maker)
+        proto = PROTO_FELIX if tunnel == calico_felix.VXLAN_DEVICE else PROTO_BIRD
+        yield Route(addressing.name, block, kind="blackhole", proto=proto)
     for other in all_nodes:
         for block in other.blocks if other != addressing else ():
             yield _block_route(addressing, other, block, options)
@@ -108,21 +98,17 @@ def node_resources(
 def _block_route(addressing: NodeAddressing, other: NodeAddressing, block: IPv4Network, options: Any) -> Route:
     """A node's route to a block of another node: direct, through the tunnel, or via the router, which must have a route
     to the block."""
-    near, name, encapsulation = addressing.nic.same_subnet(other.nic), addressing.name, options.encapsulation
-    straight = encapsulation == "none" or (encapsulation.endswith("-cross-subnet") and near)
+    same_subnet, name, encapsulation = addressing.nic.same_subnet(other.nic), addressing.name, options.encapsulation
+    direct = encapsulation == "none" or (encapsulation.endswith("-cross-subnet") and same_subnet)
     if encapsulation.startswith("vxlan"):
-        if straight:
+        if direct:
             return Route(name, block, other.nic.address, "eth0", onlink=True, proto=PROTO_FELIX)
+        mtu = options.mtu - OVERHEAD_BYTES[calico_felix.VXLAN_DEVICE]
+        return Route(name, block, other.tunnel_address, calico_felix.VXLAN_DEVICE, onlink=True, mtu=mtu)
+    if direct:
         return Route(
-            name,
-            block,
-            other.tunnel_address,
-            calico_felix.VXLAN_DEVICE,
-            onlink=True,
-            mtu=options.mtu - OVERHEAD_BYTES[calico_felix.VXLAN_DEVICE],
+            name, block, other.nic.address if same_subnet else addressing.nic.gateway, "eth0", proto=PROTO_BIRD
         )
-    if straight:
-        return Route(name, block, other.nic.address if near else addressing.nic.gateway, "eth0", proto=PROTO_BIRD)
     return Route(name, block, other.nic.address, calico_felix.IPIP_DEVICE, onlink=True, proto=PROTO_BIRD)
 
 
@@ -140,8 +126,14 @@ def _tunnel(
     others = [other for other in all_nodes if other != addressing]
     if name == calico_felix.VXLAN_DEVICE:
         local = str(addressing.nic.address)
-        made = (("id", str(VNI)), ("dev", "eth0"), ("local", local), ("learning", "off"), ("dstport", str(VXLAN_PORT)))
-        yield Link(at, "vxlan", mtu=mtu, mac=addressing.vtep_mac, options=made)
+        vxlan_options = (
+            ("id", str(VNI)),
+            ("dev", "eth0"),
+            ("local", local),
+            ("learning", "off"),
+            ("dstport", str(VXLAN_PORT)),
+        )
+        yield Link(at, "vxlan", mtu=mtu, mac=addressing.vtep_mac, options=vxlan_options)
         for other in others:
             if other.tunnel_address is not None:
                 yield Neighbour(at, other.tunnel_address, other.vtep_mac)
@@ -150,8 +142,8 @@ def _tunnel(
         yield Link(at, "ipip", mtu=mtu)
     else:
         yield Link(at, "tun", mtu=mtu)
-        far = (f"{block}={other.nic.address}" for other in others for block in other.blocks)
-        yield Process(addressing.name, "ipip", ("tunnel", "ipip", name, str(addressing.nic.address), *far))
+        remotes = (f"{block}={other.nic.address}" for other in others for block in other.blocks)
+        yield Process(addressing.name, "ipip", ("tunnel", "ipip", name, str(addressing.nic.address), *remotes))
 
 
 def _felix_config(
@@ -173,38 +165,39 @@ def _felix_config(
 
 def _pods(addressing: NodeAddressing, mtu: int) -> Iterator[Resource | Machine]:
     """The pods: each has a veth pair, on which the node answers ARP requests for every address (proxy ARP)."""
-    only = IPv4Network((int(GATEWAY), 32))
-    for name, outside, own in addressing.pods:
-        inner, outer = Interface(name, "eth0"), Interface(addressing.name, outside)
-        yield Machine(name, "pod", (own,), addressing.name)
+    gateway_prefix = primitives.host_prefix(GATEWAY)
+    for name, device, address in addressing.pods:
+        inner, outer = Interface(name, "eth0"), Interface(addressing.name, device)
+        yield Machine(name, "pod", (address,), addressing.name)
         yield from primitives.container_netns(name)
         yield from primitives.veth_pair(outer, inner, mtu=mtu, macs=(HOST_VETH_MAC, primitives.mac(name)))
-        yield from primitives.addresses(inner, primitives.with_prefix_length(own, 32))
-        yield Route(name, only, dev="eth0")
+        yield from primitives.addresses(inner, primitives.with_prefix_length(address, 32))
+        yield Route(name, gateway_prefix, dev="eth0")
         yield Route(name, primitives.ANYWHERE, GATEWAY, "eth0")
         for setting in ("route_localnet", "proxy_arp", "forwarding"):
-            yield Sysctl(addressing.name, f"net.ipv4.conf.{outside}.{setting}", "1")
-        yield Sysctl(addressing.name, f"net.ipv4.neigh.{outside}.proxy_delay", "0")
-        yield Route(addressing.name, IPv4Network((int(own), 32)), dev=outside)
+            yield Sysctl(addressing.name, f"net.ipv4.conf.{device}.{setting}", "1")
+        yield Sysctl(addressing.name, f"net.ipv4.neigh.{device}.proxy_delay", "0")
+        yield Route(addressing.name, primitives.host_prefix(address), dev=device)
 
 
 def bgp_routes(all_nodes: Sequence[NodeAddressing], options: Any) -> Iterator[Resource]:
     """The routes that the router learns by BGP: each block via its node."""
-    for home in all_nodes:
-        lan = "lan1" if home.nic.subnet == options.node_cidr else "lan2"
-        yield from (Route("fabric", block, home.nic.address, lan, proto=PROTO_BIRD) for block in home.blocks)
+    for node in all_nodes:
+        lan = "lan1" if node.nic.subnet == options.node_cidr else "lan2"
+        yield from (Route("fabric", block, node.nic.address, lan, proto=PROTO_BIRD) for block in node.blocks)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Refusals of a pool that is too small for the blocks."""
     options = scenario.options
-    length, pool = options.block_size, options.ippool
-    if pool.prefixlen > length:
-        what = f"block_size: blocks of /{length} are larger than ippool {pool}"
+    block_size, pool = options.block_size, options.ippool
+    if pool.prefixlen > block_size:
+        what = f"block_size: blocks of /{block_size} are larger than ippool {pool}"
         yield "block_size", what, f"use {pool.prefixlen} or more"
         return
-    total, held = sum(block_count(len(node.pods), options) for node in scenario.nodes), 2 ** (length - pool.prefixlen)
-    if total > held:
-        fits = length - (total - 1).bit_length()
-        what = f"ippool {pool} holds {held} blocks of /{length} and the nodes need {total}"
-        yield "ippool", what, f"use a /{fits}"
+    total = sum(block_count(len(node.pods), options) for node in scenario.nodes)
+    capacity = 2 ** (block_size - pool.prefixlen)
+    if total > capacity:
+        prefix_length = block_size - (total - 1).bit_length()
+        what = f"ippool {pool} holds {capacity} blocks of /{block_size} and the nodes need {total}"
+        yield "ippool", what, f"use a /{prefix_length}"

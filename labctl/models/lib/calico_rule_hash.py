@@ -19,9 +19,7 @@ from labctl.core.iptables_parts import head_length
 from labctl.models.lib import primitives
 
 HASH_LENGTH = 16
-APPEND_SUFFIX = (
-    "*appends*"  # added to a built-in chain's name in the hash of rules at its end, not of those at its head
-)
+APPEND_SUFFIX = "*appends*"  # follows a built-in chain's name in the hash of rules at its end, not of rules at its head
 _COMMENT = re.compile(r'-m comment --comment "[^"]*"')
 _SPELLINGS = tuple(
     (re.compile(pattern), text)
@@ -47,10 +45,10 @@ def with_hash_comments(chain: str, rules: Iterable[str]) -> Iterator[FirewallRul
     digest = sha224(chain.encode()).digest()
     for text in rules:
         digest = sha224(digest + f"-A {chain} HASH {felix_spelling(text)}".encode()).digest()
-        mark = urlsafe_b64encode(digest).decode()[:HASH_LENGTH]
-        words = primitives.parse_rule(text).args
-        at = head_length(words)
-        yield FirewallRule((*words[:at], "-m", "comment", "--comment", f"cali:{mark}", *words[at:]))
+        rule_hash = urlsafe_b64encode(digest).decode()[:HASH_LENGTH]
+        args = primitives.parse_rule(text).args
+        at = head_length(args)
+        yield FirewallRule((*args[:at], "-m", "comment", "--comment", f"cali:{rule_hash}", *args[at:]))
 
 
 @lru_cache(maxsize=4096)

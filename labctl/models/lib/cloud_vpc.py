@@ -1,6 +1,6 @@
 """What the virtual networks of clouds share: network interfaces, the internet, and other machines.
 
-The networks themselves differ, so each is in a separate file (`_aws.py`, `_azure.py`, `_gcp.py`).
+The networks themselves differ, so each is in a separate module (`aws`, `azure`, `gcp`).
 """
 
 from __future__ import annotations
@@ -38,26 +38,28 @@ class Nic:
     @property
     def host_prefix(self) -> IPv4Network:
         """The address as a /32 network."""
-        return IPv4Network((int(self.address), 32))
+        return primitives.host_prefix(self.address)
 
 
 def internet_uplink(
-    internet_cidr: IPv4Network, public_ips: Iterable[IPv4Address], mtu: int
+    internet_cidr: IPv4Network, public_ips: Iterable[IPv4Address], mtu: int, gateway_device: str = INTERNET_GATEWAY
 ) -> Iterator[Resource | Machine]:
-    """The internet, behind a gateway of the fabric that has the public addresses. The caller adds the NAT rules."""
-    there, here = Interface("internet", "eth0"), Interface("fabric", INTERNET_GATEWAY)
+    """The internet, behind a device of the fabric that has the public addresses. The caller adds the NAT rules."""
+    internet, gateway = Interface("internet", "eth0"), Interface("fabric", gateway_device)
     first, *more = public_ips
     yield from primitives.netns("internet")
-    yield from primitives.veth_pair(here, there, mtu=mtu, macs=(primitives.mac(str(here)), primitives.mac(str(there))))
+    yield from primitives.veth_pair(
+        gateway, internet, mtu=mtu, macs=(primitives.mac(str(gateway)), primitives.mac(str(internet)))
+    )
     yield from primitives.forwarding_sysctls("internet", False, rp_filter=0)
-    yield from primitives.forwarding_sysctls("fabric", True, rp_filter=0, devices=(INTERNET_GATEWAY,))
+    yield from primitives.forwarding_sysctls("fabric", True, rp_filter=0, devices=(gateway_device,))
     yield from primitives.addresses(
-        here,
+        gateway,
         primitives.with_prefix_length(first, internet_cidr.prefixlen),
         *(primitives.with_prefix_length(one, 32) for one in more),
     )
     yield from primitives.addresses(
-        there, primitives.with_prefix_length(internet_cidr.network_address + 1, internet_cidr.prefixlen)
+        internet, primitives.with_prefix_length(internet_cidr.network_address + 1, internet_cidr.prefixlen)
     )
     yield Machine("internet", "internet", (internet_cidr.network_address + 1,))
 
@@ -74,7 +76,8 @@ def refuse_overlapping_ranges(
 ) -> Iterator[tuple[str, str, str]]:
     """Errors for overlapping ranges among the named options, and for `vm_cidr` or `peer_cidr` without a free address.
 
-    `vm_cidr` may be equal to the nodes' subnet `node`. `kept` is the number of reserved addresses of a subnet.
+    `vm_cidr` may be equal to the nodes' subnet, the option `node_key`. `reserved` is the number of reserved addresses
+    of a subnet.
     """
     ranges: dict[str, IPv4Network] = {name: getattr(options, name) for name in (node_key, "vm_cidr", *others)}
     if ranges["vm_cidr"] == ranges[node_key]:

@@ -44,22 +44,22 @@ def pod_addresses(node: ScenarioNode, pod_range: IPv4Network) -> Iterator[tuple[
 
 def node_bridge(ns: str, pod_range: IPv4Network, config: BridgeConfig) -> Iterator[Resource]:
     """The bridge of a node, with its address; bridged frames pass iptables, as the kubelet requires."""
-    own = primitives.with_prefix_length(gateway_address(pod_range), pod_range.prefixlen)
-    yield from primitives.bridge(Interface(ns, config.name), mtu=config.mtu, address=own, promisc=config.promisc)
+    address = primitives.with_prefix_length(gateway_address(pod_range), pod_range.prefixlen)
+    yield from primitives.bridge(Interface(ns, config.name), mtu=config.mtu, address=address, promisc=config.promisc)
     yield Sysctl(ns, "net.bridge.bridge-nf-call-iptables", "1")
 
 
 def pods_on_bridge(node: ScenarioNode, pod_range: IPv4Network, config: BridgeConfig) -> Iterator[Resource | Machine]:
     """A node's pods, each with a veth pair to the bridge."""
     devices = primitives.device_names("veth", 8, node.pods)
-    for (name, own), device in zip(pod_addresses(node, pod_range), devices, strict=True):
+    for (name, address), device in zip(pod_addresses(node, pod_range), devices, strict=True):
         inner, outer = Interface(name, "eth0"), Interface(node.name, device)
-        yield Machine(name, "pod", (own,), node.name)
+        yield Machine(name, "pod", (address,), node.name)
         yield from primitives.container_netns(name)
         yield Sysctl(name, "net.ipv4.conf.eth0.arp_notify", "1")  # announce a new address
         yield Link(outer, "veth", inner, config.name, config.mtu, hairpin=config.hairpin)
         yield Link(inner, "veth", outer, None, config.mtu, primitives.mac(name))
-        yield from primitives.addresses(inner, primitives.with_prefix_length(own, pod_range.prefixlen))
+        yield from primitives.addresses(inner, primitives.with_prefix_length(address, pod_range.prefixlen))
         for network in config.routes:
             yield Route(name, network, gateway_address(pod_range), "eth0")
 
@@ -67,7 +67,7 @@ def pods_on_bridge(node: ScenarioNode, pod_range: IPv4Network, config: BridgeCon
 def refuse_pod_ranges(
     nodes: Iterable[ScenarioNode], prefix_length: int, *, key: str = "node_prefix"
 ) -> Iterator[tuple[str, str, str]]:
-    """Errors for nodes with more pods than addresses in their range; `length` is its prefix length."""
+    """Errors for nodes with more pods than addresses in their range."""
     room = max(2 ** (32 - prefix_length) - RESERVED_ADDRESSES, 0)
     for node in nodes:
         if len(node.pods) > room:

@@ -7,14 +7,14 @@ its public address. `vm` is another machine on the Ethernet of the nodes.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from labctl.core.names import did_you_mean
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Interface, Resource, Sysctl
-from labctl.core.scenario_types import Machine, Scenario
+from labctl.core.scenario_types import Machine, Scenario, ScenarioNode
 from labctl.models.lib import cloud_vpc, primitives
 
 ROUTER_OFFSET, VM_OFFSET = -2, -3  # their offsets in a subnet, counted from its end
@@ -55,8 +55,22 @@ class UnderlayNic:
         return self.subnet == other.subnet
 
 
+@dataclass(frozen=True, slots=True)
+class NodeAddressing:
+    """A node with its NIC and its part of the pod CIDR."""
+
+    node: ScenarioNode
+    nic: UnderlayNic
+    pod_range: IPv4Network
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self.node.name
+
+
 def node_nics(scenario: Scenario) -> list[UnderlayNic]:
-    """The place of every node. The addresses follow the order of the nodes, in both subnets."""
+    """The NIC of every node. The addresses follow the order of the nodes, in both subnets."""
     options: UnderlayOptions = scenario.options
     found = []
     for number, node in enumerate(scenario.nodes):
@@ -68,7 +82,7 @@ def node_nics(scenario: Scenario) -> list[UnderlayNic]:
 def infrastructure(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The router with its Ethernets, `vm`, and the internet."""
     options: UnderlayOptions = scenario.options
-    there = node_nics(scenario)
+    nics = node_nics(scenario)
     vm = UnderlayNic("vm", primitives.address_at(options.node_cidr, VM_OFFSET), options.node_cidr)
     yield Machine("fabric", "fabric", (vm.gateway,))
     yield from primitives.netns("fabric")
@@ -76,9 +90,9 @@ def infrastructure(scenario: Scenario) -> Iterator[Resource | Machine]:
     for lan, subnet in lans:
         gateway = primitives.with_prefix_length(primitives.address_at(subnet, ROUTER_OFFSET), subnet.prefixlen)
         yield from primitives.bridge(Interface("fabric", lan), mtu=options.mtu, address=gateway)
-        for place in (*there, vm):
-            if place.subnet == subnet:
-                yield from _attach_nic(place, lan, options.mtu)
+        for nic in (*nics, vm):
+            if nic.subnet == subnet:
+                yield from _attach_nic(nic, lan, options.mtu)
     yield from primitives.forwarding_sysctls("fabric", True, rp_filter=0, devices=(lan for lan, _ in lans))
     yield Sysctl("fabric", "net.bridge.bridge-nf-call-iptables", "0")
     yield from cloud_vpc.vm_without_nic("vm", vm.address)
@@ -90,10 +104,10 @@ def infrastructure(scenario: Scenario) -> Iterator[Resource | Machine]:
 
 def _attach_nic(nic: UnderlayNic, lan: str, mtu: int) -> Iterator[Resource]:
     """A machine's NIC: its veth pair to the bridge, its address and its default route."""
-    card = Interface(nic.machine, "eth0")
-    cable = Interface("fabric", primitives.device_name(nic.machine))
-    yield from primitives.veth_pair(cable, card, mtu=mtu, macs=(None, primitives.mac(str(card))), master=lan)
-    yield from primitives.addresses(card, primitives.with_prefix_length(nic.address, nic.subnet.prefixlen))
+    eth0 = Interface(nic.machine, "eth0")
+    fabric_interface = Interface("fabric", primitives.device_name(nic.machine))
+    yield from primitives.veth_pair(fabric_interface, eth0, mtu=mtu, macs=(None, primitives.mac(str(eth0))), master=lan)
+    yield from primitives.addresses(eth0, primitives.with_prefix_length(nic.address, nic.subnet.prefixlen))
     yield primitives.default_route(nic.machine, nic.gateway)
 
 
@@ -103,16 +117,15 @@ def refuse(scenario: Scenario, *ranges: str) -> Iterator[tuple[str, str, str]]:
     names = [node.name for node in scenario.nodes]
     for number, name in enumerate(options.elsewhere):
         if name not in names:
-            close = difflib.get_close_matches(name, names, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"the nodes are {', '.join(names) or 'none'}"
+            hint = did_you_mean(name, names, quote=repr) or f"the nodes are {', '.join(names) or 'none'}"
             yield f"elsewhere/{number}", f"elsewhere: there is no node {name!r}", hint
     if names and set(names) <= set(options.elsewhere):
         yield "elsewhere", "elsewhere names every node, but one must be in node_cidr", "remove a node, or the list"
     used = ("node_cidr", *(("other_cidr",) if options.elsewhere else ()))
     for key in used:
-        held = max(getattr(options, key).num_addresses - RESERVED_ADDRESSES, 0)
-        if len(names) > held:
-            what = f"{key} {getattr(options, key)} has addresses for {held} nodes, but there are {len(names)}"
+        available = max(getattr(options, key).num_addresses - RESERVED_ADDRESSES, 0)
+        if len(names) > available:
+            what = f"{key} {getattr(options, key)} has addresses for {available} nodes, but there are {len(names)}"
             yield key, what, f"a /{primitives.prefix_length_for(len(names) + RESERVED_ADDRESSES)} is large enough"
     yield from primitives.refuse_overlaps({name: getattr(options, name) for name in (*used, *ranges, "internet_cidr")})
     yield from primitives.refuse_public_ip(options.internet_cidr, options.public_ip)

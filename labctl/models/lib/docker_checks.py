@@ -27,22 +27,22 @@ def shared_port_checks(scenario: Scenario) -> Iterator[Check]:
     """A container in another machine's network uses the ports of that network."""
     for node in scenario.nodes:
         shared = network_owners(node)
-        for name, home, listens in container_programs(node, dict(node.settings)):
-            if name in shared and listens:
-                port = listens[0]
-                say = f"{name} uses the network of {home}, where no other program can listen on port {port}"
-                yield Check(say, "taken", home, home, port.port, protocol=port.protocol, origin="model")
+        for name, owner, ports in container_programs(node, dict(node.settings)):
+            if name in shared and ports:
+                port = ports[0]
+                say = f"{name} uses the network of {owner}, where no other program can listen on port {port}"
+                yield Check(say, "taken", owner, owner, port.port, protocol=port.protocol, origin="model")
 
 
 def _docker0_check(one: str, other: str, icc: bool) -> Check:
-    there, back = Interface(other, "eth0"), Interface(one, "eth0")
+    target, source = Interface(other, "eth0"), Interface(one, "eth0")
     if icc:
-        sees = (See(there, src=one, dst=other, ttl=64),)
+        sees = (See(target, src=one, dst=other, ttl=64),)
         say = "containers of one host reach each other over docker0, with no router between them"
         return Check(say, "ping", one, other, sees=sees, origin="model")
-    apart = (See(back, src=one, dst=other, direction="out"), See(there, dst=other, negate=True))
+    sees_dropped = (See(source, src=one, dst=other, direction="out"), See(target, dst=other, negate=True))
     say = "containers of one host share docker0, but iptables drops packets between them"
-    return Check(say, "ping", one, other, expect="fail", sees=apart, origin="model")
+    return Check(say, "ping", one, other, expect="fail", sees=sees_dropped, origin="model")
 
 
 def cross_network_checks(scenario: Scenario, networks_by_name: dict[str, BridgeNetwork]) -> Iterator[Check]:
@@ -51,33 +51,33 @@ def cross_network_checks(scenario: Scenario, networks_by_name: dict[str, BridgeN
     options = scenario.options
     open_to_all = options.userland_proxy or CHAINS_OF_RELEASE[options.release].SERVES_OTHER_NETWORKS
     for node in scenario.nodes:
-        busy = {home for _, home, listens in container_programs(node, dict(node.settings)) if listens}
+        listening_machines = {home for _, home, listens in container_programs(node, dict(node.settings)) if listens}
         ends = [
-            (name, own[0])
-            for name, own in container_endpoints(node, networks_by_name).items()
-            if own and not own[0].network.internal
+            (name, endpoints[0])
+            for name, endpoints in container_endpoints(node, networks_by_name).items()
+            if endpoints and not endpoints[0].network.internal
         ]
-        told: set[str] = set()
+        checked_protocols: set[str] = set()
         for name, end in ends:
-            caller = next((other for other, there in ends if there.network != end.network), None)
-            for port in end.ports if caller is not None and name not in busy else ():
+            caller = next((other for other, endpoint in ends if endpoint.network != end.network), None)
+            for port in end.ports if caller is not None and name not in listening_machines else ():
                 at_host = port.address is None or port.address in options.underlay
                 if port.protocol == "udp" and port.address is None and options.release not in RANDOM_MAC_RELEASES:
                     continue  # docker-proxy answers from a wrong address (moby 48571)
-                if caller is not None and at_host and port.protocol not in told:
-                    told.add(port.protocol)
+                if caller is not None and at_host and port.protocol not in checked_protocols:
+                    checked_protocols.add(port.protocol)
                     yield _cross_network_check(node.name, caller, name, end.network, port, open_to_all)
 
 
 def _cross_network_check(
     host: str, caller: str, name: str, net: BridgeNetwork, port: PublishedPort, reachable: bool
 ) -> Check:
-    there, bridge, back = Interface(name, "eth0"), Interface(host, net.device), Interface(caller, "eth0")
+    target, bridge, source = Interface(name, "eth0"), Interface(host, net.device), Interface(caller, "eth0")
     server = (name, port.port)
-    sees: tuple[See, ...] = (See(there, src=str(bridge), dst=name),)
+    sees: tuple[See, ...] = (See(target, src=str(bridge), dst=name),)
     say = f"the host's other networks reach a published {port.protocol} port, and are seen with the bridge's address"
     if not reachable:
-        sees = (See(back, src=caller, direction="out"), See(there, src=caller, negate=True))
+        sees = (See(source, src=caller, direction="out"), See(target, src=caller, negate=True))
         say = f"without docker-proxy, the host's other networks do not reach a published {port.protocol} port"
     return Check(
         say, port.protocol, caller, host, port.host_port, "reply" if reachable else "timeout",
@@ -93,16 +93,16 @@ def routed_access_checks(scenario: Scenario, networks_by_name: dict[str, BridgeN
     if not options.routed or not scenario.nodes:
         return
     first = scenario.nodes[0]  # the host that the route leads through
-    placed = container_endpoints(first, networks_by_name)
-    ends = [(name, own[0]) for name, own in placed.items() if own]
-    outer = [(name, end) for name, end in ends if not end.network.internal]
+    endpoints_of = container_endpoints(first, networks_by_name)
+    ends = [(name, endpoints[0]) for name, endpoints in endpoints_of.items() if endpoints]
+    reachable = [(name, end) for name, end in ends if not end.network.internal]
     guarded = issubclass(CHAINS_OF_RELEASE[options.release], Chains28)
-    if outer and (guarded or options.forward_policy == "DROP"):
-        name, end = outer[0]
+    if reachable and (guarded or options.forward_policy == "DROP"):
+        name, end = reachable[0]
         say = "a packet from outside to a container's address reaches the host, which drops it"
         sees = _sees_dropped(first.name, end.network, name)
         yield Check(say, "ping", "internet", name, expect="fail", sees=sees, origin="model")
-    for name, end in outer:
+    for name, end in reachable:
         port = next((port for port in end.ports if port.protocol == "tcp"), None)
         if port is not None and guarded:
             say = "from outside, a published port is open at the host's address only, not at the container's"

@@ -5,8 +5,9 @@ its end. So the order of the rules depends on the order of creation. The functio
 networks in the order of their creation, docker0 first, then the containers in the order of their start.
 
 `Chains28` writes what moby documents for 28.2 to 28.5 (integration/network/bridge/iptablesdoc/generated
-in v28.5.2) and 29 (the same in docker-v29.7.2, iptables backend); `Chains2010` what v20.10.24 writes
-(libnetwork/drivers/bridge, libnetwork/iptables in vendor/github.com/docker).
+in v28.5.2), `Chains29` what it documents for 29 (the same in docker-v29.7.2, iptables backend), and
+`ChainsUntil26` what v20.10.24 writes (libnetwork/drivers/bridge, libnetwork/iptables in
+vendor/github.com/docker).
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class Endpoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DockerHost:
-    """What a host's rules depend on. `proxy` is dockerd's --userland-proxy, `policy` the policy of FORWARD."""
+    """The properties of a host that its rules depend on. `userland_proxy` is dockerd's --userland-proxy,
+    `forward_policy` the policy of FORWARD."""
 
     name: str
     networks: tuple[BridgeNetwork, ...]
@@ -127,19 +129,19 @@ class ChainsUntil26:
 
     def _hairpin_rules(self) -> Iterator[str]:
         """Masquerade packets from a container to its own published port; else they come back with its own address."""
-        for (_, own, _), port in self.host.published_ports if self.hairpin_masquerade else ():
-            yield f"-s {own}/32 -d {own}/32 {_match(port.protocol, port.port)} -j MASQUERADE"
+        for (_, address, _), port in self.host.published_ports if self.hairpin_masquerade else ():
+            yield f"-s {address}/32 -d {address}/32 {_match(port.protocol, port.port)} -j MASQUERADE"
 
     def _dnat_rules(self) -> Iterator[str]:
-        for (net, own, _), port in self.host.published_ports:
-            where = "" if port.address is None else f"-d {port.address}/32 "
-            aside = f"! -i {net.device} " if self.host.userland_proxy else ""
+        for (net, address, _), port in self.host.published_ports:
+            at_address = "" if port.address is None else f"-d {port.address}/32 "
+            not_from_bridge = f"! -i {net.device} " if self.host.userland_proxy else ""
             match = _match(port.protocol, port.host_port)
-            yield f"{where}{aside}{match} -j DNAT --to-destination {own}:{port.port}"
+            yield f"{at_address}{not_from_bridge}{match} -j DNAT --to-destination {address}:{port.port}"
 
     def _accept_rules(self) -> Iterator[str]:
-        for (net, own, _), port in self.host.published_ports:
-            yield f"-d {own}/32 ! -i {net.device} -o {net.device} {_match(port.protocol, port.port)} -j ACCEPT"
+        for (net, address, _), port in self.host.published_ports:
+            yield f"-d {address}/32 ! -i {net.device} -o {net.device} {_match(port.protocol, port.port)} -j ACCEPT"
 
     def _forward_rules(self) -> Iterator[str]:
         yield from ("-j DOCKER-USER", "-j DOCKER-ISOLATION-STAGE-1")
@@ -185,9 +187,9 @@ class Chains28(ChainsUntil26):
         return port.port, int(port.protocol != "tcp"), port.host_port, int(port.address or 0)
 
     def _raw_rules(self) -> Iterator[str | FirewallRule]:
-        for net, own, ports in self.host.endpoints:
+        for net, address, ports in self.host.endpoints:
             if not net.internal:
-                yield FirewallRule(("-d", f"{own}/32", "!", "-i", net.device, "-j", "DROP"))
+                yield FirewallRule(("-d", f"{address}/32", "!", "-i", net.device, "-j", "DROP"))
             for port in ports:
                 if port.address is not None and port.address.is_loopback:
                     match = _match(port.protocol, port.host_port)

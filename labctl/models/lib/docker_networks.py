@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 from itertools import count
 from typing import Any
 
+from labctl.core.names import did_you_mean
 from labctl.core.scenario_types import ListeningPort, PublishedPort, Scenario, ScenarioNode
-from labctl.models.lib import primitives
+from labctl.models.lib import docker_underlay, primitives
 from labctl.models.lib.docker_iptables import BridgeNetwork, Endpoint
 
 Refusal = tuple[str, str, str]
@@ -25,17 +25,17 @@ def bridge_networks(scenario: Scenario) -> dict[str, BridgeNetwork]:
     """
     options = scenario.options
     taken = [options.subnet, options.underlay, IPv4Network(options.internet_ip)]
-    taken += [made.subnet for _, made in scenario.networks if made.subnet is not None]
+    taken += [settings.subnet for _, settings in scenario.networks if settings.subnet is not None]
     nets = {DEFAULT_NETWORK: BridgeNetwork("docker0", options.subnet, icc=options.icc)}
-    own = {name: made for name, made in scenario.networks if name not in PREDEFINED_NETWORKS}
-    devices = dict(zip(own, primitives.device_names("br-", 12, own), strict=True))
-    for name, made in own.items():
-        subnet = made.subnet or next(
+    user_defined = {name: settings for name, settings in scenario.networks if name not in PREDEFINED_NETWORKS}
+    devices = dict(zip(user_defined, primitives.device_names("br-", 12, user_defined), strict=True))
+    for name, settings in user_defined.items():
+        subnet = settings.subnet or next(
             (net for net in _default_address_pools() if not any(map(net.overlaps, taken))), None
         )
         if subnet is not None:
             taken.append(subnet)
-            nets[name] = BridgeNetwork(made.bridge or devices[name], subnet, made.internal, made.icc)
+            nets[name] = BridgeNetwork(settings.bridge or devices[name], subnet, settings.internal, settings.icc)
     return nets
 
 
@@ -52,16 +52,18 @@ def container_endpoints(
 
     Ports are published in the network of the default route: the first network that is not internal.
     """
-    free = {name: count(int(net.subnet.network_address) + 2) for name, net in networks_by_name.items()}
-    placed = {}
+    next_addresses = {name: count(int(net.subnet.network_address) + 2) for name, net in networks_by_name.items()}
+    endpoints_of = {}
     for container, names, ports in _containers(node):
         ends: list[Endpoint] = []
         for name in names:
             if name in networks_by_name:
                 first = not networks_by_name[name].internal and all(end.network.internal for end in ends)
-                ends.append(Endpoint(networks_by_name[name], IPv4Address(next(free[name])), ports if first else ()))
-        placed[container] = tuple(ends)
-    return placed
+                ends.append(
+                    Endpoint(networks_by_name[name], IPv4Address(next(next_addresses[name])), ports if first else ())
+                )
+        endpoints_of[container] = tuple(ends)
+    return endpoints_of
 
 
 def network_owners(node: ScenarioNode) -> dict[str, str]:
@@ -85,46 +87,47 @@ def container_programs(
     """
     shared = network_owners(node)
     for name in node.pods:
-        listens = settings[name].listen if name in settings else ()
-        if name in shared or listens:
-            yield name, shared.get(name, name), listens
+        ports = settings[name].listen if name in settings else ()
+        if name in shared or ports:
+            yield name, shared.get(name, name), ports
 
 
 def _containers(node: ScenarioNode) -> Iterator[tuple[str, tuple[str, ...], tuple[PublishedPort, ...]]]:
     """Each container with the names of its networks and its published ports."""
     settings = dict(node.settings)
     for name in node.pods:
-        made = settings.get(name)
-        yield (
-            (name, (DEFAULT_NETWORK,), ())
-            if made is None
-            else (name, made.networks or (DEFAULT_NETWORK,), made.publish)
-        )
+        container = settings.get(name)
+        networks, ports = ((), ()) if container is None else (container.networks, container.publish)
+        yield name, networks or (DEFAULT_NETWORK,), ports
 
 
 def refuse_names(scenario: Scenario) -> Iterator[Refusal]:
     """Errors for networks that do not exist, are listed twice, or cannot be combined."""
-    own = {name for name, _ in scenario.networks}
+    user_defined = {name for name, _ in scenario.networks}
     devices: dict[str, str] = {}
-    for name, made in scenario.networks:
+    for name, network in scenario.networks:
         if name in PREDEFINED_NETWORKS:
             yield f"networks/{name}", f"the network name {name!r} is reserved by Docker", "choose another name"
-        if made.bridge in RESERVED_DEVICES or made.bridge in devices:
-            owner = f"network {devices[made.bridge]}" if made.bridge in devices else "every host"
-            yield f"networks/{name}/bridge", f"bridge: {owner} has a device {made.bridge!r}", "choose another name"
-        if made.bridge:
-            devices.setdefault(made.bridge, name)
+        if network.bridge in RESERVED_DEVICES or network.bridge in devices:
+            owner = f"network {devices[network.bridge]}" if network.bridge in devices else "every host"
+            yield f"networks/{name}/bridge", f"bridge: {owner} has a device {network.bridge!r}", "choose another name"
+        if network.bridge:
+            devices.setdefault(network.bridge, name)
     for node in scenario.nodes:
         for container, names, _ in _containers(node):
             at = f"hosts/{node.name}/containers/{container}/networks"
             for number, name in enumerate(names):
-                yield from ((f"{at}/{number}", *told) for told in _refuse_network_name(name, names[:number], own))
-            alone = next((name for name in names if _is_exclusive(name)), None)
-            if alone is not None and len(names) > 1:
-                yield at, f"{container}: a container on {alone!r} cannot be on another network", "keep one of them"
+                yield from (
+                    (f"{at}/{number}", *refusal) for refusal in _refuse_network_name(name, names[:number], user_defined)
+                )
+            exclusive = next((name for name in names if _is_exclusive(name)), None)
+            if exclusive is not None and len(names) > 1:
+                yield at, f"{container}: a container on {exclusive!r} cannot be on another network", "keep one of them"
             for number, name in enumerate(names):
                 if name.startswith(CONTAINER_PREFIX):
-                    yield from ((f"{at}/{number}", *told) for told in _refuse_shared_network(node, container, name))
+                    yield from (
+                        (f"{at}/{number}", *refusal) for refusal in _refuse_shared_network(node, container, name)
+                    )
 
 
 def _refuse_network_name(name: str, before: tuple[str, ...], user_defined: set[str]) -> Iterator[tuple[str, str]]:
@@ -132,11 +135,8 @@ def _refuse_network_name(name: str, before: tuple[str, ...], user_defined: set[s
         yield f"networks: {name!r} is listed twice", "remove one of them"
     elif name not in user_defined and name not in PREDEFINED_NETWORKS and not name.startswith(CONTAINER_PREFIX):
         known = sorted({*user_defined, *PREDEFINED_NETWORKS})
-        close = difflib.get_close_matches(name, known, 1)
-        yield (
-            f"networks: there is no network {name!r}",
-            f"did you mean {close[0]!r}?" if close else f"the networks are {', '.join(known)}",
-        )
+        hint = did_you_mean(name, known, quote=repr) or f"the networks are {', '.join(known)}"
+        yield f"networks: there is no network {name!r}", hint
 
 
 def _is_exclusive(name: str) -> bool:
@@ -150,8 +150,7 @@ def _refuse_shared_network(node: ScenarioNode, container: str, network: str) -> 
     if other == container:
         yield f"networks: {container} cannot join its own network", "name another container"
     elif other not in node.pods:
-        close = difflib.get_close_matches(other, node.pods, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"{node.name} has {', '.join(node.pods)}"
+        hint = did_you_mean(other, node.pods, quote=repr) or f"{node.name} has {', '.join(node.pods)}"
         yield f"networks: {node.name} has no container {other!r}", hint
     elif other in shared:
         yield (
@@ -173,44 +172,41 @@ def refuse_programs(scenario: Scenario) -> Iterator[Refusal]:
         for container, _, ports in _containers(node):
             for port in ports:
                 taken[node.name, ListeningPort(port.host_port, port.protocol)] = f"the published port of {container}"
-        for name, home, listens in container_programs(node, settings):
-            for number, listen in enumerate(listens):
-                if (home, listen) in taken:
-                    what = f"listen: port {listen} of {home} is already used by {taken[home, listen]}"
+        for name, owner, listening_ports in container_programs(node, settings):
+            for number, listen in enumerate(listening_ports):
+                if (owner, listen) in taken:
+                    what = f"listen: port {listen} of {owner} is already used by {taken[owner, listen]}"
                     at = f"hosts/{node.name}/containers/{name}/listen/{number}"
                     yield at, what, "programs in one network share its ports: choose another port"
-                taken.setdefault((home, listen), name)
+                taken.setdefault((owner, listen), name)
 
 
-def refuse_ports(scenario: Scenario, first_host_offset: int) -> Iterator[Refusal]:
+def refuse_ports(scenario: Scenario) -> Iterator[Refusal]:
     """Errors for published ports at an address that the host does not have, used twice, or without a target."""
     nets = bridge_networks(scenario)
     for number, node in enumerate(scenario.nodes):
-        own = {
-            primitives.address_at(scenario.options.underlay, first_host_offset + number),
+        host_addresses = {
+            docker_underlay.host_address(scenario.options.underlay, number),
             *(net.gateway for net in nets.values()),
         }
         taken: list[tuple[PublishedPort, str]] = []
         for container, names, ports in _containers(node):
             at = f"hosts/{node.name}/containers/{container}/publish"
-            inward = all(name == NONE_NETWORK or (name in nets and nets[name].internal) for name in names)
+            unreachable = all(name == NONE_NETWORK or (name in nets and nets[name].internal) for name in names)
             if ports and (container in network_owners(node)):
                 what = f"{container} publishes ports, but has no separate network"
                 yield at, what, "ports of a program in a shared network are open there without `publish`"
-            elif ports and inward:
-                yield (
-                    at,
-                    f"{container} publishes ports, but cannot be reached",
-                    "put it on a network that is not internal",
-                )
+            elif ports and unreachable:
+                what = f"{container} publishes ports, but cannot be reached"
+                yield at, what, "put it on a network that is not internal"
             for index, port in enumerate(ports):
                 other = next((name for one, name in taken if _same_host_port(one, port)), None)
                 if other is not None:
                     what = f"publish: {_port_text(port)} is published twice on {node.name}, first for {other}"
                     yield f"{at}/{index}", what, "choose another port of the host"
-                if port.address is not None and not port.address.is_loopback and port.address not in own:
+                if port.address is not None and not port.address.is_loopback and port.address not in host_addresses:
                     what = f"publish: {node.name} does not have the address {port.address}"
-                    yield f"{at}/{index}", what, f"it has {', '.join(map(str, sorted(own)))} and 127.0.0.0/8"
+                    yield f"{at}/{index}", what, f"it has {', '.join(map(str, sorted(host_addresses)))} and 127.0.0.0/8"
                 taken.append((port, container))
 
 
@@ -231,31 +227,29 @@ def refuse_sizes(scenario: Scenario) -> Iterator[Refusal]:
     if missing:
         yield f"networks/{missing[0]}", f"no free subnet is left for network {missing[0]}", "set its subnet"
     for node in scenario.nodes:
-        placed = container_endpoints(node, nets)
+        endpoints_of = container_endpoints(node, nets)
         for name, net in nets.items():
-            inside = sum(end.network == net for ends in placed.values() for end in ends)
-            yield from _refuse_full_network(node.name, name, net, inside)
-    where = {"subnet": "subnet"} | {
+            endpoint_count = sum(end.network == net for ends in endpoints_of.values() for end in ends)
+            yield from _refuse_full_network(node.name, name, net, endpoint_count)
+    keys = {"subnet": "subnet"} | {
         f"network {name}": f"networks/{name}/subnet" for name in nets if name != DEFAULT_NETWORK
     }
-    ranges = {label: net.subnet for label, net in zip(where, nets.values(), strict=True)}
+    ranges = {label: net.subnet for label, net in zip(keys, nets.values(), strict=True)}
     ranges |= {"underlay": scenario.options.underlay, "internet_ip": IPv4Network(scenario.options.internet_ip)}
-    yield from ((where.get(label, label), what, hint) for label, what, hint in primitives.refuse_overlaps(ranges))
+    yield from ((keys.get(label, label), what, hint) for label, what, hint in primitives.refuse_overlaps(ranges))
 
 
 def _refuse_full_network(host: str, name: str, net: BridgeNetwork, endpoint_count: int) -> Iterator[Refusal]:
     if endpoint_count > primitives.MAX_BRIDGE_PORTS:
-        who = host if name == DEFAULT_NETWORK else f"network {name} on {host}"
-        what = f"{who} has {endpoint_count} containers; a Linux bridge has at most {primitives.MAX_BRIDGE_PORTS} ports"
+        subject = host if name == DEFAULT_NETWORK else f"network {name} on {host}"
+        what = (
+            f"{subject} has {endpoint_count} containers; a Linux bridge has at most {primitives.MAX_BRIDGE_PORTS} ports"
+        )
         yield "hosts", what, f"spread them over {-(-endpoint_count // primitives.MAX_BRIDGE_PORTS)} hosts"
     free = net.subnet.num_addresses - 3
     if endpoint_count > free or free < 1:
         at = "subnet" if name == DEFAULT_NETWORK else f"networks/{name}/subnet"
         what = f"{net.subnet} has {max(free, 0)} addresses for containers, but {host} has {endpoint_count}"
         needed = max(endpoint_count, 1) + 3
-        yield (
-            at,
-            what,
-            f"{endpoint_count} containers + network, gateway and broadcast = {endpoint_count + 3}: a"
-            f" /{primitives.prefix_length_for(needed)}",
-        )
+        sum_text = f"{endpoint_count} containers + network, gateway and broadcast = {endpoint_count + 3}"
+        yield at, what, f"{sum_text}: a /{primitives.prefix_length_for(needed)}"

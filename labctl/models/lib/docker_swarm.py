@@ -8,14 +8,14 @@ and addresses stay unused, so that all others are the same as in a real swarm.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 from itertools import count
 from typing import NamedTuple
 
+from labctl.core.names import did_you_mean
 from labctl.core.scenario_types import Scenario, ScenarioNode
-from labctl.models.lib import primitives
+from labctl.models.lib import docker_underlay, primitives
 
 Refusal = tuple[str, str, str]
 DEFAULT_NETWORK = "ov"  # the network of a scenario without `networks`
@@ -24,7 +24,6 @@ ADDRESS_POOL, SUBNET_PREFIX_LENGTH = IPv4Network("10.0.0.0/8"), 24  # docker swa
 INGRESS_VNI = 4096  # the first VNI of ovmanager, for the first network, ingress
 OVERHEAD_BYTES = 50  # bytes of the Ethernet, IP, UDP and VXLAN headers around a packet
 MIN_MTU = 68  # the smallest MTU for IPv4
-FIRST_HOST_OFFSET = 11  # host1 is 192.168.50.11
 DEFAULT_MTU = 1500  # the MTU that Docker assumes for the hosts' network
 
 
@@ -75,17 +74,17 @@ def overlay_networks(scenario: Scenario) -> dict[str, OverlayNetwork]:
     options = scenario.options
     declared = dict(scenario.networks) or {DEFAULT_NETWORK: None}
     taken = [options.underlay, options.docker0, options.docker_gwbridge, IPv4Network(options.internet_ip)]
-    taken += [made.subnet for made in declared.values() if made is not None and made.subnet is not None]
-    free = (
+    taken += [settings.subnet for settings in declared.values() if settings is not None and settings.subnet is not None]
+    unused_subnets = (
         net
         for net in list(ADDRESS_POOL.subnets(new_prefix=SUBNET_PREFIX_LENGTH))[1:]
         if not any(map(net.overlaps, taken))
     )
     nets = {}
-    for number, (name, made) in enumerate(declared.items()):
-        subnet = next(free, None) if made is None or made.subnet is None else made.subnet
+    for number, (name, settings) in enumerate(declared.items()):
+        subnet = next(unused_subnets, None) if settings is None or settings.subnet is None else settings.subnet
         if subnet is not None:
-            mtu, internal = (DEFAULT_MTU, False) if made is None else (made.mtu, made.internal)
+            mtu, internal = (DEFAULT_MTU, False) if settings is None else (settings.mtu, settings.internal)
             nets[name] = OverlayNetwork(name, subnet, INGRESS_VNI + 1 + number, mtu - OVERHEAD_BYTES, internal)
     return nets
 
@@ -94,28 +93,30 @@ def container_endpoints(
     scenario: Scenario, networks_by_name: dict[str, OverlayNetwork]
 ) -> dict[str, tuple[ContainerEndpoints, ...]]:
     """The containers of every host with their networks, in the order of their start."""
-    free = {name: count(int(net.subnet.network_address) + 2) for name, net in networks_by_name.items()}
-    placed = {}
+    next_addresses = {name: count(int(net.subnet.network_address) + 2) for name, net in networks_by_name.items()}
+    containers_of = {}
     for number, node in enumerate(scenario.nodes):
-        vtep = primitives.address_at(scenario.options.underlay, FIRST_HOST_OFFSET + number)
-        outward = count(int(scenario.options.docker_gwbridge.network_address) + 3)
-        balanced: set[str] = set()
-        places = []
+        vtep = docker_underlay.host_address(scenario.options.underlay, number)
+        gwbridge_addresses = count(int(scenario.options.docker_gwbridge.network_address) + 3)
+        networks_with_balancer: set[str] = set()
+        containers = []
         for container, names in container_networks(node, networks_by_name):
             ends: list[OverlayEndpoint] = []
-            way_out = None
+            gwbridge_endpoint = None
             devices = (f"eth{index}" for index in count())
             for name in (name for name in names if name in networks_by_name):
                 net = networks_by_name[name]
-                ends.append(OverlayEndpoint(container, next(devices), net, IPv4Address(next(free[name])), vtep))
-                if name not in balanced:
-                    balanced.add(name)
-                    next(free[name])
-                if way_out is None and not net.internal:
-                    way_out = (next(devices), IPv4Address(next(outward)))
-            places.append(ContainerEndpoints(container, tuple(ends), way_out))
-        placed[node.name] = tuple(places)
-    return placed
+                ends.append(
+                    OverlayEndpoint(container, next(devices), net, IPv4Address(next(next_addresses[name])), vtep)
+                )
+                if name not in networks_with_balancer:
+                    networks_with_balancer.add(name)
+                    next(next_addresses[name])
+                if gwbridge_endpoint is None and not net.internal:
+                    gwbridge_endpoint = (next(devices), IPv4Address(next(gwbridge_addresses)))
+            containers.append(ContainerEndpoints(container, tuple(ends), gwbridge_endpoint))
+        containers_of[node.name] = tuple(containers)
+    return containers_of
 
 
 def container_networks(
@@ -124,8 +125,8 @@ def container_networks(
     """Each container of a host with the names of its networks; the first network, if it names none."""
     settings = dict(node.settings)
     for name in node.pods:
-        made = settings.get(name)
-        yield name, made.networks if made is not None and made.networks else tuple(networks_by_name)[:1]
+        container = settings.get(name)
+        yield name, container.networks if container is not None and container.networks else tuple(networks_by_name)[:1]
 
 
 def refuse_names(scenario: Scenario) -> Iterator[Refusal]:
@@ -136,20 +137,20 @@ def refuse_names(scenario: Scenario) -> Iterator[Refusal]:
         yield f"networks/{name}", f"the network name {name!r} is reserved by Docker", "choose another name"
     for node in scenario.nodes:
         for name, net in nets.items():
-            room = net.netns_name(node.name)
+            netns_name = net.netns_name(node.name)
             at = f"networks/{name}" if scenario.networks else "hosts"
-            if room in machines:
-                yield at, f"the namespace of network {name} on {node.name} needs the name {room}", "rename the machine"
-            if len(room) > 63:
-                yield (
-                    at,
-                    f"{room}, the namespace of network {name} on {node.name}, is longer than 63 letters",
-                    "shorten a name",
-                )
+            if netns_name in machines:
+                what = f"the namespace of network {name} on {node.name} needs the name {netns_name}"
+                yield at, what, "rename the machine"
+            if len(netns_name) > 63:
+                what = f"{netns_name}, the namespace of network {name} on {node.name}, is longer than 63 letters"
+                yield at, what, "shorten a name"
         for container, names in container_networks(node, nets):
             at = f"hosts/{node.name}/containers/{container}/networks"
             for number, name in enumerate(names):
-                yield from ((f"{at}/{number}", *told) for told in _refuse_network_name(name, names[:number], nets))
+                yield from (
+                    (f"{at}/{number}", *refusal) for refusal in _refuse_network_name(name, names[:number], nets)
+                )
 
 
 def _refuse_network_name(
@@ -158,51 +159,50 @@ def _refuse_network_name(
     if name in before:
         yield f"networks: {name!r} is listed twice", "remove one of them"
     elif name not in networks_by_name:
-        close = difflib.get_close_matches(name, networks_by_name, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"the networks are {', '.join(networks_by_name) or 'none'}"
+        known = f"the networks are {', '.join(networks_by_name) or 'none'}"
+        hint = did_you_mean(name, networks_by_name, quote=repr) or known
         yield f"networks: there is no overlay network {name!r}", hint
 
 
 def refuse_sizes(scenario: Scenario) -> Iterator[Refusal]:
     """Errors for overlapping ranges, more containers than addresses or bridge ports, and an MTU that is too small."""
     nets, options = overlay_networks(scenario), scenario.options
-    placed = container_endpoints(scenario, nets)
+    containers_of = container_endpoints(scenario, nets)
     for name in (name for name, _ in scenario.networks if name not in nets):
         yield f"networks/{name}", f"no free subnet is left for network {name}", "set its subnet"
     for name, net in nets.items():
-        yield from _refuse_full_network(net, placed, f"networks/{name}" if scenario.networks else "hosts")
-    for host, places in placed.items():
-        out = sum(place.gwbridge_endpoint is not None for place in places)
-        free = min(options.docker_gwbridge.num_addresses - 4, primitives.MAX_BRIDGE_PORTS)
-        if out > free:
-            what = f"{host} has {out} containers, but docker_gwbridge {options.docker_gwbridge} takes {max(free, 0)}"
+        yield from _refuse_full_network(net, containers_of, f"networks/{name}" if scenario.networks else "hosts")
+    for host, containers in containers_of.items():
+        external_count = sum(container.gwbridge_endpoint is not None for container in containers)
+        capacity = min(options.docker_gwbridge.num_addresses - 4, primitives.MAX_BRIDGE_PORTS)
+        if external_count > capacity:
+            bridge = f"docker_gwbridge {options.docker_gwbridge}"
+            what = f"{host} has {external_count} containers, but {bridge} takes {max(capacity, 0)}"
             yield "docker_gwbridge", what, "spread them over more hosts, or give it a larger subnet"
-    where = {f"network {name}": f"networks/{name}/subnet" for name in nets}
+    keys = {f"network {name}": f"networks/{name}/subnet" for name in nets}
     ranges = {name: getattr(options, name) for name in ("underlay", "docker0", "docker_gwbridge")}
     ranges |= {"internet_ip": IPv4Network(options.internet_ip)}
     ranges |= {f"network {name}": net.subnet for name, net in nets.items()}
-    yield from ((where.get(label, label), what, hint) for label, what, hint in primitives.refuse_overlaps(ranges))
+    yield from ((keys.get(label, label), what, hint) for label, what, hint in primitives.refuse_overlaps(ranges))
 
 
 def _refuse_full_network(
     net: OverlayNetwork, endpoints_of: dict[str, tuple[ContainerEndpoints, ...]], path: str
 ) -> Iterator[Refusal]:
-    hosts = [sum(end.network == net for place in places for end in place.endpoints) for places in endpoints_of.values()]
-    inside, balancers = sum(hosts), sum(number > 0 for number in hosts)
-    free = net.subnet.num_addresses - 3
-    if inside + balancers > free or free < 1:
-        needed = max(inside + balancers, 1) + 3
-        what = f"{net.subnet} has {max(free, 0)} addresses for network {net.name}, but needs {inside + balancers}"
-        hint = (
-            "one for each container, and one on each host for its load balancer: a"
-            f" /{primitives.prefix_length_for(needed)}"
-        )
-        yield path, what, hint
-    if max(hosts, default=0) > primitives.MAX_BRIDGE_PORTS - 1:  # and vxlan0
-        what = (
-            f"network {net.name} has {max(hosts)} containers on one host, but br0 takes"
-            f" {primitives.MAX_BRIDGE_PORTS - 1}"
-        )
+    counts = [
+        sum(end.network == net for container in containers for end in container.endpoints)
+        for containers in endpoints_of.values()
+    ]
+    endpoint_count, balancers = sum(counts), sum(number > 0 for number in counts)
+    capacity = net.subnet.num_addresses - 3
+    needed = endpoint_count + balancers
+    if needed > capacity or capacity < 1:
+        what = f"{net.subnet} has {max(capacity, 0)} addresses for network {net.name}, but needs {needed}"
+        prefix_length = primitives.prefix_length_for(max(needed, 1) + 3)
+        yield path, what, f"one for each container, and one on each host for its load balancer: a /{prefix_length}"
+    max_containers = primitives.MAX_BRIDGE_PORTS - 1  # vxlan0 is a port too
+    if max(counts, default=0) > max_containers:
+        what = f"network {net.name} has {max(counts)} containers on one host, but br0 takes {max_containers}"
         yield path, what, "spread them over more hosts"
     if net.mtu < MIN_MTU:
         what = (

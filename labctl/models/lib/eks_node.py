@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from typing import Any
 
 from labctl.core.resources import Address, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
@@ -13,13 +13,8 @@ from labctl.models.lib.aws import Eni
 
 GATEWAY = IPv4Address("169.254.1.1")
 CNI_NETWORK_NAME = "aws-cni"  # the network's name in its CNI configuration; chain names contain a digest of it
-TO_POD_PREF, HOST_PREF, EXTERNAL_SERVICE_PREF, FROM_POD_PREF, FROM_ENI_PREF = (
-    512,
-    1024,
-    1535,
-    1536,
-    32765,
-)  # priorities of the rules
+TO_POD_PREF, HOST_PREF, EXTERNAL_SERVICE_PREF = 512, 1024, 1535  # preferences of the routing rules
+FROM_POD_PREF, FROM_ENI_PREF = 1536, 32765
 FWMARK = 0x80
 SNAT_RANDOM_OPTIONS = {"prng": " --random-fully", "hashrandom": " --random", "none": ""}
 _RESTORE = "-j CONNMARK --restore-mark --nfmask 0x80 --ctmask 0x80"
@@ -57,9 +52,9 @@ def pod_enis(node: ScenarioNode, enis: Iterable[Eni]) -> Iterator[tuple[str, str
     The device's name is made from the pod's namespace and name, so that others (Calico's policy) can compute it.
     """
     devices = primitives.device_names("eni", 11, (f"default.{pod}" for pod in node.pods))
-    free = ((eni, own) for eni in enis for own in eni.addresses[1:])
-    for pod, device, (eni, own) in zip(node.pods, devices, free, strict=False):
-        yield pod, device, eni, own
+    unused = ((eni, address) for eni in enis for address in eni.addresses[1:])
+    for pod, device, (eni, address) in zip(node.pods, devices, unused, strict=False):
+        yield pod, device, eni, address
 
 
 def attach_enis(enis: Sequence[Eni]) -> Iterator[Resource]:
@@ -74,9 +69,9 @@ def attach_enis(enis: Sequence[Eni]) -> Iterator[Resource]:
         yield Address(
             eni.interface, primitives.with_prefix_length(eni.primary_address, eni.subnet.prefixlen), connected=False
         )
-        yield Route(node, IPv4Network((int(eni.gateway), 32)), dev=eni.interface.dev, table=eni.routing_table)
+        yield Route(node, primitives.host_prefix(eni.gateway), dev=eni.interface.dev, table=eni.routing_table)
         yield Route(node, primitives.ANYWHERE, eni.gateway, eni.interface.dev, eni.routing_table)
-        yield Rule(node, FROM_ENI_PREF, eni.routing_table, src=IPv4Network((int(eni.primary_address), 32)))
+        yield Rule(node, FROM_ENI_PREF, eni.routing_table, src=primitives.host_prefix(eni.primary_address))
 
 
 def policy_routing_rules(node: str, options: Any) -> Iterator[Resource]:
@@ -109,60 +104,63 @@ def firewall(eth0: Eni, options: Any, ports: Iterable[portmap.HostPortPod]) -> I
         yield primitives.chain(node, "nat", "AWS-SNAT-CHAIN-0")  # the agent empties the chain and keeps it
         return
     yield primitives.chain(node, "nat", "POSTROUTING", '-m comment --comment "AWS SNAT CHAIN" -j AWS-SNAT-CHAIN-0')
-    inside = (f'-d {network} -m comment --comment "AWS CONNMARK CHAIN" -j RETURN' for network, _ in exempt)
-    yield primitives.chain(node, "nat", "AWS-CONNMARK-CHAIN-0", *inside, f"{_CONNMARK_COMMENT} {_SET_CONNMARK}")
-    kept = (f'-d {network} -m comment --comment "AWS SNAT CHAIN{what}" -j RETURN' for network, what in exempt)
-    worn = f"{_SNAT} {eth0.primary_address}{SNAT_RANDOM_OPTIONS[options.randomize_snat]}"
-    yield primitives.chain(node, "nat", "AWS-SNAT-CHAIN-0", *kept, worn)
+    return_rules = (f'-d {network} -m comment --comment "AWS CONNMARK CHAIN" -j RETURN' for network, _ in exempt)
+    yield primitives.chain(node, "nat", "AWS-CONNMARK-CHAIN-0", *return_rules, f"{_CONNMARK_COMMENT} {_SET_CONNMARK}")
+    exempt_rules = (f'-d {network} -m comment --comment "AWS SNAT CHAIN{what}" -j RETURN' for network, what in exempt)
+    snat_rule = f"{_SNAT} {eth0.primary_address}{SNAT_RANDOM_OPTIONS[options.randomize_snat]}"
+    yield primitives.chain(node, "nat", "AWS-SNAT-CHAIN-0", *exempt_rules, snat_rule)
 
 
 def routed_pods(node: ScenarioNode, enis: Iterable[Eni], mtu: int) -> Iterator[Resource | Machine]:
     """The node's pods: a route and a rule to each, and a rule from each that is not at eth0."""
-    gateway = IPv4Network((int(GATEWAY), 32))
-    for name, device, eni, own in pod_enis(node, enis):
-        inner, outer, only = Interface(name, "eth0"), Interface(node.name, device), IPv4Network((int(own), 32))
-        yield Machine(name, "pod", (own,), node.name)
+    gateway = primitives.host_prefix(GATEWAY)
+    for name, device, eni, address in pod_enis(node, enis):
+        inner, outer = Interface(name, "eth0"), Interface(node.name, device)
+        host_prefix = primitives.host_prefix(address)
+        yield Machine(name, "pod", (address,), node.name)
         yield from primitives.container_netns(name)
         yield Link(outer, "veth", inner, None, mtu, primitives.mac(str(outer)))
         yield Link(inner, "veth", outer, None, mtu, primitives.mac(name))
         yield Route(name, gateway, dev="eth0")
         yield Route(name, primitives.ANYWHERE, GATEWAY, "eth0")
-        yield from primitives.addresses(inner, primitives.with_prefix_length(own, 32))
+        yield from primitives.addresses(inner, primitives.with_prefix_length(address, 32))
         yield Neighbour(inner, GATEWAY, primitives.mac(str(outer)))
-        yield Route(node.name, only, dev=device)
-        yield Rule(node.name, TO_POD_PREF, dst=only)
+        yield Route(node.name, host_prefix, dev=device)
+        yield Rule(node.name, TO_POD_PREF, dst=host_prefix)
         if eni.device_index:
-            yield Rule(node.name, FROM_POD_PREF, eni.routing_table, src=only)
+            yield Rule(node.name, FROM_POD_PREF, eni.routing_table, src=host_prefix)
 
 
 def host_port_pods(node: ScenarioNode, enis: Iterable[Eni]) -> Iterator[portmap.HostPortPod]:
     """The pods of a node that have host ports."""
     settings = dict(node.settings)
-    for pod, device, _, own in pod_enis(node, enis):
+    for pod, device, _, address in pod_enis(node, enis):
         if pod in settings and settings[pod].host_ports:
-            yield portmap.HostPortPod(pod, own, IPv4Network((int(own), 32)), settings[pod].host_ports, device)
+            yield portmap.HostPortPod(pod, address, primitives.host_prefix(address), settings[pod].host_ports, device)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Errors for pods and nodes without addresses, and for ranges that conflict."""
     options, nodes = scenario.options, len(scenario.nodes)
-    room = options.enis * (options.ips_per_eni - 1)
-    sum_ = f"{options.enis} ENIs x ({options.ips_per_eni} - 1) = {room}"
+    capacity = options.enis * (options.ips_per_eni - 1)
+    sum_text = f"{options.enis} ENIs x ({options.ips_per_eni} - 1) = {capacity}"
     for node in scenario.nodes:
-        if len(node.pods) > room:
-            hint = f"{sum_}: the node has the first address of an ENI; raise enis or ips_per_eni, or use more nodes"
-            yield "nodes", f"{node.name} has {len(node.pods)} pods, but addresses for {room}", hint
-    share, more = options.enis * options.ips_per_eni, options.vm_cidr == options.subnet
-    need, held = nodes * share + more, options.subnet.num_addresses - aws.RESERVED_ADDRESSES
-    if need > held:
-        what = f"subnet {options.subnet} has {max(held, 0)} addresses, but {nodes} nodes may need {need}"
-        would = f"a /{primitives.prefix_length_for(need + aws.RESERVED_ADDRESSES)} is large enough"
-        sum_ = f"{nodes} x {options.enis} ENIs x {options.ips_per_eni}{' + 1 for vm' if more else ''} = {need}"
-        yield "subnet", what, f"{sum_}, and AWS reserves {aws.RESERVED_ADDRESSES}: {would}"
+        if len(node.pods) > capacity:
+            hint = f"{sum_text}: the node has the first address of an ENI; raise enis or ips_per_eni, or use more nodes"
+            yield "nodes", f"{node.name} has {len(node.pods)} pods, but addresses for {capacity}", hint
+    addresses_per_node, more = options.enis * options.ips_per_eni, options.vm_cidr == options.subnet
+    needed, available = nodes * addresses_per_node + more, options.subnet.num_addresses - aws.RESERVED_ADDRESSES
+    if needed > available:
+        what = f"subnet {options.subnet} has {max(available, 0)} addresses, but {nodes} nodes may need {needed}"
+        remedy = f"a /{primitives.prefix_length_for(needed + aws.RESERVED_ADDRESSES)} is large enough"
+        sum_text = f"{nodes} x {options.enis} ENIs x {options.ips_per_eni}{' + 1 for vm' if more else ''} = {needed}"
+        yield "subnet", what, f"{sum_text}, and AWS reserves {aws.RESERVED_ADDRESSES}: {remedy}"
     yield from _refuse_ranges(options, nodes)
     for number, node in enumerate(scenario.nodes):
-        own = [eni.primary_address for eni in node_enis(scenario, number)]
-        yield from portmap.refuse_host_ports(node, own, ((pod, made.host_ports) for pod, made in node.settings))
+        addresses = [eni.primary_address for eni in node_enis(scenario, number)]
+        yield from portmap.refuse_host_ports(
+            node, addresses, ((pod, settings.host_ports) for pod, settings in node.settings)
+        )
 
 
 def _refuse_ranges(options: Any, node_count: int) -> Iterator[tuple[str, str, str]]:
@@ -182,8 +180,5 @@ def _refuse_ranges(options: Any, node_count: int) -> Iterator[tuple[str, str, st
         and (last not in options.internet_cidr or last == options.internet_cidr.broadcast_address)
     ):
         what = f"internet_cidr {options.internet_cidr} has too few addresses from public_ip on for {node_count} nodes"
-        yield (
-            "public_ip",
-            what,
-            f"{options.public_ip} + {node_count} - 1 = {last}: use a lower public_ip, or a larger range",
-        )
+        hint = f"{options.public_ip} + {node_count} - 1 = {last}: use a lower public_ip, or a larger range"
+        yield "public_ip", what, hint

@@ -29,71 +29,71 @@ def vtep_mac(nic: UnderlayNic) -> str:
 def vxlan_backend(lease: Lease, peers: tuple[Lease, ...], mtu: int, *, direct_routing: bool) -> Iterator[Resource]:
     """The tunnel device, and for each peer a route, a neighbour entry and a forwarding entry with the peer's address.
 
-    With `direct`, a peer on the same Ethernet gets a plain route instead.
+    With `direct_routing`, a peer on the same Ethernet gets a plain route instead.
     """
-    place, pods = lease
-    at = Interface(place.machine, TUNNEL_DEVICES["vxlan"])
-    options = (("id", VNI), ("local", str(place.address)), ("dev", "eth0"), ("dstport", VXLAN_PORT))
+    nic, pods = lease
+    at = Interface(nic.machine, TUNNEL_DEVICES["vxlan"])
+    options = (("id", VNI), ("local", str(nic.address)), ("dev", "eth0"), ("dstport", VXLAN_PORT))
     silent = (*options, ("learning", "off"))
-    yield Link(at, "vxlan", mtu=mtu - OVERHEAD_BYTES["vxlan"], mac=vtep_mac(place), options=silent)
+    yield Link(at, "vxlan", mtu=mtu - OVERHEAD_BYTES["vxlan"], mac=vtep_mac(nic), options=silent)
     yield from primitives.addresses(at, primitives.with_prefix_length(pods.network_address, 32))
-    for other, theirs in peers:
-        if direct_routing and place.same_subnet(other):
-            yield Route(place.machine, theirs, other.address, "eth0")
+    for peer, peer_range in peers:
+        if direct_routing and nic.same_subnet(peer):
+            yield Route(nic.machine, peer_range, peer.address, "eth0")
             continue
-        yield Neighbour(at, theirs.network_address, vtep_mac(other))
-        yield Fdb(at, vtep_mac(other), other.address)
-        yield Route(place.machine, theirs, theirs.network_address, at.dev, onlink=True)
+        yield Neighbour(at, peer_range.network_address, vtep_mac(peer))
+        yield Fdb(at, vtep_mac(peer), peer.address)
+        yield Route(nic.machine, peer_range, peer_range.network_address, at.dev, onlink=True)
 
 
 def host_gw_backend(lease: Lease, peers: tuple[Lease, ...]) -> Iterator[Resource]:
     """A route to each peer's range, with the peer as gateway. The kernel refuses a gateway that is not on the link;
     flanneld logs that and continues. So there is no route to a node behind a router."""
-    place, _ = lease
-    for other, theirs in peers:
-        if place.same_subnet(other):
-            yield Route(place.machine, theirs, other.address, "eth0")
+    nic, _ = lease
+    for peer, peer_range in peers:
+        if nic.same_subnet(peer):
+            yield Route(nic.machine, peer_range, peer.address, "eth0")
 
 
 def udp_backend(lease: Lease, peers: tuple[Lease, ...], pod_cidr: IPv4Network, mtu: int) -> Iterator[Resource]:
     """A TUN device, a route of the whole pod CIDR into it, and the program that sends the packets to the peers."""
-    place, pods = lease
-    at = Interface(place.machine, TUNNEL_DEVICES["udp"])
+    nic, pods = lease
+    at = Interface(nic.machine, TUNNEL_DEVICES["udp"])
     yield Link(at, "tun", mtu=mtu - OVERHEAD_BYTES["udp"])
     yield from primitives.addresses(at, primitives.with_prefix_length(pods.network_address, 32))
-    yield Route(place.machine, pod_cidr, dev=at.dev, scope="global")
+    yield Route(nic.machine, pod_cidr, dev=at.dev, scope="global")
     yield _tunnel_process("udp", lease, peers)
 
 
 def ipip_backend(
     lease: Lease, peers: tuple[Lease, ...], mtu: int, *, direct_routing: bool, kernel_ipip: bool
 ) -> Iterator[Resource]:
-    """The tunnel device, which sends a packet to the gateway of its route; without `exact`, a program on a TUN device
-    does that."""
-    place, pods = lease
-    at = Interface(place.machine, TUNNEL_DEVICES["ipip"])
-    options = (("local", str(place.address)),) if kernel_ipip else ()
+    """The tunnel device, which sends a packet to the gateway of its route; without `kernel_ipip`, a program on a
+    TUN device does that."""
+    nic, pods = lease
+    at = Interface(nic.machine, TUNNEL_DEVICES["ipip"])
+    options = (("local", str(nic.address)),) if kernel_ipip else ()
     yield Link(at, "ipip" if kernel_ipip else "tun", mtu=mtu - OVERHEAD_BYTES["ipip"], options=options)
     yield from primitives.addresses(at, primitives.with_prefix_length(pods.network_address, 32))
-    for other, theirs in peers:
-        device = "eth0" if direct_routing and place.same_subnet(other) else at.dev
-        yield Route(place.machine, theirs, other.address, device, onlink=True)
+    for peer, peer_range in peers:
+        device = "eth0" if direct_routing and nic.same_subnet(peer) else at.dev
+        yield Route(nic.machine, peer_range, peer.address, device, onlink=True)
     if not kernel_ipip:
         yield _tunnel_process("ipip", lease, peers)
 
 
 def _tunnel_process(backend: str, lease: Lease, others: tuple[Lease, ...]) -> Process:
     """The program that carries packets between a TUN device and the peers; it knows the range of each peer."""
-    place, _ = lease
-    far = (f"{theirs}={other.address}" for other, theirs in others)
-    return Process(place.machine, "flanneld", ("tunnel", backend, TUNNEL_DEVICES[backend], str(place.address), *far))
+    nic, _ = lease
+    remotes = (f"{peer_range}={peer.address}" for peer, peer_range in others)
+    return Process(nic.machine, "flanneld", ("tunnel", backend, TUNNEL_DEVICES[backend], str(nic.address), *remotes))
 
 
 def iptables_chains(ns: str, pod_range: IPv4Network, pod_cidr: IPv4Network, *, masquerade: bool) -> Iterator[Resource]:
     """The chains of a node: pods' packets are forwarded, and packets that leave the pod CIDR are masqueraded."""
     yield primitives.chain(ns, "filter", "FORWARD", f"{_FORWARD} -j FLANNEL-FWD")
-    both = (f"-s {pod_cidr} {_FORWARD} -j ACCEPT", f"-d {pod_cidr} {_FORWARD} -j ACCEPT")
-    yield primitives.chain(ns, "filter", "FLANNEL-FWD", *both)
+    accept_rules = (f"-s {pod_cidr} {_FORWARD} -j ACCEPT", f"-d {pod_cidr} {_FORWARD} -j ACCEPT")
+    yield primitives.chain(ns, "filter", "FLANNEL-FWD", *accept_rules)
     if not masquerade:
         return
     yield primitives.chain(ns, "nat", "POSTROUTING", f"{_MASQ} -j FLANNEL-POSTRTG")

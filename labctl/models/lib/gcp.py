@@ -44,7 +44,7 @@ def fabric(nics: Iterable[Nic], mtu: int) -> Iterator[Resource]:
 def attach_nic(nic: Nic) -> Iterator[Resource]:
     """The machine's side as DHCP sets it up: a /32, the gateway on the link, and the default route."""
     yield from primitives.addresses(Interface(nic.machine, "eth0"), primitives.with_prefix_length(nic.address, 32))
-    yield Route(nic.machine, IPv4Network((int(nic.gateway), 32)), dev="eth0")
+    yield Route(nic.machine, primitives.host_prefix(nic.gateway), dev="eth0")
     yield primitives.default_route(nic.machine, nic.gateway)
 
 
@@ -63,8 +63,8 @@ def alias_range_route(network: IPv4Network, nic: Nic) -> Route:
 
 def anti_spoofing(nic: Nic, *aliases: IPv4Network) -> Iterator[Resource]:
     """An instance that may not forward can send only from its own address and its alias ranges."""
-    own = (f"-s {network} -i {nic.fabric_device} -j ACCEPT" for network in (nic.host_prefix, *aliases))
-    yield primitives.chain("fabric", "raw", "PREROUTING", *own, f"-i {nic.fabric_device} -j DROP")
+    accept_rules = (f"-s {network} -i {nic.fabric_device} -j ACCEPT" for network in (nic.host_prefix, *aliases))
+    yield primitives.chain("fabric", "raw", "PREROUTING", *accept_rules, f"-i {nic.fabric_device} -j DROP")
 
 
 def cloud_nat(public_ip: IPv4Address) -> Iterator[Resource]:

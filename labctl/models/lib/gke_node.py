@@ -53,10 +53,8 @@ def node_nics(scenario: Scenario) -> list[gcp.Nic]:
 
 def vm_nic(options: ClusterOptions) -> gcp.Nic:
     """The network interface of `vm`: in a separate subnet, or at the end of the nodes' subnet."""
-    own = primitives.address_at(
-        options.vm_cidr, -3 if options.vm_cidr == options.node_cidr else gcp.FIRST_USABLE_OFFSET
-    )
-    return gcp.Nic("vm", own, options.vm_cidr)
+    ip = primitives.address_at(options.vm_cidr, -3 if options.vm_cidr == options.node_cidr else gcp.FIRST_USABLE_OFFSET)
+    return gcp.Nic("vm", ip, options.vm_cidr)
 
 
 def peer_nic(options: ClusterOptions) -> gcp.Nic:
@@ -86,7 +84,7 @@ def node_resources(
     *,
     intranode_visibility: bool = False,
 ) -> Iterator[Resource | Machine]:
-    """A node with its pods. With `visible`, even packets between two of them pass the VPC."""
+    """A node with its pods. With `intranode_visibility`, even packets between two of them pass the VPC."""
     yield Machine(nic.machine, "node", (nic.address, pod_range.network_address + 1))
     yield from primitives.netns(nic.machine)
     yield from gcp.attach_nic(nic)
@@ -105,16 +103,16 @@ def _ptp(node: ScenarioNode, pod_range: IPv4Network, mtu: int) -> Iterator[Resou
     """Pods in host-local's order, each with a veth pair. The node's ends all have the address of the gateway."""
     gateway, first = pod_range.network_address + 1, int(pod_range.network_address) + 2
     for number, (name, device) in enumerate(zip(node.pods, primitives.device_names("veth", 8, node.pods), strict=True)):
-        own, inner, outer = IPv4Address(first + number), Interface(name, "eth0"), Interface(node.name, device)
-        yield Machine(name, "pod", (own,), node.name)
+        pod_address, inner, outer = IPv4Address(first + number), Interface(name, "eth0"), Interface(node.name, device)
+        yield Machine(name, "pod", (pod_address,), node.name)
         yield from primitives.container_netns(name)
         yield from primitives.veth_pair(outer, inner, mtu=mtu, macs=(None, primitives.mac(name)))
-        yield Address(inner, primitives.with_prefix_length(own, pod_range.prefixlen), connected=False)
-        yield Route(name, IPv4Network((int(gateway), 32)), dev="eth0", src=own)
-        yield Route(name, pod_range, gateway, "eth0", src=own)
+        yield Address(inner, primitives.with_prefix_length(pod_address, pod_range.prefixlen), connected=False)
+        yield Route(name, primitives.host_prefix(gateway), dev="eth0", src=pod_address)
+        yield Route(name, pod_range, gateway, "eth0", src=pod_address)
         yield Route(name, primitives.ANYWHERE, gateway, "eth0")
         yield from primitives.addresses(outer, primitives.with_prefix_length(gateway, 32))
-        yield Route(node.name, IPv4Network((int(own), 32)), dev=device, scope="host")
+        yield Route(node.name, primitives.host_prefix(pod_address), dev=device, scope="host")
 
 
 def _policy_routing(nic: gcp.Nic, pod_range: IPv4Network) -> Iterator[Resource]:
@@ -123,29 +121,31 @@ def _policy_routing(nic: gcp.Nic, pod_range: IPv4Network) -> Iterator[Resource]:
     So do packets between two pods of one node, which then come back. Exceptions are packets of the node itself and
     packets that kube-proxy marked; a mark on the connection identifies the answers to those.
     """
-    node, veths = nic.machine, IPv4Network((int(pod_range.network_address) + 1, 32))
+    node, gateway_prefix = nic.machine, primitives.host_prefix(pod_range.network_address + 1)
     yield Route(node, primitives.ANYWHERE, nic.gateway, "eth0", CUSTOM_TABLE)
-    for network in (IPv4Network("127.0.0.0/8"), LINK_LOCAL, veths, nic.host_prefix):
+    for network in (IPv4Network("127.0.0.0/8"), LINK_LOCAL, gateway_prefix, nic.host_prefix):
         yield Rule(node, LOCAL_RULES_PREF, LOCAL_TABLE, dst=network)
     yield Rule(node, HAIRPIN_RULE_PREF, mark=HAIRPIN_FWMARK, mask=HAIRPIN_FWMARK)
     yield Rule(node, NODE_RULE_PREF, iif="lo")
     yield Rule(node, POLICY_RULE_PREF, CUSTOM_TABLE, iif="eth0", invert=True)
     masks = "--nfmask 0x4000 --ctmask 0x4000"
-    about = '-m comment --comment "redirect all traffic to {0} chain" -j {0}'
+    jump = '-m comment --comment "redirect all traffic to {0} chain" -j {0}'
     before, after = "GCP-PREROUTING", "GCP-POSTROUTING"
     restore = f'-m comment --comment "restore the conn mark if applicable" -j CONNMARK --restore-mark {masks}'
-    why = "save the conn mark only if hairpin bit (0x4000/0x4000) is set"
-    save = f'-m mark --mark 0x4000/0x4000 -m comment --comment "{why}" -j CONNMARK --save-mark {masks}'
+    comment = "save the conn mark only if hairpin bit (0x4000/0x4000) is set"
+    save = f'-m mark --mark 0x4000/0x4000 -m comment --comment "{comment}" -j CONNMARK --save-mark {masks}'
     yield primitives.chain(node, "mangle", before, restore)
-    yield primitives.chain(node, "mangle", "PREROUTING", about.format(before))
+    yield primitives.chain(node, "mangle", "PREROUTING", jump.format(before))
     yield primitives.chain(node, "mangle", after, save)
-    yield primitives.chain(node, "mangle", "POSTROUTING", about.format(after))
+    yield primitives.chain(node, "mangle", "POSTROUTING", jump.format(after))
 
 
 def checks(scenario: Scenario, *, intranode_visibility: bool) -> Iterator[Check]:
     """Checks of the routers between pods of one node, Kubernetes' own rules, and what containers of a pod share."""
-    ways = "three routers apart, because their packets pass the VPC" if intranode_visibility else "one router apart"
-    yield from kubernetes.same_node_check(scenario, f"pods of one node are {ways}", 61 if intranode_visibility else 63)
+    distance = "three routers apart, because their packets pass the VPC" if intranode_visibility else "one router apart"
+    yield from kubernetes.same_node_check(
+        scenario, f"pods of one node are {distance}", 61 if intranode_visibility else 63
+    )
     yield from kubernetes.network_model_checks(scenario)
     yield from pods_.checks(scenario)
 
@@ -155,22 +155,20 @@ def refuse(
 ) -> Iterator[tuple[str, str, str]]:
     """Errors for ranges that are too small or overlap, and for the reserved name `peer`.
 
-    `length` is the prefix length of each node's range. `most` is the limit of pods on a node, `fixed` or an option.
+    `prefix_length` is that of each node's range. `max_pods` is the limit of pods on a node; with `max_pods_fixed` it is
+    not an option.
     """
     options: ClusterOptions = scenario.options
     nodes = len(scenario.nodes)
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, prefix_length, nodes)
     yield from kubernetes.refuse_pod_counts(scenario, max_pods, max_pods_fixed=max_pods_fixed)
     more = options.vm_cidr == options.node_cidr
-    need, held = nodes + more, options.node_cidr.num_addresses - gcp.RESERVED_ADDRESSES
-    if need > held:
-        what = f"node_cidr {options.node_cidr} has {max(held, 0)} addresses, but {nodes} nodes need {need}"
-        sum_ = f"{nodes}{' + 1 for vm' if more else ''}, and Google Cloud reserves {gcp.RESERVED_ADDRESSES}"
-        yield (
-            "node_cidr",
-            what,
-            f"{sum_}: a /{primitives.prefix_length_for(need + gcp.RESERVED_ADDRESSES)} is large enough",
-        )
+    needed, available = nodes + more, options.node_cidr.num_addresses - gcp.RESERVED_ADDRESSES
+    if needed > available:
+        what = f"node_cidr {options.node_cidr} has {max(available, 0)} addresses, but {nodes} nodes need {needed}"
+        sum_text = f"{nodes}{' + 1 for vm' if more else ''}, and Google Cloud reserves {gcp.RESERVED_ADDRESSES}"
+        hint = f"{sum_text}: a /{primitives.prefix_length_for(needed + gcp.RESERVED_ADDRESSES)} is large enough"
+        yield "node_cidr", what, hint
     yield from cloud_vpc.refuse_overlapping_ranges(
         options, "node_cidr", gcp.RESERVED_ADDRESSES, "pod_cidr", "peer_cidr", "internet_cidr"
     )
@@ -184,6 +182,7 @@ def refuse(
 
 def _refuse_peer_name(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     names: Iterable[tuple[str, str]] = ((node.name, "nodes") for node in scenario.nodes)
-    taken = [*names, *((pod, f"nodes/{node.name}") for node, pod in scenario.pods)]
-    yield from ((at, "the name 'peer' is reserved for the machine in the peered VPC", "rename it") for name, at in taken
-                if name == "peer")  # fmt: skip
+    names_of_machines = [*names, *((pod, f"nodes/{node.name}") for node, pod in scenario.pods)]
+    for name, at in names_of_machines:
+        if name == "peer":
+            yield at, "the name 'peer' is reserved for the machine in the peered VPC", "rename it"

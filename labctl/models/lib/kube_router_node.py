@@ -51,8 +51,8 @@ def egress_masquerade(
     yield IpSet(ns, POD_SUBNETS_SET, members=tuple(sorted(map(str, subnets))))
     yield IpSet(ns, NODE_IPS_SET, "hash:ip", tuple(sorted(map(str, node_addresses))))
     matches = ((POD_SUBNETS_SET, "", "src"), (POD_SUBNETS_SET, "! ", "dst"), (NODE_IPS_SET, "! ", "dst"))
-    words = " ".join(f"-m set {negated}--match-set {name} {way}" for name, negated, way in matches)
-    yield primitives.chain(ns, "nat", "POSTROUTING", f"{words} -j MASQUERADE --random-fully")
+    text = " ".join(f"-m set {negated}--match-set {name} {direction}" for name, negated, direction in matches)
+    yield primitives.chain(ns, "nat", "POSTROUTING", f"{text} -j MASQUERADE --random-fully")
 
 
 def pod_firewall_chains(
@@ -64,16 +64,16 @@ def pod_firewall_chains(
         jump = ("-m", "comment", "--comment", "kube-router netpol", "-j", f"KUBE-ROUTER-{hook}")
         yield primitives.chain(ns, "filter", hook, _with_digest(hook, jump), *(_FORWARD if hook == "FORWARD" else ()))
     yield primitives.chain(ns, "filter", "KUBE-ROUTER-INPUT", *_services(service_cidr))
-    for name, own in pod_addresses:
-        yield from _jumps(ns, name, own)
+    for name, address in pod_addresses:
+        yield from _jumps(ns, name, address)
     for hook in BUILTIN_CHAINS:
         tail = f'-m comment --comment "{_TAIL_COMMENT}" -j KUBE-NWPLCY-TAIL'
         yield primitives.chain(ns, "filter", f"KUBE-ROUTER-{hook}", tail)
     yield primitives.chain(ns, "filter", "KUBE-NWPLCY-COMMON", *_COMMON_RULES)
     yield primitives.chain(ns, "filter", "KUBE-NWPLCY-DEFAULT", _MARK_RULE)
     yield primitives.chain(ns, "filter", "KUBE-NWPLCY-TAIL", _ACCEPT_RULE)
-    for name, own in pod_addresses:
-        yield primitives.chain(ns, "filter", pod_chain_name(name), *_pod(name, own))
+    for name, address in pod_addresses:
+        yield primitives.chain(ns, "filter", pod_chain_name(name), *_pod(name, address))
 
 
 def pod_chain_name(pod: str) -> str:
@@ -89,59 +89,59 @@ def _with_digest(chain: str, arguments: tuple[str, ...]) -> str:
     """A rule with a comment that ends with a digest of the rule, by which kube-router finds it again."""
     # the digest is of the words in kube-router's order, so they are not a FirewallRule yet
     digest = _digest(chain + "".join(arguments))
-    marked = [arguments[0]]
-    for before, word in pairwise(arguments):
-        marked.append(f'"{word} - {digest}"' if before == "--comment" else word)
-    return " ".join(marked)
+    result = [arguments[0]]
+    for before, argument in pairwise(arguments):
+        result.append(f'"{argument} - {digest}"' if before == "--comment" else argument)
+    return " ".join(result)
 
 
 def _services(service_cidr: IPv4Network) -> Iterator[str]:
     """The rules that skip the firewall for packets to Services: those are for the service proxy."""
     chain = "KUBE-ROUTER-INPUT"
-    about = "allow traffic to primary/secondary cluster IP range"
-    yield _with_digest(chain, ("-m", "comment", "--comment", about, "-d", str(service_cidr), "-j", "RETURN"))
+    comment = "allow traffic to primary/secondary cluster IP range"
+    yield _with_digest(chain, ("-m", "comment", "--comment", comment, "-d", str(service_cidr), "-j", "RETURN"))
     for protocol in ("tcp", "udp"):
-        about = f"allow LOCAL {protocol.upper()} traffic to node ports"
+        comment = f"allow LOCAL {protocol.upper()} traffic to node ports"
         local = ("-m", "addrtype", "--dst-type", "LOCAL", "-m", "multiport", "--dports", NODE_PORTS, "-j", "RETURN")
-        yield _with_digest(chain, ("-p", protocol, "-m", "comment", "--comment", about, *local))
+        yield _with_digest(chain, ("-p", protocol, "-m", "comment", "--comment", comment, *local))
 
 
 def _jumps(ns: str, pod: str, address: IPv4Address) -> Iterator[Resource]:
     """The jumps into a pod's chain."""
-    mine, bridged = pod_chain_name(pod), "-m physdev --physdev-is-bridged"
-    into = (
+    chain, bridged = pod_chain_name(pod), "-m physdev --physdev-is-bridged"
+    to_pod = (
         f'-m comment --comment "rule to jump traffic destined to POD name:{pod} namespace: {POD_NAMESPACE}'
-        f' to chain {mine}"'
+        f' to chain {chain}"'
     )
-    from_ = (
-        f'-m comment --comment "rule to jump traffic from POD name:{pod} namespace: {POD_NAMESPACE} to chain {mine}"'
+    from_pod = (
+        f'-m comment --comment "rule to jump traffic from POD name:{pod} namespace: {POD_NAMESPACE} to chain {chain}"'
     )
     rules = {
         "FORWARD": (
-            f"-d {address} {into} -j {mine}",
-            f"-d {address} {bridged} {into} -j {mine}",
-            f"-s {address} {from_} -j {mine}",
-            f"-s {address} {bridged} {from_} -j {mine}",
+            f"-d {address} {to_pod} -j {chain}",
+            f"-d {address} {bridged} {to_pod} -j {chain}",
+            f"-s {address} {from_pod} -j {chain}",
+            f"-s {address} {bridged} {from_pod} -j {chain}",
         ),
-        "INPUT": (f"-s {address} {from_} -j {mine}",),
-        "OUTPUT": (f"-d {address} {into} -j {mine}", f"-s {address} {from_} -j {mine}"),
+        "INPUT": (f"-s {address} {from_pod} -j {chain}",),
+        "OUTPUT": (f"-d {address} {to_pod} -j {chain}", f"-s {address} {from_pod} -j {chain}"),
     }
-    for hook, some in rules.items():
-        yield primitives.chain(ns, "filter", f"KUBE-ROUTER-{hook}", *some)
+    for hook, hook_rules in rules.items():
+        yield primitives.chain(ns, "filter", f"KUBE-ROUTER-{hook}", *hook_rules)
 
 
 def _pod(pod: str, address: IPv4Address) -> Iterator[str]:
     """The chain of a pod that no policy selects."""
     unmarked = "-m mark ! --mark 0x10000/0x10000"
-    about = f"POD name:{pod} namespace: {POD_NAMESPACE}"
+    subject = f"POD name:{pod} namespace: {POD_NAMESPACE}"
     yield "-j KUBE-NWPLCY-COMMON"
     yield f'-d {address} -m comment --comment "{_LOCAL_NODE_COMMENT}" -m addrtype --src-type LOCAL -j ACCEPT'
-    for flag, way in (("-s", "egress"), ("-d", "ingress")):
-        about_way = f'-m comment --comment "run through default {way} network policy  chain"'
-        yield f"{flag} {address} {about_way} -j KUBE-NWPLCY-DEFAULT"
+    for flag, direction in (("-s", "egress"), ("-d", "ingress")):
+        comment = f'-m comment --comment "run through default {direction} network policy  chain"'
+        yield f"{flag} {address} {comment} -j KUBE-NWPLCY-DEFAULT"
     limit = "-m limit --limit 10/min --limit-burst 10"
-    yield f'-m comment --comment "rule to log dropped traffic {about}" {unmarked} {limit} -j NFLOG --nflog-group 100'
-    yield f'-m comment --comment "rule to REJECT traffic destined for {about}" {unmarked} -j REJECT'
+    yield f'-m comment --comment "rule to log dropped traffic {subject}" {unmarked} {limit} -j NFLOG --nflog-group 100'
+    yield f'-m comment --comment "rule to REJECT traffic destined for {subject}" {unmarked} -j REJECT'
     yield "-j MARK --set-xmark 0x0/0x10000"
-    about = "set mark to ACCEPT traffic that comply to network policies"
-    yield f'-m comment --comment "{about}" -j MARK --set-xmark 0x20000/0x20000'
+    subject = "set mark to ACCEPT traffic that comply to network policies"
+    yield f'-m comment --comment "{subject}" -j MARK --set-xmark 0x20000/0x20000'

@@ -41,44 +41,45 @@ class PodSettings:
 
 def pause_and_containers(node: ScenarioNode) -> Iterator[Resource]:
     """The sandboxes and containers of a node's pods."""
-    for name, runs in _pods(node):
-        if runs:
+    for name, containers in _pods(node):
+        if containers:
             yield Process(name, SANDBOX_PROCESS, (SANDBOX_PROCESS,), sandbox=True)
-        for run in runs:
-            ports = (f"{listen.protocol}:{listen.port}" for listen in run.ports)
-            yield Process(name, run.name, ("serve", run.name, *ports), inside=SANDBOX_PROCESS)
+        for container in containers:
+            ports = (f"{port.protocol}:{port.port}" for port in container.ports)
+            yield Process(name, container.name, ("serve", container.name, *ports), inside=SANDBOX_PROCESS)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Checks that the containers of a pod share its ports and its loopback device."""
     for node in scenario.nodes:
-        for pod, runs in _pods(node):
-            listening = [(run.name, listen) for run in runs for listen in run.ports]
-            if len(runs) > 1 and listening:
-                name, listen = listening[0]
-                say = f"the containers of pod {pod} share its ports: only {name} can listen on {listen}"
-                yield Check(say, "taken", pod, pod, listen.port, protocol=listen.protocol, origin="model")
-                meet = f"the containers of pod {pod} share its loopback: they reach {name} at 127.0.0.1"
-                yield Check(meet, listen.protocol, pod, "127.0.0.1", listen.port, listen=False, origin="model")
+        for pod, containers in _pods(node):
+            listening = [(container.name, port) for container in containers for port in container.ports]
+            if len(containers) > 1 and listening:
+                name, port = listening[0]
+                say = f"the containers of pod {pod} share its ports: only {name} can listen on {port}"
+                yield Check(say, "taken", pod, pod, port.port, protocol=port.protocol, origin="model")
+                loopback_text = f"the containers of pod {pod} share its loopback: they reach {name} at 127.0.0.1"
+                yield Check(loopback_text, port.protocol, pod, "127.0.0.1", port.port, listen=False, origin="model")
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     """Errors for containers of one pod with the same name or the same port."""
     for node in scenario.nodes:
-        for pod, runs in _pods(node):
+        for pod, containers in _pods(node):
             at = f"nodes/{node.name}/pods/{pod}/containers"
             names: set[str] = set()
             ports: dict[object, str] = {}
-            for number, run in enumerate(runs):
-                if run.name in names or run.name == SANDBOX_PROCESS:
-                    whose = "the name of the sandbox" if run.name == SANDBOX_PROCESS else "listed twice"
-                    yield f"{at}/{number}", f"containers: {run.name!r} is {whose} in pod {pod}", "choose another name"
-                names.add(run.name)
-                for listen in run.ports:
-                    if listen in ports:
-                        what = f"containers: port {listen} of pod {pod} is already used by {ports[listen]}"
+            for number, container in enumerate(containers):
+                if container.name in names or container.name == SANDBOX_PROCESS:
+                    problem = "the name of the sandbox" if container.name == SANDBOX_PROCESS else "listed twice"
+                    what = f"containers: {container.name!r} is {problem} in pod {pod}"
+                    yield f"{at}/{number}", what, "choose another name"
+                names.add(container.name)
+                for port in container.ports:
+                    if port in ports:
+                        what = f"containers: port {port} of pod {pod} is already used by {ports[port]}"
                         yield f"{at}/{number}", what, "the containers of a pod share its ports: choose another port"
-                    ports.setdefault(listen, run.name)
+                    ports.setdefault(port, container.name)
 
 
 def _pods(node: ScenarioNode) -> Iterator[tuple[str, tuple[PodContainer, ...]]]:

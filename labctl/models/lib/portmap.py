@@ -44,18 +44,18 @@ def host_port_chains(
 ) -> Iterator[Resource]:
     """The chains of a node with host ports, and the sysctls of its devices. Without host ports it yields nothing.
 
-    `mark` is the chain that marks packets for masquerading: the kubelet's, or `OWN_MARK`, the plugin's.
+    `mark_chain` is the chain that marks packets for masquerading: the kubelet's, or `PLUGIN_MARK_CHAIN`.
     """
-    pods = tuple(one for one in pods if one.host_ports)
+    pods = tuple(pod for pod in pods if pod.host_ports)
     if not pods:
         return
     yield primitives.chain(ns, "nat", "PREROUTING", _LOCAL)
     yield primitives.chain(ns, "nat", "OUTPUT", _LOCAL)
-    yield primitives.chain(ns, "nat", DNAT_CHAIN, *(rule for one in pods for rule in _jumps(network_name, one)))
-    for one in pods:
-        yield primitives.chain(ns, "nat", _name(network_name, one.pod), *_dnat_rules(one, mark_chain))
+    yield primitives.chain(ns, "nat", DNAT_CHAIN, *(rule for pod in pods for rule in _jumps(network_name, pod)))
+    for pod in pods:
+        yield primitives.chain(ns, "nat", _name(network_name, pod.pod), *_dnat_rules(pod, mark_chain))
     yield from _kubelet_mark_chains(ns) if mark_chain == KUBELET_MARK_CHAIN else _plugin_mark_chains(ns)
-    for device in dict.fromkeys(one.device for one in pods):
+    for device in dict.fromkeys(pod.device for pod in pods):
         yield Sysctl(ns, f"net.ipv4.conf.{device}.route_localnet", "1")
 
 
@@ -77,22 +77,22 @@ def _plugin_mark_chains(ns: str) -> Iterator[Resource]:
     yield primitives.chain(ns, "nat", "CNI-HOSTPORT-MASQ", "-m mark --mark 0x2000/0x2000 -j MASQUERADE")
 
 
-def _jumps(network: str, one: HostPortPod) -> Iterator[str]:
+def _jumps(network: str, pod: HostPortPod) -> Iterator[str]:
     """One rule for each protocol, in alphabetical order."""
-    about = f'-m comment --comment "dnat name: \\"{network}\\" id: \\"{one.pod}\\""'
-    for protocol in sorted({port.protocol for port in one.host_ports}):
-        numbers = ",".join(str(port.host_port) for port in one.host_ports if port.protocol == protocol)
-        yield f"-p {protocol} {about} -m multiport --dports {numbers} -j {_name(network, one.pod)}"
+    about = f'-m comment --comment "dnat name: \\"{network}\\" id: \\"{pod.pod}\\""'
+    for protocol in sorted({port.protocol for port in pod.host_ports}):
+        numbers = ",".join(str(port.host_port) for port in pod.host_ports if port.protocol == protocol)
+        yield f"-p {protocol} {about} -m multiport --dports {numbers} -j {_name(network, pod.pod)}"
 
 
-def _dnat_rules(one: HostPortPod, mark_chain: str) -> Iterator[str]:
+def _dnat_rules(pod: HostPortPod, mark_chain: str) -> Iterator[str]:
     """For each port: the packets to mark, and the DNAT."""
-    for port in one.host_ports:
+    for port in pod.host_ports:
         at = f"-d {port.address}/32 " if port.address is not None else ""
         match = f"{at}-p {port.protocol} -m {port.protocol} --dport {port.host_port}"
-        yield f"-s {one.subnet} {match} -j {mark_chain}"
+        yield f"-s {pod.subnet} {match} -j {mark_chain}"
         yield f"-s 127.0.0.1/32 {match} -j {mark_chain}"
-        yield f"{match} -j DNAT --to-destination {one.address}:{port.port}"
+        yield f"{match} -j DNAT --to-destination {pod.address}:{port.port}"
 
 
 def _name(network: str, pod: str) -> str:
@@ -101,22 +101,23 @@ def _name(network: str, pod: str) -> str:
 
 
 def checks(node: str, pods: Iterable[HostPortPod], outside_machine: str, node_source: str) -> Iterator[Check]:
-    """Checks of the address that a pod sees: `stranger` keeps its address, the node at 127.0.0.1 has `own`."""
-    for one in pods:
-        for port in one.host_ports:
+    """Checks of the source address that a pod sees: `outside_machine` keeps its address, and the node at 127.0.0.1 is
+    seen with `node_source`."""
+    for pod in pods:
+        for port in pod.host_ports:
             if port.protocol != "tcp":
                 continue
-            inner, server = Interface(one.pod, "eth0"), (one.pod, port.port)
+            inner, server = Interface(pod.pod, "eth0"), (pod.pod, port.port)
             if port.address is None or not port.address.is_loopback:
-                say = f"port {port.host_port} of {node} leads to {one.pod}, which sees the address of {outside_machine}"
-                sees = (See(inner, src=outside_machine, dst=one.pod),)
+                say = f"port {port.host_port} of {node} leads to {pod.pod}, which sees the address of {outside_machine}"
+                sees = (See(inner, src=outside_machine, dst=pod.pod),)
                 yield Check(say, "tcp", outside_machine, node, port.host_port, server=server, sees=sees, origin="model")
             if port.address is None or port.address.is_loopback:
                 say = (
-                    f"port {port.host_port} at 127.0.0.1 of {node} leads to {one.pod}, which sees the"
+                    f"port {port.host_port} at 127.0.0.1 of {node} leads to {pod.pod}, which sees the"
                     f" address of {node_source}"
                 )
-                sees = (See(inner, src=node_source, dst=one.pod),)
+                sees = (See(inner, src=node_source, dst=pod.pod),)
                 target, number = "127.0.0.1", port.host_port
                 yield Check(say, "tcp", node, target, number, server=server, sees=sees, origin="model")
             return
@@ -129,8 +130,8 @@ def refuse_host_ports(
 ) -> Iterator[tuple[str, str, str]]:
     """Errors for host ports that are used twice on the node, or at an address that the node does not have."""
     node_addresses, taken = tuple(node_addresses), dict[tuple[int, str], tuple[str, PublishedPort]]()
-    for pod, some in host_ports:
-        for number, port in enumerate(some):
+    for pod, ports in host_ports:
+        for number, port in enumerate(ports):
             at = f"nodes/{node.name}/pods/{pod}/host_ports/{number}"
             key = (port.host_port, port.protocol)
             other = taken.get(key)

@@ -21,7 +21,7 @@ parse_rule = lru_cache(maxsize=4096)(rule)  # most rules of a lab are the same o
 
 
 def mac(name: str, prefix: str = "02") -> str:
-    """A locally administered MAC address made from a name, always the same. `head` is its first bytes."""
+    """A locally administered MAC address made from a name, always the same. `prefix` is its first bytes."""
     text = prefix.replace(":", "") + sha1(name.encode()).hexdigest()
     return ":".join(text[at : at + 2] for at in range(0, 12, 2))
 
@@ -50,6 +50,11 @@ def device_name(machine: str) -> str:
 def with_prefix_length(address: IPv4Address | int, prefix_length: int) -> IPv4Interface:
     """An address with its prefix length."""
     return IPv4Interface((int(address), prefix_length))
+
+
+def host_prefix(address: IPv4Address | int) -> IPv4Network:
+    """An address as a /32 network."""
+    return IPv4Network((int(address), 32))
 
 
 def address_at(network: IPv4Network, offset: int) -> IPv4Address:
@@ -92,9 +97,9 @@ def bridge(
         yield from addresses(interface, address)
 
 
-def addresses(interface: Interface, *those: IPv4Interface) -> Iterator[Resource]:
+def addresses(interface: Interface, *interface_addresses: IPv4Interface) -> Iterator[Resource]:
     """Addresses of a device. For a /32 it does not matter whether there is a connected route."""
-    for address in those:
+    for address in interface_addresses:
         yield Address(interface, address, None if address.network.prefixlen == 32 else True)
 
 
@@ -112,9 +117,9 @@ def forwarding_sysctls(
     value for the device, so the value is set for each device too.
     """
     yield Sysctl(ns, "net.ipv4.ip_forward", str(int(enabled)))
-    for place in ("all", "default", *devices):
-        yield Sysctl(ns, f"net.ipv4.conf.{place}.rp_filter", str(rp_filter))
-        yield Sysctl(ns, f"net.ipv4.conf.{place}.send_redirects", "0")
+    for device in ("all", "default", *devices):
+        yield Sysctl(ns, f"net.ipv4.conf.{device}.rp_filter", str(rp_filter))
+        yield Sysctl(ns, f"net.ipv4.conf.{device}.send_redirects", "0")
 
 
 def container_netns(ns: str) -> Iterator[Resource]:
@@ -126,8 +131,8 @@ def container_netns(ns: str) -> Iterator[Resource]:
 
 def chain(ns: str, table: str, name: str, *rules: str | FirewallRule, policy: str | None = None) -> Chain:
     """A chain of iptables, with its rules in the syntax of iptables."""
-    made = tuple(parse_rule(text) if isinstance(text, str) else text for text in rules)
-    return Chain(ns, table, name, made, policy)
+    parsed = tuple(parse_rule(text) if isinstance(text, str) else text for text in rules)
+    return Chain(ns, table, name, parsed, policy)
 
 
 def ethernet_segment(

@@ -51,16 +51,18 @@ def builtin_chain_rules(ns: str, bridge: str) -> Iterator[Resource]:
 
 
 def npc_chains(ns: str, bridge_port: str, pod_addresses: Iterable[IPv4Address]) -> Iterator[Resource]:
-    """The IP sets of pods without a policy (of all nodes), and the chains. `port` is the bridge port towards the other
-    nodes."""
+    """The IP sets of pods without a policy (of all nodes), and the chains. `bridge_port` is the bridge's port towards
+    the other nodes."""
     members = tuple(sorted(map(str, pod_addresses)))
-    into, out = (set_name(f"{way}-default-allow:{POD_NAMESPACE}") for way in ("ingress", "egress"))
-    yield from (IpSet(ns, one, "hash:ip", members) for one in (into, out))
+    ingress_set, egress_set = (
+        set_name(f"{direction}-default-allow:{POD_NAMESPACE}") for direction in ("ingress", "egress")
+    )
+    yield from (IpSet(ns, name, "hash:ip", members) for name in (ingress_set, egress_set))
 
     def chain(suffix: str, *rules: str) -> Resource:
         return primitives.chain(ns, "filter", f"WEAVE-NPC{suffix}", *rules)
 
-    about = '-m comment --comment "DefaultAllow {} isolation for namespace: ' + f'{POD_NAMESPACE}"'
+    comment = '-m comment --comment "DefaultAllow {} isolation for namespace: ' + f'{POD_NAMESPACE}"'
     yield chain(
         "",
         f"{_MATCH_ESTABLISHED} -j ACCEPT",
@@ -69,7 +71,7 @@ def npc_chains(ns: str, bridge_port: str, pod_addresses: Iterable[IPv4Address]) 
         f"{_NEW} -j WEAVE-NPC-DEFAULT",
         f"{_NEW} -j WEAVE-NPC-INGRESS",
     )
-    yield chain("-DEFAULT", f"-m set --match-set {into} dst {about.format('ingress')} -j ACCEPT")
+    yield chain("-DEFAULT", f"-m set --match-set {ingress_set} dst {comment.format('ingress')} -j ACCEPT")
     yield chain("-INGRESS")
     yield chain(
         "-EGRESS",
@@ -80,7 +82,7 @@ def npc_chains(ns: str, bridge_port: str, pod_addresses: Iterable[IPv4Address]) 
         f"{_NEW} -j WEAVE-NPC-EGRESS-DEFAULT",
         f"{_NEW} {_MATCH_UNMARKED} -j WEAVE-NPC-EGRESS-CUSTOM",
     )
-    allowed = f"-m set --match-set {out} src {about.format('egress')}"
+    allowed = f"-m set --match-set {egress_set} src {comment.format('egress')}"
     yield chain("-EGRESS-DEFAULT", f"{allowed} -j WEAVE-NPC-EGRESS-ACCEPT", f"{allowed} -j RETURN")
     yield chain("-EGRESS-CUSTOM")
     yield chain("-EGRESS-ACCEPT", "-j MARK --set-xmark 0x40000/0x40000")

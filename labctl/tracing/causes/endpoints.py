@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labctl.core.observations import RouteQuery
 from labctl.core.resources import IP
-from labctl.tracing.hops import find_lookup, nat_destination, path
+from labctl.tracing.hop_routing import find_lookup, nat_destination
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import Cause, Note, endpoint_text, exec_command, lookup_text, route_get_command
 
@@ -58,7 +58,7 @@ def closed_port(loss_point: LossPoint) -> Cause | None:
 
 def _arrival(loss_point: LossPoint) -> tuple[str, IP, int] | None:
     """Where the request arrived: namespace, address and port, after any translation."""
-    hops = path(loss_point.evidence, "request")
+    hops = loss_point.evidence.hops["request"]
     question = loss_point.evidence.question
     if not hops:
         return (loss_point.node, question.address, question.port or 0) if loss_point.delivered else None

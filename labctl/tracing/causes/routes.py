@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labctl.core.observations import RouteLookup, RouteQuery
-from labctl.tracing.hops import find_lookup
+from labctl.tracing.hop_routing import find_lookup
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import Cause, Note, exec_command, lookup_text, route_get_command
 

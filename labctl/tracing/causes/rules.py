@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labctl.core.iptables import LEGACY_FAMILIES, FirewallRule
+from labctl.core.iptables import LEGACY_FAMILIES, TERMINATING_TARGETS, FirewallRule
 from labctl.tracing.evidence import CounterIncrease, RuleHit
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_text
@@ -12,7 +12,6 @@ FIREWALL_FUNCTIONS = (
     "nft_do_chain",
     "ebt_do_table",
 )  # functions that drop for a firewall, if no reason is given
-TERMINATING_TARGETS = {"DROP": "dropped", "REJECT": "rejected"}
 
 
 def rule(loss_point: LossPoint) -> Cause | None:

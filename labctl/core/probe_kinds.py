@@ -1,0 +1,218 @@
+"""The kinds of probes of checks: what a file may say about each, and how a check of that kind becomes text. Pure.
+
+A new kind needs its entry here and its key in `labctl.scenario.language`; if no existing function can run it, also a
+function in `labctl.checks.runner`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from labctl.core.resources import IP
+from labctl.core.scenario_types import Check, Expect, See
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeKind:
+    """One kind of probe. The methods for text take a check of this kind."""
+
+    name: str  # `Check.probe`, as JSON documents publish it
+    key: str  # its key in a check of a scenario file; "" if a file cannot ask for it
+    expects: tuple[Expect, ...] = ("reply",)  # the results that a check can expect
+    check_keys: tuple[str, ...] = ()  # the keys of a check that apply only to some kinds, and to this one
+    endpoints: tuple[str, ...] = ()  # the fields of a check in which its author names a machine or a target
+
+    @property
+    def has_path(self) -> bool:
+        """Whether one machine sends it to one target, so that taps on the path see its packets."""
+        return "target" in self.endpoints
+
+    def fields(self, value: Any, pods: tuple[str, ...]) -> dict[str, Any]:
+        """The fields of a check from the value that the key has in a file; `pods` are those of the scenario."""
+        raise NotImplementedError(self.name)
+
+    def problem(self, pods: tuple[str, ...]) -> tuple[str, str] | None:
+        """Why a scenario with these pods cannot have such a check, and a hint; None if it can."""
+        return None
+
+    def sentence(self, check: Check) -> str:
+        """The sentence of a check without `say`."""
+        raise NotImplementedError(self.name)
+
+    def argument(self, check: Check) -> str:
+        """The value of the key, as a file writes it."""
+        raise NotImplementedError(self.name)
+
+    def line(self, check: Check) -> str:
+        """The probe in one line, for lists and for the search of `check -k`."""
+        size = f" size {check.size}" if check.size is not None else ""
+        return f"{self.key} {self.argument(check)}{size}"
+
+    def plan_line(self, check: Check) -> str:
+        """The line in a plan: the probe, and what is special about it."""
+        size = "" if check.size is None else f", size {check.size}"
+        return f"{self.key} {self.argument(check)}{size}{_answered_text(check)}{_expect_text(check)}"
+
+    def page_cell(self, check: Check) -> str:
+        """The probe in a table of the documentation, as Markdown."""
+        return f"`{self.key}: {self.argument(check)}`{_expect_text(check)}{_answered_text(check)}"
+
+    def command(self, check: Check, address: IP | None = None) -> str:
+        """The command that a person runs in the source's namespace for the same probe; `address` is the target's."""
+        raise NotImplementedError(self.name)
+
+    def capture_filter(self, port: int | None, version: int) -> str:
+        """The filter of tcpdump for its packets, without a tunnel; `version` is 4 or 6, the version of IP."""
+        return f"{self.name} port {port}"
+
+    def ip_protocol(self, version: int) -> str:
+        """Its IP protocol, as `iptables -p` names it."""
+        return self.name
+
+
+class _PacketProbe(ProbeKind):
+    """A probe from one machine to one target. Its key reads as a source, a target, and a port or None."""
+
+    def fields(self, value: Any, pods: tuple[str, ...]) -> dict[str, Any]:
+        source, target, port = value
+        return {"source": source, "target": str(target), "port": port}
+
+    def sentence(self, check: Check) -> str:
+        source, target, suffix = check.source, check.target, "" if check.size is None else f" with {check.size} bytes"
+        if check.port is not None:
+            suffix = f" on {self.name} port {check.port}"
+        claim = {
+            "reply": f"{source} reaches {target}{suffix}",
+            "fail": f"{source} does not reach {target}{suffix}",
+            "refused": f"{target} refuses {source}{suffix}",
+            "timeout": f"{source} gets no answer from {target}{suffix}",
+        }[check.expect]
+        return claim + "".join(map(_see_clause, check.sees))
+
+    def argument(self, check: Check) -> str:
+        return f"{check.source} -> {check.target}" + ("" if check.port is None else f":{check.port}")
+
+    def command(self, check: Check, address: IP | None = None) -> str:
+        return f"nc -v {'-u' if self.name == 'udp' else '-z'} -w 1 {address} {check.port}"
+
+
+class _Ping(_PacketProbe):
+    def command(self, check: Check, address: IP | None = None) -> str:
+        return f"ping -n -c 1 {'' if check.size is None else f'-M do -s {check.size} '}{address}"
+
+    def capture_filter(self, port: int | None, version: int) -> str:
+        return "icmp" if version == 4 else "icmp6"
+
+    def ip_protocol(self, version: int) -> str:
+        return "icmp" if version == 4 else "ipv6-icmp"
+
+
+class _Mesh(ProbeKind):
+    """Pings between all pods. Its key reads as the word `pods` or `containers`, which means all of them."""
+
+    def fields(self, value: Any, pods: tuple[str, ...]) -> dict[str, Any]:
+        return {"groups": ((pods, pods),)}
+
+    def problem(self, pods: tuple[str, ...]) -> tuple[str, str] | None:
+        return ("a mesh needs at least two pods", f"here: {len(pods)}") if len(pods) < 2 else None
+
+    def sentence(self, check: Check) -> str:
+        return "every pod reaches every pod and is seen with its own address"
+
+    def argument(self, check: Check) -> str:
+        return ", ".join(f"{' '.join(sources)} -> {' '.join(targets)}" for sources, targets in check.groups)
+
+    def plan_line(self, check: Check) -> str:
+        pairs = sum(len(sources) * len(targets) - len({*sources} & {*targets}) for sources, targets in check.groups)
+        return f"mesh of {len(check.groups)} group{'s' if len(check.groups) != 1 else ''}, {pairs} pairs"
+
+    def page_cell(self, check: Check) -> str:
+        return "every pair"
+
+    def command(self, check: Check, address: IP | None = None) -> str:
+        return PROBE_KINDS["ping"].command(check, address)
+
+
+class _PortInUse(ProbeKind):
+    """A port that no other process can listen on. Its key reads as a machine and a `ListeningPort`."""
+
+    def fields(self, value: Any, pods: tuple[str, ...]) -> dict[str, Any]:
+        machine, listen = value
+        return {"source": machine, "target": machine, "port": listen.port, "protocol": listen.protocol}
+
+    def sentence(self, check: Check) -> str:
+        return f"port {self._port(check)} of {check.source} is in use"
+
+    def argument(self, check: Check) -> str:
+        return f"{check.source}:{self._port(check)}"
+
+    def command(self, check: Check, address: IP | None = None) -> str:
+        return f"nc {'-u ' if check.protocol == 'udp' else ''}-l -p {check.port}"
+
+    def _port(self, check: Check) -> str:
+        return f"{check.port}" + ("" if check.protocol == "tcp" else f"/{check.protocol}")
+
+
+class _CniCheck(ProbeKind):
+    """CHECK of the CNI plugins that attached the pods. Only models ask for it."""
+
+    def line(self, check: Check) -> str:
+        return "CNI CHECK of every pod"
+
+    def plan_line(self, check: Check) -> str:
+        return self.line(check)
+
+    def page_cell(self, check: Check) -> str:
+        return "CHECK of every pod"
+
+
+_SEE_KEYS = ("see", "not see", "via")
+_ENDS = ("source", "target")
+_PORT_EXPECTS: tuple[Expect, ...] = ("reply", "refused", "timeout")
+PROBE_KINDS: dict[str, ProbeKind] = {
+    kind.name: kind
+    for kind in (
+        _Ping("ping", "ping", ("reply", "fail"), ("size", *_SEE_KEYS), _ENDS),
+        _PacketProbe("tcp", "tcp", _PORT_EXPECTS, ("listen", *_SEE_KEYS), _ENDS),
+        _PacketProbe("udp", "udp", _PORT_EXPECTS, ("listen", *_SEE_KEYS), _ENDS),
+        _Mesh("mesh", "mesh"),
+        _PortInUse("taken", "port_in_use", endpoints=("source",)),
+        _CniCheck("cni", ""),
+    )
+}
+PROBE_KEYS = tuple(kind.key for kind in PROBE_KINDS.values() if kind.key)  # in a file, a check has exactly one of them
+
+
+def probe_kind(check: Check) -> ProbeKind:
+    """The kind of a check's probe."""
+    return PROBE_KINDS[check.probe]
+
+
+def probe_text(check: Check) -> str:
+    """The probe in one line: `ping a -> c`, `ping a -> c size 1422`, `tcp a -> c:8080`, `mesh a -> b c`."""
+    return probe_kind(check).line(check)
+
+
+def _expect_text(check: Check) -> str:
+    return "" if check.expect == "reply" else f", expect {check.expect}"
+
+
+def _answered_text(check: Check) -> str:
+    return "" if check.server is None else f", answered by {check.server[0]}:{check.server[1]}"
+
+
+def _see_clause(see: See) -> str:
+    parts = []
+    if see.src or see.dst:
+        parts.append(f"as {see.src or 'any'} > {see.dst or 'any'}")
+    if see.ttl:
+        parts.append(f"with ttl {see.ttl}")
+    if see.encap:
+        parts.append("without a tunnel" if see.encap == "none" else f"in {see.encap}")
+    if see.outer_src or see.outer_dst:
+        parts.append(f"in a tunnel {see.outer_src or 'any'} > {see.outer_dst or 'any'}")
+    if see.direction:
+        parts.append("entering" if see.direction == "in" else "leaving")
+    packet = {"request": ",", "reply": ", its reply", "arp": ", a neighbour request"}[see.packet]
+    return f"{packet} {'not ' if see.negate else ''}seen at {see.at}" + "".join(f" {part}" for part in parts)

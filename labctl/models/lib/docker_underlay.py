@@ -1,0 +1,40 @@
+"""The network below Docker hosts: the addresses of the hosts, and `internet`, which is their gateway. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network
+
+from labctl.core.resources import Interface, Resource
+from labctl.models.lib import primitives
+
+FIRST_HOST_OFFSET = 11  # host1 is 192.168.50.11
+
+
+def host_address(underlay: IPv4Network, number: int) -> IPv4Address:
+    """The address of a host, by its number from 0."""
+    return primitives.address_at(underlay, FIRST_HOST_OFFSET + number)
+
+
+def attach_host(name: str, address: IPv4Address, underlay: IPv4Network) -> Iterator[Resource]:
+    """A host's address on eth0, and its default route to `internet`."""
+    yield from primitives.addresses(Interface(name, "eth0"), primitives.with_prefix_length(address, underlay.prefixlen))
+    yield primitives.default_route(name, underlay.network_address + 1)
+
+
+def internet(underlay: IPv4Network, internet_ip: IPv4Address) -> Iterator[Resource]:
+    """The machine `internet`: the gateway of the hosts, with its public address on the loopback device."""
+    yield from primitives.netns("internet")
+    yield from primitives.forwarding_sysctls("internet", False, rp_filter=0)
+    gateway = primitives.with_prefix_length(underlay.network_address + 1, underlay.prefixlen)
+    yield from primitives.addresses(Interface("internet", "eth0"), gateway)
+    yield from primitives.addresses(Interface("internet", "lo"), primitives.with_prefix_length(internet_ip, 32))
+
+
+def refuse_underlay(underlay: IPv4Network, host_count: int) -> Iterator[tuple[str, str, str]]:
+    """Errors for an underlay that has fewer addresses than there are hosts."""
+    capacity = underlay.num_addresses - FIRST_HOST_OFFSET - 1
+    if host_count > capacity:
+        what = f"underlay {underlay} has room for {max(capacity, 0)} hosts, but there are {host_count}"
+        prefix_length = primitives.prefix_length_for(host_count + FIRST_HOST_OFFSET + 1)
+        yield "underlay", what, f"hosts begin at the {FIRST_HOST_OFFSET}th address: a /{prefix_length}"

@@ -1,0 +1,89 @@
+"""The packets of one probe among all frames that the taps captured: each is looked at once, when it arrives. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from labctl.core.observations import PacketRole
+from labctl.packets.decode import RST, SYN, Frame, Packet
+from labctl.packets.probe_id import ProbeId, role_of, unanswered_neighbours
+from labctl.tracing.evidence import UnansweredNeighbour
+from labctl.tracing.hops import PacketObservation
+
+
+class ProbePackets:
+    """The probe's packets and the neighbour requests, as far as they were captured.
+
+    `frames` are their frames, in the order of capture.
+    """
+
+    def __init__(self, probe_id: ProbeId, sent_ns: int) -> None:
+        self.frames: list[Frame] = []
+        self._probe_id, self._sent_ns = probe_id, sent_ns
+        self._packets: list[tuple[Frame, Packet, PacketRole]] = []
+        self._neighbour_packets: dict[tuple[object, ...], tuple[Frame, Packet]] = {}
+        self._seen_count = 0
+
+    def update(self, captured: Sequence[tuple[Frame, Packet]]) -> bool:
+        """Look at the frames that are new in `captured`, which has all frames so far. Returns whether the observations
+        or the neighbours may have changed."""
+        changed = False
+        for frame, packet in captured[self._seen_count :]:
+            role = role_of(self._probe_id, packet)
+            if role is not None:
+                self._packets.append((frame, packet, role))
+            if role is not None or packet.kind == "arp":
+                self.frames.append(frame)
+            changed = changed or role is not None
+            if packet.kind == "arp":
+                changed = self._is_first_of_neighbour(frame, packet) or changed
+        self._seen_count = len(captured)
+        return changed
+
+    def _is_first_of_neighbour(self, frame: Frame, packet: Packet) -> bool:
+        """Keep the first of equal requests, and of equal answers in a namespace. A flood repeats them without end."""
+        at = "" if packet.is_request else frame.at.ns
+        key = (packet.is_request, frame.direction, at, packet.src, packet.dst)
+        known = self._neighbour_packets.get(key)
+        if known is not None and known[0].time_ns <= frame.time_ns:
+            return False
+        self._neighbour_packets[key] = (frame, packet)
+        return True
+
+    def observations(self) -> tuple[PacketObservation, ...]:
+        """The probe's packets in order of time."""
+        packets = _with_udp_replies(sorted(self._packets, key=lambda item: item[0].time_ns))
+        return tuple(_observation(frame, packet, role, self._sent_ns) for frame, packet, role in packets)
+
+    def unanswered_neighbours(self) -> tuple[UnansweredNeighbour, ...]:
+        """The neighbours that have not answered so far."""
+        found = unanswered_neighbours(self._neighbour_packets.values())
+        return tuple(UnansweredNeighbour(at.ns, at.dev, ip) for at, ip in found)
+
+
+def _with_udp_replies(found: list[tuple[Frame, Packet, PacketRole]]) -> list[tuple[Frame, Packet, PacketRole]]:
+    """Correct the roles of UDP datagrams: one with exchanged ports is a reply. A server that echoes its input returns
+    the marker of the request."""
+    ports = {(packet.sport, packet.dport) for _, packet, role in found[:1] if role == "request"}
+    turned: list[tuple[Frame, Packet, PacketRole]] = []
+    for frame, packet, role in found:
+        if packet.kind == "udp" and role == "request":
+            if (packet.dport, packet.sport) in ports and packet.sport != packet.dport:
+                role = "reply"
+            else:
+                ports.add((packet.sport, packet.dport))
+        turned.append((frame, packet, role))
+    return turned
+
+
+def _observation(frame: Frame, packet: Packet, role: PacketRole, sent_ns: int) -> PacketObservation:
+    ports = packet.kind in ("tcp", "udp")
+    text = packet.text
+    if packet.kind == "tcp" and role == "reply":
+        text = "reset" if packet.flags & RST else "syn-ack" if packet.flags & SYN else ""
+    return PacketObservation(
+        frame.at.ns, frame.at.dev, frame.direction, frame.time_ns - sent_ns, role, packet.src, packet.dst, packet.ttl,
+        packet.length, packet.sport if ports else None, packet.dport if ports else None, packet.encap, packet.outer,
+        (packet.eth_src, packet.eth_dst) if packet.eth_dst else None, text, not frame.for_other_host,
+        packet.seq if packet.kind in ("echo", "echo-reply") else 0,
+    )  # fmt: skip
