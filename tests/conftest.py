@@ -1,19 +1,25 @@
-"""What all tests share: which of them may run here, and the proof that a wet test is inside a sandbox.
+"""What all tests share: the option for golden files, the marker `root`, and the proof of the sandbox.
 
-Tests marked `root` make namespaces, links and firewall rules. They run only as root and only where
-`scripts/test` made private network and mount namespaces; anywhere else they are skipped, and say so.
+Every test in tests/live and tests/fidelity has the marker `root`: it makes namespaces, links and firewall rules. It
+runs only as root and only where `scripts/test` made private network and mount namespaces; elsewhere it is skipped, with
+the reason.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.golden import OPTION, Golden, GoldenFile
+from tests.support.paths import GOLDEN, ROOT
+
+FIDELITY = ROOT / "tests/fidelity"
+WITH_ROOT = (ROOT / "tests/live", FIDELITY)
 SANDBOX = "LABCTL_SANDBOX"
 OUTER = "LABCTL_OUTER_NETNS"
 
@@ -28,7 +34,7 @@ def reason_to_skip() -> str | None:
 
 
 def is_sandbox() -> bool:
-    """Whether labs made here stay here: places of our own, and a network, not the outer one, that leads nowhere."""
+    """Whether labs made here stay here: separate mounts, and a network that is not the outer one and leads nowhere."""
     outer = os.environ.get(OUTER)
     if outer is not None and outer == os.readlink("/proc/self/ns/net"):
         return False
@@ -38,23 +44,27 @@ def is_sandbox() -> bool:
     return {"/run/netns", "/run/labctl"} <= private and not routes
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(OPTION, action="store_true", help="Write the golden files of the tests that run.")
+
+
 def pytest_configure() -> None:
-    """Hear signals as a terminal's programs do: in a shell's background, or under nohup, some are ignored, and what
-    is started here would inherit that."""
+    """Receive signals as the programs of a terminal do: in the background of a shell, or under nohup, some are ignored,
+    and what is started here would inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def together(nodeid: str) -> str:
-    """What one worker runs by itself where several share the tests: a file, for its fixtures are its own; all that
-    starts Docker, which is one on a machine."""
+    """What one worker runs alone when several share the tests: a file, because it has its own fixtures; and all tests
+    that start Docker, because a machine has one."""
     file = nodeid.partition("::")[0]
     return "fidelity" if "/fidelity/" in file else file
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Hand out tests to workers so that what is to be together is."""
+    """Give each group of `together` to one worker."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Together(LoadScopeScheduling):  # type: ignore[misc]
@@ -64,8 +74,26 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Together(config, log)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    """The folder of a test decides whether it needs root: mark it by that, and refuse the marker elsewhere."""
+    made = yield
+    for item in made if isinstance(made, list) else [made]:
+        if not isinstance(item, pytest.Item):
+            continue
+        if any(folder in item.path.parents for folder in WITH_ROOT):
+            item.add_marker(pytest.mark.root)
+            if FIDELITY in item.path.parents:
+                item.add_marker(pytest.mark.firewall)
+        elif item.get_closest_marker("root") is not None:
+            raise collector.CollectError(
+                f"{item.name} needs root: move it to tests/live, where every test is marked so"
+            )
+    return made
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip wet tests where they cannot run; else run them last, so that a plain mistake shows first."""
+    """Skip tests with root where they cannot run; otherwise run them last, so that a plain mistake shows first."""
     reason = reason_to_skip()
     for item in items:
         if item.get_closest_marker("root") is None:
@@ -77,9 +105,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("root") is not None)
 
 
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """`golden("plans/kubenet.txt").check(text)`: the text must be that of the file in tests/golden."""
+    update = bool(request.config.getoption(OPTION))
+    return lambda path: GoldenFile(GOLDEN / path, update)
+
+
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[None]:
-    """Prove, before the first wet test, that it cannot touch the machine's own network or its labs."""
+    """Prove, before the first test with root, that it cannot touch the machine's own network or its labs."""
     if not is_sandbox():
         pytest.exit("this is the machine's own network or its own /run/netns: run the tests by ./scripts/test", 4)
     here = os.readlink("/proc/self/ns/net")

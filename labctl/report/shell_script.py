@@ -1,8 +1,9 @@
 """A plan as a shell script, which builds the same lab with ip, bridge, sysctl and iptables. Pure.
 
 The script runs as it is, as root, on any machine that has those tools, without labctl (a lab with processes or CNI
-attachments needs labctl's own programs, or the plugins). tests/test_commands.py runs it for every built-in scenario
-and finds no drift afterwards. labctl has no record of plugins that the script calls, so there the test uses packets.
+attachments needs labctl's own programs, or the plugins). tests/live/report/test_shell_script.py runs it for every
+built-in scenario and finds no drift afterwards. labctl has no record of plugins that the script calls, so there the
+test uses packets.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The generated pages of docs/: the scenario reference, one page per model, the manual page, the completion files.
 
 Their content comes from the program itself: the table of keys, the models' docstrings and options, the built-in
-scenarios and their plans. tests/test_docs.py checks that the pages in docs/ are current.
+scenarios and their plans. tests/unit/test_docs.py checks that the pages in docs/ are current.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def next_steps(name: str, module: str) -> str:
 It works: ./scripts/labctl plan {name} --as shell; sudo ./scripts/labctl up {name} --check
 Now make it yours (docs/extending.md):
   1. change labctl/models/{module}.py and scenarios/{name}.yaml
-  2. renew the golden plan, and read its difference: LABCTL_GOLDEN=write ./scripts/test {golden} -k {name}
+  2. renew the golden plan, and read its difference: ./scripts/test {golden} -k {name} --update-golden
   3. renew the pages: ./scripts/docs; and the model's line in docs/README.md
   4. name the model in README.md; add it to docs/comparison.md, with the command in the first line of that page
   5. test everything: sudo ./scripts/test"""

@@ -11,13 +11,13 @@ from machine import Step
 
 LABS = ("docker-bridge", "kubenet", "azure-cni-transparent")  # on every kernel
 MARK = re.compile(r"pytest\.mark\.kernel\b")
-LAWS = "tests/test_laws.py"
+LAWS = "tests/live/lab/test_laws.py"
 SHORT = ("-q", "--tb=short", "--durations=12")
 NFT = (  # rules that iptables-nft wrote: read back, followed by a trace, and made by real plugins
-    "tests/test_backends.py::test_a_rule_is_read_back_from_nft_as_it_is_planned",
-    "tests/test_backends.py::test_a_refused_rule_is_named",
-    "tests/test_backends.py::test_rules_of_sets_are_written_and_read",
-    "tests/test_trace_live.py",
+    "tests/live/kernel/test_firewall_backend.py::test_a_rule_is_read_back_from_nft_as_it_is_planned",
+    "tests/live/kernel/test_firewall_backend.py::test_a_refused_rule_is_named",
+    "tests/live/kernel/test_firewall_backend.py::test_rules_of_sets_are_written_and_read",
+    "tests/live/tracing/test_diagnosis.py",
     "tests/fidelity/test_cni.py::test_ports_of_the_node[nft]",
 )
 
@@ -39,7 +39,7 @@ def unbuildable_here() -> list[str]:
 
 def marked(root: Path) -> list[str]:
     """The test files that have tests marked `kernel`."""
-    found = sorted(path for path in (root / "tests").glob("test_*.py") if MARK.search(path.read_text()))
+    found = sorted(path for path in (root / "tests").rglob("test_*.py") if MARK.search(path.read_text()))
     return [str(path.relative_to(root)) for path in found]
 
 

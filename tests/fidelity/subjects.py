@@ -16,7 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import kernels
 import pytest
 
 from labctl.core.iptables import Backend
@@ -24,6 +23,7 @@ from labctl.kernel.firewall import backend as backends
 from labctl.kernel.firewall import commands
 from labctl.kernel.host import paths
 from labctl.kernel.namespaces.thread import MS_BIND, mount
+from tests.support import kernels
 
 UNPACKED = Path(os.environ.get("LABCTL_SUBJECTS", "/nonexistent"))
 # what the real things write rules with, as the labs that they are compared with do: LABCTL_FIREWALL, or what works

@@ -9,9 +9,8 @@ import pytest
 
 from labctl.kernel.host import paths
 from labctl.lab import lifecycle
-from tests.fidelity import alike, subjects
+from tests.fidelity import subjects
 from tests.fidelity.alike import differences, observed
-from tests.fidelity.differences import CASES, DIFFERENCES, unexplained
 
 NODES = ("node1", "a", "b")
 # what is done to one of two equal labs, and what must be said of it
@@ -65,7 +64,6 @@ def twins(sandbox: None) -> Iterator[None]:
         lifecycle.down(name)
 
 
-@pytest.mark.root
 @pytest.mark.parametrize("doing", UNLIKE)
 def test_nothing_differs_unseen(twins: None, doing: str) -> None:
     for before in FIRST.get(doing.split(" add")[0], ()):
@@ -77,33 +75,3 @@ def test_nothing_differs_unseen(twins: None, doing: str) -> None:
         assert any(re.search(UNLIKE[doing], line) for line in found), found
     finally:
         lifecycle.up(lifecycle.define("kubenet", "two"), replace=True)
-
-
-def test_what_nobody_explains_and_what_explains_nothing_are_told() -> None:
-    case = "replay of ptp"
-    lines = ["a: ip link eth0: txqlen was 1000, should be None"]
-    assert unexplained(case, lines) == []
-    assert unexplained(case, [*lines, "a: extra route"]) == ["a: extra route"]
-    assert len(unexplained(case, [])) == 1
-
-
-def test_every_reason_is_of_cases_that_there_are() -> None:
-    for reason in DIFFERENCES:
-        assert reason.why
-        assert reason.lines
-        assert set(reason.cases) <= set(CASES)
-
-
-@pytest.mark.parametrize(
-    ("address", "told"),
-    [
-        ("fe80::34f4:12ff:fe99:170f", "fe80::MADE-OF-MAC"),
-        ("fe80::34f4:ff:fe99:170f", "fe80::MADE-OF-MAC"),  # 36:f4:00:99:17:0f
-        ("fe80::12ff:fe99:f", "fe80::MADE-OF-MAC"),  # 02:00:12:99:00:0f
-        ("ff02::1:ff99:170f", "ff02::MADE-OF-MAC"),
-        ("fe80::1", "fe80::1"),
-        ("fd00::34f4:12ff:fe99:170f", "fd00::34f4:12ff:fe99:170f"),
-    ],
-)
-def test_an_address_that_is_made_of_a_mac_address_is_known(address: str, told: str) -> None:
-    assert alike._Names(()).text(f"local {address} cni0") == f"local {told} cni0"

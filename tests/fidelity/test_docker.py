@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,10 +19,12 @@ from tests.fidelity.alike import AT_ONCE, differences, observed
 from tests.fidelity.differences import unexplained
 from tests.fidelity.replay import at_last, replayed, settled
 from tests.fidelity.subjects import Docker, add, cable, ip, write
+from tests.support.golden import Golden, GoldenFile
+from tests.support.paths import GOLDEN
 
 pytestmark = pytest.mark.root
 
-DAEMONS = Path(__file__).parents[1] / "daemons"  # what real daemons wrote
+DAEMONS = GOLDEN / "daemons"  # what real daemons wrote
 HOST, CONTAINERS = "host1", ("c1", "c2")
 # a host before Docker: a distribution's settings, no br_netfilter, and no router
 IMAGE = {
@@ -129,11 +130,11 @@ def whole(docker: Docker) -> Docker:
     return docker
 
 
-def test_networks_and_published_ports(whole: Docker) -> None:
+def test_networks_and_published_ports(whole: Docker, golden: Golden) -> None:
     release = release_of(whole)
     nodes = (HOST, *CONTAINERS, *MORE)
     settled("real", whole.shown())
-    recorded("real", f"whole-{release}.txt")
+    recorded("real", golden(f"daemons/whole-{release}.txt"))
     made = lifecycle.up(lifecycle.define(str(WHOLE), overrides=(f"release={release}",))).lab
     try:
         found = differences(observed("whole", nodes), observed("real", nodes))
@@ -167,7 +168,7 @@ def test_what_docker_makes_labctl_makes_again(whole: Docker) -> None:
 WITHOUT = DAEMONS / "without.yaml"
 
 
-def test_a_daemon_without_its_proxy(tree: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_daemon_without_its_proxy(tree: str, tmp_path_factory: pytest.TempPathFactory, golden: Golden) -> None:
     nodes = (HOST, "c1", "d1")
     work = tmp_path_factory.mktemp("bare") / "work"  # a short one: containerd's socket is below it
     with engine("bare", work, "--userland-proxy=false", tree) as daemon:
@@ -176,7 +177,7 @@ def test_a_daemon_without_its_proxy(tree: str, tmp_path_factory: pytest.TempPath
         daemon(f"network create {NETWORKS['front']} front")
         daemon.start("d1", "--network front -p 8080:80 -p 127.0.0.1:8082:82")
         settled("bare", daemon.shown())
-        recorded("bare", f"without-{release}.txt")
+        recorded("bare", golden(f"daemons/without-{release}.txt"))
         real = observed("bare", nodes)
         assert _proxies(daemon) == []
     lifecycle.up(lifecycle.define(str(WITHOUT), overrides=(f"release={release}",)))
@@ -187,15 +188,14 @@ def test_a_daemon_without_its_proxy(tree: str, tmp_path_factory: pytest.TempPath
     assert unexplained(f"docker without its proxy {release}", found) == []
 
 
-def recorded(lab_name: str, file: str) -> None:
-    """The rules on the host are those in a file, which tests without a daemon hold docker-bridge against;
-    LABCTL_GOLDEN=write writes it. Counters and built-in chains that accept are left out."""
+def recorded(lab_name: str, record: GoldenFile) -> None:
+    """The rules on the host are those in a golden file, which tests without a daemon compare docker-bridge with.
+    Counters and built-in chains that accept are left out. The order of chains differs between the back ends."""
     lines = subjects.inside(lab_name, HOST, f"iptables-{subjects.BACKEND}-save").splitlines()
     kept = [line for line in lines if not line.startswith("#") and line != "COMMIT" and " ACCEPT [" not in line]
     text = "\n".join(re.sub(r"\[\d+:\d+\]", "[0:0]", line) for line in kept) + "\n"
-    if os.environ.get("LABCTL_GOLDEN") == "write":
-        (DAEMONS / file).write_text(text)
-    assert _chains(text) == _chains((DAEMONS / file).read_text())
+    record.record(text)
+    assert _chains(text) == _chains(record.path.read_text())
 
 
 def _chains(text: str) -> dict[str, list[str]]:

@@ -1,0 +1,1 @@
+"""The tests of labctl; README.md says how they are arranged and run."""

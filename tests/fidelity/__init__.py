@@ -1,0 +1,1 @@
+"""Comparison of labs with what real programs build."""

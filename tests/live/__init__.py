@@ -1,0 +1,1 @@
+"""Tests with root and real namespaces, by package of labctl."""

@@ -1,0 +1,117 @@
+"""Making, finding and removing namespaces; and the processes that live in them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labctl.core.diff import diff
+from labctl.core.resources import Netns
+from labctl.errors import KernelError
+from labctl.kernel.host import paths
+from labctl.kernel.lab_kernel import KernelLab
+from labctl.kernel.namespaces import lab_namespaces, occupants
+from labctl.kernel.namespaces.thread import MS_BIND, NetnsThread, mount, umount
+
+
+@pytest.fixture
+def kernel() -> Iterator[KernelLab]:
+    with KernelLab("t") as one:
+        one.apply(diff((Netns("a"), Netns("b")), ()))
+        yield one
+        one.destroy()
+
+
+def test_a_namespace_is_made_under_its_name(kernel: KernelLab) -> None:
+    assert paths.labs() == {"t": ("a", "b")}
+    assert lab_namespaces.is_namespace(paths.netns_path("t", "a"))
+    own = os.stat("/proc/self/ns/net").st_ino
+    inodes = {os.stat(paths.netns_path("t", node)).st_ino for node in ("a", "b")}
+    assert len(inodes | {own}) == 3
+
+
+def test_a_name_that_is_taken_is_refused_with_its_place(kernel: KernelLab) -> None:
+    with (
+        KernelLab("t") as second,
+        pytest.raises(KernelError, match=r"cannot create namespace labctl\.t\.a: File exists"),
+    ):
+        second.apply(diff((Netns("a"),), ()))
+
+
+def test_a_stale_name_counts_as_absent_and_gives_way(kernel: KernelLab) -> None:
+    stale = paths.netns_path("t", "stale")
+    stale.touch()
+    assert not lab_namespaces.is_namespace(stale)
+    assert [item for item in kernel.observe() if isinstance(item, Netns)] == [Netns("a"), Netns("b")]
+    assert stale.exists()  # to look is not to touch
+    kernel.apply(diff((Netns("stale"),), ()))
+    assert lab_namespaces.is_namespace(stale)
+
+
+def test_the_machines_own_namespace_is_never_a_labs(kernel: KernelLab) -> None:
+    own = paths.netns_path("t", "own")
+    own.touch()
+    mount("/proc/self/ns/net", str(own), None, MS_BIND)
+    bystander = subprocess.Popen(["sleep", "60"])
+    try:
+        assert lab_namespaces.is_namespace(own)
+        assert occupants.find([own]) == ()
+        with pytest.raises(KernelError, match="is the machine's own network namespace"):
+            kernel.observe()
+        kernel.destroy()
+        assert not own.exists()
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_links_and_folders_among_the_names_are_not_ours(kernel: KernelLab, tmp_path: Path) -> None:
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    mount("none", str(mounted), "tmpfs")
+    link, folder = paths.netns_path("t", "link"), paths.netns_path("t", "folder")
+    link.symlink_to(mounted)
+    folder.mkdir()
+    try:
+        assert paths.labs() == {"t": ("a", "b")}
+        assert kernel.destroy() == ("a", "b")
+        assert os.path.ismount(mounted)
+        assert link.is_symlink()
+        assert lab_namespaces.unbind(link)  # even asked to remove it, only the link goes
+        assert os.path.ismount(mounted)
+    finally:
+        link.unlink(missing_ok=True)
+        folder.rmdir()
+        umount(str(mounted))
+
+
+def test_down_ends_what_runs_inside_and_nothing_else(kernel: KernelLab) -> None:
+    outside = subprocess.Popen(["sleep", "60"])
+    with NetnsThread() as inside:
+        stubborn = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 60; done"]
+        lives = inside.run(paths.netns_path("t", "a"), subprocess.Popen, stubborn, stdout=subprocess.PIPE)
+        assert lives.stdout is not None
+        assert lives.stdout.readline() == b"ready\n"  # the trap is set
+        found = occupants.find([paths.netns_path("t", "a")])
+        assert lives.pid in found
+        assert outside.pid not in found
+        occupants.terminate(found, grace_s=0.2)
+        assert lives.wait(5) == -9
+        lives.stdout.close()
+    assert outside.poll() is None
+    outside.kill()
+    outside.wait()
+
+
+def test_we_are_never_among_those_to_be_ended() -> None:
+    own = paths.netns_dir() / "own"
+    assert os.getpid() not in occupants.find([own])
+    found = occupants.find([own.parent / "..", own])
+    assert os.getpid() not in found
+    with open("/proc/self/ns/net") as here:
+        assert os.getpid() not in occupants.find([type(own)(here.name)])

@@ -1,0 +1,79 @@
+"""Traces on live labs: one thing is broken, and the trace names it.
+
+The recordings of them are the input of tests/unit/tracing/test_diagnosis.py. `./scripts/test
+tests/live/tracing/test_diagnosis.py --update-golden` makes new ones.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from labctl.kernel.host import paths
+from labctl.kernel.namespaces.thread import NetnsThread
+from labctl.lab import lifecycle
+from labctl.render import dataclass_json
+from tests.support.golden import Golden
+from tests.support.trace_cases import CASES, LABS, Case, routes_of
+from tests.support.traces import broken, traced
+
+pytestmark = pytest.mark.firewall
+
+
+@pytest.fixture(scope="module")
+def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lifecycle.Definition]]:
+    """The labs of the cases, up."""
+    folder = tmp_path_factory.mktemp("labs")
+    made = {}
+    for name, text in LABS.items():
+        (folder / f"{name}.yaml").write_text(text)
+        made[name] = lifecycle.define(str(folder / f"{name}.yaml"))
+        lifecycle.up(made[name])
+    yield made
+    for name in LABS:
+        lifecycle.down(name)
+
+
+@contextmanager
+def listening(name: str, words: str) -> Iterator[None]:
+    """A listener that never answers: `tcp h2 127.0.0.1 80`."""
+    kind, node, address, port = words.split()
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with NetnsThread() as inside:
+        path = paths.netns_path(name, node)
+        style = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
+        with inside.run(path, socket.socket, family, style) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((address, int(port)))
+            if kind == "tcp":
+                sock.listen()
+            yield
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_what_is_broken_is_told(case: Case, labs: dict[str, lifecycle.Definition], golden: Golden) -> None:
+    try:
+        for command in case.breaks:
+            broken(case.lab, command)
+        with ExitStack() as stack:
+            if case.listen:
+                stack.enter_context(listening(case.lab, case.listen))
+            evidence, story = traced(case.lab, case.probe)
+    finally:
+        lifecycle.up(labs[case.lab])
+    golden(f"traces/{case.name}.json").record(json.dumps(dataclass_json.to_json(evidence)) + "\n")
+    told = [note.text for note in story.facts]
+    assert story.verdict == case.verdict, (story.sentence, story.why, told)
+    assert case.place in story.sentence
+    if case.kind is None:
+        assert story.why is None or case.verdict == "lost"
+    else:
+        assert story.why is not None, (story.sentence, told)
+        assert story.why.kind == case.kind, (story.why, told)
+        assert case.says in story.why.sentence
+    assert any(case.fact in text for text in told) or not case.fact, told
+    assert not case.routes or routes_of(story) == case.routes

@@ -1,0 +1,47 @@
+"""The rules of a plan and of an iptables-save text, by table and chain, to compare the two."""
+
+from __future__ import annotations
+
+from labctl.core.iptables import BUILTIN
+from labctl.core.resources import Chain
+from labctl.core.scenario_types import Lab
+from labctl.render.resources import resource_values
+from labctl.scenario.definition import parse_and_compile
+
+Tables = dict[str, dict[str, list[str]]]
+
+
+def block(text: str) -> Tables:
+    """The same of an iptables-save text; lines may be indented."""
+    tables: Tables = {}
+    table = ""
+    for line in filter(None, map(str.strip, text.splitlines())):
+        if line.startswith("*"):
+            table = line[1:]
+            tables[table] = {}
+        elif line.startswith(":"):
+            name, policy, *_ = line[1:].split()
+            tables[table].setdefault(name, []).extend(["-P DROP"] if policy == "DROP" else [])
+        else:
+            _, name, rule = line.split(" ", 2)
+            tables[table].setdefault(name, []).append(rule)
+    return tables
+
+
+def lab(text: str) -> Lab:
+    return parse_and_compile(text, "t.yaml")[1]
+
+
+def saved(built: Lab, ns: str = "node1", family: str = "ip") -> Tables:
+    """A namespace's rules by table and chain; a built-in chain without rules is not there."""
+    tables: Tables = {}
+    for item in built.plan:
+        if isinstance(item, Chain) and (item.ns, item.family) == (ns, family):
+            rules = [str(rule) for rule in item.rules]
+            if rules or item.name not in BUILTIN[family, item.table]:
+                tables.setdefault(item.table, {})[item.name] = rules
+    return tables
+
+
+def said(built: Lab, kind: type, ns: str = "node1") -> list[str]:
+    return [resource_values(item) for item in built.plan if isinstance(item, kind) and item.ns == ns]

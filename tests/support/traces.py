@@ -1,0 +1,55 @@
+"""Traces of running labs, and the recordings of them in tests/golden/traces."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+from labctl.core.topology import Topology
+from labctl.kernel.firewall import backend
+from labctl.kernel.host import paths
+from labctl.lab import lifecycle
+from labctl.render import dataclass_json
+from labctl.tracing.diagnosis import diagnose
+from labctl.tracing.evidence import TraceEvidence
+from labctl.tracing.request import question_of
+from labctl.tracing.result import TraceResult
+from labctl.tracing.run import trace_packet
+from tests.support.paths import GOLDEN
+
+TRACES = GOLDEN / "traces"
+
+
+def recording(name: str) -> TraceEvidence:
+    return dataclass_json.from_json(TraceEvidence, json.loads((TRACES / f"{name}.json").read_text()))
+
+
+def words_of(probe: str) -> tuple[str, str, dict[str, object]]:
+    """A probe as the command line takes it."""
+    source, target, *rest = probe.split()
+    options: dict[str, object] = {
+        "icmp": False,
+        "tcp": None,
+        "udp": None,
+        "size": None,
+        "fragment": False,
+        "listen": False,
+    }
+    while rest:
+        flag = rest.pop(0).removeprefix("--")
+        options[flag] = int(rest.pop(0)) if flag in ("tcp", "udp", "size") else True
+    return source, target, options
+
+
+def traced(name: str, probe: str) -> tuple[TraceEvidence, TraceResult]:
+    """Trace on a running lab."""
+    source, target, options = words_of(probe)
+    who = Topology(lifecycle.load_compiled_lab(name))
+    evidence, _ = trace_packet(who.lab, question_of(who, source, target, options), listen=bool(options["listen"]))
+    return evidence, diagnose(evidence)
+
+
+def broken(name: str, command: str) -> None:
+    node, _, words = command.partition(": ")
+    words = words.replace("tables-legacy", f"tables-{backend.backend_of(name)}")
+    subprocess.run(["ip", "netns", "exec", paths.netns_name(name, node), *words.split()], check=True)

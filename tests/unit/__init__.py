@@ -1,0 +1,1 @@
+"""Tests without root and without a kernel, by package of labctl."""

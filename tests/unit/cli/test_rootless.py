@@ -1,0 +1,56 @@
+"""`--rootless`: which verbs run inside the user namespace, and when."""
+
+from __future__ import annotations
+
+import pytest
+
+from labctl import cli
+from labctl.cli import rootless as door
+from labctl.kernel import rootless
+
+
+@pytest.mark.parametrize(
+    ("words", "inside", "left"),
+    [
+        ("--rootless plan kubenet", False, "plan kubenet"),
+        ("up kubenet --rootless --check", True, "up kubenet --check"),
+        ("--rootless exec a -- ls --rootless", True, "exec a -- ls --rootless"),
+        ("--rootless up --help", False, "up --help"),
+        ("--rootless -l plan status", True, "-l plan status"),
+        ("-l plan --rootless plan kubenet", False, "-l plan plan kubenet"),
+        ("--rootless", False, ""),
+    ],
+)
+def test_which_verbs_go_inside(words: str, inside: bool, left: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[str] = []
+    monkeypatch.setattr(rootless, "enter", lambda: entered.append("in"))
+    monkeypatch.setattr(rootless, "leave", lambda holder: entered.append("out"))
+    seen: list[list[str]] = []
+
+    door.run(words.split(), lambda rest: seen.append(rest) or 0)
+
+    assert seen == [left.split()]
+    assert entered == (["in", "out"] if inside else [])
+
+
+@pytest.mark.parametrize(
+    ("words", "wish", "asked"),
+    [
+        ("--rootless list", None, True),
+        ("list", "1", True),
+        ("list", "0", False),
+        ("list", "", False),
+        ("exec a -- dockerd --rootless", None, False),
+    ],
+)
+def test_who_asks_for_labs_without_root(
+    words: str, wish: str | None, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if wish is None:
+        monkeypatch.delenv("LABCTL_ROOTLESS", raising=False)
+    else:
+        monkeypatch.setenv("LABCTL_ROOTLESS", wish)
+    monkeypatch.setattr(door, "run", lambda *_: 77)
+    monkeypatch.setattr(cli, "_run", lambda _: 0)
+
+    assert cli.main(words.split()) == (77 if asked else 0)

@@ -1,0 +1,129 @@
+"""What a runtime says to plugins: every command's calls, held by golden JSON; capabilities, order, prevResult.
+
+`pytest tests/unit/cni_runtime/test_invocation.py --update-golden` renews them; read the difference then.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from labctl.cni.conflist import capabilities, parse_config_list
+from labctl.cni.spec import Error
+from labctl.cni_runtime.invocation import calls, container_of, takes_prev_result, version_call
+from labctl.cni_runtime.known_issues import known_issue
+from labctl.core.resources import Attachment
+from tests.support.golden import Golden
+
+LIST: dict[str, Any] = {
+    "cniVersion": "0.4.0",
+    "cniVersions": ["1.0.0", "1.1.0", "0.3.1"],
+    "name": "pods",
+    "plugins": [
+        {
+            "type": "bridge",
+            "unknown": {"of": ["the", "plugin"]},
+            "capabilities": {"mac": True, "ips": False, "ipRanges": True},
+            "ipam": {"type": "host-local", "dataDir": "/var/lib/cni", "subnet": "10.244.0.0/24"},
+        },
+        {"type": "portmap", "capabilities": {"portMappings": True, "mac": False}, "runtimeConfig": {"no": 1}},
+        {"type": "tuning", "capabilities": {"bandwidth": True}},
+    ],
+}
+ARGS = {
+    "portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}],
+    "mac": "02:00:00:00:00:0a",
+    "ips": ["10.244.0.9/24"],
+    "ipRanges": [[{"subnet": "10.244.0.0/24"}]],
+}
+ITEM = Attachment("a", "node1", json.dumps(LIST), json.dumps(ARGS))
+
+
+def made(command: str, version: str | None = None) -> list[dict[str, Any]]:
+    """The calls of a command, as plain data; an ADD's and a CHECK's with the result they are told."""
+    text = json.dumps(LIST if version is None else {**LIST, "cniVersion": version, "cniVersions": []})
+    pod = None if command in ("GC", "STATUS") else container_of(ITEM, "/run/netns/labctl.lab.a")
+    valid = (("a", "eth0"), ("b", "eth0")) if command == "GC" else ()
+    what = parse_config_list(text)
+    previous = {"cniVersion": what.version, "ips": []}
+    found = []
+    for number, call in enumerate(calls(command, what, "/usr/lib/cni", "/run/labctl/lab/cni/data/node1", pod, valid)):
+        told = takes_prev_result(command, what.version) or (command == "ADD" and number > 0)
+        config = json.loads(call.stdin_text(previous if told else None))
+        found.append({"plugin": call.plugin, "environment": call.environment, "stdin": config})
+    return found
+
+
+@pytest.mark.parametrize("command", ["ADD", "CHECK", "DEL", "GC", "STATUS"])
+def test_the_calls_of_a_command_are_the_golden_ones(command: str, golden: Golden) -> None:
+    golden(f"cni/{command.lower()}.json").check(json.dumps(made(command), indent=2) + "\n")
+
+
+def test_a_del_goes_backward_and_everything_else_forward() -> None:
+    order = ["bridge", "portmap", "tuning"]
+    for command in ("ADD", "CHECK", "GC", "STATUS"):
+        assert [one["plugin"] for one in made(command)] == order
+    assert [one["plugin"] for one in made("DEL")] == order[::-1]
+
+
+def test_a_plugin_is_told_only_what_it_declares_as_true() -> None:
+    told = [one["stdin"].get("runtimeConfig") for one in made("ADD")]
+    assert told == [{"mac": ARGS["mac"], "ipRanges": ARGS["ipRanges"]}, {"portMappings": ARGS["portMappings"]}, None]
+    assert capabilities(parse_config_list(json.dumps(LIST)).plugins) == {"mac", "ipRanges", "portMappings", "bandwidth"}
+    assert not any("capabilities" in one["stdin"] for command in ("ADD", "DEL", "GC") for one in made(command))
+
+
+def test_plugins_write_in_the_labs_folder_whatever_the_list_says() -> None:
+    bridge, portmap, tuning = (one["stdin"] for one in made("ADD"))
+    assert bridge["ipam"]["dataDir"] == "/run/labctl/lab/cni/data/node1/host-local"
+    assert tuning["dataDir"] == "/run/labctl/lab/cni/data/node1/tuning"
+    assert "dataDir" not in portmap
+
+
+def test_a_del_is_told_the_result_since_0_4_0() -> None:
+    assert all("prevResult" in one["stdin"] for one in made("DEL", "0.4.0"))
+    assert not any("prevResult" in one["stdin"] for one in made("DEL", "0.3.1"))
+    assert ["prevResult" in one["stdin"] for one in made("ADD", "0.3.1")] == [False, True, True]
+
+
+def test_the_latest_version_of_the_list_is_spoken() -> None:
+    what = parse_config_list(json.dumps(LIST))
+    assert what.version == "1.1.0"
+    assert what.types == ("bridge", "host-local", "portmap", "tuning")
+    assert version_call("bridge", "1.1.0", "/x").stdin_text() == '{"cniVersion": "1.1.0"}'
+
+
+@pytest.mark.parametrize(
+    ("more", "check", "collects"),
+    [
+        ({"cniVersion": "0.3.1"}, "cniVersion 0.3.1 has no CHECK (0.4.0 and later have it)", False),
+        ({"cniVersion": "1.0.0"}, "", False),
+        ({"cniVersion": "1.1.0"}, "", True),
+        ({"cniVersion": "1.1.0", "disableCheck": True, "disableGC": True}, "the list has disableCheck: true", False),
+    ],
+)
+def test_what_a_network_can_be_asked(more: dict[str, Any], check: str, collects: bool) -> None:
+    what = parse_config_list(json.dumps({**LIST, "cniVersions": [], **more}))
+    assert what.no_check_reason == check
+    assert what.supports_gc is collects
+
+
+def test_a_call_needs_a_pod_or_none() -> None:
+    what, pod = parse_config_list(json.dumps(LIST)), container_of(ITEM, "")
+    for command, whose in (("ADD", None), ("GC", pod), ("ADDD", pod)):
+        with pytest.raises(ValueError, match="cannot be made"):
+            calls(command, what, "", "", whose)
+
+
+def test_only_the_known_mistake_of_portmap_is_not_believed() -> None:
+    four = {"cniVersion": "0.4.0", "ips": [{"version": "4", "address": "10.0.0.2/24"}]}
+    both = {"cniVersion": "0.4.0", "ips": [*four["ips"], {"version": "6", "address": "2001:db8::2/64"}]}
+    wrong = Error(999, "could not check ipv6 dnat: chain CNI-DN-x not found in iptables table nat")
+    assert "819" in known_issue("portmap", wrong, four)
+    assert known_issue("portmap", wrong, both) == ""
+    assert known_issue("bridge", wrong, four) == ""
+    assert known_issue("portmap", Error(999, "could not check ipv4 dnat: no"), four) == ""
+    assert known_issue("portmap", wrong, {"ips": 3}) == ""
+    assert known_issue("portmap", None, four) == ""

@@ -1,0 +1,469 @@
+"""The dry parts of a comparison: who is asked, what an answer says, and that nothing is ever guessed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
+
+import pytest
+
+from labctl.checks.evidence import CheckEvidence
+from labctl.compare import cost, placement, visibility
+from labctl.compare.cell import Cell
+from labctl.compare.measurements import ExtraPod, Measurements, PathMtu, Timings
+from labctl.compare.probes import expect_no_answer, probe_checks, probe_result
+from labctl.compare.roles import Roles, absence_text, find_roles
+from labctl.compare.table import ROWS, table
+from labctl.core.resources import Address, Link, Neighbour, Plan, Route, Rule
+from labctl.core.scenario_types import Check, Machine
+from labctl.lab import lifecycle
+from labctl.packets.probe_id import Trail
+from labctl.report import comparison
+from tests.support import comparison as comparing
+from tests.support.comparison import CAST, LAB, MACHINES, SKIPPED, came, facts, lost, port, seen, silent
+
+
+def answers(those: Measurements) -> dict[str, Cell]:
+    made = table([those])
+    return {row.key: cell for row, cell in zip(made.rows, made.cells[0], strict=True)}
+
+
+def without(kind: type, plan: Plan) -> Plan:
+    return tuple(item for item in plan if not isinstance(item, kind))
+
+
+# ---- who is asked --------------------------------------------------------------------------------------
+
+
+def test_the_parts_are_found_by_roles() -> None:
+    assert find_roles(LAB) == CAST
+
+
+def test_the_first_node_with_two_pods_is_asked() -> None:
+    alone = (Machine("z", "pod", (ip_address("10.3.0.2"),), "node0"), Machine("node0", "node"), *MACHINES)
+    who = find_roles(replace(LAB, machines=alone))
+
+    assert who is not None
+    assert (who.pod, who.same_node_pod, who.other_node_pod, who.other_node) == ("a", "b", "z", "node0")
+
+
+def test_who_shares_a_namespace_or_has_no_address_is_not_asked() -> None:
+    shared = Machine("web", "container", (ip_address("10.9.0.1"),), "node1", netns_of="node1")
+    hermit = Machine("hermit", "container", (), "node1")
+
+    assert find_roles(replace(LAB, machines=(shared, hermit, *MACHINES))) == CAST
+    assert find_roles(replace(LAB, machines=(shared, hermit))) is None
+
+
+@pytest.mark.parametrize(
+    ("part", "who", "why"),
+    [
+        ("far", Roles("a", "n1"), "no second node"),
+        ("far", Roles("a", "n1", other_node="n2"), "no pod on another node"),
+        ("mate", Roles("a", "n1"), "one pod on its node"),
+        ("vm", Roles("a", "n1"), "no vm"),
+        ("internet", Roles("a", "n1"), "no internet"),
+    ],
+)
+def test_who_is_not_there_is_said(part: str, who: Roles, why: str) -> None:
+    assert absence_text(part, who) == why
+
+
+def test_who_is_not_there_is_not_asked() -> None:
+    asked = probe_checks(Roles("c1", "host1", "c2", internet="internet", pods=("c1", "c2")))
+    put = [key for key, check in asked.items() if isinstance(check, Check)]
+
+    assert put == ["mate", "own_node", "internet", "from_internet"]
+    assert asked["vm"] == asked["from_vm"] == "no vm"
+    assert asked["far"] == asked["mate_far"] == asked["other_node"] == "no second node"
+
+
+# ---- what a probe proves -------------------------------------------------------------------------------
+
+ASK = Check("", "ping", "a", "c")
+
+
+def evidence(check: Check, answer: Any, **more: Any) -> CheckEvidence:
+    replies = (replace(seen("a/eth0", "in", 61, "10.2.0.2"), reply=True),) if answer == "reply" else ()
+    return CheckEvidence(check, "a", "c", answer, "said so", Trail(comparing.ROUTED, replies), **more)
+
+
+@pytest.mark.parametrize("check", [ASK, expect_no_answer(ASK)])
+def test_a_reply_is_one_whatever_was_expected(check: Check) -> None:
+    assert probe_result(evidence(check, "reply"), ("fail", ("unexpected",))).outcome == "came"
+
+
+def test_a_reply_counts_only_if_the_request_came_to_whom_it_was_for() -> None:
+    short = evidence(expect_no_answer(ASK), "reply")
+    elsewhere = replace(short, trail=replace(short.trail, requests=comparing.ROUTED[:3]))
+
+    assert probe_result(elsewhere, ("fail", ())).outcome == "elsewhere"
+    assert probe_result(replace(elsewhere, not_receiving={"c": "no canary"}), ("fail", ())).outcome == "inconclusive"
+    assert probe_result(evidence(ASK, "reply", lost_frames={"c": 2}), ("fail", ())).outcome == "inconclusive"
+
+
+def test_silence_counts_only_if_it_was_waited_for_and_proven() -> None:
+    assert probe_result(evidence(expect_no_answer(ASK), "timeout"), ("pass", ("dropped",))).outcome == "silent"
+    assert probe_result(evidence(expect_no_answer(ASK), "timeout"), ("inconclusive", ())).outcome == "inconclusive"
+    assert probe_result(evidence(ASK, "timeout"), ("fail", ())).outcome == "inconclusive"
+    assert probe_result(evidence(ASK, "timeout"), ("pass", ())).outcome == "inconclusive"
+
+
+# ---- what an answer says -------------------------------------------------------------------------------
+
+
+def test_every_question_about_the_sample_has_its_answer() -> None:
+    assert {key: cell.text for key, cell in answers(facts()).items()} == {
+        "namespace": "yes",
+        "bridge": "br0",
+        "subnet": "a range per node, 10.1.0.0/24 and 10.2.0.0/24",
+        "gateway": "10.1.0.1, address of br0",
+        "peer": "its own address",
+        "own_node": "pod",
+        "other_node": "node",
+        "vm": "node",
+        "leaving": "node",
+        "internet": "public address",
+        "from_vm": "no: it ends in fabric",
+        "from_internet": "no: internet has no route to it",
+        "same_node": "switched",
+        "same_node_ttl": "64",
+        "cross_node": "routed by the fabric",
+        "cross_node_ttl": "61",
+        "beyond": "(no node behind a router)",
+        "pod_mtu": "1500",
+        "path_mtu": "1500",
+        "node_objects": "4 links, 3 routes, 1 firewall rule",
+        "pod_adds": "1 link",
+        "pod_adds_elsewhere": "nothing",
+        "round_trip": "1 (about 30 us)",
+        "stream": "1 (about 8.0 Gbit/s)",
+    }
+
+
+@pytest.mark.parametrize("key", [key for key, asked in comparing.ASKED.items() if not isinstance(asked, str)])
+def test_an_answer_whose_evidence_was_lost_is_inconclusive(key: str) -> None:
+    check = comparing.ASKED[key].check  # type: ignore[union-attr]
+    before = answers(facts())
+    after = answers(facts(probe_results={key: lost(check.source, check.target)}))
+    changed = {name: cell.state for name, cell in after.items() if cell != before[name]}
+
+    assert changed
+    assert set(changed.values()) == {"inconclusive"}
+    assert table([facts(probe_results={key: lost(check.source, check.target)})]).inconclusive
+    assert not table([facts()]).inconclusive
+
+
+def test_what_nobody_could_be_asked_says_why() -> None:
+    nobody = dict.fromkeys(("other_node", "vm", "from_vm", "far", "back"), "no second node")
+    those = facts(probe_results=nobody, path_mtu="no second node", timings="no second node", extra_pod="no room")
+    found = {key: cell for key, cell in answers(those).items() if cell.state == "absent"}
+
+    assert {key for key in found} == {
+        "other_node", "vm", "from_vm", "cross_node", "cross_node_ttl", "beyond", "path_mtu", "round_trip", "stream",
+        "pod_adds", "pod_adds_elsewhere",
+    }  # fmt: skip
+    assert found["vm"].text == "(no second node)"
+
+
+def test_an_address_is_told_by_whose_it_is() -> None:
+    those = facts()
+    told = {text: visibility.owner(those, ip_address(text), "vm") for text in
+            ("10.1.0.2", "10.9.0.1", "10.1.0.1", "10.9.0.2", "10.2.0.2", "10.9.255.254", "7.7.7.7")}  # fmt: skip
+
+    assert list(told.values()) == ["pod", "node", "node (br0)", "node2", "c", "fabric", "7.7.7.7, which no machine has"]
+    assert visibility.owner(those, ip_address("7.7.7.7"), "internet") == "public address"
+
+
+def test_a_pod_seen_with_another_address_is_not_its_own() -> None:
+    masked = came("a", "b", seen("b/eth0", "in", 64, "10.1.0.1"))
+
+    assert answers(facts(probe_results={"mate": masked}))["peer"].text == "node (br0), its own address"
+
+
+def test_a_peer_that_is_not_reached_is_told() -> None:
+    apart = {"mate": silent("a", "b", seen("node1/va", "in"))}
+
+    assert answers(facts(probe_results=apart))["peer"].text == "its own address; a -> b not reached"
+    alone = apart | {"far": "no second node", "back": "no second node"}
+    assert answers(facts(probe_results=alone))["peer"].text == "no: it ends in node1"
+    assert answers(facts(probe_results=apart))["same_node_ttl"] == Cell("(not reached)", "absent")
+
+
+@pytest.mark.parametrize(
+    ("requests", "told"),
+    [
+        ([seen("node1/va", "in", 64), seen("node1/eth0", "out", 64), seen("c/eth0", "in", 64)], "switched"),
+        ([seen("node1/va", "in", 64), seen("node1/eth0", "out", 63), seen("c/eth0", "in", 62)], "routed by the nodes"),
+        (
+            [seen("node1/eth0", "out", 64, encap="vxlan 42"), seen("c/eth0", "in", 64)],
+            "switched, in VXLAN 42, UDP 4789",
+        ),
+        (
+            [seen("node1/va", "in"), seen("node1/eth0", "out", 63, encap="ipip"), seen("c/eth0", "in", 62)],
+            "routed by the nodes, in IP in IP",
+        ),
+        (
+            [seen("node1/va", "in"), seen("node1/flannel0", "out", 63), seen("c/eth0", "in", 62)],
+            "routed by the nodes, in a tunnel of flannel0 (tun)",
+        ),
+    ],
+)
+def test_how_nodes_are_crossed_is_read_off_what_was_seen(requests: list[Any], told: str) -> None:
+    vxlan = Link(port("node1/vx0"), "vxlan", options=(("id", "42"), ("dstport", "4789")))
+    other = Link(port("node1/vx1"), "vxlan", options=(("id", "43"), ("dstport", "1")))
+    tun = Link(port("node1/flannel0"), "tun")
+    those = facts(probe_results={"far": came("a", "c", *requests)}, plan=(*comparing.plan(), other, vxlan, tun))
+
+    assert answers(those)["cross_node"].text == told
+
+
+def test_two_pods_that_go_different_ways_are_both_told() -> None:
+    other = came("b", "c", seen("node1/vb", "in"), seen("node1/eth0", "out", 63), seen("c/eth0", "in", 62))
+    found = answers(facts(probe_results={"mate_far": other}))
+
+    assert found["cross_node"].text == "routed by the fabric or by the nodes"
+    assert found["cross_node_ttl"].text == "61 or 62"
+
+
+def test_packets_in_several_numbers_of_one_tunnel_are_told_once() -> None:
+    shared = Link(port("node1/cilium_vxlan"), "vxlan", options=(("id", "0"), ("dstport", "8472"), ("external", "")))
+    one = came("a", "c", seen("node1/eth0", "out", encap="vxlan 12"), seen("c/eth0", "in"))
+    two = came("b", "c", seen("node1/eth0", "out", encap="vxlan 34"), seen("c/eth0", "in"))
+    bare = came("b", "c", seen("node1/eth0", "out"), seen("c/eth0", "in"))
+    plan = (*comparing.plan(), shared)
+
+    found = answers(facts(probe_results={"far": one, "mate_far": two}, plan=plan))["cross_node"].text
+    assert found == "switched, in VXLAN 12 or 34, UDP 8472"
+    found = answers(facts(probe_results={"far": one, "mate_far": bare}, plan=plan))["cross_node"].text
+    assert found == "switched, in VXLAN 12, UDP 8472 or switched"
+
+
+def test_a_frame_that_a_switch_flooded_is_no_arrival() -> None:
+    flooded, real = seen("c/eth0", "in", 63, other=True), seen("c/eth0", "in", 62)
+
+    assert answers(facts(probe_results={"far": came("a", "c", flooded, real)}))["cross_node_ttl"].text == "62"
+    assert answers(facts(probe_results={"far": came("a", "c", flooded)}))["cross_node_ttl"].text == "63"
+
+
+def test_a_stream_that_is_slow_by_far_has_a_ratio_too() -> None:
+    slow = table([facts(), facts(timings=Timings(30e-6, 8e7))])
+
+    assert slow.cells[1][-1].text == "about 0.01"
+
+
+def test_a_flooded_fabric_did_not_forward() -> None:
+    flooded = [seen("a/eth0", "out"), seen("node1/va", "in"), seen("fabric/n1", "in"), seen("b/eth0", "in")]
+    turned = [*flooded[:3], seen("fabric/n1", "out"), flooded[3]]
+
+    assert answers(facts(probe_results={"mate": came("a", "b", *flooded)}))["same_node"].text == "switched"
+    by_way = answers(facts(probe_results={"mate": came("a", "b", *turned)}))["same_node"].text
+    assert by_way == "switched, through the fabric"
+
+
+# ---- what the kernel's state says ----------------------------------------------------------------------
+
+
+def gateway(state: str, mac: str, *links: Link, settings: dict[str, dict[str, str]] | None = None) -> str:
+    entry = Neighbour(port("a/eth0"), ip_address("169.254.1.1"), mac, state)
+    route = Route("a", ip_network("0.0.0.0/0"), ip_address("169.254.1.1"), "eth0")
+    rest = [
+        item
+        for item in comparing.plan()
+        if not isinstance(item, Neighbour) and getattr(item, "at", None) not in {link.at for link in links}
+        if not (isinstance(item, Route) and item.ns == "a")
+    ]
+    return placement.gateway(facts(plan=(*rest, *links, entry, route), settings=settings or {})).text
+
+
+def test_how_a_gateway_is_resolved() -> None:
+    end = Link(port("node1/va"), "veth", port("a/eth0"), None, 1500, "02:00:00:00:00:0a")
+    proxy = {"node1": {"net.ipv4.conf.va.proxy_arp": "1"}}
+    mac = "02:00:00:00:00:0a"
+
+    assert gateway("permanent", mac, end) == "169.254.1.1, permanent neighbour entry: the cable's other end"
+    assert gateway("reachable", mac, end, settings=proxy) == "169.254.1.1, proxy ARP of the cable's other end"
+    assert gateway("reachable", mac, end) == "169.254.1.1, answered with the MAC address of the cable's other end"
+    assert gateway("stale", "02:00:00:00:00:01") == "169.254.1.1, answered with the MAC address of br0"
+    assert gateway("stale", "02:99:99:99:99:99").endswith("with the MAC address of an unknown device")
+
+
+def test_a_gateway_that_the_pod_does_not_know_is_inconclusive() -> None:
+    found = placement.gateway(facts(plan=without(Neighbour, comparing.plan())))
+
+    assert found.state == "inconclusive"
+    assert placement.gateway(facts(plan=without(Route, comparing.plan()))).text == "(no default route)"
+
+
+def subnet(**addresses: str) -> str:
+    changed = {port(f"{name}/eth0"): ip_interface(text) for name, text in addresses.items()}
+    plan = tuple(
+        replace(item, addr=changed[item.at], connected=None)
+        if isinstance(item, Address) and item.at in changed
+        else item
+        for item in comparing.plan()
+    )
+    machines = tuple(
+        replace(one, addresses=(changed[at].ip,)) if (at := port(f"{one.name}/eth0")) in changed else one
+        for one in MACHINES
+    )
+    return placement.subnet(facts(plan=plan, lab=replace(LAB, machines=machines))).text
+
+
+def test_whose_range_a_pods_address_is_of() -> None:
+    assert subnet(a="10.9.0.7/16") == "the node's own subnet, 10.9.0.0/16"
+    assert subnet(a="10.9.0.7/32") == "the node's own subnet, 10.9.0.0/16"
+    assert subnet(a="10.1.0.2/32", c="10.1.0.9/32") == "one range over all nodes, 10.1.0.0/24"
+    assert subnet(a="10.1.0.2/24", c="10.1.0.2/24") == "the same range on every node, 10.1.0.0/24"
+    alone = facts(roles=replace(CAST, other_node_pod=None))
+    single = Route("fabric", ip_network("10.1.0.2/32"), None, "n1")
+    assert placement.subnet(facts(plan=(*comparing.plan(), single))).text.startswith(
+        "a range per node, 10.1.0.0/24 and"
+    )
+    assert placement.subnet(alone).text == "a range apart from the node's, 10.1.0.0/24"
+
+
+def test_pods_that_share_a_namespace_are_named() -> None:
+    shared = placement.namespaces(facts(netns_inodes=comparing.SPACES | {"b": comparing.SPACES["a"]}))
+    hosted = placement.namespaces(facts(netns_inodes=comparing.SPACES | {"b": comparing.SPACES["node1"]}))
+    unknown = placement.namespaces(facts(netns_inodes={"a": 1, "b": 2}))
+
+    assert shared.text == "no: a and b share one"
+    assert hosted.text == "no: b in node1's"
+    assert (unknown.state, unknown.text) == ("inconclusive", "inconclusive: no namespace of c was found")
+
+
+def test_a_cable_without_a_bridge_and_a_bridge_elsewhere() -> None:
+    routed = tuple(replace(item, master=None) if isinstance(item, Link) else item for item in comparing.plan())
+    beside = (*MACHINES, Machine("node1-ov", "machine", (), "node1"))
+    moved = tuple(
+        replace(item, peer=port("node1-ov/v0")) if isinstance(item, Link) and item.at == port("a/eth0") else item
+        for item in comparing.plan()
+    )
+    ends = (Link(port("node1-ov/v0"), "veth", port("a/eth0"), "br9"), Link(port("node1-ov/br9"), "bridge"))
+    who = replace(CAST, pods=("a",))
+
+    assert placement.bridge(facts(plan=routed)).text == "none"
+    assert placement.bridge(facts(plan=(*moved, *ends), lab=replace(LAB, machines=beside), roles=who)).text == (
+        "br9 (in a namespace beside the node)"
+    )
+
+
+def test_what_the_kernel_brings_and_what_is_learned_does_not_count() -> None:
+    plan: Plan = (
+        Link(port("n/lo"), "loopback"),
+        Rule("n", 0, 255),
+        Rule("n", 32766, 254, family=6),
+        Rule("n", 100, 7),
+        Rule("n", 32766, 7, mark=1),
+        Neighbour(port("n/eth0"), ip_address("10.0.0.1"), "02:00:00:00:00:01", "reachable"),
+        Neighbour(port("n/eth0"), ip_address("10.0.0.2"), "02:00:00:00:00:01"),
+        Address(port("n/lo"), ip_interface("127.0.0.1/8")),
+        Address(port("n/eth0"), ip_interface("10.0.0.9/32")),
+        Address(port("n/eth0"), ip_interface("10.0.0.9/24"), connected=False),
+        Address(port("n/eth0"), ip_interface("10.0.0.9/24")),
+    )
+    found = cost.count(plan, ("n",))
+
+    assert {kind: number for kind, number in found.items() if number} == {"routing rule": 2, "neighbour": 1, "route": 1}
+
+
+def test_what_a_pod_more_adds_elsewhere_is_told_by_roles() -> None:
+    grown = (
+        *comparing.plan(),
+        Route("fabric", ip_network("10.1.0.9/32"), None, "n1"),
+        Neighbour(port("node2/eth0"), ip_address("10.1.0.9"), "02:00:00:00:00:09"),
+        Link(port("one-more/eth0"), "veth"),
+    )
+    found = cost.pod_objects_elsewhere(facts(extra_pod=ExtraPod("one-more", "node1", grown, MACHINES)))
+
+    assert found.text == "each other node: 1 neighbour; the fabric: 1 route"
+    assert (found.counts["route"], found.counts["neighbour"], found.counts["link"]) == (1, 1, 0)
+
+
+def test_no_largest_packet_without_a_refusal() -> None:
+    unsure = answers(facts(path_mtu=PathMtu(1400, ("1401 bytes: no reply",), proven=False)))["path_mtu"]
+
+    assert unsure.state == "inconclusive"
+    assert "1400" not in unsure.text
+
+
+# ---- the table -----------------------------------------------------------------------------------------
+
+
+def test_times_are_relative_to_the_first_lab_that_has_them() -> None:
+    slow = facts(timings=Timings(45e-6, 4e9), title="slow")
+    alone = facts(timings="no second node", title="alone")
+    made = table([alone, facts(), slow])
+    rows = [row.key for row in made.rows]
+    texts = [[column[rows.index(key)].text for column in made.cells] for key in ("round_trip", "stream")]
+
+    assert texts == [
+        ["(no second node)", "1 (about 30 us)", "about 1.5"],
+        ["(no second node)", "1 (about 8.0 Gbit/s)", "about 0.5"],
+    ]
+    assert any("relative to kubenet" in line for line in comparison.notes(made))
+    assert not any("relative" in line for line in comparison.notes(table([alone])))
+
+
+def test_few_labs_stand_side_by_side_and_of_many_each_is_a_row() -> None:
+    few, many = table([facts()] * 3), table([facts()] * 5)
+    (one,) = comparison.sections(few)
+
+    assert len(one.columns) == 4
+    assert len(one.rows) == len(ROWS)
+    assert len(comparison.sections(few, 100)) == 1
+    turned = comparison.sections(many)
+    assert [section.title for section in turned] == list(dict.fromkeys(row.group for row in ROWS))
+    assert {len(section.rows) for section in turned} == {5}
+    assert sum(len(section.columns) - 1 for section in turned) == len(ROWS)
+    assert len(comparison.sections(few, 60)) > 1
+
+
+def test_a_skipped_lab_says_why_and_answers_nothing() -> None:
+    made = table([facts(), SKIPPED])
+
+    assert {cell.state for cell in made.cells[1]} == {"skipped"}
+    assert "calico: skipped, this kernel lacks ipip, needed for tunnels" in list(comparison.notes(made))
+    assert comparison.tally(made).startswith("1 lab measured, 1 skipped in ")
+    turned = comparison.sections(table([facts()] * 5 + [SKIPPED]))
+    assert all("calico" not in row[0] for section in turned for row in section.rows)
+
+
+def test_what_was_built_otherwise_is_said() -> None:
+    assert (
+        "kubenet: approximate, because the kernel lacks vlan: the tenants' VLANs; instead: a veth for each tenant"
+    ) in list(comparison.notes(table([facts()])))
+
+
+def test_the_evidence_names_what_it_is_for() -> None:
+    lines = list(comparison.evidence_lines(table([facts()])))
+
+    at = lines.index("kubenet, by another node: node")
+    assert lines[at + 1] == "    seen entering node2/eth0: 10.9.0.1 > 10.2.0.2 ttl 62"
+
+
+def test_a_page_has_tables_that_nothing_breaks() -> None:
+    bar = facts(title="a|b")
+    lines = list(comparison.markdown(table([bar])))
+
+    assert "|  | a\\|b |" in lines
+    assert len([line for line in lines if line.startswith("| ") and line.endswith(" |")]) >= len(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("text", "look"), [("(no vm)", "dim"), ("skipped", "dim"), ("inconclusive: lost", "yellow"), ("pod", "")]
+)
+def test_what_is_missing_looks_so(text: str, look: str) -> None:
+    assert comparison.style(text) == look
+
+
+@pytest.mark.parametrize(
+    ("name", "beyond"), [("flannel", "d"), ("kubenet", None), ("gke-vpc-native", None), ("docker-bridge", None)]
+)
+def test_who_is_behind_a_router_is_told_by_the_subnets(name: str, beyond: str | None) -> None:
+    who = find_roles(lifecycle.compile_definition(lifecycle.define(name)))
+
+    assert who is not None
+    assert who.routed_pod == beyond

@@ -1,0 +1,139 @@
+"""Doctor: its findings from given facts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from labctl.core.fidelity import needs
+from labctl.kernel import host_facts
+from labctl.kernel.host_facts import HostFacts
+from labctl.lab.doctor import Finding, findings, needed_link_kinds
+from tests.support import samples
+from tests.support.doctor import found
+
+SUBUIDS = "apt-get install uidmap, and add lines for you to /etc/subuid and /etc/subgid"
+FINE = HostFacts(
+    root=True,
+    features={"network namespace": "", "veth": "", "vxlan": "", "iptables legacy": "", "iptables nft": ""},
+    tools={tool: f"/usr/sbin/{tool}" for tool in host_facts.TOOLS},
+    libraries=dict.fromkeys(host_facts.LIBRARIES, True),
+    cni_plugin_dir="/usr/lib/cni",
+    iptables_variant="nft",
+    neighbour_limit=1024,
+    neighbour_count=10,
+    table_fulls=0,
+    open_file_limits=(1024, 1048576),
+)
+
+
+def test_a_good_machine_has_nothing_but_ok() -> None:
+    assert {finding.state for finding in findings(FINE)} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "what", "state", "fix"),
+    [
+        (replace(FINE, root=False), "root", "missing", "sudo labctl doctor"),
+        (replace(FINE, features={"veth": "Operation not supported"}), "veth", "missing", "modprobe veth"),
+        (replace(FINE, features={"vxlan": "Operation not supported"}), "vxlan", "warn", "modprobe vxlan"),
+        (
+            replace(FINE, features={"iptables legacy": "x", "iptables nft": "y"}),
+            "iptables legacy",
+            "missing",
+            "modprobe ip_tables iptable_filter iptable_nat",
+        ),
+        (
+            replace(FINE, features={"iptables legacy": "x", "iptables nft": ""}),
+            "iptables legacy",
+            "warn",
+            "modprobe ip_tables iptable_filter iptable_nat",
+        ),
+        (
+            replace(FINE, features={"iptables legacy": "", "iptables nft": "y"}),
+            "iptables nft",
+            "warn",
+            "modprobe nf_tables nft_compat nft_chain_nat",
+        ),
+        (replace(FINE, tools={"ping": ""}), "ping", "missing", "apt-get install iputils-ping"),
+        (replace(FINE, tools={"tcpdump": ""}), "tcpdump", "warn", "apt-get install tcpdump"),
+        (replace(FINE, tools={"tcpdump": "/usr/bin/tcpdump"}, only_root_user=True), "tcpdump", "warn", SUBUIDS),
+        (replace(FINE, features={"tun": "Permission denied"}), "tun", "warn", "sudo chmod 666 /dev/net/tun"),
+        (
+            replace(FINE, labs_without_record=("x",), command_prefix="labctl --rootless"),
+            "lab x",
+            "warn",
+            "labctl --rootless down x",
+        ),
+        (replace(FINE, libraries={"iptc": False}), "Python libraries", "missing", "pip install python-iptables"),
+        (replace(FINE, cni_plugin_dir=""), "CNI plugins", "warn", "apt-get install containernetworking-plugins"),
+        (replace(FINE, table_fulls=7), "neighbour table", "warn", "sysctl -w net.ipv4.neigh.default.gc_thresh3=8192"),
+        (
+            replace(FINE, neighbour_count=1000),
+            "neighbour table",
+            "warn",
+            "sysctl -w net.ipv4.neigh.default.gc_thresh3=8192",
+        ),
+        (replace(FINE, open_file_limits=(256, 1024)), "open files", "warn", "ulimit -Hn 16384"),
+        (replace(FINE, labs_without_record=("old",)), "lab old", "warn", "sudo labctl down old"),
+        (replace(FINE, records_without_namespace=("old",)), "lab old", "warn", "sudo labctl down old"),
+    ],
+)
+def test_what_is_wrong_comes_with_its_fix(facts: HostFacts, what: str, state: str, fix: str) -> None:
+    finding = found(facts, what)
+
+    assert (finding.state, finding.fix) == (state, fix)
+
+
+def test_doctor_says_which_firewall_labs_are_written_with() -> None:
+    assert found(FINE, "firewall of this machine").detail.endswith(
+        "labs use iptables-legacy in their namespaces (--firewall nft works too)"
+    )
+    modern = replace(FINE, features={"iptables legacy": "no such table", "iptables nft": ""})
+    assert found(modern, "firewall of this machine").detail.endswith("use iptables-nft in their namespaces")
+    assert found(modern, "iptables legacy").detail == "no such table; labs use iptables nft"
+    one = replace(FINE, tools={"iptables-legacy": "", "iptables-nft": "/usr/sbin/iptables-nft"})
+    assert found(one, "iptables-legacy").state == "warn"
+    assert found(replace(one, tools={"iptables-legacy": "", "iptables-nft": ""}), "iptables-legacy").state == "missing"
+
+
+def test_bridge_calls_are_explained_before_anyone_loads_the_module() -> None:
+    finding = found(
+        replace(FINE, features={"bridged packets to iptables": "No such file"}), "bridged packets to iptables"
+    )
+
+    assert finding.state == "warn"
+    assert "machine's own bridges" in finding.fix
+
+
+def test_records_of_dead_labs_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("dead", "alive", "empty"):
+        (tmp_path / "state" / name).mkdir(parents=True)
+    for name in ("dead", "alive"):
+        (tmp_path / "state" / name / "definition.json").write_text("{}")
+    (tmp_path / "netns").mkdir()
+    for name in ("labctl.alive.a", "labctl.lost.a", "someone-elses"):
+        (tmp_path / "netns" / name).touch()
+    monkeypatch.setenv("LABCTL_NETNS_DIR", str(tmp_path / "netns"))
+    monkeypatch.setenv("LABCTL_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(host_facts, "_try_features", lambda asked: ({}, {}))
+    facts = host_facts.examine()
+
+    assert (facts.labs, facts.labs_without_record, facts.records_without_namespace) == (
+        ("alive", "lost"),
+        ("lost",),
+        ("dead",),
+    )
+
+
+def test_a_feature_that_some_model_needs_says_which() -> None:
+    parts = {"tenants": samples.PARTS, "tunnels": (needs("vlan", "tunnels"), needs("-m set", "sets"))}
+    asked = needed_link_kinds(parts)
+    assert asked == {"vlan": ("tenants (or up --approximate)", "tunnels")}
+    lacking = replace(FINE, features={"vlan": "Operation not supported"})
+    (finding,) = (one for one in findings(lacking, asked) if one.subject == "vlan")
+    assert (finding.state, finding.fix) == ("warn", "modprobe 8021q")
+    assert finding.detail == "Operation not supported; needed by tenants (or up --approximate), tunnels"
+    assert found(replace(FINE, features={"vlan": ""}), "vlan") == Finding("vlan", "ok", "works")

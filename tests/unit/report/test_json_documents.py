@@ -1,0 +1,104 @@
+"""docs/json.md names every key of every document, and no other."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from labctl.compare.table import table
+from labctl.core.resources import RESOURCE_TYPES
+from labctl.errors import KernelError, Problem, ScenarioError
+from labctl.render.plan_json import resource_json
+from labctl.report import json_documents
+from labctl.report.comparison_json import comparison_document
+from labctl.report.trace_json import trace_document
+from tests.support import comparison as comparing
+from tests.support import samples
+from tests.support.paths import ROOT
+
+TEXT = (ROOT / "docs/json.md").read_text()
+PROBLEM = Problem("lab.yaml", 3, 1, "unknown key 'modle'", "did you mean model?")
+FREE = (
+    "nodes[].settings",
+    "evidence.machines",
+    "evidence.rooms[].sysctls",
+    "evidence.rooms[].counters",
+    "labs[].answers[].counts",
+)
+DOCUMENTS: dict[str, Any] = {
+    "error": json_documents.error_document(ScenarioError([PROBLEM]), 2),
+    "up": json_documents.up_document(samples.result(), samples.report(samples.PASSED)),
+    "down": json_documents.down_document({"kubenet": 8, "gone": 0}),
+    "list": json_documents.list_document(samples.RUNNING),
+    "list --scenarios": json_documents.scenarios_document(samples.ENTRIES),
+    "status": json_documents.status_document("kubenet", samples.LAB, samples.DRIFT),
+    "check": json_documents.check_document(samples.report(samples.PASSED, samples.FAILED)),
+    "plan": json_documents.plan_document(samples.LAB),
+    "show": json_documents.show_document("kubenet", [samples.VIEW], samples.LAB),
+    "trace": trace_document(samples.TRACE, samples.STORY),
+    "compare": comparison_document(table([comparing.facts(), comparing.SKIPPED])),
+    "validate": json_documents.validate_document({"lab.yaml": samples.LAB}),
+    "doctor": json_documents.doctor_document(samples.FINDINGS),
+}
+
+
+def published(title: str) -> set[str]:
+    """The keys in the first column of a section's table."""
+    section = re.split(r"^## ", TEXT, flags=re.MULTILINE)
+    body = next(part for part in section if part.splitlines()[0] == title)
+    return set(re.findall(r"^\| `([^`]+)` \|", body, flags=re.MULTILINE))
+
+
+def keys(value: Any, path: str = "") -> Iterator[str]:
+    """The paths of a document, as the page writes them; objects and the check inside `up` have their own section."""
+    if isinstance(value, dict) and "object" not in value:
+        for name, inner in value.items():
+            here = f"{path}.*" if path in FREE else f"{path}.{name}".lstrip(".")
+            yield here
+            if path or name != "check":
+                yield from keys(inner, here)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from keys(inner, f"{path}[]")
+
+
+@pytest.mark.parametrize("title", DOCUMENTS)
+def test_the_page_publishes_exactly_the_keys_of_a_document(title: str) -> None:
+    assert set(keys(DOCUMENTS[title])) == published(title)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_a_document_is_plain_json(document: Any) -> None:
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+
+
+@pytest.mark.parametrize("kind", RESOURCE_TYPES)
+def test_the_page_publishes_the_fields_of_every_kernel_object(kind: type) -> None:
+    sample = next(item for item in samples.PLAN if type(item) is kind)
+    row = next(line for line in TEXT.splitlines() if line.startswith(f"| `{kind.__name__.lower()}` |"))
+
+    assert ["object", *re.findall(r"`([^`]+)`", row)[1:]] == list(resource_json(sample))
+
+
+def test_an_error_without_a_file_is_still_listed() -> None:
+    document = json_documents.error_document(KernelError("cannot add route", "no address covers it"), 3)
+
+    assert document["error"] == {
+        "code": 3,
+        "kind": "kernel",
+        "message": "cannot add route",
+        "errors": [
+            {"file": None, "line": None, "column": None, "what": "cannot add route", "hint": "no address covers it"}
+        ],
+    }
+
+
+def test_the_check_inside_up_is_the_document_of_check() -> None:
+    report = samples.report(samples.FAILED, samples.PASSED)
+
+    assert json_documents.up_document(samples.result(), report)["check"] == json_documents.check_document(report)
+    assert json_documents.up_document(samples.result(), None)["check"] is None

@@ -1,0 +1,1 @@
+"""Tests without root of the helpers in tests/support."""
