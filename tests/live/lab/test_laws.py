@@ -141,7 +141,7 @@ def test_another_definition_is_refused_unless_replaced() -> None:
 def test_what_runs_without_a_record_is_not_turned_into_something_else() -> None:
     lifecycle.up(lifecycle.define("kubenet"))
     lab_state.remove_files("kubenet")
-    with pytest.raises(UsageError, match="with a, b, c, .* runs, and its definition is lost"):
+    with pytest.raises(UsageError, match=r"with a, b, c, .* runs, and its definition is lost"):
         lifecycle.up(lifecycle.define("docker-bridge", "kubenet"))
     assert lifecycle.up(lifecycle.define("kubenet")).changes == ()
     assert drift("kubenet") == []
