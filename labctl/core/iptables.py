@@ -101,6 +101,11 @@ class FirewallRule:
         return tuple([(args[at], args[at + 1]) for at in part_positions(args)])
 
     @property
+    def matches(self) -> tuple[RulePart, ...]:
+        """The matches with their options, in order; for ebtables, one part without a name that has all of them."""
+        return tuple(part for part in self.parts if part.flag not in ("-j", "-g"))
+
+    @property
     def head(self) -> tuple[RuleOption, ...]:
         """The source, destination, interfaces and protocol, in the order of the words."""
         return tuple(head_options(self.args))

@@ -141,3 +141,12 @@ def test_an_option_can_be_given_twice() -> None:
     one = rule("-m set --match-set a src -m set ! --match-set b dst -j DROP")
     assert [option.values for part in one.parts for option in part.options] == [("a", "src"), ("b", "dst")]
     assert one.option("--match-set") == RuleOption(("--match-set", "a", "src"))
+
+
+def test_the_matches_of_a_rule_have_names_and_options() -> None:
+    one = rule('-p tcp -m tcp --dport 80 -m comment --comment "-j DROP" -j ACCEPT')
+
+    assert [part.name for part in one.matches] == ["tcp", "comment"]
+    assert [option.args for option in one.matches[1].options] == [("--comment", "-j DROP")]
+    assert one.target == "ACCEPT"
+    assert [part.name for part in rule("-p ARP --arp-ip-src 10.0.0.1 -j DROP", "bridge").matches] == [""]
