@@ -341,7 +341,7 @@ MUTATIONS = [
         "node1",
         "{but}",
         "missing rule pref 76 not from all iif eth0",
-        "leave through eth0 with",
+        "goes to the VPC",
     ),
     broken(
         "return paths of the trip",
