@@ -191,12 +191,14 @@ def parse_process_tag(text: str) -> tuple[str, Process] | None:
 
 
 def _main_process(group: dict[int, Process]) -> Process:
-    """One process of a group with the same tag: the parent of the others, but of a sandbox its pause, the child of the
-    shim."""
-    inner = [pid for pid in group if _parent(pid) in group]
-    outer = [pid for pid in group if pid not in inner]
+    """One process of a group with the same tag: the parent of the others, but of a sandbox its pause, which has no
+    children in the group. Above the shim of a sandbox can still be the process that started it and is about to exit.
+    """
+    parents = {pid: _parent(pid) for pid in group}
     first = next(iter(group.values()))
-    pid = min(inner if first.sandbox and inner else outer or inner)
+    innermost = [pid for pid, parent in parents.items() if parent in group and pid not in parents.values()]
+    outermost = [pid for pid, parent in parents.items() if parent not in group]
+    pid = min(innermost if first.sandbox and innermost else outermost or group)
     return replace(first, pid=pid)
 
 
