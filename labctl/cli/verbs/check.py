@@ -83,7 +83,7 @@ def run_checks(
         symbol = terminal.paint(
             text.symbol(outcome.verdict, symbols=terminal.symbols), text.VERDICT_COLOURS[outcome.verdict]
         )
-        terminal.line(f"{symbol} {outcome.check.say}")
+        terminal.lines([f"{symbol} {outcome.check.say}"], fold=2)
         terminal.lines(text.evidence_lines(outcome, verbose=session.verbose), fold=6)
 
     started = time.monotonic()
