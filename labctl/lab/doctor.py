@@ -63,7 +63,8 @@ def findings(facts: HostFacts, needing: Mapping[str, Iterable[str]] | None = Non
 def _root(facts: HostFacts) -> Finding:
     if facts.root:
         return Finding("root", "ok")
-    return Finding("root", "missing", "labs are namespaces, and only root can create them", "sudo labctl doctor")
+    detail = "labs are namespaces, which root creates, or a user with --rootless"
+    return Finding("root", "missing", detail, "sudo labctl doctor, or without root: labctl --rootless doctor")
 
 
 def needed_link_kinds(parts: Mapping[str, Iterable[Fidelity]]) -> dict[str, tuple[str, ...]]:
