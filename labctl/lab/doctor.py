@@ -73,7 +73,7 @@ def needed_link_kinds(parts: Mapping[str, Iterable[Fidelity]]) -> dict[str, tupl
     for model, model_parts in parts.items():
         for part in model_parts:
             if part.grade == "needs" and not part.feature.startswith("-"):
-                otherwise = " (or up --approximate)" if part.substitute else ""
+                otherwise = " (unless up --approximate)" if part.substitute else ""
                 found[part.feature] = (*found.get(part.feature, ()), model + otherwise)
     return found
 
