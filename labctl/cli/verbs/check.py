@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("check", short_help="Prove every claim of a lab with packets.")
-@click.option("-k", "word", metavar="WORD", help="Only checks with WORD in their sentence or machines.")
+@click.option("-k", "word", metavar="WORD", help="Only checks with WORD in their sentence or probe (`ping a -> c`).")
 @click.option("--pcap", metavar="DIR", type=click.Path(), help="Write the packets of each check as pcapng files.")
 @click.option("--junit", metavar="FILE", type=click.Path(), help="Also write the results as JUnit XML.")
 @scenario_option
