@@ -48,7 +48,7 @@ iptables iptables-legacy-restore --version
 iputils-ping ping -V
 tcpdump tcpdump --version
 conntrack conntrack --version
-ipset ipset -v
+ipset command -v ipset
 kmod modprobe --version
 procps sysctl --version
 util-linux unshare --version

@@ -65,7 +65,7 @@ class CheckAttempt:
         self._counters_before: tuple[ChainCounters, ...] = ()
 
     def run(self) -> tuple[CheckEvidence, Evaluation]:
-        """Send probes until the check passes or the time is up. Returns the deciding evidence and its judgement."""
+        """Send probes until the check passes or the time is up. Returns the deciding evidence and its evaluation."""
         with ExitStack() as stack:
             stack.callback(self._close)
             try:

@@ -69,7 +69,7 @@ def app(ctx: click.Context) -> None:
 
     \b
     First steps:
-      sudo labctl up kubenet --check       build a two-node cluster network and prove it
+      sudo labctl up kubenet --check       build the network of a cluster, and check it
       sudo labctl shell node1              open a shell in a node
       sudo labctl exec a -- ping -c 3 c    run a command in a pod
       sudo labctl trace a c                follow one packet, hop by hop

@@ -36,7 +36,7 @@ class LabNameParam(StringParam):
         if value.startswith("-") and isinstance(param, click.Option):  # `-l --json`: an option, not a name
             raise click.UsageError(f"option '{param.opts[0]}' requires an argument", ctx)
         if not (value.isascii() and all(part.isalnum() for part in value.split("-")) and len(value) <= 63):
-            raise click.UsageError(f"not a valid name of a lab: {value!r}", ctx)
+            raise click.UsageError(f"not a valid name of a lab: {value!r}; use letters, digits and single dashes", ctx)
         return value
 
 

@@ -41,15 +41,15 @@ ROWS = (
         "from_internet", "the internet reaches it", REACHABILITY, partial(visibility.reach_of_pod, key="from_internet")
     ),
     Row("same_node", "between pods of one node", PATHS, lambda facts: visibility.path(facts, "mate")),
-    Row("same_node_ttl", "TTL there, from 64", PATHS, lambda facts: visibility.ttl(facts, "mate")),
+    Row("same_node_ttl", "TTL on one node, from 64", PATHS, lambda facts: visibility.ttl(facts, "mate")),
     Row("cross_node", "between nodes", PATHS, lambda facts: visibility.path(facts, "far", "mate_far")),
     Row("cross_node_ttl", "TTL across nodes", PATHS, lambda facts: visibility.ttl(facts, "far", "mate_far")),
     Row("beyond", "across a router", PATHS, lambda facts: visibility.path(facts, "beyond")),
     Row("pod_mtu", "a pod's MTU", PATHS, placement.pod_mtu),
     Row("path_mtu", "path MTU across nodes", PATHS, visibility.path_mtu),
     Row("node_objects", "a node holds", COST, cost.node_objects),
-    Row("pod_adds", "one more pod adds there", COST, cost.pod_objects),
-    Row("pod_adds_elsewhere", "and elsewhere", COST, cost.pod_objects_elsewhere),
+    Row("pod_adds", "one pod adds to a node", COST, cost.pod_objects),
+    Row("pod_adds_elsewhere", "and outside the node", COST, cost.pod_objects_elsewhere),
     Row("round_trip", "round trip across nodes", TIMING, cost.round_trip, timed=True),
     Row("stream", "TCP across nodes", TIMING, cost.stream, timed=True),
 )

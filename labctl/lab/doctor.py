@@ -63,7 +63,8 @@ def findings(facts: HostFacts, needing: Mapping[str, Iterable[str]] | None = Non
 def _root(facts: HostFacts) -> Finding:
     if facts.root:
         return Finding("root", "ok")
-    return Finding("root", "missing", "labs are namespaces, and only root can create them", "sudo labctl doctor")
+    detail = "labs are namespaces, which root creates, or a user with --rootless"
+    return Finding("root", "missing", detail, "sudo labctl doctor, or without root: labctl --rootless doctor")
 
 
 def needed_link_kinds(parts: Mapping[str, Iterable[Fidelity]]) -> dict[str, tuple[str, ...]]:
@@ -72,7 +73,7 @@ def needed_link_kinds(parts: Mapping[str, Iterable[Fidelity]]) -> dict[str, tupl
     for model, model_parts in parts.items():
         for part in model_parts:
             if part.grade == "needs" and not part.feature.startswith("-"):
-                otherwise = " (or up --approximate)" if part.substitute else ""
+                otherwise = " (unless up --approximate)" if part.substitute else ""
                 found[part.feature] = (*found.get(part.feature, ()), model + otherwise)
     return found
 

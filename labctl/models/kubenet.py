@@ -166,10 +166,10 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         what = f"{nodes} nodes: an Azure route table has at most {MAX_ROUTES} routes, and kubenet needs one per node"
         yield "nodes", what, "use azure-cni-overlay, which needs no route table"
     yield from kubernetes.refuse_pod_cidr(options.pod_cidr, prefix_length, nodes)
-    room = 2 ** (32 - prefix_length) - 3
+    capacity = 2 ** (32 - prefix_length) - 3
     for node in scenario.nodes:
-        if len(node.pods) > room:
-            range_text = f"its /{prefix_length} has {max(room, 0)} addresses for them"
+        if len(node.pods) > capacity:
+            range_text = f"its /{prefix_length} has {max(capacity, 0)} addresses for them"
             what = f"{node.name} has {len(node.pods)} pods, but {range_text}"
             hint = f"pods + network, cbr0 and broadcast: a /{primitives.prefix_length_for(len(node.pods) + 3)}"
             yield "node_prefix", what, hint

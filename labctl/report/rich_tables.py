@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from labctl.report.node_view import TableSection
 
 
-FOLDED_COLUMNS = ("rule", "options", "names", "scenario", "what it shows", "addresses", "value")
+FOLDED_COLUMNS = ("rule", "options", "names", "scenario", "grade", "what it shows", "addresses", "value")
 MIN_FOLDED_WIDTH = 16  # the smallest readable width of a folding column
 
 
@@ -50,13 +50,17 @@ def draw(
 
 
 def _no_wrap_columns(section: TableSection, width: int) -> set[str]:
-    """The columns that must not fold: all except FOLDED_COLUMNS, if enough width is left for these; else only the
-    first, which names the rows, unless it is wider than a third of the table."""
+    """The columns that must not fold: the first, which names the rows, and all except FOLDED_COLUMNS, if enough width
+    is left for these; else only the first, unless it is wider than a third of the table."""
+    first = section.columns[0] if section.columns else ""
     cells = list(zip(section.columns, *section.rows, strict=True))
-    widths = {column[0]: max(map(len, column)) + 2 for column in cells if column[0] not in FOLDED_COLUMNS}
+    widths = {
+        column[0]: max(map(len, column)) + 2
+        for column in cells
+        if column[0] == first or column[0] not in FOLDED_COLUMNS
+    }
     if sum(widths.values()) + MIN_FOLDED_WIDTH <= width:
         return set(widths)
-    first = section.columns[0] if section.columns else ""
     return {first} if widths.get(first, width) <= width // 3 else set()
 
 

@@ -18,13 +18,13 @@ LABEL_WIDTH = 9  # columns of a label
 MAX_LINE_WIDTH = 100
 
 
-def lines(result: TraceResult, paint: Paint = lambda text, colour: text) -> Iterator[str]:
-    """The result, line by line."""
+def lines(result: TraceResult, paint: Paint = lambda text, colour: text, width: int = MAX_LINE_WIDTH) -> Iterator[str]:
+    """The result, line by line. A hop that is wider than `width` columns takes two lines."""
     yield paint(result.probe, "bold")
     for leg in result.legs:
         yield ""
         yield paint(TITLES[leg.name], "bold")
-        yield from _leg(leg, paint)
+        yield from _leg(leg, paint, width)
     yield ""
     word, colour = VERDICT_LABELS[result.verdict]
     yield f"{paint(word, colour)}  {result.sentence}"
@@ -42,12 +42,12 @@ def _fact(label: str, text: str, paint: Paint) -> str:
     return f"  {paint(label.ljust(LABEL_WIDTH), 'dim')} {text}"
 
 
-def _leg(leg: Leg, paint: Paint) -> Iterator[str]:
+def _leg(leg: Leg, paint: Paint, width: int) -> Iterator[str]:
     node_width = max(len(step.node) for step in leg.steps)
     path_width = max(len(_path(step)) for step in leg.steps)
     ends_width = max(len(_ends(step)) for step in leg.steps)
     tail_width = max(len(_tail(step)) for step in leg.steps)
-    two_lines = 14 + node_width + path_width + ends_width + tail_width + 4 > MAX_LINE_WIDTH
+    two_lines = 14 + node_width + path_width + ends_width + tail_width + 4 > width
     for step in leg.steps:
         head = f"{step.when // 1000:>7} us  {paint(step.node.ljust(node_width), 'bold')}  "
         indent = " " * (12 + node_width + 2)

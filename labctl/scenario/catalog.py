@@ -60,9 +60,10 @@ def _hint(word: str, known: tuple[str, ...]) -> str:
     hint = did_you_mean(word, known)
     if hint:
         return hint
-    if os.path.isfile(word):
-        return f"for the file, write ./{word}"
-    return "the scenarios are " + ", ".join(known) + "; a file's name has a / or ends in .yaml"
+    for file in (word, f"{word}.yaml", f"{word}.yml"):
+        if os.path.isfile(file):
+            return f"for the file, write ./{file}"
+    return "`labctl list --scenarios` shows the names; the name of a file has a / or ends in .yaml"
 
 
 def entries() -> tuple[ScenarioEntry, ...]:

@@ -135,11 +135,11 @@ def find_loss_point(evidence: TraceEvidence) -> LossPoint:
             return _loss_point_at_end(evidence, role, hops)
     question = evidence.question
     lookup = find_lookup(evidence, RouteQuery(question.source, question.address))
-    room = evidence.namespace(question.source)
+    namespace = evidence.namespace(question.source)
     drop = drop_attribution.find_drop_event(evidence, ())
-    local = any(one.addr.ip == question.address for one in room.addresses) and drop is None
+    local = any(one.addr.ip == question.address for one in namespace.addresses) and drop is None
     return LossPoint(
-        evidence, "request", (), None, question.source, room, question.address, drop, lookup, None, local
+        evidence, "request", (), None, question.source, namespace, question.address, drop, lookup, None, local
     )  # fmt: skip
 
 
@@ -149,12 +149,12 @@ def _loss_point_at_end(evidence: TraceEvidence, role: PacketRole, hops: tuple[Ho
     wanted = last_route_query(evidence, hop, role)
     lookup = find_lookup(evidence, wanted)
     back = find_lookup(evidence, reply_route_query(evidence, hop))
-    room = evidence.namespace(last_observation.node)
+    namespace = evidence.namespace(last_observation.node)
     dst = nat_destination(evidence, last_observation) if last_observation.direction == "in" else last_observation.dst
     dst = last_observation.outer[1] if last_observation.outer is not None else dst
-    here = any(one.addr.ip == dst for one in room.addresses) or (lookup is not None and lookup.kind == "local")
+    here = any(one.addr.ip == dst for one in namespace.addresses) or (lookup is not None and lookup.kind == "local")
     delivered = last_observation.direction == "in" and last_observation.encap == "none" and here and wanted is not None
     drop = drop_attribution.find_drop_event(evidence, hops)
     return LossPoint(
-        evidence, role, hops, last_observation, last_observation.node, room, dst, drop, lookup, back, delivered
+        evidence, role, hops, last_observation, last_observation.node, namespace, dst, drop, lookup, back, delivered
     )

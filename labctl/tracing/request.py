@@ -23,7 +23,7 @@ def question_of(topology: Topology, source: str, target: str, options: dict[str,
     if not found:
         if target in topology.namespaces or ("/" in target and target.partition("/")[0] in topology.namespaces):
             raise UsageError(f"{target} has no address")
-        raise _unknown_name(topology, target, "machine, port or address")
+        raise _unknown_name(topology, target, "machine, point or address")
     if options["listen"] and protocol == "icmp":
         raise UsageError("--listen needs a port", "labctl trace ... --tcp PORT --listen")
     _check_size(protocol, options)

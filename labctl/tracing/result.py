@@ -126,9 +126,9 @@ def owner(evidence: TraceEvidence, ip: IP) -> str | None:
     for name, addresses in evidence.machines.items():
         if ip in addresses:
             return name
-    for room in evidence.namespaces:
-        if any(one.addr.ip == ip for one in room.addresses):
-            return room.node
+    for namespace in evidence.namespaces:
+        if any(one.addr.ip == ip for one in namespace.addresses):
+            return namespace.node
     return None
 
 

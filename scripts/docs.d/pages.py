@@ -77,7 +77,7 @@ def one_node(name: str, scenarios: dict[str, tuple[str, Lab]]) -> Iterator[str]:
     found = node_commands(scenarios[title][1])
     machines = " and ".join(f"`{machine}`" for machine in found.machines)
     helper = f"`in_node {found.machines[0]} COMMAND` runs a command in the namespace of `{found.machines[0]}`."
-    yield f"These commands build {machines} of the lab `{title}`. {helper}"
+    yield f"These are the main commands that build {machines} of the lab `{title}`. {helper}"
     yield "```sh\n" + "\n".join(found.shown) + "\n```"
     more = f"{found.others} more commands for {machines} are not shown" if found.others else "These are all"
     yield f"{more}: `labctl plan {title} --as shell` prints the whole script."

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("check", short_help="Prove every claim of a lab with packets.")
-@click.option("-k", "word", metavar="WORD", help="Only checks with WORD in their sentence or machines.")
+@click.option("-k", "word", metavar="WORD", help="Only checks with WORD in their sentence or probe (`ping a -> c`).")
 @click.option("--pcap", metavar="DIR", type=click.Path(), help="Write the packets of each check as pcapng files.")
 @click.option("--junit", metavar="FILE", type=click.Path(), help="Also write the results as JUnit XML.")
 @scenario_option
@@ -83,7 +83,7 @@ def run_checks(
         symbol = terminal.paint(
             text.symbol(outcome.verdict, symbols=terminal.symbols), text.VERDICT_COLOURS[outcome.verdict]
         )
-        terminal.line(f"{symbol} {outcome.check.say}")
+        terminal.lines([f"{symbol} {outcome.check.say}"], fold=2)
         terminal.lines(text.evidence_lines(outcome, verbose=session.verbose), fold=6)
 
     started = time.monotonic()

@@ -33,7 +33,7 @@ def compare(
     approximate: bool,
     firewall: Backend | None,
 ) -> int:
-    """Build one lab after the other, ask the same questions of each, and print the answers in one table.
+    """Build one lab after the other, ask the same questions about each, and print the answers in one table.
 
     Every answer is measured: from packets that are captured where they arrive, and from the kernel's state. No answer
     is entered manually. The labs get unused names and are always removed again; running labs are not changed. Times

@@ -66,9 +66,11 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
 
         session.print_document(trace_document(traced.evidence, traced.story))
     else:
-        from labctl.report.trace import lines
+        from labctl.report.trace import MAX_LINE_WIDTH, lines
 
-        session.terminal.lines(lines(traced.story, session.terminal.paint), fold=12)
+        terminal = session.terminal
+        width = min(terminal.width or MAX_LINE_WIDTH, MAX_LINE_WIDTH)
+        terminal.lines(lines(traced.story, terminal.paint, width), fold=12)
     return 0 if traced.answered else 1
 
 

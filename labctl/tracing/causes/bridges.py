@@ -55,9 +55,9 @@ def _hairpin_off(loss_point: LossPoint, port: str) -> bool:
 
 def _port_towards(loss_point: LossPoint, ip: IP) -> Interface | None:
     """The device of this namespace whose cable leads to the namespace that has the address."""
-    for room in loss_point.evidence.namespaces:
-        if any(one.addr.ip == ip for one in room.addresses):
-            peers = (link.peer for link in room.links if link.peer is not None)
+    for namespace in loss_point.evidence.namespaces:
+        if any(one.addr.ip == ip for one in namespace.addresses):
+            peers = (link.peer for link in namespace.links if link.peer is not None)
             return next((peer for peer in peers if peer.ns == loss_point.node), None)
     return None
 
@@ -84,16 +84,16 @@ def wrong_mac(loss_point: LossPoint) -> Cause | None:
 
 def _mac_owner_down(loss_point: LossPoint, mac: str) -> Cause | None:
     """The frame's destination cannot receive: the bridge has no working port to it, so it floods to other machines."""
-    for room in loss_point.evidence.namespaces:
-        for link in room.links:
-            if link.mac != mac or link.master is not None or (link.up and link.at.dev not in room.no_carrier):
+    for namespace in loss_point.evidence.namespaces:
+        for link in namespace.links:
+            if link.mac != mac or link.master is not None or (link.up and link.at.dev not in namespace.no_carrier):
                 continue
             down = link.at if not link.up or link.peer is None else link.peer
             sentence = f"the frame is for {mac}, {link.at}, which cannot receive: {down} is down"
-            told = f"no port of the bridge leads to {mac} any more"
+            effect = f"no port of the bridge leads to {mac} any more"
             if loss_point.node != link.at.ns and loss_point.device is not None and loss_point.device.master is None:
-                told += f", so the bridge floods: the frame came to {loss_point.node} instead"
-            facts = (Note("bridge", told),)
+                effect += f", so the bridge floods: the frame came to {loss_point.node} instead"
+            facts = (Note("bridge", effect),)
             return Cause(
                 "link-down",
                 sentence,

@@ -204,8 +204,8 @@ def _external_tunnel(loss_point: LossPoint, link: Link) -> Cause:
     best = max(fits, key=lambda one: one.dst.prefixlen, default=None)
     facts = () if best is None else (Note("route", f"{loss_point.node}: {route_text(best)}"),)
     tries = (exec_command(loss_point.evidence, loss_point.node, "ip route show table all"),)
-    untold = loss_point.drop is not None and loss_point.drop.reason == "TUNNEL_TXINFO"
-    if untold or (best is not None and best.encap is None):
+    no_tunnel_info = loss_point.drop is not None and loss_point.drop.reason == "TUNNEL_TXINFO"
+    if no_tunnel_info or (best is not None and best.encap is None):
         sentence = f"the tunnel {link.at} got no far end for it: its route has no encap"
         return Cause("vxlan-untold", sentence, facts, tries)
     where = f" towards {best.encap[1]}" if best is not None and best.encap is not None else ""

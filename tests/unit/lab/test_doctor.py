@@ -14,6 +14,7 @@ from labctl.lab.doctor import Finding, findings, needed_link_kinds
 from tests.support import samples
 from tests.support.doctor import found
 
+ROOT_FIX = "sudo labctl doctor, or without root: labctl --rootless doctor"
 SUBUIDS = "apt-get install uidmap, and add lines for you to /etc/subuid and /etc/subgid"
 FINE = HostFacts(
     root=True,
@@ -36,7 +37,7 @@ def test_a_good_machine_has_nothing_but_ok() -> None:
 @pytest.mark.parametrize(
     ("facts", "what", "state", "fix"),
     [
-        (replace(FINE, root=False), "root", "missing", "sudo labctl doctor"),
+        (replace(FINE, root=False), "root", "missing", ROOT_FIX),
         (replace(FINE, features={"veth": "Operation not supported"}), "veth", "missing", "modprobe veth"),
         (replace(FINE, features={"vxlan": "Operation not supported"}), "vxlan", "warn", "modprobe vxlan"),
         (
@@ -131,9 +132,9 @@ def test_records_of_dead_labs_are_found(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_a_feature_that_some_model_needs_says_which() -> None:
     parts = {"tenants": samples.PARTS, "tunnels": (needs("vlan", "tunnels"), needs("-m set", "sets"))}
     asked = needed_link_kinds(parts)
-    assert asked == {"vlan": ("tenants (or up --approximate)", "tunnels")}
+    assert asked == {"vlan": ("tenants (unless up --approximate)", "tunnels")}
     lacking = replace(FINE, features={"vlan": "Operation not supported"})
     (finding,) = (one for one in findings(lacking, asked) if one.subject == "vlan")
     assert (finding.state, finding.fix) == ("warn", "modprobe 8021q")
-    assert finding.detail == "Operation not supported; needed by tenants (or up --approximate), tunnels"
+    assert finding.detail == "Operation not supported; needed by tenants (unless up --approximate), tunnels"
     assert found(replace(FINE, features={"vlan": ""}), "vlan") == Finding("vlan", "ok", "works")

@@ -33,7 +33,7 @@ def test_a_page_begins_with_the_drawing_and_then_the_commands(name: str) -> None
 
     assert head.count("\n\n") <= 3, "the drawing comes after the title and one sentence"
     assert len(drawing.splitlines()) >= 5
-    assert rest.startswith("These commands build ")
+    assert rest.startswith("These are the main commands that build ")
     assert re.search(
         r"^\d+ more commands for .* are not shown: `labctl plan \S+ --as shell` prints", rest, re.MULTILINE
     )
@@ -41,7 +41,7 @@ def test_a_page_begins_with_the_drawing_and_then_the_commands(name: str) -> None
 
 @pytest.mark.parametrize("name", models.model_names())
 def test_the_commands_are_those_of_the_script_in_its_order(name: str) -> None:
-    scenario = re.search(r"^These commands build .* of the lab `(\S+)`", page(name), re.MULTILINE)
+    scenario = re.search(r"^These are the main commands that build .* of the lab `(\S+)`", page(name), re.MULTILINE)
     assert scenario is not None
     assert scenario[1] in catalog.names()
     lab = lifecycle.compile_definition(lifecycle.define(scenario[1]))
@@ -57,7 +57,7 @@ def test_the_commands_are_those_of_the_script_in_its_order(name: str) -> None:
 
 def test_only_one_node_and_one_pod_are_shown() -> None:
     for name in ("kubenet", "calico", "docker-bridge"):
-        first = re.search(r"^These commands build `(\w+)` and `(\w+)`", page(name), re.MULTILINE)
+        first = re.search(r"^These are the main commands that build `(\w+)` and `(\w+)`", page(name), re.MULTILINE)
         assert first is not None
         built = {line.rpartition(".")[2] for line in commands(page(name)) if line.startswith("ip netns add")}
         assert built == {first[1], first[2]}

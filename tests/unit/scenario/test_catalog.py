@@ -39,11 +39,11 @@ def test_a_word_with_a_slash_or_an_ending_is_a_file(name: str, tmp_path: Path, m
     ("word", "hint"),
     [
         ("kubnet", "did you mean kubenet?"),
-        ("zzz", "the scenarios are antrea, "),
-        ("", "the scenarios are "),
-        ("-h", "the scenarios are "),
-        ("..", "the scenarios are "),
-        ("x" * 100_000, "the scenarios are "),
+        ("zzz", "`labctl list --scenarios` shows the names"),
+        ("", "shows the names"),
+        ("-h", "shows the names"),
+        ("..", "shows the names"),
+        ("x" * 100_000, "shows the names"),
     ],
 )
 def test_an_unknown_name_gets_a_hint(word: str, hint: str) -> None:
