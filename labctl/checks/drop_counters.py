@@ -2,7 +2,7 @@
 
 A target that does not answer may drop the probe by a rule, or it may not process packets at all. Only the
 firewall's counters show the difference. They are read before and after the probe: a rule that drops packets
-and whose counter increased in between is evidence.
+is evidence if its counter increased in between.
 """
 
 from __future__ import annotations
