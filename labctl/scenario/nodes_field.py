@@ -78,7 +78,7 @@ class OptionalSection:
 
 @dataclass(frozen=True, slots=True)
 class Pods:
-    """The pods of a node: a list of names, or a number; with `own`, also a mapping from names to settings.
+    """The pods of a node: a list of names, or a number; with `settings`, also a mapping from names to settings.
 
     Reads as an int, or a tuple of Located names, or of Located pairs of a name and the model's object.
     """
@@ -116,8 +116,8 @@ class Pods:
         return {"anyOf": ways}
 
 
-def _key_list(own: SettingsClass) -> str:
-    return "{" + ", ".join(key.name for key in own.keys) + "}"
+def _key_list(settings: SettingsClass) -> str:
+    return "{" + ", ".join(key.name for key in settings.keys) + "}"
 
 
 @dataclass(frozen=True, slots=True)

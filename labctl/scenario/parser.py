@@ -11,7 +11,7 @@ from typing import Any
 from labctl import models
 from labctl.core.scenario_types import Scenario
 from labctl.errors import ScenarioError
-from labctl.scenario import values as texts
+from labctl.scenario import values
 from labctl.scenario.check_parser import LocatedCheck, read_checks, scenario_pods
 from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, fail, quote_text
 from labctl.scenario.field_types import InvalidValue, ListOf, Located, read_keys, suggest
@@ -130,7 +130,7 @@ class _Parser:
             hint = suggest(node.value, known) or f"the models are {', '.join(known)}"
             self.reader.add_problem(node, f"model: there is no model {quote_text(node.value)}", hint)
             return None
-        name = texts.choice(*known).read(node, "model", self.reader)
+        name = values.choice(*known).read(node, "model", self.reader)
         return None if name is None else models.find_model(name)
 
     def _report_unknown_keys(self) -> None:
@@ -178,7 +178,7 @@ class _Parser:
 
     def _valid_name(self, name: str, position: Position, hint: str) -> str | None:
         try:
-            return str(texts.LABEL.convert(name))
+            return str(values.LABEL.convert(name))
         except InvalidValue as bad:
             self.reader.add_problem(position, f"name: {bad.message}", hint or bad.hint)
             return None

@@ -19,15 +19,14 @@ from typing import Any
 import pytest
 
 from labctl.core.iptables import Backend
-from labctl.kernel.firewall import backend as backends
-from labctl.kernel.firewall import commands
+from labctl.kernel.firewall import backend, commands
 from labctl.kernel.host import paths
 from labctl.kernel.namespaces.thread import MS_BIND, mount
 from tests.support import kernels
 
 UNPACKED = Path(os.environ.get("LABCTL_SUBJECTS", "/nonexistent"))
 # what the real things write rules with, as the labs that they are compared with do: LABCTL_FIREWALL, or what works
-BACKEND: Backend = backends.requested_backend(None) or ("nft" if kernels.unwritable("legacy") else "legacy")
+BACKEND: Backend = backend.requested_backend(None) or ("nft" if kernels.unwritable("legacy") else "legacy")
 NEWER = Path(os.environ.get("LABCTL_ENGINES", "/nonexistent"))  # Docker Engines of newer distributions, each a tree
 
 

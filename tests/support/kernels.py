@@ -16,7 +16,7 @@ from labctl.core.features import kernel_module, required_features
 from labctl.core.fidelity import substitutes
 from labctl.core.iptables import Backend
 from labctl.kernel.apply import features
-from labctl.kernel.firewall import backend as backends
+from labctl.kernel.firewall import backend
 from labctl.kernel.host import modules
 from labctl.lab import lifecycle
 from labctl.scenario import catalog
@@ -60,12 +60,12 @@ def in_the_way(some: tuple[str, ...]) -> str:
 
 
 @cache
-def unwritable(backend: Backend) -> str:
+def unwritable(name: Backend) -> str:
     """Why no rules can be written with a back end; "" if they can, or if no kernel may be asked."""
     if os.geteuid() != 0:
         return ""
-    modules.load(backends.MODULES[backend], print)  # as `up` does: newer kernels load no legacy table by themselves
-    return backends.backend_problem(backend)
+    modules.load(backend.MODULES[name], print)  # as `up` does: newer kernels load no legacy table by themselves
+    return backend.backend_problem(name)
 
 
 LEGACY = pytest.mark.skipif(bool(unwritable("legacy")), reason=f"no legacy iptables: {unwritable('legacy')}")

@@ -84,7 +84,7 @@ TOOLS_ONLY = [
 ]
 
 
-def chains(table: str, texts: list[str], ns: str = "n") -> tuple[Chain, ...]:
+def chains_of(table: str, texts: list[str], ns: str = "n") -> tuple[Chain, ...]:
     rules = tuple(rule(text) for text in texts)
     return (Chain(ns, table, "FORMS", rules), Chain(ns, table, "MINE"))
 

@@ -68,10 +68,10 @@ def refuse_pod_ranges(
     nodes: Iterable[ScenarioNode], prefix_length: int, *, key: str = "node_prefix"
 ) -> Iterator[tuple[str, str, str]]:
     """Errors for nodes with more pods than addresses in their range."""
-    room = max(2 ** (32 - prefix_length) - RESERVED_ADDRESSES, 0)
+    capacity = max(2 ** (32 - prefix_length) - RESERVED_ADDRESSES, 0)
     for node in nodes:
-        if len(node.pods) > room:
-            what = f"{node.name} has {len(node.pods)} pods, but its /{prefix_length} has {room} addresses for them"
+        if len(node.pods) > capacity:
+            what = f"{node.name} has {len(node.pods)} pods, but its /{prefix_length} has {capacity} addresses for them"
             hint = (
                 "pods + network, bridge and broadcast: a"
                 f" /{primitives.prefix_length_for(len(node.pods) + RESERVED_ADDRESSES)}"

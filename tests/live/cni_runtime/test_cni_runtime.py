@@ -15,8 +15,7 @@ import pytest
 
 from labctl.checks import runner
 from labctl.errors import KernelError, LabError, MissingError
-from labctl.kernel.cni import attachment_records
-from labctl.kernel.cni import plugins as cni
+from labctl.kernel.cni import attachment_records, plugins
 from labctl.kernel.firewall import backend
 from labctl.kernel.host import lab_state, paths
 from labctl.lab import cni_attach, lifecycle
@@ -49,9 +48,9 @@ def clean() -> Iterator[None]:
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
-    plugins = Fake(tmp_path / "plugins", "first", "second", "host-local")
-    monkeypatch.setenv("CNI_PATH", str(plugins.folder))
-    return plugins
+    fake_plugins = Fake(tmp_path / "plugins", "first", "second", "host-local")
+    monkeypatch.setenv("CNI_PATH", str(fake_plugins.folder))
+    return fake_plugins
 
 
 def define(tmp_path: Path, version: str = "1.1.0") -> lifecycle.Definition:
@@ -404,7 +403,7 @@ def test_labctl_is_the_runtime_and_the_plugin_at_once(tmp_path: Path, monkeypatc
     entry = tmp_path / "labctl-cni"
     entry.write_text(ENTRY.format(python=sys.executable, cache=tmp_path / "cache", root=str(ROOT)))
     entry.chmod(0o755)
-    monkeypatch.setenv("CNI_PATH", f"{tmp_path}:{cni.search_path()}")
+    monkeypatch.setenv("CNI_PATH", f"{tmp_path}:{plugins.search_path()}")
     alone = ("nodes={node1: {pods: [a, b]}, node2: {pods: [c]}}", "checks=[]")
     definition = real(f"conflist.plugins={chain}", *alone)
     lifecycle.up(definition)

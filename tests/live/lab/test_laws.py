@@ -151,7 +151,7 @@ def test_a_failing_up_rolls_back_unless_kept(monkeypatch: pytest.MonkeyPatch) ->
     def refuse(ns: str, *words: object) -> None:
         raise KernelError(f"cannot write rules in {ns}: no")
 
-    monkeypatch.setattr(lab_kernel.firewall, "write", refuse)
+    monkeypatch.setattr(lab_kernel.chains, "write", refuse)
     with pytest.raises(KernelError, match="cannot write rules"):
         lifecycle.up(lifecycle.define("kubenet"))
     assert paths.labs() == {}
