@@ -189,7 +189,7 @@ def test_what_plugins_make_labctl_makes_again(tmp_path: Path, shape: str) -> Non
         assert unexplained(f"replay of {shape}", replayed("real", ALL)) == []
 
 
-# labctl's own plugin against the one whose wiring it follows: the reference's chain, and labctl's
+# labctl's own plugin and the reference plugin that it follows: the reference's chain, and labctl's
 OWN = {"type": "labctl-cni", "ipam": IPAM}
 BARE = {"type": "host-local", "ranges": SUBNET["ranges"]}  # no routes
 FOLLOWED: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {

@@ -23,7 +23,7 @@ from labctl.scenario import catalog
 
 
 def otherwise() -> dict[str, tuple[str, ...]]:
-    """The built-in scenarios whose model has a substitute for a feature that they need, with the features."""
+    """The built-in scenarios with a model that has a substitute for a feature that they need, with the features."""
     found = {}
     for entry in catalog.entries():
         if known := substitutes(entry.parts):

@@ -1,4 +1,4 @@
-"""Take a part of a lab away by hand: `status` names it, the check that it is there for fails, `up` mends it."""
+"""Remove a part of a lab manually: `status` names it, the check that needs it fails, `up` restores it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def verdict(name: str, word: str = "", *own: Check, within: float | None = None)
 
 
 def missed(definition: lifecycle.Definition, node: str, command: str, says: str, word: str) -> None:
-    """Take something away in `node` by `command`: status says so, the checks with `word` fail, and all is mended."""
+    """Remove something in `node` by `command`: status reports it, the checks with `word` fail, and `up` restores it."""
     name = lifecycle.compile_definition(definition).name
     compiled = lifecycle.load_compiled_lab(name)
     assert lifecycle.status(name, compiled) == ()
@@ -45,6 +45,6 @@ def missed(definition: lifecycle.Definition, node: str, command: str, says: str,
     assert lifecycle.status(name, compiled) == ()
     deadline = time.monotonic() + 15
     found, why = verdict(name, word)
-    while found == "inconclusive" and time.monotonic() < deadline:  # a neighbour that was given up is asked for anew
+    while found == "inconclusive" and time.monotonic() < deadline:  # the kernel resolves a failed neighbour again
         found, why = verdict(name, word)
     assert found == "pass", why

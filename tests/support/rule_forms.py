@@ -38,7 +38,7 @@ SPELLINGS = [
     ("! -f -i eth0 -g X", "-i eth0 ! -f -g X"),
 ]
 
-# every form that the models and the reference systems' sources use, in a chain of its own
+# every form that the models and the reference systems' sources use, in a separate chain
 NAT = [
     "-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE",
     "-j MASQUERADE --random-fully",

@@ -251,7 +251,7 @@ def test_garbage_takes_its_accepts_along(runtime: Runtime, masqueraded: bool) ->
     keys = FULL | {"ipMasq": masqueraded}
     for pod in ("pod1", "pod2", "pod3"):
         runtime.add(pod, **keys)
-    if masqueraded:  # where the cable is gone, too, only masquerading tells whose an address was
+    if masqueraded:  # if the veth is gone too, only the masquerade rule shows which container had the address
         subprocess.run(["ip", "netns", "del", "pod3"], check=True)
     valid = [{"containerID": "pod1", "ifname": "eth0"}]
     assert runtime("GC", **keys, **{VALID_ATTACHMENTS: valid}) == (0, None)

@@ -1,4 +1,4 @@
-"""labctl as a CNI runtime: what plugins hear, in which order, whatever fails; and what real ones make of a lab."""
+"""labctl as a CNI runtime: what plugins receive, in which order, whatever fails; and the labs of real plugins."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def real(*sets: str) -> lifecycle.Definition:
     return lifecycle.define("cni", overrides=sets)
 
 
-# -- what plugins hear ------------------------------------------------------------------------------------
+# -- what plugins receive ---------------------------------------------------------------------------------
 
 
 def test_an_up_asks_versions_then_status_then_adds_forward(tmp_path: Path, fake: Fake) -> None:

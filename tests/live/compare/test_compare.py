@@ -104,7 +104,7 @@ def entries(*words: str) -> list[run.ComparedScenario]:
 
 
 def nothing(_: str) -> None:
-    """Nobody is told how far it is."""
+    """Progress messages are dropped."""
 
 
 def answers(table: Table, number: int = 0) -> dict[str, Cell]:

@@ -1,4 +1,4 @@
-"""The firewall door, with real tables: both ways of writing, both ways of reading, one result."""
+"""Writing and reading of real firewall tables, by the library and by the tools: both have one result."""
 
 from __future__ import annotations
 
@@ -262,7 +262,9 @@ def test_bridge_chains(fresh: Run) -> None:
 
     assert diff((), fresh(chains.read_chains, "n")) == ()
     fresh(chains.write, "n", made(wanted(99)))
-    assert fresh(chains.read_chains, "n") == fresh(chains.read_chains, "n", wanted(1))  # seen although nobody asked
+    assert fresh(chains.read_chains, "n") == fresh(
+        chains.read_chains, "n", wanted(1)
+    )  # seen although the plan does not have it
     assert diff(wanted(99), fresh(chains.read_chains, "n")) == ()
     for target in (wanted(2), wanted(0), wanted(1)[3:], ()):
         fresh(chains.write, "n", diff(target, fresh(chains.read_chains, "n")))

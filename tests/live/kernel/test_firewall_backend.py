@@ -1,4 +1,4 @@
-"""Labs whose rules iptables-nft writes: chosen by trying, kept with the lab, and in all else the same lab."""
+"""Labs with rules of iptables-nft: chosen by trying, kept with the lab, otherwise the same lab."""
 
 from __future__ import annotations
 
@@ -301,7 +301,7 @@ def test_a_trace_names_the_same_rules_with_both(case: Case, pairs: Path) -> None
         for command in case.breaks:
             broken(case.lab, command)
         evidence, story = traced(case.lab, case.probe)
-        # nft tells the mark after a rule, legacy that before; a chain without rules and policy nft need not have
+        # nft reports the mark after a rule, legacy the mark before; nft may omit a chain without rules and policy
         met = [replace(one, mark=0) for one in evidence.rule_hits if (one.kind, one.target) != ("policy", "ACCEPT")]
         told.append((story.verdict, story.why and story.why.sentence, met))
         lifecycle.down(case.lab)

@@ -1,6 +1,7 @@
 """Kinds of links that many kernels have as modules, and small ones lack: the three laws and a packet through each.
 
-Two machines on a cable. A test whose kind this kernel lacks is skipped and says so; `scripts/vm-test` runs them all.
+Two machines on a veth pair. If this kernel does not have a kind, its test is skipped, with the reason;
+`scripts/vm-test` runs them all.
 """
 
 from __future__ import annotations

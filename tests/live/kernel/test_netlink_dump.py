@@ -1,4 +1,4 @@
-"""The lean readers tell of a namespace what pyroute2 tells of it."""
+"""labctl's own netlink readers report the same about a namespace as pyroute2."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ bridge: fdb add 02:00:00:00:00:78 dev vx0 dst 192.0.2.7 self permanent
 
 @pytest.fixture(scope="module")
 def inside() -> Iterator[NetnsThread]:
-    """A thread in a namespace of its own that holds one of everything."""
+    """A thread in a separate namespace that holds one object of each kind."""
     with NetnsThread() as thread:
         thread.run(None, unshare, CLONE_NEWNET)
         for line in SETUP.strip().splitlines():
@@ -64,7 +64,7 @@ def inside() -> Iterator[NetnsThread]:
 
 
 def truth(inside: NetnsThread, method: str, **words: Any) -> list[Any]:
-    """What pyroute2's own API tells of the namespace."""
+    """What pyroute2's API reports about the namespace."""
 
     def ask() -> list[Any]:
         from pyroute2 import IPRoute
@@ -76,7 +76,7 @@ def truth(inside: NetnsThread, method: str, **words: Any) -> list[Any]:
 
 
 def ours(inside: NetnsThread, reader: Any, **words: Any) -> list[Any]:
-    """What a reader of ours tells of it."""
+    """What a reader of labctl reports about it."""
 
     def ask() -> list[Any]:
         channel = Channel()
@@ -101,7 +101,7 @@ def test_links(inside: NetnsThread) -> None:
     expected = [known(message) for message in truth(inside, "get_links")]
     expected = [
         link for link in expected if link[1] not in snapshot.FALLBACK_DEVICES
-    ]  # whose address pyroute2 reads as six bytes
+    ]  # pyroute2 reads its address as six bytes
     found = [link for link in ours(inside, dump.links) if link.name not in snapshot.FALLBACK_DEVICES]
     assert len(found) >= 5
     assert [

@@ -55,7 +55,7 @@ def test_no_module_is_loaded_to_find_out() -> None:
 
 
 def test_what_would_load_a_module_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a kernel that is told to have a module for two of the kinds, and to know one of these already."""
+    """On a kernel that seems to have a module for two of the kinds, and to have loaded one of them."""
     monkeypatch.setattr(features, "is_known_link_kind", lambda kind: kind in ("veth", "bridge"))
     monkeypatch.setattr(
         modules,

@@ -242,7 +242,7 @@ def impatient(self):
     return destroy(self)
 lab_kernel.KernelLab.destroy = impatient
 try:
-    lifecycle.up(lifecycle.define("docker-bridge", sets=("hosts.host1.containers=300", "checks=[]")))
+    lifecycle.up(lifecycle.define("docker-bridge", overrides=("hosts.host1.containers=300", "checks=[]")))
 except KeyboardInterrupt:
     print("interrupted")
 """

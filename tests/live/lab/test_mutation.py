@@ -1,5 +1,5 @@
-"""For each kind of kernel object: alter one by hand, see `status` name it, see the check that guards it
-fail, see `up` mend exactly it, and see the check pass again."""
+"""For each kind of kernel object: change one manually. `status` names it, its check fails, `up` repairs exactly this
+object, and the check passes again."""
 
 from __future__ import annotations
 
@@ -729,7 +729,7 @@ def test_what_is_broken_is_named_caught_and_mended(mutation: Mutation, labs: dic
         told_by_packets, why = verdict(name, mutation.check, None)
         deadline = time.monotonic() + 15
         while told_by_packets == "inconclusive" and time.monotonic() < deadline:
-            # the kernel is still asking for the neighbour of the probe before, and asks anew once it has given up
+            # the kernel still resolves the neighbour of the probe before, and starts again after that failed
             told_by_packets, why = verdict(name, mutation.check, None)
         assert told_by_packets == "pass", why
 

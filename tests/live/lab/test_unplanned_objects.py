@@ -1,4 +1,4 @@
-"""What a person may add by hand in every manner that `ip` knows: seen by `status`, and gone after `up`."""
+"""Objects that a person adds manually with `ip`, of every kind: `status` reports them, and `up` removes them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ STRAYS = [
     ("ip6tables-legacy -A INPUT -j DROP", "extra ip6tables -t filter -A INPUT -j DROP"),
     ("ebtables-nft -A FORWARD -j DROP", "extra ebtables -t filter -A FORWARD"),
 ]
-# in a lab whose rules are iptables-nft's own, everything else is nobody's
+# in a lab with rules of iptables-nft, all other rules are unplanned
 NFT_STRAYS = [
     ("iptables-nft -t mangle -A FORWARD -j MARK --set-mark 1", "extra iptables -t mangle -A FORWARD"),
     ("iptables-nft -N MINE", "extra iptables -t filter -N MINE"),

@@ -56,7 +56,7 @@ SETS = ("nat_outgoing=false", "default_endpoint_to_host_action=drop", "checks=[]
 
 @pytest.fixture(scope="class")
 def running() -> Iterator[lifecycle.Definition]:
-    """A lab without masquerading, in which pods may not speak to their nodes."""
+    """A lab without masquerading, in which pods may not send packets to their nodes."""
     definition = lifecycle.define(NAME, overrides=SETS)
     lifecycle.up(definition)
     yield definition

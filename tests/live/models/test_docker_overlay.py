@@ -85,7 +85,7 @@ def test_a_tunnel_that_was_made_where_it_is_leads_nowhere_and_is_made_anew(up: l
 
 def test_what_a_tunnel_learned_gives_way_to_what_was_planned(up: lifecycle.Definition) -> None:
     there("host1-ov", "bridge fdb del 02:42:0a:00:01:05 dev vxlan0 dst 192.168.50.12 self")
-    there("c2", "ping -c 1 -W 1 10.0.1.2")  # whose answer finds its way by what the request taught
+    there("c2", "ping -c 1 -W 1 10.0.1.2")  # the answer uses the forwarding entry that the request added
     shown = subprocess.run(
         ["bridge", "-n", paths.netns_name(NAME, "host1-ov"), "fdb", "show", "dev", "vxlan0"],
         check=True, capture_output=True, text=True,
@@ -115,7 +115,7 @@ def test_a_question_in_a_tunnel_is_a_question_on_the_wire(up: lifecycle.Definiti
 
 def test_silence_does_not_prove_that_a_packet_was_too_big(up: lifecycle.Definition) -> None:
     there("host1-ov", "ip link set veth0 mtu 1500")
-    there("c1", "ip link set eth0 mtu 1500")  # what is too big for the tunnel now dies at br0, and nobody says so
+    there("c1", "ip link set eth0 mtu 1500")  # br0 now drops silently what is too big for the tunnel
     outcome = runner.run(lifecycle.load_compiled_lab(NAME), "byte more").outcomes[0]
     assert outcome.verdict == "inconclusive"
     assert "nothing reported it as too big" in outcome.evidence

@@ -62,7 +62,7 @@ def test_what_comes_to_pods_of_the_node_itself_keeps_its_source(weave: lifecycle
 
 
 def test_without_a_policy_controller_pods_meet_as_well() -> None:
-    """And who comes from outside wears the address of the node that it came in by, for pods of that node, too."""
+    """A packet from outside gets the address of the node that it enters, also towards pods of that node."""
     bare = lifecycle.define("weave", overrides=("name=bare", "policy_controller=false", "no_masq_local=false"))
     lifecycle.up(bare)
     try:

@@ -1,4 +1,4 @@
-"""labctl's CNI plugin without a kernel: what it is told, what it makes of that, and what it answers.
+"""labctl's CNI plugin without a kernel: what it receives, the plan that it makes, and its answer.
 
 `pytest tests/unit/cni_plugin/test_wiring.py --update-golden` renews the golden results; read the difference.
 """
@@ -42,7 +42,7 @@ def refused(env: dict[str, str] | None = None, text: str | None = None, **keys: 
     return error.code, f"{error.msg} | {error.details}"
 
 
-# ---- what it is told, without root -------------------------------------------------------------------
+# ---- what it receives --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def saved(built: Lab) -> Tables:
 
 
 def changed(before: Tables, after: Tables) -> set[str]:
-    """How one set of rules differs from another, as lines of a diff: chains whose rules are as before are silent."""
+    """How one set of rules differs from another, as lines of a diff: chains with the same rules are left out."""
     lines = set()
     for mark, one, other in (("-", before, after), ("+", after, before)):
         for table, chains in one.items():
@@ -425,7 +425,7 @@ def test_a_stranger_is_only_claimed_where_it_could_get_in() -> None:
 
 @pytest.mark.parametrize("release", CHAINS_OF_RELEASE)
 def test_only_29_serves_other_networks_without_a_proxy(release: str) -> None:
-    """One claim per protocol, at an address that the caller can ask, and none where nobody is who could."""
+    """One claim per protocol, at an address that the source can reach, and none if no machine can."""
     web = 'networks: [bridge1], publish: ["127.0.0.1:80:80", "8080:80", "8081:80", "53:53/udp"]'
     for proxy in ("true", "false"):
         built = lab(web, more=f'release: "{release}"\nuserland_proxy: {proxy}')

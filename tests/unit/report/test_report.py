@@ -380,7 +380,7 @@ class Full(io.StringIO):
 
 
 class Gone(io.StringIO):
-    """A pipe whose reader has gone."""
+    """A pipe without a reader."""
 
     def write(self, text: str) -> int:
         raise BrokenPipeError(32, "Broken pipe")
