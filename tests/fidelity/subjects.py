@@ -26,7 +26,7 @@ from tests.support import kernels
 
 UNPACKED = Path(os.environ.get("LABCTL_SUBJECTS", "/nonexistent"))
 # what the real things write rules with, as the labs that they are compared with do: LABCTL_FIREWALL, or what works
-BACKEND: Backend = backend.requested_backend(None) or ("nft" if kernels.unwritable("legacy") else "legacy")
+BACKEND: Backend = backend.requested_backend(None) or ("nft" if kernels.backend_problem("legacy") else "legacy")
 NEWER = Path(os.environ.get("LABCTL_ENGINES", "/nonexistent"))  # Docker Engines of newer distributions, each a tree
 
 

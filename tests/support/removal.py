@@ -16,7 +16,7 @@ from labctl.render.resources import change_lines
 HASTE = 0.8  # seconds that a check may take which is to fail
 
 
-def typed(name: str, node: str, command: str) -> str:
+def run_in(name: str, node: str, command: str) -> str:
     """What a command says that is run in a machine of a lab; it must succeed."""
     command = command.replace("iptables-legacy", f"iptables-{backend.backend_of(name)}")
     words = ["ip", "netns", "exec", paths.netns_name(name, node), *command.split()]
@@ -31,12 +31,12 @@ def verdict(name: str, word: str = "", *own: Check, within: float | None = None)
     return report.verdict, [text for outcome in report.outcomes for text in outcome.evidence]
 
 
-def missed(definition: lifecycle.Definition, node: str, command: str, says: str, word: str) -> None:
+def assert_needed(definition: lifecycle.Definition, node: str, command: str, says: str, word: str) -> None:
     """Remove something in `node` by `command`: status reports it, the checks with `word` fail, and `up` restores it."""
     name = lifecycle.compile_definition(definition).name
     compiled = lifecycle.load_compiled_lab(name)
     assert lifecycle.status(name, compiled) == ()
-    typed(name, node, command)
+    run_in(name, node, command)
     told = [line for change in lifecycle.status(name, compiled) for line in change_lines(change)]
     assert any(says in line for line in told), told
     found, why = verdict(name, word, within=HASTE)

@@ -89,5 +89,5 @@ def chains_of(table: str, texts: list[str], ns: str = "n") -> tuple[Chain, ...]:
     return (Chain(ns, table, "FORMS", rules), Chain(ns, table, "MINE"))
 
 
-def made(wanted: tuple[Chain, ...]) -> list[Change]:
+def creations(wanted: tuple[Chain, ...]) -> list[Change]:
     return [Change(chain, None) for chain in wanted]

@@ -20,6 +20,7 @@ from labctl.kernel.firewall import backend
 from labctl.kernel.host import lab_state, paths
 from labctl.lab import cni_attach, lifecycle
 from labctl.render.resources import change_lines
+from tests.support.drift import drift
 from tests.support.machine import changed, fingerprint
 from tests.support.paths import ROOT
 from tests.support.plugins import Fake, reason_without
@@ -57,12 +58,6 @@ def define(tmp_path: Path, version: str = "1.1.0") -> lifecycle.Definition:
     file = tmp_path / "fake.yaml"
     file.write_text(TEXT.format(version=version))
     return lifecycle.define(str(file))
-
-
-def drift(name: str) -> list[str]:
-    return [
-        line for change in lifecycle.status(name, lifecycle.load_compiled_lab(name)) for line in change_lines(change)
-    ]
 
 
 def real(*sets: str) -> lifecycle.Definition:

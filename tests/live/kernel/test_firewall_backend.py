@@ -27,8 +27,9 @@ from labctl.lab import lifecycle
 from labctl.render.resources import change_lines
 from labctl.report.shell_script import plan_script
 from tests.support import kernels, plugins
+from tests.support.drift import drift
 from tests.support.paths import ROOT
-from tests.support.rule_forms import FILTER, MANGLE, NAT, TOOLS_ONLY, chains_of, made
+from tests.support.rule_forms import FILTER, MANGLE, NAT, TOOLS_ONLY, chains_of, creations
 from tests.support.trace_cases import CASES, LABS, Case
 from tests.support.traces import broken, traced
 
@@ -38,12 +39,6 @@ def clean() -> Iterator[None]:
     yield
     for name in paths.labs():
         lifecycle.down(name)
-
-
-def drift(name: str) -> list[str]:
-    return [
-        line for change in lifecycle.status(name, lifecycle.load_compiled_lab(name)) for line in change_lines(change)
-    ]
 
 
 def run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -220,14 +215,14 @@ def test_the_script_of_a_plan_builds_the_same_lab_with_nft(scenario: str) -> Non
 )
 def test_a_rule_is_read_back_from_nft_as_it_is_planned(fresh: Any, table: str, text: str) -> None:
     wanted = chains_of(table, [text])
-    fresh(chains.write, "n", made(wanted), None, "nft")
+    fresh(chains.write, "n", creations(wanted), None, "nft")
     assert diff(wanted, fresh(chains.read_chains, "n", (), "nft")) == ()
     assert fresh(chains.tools.legacy_tables, "ip_tables_names") == []
 
 
 def test_chains_change_in_place_and_keep_the_counters_of_others(fresh: Any) -> None:
     busy, old = chains_of("filter", ["-j ACCEPT"])[0], Chain("n", "filter", "FORWARD", (rule("-j FORMS"),), "DROP")
-    fresh(chains.write, "n", made((busy, old)), None, "nft")
+    fresh(chains.write, "n", creations((busy, old)), None, "nft")
     fresh(subprocess.run, "printf '*filter\\n[7:70] -A OUTPUT -j ACCEPT\\nCOMMIT\\n' | iptables-nft-restore -n -c",
           shell=True, check=True)  # fmt: skip
     wanted = (replace(old, rules=(rule("-p tcp -j ACCEPT"),), policy="ACCEPT"),)
@@ -251,7 +246,9 @@ def test_chains_change_in_place_and_keep_the_counters_of_others(fresh: Any) -> N
 def test_a_refused_rule_is_named(fresh: Any, text: str, cause: str) -> None:
     good, bad = rule("-j ACCEPT"), rule(text)
     with pytest.raises(KernelError) as caught:
-        fresh(chains.write, "n", made((Chain("n", "filter", "FORWARD", (good, bad, good), "ACCEPT"),)), None, "nft")
+        fresh(
+            chains.write, "n", creations((Chain("n", "filter", "FORWARD", (good, bad, good), "ACCEPT"),)), None, "nft"
+        )
     assert f"rule '-A FORWARD {bad}' in table filter of n" in caught.value.message
     assert cause in caught.value.message
 
@@ -259,8 +256,8 @@ def test_a_refused_rule_is_named(fresh: Any, text: str, cause: str) -> None:
 def test_rules_of_sets_are_written_and_read(fresh: Any) -> None:
     members = IpSet("n", "pods", "hash:net", ("10.1.0.0/16",))
     chain = Chain("n", "filter", "FORWARD", (rule("-m set ! --match-set pods src -j DROP"),), "ACCEPT")
-    fresh(ipset.write, "n", made((members,)))  # type: ignore[arg-type]
-    fresh(chains.write, "n", made((chain,)), None, "nft")
+    fresh(ipset.write, "n", creations((members,)))  # type: ignore[arg-type]
+    fresh(chains.write, "n", creations((chain,)), None, "nft")
     assert diff((chain,), fresh(chains.read_chains, "n", (), "nft")) == ()
 
 

@@ -153,7 +153,7 @@ def arrives(node: str, target: str) -> bool:
 def built(request: pytest.FixtureRequest) -> Iterator[Plan]:
     """What is named, built; taken down afterwards, and then nothing is left of it."""
     want = plan(WAYS[request.param])
-    if reason := kernels.lacking(tuple(required_features(want))):
+    if reason := kernels.missing_text(tuple(required_features(want))):
         pytest.skip(reason)
     with KernelLab(LAB) as kernel:
         kernel.apply(diff(want, ()))
@@ -219,7 +219,7 @@ def test_a_modules_device_that_is_wanted_down_is_there() -> None:
 @pytest.mark.parametrize("built", ["dummy"], indirect=True)
 def test_a_kind_that_was_loaded_later_changes_no_lab(built: Plan) -> None:
     want = plan(WAYS["ipip"])
-    if reason := kernels.lacking(tuple(required_features(want))):
+    if reason := kernels.missing_text(tuple(required_features(want))):
         pytest.skip(reason)
     modules.load(["ipip"], print)
 

@@ -11,7 +11,7 @@ import pytest
 from labctl.checks import runner
 from labctl.kernel.host import paths
 from labctl.lab import lifecycle
-from labctl.render.resources import change_lines
+from tests.support.drift import drift
 
 pytestmark = pytest.mark.firewall
 
@@ -42,12 +42,6 @@ def verdicts() -> dict[str, str]:
     return {f"{one.check.source} {one.check.target}": one.verdict for one in outcomes}
 
 
-def drift() -> list[str]:
-    return [
-        line for change in lifecycle.status(NAME, lifecycle.load_compiled_lab(NAME)) for line in change_lines(change)
-    ]
-
-
 @pytest.mark.parametrize(
     ("command", "says"),
     [
@@ -59,10 +53,10 @@ def test_who_is_not_in_the_peer_table_is_out_of_reach_on_another_host_only(
     up: lifecycle.Definition, command: str, says: str
 ) -> None:
     there("host1-ov", command)
-    assert any(line.startswith(says) for line in drift())
+    assert any(line.startswith(says) for line in drift(NAME))
     assert verdicts() == {"c1 c3": "pass", "c1 c2": "fail", "c1 internet": "pass"}
     lifecycle.up(up)
-    assert drift() == []
+    assert drift(NAME) == []
     assert verdicts() == {"c1 c3": "pass", "c1 c2": "pass", "c1 internet": "pass"}
 
 
@@ -76,10 +70,10 @@ def test_a_tunnel_that_was_made_where_it_is_leads_nowhere_and_is_made_anew(up: l
         "ip neigh add 10.0.1.5 lladdr 02:42:0a:00:01:05 dev vxlan0 nud permanent",
         "bridge fdb add 02:42:0a:00:01:05 dev vxlan0 dst 192.168.50.12 self permanent",
     )
-    assert drift() == ["changed link vxlan0: link_netns was none, should be host1"]
+    assert drift(NAME) == ["changed link vxlan0: link_netns was none, should be host1"]
     assert verdicts()["c1 c2"] == "fail"
     lifecycle.up(up)
-    assert drift() == []
+    assert drift(NAME) == []
     assert verdicts()["c1 c2"] == "pass"
 
 
@@ -91,9 +85,9 @@ def test_what_a_tunnel_learned_gives_way_to_what_was_planned(up: lifecycle.Defin
         check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
     assert "02:42:0a:00:01:05 dst 192.168.50.12" in shown
-    assert len(drift()) == 1
+    assert len(drift(NAME)) == 1
     lifecycle.up(up)
-    assert drift() == []
+    assert drift(NAME) == []
 
 
 def test_a_question_in_a_tunnel_is_a_question_on_the_wire(up: lifecycle.Definition) -> None:
