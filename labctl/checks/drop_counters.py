@@ -38,14 +38,14 @@ def drops_since(
 
 def _drop_text(chain: Chain, number: int, protocol: str) -> str:
     """What a rule of the chain (0: its policy) did to the packets that it counted; empty if that is not evidence."""
-    where = f"in {chain.ns} by {CHAIN_TOOLS[chain.family]} -t {chain.table}"
+    table_text = f"in {chain.ns} by {CHAIN_TOOLS[chain.family]} -t {chain.table}"
     if number == 0:
-        return f"dropped {where} -P {chain.name} DROP" if chain.policy == "DROP" else ""
+        return f"dropped {table_text} -P {chain.name} DROP" if chain.policy == "DROP" else ""
     rule = chain.rules[number - 1]
     done = TERMINATING_TARGETS.get(rule.target or "")
     if done is None or not (chain.family == "bridge" or _matches_protocol(rule, protocol)):
         return ""
-    return f"{done} {where} -A {chain.name} {rule}"
+    return f"{done} {table_text} -A {chain.name} {rule}"
 
 
 def _matches_protocol(rule: FirewallRule, protocol: str) -> bool:
