@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from labctl.running_lab import Traced as Traced
     from labctl.scenario.definition import Definition as Definition
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Change",
     "Completed",

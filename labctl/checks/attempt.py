@@ -150,9 +150,9 @@ class CheckAttempt:
         if self.target_ns is None:
             return ()
         try:
-            where = paths.netns_path(self.context.lab, self.target_ns)
+            netns = paths.netns_path(self.context.lab, self.target_ns)
             return self.context.thread.run(
-                where, chains.read_chain_counters, self.target_ns, self.context.topology.lab.firewall
+                netns, chains.read_chain_counters, self.target_ns, self.context.topology.lab.firewall
             )
         except LabError as error:
             self.notes.append(f"the firewall of {self.target_ns} could not be read: {error.message}")

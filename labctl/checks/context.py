@@ -62,17 +62,17 @@ def open_listener(
     """
     if node is None:
         return None, f"no machine of the lab has {address}, so labctl started no listener"
-    where = f"on {protocol} port {port} of {node}"
+    socket_text = f"on {protocol} port {port} of {node}"
     try:
         listener: Listener = context.thread.run(
             paths.netns_path(context.lab, node), Listener, protocol, address.version, port
         )
     except OSError as error:
         why = "a process listens there already" if error.errno == errno.EADDRINUSE else str(error)
-        return None, f"labctl could not listen {where}: {why}"
+        return None, f"labctl could not listen {socket_text}: {why}"
     if not listener.ready:
         listener.close()
-        raise KernelError(f"labctl's listener {where} is not listening")
+        raise KernelError(f"labctl's listener {socket_text} is not listening")
     return listener, ""
 
 
@@ -111,7 +111,7 @@ def find_faults(
         and not device_state.has_address(context.thread, context.lab, target_ns, ends.address)
     ):
         faults[target_ns] = (f"{target_ns} does not have its address {ends.address}",)
-    return {place: lines for place, lines in faults.items() if lines}
+    return {location: lines for location, lines in faults.items() if lines}
 
 
 def _device_faults(context: CheckContext, node: str, ends: ProbeEndpoints) -> tuple[str, ...]:

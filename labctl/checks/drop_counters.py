@@ -2,7 +2,7 @@
 
 A target that does not answer may drop the probe by a rule, or it may not process packets at all. Only the
 firewall's counters show the difference. They are read before and after the probe: a rule that drops packets
-and whose counter increased in between is evidence.
+is evidence if its counter increased in between.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def drops_since(
 
 def _drop_text(chain: Chain, number: int, protocol: str) -> str:
     """What a rule of the chain (0: its policy) did to the packets that it counted; empty if that is not evidence."""
-    where = f"in {chain.ns} by {CHAIN_TOOLS[chain.family]} -t {chain.table}"
+    table_text = f"in {chain.ns} by {CHAIN_TOOLS[chain.family]} -t {chain.table}"
     if number == 0:
-        return f"dropped {where} -P {chain.name} DROP" if chain.policy == "DROP" else ""
+        return f"dropped {table_text} -P {chain.name} DROP" if chain.policy == "DROP" else ""
     rule = chain.rules[number - 1]
     done = TERMINATING_TARGETS.get(rule.target or "")
     if done is None or not (chain.family == "bridge" or _matches_protocol(rule, protocol)):
         return ""
-    return f"{done} {where} -A {chain.name} {rule}"
+    return f"{done} {table_text} -A {chain.name} {rule}"
 
 
 def _matches_protocol(rule: FirewallRule, protocol: str) -> bool:

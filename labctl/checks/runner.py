@@ -132,14 +132,14 @@ def _netns_command(lab: str, machine: str, command: str) -> str:
 
 def _check_port_in_use(context: CheckContext, check: Check) -> Outcome:
     """Try to bind the port. The check passes if the kernel refuses that with EADDRINUSE."""
-    where, port, path = check.source, check.port or 0, paths.netns_path(context.lab, check.source)
-    command = _netns_command(context.lab, where, probe_kind(check).command(check))
+    source, port, path = check.source, check.port or 0, paths.netns_path(context.lab, check.source)
+    command = _netns_command(context.lab, source, probe_kind(check).command(check))
     try:
         error_number = context.thread.run(path, ports.try_listen, check.protocol, port)
         held = context.thread.run(path, ports.listening_processes, path, check.protocol, port)
     except FileNotFoundError:
         return Outcome(check, "fail", (f"there is no namespace {path.name}",), command)
-    what = f"{check.protocol} port {port} of {where}"
+    what = f"{check.protocol} port {port} of {source}"
     if error_number == errno.EADDRINUSE:
         return Outcome(check, "pass", (f"{what} is used by {', '.join(held) or 'a process outside the lab'}",), command)
     if error_number:

@@ -42,8 +42,8 @@ TOO_BIG = ("fragmentation needed", "packet too big")  # of ICMP and ICMPv6
 
 def evaluate(evidence: CheckEvidence) -> Evaluation:
     """The verdict on one probe, with the sentences that support it."""
-    verdict, said = _evaluate_answer(evidence)
-    lines = [*said]
+    verdict, sentences = _evaluate_answer(evidence)
+    lines = [*sentences]
     if verdict == "pass":
         for want in evidence.expectations:
             found, words = _evaluate_expectation(evidence, want)
@@ -80,10 +80,14 @@ def _evaluate_answer(evidence: CheckEvidence) -> Evaluation:
         return _evaluate_reply(evidence)
     if answer == "refused" and check.expect == "refused":
         return _evaluate_refusal(evidence)
-    verdict, said = _evaluate_silence(evidence)
+    verdict, sentences = _evaluate_silence(evidence)
     if verdict == "pass" and evidence.drift:
-        return "inconclusive", (*said, *evidence.drift, "so the missing reply may have a reason other than the rules")
-    return verdict, said
+        return "inconclusive", (
+            *sentences,
+            *evidence.drift,
+            "so the missing reply may have a reason other than the rules",
+        )
+    return verdict, sentences
 
 
 def _unmet_expectations(evidence: CheckEvidence) -> list[str]:

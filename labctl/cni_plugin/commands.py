@@ -20,8 +20,7 @@ from labctl.cni.spec import (
     PLUGIN_NOT_AVAILABLE,
     Result,
 )
-from labctl.cni_plugin import iptables_rules, wiring
-from labctl.cni_plugin import node as cni_node
+from labctl.cni_plugin import iptables_rules, node, wiring
 from labctl.cni_plugin.config import Config, Failure, Request
 from labctl.cni_plugin.ipam import Ipam
 from labctl.cni_plugin.node import PluginNode
@@ -46,28 +45,28 @@ class Invocation:
 
     def add(self) -> Result:
         """Connect a container. After an error, everything that was created is removed again. Raises Failure."""
-        with PluginNode(self.request.netns) as node:
-            existing = node.observe()
+        with PluginNode(self.request.netns) as plugin_node:
+            existing = plugin_node.observe()
             self._free(existing)
             ipam_result = self.ipam.addresses()
             try:
                 ipam_result = wiring.complete_ipam_result(self.request, ipam_result)
-                self._build(node, ipam_result, existing)
-                macs = {item.at: item.mac for item in node.observe() if isinstance(item, Link) and item.mac}
+                self._build(plugin_node, ipam_result, existing)
+                macs = {item.at: item.mac for item in plugin_node.observe() if isinstance(item, Link) and item.mac}
                 return wiring.add_result(self.request, ipam_result, macs)
             except BaseException:
-                self._undo(node, ipam_result)
+                self._undo(plugin_node, ipam_result)
                 raise
 
     def check(self) -> None:
         """Compare the container with the result of the ADD. Raises Failure, which names the differences."""
         request, result = self.request, wiring.attachment_part(self.request)
         self.ipam.call("CHECK")
-        with PluginNode(request.netns) as node:
-            plan = wiring.wiring(request, result, ipv6=cni_node.has_ipv6(), existing=node.observe())
+        with PluginNode(request.netns) as plugin_node:
+            plan = wiring.wiring(request, result, ipv6=node.has_ipv6(), existing=plugin_node.observe())
             plan = wiring.with_result_macs(request, plan)
-            lines = [line for change in node.differences(plan) for line in change_lines(change)]
-        lines += [f"missing {line}" for line in cni_node.missing_rules(self._rules(_ipv4_addresses(result)))]
+            lines = [line for change in plugin_node.differences(plan) for line in change_lines(change)]
+        lines += [f"missing {line}" for line in node.missing_rules(self._rules(_ipv4_addresses(result)))]
         if lines:
             raise Failure(
                 FIRST_PLUGIN_CODE,
@@ -78,9 +77,9 @@ class Invocation:
     def delete(self) -> None:
         """Remove everything that was created for a container; parts of it, or all, may be missing."""
         rules = self._attachment_rules()
-        with PluginNode() as node:
-            node.remove(Interface(HOST, self.host_veth))
-        cni_node.remove_rules(rules)
+        with PluginNode() as plugin_node:
+            plugin_node.remove(Interface(HOST, self.host_veth))
+        node.remove_rules(rules)
         self.ipam.call("DEL")
 
     def gc(self) -> None:
@@ -100,12 +99,12 @@ class Invocation:
 
     def status(self) -> None:
         """Check that an ADD could be served. Raises Failure, with code 50 or 51, if not."""
-        lacking = cni_node.unsupported_link_kinds(("veth", *(["bridge"] if self.config.shape == "bridge" else [])))
+        lacking = node.unsupported_link_kinds(("veth", *(["bridge"] if self.config.shape == "bridge" else [])))
         if lacking:
             raise Failure(
                 PLUGIN_NOT_AVAILABLE, f"this kernel has no {' and no '.join(lacking)}", "ip link add ... type ..."
             )
-        tools = cni_node.missing_programs() if self.config.ip_masq or self.config.firewall else []
+        tools = node.missing_programs() if self.config.ip_masq or self.config.firewall else []
         if tools:
             raise Failure(
                 PLUGIN_NOT_AVAILABLE, f"there is no {' and no '.join(tools)} on PATH", "apt-get install iptables"
@@ -122,7 +121,7 @@ class Invocation:
     def _free(self, existing: Plan) -> None:
         """Check that the container has another namespace than the plugin, and that no end of its veth pair exists."""
         request, links = self.request, {item.at for item in existing if isinstance(item, Link)}
-        if cni_node.is_current_netns(request.netns):
+        if node.is_current_netns(request.netns):
             raise Failure(
                 INVALID_ENVIRONMENT_VARIABLES,
                 f"CNI_NETNS {request.netns} is the namespace that the plugin is called in",
@@ -135,20 +134,20 @@ class Invocation:
             message = f"{self.host_veth}, the host's end for {request.ifname} of {request.container_id}, exists already"
             raise Failure(FIRST_PLUGIN_CODE, message, "an earlier ADD created it in another namespace: call DEL first")
 
-    def _build(self, node: PluginNode, ipam_result: Result, existing: Plan) -> None:
+    def _build(self, plugin_node: PluginNode, ipam_result: Result, existing: Plan) -> None:
         alias = wiring.link_alias(self.request, ipam_result)
-        node.create(
-            wiring.wiring(self.request, ipam_result, ipv6=cni_node.has_ipv6(), existing=existing, mac=_random_mac())
+        plugin_node.create(
+            wiring.wiring(self.request, ipam_result, ipv6=node.has_ipv6(), existing=existing, mac=_random_mac())
         )
-        cni_node.set_alias(self.host_veth, alias)
-        cni_node.add_rules(self._rules(_ipv4_addresses(ipam_result)))
-        cni_node.wait_for_carrier(self.host_veth)
+        node.set_alias(self.host_veth, alias)
+        node.add_rules(self._rules(_ipv4_addresses(ipam_result)))
+        node.wait_for_carrier(self.host_veth)
 
-    def _undo(self, node: PluginNode, ipam_result: Result) -> None:
+    def _undo(self, plugin_node: PluginNode, ipam_result: Result) -> None:
         """Remove everything that a failed ADD created."""
         actions = (
-            lambda: node.remove(Interface(HOST, self.host_veth)),
-            lambda: cni_node.remove_rules(self._rules(_ipv4_addresses(ipam_result))),
+            lambda: plugin_node.remove(Interface(HOST, self.host_veth)),
+            lambda: node.remove_rules(self._rules(_ipv4_addresses(ipam_result))),
             lambda: self.ipam.call("DEL"),
         )
         for failure in (failure for action in actions for failure in _failing(action)):
@@ -160,8 +159,7 @@ class Invocation:
     def _link_aliases(self) -> dict[str, LinkAlias]:
         """Every veth pair of this network, by its end in the host."""
         aliases = {
-            device: wiring.parse_link_alias(alias, self.config.name)
-            for device, alias in cni_node.veth_aliases().items()
+            device: wiring.parse_link_alias(alias, self.config.name) for device, alias in node.veth_aliases().items()
         }
         return {device: alias for device, alias in aliases.items() if alias is not None}
 
@@ -180,20 +178,18 @@ class Invocation:
             return self._rules(addresses)
         if any(other.container_id == container for other in aliases.values()):
             return ()
-        stale = iptables_rules.stale_rules(self.config, lambda other: other == container, cni_node.table_rules("nat"))
+        stale = iptables_rules.stale_rules(self.config, lambda other: other == container, node.table_rules("nat"))
         return (*stale, *self._rules(()))
 
     def _remove_stale_rules(self, is_gone: Callable[[str], bool]) -> None:
         """Remove the rules of containers that lost their veth pairs together with their namespaces."""
-        cni_node.remove_rules(iptables_rules.stale_rules(self.config, is_gone, cni_node.table_rules("nat")))
+        node.remove_rules(iptables_rules.stale_rules(self.config, is_gone, node.table_rules("nat")))
 
     def _discard(self, device: str, alias: LinkAlias) -> None:
         """Remove a veth pair and the rules for its addresses, whether or not the configuration now has ipMasq."""
-        with PluginNode() as node:
-            node.remove(Interface(HOST, device))
-        cni_node.remove_rules(
-            iptables_rules.rules(replace(self.config, ip_masq=True), alias.container_id, alias.addresses)
-        )
+        with PluginNode() as plugin_node:
+            plugin_node.remove(Interface(HOST, device))
+        node.remove_rules(iptables_rules.rules(replace(self.config, ip_masq=True), alias.container_id, alias.addresses))
 
 
 def _ipv4_addresses(result: Result) -> tuple[IPv4Interface, ...]:

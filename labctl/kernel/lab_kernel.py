@@ -12,16 +12,14 @@ from labctl.core.resources import Chain, IpSet, Link, Plan, Process, Resource, S
 from labctl.kernel import processes
 from labctl.kernel.apply.builder import Builder
 from labctl.kernel.cni import attachment_records
-from labctl.kernel.firewall import backend as backends
-from labctl.kernel.firewall import chains as firewall
+from labctl.kernel.firewall import backend, chains
 from labctl.kernel.firewall.kernel_spelling import kernel_spelling
 from labctl.kernel.host import lab_state, paths
 from labctl.kernel.host.signals import ignore_signals
 from labctl.kernel.namespaces import lab_namespaces, occupants
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink import dump, ipset
-from labctl.kernel.observe import snapshot as observe
-from labctl.kernel.observe import sysctl_values
+from labctl.kernel.observe import snapshot, sysctl_values
 
 
 class KernelLab:
@@ -31,12 +29,12 @@ class KernelLab:
         self.lab = lab
         self.thread = NetnsThread()
         self.namespaces = lab_namespaces.NamespaceSet(lab)
-        self.snapshot: observe.Snapshot | None = None
+        self.snapshot: snapshot.Snapshot | None = None
 
     @cached_property
     def backend(self) -> Backend:
         """The firewall backend of the lab: legacy or nft."""
-        return backends.backend_of(self.lab)
+        return backend.backend_of(self.lab)
 
     def __enter__(self) -> KernelLab:
         return self
@@ -106,29 +104,29 @@ class KernelLab:
                 planned_chains.setdefault(item.ns, []).append(item)
             elif isinstance(item, Link) and not item.up:
                 down_devices.setdefault(item.ns, []).append(item.at.dev)
-        backend = self.backend if with_chains else "legacy"
-        snapshot = observe.Snapshot(complete=complete)
+        firewall_backend = self.backend if with_chains else "legacy"
+        current = snapshot.Snapshot(complete=complete)
         found: list[Resource] = []
         for node in opened:
             namespaces.enter(node)
-            found.append(observe.netns(node))
-            snapshot.add(node, dump.links(namespaces.channels[node]), down_devices.get(node, ()))
+            found.append(snapshot.netns(node))
+            current.add(node, dump.links(namespaces.channels[node]), down_devices.get(node, ()))
             sysctls = planned_sysctls.get(node, ())
             found += sysctl_values.read_sysctls(sysctls)
-            found += sysctl_values.differing_forwarding(node, snapshot.links[node].values(), sysctls)
+            found += sysctl_values.differing_forwarding(node, current.links[node].values(), sysctls)
             found += (
-                (*ipset.read_sets(node), *firewall.read_chains(node, planned_chains.get(node, ()), backend))
+                (*ipset.read_sets(node), *chains.read_chains(node, planned_chains.get(node, ()), firewall_backend))
                 if with_chains
                 else ()
             )
         for node in opened:
-            found += observe.links(snapshot, node, namespaces.nsid)
-            found += observe.tables(namespaces.channels[node], snapshot, node)
-        devices = frozenset(f"{node}/{link.name}" for node in opened for link in snapshot.links[node].values())
+            found += snapshot.links(current, node, namespaces.nsid)
+            found += snapshot.tables(namespaces.channels[node], current, node)
+        devices = frozenset(f"{node}/{link.name}" for node in opened for link in current.links[node].values())
         found += attachment_records.live_attachments(self.lab, plan, devices)
         if not plan or any(isinstance(item, Process) for item in plan):
             found += processes.find(self.lab, opened)
-        self.snapshot = snapshot
+        self.snapshot = current
         return tuple(found)
 
     def _apply(self, changes: Sequence[Change]) -> None:
@@ -136,6 +134,6 @@ class KernelLab:
         lock = lab_state.directory(self.lab) / "xtables.lock"
 
         def write_chains(ns: str, ns_changes: Sequence[Change]) -> None:
-            firewall.write(ns, ns_changes, lock, self.backend)
+            chains.write(ns, ns_changes, lock, self.backend)
 
         Builder(self.namespaces, write_chains, self.snapshot).apply(changes)

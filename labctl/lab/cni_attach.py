@@ -28,7 +28,7 @@ from labctl.core.resources import Attachment, Plan, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, LabError
 from labctl.kernel.cni import attachment_records
-from labctl.kernel.cni import plugins as cni
+from labctl.kernel.cni.plugins import Plugins, search_path
 from labctl.kernel.host import paths
 from labctl.kernel.host.sysctl import read_all_sysctls
 from labctl.kernel.namespaces.thread import NetnsThread
@@ -66,9 +66,9 @@ def require_plugins(lab: Lab) -> None:
 
     Raises MissingError.
     """
-    needed = dict.fromkeys((item.conflist, cni.search_path(item.path)) for item in attachments_of(lab.plan))
+    needed = dict.fromkeys((item.conflist, search_path(item.path)) for item in attachments_of(lab.plan))
     if needed:
-        with cni.Plugins(lab.name) as plugins:
+        with Plugins(lab.name) as plugins:
             seen: set[tuple[str, tuple[str, ...], str]] = set()
             for text, path in needed:
                 config_list = parse_config_list(text)
@@ -90,7 +90,7 @@ def attach(lab: Lab, missing: tuple[Attachment, ...], kernel: KernelLab, notify:
     before = _read_sysctls(lab)
     done: list[Attachment] = []
     try:
-        with cni.Plugins(lab.name) as plugins:
+        with Plugins(lab.name) as plugins:
             _delete_earlier(plugins, missing)
             _gc_nodes(plugins, lab, missing)
             _check_status(plugins, missing)
@@ -131,7 +131,7 @@ def detach(lab: str) -> tuple[str, ...]:
     if not records:
         return ()
     attachment_records.delete_plugin_objects(lab)
-    with cni.Plugins(lab) as plugins:
+    with Plugins(lab) as plugins:
         errors = [text for record in reversed(records) for text in _del(plugins, record)]
         nodes = {record.attachment.node: record for record in records}
         for record in nodes.values():
@@ -142,7 +142,7 @@ def detach(lab: str) -> tuple[str, ...]:
 def check(lab: Lab) -> Iterator[tuple[Attachment, str, str]]:
     """CHECK every attachment of a lab: `pass`, `fail` with the plugin's message, or `skip` with the reason."""
     records = {record.attachment.key: record for record in attachment_records.records(lab.name)}
-    with cni.Plugins(lab.name) as plugins:
+    with Plugins(lab.name) as plugins:
         for item in attachments_of(lab.plan):
             record = records.get(item.key)
             reason = parse_config_list(item.conflist).no_check_reason
@@ -154,7 +154,7 @@ def check(lab: Lab) -> Iterator[tuple[Attachment, str, str]]:
                 yield item, *_check_attachment(plugins, record)
 
 
-def _check_attachment(plugins: cni.Plugins, record: attachment_records.AttachmentRecord) -> tuple[str, str]:
+def _check_attachment(plugins: Plugins, record: attachment_records.AttachmentRecord) -> tuple[str, str]:
     item = record.attachment
     config_list = parse_config_list(item.conflist)
     known_issues = ""
@@ -174,9 +174,9 @@ def _check_attachment(plugins: cni.Plugins, record: attachment_records.Attachmen
     )
 
 
-def _add(plugins: cni.Plugins, item: Attachment) -> None:
+def _add(plugins: Plugins, item: Attachment) -> None:
     """One ADD through the whole chain; the final result is recorded. After an error, a DEL follows."""
-    config_list, path = parse_config_list(item.conflist), cni.search_path(item.path)
+    config_list, path = parse_config_list(item.conflist), search_path(item.path)
     record = attachment_records.new_record(plugins.lab, item, path)
     attachment_records.save_record(plugins.lab, record)
     result: Json | None = None
@@ -214,7 +214,7 @@ def _plugin_calls(
     return calls(command, config_list, record.cni_path, str(folder), pod)
 
 
-def _del(plugins: cni.Plugins, record: attachment_records.AttachmentRecord) -> Iterator[str]:
+def _del(plugins: Plugins, record: attachment_records.AttachmentRecord) -> Iterator[str]:
     """DEL through the chain: each plugin is called even if another one failed; then the record is removed. Yields the
     errors."""
     item = record.attachment
@@ -231,7 +231,7 @@ def _del(plugins: cni.Plugins, record: attachment_records.AttachmentRecord) -> I
     attachment_records.delete_record(plugins.lab, item)
 
 
-def _delete_earlier(plugins: cni.Plugins, attachments: Iterable[Attachment]) -> None:
+def _delete_earlier(plugins: Plugins, attachments: Iterable[Attachment]) -> None:
     """DEL those of these attachments for which an ADD began before. Errors are ignored: the next ADD reports them."""
     keys = {item.key for item in attachments}
     for record in reversed(attachment_records.records(plugins.lab)):
@@ -239,7 +239,7 @@ def _delete_earlier(plugins: cni.Plugins, attachments: Iterable[Attachment]) -> 
             list(_del(plugins, record))
 
 
-def _gc_nodes(plugins: cni.Plugins, lab: Lab, missing: tuple[Attachment, ...]) -> None:
+def _gc_nodes(plugins: Plugins, lab: Lab, missing: tuple[Attachment, ...]) -> None:
     """GC on each node of these attachments, with the recorded ones as valid. A new lab has nothing to collect."""
 
     nodes = {item.node for item in missing}
@@ -253,7 +253,7 @@ def _gc_nodes(plugins: cni.Plugins, lab: Lab, missing: tuple[Attachment, ...]) -
 
 
 def _gc_node(
-    plugins: cni.Plugins, record: attachment_records.AttachmentRecord, valid: tuple[tuple[str, str], ...]
+    plugins: Plugins, record: attachment_records.AttachmentRecord, valid: tuple[tuple[str, str], ...]
 ) -> Iterator[str]:
     """GC on one node: each plugin is called even if another one failed. Yields the errors."""
     config_list, node = parse_config_list(record.attachment.conflist), record.attachment.node
@@ -268,10 +268,10 @@ def _gc_node(
             yield error.message if isinstance(error, LabError) else str(error)
 
 
-def _check_status(plugins: cni.Plugins, attachments: Iterable[Attachment]) -> None:
+def _check_status(plugins: Plugins, attachments: Iterable[Attachment]) -> None:
     """STATUS of every plugin on every node with attachments to create. Raises KernelError."""
     for item in {one.node: one for one in attachments}.values():
-        config_list, path = parse_config_list(item.conflist), cni.search_path(item.path)
+        config_list, path = parse_config_list(item.conflist), search_path(item.path)
         if supports(config_list.version, "STATUS"):
             folder = attachment_records.data_dir(plugins.lab, item.node)
             folder.mkdir(parents=True, exist_ok=True)

@@ -41,8 +41,7 @@ from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import cidr, option
 from labctl.core.resources import Fdb, Interface, IpSet, Link, Neighbour, Resource, Route, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario
-from labctl.models.lib import datacenter, kubernetes, primitives
-from labctl.models.lib import pods as pods_
+from labctl.models.lib import datacenter, kubernetes, pods, primitives
 
 FOLLOWS = "Antrea 2.x (AntreaProxy without proxyAll)"
 MACHINES = ("nodes", "pods")
@@ -70,9 +69,9 @@ PARTS = (
     skipped("the ARP responder and the spoof guard of the pipeline, conntrack zones of OVS"),
     skipped("NetworkPolicy and Antrea's own policies, AntreaProxy, Services, Egress, Traceflow, multicast"),
     skipped("GRE and STT, WireGuard, IPsec, networkPolicyOnly, FlexibleIPAM, IPv6"),
-    *pods_.PARTS,
+    *pods.PARTS,
 )
-Container = pods_.PodSettings
+Container = pods.PodSettings
 BRIDGE, GATEWAY_DEVICE, GATEWAY_PEER, TUNNEL_PREFIX = "br-int", "antrea-gw0", "antrea-gw0-br", "antrea-tun"
 POD_IP_SET = "ANTREA-POD-IP"
 TUNNEL_PORTS = {"geneve": 6081, "vxlan": 4789}
@@ -129,7 +128,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from _pods(node, _mtu(options))
         yield IpSet(node.name, POD_IP_SET, "hash:net", tuple(sorted(str(one.pod_range) for one in nodes)))
         yield from _chains(node, TUNNEL_PORTS[tunnel] if options.traffic_mode != "no-encap" else None)
-        yield from pods_.pause_and_containers(node.node)
+        yield from pods.pause_and_containers(node.node)
 
 
 def _node_addressing(scenario: Scenario) -> list[NodeAddressing]:
@@ -194,8 +193,8 @@ def _routes(
 
 def _pods(addressing: NodeAddressing, mtu: int) -> Iterator[Resource | Machine]:
     """Pods in host-local's order; a port's name is the first 8 letters of the pod's name, a dash and six digits."""
-    pods, first = addressing.node.pods, int(addressing.gateway) + 1
-    for number, (name, digits) in enumerate(zip(pods, primitives.device_names("-", 6, pods), strict=True)):
+    names, first = addressing.node.pods, int(addressing.gateway) + 1
+    for number, (name, digits) in enumerate(zip(names, primitives.device_names("-", 6, names), strict=True)):
         address, inner = IPv4Address(first + number), Interface(name, "eth0")
         yield Machine(name, "pod", (address,), addressing.name)
         yield from primitives.container_netns(name)
@@ -249,7 +248,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     """Pods of one node are on its switch; and Kubernetes' rules."""
     yield from kubernetes.same_node_check(scenario, "pods of one node are switched, not routed: TTL 64", 64)
     yield from kubernetes.network_model_checks(scenario)
-    yield from pods_.checks(scenario)
+    yield from pods.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:

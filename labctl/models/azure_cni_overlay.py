@@ -42,8 +42,7 @@ from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Resource, Route, Rule
 from labctl.core.scenario_types import Check, Machine, Scenario
-from labctl.models.lib import azure, azure_addressing, azure_transparent, kubernetes, primitives
-from labctl.models.lib import pods as pods_
+from labctl.models.lib import azure, azure_addressing, azure_transparent, kubernetes, pods, primitives
 
 FOLLOWS = "Azure CNI Overlay (azure-container-networking, mode transparent with overlay addresses)"
 MACHINES = ("nodes", "pods")
@@ -59,9 +58,9 @@ PARTS = (
     approximation("the load balancer", "is one SNAT rule without port blocks"),
     skipped("a second cluster with the same pod CIDR"),
     skipped("network security groups, portmap, IPv6 and dual stack"),
-    *pods_.PARTS,
+    *pods.PARTS,
 )
-Container = pods_.PodSettings
+Container = pods.PodSettings
 ROUTING_DOMAIN_TABLE = 100  # the fabric's routing table for the routing domain of the cluster
 NODE_PREFIX_LENGTH = 24  # of each node's part of the pod CIDR; AKS supports no other
 MAX_NODES = 5000
@@ -92,25 +91,25 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     yield from azure.fabric([*nics, vm], options.mtu)
     yield from azure.internet_uplink(options.internet_cidr, options.public_ip, options.mtu)
     yield Route("fabric", options.pod_cidr, kind="unreachable")
-    for nic, node, pods in zip(nics, scenario.nodes, ranges, strict=True):
+    for nic, node, pod_range in zip(nics, scenario.nodes, ranges, strict=True):
         yield Rule("fabric", ROUTING_DOMAIN_TABLE, ROUTING_DOMAIN_TABLE, dst=options.pod_cidr, iif=nic.fabric_device)
-        yield Route("fabric", pods, nic.address, nic.fabric_device, ROUTING_DOMAIN_TABLE, onlink=True)
+        yield Route("fabric", pod_range, nic.address, nic.fabric_device, ROUTING_DOMAIN_TABLE, onlink=True)
         yield Machine(nic.machine, "node", (nic.address,))
         yield from primitives.netns(nic.machine)
         yield from azure.attach_nic(nic)
         yield from azure.node_sysctls(nic.machine, ("eth0",))
         yield from kubernetes.ip_masq_agent(nic.machine, (options.pod_cidr,))
         yield from azure_transparent.routed_pods(
-            node, pods.network_address + 1, options.pod_cidr.prefixlen, options.mtu
+            node, pod_range.network_address + 1, options.pod_cidr.prefixlen, options.mtu
         )
-        yield from pods_.pause_and_containers(node)
+        yield from pods.pause_and_containers(node)
     yield from azure.vm_machine(vm)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Checks of Kubernetes' own rules, and of what containers of a pod share."""
     yield from kubernetes.network_model_checks(scenario)
-    yield from pods_.checks(scenario)
+    yield from pods.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:

@@ -39,8 +39,7 @@ from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Address, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario
-from labctl.models.lib import azure, azure_addressing, azure_transparent, kubernetes, primitives
-from labctl.models.lib import pods as pods_
+from labctl.models.lib import azure, azure_addressing, azure_transparent, kubernetes, pods, primitives
 
 FOLLOWS = "Azure CNI transparent-vlan mode (azure-container-networking, multitenancy)"
 MACHINES = ("nodes", "pods")
@@ -68,7 +67,7 @@ PARTS = (
     skipped("tenants with overlapping addresses", "a check could not distinguish their packets"),
     skipped("the SNAT leg (azSnatbr, a second interface of the pods)"),
     skipped("IPv6"),
-    *pods_.PARTS,
+    *pods.PARTS,
 )
 GATEWAY = IPv4Address("169.254.2.1")
 GATEWAY_PREFIX = primitives.host_prefix(GATEWAY)
@@ -93,7 +92,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class PodSettings(pods_.PodSettings):
+class PodSettings(pods.PodSettings):
     """The settings of a pod in a scenario."""
 
     vlan: int = option(1, "its tenant: the id of the tenant's VLAN", minimum=1, maximum=4094)
@@ -132,11 +131,13 @@ def tenants(scenario: Scenario) -> tuple[Tenant, ...]:
             pod: subnet.network_address + azure_addressing.FIRST_USABLE_OFFSET + number
             for number, pod in enumerate(pods_of_tenant)
         }
-        pods = (
+        addresses_of_nodes = (
             (node.name, tuple((pod, address_of[pod]) for pod in node.pods if pod in address_of))
             for node in scenario.nodes
         )
-        found.append(Tenant(vlan, subnet, tuple((node, addresses) for node, addresses in pods if addresses)))
+        found.append(
+            Tenant(vlan, subnet, tuple((node, addresses) for node, addresses in addresses_of_nodes if addresses))
+        )
     return tuple(found)
 
 
@@ -154,14 +155,14 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from primitives.netns(nic.machine)
         yield from azure.attach_nic(nic)
         yield from azure.node_sysctls(nic.machine, ("eth0",))
-        yield from pods_.pause_and_containers(node)
+        yield from pods.pause_and_containers(node)
     kernel_vlan = "vlan" not in scenario.substitute_features
     for tenant in tenants(scenario):
         yield from _network(tenant, options)
-        for name, pods in tenant.pods:
+        for name, addresses in tenant.pods:
             yield from _tenant_uplink(tenant, nics[name], options.mtu, kernel_vlan=kernel_vlan)
-            yield from _tenant_netns(tenant, nics[name], pods)
-            yield from _pods(tenant, nics[name], pods, options.mtu)
+            yield from _tenant_netns(tenant, nics[name], addresses)
+            yield from _pods(tenant, nics[name], addresses, options.mtu)
 
 
 def _network(tenant: Tenant, options: Options) -> Iterator[Resource]:
@@ -187,14 +188,14 @@ def _tenant_uplink(tenant: Tenant, nic: azure.Nic, mtu: int, *, kernel_vlan: boo
 
 
 def _tenant_netns(
-    tenant: Tenant, nic: azure.Nic, pods: Iterable[tuple[str, IPv4Address]]
+    tenant: Tenant, nic: azure.Nic, addresses: Iterable[tuple[str, IPv4Address]]
 ) -> Iterator[Resource | Machine]:
     """A tenant's namespace on a node: two routing tables, and the rules that mark packets for the second."""
     ns, eth0 = tenant.netns_name(nic.machine), f"eth0_{tenant.vlan}"
     yield Machine(ns, "namespace", (), nic.machine)
     yield from primitives.netns(ns)
     yield from primitives.forwarding_sysctls(
-        ns, True, rp_filter=0, devices=(eth0, *(device for device, _, _ in _devices(pods)))
+        ns, True, rp_filter=0, devices=(eth0, *(device for device, _, _ in _devices(addresses)))
     )
     for table in (254, FWMARK_TABLE):
         yield Route(ns, GATEWAY_PREFIX, dev=eth0, table=table)
@@ -206,12 +207,12 @@ def _tenant_netns(
 
 
 def _pods(
-    tenant: Tenant, nic: azure.Nic, pods: Iterable[tuple[str, IPv4Address]], mtu: int
+    tenant: Tenant, nic: azure.Nic, addresses: Iterable[tuple[str, IPv4Address]], mtu: int
 ) -> Iterator[Resource | Machine]:
     """A tenant's pods on a node, each connected to the tenant's namespace, with a route in the fabric."""
     ns = tenant.netns_name(nic.machine)
     fabric = Interface("fabric", primitives.device_name(ns))
-    for device, name, pod_address in _devices(pods):
+    for device, name, pod_address in _devices(addresses):
         inner, outer, host_prefix = Interface(name, "eth0"), Interface(ns, device), primitives.host_prefix(pod_address)
         yield Machine(name, "pod", (pod_address,), nic.machine)
         yield from primitives.container_netns(name)
@@ -228,24 +229,24 @@ def _pods(
         yield Neighbour(fabric, pod_address, nic.mac)
 
 
-def _devices(pods: Iterable[tuple[str, IPv4Address]]) -> Iterator[tuple[str, str, IPv4Address]]:
+def _devices(addresses: Iterable[tuple[str, IPv4Address]]) -> Iterator[tuple[str, str, IPv4Address]]:
     """Each pod with the name of its veth's other end."""
-    pods = tuple(pods)
-    devices = primitives.device_names("azv", 11, (name for name, _ in pods))
-    yield from ((device, name, pod_address) for device, (name, pod_address) in zip(devices, pods, strict=True))
+    addresses = tuple(addresses)
+    devices = primitives.device_names("azv", 11, (name for name, _ in addresses))
+    yield from ((device, name, pod_address) for device, (name, pod_address) in zip(devices, addresses, strict=True))
 
 
-def _vlans(pods: Iterable[str], settings: dict[str, PodSettings]) -> Iterator[tuple[str, int]]:
-    yield from ((pod, settings.get(pod, PodSettings()).vlan) for pod in pods)
+def _vlans(names: Iterable[str], settings: dict[str, PodSettings]) -> Iterator[tuple[str, int]]:
+    yield from ((pod, settings.get(pod, PodSettings()).vlan) for pod in names)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
     """Kubernetes' rule inside each tenant: every pod reaches every pod, and is seen with its own address."""
     groups = tuple(tuple(name for _, some in tenant.pods for name, _ in some) for tenant in tenants(scenario))
-    if any(len(pods) > 1 for pods in groups):
+    if any(len(names) > 1 for names in groups):
         say = "every pod reaches every pod of its tenant and is seen with its own address"
-        yield Check(say, "mesh", groups=tuple((pods, pods) for pods in groups if len(pods) > 1), origin="model")
-    yield from pods_.checks(scenario)
+        yield Check(say, "mesh", groups=tuple((names, names) for names in groups if len(names) > 1), origin="model")
+    yield from pods.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
@@ -261,7 +262,7 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     yield from azure_addressing.refuse_public_ip(options.internet_cidr, options.public_ip)
     yield from azure_addressing.refuse_reserved_ranges(options)
     yield from kubernetes.refuse_pod_counts(scenario, options.max_pods)
-    yield from pods_.refuse(scenario)
+    yield from pods.refuse(scenario)
     count = len({vlan for node in scenario.nodes for _, vlan in _vlans(node.pods, dict(node.settings))})
     too_many = list(kubernetes.refuse_pod_cidr(options.tenant_cidr, TENANT_PREFIX_LENGTH, count))
     yield from (
@@ -274,7 +275,7 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
 
 def _refuse_tenant(tenant: Tenant, scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     reserved = azure_addressing.RESERVED_ADDRESSES
-    total, capacity = sum(len(pods) for _, pods in tenant.pods), tenant.subnet.num_addresses - reserved
+    total, capacity = sum(len(addresses) for _, addresses in tenant.pods), tenant.subnet.num_addresses - reserved
     if total > capacity:
         what = f"tenant {tenant.vlan} has {total} pods, but its {tenant.subnet} has addresses for {capacity}"
         yield "nodes", what, f"Azure reserves {reserved} addresses of a subnet: spread the pods over more VLANs"

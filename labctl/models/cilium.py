@@ -41,8 +41,7 @@ from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import cidr, option
 from labctl.core.resources import Interface, IpSet, Link, Neighbour, Resource, Route, Rule, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario
-from labctl.models.lib import datacenter, kubernetes, primitives
-from labctl.models.lib import pods as pods_
+from labctl.models.lib import datacenter, kubernetes, pods, primitives
 
 FOLLOWS = "Cilium 1.16 and later (iptables masquerading)"
 MACHINES = ("nodes", "pods")
@@ -69,7 +68,7 @@ PARTS = (
     skipped("network policy, connection tracking and masquerading in eBPF, socket load balancing, Hubble, XDP"),
     skipped("kube-proxy or its replacement, Services"),
     skipped("the health endpoint, chains for the L7 proxy and for marks, Geneve, IPsec, WireGuard, ENI mode, IPv6"),
-    *pods_.PARTS,
+    *pods.PARTS,
 )
 HOST_DEVICE, NET_DEVICE, VXLAN_DEVICE = "cilium_host", "cilium_net", "cilium_vxlan"
 NODE_SET = "cilium_node_set_v4"
@@ -94,7 +93,7 @@ class Options(datacenter.UnderlayOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class PodSettings(pods_.PodSettings):
+class PodSettings(pods.PodSettings):
     """The settings of a pod in a scenario file."""
 
     identity: int | None = option(
@@ -139,7 +138,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
             yield from _direct_node_routes(node, peers)
             yield IpSet(node.name, NODE_SET, "hash:ip", tuple(sorted(str(one.nic.address) for one in nodes)))
         yield from _chains(node, options)
-        yield from pods_.pause_and_containers(node.node)
+        yield from pods.pause_and_containers(node.node)
 
 
 def _node_addressing(scenario: Scenario) -> list[NodeAddressing]:
@@ -278,7 +277,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     """Pods of one node are routed by their node; and Kubernetes' rules."""
     yield from kubernetes.same_node_check(scenario, "pods of one node are routed by their node: TTL 63", 63)
     yield from kubernetes.network_model_checks(scenario)
-    yield from pods_.checks(scenario)
+    yield from pods.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:

@@ -44,8 +44,7 @@ from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import cidr, option
 from labctl.core.resources import Resource, Route
 from labctl.core.scenario_types import Check, Machine, Scenario
-from labctl.models.lib import cni_bridge, datacenter, flannel_node, kubernetes, primitives
-from labctl.models.lib import pods as pods_
+from labctl.models.lib import cni_bridge, datacenter, flannel_node, kubernetes, pods, primitives
 
 FOLLOWS = "flannel 0.22 and later with iptables (kube-flannel.yml), CNI plugins 1.1.1"
 MACHINES = ("nodes", "pods")
@@ -65,9 +64,9 @@ PARTS = (
     approximation("the program of the backend udp", "sends no ICMP error for a packet that it cannot send"),
     approximation("the router", "uses one public source address for all outgoing traffic, without port blocks"),
     skipped("nftables (EnableNFTables), WireGuard, IPsec, Services, portmap, IPv6"),
-    *pods_.PARTS,
+    *pods.PARTS,
 )
-Container = pods_.PodSettings
+Container = pods.PodSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +92,23 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     mtu = options.mtu - flannel_node.OVERHEAD_BYTES[options.backend]
     bridge = cni_bridge.BridgeConfig("cni0", mtu, hairpin=True, routes=(options.pod_cidr, primitives.ANYWHERE))
     for node, lease in zip(scenario.nodes, leases, strict=True):
-        nic, pods = lease
+        nic, pod_range = lease
         others = tuple(datacenter.peers(nic, leases))
         tunnel = (
             [flannel_node.TUNNEL_DEVICES[options.backend].replace(".", "/")]
             if options.backend in flannel_node.TUNNEL_DEVICES
             else []
         )
-        yield Machine(node.name, "node", (nic.address, cni_bridge.gateway_address(pods)))
+        yield Machine(node.name, "node", (nic.address, cni_bridge.gateway_address(pod_range)))
         yield from primitives.netns(node.name)
         yield from primitives.forwarding_sysctls(node.name, True, rp_filter=0, devices=("eth0", "cni0", *tunnel))
         yield from _backend(scenario, lease, others)
-        yield from flannel_node.iptables_chains(node.name, pods, options.pod_cidr, masquerade=options.ip_masq)
-        yield from cni_bridge.node_bridge(node.name, pods, bridge)
-        yield from cni_bridge.pods_on_bridge(node, pods, bridge)
-        yield from pods_.pause_and_containers(node)
+        yield from flannel_node.iptables_chains(node.name, pod_range, options.pod_cidr, masquerade=options.ip_masq)
+        yield from cni_bridge.node_bridge(node.name, pod_range, bridge)
+        yield from cni_bridge.pods_on_bridge(node, pod_range, bridge)
+        yield from pods.pause_and_containers(node)
         if options.routed and nic.subnet == options.node_cidr:
-            yield Route("vm", pods, nic.address, "eth0")
+            yield Route("vm", pod_range, nic.address, "eth0")
 
 
 def _backend(
@@ -133,7 +132,7 @@ def _backend(
 def checks(scenario: Scenario) -> Iterator[Check]:
     """How pods of one node reach each other, and Kubernetes' rules among the nodes that the backend can connect."""
     yield from kubernetes.same_node_check(scenario, kubernetes.SAME_BRIDGE_TEXT, 64)
-    yield from pods_.checks(scenario)
+    yield from pods.checks(scenario)
     separate_nodes = scenario.options.elsewhere if scenario.options.backend == "host-gw" else ()
     yield from kubernetes.network_model_checks(scenario, separate_nodes)
 

@@ -34,8 +34,7 @@ from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import option
 from labctl.core.resources import Resource
 from labctl.core.scenario_types import Check, Machine, Scenario
-from labctl.models.lib import gcp, gke_node, kubernetes
-from labctl.models.lib import pods as pods_
+from labctl.models.lib import gcp, gke_node, kubernetes, pods
 
 FOLLOWS = "GKE's routes-based clusters (ptp, ip-masq-agent 2.10)"
 MACHINES = ("nodes", "pods")
@@ -52,9 +51,9 @@ PARTS = (
     approximation("Cloud NAT", "is one SNAT rule without port blocks"),
     approximation("MAC addresses", "of pods are made from names, so that a plan is always the same"),
     skipped("Services, load balancing, portmap, firewall rules of the VPC, export of custom routes to peers, IPv6"),
-    *pods_.PARTS,
+    *pods.PARTS,
 )
-Container = pods_.PodSettings
+Container = pods.PodSettings
 NODE_PREFIX_LENGTH, MAX_PODS = 24, 110  # fixed in such clusters
 
 
@@ -72,10 +71,10 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     nics, ranges = gke_node.node_nics(scenario), _ranges(scenario)
     yield from gke_node.infrastructure(scenario)
     yield from gcp.custom_routes(zip(ranges, nics, strict=True), [*nics, gke_node.vm_nic(options)])
-    for nic, node, pods in zip(nics, scenario.nodes, ranges, strict=True):
+    for nic, node, pod_range in zip(nics, scenario.nodes, ranges, strict=True):
         if not options.ip_forwarding:
             yield from gcp.anti_spoofing(nic)
-        yield from gke_node.node_resources(nic, node, pods, options)
+        yield from gke_node.node_resources(nic, node, pod_range, options)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
@@ -83,7 +82,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
     if scenario.options.ip_forwarding or len(scenario.nodes) == 1:
         yield from gke_node.checks(scenario, intranode_visibility=False)
     else:
-        yield from pods_.checks(scenario)
+        yield from pods.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:

@@ -40,8 +40,7 @@ from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import option
 from labctl.core.resources import Resource
 from labctl.core.scenario_types import Check, Machine, Scenario
-from labctl.models.lib import gcp, gke_node, kubernetes
-from labctl.models.lib import pods as pods_
+from labctl.models.lib import gcp, gke_node, kubernetes, pods
 
 FOLLOWS = "GKE without Dataplane V2 (ptp, netd of 2025, ip-masq-agent 2.10)"
 MACHINES = ("nodes", "pods")
@@ -60,9 +59,9 @@ PARTS = (
     approximation("MAC addresses", "of pods are made from names, so that a plan is always the same"),
     skipped("netd's exemptions for DNS and UDP (rules 71 to 73)"),
     skipped("Dataplane V2, Services, container-native load balancing, portmap, firewall rules of the VPC, IPv6"),
-    *pods_.PARTS,
+    *pods.PARTS,
 )
-Container = pods_.PodSettings
+Container = pods.PodSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +78,12 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     """The VPC with its alias ranges, nodes with a veth pair to each of their pods, `vm`, `peer` and the internet."""
     options: Options = scenario.options
     yield from gke_node.infrastructure(scenario)
-    for nic, node, pods in zip(gke_node.node_nics(scenario), scenario.nodes, _ranges(scenario), strict=True):
-        yield gcp.alias_range_route(pods, nic)
-        yield from gcp.anti_spoofing(nic, pods)
-        yield from gke_node.node_resources(nic, node, pods, options, intranode_visibility=options.intranode_visibility)
+    for nic, node, pod_range in zip(gke_node.node_nics(scenario), scenario.nodes, _ranges(scenario), strict=True):
+        yield gcp.alias_range_route(pod_range, nic)
+        yield from gcp.anti_spoofing(nic, pod_range)
+        yield from gke_node.node_resources(
+            nic, node, pod_range, options, intranode_visibility=options.intranode_visibility
+        )
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:

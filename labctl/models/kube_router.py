@@ -38,8 +38,7 @@ from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import cidr, option
 from labctl.core.resources import Interface, Link, Process, Resource, Route, Rule
 from labctl.core.scenario_types import Check, Machine, Scenario, See
-from labctl.models.lib import cni_bridge, datacenter, kube_router_node, kubernetes, primitives
-from labctl.models.lib import pods as pods_
+from labctl.models.lib import cni_bridge, datacenter, kube_router_node, kubernetes, pods, primitives
 
 FOLLOWS = "kube-router v2, with its router and its firewall, without its service proxy"
 MACHINES = ("nodes", "pods")
@@ -63,9 +62,9 @@ PARTS = (
     skipped("the service proxy: IPVS, kube-dummy-if and its addresses, arp_ignore and arp_announce"),
     skipped("network policies, and the option to reject packets of pods that have none yet (netpol-default-deny)"),
     skipped("tunnels in UDP (fou), BGP with external peers, a separate egress address, hostPort, IPv6"),
-    *pods_.PARTS,
+    *pods.PARTS,
 )
-Container = pods_.PodSettings
+Container = pods.PodSettings
 # a route's protocol, the tunnels' table, the preference that the kernel gives to its rule
 PROTO_GOBGP, TUNNEL_TABLE, TUNNEL_RULE_PREF = 17, 77, 32765
 OVERHEAD_BYTES = 20  # bytes of the IP in IP header
@@ -123,7 +122,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from kube_router_node.pod_firewall_chains(
             addressing.name, options.service_cidr, cni_bridge.pod_addresses(node, addressing.pod_range)
         )
-        yield from pods_.pause_and_containers(node)
+        yield from pods.pause_and_containers(node)
 
 
 def checks(scenario: Scenario) -> Iterator[Check]:
@@ -139,7 +138,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
         sees = (See(Interface(target_node, kube_router_node.BRIDGE), src=source, dst=target, ttl=62, direction="out"),)
         yield Check("these routers are the two nodes", "ping", source, target, sees=sees, origin="model")
     yield from kubernetes.network_model_checks(scenario, () if options.overlay != "none" else options.elsewhere)
-    yield from pods_.checks(scenario)
+    yield from pods.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:

@@ -40,8 +40,7 @@ from labctl.core.fidelity import approximation, faithful, skipped
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Chain, Interface, Resource, Route, Rule
 from labctl.core.scenario_types import Check, Machine, PublishedPort, Scenario, ScenarioNode, See
-from labctl.models.lib import azure, azure_addressing, cni_bridge, kubernetes, portmap, primitives
-from labctl.models.lib import pods as pods_
+from labctl.models.lib import azure, azure_addressing, cni_bridge, kubernetes, pods, portmap, primitives
 
 FOLLOWS = "kubenet of Kubernetes 1.23 (dockershim) with AKS's agents"
 MACHINES = ("nodes", "pods")
@@ -58,7 +57,7 @@ PARTS = (
     faithful("`hostPort`: portmap's chains and the kubelet's masquerading mark; compared with the CNI plugin"),
     skipped("Services, IPv6"),
     skipped("log_martians", "it would fill the log of the machine that runs labctl"),
-    *pods_.PARTS,
+    *pods.PARTS,
 )
 CNI_NETWORK_NAME = "kubenet"  # the network's name in its CNI configuration; chain names contain a digest of it
 UDR_TABLE = 100  # the fabric's routing table for the subnet's route table
@@ -70,7 +69,7 @@ _OUTBOUND = (
 
 
 @dataclass(frozen=True, slots=True)
-class Container(pods_.PodSettings):
+class Container(pods.PodSettings):
     """The settings of a pod in a scenario."""
 
     host_ports: tuple[PublishedPort, ...] = option((), "host ports (hostPort): NODE_PORT:POD_PORT")
@@ -113,15 +112,15 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
     nics, vm = _nics(scenario), _vm_nic(options)
     yield from _vnet(scenario) if options.routing == "udr" else _ethernet(scenario)
     yield from azure.internet_uplink(options.internet_cidr, options.public_ip, options.mtu)
-    for nic, node, pods in zip(nics, scenario.nodes, _ranges(scenario), strict=True):
-        yield Machine(nic.machine, "node", (nic.address, pods.network_address + 1))
+    for nic, node, pod_range in zip(nics, scenario.nodes, _ranges(scenario), strict=True):
+        yield Machine(nic.machine, "node", (nic.address, pod_range.network_address + 1))
         yield from primitives.netns(nic.machine)
         yield from azure.attach_nic(nic)
         yield from azure.node_sysctls(nic.machine, ("eth0", "cbr0"))
-        yield from _cbr0(nic.machine, pods, options)
-        yield from cni_bridge.pods_on_bridge(node, pods, _bridge(options))
-        yield from pods_.pause_and_containers(node)
-        yield from portmap.host_port_chains(nic.machine, CNI_NETWORK_NAME, _host_port_pods(node, pods))
+        yield from _cbr0(nic.machine, pod_range, options)
+        yield from cni_bridge.pods_on_bridge(node, pod_range, _bridge(options))
+        yield from pods.pause_and_containers(node)
+        yield from portmap.host_port_chains(nic.machine, CNI_NETWORK_NAME, _host_port_pods(node, pod_range))
         yield from _masquerade(nic.machine, options)
     yield from azure.vm_machine(vm)
 
@@ -139,9 +138,9 @@ def checks(scenario: Scenario) -> Iterator[Check]:
             See(Interface("vm", "eth0"), src=first, negate=True),
         )
         yield Check(say, "ping", first, "vm", sees=sees, origin="model")
-    yield from pods_.checks(scenario)
-    for node, pods in zip(scenario.nodes, _ranges(scenario), strict=True):
-        yield from portmap.checks(node.name, _host_port_pods(node, pods), "vm", f"{node.name}/cbr0")
+    yield from pods.checks(scenario)
+    for node, pod_range in zip(scenario.nodes, _ranges(scenario), strict=True):
+        yield from portmap.checks(node.name, _host_port_pods(node, pod_range), "vm", f"{node.name}/cbr0")
     if options.ip_forwarding or options.routing == "host" or len(scenario.nodes) == 1:
         yield from _router_count_check(scenario)
         yield from kubernetes.network_model_checks(scenario)
@@ -175,9 +174,9 @@ def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
             yield "node_prefix", what, hint
     yield from azure_addressing.refuse_node_cidr(options.node_cidr, nodes)
     yield from kubernetes.refuse_pod_counts(scenario, options.max_pods)
-    for nic, node, pods in zip(_nics(scenario), scenario.nodes, _ranges(scenario), strict=False):
+    for nic, node, pod_range in zip(_nics(scenario), scenario.nodes, _ranges(scenario), strict=False):
         host_ports = ((pod, settings.host_ports) for pod, settings in node.settings)
-        yield from portmap.refuse_host_ports(node, (nic.address, pods.network_address + 1), host_ports)
+        yield from portmap.refuse_host_ports(node, (nic.address, pod_range.network_address + 1), host_ports)
     yield from azure_addressing.refuse_overlapping_ranges(options, "node_cidr", "pod_cidr", "vm_cidr", "internet_cidr")
     yield from azure_addressing.refuse_public_ip(options.internet_cidr, options.public_ip)
     yield from azure_addressing.refuse_reserved_ranges(options, may_be_any=("non_masquerade_cidr",))
@@ -205,8 +204,8 @@ def _vnet(scenario: Scenario) -> Iterator[Resource | Machine]:
     nics, vm = _nics(scenario), _vm_nic(options)
     yield Machine("fabric", "fabric", (options.node_cidr.network_address + 1, options.public_ip))
     yield from azure.fabric([*nics, vm], options.mtu)
-    for nic, pods in zip(nics, _ranges(scenario), strict=True):
-        yield Route("fabric", pods, nic.address, nic.fabric_device, UDR_TABLE, onlink=True)
+    for nic, pod_range in zip(nics, _ranges(scenario), strict=True):
+        yield Route("fabric", pod_range, nic.address, nic.fabric_device, UDR_TABLE, onlink=True)
         if not options.ip_forwarding:
             yield from azure.anti_spoofing(nic)
     for nic in [*nics, vm] if vm.subnet == options.node_cidr else nics:
@@ -223,9 +222,9 @@ def _ethernet(scenario: Scenario) -> Iterator[Resource | Machine]:
         "fabric", [*(nic.machine for nic in nics), "vm"], mtu=options.mtu, gateway=gateway
     )
     for here in nics:
-        for there, pods in zip(nics, ranges, strict=True):
+        for there, pod_range in zip(nics, ranges, strict=True):
             if there is not here:
-                yield Route(here.machine, pods, there.address, "eth0")
+                yield Route(here.machine, pod_range, there.address, "eth0")
 
 
 def _cbr0(ns: str, pod_range: IPv4Network, options: Options) -> Iterator[Resource]:

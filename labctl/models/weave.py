@@ -43,8 +43,7 @@ from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.options import cidr, option
 from labctl.core.resources import Fdb, Interface, IpSet, Link, Resource, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode, See
-from labctl.models.lib import datacenter, kubernetes, primitives, weave_npc
-from labctl.models.lib import pods as pods_
+from labctl.models.lib import datacenter, kubernetes, pods, primitives, weave_npc
 
 FOLLOWS = "Weave Net 2.8.1 with weave-kube"
 MACHINES = ("nodes", "pods")
@@ -75,9 +74,9 @@ PARTS = (
     skipped("network policies, and the IP sets of selectors that match no pod"),
     skipped("encryption, and the fallback to UDP 6783 (sleeve)", "they use headers that only Weave has"),
     skipped("weaveDNS, portmap, the rules for docker0, IPv6"),
-    *pods_.PARTS,
+    *pods.PARTS,
 )
-Container = pods_.PodSettings
+Container = pods.PodSettings
 VXLAN_PORT, VNI = 6784, 1
 OVERHEAD_BYTES = 50  # of VXLAN: IP 20, UDP 8, VXLAN 8, Ethernet 14
 MAX_IPV4 = 2**32 - 1  # the largest IPv4 address
@@ -138,7 +137,7 @@ def compile(scenario: Scenario) -> Iterator[Resource | Machine]:
         yield from _pods(node, peer, options)
         yield from _filter(node.name, options, pod_addresses)
         yield from _nat(node.name, options, peer.ranges)
-        yield from pods_.pause_and_containers(node)
+        yield from pods.pause_and_containers(node)
 
 
 def weave_peers(scenario: Scenario) -> list[Peer]:
@@ -241,7 +240,7 @@ def _filter(ns: str, options: Options, pod_addresses: list[IPv4Address]) -> Iter
 
 def _nat(ns: str, options: Options, ranges: tuple[IPv4Network, ...]) -> Iterator[Resource]:
     """Weave's masquerade rules."""
-    pods = options.pod_cidr
+    pod_cidr = options.pod_cidr
     yield primitives.chain(ns, "nat", "POSTROUTING", "-j WEAVE")
     if options.no_masq_local:
         yield IpSet(ns, NO_MASQ_LOCAL_SET, members=tuple(sorted(str(one).removesuffix("/32") for one in ranges)))
@@ -251,9 +250,9 @@ def _nat(ns: str, options: Options, ranges: tuple[IPv4Network, ...]) -> Iterator
         ns,
         "nat",
         "WEAVE",
-        f"-s {pods} -d 224.0.0.0/4 -j RETURN",
-        f"! -s {pods} -d {pods} -j MASQUERADE",
-        f"-s {pods} ! -d {pods} -j MASQUERADE",
+        f"-s {pod_cidr} -d 224.0.0.0/4 -j RETURN",
+        f"! -s {pod_cidr} -d {pod_cidr} -j MASQUERADE",
+        f"-s {pod_cidr} ! -d {pod_cidr} -j MASQUERADE",
     )
 
 
@@ -270,7 +269,7 @@ def checks(scenario: Scenario) -> Iterator[Check]:
         say = "pods of two nodes are on one Ethernet too, which VXLAN carries: TTL 64"
         yield Check(say, "ping", source, target, sees=sees, origin="model")
     yield from kubernetes.network_model_checks(scenario)
-    yield from pods_.checks(scenario)
+    yield from pods.checks(scenario)
 
 
 def refuse(scenario: Scenario) -> Iterator[tuple[str, str, str]]:

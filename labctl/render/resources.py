@@ -114,7 +114,7 @@ def link_text(link: Link) -> str:
     args += ["isolated", "on"] if link.isolated else []
     args += [] if link.arp else ["arp", "off"]
     args += ["addrgenmode", "eui64"] if link.autoconf else []
-    args += [] if link.link_netns is None else ["born in", link.link_netns]
+    args += [] if link.link_netns is None else ["link-netns", link.link_netns]
     return " ".join([*args, "up" if link.up else "down"])
 
 

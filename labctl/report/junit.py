@@ -5,7 +5,7 @@ from __future__ import annotations
 from labctl.core.results import Outcome, Report
 
 
-def junit(report: Report) -> str:
+def junit_document(report: Report) -> str:
     """One test suite for the lab, one test case per check.
 
     A failed check is a `failure`, an inconclusive one an `error`, a skipped one `skipped`; the evidence

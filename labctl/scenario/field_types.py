@@ -1,7 +1,8 @@
-"""The types of values in the scenario language: scalars, lists, mappings. Each reads a node and describes itself.
+"""The types of values in the scenario language: scalars, lists, mappings, sections.
 
-The parser, the JSON Schema and the reference in docs/ use the same declarations, so that they cannot disagree.
-A type that refuses a value reports the problem with its position and returns None.
+Each type reads a node and describes itself. The parser, the JSON Schema and the reference in docs/ use the same
+declarations, so that they cannot disagree. A type that refuses a value reports the problem with its position and
+returns None. `SettingsClass` is for sections that become objects of a class of a model.
 """
 
 from __future__ import annotations
@@ -212,6 +213,43 @@ class Section:
             old = [name for key in self.keys if key.name in self.exactly_one for name in key.old]
             schema["oneOf"] = [{"required": [name]} for name in (*self.exactly_one, *old)]
         return schema
+
+
+@dataclass(frozen=True, slots=True)
+class OptionalSection:
+    """A section that may be empty, so that only its name is given."""
+
+    section: Section
+
+    @property
+    def what(self) -> str:
+        return self.section.what
+
+    def read(self, node: TreeNode, label: str, reader: Reader) -> Any:
+        return self.section.read(node, label, reader)
+
+    def schema(self) -> Json:
+        return {**self.section.schema(), "type": ["object", "null"]}
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsClass:
+    """The settings of each container or network of a model: the model's class for them, and the keys."""
+
+    model_class: Any
+    keys: tuple[Key, ...]
+
+    def make(self, found: dict[str, Located]) -> Any:
+        """An object of the model's class from what was read."""
+        return self.model_class(**plain_values(found))
+
+
+def plain_values(found: dict[str, Located]) -> dict[str, Any]:
+    """The values that were read, without their positions."""
+    return {
+        name: tuple(one.value for one in item.value) if isinstance(item.value, tuple) else item.value
+        for name, item in found.items()
+    }
 
 
 def read_keys(node: Map, keys: Iterable[Key], label: str, reader: Reader) -> dict[str, Located]:

@@ -93,7 +93,7 @@ def _reference() -> Iterator[str]:
             yield from _table(f"Model `{name}`", _model_rows(model), summary(model) + ".")
             for title, keys in inner_keys(model):
                 yield from _table(f"{title} of `{name}`", keys, "")
-    yield from _raw()
+    yield from _raw_tables()
     yield from _VALUES.splitlines()
 
 
@@ -109,7 +109,7 @@ def inner_keys(model: Any) -> Iterator[tuple[str, tuple[Key, ...]]]:
             yield f"{'An' if title[0] in 'aeiou' else 'A'} {title}", settings.keys
 
 
-def _raw() -> Iterator[str]:
+def _raw_tables() -> Iterator[str]:
     model = models.find_model("raw")
     yield from _table("Model `raw`", machine_keys(model), summary(model) + ".")
     yield from _table("A namespace of `namespaces`", NAMESPACE.keys, "")

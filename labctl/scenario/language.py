@@ -1,6 +1,8 @@
 """The scenario language as one table: every key with the type of its value and its help text.
 
-The parser uses this table. The JSON Schema and docs/scenario.md are generated from it.
+First the values of checks and the keys of a check; then the keys of a whole scenario, which depend on the model; then
+the types of values for a model's options. The keys of raw scenarios are in `raw_language`. The parser uses this table.
+The JSON Schema and docs/scenario.md are generated from it.
 """
 
 from __future__ import annotations
@@ -19,11 +21,22 @@ from labctl.core.scenario_types import ListeningPort, PodContainer, PublishedPor
 from labctl.scenario import port_values, values
 from labctl.scenario.conflist_field import CONFLIST
 from labctl.scenario.document import quote_text
-from labctl.scenario.field_types import InvalidValue, Key, ListOf, MapOf, Scalar, Section, suggest
-from labctl.scenario.nodes_field import INNER_WORDS, RESERVED, NodesField, OptionalSection, SettingsClass, inner_words
+from labctl.scenario.field_types import (
+    InvalidValue,
+    Key,
+    ListOf,
+    MapOf,
+    OptionalSection,
+    Scalar,
+    Section,
+    SettingsClass,
+    suggest,
+)
+from labctl.scenario.nodes_field import INNER_WORDS, RESERVED, NodesField, inner_words
 
 
-def _arrow(text: str) -> tuple[str, str]:
+def _parse_arrow(text: str) -> tuple[str, str]:
+    """The two sides of `SOURCE -> TARGET`."""
     source, arrow, target = text.partition("->")
     if not arrow or "->" in target:
         raise InvalidValue(
@@ -32,17 +45,19 @@ def _arrow(text: str) -> tuple[str, str]:
     return values.LABEL.convert(source.strip()), target.strip()
 
 
-def _ping(text: str) -> tuple[str, str | Interface | IP, int | None]:
-    source, end = _arrow(text)
-    host, port = _split(end)
+def _parse_ping(text: str) -> tuple[str, str | Interface | IP, int | None]:
+    """The source and target of a ping; the port is None."""
+    source, end = _parse_arrow(text)
+    host, port = _split_port(end)
     if port is not None and "/" not in host:
         raise InvalidValue(f"{quote_text(end)} names a port, but a ping has no port", "use tcp: or udp:")
     return source, values.target(end), None
 
 
-def _connect(text: str) -> tuple[str, str | Interface | IP, int | None]:
-    source, end = _arrow(text)
-    host, port = _split(end)
+def _parse_connection(text: str) -> tuple[str, str | Interface | IP, int | None]:
+    """The source, target and port of a TCP or UDP probe."""
+    source, end = _parse_arrow(text)
+    host, port = _split_port(end)
     if port is None:
         raise InvalidValue(
             f"{quote_text(end)} does not name a port", "write TARGET:PORT, such as c:8080 or [2001:db8::1]:53"
@@ -50,7 +65,7 @@ def _connect(text: str) -> tuple[str, str | Interface | IP, int | None]:
     return source, values.target(host), values.integer(1, 65535).convert(port)
 
 
-def _split(end: str) -> tuple[str, str | None]:
+def _split_port(end: str) -> tuple[str, str | None]:
     """A target and its port: `c:80`, `[fd00::1]:53`; a bare IPv6 address has none."""
     if end.startswith("["):
         host, _, port = end[1:].partition("]")
@@ -62,13 +77,16 @@ def _split(end: str) -> tuple[str, str | None]:
 
 
 _SOURCE_PATTERN = r"^\s*[a-z0-9][-a-z0-9]*\s*->\s*\S+"
-PING = Scalar("SOURCE -> TARGET", _ping, {"type": "string", "pattern": rf"{_SOURCE_PATTERN}\s*$"})
-CONNECT = Scalar("SOURCE -> TARGET:PORT", _connect, {"type": "string", "pattern": rf"{_SOURCE_PATTERN}:[0-9]+\s*$"})
+PING = Scalar("SOURCE -> TARGET", _parse_ping, {"type": "string", "pattern": rf"{_SOURCE_PATTERN}\s*$"})
+CONNECT = Scalar(
+    "SOURCE -> TARGET:PORT", _parse_connection, {"type": "string", "pattern": rf"{_SOURCE_PATTERN}:[0-9]+\s*$"}
+)
 _TUNNELS = ("none", "vxlan", "geneve", "ipip", "udp")
 _TUNNEL = re.compile(rf"({'|'.join(_TUNNELS)})|(vxlan|geneve) [0-9]{{1,8}}")
 
 
-def _encap(text: str) -> str:
+def _parse_encap(text: str) -> str:
+    """A kind of tunnel, with or without its number: `vxlan 42`."""
     text = " ".join(text.split())
     if not _TUNNEL.fullmatch(text):
         raise InvalidValue(
@@ -79,7 +97,7 @@ def _encap(text: str) -> str:
 
 ENCAP = Scalar(
     f"one of {', '.join(_TUNNELS)}; with the tunnel's number: vxlan 42",
-    _encap,
+    _parse_encap,
     {"type": "string", "pattern": f"^({_TUNNEL.pattern})$"},
 )
 PACKET = values.choice("request", "reply", "arp")
@@ -191,10 +209,10 @@ def machine_keys(model: Any) -> tuple[Key, ...]:
         return RAW
     outer, inner = model.MACHINES
     reserved = (*RESERVED, *getattr(model, "RESERVED_NAMES", ()))
-    kind = NodesField(outer, inner, setting_keys(model, "Container"), reserved)
-    keys = [Key(outer, kind, f"the lab's {outer} and the {inner} on each")]
+    nodes_field = NodesField(outer, inner, setting_keys(model, "Container"), reserved)
+    keys = [Key(outer, nodes_field, f"the lab's {outer} and the {inner} on each")]
     if outer != "nodes":
-        keys.append(Key("nodes", kind, f"another name for `{outer}`"))
+        keys.append(Key("nodes", nodes_field, f"another name for `{outer}`"))
     return tuple(keys)
 
 
@@ -203,13 +221,14 @@ def network_keys(model: Any) -> tuple[Key, ...]:
     settings = setting_keys(model, "Network")
     if settings is None:
         return ()
-    kind = MapOf(values.LABEL, OptionalSection(Section("network", settings.keys)))
-    return (Key("networks", kind, f"user-defined networks, on each of the lab's {model.MACHINES[0]}, by name"),)
+    networks = MapOf(values.LABEL, OptionalSection(Section("network", settings.keys)))
+    return (Key("networks", networks, f"user-defined networks, on each of the lab's {model.MACHINES[0]}, by name"),)
 
 
-def setting_keys(model: Any, name: str) -> SettingsClass | None:
-    """The keys for each container or network of a model: the fields of its class `name`; None if it has none."""
-    settings_class = getattr(model, name, None)
+def setting_keys(model: Any, class_name: str) -> SettingsClass | None:
+    """The keys for each container or network of a model: the fields of its class `class_name`, which is `Container`
+    or `Network`. None if the model does not have the class."""
+    settings_class = getattr(model, class_name, None)
     return None if settings_class is None else SettingsClass(settings_class, _field_keys(settings_class))
 
 
@@ -223,18 +242,18 @@ def _field_keys(settings_class: Any) -> tuple[Key, ...]:
     hints = get_type_hints(settings_class)
     keys = []
     for field in dataclasses.fields(settings_class):
-        kind = _field_type(hints[field.name], field.metadata)
+        field_type = _field_type(hints[field.name], field.metadata)
         help_ = str(field.metadata.get("help", ""))
         old = tuple(field.metadata.get("old", ()))
-        keys.append(Key(field.name, kind, help_, _default_text(field.default), allow_dashes=True, old=old))
+        keys.append(Key(field.name, field_type, help_, _default_text(field.default), allow_dashes=True, old=old))
     return tuple(keys)
 
 
 def model_keys(model: Any, model_names: tuple[str, ...]) -> tuple[Key, ...]:
     """Every key of a scenario of this model, in the usual order."""
-    name, say, which, otherwise, checks = common_keys(model_names)
+    *first_keys, checks = common_keys(model_names)
     checks = dataclasses.replace(checks, field_type=ListOf(check_section(model)))
-    return (name, say, which, otherwise, *machine_keys(model), *network_keys(model), *option_keys(model), checks)
+    return (*first_keys, *machine_keys(model), *network_keys(model), *option_keys(model), checks)
 
 
 def older_names(model: Any | None) -> dict[str, str]:

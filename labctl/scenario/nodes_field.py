@@ -12,7 +12,7 @@ from typing import Any
 
 from labctl.core.scenario_types import ScenarioNode
 from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, quote_text
-from labctl.scenario.field_types import Json, Key, ListOf, Located, MapOf, Section
+from labctl.scenario.field_types import Json, Key, ListOf, Located, MapOf, OptionalSection, Section, SettingsClass
 from labctl.scenario.values import LABEL, integer
 
 RESERVED = ("fabric", "internet", "vm", "localhost")  # a model adds its own: RESERVED_NAMES
@@ -40,45 +40,8 @@ def inner_words(inner: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class SettingsClass:
-    """The settings of each container (or network) of a model: the model's class for them, and the keys."""
-
-    model_class: Any
-    keys: tuple[Key, ...]
-
-    def make(self, found: dict[str, Located]) -> Any:
-        """An object of the model's class from what was read."""
-        return self.model_class(**plain_values(found))
-
-
-def plain_values(found: dict[str, Located]) -> dict[str, Any]:
-    """The values that were read, without their positions."""
-    return {
-        name: tuple(one.value for one in item.value) if isinstance(item.value, tuple) else item.value
-        for name, item in found.items()
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class OptionalSection:
-    """A section that may be empty, so that only its name is given."""
-
-    section: Section
-
-    @property
-    def what(self) -> str:
-        return self.section.what
-
-    def read(self, node: TreeNode, label: str, reader: Reader) -> Any:
-        return self.section.read(node, label, reader)
-
-    def schema(self) -> Json:
-        return {**self.section.schema(), "type": ["object", "null"]}
-
-
-@dataclass(frozen=True, slots=True)
 class Pods:
-    """The pods of a node: a list of names, or a number; with `own`, also a mapping from names to settings.
+    """The pods of a node: a list of names, or a number; with `settings`, also a mapping from names to settings.
 
     Reads as an int, or a tuple of Located names, or of Located pairs of a name and the model's object.
     """
@@ -116,8 +79,8 @@ class Pods:
         return {"anyOf": ways}
 
 
-def _key_list(own: SettingsClass) -> str:
-    return "{" + ", ".join(key.name for key in own.keys) + "}"
+def _key_list(settings: SettingsClass) -> str:
+    return "{" + ", ".join(key.name for key in settings.keys) + "}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +189,9 @@ class _NodeBuilder:
         return tuple(self._node(number, name.value, pods) for number, (name, pods) in enumerate(rows, 1))
 
     def _node(self, number: int, name: str, pods: Located | None) -> ScenarioNode:
-        there = tuple(self._node_pods(number, pods))
-        settings = ((pod, made) for pod, made in there if made is not None)
-        return ScenarioNode(name, tuple(pod for pod, _ in there), tuple(settings))
+        rows = tuple(self._node_pods(number, pods))
+        settings = ((pod, pod_settings) for pod, pod_settings in rows if pod_settings is not None)
+        return ScenarioNode(name, tuple(pod for pod, _ in rows), tuple(settings))
 
     def _node_pods(self, number: int, pods: Located | None) -> Iterator[tuple[str, Any]]:
         """A node's pods and their settings. Names are those of the file, or generated.
@@ -238,17 +201,17 @@ class _NodeBuilder:
         """
         if pods is None:
             return
-        written = pods.value
-        if isinstance(written, int):
-            inner = self.nodes_field.inner
+        located_names = pods.value
+        if isinstance(located_names, int):
+            inner, count = self.nodes_field.inner, located_names
             noun, through_lab = singular(inner), inner == "containers"
-            made = (f"c{self.pod_count + n}" if through_lab else f"{noun}{number}-{n}" for n in range(1, written + 1))
-            written = tuple(Located(name, pods.at, pods.key) for name in tuple(made))
-        self.pod_count += len(written)
-        for pod in written:
-            name, made = pod.value if isinstance(pod.value, tuple) else (pod.value, None)
+            names = [f"c{self.pod_count + n}" if through_lab else f"{noun}{number}-{n}" for n in range(1, count + 1)]
+            located_names = tuple(Located(name, pods.at, pods.key) for name in names)
+        self.pod_count += len(located_names)
+        for pod in located_names:
+            name, settings = pod.value if isinstance(pod.value, tuple) else (pod.value, None)
             if self._reserve_name(name, pod.at):
-                yield name, made
+                yield name, settings
 
     def _reserve_name(self, name: str, at: Position) -> bool:
         if name in self.nodes_field.reserved:
@@ -264,6 +227,7 @@ class _NodeBuilder:
 
 
 def _size(pods: Located | None) -> int:
+    """The number of pods that were read: given as a number, or as names."""
     if pods is None:
         return 0
     return pods.value if isinstance(pods.value, int) else len(pods.value)

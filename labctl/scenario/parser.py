@@ -11,10 +11,10 @@ from typing import Any
 from labctl import models
 from labctl.core.scenario_types import Scenario
 from labctl.errors import ScenarioError
-from labctl.scenario import values as texts
+from labctl.scenario import values
 from labctl.scenario.check_parser import LocatedCheck, read_checks, scenario_pods
 from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, fail, quote_text
-from labctl.scenario.field_types import InvalidValue, ListOf, Located, read_keys, suggest
+from labctl.scenario.field_types import InvalidValue, ListOf, Located, plain_values, read_keys, suggest
 from labctl.scenario.language import (
     check_section,
     common_keys,
@@ -24,7 +24,7 @@ from labctl.scenario.language import (
     option_keys,
     setting_keys,
 )
-from labctl.scenario.nodes_field import inner_words, plain_values, singular
+from labctl.scenario.nodes_field import inner_words, singular
 from labctl.scenario.overrides import apply_overrides
 from labctl.scenario.yaml_reader import parse_yaml, read_file
 
@@ -113,11 +113,6 @@ class _Parser:
         checks = tuple(item.check for item in located_checks)
         return ParsedScenario(dataclasses.replace(scenario, checks=checks), located_checks)
 
-    def _checks(self, model: Any, scenario: Scenario) -> tuple[LocatedCheck, ...]:
-        node = next((value for key, value in self.root.items if key.value == "checks"), None)
-        rows = None if node is None else ListOf(check_section(model)).read(node, "checks", self.reader)
-        return tuple(read_checks(rows or (), scenario_pods(scenario), self.reader))
-
     def _model(self) -> Any:
         """The model's module; None, with a problem recorded, if there is none."""
         known = models.model_names()
@@ -130,7 +125,7 @@ class _Parser:
             hint = suggest(node.value, known) or f"the models are {', '.join(known)}"
             self.reader.add_problem(node, f"model: there is no model {quote_text(node.value)}", hint)
             return None
-        name = texts.choice(*known).read(node, "model", self.reader)
+        name = values.choice(*known).read(node, "model", self.reader)
         return None if name is None else models.find_model(name)
 
     def _report_unknown_keys(self) -> None:
@@ -144,12 +139,17 @@ class _Parser:
                 self.reader.add_problem(text, f"scenario: unknown key {quote_text(text.value)}", hint)
 
     def _scenario(self, model: Any) -> Scenario:
+        """Everything that was read, but the checks."""
         say = self.located["say"].value if "say" in self.located else ""
-        name = self._name()
-        options = self._options(model)
-        scenario = Scenario(name, self.located["model"].value, (), options, (), say, self.file)
-        asks, features = self._use_substitutes(), frozenset(self.substitute_features or ())
-        scenario = dataclasses.replace(scenario, use_substitutes=asks, substitute_features=features)
+        scenario = Scenario(
+            self._name(),
+            self.located["model"].value,
+            options=self._options(model),
+            say=say,
+            file=self.file,
+            use_substitutes=self._use_substitutes(),
+            substitute_features=frozenset(self.substitute_features or ()),
+        )
         if not model.MACHINES[1]:
             from labctl.scenario.raw_parser import read_raw
 
@@ -177,13 +177,15 @@ class _Parser:
         )
 
     def _valid_name(self, name: str, position: Position, hint: str) -> str | None:
+        """The name; None, with a problem recorded, if it is not a DNS label."""
         try:
-            return str(texts.LABEL.convert(name))
+            return str(values.LABEL.convert(name))
         except InvalidValue as bad:
             self.reader.add_problem(position, f"name: {bad.message}", hint or bad.hint)
             return None
 
     def _nodes(self, model: Any) -> Any:
+        """The nodes. Records a problem if they are missing, empty, or given by two names of the key."""
         names = [key.name for key in machine_keys(model)]
         written = [name for name in names if name in self.key_positions]
         if not written:
@@ -233,6 +235,11 @@ class _Parser:
             if node is None:
                 break
         return position
+
+    def _checks(self, model: Any, scenario: Scenario) -> tuple[LocatedCheck, ...]:
+        node = next((value for key, value in self.root.items if key.value == "checks"), None)
+        rows = None if node is None else ListOf(check_section(model)).read(node, "checks", self.reader)
+        return tuple(read_checks(rows or (), scenario_pods(scenario), self.reader))
 
 
 def _child(node: TreeNode | None, names: set[str]) -> tuple[Position, TreeNode] | None:

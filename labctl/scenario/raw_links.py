@@ -15,7 +15,7 @@ _LINK_FIELDS = ("mac", "mtu", "master", "up", "promisc", "hairpin", "isolated", 
 
 
 class LinkParser:
-    """Makes links of what was read, and records them in `known`."""
+    """Makes links of what was read, and records them in `symbols`."""
 
     def __init__(self, symbols: RawSymbols) -> None:
         self.symbols = symbols

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from labctl.core.iptables import BUILTIN, FirewallRule
-from labctl.core.iptables import rule as firewall_rule
+from labctl.core.iptables import BUILTIN, FirewallRule, rule
 from labctl.core.resources import (
     Address,
     Chain,
@@ -186,7 +185,7 @@ class _RawParser:
                         yield chain
 
     def _chain(self, ns_and_family: Interface, table: str, name: Located, body: dict[str, Located]) -> Chain | None:
-        """One chain; `where` is its namespace and family."""
+        """One chain of a namespace and a family."""
         builtin = name.value in BUILTIN[(ns_and_family.dev, table)]
         if "policy" in body and not builtin:
             hint = f"built-in chains of {table}: {', '.join(BUILTIN[(ns_and_family.dev, table)])}"
@@ -194,7 +193,7 @@ class _RawParser:
         rules = []
         for row in body["rules"].value if "rules" in body else ():
             try:
-                item = firewall_rule(row.value, ns_and_family.dev)
+                item = rule(row.value, ns_and_family.dev)
                 _refuse_commands(item)
                 rules.append(item)
             except (ValueError, InvalidValue) as error:
@@ -210,8 +209,8 @@ def _sysctl_path(name: str) -> str:
     return name.translate(str.maketrans("./", "/."))
 
 
-def _refuse_commands(rule: FirewallRule) -> None:
-    for part in rule.parts:
+def _refuse_commands(firewall_rule: FirewallRule) -> None:
+    for part in firewall_rule.parts:
         for word in (part.name, *(option.flag for option in part.options)):
             if word in _COMMANDS:
                 raise InvalidValue(f"{word} is a command of iptables, not part of a rule")

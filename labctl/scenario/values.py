@@ -167,7 +167,7 @@ def _refuse_reserved(text: str, found: Any) -> None:
 
 
 def network(version: int | None = None, *, for_hosts: bool = False) -> Scalar:
-    """A range in CIDR notation, of one family or both. With `of_hosts`, only ranges that machines can use."""
+    """A range in CIDR notation, of one family or both. With `for_hosts`, only ranges that machines can use."""
     what = f"an {_version(version)}range such as {'2001:db8::/64' if version == 6 else '10.0.0.0/16'}"
 
     def convert(text: str) -> Any:
@@ -209,7 +209,7 @@ def _require_family(found: Any, version: int | None) -> None:
 
 
 def address(version: int | None = None, *, for_hosts: bool = False) -> Scalar:
-    """An address without a prefix, of one family or both. With `of_hosts`, only one that a machine can have."""
+    """An address without a prefix, of one family or both. With `for_hosts`, only one that a machine can have."""
 
     def convert(text: str) -> Any:
         try:

@@ -31,7 +31,10 @@ SOLICITED = re.compile(r"\b33:33:ff(?::[0-9a-f]{2}){3}")
 MAC = re.compile(r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b")
 # a group of zeros is left out, and so are zeros before others: the third byte of a MAC address may be 00
 MADE_OF_MAC = re.compile(r"\bfe80::(?:[0-9a-f]+:)?[0-9a-f]*ff:fe[0-9a-f]+:[0-9a-f]+|\bff02::1:ff[0-9a-f:]+")
-AT_ONCE = {"ipv6.conf.all.accept_dad": 0, "ipv6.conf.default.accept_dad": 0}  # no trial of new IPv6 addresses
+AT_ONCE = {
+    "ipv6.conf.all.accept_dad": 0,
+    "ipv6.conf.default.accept_dad": 0,
+}  # no duplicate address detection of new IPv6 addresses
 COUNTING = ("count", "fastopen_key", "nf_conntrack_buckets", "stable_secret", "ip_local_reserved")
 
 COMMANDS = (  # each prints what labctl's own types do not hold, and more
@@ -40,7 +43,7 @@ COMMANDS = (  # each prints what labctl's own types do not hold, and more
     "bridge -j fdb show", "bridge -j vlan show", "bridge -j mdb show", "tc -j qdisc show", "ip -j maddr show",
     "ip -j nexthop show", "ip -j addrlabel list",
 )  # fmt: skip
-# what tells one object of such a list from the next
+# the keys that distinguish the objects of such a list
 NAMING = {
     "link": "ifname", "addr": "ifname local", "route": "type dst dev table metric", "neigh": "dst dev",
     "rule": "priority src dst iif oif fwmark", "fdb": "ifname mac flags vlan master", "vlan": "ifname vlan",
@@ -132,7 +135,7 @@ class _Names:
     def __init__(self, plan: Plan) -> None:
         self.veths: dict[str, str] = {}
         self.macs: dict[str, str] = {}
-        self.bridges: dict[Interface, str] = {}  # those that wear the MAC address of a port
+        self.bridges: dict[Interface, str] = {}  # those that have the MAC address of a port
         held = {(item.at, item.addr.ip) for item in plan if isinstance(item, Address)}
         links = [item for item in plan if isinstance(item, Link)]
         for link in links:
@@ -172,7 +175,7 @@ class _Names:
 
 
 def _facts(lab: str, node: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """What iproute2 tells of one namespace: every object with its values by their path."""
+    """What iproute2 reports about one namespace: every object with its values by their path."""
     for command in COMMANDS:
         tool, *words = command.split()
         done = subprocess.run(
@@ -194,7 +197,7 @@ def _facts(lab: str, node: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _without_json(lab: str, node: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """What iproute2 tells as text alone: classes and filters of queueing, IPsec, and nf_tables tables of its own."""
+    """What iproute2 and nft report only as text: classes and filters of queueing, IPsec, and tables of nf_tables."""
     name = paths.netns_name(lab, node)
     queues: dict[str, dict[str, str]] = {}
 

@@ -53,7 +53,7 @@ DIFFERENCES = (
             "*: changed sysctl net.ipv6.conf.*.addr_gen_mode: value was 1, should be 0",
             "*: ip link *: inet6_addr_gen_mode was none, should be eui64",
             "*: ip addr * fe80::MADE-OF-MAC: missing",
-            "*: ip addr veth-*-eth?: extra",  # without any address iproute2 tells of the device itself
+            "*: ip addr veth-*-eth?: extra",  # without any address iproute2 reports the device itself
             "*: ip -6 route table all * fe80::* missing",
             "*: ip maddr * ff02::MADE-OF-MAC: missing",
             "*: ip maddr * 33:33:ff:MADE-OF-MAC: missing",

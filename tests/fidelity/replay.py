@@ -70,9 +70,11 @@ def at_last(look: Callable[[], list[str]]) -> list[str]:
 
 
 def _without_address(lab: str, node: str) -> list[str]:
-    """The devices without a carrier, without a link-local address that they should have, or with one on trial."""
+    """The devices without a carrier, without a link-local address that they should have, or with a tentative one."""
     silent = subjects.inside(lab, node, "sh", "-c", "grep -ls 1 /proc/sys/net/ipv6/conf/*/disable_ipv6 || true")
-    routed = subjects.inside(lab, node, "ip", "-6", "route", "show", "table", "local")  # added a moment after the trial
+    routed = subjects.inside(
+        lab, node, "ip", "-6", "route", "show", "table", "local"
+    )  # added a moment after duplicate address detection
     waiting = []
     for link in json.loads(subjects.inside(lab, node, "ip", "-j", "-d", "addr", "show")):
         six = [one for one in link["addr_info"] if one["family"] == "inet6" and not one.get("tentative")]

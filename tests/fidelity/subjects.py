@@ -1,6 +1,6 @@
 """The real things that labctl's models are held against: where they are, and how they are run in a sandbox.
 
-`scripts/test` unpacks Debian's packages into a folder of its own (LABCTL_SUBJECTS) instead of installing
+`scripts/test` unpacks Debian's packages into a separate folder (LABCTL_SUBJECTS) instead of installing
 them: an installed docker.io would start a daemon that rewrites the machine's own network.
 """
 
@@ -19,15 +19,14 @@ from typing import Any
 import pytest
 
 from labctl.core.iptables import Backend
-from labctl.kernel.firewall import backend as backends
-from labctl.kernel.firewall import commands
+from labctl.kernel.firewall import backend, commands
 from labctl.kernel.host import paths
 from labctl.kernel.namespaces.thread import MS_BIND, mount
 from tests.support import kernels
 
 UNPACKED = Path(os.environ.get("LABCTL_SUBJECTS", "/nonexistent"))
 # what the real things write rules with, as the labs that they are compared with do: LABCTL_FIREWALL, or what works
-BACKEND: Backend = backends.requested_backend(None) or ("nft" if kernels.unwritable("legacy") else "legacy")
+BACKEND: Backend = backend.requested_backend(None) or ("nft" if kernels.backend_problem("legacy") else "legacy")
 NEWER = Path(os.environ.get("LABCTL_ENGINES", "/nonexistent"))  # Docker Engines of newer distributions, each a tree
 
 
@@ -177,10 +176,10 @@ def busybox() -> Path | None:
 
 
 class Docker:
-    """A Docker daemon in one namespace of a lab, and in mount and process namespaces of its own.
+    """A Docker daemon in one namespace of a lab, and in separate mount and process namespaces.
 
     Ending its first process ends all that it started; its mounts and files go with its namespaces. `more` are words
-    for dockerd; `tree` is the root of another distribution, whose engine, libraries and iptables run then.
+    for dockerd; `tree` is the root of another distribution: its engine, libraries and iptables run then.
     """
 
     def __init__(self, lab: str, host: str, work: Path, path: str, more: str = "", tree: str = "") -> None:

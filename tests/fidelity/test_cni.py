@@ -11,7 +11,7 @@ import pytest
 
 from labctl.core.iptables import BACKENDS, Backend
 from labctl.kernel.host import paths
-from labctl.lab import lifecycle as lab
+from labctl.lab import lifecycle
 from tests.fidelity import subjects
 from tests.fidelity.alike import AT_ONCE, Side, differences, observed
 from tests.fidelity.differences import unexplained
@@ -98,11 +98,11 @@ def test_kubenet(tmp_path: Path) -> None:
         settled("real", ALL)
         real = observed("real", (NODE, *PODS))
     sets = ("masquerade=kubelet", "non_masquerade_cidr=0.0.0.0/0", "dedup=false")
-    lab.up(lab.define("kubenet", overrides=sets))
+    lifecycle.up(lifecycle.define("kubenet", overrides=sets))
     try:
         found = differences(observed("kubenet", (NODE, *PODS)), real)
     finally:
-        lab.down("kubenet")
+        lifecycle.down("kubenet")
     assert unexplained("kubenet", found) == []
 
 
@@ -130,11 +130,11 @@ def test_the_bridge_of_flannel(tmp_path: Path) -> None:
             node.add(pod, FLANNEL)
         settled("real", ALL)
         real = observed("real", (NODE, *PODS))
-    lab.up(lab.define("flannel"))
+    lifecycle.up(lifecycle.define("flannel"))
     try:
         found = differences(observed("flannel", (NODE, *PODS)), real)
     finally:
-        lab.down("flannel")
+        lifecycle.down("flannel")
     wired = [line for line in found if not line.startswith(NODE) or "cni0" in line or "veth" in line]
     assert len(found) > len(wired)
     assert unexplained("flannel", wired) == []
@@ -173,11 +173,11 @@ def test_ports_of_the_node(tmp_path: Path, backend: Backend) -> None:
         settled("real", ALL)
         real = observed("real", (NODE, *PODS))
     sets = ("masquerade=kubelet", "non_masquerade_cidr=0.0.0.0/0", "dedup=false")
-    lab.up(lab.define("kubenet-hostport", overrides=sets, firewall=backend))
+    lifecycle.up(lifecycle.define("kubenet-hostport", overrides=sets, firewall=backend))
     try:
         found = differences(observed("kubenet-hostport", (NODE, *PODS)), real)
     finally:
-        lab.down("kubenet-hostport")
+        lifecycle.down("kubenet-hostport")
     assert unexplained("kubenet-hostport", found) == []
 
 
@@ -189,7 +189,7 @@ def test_what_plugins_make_labctl_makes_again(tmp_path: Path, shape: str) -> Non
         assert unexplained(f"replay of {shape}", replayed("real", ALL)) == []
 
 
-# labctl's own plugin against the one whose wiring it follows: the reference's chain, and labctl's
+# labctl's own plugin and the reference plugin that it follows: the reference's chain, and labctl's
 OWN = {"type": "labctl-cni", "ipam": IPAM}
 BARE = {"type": "host-local", "ranges": SUBNET["ranges"]}  # no routes
 FOLLOWED: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {

@@ -39,7 +39,7 @@ checks:
   - {ping: c1 -> internet, see: [{at: host1/docker_gwbridge, src: c1/eth1}, {at: host1/eth0, src: host1, encap: none}]}
 """
 # which port of br0 has the lowest MAC; what br0 has of VLANs where the kernel filters them (PARTS says why); and
-# whether the routes of docker0, where nobody is, were told yet that it has no carrier
+# whether the routes of docker0, which has no ports, are already marked as without a carrier
 DRAWN = re.compile(
     r"host.-ov: (ip link br0: address was MAC of host.-ov/\w+, should be MAC of host.-ov/\w+"
     r"|ip link br0: linkinfo.info_data.vlan_default_pvid was 1, should be 0|bridge vlan .*: extra)"
@@ -80,7 +80,7 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
 
 
 def _wire() -> None:
-    """Two hosts and the internet on a bridge in a namespace of its own, as labctl makes it."""
+    """Two hosts and the internet on a bridge in a separate namespace, as labctl makes it."""
     add(SWARM, "fabric", "internet", *HOSTS)
     ip(f"-n {paths.netns_name(SWARM, 'fabric')} link add wire type bridge")
     ip(f"-n {paths.netns_name(SWARM, 'fabric')} link set wire up")
@@ -147,7 +147,7 @@ def test_two_hosts_are_wired_as_docker_wires_them(swarm: Swarm, tmp_path: Path) 
         pytest.skip(f"this is Docker {swarm.release}: the differences are written down for 20.10")
     for host in HOSTS:
         _without_services(host)
-    settled(SWARM, NODES[len(HOSTS) :])  # nobody is on the hosts' docker0, which has no carrier
+    settled(SWARM, NODES[len(HOSTS) :])  # the hosts' docker0 has no ports and no carrier
     definition = _scenario(tmp_path)
     lifecycle.up(definition)
     try:

@@ -121,7 +121,7 @@ def test_a_command_has_a_deadline_and_ends_with_all_it_started(lab: labctl.Runni
         lab["a"].run(words, timeout=0.5)
     child = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/cmdline")
 
-    assert not child.exists() or child.read_bytes() == b""  # at most a corpse that nobody fetched yet
+    assert not child.exists() or child.read_bytes() == b""  # at most a zombie that its parent did not reap yet
 
 
 def test_commands_run_side_by_side(lab: labctl.RunningLab) -> None:

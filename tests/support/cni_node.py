@@ -48,7 +48,7 @@ class Runtime:
         return done.returncode, json.loads(out) if out else None
 
     def start(self, command: str, pod: str = "", env: dict[str, str] | None = None, **keys: Any) -> Any:
-        """The plugin as a process that has been told everything."""
+        """Start the plugin as a process, with its environment and configuration."""
         run = ["nsenter", "--net=/run/netns/node", sys.executable, "-m", "labctl.cni_plugin.main"]
         told = {"CNI_COMMAND": command, "CNI_PATH": str(self.work), **environment()}
         if pod:

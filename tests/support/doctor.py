@@ -6,5 +6,5 @@ from labctl.kernel.host_facts import HostFacts
 from labctl.lab.doctor import Finding, findings
 
 
-def found(facts: HostFacts, what: str) -> Finding:
+def find(facts: HostFacts, what: str) -> Finding:
     return next(finding for finding in findings(facts) if finding.subject == what)

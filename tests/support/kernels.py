@@ -16,14 +16,14 @@ from labctl.core.features import kernel_module, required_features
 from labctl.core.fidelity import substitutes
 from labctl.core.iptables import Backend
 from labctl.kernel.apply import features
-from labctl.kernel.firewall import backend as backends
+from labctl.kernel.firewall import backend
 from labctl.kernel.host import modules
 from labctl.lab import lifecycle
 from labctl.scenario import catalog
 
 
-def otherwise() -> dict[str, tuple[str, ...]]:
-    """The built-in scenarios whose model has a substitute for a feature that they need, with the features."""
+def substitutes_by_scenario() -> dict[str, tuple[str, ...]]:
+    """The built-in scenarios with a model that has a substitute for a feature that they need, with the features."""
     found = {}
     for entry in catalog.entries():
         if known := substitutes(entry.parts):
@@ -34,13 +34,13 @@ def otherwise() -> dict[str, tuple[str, ...]]:
 
 def built_in() -> list[Any]:
     """Every built-in scenario as a parameter: its name, and the features that are to be built otherwise."""
-    twice = otherwise()
+    twice = substitutes_by_scenario()
     rows = []
     for name in catalog.names():
-        reason = lacking(twice.get(name, ()))
+        reason = missing_text(twice.get(name, ()))
         rows.append(pytest.param(name, (), id=name, marks=pytest.mark.skipif(bool(reason), reason=reason)))
     for name, some in twice.items():
-        reason = in_the_way(some)
+        reason = substitute_problem(some)
         mark = pytest.mark.skipif(bool(reason), reason=reason)
         rows.append(pytest.param(name, some, id=f"{name}-approximate", marks=mark))
     return rows
@@ -52,27 +52,27 @@ def define(name: str, sets: tuple[str, ...] = (), approximate: tuple[str, ...] =
     return lifecycle.with_substitutes(definition, approximate) if approximate else definition
 
 
-def in_the_way(some: tuple[str, ...]) -> str:
+def substitute_problem(some: tuple[str, ...]) -> str:
     """Why these features cannot be built otherwise here; "" if they can. Where a kernel has IP in IP, tunl0 is its own
     in every namespace, and no TUN device can have that name."""
-    known = "ipip" in some and os.geteuid() == 0 and not lacking(("ipip",))
+    known = "ipip" in some and os.geteuid() == 0 and not missing_text(("ipip",))
     return "this kernel has ipip, and a tunl0 of its own" if known else ""
 
 
 @cache
-def unwritable(backend: Backend) -> str:
+def backend_problem(name: Backend) -> str:
     """Why no rules can be written with a back end; "" if they can, or if no kernel may be asked."""
     if os.geteuid() != 0:
         return ""
-    modules.load(backends.MODULES[backend], print)  # as `up` does: newer kernels load no legacy table by themselves
-    return backends.backend_problem(backend)
+    modules.load(backend.MODULES[name], print)  # as `up` does: newer kernels load no legacy table by themselves
+    return backend.backend_problem(name)
 
 
-LEGACY = pytest.mark.skipif(bool(unwritable("legacy")), reason=f"no legacy iptables: {unwritable('legacy')}")
+LEGACY = pytest.mark.skipif(bool(backend_problem("legacy")), reason=f"no legacy iptables: {backend_problem('legacy')}")
 
 
 @cache
-def lacking(some: tuple[str, ...]) -> str:
+def missing_text(some: tuple[str, ...]) -> str:
     """Why a test cannot be run that needs these features; "" if it can, or if no kernel may be asked."""
     if not some or os.geteuid() != 0:
         return ""

@@ -32,8 +32,8 @@ def fingerprint() -> dict[str, str]:
 def changed(before: dict[str, str], after: dict[str, str]) -> dict[str, tuple[str | None, str | None]]:
     """What is not as it was, by name: (before, after).
 
-    Loading a module is the one permitted effect, and brings settings of its own: where one was loaded, only settings
-    that were there before must be as they were.
+    Loading a module is the one permitted effect, and adds its settings: if one was loaded, only the settings
+    that existed before must be the same.
     """
     names = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} - {"modules"}
     if before["modules"] != after["modules"]:

@@ -62,7 +62,7 @@ def skip_without(scenario: str) -> None:
 
 
 def built_in() -> list[str]:
-    """The built-in scenarios whose pods plugins attach."""
+    """The built-in scenarios with pods that plugins attach."""
     return [
         name for name in catalog.names() if attachments_of(lifecycle.compile_definition(lifecycle.define(name)).plan)
     ]

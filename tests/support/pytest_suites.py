@@ -29,6 +29,6 @@ def nothing_left() -> Iterator[None]:
 
 
 def run(pytester: pytest.Pytester, suite: str, *options: str) -> pytest.RunResult:
-    """A suite of one file, run in a process of its own."""
+    """A suite of one file, run in a separate process."""
     pytester.makepyfile(test_suite=suite)
     return pytester.runpytest_subprocess(*STRICT, *options)

@@ -1,4 +1,4 @@
-"""Take a part of a lab away by hand: `status` names it, the check that it is there for fails, `up` mends it."""
+"""Remove a part of a lab manually: `status` names it, the check that needs it fails, `up` restores it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from labctl.render.resources import change_lines
 HASTE = 0.8  # seconds that a check may take which is to fail
 
 
-def typed(name: str, node: str, command: str) -> str:
+def run_in(name: str, node: str, command: str) -> str:
     """What a command says that is run in a machine of a lab; it must succeed."""
     command = command.replace("iptables-legacy", f"iptables-{backend.backend_of(name)}")
     words = ["ip", "netns", "exec", paths.netns_name(name, node), *command.split()]
@@ -31,12 +31,12 @@ def verdict(name: str, word: str = "", *own: Check, within: float | None = None)
     return report.verdict, [text for outcome in report.outcomes for text in outcome.evidence]
 
 
-def missed(definition: lifecycle.Definition, node: str, command: str, says: str, word: str) -> None:
-    """Take something away in `node` by `command`: status says so, the checks with `word` fail, and all is mended."""
+def assert_needed(definition: lifecycle.Definition, node: str, command: str, says: str, word: str) -> None:
+    """Remove something in `node` by `command`: status reports it, the checks with `word` fail, and `up` restores it."""
     name = lifecycle.compile_definition(definition).name
     compiled = lifecycle.load_compiled_lab(name)
     assert lifecycle.status(name, compiled) == ()
-    typed(name, node, command)
+    run_in(name, node, command)
     told = [line for change in lifecycle.status(name, compiled) for line in change_lines(change)]
     assert any(says in line for line in told), told
     found, why = verdict(name, word, within=HASTE)
@@ -45,6 +45,6 @@ def missed(definition: lifecycle.Definition, node: str, command: str, says: str,
     assert lifecycle.status(name, compiled) == ()
     deadline = time.monotonic() + 15
     found, why = verdict(name, word)
-    while found == "inconclusive" and time.monotonic() < deadline:  # a neighbour that was given up is asked for anew
+    while found == "inconclusive" and time.monotonic() < deadline:  # the kernel resolves a failed neighbour again
         found, why = verdict(name, word)
     assert found == "pass", why

@@ -38,7 +38,7 @@ SPELLINGS = [
     ("! -f -i eth0 -g X", "-i eth0 ! -f -g X"),
 ]
 
-# every form that the models and the reference systems' sources use, in a chain of its own
+# every form that the models and the reference systems' sources use, in a separate chain
 NAT = [
     "-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE",
     "-j MASQUERADE --random-fully",
@@ -84,10 +84,10 @@ TOOLS_ONLY = [
 ]
 
 
-def chains(table: str, texts: list[str], ns: str = "n") -> tuple[Chain, ...]:
+def chains_of(table: str, texts: list[str], ns: str = "n") -> tuple[Chain, ...]:
     rules = tuple(rule(text) for text in texts)
     return (Chain(ns, table, "FORMS", rules), Chain(ns, table, "MINE"))
 
 
-def made(wanted: tuple[Chain, ...]) -> list[Change]:
+def creations(wanted: tuple[Chain, ...]) -> list[Change]:
     return [Change(chain, None) for chain in wanted]

@@ -11,7 +11,7 @@ from labctl.scenario.definition import parse_and_compile
 Tables = dict[str, dict[str, list[str]]]
 
 
-def block(text: str) -> Tables:
+def parse_tables(text: str) -> Tables:
     """The same of an iptables-save text; lines may be indented."""
     tables: Tables = {}
     table = ""
@@ -32,7 +32,7 @@ def lab(text: str) -> Lab:
     return parse_and_compile(text, "t.yaml")[1]
 
 
-def saved(built: Lab, ns: str = "node1", family: str = "ip") -> Tables:
+def plan_tables(built: Lab, ns: str = "node1", family: str = "ip") -> Tables:
     """A namespace's rules by table and chain; a built-in chain without rules is not there."""
     tables: Tables = {}
     for item in built.plan:
@@ -43,5 +43,5 @@ def saved(built: Lab, ns: str = "node1", family: str = "ip") -> Tables:
     return tables
 
 
-def said(built: Lab, kind: type, ns: str = "node1") -> list[str]:
+def resource_texts(built: Lab, kind: type, ns: str = "node1") -> list[str]:
     return [resource_values(item) for item in built.plan if isinstance(item, kind) and item.ns == ns]

@@ -1,4 +1,4 @@
-"""What a trace must tell right: small labs, one thing broken in each case, and what the story has to say of it."""
+"""The cases of traces: small labs, one thing broken in each case, and what the diagnosis must report."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ checks:
   - {say: through the tunnel, ping: v1 -> 10.8.0.2}
 """
 
-# the tunnel of one of the two made anew, as one that is told its number and far end with each packet
+# the tunnel of one of the two made again, with a number and a far end that are set for each packet
 _FLOW = (
     "{0}: ip link del vx0; {0}: ip link add vx0 address {1} type vxlan external dstport 4789; {0}: ip link set vx0 up;"
     " {0}: ip addr add {2}/32 dev vx0; {0}: ip neigh add {3} lladdr {4} dev vx0 nud permanent;"
@@ -85,7 +85,7 @@ _FLOW = (
 FLOW_1 = _FLOW.format("v1", "02:00:00:00:01:01", "10.8.0.1", "10.8.0.2", "02:00:00:00:01:02", "198.51.100.1")
 FLOW_2 = _FLOW.format("v2", "02:00:00:00:01:02", "10.8.0.2", "10.8.0.1", "02:00:00:00:01:01", "192.0.2.1")
 
-# two hosts on a bridge whose host translates a service address to one of them
+# two hosts on a bridge; the host of the bridge translates a service address to one of them
 SWITCH = """
 name: switch
 model: raw
@@ -145,7 +145,7 @@ checks:
   - {say: through the node, ping: p1 -> p2}
 """
 
-# three hosts on a bridge: what is for one that cannot hear comes to another
+# three hosts on a bridge: packets for one that receives nothing come to another
 FLOOD = """
 name: flood
 model: raw
@@ -163,7 +163,7 @@ checks:
   - {say: over the bridge, ping: f1 -> f2}
 """
 
-# two hosts on a bridge whose router is joined to it by a cable: what it routes, the bridge passes on before and after
+# two hosts on a bridge, and a router on a veth: the bridge forwards what it routes, before and after
 BESIDE = """
 name: beside
 model: raw
@@ -195,11 +195,11 @@ LABS = {"beside": BESIDE, "flat": FLAT, "flood": FLOOD, "road": ROAD, "tunnel": 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing broken: where and how; the probe; what the story must say.
+    """One thing broken: where and how; the probe; what the diagnosis must report.
 
     `breaks` are commands, each with its namespace before a colon; `listen` is an address that a listener of the test
     binds in the target, `""` for none; `says` must be in the sentence of why, `fact` in one of the facts' texts;
-    `routes` are all that is told of the request's way, each with its namespace before a colon.
+    `routes` are all reported routes of the request's path, each with its namespace before a colon.
     """
 
     name: str
@@ -264,7 +264,7 @@ LOOP = "r2: ip route add 10.2.0.2 via 10.9.0.1"
 
 
 def routes_of(story: TraceResult) -> tuple[str, ...]:
-    """Every route that is told of the request's way, with its namespace."""
+    """Every reported route of the request's path, with its namespace."""
     steps = (step for leg in story.legs if leg.name == "request" for step in leg.steps)
     return tuple(f"{step.node}: {note.text}" for step in steps for note in step.notes if note.label == "route")
 

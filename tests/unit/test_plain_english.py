@@ -112,7 +112,23 @@ ERROR_CLASSES = {
     name for name, kind in vars(errors).items() if isinstance(kind, type) and kind.__module__ == errors.__name__
 }
 ERROR_CLASSES |= {"InvalidValue", "Failure"}  # of the scenario language, and of the CNI plugin
-DOCUMENTED = ("core", "models", "compare", "report", "cli", "testing")
+DOCUMENTED = (
+    "core",
+    "models",
+    "compare",
+    "report",
+    "cli",
+    "testing",
+    "kernel",
+    "checks",
+    "scenario",
+    "cni",
+    "cni_runtime",
+    "cni_plugin",
+    "packets",
+    "lab",
+    "render",
+)
 
 
 @dataclass(frozen=True)

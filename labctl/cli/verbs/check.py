@@ -60,9 +60,9 @@ def check(
     if not session.json:
         session.terminal.lines(approximation_lines(lab), fold=4)
     if junit is not None:
-        from labctl.report.junit import junit as as_junit
+        from labctl.report.junit import junit_document
 
-        write(junit, as_junit(report))
+        write(junit, junit_document(report))
     if session.json:
         from labctl.report.json_documents import check_document
 
@@ -75,23 +75,23 @@ def run_checks(
 ) -> Report:
     """Run a lab's checks. Without --json, print the line of each check as soon as it is decided."""
     import labctl
-    from labctl.report import plain_text as text
+    from labctl.report import plain_text
 
     terminal = session.terminal
 
     def print_outcome(outcome: Outcome) -> None:
         symbol = terminal.paint(
-            text.symbol(outcome.verdict, symbols=terminal.symbols), text.VERDICT_COLOURS[outcome.verdict]
+            plain_text.symbol(outcome.verdict, symbols=terminal.symbols), plain_text.VERDICT_COLOURS[outcome.verdict]
         )
         terminal.lines([f"{symbol} {outcome.check.say}"], fold=2)
-        terminal.lines(text.evidence_lines(outcome, verbose=session.verbose), fold=6)
+        terminal.lines(plain_text.evidence_lines(outcome, verbose=session.verbose), fold=6)
 
     started = time.monotonic()
     terminal.progress(f"checking {lab.name}")
     report = labctl.check(lab, keyword, keep=save_pcap, progress=None if session.json else print_outcome)
     terminal.clear()
     if not session.json:
-        terminal.line(text.tally(report, time.monotonic() - started))
+        terminal.line(plain_text.tally(report, time.monotonic() - started))
     return report
 
 

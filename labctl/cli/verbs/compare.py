@@ -48,7 +48,7 @@ def compare(
       sudo labctl compare kubenet ./my-lab.yaml --json
       sudo labctl compare --all --markdown > comparison.md
     """
-    from labctl.compare.run import compare as measure
+    from labctl.compare import run
 
     if markdown and session.json:
         raise UsageError("compare: --json and --markdown cannot be used together", "remove one of them")
@@ -56,7 +56,7 @@ def compare(
     session.require_root()
     session.handle_termination()
     session.interruption_text = lambda: "the labs of the comparison are removed"
-    table = measure(chosen, session.terminal.progress, approximate=approximate)
+    table = run.compare(chosen, session.terminal.progress, approximate=approximate)
     session.terminal.clear()
     if all(getattr(column, "reason", "") for column in table.columns):
         raise _all_skipped_error(table)

@@ -20,9 +20,9 @@ def schema(session: Session) -> int:
       # then, as the first line of a scenario:
       # yaml-language-server: $schema=labctl.schema.json
     """
-    from labctl.scenario.json_schema import schema as describe
+    from labctl.scenario import json_schema
 
-    session.print_document(describe())
+    session.print_document(json_schema.schema())
     return 0
 
 

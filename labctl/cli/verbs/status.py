@@ -36,9 +36,9 @@ def status(session: Session, scenario: str | None, sets: tuple[str, ...]) -> int
 
         session.print_document(status_document(name, lab, changes))
     else:
-        from labctl.report import up_status as report
+        from labctl.report import up_status
 
-        report.print_status(name, lab, changes, session.terminal)
+        up_status.print_status(name, lab, changes, session.terminal)
     return 1 if changes else 0
 
 

@@ -166,8 +166,8 @@ def is_below_ipv6_mtu(link: Link) -> bool:
 
 
 def _creation_end(link: Link, peer: Link | None) -> tuple[Link, Link | None]:
-    """The end of a veth from whose namespace the pair is created, and the other end. An end with a master comes first,
-    because only there the message can name the master."""
+    """The end of a veth in the namespace where the pair is created, and the other end. An end with a master comes
+    first, because only there the message can name the master."""
     if peer is not None and peer.master is not None and link.master is None:
         return peer, link
     return link, peer

@@ -113,7 +113,7 @@ def _nft() -> str:
     unshare(CLONE_NEWNET)
     marked, nat = rule('-m comment --comment "tried" -j ACCEPT'), rule("-j MASQUERADE")
     wanted = (Chain("", "filter", "FORWARD", (marked,), "ACCEPT"), Chain("", "nat", "POSTROUTING", (nat,), "ACCEPT"))
-    said = commands.try_restore(
+    output = commands.try_restore(
         commands.IPTABLES_NFT, restore_script(edits_by_table(Change(chain, None) for chain in wanted))
     )
-    return "" if said is None else (said.strip().splitlines() or ["it gave no reason"])[-1]
+    return "" if output is None else (output.strip().splitlines() or ["it gave no reason"])[-1]

@@ -32,22 +32,22 @@ def explain_refusal(
     """The error for a failed restore. Call it in the thread and the namespace where the restore failed."""
     found = _LINE.search(stderr)
     number = int(found[1]) if found else 0
-    place = work.subject_of_line(number)
+    subject = work.subject_of_line(number)
     cause = _cause(stderr)
-    if place is not None and (unsaid := _FAILED.match(cause)):
+    if subject is not None and (unsaid := _FAILED.match(cause)):
         going = work.lines[number - 1].startswith("-X")
         cause = "a rule in another chain still jumps to it" if going else unsaid[1] or "the kernel refused it"
-    elif place is None and not _lacks_kernel_support(stderr):
+    elif subject is None and not _lacks_kernel_support(stderr):
         edit = _edit_at(table_edits, work, number)
         present = commands.run([commands.find(tool.save)]).stdout
         with NetnsThread() as inside:
             blamed = inside.run(None, _find_bad_rule, tool, edit, present)
         if blamed is not None:
-            place, cause = blamed
-    if place is None:
+            subject, cause = blamed
+    if subject is None:
         tables = ", ".join(edit.table for edit in table_edits)
         return tool_error(f"cannot write the {tool.command} table {tables} in {ns}", tool, stderr)
-    chain, one = place
+    chain, one = subject
     what = f"rule '-A {chain.name} {one}'" if one is not None else f"chain {chain.name}"
     return tool_error(f"cannot write {tool.command} {what} in table {chain.table} of {ns}", tool, stderr, cause)
 
@@ -79,7 +79,7 @@ def _cause(stderr: str) -> str:
 
 def _edit_at(table_edits: Sequence[TableEdit], work: RestoreScript, number: int) -> TableEdit:
     """The table with the COMMIT at line `number`; the last table if the tool gave no line (ebtables)."""
-    starts = [place for place, line in enumerate(work.lines, 1) if line.startswith("*")]
+    starts = [number_of_line for number_of_line, line in enumerate(work.lines, 1) if line.startswith("*")]
     index = sum(1 for start in starts if start <= number) - 1
     return table_edits[index if number else -1]
 

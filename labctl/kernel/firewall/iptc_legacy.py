@@ -2,8 +2,8 @@
 
 What this module cannot do is left to the caller, which then uses the tools: `read_tables` returns None, `write` returns
 the edits that it did not make. The library keeps one table per name for the whole process, bound to the namespace in
-which it was opened. So here every table is opened anew, closed, and removed from the library's cache, under a lock.
-IPv6 does not use the library: the two families in one process break each other's extensions.
+which it was opened. So this module opens a table for each use, closes it, and removes it from the library's cache,
+under a lock. IPv6 does not use the library: the two families in one process break each other's extensions.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ def _tuple(data: bytes, start: int, end: int) -> tuple[int, IP, IP, int, int] | 
     src, dst = (ip_address(data[slice(*addresses[key])]) for key in ((1, 2) if four else (3, 4)))
 
     def port(*keys: int) -> int:
-        place = next((protocol[key] for key in keys if key in protocol), None)
-        return int(struct.unpack_from("!H", data, place[0])[0]) if place else 0
+        span = next((protocol[key] for key in keys if key in protocol), None)
+        return int(struct.unpack_from("!H", data, span[0])[0]) if span else 0
 
     number = data[protocol[1][0]]
     return number, src, dst, port(2, 4, 7), port(3, 4, 7)

@@ -85,8 +85,8 @@ def _creation(one: IpSet) -> list[tuple[str, Any]]:
 
 def _member(member: str, kind: str) -> list[tuple[str, Any]]:
     network = IPv4Network(member)
-    where = [("IPSET_ATTR_IP", {"attrs": [("IPSET_ATTR_IPADDR_IPV4", str(network.network_address))]})]
-    return [*where, ("IPSET_ATTR_CIDR", network.prefixlen)] if kind == "hash:net" else where
+    attrs = [("IPSET_ATTR_IP", {"attrs": [("IPSET_ATTR_IPADDR_IPV4", str(network.network_address))]})]
+    return [*attrs, ("IPSET_ATTR_CIDR", network.prefixlen)] if kind == "hash:net" else attrs
 
 
 def _members(data: bytes, start: int, end: int, kind: str) -> Iterator[str]:
@@ -97,9 +97,9 @@ def _members(data: bytes, start: int, end: int, kind: str) -> Iterator[str]:
             return
         found = attributes(data, start + 4, start + length)
         inner = attributes(data, *found[_IP]) if _IP in found else {}
-        place = inner.get(1) or inner.get(2)
-        if place is not None:
-            raw = data[place[0] : place[1]]
+        span = inner.get(1) or inner.get(2)
+        if span is not None:
+            raw = data[span[0] : span[1]]
             size = data[found[_CIDR][0]] if _CIDR in found else len(raw) * 8
             network = ip_network((raw, size))
             single = network.prefixlen == network.max_prefixlen  # ipset(8) prints these without a prefix length

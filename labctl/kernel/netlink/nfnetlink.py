@@ -26,8 +26,8 @@ HEADER_BYTES = _header.size
 class NfnetlinkSocket:
     """An nfnetlink socket of the namespace of the thread that creates it; any thread may use it. A context manager.
 
-    `timeout_s` limits each wait for an answer, in seconds. `receive_buffer_bytes` is for a socket whose messages are
-    read late. Raises OSError if there is no such socket.
+    `timeout_s` limits each wait for an answer, in seconds. `receive_buffer_bytes` is for a socket with messages that
+    are read late. Raises OSError if there is no such socket.
     """
 
     def __init__(self, timeout_s: float | None = None, receive_buffer_bytes: int | None = None) -> None:
@@ -125,7 +125,7 @@ class NfnetlinkSocket:
 
 
 def nfgenmsg(family: int, resource: int = 0) -> bytes:
-    """The head of every body: the address family, version 0, and a number whose meaning depends on the subsystem."""
+    """The head of every body: the address family, version 0, and a number that each subsystem uses in its way."""
     return struct.pack("!BBH", family, 0, resource)
 
 

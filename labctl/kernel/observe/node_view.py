@@ -44,10 +44,10 @@ def read_nodes(lab: str, nodes: Iterable[str]) -> dict[str, tuple[tuple[ChainCou
 
     Raises KernelError, MissingError.
     """
-    from labctl.kernel.firewall import backend as backends
+    from labctl.kernel.firewall.backend import backend_of
 
     with NetnsThread() as thread:
-        backend = backends.backend_of(lab)
+        backend = backend_of(lab)
         return {node: thread.run(_path(lab, node), _read_node, node, backend) for node in nodes}
 
 

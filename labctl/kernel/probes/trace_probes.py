@@ -1,8 +1,8 @@
 """The probes of a trace: an echo, a datagram or a SYN of a chosen size and identity, sent in the caller's thread.
 
-The kernel moves a packet through veth pairs in the thread that sends it, so the thread id of the sender tells a probe
-from other packets of the machine. The identity of each probe is known before it is sent: its marker, or a TCP initial
-sequence number that is chosen here (TCP_REPAIR). So the firewalls can be set up to watch for it.
+The kernel moves a packet through veth pairs in the thread that sends it, so the thread id of the sender distinguishes a
+probe from other packets of the machine. The identity of each probe is known before it is sent: its marker, or a TCP
+initial sequence number that is chosen here (TCP_REPAIR). So the firewalls can be set up to watch for it.
 """
 
 from __future__ import annotations

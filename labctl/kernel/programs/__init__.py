@@ -6,7 +6,7 @@ them. A program prints `ready` on its standard output when it works, or else wha
 nothing.
 
     pause         a pod's sandbox: a process namespace, and the network namespace that ends with it
-    serve         a server on TCP and UDP ports, which echoes what it receives and tells HTTP clients its name
+    serve         a server on TCP and UDP ports, which echoes what it receives and sends its name to HTTP clients
     docker-proxy  Docker's userland proxy, with docker-proxy's own command line
     tunnel        a tunnel in user space: flannel's udp backend, or IP in IP where the kernel has none
 

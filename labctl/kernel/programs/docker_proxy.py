@@ -7,7 +7,7 @@ host's address on its bridge as the source. Like the original, it forgets a UDP 
 
 Since release 28 the reply to a datagram has as its source the address that the datagram was sent to (moby pull request
 48571). Before, the kernel chose the source address. A client that reached the host's address through another device
-then got replies from another address, and could not recognise them. `-use-listen-fd` tells the two versions apart:
+then got replies from another address, and could not recognise them. `-use-listen-fd` distinguishes the two versions:
 since 28 the daemon binds the port and passes the socket. In a lab there is no daemon, so this program always binds the
 port itself.
 """

@@ -60,16 +60,16 @@ def has_leftovers() -> bool:
 
 def cleanup() -> tuple[str, ...]:
     """Undo the changes of killed traces. Returns a sentence for each of them. Running traces are not affected."""
-    told: list[str] = []
+    sentences: list[str] = []
     folder = paths.state_dir() / FOLDER
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         with suppress(OSError), open(path, "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError if its trace still runs
-            told += _undo(path, file.read())
+            sentences += _undo(path, file.read())
             path.unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()
-    return tuple(told)
+    return tuple(sentences)
 
 
 def _undo(path: Path, text: bytes) -> list[str]:

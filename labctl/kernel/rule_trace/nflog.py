@@ -107,8 +107,8 @@ def _report(data: bytes, start: int, end: int) -> Iterator[RuleReport]:
     found = attributes(data, start + 4, end)
 
     def number(kind: int) -> int:
-        place = found.get(kind)
-        return int(struct.unpack_from("!I", data, place[0])[0]) if place else 0
+        span = found.get(kind)
+        return int(struct.unpack_from("!I", data, span[0])[0]) if span else 0
 
     if 10 not in found or 9 not in found:
         return

@@ -72,8 +72,8 @@ def _table_requests(name: str, matches: tuple[ProbeMatch, ...], flags: int) -> I
     head = nfgenmsg(INET)
     yield _NEWTABLE, CREATE, head + _text(1, name) + _number(2, flags)
     for chain, hook in (("prerouting", PREROUTING), ("output", OUTPUT)):
-        place = _nest(4, _number(1, hook) + struct.pack("=HH", 8, 2) + struct.pack(">i", PRIORITY))
-        yield _NEWCHAIN, CREATE, head + _text(1, name) + _text(3, chain) + place + _text(7, "filter")
+        hook_attribute = _nest(4, _number(1, hook) + struct.pack("=HH", 8, 2) + struct.pack(">i", PRIORITY))
+        yield _NEWCHAIN, CREATE, head + _text(1, name) + _text(3, chain) + hook_attribute + _text(7, "filter")
         for match in matches:
             rule = b"".join(_nest(1, expression) for expression in _expressions(match))
             yield _NEWRULE, CREATE | APPEND, head + _text(1, name) + _text(2, chain) + _nest(4, rule)
@@ -83,8 +83,8 @@ def _expressions(match: ProbeMatch) -> Iterator[bytes]:
     """meta l4proto N, @th,offset,length VALUE, meta nftrace set 1"""
     yield _expression("meta", _number(1, 1) + _number(2, L4PROTO))
     yield _compare(bytes([match.protocol]))
-    where = _number(2, TRANSPORT) + _number(3, match.offset) + _number(4, len(match.value))
-    yield _expression("payload", _number(1, 1) + where)
+    source = _number(2, TRANSPORT) + _number(3, match.offset) + _number(4, len(match.value))
+    yield _expression("payload", _number(1, 1) + source)
     yield _compare(match.value)
     yield _expression("immediate", _number(1, 1) + _nest(2, encode_attribute(1, b"\1")))
     yield _expression("meta", _number(2, NFTRACE) + _number(3, 1))

@@ -77,10 +77,10 @@ class NftLog:
         for family, number in FAMILIES.items():
             for data, start, end in self._dump_socket.dump(_GETRULE, nfgenmsg(number)):
                 found = attributes(data, start + 4, end)
-                place = family, attribute_text(data, found[_TABLE]), attribute_text(data, found[_CHAIN])
-                counts[place] = counts.get(place, 0) + 1
-                numbers[place, _long(data, found[_HANDLE])] = counts[place]
-        return numbers | {(place, 0): count for place, count in counts.items()}
+                chain_key = family, attribute_text(data, found[_TABLE]), attribute_text(data, found[_CHAIN])
+                counts[chain_key] = counts.get(chain_key, 0) + 1
+                numbers[chain_key, _long(data, found[_HANDLE])] = counts[chain_key]
+        return numbers | {(chain_key, 0): count for chain_key, count in counts.items()}
 
 
 class _Reader:
@@ -158,9 +158,9 @@ def _with_rule_numbers(found: list[_RuleEvent], numbers: dict[tuple[ChainKey, in
         yield replace(event.report, prefix=f"{event.report.prefix}{number}")
 
 
-def _number(data: bytes, place: tuple[int, int]) -> int:
-    return int(struct.unpack_from("!I", data, place[0])[0])
+def _number(data: bytes, span: tuple[int, int]) -> int:
+    return int(struct.unpack_from("!I", data, span[0])[0])
 
 
-def _long(data: bytes, place: tuple[int, int]) -> int:
-    return int(struct.unpack_from("!Q", data, place[0])[0])
+def _long(data: bytes, span: tuple[int, int]) -> int:
+    return int(struct.unpack_from("!Q", data, span[0])[0])

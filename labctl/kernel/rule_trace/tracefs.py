@@ -115,8 +115,8 @@ def parse(text: str, clock_offset_ns: int) -> list[KernelEvent]:
         when = int(seconds) * 1_000_000_000 + int(fraction.ljust(9, "0")) + clock_offset_ns
         if name == "kfree_skb" and (drop := _DROP.match(words)) is not None:
             skb, protocol, location, reason = drop.groups()
-            place = location.split("+")[0]
-            found.append(KernelEvent("drop", when, int(pid), skb, "", 0, int(protocol), reason or "", place))
+            function = location.split("+")[0]
+            found.append(KernelEvent("drop", when, int(pid), skb, "", 0, int(protocol), reason or "", function))
         elif (net := _NET.match(words)) is not None:
             kind: Literal["queue", "receive"] = "queue" if name == "net_dev_queue" else "receive"
             found.append(KernelEvent(kind, when, int(pid), net[2], net[1], int(net[3])))
@@ -132,9 +132,9 @@ def _open() -> int:
     try:
         return _mount_tracefs()
     except OSError as error:
-        for place in TRACEFS_MOUNTS:
-            if os.path.isdir(f"{place}/instances"):
-                return os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        for folder in TRACEFS_MOUNTS:
+            if os.path.isdir(f"{folder}/instances"):
+                return os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         raise OSError(error.errno, f"no tracefs: {os.strerror(error.errno or 0)}") from None
 
 

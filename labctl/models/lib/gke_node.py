@@ -9,8 +9,7 @@ from ipaddress import IPv4Address, IPv4Network
 from labctl.core.options import address, cidr, option
 from labctl.core.resources import Address, Interface, Resource, Route, Rule, Sysctl
 from labctl.core.scenario_types import Check, Machine, Scenario, ScenarioNode
-from labctl.models.lib import cloud_vpc, gcp, kubernetes, primitives
-from labctl.models.lib import pods as pods_
+from labctl.models.lib import cloud_vpc, gcp, kubernetes, pods, primitives
 
 LINK_LOCAL = IPv4Network("169.254.0.0/16")
 RFC1918 = tuple(IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
@@ -96,7 +95,7 @@ def node_resources(
     exempt = (LINK_LOCAL, *NON_MASQUERADE_RANGES[options.non_masquerade])
     yield from kubernetes.ip_masq_agent(nic.machine, exempt, random_fully=True)
     yield from _ptp(node, pod_range, options.mtu)
-    yield from pods_.pause_and_containers(node)
+    yield from pods.pause_and_containers(node)
 
 
 def _ptp(node: ScenarioNode, pod_range: IPv4Network, mtu: int) -> Iterator[Resource | Machine]:
@@ -147,7 +146,7 @@ def checks(scenario: Scenario, *, intranode_visibility: bool) -> Iterator[Check]
         scenario, f"pods of one node are {distance}", 61 if intranode_visibility else 63
     )
     yield from kubernetes.network_model_checks(scenario)
-    yield from pods_.checks(scenario)
+    yield from pods.checks(scenario)
 
 
 def refuse(

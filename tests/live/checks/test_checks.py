@@ -118,7 +118,7 @@ def text(found: Outcome) -> str:
 
 @pytest.fixture(autouse=True)
 def network() -> Iterator[None]:
-    """Pods a and b on a bridge of node1, pod c behind a port of its own: two subnets, one router."""
+    """Pods a and b on a bridge of node1, pod c behind a separate device: two subnets, one router."""
     for name in NAMES:
         sh(f"ip netns add {paths.netns_name(LAB, name)}")
         ip(name, "link set lo up")
@@ -398,7 +398,7 @@ WAYS: dict[str, tuple[str, str]] = {
 @NEEDS_IPTABLES
 @pytest.mark.parametrize("way", WAYS)
 def test_nothing_passes_by_the_silence_of_a_broken_road(way: str) -> None:
-    """The firewall is wide open here: whoever says that it works says so of the broken road."""
+    """The firewall permits everything here: a check that passes reports success on a broken path."""
     words, told = WAYS[way]
     sh(f"ip {words.format(**{name: paths.netns_name(LAB, name) for name in NAMES})}")
     for check in (FAIL, replace(TCP, expect="timeout", within=0.3)):
@@ -571,7 +571,7 @@ def test_a_mesh_reads_the_request_although_it_has_read_the_reply(monkeypatch: py
 
 def test_a_mesh_whose_buffers_overflow_is_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mesh, "RCVBUF_BYTES", 1)
-    monkeypatch.setattr(mesh.Mesh, "_read", lambda self, states, seconds: False)  # nobody empties the buffers
+    monkeypatch.setattr(mesh.Mesh, "_read", lambda self, states, seconds: False)  # no thread empties the buffers
     with NetnsThread() as entering, mesh.Mesh(LAB, [("a", 4), ("c", 4)], entering) as pairs:
         before = pairs.run([("a", "c", ip_address("10.9.2.2"))], {}, 0)
         inside("a", "ping -q -c 60 -i 0.002 10.9.2.2")
@@ -694,7 +694,7 @@ def test_a_port_that_the_source_itself_translates_is_followed() -> None:
 
 
 def serve(listener: Listener, done: threading.Event) -> None:
-    """Answer until told to end."""
+    """Answer until `done` is set."""
     while not done.is_set():
         poll = select.poll()
         for fd, events in listener.fds():

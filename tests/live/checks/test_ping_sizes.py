@@ -1,4 +1,4 @@
-"""Pings of a size across a router whose far side takes less: what proves that one is too big, with and without ping."""
+"""Pings of a size across a router with a smaller MTU on the far side: the proof that one is too big."""
 
 from __future__ import annotations
 

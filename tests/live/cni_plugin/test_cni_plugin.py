@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from labctl.cni.spec import VALID_ATTACHMENTS, read_result
-from labctl.cni_plugin import node as cni_node
+from labctl.cni_plugin import node
 from labctl.cni_plugin.config import SUPPORTED_VERSIONS, Failure
 from labctl.cni_plugin.main import LOCK
 from labctl.cni_plugin.wiring import HOST
@@ -251,7 +251,7 @@ def test_garbage_takes_its_accepts_along(runtime: Runtime, masqueraded: bool) ->
     keys = FULL | {"ipMasq": masqueraded}
     for pod in ("pod1", "pod2", "pod3"):
         runtime.add(pod, **keys)
-    if masqueraded:  # where the cable is gone, too, only masquerading tells whose an address was
+    if masqueraded:  # if the veth is gone too, only the masquerade rule shows which container had the address
         subprocess.run(["ip", "netns", "del", "pod3"], check=True)
     valid = [{"containerID": "pod1", "ifname": "eth0"}]
     assert runtime("GC", **keys, **{VALID_ATTACHMENTS: valid}) == (0, None)
@@ -343,16 +343,16 @@ def test_who_comes_while_another_call_works_may_come_again(
 def test_a_device_that_does_not_come_up_is_an_error(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime.ip("node", "link add one type veth peer two")
     runtime.ip("node", "link set one up")
-    monkeypatch.setattr(cni_node, "CARRIER_TIMEOUT_S", 0)
+    monkeypatch.setattr(node, "CARRIER_TIMEOUT_S", 0)
     with NetnsThread() as inside:
-        node = Path("/run/netns/node")
+        netns = Path("/run/netns/node")
         with pytest.raises(Failure, match="one has no carrier"):
-            inside.run(node, cni_node.wait_for_carrier, "one")
+            inside.run(netns, node.wait_for_carrier, "one")
         with pytest.raises(Failure, match="three is gone"):
-            inside.run(node, cni_node.wait_for_carrier, "three")
+            inside.run(netns, node.wait_for_carrier, "three")
         runtime.ip("node", "link set two up")
-        monkeypatch.setattr(cni_node, "CARRIER_TIMEOUT_S", 10)
-        inside.run(node, cni_node.wait_for_carrier, "one")
+        monkeypatch.setattr(node, "CARRIER_TIMEOUT_S", 10)
+        inside.run(netns, node.wait_for_carrier, "one")
         assert "NO-CARRIER" not in runtime.ip("node", "-br link show one")
 
 

@@ -1,4 +1,4 @@
-"""labctl as a CNI runtime: what plugins hear, in which order, whatever fails; and what real ones make of a lab."""
+"""labctl as a CNI runtime: what plugins receive, in which order, whatever fails; and the labs of real plugins."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import pytest
 
 from labctl.checks import runner
 from labctl.errors import KernelError, LabError, MissingError
-from labctl.kernel.cni import attachment_records
-from labctl.kernel.cni import plugins as cni
+from labctl.kernel.cni import attachment_records, plugins
 from labctl.kernel.firewall import backend
 from labctl.kernel.host import lab_state, paths
 from labctl.lab import cni_attach, lifecycle
 from labctl.render.resources import change_lines
+from tests.support.drift import drift
 from tests.support.machine import changed, fingerprint
 from tests.support.paths import ROOT
 from tests.support.plugins import Fake, reason_without
@@ -49,9 +49,9 @@ def clean() -> Iterator[None]:
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
-    plugins = Fake(tmp_path / "plugins", "first", "second", "host-local")
-    monkeypatch.setenv("CNI_PATH", str(plugins.folder))
-    return plugins
+    fake_plugins = Fake(tmp_path / "plugins", "first", "second", "host-local")
+    monkeypatch.setenv("CNI_PATH", str(fake_plugins.folder))
+    return fake_plugins
 
 
 def define(tmp_path: Path, version: str = "1.1.0") -> lifecycle.Definition:
@@ -60,19 +60,13 @@ def define(tmp_path: Path, version: str = "1.1.0") -> lifecycle.Definition:
     return lifecycle.define(str(file))
 
 
-def drift(name: str) -> list[str]:
-    return [
-        line for change in lifecycle.status(name, lifecycle.load_compiled_lab(name)) for line in change_lines(change)
-    ]
-
-
 def real(*sets: str) -> lifecycle.Definition:
     if reason := reason_without():
         pytest.skip(reason)
     return lifecycle.define("cni", overrides=sets)
 
 
-# -- what plugins hear ------------------------------------------------------------------------------------
+# -- what plugins receive ---------------------------------------------------------------------------------
 
 
 def test_an_up_asks_versions_then_status_then_adds_forward(tmp_path: Path, fake: Fake) -> None:
@@ -404,7 +398,7 @@ def test_labctl_is_the_runtime_and_the_plugin_at_once(tmp_path: Path, monkeypatc
     entry = tmp_path / "labctl-cni"
     entry.write_text(ENTRY.format(python=sys.executable, cache=tmp_path / "cache", root=str(ROOT)))
     entry.chmod(0o755)
-    monkeypatch.setenv("CNI_PATH", f"{tmp_path}:{cni.search_path()}")
+    monkeypatch.setenv("CNI_PATH", f"{tmp_path}:{plugins.search_path()}")
     alone = ("nodes={node1: {pods: [a, b]}, node2: {pods: [c]}}", "checks=[]")
     definition = real(f"conflist.plugins={chain}", *alone)
     lifecycle.up(definition)

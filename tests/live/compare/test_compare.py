@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 
 from labctl.cli import main
-from labctl.compare import measure as ask
-from labctl.compare import run
+from labctl.compare import measure, run
 from labctl.compare.cell import Cell
 from labctl.compare.measurements import Measurements
 from labctl.compare.table import Table
@@ -105,7 +104,7 @@ def entries(*words: str) -> list[run.ComparedScenario]:
 
 
 def nothing(_: str) -> None:
-    """Nobody is told how far it is."""
+    """Progress messages are dropped."""
 
 
 def answers(table: Table, number: int = 0) -> dict[str, Cell]:
@@ -191,7 +190,7 @@ BEYOND = {
 def clusters() -> dict[str, dict[str, str]]:
     """Each built once; how fast they are and what one pod more costs is asked elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ask, "MEASUREMENT_ROUNDS", 1)
+        patch.setattr(measure, "MEASUREMENT_ROUNDS", 1)
         patch.setattr(run, "_measure_extra_pod", lambda *_: "not asked")
         table = run.compare(entries(*BEYOND), nothing, approximate=True)
     return {column.title: texts(table, number) for number, column in enumerate(table.columns)}
@@ -341,13 +340,13 @@ def test_running_labs_are_left_alone_and_nothing_is_left() -> None:
         lifecycle.down("kubenet")
 
 
-@pytest.mark.parametrize("where", ["_with_packets", "observe_more"])
+@pytest.mark.parametrize("where", ["_run_probes", "ExtraPod"])
 def test_a_failure_in_the_midst_leaves_nothing(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("a bug")
 
-    if where == "_with_packets":
-        monkeypatch.setattr(ask, "_run_probes", broken)
+    if where == "_run_probes":
+        monkeypatch.setattr(measure, "_run_probes", broken)
     else:
         monkeypatch.setattr(run, "ExtraPod", broken)
     with pytest.raises(RuntimeError):

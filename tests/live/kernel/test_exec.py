@@ -1,4 +1,4 @@
-"""Entering a node: what a command sees there, how its end is told, and that the machine outside is untouched."""
+"""Entering a node: what a command sees there, how its end is reported, and that the machine outside is unchanged."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def test_a_closed_pipe_ends_the_command_as_usual(lab: str) -> None:
 
 
 class Terminal:
-    """A shell in a node, on a terminal of its own."""
+    """A shell in a node, on a separate terminal."""
 
     def __init__(self, *words: str, **extra: str) -> None:
         environment = {**os.environ, "HOME": "/", "TERM": "dumb", **extra}

@@ -1,4 +1,4 @@
-"""The firewall door, with real tables: both ways of writing, both ways of reading, one result."""
+"""Writing and reading of real firewall tables, by the library and by the tools: both have one result."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ from labctl.core.iptables import rule
 from labctl.core.iptables_save import edits_by_table, parse_save
 from labctl.core.resources import Chain
 from labctl.errors import KernelError, MissingError
-from labctl.kernel.firewall import chains as firewall
-from labctl.kernel.firewall import commands, iptc_legacy, tools
+from labctl.kernel.firewall import chains, commands, iptc_legacy, tools
 from labctl.kernel.firewall.iptc_import import _option_entry_bytes
 from labctl.kernel.firewall.kernel_spelling import kernel_spelling
 from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
 from tests.support import kernels
-from tests.support.rule_forms import FILTER, MANGLE, NAT, SPELLINGS, TOOLS_ONLY, chains, made
+from tests.support.rule_forms import FILTER, MANGLE, NAT, SPELLINGS, TOOLS_ONLY, chains_of, creations
 
 pytestmark = [pytest.mark.kernel, kernels.LEGACY]
 
 T = TypeVar("T")
 Run = Callable[..., Any]
-ALL = chains("nat", NAT) + chains("filter", FILTER) + chains("mangle", MANGLE)
+ALL = chains_of("nat", NAT) + chains_of("filter", FILTER) + chains_of("mangle", MANGLE)
 
 
 def shell(command: str) -> str:
@@ -58,7 +57,7 @@ def test_both_ways_of_writing_and_of_reading_agree(fresh: Run, table: str) -> No
     wanted = tuple(chain for chain in ALL if chain.table == table)
     results = []
     for write in (iptc_legacy.write, lambda changing: tools.write(commands.IPTABLES_LEGACY, "n", changing)):
-        assert not fresh(write, edits_by_table(made(wanted)))
+        assert not fresh(write, edits_by_table(creations(wanted)))
         results.append(
             (fresh(shell, "iptables-legacy-save").splitlines()[1:-1], fresh(iptc_legacy.read_tables, "n", [table]))
         )
@@ -74,13 +73,13 @@ def test_what_python_iptables_does_not_write_is_written_and_read_all_the_same(
     fresh: Run, table: str, text: str
 ) -> None:
     wanted = Chain("n", table, "FORMS", (rule(text),))
-    changing = edits_by_table(made((wanted,)))
+    changing = edits_by_table(creations((wanted,)))
     assert fresh(iptc_legacy.write, changing) == list(changing)
-    fresh(firewall.write, "n", made((wanted,)))
+    fresh(chains.write, "n", creations((wanted,)))
     assert fresh(iptc_legacy.read_tables, "n", [table]) is not None
-    assert by_key(fresh(firewall.read_chains, "n")) == fresh(saved)
+    assert by_key(fresh(chains.read_chains, "n")) == fresh(saved)
     if "CONNMARK" not in text:
-        assert by_key(fresh(firewall.read_chains, "n"))[wanted.key] == wanted
+        assert by_key(fresh(chains.read_chains, "n"))[wanted.key] == wanted
 
 
 @pytest.mark.parametrize(("written", "printed"), SPELLINGS, ids=[one for one, _ in SPELLINGS])
@@ -100,15 +99,15 @@ def test_every_text_form_reads_the_same_by_library_and_tool(fresh: Run) -> None:
 
 
 def test_a_rule_for_no_interface_at_all_is_read_as_such(fresh: Run) -> None:
-    wanted = chains("filter", ["! -i + -j ACCEPT", "-i + ! -o + -p udp"])  # older iptables-save leave it out
-    fresh(firewall.write, "n", made(wanted))
-    assert diff(wanted, fresh(firewall.read_chains, "n")) == ()
+    wanted = chains_of("filter", ["! -i + -j ACCEPT", "-i + ! -o + -p udp"])  # older iptables-save leave it out
+    fresh(chains.write, "n", creations(wanted))
+    assert diff(wanted, fresh(chains.read_chains, "n")) == ()
 
 
 def test_protocols_are_named_alike_by_library_and_tool(fresh: Run) -> None:
     for start in range(1, 256, 100):
-        wanted = chains("filter", [f"-p {number}" for number in range(start, min(start + 100, 256))])
-        fresh(firewall.write, "n", made(wanted))
+        wanted = chains_of("filter", [f"-p {number}" for number in range(start, min(start + 100, 256))])
+        fresh(chains.write, "n", creations(wanted))
         by_library = by_key(fresh(iptc_legacy.read_tables, "n", ["filter"]))
         assert by_library == fresh(saved)
         assert by_library[wanted[0].key] == wanted[0]
@@ -130,28 +129,28 @@ def test_options_in_an_unknown_shape_are_left_to_the_tools() -> None:
 
 
 def test_the_tools_read_what_the_library_reads(fresh: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    fresh(firewall.write, "n", made(ALL))
-    by_library = fresh(firewall.read_chains, "n")
+    fresh(chains.write, "n", creations(ALL))
+    by_library = fresh(chains.read_chains, "n")
     monkeypatch.setattr(iptc_legacy, "library", lambda: None)
-    assert fresh(firewall.read_chains, "n") == by_library
+    assert fresh(chains.read_chains, "n") == by_library
     fresh(unshare, CLONE_NEWNET)
-    fresh(firewall.write, "n", made(chains("nat", NAT[:2])))
-    assert by_key(fresh(firewall.read_chains, "n"))[ALL[0].key].rules == ALL[0].rules[:2]
+    fresh(chains.write, "n", creations(chains_of("nat", NAT[:2])))
+    assert by_key(fresh(chains.read_chains, "n"))[ALL[0].key].rules == ALL[0].rules[:2]
 
 
 def test_many_rules_are_left_to_the_tools_and_read_the_same(fresh: Run) -> None:
     texts = [f"-s 10.0.{number}.0/24 -j MINE" for number in range(iptc_legacy.MAX_RULES + 1)]
-    fresh(firewall.write, "n", made(chains("filter", texts)))
+    fresh(chains.write, "n", creations(chains_of("filter", texts)))
     assert fresh(iptc_legacy.read_tables, "n", ["filter"]) is None
-    assert diff(chains("filter", texts), fresh(firewall.read_chains, "n")) == ()
+    assert diff(chains_of("filter", texts), fresh(chains.read_chains, "n")) == ()
 
 
 def test_reading_makes_no_table_and_writing_only_its_own(fresh: Run) -> None:
     names = "cat /proc/self/net/ip_tables_names /proc/self/net/ip6_tables_names 2>/dev/null || true"  # a module's
-    assert fresh(firewall.read_chains, "n") == ()
+    assert fresh(chains.read_chains, "n") == ()
     assert fresh(shell, names) == ""
-    fresh(firewall.write, "n", made(chains("nat", ["-j MINE"])))
-    fresh(firewall.read_chains, "n")
+    fresh(chains.write, "n", creations(chains_of("nat", ["-j MINE"])))
+    fresh(chains.read_chains, "n")
     assert fresh(shell, names) == "nat\n"
 
 
@@ -159,30 +158,30 @@ def test_small_tables_are_written_and_read_without_starting_a_program(
     fresh: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tools, "run", lambda *_: pytest.fail("a program was started"))
-    assert fresh(firewall.read_chains, "n") == ()
-    wanted = chains("nat", NAT[:4])
-    fresh(firewall.write, "n", made(wanted))
-    assert diff(wanted, fresh(firewall.read_chains, "n")) == ()
+    assert fresh(chains.read_chains, "n") == ()
+    wanted = chains_of("nat", NAT[:4])
+    fresh(chains.write, "n", creations(wanted))
+    assert diff(wanted, fresh(chains.read_chains, "n")) == ()
 
 
 def test_changes_leave_the_counters_of_other_chains(fresh: Run) -> None:
     ping = "ip link set lo up; ping -q -c 3 -i 0.01 127.0.0.1"
     quiet, busy = Chain("n", "filter", "INPUT", (rule("-i lo -j ACCEPT"),), "ACCEPT"), Chain("n", "filter", "FORWARD")
-    fresh(firewall.write, "n", made((quiet,)))
+    fresh(chains.write, "n", creations((quiet,)))
     fresh(shell, ping)
-    for count in (1, firewall.MAX_IPTC_RULES + 1):  # by either way of writing
+    for count in (1, chains.MAX_IPTC_RULES + 1):  # by either way of writing
         wanted = Chain("n", "filter", "FORWARD", (rule("-p tcp -j DROP"),) * count, "DROP")
-        fresh(firewall.write, "n", [Change(wanted, busy)])
-        found = {one.chain.name: one for one in fresh(firewall.read_chain_counters, "n")}
+        fresh(chains.write, "n", [Change(wanted, busy)])
+        found = {one.chain.name: one for one in fresh(chains.read_chain_counters, "n")}
         assert found["FORWARD"].chain == wanted
         assert found["INPUT"].rule_counters[0][0] >= 6
 
 
-@pytest.mark.parametrize("few", [firewall.MAX_IPTC_RULES, -1], ids=["library", "tools"])
+@pytest.mark.parametrize("few", [chains.MAX_IPTC_RULES, -1], ids=["library", "tools"])
 def test_chains_are_replaced_and_deleted_with_what_jumps_to_them(
     fresh: Run, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(firewall, "MAX_IPTC_RULES", few)
+    monkeypatch.setattr(chains, "MAX_IPTC_RULES", few)
     old = (
         Chain("n", "filter", "FORWARD", (rule("-j OLD"),), "DROP"),
         Chain("n", "filter", "OLD", (rule("-j DEEP"),)),
@@ -195,10 +194,10 @@ def test_chains_are_replaced_and_deleted_with_what_jumps_to_them(
         Chain("n", "filter", "NEW"),
         old[-1],
     )
-    fresh(firewall.write, "n", made(old))
-    assert diff(old, fresh(firewall.read_chains, "n")) == ()
-    fresh(firewall.write, "n", diff(new, fresh(firewall.read_chains, "n")))
-    assert diff(new, fresh(firewall.read_chains, "n")) == ()
+    fresh(chains.write, "n", creations(old))
+    assert diff(old, fresh(chains.read_chains, "n")) == ()
+    fresh(chains.write, "n", diff(new, fresh(chains.read_chains, "n")))
+    assert diff(new, fresh(chains.read_chains, "n")) == ()
     assert "OLD" not in fresh(shell, "iptables-legacy-save")
 
 
@@ -206,11 +205,11 @@ def test_ipv6_chains(fresh: Run) -> None:
     texts = ["-s fd00:0:0::/48 ! -o eth0 -j MASQUERADE", "-p icmpv6 --icmpv6-type echo-request -j RETURN", "-j MINE"]
     wanted = [Chain("n", "nat", "FORMS", tuple(rule(text, "ip6") for text in texts), family="ip6")]
     wanted += [Chain("n", "nat", "MINE", family="ip6"), Chain("n", "filter", "FORWARD", (), "DROP", "ip6")]
-    both = (*wanted, *chains("nat", NAT))
-    fresh(firewall.write, "n", made(both))
-    assert diff(both, fresh(firewall.read_chains, "n")) == ()
-    fresh(firewall.write, "n", diff(chains("nat", NAT[:1]), fresh(firewall.read_chains, "n")))
-    assert diff(chains("nat", NAT[:1]), fresh(firewall.read_chains, "n")) == ()
+    both = (*wanted, *chains_of("nat", NAT))
+    fresh(chains.write, "n", creations(both))
+    assert diff(both, fresh(chains.read_chains, "n")) == ()
+    fresh(chains.write, "n", diff(chains_of("nat", NAT[:1]), fresh(chains.read_chains, "n")))
+    assert diff(chains_of("nat", NAT[:1]), fresh(chains.read_chains, "n")) == ()
 
 
 BRIDGE = [
@@ -245,10 +244,10 @@ def test_bridge_address_translation_is_read_back_as_written(fresh: Run) -> None:
         Chain("n", "nat", name, tuple(rule(text, "bridge") for text in texts), family="bridge")
         for name, texts in BRIDGE_NAT.items()
     )
-    fresh(firewall.write, "n", made(wanted))
-    assert diff(wanted, fresh(firewall.read_chains, "n")) == ()
-    fresh(firewall.write, "n", diff((), fresh(firewall.read_chains, "n")))
-    assert diff((), fresh(firewall.read_chains, "n")) == ()
+    fresh(chains.write, "n", creations(wanted))
+    assert diff(wanted, fresh(chains.read_chains, "n")) == ()
+    fresh(chains.write, "n", diff((), fresh(chains.read_chains, "n")))
+    assert diff((), fresh(chains.read_chains, "n")) == ()
 
 
 def test_bridge_chains(fresh: Run) -> None:
@@ -261,13 +260,15 @@ def test_bridge_chains(fresh: Run) -> None:
             Chain("n", "filter", "FORWARD", (), "DROP", family="bridge"),
         )
 
-    assert diff((), fresh(firewall.read_chains, "n")) == ()
-    fresh(firewall.write, "n", made(wanted(99)))
-    assert fresh(firewall.read_chains, "n") == fresh(firewall.read_chains, "n", wanted(1))  # seen although nobody asked
-    assert diff(wanted(99), fresh(firewall.read_chains, "n")) == ()
+    assert diff((), fresh(chains.read_chains, "n")) == ()
+    fresh(chains.write, "n", creations(wanted(99)))
+    assert fresh(chains.read_chains, "n") == fresh(
+        chains.read_chains, "n", wanted(1)
+    )  # seen although the plan does not have it
+    assert diff(wanted(99), fresh(chains.read_chains, "n")) == ()
     for target in (wanted(2), wanted(0), wanted(1)[3:], ()):
-        fresh(firewall.write, "n", diff(target, fresh(firewall.read_chains, "n")))
-        assert diff(target, fresh(firewall.read_chains, "n")) == ()
+        fresh(chains.write, "n", diff(target, fresh(chains.read_chains, "n")))
+        assert diff(target, fresh(chains.read_chains, "n")) == ()
     assert fresh(shell, "cat /proc/self/net/ip_tables_names") == ""
 
 
@@ -278,8 +279,8 @@ def test_each_namespace_keeps_its_own_tables_and_none_is_kept_alive() -> None:
     def build(name: str) -> tuple[Chain, ...]:
         unshare(CLONE_NEWNET)
         shell(f"ip link add {name} type veth peer name p netns {os.getpid()}")
-        firewall.write("n", made((Chain("n", "nat", name, (rule("-j MASQUERADE"),)),)))
-        return tuple(chain for chain in firewall.read_chains("n") if chain.policy is None)
+        chains.write("n", creations((Chain("n", "nat", name, (rule("-j MASQUERADE"),)),)))
+        return tuple(chain for chain in chains.read_chains("n") if chain.policy is None)
 
     before = links()
     for name in ("one", "two"):
@@ -296,7 +297,7 @@ def test_each_namespace_keeps_its_own_tables_and_none_is_kept_alive() -> None:
 
 
 def test_nothing_is_printed_on_the_process_own_output(fresh: Run, capfd: pytest.CaptureFixture[str]) -> None:
-    fresh(firewall.write, "n", made(chains("nat", NAT[:3])))
+    fresh(chains.write, "n", creations(chains_of("nat", NAT[:3])))
     fresh(iptc_legacy.read_tables, "n", ["nat"])
     assert capfd.readouterr() == ("", "")
 
@@ -339,21 +340,21 @@ def test_nothing_is_printed_on_the_process_own_output(fresh: Run, capfd: pytest.
 )
 def test_a_refused_rule_is_named_with_its_place_and_cause(fresh: Run, chain: Chain, complaint: str) -> None:
     with pytest.raises(KernelError) as caught:
-        fresh(firewall.write, "node1", made((chain,)))
+        fresh(chains.write, "node1", creations((chain,)))
     assert str(caught.value) == complaint
-    assert all(not found.rules for found in fresh(firewall.read_chains, "node1"))
+    assert all(not found.rules for found in fresh(chains.read_chains, "node1"))
 
 
 def test_a_chain_that_others_still_jump_to_cannot_go(fresh: Run) -> None:
-    both = chains("filter", ["-j MINE"])
-    fresh(firewall.write, "n", made(both))
+    both = chains_of("filter", ["-j MINE"])
+    fresh(chains.write, "n", creations(both))
     with pytest.raises(KernelError, match="chain MINE in table filter of n: a rule in another chain still jumps to it"):
-        fresh(firewall.write, "n", [Change(None, both[1])])
+        fresh(chains.write, "n", [Change(None, both[1])])
 
 
 def test_a_table_that_the_kernel_lacks_names_the_fix(fresh: Run) -> None:
     with pytest.raises(MissingError, match="table nosuch in n") as caught:
-        fresh(firewall.write, "n", made((Chain("n", "nosuch", "A"),)))
+        fresh(chains.write, "n", creations((Chain("n", "nosuch", "A"),)))
     assert caught.value.hint == "modprobe ip_tables iptable_nat iptable_filter"
 
 
@@ -381,7 +382,7 @@ def test_what_xtables_makes_of_other_spellings() -> None:
 
 
 def test_a_persons_iptables_shows_the_labs_rules(fresh: Run, tmp_path: Path) -> None:
-    fresh(firewall.write, "n", made(chains("nat", ["-j MASQUERADE"])))
+    fresh(chains.write, "n", creations(chains_of("nat", ["-j MASQUERADE"])))
     folder = commands.make_tool_directory(tmp_path / "bin")
     assert commands.make_tool_directory(tmp_path / "bin") == folder
     path = f"PATH={folder}:$PATH:/usr/sbin:/sbin"
@@ -394,8 +395,8 @@ def test_a_persons_iptables_shows_the_labs_rules(fresh: Run, tmp_path: Path) -> 
 def test_two_labs_write_without_waiting_for_each_other(fresh: Run, tmp_path: Path) -> None:
     import fcntl
 
-    many = made(chains("filter", FILTER))
+    many = creations(chains_of("filter", FILTER))
     with open(tmp_path / "held", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        fresh(firewall.write, "n", many, tmp_path / "own")
+        fresh(chains.write, "n", many, tmp_path / "own")
     assert (tmp_path / "own").exists()

@@ -1,4 +1,4 @@
-"""Labs whose rules iptables-nft writes: chosen by trying, kept with the lab, and in all else the same lab."""
+"""Labs with rules of iptables-nft: chosen by trying, kept with the lab, otherwise the same lab."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from labctl.core.iptables import Backend, rule
 from labctl.core.resources import Chain, IpSet, Netns
 from labctl.errors import KernelError, MissingError, UsageError
 from labctl.kernel.apply import features
-from labctl.kernel.cni import plugins as cni
-from labctl.kernel.firewall import backend as backends
-from labctl.kernel.firewall import chains as firewall
+from labctl.kernel.cni.plugins import Plugins
+from labctl.kernel.firewall import backend, chains
 from labctl.kernel.host import lab_state, paths
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink import ipset, nft_tables
@@ -28,8 +27,9 @@ from labctl.lab import lifecycle
 from labctl.render.resources import change_lines
 from labctl.report.shell_script import plan_script
 from tests.support import kernels, plugins
+from tests.support.drift import drift
 from tests.support.paths import ROOT
-from tests.support.rule_forms import FILTER, MANGLE, NAT, TOOLS_ONLY, chains, made
+from tests.support.rule_forms import FILTER, MANGLE, NAT, TOOLS_ONLY, chains_of, creations
 from tests.support.trace_cases import CASES, LABS, Case
 from tests.support.traces import broken, traced
 
@@ -39,12 +39,6 @@ def clean() -> Iterator[None]:
     yield
     for name in paths.labs():
         lifecycle.down(name)
-
-
-def drift(name: str) -> list[str]:
-    return [
-        line for change in lifecycle.status(name, lifecycle.load_compiled_lab(name)) for line in change_lines(change)
-    ]
 
 
 def run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -59,7 +53,7 @@ def legacy_tables(name: str, nodes: tuple[str, ...]) -> list[str]:
             table
             for node in nodes
             for listed in ("ip_tables_names", "ip6_tables_names")
-            for table in inside.run(paths.netns_path(name, node), firewall.tools.legacy_tables, listed)
+            for table in inside.run(paths.netns_path(name, node), chains.tools.legacy_tables, listed)
         ]
 
 
@@ -93,10 +87,10 @@ def test_every_scenario_is_the_same_lab_with_nft(scenario: str, approximate: tup
 
 @kernels.LEGACY
 def test_legacy_is_the_first_choice_and_nft_where_there_is_no_legacy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(backends.VARIABLE, raising=False)
-    assert backends.choose(None, print) == "legacy"
-    monkeypatch.setattr(backends, "probe_legacy_table", no_legacy)
-    assert backends.choose(None, print) == "nft"
+    monkeypatch.delenv(backend.VARIABLE, raising=False)
+    assert backend.choose(None, print) == "legacy"
+    monkeypatch.setattr(backend, "probe_legacy_table", no_legacy)
+    assert backend.choose(None, print) == "nft"
     assert lifecycle.up(lifecycle.define("kubenet")).lab.firewall == "nft"
     assert drift("kubenet") == []
 
@@ -105,14 +99,14 @@ def test_legacy_is_the_first_choice_and_nft_where_there_is_no_legacy(monkeypatch
 def test_to_try_a_back_end_changes_nothing_here() -> None:
     here = os.readlink("/proc/thread-self/ns/net")
     tables = Path("/proc/self/net/ip_tables_names").read_text(), nft_tables.tables()
-    assert (backends.backend_problem("legacy"), backends.backend_problem("nft")) == ("", "")
+    assert (backend.backend_problem("legacy"), backend.backend_problem("nft")) == ("", "")
     assert os.readlink("/proc/thread-self/ns/net") == here
     assert (Path("/proc/self/net/ip_tables_names").read_text(), nft_tables.tables()) == tables
 
 
 def test_without_any_firewall_a_lab_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "probe_legacy_table", no_legacy)
-    monkeypatch.setattr(backends.commands, "try_restore", lambda *words: "iptables-nft: cannot init")
+    monkeypatch.setattr(backend, "probe_legacy_table", no_legacy)
+    monkeypatch.setattr(backend.commands, "try_restore", lambda *words: "iptables-nft: cannot init")
     with pytest.raises(MissingError, match=r"no legacy table filter.*; iptables-nft: .*cannot init") as caught:
         lifecycle.up(lifecycle.define("kubenet"))
     assert caught.value.code == 4
@@ -120,30 +114,30 @@ def test_without_any_firewall_a_lab_is_refused_with_the_remedy(monkeypatch: pyte
     assert "modprobe nf_tables" in caught.value.hint
     assert paths.labs() == {}
     with pytest.raises(MissingError, match="iptables-legacy: ") as caught:
-        backends.choose("legacy", print)
+        backend.choose("legacy", print)
     assert "--firewall nft" in caught.value.hint
 
 
 def test_who_may_try_nothing_gets_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "backend_problem", lambda backend: pytest.fail("it was tried"))
+    monkeypatch.setattr(backend, "backend_problem", lambda name: pytest.fail("it was tried"))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert (backends.choose(None, print), backends.choose("nft", print)) == ("legacy", "nft")
-    assert backends.choose(backends.requested_backend(None), print) in ("legacy", "nft")
+    assert (backend.choose(None, print), backend.choose("nft", print)) == ("legacy", "nft")
+    assert backend.choose(backend.requested_backend(None), print) in ("legacy", "nft")
 
 
 def test_a_wish_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(backends.VARIABLE, "ipfw")
+    monkeypatch.setenv(backend.VARIABLE, "ipfw")
     with pytest.raises(UsageError, match="no firewall 'ipfw'"):
         lifecycle.up(lifecycle.define("kubenet"))
-    assert backends.requested_backend("nft") == "nft"
+    assert backend.requested_backend("nft") == "nft"
 
 
 @kernels.LEGACY
 def test_a_running_lab_keeps_the_back_end_that_it_was_built_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(backends.VARIABLE, "nft")
+    monkeypatch.setenv(backend.VARIABLE, "nft")
     assert lifecycle.up(lifecycle.define("kubenet")).lab.firewall == "nft"
     for wish in ("legacy", ""):  # of new labs
-        monkeypatch.setenv(backends.VARIABLE, wish)
+        monkeypatch.setenv(backend.VARIABLE, wish)
         assert lifecycle.up(lifecycle.define("kubenet")).changes == ()
     assert [one.firewall for one in lifecycle.running_labs()] == ["nft"]
     assert lifecycle.load_compiled_lab("kubenet").firewall == "nft"
@@ -153,12 +147,12 @@ def test_a_running_lab_keeps_the_back_end_that_it_was_built_with(monkeypatch: py
     assert drift("kubenet") == []
 
 
-@pytest.mark.parametrize("backend", [pytest.param("legacy", marks=kernels.LEGACY), "nft"])
-def test_where_the_record_is_lost_the_namespaces_tell_the_back_end(backend: Backend) -> None:
-    lifecycle.up(lifecycle.define("kubenet", firewall=backend))
+@pytest.mark.parametrize("name", [pytest.param("legacy", marks=kernels.LEGACY), "nft"])
+def test_where_the_record_is_lost_the_namespaces_tell_the_back_end(name: Backend) -> None:
+    lifecycle.up(lifecycle.define("kubenet", firewall=name))
     lab_state.remove_files("kubenet")
-    assert backends.backend_of("kubenet") == backend
-    assert lifecycle.load_compiled_lab("kubenet", "kubenet").firewall == backend
+    assert backend.backend_of("kubenet") == name
+    assert lifecycle.load_compiled_lab("kubenet", "kubenet").firewall == name
     assert lifecycle.up(lifecycle.define("kubenet")).changes == ()
 
 
@@ -182,11 +176,11 @@ def test_the_command_line_speaks_of_it_and_a_person_meets_it_inside() -> None:
     ("wish", "words", "named"), [("nft", (), "nft"), ("nft", ("--firewall", "legacy"), "legacy"), ("", (), "legacy")]
 )
 def test_a_plan_names_the_iptables_that_is_wished_for(wish: str, words: tuple[str, ...], named: str) -> None:
-    done = run("plan", "kubenet", "--as", "shell", *words, **{backends.VARIABLE: wish})
+    done = run("plan", "kubenet", "--as", "shell", *words, **{backend.VARIABLE: wish})
     found = {word for word in done.stdout.split() if word.startswith("iptables-")}
 
     assert found == {f"iptables-{named}"}
-    assert run("plan", "kubenet", **{backends.VARIABLE: "ipfw"}).returncode == 2
+    assert run("plan", "kubenet", **{backend.VARIABLE: "ipfw"}).returncode == 2
 
 
 @pytest.mark.parametrize("scenario", ["kubenet", "docker-publish", "cni"])
@@ -203,7 +197,7 @@ def test_the_script_of_a_plan_builds_the_same_lab_with_nft(scenario: str) -> Non
     assert done.returncode == 0, done.stderr
     assert legacy_tables(wanted.name, paths.labs()[wanted.name]) == []
     if scenario != "cni":  # what plugins made is wanted only their runtime knows
-        assert backends.backend_of(wanted.name) == "nft"
+        assert backend.backend_of(wanted.name) == "nft"
         assert [line for change in lifecycle.status(wanted.name, wanted) for line in change_lines(change)] == []
 
 
@@ -220,22 +214,22 @@ def test_the_script_of_a_plan_builds_the_same_lab_with_nft(scenario: str) -> Non
     ],
 )
 def test_a_rule_is_read_back_from_nft_as_it_is_planned(fresh: Any, table: str, text: str) -> None:
-    wanted = chains(table, [text])
-    fresh(firewall.write, "n", made(wanted), None, "nft")
-    assert diff(wanted, fresh(firewall.read_chains, "n", (), "nft")) == ()
-    assert fresh(firewall.tools.legacy_tables, "ip_tables_names") == []
+    wanted = chains_of(table, [text])
+    fresh(chains.write, "n", creations(wanted), None, "nft")
+    assert diff(wanted, fresh(chains.read_chains, "n", (), "nft")) == ()
+    assert fresh(chains.tools.legacy_tables, "ip_tables_names") == []
 
 
 def test_chains_change_in_place_and_keep_the_counters_of_others(fresh: Any) -> None:
-    busy, old = chains("filter", ["-j ACCEPT"])[0], Chain("n", "filter", "FORWARD", (rule("-j FORMS"),), "DROP")
-    fresh(firewall.write, "n", made((busy, old)), None, "nft")
+    busy, old = chains_of("filter", ["-j ACCEPT"])[0], Chain("n", "filter", "FORWARD", (rule("-j FORMS"),), "DROP")
+    fresh(chains.write, "n", creations((busy, old)), None, "nft")
     fresh(subprocess.run, "printf '*filter\\n[7:70] -A OUTPUT -j ACCEPT\\nCOMMIT\\n' | iptables-nft-restore -n -c",
           shell=True, check=True)  # fmt: skip
     wanted = (replace(old, rules=(rule("-p tcp -j ACCEPT"),), policy="ACCEPT"),)
     kept = Chain("n", "filter", "OUTPUT", (rule("-j ACCEPT"),), "ACCEPT")
-    fresh(firewall.write, "n", diff((*wanted, kept), fresh(firewall.read_chains, "n", (), "nft")), None, "nft")
-    assert diff((*wanted, kept), fresh(firewall.read_chains, "n", (), "nft")) == ()
-    counted = {one.chain.name: one for one in fresh(firewall.read_chain_counters, "n", "nft")}
+    fresh(chains.write, "n", diff((*wanted, kept), fresh(chains.read_chains, "n", (), "nft")), None, "nft")
+    assert diff((*wanted, kept), fresh(chains.read_chains, "n", (), "nft")) == ()
+    counted = {one.chain.name: one for one in fresh(chains.read_chain_counters, "n", "nft")}
     assert counted["OUTPUT"].rule_counters == ((7, 70),)
     assert "FORMS" not in counted
 
@@ -252,7 +246,9 @@ def test_chains_change_in_place_and_keep_the_counters_of_others(fresh: Any) -> N
 def test_a_refused_rule_is_named(fresh: Any, text: str, cause: str) -> None:
     good, bad = rule("-j ACCEPT"), rule(text)
     with pytest.raises(KernelError) as caught:
-        fresh(firewall.write, "n", made((Chain("n", "filter", "FORWARD", (good, bad, good), "ACCEPT"),)), None, "nft")
+        fresh(
+            chains.write, "n", creations((Chain("n", "filter", "FORWARD", (good, bad, good), "ACCEPT"),)), None, "nft"
+        )
     assert f"rule '-A FORWARD {bad}' in table filter of n" in caught.value.message
     assert cause in caught.value.message
 
@@ -260,21 +256,21 @@ def test_a_refused_rule_is_named(fresh: Any, text: str, cause: str) -> None:
 def test_rules_of_sets_are_written_and_read(fresh: Any) -> None:
     members = IpSet("n", "pods", "hash:net", ("10.1.0.0/16",))
     chain = Chain("n", "filter", "FORWARD", (rule("-m set ! --match-set pods src -j DROP"),), "ACCEPT")
-    fresh(ipset.write, "n", made((members,)))  # type: ignore[arg-type]
-    fresh(firewall.write, "n", made((chain,)), None, "nft")
-    assert diff((chain,), fresh(firewall.read_chains, "n", (), "nft")) == ()
+    fresh(ipset.write, "n", creations((members,)))  # type: ignore[arg-type]
+    fresh(chains.write, "n", creations((chain,)), None, "nft")
+    assert diff((chain,), fresh(chains.read_chains, "n", (), "nft")) == ()
 
 
 @kernels.LEGACY
 def test_the_extensions_of_either_back_end_are_asked_for_where_they_are() -> None:
     asked = ("-m set", "-j NFLOG", "-m icmp", "-m icmp6", "-m nosuch", "-j NOSUCH")
-    for backend in ("legacy", "nft"):
-        assert set(features.missing_features(asked, backend)) == {"-m nosuch", "-j NOSUCH"}
+    for name in ("legacy", "nft"):
+        assert set(features.missing_features(asked, name)) == {"-m nosuch", "-j NOSUCH"}
 
 
 def test_plugins_find_the_labs_own_iptables() -> None:
     lifecycle.up(lifecycle.define("kubenet", firewall="nft"))
-    with cni.Plugins("kubenet") as called:
+    with Plugins("kubenet") as called:
         path = called._tools()["PATH"].split(":")[0]
     said = subprocess.run([f"{path}/iptables", "-V"], capture_output=True, text=True, check=True)
     assert "(nf_tables)" in said.stdout
@@ -297,12 +293,12 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("case", [case for case in CASES if case.name in FEW], ids=lambda case: case.name)
 def test_a_trace_names_the_same_rules_with_both(case: Case, pairs: Path) -> None:
     told = []
-    for backend in ("legacy", "nft"):
-        lifecycle.up(lifecycle.define(str(pairs / f"{case.lab}.yaml"), firewall=backend))
+    for name in ("legacy", "nft"):
+        lifecycle.up(lifecycle.define(str(pairs / f"{case.lab}.yaml"), firewall=name))
         for command in case.breaks:
             broken(case.lab, command)
         evidence, story = traced(case.lab, case.probe)
-        # nft tells the mark after a rule, legacy that before; a chain without rules and policy nft need not have
+        # nft reports the mark after a rule, legacy the mark before; nft may omit a chain without rules and policy
         met = [replace(one, mark=0) for one in evidence.rule_hits if (one.kind, one.target) != ("policy", "ACCEPT")]
         told.append((story.verdict, story.why and story.why.sentence, met))
         lifecycle.down(case.lab)

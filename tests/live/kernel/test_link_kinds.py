@@ -1,6 +1,7 @@
 """Kinds of links that many kernels have as modules, and small ones lack: the three laws and a packet through each.
 
-Two machines on a cable. A test whose kind this kernel lacks is skipped and says so; `scripts/vm-test` runs them all.
+Two machines on a veth pair. If this kernel does not have a kind, its test is skipped, with the reason;
+`scripts/vm-test` runs them all.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def arrives(node: str, target: str) -> bool:
 def built(request: pytest.FixtureRequest) -> Iterator[Plan]:
     """What is named, built; taken down afterwards, and then nothing is left of it."""
     want = plan(WAYS[request.param])
-    if reason := kernels.lacking(tuple(required_features(want))):
+    if reason := kernels.missing_text(tuple(required_features(want))):
         pytest.skip(reason)
     with KernelLab(LAB) as kernel:
         kernel.apply(diff(want, ()))
@@ -218,7 +219,7 @@ def test_a_modules_device_that_is_wanted_down_is_there() -> None:
 @pytest.mark.parametrize("built", ["dummy"], indirect=True)
 def test_a_kind_that_was_loaded_later_changes_no_lab(built: Plan) -> None:
     want = plan(WAYS["ipip"])
-    if reason := kernels.lacking(tuple(required_features(want))):
+    if reason := kernels.missing_text(tuple(required_features(want))):
         pytest.skip(reason)
     modules.load(["ipip"], print)
 

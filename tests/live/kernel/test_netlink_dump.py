@@ -1,4 +1,4 @@
-"""The lean readers tell of a namespace what pyroute2 tells of it."""
+"""labctl's own netlink readers report the same about a namespace as pyroute2."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from labctl.core.resources import Interface
 from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
 from labctl.kernel.netlink import dump
 from labctl.kernel.netlink.rtnetlink import Channel
-from labctl.kernel.observe import snapshot as observe
+from labctl.kernel.observe import snapshot
 
 pytestmark = pytest.mark.kernel
 
@@ -54,7 +54,7 @@ bridge: fdb add 02:00:00:00:00:78 dev vx0 dst 192.0.2.7 self permanent
 
 @pytest.fixture(scope="module")
 def inside() -> Iterator[NetnsThread]:
-    """A thread in a namespace of its own that holds one of everything."""
+    """A thread in a separate namespace that holds one object of each kind."""
     with NetnsThread() as thread:
         thread.run(None, unshare, CLONE_NEWNET)
         for line in SETUP.strip().splitlines():
@@ -64,7 +64,7 @@ def inside() -> Iterator[NetnsThread]:
 
 
 def truth(inside: NetnsThread, method: str, **words: Any) -> list[Any]:
-    """What pyroute2's own API tells of the namespace."""
+    """What pyroute2's API reports about the namespace."""
 
     def ask() -> list[Any]:
         from pyroute2 import IPRoute
@@ -76,7 +76,7 @@ def truth(inside: NetnsThread, method: str, **words: Any) -> list[Any]:
 
 
 def ours(inside: NetnsThread, reader: Any, **words: Any) -> list[Any]:
-    """What a reader of ours tells of it."""
+    """What a reader of labctl reports about it."""
 
     def ask() -> list[Any]:
         channel = Channel()
@@ -100,9 +100,9 @@ def test_links(inside: NetnsThread) -> None:
 
     expected = [known(message) for message in truth(inside, "get_links")]
     expected = [
-        link for link in expected if link[1] not in observe.FALLBACK_DEVICES
-    ]  # whose address pyroute2 reads as six bytes
-    found = [link for link in ours(inside, dump.links) if link.name not in observe.FALLBACK_DEVICES]
+        link for link in expected if link[1] not in snapshot.FALLBACK_DEVICES
+    ]  # pyroute2 reads its address as six bytes
+    found = [link for link in ours(inside, dump.links) if link.name not in snapshot.FALLBACK_DEVICES]
     assert len(found) >= 5
     assert [
         (link.index, link.name, link.flags, link.mtu, link.mac, link.master, link.kind, link.addr_gen_mode)
@@ -178,10 +178,10 @@ def test_rules(inside: NetnsThread) -> None:
 
 def test_the_plan_types_made_of_it(inside: NetnsThread) -> None:
     def look() -> list[str]:
-        channel, snapshot = Channel(), observe.Snapshot()
+        channel, current = Channel(), snapshot.Snapshot()
         try:
-            snapshot.add("n", dump.links(channel))
-            found = [*observe.links(snapshot, "n", lambda a, b: None), *observe.tables(channel, snapshot, "n")]
+            current.add("n", dump.links(channel))
+            found = [*snapshot.links(current, "n", lambda a, b: None), *snapshot.tables(channel, current, "n")]
         finally:
             channel.close()
         return [repr(item) for item in found]
@@ -205,18 +205,18 @@ def test_the_plan_types_made_of_it(inside: NetnsThread) -> None:
 
 @pytest.mark.parametrize(("whole", "nsid", "peer"), [(True, 1, "n/v"), (False, 1, None), (False, 0, "n/v")])
 def test_a_peer_is_not_guessed_where_namespaces_were_left_out(whole: bool, nsid: int, peer: str | None) -> None:
-    snapshot = observe.Snapshot(complete=whole)
+    current = snapshot.Snapshot(complete=whole)
     end = dump.RawLink(2, "eth0", 1, lower_index=5, lower_nsid=0, kind="veth")
-    snapshot.add("p", [end])
-    snapshot.add(
+    current.add("p", [end])
+    current.add(
         "n", [dump.RawLink(5, "v", 1, lower_index=2, lower_nsid=3, kind="veth")]
     )  # bears the index, by chance or not
-    found = snapshot.peer("p", end, lambda ns, other: nsid)
+    found = current.peer("p", end, lambda ns, other: nsid)
     assert (found and str(found)) == peer
 
 
 def test_a_peer_of_the_same_namespace_needs_no_id() -> None:
-    snapshot = observe.Snapshot(complete=False)
+    current = snapshot.Snapshot(complete=False)
     one, other = (dump.RawLink(i, f"v{i}", 1, lower_index=5 - i, kind="veth") for i in (2, 3))
-    snapshot.add("n", [one, other])
-    assert snapshot.peer("n", one, lambda ns, other: None) == Interface("n", "v3")
+    current.add("n", [one, other])
+    assert current.peer("n", one, lambda ns, other: None) == Interface("n", "v3")

@@ -22,7 +22,7 @@ from labctl.kernel import processes
 from labctl.kernel.host import paths
 from labctl.kernel.lab_kernel import KernelLab
 from labctl.lab import lifecycle
-from labctl.render.resources import change_lines
+from tests.support.drift import drift
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.firewall
@@ -39,12 +39,6 @@ def clean() -> Iterator[None]:
 @pytest.fixture
 def pods(clean: None) -> Lab:
     return lifecycle.up(lifecycle.define("pods")).lab
-
-
-def drift(name: str) -> list[str]:
-    return [
-        line for change in lifecycle.status(name, lifecycle.load_compiled_lab(name)) for line in change_lines(change)
-    ]
 
 
 def pid(name: str, node: str, process: str) -> int:

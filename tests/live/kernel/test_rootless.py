@@ -60,7 +60,7 @@ class Person:
 
 @pytest.fixture(params=["root", "nobody"])
 def person(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Person]:
-    """Root, who has no more rights in a namespace of its own than a user; and a user, where one may read all this."""
+    """Root, which has the same rights in a user namespace as a user; and a user, if it may read all files here."""
     folder, prefix = tmp_path / "own", ()
     if request.param == "nobody":
         prefix = USER
@@ -68,7 +68,7 @@ def person(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Person]:
             pytest.skip("no setpriv here, to become nobody with")
         if subprocess.run([*USER, sys.executable, "-c", f"open({__file__!r})"], capture_output=True).returncode:
             pytest.skip("nobody may read the source tree or its Python here")
-        folder = Path(f"/run/netns/of-nobody-{os.getpid()}")  # a folder that nobody can get to
+        folder = Path(f"/run/netns/of-nobody-{os.getpid()}")  # a folder that the user cannot reach otherwise
     folder.mkdir()
     if prefix:
         os.chown(folder, 65534, 65534)

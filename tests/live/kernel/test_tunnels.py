@@ -1,4 +1,4 @@
-"""What cluster networks are made of beyond a bridge: sets, tunnels told with each packet, TUN devices, made and mended.
+"""What cluster networks are made of beyond a bridge: sets, tunnels that are set for each packet, TUN devices.
 
 One lab of two nodes has all of it; what it made is read back by labctl and by the tools of others.
 """

@@ -15,7 +15,7 @@ from labctl.kernel.host_facts import HostFacts
 from labctl.kernel.namespaces.thread import CLONE_NEWNET, NetnsThread, unshare
 from labctl.lab.doctor import Finding
 from tests.support import machine
-from tests.support.doctor import found
+from tests.support.doctor import find
 
 
 def test_features_are_found_by_doing_and_leave_the_machine_alone() -> None:
@@ -55,7 +55,7 @@ def test_no_module_is_loaded_to_find_out() -> None:
 
 
 def test_what_would_load_a_module_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a kernel that is told to have a module for two of the kinds, and to know one of these already."""
+    """On a kernel that seems to have a module for two of the kinds, and to have loaded one of them."""
     monkeypatch.setattr(features, "is_known_link_kind", lambda kind: kind in ("veth", "bridge"))
     monkeypatch.setattr(
         modules,
@@ -66,7 +66,7 @@ def test_what_would_load_a_module_is_not_tried(monkeypatch: pytest.MonkeyPatch) 
 
     assert idle == {"vxlan": ("vxlan",), "iptables nft": ("nft_compat",)}
     assert tried["bridge"] == tried["macvlan"] == ""
-    finding = found(HostFacts(root=True, features=tried, unloaded_modules=idle), "vxlan")
+    finding = find(HostFacts(root=True, features=tried, unloaded_modules=idle), "vxlan")
     said = "not tried, because that might load vxlan; labctl loads it when a lab needs it"
     assert finding == Finding("vxlan", "ok", said)
 

@@ -19,9 +19,9 @@ from labctl.errors import KernelError, LockError, UsageError
 from labctl.kernel import lab_kernel
 from labctl.kernel.host import lab_state, paths
 from labctl.lab import lifecycle
-from labctl.render.resources import change_lines
 from labctl.scenario import catalog
 from tests.support import kernels, plugins
+from tests.support.drift import drift
 from tests.support.machine import changed, fingerprint
 from tests.support.paths import ROOT
 
@@ -65,13 +65,6 @@ def clean() -> Iterator[None]:
     yield
     for name in paths.labs():
         lifecycle.down(name)
-
-
-def drift(name: str) -> list[str]:
-    """How a running lab differs from its definition, in words."""
-    return [
-        line for change in lifecycle.status(name, lifecycle.load_compiled_lab(name)) for line in change_lines(change)
-    ]
 
 
 @pytest.mark.kernel
@@ -151,7 +144,7 @@ def test_a_failing_up_rolls_back_unless_kept(monkeypatch: pytest.MonkeyPatch) ->
     def refuse(ns: str, *words: object) -> None:
         raise KernelError(f"cannot write rules in {ns}: no")
 
-    monkeypatch.setattr(lab_kernel.firewall, "write", refuse)
+    monkeypatch.setattr(lab_kernel.chains, "write", refuse)
     with pytest.raises(KernelError, match="cannot write rules"):
         lifecycle.up(lifecycle.define("kubenet"))
     assert paths.labs() == {}

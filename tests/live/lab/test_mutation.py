@@ -1,5 +1,5 @@
-"""For each kind of kernel object: alter one by hand, see `status` name it, see the check that guards it
-fail, see `up` mend exactly it, and see the check pass again."""
+"""For each kind of kernel object: change one manually. `status` names it, its check fails, `up` repairs exactly this
+object, and the check passes again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from labctl.checks import runner
 from labctl.core.scenario_types import Check
 from labctl.kernel.firewall import backend
 from labctl.kernel.host import paths
-from labctl.lab import lifecycle as lab
+from labctl.lab import lifecycle
 from labctl.render.resources import change_lines
 from tests.support import kernels
 from tests.support.plugins import reason_without
@@ -636,19 +636,19 @@ MUTATIONS = [
 
 
 @pytest.fixture(scope="module")
-def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lab.Definition]]:
+def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lifecycle.Definition]]:
     """All labs of the table, up."""
     file = tmp_path_factory.mktemp("raw") / "rawlab.yaml"
     file.write_text(RAW)
     names = [K, A, D, P, Q, B, V, W, H, E, G, N, S, F, L, M, X, Y, Z]
     names += [C] if reason_without() is None else []
-    definitions = {name: lab.define(name) for name in names} | {R: lab.define(str(file))}
+    definitions = {name: lifecycle.define(name) for name in names} | {R: lifecycle.define(str(file))}
     definitions[T] = kernels.define(T, (), ("vlan",))
     for definition in definitions.values():
-        lab.up(definition)
+        lifecycle.up(definition)
     yield definitions
     for name in paths.labs():
-        lab.down(name)
+        lifecycle.down(name)
 
 
 def inside(name: str, node: str, command: str) -> str:
@@ -658,7 +658,7 @@ def inside(name: str, node: str, command: str) -> str:
 
 def verdict(name: str, word: str, patience: float | None) -> tuple[str, list[str]]:
     """What the checks with that word say within `patience` seconds each (None: as they ask), and why."""
-    compiled = lab.load_compiled_lab(name)
+    compiled = lifecycle.load_compiled_lab(name)
     hasty = tuple(
         replace(check, within=patience or check.within) for check in (*compiled.checks, *BESIDES.get(name, ()))
     )
@@ -703,33 +703,33 @@ def prepared(mutation: Mutation) -> str:
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.what)
-def test_what_is_broken_is_named_caught_and_mended(mutation: Mutation, labs: dict[str, lab.Definition]) -> None:
+def test_what_is_broken_is_named_caught_and_mended(mutation: Mutation, labs: dict[str, lifecycle.Definition]) -> None:
     name = mutation.lab
     if name not in labs:
         pytest.skip(str(reason_without()))
-    compiled = lab.load_compiled_lab(name)
-    assert lab.status(name, compiled) == ()
+    compiled = lifecycle.load_compiled_lab(name)
+    assert lifecycle.status(name, compiled) == ()
     inodes = {node: os.stat(paths.netns_path(name, node)).st_ino for node in paths.labs()[name]}
 
     inside(name, mutation.where, prepared(mutation).replace("tables-legacy", f"tables-{backend.backend_of(name)}"))
-    changes = lab.status(name, compiled)
+    changes = lifecycle.status(name, compiled)
     told = [line for change in changes for line in change_lines(change)]
     assert any(mutation.says in line for line in told), told
     if mutation.check:
         told_by_packets, why = verdict(name, mutation.check, 0.8)
         assert told_by_packets == ("inconclusive" if mutation.check == "beyond" else "fail"), why
 
-    mended = lab.up(labs[name])
+    mended = lifecycle.up(labs[name])
     assert {change.subject.key for change in mended.changes} >= {change.subject.key for change in changes}
     assert {change.subject.ns for change in mended.changes} <= mutation.touches
-    assert lab.status(name, compiled) == ()
+    assert lifecycle.status(name, compiled) == ()
     after = {node: os.stat(paths.netns_path(name, node)).st_ino for node in paths.labs()[name]}
     assert {node for node in inodes if inodes[node] != after[node]} <= ({"a"} if not mutation.where else set())
     if mutation.check:
         told_by_packets, why = verdict(name, mutation.check, None)
         deadline = time.monotonic() + 15
         while told_by_packets == "inconclusive" and time.monotonic() < deadline:
-            # the kernel is still asking for the neighbour of the probe before, and asks anew once it has given up
+            # the kernel still resolves the neighbour of the probe before, and starts again after that failed
             told_by_packets, why = verdict(name, mutation.check, None)
         assert told_by_packets == "pass", why
 

@@ -1,4 +1,4 @@
-"""What a person may add by hand in every manner that `ip` knows: seen by `status`, and gone after `up`."""
+"""Objects that a person adds manually with `ip`, of every kind: `status` reports them, and `up` removes them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from labctl.core.iptables import BACKENDS
 from labctl.kernel.host import paths
 from labctl.lab import lifecycle
-from labctl.render.resources import change_lines
 from tests.support import kernels
+from tests.support.drift import drift
 
 STRAYS = [
     ("ip route add 10.88.0.0/16 via 10.224.0.1 proto static", "extra route 10.88.0.0/16 via 10.224.0.1"),
@@ -58,7 +58,7 @@ STRAYS = [
     ("ip6tables-legacy -A INPUT -j DROP", "extra ip6tables -t filter -A INPUT -j DROP"),
     ("ebtables-nft -A FORWARD -j DROP", "extra ebtables -t filter -A FORWARD"),
 ]
-# in a lab whose rules are iptables-nft's own, everything else is nobody's
+# in a lab with rules of iptables-nft, all other rules are unplanned
 NFT_STRAYS = [
     ("iptables-nft -t mangle -A FORWARD -j MARK --set-mark 1", "extra iptables -t mangle -A FORWARD"),
     ("iptables-nft -N MINE", "extra iptables -t filter -N MINE"),
@@ -81,19 +81,13 @@ def definitions() -> Iterator[dict[str, lifecycle.Definition]]:
     made = {
         backend: lifecycle.define("kubenet", f"strays-{backend}", firewall=backend)
         for backend in BACKENDS
-        if not kernels.unwritable(backend)
+        if not kernels.backend_problem(backend)
     }
     for one in made.values():
         lifecycle.up(one)
     yield {backend: one for backend, one in made.items()}
     for one in made.values():
         lifecycle.down(one.name)
-
-
-def told(name: str) -> list[str]:
-    return [
-        line for change in lifecycle.status(name, lifecycle.load_compiled_lab(name)) for line in change_lines(change)
-    ]
 
 
 @pytest.mark.parametrize(
@@ -112,11 +106,11 @@ def test_a_stray_is_named_and_removed(
     enter = ["ip", "netns", "exec", paths.netns_name(name, "node1")]
     ports = subprocess.run([*enter, "ip", "-o", "link", "show", "master", "cbr0"], capture_output=True, text=True)
     port = ports.stdout.split(": ")[1].split("@")[0]
-    assert told(name) == []
+    assert drift(name) == []
 
     subprocess.run([*enter, "sh", "-ec", command.replace("{port}", port)], check=True)
-    lines = told(name)
+    lines = drift(name)
     assert [line for line in lines if says in line] == lines != []
 
     lifecycle.up(definitions[backend])
-    assert told(name) == []
+    assert drift(name) == []

@@ -36,7 +36,7 @@ def test_without_tunnels_pods_have_the_ethernets_mtu() -> None:
 
 
 @pytest.mark.kernel
-@pytest.mark.skipif(bool(kernels.lacking(("geneve",))), reason=kernels.lacking(("geneve",)))
+@pytest.mark.skipif(bool(kernels.missing_text(("geneve",))), reason=kernels.missing_text(("geneve",)))
 def test_geneve_carries_packets_where_the_kernel_has_it() -> None:
     definition = lifecycle.define("antrea", overrides=("tunnel=geneve", "checks=[]", "nodes.node3.pods=[d]"))
     lifecycle.up(definition)

@@ -39,7 +39,7 @@ A, B = "caliacd53aa4120", "califf6fc35a693"  # cali and 11 digits of the SHA-1 o
 def test_whatever_packets_travel_in_they_arrive_as_claimed(
     scenario: str, sets: tuple[str, ...], approximate: tuple[str, ...]
 ) -> None:
-    if kernels.in_the_way(approximate):
+    if kernels.substitute_problem(approximate):
         approximate = ()
     made = lifecycle.up(kernels.define(scenario, sets, approximate)).lab
     try:
@@ -56,7 +56,7 @@ SETS = ("nat_outgoing=false", "default_endpoint_to_host_action=drop", "checks=[]
 
 @pytest.fixture(scope="class")
 def running() -> Iterator[lifecycle.Definition]:
-    """A lab without masquerading, in which pods may not speak to their nodes."""
+    """A lab without masquerading, in which pods may not send packets to their nodes."""
     definition = lifecycle.define(NAME, overrides=SETS)
     lifecycle.up(definition)
     yield definition

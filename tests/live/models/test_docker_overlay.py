@@ -11,7 +11,7 @@ import pytest
 from labctl.checks import runner
 from labctl.kernel.host import paths
 from labctl.lab import lifecycle
-from labctl.render.resources import change_lines
+from tests.support.drift import drift
 
 pytestmark = pytest.mark.firewall
 
@@ -42,12 +42,6 @@ def verdicts() -> dict[str, str]:
     return {f"{one.check.source} {one.check.target}": one.verdict for one in outcomes}
 
 
-def drift() -> list[str]:
-    return [
-        line for change in lifecycle.status(NAME, lifecycle.load_compiled_lab(NAME)) for line in change_lines(change)
-    ]
-
-
 @pytest.mark.parametrize(
     ("command", "says"),
     [
@@ -59,10 +53,10 @@ def test_who_is_not_in_the_peer_table_is_out_of_reach_on_another_host_only(
     up: lifecycle.Definition, command: str, says: str
 ) -> None:
     there("host1-ov", command)
-    assert any(line.startswith(says) for line in drift())
+    assert any(line.startswith(says) for line in drift(NAME))
     assert verdicts() == {"c1 c3": "pass", "c1 c2": "fail", "c1 internet": "pass"}
     lifecycle.up(up)
-    assert drift() == []
+    assert drift(NAME) == []
     assert verdicts() == {"c1 c3": "pass", "c1 c2": "pass", "c1 internet": "pass"}
 
 
@@ -76,24 +70,24 @@ def test_a_tunnel_that_was_made_where_it_is_leads_nowhere_and_is_made_anew(up: l
         "ip neigh add 10.0.1.5 lladdr 02:42:0a:00:01:05 dev vxlan0 nud permanent",
         "bridge fdb add 02:42:0a:00:01:05 dev vxlan0 dst 192.168.50.12 self permanent",
     )
-    assert drift() == ["changed link vxlan0: link_netns was none, should be host1"]
+    assert drift(NAME) == ["changed link vxlan0: link_netns was none, should be host1"]
     assert verdicts()["c1 c2"] == "fail"
     lifecycle.up(up)
-    assert drift() == []
+    assert drift(NAME) == []
     assert verdicts()["c1 c2"] == "pass"
 
 
 def test_what_a_tunnel_learned_gives_way_to_what_was_planned(up: lifecycle.Definition) -> None:
     there("host1-ov", "bridge fdb del 02:42:0a:00:01:05 dev vxlan0 dst 192.168.50.12 self")
-    there("c2", "ping -c 1 -W 1 10.0.1.2")  # whose answer finds its way by what the request taught
+    there("c2", "ping -c 1 -W 1 10.0.1.2")  # the answer uses the forwarding entry that the request added
     shown = subprocess.run(
         ["bridge", "-n", paths.netns_name(NAME, "host1-ov"), "fdb", "show", "dev", "vxlan0"],
         check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
     assert "02:42:0a:00:01:05 dst 192.168.50.12" in shown
-    assert len(drift()) == 1
+    assert len(drift(NAME)) == 1
     lifecycle.up(up)
-    assert drift() == []
+    assert drift(NAME) == []
 
 
 def test_a_question_in_a_tunnel_is_a_question_on_the_wire(up: lifecycle.Definition) -> None:
@@ -115,7 +109,7 @@ def test_a_question_in_a_tunnel_is_a_question_on_the_wire(up: lifecycle.Definiti
 
 def test_silence_does_not_prove_that_a_packet_was_too_big(up: lifecycle.Definition) -> None:
     there("host1-ov", "ip link set veth0 mtu 1500")
-    there("c1", "ip link set eth0 mtu 1500")  # what is too big for the tunnel now dies at br0, and nobody says so
+    there("c1", "ip link set eth0 mtu 1500")  # br0 now drops silently what is too big for the tunnel
     outcome = runner.run(lifecycle.load_compiled_lab(NAME), "byte more").outcomes[0]
     assert outcome.verdict == "inconclusive"
     assert "nothing reported it as too big" in outcome.evidence

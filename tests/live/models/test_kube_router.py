@@ -11,7 +11,7 @@ from labctl.core.resources import Interface
 from labctl.core.scenario_types import Check, See
 from labctl.lab import lifecycle
 from tests.support import kernels
-from tests.support.removal import missed, typed, verdict
+from tests.support.removal import assert_needed, run_in, verdict
 
 pytestmark = pytest.mark.firewall
 
@@ -43,18 +43,18 @@ def asked(*own: Check) -> list[str]:
 def test_a_part_that_is_taken_away_is_missed(
     overlay: lifecycle.Definition, node: str, command: str, says: str, word: str
 ) -> None:
-    missed(overlay, node, command, says, word)
+    assert_needed(overlay, node, command, says, word)
 
 
 def test_a_tunnel_takes_what_comes_from_its_own_end(overlay: lifecycle.Definition) -> None:
     """node3 has two, and what node1 sends comes out of one of them."""
 
     def received() -> dict[str, int]:
-        links = json.loads(typed(OVERLAY, "node3", "ip -j -s link"))
+        links = json.loads(run_in(OVERLAY, "node3", "ip -j -s link"))
         return {one["ifname"]: one["stats64"]["rx"]["packets"] for one in links if one["ifname"][:4] == "tun-"}
 
     before = received()
-    assert "3 received" in typed(OVERLAY, "d", "ping -n -c 3 -i 0.2 -W 2 10.244.0.2")
+    assert "3 received" in run_in(OVERLAY, "d", "ping -n -c 3 -i 0.2 -W 2 10.244.0.2")
     after = received()
     assert {name: after[name] - before[name] for name in after} == {"tun-3d9bed5bba7": 3, "tun-1ae221a51fb": 0}
 
@@ -64,7 +64,7 @@ def test_who_is_no_node_is_told_the_nodes_address(overlay: lifecycle.Definition)
         return Check(f"node2 sees {source}", "ping", "a", "node2", sees=(See(Interface("node2", "eth0"), src=source),))
 
     assert asked(seen("a")) == ["pass"]
-    typed(OVERLAY, "node1", "ipset del kube-router-node-ips 192.168.0.2")
+    run_in(OVERLAY, "node1", "ipset del kube-router-node-ips 192.168.0.2")
     try:
         assert asked(seen("node1")) == ["pass"]
     finally:
@@ -79,10 +79,10 @@ def test_what_no_policy_marks_is_rejected_also_on_the_bridge(overlay: lifecycle.
         return Check(f"{target} {expect}", "tcp", "a", target, 8080, expect=expect)
 
     assert asked(tcp("b", "reply"), tcp("c", "reply")) == ["pass", "pass"]
-    typed(OVERLAY, "node1", "iptables-legacy -F KUBE-NWPLCY-DEFAULT")
+    run_in(OVERLAY, "node1", "iptables-legacy -F KUBE-NWPLCY-DEFAULT")
     try:
         assert asked(tcp("b", "refused"), tcp("c", "refused")) == ["pass", "pass"]
-        typed(OVERLAY, "node1", "sysctl -qw net.bridge.bridge-nf-call-iptables=0")
+        run_in(OVERLAY, "node1", "sysctl -qw net.bridge.bridge-nf-call-iptables=0")
         assert asked(tcp("b", "reply"), tcp("c", "refused")) == ["pass", "pass"]
     finally:
         lifecycle.up(overlay)

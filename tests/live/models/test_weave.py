@@ -9,7 +9,7 @@ import pytest
 from labctl.core.resources import Interface
 from labctl.core.scenario_types import Check, See
 from labctl.lab import lifecycle
-from tests.support.removal import missed, typed, verdict
+from tests.support.removal import assert_needed, run_in, verdict
 
 pytestmark = pytest.mark.firewall
 
@@ -43,7 +43,7 @@ def weave() -> Iterator[lifecycle.Definition]:
 def test_a_part_that_is_taken_away_is_missed(
     weave: lifecycle.Definition, node: str, command: str, says: str, word: str
 ) -> None:
-    missed(weave, node, command, says, word)
+    assert_needed(weave, node, command, says, word)
 
 
 def test_what_comes_to_pods_of_the_node_itself_keeps_its_source(weave: lifecycle.Definition) -> None:
@@ -51,10 +51,10 @@ def test_what_comes_to_pods_of_the_node_itself_keeps_its_source(weave: lifecycle
         sees = (See(Interface(pod, "eth0"), src=source),)
         return verdict("weave", "", Check(f"{pod} sees {source}", "ping", "vm", pod, sees=sees, within=1.0))[0]
 
-    typed("weave", "vm", "ip route add 10.32.0.0/12 via 192.168.0.1")
+    run_in("weave", "vm", "ip route add 10.32.0.0/12 via 192.168.0.1")
     try:
         assert [seen("a", "vm"), seen("c", "node1/weave"), seen("c", "vm")] == ["pass", "pass", "fail"]
-        typed("weave", "node1", "ipset flush weaver-no-masq-local")
+        run_in("weave", "node1", "ipset flush weaver-no-masq-local")
         assert [seen("a", "node1/weave"), seen("a", "vm")] == ["pass", "fail"]
     finally:
         lifecycle.up(weave)
@@ -62,14 +62,14 @@ def test_what_comes_to_pods_of_the_node_itself_keeps_its_source(weave: lifecycle
 
 
 def test_without_a_policy_controller_pods_meet_as_well() -> None:
-    """And who comes from outside wears the address of the node that it came in by, for pods of that node, too."""
+    """A packet from outside gets the address of the node that it enters, also towards pods of that node."""
     bare = lifecycle.define("weave", overrides=("name=bare", "policy_controller=false", "no_masq_local=false"))
     lifecycle.up(bare)
     try:
         assert lifecycle.status("bare", lifecycle.load_compiled_lab("bare")) == ()
         told, why = verdict("bare")
         assert told == "pass", why
-        typed("bare", "vm", "ip route add 10.32.0.0/12 via 192.168.0.1")
+        run_in("bare", "vm", "ip route add 10.32.0.0/12 via 192.168.0.1")
         sees = (See(Interface("a", "eth0"), src="node1/weave"),)
         assert verdict("bare", "", Check("a sees its way in", "ping", "vm", "a", sees=sees))[0] == "pass"
     finally:

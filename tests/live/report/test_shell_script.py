@@ -1,4 +1,4 @@
-"""`plan --as shell` builds the same lab: run by hand, without labctl, it leaves no difference to the plan."""
+"""`plan --as shell` builds the same lab: run manually, without labctl, it leaves no difference to the plan."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_commands_typed_by_hand_build_the_lab(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     pods = attachments_of(wanted.plan)
-    if pods:  # that what plugins made is wanted only their runtime knows, which was not labctl: the packets tell
+    if pods:  # only the runtime has a record of the plugins' objects, and it was not labctl: the packets are the proof
         known = {item.key for item in wanted.plan if not isinstance(item, Attachment)}
         missing = [one for one in lifecycle.status(wanted.name, wanted) if one.want is not None and one.have is None]
         assert [one.want for one in missing if one.want is not None and one.want.key in known] == []

@@ -19,7 +19,7 @@ pytestmark = [
 
 
 def test_what_was_installed_is_removed_again_and_nothing_else(tmp_path: Path) -> None:
-    """On a /usr/local of its own: a made-up installation, a link of ours, and somebody else's files."""
+    """In a separate /usr/local: a simulated installation, a link of labctl, and files of another program."""
     script = f"""
         mount -t tmpfs none /usr/local
         mkdir -p /usr/local/bin /usr/local/share/man/man1 {tmp_path}/labctl/bin {tmp_path}/other

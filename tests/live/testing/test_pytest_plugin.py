@@ -158,7 +158,7 @@ def test_what_the_kernel_lacks_skips_a_test(pytester: pytest.Pytester) -> None:
     pytester.makeconftest("""
 import pytest
 from labctl.kernel.apply import features
-features.lacking = lambda wanted, backend="legacy": dict.fromkeys(wanted, "not here")
+features.missing_features = lambda wanted, backend="legacy": dict.fromkeys(wanted, "not here")
 """)
     done = run(pytester, '''
 import pytest

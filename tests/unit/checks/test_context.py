@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from labctl.checks import context as check_context
+from labctl.checks import context
 from labctl.checks.context import CheckContext, namespaces_to_tap, open_listener
 from labctl.checks.runner import NODE_TAP_LIMIT, namespaces_to_tap_for
 from labctl.core.iptables import rule
@@ -86,7 +86,7 @@ def test_a_listener_is_opened_in_the_target() -> None:
     found = open_listener(context_of(run), "pod0", "tcp", ADDRESS, 80)
 
     assert found == (listener, "")
-    assert calls[0][1:] == (check_context.Listener, "tcp", 4, 80)
+    assert calls[0][1:] == (context.Listener, "tcp", 4, 80)
 
 
 @pytest.mark.parametrize(

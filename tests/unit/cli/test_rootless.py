@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labctl import cli
-from labctl.cli import rootless as door
+import labctl.cli.rootless
 from labctl.kernel import rootless
 
 
@@ -27,7 +26,7 @@ def test_which_verbs_go_inside(words: str, inside: bool, left: str, monkeypatch:
     monkeypatch.setattr(rootless, "leave", lambda holder: entered.append("out"))
     seen: list[list[str]] = []
 
-    door.run(words.split(), lambda rest: seen.append(rest) or 0)
+    labctl.cli.rootless.run(words.split(), lambda rest: seen.append(rest) or 0)
 
     assert seen == [left.split()]
     assert entered == (["in", "out"] if inside else [])
@@ -50,7 +49,7 @@ def test_who_asks_for_labs_without_root(
         monkeypatch.delenv("LABCTL_ROOTLESS", raising=False)
     else:
         monkeypatch.setenv("LABCTL_ROOTLESS", wish)
-    monkeypatch.setattr(door, "run", lambda *_: 77)
-    monkeypatch.setattr(cli, "_run", lambda _: 0)
+    monkeypatch.setattr(labctl.cli.rootless, "run", lambda *_: 77)
+    monkeypatch.setattr(labctl.cli, "_run", lambda _: 0)
 
-    assert cli.main(words.split()) == (77 if asked else 0)
+    assert labctl.cli.main(words.split()) == (77 if asked else 0)

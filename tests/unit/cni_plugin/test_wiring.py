@@ -1,4 +1,4 @@
-"""labctl's CNI plugin without a kernel: what it is told, what it makes of that, and what it answers.
+"""labctl's CNI plugin without a kernel: what it receives, the plan that it makes, and its answer.
 
 `pytest tests/unit/cni_plugin/test_wiring.py --update-golden` renews the golden results; read the difference.
 """
@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from labctl.cni.spec import VALID_ATTACHMENTS, read_result, result_json
-from labctl.cni_plugin import config as cni_config
-from labctl.cni_plugin import iptables_rules, wiring
+from labctl.cni_plugin import config, iptables_rules, wiring
 from labctl.cni_plugin.config import SUPPORTED_VERSIONS, Failure
 from labctl.cni_plugin.wiring import HOST, POD
 from labctl.core.iptables import FirewallRule, rule
@@ -32,18 +31,18 @@ GIVEN = {
 ADDRESSES = (IPv4Interface("10.9.0.2/24"),)
 
 
-def asked(env: dict[str, str] | None = None, **keys: Any) -> cni_config.Request:
-    return cni_config.parse_request({**ENV, **(env or {})}, json.dumps(CONF | keys))
+def asked(env: dict[str, str] | None = None, **keys: Any) -> config.Request:
+    return config.parse_request({**ENV, **(env or {})}, json.dumps(CONF | keys))
 
 
 def refused(env: dict[str, str] | None = None, text: str | None = None, **keys: Any) -> tuple[int, str]:
     with pytest.raises(Failure) as caught:
-        cni_config.parse_request({**ENV, **(env or {})}, json.dumps(CONF | keys) if text is None else text)
+        config.parse_request({**ENV, **(env or {})}, json.dumps(CONF | keys) if text is None else text)
     error = caught.value.error
     return error.code, f"{error.msg} | {error.details}"
 
 
-# ---- what it is told, without root -------------------------------------------------------------------
+# ---- what it receives --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -146,7 +145,7 @@ def is_default(item: object) -> bool:
     return isinstance(item, Route) and item.dst == wiring.DEFAULT_DESTINATION
 
 
-def wired(request: cni_config.Request, *there: Any) -> Plan:
+def wired(request: config.Request, *there: Any) -> Plan:
     return wiring.wiring(request, read_result(json.dumps(GIVEN)), ipv6=False, existing=there)
 
 
@@ -271,9 +270,9 @@ def test_only_this_networks_rules_are_left_over() -> None:
         return "POSTROUTING", FirewallRule(words)
 
     there = [jump("net", "a", 2), jump("net", "b", 3), jump("other", "a", 4), ("POSTROUTING", rule("-j MASQUERADE"))]
-    config = asked(firewall=True).config
-    nat, accepts = iptables_rules.stale_rules(config, lambda container: container != "a", there)
+    plugin_config = asked(firewall=True).config
+    nat, accepts = iptables_rules.stale_rules(plugin_config, lambda container: container != "a", there)
 
     assert nat.chains == (iptables_rules.chain_name("net", "b"),)
     assert accepts.appends[1] == ("CNI-FORWARD", "-s 10.9.0.3/32 -j ACCEPT")
-    assert list(iptables_rules.stale_rules(config, lambda container: False, there)) == []
+    assert list(iptables_rules.stale_rules(plugin_config, lambda container: False, there)) == []

@@ -42,7 +42,7 @@ ITEM = Attachment("a", "node1", json.dumps(LIST), json.dumps(ARGS))
 
 
 def made(command: str, version: str | None = None) -> list[dict[str, Any]]:
-    """The calls of a command, as plain data; an ADD's and a CHECK's with the result they are told."""
+    """The calls of a command, as plain data; those of ADD and CHECK with the previous result."""
     text = json.dumps(LIST if version is None else {**LIST, "cniVersion": version, "cniVersions": []})
     pod = None if command in ("GC", "STATUS") else container_of(ITEM, "/run/netns/labctl.lab.a")
     valid = (("a", "eth0"), ("b", "eth0")) if command == "GC" else ()

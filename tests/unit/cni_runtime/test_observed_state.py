@@ -1,4 +1,4 @@
-"""What plugins made, beside the plan: merged, taken apart again, told from the plan's own. Without a kernel."""
+"""The objects of plugins and those of the plan: merged, and separated again. Without a kernel."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ from labctl.core.resources import Interface
 from labctl.kernel.capture.tap import MAX_LOOP_PASSES, Taps
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.packets.decode import Frame
+from tests.support.busy_taps import busy_taps
 
 
 class Endless:
@@ -30,19 +30,8 @@ class Endless:
 
 def taps(tap: Endless, monkeypatch: pytest.MonkeyPatch) -> Iterator[Taps]:
     """Taps of which one always has something to read."""
-    monkeypatch.setattr(Taps, "_await_stamps", lambda self: None)
-    monkeypatch.setattr(Taps, "verify_receiving", lambda self: {})
-    with NetnsThread() as inside:
-        made = Taps("loop", (), inside)
-    ready, writer = os.pipe()
-    try:
-        os.write(writer, b"!")
-        made._poll.register(ready)
-        made._by_fd[ready] = tap  # type: ignore[assignment]
+    with NetnsThread() as thread, busy_taps("loop", tap, thread, monkeypatch) as made:
         yield made
-    finally:
-        os.close(ready)
-        os.close(writer)
 
 
 def test_frames_that_never_end_are_read_up_to_now(monkeypatch: pytest.MonkeyPatch) -> None:

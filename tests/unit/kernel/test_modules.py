@@ -128,7 +128,7 @@ def test_rules_of_the_other_back_end_need_its_modules() -> None:
 
 
 def tree(machine: Path, *, told: bool = True) -> Path:
-    """The machine with modules that it may load; `told` tells whether their files can be seen."""
+    """The machine with modules that it may load; `told` says whether their files are visible."""
     folder = machine / "lib/modules" / os.uname().release
     folder.mkdir(parents=True)
     if told:

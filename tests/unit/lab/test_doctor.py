@@ -12,7 +12,7 @@ from labctl.kernel import host_facts
 from labctl.kernel.host_facts import HostFacts
 from labctl.lab.doctor import Finding, findings, needed_link_kinds
 from tests.support import samples
-from tests.support.doctor import found
+from tests.support.doctor import find
 
 ROOT_FIX = "sudo labctl doctor, or without root: labctl --rootless doctor"
 SUBUIDS = "apt-get install uidmap, and add lines for you to /etc/subuid and /etc/subgid"
@@ -83,25 +83,25 @@ def test_a_good_machine_has_nothing_but_ok() -> None:
     ],
 )
 def test_what_is_wrong_comes_with_its_fix(facts: HostFacts, what: str, state: str, fix: str) -> None:
-    finding = found(facts, what)
+    finding = find(facts, what)
 
     assert (finding.state, finding.fix) == (state, fix)
 
 
 def test_doctor_says_which_firewall_labs_are_written_with() -> None:
-    assert found(FINE, "firewall of this machine").detail.endswith(
+    assert find(FINE, "firewall of this machine").detail.endswith(
         "labs use iptables-legacy in their namespaces (--firewall nft works too)"
     )
     modern = replace(FINE, features={"iptables legacy": "no such table", "iptables nft": ""})
-    assert found(modern, "firewall of this machine").detail.endswith("use iptables-nft in their namespaces")
-    assert found(modern, "iptables legacy").detail == "no such table; labs use iptables nft"
+    assert find(modern, "firewall of this machine").detail.endswith("use iptables-nft in their namespaces")
+    assert find(modern, "iptables legacy").detail == "no such table; labs use iptables nft"
     one = replace(FINE, tools={"iptables-legacy": "", "iptables-nft": "/usr/sbin/iptables-nft"})
-    assert found(one, "iptables-legacy").state == "warn"
-    assert found(replace(one, tools={"iptables-legacy": "", "iptables-nft": ""}), "iptables-legacy").state == "missing"
+    assert find(one, "iptables-legacy").state == "warn"
+    assert find(replace(one, tools={"iptables-legacy": "", "iptables-nft": ""}), "iptables-legacy").state == "missing"
 
 
 def test_bridge_calls_are_explained_before_anyone_loads_the_module() -> None:
-    finding = found(
+    finding = find(
         replace(FINE, features={"bridged packets to iptables": "No such file"}), "bridged packets to iptables"
     )
 
@@ -137,4 +137,4 @@ def test_a_feature_that_some_model_needs_says_which() -> None:
     (finding,) = (one for one in findings(lacking, asked) if one.subject == "vlan")
     assert (finding.state, finding.fix) == ("warn", "modprobe 8021q")
     assert finding.detail == "Operation not supported; needed by tenants (unless up --approximate), tunnels"
-    assert found(replace(FINE, features={"vlan": ""}), "vlan") == Finding("vlan", "ok", "works")
+    assert find(replace(FINE, features={"vlan": ""}), "vlan") == Finding("vlan", "ok", "works")

@@ -11,7 +11,7 @@ import pytest
 from labctl.core.resources import Address, Fdb, Interface, IpSet, Link, Neighbour, Route, Rule, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.lab import lifecycle
-from tests.support.rule_tables import block, lab, said, saved
+from tests.support.rule_tables import lab, parse_tables, plan_tables, resource_texts
 
 ANTREA = "model: antrea\ntunnel: vxlan\nnodes: {node1: {pods: [a, b]}, node2: {pods: [c]}, node3: {pods: [d]}}\n"
 HYBRID = ANTREA + "traffic_mode: hybrid\nelsewhere: [node3]\n"
@@ -60,9 +60,9 @@ def peer_mac(built: Lab, node: str) -> str:
 @pytest.mark.parametrize(("text", "more"), [(ANTREA, UNTRACKED), (HYBRID, UNTRACKED), (PLAIN, "")])
 def test_the_agent_writes_its_whole_rule_set(text: str, more: str) -> None:
     built = lab(text)
-    assert saved(built) == block(RULES.format(more))
-    assert said(built, IpSet) == ["ANTREA-POD-IP hash:net 10.10.0.0/24 10.10.1.0/24 10.10.2.0/24"]
-    assert said(built, Rule) == []
+    assert plan_tables(built) == parse_tables(RULES.format(more))
+    assert resource_texts(built, IpSet) == ["ANTREA-POD-IP hash:net 10.10.0.0/24 10.10.1.0/24 10.10.2.0/24"]
+    assert resource_texts(built, Rule) == []
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def test_the_agent_writes_its_whole_rule_set(text: str, more: str) -> None:
 )  # fmt: skip
 def test_who_is_reached_through_the_tunnel(text: str, ways: list[str]) -> None:
     built = lab(text)
-    assert said(built, Route)[1:] == ways
+    assert resource_texts(built, Route)[1:] == ways
     far = [way.split()[2] for way in ways if "onlink" in way]
-    assert [words.split()[0] for words in said(built, Neighbour)] == far
+    assert [words.split()[0] for words in resource_texts(built, Neighbour)] == far
     known = {"10.10.1.1": ("node2", "192.168.0.2"), "10.10.2.1": ("node3", "192.168.1.3")}
     if text == ANTREA:
         known["10.10.2.1"] = ("node3", "192.168.0.3")
@@ -86,8 +86,8 @@ def test_who_is_reached_through_the_tunnel(text: str, ways: list[str]) -> None:
         node, address = known[gateway]
         mac = peer_mac(built, node)
         expected += [f"{mac} dev antrea-tun0 dst {address}", f"{mac} dev antrea-tun0"]
-        assert f"{gateway} dev antrea-gw0 lladdr {mac} nud permanent" in said(built, Neighbour)
-    assert [words for words in said(built, Fdb) if "antrea-tun0" in words] == expected
+        assert f"{gateway} dev antrea-gw0 lladdr {mac} nud permanent" in resource_texts(built, Neighbour)
+    assert [words for words in resource_texts(built, Fdb) if "antrea-tun0" in words] == expected
 
 
 @pytest.mark.parametrize("text", [ANTREA, HYBRID, PLAIN])
@@ -98,7 +98,7 @@ def test_the_switch_knows_who_is_at_which_port(text: str) -> None:
     ends = {(link.at.ns, link.at.dev): link for link in built.plan if isinstance(link, Link)}
     macs = {name: ends[peer.ns, peer.dev].mac for name, peer in ports.items() if peer is not None}
 
-    assert [words for words in said(built, Fdb) if "antrea-tun" not in words] == [
+    assert [words for words in resource_texts(built, Fdb) if "antrea-tun" not in words] == [
         f"{mac} dev {name}" for name, mac in macs.items()
     ]
 
@@ -119,11 +119,12 @@ def test_the_switch_and_its_ports(text: str, mtu: int) -> None:
 
 def test_addresses_and_settings() -> None:
     built = lab(ANTREA)
-    assert said(built, Address) == ["192.168.0.1/24 dev eth0", "10.10.0.1/24 dev antrea-gw0"]
-    assert said(built, Address, "b") == ["10.10.0.3/24 dev eth0"]
-    assert said(built, Route, "b") == ["default via 10.10.0.1 dev eth0"]
-    assert "net.bridge.bridge-nf-call-iptables = 0" in said(built, Sysctl)
-    assert "net.ipv4.conf.antrea-gw0.send_redirects = 0" in said(built, Sysctl)  # what comes from there may go there
+    assert resource_texts(built, Address) == ["192.168.0.1/24 dev eth0", "10.10.0.1/24 dev antrea-gw0"]
+    assert resource_texts(built, Address, "b") == ["10.10.0.3/24 dev eth0"]
+    assert resource_texts(built, Route, "b") == ["default via 10.10.0.1 dev eth0"]
+    assert "net.bridge.bridge-nf-call-iptables = 0" in resource_texts(built, Sysctl)
+    sysctls = resource_texts(built, Sysctl)
+    assert "net.ipv4.conf.antrea-gw0.send_redirects = 0" in sysctls  # packets from there may go back there
 
 
 def test_geneve_has_a_device_for_each_peer() -> None:
@@ -133,8 +134,8 @@ def test_geneve_has_a_device_for_each_peer() -> None:
         link = there[f"antrea-tun{number}"]
         assert (link.kind, link.master, link.isolated) == ("geneve", "br-int", True)  # or frames for all go round
         assert dict(link.options) == {"id": "0", "remote": address, "dstport": "6081"}
-        assert f"{peer_mac(built, f'node{number + 2}')} dev antrea-tun{number}" in said(built, Fdb)
-    assert all("--dport 6081" in rule for rule in saved(built)["raw"]["ANTREA-OUTPUT"])
+        assert f"{peer_mac(built, f'node{number + 2}')} dev antrea-tun{number}" in resource_texts(built, Fdb)
+    assert all("--dport 6081" in rule for rule in plan_tables(built)["raw"]["ANTREA-OUTPUT"])
 
 
 def test_in_geneves_stead_vxlan_is_built_where_that_is_asked_for() -> None:

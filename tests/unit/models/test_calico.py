@@ -16,7 +16,7 @@ from labctl.models.lib.calico_felix import FelixConfig, WorkloadEndpoint, dispat
 from labctl.models.lib.calico_rule_hash import APPEND_SUFFIX, with_hash_comments
 from labctl.render.resources import resource_values
 from labctl.scenario.definition import parse_and_compile
-from tests.support.rule_tables import Tables, block, said, saved
+from tests.support.rule_tables import Tables, parse_tables, plan_tables, resource_texts
 
 A, B = "caliacd53aa4120", "califf6fc35a693"  # cali and 11 digits of the SHA-1 of default.a, of default.b
 MARK = re.compile(r"-m comment --comment cali:[-\w]{16} ?")
@@ -154,14 +154,14 @@ def built(encapsulation: str, more: str = "") -> Lab:
 def rules(made: Lab) -> Tables:
     """A node's rules without Felix's marks."""
     return {table: {name: [MARK.sub("", rule) for rule in each] for name, each in some.items()}
-            for table, some in saved(made).items()}  # fmt: skip
+            for table, some in plan_tables(made).items()}  # fmt: skip
 
 
 def test_felix_writes_its_whole_rule_set() -> None:
     found = rules(built("vxlan"))
-    assert found["nat"] == block(NAT)["nat"]
-    assert {name: found[name] for name in ("raw", "mangle")} == block(RAW)
-    assert found["filter"] == block(FILTER)["filter"]
+    assert found["nat"] == parse_tables(NAT)["nat"]
+    assert {name: found[name] for name in ("raw", "mangle")} == parse_tables(RAW)
+    assert found["filter"] == parse_tables(FILTER)["filter"]
     assert set(found) == {"raw", "mangle", "nat", "filter"}
 
 
@@ -224,8 +224,8 @@ PODS = """
 def test_felix_would_know_its_rules_again() -> None:
     """As a node of a real cluster with IP in IP has them, before there are pods on it."""
     text = "model: calico\nencapsulation: ipip\nnodes: {node1: {}}\n"
-    found = saved(parse_and_compile(text, "t.yaml")[1])["filter"]
-    assert {name: each for name, each in found.items() if each} == block(REAL)["filter"]
+    found = plan_tables(parse_and_compile(text, "t.yaml")[1])["filter"]
+    assert {name: each for name, each in found.items() if each} == parse_tables(REAL)["filter"]
     empty = {"cidr-block", "from-hep-forward", "from-host-endpoint", "to-hep-forward", "to-host-endpoint"}
     assert {name for name, each in found.items() if not each} == {f"cali-{name}" for name in empty}
 
@@ -250,15 +250,15 @@ def test_felix_would_know_its_rules_again() -> None:
 )
 def test_felix_would_know_more_rules_again(encapsulation: str, table: str, chain: str, known: str) -> None:
     """By the marks that nodes of real clusters show, rule for rule from a chain's first."""
-    found = saved(built(encapsulation))[table][chain]
+    found = plan_tables(built(encapsulation))[table][chain]
     marks = [rule.split("cali:", 1)[1][:16] for rule in found]
     assert marks[: len(known.split())] == known.split()
 
 
-@pytest.mark.parametrize("chain", block(PODS)["filter"])
+@pytest.mark.parametrize("chain", parse_tables(PODS)["filter"])
 def test_felix_would_know_its_rules_for_pods_again(chain: str) -> None:
     """As nodes of another real cluster have them, of a release before tiers."""
-    wanted = block(PODS)["filter"][chain]
+    wanted = parse_tables(PODS)["filter"][chain]
     assert [str(rule) for rule in with_hash_comments(chain, (MARK.sub("", rule) for rule in wanted))] == wanted
     assert [
         str(rule) for rule in with_hash_comments(chain + APPEND_SUFFIX, (MARK.sub("", rule) for rule in wanted))
@@ -286,7 +286,7 @@ IPIP = """
 
 
 def test_felix_lets_in_ip_in_ip_of_calico_hosts_alone() -> None:
-    found, told = rules(built("ipip")), block(IPIP)
+    found, told = rules(built("ipip")), parse_tables(IPIP)
     assert found["filter"]["cali-INPUT"][:2] == told["filter"]["cali-INPUT"]
     assert found["filter"]["cali-OUTPUT"][2:3] == told["filter"]["cali-OUTPUT"]
     assert found["nat"]["cali-POSTROUTING"][2:] == told["nat"]["cali-POSTROUTING"]
@@ -333,7 +333,7 @@ def test_felix_keeps_its_sets(encapsulation: str, more: str, sets: dict[str, str
 
 
 def test_nat_outgoing_has_exclusions_and_can_be_off() -> None:
-    usual = block(NAT)["nat"]["cali-nat-outgoing"]
+    usual = parse_tables(NAT)["nat"]["cali-nat-outgoing"]
     spared = rules(built("none", "nat_outgoing_exclusions: ip-pools-and-host-ips"))["nat"]["cali-nat-outgoing"]
     assert spared == [usual[0].replace(" -j", " -m set ! --match-set cali40all-hosts-net dst -j")]
     assert rules(built("none", "nat_outgoing: false"))["nat"]["cali-nat-outgoing"] == []
@@ -354,8 +354,8 @@ def test_policies_come_before_profiles_and_end_in_a_drop() -> None:
     )
     chains = {item.name: [MARK.sub("", str(rule)) for rule in item.rules] for item in firewall(told)
               if isinstance(item, Chain)}  # fmt: skip
-    usual = block(FILTER)["filter"]
-    assert chains["cali-tw-cali1"] == [*block(POLICY)["filter"]["cali-tw-cali1"], *usual[f"cali-tw-{A}"][3:]]
+    usual = parse_tables(FILTER)["filter"]
+    assert chains["cali-tw-cali1"] == [*parse_tables(POLICY)["filter"]["cali-tw-cali1"], *usual[f"cali-tw-{A}"][3:]]
     assert chains["cali-fw-cali1"] == usual[f"cali-fw-{A}"]
 
 
@@ -411,12 +411,12 @@ WAYS = {
 @pytest.mark.parametrize("encapsulation", WAYS)
 def test_blocks_are_routed_by_who_knows_the_way(encapsulation: str) -> None:
     made = built(encapsulation)
-    assert said(made, Route) == ["default via 192.168.0.254 dev eth0", *WAYS[encapsulation]]
-    assert not any("10.244" in text for text in said(made, Route, "fabric"))
+    assert resource_texts(made, Route) == ["default via 192.168.0.254 dev eth0", *WAYS[encapsulation]]
+    assert not any("10.244" in text for text in resource_texts(made, Route, "fabric"))
 
 
 def test_the_router_learns_blocks_where_it_is_asked_to() -> None:
-    assert said(built("none", "peer_with_router: true"), Route, "fabric") == [
+    assert resource_texts(built("none", "peer_with_router: true"), Route, "fabric") == [
         "10.244.0.0/26 via 192.168.0.1 dev lan1 proto bird",
         "10.244.0.64/26 via 192.168.0.2 dev lan1 proto bird",
         "10.244.0.128/26 via 192.168.1.3 dev lan2 proto bird",
@@ -429,12 +429,15 @@ def test_a_vxlan_device_knows_all_others() -> None:
     options = {"id": "4096", "dev": "eth0", "local": "192.168.0.1", "learning": "off", "dstport": "4789"}
     assert (device.mtu, device.mac, dict(device.options)) == (1450, "66:f9:37:c3:7e:94", options)
     two, three = "66:2d:bf:44:a6:8b", "66:a4:6f:e0:c4:da"
-    assert said(made, Neighbour) == [
+    assert resource_texts(made, Neighbour) == [
         f"10.244.0.64 dev vxlan.calico lladdr {two} nud permanent",
         f"10.244.0.128 dev vxlan.calico lladdr {three} nud permanent",
     ]
-    assert said(made, Fdb) == [f"{two} dev vxlan.calico dst 192.168.0.2", f"{three} dev vxlan.calico dst 192.168.1.3"]
-    assert said(made, Address) == ["192.168.0.1/24 dev eth0", "10.244.0.0/32 dev vxlan.calico"]
+    assert resource_texts(made, Fdb) == [
+        f"{two} dev vxlan.calico dst 192.168.0.2",
+        f"{three} dev vxlan.calico dst 192.168.1.3",
+    ]
+    assert resource_texts(made, Address) == ["192.168.0.1/24 dev eth0", "10.244.0.0/32 dev vxlan.calico"]
 
 
 def test_ip_in_ip_is_the_kernels_or_a_programs() -> None:
@@ -457,9 +460,9 @@ def test_a_pod_is_wired_to_an_address_that_nobody_has(encapsulation: str, mtu: i
     outer, inner = ends[Interface("node1", A)], ends[Interface("a", "eth0")]
     assert (outer.mac, outer.mtu, inner.mtu, outer.peer) == ("ee:ee:ee:ee:ee:ee", mtu, mtu, inner.at)
     own = "10.244.0.0" if encapsulation == "none" else "10.244.0.1"
-    assert said(made, Address, "a") == [f"{own}/32 dev eth0"]
-    assert said(made, Route, "a") == ["169.254.1.1 dev eth0", "default via 169.254.1.1 dev eth0"]
-    assert said(made, Neighbour, "a") == []
+    assert resource_texts(made, Address, "a") == [f"{own}/32 dev eth0"]
+    assert resource_texts(made, Route, "a") == ["169.254.1.1 dev eth0", "default via 169.254.1.1 dev eth0"]
+    assert resource_texts(made, Neighbour, "a") == []
     settings = {resource_values(one) for one in made.plan if isinstance(one, Sysctl) and one.ns == "node1"}
     conf = {f"net.ipv4.conf.{A}.{name} = 1" for name in ("route_localnet", "proxy_arp", "forwarding")}
     assert {*conf, f"net.ipv4.neigh.{A}.proxy_delay = 0"} <= settings
@@ -473,12 +476,12 @@ def test_a_full_node_gets_more_blocks_after_every_nodes_first() -> None:
         "p1": "10.244.0.1", "p2": "10.244.0.2", "p3": "10.244.0.3", "p4": "10.244.0.8", "p5": "10.244.0.9",
         "q": "10.244.0.5", "r": "10.244.0.6", "s": "10.244.0.7", "t": "10.244.0.12",
     }  # fmt: skip
-    ways = [text for text in said(made, Route, "node2") if "192.168.0.1 " in text]
+    ways = [text for text in resource_texts(made, Route, "node2") if "192.168.0.1 " in text]
     assert ways == [
         "10.244.0.0/30 via 192.168.0.1 dev eth0 proto 80 onlink",
         "10.244.0.8/30 via 192.168.0.1 dev eth0 proto 80 onlink",
     ]
-    assert [text for text in said(made, Route) if text.startswith("blackhole")] == [
+    assert [text for text in resource_texts(made, Route) if text.startswith("blackhole")] == [
         "blackhole 10.244.0.0/30 proto 80",
         "blackhole 10.244.0.8/30 proto 80",
     ]

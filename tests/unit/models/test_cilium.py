@@ -9,7 +9,7 @@ from __future__ import annotations
 from labctl.core.resources import Address, Interface, IpSet, Link, Neighbour, Route, Rule, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.render.commands import commands
-from tests.support.rule_tables import block, lab, said, saved
+from tests.support.rule_tables import lab, parse_tables, plan_tables, resource_texts
 
 CILIUM = "model: cilium\nnodes: {node1: {pods: {a: {identity: 12345}, b: {}}}, node2: {pods: [c]}}\n"
 NATIVE = CILIUM + "routing: native\n"
@@ -44,27 +44,27 @@ NATIVELY = """
 
 
 def table(built: Lab, number: int, ns: str = "node1") -> list[str]:
-    return [text for text in said(built, Route, ns) if f" table {number} " in f"{text} "]
+    return [text for text in resource_texts(built, Route, ns) if f" table {number} " in f"{text} "]
 
 
 def test_the_agent_writes_its_whole_rule_set() -> None:
-    assert saved(lab(CILIUM)) == block(FORWARD + TUNNEL)
+    assert plan_tables(lab(CILIUM)) == parse_tables(FORWARD + TUNNEL)
 
 
 def test_with_native_routing_nodes_are_a_set_that_is_exempt() -> None:
     built = lab(NATIVE)
-    assert saved(built) == block(FORWARD + NATIVELY)
-    assert said(built, IpSet) == ["cilium_node_set_v4 hash:ip 192.168.0.1 192.168.0.2"]
+    assert plan_tables(built) == parse_tables(FORWARD + NATIVELY)
+    assert resource_texts(built, IpSet) == ["cilium_node_set_v4 hash:ip 192.168.0.1 192.168.0.2"]
 
 
 def test_without_masquerading_its_chain_is_empty() -> None:
-    assert saved(lab(CILIUM + "masquerade: false\n"))["nat"]["CILIUM_POST_nat"] == []
+    assert plan_tables(lab(CILIUM + "masquerade: false\n"))["nat"]["CILIUM_POST_nat"] == []
 
 
 def test_a_node_looks_into_the_local_table_late() -> None:
     kept = ["pref 9 from all fwmark 0x200/0xf00 lookup 2004", "pref 100 from all lookup local"]
-    assert said(lab(NATIVE), Rule) == kept
-    assert said(lab(CILIUM), Rule) == [
+    assert resource_texts(lab(NATIVE), Rule) == kept
+    assert resource_texts(lab(CILIUM), Rule) == [
         *kept,
         "pref 200 from 10.0.0.1/32 lookup 112345",
         "pref 200 from 10.0.0.2/32 lookup 100256",
@@ -84,7 +84,7 @@ def test_the_main_table_is_ciliums() -> None:
         (CILIUM, "10.0.1.0/24 via 10.0.0.254 dev cilium_host proto kernel src 10.0.0.254 mtu 1450"),
         (NATIVE, "10.0.1.0/24 via 192.168.0.2 dev eth0 proto kernel"),
     ):
-        routes = [words for words in said(lab(text), Route) if " table " not in words]
+        routes = [words for words in resource_texts(lab(text), Route) if " table " not in words]
         assert sorted(routes) == sorted([
             "default via 192.168.0.254 dev eth0",
             "10.0.0.254 dev cilium_host proto kernel",
@@ -100,12 +100,12 @@ def test_an_identity_is_the_number_of_the_tunnel() -> None:
     assert table(built, 112345) == [way.format(12345, 112345, "")]
     assert table(built, 100256) == [way.format(256, 100256, "")]
     assert table(built, 100006) == [way.format(6, 100006, " src 10.0.0.254")]
-    assert said(built, Rule, "node2")[2] == "pref 200 from 10.0.1.1/32 lookup 100257"
+    assert resource_texts(built, Rule, "node2")[2] == "pref 200 from 10.0.1.1/32 lookup 100257"
 
 
 def test_pods_may_share_an_identity_and_none_is_given_twice() -> None:
     built = lab("model: cilium\nnodes: {node1: {pods: {a: {}, b: {identity: 256}, c: {identity: 256}}}}\n")
-    assert [text.split()[-1] for text in said(built, Rule)[2:-1]] == ["100257", "100256", "100256"]
+    assert [text.split()[-1] for text in resource_texts(built, Rule)[2:-1]] == ["100257", "100256", "100256"]
     assert len(table(built, 100256)) == 0  # there is no other node
 
 
@@ -118,9 +118,9 @@ def test_devices_and_their_neighbours() -> None:
     vxlan, far = links[Interface("node1", "cilium_vxlan")], links[Interface("node2", "cilium_vxlan")]
     assert dict(vxlan.options) == {"external": "on", "learning": "off", "dstport": "8472"}
     assert vxlan.mac != far.mac  # or each would take the other's frames for its own
-    assert f"10.0.1.254 dev cilium_vxlan lladdr {far.mac} nud permanent" in said(built, Neighbour)
-    assert said(built, Address) == ["192.168.0.1/24 dev eth0", "10.0.0.254/32 dev cilium_host"]
-    settings = said(built, Sysctl)
+    assert f"10.0.1.254 dev cilium_vxlan lladdr {far.mac} nud permanent" in resource_texts(built, Neighbour)
+    assert resource_texts(built, Address) == ["192.168.0.1/24 dev eth0", "10.0.0.254/32 dev cilium_host"]
+    settings = resource_texts(built, Sysctl)
     for name in ("cilium_host", "cilium_net", "cilium_vxlan"):
         assert f"net.ipv4.conf.{name}.rp_filter = 0" in settings
         assert f"net.ipv4.conf.{name}.accept_local = 1" in settings
@@ -131,7 +131,7 @@ def test_a_pod_knows_its_router_for_good() -> None:
     built = lab(CILIUM)
     end = next(item for item in built.plan if isinstance(item, Link) and item.peer == Interface("a", "eth0"))
     assert end.at.dev == A
-    assert said(built, Address, "a") == ["10.0.0.1/32 dev eth0"]
-    assert said(built, Route, "a") == ["10.0.0.254 dev eth0", "default via 10.0.0.254 dev eth0 mtu 1450"]
-    assert said(built, Neighbour, "a") == [f"10.0.0.254 dev eth0 lladdr {end.mac} nud permanent"]
-    assert said(lab(NATIVE), Route, "a")[1] == "default via 10.0.0.254 dev eth0 mtu 1500"
+    assert resource_texts(built, Address, "a") == ["10.0.0.1/32 dev eth0"]
+    assert resource_texts(built, Route, "a") == ["10.0.0.254 dev eth0", "default via 10.0.0.254 dev eth0 mtu 1450"]
+    assert resource_texts(built, Neighbour, "a") == [f"10.0.0.254 dev eth0 lladdr {end.mac} nud permanent"]
+    assert resource_texts(lab(NATIVE), Route, "a")[1] == "default via 10.0.0.254 dev eth0 mtu 1500"

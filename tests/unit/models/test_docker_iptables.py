@@ -17,7 +17,7 @@ from labctl.core.scenario_types import Lab
 from labctl.models.lib.docker_iptables import CHAINS_OF_RELEASE
 from labctl.scenario.definition import parse_and_compile
 from tests.support.paths import GOLDEN
-from tests.support.rule_tables import Tables, block
+from tests.support.rule_tables import Tables, parse_tables
 
 DAEMONS = GOLDEN / "daemons"
 WEB = 'networks: [bridge1], publish: ["8080:80"]'
@@ -45,7 +45,7 @@ def saved(built: Lab) -> Tables:
 
 
 def changed(before: Tables, after: Tables) -> set[str]:
-    """How one set of rules differs from another, as lines of a diff: chains whose rules are as before are silent."""
+    """How one set of rules differs from another, as lines of a diff: chains with the same rules are left out."""
     lines = set()
     for mark, one, other in (("-", before, after), ("+", after, before)):
         for table, chains in one.items():
@@ -123,14 +123,14 @@ RULES_2010 = """
 
 
 def test_28_writes_its_whole_rule_set() -> None:
-    assert saved(lab()) == block(RULES_28)
+    assert saved(lab()) == parse_tables(RULES_28)
 
 
 @pytest.mark.parametrize("release", ["20.10", "26"])
 def test_20_10_writes_its_whole_rule_set(release: str) -> None:
     hosts = "{host1: {containers: {c1: {publish: ['8080:80']}}}}"
     text = f"model: docker-bridge\nrelease: {release}\nhosts: {hosts}\n"
-    assert saved(parse_and_compile(text, "t.yaml")[1]) == block(RULES_2010)
+    assert saved(parse_and_compile(text, "t.yaml")[1]) == parse_tables(RULES_2010)
 
 
 @pytest.mark.parametrize("record", sorted(DAEMONS.glob("*.txt")), ids=lambda file: str(file.stem))
@@ -138,12 +138,12 @@ def test_the_rules_are_those_that_a_daemon_wrote(record: Path) -> None:
     """tests/fidelity/test_docker.py recorded them, of hosts with every kind of network and of published port."""
     scenario, release = record.stem.split("-")
     built = parse_and_compile((DAEMONS / f"{scenario}.yaml").read_text() + f"release: {release}\n", "t.yaml")[1]
-    assert saved(built) == block(record.read_text())
+    assert saved(built) == parse_tables(record.read_text())
 
 
 def test_29_writes_its_whole_rule_set() -> None:
     """28's, without its isolation stages, and with published ports that serve neighbours."""
-    whole = block(RULES_28)
+    whole = parse_tables(RULES_28)
     whole["nat"]["DOCKER"] = whole["nat"]["DOCKER"][2:]
     filters = {name: rules for name, rules in whole["filter"].items() if "STAGE" not in name} | {"DOCKER-INTERNAL": []}
     jumps = ["-j DOCKER-CT", "-j DOCKER-INTERNAL", "-j DOCKER-BRIDGE"]
@@ -161,8 +161,8 @@ def test_20_10_puts_a_newer_network_before_docker0() -> None:
     filters = saved(lab(more="release: '20.10'"))["filter"]
     assert filters["FORWARD"][2:] == [
         "-j DOCKER-ISOLATION-STAGE-1",
-        *(rule.replace("docker0", "bridge1") for rule in block(RULES_2010)["filter"]["FORWARD"][3:]),
-        *block(RULES_2010)["filter"]["FORWARD"][3:],
+        *(rule.replace("docker0", "bridge1") for rule in parse_tables(RULES_2010)["filter"]["FORWARD"][3:]),
+        *parse_tables(RULES_2010)["filter"]["FORWARD"][3:],
     ]
     assert [rule.split()[1] for rule in filters["DOCKER-ISOLATION-STAGE-1"][:2]] == ["bridge1", "docker0"]
     assert [rule.split()[1] for rule in filters["DOCKER-ISOLATION-STAGE-2"][:2]] == ["bridge1", "docker0"]
@@ -425,7 +425,7 @@ def test_a_stranger_is_only_claimed_where_it_could_get_in() -> None:
 
 @pytest.mark.parametrize("release", CHAINS_OF_RELEASE)
 def test_only_29_serves_other_networks_without_a_proxy(release: str) -> None:
-    """One claim per protocol, at an address that the caller can ask, and none where nobody is who could."""
+    """One claim per protocol, at an address that the source can reach, and none if no machine can."""
     web = 'networks: [bridge1], publish: ["127.0.0.1:80:80", "8080:80", "8081:80", "53:53/udp"]'
     for proxy in ("true", "false"):
         built = lab(web, more=f'release: "{release}"\nuserland_proxy: {proxy}')

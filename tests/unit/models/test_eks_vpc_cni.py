@@ -10,7 +10,7 @@ import pytest
 
 from labctl.core.neighbour_presets import presets
 from labctl.core.resources import Address, Interface, Link, Neighbour, Route, Rule, Sysctl
-from tests.support.rule_tables import block, lab, said, saved
+from tests.support.rule_tables import lab, parse_tables, plan_tables, resource_texts
 
 EKS = "model: eks-vpc-cni\nenis: 2\nips_per_eni: 2\nnodes: {node1: {pods: [a, b]}}\n"
 
@@ -31,29 +31,29 @@ AWS = """
 -A AWS-SNAT-CHAIN-0 -d 10.0.0.0/16 -m comment --comment "AWS SNAT CHAIN" -j RETURN
 -A AWS-SNAT-CHAIN-0 ! -o vlan+ -m comment --comment "AWS, SNAT" -m addrtype ! --dst-type LOCAL -j SNAT --to-source 10.0.0.4 --random-fully
 """  # noqa: E501
-MANGLE = block(AWS)["mangle"]["PREROUTING"]
+MANGLE = parse_tables(AWS)["mangle"]["PREROUTING"]
 
 
 def test_eks_writes_its_whole_rule_set() -> None:
-    assert saved(lab(EKS)) == block(AWS)
+    assert plan_tables(lab(EKS)) == parse_tables(AWS)
 
 
 def test_eks_leaves_an_empty_chain_with_external_snat() -> None:
-    assert saved(lab(EKS + "external_snat: true\n")) == {
+    assert plan_tables(lab(EKS + "external_snat: true\n")) == {
         "mangle": {"PREROUTING": MANGLE},
         "nat": {"AWS-SNAT-CHAIN-0": []},
     }
 
 
 def test_eks_without_ports_of_the_node() -> None:
-    assert saved(lab(EKS + "node_port_support: false\n"))["mangle"]["PREROUTING"] == [MANGLE[1]]
+    assert plan_tables(lab(EKS + "node_port_support: false\n"))["mangle"]["PREROUTING"] == [MANGLE[1]]
     neither = lab(EKS + "node_port_support: false\nexternal_snat: true\n")
-    assert saved(neither) == {"nat": {"AWS-SNAT-CHAIN-0": []}}
-    assert not any(text.startswith("pref 1024 ") for text in said(neither, Rule))
+    assert plan_tables(neither) == {"nat": {"AWS-SNAT-CHAIN-0": []}}
+    assert not any(text.startswith("pref 1024 ") for text in resource_texts(neither, Rule))
 
 
 def test_eks_puts_each_exempt_range_before_the_others() -> None:
-    nat = saved(lab(EKS + "exclude_snat_cidrs: [198.51.100.0/24, 192.0.2.0/24]\n"))["nat"]
+    nat = plan_tables(lab(EKS + "exclude_snat_cidrs: [198.51.100.0/24, 192.0.2.0/24]\n"))["nat"]
     assert [rule.split()[1] for rule in nat["AWS-SNAT-CHAIN-0"][:3]] == [
         "192.0.2.0/24",
         "198.51.100.0/24",
@@ -66,13 +66,13 @@ def test_eks_puts_each_exempt_range_before_the_others() -> None:
 
 @pytest.mark.parametrize(("how", "end"), [("prng", " --random-fully"), ("hashrandom", " --random"), ("none", "")])
 def test_eks_draws_ports_as_it_is_told(how: str, end: str) -> None:
-    last = saved(lab(f"{EKS}randomize_snat: {how}\n"))["nat"]["AWS-SNAT-CHAIN-0"][-1]
+    last = plan_tables(lab(f"{EKS}randomize_snat: {how}\n"))["nat"]["AWS-SNAT-CHAIN-0"][-1]
     assert last.endswith(f"--to-source 10.0.0.4{end}")
 
 
 def test_eks_routes_by_source() -> None:
     built = lab(EKS + "external_service_cidrs: [198.51.100.0/24]\n")
-    assert said(built, Rule) == [
+    assert resource_texts(built, Rule) == [
         "pref 32765 from 10.0.0.6/32 lookup 2",
         "pref 1024 from all fwmark 0x80/0x80 lookup main",
         "pref 1535 from all to 198.51.100.0/24 lookup main",
@@ -80,15 +80,18 @@ def test_eks_routes_by_source() -> None:
         "pref 512 from all to 10.0.0.7/32 lookup main",
         "pref 1536 from 10.0.0.7/32 lookup 2",
     ]
-    assert said(built, Route) == [
+    assert resource_texts(built, Route) == [
         "default via 10.0.0.1 dev eth0",
         "10.0.0.1 dev eth1 table 2",
         "default via 10.0.0.1 dev eth1 table 2",
         "10.0.0.5 dev eniacd53aa4120",  # eni and 11 digits of the SHA-1 of default.a
         "10.0.0.7 dev eniff6fc35a693",
     ]
-    assert said(built, Address) == ["10.0.0.4/20 dev eth0", "10.0.0.6/20 dev eth1, without the route to its subnet"]
-    filters = [text for text in said(built, Sysctl) if "rp_filter" in text]
+    assert resource_texts(built, Address) == [
+        "10.0.0.4/20 dev eth0",
+        "10.0.0.6/20 dev eth1, without the route to its subnet",
+    ]
+    filters = [text for text in resource_texts(built, Sysctl) if "rp_filter" in text]
     assert [text.removeprefix("net.ipv4.conf.") for text in filters] == [
         "all.rp_filter = 1",
         "default.rp_filter = 1",
@@ -100,9 +103,9 @@ def test_eks_routes_by_source() -> None:
 def test_a_pod_of_eks_knows_its_gateway_for_good() -> None:
     built = lab(EKS)
     end = next(item for item in built.plan if isinstance(item, Link) and item.peer == Interface("b", "eth0"))
-    assert said(built, Address, "b") == ["10.0.0.7/32 dev eth0"]
-    assert said(built, Route, "b") == ["169.254.1.1 dev eth0", "default via 169.254.1.1 dev eth0"]
-    assert said(built, Neighbour, "b") == [f"169.254.1.1 dev eth0 lladdr {end.mac} nud permanent"]
+    assert resource_texts(built, Address, "b") == ["10.0.0.7/32 dev eth0"]
+    assert resource_texts(built, Route, "b") == ["169.254.1.1 dev eth0", "default via 169.254.1.1 dev eth0"]
+    assert resource_texts(built, Neighbour, "b") == [f"169.254.1.1 dev eth0 lladdr {end.mac} nud permanent"]
 
 
 @pytest.mark.parametrize("pods", [0, 1, 4, 5, 9, 10, 15])
@@ -137,11 +140,11 @@ PORTMAP = """
 
 def test_a_port_of_an_eks_node_is_wired_by_portmap() -> None:
     built = lab(EKS.replace("[a, b]", '{a: , b: {host_ports: ["8080:80"]}}'))
-    nat = saved(built)["nat"]
+    nat = plan_tables(built)["nat"]
     chain = next(name for name in nat if name.startswith("CNI-DN-"))
-    expected = block(PORTMAP.replace("POD", chain).replace("ABOUT", r"dnat name: \"aws-cni\" id: \"b\""))["nat"]
+    expected = parse_tables(PORTMAP.replace("POD", chain).replace("ABOUT", r"dnat name: \"aws-cni\" id: \"b\""))["nat"]
     assert {name: nat[name] for name in expected} == expected
-    assert "net.ipv4.conf.eniff6fc35a693.route_localnet = 1" in said(built, Sysctl)
+    assert "net.ipv4.conf.eniff6fc35a693.route_localnet = 1" in resource_texts(built, Sysctl)
 
 
 ANSWERS = """
@@ -156,8 +159,8 @@ ANSWERS = """
 def test_the_vpc_answers_for_every_address_and_checks_every_eni() -> None:
     built = lab(EKS)
     macs = {item.at.dev: str(item.mac) for item in built.plan if isinstance(item, Link) and item.at.ns == "node1"}
-    bridge = saved(built, "fabric", "bridge")
-    answers = block(ANSWERS.replace("ETH0", macs["eth0"]).replace("ETH1", macs["eth1"]))["nat"]["PREROUTING"]
+    bridge = plan_tables(built, "fabric", "bridge")
+    answers = parse_tables(ANSWERS.replace("ETH0", macs["eth0"]).replace("ETH1", macs["eth1"]))["nat"]["PREROUTING"]
     assert bridge["nat"]["PREROUTING"][:4] == answers
     assert bridge["filter"]["SRC-node1-eth1"] == [
         "-p IPv4 --ip-src 10.0.0.6 -j RETURN",
@@ -169,7 +172,7 @@ def test_the_vpc_answers_for_every_address_and_checks_every_eni() -> None:
         "-o node1-eth1 -j DST-node1-eth1",
     ]
     assert "-i node1-eth1 -j SRC-node1-eth1" in bridge["filter"]["INPUT"]  # what goes to the VPC's own router
-    unchecked = saved(lab(EKS + "source_dest_check: false\n"), "fabric", "bridge")
+    unchecked = plan_tables(lab(EKS + "source_dest_check: false\n"), "fabric", "bridge")
     assert unchecked["filter"] == {"FORWARD": ["-p ARP -j DROP"]}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from labctl.core.resources import Address, Fdb, Link, Neighbour, Process, Route
 from labctl.errors import ScenarioError
-from tests.support.rule_tables import block, lab, said, saved
+from tests.support.rule_tables import lab, parse_tables, plan_tables, resource_texts
 
 HEAD = "model: flannel\nelsewhere: [node3]\n"
 NODES = "nodes: {node1: {pods: [a, b]}, node2: {pods: [c]}, node3: {pods: [d]}}\n"
@@ -33,11 +33,11 @@ FLANNELD = """
 @pytest.mark.parametrize(("node", "pods"), [("node1", "10.244.1.0/24"), ("node3", "10.244.3.0/24")])
 def test_each_node_has_its_own_rule_set_whatever_the_backend(backend: str, node: str, pods: str) -> None:
     built = lab(f"{HEAD}backend: {backend}\n{NODES}")
-    assert saved(built, node) == block(FLANNELD.replace("RANGE", pods))
+    assert plan_tables(built, node) == parse_tables(FLANNELD.replace("RANGE", pods))
 
 
 def test_who_does_not_masquerade_has_no_such_chain() -> None:
-    assert saved(lab(f"{HEAD}ip_masq: false\n{NODES}")) == {"filter": block(FLANNELD)["filter"]}
+    assert plan_tables(lab(f"{HEAD}ip_masq: false\n{NODES}")) == {"filter": parse_tables(FLANNELD)["filter"]}
 
 
 def test_vxlan_asks_and_floods_nothing() -> None:
@@ -45,17 +45,17 @@ def test_vxlan_asks_and_floods_nothing() -> None:
     device = next(item for item in built.plan if isinstance(item, Link) and str(item.at) == "node1/flannel.1")
     options = {"id": "1", "local": "192.168.0.1", "dev": "eth0", "dstport": "8472", "learning": "off"}
     assert (device.kind, device.mtu, dict(device.options)) == ("vxlan", 1450, options)
-    assert "10.244.1.0/32 dev flannel.1" in said(built, Address)
-    assert said(built, Route) == [
+    assert "10.244.1.0/32 dev flannel.1" in resource_texts(built, Address)
+    assert resource_texts(built, Route) == [
         "default via 192.168.0.254 dev eth0",
         "10.244.2.0/24 via 10.244.2.0 dev flannel.1 onlink",
         "10.244.3.0/24 via 10.244.3.0 dev flannel.1 onlink",
     ]
-    assert said(built, Neighbour) == [
+    assert resource_texts(built, Neighbour) == [
         f"10.244.2.0 dev flannel.1 lladdr {VTEPS['node2']} nud permanent",
         f"10.244.3.0 dev flannel.1 lladdr {VTEPS['node3']} nud permanent",
     ]
-    assert said(built, Fdb) == [
+    assert resource_texts(built, Fdb) == [
         f"{VTEPS['node2']} dev flannel.1 dst 192.168.0.2",
         f"{VTEPS['node3']} dev flannel.1 dst 192.168.1.3",
     ]
@@ -65,14 +65,14 @@ def test_vxlan_asks_and_floods_nothing() -> None:
 
 def test_direct_routing_tells_a_peer_on_the_same_ethernet_from_others() -> None:
     built = lab(f"{HEAD}direct_routing: true\n{NODES}")
-    assert said(built, Route)[1:] == [
+    assert resource_texts(built, Route)[1:] == [
         "10.244.2.0/24 via 192.168.0.2 dev eth0",
         "10.244.3.0/24 via 10.244.3.0 dev flannel.1 onlink",
     ]
-    assert [text.split()[0] for text in said(built, Neighbour)] == ["10.244.3.0"]
-    assert [text.split()[-1] for text in said(built, Fdb)] == ["192.168.1.3"]
+    assert [text.split()[0] for text in resource_texts(built, Neighbour)] == ["10.244.3.0"]
+    assert [text.split()[-1] for text in resource_texts(built, Fdb)] == ["192.168.1.3"]
     ipip = lab(f"{HEAD}backend: ipip\ndirect_routing: true\n{NODES}")
-    assert said(ipip, Route)[1:] == [
+    assert resource_texts(ipip, Route)[1:] == [
         "10.244.2.0/24 via 192.168.0.2 dev eth0 onlink",
         "10.244.3.0/24 via 192.168.1.3 dev flannel.ipip onlink",
     ]
@@ -80,15 +80,15 @@ def test_direct_routing_tells_a_peer_on_the_same_ethernet_from_others() -> None:
 
 def test_host_gw_has_routes_and_none_across_a_router() -> None:
     built = lab(f"{HEAD}backend: host-gw\n{NODES}")
-    assert said(built, Route)[1:] == ["10.244.2.0/24 via 192.168.0.2 dev eth0"]
-    assert said(built, Route, "node3")[1:] == []
-    assert said(built, Address) == ["192.168.0.1/24 dev eth0", "10.244.1.1/24 dev cni0"]
+    assert resource_texts(built, Route)[1:] == ["10.244.2.0/24 via 192.168.0.2 dev eth0"]
+    assert resource_texts(built, Route, "node3")[1:] == []
+    assert resource_texts(built, Address) == ["192.168.0.1/24 dev eth0", "10.244.1.1/24 dev cni0"]
 
 
 def test_udp_routes_all_pods_to_a_program_that_knows_the_peers() -> None:
     built = lab(f"{HEAD}backend: udp\n{NODES}")
-    assert "10.244.1.0/32 dev flannel0" in said(built, Address)
-    assert said(built, Route)[1:] == ["10.244.0.0/16 dev flannel0 scope global"]
+    assert "10.244.1.0/32 dev flannel0" in resource_texts(built, Address)
+    assert resource_texts(built, Route)[1:] == ["10.244.0.0/16 dev flannel0 scope global"]
     program = next(item for item in built.plan if isinstance(item, Process) and item.ns == "node1")
     peers = ("10.244.2.0/24=192.168.0.2", "10.244.3.0/24=192.168.1.3")
     assert program.command == ("tunnel", "udp", "flannel0", "192.168.0.1", *peers)
@@ -107,8 +107,11 @@ def test_pods_are_told_what_the_tunnel_leaves(backend: str, mtu: int) -> None:
 
 def test_a_pod_routes_all_by_its_bridge() -> None:
     built = lab(HEAD + NODES)
-    assert said(built, Address, "b") == ["10.244.1.3/24 dev eth0"]
-    assert said(built, Route, "b") == ["10.244.0.0/16 via 10.244.1.1 dev eth0", "default via 10.244.1.1 dev eth0"]
+    assert resource_texts(built, Address, "b") == ["10.244.1.3/24 dev eth0"]
+    assert resource_texts(built, Route, "b") == [
+        "10.244.0.0/16 via 10.244.1.1 dev eth0",
+        "default via 10.244.1.1 dev eth0",
+    ]
 
 
 @pytest.mark.parametrize(

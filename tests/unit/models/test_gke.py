@@ -10,7 +10,7 @@ import pytest
 
 from labctl.core.resources import Address, Link, Route, Rule, Sysctl
 from labctl.core.scenario_types import Lab
-from tests.support.rule_tables import block, lab, said, saved
+from tests.support.rule_tables import lab, parse_tables, plan_tables, resource_texts
 
 GKE = "model: gke-vpc-native\nnodes: {node1: {pods: [a, b]}}\n"
 
@@ -40,18 +40,18 @@ NETD = """
 @pytest.mark.parametrize("model", ["gke-vpc-native", "gke-routes-based"])
 def test_gke_masquerades_for_the_public_internet_alone(model: str) -> None:
     text = GKE.replace("gke-vpc-native", model)
-    assert saved(lab(text + "non_masquerade: rfc1918\n")) == block(MASQ)
-    rules = saved(lab(text))["nat"]["IP-MASQ-AGENT"]
-    private = block(MASQ)["nat"]["IP-MASQ-AGENT"]
+    assert plan_tables(lab(text + "non_masquerade: rfc1918\n")) == parse_tables(MASQ)
+    rules = plan_tables(lab(text))["nat"]["IP-MASQ-AGENT"]
+    private = parse_tables(MASQ)["nat"]["IP-MASQ-AGENT"]
     assert [rules[:4], rules[-1]] == [private[:4], private[-1]]
     assert [rule.split()[1] for rule in rules[4:-1]] == RESERVED.split()
 
 
 def test_netd_routes_by_where_a_packet_came_in() -> None:
     plain, built = lab(GKE), lab(GKE + "intranode_visibility: true\n")
-    assert said(plain, Rule) == []
-    assert saved(built)["mangle"] == block(NETD)["mangle"]
-    assert said(built, Rule) == [
+    assert resource_texts(plain, Rule) == []
+    assert plan_tables(built)["mangle"] == parse_tables(NETD)["mangle"]
+    assert resource_texts(built, Rule) == [
         "pref 70 from all to 127.0.0.0/8 lookup local",
         "pref 70 from all to 169.254.0.0/16 lookup local",
         "pref 70 from all to 10.4.0.1/32 lookup local",
@@ -60,23 +60,28 @@ def test_netd_routes_by_where_a_packet_came_in() -> None:
         "pref 75 from all iif lo lookup main",
         "pref 76 not from all iif eth0 lookup 1",
     ]
-    assert [text for text in said(built, Route) if "table" in text] == ["default via 10.128.0.1 dev eth0 table 1"]
-    assert "net.ipv4.conf.eth0.rp_filter = 2" in said(built, Sysctl)
-    assert "net.ipv4.conf.eth0.rp_filter = 1" in said(plain, Sysctl)
+    assert [text for text in resource_texts(built, Route) if "table" in text] == [
+        "default via 10.128.0.1 dev eth0 table 1"
+    ]
+    assert "net.ipv4.conf.eth0.rp_filter = 2" in resource_texts(built, Sysctl)
+    assert "net.ipv4.conf.eth0.rp_filter = 1" in resource_texts(plain, Sysctl)
 
 
 def test_ptp_wires_every_pod_to_the_same_address() -> None:
     built = lab(GKE)
-    assert said(built, Address) == ["10.128.0.2/32 dev eth0", *(f"10.4.0.1/32 dev {dev}" for dev in veths(built))]
+    assert resource_texts(built, Address) == [
+        "10.128.0.2/32 dev eth0",
+        *(f"10.4.0.1/32 dev {dev}" for dev in veths(built)),
+    ]
     one, other = veths(built)
-    assert said(built, Route) == [
+    assert resource_texts(built, Route) == [
         "10.128.0.1 dev eth0",
         "default via 10.128.0.1 dev eth0",
         f"10.4.0.2 dev {one} scope host",
         f"10.4.0.3 dev {other} scope host",
     ]
-    assert said(built, Address, "a") == ["10.4.0.2/24 dev eth0, without the route to its subnet"]
-    assert said(built, Route, "a") == [
+    assert resource_texts(built, Address, "a") == ["10.4.0.2/24 dev eth0, without the route to its subnet"]
+    assert resource_texts(built, Route, "a") == [
         "10.4.0.1 dev eth0 src 10.4.0.2",
         "10.4.0.0/24 via 10.4.0.1 dev eth0 src 10.4.0.2",
         "default via 10.4.0.1 dev eth0",
@@ -91,21 +96,23 @@ def veths(built: Lab) -> list[str]:
 @pytest.mark.parametrize(("most", "length"), [(8, 28), (16, 27), (32, 26), (64, 25), (110, 24), (128, 24), (256, 23)])
 def test_a_nodes_range_has_twice_as_many_addresses_as_pods(most: int, length: int) -> None:
     built = lab(f"{GKE}max_pods: {most}\n")
-    assert said(built, Address, "a") == [f"10.4.0.2/{length} dev eth0, without the route to its subnet"]
+    assert resource_texts(built, Address, "a") == [f"10.4.0.2/{length} dev eth0, without the route to its subnet"]
 
 
 def test_only_a_custom_route_is_hidden_from_peers() -> None:
     native, based = lab(GKE), lab(GKE.replace("gke-vpc-native", "gke-routes-based"))
     way = "10.4.0.0/24 via 10.128.0.2 dev node1"
-    assert f"{way} onlink" in said(native, Route, "fabric")
-    assert said(native, Rule, "fabric") == []
-    assert f"{way} table 100 onlink" in said(based, Route, "fabric")
-    assert said(based, Rule, "fabric") == [f"pref 100 from all iif {dev} lookup 100" for dev in ("node1", "vm")]
+    assert f"{way} onlink" in resource_texts(native, Route, "fabric")
+    assert resource_texts(native, Rule, "fabric") == []
+    assert f"{way} table 100 onlink" in resource_texts(based, Route, "fabric")
+    assert resource_texts(based, Rule, "fabric") == [
+        f"pref 100 from all iif {dev} lookup 100" for dev in ("node1", "vm")
+    ]
 
 
 def test_a_node_may_send_what_the_vpc_knows_it_by() -> None:
     def sent(text: str) -> list[str]:
-        rules = saved(lab(text), "fabric")["raw"]["PREROUTING"]
+        rules = plan_tables(lab(text), "fabric")["raw"]["PREROUTING"]
         return [rule for rule in rules if "node1" in rule]
 
     own = "-s 10.128.0.2/32 -i node1 -j ACCEPT"

@@ -11,7 +11,7 @@ from labctl.lab.fallback import use_available_features
 from labctl.scenario import definition
 from labctl.scenario.definition import parse_and_compile
 from tests.support.missing_features import Kernel
-from tests.support.rule_tables import block, said, saved
+from tests.support.rule_tables import parse_tables, plan_tables, resource_texts
 
 ONE = "model: kube-router\nnodes: {node1: {pods: [a]}, node2: {pods: [c]}}\n"
 TWO = f"{ONE}elsewhere: [node2]\n"
@@ -85,11 +85,11 @@ def test_the_rules_are_kube_routers() -> None:
     text = FILTER
     for word, meaning in WORDS.items():
         text = text.replace(word, meaning)
-    assert saved(built()) == block(text)
+    assert plan_tables(built()) == parse_tables(text)
 
 
 def test_who_is_a_pod_and_who_is_a_node_is_in_two_sets() -> None:
-    assert said(built(), IpSet) == [
+    assert resource_texts(built(), IpSet) == [
         "kube-router-pod-subnets hash:net 10.244.0.0/24 10.244.1.0/24",
         "kube-router-node-ips hash:ip 192.168.0.1 192.168.0.2",
     ]
@@ -100,9 +100,9 @@ NEAR, FAR = "10.244.1.0/24 via 192.168.0.2 dev eth0 proto 17", "default via 192.
 
 def test_on_one_ethernet_a_node_is_the_next_hop_to_its_pods() -> None:
     subnet, none = (built(f"{ONE}overlay: {overlay}\n") for overlay in ("subnet", "none"))
-    assert said(subnet, Route) == said(none, Route) == [FAR, NEAR]
-    assert said(subnet, Rule) == ["pref 32765 from 10.244.0.0/24 lookup 77"]
-    assert said(none, Rule) == []
+    assert resource_texts(subnet, Route) == resource_texts(none, Route) == [FAR, NEAR]
+    assert resource_texts(subnet, Rule) == ["pref 32765 from 10.244.0.0/24 lookup 77"]
+    assert resource_texts(none, Rule) == []
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_behind_a_router_a_node_is_at_the_end_of_a_tunnel(text: str, device: str
     (tunnel,) = (item for item in made.plan if isinstance(item, Link) and item.kind == "ipip" and item.ns == "node1")
     assert (tunnel.at.dev, tunnel.mtu) == (device, 1480)
     assert tunnel.options == (("local", "192.168.0.1"), ("remote", to))
-    assert said(made, Route) == [
+    assert resource_texts(made, Route) == [
         FAR,
         f"10.244.1.0/24 dev {device} proto 17 src 192.168.0.1 scope global",
         f"{to} dev {device} table 77",
@@ -127,7 +127,7 @@ def test_behind_a_router_a_node_is_at_the_end_of_a_tunnel(text: str, device: str
 
 def test_without_an_overlay_the_router_has_to_know_and_here_it_does_not() -> None:
     made = built(f"{TWO}overlay: none\n")
-    assert said(made, Route) == [FAR]
+    assert resource_texts(made, Route) == [FAR]
     own = (((("node1",), ("a",)), (("node2",), ("c",))),)
     assert tuple(check.groups for check in made.checks if check.probe == "mesh") == own
     more = "model: kube-router\noverlay: none\nelsewhere: [node3]\nnodes: {count: 3, pods: 1}\n"

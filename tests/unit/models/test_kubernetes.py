@@ -11,7 +11,7 @@ import pytest
 from labctl.core.iptables import BUILTIN
 from labctl.core.resources import Chain
 from labctl.scenario.definition import parse_and_compile
-from tests.support.rule_tables import Tables, block
+from tests.support.rule_tables import Tables, parse_tables
 
 
 def saved(options: str = "", pod: str = "", family: str = "ip") -> Tables:
@@ -51,14 +51,14 @@ KUBELET = """
     [("podcidr", AGENT.format("")), ("podcidr+subnet", AGENT.format(SUBNET)), ("kubelet", KUBELET)],
 )
 def test_what_leaves_the_cluster_is_masqueraded(masquerade: str, rules: str) -> None:
-    assert saved(f"masquerade: {masquerade}") == block(rules)
+    assert saved(f"masquerade: {masquerade}") == parse_tables(rules)
 
 
 @pytest.mark.parametrize(("masquerade", "name"), [("podcidr", "AKS-DEDUP-PROMISC"), ("kubelet", "KUBE-DEDUP")])
 def test_doubled_packets_are_dropped(masquerade: str, name: str) -> None:
     rules = saved(f"masquerade: {masquerade}", family="bridge")
     mac = rules["filter"][name][0].split()[3]
-    assert rules == block(
+    assert rules == parse_tables(
         f"""
         *filter
         :{name} ACCEPT
@@ -102,5 +102,5 @@ def test_ports_of_the_node_are_portmaps() -> None:
     ports = 'host_ports: ["8080:80", "10.224.0.4:81:81", "53:53/udp"]'
     rules = saved("masquerade: kubelet\nnon_masquerade_cidr: 0.0.0.0/0", ports)
 
-    assert rules == block(PORTMAP)
+    assert rules == parse_tables(PORTMAP)
     assert saved("masquerade: kubelet\nnon_masquerade_cidr: 0.0.0.0/0") == {}

@@ -17,7 +17,10 @@ from tests.support.paths import GOLDEN
 PLANS = GOLDEN / "plans"
 VARIANTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     **{name: (name, (), ()) for name in catalog.names()},
-    **{f"{name}-approximate": (name, (), tuple(features)) for name, features in kernels.otherwise().items()},
+    **{
+        f"{name}-approximate": (name, (), tuple(features))
+        for name, features in kernels.substitutes_by_scenario().items()
+    },
     "kubenet-host": ("kubenet", ("routing=host",), ()),
     "docker-bridge-20.10": ("docker-bridge", ("release=20.10", "hosts.host2.containers=[d1]"), ()),
 }

@@ -16,7 +16,7 @@ from labctl.render.commands import commands
 from labctl.scenario import definition
 from labctl.scenario.definition import parse_and_compile
 from tests.support.missing_features import Kernel
-from tests.support.rule_tables import block, said, saved
+from tests.support.rule_tables import parse_tables, plan_tables, resource_texts
 
 TEXT = "model: weave\nnodes: {node1: {pods: [a, b]}, node2: {pods: [c]}}\n"
 RULES = """
@@ -85,18 +85,18 @@ def refused(more: str, text: str = TEXT) -> str:
 
 def test_the_rules_are_weaves() -> None:
     bare = "policy_controller: false\n"
-    assert saved(built(f"{bare}no_masq_local: false\n")) == block(RULES)
-    kept = saved(built(bare))
-    assert kept["nat"]["WEAVE"] == [KEPT, *block(RULES)["nat"]["WEAVE"]]
-    assert kept["filter"] == block(RULES)["filter"]
-    assert said(built(f"{bare}no_masq_local: false\n"), IpSet) == []
+    assert plan_tables(built(f"{bare}no_masq_local: false\n")) == parse_tables(RULES)
+    kept = plan_tables(built(bare))
+    assert kept["nat"]["WEAVE"] == [KEPT, *parse_tables(RULES)["nat"]["WEAVE"]]
+    assert kept["filter"] == parse_tables(RULES)["filter"]
+    assert resource_texts(built(f"{bare}no_masq_local: false\n"), IpSet) == []
 
 
 def test_the_policy_controllers_rules_are_weaves() -> None:
     made = built()
-    assert saved(made)["filter"] == block(NPC)["filter"]
-    assert saved(made)["nat"]["WEAVE"] == [KEPT, *block(RULES)["nat"]["WEAVE"]]
-    assert said(made, IpSet)[:2] == [f"{name} hash:ip 10.32.0.2 10.32.0.3 10.44.0.1" for name in (INTO, OUT)]
+    assert plan_tables(made)["filter"] == parse_tables(NPC)["filter"]
+    assert plan_tables(made)["nat"]["WEAVE"] == [KEPT, *parse_tables(RULES)["nat"]["WEAVE"]]
+    assert resource_texts(made, IpSet)[:2] == [f"{name} hash:ip 10.32.0.2 10.32.0.3 10.44.0.1" for name in (INTO, OUT)]
 
 
 def test_a_shell_takes_the_names_of_sets_as_they_are() -> None:
@@ -127,16 +127,18 @@ def test_two_bridges_stand_in_a_row() -> None:
 
 def test_every_other_node_is_where_unknown_frames_go() -> None:
     three = built("elsewhere: [node3]\n", TEXT.replace("[c]}}", "[c]}, node3: {pods: [d]}}"))
-    assert said(three, Fdb) == [f"00:00:00:00:00:00 dev vxlan-6784 dst {far}" for far in ("192.168.0.2", "192.168.1.3")]
+    assert resource_texts(three, Fdb) == [
+        f"00:00:00:00:00:00 dev vxlan-6784 dst {far}" for far in ("192.168.0.2", "192.168.1.3")
+    ]
 
 
 def test_all_pods_are_in_one_subnet_and_their_node_is_the_way_out() -> None:
     made = built()
-    assert said(made, Address, "b") == ["10.32.0.3/12 dev eth0"]
-    assert said(made, Route, "b") == ["default via 10.32.0.1 dev eth0"]
-    assert said(made, Address, "c") == ["10.44.0.1/12 dev eth0"]
-    assert said(made, Route, "c") == ["default via 10.44.0.0 dev eth0"]
-    assert "10.44.0.0/12 dev weave" in said(made, Address, "node2")
+    assert resource_texts(made, Address, "b") == ["10.32.0.3/12 dev eth0"]
+    assert resource_texts(made, Route, "b") == ["default via 10.32.0.1 dev eth0"]
+    assert resource_texts(made, Address, "c") == ["10.44.0.1/12 dev eth0"]
+    assert resource_texts(made, Route, "c") == ["default via 10.44.0.0 dev eth0"]
+    assert "10.44.0.0/12 dev weave" in resource_texts(made, Address, "node2")
 
 
 RANGES = [
@@ -149,10 +151,12 @@ RANGES = [
 
 def test_who_joins_is_given_what_the_first_can_spare() -> None:
     """The second node's 10.44.0.0/14 and the first's 10.32.0.1 are what logs of Weave 2.8.1 show."""
-    assert said(built(text="model: weave\nnodes: {node1: {pods: 1}}\n"), IpSet)[2:] == [RANGES[0][0]]
+    assert resource_texts(built(text="model: weave\nnodes: {node1: {pods: 1}}\n"), IpSet)[2:] == [RANGES[0][0]]
     four = built(text="model: weave\nnodes: {count: 4, pods: 1}\n")
-    assert said(four, IpSet)[2:] == ["weaver-no-masq-local hash:net 10.32.0.0/14 10.36.0.0/15"]
-    assert [said(four, IpSet, f"node{number}")[2:] for number in (2, 3, 4)] == [[words] for words, _ in RANGES[1:]]
+    assert resource_texts(four, IpSet)[2:] == ["weaver-no-masq-local hash:net 10.32.0.0/14 10.36.0.0/15"]
+    assert [resource_texts(four, IpSet, f"node{number}")[2:] for number in (2, 3, 4)] == [
+        [words] for words, _ in RANGES[1:]
+    ]
     first = {item.ns: str(item.addr.ip) for item in four.plan if isinstance(item, Address) and item.at.dev == "weave"}
     assert list(first.values()) == [ip for _, ip in RANGES]
 

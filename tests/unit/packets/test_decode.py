@@ -1,4 +1,4 @@
-"""Frames to facts: every header that a probe may wear, and frames that are cut short or nonsense."""
+"""Frames become packets: every header that a probe may have, and frames that are cut short or not valid."""
 
 from __future__ import annotations
 

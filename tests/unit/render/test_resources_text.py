@@ -57,7 +57,7 @@ SAMPLES: tuple[Resource, ...] = (
         ),
         (
             VXLAN,
-            "link vx0 type vxlan id 42 dstport 4789 nolearning proxy born in node1 up",
+            "link vx0 type vxlan id 42 dstport 4789 nolearning proxy link-netns node1 up",
             [
                 "ip -n node1 link add vx0 netns box type vxlan id 42 dstport 4789 nolearning proxy",
                 "ip link set vx0 addrgenmode none",
@@ -66,7 +66,7 @@ SAMPLES: tuple[Resource, ...] = (
         ),
         (
             Link(Interface("box", "eth0_7"), "vlan", options=(("dev", "eth0"), ("id", "7")), link_netns="node1"),
-            "link eth0_7 type vlan dev eth0 id 7 born in node1 up",
+            "link eth0_7 type vlan dev eth0 id 7 link-netns node1 up",
             [
                 "ip -n node1 link add eth0_7 netns box link eth0 type vlan id 7",
                 "ip link set eth0_7 addrgenmode none",

@@ -17,9 +17,8 @@ from labctl.core.diff import Change
 from labctl.core.resources import Route
 from labctl.core.results import Outcome
 from labctl.errors import KernelError
-from labctl.report import lists, up_status
-from labctl.report import plain_text as text
-from labctl.report.junit import junit
+from labctl.report import lists, plain_text, up_status
+from labctl.report.junit import junit_document
 from labctl.report.node_view import NodeView, TableSection, fidelity_section, sections, settings
 from labctl.report.rich_tables import draw
 from labctl.report.terminal import Terminal
@@ -47,7 +46,7 @@ def printed(say: object, *args: object, **kwargs: object) -> str:
 def test_columns_stand_two_blanks_apart_without_trailing_blanks() -> None:
     section = TableSection("routes", ("destination", "via"), (("default", "10.0.0.1"), ("10.1.0.0/16", "")))
 
-    assert text.align(section) == [
+    assert plain_text.align(section) == [
         "routes",
         "  destination  via",
         "  default      10.0.0.1",
@@ -56,27 +55,34 @@ def test_columns_stand_two_blanks_apart_without_trailing_blanks() -> None:
 
 
 def test_words_count_as_english_does() -> None:
-    said = [text.count(1, "check"), text.count(2, "check"), text.count(0, "entry"), text.count(2, "address")]
+    said = [
+        plain_text.count(1, "check"),
+        plain_text.count(2, "check"),
+        plain_text.count(0, "entry"),
+        plain_text.count(2, "address"),
+    ]
 
     assert said == ["1 check", "2 checks", "0 entries", "2 addresses"]
 
 
 def test_a_failed_check_shows_its_evidence_and_a_passed_one_only_when_asked() -> None:
-    assert text.evidence_lines(samples.FAILED) == [
+    assert plain_text.evidence_lines(samples.FAILED) == [
         "    expected a reply",
         "    seen: nothing, at node1/eth0",
         "    run manually: ping -c 1 c",
     ]
-    assert text.evidence_lines(samples.PASSED) == []
-    assert len(text.evidence_lines(samples.PASSED, verbose=True)) == 2
-    assert text.evidence_lines(samples.SKIPPED) == ["    tcpdump is not here"]
+    assert plain_text.evidence_lines(samples.PASSED) == []
+    assert len(plain_text.evidence_lines(samples.PASSED, verbose=True)) == 2
+    assert plain_text.evidence_lines(samples.SKIPPED) == ["    tcpdump is not here"]
 
 
 def test_the_last_line_counts_every_verdict() -> None:
     report = samples.report(samples.PASSED, samples.FAILED, samples.UNSURE, samples.SKIPPED)
 
-    assert text.tally(report, 5.751) == "kubenet: 4 checks, 1 passed, 1 failed, 1 inconclusive, 1 skipped in 5.75 s"
-    assert text.tally(samples.report(), 0) == "kubenet has no checks"
+    assert (
+        plain_text.tally(report, 5.751) == "kubenet: 4 checks, 1 passed, 1 failed, 1 inconclusive, 1 skipped in 5.75 s"
+    )
+    assert plain_text.tally(samples.report(), 0) == "kubenet has no checks"
 
 
 def test_up_says_who_is_who_and_what_to_try_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,18 +127,18 @@ def test_a_replaced_lab_is_told_in_the_summary(dry: bool, says: str) -> None:
 
 
 def test_a_long_line_breaks_between_words_and_goes_on_under_its_beginning() -> None:
-    assert text.fold_line("    one two three", 11) == ["    one two", "    three"]
-    assert text.fold_line("    one two three", 11, 6) == ["    one two", "      three"]
-    assert text.fold_line("  \033[31mred\033[0m  two three", 10) == ["  \033[31mred\033[0m  two", "  three"]
-    assert text.fold_line("a " + "x" * 30 + " b", 10) == ["a", "x" * 30, "b"]
-    assert text.fold_line("short", 10) == ["short"]
-    assert text.fold_line("ip netns exec x", 12, 2, " \\") == ["ip netns \\", "  exec x"]
+    assert plain_text.fold_line("    one two three", 11) == ["    one two", "    three"]
+    assert plain_text.fold_line("    one two three", 11, 6) == ["    one two", "      three"]
+    assert plain_text.fold_line("  \033[31mred\033[0m  two three", 10) == ["  \033[31mred\033[0m  two", "  three"]
+    assert plain_text.fold_line("a " + "x" * 30 + " b", 10) == ["a", "x" * 30, "b"]
+    assert plain_text.fold_line("short", 10) == ["short"]
+    assert plain_text.fold_line("ip netns exec x", 12, 2, " \\") == ["ip netns \\", "  exec x"]
 
 
 def test_lines_fold_on_a_terminal_and_never_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     screen, pipe, err = Screen(), io.StringIO(), Screen()
-    evidence = ["    expected a reply, got none", f"{text.COMMAND_PREFIX}ping -c 1 10.0.0.1"]
+    evidence = ["    expected a reply, got none", f"{plain_text.COMMAND_PREFIX}ping -c 1 10.0.0.1"]
     for out in (screen, pipe):
         Terminal(out, err).lines(evidence, fold=6)
     Terminal(pipe, err).print_stderr("labctl: the kernel refused")
@@ -326,7 +332,7 @@ def test_a_table_fits_its_terminal_and_takes_words_literally() -> None:
 
 def test_junit_counts_and_carries_the_evidence() -> None:
     report = samples.report(samples.PASSED, samples.FAILED, samples.UNSURE, samples.SKIPPED)
-    suite = ElementTree.fromstring(junit(report))[0]
+    suite = ElementTree.fromstring(junit_document(report))[0]
 
     assert {name: suite.attrib[name] for name in ("name", "tests", "failures", "errors", "skipped")} == {
         "name": "kubenet", "tests": "4", "failures": "1", "errors": "1", "skipped": "1",
@@ -339,7 +345,7 @@ def test_junit_counts_and_carries_the_evidence() -> None:
 
 def test_junit_takes_any_text() -> None:
     nasty = Outcome(samples.PING, "fail", ('<&"]]> \x1b[31m \x00 \ud800',))
-    case = ElementTree.fromstring(junit(samples.report(nasty)))[0][0]
+    case = ElementTree.fromstring(junit_document(samples.report(nasty)))[0][0]
 
     assert case[0].attrib["message"] == r'<&"]]> \x1b[31m \x00 \ud800'
 
@@ -349,8 +355,8 @@ def test_colour_and_marks_are_for_terminals_only(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("TERM", "xterm")
     assert Terminal(Screen(), Screen()).paint("x", "red") == "\033[31mx\033[0m"
     assert Terminal(io.StringIO(), Screen()).paint("x", "red") == "x"
-    assert text.symbol("fail", symbols=Terminal(Screen(), Screen()).symbols) == "✘"
-    assert text.symbol("fail", symbols=Terminal(io.StringIO(), Screen()).symbols) == "FAIL"
+    assert plain_text.symbol("fail", symbols=Terminal(Screen(), Screen()).symbols) == "✘"
+    assert plain_text.symbol("fail", symbols=Terminal(io.StringIO(), Screen()).symbols) == "FAIL"
     monkeypatch.setenv("NO_COLOR", "1")
     assert Terminal(Screen(), Screen()).paint("x", "red") == "x"
 
@@ -374,7 +380,7 @@ class Full(io.StringIO):
 
 
 class Gone(io.StringIO):
-    """A pipe whose reader has gone."""
+    """A pipe without a reader."""
 
     def write(self, text: str) -> int:
         raise BrokenPipeError(32, "Broken pipe")

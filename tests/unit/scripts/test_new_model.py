@@ -70,7 +70,7 @@ def test_the_new_files_pass_the_linter_and_the_type_checker(tree: Path) -> None:
 
 
 def test_other_words_for_machines(tree: Path) -> None:
-    """A second model, with words of its own, after which nothing is unstable either."""
+    """A second model, with other words for machines, after which generated pages are up to date too."""
     assert run(tree, "./scripts/new-model far-away --machines computes,instances").returncode == 0
     plan = run(tree, "./scripts/labctl plan far-away --set computes.compute2.instances=2 --set checks=[]").stdout
     assert "instance2-1  pod" in plan

@@ -1,4 +1,4 @@
-"""scripts/vm-test: what a virtual machine is told to do, and what is made of its console. No machine is started."""
+"""scripts/vm-test: the commands of a virtual machine, and how its console is read. No machine is started."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_evidence_survives_json(case: Case) -> None:
     assert dataclass_json.from_json(TraceEvidence, json.loads(json.dumps(dataclass_json.to_json(found)))) == found
 
 
-# What only the kernel's drop reasons or rule reports can tell; else the taps, counters and routes are enough.
+# What only the kernel's drop reasons or rule reports can show; else the taps, counters and routes are enough.
 UNSURE = {"ebtables"}
 
 
@@ -83,7 +83,7 @@ def test_a_kernel_without_reasons_gives_the_same_cause(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_stranger_in_the_kernel_log_is_not_blamed(case: Case) -> None:
-    """Another packet of the same length on the same devices, 150 us later, and dropped for a reason of its own."""
+    """Another packet of the same length on the same devices, 150 us later, and dropped for a different reason."""
     found = recording(case.name)
     shadow = tuple(
         replace(event, skb="stranger", when=event.when + 150_000, reason="CPU_BACKLOG" if event.kind == "drop" else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from labctl.tracing import run
 from labctl.tracing.diagnosis import diagnose
 from labctl.tracing.evidence import Question
 from labctl.tracing.probe_packets import ProbePackets
+from tests.support.busy_taps import busy_taps
 from tests.support.traces import recording
 
 TICKS = 40
@@ -64,18 +64,8 @@ def tap() -> FloodedTap:
 @pytest.fixture
 def taps(tap: FloodedTap, monkeypatch: pytest.MonkeyPatch) -> Iterator[Taps]:
     """The taps of a lab in which frames keep arriving."""
-    monkeypatch.setattr(Taps, "_await_stamps", lambda self: None)
-    monkeypatch.setattr(Taps, "verify_receiving", lambda self: {})
-    made = Taps("flood", (), None)  # type: ignore[arg-type]
-    ready, writer = os.pipe()
-    try:
-        os.write(writer, b"!")
-        made._poll.register(ready)
-        made._by_fd[ready] = tap  # type: ignore[assignment]
+    with busy_taps("flood", tap, None, monkeypatch) as made:
         yield made
-    finally:
-        os.close(ready)
-        os.close(writer)
 
 
 @pytest.fixture
