@@ -12,6 +12,7 @@ from labctl.tracing.result import Cause, Note, exec_command
 
 VETH_MTU_SLACK_BYTES = 4  # bytes that a veth accepts beyond its MTU, for a VLAN tag
 ETHERNET_HEADER_BYTES = 14
+NEIGHBOUR_FUNCTIONS = ("neigh_destroy", "neigh_invalidate")  # they drop what waits for a MAC address
 DEFAULT_FDB_MAC = "00:00:00:00:00:00"  # the forwarding entry of a VXLAN for all unknown MAC addresses
 
 
@@ -19,8 +20,8 @@ def neighbour(loss_point: LossPoint) -> Cause | None:
     """There was no answer for the MAC address of the next hop."""
     unanswered = loss_point.unanswered_neighbour
     failed = loss_point.drop is not None and loss_point.drop.reason.startswith("NEIGH_")
-    if unanswered is None and not failed:
-        unanswered = _failed_neighbour(loss_point)
+    if unanswered is None:
+        unanswered = _purged_neighbour(loss_point) or (None if failed else _failed_neighbour(loss_point))
     if unanswered is None and not failed:
         return None
     if unanswered is None:
@@ -46,6 +47,15 @@ def neighbour(loss_point: LossPoint) -> Cause | None:
             " got no answer"),),
         (table,),
     )  # fmt: skip
+
+
+def _purged_neighbour(loss_point: LossPoint) -> UnansweredNeighbour | None:
+    """The next hop of a packet that the kernel dropped while it waited there for the MAC address. Another packet may
+    have caused the request, before the trace."""
+    lookup = loss_point.lookup
+    if lookup is None or lookup.error or lookup.dev is None or not loss_point.dropped_in(*NEIGHBOUR_FUNCTIONS):
+        return None
+    return UnansweredNeighbour(loss_point.node, lookup.dev, lookup.via or loss_point.dst)
 
 
 def _failed_neighbour(loss_point: LossPoint) -> UnansweredNeighbour | None:
