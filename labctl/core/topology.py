@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from ipaddress import ip_address
 
+from labctl.core.address_names import AddressNames
 from labctl.core.probe_kinds import probe_kind
 from labctl.core.resources import IP, Address, Interface, Link, Netns
 from labctl.core.scenario_types import Check, Lab, MachineRole
@@ -47,8 +48,9 @@ class Topology:
 
     @property
     def machine_by_address(self) -> dict[IP, str]:
-        """The machines' names by address; if several machines have an address, the first."""
-        return {ip: machine.name for machine in reversed(self.lab.machines) for ip in machine.addresses}
+        """The machines' names by address, for addresses that only one machine has."""
+        machines = [machine for machine in self.lab.machines if machine.netns_of is None]
+        return AddressNames((one.name, one.on, one.addresses) for one in machines).unique
 
     @cached_property
     def namespaces(self) -> tuple[str, ...]:

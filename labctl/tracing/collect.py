@@ -19,7 +19,7 @@ from labctl.kernel.rule_trace import nflog
 from labctl.packets.decode import Frame, decode
 from labctl.packets.probe_id import ProbeId, role_of
 from labctl.tracing.evidence import CounterIncrease, NamespaceState, RuleHit, TraceEvidence
-from labctl.tracing.hop_routing import fwmark_for, last_route_query, reply_route_query, route_queries
+from labctl.tracing.hop_routing import fwmark_for, last_route_query, reply_route_query, route_queries, translated_port
 from labctl.tracing.hops import PacketObservation
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ TRUNCATED_ROLES: dict[str, PacketRole] = {"echo": "request", "echo-reply": "repl
 FULL_READ_LIMIT = 24  # in labs with up to this many namespaces, each namespace is read
 MAX_EVENTS = 1500  # events that are kept at most
 NODE_SYSCTLS = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv4.conf.all.rp_filter",
+        "net.ipv4.conf.all.route_localnet",
         "net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables",
         "net.ipv4.icmp_echo_ignore_all")  # fmt: skip
 DEVICE_SYSCTLS = ("net.ipv4.conf.{}.forwarding", "net.ipv4.conf.{}.rp_filter", "net.ipv4.conf.{}.proxy_arp",
@@ -57,12 +58,13 @@ def add_namespace_state(
 ) -> TraceEvidence:
     """Add to the evidence all that can be read in the namespaces now."""
     nodes = _namespaces_to_read(topology, evidence)
-    evidence = replace(evidence, namespaces=tuple(_namespace_states(instruments, topology, evidence, nodes)))
     met, lost = _rule_hits(instruments, probe_id, evidence)
-    moved = tuple(_counter_increases(instruments, nodes)) if instruments.chains_before else ()
     flows = tuple(flow for node in nodes for flow in _flows(instruments, node, evidence))
+    evidence = evidence.with_details(rule_hits=met, flows=flows)
+    evidence = replace(evidence, namespaces=tuple(_namespace_states(instruments, topology, evidence, nodes)))
+    moved = tuple(_counter_increases(instruments, nodes)) if instruments.chains_before else ()
     unknown = (*evidence.unknown, *(("reports of firewall rules were lost: too many",) if lost else ()))
-    evidence = evidence.with_details(rule_hits=met, counter_increases=moved, flows=flows, unknown=unknown)
+    evidence = evidence.with_details(counter_increases=moved, unknown=unknown)
     return evidence.with_details(lookups=tuple(_lookups(instruments, evidence)))
 
 
@@ -144,6 +146,10 @@ def _sysctls(topology: Topology, node: str, evidence: TraceEvidence) -> Iterator
 def _probe_ports(evidence: TraceEvidence) -> frozenset[int]:
     """The destination ports of the probe, before and after translation."""
     ports = {item.dport for item in evidence.observations if item.role == "request"} | {evidence.question.port}
+    ports |= {flow.reply_sport for flow in evidence.flows if flow.protocol in (6, 17)}
+    for hit in evidence.rule_hits:
+        if hit.role == "request":
+            ports |= {hit.dport, translated_port(hit) if hit.target in ("DNAT", "REDIRECT") else None}
     return frozenset(port for port in ports if port is not None)
 
 
@@ -253,6 +259,7 @@ def _rule_hit(
     yield RuleHit(
         node, role, report.family, report.hook, table, chain, kind, number, packet.src, packet.dst,
         names.get(report.iif, ""), names.get(report.oif, ""), report.fwmark, rule, target,
+        packet.dport if packet.kind in ("tcp", "udp") else None,
     )  # fmt: skip
 
 

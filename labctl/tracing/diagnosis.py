@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from labctl.tracing.causes import bridges, endpoints, links, routes, rules
+from labctl.core.resources import IP
+from labctl.tracing.address_owners import address_text
+from labctl.tracing.causes import addresses, bridges, endpoints, links, routes, rules
 from labctl.tracing.drop_reasons import kernel_reason
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hop_notes import legs
@@ -18,7 +20,6 @@ from labctl.tracing.result import (
     Note,
     TraceResult,
     TraceVerdict,
-    address_text,
     endpoint_text,
     lookup_text,
     observation_text,
@@ -26,6 +27,7 @@ from labctl.tracing.result import (
 )
 
 EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
+    addresses.wrong_machine,
     rules.rule,
     endpoints.reply_not_untranslated,
     routes.loop,
@@ -34,6 +36,8 @@ EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
     links.link_down,
     bridges.wrong_mac,
     links.neighbour,
+    addresses.martian,
+    addresses.no_address,
     routes.forwarding_off,
     routes.reverse_path,
     routes.no_route,
@@ -46,15 +50,23 @@ EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
     kernel_reason,
     bridges.bridge_loop,
 )
+# the causes of a refusal that came back: nothing was lost on the path
+REFUSAL_EXPLANATIONS = (addresses.wrong_machine, rules.rule, endpoints.closed_port, kernel_reason)
 
-
-REPLY_LOSS_CAUSES = ("neighbour", "proxy-arp-off", "vxlan-neighbour", "no-route-back", "link-down")  # of a reply
+REPLY_LOSS_CAUSES = (
+    "neighbour",
+    "proxy-arp-off",
+    "no-address",
+    "vxlan-neighbour",
+    "no-route-back",
+    "link-down",
+)  # of a reply; fmt: skip
 
 
 def diagnose(evidence: TraceEvidence) -> TraceResult:
     """Explain one probe. The first cause in `EXPLANATIONS` that applies is the cause."""
     paths = legs(evidence)
-    if evidence.answer == "reply":
+    if evidence.answer == "reply" and addresses.taker(evidence) is None:
         return TraceResult(
             describe_probe(evidence),
             paths,
@@ -66,7 +78,8 @@ def diagnose(evidence: TraceEvidence) -> TraceResult:
             _unknown_lines(evidence),
         )
     loss_point = find_loss_point(evidence)
-    cause = next((found for explain in EXPLANATIONS if (found := explain(loss_point)) is not None), None)
+    explanations = REFUSAL_EXPLANATIONS if evidence.answer == "refused" else EXPLANATIONS
+    cause = next((found for explain in explanations if (found := explain(loss_point)) is not None), None)
     verdict, sentence = _verdict(loss_point, cause, paths)
     facts = tuple(_facts(loss_point, cause))
     tries = cause.tries if cause is not None else ()
@@ -110,20 +123,20 @@ def _answered_sentence(evidence: TraceEvidence) -> str:
 
 def _verdict(loss_point: LossPoint, cause: Cause | None, paths: Sequence[Leg]) -> tuple[TraceVerdict, str]:
     evidence = loss_point.evidence
-    if (
-        cause is not None
-        and cause.kind in ("closed-port", "loopback-only", "other-address", "dead-backend")
-        and evidence.answer == "refused"
-    ):
-        end = next((leg.steps[-1].node for leg in paths if leg.name == "request"), loss_point.node)
+    end = next((leg.steps[-1].node for leg in paths if leg.name == "request"), loss_point.node)
+    if cause is not None and cause.kind == "wrong-machine":
+        done = {"reply": ", which answered", "refused": ", which refused it"}.get(evidence.answer, "")
+        return (
+            "lost",
+            f"the request went to {addresses.taker(evidence)}{done}; it never arrived in {evidence.question.target}",
+        )
+    if evidence.answer == "refused" and (cause is None or cause.kind != "rule"):
         return "refused", f"the probe arrived in {end} and was refused there"
     if loss_point.last_observation is None:
-        if loss_point.delivered and evidence.answer == "refused":
-            return "refused", f"{loss_point.node} refused it"
         return "lost", f"the {loss_point.role} never left {loss_point.node}"
     if loss_point.role == "request" and loss_point.delivered and cause is None:
         asked = evidence.question
-        took = ", where a socket received it" if asked.protocol == "udp" and loss_point.namespace.listening else ""
+        took = ", where a socket received it" if asked.protocol == "udp" and endpoints.has_socket(loss_point) else ""
         return "unanswered", f"the request arrived in {loss_point.node}{took}, but no reply was seen"
     answering = cause is not None and (cause.kind in REPLY_LOSS_CAUSES or cause.sentence.endswith("reply to it"))
     if loss_point.role == "request" and loss_point.delivered and answering:
@@ -134,7 +147,7 @@ def _verdict(loss_point: LossPoint, cause: Cause | None, paths: Sequence[Leg]) -
 def _facts(loss_point: LossPoint, cause: Cause | None) -> Iterator[Note]:
     """All facts about a loss: the kernel's drop, the cause's facts, the route, ICMP errors, connections, counters."""
     evidence = loss_point.evidence
-    if loss_point.drop is not None:
+    if loss_point.drop is not None and evidence.answer != "reply":
         reason = loss_point.drop.reason or "(this kernel gives no reason)"
         yield Note("kernel", f"skb:kfree_skb {reason} at {loss_point.drop.location}()")
     yield from cause.facts if cause is not None else ()
@@ -143,9 +156,7 @@ def _facts(loss_point: LossPoint, cause: Cause | None) -> Iterator[Note]:
         text = f"{loss_point.node}: {route_get_command(loss_point.lookup)}  =>  {lookup_text(loss_point.lookup)}"
         if text not in cause_texts:
             yield Note("route", text)
-    seen = {(item.src, item.dst, item.text) for item in evidence.observations if item.role == "error"}
-    for src, dst, text in sorted(seen, key=str):
-        yield Note("icmp", f"{address_text(evidence, src)} reported to {address_text(evidence, dst)}: {text}")
+    yield from _icmp_notes(evidence)
     yield from _nat_notes(evidence)
     for namespace in evidence.namespaces:
         if namespace.counters and namespace.node in {item.node for item in evidence.observations} | {
@@ -154,6 +165,17 @@ def _facts(loss_point: LossPoint, cause: Cause | None) -> Iterator[Note]:
         }:
             moved = ", ".join(f"{name} +{count}" for name, count in namespace.counters.items())
             yield Note("counters", f"{namespace.node}: {moved}")
+
+
+def _icmp_notes(evidence: TraceEvidence) -> Iterator[Note]:
+    """The ICMP errors, with the names of their sender and receiver as seen from where they were first and last seen."""
+    found: dict[tuple[IP, IP, str], list[str]] = {}
+    for item in evidence.observations:
+        if item.role == "error":
+            found.setdefault((item.src, item.dst, item.text), []).append(item.node)
+    for (src, dst, text), nodes in sorted(found.items(), key=str):
+        sender, receiver = address_text(evidence, src, nodes[0]), address_text(evidence, dst, nodes[-1])
+        yield Note("icmp", f"{sender} reported to {receiver}: {text}")
 
 
 def _nat_notes(evidence: TraceEvidence) -> Iterator[Note]:

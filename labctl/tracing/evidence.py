@@ -44,7 +44,8 @@ class Question:
 @dataclass(frozen=True, slots=True)
 class RuleHit:
     """A firewall rule, policy or return that the packet matched, in order. `number` counts from 1. `rule` is its text,
-    "" if it could not be read. `src` and `dst` are the packet's addresses at that moment."""
+    "" if it could not be read. `src` and `dst` are the packet's addresses at that moment, `dport` is its destination
+    port, None for ICMP."""
 
     node: str
     role: PacketRole
@@ -61,6 +62,7 @@ class RuleHit:
     mark: int = 0
     rule: str = ""
     target: str = ""
+    dport: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

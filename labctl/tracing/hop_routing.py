@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
+from labctl.core.iptables import FirewallRule
 from labctl.core.observations import PacketRole, RouteLookup, RouteQuery
 from labctl.core.resources import IP
-from labctl.tracing.evidence import TraceEvidence
+from labctl.tracing.evidence import RuleHit, TraceEvidence
 from labctl.tracing.hops import Hop, PacketObservation
+
+PREROUTING_HOOK, INPUT_HOOK = 0, 1  # netfilter's numbers
 
 
 def devices(evidence: TraceEvidence, hop: Hop) -> tuple[str, ...]:
@@ -29,17 +34,78 @@ def bridge_between(evidence: TraceEvidence, one: PacketObservation, other: Packe
 
 
 def nat_destination(evidence: TraceEvidence, item: PacketObservation) -> IP:
-    """The packet's destination after this namespace's DNAT or reversed SNAT, according to conntrack."""
+    """The packet's destination after this namespace's DNAT or reversed SNAT."""
+    return nat_endpoint(evidence, item)[0]
+
+
+def nat_endpoint(evidence: TraceEvidence, item: PacketObservation) -> tuple[IP, int | None]:
+    """The packet's destination and port after this namespace's DNAT or reversed SNAT, according to conntrack. The
+    kernel removes the entry of a connection that is refused: then according to the rules that the packet matched."""
+    ports = item.dport is not None
     for flow in evidence.flows:
         if flow.node != item.node:
             continue
         if (flow.src, flow.dst) == (item.src, item.dst) and _ports_match(item, flow.sport, flow.dport):
-            return flow.reply_src
+            return flow.reply_src, flow.reply_sport if ports else None
         if (flow.reply_src, flow.reply_dst) == (item.src, item.dst) and _ports_match(
             item, flow.reply_sport, flow.reply_dport
         ):
-            return flow.src
-    return item.dst
+            return flow.src, flow.sport if ports else None
+    if item.role != "request" or item.direction != "in" or item.encap != "none":
+        return item.dst, item.dport
+    for hit in evidence.rule_hits:
+        if (hit.node, hit.role, hit.hook) == (item.node, "request", INPUT_HOOK) and hit.dport is not None and ports:
+            return hit.dst, hit.dport
+    rule = nat_rule(evidence, item)
+    return (item.dst, item.dport) if rule is None else _local_translation(evidence, item, rule)
+
+
+def nat_rule(evidence: TraceEvidence, item: PacketObservation) -> RuleHit | None:
+    """The rule that translated the destination of a request that came in there."""
+    for hit in evidence.rule_hits:
+        here = (hit.node, hit.role, hit.table, hit.hook, hit.kind)
+        if here != (item.node, "request", "nat", PREROUTING_HOOK, "rule") or hit.target not in ("DNAT", "REDIRECT"):
+            continue
+        if (hit.src, hit.dst) == (item.src, item.dst):
+            return hit
+    return None
+
+
+def translated_port(hit: RuleHit) -> int | None:
+    """The port to which a DNAT or REDIRECT rule translates; None if it keeps the port or chooses from several."""
+    return _translation_of(hit)[1]
+
+
+def _translation_of(hit: RuleHit) -> tuple[str, int | None]:
+    """The address and the port in the text of a DNAT or REDIRECT rule; "" and None if it does not name exactly one."""
+    rule = FirewallRule.from_text(hit.rule)
+    option = rule.option("--to-destination") or rule.option("--to-ports")
+    text = option.args[-1] if option is not None else ""
+    if hit.target == "REDIRECT":
+        return "", int(text) if text.isdigit() else None
+    address, colon, port = text.rpartition(":")
+    if text.count(":") != 1 and not text.startswith("["):  # an address only, of IPv4 or IPv6
+        address, colon, port = text, "", ""
+    return address.strip("[]"), int(port) if colon and port.isdigit() else None
+
+
+def _local_translation(evidence: TraceEvidence, item: PacketObservation, rule: RuleHit) -> tuple[IP, int | None]:
+    """The destination according to the text of the rule, if it is an address of the namespace itself."""
+    text, port = _translation_of(rule)
+    mine = [one for one in evidence.namespace(item.node).addresses if one.addr.version == item.dst.version]
+    ip = item.dst
+    if rule.target == "REDIRECT":  # to the first address of the device by which it came in
+        link = evidence.link(item.node, item.dev)
+        iif = link.master if link is not None and link.master is not None else item.dev
+        ip = next((one.addr.ip for one in mine if one.at.dev == iif), item.dst)
+    elif text:
+        try:
+            ip = ip_address(text)
+        except ValueError:
+            return item.dst, item.dport
+        if not ip.is_loopback and all(one.addr.ip != ip for one in mine):
+            return item.dst, item.dport
+    return ip, item.dport if port is None or item.dport is None else port
 
 
 def _ports_match(item: PacketObservation, sport: int, dport: int) -> bool:

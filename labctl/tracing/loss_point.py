@@ -8,7 +8,7 @@ from labctl.core.observations import KernelEvent, PacketRole, RouteLookup, Route
 from labctl.core.resources import IP, Link
 from labctl.tracing import drop_attribution
 from labctl.tracing.evidence import CounterIncrease, NamespaceState, RuleHit, TraceEvidence, UnansweredNeighbour
-from labctl.tracing.hop_routing import find_lookup, last_route_query, nat_destination, reply_route_query
+from labctl.tracing.hop_routing import find_lookup, last_route_query, nat_destination, nat_endpoint, reply_route_query
 from labctl.tracing.hops import Hop, PacketObservation
 
 
@@ -84,8 +84,14 @@ class LossPoint:
 
     @property
     def translation(self) -> Translation | None:
-        """The translation of the request's destination on the path: as seen by taps, else as recorded by conntrack."""
-        for hop in self.evidence.hops["request"]:
+        """The translation of the request's destination on the path: as seen by taps, else as recorded by conntrack or
+        by the rules at its last hop."""
+        hops, question = self.evidence.hops["request"], self.evidence.question
+        if hops and not hops[0].ins:  # the source itself may translate it before it leaves
+            sent = hops[0].outside_tunnel[0]
+            if sent.encap == "none" and (sent.dst, sent.dport) != (question.address, question.port):
+                return Translation(hops[0].node, question.address, question.port, sent.dst, sent.dport)
+        for hop in hops:
             before, after = hop.outside_tunnel[0], hop.outside_tunnel[-1]
             if (before.dst, before.dport) != (after.dst, after.dport):
                 return Translation(hop.node, before.dst, before.dport, after.dst, after.dport)
@@ -98,6 +104,10 @@ class LossPoint:
             )
             if flow.node in nodes and there != then:
                 return Translation(flow.node, *there, *then)
+        if hops and (last := hops[-1].outside_tunnel[-1]).direction == "in":
+            new = nat_endpoint(self.evidence, last)
+            if new != (last.dst, last.dport):
+                return Translation(last.node, last.dst, last.dport, *new)
         return None
 
     @property

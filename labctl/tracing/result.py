@@ -115,23 +115,6 @@ def lookup_text(lookup: RouteLookup) -> str:
     return f"{answer} (mark {lookup.mark:#x})" if lookup.mark else answer
 
 
-def address_text(evidence: TraceEvidence, ip: IP) -> str:
-    """An address with the machine that has it, if any."""
-    name = owner(evidence, ip)
-    return f"{ip} ({name})" if name else str(ip)
-
-
-def owner(evidence: TraceEvidence, ip: IP) -> str | None:
-    """The machine that has an address."""
-    for name, addresses in evidence.machines.items():
-        if ip in addresses:
-            return name
-    for namespace in evidence.namespaces:
-        if any(one.addr.ip == ip for one in namespace.addresses):
-            return namespace.node
-    return None
-
-
 def observation_text(item: PacketObservation) -> str:
     """The place of a sighting: `entering node1/eth0`."""
     return f"{'entering' if item.direction == 'in' else 'leaving'} {item.node}/{item.dev}"

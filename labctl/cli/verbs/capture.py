@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from io import FileIO
 from typing import TYPE_CHECKING
@@ -17,7 +17,8 @@ from labctl.core.names import did_you_mean
 from labctl.errors import KernelError, UsageError
 
 if TYPE_CHECKING:
-    from labctl.core.resources import IP, Interface
+    from labctl.core.address_names import AddressNames
+    from labctl.core.resources import Interface
     from labctl.packets.decode import Frame
 
 
@@ -90,7 +91,7 @@ def capture(
     return 0
 
 
-def _sink(session: Session, write: str | None, names: Mapping[IP, str], stack: ExitStack) -> Callable[[Frame], None]:
+def _sink(session: Session, write: str | None, names: AddressNames, stack: ExitStack) -> Callable[[Frame], None]:
     """Return the function that prints a frame as a line, or writes it to a file. Raises UsageError."""
     if write is None:
         from labctl.report.capture_lines import frame_line
@@ -100,7 +101,7 @@ def _sink(session: Session, write: str | None, names: Mapping[IP, str], stack: E
         def print_frame(frame: Frame) -> None:
             nonlocal width
             width = max(width, len(str(frame.at)))  # the column grows with the longest point so far
-            session.terminal.line(frame_line(frame, names, width))
+            session.terminal.line(frame_line(frame, names.near(frame.at.ns), width))
             session.terminal.flush()
 
         return print_frame
@@ -128,7 +129,7 @@ def _sink(session: Session, write: str | None, names: Mapping[IP, str], stack: E
         except OSError as error:
             raise KernelError(f"cannot write {write}: {error.strerror}", errno=error.errno or 0) from error
 
-    write_bytes(writer.begin(names))
+    write_bytes(writer.begin(names.unique))
     return lambda frame: write_bytes(writer.add(frame))
 
 
@@ -159,17 +160,21 @@ def _resolve_points(lab: str, points: tuple[str, ...]) -> tuple[tuple[str, ...],
     return tuple(nodes), tuple(interfaces)
 
 
-def _names(lab: str) -> dict[IP, str]:
+def _names(lab: str) -> AddressNames:
     """The names of the lab's machines, by address."""
     from ipaddress import ip_address
 
+    from labctl.core.address_names import AddressNames
     from labctl.kernel.host import lab_state
 
     record = lab_state.load(lab) or {}
     with suppress(KeyError, TypeError, ValueError):
-        rows = [(one["name"], one["addresses"]) for one in record["machines"] if not one.get("within")]
-        return {ip_address(text): name for name, texts in reversed(rows) for text in texts}
-    return {}
+        return AddressNames(
+            (one["name"], one.get("on"), [ip_address(text) for text in one["addresses"]])
+            for one in record["machines"]
+            if not one.get("within")
+        )
+    return AddressNames(())
 
 
 def _tcpdump(session: Session, lab: str, interface: Interface, expression: str, count: int | None) -> int:

@@ -29,6 +29,8 @@ def bridge(loss_point: LossPoint) -> Cause | None:
             f"both ports, {link.at} and {out.at}, are isolated: the bridge {link.master} does not forward between them"
         )
         return Cause("isolated", sentence)
+    if link.kind == "bridge" and not loss_point.entering and loss_point.last_observation.mac is not None:
+        return _mac_owner_down(loss_point, loss_point.last_observation.mac[1])
     if (
         loss_point.entering
         and link.master is not None
@@ -91,7 +93,8 @@ def _mac_owner_down(loss_point: LossPoint, mac: str) -> Cause | None:
             down = link.at if not link.up or link.peer is None else link.peer
             sentence = f"the frame is for {mac}, {link.at}, which cannot receive: {down} is down"
             effect = f"no port of the bridge leads to {mac} any more"
-            if loss_point.node != link.at.ns and loss_point.device is not None and loss_point.device.master is None:
+            flooded = loss_point.entering and loss_point.device is not None and loss_point.device.master is None
+            if loss_point.node != link.at.ns and flooded:
                 effect += f", so the bridge floods: the frame came to {loss_point.node} instead"
             facts = (Note("bridge", effect),)
             return Cause(

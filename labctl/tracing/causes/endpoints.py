@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labctl.core.observations import RouteQuery
 from labctl.core.resources import IP
-from labctl.tracing.hop_routing import find_lookup, nat_destination
+from labctl.tracing.hop_routing import find_lookup, nat_endpoint
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import Cause, Note, endpoint_text, exec_command, lookup_text, route_get_command
 
@@ -30,9 +30,8 @@ def closed_port(loss_point: LossPoint) -> Cause | None:
     if end is None:
         return None
     node, ip, port = end
-    bound = loss_point.evidence.namespace(node).listening
-    fits = [one for one in bound if _covers(one, endpoint_text(ip, port), port)]
-    if fits or loss_point.evidence.answer != "refused":
+    bound = _sockets(loss_point, node, port)
+    if loss_point.evidence.answer != "refused" or any(_covers(one, ip, port) for one in bound):
         return None
     where = f"{question.protocol} port {port}"
     tries = (exec_command(loss_point.evidence, node, f"ss -ln{question.protocol[0]}"),)
@@ -44,7 +43,7 @@ def closed_port(loss_point: LossPoint) -> Cause | None:
         else ""
     )
     if bound:
-        only = ", ".join(one.split()[1] for one in bound)
+        only = ", ".join(dict.fromkeys(one.split()[1] for one in bound))
         sentence = f"{prefix}{node} listens on {where} only at {only}, not at {ip}"
         return Cause(
             "loopback-only" if _loopback(bound) else "other-address",
@@ -65,16 +64,25 @@ def _arrival(loss_point: LossPoint) -> tuple[str, IP, int] | None:
     last = hops[-1].observations[-1]
     if last.direction != "in":
         return None
-    port = last.dport or 0
-    for flow in loss_point.evidence.flows:
-        if flow.node == last.node and (flow.src, flow.dst, flow.dport) == (last.src, last.dst, last.dport):
-            port = flow.reply_sport
-    return last.node, nat_destination(loss_point.evidence, last), port
+    ip, port = nat_endpoint(loss_point.evidence, last)
+    return last.node, ip, port or 0
 
 
-def _covers(listening: str, wanted: str, port: int) -> bool:
-    place = listening.split()[1]
-    return place in (wanted, f"0.0.0.0:{port}", f"[::]:{port}")
+def has_socket(loss_point: LossPoint) -> bool:
+    """Whether a socket listens where the request arrived."""
+    end = _arrival(loss_point)
+    return end is not None and any(_covers(one, *end[1:]) for one in _sockets(loss_point, end[0], end[2]))
+
+
+def _sockets(loss_point: LossPoint, node: str, port: int) -> tuple[str, ...]:
+    """The sockets in a namespace that listen on this port."""
+    listening = loss_point.evidence.namespace(node).listening
+    return tuple(one for one in listening if one.rpartition(":")[2] == str(port))
+
+
+def _covers(listening: str, ip: IP, port: int) -> bool:
+    everywhere = {f"[::]:{port}"} | ({f"0.0.0.0:{port}"} if ip.version == 4 else set())
+    return listening.split()[1] in {endpoint_text(ip, port), *everywhere}
 
 
 def _loopback(bound: tuple[str, ...]) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from labctl.core.resources import IP, Fdb, Link
+from labctl.core.resources import Fdb, Link
 from labctl.render.resources import route_text
+from labctl.tracing.address_owners import owners
+from labctl.tracing.causes.neighbour_owner import owner_clause, silent_owner
 from labctl.tracing.evidence import UnansweredNeighbour
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import Cause, Note, exec_command, owner
+from labctl.tracing.result import Cause, Note, exec_command
 
 VETH_MTU_SLACK_BYTES = 4  # bytes that a veth accepts beyond its MTU, for a VLAN tag
 ETHERNET_HEADER_BYTES = 14
+NEIGHBOUR_FUNCTIONS = ("neigh_destroy", "neigh_invalidate")  # they drop what waits for a MAC address
 DEFAULT_FDB_MAC = "00:00:00:00:00:00"  # the forwarding entry of a VXLAN for all unknown MAC addresses
 
 
@@ -17,8 +20,8 @@ def neighbour(loss_point: LossPoint) -> Cause | None:
     """There was no answer for the MAC address of the next hop."""
     unanswered = loss_point.unanswered_neighbour
     failed = loss_point.drop is not None and loss_point.drop.reason.startswith("NEIGH_")
-    if unanswered is None and not failed:
-        unanswered = _failed_neighbour(loss_point)
+    if unanswered is None:
+        unanswered = _purged_neighbour(loss_point) or (None if failed else _failed_neighbour(loss_point))
     if unanswered is None and not failed:
         return None
     if unanswered is None:
@@ -35,14 +38,24 @@ def neighbour(loss_point: LossPoint) -> Cause | None:
             *_entries(loss_point, link),
         )
         return Cause("vxlan-neighbour", sentence, facts, (table,))
-    return _proxy_arp_off(loss_point, unanswered, link) or _dead_backend(loss_point, unanswered) or Cause(
+    found = _proxy_arp_off(loss_point, unanswered, link) or silent_owner(loss_point, unanswered)
+    return found or _dead_backend(loss_point, unanswered) or Cause(
         "neighbour",
         f"{unanswered.node}/{unanswered.dev} gets no answer for {unanswered.ip}"
-        f" ({what})" + _owner_clause(loss_point, unanswered.ip),
+        f" ({what})" + owner_clause(loss_point, unanswered),
         (Note("arp", f"{unanswered.node}/{unanswered.dev} asked for the MAC address of {unanswered.ip} and"
             " got no answer"),),
         (table,),
     )  # fmt: skip
+
+
+def _purged_neighbour(loss_point: LossPoint) -> UnansweredNeighbour | None:
+    """The next hop of a packet that the kernel dropped while it waited there for the MAC address. Another packet may
+    have caused the request, before the trace."""
+    lookup = loss_point.lookup
+    if lookup is None or lookup.error or lookup.dev is None or not loss_point.dropped_in(*NEIGHBOUR_FUNCTIONS):
+        return None
+    return UnansweredNeighbour(loss_point.node, lookup.dev, lookup.via or loss_point.dst)
 
 
 def _failed_neighbour(loss_point: LossPoint) -> UnansweredNeighbour | None:
@@ -62,11 +75,6 @@ def _failed_neighbour(loss_point: LossPoint) -> UnansweredNeighbour | None:
     return None
 
 
-def _owner_clause(loss_point: LossPoint, ip: IP) -> str:
-    name = owner(loss_point.evidence, ip)
-    return ": no machine of the lab has that address" if name is None else f", although {name} has that address"
-
-
 def _proxy_arp_off(loss_point: LossPoint, neighbour: UnansweredNeighbour, link: Link | None) -> Cause | None:
     """The router at the other end of the cable should answer by proxy ARP, but does not."""
     peer = link.peer if link is not None else None
@@ -76,7 +84,7 @@ def _proxy_arp_off(loss_point: LossPoint, neighbour: UnansweredNeighbour, link: 
     namespace = loss_point.evidence.namespace(peer.ns)
     gateway = loss_point.lookup is not None and loss_point.lookup.via == neighbour.ip
     if any(one.addr.ip == neighbour.ip for one in namespace.addresses) or not (
-        gateway or owner(loss_point.evidence, neighbour.ip)
+        gateway or owners(loss_point.evidence, neighbour.ip)
     ):
         return None
     name = f"net.ipv4.conf.{peer.dev.replace('.', '/')}.proxy_arp"
@@ -108,7 +116,7 @@ def _dead_backend(loss_point: LossPoint, neighbour: UnansweredNeighbour) -> Caus
     facts = (
         Note("arp", f"{neighbour.node}/{neighbour.dev} asked for the MAC address of {neighbour.ip} and got no answer"),
     )
-    return Cause("dead-backend", sentence + _owner_clause(loss_point, neighbour.ip), facts)
+    return Cause("dead-backend", sentence + owner_clause(loss_point, neighbour), facts)
 
 
 def veth_peer(loss_point: LossPoint) -> Cause | None:

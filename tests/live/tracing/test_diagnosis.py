@@ -17,11 +17,16 @@ from labctl.kernel.host import paths
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.lab import lifecycle
 from labctl.render import dataclass_json
+from tests.support import trace_end_cases
 from tests.support.golden import Golden
-from tests.support.trace_cases import CASES, LABS, Case, routes_of
+from tests.support.trace_cases import CASES as PATH_CASES
+from tests.support.trace_cases import LABS as PATH_LABS
+from tests.support.trace_cases import Case, routes_of
 from tests.support.traces import broken, traced
 
 pytestmark = pytest.mark.firewall
+CASES = (*PATH_CASES, *trace_end_cases.CASES)
+LABS = PATH_LABS | trace_end_cases.LABS
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,147 @@
+"""Losses because of an address: another machine has it, its machine lost it, or it may not come in. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from labctl.core.observations import RouteQuery
+from labctl.core.resources import IP
+from labctl.tracing.address_owners import has_address, is_read
+from labctl.tracing.evidence import TraceEvidence
+from labctl.tracing.hop_routing import find_lookup, last_route_query, nat_rule
+from labctl.tracing.hops import Hop
+from labctl.tracing.loss_point import LossPoint
+from labctl.tracing.result import Cause, Note, exec_command, lookup_text, route_get_command, rule_text
+
+MARTIAN_REASONS = ("IP_LOCALNET", "IP_INVALID_DEST", "IP_INVALID_SOURCE")
+
+
+def taker(evidence: TraceEvidence) -> str | None:
+    """The machine that took the request as its own, if it is another one than the machine that the user named. None if
+    the request arrived where it should, or nowhere, or if its destination was translated on the path."""
+    question = evidence.question
+    if question.target_ns is None or _is_address(question.target):
+        return None  # any machine with the address is right
+    hops = evidence.hops["request"]
+    if not hops:
+        return None
+    for hop in hops:
+        before, after = hop.outside_tunnel[0], hop.outside_tunnel[-1]
+        if before.dst != question.address:
+            return None  # translated before
+        if (hop is hops[-1] and _arrived(evidence, hop)) or (
+            before.dst != after.dst and has_address(evidence, hop.node, before.dst)
+        ):
+            return hop.node if hop.node != question.target_ns else None
+    return None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _arrived(evidence: TraceEvidence, hop: Hop) -> bool:
+    """Whether the hop's namespace took the packet as its own."""
+    last = hop.observations[-1]
+    query = last_route_query(evidence, hop, "request")
+    lookup = find_lookup(evidence, query)
+    here = has_address(evidence, hop.node, last.dst) or (lookup is not None and lookup.kind == "local")
+    return last.direction == "in" and last.encap == "none" and query is not None and here
+
+
+def wrong_machine(loss_point: LossPoint) -> Cause | None:
+    """Another machine has the target's address, and got the request."""
+    evidence = loss_point.evidence
+    node = taker(evidence)
+    if node is None:
+        return None
+    question = evidence.question
+    target, ip = question.target_ns or "", question.address
+    if not has_address(evidence, node, ip):
+        sentence = f"{node} takes packets to {ip}, the address of {question.target}, as its own"
+    elif is_read(evidence, target) and not has_address(evidence, target, ip):
+        sentence = f"{node} has the address {ip}; {target} does not have it any more"
+    else:
+        sentence = f"{node} has the address {ip}, too, so the request for {question.target} went to {node}"
+    command = "ip route get" if node == question.source else "ip neigh show"
+    tries = (
+        exec_command(evidence, question.source, f"{command} {ip}"),
+        exec_command(evidence, node, f"ip addr show to {ip}"),
+    )
+    return Cause("wrong-machine", sentence, tuple(_address_notes(evidence, (node, target), ip)), tries)
+
+
+def _address_notes(evidence: TraceEvidence, nodes: tuple[str, ...], ip: IP) -> Iterator[Note]:
+    for node in nodes:
+        for one in evidence.namespace(node).addresses:
+            if one.addr.ip == ip:
+                link = evidence.link(node, one.at.dev)
+                mac = f", MAC address {link.mac}" if link is not None and link.mac and one.at.dev != "lo" else ""
+                yield Note("address", f"{one.at} has {one.addr}{mac}")
+
+
+def no_address(loss_point: LossPoint) -> Cause | None:
+    """The packet came to the right machine, which does not have its address any more."""
+    evidence, node = loss_point.evidence, loss_point.node
+    if not loss_point.entering or loss_point.delivered or loss_point.last_observation is None:
+        return None
+    dst = loss_point.dst
+    if dst not in evidence.machines.get(node, ()) or not is_read(evidence, node) or has_address(evidence, node, dst):
+        return None
+    if not loss_point.last_observation.addressed_here or not loss_point.reason_allows(
+        "IP_INADDRERRORS", "IP_INNOROUTES"
+    ):
+        return None
+    return lost_address(evidence, node, dst)
+
+
+def lost_address(evidence: TraceEvidence, node: str, ip: IP, facts: tuple[Note, ...] = ()) -> Cause:
+    """The cause that a machine does not have its address any more."""
+    present = [str(one.addr) for one in evidence.namespace(node).addresses if not one.addr.ip.is_loopback]
+    note = Note("address", f"{node} has {', '.join(present) if present else 'no address'}")
+    sentence = f"{node} does not have the address {ip} any more"
+    if all(link.at.dev == "lo" for link in evidence.namespace(node).links):
+        sentence += ": it has no device except lo"
+    return Cause("no-address", sentence, (*facts, note), (exec_command(evidence, node, "ip addr show"),))
+
+
+def martian(loss_point: LossPoint) -> Cause | None:
+    """A loopback address, as destination or source, that may not come in from outside."""
+    tip = loss_point.last_observation
+    if tip is None or not loss_point.entering or loss_point.version != 4 or tip.encap != "none":
+        return None
+    if loss_point.iif in (None, "lo") or not loss_point.reason_allows(*MARTIAN_REASONS):
+        return None
+    rule = None if loss_point.dst == tip.dst else nat_rule(loss_point.evidence, tip)
+    bad = next((ip for ip in (tip.src, loss_point.dst) if ip.is_loopback), None)
+    if bad is None:
+        return None
+    names = (
+        "net.ipv4.conf.all.route_localnet",
+        f"net.ipv4.conf.{str(loss_point.iif).replace('.', '/')}.route_localnet",
+    )
+    if any(loss_point.sysctl(name) == "1" for name in names) or loss_point.sysctl(names[1]) is None:
+        return None
+    what = "from" if bad == tip.src else "to"
+    sentence = f"{loss_point.node} refuses packets {what} {bad} that come in by {loss_point.iif}: route_localnet is 0"
+    if rule is not None and bad != tip.src:
+        sentence = (
+            f"{loss_point.node} rewrites {tip.dst} to {bad} (DNAT), but it refuses packets to {bad} that come"
+            f" in by {loss_point.iif}: route_localnet is 0"
+        )
+    facts = [Note("rule", f"{loss_point.node}: {rule_text(rule)}")] if rule is not None else []
+    facts += [Note("sysctl", f"{loss_point.node}: {name} = {loss_point.sysctl(name) or '0'}") for name in names[1:]]
+    found = find_lookup(loss_point.evidence, RouteQuery(loss_point.node, loss_point.dst, tip.src, loss_point.iif))
+    if found is not None and found.error:
+        facts.append(Note("route", f"{loss_point.node}: {route_get_command(found)}  =>  {lookup_text(found)}"))
+    return Cause(
+        "martian",
+        sentence,
+        tuple(facts),
+        (exec_command(loss_point.evidence, loss_point.node, f"sysctl -w {names[1]}=1"),),
+    )

@@ -1,0 +1,102 @@
+"""Why a machine that should have an address does not answer for it: it lost it, or its cable is down. Pure."""
+
+from __future__ import annotations
+
+from labctl.core.resources import Interface, Link
+from labctl.tracing.address_owners import is_read, owner, owners
+from labctl.tracing.causes.addresses import lost_address
+from labctl.tracing.evidence import TraceEvidence, UnansweredNeighbour
+from labctl.tracing.loss_point import LossPoint
+from labctl.tracing.result import Cause, Note, exec_command
+
+SEGMENT_KINDS = ("veth", "bridge")  # a network of other devices is not followed
+
+
+def silent_owner(loss_point: LossPoint, unanswered: UnansweredNeighbour) -> Cause | None:
+    """The machine that should answer does not have the address any more, or cannot receive the question."""
+    evidence, ip = loss_point.evidence, unanswered.ip
+    name = owner_of(loss_point, unanswered)
+    if name is None or not is_read(evidence, name):
+        return None
+    asked = Note("arp", f"{unanswered.node}/{unanswered.dev} asked for the MAC address of {ip} and got no answer")
+    at = _interface_with(loss_point, name, unanswered)
+    if at is None:
+        links = [link for link in evidence.namespace(name).links if link.at.dev != "lo"]
+        # a device that is down loses its IPv6 addresses, but keeps its IPv4 addresses
+        down = next((link for link in links if not link.up), None) if ip.version == 6 else None
+        return lost_address(evidence, name, ip, (asked,)) if down is None else _down(evidence, down.at, asked, "")
+    link = evidence.link(name, at.dev)
+    if link is None or at.dev == "lo":
+        return None
+    if not link.up:
+        return _down(evidence, at, asked, f", which has the address {ip},")
+    if not link.arp and ip.version == 4:
+        tries = (exec_command(evidence, name, f"ip link set {at.dev} arp on"),)
+        return Cause(
+            "neighbour", f"{at}, which has the address {ip}, does not answer: ARP is off there", (asked,), tries
+        )
+    if at.dev not in evidence.namespace(name).no_carrier:
+        return None
+    if link.peer is None or evidence.link(link.peer.ns, link.peer.dev) is None:
+        sentence = f"{at}, which has the address {ip}, has no carrier: the other end of its cable does not exist"
+        return Cause("link-down", sentence, (asked,))
+    return _down(evidence, link.peer, asked, f", the other end of the cable of {at}, which has the address {ip},")
+
+
+def _down(evidence: TraceEvidence, at: Interface, asked: Note, clause: str) -> Cause:
+    tries = (exec_command(evidence, at.ns, f"ip link set {at.dev} up"),)
+    return Cause("link-down", f"{at}{clause} is down", (asked,), tries)
+
+
+def owner_clause(loss_point: LossPoint, unanswered: UnansweredNeighbour) -> str:
+    """The end of a sentence about a neighbour that does not answer: which machine has its address."""
+    evidence, ip = loss_point.evidence, unanswered.ip
+    names = owners(evidence, ip)
+    if not names:
+        return ": no machine of the lab has that address"
+    name = owner_of(loss_point, unanswered)
+    if name is None:
+        return f", although {' and '.join(names[:3])} have that address"
+    at = _interface_with(loss_point, name, unanswered)
+    segment = _segment(evidence, Interface(unanswered.node, unanswered.dev))
+    if at is not None and segment and at not in segment:
+        return f": {name} has that address, but {at} is not connected to {unanswered.node}/{unanswered.dev}"
+    return f", although {name} has that address"
+
+
+def owner_of(loss_point: LossPoint, unanswered: UnansweredNeighbour) -> str | None:
+    """The machine that should answer: the target itself if its address was asked for, else the nearest that has it."""
+    question = loss_point.evidence.question
+    if question.target_ns is not None and question.address == unanswered.ip:
+        return question.target_ns
+    return owner(loss_point.evidence, unanswered.ip, unanswered.node)
+
+
+def _interface_with(loss_point: LossPoint, name: str, unanswered: UnansweredNeighbour) -> Interface | None:
+    addresses = loss_point.evidence.namespace(name).addresses
+    return next((one.at for one in addresses if one.addr.ip == unanswered.ip), None)
+
+
+def _segment(evidence: TraceEvidence, start: Interface) -> frozenset[Interface]:
+    """The interfaces that a broadcast of `start` reaches over cables and bridges. Empty if other devices take part, or
+    devices that were not read."""
+    found, border = {start}, [start]
+    while border:
+        at = border.pop()
+        link = evidence.link(at.ns, at.dev)
+        if link is None or link.kind not in SEGMENT_KINDS:
+            return frozenset()
+        for other in _connected(evidence, link):
+            if other not in found:
+                found.add(other)
+                border.append(other)
+    return frozenset(found)
+
+
+def _connected(evidence: TraceEvidence, link: Link) -> list[Interface]:
+    found = [link.peer] if link.peer is not None else []
+    if link.master is not None:
+        found.append(Interface(link.at.ns, link.master))
+    if link.kind == "bridge":
+        found += [one.at for one in evidence.namespace(link.at.ns).links if one.master == link.at.dev]
+    return found

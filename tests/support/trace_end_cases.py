@@ -1,0 +1,235 @@
+"""Cases of traces about the ends of a path: which machine got the packet, which port it was for, and why a machine that
+should have an address does not answer for it."""
+
+from __future__ import annotations
+
+from tests.support.trace_cases import Case, case
+
+# three hosts on a bridge; two of them have the same address
+TWINS = """
+name: twins
+model: raw
+namespaces: [sw, t1, t2, t3]
+links:
+  - {bridge: sw/br0}
+  - {veth: [{at: sw/p1, master: br0}, t1/eth0]}
+  - {veth: [{at: sw/p2, master: br0}, t2/eth0]}
+  - {veth: [{at: sw/p3, master: br0}, t3/eth0]}
+addresses:
+  t1/eth0: [192.0.2.1/24, "2001:db8::1/64"]
+  t2/eth0: [192.0.2.2/24, "2001:db8::2/64"]
+  t3/eth0: [192.0.2.3/24]
+"""
+
+# two Docker hosts with the same container subnet
+DOCKERS = """
+name: dockers
+model: docker-bridge
+hosts:
+  host1: {containers: [web, db]}
+  host2: {containers: [client]}
+"""
+
+# two hosts on one cable; the second redirects port 80 to another port
+REDIRECT = """
+name: redirect
+model: raw
+namespaces: [left, right]
+links:
+  - {veth: [left/eth0, right/eth0]}
+addresses:
+  left/eth0: [192.0.2.1/24]
+  right/eth0: [192.0.2.2/24, 192.0.2.3/24]
+sysctls:
+  left: {net.ipv4.conf.eth0.route_localnet: 0}
+  right: {net.ipv4.conf.eth0.route_localnet: 0}
+firewall:
+  right:
+    nat:
+      PREROUTING:
+        - -p tcp --dport 80 -j REDIRECT --to-ports 8080
+        - -p udp --dport 80 -j REDIRECT --to-ports 8080
+"""
+
+# a node with pods on a bridge, and a pod on another node
+PODS = """
+name: pods
+model: kubenet
+nodes:
+  node1: {pods: [a]}
+  node2: {pods: [c]}
+"""
+
+LABS = {"twins": TWINS, "dockers": DOCKERS, "redirect": REDIRECT, "pods": PODS}
+
+TWIN = "t3: ip addr add 192.0.2.2/24 dev eth0"
+MOVED = f"t2: ip addr del 192.0.2.2/24 dev eth0; {TWIN}"
+LOOPBACK = (
+    "right: iptables-legacy -t nat -F PREROUTING; "
+    "right: iptables-legacy -t nat -A PREROUTING -p tcp --dport 80 -j DNAT --to-destination 127.0.0.1:8080"
+)
+LOCALNET = f"{LOOPBACK}; right: sysctl -qw net.ipv4.conf.eth0.route_localnet=1"
+MARTIAN = (
+    "left: sysctl -qw net.ipv4.conf.eth0.route_localnet=1; left: ip route del local 127.0.0.0/8 dev lo table local; "
+    "left: ip route del local 127.0.0.1 dev lo table local; left: ip route add 127.0.0.1/32 via 192.0.2.2 src 192.0.2.1"
+)
+NOTHING = "nothing in right listens on tcp port 8080"
+TCP, UDP = "left right --tcp 80", "left right --udp 80"
+VETH = "veth84a51684"  # the end of c's cable at node2
+
+# another machine has the target's address
+MACHINE_CASES = (
+    case(
+        "wrong-machine",
+        "twins",
+        TWIN,
+        "t1 t2",
+        "wrong-machine",
+        "t3 has the address 192.0.2.2, too",
+        "t3/eth0 has",
+        place="the request went to t3, which answered",
+    ),
+    case(
+        "wrong-machine-refuses",
+        "twins",
+        TWIN,
+        "t1 t2 --tcp 80",
+        "wrong-machine",
+        "t3 has the address",
+        place="t3, which refused it",
+    ),
+    case(
+        "wrong-machine-moved",
+        "twins",
+        MOVED,
+        "t1 t2 --udp 53",
+        "wrong-machine",
+        "t2 does not have it any more",
+        "192.0.2.2 (t3) reported to 192.0.2.1 (t1)",
+    ),
+    case("right-machine-by-address", "twins", MOVED, "t1 192.0.2.2", None, verdict="answered"),
+    case(
+        "wrong-machine-itself",
+        "dockers",
+        "",
+        "client web",
+        "wrong-machine",
+        "client has the address 172.17.0.2",
+        "web/eth0 has 172.17.0.2/16",
+        place="never arrived in web",
+    ),
+    case(
+        "other-network",
+        "dockers",
+        "",
+        "client db",
+        "neighbour",
+        "db/eth0 is not connected to client/eth0",
+        "172.17.0.2 (client) reported to 172.17.0.2 (client)",
+    ),
+)
+
+# the port after a translation
+PORT_CASES = (
+    case("redirect-closed", "redirect", "", TCP, "dead-backend", NOTHING, verdict="refused"),
+    case("redirect-closed-udp", "redirect", "", UDP, "dead-backend", NOTHING.replace("tcp", "udp"), verdict="refused"),
+    case(
+        "redirect-first-port",
+        "redirect",
+        "",
+        TCP,
+        "dead-backend",
+        NOTHING,
+        verdict="refused",
+        listen="tcp right 0.0.0.0 80",
+    ),
+    case(
+        "redirect-loopback",
+        "redirect",
+        "",
+        TCP,
+        "loopback-only",
+        "port 8080 only at 127.0.0.1:8080",
+        verdict="refused",
+        listen="tcp right 127.0.0.1 8080",
+    ),
+    case(
+        "redirect-other",
+        "redirect",
+        "",
+        "left 192.0.2.3 --tcp 80",
+        "other-address",
+        "not at 192.0.2.2",
+        verdict="refused",
+        listen="tcp right 192.0.2.3 8080",
+    ),
+    case("redirect-open", "redirect", "", TCP, None, verdict="answered", listen="tcp right 0.0.0.0 8080"),
+    case(
+        "redirect-silent-udp",
+        "redirect",
+        "",
+        UDP,
+        None,
+        verdict="unanswered",
+        listen="udp right 0.0.0.0 8080",
+        place="where a socket received it",
+    ),
+    case("localnet-closed", "redirect", LOCALNET, TCP, "dead-backend", NOTHING, verdict="refused"),
+    case(
+        "localnet-first-port",
+        "redirect",
+        LOCALNET,
+        TCP,
+        "dead-backend",
+        NOTHING,
+        verdict="refused",
+        listen="tcp right 0.0.0.0 80",
+    ),
+    case(
+        "localnet-other",
+        "redirect",
+        LOCALNET,
+        TCP,
+        "other-address",
+        "only at 192.0.2.2:8080, not at 127.0.0.1",
+        verdict="refused",
+        listen="tcp right 192.0.2.2 8080",
+    ),
+    case("localnet-open", "redirect", LOCALNET, TCP, None, verdict="answered", listen="tcp right 127.0.0.1 8080"),
+)
+
+# addresses that may not come in; the last case removes addresses that `up` does not bring back
+MARTIAN_CASES = (
+    case(
+        "martian-translated",
+        "redirect",
+        LOOPBACK,
+        TCP,
+        "martian",
+        "right rewrites 192.0.2.2 to 127.0.0.1",
+        "nat/PREROUTING rule 1",
+    ),
+    case(
+        "martian",
+        "redirect",
+        MARTIAN,
+        "left 127.0.0.1 --udp 81",
+        "martian",
+        "right refuses packets to 127.0.0.1",
+        "eth0.route_localnet = 0",
+    ),
+)
+
+# a machine that does not answer for its address
+OWNER_CASES = (
+    case("address-lost", "pods", "c: ip addr flush dev eth0", "a c", "no-address", "c does not have the address"),
+    case("address-lost-6", "twins", "t2: ip addr flush dev eth0", "t1 2001:db8::2", "no-address", "t2 does not have"),
+    case("device-lost", "pods", f"node2: ip link del {VETH}", "a c", "no-address", "no device except lo"),
+    case("target-down", "pods", "c: ip link set eth0 down", "a c", "link-down", "c/eth0, which has the address"),
+    case("target-down-6", "twins", "t2: ip link set eth0 down", "t1 2001:db8::2", "link-down", "t2/eth0 is down"),
+    case("port-down", "pods", f"node2: ip link set {VETH} down", "a c", "link-down", f"node2/{VETH}, the other end"),
+    case("no-port", "pods", f"node2: ip link set {VETH} nomaster", "a c", "neighbour", "c/eth0 is not connected to"),
+    case("arp-off", "pods", "c: ip link set eth0 arp off", "a c", "neighbour", "ARP is off there"),
+)
+
+CASES: tuple[Case, ...] = (*MACHINE_CASES, *PORT_CASES, *MARTIAN_CASES, *OWNER_CASES)
