@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from labctl.core.resources import IP, Fdb, Link
 from labctl.render.resources import route_text
+from labctl.tracing.bridge_ports import DEFAULT_FDB_MAC
 from labctl.tracing.evidence import UnansweredNeighbour
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import Cause, Note, exec_command, owner
 
 VETH_MTU_SLACK_BYTES = 4  # bytes that a veth accepts beyond its MTU, for a VLAN tag
 ETHERNET_HEADER_BYTES = 14
-DEFAULT_FDB_MAC = "00:00:00:00:00:00"  # the forwarding entry of a VXLAN for all unknown MAC addresses
 
 
 def neighbour(loss_point: LossPoint) -> Cause | None:
