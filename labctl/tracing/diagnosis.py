@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from labctl.tracing.causes import bridges, endpoints, links, routes, rules
+from labctl.tracing.causes import bridges, endpoints, links, neighbours, routes, rules
 from labctl.tracing.drop_reasons import kernel_reason
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hop_notes import legs
@@ -27,6 +27,7 @@ from labctl.tracing.result import (
 
 EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
     rules.rule,
+    neighbours.neighbour_rule,
     endpoints.reply_not_untranslated,
     routes.loop,
     routes.too_big,

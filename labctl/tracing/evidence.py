@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup
+from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RuleRole
 from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Route
 from labctl.core.results import Answer
-from labctl.tracing.hops import Hop, PacketObservation, path
+from labctl.tracing.hops import Hop, PacketDirection, PacketObservation, path
 
 ROLES: tuple[PacketRole, ...] = ("request", "reply", "error")
 TraceProtocol: TypeAlias = Literal["icmp", "tcp", "udp"]
@@ -44,10 +44,11 @@ class Question:
 @dataclass(frozen=True, slots=True)
 class RuleHit:
     """A firewall rule, policy or return that the packet matched, in order. `number` counts from 1. `rule` is its text,
-    "" if it could not be read. `src` and `dst` are the packet's addresses at that moment."""
+    "" if it could not be read. `src` and `dst` are the packet's addresses at that moment. A neighbour solicitation or
+    advertisement is about the address `neighbour`; it is None for packets of the probe."""
 
     node: str
-    role: PacketRole
+    role: RuleRole
     family: str
     hook: int
     table: str
@@ -61,6 +62,7 @@ class RuleHit:
     mark: int = 0
     rule: str = ""
     target: str = ""
+    neighbour: IP | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,21 @@ class UnansweredNeighbour:
     ip: IP
 
 
+@dataclass(frozen=True, slots=True)
+class NeighbourObservation:
+    """A question for the MAC address of `ip` (ARP or neighbour solicitation), or an answer to it, when a device first
+    saw it."""
+
+    node: str
+    dev: str
+    direction: PacketDirection
+    when: int
+    ip: IP
+    is_request: bool
+    src: IP
+    mac: tuple[str, str] | None = None  # source, destination
+
+
 @dataclass(frozen=True)
 class TraceEvidence:
     """Everything about one probe. `unknown` are sentences about what could not be observed, and why. `pid` is the
@@ -143,6 +160,7 @@ class TraceEvidence:
     drops_traced: bool = True  # False: the kernel's drops were not recorded
     rules_traced: bool = True  # False: not all rules that the packet matched were recorded
     seconds: float = 0.0
+    neighbour_observations: tuple[NeighbourObservation, ...] = ()
 
     @cached_property
     def hops(self) -> Mapping[PacketRole, tuple[Hop, ...]]:

@@ -36,10 +36,38 @@ nodes: {node1: {pods: {a: , b: {host_ports: ["8080:80"]}}}, node2: {pods: [c]}}
 """
 EXTERNAL_SNAT = VPC.replace("name: vpc", "name: natvpc") + "external_snat: true\nnode_port_support: false\n"
 
-LABS = {"arpproxy": ARP_PROXY, "vpc": VPC, "natvpc": EXTERNAL_SNAT}
+# two machines on a bridge of which bridged IPv6 frames pass ip6tables, with the policy DROP
+SOLICIT = """
+name: solicit
+model: raw
+namespaces: [t1, t2, t3]
+links:
+  - {bridge: t3/br0}
+  - {veth: [t1/eth0, {at: t3/p1, master: br0}]}
+  - {veth: [t2/eth0, {at: t3/p2, master: br0}]}
+addresses:
+  t1/eth0: [192.0.2.1/24, "2001:db8::1/64"]
+  t2/eth0: [192.0.2.2/24, "2001:db8::2/64"]
+sysctls: {t3: {net.bridge.bridge-nf-call-ip6tables: 1}}
+firewall6: {t3: {filter: {FORWARD: {policy: DROP, rules: []}}}}
+"""
+
+# two machines on a cable: one accepts echo requests and nothing else
+DIRECT = """
+name: direct
+model: raw
+namespaces: [d1, d2]
+links: [{veth: [d1/eth0, d2/eth0]}]
+addresses: {d1/eth0: "2001:db8::1/64", d2/eth0: "2001:db8::2/64"}
+firewall6:
+  d2: {filter: {INPUT: {policy: DROP, rules: ["-p ipv6-icmp -m icmp6 --icmpv6-type 128 -j ACCEPT"]}}}
+"""
+
+LABS = {"solicit": SOLICIT, "direct": DIRECT, "arpproxy": ARP_PROXY, "vpc": VPC, "natvpc": EXTERNAL_SNAT}
 
 # an entry is forgotten on both sides, so that the next probe begins with a question about the MAC address
 FORGET = "e1: ip neigh flush dev eth0"
+COLD = "t1: ip neigh flush dev eth0; t2: ip neigh flush dev eth0"
 FORGET_VPC = "node1: ip neigh flush dev eth0; node1: ip neigh flush dev eth1; fabric: ip neigh flush dev br0"
 ARP_CHAIN = (
     "e3: ebtables-nft -F FORWARD; e3: ebtables-nft -N ARPS; e3: ebtables-nft -A ARPS -j DROP;"
@@ -92,5 +120,95 @@ CASES = (
         "rule",
         "a rule of SRC-node1-eth1 in fabric dropped the reply",
         "ebtables filter/SRC-node1-eth1 rule 3: -p IPv4 -j DROP",
+    ),
+    case(
+        "solicitation-forward",
+        "solicit",
+        COLD,
+        "t1 2001:db8::2",
+        "rule",
+        "the policy of FORWARD in t3 dropped the neighbour solicitation of t1 for 2001:db8::2",
+        "net.bridge.bridge-nf-call-ip6tables = 1",
+        place="never left t1",
+    ),
+    case(
+        "solicitation-forward-tcp",
+        "solicit",
+        COLD,
+        "t1 2001:db8::2 --tcp 80",
+        "rule",
+        "the policy of FORWARD in t3 dropped the neighbour solicitation of t1",
+        "ip6tables filter/FORWARD policy DROP",
+    ),
+    case(
+        "solicitation-forward-rule",
+        "solicit",
+        f"{COLD}; t3: ip6tables-legacy -P FORWARD ACCEPT; t3: ip6tables-legacy -A FORWARD -s 2001:db8::1 -j DROP",
+        "t1 2001:db8::2",
+        "rule",
+        "a rule of FORWARD in t3 dropped the neighbour solicitation of t1",
+        "ip6tables filter/FORWARD rule 1: -s 2001:db8::1/128 -j DROP",
+    ),
+    case(
+        "advertisement-forward",
+        "solicit",
+        f"{COLD}; t3: ip6tables-legacy -P FORWARD ACCEPT; t3: ip6tables-legacy -A FORWARD -s 2001:db8::2 -j DROP",
+        "t1 2001:db8::2",
+        "rule",
+        "a rule of FORWARD in t3 dropped the neighbour advertisement of 2001:db8::2 to t1",
+        "the answer was last seen entering t3/p2",
+    ),
+    case(
+        "advertisement-output",
+        "solicit",
+        f"{COLD}; t3: ip6tables-legacy -P FORWARD ACCEPT;"
+        " t2: ip6tables-legacy -A OUTPUT -p ipv6-icmp --icmpv6-type 136 -j DROP",
+        "t1 2001:db8::2",
+        "rule",
+        "a rule of OUTPUT in t2 dropped the neighbour advertisement",
+    ),
+    case(
+        "advertisement-input",
+        "solicit",
+        f"{COLD}; t3: ip6tables-legacy -P FORWARD ACCEPT;"
+        " t1: ip6tables-legacy -A INPUT -p ipv6-icmp --icmpv6-type 136 -j DROP",
+        "t1 2001:db8::2",
+        "rule",
+        "a rule of INPUT in t1 dropped the neighbour advertisement",
+    ),
+    case(
+        "solicitation-input",
+        "direct",
+        "",
+        "d1 2001:db8::2",
+        "rule",
+        "the policy of INPUT in d2 dropped the neighbour solicitation of d1 for 2001:db8::2",
+        "ip6tables filter/INPUT policy DROP",
+    ),
+    case(
+        "solicitation-input-tcp",
+        "direct",
+        "d1: ip neigh flush dev eth0",
+        "d1 2001:db8::2 --tcp 80",
+        "rule",
+        "the policy of INPUT in d2 dropped the neighbour solicitation of d1 for 2001:db8::2",
+    ),
+    case(
+        "arp-ebtables",
+        "solicit",
+        f"{COLD}; t3: ebtables-nft -A FORWARD -p ARP -j DROP",
+        "t1 192.0.2.2",
+        "rule",
+        "probably a rule of FORWARD in t3 dropped the ARP request of t1 for 192.0.2.2",
+        "the request was last seen entering t3/p1",
+    ),
+    case(
+        "solicitation-of-a-router",
+        "road",
+        "h2: ip6tables-legacy -P INPUT DROP; r2: ip neigh flush dev h2",
+        "h1 2001:db8:2::2",
+        "rule",
+        "the policy of INPUT in h2 dropped the neighbour solicitation of r2 for 2001:db8:2::2",
+        place="entering r2/r1",
     ),
 )

@@ -15,10 +15,8 @@ ETHERNET_HEADER_BYTES = 14
 
 def neighbour(loss_point: LossPoint) -> Cause | None:
     """There was no answer for the MAC address of the next hop."""
-    unanswered = loss_point.unanswered_neighbour
-    failed = loss_point.drop is not None and loss_point.drop.reason.startswith("NEIGH_")
-    if unanswered is None and not failed:
-        unanswered = _failed_neighbour(loss_point)
+    unanswered = missing_neighbour(loss_point)
+    failed = _neighbour_drop(loss_point)
     if unanswered is None and not failed:
         return None
     if unanswered is None:
@@ -43,6 +41,18 @@ def neighbour(loss_point: LossPoint) -> Cause | None:
             " got no answer"),),
         (table,),
     )  # fmt: skip
+
+
+def missing_neighbour(loss_point: LossPoint) -> UnansweredNeighbour | None:
+    """The neighbour there that did not answer, or that the kernel has marked as failed."""
+    unanswered = loss_point.unanswered_neighbour
+    if unanswered is None and not _neighbour_drop(loss_point):
+        unanswered = _failed_neighbour(loss_point)
+    return unanswered
+
+
+def _neighbour_drop(loss_point: LossPoint) -> bool:
+    return loss_point.drop is not None and loss_point.drop.reason.startswith("NEIGH_")
 
 
 def _failed_neighbour(loss_point: LossPoint) -> UnansweredNeighbour | None:
