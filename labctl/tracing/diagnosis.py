@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from labctl.tracing.causes import bridges, endpoints, links, neighbours, routes, rules
+from labctl.tracing.causes import bridge_mtu, bridges, endpoints, links, neighbours, routes, rules
 from labctl.tracing.drop_reasons import kernel_reason
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hop_notes import legs
@@ -30,6 +30,7 @@ EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
     neighbours.neighbour_rule,
     endpoints.reply_not_untranslated,
     routes.loop,
+    bridge_mtu.bridge_mtu,
     routes.too_big,
     links.veth_peer,
     links.link_down,

@@ -63,7 +63,42 @@ firewall6:
   d2: {filter: {INPUT: {policy: DROP, rules: ["-p ipv6-icmp -m icmp6 --icmpv6-type 128 -j ACCEPT"]}}}
 """
 
-LABS = {"solicit": SOLICIT, "direct": DIRECT, "arpproxy": ARP_PROXY, "vpc": VPC, "natvpc": EXTERNAL_SNAT}
+# a switch of which one port has a small MTU, and a third machine
+SMALL_PORT = """
+name: smallport
+model: raw
+namespaces: [g1, g2, g3, gsw]
+links:
+  - {bridge: gsw/br0}
+  - {veth: [g1/eth0, {at: gsw/p1, master: br0}]}
+  - {veth: [{at: g2/eth0, mac: "02:00:00:00:00:22"}, {at: gsw/p2, master: br0, mtu: 1400}]}
+  - {veth: [g3/eth0, {at: gsw/p3, master: br0}]}
+addresses:
+  g1/eth0: [192.0.2.1/24, "2001:db8::1/64"]
+  g2/eth0: [192.0.2.2/24, "2001:db8::2/64"]
+  g3/eth0: [192.0.2.3/24, "2001:db8::3/64"]
+"""
+OVERLAY = """
+name: overlaywire
+model: docker-overlay
+hosts: {host1: {containers: [c1]}, host2: {containers: [c2]}}
+"""
+FLANNEL = """
+name: flannelwire
+model: flannel
+nodes: {node1: {pods: [a]}, node2: {pods: [c]}}
+"""
+
+LABS = {
+    "smallport": SMALL_PORT,
+    "overlaywire": OVERLAY,
+    "flannelwire": FLANNEL,
+    "solicit": SOLICIT,
+    "direct": DIRECT,
+    "arpproxy": ARP_PROXY,
+    "vpc": VPC,
+    "natvpc": EXTERNAL_SNAT,
+}
 
 # an entry is forgotten on both sides, so that the next probe begins with a question about the MAC address
 FORGET = "e1: ip neigh flush dev eth0"
@@ -210,5 +245,74 @@ CASES = (
         "rule",
         "the policy of INPUT in h2 dropped the neighbour solicitation of r2 for 2001:db8:2::2",
         place="entering r2/r1",
+    ),
+    case(
+        "bridge-port-mtu",
+        "smallport",
+        "",
+        "g1 g2 --size 1472",
+        "mtu-black-hole",
+        "the packet of 1500 bytes is too big for the bridge port gsw/p2 (MTU 1400)",
+        "gsw/p2: mtu 1400",
+        place="entering gsw/p1",
+    ),
+    case("bridge-port-mtu-fits", "smallport", "", "g1 g2 --size 1372", None, verdict="answered"),
+    case(
+        "bridge-port-mtu-6",
+        "smallport",
+        "",
+        "g1 2001:db8::2 --size 1400",
+        "mtu-black-hole",
+        "the packet of 1448 bytes is too big for the bridge port gsw/p2 (MTU 1400)",
+    ),
+    case(
+        "bridge-port-mtu-udp",
+        "smallport",
+        "",
+        "g1 g2 --udp 53 --size 1472",
+        "mtu-black-hole",
+        "too big for the bridge port gsw/p2 (MTU 1400)",
+    ),
+    case(
+        "bridge-port-mtu-no-netfilter",
+        "smallport",
+        "gsw: sysctl -qw net.bridge.bridge-nf-call-iptables=0",
+        "g1 g2 --size 1472",
+        "mtu-black-hole",
+        "too big for the bridge port gsw/p2 (MTU 1400)",
+    ),
+    case(
+        "bridge-port-mtu-flooded",
+        "smallport",
+        "g1: ip neigh replace 192.0.2.2 lladdr 02:00:00:00:00:22 dev eth0 nud permanent; gsw: bridge link set dev p2"
+        " learning off; gsw: ip link set p2 type bridge_slave fdb_flush",
+        "g1 g2 --size 1472",
+        "mtu-black-hole",
+        "too big for the bridge port gsw/p2 (MTU 1400)",
+    ),
+    case(
+        "overlay-wire-mtu",
+        "overlaywire",
+        "fabric: ip link set host2 mtu 1450",
+        "c1 c2 --size 1422",
+        "mtu-black-hole",
+        "the packet of 1500 bytes is too big for the bridge port fabric/host2 (MTU 1450)",
+        place="entering fabric/host1",
+    ),
+    case(
+        "overlay-tunnel-mtu",
+        "overlaywire",
+        "host1-ov: ip link set vxlan0 mtu 1300",
+        "c1 c2 --size 1372",
+        "mtu-black-hole",
+        "too big for the bridge port host1-ov/vxlan0 (MTU 1300)",
+    ),
+    case(
+        "flannel-wire-mtu",
+        "flannelwire",
+        "fabric: ip link set node2 mtu 1450",
+        "a c --size 1422",
+        "mtu-black-hole",
+        "too big for the bridge port fabric/node2 (MTU 1450)",
     ),
 )
