@@ -289,3 +289,7 @@ def _counter_increases(instruments: Instruments, nodes: Sequence[str]) -> Iterat
             else:
                 text, target = f"policy {chain.policy}", chain.policy or ""
             yield CounterIncrease(node, chain.family, chain.table, chain.name, number, packets, text, target)
+        for counted in after:
+            chain = counted.chain
+            if chain.family == "bridge" and chain.policy == "DROP":  # ebtables over nf_tables does not count there
+                yield CounterIncrease(node, "bridge", chain.table, chain.name, 0, 0, "policy DROP", "DROP")

@@ -114,7 +114,7 @@ def bridge_dropping_rules(
         passed = packets.get(base, onward)
         found += [one for one in increases if one.target in TERMINATING_TARGETS and one not in found
                   and _can_reach(increases, one, base, passed, frozenset())]  # fmt: skip
-    return found
+    return sorted(found, key=lambda one: one.packets == 0)  # a policy without a counter last
 
 
 def _passed_chains(

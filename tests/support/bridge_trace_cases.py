@@ -315,4 +315,23 @@ CASES = (
         "mtu-black-hole",
         "too big for the bridge port fabric/node2 (MTU 1450)",
     ),
+    case(
+        "ebtables-policy",
+        "arpproxy",
+        f"{FORGET}; e3: ebtables-nft -F FORWARD; e3: ebtables-nft -A FORWARD -p ARP -j ACCEPT;"
+        " e3: ebtables-nft -P FORWARD DROP",
+        "e1 e2 --tcp 80",
+        "rule",
+        "the policy of FORWARD in e3 dropped the request",
+        "ebtables filter/FORWARD policy DROP",
+    ),
+    case(
+        "ebtables-policy-solicitation",
+        "solicit",
+        f"{COLD}; t3: ip6tables-legacy -P FORWARD ACCEPT; t3: ebtables-nft -P FORWARD DROP",
+        "t1 2001:db8::2",
+        "rule",
+        "probably the policy of FORWARD in t3 dropped the neighbour solicitation of t1 for 2001:db8::2",
+        "the request was last seen entering t3/p1",
+    ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from labctl.core.iptables import BUILTIN, LEGACY_FAMILIES, TERMINATING_TARGETS, FirewallRule
 from labctl.core.resources import IP
 from labctl.tracing.causes.links import missing_neighbour
-from labctl.tracing.causes.rules import list_command
+from labctl.tracing.causes.rules import list_command, uncertainty
 from labctl.tracing.counted_rules import bridge_dropping_rules
 from labctl.tracing.evidence import CounterIncrease, NeighbourObservation, RuleHit, UnansweredNeighbour
 from labctl.tracing.loss_point import LossPoint
@@ -140,7 +140,7 @@ def _cause(
         message = f"the {names[1]} {'' if missing.ip.version == 6 else 'reply '}of {missing.ip} to {missing.node}"
     sentence = f"{what} in {one.node} {done} {message}"
     if not sure:
-        sentence = f"probably {sentence} (its counter increased, perhaps because of other packets)"
+        sentence = f"probably {sentence} ({uncertainty(one)})"
     facts = [Note("rule", f"{one.node}: {rule_text(one)}"), *_bridge_nf_note(loss_point, missing, one)]
     facts += missing_neighbour_notes(loss_point, missing)
     return Cause("rule", sentence, tuple(facts), (list_command(loss_point, one),))

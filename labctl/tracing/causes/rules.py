@@ -44,7 +44,10 @@ def rule(loss_point: LossPoint) -> Cause | None:
 
 def _bridge_rule_counted(loss_point: LossPoint) -> bool:
     """Whether the packet ended in a bridge and an ebtables rule counted a drop there (ebtables has no reports)."""
-    return loss_point.drop is None and any(one.family == "bridge" for one in dropping_rules(loss_point))
+    traced = loss_point.evidence.drops_traced  # then a policy that dropped it would have been reported
+    return loss_point.drop is None and any(
+        one.family == "bridge" and (one.packets or not traced) for one in dropping_rules(loss_point)
+    )
 
 
 def _rule_cause(loss_point: LossPoint, one: RuleHit | CounterIncrease, *, sure: bool) -> Cause:
@@ -56,10 +59,17 @@ def _rule_cause(loss_point: LossPoint, one: RuleHit | CounterIncrease, *, sure: 
     if isinstance(one, RuleHit) and one.hook == 3:
         sentence = f"the firewall of {one.node} {done} the {packet} before it left: {what}"
     if not sure:
-        sentence = f"probably {sentence} (its counter increased, perhaps because of other packets)"
+        sentence = f"probably {sentence} ({uncertainty(one)})"
     facts = [Note("rule", f"{one.node}: {rule_text(one)}"), *_bridge_nf_note(loss_point, one)]
     facts += _source_note(loss_point, one)
     return Cause("rule", sentence, tuple(facts), (list_command(loss_point, one),))
+
+
+def uncertainty(one: RuleHit | CounterIncrease) -> str:
+    """Why a rule is only probably the cause."""
+    if isinstance(one, CounterIncrease) and not one.packets:
+        return "it has no counter"
+    return "its counter increased, perhaps because of other packets"
 
 
 def list_command(loss_point: LossPoint, one: RuleHit | CounterIncrease) -> str:
