@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from labctl.core.resources import IP
 
 PacketRole: TypeAlias = Literal["request", "reply", "error"]
+RuleRole: TypeAlias = Literal["request", "reply", "error", "solicitation", "advertisement"]
 
 
 @dataclass(frozen=True, slots=True)

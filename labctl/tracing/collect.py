@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from labctl.core.iptables_save import ChainCounters, counter_increases
-from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RouteQuery
-from labctl.core.resources import Address, Fdb, Interface, Link, Neighbour, Resource, Route, Sysctl
+from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RouteQuery, RuleRole
+from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Resource, Route, Sysctl
 from labctl.errors import LabError
 from labctl.kernel.firewall import chains as firewall
 from labctl.kernel.host import counters
@@ -17,6 +17,7 @@ from labctl.kernel.namespaces import device_state
 from labctl.kernel.netlink import conntrack, route_lookup
 from labctl.kernel.rule_trace import nflog
 from labctl.packets.decode import Frame, decode
+from labctl.packets.neighbour_discovery import find_neighbour
 from labctl.packets.probe_id import ProbeId, role_of
 from labctl.tracing.evidence import CounterIncrease, NamespaceState, RuleHit, TraceEvidence
 from labctl.tracing.hop_routing import fwmark_for, last_route_query, reply_route_query, route_queries, translated_port
@@ -211,6 +212,7 @@ def _rule_hits(
 ) -> tuple[tuple[RuleHit, ...], bool]:
     found: list[RuleHit] = []
     lost_reports = False
+    wanted = _missing_neighbours(evidence)
     for node, log in instruments.rule_logs.items():
         reports, missed = log.read()
         lost_reports = lost_reports or missed
@@ -219,8 +221,18 @@ def _rule_hits(
             names = instruments.run(
                 node, nflog.device_names, {index for one in reports for index in (one.iif, one.oif) if index}
             )
-            found += (met for one in reports for met in _rule_hit(node, one, probe_id, chains, names))
-    return tuple(found), lost_reports
+            found += (met for one in reports for met in _rule_hit(node, one, probe_id, chains, names, wanted))
+    solicited = dict.fromkeys(one for one in found if one.neighbour is not None)  # each is sent three times
+    return (*(one for one in found if one.neighbour is None), *solicited), lost_reports
+
+
+def _missing_neighbours(evidence: TraceEvidence) -> frozenset[IP]:
+    """The IPv6 addresses of neighbours for which the kernel has no MAC address."""
+    failed = {
+        one.ip for state in evidence.namespaces for one in state.neighbours if one.state in ("failed", "incomplete")
+    }
+    asked = {one.ip for one in evidence.unanswered_neighbours}
+    return frozenset(ip for ip in failed | asked if ip.version == 6)
 
 
 def _read_chains(instruments: Instruments, node: str) -> dict[tuple[str, str, str], ChainCounters]:
@@ -238,10 +250,14 @@ def _rule_hit(
     probe_id: ProbeId,
     chains: Mapping[tuple[str, str, str], ChainCounters],
     names: Mapping[int, str],
+    missing_neighbours: frozenset[IP],
 ) -> Iterator[RuleHit]:
     protocol = 0x0800 if report.family == "ip" else 0x86DD
     packet = decode(Frame(Interface(node, ""), 0, "in", report.payload, protocol, 65534))
-    role = role_of(probe_id, packet) if packet is not None else None
+    role: RuleRole | None = role_of(probe_id, packet) if packet is not None else None
+    neighbour = None
+    if role is None and report.family == "ip6":
+        role, neighbour = find_neighbour(report.payload, missing_neighbours)
     if role is None and report.ours and packet is not None:
         role = TRUNCATED_ROLES.get(packet.kind)
     parts = report.prefix.rsplit(":", 2)
@@ -259,7 +275,7 @@ def _rule_hit(
     yield RuleHit(
         node, role, report.family, report.hook, table, chain, kind, number, packet.src, packet.dst,
         names.get(report.iif, ""), names.get(report.oif, ""), report.fwmark, rule, target,
-        packet.dport if packet.kind in ("tcp", "udp") else None,
+        packet.dport if packet.kind in ("tcp", "udp") else None, neighbour,
     )  # fmt: skip
 
 
@@ -280,3 +296,7 @@ def _counter_increases(instruments: Instruments, nodes: Sequence[str]) -> Iterat
             else:
                 text, target = f"policy {chain.policy}", chain.policy or ""
             yield CounterIncrease(node, chain.family, chain.table, chain.name, number, packets, text, target)
+        for counted in after:
+            chain = counted.chain
+            if chain.family == "bridge" and chain.policy == "DROP":  # ebtables over nf_tables does not count there
+                yield CounterIncrease(node, "bridge", chain.table, chain.name, 0, 0, "policy DROP", "DROP")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from labctl.core.resources import IP
 from labctl.tracing.address_owners import address_text
-from labctl.tracing.causes import addresses, bridges, endpoints, links, routes, rules
+from labctl.tracing.causes import addresses, bridge_mtu, bridges, endpoints, links, neighbours, routes, rules
 from labctl.tracing.drop_reasons import kernel_reason
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hop_notes import legs
@@ -29,8 +29,10 @@ from labctl.tracing.result import (
 EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
     addresses.wrong_machine,
     rules.rule,
+    neighbours.neighbour_rule,
     endpoints.reply_not_untranslated,
     routes.loop,
+    bridge_mtu.bridge_mtu,
     routes.too_big,
     links.veth_peer,
     links.link_down,

@@ -68,12 +68,25 @@ def _drop_after(evidence: TraceEvidence, passage: KernelEvent) -> KernelEvent | 
 
 
 def _drop_before_device(evidence: TraceEvidence) -> KernelEvent | None:
-    """A drop in the sending thread itself, before any device was reached."""
-    own = (event for event in evidence.events if event.kind == "drop" and event.pid == evidence.pid)
-    return next(
-        (event for event in own if -1_000_000 <= event.when <= DROP_WINDOW_NS and event.reason not in IGNORED_REASONS),
-        None,
-    )
+    """A drop in the sending thread itself, before any device was reached. Once the source has asked for the MAC address
+    of the next hop, the probe waits for the answer: a later drop in the same thread is that of the question, wherever
+    it was then, unless the reason is the missing neighbour itself."""
+    source = evidence.question.source
+    missing = {one.ip for one in evidence.unanswered_neighbours}
+    missing |= {one.ip for one in evidence.namespace(source).neighbours if one.state in ("failed", "incomplete")}
+    asked = [
+        one.when
+        for one in evidence.neighbour_observations
+        if one.is_request and (one.node, one.direction) == (source, "out") and one.ip in missing
+    ]
+    latest = min((DROP_WINDOW_NS, *asked))
+    for event in evidence.events:
+        if event.kind != "drop" or event.pid != evidence.pid or event.reason in IGNORED_REASONS:
+            continue
+        limit = DROP_WINDOW_NS if event.reason.startswith("NEIGH_") else latest
+        if -1_000_000 <= event.when <= limit:
+            return event
+    return None
 
 
 def _is_passage_of(event: KernelEvent, item: PacketObservation) -> bool:

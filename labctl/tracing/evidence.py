@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup
+from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RuleRole
 from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Route
 from labctl.core.results import Answer
-from labctl.tracing.hops import Hop, PacketObservation, path
+from labctl.tracing.hops import Hop, PacketDirection, PacketObservation, path
 
 ROLES: tuple[PacketRole, ...] = ("request", "reply", "error")
 TraceProtocol: TypeAlias = Literal["icmp", "tcp", "udp"]
@@ -45,10 +45,11 @@ class Question:
 class RuleHit:
     """A firewall rule, policy or return that the packet matched, in order. `number` counts from 1. `rule` is its text,
     "" if it could not be read. `src` and `dst` are the packet's addresses at that moment, `dport` is its destination
-    port, None for ICMP."""
+    port, None for ICMP. A neighbour solicitation or advertisement is about the address `neighbour`; it is None for
+    packets of the probe."""
 
     node: str
-    role: PacketRole
+    role: RuleRole
     family: str
     hook: int
     table: str
@@ -63,11 +64,13 @@ class RuleHit:
     rule: str = ""
     target: str = ""
     dport: int | None = None
+    neighbour: IP | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CounterIncrease:
-    """A firewall rule (`number` from 1) or policy (0) whose counter increased while the probe was under way."""
+    """A firewall rule (`number` from 1) or policy (0) whose counter increased while the probe was under way. `packets`
+    is 0 for the policy DROP of a chain of ebtables, which has no counter."""
 
     node: str
     family: str
@@ -108,6 +111,21 @@ class UnansweredNeighbour:
     ip: IP
 
 
+@dataclass(frozen=True, slots=True)
+class NeighbourObservation:
+    """A question for the MAC address of `ip` (ARP or neighbour solicitation), or an answer to it, when a device first
+    saw it."""
+
+    node: str
+    dev: str
+    direction: PacketDirection
+    when: int
+    ip: IP
+    is_request: bool
+    src: IP
+    mac: tuple[str, str] | None = None  # source, destination
+
+
 @dataclass(frozen=True)
 class TraceEvidence:
     """Everything about one probe. `unknown` are sentences about what could not be observed, and why. `pid` is the
@@ -145,6 +163,7 @@ class TraceEvidence:
     drops_traced: bool = True  # False: the kernel's drops were not recorded
     rules_traced: bool = True  # False: not all rules that the packet matched were recorded
     seconds: float = 0.0
+    neighbour_observations: tuple[NeighbourObservation, ...] = ()
 
     @cached_property
     def hops(self) -> Mapping[PacketRole, tuple[Hop, ...]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from labctl.core.observations import KernelEvent, PacketRole, RouteLookup, RouteQuery
 from labctl.core.resources import IP, Link
 from labctl.tracing import drop_attribution
+from labctl.tracing.bridge_ports import is_multicast, ports_of
 from labctl.tracing.evidence import CounterIncrease, NamespaceState, RuleHit, TraceEvidence, UnansweredNeighbour
 from labctl.tracing.hop_routing import find_lookup, last_route_query, nat_destination, nat_endpoint, reply_route_query
 from labctl.tracing.hops import Hop, PacketObservation
@@ -70,6 +71,17 @@ class LossPoint:
             return None
         link = self.evidence.link(self.node, ins[-1].dev)
         return link.master if link is not None and link.master is not None else ins[-1].dev
+
+    @property
+    def only_bridged(self) -> bool:
+        """Whether it came in at a port of a bridge in a frame for another machine, so that it is not routed there."""
+        link = self.device
+        if not self.entering or self.last_observation is None or link is None or link.master is None:
+            return False
+        if self.last_observation.mac is None or is_multicast(self.last_observation.mac[1]):
+            return False
+        links = (self.evidence.link(self.node, link.master), *ports_of(self.evidence, self.node, link.master))
+        return self.last_observation.mac[1] not in {one.mac for one in links if one is not None}
 
     @property
     def rule_hits(self) -> tuple[RuleHit, ...]:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from labctl.core.observations import PacketRole
 from labctl.packets.decode import RST, SYN, Frame, Packet
 from labctl.packets.probe_id import ProbeId, role_of, unanswered_neighbours
-from labctl.tracing.evidence import UnansweredNeighbour
+from labctl.tracing.evidence import NeighbourObservation, UnansweredNeighbour
 from labctl.tracing.hops import PacketObservation
+
+MAX_NEIGHBOUR_OBSERVATIONS = 500  # questions and answers that are kept at most
 
 
 class ProbePackets:
@@ -22,6 +24,7 @@ class ProbePackets:
         self._probe_id, self._sent_ns = probe_id, sent_ns
         self._packets: list[tuple[Frame, Packet, PacketRole]] = []
         self._neighbour_packets: dict[tuple[object, ...], tuple[Frame, Packet]] = {}
+        self._neighbour_sightings: dict[tuple[object, ...], tuple[Frame, Packet]] = {}
         self._seen_count = 0
 
     def update(self, captured: Sequence[tuple[Frame, Packet]]) -> bool:
@@ -37,6 +40,9 @@ class ProbePackets:
             changed = changed or role is not None
             if packet.kind == "arp":
                 changed = self._is_first_of_neighbour(frame, packet) or changed
+                sighting = (frame.at, frame.direction, packet.is_request, packet.src if packet.is_request else "",
+                            packet.dst if packet.is_request else packet.src)  # fmt: skip
+                self._neighbour_sightings.setdefault(sighting, (frame, packet))
         self._seen_count = len(captured)
         return changed
 
@@ -59,6 +65,19 @@ class ProbePackets:
         """The neighbours that have not answered so far."""
         found = unanswered_neighbours(self._neighbour_packets.values())
         return tuple(UnansweredNeighbour(at.ns, at.dev, ip) for at, ip in found)
+
+    def neighbour_observations(self) -> tuple[NeighbourObservation, ...]:
+        """Where each question for a MAC address, and each answer, was first seen at a device."""
+        found = sorted(self._neighbour_sightings.values(), key=lambda item: item[0].time_ns)
+        return tuple(_neighbour_observation(*item, self._sent_ns) for item in found[:MAX_NEIGHBOUR_OBSERVATIONS])
+
+
+def _neighbour_observation(frame: Frame, packet: Packet, sent_ns: int) -> NeighbourObservation:
+    ip = packet.dst if packet.is_request else packet.src
+    macs = (packet.eth_src, packet.eth_dst) if packet.eth_dst else None
+    return NeighbourObservation(
+        frame.at.ns, frame.at.dev, frame.direction, frame.time_ns - sent_ns, ip, packet.is_request, packet.src, macs
+    )
 
 
 def _with_udp_replies(found: list[tuple[Frame, Packet, PacketRole]]) -> list[tuple[Frame, Packet, PacketRole]]:

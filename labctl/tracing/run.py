@@ -187,7 +187,8 @@ class _ProbeWait:
         if self.packets.update(self.instruments.taps.packets()) or self._evidence is None:
             self._evidence = TraceEvidence(
                 self.question, "timeout", "", self.pid, self.planned, self.packets.observations(),
-                unanswered_neighbours=self.packets.unanswered_neighbours(), machines=self.machines,
+                unanswered_neighbours=self.packets.unanswered_neighbours(),
+                neighbour_observations=self.packets.neighbour_observations(), machines=self.machines,
             )  # fmt: skip
         return self._evidence
 

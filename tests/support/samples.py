@@ -34,6 +34,7 @@ from labctl.tracing.diagnosis import diagnose
 from labctl.tracing.evidence import (
     CounterIncrease,
     NamespaceState,
+    NeighbourObservation,
     Question,
     RuleHit,
     TraceEvidence,
@@ -139,6 +140,9 @@ TRACE = TraceEvidence(
     (UnansweredNeighbour("node1", "eth0", B),),
     {"a": (A,), "c": (B,)},
     unknown=("no tracefs here",),
+    neighbour_observations=(
+        NeighbourObservation("node1", "eth0", "out", 2_000, B, True, A, ("02:00:00:00:00:01", "ff:ff:ff:ff:ff:ff")),
+    ),
 )
 STORY = diagnose(TRACE)
 

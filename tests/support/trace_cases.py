@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from labctl.tracing.result import TraceResult
+from tests.support import bridge_trace_cases
+from tests.support.trace_case import Case, case
+
+__all__ = ["CASES", "LABS", "Case", "case", "routes_of"]
 
 # h1 - r1 - r2 - h2: two routers between two hosts, and a service address that r1 translates
 ROAD = """
@@ -190,48 +192,14 @@ checks:
   - {say: through the router, ping: b1 -> b2}
 """
 
-LABS = {"beside": BESIDE, "flat": FLAT, "flood": FLOOD, "road": ROAD, "tunnel": TUNNEL, "switch": SWITCH}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One thing broken: where and how; the probe; what the diagnosis must report.
-
-    `breaks` are commands, each with its namespace before a colon; `listen` is an address that a listener of the test
-    binds in the target, `""` for none; `says` must be in the sentence of why, `fact` in one of the facts' texts;
-    `routes` are all reported routes of the request's path, each with its namespace before a colon.
-    """
-
-    name: str
-    lab: str
-    breaks: tuple[str, ...]
-    probe: str
-    kind: str | None
-    says: str = ""
-    fact: str = ""
-    place: str = ""
-    verdict: str = "lost"
-    listen: str = ""
-    routes: tuple[str, ...] = ()
-
-
-def case(
-    name: str,
-    lab: str,
-    breaks: str,
-    probe: str,
-    kind: str | None,
-    says: str = "",
-    fact: str = "",
-    *,
-    routes: str = "",
-    **more: str,
-) -> Case:
-    return Case(name, lab, _each(breaks), probe, kind, says, fact, routes=_each(routes), **more)
-
-
-def _each(words: str) -> tuple[str, ...]:
-    return tuple(one for one in words.split("; ") if one)
+LABS = bridge_trace_cases.LABS | {
+    "beside": BESIDE,
+    "flat": FLAT,
+    "flood": FLOOD,
+    "road": ROAD,
+    "tunnel": TUNNEL,
+    "switch": SWITCH,
+}
 
 
 SIX = "2001:db8:2::2"
@@ -849,4 +817,5 @@ CASES = (
         "FORWARD in sw dropped",
         "ebtables filter/FORWARD rule 1",
     ),
+    *bridge_trace_cases.CASES,
 )

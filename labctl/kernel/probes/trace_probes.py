@@ -16,7 +16,7 @@ from labctl.core.observations import ProbeMatch
 from labctl.core.resources import IP
 from labctl.kernel.probes.clients import ICMP_FILTER, MTU_DISCOVER, SOL_RAW, Echo, UdpClient, _Client
 from labctl.kernel.probes.unused_ids import ICMP_IDS, bind_unused_port
-from labctl.packets.decode import ICMP, ICMPV6, TCP, UDP
+from labctl.packets.decode import ICMP, ICMPV6, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, TCP, UDP
 from labctl.packets.icmp import echo_request
 from labctl.packets.probe_id import REQUEST_SUFFIX, TIMESTAMP_BYTES, PayloadMarker, TcpProbeId
 
@@ -93,14 +93,16 @@ class SynProbe(_Client):
 
 
 def matches(protocol: str, version: int, identity: bytes) -> tuple[ProbeMatch, ...]:
-    """What a firewall must match to find the probe, its answer, and ICMP errors that quote it. `identity` is the marker
-    or the initial sequence number."""
+    """What a firewall must match to find the probe, its answer, ICMP errors that quote it, and for IPv6 also neighbour
+    discovery. `identity` is the marker or the initial sequence number."""
     icmp, head = (ICMP, 20) if version == 4 else (ICMPV6, 40)
     number, offset = {"icmp": (icmp, 8 + TIMESTAMP_BYTES), "udp": (UDP, 8), "tcp": (TCP, 4)}[protocol]
     found = [ProbeMatch(number, offset, identity), ProbeMatch(icmp, 8 + head + offset, identity)]
     if protocol == "tcp":
         ack = (int.from_bytes(identity, "big") + 1) & 0xFFFFFFFF  # the answer acknowledges the SYN
         found.append(ProbeMatch(TCP, 8, ack.to_bytes(4, "big")))
+    if version == 6:  # a neighbour solicitation without an answer holds the probe back
+        found += [ProbeMatch(ICMPV6, 0, bytes([kind])) for kind in (NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT)]
     return tuple(found)
 
 

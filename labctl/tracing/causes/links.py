@@ -5,6 +5,7 @@ from __future__ import annotations
 from labctl.core.resources import Fdb, Link
 from labctl.render.resources import route_text
 from labctl.tracing.address_owners import owners
+from labctl.tracing.bridge_ports import DEFAULT_FDB_MAC
 from labctl.tracing.causes.neighbour_owner import owner_clause, silent_owner
 from labctl.tracing.evidence import UnansweredNeighbour
 from labctl.tracing.loss_point import LossPoint
@@ -13,15 +14,12 @@ from labctl.tracing.result import Cause, Note, exec_command
 VETH_MTU_SLACK_BYTES = 4  # bytes that a veth accepts beyond its MTU, for a VLAN tag
 ETHERNET_HEADER_BYTES = 14
 NEIGHBOUR_FUNCTIONS = ("neigh_destroy", "neigh_invalidate")  # they drop what waits for a MAC address
-DEFAULT_FDB_MAC = "00:00:00:00:00:00"  # the forwarding entry of a VXLAN for all unknown MAC addresses
 
 
 def neighbour(loss_point: LossPoint) -> Cause | None:
     """There was no answer for the MAC address of the next hop."""
-    unanswered = loss_point.unanswered_neighbour
-    failed = loss_point.drop is not None and loss_point.drop.reason.startswith("NEIGH_")
-    if unanswered is None:
-        unanswered = _purged_neighbour(loss_point) or (None if failed else _failed_neighbour(loss_point))
+    unanswered = missing_neighbour(loss_point)
+    failed = _neighbour_drop(loss_point)
     if unanswered is None and not failed:
         return None
     if unanswered is None:
@@ -47,6 +45,18 @@ def neighbour(loss_point: LossPoint) -> Cause | None:
             " got no answer"),),
         (table,),
     )  # fmt: skip
+
+
+def missing_neighbour(loss_point: LossPoint) -> UnansweredNeighbour | None:
+    """The neighbour there that did not answer, or that the kernel has marked as failed."""
+    unanswered = loss_point.unanswered_neighbour or _purged_neighbour(loss_point)
+    if unanswered is None and not _neighbour_drop(loss_point):
+        unanswered = _failed_neighbour(loss_point)
+    return unanswered
+
+
+def _neighbour_drop(loss_point: LossPoint) -> bool:
+    return loss_point.drop is not None and loss_point.drop.reason.startswith("NEIGH_")
 
 
 def _purged_neighbour(loss_point: LossPoint) -> UnansweredNeighbour | None:

@@ -46,7 +46,7 @@ def _routes_of(loss_point: LossPoint, nodes: list[str]) -> list[Note]:
 
 def forwarding_off(loss_point: LossPoint) -> Cause | None:
     """The namespace is not a router."""
-    if not loss_point.entering or loss_point.delivered or loss_point.iif is None:
+    if not loss_point.entering or loss_point.delivered or loss_point.iif is None or loss_point.only_bridged:
         return None
     if not loss_point.reason_allows("IP_INADDRERRORS", "IP_INNOROUTES"):
         return None

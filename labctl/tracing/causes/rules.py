@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from labctl.core.iptables import LEGACY_FAMILIES, TERMINATING_TARGETS, FirewallRule
+from labctl.core.iptables import TERMINATING_TARGETS, FirewallRule
+from labctl.tracing.counted_rules import dropping_rules
 from labctl.tracing.evidence import CounterIncrease, RuleHit
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_text
@@ -29,17 +30,13 @@ def rule(loss_point: LossPoint) -> Cause | None:
         netfilter or (loss_point.drop is None and not loss_point.evidence.rules_traced)
     ) and not _bridge_rule_counted(loss_point):
         return None
-    family = "ip" if loss_point.version == 4 else "ip6"
-    families = (family, LEGACY_FAMILIES[family], "bridge")
-    increases = [
-        one for one in loss_point.counter_increases if one.target in TERMINATING_TARGETS and one.family in families
-    ]
+    increases = dropping_rules(loss_point)
     if increases:
         return _rule_cause(loss_point, increases[0], sure=netfilter and len(increases) == 1)
     if netfilter:
         place = (
-            f"a netfilter hook of {loss_point.node} dropped it, but no iptables rule counted it: nftables"
-            " or another module"
+            f"a netfilter hook of {loss_point.node} dropped it, but no iptables rule that can match it counted it:"
+            " nftables or another module"
         )
         return Cause("rule", place, (), (exec_command(loss_point.evidence, loss_point.node, "nft list ruleset"),))
     return None
@@ -47,12 +44,9 @@ def rule(loss_point: LossPoint) -> Cause | None:
 
 def _bridge_rule_counted(loss_point: LossPoint) -> bool:
     """Whether the packet ended in a bridge and an ebtables rule counted a drop there (ebtables has no reports)."""
-    link = loss_point.device
-    port = link is not None and (link.master is not None or link.kind == "bridge")
-    return (
-        port
-        and loss_point.drop is None
-        and any(one.family == "bridge" and one.target in TERMINATING_TARGETS for one in loss_point.counter_increases)
+    traced = loss_point.evidence.drops_traced  # then a policy that dropped it would have been reported
+    return loss_point.drop is None and any(
+        one.family == "bridge" and (one.packets or not traced) for one in dropping_rules(loss_point)
     )
 
 
@@ -65,12 +59,26 @@ def _rule_cause(loss_point: LossPoint, one: RuleHit | CounterIncrease, *, sure: 
     if isinstance(one, RuleHit) and one.hook == 3:
         sentence = f"the firewall of {one.node} {done} the {packet} before it left: {what}"
     if not sure:
-        sentence = f"probably {sentence} (its counter increased, perhaps because of other packets)"
+        sentence = f"probably {sentence} ({uncertainty(one)})"
     facts = [Note("rule", f"{one.node}: {rule_text(one)}"), *_bridge_nf_note(loss_point, one)]
-    tool = TOOLS.get(one.family, "iptables")
-    tries = [exec_command(loss_point.evidence, one.node, f"{tool} -t {one.table} -L {one.chain} -n -v --line-numbers")]
     facts += _source_note(loss_point, one)
-    return Cause("rule", sentence, tuple(facts), tuple(tries))
+    return Cause("rule", sentence, tuple(facts), (list_command(loss_point, one),))
+
+
+def uncertainty(one: RuleHit | CounterIncrease) -> str:
+    """Why a rule is only probably the cause."""
+    if isinstance(one, CounterIncrease) and not one.packets:
+        return "it has no counter"
+    return "its counter increased, perhaps because of other packets"
+
+
+def list_command(loss_point: LossPoint, one: RuleHit | CounterIncrease) -> str:
+    """The command that lists the chain of a rule, with the numbers and counters of its rules."""
+    flags = "--Ln --Lc" if one.family == "bridge" else "-n -v --line-numbers"
+    command = f"{TOOLS.get(one.family, 'iptables')} -t {one.table} -L {one.chain} {flags}"
+    if one.family == "nft":
+        command = "nft list ruleset"
+    return exec_command(loss_point.evidence, one.node, command)
 
 
 def _bridge_nf_note(loss_point: LossPoint, one: RuleHit | CounterIncrease) -> list[Note]:

@@ -17,4 +17,6 @@ def test_a_firewall_watches_for_the_probe_its_answer_and_errors_about_it() -> No
     assert trace_probes.matches("icmp", 6, b"12345678") == (
         ProbeMatch(58, 24, b"12345678"),
         ProbeMatch(58, 72, b"12345678"),
+        ProbeMatch(58, 0, bytes([135])),  # neighbour solicitation and advertisement
+        ProbeMatch(58, 0, bytes([136])),
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 
 from labctl.core.observations import KernelEvent
 from labctl.tracing import drop_attribution
+from labctl.tracing.evidence import NeighbourObservation, UnansweredNeighbour
 from tests.support.observations import SECOND, crossing, lab
 
 # ---- blame -----------------------------------------------------------------------------------------------
@@ -62,3 +64,21 @@ def test_of_two_packets_that_fit_alike_neither_is_blamed() -> None:
 def test_a_packet_that_was_seen_before_is_preferred_to_one_that_only_is_near() -> None:
     near = replace(LAST[1], skb="y", when=11_401)
     assert blamed(*LAST, near, DROP, replace(DROP, skb="y", reason="QDISC_DROP")) == DROP
+
+
+def test_a_drop_after_the_question_for_the_next_hop_is_that_of_the_question() -> None:
+    next_hop = ip_address("10.0.0.2")
+    question = NeighbourObservation("a", "eth0", "out", 10_000, next_hop, True, ip_address("10.0.0.1"))
+    waiting = replace(
+        lab(),
+        pid=1,
+        unanswered_neighbours=(UnansweredNeighbour("a", "eth0", next_hop),),
+        neighbour_observations=(question,),
+    )
+
+    def before_device(event: KernelEvent) -> KernelEvent | None:
+        return drop_attribution.find_drop_event(replace(waiting, events=(event,)), ())
+
+    assert before_device(DROP) is None
+    assert before_device(replace(DROP, when=5_000)) is not None
+    assert before_device(replace(DROP, reason="NEIGH_QUEUEFULL")) is not None
