@@ -14,6 +14,7 @@ import pytest
 
 from labctl.cli.session import TerminationSignal
 from labctl.errors import KernelError, LabError, LockError, MissingError, UsageError
+from labctl.kernel.firewall import backend
 from labctl.lab import lifecycle
 from tests.support import samples
 from tests.support.command_line import Run, error, in_process, pretend_empty_machine
@@ -461,7 +462,10 @@ def test_a_blank_line_parts_the_machines_from_the_checks_in_a_pipe_too(
     assert "\nfabric  fabric\n\nkubenet: 1 check" in run("up", "kubenet", "--check")[1]
 
 
-def test_a_dry_run_tells_what_would_be_also_of_a_lab_to_be_replaced(run: Run, empty_machine: Path) -> None:
+def test_a_dry_run_tells_what_would_be_also_of_a_lab_to_be_replaced(
+    run: Run, empty_machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "backend_problem", fake(""))  # only root can try to write rules
     new = json.loads(run("up", "kubenet", "--dry-run", "--json")[1])
     start(empty_machine, "kubenet.a")
     other = json.loads(run("up", "kubenet", "--dry-run", "--json", "--replace")[1])
