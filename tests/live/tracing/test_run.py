@@ -189,7 +189,11 @@ def started(*words: str) -> subprocess.Popen[str]:
     deadline = time.monotonic() + 10
     with NetnsThread() as inside:
         path = paths.netns_path("road", "r2")
-        while inside.run(path, nflog.read_loggers)["ip"] != "nfnetlink_log" or not inside.run(path, nft_tables.tables):
+        while (
+            inside.run(path, nflog.read_loggers)["ip"] != "nfnetlink_log"
+            or not inside.run(path, nft_tables.tables)
+            or not any(name.endswith(f"-{process.pid}") for name in instances())
+        ):
             assert time.monotonic() < deadline
             assert process.poll() is None, process.communicate()
     return process
