@@ -63,6 +63,10 @@ def add_namespace_state(
     flows = tuple(flow for node in nodes for flow in _flows(instruments, node, evidence))
     evidence = evidence.with_details(rule_hits=met, flows=flows)
     evidence = replace(evidence, namespaces=tuple(_namespace_states(instruments, topology, evidence, nodes)))
+    missing = _missing_neighbours(evidence)  # known only now
+    evidence = evidence.with_details(
+        rule_hits=tuple(hit for hit in met if hit.neighbour is None or hit.neighbour in missing)
+    )
     moved = tuple(_counter_increases(instruments, nodes)) if instruments.chains_before else ()
     unknown = (*evidence.unknown, *(("reports of firewall rules were lost: too many",) if lost else ()))
     evidence = evidence.with_details(counter_increases=moved, unknown=unknown)
@@ -212,7 +216,7 @@ def _rule_hits(
 ) -> tuple[tuple[RuleHit, ...], bool]:
     found: list[RuleHit] = []
     lost_reports = False
-    wanted = _missing_neighbours(evidence)
+    wanted = _neighbours_asked_for(evidence)
     for node, log in instruments.rule_logs.items():
         reports, missed = log.read()
         lost_reports = lost_reports or missed
@@ -224,6 +228,12 @@ def _rule_hits(
             found += (met for one in reports for met in _rule_hit(node, one, probe_id, chains, names, wanted))
     solicited = dict.fromkeys(one for one in found if one.neighbour is not None)  # each is sent three times
     return (*(one for one in found if one.neighbour is None), *solicited), lost_reports
+
+
+def _neighbours_asked_for(evidence: TraceEvidence) -> frozenset[IP]:
+    """The IPv6 addresses about which neighbour solicitations or advertisements were seen."""
+    asked = {one.ip for one in evidence.neighbour_observations} | {one.ip for one in evidence.unanswered_neighbours}
+    return frozenset(ip for ip in asked if ip.version == 6)
 
 
 def _missing_neighbours(evidence: TraceEvidence) -> frozenset[IP]:
@@ -250,14 +260,14 @@ def _rule_hit(
     probe_id: ProbeId,
     chains: Mapping[tuple[str, str, str], ChainCounters],
     names: Mapping[int, str],
-    missing_neighbours: frozenset[IP],
+    neighbours: frozenset[IP],
 ) -> Iterator[RuleHit]:
     protocol = 0x0800 if report.family == "ip" else 0x86DD
     packet = decode(Frame(Interface(node, ""), 0, "in", report.payload, protocol, 65534))
     role: RuleRole | None = role_of(probe_id, packet) if packet is not None else None
     neighbour = None
     if role is None and report.family == "ip6":
-        role, neighbour = find_neighbour(report.payload, missing_neighbours)
+        role, neighbour = find_neighbour(report.payload, neighbours)
     if role is None and report.ours and packet is not None:
         role = TRUNCATED_ROLES.get(packet.kind)
     parts = report.prefix.rsplit(":", 2)
