@@ -29,6 +29,7 @@ from tests.support.traces import broken, traced
 
 pytestmark = pytest.mark.firewall
 
+LAB = "traced-road"  # no other test has a lab of this name: tracing instances of all workers lie side by side
 NODES = ("h1", "r1", "r2", "h2")
 FLOOD = """
 import socket, sys
@@ -49,11 +50,11 @@ while True:
 @pytest.fixture(scope="module")
 def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lifecycle.Definition]:
     file = tmp_path_factory.mktemp("road") / "road.yaml"
-    file.write_text(LABS["road"])
+    file.write_text(LABS["road"].replace("name: road", f"name: {LAB}"))
     definition = lifecycle.define(str(file))
     lifecycle.up(definition)
     yield definition
-    lifecycle.down("road")
+    lifecycle.down(LAB)
 
 
 @pytest.fixture(autouse=True)
@@ -64,14 +65,14 @@ def mended(road: lifecycle.Definition) -> Iterator[None]:
 
 def needs_nf_log() -> None:
     """Only with legacy tables does a trace change a setting, by which the tests see that it has begun."""
-    if backend.backend_of("road") == "nft":
+    if backend.backend_of(LAB) == "nft":
         pytest.skip("nf_tables reports rules without nf_log")
 
 
 @contextmanager
 def flood(address: str, size: int) -> Iterator[None]:
     """Datagrams from h1 as fast as they go."""
-    words = ["ip", "netns", "exec", paths.netns_name("road", "h1"), sys.executable, "-c", FLOOD, address, str(size)]
+    words = ["ip", "netns", "exec", paths.netns_name(LAB, "h1"), sys.executable, "-c", FLOOD, address, str(size)]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -84,7 +85,7 @@ def flood(address: str, size: int) -> Iterator[None]:
 def instances() -> list[str]:
     root = tracefs._open()
     try:
-        return [name for name in os.listdir(f"/proc/self/fd/{root}/instances") if name.startswith("labctl-road-")]
+        return [name for name in os.listdir(f"/proc/self/fd/{root}/instances") if name.startswith(f"labctl-{LAB}-")]
     finally:
         os.close(root)
 
@@ -94,7 +95,7 @@ def settings() -> dict[str, object]:
     found: dict[str, object] = {"records": sorted(path.name for path in paths.state_dir().glob(".trace*"))}
     with NetnsThread() as inside:
         for node in NODES:
-            path = paths.netns_path("road", node)
+            path = paths.netns_path(LAB, node)
             found[node] = (inside.run(path, nflog.read_loggers), inside.run(path, nft_tables.tables))
     root = tracefs._open()
     try:
@@ -110,22 +111,22 @@ def settings() -> dict[str, object]:
 
 def test_a_trace_leaves_nothing_behind() -> None:
     before = settings()
-    traced("road", "h1 h2")
+    traced(LAB, "h1 h2")
 
     assert settings() == before
 
 
 def test_under_load_on_the_same_path_the_right_packet_is_blamed() -> None:
     """The flood has the probe's length and its way, and is dropped where the probe is, for another reason."""
-    broken("road", "r2: ip link set h2 mtu 1280")
-    broken("road", "r2: iptables-legacy -t raw -A PREROUTING -p udp --dport 9 -j DROP")
+    broken(LAB, "r2: ip link set h2 mtu 1280")
+    broken(LAB, "r2: iptables-legacy -t raw -A PREROUTING -p udp --dport 9 -j DROP")
     named = 0
     with flood("10.2.0.2", 1400):
         until = time.monotonic() + 60
         for number in itertools.count(1):
             if number > 12 and (named or time.monotonic() > until):
                 break
-            _, story = traced("road", "h1 h2 --size 1400")
+            _, story = traced(LAB, "h1 h2 --size 1400")
             kernel = [note.text for note in story.facts if note.label == "kernel"]
             assert story.why is not None, story
             assert story.why.kind == "too-big", story
@@ -136,20 +137,20 @@ def test_under_load_on_the_same_path_the_right_packet_is_blamed() -> None:
 
 
 def test_under_load_a_delivered_probe_is_told_whole() -> None:
-    broken("road", "r2: iptables-legacy -t raw -A PREROUTING -p udp --dport 9 -j DROP")
+    broken(LAB, "r2: iptables-legacy -t raw -A PREROUTING -p udp --dport 9 -j DROP")
     with flood("10.2.0.2", 61):
         for probe in ("h1 h2", "h1 h2 --udp 53 --listen", "h1 h2 --tcp 80 --listen") * 2:
-            _, story = traced("road", probe)
+            _, story = traced(LAB, probe)
             assert story.verdict == "answered", story
             assert [step.node for step in story.legs[0].steps] == list(NODES)
             assert [step.node for step in story.legs[1].steps] == list(reversed(NODES))
 
 
 def test_under_load_a_rule_of_the_flood_is_not_the_probes() -> None:
-    broken("road", "r2: iptables-legacy -t raw -A PREROUTING -p udp --dport 9 -j DROP")
-    broken("road", "h2: ip route del default")
+    broken(LAB, "r2: iptables-legacy -t raw -A PREROUTING -p udp --dport 9 -j DROP")
+    broken(LAB, "h2: ip route del default")
     with flood("10.2.0.2", 61):
-        _, story = traced("road", "h1 h2")
+        _, story = traced(LAB, "h1 h2")
 
     assert story.why is not None
     assert story.why.kind == "no-route-back"
@@ -160,8 +161,8 @@ def test_without_tracefs_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(1, "Operation not permitted")
 
     monkeypatch.setattr(instruments, "Tracing", refuse)
-    broken("road", "r2: sysctl -qw net.ipv4.ip_forward=0")
-    _, story = traced("road", "h1 h2")
+    broken(LAB, "r2: sysctl -qw net.ipv4.ip_forward=0")
+    _, story = traced(LAB, "h1 h2")
 
     assert story.why is not None
     assert story.why.kind == "forwarding-off"
@@ -173,8 +174,8 @@ def test_without_nf_tables_counters_tell(monkeypatch: pytest.MonkeyPatch) -> Non
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(instruments, "ProbeMarkTable", refuse)
-    broken("road", "r2: iptables-legacy -I FORWARD -d 10.2.0.2 -j DROP")
-    _, story = traced("road", "h1 h2")
+    broken(LAB, "r2: iptables-legacy -I FORWARD -d 10.2.0.2 -j DROP")
+    _, story = traced(LAB, "h1 h2")
 
     assert story.why is not None
     assert story.why.kind == "rule"
@@ -184,11 +185,11 @@ def test_without_nf_tables_counters_tell(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def started(*words: str) -> subprocess.Popen[str]:
     """`labctl trace` waiting for a neighbour that never answers, with all its instruments set up."""
-    command = [sys.executable, "-m", "labctl", "trace", "-l", "road", "h1", "10.2.0.77", *words]
+    command = [sys.executable, "-m", "labctl", "trace", "-l", LAB, "h1", "10.2.0.77", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 10
     with NetnsThread() as inside:
-        path = paths.netns_path("road", "r2")
+        path = paths.netns_path(LAB, "r2")
         while (
             inside.run(path, nflog.read_loggers)["ip"] != "nfnetlink_log"
             or not inside.run(path, nft_tables.tables)
@@ -221,13 +222,13 @@ def test_what_a_killed_trace_left_is_swept_by_the_next_command(verb: str) -> Non
     assert settings() != before
     words = verb.split(": ")[-1].split()
     done = subprocess.run(
-        [sys.executable, "-m", "labctl", *words[:1], "-l", "road", *words[1:]],
+        [sys.executable, "-m", "labctl", *words[:1], "-l", LAB, *words[1:]],
         capture_output=True,
         text=True,
         check=True,
     )
 
-    assert "a trace of lab road was killed; removed what it left: " in done.stderr
+    assert f"a trace of lab {LAB} was killed; removed what it left: " in done.stderr
     assert "nf_log in r2" in done.stderr
     assert "a tracing instance" in done.stderr
     assert settings() == before
@@ -237,7 +238,7 @@ def test_a_running_trace_is_not_swept() -> None:
     needs_nf_log()
     process = started()
     done = subprocess.run(
-        [sys.executable, "-m", "labctl", "status", "-l", "road"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "labctl", "status", "-l", LAB], capture_output=True, text=True, check=False
     )
     out, _ = process.communicate(timeout=20)
 
@@ -248,9 +249,9 @@ def test_a_running_trace_is_not_swept() -> None:
 
 def test_traces_at_one_time_are_told_whole_one_after_the_other() -> None:
     """The kernel gives a namespace's rule reports to one reader, and a trace puts back who that was."""
-    broken("road", "r2: iptables-legacy -I FORWARD -d 10.2.0.2 -j DROP")
+    broken(LAB, "r2: iptables-legacy -I FORWARD -d 10.2.0.2 -j DROP")
     before = settings()
-    words = [sys.executable, "-m", "labctl", "trace", "-l", "road", "h1", "h2"]
+    words = [sys.executable, "-m", "labctl", "trace", "-l", LAB, "h1", "h2"]
     traces = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     told = [trace.communicate(timeout=40)[0] for trace in traces]
 
@@ -263,13 +264,13 @@ def test_traces_at_one_time_are_told_whole_one_after_the_other() -> None:
 
 def test_a_trace_waits_for_who_holds_the_lab(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lab_state, "lock", partial(lab_state.lock, timeout_s=0.1))
-    with lab_state.lock("road"), pytest.raises(LockError, match=r"lab road is held by .*pid"):
-        traced("road", "h1 h2")
+    with lab_state.lock(LAB), pytest.raises(LockError, match=rf"lab {LAB} is held by .*pid"):
+        traced(LAB, "h1 h2")
 
 
 def test_the_command_line_prints_one_document_and_keeps_the_packets(tmp_path: Path) -> None:
     file = tmp_path / "packets.pcapng"
-    words = ["trace", "-l", "road", "h1", "h2", "--json", "--pcap", str(file)]
+    words = ["trace", "-l", LAB, "h1", "h2", "--json", "--pcap", str(file)]
     done = subprocess.run([sys.executable, "-m", "labctl", *words], capture_output=True, text=True, check=True)
     document = json.loads(done.stdout)
 
