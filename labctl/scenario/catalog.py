@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,9 +86,10 @@ def _entry(name: str, path: Path, parts_by_model: dict[str, tuple[Fidelity, ...]
     )
 
 
+@cache  # several models share the parts of one file
 def _parts(module: str) -> tuple[Fidelity, ...]:
     """The fidelity parts that a file of labctl/models declares; shared ones are in a file of labctl/models/lib."""
-    from labctl.core.fidelity import read_parts as read_parts
+    from labctl.core.fidelity import read_parts
 
     file = Path(__file__).resolve().parent.parent / "models" / f"{module}.py"
     return read_parts(file.read_text(encoding="utf-8"), lambda shared: _parts(f"lib/{shared}"))
