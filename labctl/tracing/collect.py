@@ -290,7 +290,7 @@ def _rule_hit(
 
 
 def _counter_increases(instruments: Instruments, nodes: Sequence[str]) -> Iterator[CounterIncrease]:
-    """The rules and policies whose counters increased while the probe was under way."""
+    """The rules and policies with a counter that increased while the probe was under way."""
     for node in nodes:
         if node not in instruments.chains_before:
             continue

@@ -1,4 +1,4 @@
-"""The rules whose counters increased and that can have dropped the lost packet. Pure.
+"""The rules that can have dropped the lost packet, by their counters. Pure.
 
 Used where the kernel gives no report of the rules that a packet matched: always for ebtables.
 """

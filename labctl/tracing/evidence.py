@@ -69,8 +69,8 @@ class RuleHit:
 
 @dataclass(frozen=True, slots=True)
 class CounterIncrease:
-    """A firewall rule (`number` from 1) or policy (0) whose counter increased while the probe was under way. `packets`
-    is 0 for the policy DROP of a chain of ebtables, which has no counter."""
+    """A firewall rule (`number` from 1) or policy (0) with a counter that increased while the probe was under way.
+    `packets` is 0 for the policy DROP of a chain of ebtables, which has no counter."""
 
     node: str
     family: str

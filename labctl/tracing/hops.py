@@ -97,7 +97,7 @@ def path(
 def _branch_rank(
     find_link: FindLink, observations: Sequence[PacketObservation], leaf: int, end: str | None
 ) -> tuple[bool, bool, int]:
-    """The rank of a branch's end: first arrival at the target, then a frame that is no stray copy, then the latest."""
+    """The rank of a branch's end: first arrival at the target, then a frame that is not a copy, then the latest."""
     last = observations[leaf]
     link = find_link(last.node, last.dev)
     wanted = last.addressed_here or (link is not None and link.master is not None)

@@ -91,7 +91,7 @@ class LossPoint:
 
     @property
     def counter_increases(self) -> tuple[CounterIncrease, ...]:
-        """The rules there whose counters increased meanwhile."""
+        """The rules there with a counter that increased meanwhile."""
         return tuple(one for one in self.evidence.counter_increases if one.node == self.node)
 
     @property

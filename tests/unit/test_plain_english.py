@@ -114,6 +114,7 @@ ERROR_CLASSES = {
 ERROR_CLASSES |= {"InvalidValue", "Failure"}  # of the scenario language, and of the CNI plugin
 DOCUMENTED = (
     "core",
+    "tracing",
     "models",
     "compare",
     "report",

@@ -56,7 +56,7 @@ def _hairpin_off(loss_point: LossPoint, port: str) -> bool:
 
 
 def _port_towards(loss_point: LossPoint, ip: IP) -> Interface | None:
-    """The device of this namespace whose cable leads to the namespace that has the address."""
+    """The device of this namespace that is connected to the namespace with the address."""
     for namespace in loss_point.evidence.namespaces:
         if any(one.addr.ip == ip for one in namespace.addresses):
             peers = (link.peer for link in namespace.links if link.peer is not None)
