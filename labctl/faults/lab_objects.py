@@ -1,0 +1,143 @@
+"""Find the objects of a plan that a fault can be on, and the probes that pass them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from labctl.core.resources import Address, Chain, Interface, Link, Net, Process, Route, Sysctl
+from labctl.core.scenario_types import Lab, Machine
+from labctl.core.topology import LEAF_ROLES, Topology
+
+ProbeProtocol: TypeAlias = Literal["icmp", "tcp", "udp"]
+PROTOCOLS: tuple[ProbeProtocol, ...] = ("icmp", "tcp", "udp")
+MAX_TRAFFIC = 6  # probes that one fault names at most
+SAMPLE = 12  # machines of a large lab among which the ends of a probe are looked for
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """One probe that a fault is expected to hit: `labctl trace SOURCE TARGET` with these options.
+
+    `port` is the TCP or UDP port; None for the default. `listen` is whether labctl answers on that port itself, which
+    it does not where a program of the lab listens, or where nothing shall listen. `size` is the payload in bytes.
+    `sport` is the fixed source port, None for any.
+    """
+
+    source: str
+    target: str
+    protocols: tuple[ProbeProtocol, ...] = PROTOCOLS
+    port: int | None = None
+    listen: bool = True
+    size: int | None = None
+    fragment: bool = False
+    sport: int | None = None
+
+
+class LabObjects:
+    """The objects of one lab, indexed for the functions of the catalogue."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.topology = Topology(lab)
+
+    def all(self, kind: type[T], ns: str | None = None) -> tuple[T, ...]:
+        """The planned objects of a type, in the plan's order, all or those of one namespace."""
+        return tuple(item for item in self._by_type.get(kind, ()) if ns is None or item.ns == ns)
+
+    @cached_property
+    def _by_type(self) -> dict[type, list[Any]]:
+        found: dict[type, list[Any]] = {}
+        for item in self.lab.plan:
+            found.setdefault(type(item), []).append(item)
+        return found
+
+    @cached_property
+    def _sysctls(self) -> dict[tuple[str, str], Sysctl]:
+        return {(item.ns, item.name): item for item in self.all(Sysctl)}
+
+    def sysctl(self, ns: str, name: str) -> Sysctl | None:
+        """The planned value of a setting; None if the plan leaves it to the kernel."""
+        return self._sysctls.get((ns, name))
+
+    def link(self, at: Interface) -> Link | None:
+        """The planned device at this place."""
+        return self._links.get(at)
+
+    @cached_property
+    def _links(self) -> dict[Interface, Link]:
+        return {link.at: link for link in self.all(Link)}
+
+    @cached_property
+    def routers(self) -> tuple[str, ...]:
+        """The namespaces that forward IPv4 packets, nodes and hosts first."""
+        on = [item.ns for item in self.all(Sysctl) if item.name == "net.ipv4.ip_forward" and item.value == "1"]
+        return tuple(sorted(dict.fromkeys(on), key=lambda ns: self.topology.role(ns) not in ("node", "host")))
+
+    @cached_property
+    def machines(self) -> tuple[Machine, ...]:
+        """The machines that can send and answer: those with an address in a namespace of their own."""
+        return tuple(one for one in self.lab.machines if one.netns_of is None and one.addresses)
+
+    def is_leaf(self, ns: str) -> bool:
+        """Whether the namespace is a pod's or a container's."""
+        return self.topology.role(ns) in LEAF_ROLES
+
+    def chain(self, ns: str, table: str, name: str, family: str = "ip") -> Chain | None:
+        """The planned chain."""
+        wanted = (ns, table, name, family)
+        return next((one for one in self.all(Chain) if (one.ns, one.table, one.name, one.family) == wanted), None)
+
+    def addresses(self, ns: str) -> tuple[Address, ...]:
+        """The planned addresses of a namespace."""
+        return self.all(Address, ns)
+
+    def processes(self, ns: str) -> tuple[Process, ...]:
+        """The planned programs of a namespace."""
+        return self.all(Process, ns)
+
+    def main_route_dev(self, ns: str) -> str | None:
+        """The device of the default route of a namespace; None if it has none."""
+        routes = [one for one in self.all(Route, ns) if one.dst.prefixlen == 0 and one.dev is not None]
+        return routes[0].dev if routes else None
+
+    def pairs(self, ns: str, *, towards: Net | None = None, back: Net | None = None) -> Iterator[tuple[str, str]]:
+        """Pairs of source and target whose packets may pass a namespace, or begin or end there.
+
+        `towards` keeps targets with their main address inside it, `back` sources. Pairs of pods come first.
+        """
+        found = []
+        for source in self._ends(ns):
+            for target in self._ends(ns):
+                if source.name == target.name or not _inside(source, back) or not _inside(target, towards):
+                    continue
+                if ns in self.topology.path(source.name, target.name):
+                    found.append((source, target))
+        found.sort(key=lambda pair: (ns in (pair[0].name, pair[1].name) and not self.is_leaf(ns), self._outside(pair)))
+        return ((source.name, target.name) for source, target in found)
+
+    def traffic(
+        self, ns: str, *, towards: Net | None = None, back: Net | None = None, **options: Any
+    ) -> tuple[Traffic, ...]:
+        """The first probes of `pairs`, with these options of a probe."""
+        pairs = self.pairs(ns, towards=towards, back=back)
+        return tuple(Traffic(source, target, **options) for source, target in islice(pairs, MAX_TRAFFIC))
+
+    def _outside(self, pair: tuple[Machine, Machine]) -> int:
+        """How far from pods a pair is: 0 if both are pods."""
+        return sum(machine.role not in LEAF_ROLES for machine in pair)
+
+    def _ends(self, ns: str) -> list[Machine]:
+        """Machines to send from and to: those at or on a namespace first, then a sample of the others."""
+        near = [one for one in self.machines if ns in (one.name, one.on)]
+        others = [one for one in self.machines if one not in near and one.role != "fabric"]
+        others.sort(key=lambda one: one.role in LEAF_ROLES and one.on is None)
+        return [*near[:SAMPLE], *others[:SAMPLE]]
+
+
+def _inside(machine: Machine, net: Net | None) -> bool:
+    return net is None or any(ip.version == net.version and ip in net for ip in machine.addresses[:1])

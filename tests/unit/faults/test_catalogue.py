@@ -1,0 +1,90 @@
+"""The catalogue of faults: each kind says what it is, and each fault changes the plan of the lab that it fits."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from labctl.core.diff import diff
+from labctl.core.scenario_types import Lab
+from labctl.errors import UsageError
+from labctl.faults.catalogue import applicable, faults_of, find_fault, find_kind, kinds, random_fault
+from labctl.faults.fault import Fault
+from labctl.scenario import catalog
+from labctl.scenario.definition import define
+
+SCENARIOS = catalog.names()
+
+
+@pytest.fixture(scope="module", params=SCENARIOS)
+def lab(request: pytest.FixtureRequest) -> Lab:
+    return define(request.param).compiled
+
+
+def test_every_kind_says_what_it_is_and_what_follows() -> None:
+    for kind in kinds().values():
+        for sentence in (kind.summary, kind.effect, *([kind.unnoticed] if kind.unnoticed else [])):
+            assert re.fullmatch(r"[A-Z].*\.", sentence), f"{kind.name}: {sentence}"
+
+
+def test_every_fault_changes_the_plan_and_can_be_undone(lab: Lab) -> None:
+    keys = {item.key: item for item in lab.plan}
+    for kind, faults in applicable(lab):
+        for fault in faults:
+            assert fault.kind == kind.name
+            assert fault.machine in {item.ns for item in lab.plan}, fault.on
+            assert fault.changes, fault.on
+            for change in fault.changes:
+                assert change.want != change.have, (kind.name, fault.on)
+                assert change.have is None or keys[change.have.key] == change.have, (kind.name, fault.on)
+            assert diff(fault.applied_to(lab.plan), lab.plan), (kind.name, fault.on)
+
+
+def test_every_fault_names_its_cause_and_a_probe_between_machines_of_the_lab(lab: Lab) -> None:
+    names = {machine.name for machine in lab.machines}
+    for kind, faults in applicable(lab):
+        for fault in faults:
+            assert all(one.source in names for one in fault.traffic), (kind.name, fault.on)
+            assert all(cause.kinds for cause in fault.causes), (kind.name, fault.on)
+        assert any(fault.traffic for fault in faults), kind.name
+        assert all(fault.causes for fault in faults) or kind.unnoticed, kind.name
+
+
+def test_every_kind_fits_some_built_in_scenario() -> None:
+    fitting = {kind.name for name in SCENARIOS for kind, _ in applicable(define(name).compiled)}
+    assert fitting == set(kinds())
+
+
+def _kubenet() -> Lab:
+    return define("kubenet").compiled
+
+
+def test_a_fault_is_found_by_its_object() -> None:
+    assert find_fault(_kubenet(), "route-missing", "node1/0.0.0.0/0").on == "node1/0.0.0.0/0"
+    assert find_fault(_kubenet(), "route-missing", "node1").on == "node1/0.0.0.0/0"  # the only one there
+    assert isinstance(find_fault(_kubenet(), "forwarding-off"), Fault)
+
+
+def test_a_wrong_name_gets_a_suggestion() -> None:
+    with pytest.raises(UsageError) as raised:
+        find_kind("route-mising")
+    assert "route-missing" in (raised.value.hint or "")
+    with pytest.raises(UsageError) as raised:
+        find_fault(_kubenet(), "forwarding-off", "nod1")
+    assert "node1" in (raised.value.hint or "")
+    with pytest.raises(UsageError, match="several objects"):
+        find_fault(_kubenet(), "route-missing", "fabric")
+
+
+def test_the_same_seed_gives_the_same_fault() -> None:
+    lab = _kubenet()
+    assert random_fault(lab, 7) == random_fault(lab, 7)
+    assert len({(fault.kind, fault.on) for fault in (random_fault(lab, seed) for seed in range(30))}) > 1
+    assert not find_kind(random_fault(lab, 7).kind).unnoticed
+
+
+def test_faults_of_one_object_are_listed_once() -> None:
+    for kind in kinds().values():
+        names = [fault.on for fault in faults_of(_kubenet(), kind)]
+        assert len(names) == len(set(names))
