@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 from typing import Any
 
 import click
@@ -16,8 +17,8 @@ from labctl.core.names import did_you_mean
 from labctl.errors import UsageError
 
 VERBS = (
-    "up", "down", "list", "status", "check", "plan", "exec", "shell", "show", "trace", "capture", "compare", "validate",
-    "schema", "doctor",
+    "up", "down", "list", "status", "check", "plan", "exec", "shell", "show", "trace", "capture", "compare", "break",
+    "fix", "validate", "schema", "doctor",
 )  # fmt: skip
 CONTEXT_SETTINGS = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 
@@ -25,7 +26,7 @@ CONTEXT_SETTINGS = {"max_content_width": 100, "help_option_names": ["-h", "--hel
 class VerbGroup(click.Group):
     """The group of all verbs, in the order of VERBS, with a suggestion for a mistyped verb.
 
-    The verb `up` is `labctl.cli.verbs.up`; it is imported when it is used.
+    The verb `up` is `labctl.cli.verbs.up`, `break` is `labctl.cli.verbs.break_`; it is imported when it is used.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -34,7 +35,8 @@ class VerbGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        command: click.Command = import_module(f"labctl.cli.verbs.{cmd_name}").COMMAND
+        module = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command: click.Command = import_module(f"labctl.cli.verbs.{module}").COMMAND
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, Any, list[str]]:

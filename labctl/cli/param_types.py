@@ -87,6 +87,37 @@ class PointParam(NodeParam):
         return [CompletionItem(point) for point in points if point.startswith(incomplete)]
 
 
+class FaultParam(StringParam):
+    """The name of a fault of the catalogue."""
+
+    name = "fault"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from labctl.faults.catalogue import kinds
+
+        return [
+            CompletionItem(name, help=kind.summary) for name, kind in kinds().items() if name.startswith(incomplete)
+        ]
+
+
+class FaultObjectParam(StringParam):
+    """An object of the selected lab that can have the given fault."""
+
+    name = "object"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from labctl.errors import LabError
+        from labctl.faults.catalogue import faults_of, find_kind
+        from labctl.lab import records
+
+        try:
+            lab = records.load_compiled_lab(records.resolve_lab_name(getattr(ctx.find_root().obj, "lab", None)))
+            faults = faults_of(lab, find_kind(ctx.params.get("fault") or ""))
+        except LabError:
+            return []
+        return [CompletionItem(fault.on) for fault in faults if fault.on.startswith(incomplete)]
+
+
 class TargetParam(NodeParam):
     """A node of the selected lab, one of its points, or an address."""
 
@@ -95,3 +126,4 @@ class TargetParam(NodeParam):
 
 SCENARIO, NAME, LAB = ScenarioParam(), LabNameParam(), LabParam()
 NODE, POINT, TARGET = NodeParam(), PointParam(), TargetParam()
+FAULT, FAULT_OBJECT = FaultParam(), FaultObjectParam()

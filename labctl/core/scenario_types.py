@@ -155,6 +155,17 @@ class ScenarioNode:
 
 
 @dataclass(frozen=True, slots=True)
+class ScenarioFault:
+    """A fault that the scenario file gives its lab: the name of its kind, the object (None: the first that fits)."""
+
+    kind: str
+    on: str | None = None
+
+    def __str__(self) -> str:
+        return self.kind if self.on is None else f"{self.kind}: {self.on}"
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """A parsed scenario. `options` is the model's `Options` object, `networks` its `Network` objects by
     name, in the file's order; `raw_plan` and `raw_machines` are the content of a raw scenario.
@@ -176,6 +187,7 @@ class Scenario:
     networks: tuple[tuple[str, Any], ...] = ()
     substitute_features: frozenset[str] = frozenset()
     use_substitutes: bool | None = None
+    faults: tuple[ScenarioFault, ...] = ()
 
     @property
     def pods(self) -> tuple[tuple[ScenarioNode, str], ...]:
@@ -188,7 +200,8 @@ class Lab:
     """A scenario, compiled by its model: everything that is needed to build and check it. Pure data.
 
     `parts` are the model's parts with their grades, `substitute_features` the kernel features that have substitutes.
-    `firewall` is the back end that its rules are written with.
+    `firewall` is the back end that its rules are written with. `faults` are the faults of the scenario file: `plan` is
+    the lab without them.
     """
 
     name: str
@@ -201,6 +214,7 @@ class Lab:
     substitute_features: tuple[str, ...] = ()
     use_substitutes: bool | None = None
     firewall: Backend = "legacy"
+    faults: tuple[ScenarioFault, ...] = ()
 
     @property
     def approximations(self) -> tuple[Fidelity, ...]:

@@ -13,6 +13,7 @@ from labctl.core.resources import Attachment, Chain, Netns, Plan, Resource
 from labctl.core.results import RunningSummary, UpResult
 from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, LabError, UsageError
+from labctl.lab import fault_records
 from labctl.lab.fallback import FindMissing, use_available_features
 from labctl.lab.records import (
     load_compiled_lab,
@@ -136,7 +137,8 @@ def _refuse_another(lab: Lab, running_nodes: tuple[str, ...]) -> None:
             raise UsageError(f"a lab {lab.name} with {', '.join(foreign)} runs, and its definition is lost", hint)
         return
     try:
-        same = compile_definition(old).plan == lab.plan and old.firewall == lab.firewall
+        compiled = compile_definition(old)
+        same = (compiled.plan, compiled.faults, old.firewall) == (lab.plan, lab.faults, lab.firewall)
     except LabError:
         same = False
     if not same:
@@ -159,6 +161,7 @@ def _build(definition: Definition, lab: Lab, keep: bool, notify: Progress) -> tu
         with KernelLab(lab.name) as kernel:
             kernel.apply(changes)
             _attach(definition, lab, attachments_of(lab.plan), kernel, notify)
+        _break_as_defined(lab, notify)
     except BaseException:
         if not keep:
             with ignore_signals():
@@ -191,6 +194,8 @@ def _repair(definition: Definition, lab: Lab, notify: Progress) -> tuple[Change,
         for _ in range(MAX_REPAIR_ROUNDS):
             changes = _compare(lab, kernel)
             if not changes:
+                fault_records.mended(lab.name)
+                _break_as_defined(lab, notify)
                 return tuple(done.values())
             for change in changes:
                 done.setdefault(change.subject.key, change)
@@ -204,7 +209,18 @@ def _repair(definition: Definition, lab: Lab, notify: Progress) -> tuple[Change,
         left = _compare(lab, kernel)
     if left:
         raise _unrepaired_error(lab.name, left)
+    fault_records.mended(lab.name)
+    _break_as_defined(lab, notify)
     return tuple(done.values())
+
+
+def _break_as_defined(lab: Lab, notify: Progress) -> None:
+    """Give the lab the faults of its scenario file."""
+    if lab.faults:
+        from labctl.lab.break_fix import break_as_defined
+
+        notify("breaking what the scenario breaks")
+        break_as_defined(lab)
 
 
 def _repair_other_objects(lab: Lab, missing: tuple[Attachment, ...], kernel: KernelLab) -> None:
@@ -213,6 +229,7 @@ def _repair_other_objects(lab: Lab, missing: tuple[Attachment, ...], kernel: Ker
 
     planned = tuple(item for item in lab.plan if not isinstance(item, Attachment))
     rest = merge(planned, without_attachments(load_plugin_objects(lab.name).plan, missing, lost_nodes(lab.name)))
+    rest = fault_records.expected(rest, fault_records.load(lab.name))
     for _ in range(MAX_REPAIR_ROUNDS):
         changes = _diff_plan(rest, kernel)
         if not changes:
@@ -241,7 +258,7 @@ def _compare(lab: Lab, kernel: KernelLab) -> tuple[Change, ...]:
     """The differences now from the plan and from the recorded objects of plugins."""
     from labctl.lab.cni_attach import expected_plan
 
-    return _diff_plan(expected_plan(lab), kernel)
+    return _diff_plan(fault_records.expected(expected_plan(lab), fault_records.load(lab.name)), kernel)
 
 
 def _diff_plan(plan: Plan, kernel: KernelLab) -> tuple[Change, ...]:

@@ -91,7 +91,7 @@ def contract_problem(model: Any) -> str:
     words = model.MACHINES
     if not isinstance(words, tuple) or len(words) != 2 or not all(isinstance(word, str) for word in words):
         return 'MACHINES is not a pair of words such as ("nodes", "pods")'
-    other_keys = {"name", "say", "model", "approximate", "checks", "networks", "count"}
+    other_keys = {"name", "say", "model", "approximate", "break", "checks", "networks", "count"}
     invalid = [word for word in words if not re.fullmatch("[a-z]+", word) or word in other_keys]
     if invalid:
         return f"{invalid[0]!r} in MACHINES cannot be a key: it is not a word of a-z, or is another key"
@@ -127,6 +127,7 @@ def compile_lab(scenario: Scenario) -> Lab:
         tuple(getattr(model, "PARTS", ())),
         tuple(sorted(scenario.substitute_features)),
         scenario.use_substitutes,
+        faults=scenario.faults,
     )
 
 

@@ -106,6 +106,7 @@ def parse_and_compile(
     scenario writes them, to their texts; files that are read are added. Raises ScenarioError with every problem.
     """
     from labctl import models
+    from labctl.scenario import fault_field
     from labctl.scenario.check_parser import resolve
     from labctl.scenario.document import Reader
     from labctl.scenario.parser import file_opener, parse_scenario
@@ -114,5 +115,7 @@ def parse_and_compile(
     parsed = parse_scenario(text, file, reader, name=name, overrides=overrides, substitute_features=substitute_features)
     lab = models.compile_lab(parsed.scenario)
     resolve(lab, parsed.located_checks, reader)
+    if parsed.located_faults:
+        fault_field.resolve(lab, parsed.located_faults, reader)
     reader.raise_problems()
     return parsed.scenario, lab

@@ -21,6 +21,7 @@ from labctl.core.scenario_types import ListeningPort, PodContainer, PublishedPor
 from labctl.scenario import port_values, values
 from labctl.scenario.conflist_field import CONFLIST
 from labctl.scenario.document import quote_text
+from labctl.scenario.fault_field import FaultField
 from labctl.scenario.field_types import (
     InvalidValue,
     Key,
@@ -196,6 +197,13 @@ def common_keys(model_names: tuple[str, ...]) -> tuple[Key, ...]:
             "whether labctl builds the model's substitute where the kernel lacks a feature: `true` requests it, as"
             " `--approximate` does; `false` forbids it",
             "as the command line says",
+        ),
+        Key(
+            "break",
+            ListOf(FaultField(), allow_single=True),
+            "faults that the lab has from the start, such as `forwarding-off`, or `forwarding-off: node1` with the"
+            " object. They are hidden: `status` does not name them, and `up` does not mend them. `labctl break --list`"
+            " shows the faults that fit a running lab",
         ),
         Key("checks", ListOf(CHECK), "claims about the lab, each proven by packets"),
     )

@@ -35,6 +35,7 @@ class ParsedScenario:
 
     scenario: Scenario
     located_checks: tuple[LocatedCheck, ...]  # `scenario.checks` with the positions of what was read for them
+    located_faults: tuple[Located, ...] = ()  # `scenario.faults` with their positions
 
 
 def parse_scenario(
@@ -111,7 +112,9 @@ class _Parser:
         if not can_compile:
             self.reader.raise_problems()
         checks = tuple(item.check for item in located_checks)
-        return ParsedScenario(dataclasses.replace(scenario, checks=checks), located_checks)
+        faults = self.located["break"].value if "break" in self.located else ()
+        scenario = dataclasses.replace(scenario, checks=checks, faults=tuple(item.value for item in faults))
+        return ParsedScenario(scenario, located_checks, faults)
 
     def _model(self) -> Any:
         """The model's module; None, with a problem recorded, if there is none."""

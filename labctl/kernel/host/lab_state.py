@@ -20,7 +20,7 @@ from labctl.kernel.host import paths
 
 LOCK_TIMEOUT_S = 30.0  # seconds to wait for a lock
 LOCK_INTERVAL_S = 0.02  # seconds between two attempts to lock: flock has no timeout
-FILES = {"definition.json", "xtables.lock", "bin", "cni"}  # what a lab's directory can contain
+FILES = {"definition.json", "faults.json", "xtables.lock", "bin", "cni"}  # what a lab's directory can contain
 
 
 def directory(lab: str) -> Path:

@@ -1,0 +1,146 @@
+"""Faults as text and as JSON: the catalogue, what `break` changed, what `fix` restores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from labctl.core.diff import Change, by_namespace, diff
+from labctl.core.names import summarize_names
+from labctl.faults.catalogue import kinds
+from labctl.report.plain_text import count
+
+if TYPE_CHECKING:
+    from labctl.faults.fault import Fault, FaultKind
+    from labctl.lab.fault_records import FaultRecord
+    from labctl.report.terminal import Terminal
+
+Document: TypeAlias = dict[str, Any]
+Found: TypeAlias = Sequence[tuple["FaultKind", tuple["Fault", ...]]]
+Fixed: TypeAlias = Sequence[tuple["FaultRecord", tuple[Change, ...]]]
+DONE_VERBS = {"missing": "added", "extra": "removed", "changed": "changed"}
+MAX_OBJECTS = 3  # objects of a kind in the whole list
+
+
+def catalogue_lines(lab: str, found: Found, terminal: Terminal, *, objects: bool) -> Iterator[str]:
+    """The kinds that fit a lab, with their sentences and the first objects; with `objects`, with all of them."""
+    if not objects:
+        yield f"{lab} can have {count(len(found), 'kind')} of faults:"
+    for kind, faults in found:
+        yield terminal.paint(kind.name, "bold")
+        yield f"    {kind.summary} {kind.effect}"
+        if kind.unnoticed:
+            yield f"    No check notices it. {kind.unnoticed}"
+        names = [fault.on for fault in faults]
+        if objects:
+            yield from (f"    {name}" for name in names or ["no object of this lab fits"])
+        else:
+            yield f"    on: {summarize_names(names, MAX_OBJECTS)}"
+
+
+def catalogue_document(lab: str, found: Found) -> Document:
+    """`break --list --json`."""
+    return {
+        "lab": lab,
+        "faults": [
+            {
+                "fault": kind.name,
+                "summary": kind.summary,
+                "effect": kind.effect,
+                "unnoticed": kind.unnoticed or None,
+                "objects": [fault.on for fault in faults],
+            }
+            for kind, faults in found
+        ],
+    }
+
+
+def break_lines(lab: str, record: FaultRecord, fault: Fault, seed: int | None, terminal: Terminal) -> Iterator[str]:
+    """What `break` did. A fault that was chosen at random is not named."""
+    if seed is not None:
+        yield f"{lab} has a hidden fault now; --seed {seed} gives the same one again"
+        yield "find it with check, trace, show and exec; fix --show is the solution, fix removes the fault"
+        return
+    kind = kinds()[record.kind]
+    yield f"{lab} is broken: {terminal.paint(record.kind, 'bold')} on {record.on}"
+    yield f"    {kind.summary} {kind.effect}"
+    yield from _change_lines(_changes(record), terminal)
+    traffic = fault.traffic[0] if fault.traffic else None
+    if traffic is not None:
+        yield f"try: labctl trace {traffic.source} {traffic.target}"
+    yield f"fix: labctl fix {record.kind} {record.on}"
+
+
+def break_document(lab: str, record: FaultRecord, seed: int | None) -> Document:
+    """`break --json`; fault, object and changes are null if the fault was chosen at random."""
+    secret = seed is not None
+    return {
+        "lab": lab,
+        "fault": None if secret else record.kind,
+        "object": None if secret else record.on,
+        "hidden": record.hidden,
+        "seed": seed,
+        "changes": None if secret else _change_documents(_changes(record)),
+    }
+
+
+def solution_lines(lab: str, records: Sequence[FaultRecord], terminal: Terminal) -> Iterator[str]:
+    """`fix --show`: each fault, and what restores the lab."""
+    if not records:
+        yield f"{lab} has no fault of labctl break"
+    for record in records:
+        kind = kinds().get(record.kind)
+        hidden = " (hidden)" if record.hidden else ""
+        yield f"{terminal.paint(record.kind, 'bold')} on {record.on}{hidden}"
+        if kind is not None:
+            yield f"    {kind.summary} {kind.effect}"
+        yield from _change_lines(_changes(record), terminal)
+
+
+def solution_document(lab: str, records: Iterable[FaultRecord]) -> Document:
+    """`fix --show --json`."""
+    return {"lab": lab, "faults": [_fault_document(record, _changes(record)) for record in records]}
+
+
+def fix_lines(lab: str, fixed: Fixed, terminal: Terminal) -> Iterator[str]:
+    """What `fix` restored."""
+    if not fixed:
+        yield f"{lab} has no fault of labctl break: nothing to fix"
+    for record, changes in fixed:
+        yield f"{terminal.paint(record.kind, 'bold')} on {record.on} is fixed"
+        if not changes:
+            yield "    it was mended already"
+        yield from _change_lines(changes, terminal, DONE_VERBS)
+
+
+def fix_document(lab: str, fixed: Fixed) -> Document:
+    """`fix --json`; `changes` is empty for a fault that was mended before."""
+    return {"lab": lab, "fixed": [_fault_document(record, changes) for record, changes in fixed]}
+
+
+def _fault_document(record: FaultRecord, changes: tuple[Change, ...]) -> Document:
+    return {
+        "fault": record.kind,
+        "object": record.on,
+        "hidden": record.hidden,
+        "changes": _change_documents(changes),
+    }
+
+
+def _changes(record: FaultRecord) -> tuple[Change, ...]:
+    """What a fault changed, as the drift that it is: wanted is the state before."""
+    return diff(record.before, record.after)
+
+
+def _change_lines(
+    changes: tuple[Change, ...], terminal: Terminal, verbs: dict[str, str] | None = None
+) -> Iterator[str]:
+    from labctl.report.up_status import grouped_changes
+
+    yield from (f"    {line}" for line in grouped_changes(changes, terminal, verbs))
+
+
+def _change_documents(changes: tuple[Change, ...]) -> list[Document]:
+    from labctl.report.json_documents import change
+
+    return [change(one) for group in by_namespace(changes).values() for one in group]
