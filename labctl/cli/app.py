@@ -35,9 +35,7 @@ class VerbGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        module = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
-        command: click.Command = import_module(f"labctl.cli.verbs.{module}").COMMAND
-        return command
+        return verb(cmd_name)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, Any, list[str]]:
         if args and args[0] not in VERBS and not ctx.resilient_parsing:
@@ -46,6 +44,13 @@ class VerbGroup(click.Group):
             ctx.obj.json = ctx.obj.json or has_json_flag(args)
             raise UsageError(f"there is no verb {args[0]!r}", hint)
         return super().resolve_command(ctx, args)
+
+
+def verb(name: str) -> click.Command:
+    """The command of a verb, imported now."""
+    module = f"{name}_" if iskeyword(name) else name
+    command: click.Command = import_module(f"labctl.cli.verbs.{module}").COMMAND
+    return command
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:

@@ -31,7 +31,7 @@ MAX_FIX_ROUNDS = 3  # a repaired device can lose its routes: compare again, this
 def break_lab(lab: Lab, fault: Fault, *, hidden: bool = False) -> FaultRecord:
     """Give a running lab a fault; returns the record of what changed.
 
-    A hidden fault becomes part of the lab's definition: `status` does not name it, and `up` does not mend it.
+    A hidden fault becomes part of the lab's definition: `status` does not name it, and `up` does not repair it.
 
     Raises UsageError if the lab has this fault already, or another one that changed the same object; KernelError if the
     kernel refuses the change, after restoring the state before it.
@@ -81,7 +81,7 @@ def break_as_defined(lab: Lab) -> tuple[FaultRecord, ...]:
 
 def fix(lab: Lab, records: Iterable[FaultRecord]) -> tuple[tuple[FaultRecord, tuple[Change, ...]], ...]:
     """Undo these faults, the latest first, and nothing else. Returns each with what was changed in the kernel: nothing,
-    if somebody has mended it already.
+    if somebody has repaired it already.
 
     Raises KernelError if the kernel refuses.
     """

@@ -1,6 +1,6 @@
 """The records of the faults that a lab has: what each one changed, so that `fix` restores exactly that.
 
-An ordinary fault is drift: `status` names it, and `up` mends it. A hidden fault is part of the definition: `expected`
+An ordinary fault is drift: `status` names it, and `up` repairs it. A hidden fault is part of the definition: `expected`
 adds what it changed to the wanted state. The file `faults.json` in the lab's state directory has them, oldest first.
 """
 
@@ -62,8 +62,8 @@ def save(lab: str, records: Iterable[FaultRecord]) -> None:
     lab_state.save(lab, _FILE, json.dumps({"faults": [_document(record) for record in records]}))
 
 
-def mended(lab: str) -> None:
-    """Forget the ordinary faults: `up` mended them with all other drift."""
+def repaired(lab: str) -> None:
+    """Forget the ordinary faults: `up` repaired them with all other drift."""
     records = load(lab)
     if kept := tuple(record for record in records if record.hidden or record.fixed):
         save(lab, kept)

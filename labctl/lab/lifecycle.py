@@ -194,7 +194,7 @@ def _repair(definition: Definition, lab: Lab, notify: Progress) -> tuple[Change,
         for _ in range(MAX_REPAIR_ROUNDS):
             changes = _compare(lab, kernel)
             if not changes:
-                fault_records.mended(lab.name)
+                fault_records.repaired(lab.name)
                 _break_as_defined(lab, notify)
                 return tuple(done.values())
             for change in changes:
@@ -209,7 +209,7 @@ def _repair(definition: Definition, lab: Lab, notify: Progress) -> tuple[Change,
         left = _compare(lab, kernel)
     if left:
         raise _unrepaired_error(lab.name, left)
-    fault_records.mended(lab.name)
+    fault_records.repaired(lab.name)
     _break_as_defined(lab, notify)
     return tuple(done.values())
 

@@ -77,7 +77,7 @@ def break_document(lab: str, record: FaultRecord, seed: int | None) -> Document:
     return {
         "lab": lab,
         "fault": None if secret else record.kind,
-        "object": None if secret else record.on,
+        "on": None if secret else record.on,
         "hidden": record.hidden,
         "seed": seed,
         "changes": None if secret else _change_documents(_changes(record)),
@@ -109,19 +109,19 @@ def fix_lines(lab: str, fixed: Fixed, terminal: Terminal) -> Iterator[str]:
     for record, changes in fixed:
         yield f"{terminal.paint(record.kind, 'bold')} on {record.on} is fixed"
         if not changes:
-            yield "    it was mended already"
+            yield "    it was repaired already"
         yield from _change_lines(changes, terminal, DONE_VERBS)
 
 
 def fix_document(lab: str, fixed: Fixed) -> Document:
-    """`fix --json`; `changes` is empty for a fault that was mended before."""
+    """`fix --json`; `changes` is empty for a fault that was repaired before."""
     return {"lab": lab, "fixed": [_fault_document(record, changes) for record, changes in fixed]}
 
 
 def _fault_document(record: FaultRecord, changes: tuple[Change, ...]) -> Document:
     return {
         "fault": record.kind,
-        "object": record.on,
+        "on": record.on,
         "hidden": record.hidden,
         "changes": _change_documents(changes),
     }

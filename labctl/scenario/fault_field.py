@@ -39,16 +39,16 @@ class FaultField:
     def schema(self) -> Json:
         from labctl.faults.catalogue import kinds
 
-        names = list(kinds())
-        one: Json = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": False}
-        return {"anyOf": [{"enum": names}, {**one, "properties": {name: {"type": "string"} for name in names}}]}
+        names = {"enum": list(kinds())}
+        one = {"type": "object", "minProperties": 1, "maxProperties": 1, "propertyNames": names}
+        return {"anyOf": [names, {**one, "additionalProperties": {"type": "string"}}]}
 
 
 OBJECT_HINT = "such as forwarding-off, or forwarding-off: node1"
 
 
 def resolve(lab: Lab, faults: Iterable[Located], reader: Reader) -> None:
-    """Report every fault whose object does not exist in the compiled lab, and every fault that is written twice.
+    """Report every fault with an object that does not exist in the compiled lab, and every fault that is written twice.
 
     The objects that CNI plugins make are known only when the lab runs, so these are not verified here.
     """

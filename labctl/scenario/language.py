@@ -202,8 +202,8 @@ def common_keys(model_names: tuple[str, ...]) -> tuple[Key, ...]:
             "break",
             ListOf(FaultField(), allow_single=True),
             "faults that the lab has from the start, such as `forwarding-off`, or `forwarding-off: node1` with the"
-            " object. They are hidden: `status` does not name them, and `up` does not mend them. `labctl break --list`"
-            " shows the faults that fit a running lab",
+            " object. They are hidden: `status` does not name them, and `up` does not repair them. docs/faults.md lists"
+            " all faults",
         ),
         Key("checks", ListOf(CHECK), "claims about the lab, each proven by packets"),
     )

@@ -14,6 +14,7 @@ from labctl.errors import ScenarioError
 from labctl.scenario import values
 from labctl.scenario.check_parser import LocatedCheck, read_checks, scenario_pods
 from labctl.scenario.document import Map, Position, Reader, Seq, Text, TreeNode, fail, quote_text
+from labctl.scenario.fault_field import FaultField
 from labctl.scenario.field_types import InvalidValue, ListOf, Located, plain_values, read_keys, suggest
 from labctl.scenario.language import (
     check_section,
@@ -27,6 +28,8 @@ from labctl.scenario.language import (
 from labctl.scenario.nodes_field import inner_words, singular
 from labctl.scenario.overrides import apply_overrides
 from labctl.scenario.yaml_reader import parse_yaml, read_file
+
+LATER_KEYS = ("checks", "break")  # keys that are read when the rest of the scenario is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +98,13 @@ class _Parser:
         self.located: dict[str, Located] = {}
 
     def run(self) -> ParsedScenario:
-        """Read everything: first all keys but `checks`, then the checks, because a mesh needs the pods."""
+        """Read everything: first all keys but `checks` and `break`, which do not prevent that the lab is compiled. A
+        mesh needs the pods."""
         model = self._model()
         if model is None:
             self._report_unknown_keys()
             raise ScenarioError(self.reader.problems)
-        others = Map(self.root.position, tuple(pair for pair in self.root.items if pair[0].value != "checks"))
+        others = Map(self.root.position, tuple(pair for pair in self.root.items if pair[0].value not in LATER_KEYS))
         keys = model_keys(model, models.model_names())
         self.located = read_keys(others, keys, "scenario", self.reader)
         older = {old: key.name for key in keys for old in key.old}
@@ -109,10 +113,10 @@ class _Parser:
         self._report_unsupported(model, scenario)
         can_compile = not self.reader.problems
         located_checks = self._checks(model, scenario)
+        faults = self._list("break", FaultField(), allow_single=True)
         if not can_compile:
             self.reader.raise_problems()
         checks = tuple(item.check for item in located_checks)
-        faults = self.located["break"].value if "break" in self.located else ()
         scenario = dataclasses.replace(scenario, checks=checks, faults=tuple(item.value for item in faults))
         return ParsedScenario(scenario, located_checks, faults)
 
@@ -240,9 +244,14 @@ class _Parser:
         return position
 
     def _checks(self, model: Any, scenario: Scenario) -> tuple[LocatedCheck, ...]:
-        node = next((value for key, value in self.root.items if key.value == "checks"), None)
-        rows = None if node is None else ListOf(check_section(model)).read(node, "checks", self.reader)
-        return tuple(read_checks(rows or (), scenario_pods(scenario), self.reader))
+        rows = self._list("checks", check_section(model))
+        return tuple(read_checks(rows, scenario_pods(scenario), self.reader))
+
+    def _list(self, key: str, item: Any, *, allow_single: bool = False) -> tuple[Located, ...]:
+        """The entries of one of LATER_KEYS; none if it is absent."""
+        node = next((value for name, value in self.root.items if name.value == key), None)
+        found = None if node is None else ListOf(item, allow_single).read(node, key, self.reader)
+        return found or ()
 
 
 def _child(node: TreeNode | None, names: set[str]) -> tuple[Position, TreeNode] | None:

@@ -18,6 +18,9 @@ from labctl.core.fidelity import Fidelity, sort_by_grade
 from labctl.core.probe_kinds import probe_kind
 from labctl.core.resources import Link
 from labctl.core.scenario_types import Check, Lab, See
+from labctl.faults.catalogue import MODULES
+from labctl.faults.fault import FaultKind
+from labctl.faults.lab_objects import LabObjects
 from labctl.scenario import catalog, json_schema
 from labctl.scenario.definition import parse_and_compile
 from labctl.scenario.field_types import Key
@@ -39,7 +42,70 @@ def pages() -> dict[str, str]:
     for name in models.model_names():
         own = {title: pair for title, pair in scenarios.items() if pair[1].model == name}
         found[f"models/{name}.md"] = model_page(name, own)
-    return {**found, **dict(written(DOCS))}
+    return {**found, "faults.md": faults_page(), **dict(written(DOCS))}
+
+
+def faults_page() -> str:
+    """The catalogue of faults: every kind with its sentences, and the built-in scenarios that it fits."""
+    labs = {name: LabObjects(_compiled(name)[1]) for name in catalog.names()}
+    parts = [NOTE, FAULTS_HEAD.strip()]
+    for module in MODULES:
+        subject = (inspect.getdoc(module) or "").partition("\n")[0]
+        parts += [f"## {subject.removeprefix('Faults of ').partition(':')[0].rstrip('.').capitalize()}"]
+        rows = [_fault_row(kind, labs) for kind in module.KINDS]
+        parts.append("\n".join(["| fault | what is wrong, and what follows | fits |", "|---|---|---|", *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _fault_row(kind: FaultKind, labs: dict[str, LabObjects]) -> str:
+    fitting = [name for name, objects in labs.items() if any(True for _ in kind.find(objects))]
+    unnoticed = f" No check notices it. {kind.unnoticed}" if kind.unnoticed else ""
+    where = "all scenarios" if len(fitting) == len(labs) else f"{len(fitting)} of {len(labs)}: {fitting[0]}, ..."
+    where = ", ".join(fitting) if len(fitting) < 4 else where
+    return f"| `{kind.name}` | {kind.summary} {kind.effect}{unnoticed} | {where} |"
+
+
+FAULTS_HEAD = """
+# Faults: `labctl break` and `labctl fix`
+
+`labctl break` gives a running lab one fault, as a person or a program would cause it: a route is missing, a rule
+drops, an MTU is too small. The network then fails as a real one does, and you find out why. `labctl fix` undoes exactly
+the fault, and nothing else.
+
+```sh
+sudo labctl up kubenet
+sudo labctl break --list                          # the faults that fit this lab
+sudo labctl break route-missing --list            # the objects that it can be on
+sudo labctl break route-missing node1/0.0.0.0/0   # make it
+sudo labctl check                                 # what fails now
+sudo labctl trace a c                             # where the packet is lost, and why
+sudo labctl fix                                   # undo it
+```
+
+- An ordinary fault is drift: `labctl status` names it, and `labctl up` repairs it.
+- With `--hide` it is part of the definition: `status` does not name it, and `up` does not repair it. An exercise then
+  does not give itself away: only packets, `show` and the tools inside the lab show the fault.
+- `--random` chooses a fault, hides it and does not say which one it is. The same `--seed N` gives the same fault.
+- `labctl fix --show` is the solution: the faults of the lab, and what each of them changed.
+- A scenario file has faults with the key `break:`. These are hidden, too:
+
+```yaml
+model: kubenet
+nodes: {node1: {pods: [a, b]}, node2: {pods: [c]}}
+break:
+  - forwarding-off: node2
+checks:
+  - ping: a -> b
+  - say: node2 does not forward
+    ping: a -> c
+    expect: fail
+```
+
+An object is a machine (`node1`), or a machine and what is on it: a device (`node1/eth0`), a route
+(`node1/10.244.1.0/24`, with `@100` if it is in table 100), a chain (`node1/nat/POSTROUTING`).
+
+[How often `labctl trace` names the cause](trace-accuracy.md) is measured for all of them.
+"""
 
 
 def model_page(name: str, scenarios: dict[str, tuple[str, Lab]]) -> str:

@@ -26,7 +26,10 @@ from labctl.core.resources import (
 )
 from labctl.core.results import Outcome, Report, Sighting, UpResult
 from labctl.core.scenario_types import Check, Lab, Machine, See
+from labctl.faults.catalogue import find_kind
+from labctl.faults.fault import Fault
 from labctl.lab.doctor import Finding
+from labctl.lab.fault_records import FaultRecord
 from labctl.lab.lifecycle import RunningSummary
 from labctl.report.node_view import NodeView
 from labctl.scenario.catalog import ScenarioEntry
@@ -155,3 +158,10 @@ def report(*outcomes: Outcome) -> Report:
 def result(*, created: bool = True, dry: bool = False, changes: tuple[Change, ...] = MADE) -> UpResult:
     """What `up` found to do."""
     return UpResult(LAB, changes, created, dry, 0.21)
+
+
+FAULT_KIND = find_kind("route-missing")
+FAULTS = [
+    (FAULT_KIND, (Fault("route-missing", "node1/10.244.1.0/24", (Change(None, ROUTE),), (), ()),)),
+]
+FAULT_RECORD = FaultRecord("route-missing", "node1/10.244.1.0/24", True, (ROUTE,), ())

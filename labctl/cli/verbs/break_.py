@@ -42,7 +42,7 @@ def break_(
     """Give a running lab one fault: a missing route, a rule that drops, a wrong MTU, a stale neighbour, ...
 
     OBJECT is what the fault is on (node1, node1/eth0, node1/10.244.1.0/24), as --list shows it; without it, the first
-    object that fits. An ordinary fault is drift: `labctl status` names it, and `labctl up` mends it. A fault with
+    object that fits. An ordinary fault is drift: `labctl status` names it, and `labctl up` repairs it. A fault with
     --hide or --random is part of the definition: only packets show it. `labctl fix` removes exactly the fault.
 
     \b

@@ -32,6 +32,8 @@ VERBS = [
     "trace",
     "capture",
     "compare",
+    "break",
+    "fix",
     "validate",
     "schema",
     "doctor",

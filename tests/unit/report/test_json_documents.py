@@ -13,7 +13,7 @@ from labctl.compare.table import table
 from labctl.core.resources import RESOURCE_TYPES
 from labctl.errors import KernelError, Problem, ScenarioError
 from labctl.render.plan_json import resource_json
-from labctl.report import json_documents
+from labctl.report import faults, json_documents
 from labctl.report.comparison_json import comparison_document
 from labctl.report.trace_json import trace_document
 from tests.support import comparison as comparing
@@ -41,6 +41,10 @@ DOCUMENTS: dict[str, Any] = {
     "show": json_documents.show_document("kubenet", [samples.VIEW], samples.LAB),
     "trace": trace_document(samples.TRACE, samples.STORY),
     "compare": comparison_document(table([comparing.facts(), comparing.SKIPPED])),
+    "break": faults.break_document("kubenet", samples.FAULT_RECORD, None),
+    "break --list": faults.catalogue_document("kubenet", samples.FAULTS),
+    "fix": faults.fix_document("kubenet", [(samples.FAULT_RECORD, samples.DRIFT)]),
+    "fix --show": faults.solution_document("kubenet", [samples.FAULT_RECORD]),
     "validate": json_documents.validate_document({"lab.yaml": samples.LAB}),
     "doctor": json_documents.doctor_document(samples.FINDINGS),
 }

@@ -1,0 +1,163 @@
+"""`break` and `fix` on live labs: a fault is drift, or is hidden; fix restores exactly what was broken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labctl.core.diff import Change
+from labctl.core.resources import Route, Sysctl
+from labctl.core.scenario_types import Lab
+from labctl.errors import KernelError, UsageError
+from labctl.faults.catalogue import find_fault
+from labctl.kernel.lab_kernel import KernelLab
+from labctl.lab import break_fix, fault_records, lifecycle
+
+NAME = "break-fix"
+FORWARDING = "net.ipv4.ip_forward"
+
+
+@pytest.fixture(scope="module")
+def definition() -> Iterator[lifecycle.Definition]:
+    definition = lifecycle.define("kubenet", NAME)
+    lifecycle.up(definition)
+    yield definition
+    lifecycle.down(NAME)
+
+
+@pytest.fixture
+def lab(definition: lifecycle.Definition) -> Iterator[Lab]:
+    yield definition.compiled
+    lab = definition.compiled
+    break_fix.fix(lab, fault_records.active(NAME))
+    lifecycle.up(definition)
+    assert fault_records.load(NAME) == ()
+
+
+def drift(lab: Lab) -> set[object]:
+    return {change.subject.key for change in lifecycle.status(lab.name, lab)}
+
+
+def forwarding(machine: str) -> tuple[object, ...]:
+    return ("sysctl", machine, FORWARDING)
+
+
+def test_an_ordinary_fault_is_drift_and_fix_removes_it(lab: Lab) -> None:
+    record = break_fix.break_lab(lab, find_fault(lab, "forwarding-off", "node1"))
+    assert forwarding("node1") in drift(lab)
+    assert fault_records.active(NAME) == (record,)
+    ((fixed, changes),) = break_fix.fix(lab, [record])
+    assert fixed == record
+    assert forwarding("node1") in {change.subject.key for change in changes}
+    assert not drift(lab)
+    assert fault_records.load(NAME) == ()
+
+
+def test_up_mends_an_ordinary_fault_and_forgets_it(lab: Lab, definition: lifecycle.Definition) -> None:
+    break_fix.break_lab(lab, find_fault(lab, "route-missing", "node1/0.0.0.0/0"))
+    assert any(isinstance(change.want, Route) for change in lifecycle.up(definition).changes)
+    assert not drift(lab)
+    assert fault_records.load(NAME) == ()
+
+
+def test_a_hidden_fault_is_neither_drift_nor_mended(lab: Lab, definition: lifecycle.Definition) -> None:
+    record = break_fix.break_lab(lab, find_fault(lab, "forwarding-off", "node1"), hidden=True)
+    assert not drift(lab)
+    assert not lifecycle.up(definition).changes
+    with KernelLab(NAME) as kernel:
+        assert Sysctl("node1", FORWARDING, "0") in kernel.observe(lab.plan)
+    break_fix.fix(lab, [record])
+    with KernelLab(NAME) as kernel:
+        assert Sysctl("node1", FORWARDING, "1") in kernel.observe(lab.plan)
+
+
+def test_the_absence_of_a_hidden_fault_is_drift(lab: Lab, definition: lifecycle.Definition) -> None:
+    break_fix.break_lab(lab, find_fault(lab, "forwarding-off", "node1"), hidden=True)
+    with KernelLab(NAME) as kernel:
+        kernel.observe(lab.plan)
+        kernel.apply([Change(Sysctl("node1", FORWARDING, "1"), None)])
+    assert forwarding("node1") in drift(lab)
+    assert lifecycle.up(definition).changes
+    assert not drift(lab)
+
+
+def test_fix_leaves_other_drift_alone(lab: Lab) -> None:
+    record = break_fix.break_lab(lab, find_fault(lab, "forwarding-off", "node1"))
+    with KernelLab(NAME) as kernel:
+        kernel.observe(lab.plan)
+        kernel.apply([Change(Sysctl("node2", FORWARDING, "0"), None)])
+    break_fix.fix(lab, [record])
+    assert forwarding("node2") in drift(lab)
+    assert forwarding("node1") not in drift(lab)
+
+
+def test_a_fault_is_made_once_and_two_faults_do_not_share_an_object(lab: Lab) -> None:
+    break_fix.break_lab(lab, find_fault(lab, "route-missing", "node1/0.0.0.0/0"))
+    with pytest.raises(UsageError, match="already has the fault"):
+        break_fix.break_lab(lab, find_fault(lab, "route-missing", "node1/0.0.0.0/0"))
+    with pytest.raises(UsageError, match="has changed the same object"):
+        break_fix.break_lab(lab, find_fault(lab, "route-blackhole", "node1/0.0.0.0/0"))
+    break_fix.break_lab(lab, find_fault(lab, "forwarding-off", "node2"))
+    assert [record.kind for record in fault_records.active(NAME)] == ["route-missing", "forwarding-off"]
+
+
+def test_a_fault_that_is_there_already_is_refused(lab: Lab, definition: lifecycle.Definition) -> None:
+    with KernelLab(NAME) as kernel:
+        kernel.observe(lab.plan)
+        kernel.apply([Change(Sysctl("node1", FORWARDING, "0"), None)])
+    with pytest.raises(UsageError, match="already is as forwarding-off would make it"):
+        break_fix.break_lab(lab, find_fault(lab, "forwarding-off", "node1"))
+    assert fault_records.load(NAME) == ()
+
+
+def test_a_change_that_the_kernel_refuses_leaves_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply = KernelLab.apply
+
+    def apply_and_fail(kernel: KernelLab, changes: object) -> None:
+        apply(kernel, changes)  # type: ignore[arg-type]
+        monkeypatch.setattr(KernelLab, "apply", apply)
+        raise KernelError("the kernel refused")
+
+    monkeypatch.setattr(KernelLab, "apply", apply_and_fail)
+    with pytest.raises(KernelError, match="the kernel refused"):
+        break_fix.break_lab(lab, find_fault(lab, "forwarding-off", "node1"))
+    assert not drift(lab)
+    assert fault_records.load(NAME) == ()
+
+
+def test_a_fault_of_a_file_is_there_from_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "broken-file.yaml"
+    file.write_text("model: kubenet\nnodes: {node1: {pods: [a]}, node2: {pods: [b]}}\nbreak: [forwarding-off: node1]\n")
+    definition = lifecycle.define(str(file))
+    lifecycle.up(definition)
+    try:
+        lab = definition.compiled
+        (record,) = fault_records.active(lab.name)
+        assert (record.kind, record.on, record.hidden) == ("forwarding-off", "node1", True)
+        with KernelLab(lab.name) as kernel:
+            assert Sysctl("node1", FORWARDING, "0") in kernel.observe(lab.plan)
+        assert not lifecycle.status(lab.name, lab)
+        assert not lifecycle.up(definition).changes
+        break_fix.fix(lab, [record])
+        assert not lifecycle.status(lab.name, lab)
+        assert not lifecycle.up(definition).changes, "up does not repeat a fault that was fixed"
+        with KernelLab(lab.name) as kernel:
+            assert Sysctl("node1", FORWARDING, "1") in kernel.observe(lab.plan)
+    finally:
+        lifecycle.down("broken-file")
+    assert fault_records.load("broken-file") == ()
+
+
+def test_a_lab_with_other_faults_is_another_definition(tmp_path: Path) -> None:
+    text = "name: broken-file\nmodel: kubenet\nnodes: {node1: {pods: [a]}, node2: {pods: [b]}}\n"
+    sound, broken = tmp_path / "sound.yaml", tmp_path / "broken.yaml"
+    sound.write_text(text)
+    broken.write_text(text + "break: forwarding-off\n")
+    lifecycle.up(lifecycle.define(str(sound)))
+    try:
+        with pytest.raises(UsageError, match="another definition"):
+            lifecycle.up(lifecycle.define(str(broken)))
+    finally:
+        lifecycle.down("broken-file")
