@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from labctl.core.diff import Change
-from labctl.core.resources import Chain, Fdb, Interface, Link
+from labctl.core.resources import Chain, Fdb, Interface, Link, Neighbour
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.interfaces import GONE_WITH_IT, crossed_links, down
 from labctl.faults.lab_objects import LabObjects, Traffic
@@ -99,7 +99,11 @@ def _fdb_stale(objects: LabObjects) -> Iterator[Fault]:
                 causes = (ExpectedCause(("fdb-stale", "wrong-mac"), (str(wrong.at), end.mac)),)
                 symptoms = (ExpectedCause(("wrong-mac", "kernel"), (end.mac,)),)
                 on = f"{port.ns}/{port.master}/{end.mac}"
-                yield Fault("fdb-stale", on, (Change(Fdb(wrong.at, end.mac), None),), causes, traffic, symptoms)
+                # without an ARP request: its answer would correct the entry
+                known = Neighbour(hop.out, hop.next_hop, end.mac)
+                changes = (Change(Fdb(wrong.at, end.mac), None), Change(known, None))
+                if objects.planned(known) is None:
+                    yield Fault("fdb-stale", on, changes, causes, traffic, symptoms)
 
 
 def _port_behind_bridge(objects: LabObjects, crossed: tuple[Interface, ...]) -> tuple[Link, Link] | None:
@@ -165,7 +169,7 @@ KINDS = (
     FaultKind(
         "fdb-stale",
         "A static forwarding entry of a bridge has a MAC address at the wrong port.",
-        "The bridge sends frames for that machine to another one, which does not accept them.",
+        "The bridge sends frames for that machine to another one, until that machine itself sends a frame.",
         _fdb_stale,
     ),
     FaultKind(

@@ -82,22 +82,30 @@ def _asymmetric_at(objects: LabObjects, trip: Trip) -> Iterator[Interface]:
 def _rp_filter_strict(objects: LabObjects) -> Iterator[Fault]:
     found: dict[Interface, list[Trip]] = {}
     for trip in objects.trips:
-        for at in dict.fromkeys(_asymmetric_at(objects, trip)):
+        for at in dict.fromkeys(_asymmetric_at(objects, trip)) if trip.keeps_addresses else ():
             if rp_filter_level(objects, at.ns, at.dev) != 1:
                 found.setdefault(at, []).append(trip)
     for at, trips in found.items():
-        names = ("net.ipv4.conf.all.rp_filter", f"net.ipv4.conf.{in_sysctl(at.dev)}.rp_filter")
-        changes = tuple(
-            change for name in names if (change := sysctl_change(objects, at.ns, name, "1")).want != change.have
-        )
+        changes = _strict(objects, at)
         causes = (ExpectedCause(("rp-filter",), (at.ns, at.dev)),)
         yield Fault("rp-filter-strict", str(at), changes, causes, objects.as_traffic(trips))
+    for trip, at, change in _direct_routes(objects):
+        changes = (change, *_strict(objects, at))
+        causes = (ExpectedCause(("rp-filter",), (at.ns, at.dev)),)
+        yield Fault("rp-filter-strict", str(at), changes, causes, objects.as_traffic([trip]))
+
+
+def _strict(objects: LabObjects, at: Interface) -> tuple[Change, ...]:
+    """The changes of the settings that make the reverse-path filter strict at a device."""
+    names = ("net.ipv4.conf.all.rp_filter", f"net.ipv4.conf.{in_sysctl(at.dev)}.rp_filter")
+    changes = (sysctl_change(objects, at.ns, name, "1") for name in names)
+    return tuple(change for change in changes if change.want != change.have)
 
 
 def _martian_source(objects: LabObjects) -> Iterator[Fault]:
     for trip in objects.trips:
         way = trip.there
-        if way.src is None or way.dst.version != 4:
+        if way.src is None or way.dst.version != 4 or not trip.keeps_addresses:
             continue
         for hop in way.hops:
             if (
@@ -111,31 +119,31 @@ def _martian_source(objects: LabObjects) -> Iterator[Fault]:
                 continue
             traffic = objects.probes(lambda path, hop=hop, src=way.src: path.src == src and path.forwards_at(hop.ns))  # type: ignore[misc]
             causes = (ExpectedCause(("local-source", "wrong-machine"), (hop.ns, str(way.src))),)
-            yield Fault("martian-source", f"{hop.ns}/{way.src}", (Change(address, None),), causes, traffic)
+            symptoms = (ExpectedCause(("neighbour",)),)  # the router does not answer the ARP requests of that machine
+            on = f"{hop.ns}/{way.src}"
+            yield Fault("martian-source", on, (Change(address, None),), causes, traffic, symptoms)
 
 
 def _asymmetric_route(objects: LabObjects) -> Iterator[Fault]:
-    """A tunnel's route is replaced by a direct one to a node of the same network; the other direction stays."""
+    for trip, at, change in _direct_routes(objects):
+        if rp_filter_level(objects, at.ns, at.dev) != 1:
+            assert isinstance(change.want, Route)
+            on = f"{change.want.ns}/{change.want.dst}"
+            yield Fault("asymmetric-route", on, (change,), (), objects.as_traffic([trip]))
+
+
+def _direct_routes(objects: LabObjects) -> Iterator[tuple[Trip, Interface, Change]]:
+    """Routes through a tunnel to a node of the same network that can be direct instead: a probe, the device by which
+    its request then comes in at that node, and the change. The other direction stays in the tunnel."""
     for trip in objects.trips:
         for hop in trip.there.hops:
-            if (
-                not hop.tunnel
-                or len(hop.tunnel) != 1
-                or hop.iif is None
-                or rp_filter_level(objects, *_receiver(hop.tunnel[0].crossed)) == 1
-            ):
+            near = hop.tunnel[0] if len(hop.tunnel) == 1 else None
+            if near is None or hop.iif is None or near.ns != hop.ns or not near.crossed:
                 continue
-            near = hop.tunnel[0]
-            if near.ns != hop.ns:
+            if hop.route.dst.prefixlen == 0 or not isinstance(objects.planned(hop.route), Route) or hop.route.encap:
                 continue
             broken = replace(hop.route, via=near.next_hop, dev=near.out.dev, onlink=False, mtu=None)
-            if hop.route.dst.prefixlen and isinstance(objects.planned(hop.route), Route):
-                on = f"{hop.ns}/{hop.route.dst}"
-                yield Fault("asymmetric-route", on, (Change(broken, hop.route),), (), objects.as_traffic([trip]))
-
-
-def _receiver(crossed: tuple[Interface, ...]) -> tuple[str, str]:
-    return (crossed[-1].ns, crossed[-1].dev) if crossed else ("", "")
+            yield trip, near.crossed[-1], Change(broken, hop.route)
 
 
 KINDS = (

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from labctl.core.diff import Change
 from labctl.core.resources import (
     CREATION_ORDER,
+    IP,
     Address,
     Chain,
     Interface,
@@ -72,6 +73,12 @@ class Trip:
     there: PlannedPath
     back: PlannedPath
     outside: int
+    from_pod: bool
+
+    @property
+    def keeps_addresses(self) -> bool:
+        """Whether no router is expected to translate: nodes translate what their pods send out of the cluster."""
+        return self.outside == 0 or not self.from_pod
 
     @property
     def ways(self) -> tuple[PlannedPath, PlannedPath]:
@@ -203,10 +210,27 @@ class LabObjects:
         there = next((ip for ip in target.addresses if ip.version == version), None)
         if here is None or there is None:
             return None
-        main = there == target.addresses[0]
-        way, back = self.paths.path(source.name, there, here), self.paths.path(target.name, here, there)
-        name = target.name if main else str(there)
-        return Trip(source.name, name, way, back, self._outside((source, target)))
+        way = self.paths.path(source.name, there, here)
+        chosen = self._source_address(way)
+        if chosen not in (None, here):
+            way, here = self.paths.path(source.name, there, chosen), chosen
+        back = self.paths.path(target.name, here, there)
+        name = target.name if there == target.addresses[0] else str(there)
+        return Trip(source.name, name, way, back, self._outside((source, target)), source.role in LEAF_ROLES)
+
+    def _source_address(self, way: PlannedPath) -> IP | None:
+        """The source address that the kernel chooses: that of the route, else one of the device, if it has any."""
+        if not way.hops:
+            return None
+        first = way.hops[0]
+        here = [
+            one.addr.ip
+            for one in self.addresses(first.ns)
+            if one.at == first.out and one.addr.version == way.dst.version
+        ]
+        if first.route.src is not None or not here:
+            return first.route.src
+        return way.src if way.src in here else here[0]
 
     def probes(self, hits: Callable[[PlannedPath], bool], **options: Any) -> tuple[Traffic, ...]:
         """The first probes whose request, or else whose reply, `hits` accepts."""

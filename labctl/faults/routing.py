@@ -48,7 +48,7 @@ def _fault(
         return
     ns = on.partition("/")[0]
     causes = (ExpectedCause(kinds, (ns,)),)
-    symptoms = (ExpectedCause((*NO_WAY, *SILENT, "loop", "ttl", "forwarding-off", "unsent")),)
+    symptoms = (ExpectedCause((*NO_WAY, *SILENT, "loop", "ttl", "forwarding-off", "unsent", "rule", "vxlan-underlay")),)
     yield Fault(kind, on, changes, causes, objects.as_traffic(lost), symptoms)
 
 
@@ -76,7 +76,7 @@ def _refusing(objects: LabObjects, name: str, kind: str) -> Iterator[Fault]:
             object_name(route),
             (Change(broken, route),),
             trips,
-            ("reject-route", "rp-filter", "no-route-back"),
+            ("reject-route", "rp-filter", "no-route-back", "proxy-arp-route"),
         )
 
 
@@ -155,12 +155,12 @@ def _policy_rule_missing(objects: LabObjects) -> Iterator[Fault]:
 def _routing_loop(objects: LabObjects) -> Iterator[Fault]:
     for trip in objects.trips:
         for first, second in zip(trip.there.hops, trip.there.hops[1:], strict=False):
-            broken = _route_back_to(objects, trip, first, second)
+            broken = _route_back_to(objects, trip, first, second) if trip.keeps_addresses else None
             if broken is None or objects.paths.lookup(first.ns, trip.there.dst, trip.there.src, first.out.dev) is None:
                 continue
             causes = (ExpectedCause(("loop",), (first.ns, second.ns)),)
             traffic = objects.as_traffic([trip])
-            symptoms = (ExpectedCause(("ttl",)),)
+            symptoms = (ExpectedCause(("ttl", "local-source")),)
             yield Fault("routing-loop", object_name(broken), (Change(broken, None),), causes, traffic, symptoms)
 
 

@@ -129,7 +129,9 @@ def _wrong_remote(
 ) -> Fault:
     broken = Fdb(entry.at, entry.mac, remote)
     changes = (Change(None, entry), Change(broken, None))
-    symptoms = (ExpectedCause(("vxlan-underlay", "vxlan-vni", "wrong-mac", "closed-port", "neighbour", "kernel")),)
+    symptoms = (
+        ExpectedCause(("ttl", "vxlan-underlay", "vxlan-vni", "wrong-mac", "closed-port", "neighbour", "kernel")),
+    )
     traffic = objects.as_traffic(_trips_of(objects, tunnel))
     return Fault(kind, f"{entry.at}/{entry.mac}", changes, (cause,), traffic, symptoms)
 
@@ -152,7 +154,7 @@ def _vxlan_own_remote(objects: LabObjects) -> Iterator[Fault]:
         below = tunnel.hop.tunnel[0]
         own = next((one for one in objects.addresses(below.ns) if one.at == below.out), None)
         if own is not None:
-            cause = ExpectedCause(("vxlan-self", "vxlan-underlay"), (str(entry.at), str(own.addr.ip)))
+            cause = ExpectedCause(("vxlan-self", "vxlan-own-remote", "loop"), (str(entry.at), str(own.addr.ip)))
             yield _wrong_remote(objects, "vxlan-own-remote", tunnel, entry, own.addr.ip, cause)
 
 
