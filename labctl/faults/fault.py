@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from labctl.core.diff import Change
-from labctl.core.resources import CREATION_ORDER, Plan, Resource
-from labctl.faults.lab_objects import LabObjects, Traffic
+from labctl.core.resources import Plan
+from labctl.faults.lab_objects import LabObjects, Traffic, changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,7 @@ class Fault:
     def applied_to(self, plan: Plan) -> Plan:
         """The plan with this fault, in the order of creation. Only its own changes: what the kernel removes with them
         (the routes of a device that goes down) is still there."""
-        items: dict[tuple[object, ...], Resource] = {item.key: item for item in plan}
-        for change in self.changes:
-            if change.have is not None:
-                items.pop(change.have.key, None)
-            if change.want is not None:
-                items[change.want.key] = change.want
-        return tuple(sorted(items.values(), key=lambda item: CREATION_ORDER[type(item)]))
+        return changed(plan, self.changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from labctl.core.resources import Address, Chain, Interface, Link, Net, Process, Route, Sysctl
+from labctl.core.diff import Change
+from labctl.core.resources import (
+    CREATION_ORDER,
+    IP,
+    Address,
+    Chain,
+    Interface,
+    Link,
+    Net,
+    Plan,
+    Process,
+    Resource,
+    Route,
+    Sysctl,
+)
 from labctl.core.scenario_types import Lab, Machine
 from labctl.core.topology import LEAF_ROLES, Topology
+from labctl.faults.plan_paths import PlannedPath, PlanPaths
 
 ProbeProtocol: TypeAlias = Literal["icmp", "tcp", "udp"]
 PROTOCOLS: tuple[ProbeProtocol, ...] = ("icmp", "tcp", "udp")
 MAX_TRAFFIC = 6  # probes that one fault names at most
 SAMPLE = 12  # machines of a large lab among which the ends of a probe are looked for
 T = TypeVar("T")
+
+
+def changed(plan: Plan, changes: Iterable[Change]) -> Plan:
+    """The plan with these changes, in the order of creation."""
+    items: dict[tuple[object, ...], Resource] = {item.key: item for item in plan}
+    for change in changes:
+        if change.have is not None:
+            items.pop(change.have.key, None)
+        if change.want is not None:
+            items[change.want.key] = change.want
+    return tuple(sorted(items.values(), key=lambda item: CREATION_ORDER[type(item)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +62,28 @@ class Traffic:
     size: int | None = None
     fragment: bool = False
     sport: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """The way of a request and the way of its reply. `outside` is how many of both ends are not pods."""
+
+    source: str
+    target: str
+    there: PlannedPath
+    back: PlannedPath
+    outside: int
+    from_pod: bool
+
+    @property
+    def keeps_addresses(self) -> bool:
+        """Whether no router is expected to translate: nodes translate what their pods send out of the cluster."""
+        return self.outside == 0 or not self.from_pod
+
+    @property
+    def ways(self) -> tuple[PlannedPath, PlannedPath]:
+        """Both ways."""
+        return self.there, self.back
 
 
 class LabObjects:
@@ -71,6 +119,14 @@ class LabObjects:
     @cached_property
     def _links(self) -> dict[Interface, Link]:
         return {link.at: link for link in self.all(Link)}
+
+    def planned(self, item: Resource) -> Resource | None:
+        """The object of the plan with this key; None if there is none."""
+        return self._by_key.get(item.key)
+
+    @cached_property
+    def _by_key(self) -> dict[tuple[Any, ...], Resource]:
+        return {item.key: item for item in self.lab.plan}
 
     @cached_property
     def routers(self) -> tuple[str, ...]:
@@ -126,6 +182,80 @@ class LabObjects:
         """The first probes of `pairs`, with these options of a probe."""
         pairs = self.pairs(ns, towards=towards, back=back)
         return tuple(Traffic(source, target, **options) for source, target in islice(pairs, MAX_TRAFFIC))
+
+    @cached_property
+    def paths(self) -> PlanPaths:
+        """The way of packets through the plan."""
+        return PlanPaths(self.lab.plan)
+
+    @cached_property
+    def trips(self) -> tuple[Trip, ...]:
+        """The ways there and back between machines that may exchange probes, in the versions of IP that both have.
+
+        Only those whose request arrives; pods come first.
+        """
+        found: list[Trip] = []
+        machines = [one for one in self.machines if one.role != "fabric"]
+        machines.sort(key=lambda one: one.role not in LEAF_ROLES)
+        for source in machines[: 2 * SAMPLE]:
+            for target in machines[: 2 * SAMPLE]:
+                for version in (4, 6) if source is not target else ():
+                    trip = self._trip(source, target, version)
+                    if trip is not None and trip.there.arrives:
+                        found.append(trip)
+        return tuple(sorted(found, key=lambda trip: trip.outside))
+
+    def _trip(self, source: Machine, target: Machine, version: int) -> Trip | None:
+        here = next((ip for ip in source.addresses if ip.version == version), None)
+        there = next((ip for ip in target.addresses if ip.version == version), None)
+        if here is None or there is None:
+            return None
+        way = self.paths.path(source.name, there, here)
+        chosen = self._source_address(way)
+        if chosen not in (None, here):
+            way, here = self.paths.path(source.name, there, chosen), chosen
+        back = self.paths.path(target.name, here, there)
+        name = target.name if there == target.addresses[0] else str(there)
+        return Trip(source.name, name, way, back, self._outside((source, target)), source.role in LEAF_ROLES)
+
+    def _source_address(self, way: PlannedPath) -> IP | None:
+        """The source address that the kernel chooses: that of the route, else one of the device, if it has any."""
+        if not way.hops:
+            return None
+        first = way.hops[0]
+        here = [
+            one.addr.ip
+            for one in self.addresses(first.ns)
+            if one.at == first.out and one.addr.version == way.dst.version
+        ]
+        if first.route.src is not None or not here:
+            return first.route.src
+        return way.src if way.src in here else here[0]
+
+    def probes(self, hits: Callable[[PlannedPath], bool], **options: Any) -> tuple[Traffic, ...]:
+        """The first probes whose request, or else whose reply, `hits` accepts."""
+        return self.as_traffic(self.hit_trips(hits), **options)
+
+    def hit_trips(self, hits: Callable[[PlannedPath], bool]) -> list[Trip]:
+        """The trips whose request, or else whose reply, `hits` accepts; those of requests first."""
+        there = [trip for trip in self.trips if hits(trip.there)]
+        return there + [trip for trip in self.trips if not hits(trip.there) and hits(trip.back)]
+
+    def lost_trips(self, changes: tuple[Change, ...], trips: list[Trip]) -> list[Trip]:
+        """Those of the trips that do not arrive any more, there or back, with these changes of the plan."""
+        paths = PlanPaths(changed(self.lab.plan, changes))
+
+        def is_lost(trip: Trip) -> bool:
+            return any(
+                way.arrives and not paths.path(way.start, way.dst, way.src).arrives for way in (trip.there, trip.back)
+            )
+
+        return [trip for trip in trips[: 2 * SAMPLE] if is_lost(trip)]
+
+    @staticmethod
+    def as_traffic(trips: list[Trip], **options: Any) -> tuple[Traffic, ...]:
+        """The first of these trips as probes with these options."""
+        return tuple(Traffic(trip.source, trip.target, **options) for trip in trips[:MAX_TRAFFIC])
 
     def _outside(self, pair: tuple[Machine, Machine]) -> int:
         """How far from pods a pair is: 0 if both are pods."""

@@ -1,17 +1,23 @@
-"""Faults of routing: routes that are missing, wrong or refuse, policy rules, forwarding, the reverse-path filter."""
+"""Faults of routing: routes that are missing, wrong or refuse, rules of policy routing, loops. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import ip_network
 
 from labctl.core.diff import Change
-from labctl.core.resources import RT_TABLE_MAIN, Route, Sysctl
+from labctl.core.resources import RT_TABLE_MAIN, Interface, Link, Route, Rule
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
-from labctl.faults.lab_objects import LabObjects
+from labctl.faults.forwarding import rp_filter_level
+from labctl.faults.lab_objects import LabObjects, Trip
+from labctl.faults.plan_paths import PlannedHop
+
+NO_WAY = ("no-route", "no-route-back", "reject-route", "rp-filter")
+SILENT = ("neighbour", "vxlan-neighbour", "proxy-arp-off", "proxy-arp-route")
 
 
-def _object_name(route: Route) -> str:
+def object_name(route: Route) -> str:
     """The object of a fault on a route: `node1/10.244.1.0/24`, with the table if it is not the main one."""
     table = "" if route.table == RT_TABLE_MAIN else f"@{route.table}"
     return f"{route.ns}/{route.dst}{table}"
@@ -24,30 +30,154 @@ def _unicast_routes(objects: LabObjects) -> Iterator[Route]:
     return iter(routes)
 
 
-def _route_missing(objects: LabObjects) -> Iterator[Fault]:
+def _used_routes(objects: LabObjects) -> Iterator[tuple[Route, list[Trip]]]:
+    """The routes that probes use, with the probes."""
     for route in _unicast_routes(objects):
-        traffic = objects.traffic(route.ns, towards=route.dst) + objects.traffic(route.ns, back=route.dst)
-        causes = (
-            ExpectedCause(("no-route", "no-route-back", "reject-route", "rp-filter"), (route.ns,)),
-            ExpectedCause(("neighbour", "proxy-arp-off", "no-proxy-route"), (route.ns,)),
+        trips = objects.hit_trips(lambda path, route=route: path.uses_route(route))  # type: ignore[misc]
+        if trips:
+            yield route, trips
+
+
+def _fault(
+    objects: LabObjects, kind: str, on: str, changes: tuple[Change, ...], trips: list[Trip], kinds: tuple[str, ...]
+) -> Iterator[Fault]:
+    """The fault with the probes that do not arrive any more. The cause names the machine of the route. A trace that
+    names only where the packet ended, because a less specific route took it, has stopped before the cause."""
+    lost = objects.lost_trips(changes, trips)
+    if not lost:
+        return
+    ns = on.partition("/")[0]
+    causes = (ExpectedCause(kinds, (ns,)),)
+    symptoms = (ExpectedCause((*NO_WAY, *SILENT, "loop", "ttl", "forwarding-off", "unsent", "rule", "vxlan-underlay")),)
+    yield Fault(kind, on, changes, causes, objects.as_traffic(lost), symptoms)
+
+
+def _route_missing(objects: LabObjects) -> Iterator[Fault]:
+    for route, trips in _used_routes(objects):
+        yield from _fault(
+            objects, "route-missing", object_name(route), (Change(None, route),), trips, (*NO_WAY, *SILENT)
         )
-        yield Fault("route-missing", _object_name(route), (Change(None, route),), causes, traffic)
+
+
+def _udr_missing(objects: LabObjects) -> Iterator[Fault]:
+    for route, trips in _used_routes(objects):
+        if objects.topology.role(route.ns) == "fabric" and route.via is not None:
+            yield from _fault(
+                objects, "udr-missing", object_name(route), (Change(None, route),), trips, (*NO_WAY, *SILENT)
+            )
+
+
+def _refusing(objects: LabObjects, name: str, kind: str) -> Iterator[Fault]:
+    for route, trips in _used_routes(objects):
+        broken = replace(route, kind=kind, via=None, dev=None, onlink=False, src=None, scope=None, encap=None, mtu=None)
+        yield from _fault(
+            objects,
+            name,
+            object_name(route),
+            (Change(broken, route),),
+            trips,
+            ("reject-route", "rp-filter", "no-route-back", "proxy-arp-route"),
+        )
 
 
 def _route_blackhole(objects: LabObjects) -> Iterator[Fault]:
-    for route in _unicast_routes(objects):
-        broken = replace(route, kind="blackhole", via=None, dev=None, onlink=False, src=None, scope=None, encap=None)
-        traffic = objects.traffic(route.ns, towards=route.dst) + objects.traffic(route.ns, back=route.dst)
-        causes = (ExpectedCause(("reject-route", "rp-filter"), (route.ns,)),)
-        yield Fault("route-blackhole", _object_name(route), (Change(broken, route),), causes, traffic)
+    return _refusing(objects, "route-blackhole", "blackhole")
 
 
-def _forwarding_off(objects: LabObjects) -> Iterator[Fault]:
-    for ns in objects.routers:
-        planned = objects.sysctl(ns, "net.ipv4.ip_forward")
-        broken = Sysctl(ns, "net.ipv4.ip_forward", "0")
-        causes = (ExpectedCause(("forwarding-off",), (ns,)),)
-        yield Fault("forwarding-off", ns, (Change(broken, planned),), causes, objects.traffic(ns))
+def _route_unreachable(objects: LabObjects) -> Iterator[Fault]:
+    return _refusing(objects, "route-unreachable", "unreachable")
+
+
+def _route_prohibit(objects: LabObjects) -> Iterator[Fault]:
+    return _refusing(objects, "route-prohibit", "prohibit")
+
+
+def _route_wrong_gateway(objects: LabObjects) -> Iterator[Fault]:
+    for route, trips in _used_routes(objects):
+        dev = objects.paths.device(route.ns, route)
+        nobody = objects.paths.free_address(Interface(route.ns, dev)) if dev is not None and route.via else None
+        if nobody is None or route.via is None or nobody.version != route.via.version:
+            continue
+        changes = (Change(replace(route, via=nobody), route),)
+        for fault in _fault(objects, "route-wrong-gateway", object_name(route), changes, trips, ()):
+            causes = (ExpectedCause(SILENT, (route.ns, str(nobody))),)
+            yield replace(fault, causes=causes)
+
+
+def _other_device(objects: LabObjects, ns: str, dev: str | None) -> str | None:
+    """Another device of the machine, where nobody answers for others."""
+    for link in objects.all(Link, ns):
+        usable = link.up and link.master is None and link.kind in ("veth", "bridge")
+        if usable and link.at.dev != dev and not objects.paths.has_proxy(link.at):
+            return link.at.dev
+    return None
+
+
+def _route_wrong_device(objects: LabObjects) -> Iterator[Fault]:
+    for route, trips in _used_routes(objects):
+        dev = objects.paths.device(route.ns, route)
+        other = _other_device(objects, route.ns, dev)
+        if other is None:
+            continue
+        broken = replace(route, via=None, dev=other, onlink=False, encap=None, mtu=None, scope=None)
+        name = object_name(route)
+        for fault in _fault(objects, "route-wrong-device", name, (Change(broken, route),), trips, ()):
+            causes = (ExpectedCause((*SILENT, "rp-filter"), (route.ns, other)),)
+            yield replace(fault, causes=causes)
+
+
+def _route_more_specific(objects: LabObjects) -> Iterator[Fault]:
+    for trip in objects.trips:
+        for hop in trip.there.hops:
+            other = _other_device(objects, hop.ns, hop.out.dev)
+            if objects.is_leaf(hop.ns) or other is None or hop.route.dst.prefixlen == hop.route.dst.max_prefixlen:
+                continue
+            dst = ip_network(trip.there.dst)
+            broken = Route(hop.ns, dst, dev=other, table=hop.route.table)
+            for fault in _fault(
+                objects, "route-more-specific", object_name(broken), (Change(broken, None),), [trip], ()
+            ):
+                yield replace(fault, causes=(ExpectedCause((*SILENT, "rp-filter"), (hop.ns, other)),))
+
+
+def _policy_rule_missing(objects: LabObjects) -> Iterator[Fault]:
+    for rule in objects.all(Rule):
+        trips = objects.hit_trips(
+            lambda path, rule=rule: any(hop.rule is not None and hop.rule.key == rule.key for hop in path.hops)  # type: ignore[misc]
+        )
+        match = " ".join(
+            f"{word} {value}" for word, value in (("from", rule.src), ("to", rule.dst), ("iif", rule.iif)) if value
+        )
+        on = f"{rule.ns}/rule {rule.pref}" + (f" {match}" if match else "")
+        yield from _fault(objects, "policy-rule-missing", on, (Change(None, rule),), trips, (*NO_WAY, *SILENT))
+
+
+def _routing_loop(objects: LabObjects) -> Iterator[Fault]:
+    for trip in objects.trips:
+        for first, second in zip(trip.there.hops, trip.there.hops[1:], strict=False):
+            broken = _route_back_to(objects, trip, first, second) if trip.keeps_addresses else None
+            if broken is None or objects.paths.lookup(first.ns, trip.there.dst, trip.there.src, first.out.dev) is None:
+                continue
+            causes = (ExpectedCause(("loop",), (first.ns, second.ns)),)
+            traffic = objects.as_traffic([trip])
+            symptoms = (ExpectedCause(("ttl", "local-source")),)
+            yield Fault("routing-loop", object_name(broken), (Change(broken, None),), causes, traffic, symptoms)
+
+
+def _route_back_to(objects: LabObjects, trip: Trip, first: PlannedHop, second: PlannedHop) -> Route | None:
+    """The route of the second router that sends the packet back to the first; None if that router would not forward it
+    once more."""
+    if objects.is_leaf(first.ns) or first.iif is None or first.tunnel or not first.crossed:
+        return None
+    if {first.ns, second.ns} - set(objects.routers) or rp_filter_level(objects, first.ns, first.out.dev) == 1:
+        return None
+    near = next((one.addr.ip for one in objects.addresses(first.ns) if one.at == first.out), None)
+    again = objects.paths.lookup(first.ns, trip.there.dst, trip.there.src, first.out.dev)
+    if near is None or near.version != trip.there.dst.version or again is None or again.key != first.route.key:
+        return None
+    dst = ip_network(trip.there.dst)
+    at = first.crossed[-1]
+    return Route(second.ns, dst, via=near, dev=at.dev, table=second.route.table, onlink=True)
 
 
 KINDS = (
@@ -58,15 +188,57 @@ KINDS = (
         _route_missing,
     ),
     FaultKind(
+        "udr-missing",
+        "The virtual network lacks the user-defined route to the pods of a node.",
+        "Packets to these pods end in the fabric, which has no route for them.",
+        _udr_missing,
+    ),
+    FaultKind(
         "route-blackhole",
         "A route silently discards packets instead of forwarding them.",
         "Packets to its network disappear, and no ICMP error comes back.",
         _route_blackhole,
     ),
     FaultKind(
-        "forwarding-off",
-        "A router does not forward: net.ipv4.ip_forward is 0.",
-        "Every IPv4 packet that is not for the machine itself ends there.",
-        _forwarding_off,
+        "route-unreachable",
+        "A route of type unreachable has taken the place of the right one.",
+        "The router rejects packets to its network and reports that the host is unreachable.",
+        _route_unreachable,
+    ),
+    FaultKind(
+        "route-prohibit",
+        "A route of type prohibit has taken the place of the right one.",
+        "The router rejects packets to its network and reports that this is forbidden by administration.",
+        _route_prohibit,
+    ),
+    FaultKind(
+        "route-wrong-gateway",
+        "A route names a gateway that does not exist.",
+        "The machine asks for the MAC address of the gateway and gets no answer.",
+        _route_wrong_gateway,
+    ),
+    FaultKind(
+        "route-wrong-device",
+        "A route sends packets out of the wrong device.",
+        "The machine looks for the target in a network where it is not.",
+        _route_wrong_device,
+    ),
+    FaultKind(
+        "route-more-specific",
+        "A more specific route overlaps the right one and leads to another device.",
+        "The longest prefix wins, so packets to one address go where nobody answers.",
+        _route_more_specific,
+    ),
+    FaultKind(
+        "policy-rule-missing",
+        "A rule of policy routing is missing.",
+        "Packets that it should select use another routing table.",
+        _policy_rule_missing,
+    ),
+    FaultKind(
+        "routing-loop",
+        "Two routers each send packets for an address to the other.",
+        "The packet goes back and forth until its TTL expires.",
+        _routing_loop,
     ),
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from labctl.core.diff import Change, diff
 from labctl.core.names import summarize_names
-from labctl.core.resources import Plan, Process, Resource, Sysctl
+from labctl.core.resources import TRANSIENT_NUD_STATES, Neighbour, Plan, Process, Resource, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, UsageError
 from labctl.faults.catalogue import find_fault
@@ -57,7 +57,12 @@ def break_locked(lab: Lab, fault: Fault, *, hidden: bool) -> FaultRecord:
         fault_records.save(lab.name, (*kept, replace(first, after=_wants(change.want for change in changes))))
         try:
             kernel.apply(changes)
-            record = _observed_record(first, found, kernel.observe(watched))
+            now = kernel.observe(watched)
+            if lost := _changes(fault, now):  # what a device had that was created again
+                kernel.apply(lost)
+                now = kernel.observe(watched)
+            record = _observed_record(first, fault, found, now)
+            kernel.apply(_learned_neighbours(now))
         except BaseException:
             _restore(kernel, first, watched)
             fault_records.save(lab.name, records)
@@ -156,23 +161,35 @@ def _changes(fault: Fault, found: Plan) -> tuple[Change, ...]:
     return tuple(change for change in changes if change.want is not None or change.have is not None)
 
 
+def _learned_neighbours(found: Plan) -> tuple[Change, ...]:
+    """The removal of what machines learned by ARP and NDP before the fault: it would hide the fault for a minute."""
+    return tuple(Change(None, item) for item in found if _is_learned(item))
+
+
 def _wants(items: Iterable[Resource | None]) -> Plan:
-    """Objects as a plan wants them: a process has no process id."""
-    present = (item for item in items if item is not None)
+    """Objects as a plan wants them: a process has no process id, and nobody wants learned neighbours."""
+    present = (item for item in items if item is not None and not _is_learned(item))
     return tuple(replace(item, pid=None) if isinstance(item, Process) else item for item in present)
 
 
-def _observed_record(first: FaultRecord, found: Plan, now: Plan) -> FaultRecord:
-    """The record with every difference between two observations.
+def _is_learned(item: Resource) -> bool:
+    return isinstance(item, Neighbour) and not item.proxy and item.state in TRANSIENT_NUD_STATES
 
-    Raises KernelError if there is none: the kernel accepted the change but shows nothing of it.
+
+def _observed_record(first: FaultRecord, fault: Fault, found: Plan, now: Plan) -> FaultRecord:
+    """The record with every difference between two observations, and what the fault created again: the fix loses that
+    once more.
+
+    Raises KernelError if there is no difference: the kernel accepted the change but shows nothing of it.
     """
     changes = diff(found, now)
     if not changes:
         raise KernelError(f"the kernel shows no difference after {first.kind} on {first.on}")
-    return replace(
-        first, before=_wants(change.want for change in changes), after=_wants(change.have for change in changes)
-    )
+    differing = {change.subject.key for change in changes}
+    again = {change.subject.key for change in fault.changes} - differing
+    before = [change.want for change in changes] + [item for item in found if item.key in again]
+    after = [change.have for change in changes] + [item for item in now if item.key in again]
+    return replace(first, before=_wants(before), after=_wants(after))
 
 
 def _restore(kernel: KernelLab, record: FaultRecord, watched: Plan) -> tuple[Change, ...]:
