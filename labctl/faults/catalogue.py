@@ -9,11 +9,11 @@ from functools import cache
 from labctl.core.names import did_you_mean, summarize_names
 from labctl.core.scenario_types import Lab
 from labctl.errors import UsageError
-from labctl.faults import routing
+from labctl.faults import filtering, routing
 from labctl.faults.fault import Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects
 
-MODULES = (routing,)
+MODULES = (routing, filtering)
 
 
 @cache
