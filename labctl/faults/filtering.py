@@ -42,7 +42,8 @@ def _namespaces(objects: LabObjects) -> tuple[str, ...]:
     names = objects.topology.namespaces
     return tuple(
         sorted(
-            names, key=lambda ns: (objects.topology.role(ns) not in roles, objects.is_leaf(ns), ns not in objects.routers)
+            names,
+            key=lambda ns: (objects.topology.role(ns) not in roles, objects.is_leaf(ns), ns not in objects.routers),
         )
     )
 
