@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from labctl.core.diff import Change
-from labctl.core.iptables import BUILTIN, FirewallRule, rule
+from labctl.core.iptables import FirewallRule, rule
 from labctl.core.resources import Chain
 from labctl.faults.lab_objects import LabObjects
-
-JUMPS = ("-j", "-g")
 
 
 def insert_rule(
@@ -69,8 +67,3 @@ def rules_with_target(
         for number, one in enumerate(chain.rules):
             if wanted(one):
                 yield chain, number
-
-
-def is_builtin(chain: Chain) -> bool:
-    """Whether the kernel calls the chain, and not a rule."""
-    return chain.name in BUILTIN.get((chain.family, chain.table), ())
