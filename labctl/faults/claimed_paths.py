@@ -96,6 +96,16 @@ def _distance(objects: LabObjects, one: ClaimedPath) -> tuple[bool, bool, bool]:
     return one.probe != "ping", not objects.is_leaf(one.source), same
 
 
+def namespaces_by_role(objects: LabObjects) -> tuple[str, ...]:
+    """Every namespace: nodes and hosts first, then those that only route, then other machines, then pods."""
+    names = objects.topology.namespaces
+    roles = ("node", "host")
+    order = {
+        ns: (objects.topology.role(ns) not in roles, objects.is_leaf(ns), ns not in objects.routers) for ns in names
+    }
+    return tuple(sorted(names, key=lambda ns: order[ns]))
+
+
 def passing(objects: LabObjects, ns: str, one: ClaimedPath) -> Passing | None:
     """How the request passes a namespace: as `sent` or `received` there, `routed`, `bridged` without iptables, or
     `filtered` (bridged, but frames pass iptables there). None if it does not pass."""
@@ -140,8 +150,7 @@ def probes(paths: Iterable[ClaimedPath], **options: Any) -> tuple[Traffic, ...]:
             wanted: Any = (one.probe,)
             if one.probe not in probe.protocols:
                 continue
-            listen = one.listen and one.server is None
-            probe = replace(probe, protocols=wanted, port=one.port, listen=options.get("listen", listen))
+            probe = replace(probe, protocols=wanted, port=one.port, listen=one.listen, server=one.server)
         found.append(probe)
     return tuple(found)
 

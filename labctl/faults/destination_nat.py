@@ -8,7 +8,14 @@ from ipaddress import ip_address
 from labctl.core.diff import Change
 from labctl.core.resources import Chain, Process
 from labctl.faults.chain_changes import insert_rule, rules_with_target, with_rule, without_rule
-from labctl.faults.claimed_paths import ClaimedPath, claimed_paths, paths_through, probes, unused_address
+from labctl.faults.claimed_paths import (
+    ClaimedPath,
+    claimed_paths,
+    namespaces_by_role,
+    paths_through,
+    probes,
+    unused_address,
+)
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects
 
@@ -18,7 +25,7 @@ LOOPBACK = "127.0.0.1"
 
 def _published(objects: LabObjects) -> Iterator[tuple[Chain, int, ClaimedPath]]:
     """The DNAT rules behind which a check claims a server: their chain, their number, and the check's probe."""
-    for ns in objects.topology.namespaces:
+    for ns in namespaces_by_role(objects):
         for chain, number in rules_with_target(objects, ns, "nat", "PREROUTING", lambda one: one.target == "DNAT"):
             for one in claimed_paths(objects):
                 if one.source != ns and ns in one.namespaces and _leads_to(objects, chain, number, one):
@@ -50,49 +57,78 @@ def _server(one: ClaimedPath) -> tuple[str, int]:
 
 def _faults(
     kind: str,
-    change: Callable[[LabObjects, Chain, int, ClaimedPath], tuple[Change, tuple[str, ...]]],
+    change: Callable[[LabObjects, Chain, int, ClaimedPath], tuple[tuple[Change, ...], tuple[str, ...]]],
     kinds: tuple[str, ...],
 ) -> Callable[[LabObjects], Iterator[Fault]]:
     def find(objects: LabObjects) -> Iterator[Fault]:
         for chain, number, one in _published(objects):
-            changed, names = change(objects, chain, number, one)
+            changes, names = change(objects, chain, number, one)
             causes = (ExpectedCause(kinds, names),)
-            traffic = probes((one,), listen=False)
-            yield Fault(kind, f"{chain.ns}/nat/{chain.name}/{number + 1}", (changed,), causes, traffic)
+            symptoms = (ExpectedCause(("neighbour",), names[1:]),)
+            name = f"{chain.ns}/nat/{chain.name}/{number + 1}"
+            yield Fault(kind, name, changes, causes, probes((one,)), symptoms)
 
     return find
 
 
-def _missing(objects: LabObjects, chain: Chain, number: int, one: ClaimedPath) -> tuple[Change, tuple[str, ...]]:
-    return without_rule(chain, number), (chain.ns, str(one.port))
+def _missing(
+    objects: LabObjects, chain: Chain, number: int, one: ClaimedPath
+) -> tuple[tuple[Change, ...], tuple[str, ...]]:
+    return (without_rule(chain, number),), (chain.ns, str(one.port))
 
 
-def _shadowed(objects: LabObjects, chain: Chain, number: int, one: ClaimedPath) -> tuple[Change, tuple[str, ...]]:
+def _shadowed(
+    objects: LabObjects, chain: Chain, number: int, one: ClaimedPath
+) -> tuple[tuple[Change, ...], tuple[str, ...]]:
     text = f"-p {one.probe} -m {one.probe} --dport {one.port} -j ACCEPT"
-    return insert_rule(objects, chain.ns, "nat", "PREROUTING", text), (chain.ns, str(one.port))
+    return (insert_rule(objects, chain.ns, "nat", "PREROUTING", text),), (chain.ns, str(one.port))
 
 
-def _to(chain: Chain, number: int, destination: str) -> Change:
+def _to(
+    objects: LabObjects, chain: Chain, number: int, one: ClaimedPath, address: str, port: int
+) -> tuple[Change, ...]:
+    """The DNAT rule with another destination, and with it the rule of a filter that accepts only the old one."""
     words = str(chain.rules[number])
-    return with_rule(chain, number, f"{words[: words.index('-j DNAT')]} -j DNAT --to-destination {destination}")
+    new = f"{words[: words.index('-j DNAT')]} -j DNAT --to-destination {address}:{port}"
+    changes = [with_rule(chain, number, new)]
+    name, old_port = _server(one)
+    old = {f"{ip}/32" for ip in objects.topology.possible_addresses(name)}
+    for found, place in rules_with_target(objects, chain.ns, "filter", "FORWARD", lambda item: item.target == "ACCEPT"):
+        item = found.rules[place]
+        at, ports, protocol = item.option("-d"), item.option("--dport"), item.option("-p")
+        if at is None or ports is None or protocol is None or protocol.values[0] != one.probe:
+            continue
+        if at.values[0] in old and ports.values[0] == str(old_port):
+            text = (
+                str(item)
+                .replace(f"-d {at.values[0]}", f"-d {address}/32")
+                .replace(f"--dport {old_port}", f"--dport {port}")
+            )
+            changes.append(with_rule(found, place, text))
+            break
+    return tuple(changes)
 
 
-def _dead(objects: LabObjects, chain: Chain, number: int, one: ClaimedPath) -> tuple[Change, tuple[str, ...]]:
+def _dead(
+    objects: LabObjects, chain: Chain, number: int, one: ClaimedPath
+) -> tuple[tuple[Change, ...], tuple[str, ...]]:
     name, port = _server(one)
     near = objects.topology.address_of(name, 4)
     address = unused_address(objects, near if near is not None else ip_address("192.0.2.1"))
-    return _to(chain, number, f"{address}:{port}"), (chain.ns, str(address))
+    return _to(objects, chain, number, one, str(address), port), (chain.ns, str(address))
 
 
-def _wrong_port(objects: LabObjects, chain: Chain, number: int, one: ClaimedPath) -> tuple[Change, tuple[str, ...]]:
+def _wrong_port(
+    objects: LabObjects, chain: Chain, number: int, one: ClaimedPath
+) -> tuple[tuple[Change, ...], tuple[str, ...]]:
     name, port = _server(one)
     address = objects.topology.address_of(name, 4)
-    return _to(chain, number, f"{address}:{port + 1}"), (name, str(port + 1))
+    return _to(objects, chain, number, one, str(address), port + 1), (name, str(port + 1))
 
 
 def _to_loopback(objects: LabObjects) -> Iterator[Fault]:
     """A DNAT rule to 127.0.0.1, on a machine that does not allow it (route_localnet)."""
-    for ns in objects.topology.namespaces:
+    for ns in namespaces_by_role(objects):
         paths = [one for one in paths_through(objects, ns, "received") if one.probe == "ping"]
         if not paths or objects.is_leaf(ns) or _route_localnet(objects, ns):
             continue
@@ -111,20 +147,21 @@ def _route_localnet(objects: LabObjects, ns: str) -> bool:
 
 def _dead_new(objects: LabObjects) -> Iterator[Fault]:
     """The same in a lab that publishes no port: a rule for one port of a machine, to an address that nothing has."""
-    for ns in objects.topology.namespaces:
+    for ns in namespaces_by_role(objects):
         paths = [one for one in paths_through(objects, ns, "received") if one.probe == "ping"]
         if not paths or objects.is_leaf(ns) or ns not in objects.routers:
             continue
         address = unused_address(objects, paths[0].target_ip)
         text = f"-p tcp -m tcp --dport {PORT} -j DNAT --to-destination {address}:{PORT}"
         change = insert_rule(objects, ns, "nat", "PREROUTING", text)
-        causes = (ExpectedCause(("dead-backend", "neighbour", "no-route"), (ns, str(address))),)
-        traffic = probes(paths, protocols=("tcp",), port=PORT, listen=False)
-        yield Fault("dnat-dead-target", f"{ns}/nat/PREROUTING", (change,), causes, traffic)
+        causes = (ExpectedCause(("dead-backend", "no-route"), (ns, str(address))),)
+        symptoms = (ExpectedCause(("neighbour", "no-route"), (str(address),)),)
+        traffic = probes(paths, protocols=("tcp",), port=PORT)
+        yield Fault("dnat-dead-target", f"{ns}/nat/PREROUTING", (change,), causes, traffic, symptoms)
 
 
 def _dead_target(objects: LabObjects) -> Iterator[Fault]:
-    yield from _faults("dnat-dead-target", _dead, ("dead-backend", "neighbour"))(objects)
+    yield from _faults("dnat-dead-target", _dead, ("dead-backend",))(objects)
     yield from _dead_new(objects)
 
 

@@ -15,6 +15,8 @@ class ExpectedCause:
     """A cause that a trace may name: its kind is one of `kinds`, and its sentence has every one of `names`.
 
     `kinds` are kinds of `labctl.tracing.result.Cause`; `names` are machines, devices, addresses or words of a rule.
+    The kind `answered` stands for a packet that is answered in spite of the fault, so that there is no cause; `names`
+    are then words of the result's own sentence.
     """
 
     kinds: tuple[str, ...]

@@ -9,7 +9,7 @@ from functools import partial
 from labctl.core.diff import Change
 from labctl.core.resources import Interface
 from labctl.faults.chain_changes import insert_rule, reaches_policy, with_policy
-from labctl.faults.claimed_paths import ClaimedPath, Passing, paths_through, probes, text_of
+from labctl.faults.claimed_paths import ClaimedPath, Passing, namespaces_by_role, paths_through, probes, text_of
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.lab_objects import PROTOCOLS, LabObjects, ProbeProtocol
 
@@ -36,25 +36,13 @@ class _Filter:
         return 6 if self.family == "ip6" else 4
 
 
-def _namespaces(objects: LabObjects) -> tuple[str, ...]:
-    """Every namespace: nodes and hosts first, then those that only route, then the others."""
-    roles = ("node", "host")
-    names = objects.topology.namespaces
-    return tuple(
-        sorted(
-            names,
-            key=lambda ns: (objects.topology.role(ns) not in roles, objects.is_leaf(ns), ns not in objects.routers),
-        )
-    )
-
-
 def _object_name(ns: str, where: _Filter) -> str:
     tool = "ip6/" if where.family == "ip6" else ""
     return f"{ns}/{tool}{where.table}/{where.chain}"
 
 
 def _rule_faults(kind: str, where: _Filter, objects: LabObjects) -> Iterator[Fault]:
-    for ns in _namespaces(objects):
+    for ns in namespaces_by_role(objects):
         paths = paths_through(objects, ns, *where.ways, version=where.version)
         traffic = probes(paths, protocols=where.protocols, port=where.port)
         traffic = tuple(one for one in traffic if where.port in (None, one.port))
@@ -65,7 +53,7 @@ def _rule_faults(kind: str, where: _Filter, objects: LabObjects) -> Iterator[Fau
 
 
 def _policy_faults(kind: str, where: _Filter, objects: LabObjects) -> Iterator[Fault]:
-    for ns in _namespaces(objects):
+    for ns in namespaces_by_role(objects):
         planned = objects.chain(ns, "filter", where.chain, where.family)
         if (planned is not None and planned.policy == "DROP") or not reaches_policy(
             objects, ns, where.chain, where.family
@@ -74,11 +62,14 @@ def _policy_faults(kind: str, where: _Filter, objects: LabObjects) -> Iterator[F
         if traffic := probes(paths_through(objects, ns, *where.ways, version=where.version)):
             change = with_policy(objects, ns, where.chain, "DROP", where.family)
             causes = (ExpectedCause(("rule",), (ns, f"policy of {where.chain}")),)
-            yield Fault(kind, _object_name(ns, where), (change,), causes, traffic)
+            symptoms: tuple[ExpectedCause, ...] = ()
+            if where.version == 6:
+                symptoms = (ExpectedCause(("neighbour",), ("gets no answer", "neighbour discovery")),)
+            yield Fault(kind, _object_name(ns, where), (change,), causes, traffic, symptoms)
 
 
 def _drop_source(objects: LabObjects) -> Iterator[Fault]:
-    for ns in _namespaces(objects):
+    for ns in namespaces_by_role(objects):
         paths = paths_through(objects, ns, *FORWARDED)
         for source in dict.fromkeys(one.source for one in paths if objects.is_leaf(one.source)):
             if objects.topology.machines[source].on != ns:
@@ -92,7 +83,7 @@ def _drop_source(objects: LabObjects) -> Iterator[Fault]:
 def _frag_needed_dropped(objects: LabObjects) -> Iterator[Fault]:
     """The router says that the packet is too big, and its own firewall drops the message."""
     text = "-p icmp -m icmp --icmp-type fragmentation-needed -j DROP"
-    for ns in _namespaces(objects):
+    for ns in namespaces_by_role(objects):
         dev = objects.main_route_dev(ns)
         link = objects.link(Interface(ns, dev)) if dev is not None else None
         if link is None or link.kind not in ("veth", "bridge"):
@@ -110,19 +101,20 @@ def _frag_needed_dropped(objects: LabObjects) -> Iterator[Fault]:
 
 def _leaves_lab(objects: LabObjects, one: ClaimedPath) -> bool:
     """Whether a probe goes from a pod to the outside, and so in no tunnel."""
-    return objects.is_leaf(one.source) and objects.topology.role(one.target_ns) in ("internet", "vm")
+    return objects.is_leaf(one.source) and objects.topology.role(one.target_ns) == "internet"
 
 
 def _neighbour_discovery(kind: str, icmp_type: int, objects: LabObjects) -> Iterator[Fault]:
     """Drops at the machine that receives: the question where it is asked, the answer where it comes back."""
     asked = icmp_type == 135
     where = _Filter("filter", "INPUT", f"-p ipv6-icmp -m icmp6 --icmpv6-type {icmp_type} -j DROP", family="ip6")
-    for ns in _namespaces(objects):
+    for ns in namespaces_by_role(objects):
         paths = paths_through(objects, ns, "received" if asked else "sent", version=6)
         if paths:
             change = insert_rule(objects, ns, where.table, where.chain, where.text, family="ip6")
             causes = (ExpectedCause(("rule",), (ns, "INPUT")),)
-            yield Fault(kind, _object_name(ns, where), (change,), causes, probes(paths))
+            symptoms = (ExpectedCause(("neighbour",), ("gets no answer", "neighbour discovery")),)
+            yield Fault(kind, _object_name(ns, where), (change,), causes, probes(paths), symptoms)
 
 
 def _kind(name: str, where: _Filter, summary: str, effect: str) -> FaultKind:

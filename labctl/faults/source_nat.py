@@ -4,113 +4,143 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from ipaddress import ip_network
 
 from labctl.core.diff import Change
 from labctl.core.iptables import FirewallRule, rule
 from labctl.core.resources import Chain, IpSet
-from labctl.faults.chain_changes import insert_rule, rules_with_target, with_rule, without_rule
-from labctl.faults.claimed_paths import ClaimedPath, paths_through, probes, text_of, unused_address
+from labctl.faults.chain_changes import insert_rule, with_rule, without_rule
+from labctl.faults.claimed_paths import (
+    ClaimedPath,
+    namespaces_by_role,
+    paths_through,
+    probes,
+    text_of,
+    unused_address,
+)
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects
+from labctl.faults.rule_walk import source_nat_rule
 
-SOURCE_NAT = ("MASQUERADE", "SNAT")
 OUTSIDE = ("internet", "vm", "node", "host")  # the roles of machines that see a pod with its node's address
-KEPT_KINDS = ("source-kept", "not-translated", "no-route-back", "no-route", "rule", "rp-filter", "martian", "neighbour")
-_NEGATED = re.compile(r"(?:-m set )?! --?[\w-]+ \S+(?: (?:src|dst))?\s*")
+# the causes that can be the effect of a source which nothing translated
+KEPT_KINDS = (
+    "no-route", "no-route-back", "reject-route", "rp-filter", "neighbour", "loop", "ttl", "reply-elsewhere", "rule",
+)  # fmt: skip
+_NEGATED = re.compile(r"(?:-m set ! --match-set \S+ \S+|! -[sdo] \S+)\s*")
 
 
-def _translations(objects: LabObjects) -> Iterator[tuple[Chain, int, FirewallRule]]:
-    """The rules that translate the source of forwarded packets, those of nodes and hosts first."""
-    names = sorted(objects.topology.namespaces, key=lambda ns: objects.topology.role(ns) not in ("node", "host"))
-    for ns in names:
-        for chain, number in rules_with_target(objects, ns, "nat", "POSTROUTING", lambda one: one.target in SOURCE_NAT):
-            found = chain.rules[number]
-            if found.option("--mark") is None:  # rules for marked packets translate only what was published
-                yield chain, number, found
+@dataclass(frozen=True, slots=True)
+class _Translation:
+    """A rule that translates the source of pods' packets to the outside, and the claimed probes that it translates."""
+
+    chain: Chain
+    number: int
+    paths: tuple[ClaimedPath, ...]
+
+    @property
+    def rule(self) -> FirewallRule:
+        return self.chain.rules[self.number]
+
+    @property
+    def ns(self) -> str:
+        return self.chain.ns
+
+    @property
+    def name(self) -> str:
+        """The object of a fault on it: `node1/nat/POSTROUTING/1`."""
+        return f"{self.ns}/nat/{self.chain.name}/{self.number + 1}"
 
 
-def _translated(objects: LabObjects, ns: str, found: FirewallRule) -> tuple[ClaimedPath, ...]:
-    """The claimed probes that such a rule translates: from pods to the outside, of its source and destination."""
-    return paths_through(objects, ns, "routed", keep=lambda one: _fits(objects, ns, found, one))
-
-
-def _fits(objects: LabObjects, ns: str, found: FirewallRule, one: ClaimedPath) -> bool:
-    if not objects.is_leaf(one.source) or one.server is not None or one.probe != "ping":
-        return False
-    at = objects.topology.machines[one.source].on
-    role = objects.topology.role(one.target_ns)
-    if role not in OUTSIDE or (objects.topology.role(ns) in ("node", "host") and at != ns):
-        return False
-    source = objects.topology.address_of(one.source, 4)
-    for flag, address in (("-s", source), ("-d", one.target_ip)):
-        option = found.option(flag)
-        if option is not None and (address in ip_network(option.values[0])) == option.negated:
-            return False
-    return role == "internet" or not found.option("-o") or objects.topology.role(ns) in ("node", "host")
-
-
-def _object_name(chain: Chain, number: int) -> str:
-    return f"{chain.ns}/nat/{chain.name}/{number + 1}"
-
-
-def _kept(objects: LabObjects, paths: tuple[ClaimedPath, ...], *names: str) -> tuple[ExpectedCause, ...]:
-    """The causes where a source is not translated: no way back to it, or it arrives as it is."""
-    return (
-        ExpectedCause(KEPT_KINDS, names),
-        ExpectedCause(("answered",), ("source unchanged",)),
-        ExpectedCause(("answered",), ("source rewritten",)),  # by another machine, further on
+@lru_cache(maxsize=8)
+def _translations(objects: LabObjects) -> tuple[_Translation, ...]:
+    """Every such rule of the lab, those of nodes and hosts first."""
+    found: dict[tuple[str, str, int], list[ClaimedPath]] = {}
+    for ns in namespaces_by_role(objects):
+        if objects.chain(ns, "nat", "POSTROUTING") is None:
+            continue
+        for one in paths_through(objects, ns, "routed", keep=partial(_is_outward, objects)):
+            at = source_nat_rule(objects, ns, one)
+            if at is not None:
+                found.setdefault((ns, at[0].name, at[1]), []).append(one)
+    return tuple(
+        _Translation(chain, number, tuple(paths))
+        for (ns, name, number), paths in found.items()
+        if (chain := objects.chain(ns, "nat", name)) is not None
     )
 
 
-def _sources(objects: LabObjects, paths: tuple[ClaimedPath, ...]) -> str:
-    return text_of(objects, paths[0].source).partition("/")[0]
+def _is_outward(objects: LabObjects, one: ClaimedPath) -> bool:
+    """Whether a probe is a ping from a pod to a machine that is no pod."""
+    return objects.is_leaf(one.source) and not objects.is_leaf(one.target_ns) and one.probe == "ping"
+
+
+def _address(objects: LabObjects, name: str) -> str:
+    return text_of(objects, name).partition("/")[0]
+
+
+def _kept(objects: LabObjects, ns: str, source: str) -> tuple[tuple[ExpectedCause, ...], tuple[ExpectedCause, ...]]:
+    """The causes, and the symptoms, where a machine does not translate a source: there is no way back to it, or a
+    machine refuses it, and the machine that kept it is the cause."""
+    address = _address(objects, source)
+    causes = (
+        ExpectedCause(KEPT_KINDS, (ns, "kept that source")),
+        ExpectedCause(("answered",), ("source unchanged",)),
+        ExpectedCause(("answered",), (f"source rewritten: {address}",)),  # by another machine, further on
+    )
+    return causes, (ExpectedCause(KEPT_KINDS, (address,)), ExpectedCause(("rule",), ("reply",)))
 
 
 def _masquerade_faults(
-    kind: str, change: Callable[[LabObjects, Chain, int, ClaimedPath], Change | None]
+    kind: str, change: Callable[[LabObjects, _Translation], Change]
 ) -> Callable[[LabObjects], Iterator[Fault]]:
     """A kind of fault in which the source of packets to the outside stays as it is."""
 
     def find(objects: LabObjects) -> Iterator[Fault]:
-        for chain, number, found in _translations(objects):
-            paths = _translated(objects, chain.ns, found)
-            if not paths:
-                continue
-            changed = change(objects, chain, number, paths[0])
-            if changed is None:
-                continue
-            wanted = _kept(objects, paths, _sources(objects, paths))
-            yield Fault(kind, _object_name(chain, number), (changed,), wanted, probes(paths))
+        for one in _translations(objects):
+            source = one.paths[0].source
+            paths = tuple(path for path in one.paths if kind != "nat-accept-first" or path.source == source)
+            causes, symptoms = _kept(objects, one.ns, source)
+            yield Fault(kind, one.name, (change(objects, one),), causes, probes(paths), symptoms)
 
     return find
 
 
-def _exempt(objects: LabObjects, chain: Chain, number: int, one: ClaimedPath) -> Change:
-    network = ip_network(f"{one.target_ip}/24", strict=False)
-    return insert_rule(objects, chain.ns, "nat", chain.name, f"-d {network} -j RETURN", before=number)
+def _missing(objects: LabObjects, one: _Translation) -> Change:
+    return without_rule(one.chain, one.number)
 
 
-def _accept_first(objects: LabObjects, chain: Chain, number: int, one: ClaimedPath) -> Change:
-    return insert_rule(objects, chain.ns, "nat", "POSTROUTING", f"-s {text_of(objects, one.source)} -j ACCEPT")
+def _exempt(objects: LabObjects, one: _Translation) -> Change:
+    network = ip_network(f"{one.paths[0].target_ip}/24", strict=False)
+    return insert_rule(objects, one.ns, "nat", one.chain.name, f"-d {network} -j RETURN", before=one.number)
+
+
+def _accept_first(objects: LabObjects, one: _Translation) -> Change:
+    machine = objects.topology.machines[one.paths[0].source]
+    near = machine.on == one.ns or objects.topology.role(one.ns) in ("node", "host")
+    source = f"-s {text_of(objects, machine.name)} " if near else ""  # further on it may be translated already
+    return insert_rule(objects, one.ns, "nat", "POSTROUTING", f"{source}-j ACCEPT")
 
 
 def _wrong_address(objects: LabObjects) -> Iterator[Fault]:
     """SNAT to an address of the same network that nothing has."""
-    for chain, number, found in _translations(objects):
-        paths = _translated(objects, chain.ns, found)
-        own = next((one.addr.ip for one in objects.addresses(chain.ns) if not one.addr.ip.is_loopback), None)
-        if not paths or own is None or own.version != 4:
+    for one in _translations(objects):
+        own = next((item.addr.ip for item in objects.addresses(one.ns) if not item.addr.ip.is_loopback), None)
+        if own is None or own.version != 4:
             continue
-        address = unused_address(objects, own)
-        words = str(found)[: str(found).index(f"-j {found.target}")]
-        change = with_rule(chain, number, f"{words} -j SNAT --to-source {address}")
-        causes = (
-            ExpectedCause(("no-route-back", "neighbour", "no-address", "no-route", "rp-filter"), (str(address),)),
-            ExpectedCause(("answered",), (str(address),)),  # another machine rewrites it again, and knows the way back
+        address = str(unused_address(objects, own))
+        words = str(one.rule)
+        change = with_rule(
+            one.chain, one.number, f"{words[: words.index(f'-j {one.rule.target}')]} -j SNAT --to-source {address}"
         )
-        yield Fault("snat-unused-address", _object_name(chain, number), (change,), causes, probes(paths))
+        causes = (
+            ExpectedCause(("no-route-back", "neighbour", "no-address", "no-route", "rp-filter", "rule"), (address,)),
+            ExpectedCause(("answered",), (address,)),  # another machine rewrites it again, and knows the way back
+        )
+        symptoms = (ExpectedCause(("rule",), ()),)  # a source check drops the address
+        yield Fault("snat-unused-address", one.name, (change,), causes, probes(one.paths), symptoms)
 
 
 def _to_pods(objects: LabObjects, ns: str) -> tuple[ClaimedPath, ...]:
@@ -126,21 +156,21 @@ def _to_pods(objects: LabObjects, ns: str) -> tuple[ClaimedPath, ...]:
 
 def _too_wide(objects: LabObjects) -> Iterator[Fault]:
     """The exemptions in front of the rule, and the negated matches of the rule itself, are gone."""
-    for chain, number, found in _translations(objects):
-        paths = _to_pods(objects, chain.ns)
-        if not paths or chain.family != "ip":
+    for one in _translations(objects):
+        paths = _to_pods(objects, one.ns)
+        if not paths:
             continue
-        wide = rule(_NEGATED.sub("", str(found)))
-        before = tuple(one for one in chain.rules[:number] if one.target not in ("RETURN", "ACCEPT"))
-        rules = (*before, wide, *chain.rules[number + 1 :])
-        if rules != chain.rules:
-            change = Change(replace(chain, rules=rules), chain)
+        wide = rule(_NEGATED.sub("", str(one.rule)))
+        before = tuple(item for item in one.chain.rules[: one.number] if item.target not in ("RETURN", "ACCEPT"))
+        rules = (*before, wide, *one.chain.rules[one.number + 1 :])
+        if rules != one.chain.rules:
+            change = Change(replace(one.chain, rules=rules), one.chain)
             causes = (ExpectedCause(("answered",), ("source rewritten",)),)
-            yield Fault("masquerade-too-wide", _object_name(chain, number), (change,), causes, probes(paths))
+            yield Fault("masquerade-too-wide", one.name, (change,), causes, probes(paths))
 
 
 def _too_early(objects: LabObjects) -> Iterator[Fault]:
-    for ns in dict.fromkeys(chain.ns for chain, _, _ in _translations(objects)):
+    for ns in dict.fromkeys(one.ns for one in _translations(objects)):
         if paths := _to_pods(objects, ns):
             text = f"-s {text_of(objects, paths[0].source)} -j MASQUERADE"
             change = insert_rule(objects, ns, "nat", "POSTROUTING", text)
@@ -159,13 +189,10 @@ def _ipset_member_missing(objects: LabObjects) -> Iterator[Fault]:
             if not paths:
                 continue
             broken = replace(one, members=tuple(other for other in one.members if other != member))
-            causes = (
-                ExpectedCause(("rule",), (one.ns,)),
-                *_kept(objects, paths, _sources(objects, paths)),
-            )
-            yield Fault(
-                "ipset-member-missing", f"{one.ns}/{one.name}/{member}", (Change(broken, one),), causes, probes(paths)
-            )
+            causes, symptoms = _kept(objects, one.ns, paths[0].source)
+            causes = (ExpectedCause(("rule",), (one.ns,)), *causes)
+            name = f"{one.ns}/{one.name}/{member}"
+            yield Fault("ipset-member-missing", name, (Change(broken, one),), causes, probes(paths), symptoms)
 
 
 def _is_used(objects: LabObjects, wanted: IpSet) -> bool:
@@ -196,7 +223,7 @@ KINDS: tuple[FaultKind, ...] = (
         "masquerade-missing",
         "A MASQUERADE or SNAT rule is missing.",
         "Packets leave with the address of their pod, which machines outside cannot answer.",
-        _masquerade_faults("masquerade-missing", lambda objects, chain, number, one: without_rule(chain, number)),
+        _masquerade_faults("masquerade-missing", _missing),
     ),
     FaultKind(
         "masquerade-too-narrow",
