@@ -176,7 +176,8 @@ def _loss_point_at_end(evidence: TraceEvidence, role: PacketRole, hops: tuple[Ho
     dst = last_observation.outer[1] if last_observation.outer is not None else dst
     here = any(one.addr.ip == dst for one in namespace.addresses) or (lookup is not None and lookup.kind == "local")
     delivered = last_observation.direction == "in" and last_observation.encap == "none" and here and wanted is not None
-    drop = drop_attribution.find_drop_event(evidence, hops)
+    copied = last_observation is not hop.observations[-1]  # then the kernel's drop is that of the copy
+    drop = None if copied else drop_attribution.find_drop_event(evidence, hops)
     return LossPoint(
         evidence, role, hops, last_observation, last_observation.node, namespace, dst, drop, lookup, back, delivered
     )
