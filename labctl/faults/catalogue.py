@@ -9,11 +9,31 @@ from functools import cache
 from labctl.core.names import did_you_mean, summarize_names
 from labctl.core.scenario_types import Lab
 from labctl.errors import UsageError
-from labctl.faults import bridge_filtering, destination_nat, docker_chains, filtering, routing, source_nat
+from labctl.faults import (
+    bridge_filtering,
+    cloud_checks,
+    conntrack,
+    destination_nat,
+    docker_chains,
+    filtering,
+    listeners,
+    routing,
+    source_nat,
+)
 from labctl.faults.fault import Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects
 
-MODULES = (routing, filtering, bridge_filtering, source_nat, destination_nat, docker_chains)
+MODULES = (
+    routing,
+    filtering,
+    bridge_filtering,
+    source_nat,
+    destination_nat,
+    conntrack,
+    listeners,
+    cloud_checks,
+    docker_chains,
+)
 
 
 @cache

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from labctl.core.diff import Change
+from labctl.core.observations import Flow
 from labctl.core.resources import CREATION_ORDER, Plan, Resource
 from labctl.faults.lab_objects import LabObjects, Traffic
 
@@ -30,7 +31,8 @@ class Fault:
     `on` names the object: the machine, then what it is (`node1/eth0`, `node1/10.244.1.0/24`, `node1/nat/POSTROUTING`).
     `changes` is what happens to the plan: the broken object as `want`, the planned one as `have` (None: there is none).
     `causes` are what a perfect trace names, one of them; `symptoms` are true answers that stop before the cause.
-    `traffic` are probes that it hits, the best first.
+    `traffic` are probes that it hits, the best first. `connections` are the entries of conntrack that it creates, which
+    a plan does not have.
     """
 
     kind: str
@@ -39,6 +41,7 @@ class Fault:
     causes: tuple[ExpectedCause, ...]
     traffic: tuple[Traffic, ...]
     symptoms: tuple[ExpectedCause, ...] = ()
+    connections: tuple[Flow, ...] = ()
 
     @property
     def machine(self) -> str:
