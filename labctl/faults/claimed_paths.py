@@ -111,10 +111,12 @@ def passing(objects: LabObjects, ns: str, one: ClaimedPath) -> Passing | None:
     `filtered` (bridged, but frames pass iptables there). None if it does not pass."""
     if ns == one.source:
         return "sent"
-    if ns == one.target_ns and one.server is None:
+    if ns == (one.target_ns if one.server is None else one.server[0]):
         return "received"
     if ns not in one.namespaces:
         return None
+    if ns == one.target_ns:
+        return "routed"  # translated there
     links = [link for link in objects.topology.links.get(ns, ()) if _other_end(link) in one.namespaces]
     masters = {link.master for link in links}
     if len(links) < 2 or len(masters) > 1 or masters == {None}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from labctl.core.observations import Flow
+from labctl.core.resources import IP
 from labctl.faults.chain_changes import insert_rule
 from labctl.faults.claimed_paths import (
     ClaimedPath,
@@ -44,7 +45,7 @@ def _notrack(objects: LabObjects) -> Iterator[Fault]:
             continue
         target = paths[0].target_ip
         change = insert_rule(objects, ns, "raw", "PREROUTING", f"-s {target}/32 -j CT --notrack")
-        causes = (ExpectedCause(("not-untranslated", "notrack"), (ns,)),)
+        causes = (ExpectedCause(("not-untranslated",), (ns, "notrack")),)
         symptoms = (
             ExpectedCause(
                 ("not-untranslated", "no-route", "neighbour", "rule", "forwarding-off", "closed-port"), (ns,)
@@ -91,11 +92,17 @@ def _drop_invalid(objects: LabObjects) -> Iterator[Fault]:
         yield Fault("drop-invalid", f"{ns}/filter/FORWARD", changes, causes, traffic)
 
 
+def _address_towards(objects: LabObjects, one: ClaimedPath) -> IP | None:
+    """The address that a probe's source sends with: that of the target's network, else its main one."""
+    near = (item.addr.ip for item in objects.addresses(one.source) if one.target_ip in item.addr.network)
+    return next(near, objects.topology.address_of(one.source, one.target_ip.version))
+
+
 def _stale_entry(objects: LabObjects) -> Iterator[Fault]:
     """The flow began before there was a rule that translates its source."""
     for ns in namespaces_by_role(objects):
         for one in _translated_paths(objects, ns):
-            source = objects.topology.address_of(one.source, 4)
+            source = _address_towards(objects, one)
             if source is None or not _not_translated_before(objects, ns, one):
                 continue
             flow = Flow(ns, UDP, source, one.target_ip, SOURCE_PORT, PORT, one.target_ip, source, PORT, SOURCE_PORT)
@@ -111,7 +118,7 @@ def _stale_dnat_entry(objects: LabObjects) -> Iterator[Fault]:
     """The flow began before its port was published, so it goes to the machine itself."""
     for one in claimed_paths(objects):
         ns = one.target_ns
-        source = objects.topology.address_of(one.source, 4)
+        source = _address_towards(objects, one)
         if one.server is None or one.probe != "udp" or one.port is None or source is None or ns == one.source:
             continue
         if passing(objects, ns, one) != "routed" or one.target_ip.version != 4:
