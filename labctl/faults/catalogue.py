@@ -9,11 +9,45 @@ from functools import cache
 from labctl.core.names import did_you_mean, summarize_names
 from labctl.core.scenario_types import Lab
 from labctl.errors import UsageError
-from labctl.faults import addresses, bridges, forwarding, interfaces, mtu, neighbours, routing, tunnels
+from labctl.faults import (
+    addresses,
+    bridge_filtering,
+    bridges,
+    cloud_checks,
+    conntrack,
+    destination_nat,
+    docker_chains,
+    filtering,
+    forwarding,
+    interfaces,
+    listeners,
+    mtu,
+    neighbours,
+    routing,
+    source_nat,
+    tunnels,
+)
 from labctl.faults.fault import Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects
 
-MODULES = (routing, forwarding, interfaces, addresses, neighbours, bridges, mtu, tunnels)
+MODULES = (
+    routing,
+    forwarding,
+    interfaces,
+    addresses,
+    neighbours,
+    bridges,
+    mtu,
+    tunnels,
+    filtering,
+    bridge_filtering,
+    source_nat,
+    destination_nat,
+    conntrack,
+    listeners,
+    cloud_checks,
+    docker_chains,
+)
 
 
 @cache

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from labctl.core.diff import Change
+from labctl.core.observations import Flow
 from labctl.core.resources import Plan
 from labctl.faults.lab_objects import LabObjects, Traffic, changed
 
@@ -15,6 +16,8 @@ class ExpectedCause:
     """A cause that a trace may name: its kind is one of `kinds`, and its sentence has every one of `names`.
 
     `kinds` are kinds of `labctl.tracing.result.Cause`; `names` are machines, devices, addresses or words of a rule.
+    The kind `answered` stands for a packet that is answered in spite of the fault, so that there is no cause; `names`
+    are then words of the result's own sentence.
     """
 
     kinds: tuple[str, ...]
@@ -28,7 +31,8 @@ class Fault:
     `on` names the object: the machine, then what it is (`node1/eth0`, `node1/10.244.1.0/24`, `node1/nat/POSTROUTING`).
     `changes` is what happens to the plan: the broken object as `want`, the planned one as `have` (None: there is none).
     `causes` are what a perfect trace names, one of them; `symptoms` are true answers that stop before the cause.
-    `traffic` are probes that it hits, the best first.
+    `traffic` are probes that it hits, the best first. `connections` are the entries of conntrack that it creates, which
+    a plan does not have.
     """
 
     kind: str
@@ -37,6 +41,7 @@ class Fault:
     causes: tuple[ExpectedCause, ...]
     traffic: tuple[Traffic, ...]
     symptoms: tuple[ExpectedCause, ...] = ()
+    connections: tuple[Flow, ...] = ()
 
     @property
     def machine(self) -> str:

@@ -51,7 +51,8 @@ class Traffic:
 
     `port` is the TCP or UDP port; None for the default. `listen` is whether labctl answers on that port itself, which
     it does not where a program of the lab listens, or where nothing shall listen. `size` is the payload in bytes.
-    `sport` is the fixed source port, None for any.
+    `sport` is the fixed source port, None for any. `server` is the machine and the port behind an address translation
+    where labctl answers instead.
     """
 
     source: str
@@ -62,6 +63,7 @@ class Traffic:
     size: int | None = None
     fragment: bool = False
     sport: int | None = None
+    server: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

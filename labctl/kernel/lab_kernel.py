@@ -8,6 +8,7 @@ from types import TracebackType
 
 from labctl.core.diff import Change
 from labctl.core.iptables import Backend
+from labctl.core.observations import Flow
 from labctl.core.resources import Chain, IpSet, Link, Plan, Process, Resource, Sysctl
 from labctl.kernel import processes
 from labctl.kernel.apply.builder import Builder
@@ -18,7 +19,7 @@ from labctl.kernel.host import lab_state, paths
 from labctl.kernel.host.signals import ignore_signals
 from labctl.kernel.namespaces import lab_namespaces, occupants
 from labctl.kernel.namespaces.thread import NetnsThread
-from labctl.kernel.netlink import dump, ipset
+from labctl.kernel.netlink import conntrack_entries, dump, ipset
 from labctl.kernel.observe import snapshot, sysctl_values
 
 
@@ -70,6 +71,18 @@ class KernelLab:
         Raises KernelError if the kernel refuses a change, MissingError if a tool or a kernel feature is missing.
         """
         self.thread.run(None, self._apply, changes)
+
+    def create_connections(self, flows: Iterable[Flow]) -> None:
+        """Create entries of conntrack, each in its namespace. Raises KernelError if the kernel refuses one."""
+        for flow in flows:
+            self.thread.run(paths.netns_path(self.lab, flow.node), conntrack_entries.create, flow)
+
+    def delete_connections(self, flows: Iterable[Flow]) -> tuple[Flow, ...]:
+        """Delete entries of conntrack; returns those that existed."""
+        run = self.thread.run
+        return tuple(
+            flow for flow in flows if run(paths.netns_path(self.lab, flow.node), conntrack_entries.delete, flow)
+        )
 
     def kernel_spelling(self, plan: Plan) -> Plan:
         """The plan with its firewall rules in the spelling of this machine's kernel and tools."""

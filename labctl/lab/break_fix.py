@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from labctl.core.diff import Change, diff
 from labctl.core.names import summarize_names
+from labctl.core.observations import Flow
 from labctl.core.resources import TRANSIENT_NUD_STATES, Neighbour, Plan, Process, Resource, Sysctl
 from labctl.core.scenario_types import Lab
 from labctl.errors import KernelError, UsageError
@@ -51,19 +52,24 @@ def break_locked(lab: Lab, fault: Fault, *, hidden: bool) -> FaultRecord:
         watched = _watched(lab, fault, records)
         found = kernel.observe(watched)
         changes = _changes(fault, found)
-        if not changes:
+        if not changes and not fault.connections:
             raise UsageError(f"{fault.on} already is as {fault.kind} would make it", "labctl status shows all drift")
         first = FaultRecord(fault.kind, fault.on, hidden, _wants(change.have for change in changes), ())
         fault_records.save(lab.name, (*kept, replace(first, after=_wants(change.want for change in changes))))
         try:
-            kernel.apply(changes)
-            now = kernel.observe(watched)
-            if lost := _changes(fault, now):  # what a device had that was created again
-                kernel.apply(lost)
+            if changes:
+                kernel.apply(changes)
                 now = kernel.observe(watched)
-            record = _observed_record(first, fault, found, now)
-            kernel.apply(_learned_neighbours(now))
+                if lost := _changes(fault, now):  # what a device had that was created again
+                    kernel.apply(lost)
+                    now = kernel.observe(watched)
+                record = _observed_record(first, fault, found, now)
+                kernel.apply(_learned_neighbours(now))
+            else:
+                record = first
+            kernel.create_connections(fault.connections)
         except BaseException:
+            kernel.delete_connections(fault.connections)
             _restore(kernel, first, watched)
             fault_records.save(lab.name, records)
             raise
@@ -101,6 +107,7 @@ def fix(lab: Lab, records: Iterable[FaultRecord]) -> tuple[tuple[FaultRecord, tu
             if (record.kind, record.on) not in wanted or record.fixed:
                 continue
             watched = (*fault_records.expected(expected_plan(lab), kept), *record.before)
+            kernel.delete_connections(_connections(lab, record))
             fixed.append((record, _restore(kernel, record, watched)))
             position = kept.index(record)
             kept[position : position + 1] = (
@@ -126,6 +133,11 @@ def selected(records: Iterable[FaultRecord], kind: str | None, on: str | None) -
 def _defined_faults(lab: Lab) -> tuple[Fault, ...]:
     complete = with_plugin_results(lab) if lab.faults else lab
     return tuple(find_fault(complete, one.kind, one.on) for one in lab.faults)
+
+
+def _connections(lab: Lab, record: FaultRecord) -> tuple[Flow, ...]:
+    """The entries of conntrack that a fault has created. The catalogue knows them, so the record has only its name."""
+    return find_fault(with_plugin_results(lab), record.kind, record.on).connections
 
 
 def _refuse_overlap(fault: Fault, records: Iterable[FaultRecord]) -> None:

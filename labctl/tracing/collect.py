@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from labctl.core.iptables_save import ChainCounters, counter_increases
 from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RouteQuery, RuleRole
-from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Resource, Route, Sysctl
+from labctl.core.resources import IP, Address, Chain, Fdb, Interface, Link, Neighbour, Resource, Route, Sysctl
 from labctl.errors import LabError
 from labctl.kernel.firewall import chains as firewall
 from labctl.kernel.host import counters
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from labctl.kernel.rule_trace.nflog import RuleReport
     from labctl.tracing.instruments import Instruments
 
-KINDS: dict[str, Literal["rule", "policy", "return"]] = {"rule": "rule", "policy": "policy", "return": "return"}
+RuleKind: TypeAlias = Literal["rule", "policy", "return"]
+UNCONDITIONAL_VERDICTS = ("ACCEPT", "DROP", "QUEUE")  # of rules that the legacy tables report as a policy or a return
+KINDS: dict[str, RuleKind] = {"rule": "rule", "policy": "policy", "return": "return"}
 # the role of the probe's packets if the report does not contain the marker
 TRUNCATED_ROLES: dict[str, PacketRole] = {"echo": "request", "echo-reply": "reply", "error": "error"}
 FULL_READ_LIMIT = 24  # in labs with up to this many namespaces, each namespace is read
@@ -274,19 +276,28 @@ def _rule_hit(
     if packet is None or role is None or len(parts) != 3 or parts[1] not in KINDS or not parts[2].isdigit():
         return
     table, _, chain = parts[0].partition(":")
-    kind, number = KINDS[parts[1]], int(parts[2])
+    number = int(parts[2])
     counted = chains.get((report.family, table, chain))
-    rule, target = "", ""
-    if kind == "rule" and counted is not None and 0 < number <= len(counted.chain.rules):
-        one = counted.chain.rules[number - 1]
-        rule, target = str(one), one.target or ""
-    elif kind == "policy" and counted is not None:
-        target = counted.chain.policy or ""
+    kind, rule, target = matched_rule(KINDS[parts[1]], number, counted.chain if counted is not None else None)
     yield RuleHit(
         node, role, report.family, report.hook, table, chain, kind, number, packet.src, packet.dst,
         names.get(report.iif, ""), names.get(report.oif, ""), report.fwmark, rule, target,
         packet.dport if packet.kind in ("tcp", "udp") else None, neighbour,
     )  # fmt: skip
+
+
+def matched_rule(kind: RuleKind, number: int, chain: Chain | None) -> tuple[RuleKind, str, str]:
+    """What a report of the kernel is about: its kind, the text of the rule, and the target.
+
+    The kernel's legacy tables name a rule that matches everything, as `-j DROP`, like the end of its chain: as a policy
+    or a return. Only the number tells: a policy comes after the last rule.
+    """
+    if chain is None:
+        return kind, "", ""
+    one = chain.rules[number - 1] if 0 < number <= len(chain.rules) else None
+    if one is not None and (kind == "rule" or one.target in UNCONDITIONAL_VERDICTS):
+        return "rule", str(one), one.target or ""
+    return kind, "", (chain.policy or "") if kind == "policy" else ""
 
 
 def _counter_increases(instruments: Instruments, nodes: Sequence[str]) -> Iterator[CounterIncrease]:

@@ -167,7 +167,7 @@ def find_loss_point(evidence: TraceEvidence) -> LossPoint:
 
 def _loss_point_at_end(evidence: TraceEvidence, role: PacketRole, hops: tuple[Hop, ...]) -> LossPoint:
     hop = hops[-1]
-    last_observation = hop.observations[-1]
+    last_observation = _last_on_path(evidence, hop)
     wanted = last_route_query(evidence, hop, role)
     lookup = find_lookup(evidence, wanted)
     back = find_lookup(evidence, reply_route_query(evidence, hop))
@@ -176,7 +176,22 @@ def _loss_point_at_end(evidence: TraceEvidence, role: PacketRole, hops: tuple[Ho
     dst = last_observation.outer[1] if last_observation.outer is not None else dst
     here = any(one.addr.ip == dst for one in namespace.addresses) or (lookup is not None and lookup.kind == "local")
     delivered = last_observation.direction == "in" and last_observation.encap == "none" and here and wanted is not None
-    drop = drop_attribution.find_drop_event(evidence, hops)
+    copied = last_observation is not hop.observations[-1]  # then the kernel's drop is that of the copy
+    drop = None if copied else drop_attribution.find_drop_event(evidence, hops)
     return LossPoint(
         evidence, role, hops, last_observation, last_observation.node, namespace, dst, drop, lookup, back, delivered
     )
+
+
+def _last_on_path(evidence: TraceEvidence, hop: Hop) -> PacketObservation:
+    """The hop's last observation. A promiscuous bridge sees a copy of each frame between its ports, which is not the
+    frame on its way: then the observation at the port counts."""
+    last = hop.observations[-1]
+    bridge = evidence.link(last.node, last.dev)
+    if bridge is None or bridge.kind != "bridge" or last.direction != "in" or last.addressed_here:
+        return last
+    if last.mac is None or last.mac[1] == bridge.mac or is_multicast(last.mac[1]):
+        return last
+    ports = {one.at.dev for one in ports_of(evidence, last.node, last.dev)}
+    before = (one for one in reversed(hop.observations[:-1]) if one.dev in ports and one.direction == "in")
+    return next((one for one in before if one.mac == last.mac), last)

@@ -139,6 +139,16 @@ CASES = (
         "ebtables filter/FORWARD rule 2",
     ),
     case(
+        "ebtables-promiscuous",
+        "arpproxy",
+        f"{FORGET}; e3: ip link set br0 promisc on",
+        "e1 e2",
+        "rule",
+        "a rule of FORWARD in e3 dropped the request",
+        "ebtables filter/FORWARD rule 2: -p IPv4 -j DROP",
+        place="entering e3/p1",
+    ),
+    case(
         "ebtables-vpc",
         "vpc",
         f"node1: ip rule del from 10.0.0.7 lookup 2 pref 1536; {FORGET_VPC}",

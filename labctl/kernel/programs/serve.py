@@ -1,4 +1,5 @@
-"""A container's server: `serve NAME tcp:80 udp:53 ...` listens on every given port, on all IPv4 addresses.
+"""A container's server: `serve NAME tcp:80 udp:53 ...` listens on every given port, on all IPv4 addresses, or with
+`tcp:127.0.0.1:80` at that address only.
 
 It echoes what it receives, so that a probe can recognise its own reply. To an HTTP request, as of curl, it replies with
 NAME. Without a port it only waits, like the program of a container that does not use the network.
@@ -24,18 +25,19 @@ def main(args: Sequence[str]) -> int:
     daemonize(name)
     selector = selectors.DefaultSelector()
     for port in ports:
-        protocol, _, number = port.partition(":")
+        protocol, _, place = port.partition(":")
+        address, _, number = place.rpartition(":")
         kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
         sock = socket.socket(socket.AF_INET, kind)
         try:
             if protocol == "tcp":
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             request_pktinfo(sock)
-            sock.bind(("", int(number)))
+            sock.bind((address, int(number)))
             if protocol == "tcp":
                 sock.listen(BACKLOG)
         except OSError as error:
-            print(f"{protocol} port {number}: {error.strerror}", flush=True)
+            print(f"{protocol} port {place}: {error.strerror}", flush=True)
             return 1
         sock.setblocking(False)
         selector.register(sock, selectors.EVENT_READ, accept_connection if protocol == "tcp" else echo_datagram)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from labctl.core.observations import RouteQuery
+from labctl.core.observations import Flow, RouteQuery
 from labctl.core.resources import IP
 from labctl.tracing.hop_routing import find_lookup, nat_endpoint
+from labctl.tracing.hops import PacketObservation
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import Cause, Note, endpoint_text, exec_command, lookup_text, route_get_command
+from labctl.tracing.result import Cause, Note, endpoint_text, exec_command, lookup_text, route_get_command, rule_text
+
+UNANSWERED_STATES = ("unreplied", "SYN_SENT")  # of connections for which conntrack has seen no reply
 
 
 def not_sent_by_source(loss_point: LossPoint) -> Cause | None:
@@ -129,6 +132,32 @@ def reply_not_untranslated(loss_point: LossPoint) -> Cause | None:
         facts = (Note("sysctl", f"{translating}: {name} = 0, so bridged frames do not pass iptables"),)
         tries = (exec_command(loss_point.evidence, translating, f"sysctl -w {name}=1"),)
     return Cause("not-untranslated", sentence, facts, tries)
+
+
+def reply_not_tracked(loss_point: LossPoint) -> Cause | None:
+    """A machine that translated the request does not know the reply, so it takes it for its own."""
+    tip = loss_point.last_observation
+    if loss_point.role != "reply" or tip is None or not loss_point.entering or tip.encap != "none":
+        return None
+    flow = next((one for one in loss_point.evidence.flows if _is_unanswered_snat(one, tip)), None)
+    if flow is None:
+        return None
+    sentence = f"{tip.node} does not translate the reply to {tip.dst} back to {flow.src}"
+    tool = "ip6tables" if loss_point.version == 6 else "iptables"
+    tries = (exec_command(loss_point.evidence, tip.node, f"{tool} -t raw -L PREROUTING -n -v --line-numbers"),)
+    met = next((one for one in loss_point.rule_hits if one.role == "reply" and "--notrack" in one.rule.split()), None)
+    if met is None:
+        return Cause("not-untranslated", f"{sentence}: conntrack does not count it to the connection", (), tries)
+    sentence += f": a rule of {met.table}/{met.chain} excludes it from connection tracking (notrack)"
+    return Cause("not-untranslated", sentence, (Note("rule", f"{tip.node}: {rule_text(met)}"),), tries)
+
+
+def _is_unanswered_snat(flow: Flow, reply: PacketObservation) -> bool:
+    """Whether this connection has a translated source, waits for exactly this reply, and has not got it."""
+    if flow.node != reply.node or flow.state not in UNANSWERED_STATES or flow.src == flow.reply_dst:
+        return False
+    ports = reply.dport is None or (reply.sport, reply.dport) == (flow.reply_sport, flow.reply_dport)
+    return (flow.reply_src, flow.reply_dst) == (reply.src, reply.dst) and ports
 
 
 def ignores_pings(loss_point: LossPoint) -> Cause | None:
