@@ -67,6 +67,8 @@ def _prefix_too_long(objects: LabObjects) -> Iterator[Fault]:
         changes = _with_prefix(objects, address, 32, keep_routes=False)
         trips = [trip for trip in objects.trips if trip.there.src == address.addr.ip]
         trips += [trip for trip in objects.trips if trip.there.dst == address.addr.ip]
+        if any(one.dev != address.at.dev for one in objects.all(Route, address.ns)):
+            continue  # another device takes what this one cannot send
         causes = (ExpectedCause(("no-route", "no-route-back"), (address.ns,)),)
         symptoms = (ExpectedCause(("unsent",), (address.ns,)),)
         if trips:
@@ -95,7 +97,7 @@ def _covering(address: Address, other: object) -> Net | None:
     """The smallest network that has both addresses, if the address's own does not; None if it is too wide."""
     for prefixlen in range(address.addr.network.prefixlen - 1, 7, -1):
         net = ip_network(f"{address.addr.ip}/{prefixlen}", strict=False)
-        if other in net:
+        if other in net and other not in (net.network_address, net.broadcast_address):
             return net if other not in address.addr.network else None
     return None
 

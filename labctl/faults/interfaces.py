@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from labctl.core.diff import Change
-from labctl.core.resources import Link
+from labctl.core.resources import Fdb, Link
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects
 
@@ -61,6 +61,7 @@ def _is_far_end(objects: LabObjects, link: Link) -> bool:
 
 def _duplicate_mac(objects: LabObjects) -> Iterator[Fault]:
     """Between the two machines themselves nothing arrives, whoever was heard last. Others reach one of them."""
+    static = {one.mac for one in objects.all(Fdb)}
     for trip in objects.trips:
         victim = (
             objects.link(trip.there.hops[0].crossed[-1]) if trip.there.hops and trip.there.hops[0].crossed else None
@@ -71,7 +72,7 @@ def _duplicate_mac(objects: LabObjects) -> Iterator[Fault]:
         ways = trip.there.hops[0].crossed
         if twin is None or twin.kind != "veth" or victim.kind != "veth" or len(ways) < 5:
             continue
-        if victim.mac is None or twin.mac in (None, victim.mac):
+        if victim.mac is None or twin.mac in (None, victim.mac) or {victim.mac, twin.mac} & static:
             continue
         change = Change(replace(twin, mac=victim.mac), twin)
         causes = (ExpectedCause(("duplicate-mac",), (victim.mac, victim.ns, twin.ns)),)

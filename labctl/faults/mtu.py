@@ -12,10 +12,10 @@ from labctl.faults.lab_objects import LabObjects, Traffic, Trip
 from labctl.faults.plan_paths import PlannedPath
 
 DEFAULT_MTU = 1500
-SMALLER_BYTES = 200  # by how much a broken MTU is below what the path allows
+SMALLER_BYTES = 120  # by how much a broken MTU is below what the path allows
 HEADER_BYTES = {4: 28, 6: 48}  # IP, and ICMP or UDP
 VXLAN_BYTES = 50
-SMALLEST_MTU = {4: 576, 6: 1280}
+SMALLEST_MTU = 1280  # below, a device loses its IPv6 addresses, too
 
 
 def _path_mtu(objects: LabObjects, trip: Trip) -> int:
@@ -44,7 +44,7 @@ def _fault(
     size = _path_mtu(objects, trips[0])
     mtu = size + below - SMALLER_BYTES
     version = trips[0].there.dst.version
-    if mtu < SMALLEST_MTU[version] or mtu >= link.mtu:
+    if mtu < SMALLEST_MTU or mtu >= link.mtu:
         return
     causes = (ExpectedCause((cause,), (str(at),)),)
     others = (ExpectedCause(symptoms),) if symptoms else ()
@@ -72,9 +72,9 @@ def _places(objects: LabObjects, path: PlannedPath, place: str) -> Iterator[Inte
         if link is None:
             continue
         if link.kind == "vxlan":
-            if place == "tunnel":
+            if place == "tunnel" and hop.route.mtu is None:
                 yield hop.out
-        elif place == ("sender" if number == 0 else "router"):
+        elif place == ("sender" if number == 0 else "router") and hop.route.mtu is None:
             yield hop.out
         for below in hop.tunnel:
             yield from _bridged(objects, below.crossed, "underlay", place)

@@ -48,7 +48,11 @@ def _fault(
         return
     ns = on.partition("/")[0]
     causes = (ExpectedCause(kinds, (ns,)),)
-    symptoms = (ExpectedCause((*NO_WAY, *SILENT, "loop", "ttl", "forwarding-off", "unsent", "rule", "vxlan-underlay")),)
+    symptoms = (
+        ExpectedCause(
+            (*NO_WAY, *SILENT, "loop", "ttl", "forwarding-off", "unsent", "rule", "vxlan-underlay", "kernel")
+        ),
+    )
     yield Fault(kind, on, changes, causes, objects.as_traffic(lost), symptoms)
 
 
@@ -160,7 +164,7 @@ def _routing_loop(objects: LabObjects) -> Iterator[Fault]:
                 continue
             causes = (ExpectedCause(("loop",), (first.ns, second.ns)),)
             traffic = objects.as_traffic([trip])
-            symptoms = (ExpectedCause(("ttl", "local-source")),)
+            symptoms = (ExpectedCause(("ttl", "local-source", "rule")),)
             yield Fault("routing-loop", object_name(broken), (Change(broken, None),), causes, traffic, symptoms)
 
 

@@ -154,7 +154,7 @@ def _vxlan_own_remote(objects: LabObjects) -> Iterator[Fault]:
         below = tunnel.hop.tunnel[0]
         own = next((one for one in objects.addresses(below.ns) if one.at == below.out), None)
         if own is not None:
-            cause = ExpectedCause(("vxlan-self", "vxlan-own-remote", "loop"), (str(entry.at), str(own.addr.ip)))
+            cause = ExpectedCause(("vxlan-remote", "vxlan-self", "loop"), (below.ns, entry.at.dev, str(own.addr.ip)))
             yield _wrong_remote(objects, "vxlan-own-remote", tunnel, entry, own.addr.ip, cause)
 
 
@@ -169,8 +169,9 @@ def _neighbours(objects: LabObjects) -> Iterator[tuple[_Tunnel, Neighbour]]:
 def _vxlan_neighbour_missing(objects: LabObjects) -> Iterator[Fault]:
     for tunnel, one in _neighbours(objects):
         causes = (ExpectedCause(("vxlan-neighbour", "neighbour"), (tunnel.near.at.ns, str(one.ip))),)
+        symptoms = (ExpectedCause(("neighbour",), (str(one.ip),)),)
         traffic = objects.as_traffic(_trips_of(objects, tunnel))
-        yield Fault("vxlan-neighbour-missing", f"{one.at}/{one.ip}", (Change(None, one),), causes, traffic)
+        yield Fault("vxlan-neighbour-missing", f"{one.at}/{one.ip}", (Change(None, one),), causes, traffic, symptoms)
 
 
 def _vxlan_neighbour_wrong(objects: LabObjects) -> Iterator[Fault]:
@@ -178,7 +179,7 @@ def _vxlan_neighbour_wrong(objects: LabObjects) -> Iterator[Fault]:
         if tunnel.near.master is not None:
             continue
         change = Change(replace(one, mac=WRONG_MAC), one)
-        causes = (ExpectedCause(("vxlan-fdb", "stale-neighbour"), (str(one.at), WRONG_MAC)),)
+        causes = (ExpectedCause(("vxlan-fdb", "wrong-mac", "stale-neighbour"), (str(one.at), WRONG_MAC)),)
         traffic = objects.as_traffic(_trips_of(objects, tunnel))
         yield Fault("vxlan-neighbour-wrong", f"{one.at}/{one.ip}", (change,), causes, traffic)
 

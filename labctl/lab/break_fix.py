@@ -63,7 +63,7 @@ def break_locked(lab: Lab, fault: Fault, *, hidden: bool) -> FaultRecord:
                 if lost := _changes(fault, now):  # what a device had that was created again
                     kernel.apply(lost)
                     now = kernel.observe(watched)
-                record = _observed_record(first, fault, found, now)
+                record = _observed_record(first, fault, _in_order(found, watched), now)
                 kernel.apply(_learned_neighbours(now))
             else:
                 record = first
@@ -171,6 +171,12 @@ def _changes(fault: Fault, found: Plan) -> tuple[Change, ...]:
         if change.want != have:
             changes.append(Change(change.want, have))
     return tuple(change for change in changes if change.want is not None or change.have is not None)
+
+
+def _in_order(found: Plan, watched: Plan) -> Plan:
+    """What was found, in the order of the plan: a route comes after the one that leads to its gateway."""
+    position = {item.key: number for number, item in enumerate(watched)}
+    return tuple(sorted(found, key=lambda item: position.get(item.key, len(position))))
 
 
 def _learned_neighbours(found: Plan) -> tuple[Change, ...]:
