@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from labctl.core.resources import IP
 from labctl.tracing.address_owners import address_text
-from labctl.tracing.causes import addresses, bridge_mtu, bridges, endpoints, links, neighbours, routes, rules
+from labctl.tracing.causes import addresses, bridge_mtu, bridges, endpoints, links, neighbours, routes, rules, segments
 from labctl.tracing.drop_reasons import kernel_reason
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hop_notes import legs
@@ -37,12 +37,16 @@ EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
     routes.too_big,
     links.veth_peer,
     links.link_down,
+    segments.stale_entry,
+    segments.isolated_ports,
     bridges.wrong_mac,
+    segments.broken_segment,
     links.neighbour,
     addresses.martian,
     addresses.no_address,
     routes.forwarding_off,
     routes.reverse_path,
+    segments.routes_gone,
     routes.no_route,
     links.tunnel,
     bridges.bridge,

@@ -61,8 +61,10 @@ def forwarding_off(loss_point: LossPoint) -> Cause | None:
     if not off:
         return None
     ip = f"IPv{loss_point.version}"
+    where = "" if off[0] == names[0] else f" for what comes in by {loss_point.iif}"
     sentence = (
         f"{loss_point.node} does not have the address {loss_point.dst} and does not forward: {ip} forwarding is off"
+        + where
     )
     facts = tuple(Note("sysctl", f"{loss_point.node}: {one} = 0") for one in off)
     return Cause(

@@ -14,7 +14,7 @@ from tests.support.traces import recording
     ("name", "kind", "text"),
     [
         ("target-down", "link-down", "c/eth0, which has the address 10.244.1.2, is down"),
-        ("no-port", "neighbour", "c/eth0 is not connected to node2/cbr0"),
+        ("no-port", "port-detached", "is not a port of the bridge node2/cbr0"),
     ],
 )
 def test_a_packet_that_waited_for_an_earlier_request(name: str, kind: str, text: str) -> None:
