@@ -35,7 +35,10 @@ def down(objects: LabObjects, kind: str, link: Link, *symptoms: ExpectedCause) -
     traffic = objects.probes(lambda path: path.crosses(link.at))
     causes = (ExpectedCause(("link-down",), (str(link.at),)),)
     if traffic and link.up:
-        yield Fault(kind, str(link.at), (Change(replace(link, up=False), link),), causes, traffic, symptoms)
+        # the kernel creates the route of an address again when the device comes up, also if a program deleted it
+        bare = [Change(one, None) for one in objects.addresses(link.ns) if one.at == link.at and one.connected is False]
+        changes = (Change(replace(link, up=False), link), *bare)
+        yield Fault(kind, str(link.at), changes, causes, traffic, symptoms)
 
 
 def _interface_down(objects: LabObjects) -> Iterator[Fault]:

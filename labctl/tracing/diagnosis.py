@@ -67,6 +67,9 @@ REPLY_LOSS_CAUSES = (
     "vxlan-neighbour",
     "no-route-back",
     "link-down",
+    "isolated",
+    "port-detached",
+    "duplicate-mac",
 )  # of a reply; fmt: skip
 
 
