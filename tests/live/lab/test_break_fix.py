@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import labctl
 from labctl.core.diff import Change
 from labctl.core.resources import Route, Sysctl
 from labctl.core.scenario_types import Lab
@@ -161,3 +162,33 @@ def test_a_lab_with_other_faults_is_another_definition(tmp_path: Path) -> None:
             lifecycle.up(lifecycle.define(str(broken)))
     finally:
         lifecycle.down("broken-file")
+
+
+@pytest.fixture(scope="module")
+def tunnels() -> Iterator[Lab]:
+    definition = lifecycle.define("flannel", "break-tunnels")
+    lifecycle.up(definition)
+    yield definition.compiled
+    lifecycle.down("break-tunnels")
+
+
+@pytest.mark.parametrize(
+    "name", ["vxlan-wrong-id", "prefix-too-wide", "interface-down", "neighbour-stale", "mtu-far-end", "bridge-down"]
+)
+def test_a_fault_breaks_only_what_it_names_and_the_fix_restores_all(tunnels: Lab, name: str) -> None:
+    fault = find_fault(tunnels, name)
+    record = break_fix.break_lab(tunnels, fault)
+    broken = drift(tunnels)
+    assert broken & {change.subject.key for change in fault.changes}
+    if name == "vxlan-wrong-id":  # the kernel lost what the device had, and got it back
+        assert broken == {fault.changes[0].subject.key}
+    break_fix.fix(tunnels, [record])
+    assert not drift(tunnels)
+
+
+def test_what_a_machine_learned_does_not_hide_a_fault(tunnels: Lab) -> None:
+    labctl.trace("a", "b", lab=tunnels)
+    record = break_fix.break_lab(tunnels, find_fault(tunnels, "arp-ignore", "b/eth0"))
+    assert labctl.trace("a", "b", lab=tunnels).verdict == "lost"
+    break_fix.fix(tunnels, [record])
+    assert labctl.trace("a", "b", lab=tunnels).answered
