@@ -311,6 +311,14 @@ SEGMENT_CASES = (
         "a/eth0 is down, so its routes are gone",
     ),
     case(
+        "own-device-down-6",
+        "twins",
+        "t1: ip link set eth0 down",
+        "t1 2001:db8::2",
+        "link-down",
+        "t1 has no route to 2001:db8::2: t1/eth0 is down",
+    ),
+    case(
         "forwarding-off-here",
         "pods",
         "node1: sysctl -qw net.ipv4.conf.cbr0.forwarding=0",

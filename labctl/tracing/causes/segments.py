@@ -234,22 +234,25 @@ def routes_gone(loss_point: LossPoint) -> Cause | None:
     """There is no route, and a device with an address is down: the kernel has removed the routes of that device."""
     found = loss_point.lookup
     tip = loss_point.last_observation
-    if found is None or found.error != "ENETUNREACH" or loss_point.delivered or found.dst.version != 4:
+    if found is None or found.error != "ENETUNREACH" or loss_point.delivered:
         return None
     if tip is not None and not loss_point.entering:
         return None
     state = loss_point.namespace
     down = {link.at: link for link in state.links if not link.up and link.at.dev != "lo"}
     nets = [(one.at, one.addr.network) for one in state.addresses if one.at in down and one.addr.version == 4]
-    direct = [at for at, net in nets if found.dst in net]
+    direct = [at for at, net in nets if found.dst.version == 4 and found.dst in net]
+    # without a device for the address itself, the only one that is down had the route, if there was one. A device that
+    # goes down loses its IPv6 addresses, so those with an IPv4 address are tried first
     devices = list(dict.fromkeys(direct or [at for at, _ in nets]))
+    if not devices and found.dst.version == 6:
+        devices = [at for at, link in down.items() if link.kind in ("veth", "bridge", "vxlan")]
     if len(devices) != 1:
         return None
     at = devices[0]
     sentence = f"{loss_point.node} has no route to {found.dst}: {at} is down, so its routes are gone"
-    notes = [f"{net}" for one, net in nets if one == at]
-    facts = (
-        Note("route", f"{loss_point.node}: {route_get_command(found)}  =>  {lookup_text(found)}"),
-        Note("address", f"{at} is in {', '.join(notes)}"),
+    facts = [Note("route", f"{loss_point.node}: {route_get_command(found)}  =>  {lookup_text(found)}")]
+    facts += [Note("address", f"{at} is in {net}") for one, net in nets if one == at]
+    return Cause(
+        "link-down", sentence, tuple(facts), (exec_command(loss_point.evidence, at.ns, f"ip link set {at.dev} up"),)
     )
-    return Cause("link-down", sentence, facts, (exec_command(loss_point.evidence, at.ns, f"ip link set {at.dev} up"),))
