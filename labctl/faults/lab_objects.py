@@ -245,7 +245,8 @@ class LabObjects:
 
     def lost_trips(self, changes: tuple[Change, ...], trips: list[Trip]) -> list[Trip]:
         """Those of the trips that do not arrive any more, there or back, with these changes of the plan."""
-        paths = PlanPaths(changed(self.lab.plan, changes))
+        same_devices = not any(isinstance(change.subject, Link) for change in changes)
+        paths = PlanPaths(changed(self.lab.plan, changes), self.paths if same_devices else None)
 
         def is_lost(trip: Trip) -> bool:
             return any(

@@ -83,9 +83,11 @@ class PlannedPath:
 
 
 class PlanPaths:
-    """The plan of a lab, indexed for look-ups of the way of a packet."""
+    """The plan of a lab, indexed for look-ups of the way of a packet. `like` is another plan with the same devices."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, like: PlanPaths | None = None) -> None:
+        self._segments: dict[Interface, dict[Interface, tuple[Interface, ...]]] = like._segments if like else {}
+        self._owners: dict[IP, list[Interface]] = {}
         self._links: dict[Interface, Link] = {}
         self._ports: dict[Interface, list[Interface]] = {}  # the ports of a bridge
         self._addresses: dict[str, list[Address]] = {}
@@ -102,6 +104,7 @@ class PlanPaths:
                         self._ports.setdefault(Interface(item.ns, item.master), []).append(item.at)
                 case Address():
                     self._addresses.setdefault(item.ns, []).append(item)
+                    self._owners.setdefault(item.addr.ip, []).append(item.at)
                 case Route():
                     self._routes.setdefault(item.ns, []).append(item)
                 case Rule():
@@ -159,7 +162,7 @@ class PlanPaths:
 
     def is_local(self, ns: str, ip: IP) -> bool:
         """Whether the namespace has this address."""
-        return any(one.addr.ip == ip for one in self._addresses.get(ns, ()))
+        return any(at.ns == ns for at in self._owners.get(ip, ()))
 
     def lookup(self, ns: str, dst: IP, src: IP | None = None, iif: str | None = None) -> Route | None:
         """The route for a packet; None if there is none. Rules that match a firewall mark are not followed."""
@@ -212,6 +215,11 @@ class PlanPaths:
 
     def segment(self, start: Interface) -> dict[Interface, tuple[Interface, ...]]:
         """Every interface that a broadcast from `start` reaches over cables, bridges and VXLANs, with the way there."""
+        if start not in self._segments:
+            self._segments[start] = self._reached(start)
+        return self._segments[start]
+
+    def _reached(self, start: Interface) -> dict[Interface, tuple[Interface, ...]]:
         ways: dict[Interface, tuple[Interface, ...]] = {start: (start,)}
         border = [start]
         while border:
@@ -247,8 +255,7 @@ class PlanPaths:
         if mac is not None:
             end = next((at for at in ways if at != out and self._links[at].mac == mac), None)
         if end is None:
-            owners = [one.at for ns in self._addresses for one in self._addresses[ns] if one.addr.ip == ip]
-            end = next((at for at in owners if at in ways and at != out), None)
+            end = next((at for at in self._owners.get(ip, ()) if at in ways and at != out), None)
         if end is None:
             end = next((at for at in ways if at in self._proxy_arp and at.ns != out.ns), None)
         if end is None:  # a cloud answers for its addresses with what its own entries say
