@@ -11,7 +11,7 @@ from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.forwarding import in_sysctl, sysctl_change
 from labctl.faults.lab_objects import LabObjects
 
-NO_ANSWER = ("neighbour", "no-route", "no-route-back", "unsent", "rp-filter", "proxy-arp-off", "forwarding-off")
+NO_ANSWER = ("neighbour", "no-route", "no-route-back", "unsent", "rp-filter", "forwarding-off")
 
 
 def _used_addresses(objects: LabObjects, version: int) -> Iterator[Address]:

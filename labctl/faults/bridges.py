@@ -33,7 +33,7 @@ def _port_detached(objects: LabObjects) -> Iterator[Fault]:
     for link in _ports(objects):
         traffic = objects.probes(lambda path, at=link.at: path.crosses(at))  # type: ignore[misc]
         change = Change(replace(link, master=None, hairpin=False, isolated=False), link)
-        causes = (ExpectedCause(("neighbour", "port-detached"), (link.ns, str(link.master))),)
+        causes = (ExpectedCause(("neighbour", "port-detached"), (str(link.at),)),)
         symptoms = (ExpectedCause(("neighbour", "kernel", "forwarding-off")),)
         yield Fault("port-detached", str(link.at), (change,), causes, traffic, symptoms)
 

@@ -239,9 +239,12 @@ class LabObjects:
         return self.as_traffic(self.hit_trips(hits), **options)
 
     def hit_trips(self, hits: Callable[[PlannedPath], bool]) -> list[Trip]:
-        """The trips whose request, or else whose reply, `hits` accepts; those of requests first."""
+        """The trips whose request, or else whose reply, `hits` accepts; those of requests first. Where a router may
+        translate the source, the reply takes another way than the plan tells."""
         there = [trip for trip in self.trips if hits(trip.there)]
-        return there + [trip for trip in self.trips if not hits(trip.there) and hits(trip.back)]
+        return there + [
+            trip for trip in self.trips if trip.keeps_addresses and not hits(trip.there) and hits(trip.back)
+        ]
 
     def lost_trips(self, changes: tuple[Change, ...], trips: list[Trip]) -> list[Trip]:
         """Those of the trips that do not arrive any more, there or back, with these changes of the plan."""
@@ -249,9 +252,8 @@ class LabObjects:
         paths = PlanPaths(changed(self.lab.plan, changes), self.paths if same_devices else None)
 
         def is_lost(trip: Trip) -> bool:
-            return any(
-                way.arrives and not paths.path(way.start, way.dst, way.src).arrives for way in (trip.there, trip.back)
-            )
+            ways = trip.ways if trip.keeps_addresses else (trip.there,)
+            return any(way.arrives and not paths.path(way.start, way.dst, way.src).arrives for way in ways)
 
         return [trip for trip in trips[: 2 * SAMPLE] if is_lost(trip)]
 

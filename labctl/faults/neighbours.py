@@ -60,7 +60,7 @@ def _neighbour_missing(objects: LabObjects) -> Iterator[Fault]:
         changes = (Change(None, planned),)
         trips = objects.lost_trips(changes, objects.hit_trips(lambda path, hop=hop: _uses(path, hop)))  # type: ignore[misc]
         if trips:
-            causes = (ExpectedCause(("neighbour", "proxy-arp-off"), (hop.ns, str(hop.next_hop))),)
+            causes = (ExpectedCause(("neighbour",), (hop.ns, str(hop.next_hop))),)
             yield Fault("neighbour-missing", f"{hop.out}/{hop.next_hop}", changes, causes, objects.as_traffic(trips))
 
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 from ipaddress import ip_network
 
 from labctl.core.diff import Change
-from labctl.core.resources import RT_TABLE_MAIN, Interface, Link, Route, Rule
+from labctl.core.resources import RT_TABLE_MAIN, Chain, Interface, Link, Route, Rule
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.forwarding import rp_filter_level
 from labctl.faults.lab_objects import LabObjects, Trip
 from labctl.faults.plan_paths import PlannedHop
 
-NO_WAY = ("no-route", "no-route-back", "reject-route", "rp-filter")
-SILENT = ("neighbour", "vxlan-neighbour", "proxy-arp-off", "proxy-arp-route")
+NO_WAY = ("no-route", "no-route-back", "reject-route", "rp-filter", "loop")
+SILENT = ("neighbour", "vxlan-neighbour", "proxy-arp-route")
 
 
 def object_name(route: Route) -> str:
@@ -49,9 +49,7 @@ def _fault(
     ns = on.partition("/")[0]
     causes = (ExpectedCause(kinds, (ns,)),)
     symptoms = (
-        ExpectedCause(
-            (*NO_WAY, *SILENT, "loop", "ttl", "forwarding-off", "unsent", "rule", "vxlan-underlay", "kernel")
-        ),
+        ExpectedCause((*NO_WAY, *SILENT, "ttl", "forwarding-off", "unsent", "rule", "vxlan-underlay", "kernel")),
     )
     yield Fault(kind, on, changes, causes, objects.as_traffic(lost), symptoms)
 
@@ -173,6 +171,8 @@ def _route_back_to(objects: LabObjects, trip: Trip, first: PlannedHop, second: P
     once more."""
     if objects.is_leaf(first.ns) or first.iif is None or first.tunnel or not first.crossed:
         return None
+    if any(_checks_sources(objects, at.ns) for at in first.crossed):
+        return None
     if {first.ns, second.ns} - set(objects.routers) or rp_filter_level(objects, first.ns, first.out.dev) == 1:
         return None
     near = next((one.addr.ip for one in objects.addresses(first.ns) if one.at == first.out), None)
@@ -182,6 +182,11 @@ def _route_back_to(objects: LabObjects, trip: Trip, first: PlannedHop, second: P
     dst = ip_network(trip.there.dst)
     at = first.crossed[-1]
     return Route(second.ns, dst, via=near, dev=at.dev, table=second.route.table, onlink=True)
+
+
+def _checks_sources(objects: LabObjects, ns: str) -> bool:
+    """Whether the fabric of a cloud drops what a machine sends with a source that is not its own."""
+    return objects.topology.role(ns) == "fabric" and any(one.family == "bridge" for one in objects.all(Chain, ns))
 
 
 KINDS = (
