@@ -130,7 +130,7 @@ KINDS = (
     FaultKind(
         "address-missing",
         "A device has lost its IPv4 address.",
-        "Nobody answers for the address, and the routes of the device are gone.",
+        "No machine answers for the address, and the routes of the device are gone.",
         _address_missing,
     ),
     FaultKind(
@@ -142,7 +142,7 @@ KINDS = (
     FaultKind(
         "prefix-too-wide",
         "A pod's address has too short a prefix length.",
-        "The pod takes a remote machine for a neighbour and asks for its MAC address in vain.",
+        "The pod takes a remote machine for a neighbour and asks for its MAC address, and gets no answer.",
         _prefix_too_wide,
     ),
     FaultKind(

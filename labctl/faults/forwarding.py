@@ -168,7 +168,7 @@ KINDS = (
     FaultKind(
         "rp-filter-strict",
         "The reverse-path filter is strict where packets come in by another device than the one back.",
-        "The router drops packets whose source it would reach by another device.",
+        "The router drops packets if the route to their source uses another device.",
         _rp_filter_strict,
     ),
     FaultKind(

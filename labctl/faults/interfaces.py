@@ -63,7 +63,7 @@ def _is_far_end(objects: LabObjects, link: Link) -> bool:
 
 
 def _duplicate_mac(objects: LabObjects) -> Iterator[Fault]:
-    """Between the two machines themselves nothing arrives, whoever was heard last. Others reach one of them."""
+    """Between the two machines themselves nothing arrives, whichever sent last. Others reach one of them."""
     static = {one.mac for one in objects.all(Fdb)}
     for trip in objects.trips:
         victim = (
@@ -99,7 +99,7 @@ KINDS = (
     FaultKind(
         "duplicate-mac",
         "Two machines on one bridge have the same MAC address.",
-        "The bridge sends frames for both to the one that it heard last; between the two, nothing arrives.",
+        "The bridge sends frames for both to the one that sent last; between the two, nothing arrives.",
         _duplicate_mac,
     ),
 )

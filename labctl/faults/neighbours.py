@@ -119,13 +119,13 @@ KINDS = (
     FaultKind(
         "neighbour-stale",
         "A permanent neighbour entry has a MAC address that no machine has.",
-        "The machine sends frames to a MAC address where nobody accepts them, and never asks again.",
+        "The machine sends frames to a MAC address where no machine accepts them, and never asks again.",
         _neighbour_stale,
     ),
     FaultKind(
         "neighbour-missing",
         "A permanent neighbour entry that replaces ARP is missing.",
-        "The machine asks for the MAC address, and nobody answers.",
+        "The machine asks for the MAC address, and no machine answers.",
         _neighbour_missing,
     ),
     FaultKind(

@@ -107,7 +107,7 @@ def _route_wrong_gateway(objects: LabObjects) -> Iterator[Fault]:
 
 
 def _other_device(objects: LabObjects, ns: str, dev: str | None) -> str | None:
-    """Another device of the machine, where nobody answers for others."""
+    """Another device of the machine, where no machine answers for others."""
     for link in objects.all(Link, ns):
         usable = link.up and link.master is None and link.kind in ("veth", "bridge")
         if usable and link.at.dev != dev and not objects.paths.has_proxy(link.at):
@@ -235,7 +235,7 @@ KINDS = (
     FaultKind(
         "route-more-specific",
         "A more specific route overlaps the right one and leads to another device.",
-        "The longest prefix wins, so packets to one address go where nobody answers.",
+        "The longest prefix wins, so packets to one address go where no machine answers.",
         _route_more_specific,
     ),
     FaultKind(

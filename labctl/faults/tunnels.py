@@ -218,7 +218,7 @@ KINDS = (
     FaultKind(
         "vxlan-neighbour-missing",
         "The neighbour entry for the far end of a tunnel is missing.",
-        "The node does not know the MAC address of the far end, and nobody answers for it.",
+        "The node does not know the MAC address of the far end, and no machine answers for it.",
         _vxlan_neighbour_missing,
     ),
     FaultKind(

@@ -185,7 +185,7 @@ def _learned_neighbours(found: Plan) -> tuple[Change, ...]:
 
 
 def _wants(items: Iterable[Resource | None]) -> Plan:
-    """Objects as a plan wants them: a process has no process id, and nobody wants learned neighbours."""
+    """Objects as a plan wants them: a process has no process id, and learned neighbours are left out."""
     present = (item for item in items if item is not None and not _is_learned(item))
     return tuple(replace(item, pid=None) if isinstance(item, Process) else item for item in present)
 

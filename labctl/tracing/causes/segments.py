@@ -1,6 +1,6 @@
 """Losses because a network of cables and bridges is broken: a bridge or a port is down, detached or isolated. Pure.
 
-The frame that is lost is the question for a MAC address, so nothing but the state of the devices shows the place.
+The frame that is lost is the question for a MAC address, so only the state of the devices shows the place.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _connected(evidence: TraceEvidence, link: Link) -> list[Link]:
 
 
 def _down_on(evidence: TraceEvidence, way: tuple[Link, ...], asked: UnansweredNeighbour, note: Note) -> Cause | None:
-    """A bridge, or a port between two bridges, is down. The ends and their cables have causes of their own."""
+    """A bridge, or a port between two bridges, is down. The ends and their cables have separate causes."""
     for link in way[1:-1]:
         if link.up or (link.kind != "bridge" and not _between_bridges(evidence, link)):
             continue
@@ -178,7 +178,7 @@ def stale_entry(loss_point: LossPoint) -> Cause | None:
 
 
 def _detached(evidence: TraceEvidence, asked: UnansweredNeighbour, here: Link, there: Link, note: Note) -> Cause | None:
-    """The cable of one of both ends in a device without address that is no port, beside the bridge of the other."""
+    """The cable of one of both ends in a device without address that is not a port, beside the bridge of the other."""
     for near, far in ((here, there), (there, here)):
         loose = evidence.link(near.peer.ns, near.peer.dev) if near.peer is not None else None
         bridge = _bridge_towards(evidence, far)
