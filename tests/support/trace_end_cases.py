@@ -232,4 +232,15 @@ OWNER_CASES = (
     case("arp-off", "pods", "c: ip link set eth0 arp off", "a c", "neighbour", "ARP is off there"),
 )
 
-CASES: tuple[Case, ...] = (*MACHINE_CASES, *PORT_CASES, *MARTIAN_CASES, *OWNER_CASES)
+# a reply that is not tracked where the request was translated
+NOTRACK = (
+    "r1: iptables-legacy -t nat -A POSTROUTING -d 10.2.0.0/24 -j MASQUERADE; "
+    "r1: iptables-legacy -t raw -A PREROUTING -s 10.2.0.2 -j CT --notrack"
+)
+NOT_TRACKED = "r1 does not translate the reply to 10.9.0.1 back to 10.1.0.2: a rule of raw/PREROUTING excludes it"
+TRACKING_CASES = (
+    case("notrack-reply", "road", NOTRACK, "h1 h2", "not-untranslated", NOT_TRACKED, "raw/PREROUTING rule 1"),
+    case("notrack-reply-tcp", "road", NOTRACK, "h1 h2 --tcp 80 --listen", "not-untranslated", NOT_TRACKED),
+)
+
+CASES: tuple[Case, ...] = (*MACHINE_CASES, *PORT_CASES, *MARTIAN_CASES, *OWNER_CASES, *TRACKING_CASES)
