@@ -262,7 +262,7 @@ MTU_CASES = (
         UNTOLD_BEYOND,
         "h1 h2 --udp 53 --size 1400",
         "mtu-black-hole",
-        "too big for r2/h2 (MTU 1300), and it may not be fragmented (DF); a rule of FORWARD in r1 dropped the ICMP error",
+        "too big for r2/h2 (MTU 1300), and it may not be fragmented (DF); a rule of FORWARD in r1 dropped the ICMP",
     ),
 )
 
