@@ -119,10 +119,18 @@ def passing(objects: LabObjects, ns: str, one: ClaimedPath) -> Passing | None:
         return None if _is_proxied(objects, ns, one) else "routed"  # translated there
     links = [link for link in objects.topology.links.get(ns, ()) if _other_end(link) in one.namespaces]
     masters = {link.master for link in links}
+    port = next((link for link in links if _other_end(link) == one.source), None)
+    if port is not None and port.master is not None and _same_network(objects, one):
+        masters = {port.master}  # the bridge itself leads to the other nodes, as an overlay network does
     if len(links) < 2 or len(masters) > 1 or masters == {None}:
         return "routed"
     setting = objects.sysctl(ns, BRIDGE_NF[one.target_ip.version])
     return "filtered" if setting is not None and setting.value == "1" else "bridged"
+
+
+def _same_network(objects: LabObjects, one: ClaimedPath) -> bool:
+    """Whether the source asks for the target's MAC address itself, because both are in one network."""
+    return one.server is None and any(one.target_ip in item.addr.network for item in objects.addresses(one.source))
 
 
 def _is_proxied(objects: LabObjects, ns: str, one: ClaimedPath) -> bool:

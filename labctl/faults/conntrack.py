@@ -32,9 +32,8 @@ def _translated_paths(objects: LabObjects, ns: str) -> tuple[ClaimedPath, ...]:
 
 def _not_translated_before(objects: LabObjects, ns: str, one: ClaimedPath) -> bool:
     """Whether the packet still has its pod's address when it comes to a namespace."""
-    machine = objects.topology.machines[one.source]
-    on = machine.on
-    return on in (None, ns) or source_nat_rule(objects, on, one) is None
+    on = objects.topology.machines[one.source].on
+    return on is None or on == ns or source_nat_rule(objects, on, one) is None
 
 
 def _notrack(objects: LabObjects) -> Iterator[Fault]:
