@@ -32,6 +32,7 @@ def _path(objects: LabObjects, source: str, target: str) -> ClaimedPath:
         ("kube-router", "node1", "a", "vm", ("POSTROUTING", 0)),
         ("kube-router", "node1", "a", "node2", None),  # a member of the set of nodes
         ("calico", "node1", "a", "node2", ("cali-nat-outgoing", 0)),
+        ("cilium", "node1", "a", "internet", ("CILIUM_POST_nat", 0)),  # `! -o cilium_+`, and a pair of cilium_ devices
         ("eks-vpc-cni", "node1", "b", "internet", ("AWS-SNAT-CHAIN-0", 1)),
     ],
 )
@@ -50,6 +51,7 @@ def test_the_rule_that_translates_is_found_in_the_plan(
         ("kubenet", "node1", "a", "b", "filtered"),  # bridge-nf-call-iptables is 1
         ("docker-bridge", "host1", "c1", "c2", "bridged"),
         ("docker-bridge", "host1", "c1", "host1", "received"),
+        ("weave", "node1", "a", "c", "filtered"),  # one network over all nodes
         ("kubenet", "node2", "a", "b", None),
     ],
 )
