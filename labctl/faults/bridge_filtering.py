@@ -39,7 +39,9 @@ def _forward(kind: str, text: str, objects: LabObjects) -> Iterator[Fault]:
 def _input(objects: LabObjects) -> Iterator[Fault]:
     """Frames from a port of a bridge to the machine itself: what it routes, and what it receives."""
     for ns in objects.topology.namespaces:
-        bridges = {link.at.dev for link in objects.topology.links.get(ns, ()) if link.kind == "bridge"}
+        own = {item.at.dev for item in objects.addresses(ns)}  # a bridge with an address is the gateway of its ports
+        links = objects.topology.links.get(ns, ())
+        bridges = {link.at.dev for link in links if link.kind == "bridge" and link.at.dev in own}
         if not bridges:
             continue
         paths = paths_through(

@@ -25,8 +25,12 @@ PORT, SOURCE_PORT = 8080, 40_000  # of the flow with a stale entry
 
 
 def _translated_paths(objects: LabObjects, ns: str) -> tuple[ClaimedPath, ...]:
-    """Claimed pings from pods whose source is translated there."""
-    paths = paths_through(objects, ns, "routed", keep=lambda one: objects.is_leaf(one.source) and one.probe == "ping")
+    """Claimed pings from pods to the outside whose source is translated there."""
+
+    def outward(one: ClaimedPath) -> bool:
+        return objects.is_leaf(one.source) and not objects.is_leaf(one.target_ns) and one.probe == "ping"
+
+    paths = paths_through(objects, ns, "routed", keep=outward)
     return tuple(one for one in paths if source_nat_rule(objects, ns, one) is not None)
 
 
