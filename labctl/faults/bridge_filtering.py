@@ -12,6 +12,9 @@ from labctl.faults.claimed_paths import BRIDGE_NF, ClaimedPath, paths_through, p
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
 from labctl.faults.lab_objects import LabObjects
 
+# on a wire that carries a tunnel, the rule drops questions for MAC addresses inside it as well
+UNANSWERED = (ExpectedCause(("neighbour",), ("gets no answer",)),)
+
 
 def _bridged(objects: LabObjects, ns: str) -> tuple[ClaimedPath, ...]:
     return paths_through(objects, ns, "bridged", "filtered")
@@ -30,13 +33,15 @@ def _forward(kind: str, text: str, objects: LabObjects) -> Iterator[Fault]:
         if paths and not (text.startswith("-p ARP") and _answers_arp(objects, ns)):
             change = insert_rule(objects, ns, "filter", "FORWARD", text, family="bridge")
             causes = (ExpectedCause(("rule",), (ns, "FORWARD")),)
-            yield Fault(kind, f"{ns}/ebtables/filter/FORWARD", (change,), causes, probes(paths))
+            yield Fault(kind, f"{ns}/ebtables/filter/FORWARD", (change,), causes, probes(paths), UNANSWERED)
 
 
 def _input(objects: LabObjects) -> Iterator[Fault]:
     """Frames from a port of a bridge to the machine itself: what it routes, and what it receives."""
     for ns in objects.topology.namespaces:
-        bridges = {link.at.dev for link in objects.topology.links.get(ns, ()) if link.kind == "bridge"}
+        own = {item.at.dev for item in objects.addresses(ns)}  # a bridge with an address is the gateway of its ports
+        links = objects.topology.links.get(ns, ())
+        bridges = {link.at.dev for link in links if link.kind == "bridge" and link.at.dev in own}
         if not bridges:
             continue
         paths = paths_through(
@@ -45,7 +50,9 @@ def _input(objects: LabObjects) -> Iterator[Fault]:
         if paths:
             change = insert_rule(objects, ns, "filter", "INPUT", "-p IPv4 -j DROP", family="bridge")
             causes = (ExpectedCause(("rule",), (ns, "INPUT")),)
-            yield Fault("ebtables-drop-input", f"{ns}/ebtables/filter/INPUT", (change,), causes, probes(paths))
+            yield Fault(
+                "ebtables-drop-input", f"{ns}/ebtables/filter/INPUT", (change,), causes, probes(paths), UNANSWERED
+            )
 
 
 def _enters_by_bridge(objects: LabObjects, ns: str, bridges: frozenset[str], one: ClaimedPath) -> bool:
@@ -76,7 +83,7 @@ def _bridge_nf(objects: LabObjects) -> Iterator[Fault]:
         on = Change(Sysctl(ns, name, "1"), planned)
         changes = (rule,) if planned is not None and planned.value == "1" else (on, rule)
         causes = (ExpectedCause(("rule",), (ns, "FORWARD")),)
-        yield Fault("bridge-nf-call-iptables", f"{ns}/{bridge}", changes, causes, probes(paths))
+        yield Fault("bridge-nf-call-iptables", f"{ns}/{bridge}", changes, causes, probes(paths), UNANSWERED)
 
 
 KINDS: tuple[FaultKind, ...] = (

@@ -116,13 +116,27 @@ def passing(objects: LabObjects, ns: str, one: ClaimedPath) -> Passing | None:
     if ns not in one.namespaces:
         return None
     if ns == one.target_ns:
-        return "routed"  # translated there
+        return None if _is_proxied(objects, ns, one) else "routed"  # translated there
     links = [link for link in objects.topology.links.get(ns, ()) if _other_end(link) in one.namespaces]
     masters = {link.master for link in links}
+    port = next((link for link in links if _other_end(link) == one.source), None)
+    if port is not None and port.master is not None and _same_network(objects, one):
+        masters = {port.master}  # the bridge itself leads to the other nodes, as an overlay network does
     if len(links) < 2 or len(masters) > 1 or masters == {None}:
         return "routed"
     setting = objects.sysctl(ns, BRIDGE_NF[one.target_ip.version])
     return "filtered" if setting is not None and setting.value == "1" else "bridged"
+
+
+def _same_network(objects: LabObjects, one: ClaimedPath) -> bool:
+    """Whether the source asks for the target's MAC address itself, because both are in one network."""
+    return one.server is None and any(one.target_ip in item.addr.network for item in objects.addresses(one.source))
+
+
+def _is_proxied(objects: LabObjects, ns: str, one: ClaimedPath) -> bool:
+    """Whether docker-proxy takes what a container of the host sends to a published port: no DNAT rule does."""
+    proxy = any(process.command[:1] == ("docker-proxy",) for process in objects.processes(ns))
+    return proxy and objects.topology.machines[one.source].on in (None, ns) and objects.is_leaf(one.source)
 
 
 def _other_end(link: Any) -> str | None:

@@ -25,16 +25,19 @@ PORT, SOURCE_PORT = 8080, 40_000  # of the flow with a stale entry
 
 
 def _translated_paths(objects: LabObjects, ns: str) -> tuple[ClaimedPath, ...]:
-    """Claimed pings from pods whose source is translated there."""
-    paths = paths_through(objects, ns, "routed", keep=lambda one: objects.is_leaf(one.source) and one.probe == "ping")
+    """Claimed pings from pods to the outside whose source is translated there."""
+
+    def outward(one: ClaimedPath) -> bool:
+        return objects.is_leaf(one.source) and not objects.is_leaf(one.target_ns) and one.probe == "ping"
+
+    paths = paths_through(objects, ns, "routed", keep=outward)
     return tuple(one for one in paths if source_nat_rule(objects, ns, one) is not None)
 
 
 def _not_translated_before(objects: LabObjects, ns: str, one: ClaimedPath) -> bool:
     """Whether the packet still has its pod's address when it comes to a namespace."""
-    machine = objects.topology.machines[one.source]
-    on = machine.on
-    return on in (None, ns) or source_nat_rule(objects, on, one) is None
+    on = objects.topology.machines[one.source].on
+    return on is None or on == ns or source_nat_rule(objects, on, one) is None
 
 
 def _notrack(objects: LabObjects) -> Iterator[Fault]:

@@ -141,8 +141,8 @@ def _to_loopback(objects: LabObjects) -> Iterator[Fault]:
 
 
 def _route_localnet(objects: LabObjects, ns: str) -> bool:
-    settings = (item for item in objects.all(Sysctl, ns) if item.value == "1")
-    return any(item.name.endswith(".route_localnet") for item in settings)
+    """Whether a device there may receive packets to 127.0.0.0/8."""
+    return any(one.name.endswith(".route_localnet") and one.value == "1" for one in objects.all(Sysctl, ns))
 
 
 def _dead_new(objects: LabObjects) -> Iterator[Fault]:

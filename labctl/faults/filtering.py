@@ -16,6 +16,8 @@ from labctl.faults.lab_objects import PROTOCOLS, LabObjects, ProbeProtocol
 FORWARDED: tuple[Passing, ...] = ("routed", "filtered")
 PORT = 80  # the port of the faults that concern one port
 SMALL_MTU = 1280  # of the link behind a router that reports packets that are too big
+# where a rule drops the question for a MAC address or its answer: in IPv6, or on the way of a tunnel that carries ARP
+UNANSWERED = (ExpectedCause(("neighbour",), ("gets no answer",)),)
 TOO_BIG = 1300  # bytes of payload that do not pass that link, but every pod's own
 
 
@@ -62,10 +64,7 @@ def _policy_faults(kind: str, where: _Filter, objects: LabObjects) -> Iterator[F
         if traffic := probes(paths_through(objects, ns, *where.ways, version=where.version)):
             change = with_policy(objects, ns, where.chain, "DROP", where.family)
             causes = (ExpectedCause(("rule",), (ns, f"policy of {where.chain}")),)
-            symptoms: tuple[ExpectedCause, ...] = ()
-            if where.version == 6:
-                symptoms = (ExpectedCause(("neighbour",), ("gets no answer", "neighbour discovery")),)
-            yield Fault(kind, _object_name(ns, where), (change,), causes, traffic, symptoms)
+            yield Fault(kind, _object_name(ns, where), (change,), causes, traffic, UNANSWERED)
 
 
 def _drop_source(objects: LabObjects) -> Iterator[Fault]:
@@ -113,8 +112,7 @@ def _neighbour_discovery(kind: str, icmp_type: int, objects: LabObjects) -> Iter
         if paths:
             change = insert_rule(objects, ns, where.table, where.chain, where.text, family="ip6")
             causes = (ExpectedCause(("rule",), (ns, "INPUT")),)
-            symptoms = (ExpectedCause(("neighbour",), ("gets no answer", "neighbour discovery")),)
-            yield Fault(kind, _object_name(ns, where), (change,), causes, probes(paths), symptoms)
+            yield Fault(kind, _object_name(ns, where), (change,), causes, probes(paths), UNANSWERED)
 
 
 def _kind(name: str, where: _Filter, summary: str, effect: str) -> FaultKind:

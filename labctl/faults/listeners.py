@@ -36,7 +36,7 @@ def _served(objects: LabObjects) -> Iterator[tuple[Process, int, Check]]:
 
 
 def _traffic(check: Check) -> tuple[Traffic, ...]:
-    protocols: tuple[ProbeProtocol, ...] = ("udp",) if check.probe == "udp" else ("tcp",)
+    protocols: tuple[ProbeProtocol, ...] = ("tcp",) if check.probe == "tcp" else ("udp",)
     return (Traffic(check.source, check.target, protocols, check.port, listen=False),)
 
 

@@ -46,8 +46,8 @@ def source_nat_rule(objects: LabObjects, ns: str, one: ClaimedPath) -> tuple[Cha
     if machine is not None and machine.on is not None and machine.on != ns:
         srcs |= objects.topology.possible_addresses(machine.on)  # its node may have translated it
     links = objects.topology.links.get(ns, ())
-    oifs = {link.at.dev for link in links if link.peer is not None and link.peer.ns in one.namespaces}
-    oifs -= {link.at.dev for link in links if link.peer is not None and link.peer.ns == one.source}
+    onward = set(one.namespaces) - {ns, one.source}
+    oifs = {link.at.dev for link in links if link.peer is not None and link.peer.ns in onward}
     first = objects.chain(ns, "nat", "POSTROUTING")
     if first is None:
         return None

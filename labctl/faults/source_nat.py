@@ -90,7 +90,12 @@ def _kept(objects: LabObjects, ns: str, source: str) -> tuple[tuple[ExpectedCaus
         ExpectedCause(("answered",), ("source unchanged",)),
         ExpectedCause(("answered",), (f"source rewritten: {address}",)),  # by another machine, further on
     )
-    return causes, (ExpectedCause(KEPT_KINDS, (address,)), ExpectedCause(("rule",), ("reply",)))
+    on = objects.topology.machines[source].on
+    node = objects.topology.possible_addresses(on) if on is not None and on != ns else ()
+    own = objects.topology.possible_addresses(source)  # a container on two networks has one in each
+    kept = sorted(str(one) for one in {*own, *node})  # a node before may have given it its own address
+    symptoms = tuple(ExpectedCause(KEPT_KINDS, (one,)) for one in kept)
+    return causes, (*symptoms, ExpectedCause(("rule",), ("reply",)))
 
 
 def _masquerade_faults(

@@ -290,7 +290,7 @@ def matched_rule(kind: RuleKind, number: int, chain: Chain | None) -> tuple[Rule
     """What a report of the kernel is about: its kind, the text of the rule, and the target.
 
     The kernel's legacy tables name a rule that matches everything, as `-j DROP`, like the end of its chain: as a policy
-    or a return. Only the number tells: a policy comes after the last rule.
+    or a return. Only the number shows which it is: a policy comes after the last rule.
     """
     if chain is None:
         return kind, "", ""

@@ -11,6 +11,7 @@ from labctl.tracing.evidence import RuleHit, TraceEvidence
 from labctl.tracing.hops import Hop, PacketObservation
 
 PREROUTING_HOOK, INPUT_HOOK = 0, 1  # netfilter's numbers
+UNANSWERED_STATES = ("unreplied", "SYN_SENT")  # of connections for which conntrack has seen no reply
 
 
 def devices(evidence: TraceEvidence, hop: Hop) -> tuple[str, ...]:
@@ -50,6 +51,8 @@ def nat_endpoint(evidence: TraceEvidence, item: PacketObservation) -> tuple[IP, 
         if (flow.reply_src, flow.reply_dst) == (item.src, item.dst) and _ports_match(
             item, flow.reply_sport, flow.reply_dport
         ):
+            if item.role == "reply" and flow.state in UNANSWERED_STATES:
+                return item.dst, item.dport  # conntrack does not know the reply
             return flow.src, flow.sport if ports else None
     if item.role != "request" or item.direction != "in" or item.encap != "none":
         return item.dst, item.dport

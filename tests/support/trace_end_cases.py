@@ -328,4 +328,46 @@ SEGMENT_CASES = (
     ),
 )
 
-CASES: tuple[Case, ...] = (*SEGMENT_CASES, *MACHINE_CASES, *PORT_CASES, *MARTIAN_CASES, *OWNER_CASES)
+# a reply that is not tracked where the request was translated
+NOTRACK = (
+    "r1: iptables-legacy -t nat -A POSTROUTING -d 10.2.0.0/24 -j MASQUERADE; "
+    "r1: iptables-legacy -t raw -A PREROUTING -s 10.2.0.2 -j CT --notrack"
+)
+NOT_TRACKED = "r1 does not translate the reply to 10.9.0.1 back to 10.1.0.2: a rule of raw/PREROUTING excludes it"
+TRACKING_CASES = (
+    case("notrack-reply", "road", NOTRACK, "h1 h2", "not-untranslated", NOT_TRACKED, "raw/PREROUTING rule 1"),
+    case("notrack-reply-tcp", "road", NOTRACK, "h1 h2 --tcp 80 --listen", "not-untranslated", NOT_TRACKED),
+)
+
+# a router's message that a packet is too big, which ends in a firewall: there, or on the way
+UNTOLD = "r2: ip link set h2 mtu 1300; r2: iptables-legacy -A OUTPUT -p icmp --icmp-type fragmentation-needed -j DROP"
+UNTOLD_BEYOND = "r2: ip link set h2 mtu 1300; r1: iptables-legacy -A FORWARD -p icmp --icmp-type 3/4 -j DROP"
+MTU_CASES = (
+    case(
+        "too-big-untold",
+        "road",
+        UNTOLD,
+        "h1 h2 --size 1400",
+        "mtu-black-hole",
+        "a rule of OUTPUT in r2 dropped the ICMP error that would tell the sender",
+        "filter/OUTPUT rule 1",
+    ),
+    case(
+        "too-big-untold-beyond",
+        "road",
+        UNTOLD_BEYOND,
+        "h1 h2 --udp 53 --size 1400",
+        "mtu-black-hole",
+        "too big for r2/h2 (MTU 1300), and it may not be fragmented (DF); a rule of FORWARD in r1 dropped the ICMP",
+    ),
+)
+
+CASES: tuple[Case, ...] = (
+    *SEGMENT_CASES,
+    *MTU_CASES,
+    *MACHINE_CASES,
+    *PORT_CASES,
+    *MARTIAN_CASES,
+    *OWNER_CASES,
+    *TRACKING_CASES,
+)

@@ -112,7 +112,7 @@ class Trial:
         options = {
             "size": traffic.size if protocol != "tcp" else None,
             "fragment": traffic.fragment and protocol != "tcp",
-            "listen": traffic.listen and protocol != "icmp",
+            "listen": _listen(traffic) if protocol != "icmp" else False,
         }
         if traffic.sport is not None and protocol != "icmp":
             options["sport"] = traffic.sport
@@ -120,6 +120,11 @@ class Trial:
 
     def _row(self, fault: Fault, protocol: str, probe: str, judgement: Judgement, cause: str, sentence: str) -> Row:
         return Row(self.lab.name, fault.kind, fault.on, protocol, probe, judgement, cause, sentence)
+
+
+def _listen(traffic: Traffic) -> bool | str:
+    """Where labctl answers: in the target, on the machine and port behind a translation, or nowhere."""
+    return traffic.listen if traffic.server is None else f"{traffic.server[0]}:{traffic.server[1]}"
 
 
 def _probe_text(traffic: Traffic) -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from labctl.core.observations import Flow, RouteQuery
 from labctl.core.resources import IP
-from labctl.tracing.hop_routing import find_lookup, nat_endpoint
+from labctl.tracing.hop_routing import UNANSWERED_STATES, find_lookup, nat_endpoint
 from labctl.tracing.hops import PacketObservation
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import Cause, Note, endpoint_text, exec_command, lookup_text, route_get_command, rule_text
-
-UNANSWERED_STATES = ("unreplied", "SYN_SENT")  # of connections for which conntrack has seen no reply
 
 
 def not_sent_by_source(loss_point: LossPoint) -> Cause | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from labctl.core.iptables import TERMINATING_TARGETS
 from labctl.core.observations import RouteLookup, RouteQuery
+from labctl.tracing.causes.rules import list_command
 from labctl.tracing.hop_routing import find_lookup
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import Cause, Note, exec_command, lookup_text, route_get_command
+from labctl.tracing.result import Cause, Note, exec_command, lookup_text, route_get_command, rule_text
 
 REJECT_ROUTE_TYPES = ("unreachable", "blackhole", "prohibit", "throw")
 ROUTE_TYPE_BY_ERROR = {
@@ -182,11 +184,14 @@ def too_big(loss_point: LossPoint) -> Cause | None:
     errors = [one for one in loss_point.evidence.observations if one.role == "error" and one.text in words]
     said = loss_point.drop is not None and loss_point.drop.reason == "PKT_TOO_BIG"
     unsent = loss_point.last_observation is None and "too long" in loss_point.evidence.detail
-    if not (errors or said or unsent):
-        return None
     out = loss_point.lookup.dev if loss_point.lookup is not None else None
     link = loss_point.evidence.link(loss_point.node, out) if out else None
     size = loss_point.last_observation.length - 14 if loss_point.last_observation is not None else None
+    counters = loss_point.namespace.counters
+    failed = "Ip.FragFails" in counters or "Ip6FragFails" in counters
+    counted = failed and loss_point.entering and size is not None and link is not None and size > (link.mtu or size)
+    if not (errors or said or unsent or (counted and loss_point.reason_allows())):
+        return None
     what = f"the packet of {size} bytes" if size else "the packet"
     where = f"{loss_point.node}/{out}" if out else f"the next link of {loss_point.node}"
     limit = f" (MTU {link.mtu})" if link is not None and link.mtu else ""
@@ -196,4 +201,12 @@ def too_big(loss_point: LossPoint) -> Cause | None:
     sentence = f"{what} is too big for {where}{limit}, {ban}"
     facts = [Note("mtu", f"{where}: mtu {link.mtu}")] if link is not None and link.mtu else []
     tries = (exec_command(loss_point.evidence, loss_point.node, f"ip link show {out}"),) if out else ()
-    return Cause("too-big", sentence, tuple(facts), tries)
+    hits = loss_point.evidence.rule_hits
+    ended = next((one for one in hits if one.role == "error" and one.target in TERMINATING_TARGETS), None)
+    if ended is None:
+        return Cause("too-big", sentence, tuple(facts), tries)
+    what = f"the policy of {ended.chain}" if ended.kind == "policy" else f"a rule of {ended.chain}"
+    done = TERMINATING_TARGETS[ended.target]
+    sentence += f"; {what} in {ended.node} {done} the ICMP error that would tell the sender"
+    facts.append(Note("rule", f"{ended.node}: {rule_text(ended)}"))
+    return Cause("mtu-black-hole", sentence, tuple(facts), (*tries, list_command(loss_point, ended)))
