@@ -109,6 +109,9 @@ def inside(options: argparse.Namespace) -> int:
     lab = with_plugin_results(lifecycle.load_compiled_lab(options.inside))
     trial = Trial(lab)
     protocols = tuple(options.protocol or ("icmp", "tcp", "udp"))
+    if not options.fault:
+        for row in trial.healthy_rows(protocols):
+            print(json.dumps(asdict(row), ensure_ascii=False), flush=True)
     for kind, faults in applicable(lab):
         if options.fault and kind.name not in options.fault:
             continue

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -13,7 +14,7 @@ import labctl
 from labctl.core.scenario_types import Lab
 from labctl.errors import LabError
 from labctl.faults.fault import ExpectedCause, Fault, FaultKind
-from labctl.faults.lab_objects import ProbeProtocol, Traffic
+from labctl.faults.lab_objects import PROTOCOLS, LabObjects, ProbeProtocol, Traffic
 from labctl.lab import break_fix, lifecycle
 from labctl.tracing.result import Cause, TraceResult
 
@@ -21,6 +22,9 @@ from labctl.tracing.result import Cause, TraceResult
 # broken: the fault could not be made, or the lab was not as before after the fix
 Judgement: TypeAlias = Literal["right", "incomplete", "wrong", "unhit", "broken"]
 DEFAULT_PORT = 8080
+MAX_HEALTHY_PAIRS = 8  # pairs of machines that are traced in a lab without a fault
+NO_FAULT = "none"
+DELIVERED = "answered"  # the kind of an expected cause if the fault changes a packet, but does not lose it
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,18 @@ class Row:
     noticed: bool = True  # `status` named an object of the fault
 
 
-def judge(story: TraceResult, fault: Fault) -> Judgement:
-    """How good the answer to a lost probe is, by the causes of the catalogue."""
+def judge(story: TraceResult, fault: Fault, healthy: TraceResult | None = None) -> Judgement:
+    """How good the answer to a probe is, by the causes of the catalogue.
+
+    A delivered probe counts only if the catalogue says what its trace shows, and the healthy lab did not show that.
+    """
+    if story.verdict == "answered":
+        if story.why is not None:
+            return "wrong"
+        expected = [one for one in fault.causes if DELIVERED in one.kinds]
+        told = any(has_names(story.sentence, one) for one in expected)
+        before = healthy is not None and any(has_names(healthy.sentence, one) for one in expected)
+        return "right" if told and not before else "unhit"
     if story.why is None:
         return "incomplete"
     if any(matches(story.why, one) for one in fault.causes):
@@ -49,12 +63,12 @@ def judge(story: TraceResult, fault: Fault) -> Judgement:
 
 def matches(cause: Cause, expected: ExpectedCause) -> bool:
     """Whether a cause is the expected one: its kind, and every name in its sentence."""
-    return cause.kind in expected.kinds and all(name in cause.sentence for name in expected.names)
+    return cause.kind in expected.kinds and has_names(cause.sentence, expected)
 
 
-def complains(story: TraceResult) -> bool:
-    """Whether a trace of a delivered packet names a cause."""
-    return story.verdict == "answered" and story.why is not None
+def has_names(sentence: str, expected: ExpectedCause) -> bool:
+    """Whether every name is in a sentence, as a whole word: 10.0.0.1 is not in 10.0.0.10, but in 10.0.0.1:80."""
+    return all(re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\d)", sentence) for name in expected.names)
 
 
 class Trial:
@@ -62,13 +76,25 @@ class Trial:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self._healthy: dict[tuple[Traffic, ProbeProtocol], bool] = {}
+        self._healthy: dict[tuple[Traffic, ProbeProtocol], TraceResult] = {}
 
-    def rows(
-        self, kind: FaultKind, fault: Fault, protocols: tuple[ProbeProtocol, ...] = ("icmp", "tcp", "udp")
-    ) -> Iterator[Row]:
+    def healthy_rows(self, protocols: tuple[ProbeProtocol, ...] = PROTOCOLS) -> Iterator[Row]:
+        """A lab without a fault: a trace of a delivered packet names no cause. Other packets are not judged."""
+        objects = LabObjects(self.lab)
+        pairs = dict.fromkeys(pair for machine in objects.machines[:6] for pair in objects.pairs(machine.name))
+        for source, target in list(pairs)[:MAX_HEALTHY_PAIRS]:
+            for name in protocols:
+                story = self._trace(Traffic(source, target), name)
+                if story.verdict == "answered":
+                    cause = story.why.kind if story.why is not None else ""
+                    judged: Judgement = "wrong" if story.why is not None else "right"
+                    yield Row(self.lab.name, NO_FAULT, "", name, f"{source} {target}", judged, cause, story.sentence)
+
+    def rows(self, kind: FaultKind, fault: Fault, protocols: tuple[ProbeProtocol, ...] = PROTOCOLS) -> Iterator[Row]:
         """Break, trace with each protocol, fix. The lab is as before at the end."""
         usable = {name: [one for one in fault.traffic if self.delivers(one, name)] for name in protocols}
+        if not any(usable.values()):
+            return
         try:
             record = break_fix.break_lab(self.lab, fault)
         except LabError as error:
@@ -76,10 +102,10 @@ class Trial:
             return
         try:
             drift = {change.subject.key for change in lifecycle.status(self.lab.name, self.lab)}
-            noticed = bool(drift & record.keys)
+            noticed = bool(drift & record.keys) or not record.keys  # connections are no objects of a lab
             for name in protocols:
                 if usable[name]:
-                    yield replace(self._lost(fault, kind, name, usable[name]), noticed=noticed)
+                    yield replace(self._judged(fault, kind, name, usable[name]), noticed=noticed)
         finally:
             break_fix.fix(self.lab, (record,))
         if left := lifecycle.status(self.lab.name, self.lab):
@@ -93,18 +119,18 @@ class Trial:
             return False
         key = (traffic, protocol)
         if key not in self._healthy:
-            self._healthy[key] = self._trace(traffic, protocol).verdict == "answered"
-        return self._healthy[key]
+            self._healthy[key] = self._trace(traffic, protocol)
+        return self._healthy[key].verdict == "answered"
 
-    def _lost(self, fault: Fault, kind: FaultKind, protocol: ProbeProtocol, probes: list[Traffic]) -> Row:
+    def _judged(self, fault: Fault, kind: FaultKind, protocol: ProbeProtocol, probes: list[Traffic]) -> Row:
+        """The row of the first probe that the fault hits."""
         for traffic in probes:
             story = self._trace(traffic, protocol)
-            if story.verdict != "answered":
+            judgement = judge(story, fault, self._healthy[traffic, protocol])
+            if judgement != "unhit":
                 cause = story.why.kind if story.why is not None else ""
                 sentence = story.why.sentence if story.why is not None else story.sentence
-                return self._row(fault, protocol, _probe_text(traffic), judge(story, fault), cause, sentence)
-            if story.why is not None:
-                return self._row(fault, protocol, _probe_text(traffic), "wrong", story.why.kind, story.why.sentence)
+                return self._row(fault, protocol, _probe_text(traffic), judgement, cause, sentence)
         return self._row(fault, protocol, _probe_text(probes[0]), "unhit", "", kind.unnoticed)
 
     def _trace(self, traffic: Traffic, protocol: ProbeProtocol) -> TraceResult:
