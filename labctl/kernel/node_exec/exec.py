@@ -190,16 +190,16 @@ def _child(
         mount("none", "/", None, MS_REC | MS_SLAVE)
         setns(fd, CLONE_NEWNET)
         mounts.mount_node_files(texts)
-        _defaults()
+        restore_signal_defaults()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        code = _exec_command(command, environment)
+        code = exec_command(command, environment)
     except Exception as error:
         os.write(error_fd, str(error.args[-1] if error.args else error).encode())
     finally:
         os._exit(code)
 
 
-def _defaults() -> None:
+def restore_signal_defaults() -> None:
     """Undo what Python does to signals at its start, so that the command starts with the usual defaults."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
@@ -212,7 +212,8 @@ def _command_exists(command: str, path: str) -> bool:
     return "/" in command or any(os.path.isfile(os.path.join(folder, command)) for folder in path.split(":"))
 
 
-def _exec_command(command: list[str], environment: dict[str, str]) -> int:
+def exec_command(command: list[str], environment: dict[str, str]) -> int:
+    """Become a command. Returns only if that fails: prints why, and returns the exit code for it, 127 or 126."""
     try:
         os.execvpe(command[0], command, environment)
     except (FileNotFoundError, ValueError):  # ValueError: exec does not accept an empty command
