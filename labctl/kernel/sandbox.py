@@ -171,7 +171,7 @@ def _run_command(
         try:
             restore_signal_defaults()
             signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
-            code = exec_command(list(command), variables)
+            code, _ = exec_command(list(command), variables)
         finally:
             os._exit(code)
     os.setsid()

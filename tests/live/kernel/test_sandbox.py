@@ -230,8 +230,7 @@ def test_a_shell_inside_controls_the_terminal(runner: Runner) -> None:
     if pid == 0:
         os.chdir(runner.person.folder)
         own = runner.environment(TERM="dumb", PS1="$ ")
-        os.execve(runner.argv[0] if "/" in runner.argv[0] else "/usr/bin/env",
-                  [*(() if "/" in runner.argv[0] else ("env",)), *runner.argv, "--", "bash", "--norc", "-i"], own)  # fmt: skip
+        os.execvpe(runner.argv[0], [*runner.argv, "--", "bash", "--norc", "-i"], own)
     seen = b""
 
     def read_until(text: bytes) -> None:
