@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
+from labctl.core import result_log
+from labctl.core.result_text import short_repr
 from labctl.errors import MissingError, UsageError
 from labctl.lab.records import load_compiled_lab, resolve_lab_name
 
@@ -43,6 +45,19 @@ class Completed:
     def ok(self) -> bool:
         """Whether its exit code is 0."""
         return self.returncode == 0
+
+    def __repr__(self) -> str:
+        last = (self.stderr.strip() or self.stdout.strip()).splitlines()[-1:]
+        words = " ".join(self.command)
+        words = words if len(words) <= 80 else f"{words[:79]}…"
+        return short_repr(
+            self, f"{self.node}: exit code {self.returncode}: {words}{''.join(f': {line}' for line in last)}"
+        )
+
+    def __str__(self) -> str:
+        """The command, what it printed, and its exit code."""
+        printed = [part.rstrip("\n") for part in (self.stdout, self.stderr) if part]
+        return "\n".join([f"{self.node}$ {' '.join(self.command)}", *printed, f"exit code {self.returncode}"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +171,11 @@ class Traced:
         """The machines that the request passed, its sender first. A machine that it passed twice appears twice."""
         return tuple(step.node for leg in self.story.legs if leg.name == "request" for step in leg.steps)
 
+    def __repr__(self) -> str:
+        return short_repr(self, repr(self.story).removeprefix(f"<{type(self.story).__name__} ").removesuffix(">"))
+
     def __str__(self) -> str:
+        """What `labctl trace` prints in a pipe."""
         from labctl.report.trace import lines
 
         return "\n".join(lines(self.story))
@@ -257,7 +276,9 @@ class RunningLab:
             from labctl.report.output_files import pcap_writer
 
             keep = pcap_writer(os.fspath(pcap), _log)
-        return runner.run(self._recorded(), word, progress, keep)
+        report = runner.run(self._recorded(), word, progress, keep)
+        result_log.publish(self.name, report)
+        return report
 
     def trace(
         self,
@@ -286,7 +307,9 @@ class RunningLab:
         evidence, frames = trace_packet(
             topology.lab, question, listen=listen, progress=progress or (lambda _: None), warn=warn or _log
         )
-        return Traced(diagnose(evidence), evidence, tuple(frames), topology.machine_by_address)
+        traced = Traced(diagnose(evidence), evidence, tuple(frames), topology.machine_by_address)
+        result_log.publish(self.name, traced)
+        return traced
 
     def down(self, *, warn: MessageCallback | None = None) -> tuple[str, ...]:
         """Remove it. Returns the machines that were removed. Can be called twice."""

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from labctl.core.diff import Change
 from labctl.core.iptables import Backend
 from labctl.core.resources import IP, Interface
+from labctl.core.result_text import count, duration, outcome_lines, short_repr, tally
 from labctl.core.scenario_types import Check, Lab
 
 Verdict: TypeAlias = Literal["pass", "fail", "skip", "inconclusive"]
@@ -56,6 +57,12 @@ class Outcome:
     seconds: float = 0.0
     pcap: str = ""  # the file with its packets, if they were saved
 
+    def __repr__(self) -> str:
+        return short_repr(self, f"{self.verdict}: {self.check.say}")
+
+    def __str__(self) -> str:
+        return "\n".join(outcome_lines(self))
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -72,6 +79,14 @@ class Report:
             if verdict in found:
                 return verdict
         return "skip"
+
+    def __repr__(self) -> str:
+        bad = next((one for one in self.outcomes if one.verdict in ("fail", "inconclusive")), None)
+        first = "" if bad is None else f"; {bad.verdict}: {bad.check.say}"
+        return short_repr(self, f"{self.verdict}, {tally(self)}{first}")
+
+    def __str__(self) -> str:
+        return "\n".join([*(line for one in self.outcomes for line in outcome_lines(one)), tally(self)])
 
 
 # reply; refused (reset, port unreachable); unreachable (an error came back, or no neighbour answered);
@@ -133,3 +148,10 @@ class UpResult:
     dry: bool
     seconds: float
     replaced: bool = False  # a lab of that name existed and was (or would be) removed first
+
+    def __repr__(self) -> str:
+        what = "created" if self.created else "repaired" if self.changes else "as defined"
+        what = f"dry run, {what}" if self.dry else what
+        return short_repr(
+            self, f"{self.lab.name}: {what}, {count(len(self.changes), 'change')}, {duration(self.seconds)}"
+        )
