@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from labctl.core import result_log
-from labctl.core.result_text import short_repr
+from labctl.core.text import short_repr
 from labctl.errors import MissingError, UsageError
 from labctl.lab.records import load_compiled_lab, resolve_lab_name
 

@@ -23,7 +23,7 @@ from labctl.core.resources import (
     Rule,
     Sysctl,
 )
-from labctl.core.result_text import short_repr
+from labctl.core.text import short_repr
 
 ChangeKind = Literal["missing", "extra", "changed"]
 _DISABLE_IPV6_SYSCTLS = ("net.ipv6.conf.all.disable_ipv6", "net.ipv6.conf.lo.disable_ipv6")  # they remove ::1

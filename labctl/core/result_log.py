@@ -13,6 +13,6 @@ LISTENERS: list[Callable[[str, object], None]] = []  # each is called with a lab
 
 
 def publish(lab: str, result: object) -> None:
-    """Tell the listeners a result of a lab."""
+    """Call the listeners with a result of a lab."""
     for listener in LISTENERS:
         listener(lab, result)

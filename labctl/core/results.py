@@ -8,10 +8,12 @@ from typing import Literal, TypeAlias
 from labctl.core.diff import Change
 from labctl.core.iptables import Backend
 from labctl.core.resources import IP, Interface
-from labctl.core.result_text import count, duration, outcome_lines, short_repr, tally
 from labctl.core.scenario_types import Check, Lab
+from labctl.core.text import count, duration, short_repr
 
 Verdict: TypeAlias = Literal["pass", "fail", "skip", "inconclusive"]
+VERDICT_LABELS: dict[str, str] = {"pass": "PASS", "fail": "FAIL", "skip": "SKIP", "inconclusive": "INCONCLUSIVE"}
+COMMAND_PREFIX = "    run manually: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,3 +157,31 @@ class UpResult:
         return short_repr(
             self, f"{self.lab.name}: {what}, {count(len(self.changes), 'change')}, {duration(self.seconds)}"
         )
+
+
+def evidence_lines(outcome: Outcome, *, verbose: bool = False) -> list[str]:
+    """The lines under a check that did not pass: what was expected, seen, and where. With `verbose`, for all checks."""
+    lines = []
+    if outcome.verdict != "pass" or verbose:
+        lines += [f"    {line}" for text in outcome.evidence for line in text.splitlines()]
+        if outcome.command and outcome.verdict != "skip":
+            lines.append(COMMAND_PREFIX + outcome.command)
+        if outcome.pcap:
+            lines.append(f"    packets: {outcome.pcap}")
+    return lines
+
+
+def outcome_lines(outcome: Outcome) -> list[str]:
+    """One check as `labctl check` prints it in a pipe: the verdict, the sentence, and the evidence unless it passed."""
+    return [f"{VERDICT_LABELS[outcome.verdict]} {outcome.check.say}", *evidence_lines(outcome)]
+
+
+def tally(report: Report, seconds: float | None = None) -> str:
+    """The last line of `check`: the number of each verdict, and the time if it is given."""
+    verdicts = [outcome.verdict for outcome in report.outcomes]
+    if not verdicts:
+        return f"{report.lab} has no checks"
+    participles = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive", "skip": "skipped"}
+    parts = [f"{verdicts.count(verdict)} {word}" for verdict, word in participles.items() if verdict in verdicts]
+    time_text = "" if seconds is None else f" in {duration(seconds)}"
+    return f"{report.lab}: {count(len(verdicts), 'check')}, {', '.join(parts)}{time_text}"

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 from labctl.core.fidelity import Fidelity
 from labctl.core.iptables import Backend
 from labctl.core.resources import IP, Interface, Plan
-from labctl.core.result_text import count, short_repr
+from labctl.core.text import count, short_repr
 
 MachineRole: TypeAlias = Literal["host", "node", "pod", "container", "vm", "fabric", "internet", "namespace", "machine"]
 Protocol: TypeAlias = Literal["tcp", "udp"]

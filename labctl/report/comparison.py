@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from labctl.core.result_text import count, duration
+from labctl.core.text import count, duration
 from labctl.report.node_view import TableSection
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from labctl.core import fidelity
 from labctl.core.names import summarize_names
-from labctl.core.result_text import count
 from labctl.core.results import RunningSummary
+from labctl.core.text import count
 from labctl.report.node_view import TableSection
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from labctl.core.diff import Change, by_namespace
 from labctl.core.fidelity import GRADES, substitute_text
 from labctl.core.resources import Chain, Netns
-from labctl.core.result_text import count, duration
+from labctl.core.text import count, duration
 from labctl.report.node_view import TableSection
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from labctl.core.iptables import Backend
-from labctl.core.result_text import short_repr
 from labctl.core.scenario_types import Lab, Scenario
+from labctl.core.text import short_repr
 
 
 @dataclass(frozen=True, slots=True)

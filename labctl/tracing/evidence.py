@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RuleRole
 from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Route
-from labctl.core.result_text import count, short_repr
 from labctl.core.results import Answer
+from labctl.core.text import count, short_repr
 from labctl.tracing.hops import Hop, PacketDirection, PacketObservation, path
 
 ROLES: tuple[PacketRole, ...] = ("request", "reply", "error")

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from labctl.core.iptables import CHAIN_TOOLS, FirewallRule
 from labctl.core.observations import RouteLookup
 from labctl.core.resources import IP
-from labctl.core.result_text import short_repr
+from labctl.core.text import short_repr
 from labctl.tracing.evidence import CounterIncrease, RuleHit, TraceEvidence
 from labctl.tracing.hops import PacketObservation
 

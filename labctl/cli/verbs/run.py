@@ -1,4 +1,4 @@
-"""labctl run: run a command in a sandbox of its own, for labs without root."""
+"""labctl run: run a command in a new sandbox, for labs without root."""
 
 from __future__ import annotations
 

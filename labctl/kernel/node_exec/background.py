@@ -2,7 +2,7 @@
 
 The program is a child of the caller and has its own session. What it starts is found by that session, and by a variable
 in the environment, which a daemon keeps that leaves the session. Only these processes are ever ended. The output goes
-to a file without a name: a pipe that no one reads would block the program.
+to a file without a name: a pipe that no process reads would block the program.
 """
 
 from __future__ import annotations
