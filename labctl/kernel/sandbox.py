@@ -1,11 +1,11 @@
 """`labctl run`: a command in new namespaces, in which labs are built without root and end with the command.
 
-The sandbox has an own network namespace with a loopback device only, and an own mount namespace with an own /run. Root
+The sandbox is a new network namespace with a loopback device only, and a new mount namespace with a new /run. Root
 makes these two directly. Any other user first becomes root in a new user namespace, by unshare(1) of util-linux, which
 then continues as this module in the same process.
 
 Two processes watch the command. The first is the caller's: it forwards signals and returns the exit code. The second,
-the keeper, is the command's parent, and the subreaper of everything that the command starts. It has its own session, so
+the keeper, is the command's parent, and the subreaper of everything that the command starts. It is in a new session, so
 a signal to the process group of the caller does not end it. When the command has ended, or the first process (by
 SIGKILL, too), the keeper kills all that is left; the namespaces end with the last process. There is no process
 namespace: the kernel's tracing, by which `trace` finds the reason of a drop, knows only the machine's process ids.
@@ -95,7 +95,7 @@ def environment(outside: Mapping[str, str]) -> dict[str, str]:
 
 
 def _make_namespaces() -> None:
-    """Move this process into new network and mount namespaces, with a loopback device and an own /run. Raises OSError
+    """Move this process into new network and mount namespaces, with a loopback device and a new /run. Raises OSError
     that names the call."""
     unshare(CLONE_NEWNS | CLONE_NEWNET)
     mount("none", "/", None, MS_REC | MS_PRIVATE)

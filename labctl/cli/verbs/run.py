@@ -20,9 +20,10 @@ from labctl.cli.session import Session
 def run(session: Session, command: tuple[str, ...]) -> int:
     """Run a command in a new sandbox, and exit with its exit code (127: not found, 128 + signal: killed).
 
-    In the sandbox the command is root over an own network and an own /run, and over nothing else. There it builds
-    labs without sudo and without options, with `labctl` (it is in PATH) or from Python. The sandbox has no network
-    but its labs. At the end, all that the command started is killed, and nothing of its labs is left.
+    The sandbox is a separate network and a separate /run, where the command is root; a user gets no other right.
+    There it builds labs without sudo and without options, with `labctl` (it is in PATH) or from Python. The
+    sandbox has no network but its labs. At the end, all that the command started is killed, and nothing of its
+    labs is left.
 
     Files that the command writes elsewhere stay, and belong to you. For labs that stay up between two commands, use
     --rootless.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 VARIABLE = "LABCTL_BACKGROUND"  # in the environment of the program and of all that it starts
 POLL_S = 0.02  # seconds between two looks at the sockets
 GRACE_S = 1.0  # seconds between SIGTERM and SIGKILL
+UNKNOWN_CODE = 255
 MAX_ROUNDS = 5  # of ending processes
 OUTPUT_LINES = 20  # the last lines of the output, in an error message
 STATES = {"tcp": "0A", "udp": "07"}  # of a socket that listens, in /proc/net: TCP_LISTEN; TCP_CLOSE, not connected
@@ -67,13 +68,15 @@ class BackgroundProcess:
 
     @property
     def returncode(self) -> int | None:
-        """Its exit code (127: not found, 128 + signal: killed); None while it runs."""
+        """Its exit code (127: not found, 128 + signal: killed); None while it runs.
+
+        255 if it is not known, because another part of the calling program waited for all its children."""
         if self._exit_code is None:
             try:
                 # WNOWAIT: until `stop`, no other process can get the same id
                 found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:  # another part of the caller waited for it
-                self._exit_code, self._reaped = 0, True
+            except ChildProcessError:
+                self._exit_code, self._reaped = UNKNOWN_CODE, True
             else:
                 if found is not None:
                     self._exit_code = found.si_status + (0 if found.si_code == os.CLD_EXITED else 128)
