@@ -9,11 +9,9 @@ from labctl.core.diff import Change
 from labctl.core.iptables import Backend
 from labctl.core.resources import IP, Interface
 from labctl.core.scenario_types import Check, Lab
-from labctl.core.text import count, duration, short_repr
+from labctl.core.text import COMMAND_PREFIX, VERDICT_LABELS, count, duration, short_repr
 
 Verdict: TypeAlias = Literal["pass", "fail", "skip", "inconclusive"]
-VERDICT_LABELS: dict[str, str] = {"pass": "PASS", "fail": "FAIL", "skip": "SKIP", "inconclusive": "INCONCLUSIVE"}
-COMMAND_PREFIX = "    run manually: "
 
 
 @dataclass(frozen=True, slots=True)

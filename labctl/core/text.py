@@ -1,7 +1,9 @@
-"""Small texts: counts and durations, and the one line of a `repr`. Pure."""
+"""Small texts: the words of verdicts, counts and durations, and the one line of a `repr`. Pure, and fast to import."""
 
 from __future__ import annotations
 
+VERDICT_LABELS: dict[str, str] = {"pass": "PASS", "fail": "FAIL", "skip": "SKIP", "inconclusive": "INCONCLUSIVE"}
+COMMAND_PREFIX = "    run manually: "
 MAX_REPR = 200  # characters of a repr
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from labctl.core.results import VERDICT_LABELS
+from labctl.core.text import VERDICT_LABELS
 
 if TYPE_CHECKING:
     from labctl.core.results import Verdict

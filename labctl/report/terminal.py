@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TextIO
 
-from labctl.core.results import COMMAND_PREFIX
+from labctl.core.text import COMMAND_PREFIX
 from labctl.errors import KernelError
 from labctl.report.plain_text import align, fold_line
 

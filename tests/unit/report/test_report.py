@@ -137,7 +137,7 @@ def test_a_long_line_breaks_between_words_and_goes_on_under_its_beginning() -> N
 def test_lines_fold_on_a_terminal_and_never_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     screen, pipe, err = Screen(), io.StringIO(), Screen()
-    evidence = ["    expected a reply, got none", f"{results.COMMAND_PREFIX}ping -c 1 10.0.0.1"]
+    evidence = ["    expected a reply, got none", f"{text.COMMAND_PREFIX}ping -c 1 10.0.0.1"]
     for out in (screen, pipe):
         Terminal(out, err).lines(evidence, fold=6)
     Terminal(pipe, err).print_stderr("labctl: the kernel refused")
