@@ -12,8 +12,9 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TextIO
 
+from labctl.core.text import COMMAND_PREFIX
 from labctl.errors import KernelError
-from labctl.report.plain_text import COMMAND_PREFIX, align, fold_line
+from labctl.report.plain_text import align, fold_line
 
 if TYPE_CHECKING:
     from labctl.report.node_view import TableSection

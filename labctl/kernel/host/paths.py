@@ -13,6 +13,8 @@ from pathlib import Path
 PREFIX = "labctl"
 HOLDER_VARIABLE = "LABCTL_HOLDER"  # environment variable of each process in labs without root, see kernel.rootless
 
+SANDBOX_VARIABLE = "LABCTL_RUN"  # environment variable of each command of `labctl run`, see kernel.sandbox
+
 
 def netns_dir() -> Path:
     """The directory in which namespaces are bound to names, as by `ip netns`."""
@@ -26,7 +28,9 @@ def state_dir() -> Path:
 
 def command_prefix() -> str:
     """The command that a user types before a verb, to work on the same labs as this process."""
-    return "labctl --rootless" if HOLDER_VARIABLE in os.environ else "sudo labctl"
+    if HOLDER_VARIABLE in os.environ:
+        return "labctl --rootless"
+    return "labctl" if SANDBOX_VARIABLE in os.environ else "sudo labctl"
 
 
 def netns_name(lab: str, node: str) -> str:

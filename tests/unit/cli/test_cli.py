@@ -37,6 +37,7 @@ VERBS = [
     "validate",
     "schema",
     "doctor",
+    "run",
 ]
 HEAVY = (
     "rich", "yaml", "pyroute2", "iptc", "ctypes", "importlib.metadata", "subprocess", "concurrent.futures",
