@@ -7,7 +7,10 @@ from labctl.tracing.evidence import TraceEvidence
 
 
 def address_text(evidence: TraceEvidence, ip: IP, near: str) -> str:
-    """An address with the name of the machine that has it, as seen from `near`, if that is certain."""
+    """An address with the name of the machine that has it, as seen from `near`, if that is certain. A loopback address
+    is that of the machine itself, whichever it is."""
+    if ip.is_loopback:
+        return f"{ip} (itself)"
     name = owner(evidence, ip, near)
     return f"{ip} ({name})" if name else str(ip)
 

@@ -19,6 +19,7 @@ from labctl.kernel.rule_trace import nflog
 from labctl.packets.decode import Frame, decode
 from labctl.packets.neighbour_discovery import find_neighbour
 from labctl.packets.probe_id import ProbeId, role_of
+from labctl.tracing.datagram_roles import DatagramRoles, roles_of_trace
 from labctl.tracing.evidence import CounterIncrease, NamespaceState, RuleHit, TraceEvidence
 from labctl.tracing.hop_routing import fwmark_for, last_route_query, reply_route_query, route_queries, translated_port
 from labctl.tracing.hops import PacketObservation
@@ -32,7 +33,7 @@ RuleKind: TypeAlias = Literal["rule", "policy", "return"]
 UNCONDITIONAL_VERDICTS = ("ACCEPT", "DROP", "QUEUE")  # of rules that the legacy tables report as a policy or a return
 KINDS: dict[str, RuleKind] = {"rule": "rule", "policy": "policy", "return": "return"}
 # the role of the probe's packets if the report does not contain the marker
-TRUNCATED_ROLES: dict[str, PacketRole] = {"echo": "request", "echo-reply": "reply", "error": "error"}
+TRUNCATED_ROLES: dict[str, PacketRole] = {"echo": "request", "echo-reply": "reply", "error": "error", "udp": "request"}
 FULL_READ_LIMIT = 24  # in labs with up to this many namespaces, each namespace is read
 MAX_EVENTS = 1500  # events that are kept at most
 NODE_SYSCTLS = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv4.conf.all.rp_filter",
@@ -61,9 +62,10 @@ def add_namespace_state(
 ) -> TraceEvidence:
     """Add to the evidence all that can be read in the namespaces now."""
     nodes = _namespaces_to_read(topology, evidence)
-    met, lost = _rule_hits(instruments, probe_id, evidence)
     flows = tuple(flow for node in nodes for flow in _flows(instruments, node, evidence))
-    evidence = evidence.with_details(rule_hits=met, flows=flows)
+    evidence = evidence.with_details(flows=flows)
+    met, lost = _rule_hits(instruments, probe_id, evidence)
+    evidence = evidence.with_details(rule_hits=met)
     evidence = replace(evidence, namespaces=tuple(_namespace_states(instruments, topology, evidence, nodes)))
     missing = _missing_neighbours(evidence)  # known only now
     evidence = evidence.with_details(
@@ -173,16 +175,18 @@ def _flows(instruments: Instruments, node: str, evidence: TraceEvidence) -> Iter
 
 def _is_probe_flow(flow: Flow, item: PacketObservation) -> bool:
     """Whether a conntrack entry belongs to the probe: same protocol, addresses, ports (or ICMP identifier)."""
+    if item.role == "error":
+        return False
     sides = (
         (flow.src, flow.dst, flow.sport, flow.dport),
         (flow.reply_src, flow.reply_dst, flow.reply_sport, flow.reply_dport),
     )
-    if item.role == "error":
-        return False
     if item.sport is None:
-        same = flow.protocol in (1, 58)
-        return same and any((item.src, item.dst, item.ident) == side[:3] for side in sides)
-    return flow.protocol in (6, 17) and any((item.src, item.dst, item.sport, item.dport) == side for side in sides)
+        here = (item.src, item.dst, item.ident), (item.dst, item.src, item.ident)
+        return flow.protocol in (1, 58) and any(side[:3] in here for side in sides)
+    # a packet that was translated before it was seen has the ends of the other direction, exchanged
+    there = (item.src, item.dst, item.sport, item.dport), (item.dst, item.src, item.dport, item.sport)
+    return flow.protocol in (6, 17) and any(side in there for side in sides)
 
 
 def _lookups(instruments: Instruments, evidence: TraceEvidence) -> Iterator[RouteLookup]:
@@ -219,6 +223,8 @@ def _rule_hits(
     found: list[RuleHit] = []
     lost_reports = False
     wanted = _neighbours_asked_for(evidence)
+    question = evidence.question
+    roles = roles_of_trace((question.address, question.port), evidence.observations, evidence.flows)
     for node, log in instruments.rule_logs.items():
         reports, missed = log.read()
         lost_reports = lost_reports or missed
@@ -227,7 +233,7 @@ def _rule_hits(
             names = instruments.run(
                 node, nflog.device_names, {index for one in reports for index in (one.iif, one.oif) if index}
             )
-            found += (met for one in reports for met in _rule_hit(node, one, probe_id, chains, names, wanted))
+            found += (met for one in reports for met in _rule_hit(node, one, probe_id, chains, names, wanted, roles))
     solicited = dict.fromkeys(one for one in found if one.neighbour is not None)  # each is sent three times
     return (*(one for one in found if one.neighbour is None), *solicited), lost_reports
 
@@ -263,6 +269,7 @@ def _rule_hit(
     chains: Mapping[tuple[str, str, str], ChainCounters],
     names: Mapping[int, str],
     neighbours: frozenset[IP],
+    roles: DatagramRoles,
 ) -> Iterator[RuleHit]:
     protocol = 0x0800 if report.family == "ip" else 0x86DD
     packet = decode(Frame(Interface(node, ""), 0, "in", report.payload, protocol, 65534))
@@ -272,6 +279,8 @@ def _rule_hit(
         role, neighbour = find_neighbour(report.payload, neighbours)
     if role is None and report.ours and packet is not None:
         role = TRUNCATED_ROLES.get(packet.kind)
+    if packet is not None and packet.kind == "udp" and role == "request":
+        role = roles.role((packet.src, packet.sport), (packet.dst, packet.dport), role)
     parts = report.prefix.rsplit(":", 2)
     if packet is None or role is None or len(parts) != 3 or parts[1] not in KINDS or not parts[2].isdigit():
         return

@@ -13,6 +13,7 @@ from labctl.tracing.causes import addresses, bridge_mtu, bridges, endpoints, lin
 from labctl.tracing.drop_reasons import kernel_reason
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hop_notes import legs
+from labctl.tracing.hop_routing import untranslated
 from labctl.tracing.loss_point import LossPoint, find_loss_point
 from labctl.tracing.result import (
     Cause,
@@ -123,7 +124,8 @@ def _answered_sentence(evidence: TraceEvidence) -> str:
     replies = [item for item in evidence.observations if item.role == "reply"]
     sources = list(dict.fromkeys(str(item.src) for item in requests))
     kept = "source unchanged end to end" if len(sources) < 2 else "source rewritten: " + " > ".join(sources)
-    targets = list(dict.fromkeys(str(item.dst) for item in requests))
+    own = [untranslated(evidence, item) for item in requests[:1] if item.encap == "none"]
+    targets = list(dict.fromkeys([*(str(one[2]) for one in own if one), *(str(item.dst) for item in requests)]))
     moved = f"; destination rewritten: {' > '.join(targets)}" if len(targets) > 1 else ""
     if not replies or not requests:
         return f"answered; {kept}{moved}" if requests else "answered"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from labctl.core.observations import PacketRole
 from labctl.tracing.evidence import RuleHit, TraceEvidence
-from labctl.tracing.hop_routing import devices, find_lookup, nat_destination, route_queries
+from labctl.tracing.hop_routing import devices, find_lookup, nat_destination, route_queries, untranslated
 from labctl.tracing.hops import Hop, PacketObservation
 from labctl.tracing.result import Leg, Note, Step, endpoint_text, lookup_text, rule_text
 
@@ -123,11 +123,8 @@ def _nat_notes(evidence: TraceEvidence, hop: Hop, role: PacketRole, hits: Sequen
     before, after = bare[0], bare[-1]
     fresh = any(one.target in NAT_TARGETS and one.kind == "rule" for one in hits) or (role == "request" and hop.ins)
     source, target = ("SNAT", "DNAT") if fresh else ("un-NAT", "un-NAT")
-    question = evidence.question
-    if not hop.ins and role == "request":
-        if after.dst != question.address or (question.port is not None and after.dport != question.port):
-            was = endpoint_text(question.address, question.port)
-            yield Note("DNAT", f"destination {was} becomes {endpoint_text(after.dst, after.dport)}")
+    if hop.observations[0].direction == "out":
+        yield from _own_nat_notes(evidence, hop.observations[0])
         return
     if (before.dst, before.dport) != (after.dst, after.dport):
         yield Note(target, f"destination {_destination_text(before)} becomes {_destination_text(after)}")
@@ -135,6 +132,20 @@ def _nat_notes(evidence: TraceEvidence, hop: Hop, role: PacketRole, hits: Sequen
         yield Note(target, f"destination {before.dst} becomes {new}")
     if (before.src, before.sport) != (after.src, after.sport):
         yield Note(source, f"source {_source_text(before)} becomes {_source_text(after)}")
+
+
+def _own_nat_notes(evidence: TraceEvidence, item: PacketObservation) -> Iterator[Note]:
+    """The translations of a packet that the machine itself sent, which happen before any device."""
+    found, question = untranslated(evidence, item), evidence.question
+    if found is None and item.role == "request" and item.encap == "none":
+        found = item.src, item.sport, question.address, question.port
+    if found is None or item.role == "error":
+        return
+    source, target = ("SNAT", "DNAT") if item.role == "request" else ("un-NAT", "un-NAT")
+    if found[2:] != (item.dst, item.dport):
+        yield Note(target, f"destination {endpoint_text(*found[2:])} becomes {_destination_text(item)}")
+    if found[:2] != (item.src, item.sport):
+        yield Note(source, f"source {endpoint_text(*found[:2])} becomes {_source_text(item)}")
 
 
 def _source_kept_note(hop: Hop, hits: Sequence[RuleHit]) -> Iterator[Note]:

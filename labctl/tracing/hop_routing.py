@@ -63,6 +63,21 @@ def nat_endpoint(evidence: TraceEvidence, item: PacketObservation) -> tuple[IP, 
     return (item.dst, item.dport) if rule is None else _local_translation(evidence, item, rule)
 
 
+def untranslated(evidence: TraceEvidence, item: PacketObservation) -> tuple[IP, int | None, IP, int | None] | None:
+    """Source and destination, with their ports, of a packet that the machine itself sent, before it translated them.
+    None if it did not translate them, or conntrack does not know the packet."""
+    for flow in evidence.flows:
+        if flow.node != item.node or not flow.is_translated or item.direction != "out":
+            continue
+        one = (flow.src, flow.sport, flow.dst, flow.dport)
+        other = (flow.reply_src, flow.reply_sport, flow.reply_dst, flow.reply_dport)
+        for before, after in ((one, other[2:] + other[:2]), (other, one[2:] + one[:2])):
+            if (item.src, item.dst) == (after[0], after[2]) and _ports_match(item, after[1], after[3]):
+                ports = (before[1], before[3]) if item.sport is not None else (None, None)
+                return before[0], ports[0], before[2], ports[1]
+    return None
+
+
 def nat_rule(evidence: TraceEvidence, item: PacketObservation) -> RuleHit | None:
     """The rule that translated the destination of a request that came in there."""
     for hit in evidence.rule_hits:

@@ -99,7 +99,7 @@ class LossPoint:
         """The translation of the request's destination on the path: as seen by taps, else as recorded by conntrack or
         by the rules at its last hop."""
         hops, question = self.evidence.hops["request"], self.evidence.question
-        if hops and not hops[0].ins:  # the source itself may translate it before it leaves
+        if hops and hops[0].observations[0].direction == "out":  # the source itself may translate it before it leaves
             sent = hops[0].outside_tunnel[0]
             if sent.encap == "none" and (sent.dst, sent.dport) != (question.address, question.port):
                 return Translation(hops[0].node, question.address, question.port, sent.dst, sent.dport)
@@ -159,7 +159,8 @@ def find_loss_point(evidence: TraceEvidence) -> LossPoint:
     lookup = find_lookup(evidence, RouteQuery(question.source, question.address))
     namespace = evidence.namespace(question.source)
     drop = drop_attribution.find_drop_event(evidence, ())
-    local = any(one.addr.ip == question.address for one in namespace.addresses) and drop is None
+    own = any(one.addr.ip == question.address for one in namespace.addresses)
+    local = (own or (lookup is not None and lookup.kind == "local")) and drop is None
     return LossPoint(
         evidence, "request", (), None, question.source, namespace, question.address, drop, lookup, None, local
     )  # fmt: skip

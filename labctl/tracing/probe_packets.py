@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from labctl.core.observations import PacketRole
 from labctl.packets.decode import RST, SYN, Frame, Packet
 from labctl.packets.probe_id import ProbeId, role_of, unanswered_neighbours
+from labctl.tracing.datagram_roles import DatagramRoles, End
 from labctl.tracing.evidence import NeighbourObservation, UnansweredNeighbour
 from labctl.tracing.hops import PacketObservation
 
@@ -16,12 +17,12 @@ MAX_NEIGHBOUR_OBSERVATIONS = 500  # questions and answers that are kept at most
 class ProbePackets:
     """The probe's packets and the neighbour requests, as far as they were captured.
 
-    `frames` are their frames, in the order of capture.
+    `frames` are their frames, in the order of capture. `target` is the address and the port that the user asked for.
     """
 
-    def __init__(self, probe_id: ProbeId, sent_ns: int) -> None:
+    def __init__(self, probe_id: ProbeId, sent_ns: int, target: End) -> None:
         self.frames: list[Frame] = []
-        self._probe_id, self._sent_ns = probe_id, sent_ns
+        self._probe_id, self._sent_ns, self._target = probe_id, sent_ns, target
         self._packets: list[tuple[Frame, Packet, PacketRole]] = []
         self._neighbour_packets: dict[tuple[object, ...], tuple[Frame, Packet]] = {}
         self._neighbour_sightings: dict[tuple[object, ...], tuple[Frame, Packet]] = {}
@@ -58,7 +59,7 @@ class ProbePackets:
 
     def observations(self) -> tuple[PacketObservation, ...]:
         """The probe's packets in order of time."""
-        packets = _with_udp_replies(sorted(self._packets, key=lambda item: item[0].time_ns))
+        packets = _with_udp_replies(sorted(self._packets, key=lambda item: item[0].time_ns), self._target)
         return tuple(_observation(frame, packet, role, self._sent_ns) for frame, packet, role in packets)
 
     def unanswered_neighbours(self) -> tuple[UnansweredNeighbour, ...]:
@@ -80,17 +81,17 @@ def _neighbour_observation(frame: Frame, packet: Packet, sent_ns: int) -> Neighb
     )
 
 
-def _with_udp_replies(found: list[tuple[Frame, Packet, PacketRole]]) -> list[tuple[Frame, Packet, PacketRole]]:
-    """Correct the roles of UDP datagrams: one with exchanged ports is a reply. A server that echoes its input returns
-    the marker of the request."""
-    ports = {(packet.sport, packet.dport) for _, packet, role in found[:1] if role == "request"}
+def _with_udp_replies(
+    found: list[tuple[Frame, Packet, PacketRole]], target: End
+) -> list[tuple[Frame, Packet, PacketRole]]:
+    """Correct the roles of UDP datagrams: those that return to an earlier source are replies."""
+    roles = DatagramRoles(target)
     turned: list[tuple[Frame, Packet, PacketRole]] = []
     for frame, packet, role in found:
-        if packet.kind == "udp" and role == "request":
-            if (packet.dport, packet.sport) in ports and packet.sport != packet.dport:
-                role = "reply"
-            else:
-                ports.add((packet.sport, packet.dport))
+        if packet.kind == "udp":
+            ends = (packet.src, packet.sport), (packet.dst, packet.dport)
+            role = roles.role(*ends) if role == "request" else role
+            roles.add(*ends, role)
         turned.append((frame, packet, role))
     return turned
 

@@ -32,11 +32,10 @@ def question_of(topology: Topology, source: str, target: str, options: dict[str,
     held = {ip.version for ip in topology.possible_addresses(_namespace_of(topology, source))}
     address = next((ip for ip in found if ip.version in held), found[0])
     port = options[protocol] if protocol != "icmp" else None
-    target_ns = topology.namespace_of(target)
-    source, target_ns = (
-        _namespace_of(topology, source),
-        _namespace_of(topology, target_ns) if target_ns is not None else None,
-    )
+    source = _namespace_of(topology, source)
+    own = address.is_loopback and target == str(address)  # every machine has its own 127.0.0.1
+    target_ns = source if own else topology.namespace_of(target)
+    target_ns = _namespace_of(topology, target_ns) if target_ns is not None else None
     return Question(
         topology.lab.name, source, target, address, target_ns, protocol, port, options["size"], options["fragment"]
     )  # fmt: skip

@@ -137,7 +137,7 @@ class _ProbeWait:
     ) -> None:
         self.instruments, self.topology, self.question, self.probe_id = instruments, topology, question, probe_id
         self.sent_ns, self.pid, self.probe, self.listener = sent_ns, pid, probe, listener
-        self.packets = ProbePackets(probe_id, sent_ns)
+        self.packets = ProbePackets(probe_id, sent_ns, (question.address, question.port))
         self.planned = collect.planned_namespaces(topology)
         self._evidence: TraceEvidence | None = None
         self.machines = {one.name: one.addresses for one in topology.lab.machines if one.netns_of is None}

@@ -101,7 +101,7 @@ def test_a_trace_decodes_each_frame_of_a_flood_once(
 
 
 def test_in_a_flood_the_evidence_is_new_only_if_it_says_more(tap: FloodedTap, taps: Taps) -> None:
-    packets = ProbePackets(probe_id.PayloadMarker(MARKER), 0)
+    packets = ProbePackets(probe_id.PayloadMarker(MARKER), 0, (QUESTION.address, QUESTION.port))
 
     assert [packets.update(taps.packets()) for _ in range(TICKS)] == [True] + [False] * (TICKS - 1)
     assert len(packets.frames) == tap.frame_count
