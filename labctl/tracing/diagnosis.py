@@ -113,7 +113,9 @@ def describe_probe(evidence: TraceEvidence) -> str:
     size = f", {question.size} bytes" if question.size is not None else ""
     cut = ", may be fragmented" if question.fragment else ""
     first = next((item for item in evidence.observations if item.role == "request"), None)
-    source = f"{question.source} ({first.src})" if first is not None else question.source
+    own = untranslated(evidence, first) if first is not None and first.encap == "none" else None
+    sender = own[0] if own is not None else first.src if first is not None else None
+    source = f"{question.source} ({sender})" if sender is not None else question.source
     address = endpoint_text(question.address, question.port)
     target = f"{question.target} ({address})" if question.target != str(question.address) else address
     return f"{what}{size}{cut}: {source} -> {target}"
@@ -122,10 +124,13 @@ def describe_probe(evidence: TraceEvidence) -> str:
 def _answered_sentence(evidence: TraceEvidence) -> str:
     requests = [item for item in evidence.observations if item.role == "request"]
     replies = [item for item in evidence.observations if item.role == "reply"]
-    sources = list(dict.fromkeys(str(item.src) for item in requests))
+    own = [found for item in requests[:1] if item.encap == "none" and (found := untranslated(evidence, item))]
+    sources = list(dict.fromkeys(str(ip) for ip in (*(one[0] for one in own), *(item.src for item in requests))))
     kept = "source unchanged end to end" if len(sources) < 2 else "source rewritten: " + " > ".join(sources)
-    own = [untranslated(evidence, item) for item in requests[:1] if item.encap == "none"]
-    targets = list(dict.fromkeys([*(str(one[2]) for one in own if one), *(str(item.dst) for item in requests)]))
+    ends = (*(one[2:] for one in own), *((item.dst, item.dport) for item in requests))
+    targets = list(dict.fromkeys(str(ip) for ip, _ in ends))
+    if len(targets) == 1:
+        targets = list(dict.fromkeys(endpoint_text(*end) for end in ends))
     moved = f"; destination rewritten: {' > '.join(targets)}" if len(targets) > 1 else ""
     if not replies or not requests:
         return f"answered; {kept}{moved}" if requests else "answered"

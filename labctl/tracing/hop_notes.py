@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from labctl.core.observations import PacketRole
 from labctl.tracing.evidence import RuleHit, TraceEvidence
-from labctl.tracing.hop_routing import devices, find_lookup, nat_destination, route_queries, untranslated
+from labctl.tracing.hop_routing import (
+    NAT_TARGETS,
+    devices,
+    find_lookup,
+    is_relayed,
+    nat_destination,
+    route_queries,
+    untranslated,
+)
 from labctl.tracing.hops import Hop, PacketObservation
 from labctl.tracing.result import Leg, Note, Step, endpoint_text, lookup_text, rule_text
 
 PASSIVE_TARGETS = {"RETURN", "LOG", "NFLOG", "TRACE", "CONTINUE", ""}
 VERDICT_TARGETS = {"DROP", "REJECT", "ACCEPT", "QUEUE", "NFQUEUE"}
-NAT_TARGETS = {"SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP"}
 
 
 def legs(evidence: TraceEvidence) -> tuple[Leg, ...]:
@@ -123,6 +131,12 @@ def _nat_notes(evidence: TraceEvidence, hop: Hop, role: PacketRole, hits: Sequen
     before, after = bare[0], bare[-1]
     fresh = any(one.target in NAT_TARGETS and one.kind == "rule" for one in hits) or (role == "request" and hop.ins)
     source, target = ("SNAT", "DNAT") if fresh else ("un-NAT", "un-NAT")
+    relayed = next((pair for pair in pairwise(bare) if is_relayed(evidence, *pair)), None)
+    if relayed is not None:
+        came, left = relayed
+        ends = f"{_source_text(came)} > {_destination_text(came)}", f"{_source_text(left)} > {_destination_text(left)}"
+        yield Note("proxy", f"a program in {hop.node} received {ends[0]} and sent on {ends[1]}")
+        return
     if hop.observations[0].direction == "out":
         yield from _own_nat_notes(evidence, hop.observations[0])
         return

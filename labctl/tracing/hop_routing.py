@@ -10,6 +10,7 @@ from labctl.core.resources import IP
 from labctl.tracing.evidence import RuleHit, TraceEvidence
 from labctl.tracing.hops import Hop, PacketObservation
 
+NAT_TARGETS = {"SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP"}
 PREROUTING_HOOK, INPUT_HOOK = 0, 1  # netfilter's numbers
 UNANSWERED_STATES = ("unreplied", "SYN_SENT")  # of connections for which conntrack has seen no reply
 
@@ -61,6 +62,26 @@ def nat_endpoint(evidence: TraceEvidence, item: PacketObservation) -> tuple[IP, 
             return hit.dst, hit.dport
     rule = nat_rule(evidence, item)
     return (item.dst, item.dport) if rule is None else _local_translation(evidence, item, rule)
+
+
+def is_relayed(evidence: TraceEvidence, came: PacketObservation, left: PacketObservation) -> bool:
+    """Whether a program in the namespace received the packet and sent its content on, as a proxy does: both ends are
+    others, one of them the machine's own, and neither conntrack nor a rule translated the packet."""
+    same = (came.src, came.sport, came.dst, came.dport), (left.src, left.sport, left.dst, left.dport)
+    if evidence.question.protocol == "icmp" or (came.direction, left.direction) != ("in", "out") or same[0] == same[1]:
+        return False
+    own = {one.addr.ip for one in evidence.namespace(came.node).addresses}
+    taken = came.dst in own or came.dst.is_loopback
+    sent = left.src in own or left.src.is_loopback
+    if not (taken and sent) or came.role == "error":
+        return False
+    flows = [flow for flow in evidence.flows if flow.node == came.node and flow.is_translated]
+    ends = {(flow.src, flow.dst) for flow in flows} | {(flow.reply_src, flow.reply_dst) for flow in flows}
+    nat = any(
+        (one.node, one.table, one.kind, one.role) == (came.node, "nat", "rule", came.role) and one.target in NAT_TARGETS
+        for one in evidence.rule_hits
+    )
+    return (came.src, came.dst) not in ends and not nat
 
 
 def untranslated(evidence: TraceEvidence, item: PacketObservation) -> tuple[IP, int | None, IP, int | None] | None:
@@ -143,9 +164,9 @@ def route_queries(evidence: TraceEvidence, hop: Hop, role: PacketRole) -> tuple[
         if not number:
             own = observation.src if role != "request" and observation.dev != "lo" else None
             found.append(RouteQuery(hop.node, _outer_destination(observation, observation.dst), own))
-        elif (came := hop.outside_tunnel[number - 1]).direction == "in" and bridge_between(
-            evidence, came, observation
-        ) is None:
+        elif is_relayed(evidence, came := hop.outside_tunnel[number - 1], observation):
+            found.append(RouteQuery(hop.node, observation.dst, observation.src))
+        elif came.direction == "in" and bridge_between(evidence, came, observation) is None:
             found.append(_inbound_query(evidence, came, observation.dst))
     return tuple(one for one in found if one is not None)
 
