@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from labctl.core.resources import Link
+from labctl.core.resources import Interface, Link
 from labctl.tracing.evidence import TraceEvidence
 
 DEFAULT_FDB_MAC = "00:00:00:00:00:00"  # the forwarding entry of a VXLAN for all unknown MAC addresses
@@ -34,6 +34,12 @@ def outgoing_port(evidence: TraceEvidence, node: str, bridge: str, mac: str, iif
             return port
     tunnels = [port for port in ports if port.kind == "vxlan"]
     return tunnels[0] if len(tunnels) == 1 else None
+
+
+def port_towards(evidence: TraceEvidence, node: str, bridge: str, at: Interface) -> Link | None:
+    """The port of the bridge from which cables and other bridges lead to a device; None if none does."""
+    ports = ports_of(evidence, node, bridge)
+    return next((port for port in ports if any(link.at == at for link in _links_behind(evidence, port))), None)
 
 
 def is_multicast(mac: str) -> bool:

@@ -32,7 +32,7 @@ EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
     rules.rule,
     neighbours.neighbour_rule,
     endpoints.reply_not_untranslated,
-    endpoints.reply_not_tracked,
+    bridges.hairpin_off,
     routes.loop,
     bridge_mtu.bridge_mtu,
     routes.too_big,

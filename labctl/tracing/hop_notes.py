@@ -12,7 +12,7 @@ from labctl.tracing.hop_routing import (
     devices,
     find_lookup,
     is_relayed,
-    nat_destination,
+    nat_endpoint,
     route_queries,
     untranslated,
 )
@@ -142,8 +142,8 @@ def _nat_notes(evidence: TraceEvidence, hop: Hop, role: PacketRole, hits: Sequen
         return
     if (before.dst, before.dport) != (after.dst, after.dport):
         yield Note(target, f"destination {_destination_text(before)} becomes {_destination_text(after)}")
-    elif not hop.outs and (new := nat_destination(evidence, before)) != before.dst:
-        yield Note(target, f"destination {before.dst} becomes {new}")
+    elif not hop.outs and (new := nat_endpoint(evidence, before)) != (before.dst, before.dport):
+        yield Note(target, f"destination {_destination_text(before)} becomes {endpoint_text(*new)}")
     if (before.src, before.sport) != (after.src, after.sport):
         yield Note(source, f"source {_source_text(before)} becomes {_source_text(after)}")
 

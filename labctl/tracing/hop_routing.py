@@ -11,7 +11,7 @@ from labctl.tracing.evidence import RuleHit, TraceEvidence
 from labctl.tracing.hops import Hop, PacketObservation
 
 NAT_TARGETS = {"SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP"}
-PREROUTING_HOOK, INPUT_HOOK = 0, 1  # netfilter's numbers
+PREROUTING_HOOK, INPUT_HOOK, FORWARD_HOOK = 0, 1, 2  # netfilter's numbers
 UNANSWERED_STATES = ("unreplied", "SYN_SENT")  # of connections for which conntrack has seen no reply
 
 
@@ -61,7 +61,13 @@ def nat_endpoint(evidence: TraceEvidence, item: PacketObservation) -> tuple[IP, 
         if (hit.node, hit.role, hit.hook) == (item.node, "request", INPUT_HOOK) and hit.dport is not None and ports:
             return hit.dst, hit.dport
     rule = nat_rule(evidence, item)
-    return (item.dst, item.dport) if rule is None else _local_translation(evidence, item, rule)
+    if rule is None:
+        return item.dst, item.dport
+    later = evidence.rule_hits[evidence.rule_hits.index(rule) :]
+    for hit in later:
+        if (hit.node, hit.role, hit.hook, hit.src) == (item.node, "request", FORWARD_HOOK, item.src):
+            return hit.dst, hit.dport if ports else None
+    return _rule_translation(evidence, item, rule)
 
 
 def is_relayed(evidence: TraceEvidence, came: PacketObservation, left: PacketObservation) -> bool:
@@ -128,8 +134,8 @@ def _translation_of(hit: RuleHit) -> tuple[str, int | None]:
     return address.strip("[]"), int(port) if colon and port.isdigit() else None
 
 
-def _local_translation(evidence: TraceEvidence, item: PacketObservation, rule: RuleHit) -> tuple[IP, int | None]:
-    """The destination according to the text of the rule, if it is an address of the namespace itself."""
+def _rule_translation(evidence: TraceEvidence, item: PacketObservation, rule: RuleHit) -> tuple[IP, int | None]:
+    """The destination according to the text of the rule; as it was, if the text does not name exactly one."""
     text, port = _translation_of(rule)
     mine = [one for one in evidence.namespace(item.node).addresses if one.addr.version == item.dst.version]
     ip = item.dst
@@ -141,8 +147,6 @@ def _local_translation(evidence: TraceEvidence, item: PacketObservation, rule: R
         try:
             ip = ip_address(text)
         except ValueError:
-            return item.dst, item.dport
-        if not ip.is_loopback and all(one.addr.ip != ip for one in mine):
             return item.dst, item.dport
     return ip, item.dport if port is None or item.dport is None else port
 

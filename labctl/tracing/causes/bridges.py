@@ -3,9 +3,42 @@
 from __future__ import annotations
 
 from labctl.core.names import summarize_names
-from labctl.core.resources import IP, Interface
+from labctl.core.resources import IP, Link
+from labctl.tracing.bridge_ports import port_towards
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import Cause, Note, exec_command
+
+BRIDGE_FUNCTIONS = ("br_", "__br_")  # how the names of the kernel's functions of bridges begin
+
+
+def hairpin_off(loss_point: LossPoint) -> Cause | None:
+    """A frame that must leave by the bridge port that it came in by. A bridge allows that only with hairpin mode.
+
+    The frame's own destination is behind that port, or the bridge itself translated the packet (bridge-nf-call-iptables)
+    to an address behind it. What the machine routes leaves by the bridge's own device, so hairpin mode does not matter.
+    """
+    evidence, port = loss_point.evidence, _port_of(loss_point)
+    if port is None or port.master is None or port.hairpin or loss_point.delivered:
+        return None
+    if loss_point.drop is not None and not loss_point.drop.location.startswith(BRIDGE_FUNCTIONS):
+        return None
+    tip = loss_point.last_observation
+    if tip is None or (tip.direction == "in" and tip.dev == port.master):
+        return None  # the bridge gave it to the machine
+    if not loss_point.only_bridged:
+        name = f"net.bridge.bridge-nf-call-{'iptables' if loss_point.version == 4 else 'ip6tables'}"
+        translated = loss_point.dst != loss_point.hops[-1].observations[0].dst
+        if not translated or loss_point.sysctl(name) != "1":
+            return None
+    if _port_towards(loss_point, port.master, loss_point.dst) != port:
+        return None
+    sentence = (
+        f"the packet must leave {loss_point.node} by the port that it came in by, {port.at}, but hairpin mode is off"
+        " on that port"
+    )
+    facts = (Note("bridge", f"{port.at}: hairpin off"),)
+    words = f"bridge link set dev {port.at.dev} hairpin on"
+    return Cause("hairpin-off", sentence, facts, (exec_command(evidence, loss_point.node, words),))
 
 
 def bridge(loss_point: LossPoint) -> Cause | None:
@@ -13,18 +46,8 @@ def bridge(loss_point: LossPoint) -> Cause | None:
     link = loss_point.device
     if loss_point.last_observation is None or link is None or loss_point.delivered:
         return None
-    port = _port_of(loss_point)
-    destination_port = _port_towards(loss_point, loss_point.dst)
-    if port is not None and destination_port == Interface(loss_point.node, port) and _hairpin_off(loss_point, port):
-        at = f"{loss_point.node}/{port}"
-        sentence = (
-            f"the packet must leave {loss_point.node} by the port that it came in by, {at}, but hairpin is off there"
-        )
-        facts = (Note("bridge", f"{loss_point.node}/{port}: hairpin off"),)
-        words = f"bridge link set dev {port} hairpin on"
-        return Cause("hairpin-off", sentence, facts, (exec_command(loss_point.evidence, loss_point.node, words),))
-    out = loss_point.evidence.link(loss_point.node, destination_port.dev) if destination_port is not None else None
-    if link.isolated and out is not None and out.isolated and link.master == out.master:
+    out = _port_towards(loss_point, link.master, loss_point.dst) if link.master is not None else None
+    if link.isolated and out is not None and out.isolated and out != link:
         sentence = (
             f"both ports, {link.at} and {out.at}, are isolated: the bridge {link.master} does not forward between them"
         )
@@ -41,26 +64,20 @@ def bridge(loss_point: LossPoint) -> Cause | None:
     return None
 
 
-def _port_of(loss_point: LossPoint) -> str | None:
+def _port_of(loss_point: LossPoint) -> Link | None:
     """The bridge port by which the packet came in at the last hop."""
-    for item in loss_point.hops[-1].ins:
-        link = loss_point.evidence.link(item.node, item.dev)
-        if link is not None and link.master is not None:
-            return item.dev
-    return None
+    links = (loss_point.evidence.link(item.node, item.dev) for hop in loss_point.hops[-1:] for item in hop.ins)
+    return next((link for link in links if link is not None and link.master is not None), None)
 
 
-def _hairpin_off(loss_point: LossPoint, port: str) -> bool:
-    link = loss_point.evidence.link(loss_point.node, port)
-    return link is not None and not link.hairpin
-
-
-def _port_towards(loss_point: LossPoint, ip: IP) -> Interface | None:
-    """The device of this namespace that is connected to the namespace with the address."""
+def _port_towards(loss_point: LossPoint, bridge: str, ip: IP) -> Link | None:
+    """The port of a bridge that leads to the device with an address."""
     for namespace in loss_point.evidence.namespaces:
-        if any(one.addr.ip == ip for one in namespace.addresses):
-            peers = (link.peer for link in namespace.links if link.peer is not None)
-            return next((peer for peer in peers if peer.ns == loss_point.node), None)
+        for one in namespace.addresses:
+            if one.addr.ip == ip and (
+                port := port_towards(loss_point.evidence, loss_point.node, bridge, one.at)
+            ) is not None:
+                return port
     return None
 
 
