@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from labctl.core.iptables_save import ChainCounters, counter_increases
 from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RouteQuery, RuleRole
-from labctl.core.resources import IP, Address, Chain, Fdb, Interface, Link, Neighbour, Resource, Route, Sysctl
+from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
 from labctl.errors import LabError
 from labctl.kernel.firewall import chains as firewall
 from labctl.kernel.host import counters
@@ -30,7 +30,12 @@ if TYPE_CHECKING:
     from labctl.tracing.instruments import Instruments
 
 RuleKind: TypeAlias = Literal["rule", "policy", "return"]
-UNCONDITIONAL_VERDICTS = ("ACCEPT", "DROP", "QUEUE")  # of rules that the legacy tables report as a policy or a return
+UNCONDITIONAL_VERDICTS = (
+    "ACCEPT",
+    "DROP",
+    "QUEUE",
+    "RETURN",
+)  # of rules that the legacy tables report as a policy or a return
 KINDS: dict[str, RuleKind] = {"rule": "rule", "policy": "policy", "return": "return"}
 # the role of the probe's packets if the report does not contain the marker
 TRUNCATED_ROLES: dict[str, PacketRole] = {"echo": "request", "echo-reply": "reply", "error": "error", "udp": "request"}
@@ -132,6 +137,7 @@ def _namespace_state(
         ),
         listening,
         counters.increases(instruments.counters_before.get(node, {}), after),
+        tuple(kinds.get(Rule, ())),  # type: ignore[arg-type]
     )
 
 
@@ -292,6 +298,7 @@ def _rule_hit(
         node, role, report.family, report.hook, table, chain, kind, number, packet.src, packet.dst,
         names.get(report.iif, ""), names.get(report.oif, ""), report.fwmark, rule, target,
         packet.dport if packet.kind in ("tcp", "udp") else None, neighbour,
+        _skipped_translation(chains, counted, number) if (kind, table, report.hook) == ("rule", "nat", 4) else "",
     )  # fmt: skip
 
 
@@ -307,6 +314,24 @@ def matched_rule(kind: RuleKind, number: int, chain: Chain | None) -> tuple[Rule
     if one is not None and (kind == "rule" or one.target in UNCONDITIONAL_VERDICTS):
         return "rule", str(one), one.target or ""
     return kind, "", (chain.policy or "") if kind == "policy" else ""
+
+
+def _skipped_translation(
+    chains: Mapping[tuple[str, str, str], ChainCounters], counted: ChainCounters | None, number: int
+) -> str:
+    """The rule after a RETURN or ACCEPT that translates the source, or leads to a chain that does."""
+    if counted is None or not 0 < number <= len(counted.chain.rules):
+        return ""
+    chain = counted.chain
+    if chain.rules[number - 1].target not in ("RETURN", "ACCEPT"):
+        return ""
+    for later, rule in enumerate(chain.rules[number:], number + 1):
+        if rule.target in ("MASQUERADE", "SNAT"):
+            return f"{rule.target} in rule {later}"
+        jump = chains.get((chain.family, chain.table, rule.target or ""))
+        if jump is not None and any(one.target in ("MASQUERADE", "SNAT") for one in jump.chain.rules):
+            return f"{rule.target} in rule {later}"
+    return ""
 
 
 def _counter_increases(instruments: Instruments, nodes: Sequence[str]) -> Iterator[CounterIncrease]:

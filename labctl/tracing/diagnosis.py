@@ -14,6 +14,7 @@ from labctl.tracing.drop_reasons import kernel_reason
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hop_notes import legs
 from labctl.tracing.hop_routing import untranslated
+from labctl.tracing.kept_source import with_kept_source
 from labctl.tracing.loss_point import LossPoint, find_loss_point
 from labctl.tracing.result import (
     Cause,
@@ -32,6 +33,8 @@ EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
     rules.rule,
     neighbours.neighbour_rule,
     endpoints.reply_not_untranslated,
+    endpoints.reply_not_tracked,
+    endpoints.reply_elsewhere,
     bridges.hairpin_off,
     routes.loop,
     bridge_mtu.bridge_mtu,
@@ -91,6 +94,7 @@ def diagnose(evidence: TraceEvidence) -> TraceResult:
     loss_point = find_loss_point(evidence)
     explanations = REFUSAL_EXPLANATIONS if evidence.answer == "refused" else EXPLANATIONS
     cause = next((found for explain in explanations if (found := explain(loss_point)) is not None), None)
+    cause = with_kept_source(loss_point, cause) if cause is not None else None
     verdict, sentence = _verdict(loss_point, cause, paths)
     facts = tuple(_facts(loss_point, cause))
     tries = cause.tries if cause is not None else ()

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RuleRole
-from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Route
+from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Route, Rule
 from labctl.core.results import Answer
 from labctl.core.text import count, short_repr
 from labctl.tracing.hops import Hop, PacketDirection, PacketObservation, path
@@ -47,7 +47,8 @@ class RuleHit:
     """A firewall rule, policy or return that the packet matched, in order. `number` counts from 1. `rule` is its text,
     "" if it could not be read. `src` and `dst` are the packet's addresses at that moment, `dport` is its destination
     port, None for ICMP. A neighbour solicitation or advertisement is about the address `neighbour`; it is None for
-    packets of the probe."""
+    packets of the probe. If the rule is a RETURN or ACCEPT of nat/POSTROUTING, `skipped` is the rule after it in the
+    same chain that would have translated the source: `MASQUERADE in rule 5`."""
 
     node: str
     role: RuleRole
@@ -66,6 +67,7 @@ class RuleHit:
     target: str = ""
     dport: int | None = None
     neighbour: IP | None = None
+    skipped: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ class CounterIncrease:
 class NamespaceState:
     """The state of one namespace after the probe, as far as it may explain a loss there. `no_carrier` names the
     devices that are up but have no carrier. `listening` has entries such as `tcp 127.0.0.1:80`. `counters` are those
-    that increased, with the increase."""
+    that increased, with the increase. `rules` are those of policy routing, the kernel's own included; empty if they were
+    not read."""
 
     JSON_KEYS: ClassVar[Mapping[str, str]] = {"no_carrier": "carrier"}
 
@@ -101,6 +104,7 @@ class NamespaceState:
     no_carrier: tuple[str, ...] = ()
     listening: tuple[str, ...] = ()
     counters: Mapping[str, int] = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

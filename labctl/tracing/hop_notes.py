@@ -17,6 +17,7 @@ from labctl.tracing.hop_routing import (
     untranslated,
 )
 from labctl.tracing.hops import Hop, PacketObservation
+from labctl.tracing.kept_source import source_keeping_rule
 from labctl.tracing.result import Leg, Note, Step, endpoint_text, lookup_text, rule_text
 
 PASSIVE_TARGETS = {"RETURN", "LOG", "NFLOG", "TRACE", "CONTINUE", ""}
@@ -171,7 +172,7 @@ def _source_kept_note(hop: Hop, hits: Sequence[RuleHit]) -> Iterator[Note]:
         return
     nat_hits = [one for one in hits if one.table == "nat" and one.hook == 4]
     if nat_hits and not any(one.kind == "rule" and one.target in NAT_TARGETS for one in nat_hits):
-        returned = next((one for one in nat_hits if one.target == "RETURN" and one.kind == "rule"), None)
+        returned = source_keeping_rule(nat_hits)
         yield Note(
             "nat", f"source kept: {rule_text(returned)}" if returned else "no POSTROUTING rule translates, source kept"
         )

@@ -149,12 +149,14 @@ class LossPoint:
 
 def find_loss_point(evidence: TraceEvidence) -> LossPoint:
     """The end of the reply's trail, if there is a reply, else of the request's. A refusal that came back is not a
-    lost reply: then the point where the request was refused counts."""
+    lost reply: then the point where the request was refused counts. One that was lost is like a lost reply."""
     roles: tuple[PacketRole, ...] = ("request",) if evidence.answer == "refused" else ("reply", "request")
     for role in roles:
         hops = evidence.hops[role]
         if hops:
-            return _loss_point_at_end(evidence, role, hops)
+            found = _loss_point_at_end(evidence, role, hops)
+            errors = evidence.hops["error"]
+            return _loss_point_at_end(evidence, "error", errors) if _is_refusal_lost(found, errors) else found
     question = evidence.question
     lookup = find_lookup(evidence, RouteQuery(question.source, question.address))
     namespace = evidence.namespace(question.source)
@@ -164,6 +166,21 @@ def find_loss_point(evidence: TraceEvidence) -> LossPoint:
     return LossPoint(
         evidence, "request", (), None, question.source, namespace, question.address, drop, lookup, None, local
     )  # fmt: skip
+
+
+def _is_refusal_lost(request: LossPoint, errors: tuple[Hop, ...]) -> bool:
+    """Whether the target refused a datagram (port unreachable), and the refusal was lost on its way back."""
+    evidence = request.evidence
+    if request.role != "request" or not request.delivered or not errors or evidence.question.protocol != "udp":
+        return False
+    first, last = errors[0].observations[0], errors[-1].observations[-1]
+    if evidence.answer != "timeout" or first.text != "port unreachable" or (first.node, first.direction) != (
+        request.node,
+        "out",
+    ):
+        return False
+    rejected = any(one.target == "REJECT" for one in request.rule_hits)
+    return last.node not in (evidence.question.source, request.node) and not rejected
 
 
 def _loss_point_at_end(evidence: TraceEvidence, role: PacketRole, hops: tuple[Hop, ...]) -> LossPoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from labctl.core.observations import Flow, RouteQuery
 from labctl.core.resources import IP
+from labctl.tracing.causes.routes import no_route_cause
 from labctl.tracing.hop_routing import UNANSWERED_STATES, find_lookup, nat_endpoint
 from labctl.tracing.hops import PacketObservation
 from labctl.tracing.loss_point import LossPoint
@@ -99,13 +100,13 @@ def no_route_back(loss_point: LossPoint) -> Cause | None:
     )
     if back is None or not back.error:
         return None
-    sentence = f"the request arrived, but {loss_point.node} has no route back to {loss_point.last_observation.src}"
-    facts = (Note("route", f"{loss_point.node}: {route_get_command(back)}  =>  {lookup_text(back)}"),)
-    return Cause(
-        "no-route-back",
-        sentence,
-        facts,
-        (exec_command(loss_point.evidence, loss_point.node, "ip route show table all"),),
+    if back.error != "ENETUNREACH":
+        sentence = f"the request arrived, but the routing of {loss_point.node} refuses the reply to {back.dst}"
+        facts = (Note("route", f"{loss_point.node}: {route_get_command(back)}  =>  {lookup_text(back)}"),)
+        command = "ip -6 rule show" if back.dst.version == 6 else "ip rule show"
+        return Cause("no-route-back", sentence, facts, (exec_command(loss_point.evidence, loss_point.node, command),))
+    return no_route_cause(
+        loss_point, back, "no-route-back", f"the request arrived, but {loss_point.node} has no route back to"
     )
 
 
@@ -156,6 +157,23 @@ def _is_unanswered_snat(flow: Flow, reply: PacketObservation) -> bool:
         return False
     ports = reply.dport is None or (reply.sport, reply.dport) == (flow.reply_sport, flow.reply_dport)
     return (flow.reply_src, flow.reply_dst) == (reply.src, reply.dst) and ports
+
+
+def reply_elsewhere(loss_point: LossPoint) -> Cause | None:
+    """The reply came to another machine that has the source's address."""
+    evidence, node, ip = loss_point.evidence, loss_point.node, loss_point.dst
+    if loss_point.role == "request" or not loss_point.delivered or node == evidence.question.source:
+        return None
+    requests = evidence.hops["request"]
+    if not requests or all(item.src != ip for item in requests[0].observations):
+        return None
+    sentence = f"the reply to {ip} ({evidence.question.source}) went to {node}, which has that address, too"
+    turned = loss_point.hops[-2].node if len(loss_point.hops) > 1 else node
+    tries = (
+        exec_command(evidence, turned, f"ip route get {ip}"),
+        exec_command(evidence, node, f"ip addr show to {ip}"),
+    )
+    return Cause("reply-elsewhere", sentence, (), tries)
 
 
 def ignores_pings(loss_point: LossPoint) -> Cause | None:

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from labctl.core.iptables import TERMINATING_TARGETS
 from labctl.core.observations import RouteLookup, RouteQuery
+from labctl.core.resources import Rule
+from labctl.render.resources import route_text
+from labctl.render.resources import rule_text as policy_rule_text
+from labctl.tracing.address_owners import address_text
 from labctl.tracing.causes.rules import list_command
-from labctl.tracing.hop_routing import find_lookup
+from labctl.tracing.hop_routing import find_lookup, fwmark_for
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import Cause, Note, exec_command, lookup_text, route_get_command, rule_text
+from labctl.tracing.route_tables import (
+    asked_tables,
+    has_route,
+    refusing_rule,
+    routes_elsewhere,
+    tables_text,
+    users_text,
+)
 
 REJECT_ROUTE_TYPES = ("unreachable", "blackhole", "prohibit", "throw")
 ROUTE_TYPE_BY_ERROR = {
@@ -90,9 +102,52 @@ def no_route(loss_point: LossPoint) -> Cause | None:
         return None
     if found.error != "ENETUNREACH":
         return _reject_cause(loss_point, found)
-    sentence = f"{loss_point.node} has no route to {loss_point.dst}"
-    tries = (exec_command(loss_point.evidence, loss_point.node, "ip route show table all"),)
-    return Cause("no-route", sentence, (_lookup_note(found),), tries)
+    mark = _mark(loss_point, found)
+    refusing = refusing_rule(loss_point.namespace, found, mark)
+    if refusing is not None and not asked_tables(loss_point.namespace, found, mark):
+        return _refused_by_rule(loss_point, found, refusing)
+    return no_route_cause(loss_point, found, "no-route", f"{loss_point.node} has no route to")
+
+
+def no_route_cause(loss_point: LossPoint, found: RouteLookup, kind: str, begin: str) -> Cause:
+    """The cause that a lookup found nothing: with the tables that were asked, for which interface, and another table
+    that has a route. `begin` is the sentence before the address."""
+    evidence, state = loss_point.evidence, loss_point.evidence.namespace(found.node)
+    requests = evidence.hops["request"]
+    is_source = bool(requests) and found.dst == requests[0].observations[0].src
+    name = f"{found.dst} ({evidence.question.source})"
+    sentence = f"{begin} {name if is_source else address_text(evidence, found.dst, found.node)}"
+    tables = asked_tables(state, found, _mark(loss_point, found))
+    unusable = has_route(state, found, tables)
+    if tables and not unusable:
+        sentence += f" in {tables_text(tables)}"
+    if found.iif is not None:
+        sentence += f" for what comes in by {found.iif}"
+    facts, commands = [_lookup_note(found)], [route_get_command(found)]
+    if unusable:
+        sentence += f" that it can use: the one in {tables_text(tables)} leads nowhere now"
+    elif tables and (other := routes_elsewhere(state, found, tables)) is not None:
+        users = users_text(state, other.table, found.dst.version)
+        sentence += f" (its route is in {tables_text((other.table,))}; {users})"
+        facts.append(Note("route", f"{found.node}: {route_text(other)}"))
+        commands.append("ip -6 rule show" if found.dst.version == 6 else "ip rule show")
+    return Cause(kind, sentence, tuple(facts), tuple(exec_command(evidence, found.node, one) for one in commands))
+
+
+def _mark(loss_point: LossPoint, found: RouteLookup) -> int:
+    """The packet's mark when it was routed, also where the answer does not depend on it."""
+    query = RouteQuery(found.node, found.dst, found.src, found.iif)
+    return found.mark or fwmark_for(loss_point.evidence, query, loss_point.role)
+
+
+def _refused_by_rule(loss_point: LossPoint, found: RouteLookup, refusing: Rule | None) -> Cause:
+    sentence = f"the routing of {loss_point.node} refuses packets to {loss_point.dst}"
+    facts = [_lookup_note(found)]
+    if refusing is not None:
+        sentence += f": ip rule {refusing.pref} is {refusing.kind}"
+        facts.append(Note("rule", f"{loss_point.node}: ip rule {policy_rule_text(refusing)}"))
+    command = "ip -6 rule show" if found.dst.version == 6 else "ip rule show"
+    return Cause("reject-route", sentence, tuple(facts), (exec_command(loss_point.evidence, loss_point.node, command),))
 
 
 def _reject_route(loss_point: LossPoint, kind: str, route: str) -> Cause:
@@ -103,8 +158,6 @@ def _reject_route(loss_point: LossPoint, kind: str, route: str) -> Cause:
 
 def _reject_cause(loss_point: LossPoint, found: RouteLookup) -> Cause | None:
     """The lookup failed with another error: by a route of that kind, else by a rule of policy routing."""
-    from labctl.render.resources import route_text
-
     kind = ROUTE_TYPE_BY_ERROR.get(found.error)
     if kind is None:
         return None
@@ -116,9 +169,7 @@ def _reject_cause(loss_point: LossPoint, found: RouteLookup) -> Cause | None:
         return _reject_route(loss_point, best.kind, route_text(best))
     if not loss_point.reason_allows("IP_INNOROUTES", "IP_OUTNOROUTES"):
         return None
-    sentence = f"the routing of {loss_point.node} refuses packets to {loss_point.dst}"
-    tries = (exec_command(loss_point.evidence, loss_point.node, "ip rule show"),)
-    return Cause("reject-route", sentence, (_lookup_note(found),), tries)
+    return _refused_by_rule(loss_point, found, refusing_rule(loss_point.namespace, found, _mark(loss_point, found)))
 
 
 def _lookup_note(found: RouteLookup) -> Note:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from labctl.core.iptables import TERMINATING_TARGETS, FirewallRule
 from labctl.tracing.counted_rules import dropping_rules
 from labctl.tracing.evidence import CounterIncrease, RuleHit
+from labctl.tracing.kept_source import find_kept_source
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_text
 
@@ -113,5 +114,6 @@ def _source_note(loss_point: LossPoint, one: RuleHit | CounterIncrease) -> list[
     first = loss_point.hops[0].observations[0]
     if first.src != loss_point.last_observation.src:
         return []
-    text = f"the source is still {first.src}: nothing on the path translated it (no MASQUERADE or SNAT rule matched)"
-    return [Note("nat", text)]
+    kept = find_kept_source(loss_point.evidence, first.src)
+    why = kept.text if kept is not None else "nothing on the path translated it (no MASQUERADE or SNAT rule matched)"
+    return [Note("nat", f"the source is still {first.src}: {why}")]

@@ -20,7 +20,7 @@ DOCKER = Chain("node1", "filter", "DOCKER", (rule("-j DROP"), rule("-j RETURN"))
         (OUTPUT, "policy", 3, ("policy", "", "ACCEPT")),
         (OUTPUT, "rule", 1, ("rule", "-p tcp -j DOCKER", "DOCKER")),
         (DOCKER, "return", 1, ("rule", "-j DROP", "DROP")),
-        (DOCKER, "return", 2, ("return", "", "")),
+        (DOCKER, "return", 2, ("rule", "-j RETURN", "RETURN")),
         (DOCKER, "return", 3, ("return", "", "")),
         (None, "policy", 1, ("policy", "", "")),
     ],

@@ -1,0 +1,114 @@
+"""Why a reply goes to the source's own address: the router on the way that did not translate it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from labctl.core.iptables import FirewallRule
+from labctl.core.observations import RouteQuery
+from labctl.core.resources import IP
+from labctl.tracing.evidence import RuleHit, TraceEvidence
+from labctl.tracing.hop_routing import NAT_TARGETS, POSTROUTING_HOOK, find_lookup
+from labctl.tracing.loss_point import LossPoint
+from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_text
+
+ADDRESS_OPTIONS = ("-s", "-d", "--match-set", "--dst-type", "--src-type")
+# the causes that can be the effect of a source which nothing translated
+EFFECTS = ("no-route", "no-route-back", "reject-route", "rp-filter", "neighbour", "loop", "ttl", "reply-elsewhere")
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSource:
+    """A router that forwarded the request with the source that it had. `rule` is the RETURN or ACCEPT because of which
+    no rule translated it; None if none of the rules fits. `passed` is another rule that the packet passed."""
+
+    node: str
+    ip: IP
+    rule: RuleHit | None
+    passed: RuleHit
+
+    @property
+    def short(self) -> str:
+        """The router and its rule in a few words."""
+        if self.rule is None:
+            return f"{self.node} kept that source: no rule of nat/POSTROUTING translates it"
+        return f"{self.node} kept that source (nat/{self.rule.chain} rule {self.rule.number})"
+
+    @property
+    def text(self) -> str:
+        """The router and its rule."""
+        if self.rule is None:
+            return f"{self.node}: no rule of nat/POSTROUTING translates the source {self.ip}"
+        skipped = f", so that the packet never comes to {self.rule.skipped}" if self.rule.skipped else ""
+        return f"{self.node}: source {self.ip} kept: {rule_text(self.rule)}{skipped}"
+
+
+def source_keeping_rule(hits: Sequence[RuleHit]) -> RuleHit | None:
+    """The RETURN or ACCEPT among the rules of nat/POSTROUTING that kept the source. A rule before a translation counts
+    more than others, then one that looks at addresses."""
+    found = [one for one in hits if one.kind == "rule" and one.target in ("RETURN", "ACCEPT")]
+    return max(found, key=lambda one: (_names_address(one), bool(one.skipped), found.index(one)), default=None)
+
+
+def _names_address(hit: RuleHit) -> bool:
+    rule = FirewallRule.from_text(hit.rule)
+    return any(rule.option(name) is not None for name in ADDRESS_OPTIONS)
+
+
+def find_kept_source(evidence: TraceEvidence, ip: IP) -> KeptSource | None:
+    """The first router that forwarded the request with this source, although the packet passed its nat/POSTROUTING."""
+    candidates: list[KeptSource] = []
+    for hop in evidence.hops["request"]:
+        before, after = hop.outside_tunnel[0], hop.outside_tunnel[-1]
+        if not (hop.ins and hop.outs) or (before.direction, after.direction) != ("in", "out"):
+            continue
+        if (before.src, after.src) != (ip, ip):
+            continue
+        hits = [
+            one
+            for one in evidence.rule_hits
+            if (one.node, one.role, one.table, one.hook) == (hop.node, "request", "nat", POSTROUTING_HOOK)
+        ]
+        if hits and not any(one.kind == "rule" and one.target in NAT_TARGETS for one in hits):
+            candidates.append(KeptSource(hop.node, ip, source_keeping_rule(hits), hits[-1]))
+    return next((one for one in candidates if one.rule is not None), candidates[0] if candidates else None)
+
+
+def with_kept_source(loss_point: LossPoint, cause: Cause) -> Cause:
+    """The cause with the cause behind it, if the packet was lost because it had the source's own address: on the way
+    back, or where it came from that address, beyond the router that did not translate it."""
+    tip = loss_point.last_observation
+    if cause.kind not in EFFECTS or tip is None:
+        return cause
+    if loss_point.role != "request":
+        ip = loss_point.dst
+    elif cause.kind == "no-route-back" or (cause.kind == "neighbour" and loss_point.delivered):
+        ip = tip.src
+    elif cause.kind == "rp-filter" and _has_no_way_back(loss_point, tip.src):
+        ip = tip.src
+    else:
+        return cause
+    kept = find_kept_source(loss_point.evidence, ip)
+    if kept is None or loss_point.node in _nodes_up_to(loss_point.evidence, kept.node):
+        return cause
+    tool = TOOLS.get(kept.passed.family, "iptables")
+    chain = kept.rule.chain if kept.rule is not None else "POSTROUTING"
+    command = exec_command(loss_point.evidence, kept.node, f"{tool} -t nat -L {chain} -n -v --line-numbers")
+    return replace(
+        cause,
+        sentence=f"{cause.sentence}, and {kept.short}",
+        facts=(*cause.facts, Note("nat", kept.text)),
+        tries=(*cause.tries, command),
+    )
+
+
+def _has_no_way_back(loss_point: LossPoint, ip: IP) -> bool:
+    """Whether the namespace has no route at all to the source, so that a reverse-path filter refuses it."""
+    back = find_lookup(loss_point.evidence, RouteQuery(loss_point.node, ip))
+    return back is not None and back.error == "ENETUNREACH"
+
+
+def _nodes_up_to(evidence: TraceEvidence, node: str) -> list[str]:
+    nodes = [hop.node for hop in evidence.hops["request"]]
+    return nodes[: nodes.index(node) + 1]

@@ -1,0 +1,91 @@
+"""Which routing tables the kernel asked for a packet, and where a route lies that it did not use. Pure.
+
+The kernel itself answered the lookup. The rules of policy routing say which tables it went through for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from labctl.core.observations import RouteLookup
+from labctl.core.resources import RT_TABLE_MAIN, Route, Rule
+from labctl.render.resources import rule_text
+from labctl.tracing.evidence import NamespaceState
+
+TABLE_NAMES = {253: "default", RT_TABLE_MAIN: "main", 255: "local"}
+FULL_MASK = 0xFFFFFFFF
+
+
+def asked_tables(state: NamespaceState, lookup: RouteLookup, mark: int = 0) -> tuple[int, ...]:
+    """The tables that a lookup without a result went through, in order; empty if the rules are not known. The table
+    `local` is left out, and so is `default` if it has no route."""
+    used = {route.table for route in state.routes}
+    tables = []
+    for rule in _rules(state, lookup):
+        if not _matches(rule, lookup, mark):
+            continue
+        if rule.kind != "lookup":
+            break
+        if rule.table != 255 and (rule.table != 253 or 253 in used):
+            tables.append(rule.table)
+    return tuple(dict.fromkeys(tables))
+
+
+def refusing_rule(state: NamespaceState, lookup: RouteLookup, mark: int = 0) -> Rule | None:
+    """The rule of policy routing (`unreachable`, `prohibit`, `blackhole`) that ended a lookup; None if no rule did."""
+    return next((rule for rule in _rules(state, lookup) if rule.kind != "lookup" and _matches(rule, lookup, mark)), None)
+
+
+def routes_elsewhere(state: NamespaceState, lookup: RouteLookup, asked: Sequence[int]) -> Route | None:
+    """The most specific route to the destination in a table that was not asked."""
+    fits = [
+        route
+        for route in state.routes
+        if route.kind == "unicast" and route.table not in (*asked, 255) and lookup.dst in route.dst
+    ]
+    return max(fits, key=lambda route: route.dst.prefixlen, default=None)
+
+
+def has_route(state: NamespaceState, lookup: RouteLookup, asked: Sequence[int]) -> bool:
+    """Whether a table that was asked has a route to the destination after all: one that the kernel cannot use now."""
+    return any(
+        route.kind == "unicast" and route.table in asked and lookup.dst in route.dst for route in state.routes
+    ) or any(one.connected and RT_TABLE_MAIN in asked and lookup.dst in one.addr.network for one in state.addresses)
+
+
+def users_text(state: NamespaceState, table: int, family: int) -> str:
+    """Who uses a table: `only what comes in by node1 and vm uses it`."""
+    rules = [rule for rule in state.rules if (rule.kind, rule.table, rule.family) == ("lookup", table, family)]
+    if not rules:
+        return "no rule leads to it"
+    if all(rule == Rule(rule.ns, rule.pref, table, family, iif=rule.iif) for rule in rules):
+        names = [rule.iif or "" for rule in rules]
+        return "only what comes in by " + _listed(dict.fromkeys(names)) + " uses it"
+    return "only " + _listed(rule_text(rule).partition(" lookup ")[0] for rule in rules) + " uses it"
+
+
+def tables_text(tables: Sequence[int]) -> str:
+    """`table main`, `tables 100 and main`."""
+    names = [TABLE_NAMES.get(table, str(table)) for table in tables]
+    return ("table " if len(names) == 1 else "tables ") + _listed(names)
+
+
+def _rules(state: NamespaceState, lookup: RouteLookup) -> list[Rule]:
+    family = lookup.dst.version
+    return sorted((rule for rule in state.rules if rule.family == family), key=lambda rule: rule.pref)
+
+
+def _matches(rule: Rule, lookup: RouteLookup, mark: int) -> bool:
+    found = (
+        (rule.src is None or (lookup.src is not None and lookup.src in rule.src) or rule.src.prefixlen == 0)
+        and (rule.dst is None or lookup.dst in rule.dst)
+        and (rule.iif is None or rule.iif == (lookup.iif or "lo"))
+        and rule.oif is None
+        and (rule.mark is None or mark & (rule.mask or FULL_MASK) == rule.mark)
+    )
+    return found != rule.invert
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
