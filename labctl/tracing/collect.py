@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from labctl.core.iptables import TERMINATING_TARGETS
 from labctl.core.iptables_save import ChainCounters, counter_increases
 from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RouteQuery, RuleRole
-from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
+from labctl.core.resources import IP, Address, Chain, Fdb, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
 from labctl.errors import LabError
 from labctl.kernel.firewall import chains as firewall
 from labctl.kernel.host import counters
@@ -39,6 +40,8 @@ UNCONDITIONAL_VERDICTS = (
 KINDS: dict[str, RuleKind] = {"rule": "rule", "policy": "policy", "return": "return"}
 # the role of the probe's packets if the report does not contain the marker
 TRUNCATED_ROLES: dict[str, PacketRole] = {"echo": "request", "echo-reply": "reply", "error": "error", "udp": "request"}
+SOURCE_OPTIONS = ("-s", "--ip-src", "--ip-source", "--ip6-src", "--ip6-source")  # the last four: of ebtables
+PASSING_TARGETS = ("ACCEPT", "RETURN")
 FULL_READ_LIMIT = 24  # in labs with up to this many namespaces, each namespace is read
 MAX_EVENTS = 1500  # events that are kept at most
 NODE_SYSCTLS = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv4.conf.all.rp_filter",
@@ -299,6 +302,7 @@ def _rule_hit(
         names.get(report.iif, ""), names.get(report.oif, ""), report.fwmark, rule, target,
         packet.dport if packet.kind in ("tcp", "udp") else None, neighbour,
         _skipped_translation(chains, counted, number) if (kind, table, report.hook) == ("rule", "nat", 4) else "",
+        target in TERMINATING_TARGETS and counted is not None and _only_some_sources(counted.chain, number),
     )  # fmt: skip
 
 
@@ -314,6 +318,16 @@ def matched_rule(kind: RuleKind, number: int, chain: Chain | None) -> tuple[Rule
     if one is not None and (kind == "rule" or one.target in UNCONDITIONAL_VERDICTS):
         return "rule", str(one), one.target or ""
     return kind, "", (chain.policy or "") if kind == "policy" else ""
+
+
+def _only_some_sources(chain: Chain, number: int) -> bool:
+    """Whether the chain lets packets with certain sources pass before this rule, or at it. The policy has the number
+    after that of the last rule."""
+    rules = [(rule, next((one for flag in SOURCE_OPTIONS if (one := rule.option(flag)) is not None), None))
+             for rule in chain.rules[:number]]  # fmt: skip
+    if len(rules) == number and (last := rules.pop()[1]) is not None and last.negated:
+        return True
+    return any(rule.target in PASSING_TARGETS and one is not None and not one.negated for rule, one in rules)
 
 
 def _skipped_translation(
@@ -350,8 +364,10 @@ def _counter_increases(instruments: Instruments, nodes: Sequence[str]) -> Iterat
                 continue
             else:
                 text, target = f"policy {chain.policy}", chain.policy or ""
-            yield CounterIncrease(node, chain.family, chain.table, chain.name, number, packets, text, target)
+            only = target in TERMINATING_TARGETS and _only_some_sources(chain, number or len(chain.rules) + 1)
+            yield CounterIncrease(node, chain.family, chain.table, chain.name, number, packets, text, target, only)
         for counted in after:
             chain = counted.chain
             if chain.family == "bridge" and chain.policy == "DROP":  # ebtables over nf_tables does not count there
-                yield CounterIncrease(node, "bridge", chain.table, chain.name, 0, 0, "policy DROP", "DROP")
+                only = _only_some_sources(chain, len(chain.rules) + 1)
+                yield CounterIncrease(node, "bridge", chain.table, chain.name, 0, 0, "policy DROP", "DROP", only)

@@ -48,7 +48,9 @@ class RuleHit:
     "" if it could not be read. `src` and `dst` are the packet's addresses at that moment, `dport` is its destination
     port, None for ICMP. A neighbour solicitation or advertisement is about the address `neighbour`; it is None for
     packets of the probe. If the rule is a RETURN or ACCEPT of nat/POSTROUTING, `skipped` is the rule after it in the
-    same chain that would have translated the source: `MASQUERADE in rule 5`."""
+    same chain that would have translated the source: `MASQUERADE in rule 5`. `only_some_sources` means that the rule
+    or policy ends the way of all packets except those with certain source addresses: it has `! -s`, or rules with `-s`
+    before it let packets pass."""
 
     node: str
     role: RuleRole
@@ -68,12 +70,14 @@ class RuleHit:
     dport: int | None = None
     neighbour: IP | None = None
     skipped: str = ""
+    only_some_sources: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CounterIncrease:
     """A firewall rule (`number` from 1) or policy (0) with a counter that increased while the probe was under way.
-    `packets` is 0 for the policy DROP of a chain of ebtables, which has no counter."""
+    `packets` is 0 for the policy DROP of a chain of ebtables, which has no counter. `only_some_sources` is that of
+    `RuleHit`."""
 
     node: str
     family: str
@@ -83,14 +87,15 @@ class CounterIncrease:
     packets: int
     rule: str
     target: str
+    only_some_sources: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class NamespaceState:
     """The state of one namespace after the probe, as far as it may explain a loss there. `no_carrier` names the
     devices that are up but have no carrier. `listening` has entries such as `tcp 127.0.0.1:80`. `counters` are those
-    that increased, with the increase. `rules` are those of policy routing, the kernel's own included; empty if they were
-    not read."""
+    that increased, with the increase. `rules` are those of policy routing with the kernel's own; empty if they were not
+    read."""
 
     JSON_KEYS: ClassVar[Mapping[str, str]] = {"no_carrier": "carrier"}
 

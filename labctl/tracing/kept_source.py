@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from labctl.core.iptables import FirewallRule
+from labctl.core.iptables import TERMINATING_TARGETS, FirewallRule
 from labctl.core.observations import RouteQuery
 from labctl.core.resources import IP
+from labctl.tracing.counted_rules import dropping_rules
 from labctl.tracing.evidence import RuleHit, TraceEvidence
 from labctl.tracing.hop_routing import NAT_TARGETS, POSTROUTING_HOOK, find_lookup
 from labctl.tracing.loss_point import LossPoint
@@ -15,7 +16,9 @@ from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_text
 
 ADDRESS_OPTIONS = ("-s", "-d", "--match-set", "--dst-type", "--src-type")
 # the causes that can be the effect of a source which nothing translated
-EFFECTS = ("no-route", "no-route-back", "reject-route", "rp-filter", "neighbour", "loop", "ttl", "reply-elsewhere")
+EFFECTS = (
+    "no-route", "no-route-back", "reject-route", "reply-elsewhere", "neighbour", "loop", "ttl", "rp-filter", "rule"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +35,8 @@ class KeptSource:
     def short(self) -> str:
         """The router and its rule in a few words."""
         if self.rule is None:
-            return f"{self.node} kept that source: no rule of nat/POSTROUTING translates it"
-        return f"{self.node} kept that source (nat/{self.rule.chain} rule {self.rule.number})"
+            return f"{self.node} kept the source {self.ip}: no rule of nat/POSTROUTING translates it"
+        return f"{self.node} kept the source {self.ip} (nat/{self.rule.chain} rule {self.rule.number})"
 
     @property
     def text(self) -> str:
@@ -78,18 +81,8 @@ def find_kept_source(evidence: TraceEvidence, ip: IP) -> KeptSource | None:
 def with_kept_source(loss_point: LossPoint, cause: Cause) -> Cause:
     """The cause with the cause behind it, if the packet was lost because it had the source's own address: on the way
     back, or where it came from that address, beyond the router that did not translate it."""
-    tip = loss_point.last_observation
-    if cause.kind not in EFFECTS or tip is None:
-        return cause
-    if loss_point.role != "request":
-        ip = loss_point.dst
-    elif cause.kind == "no-route-back" or (cause.kind == "neighbour" and loss_point.delivered):
-        ip = tip.src
-    elif cause.kind == "rp-filter" and _has_no_way_back(loss_point, tip.src):
-        ip = tip.src
-    else:
-        return cause
-    kept = find_kept_source(loss_point.evidence, ip)
+    ip = _lost_because_of(loss_point, cause)
+    kept = find_kept_source(loss_point.evidence, ip) if ip is not None else None
     if kept is None or loss_point.node in _nodes_up_to(loss_point.evidence, kept.node):
         return cause
     tool = TOOLS.get(kept.passed.family, "iptables")
@@ -101,6 +94,30 @@ def with_kept_source(loss_point: LossPoint, cause: Cause) -> Cause:
         facts=(*cause.facts, Note("nat", kept.text)),
         tries=(*cause.tries, command),
     )
+
+
+def _lost_because_of(loss_point: LossPoint, cause: Cause) -> IP | None:
+    """The source's own address, if the packet was lost because it had that; None if not."""
+    tip = loss_point.last_observation
+    if tip is None or cause.kind not in EFFECTS:
+        return None
+    if loss_point.role != "request":
+        return loss_point.dst if cause.kind != "rule" else None
+    is_effect = {
+        "no-route-back": True,
+        "neighbour": loss_point.delivered,
+        "rp-filter": _has_no_way_back(loss_point, tip.src),
+        "rule": _refuses_other_sources(loss_point),
+    }
+    return tip.src if is_effect.get(cause.kind, False) else None
+
+
+def _refuses_other_sources(loss_point: LossPoint) -> bool:
+    """Whether the rule that ended the way of the packet lets only certain source addresses pass."""
+    ended = [one for one in loss_point.rule_hits if one.target in TERMINATING_TARGETS and one.kind != "return"]
+    if ended:
+        return ended[-1].role == "request" and ended[-1].only_some_sources
+    return any(one.only_some_sources for one in dropping_rules(loss_point)[:1])
 
 
 def _has_no_way_back(loss_point: LossPoint, ip: IP) -> bool:

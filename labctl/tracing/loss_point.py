@@ -174,9 +174,14 @@ def _is_refusal_lost(request: LossPoint, errors: tuple[Hop, ...]) -> bool:
     if request.role != "request" or not request.delivered or not errors or evidence.question.protocol != "udp":
         return False
     first, last = errors[0].observations[0], errors[-1].observations[-1]
-    if evidence.answer != "timeout" or first.text != "port unreachable" or (first.node, first.direction) != (
-        request.node,
-        "out",
+    if (
+        evidence.answer != "timeout"
+        or first.text != "port unreachable"
+        or (first.node, first.direction)
+        != (
+            request.node,
+            "out",
+        )
     ):
         return False
     rejected = any(one.target == "REJECT" for one in request.rule_hits)

@@ -33,7 +33,9 @@ def asked_tables(state: NamespaceState, lookup: RouteLookup, mark: int = 0) -> t
 
 def refusing_rule(state: NamespaceState, lookup: RouteLookup, mark: int = 0) -> Rule | None:
     """The rule of policy routing (`unreachable`, `prohibit`, `blackhole`) that ended a lookup; None if no rule did."""
-    return next((rule for rule in _rules(state, lookup) if rule.kind != "lookup" and _matches(rule, lookup, mark)), None)
+    return next(
+        (rule for rule in _rules(state, lookup) if rule.kind != "lookup" and _matches(rule, lookup, mark)), None
+    )
 
 
 def routes_elsewhere(state: NamespaceState, lookup: RouteLookup, asked: Sequence[int]) -> Route | None:

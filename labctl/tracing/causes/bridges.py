@@ -14,8 +14,8 @@ BRIDGE_FUNCTIONS = ("br_", "__br_")  # how the names of the kernel's functions o
 def hairpin_off(loss_point: LossPoint) -> Cause | None:
     """A frame that must leave by the bridge port that it came in by. A bridge allows that only with hairpin mode.
 
-    The frame's own destination is behind that port, or the bridge itself translated the packet (bridge-nf-call-iptables)
-    to an address behind it. What the machine routes leaves by the bridge's own device, so hairpin mode does not matter.
+    The frame's own destination is behind that port, or the bridge itself translated the packet to an address behind it
+    (bridge-nf-call-iptables). What the machine routes leaves by the bridge's own device: hairpin mode does not matter.
     """
     evidence, port = loss_point.evidence, _port_of(loss_point)
     if port is None or port.master is None or port.hairpin or loss_point.delivered:
@@ -74,9 +74,10 @@ def _port_towards(loss_point: LossPoint, bridge: str, ip: IP) -> Link | None:
     """The port of a bridge that leads to the device with an address."""
     for namespace in loss_point.evidence.namespaces:
         for one in namespace.addresses:
-            if one.addr.ip == ip and (
-                port := port_towards(loss_point.evidence, loss_point.node, bridge, one.at)
-            ) is not None:
+            if (
+                one.addr.ip == ip
+                and (port := port_towards(loss_point.evidence, loss_point.node, bridge, one.at)) is not None
+            ):
                 return port
     return None
 
