@@ -1,4 +1,4 @@
-"""Requests and replies among the UDP datagrams of one probe, told apart by their addresses and ports. Pure.
+"""Which UDP datagrams of one probe are requests and which are replies, from their addresses and ports. Pure.
 
 A server that echoes its input returns the marker of the request, so the payload does not decide. Address translation
 changes one end of a datagram, or both, and on lo the taps see a datagram only after that. So every end that a request

@@ -88,10 +88,11 @@ def with_kept_source(loss_point: LossPoint, cause: Cause) -> Cause:
     tool = TOOLS.get(kept.passed.family, "iptables")
     chain = kept.rule.chain if kept.rule is not None else "POSTROUTING"
     command = exec_command(loss_point.evidence, kept.node, f"{tool} -t nat -L {chain} -n -v --line-numbers")
+    told = any(note.text.endswith(kept.text) for note in cause.facts)
     return replace(
         cause,
         sentence=f"{cause.sentence}, and {kept.short}",
-        facts=(*cause.facts, Note("nat", kept.text)),
+        facts=cause.facts if told else (*cause.facts, Note("nat", kept.text)),
         tries=(*cause.tries, command),
     )
 

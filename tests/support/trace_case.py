@@ -11,7 +11,8 @@ class Case:
 
     `breaks` are commands, each with its namespace before a colon; `listen` is an address that a listener of the test
     binds in the target, `""` for none; `says` must be in the sentence of why, `fact` in one of the facts' texts;
-    `routes` are all reported routes of the request's path, each with its namespace before a colon.
+    `routes` are all reported routes of the request's path, each with its namespace before a colon; `rules` are all
+    reported rules, each with its leg and its namespace: `reply host1 filter/FORWARD rule 4`.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Case:
     verdict: str = "lost"
     listen: str = ""
     routes: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
 
 
 def case(
@@ -37,9 +39,10 @@ def case(
     fact: str = "",
     *,
     routes: str = "",
+    rules: str = "",
     **more: str,
 ) -> Case:
-    return Case(name, lab, _each(breaks), probe, kind, says, fact, routes=_each(routes), **more)
+    return Case(name, lab, _each(breaks), probe, kind, says, fact, routes=_each(routes), rules=_each(rules), **more)
 
 
 def _each(words: str) -> tuple[str, ...]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from labctl.tracing.result import TraceResult
-from tests.support import bridge_trace_cases
+from tests.support import bridge_trace_cases, trace_nat_cases
 from tests.support.trace_case import Case, case
 
-__all__ = ["CASES", "LABS", "Case", "case", "routes_of"]
+__all__ = ["CASES", "LABS", "Case", "case", "routes_of", "rules_of"]
 
 # h1 - r1 - r2 - h2: two routers between two hosts, and a service address that r1 translates
 ROAD = """
@@ -192,7 +192,9 @@ checks:
   - {say: through the router, ping: b1 -> b2}
 """
 
-LABS = bridge_trace_cases.LABS | {
+LABS = {
+    **bridge_trace_cases.LABS,
+    **trace_nat_cases.LABS,
     "beside": BESIDE,
     "flat": FLAT,
     "flood": FLOOD,
@@ -235,6 +237,13 @@ def routes_of(story: TraceResult) -> tuple[str, ...]:
     """Every reported route of the request's path, with its namespace."""
     steps = (step for leg in story.legs if leg.name == "request" for step in leg.steps)
     return tuple(f"{step.node}: {note.text}" for step in steps for note in step.notes if note.label == "route")
+
+
+def rules_of(story: TraceResult) -> tuple[str, ...]:
+    """Every reported rule, with its leg and its namespace, without its text."""
+    steps = ((leg.name, step) for leg in story.legs for step in leg.steps)
+    found = ((name, step.node, note) for name, step in steps for note in step.notes if note.label == "rule")
+    return tuple(f"{name} {node} {note.text.partition(':')[0]}" for name, node, note in found)
 
 
 CASES = (
@@ -769,8 +778,8 @@ CASES = (
         "b3 has no route back to 10.4.0.2",
     ),
     case("bridge-service", "switch", "", "s1 10.96.0.3", None, verdict="answered"),
-    case("hairpin-off", "switch", "", "s1 10.96.0.2", "hairpin-off", "hairpin is off", "sw/p1: hairpin off"),
-    case("hairpin-off-tcp", "switch", "", "s1 10.96.0.2 --tcp 80", "hairpin-off", "hairpin is off"),
+    case("hairpin-off", "switch", "", "s1 10.96.0.2", "hairpin-off", "hairpin mode is off", "sw/p1: hairpin off"),
+    case("hairpin-off-tcp", "switch", "", "s1 10.96.0.2 --tcp 80", "hairpin-off", "hairpin mode is off"),
     case(
         "bridge-nf-on",
         "switch",
@@ -818,4 +827,5 @@ CASES = (
         "ebtables filter/FORWARD rule 1",
     ),
     *bridge_trace_cases.CASES,
+    *trace_nat_cases.CASES,
 )

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from threading import Event, Thread
 
 import pytest
 
@@ -21,7 +22,7 @@ from tests.support import trace_end_cases
 from tests.support.golden import Golden
 from tests.support.trace_cases import CASES as PATH_CASES
 from tests.support.trace_cases import LABS as PATH_LABS
-from tests.support.trace_cases import Case, routes_of
+from tests.support.trace_cases import Case, routes_of, rules_of
 from tests.support.traces import broken, traced
 
 pytestmark = pytest.mark.firewall
@@ -45,7 +46,7 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lifecyc
 
 @contextmanager
 def listening(name: str, words: str) -> Iterator[None]:
-    """A listener that never answers: `tcp h2 127.0.0.1 80`."""
+    """A listener that never answers, or returns each datagram as it came: `tcp h2 127.0.0.1 80`, `echo c1 ::1 53`."""
     kind, node, address, port = words.split()
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with NetnsThread() as inside:
@@ -56,7 +57,28 @@ def listening(name: str, words: str) -> Iterator[None]:
             sock.bind((address, int(port)))
             if kind == "tcp":
                 sock.listen()
-            yield
+            with echoing(sock) if kind == "echo" else nullcontext():
+                yield
+
+
+@contextmanager
+def echoing(sock: socket.socket) -> Iterator[None]:
+    """Return every datagram to its sender, from a thread."""
+    stop = Event()
+
+    def serve() -> None:
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                sock.sendto(*sock.recvfrom(65536))
+
+    sock.settimeout(0.05)
+    thread = Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -82,3 +104,4 @@ def test_what_is_broken_is_told(case: Case, labs: dict[str, lifecycle.Definition
         assert case.says in story.why.sentence
     assert any(case.fact in text for text in told) or not case.fact, told
     assert not case.routes or routes_of(story) == case.routes
+    assert not case.rules or rules_of(story) == case.rules

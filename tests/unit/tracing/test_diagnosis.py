@@ -18,7 +18,7 @@ from labctl.tracing.evidence import TraceEvidence
 from tests.support import trace_end_cases
 from tests.support.golden import Golden
 from tests.support.trace_cases import CASES as PATH_CASES
-from tests.support.trace_cases import Case, routes_of
+from tests.support.trace_cases import Case, routes_of, rules_of
 from tests.support.traces import TRACES, recording
 
 CASES = (*PATH_CASES, *trace_end_cases.CASES)
@@ -37,6 +37,7 @@ def test_a_recording_names_what_was_broken(case: Case) -> None:
     assert (story.why.kind if story.why is not None else None) == case.kind or case.kind is None
     assert case.says in (story.why.sentence if story.why is not None else "")
     assert not case.routes or routes_of(story) == case.routes
+    assert not case.rules or rules_of(story) == case.rules
 
 
 def test_every_recording_has_its_case() -> None:
