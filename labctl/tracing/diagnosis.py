@@ -55,7 +55,7 @@ EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
     links.tunnel,
     bridges.bridge,
     endpoints.closed_port,
-    endpoints.no_route_back,
+    routes.no_route_back,
     endpoints.ignores_pings,
     endpoints.not_sent_by_source,
     kernel_reason,

@@ -17,18 +17,18 @@ FULL_MASK = 0xFFFFFFFF
 
 
 def asked_tables(state: NamespaceState, lookup: RouteLookup, mark: int = 0) -> tuple[int, ...]:
-    """The tables that a lookup without a result went through, in order; empty if the rules are not known. The table
-    `local` is left out, and so is `default` if it has no route."""
-    used = {route.table for route in state.routes}
+    """The tables that a lookup without a result went through, in order; empty if a rule refused it first, or if the
+    rules are not known. If there are others, the table `local` is left out, and so is `default` if it has no route."""
     tables = []
     for rule in _rules(state, lookup):
         if not _matches(rule, lookup, mark):
             continue
         if rule.kind != "lookup":
             break
-        if rule.table != 255 and (rule.table != 253 or 253 in used):
-            tables.append(rule.table)
-    return tuple(dict.fromkeys(tables))
+        tables.append(rule.table)
+    unused = {255} | ({253} - {route.table for route in state.routes})
+    others = [table for table in tables if table not in unused]
+    return tuple(dict.fromkeys(others or tables))
 
 
 def refusing_rule(state: NamespaceState, lookup: RouteLookup, mark: int = 0) -> Rule | None:
@@ -63,7 +63,8 @@ def users_text(state: NamespaceState, table: int, family: int) -> str:
     if all(rule == Rule(rule.ns, rule.pref, table, family, iif=rule.iif) for rule in rules):
         names = [rule.iif or "" for rule in rules]
         return "only what comes in by " + _listed(dict.fromkeys(names)) + " uses it"
-    return "only " + _listed(rule_text(rule).partition(" lookup ")[0] for rule in rules) + " uses it"
+    texts = (rule_text(rule).partition(" lookup ")[0].removeprefix("pref ").partition(" ") for rule in rules)
+    return f"only {_listed(f'rule {pref} ({text})' for pref, _, text in texts)} lead{'s' * (len(rules) == 1)} to it"
 
 
 def tables_text(tables: Sequence[int]) -> str:

@@ -147,8 +147,8 @@ HAIRPIN_CASES = (
          place="entering node/veth1"),
     case("hairpin-known-6", "hairpin", KNOWN_6, "pod 2001:db8:96::10 --tcp 80", "hairpin-off", SAME_PORT,
          place="entering node/veth1"),
-    case("hairpin-asked", "hairpin", "node: ip neigh flush to 10.1.0.2 dev cni0", "pod 10.96.0.10 --tcp 80", "hairpin-off",
-         SAME_PORT),
+    case("hairpin-asked", "hairpin", "node: ip neigh flush to 10.1.0.2 dev cni0", "pod 10.96.0.10 --tcp 80",
+         "hairpin-off", SAME_PORT),
     case("hairpin-not-forwarding", "hairpin", "node: sysctl -qw net.ipv4.ip_forward=0", "pod 10.96.0.10",
          "forwarding-off", "IPv4 forwarding is off"),
 )  # fmt: skip

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from labctl.core.observations import Flow, RouteQuery
+from labctl.core.observations import Flow
 from labctl.core.resources import IP
-from labctl.tracing.causes.routes import no_route_cause
-from labctl.tracing.hop_routing import UNANSWERED_STATES, find_lookup, nat_endpoint
+from labctl.tracing.hop_routing import UNANSWERED_STATES, nat_endpoint
 from labctl.tracing.hops import PacketObservation
 from labctl.tracing.loss_point import LossPoint
-from labctl.tracing.result import Cause, Note, endpoint_text, exec_command, lookup_text, route_get_command, rule_text
+from labctl.tracing.result import Cause, Note, endpoint_text, exec_command, rule_text
 
 
 def not_sent_by_source(loss_point: LossPoint) -> Cause | None:
@@ -89,25 +88,6 @@ def _covers(listening: str, ip: IP, port: int) -> bool:
 
 def _loopback(bound: tuple[str, ...]) -> bool:
     return all(one.split()[1].startswith(("127.", "[::1]")) for one in bound)
-
-
-def no_route_back(loss_point: LossPoint) -> Cause | None:
-    """The request arrived, but its namespace has no route for the reply."""
-    if loss_point.role != "request" or not loss_point.delivered or loss_point.last_observation is None:
-        return None
-    back = loss_point.reply_lookup or find_lookup(
-        loss_point.evidence, RouteQuery(loss_point.node, loss_point.last_observation.src)
-    )
-    if back is None or not back.error:
-        return None
-    if back.error != "ENETUNREACH":
-        sentence = f"the request arrived, but the routing of {loss_point.node} refuses the reply to {back.dst}"
-        facts = (Note("route", f"{loss_point.node}: {route_get_command(back)}  =>  {lookup_text(back)}"),)
-        command = "ip -6 rule show" if back.dst.version == 6 else "ip rule show"
-        return Cause("no-route-back", sentence, facts, (exec_command(loss_point.evidence, loss_point.node, command),))
-    return no_route_cause(
-        loss_point, back, "no-route-back", f"the request arrived, but {loss_point.node} has no route back to"
-    )
 
 
 def reply_not_untranslated(loss_point: LossPoint) -> Cause | None:

@@ -102,11 +102,27 @@ def no_route(loss_point: LossPoint) -> Cause | None:
         return None
     if found.error != "ENETUNREACH":
         return _reject_cause(loss_point, found)
-    mark = _mark(loss_point, found)
-    refusing = refusing_rule(loss_point.namespace, found, mark)
-    if refusing is not None and not asked_tables(loss_point.namespace, found, mark):
-        return _refused_by_rule(loss_point, found, refusing)
+    if _refusing_rule(loss_point, found) is not None:
+        return _refused_by_rule(
+            loss_point, found, "reject-route", f"the routing of {loss_point.node} refuses packets to"
+        )
     return no_route_cause(loss_point, found, "no-route", f"{loss_point.node} has no route to")
+
+
+def no_route_back(loss_point: LossPoint) -> Cause | None:
+    """The request arrived, but its namespace has no route for the reply, or refuses it."""
+    if loss_point.role != "request" or not loss_point.delivered or loss_point.last_observation is None:
+        return None
+    back = loss_point.reply_lookup or find_lookup(
+        loss_point.evidence, RouteQuery(loss_point.node, loss_point.last_observation.src)
+    )
+    if back is None or not back.error:
+        return None
+    begin = f"the request arrived, but {loss_point.node} has no route back to"
+    if back.error == "ENETUNREACH" and _refusing_rule(loss_point, back) is None:
+        return no_route_cause(loss_point, back, "no-route-back", begin)
+    begin = f"the request arrived, but the routing of {loss_point.node} refuses the reply to"
+    return _refused_by_rule(loss_point, back, "no-route-back", begin)
 
 
 def no_route_cause(loss_point: LossPoint, found: RouteLookup, kind: str, begin: str) -> Cause:
@@ -140,14 +156,28 @@ def _mark(loss_point: LossPoint, found: RouteLookup) -> int:
     return found.mark or fwmark_for(loss_point.evidence, query, loss_point.role)
 
 
-def _refused_by_rule(loss_point: LossPoint, found: RouteLookup, refusing: Rule | None) -> Cause:
-    sentence = f"the routing of {loss_point.node} refuses packets to {loss_point.dst}"
-    facts = [_lookup_note(found)]
-    if refusing is not None:
-        sentence += f": ip rule {refusing.pref} is {refusing.kind}"
-        facts.append(Note("rule", f"{loss_point.node}: ip rule {policy_rule_text(refusing)}"))
+def _refusing_rule(loss_point: LossPoint, found: RouteLookup) -> Rule | None:
+    """The rule of policy routing that refused; None if the lookup came to tables before."""
+    mark, state = _mark(loss_point, found), loss_point.evidence.namespace(found.node)
+    rule = refusing_rule(state, found, mark)
+    return rule if rule is not None and ROUTE_TYPE_BY_ERROR.get(found.error, "unreachable") == rule.kind else None
+
+
+def _refused_packet(loss_point: LossPoint, found: RouteLookup) -> Cause:
+    begin = f"the routing of {loss_point.node} refuses packets to"
+    return _refused_by_rule(loss_point, found, "reject-route", begin)
+
+
+def _refused_by_rule(loss_point: LossPoint, found: RouteLookup, kind: str, begin: str) -> Cause:
+    """The cause that a rule of policy routing, or a route, refuses packets. `begin` is the sentence before the
+    address."""
+    sentence = f"{begin} {found.dst}"
+    facts, rule = [_lookup_note(found)], _refusing_rule(loss_point, found)
+    if rule is not None:
+        sentence += f": ip rule {rule.pref} is {rule.kind}"
+        facts.append(Note("rule", f"{found.node}: ip rule {policy_rule_text(rule)}"))
     command = "ip -6 rule show" if found.dst.version == 6 else "ip rule show"
-    return Cause("reject-route", sentence, tuple(facts), (exec_command(loss_point.evidence, loss_point.node, command),))
+    return Cause(kind, sentence, tuple(facts), (exec_command(loss_point.evidence, found.node, command),))
 
 
 def _reject_route(loss_point: LossPoint, kind: str, route: str) -> Cause:
@@ -169,7 +199,7 @@ def _reject_cause(loss_point: LossPoint, found: RouteLookup) -> Cause | None:
         return _reject_route(loss_point, best.kind, route_text(best))
     if not loss_point.reason_allows("IP_INNOROUTES", "IP_OUTNOROUTES"):
         return None
-    return _refused_by_rule(loss_point, found, refusing_rule(loss_point.namespace, found, _mark(loss_point, found)))
+    return _refused_packet(loss_point, found)
 
 
 def _lookup_note(found: RouteLookup) -> Note:

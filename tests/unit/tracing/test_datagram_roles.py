@@ -39,7 +39,7 @@ def roles(target: str, *datagrams: str) -> list[str]:
         # a router translates both ends
         (
             "10.0.0.9:53",
-            "10.0.0.1:5 > 10.0.0.9:53, 10.2.0.1:7 > 10.2.0.2:5353, 10.2.0.2:5353 > 10.2.0.1:7, 10.0.0.9:53 > 10.0.0.1:5",
+            "10.0.0.1:5 > 10.0.0.9:53, 10.2.0.1:7 > 10.2.0.2:99, 10.2.0.2:99 > 10.2.0.1:7, 10.0.0.9:53 > 10.0.0.1:5",
             "request request reply reply",
         ),
         # a proxy on the way sends datagrams of its own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 from labctl.core.kernel_defaults import kernel_default_rules
@@ -61,6 +62,14 @@ def test_a_rule_that_refuses_ends_the_lookup() -> None:
     assert refusing_rule(state(), LOOKUP) is None
 
 
+def test_without_a_rule_for_main_only_the_others_were_asked() -> None:
+    local, _, default = kernel_default_rules("fabric", 4)
+    fabric = NamespaceState("fabric", routes=(replace(OF_PODS, table=254),), rules=(local, default))
+
+    assert asked_tables(fabric, LOOKUP) == (255, 253)
+    assert users_text(fabric, 254, 4) == "no rule leads to it"
+
+
 def test_unknown_rules_name_no_table() -> None:
     assert asked_tables(NamespaceState("fabric", routes=(OF_PODS,)), LOOKUP) == ()
 
@@ -68,7 +77,7 @@ def test_unknown_rules_name_no_table() -> None:
 def test_a_table_without_rules_leads_nowhere() -> None:
     assert users_text(state(), 100, 4) == "no rule leads to it"
     rule = Rule("fabric", 200, 100, src=IPv4Network("10.0.0.7/32"))
-    assert users_text(state(rule), 100, 4) == "only pref 200 from 10.0.0.7/32 uses it"
+    assert users_text(state(rule), 100, 4) == "only rule 200 (from 10.0.0.7/32) leads to it"
 
 
 def test_a_route_that_was_asked_is_not_missing() -> None:
