@@ -39,7 +39,7 @@ UNCONDITIONAL_VERDICTS = (
 )  # of rules that the legacy tables report as a policy or a return
 KINDS: dict[str, RuleKind] = {"rule": "rule", "policy": "policy", "return": "return"}
 # the role of the probe's packets if the report does not contain the marker
-TRUNCATED_ROLES: dict[str, PacketRole] = {"echo": "request", "echo-reply": "reply", "error": "error", "udp": "request"}
+TRUNCATED_ROLES: dict[str, PacketRole] = {"echo": "request", "echo-reply": "reply", "error": "error"}
 SOURCE_OPTIONS = ("-s", "--ip-src", "--ip-source", "--ip6-src", "--ip6-source")  # the last four: of ebtables
 PASSING_TARGETS = ("ACCEPT", "RETURN")
 FULL_READ_LIMIT = 24  # in labs with up to this many namespaces, each namespace is read
