@@ -31,12 +31,8 @@ if TYPE_CHECKING:
     from labctl.tracing.instruments import Instruments
 
 RuleKind: TypeAlias = Literal["rule", "policy", "return"]
-UNCONDITIONAL_VERDICTS = (
-    "ACCEPT",
-    "DROP",
-    "QUEUE",
-    "RETURN",
-)  # of rules that the legacy tables report as a policy or a return
+# targets of rules that the legacy tables report as a policy or a return
+UNCONDITIONAL_VERDICTS = ("ACCEPT", "DROP", "QUEUE", "RETURN")
 KINDS: dict[str, RuleKind] = {"rule": "rule", "policy": "policy", "return": "return"}
 # the role of the probe's packets if the report does not contain the marker
 TRUNCATED_ROLES: dict[str, PacketRole] = {"echo": "request", "echo-reply": "reply", "error": "error"}
