@@ -68,7 +68,7 @@ def _notrack_source(objects: LabObjects) -> Iterator[Fault]:
         change = insert_rule(objects, ns, "raw", "PREROUTING", f"-s {source} -j CT --notrack")
         kinds = ("no-route", "no-route-back", "rule", "rp-filter", "neighbour", "notrack", "ttl", "loop")
         causes = (
-            ExpectedCause(kinds, (ns, "kept that source")),
+            ExpectedCause(kinds, (ns, "kept the source")),
             ExpectedCause(("answered",), ("source unchanged",)),
         )
         symptoms = (ExpectedCause(kinds, (source.partition("/")[0],)), ExpectedCause(("rule",), ("reply",)))

@@ -86,7 +86,7 @@ def _kept(objects: LabObjects, ns: str, source: str) -> tuple[tuple[ExpectedCaus
     machine refuses it, and the machine that kept it is the cause."""
     address = _address(objects, source)
     causes = (
-        ExpectedCause(KEPT_KINDS, (ns, "kept that source")),
+        ExpectedCause(KEPT_KINDS, (ns, "kept the source")),
         ExpectedCause(("answered",), ("source unchanged",)),
         ExpectedCause(("answered",), (f"source rewritten: {address}",)),  # by another machine, further on
     )
