@@ -137,6 +137,7 @@ def _namespace_state(
         listening,
         counters.increases(instruments.counters_before.get(node, {}), after),
         tuple(kinds.get(Rule, ())),  # type: ignore[arg-type]
+        tuple(sorted({f"{one.chain.family} {one.chain.table}" for one in instruments.chains_before.get(node, ())})),
     )
 
 

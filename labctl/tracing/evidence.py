@@ -95,7 +95,7 @@ class NamespaceState:
     """The state of one namespace after the probe, as far as it may explain a loss there. `no_carrier` names the
     devices that are up but have no carrier. `listening` has entries such as `tcp 127.0.0.1:80`. `counters` are those
     that increased, with the increase. `rules` are those of policy routing with the kernel's own; empty if they were not
-    read."""
+    read. `tables` are the tables of iptables and ip6tables that it has: `ip nat`."""
 
     JSON_KEYS: ClassVar[Mapping[str, str]] = {"no_carrier": "carrier"}
 
@@ -110,6 +110,7 @@ class NamespaceState:
     listening: tuple[str, ...] = ()
     counters: Mapping[str, int] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
+    tables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from labctl.core.observations import RouteQuery
 from labctl.core.resources import IP
 from labctl.tracing.counted_rules import dropping_rules
 from labctl.tracing.evidence import RuleHit, TraceEvidence
-from labctl.tracing.hop_routing import NAT_TARGETS, POSTROUTING_HOOK, find_lookup
+from labctl.tracing.hop_routing import NAT_TARGETS, POSTROUTING_HOOK, PREROUTING_HOOK, find_lookup
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_text
 
@@ -24,12 +24,11 @@ EFFECTS = (
 @dataclass(frozen=True, slots=True)
 class KeptSource:
     """A router that forwarded the request with the source that it had. `rule` is the RETURN or ACCEPT because of which
-    no rule translated it; None if none of the rules fits. `passed` is another rule that the packet passed."""
+    no rule translated it; None if none of the rules fits."""
 
     node: str
     ip: IP
     rule: RuleHit | None
-    passed: RuleHit
 
     @property
     def short(self) -> str:
@@ -60,7 +59,10 @@ def _names_address(hit: RuleHit) -> bool:
 
 
 def find_kept_source(evidence: TraceEvidence, ip: IP) -> KeptSource | None:
-    """The first router that forwarded the request with this source, although the packet passed its nat/POSTROUTING."""
+    """The first router that forwarded the request with this source, although it has the table nat. One with a rule
+    that kept the source counts first. The kernel asks no chain of nat if none of its rules translates anything: then
+    conntrack is off, and there is no report."""
+    table = "ip nat" if ip.version == 4 else "ip6 nat"
     candidates: list[KeptSource] = []
     for hop in evidence.hops["request"]:
         before, after = hop.outside_tunnel[0], hop.outside_tunnel[-1]
@@ -73,8 +75,9 @@ def find_kept_source(evidence: TraceEvidence, ip: IP) -> KeptSource | None:
             for one in evidence.rule_hits
             if (one.node, one.role, one.table, one.hook) == (hop.node, "request", "nat", POSTROUTING_HOOK)
         ]
-        if hits and not any(one.kind == "rule" and one.target in NAT_TARGETS for one in hits):
-            candidates.append(KeptSource(hop.node, ip, source_keeping_rule(hits), hits[-1]))
+        unasked = not hits and evidence.rules_traced and table in evidence.namespace(hop.node).tables
+        if unasked or (hits and not any(one.kind == "rule" and one.target in NAT_TARGETS for one in hits)):
+            candidates.append(KeptSource(hop.node, ip, source_keeping_rule(hits)))
     return next((one for one in candidates if one.rule is not None), candidates[0] if candidates else None)
 
 
@@ -83,9 +86,9 @@ def with_kept_source(loss_point: LossPoint, cause: Cause) -> Cause:
     back, or where it came from that address, beyond the router that did not translate it."""
     ip = _lost_because_of(loss_point, cause)
     kept = find_kept_source(loss_point.evidence, ip) if ip is not None else None
-    if kept is None or loss_point.node in _nodes_up_to(loss_point.evidence, kept.node):
+    if kept is None or not _is_beyond(loss_point, kept.node):
         return cause
-    tool = TOOLS.get(kept.passed.family, "iptables")
+    tool = TOOLS["ip" if kept.ip.version == 4 else "ip6"]
     chain = kept.rule.chain if kept.rule is not None else "POSTROUTING"
     command = exec_command(loss_point.evidence, kept.node, f"{tool} -t nat -L {chain} -n -v --line-numbers")
     told = any(note.text.endswith(kept.text) for note in cause.facts)
@@ -103,7 +106,7 @@ def _lost_because_of(loss_point: LossPoint, cause: Cause) -> IP | None:
     if tip is None or cause.kind not in EFFECTS:
         return None
     if loss_point.role != "request":
-        return loss_point.dst if cause.kind != "rule" else None
+        return loss_point.dst if cause.kind != "rule" or _drops_that_destination(loss_point) else None
     is_effect = {
         "no-route-back": True,
         "neighbour": loss_point.delivered,
@@ -127,6 +130,18 @@ def _has_no_way_back(loss_point: LossPoint, ip: IP) -> bool:
     return back is not None and back.error == "ENETUNREACH"
 
 
-def _nodes_up_to(evidence: TraceEvidence, node: str) -> list[str]:
-    nodes = [hop.node for hop in evidence.hops["request"]]
-    return nodes[: nodes.index(node) + 1]
+def _drops_that_destination(loss_point: LossPoint) -> bool:
+    """Whether the rule that ended the way of a reply names its destination, the source's own address."""
+    ended = [one for one in loss_point.rule_hits if one.target in TERMINATING_TARGETS and one.role == loss_point.role]
+    option = FirewallRule.from_text(ended[-1].rule).option("-d") if ended else None
+    return option is not None and not option.negated
+
+
+def _is_beyond(loss_point: LossPoint, router: str) -> bool:
+    """Whether the packet was lost beyond the router, or in it before it would have translated a reply back."""
+    nodes = [hop.node for hop in loss_point.evidence.hops["request"]]
+    if loss_point.node not in nodes[: nodes.index(router) + 1]:
+        return True
+    ended = [one for one in loss_point.rule_hits if one.target in TERMINATING_TARGETS]
+    before = bool(ended) and ended[-1].hook == PREROUTING_HOOK and ended[-1].role == "reply"
+    return before and loss_point.node == router
