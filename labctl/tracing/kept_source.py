@@ -24,7 +24,7 @@ EFFECTS = (
 @dataclass(frozen=True, slots=True)
 class KeptSource:
     """A router that forwarded the request with the source that it had. `rule` is the RETURN or ACCEPT because of which
-    no rule translated it; None if none of the rules fits."""
+    no rule translated it, or the NOTRACK; None if none of the rules fits."""
 
     node: str
     ip: IP
@@ -35,7 +35,8 @@ class KeptSource:
         """The router and its rule in a few words."""
         if self.rule is None:
             return f"{self.node} kept the source {self.ip}: no rule of nat/POSTROUTING translates it"
-        return f"{self.node} kept the source {self.ip} (nat/{self.rule.chain} rule {self.rule.number})"
+        rule = f"{self.rule.table}/{self.rule.chain} rule {self.rule.number}"
+        return f"{self.node} kept the source {self.ip} ({rule}{': not tracked' if self.rule.table == 'raw' else ''})"
 
     @property
     def text(self) -> str:
@@ -43,6 +44,8 @@ class KeptSource:
         if self.rule is None:
             return f"{self.node}: no rule of nat/POSTROUTING translates the source {self.ip}"
         skipped = f", so that the packet never comes to {self.rule.skipped}" if self.rule.skipped else ""
+        if self.rule.table == "raw":
+            skipped = ", so that conntrack does not track the packet and no rule of the table nat sees it"
         return f"{self.node}: source {self.ip} kept: {rule_text(self.rule)}{skipped}"
 
 
@@ -75,10 +78,21 @@ def find_kept_source(evidence: TraceEvidence, ip: IP) -> KeptSource | None:
             for one in evidence.rule_hits
             if (one.node, one.role, one.table, one.hook) == (hop.node, "request", "nat", POSTROUTING_HOOK)
         ]
-        unasked = not hits and evidence.rules_traced and table in evidence.namespace(hop.node).tables
-        if unasked or (hits and not any(one.kind == "rule" and one.target in NAT_TARGETS for one in hits)):
+        if any(one.kind == "rule" and one.target in NAT_TARGETS for one in hits):
+            continue
+        untracked = next((one for one in evidence.rule_hits if _is_notrack(one, hop.node)), None)
+        if untracked is not None and not hits:
+            candidates.append(KeptSource(hop.node, ip, untracked))
+        elif hits or (evidence.rules_traced and table in evidence.namespace(hop.node).tables):
             candidates.append(KeptSource(hop.node, ip, source_keeping_rule(hits)))
     return next((one for one in candidates if one.rule is not None), candidates[0] if candidates else None)
+
+
+def _is_notrack(hit: RuleHit, node: str) -> bool:
+    """Whether a rule of the namespace excludes the request from connection tracking."""
+    if (hit.node, hit.role, hit.table, hit.kind) != (node, "request", "raw", "rule"):
+        return False
+    return hit.target == "NOTRACK" or "--notrack" in hit.rule.split()
 
 
 def with_kept_source(loss_point: LossPoint, cause: Cause) -> Cause:
@@ -89,8 +103,8 @@ def with_kept_source(loss_point: LossPoint, cause: Cause) -> Cause:
     if kept is None or not _is_beyond(loss_point, kept.node):
         return cause
     tool = TOOLS["ip" if kept.ip.version == 4 else "ip6"]
-    chain = kept.rule.chain if kept.rule is not None else "POSTROUTING"
-    command = exec_command(loss_point.evidence, kept.node, f"{tool} -t nat -L {chain} -n -v --line-numbers")
+    table, chain = (kept.rule.table, kept.rule.chain) if kept.rule is not None else ("nat", "POSTROUTING")
+    command = exec_command(loss_point.evidence, kept.node, f"{tool} -t {table} -L {chain} -n -v --line-numbers")
     told = any(note.text.endswith(kept.text) for note in cause.facts)
     return replace(
         cause,
