@@ -61,8 +61,8 @@ nodes:
 """
 
 # three machines on one bridge
-SWITCH = """
-name: switch
+LAN = """
+name: lan
 model: raw
 namespaces: [s1, s2, s3, sw]
 links:
@@ -76,7 +76,7 @@ addresses:
   s3/eth0: [192.0.2.3/24]
 """
 
-LABS = {"twins": TWINS, "dockers": DOCKERS, "redirect": REDIRECT, "pods": PODS, "switch": SWITCH}
+LABS = {"twins": TWINS, "dockers": DOCKERS, "redirect": REDIRECT, "pods": PODS, "lan": LAN}
 
 TWIN = "t3: ip addr add 192.0.2.2/24 dev eth0"
 MOVED = f"t2: ip addr del 192.0.2.2/24 dev eth0; {TWIN}"
@@ -256,7 +256,7 @@ KNOWN = "s1: ip neigh replace 192.0.2.2 lladdr 02:00:00:00:00:12 dev eth0 nud pe
 SEGMENT_CASES = (
     case(
         "bridge-down-asked",
-        "switch",
+        "lan",
         f"sw: ip link set br0 down; {ASK_AGAIN}",
         "s1 s2",
         "link-down",
@@ -264,7 +264,7 @@ SEGMENT_CASES = (
     ),
     case(
         "isolated-asked",
-        "switch",
+        "lan",
         f"sw: bridge link set dev p1 isolated on; sw: bridge link set dev p2 isolated on; {ASK_AGAIN}",
         "s1 s2",
         "isolated",
@@ -272,7 +272,7 @@ SEGMENT_CASES = (
     ),
     case(
         "isolated-known",
-        "switch",
+        "lan",
         f"sw: bridge link set dev p1 isolated on; sw: bridge link set dev p2 isolated on; {KNOWN}",
         "s1 s2",
         "isolated",
@@ -280,7 +280,7 @@ SEGMENT_CASES = (
     ),
     case(
         "detached-asked",
-        "switch",
+        "lan",
         f"sw: ip link set p1 nomaster; {ASK_AGAIN}",
         "s1 s2",
         "port-detached",
@@ -288,7 +288,7 @@ SEGMENT_CASES = (
     ),
     case(
         "duplicate-mac",
-        "switch",
+        "lan",
         f"s2: ip link set eth0 address 02:00:00:00:00:11; {ASK_AGAIN}",
         "s1 s2",
         "duplicate-mac",
@@ -296,7 +296,7 @@ SEGMENT_CASES = (
     ),
     case(
         "stale-fdb",
-        "switch",
+        "lan",
         f"sw: bridge fdb replace 02:00:00:00:00:12 dev p3 master static; {KNOWN}",
         "s1 s2",
         "fdb-stale",
