@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from labctl.core.resources import IP
 from labctl.tracing.address_owners import address_text
 from labctl.tracing.causes import addresses, bridge_mtu, bridges, endpoints, links, neighbours, routes, rules, segments
-from labctl.tracing.drop_reasons import kernel_reason
+from labctl.tracing.drop_reasons import drop_text, kernel_reason
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hop_notes import legs
 from labctl.tracing.hop_routing import untranslated
@@ -169,8 +169,7 @@ def _facts(loss_point: LossPoint, cause: Cause | None) -> Iterator[Note]:
     """All facts about a loss: the kernel's drop, the cause's facts, the route, ICMP errors, connections, counters."""
     evidence = loss_point.evidence
     if loss_point.drop is not None and evidence.answer != "reply":
-        reason = loss_point.drop.reason or "(this kernel gives no reason)"
-        yield Note("kernel", f"skb:kfree_skb {reason} at {loss_point.drop.location}()")
+        yield Note("kernel", drop_text(loss_point.drop, loss_point.node))
     yield from cause.facts if cause is not None else ()
     cause_texts = {note.text for note in cause.facts} if cause is not None else set()
     if loss_point.lookup is not None and not loss_point.delivered:

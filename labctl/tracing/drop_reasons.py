@@ -6,6 +6,7 @@ as it is. If a kernel gives no reason, the function that dropped the packet is u
 
 from __future__ import annotations
 
+from labctl.core.observations import KernelEvent
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import Cause
 
@@ -58,16 +59,34 @@ LOCATIONS = {
     "vxlan_rcv": "no tunnel in {node} decapsulates it",
     "ip_rcv_finish_core": "{node} rejected it before routing",
     "ip_forward": "{node} refused to forward it",
+    "ip_error": "the routing of {node} refused it",
+    "ip6_mc_input": "{node} does not receive that multicast address",
+    "br_dev_queue_push_xmit": "the bridge port is down, or the frame is larger than its MTU",
+    "br_nf_dev_queue_xmit": "the frame is larger than the MTU of the bridge port",
 }
 
 
+NO_REASONS = ("", "NOT_SPECIFIED")  # an older kernel reports none; a newer one has no name for every drop
+
+
+def drop_text(drop: KernelEvent, node: str) -> str:
+    """The kernel's report of a drop in a line: its reason and its function. Without a reason, the function in words."""
+    if drop.reason not in NO_REASONS:
+        return f"skb:kfree_skb {drop.reason} at {drop.location}()"
+    words = LOCATIONS.get(drop.location)
+    meaning = f": {words.format(node=node)}" if words is not None else ""
+    return f"skb:kfree_skb at {drop.location}(){meaning} (the kernel gives no reason)"
+
+
 def kernel_reason(loss_point: LossPoint) -> Cause | None:
-    """The kernel's own reason for the drop."""
+    """The kernel's own reason for the drop; without one, its function in words."""
     drop = loss_point.drop
     if drop is None:
         return None
     text = REASONS.get(drop.reason) or LOCATIONS.get(drop.location)
     if text is None:
-        word = drop.reason or "no reason is given"
-        text = "the kernel dropped it in {node}: " + word
+        what = (
+            drop.reason if drop.reason not in NO_REASONS else f"it gives no reason, only its function {drop.location}()"
+        )
+        text = "the kernel dropped it in {node}: " + what
     return Cause("kernel", text.format(node=loss_point.node))

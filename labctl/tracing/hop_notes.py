@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from labctl.core.observations import PacketRole
+from labctl.core.observations import PacketRole, RouteQuery
 from labctl.tracing.evidence import RuleHit, TraceEvidence
 from labctl.tracing.hop_routing import (
     NAT_TARGETS,
+    OUTPUT_HOOK,
+    POSTROUTING_HOOK,
+    PREROUTING_HOOK,
     devices,
     find_lookup,
     is_relayed,
@@ -21,6 +24,7 @@ from labctl.tracing.kept_source import source_keeping_rule
 from labctl.tracing.result import Leg, Note, Step, endpoint_text, lookup_text, rule_text
 
 PASSIVE_TARGETS = {"RETURN", "LOG", "NFLOG", "TRACE", "CONTINUE", ""}
+MARK_TARGETS = {"MARK", "CONNMARK"}
 VERDICT_TARGETS = {"DROP", "REJECT", "ACCEPT", "QUEUE", "NFQUEUE"}
 
 
@@ -75,12 +79,41 @@ def _step(evidence: TraceEvidence, hop: Hop, role: PacketRole, begun: int, *, fi
 
 
 def _notes(evidence: TraceEvidence, hop: Hop, role: PacketRole, once: bool) -> Iterator[Note]:
+    """What happened at a hop, in the order in which the kernel does it: the destination is translated before the packet
+    is routed and filtered (a sent packet: before it is filtered), the source at the end."""
     first = hop.observations[0]
     if role == "error" and hop.ins == ():
         yield Note("icmp", first.text)
     if first.text == "reset" and not hop.ins:
         yield Note("tcp", "a reset: the connection is refused")
     asked = route_queries(evidence, hop, role)
+    hits = [one for one in evidence.rule_hits if once and one.node == hop.node and one.role == role]
+    to_destination, to_source = _translations(evidence, hop, role, hits)
+    seen: set[str] = set()
+    if not hop.ins:
+        yield from _route_notes(evidence, asked)
+    yield from _rule_notes([one for one in hits if _is_before_routing(one)], seen)
+    yield from to_destination
+    if hop.ins:
+        yield from _route_notes(evidence, asked)
+    yield from _rule_notes([one for one in hits if not _is_before_routing(one) and one.hook != POSTROUTING_HOOK], seen)
+    yield from _filter_note(hits)
+    yield from _rule_notes([one for one in hits if one.hook == POSTROUTING_HOOK], seen)
+    yield from to_source
+    if role == "request" and any(turn.iif is not None for turn in asked):
+        yield from _source_kept_note(hop, hits)
+    if hop.flooded:
+        yield Note(
+            "flood", f"a bridge here did not know the MAC address: {hop.flooded} more copies went to other ports"
+        )
+
+
+def _is_before_routing(hit: RuleHit) -> bool:
+    """Whether a rule was met before the packet was routed (a sent packet: before it was filtered)."""
+    return hit.hook == PREROUTING_HOOK or (hit.hook == OUTPUT_HOOK and hit.table != "filter")
+
+
+def _route_notes(evidence: TraceEvidence, asked: Sequence[RouteQuery]) -> Iterator[Note]:
     for query in asked:
         found = find_lookup(evidence, query)
         forged = (
@@ -88,17 +121,24 @@ def _notes(evidence: TraceEvidence, hop: Hop, role: PacketRole, once: bool) -> I
         )  # a reset with a forged source has no own route
         if found is not None and not forged:
             yield Note("route", lookup_text(found))
-    hits = [one for one in evidence.rule_hits if once and one.node == hop.node and one.role == role]
-    for text in dict.fromkeys(rule_text(one) for one in hits if acts(one)):  # in a loop it matches them again and again
-        yield Note("rule", text)
-    yield from _filter_note(hits)
-    yield from _nat_notes(evidence, hop, role, hits)
-    if role == "request" and any(turn.iif is not None for turn in asked):
-        yield from _source_kept_note(hop, hits)
-    if hop.flooded:
-        yield Note(
-            "flood", f"a bridge here did not know the MAC address: {hop.flooded} more copies went to other ports"
-        )
+
+
+def _rule_notes(hits: Sequence[RuleHit], seen: set[str]) -> Iterator[Note]:
+    """The rules that acted; in a loop, a packet matches them again and again. Of several rules in a row that set a
+    mark, only the last is shown."""
+    acting = [one for one in hits if acts(one)]
+    marks = 0
+    for number, hit in enumerate(acting):
+        if hit.target in MARK_TARGETS and acting[number + 1 : number + 2] and acting[number + 1].target in MARK_TARGETS:
+            marks += 1
+            continue
+        text = rule_text(hit)
+        if marks:
+            text += f" (after {marks} other{'s' if marks > 1 else ''} that set a mark)"
+        marks = 0
+        if text not in seen:
+            seen.add(text)
+            yield Note("rule", text)
 
 
 def _filter_note(hits: Sequence[RuleHit]) -> Iterator[Note]:
@@ -127,7 +167,10 @@ def _is_extension_target(hit: RuleHit) -> bool:
     return hit.target in {"MARK", "CONNMARK", "TCPMSS", "TTL", "HL", "DSCP", "TOS", "CLASSIFY", "CT", "NOTRACK"}
 
 
-def _nat_notes(evidence: TraceEvidence, hop: Hop, role: PacketRole, hits: Sequence[RuleHit]) -> Iterator[Note]:
+def _translations(
+    evidence: TraceEvidence, hop: Hop, role: PacketRole, hits: Sequence[RuleHit]
+) -> tuple[list[Note], list[Note]]:
+    """The notes about a translated destination, and those about a translated source or about a proxy."""
     bare = hop.outside_tunnel
     before, after = bare[0], bare[-1]
     fresh = any(one.target in NAT_TARGETS and one.kind == "rule" for one in hits) or (role == "request" and hop.ins)
@@ -136,31 +179,37 @@ def _nat_notes(evidence: TraceEvidence, hop: Hop, role: PacketRole, hits: Sequen
     if relayed is not None:
         came, left = relayed
         ends = f"{_source_text(came)} > {_destination_text(came)}", f"{_source_text(left)} > {_destination_text(left)}"
-        yield Note("proxy", f"a program in {hop.node} received {ends[0]} and sent on {ends[1]}")
-        return
+        return [], [Note("proxy", f"a program in {hop.node} received {ends[0]} and sent on {ends[1]}")]
     if hop.observations[0].direction == "out":
-        yield from _own_nat_notes(evidence, hop.observations[0])
-        return
+        return _own_translations(evidence, hop.observations[0])
+    to_destination, to_source = [], []
     if (before.dst, before.dport) != (after.dst, after.dport):
-        yield Note(target, f"destination {_destination_text(before)} becomes {_destination_text(after)}")
+        text = f"destination {_destination_text(before)} becomes {_destination_text(after)}"
+        to_destination.append(Note(target, text))
     elif not hop.outs and (new := nat_endpoint(evidence, before)) != (before.dst, before.dport):
-        yield Note(target, f"destination {_destination_text(before)} becomes {endpoint_text(*new)}")
+        text = f"destination {_destination_text(before)} becomes {endpoint_text(*new)}"
+        to_destination.append(Note(target, text))
     if (before.src, before.sport) != (after.src, after.sport):
-        yield Note(source, f"source {_source_text(before)} becomes {_source_text(after)}")
+        to_source.append(Note(source, f"source {_source_text(before)} becomes {_source_text(after)}"))
+    return to_destination, to_source
 
 
-def _own_nat_notes(evidence: TraceEvidence, item: PacketObservation) -> Iterator[Note]:
+def _own_translations(evidence: TraceEvidence, item: PacketObservation) -> tuple[list[Note], list[Note]]:
     """The translations of a packet that the machine itself sent, which happen before any device."""
     found, question = untranslated(evidence, item), evidence.question
     if found is None and item.role == "request" and item.encap == "none":
         found = item.src, item.sport, question.address, question.port
+    to_destination: list[Note] = []
+    to_source: list[Note] = []
     if found is None or item.role == "error":
-        return
+        return to_destination, to_source
     source, target = ("SNAT", "DNAT") if item.role == "request" else ("un-NAT", "un-NAT")
     if found[2:] != (item.dst, item.dport):
-        yield Note(target, f"destination {endpoint_text(*found[2:])} becomes {_destination_text(item)}")
+        text = f"destination {endpoint_text(*found[2:])} becomes {_destination_text(item)}"
+        to_destination.append(Note(target, text))
     if found[:2] != (item.src, item.sport):
-        yield Note(source, f"source {endpoint_text(*found[:2])} becomes {_source_text(item)}")
+        to_source.append(Note(source, f"source {endpoint_text(*found[:2])} becomes {_source_text(item)}"))
+    return to_destination, to_source
 
 
 def _source_kept_note(hop: Hop, hits: Sequence[RuleHit]) -> Iterator[Note]:
@@ -170,7 +219,7 @@ def _source_kept_note(hop: Hop, hits: Sequence[RuleHit]) -> Iterator[Note]:
         hop.outside_tunnel[-1].dst,
     ):
         return
-    nat_hits = [one for one in hits if one.table == "nat" and one.hook == 4]
+    nat_hits = [one for one in hits if one.table == "nat" and one.hook == POSTROUTING_HOOK]
     if nat_hits and not any(one.kind == "rule" and one.target in NAT_TARGETS for one in nat_hits):
         returned = source_keeping_rule(nat_hits)
         yield Note(

@@ -11,7 +11,8 @@ from labctl.tracing.evidence import RuleHit, TraceEvidence
 from labctl.tracing.hops import Hop, PacketObservation
 
 NAT_TARGETS = {"SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP"}
-PREROUTING_HOOK, INPUT_HOOK, FORWARD_HOOK, POSTROUTING_HOOK = 0, 1, 2, 4  # netfilter's numbers
+# netfilter's numbers
+PREROUTING_HOOK, INPUT_HOOK, FORWARD_HOOK, OUTPUT_HOOK, POSTROUTING_HOOK = range(5)
 UNANSWERED_STATES = ("unreplied", "SYN_SENT")  # of connections for which conntrack has seen no reply
 
 

@@ -84,14 +84,16 @@ def endpoint_text(ip: IP, port: int | None) -> str:
 
 
 def rule_text(hit: RuleHit | CounterIncrease) -> str:
-    """A rule with its place, without comments: `nat/POSTROUTING rule 1: -o eth0 -j MASQUERADE`."""
+    """A rule with its place: `nat/POSTROUTING rule 1: -o eth0 -j MASQUERADE`, with its comment as in iptables -L."""
     tool = "" if hit.family == "ip" else f"{TOOLS.get(hit.family, hit.family)} "
     policy = hit.kind == "policy" if isinstance(hit, RuleHit) else hit.number == 0
     if policy:
         return f"{tool}{hit.table}/{hit.chain} policy {hit.target or '?'}"
     text = "(its text could not be read)"
     if hit.rule:
-        text = str(FirewallRule.from_text(hit.rule).without_match("comment"))  # a comment does not affect packets
+        rule = FirewallRule.from_text(hit.rule)
+        comment = rule.option("--comment")
+        text = str(rule.without_match("comment")) + (f" /* {comment.values[0]} */" if comment is not None else "")
     return f"{tool}{hit.table}/{hit.chain} rule {hit.number}: {text}"
 
 
