@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from labctl.core import fidelity
 from labctl.core.resources import Address, Chain, Fdb, Link, Neighbour, Process, Route, Rule
 from labctl.report.node_view import NodeView, settings
+from labctl.report.plain_text import with_sudo
 
 if TYPE_CHECKING:
     from labctl.core.diff import Change
@@ -155,9 +156,12 @@ def show_document(name: str, views: Iterable[NodeView], lab: Lab | None) -> Docu
     return {"lab": name, **about, "nodes": [node(view) for view in views]}
 
 
-def doctor_document(findings: Iterable[Finding]) -> Document:
-    """`doctor --json`."""
-    documents = [{"what": one.subject, "state": one.state, "detail": one.detail, "fix": one.fix} for one in findings]
+def doctor_document(findings: Iterable[Finding], sudo: str) -> Document:
+    """`doctor --json`, with `sudo` before commands that need the machine's root."""
+    documents = [
+        {"what": one.subject, "state": one.state, "detail": one.detail, "fix": with_sudo(one.fix, sudo)}
+        for one in findings
+    ]
     return {"ok": all(one["state"] != "missing" for one in documents), "findings": documents}
 
 

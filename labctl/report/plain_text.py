@@ -14,7 +14,15 @@ VERDICT_LABELS: dict[str, str] = {"pass": "PASS", "fail": "FAIL", "skip": "SKIP"
 VERDICT_COLOURS: dict[str, str] = {"pass": "green", "fail": "red", "skip": "dim", "inconclusive": "yellow"}
 
 ANSI_COLOUR = re.compile(r"\033\[\d*m")
+ROOT_COMMAND = re.compile(
+    r"(?<!sudo )(?<![\w.-])((modprobe|apt-get install|apt install|sysctl -w) (?=\w)|(umount|rm) (?=/))"
+)
 COMMAND_PREFIX = "    run manually: "
+
+
+def with_sudo(text: str, sudo: str) -> str:
+    """A hint with `sudo` (or nothing) before each command in it that changes the machine and so needs its root."""
+    return ROOT_COMMAND.sub(lambda found: sudo + found[0], text)
 
 
 def align(section: TableSection) -> list[str]:

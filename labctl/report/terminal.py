@@ -41,6 +41,14 @@ class Terminal:
         self.clear()
         self._write(text + "\n")
 
+    def can_encode(self, text: str) -> bool:
+        """Whether the encoding of standard output has every character of a text. `line` replaces all others."""
+        try:
+            text.encode(getattr(self.out, "encoding", None) or "utf-8")
+        except UnicodeEncodeError:
+            return False
+        return True
+
     def lines(self, texts: Iterable[str], *, fold: int | None = None) -> None:
         """Print several lines on standard output. With `fold`, lines too long for a terminal are broken between
         words, and the next lines are indented by at least `fold` spaces. Lines in a pipe are not broken."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -24,10 +23,10 @@ DRY_RUN_VERBS = {"missing": "add", "extra": "remove", "changed": "change"}
 COLOURS = {"missing": "red", "extra": "yellow", "changed": "yellow"}
 
 
-def print_up(result: UpResult, terminal: Terminal, *, several_labs: bool, hints: bool) -> None:
+def print_up(result: UpResult, command: str | None, terminal: Terminal) -> None:
     """Print the summary of `up`: what was done, the machines, and commands to try next.
 
-    `several_labs` means that more than one lab runs, so that commands must name the lab.
+    `command` is what a user types before a verb, such as `sudo labctl`; None for no commands.
     """
     if result.replaced:
         terminal.line(f"the old lab {result.lab.name} {'would be' if result.dry else 'is'} removed")
@@ -39,10 +38,10 @@ def print_up(result: UpResult, terminal: Terminal, *, several_labs: bool, hints:
         return
     terminal.line()
     terminal.section(machine_table(result.lab))
-    if hints:
+    if command is not None:
         terminal.line()
         terminal.line("try next")
-        terminal.lines(f"  {line}" for line in suggestions(result.lab, several_labs))
+        terminal.lines(f"  {line}" for line in suggestions(result.lab, command))
 
 
 def approximation_lines(lab: Lab) -> list[str]:
@@ -93,17 +92,15 @@ def machine_table(lab: Lab) -> TableSection:
     return TableSection("", ("name", "role", "on", "addresses"), tuple(rows))
 
 
-def suggestions(lab: Lab, several_labs: bool) -> list[str]:
-    """Commands to try next, with names from the lab."""
-    labctl = ("sudo " if os.environ.get("SUDO_USER") else "") + "labctl"
-    option = f" -l {lab.name}" if several_labs else ""
+def suggestions(lab: Lab, labctl: str) -> list[str]:
+    """Commands to try next, with names from the lab. `labctl` is what a user types before a verb."""
     hosts = [one.name for one in lab.machines if one.role in ("node", "host")] or [one.name for one in lab.machines]
-    commands = [f"{labctl} shell{option} {hosts[0]}"]
+    commands = [f"{labctl} shell {hosts[0]}"]
     pings = [one for one in lab.checks if one.probe == "ping" and lab.machine(one.target)]
     pings.sort(key=lambda one: not _on_different_nodes(lab.machine(one.source), lab.machine(one.target)))
     if pings:
-        commands.append(f"{labctl} exec{option} {pings[0].source} -- ping -c 3 {pings[0].target}")
-    return [*commands, f"{labctl} check{option}", f"{labctl} down {lab.name}"]
+        commands.append(f"{labctl} exec {pings[0].source} -- ping -c 3 {pings[0].target}")
+    return [*commands, f"{labctl} check", f"{labctl.partition(' -l ')[0]} down {lab.name}"]
 
 
 def _on_different_nodes(source: Machine | None, target: Machine | None) -> bool:

@@ -109,7 +109,10 @@ def _sink(session: Session, write: str | None, names: AddressNames, stack: ExitS
 
     if write == "-":
         if sys.stdout.isatty():
-            raise UsageError("-w - writes bytes, but this is a terminal", "labctl capture -w - | wireshark -k -i -")
+            from labctl.kernel.host import paths
+
+            hint = f"{paths.command_prefix()} capture -w - | wireshark -k -i -"
+            raise UsageError("-w - writes bytes, but this is a terminal", hint)
         file = FileIO(sys.stdout.fileno(), "wb", closefd=False)
     else:
         try:

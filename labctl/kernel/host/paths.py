@@ -24,9 +24,22 @@ def state_dir() -> Path:
     return Path(os.environ.get("LABCTL_STATE_DIR", "/run/labctl"))
 
 
-def command_prefix() -> str:
-    """The command that a user types before a verb, to work on the same labs as this process."""
-    return "labctl --rootless" if HOLDER_VARIABLE in os.environ else "sudo labctl"
+def sudo() -> str:
+    """What a user types before a command that needs the machine's root: `sudo `, or nothing in a shell of root.
+
+    A root that came by sudo, or has a lab without root, is a user who types `sudo`.
+    """
+    in_shell_of_root = os.geteuid() == 0 and "SUDO_USER" not in os.environ and HOLDER_VARIABLE not in os.environ
+    return "" if in_shell_of_root else "sudo "
+
+
+def command_prefix(lab: str | None = None) -> str:
+    """The command that a user types before a verb, to work on the same labs as this process.
+
+    With `lab`, the verb is about that lab; `-l` names it if the verb would not find it alone, as several labs run.
+    """
+    command = "labctl --rootless" if HOLDER_VARIABLE in os.environ else f"{sudo()}labctl"
+    return command if lab is None or tuple(labs()) == (lab,) else f"{command} -l {lab}"
 
 
 def netns_name(lab: str, node: str) -> str:

@@ -52,7 +52,7 @@ def names(lab: str) -> list[tuple[str, str]]:
     import json
 
     try:
-        with open(f"{paths.state_dir()}/{lab}/definition.json") as file:
+        with open(f"{paths.state_dir()}/{lab}/definition.json", encoding="utf-8", errors="surrogateescape") as file:
             machines = json.load(file)["machines"]
         return [(machine["name"], machine["addresses"][0]) for machine in machines if machine["addresses"]]
     except (OSError, ValueError, KeyError, TypeError):
@@ -142,7 +142,9 @@ def _run(lab: str, node: str, command: list[str], environment: dict[str, str]) -
     if problem:
         from labctl.errors import KernelError
 
-        raise KernelError(f"cannot enter {lab}/{node}: {problem}", "labctl doctor shows what is missing")
+        raise KernelError(
+            f"cannot enter {lab}/{node}: {problem}", f"{paths.command_prefix()} doctor shows what is missing"
+        )
     return code
 
 

@@ -46,7 +46,7 @@ DOCUMENTS: dict[str, Any] = {
     "fix": faults.fix_document("kubenet", [(samples.FAULT_RECORD, samples.DRIFT)]),
     "fix --show": faults.solution_document("kubenet", [samples.FAULT_RECORD]),
     "validate": json_documents.validate_document({"lab.yaml": samples.LAB}),
-    "doctor": json_documents.doctor_document(samples.FINDINGS),
+    "doctor": json_documents.doctor_document(samples.FINDINGS, "sudo "),
 }
 
 

@@ -85,9 +85,8 @@ def test_the_last_line_counts_every_verdict() -> None:
     assert plain_text.tally(samples.report(), 0) == "kubenet has no checks"
 
 
-def test_up_says_who_is_who_and_what_to_try_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SUDO_USER", raising=False)
-    said = printed(up_status.print_up, samples.result(), several_labs=False, hints=True)
+def test_up_says_who_is_who_and_what_to_try_next() -> None:
+    said = printed(up_status.print_up, samples.result(), "labctl")
 
     assert said.splitlines()[0] == "kubenet is up: 1 namespace, 13 objects in 0.21 s"
     assert re.search(r"^node1 +node +10\.224\.0\.4 10\.244\.0\.1$", said, re.MULTILINE)
@@ -96,22 +95,18 @@ def test_up_says_who_is_who_and_what_to_try_next(monkeypatch: pytest.MonkeyPatch
         assert f"  {command}\n" in said
 
 
-def test_hints_name_the_lab_and_sudo_where_they_must(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SUDO_USER", "anna")
-
-    assert up_status.suggestions(samples.LAB, several_labs=True)[:2] == [
-        "sudo labctl shell -l kubenet node1",
-        "sudo labctl exec -l kubenet a -- ping -c 3 c",
+def test_hints_begin_with_the_command_of_this_user_and_name_the_lab() -> None:
+    assert up_status.suggestions(samples.LAB, "sudo labctl -l kubenet") == [
+        "sudo labctl -l kubenet shell node1",
+        "sudo labctl -l kubenet exec a -- ping -c 3 c",
+        "sudo labctl -l kubenet check",
+        "sudo labctl down kubenet",
     ]
 
 
 def test_a_second_up_says_that_nothing_was_done_or_what_was_repaired() -> None:
-    assert "nothing to do" in printed(
-        up_status.print_up, samples.result(created=False, changes=()), several_labs=False, hints=False
-    )
-    repaired = printed(
-        up_status.print_up, samples.result(created=False, changes=samples.DRIFT), several_labs=False, hints=False
-    )
+    assert "nothing to do" in printed(up_status.print_up, samples.result(created=False, changes=()), None)
+    repaired = printed(up_status.print_up, samples.result(created=False, changes=samples.DRIFT), None)
 
     assert repaired.startswith("kubenet is repaired: 3 changes in 0.21 s\nnode1\n  removed  address 192.0.2.1/32")
     assert "\n  added    route 10.244.1.0/24" in repaired
@@ -121,9 +116,7 @@ def test_a_second_up_says_that_nothing_was_done_or_what_was_repaired() -> None:
 def test_a_replaced_lab_is_told_in_the_summary(dry: bool, says: str) -> None:
     result = replace(samples.result(dry=dry), replaced=True)
 
-    assert printed(up_status.print_up, result, several_labs=False, hints=False).startswith(
-        f"the old lab kubenet {says}\nkubenet"
-    )
+    assert printed(up_status.print_up, result, None).startswith(f"the old lab kubenet {says}\nkubenet")
 
 
 def test_a_long_line_breaks_between_words_and_goes_on_under_its_beginning() -> None:
@@ -168,8 +161,7 @@ def test_a_dry_run_says_add_and_remove() -> None:
     said = printed(
         up_status.print_up,
         samples.result(dry=True, created=False, changes=samples.DRIFT),
-        several_labs=False,
-        hints=True,
+        "labctl",
     )
 
     assert said.splitlines()[:4] == [
@@ -206,11 +198,9 @@ def test_status_says_what_was_built_otherwise(drift: tuple[Change, ...]) -> None
 
 
 def test_up_says_what_it_built_otherwise_in_a_line() -> None:
-    said = printed(lambda out: up_status.print_up(samples.result(), out, several_labs=False, hints=False))
+    said = printed(lambda out: up_status.print_up(samples.result(), None, out))
     assert said.splitlines()[1] == OTHERWISE
-    exact = printed(
-        lambda out: up_status.print_up(replace(samples.result(), lab=EXACT), out, several_labs=False, hints=False)
-    )
+    exact = printed(lambda out: up_status.print_up(replace(samples.result(), lab=EXACT), None, out))
     assert exact.splitlines() == [line for line in said.splitlines() if line != OTHERWISE]
 
 
@@ -269,14 +259,14 @@ def test_a_repair_by_hand_refills_a_chain_and_says_what_to_remove() -> None:
 
 
 def test_doctor_gives_a_fix_for_what_is_wrong_and_counts() -> None:
-    said = printed(lambda *args: lists.print_findings(samples.FINDINGS, *args))
+    said = printed(lists.print_findings, samples.FINDINGS, "sudo ")
 
     assert said.splitlines() == [
         "ok       root",
         "warn     neighbour table  it was full",
-        "         fix: sysctl -w x=y",
+        "         fix: sudo sysctl -w x=y",
         "missing  ping             not found",
-        "         fix: apt-get install iputils-ping",
+        "         fix: sudo apt-get install iputils-ping",
         "this machine cannot run every lab: 1 thing missing",
     ]
 
@@ -428,3 +418,19 @@ def test_a_full_disk_is_told_in_a_sentence(words: str) -> None:
         )
 
     assert (done.returncode, done.stderr) == (3, "labctl: cannot write the output: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("hint", "typed"),
+    [
+        ("modprobe vxlan", "sudo modprobe vxlan"),
+        ("apt install iptables; modprobe ip_tables", "sudo apt install iptables; sudo modprobe ip_tables"),
+        ("remove the name: umount /run/x && rm /run/x", "remove the name: sudo umount /run/x && sudo rm /run/x"),
+        ("br_netfilter was just loaded: run `sysctl -w a=0`", "br_netfilter was just loaded: run `sudo sysctl -w a=0`"),
+        ("sudo sysctl -w a=0, or use sudo", "sudo sysctl -w a=0, or use sudo"),
+        ("rm is a word, as is modprobe", "rm is a word, as is modprobe"),
+    ],
+)
+def test_commands_in_hints_that_need_root_begin_with_sudo(hint: str, typed: str) -> None:
+    assert plain_text.with_sudo(hint, "sudo ") == typed
+    assert plain_text.with_sudo(hint, "") == hint
