@@ -104,9 +104,9 @@ def _node_lines(lab: RunningLab) -> Iterator[str]:
     from labctl.report.plain_text import align
 
     plan = observe(lab.name)
-    for node, (chains, settings) in read_nodes(lab.name, labs().get(lab.name, ())).items():
+    for node, state in read_nodes(lab.name, labs().get(lab.name, ())).items():
         yield f"{lab.name}/{node}"
-        for section in sections(NodeView(node, tuple(item for item in plan if item.ns == node), chains, settings)):
+        for section in sections(NodeView(node, tuple(item for item in plan if item.ns == node), state)):
             yield ""
             yield from align(section)
         yield ""

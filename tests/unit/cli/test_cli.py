@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from labctl.cli.session import TerminationSignal
+from labctl.core.node_state import NodeState
 from labctl.errors import KernelError, LabError, LockError, MissingError, UsageError
 from labctl.kernel.firewall import backend
 from labctl.kernel.host import paths
@@ -264,11 +265,12 @@ def test_the_lab_may_be_named_on_both_sides(
     asked: list[Any] = []
     monkeypatch.setattr(lifecycle, "observe", lambda *args: asked.append(args) or ())
     monkeypatch.setattr(
-        "labctl.kernel.observe.node_view.read_nodes", lambda lab, nodes: {node: ((), {}) for node in nodes}
+        "labctl.kernel.observe.node_view.read_nodes",
+        lambda lab, nodes, details: {node: NodeState(node) for node in nodes},
     )
 
-    assert run(*words)[:2] == (0, "two/b\n")
-    assert asked == [("two", None)]
+    assert run(*words)[:2] == (0, "name  role  on  addresses  state\nb                          up\n")
+    assert asked == [("two",)]
 
 
 def test_an_unknown_node_is_named_with_the_nodes_there_are(run: Run, empty_machine: Path) -> None:

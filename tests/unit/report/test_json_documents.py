@@ -38,7 +38,7 @@ DOCUMENTS: dict[str, Any] = {
     "status": json_documents.status_document("kubenet", samples.LAB, samples.DRIFT),
     "check": json_documents.check_document(samples.report(samples.PASSED, samples.FAILED)),
     "plan": json_documents.plan_document(samples.LAB),
-    "show": json_documents.show_document("kubenet", [samples.VIEW], samples.LAB),
+    "show": json_documents.show_document("kubenet", [samples.VIEW], samples.LAB, shows_all=True),
     "trace": trace_document(samples.TRACE, samples.STORY),
     "compare": comparison_document(table([comparing.facts(), comparing.SKIPPED])),
     "break": faults.break_document("kubenet", samples.FAULT_RECORD, None),

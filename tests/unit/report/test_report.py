@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from labctl.core.diff import Change
+from labctl.core.node_state import NodeState
 from labctl.core.resources import Route
 from labctl.core.results import Outcome
 from labctl.errors import KernelError
@@ -279,15 +280,16 @@ def test_show_has_a_table_for_every_kind_that_is_there() -> None:
     titles = [section.title for section in sections(samples.VIEW)]
 
     assert titles == [
-        "links", "link options", "addresses", "routes", "rules", "neighbours", "forwarding entries",
-        "iptables -t nat", "iptables -t filter", "processes", "settings",
+        "links", "link options", "bridge ports", "addresses", "routes", "rules", "neighbours", "forwarding entries",
+        "iptables -t nat", "iptables -t filter", "connections (conntrack)", "listening sockets", "processes",
+        "settings",
     ]  # fmt: skip
-    assert sections(NodeView("x", (), (), {})) == ()
+    assert sections(NodeView("x", (), NodeState("x"))) == ()
 
 
 def test_a_route_shows_its_maker_and_its_tunnel() -> None:
     flow = Route("a", IPv4Network("10.0.2.0/24"), dev="flow", table=7, proto=2, encap=(5, IPv4Address("192.0.2.1")))
-    (table,) = sections(NodeView("a", (flow,), (), {}))
+    (table,) = sections(NodeView("a", (flow,), NodeState("a")))
     assert table.rows == (("10.0.2.0/24", "", "flow", "7", "encap ip id 5 dst 192.0.2.1 proto kernel"),)
 
 
@@ -434,3 +436,28 @@ def test_a_full_disk_is_told_in_a_sentence(words: str) -> None:
 def test_commands_in_hints_that_need_root_begin_with_sudo(hint: str, typed: str) -> None:
     assert plain_text.with_sudo(hint, "sudo ") == typed
     assert plain_text.with_sudo(hint, "") == hint
+
+
+def test_a_node_shows_what_the_kernel_made_itself() -> None:
+    tables = {section.title: section for section in sections(samples.VIEW)}
+
+    assert tables["routes"].rows[-1][0] == "10.224.0.0/24"
+    assert tables["routes"].rows[-1][-1] == "proto kernel"
+    assert tables["bridge ports"].rows == (("veth0", "cbr0", "forwarding", "on", "no"),)
+    assert tables["forwarding entries"].rows == (
+        ("02:00:00:00:00:05", "veth0", "cbr0", "", "dynamic"),
+        ("02:00:00:00:00:03", "eth0", "", "10.224.0.5", "permanent"),
+    )
+    assert tables["connections (conntrack)"].rows == (
+        ("tcp", "10.244.0.2:4711 > 10.96.0.10:80", "10.244.1.2:8080 > 10.244.0.2:4711", "ESTABLISHED"),
+        ("icmp", "10.244.0.2 > 10.224.0.5 id 7", "", "replied"),
+    )
+    assert tables["listening sockets"].rows == (("tcp", "0.0.0.0:80", "web (process 4711)"),)
+
+
+def test_many_connections_are_counted() -> None:
+    state = NodeState("a", flows=samples.STATE.flows[:1] * 60)
+    (table,) = sections(NodeView("a", (), state))
+
+    assert len(table.rows) == 51
+    assert table.rows[-1][:2] == ("...", "10 more")
