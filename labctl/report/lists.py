@@ -49,7 +49,7 @@ def print_findings(findings: Iterable[Finding], sudo: str, terminal: Terminal) -
         line = f"{state}  {finding.subject:<{width}}  {finding.detail}".rstrip()
         terminal.lines([line], fold=width + 11)
         if finding.state != "ok" and finding.fix:
-            terminal.line(f"         fix: {with_sudo(finding.fix, sudo)}")
+            terminal.lines([f"         fix: {with_sudo(finding.fix, sudo)}"], fold=14)
     missing = sum(finding.state == "missing" for finding in all_findings)
     warned = sum(finding.state == "warn" for finding in all_findings)
     if missing:

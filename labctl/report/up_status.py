@@ -29,8 +29,8 @@ def print_up(result: UpResult, command: str | None, terminal: Terminal) -> None:
     `command` is what a user types before a verb, such as `sudo labctl`; None for no commands.
     """
     if result.replaced:
-        terminal.line(f"the old lab {result.lab.name} {'would be' if result.dry else 'is'} removed")
-    terminal.line(headline(result))
+        terminal.lines([f"the old lab {result.lab.name} {'would be' if result.dry else 'is'} removed"], fold=4)
+    terminal.lines([headline(result)], fold=4)
     if result.dry or (not result.created and result.changes):
         terminal.lines(grouped_changes(result.changes, terminal, DRY_RUN_VERBS if result.dry else DONE_VERBS), fold=11)
     terminal.lines(approximation_lines(result.lab), fold=4)
@@ -41,7 +41,7 @@ def print_up(result: UpResult, command: str | None, terminal: Terminal) -> None:
     if command is not None:
         terminal.line()
         terminal.line("try next")
-        terminal.lines(f"  {line}" for line in suggestions(result.lab, command))
+        terminal.commands(f"  {line}" for line in suggestions(result.lab, command))
 
 
 def approximation_lines(lab: Lab) -> list[str]:
@@ -111,10 +111,10 @@ def _on_different_nodes(source: Machine | None, target: Machine | None) -> bool:
 def print_status(name: str, lab: Lab, changes: tuple[Change, ...], terminal: Terminal) -> None:
     """Print the result of `status`: no drift, or every drifted object by namespace; and the substitutes."""
     if changes:
-        terminal.line(f"{name} has drifted: {count(len(changes), 'difference')}")
+        terminal.lines([f"{name} has drifted: {count(len(changes), 'difference')}"], fold=4)
         terminal.lines(grouped_changes(changes, terminal), fold=11)
     else:
-        terminal.line(f"{name}: no drift, {count(len(lab.plan), 'object')} as defined")
+        terminal.lines([f"{name}: no drift, {count(len(lab.plan), 'object')} as defined"], fold=4)
     terminal.lines(approximation_lines(lab), fold=4)
 
 

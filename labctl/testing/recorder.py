@@ -101,7 +101,7 @@ def _node_lines(lab: RunningLab) -> Iterator[str]:
     from labctl.kernel.observe.node_view import read_nodes
     from labctl.lab.lifecycle import observe
     from labctl.report.node_view import NodeView, sections
-    from labctl.report.plain_text import align
+    from labctl.report.text_layout import align
 
     plan = observe(lab.name)
     for node, state in read_nodes(lab.name, labs().get(lab.name, ())).items():

@@ -83,7 +83,7 @@ def up(
     terminal.clear()
     if not session.json:
         if session.verbose:
-            terminal.lines(
+            terminal.commands(
                 up_status.equivalent_commands(
                     result, lambda node: paths.netns_name(result.lab.name, node), str(paths.state_dir())
                 )

@@ -18,10 +18,9 @@ from labctl.core.node_state import NodeState
 from labctl.core.resources import Route
 from labctl.core.results import Outcome
 from labctl.errors import KernelError
-from labctl.report import lists, plain_text, up_status
+from labctl.report import lists, plain_text, text_layout, up_status
 from labctl.report.junit import junit_document
 from labctl.report.node_view import NodeView, TableSection, fidelity_section, sections, settings
-from labctl.report.rich_tables import draw
 from labctl.report.terminal import Terminal
 from tests.support import samples
 
@@ -47,7 +46,7 @@ def printed(say: object, *args: object, **kwargs: object) -> str:
 def test_columns_stand_two_blanks_apart_without_trailing_blanks() -> None:
     section = TableSection("routes", ("destination", "via"), (("default", "10.0.0.1"), ("10.1.0.0/16", "")))
 
-    assert plain_text.align(section) == [
+    assert text_layout.align(section) == [
         "routes",
         "  destination  via",
         "  default      10.0.0.1",
@@ -121,12 +120,12 @@ def test_a_replaced_lab_is_told_in_the_summary(dry: bool, says: str) -> None:
 
 
 def test_a_long_line_breaks_between_words_and_goes_on_under_its_beginning() -> None:
-    assert plain_text.fold_line("    one two three", 11) == ["    one two", "    three"]
-    assert plain_text.fold_line("    one two three", 11, 6) == ["    one two", "      three"]
-    assert plain_text.fold_line("  \033[31mred\033[0m  two three", 10) == ["  \033[31mred\033[0m  two", "  three"]
-    assert plain_text.fold_line("a " + "x" * 30 + " b", 10) == ["a", "x" * 30, "b"]
-    assert plain_text.fold_line("short", 10) == ["short"]
-    assert plain_text.fold_line("ip netns exec x", 12, 2, " \\") == ["ip netns \\", "  exec x"]
+    assert text_layout.fold_line("    one two three", 11) == ["    one two", "    three"]
+    assert text_layout.fold_line("    one two three", 11, 6) == ["    one two", "      three"]
+    assert text_layout.fold_line("  \033[31mred\033[0m  two three", 10) == ["  \033[31mred\033[0m  two", "  three"]
+    assert text_layout.fold_line("a " + "x" * 30 + " b", 10) == ["a", "x" * 30, "b"]
+    assert text_layout.fold_line("short", 10) == ["short"]
+    assert text_layout.fold_line("ip netns exec x", 12, 2, " \\") == ["ip netns \\", "  exec x"]
 
 
 def test_lines_fold_on_a_terminal_and_never_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,7 +314,7 @@ def test_every_row_of_show_is_as_long_as_its_head() -> None:
 
 def test_a_table_fits_its_terminal_and_takes_words_literally() -> None:
     section = TableSection("links", ("device", "more"), (("eth0", "[red]not a colour[/red] " * 8),))
-    lines = draw(section, colour=False, width=60).splitlines()
+    lines = list(text_layout.draw(section, 60))
 
     assert max(len(line) for line in lines) <= 60
     assert "[red]" in "".join(lines)
