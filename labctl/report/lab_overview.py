@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from labctl.report.node_view import NodeView
 
 GONE = "gone"
-MAX_ADDRESSES = 4  # addresses in a line
+MAX_ADDRESSES = 2  # addresses in a line
 MAX_SOCKETS = 3  # listening ports in a line
-COLUMNS = ("name", "role", "on", "addresses", "state", "routes", "rules", "conntrack", "listens")
+COLUMNS = ("name", "role", "on", "addresses", "state", "rules", "conntrack", "listens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,6 @@ def overview(machines: Iterable[MachineSummary]) -> TableSection:
             one.on or (f"in {one.within}" if one.within else ""),
             _shortened([str(ip) for ip in one.addresses], MAX_ADDRESSES),
             ", ".join(one.problems) or "up",
-            str(one.routes or ""),
             str(one.rules or ""),
             str(one.connections or ""),
             _shortened(one.sockets, MAX_SOCKETS),

@@ -25,7 +25,8 @@ def show(session: Session, node: str | None) -> int:
     forwarding entries, firewall rules with counters, connections (conntrack), listening sockets, sysctls.
 
     Without NODE, there is one line for each machine: its role, the node that it runs on, its addresses, whether its
-    devices are up, and the numbers of its routes, firewall rules and connections; then how faithful the lab is. With
+    devices are up, the numbers of its firewall rules and tracked
+    connections, and the ports on which it listens; then how faithful the lab is. With
     --json, every node is shown in full.
 
     \b

@@ -41,7 +41,7 @@ VERBS = [
     "doctor",
 ]
 HEAVY = (
-    "rich", "yaml", "pyroute2", "iptc", "ctypes", "importlib.metadata", "subprocess", "concurrent.futures",
+    "yaml", "pyroute2", "iptc", "ctypes", "importlib.metadata", "subprocess", "concurrent.futures",
     "socket", "asyncio", "logging", "xml", "shlex", "difflib",
 )  # fmt: skip
 
