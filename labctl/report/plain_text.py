@@ -15,12 +15,20 @@ VERDICT_COLOURS: dict[str, str] = {"pass": "green", "fail": "red", "skip": "dim"
 ROOT_COMMAND = re.compile(
     r"(?<!sudo )(?<![\w.-])((modprobe|apt-get install|apt install|sysctl -w) (?=\w)|(umount|rm) (?=/))"
 )
+VERB_COMMAND = re.compile(
+    r"(?<!sudo )(?<![\w./-])labctl(?= (up|down|status|check|exec|shell|show|trace|capture|compare|doctor|break|fix)\b)"
+)
 COMMAND_PREFIX = "    run manually: "
 
 
 def with_sudo(text: str, sudo: str) -> str:
     """A hint with `sudo` (or nothing) before each command in it that changes the machine and so needs its root."""
     return ROOT_COMMAND.sub(lambda found: sudo + found[0], text)
+
+
+def with_command(text: str, labctl: str) -> str:
+    """A hint in which the verbs of labctl that need root are written as a user types them: after `labctl`."""
+    return VERB_COMMAND.sub(labctl, text)
 
 
 def count(number: int, noun: str) -> str:

@@ -109,10 +109,7 @@ def _sink(session: Session, write: str | None, names: AddressNames, stack: ExitS
 
     if write == "-":
         if sys.stdout.isatty():
-            from labctl.kernel.host import paths
-
-            hint = f"{paths.command_prefix()} capture -w - | wireshark -k -i -"
-            raise UsageError("-w - writes bytes, but this is a terminal", hint)
+            raise UsageError("-w - writes bytes, but this is a terminal", "labctl capture -w - | wireshark -k -i -")
         file = FileIO(sys.stdout.fileno(), "wb", closefd=False)
     else:
         try:

@@ -66,14 +66,12 @@ def compare(
 
 def _scenario_names(scenarios: tuple[str, ...], everything: bool) -> tuple[str, ...]:
     """The names of the scenarios, each once. Raises UsageError."""
-    from labctl.kernel.host import paths
     from labctl.scenario import catalog
 
     if everything and scenarios:
         raise UsageError("compare: name scenarios or use --all, not both")
     if not everything and not scenarios:
-        hint = f"such as: {paths.command_prefix()} compare kubenet docker-bridge; or --all"
-        raise UsageError("compare: no scenario is named", hint)
+        raise UsageError("compare: no scenario is named", "such as: labctl compare kubenet docker-bridge; or --all")
     duplicate = next((name for name in scenarios if scenarios.count(name) > 1), None)
     if duplicate is not None:
         raise UsageError(f"compare: {duplicate} is named twice", "name each scenario once")

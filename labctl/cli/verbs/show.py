@@ -24,10 +24,9 @@ def show(session: Session, node: str | None) -> int:
     """Show all that the kernel holds in a node: links, bridge ports, addresses, routes, policy rules, neighbours,
     forwarding entries, firewall rules with counters, connections (conntrack), listening sockets, sysctls.
 
-    Without NODE, there is one line for each machine: its role, the node that it runs on, its addresses, whether its
-    devices are up, the numbers of its firewall rules and tracked
-    connections, and the ports on which it listens; then how faithful the lab is. With
-    --json, every node is shown in full.
+    Without NODE, there is one line for each machine: its role, the node that it runs on, its addresses, what is down,
+    the numbers of its firewall rules and of the connections that it tracks, and the ports on which it listens. How
+    faithful the lab is to the real system follows. With --json, every node is shown in full.
 
     \b
     Examples:

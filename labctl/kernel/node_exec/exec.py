@@ -142,9 +142,7 @@ def _run(lab: str, node: str, command: list[str], environment: dict[str, str]) -
     if problem:
         from labctl.errors import KernelError
 
-        raise KernelError(
-            f"cannot enter {lab}/{node}: {problem}", f"{paths.command_prefix()} doctor shows what is missing"
-        )
+        raise KernelError(f"cannot enter {lab}/{node}: {problem}", "labctl doctor shows what is missing")
     return code
 
 

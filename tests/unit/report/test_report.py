@@ -432,7 +432,7 @@ def test_a_full_disk_is_told_in_a_sentence(words: str) -> None:
         ("rm is a word, as is modprobe", "rm is a word, as is modprobe"),
     ],
 )
-def test_commands_in_hints_that_need_root_begin_with_sudo(hint: str, typed: str) -> None:
+def test_machine_commands_in_hints_begin_with_sudo(hint: str, typed: str) -> None:
     assert plain_text.with_sudo(hint, "sudo ") == typed
     assert plain_text.with_sudo(hint, "") == hint
 
@@ -460,3 +460,20 @@ def test_many_connections_are_counted() -> None:
 
     assert len(table.rows) == 51
     assert table.rows[-1][:2] == ("...", "10 more")
+
+
+@pytest.mark.parametrize(
+    ("hint", "typed"),
+    [
+        ("labctl fix removes it", "sudo labctl -l x fix removes it"),
+        (
+            "remove it first (labctl down), or use --replace",
+            "remove it first (sudo labctl -l x down), or use --replace",
+        ),
+        ("`labctl list --scenarios` shows the names", "`labctl list --scenarios` shows the names"),
+        ("sudo labctl doctor, or labctl --rootless doctor", "sudo labctl doctor, or labctl --rootless doctor"),
+        ("labctl could not listen; /opt/labctl exec", "labctl could not listen; /opt/labctl exec"),
+    ],
+)
+def test_verbs_in_hints_that_need_root_are_written_as_typed(hint: str, typed: str) -> None:
+    assert plain_text.with_command(hint, "sudo labctl -l x") == typed
