@@ -23,7 +23,7 @@ COLUMNS = ("name", "role", "on", "addresses", "state", "rules", "conntrack", "li
 class MachineSummary:
     """A machine now. Without labctl's record of the lab, only namespaces are known, and they have no `role`.
 
-    `within` is the machine whose namespace it shares: all that follows is of that namespace. `problems` are devices
+    `within` is the machine that shares its namespace with it: all that follows is of that one. `problems` are devices
     that are down or lack carrier, or `gone` if there is no such namespace; none means up. `rules` are the firewall's.
     """
 
@@ -40,7 +40,7 @@ class MachineSummary:
 
 
 def summaries(views: Iterable[NodeView], lab: Lab | None) -> Iterator[MachineSummary]:
-    """The machines of a lab in the order of its definition, then the namespaces that are no machines."""
+    """The machines of a lab in the order of its definition, then the other namespaces."""
     found = {view.node: view for view in views}
     machines = lab.machines if lab is not None else ()
     for machine in machines:

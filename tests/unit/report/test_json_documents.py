@@ -106,3 +106,11 @@ def test_the_check_inside_up_is_the_document_of_check() -> None:
 
     assert json_documents.up_document(samples.result(), report)["check"] == json_documents.check_document(report)
     assert json_documents.up_document(samples.result(), None)["check"] is None
+
+
+@pytest.mark.parametrize(("shows_all", "names"), [(True, ["node1", "a", "c", "fabric"]), (False, ["node1"])])
+def test_show_of_one_node_has_its_machines_only(shows_all: bool, names: list[str]) -> None:
+    document = json_documents.show_document("kubenet", [samples.VIEW], samples.LAB, shows_all=shows_all)
+
+    assert [one["name"] for one in document["machines"]] == names
+    assert [one["problems"] for one in document["machines"]] == [["veth1 no carrier"], *[["gone"]] * (len(names) - 1)]
