@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from labctl.errors import Problem as Problem
     from labctl.errors import ScenarioError as ScenarioError
     from labctl.errors import UsageError as UsageError
+    from labctl.kernel.node_exec.background import BackgroundProcess as BackgroundProcess
     from labctl.running_lab import Completed as Completed
     from labctl.running_lab import Node as Node
     from labctl.running_lab import RunningLab as RunningLab
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
+    "BackgroundProcess",
     "Change",
     "Completed",
     "Definition",
@@ -61,6 +63,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "BackgroundProcess": "kernel.node_exec.background",
     "Change": "core.diff",
     "Completed": "running_lab",
     "Definition": "scenario.definition",

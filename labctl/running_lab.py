@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
+from labctl.core import result_log
+from labctl.core.text import short_repr
 from labctl.errors import MissingError, UsageError
 from labctl.lab.records import load_compiled_lab, resolve_lab_name
 
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     from labctl.core.diff import Change
     from labctl.core.resources import IP
     from labctl.core.results import Outcome, Report, UpResult
-    from labctl.core.scenario_types import Check, Lab, Machine
+    from labctl.core.scenario_types import Check, Lab, ListeningPort, Machine
+    from labctl.kernel.node_exec.background import BackgroundProcess
     from labctl.packets.decode import Frame
     from labctl.tracing.evidence import TraceEvidence
     from labctl.tracing.result import TraceResult, TraceVerdict
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 MessageCallback: TypeAlias = Callable[[str], None]
 ROOT_HINT = "run this program as root, with sudo; or in a separate user namespace, as docs/rootless.md says"
 TIMEOUT_S = 60.0  # the default timeout of a command in seconds
+START_TIMEOUT_S = 10.0  # seconds within which a program must listen on its port
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,19 @@ class Completed:
     def ok(self) -> bool:
         """Whether its exit code is 0."""
         return self.returncode == 0
+
+    def __repr__(self) -> str:
+        last = (self.stderr.strip() or self.stdout.strip()).splitlines()[-1:]
+        words = " ".join(self.command)
+        words = words if len(words) <= 80 else f"{words[:79]}…"
+        return short_repr(
+            self, f"{self.node}: exit code {self.returncode}: {words}{''.join(f': {line}' for line in last)}"
+        )
+
+    def __str__(self) -> str:
+        """The command, what it printed, and its exit code."""
+        printed = [part.rstrip("\n") for part in (self.stdout, self.stderr) if part]
+        return "\n".join([f"{self.node}$ {' '.join(self.command)}", *printed, f"exit code {self.returncode}"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +92,59 @@ class Node:
         """
         from labctl.kernel.node_exec import run_command
 
-        argv = ("sh", "-c", command) if isinstance(command, str) else tuple(command)
-        if not argv:
-            raise UsageError("no command is given")
+        argv = _argv(command)
         found = run_command.run(self.lab.name, self.lab.namespace_of(self.name), argv, timeout_s=timeout, input=input)
         return Completed(self.name, argv, *found)
 
+    def start(
+        self, command: str | Sequence[str], *, wait_port: int | str | None = None, timeout: float = START_TIMEOUT_S
+    ) -> BackgroundProcess:
+        """Start a program in the background of it, and with `wait_port` wait until the program listens on that port.
+
+        `wait_port` is 80 or "80/tcp", or "53/udp"; the socket must belong to the program, or to a process that it
+        started. A text runs with `sh -c`, a list is a program and its arguments. The standard input is empty, and
+        `.output` has what was printed. The program runs until `.stop()`, the end of the `with` block, or the end of
+        the lab; all that it started ends with it. Raises UsageError if there is no such program, or if it ends before
+        it listens, with its exit code and its last lines; TimeoutError after `timeout` seconds; KernelError if the
+        machine cannot be entered.
+        """
+        from labctl.kernel.node_exec import background
+
+        port = None if wait_port is None else _port(wait_port)
+        argv = _argv(command)
+        started = background.start(self.lab.name, self.lab.namespace_of(self.name), argv, name=self.name)
+        self.lab.background.append(started)
+        if port is not None:
+            try:
+                started.wait_for_port(port, timeout)
+            except BaseException:
+                started.stop()
+                raise
+        return started
+
     def __repr__(self) -> str:
         return f"<{self.lab.name}/{self.name}>"
+
+
+def _argv(command: str | Sequence[str]) -> tuple[str, ...]:
+    argv = ("sh", "-c", command) if isinstance(command, str) else tuple(command)
+    if not argv:
+        raise UsageError("no command is given")
+    return argv
+
+
+def _port(value: int | str) -> ListeningPort:
+    """The value of `wait_port`. Raises UsageError."""
+    from labctl.scenario.field_types import InvalidValue
+    from labctl.scenario.port_values import LISTENING_PORT
+
+    try:
+        if isinstance(value, bool) or not isinstance(value, (int, str)):
+            raise InvalidValue(f"{value!r} is not a port", "")
+        port: ListeningPort = LISTENING_PORT.convert(str(value))
+    except InvalidValue as error:
+        raise UsageError(f"wait_port={value!r}: {error}", "80 or '80/tcp' for TCP, '53/udp' for UDP") from None
+    return port
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +171,11 @@ class Traced:
         """The machines that the request passed, its sender first. A machine that it passed twice appears twice."""
         return tuple(step.node for leg in self.story.legs if leg.name == "request" for step in leg.steps)
 
+    def __repr__(self) -> str:
+        return short_repr(self, repr(self.story).removeprefix(f"<{type(self.story).__name__} ").removesuffix(">"))
+
     def __str__(self) -> str:
+        """What `labctl trace` prints in a pipe."""
         from labctl.report.trace import lines
 
         return "\n".join(lines(self.story))
@@ -136,6 +202,7 @@ class RunningLab:
         lab = result.lab if result is not None else definition
         self.name: str = resolve_lab_name(name) if lab is None else lab.name
         self.result = result  # the result of `up`; None if the lab was already running
+        self.background: list[BackgroundProcess] = []  # all that was started in its machines with `start`
 
     @cached_property
     def compiled(self) -> Lab:
@@ -209,7 +276,9 @@ class RunningLab:
             from labctl.report.output_files import pcap_writer
 
             keep = pcap_writer(os.fspath(pcap), _log)
-        return runner.run(self._recorded(), word, progress, keep)
+        report = runner.run(self._recorded(), word, progress, keep)
+        result_log.publish(self.name, report)
+        return report
 
     def trace(
         self,
@@ -241,11 +310,16 @@ class RunningLab:
             topology.lab, question, listen=listen, progress=progress or (lambda _: None), warn=warn or _log
         )
         story = with_command(diagnose(evidence), paths.command_prefix(self.name))
-        return Traced(story, evidence, tuple(frames), topology.machine_by_address)
+        traced = Traced(story, evidence, tuple(frames), topology.machine_by_address)
+        result_log.publish(self.name, traced)
+        return traced
 
     def down(self, *, warn: MessageCallback | None = None) -> tuple[str, ...]:
         """Remove it. Returns the machines that were removed. Can be called twice."""
-        return remove(self.name, warn)
+        removed = remove(self.name, warn)  # also ends all processes in its namespaces
+        while self.background:
+            self.background.pop().stop()
+        return removed
 
     def _recorded(self) -> Lab:
         """Its compiled definition, from the caller or from the record. Raises UsageError if the record is lost."""

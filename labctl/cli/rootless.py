@@ -8,6 +8,7 @@ from contextlib import suppress
 
 # verbs that only read files or packages, and so stay outside
 VERBS_OUTSIDE = frozenset({"plan", "validate", "schema", "--help", "-h", "--version"})
+SANDBOX_VERB = "run"  # makes new namespaces for each command
 
 
 def wants_rootless(arguments: Sequence[str]) -> bool:
@@ -34,6 +35,8 @@ def run(arguments: Sequence[str], work: Callable[[list[str]], int]) -> int:
         (word for last, word in zip(before, rest, strict=False) if word[:1] != "-" and last not in ("-l", "--lab")),
         "--help",
     )
+    if verb == SANDBOX_VERB:
+        return work(["--rootless", *rest])
     if verb in VERBS_OUTSIDE or {"--help", "-h", "--version"} & set(rest[: len(own_arguments)]):
         return work(rest)
     from labctl.errors import LabError

@@ -23,6 +23,7 @@ from labctl.core.resources import (
     Rule,
     Sysctl,
 )
+from labctl.core.text import short_repr
 
 ChangeKind = Literal["missing", "extra", "changed"]
 _DISABLE_IPV6_SYSCTLS = ("net.ipv6.conf.all.disable_ipv6", "net.ipv6.conf.lo.disable_ipv6")  # they remove ::1
@@ -35,6 +36,9 @@ class Change:
 
     want: Resource | None
     have: Resource | None
+
+    def __repr__(self) -> str:
+        return short_repr(self, f"{self.kind}: {' '.join(str(part) for part in self.subject.key if part is not None)}")
 
     @property
     def kind(self) -> ChangeKind:

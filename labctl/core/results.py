@@ -9,6 +9,7 @@ from labctl.core.diff import Change
 from labctl.core.iptables import Backend
 from labctl.core.resources import IP, Interface
 from labctl.core.scenario_types import Check, Lab
+from labctl.core.text import COMMAND_PREFIX, VERDICT_LABELS, count, duration, short_repr
 
 Verdict: TypeAlias = Literal["pass", "fail", "skip", "inconclusive"]
 
@@ -56,6 +57,12 @@ class Outcome:
     seconds: float = 0.0
     pcap: str = ""  # the file with its packets, if they were saved
 
+    def __repr__(self) -> str:
+        return short_repr(self, f"{self.verdict}: {self.check.say}")
+
+    def __str__(self) -> str:
+        return "\n".join(outcome_lines(self))
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -72,6 +79,14 @@ class Report:
             if verdict in found:
                 return verdict
         return "skip"
+
+    def __repr__(self) -> str:
+        bad = next((one for one in self.outcomes if one.verdict in ("fail", "inconclusive")), None)
+        first = "" if bad is None else f"; {bad.verdict}: {bad.check.say}"
+        return short_repr(self, f"{self.verdict}, {tally(self)}{first}")
+
+    def __str__(self) -> str:
+        return "\n".join([*(line for one in self.outcomes for line in outcome_lines(one)), tally(self)])
 
 
 # reply; refused (reset, port unreachable); unreachable (an error came back, or no neighbour answered);
@@ -133,3 +148,38 @@ class UpResult:
     dry: bool
     seconds: float
     replaced: bool = False  # a lab of that name existed and was (or would be) removed first
+
+    def __repr__(self) -> str:
+        what = "created" if self.created else "repaired" if self.changes else "as defined"
+        what = f"dry run, {what}" if self.dry else what
+        return short_repr(
+            self, f"{self.lab.name}: {what}, {count(len(self.changes), 'change')}, {duration(self.seconds)}"
+        )
+
+
+def evidence_lines(outcome: Outcome, *, verbose: bool = False) -> list[str]:
+    """The lines under a check that did not pass: what was expected, seen, and where. With `verbose`, for all checks."""
+    lines = []
+    if outcome.verdict != "pass" or verbose:
+        lines += [f"    {line}" for text in outcome.evidence for line in text.splitlines()]
+        if outcome.command and outcome.verdict != "skip":
+            lines.append(COMMAND_PREFIX + outcome.command)
+        if outcome.pcap:
+            lines.append(f"    packets: {outcome.pcap}")
+    return lines
+
+
+def outcome_lines(outcome: Outcome) -> list[str]:
+    """One check as `labctl check` prints it in a pipe: the verdict, the sentence, and the evidence unless it passed."""
+    return [f"{VERDICT_LABELS[outcome.verdict]} {outcome.check.say}", *evidence_lines(outcome)]
+
+
+def tally(report: Report, seconds: float | None = None) -> str:
+    """The last line of `check`: the number of each verdict, and the time if it is given."""
+    verdicts = [outcome.verdict for outcome in report.outcomes]
+    if not verdicts:
+        return f"{report.lab} has no checks"
+    participles = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive", "skip": "skipped"}
+    parts = [f"{verdicts.count(verdict)} {word}" for verdict, word in participles.items() if verdict in verdicts]
+    time_text = "" if seconds is None else f" in {duration(seconds)}"
+    return f"{report.lab}: {count(len(verdicts), 'check')}, {', '.join(parts)}{time_text}"

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 from labctl.core.fidelity import Fidelity
 from labctl.core.iptables import Backend
 from labctl.core.resources import IP, Interface, Plan
+from labctl.core.text import count, short_repr
 
 MachineRole: TypeAlias = Literal["host", "node", "pod", "container", "vm", "fabric", "internet", "namespace", "machine"]
 Protocol: TypeAlias = Literal["tcp", "udp"]
@@ -215,6 +216,10 @@ class Lab:
     use_substitutes: bool | None = None
     firewall: Backend = "legacy"
     faults: tuple[ScenarioFault, ...] = ()
+
+    def __repr__(self) -> str:
+        parts = ((self.machines, "machine"), (self.plan, "object"), (self.checks, "check"))
+        return short_repr(self, f"{self.name}: {self.model}, {', '.join(count(len(one), noun) for one, noun in parts)}")
 
     @property
     def approximations(self) -> tuple[Fidelity, ...]:

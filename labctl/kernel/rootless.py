@@ -149,19 +149,42 @@ def _end_orphans(folder: Path) -> None:
     )
 
 
-def _start(folder: Path) -> int:
-    unshare = shutil.which("unshare", path=f"{os.environ.get('PATH', os.defpath)}:/usr/bin:/bin")
-    if unshare is None:
-        raise MissingError("labs without root need the program unshare", "install util-linux")
+def user_namespace_command() -> list[str]:
+    """The unshare command before a command that shall be root in a new user namespace. It was tried, with the other
+    namespaces of labs. Raises MissingError if this machine does not let its users create namespaces."""
     problem = ""
-    for users in (["--map-auto"], []):  # more than one user where possible: tcpdump changes to another user
-        command = [unshare, "--user", "--map-root-user", *users, "--mount", "--propagation", "private"]
-        pid, message = _try([*command, unshare, "--net", "sh", "-c", SETUP], folder)
+    for command in _unshare_commands():
+        words = [*command, "--mount", command[0], "--net", "true"]
+        tried = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+        if tried.returncode == 0:
+            return command
+        problem = (tried.stderr.strip().splitlines() or [problem])[-1]
+    raise _refusal(problem)
+
+
+def _start(folder: Path) -> int:
+    problem = ""
+    for command in _unshare_commands():
+        words = [*command, "--mount", "--propagation", "private", command[0], "--net", "sh", "-c", SETUP]
+        pid, message = _try(words, folder)
         if pid is not None:
             (folder / "holder").write_text(f"{pid}\n")
             return pid
         problem = message or problem
-    raise MissingError(f"this machine does not let its users create namespaces: {problem}", _userns_hint())
+    raise _refusal(problem)
+
+
+def _unshare_commands() -> Iterator[list[str]]:
+    """The commands that make a user namespace, the best first. Raises MissingError without unshare."""
+    unshare = shutil.which("unshare", path=f"{os.environ.get('PATH', os.defpath)}:/usr/bin:/bin")
+    if unshare is None:
+        raise MissingError("labs without root need the program unshare", "install util-linux")
+    for users in (["--map-auto"], []):  # more than one user where possible: tcpdump changes to another user
+        yield [unshare, "--user", "--map-root-user", *users]
+
+
+def _refusal(problem: str) -> MissingError:
+    return MissingError(f"this machine does not let its users create namespaces: {problem}", _userns_hint())
 
 
 def _try(command: list[str], folder: Path) -> tuple[int | None, str]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from labctl.core.text import count, duration
 from labctl.report.node_view import TableSection
-from labctl.report.plain_text import count, duration
 
 if TYPE_CHECKING:
     from labctl.compare.table import Table

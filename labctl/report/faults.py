@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from labctl.core.diff import Change, by_namespace, diff
 from labctl.core.names import summarize_names
+from labctl.core.text import count
 from labctl.faults.catalogue import kinds
-from labctl.report.plain_text import count
 
 if TYPE_CHECKING:
     from labctl.faults.fault import Fault, FaultKind

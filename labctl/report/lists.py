@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from labctl.core import fidelity
 from labctl.core.names import summarize_names
 from labctl.core.results import RunningSummary
+from labctl.core.text import count
 from labctl.report.node_view import TableSection
-from labctl.report.plain_text import count, with_sudo
+from labctl.report.plain_text import with_sudo
 
 if TYPE_CHECKING:
     from labctl.lab.doctor import Finding

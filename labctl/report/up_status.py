@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from labctl.core.diff import Change, by_namespace
 from labctl.core.fidelity import GRADES, substitute_text
 from labctl.core.resources import Chain, Netns
+from labctl.core.text import count, duration
 from labctl.report.node_view import TableSection
-from labctl.report.plain_text import count, duration
 
 if TYPE_CHECKING:
     from labctl.core.results import UpResult

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from labctl.core.iptables import Backend
 from labctl.core.scenario_types import Lab, Scenario
+from labctl.core.text import short_repr
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,10 @@ class Definition:
     files: tuple[tuple[str, str], ...] = ()  # the other files that the scenario names, and their texts
     firewall: Backend | None = None  # the back end of its rules; None if not yet decided
     lab: Lab | None = field(default=None, compare=False, repr=False)  # the compiled lab, if it is known
+
+    def __repr__(self) -> str:
+        changes = "".join(f", {one}" for one in self.overrides)
+        return short_repr(self, f"{self.name}: {self.file}{changes}")
 
     @property
     def compiled(self) -> Lab:

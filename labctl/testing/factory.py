@@ -6,7 +6,7 @@ It imports nothing of labctl's engine before the first lab.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ class Labs:
     def __init__(self, config: pytest.Config, folder: Path) -> None:
         self._config, self._folder = config, folder
         self._labs: dict[str, tuple[RunningLab, PacketRecorder | None]] = {}
-        self._shared: dict[str, RunningLab] = {}
+        self._shared: dict[object, RunningLab] = {}
         self._recording_errors: dict[str, str] = {}
 
     def __call__(
@@ -57,7 +57,8 @@ class Labs:
 
     def get_or_start(self, scenario: ScenarioSource, **options: Any) -> RunningLab:
         """The lab that was made here with the same arguments, or a new one."""
-        key = repr((scenario, sorted(options.items())))
+        subject = scenario if isinstance(scenario, Hashable) else repr(scenario)
+        key = (type(scenario), subject, repr(sorted(options.items())))
         if key not in self._shared:
             self._shared[key] = self(scenario, **options)
         return self._shared[key]

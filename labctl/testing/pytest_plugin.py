@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from labctl.core import result_log
 from labctl.testing.factory import Labs
+from labctl.testing.results import TestResults
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -31,6 +33,7 @@ SKIP_PREFIX = "labctl: "  # the prefix of the reason of a skip
 
 ACTIVE_FACTORIES = pytest.StashKey[dict[str, Labs]]()  # the existing factories, by the name of their fixture
 CLOSING_FACTORIES = pytest.StashKey["list[Labs] | None"]()  # factories with a scope that ended in the current teardown
+RESULTS = pytest.StashKey[TestResults]()  # the checks and traces of the current test
 TEARDOWN_EVIDENCE = pytest.StashKey[list[tuple[str, str]]]()  # of the labs of a test with a failed teardown
 
 
@@ -121,6 +124,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Keep the last checks and traces while the test runs, with its fixtures."""
+    results = item.config.stash[RESULTS] = TestResults()
+    result_log.LISTENERS.append(results.add)
+    try:
+        return (yield)
+    finally:
+        result_log.LISTENERS.remove(results.add)
+        del item.config.stash[RESULTS]
+
+
+def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> list[str] | None:
+    """Say which check or trace has the verdict that an assertion compares."""
+    results = config.stash.get(RESULTS, None)
+    return None if results is None else results.comparison(op, left, right)
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     """Skip the test if its lab cannot be built here."""
     __tracebackhide__ = True
@@ -199,8 +220,10 @@ def _is_skip_reason(error: Exception, config: pytest.Config) -> TypeGuard[Missin
 
 
 def _report_sections(item: pytest.Item, labs: list[tuple[Labs, RunningLab]]) -> list[tuple[str, str]]:
-    """The evidence of a failed test's labs: pairs of a heading and a text."""
-    return [(f"labctl: {lab.name}", factory.save_evidence(lab, item.nodeid)) for factory, lab in labs]
+    """What a failed test's checks and traces found, and the evidence of its labs: pairs of a heading and a text."""
+    results = item.config.stash.get(RESULTS, None)
+    sections = [] if results is None else list(results.sections())
+    return sections + [(f"labctl: {lab.name}", factory.save_evidence(lab, item.nodeid)) for factory, lab in labs]
 
 
 def _labs_of(item: pytest.Item) -> list[tuple[Labs, RunningLab]]:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RuleRole
 from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Route
 from labctl.core.results import Answer
+from labctl.core.text import count, short_repr
 from labctl.tracing.hops import Hop, PacketDirection, PacketObservation, path
 
 ROLES: tuple[PacketRole, ...] = ("request", "reply", "error")
@@ -164,6 +165,14 @@ class TraceEvidence:
     rules_traced: bool = True  # False: not all rules that the packet matched were recorded
     seconds: float = 0.0
     neighbour_observations: tuple[NeighbourObservation, ...] = ()
+
+    def __repr__(self) -> str:
+        asked = self.question
+        parts = ((self.observations, "observation"), (self.rule_hits, "rule hit"), (self.events, "kernel event"))
+        counts = ", ".join(count(len(one), noun) for one, noun in parts)
+        return short_repr(
+            self, f"{asked.lab}: {asked.protocol} {asked.source} -> {asked.target}: {self.answer}, {counts}"
+        )
 
     @cached_property
     def hops(self) -> Mapping[PacketRole, tuple[Hop, ...]]:

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 from labctl.core.iptables import CHAIN_TOOLS, FirewallRule
 from labctl.core.observations import RouteLookup
 from labctl.core.resources import IP
+from labctl.core.text import short_repr
 from labctl.tracing.evidence import CounterIncrease, RuleHit, TraceEvidence
 from labctl.tracing.hops import PacketObservation
 
@@ -70,6 +71,10 @@ class TraceResult:
     facts: tuple[Note, ...] = ()
     tries: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        why = "" if self.why is None else f", because {self.why.sentence}"
+        return short_repr(self, f"{self.verdict}: {self.probe}: {self.sentence}{why}")
 
 
 def endpoint_text(ip: IP, port: int | None) -> str:

@@ -75,6 +75,7 @@ def run_checks(
 ) -> Report:
     """Run a lab's checks. Without --json, print the line of each check as soon as it is decided."""
     import labctl
+    from labctl.core import results
     from labctl.report import plain_text
 
     terminal = session.terminal
@@ -84,14 +85,14 @@ def run_checks(
             plain_text.symbol(outcome.verdict, symbols=terminal.symbols), plain_text.VERDICT_COLOURS[outcome.verdict]
         )
         terminal.lines([f"{symbol} {outcome.check.say}"], fold=2)
-        terminal.lines(plain_text.evidence_lines(outcome, verbose=session.verbose), fold=6)
+        terminal.lines(results.evidence_lines(outcome, verbose=session.verbose), fold=6)
 
     started = time.monotonic()
     terminal.progress(f"checking {lab.name}")
     report = labctl.check(lab, keyword, keep=save_pcap, progress=None if session.json else print_outcome)
     terminal.clear()
     if not session.json:
-        terminal.lines([plain_text.tally(report, time.monotonic() - started)], fold=4)
+        terminal.lines([results.tally(report, time.monotonic() - started)], fold=4)
     return report
 
 

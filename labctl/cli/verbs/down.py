@@ -48,7 +48,7 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
 
         session.print_document(down_document(removed, records))
         return 0
-    from labctl.report.plain_text import count
+    from labctl.core.text import count
 
     for name, number in removed.items():
         absent = f"{name} does not exist: {'its record is removed' if name in records else 'nothing to remove'}"

@@ -13,6 +13,8 @@ from pathlib import Path
 PREFIX = "labctl"
 HOLDER_VARIABLE = "LABCTL_HOLDER"  # environment variable of each process in labs without root, see kernel.rootless
 
+SANDBOX_VARIABLE = "LABCTL_RUN"  # environment variable of each command of `labctl run`, see kernel.sandbox
+
 
 def netns_dir() -> Path:
     """The directory in which namespaces are bound to names, as by `ip netns`."""
@@ -27,9 +29,10 @@ def state_dir() -> Path:
 def sudo() -> str:
     """What a user types before a command that needs the machine's root: `sudo `, or nothing in a shell of root.
 
-    A root that came by sudo, or has a lab without root, is a user who types `sudo`.
+    A root that came by sudo, or has labs without root, is a user who types `sudo`.
     """
-    in_shell_of_root = os.geteuid() == 0 and "SUDO_USER" not in os.environ and HOLDER_VARIABLE not in os.environ
+    names = ("SUDO_USER", HOLDER_VARIABLE, SANDBOX_VARIABLE)
+    in_shell_of_root = os.geteuid() == 0 and not any(name in os.environ for name in names)
     return "" if in_shell_of_root else "sudo "
 
 
@@ -38,7 +41,10 @@ def command_prefix(lab: str | None = None) -> str:
 
     With `lab`, the verb is about that lab; `-l` names it if the verb would not find it alone, as several labs run.
     """
-    command = "labctl --rootless" if HOLDER_VARIABLE in os.environ else f"{sudo()}labctl"
+    if HOLDER_VARIABLE in os.environ:
+        command = "labctl --rootless"
+    else:  # the commands of `labctl run` are root in their sandbox
+        command = "labctl" if SANDBOX_VARIABLE in os.environ else f"{sudo()}labctl"
     return command if lab is None or tuple(labs()) == (lab,) else f"{command} -l {lab}"
 
 

@@ -47,6 +47,22 @@ def shell(lab: str, node: str) -> int:
         os.close(startup)
 
 
+def become(lab: str, node: str, command: list[str]) -> tuple[int, str]:
+    """Continue this process, which must have only one thread, as a command in a node.
+
+    Returns only if the command cannot be run: the exit code for that, and why. Raises as `run` does.
+    """
+    environment, fd, texts = _environment(lab, node), _open(lab, node), mounts.files(lab, names(lab))
+    try:
+        _enter(fd, texts)
+    except OSError as error:
+        from labctl.errors import KernelError
+
+        raise KernelError(f"cannot enter {lab}/{node}: {error.args[-1]}") from None
+    restore_signal_defaults()
+    return exec_command(command, environment)
+
+
 def names(lab: str) -> list[tuple[str, str]]:
     """The names of the lab, each with its address: from the lab's record, or, if that is lost, from the kernel."""
     import json
@@ -186,20 +202,25 @@ def _child(
 ) -> NoReturn:
     code = CANNOT_ENTER
     try:
-        unshare(CLONE_NEWNS)
-        mount("none", "/", None, MS_REC | MS_SLAVE)
-        setns(fd, CLONE_NEWNET)
-        mounts.mount_node_files(texts)
-        _defaults()
+        _enter(fd, texts)
+        restore_signal_defaults()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        code = _exec_command(command, environment)
+        code, _ = exec_command(command, environment)
     except Exception as error:
         os.write(error_fd, str(error.args[-1] if error.args else error).encode())
     finally:
         os._exit(code)
 
 
-def _defaults() -> None:
+def _enter(fd: int, texts: dict[str, str]) -> None:
+    """Enter the network namespace of `fd`, in a new mount namespace with the files of the node. Raises OSError."""
+    unshare(CLONE_NEWNS)
+    mount("none", "/", None, MS_REC | MS_SLAVE)
+    setns(fd, CLONE_NEWNET)
+    mounts.mount_node_files(texts)
+
+
+def restore_signal_defaults() -> None:
     """Undo what Python does to signals at its start, so that the command starts with the usual defaults."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
@@ -212,7 +233,8 @@ def _command_exists(command: str, path: str) -> bool:
     return "/" in command or any(os.path.isfile(os.path.join(folder, command)) for folder in path.split(":"))
 
 
-def _exec_command(command: list[str], environment: dict[str, str]) -> int:
+def exec_command(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
+    """Become a command. Returns only if that fails: prints why, and returns the exit code for it (127, 126) and why."""
     try:
         os.execvpe(command[0], command, environment)
     except (FileNotFoundError, ValueError):  # ValueError: exec does not accept an empty command
@@ -223,4 +245,4 @@ def _exec_command(command: list[str], environment: dict[str, str]) -> int:
             # EACCES may only mean a folder in PATH that is not readable
             code, problem = 127, "command not found"
     os.write(2, f"labctl: {command[0]}: {problem}\n".encode(errors="surrogateescape"))
-    return code
+    return code, problem

@@ -1,6 +1,7 @@
 """Run a command in a node for a program: as `exec` does, but with captured output and a timeout.
 
-A new Python process does the fork (`labctl.kernel.node_exec.exec_helper`), because the caller may have threads.
+A new Python process enters the node (`labctl.kernel.node_exec.exec_helper`), because the caller may have threads, and
+becomes the command.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from labctl.errors import KernelError
+from labctl.kernel.node_exec.exec_helper import NOT_RUN
 from labctl.kernel.programs import module_command
 
 OUTPUT_TIMEOUT_S = 1  # seconds to wait for the rest of the output of a killed command
@@ -28,11 +30,16 @@ def run(
     """
     error_pipe, error_fd = os.pipe()
     try:
-        argv = module_command(("exec-helper", str(error_fd), os.pathsep.join(sys.path), lab, node, *command))
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL if input is None else subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, pass_fds=(error_fd,), start_new_session=True, encoding="utf-8", errors="replace",
-        )  # fmt: skip
+            helper_argv(error_fd, lab, node, command),
+            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=(error_fd,),
+            start_new_session=True,
+            encoding="utf-8",
+            errors="replace",
+        )
     except BaseException:
         os.close(error_pipe)
         raise
@@ -40,10 +47,20 @@ def run(
         os.close(error_fd)
     with process, os.fdopen(error_pipe, encoding="utf-8", errors="replace") as pipe:
         out, err = _await(process, node, command, timeout_s, input)
-        problem = pipe.read()
+        problem, _ = problem_in(pipe.read())
     if problem:
         raise KernelError(problem)
-    return process.returncode, out, err
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode, out, err
+
+
+def helper_argv(error_fd: int, lab: str, node: str, command: Sequence[str]) -> list[str]:
+    """The command line of the process that becomes a command in a node; it writes to `error_fd` if it cannot."""
+    return module_command(("exec-helper", str(error_fd), os.pathsep.join(sys.path), lab, node, *command))
+
+
+def problem_in(text: str) -> tuple[str, str]:
+    """What the helper wrote: why the node could not be entered, and why the command could not be run; "" if it did."""
+    return ("", text.removeprefix(NOT_RUN)) if text.startswith(NOT_RUN) else (text, "")
 
 
 def _await(

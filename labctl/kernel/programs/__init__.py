@@ -10,8 +10,8 @@ nothing.
     docker-proxy  Docker's userland proxy, with docker-proxy's own command line
     tunnel        a tunnel in user space: flannel's udp backend, or IP in IP where the kernel has none
 
-`run.py` also starts `labctl.kernel.node_exec.exec_helper`, which runs a user's command in a node. It is not a process
-of the lab.
+`run.py` also starts `labctl.kernel.node_exec.exec_helper`, which runs a user's command in a node, and
+`labctl.kernel.sandbox`, which runs one in new namespaces. They are not processes of a lab.
 """
 
 from __future__ import annotations

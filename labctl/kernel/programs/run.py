@@ -12,6 +12,6 @@ if __name__ == "__main__":
         folder = os.path.dirname(folder)
     sys.path.insert(0, folder)
     module = sys.argv[1].replace("-", "_")
-    package = "labctl.kernel.node_exec" if module == "exec_helper" else "labctl.kernel.programs"
-    program = import_module(f"{package}.{module}")
+    packages = {"exec_helper": "labctl.kernel.node_exec", "sandbox": "labctl.kernel"}
+    program = import_module(f"{packages.get(module, 'labctl.kernel.programs')}.{module}")
     sys.exit(program.main(sys.argv[2:]))

@@ -93,7 +93,7 @@ def test_a_folder_that_may_not_be_looked_into_hides_nothing(word: str, code: int
         if not pid:
             os.setgid(65534)
             os.setuid(65534)
-            os._exit(exec._exec_command([word], {"PATH": path}))
+            os._exit(exec.exec_command([word], {"PATH": path})[0])
 
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code
 

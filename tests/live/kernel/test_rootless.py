@@ -5,79 +5,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shlex
-import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from labctl.kernel import rootless
 from labctl.kernel.host import paths
-from tests.support.paths import ROOT
-
-USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-
-
-class Person:
-    """Somebody who types `labctl --rootless ...`, and the folder that is theirs."""
-
-    def __init__(self, folder: Path, prefix: tuple[str, ...]) -> None:
-        self.folder, self.prefix = folder, prefix
-
-    def environment(self, **more: str) -> dict[str, str]:
-        names = ("PATH", "LANG", "PYTHONPYCACHEPREFIX")
-        own = {name: os.environ[name] for name in names if name in os.environ and not self.prefix}
-        own.setdefault("PATH", os.environ.get("PATH", os.defpath))
-        return {**own, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(self.folder),
-                "XDG_RUNTIME_DIR": str(self.folder), **more}  # fmt: skip
-
-    def types(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
-        command = [*self.prefix, sys.executable, "-m", "labctl", "--rootless", *words]
-        own = self.environment(**more)
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=90, env=own, cwd=self.folder, check=False
-        )
-
-    def document(self, *words: str) -> dict[str, object]:
-        done = self.types(*words, "--json")
-        found: dict[str, object] = json.loads(done.stdout)
-        return found
-
-    @property
-    def holder(self) -> int | None:
-        """The process that keeps the namespaces, if it lives."""
-        try:
-            pid = int((self.folder / "labctl/holder").read_text())
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
-        except OSError:
-            return None
-        return pid if state != "Z" else None
-
-
-@pytest.fixture(params=["root", "nobody"])
-def person(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Person]:
-    """Root, which has the same rights in a user namespace as a user; and a user, if it may read all files here."""
-    folder, prefix = tmp_path / "own", ()
-    if request.param == "nobody":
-        prefix = USER
-        if shutil.which("setpriv") is None:
-            pytest.skip("no setpriv here, to become nobody with")
-        if subprocess.run([*USER, sys.executable, "-c", f"open({__file__!r})"], capture_output=True).returncode:
-            pytest.skip("nobody may read the source tree or its Python here")
-        folder = Path(f"/run/netns/of-nobody-{os.getpid()}")  # a folder that the user cannot reach otherwise
-    folder.mkdir()
-    if prefix:
-        os.chown(folder, 65534, 65534)
-    someone = Person(folder, prefix)
-    yield someone
-    someone.types("down", "--all")
-    left = someone.holder
-    shutil.rmtree(folder)
-    assert left is None
+from tests.support.person import Person
 
 
 def test_a_lab_without_root_from_its_first_packet_to_its_end(person: Person) -> None:
@@ -185,23 +120,3 @@ def test_a_folder_that_is_somebody_elses_is_not_used(person: Person) -> None:
     refused = person.types("list")
 
     assert (refused.returncode, "must belong to this user alone" in refused.stderr) == (4, True), refused.stderr
-
-
-PROGRAM = """
-import labctl
-with labctl.up("docker-bridge") as lab:
-    print(lab.check().verdict, *lab.trace("c1", "c2").hops)
-"""
-
-
-def test_a_program_of_ones_own_runs_in_the_namespaces_that_the_page_makes(person: Person) -> None:
-    page = (ROOT / "docs/rootless.md").read_text()
-    command = page.partition("## Your own program")[2].partition("```sh\n")[2].partition("```")[0]
-    assert command.endswith("python3 program.py\n")
-    own = shlex.join([sys.executable, "-c", PROGRAM])
-    words = [*person.prefix, "sh", "-c", command.replace("python3 program.py", own)]
-    done = subprocess.run(
-        words, capture_output=True, text=True, timeout=90, env=person.environment(), cwd=person.folder, check=False
-    )
-
-    assert (done.returncode, done.stdout) == (0, "pass c1 host1 c2\n"), done.stderr

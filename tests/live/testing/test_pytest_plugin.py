@@ -134,6 +134,82 @@ def test_a_failing_test_has_the_evidence_of_its_labs(pytester: pytest.Pytester, 
     assert "the lab was down when the test ended" in text
 
 
+RESULTS = """
+import pytest, labctl
+
+@pytest.fixture(scope="module")
+def broken(module_labs):
+    lab = module_labs("docker-bridge")
+    assert lab["host1"].run("iptables -I FORWARD -i docker0 -j DROP").ok
+    lab.trace("c2", "c2")
+    return lab
+
+def test_trace(broken):
+    for target in ("host1", "host1", "host1", "internet"):
+        traced = broken.trace("c1", target)
+    assert traced.answered
+
+def test_check(broken):
+    assert labctl.check(broken.name).verdict == "pass"
+
+def test_neither(broken):
+    assert not broken["c1"].run("echo told; false").ok
+    assert 0
+
+def test_good(broken):
+    assert not broken.trace("c1", "internet").answered
+
+def test_caught(labs):
+    lab = labs("docker-bridge")
+    assert lab.check().verdict == "pass"
+    assert 0
+
+@pytest.fixture
+def torn(broken):
+    yield
+    assert broken.trace("c2", "internet").answered
+
+def test_teardown(torn):
+    pass
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("-n2", "--dist", "loadfile"), ("-p", "no:assertion")])
+def test_a_failing_test_shows_its_unproven_claims_and_its_last_traces(
+    pytester: pytest.Pytester, options: tuple[str, ...]
+) -> None:
+    done = run(pytester, RESULTS, "--tb=short", *options)
+    counts = done.parseoutcomes()
+    assert (counts["passed"], counts["failed"], counts["errors"]) == (2, 4, 1)
+    parts = re.split(r"^_+ (?:ERROR at teardown of )?(test_\w+) _+$", done.stdout.str(), flags=re.M)
+    texts = dict(zip(parts[1::2], parts[2::2], strict=True))
+
+    assert set(texts) == {"test_trace", "test_check", "test_neither", "test_caught", "test_teardown"}
+    for number in (1, 2, 3):
+        assert texts["test_trace"].count(f"labctl: trace {number} of the last 3 in docker-bridge-") == 1
+    assert texts["test_trace"].count("\nOK  answered") == 2, "the first of four is not shown, and not the fixture's"
+    assert texts["test_trace"].count("\nLOST  ") == 1
+    assert "filter/FORWARD rule 1: -i docker0 -j DROP" in texts["test_trace"]
+    assert "claims of" not in texts["test_trace"]
+
+    claims = texts["test_check"].partition("claims of docker-bridge-")[2].partition("----- labctl: ")[0]
+    assert " that are not proven ---" in claims
+    assert "\nFAIL " in claims
+    assert "    expected a reply" in claims
+    assert "PASS" not in claims
+    assert "labctl: trace" not in texts["test_check"]
+
+    for quiet in ("test_neither", "test_caught"):
+        assert "labctl: trace" not in texts[quiet]
+        assert "claims of" not in texts[quiet]
+    assert texts["test_teardown"].count("\nLOST  ") == 1
+    assert "labctl: trace in docker-bridge-" in texts["test_teardown"]
+    if "no:assertion" not in options:
+        assert "where False = <Traced lost: ICMP echo: c1 (" in texts["test_trace"]
+        assert "'fail' == 'pass'\nE     the last check: <Report fail, docker-bridge-" in texts["test_check"]
+        assert max(map(len, texts["test_trace"].partition("- labctl: ")[0].splitlines())) < 300
+
+
 def test_packets_need_not_be_recorded(pytester: pytest.Pytester) -> None:
     for options in (("--labctl-no-packets",), ("-o", "labctl_packets=false")):
         text = run(pytester, FAILING, "-k", "bad", *options).stdout.str()

@@ -39,6 +39,7 @@ VERBS = [
     "validate",
     "schema",
     "doctor",
+    "run",
 ]
 HEAVY = (
     "yaml", "pyroute2", "iptc", "ctypes", "importlib.metadata", "subprocess", "concurrent.futures",

@@ -18,6 +18,7 @@ from labctl.kernel import rootless
         ("--rootless -l plan status", True, "-l plan status"),
         ("-l plan --rootless plan kubenet", False, "-l plan plan kubenet"),
         ("--rootless", False, ""),
+        ("run --rootless -- ls --help", False, "--rootless run -- ls --help"),
     ],
 )
 def test_which_verbs_go_inside(words: str, inside: bool, left: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,14 +20,15 @@ ROOT, USER = 0, 1000
         (ROOT, {"SUDO_USER": "anna"}, "sudo ", "sudo labctl"),
         (USER, {}, "sudo ", "sudo labctl"),
         (ROOT, {paths.HOLDER_VARIABLE: "/run/user/1000/labctl"}, "sudo ", "labctl --rootless"),
+        (ROOT, {paths.SANDBOX_VARIABLE: "1"}, "sudo ", "labctl"),
     ],
-    ids=["a shell of root", "sudo", "a user", "without root"],
+    ids=["a shell of root", "sudo", "a user", "without root", "labctl run"],
 )
 def test_commands_begin_as_this_user_types_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, user: int, environment: dict[str, str], sudo: str, labctl: str
 ) -> None:
     machine = pretend_empty_machine(monkeypatch, tmp_path)
-    for name in ("SUDO_USER", paths.HOLDER_VARIABLE):
+    for name in ("SUDO_USER", paths.HOLDER_VARIABLE, paths.SANDBOX_VARIABLE):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

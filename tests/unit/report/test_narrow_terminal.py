@@ -9,6 +9,7 @@ from ipaddress import IPv6Address, IPv6Network, ip_interface
 
 import pytest
 
+from labctl.core import results
 from labctl.core.address_names import AddressNames
 from labctl.core.diff import Change
 from labctl.core.iptables import rule
@@ -20,7 +21,7 @@ from labctl.core.results import Outcome, RunningSummary, UpResult
 from labctl.core.scenario_types import Check, Lab, Machine
 from labctl.packets.decode import Frame
 from labctl.render.resources import plan_text
-from labctl.report import comparison, lists, plain_text, text_layout, up_status
+from labctl.report import comparison, lists, text_layout, up_status
 from labctl.report.capture_lines import frame_line
 from labctl.report.lab_overview import overview, summaries
 from labctl.report.node_view import NodeView, fidelity_section, sections
@@ -104,7 +105,7 @@ def frame() -> Frame:
 
 PRINTED: dict[str, Callable[[Terminal], None]] = {
     "trace": lambda out: out.lines(lines(with_command(STORY, "sudo labctl"), out.paint, out.width or 0), fold=12),
-    "check": lambda out: out.lines(plain_text.evidence_lines(OUTCOME), fold=6),
+    "check": lambda out: out.lines(results.evidence_lines(OUTCOME), fold=6),
     "show": lambda out: [out.section(section) for section in sections(VIEW)] and None,  # type: ignore[func-returns-value]
     "overview": lambda out: out.section(overview(summaries([VIEW], LAB))),
     "fidelity": lambda out: out.section(fidelity_section(LAB)),

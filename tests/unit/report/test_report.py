@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from labctl.core import results, text
 from labctl.core.diff import Change
 from labctl.core.node_state import NodeState
 from labctl.core.resources import Route
@@ -56,33 +57,31 @@ def test_columns_stand_two_blanks_apart_without_trailing_blanks() -> None:
 
 def test_words_count_as_english_does() -> None:
     said = [
-        plain_text.count(1, "check"),
-        plain_text.count(2, "check"),
-        plain_text.count(0, "entry"),
-        plain_text.count(2, "address"),
+        text.count(1, "check"),
+        text.count(2, "check"),
+        text.count(0, "entry"),
+        text.count(2, "address"),
     ]
 
     assert said == ["1 check", "2 checks", "0 entries", "2 addresses"]
 
 
 def test_a_failed_check_shows_its_evidence_and_a_passed_one_only_when_asked() -> None:
-    assert plain_text.evidence_lines(samples.FAILED) == [
+    assert results.evidence_lines(samples.FAILED) == [
         "    expected a reply",
         "    seen: nothing, at node1/eth0",
         "    run manually: ping -c 1 c",
     ]
-    assert plain_text.evidence_lines(samples.PASSED) == []
-    assert len(plain_text.evidence_lines(samples.PASSED, verbose=True)) == 2
-    assert plain_text.evidence_lines(samples.SKIPPED) == ["    tcpdump is not here"]
+    assert results.evidence_lines(samples.PASSED) == []
+    assert len(results.evidence_lines(samples.PASSED, verbose=True)) == 2
+    assert results.evidence_lines(samples.SKIPPED) == ["    tcpdump is not here"]
 
 
 def test_the_last_line_counts_every_verdict() -> None:
     report = samples.report(samples.PASSED, samples.FAILED, samples.UNSURE, samples.SKIPPED)
 
-    assert (
-        plain_text.tally(report, 5.751) == "kubenet: 4 checks, 1 passed, 1 failed, 1 inconclusive, 1 skipped in 5.75 s"
-    )
-    assert plain_text.tally(samples.report(), 0) == "kubenet has no checks"
+    assert results.tally(report, 5.751) == "kubenet: 4 checks, 1 passed, 1 failed, 1 inconclusive, 1 skipped in 5.75 s"
+    assert results.tally(samples.report(), 0) == "kubenet has no checks"
 
 
 def test_up_says_who_is_who_and_what_to_try_next() -> None:
@@ -131,7 +130,7 @@ def test_a_long_line_breaks_between_words_and_goes_on_under_its_beginning() -> N
 def test_lines_fold_on_a_terminal_and_never_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     screen, pipe, err = Screen(), io.StringIO(), Screen()
-    evidence = ["    expected a reply, got none", f"{plain_text.COMMAND_PREFIX}ping -c 1 10.0.0.1"]
+    evidence = ["    expected a reply, got none", f"{text.COMMAND_PREFIX}ping -c 1 10.0.0.1"]
     for out in (screen, pipe):
         Terminal(out, err).lines(evidence, fold=6)
     Terminal(pipe, err).print_stderr("labctl: the kernel refused")

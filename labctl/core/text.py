@@ -1,0 +1,27 @@
+"""Small texts: the words of verdicts, counts and durations, and the one line of a `repr`. Pure, and fast to import."""
+
+from __future__ import annotations
+
+VERDICT_LABELS: dict[str, str] = {"pass": "PASS", "fail": "FAIL", "skip": "SKIP", "inconclusive": "INCONCLUSIVE"}
+COMMAND_PREFIX = "    run manually: "
+MAX_REPR = 200  # characters of a repr
+
+
+def count(number: int, noun: str) -> str:
+    """`1 object`, `2 objects`; with the plural of nouns that end in y, s or ch."""
+    if number == 1:
+        return f"1 {noun}"
+    if noun.endswith("y"):
+        return f"{number} {noun[:-1]}ies"
+    return f"{number} {noun}{'es' if noun.endswith(('s', 'ch')) else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A duration as text: `0.21 s`, `12 s`."""
+    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def short_repr(value: object, text: str) -> str:
+    """The repr of a result: its class and a text, in one line of at most MAX_REPR characters."""
+    line = f"{type(value).__name__} {' '.join(text.split())}"
+    return f"<{line if len(line) <= MAX_REPR - 2 else line[: MAX_REPR - 3] + '…'}>"
