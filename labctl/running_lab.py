@@ -295,9 +295,11 @@ class RunningLab:
     ) -> Traced:
         """Follow one packet between two of its machines, as `labctl.trace` does."""
         from labctl.core.topology import Topology
+        from labctl.kernel.host import paths
         from labctl.lab.cni_attach import with_plugin_results
         from labctl.tracing.diagnosis import diagnose
         from labctl.tracing.request import question_of
+        from labctl.tracing.result import with_command
         from labctl.tracing.run import trace_packet
 
         require_root("trace")
@@ -307,7 +309,8 @@ class RunningLab:
         evidence, frames = trace_packet(
             topology.lab, question, listen=listen, progress=progress or (lambda _: None), warn=warn or _log
         )
-        traced = Traced(diagnose(evidence), evidence, tuple(frames), topology.machine_by_address)
+        story = with_command(diagnose(evidence), paths.command_prefix(self.name))
+        traced = Traced(story, evidence, tuple(frames), topology.machine_by_address)
         result_log.publish(self.name, traced)
         return traced
 

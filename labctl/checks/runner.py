@@ -35,6 +35,7 @@ from labctl.lab import cni_attach
 from labctl.packets.pcapng import pcapng
 
 NODE_TAP_LIMIT = 200  # in larger labs, nodes, fabrics and hosts get taps if there are at most this many
+CAPTURE_S = 3  # seconds that an advised capture lasts: it starts a second before the probe
 MAX_REPROBED_PAIRS = 3  # failed pairs of a mesh that are probed again, with taps
 
 
@@ -75,7 +76,7 @@ def select(checks: Sequence[Check], keyword: str | None) -> tuple[Check, ...]:
     texts = ((check, f"{check.say}\n{probe_text(check)}\n{check.probe}") for check in checks)
     found = tuple(check for check, text in texts if keyword.lower() in text.lower())
     if not found:
-        raise UsageError(f"no check contains {keyword!r}", "`labctl check` without -k runs and lists all checks")
+        raise UsageError(f"no check contains {keyword!r}", "without -k, labctl check runs and lists all checks")
     return found
 
 
@@ -96,7 +97,7 @@ def _check_probe(context: CheckContext, check: Check) -> Outcome:
     addresses = context.topology.addresses(check.target)
     if not addresses:
         return Outcome(check, "fail", (f"{check.target} has no address",))
-    command = equivalent_command(context.lab, check, addresses[0])
+    command = equivalent_command(paths.command_prefix(context.lab), check, addresses[0])
     if check.via == "tcpdump" and check.sees and context.tcpdump_path is None:
         return Outcome(check, "skip", ("tcpdump is not installed, and this check needs it",), command)
     evidence, (verdict, lines) = CheckAttempt(context, check, addresses[0]).run()
@@ -104,36 +105,22 @@ def _check_probe(context: CheckContext, check: Check) -> Outcome:
     return Outcome(check, verdict, lines, command, tuple(seen))
 
 
-TUNNEL_FILTERS = {
-    "vxlan": "udp port 4789 or udp port 8472 or udp port 6784",
-    "geneve": "udp port 6081",
-    "ipip": "ip proto 4",
-    "udp": "udp port 8285",
-}  # tcpdump's filter for packets in a tunnel
+def equivalent_command(labctl: str, check: Check, address: IP | None = None) -> str:
+    """The commands that a person types to see the same: a capture at the points of `see:`, then the probe.
 
-
-def equivalent_command(lab: str, check: Check, address: IP) -> str:
-    """The equivalent commands: a tcpdump for every point, then the probe."""
-    kind, lines = probe_kind(check), []
-    for see in {see.at: see for see in check.sees}.values():
-        ports = dict.fromkeys((check.port, check.server[1] if check.server is not None else check.port))
-        filters = " or ".join(dict.fromkeys(kind.capture_filter(port, address.version) for port in ports))
-        if see.packet == "arp":
-            filters = "arp" if address.version == 4 else "icmp6"
-        if see.encap is not None and see.encap != "none":
-            filters = TUNNEL_FILTERS[see.encap.split()[0]]
-        lines.append(_netns_command(lab, see.at.ns, f"tcpdump -nn -e -l -i {see.at.dev} {filters}"))
-    return " & ".join((*lines, _netns_command(lab, check.source, kind.command(check, address))))
-
-
-def _netns_command(lab: str, machine: str, command: str) -> str:
-    return f"ip netns exec {paths.netns_name(lab, machine)} {command}"
+    `labctl` is the command before a verb. A trace shows all points itself.
+    """
+    probe = f"{labctl} {probe_kind(check).command(check, address)}"
+    points = " ".join(dict.fromkeys(str(see.at) for see in check.sees))
+    if not points or check.probe != "ping":
+        return probe
+    return f"{labctl} capture {points} --seconds {CAPTURE_S} & sleep 1; {probe}"
 
 
 def _check_port_in_use(context: CheckContext, check: Check) -> Outcome:
     """Try to bind the port. The check passes if the kernel refuses that with EADDRINUSE."""
     source, port, path = check.source, check.port or 0, paths.netns_path(context.lab, check.source)
-    command = _netns_command(context.lab, source, probe_kind(check).command(check))
+    command = equivalent_command(paths.command_prefix(context.lab), check)
     try:
         error_number = context.thread.run(path, ports.try_listen, check.protocol, port)
         held = context.thread.run(path, ports.listening_processes, path, check.protocol, port)
@@ -178,7 +165,7 @@ def _check_mesh(context: CheckContext, check: Check) -> Outcome:
     bad = [pair for pair in pairs if not pair.ok]
     verdict, lines = evaluate_mesh(pairs)
     shown = bad[0] if bad else pairs[0]
-    command = _netns_command(context.lab, shown.source, probe_kind(check).command(check, shown.address))
+    command = equivalent_command(paths.command_prefix(context.lab), replace(check, source=shown.source), shown.address)
     looks = (_reprobe_pair(context, check, pair) for pair in bad[:MAX_REPROBED_PAIRS])
     return Outcome(check, verdict, (*lines, *looks, *notes), command)
 

@@ -19,6 +19,7 @@ def report_error(error: BaseException, session: Session) -> int:
         session.terminal.discard_output()
         return 0
     lab_error = _as_lab_error(error, session)
+    lab_error.hint = _typed_hint(lab_error.hint, session.lab)
     wants_json = session.json or (isinstance(error, click.UsageError) and has_json_flag(session.arguments))
     code = lab_error.code
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
@@ -66,6 +67,16 @@ def _usage_error(error: click.ClickException) -> UsageError:
         hint = "did you mean " + " or ".join(sorted(possibilities)) + "?" if possibilities else hint
     verb = "" if path == "labctl" else f"{path.split(' ')[-1]}: "
     return UsageError(verb + text[:1].lower() + text[1:], hint)
+
+
+def _typed_hint(hint: str, lab: str | None) -> str:
+    """The hint as this user types its commands. `lab` is the lab that the arguments name."""
+    if not hint:
+        return ""
+    from labctl.kernel.host import paths
+    from labctl.report.plain_text import with_command, with_sudo
+
+    return with_command(with_sudo(hint, paths.sudo()), paths.command_prefix(lab))
 
 
 def has_json_flag(arguments: Sequence[str]) -> bool:

@@ -34,7 +34,8 @@ class Session:
         """Print the one JSON document of this run."""
         import json
 
-        self.terminal.line(json.dumps(document, indent=2))
+        text = json.dumps(document, indent=2, ensure_ascii=False)
+        self.terminal.line(text if self.terminal.can_encode(text) else json.dumps(document, indent=2))
 
     def require_root(self) -> None:
         """Raises MissingError unless this process may enter and make namespaces."""

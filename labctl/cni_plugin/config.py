@@ -189,7 +189,7 @@ def _values(data: Json) -> dict[str, Any]:
     unknown = [key for key in data if key not in KEYS and key not in RUNTIME_KEYS and "/" not in key]
     if unknown:
         hint = did_you_mean(unknown[0], KEYS, quote=repr) or f"known are {', '.join(KEYS)}"
-        value = json.dumps(data[unknown[0]])
+        value = json.dumps(data[unknown[0]], ensure_ascii=False)
         raise Failure(UNSUPPORTED_FIELD, f"unknown key {unknown[0]!r}, which is {value:.60}", hint)
     shape = data.get("shape", "bridge")
     if shape not in SHAPES:
@@ -202,7 +202,7 @@ def _values(data: Json) -> dict[str, Any]:
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise Failure(INVALID_NETWORK_CONFIG, f"{key} {value!r} is not of the kind {_TYPE_NAMES[kind]}")
         if required_shape and required_shape != shape:
-            message = f"{key} (here {json.dumps(value)}) has no meaning with shape {shape!r}"
+            message = f"{key} (here {json.dumps(value, ensure_ascii=False)}) has no meaning with shape {shape!r}"
             raise Failure(UNSUPPORTED_FIELD, message, f"use it with shape {required_shape!r}")
         found[attribute] = value
     _validate(found)

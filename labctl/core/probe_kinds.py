@@ -59,12 +59,8 @@ class ProbeKind:
         return f"`{self.key}: {self.argument(check)}`{_expect_text(check)}{_answered_text(check)}"
 
     def command(self, check: Check, address: IP | None = None) -> str:
-        """The command that a person runs in the source's namespace for the same probe; `address` is the target's."""
+        """The arguments of labctl with which a person sends the same probe; `address` is the target's."""
         raise NotImplementedError(self.name)
-
-    def capture_filter(self, port: int | None, version: int) -> str:
-        """The filter of tcpdump for its packets, without a tunnel; `version` is 4 or 6, the version of IP."""
-        return f"{self.name} port {port}"
 
     def ip_protocol(self, version: int) -> str:
         """Its IP protocol, as `iptables -p` names it."""
@@ -94,15 +90,14 @@ class _PacketProbe(ProbeKind):
         return f"{check.source} -> {check.target}" + ("" if check.port is None else f":{check.port}")
 
     def command(self, check: Check, address: IP | None = None) -> str:
-        return f"nc -v {'-u' if self.name == 'udp' else '-z'} -w 1 {address} {check.port}"
+        listens = check.listen and check.expect != "refused" and check.server is None
+        return f"trace {check.source} {address} --{self.name} {check.port}" + (" --listen" if listens else "")
 
 
 class _Ping(_PacketProbe):
     def command(self, check: Check, address: IP | None = None) -> str:
-        return f"ping -n -c 1 {'' if check.size is None else f'-M do -s {check.size} '}{address}"
-
-    def capture_filter(self, port: int | None, version: int) -> str:
-        return "icmp" if version == 4 else "icmp6"
+        size = "" if check.size is None else f"-M do -s {check.size} "
+        return f"exec {check.source} -- ping -n -c 1 {size}{address}"
 
     def ip_protocol(self, version: int) -> str:
         return "icmp" if version == 4 else "ipv6-icmp"
@@ -148,7 +143,7 @@ class _PortInUse(ProbeKind):
         return f"{check.source}:{self._port(check)}"
 
     def command(self, check: Check, address: IP | None = None) -> str:
-        return f"nc {'-u ' if check.protocol == 'udp' else ''}-l -p {check.port}"
+        return f"exec {check.source} -- ss -Hln{check.protocol[0]}p sport = :{check.port}"
 
     def _port(self, check: Check) -> str:
         return f"{check.port}" + ("" if check.protocol == "tcp" else f"/{check.protocol}")

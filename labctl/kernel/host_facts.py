@@ -19,7 +19,7 @@ from labctl.kernel.host.syscalls import CLONE_NEWNET, CLONE_NEWNS, unshare
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TOOLS = ("ip", "iptables-legacy", "iptables-nft", "ebtables", "ping", "tcpdump")
 RULE_MODULES = ("nft_counter", "xt_comment", "xt_MASQUERADE")  # modules that the tried firewall rules may need
-LIBRARIES = ("pyroute2", "iptc", "yaml", "click", "rich")
+LIBRARIES = ("pyroute2", "iptc", "yaml", "click")
 
 
 @dataclass(frozen=True, slots=True)

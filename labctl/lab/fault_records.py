@@ -42,7 +42,7 @@ class FaultRecord:
 def load(lab: str) -> tuple[FaultRecord, ...]:
     """The recorded faults of a lab, also fixed ones; empty if there are none, or the record cannot be read."""
     try:
-        document = json.loads((lab_state.directory(lab) / _FILE).read_text())
+        document = json.loads((lab_state.directory(lab) / _FILE).read_text("utf-8", "surrogateescape"))
         return tuple(_record(item) for item in document["faults"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ()
@@ -59,7 +59,7 @@ def save(lab: str, records: Iterable[FaultRecord]) -> None:
     if not records:
         (lab_state.directory(lab) / _FILE).unlink(missing_ok=True)
         return
-    lab_state.save(lab, _FILE, json.dumps({"faults": [_document(record) for record in records]}))
+    lab_state.save(lab, _FILE, json.dumps({"faults": [_document(one) for one in records]}, ensure_ascii=False))
 
 
 def repaired(lab: str) -> None:

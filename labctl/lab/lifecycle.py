@@ -129,7 +129,9 @@ def _missing_feature_finder(notify: Progress) -> FindMissing:
 def _refuse_another(lab: Lab, running_nodes: tuple[str, ...]) -> None:
     """Refuse to change a running lab of another definition. If the record of the running lab is lost, namespaces that
     this definition does not have show that it is another one."""
-    hint = "remove it first (labctl down), use --replace, or use another --name"
+    from labctl.kernel.host import paths
+
+    hint = f"remove it first ({paths.command_prefix()} down {lab.name}), use --replace, or use another --name"
     old = load_definition(lab.name)
     if old is None:
         foreign = sorted(set(running_nodes) - {item.name for item in lab.plan if isinstance(item, Netns)})
@@ -241,10 +243,12 @@ def _repair_other_objects(lab: Lab, missing: tuple[Attachment, ...], kernel: Ker
 
 def _unrepaired_error(name: str, left: tuple[Change, ...]) -> KernelError:
     """The error for differences that no round fixes."""
+    from labctl.kernel.host import paths
     from labctl.render.resources import change_lines
 
     lines = "; ".join(line for change in left[:5] for line in change_lines(change))
-    return KernelError(f"lab {name} still differs after {MAX_REPAIR_ROUNDS} rounds: {lines}", "labctl status shows all")
+    hint = f"{paths.command_prefix(name)} status shows all"
+    return KernelError(f"lab {name} still differs after {MAX_REPAIR_ROUNDS} rounds: {lines}", hint)
 
 
 def _differences(lab: Lab) -> tuple[Change, ...]:

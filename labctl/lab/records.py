@@ -104,4 +104,4 @@ def save_definition(definition: Definition, lab: Lab) -> None:
         "files": [list(pair) for pair in definition.files],
         "machines": machines,
     }
-    lab_state.save(lab.name, "definition.json", json.dumps(record))
+    lab_state.save(lab.name, "definition.json", json.dumps(record, ensure_ascii=False))

@@ -21,4 +21,4 @@ def attachment_lines(item: Attachment) -> Iterator[str]:
     """An attachment, then each plugin of its list as JSON."""
     config_list = parse_config_list(item.conflist)
     yield f"{attachment_text(item)}, cniVersion {config_list.version}"
-    yield from (f"  {json.dumps(plugin)}" for plugin in config_list.plugins)
+    yield from (f"  {json.dumps(plugin, ensure_ascii=False)}" for plugin in config_list.plugins)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -55,8 +56,10 @@ def catalogue_document(lab: str, found: Found) -> Document:
     }
 
 
-def break_lines(lab: str, record: FaultRecord, fault: Fault, seed: int | None, terminal: Terminal) -> Iterator[str]:
-    """What `break` did. A fault that was chosen at random is not named."""
+def break_lines(
+    lab: str, record: FaultRecord, fault: Fault, seed: int | None, labctl: str, terminal: Terminal
+) -> Iterator[str]:
+    """What `break` did. A fault that was chosen at random is not named. `labctl` is what a user types before a verb."""
     if seed is not None:
         yield f"{lab} has a hidden fault now; --seed {seed} gives the same one again"
         yield "find it with check, trace, show and exec; fix --show is the solution, fix removes the fault"
@@ -67,8 +70,8 @@ def break_lines(lab: str, record: FaultRecord, fault: Fault, seed: int | None, t
     yield from _change_lines(_changes(record), terminal)
     traffic = fault.traffic[0] if fault.traffic else None
     if traffic is not None:
-        yield f"try: labctl trace {traffic.source} {traffic.target}"
-    yield f"fix: labctl fix {record.kind} {record.on}"
+        yield f"try: {labctl} trace {traffic.source} {traffic.target}"
+    yield f"fix: {labctl} fix {record.kind} {shlex.quote(record.on)}"
 
 
 def break_document(lab: str, record: FaultRecord, seed: int | None) -> Document:

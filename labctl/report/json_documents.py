@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from labctl.core import fidelity
 from labctl.core.resources import Address, Chain, Fdb, Link, Neighbour, Process, Route, Rule
-from labctl.report.node_view import NodeView, settings
+from labctl.report.lab_overview import GONE, summaries, summary_json
+from labctl.report.node_view import IP_PROTOCOLS, NodeView, settings
+from labctl.report.plain_text import with_sudo
 
 if TYPE_CHECKING:
     from labctl.core.diff import Change
     from labctl.core.fidelity import Fidelity
+    from labctl.core.node_state import BridgePort, FdbEntry, ListeningSocket
+    from labctl.core.observations import Flow
     from labctl.core.results import Outcome, Report, RunningSummary, Sighting, UpResult
     from labctl.core.scenario_types import Lab, Machine
     from labctl.errors import LabError
@@ -143,8 +147,9 @@ def validate_document(good: Mapping[str, Lab]) -> Document:
     }
 
 
-def show_document(name: str, views: Iterable[NodeView], lab: Lab | None) -> Document:
-    """`show --json`; `lab` is None if its definition is lost."""
+def show_document(name: str, views: Iterable[NodeView], lab: Lab | None, *, shows_all: bool) -> Document:
+    """`show --json`; `lab` is None if its definition is lost. With `shows_all`, the views are all nodes, and a machine
+    without a view is gone."""
     about: Document = {"model": None, "parts": [], "approximate": []}
     if lab is not None:
         about = {
@@ -152,12 +157,17 @@ def show_document(name: str, views: Iterable[NodeView], lab: Lab | None) -> Docu
             "parts": [fidelity_json(one) for one in lab.parts],
             "approximate": approximations(lab),
         }
-    return {"lab": name, **about, "nodes": [node(view) for view in views]}
+    views = list(views)
+    machines = [summary_json(one) for one in summaries(views, lab) if GONE not in one.problems or shows_all]
+    return {"lab": name, **about, "machines": machines, "nodes": [node(view) for view in views]}
 
 
-def doctor_document(findings: Iterable[Finding]) -> Document:
-    """`doctor --json`."""
-    documents = [{"what": one.subject, "state": one.state, "detail": one.detail, "fix": one.fix} for one in findings]
+def doctor_document(findings: Iterable[Finding], sudo: str) -> Document:
+    """`doctor --json`, with `sudo` before commands that need the machine's root."""
+    documents = [
+        {"what": one.subject, "state": one.state, "detail": one.detail, "fix": with_sudo(one.fix, sudo)}
+        for one in findings
+    ]
     return {"ok": all(one["state"] != "missing" for one in documents), "findings": documents}
 
 
@@ -234,12 +244,60 @@ def node(view: NodeView) -> Document:
     objects = {
         name: [resource_json(item) for item in view.plan if isinstance(item, kind)] for name, kind in kinds.items()
     }
-    return {"node": view.node, **objects, "chains": _chains(view), "settings": settings(view)}
+    return {
+        "node": view.node,
+        **objects,
+        "chains": _chains(view),
+        "settings": settings(view),
+        "connected": [resource_json(route) for route in view.state.connected_routes],
+        "ports": [_port(one) for one in view.state.ports],
+        "fdb": [_fdb_entry(one) for one in view.state.fdb],
+        "conntrack": [_flow(one) for one in view.state.flows],
+        "sockets": [_socket(one) for one in view.state.sockets],
+    }
+
+
+def _port(one: BridgePort) -> Document:
+    return {
+        "device": one.at.dev,
+        "bridge": one.bridge,
+        "state": one.state,
+        "hairpin": one.hairpin,
+        "isolated": one.isolated,
+    }
+
+
+def _fdb_entry(one: FdbEntry) -> Document:
+    remote = None if one.dst is None else str(one.dst)
+    return {"mac": one.mac, "device": one.at.dev, "bridge": one.bridge, "remote": remote, "state": one.state}
+
+
+def _flow(one: Flow) -> Document:
+    """A connection. The ports of ICMP are the identifier."""
+    ends = ("src", "dst", "sport", "dport")
+    return {
+        "protocol": IP_PROTOCOLS.get(one.protocol, str(one.protocol)),
+        **{name: value if isinstance(value := getattr(one, name), int) else str(value) for name in ends},
+        "reply": {
+            name: value if isinstance(value := getattr(one, f"reply_{name}"), int) else str(value) for name in ends
+        },
+        "translated": one.is_translated,
+        "state": one.state,
+    }
+
+
+def _socket(one: ListeningSocket) -> Document:
+    return {
+        "protocol": one.protocol,
+        "address": str(one.address),
+        "port": one.port,
+        "processes": list(one.processes),
+    }
 
 
 def _chains(view: NodeView) -> list[Document]:
     found = []
-    for counted in view.chains:
+    for counted in view.state.chains:
         chain: Chain = counted.chain
         rules = [
             {"rule": str(rule), "packets": packets, "bytes": size}

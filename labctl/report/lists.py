@@ -10,6 +10,7 @@ from labctl.core.names import summarize_names
 from labctl.core.results import RunningSummary
 from labctl.core.text import count
 from labctl.report.node_view import TableSection
+from labctl.report.plain_text import with_sudo
 
 if TYPE_CHECKING:
     from labctl.lab.doctor import Finding
@@ -40,8 +41,8 @@ def scenarios(entries: Iterable[ScenarioEntry]) -> TableSection:
     return TableSection("", ("scenario", "grade", "what it shows"), tuple(rows))
 
 
-def print_findings(findings: Iterable[Finding], terminal: Terminal) -> None:
-    """Print every finding on one line; below a problem, its fix."""
+def print_findings(findings: Iterable[Finding], sudo: str, terminal: Terminal) -> None:
+    """Print every finding on one line; below a problem, its fix, with `sudo` before what needs the machine's root."""
     all_findings = list(findings)
     width = max(len(finding.subject) for finding in all_findings)
     for finding in all_findings:
@@ -49,7 +50,7 @@ def print_findings(findings: Iterable[Finding], terminal: Terminal) -> None:
         line = f"{state}  {finding.subject:<{width}}  {finding.detail}".rstrip()
         terminal.lines([line], fold=width + 11)
         if finding.state != "ok" and finding.fix:
-            terminal.line(f"         fix: {finding.fix}")
+            terminal.lines([f"         fix: {with_sudo(finding.fix, sudo)}"], fold=14)
     missing = sum(finding.state == "missing" for finding in all_findings)
     warned = sum(finding.state == "warn" for finding in all_findings)
     if missing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,10 @@ from labctl.core.fidelity import sort_by_grade
 from labctl.core.iptables import BUILTIN, CHAIN_TOOLS
 from labctl.core.kernel_defaults import kernel_default_rules
 from labctl.core.resources import (
+    IP,
     ROUTE_PROTOCOLS,
     RT_TABLE_MAIN,
     Address,
-    Fdb,
     Link,
     Neighbour,
     Plan,
@@ -26,9 +26,20 @@ from labctl.core.resources import (
 
 if TYPE_CHECKING:
     from labctl.core.iptables_save import ChainCounters
+    from labctl.core.node_state import NodeState
     from labctl.core.scenario_types import Lab
 
 Row = tuple[str, ...]
+IP_PROTOCOLS = {
+    1: "icmp",
+    2: "igmp",
+    6: "tcp",
+    17: "udp",
+    47: "gre",
+    58: "icmpv6",
+    132: "sctp",
+}  # in conntrack(8)
+MAX_CONNECTIONS = 50  # rows of the table of connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +53,19 @@ class TableSection:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """The current state of a node: its objects, its firewall chains with counters, and its sysctls by name."""
+    """A node now: the objects that a plan can have, and all else that was read there."""
 
     node: str
     plan: Plan
-    chains: tuple[ChainCounters, ...]
-    settings: Mapping[str, str]
+    state: NodeState
 
 
 def sections(view: NodeView) -> tuple[TableSection, ...]:
     """The node's tables, from links to firewall and sysctls. Empty tables are left out."""
-    kinds = (_links, _options, _addresses, _routes, _rules, _neighbours, _forwarding)
-    found = [kind(view.plan) for kind in kinds]
-    found += _firewall(view.chains)
-    found.append(_processes(view.plan))
+    plan, state = view.plan, view.state
+    found = [_links(plan), _options(plan), _ports(state), _addresses(plan), _routes(plan, state), _rules(plan)]
+    found += [_neighbours(plan), _forwarding(state), *_firewall(state.chains), _connections(state), _sockets(state)]
+    found.append(_processes(plan))
     found.append(TableSection("settings", ("name", "value"), tuple(sorted(settings(view).items()))))
     return tuple(section for section in found if section.rows)
 
@@ -72,10 +82,10 @@ def fidelity_section(lab: Lab) -> TableSection:
 
 def settings(view: NodeView) -> dict[str, str]:
     """The sysctls of the view: those that affect packets, and those that the lab has set."""
-    return {**view.settings, **{item.name: item.value for item in view.plan if isinstance(item, Sysctl)}}
+    return {**view.state.settings, **{item.name: item.value for item in view.plan if isinstance(item, Sysctl)}}
 
 
-def _trim(title: str, columns: Row, rows: Iterable[Row], fixed_columns: int) -> TableSection:
+def trim(title: str, columns: Row, rows: Iterable[Row], fixed_columns: int) -> TableSection:
     """A section without its empty columns. The first `fixed_columns` columns stay in any case."""
     all_rows = list(rows)
     shown = [at for at in range(len(columns)) if at < fixed_columns or any(row[at] for row in all_rows)]
@@ -92,7 +102,7 @@ def _links(plan: Plan) -> TableSection:
             peer = "" if link.peer is None else str(link.peer)
             state = "up" if link.up else "down"
             rows.append((link.at.dev, link.kind, state, link.mac or "", str(link.mtu or ""), link.master or "", peer))
-    return _trim("links", columns, rows, 3)
+    return trim("links", columns, rows, 3)
 
 
 def _options(plan: Plan) -> TableSection:
@@ -111,13 +121,21 @@ def _addresses(plan: Plan) -> TableSection:
         for item in plan
         if isinstance(item, Address)
     ]
-    return _trim("addresses", ("device", "address", "note"), rows, 2)
+    return trim("addresses", ("device", "address", "note"), rows, 2)
 
 
-def _routes(plan: Plan) -> TableSection:
+def _ports(state: NodeState) -> TableSection:
+    rows = [
+        (one.at.dev, one.bridge, one.state, "on" if one.hairpin else "off", "yes" if one.isolated else "no")
+        for one in state.ports
+    ]
+    return TableSection("bridge ports", ("port", "bridge", "state", "hairpin", "isolated"), tuple(rows))
+
+
+def _routes(plan: Plan, state: NodeState) -> TableSection:
     columns = ("destination", "via", "device", "source", "metric", "table", "more")
     rows = []
-    for route in plan:
+    for route in (*plan, *state.connected_routes):
         if isinstance(route, Route):
             more = [route.kind] if route.kind != "unicast" else []
             more += [f"encap ip id {route.encap[0]} dst {route.encap[1]}"] if route.encap is not None else []
@@ -136,7 +154,7 @@ def _routes(plan: Plan) -> TableSection:
                     " ".join(more),
                 )
             )
-    return _trim("routes", columns, rows, 3)
+    return trim("routes", columns, rows, 3)
 
 
 def _rules(plan: Plan) -> TableSection:
@@ -150,7 +168,7 @@ def _rules(plan: Plan) -> TableSection:
                 match += f" fwmark {rule.mark:#x}" + (f"/{rule.mask:#x}" if rule.mask is not None else "")
             action = f"lookup {rule.table}" if rule.kind == "lookup" else rule.kind
             rows.append((str(rule.pref), match, action, "IPv6" if rule.family == 6 else ""))
-    return _trim("rules", ("preference", "packets", "action", "family"), rows, 3)
+    return trim("rules", ("preference", "packets", "action", "family"), rows, 3)
 
 
 def _neighbours(plan: Plan) -> TableSection:
@@ -162,9 +180,45 @@ def _neighbours(plan: Plan) -> TableSection:
     return TableSection("neighbours", ("address", "device", "mac", "state"), tuple(rows))
 
 
-def _forwarding(plan: Plan) -> TableSection:
-    rows = [(item.mac, item.at.dev, str(item.dst or "")) for item in plan if isinstance(item, Fdb)]
-    return _trim("forwarding entries", ("mac", "device", "remote"), rows, 2)
+def _forwarding(state: NodeState) -> TableSection:
+    rows = [(one.mac, one.at.dev, one.bridge or "", str(one.dst or ""), one.state) for one in state.fdb]
+    return trim("forwarding entries", ("mac", "device", "bridge", "remote", "state"), rows, 2)
+
+
+def _connections(state: NodeState) -> TableSection:
+    rows = [
+        (
+            IP_PROTOCOLS.get(flow.protocol, str(flow.protocol)),
+            _packet(flow.src, flow.sport, flow.dst, flow.dport, flow.protocol),
+            _packet(flow.reply_src, flow.reply_sport, flow.reply_dst, flow.reply_dport, flow.protocol)
+            if flow.is_translated
+            else "",
+            flow.state,
+        )
+        for flow in state.flows[:MAX_CONNECTIONS]
+    ]
+    if len(state.flows) > MAX_CONNECTIONS:
+        rows.append(("...", f"{len(state.flows) - MAX_CONNECTIONS} more", "", ""))
+    return trim("connections (conntrack)", ("protocol", "packets", "replies", "state"), rows, 2)
+
+
+def _packet(src: IP, sport: int, dst: IP, dport: int, protocol: int) -> str:
+    """The addresses of one direction of a connection, with its ports or its ICMP identifier."""
+    if IP_PROTOCOLS.get(protocol, "").startswith("icmp"):
+        return f"{src} > {dst} id {sport}"
+    return f"{endpoint(src, sport)} > {endpoint(dst, dport)}"
+
+
+def endpoint(ip: IP, port: int) -> str:
+    """An address with a port; without the port if that is 0, which no protocol uses."""
+    if not port:
+        return str(ip)
+    return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
+
+
+def _sockets(state: NodeState) -> TableSection:
+    rows = [(one.protocol, endpoint(one.address, one.port), ", ".join(one.processes)) for one in state.sockets]
+    return trim("listening sockets", ("protocol", "address", "processes"), rows, 2)
 
 
 def _processes(plan: Plan) -> TableSection:
@@ -173,7 +227,7 @@ def _processes(plan: Plan) -> TableSection:
         for item in plan
         if isinstance(item, Process)
     ]
-    return _trim("processes", ("process", "pid", "command", "note"), rows, 3)
+    return trim("processes", ("process", "pid", "command", "note"), rows, 3)
 
 
 def _firewall(chains: Iterable[ChainCounters]) -> list[TableSection]:

@@ -27,7 +27,7 @@ def pcap_writer(folder: str, warn: Callable[[str], None]) -> Callable[[Check, by
 
     def write_pcap(check: Check, data: bytes) -> str:
         name = re.sub(r"[^a-z0-9]+", "-", check.say.lower()).strip("-")[:60]
-        path = os.path.join(folder, f"{next(number):02d}-{name}.pcapng")
+        path = os.path.join(folder, "-".join(filter(None, (f"{next(number):02d}", name))) + ".pcapng")
         try:
             with open(path, "wb") as file:
                 file.write(data)

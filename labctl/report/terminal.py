@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TextIO
 
-from labctl.core.text import COMMAND_PREFIX
 from labctl.errors import KernelError
-from labctl.report.plain_text import align, fold_line
+from labctl.report.text_layout import ANSI_COLOUR, align, draw, first_words, fold_line
 
 if TYPE_CHECKING:
     from labctl.report.node_view import TableSection
 
+# a line with a command, which can be pasted into a shell also if it is broken
+_VERBS = "up|down|check|exec|shell|trace|fix"
+IS_COMMAND = re.compile(
+    rf" *(run manually: |(try +|try: |fix: )?(sudo )?labctl( --rootless| -l [\w-]+)* ({_VERBS}) |ip netns exec )"
+)
 COLOURS = {"green": "32", "red": "31", "yellow": "33", "dim": "2", "bold": "1"}
 
 
@@ -42,6 +47,14 @@ class Terminal:
         self.clear()
         self._write(text + "\n")
 
+    def can_encode(self, text: str) -> bool:
+        """Whether the encoding of standard output has every character of a text. `line` replaces all others."""
+        try:
+            text.encode(getattr(self.out, "encoding", None) or "utf-8")
+        except UnicodeEncodeError:
+            return False
+        return True
+
     def lines(self, texts: Iterable[str], *, fold: int | None = None) -> None:
         """Print several lines on standard output. With `fold`, lines too long for a terminal are broken between
         words, and the next lines are indented by at least `fold` spaces. Lines in a pipe are not broken."""
@@ -49,9 +62,15 @@ class Terminal:
             for line in [text] if fold is None or not self.tty else self._fold(text, fold):
                 self.line(line)
 
+    def commands(self, texts: Iterable[str]) -> None:
+        """Print commands for a shell on standard output, broken only where they can still be pasted. A command of
+        several lines is not broken."""
+        for text in texts:
+            self.lines([text], fold=4 if IS_COMMAND.match(text) and "\n" not in text else None)
+
     def _fold(self, text: str, indent: int) -> list[str]:
-        continuation = " \\" if text.startswith(COMMAND_PREFIX) else ""  # the command can still be pasted into a shell
-        return fold_line(text, _columns(), indent, continuation)
+        is_command = IS_COMMAND.match(ANSI_COLOUR.sub("", text))
+        return fold_line(text, _columns(), indent, " \\" if is_command else "")
 
     @property
     def width(self) -> int | None:
@@ -59,15 +78,12 @@ class Terminal:
         return _columns() if self.tty else None
 
     def section(self, section: TableSection, style: Callable[[str], str] = lambda _: "") -> None:
-        """Print a table: drawn on a terminal, aligned columns in a pipe. `style` returns the rich style of a cell on a
-        terminal."""
-        self.clear()
-        if not self.tty:
+        """Print a table: drawn on a terminal, aligned columns in a pipe. `style` returns the colour of a cell on a
+        terminal, "" for none."""
+        if self.width is None:
             self.lines(align(section))
-            return
-        from labctl.report.rich_tables import draw
-
-        self._write(draw(section, colour=self.colour, style=style))
+        else:
+            self.lines(draw(section, self.width, self.paint, style, "─" if self.symbols else "-"))
 
     def paint(self, text: str, colour: str) -> str:
         """The text in a colour, if colours are on."""
@@ -76,8 +92,7 @@ class Terminal:
     def progress(self, text: str) -> None:
         """Show the current work in one line, which the next one overwrites. Only if standard error is a terminal."""
         if self.shows_progress and self.err is not None:
-            width = _columns() - 1
-            self.err.write(f"\r\033[K{text[:width]}")
+            self.err.write(f"\r\033[K{first_words(text, _columns() - 1)}")
             self.err.flush()
             self._progress_shown = True
 

@@ -47,10 +47,11 @@ def _leg(leg: Leg, paint: Paint, width: int) -> Iterator[str]:
     path_width = max(len(_path(step)) for step in leg.steps)
     ends_width = max(len(_ends(step)) for step in leg.steps)
     tail_width = max(len(_tail(step)) for step in leg.steps)
+    indent_width = min(14 + node_width, max(14, width // 3))
     two_lines = 14 + node_width + path_width + ends_width + tail_width + 4 > width
     for step in leg.steps:
         head = f"{step.when // 1000:>7} us  {paint(step.node.ljust(node_width), 'bold')}  "
-        indent = " " * (12 + node_width + 2)
+        indent = " " * indent_width
         if two_lines:
             yield f"{head}{_path(step)}"
             yield f"{indent}{_ends(step)}  {_tail(step)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -24,14 +23,14 @@ DRY_RUN_VERBS = {"missing": "add", "extra": "remove", "changed": "change"}
 COLOURS = {"missing": "red", "extra": "yellow", "changed": "yellow"}
 
 
-def print_up(result: UpResult, terminal: Terminal, *, several_labs: bool, hints: bool) -> None:
+def print_up(result: UpResult, command: str | None, terminal: Terminal) -> None:
     """Print the summary of `up`: what was done, the machines, and commands to try next.
 
-    `several_labs` means that more than one lab runs, so that commands must name the lab.
+    `command` is what a user types before a verb, such as `sudo labctl`; None for no commands.
     """
     if result.replaced:
-        terminal.line(f"the old lab {result.lab.name} {'would be' if result.dry else 'is'} removed")
-    terminal.line(headline(result))
+        terminal.lines([f"the old lab {result.lab.name} {'would be' if result.dry else 'is'} removed"], fold=4)
+    terminal.lines([headline(result)], fold=4)
     if result.dry or (not result.created and result.changes):
         terminal.lines(grouped_changes(result.changes, terminal, DRY_RUN_VERBS if result.dry else DONE_VERBS), fold=11)
     terminal.lines(approximation_lines(result.lab), fold=4)
@@ -39,10 +38,10 @@ def print_up(result: UpResult, terminal: Terminal, *, several_labs: bool, hints:
         return
     terminal.line()
     terminal.section(machine_table(result.lab))
-    if hints:
+    if command is not None:
         terminal.line()
         terminal.line("try next")
-        terminal.lines(f"  {line}" for line in suggestions(result.lab, several_labs))
+        terminal.commands(f"  {line}" for line in suggestions(result.lab, command))
 
 
 def approximation_lines(lab: Lab) -> list[str]:
@@ -93,17 +92,15 @@ def machine_table(lab: Lab) -> TableSection:
     return TableSection("", ("name", "role", "on", "addresses"), tuple(rows))
 
 
-def suggestions(lab: Lab, several_labs: bool) -> list[str]:
-    """Commands to try next, with names from the lab."""
-    labctl = ("sudo " if os.environ.get("SUDO_USER") else "") + "labctl"
-    option = f" -l {lab.name}" if several_labs else ""
+def suggestions(lab: Lab, labctl: str) -> list[str]:
+    """Commands to try next, with names from the lab. `labctl` is what a user types before a verb."""
     hosts = [one.name for one in lab.machines if one.role in ("node", "host")] or [one.name for one in lab.machines]
-    commands = [f"{labctl} shell{option} {hosts[0]}"]
+    commands = [f"{labctl} shell {hosts[0]}"]
     pings = [one for one in lab.checks if one.probe == "ping" and lab.machine(one.target)]
     pings.sort(key=lambda one: not _on_different_nodes(lab.machine(one.source), lab.machine(one.target)))
     if pings:
-        commands.append(f"{labctl} exec{option} {pings[0].source} -- ping -c 3 {pings[0].target}")
-    return [*commands, f"{labctl} check{option}", f"{labctl} down {lab.name}"]
+        commands.append(f"{labctl} exec {pings[0].source} -- ping -c 3 {pings[0].target}")
+    return [*commands, f"{labctl} check", f"{labctl.partition(' -l ')[0]} down {lab.name}"]
 
 
 def _on_different_nodes(source: Machine | None, target: Machine | None) -> bool:
@@ -114,10 +111,10 @@ def _on_different_nodes(source: Machine | None, target: Machine | None) -> bool:
 def print_status(name: str, lab: Lab, changes: tuple[Change, ...], terminal: Terminal) -> None:
     """Print the result of `status`: no drift, or every drifted object by namespace; and the substitutes."""
     if changes:
-        terminal.line(f"{name} has drifted: {count(len(changes), 'difference')}")
+        terminal.lines([f"{name} has drifted: {count(len(changes), 'difference')}"], fold=4)
         terminal.lines(grouped_changes(changes, terminal), fold=11)
     else:
-        terminal.line(f"{name}: no drift, {count(len(lab.plan), 'object')} as defined")
+        terminal.lines([f"{name}: no drift, {count(len(lab.plan), 'object')} as defined"], fold=4)
     terminal.lines(approximation_lines(lab), fold=4)
 
 

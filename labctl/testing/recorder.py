@@ -101,12 +101,12 @@ def _node_lines(lab: RunningLab) -> Iterator[str]:
     from labctl.kernel.observe.node_view import read_nodes
     from labctl.lab.lifecycle import observe
     from labctl.report.node_view import NodeView, sections
-    from labctl.report.plain_text import align
+    from labctl.report.text_layout import align
 
     plan = observe(lab.name)
-    for node, (chains, settings) in read_nodes(lab.name, labs().get(lab.name, ())).items():
+    for node, state in read_nodes(lab.name, labs().get(lab.name, ())).items():
         yield f"{lab.name}/{node}"
-        for section in sections(NodeView(node, tuple(item for item in plan if item.ns == node), chains, settings)):
+        for section in sections(NodeView(node, tuple(item for item in plan if item.ns == node), state)):
             yield ""
             yield from align(section)
         yield ""

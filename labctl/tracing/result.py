@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from labctl.core.iptables import CHAIN_TOOLS, FirewallRule
@@ -15,6 +15,7 @@ from labctl.tracing.hops import PacketObservation
 
 TraceVerdict: TypeAlias = Literal["answered", "refused", "unanswered", "lost"]
 TOOLS = CHAIN_TOOLS
+PROGRAM = "labctl"  # the first word of advised commands
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,16 @@ def observation_text(item: PacketObservation) -> str:
     return f"{'entering' if item.direction == 'in' else 'leaving'} {item.node}/{item.dev}"
 
 
+def with_command(result: TraceResult, command: str) -> TraceResult:
+    """The result with its advice as a user types it: with `command` (such as `sudo labctl`) instead of `labctl`."""
+
+    def typed(tries: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(command + text.removeprefix(PROGRAM) if text.startswith(PROGRAM) else text for text in tries)
+
+    why = None if result.why is None else replace(result.why, tries=typed(result.why.tries))
+    return replace(result, why=why, tries=typed(result.tries))
+
+
 def exec_command(evidence: TraceEvidence, node: str, command_line: str) -> str:
-    """A command to try in the node."""
-    return f"labctl exec {node} -- {command_line}"
+    """A command to try in the node. `with_command` adds what this user types before it."""
+    return f"{PROGRAM} exec {node} -- {command_line}"

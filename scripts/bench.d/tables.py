@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 HEAD = ("", "runs", "up ms", "cpu ms", "x floor", "down ms", "x floor", "netns", "links", "ping")
@@ -85,18 +84,7 @@ def cells(name: str, row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def show(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Print one table: by rich on a terminal, as plain columns in a pipe."""
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(title=title, title_justify="left")
-        for number, word in enumerate(head):
-            table.add_column(word, justify="right" if number else "left")
-        for row in rows:
-            table.add_row(*row)
-        Console().print(table)
-        return
+    """Print one table as plain columns."""
     widths = [max(len(row[number]) for row in (head, *rows)) for number in range(len(head))]
     print(title)
     for row in (head, *rows):

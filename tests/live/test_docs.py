@@ -40,7 +40,7 @@ def prepare(folder: Path, page: Path) -> dict[str, str]:
     (folder / "scripts").mkdir()
     (folder / "bin").mkdir()
     script = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m labctl "$@"\n'
-    scripts = {"scripts/labctl": script, "bin/labctl": script, "bin/sudo": '#!/bin/sh\nexec "$@"\n'}
+    scripts = {"scripts/labctl": script, "bin/labctl": script, "bin/sudo": '#!/bin/sh\nSUDO_USER=reader exec "$@"\n'}
     for name, text in scripts.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)

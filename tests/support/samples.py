@@ -8,6 +8,7 @@ from labctl.core.diff import Change
 from labctl.core.fidelity import approximation, faithful, needs, skipped
 from labctl.core.iptables import rule
 from labctl.core.iptables_save import ChainCounters
+from labctl.core.node_state import BridgePort, FdbEntry, ListeningSocket, NodeState
 from labctl.core.observations import Flow, KernelEvent, RouteLookup
 from labctl.core.resources import (
     Address,
@@ -97,7 +98,27 @@ FAILED = Outcome(MESH, "fail", ("expected a reply", "seen: nothing, at node1/eth
 UNSURE = Outcome(PING, "inconclusive", ("packets were lost on the way to the tap",), "", (), 0.5)
 SKIPPED = Outcome(PING, "skip", ("tcpdump is not here",))
 COUNTED = (ChainCounters(NAT, ((3, 252), (1, 84)), (9, 900)), ChainCounters(OWN, ()))
-VIEW = NodeView("node1", PLAN, COUNTED, {"net.ipv4.ip_forward": "1"})
+STATE = NodeState(
+    "node1",
+    (Route("node1", IPv4Network("10.224.0.0/24"), dev="eth0", src=IPv4Address("10.224.0.4"), proto=2),),
+    2,
+    (
+        Flow("node1", 6, IPv4Address("10.244.0.2"), IPv4Address("10.96.0.10"), 4711, 80,
+             IPv4Address("10.244.1.2"), IPv4Address("10.244.0.2"), 8080, 4711, "ESTABLISHED"),
+        Flow("node1", 1, IPv4Address("10.244.0.2"), IPv4Address("10.224.0.5"), 7, 7,
+             IPv4Address("10.224.0.5"), IPv4Address("10.244.0.2"), 7, 7, "replied"),
+    ),
+    (BridgePort(Interface("node1", "veth0"), "cbr0", "forwarding", hairpin=True),),
+    (
+        FdbEntry(Interface("node1", "veth0"), "02:00:00:00:00:05", "dynamic", "cbr0"),
+        FdbEntry(ETH0, "02:00:00:00:00:03", "permanent", None, IPv4Address("10.224.0.5")),
+    ),
+    (ListeningSocket("tcp", IPv4Address("0.0.0.0"), 80, ("web (process 4711)",)),),
+    ("veth1",),
+    COUNTED,
+    {"net.ipv4.ip_forward": "1"},
+)  # fmt: skip
+VIEW = NodeView("node1", PLAN, STATE)
 RUNNING = (
     RunningSummary("kubenet", ("a", "c", "fabric", "node1"), "kubenet", "/labs/kubenet.yaml", ("vlan",), "nft"),
     RunningSummary("lost", ("x",), None, None),

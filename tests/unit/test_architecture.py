@@ -32,10 +32,9 @@ ONLY_IN = {
     "ctypes": ("kernel/",),
     "click": ("cli/",),
     "yaml": ("scenario/yaml_reader.py",),
-    "rich": ("report/",),
     "pytest": ("testing/",),
 }
-HEAVY = ("pyroute2", "iptc", "yaml", "rich")  # imported in functions, where they are used
+HEAVY = ("pyroute2", "iptc", "yaml")  # imported in functions, where they are used
 
 
 def layers(inside: str) -> dict[str, tuple[int, str]]:

@@ -72,7 +72,10 @@ def break_(
     if session.json:
         session.print_document(texts.break_document(name, record, seed))
     else:
-        session.terminal.lines(texts.break_lines(name, record, chosen, seed, session.terminal), fold=4)
+        from labctl.kernel.host import paths
+
+        command = paths.command_prefix(name)
+        session.terminal.lines(texts.break_lines(name, record, chosen, seed, command, session.terminal), fold=4)
     return 0
 
 

@@ -101,7 +101,7 @@ def _sink(session: Session, write: str | None, names: AddressNames, stack: ExitS
         def print_frame(frame: Frame) -> None:
             nonlocal width
             width = max(width, len(str(frame.at)))  # the column grows with the longest point so far
-            session.terminal.line(frame_line(frame, names.near(frame.at.ns), width))
+            session.terminal.lines([frame_line(frame, names.near(frame.at.ns), width)], fold=17)
             session.terminal.flush()
 
         return print_frame

@@ -92,7 +92,7 @@ def run_checks(
     report = labctl.check(lab, keyword, keep=save_pcap, progress=None if session.json else print_outcome)
     terminal.clear()
     if not session.json:
-        terminal.line(results.tally(report, time.monotonic() - started))
+        terminal.lines([results.tally(report, time.monotonic() - started)], fold=4)
     return report
 
 

@@ -141,7 +141,7 @@ def _print(session: Session, table: Table, page: str) -> None:
     if session.verbose:
         terminal.lines((*comparison.evidence_lines(table), ""), fold=4)
     terminal.lines(comparison.notes(table), fold=4)
-    terminal.line(comparison.tally(table))
+    terminal.lines([comparison.tally(table)], fold=4)
 
 
 COMMAND = compare

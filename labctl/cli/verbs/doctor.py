@@ -21,6 +21,7 @@ def doctor(session: Session) -> int:
       sudo labctl doctor
     """
     from labctl import models
+    from labctl.kernel.host import paths
     from labctl.kernel.host_facts import examine
     from labctl.lab.doctor import findings, needed_link_kinds
 
@@ -32,11 +33,11 @@ def doctor(session: Session) -> int:
     if session.json:
         from labctl.report.json_documents import doctor_document
 
-        session.print_document(doctor_document(all_findings))
+        session.print_document(doctor_document(all_findings, paths.sudo()))
     else:
         from labctl.report import lists
 
-        lists.print_findings(all_findings, session.terminal)
+        lists.print_findings(all_findings, paths.sudo(), session.terminal)
     return 4 if any(finding.state == "missing" for finding in all_findings) else 0
 
 

@@ -52,7 +52,7 @@ def down(session: Session, labs: tuple[str, ...], everything: bool) -> int:
 
     for name, number in removed.items():
         absent = f"{name} does not exist: {'its record is removed' if name in records else 'nothing to remove'}"
-        session.terminal.line(f"{name} is down: {count(number, 'namespace')} removed" if number else absent)
+        session.terminal.lines([f"{name} is down: {count(number, 'namespace')} removed" if number else absent], fold=4)
     if not removed:
         session.terminal.line("no lab runs: nothing to remove")
     return 0

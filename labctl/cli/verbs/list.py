@@ -46,7 +46,7 @@ def list_labs(session: Session, scenarios: bool) -> int:
     else:
         from labctl.kernel.host import paths
 
-        session.terminal.line(f"no lab runs; start one: {paths.command_prefix()} up kubenet")
+        session.terminal.lines([f"no lab runs; start one: {paths.command_prefix()} up kubenet"], fold=4)
     return 0
 
 

@@ -77,7 +77,7 @@ def plan(
         from labctl.report.up_status import fidelity_lines
 
         text = plan_text(lab)
-        session.terminal.lines(text.splitlines() if isinstance(text, str) else text)
+        session.terminal.lines(text.splitlines() if isinstance(text, str) else text, fold=6)
         session.terminal.lines(["", *fidelity_lines(lab)], fold=4)
     return 0
 

@@ -12,50 +12,60 @@ from labctl.cli.session import Session
 from labctl.errors import LabError
 
 if TYPE_CHECKING:
+    from labctl.core.resources import Resource
     from labctl.core.scenario_types import Lab
 
 
-@click.command("show", short_help="Show the state of a node, or of all nodes.")
+@click.command("show", short_help="Show the state of a node, or one line for each machine.")
 @click.argument("node", required=False, type=NODE)
 @global_options("lab", "json")
 @click.pass_obj
 def show(session: Session, node: str | None) -> int:
-    """Show a node, or all: links, addresses, routes, neighbours, firewall with counters, sysctls.
+    """Show all that the kernel holds in a node: links, bridge ports, addresses, routes, policy rules, neighbours,
+    forwarding entries, firewall rules with counters, connections (conntrack), listening sockets, sysctls.
+
+    Without NODE, there is one line for each machine: its role, the node that it runs on, its addresses, what is down,
+    the numbers of its firewall rules and of the connections that it tracks, and the ports on which it listens. How
+    faithful the lab is to the real system follows. With --json, every node is shown in full.
 
     \b
     Examples:
+      sudo labctl show
       sudo labctl show node1
       sudo labctl show --json
     """
     from labctl.cli.lab_lookup import find_nodes
     from labctl.kernel.observe.node_view import read_nodes
     from labctl.lab import lifecycle
+    from labctl.report.lab_overview import overview, summaries
     from labctl.report.node_view import NodeView, fidelity_section, sections
 
     session.require_root()
     name = lifecycle.resolve_lab_name(session.lab)
     nodes = find_nodes(name, node)
-    session.terminal.progress(f"reading {name}")
-    plan = lifecycle.observe(name, nodes[0] if node is not None else None)
-    views = [
-        NodeView(one, tuple(item for item in plan if item.ns == one), chains, settings)
-        for one, (chains, settings) in read_nodes(name, nodes).items()
-    ]
+    terminal = session.terminal
+    terminal.progress(f"reading {name}")
+    objects: dict[str, list[Resource]] = {one: [] for one in nodes}
+    for item in lifecycle.observe(name):
+        objects.get(item.ns, []).append(item)
+    states = read_nodes(name, nodes, details=node is not None or session.json)
+    views = [NodeView(one, tuple(objects[one]), state) for one, state in states.items()]
+    lab = _lab_or_none(name) if session.json or node is None else None
     if session.json:
         from labctl.report.json_documents import show_document
 
-        session.print_document(show_document(name, views, _lab_or_none(name)))
-        return 0
-    lab = _lab_or_none(name) if node is None else None
-    if lab is not None:
-        session.terminal.section(fidelity_section(lab))
-    for number, view in enumerate(views):
-        if number or lab is not None:
-            session.terminal.line()
-        session.terminal.line(session.terminal.paint(f"{name}/{view.node}", "bold"))
+        session.print_document(show_document(name, views, lab, shows_all=node is None))
+    elif node is None:
+        terminal.section(overview(summaries(views, lab)))
+        if lab is not None:
+            terminal.line()
+            terminal.section(fidelity_section(lab))
+    else:
+        (view,) = views
+        terminal.line(terminal.paint(f"{name}/{view.node}", "bold"))
         for section in sections(view):
-            session.terminal.line()
-            session.terminal.section(section)
+            terminal.line()
+            terminal.section(section)
     return 0
 
 

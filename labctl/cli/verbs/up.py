@@ -54,6 +54,8 @@ def up(
       sudo labctl up kubenet --set routing=host --name kubenet-host
       sudo labctl up ./my-lab.yaml --dry-run
     """
+    import shlex
+
     import labctl
     from labctl.core.features import required_features
     from labctl.kernel.host import paths
@@ -69,7 +71,11 @@ def up(
         session.require_root()
     session.handle_termination()
     terminal = session.terminal
-    session.interruption_text = lambda: _interruption_text(definition.name, was_running, keep=keep, replace=replace)
+    same = [*(["--name", definition.name] if name or session.lab else []), *(f"--set={one}" for one in sets)]
+    repair = shlex.join(["up", scenario, *same])
+    session.interruption_text = lambda: _interruption_text(
+        definition.name, was_running, repair, keep=keep, replace=replace
+    )
     build_options: dict[str, Any] = {"replace": replace, "approximate": approximate, "progress": terminal.progress}
     up_result = None if dry_run else labctl.up(definition, keep=keep, **build_options).result
     result = up_result or lifecycle.up(definition, dry_run=True, **build_options)
@@ -77,12 +83,13 @@ def up(
     terminal.clear()
     if not session.json:
         if session.verbose:
-            terminal.lines(
+            terminal.commands(
                 up_status.equivalent_commands(
                     result, lambda node: paths.netns_name(result.lab.name, node), str(paths.state_dir())
                 )
             )
-        up_status.print_up(result, terminal, several_labs=len(paths.labs()) > 1, hints=not check)
+        command = None if check else paths.command_prefix(result.lab.name)
+        up_status.print_up(result, command, terminal)
     report = _run_checks(session, result.lab) if check else None
     if session.json:
         from labctl.report.json_documents import up_document
@@ -91,16 +98,17 @@ def up(
     return 1 if report is not None and report.verdict in ("fail", "inconclusive") else 0
 
 
-def _interruption_text(name: str, was_running: bool, *, keep: bool, replace: bool) -> str:
-    """What an interrupted `up` left of a lab. `was_running` is whether the lab existed when `up` began."""
+def _interruption_text(name: str, was_running: bool, repair: str, *, keep: bool, replace: bool) -> str:
+    """What an interrupted `up` left of a lab. `was_running` is whether the lab existed when `up` began; `repair` are
+    the arguments that repair it."""
     from labctl.kernel.host import lab_state, paths
 
     if name not in paths.labs() and name not in lab_state.labs_with_files():
         return "rolled back, nothing is left" + (", and the lab to be replaced is removed too" if was_running else "")
     if was_running and not replace:
-        return f"lab {name} keeps running; `labctl up` repairs what differs from the definition"
+        return f"lab {name} keeps running; `{paths.command_prefix()} {repair}` repairs what differs from the definition"
     state_text = "--keep: the lab is left incomplete" if keep else f"lab {name} is left, perhaps incomplete"
-    return f"{state_text}; `labctl down {name}` removes it"
+    return f"{state_text}; `{paths.command_prefix()} down {name}` removes it"
 
 
 def _run_checks(session: Session, lab: Any) -> Report:

@@ -37,7 +37,7 @@ def validate(session: Session, files: tuple[str, ...], sets: tuple[str, ...]) ->
         except UsageError as error:
             problems.append(Problem(file, 1, 1, error.message, error.hint))
     if not session.json:
-        session.terminal.lines(f"{file}: ok" for file in good)
+        session.terminal.lines((f"{file}: ok" for file in good), fold=4)
     if problems:
         raise ScenarioError(problems)
     if session.json:

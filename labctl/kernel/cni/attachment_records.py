@@ -71,7 +71,7 @@ def save_record(lab: str, record: AttachmentRecord) -> None:
         "result": record.result,
         "spaces": record.netns_identity,
     }
-    lab_state.save(lab, _file(record.attachment), json.dumps(document))
+    lab_state.save(lab, _file(record.attachment), json.dumps(document, ensure_ascii=False))
 
 
 def delete_record(lab: str, attachment: Attachment) -> None:
@@ -90,7 +90,7 @@ def save_plugin_objects(lab: str, plugin_objects: PluginObjects) -> None:
         "covers": sorted(plugin_objects.attachment_keys),
         "made": [resource_json(item) for item in plugin_objects.plan],
     }
-    lab_state.save(lab, _PLUGIN_OBJECTS_FILE, json.dumps(document))
+    lab_state.save(lab, _PLUGIN_OBJECTS_FILE, json.dumps(document, ensure_ascii=False))
 
 
 def delete_plugin_objects(lab: str) -> None:
@@ -101,7 +101,7 @@ def delete_plugin_objects(lab: str) -> None:
 def load_plugin_objects(lab: str) -> PluginObjects:
     """What the plugins created; empty if it is not known."""
     try:
-        document = json.loads((lab_state.directory(lab) / _PLUGIN_OBJECTS_FILE).read_text())
+        document = json.loads((lab_state.directory(lab) / _PLUGIN_OBJECTS_FILE).read_text("utf-8", "surrogateescape"))
         plan = tuple(resource_from_json(item) for item in document["made"])
         return PluginObjects(plan, frozenset((pod, ifname) for pod, ifname in document["covers"]))
     except (OSError, ValueError, KeyError, TypeError):
@@ -146,7 +146,7 @@ def _read(folder: Path) -> Iterator[AttachmentRecord]:
     files = [file for file in folder.glob("*.json") if not file.name.startswith(".")] if folder.is_dir() else []
     for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name)):
         try:
-            document = json.loads(file.read_text())
+            document = json.loads(file.read_text("utf-8", "surrogateescape"))
             attachment = resource_from_json(document["attachment"])
             if isinstance(attachment, Attachment):
                 yield AttachmentRecord(attachment, document["path"], document["result"], document["spaces"])

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 
+from labctl.core.resources import IP
+
 # counters of packets with a problem, or of packets that report one
 PROBLEM_COUNTERS = re.compile(
     r"(Discards|Errors|NoRoutes|Errs|Fails|Unreachs|TimeExcds|UnknownProtos|RPFilter|NoPorts|Overflows|Drops?"
@@ -50,9 +52,14 @@ def listening_sockets(protocol: str, ports: Iterable[int]) -> tuple[str, ...]:
         for fields in _lines(name)[1:]:
             address, _, port = fields[ADDRESS_COLUMN].partition(":")
             if int(port, 16) in wanted and fields[STATE_COLUMN] == LISTEN_STATES[protocol]:
-                ip = ip_address(_bytes(address))
+                ip = address_of(address)
                 found.append(f"{protocol} {f'[{ip}]' if ip.version == 6 else ip}:{int(port, 16)}")
     return tuple(found)
+
+
+def address_of(text: str) -> IP:
+    """The address of a socket, as /proc/net/tcp and udp write it in hexadecimal digits."""
+    return ip_address(_bytes(text))
 
 
 def _bytes(text: str) -> bytes:

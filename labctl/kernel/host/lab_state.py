@@ -48,7 +48,7 @@ def save(lab: str, name: str, text: str) -> Path:
     path = directory(lab) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text)
+    draft.write_text(text, "utf-8", "surrogateescape")
     os.replace(draft, path)
     return path
 
@@ -56,7 +56,7 @@ def save(lab: str, name: str, text: str) -> Path:
 def load(lab: str) -> dict[str, Any] | None:
     """The recorded definition of a lab; None if there is none or it cannot be read."""
     try:
-        found = json.loads((directory(lab) / "definition.json").read_text())
+        found = json.loads((directory(lab) / "definition.json").read_text("utf-8", "surrogateescape"))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

@@ -26,11 +26,26 @@ def state_dir() -> Path:
     return Path(os.environ.get("LABCTL_STATE_DIR", "/run/labctl"))
 
 
-def command_prefix() -> str:
-    """The command that a user types before a verb, to work on the same labs as this process."""
+def sudo() -> str:
+    """What a user types before a command that needs the machine's root: `sudo `, or nothing in a shell of root.
+
+    A root that came by sudo, or has labs without root, is a user who types `sudo`.
+    """
+    names = ("SUDO_USER", HOLDER_VARIABLE, SANDBOX_VARIABLE)
+    in_shell_of_root = os.geteuid() == 0 and not any(name in os.environ for name in names)
+    return "" if in_shell_of_root else "sudo "
+
+
+def command_prefix(lab: str | None = None) -> str:
+    """The command that a user types before a verb, to work on the same labs as this process.
+
+    With `lab`, the verb is about that lab; `-l` names it if the verb would not find it alone, as several labs run.
+    """
     if HOLDER_VARIABLE in os.environ:
-        return "labctl --rootless"
-    return "labctl" if SANDBOX_VARIABLE in os.environ else "sudo labctl"
+        command = "labctl --rootless"
+    else:  # the commands of `labctl run` are root in their sandbox
+        command = "labctl" if SANDBOX_VARIABLE in os.environ else f"{sudo()}labctl"
+    return command if lab is None or tuple(labs()) == (lab,) else f"{command} -l {lab}"
 
 
 def netns_name(lab: str, node: str) -> str:

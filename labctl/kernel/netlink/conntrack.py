@@ -17,12 +17,22 @@ _STATES = {1: "SYN_SENT", 2: "SYN_RECV", 3: "ESTABLISHED", 7: "TIME_WAIT", 8: "C
 IPS_SEEN_REPLY = 2  # IPS_SEEN_REPLY
 
 
-def flows(node: str, version: int) -> tuple[Flow, ...]:
-    """All connections of this thread's namespace; none if the kernel has no conntrack or has not loaded it (a request
-    would load it)."""
+def count() -> int:
+    """How many connections this thread's namespace tracks: a small file, while a dump searches those of the whole
+    machine."""
+    try:
+        with open("/proc/sys/net/netfilter/nf_conntrack_count") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
+
+
+def flows(node: str, version: int | None = None) -> tuple[Flow, ...]:
+    """All connections of this thread's namespace, with `version` those of IPv4 or IPv6; none if the kernel has no
+    conntrack or has not loaded it (a request would load it)."""
     if os.path.exists("/proc/modules") and not os.path.exists("/sys/module/nf_conntrack"):
         return ()
-    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    family = {None: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}[version]
     found: list[Flow] = []
     try:
         with NfnetlinkSocket(timeout_s=1) as sock:

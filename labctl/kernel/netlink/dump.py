@@ -38,7 +38,7 @@ _i32 = struct.Struct("=i")
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 26, 29, 37
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
-IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33  # the first one is hairpin
+IFLA_BRPORT_STATE, IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 1, 4, 33  # the mode is hairpin
 IFLA_INET_CONF, IFLA_INET6_ADDR_GEN_MODE = 1, 8
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_TABLE, RTA_VIA = 1, 4, 5, 6, 7, 8, 15, 18
@@ -68,6 +68,7 @@ class RawLink:
     info_data: tuple[bytes, int, int] | None = None
     hairpin: bool = False
     isolated: bool = False
+    port_state: int | None = None  # of a bridge port
     addr_gen_mode: int | None = None
     forwarding: int | None = None  # net.ipv4.conf.<dev>.forwarding, which is part of the kernel's message
 
@@ -105,6 +106,7 @@ def _linkinfo(link: RawLink, data: bytes, start: int, end: int) -> None:
     if is_bridge_port and IFLA_INFO_SLAVE_DATA in found:
         port = attributes(data, *found[IFLA_INFO_SLAVE_DATA])
         link.hairpin = IFLA_BRPORT_MODE in port and data[port[IFLA_BRPORT_MODE][0]] != 0
+        link.port_state = data[port[IFLA_BRPORT_STATE][0]] if IFLA_BRPORT_STATE in port else None
         link.isolated = IFLA_BRPORT_ISOLATED in port and data[port[IFLA_BRPORT_ISOLATED][0]] != 0
 
 

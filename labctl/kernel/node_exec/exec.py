@@ -68,7 +68,7 @@ def names(lab: str) -> list[tuple[str, str]]:
     import json
 
     try:
-        with open(f"{paths.state_dir()}/{lab}/definition.json") as file:
+        with open(f"{paths.state_dir()}/{lab}/definition.json", encoding="utf-8", errors="surrogateescape") as file:
             machines = json.load(file)["machines"]
         return [(machine["name"], machine["addresses"][0]) for machine in machines if machine["addresses"]]
     except (OSError, ValueError, KeyError, TypeError):

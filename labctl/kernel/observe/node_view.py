@@ -1,18 +1,26 @@
-"""What `show` reads from a running lab: firewall chains with counters, and the sysctls that affect packets."""
+"""What `show` reads from a running lab beside the objects of a plan, namespace by namespace."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labctl.core.node_state import PORT_STATES, BridgePort, FdbEntry, NodeState
+from labctl.core.resources import Interface
 from labctl.kernel.host import paths
+from labctl.kernel.namespaces import device_state, ports
 from labctl.kernel.namespaces.thread import NetnsThread
+from labctl.kernel.netlink import conntrack, dump
+from labctl.kernel.netlink.messages import AF_BRIDGE, IFF_UP, NTF_SELF, NUD
+from labctl.kernel.netlink.rtnetlink import Channel
+from labctl.kernel.observe import snapshot
 
 if TYPE_CHECKING:
     from labctl.core.iptables import Backend
-    from labctl.core.iptables_save import ChainCounters
 
 ALWAYS = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv4/conf/all/rp_filter")
 IF_THERE = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
@@ -39,26 +47,78 @@ def read_sysctls() -> dict[str, str]:
     return {_sysctl_name(path): value for path, value in found.items()}
 
 
-def read_nodes(lab: str, nodes: Iterable[str]) -> dict[str, tuple[tuple[ChainCounters, ...], dict[str, str]]]:
-    """For each node its firewall chains with counters, and its sysctls. It only reads, and creates no table.
+def read_nodes(lab: str, nodes: Iterable[str], *, details: bool = True) -> dict[str, NodeState]:
+    """The state of each of these nodes. It only reads, and creates no table.
 
+    Without `details`, what costs most is left out: connections (only their number is read), counters of rules,
+    sysctls, and which process holds a socket.
     Raises KernelError, MissingError.
     """
     from labctl.kernel.firewall.backend import backend_of
 
     with NetnsThread() as thread:
         backend = backend_of(lab)
-        return {node: thread.run(_path(lab, node), _read_node, node, backend) for node in nodes}
+        return {
+            node: thread.run(path, _read_node, node, path, backend if details else None)
+            for node, path in ((node, paths.netns_path(lab, node)) for node in nodes)
+        }
 
 
-def _path(lab: str, node: str) -> Path:
-    return paths.netns_path(lab, node)
-
-
-def _read_node(node: str, backend: Backend) -> tuple[tuple[ChainCounters, ...], dict[str, str]]:
+def _read_node(node: str, path: Path, backend: Backend | None) -> NodeState:
+    """The state of this thread's namespace, which is bound to `path`. Without `backend`, no details."""
     from labctl.kernel.firewall import chains
 
-    return chains.read_chain_counters(node, backend), read_sysctls()
+    with closing(Channel()) as channel:
+        links = snapshot.Snapshot(complete=False)
+        links.add(node, dump.links(channel))
+        connected = tuple(snapshot.connected_routes(channel, links, node))
+        fdb = tuple(_fdb(channel, links, node))
+    connections = conntrack.count()
+    return NodeState(
+        node,
+        connected,
+        connections,
+        conntrack.flows(node) if backend is not None and connections else (),
+        tuple(_ports(links, node)),
+        fdb,
+        ports.listening_sockets(path if backend is not None else None),
+        tuple(_without_carrier(links.links[node].values())),
+        chains.read_chain_counters(node, backend) if backend is not None else (),
+        read_sysctls() if backend is not None else {},
+    )
+
+
+def _ports(links: snapshot.Snapshot, node: str) -> Iterator[BridgePort]:
+    for link in links.links[node].values():
+        if link.port_state is not None:
+            bridge, state = links.name(node, link.master), PORT_STATES[link.port_state]
+            yield BridgePort(Interface(node, link.name), bridge, state, link.hairpin, link.isolated)
+
+
+def _fdb(channel: Channel, links: snapshot.Snapshot, node: str) -> Iterator[FdbEntry]:
+    """The forwarding entries, without the multicast addresses that every device accepts."""
+    table = links.links[node]
+    if not any(link.kind in ("bridge", "vxlan") for link in table.values()):
+        return
+    found: dict[FdbEntry, None] = {}  # a bridge reports one for each VLAN of a port
+    for raw in dump.neighbours(channel, family=AF_BRIDGE):
+        link = table.get(raw.index)
+        if link is None or raw.mac is None or (raw.flags & NTF_SELF and link.kind != "vxlan"):
+            continue
+        of_vxlan = bool(raw.flags & NTF_SELF)
+        state = {NUD["permanent"]: "permanent", NUD["noarp"]: "static"}.get(raw.state, "dynamic")
+        bridge = links.name(node, link.master) if link.master else link.name if link.kind == "bridge" else None
+        at = Interface(node, link.name)
+        found[FdbEntry(at, raw.mac, state, None if of_vxlan else bridge, raw.ip)] = None  # type: ignore[arg-type]
+    yield from found
+
+
+def _without_carrier(links: Iterable[dump.RawLink]) -> Iterator[str]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        for link in links:
+            is_up_veth = link.kind == "veth" and link.flags & IFF_UP
+            if is_up_veth and device_state.device_problem(sock, link.name) == device_state.NO_CARRIER:
+                yield link.name
 
 
 def _devices(folder: str) -> list[str]:

@@ -161,19 +161,33 @@ def _options(snapshot: Snapshot, link_netns: str, raw: dump.RawLink, lower: str 
 
 def tables(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Resource]:
     """Addresses, neighbours, forwarding entries, routes and rules of one namespace."""
-    found = list(dump.routes(channel))
-    kernel_routes = {(route.dst, route.prefix_len, route.oif) for route in found if route.proto == PROTO_KERNEL}
-    addresses = tuple(_addresses(channel, snapshot, ns, kernel_routes))
+    addresses, routes = _addresses_and_routes(channel, snapshot, ns)
     yield from addresses
     yield from _neighbours(channel, snapshot, ns)
     if any(link.kind in ("bridge", "vxlan") for link in snapshot.links[ns].values()):
         yield from dict.fromkeys(_fdb(channel, snapshot, ns))  # a bridge reports one for each VLAN of a port
+    yield from (route for route, is_connected in routes if not is_connected)
+    for rule in dump.rules(channel):
+        yield _rule(ns, rule)
+
+
+def connected_routes(channel: Channel, snapshot: Snapshot, ns: str) -> Iterator[Route]:
+    """The routes of one namespace that the kernel itself created for addresses, which `tables` leaves out."""
+    _, routes = _addresses_and_routes(channel, snapshot, ns)
+    yield from (route for route, is_connected in routes if is_connected)
+
+
+def _addresses_and_routes(
+    channel: Channel, snapshot: Snapshot, ns: str
+) -> tuple[tuple[Address, ...], list[tuple[Route, bool]]]:
+    """The addresses, and the routes, each with whether the kernel itself created it."""
+    found = list(dump.routes(channel))
+    kernel_routes = {(route.dst, route.prefix_len, route.oif) for route in found if route.proto == PROTO_KERNEL}
+    addresses = tuple(_addresses(channel, snapshot, ns, kernel_routes))
     connected = {(address.addr.network, address.at.dev) for address in addresses if address.addr.network.prefixlen < 32}
     own_addresses = {(address.addr.ip, address.at.dev) for address in addresses}
     routes = (_route(snapshot, ns, raw) for raw in found if _ROUTE_KINDS.get(raw.kind) not in _IGNORED_ROUTES)
-    yield from (route for route in routes if not _is_kernel_route(route, connected, own_addresses))
-    for rule in dump.rules(channel):
-        yield _rule(ns, rule)
+    return addresses, [(route, _is_kernel_route(route, connected, own_addresses)) for route in routes]
 
 
 def _addresses(

@@ -39,7 +39,8 @@ def rule(loss_point: LossPoint) -> Cause | None:
             f"a netfilter hook of {loss_point.node} dropped it, but no iptables rule that can match it counted it:"
             " nftables or another module"
         )
-        return Cause("rule", place, (), (exec_command(loss_point.evidence, loss_point.node, "nft list ruleset"),))
+        words = "nft list ruleset  # nft is in the package nftables"
+        return Cause("rule", place, (), (exec_command(loss_point.evidence, loss_point.node, words),))
     return None
 
 
@@ -78,7 +79,7 @@ def list_command(loss_point: LossPoint, one: RuleHit | CounterIncrease) -> str:
     flags = "--Ln --Lc" if one.family == "bridge" else "-n -v --line-numbers"
     command = f"{TOOLS.get(one.family, 'iptables')} -t {one.table} -L {one.chain} {flags}"
     if one.family == "nft":
-        command = "nft list ruleset"
+        command = "nft list ruleset  # nft is in the package nftables"
     return exec_command(loss_point.evidence, one.node, command)
 
 

@@ -170,7 +170,7 @@ def test_what_is_true_passes_and_shows_its_packet(check: Check, line: str) -> No
     assert found.verdict == "pass", text(found)
     assert line in text(found)
     assert found.sightings
-    assert found.command.startswith("ip netns exec labctl.t.")
+    assert found.command.startswith(paths.command_prefix("t") + " ")
 
 
 def test_all_pairs_pass_in_both_families() -> None:

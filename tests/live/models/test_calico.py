@@ -133,7 +133,8 @@ class TestOnAKernel:
                 assert story.why is not None
                 assert story.why.kind == "proxy-arp-off"
                 assert story.why.sentence.endswith(f"but proxy ARP is off at node1/{A}")
-                assert story.tries == (f"labctl exec node1 -- sysctl -w net.ipv4.conf.{A}.proxy_arp=1",)
+                command = f"exec node1 -- sysctl -w net.ipv4.conf.{A}.proxy_arp=1"
+                assert story.tries == (f"{paths.command_prefix(NAME)} {command}",)
         finally:
             lifecycle.up(running)
         assert labctl.trace("a", "c", lab=NAME).answered

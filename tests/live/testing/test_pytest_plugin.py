@@ -128,7 +128,7 @@ def test_a_failing_test_has_the_evidence_of_its_labs(pytester: pytest.Pytester, 
     assert not [frame for frame in packets(path) if len(frame) == 14 + 20 + 8 + 56], "the ping of another test"
     assert not list(pytester.path.rglob("*foreseen*")), "a failure that was foreseen is none"
     assert "drift: extra route 198.51.100.0/24 dev docker0" in section
-    assert "run manually: sudo labctl up docker-bridge --set mtu=1400\n" in section
+    assert f"run manually: {paths.command_prefix()} up docker-bridge --set mtu=1400\n" in section
     (shown,) = re.findall(r"rules with counters: (\S+)", section)
     assert "MASQUERADE" in Path(shown).read_text()
     assert "the lab was down when the test ended" in text
@@ -291,7 +291,8 @@ def test_the_firewall_can_be_chosen(pytester: pytest.Pytester) -> None:
     done = run(pytester, FIREWALLS)
 
     done.assert_outcomes(passed=1, failed=1)
-    done.stdout.fnmatch_lines(["E       assert 0", "*run manually: sudo labctl up docker-bridge --firewall nft"])
+    up = f"*run manually: {paths.command_prefix()} up docker-bridge --firewall nft"
+    done.stdout.fnmatch_lines(["E       assert 0", up])
 
 
 TEARDOWN = """
@@ -326,7 +327,7 @@ def test_a_teardown_that_fails_has_evidence_too(pytester: pytest.Pytester) -> No
     found = re.search(r"packets: (\S+\.pcapng)", sections[0])
     assert found
     assert [frame for frame in packets(Path(found[1])) if len(frame) == 14 + 20 + 8 + 77]
-    assert "run manually: sudo labctl up docker-bridge --set mtu=1400" in sections[1]
+    assert f"run manually: {paths.command_prefix()} up docker-bridge --set mtu=1400" in sections[1]
     assert "drift: none" in sections[1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -11,40 +12,55 @@ import pytest
 
 from labctl.lab import lifecycle
 from labctl.tracing.diagnosis import diagnose
-from tests.support.trace_cases import CASES, LABS, Case
+from tests.support import trace_end_cases
+from tests.support.pasted import paste, programs
+from tests.support.trace_cases import CASES as PATH_CASES
+from tests.support.trace_cases import LABS as PATH_LABS
+from tests.support.trace_cases import Case
 from tests.support.traces import broken, recording, traced
 
 pytestmark = pytest.mark.firewall
 
-ANSWERS = ("RTNETLINK answers: ", "Error: ", "nft is not installed", "No such file or directory")  # of a tool that ran
+CASES = (*PATH_CASES, *trace_end_cases.CASES)
+LABS = PATH_LABS | trace_end_cases.LABS
+# the answers of a tool that ran, and said what is broken; its exit code is 1 or 2 then
+ANSWERS = ("RTNETLINK answers: ", "Error: ")
 
 
-def advised() -> list[tuple[Case, str]]:
-    """One case for each kind of cause and command; the recordings say which commands are advised."""
-    found: dict[tuple[str, ...], tuple[Case, str]] = {}
+def advised() -> list[tuple[Case, tuple[str, ...]]]:
+    """Each case whose recording advises commands, with these; every command of a lab is there once."""
+    found: list[tuple[Case, tuple[str, ...]]] = []
+    known: set[tuple[str, str]] = set()
     for case in CASES:
-        why = diagnose(recording(case.name)).why
-        for line in why.tries if why is not None else ():
-            words = line.partition(" -- ")[2].split()
-            flags = [word for word in words if word.startswith("-")]
-            found.setdefault((why.kind if why is not None else "", *words[:2], *flags), (case, line))
-    return list(found.values())
+        new = [line for line in diagnose(recording(case.name)).tries if (case.lab, line) not in known]
+        known |= {(case.lab, line) for line in new}
+        found += [(case, tuple(new))] if new else []
+    return found
 
 
-@pytest.mark.parametrize(("case", "line"), advised(), ids=lambda value: getattr(value, "name", None) or "")
-def test_advised_command_runs(case: Case, line: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("case", "recorded"), advised(), ids=lambda value: getattr(value, "name", ""))
+def test_every_advised_command_runs_as_it_is_printed(case: Case, recorded: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "lab.yaml").write_text(LABS[case.lab])
-    lab = lifecycle.define(str(tmp_path / "lab.yaml"))
-    lifecycle.up(lab)
+    environment = programs(tmp_path)
+    lifecycle.up(lifecycle.define(str(tmp_path / "lab.yaml")))
     try:
         for command in case.breaks:
             broken(case.lab, command)
-        program, *words = shlex.split(line)
-        done = subprocess.run([sys.executable, "-m", program, *words], capture_output=True, text=True, check=False)
+        told = paste(f"sudo labctl trace {case.probe}", environment)
+        printed = re.findall(r"^  try       (.*)", told.stdout, re.MULTILINE)
+        assert printed or case.listen, told
+        for line in dict.fromkeys((*printed, *(f"sudo {text}" for text in recorded))):
+            assert line.startswith("sudo labctl "), line
+            done = paste(line, environment)
+            is_answer = words_of(line) == "ip" and any(answer in done.stderr for answer in ANSWERS)
+            assert done.returncode == 0 or is_answer, (line, done.returncode, done.stderr)
     finally:
         lifecycle.down(case.lab)
-    plain = any(answer in done.stderr for answer in ANSWERS) and words[3:4] in (["ip"], ["nft"])
-    assert done.returncode == 0 or plain, (line, done.returncode, done.stderr)
+
+
+def words_of(line: str) -> str:
+    """The program that a line runs in a node."""
+    return line.partition(" -- ")[2].split()[0]
 
 
 @pytest.mark.parametrize(

@@ -533,12 +533,14 @@ def test_a_word_chooses_checks_by_sentence_or_probe() -> None:
 def test_the_command_by_hand_watches_every_point_and_then_probes() -> None:
     check = replace(TCP, sees=(See(Interface("c", "eth0")), See(Interface("node2", "eth0"), encap="vxlan")))
 
-    assert equivalent_command("t", check, C).split(" & ") == [
-        "ip netns exec labctl.t.c tcpdump -nn -e -l -i eth0 tcp port 80",
-        "ip netns exec labctl.t.node2 tcpdump -nn -e -l -i eth0 udp port 4789 or udp port 8472 or udp port 6784",
-        "ip netns exec labctl.t.a nc -v -z -w 1 10.244.1.2 80",
+    assert equivalent_command("sudo labctl", check, C) == "sudo labctl trace a 10.244.1.2 --tcp 80"
+    answered = replace(check, expect="reply")
+    assert equivalent_command("sudo labctl", answered, C) == "sudo labctl trace a 10.244.1.2 --tcp 80 --listen"
+    watched = equivalent_command("labctl -l t", replace(PING, sees=check.sees), ip_address("2001:db8::2"))
+    assert watched.split(" & ") == [
+        "labctl -l t capture c/eth0 node2/eth0 --seconds 3",
+        "sleep 1; labctl -l t exec a -- ping -n -c 1 2001:db8::2",
     ]
-    assert equivalent_command("t", PING, ip_address("2001:db8::2")).endswith("labctl.t.a ping -n -c 1 2001:db8::2")
 
 
 def veth(one: str, other: str, master: str | None = None) -> tuple[Link, Link]:

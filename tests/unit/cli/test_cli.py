@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from labctl.cli.session import TerminationSignal
+from labctl.core.node_state import NodeState
 from labctl.errors import KernelError, LabError, LockError, MissingError, UsageError
 from labctl.kernel.firewall import backend
+from labctl.kernel.host import paths
 from labctl.lab import lifecycle
 from tests.support import samples
 from tests.support.command_line import Run, error, in_process, pretend_empty_machine
@@ -40,7 +42,7 @@ VERBS = [
     "run",
 ]
 HEAVY = (
-    "rich", "yaml", "pyroute2", "iptc", "ctypes", "importlib.metadata", "subprocess", "concurrent.futures",
+    "yaml", "pyroute2", "iptc", "ctypes", "importlib.metadata", "subprocess", "concurrent.futures",
     "socket", "asyncio", "logging", "xml", "shlex", "difflib",
 )  # fmt: skip
 
@@ -264,11 +266,12 @@ def test_the_lab_may_be_named_on_both_sides(
     asked: list[Any] = []
     monkeypatch.setattr(lifecycle, "observe", lambda *args: asked.append(args) or ())
     monkeypatch.setattr(
-        "labctl.kernel.observe.node_view.read_nodes", lambda lab, nodes: {node: ((), {}) for node in nodes}
+        "labctl.kernel.observe.node_view.read_nodes",
+        lambda lab, nodes, details: {node: NodeState(node) for node in nodes},
     )
 
-    assert run(*words)[:2] == (0, "two/b\n")
-    assert asked == [("two", None)]
+    assert run(*words)[:2] == (0, "name  role  on  addresses  state\nb                          up\n")
+    assert asked == [("two",)]
 
 
 def test_an_unknown_node_is_named_with_the_nodes_there_are(run: Run, empty_machine: Path) -> None:
@@ -360,7 +363,7 @@ def test_each_error_has_its_exit_code_and_no_traceback(
 
     assert (found["code"], found["kind"]) == (code, kind)
     if isinstance(raised, LabError):
-        assert run("list")[2] == f"labctl: {raised}\n"
+        assert run("list")[2] == f"labctl: {raised}\n".replace("apt-get", f"{paths.sudo()}apt-get")
 
 
 @pytest.mark.parametrize(
@@ -373,10 +376,10 @@ def test_each_error_has_its_exit_code_and_no_traceback(
     [
         ((), (), "", "interrupted: rolled back, nothing is left"),
         ((), (), "--keep", "interrupted: rolled back, nothing is left"),
-        ((), ("kubenet.a",), "--keep", "--keep: the lab is left incomplete; `labctl down kubenet` removes it"),
-        (("kubenet.a",), ("kubenet.a",), "", "interrupted: lab kubenet keeps running; `labctl up` repairs"),
+        ((), ("kubenet.a",), "--keep", "--keep: the lab is left incomplete; `{} down kubenet` removes it"),
+        (("kubenet.a",), ("kubenet.a",), "", "interrupted: lab kubenet keeps running; `{} up kubenet` repairs"),
         (("kubenet.a",), (), "--replace", "nothing is left, and the lab to be replaced is removed too"),
-        (("kubenet.a",), ("kubenet.a",), "--replace", "lab kubenet is left, perhaps incomplete; `labctl down kubenet`"),
+        (("kubenet.a",), ("kubenet.a",), "--replace", "lab kubenet is left, perhaps incomplete; `{} down kubenet`"),
     ],
 )
 def test_an_interrupted_up_says_what_became_of_the_lab(
@@ -404,7 +407,7 @@ def test_an_interrupted_up_says_what_became_of_the_lab(
         runs(*before)
         got, out, err = run("up", "kubenet", *options.split(), *more)
         assert got == code
-        assert says in (error(out)["message"] if more else err)
+        assert says.format(paths.command_prefix()) in (error(out)["message"] if more else err)
         assert (err if more else out) == ""
         if more:
             assert (error(out)["code"], error(out)["kind"]) == (code, "interrupted")
@@ -635,7 +638,7 @@ def test_schema_is_json_with_or_without_the_flag(run: Run) -> None:
 
 
 def test_list_reads_no_scenario_and_needs_no_record(run: Run, empty_machine: Path) -> None:
-    assert run("list")[1] == "no lab runs; start one: sudo labctl up kubenet\n"
+    assert run("list")[1] == f"no lab runs; start one: {paths.command_prefix()} up kubenet\n"
     start(empty_machine, "lost.a", "lost.b")
     assert json.loads(run("list", "--json")[1]) == {
         "labs": [
@@ -710,3 +713,50 @@ def test_the_script_for_the_shell_is_printed(shell: str) -> None:
 
     assert done.returncode == 0
     assert "_LABCTL_COMPLETE" in done.stdout
+
+
+JAPANESE = """\
+name: kantan
+model: kubenet
+nodes:
+  node1: {pods: [a, b]}
+checks:
+  - say: ポッド a はポッド b に届く 🎉 é
+    ping: a -> b
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_readable"),
+    [
+        ({"PYTHONIOENCODING": "utf-8"}, True),
+        ({"LC_ALL": "C.UTF-8"}, True),
+        ({"LC_ALL": "C"}, True),
+        ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, False),
+        ({"PYTHONIOENCODING": "ascii"}, False),
+        ({"PYTHONIOENCODING": "latin-1"}, False),
+    ],
+    ids=str,
+)
+def test_json_keeps_every_script_that_the_output_can_write(
+    tmp_path: Path, environment: dict[str, str], is_readable: bool
+) -> None:
+    (tmp_path / "lab.yaml").write_text(JAPANESE, encoding="utf-8")
+    plain = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG", "PYTHON"))}
+    command = [sys.executable, "-m", "labctl", "plan", str(tmp_path / "lab.yaml"), "--json"]
+    paths_of_python = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, capture_output=True, env={**plain, **paths_of_python, **environment}, check=False)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert ("ポッド a はポッド b に届く 🎉 é".encode() in done.stdout) == is_readable
+    said = [check["say"] for check in json.loads(done.stdout.decode())["checks"]]
+    assert "ポッド a はポッド b に届く 🎉 é" in said
+    command[-1] = "--as=text"
+    assert subprocess.run(command, capture_output=True, env={**plain, **paths_of_python, **environment}).returncode == 0
+
+
+def test_errors_in_json_keep_their_script(run: Run) -> None:
+    out = run("plan", "ポッド", "--json")[1]
+
+    assert "ポッド" in out
+    assert "ポッド" in error(out)["message"]

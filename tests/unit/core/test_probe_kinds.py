@@ -30,7 +30,7 @@ def parsed(text: str) -> Check:
             "ping a -> c size 1422",
             "ping a -> c, size 1422, expect fail",
             "`ping: a -> c`, expect fail",
-            "ping -n -c 1 -M do -s 1422 10.0.0.1",
+            "exec a -- ping -n -c 1 -M do -s 1422 10.0.0.1",
         ),
         (
             'tcp: "a -> c:80", listen: "b:8080"',
@@ -38,7 +38,7 @@ def parsed(text: str) -> Check:
             "tcp a -> c:80",
             "tcp a -> c:80, answered by b:8080",
             "`tcp: a -> c:80`, answered by b:8080",
-            "nc -v -z -w 1 10.0.0.1 80",
+            "trace a 10.0.0.1 --tcp 80",
         ),
         (
             'udp: "a -> c:53", expect: timeout',
@@ -46,7 +46,7 @@ def parsed(text: str) -> Check:
             "udp a -> c:53",
             "udp a -> c:53, expect timeout",
             "`udp: a -> c:53`, expect timeout",
-            "nc -v -u -w 1 10.0.0.1 53",
+            "trace a 10.0.0.1 --udp 53 --listen",
         ),
         (
             "mesh: pods",
@@ -54,7 +54,7 @@ def parsed(text: str) -> Check:
             "mesh a b c -> a b c",
             "mesh of 1 group, 6 pairs",
             "every pair",
-            "ping -n -c 1 10.0.0.1",
+            "exec a -- ping -n -c 1 10.0.0.1",
         ),
     ],
 )
@@ -67,7 +67,7 @@ def test_a_check_becomes_text(
     assert probe_text(check) == line
     assert list(check_lines(check)) == [sentence, f"    {plan_line}"]
     assert kind.page_cell(check) == page_cell
-    assert kind.command(check, ADDRESS) == command
+    assert kind.command(replace(check, source="a"), ADDRESS) == command  # a mesh has no single source
 
 
 def test_check_of_plugins_is_only_for_models() -> None:
@@ -85,10 +85,8 @@ def test_the_language_has_a_key_for_every_kind_that_a_file_can_ask_for() -> None
 
 
 @pytest.mark.parametrize("kind", PROBE_KINDS.values(), ids=PROBE_KINDS)
-def test_a_kind_with_a_path_has_a_filter_and_a_protocol_for_both_versions_of_ip(kind: ProbeKind) -> None:
+def test_a_kind_with_a_path_has_a_protocol_for_both_versions_of_ip(kind: ProbeKind) -> None:
     if kind.has_path:
-        filters = {"ping": ["icmp", "icmp6"]}.get(kind.name, [f"{kind.name} port 80"] * 2)
-        assert [kind.capture_filter(80, version) for version in (4, 6)] == filters
         protocols = {"ping": ["icmp", "ipv6-icmp"]}.get(kind.name, [kind.name] * 2)
         assert [kind.ip_protocol(version) for version in (4, 6)] == protocols
 

@@ -38,7 +38,7 @@ DOCUMENTS: dict[str, Any] = {
     "status": json_documents.status_document("kubenet", samples.LAB, samples.DRIFT),
     "check": json_documents.check_document(samples.report(samples.PASSED, samples.FAILED)),
     "plan": json_documents.plan_document(samples.LAB),
-    "show": json_documents.show_document("kubenet", [samples.VIEW], samples.LAB),
+    "show": json_documents.show_document("kubenet", [samples.VIEW], samples.LAB, shows_all=True),
     "trace": trace_document(samples.TRACE, samples.STORY),
     "compare": comparison_document(table([comparing.facts(), comparing.SKIPPED])),
     "break": faults.break_document("kubenet", samples.FAULT_RECORD, None),
@@ -46,7 +46,7 @@ DOCUMENTS: dict[str, Any] = {
     "fix": faults.fix_document("kubenet", [(samples.FAULT_RECORD, samples.DRIFT)]),
     "fix --show": faults.solution_document("kubenet", [samples.FAULT_RECORD]),
     "validate": json_documents.validate_document({"lab.yaml": samples.LAB}),
-    "doctor": json_documents.doctor_document(samples.FINDINGS),
+    "doctor": json_documents.doctor_document(samples.FINDINGS, "sudo "),
 }
 
 
@@ -106,3 +106,11 @@ def test_the_check_inside_up_is_the_document_of_check() -> None:
 
     assert json_documents.up_document(samples.result(), report)["check"] == json_documents.check_document(report)
     assert json_documents.up_document(samples.result(), None)["check"] is None
+
+
+@pytest.mark.parametrize(("shows_all", "names"), [(True, ["node1", "a", "c", "fabric"]), (False, ["node1"])])
+def test_show_of_one_node_has_its_machines_only(shows_all: bool, names: list[str]) -> None:
+    document = json_documents.show_document("kubenet", [samples.VIEW], samples.LAB, shows_all=shows_all)
+
+    assert [one["name"] for one in document["machines"]] == names
+    assert [one["problems"] for one in document["machines"]] == [["veth1 no carrier"], *[["gone"]] * (len(names) - 1)]

@@ -15,13 +15,13 @@ import pytest
 
 from labctl.core import results, text
 from labctl.core.diff import Change
+from labctl.core.node_state import NodeState
 from labctl.core.resources import Route
 from labctl.core.results import Outcome
 from labctl.errors import KernelError
-from labctl.report import lists, plain_text, up_status
+from labctl.report import lists, plain_text, text_layout, up_status
 from labctl.report.junit import junit_document
 from labctl.report.node_view import NodeView, TableSection, fidelity_section, sections, settings
-from labctl.report.rich_tables import draw
 from labctl.report.terminal import Terminal
 from tests.support import samples
 
@@ -47,7 +47,7 @@ def printed(say: object, *args: object, **kwargs: object) -> str:
 def test_columns_stand_two_blanks_apart_without_trailing_blanks() -> None:
     section = TableSection("routes", ("destination", "via"), (("default", "10.0.0.1"), ("10.1.0.0/16", "")))
 
-    assert plain_text.align(section) == [
+    assert text_layout.align(section) == [
         "routes",
         "  destination  via",
         "  default      10.0.0.1",
@@ -84,9 +84,8 @@ def test_the_last_line_counts_every_verdict() -> None:
     assert results.tally(samples.report(), 0) == "kubenet has no checks"
 
 
-def test_up_says_who_is_who_and_what_to_try_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SUDO_USER", raising=False)
-    said = printed(up_status.print_up, samples.result(), several_labs=False, hints=True)
+def test_up_says_who_is_who_and_what_to_try_next() -> None:
+    said = printed(up_status.print_up, samples.result(), "labctl")
 
     assert said.splitlines()[0] == "kubenet is up: 1 namespace, 13 objects in 0.21 s"
     assert re.search(r"^node1 +node +10\.224\.0\.4 10\.244\.0\.1$", said, re.MULTILINE)
@@ -95,22 +94,18 @@ def test_up_says_who_is_who_and_what_to_try_next(monkeypatch: pytest.MonkeyPatch
         assert f"  {command}\n" in said
 
 
-def test_hints_name_the_lab_and_sudo_where_they_must(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SUDO_USER", "anna")
-
-    assert up_status.suggestions(samples.LAB, several_labs=True)[:2] == [
-        "sudo labctl shell -l kubenet node1",
-        "sudo labctl exec -l kubenet a -- ping -c 3 c",
+def test_hints_begin_with_the_command_of_this_user_and_name_the_lab() -> None:
+    assert up_status.suggestions(samples.LAB, "sudo labctl -l kubenet") == [
+        "sudo labctl -l kubenet shell node1",
+        "sudo labctl -l kubenet exec a -- ping -c 3 c",
+        "sudo labctl -l kubenet check",
+        "sudo labctl down kubenet",
     ]
 
 
 def test_a_second_up_says_that_nothing_was_done_or_what_was_repaired() -> None:
-    assert "nothing to do" in printed(
-        up_status.print_up, samples.result(created=False, changes=()), several_labs=False, hints=False
-    )
-    repaired = printed(
-        up_status.print_up, samples.result(created=False, changes=samples.DRIFT), several_labs=False, hints=False
-    )
+    assert "nothing to do" in printed(up_status.print_up, samples.result(created=False, changes=()), None)
+    repaired = printed(up_status.print_up, samples.result(created=False, changes=samples.DRIFT), None)
 
     assert repaired.startswith("kubenet is repaired: 3 changes in 0.21 s\nnode1\n  removed  address 192.0.2.1/32")
     assert "\n  added    route 10.244.1.0/24" in repaired
@@ -120,18 +115,16 @@ def test_a_second_up_says_that_nothing_was_done_or_what_was_repaired() -> None:
 def test_a_replaced_lab_is_told_in_the_summary(dry: bool, says: str) -> None:
     result = replace(samples.result(dry=dry), replaced=True)
 
-    assert printed(up_status.print_up, result, several_labs=False, hints=False).startswith(
-        f"the old lab kubenet {says}\nkubenet"
-    )
+    assert printed(up_status.print_up, result, None).startswith(f"the old lab kubenet {says}\nkubenet")
 
 
 def test_a_long_line_breaks_between_words_and_goes_on_under_its_beginning() -> None:
-    assert plain_text.fold_line("    one two three", 11) == ["    one two", "    three"]
-    assert plain_text.fold_line("    one two three", 11, 6) == ["    one two", "      three"]
-    assert plain_text.fold_line("  \033[31mred\033[0m  two three", 10) == ["  \033[31mred\033[0m  two", "  three"]
-    assert plain_text.fold_line("a " + "x" * 30 + " b", 10) == ["a", "x" * 30, "b"]
-    assert plain_text.fold_line("short", 10) == ["short"]
-    assert plain_text.fold_line("ip netns exec x", 12, 2, " \\") == ["ip netns \\", "  exec x"]
+    assert text_layout.fold_line("    one two three", 11) == ["    one two", "    three"]
+    assert text_layout.fold_line("    one two three", 11, 6) == ["    one two", "      three"]
+    assert text_layout.fold_line("  \033[31mred\033[0m  two three", 10) == ["  \033[31mred\033[0m  two", "  three"]
+    assert text_layout.fold_line("a " + "x" * 30 + " b", 10) == ["a", "x" * 30, "b"]
+    assert text_layout.fold_line("short", 10) == ["short"]
+    assert text_layout.fold_line("ip netns exec x", 12, 2, " \\") == ["ip netns \\", "  exec x"]
 
 
 def test_lines_fold_on_a_terminal_and_never_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,8 +160,7 @@ def test_a_dry_run_says_add_and_remove() -> None:
     said = printed(
         up_status.print_up,
         samples.result(dry=True, created=False, changes=samples.DRIFT),
-        several_labs=False,
-        hints=True,
+        "labctl",
     )
 
     assert said.splitlines()[:4] == [
@@ -205,11 +197,9 @@ def test_status_says_what_was_built_otherwise(drift: tuple[Change, ...]) -> None
 
 
 def test_up_says_what_it_built_otherwise_in_a_line() -> None:
-    said = printed(lambda out: up_status.print_up(samples.result(), out, several_labs=False, hints=False))
+    said = printed(lambda out: up_status.print_up(samples.result(), None, out))
     assert said.splitlines()[1] == OTHERWISE
-    exact = printed(
-        lambda out: up_status.print_up(replace(samples.result(), lab=EXACT), out, several_labs=False, hints=False)
-    )
+    exact = printed(lambda out: up_status.print_up(replace(samples.result(), lab=EXACT), None, out))
     assert exact.splitlines() == [line for line in said.splitlines() if line != OTHERWISE]
 
 
@@ -268,14 +258,14 @@ def test_a_repair_by_hand_refills_a_chain_and_says_what_to_remove() -> None:
 
 
 def test_doctor_gives_a_fix_for_what_is_wrong_and_counts() -> None:
-    said = printed(lambda *args: lists.print_findings(samples.FINDINGS, *args))
+    said = printed(lists.print_findings, samples.FINDINGS, "sudo ")
 
     assert said.splitlines() == [
         "ok       root",
         "warn     neighbour table  it was full",
-        "         fix: sysctl -w x=y",
+        "         fix: sudo sysctl -w x=y",
         "missing  ping             not found",
-        "         fix: apt-get install iputils-ping",
+        "         fix: sudo apt-get install iputils-ping",
         "this machine cannot run every lab: 1 thing missing",
     ]
 
@@ -288,15 +278,16 @@ def test_show_has_a_table_for_every_kind_that_is_there() -> None:
     titles = [section.title for section in sections(samples.VIEW)]
 
     assert titles == [
-        "links", "link options", "addresses", "routes", "rules", "neighbours", "forwarding entries",
-        "iptables -t nat", "iptables -t filter", "processes", "settings",
+        "links", "link options", "bridge ports", "addresses", "routes", "rules", "neighbours", "forwarding entries",
+        "iptables -t nat", "iptables -t filter", "connections (conntrack)", "listening sockets", "processes",
+        "settings",
     ]  # fmt: skip
-    assert sections(NodeView("x", (), (), {})) == ()
+    assert sections(NodeView("x", (), NodeState("x"))) == ()
 
 
 def test_a_route_shows_its_maker_and_its_tunnel() -> None:
     flow = Route("a", IPv4Network("10.0.2.0/24"), dev="flow", table=7, proto=2, encap=(5, IPv4Address("192.0.2.1")))
-    (table,) = sections(NodeView("a", (flow,), (), {}))
+    (table,) = sections(NodeView("a", (flow,), NodeState("a")))
     assert table.rows == (("10.0.2.0/24", "", "flow", "7", "encap ip id 5 dst 192.0.2.1 proto kernel"),)
 
 
@@ -322,7 +313,7 @@ def test_every_row_of_show_is_as_long_as_its_head() -> None:
 
 def test_a_table_fits_its_terminal_and_takes_words_literally() -> None:
     section = TableSection("links", ("device", "more"), (("eth0", "[red]not a colour[/red] " * 8),))
-    lines = draw(section, colour=False, width=60).splitlines()
+    lines = list(text_layout.draw(section, 60))
 
     assert max(len(line) for line in lines) <= 60
     assert "[red]" in "".join(lines)
@@ -427,3 +418,61 @@ def test_a_full_disk_is_told_in_a_sentence(words: str) -> None:
         )
 
     assert (done.returncode, done.stderr) == (3, "labctl: cannot write the output: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("hint", "typed"),
+    [
+        ("modprobe vxlan", "sudo modprobe vxlan"),
+        ("apt install iptables; modprobe ip_tables", "sudo apt install iptables; sudo modprobe ip_tables"),
+        ("remove the name: umount /run/x && rm /run/x", "remove the name: sudo umount /run/x && sudo rm /run/x"),
+        ("br_netfilter was just loaded: run `sysctl -w a=0`", "br_netfilter was just loaded: run `sudo sysctl -w a=0`"),
+        ("sudo sysctl -w a=0, or use sudo", "sudo sysctl -w a=0, or use sudo"),
+        ("rm is a word, as is modprobe", "rm is a word, as is modprobe"),
+    ],
+)
+def test_machine_commands_in_hints_begin_with_sudo(hint: str, typed: str) -> None:
+    assert plain_text.with_sudo(hint, "sudo ") == typed
+    assert plain_text.with_sudo(hint, "") == hint
+
+
+def test_a_node_shows_what_the_kernel_made_itself() -> None:
+    tables = {section.title: section for section in sections(samples.VIEW)}
+
+    assert tables["routes"].rows[-1][0] == "10.224.0.0/24"
+    assert tables["routes"].rows[-1][-1] == "proto kernel"
+    assert tables["bridge ports"].rows == (("veth0", "cbr0", "forwarding", "on", "no"),)
+    assert tables["forwarding entries"].rows == (
+        ("02:00:00:00:00:05", "veth0", "cbr0", "", "dynamic"),
+        ("02:00:00:00:00:03", "eth0", "", "10.224.0.5", "permanent"),
+    )
+    assert tables["connections (conntrack)"].rows == (
+        ("tcp", "10.244.0.2:4711 > 10.96.0.10:80", "10.244.1.2:8080 > 10.244.0.2:4711", "ESTABLISHED"),
+        ("icmp", "10.244.0.2 > 10.224.0.5 id 7", "", "replied"),
+    )
+    assert tables["listening sockets"].rows == (("tcp", "0.0.0.0:80", "web (process 4711)"),)
+
+
+def test_many_connections_are_counted() -> None:
+    state = NodeState("a", flows=samples.STATE.flows[:1] * 60)
+    (table,) = sections(NodeView("a", (), state))
+
+    assert len(table.rows) == 51
+    assert table.rows[-1][:2] == ("...", "10 more")
+
+
+@pytest.mark.parametrize(
+    ("hint", "typed"),
+    [
+        ("labctl fix removes it", "sudo labctl -l x fix removes it"),
+        (
+            "remove it first (labctl down), or use --replace",
+            "remove it first (sudo labctl -l x down), or use --replace",
+        ),
+        ("`labctl list --scenarios` shows the names", "`labctl list --scenarios` shows the names"),
+        ("sudo labctl doctor, or labctl --rootless doctor", "sudo labctl doctor, or labctl --rootless doctor"),
+        ("labctl could not listen; /opt/labctl exec", "labctl could not listen; /opt/labctl exec"),
+    ],
+)
+def test_verbs_in_hints_that_need_root_are_written_as_typed(hint: str, typed: str) -> None:
+    assert plain_text.with_command(hint, "sudo labctl -l x") == typed

@@ -98,7 +98,7 @@ def test_unused_it_loads_nothing(pytester: pytest.Pytester, suite: str) -> None:
     pytester.makeconftest("""
 import sys
 def pytest_unconfigure():
-    heavy = ("pyroute2", "iptc", "click", "yaml", "rich")
+    heavy = ("pyroute2", "iptc", "click", "yaml")
     heavy += ("labctl.api", "labctl.errors", "labctl.core.resources", "labctl.running_lab")
     print("LOADED", [name for name in heavy if name in sys.modules])
 """)
