@@ -243,7 +243,7 @@ KINDS: tuple[FaultKind, ...] = (
     FaultKind(
         "frag-needed-dropped",
         "A link has a smaller MTU, and a rule drops the router's ICMP error (fragmentation needed).",
-        "Small packets pass. Big packets disappear, and the sender is not told the MTU.",
+        "Small packets pass. Big packets disappear, and the sender does not learn the MTU.",
         _frag_needed_dropped,
     ),
     _kind(
@@ -268,12 +268,12 @@ KINDS: tuple[FaultKind, ...] = (
         "policy-drop-input-ipv6",
         _Filter("filter", "INPUT", "", ("received",), family="ip6"),
         "The policy of INPUT in ip6tables is DROP, and no rule accepts packets.",
-        "The machine answers no neighbour solicitation, so nobody reaches it over IPv6.",
+        "The machine answers no neighbour solicitation, so no other machine reaches it over IPv6.",
     ),
     FaultKind(
         "drop-neighbour-solicitation",
         "A rule of ip6tables in filter/INPUT drops neighbour solicitations (ICMPv6 type 135).",
-        "Nobody learns the machine's MAC address, so no IPv6 packet is sent to it.",
+        "No other machine learns its MAC address, so no IPv6 packet is sent to it.",
         partial(_neighbour_discovery, "drop-neighbour-solicitation", 135),
     ),
     FaultKind(

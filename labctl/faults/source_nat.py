@@ -257,7 +257,7 @@ KINDS: tuple[FaultKind, ...] = (
     FaultKind(
         "snat-unused-address",
         "Source NAT gives packets an address that no machine has.",
-        "Requests arrive, and their replies go to nobody.",
+        "Requests arrive, and their replies reach no machine.",
         _wrong_address,
     ),
     FaultKind(

@@ -349,7 +349,7 @@ MTU_CASES = (
         UNTOLD,
         "h1 h2 --size 1400",
         "mtu-black-hole",
-        "a rule of OUTPUT in r2 dropped the ICMP error that would tell the sender",
+        "a rule of OUTPUT in r2 dropped the ICMP error for the sender",
         "filter/OUTPUT rule 1",
     ),
     case(

@@ -288,6 +288,6 @@ def too_big(loss_point: LossPoint) -> Cause | None:
         return Cause("too-big", sentence, tuple(facts), tries)
     what = f"the policy of {ended.chain}" if ended.kind == "policy" else f"a rule of {ended.chain}"
     done = TERMINATING_TARGETS[ended.target]
-    sentence += f"; {what} in {ended.node} {done} the ICMP error that would tell the sender"
+    sentence += f"; {what} in {ended.node} {done} the ICMP error for the sender"
     facts.append(Note("rule", f"{ended.node}: {rule_text(ended)}"))
     return Cause("mtu-black-hole", sentence, tuple(facts), (*tries, list_command(loss_point, ended)))
