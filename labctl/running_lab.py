@@ -289,7 +289,8 @@ class RunningLab:
         udp: int | None = None,
         size: int | None = None,
         fragment: bool = False,
-        listen: bool = False,
+        sport: int | None = None,
+        listen: bool | str = False,
         progress: MessageCallback | None = None,
         warn: MessageCallback | None = None,
     ) -> Traced:
@@ -302,10 +303,11 @@ class RunningLab:
 
         require_root("trace")
         topology = Topology(with_plugin_results(self._recorded()))
-        options = {"icmp": False, "tcp": tcp, "udp": udp, "size": size, "fragment": fragment, "listen": listen}
+        options: dict[str, object] = {"icmp": False, "tcp": tcp, "udp": udp, "size": size, "fragment": fragment}
+        options |= {"sport": sport, "listen": listen}
         question = question_of(topology, source, target, options)
         evidence, frames = trace_packet(
-            topology.lab, question, listen=listen, progress=progress or (lambda _: None), warn=warn or _log
+            topology.lab, question, progress=progress or (lambda _: None), warn=warn or _log
         )
         traced = Traced(diagnose(evidence), evidence, tuple(frames), topology.machine_by_address)
         result_log.publish(self.name, traced)

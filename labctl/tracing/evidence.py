@@ -22,11 +22,21 @@ TraceProtocol: TypeAlias = Literal["icmp", "tcp", "udp"]
 
 
 @dataclass(frozen=True, slots=True)
+class ListenPoint:
+    """A port on which labctl itself listens during a trace, in the namespace `node`; None if no machine of the lab has
+    the target's address."""
+
+    node: str | None
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """The trace that was requested: the source, the target and the probe.
 
     `target_ns` is the namespace that has the address, None if no machine of the lab has it. `size` is the payload in
-    bytes, None for the default. Without `fragment`, the DF bit is set: no router may fragment the packet.
+    bytes, None for the default. Without `fragment`, the DF bit is set: no router may fragment the packet. `sport` is the
+    source port of a TCP or UDP probe, None for an unused one. `listener` is where labctl listens, None if it does not.
     """
 
     JSON_KEYS: ClassVar[Mapping[str, str]] = {"target_ns": "home"}
@@ -40,6 +50,8 @@ class Question:
     port: int | None = None
     size: int | None = None
     fragment: bool = False
+    sport: int | None = None
+    listener: ListenPoint | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
@@ -15,9 +16,33 @@ from labctl.report.output_files import require_writable
 from labctl.tracing import MAX_PAYLOAD_BYTES
 
 PORT = click.IntRange(1, 65535)
+LISTEN_POINT = re.compile(r"[^\s:]+:[0-9]+|[0-9]+")  # MACHINE:PORT or PORT; no machine, point or address looks like this
 
 
-@click.command("trace", short_help="Follow one packet, hop by hop, and say why it was lost.")
+class TraceCommand(click.Command):
+    """A click command: `--listen` takes the next word as its value only if that word is MACHINE:PORT or PORT."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        given = list(args[:end])
+        for at, word in enumerate(given):
+            if word == "--listen":
+                value = given[at + 1] if at + 1 < len(given) and LISTEN_POINT.fullmatch(given[at + 1]) else ""
+                given[at : at + 1 + bool(value)] = [f"--listen={value}"]
+        try:
+            return super().parse_args(ctx, [*given, *args[end:]])
+        except click.UsageError as error:
+            extra = re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", error.message)
+            if extra is None or "--listen" not in args:
+                raise
+            word = extra[1].split()[-1]
+            what = f"{word!r} is one word too many"
+            if args[args.index("--listen") + 1] == word:
+                what = f"{word!r} after --listen is not MACHINE:PORT"
+            raise UsageError(f"trace: {what}", "labctl trace SRC DST --tcp PORT --listen MACHINE:PORT") from None
+
+
+@click.command("trace", cls=TraceCommand, short_help="Follow one packet, hop by hop, and say why it was lost.")
 @click.argument("source", metavar="SRC", type=NODE)
 @click.argument("target", metavar="DST", type=TARGET)
 @click.option("--icmp", is_flag=True, help="An ICMP echo request, as ping sends it. The default.")
@@ -25,7 +50,13 @@ PORT = click.IntRange(1, 65535)
 @click.option("--udp", metavar="PORT", type=PORT, help="A UDP datagram to this port.")
 @click.option("--size", metavar="N", type=click.IntRange(1, MAX_PAYLOAD_BYTES), help="Bytes of payload (ICMP and UDP).")
 @click.option("--fragment", is_flag=True, help="Clear the DF bit, so that routers may fragment the probe.")
-@click.option("--listen", is_flag=True, help="Answer the probe: labctl listens on the port in DST (TCP and UDP).")
+@click.option("--sport", metavar="PORT", type=PORT, help="The source port (TCP and UDP); by default an unused one.")
+@click.option(
+    "--listen",
+    metavar="[[MACHINE:]PORT]",
+    type=NODE,
+    help="Answer the probe: labctl listens on its port in DST, or on the port and machine given here (TCP and UDP).",
+)
 @click.option("--pcap", metavar="FILE", type=click.Path(), help="Also write the packets, as pcapng for Wireshark.")
 @scenario_option
 @global_options("lab", "json")
@@ -43,6 +74,8 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
       sudo labctl trace a c
       sudo labctl trace a internet --tcp 443
       sudo labctl trace a 10.96.0.10 --udp 53 --json
+      sudo labctl trace a internet --udp 53 --sport 4000
+      sudo labctl trace internet host1 --tcp 8080 --listen c1:80
       sudo labctl trace a c --size 1472 --pcap packets.pcapng
     """
     import labctl
@@ -79,7 +112,8 @@ def _trace_options(session: Session, options: dict[str, Any]) -> dict[str, Any]:
     probes = [kind for kind in ("icmp", "tcp", "udp") if options[kind]]
     if len(probes) > 1:
         raise UsageError(f"--{probes[0]} and --{probes[1]} cannot be used together", "trace sends one probe")
-    probe_options = {key: options[key] for key in ("tcp", "udp", "size", "fragment", "listen")}
+    probe_options = {key: options[key] for key in ("tcp", "udp", "size", "fragment", "sport")}
+    probe_options["listen"] = options["listen"] or options["listen"] is not None
     terminal = session.terminal
     return {
         **probe_options,

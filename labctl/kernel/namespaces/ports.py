@@ -12,6 +12,7 @@ from labctl.kernel.host.counters import ADDRESS_COLUMN, LISTEN_STATES, STATE_COL
 from labctl.kernel.namespaces import occupants
 
 INODE_COLUMN = 9  # of /proc/net/tcp and udp
+TIME_WAIT_STATE = "06"  # in /proc/net/tcp
 
 
 def try_listen(protocol: Protocol, port: int) -> int:
@@ -31,18 +32,28 @@ def try_listen(protocol: Protocol, port: int) -> int:
 
 def listening_processes(path: Path, protocol: Protocol, port: int) -> tuple[str, ...]:
     """The processes that listen on a port of this thread's namespace, bound to `path`: `web (process 4711)`."""
-    sockets = _sockets(protocol, port)
+    return _processes(path, _sockets(protocol, port, LISTEN_STATES[protocol]))
+
+
+def port_holders(path: Path, protocol: Protocol, port: int) -> tuple[str, ...]:
+    """What holds a port of this thread's namespace, bound to `path`: processes that listen there or have a connection
+    from there, and connections that are closed and still wait (TIME_WAIT)."""
+    waiting = ("a closed connection (TIME_WAIT)",) if _sockets(protocol, port, TIME_WAIT_STATE) else ()
+    return (*_processes(path, _sockets(protocol, port, None)), *waiting)
+
+
+def _processes(path: Path, sockets: set[str]) -> tuple[str, ...]:
     return tuple(f"{_name(pid)} (process {pid})" for pid in occupants.find([path]) if sockets & _open_sockets(pid))
 
 
-def _sockets(protocol: Protocol, port: int) -> set[str]:
+def _sockets(protocol: Protocol, port: int, state: str | None) -> set[str]:
+    """The sockets at a port that are in this state, None for any."""
     found = set()
     for family in ("", "6"):
         with suppress(OSError), open(f"/proc/thread-self/net/{protocol}{family}") as file:
             for line in file.readlines()[1:]:
                 fields = line.split()
-                listens = fields[STATE_COLUMN] == LISTEN_STATES[protocol]
-                if listens and int(fields[ADDRESS_COLUMN].rpartition(":")[2], 16) == port:
+                if state in (None, fields[STATE_COLUMN]) and int(fields[ADDRESS_COLUMN].rpartition(":")[2], 16) == port:
                     found.add(f"socket:[{fields[INODE_COLUMN]}]")
     return found
 
