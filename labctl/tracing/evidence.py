@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RuleRole
-from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Route, Rule
+from labctl.core.resources import IP, Address, Chain, Fdb, Interface, Link, Neighbour, Route, Rule
 from labctl.core.results import Answer
 from labctl.core.text import count, short_repr
 from labctl.tracing.hops import Hop, PacketDirection, PacketObservation, path
@@ -149,6 +149,14 @@ class NeighbourObservation:
     mac: tuple[str, str] | None = None  # source, destination
 
 
+@dataclass(frozen=True, slots=True)
+class NatTable:
+    """The chains of the nat table in a namespace, read after the probe; none if there is no such table."""
+
+    node: str
+    chains: tuple[Chain, ...] = ()
+
+
 @dataclass(frozen=True)
 class TraceEvidence:
     """Everything about one probe. `unknown` are sentences about what could not be observed, and why. `pid` is the
@@ -187,6 +195,9 @@ class TraceEvidence:
     rules_traced: bool = True  # False: not all rules that the packet matched were recorded
     seconds: float = 0.0
     neighbour_observations: tuple[NeighbourObservation, ...] = ()
+    # only for a chosen source port: the probe's entries of conntrack that were there before it, and the rules there
+    flows_before: tuple[Flow, ...] = ()
+    nat_tables: tuple[NatTable, ...] = ()
 
     def __repr__(self) -> str:
         asked = self.question

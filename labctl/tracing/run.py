@@ -74,6 +74,7 @@ def trace_packet(
             listener, problem = open_listener(context, at.node, question.protocol, question.address, at.port)
             instruments.unknown += [problem] if problem else []
         try:
+            instruments.read_flows()
             instruments.taps.discard()
             if instruments.tracing is not None:
                 instruments.tracing.start()
