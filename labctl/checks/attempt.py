@@ -190,7 +190,9 @@ class CheckAttempt:
             gone = (f"there is no namespace {path.name}",)
             return replace(self._evidence(None), faults={self.check.source: gone})
         except OSError as error:
-            raise source_port_error(self.context, self.check.source, self.check.probe, self.check.sport, error) from None
+            raise source_port_error(
+                self.context, self.check.source, self.check.probe, self.check.sport, error
+            ) from None
         return None
 
     def _end_probes(self) -> None:

@@ -79,7 +79,7 @@ def open_listener(
 def source_port_error(
     context: CheckContext, node: str, protocol: str, sport: int | None, error: OSError
 ) -> KernelError:
-    """The error that a probe could not be sent from `node`: another socket has its source port, or the kernel's words."""
+    """The error that a probe could not be sent from `node`: its source port is in use, or the kernel's words."""
     if sport is None or error.errno != errno.EADDRINUSE:
         return KernelError(f"cannot send from {node}: {error.strerror or error}", errno=error.errno or 0)
     path = paths.netns_path(context.lab, node)

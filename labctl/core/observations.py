@@ -57,8 +57,8 @@ class Flow:
     """An entry of conntrack in one namespace: the addresses and ports (or the ICMP id) of both directions.
 
     `id` is the kernel's identifier of the entry, 0 if it gives none. `zone` is its conntrack zone. `expires_s` is the
-    time in seconds after which the kernel removes it if no packet comes, `age_s` the time since its first packet: None if
-    the kernel does not tell it (net.netfilter.nf_conntrack_timestamp = 0).
+    time in seconds after which the kernel removes it if no packet comes. `age_s` is the time since its first packet,
+    None if the kernel does not tell it (net.netfilter.nf_conntrack_timestamp = 0).
     """
 
     node: str

@@ -35,7 +35,6 @@ from labctl.scenario.field_types import (
 )
 from labctl.scenario.nodes_field import INNER_WORDS, RESERVED, NodesField, inner_words
 
-
 _Source: TypeAlias = tuple[str, int | None]  # a machine and its source port
 _Target: TypeAlias = tuple[str | Interface | IP, int | None]
 
@@ -149,7 +148,9 @@ CHECK = Section(
     (
         Key("say", values.SENTENCE, "the claim in one sentence", "made from the probe"),
         Key("ping", PING, "an ICMP echo request, sent by the program ping: SOURCE -> TARGET"),
-        Key("tcp", CONNECT, "a TCP connection: SOURCE -> TARGET:PORT, or SOURCE:PORT -> TARGET:PORT for its source port"),
+        Key(
+            "tcp", CONNECT, "a TCP connection: SOURCE -> TARGET:PORT, or SOURCE:PORT -> TARGET:PORT for its source port"
+        ),
         Key("udp", CONNECT, "a UDP datagram and its reply: SOURCE -> TARGET:PORT, or SOURCE:PORT -> TARGET:PORT"),
         Key(
             "port_in_use",

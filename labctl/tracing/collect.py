@@ -212,7 +212,7 @@ def _is_earlier_flow(flow: Flow, evidence: TraceEvidence) -> bool:
 
 
 def _nat_tables(instruments: Instruments, nodes: Iterable[str]) -> Iterator[NatTable]:
-    """The nat tables of these namespaces. A namespace whose nat rules cannot be read as those of iptables is left out."""
+    """The nat tables of these namespaces, except of those that have other nat rules than iptables wrote."""
     family = "ip" if instruments.question.address.version == 4 else "ip6"
     for node in nodes:
         try:
@@ -220,7 +220,9 @@ def _nat_tables(instruments: Instruments, nodes: Iterable[str]) -> Iterator[NatT
         except (OSError, LabError):
             continue
         own = [chain for chain in found if chain.table != instruments.instance]
-        if all(chain.family != "nft" and (chain.family, chain.table) != (LEGACY_FAMILIES[family], "nat") for chain in own):
+        if all(
+            chain.family != "nft" and (chain.family, chain.table) != (LEGACY_FAMILIES[family], "nat") for chain in own
+        ):
             yield NatTable(node, tuple(chain for chain in own if (chain.family, chain.table) == (family, "nat")))
 
 

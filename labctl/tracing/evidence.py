@@ -35,8 +35,9 @@ class Question:
     """The trace that was requested: the source, the target and the probe.
 
     `target_ns` is the namespace that has the address, None if no machine of the lab has it. `size` is the payload in
-    bytes, None for the default. Without `fragment`, the DF bit is set: no router may fragment the packet. `sport` is the
-    source port of a TCP or UDP probe, None for an unused one. `listener` is where labctl listens, None if it does not.
+    bytes, None for the default. Without `fragment`, the DF bit is set: no router may fragment the packet. `sport` is
+    the source port of a TCP or UDP probe, None for an unused one. `listener` is where labctl listens, None if it does
+    not.
     """
 
     JSON_KEYS: ClassVar[Mapping[str, str]] = {"target_ns": "home"}

@@ -36,8 +36,8 @@ class RulePacket:
 
     `ethertype` is that of its frame, `protocol` and `icmp_type` are numbers. The address sets have several elements if
     the packet may have been translated meanwhile. `iifs` and `oifs` are possible interfaces, `bridge_iif` and
-    `bridge_oif` the bridges of these ports. `arp_request` is whether an ARP packet asks or answers. `local_addresses` are
-    those of the namespace with the rules. `ct_state` is the state of its connection, as `--ctstate` names it.
+    `bridge_oif` the bridges of these ports. `arp_request` is whether an ARP packet asks or answers. `local_addresses`
+    are those of the namespace with the rules. `ct_state` is the state of its connection, as `--ctstate` names it.
     """
 
     ethertype: int

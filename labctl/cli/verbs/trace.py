@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,8 +15,13 @@ from labctl.errors import UsageError
 from labctl.report.output_files import require_writable
 from labctl.tracing import MAX_PAYLOAD_BYTES
 
+if TYPE_CHECKING:
+    from labctl.running_lab import Traced
+
 PORT = click.IntRange(1, 65535)
-LISTEN_POINT = re.compile(r"[^\s:]+:[0-9]+|[0-9]+")  # MACHINE:PORT or PORT; no machine, point or address looks like this
+LISTEN_POINT = re.compile(
+    r"[^\s:]+:[0-9]+|[0-9]+"
+)  # MACHINE:PORT or PORT; no machine, point or address looks like this
 
 
 class TraceCommand(click.Command):
@@ -57,6 +62,13 @@ class TraceCommand(click.Command):
     type=NODE,
     help="Answer the probe: labctl listens on its port in DST, or on the port and machine given here (TCP and UDP).",
 )
+@click.option(
+    "--compare",
+    metavar="SRC DST",
+    nargs=2,
+    type=(NODE, TARGET),
+    help="Trace a second packet, with the same options, and show where it first fares differently.",
+)
 @click.option("--pcap", metavar="FILE", type=click.Path(), help="Also write the packets, as pcapng for Wireshark.")
 @scenario_option
 @global_options("lab", "json")
@@ -67,7 +79,7 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
     DST is a machine, a point (node1/eth0), or an address. For each hop, the output shows the devices that the packet
     passed, the addresses, the TTL, the chosen route, the firewall rule that decided, and the address translation.
     For a lost packet, it shows where the packet was seen last, the cause, the proof, and what to try. Exits 0 if the
-    packet was delivered and answered, else 1.
+    packet (with --compare: each of the two packets) was delivered and answered, else 1.
 
     \b
     Examples:
@@ -76,6 +88,7 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
       sudo labctl trace a 10.96.0.10 --udp 53 --json
       sudo labctl trace a internet --udp 53 --sport 4000
       sudo labctl trace internet host1 --tcp 8080 --listen c1:80
+      sudo labctl trace a internet --compare b internet
       sudo labctl trace a c --size 1472 --pcap packets.pcapng
     """
     import labctl
@@ -89,8 +102,15 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
         require_writable(options["pcap"])
     session.handle_termination()
     lab = recall(name, scenario, ())
+    probe_options = _trace_options(session, options)
     session.terminal.progress(f"tracing {source} -> {target}")
-    traced = labctl.trace(source, target, lab=lab, **_trace_options(session, options))
+    traced = labctl.trace(source, target, lab=lab, **probe_options)
+    if options["compare"] is not None:
+        source, target = options["compare"]
+        session.terminal.progress(f"tracing {source} -> {target}")
+        other = labctl.trace(source, target, lab=lab, **probe_options)
+        session.terminal.clear()
+        return _report_comparison(session, traced, other, options["pcap"])
     session.terminal.clear()
     if options["pcap"] is not None:
         traced.save(options["pcap"])
@@ -105,6 +125,23 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
         width = min(terminal.width or MAX_LINE_WIDTH, MAX_LINE_WIDTH)
         terminal.lines(lines(traced.story, terminal.paint, width), fold=12)
     return 0 if traced.answered else 1
+
+
+def _report_comparison(session: Session, traced: Traced, other: Traced, pcap: str | None) -> int:
+    """Report two traces and their first difference. Returns the exit code."""
+    comparison = traced.compare(other)
+    if pcap is not None:
+        traced.save(pcap, other)
+    if session.json:
+        from labctl.report.trace_json import comparison_document
+
+        session.print_document(comparison_document((traced.evidence, other.evidence), comparison))
+    else:
+        from labctl.report.trace_comparison import comparison_lines
+
+        terminal = session.terminal
+        terminal.lines(comparison_lines(comparison, terminal.paint, terminal.width), fold=12)
+    return 0 if comparison.answered else 1
 
 
 def _trace_options(session: Session, options: dict[str, Any]) -> dict[str, Any]:

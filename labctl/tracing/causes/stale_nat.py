@@ -1,4 +1,4 @@
-"""Packets that conntrack translates as an earlier packet of their connection, not as the present nat rules say. Pure."""
+"""Packets that conntrack translates as an earlier packet of their connection, unlike the present nat rules. Pure."""
 
 from __future__ import annotations
 
