@@ -182,7 +182,7 @@ class Traced:
         return "\n".join(lines(self.story))
 
     def compare(self, other: Traced) -> TraceComparison:
-        """Compare it with another trace: `.difference` is the first place where the other packet fared differently."""
+        """Compare it with another trace: `.difference` is the first place where the other packet met something else."""
         from labctl.tracing.comparison import compare_traces
 
         return compare_traces(self.story, other.story)

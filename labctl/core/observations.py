@@ -58,7 +58,7 @@ class Flow:
 
     `id` is the kernel's identifier of the entry, 0 if it gives none. `zone` is its conntrack zone. `expires_s` is the
     time in seconds after which the kernel removes it if no packet comes. `age_s` is the time since its first packet,
-    None if the kernel does not tell it (net.netfilter.nf_conntrack_timestamp = 0).
+    None if the kernel does not keep it (net.netfilter.nf_conntrack_timestamp = 0).
     """
 
     node: str

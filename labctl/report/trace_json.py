@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from labctl.tracing.result import TraceResult
 
 
-def comparison_document(evidence: tuple[TraceEvidence, TraceEvidence], comparison: TraceComparison) -> dict[str, Any]:
+def trace_comparison_document(
+    evidence: tuple[TraceEvidence, TraceEvidence], comparison: TraceComparison
+) -> dict[str, Any]:
     """`trace --compare --json`: both traces, and the first difference."""
     pairs = zip(evidence, (comparison.first, comparison.second), strict=True)
     return {

@@ -149,9 +149,13 @@ CHECK = Section(
         Key("say", values.SENTENCE, "the claim in one sentence", "made from the probe"),
         Key("ping", PING, "an ICMP echo request, sent by the program ping: SOURCE -> TARGET"),
         Key(
-            "tcp", CONNECT, "a TCP connection: SOURCE -> TARGET:PORT, or SOURCE:PORT -> TARGET:PORT for its source port"
+            "tcp",
+            CONNECT,
+            "a TCP connection: a -> c:80, or with its source port a:4000 -> c:80",
         ),
-        Key("udp", CONNECT, "a UDP datagram and its reply: SOURCE -> TARGET:PORT, or SOURCE:PORT -> TARGET:PORT"),
+        Key(
+            "udp", CONNECT, "a UDP datagram and its reply: a -> dns:53, or with its source port a:4000 -> dns:53"
+        ),
         Key(
             "port_in_use",
             port_values.PORT_IN_USE,

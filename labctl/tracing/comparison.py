@@ -1,4 +1,4 @@
-"""Two traces side by side: the first place where the second packet fares differently from the first. Pure.
+"""Two traces side by side: the first place where the second packet meets something else. Pure.
 
 The ends of the two requests may differ: then their names, their addresses, the devices towards them and the machines
 that they are connected to are counterparts, and a difference between counterparts does not count. Times and source
@@ -48,7 +48,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class TraceComparison:
-    """Two traces, and the first difference between them; None if the packets fared alike."""
+    """Two traces, and the first difference between them; None if there is none."""
 
     first: TraceResult
     second: TraceResult
@@ -168,14 +168,14 @@ def _step_differences(
         first, second = (_notes(step, label) for step in (here, there))
         if label in OPTIONAL and not (first and second):
             continue
-        if not _alike(counterparts, first, second, same_machine):
+        if not _same(counterparts, first, second, same_machine):
             yield kind, (_notes_text(here, label), _notes_text(there, label))
     if here.devices != tuple(counterparts.translate(dev) for dev in there.devices):
         yield "device", (" > ".join(here.devices), " > ".join(there.devices))
     if bool(here.tunnel) != bool(there.tunnel):
         yield "tunnel", (here.tunnel or "no tunnel", there.tunnel or "no tunnel")
     ends = tuple(f"{step.src} > {step.dst}" for step in (here, there))
-    if not _alike(counterparts, [ends[0]], [ends[1]], same_machine):
+    if not _same(counterparts, [ends[0]], [ends[1]], same_machine):
         yield "address", (ends[0], ends[1])
     if here.ttl != there.ttl:
         yield "ttl", (f"ttl {here.ttl}", f"ttl {there.ttl}")
@@ -191,7 +191,7 @@ def _notes_text(step: Step, label: str) -> str:
     return "; ".join(_notes(step, label) or instead) or ABSENT_NOTES.get(label, "no address is rewritten")
 
 
-def _alike(counterparts: _Counterparts, one: list[str], other: list[str], same_machine: bool) -> bool:
+def _same(counterparts: _Counterparts, one: list[str], other: list[str], same_machine: bool) -> bool:
     """Whether texts of two hops mean the same. In two machines that are counterparts, each address of one may stand for
     one of the other."""
     plain = [counterparts.without_port(text) for text in one]

@@ -16,6 +16,7 @@ from labctl.tracing.hops import Hop, PacketObservation
 from labctl.tracing.nat_choice import NatChoice, NatEnd, choices
 from labctl.tracing.rule_matching import IPV4, IPV6, RulePacket
 
+NAT_TARGETS = ("DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP")
 CLOSED_STATES = ("TIME_WAIT", "CLOSE")  # of TCP: a SYN begins a new connection then
 PORT_PROTOCOLS = {"tcp": 6, "udp": 17}
 Endpoint = tuple[IP, int]
@@ -97,6 +98,8 @@ def _stale(evidence: TraceEvidence, table: NatTable, flow: Flow, hop: Hop | None
         return None
     answers = before != original
     source_after, target_after = (original[1], original[0]) if answers else (reply[1], reply[0])
+    if not _is_translating(table, hop, source_after, target_after):
+        return None
     packet = _packet(evidence, before, came, hop)
     asked = {hit.hook for hit in evidence.rule_hits if (hit.node, hit.role, hit.table) == (flow.node, "request", "nat")}
     local = packet.local_addresses
@@ -111,6 +114,15 @@ def _stale(evidence: TraceEvidence, table: NatTable, flow: Flow, hop: Hop | None
     if gone and not asked & {4} and not possible:
         return StaleConnection(flow, "source", answers, before[0], source_after, chosen)
     return None
+
+
+def _is_translating(table: NatTable, hop: Hop | None, source: Endpoint, target: Endpoint) -> bool:
+    """Whether the namespace handles packets as its conntrack entries say: as the packet was seen when it left, else by
+    the rules. The kernel passes packets to conntrack only while a rule needs it."""
+    last = hop.outside_tunnel[-1] if hop is not None else None
+    if last is not None and last.direction == "out" and last.encap == "none":
+        return (last.src, last.dst, last.dport) == (source[0], *target)
+    return any(rule.target in NAT_TARGETS for chain in table.chains for rule in chain.rules)
 
 
 def _packet(

@@ -38,6 +38,9 @@ def words_of(probe: str) -> tuple[str, str, dict[str, object]]:
     }
     while rest:
         flag = rest.pop(0).removeprefix("--")
+        if flag == "listen" and rest and ":" in rest[0]:
+            options[flag] = rest.pop(0)
+            continue
         options[flag] = int(rest.pop(0)) if flag in ("tcp", "udp", "size", "sport") else True
     return source, target, options
 

@@ -67,7 +67,7 @@ class TraceCommand(click.Command):
     metavar="SRC DST",
     nargs=2,
     type=(NODE, TARGET),
-    help="Trace a second packet, with the same options, and show where it first fares differently.",
+    help="Trace a second packet, with the same options, and show the first difference.",
 )
 @click.option("--pcap", metavar="FILE", type=click.Path(), help="Also write the packets, as pcapng for Wireshark.")
 @scenario_option
@@ -133,9 +133,9 @@ def _report_comparison(session: Session, traced: Traced, other: Traced, pcap: st
     if pcap is not None:
         traced.save(pcap, other)
     if session.json:
-        from labctl.report.trace_json import comparison_document
+        from labctl.report.trace_json import trace_comparison_document
 
-        session.print_document(comparison_document((traced.evidence, other.evidence), comparison))
+        session.print_document(trace_comparison_document((traced.evidence, other.evidence), comparison))
     else:
         from labctl.report.trace_comparison import comparison_lines
 
