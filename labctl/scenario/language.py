@@ -153,9 +153,7 @@ CHECK = Section(
             CONNECT,
             "a TCP connection: a -> c:80, or with its source port a:4000 -> c:80",
         ),
-        Key(
-            "udp", CONNECT, "a UDP datagram and its reply: a -> dns:53, or with its source port a:4000 -> dns:53"
-        ),
+        Key("udp", CONNECT, "a UDP datagram and its reply: a -> dns:53, or with its source port a:4000 -> dns:53"),
         Key(
             "port_in_use",
             port_values.PORT_IN_USE,

@@ -72,25 +72,33 @@ def leg_of(result: TraceResult, name: str) -> tuple[Step, ...]:
 
 @dataclass(slots=True)
 class _Counterparts:
-    """The words of the second trace that mean the same as a word of the first, and the source ports of both."""
+    """The words of the second trace that mean the same as a word of the first, and the source ports of both.
+
+    `words` are names and addresses. A device's name belongs to its machine, so `devices` has those of each hop."""
 
     ports: frozenset[str]
     words: dict[str, str] = field(default_factory=dict)
+    devices: dict[int, dict[str, str]] = field(default_factory=dict)
 
     def add(self, one: str, other: str) -> None:
         if one != other:
             self.words.setdefault(other, one)
 
+    def add_devices(self, hop: int, one: str, other: str) -> None:
+        """Add the devices of two machines at a hop."""
+        self.devices.setdefault(hop, {})[other] = one
+
     def without_port(self, text: str) -> str:
         """A text without the source ports, which labctl or a translation chose."""
         return re.sub(r":(\d+)(?!\d)", lambda found: "" if found[1] in self.ports else found[0], text)
 
-    def translate(self, text: str) -> str:
-        """A text of the second trace in the words of the first."""
-        if not self.words:
+    def translate(self, text: str, hop: int) -> str:
+        """A text of the second trace, at a hop, in the words of the first."""
+        words = self.words | self.devices.get(hop, {})
+        if not words:
             return text
-        names = "|".join(re.escape(word) for word in sorted(self.words, key=len, reverse=True))
-        return re.sub(rf"(?<![\w.-])(?:{names})(?![\w-]|\.\w)", lambda found: self.words[found[0]], text)
+        names = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+        return re.sub(rf"(?<![\w.-])(?:{names})(?![\w-]|\.\w)", lambda found: words[found[0]], text)
 
 
 def _differences(first: TraceResult, second: TraceResult) -> Iterator[Difference]:
@@ -100,12 +108,17 @@ def _differences(first: TraceResult, second: TraceResult) -> Iterator[Difference
         one, other = leg_of(first, name), leg_of(second, name)
         pairs = _counterpart_steps(first, second, one, other)
         _add_ends(counterparts, one, other)
+        counterparts.devices.clear()
+        _add_devices(counterparts, one, other, pairs)
         for number, (here, there) in enumerate(zip_longest(one, other), 1):
             if here is None or there is None:
                 yield _end(first, second, name, number, one, other)
                 return
             ended = (number == len(one) < len(other)) or (number == len(other) < len(one))
-            for kind, values in _step_differences(counterparts, here, there, number in pairs, ended):
+            if here.node != there.node and number not in pairs:
+                yield Difference(name, number, "machine", (here.node, there.node), here.node, there.node)
+                return
+            for kind, values in _step_differences(counterparts, number, here, there, ended):
                 yield Difference(name, number, kind, (here.node, there.node), *values)
     if first.verdict != second.verdict:
         yield Difference(None, 0, "end", _last_machines(first, second), first.sentence, second.sentence)
@@ -144,23 +157,37 @@ def _add_ends(counterparts: _Counterparts, one: Sequence[Step], other: Sequence[
         counterparts.add(_address(here), _address(there))
 
 
-def _step_differences(
-    counterparts: _Counterparts, here: Step, there: Step, beside: bool, ended: bool
-) -> Iterator[tuple[DifferenceKind, tuple[str, str]]]:
-    """The differences between two hops, in the order in which a machine handles a packet. `beside` is whether their
-    machines and devices may be counterparts; `ended` whether one of the packets went no further."""
-    if here.node != counterparts.translate(there.node):
-        if not beside:
-            yield "machine", (here.node, there.node)
-            return
+def _add_devices(
+    counterparts: _Counterparts, one: Sequence[Step], other: Sequence[Step], pairs: frozenset[int]
+) -> None:
+    """Add the machines at both ends and beside them, and the devices towards them."""
+    steps = list(zip(one, other, strict=False))
+    for number, (here, there) in enumerate(steps, 1):
+        if number not in pairs or here.node == there.node:
+            continue
         counterparts.add(here.node, there.node)
-    if beside:  # the device towards the end
-        for one, other in ((here.devices[0], there.devices[0]), (here.devices[-1], there.devices[-1])):
-            counterparts.add(one, other)
-        if here.node != there.node:
-            counterparts.add(_address(here.src), _address(there.src))
+        counterparts.add(_address(here.src), _address(there.src))
+        if len(here.devices) == len(there.devices) == 1:
+            counterparts.add_devices(number, here.devices[0], there.devices[0])
+        if number > 1:
+            before = steps[number - 2]
+            counterparts.add_devices(number - 1, before[0].devices[-1], before[1].devices[-1])
+        if number < len(steps):
+            after = steps[number]
+            counterparts.add_devices(number + 1, after[0].devices[0], after[1].devices[0])
+
+
+def _step_differences(
+    counterparts: _Counterparts, number: int, here: Step, there: Step, ended: bool
+) -> Iterator[tuple[DifferenceKind, tuple[str, str]]]:
+    """The differences between two hops, in the order in which a machine handles a packet. `ended` is whether one of the
+    packets went no further."""
     same_machine = here.node == there.node
-    if here.devices[0] != counterparts.translate(there.devices[0]):
+
+    def same(one: list[str], other: list[str]) -> bool:
+        return _same(counterparts, number, one, other, same_machine)
+
+    if not same([here.devices[0]], [there.devices[0]]):
         yield "device", (f"in by {here.devices[0]}", f"in by {there.devices[0]}")
     if ended:
         return  # what the other packet met after this point is no difference of the machine
@@ -168,14 +195,14 @@ def _step_differences(
         first, second = (_notes(step, label) for step in (here, there))
         if label in OPTIONAL and not (first and second):
             continue
-        if not _same(counterparts, first, second, same_machine):
+        if not same(first, second):
             yield kind, (_notes_text(here, label), _notes_text(there, label))
-    if here.devices != tuple(counterparts.translate(dev) for dev in there.devices):
+    if not same([*here.devices], [*there.devices]):
         yield "device", (" > ".join(here.devices), " > ".join(there.devices))
     if bool(here.tunnel) != bool(there.tunnel):
         yield "tunnel", (here.tunnel or "no tunnel", there.tunnel or "no tunnel")
     ends = tuple(f"{step.src} > {step.dst}" for step in (here, there))
-    if not _same(counterparts, [ends[0]], [ends[1]], same_machine):
+    if not same([ends[0]], [ends[1]]):
         yield "address", (ends[0], ends[1])
     if here.ttl != there.ttl:
         yield "ttl", (f"ttl {here.ttl}", f"ttl {there.ttl}")
@@ -191,11 +218,11 @@ def _notes_text(step: Step, label: str) -> str:
     return "; ".join(_notes(step, label) or instead) or ABSENT_NOTES.get(label, "no address is rewritten")
 
 
-def _same(counterparts: _Counterparts, one: list[str], other: list[str], same_machine: bool) -> bool:
+def _same(counterparts: _Counterparts, number: int, one: list[str], other: list[str], same_machine: bool) -> bool:
     """Whether texts of two hops mean the same. In two machines that are counterparts, each address of one may stand for
     one of the other."""
     plain = [counterparts.without_port(text) for text in one]
-    translated = [counterparts.translate(counterparts.without_port(text)) for text in other]
+    translated = [counterparts.translate(counterparts.without_port(text), number) for text in other]
     if plain == translated:
         return True
     return not same_machine and [_IP.sub("*", text) for text in plain] == [_IP.sub("*", text) for text in translated]

@@ -42,7 +42,7 @@ class TraceCommand(click.Command):
                 raise
             word = extra[1].split()[-1]
             what = f"{word!r} is one word too many"
-            if args[args.index("--listen") + 1] == word:
+            if args[args.index("--listen") + 1 :][:1] == [word]:
                 what = f"{word!r} after --listen is not MACHINE:PORT"
             raise UsageError(f"trace: {what}", "labctl trace SRC DST --tcp PORT --listen MACHINE:PORT") from None
 

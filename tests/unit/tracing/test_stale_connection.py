@@ -15,6 +15,7 @@ from labctl.tracing.stale_connection import find_stale_connection
 from tests.support.traces import recording
 
 LOST = "old-backend-dead"  # its rule is the second one of PREROUTING
+TO_77 = "-j DNAT --to-destination 10.2.1.77"
 Change = Callable[[TraceEvidence], TraceEvidence]
 
 
@@ -48,9 +49,9 @@ def test_the_recording_has_a_stale_connection() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        with_rules("-d 10.96.0.77/32 -j DNAT --to-destination 10.2.1.77"),
-        with_rules("-d 10.96.0.77/32 -m mark --mark 1 -j DNAT --to-destination 10.2.1.77"),
-        with_rules("-m statistic --mode random --probability 0.5 -j DNAT --to-destination 10.2.1.77", "-j DNAT --to-destination 10.2.1.2"),
+        with_rules(f"-d 10.96.0.77/32 {TO_77}"),
+        with_rules(f"-d 10.96.0.77/32 -m mark --mark 1 {TO_77}"),
+        with_rules(f"-m statistic --mode random --probability 0.5 {TO_77}", "-j DNAT --to-destination 10.2.1.2"),
         with_rules(),  # no rule needs conntrack, so the kernel does not use it
         lambda found: replace(found, nat_tables=()),  # the rules are not known
         lambda found: replace(found, flows_before=()),
