@@ -48,12 +48,12 @@ def find_stale_connection(evidence: TraceEvidence) -> StaleConnection | None:
     tables = {table.node: table for table in evidence.nat_tables}
     for node, hop in _visits(evidence):
         table = tables.get(node)
-        flows = [flow for flow in evidence.flows_before if flow.node == node]
-        if table is None or len(flows) != 1 or not _was_used(evidence, flows[0]):
-            continue
-        found = _stale(evidence, table, flows[0], hop)
-        if found is not None:
-            return found
+        for flow in evidence.flows_before:
+            if table is None or flow.node != node or not _was_used(evidence, flow):
+                continue
+            found = _stale(evidence, table, flow, hop)
+            if found is not None:
+                return found
     return None
 
 

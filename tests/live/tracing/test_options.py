@@ -13,7 +13,7 @@ from labctl.errors import KernelError
 from labctl.kernel.host import paths
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.running_lab import RunningLab
-from tests.support.trace_nat_cases import SERVICE
+from tests.support.trace_port_cases import SERVICE
 
 pytestmark = pytest.mark.firewall
 
