@@ -139,16 +139,19 @@ def trace(
     udp: int | None = None,
     size: int | None = None,
     fragment: bool = False,
-    listen: bool = False,
+    sport: int | None = None,
+    listen: bool | str = False,
     progress: MessageCallback | None = None,
     warn: MessageCallback | None = None,
 ) -> Traced:
     """Send one packet from a machine and follow it through every namespace, and back. Needs root.
 
     `target` is a machine, a point (`node1/eth0`) or an address. The packet is an ICMP echo request, or the first packet
-    of a TCP connection to port `tcp`, or a UDP datagram to port `udp`, with `size` bytes of payload. With `listen`,
-    labctl answers on the port. A lost packet is not an error: the result says where it was lost, and why. Only one
-    trace runs in a lab; another one waits. Raises UsageError, KernelError, LockError.
+    of a TCP connection to port `tcp`, or a UDP datagram to port `udp`, with `size` bytes of payload, from source port
+    `sport`. With `listen`, labctl answers on the port in `target`; with `listen="web:80"` on that port of that machine,
+    for a target behind a translation (DNAT); `listen="80"` is another port in `target`. A lost packet is not an error:
+    the result says where it was lost, and why. Only one trace runs in a lab; another one waits. Raises UsageError,
+    KernelError (also if another socket has the source port), LockError.
     """
     return _running(lab, "trace").trace(
         source,
@@ -157,6 +160,7 @@ def trace(
         udp=udp,
         size=size,
         fragment=fragment,
+        sport=sport,
         listen=listen,
         progress=progress,
         warn=warn,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from labctl.core.scenario_types import Check, Lab, ListeningPort, Machine
     from labctl.kernel.node_exec.background import BackgroundProcess
     from labctl.packets.decode import Frame
+    from labctl.tracing.comparison import TraceComparison
     from labctl.tracing.evidence import TraceEvidence
     from labctl.tracing.result import TraceResult, TraceVerdict
 
@@ -180,13 +181,22 @@ class Traced:
 
         return "\n".join(lines(self.story))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write its packets as a pcapng file, with the lab's names for Wireshark. Raises UsageError."""
+    def compare(self, other: Traced) -> TraceComparison:
+        """Compare it with another trace: `.difference` is the first place where the other packet met something else."""
+        from labctl.tracing.comparison import compare_traces
+
+        return compare_traces(self.story, other.story)
+
+    def save(self, path: str | os.PathLike[str], *others: Traced) -> None:
+        """Write its packets, and those of other traces of the lab, as one pcapng file, with the lab's names for
+        Wireshark. Raises UsageError."""
         from labctl.packets.pcapng import pcapng
         from labctl.report.output_files import write_bytes
 
-        comment = f"{self.story.probe}: {self.story.sentence}"
-        write_bytes(os.fspath(path), pcapng(self.frames, dict(self.names), comment))
+        traces = (self, *others)
+        comment = "; ".join(f"{one.story.probe}: {one.story.sentence}" for one in traces)
+        frames = [frame for one in traces for frame in one.frames]
+        write_bytes(os.fspath(path), pcapng(frames, dict(self.names), comment))
 
 
 class RunningLab:
@@ -289,7 +299,8 @@ class RunningLab:
         udp: int | None = None,
         size: int | None = None,
         fragment: bool = False,
-        listen: bool = False,
+        sport: int | None = None,
+        listen: bool | str = False,
         progress: MessageCallback | None = None,
         warn: MessageCallback | None = None,
     ) -> Traced:
@@ -304,10 +315,11 @@ class RunningLab:
 
         require_root("trace")
         topology = Topology(with_plugin_results(self._recorded()))
-        options = {"icmp": False, "tcp": tcp, "udp": udp, "size": size, "fragment": fragment, "listen": listen}
+        options: dict[str, object] = {"icmp": False, "tcp": tcp, "udp": udp, "size": size, "fragment": fragment}
+        options |= {"sport": sport, "listen": listen}
         question = question_of(topology, source, target, options)
         evidence, frames = trace_packet(
-            topology.lab, question, listen=listen, progress=progress or (lambda _: None), warn=warn or _log
+            topology.lab, question, progress=progress or (lambda _: None), warn=warn or _log
         )
         story = with_command(diagnose(evidence), paths.command_prefix(self.name))
         traced = Traced(story, evidence, tuple(frames), topology.machine_by_address)

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
-from labctl.checks.context import CheckContext, ProbeEndpoints, find_faults, open_listener
+from labctl.checks.context import CheckContext, ProbeEndpoints, find_faults, open_listener, source_port_error
 from labctl.checks.drift import drift
 from labctl.checks.drop_counters import drops_since
 from labctl.checks.evidence import CheckEvidence, Expectation
@@ -43,6 +43,7 @@ from labctl.packets.probe_id import (
 )
 
 PROBE_INTERVAL_S = 0.2  # seconds between two probes
+SAME_PORT_INTERVAL_S = 1.0  # seconds between two probes from one source port: the first one is closed then
 UNMET_SEE_TIMEOUT_S = (
     0.6  # seconds after the first reply; then an unmet `see:` is final although more probes could be sent
 )
@@ -96,6 +97,7 @@ class CheckAttempt:
 
     def _probe_until_decided(self) -> tuple[CheckEvidence, Evaluation]:
         repeat_probes = not self.check.expects_no_answer
+        interval_s = PROBE_INTERVAL_S if self.check.sport is None else SAME_PORT_INTERVAL_S
         begun = time.monotonic()
         deadline = begun + self.check.timeout_s
         next_probe_time, first_answer = begun, 0.0
@@ -105,7 +107,7 @@ class CheckAttempt:
                 failed = self._send_probe()
                 if failed is not None:
                     return failed, evaluate(failed)
-                next_probe_time = now + PROBE_INTERVAL_S
+                next_probe_time = now + interval_s
             for probe in self._wait(min(next_probe_time, deadline) - now if repeat_probes else deadline - now):
                 evidence, evaluation = self._evaluate(self._evidence(probe))
                 if evaluation[0] == "pass" or cannot_change(evidence) or not repeat_probes:
@@ -175,22 +177,38 @@ class CheckAttempt:
         return tuple(dict.fromkeys((*passed, *gates, *topology.path(self.check.source, self.target_ns))))
 
     def _send_probe(self) -> CheckEvidence | None:
-        """Send one more probe. Returns evidence only if the source's namespace does not exist."""
+        """Send one more probe. Returns evidence only if the source's namespace does not exist. Raises KernelError if
+        another socket has the source port."""
         path = paths.netns_path(self.context.lab, self.check.source)
+        if self.check.sport is not None:
+            if self.check.sport == self.check.port and self.context.topology.is_own(self.check.source, self.address):
+                raise KernelError(f"{self.check.source} cannot send from a port to the same port of itself")
+            self._end_probes()
         try:
             self._probes.append(self.context.thread.run(path, self._create_probe, MAGIC + secrets.token_bytes(4)))
         except FileNotFoundError:
             gone = (f"there is no namespace {path.name}",)
             return replace(self._evidence(None), faults={self.check.source: gone})
+        except OSError as error:
+            raise source_port_error(
+                self.context, self.check.source, self.check.probe, self.check.sport, error
+            ) from None
         return None
+
+    def _end_probes(self) -> None:
+        """End the probes that still wait: only one socket at a time can have the source port."""
+        for probe in self._probes:
+            if probe.answer is None:
+                probe.time_out()
+            probe.close()
 
     def _create_probe(self, marker: bytes) -> Probe:
         """Create the probe. Runs inside the source's namespace."""
         check, port = self.check, self.check.port or 0
         if check.probe == "tcp":
-            return TcpClient(self.address, port, marker if self._listener else None)
+            return TcpClient(self.address, port, marker if self._listener else None, check.sport)
         if check.probe == "udp":
-            return UdpClient(self.address, port, marker)
+            return UdpClient(self.address, port, marker, check.sport)
         program = ping_program()
         if program is not None:
             return Ping(program, self.address, marker, check.timeout_s if check.expects_no_answer else 1, check.size)

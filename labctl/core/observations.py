@@ -54,7 +54,12 @@ class RouteLookup:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """An entry of conntrack in one namespace: the addresses and ports (or the ICMP id) of both directions."""
+    """An entry of conntrack in one namespace: the addresses and ports (or the ICMP id) of both directions.
+
+    `id` is the kernel's identifier of the entry, 0 if it gives none. `zone` is its conntrack zone. `expires_s` is the
+    time in seconds after which the kernel removes it if no packet comes. `age_s` is the time since its first packet,
+    None if the kernel does not keep it (net.netfilter.nf_conntrack_timestamp = 0).
+    """
 
     node: str
     protocol: int
@@ -67,6 +72,10 @@ class Flow:
     reply_sport: int
     reply_dport: int
     state: str = ""
+    id: int = 0
+    zone: int = 0
+    expires_s: int | None = None
+    age_s: int | None = None
 
     @property
     def is_translated(self) -> bool:

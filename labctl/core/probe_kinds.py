@@ -68,16 +68,17 @@ class ProbeKind:
 
 
 class _PacketProbe(ProbeKind):
-    """A probe from one machine to one target. Its key reads as a source, a target, and a port or None."""
+    """A probe from one machine to one target. Its key reads as a source with its port or None, and a target with its
+    port or None."""
 
     def fields(self, value: Any, pods: tuple[str, ...]) -> dict[str, Any]:
-        source, target, port = value
-        return {"source": source, "target": str(target), "port": port}
+        (source, sport), (target, port) = value
+        return {"source": source, "sport": sport, "target": str(target), "port": port}
 
     def sentence(self, check: Check) -> str:
         source, target, suffix = check.source, check.target, "" if check.size is None else f" with {check.size} bytes"
         if check.port is not None:
-            suffix = f" on {self.name} port {check.port}"
+            suffix = f" on {self.name} port {check.port}" + _sport_clause(check)
         claim = {
             "reply": f"{source} reaches {target}{suffix}",
             "fail": f"{source} does not reach {target}{suffix}",
@@ -87,11 +88,16 @@ class _PacketProbe(ProbeKind):
         return claim + "".join(map(_see_clause, check.sees))
 
     def argument(self, check: Check) -> str:
-        return f"{check.source} -> {check.target}" + ("" if check.port is None else f":{check.port}")
+        source, target = (
+            name if port is None else f"{name}:{port}"
+            for name, port in ((check.source, check.sport), (check.target, check.port))
+        )
+        return f"{source} -> {target}"
 
     def command(self, check: Check, address: IP | None = None) -> str:
         listens = check.listen and check.expect != "refused" and check.server is None
-        return f"trace {check.source} {address} --{self.name} {check.port}" + (" --listen" if listens else "")
+        sport = "" if check.sport is None else f" --sport {check.sport}"
+        return f"trace {check.source} {address} --{self.name} {check.port}{sport}" + (" --listen" if listens else "")
 
 
 class _Ping(_PacketProbe):
@@ -187,6 +193,10 @@ def probe_kind(check: Check) -> ProbeKind:
 def probe_text(check: Check) -> str:
     """The probe in one line: `ping a -> c`, `ping a -> c size 1422`, `tcp a -> c:8080`, `mesh a -> b c`."""
     return probe_kind(check).line(check)
+
+
+def _sport_clause(check: Check) -> str:
+    return "" if check.sport is None else f" from source port {check.sport}"
 
 
 def _expect_text(check: Check) -> str:

@@ -68,9 +68,10 @@ class See:
 class Check:
     """One claim that packets can prove. `say` is its sentence for people.
 
-    `ping`, `tcp`, `udp` go from `source` (a machine) to `target` (a machine, a point or an address). labctl starts the
-    listener in the target, unless `listen` is False; with `server`, it starts it on that machine and port, which must
-    answer behind an address translation. `within` is the time limit in seconds, None for the default (see `timeout_s`).
+    `ping`, `tcp`, `udp` go from `source` (a machine) to `target` (a machine, a point or an address). `sport` is the
+    source port of `tcp` and `udp`, None for an unused port. labctl starts the listener in the target, unless `listen`
+    is False; with `server`, it starts it on that machine and port, which must answer behind an address translation.
+    `within` is the time limit in seconds, None for the default (see `timeout_s`).
     `mesh` proves that in every group each source reaches each target and is seen there with its own address. `taken`
     claims that no other process in `source` can listen on the port, because one listens already; `protocol` belongs to
     that port. `cni` calls the plugins that attached the pods (CHECK). `via` selects what captures: labctl's taps or the
@@ -93,6 +94,7 @@ class Check:
     groups: MeshGroups = ()
     protocol: Protocol = "tcp"
     origin: Literal["scenario", "model"] = "scenario"
+    sport: int | None = None
 
     @property
     def expects_no_answer(self) -> bool:

@@ -91,6 +91,12 @@ class Topology:
         machine = self.machines.get(name)
         return frozenset(machine.addresses if machine else ()) | self._addresses_by_namespace.get(name, set())
 
+    def is_own(self, name: str, ip: IP) -> bool:
+        """Whether a packet from a machine to this address stays in the machine."""
+        machine = self.machines.get(name)
+        namespace = machine.netns_of if machine is not None and machine.netns_of is not None else name
+        return ip.is_loopback or ip in self.possible_addresses(namespace)
+
     def namespace_of(self, endpoint: str) -> str | None:
         """The namespace of a target; None for an address that no machine of the lab has."""
         if endpoint in self.machines:

@@ -202,6 +202,7 @@ def outcome(one: Outcome) -> Document:
         "from": check.source or None,
         "to": check.target or None,
         "port": check.port,
+        "sport": check.sport,
         "expect": check.expect,
         "command": one.command,
         "seconds": round(one.seconds, 4),

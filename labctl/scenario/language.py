@@ -12,7 +12,7 @@ import re
 import types
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from labctl.cni.conflist import Conflist
 from labctl.core.probe_kinds import PROBE_KEYS
@@ -35,6 +35,9 @@ from labctl.scenario.field_types import (
 )
 from labctl.scenario.nodes_field import INNER_WORDS, RESERVED, NodesField, inner_words
 
+_Source: TypeAlias = tuple[str, int | None]  # a machine and its source port
+_Target: TypeAlias = tuple[str | Interface | IP, int | None]
+
 
 def _parse_arrow(text: str) -> tuple[str, str]:
     """The two sides of `SOURCE -> TARGET`."""
@@ -43,27 +46,47 @@ def _parse_arrow(text: str) -> tuple[str, str]:
         raise InvalidValue(
             f"{quote_text(text)} does not name a source and a target", "write SOURCE -> TARGET, such as a -> c"
         )
-    return values.LABEL.convert(source.strip()), target.strip()
+    return source.strip(), target.strip()
 
 
-def _parse_ping(text: str) -> tuple[str, str | Interface | IP, int | None]:
-    """The source and target of a ping; the port is None."""
+def _parse_ping(text: str) -> tuple[_Source, _Target]:
+    """The source and target of a ping; the ports are None."""
     source, end = _parse_arrow(text)
     host, port = _split_port(end)
-    if port is not None and "/" not in host:
-        raise InvalidValue(f"{quote_text(end)} names a port, but a ping has no port", "use tcp: or udp:")
-    return source, values.target(end), None
+    for side in (source, end if port is not None and "/" not in host else ""):
+        if ":" in side:
+            raise InvalidValue(f"{quote_text(side)} names a port, but a ping has no port", "use tcp: or udp:")
+    return (values.LABEL.convert(source), None), (values.target(end), None)
 
 
-def _parse_connection(text: str) -> tuple[str, str | Interface | IP, int | None]:
-    """The source, target and port of a TCP or UDP probe."""
-    source, end = _parse_arrow(text)
+def _parse_connection(text: str) -> tuple[_Source, _Target]:
+    """The source, target and ports of a TCP or UDP probe. The source port is None if the text does not name it."""
+    start, end = _parse_arrow(text)
     host, port = _split_port(end)
     if port is None:
         raise InvalidValue(
             f"{quote_text(end)} does not name a port", "write TARGET:PORT, such as c:8080 or [2001:db8::1]:53"
         )
-    return source, values.target(host), values.integer(1, 65535).convert(port)
+    source = _parse_source(start)
+    target = values.target(host), port_values.PORT.convert(port)
+    if source == target:
+        raise InvalidValue(
+            f"{quote_text(text)} has one port at both ends in one machine", "a socket cannot be its own peer"
+        )
+    return source, target
+
+
+def _parse_source(text: str) -> _Source:
+    """A machine with or without a source port: `a`, `a:4000`."""
+    name, colon, port = text.partition(":")
+    machine = values.LABEL.convert(name.strip())
+    if not colon:
+        return machine, None
+    try:
+        return machine, port_values.PORT.convert(port.strip())
+    except InvalidValue as error:
+        hint = "write SOURCE:PORT, such as a:4000"
+        raise InvalidValue(f"the source port of {quote_text(text)}: {error.message}", error.hint or hint) from None
 
 
 def _split_port(end: str) -> tuple[str, str | None]:
@@ -80,7 +103,9 @@ def _split_port(end: str) -> tuple[str, str | None]:
 _SOURCE_PATTERN = r"^\s*[a-z0-9][-a-z0-9]*\s*->\s*\S+"
 PING = Scalar("SOURCE -> TARGET", _parse_ping, {"type": "string", "pattern": rf"{_SOURCE_PATTERN}\s*$"})
 CONNECT = Scalar(
-    "SOURCE -> TARGET:PORT", _parse_connection, {"type": "string", "pattern": rf"{_SOURCE_PATTERN}:[0-9]+\s*$"}
+    "SOURCE[:PORT] -> TARGET:PORT",
+    _parse_connection,
+    {"type": "string", "pattern": r"^\s*[a-z0-9][-a-z0-9]*(\s*:\s*[0-9]{1,5})?\s*->\s*\S+:[0-9]+\s*$"},
 )
 _TUNNELS = ("none", "vxlan", "geneve", "ipip", "udp")
 _TUNNEL = re.compile(rf"({'|'.join(_TUNNELS)})|(vxlan|geneve) [0-9]{{1,8}}")
@@ -123,8 +148,12 @@ CHECK = Section(
     (
         Key("say", values.SENTENCE, "the claim in one sentence", "made from the probe"),
         Key("ping", PING, "an ICMP echo request, sent by the program ping: SOURCE -> TARGET"),
-        Key("tcp", CONNECT, "a TCP connection: SOURCE -> TARGET:PORT"),
-        Key("udp", CONNECT, "a UDP datagram and its reply: SOURCE -> TARGET:PORT"),
+        Key(
+            "tcp",
+            CONNECT,
+            "a TCP connection: a -> c:80, or with its source port a:4000 -> c:80",
+        ),
+        Key("udp", CONNECT, "a UDP datagram and its reply: a -> dns:53, or with its source port a:4000 -> dns:53"),
         Key(
             "port_in_use",
             port_values.PORT_IN_USE,

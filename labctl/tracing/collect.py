@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from labctl.core.iptables import TERMINATING_TARGETS
+from labctl.core.iptables import LEGACY_FAMILIES, TERMINATING_TARGETS
 from labctl.core.iptables_save import ChainCounters, counter_increases
 from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RouteQuery, RuleRole
 from labctl.core.resources import IP, Address, Chain, Fdb, Interface, Link, Neighbour, Resource, Route, Rule, Sysctl
@@ -21,7 +21,7 @@ from labctl.packets.decode import Frame, decode
 from labctl.packets.neighbour_discovery import find_neighbour
 from labctl.packets.probe_id import ProbeId, role_of
 from labctl.tracing.datagram_roles import DatagramRoles, roles_of_trace
-from labctl.tracing.evidence import CounterIncrease, NamespaceState, RuleHit, TraceEvidence
+from labctl.tracing.evidence import CounterIncrease, NamespaceState, NatTable, RuleHit, TraceEvidence
 from labctl.tracing.hop_routing import fwmark_for, last_route_query, reply_route_query, route_queries, translated_port
 from labctl.tracing.hops import PacketObservation
 
@@ -70,6 +70,9 @@ def add_namespace_state(
     evidence = evidence.with_details(flows=flows)
     met, lost = _rule_hits(instruments, probe_id, evidence)
     evidence = evidence.with_details(rule_hits=met)
+    before = tuple(flow for flow in instruments.flows_before if _is_earlier_flow(flow, evidence))
+    tables = tuple(_nat_tables(instruments, dict.fromkeys(flow.node for flow in before)))
+    evidence = evidence.with_details(flows_before=before, nat_tables=tables)
     evidence = replace(evidence, namespaces=tuple(_namespace_states(instruments, topology, evidence, nodes)))
     missing = _missing_neighbours(evidence)  # known only now
     evidence = evidence.with_details(
@@ -193,6 +196,34 @@ def _is_probe_flow(flow: Flow, item: PacketObservation) -> bool:
     # a packet that was translated before it was seen has the ends of the other direction, exchanged
     there = (item.src, item.dst, item.sport, item.dport), (item.dst, item.src, item.dport, item.sport)
     return flow.protocol in (6, 17) and any(side in there for side in sides)
+
+
+def _is_earlier_flow(flow: Flow, evidence: TraceEvidence) -> bool:
+    """Whether an entry of conntrack from before the probe is of the probe's connection."""
+    question = evidence.question
+    if flow.node == question.source and (flow.dst, flow.sport, flow.dport) == (
+        question.address,
+        question.sport,
+        question.port,
+    ):
+        return True  # the source translates the destination itself, before a tap sees the packet
+    requests = (item for item in evidence.observations if item.node == flow.node and item.role == "request")
+    return any(_is_probe_flow(flow, item) for item in requests)
+
+
+def _nat_tables(instruments: Instruments, nodes: Iterable[str]) -> Iterator[NatTable]:
+    """The nat tables of these namespaces, except of those that have other nat rules than iptables wrote."""
+    family = "ip" if instruments.question.address.version == 4 else "ip6"
+    for node in nodes:
+        try:
+            found = instruments.run(node, firewall.read_chains, node, (), instruments.backend)
+        except (OSError, LabError):
+            continue
+        own = [chain for chain in found if chain.table != instruments.instance]
+        if all(
+            chain.family != "nft" and (chain.family, chain.table) != (LEGACY_FAMILIES[family], "nat") for chain in own
+        ):
+            yield NatTable(node, tuple(chain for chain in own if (chain.family, chain.table) == (family, "nat")))
 
 
 def _lookups(instruments: Instruments, evidence: TraceEvidence) -> Iterator[RouteLookup]:

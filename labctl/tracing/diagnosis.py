@@ -9,7 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 
 from labctl.core.resources import IP
 from labctl.tracing.address_owners import address_text
-from labctl.tracing.causes import addresses, bridge_mtu, bridges, endpoints, links, neighbours, routes, rules, segments
+from labctl.tracing.causes import (
+    addresses,
+    bridge_mtu,
+    bridges,
+    endpoints,
+    links,
+    neighbours,
+    routes,
+    rules,
+    segments,
+    stale_nat,
+)
 from labctl.tracing.drop_reasons import drop_text, kernel_reason
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hop_notes import legs
@@ -23,6 +34,7 @@ from labctl.tracing.result import (
     TraceResult,
     TraceVerdict,
     endpoint_text,
+    flow_text,
     lookup_text,
     observation_text,
     route_get_command,
@@ -81,14 +93,16 @@ def diagnose(evidence: TraceEvidence) -> TraceResult:
     """Explain one probe. The first cause in `EXPLANATIONS` that applies is the cause."""
     paths = legs(evidence)
     if evidence.answer == "reply" and addresses.taker(evidence) is None:
+        stale = stale_nat.stale_nat(evidence)
+        notes = (Note("stale", stale.sentence), *stale.facts) if stale is not None else ()
         return TraceResult(
             describe_probe(evidence),
             paths,
             "answered",
             _answered_sentence(evidence),
             None,
-            (*_fragment_notes(evidence), *_nat_notes(evidence)),
-            (),
+            (*_fragment_notes(evidence), *notes, *_nat_notes(evidence, notes)),
+            stale.tries if stale is not None else (),
             _unknown_lines(evidence),
         )
     loss_point = find_loss_point(evidence)
@@ -96,6 +110,7 @@ def diagnose(evidence: TraceEvidence) -> TraceResult:
     cause = next((found for explain in explanations if (found := explain(loss_point)) is not None), None)
     cause = with_kept_source(loss_point, cause) if cause is not None else None
     verdict, sentence = _verdict(loss_point, cause, paths)
+    cause = stale_nat.cause_behind(loss_point, cause)
     facts = tuple(_facts(loss_point, cause))
     tries = cause.tries if cause is not None else ()
     return TraceResult(
@@ -177,7 +192,7 @@ def _facts(loss_point: LossPoint, cause: Cause | None) -> Iterator[Note]:
         if text not in cause_texts:
             yield Note("route", text)
     yield from _icmp_notes(evidence)
-    yield from _nat_notes(evidence)
+    yield from _nat_notes(evidence, cause.facts if cause is not None else ())
     for namespace in evidence.namespaces:
         if namespace.counters and namespace.node in {item.node for item in evidence.observations} | {
             loss_point.node,
@@ -198,14 +213,11 @@ def _icmp_notes(evidence: TraceEvidence) -> Iterator[Note]:
         yield Note("icmp", f"{sender} reported to {receiver}: {text}")
 
 
-def _nat_notes(evidence: TraceEvidence) -> Iterator[Note]:
+def _nat_notes(evidence: TraceEvidence, told: Sequence[Note] = ()) -> Iterator[Note]:
+    """The translations in conntrack, except those in the notes that are `told` already."""
     for flow in evidence.flows:
-        if flow.is_translated:
-            ports = (flow.sport, flow.dport, flow.reply_sport, flow.reply_dport)
-            here, far, back_src, back_dst = ports if flow.protocol in (6, 17) else (None, None, None, None)
-            there = f"{endpoint_text(flow.src, here)} > {endpoint_text(flow.dst, far)}"
-            back = f"{endpoint_text(flow.reply_src, back_src)} > {endpoint_text(flow.reply_dst, back_dst)}"
-            yield Note("conntrack", f"{flow.node}: {there}, answered as {back} [{flow.state}]")
+        if flow.is_translated and not any(note.text.startswith(f"{flow_text(flow)} [") for note in told):
+            yield Note("conntrack", f"{flow_text(flow)} [{flow.state}]")
 
 
 def _fragment_notes(evidence: TraceEvidence) -> Iterator[Note]:

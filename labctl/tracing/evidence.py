@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from labctl.core.observations import Flow, KernelEvent, PacketRole, RouteLookup, RuleRole
-from labctl.core.resources import IP, Address, Fdb, Interface, Link, Neighbour, Route, Rule
+from labctl.core.resources import IP, Address, Chain, Fdb, Interface, Link, Neighbour, Route, Rule
 from labctl.core.results import Answer
 from labctl.core.text import count, short_repr
 from labctl.tracing.hops import Hop, PacketDirection, PacketObservation, path
@@ -22,11 +22,22 @@ TraceProtocol: TypeAlias = Literal["icmp", "tcp", "udp"]
 
 
 @dataclass(frozen=True, slots=True)
+class ListenPoint:
+    """A port on which labctl itself listens during a trace, in the namespace `node`; None if no machine of the lab has
+    the target's address."""
+
+    node: str | None
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """The trace that was requested: the source, the target and the probe.
 
     `target_ns` is the namespace that has the address, None if no machine of the lab has it. `size` is the payload in
-    bytes, None for the default. Without `fragment`, the DF bit is set: no router may fragment the packet.
+    bytes, None for the default. Without `fragment`, the DF bit is set: no router may fragment the packet. `sport` is
+    the source port of a TCP or UDP probe, None for an unused one. `listener` is where labctl listens, None if it does
+    not.
     """
 
     JSON_KEYS: ClassVar[Mapping[str, str]] = {"target_ns": "home"}
@@ -40,6 +51,8 @@ class Question:
     port: int | None = None
     size: int | None = None
     fragment: bool = False
+    sport: int | None = None
+    listener: ListenPoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +150,14 @@ class NeighbourObservation:
     mac: tuple[str, str] | None = None  # source, destination
 
 
+@dataclass(frozen=True, slots=True)
+class NatTable:
+    """The chains of the nat table in a namespace, read after the probe; none if there is no such table."""
+
+    node: str
+    chains: tuple[Chain, ...] = ()
+
+
 @dataclass(frozen=True)
 class TraceEvidence:
     """Everything about one probe. `unknown` are sentences about what could not be observed, and why. `pid` is the
@@ -175,6 +196,9 @@ class TraceEvidence:
     rules_traced: bool = True  # False: not all rules that the packet matched were recorded
     seconds: float = 0.0
     neighbour_observations: tuple[NeighbourObservation, ...] = ()
+    # only for a chosen source port: the probe's entries of conntrack that were there before it, and the rules there
+    flows_before: tuple[Flow, ...] = ()
+    nat_tables: tuple[NatTable, ...] = ()
 
     def __repr__(self) -> str:
         asked = self.question

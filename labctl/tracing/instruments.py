@@ -11,12 +11,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from labctl.core.iptables_save import ChainCounters
+from labctl.core.observations import Flow
 from labctl.errors import LabError
 from labctl.kernel.capture.tap import Taps
 from labctl.kernel.firewall import backend, chains
 from labctl.kernel.host import counters, modules, paths
 from labctl.kernel.host.signals import ignore_signals
 from labctl.kernel.namespaces.thread import NetnsThread
+from labctl.kernel.netlink import conntrack
 from labctl.kernel.probes import trace_probes
 from labctl.kernel.rule_trace import nflog
 from labctl.kernel.rule_trace.cleanup import TraceRecord, instance
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from labctl.tracing.evidence import Question
 
 T = TypeVar("T")
+PORT_PROTOCOLS = {"tcp": 6, "udp": 17}  # the numbers of the protocols that have ports
 MODULES = ("nf_tables", "nfnetlink_log", "nf_conntrack_netlink")  # needed for the reports of rules and connections
 MAX_FIREWALL_NAMESPACES = 64  # namespaces with a firewall whose rules are watched at most
 
@@ -51,6 +54,7 @@ class Instruments:
         self.rule_logs: dict[str, nflog.NfLog | NftLog] = {}
         self.nft_tables: dict[str, ProbeMarkTable] = {}
         self.nflog_settings: dict[str, dict[str, str]] = {}
+        self.flows_before: list[Flow] = []
         self.counters_before: dict[str, dict[str, int]] = {}
         self.chains_before: dict[str, tuple[ChainCounters, ...]] = {}
         self.chains_after: dict[str, tuple[ChainCounters, ...]] = {}
@@ -80,6 +84,15 @@ class Instruments:
             self._pool.shutdown()
             self.thread.close()
             self.cleanup_record.__exit__()
+
+    def read_flows(self) -> None:
+        """Read the entries of conntrack, if the probe has a chosen source port: only then an earlier one can be its."""
+        if self.question.sport is None:
+            return
+        for node in self.nodes:
+            with suppress(OSError):
+                found = self.run(node, conntrack.flows, node, self.question.address.version)
+                self.flows_before += [flow for flow in found if flow.protocol == PORT_PROTOCOLS[self.question.protocol]]
 
     def run(self, node: str, function: Callable[..., T], *args: Any) -> T:
         """Call a function inside a node. Raises OSError if the node does not exist."""

@@ -7,7 +7,7 @@ from typing import Any
 from labctl.core.topology import Topology
 from labctl.errors import UsageError
 from labctl.tracing import MAX_PAYLOAD_BYTES
-from labctl.tracing.evidence import Question, TraceProtocol
+from labctl.tracing.evidence import ListenPoint, Question, TraceProtocol
 
 
 def question_of(topology: Topology, source: str, target: str, options: dict[str, Any]) -> Question:
@@ -24,21 +24,45 @@ def question_of(topology: Topology, source: str, target: str, options: dict[str,
         if target in topology.namespaces or ("/" in target and target.partition("/")[0] in topology.namespaces):
             raise UsageError(f"{target} has no address")
         raise _unknown_name(topology, target, "machine, point or address")
-    if options["listen"] and protocol == "icmp":
-        raise UsageError("--listen needs a port", "labctl trace ... --tcp PORT --listen")
+    sport: int | None = options["sport"]
+    if sport is not None and protocol == "icmp":
+        raise UsageError("--sport is for TCP and UDP", "labctl trace ... --udp PORT --sport PORT")
     _check_size(protocol, options)
+    _check_range("source port", sport, 65535)
     _check_range(f"{protocol} port", options[protocol] if protocol != "icmp" else None, 65535)
     _check_range("size", options["size"], MAX_PAYLOAD_BYTES)
     held = {ip.version for ip in topology.possible_addresses(_namespace_of(topology, source))}
     address = next((ip for ip in found if ip.version in held), found[0])
     port = options[protocol] if protocol != "icmp" else None
+    if sport is not None and sport == port and topology.is_own(source, address):
+        raise UsageError(f"{source} cannot send from port {sport} to port {sport} of itself", "choose another --sport")
     source = _namespace_of(topology, source)
     own = address.is_loopback and target == str(address)  # every machine has its own 127.0.0.1
     target_ns = source if own else topology.namespace_of(target)
     target_ns = _namespace_of(topology, target_ns) if target_ns is not None else None
     return Question(
-        topology.lab.name, source, target, address, target_ns, protocol, port, options["size"], options["fragment"]
+        topology.lab.name, source, target, address, target_ns, protocol, port, options["size"], options["fragment"],
+        sport, _listen_point(topology, options["listen"], target_ns, port),
     )  # fmt: skip
+
+
+def _listen_point(
+    topology: Topology, listen: bool | str, target_ns: str | None, port: int | None
+) -> ListenPoint | None:
+    """Where labctl listens: `listen` is whether it does, or `PORT` or `MACHINE:PORT`. Raises UsageError."""
+    if listen is False or listen is None:
+        return None
+    if port is None:
+        raise UsageError("--listen needs a port", "labctl trace ... --tcp PORT --listen")
+    if listen is True:
+        return ListenPoint(target_ns, port)
+    machine, colon, number = str(listen).rpartition(":")
+    if not (number.isascii() and number.isdigit()) or (colon and not machine):
+        raise UsageError(f"--listen {listen} is not MACHINE:PORT", "such as --listen web:80")
+    _check_range("listening port", int(number), 65535)
+    if colon and machine not in topology.namespaces and machine not in topology.machines:
+        raise _unknown_name(topology, machine, "machine")
+    return ListenPoint(_namespace_of(topology, machine) if colon else target_ns, int(number))
 
 
 def _namespace_of(topology: Topology, name: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from labctl.core.iptables import CHAIN_TOOLS, FirewallRule
-from labctl.core.observations import RouteLookup
+from labctl.core.observations import Flow, RouteLookup
 from labctl.core.resources import IP
 from labctl.core.text import short_repr
 from labctl.tracing.evidence import CounterIncrease, RuleHit, TraceEvidence
@@ -82,6 +82,15 @@ def endpoint_text(ip: IP, port: int | None) -> str:
     if port is None:
         return str(ip)
     return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
+
+
+def flow_text(flow: Flow) -> str:
+    """An entry of conntrack with its namespace, as far as the packets decide it: both directions."""
+    ports = (flow.sport, flow.dport, flow.reply_sport, flow.reply_dport)
+    here, far, back_src, back_dst = ports if flow.protocol in (6, 17) else (None, None, None, None)
+    there = f"{endpoint_text(flow.src, here)} > {endpoint_text(flow.dst, far)}"
+    back = f"{endpoint_text(flow.reply_src, back_src)} > {endpoint_text(flow.reply_dst, back_dst)}"
+    return f"{flow.node}: {there}, answered as {back}"
 
 
 def rule_text(hit: RuleHit | CounterIncrease) -> str:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import TypeAlias
 
 from labctl.core.iptables import FirewallRule
 from labctl.core.iptables_forms import IP_PROTOCOLS
+from labctl.core.iptables_parts import RuleOption
 from labctl.core.resources import IP
 
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
@@ -25,6 +26,7 @@ ICMP6_NAMES = {
     "neighbour-solicitation": 135, "neighbor-solicitation": 135, "neighbour-advertisement": 136,
     "neighbor-advertisement": 136,
 }  # fmt: skip
+PLAIN_MATCHES = ("tcp", "udp", "icmp", "icmp6", "comment")  # without an option, they match their protocol
 FULL_MASK = 0xFFFFFFFFFFFF
 
 
@@ -34,7 +36,8 @@ class RulePacket:
 
     `ethertype` is that of its frame, `protocol` and `icmp_type` are numbers. The address sets have several elements if
     the packet may have been translated meanwhile. `iifs` and `oifs` are possible interfaces, `bridge_iif` and
-    `bridge_oif` the bridges of these ports. `arp_request` is whether an ARP packet asks or answers.
+    `bridge_oif` the bridges of these ports. `arp_request` is whether an ARP packet asks or answers. `local_addresses`
+    are those of the namespace with the rules. `ct_state` is the state of its connection, as `--ctstate` names it.
     """
 
     ethertype: int
@@ -50,23 +53,37 @@ class RulePacket:
     oifs: frozenset[str] = frozenset()
     bridge_iif: str | None = None
     bridge_oif: str | None = None
+    local_addresses: frozenset[IP] = frozenset()
+    ct_state: str | None = None
 
 
 def can_match(rule: FirewallRule, packet: RulePacket, family: str) -> bool:
     """Whether no option of the rule excludes the packet. `family` is that of the rule's chain."""
+    return match(rule, packet, family) is not False
+
+
+def match(rule: FirewallRule, packet: RulePacket, family: str) -> bool | None:
+    """Whether the rule matches the packet; None if an option cannot be decided and no other one excludes the packet."""
     tests = _BRIDGE_TESTS if family == "bridge" else _IP_TESTS
-    options = (*rule.head, *(option for part in rule.parts if part.flag in ("-m", "") for option in part.options))
-    for option in options:
-        test = tests.get(option.flag)
-        if test is None or len(option.values) != 1:
-            continue
-        try:
-            matches = test(option.values[0], packet)
-        except ValueError:  # a value in a form that is not known here
-            continue
-        if matches is not None and matches == option.negated:
-            return False
-    return True
+    parts = [part for part in rule.parts if part.flag in ("-m", "")]
+    options = (*rule.head, *(option for part in parts for option in part.options))
+    answers = [_option_matches(tests.get(option.flag), option, packet) for option in options]
+    answers += [None for part in parts if part.flag == "-m" and not part.options and part.name not in PLAIN_MATCHES]
+    if False in answers:
+        return False
+    return None if None in answers else True
+
+
+def _option_matches(test: _Test | None, option: RuleOption, packet: RulePacket) -> bool | None:
+    if option.flag == "--comment":
+        return True
+    if test is None or len(option.values) != 1:
+        return None
+    try:
+        matches = test(option.values[0], packet)
+    except ValueError:  # a value in a form that is not known here
+        return None
+    return None if matches is None else matches != option.negated
 
 
 def _ethertype(value: str, packet: RulePacket) -> bool | None:
@@ -101,6 +118,31 @@ def _number_range(value: str, numbers: frozenset[int]) -> bool | None:
     first, colon, last = value.partition(":")
     low, high = int(first or 0), int(last or 65535) if colon else int(first)
     return _decided([low <= number <= high for number in numbers])
+
+
+def _number_list(value: str, numbers: frozenset[int]) -> bool | None:
+    answers = [_number_range(part, numbers) for part in value.split(",")]
+    return True if True in answers else None if None in answers else False
+
+
+def _address_range(value: str, addresses: frozenset[IP]) -> bool | None:
+    low, _, high = value.partition("-")
+    first, last = ip_address(low), ip_address(high or low)
+    return _decided([one.version == first.version and int(first) <= int(one) <= int(last) for one in addresses])
+
+
+def _address_type(value: str, addresses: frozenset[IP], packet: RulePacket) -> bool | None:
+    """Only the type LOCAL: the namespace has the address itself."""
+    if value != "LOCAL" or not packet.local_addresses:
+        return None
+    return _decided([one in packet.local_addresses or one.is_loopback for one in addresses])
+
+
+def _ct_state(value: str, packet: RulePacket) -> bool | None:
+    states = value.split(",")
+    if packet.ct_state is None or packet.ct_state in states:
+        return None if packet.ct_state is None else True
+    return None if {"SNAT", "DNAT"} & {*states} else False  # the packet may have been translated meanwhile
 
 
 def _interface(value: str, names: frozenset[str]) -> bool | None:
@@ -173,6 +215,14 @@ _IP_TESTS: Mapping[str, _Test] = {
     "-o": lambda value, packet: _interface(value, packet.oifs),
     "--sport": _sport,
     "--dport": _dport,
+    "--sports": lambda value, packet: _number_list(value, packet.sports),
+    "--dports": lambda value, packet: _number_list(value, packet.dports),
+    "--src-range": lambda value, packet: _address_range(value, packet.srcs),
+    "--dst-range": lambda value, packet: _address_range(value, packet.dsts),
+    "--src-type": lambda value, packet: _address_type(value, packet.srcs, packet),
+    "--dst-type": lambda value, packet: _address_type(value, packet.dsts, packet),
+    "--ctstate": _ct_state,
+    "--state": _ct_state,
     "--icmp-type": _icmp_type,
     "--icmpv6-type": _icmp_type,
 }

@@ -13,10 +13,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from labctl.checks.context import CheckContext, namespaces_to_tap, open_listener, refresh_carriers
+from labctl.checks.context import (
+    CheckContext,
+    namespaces_to_tap,
+    open_listener,
+    refresh_carriers,
+    source_port_error,
+)
 from labctl.core.topology import Topology
-from labctl.errors import KernelError
-from labctl.kernel.host import lab_state
+from labctl.kernel.host import lab_state, paths
 from labctl.kernel.probes import trace_probes
 from labctl.packets.decode import Frame
 from labctl.packets.probe_id import MAGIC, PayloadMarker, ProbeId, TcpProbeId
@@ -39,7 +44,6 @@ def trace_packet(
     lab: Lab,
     question: Question,
     *,
-    listen: bool = False,
     progress: Callable[[str], None] = lambda text: None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> tuple[TraceEvidence, list[Frame]]:
@@ -66,18 +70,17 @@ def trace_packet(
         context = CheckContext(topology, instruments.thread, instruments.taps, None)
         refresh_carriers(context)
         listener = None
-        if listen:
-            listener, problem = open_listener(
-                context, question.target_ns, question.protocol, question.address, question.port or 0
-            )
+        if (at := question.listener) is not None:
+            listener, problem = open_listener(context, at.node, question.protocol, question.address, at.port)
             instruments.unknown += [problem] if problem else []
         try:
+            instruments.read_flows()
             instruments.taps.discard()
             if instruments.tracing is not None:
                 instruments.tracing.start()
             sent = time.time_ns()
             probe_id: ProbeId = TcpProbeId(frozenset((isn,))) if question.protocol == "tcp" else PayloadMarker(marker)
-            pid, probe = _send_probe(instruments, question, marker, isn)
+            pid, probe = _send_probe(context, question, marker, isn)
             progress(f"following the probe to {question.target}")
             wait = _ProbeWait(instruments, topology, question, probe_id, sent, pid, probe, listener)
             try:
@@ -93,17 +96,18 @@ def trace_packet(
 
 def _ends_and_hosts(topology: Topology, question: Question) -> tuple[str, ...]:
     """The two ends of the probe, and the machines that they are on."""
-    ends = [end for end in (question.source, question.target_ns) if end]
+    listening = question.listener.node if question.listener is not None else None
+    ends = [end for end in (question.source, question.target_ns, listening) if end]
     hosts = [machine.on for end in ends if (machine := topology.machines.get(end)) is not None and machine.on]
     return (*ends, *hosts)
 
 
-def _send_probe(instruments: Instruments, question: Question, marker: bytes, isn: int) -> tuple[int, Probe]:
+def _send_probe(context: CheckContext, question: Question, marker: bytes, isn: int) -> tuple[int, Probe]:
+    path = paths.netns_path(context.lab, question.source)
     try:
-        found: tuple[int, Probe] = instruments.run(question.source, _create_probe, question, marker, isn)
+        return context.thread.run(path, _create_probe, question, marker, isn)
     except OSError as error:
-        raise KernelError(f"cannot send from {question.source}: {error.strerror}", errno=error.errno or 0) from None
-    return found
+        raise source_port_error(context, question.source, question.protocol, question.sport, error) from None
 
 
 def _create_probe(question: Question, marker: bytes, isn: int) -> tuple[int, Probe]:
@@ -113,9 +117,9 @@ def _create_probe(question: Question, marker: bytes, isn: int) -> tuple[int, Pro
     address, port, size = question.address, question.port or 0, question.size or trace_probes.DEFAULT_PAYLOAD_BYTES
     probe: Probe
     if question.protocol == "tcp":
-        probe = trace_probes.SynProbe(address, port, isn)
+        probe = trace_probes.SynProbe(address, port, isn, question.sport)
     elif question.protocol == "udp":
-        probe = trace_probes.SizedDatagram(address, port, marker, size, question.fragment)
+        probe = trace_probes.SizedDatagram(address, port, marker, size, question.fragment, question.sport)
     else:
         probe = trace_probes.SizedEcho(address, marker, size, question.fragment)
     return threading.get_native_id(), probe

@@ -37,7 +37,9 @@ from labctl.scenario.catalog import ScenarioEntry
 from labctl.tracing.diagnosis import diagnose
 from labctl.tracing.evidence import (
     CounterIncrease,
+    ListenPoint,
     NamespaceState,
+    NatTable,
     NeighbourObservation,
     Question,
     RuleHit,
@@ -132,8 +134,9 @@ FINDINGS = (
 
 
 A, B = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")
+FLOW = Flow("node1", 6, A, B, 40000, 80, B, A, 80, 40000, "SYN_SENT")
 TRACE = TraceEvidence(
-    Question("kubenet", "a", "c", B, "c", "tcp", 80),
+    Question("kubenet", "a", "c", B, "c", "tcp", 80, sport=40000, listener=ListenPoint("c", 80)),
     "timeout",
     "no answer",
     4711,
@@ -160,13 +163,15 @@ TRACE = TraceEvidence(
         ),
     ),
     (RouteLookup("node1", B, A, "eth0", 0, "10.0.0.2 dev eth0", dev="eth0"),),
-    (Flow("node1", 6, A, B, 40000, 80, B, A, 80, 40000, "SYN_SENT"),),
+    (FLOW,),
     (UnansweredNeighbour("node1", "eth0", B),),
     {"a": (A,), "c": (B,)},
     unknown=("no tracefs here",),
     neighbour_observations=(
         NeighbourObservation("node1", "eth0", "out", 2_000, B, True, A, ("02:00:00:00:00:01", "ff:ff:ff:ff:ff:ff")),
     ),
+    flows_before=(FLOW,),
+    nat_tables=(NatTable("node1", (NAT,)),),
 )
 STORY = diagnose(TRACE)
 

@@ -34,10 +34,14 @@ def words_of(probe: str) -> tuple[str, str, dict[str, object]]:
         "size": None,
         "fragment": False,
         "listen": False,
+        "sport": None,
     }
     while rest:
         flag = rest.pop(0).removeprefix("--")
-        options[flag] = int(rest.pop(0)) if flag in ("tcp", "udp", "size") else True
+        if flag == "listen" and rest and ":" in rest[0]:
+            options[flag] = rest.pop(0)
+            continue
+        options[flag] = int(rest.pop(0)) if flag in ("tcp", "udp", "size", "sport") else True
     return source, target, options
 
 
@@ -45,7 +49,7 @@ def traced(name: str, probe: str) -> tuple[TraceEvidence, TraceResult]:
     """Trace on a running lab."""
     source, target, options = words_of(probe)
     who = Topology(lifecycle.load_compiled_lab(name))
-    evidence, _ = trace_packet(who.lab, question_of(who, source, target, options), listen=bool(options["listen"]))
+    evidence, _ = trace_packet(who.lab, question_of(who, source, target, options))
     return evidence, diagnose(evidence)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,10 +15,39 @@ from labctl.errors import UsageError
 from labctl.report.output_files import require_writable
 from labctl.tracing import MAX_PAYLOAD_BYTES
 
+if TYPE_CHECKING:
+    from labctl.running_lab import Traced
+
 PORT = click.IntRange(1, 65535)
+LISTEN_POINT = re.compile(
+    r"[^\s:]+:[0-9]+|[0-9]+"
+)  # MACHINE:PORT or PORT; no machine, point or address looks like this
 
 
-@click.command("trace", short_help="Follow one packet, hop by hop, and say why it was lost.")
+class TraceCommand(click.Command):
+    """A click command: `--listen` takes the next word as its value only if that word is MACHINE:PORT or PORT."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        given = list(args[:end])
+        for at, word in enumerate(given):
+            if word == "--listen":
+                value = given[at + 1] if at + 1 < len(given) and LISTEN_POINT.fullmatch(given[at + 1]) else ""
+                given[at : at + 1 + bool(value)] = [f"--listen={value}"]
+        try:
+            return super().parse_args(ctx, [*given, *args[end:]])
+        except click.UsageError as error:
+            extra = re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", error.message)
+            if extra is None or "--listen" not in args:
+                raise
+            word = extra[1].split()[-1]
+            what = f"{word!r} is one word too many"
+            if args[args.index("--listen") + 1 :][:1] == [word]:
+                what = f"{word!r} after --listen is not MACHINE:PORT"
+            raise UsageError(f"trace: {what}", "labctl trace SRC DST --tcp PORT --listen MACHINE:PORT") from None
+
+
+@click.command("trace", cls=TraceCommand, short_help="Follow one packet, hop by hop, and say why it was lost.")
 @click.argument("source", metavar="SRC", type=NODE)
 @click.argument("target", metavar="DST", type=TARGET)
 @click.option("--icmp", is_flag=True, help="An ICMP echo request, as ping sends it. The default.")
@@ -25,7 +55,20 @@ PORT = click.IntRange(1, 65535)
 @click.option("--udp", metavar="PORT", type=PORT, help="A UDP datagram to this port.")
 @click.option("--size", metavar="N", type=click.IntRange(1, MAX_PAYLOAD_BYTES), help="Bytes of payload (ICMP and UDP).")
 @click.option("--fragment", is_flag=True, help="Clear the DF bit, so that routers may fragment the probe.")
-@click.option("--listen", is_flag=True, help="Answer the probe: labctl listens on the port in DST (TCP and UDP).")
+@click.option("--sport", metavar="PORT", type=PORT, help="The source port (TCP and UDP); by default an unused one.")
+@click.option(
+    "--listen",
+    metavar="[[MACHINE:]PORT]",
+    type=NODE,
+    help="Answer the probe: labctl listens on its port in DST, or on the port and machine given here (TCP and UDP).",
+)
+@click.option(
+    "--compare",
+    metavar="SRC DST",
+    nargs=2,
+    type=(NODE, TARGET),
+    help="Trace a second packet, with the same options, and show the first difference.",
+)
 @click.option("--pcap", metavar="FILE", type=click.Path(), help="Also write the packets, as pcapng for Wireshark.")
 @scenario_option
 @global_options("lab", "json")
@@ -36,13 +79,16 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
     DST is a machine, a point (node1/eth0), or an address. For each hop, the output shows the devices that the packet
     passed, the addresses, the TTL, the chosen route, the firewall rule that decided, and the address translation.
     For a lost packet, it shows where the packet was seen last, the cause, the proof, and what to try. Exits 0 if the
-    packet was delivered and answered, else 1.
+    packet (with --compare: each of the two packets) was delivered and answered, else 1.
 
     \b
     Examples:
       sudo labctl trace a c
       sudo labctl trace a internet --tcp 443
       sudo labctl trace a 10.96.0.10 --udp 53 --json
+      sudo labctl trace a internet --udp 53 --sport 4000
+      sudo labctl trace internet host1 --tcp 8080 --listen c1:80
+      sudo labctl trace a internet --compare b internet
       sudo labctl trace a c --size 1472 --pcap packets.pcapng
     """
     import labctl
@@ -56,8 +102,15 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
         require_writable(options["pcap"])
     session.handle_termination()
     lab = recall(name, scenario, ())
+    probe_options = _trace_options(session, options)
     session.terminal.progress(f"tracing {source} -> {target}")
-    traced = labctl.trace(source, target, lab=lab, **_trace_options(session, options))
+    traced = labctl.trace(source, target, lab=lab, **probe_options)
+    if options["compare"] is not None:
+        source, target = options["compare"]
+        session.terminal.progress(f"tracing {source} -> {target}")
+        other = labctl.trace(source, target, lab=lab, **probe_options)
+        session.terminal.clear()
+        return _report_comparison(session, traced, other, options["pcap"])
     session.terminal.clear()
     if options["pcap"] is not None:
         traced.save(options["pcap"])
@@ -74,12 +127,30 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
     return 0 if traced.answered else 1
 
 
+def _report_comparison(session: Session, traced: Traced, other: Traced, pcap: str | None) -> int:
+    """Report two traces and their first difference. Returns the exit code."""
+    comparison = traced.compare(other)
+    if pcap is not None:
+        traced.save(pcap, other)
+    if session.json:
+        from labctl.report.trace_json import trace_comparison_document
+
+        session.print_document(trace_comparison_document((traced.evidence, other.evidence), comparison))
+    else:
+        from labctl.report.trace_comparison import comparison_lines
+
+        terminal = session.terminal
+        terminal.lines(comparison_lines(comparison, terminal.paint, terminal.width), fold=12)
+    return 0 if comparison.answered else 1
+
+
 def _trace_options(session: Session, options: dict[str, Any]) -> dict[str, Any]:
     """The probe's options, and the functions for progress and messages. Raises UsageError."""
     probes = [kind for kind in ("icmp", "tcp", "udp") if options[kind]]
     if len(probes) > 1:
         raise UsageError(f"--{probes[0]} and --{probes[1]} cannot be used together", "trace sends one probe")
-    probe_options = {key: options[key] for key in ("tcp", "udp", "size", "fragment", "listen")}
+    probe_options = {key: options[key] for key in ("tcp", "udp", "size", "fragment", "sport")}
+    probe_options["listen"] = options["listen"] or options["listen"] is not None
     terminal = session.terminal
     return {
         **probe_options,

@@ -16,6 +16,7 @@ from labctl.kernel.namespaces import occupants
 from labctl.kernel.netlink import sock_diag
 
 INODE_COLUMN = 9  # of /proc/net/tcp and udp
+TIME_WAIT_STATE = "06"  # in /proc/net/tcp
 
 
 def try_listen(protocol: Protocol, port: int) -> int:
@@ -35,7 +36,17 @@ def try_listen(protocol: Protocol, port: int) -> int:
 
 def listening_processes(path: Path, protocol: Protocol, port: int) -> tuple[str, ...]:
     """The processes that listen on a port of this thread's namespace, bound to `path`: `web (process 4711)`."""
-    sockets = _sockets(protocol, port)
+    return _processes(path, _sockets(protocol, port, LISTEN_STATES[protocol]))
+
+
+def port_holders(path: Path, protocol: Protocol, port: int) -> tuple[str, ...]:
+    """What holds a port of this thread's namespace, bound to `path`: processes that listen there or have a connection
+    from there, and connections that are closed and still wait (TIME_WAIT)."""
+    waiting = ("a closed connection (TIME_WAIT)",) if _sockets(protocol, port, TIME_WAIT_STATE) else ()
+    return (*_processes(path, _sockets(protocol, port, None)), *waiting)
+
+
+def _processes(path: Path, sockets: set[str]) -> tuple[str, ...]:
     return tuple(f"{_name(pid)} (process {pid})" for pid in occupants.find([path]) if sockets & _open_sockets(pid))
 
 
@@ -74,17 +85,22 @@ def _tcp_sockets(name: str) -> int:
     return 1
 
 
-def _sockets(protocol: Protocol, port: int) -> set[str]:
-    return {name for _, number, name in _listening(protocol) if number == port}
+def _sockets(protocol: Protocol, port: int, state: str | None) -> set[str]:
+    """The sockets at a port that are in this state, None for any."""
+    return {name for _, number, name in _bound(protocol, state) if number == port}
 
 
 def _listening(protocol: Protocol) -> Iterator[tuple[IP, int, str]]:
-    """Each socket that listens: its address, its port, and its name in /proc/PID/fd."""
+    return _bound(protocol, LISTEN_STATES[protocol])
+
+
+def _bound(protocol: Protocol, state: str | None) -> Iterator[tuple[IP, int, str]]:
+    """Each socket that is in this state, None for any: its address, its port, and its name in /proc/PID/fd."""
     for family in ("", "6"):
         with suppress(OSError), open(f"/proc/thread-self/net/{protocol}{family}") as file:
             for line in file.readlines()[1:]:
                 fields = line.split()
-                if fields[STATE_COLUMN] == LISTEN_STATES[protocol]:
+                if state in (None, fields[STATE_COLUMN]):
                     address, _, port = fields[ADDRESS_COLUMN].partition(":")
                     yield address_of(address), int(port, 16), f"socket:[{fields[INODE_COLUMN]}]"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 
 from labctl.core.observations import Flow
@@ -15,6 +16,7 @@ from labctl.kernel.netlink.rtnetlink import attributes
 _GET = NFNL_SUBSYS_CTNETLINK << 8 | 1
 _STATES = {1: "SYN_SENT", 2: "SYN_RECV", 3: "ESTABLISHED", 7: "TIME_WAIT", 8: "CLOSE"}
 IPS_SEEN_REPLY = 2  # IPS_SEEN_REPLY
+CTA_TIMEOUT, CTA_ID, CTA_ZONE, CTA_TIMESTAMP, CTA_TIMESTAMP_START = 7, 12, 18, 20, 1
 
 
 def count() -> int:
@@ -55,9 +57,19 @@ def _flow(node: str, data: bytes, start: int, end: int) -> Iterator[Flow]:
     if 4 in top and 1 in (tcp := attributes(data, *top[4])):
         inner = attributes(data, *tcp[1])
         state = _STATES.get(data[inner[1][0]], state) if 1 in inner else state
+    expires = _number(data, top, CTA_TIMEOUT, "!I")
+    begun = None
+    if CTA_TIMESTAMP in top:
+        begun = _number(data, attributes(data, *top[CTA_TIMESTAMP]), CTA_TIMESTAMP_START, "!Q")
+    age = None if begun is None else max(0, (time.time_ns() - begun) // 10**9)
     yield Flow(
-        node, there[0], there[1], there[2], there[3], there[4], back[1], back[2], back[3], back[4], state
+        node, there[0], there[1], there[2], there[3], there[4], back[1], back[2], back[3], back[4], state,
+        _number(data, top, CTA_ID, "!I") or 0, _number(data, top, CTA_ZONE, "!H") or 0, expires, age,
     )  # fmt: skip
+
+
+def _number(data: bytes, attributes: dict[int, tuple[int, int]], kind: int, form: str) -> int | None:
+    return int(struct.unpack_from(form, data, attributes[kind][0])[0]) if kind in attributes else None
 
 
 def _tuple(data: bytes, start: int, end: int) -> tuple[int, IP, IP, int, int] | None:

@@ -12,12 +12,13 @@ import os
 import select
 import shutil
 import socket
+import struct
 import subprocess
 from functools import lru_cache
 
 from labctl.core.resources import IP
 from labctl.core.results import Answer
-from labctl.kernel.probes.unused_ids import ICMP_IDS, bind_unused_port, flush_path_mtu
+from labctl.kernel.probes.unused_ids import ICMP_IDS, bind_source_port, flush_path_mtu
 from labctl.packets.icmp import echo_request
 from labctl.packets.probe_id import REPLY_SUFFIX, REQUEST_SUFFIX, PayloadMarker, ProbeId
 
@@ -201,6 +202,14 @@ class _Client(Probe):
     def _events(self) -> int:
         return int(select.POLLIN)
 
+    def _bind(self, sport: int | None, target: int) -> None:
+        """Bind to the source port, or to an unused one for None. Raises OSError; then the socket is closed."""
+        try:
+            self.sport = bind_source_port(self._socket, sport, target)
+        except OSError:
+            self._socket.close()
+            raise
+
     def _step(self) -> None:
         raise NotImplementedError
 
@@ -262,13 +271,19 @@ class Echo(_Client):
 
 
 class TcpClient(_Client):
-    """One connection from a source port that is chosen before. A `marker` must also come back through it."""
+    """One connection. A `marker` must also come back through it.
 
-    def __init__(self, address: IP, port: int, marker: bytes | None) -> None:
+    It comes from the source port `sport`, or if that is None from an unused one. A reset closes a connection from a
+    given port, which is then free at once. Raises OSError, with EADDRINUSE if another socket has the port.
+    """
+
+    def __init__(self, address: IP, port: int, marker: bytes | None, sport: int | None = None) -> None:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         super().__init__(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
         self.marker, self._is_connected, self._received = marker, False, b""
-        self.sport = bind_unused_port(self._socket, port)
+        self._bind(sport, port)
+        if sport is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
         number = self._socket.connect_ex((str(address), port))
         if number not in (0, errno.EINPROGRESS):
             self._fail_to_send(number)
@@ -293,15 +308,19 @@ class TcpClient(_Client):
 
 
 class UdpClient(_Client):
-    """One datagram with the marker. Any datagram back is a reply; with the marker, it is from labctl's own listener."""
+    """One datagram with the marker. Any datagram back is a reply; with the marker, it is from labctl's own listener.
 
-    def __init__(self, address: IP, port: int, marker: bytes) -> None:
+    It comes from the source port `sport`, or if that is None from an unused one. Raises OSError, with EADDRINUSE if
+    another socket has the port.
+    """
+
+    def __init__(self, address: IP, port: int, marker: bytes, sport: int | None = None) -> None:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         super().__init__(socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC))
         self.probe_id = PayloadMarker(marker)
         self._marker = marker
+        self._bind(sport, port)
         try:
-            self.sport = bind_unused_port(self._socket, port)
             self._socket.connect((str(address), port))
             self._socket.send(marker + REQUEST_SUFFIX)
         except OSError as error:

@@ -15,7 +15,7 @@ import struct
 from labctl.core.observations import ProbeMatch
 from labctl.core.resources import IP
 from labctl.kernel.probes.clients import ICMP_FILTER, MTU_DISCOVER, SOL_RAW, Echo, UdpClient, _Client
-from labctl.kernel.probes.unused_ids import ICMP_IDS, bind_unused_port
+from labctl.kernel.probes.unused_ids import ICMP_IDS
 from labctl.packets.decode import ICMP, ICMPV6, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, TCP, UDP
 from labctl.packets.icmp import echo_request
 from labctl.packets.probe_id import REQUEST_SUFFIX, TIMESTAMP_BYTES, PayloadMarker, TcpProbeId
@@ -54,15 +54,17 @@ class SizedEcho(Echo):
 
 
 class SizedDatagram(UdpClient):
-    """A UDP datagram with a payload of `payload_bytes` bytes."""
+    """A UDP datagram with a payload of `payload_bytes` bytes. Raises OSError if it cannot have its source port."""
 
-    def __init__(self, address: IP, port: int, marker: bytes, payload_bytes: int, fragment: bool) -> None:
+    def __init__(
+        self, address: IP, port: int, marker: bytes, payload_bytes: int, fragment: bool, sport: int | None = None
+    ) -> None:
         _Client.__init__(self, _datagram(address))
         self.probe_id = PayloadMarker(marker)
         self._marker = marker
+        self._bind(sport, port)
         try:
             _set_fragmentation(self._socket, address.version, fragment)
-            self.sport = bind_unused_port(self._socket, port)
             self._socket.connect((str(address), port))
             self._socket.send((marker + REQUEST_SUFFIX).ljust(payload_bytes, b"\0"))
         except OSError as error:
@@ -70,14 +72,15 @@ class SizedDatagram(UdpClient):
 
 
 class SynProbe(_Client):
-    """A TCP connection with the sequence number `isn` in its SYN; a reset closes it as soon as it is established."""
+    """A TCP connection with the sequence number `isn` in its SYN; a reset closes it as soon as it is established.
+    Raises OSError if it cannot have its source port."""
 
-    def __init__(self, address: IP, port: int, isn: int) -> None:
+    def __init__(self, address: IP, port: int, isn: int, sport: int | None = None) -> None:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         super().__init__(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
         self.probe_id = TcpProbeId(frozenset((isn,)))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
-        self.sport = bind_unused_port(self._socket, port)
+        self._bind(sport, port)
         for option, value in ((TCP_REPAIR, 1), (TCP_REPAIR_QUEUE, SEND_QUEUE), (TCP_QUEUE_SEQ, isn), (TCP_REPAIR, 0)):
             self._socket.setsockopt(socket.IPPROTO_TCP, option, struct.pack("=I", value))
         number = self._socket.connect_ex((str(address), port))

@@ -56,6 +56,19 @@ def bind_unused_port(sock: socket.socket, target: int) -> int:
     return int(sock.getsockname()[1])
 
 
+def bind_source_port(sock: socket.socket, sport: int | None, target: int) -> int:
+    """Bind to the source port `sport`, or if it is None to an unused one (`bind_unused_port`). Returns the port.
+
+    Raises OSError: with EADDRINUSE if another socket of the namespace has the port.
+    """
+    if sport is None:
+        return bind_unused_port(sock, target)
+    if sock.family == socket.AF_INET6:  # a socket of IPv4 with this port does not matter
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.bind(("", sport))
+    return sport
+
+
 def flush_path_mtu() -> None:
     """Make this thread's namespace forget the path MTUs that it learned; otherwise it keeps them for ten minutes.
 

@@ -49,7 +49,7 @@ def test_a_trace_tells_the_hop_that_the_program_takes() -> None:
     options: dict[str, object] = {"icmp": False, "tcp": None, "udp": None, "size": None, "fragment": False}
     with running("flannel-udp") as compiled:
         who = Topology(compiled)
-        evidence, _ = trace_packet(who.lab, question_of(who, "a", "c", {**options, "listen": False}), listen=False)
+        evidence, _ = trace_packet(who.lab, question_of(who, "a", "c", {**options, "sport": None, "listen": False}))
     request = diagnose(evidence).legs[0].steps
     assert [(step.node, step.ttl) for step in request] == [
         ("a", 64), ("node1", 62), ("fabric", 62), ("node2", 61), ("c", 61),

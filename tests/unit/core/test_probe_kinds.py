@@ -49,6 +49,22 @@ def parsed(text: str) -> Check:
             "trace a 10.0.0.1 --udp 53 --listen",
         ),
         (
+            'udp: "a:4000 -> c:53"',
+            "a reaches c on udp port 53 from source port 4000",
+            "udp a:4000 -> c:53",
+            "udp a:4000 -> c:53",
+            "`udp: a:4000 -> c:53`",
+            "nc -v -u -p 4000 -w 1 10.0.0.1 53",
+        ),
+        (
+            'tcp: "a:4000 -> c:80", expect: refused',
+            "c refuses a on tcp port 80 from source port 4000",
+            "tcp a:4000 -> c:80",
+            "tcp a:4000 -> c:80, expect refused",
+            "`tcp: a:4000 -> c:80`, expect refused",
+            "nc -v -z -p 4000 -w 1 10.0.0.1 80",
+        ),
+        (
             "mesh: pods",
             "every pod reaches every pod and is seen with its own address",
             "mesh a b c -> a b c",

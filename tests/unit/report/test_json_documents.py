@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from labctl.errors import KernelError, Problem, ScenarioError
 from labctl.render.plan_json import resource_json
 from labctl.report import faults, json_documents
 from labctl.report.comparison_json import comparison_document
-from labctl.report.trace_json import trace_document
+from labctl.report.trace_json import trace_comparison_document, trace_document
+from labctl.tracing.comparison import compare_traces
 from tests.support import comparison as comparing
 from tests.support import samples
 from tests.support.paths import ROOT
@@ -40,6 +42,9 @@ DOCUMENTS: dict[str, Any] = {
     "plan": json_documents.plan_document(samples.LAB),
     "show": json_documents.show_document("kubenet", [samples.VIEW], samples.LAB, shows_all=True),
     "trace": trace_document(samples.TRACE, samples.STORY),
+    "trace --compare": trace_comparison_document(
+        (samples.TRACE, samples.TRACE), compare_traces(samples.STORY, replace(samples.STORY, verdict="answered"))
+    ),
     "compare": comparison_document(table([comparing.facts(), comparing.SKIPPED])),
     "break": faults.break_document("kubenet", samples.FAULT_RECORD, None),
     "break --list": faults.catalogue_document("kubenet", samples.FAULTS),
@@ -47,6 +52,12 @@ DOCUMENTS: dict[str, Any] = {
     "fix --show": faults.solution_document("kubenet", [samples.FAULT_RECORD]),
     "validate": json_documents.validate_document({"lab.yaml": samples.LAB}),
     "doctor": json_documents.doctor_document(samples.FINDINGS, "sudo "),
+}
+
+
+CHANGED = {
+    "verdict": "answered",
+    "story": DOCUMENTS["trace"]["story"] | {"verdict": "answered"},
 }
 
 
@@ -63,7 +74,7 @@ def keys(value: Any, path: str = "") -> Iterator[str]:
         for name, inner in value.items():
             here = f"{path}.*" if path in FREE else f"{path}.{name}".lstrip(".")
             yield here
-            if path or name != "check":
+            if path or name not in ("check", "traces"):
                 yield from keys(inner, here)
     elif isinstance(value, list):
         for inner in value:
@@ -99,6 +110,10 @@ def test_an_error_without_a_file_is_still_listed() -> None:
             {"file": None, "line": None, "column": None, "what": "cannot add route", "hint": "no address covers it"}
         ],
     }
+
+
+def test_each_of_two_traces_is_the_document_of_trace() -> None:
+    assert DOCUMENTS["trace --compare"]["traces"] == [DOCUMENTS["trace"], DOCUMENTS["trace"] | CHANGED]
 
 
 def test_the_check_inside_up_is_the_document_of_check() -> None:

@@ -206,6 +206,23 @@ def test_a_check_in_all_its_words() -> None:
 
 
 @pytest.mark.parametrize(
+    ("probe", "sport"),
+    [
+        ("udp: a -> c:53", None),
+        ("udp: a:4000 -> c:53", 4000),
+        ("tcp: a:1->c:53", 1),
+        ("tcp: 'a : 65535 -> c:53'", 65535),
+        ("udp: a:53 -> c:53", 53),
+        ("udp: 'a:53 -> [2001:db8::1]:53'", 53),
+    ],
+)
+def test_the_source_port_of_a_check(probe: str, sport: int | None) -> None:
+    made = check(probe)
+
+    assert (made.source, made.sport, made.port) == ("a", sport, 53)
+
+
+@pytest.mark.parametrize(
     ("probe", "target", "port"),
     [
         ("ping: a -> c", "c", None),
