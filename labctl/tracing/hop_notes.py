@@ -81,13 +81,16 @@ def _notes(evidence: TraceEvidence, hop: Hop, role: PacketRole, once: bool) -> I
     if first.text == "reset" and not hop.ins:
         yield Note("tcp", "a reset: the connection is refused")
     asked = route_queries(evidence, hop, role)
-    for query in asked:
+    for query in dict.fromkeys(asked):  # in a loop it is routed again and again
         found = find_lookup(evidence, query)
         forged = (
             found is not None and found.error and query.iif is None
         )  # a reset with a forged source has no own route
         if found is not None and not forged:
             yield Note("route", lookup_text(found))
+    if len(turns := [one for one in hop.observations if (one.dev, one.direction) == (hop.observations[-1].dev, "in")]) > 1:
+        text = f"{len(turns)} times around: ttl {turns[0].ttl} the first time, {turns[-1].ttl} the last time"
+        yield Note("loop", f"the packet came in by {turns[0].dev} {text}")
     hits = [one for one in evidence.rule_hits if once and one.node == hop.node and one.role == role]
     for text in dict.fromkeys(rule_text(one) for one in hits if acts(one)):  # in a loop it matches them again and again
         yield Note("rule", text)
