@@ -24,6 +24,7 @@ from labctl.tracing.datagram_roles import DatagramRoles, roles_of_trace
 from labctl.tracing.evidence import CounterIncrease, NamespaceState, RuleHit, TraceEvidence
 from labctl.tracing.hop_routing import fwmark_for, last_route_query, reply_route_query, route_queries, translated_port
 from labctl.tracing.hops import PacketObservation
+from labctl.tracing.neighbour_questions import neighbour_route_queries
 
 if TYPE_CHECKING:
     from labctl.core.topology import Topology
@@ -44,8 +45,14 @@ NODE_SYSCTLS = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv4
         "net.ipv4.conf.all.route_localnet",
         "net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables",
         "net.ipv4.icmp_echo_ignore_all")  # fmt: skip
-DEVICE_SYSCTLS = ("net.ipv4.conf.{}.forwarding", "net.ipv4.conf.{}.rp_filter", "net.ipv4.conf.{}.proxy_arp",
-          "net.ipv4.conf.{}.accept_local", "net.ipv4.conf.{}.route_localnet", "net.ipv6.conf.{}.proxy_ndp")  # fmt: skip
+DEVICE_SYSCTLS = ("net.ipv4.conf.{}.forwarding", "net.ipv4.conf.{}.rp_filter", "net.ipv4.conf.{}.accept_local",
+                  "net.ipv4.conf.{}.route_localnet")  # fmt: skip
+# read only if there is no reply, for each device and for `all`: whether a machine answers for an address
+NEIGHBOUR_SYSCTLS = (
+    "net.ipv4.conf.{}.arp_ignore", "net.ipv4.conf.{}.arp_filter",
+    "net.ipv4.conf.{}.arp_announce", "net.ipv4.conf.{}.proxy_arp",
+    "net.ipv4.conf.{}.proxy_arp_pvlan", "net.ipv6.conf.{}.proxy_ndp", "net.ipv6.conf.{}.forwarding",
+)  # fmt: skip
 
 
 def planned_namespaces(topology: Topology) -> tuple[NamespaceState, ...]:
@@ -154,8 +161,10 @@ def _sysctls(topology: Topology, node: str, evidence: TraceEvidence) -> Iterator
             one.dev for one in evidence.unanswered_neighbours
         }
         names = [name for name in names if name in crossed]
+    silent = NEIGHBOUR_SYSCTLS if evidence.answer != "reply" else ()
     for name in names:
-        yield from (pattern.format(name.replace(".", "/")) for pattern in DEVICE_SYSCTLS)
+        yield from (pattern.format(name.replace(".", "/")) for pattern in (*DEVICE_SYSCTLS, *silent))
+    yield from (pattern.format("all") for pattern in silent if pattern.format("all") not in NODE_SYSCTLS)
 
 
 def _probe_ports(evidence: TraceEvidence) -> frozenset[int]:
@@ -207,9 +216,12 @@ def _lookups(instruments: Instruments, evidence: TraceEvidence) -> Iterator[Rout
             if one is not None and one not in done:
                 done.add(one)
                 yield from _lookup(instruments, evidence, one, role)
-    first = RouteQuery(evidence.question.source, evidence.question.address)
-    if first not in done:
-        yield from _lookup(instruments, evidence, first, "request")
+    others = [RouteQuery(evidence.question.source, evidence.question.address)]
+    others += neighbour_route_queries(evidence)
+    for one in others:
+        if one not in done:
+            done.add(one)
+            yield from _lookup(instruments, evidence, one, "request")
 
 
 def _lookup(

@@ -9,7 +9,19 @@ from collections.abc import Callable, Iterator, Sequence
 
 from labctl.core.resources import IP
 from labctl.tracing.address_owners import address_text
-from labctl.tracing.causes import addresses, bridge_mtu, bridges, endpoints, links, neighbours, routes, rules, segments
+from labctl.tracing.causes import (
+    addresses,
+    bridge_mtu,
+    bridges,
+    endpoints,
+    links,
+    macvlan,
+    neighbour_entries,
+    neighbours,
+    routes,
+    rules,
+    segments,
+)
 from labctl.tracing.drop_reasons import kernel_reason
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hop_notes import legs
@@ -43,6 +55,9 @@ EXPLANATIONS: tuple[Callable[[LossPoint], Cause | None], ...] = (
     links.link_down,
     segments.stale_entry,
     segments.isolated_ports,
+    macvlan.stacked_frame,
+    neighbour_entries.does_not_ask,
+    neighbour_entries.wrong_entry,
     bridges.wrong_mac,
     segments.broken_segment,
     links.neighbour,

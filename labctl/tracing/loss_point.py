@@ -198,7 +198,10 @@ def _loss_point_at_end(evidence: TraceEvidence, role: PacketRole, hops: tuple[Ho
     dst = nat_destination(evidence, last_observation) if last_observation.direction == "in" else last_observation.dst
     dst = last_observation.outer[1] if last_observation.outer is not None else dst
     here = any(one.addr.ip == dst for one in namespace.addresses) or (lookup is not None and lookup.kind == "local")
-    delivered = last_observation.direction == "in" and last_observation.encap == "none" and here and wanted is not None
+    port = evidence.link(last_observation.node, last_observation.dev)
+    accepted = last_observation.addressed_here or (port is not None and port.master is not None)
+    arrived = last_observation.direction == "in" and last_observation.encap == "none" and accepted
+    delivered = arrived and here and wanted is not None
     copied = last_observation is not hop.observations[-1]  # then the kernel's drop is that of the copy
     drop = None if copied else drop_attribution.find_drop_event(evidence, hops)
     return LossPoint(

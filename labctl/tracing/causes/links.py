@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from labctl.core.resources import Fdb, Link
 from labctl.render.resources import route_text
-from labctl.tracing.address_owners import owners
 from labctl.tracing.bridge_ports import DEFAULT_FDB_MAC
+from labctl.tracing.causes.macvlan import stacked_neighbour
+from labctl.tracing.causes.neighbour_answers import asked_note, own_answer, proxy_answer
 from labctl.tracing.causes.neighbour_owner import owner_clause, silent_owner
 from labctl.tracing.evidence import UnansweredNeighbour
 from labctl.tracing.loss_point import LossPoint
@@ -36,13 +37,13 @@ def neighbour(loss_point: LossPoint) -> Cause | None:
             *_entries(loss_point, link),
         )
         return Cause("vxlan-neighbour", sentence, facts, (table,))
-    found = _proxy_arp_off(loss_point, unanswered, link) or silent_owner(loss_point, unanswered)
+    found = own_answer(loss_point, unanswered) or proxy_answer(loss_point, unanswered)
+    found = found or silent_owner(loss_point, unanswered) or stacked_neighbour(loss_point, unanswered)
     return found or _dead_backend(loss_point, unanswered) or Cause(
         "neighbour",
         f"{unanswered.node}/{unanswered.dev} gets no answer for {unanswered.ip}"
         f" ({what})" + owner_clause(loss_point, unanswered),
-        (Note("arp", f"{unanswered.node}/{unanswered.dev} asked for the MAC address of {unanswered.ip} and"
-            " got no answer"),),
+        (asked_note(unanswered),),
         (table,),
     )  # fmt: skip
 
@@ -85,37 +86,6 @@ def _failed_neighbour(loss_point: LossPoint) -> UnansweredNeighbour | None:
     return None
 
 
-def _proxy_arp_off(loss_point: LossPoint, neighbour: UnansweredNeighbour, link: Link | None) -> Cause | None:
-    """The router at the other end of the cable should answer by proxy ARP, but does not."""
-    peer = link.peer if link is not None else None
-    other = loss_point.evidence.link(peer.ns, peer.dev) if peer is not None else None
-    if peer is None or other is None or other.master is not None or not other.up:
-        return None
-    namespace = loss_point.evidence.namespace(peer.ns)
-    gateway = loss_point.lookup is not None and loss_point.lookup.via == neighbour.ip
-    if any(one.addr.ip == neighbour.ip for one in namespace.addresses) or not (
-        gateway or owners(loss_point.evidence, neighbour.ip)
-    ):
-        return None
-    name = f"net.ipv4.conf.{peer.dev.replace('.', '/')}.proxy_arp"
-    if loss_point.version == 6:
-        name = f"net.ipv6.conf.{peer.dev.replace('.', '/')}.proxy_ndp"
-    value = namespace.sysctls.get(name)
-    router = (
-        namespace.sysctls.get("net.ipv4.ip_forward" if loss_point.version == 4 else "net.ipv6.conf.all.forwarding")
-        == "1"
-    )
-    if value != "0" or not router or len([one for one in namespace.links if one.at.dev != "lo"]) < 2:
-        return None
-    word = "proxy ARP" if loss_point.version == 4 else "proxy NDP"
-    sentence = f"there is no answer for {neighbour.ip}: {peer.ns} should answer for it, but {word} is off at {peer}"
-    facts = (
-        Note("arp", f"{neighbour.node}/{neighbour.dev} asked for the MAC address of {neighbour.ip} and got no answer"),
-        Note("sysctl", f"{peer.ns}: {name} = 0"),
-    )
-    return Cause("proxy-arp-off", sentence, facts, (exec_command(loss_point.evidence, peer.ns, f"sysctl -w {name}=1"),))
-
-
 def _dead_backend(loss_point: LossPoint, neighbour: UnansweredNeighbour) -> Cause | None:
     translation = loss_point.translation
     if translation is None or translation.new_dst != neighbour.ip:
@@ -123,10 +93,7 @@ def _dead_backend(loss_point: LossPoint, neighbour: UnansweredNeighbour) -> Caus
     sentence = (
         f"{translation.node} rewrites {translation.dst} to the backend {neighbour.ip} (DNAT), which does not answer"
     )
-    facts = (
-        Note("arp", f"{neighbour.node}/{neighbour.dev} asked for the MAC address of {neighbour.ip} and got no answer"),
-    )
-    return Cause("dead-backend", sentence + owner_clause(loss_point, neighbour), facts)
+    return Cause("dead-backend", sentence + owner_clause(loss_point, neighbour), (asked_note(neighbour),))
 
 
 def veth_peer(loss_point: LossPoint) -> Cause | None:
