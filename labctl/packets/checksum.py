@@ -56,7 +56,7 @@ def _transport(out: bytearray, body: int, end: int, protocol: int, addresses: by
     if protocol not in _CHECKSUM_OFFSET or end > len(out):
         return
     at = body + _CHECKSUM_OFFSET[protocol]
-    if protocol == UDP and is_vxlan(struct.unpack_from("!H", out, body + 2)[0], out[body + 8 : body + 16]):
+    if protocol == UDP and is_vxlan(struct.unpack_from("!H", out, body + 2)[0], bytes(out[body + 8 : body + 16])):
         _ethernet(out, body + 16)
         if out[at : at + 2] == b"\0\0":  # zero means none: the outer UDP checksum is optional, and the kernel sets none
             return

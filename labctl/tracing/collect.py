@@ -25,6 +25,7 @@ from labctl.tracing.evidence import CounterIncrease, NamespaceState, RuleHit, Tr
 from labctl.tracing.hop_routing import fwmark_for, last_route_query, reply_route_query, route_queries, translated_port
 from labctl.tracing.hops import PacketObservation
 from labctl.tracing.neighbour_questions import neighbour_route_queries
+from labctl.tracing.tunnel_path import sending, socket_namespace
 
 if TYPE_CHECKING:
     from labctl.core.topology import Topology
@@ -217,11 +218,23 @@ def _lookups(instruments: Instruments, evidence: TraceEvidence) -> Iterator[Rout
                 done.add(one)
                 yield from _lookup(instruments, evidence, one, role)
     others = [RouteQuery(evidence.question.source, evidence.question.address)]
-    others += neighbour_route_queries(evidence)
+    others += [*neighbour_route_queries(evidence), *_underlay_queries(evidence)]
     for one in others:
         if one not in done:
             done.add(one)
             yield from _lookup(instruments, evidence, one, "request")
+
+
+def _underlay_queries(evidence: TraceEvidence) -> Iterator[RouteQuery]:
+    """The questions to the routing for the packet of a tunnel that did not leave."""
+    if evidence.answer == "reply":
+        return
+    for hops in evidence.hops.values():
+        last = hops[-1].observations[-1] if hops else None
+        link = evidence.link(last.node, last.dev) if last is not None and last.direction == "out" else None
+        if last is not None and link is not None and link.kind == "vxlan" and last.mac is not None:
+            sent = sending(evidence, link, last.mac[1])
+            yield from (RouteQuery(socket_namespace(link), remote) for remote in sent.remotes)
 
 
 def _lookup(

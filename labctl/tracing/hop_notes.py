@@ -88,7 +88,8 @@ def _notes(evidence: TraceEvidence, hop: Hop, role: PacketRole, once: bool) -> I
         )  # a reset with a forged source has no own route
         if found is not None and not forged:
             yield Note("route", lookup_text(found))
-    if len(turns := [one for one in hop.observations if (one.dev, one.direction) == (hop.observations[-1].dev, "in")]) > 1:
+    turns = [one for one in hop.ins if one.dev == hop.observations[-1].dev and one.encap == "none"]
+    if len(turns) > 2:
         text = f"{len(turns)} times around: ttl {turns[0].ttl} the first time, {turns[-1].ttl} the last time"
         yield Note("loop", f"the packet came in by {turns[0].dev} {text}")
     hits = [one for one in evidence.rule_hits if once and one.node == hop.node and one.role == role]

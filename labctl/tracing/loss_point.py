@@ -46,8 +46,8 @@ class LossPoint:
 
     @property
     def version(self) -> int:
-        """The IP version of the probe."""
-        return self.evidence.question.address.version
+        """The IP version of the packet there; of a packet in a tunnel, that of the tunnel's packet."""
+        return self.dst.version
 
     @property
     def entering(self) -> bool:
@@ -125,14 +125,13 @@ class LossPoint:
     @property
     def unanswered_neighbour(self) -> UnansweredNeighbour | None:
         """The neighbour that did not answer there."""
-        return next(
-            (
-                one
-                for one in self.evidence.unanswered_neighbours
-                if one.node == self.node and one.ip.version == self.version
-            ),
-            None,
-        )
+        link, tip = self.device, self.last_observation
+        tunnel = link is not None and link.kind == "vxlan" and tip is not None and tip.direction == "out"
+        node = (link.link_netns if tunnel and link is not None else None) or self.node
+        for one in self.evidence.unanswered_neighbours:
+            if one.node in (self.node, node) and (tunnel or one.ip.version == self.version):
+                return one
+        return None
 
     def sysctl(self, name: str) -> str | None:
         """The value of a sysctl there; None if it was not read."""

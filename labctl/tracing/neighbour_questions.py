@@ -1,4 +1,4 @@
-"""Which machines got the question for a neighbour's MAC address, and what their routing decides about the answer. Pure."""
+"""The machines that got the question for a neighbour's MAC address, and the questions to their routing. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A macvlan and the device below it, or two macvlans of one device: the kernel does not pass frames between them. Pure."""
+"""A macvlan and the device below it, or two macvlans of one device, between which the kernel passes no frames. Pure."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def stacked_frame(loss_point: LossPoint) -> Cause | None:
     if tip is None or tip.mac is None or loss_point.delivered or (loss_point.entering and tip.addressed_here):
         return None
     evidence = loss_point.evidence
-    passed = {Interface(item.node, item.dev) for item in loss_point.hops[-1].observations}
-    if len(loss_point.hops) > 1:
-        passed |= {Interface(item.node, item.dev) for hop in loss_point.hops[:-1] for item in hop.observations}
+    passed = {Interface(item.node, item.dev) for hop in loss_point.hops for item in hop.observations}
     links = [link for state in evidence.namespaces for link in state.links]
     for source in (one for one in links if one.mac == tip.mac[0] and one.at in passed):
         for target in (one for one in links if one.mac == tip.mac[1] and one.at != source.at):
             sentence = _separation(evidence, source, target)
             if sentence:
-                note = Note("macvlan", f"the frame is for {tip.mac[1]}, {target.at}, and left by the device below instead")
+                note = Note(
+                    "macvlan", f"the frame is for {tip.mac[1]}, {target.at}, and left by the device below instead"
+                )
                 return Cause("macvlan", sentence, (note,))
     return None
 
@@ -70,7 +70,5 @@ def _separation(evidence: TraceEvidence, one: Link, other: Link) -> str:
         )
     else:
         return ""
-    return (
-        f"{upper.at} is {ARTICLE[upper.kind]} of {below.at}: the kernel passes nothing between {ARTICLE[upper.kind]} and"
-        " the device below it"
-    )
+    kind = ARTICLE[upper.kind]
+    return f"{upper.at} is {kind} of {below.at}: the kernel passes nothing between {kind} and the device below it"

@@ -208,14 +208,19 @@ def _proxy_discovery(loss_point: LossPoint, question: ReceivedQuestion, asked: U
     note = asked_note(asked)
     if ip not in entries:
         sentence = (
-            f"{at.ns} has no proxy neighbour entry for {ip} at {at.dev}, so it does not answer for it: proxy NDP answers"
-            " only for its entries"
+            f"{at.ns} has no proxy neighbour entry for {ip} at {at.dev}, so it does not answer for it: proxy NDP"
+            " answers only for its entries"
         )
         known = ", ".join(str(one) for one in entries[:4]) or "no entries"
         tries = (exec_command(evidence, at.ns, f"ip -6 neigh add proxy {ip} dev {at.dev}"),)
         return Cause("proxy-entry", sentence, (note, Note("proxy", f"{at}: {known}")), tries)
     if state.sysctls.get(f"{name}.forwarding") == "0":
         return _no_forwarding(loss_point, question, note, "proxy NDP", f"{name}.forwarding")
+    if not any(one.addr.version == 6 and not one.addr.ip.is_loopback for one in state.addresses) and not any(
+        link.autoconf and link.up for link in state.links if link.at.dev != "lo"
+    ):
+        sentence = f"{at.ns} cannot answer for {ip} (proxy NDP): it has no IPv6 address that the answer could come from"
+        return Cause("no-address", sentence, (note,), (exec_command(evidence, at.ns, "ip -6 addr show"),))
     return None
 
 
@@ -262,13 +267,12 @@ def _source_rejected(
         return None
     names = ("net.ipv4.conf.all.rp_filter", f"net.ipv4.conf.{dev.replace('.', '/')}.rp_filter")
     values = loss_point.evidence.namespace(node).sysctls
-    sentence = (
-        f"the reverse-path filter of {node} rejects the ARP request that came in by {dev}: the route back to its sender,"
-        f" {question.src}, does not use {dev}"
-    )
+    what = f"the route back to its sender, {question.src}, does not use {dev}"
     if back is not None and back.error:
-        sentence = sentence.partition(": ")[0] + f": there is no route back to its sender, {question.src}"
-    facts = [asked_note(asker), *(Note("sysctl", f"{node}: {name} = {values.get(name)}") for name in names), _lookup_note(routed)]
+        what = f"there is no route back to its sender, {question.src}"
+    sentence = f"the reverse-path filter of {node} rejects the ARP request that came in by {dev}: {what}"
+    settings = [Note("sysctl", f"{node}: {name} = {values.get(name)}") for name in names]
+    facts = [asked_note(asker), *settings, _lookup_note(routed)]
     facts += [_lookup_note(back)] if back is not None else []
     notes, more = _announcement(loss_point.evidence, question, asker)
     tries = (exec_command(loss_point.evidence, node, f"sysctl -w {names[0]}=0 {names[1]}=0"), *more)

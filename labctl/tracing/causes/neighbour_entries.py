@@ -68,9 +68,9 @@ def _sent_frame(loss_point: LossPoint) -> PacketObservation | None:
     for hop in reversed(loss_point.hops):
         for item in reversed(hop.observations):
             link = loss_point.evidence.link(item.node, item.dev)
-            if item.direction == "out" and item.mac == tip.mac and link is not None and link.mac == tip.mac[0]:
-                if item.encap == "none":
-                    return item
+            made = item.direction == "out" and item.encap == "none" and link is not None and link.mac == tip.mac[0]
+            if made and item.mac == tip.mac:
+                return item
     return None
 
 
@@ -80,7 +80,10 @@ def _sending_lookup(loss_point: LossPoint, sent: PacketObservation | None) -> Ro
         return None
     for hop in reversed(loss_point.hops):
         if sent in hop.observations:
-            found = [find_lookup(loss_point.evidence, one) for one in route_queries(loss_point.evidence, hop, loss_point.role)]
+            found = [
+                find_lookup(loss_point.evidence, one)
+                for one in route_queries(loss_point.evidence, hop, loss_point.role)
+            ]
             return next((one for one in reversed(found) if one is not None and one.dev == sent.dev), None)
     return None
 
