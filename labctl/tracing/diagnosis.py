@@ -85,14 +85,24 @@ REFUSAL_EXPLANATIONS = (addresses.wrong_machine, rules.rule, endpoints.closed_po
 REPLY_LOSS_CAUSES = (
     "neighbour",
     "proxy-arp-off",
+    "proxy-arp-route",
+    "proxy-entry",
+    "arp-ignore",
+    "arp-filter",
+    "other-device",
+    "macvlan",
     "no-address",
     "vxlan-neighbour",
+    "vxlan-remote",
+    "vxlan-vni",
+    "vxlan-port",
     "no-route-back",
     "link-down",
     "isolated",
     "port-detached",
     "duplicate-mac",
 )  # of a reply; fmt: skip
+)  # of a reply that never left; fmt: skip
 
 
 def diagnose(evidence: TraceEvidence) -> TraceResult:

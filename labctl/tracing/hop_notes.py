@@ -22,6 +22,8 @@ from labctl.tracing.result import Leg, Note, Step, endpoint_text, lookup_text, r
 
 PASSIVE_TARGETS = {"RETURN", "LOG", "NFLOG", "TRACE", "CONTINUE", ""}
 VERDICT_TARGETS = {"DROP", "REJECT", "ACCEPT", "QUEUE", "NFQUEUE"}
+MIN_TURNS = 3  # a packet that comes in by one device that often goes in a circle
+NAT_TARGETS = {"SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP"}
 
 
 def legs(evidence: TraceEvidence) -> tuple[Leg, ...]:
@@ -64,7 +66,7 @@ def _step(evidence: TraceEvidence, hop: Hop, role: PacketRole, begun: int, *, fi
         tunnel = f"{end.encap} {end.outer[0]} > {end.outer[1]}"
     return Step(
         hop.node,
-        devices(evidence, hop),
+        tuple(dict.fromkeys(devices(evidence, hop))) if _turns(hop) else devices(evidence, hop),
         hop.observations[0].when - begun,
         endpoint_text(observation.src, observation.sport),
         endpoint_text(observation.dst, observation.dport),
@@ -81,17 +83,21 @@ def _notes(evidence: TraceEvidence, hop: Hop, role: PacketRole, once: bool) -> I
     if first.text == "reset" and not hop.ins:
         yield Note("tcp", "a reset: the connection is refused")
     asked = route_queries(evidence, hop, role)
-    for query in dict.fromkeys(asked):  # in a loop it is routed again and again
+    turns = _turns(hop)
+    found_routes: list[str] = []
+    for query in asked:
         found = find_lookup(evidence, query)
         forged = (
             found is not None and found.error and query.iif is None
         )  # a reset with a forged source has no own route
         if found is not None and not forged:
-            yield Note("route", lookup_text(found))
-    turns = [one for one in hop.ins if one.dev == hop.observations[-1].dev and one.encap == "none"]
-    if len(turns) > 2:
-        text = f"{len(turns)} times around: ttl {turns[0].ttl} the first time, {turns[-1].ttl} the last time"
-        yield Note("loop", f"the packet came in by {turns[0].dev} {text}")
+            found_routes.append(lookup_text(found))
+    for text in dict.fromkeys(found_routes) if turns else found_routes:
+        yield Note("route", text)
+    if turns:
+        first_turn, last_turn = turns[0], turns[-1]
+        text = f"the packet came in by {last_turn.dev} {len(turns)} times: ttl {first_turn.ttl} the first time"
+        yield Note("loop", f"{text}, {last_turn.ttl} the last time")
     hits = [one for one in evidence.rule_hits if once and one.node == hop.node and one.role == role]
     for text in dict.fromkeys(rule_text(one) for one in hits if acts(one)):  # in a loop it matches them again and again
         yield Note("rule", text)
@@ -103,6 +109,12 @@ def _notes(evidence: TraceEvidence, hop: Hop, role: PacketRole, once: bool) -> I
         yield Note(
             "flood", f"a bridge here did not know the MAC address: {hop.flooded} more copies went to other ports"
         )
+
+
+def _turns(hop: Hop) -> tuple[PacketObservation, ...]:
+    """Where a packet that goes in a circle inside a machine came in again, if it did so often."""
+    turns = tuple(one for one in hop.ins if one.dev == hop.observations[-1].dev and one.encap == "none")
+    return turns if len(turns) >= MIN_TURNS else ()
 
 
 def _filter_note(hits: Sequence[RuleHit]) -> Iterator[Note]:

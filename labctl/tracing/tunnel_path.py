@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from labctl.core.resources import IP, Address, Fdb, Interface, Link
+from labctl.tracing.address_owners import owners
 from labctl.tracing.bridge_ports import DEFAULT_FDB_MAC, is_multicast, links_behind, ports_of
 from labctl.tracing.evidence import TraceEvidence
 from labctl.tracing.hops import Hop
@@ -113,11 +114,12 @@ def tunnel_address_text(evidence: TraceEvidence, link: Link, version: int) -> st
     """The address that others should send a tunnel's packets to: its setting `local`, else the addresses there."""
     local = dict(link.options).get("local")
     found = [
-        str(one.addr.ip)
+        one.addr.ip
         for one in tunnel_addresses(evidence, link)
         if one.addr.version == version and not one.addr.ip.is_link_local
     ]
-    return local or " or ".join(found[:3])
+    unique = [ip for ip in found if len(owners(evidence, ip)) == 1]
+    return local or " or ".join(str(ip) for ip in (unique or found)[:3])
 
 
 def _reached(evidence: TraceEvidence, tunnel: Link) -> Iterator[Link]:

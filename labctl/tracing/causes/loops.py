@@ -10,6 +10,8 @@ from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import Cause, Note, exec_command, route_get_command
 from labctl.tracing.tunnel_path import is_flow_based, sending, socket_namespace
 
+SOURCE_ERRORS = ("EINVAL", "EXDEV")  # of the routing, for a source that may not come in there
+SOURCE_REASONS = ("IP_RPFILTER", "IP_LOCAL_SOURCE", "IP_INVALID_SOURCE")
 MIN_TURNS = 3  # a packet that passes a machine that often goes in a circle
 
 
@@ -19,7 +21,7 @@ def loop(loss_point: LossPoint) -> Cause | None:
     expired = any(one.role == "error" and "exceeded" in one.text for one in loss_point.evidence.observations)
     dying = tip is not None and loss_point.entering and tip.ttl <= 1 and not loss_point.delivered
     if not expired and not dying:
-        return None
+        return _comes_back(loss_point)
     inside = _inside_machine(loss_point)
     if inside is not None:
         return inside
@@ -27,14 +29,39 @@ def loop(loss_point: LossPoint) -> Cause | None:
     circle = [node for node in dict.fromkeys(nodes) if nodes.count(node) >= MIN_TURNS]
     if not circle:
         return Cause("ttl", f"its TTL expired in {loss_point.node}")
+    return _circle(loss_point, circle, " until its TTL expires")
+
+
+def _circle(loss_point: LossPoint, circle: Sequence[str], end: str) -> Cause:
     names = " and ".join((", ".join(circle[:-1]), circle[-1])) if len(circle) > 1 else circle[0]
     done = {1: "gets the packet back again and again", 2: "send the packet to each other"}
-    sentence = f"a routing loop: {names} {done.get(len(circle), 'send the packet around')} until its TTL expires"
+    sentence = f"a routing loop: {names} {done.get(len(circle), 'send the packet around')}{end}"
     family = "ip -6" if loss_point.version == 6 else "ip"
     tries = tuple(
         exec_command(loss_point.evidence, node, f"{family} route get {loss_point.dst}") for node in circle[-6:]
     )
     return Cause("loop", sentence, tuple(_routes_of(loss_point, circle)), tries)
+
+
+def _comes_back(loss_point: LossPoint) -> Cause | None:
+    """The packet came back to a machine that had sent or routed it before, to the same address, and which rejects its
+    source now: as its own, or by the reverse-path filter."""
+    tip, lookup = loss_point.last_observation, loss_point.lookup
+    if tip is None or not loss_point.entering or loss_point.delivered or tip.encap != "none":
+        return None
+    rejected = lookup is not None and lookup.error in SOURCE_ERRORS
+    if not rejected and not (loss_point.drop is not None and loss_point.drop.reason in SOURCE_REASONS):
+        return None
+    for number, hop in enumerate(loss_point.hops[:-1]):
+        left = hop.outside_tunnel[-1]
+        same = hop.node == tip.node and (left.src, left.dst) == (tip.src, tip.dst)
+        if same and left.direction == "out" and (_routes(hop) or not hop.ins):
+            between = [one.node for one in loss_point.hops[number + 1 : -1] if _routes(one)]
+            own = any(one.addr.ip == tip.src for one in loss_point.namespace.addresses)
+            why = "has its source address" if own else "does not accept its source by that way"
+            end = f", until it comes back to {tip.node}, which {why}"
+            return _circle(loss_point, list(dict.fromkeys((hop.node, *between))), end) if between else None
+    return None
 
 
 def _routes(hop: Hop) -> bool:

@@ -10,6 +10,7 @@ from labctl.tracing.hop_routing import find_lookup, route_queries
 from labctl.tracing.hops import PacketObservation
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import Cause, Note, exec_command
+from labctl.tracing.tunnel_path import tunnels_to
 
 NOT_RESOLVED = ("failed", "incomplete")
 
@@ -44,19 +45,30 @@ def wrong_entry(loss_point: LossPoint) -> Cause | None:
         return None
     if _answers_for_others(evidence, entry.mac):
         return None
+    entry = _proxy_entry(evidence, entry) or entry  # a tunnel gave that answer
     sentence = (
-        f"the neighbour entry of {sent.node}/{sent.dev} for {entry.ip} has the MAC address {entry.mac}, but {right.at},"
+        f"the neighbour entry of {entry.at} for {entry.ip} has the MAC address {entry.mac}, but {right.at},"
         f" which has {entry.ip}, has {right.mac}"
     )
     holder = _holder(evidence, entry.mac or "")
-    facts = [Note("neighbour", f"{sent.node}: {entry.ip} dev {sent.dev} lladdr {entry.mac} {entry.state}")]
+    facts = [Note("neighbour", f"{entry.at.ns}: {entry.ip} dev {entry.at.dev} lladdr {entry.mac} {entry.state}")]
     facts += [Note("neighbour", f"{entry.mac} is the MAC address of {holder.at}")] if holder is not None else []
     family = "ip -6" if entry.ip.version == 6 else "ip"
-    tries = (exec_command(evidence, sent.node, f"{family} neigh del {entry.ip} dev {sent.dev}"),)
+    words = f"{family} neigh del {entry.ip} dev {entry.at.dev}"
     if entry.state == "permanent":
-        words = f"{family} neigh replace {entry.ip} lladdr {right.mac} dev {sent.dev} nud permanent"
-        tries = (exec_command(evidence, sent.node, words),)
+        words = f"{family} neigh replace {entry.ip} lladdr {right.mac} dev {entry.at.dev} nud permanent"
+    tries = (exec_command(evidence, entry.at.ns, words),)
     return Cause("wrong-mac", sentence, tuple(facts), tries)
+
+
+def _proxy_entry(evidence: TraceEvidence, entry: Neighbour) -> Neighbour | None:
+    """The entry of a VXLAN device that answers for the machines behind it (proxy), from which the machine learned."""
+    for link in tunnels_to(evidence, entry.at):
+        if ("proxy", "on") in link.options:
+            for one in evidence.namespace(link.at.ns).neighbours:
+                if (one.at, one.ip, one.mac) == (link.at, entry.ip, entry.mac):
+                    return one
+    return None
 
 
 def _sent_frame(loss_point: LossPoint) -> PacketObservation | None:

@@ -37,7 +37,8 @@ def tunnel_settings(loss_point: LossPoint) -> Cause | None:
 
 
 def neighbour_tunnel(loss_point: LossPoint, asked: UnansweredNeighbour) -> Cause | None:
-    """The question for a MAC address goes through a tunnel of which the two ends do not fit."""
+    """The question for a MAC address goes into a tunnel that does not know the answer, or of which the two ends do not
+    fit."""
     evidence = loss_point.evidence
     asking = evidence.link(asked.node, asked.dev)
     if asking is None:
@@ -53,6 +54,8 @@ def neighbour_tunnel(loss_point: LossPoint, asked: UnansweredNeighbour) -> Cause
         for mac in sorted(macs):
             if is_flow_based(link) or receiving_tunnel(evidence, link, mac) is None:
                 continue
+            if ("proxy", "on") in link.options:
+                return _no_proxy_entry(evidence, link, asked)
             flood = sending(evidence, link, DEFAULT_FDB_MAC)
             if flood.remotes:
                 found = _wrong_settings(evidence, TunnelSending(link, mac, flood.remotes, flood.source))
@@ -61,13 +64,32 @@ def neighbour_tunnel(loss_point: LossPoint, asked: UnansweredNeighbour) -> Cause
     return None
 
 
+def _no_proxy_entry(evidence: TraceEvidence, link: Link, asked: UnansweredNeighbour) -> Cause | None:
+    """A tunnel that answers the questions itself (proxy), and passes none on, lacks the entry."""
+    known = evidence.namespace(link.at.ns).neighbours
+    if any((one.at, one.ip) == (link.at, asked.ip) and one.mac is not None for one in known):
+        return None
+    sentence = (
+        f"the tunnel {link.at} answers for the machines behind it (proxy), but has no neighbour entry for {asked.ip}"
+    )
+    family = "ip -6" if asked.ip.version == 6 else "ip"
+    tries = (exec_command(evidence, link.at.ns, f"{family} neigh show dev {link.at.dev}"),)
+    return Cause("vxlan-neighbour", sentence, (_asked_note(asked), *entry_notes(evidence, link)), tries)
+
+
+def _asked_note(asked: UnansweredNeighbour) -> Note:
+    return Note("arp", f"{asked.node}/{asked.dev} asked for the MAC address of {asked.ip} and got no answer")
+
+
 def _wrong_settings(evidence: TraceEvidence, sent: TunnelSending) -> Cause | None:
     link = sent.link
     remote = sent.remotes[0]
     here = evidence.namespace(socket_namespace(link)).addresses
     own = next((one for one in sent.remotes if any(address.addr.ip == one for address in here)), None)
     facts = _sending_notes(evidence, sent)
-    tries = (exec_command(evidence, link.at.ns, f"bridge fdb show dev {link.at.dev}"),)
+    tries: tuple[str, ...]
+    show = "ip -d link show dev" if sent.source.endswith("remote") else "bridge fdb show dev"
+    tries = (exec_command(evidence, link.at.ns, f"{show} {link.at.dev}"),)
     if own is not None and len(sent.remotes) == 1:
         sentence = (
             f"the {sent.source} of {link.at} sends frames for {sent.mac} to {own}, an address of"
@@ -87,6 +109,9 @@ def _wrong_settings(evidence: TraceEvidence, sent: TunnelSending) -> Cause | Non
         right = tunnel_address_text(evidence, far, remote.version)
         what = f"the {sent.source} of {link.at} sends frames for {_mac_text(sent, far)}"
         sentence = f"{what} to {where}, but {far.at} is at {right}"
+        if "fdb" in sent.source and " or " not in right:
+            words = f"bridge fdb replace {sent.mac} dev {link.at.dev} dst {right} self permanent"
+            tries += (exec_command(evidence, link.at.ns, words),)
         return Cause("vxlan-remote", sentence, facts, tries)
     return _unlike_ends(evidence, link, far, facts)
 
@@ -152,10 +177,25 @@ def tunnel(loss_point: LossPoint) -> Cause | None:
         if found is not None and found.error:
             notes.append(Note("route", f"{found.node}: {route_get_command(found)}  =>  {lookup_text(found)}"))
             tries.append(exec_command(loss_point.evidence, found.node, "ip route show table all"))
+        down = _underlay_down(loss_point, link, found.dev) if found is not None else None
+        if down is not None:
+            return down
     where = f" towards {sent.remotes[0]}" if sent.remotes else ""
     reason = f": {socket_namespace(link)} has no route to it" if tries else ""
     sentence = f"the tunnel {link.at} could not send it{where}{reason}"
     return Cause("vxlan-underlay", sentence, tuple(notes), tuple(dict.fromkeys(tries)))
+
+
+def _underlay_down(loss_point: LossPoint, tunnel_link: Link, dev: str | None) -> Cause | None:
+    """The device by which the tunnel's packets leave is down, or its cable is."""
+    node = socket_namespace(tunnel_link)
+    link = loss_point.evidence.link(node, dev) if dev is not None else None
+    if link is None or (link.up and link.at.dev not in loss_point.evidence.namespace(node).no_carrier):
+        return None
+    down = link.at if not link.up or link.peer is None else link.peer
+    sentence = f"{down} is down" if down == link.at else f"{link.at} has no carrier: {down}, its other end, is down"
+    tries = (exec_command(loss_point.evidence, down.ns, f"ip link set {down.dev} up"),)
+    return Cause("link-down", f"the tunnel {tunnel_link.at} leaves by {link.at}, but {sentence}", (), tries)
 
 
 def _unknown_remote(loss_point: LossPoint, link: Link, mac: str) -> Cause:
