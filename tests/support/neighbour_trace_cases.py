@@ -60,7 +60,7 @@ model: calico
 nodes: {node1: {pods: [a, b]}, node2: {pods: [c]}}
 """
 
-# two machines of one IPv6 prefix on the two sides of a router that answers for each of them (proxy NDP)
+# two machines of one IPv6 prefix on the two sides of a router that can answer for each of them (proxy NDP)
 NDP = """
 name: ndp
 model: raw
@@ -71,8 +71,6 @@ links:
 addresses:
   m1/eth0: "2001:db8:7::5/64"
   m2/eth0: "2001:db8:7::6/64"
-  nr/v1: "fe80::1/64"
-  nr/v2: "fe80::1/64"
 routes: {nr: ["2001:db8:7::5 dev v1", "2001:db8:7::6 dev v2"]}
 sysctls:
   nr:
@@ -115,7 +113,7 @@ MACVLAN_CASES = (
     case("macvlan-wire", "stack", "", "c1 out", None, verdict="answered", routes="c1: 192.0.2.0/24 dev eth0"),
 )
 
-FORGET = "h1: ip neigh flush all"
+FORGET = "h2: ip neigh flush all; h1: ip neigh flush all"  # also in h2: its own question would tell h1 the answer
 IGNORE = f"{FORGET}; h2: sysctl -qw net.ipv4.conf."
 ASKS_AS = "h1: ip route add 192.0.2.2 dev eth0 src 203.0.113.1"
 OFF, SENDER_OFF = "h2: ip link set eth0 arp off", "h1: ip link set eth0 arp off"
@@ -228,10 +226,11 @@ ARP_CASES = (
 GATEWAY = "p1: ip neigh flush to 169.254.1.1"
 CALICO_GATEWAY = "a: ip neigh flush all; node1: ip route del default"
 NO_ROUTE = "node1 has no route to 169.254.1.1, so it does not answer for it"
-PROXIES = (
+ENTRIES = (
     "nr: ip -6 neigh add proxy 2001:db8:7::6 dev v1; nr: ip -6 neigh add proxy 2001:db8:7::5 dev v2;"
     " m1: ip -6 neigh flush all; m2: ip -6 neigh flush all"
 )
+PROXIES = f"nr: ip addr add 2001:db8:8::1/128 dev v1 nodad; {ENTRIES}"
 SIX = "m1 2001:db8:7::6"
 PROXY_CASES = (
     case("proxy-arp-calico", "proxies", CALICO_GATEWAY, "a c", "proxy-arp-route", NO_ROUTE, "proxy_arp = 1"),
@@ -299,7 +298,7 @@ PROXY_CASES = (
     case(
         "proxy-ndp-no-address",
         "ndp",
-        f"{PROXIES}; nr: ip addr del fe80::1/64 dev v1; nr: ip addr del fe80::1/64 dev v2",
+        ENTRIES,
         SIX,
         "no-address",
         "nr cannot answer for 2001:db8:7::6 (proxy NDP): it has no IPv6 address",
