@@ -43,7 +43,8 @@ def _steps(evidence: TraceEvidence, hops: Sequence[Hop], role: PacketRole) -> It
         visits[hop.node] = visits.get(hop.node, 0) + 1
         if visits[hop.node] > 3:
             remaining = hops[number:]
-            names = " and ".join(dict.fromkeys(one.node for one in remaining))
+            routers = [one for one in remaining if one.outside_tunnel[0].ttl != one.outside_tunnel[-1].ttl] or remaining
+            names = " and ".join(dict.fromkeys(one.node for one in routers))
             ttl = remaining[-1].observations[-1].ttl
             text = f"{names} keep sending it to each other: {len(remaining)} more hops, ttl {ttl} at the end"
             steps[-1] = _with_note(steps[-1], Note("loop", text))

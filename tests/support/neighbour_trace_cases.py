@@ -230,7 +230,8 @@ ENTRIES = (
     "nr: ip -6 neigh add proxy 2001:db8:7::6 dev v1; nr: ip -6 neigh add proxy 2001:db8:7::5 dev v2;"
     " m1: ip -6 neigh flush all; m2: ip -6 neigh flush all"
 )
-PROXIES = f"nr: ip addr add 2001:db8:8::1/128 dev v1 nodad; {ENTRIES}"
+ADDRESS = "nr: ip addr add fe80::1/64 nodad dev"
+PROXIES = f"{ADDRESS} v1; {ADDRESS} v2; {ENTRIES}"
 SIX = "m1 2001:db8:7::6"
 PROXY_CASES = (
     case("proxy-arp-calico", "proxies", CALICO_GATEWAY, "a c", "proxy-arp-route", NO_ROUTE, "proxy_arp = 1"),
