@@ -24,7 +24,7 @@ class ReceivedQuestion:
 def received_questions(evidence: TraceEvidence, asked: UnansweredNeighbour) -> tuple[ReceivedQuestion, ...]:
     """Where the question for a neighbour arrived, as the stack of each machine sees it: at the bridge, not at its port.
     The other end of the cable comes first. If no question was seen, because the kernel waits for an earlier one, the
-    other end of the cable is assumed, if it is no bridge port."""
+    other end of the cable is assumed, unless it is a bridge port."""
     link = evidence.link(asked.node, asked.dev)
     peer = link.peer if link is not None else None
     found: dict[Interface, ReceivedQuestion] = {}

@@ -209,7 +209,7 @@ ARP_CASES = (
         "silence",
         "h1: ip neigh replace 192.0.2.2 lladdr 02:00:00:00:04:03 dev eth0 nud permanent",
         "h1 h2",
-        "wrong-mac",
+        "stale-neighbour",
         "the neighbour entry of h1/eth0 for 192.0.2.2 has the MAC address 02:00:00:00:04:03, but h2/eth0",
         "02:00:00:00:04:03 is the MAC address of h3/eth0",
     ),
@@ -218,7 +218,7 @@ ARP_CASES = (
         "silence",
         "h1: ip neigh replace 2001:db8::2 lladdr 02:00:00:00:04:99 dev eth0 nud permanent",
         "h1 2001:db8::2 --udp 53",
-        "wrong-mac",
+        "stale-neighbour",
         "the neighbour entry of h1/eth0 for 2001:db8::2 has the MAC address 02:00:00:00:04:99, but h2/eth0",
     ),
 )

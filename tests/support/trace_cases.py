@@ -607,7 +607,7 @@ CASES = (
         "road",
         MAC,
         "h1 h2",
-        "wrong-mac",
+        "stale-neighbour",
         "the neighbour entry of r2/h2 for 10.2.0.2 has the MAC address 02:00:00:00:00:09, but h2/eth0",
     ),
     case("tunnel", "tunnel", "", "v1 10.8.0.2", None, verdict="answered"),

@@ -138,7 +138,7 @@ TUNNEL_CASES = (
         "ends",
         f"{ENTRY} 192.0.2.1",
         FAR,
-        "vxlan-remote",
+        "vxlan-own-remote",
         "to 192.0.2.1, an address of v1 itself",
     ),
     case(
@@ -191,13 +191,13 @@ TUNNEL_CASES = (
     case(
         "vxlan-down", "ends", "v2: ip link set vx0 down", FAR, "link-down", "v2/vx0, the other end of the tunnel v1/vx0"
     ),
-    case("vxlan-lladdr", "ends", LLADDR.format("99"), FAR, "wrong-mac", LLADDR_SAYS.format("99")),
+    case("vxlan-lladdr", "ends", LLADDR.format("99"), FAR, "stale-neighbour", LLADDR_SAYS.format("99")),
     case(
         "vxlan-lladdr-tcp",
         "ends",
         f"{LLADDR.format('99')}; v1: bridge fdb append 00:00:00:00:00:00 dev vx0 self permanent dst 198.51.100.1",
         f"{FAR} --tcp 80",
-        "wrong-mac",
+        "stale-neighbour",
         LLADDR_SAYS.format("99"),
         place="entering v2/vx0",
     ),
@@ -206,7 +206,7 @@ TUNNEL_CASES = (
         "ends",
         f"{LLADDR.format('03')}; v1: bridge fdb append 02:00:00:00:01:03 dev vx0 self permanent dst 203.0.113.1",
         f"{FAR} --udp 53",
-        "wrong-mac",
+        "stale-neighbour",
         LLADDR_SAYS.format("03"),
         "02:00:00:00:01:03 is the MAC address of v3/vx0",
     ),
@@ -239,7 +239,7 @@ TUNNEL_CASES = (
         "overlaywire",
         "c1: ip neigh flush all; host1-ov: ip neigh replace 10.0.1.4 lladdr 02:42:0a:00:01:77 dev vxlan0",
         "c1 c2 --tcp 80",
-        "wrong-mac",
+        "stale-neighbour",
         "the neighbour entry of host1-ov/vxlan0 for 10.0.1.4 has the MAC address 02:42:0a:00:01:77, but c2/eth0",
     ),
 )
@@ -295,7 +295,9 @@ LEARN_CASES = (
     ),
 )
 
-INSIDE = "a loop inside node: the forwarding entry (fdb) of flannel.1 sends frames for 02:00:00:00:00:02 to 192.0.2.15"
+INSIDE = (
+    "a loop inside node: the forwarding entry (fdb) of node/flannel.1 sends frames for 02:00:00:00:00:02 to 192.0.2.15"
+)
 LOOP_CASES = (
     case(
         "loop-tunnel",
@@ -309,7 +311,9 @@ LOOP_CASES = (
     ),
     case("loop-tunnel-tcp", "self", "", "pod 10.244.1.9 --tcp 80", "loop", INSIDE),
     case("loop-tunnel-udp", "self", "", "pod 10.244.1.9 --udp 53", "loop", INSIDE),
-    case("loop-tunnel-own", "self", "", "node 10.244.1.9", "vxlan-remote", "to 192.0.2.15, an address of node itself"),
+    case(
+        "loop-tunnel-own", "self", "", "node 10.244.1.9", "vxlan-own-remote", "to 192.0.2.15, an address of node itself"
+    ),
     case(
         "loop-ring",
         "ring",

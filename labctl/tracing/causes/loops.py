@@ -108,7 +108,7 @@ def _way_back(loss_point: LossPoint, out: PacketObservation, back: PacketObserva
         here = loss_point.evidence.namespace(socket_namespace(link)).addresses
         own = next((one for one in sent.remotes if any(address.addr.ip == one for address in here)), None)
         if own is not None:
-            text = f"the {sent.source} of {out.dev} sends frames for {sent.mac} to {own}, an address of {node} itself"
+            text = f"the {sent.source} of {link.at} sends frames for {sent.mac} to {own}, an address of {node} itself"
             return text, entry_notes(loss_point.evidence, link)
     if out.dev == back.dev:
         return f"what leaves by {out.dev} comes in there again", ()

@@ -232,7 +232,7 @@ def _proxy_off(
     name: str,
     forwarding: str,
 ) -> Cause | None:
-    """The router at the other end of the cable is no proxy, although it forwards and has other devices."""
+    """The router at the other end of the cable does not answer for others, although it forwards packets."""
     evidence, at = loss_point.evidence, question.at
     link = evidence.link(asked.node, asked.dev)
     state = evidence.namespace(at.ns)

@@ -58,7 +58,7 @@ def wrong_entry(loss_point: LossPoint) -> Cause | None:
     if entry.state == "permanent":
         words = f"{family} neigh replace {entry.ip} lladdr {right.mac} dev {entry.at.dev} nud permanent"
     tries = (exec_command(evidence, entry.at.ns, words),)
-    return Cause("wrong-mac", sentence, tuple(facts), tries)
+    return Cause("stale-neighbour", sentence, tuple(facts), tries)
 
 
 def _proxy_entry(evidence: TraceEvidence, entry: Neighbour) -> Neighbour | None:

@@ -95,7 +95,7 @@ def _wrong_settings(evidence: TraceEvidence, sent: TunnelSending) -> Cause | Non
             f"the {sent.source} of {link.at} sends frames for {sent.mac} to {own}, an address of"
             f" {socket_namespace(link)} itself"
         )
-        return Cause("vxlan-remote", sentence, facts, tries)
+        return Cause("vxlan-own-remote", sentence, facts, tries)
     far = receiving_tunnel(evidence, link, sent.mac)
     if remote.is_multicast:
         return None
