@@ -126,13 +126,13 @@ def _parent(find_link: FindLink, observations: Sequence[PacketObservation], numb
     link = find_link(item.node, item.dev)
     if item.dev == "lo" or (link is not None and link.kind in ("bridge", "vxlan", "vlan")):
         return earlier
-    for at in before:
-        if _are_stacked(find_link, observations[at], item):
-            return at
     peer = link.peer if link is not None else None
     for at in before:
         other = observations[at]
         if peer is not None and (other.node, other.dev, other.direction) == (peer.ns, peer.dev, "out"):
+            return at
+    for at in before:
+        if _are_stacked(find_link, observations[at], item):
             return at
     if peer is not None:
         return earlier
