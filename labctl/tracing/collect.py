@@ -96,7 +96,21 @@ def _namespaces_to_read(topology: Topology, evidence: TraceEvidence) -> tuple[st
     passed = [item.node for item in evidence.observations]
     ends = [question.source, *([question.target_ns] if question.target_ns else []), *passed[-1:]]
     beside = [node for end in ends for node in topology.peer_namespaces(end)][:FULL_READ_LIMIT]
-    return tuple(dict.fromkeys((*ends, *passed, *(one.node for one in evidence.unanswered_neighbours), *beside)))
+    asking = [one.node for one in evidence.unanswered_neighbours]
+    nodes = dict.fromkeys((*ends, *passed, *asking, *_answering(topology, evidence), *beside))
+    below = [link.link_netns for node in nodes for link in topology.links.get(node, ()) if link.link_netns is not None]
+    return tuple(dict.fromkeys((*nodes, *below)))
+
+
+def _answering(topology: Topology, evidence: TraceEvidence) -> list[str]:
+    """The namespaces that may answer for a neighbour: those with its address, and the other end of the cable."""
+    asked = {one.ip for one in evidence.unanswered_neighbours}
+    found = [name for name, addresses in evidence.machines.items() if not asked.isdisjoint(addresses)]
+    cables = {Interface(one.node, one.dev) for one in evidence.unanswered_neighbours}
+    for node in {at.ns for at in cables}:
+        links = topology.links.get(node, ())
+        found += [link.peer.ns for link in links if link.peer is not None and link.at in cables]
+    return found[:FULL_READ_LIMIT]
 
 
 def _namespace_states(
@@ -158,9 +172,9 @@ def _sysctls(topology: Topology, node: str, evidence: TraceEvidence) -> Iterator
     yield from NODE_SYSCTLS
     names = [link.at.dev for link in topology.links.get(node, ()) if link.at.dev != "lo"]
     if len(names) > FULL_READ_LIMIT:
-        crossed = {item.dev for item in evidence.observations if item.node == node} | {
-            one.dev for one in evidence.unanswered_neighbours
-        }
+        crossed = {item.dev for item in evidence.observations if item.node == node}
+        crossed |= {one.dev for one in evidence.neighbour_observations if one.node == node}
+        crossed |= {one.dev for one in evidence.unanswered_neighbours}
         names = [name for name in names if name in crossed]
     silent = NEIGHBOUR_SYSCTLS if evidence.answer != "reply" else ()
     for name in names:

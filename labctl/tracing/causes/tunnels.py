@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from labctl.core.observations import RouteQuery
 from labctl.core.resources import Link
 from labctl.render.resources import route_text
-from labctl.tracing.address_owners import address_text, owners
+from labctl.tracing.address_owners import address_text, is_read, owners
 from labctl.tracing.bridge_ports import DEFAULT_FDB_MAC
 from labctl.tracing.evidence import TraceEvidence, UnansweredNeighbour
 from labctl.tracing.hop_routing import find_lookup
@@ -103,6 +103,8 @@ def _wrong_settings(evidence: TraceEvidence, sent: TunnelSending) -> Cause | Non
         unknown = len(sent.remotes) == 1 and not owners(evidence, remote)
         sentence = f"the {sent.source} of {link.at} sends frames for {sent.mac} to {remote}, which no machine has"
         return Cause("vxlan-remote", sentence, facts, tries) if unknown else None
+    if not is_read(evidence, socket_namespace(far)):
+        return None
     if not any(one.addr.ip in sent.remotes for one in tunnel_addresses(evidence, far)):
         named = [address_text(evidence, one, socket_namespace(link)) for one in sent.remotes[:3]]
         where = " and ".join(named) if owners(evidence, remote) else f"{remote}, which no machine has"
