@@ -43,14 +43,14 @@ def wrong_entry(loss_point: LossPoint) -> Cause | None:
     right = _device_with(evidence, lookup.via or lookup.dst, Interface(sent.node, sent.dev))
     if entry is None or right is None or right.mac in (None, entry.mac) or entry.mac != sent.mac[1]:
         return None
-    if _answers_for_others(evidence, entry.mac):
-        return None
+    holder = _holder(evidence, entry.mac or "")
+    if holder is not None and (holder.at.ns == right.at.ns or _answers_for_others(evidence, holder)):
+        return None  # a machine may answer with the MAC address of another of its devices
     entry = _proxy_entry(evidence, entry) or entry  # a tunnel gave that answer
     sentence = (
         f"the neighbour entry of {entry.at} for {entry.ip} has the MAC address {entry.mac}, but {right.at},"
         f" which has {entry.ip}, has {right.mac}"
     )
-    holder = _holder(evidence, entry.mac or "")
     facts = [Note("neighbour", f"{entry.at.ns}: {entry.ip} dev {entry.at.dev} lladdr {entry.mac} {entry.state}")]
     facts += [Note("neighbour", f"{entry.mac} is the MAC address of {holder.at}")] if holder is not None else []
     family = "ip -6" if entry.ip.version == 6 else "ip"
@@ -130,11 +130,8 @@ def _holder(evidence: TraceEvidence, mac: str) -> Link | None:
     return links[0] if len(links) == 1 else None
 
 
-def _answers_for_others(evidence: TraceEvidence, mac: str | None) -> bool:
-    """Whether the machine with this MAC address answers ARP requests for others, so that the entry may be right."""
-    holder = _holder(evidence, mac or "")
-    if holder is None:
-        return False
+def _answers_for_others(evidence: TraceEvidence, holder: Link) -> bool:
+    """Whether the machine of a device answers there for others (proxy ARP), so that the entry may be right."""
     values = evidence.namespace(holder.at.ns).sysctls
     names = [
         f"net.{family}.conf.{dev}.{setting}"

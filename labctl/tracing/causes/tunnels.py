@@ -33,7 +33,9 @@ def tunnel_settings(loss_point: LossPoint) -> Cause | None:
     sent = last_sending(loss_point.evidence, loss_point.hops)
     if sent is None or tip is None or loss_point.delivered or not sent.remotes:
         return None
-    return _wrong_settings(loss_point.evidence, sent)
+    link = loss_point.device
+    taken = link if link is not None and link.kind == "vxlan" and tip.direction == "in" else None
+    return _wrong_settings(loss_point.evidence, sent, taken)
 
 
 def neighbour_tunnel(loss_point: LossPoint, asked: UnansweredNeighbour) -> Cause | None:
@@ -81,7 +83,8 @@ def _asked_note(asked: UnansweredNeighbour) -> Note:
     return Note("arp", f"{asked.node}/{asked.dev} asked for the MAC address of {asked.ip} and got no answer")
 
 
-def _wrong_settings(evidence: TraceEvidence, sent: TunnelSending) -> Cause | None:
+def _wrong_settings(evidence: TraceEvidence, sent: TunnelSending, taken: Link | None = None) -> Cause | None:
+    """What does not fit. `taken` is the tunnel that took the packet, if one did: then its id and port fit."""
     link = sent.link
     remote = sent.remotes[0]
     here = evidence.namespace(socket_namespace(link)).addresses
@@ -103,7 +106,7 @@ def _wrong_settings(evidence: TraceEvidence, sent: TunnelSending) -> Cause | Non
         unknown = len(sent.remotes) == 1 and not owners(evidence, remote)
         sentence = f"the {sent.source} of {link.at} sends frames for {sent.mac} to {remote}, which no machine has"
         return Cause("vxlan-remote", sentence, facts, tries) if unknown else None
-    if not is_read(evidence, socket_namespace(far)):
+    if not is_read(evidence, socket_namespace(far)) or (taken is not None and taken.at == far.at):
         return None
     if not any(one.addr.ip in sent.remotes for one in tunnel_addresses(evidence, far)):
         named = [address_text(evidence, one, socket_namespace(link)) for one in sent.remotes[:3]]
@@ -115,7 +118,7 @@ def _wrong_settings(evidence: TraceEvidence, sent: TunnelSending) -> Cause | Non
             words = f"bridge fdb replace {sent.mac} dev {link.at.dev} dst {right} self permanent"
             tries += (exec_command(evidence, link.at.ns, words),)
         return Cause("vxlan-remote", sentence, facts, tries)
-    return _unlike_ends(evidence, link, far, facts)
+    return _unlike_ends(evidence, link, far, facts) if taken is None else None
 
 
 def _mac_text(sent: TunnelSending, far: Link) -> str:

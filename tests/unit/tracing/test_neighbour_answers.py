@@ -102,3 +102,28 @@ def test_ends_that_fit_are_not_blamed(name: str, option: str) -> None:
     why = diagnose(with_links(recording(name), fitting)).why
 
     assert why is None or why.kind not in ("vxlan-vni", "vxlan-port", "vxlan-remote"), option
+
+
+def test_a_tunnel_that_took_the_packet_has_the_right_port() -> None:
+    def unlike(link: Link) -> Link:
+        if link.at.ns != "v2" or link.kind != "vxlan":
+            return link
+        options = dict(link.options) | {"dstport": "4799"}
+        return replace(link, options=tuple(options.items()))
+
+    why = explained(with_links(recording("vxlan-lladdr-tcp"), unlike))
+
+    assert why.kind == "stale-neighbour"
+
+
+def test_an_answer_with_the_address_of_another_device_of_the_machine_is_not_blamed() -> None:
+    found = recording("stale-neighbour")
+
+    def swapped(link: Link) -> Link:
+        if link.at.ns == "h3":
+            return replace(link, mac="02:00:00:00:04:77")
+        return replace(link, mac="02:00:00:00:04:03") if (link.at.ns, link.at.dev) == ("h2", "eth1") else link
+
+    assert diagnose(found).why is not None
+    why = diagnose(with_links(found, swapped)).why
+    assert why is None or why.kind != "stale-neighbour"
