@@ -109,11 +109,11 @@ def test_a_tunnel_that_took_the_packet_has_the_right_port() -> None:
         if link.at.ns != "v2" or link.kind != "vxlan":
             return link
         options = dict(link.options) | {"dstport": "4799"}
-        return replace(link, options=tuple(options.items()))
+        return replace(link, mac="02:00:00:00:01:99", options=tuple(options.items()))  # the address of the frame
 
-    why = explained(with_links(recording("vxlan-lladdr-tcp"), unlike))
+    why = diagnose(with_links(recording("vxlan-lladdr-tcp"), unlike)).why
 
-    assert why.kind == "stale-neighbour"
+    assert why is None or why.kind != "vxlan-port"
 
 
 def test_an_answer_with_the_address_of_another_device_of_the_machine_is_not_blamed() -> None:
