@@ -95,13 +95,13 @@ REPLY_LOSS_CAUSES = (
     "vxlan-neighbour",
     "vxlan-remote",
     "vxlan-vni",
+    "vxlan-own-remote",
     "vxlan-port",
     "no-route-back",
     "link-down",
     "isolated",
     "port-detached",
     "duplicate-mac",
-)  # of a reply; fmt: skip
 )  # of a reply that never left; fmt: skip
 
 
