@@ -39,7 +39,7 @@ def outgoing_port(evidence: TraceEvidence, node: str, bridge: str, mac: str, iif
 def port_towards(evidence: TraceEvidence, node: str, bridge: str, at: Interface) -> Link | None:
     """The port of the bridge from which cables and other bridges lead to a device; None if none does."""
     ports = ports_of(evidence, node, bridge)
-    return next((port for port in ports if any(link.at == at for link in _links_behind(evidence, port))), None)
+    return next((port for port in ports if any(link.at == at for link in links_behind(evidence, port))), None)
 
 
 def is_multicast(mac: str) -> bool:

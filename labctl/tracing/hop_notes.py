@@ -23,7 +23,6 @@ from labctl.tracing.result import Leg, Note, Step, endpoint_text, lookup_text, r
 PASSIVE_TARGETS = {"RETURN", "LOG", "NFLOG", "TRACE", "CONTINUE", ""}
 VERDICT_TARGETS = {"DROP", "REJECT", "ACCEPT", "QUEUE", "NFQUEUE"}
 MIN_TURNS = 3  # a packet that comes in by one device that often goes in a circle
-NAT_TARGETS = {"SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP"}
 
 
 def legs(evidence: TraceEvidence) -> tuple[Leg, ...]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from labctl.tracing.result import TraceResult
-from tests.support import bridge_trace_cases, trace_nat_cases
-from tests.support import bridge_trace_cases, neighbour_trace_cases, tunnel_trace_cases
+from tests.support import bridge_trace_cases, neighbour_trace_cases, trace_nat_cases, tunnel_trace_cases
 from tests.support.trace_case import Case, case
 
 __all__ = ["CASES", "LABS", "Case", "case", "routes_of", "rules_of"]
@@ -195,6 +194,8 @@ checks:
 
 LABS = {
     **bridge_trace_cases.LABS,
+    **neighbour_trace_cases.LABS,
+    **tunnel_trace_cases.LABS,
     **trace_nat_cases.LABS,
     "beside": BESIDE,
     "flat": FLAT,
@@ -203,19 +204,6 @@ LABS = {
     "tunnel": TUNNEL,
     "switch": SWITCH,
 }
-LABS = (
-    bridge_trace_cases.LABS
-    | neighbour_trace_cases.LABS
-    | tunnel_trace_cases.LABS
-    | {
-        "beside": BESIDE,
-        "flat": FLAT,
-        "flood": FLOOD,
-        "road": ROAD,
-        "tunnel": TUNNEL,
-        "switch": SWITCH,
-    }
-)
 
 
 SIX = "2001:db8:2::2"
