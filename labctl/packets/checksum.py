@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 
-from labctl.packets.decode import IPV4, IPV6, QINQ, TCP, UDP, VLAN, VXLAN_PORTS
+from labctl.packets.decode import IPV4, IPV6, QINQ, TCP, UDP, VLAN, is_vxlan
 
 _CHECKSUM_OFFSET = {TCP: 16, UDP: 6}  # the offset of the checksum in the header
 _IPV6_EXTENSION_HEADERS = (0, 43, 60)  # IPv6 extension headers: hop-by-hop, routing, destination options
@@ -56,7 +56,7 @@ def _transport(out: bytearray, body: int, end: int, protocol: int, addresses: by
     if protocol not in _CHECKSUM_OFFSET or end > len(out):
         return
     at = body + _CHECKSUM_OFFSET[protocol]
-    if protocol == UDP and struct.unpack_from("!H", out, body + 2)[0] in VXLAN_PORTS and out[body + 8] & 0x08:
+    if protocol == UDP and is_vxlan(struct.unpack_from("!H", out, body + 2)[0], bytes(out[body + 8 : body + 16])):
         _ethernet(out, body + 16)
         if out[at : at + 2] == b"\0\0":  # zero means none: the outer UDP checksum is optional, and the kernel sets none
             return

@@ -17,6 +17,7 @@ from labctl.core.results import Sighting
 ETHERNET, LOOPBACK = 1, 772  # ARPHRD of devices whose frames begin with an Ethernet header
 IPV4, ARP, VLAN, QINQ, IPV6, CANARY = 0x0800, 0x0806, 0x8100, 0x88A8, 0x86DD, 0x88B5
 VXLAN_PORTS = (4789, 8472, 6784)  # IANA's, Linux's default (flannel, Cilium), and Weave's
+VXLAN_FLAGS = bytes.fromhex("08000000")  # the first half of a VXLAN header without extensions
 GENEVE_PORT, FLANNEL_UDP_PORT = 6081, 8285  # Geneve; flannel's udp backend: an IP packet without a tunnel header
 OTHERHOST, OUTGOING = 3, 4  # sll_pkttype of a frame for another machine, and of an outgoing one; all others came in
 SYN, RST, ACK = 2, 4, 16
@@ -235,9 +236,15 @@ def _tcp(base: Packet, body: bytes) -> Packet:
     return replace(packet, ack=ack, flags=flags, payload=body[(offset >> 4) * 4 :])
 
 
+def is_vxlan(dport: int, header: bytes) -> bool:
+    """Whether a datagram is VXLAN, by the first eight bytes of its data: the VNI is marked as valid. At a port that is
+    not usual for VXLAN, all other bits, except those of the VNI, must be zero."""
+    return bool(header[0] & 0x08) if dport in VXLAN_PORTS else header[:4] == VXLAN_FLAGS and header[7:8] == b"\0"
+
+
 def _udp(base: Packet, body: bytes) -> Packet | None:
     sport, dport = struct.unpack_from("!HH", body)
-    if dport in VXLAN_PORTS and len(body) > 16 and body[8] & 0x08:
+    if len(body) > 16 and is_vxlan(dport, body[8:16]):
         inner = _ethernet(body[16:])
         if inner is not None:
             vni = int.from_bytes(body[12:15], "big")

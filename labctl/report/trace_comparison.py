@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import zip_longest
 
-from labctl.report.plain_text import fold_line
+from labctl.report.text_layout import fold_line
 from labctl.report.trace import LABEL_WIDTH, VERDICT_LABELS, Paint
 from labctl.tracing.comparison import NOTE_KINDS, Difference, TraceComparison, leg_of
 from labctl.tracing.result import Step, TraceResult

@@ -30,7 +30,7 @@ def outgoing_port(evidence: TraceEvidence, node: str, bridge: str, mac: str, iif
         return chosen
     owners = {link.at for state in evidence.namespaces for link in state.links if link.mac == mac}
     for port in ports:
-        if port.peer is not None and any(link.at in owners for link in _links_behind(evidence, port)):
+        if port.peer is not None and any(link.at in owners for link in links_behind(evidence, port)):
             return port
     tunnels = [port for port in ports if port.kind == "vxlan"]
     return tunnels[0] if len(tunnels) == 1 else None
@@ -39,7 +39,7 @@ def outgoing_port(evidence: TraceEvidence, node: str, bridge: str, mac: str, iif
 def port_towards(evidence: TraceEvidence, node: str, bridge: str, at: Interface) -> Link | None:
     """The port of the bridge from which cables and other bridges lead to a device; None if none does."""
     ports = ports_of(evidence, node, bridge)
-    return next((port for port in ports if any(link.at == at for link in _links_behind(evidence, port))), None)
+    return next((port for port in ports if any(link.at == at for link in links_behind(evidence, port))), None)
 
 
 def is_multicast(mac: str) -> bool:
@@ -47,7 +47,7 @@ def is_multicast(mac: str) -> bool:
     return bool(int(mac[:2], 16) & 1)
 
 
-def _links_behind(evidence: TraceEvidence, port: Link) -> Iterator[Link]:
+def links_behind(evidence: TraceEvidence, port: Link) -> Iterator[Link]:
     """The devices that a frame reaches which leaves by this port, across the cables and other bridges."""
     waiting, seen = [port], {port.at}
     while waiting:

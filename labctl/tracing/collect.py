@@ -24,6 +24,8 @@ from labctl.tracing.datagram_roles import DatagramRoles, roles_of_trace
 from labctl.tracing.evidence import CounterIncrease, NamespaceState, NatTable, RuleHit, TraceEvidence
 from labctl.tracing.hop_routing import fwmark_for, last_route_query, reply_route_query, route_queries, translated_port
 from labctl.tracing.hops import PacketObservation
+from labctl.tracing.neighbour_questions import neighbour_route_queries
+from labctl.tracing.tunnel_path import sending, socket_namespace
 
 if TYPE_CHECKING:
     from labctl.core.topology import Topology
@@ -44,8 +46,14 @@ NODE_SYSCTLS = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv4
         "net.ipv4.conf.all.route_localnet",
         "net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables",
         "net.ipv4.icmp_echo_ignore_all")  # fmt: skip
-DEVICE_SYSCTLS = ("net.ipv4.conf.{}.forwarding", "net.ipv4.conf.{}.rp_filter", "net.ipv4.conf.{}.proxy_arp",
-          "net.ipv4.conf.{}.accept_local", "net.ipv4.conf.{}.route_localnet", "net.ipv6.conf.{}.proxy_ndp")  # fmt: skip
+DEVICE_SYSCTLS = ("net.ipv4.conf.{}.forwarding", "net.ipv4.conf.{}.rp_filter", "net.ipv4.conf.{}.accept_local",
+                  "net.ipv4.conf.{}.route_localnet")  # fmt: skip
+# read only if there is no reply, for each device and for `all`: whether a machine answers for an address
+NEIGHBOUR_SYSCTLS = (
+    "net.ipv4.conf.{}.arp_ignore", "net.ipv4.conf.{}.arp_filter",
+    "net.ipv4.conf.{}.arp_announce", "net.ipv4.conf.{}.proxy_arp",
+    "net.ipv4.conf.{}.proxy_arp_pvlan", "net.ipv6.conf.{}.proxy_ndp", "net.ipv6.conf.{}.forwarding",
+)  # fmt: skip
 
 
 def planned_namespaces(topology: Topology) -> tuple[NamespaceState, ...]:
@@ -91,7 +99,21 @@ def _namespaces_to_read(topology: Topology, evidence: TraceEvidence) -> tuple[st
     passed = [item.node for item in evidence.observations]
     ends = [question.source, *([question.target_ns] if question.target_ns else []), *passed[-1:]]
     beside = [node for end in ends for node in topology.peer_namespaces(end)][:FULL_READ_LIMIT]
-    return tuple(dict.fromkeys((*ends, *passed, *(one.node for one in evidence.unanswered_neighbours), *beside)))
+    asking = [one.node for one in evidence.unanswered_neighbours]
+    nodes = dict.fromkeys((*ends, *passed, *asking, *_answering(topology, evidence), *beside))
+    below = [link.link_netns for node in nodes for link in topology.links.get(node, ()) if link.link_netns is not None]
+    return tuple(dict.fromkeys((*nodes, *below)))
+
+
+def _answering(topology: Topology, evidence: TraceEvidence) -> list[str]:
+    """The namespaces that may answer for a neighbour: those with its address, and the other end of the cable."""
+    asked = {one.ip for one in evidence.unanswered_neighbours}
+    found = [name for name, addresses in evidence.machines.items() if not asked.isdisjoint(addresses)]
+    cables = {Interface(one.node, one.dev) for one in evidence.unanswered_neighbours}
+    for node in {at.ns for at in cables}:
+        links = topology.links.get(node, ())
+        found += [link.peer.ns for link in links if link.peer is not None and link.at in cables]
+    return found[:FULL_READ_LIMIT]
 
 
 def _namespace_states(
@@ -153,12 +175,14 @@ def _sysctls(topology: Topology, node: str, evidence: TraceEvidence) -> Iterator
     yield from NODE_SYSCTLS
     names = [link.at.dev for link in topology.links.get(node, ()) if link.at.dev != "lo"]
     if len(names) > FULL_READ_LIMIT:
-        crossed = {item.dev for item in evidence.observations if item.node == node} | {
-            one.dev for one in evidence.unanswered_neighbours
-        }
+        crossed = {item.dev for item in evidence.observations if item.node == node}
+        crossed |= {one.dev for one in evidence.neighbour_observations if one.node == node}
+        crossed |= {one.dev for one in evidence.unanswered_neighbours}
         names = [name for name in names if name in crossed]
+    silent = NEIGHBOUR_SYSCTLS if evidence.answer != "reply" else ()
     for name in names:
-        yield from (pattern.format(name.replace(".", "/")) for pattern in DEVICE_SYSCTLS)
+        yield from (pattern.format(name.replace(".", "/")) for pattern in (*DEVICE_SYSCTLS, *silent))
+    yield from (pattern.format("all") for pattern in silent if pattern.format("all") not in NODE_SYSCTLS)
 
 
 def _probe_ports(evidence: TraceEvidence) -> frozenset[int]:
@@ -238,9 +262,24 @@ def _lookups(instruments: Instruments, evidence: TraceEvidence) -> Iterator[Rout
             if one is not None and one not in done:
                 done.add(one)
                 yield from _lookup(instruments, evidence, one, role)
-    first = RouteQuery(evidence.question.source, evidence.question.address)
-    if first not in done:
-        yield from _lookup(instruments, evidence, first, "request")
+    others = [RouteQuery(evidence.question.source, evidence.question.address)]
+    others += [*neighbour_route_queries(evidence), *_underlay_queries(evidence)]
+    for one in others:
+        if one not in done:
+            done.add(one)
+            yield from _lookup(instruments, evidence, one, "request")
+
+
+def _underlay_queries(evidence: TraceEvidence) -> Iterator[RouteQuery]:
+    """The questions to the routing for the packet of a tunnel that did not leave."""
+    if evidence.answer == "reply":
+        return
+    for hops in evidence.hops.values():
+        last = hops[-1].observations[-1] if hops else None
+        link = evidence.link(last.node, last.dev) if last is not None and last.direction == "out" else None
+        if last is not None and link is not None and link.kind == "vxlan" and last.mac is not None:
+            sent = sending(evidence, link, last.mac[1])
+            yield from (RouteQuery(socket_namespace(link), remote) for remote in sent.remotes)
 
 
 def _lookup(

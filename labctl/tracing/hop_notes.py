@@ -26,6 +26,7 @@ from labctl.tracing.result import Leg, Note, Step, endpoint_text, lookup_text, r
 PASSIVE_TARGETS = {"RETURN", "LOG", "NFLOG", "TRACE", "CONTINUE", ""}
 MARK_TARGETS = {"MARK", "CONNMARK"}
 VERDICT_TARGETS = {"DROP", "REJECT", "ACCEPT", "QUEUE", "NFQUEUE"}
+MIN_TURNS = 3  # a packet that comes in by one device that often goes in a circle
 
 
 def legs(evidence: TraceEvidence) -> tuple[Leg, ...]:
@@ -45,7 +46,8 @@ def _steps(evidence: TraceEvidence, hops: Sequence[Hop], role: PacketRole) -> It
         visits[hop.node] = visits.get(hop.node, 0) + 1
         if visits[hop.node] > 3:
             remaining = hops[number:]
-            names = " and ".join(dict.fromkeys(one.node for one in remaining))
+            routers = [one for one in remaining if one.outside_tunnel[0].ttl != one.outside_tunnel[-1].ttl] or remaining
+            names = " and ".join(dict.fromkeys(one.node for one in routers))
             ttl = remaining[-1].observations[-1].ttl
             text = f"{names} keep sending it to each other: {len(remaining)} more hops, ttl {ttl} at the end"
             steps[-1] = _with_note(steps[-1], Note("loop", text))
@@ -68,7 +70,7 @@ def _step(evidence: TraceEvidence, hop: Hop, role: PacketRole, begun: int, *, fi
         tunnel = f"{end.encap} {end.outer[0]} > {end.outer[1]}"
     return Step(
         hop.node,
-        devices(evidence, hop),
+        tuple(dict.fromkeys(devices(evidence, hop))) if _turns(hop) else devices(evidence, hop),
         hop.observations[0].when - begun,
         endpoint_text(observation.src, observation.sport),
         endpoint_text(observation.dst, observation.dport),
@@ -91,11 +93,11 @@ def _notes(evidence: TraceEvidence, hop: Hop, role: PacketRole, once: bool) -> I
     to_destination, to_source = _translations(evidence, hop, role, hits)
     seen: set[str] = set()
     if not hop.ins:
-        yield from _route_notes(evidence, asked)
+        yield from _route_notes(evidence, hop, asked)
     yield from _rule_notes([one for one in hits if _is_before_routing(one)], seen)
     yield from to_destination
     if hop.ins:
-        yield from _route_notes(evidence, asked)
+        yield from _route_notes(evidence, hop, asked)
     yield from _rule_notes([one for one in hits if not _is_before_routing(one) and one.hook != POSTROUTING_HOOK], seen)
     yield from _filter_note(hits)
     yield from _rule_notes([one for one in hits if one.hook == POSTROUTING_HOOK], seen)
@@ -113,14 +115,23 @@ def _is_before_routing(hit: RuleHit) -> bool:
     return hit.hook == PREROUTING_HOOK or (hit.hook == OUTPUT_HOOK and hit.table != "filter")
 
 
-def _route_notes(evidence: TraceEvidence, asked: Sequence[RouteQuery]) -> Iterator[Note]:
+def _route_notes(evidence: TraceEvidence, hop: Hop, asked: Sequence[RouteQuery]) -> Iterator[Note]:
+    """The chosen routes; those of a packet that goes in a circle only once, with how often it came in."""
+    turns = _turns(hop)
+    found_routes: list[str] = []
     for query in asked:
         found = find_lookup(evidence, query)
         forged = (
             found is not None and found.error and query.iif is None
         )  # a reset with a forged source has no own route
         if found is not None and not forged:
-            yield Note("route", lookup_text(found))
+            found_routes.append(lookup_text(found))
+    for text in dict.fromkeys(found_routes) if turns else found_routes:
+        yield Note("route", text)
+    if turns:
+        first_turn, last_turn = turns[0], turns[-1]
+        text = f"the packet came in by {last_turn.dev} {len(turns)} times: ttl {first_turn.ttl} the first time"
+        yield Note("loop", f"{text}, {last_turn.ttl} the last time")
 
 
 def _rule_notes(hits: Sequence[RuleHit], seen: set[str]) -> Iterator[Note]:
@@ -139,6 +150,12 @@ def _rule_notes(hits: Sequence[RuleHit], seen: set[str]) -> Iterator[Note]:
         if text not in seen:
             seen.add(text)
             yield Note("rule", text)
+
+
+def _turns(hop: Hop) -> tuple[PacketObservation, ...]:
+    """Where a packet that goes in a circle inside a machine came in again, if it did so often."""
+    turns = tuple(one for one in hop.ins if one.dev == hop.observations[-1].dev and one.encap == "none")
+    return turns if len(turns) >= MIN_TURNS else ()
 
 
 def _filter_note(hits: Sequence[RuleHit]) -> Iterator[Note]:

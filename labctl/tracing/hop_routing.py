@@ -6,9 +6,9 @@ from ipaddress import ip_address
 
 from labctl.core.iptables import FirewallRule
 from labctl.core.observations import PacketRole, RouteLookup, RouteQuery
-from labctl.core.resources import IP
+from labctl.core.resources import IP, Interface
 from labctl.tracing.evidence import RuleHit, TraceEvidence
-from labctl.tracing.hops import Hop, PacketObservation
+from labctl.tracing.hops import Hop, PacketObservation, lower_interface
 
 NAT_TARGETS = {"SNAT", "DNAT", "MASQUERADE", "REDIRECT", "NETMAP"}
 # netfilter's numbers
@@ -166,14 +166,27 @@ def route_queries(evidence: TraceEvidence, hop: Hop, role: PacketRole) -> tuple[
     for number, observation in enumerate(hop.outside_tunnel):
         if observation.direction != "out":
             continue
-        if not number:
+        if not number and not _is_of_upper_device(evidence, observation):
             own = observation.src if role != "request" and observation.dev != "lo" else None
             found.append(RouteQuery(hop.node, _outer_destination(observation, observation.dst), own))
+        elif not number:
+            continue
         elif is_relayed(evidence, came := hop.outside_tunnel[number - 1], observation):
             found.append(RouteQuery(hop.node, observation.dst, observation.src))
         elif came.direction == "in" and bridge_between(evidence, came, observation) is None:
             found.append(_inbound_query(evidence, came, observation.dst))
     return tuple(one for one in found if one is not None)
+
+
+def _is_of_upper_device(evidence: TraceEvidence, observation: PacketObservation) -> bool:
+    """Whether a frame leaves by this device for a macvlan above it, which may be in another namespace. The namespace of
+    the device does not route it."""
+    at = Interface(observation.node, observation.dev)
+    source = observation.mac[0] if observation.mac is not None else ""
+    own = evidence.link(at.ns, at.dev)
+    return (own is None or own.mac != source) and any(
+        link.mac == source and lower_interface(link) == at for state in evidence.namespaces for link in state.links
+    )
 
 
 def last_route_query(evidence: TraceEvidence, hop: Hop, role: PacketRole) -> RouteQuery | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
 from labctl.core.observations import PacketRole
-from labctl.core.resources import IP, Link
+from labctl.core.resources import IP, Interface, Link
 
 PacketDirection: TypeAlias = Literal["in", "out"]
 FindLink: TypeAlias = Callable[[str, str], Link | None]  # a device by its namespace and name; None if it is not known
@@ -131,9 +131,31 @@ def _parent(find_link: FindLink, observations: Sequence[PacketObservation], numb
         other = observations[at]
         if peer is not None and (other.node, other.dev, other.direction) == (peer.ns, peer.dev, "out"):
             return at
+    for at in before:
+        if _are_stacked(find_link, observations[at], item):
+            return at
     if peer is not None:
         return earlier
     return number - 1 if number else None
+
+
+def _are_stacked(find_link: FindLink, before: PacketObservation, item: PacketObservation) -> bool:
+    """Whether a frame came in at the second device because it was at the first: one of them is the lower device of
+    the other, a macvlan, which may be in another namespace."""
+    link, other = find_link(item.node, item.dev), find_link(before.node, before.dev)
+    if link is None or other is None:
+        return False
+    if before.direction == "in":
+        return lower_interface(link) == other.at
+    return lower_interface(other) in (link.at, lower_interface(link) or link.at)
+
+
+def lower_interface(link: Link) -> Interface | None:
+    """The device below a macvlan or ipvlan; None for other kinds of devices."""
+    dev = dict(link.options).get("dev")
+    if link.kind not in ("macvlan", "ipvlan") or dev is None:
+        return None
+    return Interface(link.link_netns or link.at.ns, dev)
 
 
 def _leaves_by_veth(find_link: FindLink, item: PacketObservation) -> bool:

@@ -46,8 +46,8 @@ class LossPoint:
 
     @property
     def version(self) -> int:
-        """The IP version of the probe."""
-        return self.evidence.question.address.version
+        """The IP version of the packet there; of a packet in a tunnel, that of the tunnel's packet."""
+        return self.dst.version
 
     @property
     def entering(self) -> bool:
@@ -125,14 +125,13 @@ class LossPoint:
     @property
     def unanswered_neighbour(self) -> UnansweredNeighbour | None:
         """The neighbour that did not answer there."""
-        return next(
-            (
-                one
-                for one in self.evidence.unanswered_neighbours
-                if one.node == self.node and one.ip.version == self.version
-            ),
-            None,
-        )
+        link, tip = self.device, self.last_observation
+        tunnel = link is not None and link.kind == "vxlan" and tip is not None and tip.direction == "out"
+        node = (link.link_netns if tunnel and link is not None else None) or self.node
+        for one in self.evidence.unanswered_neighbours:
+            if one.node in (self.node, node) and (tunnel or one.ip.version == self.version):
+                return one
+        return None
 
     def sysctl(self, name: str) -> str | None:
         """The value of a sysctl there; None if it was not read."""
@@ -198,7 +197,10 @@ def _loss_point_at_end(evidence: TraceEvidence, role: PacketRole, hops: tuple[Ho
     dst = nat_destination(evidence, last_observation) if last_observation.direction == "in" else last_observation.dst
     dst = last_observation.outer[1] if last_observation.outer is not None else dst
     here = any(one.addr.ip == dst for one in namespace.addresses) or (lookup is not None and lookup.kind == "local")
-    delivered = last_observation.direction == "in" and last_observation.encap == "none" and here and wanted is not None
+    port = evidence.link(last_observation.node, last_observation.dev)
+    accepted = last_observation.addressed_here or (port is not None and port.master is not None)
+    arrived = last_observation.direction == "in" and last_observation.encap == "none" and accepted
+    delivered = arrived and here and wanted is not None
     copied = last_observation is not hop.observations[-1]  # then the kernel's drop is that of the copy
     drop = None if copied else drop_attribution.find_drop_event(evidence, hops)
     return LossPoint(

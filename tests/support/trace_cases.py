@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labctl.tracing.result import TraceResult
-from tests.support import bridge_trace_cases, trace_nat_cases
+from tests.support import bridge_trace_cases, neighbour_trace_cases, trace_nat_cases, tunnel_trace_cases
 from tests.support.trace_case import Case, case
 
 __all__ = ["CASES", "LABS", "Case", "case", "routes_of", "rules_of"]
@@ -194,6 +194,8 @@ checks:
 
 LABS = {
     **bridge_trace_cases.LABS,
+    **neighbour_trace_cases.LABS,
+    **tunnel_trace_cases.LABS,
     **trace_nat_cases.LABS,
     "beside": BESIDE,
     "flat": FLAT,
@@ -593,8 +595,8 @@ CASES = (
         "road",
         MAC,
         "h1 h2",
-        "wrong-mac",
-        "the frame is for 02:00:00:00:00:09",
+        "stale-neighbour",
+        "the neighbour entry of r2/h2 for 10.2.0.2 has the MAC address 02:00:00:00:00:09, but h2/eth0",
     ),
     case("tunnel", "tunnel", "", "v1 10.8.0.2", None, verdict="answered"),
     case("tunnel-6", "tunnel", "", "v1 2001:db8:8::2", None, verdict="answered"),
@@ -828,4 +830,6 @@ CASES = (
     ),
     *bridge_trace_cases.CASES,
     *trace_nat_cases.CASES,
+    *neighbour_trace_cases.CASES,
+    *tunnel_trace_cases.CASES,
 )

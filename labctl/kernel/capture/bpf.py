@@ -22,6 +22,7 @@ from labctl.packets.decode import (
     IPV6,
     TCP,
     UDP,
+    VXLAN_FLAGS,
     VXLAN_PORTS,
 )
 from labctl.packets.probe_id import MAGIC, TIMESTAMP_BYTES
@@ -118,6 +119,8 @@ def _ip(program: _Program, name: str, base: int, version: int, depth: int = 0) -
             program.jump(JEQ, port, f"vxlan{name}")
         program.jump(JEQ, FLANNEL_UDP_PORT, f"ip{name}")
     program.load(LD_W, base + head + 8)
+    if depth == 0:
+        program.jump(JEQ, int.from_bytes(VXLAN_FLAGS, "big"), f"vxlan{name}")
     program.jump(JEQ, int.from_bytes(MAGIC, "big"), f"yes{name}", f"no{name}")
     program.add_label(f"yes{name}")
     program.ret(ACCEPT_BYTES)

@@ -29,35 +29,6 @@ ROUTE_TYPE_BY_ERROR = {
 }  # the error of each kind of route
 
 
-def loop(loss_point: LossPoint) -> Cause | None:
-    """The TTL expired."""
-    expired = [one for one in loss_point.evidence.observations if one.role == "error" and "exceeded" in one.text]
-    dying = (
-        loss_point.last_observation is not None
-        and loss_point.entering
-        and loss_point.last_observation.ttl <= 1
-        and not loss_point.delivered
-    )
-    if not expired and not dying:
-        return None
-    nodes = [hop.node for hop in loss_point.hops]
-    again = [node for node in dict.fromkeys(nodes) if nodes.count(node) > 2]
-    if again:
-        names = " and ".join(again[-2:])
-        sentence = f"a routing loop: {names} send the packet to each other until its TTL expires"
-        tries = tuple(exec_command(loss_point.evidence, node, f"ip route get {loss_point.dst}") for node in again[-2:])
-        return Cause("loop", sentence, tuple(_routes_of(loss_point, again[-2:])), tries)
-    return Cause("ttl", f"its TTL expired in {loss_point.node}")
-
-
-def _routes_of(loss_point: LossPoint, nodes: list[str]) -> list[Note]:
-    found: dict[str, Note] = {}
-    for one in loss_point.evidence.lookups:
-        if one.node in nodes and one.dst == loss_point.dst and one.route:
-            found.setdefault(one.node, Note("route", f"{one.node}: {route_get_command(one)}  =>  {one.route}"))
-    return list(found.values())
-
-
 def forwarding_off(loss_point: LossPoint) -> Cause | None:
     """The namespace is not a router."""
     if not loss_point.entering or loss_point.delivered or loss_point.iif is None or loss_point.only_bridged:

@@ -40,6 +40,7 @@ SHAPES = {
     "vxlan over ipv6": (ethernet(0x86DD, ipv6(17, vxlan(INNER4))), "vxlan 42", 63),
     "vxlan on flannel's port": (ethernet(0x0800, ipv4(17, vxlan(INNER4, 1, 8472))), "vxlan 1", 63),
     "vxlan on Weave's port": (ethernet(0x0800, ipv4(17, vxlan(INNER4, 5, 6784))), "vxlan 5", 63),
+    "vxlan on an unusual port": (ethernet(0x0800, ipv4(17, vxlan(INNER4, 5, 4790))), "vxlan 5", 63),
     "geneve": (ethernet(0x0800, ipv4(17, geneve(INNER4))), "geneve 42", 63),
     "a bare packet in a datagram": (ethernet(0x0800, ipv4(17, udp(ECHO4, dport=8285))), "udp", 63),
     "ipv6 echo in vxlan": (ethernet(0x0800, ipv4(17, vxlan(ethernet(0x86DD, ECHO6)))), "vxlan 42", 62),
@@ -53,6 +54,14 @@ def test_a_tunnel_may_have_options_of_its_own() -> None:
 
     assert packet is not None
     assert (packet.encap, packet.outer) == ("geneve 42", (ip_address("10.0.0.1"), ip_address("10.0.0.2")))
+
+
+@pytest.mark.parametrize("header", ["0c00000000002a00", "0800000000002a01", "0000000000002a00"])
+def test_at_an_unusual_port_only_a_plain_header_is_vxlan(header: str) -> None:
+    packet = decode(frame(ethernet(0x0800, ipv4(17, udp(bytes.fromhex(header) + INNER4, dport=4790)))))
+
+    assert packet is not None
+    assert (packet.kind, packet.encap) == ("udp", "none")
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -276,6 +285,7 @@ def test_the_taps_filter_lets_every_probe_through(shape: str) -> None:
         (ipv4(4, ipv4(6, tcp(SYN, 1))), True),
         (ipv4(17, vxlan(ethernet(0x0800, ipv4(6, tcp(SYN, 1))))), True),
         (ipv4(17, vxlan(ethernet(0x0800, ipv4(6, tcp(ACK, 1))))), False),
+        (ipv4(17, vxlan(ethernet(0x0800, ipv4(6, tcp(SYN, 1))), port=4790)), True),
         (ipv4(17, vxlan(ethernet(0x0806, bytes(28)))), True),
         (ipv4(17, vxlan(ethernet(0x88CC, bytes(28)))), False),
         (ipv4(1, struct.pack("!BBHI", 11, 0, 0, 0) + ECHO4), True),

@@ -1,0 +1,316 @@
+"""Why a machine that got the question for a MAC address does not answer: its settings, or its routes. Pure.
+
+The conditions are those of the kernel's arp_process() for IPv4, and ndisc_recv_ns() for IPv6.
+"""
+
+from __future__ import annotations
+
+from labctl.core.observations import RouteLookup
+from labctl.tracing.address_owners import has_address, owners
+from labctl.tracing.evidence import TraceEvidence, UnansweredNeighbour
+from labctl.tracing.hop_routing import find_lookup
+from labctl.tracing.loss_point import LossPoint
+from labctl.tracing.neighbour_questions import ReceivedQuestion, answer_query, received_questions, source_query
+from labctl.tracing.result import Cause, Note, exec_command, lookup_text, route_get_command
+
+ARP_IGNORE = {
+    1: "answers only for addresses of the device by which the question comes in",
+    2: "answers only for addresses of the device by which the question comes in, and only to a sender of their subnet",
+    3: "does not answer for addresses with the scope host",
+    8: "answers for none of its addresses",
+}
+SOURCE_ERRORS = ("EXDEV", "EINVAL")  # of the routing, for a source that comes in by the wrong device
+
+
+def own_answer(loss_point: LossPoint, asked: UnansweredNeighbour) -> Cause | None:
+    """A machine that has the address got the question, and its settings prevent the answer."""
+    evidence = loss_point.evidence
+    questions = [one for one in received_questions(evidence, asked) if has_address(evidence, one.at.ns, one.ip)]
+    if not questions:
+        return None
+    question = max(questions, key=lambda one: _fitness(evidence, one))
+    if question.ip.version == 6:
+        return _own_discovery(loss_point, question, asked_note(asked))
+    return _own_arp(loss_point, question, asked)
+
+
+def _fitness(evidence: TraceEvidence, question: ReceivedQuestion) -> int:
+    """How likely a device is to answer, if a machine got the question at several: best the one with the address."""
+    here = [one.addr for one in evidence.namespace(question.at.ns).addresses if one.at == question.at]
+    if any(one.ip == question.ip for one in here):
+        return 2
+    return int(any(question.ip in one.network for one in here if one.version == question.ip.version))
+
+
+def asked_note(asked: UnansweredNeighbour) -> Note:
+    """The note that a question had no answer."""
+    return Note("arp", f"{asked.node}/{asked.dev} asked for the MAC address of {asked.ip} and got no answer")
+
+
+def _own_arp(loss_point: LossPoint, question: ReceivedQuestion, asker: UnansweredNeighbour) -> Cause | None:
+    asked = asked_note(asker)
+    evidence, node, dev, ip = loss_point.evidence, question.at.ns, question.at.dev, question.ip
+    link = evidence.link(node, dev)
+    if link is not None and not link.arp:
+        return _arp_off(loss_point, question, asked)
+    routed = find_lookup(evidence, source_query(question))
+    if routed is not None and (found := _source_rejected(loss_point, question, routed, asker)) is not None:
+        return found
+    here = [one for one in evidence.namespace(node).addresses if one.addr.ip == ip]
+    on_device = [one for one in here if one.at.dev == dev]
+    level = _level(loss_point, question, "arp_ignore")
+    ignored = {
+        1: not on_device,
+        2: all(question.src not in one.addr.network for one in on_device),
+        8: True,
+    }
+    place = "" if on_device else f" at {here[0].at.dev}"
+    if ignored.get(level, False):
+        return _ignored(loss_point, question, level, place, asker)
+    if _level(loss_point, question, "arp_filter"):
+        back = find_lookup(evidence, answer_query(question))
+        if back is not None and (back.error or back.dev != dev):
+            sentence = (
+                f"{node} has the address {ip}{place}, but does not answer for it at {dev}: its route to the sender,"
+                f" {question.src}, does not use {dev} ({_setting(loss_point, question, 'arp_filter')})"
+            )
+            notes, tries = _announcement(evidence, question, asker)
+            facts = (asked, *_setting_notes(loss_point, question, "arp_filter"), _lookup_note(back), *notes)
+            return Cause("arp-filter", sentence, facts, (*_tries(loss_point, question, "arp_filter"), *tries))
+    if level == 3:  # nothing else explains it
+        return _ignored(loss_point, question, level, place, asker)
+    return None
+
+
+def _ignored(
+    loss_point: LossPoint, question: ReceivedQuestion, level: int, place: str, asker: UnansweredNeighbour
+) -> Cause:
+    node, dev = question.at.ns, question.at.dev
+    sentence = (
+        f"{node} has the address {question.ip}{place}, but does not answer for it at {dev}:"
+        f" {_setting(loss_point, question, 'arp_ignore')}"
+    )
+    notes: tuple[Note, ...] = ()
+    tries: tuple[str, ...] = ()
+    if level == 2 and not place:
+        sentence += f", and the sender {question.src} is not in its subnet"
+        notes, tries = _announcement(loss_point.evidence, question, asker)
+    facts = (
+        asked_note(asker),
+        *_setting_notes(loss_point, question, "arp_ignore"),
+        Note("arp", f"{node}: with arp_ignore = {level} it {ARP_IGNORE[level]}"),
+        *notes,
+    )
+    return Cause("arp-ignore", sentence, facts, (*_tries(loss_point, question, "arp_ignore"), *tries))
+
+
+def _announcement(
+    evidence: TraceEvidence, question: ReceivedQuestion, asker: UnansweredNeighbour
+) -> tuple[tuple[Note, ...], tuple[str, ...]]:
+    """The machine that asks has an address in the subnet of the neighbour, but its question has another sender, because
+    of arp_announce."""
+    state = evidence.namespace(asker.node)
+    names = ("net.ipv4.conf.all.arp_announce", f"net.ipv4.conf.{asker.dev.replace('.', '/')}.arp_announce")
+    on_device = [one.addr for one in state.addresses if one.at.dev == asker.dev and question.ip in one.addr.network]
+    if not on_device or any(question.src in one.network for one in on_device):
+        return (), ()
+    if any(state.sysctls.get(name) != "0" for name in names):
+        return (), ()
+    text = f"{asker.node}: {names[0]} = 0, so it asks as {question.src}, although it has {on_device[0]}"
+    return (Note("sysctl", text),), (exec_command(evidence, asker.node, f"sysctl -w {names[0]}=2"),)
+
+
+def _arp_off(loss_point: LossPoint, question: ReceivedQuestion, asked: Note) -> Cause:
+    node, dev = question.at.ns, question.at.dev
+    at = next(one.at for one in loss_point.evidence.namespace(node).addresses if one.addr.ip == question.ip)
+    who = f"{at}, which has the address {question.ip}," if at == question.at else f"{node}, which has {question.ip},"
+    where = "there" if at == question.at else f"at {dev}, by which the question came in"
+    tries = (exec_command(loss_point.evidence, node, f"ip link set {dev} arp on"),)
+    return Cause("neighbour", f"{who} does not answer: ARP is off {where}", (asked,), tries)
+
+
+def _own_discovery(loss_point: LossPoint, question: ReceivedQuestion, asked: Note) -> Cause | None:
+    evidence, node, dev, ip = loss_point.evidence, question.at.ns, question.at.dev, question.ip
+    here = [one.at.dev for one in evidence.namespace(node).addresses if one.addr.ip == ip]
+    link = evidence.link(node, dev)
+    if dev in here:
+        if link is None or link.arp:
+            return None
+        sentence = (
+            f"{question.at}, which has the address {ip}, does not ask for MAC addresses (its ARP is off), so it sends"
+            " the answer to its own MAC address"
+        )
+        return Cause("neighbour", sentence, (asked,), (exec_command(evidence, node, f"ip link set {dev} arp on"),))
+    sentence = (
+        f"{node} has the address {ip} at {here[0]}, but the question came in by {dev}: neighbour discovery answers only"
+        " for addresses of that device"
+    )
+    tries = (exec_command(evidence, node, f"ip -6 addr add {ip}/128 dev {dev}"),)
+    return Cause("other-device", sentence, (asked,), tries)
+
+
+def proxy_answer(loss_point: LossPoint, asked: UnansweredNeighbour) -> Cause | None:
+    """A router got the question and should answer it for another machine (proxy ARP or proxy NDP), but does not."""
+    evidence = loss_point.evidence
+    gateways = [one.via for one in (loss_point.lookup, loss_point.reply_lookup) if one is not None]
+    if not (asked.ip in gateways or owners(evidence, asked.ip)):
+        return None
+    for question in received_questions(evidence, asked):
+        if not has_address(evidence, question.at.ns, question.ip):
+            explain = _proxy_arp if question.ip.version == 4 else _proxy_discovery
+            found = explain(loss_point, question, asked)
+            if found is not None:
+                return found
+    return None
+
+
+def _proxy_arp(loss_point: LossPoint, question: ReceivedQuestion, asked: UnansweredNeighbour) -> Cause | None:
+    evidence, at, ip = loss_point.evidence, question.at, question.ip
+    name = f"net.ipv4.conf.{at.dev.replace('.', '/')}"
+    values = evidence.namespace(at.ns).sysctls
+    proxy = _level(loss_point, question, "proxy_arp")
+    if not proxy and values.get(f"{name}.proxy_arp_pvlan", "0") == "0":
+        return _proxy_off(loss_point, question, asked, "proxy ARP", f"{name}.proxy_arp", "net.ipv4.ip_forward")
+    note = asked_note(asked)
+    if values.get(f"{name}.forwarding") == "0":
+        return _no_forwarding(loss_point, question, note, "proxy ARP", f"{name}.forwarding")
+    routed = find_lookup(evidence, source_query(question))
+    if routed is None:
+        return None
+    rejected = _source_rejected(loss_point, question, routed, asked)
+    if rejected is not None:
+        return rejected
+    rule = f"{at} answers for other machines (proxy ARP)"
+    facts = (note, _lookup_note(routed), *_setting_notes(loss_point, question, "proxy_arp"))
+    tries = (exec_command(evidence, at.ns, "ip route show table all"),)
+    if routed.error or routed.kind not in ("unicast", "local"):
+        what = "no route" if routed.error in ("ENETUNREACH", "ESRCH") else "no usable route"
+        sentence = f"{at.ns} has {what} to {ip}, so it does not answer for it: {rule} only with a route to them"
+        return Cause("proxy-arp-route", sentence, facts, tries)
+    if proxy and routed.dev == at.dev and values.get(f"{name}.proxy_arp_pvlan", "0") == "0":
+        sentence = (
+            f"the route of {at.ns} to {ip} leads back to {at.dev}, by which the question came in, so {at.ns} does not"
+            " answer for it (proxy ARP)"
+        )
+        return Cause("proxy-arp-route", sentence, facts, tries)
+    return None
+
+
+def _proxy_discovery(loss_point: LossPoint, question: ReceivedQuestion, asked: UnansweredNeighbour) -> Cause | None:
+    evidence, at, ip = loss_point.evidence, question.at, question.ip
+    state, name = evidence.namespace(at.ns), f"net.ipv6.conf.{at.dev.replace('.', '/')}"
+    entries = [one.ip for one in state.neighbours if one.proxy and one.at == at]
+    if not _level(loss_point, question, "proxy_ndp"):
+        if ip not in entries:
+            return None  # it is no proxy
+        forwarding = "net.ipv6.conf.all.forwarding"
+        return _proxy_off(loss_point, question, asked, "proxy NDP", f"{name}.proxy_ndp", forwarding)
+    note = asked_note(asked)
+    if ip not in entries:
+        sentence = (
+            f"{at.ns} has no proxy neighbour entry for {ip} at {at.dev}, so it does not answer for it: proxy NDP"
+            " answers only for its entries"
+        )
+        known = ", ".join(str(one) for one in entries[:4]) or "no entries"
+        tries = (exec_command(evidence, at.ns, f"ip -6 neigh add proxy {ip} dev {at.dev}"),)
+        return Cause("proxy-entry", sentence, (note, Note("proxy", f"{at}: {known}")), tries)
+    if state.sysctls.get(f"{name}.forwarding") == "0":
+        return _no_forwarding(loss_point, question, note, "proxy NDP", f"{name}.forwarding")
+    if not any(one.addr.version == 6 and not one.addr.ip.is_loopback for one in state.addresses) and not any(
+        link.autoconf and link.up for link in state.links if link.at.dev != "lo"
+    ):
+        sentence = f"{at.ns} cannot answer for {ip} (proxy NDP): it has no IPv6 address that the answer could come from"
+        return Cause("no-address", sentence, (note,), (exec_command(evidence, at.ns, "ip -6 addr show"),))
+    return None
+
+
+def _proxy_off(
+    loss_point: LossPoint,
+    question: ReceivedQuestion,
+    asked: UnansweredNeighbour,
+    word: str,
+    name: str,
+    forwarding: str,
+) -> Cause | None:
+    """The router at the other end of the cable does not answer for others, although it forwards packets."""
+    evidence, at = loss_point.evidence, question.at
+    link = evidence.link(asked.node, asked.dev)
+    state = evidence.namespace(at.ns)
+    if link is None or link.peer != at or state.sysctls.get(name) != "0" or state.sysctls.get(forwarding) != "1":
+        return None
+    if len([one for one in state.links if one.at.dev != "lo"]) < 2:
+        return None
+    sentence = f"there is no answer for {question.ip}: {at.ns} should answer for it, but {word} is off at {at}"
+    facts = (asked_note(asked), Note("sysctl", f"{at.ns}: {name} = 0"))
+    return Cause("proxy-arp-off", sentence, facts, (exec_command(evidence, at.ns, f"sysctl -w {name}=1"),))
+
+
+def _no_forwarding(loss_point: LossPoint, question: ReceivedQuestion, asked: Note, word: str, name: str) -> Cause:
+    at = question.at
+    sentence = (
+        f"{at.ns} does not answer for {question.ip}: {word} at {at} needs forwarding, and IPv{question.ip.version}"
+        " forwarding is off"
+    )
+    facts = (asked, Note("sysctl", f"{at.ns}: {name} = 0"))
+    return Cause("forwarding-off", sentence, facts, (exec_command(loss_point.evidence, at.ns, f"sysctl -w {name}=1"),))
+
+
+def _source_rejected(
+    loss_point: LossPoint, question: ReceivedQuestion, routed: RouteLookup, asker: UnansweredNeighbour
+) -> Cause | None:
+    """The reverse-path filter applies to ARP requests, too."""
+    node, dev = question.at.ns, question.at.dev
+    back = find_lookup(loss_point.evidence, answer_query(question))
+    if routed.error not in SOURCE_ERRORS or not _level(loss_point, question, "rp_filter"):
+        return None
+    if back is not None and not back.error and back.dev == dev:
+        return None
+    names = ("net.ipv4.conf.all.rp_filter", f"net.ipv4.conf.{dev.replace('.', '/')}.rp_filter")
+    values = loss_point.evidence.namespace(node).sysctls
+    what = f"the route back to its sender, {question.src}, does not use {dev}"
+    if back is not None and back.error:
+        what = f"there is no route back to its sender, {question.src}"
+    sentence = f"the reverse-path filter of {node} rejects the ARP request that came in by {dev}: {what}"
+    settings = [Note("sysctl", f"{node}: {name} = {values.get(name)}") for name in names]
+    facts = [asked_note(asker), *settings, _lookup_note(routed)]
+    facts += [_lookup_note(back)] if back is not None else []
+    notes, more = _announcement(loss_point.evidence, question, asker)
+    tries = (exec_command(loss_point.evidence, node, f"sysctl -w {names[0]}=0 {names[1]}=0"), *more)
+    return Cause("rp-filter", sentence, (*facts, *notes), tries)
+
+
+def _names(question: ReceivedQuestion, setting: str) -> tuple[str, str]:
+    """A setting for all devices, and for the device of the question. The higher value counts."""
+    family = f"net.ipv{question.ip.version}.conf"
+    return f"{family}.all.{setting}", f"{family}.{question.at.dev.replace('.', '/')}.{setting}"
+
+
+def _level(loss_point: LossPoint, question: ReceivedQuestion, setting: str) -> int:
+    values = loss_point.evidence.namespace(question.at.ns).sysctls
+    return max(int(values.get(name) or 0) for name in _names(question, setting))
+
+
+def _active(loss_point: LossPoint, question: ReceivedQuestion, setting: str) -> list[tuple[str, str]]:
+    """The names of a setting that are not 0, with their values, the highest first."""
+    values = loss_point.evidence.namespace(question.at.ns).sysctls
+    found = [(name, value) for name in _names(question, setting) if (value := values.get(name, "0")) != "0"]
+    return sorted(found, key=lambda one: -int(one[1]))
+
+
+def _setting(loss_point: LossPoint, question: ReceivedQuestion, setting: str) -> str:
+    return " = ".join(_active(loss_point, question, setting)[0])
+
+
+def _setting_notes(loss_point: LossPoint, question: ReceivedQuestion, setting: str) -> list[Note]:
+    return [
+        Note("sysctl", f"{question.at.ns}: {name} = {value}") for name, value in _active(loss_point, question, setting)
+    ]
+
+
+def _tries(loss_point: LossPoint, question: ReceivedQuestion, setting: str) -> tuple[str, ...]:
+    words = " ".join(f"{name}=0" for name, _ in _active(loss_point, question, setting))
+    return (exec_command(loss_point.evidence, question.at.ns, f"sysctl -w {words}"),)
+
+
+def _lookup_note(found: RouteLookup) -> Note:
+    return Note("route", f"{found.node}: {route_get_command(found)}  =>  {lookup_text(found)}")

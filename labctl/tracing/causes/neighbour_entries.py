@@ -1,0 +1,142 @@
+"""A frame with the wrong MAC address, because of a neighbour entry, or because the device does not ask. Pure."""
+
+from __future__ import annotations
+
+from labctl.core.observations import RouteLookup
+from labctl.core.resources import IP, Interface, Link, Neighbour
+from labctl.tracing.address_owners import owner
+from labctl.tracing.evidence import TraceEvidence
+from labctl.tracing.hop_routing import find_lookup, route_queries
+from labctl.tracing.hops import PacketObservation
+from labctl.tracing.loss_point import LossPoint
+from labctl.tracing.result import Cause, Note, exec_command
+from labctl.tracing.tunnel_path import tunnels_to
+
+NOT_RESOLVED = ("failed", "incomplete")
+
+
+def does_not_ask(loss_point: LossPoint) -> Cause | None:
+    """ARP is off at the device that sent the frame, so the frame has the sender's own MAC address as destination."""
+    sent = _sent_frame(loss_point)
+    if sent is None or sent.mac is None or sent.mac[0] != sent.mac[1]:
+        return None
+    link = loss_point.evidence.link(sent.node, sent.dev)
+    if link is None or link.arp:
+        return None
+    word = "neighbour discovery" if loss_point.version == 6 else "ARP"
+    sentence = (
+        f"{link.at} does not ask for MAC addresses ({word} is off there: NOARP), so it sends the packet to its own MAC"
+        " address"
+    )
+    tries = (exec_command(loss_point.evidence, sent.node, f"ip link set {sent.dev} arp on"),)
+    return Cause("arp-off", sentence, (Note("arp", f"the frame is for {sent.mac[1]}, the MAC of {link.at}"),), tries)
+
+
+def wrong_entry(loss_point: LossPoint) -> Cause | None:
+    """The neighbour entry of the next hop has another MAC address than the machine that has the next hop's address."""
+    evidence = loss_point.evidence
+    sent = _sent_frame(loss_point)
+    lookup = _sending_lookup(loss_point, sent)
+    if sent is None or sent.mac is None or lookup is None or lookup.error or lookup.dev is None:
+        return None
+    entry = _entry(evidence, sent, lookup)
+    right = _device_with(evidence, lookup.via or lookup.dst, Interface(sent.node, sent.dev))
+    if entry is None or right is None or right.mac in (None, entry.mac) or entry.mac != sent.mac[1]:
+        return None
+    holder = _holder(evidence, entry.mac or "")
+    if holder is not None and (holder.at.ns == right.at.ns or _answers_for_others(evidence, holder)):
+        return None  # a machine may answer with the MAC address of another of its devices
+    entry = _proxy_entry(evidence, entry) or entry  # a tunnel gave that answer
+    sentence = (
+        f"the neighbour entry of {entry.at} for {entry.ip} has the MAC address {entry.mac}, but {right.at},"
+        f" which has {entry.ip}, has {right.mac}"
+    )
+    facts = [Note("neighbour", f"{entry.at.ns}: {entry.ip} dev {entry.at.dev} lladdr {entry.mac} {entry.state}")]
+    facts += [Note("neighbour", f"{entry.mac} is the MAC address of {holder.at}")] if holder is not None else []
+    family = "ip -6" if entry.ip.version == 6 else "ip"
+    words = f"{family} neigh del {entry.ip} dev {entry.at.dev}"
+    if entry.state == "permanent":
+        words = f"{family} neigh replace {entry.ip} lladdr {right.mac} dev {entry.at.dev} nud permanent"
+    tries = (exec_command(evidence, entry.at.ns, words),)
+    return Cause("stale-neighbour", sentence, tuple(facts), tries)
+
+
+def _proxy_entry(evidence: TraceEvidence, entry: Neighbour) -> Neighbour | None:
+    """The entry of a VXLAN device that answers for the machines behind it (proxy), from which the machine learned."""
+    for link in tunnels_to(evidence, entry.at):
+        if ("proxy", "on") in link.options:
+            for one in evidence.namespace(link.at.ns).neighbours:
+                if (one.at, one.ip, one.mac) == (link.at, entry.ip, entry.mac):
+                    return one
+    return None
+
+
+def _sent_frame(loss_point: LossPoint) -> PacketObservation | None:
+    """Where the frame that was seen last had left the machine that made it; of a packet in a tunnel, the inner frame.
+    None if the machine has taken it out of the frame, to route it or to deliver it."""
+    tip = loss_point.last_observation
+    if tip is None or tip.mac is None or loss_point.delivered:
+        return None
+    for hop in reversed(loss_point.hops):
+        for item in reversed(hop.observations):
+            link = loss_point.evidence.link(item.node, item.dev)
+            made = item.direction == "out" and item.encap == "none" and link is not None and link.mac == tip.mac[0]
+            if made and item.mac == tip.mac:
+                return item
+    return None
+
+
+def _sending_lookup(loss_point: LossPoint, sent: PacketObservation | None) -> RouteLookup | None:
+    """The answer of the routing with which the frame was sent."""
+    if sent is None:
+        return None
+    for hop in reversed(loss_point.hops):
+        if sent in hop.observations:
+            found = [
+                find_lookup(loss_point.evidence, one)
+                for one in route_queries(loss_point.evidence, hop, loss_point.role)
+            ]
+            return next((one for one in reversed(found) if one is not None and one.dev == sent.dev), None)
+    return None
+
+
+def _entry(evidence: TraceEvidence, sent: PacketObservation, lookup: RouteLookup) -> Neighbour | None:
+    hop = lookup.via or lookup.dst
+    for one in evidence.namespace(sent.node).neighbours:
+        if one.at.dev == sent.dev and one.ip == hop and not one.proxy and one.state not in NOT_RESOLVED:
+            return one
+    return None
+
+
+def _device_with(evidence: TraceEvidence, ip: IP, near: Interface) -> Link | None:
+    """The device that has an address, on the network of `near`."""
+    name = owner(evidence, ip, near.ns)
+    if name is None or name == near.ns:
+        return None
+    at = next((one.at for one in evidence.namespace(name).addresses if one.addr.ip == ip), None)
+    here = [one.addr for one in evidence.namespace(near.ns).addresses if one.at == near]
+    link = evidence.link(at.ns, at.dev) if at is not None else None
+    if link is None or at is None or at.dev == "lo":
+        return None
+    sending = evidence.link(near.ns, near.dev)
+    tunnels = sending is not None and sending.kind == link.kind == "vxlan"
+    there = [one.addr for one in evidence.namespace(at.ns).addresses if one.at == at and one.addr.ip == ip]
+    same_network = any(one.network == other.network for one in here for other in there)
+    return link if tunnels or same_network else None
+
+
+def _holder(evidence: TraceEvidence, mac: str) -> Link | None:
+    links = [link for state in evidence.namespaces for link in state.links if link.mac == mac and link.master is None]
+    return links[0] if len(links) == 1 else None
+
+
+def _answers_for_others(evidence: TraceEvidence, holder: Link) -> bool:
+    """Whether the machine of a device answers there for others (proxy ARP), so that the entry may be right."""
+    values = evidence.namespace(holder.at.ns).sysctls
+    names = [
+        f"net.{family}.conf.{dev}.{setting}"
+        for family, settings in (("ipv4", ("proxy_arp", "proxy_arp_pvlan")), ("ipv6", ("proxy_ndp",)))
+        for setting in settings
+        for dev in ("all", holder.at.dev.replace(".", "/"))
+    ]
+    return any(values.get(name, "0") != "0" for name in names)
