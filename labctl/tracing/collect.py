@@ -17,7 +17,7 @@ from labctl.kernel.host import counters
 from labctl.kernel.namespaces import device_state
 from labctl.kernel.netlink import conntrack, route_lookup
 from labctl.kernel.rule_trace import nflog
-from labctl.packets.decode import Frame, decode
+from labctl.packets.decode import ECHO_TYPES, ICMP, ICMPV6, TCP, UDP, Frame, decode
 from labctl.packets.neighbour_discovery import find_neighbour
 from labctl.packets.probe_id import ProbeId, role_of
 from labctl.tracing.datagram_roles import DatagramRoles, roles_of_trace
@@ -173,29 +173,27 @@ def _probe_ports(evidence: TraceEvidence) -> frozenset[int]:
 
 def _flows(instruments: Instruments, node: str, evidence: TraceEvidence) -> Iterator[Flow]:
     """The conntrack entries of the probe itself."""
-    here = [item for item in evidence.observations if item.node == node]
-    if not here:
-        return
-    with suppress(OSError):
-        for flow in instruments.run(node, conntrack.flows, node, evidence.question.address.version):
-            if any(_is_probe_flow(flow, item) for item in here):
-                yield flow
+    here = (item for item in evidence.observations if item.node == node and item.role != "error")
+    tuples = [one for item in here for one in _flow_tuples(evidence, item)]
+    if tuples:
+        rules = (rule for one in instruments.chains_before.get(node, ()) for rule in one.chain.rules)
+        has_zones = any("--zone" in rule.args for rule in rules)
+        with suppress(OSError):
+            yield from instruments.run(node, conntrack.find_flows, node, tuples, has_zones)
 
 
-def _is_probe_flow(flow: Flow, item: PacketObservation) -> bool:
-    """Whether a conntrack entry belongs to the probe: same protocol, addresses, ports (or ICMP identifier)."""
-    if item.role == "error":
-        return False
-    sides = (
-        (flow.src, flow.dst, flow.sport, flow.dport),
-        (flow.reply_src, flow.reply_dst, flow.reply_sport, flow.reply_dport),
-    )
-    if item.sport is None:
-        here = (item.src, item.dst, item.ident), (item.dst, item.src, item.ident)
-        return flow.protocol in (1, 58) and any(side[:3] in here for side in sides)
-    # a packet that was translated before it was seen has the ends of the other direction, exchanged
-    there = (item.src, item.dst, item.sport, item.dport), (item.dst, item.src, item.dport, item.sport)
-    return flow.protocol in (6, 17) and any(side in there for side in sides)
+def _flow_tuples(evidence: TraceEvidence, item: PacketObservation) -> Iterator[conntrack.FlowTuple]:
+    """What identifies the connection of an observed packet: its own addresses, and those of a packet the other way."""
+    version = item.src.version
+    for src, dst, sport, dport, is_reply in (
+        (item.src, item.dst, item.sport, item.dport, item.role == "reply"),
+        (item.dst, item.src, item.dport, item.sport, item.role != "reply"),
+    ):
+        if sport is not None and dport is not None:
+            yield conntrack.FlowTuple(TCP if evidence.question.protocol == "tcp" else UDP, src, dst, sport, dport)
+        else:
+            protocol, kind = ICMP if version == 4 else ICMPV6, ECHO_TYPES[version][is_reply]
+            yield conntrack.FlowTuple(protocol, src, dst, item.ident, kind)
 
 
 def _is_earlier_flow(flow: Flow, evidence: TraceEvidence) -> bool:
