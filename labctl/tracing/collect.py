@@ -69,6 +69,8 @@ def add_namespace_state(
     flows = tuple(flow for node in nodes for flow in _flows(instruments, node, evidence))
     evidence = evidence.with_details(flows=flows)
     met, lost = _rule_hits(instruments, probe_id, evidence)
+    moved = tuple(_counter_increases(instruments, nodes)) if instruments.chains_before else ()
+    instruments.unwatch_rules()
     evidence = evidence.with_details(rule_hits=met)
     before = tuple(flow for flow in instruments.flows_before if _is_earlier_flow(flow, evidence))
     tables = tuple(_nat_tables(instruments, dict.fromkeys(flow.node for flow in before)))
@@ -78,7 +80,6 @@ def add_namespace_state(
     evidence = evidence.with_details(
         rule_hits=tuple(hit for hit in met if hit.neighbour is None or hit.neighbour in missing)
     )
-    moved = tuple(_counter_increases(instruments, nodes)) if instruments.chains_before else ()
     unknown = (*evidence.unknown, *(("reports of firewall rules were lost: too many",) if lost else ()))
     evidence = evidence.with_details(counter_increases=moved, unknown=unknown)
     return evidence.with_details(lookups=tuple(_lookups(instruments, evidence)))

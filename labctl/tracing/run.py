@@ -23,6 +23,7 @@ from labctl.checks.context import (
 from labctl.core.topology import Topology
 from labctl.kernel.host import lab_state, paths
 from labctl.kernel.probes import trace_probes
+from labctl.kernel.rule_trace.trace_setup import TraceSetup
 from labctl.packets.decode import Frame
 from labctl.packets.probe_id import MAGIC, PayloadMarker, ProbeId, TcpProbeId
 from labctl.tracing import collect, drop_attribution
@@ -44,17 +45,24 @@ def trace_packet(
     lab: Lab,
     question: Question,
     *,
+    setup: TraceSetup | None = None,
     progress: Callable[[str], None] = lambda text: None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> tuple[TraceEvidence, list[Frame]]:
     """Send the probe and follow it. Returns the evidence, and the frames that the taps saw. `progress` gets the current
     step, `warn` the names of kernel modules that were loaded.
 
+    With a `setup` of the caller, the removal of the instruments has only begun when this function returns; leaving the
+    setup waits for its end.
+
     A lab runs one trace at a time, and none while `up` or `down` changes it, because only one reader can get a
     namespace's reports of legacy rules.
 
     Raises KernelError if the source cannot be entered or no tap works, LockError if another labctl held the lab.
     """
+    if setup is None:
+        with TraceSetup(lab.name) as own_setup:
+            return trace_packet(lab, question, setup=own_setup, progress=progress, warn=warn)
     begun = time.monotonic()
     topology = Topology(lab)
     isn = secrets.randbits(32)
@@ -62,10 +70,8 @@ def trace_packet(
     identity = isn.to_bytes(4, "big") if question.protocol == "tcp" else marker
     nodes = namespaces_to_tap(topology, _ends_and_hosts(topology, question))
     progress("setting up taps")
-    with (
-        lab_state.lock(lab.name),
-        Instruments(lab.name, nodes, question, identity, warn) as instruments,
-    ):
+    setup.hold(lab_state.lock(lab.name))
+    with Instruments(setup, lab.name, nodes, question, identity, warn) as instruments:
         assert instruments.taps is not None
         context = CheckContext(topology, instruments.thread, instruments.taps, None)
         refresh_carriers(context)
@@ -200,7 +206,9 @@ class _ProbeWait:
         assert self.instruments.taps is not None
         if self.probe.answer is None:
             self.probe.time_out()
+        drops_traced = self.instruments.tracing is not None
         events, missed = self.instruments.tracing.stop() if self.instruments.tracing is not None else ([], 0)
+        self.instruments.setup.remove_tracing()
         not_receiving = self.instruments.taps.verify_receiving()
         lost = self.instruments.taps.losses()
         unknown = [
@@ -216,7 +224,7 @@ class _ProbeWait:
             lost_events=missed,
             unknown=(*self.instruments.unknown, *unknown),
             looping=self.instruments.taps.looping(),
-            drops_traced=self.instruments.tracing is not None,
-            rules_traced=len(self.instruments.nft_tables) == len(self.instruments.chains_before),
+            drops_traced=drops_traced,
+            rules_traced=self.instruments.rules_traced,
         )
         return collect.add_namespace_state(self.instruments, self.topology, seen, self.probe_id)

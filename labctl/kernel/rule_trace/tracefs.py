@@ -29,26 +29,32 @@ _DROP = re.compile(r"skbaddr=(\S+) (?:rx_sk=\S+ )?protocol=(\d+) location=(.+?)(
 
 
 class Tracing:
-    """One tracing instance; `name` is unique to this process. Raises OSError if it cannot be created."""
+    """One tracing instance; `name` is unique on this machine. `configure` and then `watch` make it ready.
 
-    def __init__(self, name: str, lengths: Iterable[int]) -> None:
+    Each method raises OSError if the kernel refuses it.
+    """
+
+    def __init__(self, name: str) -> None:
         self._root = _open()
         self._path = f"{_at(self._root)}/instances/{name}"
         self.has_reasons = False
         try:
             os.mkdir(self._path)
-            self._prepare(tuple(sorted(set(lengths))))
+            self._write("tracing_on", "0")
         except OSError:
             self.close()
             raise
 
-    def _prepare(self, lengths: tuple[int, ...]) -> None:
-        self._write("tracing_on", "0")
+    def configure(self) -> None:
+        """Set the buffer and the clock. Each takes some 15 ms, because the kernel waits for all processors."""
         self._write("buffer_size_kb", str(BUFFER_KB))
         self._write("trace_clock", "mono")
+
+    def watch(self, lengths: Iterable[int]) -> None:
+        """Switch on the events, for packets of these lengths."""
         with suppress(OSError):
             self._write("options/overwrite", "0")
-        sizes = " || ".join(f"len == {length}" for length in lengths)
+        sizes = " || ".join(f"len == {length}" for length in sorted(set(lengths)))
         for kind, event in EVENTS.items():
             self._write(f"events/{event}/filter", "protocol == 2048 || protocol == 34525" if kind == "drop" else sizes)
             self._write(f"events/{event}/enable", "1")
