@@ -14,16 +14,18 @@ from labctl.core.resources import IP, Address, Chain, Fdb, Interface, Link, Neig
 from labctl.errors import LabError
 from labctl.kernel.firewall import chains as firewall
 from labctl.kernel.host import counters
-from labctl.kernel.namespaces import device_state
+from labctl.kernel.namespaces import device_state, late_answers
 from labctl.kernel.netlink import conntrack, route_lookup
 from labctl.kernel.rule_trace import nflog
 from labctl.packets.decode import ECHO_TYPES, ICMP, ICMPV6, TCP, UDP, Frame, decode
 from labctl.packets.neighbour_discovery import find_neighbour
 from labctl.packets.probe_id import ProbeId, role_of
+from labctl.tracing import silence
 from labctl.tracing.datagram_roles import DatagramRoles, roles_of_trace
 from labctl.tracing.evidence import CounterIncrease, NamespaceState, NatTable, RuleHit, TraceEvidence
 from labctl.tracing.hop_routing import fwmark_for, last_route_query, reply_route_query, route_queries, translated_port
 from labctl.tracing.hops import PacketObservation
+from labctl.tracing.silence import AnswerTimes
 
 if TYPE_CHECKING:
     from labctl.core.topology import Topology
@@ -59,6 +61,33 @@ def probe_events(events: Sequence[KernelEvent], sent: int, pid: int) -> tuple[Ke
     passed = {event.skb for event in events if event.kind != "drop"}
     near = [event for event in events if event.kind != "drop" or event.skb in passed or event.pid == pid]
     return tuple(replace(event, when=event.when - sent) for event in near[:MAX_EVENTS])
+
+
+def answer_times(instruments: Instruments, topology: Topology, evidence: TraceEvidence) -> AnswerTimes | None:
+    """How late the neighbours that have not answered may answer; None if that is not known. It is known if the
+    questions stayed among kernels of the lab, and every namespace has a tap."""
+    missing = {one.ip for one in evidence.unanswered_neighbours}
+    questions = [one for one in evidence.neighbour_observations if one.is_request and one.ip in missing]
+    links = (link for links in topology.links.values() for link in links)
+    if (
+        instruments.taps is None
+        or instruments.taps.not_receiving
+        or set(topology.namespaces) - set(instruments.nodes)
+        or silence.leads_outside({(one.node, one.dev) for one in questions if one.direction == "out"}, links)
+    ):
+        return None
+    delay_s = retry_s = 0.0
+    try:
+        for one in evidence.unanswered_neighbours:
+            retry_s = max(retry_s, instruments.run(one.node, late_answers.read_retry_s, one.dev, one.ip.version))
+        for node, ip in sorted({(one.node, one.ip) for one in questions if one.direction == "in"}, key=str):
+            found = instruments.run(node, late_answers.read_answer_delay, ip, instruments.taps.inodes())
+            if found.unbounded:
+                return None
+            delay_s = max(delay_s, found.proxy_s)
+    except OSError:
+        return None
+    return AnswerTimes(delay_s, retry_s)
 
 
 def add_namespace_state(

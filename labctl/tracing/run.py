@@ -1,7 +1,7 @@
 """Run a trace on a live lab: set up the instruments, send one probe, wait, and record all that was seen.
 
 The wait ends when the reply arrives, when the kernel's drop of the probe is found, or when the time is up. The time
-is short, except if a neighbour does not answer: then it lasts as long as the kernel's own retries.
+is short, except if a neighbour does not answer: then it lasts until the kernel asked twice in vain (see `silence`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from labctl.kernel.probes import trace_probes
 from labctl.kernel.rule_trace.trace_setup import TraceSetup
 from labctl.packets.decode import Frame
 from labctl.packets.probe_id import MAGIC, PayloadMarker, ProbeId, TcpProbeId
-from labctl.tracing import collect, drop_attribution
+from labctl.tracing import collect, drop_attribution, silence
 from labctl.tracing.evidence import Question, TraceEvidence
 from labctl.tracing.instruments import Instruments
 from labctl.tracing.probe_packets import ProbePackets
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from labctl.kernel.probes.listener import Listener
 
 QUIET_TIMEOUT_S = 0.4  # seconds after which the wait ends, unless a neighbour request is open
-NEIGHBOUR_TIMEOUT_S = 3.5  # seconds that the kernel waits for a neighbour
+NEIGHBOUR_TIMEOUT_S = 3.5  # seconds that the kernel waits for a neighbour: three questions
 POLL_INTERVAL_S = 0.03  # seconds between two looks at the evidence
 
 
@@ -97,7 +97,10 @@ def trace_packet(
             if listener is not None:
                 listener.close()
         wait.packets.update(instruments.taps.packets())
-    return evidence.with_details(seconds=round(time.monotonic() - begun, 3)), wait.packets.frames
+    answered = set(evidence.unanswered_neighbours) - set(wait.packets.unanswered_neighbours())
+    late = [f"{one.node}/{one.dev} got an answer for {one.ip} after the trace had ended" for one in answered]
+    details = {"seconds": round(time.monotonic() - begun, 3), "unknown": (*evidence.unknown, *sorted(late))}
+    return evidence.with_details(**details), wait.packets.frames
 
 
 def _ends_and_hosts(topology: Topology, question: Question) -> tuple[str, ...]:
@@ -154,11 +157,14 @@ class _ProbeWait:
 
     def wait_and_collect(self) -> TraceEvidence:
         """Wait for the end, then collect the evidence."""
+        assert self.instruments.taps is not None
         begun = time.monotonic()
         timeout_s = NEIGHBOUR_TIMEOUT_S if self.probe.answer is None else 0.0
         while time.monotonic() - begun < timeout_s and not self._step():
             if time.monotonic() - begun > QUIET_TIMEOUT_S and not self._observed_so_far().unanswered_neighbours:
                 break
+            if self._is_silent() and not self.instruments.taps.verify_receiving() and self._is_silent():
+                break  # also after the taps have delivered everything that arrived by now
             if self._is_dropped():
                 self._step(0.01)  # an ICMP error may still be under way
                 break
@@ -177,6 +183,16 @@ class _ProbeWait:
                 self.listener.step()
             self.probe.step()
         return self.probe.answer is not None
+
+    def _is_silent(self) -> bool:
+        """Whether every neighbour that has not answered so far will not answer any more."""
+        now_ns = time.time_ns()  # before the taps are read
+        evidence = self._observed_so_far()
+        asked = [self.packets.question_times(one) for one in evidence.unanswered_neighbours]
+        if not asked or not all(silence.is_silent(times, now_ns, silence.AnswerTimes(0, 0)) for times in asked):
+            return False
+        times = collect.answer_times(self.instruments, self.topology, evidence)
+        return times is not None and all(silence.is_silent(one, now_ns, times) for one in asked)
 
     def _is_dropped(self) -> bool:
         """Whether the kernel has reported a drop of this probe."""

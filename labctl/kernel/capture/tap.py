@@ -160,6 +160,10 @@ class Taps:
         tap = self._taps.get(node)
         return tap.socket if tap else None
 
+    def inodes(self) -> frozenset[int]:
+        """The inodes of the taps' sockets, as /proc/net/packet lists them."""
+        return frozenset(os.fstat(tap.socket.fileno()).st_ino for tap in self._taps.values())
+
     def verify_receiving(self) -> dict[str, str]:
         """Send a canary in every namespace and wait until it arrives. Returns the nodes with a tap that does not work,
         each with the reason."""
