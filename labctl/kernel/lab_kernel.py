@@ -11,7 +11,6 @@ from labctl.core.iptables import Backend
 from labctl.core.observations import Flow
 from labctl.core.resources import Chain, IpSet, Link, Plan, Process, Resource, Sysctl
 from labctl.kernel import processes
-from labctl.kernel.apply.builder import Builder
 from labctl.kernel.cni import attachment_records
 from labctl.kernel.firewall import backend, chains
 from labctl.kernel.firewall.kernel_spelling import kernel_spelling
@@ -145,6 +144,8 @@ class KernelLab:
     def _apply(self, changes: Sequence[Change]) -> None:
         lab_namespaces.prepare_netns_dir()
         lock = lab_state.directory(self.lab) / "xtables.lock"
+
+        from labctl.kernel.apply.builder import Builder  # reading a lab does not need it
 
         def write_chains(ns: str, ns_changes: Sequence[Change]) -> None:
             chains.write(ns, ns_changes, lock, self.backend)
