@@ -84,7 +84,7 @@ class Instruments:
             self.setup.remove_tracing()
             self.unwatch_rules()
             if self.taps is not None:
-                self.setup.remove(self.taps.close)
+                self.setup.beside(self.taps.close)
             self.thread.close()
 
     def read_flows(self) -> None:
@@ -155,7 +155,7 @@ class Instruments:
         """Begin to remove all that reports the rules. Call it when the reports and the chains have been read."""
         tables, self.nft_tables = self.nft_tables, {}
         for table in tables.values():
-            self.setup.remove(table.close)
+            self.setup.beside(table.close)
         logs, self.rule_logs = self.rule_logs, {}
         for log in logs.values():
             log.close()

@@ -6,7 +6,7 @@ is short, except if a neighbour does not answer: then it lasts until the kernel 
 
 from __future__ import annotations
 
-import secrets
+import os
 import select
 import time
 from collections.abc import Callable
@@ -65,11 +65,12 @@ def trace_packet(
             return trace_packet(lab, question, setup=own_setup, progress=progress, warn=warn)
     begun = time.monotonic()
     topology = Topology(lab)
-    isn = secrets.randbits(32)
-    marker = MAGIC + secrets.token_bytes(4)
+    isn = int.from_bytes(os.urandom(4), "big")
+    marker = MAGIC + os.urandom(4)
     identity = isn.to_bytes(4, "big") if question.protocol == "tcp" else marker
     nodes = namespaces_to_tap(topology, _ends_and_hosts(topology, question))
     progress("setting up taps")
+    setup.beside(_import_what_follows)
     setup.hold(lab_state.lock(lab.name))
     with Instruments(setup, lab.name, nodes, question, identity, warn) as instruments:
         assert instruments.taps is not None
@@ -101,6 +102,12 @@ def trace_packet(
     late = [f"{one.node}/{one.dev} got an answer for {one.ip} after the trace had ended" for one in answered]
     details = {"seconds": round(time.monotonic() - begun, 3), "unknown": (*evidence.unknown, *sorted(late))}
     return evidence.with_details(**details), wait.packets.frames
+
+
+def _import_what_follows() -> None:
+    """Import what is needed after the probe, while this process waits for the firewall's programs and the kernel."""
+    import labctl.kernel.lab_kernel
+    import labctl.tracing.diagnosis  # noqa: F401
 
 
 def _ends_and_hosts(topology: Topology, question: Question) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ class TraceSetup:
         self.problem = ""
         self._held = ExitStack()
         self._pool = ThreadPoolExecutor(MAX_THREADS, "trace-setup")
-        self._removals: list[Future[None]] = []
+        self._calls: list[Future[None]] = []
         self.record = self._held.enter_context(TraceRecord(lab))
         self.record.note("instance", self.name)
         try:
@@ -47,7 +47,7 @@ class TraceSetup:
     def __exit__(self, *exc: object) -> None:
         with ignore_signals():
             self.remove_tracing()
-            wait(self._removals)
+            wait(self._calls)
             self._pool.shutdown()
             self._held.close()
 
@@ -55,9 +55,9 @@ class TraceSetup:
         """Enter a context, and leave it when everything is removed."""
         self._held.enter_context(context)
 
-    def remove(self, function: Callable[[], None]) -> None:
-        """Call a function that removes something, in another thread."""
-        self._removals.append(self._pool.submit(function))
+    def beside(self, function: Callable[[], None]) -> None:
+        """Call a function in another thread. Leaving the setup waits for its end; its errors are lost."""
+        self._calls.append(self._pool.submit(function))
 
     def watch_drops(self, lengths: tuple[int, ...]) -> None:
         """Switch on the events of the tracing instance, for packets of these lengths. If the kernel refuses that, there
@@ -75,5 +75,5 @@ class TraceSetup:
         """Begin to remove the tracing instance."""
         if self.tracing is not None:
             wait([self._configuration])
-            self.remove(self.tracing.close)
+            self.beside(self.tracing.close)
             self.tracing = None

@@ -21,7 +21,7 @@ from labctl.kernel.host.syscalls import libc
 FSOPEN, FSCONFIG, FSMOUNT = 430, 431, 432  # the same numbers on every architecture
 FSCONFIG_CMD_CREATE, FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC = 6, 1, 1
 TRACEFS_MOUNTS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
-BUFFER_KB = 1024  # kB of events per processor; when it is full, further events are only counted
+BUFFER_KB = 1024  # kB of events per processor at least; when it is full, further events are only counted
 EVENTS = {"queue": "net/net_dev_queue", "receive": "net/netif_receive_skb", "drop": "skb/kfree_skb"}
 _EVENT = re.compile(r"-(\d+)\s+\[\d+\]\s+\S+\s+([\d.]+): (\w+): (.*)")
 _NET = re.compile(r"dev=(\S+) skbaddr=(\S+) len=(\d+)")
@@ -46,8 +46,11 @@ class Tracing:
             raise
 
     def configure(self) -> None:
-        """Set the buffer and the clock. Each takes some 15 ms, because the kernel waits for all processors."""
-        self._write("buffer_size_kb", str(BUFFER_KB))
+        """Set the buffer, if it is too small, and the clock. Each takes some 15 ms, because the kernel waits for all
+        processors."""
+        size = re.match(r"\d+", self._read("buffer_size_kb"))
+        if size is None or int(size[0]) < BUFFER_KB:
+            self._write("buffer_size_kb", str(BUFFER_KB))
         self._write("trace_clock", "mono")
 
     def watch(self, lengths: Iterable[int]) -> None:
