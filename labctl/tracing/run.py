@@ -10,6 +10,7 @@ import os
 import select
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from labctl.checks.context import (
 )
 from labctl.core.topology import Topology
 from labctl.kernel.host import lab_state, paths
+from labctl.kernel.netlink import neighbours
 from labctl.kernel.probes import trace_probes
 from labctl.kernel.rule_trace.trace_setup import TraceSetup
 from labctl.packets.decode import Frame
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 QUIET_TIMEOUT_S = 0.4  # seconds after which the wait ends, unless a neighbour request is open
 NEIGHBOUR_TIMEOUT_S = 3.5  # seconds that the kernel waits for a neighbour: three questions
+GIVE_UP_S = 0.1  # seconds to wait for the ICMP error about a neighbour that was given up
 POLL_INTERVAL_S = 0.03  # seconds between two looks at the evidence
 
 
@@ -171,7 +174,8 @@ class _ProbeWait:
             if time.monotonic() - begun > QUIET_TIMEOUT_S and not self._observed_so_far().unanswered_neighbours:
                 break
             if self._is_silent() and not self.instruments.taps.verify_receiving() and self._is_silent():
-                break  # also after the taps have delivered everything that arrived by now
+                self._give_up_neighbours()  # the taps have delivered everything that arrived by now
+                break
             if self._is_dropped():
                 self._step(0.01)  # an ICMP error may still be under way
                 break
@@ -200,6 +204,19 @@ class _ProbeWait:
             return False
         times = collect.answer_times(self.instruments, self.topology, evidence)
         return times is not None and all(silence.is_silent(one, now_ns, times) for one in asked)
+
+    def _give_up_neighbours(self) -> None:
+        """Let the kernels on the probe's way give up the neighbours now. They drop the probe and report it, as they do
+        after the third question, and nothing of this trace is left for the next one to see."""
+        evidence = self._observed_so_far()
+        passed = {self.question.source, *(one.node for one in evidence.observations)}
+        given_up = False
+        for one in evidence.unanswered_neighbours:
+            if one.node in passed:
+                with suppress(OSError):
+                    given_up = self.instruments.run(one.node, neighbours.give_up, one.dev, one.ip) or given_up
+        if given_up:
+            self._step(GIVE_UP_S)
 
     def _is_dropped(self) -> bool:
         """Whether the kernel has reported a drop of this probe."""

@@ -3,6 +3,9 @@
 The kernel asks three times, a second apart, and gives up a second after the third question. A trace waits for the
 second question, and then as long as an answer to it may take. A lost first question, or a carrier that came late, is
 no silence therefore. Where an answer may come at any time, the trace waits until the kernel gives up.
+
+Then labctl makes the kernel give up at once: the kernel's drop of the probe and its ICMP error belong to the evidence,
+and later questions and errors would disturb the next trace.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 
 import pytest
 
@@ -46,6 +47,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lifecycle.Definit
 def silent(road: lifecycle.Definition) -> Iterator[None]:
     """h2 receives the questions of r2 for its address, but its kernel does not answer them."""
     broken(LAB, "h2: sysctl -qw net.ipv4.conf.all.arp_ignore=8")
+    broken(LAB, "h2: ip neigh flush all")  # or it would ask r2, which learns its address by that
     broken(LAB, "r2: ip neigh flush all")
     yield
     lifecycle.up(road)
@@ -70,6 +72,19 @@ def test_two_questions_without_an_answer_are_enough() -> None:
     assert "r2/h2 gets no answer for 10.2.0.2" in story.why.sentence if story.why else story
     assert 1.2 < evidence.seconds < 2.7  # the kernel gives up after more than three seconds
     assert not story.unknown
+    kernel = [note.text for note in story.facts if note.label in ("kernel", "icmp")]
+    assert any("NEIGH_FAILED" in text for text in kernel), kernel
+    assert any("(r2) reported to 10.1.0.2 (h1): host unreachable" in text for text in kernel), kernel
+
+
+def test_nothing_of_a_lost_probe_is_left_for_the_next_trace() -> None:
+    traced(LAB, "h1 10.2.0.77")
+    broken(LAB, "h2: sysctl -qw net.ipv4.conf.all.arp_ignore=0")
+    evidence, story = traced(LAB, "h1 h2")
+
+    assert story.verdict == "answered"
+    assert {one.ip for one in evidence.neighbour_observations} == {ip_address("10.2.0.2")}
+    assert not any("DestUnreach" in name for state in evidence.namespaces for name in state.counters)
 
 
 @pytest.mark.parametrize("number", [2, 3])
