@@ -90,27 +90,35 @@ def answer_times(instruments: Instruments, topology: Topology, evidence: TraceEv
     return AnswerTimes(delay_s, retry_s)
 
 
-def add_namespace_state(
+def add_rules_and_flows(
     instruments: Instruments, topology: Topology, evidence: TraceEvidence, probe_id: ProbeId
 ) -> TraceEvidence:
-    """Add to the evidence all that can be read in the namespaces now."""
+    """Add to the evidence the rules that the probe met and the connections that it belongs to."""
     nodes = _namespaces_to_read(topology, evidence)
     flows = tuple(flow for node in nodes for flow in _flows(instruments, node, evidence))
     evidence = evidence.with_details(flows=flows)
-    met, lost = _rule_hits(instruments, probe_id, evidence)
-    moved = tuple(_counter_increases(instruments, nodes)) if instruments.chains_before else ()
+    reports = {node: log.read() for node, log in instruments.rule_logs.items()}
+    lost = any(missed for _, missed in reports.values())
+    reported = {node for node, (found, _) in reports.items() if found}
+    after = instruments.read_chains(node for node in instruments.chains_before if node in nodes or node in reported)
+    met = tuple(_rule_hits(instruments, probe_id, evidence, reports, after))
+    moved = tuple(_counter_increases(instruments.chains_before, {node: after[node] for node in nodes if node in after}))
     instruments.unwatch_rules()
     evidence = evidence.with_details(rule_hits=met)
     before = tuple(flow for flow in instruments.flows_before if _is_earlier_flow(flow, evidence))
     tables = tuple(_nat_tables(instruments, dict.fromkeys(flow.node for flow in before)))
-    evidence = evidence.with_details(flows_before=before, nat_tables=tables)
+    unknown = (*evidence.unknown, *(("reports of firewall rules were lost: too many",) if lost else ()))
+    return evidence.with_details(flows_before=before, nat_tables=tables, counter_increases=moved, unknown=unknown)
+
+
+def add_namespace_state(instruments: Instruments, topology: Topology, evidence: TraceEvidence) -> TraceEvidence:
+    """Add to the evidence all that else can be read in the namespaces now."""
+    nodes = _namespaces_to_read(topology, evidence)
     evidence = replace(evidence, namespaces=tuple(_namespace_states(instruments, topology, evidence, nodes)))
     missing = _missing_neighbours(evidence)  # known only now
     evidence = evidence.with_details(
-        rule_hits=tuple(hit for hit in met if hit.neighbour is None or hit.neighbour in missing)
+        rule_hits=tuple(hit for hit in evidence.rule_hits if hit.neighbour is None or hit.neighbour in missing)
     )
-    unknown = (*evidence.unknown, *(("reports of firewall rules were lost: too many",) if lost else ()))
-    evidence = evidence.with_details(counter_increases=moved, unknown=unknown)
     return evidence.with_details(lookups=tuple(_lookups(instruments, evidence)))
 
 
@@ -156,6 +164,10 @@ def _namespace_state(
         if ports:
             listening = instruments.run(node, counters.listening_sockets, instruments.question.protocol, ports)
     links: list[Link] = kinds.get(Link, [])  # type: ignore[assignment]
+    cables = [link.at.dev for link in links if link.kind == "veth" and link.up]
+    without_carrier: tuple[str, ...] = ()
+    with suppress(OSError):
+        without_carrier = instruments.run(node, device_state.devices_without_carrier, cables) if cables else ()
     return NamespaceState(
         node,
         tuple(links),
@@ -164,19 +176,12 @@ def _namespace_state(
         tuple(kinds.get(Neighbour, ())),  # type: ignore[arg-type]
         tuple(kinds.get(Fdb, ())),  # type: ignore[arg-type]
         {item.name: item.value for item in kinds.get(Sysctl, ()) if isinstance(item, Sysctl)},
-        tuple(
-            link.at.dev for link in links if link.kind == "veth" and link.up and _lacks_carrier(instruments, link.at)
-        ),
+        without_carrier,
         listening,
         counters.increases(instruments.counters_before.get(node, {}), after),
         tuple(kinds.get(Rule, ())),  # type: ignore[arg-type]
         tuple(sorted({f"{one.chain.family} {one.chain.table}" for one in instruments.chains_before.get(node, ())})),
     )
-
-
-def _lacks_carrier(instruments: Instruments, at: Interface) -> bool:
-    sock = instruments.taps.socket_of(at.ns) if instruments.taps is not None else None
-    return sock is not None and device_state.device_problem(sock, at.dev) == device_state.NO_CARRIER
 
 
 def _sysctls(topology: Topology, node: str, evidence: TraceEvidence) -> Iterator[str]:
@@ -247,7 +252,7 @@ def _nat_tables(instruments: Instruments, nodes: Iterable[str]) -> Iterator[NatT
             found = instruments.run(node, firewall.read_chains, node, (), instruments.backend)
         except (OSError, LabError):
             continue
-        own = [chain for chain in found if chain.table != instruments.instance]
+        own = [chain for chain in found if chain.table != instruments.setup.name]
         if all(
             chain.family != "nft" and (chain.family, chain.table) != (LEGACY_FAMILIES[family], "nat") for chain in own
         ):
@@ -283,24 +288,25 @@ def _lookup(
 
 
 def _rule_hits(
-    instruments: Instruments, probe_id: ProbeId, evidence: TraceEvidence
-) -> tuple[tuple[RuleHit, ...], bool]:
+    instruments: Instruments,
+    probe_id: ProbeId,
+    evidence: TraceEvidence,
+    reported: Mapping[str, tuple[list[RuleReport], bool]],
+    after: Mapping[str, tuple[ChainCounters, ...]],
+) -> Iterator[RuleHit]:
+    """The rules that the probe met, from the kernel's reports, with their texts from the chains."""
     found: list[RuleHit] = []
-    lost_reports = False
     wanted = _neighbours_asked_for(evidence)
     question = evidence.question
     roles = roles_of_trace((question.address, question.port), evidence.observations, evidence.flows)
-    for node, log in instruments.rule_logs.items():
-        reports, missed = log.read()
-        lost_reports = lost_reports or missed
+    for node, (reports, _) in reported.items():
         if reports:
-            chains = _read_chains(instruments, node)
-            names = instruments.run(
-                node, nflog.device_names, {index for one in reports for index in (one.iif, one.oif) if index}
-            )
+            chains = {(one.chain.family, one.chain.table, one.chain.name): one for one in after.get(node, ())}
+            indexes = {index for one in reports for index in (one.iif, one.oif) if index}
+            names = instruments.run(node, nflog.device_names, indexes)
             found += (met for one in reports for met in _rule_hit(node, one, probe_id, chains, names, wanted, roles))
-    solicited = dict.fromkeys(one for one in found if one.neighbour is not None)  # each is sent three times
-    return (*(one for one in found if one.neighbour is None), *solicited), lost_reports
+    yield from (one for one in found if one.neighbour is None)
+    yield from dict.fromkeys(one for one in found if one.neighbour is not None)  # each is sent three times
 
 
 def _neighbours_asked_for(evidence: TraceEvidence) -> frozenset[IP]:
@@ -316,15 +322,6 @@ def _missing_neighbours(evidence: TraceEvidence) -> frozenset[IP]:
     }
     asked = {one.ip for one in evidence.unanswered_neighbours}
     return frozenset(ip for ip in failed | asked if ip.version == 6)
-
-
-def _read_chains(instruments: Instruments, node: str) -> dict[tuple[str, str, str], ChainCounters]:
-    try:
-        now: tuple[ChainCounters, ...] = instruments.run(node, firewall.read_chain_counters, node, instruments.backend)
-    except (OSError, LabError):
-        return {}
-    instruments.chains_after[node] = now
-    return {(one.chain.family, one.chain.table, one.chain.name): one for one in now}
 
 
 def _rule_hit(
@@ -404,15 +401,12 @@ def _skipped_translation(
     return ""
 
 
-def _counter_increases(instruments: Instruments, nodes: Sequence[str]) -> Iterator[CounterIncrease]:
+def _counter_increases(
+    before: Mapping[str, tuple[ChainCounters, ...]], after: Mapping[str, tuple[ChainCounters, ...]]
+) -> Iterator[CounterIncrease]:
     """The rules and policies with a counter that increased while the probe was under way."""
-    for node in nodes:
-        if node not in instruments.chains_before:
-            continue
-        if node not in instruments.chains_after:
-            _read_chains(instruments, node)
-        after = instruments.chains_after.get(node, ())
-        for chain, number, packets in counter_increases(instruments.chains_before[node], after):
+    for node, chains in after.items():
+        for chain, number, packets in counter_increases(before[node], chains):
             if number:
                 rule = chain.rules[number - 1]
                 text, target = str(rule), rule.target or ""
@@ -422,7 +416,7 @@ def _counter_increases(instruments: Instruments, nodes: Sequence[str]) -> Iterat
                 text, target = f"policy {chain.policy}", chain.policy or ""
             only = target in TERMINATING_TARGETS and _only_some_sources(chain, number or len(chain.rules) + 1)
             yield CounterIncrease(node, chain.family, chain.table, chain.name, number, packets, text, target, only)
-        for counted in after:
+        for counted in chains:
             chain = counted.chain
             if chain.family == "bridge" and chain.policy == "DROP":  # ebtables over nf_tables does not count there
                 only = _only_some_sources(chain, len(chain.rules) + 1)

@@ -58,7 +58,6 @@ class Instruments:
         self.flows_before: list[Flow] = []
         self.counters_before: dict[str, dict[str, int]] = {}
         self.chains_before: dict[str, tuple[ChainCounters, ...]] = {}
-        self.chains_after: dict[str, tuple[ChainCounters, ...]] = {}
         self.rules_traced = False
         version = question.address.version
         self._matches = trace_probes.matches(question.protocol, version, identity)
@@ -83,8 +82,7 @@ class Instruments:
         with ignore_signals():
             self.setup.remove_tracing()
             self.unwatch_rules()
-            if self.taps is not None:
-                self.setup.beside(self.taps.close)
+            self.remove_taps()
             self.thread.close()
 
     def read_flows(self) -> None:
@@ -125,10 +123,10 @@ class Instruments:
             return
         if filtering:
             modules.load(MODULES, self.warn)
+        self.chains_before = self.read_chains(filtering)
         before: dict[str, dict[str, str]] = {}
-        for node in filtering:
-            with suppress(OSError, LabError):
-                self.chains_before[node] = self.run(node, chains.read_chain_counters, node, self.backend)
+        for node in self.chains_before:
+            with suppress(OSError):
                 before[node] = self.run(node, nflog.read_loggers) if self.backend == "legacy" else {}
         self.nflog_settings = before
         self.setup.record.note("logs", {node: setting for node, setting in before.items() if setting})
@@ -142,6 +140,14 @@ class Instruments:
                 self.unknown.append(f"the rules that the probe met in {node} are known only by their counters: {why}")
         self.rules_traced = len(self.nft_tables) == len(self.chains_before)
 
+    def read_chains(self, nodes: Iterable[str]) -> dict[str, tuple[ChainCounters, ...]]:
+        """The chains of these nodes with their counters; without the nodes where they cannot be read."""
+        found: dict[str, tuple[ChainCounters, ...]] = {}
+        for node in nodes:
+            with suppress(OSError, LabError):
+                found[node] = self.run(node, chains.read_chain_counters, node, self.backend)
+        return found
+
     def _open_rule_log(self) -> nflog.NfLog | NftLog:
         return nflog.NfLog() if self.backend == "legacy" else NftLog(self.setup.name)
 
@@ -150,6 +156,12 @@ class Instruments:
             return bool(self.run(node, chains.has_tables))
         except OSError:
             return False
+
+    def remove_taps(self) -> None:
+        """Begin to close the taps. Call it when their frames have been read."""
+        taps, self.taps = self.taps, None
+        if taps is not None:
+            self.setup.beside(taps.close)
 
     def unwatch_rules(self) -> None:
         """Begin to remove all that reports the rules. Call it when the reports and the chains have been read."""

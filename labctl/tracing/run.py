@@ -100,7 +100,6 @@ def trace_packet(
         finally:
             if listener is not None:
                 listener.close()
-        wait.packets.update(instruments.taps.packets())
     answered = set(evidence.unanswered_neighbours) - set(wait.packets.unanswered_neighbours())
     late = [f"{one.node}/{one.dev} got an answer for {one.ip} after the trace had ended" for one in answered]
     details = {"seconds": round(time.monotonic() - begun, 3), "unknown": (*evidence.unknown, *sorted(late))}
@@ -267,4 +266,8 @@ class _ProbeWait:
             drops_traced=drops_traced,
             rules_traced=self.instruments.rules_traced,
         )
-        return collect.add_namespace_state(self.instruments, self.topology, seen, self.probe_id)
+        evidence = collect.add_rules_and_flows(self.instruments, self.topology, seen, self.probe_id)
+        self.probe.close()  # a TCP connection ends with a reset, which belongs to the frames
+        self.packets.update(self.instruments.taps.packets())
+        self.instruments.remove_taps()
+        return collect.add_namespace_state(self.instruments, self.topology, evidence)

@@ -20,7 +20,7 @@ def ip(words: str) -> str:
 
 
 def test_only_an_entry_that_waits_is_given_up(fresh: Callable[..., Any]) -> None:
-    for words in ("link add v0 type veth peer name v1", "link set v0 up", "link set v1 up"):
+    for words in ("link set lo up", "link add v0 type veth peer name v1", "link set v0 up", "link set v1 up"):
         fresh(ip, words)
     fresh(ip, "address add 10.0.0.1/24 dev v0")
     fresh(ip, f"neigh add {KNOWN} dev v0 lladdr 02:00:00:00:00:09 nud reachable")
