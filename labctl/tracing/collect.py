@@ -50,11 +50,6 @@ DEVICE_SYSCTLS = ("net.ipv4.conf.{}.forwarding", "net.ipv4.conf.{}.rp_filter", "
           "net.ipv4.conf.{}.accept_local", "net.ipv4.conf.{}.route_localnet", "net.ipv6.conf.{}.proxy_ndp")  # fmt: skip
 
 
-def planned_namespaces(topology: Topology) -> tuple[NamespaceState, ...]:
-    """The namespaces with their planned devices, used while the probe is still under way."""
-    return tuple(NamespaceState(node, tuple(topology.links.get(node, ()))) for node in topology.namespaces)
-
-
 def probe_events(events: Sequence[KernelEvent], sent: int, pid: int) -> tuple[KernelEvent, ...]:
     """The events that may be about the probe: passages of packets of its length, drops of these packets, and drops in
     the sending thread. `when` becomes the time since the probe was sent (`sent`)."""

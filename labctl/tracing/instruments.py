@@ -34,6 +34,13 @@ MODULES = ("nf_tables", "nfnetlink_log", "nf_conntrack_netlink")  # needed for t
 MAX_FIREWALL_NAMESPACES = 64  # namespaces with a firewall whose rules are watched at most
 
 
+def import_what_follows() -> None:
+    """Import what is needed after the probe. Called where this process waits: for the kernel, for the firewall's
+    programs."""
+    import labctl.kernel.lab_kernel
+    import labctl.tracing.diagnosis  # noqa: F401
+
+
 class Instruments:
     """The instruments of one trace. A context manager; on exit it begins to remove them all, and `setup` waits for the
     end of that."""
@@ -108,6 +115,8 @@ class Instruments:
 
     def _watch_drops(self) -> None:
         """Watch what the kernel drops. The last step, because the kernel needs time to create the tracing instance."""
+        if not self.setup.is_configured:
+            import_what_follows()
         self.setup.watch_drops(self._lengths)
         if self.tracing is None:
             self.unknown.append(f"the kernel's drops cannot be observed: {self.setup.problem}")

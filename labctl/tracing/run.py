@@ -1,7 +1,7 @@
 """Run a trace on a live lab: set up the instruments, send one probe, wait, and record all that was seen.
 
 The wait ends when the reply arrives, when the kernel's drop of the probe is found, or when the time is up. The time
-is short, except if a neighbour does not answer: then it lasts until the kernel asked twice in vain (see `silence`).
+is short, except if a neighbour does not answer: then it lasts until the kernel has asked twice (see `silence`).
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ from labctl.kernel.probes import trace_probes
 from labctl.kernel.rule_trace.trace_setup import TraceSetup
 from labctl.packets.decode import Frame
 from labctl.packets.probe_id import MAGIC, PayloadMarker, ProbeId, TcpProbeId
-from labctl.tracing import collect, drop_attribution, silence
-from labctl.tracing.evidence import Question, TraceEvidence
-from labctl.tracing.instruments import Instruments
+from labctl.tracing.evidence import NamespaceState, Question, TraceEvidence
+from labctl.tracing.instruments import Instruments, import_what_follows
 from labctl.tracing.probe_packets import ProbePackets
 
 if TYPE_CHECKING:
@@ -73,7 +72,6 @@ def trace_packet(
     identity = isn.to_bytes(4, "big") if question.protocol == "tcp" else marker
     nodes = namespaces_to_tap(topology, _ends_and_hosts(topology, question))
     progress("setting up taps")
-    setup.beside(_import_what_follows)
     setup.hold(lab_state.lock(lab.name))
     with Instruments(setup, lab.name, nodes, question, identity, warn) as instruments:
         assert instruments.taps is not None
@@ -104,12 +102,6 @@ def trace_packet(
     late = [f"{one.node}/{one.dev} got an answer for {one.ip} after the trace had ended" for one in answered]
     details = {"seconds": round(time.monotonic() - begun, 3), "unknown": (*evidence.unknown, *sorted(late))}
     return evidence.with_details(**details), wait.packets.frames
-
-
-def _import_what_follows() -> None:
-    """Import what is needed after the probe, while this process waits for the firewall's programs and the kernel."""
-    import labctl.kernel.lab_kernel
-    import labctl.tracing.diagnosis  # noqa: F401
 
 
 def _ends_and_hosts(topology: Topology, question: Question) -> tuple[str, ...]:
@@ -160,7 +152,8 @@ class _ProbeWait:
         self.instruments, self.topology, self.question, self.probe_id = instruments, topology, question, probe_id
         self.sent_ns, self.pid, self.probe, self.listener = sent_ns, pid, probe, listener
         self.packets = ProbePackets(probe_id, sent_ns, (question.address, question.port))
-        self.planned = collect.planned_namespaces(topology)
+        # the namespaces with their planned devices, used while the probe is still under way
+        self.planned = tuple(NamespaceState(node, tuple(topology.links.get(node, ()))) for node in topology.namespaces)
         self._evidence: TraceEvidence | None = None
         self.machines = {one.name: one.addresses for one in topology.lab.machines if one.netns_of is None}
 
@@ -198,8 +191,12 @@ class _ProbeWait:
         """Whether every neighbour that has not answered so far will not answer any more."""
         now_ns = time.time_ns()  # before the taps are read
         evidence = self._observed_so_far()
+        if not evidence.unanswered_neighbours:
+            return False
+        from labctl.tracing import collect, silence
+
         asked = [self.packets.question_times(one) for one in evidence.unanswered_neighbours]
-        if not asked or not all(silence.is_silent(times, now_ns, silence.AnswerTimes(0, 0)) for times in asked):
+        if not all(silence.is_silent(times, now_ns, silence.AnswerTimes(0, 0)) for times in asked):
             return False
         times = collect.answer_times(self.instruments, self.topology, evidence)
         return times is not None and all(silence.is_silent(one, now_ns, times) for one in asked)
@@ -224,6 +221,8 @@ class _ProbeWait:
         events = self.instruments.tracing.read_events()
         if not any(event.kind == "drop" for event in events):
             return False
+        from labctl.tracing import collect, drop_attribution
+
         evidence = self._observed_so_far().with_details(events=collect.probe_events(events, self.sent_ns, self.pid))
         hops = evidence.hops["reply"] or evidence.hops["request"]
         if not hops or evidence.unanswered_neighbours:
@@ -248,6 +247,9 @@ class _ProbeWait:
         drops_traced = self.instruments.tracing is not None
         events, missed = self.instruments.tracing.stop() if self.instruments.tracing is not None else ([], 0)
         self.instruments.setup.remove_tracing()
+        self.instruments.setup.beside(import_what_follows)
+        from labctl.tracing import collect  # while the kernel removes the tracing instance
+
         not_receiving = self.instruments.taps.verify_receiving()
         lost = self.instruments.taps.losses()
         unknown = [

@@ -1,8 +1,8 @@
 """Whether a neighbour that has not answered will not answer any more, although the kernel still asks. Pure.
 
 The kernel asks three times, a second apart, and gives up a second after the third question. A trace waits for the
-second question, and then as long as an answer to it may take. A lost first question, or a carrier that came late, is
-no silence therefore. Where an answer may come at any time, the trace waits until the kernel gives up.
+second question, and then as long as an answer to it may take. One lost question, or a carrier that came late, is
+not enough. Where an answer may come at any time, the trace waits until the kernel gives up.
 
 Then labctl makes the kernel give up at once: the kernel's drop of the probe and its ICMP error belong to the evidence,
 and later questions and errors would disturb the next trace.
@@ -38,7 +38,7 @@ def is_silent(question_times: Sequence[int], now_ns: int, times: AnswerTimes) ->
 
 
 def leads_outside(devices: Iterable[tuple[str, str]], links: Iterable[Link]) -> bool:
-    """Whether a question left by a device (namespace, name) whose other end may be outside the lab: one that is not in
-    the plan, or of such a kind."""
+    """Whether a question left by a device (namespace, name) that may lead out of the lab: it is not in the plan, or is
+    of such a kind."""
     inside = {(link.at.ns, link.at.dev) for link in links if link.kind not in OUTSIDE_KINDS}
     return any(device not in inside for device in devices)

@@ -59,6 +59,11 @@ class TraceSetup:
         """Call a function in another thread. Leaving the setup waits for its end; its errors are lost."""
         self._calls.append(self._pool.submit(function))
 
+    @property
+    def is_configured(self) -> bool:
+        """Whether the kernel has created the tracing instance, or has refused it."""
+        return self.tracing is None or self._configuration.done()
+
     def watch_drops(self, lengths: tuple[int, ...]) -> None:
         """Switch on the events of the tracing instance, for packets of these lengths. If the kernel refuses that, there
         is no `tracing` afterwards."""
