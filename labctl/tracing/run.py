@@ -28,6 +28,7 @@ from labctl.kernel.probes import trace_probes
 from labctl.kernel.rule_trace.trace_setup import TraceSetup
 from labctl.packets.decode import Frame
 from labctl.packets.probe_id import MAGIC, PayloadMarker, ProbeId, TcpProbeId
+from labctl.tracing import silence
 from labctl.tracing.evidence import NamespaceState, Question, TraceEvidence
 from labctl.tracing.instruments import Instruments, import_what_follows
 from labctl.tracing.probe_packets import ProbePackets
@@ -98,10 +99,10 @@ def trace_packet(
         finally:
             if listener is not None:
                 listener.close()
-    answered = set(evidence.unanswered_neighbours) - set(wait.packets.unanswered_neighbours())
-    late = [f"{one.node}/{one.dev} got an answer for {one.ip} after the trace had ended" for one in answered]
-    details = {"seconds": round(time.monotonic() - begun, 3), "unknown": (*evidence.unknown, *sorted(late))}
-    return evidence.with_details(**details), wait.packets.frames
+    missing = evidence.unanswered_neighbours
+    late = silence.late_answers(missing, wait.packets.unanswered_neighbours()) if missing else ()
+    seconds = round(time.monotonic() - begun, 3)
+    return evidence.with_details(seconds=seconds, unknown=(*evidence.unknown, *late)), wait.packets.frames
 
 
 def _ends_and_hosts(topology: Topology, question: Question) -> tuple[str, ...]:
@@ -193,7 +194,7 @@ class _ProbeWait:
         evidence = self._observed_so_far()
         if not evidence.unanswered_neighbours:
             return False
-        from labctl.tracing import collect, silence
+        from labctl.tracing import collect
 
         asked = [self.packets.question_times(one) for one in evidence.unanswered_neighbours]
         if not all(silence.is_silent(times, now_ns, silence.AnswerTimes(0, 0)) for times in asked):

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from labctl.core.resources import Link
+from labctl.tracing.evidence import UnansweredNeighbour
 
 QUESTIONS = 2  # questions without an answer that are enough
 ANSWER_TIMEOUT_S = 0.2  # seconds for the answer of a kernel, which needs microseconds unless the machine is busy
@@ -42,3 +43,11 @@ def leads_outside(devices: Iterable[tuple[str, str]], links: Iterable[Link]) -> 
     of such a kind."""
     inside = {(link.at.ns, link.at.dev) for link in links if link.kind not in OUTSIDE_KINDS}
     return any(device not in inside for device in devices)
+
+
+def late_answers(
+    missing: Iterable[UnansweredNeighbour], still_missing: Iterable[UnansweredNeighbour]
+) -> tuple[str, ...]:
+    """A sentence for each neighbour that answered after the trace had called it silent."""
+    answered = set(missing) - set(still_missing)
+    return tuple(sorted(f"{one.node}/{one.dev} got an answer for {one.ip} too late for the trace" for one in answered))

@@ -116,6 +116,17 @@ def test_a_trace_leaves_nothing_behind() -> None:
     assert settings() == before
 
 
+def test_a_trace_that_cannot_begin_leaves_nothing_behind() -> None:
+    """The tracing instance exists before the names are looked up."""
+    before = settings()
+    words = [sys.executable, "-m", "labctl", "trace", "-l", LAB, "h1", "no-such-machine"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2, done.stderr
+    assert "no-such-machine" in done.stderr
+    assert settings() == before
+
+
 def test_under_load_on_the_same_path_the_right_packet_is_blamed() -> None:
     """The flood has the probe's length and its way, and is dropped where the probe is, for another reason."""
     broken(LAB, "r2: ip link set h2 mtu 1280")

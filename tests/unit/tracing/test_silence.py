@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import pytest
 
 from labctl.core.resources import Interface, Link
-from labctl.tracing.silence import ANSWER_TIMEOUT_S, AnswerTimes, is_silent, leads_outside
+from labctl.tracing.evidence import UnansweredNeighbour
+from labctl.tracing.silence import ANSWER_TIMEOUT_S, AnswerTimes, is_silent, late_answers, leads_outside
 
 SECOND = 1_000_000_000
 AT_ONCE = AnswerTimes(delay_s=0.0, retry_s=1.0)
@@ -44,3 +47,10 @@ def test_a_question_that_leaves_the_lab_may_have_a_late_answer() -> None:
     assert not leads_outside([("a", "eth0")], links)
     assert leads_outside([("a", "eth0"), ("b", "tap0")], links)
     assert leads_outside([("b", "made-by-hand")], links)
+
+
+def test_an_answer_after_the_decision_is_reported() -> None:
+    first, second = (UnansweredNeighbour("r2", "h2", ip_address(f"10.2.0.{number}")) for number in (7, 8))
+
+    assert late_answers([first, second], [second, first]) == ()
+    assert late_answers([first, second], [first]) == ("r2/h2 got an answer for 10.2.0.8 too late for the trace",)
