@@ -236,7 +236,7 @@ def _is_earlier_flow(flow: Flow, evidence: TraceEvidence) -> bool:
     ):
         return True  # the source translates the destination itself, before a tap sees the packet
     requests = (item for item in evidence.observations if item.node == flow.node and item.role == "request")
-    return any(_is_probe_flow(flow, item) for item in requests)
+    return any(conntrack.has_tuple(flow, one) for item in requests for one in _flow_tuples(evidence, item))
 
 
 def _nat_tables(instruments: Instruments, nodes: Iterable[str]) -> Iterator[NatTable]:

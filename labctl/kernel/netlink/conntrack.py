@@ -85,7 +85,7 @@ def find_flows(node: str, tuples: Iterable[FlowTuple], has_zones: bool) -> tuple
     if found:
         return tuple(found)
     every = flows(node, wanted[0].src.version)
-    return tuple(flow for flow in every if any(_has_tuple(flow, one) for one in wanted))
+    return tuple(flow for flow in every if any(has_tuple(flow, one) for one in wanted))
 
 
 def _family(address: IP) -> int:
@@ -107,7 +107,7 @@ def _request(one: FlowTuple) -> bytes:
     return nfgenmsg(_family(one.src)) + encode_attribute(1 | _NESTED, body)
 
 
-def _has_tuple(flow: Flow, one: FlowTuple) -> bool:
+def has_tuple(flow: Flow, one: FlowTuple) -> bool:
     """Whether a connection has a tuple in one of its directions. The type of an ICMP message follows from the rest."""
     sides = (
         (flow.src, flow.dst, flow.sport, flow.dport),
