@@ -1,8 +1,6 @@
 """`python -m labctl` is labctl."""
 
-import sys
-
-from labctl.cli import main
+from labctl.cli import run_program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program()

@@ -305,24 +305,38 @@ class RunningLab:
         warn: MessageCallback | None = None,
     ) -> Traced:
         """Follow one packet between two of its machines, as `labctl.trace` does."""
-        from labctl.core.topology import Topology
-        from labctl.kernel.host import paths
-        from labctl.lab.cni_attach import with_plugin_results
-        from labctl.tracing.diagnosis import diagnose
-        from labctl.tracing.request import question_of
-        from labctl.tracing.result import with_command
-        from labctl.tracing.run import trace_packet
+        from labctl.kernel.rule_trace.trace_setup import TraceSetup
 
         require_root("trace")
-        topology = Topology(with_plugin_results(self._recorded()))
         options: dict[str, object] = {"icmp": False, "tcp": tcp, "udp": udp, "size": size, "fragment": fragment}
         options |= {"sport": sport, "listen": listen}
-        question = question_of(topology, source, target, options)
-        evidence, frames = trace_packet(
-            topology.lab, question, progress=progress or (lambda _: None), warn=warn or _log
-        )
-        story = with_command(diagnose(evidence), paths.command_prefix(self.name))
-        traced = Traced(story, evidence, tuple(frames), topology.machine_by_address)
+        with TraceSetup(self.name) as setup:  # the kernel creates, and later removes, a tracing instance meanwhile
+            from labctl.core.resources import Attachment
+            from labctl.core.topology import Topology
+
+            lab = self._recorded()
+            if any(isinstance(item, Attachment) for item in lab.plan):
+                from labctl.lab.cni_attach import with_plugin_results
+
+                lab = with_plugin_results(lab)
+            topology = Topology(lab)
+            from labctl.tracing.request import question_of
+            from labctl.tracing.run import trace_packet
+
+            question = question_of(topology, source, target, options)
+            evidence, frames = trace_packet(
+                topology.lab,
+                question,
+                setup=setup,
+                progress=progress or (lambda _: None),
+                warn=warn or _log,
+            )
+            from labctl.kernel.host import paths
+            from labctl.tracing.diagnosis import diagnose
+            from labctl.tracing.result import with_command
+
+            story = with_command(diagnose(evidence), paths.command_prefix(self.name))
+            traced = Traced(story, evidence, tuple(frames), topology.machine_by_address)
         result_log.publish(self.name, traced)
         return traced
 

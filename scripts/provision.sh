@@ -193,7 +193,7 @@ import sys, sysconfig
 with open(sysconfig.get_path("purelib") + "/labctl-source.pth", "w") as path:
     path.write(sys.argv[1] + "\n")
 with open(sys.argv[2], "w") as script:
-    script.write(f"#!{sys.executable}\nimport sys\n\nfrom labctl.cli import main\n\nsys.exit(main())\n")
+    script.write(f"#!{sys.executable}\nfrom labctl.cli import run_program\n\nrun_program()\n")
 CODE
   chmod +x "$target/bin/labctl"
   echo "$now" >"$target/.labctl-run"

@@ -7,6 +7,21 @@ import sys
 from collections.abc import Sequence
 
 
+def run_program() -> None:
+    """The program `labctl`: run it with the arguments of this process, and end the process.
+
+    Python would take all its modules apart first, which takes longer than many a verb. The kernel does it at once.
+    """
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            pass  # a closed pipe; every other problem with the output was reported when it was written
+    os._exit(code)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run labctl with these arguments (sys.argv if None) and return the exit code.
 

@@ -9,10 +9,8 @@ from types import TracebackType
 from labctl.core.diff import Change
 from labctl.core.iptables import Backend
 from labctl.core.observations import Flow
-from labctl.core.resources import Chain, IpSet, Link, Plan, Process, Resource, Sysctl
+from labctl.core.resources import Attachment, Chain, IpSet, Link, Plan, Process, Resource, Sysctl
 from labctl.kernel import processes
-from labctl.kernel.apply.builder import Builder
-from labctl.kernel.cni import attachment_records
 from labctl.kernel.firewall import backend, chains
 from labctl.kernel.firewall.kernel_spelling import kernel_spelling
 from labctl.kernel.host import lab_state, paths
@@ -135,8 +133,11 @@ class KernelLab:
         for node in opened:
             found += snapshot.links(current, node, namespaces.nsid)
             found += snapshot.tables(namespaces.channels[node], current, node)
-        devices = frozenset(f"{node}/{link.name}" for node in opened for link in current.links[node].values())
-        found += attachment_records.live_attachments(self.lab, plan, devices)
+        if any(isinstance(item, Attachment) for item in plan):
+            from labctl.kernel.cni import attachment_records
+
+            devices = frozenset(f"{node}/{link.name}" for node in opened for link in current.links[node].values())
+            found += attachment_records.live_attachments(self.lab, plan, devices)
         if not plan or any(isinstance(item, Process) for item in plan):
             found += processes.find(self.lab, opened)
         self.snapshot = current
@@ -145,6 +146,8 @@ class KernelLab:
     def _apply(self, changes: Sequence[Change]) -> None:
         lab_namespaces.prepare_netns_dir()
         lock = lab_state.directory(self.lab) / "xtables.lock"
+
+        from labctl.kernel.apply.builder import Builder  # reading a lab does not need it
 
         def write_chains(ns: str, ns_changes: Sequence[Change]) -> None:
             chains.write(ns, ns_changes, lock, self.backend)

@@ -62,14 +62,19 @@ def model_names() -> tuple[str, ...]:
     return tuple(sorted(own_models | set(_entry_points())))
 
 
+def has_model(name: str) -> bool:
+    """Whether there is a model with this name. The installed packages are searched only if it is none of labctl's own,
+    because that takes as long as reading a scenario."""
+    return ("_" not in name and _is_own_model(name)) or name in _entry_points()
+
+
 def find_model(name: str) -> Any:
     """The model with this name.
 
     Raises UsageError, with a suggestion, if there is none, and if a module of another package is not a model.
     """
-    module = name.replace("-", "_")
-    if any(item.name == module and _is_model(item) for item in pkgutil.iter_modules(__path__)):
-        return import_module(f"labctl.models.{module}")
+    if _is_own_model(name):
+        return import_module(f"labctl.models.{name.replace('-', '_')}")
     external_models = _entry_points()
     if name in external_models:
         model = external_models[name].load()
@@ -141,6 +146,11 @@ def _verify_machines(model: str, machines: Iterable[Machine]) -> None:
             what = f"the model {model} gives {machine.name!r} the role {machine.role!r}, which labctl does not have"
             raise UsageError(what, f"the roles are {', '.join(ROLES)}")
         names.add(machine.name)
+
+
+def _is_own_model(name: str) -> bool:
+    module = name.replace("-", "_")
+    return any(item.name == module and _is_model(item) for item in pkgutil.iter_modules(__path__))
 
 
 def _is_model(module: pkgutil.ModuleInfo) -> bool:

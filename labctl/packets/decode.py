@@ -22,6 +22,7 @@ GENEVE_PORT, FLANNEL_UDP_PORT = 6081, 8285  # Geneve; flannel's udp backend: an 
 OTHERHOST, OUTGOING = 3, 4  # sll_pkttype of a frame for another machine, and of an outgoing one; all others came in
 SYN, RST, ACK = 2, 4, 16
 ICMP, IPIP, TCP, UDP, IP6IP, ICMPV6 = 1, 4, 6, 17, 41, 58  # IP protocol numbers
+ECHO_TYPES = {4: (8, 0), 6: (128, 129)}  # types of an ICMP echo request and reply
 NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 135, 136  # types of ICMPv6
 
 PacketKind: TypeAlias = Literal["echo", "echo-reply", "error", "tcp", "udp", "arp", "other"]
@@ -207,7 +208,7 @@ def _transport(base: Packet, protocol: int, body: bytes) -> Packet | None:
 def _icmp(base: Packet, body: bytes) -> Packet:
     version = base.src.version
     kind, code = body[0], body[1]
-    echo_request, echo_reply = (8, 0) if version == 4 else (128, 129)
+    echo_request, echo_reply = ECHO_TYPES[version]
     if kind in (echo_request, echo_reply):
         identifier, sequence = struct.unpack_from("!HH", body, 4)
         name: PacketKind = "echo" if kind == echo_request else "echo-reply"

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any
 
-from labctl.cni.conflist import Conflist
-from labctl.cni_runtime.invocation import REFERENCE
 from labctl.core.names import did_you_mean, summarize_names
 from labctl.core.probe_kinds import PROBE_KINDS, ProbeKind, probe_kind
 from labctl.core.resources import Address, Attachment, Interface, Link
@@ -115,6 +113,9 @@ class _NameChecker:
 
     def _add_attachment(self, item: Attachment) -> None:
         """Add the devices that plugins will create, as far as they are known: the pod's device, the list's bridges."""
+        from labctl.cni.conflist import Conflist
+        from labctl.cni_runtime.invocation import REFERENCE
+
         conflist = Conflist(item.conflist)
         interfaces = {item.at, *(Interface(item.node, name) for name in conflist.bridges)}
         self.interfaces |= interfaces

@@ -14,12 +14,10 @@ from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 
-from labctl.cni.conflist import Conflist
 from labctl.core.probe_kinds import PROBE_KEYS
 from labctl.core.resources import IP, Interface
 from labctl.core.scenario_types import ListeningPort, PodContainer, PublishedPort
 from labctl.scenario import port_values, values
-from labctl.scenario.conflist_field import CONFLIST
 from labctl.scenario.document import quote_text
 from labctl.scenario.fault_field import FaultField
 from labctl.scenario.field_types import (
@@ -325,7 +323,6 @@ _TYPE_BY_ANNOTATION: dict[Any, Any] = {
     IPv4Address: values.address(4, for_hosts=True),
     IPv6Address: values.address(6),
     PublishedPort: port_values.PUBLISHED_PORT,
-    Conflist: CONFLIST,
     ListeningPort: port_values.LISTENING_PORT,
     PodContainer: port_values.POD_CONTAINER,
 }
@@ -361,4 +358,10 @@ def _field_type(annotation: Any, metadata: Any) -> Any:
         return values.SENTENCE
     if annotation in _TYPE_BY_ANNOTATION:
         return _TYPE_BY_ANNOTATION[annotation]
+    from labctl.cni.conflist import Conflist  # only models that call CNI plugins have one
+
+    if annotation is Conflist:
+        from labctl.scenario.conflist_field import CONFLIST
+
+        return CONFLIST
     raise TypeError(f"an option cannot be a {annotation}")

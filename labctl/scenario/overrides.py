@@ -27,7 +27,7 @@ def _older_names(root: TreeNode) -> dict[str, str]:
     """The older names of keys, each with its present name, in a scenario of the model that the tree names."""
     items = root.items if isinstance(root, Map) else ()
     model = next((value for key, value in items if isinstance(key, Text) and key.value == "model"), None)
-    known = isinstance(model, Text) and model.value in models.model_names()
+    known = isinstance(model, Text) and models.has_model(model.value)
     return older_names(models.find_model(model.value) if isinstance(model, Text) and known else None)
 
 

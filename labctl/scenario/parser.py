@@ -105,7 +105,8 @@ class _Parser:
             self._report_unknown_keys()
             raise ScenarioError(self.reader.problems)
         others = Map(self.root.position, tuple(pair for pair in self.root.items if pair[0].value not in LATER_KEYS))
-        keys = model_keys(model, models.model_names())
+        names = (value.value for key, value in self.root.items if key.value == "model" and isinstance(value, Text))
+        keys = model_keys(model, tuple(names))  # the model is known here, so its own name is enough
         self.located = read_keys(others, keys, "scenario", self.reader)
         older = {old: key.name for key in keys for old in key.old}
         self.key_positions = {older.get(name, name): position for name, position in self.key_positions.items()}
@@ -122,18 +123,20 @@ class _Parser:
 
     def _model(self) -> Any:
         """The model's module; None, with a problem recorded, if there is none."""
-        known = models.model_names()
         node = next((value for key, value in self.root.items if key.value == "model"), None)
+        if isinstance(node, Text) and not node.is_null and models.has_model(node.value):
+            return models.find_model(node.value)
+        known = models.model_names()
         if node is None:
             hint = f"the models are {', '.join(known)}"
             self.reader.add_problem(self.root, "scenario: 'model' is missing", hint)
             return None
-        if isinstance(node, Text) and not node.is_null and node.value not in known:
+        if isinstance(node, Text) and not node.is_null:
             hint = suggest(node.value, known) or f"the models are {', '.join(known)}"
             self.reader.add_problem(node, f"model: there is no model {quote_text(node.value)}", hint)
             return None
-        name = values.choice(*known).read(node, "model", self.reader)
-        return None if name is None else models.find_model(name)
+        values.choice(*known).read(node, "model", self.reader)  # reports what it is instead of a name
+        return None
 
     def _report_unknown_keys(self) -> None:
         """The keys depend on the model: without a model, report only the keys that no model has."""

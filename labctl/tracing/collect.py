@@ -14,17 +14,19 @@ from labctl.core.resources import IP, Address, Chain, Fdb, Interface, Link, Neig
 from labctl.errors import LabError
 from labctl.kernel.firewall import chains as firewall
 from labctl.kernel.host import counters
-from labctl.kernel.namespaces import device_state
+from labctl.kernel.namespaces import device_state, late_answers
 from labctl.kernel.netlink import conntrack, route_lookup
 from labctl.kernel.rule_trace import nflog
-from labctl.packets.decode import Frame, decode
+from labctl.packets.decode import ECHO_TYPES, ICMP, ICMPV6, TCP, UDP, Frame, decode
 from labctl.packets.neighbour_discovery import find_neighbour
 from labctl.packets.probe_id import ProbeId, role_of
+from labctl.tracing import silence
 from labctl.tracing.datagram_roles import DatagramRoles, roles_of_trace
 from labctl.tracing.evidence import CounterIncrease, NamespaceState, NatTable, RuleHit, TraceEvidence
 from labctl.tracing.hop_routing import fwmark_for, last_route_query, reply_route_query, route_queries, translated_port
 from labctl.tracing.hops import PacketObservation
 from labctl.tracing.neighbour_questions import neighbour_route_queries
+from labctl.tracing.silence import AnswerTimes
 from labctl.tracing.tunnel_path import sending, socket_namespace
 
 if TYPE_CHECKING:
@@ -56,11 +58,6 @@ NEIGHBOUR_SYSCTLS = (
 )  # fmt: skip
 
 
-def planned_namespaces(topology: Topology) -> tuple[NamespaceState, ...]:
-    """The namespaces with their planned devices, used while the probe is still under way."""
-    return tuple(NamespaceState(node, tuple(topology.links.get(node, ()))) for node in topology.namespaces)
-
-
 def probe_events(events: Sequence[KernelEvent], sent: int, pid: int) -> tuple[KernelEvent, ...]:
     """The events that may be about the probe: passages of packets of its length, drops of these packets, and drops in
     the sending thread. `when` becomes the time since the probe was sent (`sent`)."""
@@ -69,26 +66,62 @@ def probe_events(events: Sequence[KernelEvent], sent: int, pid: int) -> tuple[Ke
     return tuple(replace(event, when=event.when - sent) for event in near[:MAX_EVENTS])
 
 
-def add_namespace_state(
+def answer_times(instruments: Instruments, topology: Topology, evidence: TraceEvidence) -> AnswerTimes | None:
+    """How late the neighbours that have not answered may answer; None if that is not known. It is known if the
+    questions stayed among kernels of the lab, and every namespace has a tap."""
+    missing = {one.ip for one in evidence.unanswered_neighbours}
+    questions = [one for one in evidence.neighbour_observations if one.is_request and one.ip in missing]
+    links = (link for links in topology.links.values() for link in links)
+    if (
+        instruments.taps is None
+        or instruments.taps.not_receiving
+        or set(topology.namespaces) - set(instruments.nodes)
+        or silence.leads_outside({(one.node, one.dev) for one in questions if one.direction == "out"}, links)
+    ):
+        return None
+    delay_s = retry_s = 0.0
+    try:
+        for one in evidence.unanswered_neighbours:
+            retry_s = max(retry_s, instruments.run(one.node, late_answers.read_retry_s, one.dev, one.ip.version))
+        for node, ip in sorted({(one.node, one.ip) for one in questions if one.direction == "in"}, key=str):
+            found = instruments.run(node, late_answers.read_answer_delay, ip, instruments.taps.inodes())
+            if found.unbounded:
+                return None
+            delay_s = max(delay_s, found.proxy_s)
+    except OSError:
+        return None
+    return AnswerTimes(delay_s, retry_s)
+
+
+def add_rules_and_flows(
     instruments: Instruments, topology: Topology, evidence: TraceEvidence, probe_id: ProbeId
 ) -> TraceEvidence:
-    """Add to the evidence all that can be read in the namespaces now."""
+    """Add to the evidence the rules that the probe met and the connections that it belongs to."""
     nodes = _namespaces_to_read(topology, evidence)
     flows = tuple(flow for node in nodes for flow in _flows(instruments, node, evidence))
     evidence = evidence.with_details(flows=flows)
-    met, lost = _rule_hits(instruments, probe_id, evidence)
+    reports = {node: log.read() for node, log in instruments.rule_logs.items()}
+    lost = any(missed for _, missed in reports.values())
+    reported = {node for node, (found, _) in reports.items() if found}
+    after = instruments.read_chains(node for node in instruments.chains_before if node in nodes or node in reported)
+    met = tuple(_rule_hits(instruments, probe_id, evidence, reports, after))
+    moved = tuple(_counter_increases(instruments.chains_before, {node: after[node] for node in nodes if node in after}))
+    instruments.unwatch_rules()
     evidence = evidence.with_details(rule_hits=met)
     before = tuple(flow for flow in instruments.flows_before if _is_earlier_flow(flow, evidence))
     tables = tuple(_nat_tables(instruments, dict.fromkeys(flow.node for flow in before)))
-    evidence = evidence.with_details(flows_before=before, nat_tables=tables)
+    unknown = (*evidence.unknown, *(("reports of firewall rules were lost: too many",) if lost else ()))
+    return evidence.with_details(flows_before=before, nat_tables=tables, counter_increases=moved, unknown=unknown)
+
+
+def add_namespace_state(instruments: Instruments, topology: Topology, evidence: TraceEvidence) -> TraceEvidence:
+    """Add to the evidence all that else can be read in the namespaces now."""
+    nodes = _namespaces_to_read(topology, evidence)
     evidence = replace(evidence, namespaces=tuple(_namespace_states(instruments, topology, evidence, nodes)))
     missing = _missing_neighbours(evidence)  # known only now
     evidence = evidence.with_details(
-        rule_hits=tuple(hit for hit in met if hit.neighbour is None or hit.neighbour in missing)
+        rule_hits=tuple(hit for hit in evidence.rule_hits if hit.neighbour is None or hit.neighbour in missing)
     )
-    moved = tuple(_counter_increases(instruments, nodes)) if instruments.chains_before else ()
-    unknown = (*evidence.unknown, *(("reports of firewall rules were lost: too many",) if lost else ()))
-    evidence = evidence.with_details(counter_increases=moved, unknown=unknown)
     return evidence.with_details(lookups=tuple(_lookups(instruments, evidence)))
 
 
@@ -148,6 +181,10 @@ def _namespace_state(
         if ports:
             listening = instruments.run(node, counters.listening_sockets, instruments.question.protocol, ports)
     links: list[Link] = kinds.get(Link, [])  # type: ignore[assignment]
+    cables = [link.at.dev for link in links if link.kind == "veth" and link.up]
+    without_carrier: tuple[str, ...] = ()
+    with suppress(OSError):
+        without_carrier = instruments.run(node, device_state.devices_without_carrier, cables) if cables else ()
     return NamespaceState(
         node,
         tuple(links),
@@ -156,19 +193,12 @@ def _namespace_state(
         tuple(kinds.get(Neighbour, ())),  # type: ignore[arg-type]
         tuple(kinds.get(Fdb, ())),  # type: ignore[arg-type]
         {item.name: item.value for item in kinds.get(Sysctl, ()) if isinstance(item, Sysctl)},
-        tuple(
-            link.at.dev for link in links if link.kind == "veth" and link.up and _lacks_carrier(instruments, link.at)
-        ),
+        without_carrier,
         listening,
         counters.increases(instruments.counters_before.get(node, {}), after),
         tuple(kinds.get(Rule, ())),  # type: ignore[arg-type]
         tuple(sorted({f"{one.chain.family} {one.chain.table}" for one in instruments.chains_before.get(node, ())})),
     )
-
-
-def _lacks_carrier(instruments: Instruments, at: Interface) -> bool:
-    sock = instruments.taps.socket_of(at.ns) if instruments.taps is not None else None
-    return sock is not None and device_state.device_problem(sock, at.dev) == device_state.NO_CARRIER
 
 
 def _sysctls(topology: Topology, node: str, evidence: TraceEvidence) -> Iterator[str]:
@@ -197,29 +227,27 @@ def _probe_ports(evidence: TraceEvidence) -> frozenset[int]:
 
 def _flows(instruments: Instruments, node: str, evidence: TraceEvidence) -> Iterator[Flow]:
     """The conntrack entries of the probe itself."""
-    here = [item for item in evidence.observations if item.node == node]
-    if not here:
-        return
-    with suppress(OSError):
-        for flow in instruments.run(node, conntrack.flows, node, evidence.question.address.version):
-            if any(_is_probe_flow(flow, item) for item in here):
-                yield flow
+    here = (item for item in evidence.observations if item.node == node and item.role != "error")
+    tuples = [one for item in here for one in _flow_tuples(evidence, item)]
+    if tuples:
+        rules = (rule for one in instruments.chains_before.get(node, ()) for rule in one.chain.rules)
+        has_zones = any("--zone" in rule.args for rule in rules)
+        with suppress(OSError):
+            yield from instruments.run(node, conntrack.find_flows, node, tuples, has_zones)
 
 
-def _is_probe_flow(flow: Flow, item: PacketObservation) -> bool:
-    """Whether a conntrack entry belongs to the probe: same protocol, addresses, ports (or ICMP identifier)."""
-    if item.role == "error":
-        return False
-    sides = (
-        (flow.src, flow.dst, flow.sport, flow.dport),
-        (flow.reply_src, flow.reply_dst, flow.reply_sport, flow.reply_dport),
-    )
-    if item.sport is None:
-        here = (item.src, item.dst, item.ident), (item.dst, item.src, item.ident)
-        return flow.protocol in (1, 58) and any(side[:3] in here for side in sides)
-    # a packet that was translated before it was seen has the ends of the other direction, exchanged
-    there = (item.src, item.dst, item.sport, item.dport), (item.dst, item.src, item.dport, item.sport)
-    return flow.protocol in (6, 17) and any(side in there for side in sides)
+def _flow_tuples(evidence: TraceEvidence, item: PacketObservation) -> Iterator[conntrack.FlowTuple]:
+    """What identifies the connection of an observed packet: its own addresses, and those of a packet the other way."""
+    version = item.src.version
+    for src, dst, sport, dport, is_reply in (
+        (item.src, item.dst, item.sport, item.dport, item.role == "reply"),
+        (item.dst, item.src, item.dport, item.sport, item.role != "reply"),
+    ):
+        if sport is not None and dport is not None:
+            yield conntrack.FlowTuple(TCP if evidence.question.protocol == "tcp" else UDP, src, dst, sport, dport)
+        else:
+            protocol, kind = ICMP if version == 4 else ICMPV6, ECHO_TYPES[version][is_reply]
+            yield conntrack.FlowTuple(protocol, src, dst, item.ident, kind)
 
 
 def _is_earlier_flow(flow: Flow, evidence: TraceEvidence) -> bool:
@@ -232,7 +260,7 @@ def _is_earlier_flow(flow: Flow, evidence: TraceEvidence) -> bool:
     ):
         return True  # the source translates the destination itself, before a tap sees the packet
     requests = (item for item in evidence.observations if item.node == flow.node and item.role == "request")
-    return any(_is_probe_flow(flow, item) for item in requests)
+    return any(conntrack.has_tuple(flow, one) for item in requests for one in _flow_tuples(evidence, item))
 
 
 def _nat_tables(instruments: Instruments, nodes: Iterable[str]) -> Iterator[NatTable]:
@@ -243,7 +271,7 @@ def _nat_tables(instruments: Instruments, nodes: Iterable[str]) -> Iterator[NatT
             found = instruments.run(node, firewall.read_chains, node, (), instruments.backend)
         except (OSError, LabError):
             continue
-        own = [chain for chain in found if chain.table != instruments.instance]
+        own = [chain for chain in found if chain.table != instruments.setup.name]
         if all(
             chain.family != "nft" and (chain.family, chain.table) != (LEGACY_FAMILIES[family], "nat") for chain in own
         ):
@@ -294,24 +322,25 @@ def _lookup(
 
 
 def _rule_hits(
-    instruments: Instruments, probe_id: ProbeId, evidence: TraceEvidence
-) -> tuple[tuple[RuleHit, ...], bool]:
+    instruments: Instruments,
+    probe_id: ProbeId,
+    evidence: TraceEvidence,
+    reported: Mapping[str, tuple[list[RuleReport], bool]],
+    after: Mapping[str, tuple[ChainCounters, ...]],
+) -> Iterator[RuleHit]:
+    """The rules that the probe met, from the kernel's reports, with their texts from the chains."""
     found: list[RuleHit] = []
-    lost_reports = False
     wanted = _neighbours_asked_for(evidence)
     question = evidence.question
     roles = roles_of_trace((question.address, question.port), evidence.observations, evidence.flows)
-    for node, log in instruments.rule_logs.items():
-        reports, missed = log.read()
-        lost_reports = lost_reports or missed
+    for node, (reports, _) in reported.items():
         if reports:
-            chains = _read_chains(instruments, node)
-            names = instruments.run(
-                node, nflog.device_names, {index for one in reports for index in (one.iif, one.oif) if index}
-            )
+            chains = {(one.chain.family, one.chain.table, one.chain.name): one for one in after.get(node, ())}
+            indexes = {index for one in reports for index in (one.iif, one.oif) if index}
+            names = instruments.run(node, nflog.device_names, indexes)
             found += (met for one in reports for met in _rule_hit(node, one, probe_id, chains, names, wanted, roles))
-    solicited = dict.fromkeys(one for one in found if one.neighbour is not None)  # each is sent three times
-    return (*(one for one in found if one.neighbour is None), *solicited), lost_reports
+    yield from (one for one in found if one.neighbour is None)
+    yield from dict.fromkeys(one for one in found if one.neighbour is not None)  # each is sent three times
 
 
 def _neighbours_asked_for(evidence: TraceEvidence) -> frozenset[IP]:
@@ -327,15 +356,6 @@ def _missing_neighbours(evidence: TraceEvidence) -> frozenset[IP]:
     }
     asked = {one.ip for one in evidence.unanswered_neighbours}
     return frozenset(ip for ip in failed | asked if ip.version == 6)
-
-
-def _read_chains(instruments: Instruments, node: str) -> dict[tuple[str, str, str], ChainCounters]:
-    try:
-        now: tuple[ChainCounters, ...] = instruments.run(node, firewall.read_chain_counters, node, instruments.backend)
-    except (OSError, LabError):
-        return {}
-    instruments.chains_after[node] = now
-    return {(one.chain.family, one.chain.table, one.chain.name): one for one in now}
 
 
 def _rule_hit(
@@ -415,15 +435,12 @@ def _skipped_translation(
     return ""
 
 
-def _counter_increases(instruments: Instruments, nodes: Sequence[str]) -> Iterator[CounterIncrease]:
+def _counter_increases(
+    before: Mapping[str, tuple[ChainCounters, ...]], after: Mapping[str, tuple[ChainCounters, ...]]
+) -> Iterator[CounterIncrease]:
     """The rules and policies with a counter that increased while the probe was under way."""
-    for node in nodes:
-        if node not in instruments.chains_before:
-            continue
-        if node not in instruments.chains_after:
-            _read_chains(instruments, node)
-        after = instruments.chains_after.get(node, ())
-        for chain, number, packets in counter_increases(instruments.chains_before[node], after):
+    for node, chains in after.items():
+        for chain, number, packets in counter_increases(before[node], chains):
             if number:
                 rule = chain.rules[number - 1]
                 text, target = str(rule), rule.target or ""
@@ -433,7 +450,7 @@ def _counter_increases(instruments: Instruments, nodes: Sequence[str]) -> Iterat
                 text, target = f"policy {chain.policy}", chain.policy or ""
             only = target in TERMINATING_TARGETS and _only_some_sources(chain, number or len(chain.rules) + 1)
             yield CounterIncrease(node, chain.family, chain.table, chain.name, number, packets, text, target, only)
-        for counted in after:
+        for counted in chains:
             chain = counted.chain
             if chain.family == "bridge" and chain.policy == "DROP":  # ebtables over nf_tables does not count there
                 only = _only_some_sources(chain, len(chain.rules) + 1)

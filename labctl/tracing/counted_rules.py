@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from labctl.core.iptables import BUILTIN, LEGACY_FAMILIES, TERMINATING_TARGETS, FirewallRule
+from labctl.packets.decode import ECHO_TYPES
 from labctl.tracing.bridge_ports import is_multicast, outgoing_port, ports_of
 from labctl.tracing.evidence import CounterIncrease, TraceEvidence
 from labctl.tracing.hops import PacketObservation
@@ -16,7 +17,6 @@ from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.rule_matching import IPV4, IPV6, RulePacket, can_match
 
 MAC_TRANSLATIONS = ("dnat", "redirect", "snat")  # targets of ebtables that change the addresses of a frame
-REQUEST_TYPES = {4: (8, 0), 6: (128, 129)}  # types of an ICMP echo request and reply
 
 
 def dropping_rules(loss_point: LossPoint) -> list[CounterIncrease]:
@@ -60,7 +60,7 @@ def probe_packet(evidence: TraceEvidence, item: PacketObservation) -> RulePacket
     if item.role == "error":
         protocol = 1 if version == 4 else 58
     elif evidence.question.protocol == "icmp":
-        kind = REQUEST_TYPES[version][item.role == "reply"]
+        kind = ECHO_TYPES[version][item.role == "reply"]
     return RulePacket(
         IPV4 if version == 4 else IPV6, protocol, frozenset(srcs), frozenset(dsts),
         frozenset(port for port in sports if port is not None), frozenset(port for port in dports if port is not None),

@@ -6,7 +6,6 @@ Only the taps are required. If the kernel refuses anything else, `unknown` repor
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,12 +20,12 @@ from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink import conntrack
 from labctl.kernel.probes import trace_probes
 from labctl.kernel.rule_trace import nflog
-from labctl.kernel.rule_trace.cleanup import TraceRecord, instance
 from labctl.kernel.rule_trace.nft_mark import ProbeMarkTable
 from labctl.kernel.rule_trace.nft_trace import NftLog
-from labctl.kernel.rule_trace.tracefs import Tracing
 
 if TYPE_CHECKING:
+    from labctl.kernel.rule_trace.trace_setup import TraceSetup
+    from labctl.kernel.rule_trace.tracefs import Tracing
     from labctl.tracing.evidence import Question
 
 T = TypeVar("T")
@@ -35,34 +34,48 @@ MODULES = ("nf_tables", "nfnetlink_log", "nf_conntrack_netlink")  # needed for t
 MAX_FIREWALL_NAMESPACES = 64  # namespaces with a firewall whose rules are watched at most
 
 
+def import_what_follows() -> None:
+    """Import what is needed after the probe. Called where this process waits: for the kernel, for the firewall's
+    programs."""
+    import labctl.kernel.lab_kernel
+    import labctl.tracing.diagnosis  # noqa: F401
+
+
 class Instruments:
-    """The instruments of one trace. A context manager; on exit it removes them all."""
+    """The instruments of one trace. A context manager; on exit it begins to remove them all, and `setup` waits for the
+    end of that."""
 
     def __init__(
-        self, lab: str, nodes: Iterable[str], question: Question, identity: bytes, warn: Callable[[str], None]
+        self,
+        setup: TraceSetup,
+        lab: str,
+        nodes: Iterable[str],
+        question: Question,
+        identity: bytes,
+        warn: Callable[[str], None],
     ) -> None:
-        self.lab, self.nodes, self.question, self.warn = lab, tuple(nodes), question, warn
+        self.setup, self.lab, self.nodes, self.question, self.warn = setup, lab, tuple(nodes), question, warn
         self.backend = backend.backend_of(lab)
-        self.instance = instance(lab)
         self.unknown: list[str] = []
         self.thread = NetnsThread()
-        self.cleanup_record = TraceRecord(lab)
         self.taps: Taps | None = None
-        self._pool = ThreadPoolExecutor(1, "tracing")
-        self._tracing_start: Future[None] | None = None
-        self.tracing: Tracing | None = None
         self.rule_logs: dict[str, nflog.NfLog | NftLog] = {}
         self.nft_tables: dict[str, ProbeMarkTable] = {}
         self.nflog_settings: dict[str, dict[str, str]] = {}
         self.flows_before: list[Flow] = []
         self.counters_before: dict[str, dict[str, int]] = {}
         self.chains_before: dict[str, tuple[ChainCounters, ...]] = {}
-        self.chains_after: dict[str, tuple[ChainCounters, ...]] = {}
+        self.rules_traced = False
         version = question.address.version
         self._matches = trace_probes.matches(question.protocol, version, identity)
         self._lengths = trace_probes.lengths(
             question.protocol, version, question.size or trace_probes.DEFAULT_PAYLOAD_BYTES
         )
+
+    @property
+    def tracing(self) -> Tracing | None:
+        """The tracing instance while it records; None if there is none."""
+        return self.setup.tracing
 
     def __enter__(self) -> Instruments:
         try:
@@ -74,16 +87,10 @@ class Instruments:
 
     def __exit__(self, *exc: object) -> None:
         with ignore_signals():
-            if self._tracing_start is not None:
-                wait([self._tracing_start])  # also after an interruption, the set-up must be finished and undone
-            closing = self._pool.submit(self._stop_tracing)
-            self._unwatch_rules()
-            if self.taps is not None:
-                self.taps.close()
-            closing.result()
-            self._pool.shutdown()
+            self.setup.remove_tracing()
+            self.unwatch_rules()
+            self.remove_taps()
             self.thread.close()
-            self.cleanup_record.__exit__()
 
     def read_flows(self) -> None:
         """Read the entries of conntrack, if the probe has a chosen source port: only then an earlier one can be its."""
@@ -99,51 +106,59 @@ class Instruments:
         return self.thread.run(paths.netns_path(self.lab, node), function, *args)
 
     def _set_up(self) -> None:
-        self.cleanup_record.note("instance", self.instance)
-        self._tracing_start = self._pool.submit(self._start_tracing)
         self.taps = Taps(self.lab, self.nodes, self.thread)
         self._watch_rules()
-        self._tracing_start.result()
         for node in self.nodes:
             with suppress(OSError):
                 self.counters_before[node] = self.run(node, counters.read_counters)
+        self._watch_drops()
 
-    def _start_tracing(self) -> None:
-        """Set up tracefs. Runs in a second thread, because it takes as long as all the rest."""
-        try:
-            self.tracing = Tracing(self.instance, self._lengths)
-        except OSError as error:
-            self.unknown.append(f"the kernel's drops cannot be observed: {error.strerror or error}")
-            return
-        if not self.tracing.has_reasons:
+    def _watch_drops(self) -> None:
+        """Watch what the kernel drops. The last step, because the kernel needs time to create the tracing instance."""
+        if not self.setup.is_configured:
+            import_what_follows()
+        self.setup.watch_drops(self._lengths)
+        if self.tracing is None:
+            self.unknown.append(f"the kernel's drops cannot be observed: {self.setup.problem}")
+        elif not self.tracing.has_reasons:
             self.unknown.append("this kernel reports where it dropped a packet, but not why (Linux 5.17 and later do)")
 
     def _watch_rules(self) -> None:
         """Where a namespace has a firewall: read the counters, and get reports of all rules that the probe meets."""
         filtering = [node for node in self.nodes if self._has_firewall(node)]
-        if len(filtering) > MAX_FIREWALL_NAMESPACES:
+        self.rules_traced = len(filtering) <= MAX_FIREWALL_NAMESPACES
+        if not self.rules_traced:
             self.unknown.append(f"the rules of {len(filtering)} namespaces were not watched: these are too many")
             return
         if filtering:
             modules.load(MODULES, self.warn)
+        self.chains_before = self.read_chains(filtering)
         before: dict[str, dict[str, str]] = {}
-        for node in filtering:
-            with suppress(OSError, LabError):
-                self.chains_before[node] = self.run(node, chains.read_chain_counters, node, self.backend)
+        for node in self.chains_before:
+            with suppress(OSError):
                 before[node] = self.run(node, nflog.read_loggers) if self.backend == "legacy" else {}
         self.nflog_settings = before
-        self.cleanup_record.note("logs", {node: setting for node, setting in before.items() if setting})
-        self.cleanup_record.note("tables", list(before))
+        self.setup.record.note("logs", {node: setting for node, setting in before.items() if setting})
+        self.setup.record.note("tables", list(before))
         for node in before:
             try:
                 self.rule_logs[node] = self.run(node, self._open_rule_log)
-                self.nft_tables[node] = self.run(node, ProbeMarkTable, self._matches, self.instance)
+                self.nft_tables[node] = self.run(node, ProbeMarkTable, self._matches, self.setup.name)
             except OSError as error:
                 why = error.strerror or error
                 self.unknown.append(f"the rules that the probe met in {node} are known only by their counters: {why}")
+        self.rules_traced = len(self.nft_tables) == len(self.chains_before)
+
+    def read_chains(self, nodes: Iterable[str]) -> dict[str, tuple[ChainCounters, ...]]:
+        """The chains of these nodes with their counters; without the nodes where they cannot be read."""
+        found: dict[str, tuple[ChainCounters, ...]] = {}
+        for node in nodes:
+            with suppress(OSError, LabError):
+                found[node] = self.run(node, chains.read_chain_counters, node, self.backend)
+        return found
 
     def _open_rule_log(self) -> nflog.NfLog | NftLog:
-        return nflog.NfLog() if self.backend == "legacy" else NftLog(self.instance)
+        return nflog.NfLog() if self.backend == "legacy" else NftLog(self.setup.name)
 
     def _has_firewall(self, node: str) -> bool:
         try:
@@ -151,15 +166,21 @@ class Instruments:
         except OSError:
             return False
 
-    def _stop_tracing(self) -> None:
-        if self.tracing is not None:
-            self.tracing.close()
+    def remove_taps(self) -> None:
+        """Begin to close the taps. Call it when their frames have been read."""
+        taps, self.taps = self.taps, None
+        if taps is not None:
+            self.setup.beside(taps.close)
 
-    def _unwatch_rules(self) -> None:
-        for table in self.nft_tables.values():
-            table.close()
-        for log in self.rule_logs.values():
+    def unwatch_rules(self) -> None:
+        """Begin to remove all that reports the rules. Call it when the reports and the chains have been read."""
+        tables, self.nft_tables = self.nft_tables, {}
+        for table in tables.values():
+            self.setup.beside(table.close)
+        logs, self.rule_logs = self.rule_logs, {}
+        for log in logs.values():
             log.close()
-        for node, before in self.nflog_settings.items():
+        settings, self.nflog_settings = self.nflog_settings, {}
+        for node, before in settings.items():
             with suppress(OSError):
                 self.run(node, nflog.restore_loggers, before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from labctl.core.observations import PacketRole
+from labctl.core.resources import IP, Interface
 from labctl.packets.decode import RST, SYN, Frame, Packet
 from labctl.packets.probe_id import ProbeId, role_of, unanswered_neighbours
 from labctl.tracing.datagram_roles import DatagramRoles, End
@@ -12,6 +13,7 @@ from labctl.tracing.evidence import NeighbourObservation, UnansweredNeighbour
 from labctl.tracing.hops import PacketObservation
 
 MAX_NEIGHBOUR_OBSERVATIONS = 500  # questions and answers that are kept at most
+MIN_REPEAT_NS = 300_000_000  # nanoseconds after which an equal question is a new one, and not a copy in a loop
 
 
 class ProbePackets:
@@ -26,6 +28,7 @@ class ProbePackets:
         self._packets: list[tuple[Frame, Packet, PacketRole]] = []
         self._neighbour_packets: dict[tuple[object, ...], tuple[Frame, Packet]] = {}
         self._neighbour_sightings: dict[tuple[object, ...], tuple[Frame, Packet]] = {}
+        self._question_times: dict[tuple[Interface, IP], list[int]] = {}
         self._seen_count = 0
 
     def update(self, captured: Sequence[tuple[Frame, Packet]]) -> bool:
@@ -41,6 +44,10 @@ class ProbePackets:
             changed = changed or role is not None
             if packet.kind == "arp":
                 changed = self._is_first_of_neighbour(frame, packet) or changed
+                if packet.is_request and frame.direction == "out":
+                    times = self._question_times.setdefault((frame.at, packet.dst), [])
+                    if not times or frame.time_ns - times[-1] > MIN_REPEAT_NS:
+                        times.append(frame.time_ns)
                 sighting = (frame.at, frame.direction, packet.is_request, packet.src if packet.is_request else "",
                             packet.dst if packet.is_request else packet.src)  # fmt: skip
                 self._neighbour_sightings.setdefault(sighting, (frame, packet))
@@ -66,6 +73,10 @@ class ProbePackets:
         """The neighbours that have not answered so far."""
         found = unanswered_neighbours(self._neighbour_packets.values())
         return tuple(UnansweredNeighbour(at.ns, at.dev, ip) for at, ip in found)
+
+    def question_times(self, missing: UnansweredNeighbour) -> tuple[int, ...]:
+        """When the machine asked for a neighbour (ns since the epoch), each time that it did."""
+        return tuple(self._question_times.get((Interface(missing.node, missing.dev), missing.ip), ()))
 
     def neighbour_observations(self) -> tuple[NeighbourObservation, ...]:
         """Where each question for a MAC address, and each answer, was first seen at a device."""

@@ -1,15 +1,16 @@
 """Run a trace on a live lab: set up the instruments, send one probe, wait, and record all that was seen.
 
 The wait ends when the reply arrives, when the kernel's drop of the probe is found, or when the time is up. The time
-is short, except if a neighbour does not answer: then it lasts as long as the kernel's own retries.
+is short, except if a neighbour does not answer: then it lasts until the kernel has asked twice (see `silence`).
 """
 
 from __future__ import annotations
 
-import secrets
+import os
 import select
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,12 +23,14 @@ from labctl.checks.context import (
 )
 from labctl.core.topology import Topology
 from labctl.kernel.host import lab_state, paths
+from labctl.kernel.netlink import neighbours
 from labctl.kernel.probes import trace_probes
+from labctl.kernel.rule_trace.trace_setup import TraceSetup
 from labctl.packets.decode import Frame
 from labctl.packets.probe_id import MAGIC, PayloadMarker, ProbeId, TcpProbeId
-from labctl.tracing import collect, drop_attribution
-from labctl.tracing.evidence import Question, TraceEvidence
-from labctl.tracing.instruments import Instruments
+from labctl.tracing import silence
+from labctl.tracing.evidence import NamespaceState, Question, TraceEvidence
+from labctl.tracing.instruments import Instruments, import_what_follows
 from labctl.tracing.probe_packets import ProbePackets
 
 if TYPE_CHECKING:
@@ -36,7 +39,8 @@ if TYPE_CHECKING:
     from labctl.kernel.probes.listener import Listener
 
 QUIET_TIMEOUT_S = 0.4  # seconds after which the wait ends, unless a neighbour request is open
-NEIGHBOUR_TIMEOUT_S = 3.5  # seconds that the kernel waits for a neighbour
+NEIGHBOUR_TIMEOUT_S = 3.5  # seconds that the kernel waits for a neighbour: three questions
+GIVE_UP_S = 0.1  # seconds to wait for the ICMP error about a neighbour that was given up
 POLL_INTERVAL_S = 0.03  # seconds between two looks at the evidence
 
 
@@ -44,28 +48,33 @@ def trace_packet(
     lab: Lab,
     question: Question,
     *,
+    setup: TraceSetup | None = None,
     progress: Callable[[str], None] = lambda text: None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> tuple[TraceEvidence, list[Frame]]:
     """Send the probe and follow it. Returns the evidence, and the frames that the taps saw. `progress` gets the current
     step, `warn` the names of kernel modules that were loaded.
 
+    With a `setup` of the caller, the removal of the instruments has only begun when this function returns; leaving the
+    setup waits for its end.
+
     A lab runs one trace at a time, and none while `up` or `down` changes it, because only one reader can get a
     namespace's reports of legacy rules.
 
     Raises KernelError if the source cannot be entered or no tap works, LockError if another labctl held the lab.
     """
+    if setup is None:
+        with TraceSetup(lab.name) as own_setup:
+            return trace_packet(lab, question, setup=own_setup, progress=progress, warn=warn)
     begun = time.monotonic()
     topology = Topology(lab)
-    isn = secrets.randbits(32)
-    marker = MAGIC + secrets.token_bytes(4)
+    isn = int.from_bytes(os.urandom(4), "big")
+    marker = MAGIC + os.urandom(4)
     identity = isn.to_bytes(4, "big") if question.protocol == "tcp" else marker
     nodes = namespaces_to_tap(topology, _ends_and_hosts(topology, question))
     progress("setting up taps")
-    with (
-        lab_state.lock(lab.name),
-        Instruments(lab.name, nodes, question, identity, warn) as instruments,
-    ):
+    setup.hold(lab_state.lock(lab.name))
+    with Instruments(setup, lab.name, nodes, question, identity, warn) as instruments:
         assert instruments.taps is not None
         context = CheckContext(topology, instruments.thread, instruments.taps, None)
         refresh_carriers(context)
@@ -90,8 +99,10 @@ def trace_packet(
         finally:
             if listener is not None:
                 listener.close()
-        wait.packets.update(instruments.taps.packets())
-    return evidence.with_details(seconds=round(time.monotonic() - begun, 3)), wait.packets.frames
+    missing = evidence.unanswered_neighbours
+    late = silence.late_answers(missing, wait.packets.unanswered_neighbours()) if missing else ()
+    seconds = round(time.monotonic() - begun, 3)
+    return evidence.with_details(seconds=seconds, unknown=(*evidence.unknown, *late)), wait.packets.frames
 
 
 def _ends_and_hosts(topology: Topology, question: Question) -> tuple[str, ...]:
@@ -142,16 +153,21 @@ class _ProbeWait:
         self.instruments, self.topology, self.question, self.probe_id = instruments, topology, question, probe_id
         self.sent_ns, self.pid, self.probe, self.listener = sent_ns, pid, probe, listener
         self.packets = ProbePackets(probe_id, sent_ns, (question.address, question.port))
-        self.planned = collect.planned_namespaces(topology)
+        # the namespaces with their planned devices, used while the probe is still under way
+        self.planned = tuple(NamespaceState(node, tuple(topology.links.get(node, ()))) for node in topology.namespaces)
         self._evidence: TraceEvidence | None = None
         self.machines = {one.name: one.addresses for one in topology.lab.machines if one.netns_of is None}
 
     def wait_and_collect(self) -> TraceEvidence:
         """Wait for the end, then collect the evidence."""
+        assert self.instruments.taps is not None
         begun = time.monotonic()
         timeout_s = NEIGHBOUR_TIMEOUT_S if self.probe.answer is None else 0.0
         while time.monotonic() - begun < timeout_s and not self._step():
             if time.monotonic() - begun > QUIET_TIMEOUT_S and not self._observed_so_far().unanswered_neighbours:
+                break
+            if self._is_silent() and not self.instruments.taps.verify_receiving() and self._is_silent():
+                self._give_up_neighbours()  # the taps have delivered everything that arrived by now
                 break
             if self._is_dropped():
                 self._step(0.01)  # an ICMP error may still be under way
@@ -172,6 +188,33 @@ class _ProbeWait:
             self.probe.step()
         return self.probe.answer is not None
 
+    def _is_silent(self) -> bool:
+        """Whether every neighbour that has not answered so far will not answer any more."""
+        now_ns = time.time_ns()  # before the taps are read
+        evidence = self._observed_so_far()
+        if not evidence.unanswered_neighbours:
+            return False
+        from labctl.tracing import collect
+
+        asked = [self.packets.question_times(one) for one in evidence.unanswered_neighbours]
+        if not all(silence.is_silent(times, now_ns, silence.AnswerTimes(0, 0)) for times in asked):
+            return False
+        times = collect.answer_times(self.instruments, self.topology, evidence)
+        return times is not None and all(silence.is_silent(one, now_ns, times) for one in asked)
+
+    def _give_up_neighbours(self) -> None:
+        """Let the kernels on the probe's way give up the neighbours now. They drop the probe and report it, as they do
+        after the third question, and nothing of this trace is left for the next one to see."""
+        evidence = self._observed_so_far()
+        passed = {self.question.source, *(one.node for one in evidence.observations)}
+        given_up = False
+        for one in evidence.unanswered_neighbours:
+            if one.node in passed:
+                with suppress(OSError):
+                    given_up = self.instruments.run(one.node, neighbours.give_up, one.dev, one.ip) or given_up
+        if given_up:
+            self._step(GIVE_UP_S)
+
     def _is_dropped(self) -> bool:
         """Whether the kernel has reported a drop of this probe."""
         if self.instruments.tracing is None:
@@ -179,6 +222,8 @@ class _ProbeWait:
         events = self.instruments.tracing.read_events()
         if not any(event.kind == "drop" for event in events):
             return False
+        from labctl.tracing import collect, drop_attribution
+
         evidence = self._observed_so_far().with_details(events=collect.probe_events(events, self.sent_ns, self.pid))
         hops = evidence.hops["reply"] or evidence.hops["request"]
         if not hops or evidence.unanswered_neighbours:
@@ -200,7 +245,12 @@ class _ProbeWait:
         assert self.instruments.taps is not None
         if self.probe.answer is None:
             self.probe.time_out()
+        drops_traced = self.instruments.tracing is not None
         events, missed = self.instruments.tracing.stop() if self.instruments.tracing is not None else ([], 0)
+        self.instruments.setup.remove_tracing()
+        self.instruments.setup.beside(import_what_follows)
+        from labctl.tracing import collect  # while the kernel removes the tracing instance
+
         not_receiving = self.instruments.taps.verify_receiving()
         lost = self.instruments.taps.losses()
         unknown = [
@@ -216,7 +266,11 @@ class _ProbeWait:
             lost_events=missed,
             unknown=(*self.instruments.unknown, *unknown),
             looping=self.instruments.taps.looping(),
-            drops_traced=self.instruments.tracing is not None,
-            rules_traced=len(self.instruments.nft_tables) == len(self.instruments.chains_before),
+            drops_traced=drops_traced,
+            rules_traced=self.instruments.rules_traced,
         )
-        return collect.add_namespace_state(self.instruments, self.topology, seen, self.probe_id)
+        evidence = collect.add_rules_and_flows(self.instruments, self.topology, seen, self.probe_id)
+        self.probe.close()  # a TCP connection ends with a reset, which belongs to the frames
+        self.packets.update(self.instruments.taps.packets())
+        self.instruments.remove_taps()
+        return collect.add_namespace_state(self.instruments, self.topology, evidence)

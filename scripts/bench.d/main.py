@@ -35,6 +35,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, help="runs of each variant (default 5; slow tools at large sizes: 1)")
     parser.add_argument("--sizes", help="comma-separated, of: " + ", ".join(NETWORKS))
     parser.add_argument("--only", help="comma-separated prefixes of variants' names")
+    parser.add_argument("--against", metavar="COMMIT", help="also compare traces with those of another commit")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
     options = parser.parse_args()
     names = options.sizes.split(",") if options.sizes else ["10", "100"] if options.quick else list(NETWORKS)
@@ -120,8 +121,9 @@ def summary(samples: dict[str, dict[str, list[Any]]]) -> dict[str, dict[str, dic
     return result
 
 
-def commands(runs: int) -> dict[str, float]:
-    """The times of single commands: the default kubenet and traces in it, each from a new process, and --help."""
+def commands(runs: int, commit: str | None) -> dict[str, float]:
+    """The times of single commands: the default kubenet and traces in it, each from a new process, and --help. With
+    a commit, also the ratios of the traces' times to those of that commit."""
     from proof import wait_until_gone
     from traces import traces
     from variants import run
@@ -132,7 +134,7 @@ def commands(runs: int) -> dict[str, float]:
         run([sys.executable, "-m", "labctl", "down", "bench"])
         wait_until_gone()
         help_cpu.append(run([sys.executable, "-m", "labctl", "--help"]).cpu)
-    times = {"kubenet_cold_ms": 1000 * median(cold), "help_cpu_ms": 1000 * median(help_cpu), **traces(runs)}
+    times = {"kubenet_cold_ms": 1000 * median(cold), "help_cpu_ms": 1000 * median(help_cpu), **traces(runs, commit)}
     wait_until_gone()
     return times
 
@@ -149,7 +151,9 @@ def main() -> int:
     report_progress("")
     results = summary(samples)
     try:
-        command_times = commands(1 if options.quick else options.runs) if wanted("labctl", options.only) else {}
+        command_times = (
+            commands(1 if options.quick else options.runs, options.against) if wanted("labctl", options.only) else {}
+        )
     except Exception as error:
         command_times = {}
         errors.append(f"commands: {error}")

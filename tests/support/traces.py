@@ -53,6 +53,12 @@ def traced(name: str, probe: str) -> tuple[TraceEvidence, TraceResult]:
     return evidence, diagnose(evidence)
 
 
+def forget_neighbours(name: str) -> None:
+    """Remove the neighbours that the machines of a lab have learned, so that a trace begins as in a new lab."""
+    for node in paths.labs()[name]:
+        subprocess.run(["ip", "-n", paths.netns_name(name, node), "neigh", "flush", "all"], check=True)
+
+
 def broken(name: str, command: str) -> None:
     node, _, words = command.partition(": ")
     words = words.replace("tables-legacy", f"tables-{backend.backend_of(name)}")

@@ -92,16 +92,16 @@ def trace(session: Session, /, source: str, target: str, scenario: str | None, *
       sudo labctl trace a c --size 1472 --pcap packets.pcapng
     """
     import labctl
-    from labctl.lab import lifecycle
+    from labctl.lab.records import resolve_lab_name
 
     session.require_root()
-    name = lifecycle.resolve_lab_name(session.lab)
+    name = resolve_lab_name(session.lab)
     if options["pcap"] == "-":
         raise UsageError("--pcap needs the name of a file", "standard output is for the report; see capture -w -")
     if options["pcap"] is not None:
         require_writable(options["pcap"])
     session.handle_termination()
-    lab = recall(name, scenario, ())
+    lab = name if scenario is None else recall(name, scenario, ())
     probe_options = _trace_options(session, options)
     session.terminal.progress(f"tracing {source} -> {target}")
     traced = labctl.trace(source, target, lab=lab, **probe_options)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import secrets
 import select
 import socket
 import struct
@@ -136,7 +135,7 @@ class Taps:
         for tap in self._taps.values():
             with suppress(OSError):  # its lo is down, which `verify_receiving` reports
                 while time.monotonic() < deadline:
-                    tap.send_canary(secrets.token_bytes(16))
+                    tap.send_canary(os.urandom(16))
                     self._poll.poll(POLL_MS)
                     arrived = time.time_ns()
                     if any(frame.protocol == CANARY and frame.time_ns < arrived for frame in tap.read()):
@@ -160,13 +159,17 @@ class Taps:
         tap = self._taps.get(node)
         return tap.socket if tap else None
 
+    def inodes(self) -> frozenset[int]:
+        """The inodes of the taps' sockets, as /proc/net/packet lists them."""
+        return frozenset(os.fstat(tap.socket.fileno()).st_ino for tap in self._taps.values())
+
     def verify_receiving(self) -> dict[str, str]:
         """Send a canary in every namespace and wait until it arrives. Returns the nodes with a tap that does not work,
         each with the reason."""
         problems: dict[str, str] = {}
         waiting: dict[str, bytes] = {}
         for node, tap in self._taps.items():
-            token = secrets.token_bytes(16)
+            token = os.urandom(16)
             try:
                 tap.send_canary(token)
             except OSError as error:

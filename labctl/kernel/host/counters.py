@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from ipaddress import ip_address
 
 from labctl.core.resources import IP
@@ -28,16 +29,22 @@ def read_counters() -> dict[str, int]:
             group = names[0].rstrip(":")
             found |= {
                 f"{group}.{key}": int(value) for key, value in zip(names[1:], values[1:], strict=False)
-                if PROBLEM_COUNTERS.search(key)
+                if _is_problem(key)
             }  # fmt: skip
     for fields in _lines("snmp6"):
-        if len(fields) == 2 and PROBLEM_COUNTERS.search(fields[0]):
+        if len(fields) == 2 and _is_problem(fields[0]):
             found[fields[0]] = int(fields[1])
     for fields in _lines("dev")[2:]:
         device = fields[0].rstrip(":")
         for column, counter in DEVICE_COUNTERS:
             found[f"{device} {counter}"] = int(fields[column])
     return found
+
+
+@cache
+def _is_problem(name: str) -> bool:
+    """Whether a counter counts problems. The names are the same in all namespaces."""
+    return PROBLEM_COUNTERS.search(name) is not None
 
 
 def increases(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:

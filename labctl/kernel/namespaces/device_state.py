@@ -61,6 +61,12 @@ def update_carriers(names: Iterable[str]) -> None:
             device_problem(sock, name)
 
 
+def devices_without_carrier(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of these devices of this thread's namespace that are up and have no carrier."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        return tuple(name for name in names if device_problem(sock, name) == NO_CARRIER)
+
+
 def needs_carrier(item: Resource | None) -> bool:
     """Whether it is one end of a veth pair that should be up, and so must have carrier. A bridge without ports, for
     example, has none."""

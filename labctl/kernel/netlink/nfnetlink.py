@@ -63,6 +63,16 @@ class NfnetlinkSocket:
                 if answer == NLMSG_ERROR and sequence == self._sequence:
                     return _errno(data, start)
 
+    def get(self, kind: int, body: bytes) -> tuple[bytes, int, int] | None:
+        """Request one object: (data, start, end) of the answer's body, or None if the kernel refused the request, as it
+        does if there is no such object. Raises OSError for the socket."""
+        self._send(kind, REQUEST, body)
+        while True:
+            data = self._socket.recv(1 << 16)
+            for answer, _, sequence, start, end in iter_messages(data):
+                if sequence == self._sequence:
+                    return None if answer == NLMSG_ERROR else (data, start, end)
+
     def dump(self, kind: int, body: bytes) -> Iterator[tuple[bytes, int, int]]:
         """Request a whole table; yields (data, start, end) of each message's body. An error of the kernel ends it, as
         the last message does. Raises OSError for the socket."""

@@ -13,14 +13,18 @@ from labctl.kernel.netlink import dump
 
 def path_of(name: str) -> Path:
     """The file of a sysctl. As in sysctl(8), a slash in the name stands for a dot in a device's name."""
-    return Path("/proc/sys") / "/".join(part.replace("/", ".") for part in name.split("."))
+    return Path(_file(name))
+
+
+def _file(name: str) -> str:
+    return f"/proc/sys/{'/'.join([part.replace('/', '.') for part in name.split('.')])}"
 
 
 def read_sysctls(sysctls: Iterable[Sysctl]) -> Iterator[Sysctl]:
     """The current values of these sysctls; those that do not exist are left out. Call it inside their namespace."""
     for item in sysctls:
         try:
-            fd = os.open(path_of(item.name), os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(_file(item.name), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             continue
         try:

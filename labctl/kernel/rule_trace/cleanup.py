@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ FOLDER = ".trace"
 
 
 def instance(lab: str) -> str:
-    """The name of this process's tracing instance and of its nft tables."""
-    return f"labctl-{lab}-{os.getpid()}"
+    """The name of the tracing instance and of the nft tables of a trace that runs in this thread. The number is that of
+    the thread, which for a command's main thread is the process id."""
+    return f"labctl-{lab}-{threading.get_native_id()}"
 
 
 class TraceRecord:

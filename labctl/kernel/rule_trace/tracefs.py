@@ -21,7 +21,7 @@ from labctl.kernel.host.syscalls import libc
 FSOPEN, FSCONFIG, FSMOUNT = 430, 431, 432  # the same numbers on every architecture
 FSCONFIG_CMD_CREATE, FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC = 6, 1, 1
 TRACEFS_MOUNTS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
-BUFFER_KB = 1024  # kB of events per processor; when it is full, further events are only counted
+BUFFER_KB = 1024  # kB of events per processor at least; when it is full, further events are only counted
 EVENTS = {"queue": "net/net_dev_queue", "receive": "net/netif_receive_skb", "drop": "skb/kfree_skb"}
 _EVENT = re.compile(r"-(\d+)\s+\[\d+\]\s+\S+\s+([\d.]+): (\w+): (.*)")
 _NET = re.compile(r"dev=(\S+) skbaddr=(\S+) len=(\d+)")
@@ -29,26 +29,35 @@ _DROP = re.compile(r"skbaddr=(\S+) (?:rx_sk=\S+ )?protocol=(\d+) location=(.+?)(
 
 
 class Tracing:
-    """One tracing instance; `name` is unique to this process. Raises OSError if it cannot be created."""
+    """One tracing instance; `name` is unique on this machine. `configure` and then `watch` make it ready.
 
-    def __init__(self, name: str, lengths: Iterable[int]) -> None:
+    Each method raises OSError if the kernel refuses it.
+    """
+
+    def __init__(self, name: str) -> None:
         self._root = _open()
         self._path = f"{_at(self._root)}/instances/{name}"
         self.has_reasons = False
         try:
             os.mkdir(self._path)
-            self._prepare(tuple(sorted(set(lengths))))
+            self._write("tracing_on", "0")
         except OSError:
             self.close()
             raise
 
-    def _prepare(self, lengths: tuple[int, ...]) -> None:
-        self._write("tracing_on", "0")
-        self._write("buffer_size_kb", str(BUFFER_KB))
+    def configure(self) -> None:
+        """Set the buffer, if it is too small, and the clock. Each takes some 15 ms, because the kernel waits for all
+        processors."""
+        size = re.match(r"\d+", self._read("buffer_size_kb"))
+        if size is None or int(size[0]) < BUFFER_KB:
+            self._write("buffer_size_kb", str(BUFFER_KB))
         self._write("trace_clock", "mono")
+
+    def watch(self, lengths: Iterable[int]) -> None:
+        """Switch on the events, for packets of these lengths."""
         with suppress(OSError):
             self._write("options/overwrite", "0")
-        sizes = " || ".join(f"len == {length}" for length in lengths)
+        sizes = " || ".join(f"len == {length}" for length in sorted(set(lengths)))
         for kind, event in EVENTS.items():
             self._write(f"events/{event}/filter", "protocol == 2048 || protocol == 34525" if kind == "drop" else sizes)
             self._write(f"events/{event}/enable", "1")

@@ -23,7 +23,7 @@ from tests.support.golden import Golden
 from tests.support.trace_cases import CASES as PATH_CASES
 from tests.support.trace_cases import LABS as PATH_LABS
 from tests.support.trace_cases import Case, routes_of, rules_of
-from tests.support.traces import broken, traced
+from tests.support.traces import broken, forget_neighbours, traced
 
 pytestmark = pytest.mark.firewall
 CASES = (*PATH_CASES, *trace_end_cases.CASES, *trace_nat_cases.CASES, *trace_port_cases.CASES)
@@ -83,6 +83,7 @@ def echoing(sock: socket.socket) -> Iterator[None]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_what_is_broken_is_told(case: Case, labs: dict[str, lifecycle.Definition], golden: Golden) -> None:
+    forget_neighbours(case.lab)
     try:
         for command in case.breaks:
             broken(case.lab, command)

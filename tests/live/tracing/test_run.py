@@ -21,7 +21,7 @@ from labctl.kernel.firewall import backend
 from labctl.kernel.host import lab_state, paths
 from labctl.kernel.namespaces.thread import NetnsThread
 from labctl.kernel.netlink import nft_tables
-from labctl.kernel.rule_trace import nflog, tracefs
+from labctl.kernel.rule_trace import nflog, trace_setup, tracefs
 from labctl.lab import lifecycle
 from labctl.tracing import instruments
 from tests.support.trace_cases import LABS
@@ -116,6 +116,17 @@ def test_a_trace_leaves_nothing_behind() -> None:
     assert settings() == before
 
 
+def test_a_trace_that_cannot_begin_leaves_nothing_behind() -> None:
+    """The tracing instance exists before the names are looked up."""
+    before = settings()
+    words = [sys.executable, "-m", "labctl", "trace", "-l", LAB, "h1", "no-such-machine"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2, done.stderr
+    assert "no-such-machine" in done.stderr
+    assert settings() == before
+
+
 def test_under_load_on_the_same_path_the_right_packet_is_blamed() -> None:
     """The flood has the probe's length and its way, and is dropped where the probe is, for another reason."""
     broken(LAB, "r2: ip link set h2 mtu 1280")
@@ -160,7 +171,7 @@ def test_without_tracefs_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*words: object) -> None:
         raise OSError(1, "Operation not permitted")
 
-    monkeypatch.setattr(instruments, "Tracing", refuse)
+    monkeypatch.setattr(trace_setup, "Tracing", refuse)
     broken(LAB, "r2: sysctl -qw net.ipv4.ip_forward=0")
     _, story = traced(LAB, "h1 h2")
 
@@ -184,7 +195,8 @@ def test_without_nf_tables_counters_tell(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def started(*words: str) -> subprocess.Popen[str]:
-    """`labctl trace` waiting for a neighbour that never answers, with all its instruments set up."""
+    """`labctl trace` waiting for a neighbour that never answers, with all its instruments set up. It is stopped there
+    (SIGSTOP), so that the tests do not race with its end."""
     command = [sys.executable, "-m", "labctl", "trace", "-l", LAB, "h1", "10.2.0.77", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 10
@@ -197,6 +209,8 @@ def started(*words: str) -> subprocess.Popen[str]:
         ):
             assert time.monotonic() < deadline
             assert process.poll() is None, process.communicate()
+    process.send_signal(signal.SIGSTOP)
+    assert process.poll() is None
     return process
 
 
@@ -206,6 +220,7 @@ def test_an_interrupted_trace_leaves_nothing_behind(number: signal.Signals, code
     before = settings()
     process = started()
     process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
     _, err = process.communicate(timeout=20)
 
     assert process.returncode == code, err
@@ -240,6 +255,7 @@ def test_a_running_trace_is_not_swept() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "labctl", "status", "-l", LAB], capture_output=True, text=True, check=False
     )
+    process.send_signal(signal.SIGCONT)
     out, _ = process.communicate(timeout=20)
 
     assert "was killed" not in done.stderr

@@ -120,3 +120,15 @@ def test_waiting_messages_are_read_and_a_loss_is_reported(kernel: Kernel, last: 
     ]
     assert missed == lost
     assert end.gettimeout() is None
+
+
+def test_one_object_is_its_answer_or_nothing(kernel: Kernel) -> None:
+    sock, end = kernel
+    end.answers = [message(0x100, 9, b"else") + message(0x100, 1, b"abcd"), acknowledgement(2, errno.ENOENT)]
+
+    found = sock.get(0x101, nfgenmsg(socket.AF_INET))
+    assert found is not None
+    data, start, stop = found
+    assert data[start:stop] == b"abcd"
+    assert sock.get(0x101, nfgenmsg(socket.AF_INET)) is None
+    assert end.sent == [message(0x101, number, b"\2\0\0\0", REQUEST) for number in (1, 2)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import time
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -564,3 +566,15 @@ def test_device_names_never_meet() -> None:
         primitives.device_name("a-name-too-long-for-a-device")
         == primitives.device_names("to-", 11, ["a-name-too-long-for-a-device"])[0]
     )
+
+
+def test_the_installed_packages_are_searched_only_for_a_model_that_is_not_labctls_own() -> None:
+    code = (
+        "import sys\nfrom labctl import api, models\n"
+        "api.load('kubenet').compiled\n"
+        "print('importlib.metadata' in sys.modules, models.has_model('kubenet'))\n"
+        "print(models.has_model('kube_router'), models.has_model('nothing'), 'importlib.metadata' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["False", "True", "False", "False", "True"]

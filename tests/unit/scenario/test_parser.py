@@ -119,6 +119,7 @@ def fake(**more: Any) -> Any:
 def model(monkeypatch: pytest.MonkeyPatch) -> Any:
     made = fake()
     monkeypatch.setattr(models, "model_names", lambda: ("fake",))
+    monkeypatch.setattr(models, "has_model", lambda name: name == "fake")
     monkeypatch.setattr(models, "find_model", lambda name: made)
     return made
 

@@ -19,8 +19,8 @@ from labctl.core.topology import Topology
 from labctl.kernel.capture.tap import Taps
 from labctl.packets import probe_id
 from labctl.packets.decode import Frame, Packet
+from labctl.tracing import collect, run
 from labctl.tracing import evidence as trace_evidence
-from labctl.tracing import run
 from labctl.tracing.diagnosis import diagnose
 from labctl.tracing.evidence import Question
 from labctl.tracing.probe_packets import ProbePackets
@@ -85,10 +85,15 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[bytes]:
 def test_a_trace_decodes_each_frame_of_a_flood_once(
     tap: FloodedTap, taps: Taps, decoded: Counter[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    instruments: Any = SimpleNamespace(taps=taps, tracing=None, unknown=[], nft_tables={}, chains_before={})
-    probe: Any = SimpleNamespace(answer=None, detail="", fds=list, step=lambda: None, time_out=lambda: None)
+    nothing = lambda *words: None  # noqa: E731
+    setup = SimpleNamespace(remove_tracing=nothing, beside=nothing)
+    instruments: Any = SimpleNamespace(
+        taps=taps, setup=setup, nodes=(), tracing=None, unknown=[], rules_traced=True, remove_taps=nothing
+    )
+    probe: Any = SimpleNamespace(answer=None, detail="", fds=list, step=nothing, time_out=nothing, close=nothing)
     monkeypatch.setattr(run, "QUIET_TIMEOUT_S", 0)  # look at the frames at each tick
-    monkeypatch.setattr(run.collect, "add_namespace_state", lambda instruments, topology, evidence, probe_id: evidence)
+    for name in ("add_rules_and_flows", "add_namespace_state"):
+        monkeypatch.setattr(collect, name, lambda instruments, topology, evidence, *words: evidence)
     ticks = iter(range(TICKS))
     monkeypatch.setattr(run._ProbeWait, "_step", lambda self, seconds=0.0: next(ticks, None) is None)
     wait = run._ProbeWait(instruments, TOPOLOGY, QUESTION, probe_id.PayloadMarker(MARKER), 0, 1, probe, None)
