@@ -34,7 +34,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(labctl, "trace", trace)
-    monkeypatch.setattr("labctl.lab.lifecycle.resolve_lab_name", lambda name: "kubenet")
+    monkeypatch.setattr("labctl.lab.records.resolve_lab_name", lambda name: "kubenet")
     monkeypatch.setattr("labctl.cli.verbs.trace.recall", lambda *args: None)
     return made
 

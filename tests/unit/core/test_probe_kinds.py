@@ -54,7 +54,7 @@ def parsed(text: str) -> Check:
             "udp a:4000 -> c:53",
             "udp a:4000 -> c:53",
             "`udp: a:4000 -> c:53`",
-            "nc -v -u -p 4000 -w 1 10.0.0.1 53",
+            "trace a 10.0.0.1 --udp 53 --sport 4000 --listen",
         ),
         (
             'tcp: "a:4000 -> c:80", expect: refused',
@@ -62,7 +62,7 @@ def parsed(text: str) -> Check:
             "tcp a:4000 -> c:80",
             "tcp a:4000 -> c:80, expect refused",
             "`tcp: a:4000 -> c:80`, expect refused",
-            "nc -v -z -p 4000 -w 1 10.0.0.1 80",
+            "trace a 10.0.0.1 --tcp 80 --sport 4000",
         ),
         (
             "mesh: pods",

@@ -31,6 +31,7 @@ def test_the_environment_leads_to_no_lab_outside() -> None:
 def test_advised_commands_need_no_sudo_inside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(paths.HOLDER_VARIABLE, raising=False)
     monkeypatch.delenv(paths.SANDBOX_VARIABLE, raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert paths.command_prefix() == "sudo labctl"
     monkeypatch.setenv(paths.SANDBOX_VARIABLE, "1")
     assert paths.command_prefix() == "labctl"
