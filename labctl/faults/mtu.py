@@ -98,7 +98,10 @@ def _mtu_sender(objects: LabObjects) -> Iterator[Fault]:
 def _mtu_router(objects: LabObjects) -> Iterator[Fault]:
     for at, trips in _interfaces(objects, "router"):
         trips = [trip for trip in trips if trip.source != at.ns]
-        yield from _fault(objects, "mtu-router", at, trips, "too-big")
+        # a frame that comes in by this device, before the packet goes out by it, is dropped without an error
+        arriving = ExpectedCause(("mtu-black-hole",), (str(at),))
+        for fault in _fault(objects, "mtu-router", at, trips, "too-big"):
+            yield replace(fault, causes=(*fault.causes, arriving))
 
 
 def _mtu_tunnel(objects: LabObjects) -> Iterator[Fault]:

@@ -150,9 +150,10 @@ class PlanPaths:
         return any(at in self._proxy_arp for at in self.segment(start))
 
     def free_address(self, start: Interface) -> IP | None:
-        """An address of the segment's network that no machine has; None if there is no such network, or a proxy that
-        may answer for it."""
-        net = next((one.addr.network for one in self._addresses.get(start.ns, ()) if one.at == start), None)
+        """An address of the segment's network that no machine has; None if there is no such network, no route to it, or
+        a proxy that may answer for it."""
+        own = (one for one in self._addresses.get(start.ns, ()) if one.at == start and one.connected is not False)
+        net = next((one.addr.network for one in own), None)
         if net is None or net.num_addresses < 8 or self.has_proxy(start):
             return None
         taken = {one.addr.ip for found in self._addresses.values() for one in found}

@@ -49,7 +49,9 @@ def _fault(
     ns = on.partition("/")[0]
     causes = (ExpectedCause(kinds, (ns,)),)
     symptoms = (
-        ExpectedCause((*NO_WAY, *SILENT, "ttl", "forwarding-off", "unsent", "rule", "vxlan-underlay", "kernel")),
+        ExpectedCause(
+            (*NO_WAY, *SILENT, "ttl", "forwarding-off", "unsent", "rule", "vxlan-underlay", "kernel", "arp-off")
+        ),
     )
     yield Fault(kind, on, changes, causes, objects.as_traffic(lost), symptoms)
 
