@@ -60,6 +60,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--objects", type=int, default=2, metavar="N", help="objects for each kind (default 2)")
     parser.add_argument("--protocol", action="append", choices=("icmp", "tcp", "udp"), help="default: all three")
     parser.add_argument("--firewall", choices=("legacy", "nft"), help="the back end of the rules")
+    parser.add_argument("--checks", action="store_true", help="also run the lab's checks for each fault (slow)")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="scenarios at the same time (default 2)")
     parser.add_argument("--output", default="trace-accuracy.jsonl", metavar="FILE", help="where the rows go")
     parser.add_argument("--page", action="store_true", help="write docs/trace-accuracy.md")
@@ -73,6 +74,7 @@ def in_sandbox(scenario: str, options: argparse.Namespace) -> list[dict[str, Any
     words += [word for name in options.fault for word in ("--fault", name)]
     words += [word for name in options.protocol or () for word in ("--protocol", name)]
     words += ["--firewall", options.firewall] if options.firewall else []
+    words += ["--checks"] if options.checks else []
     begun = time.monotonic()
     sandbox = ["unshare", "-nm", "--propagation", "private", "sh", "-ec", SANDBOX, "sandbox", *words]
     done = subprocess.run(sandbox, capture_output=True, text=True)
@@ -87,7 +89,7 @@ def in_sandbox(scenario: str, options: argparse.Namespace) -> list[dict[str, Any
 
 def failed_row(scenario: str, why: str) -> dict[str, Any]:
     names = dict.fromkeys(("fault", "on", "protocol", "probe", "cause"), "")
-    return {"scenario": scenario, **names, "judgement": "broken", "sentence": why, "noticed": False}
+    return {"scenario": scenario, **names, "judgement": "broken", "sentence": why, "noticed": False, "checked": ""}
 
 
 def inside(options: argparse.Namespace) -> int:
@@ -107,7 +109,7 @@ def inside(options: argparse.Namespace) -> int:
         print(f"{options.inside}: {error.message}", file=sys.stderr)
         return 0
     lab = with_plugin_results(lifecycle.load_compiled_lab(options.inside))
-    trial = Trial(lab)
+    trial = Trial(lab, run_checks=options.checks)
     protocols = tuple(options.protocol or ("icmp", "tcp", "udp"))
     if not options.fault:
         for row in trial.healthy_rows(protocols):

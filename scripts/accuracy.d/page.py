@@ -30,6 +30,8 @@ def page(rows: list[Row]) -> str:
     """The whole page."""
     parts = [HEAD.strip(), total(rows), "## By kind of fault", *by(rows, "fault"), "## By scenario"]
     parts += [*by(rows, "scenario"), "## What was not right", *not_right(rows), "## Not noticed", *unnoticed(rows)]
+    if any(row["checked"] for row in rows):
+        parts += ["## The checks of the labs", *checks(rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -73,6 +75,18 @@ def unnoticed(rows: list[Row]) -> Iterator[str]:
         objects = ", ".join(dict.fromkeys(f"{row['scenario']} {row['on']}" for row in group[:9:3]))
         lines.append(f"- `{fault}`, {len(group)} x ({objects}): {reason or 'every probe took another way'}")
     yield "\n".join(lines) or "None."
+
+
+def checks(rows: list[Row]) -> Iterator[str]:
+    """The faults that no check of their lab noticed."""
+    verdicts = {(row["scenario"], row["fault"], row["on"]): row["checked"] for row in rows if row["checked"]}
+    missed = [key for key, verdict in verdicts.items() if verdict == "pass"]
+    scenarios = ", ".join(dict.fromkeys(f"`{key[0]}`" for key in verdicts))
+    yield (
+        f"On {scenarios}, all checks of the lab ran with each fault: {len(verdicts) - len(missed)} of {len(verdicts)}"
+        " faults made a check fail. The others change what no check of that lab claims:"
+    )
+    yield "\n".join(f"- `{fault}` on {scenario}, {on}" for scenario, fault, on in missed) or "None."
 
 
 def grouped(rows: Iterable[Row], judgements: tuple[str, ...]) -> list[tuple[tuple[str, str, str], list[Row]]]:

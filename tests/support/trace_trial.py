@@ -40,6 +40,7 @@ class Row:
     cause: str
     sentence: str
     noticed: bool = True  # `status` named an object of the fault
+    checked: str = ""  # the verdict of all checks of the lab, if they were run
 
 
 def judge(story: TraceResult, fault: Fault, healthy: TraceResult | None = None) -> Judgement:
@@ -74,8 +75,8 @@ def has_names(sentence: str, expected: ExpectedCause) -> bool:
 class Trial:
     """Faults and traces on one running lab."""
 
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
+    def __init__(self, lab: Lab, *, run_checks: bool = False) -> None:
+        self.lab, self.run_checks = lab, run_checks
         self._healthy: dict[tuple[Traffic, ProbeProtocol], TraceResult] = {}
 
     def healthy_rows(self, protocols: tuple[ProbeProtocol, ...] = PROTOCOLS) -> Iterator[Row]:
@@ -103,9 +104,10 @@ class Trial:
         try:
             drift = {change.subject.key for change in lifecycle.status(self.lab.name, self.lab)}
             noticed = bool(drift & record.keys) or not record.keys  # connections are no objects of a lab
+            checked = labctl.check(self.lab).verdict if self.run_checks else ""
             for name in protocols:
                 if usable[name]:
-                    yield replace(self._judged(fault, kind, name, usable[name]), noticed=noticed)
+                    yield replace(self._judged(fault, kind, name, usable[name]), noticed=noticed, checked=checked)
         finally:
             break_fix.fix(self.lab, (record,))
         if left := lifecycle.status(self.lab.name, self.lab):
