@@ -49,7 +49,7 @@ def _address_missing(objects: LabObjects) -> Iterator[Fault]:
 
 
 def _ipv6_address_missing(objects: LabObjects) -> Iterator[Fault]:
-    return _missing(objects, "ipv6-address-missing", 6)
+    return _missing(objects, "address-missing-ipv6", 6)
 
 
 def _with_prefix(objects: LabObjects, address: Address, prefixlen: int, *, keep_routes: bool) -> tuple[Change, ...]:
@@ -89,7 +89,7 @@ def _prefix_too_wide(objects: LabObjects) -> Iterator[Fault]:
             trips = objects.lost_trips(changes, trips)
             causes = (ExpectedCause(("neighbour",), (address.ns, str(trip.there.dst))),)
             if trip in trips:
-                yield Fault("prefix-too-wide", str(address.at), changes, causes, objects.as_traffic([trip]))
+                yield Fault("prefix-too-short", str(address.at), changes, causes, objects.as_traffic([trip]))
                 break
 
 
@@ -135,14 +135,14 @@ KINDS = (
     ),
     FaultKind(
         "prefix-too-long",
-        "A pod's address has the prefix length 32.",
-        "The pod has no network, so it reaches neither its neighbours nor its gateway.",
+        "A pod's address has a prefix length that is too long: 32.",
+        "The pod has no neighbours and no gateway, so it reaches no other machine.",
         _prefix_too_long,
     ),
     FaultKind(
-        "prefix-too-wide",
-        "A pod's address has too short a prefix length.",
-        "The pod takes a remote machine for a neighbour and asks for its MAC address, and gets no answer.",
+        "prefix-too-short",
+        "A pod's address has a prefix length that is too short.",
+        "The pod takes a remote machine for a neighbour: it asks for its MAC address and gets no answer.",
         _prefix_too_wide,
     ),
     FaultKind(
@@ -152,7 +152,7 @@ KINDS = (
         _duplicate_address,
     ),
     FaultKind(
-        "ipv6-address-missing",
+        "address-missing-ipv6",
         "A device has lost its IPv6 address.",
         "IPv6 fails there; IPv4 works.",
         _ipv6_address_missing,

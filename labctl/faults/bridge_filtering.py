@@ -1,4 +1,4 @@
-"""Faults of bridges' firewalls: ebtables rules, and bridged frames that pass iptables."""
+"""Faults of firewalls on bridges: ebtables rules, and bridged frames that pass iptables."""
 
 from __future__ import annotations
 

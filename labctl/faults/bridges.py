@@ -150,7 +150,7 @@ KINDS = (
     ),
     FaultKind(
         "port-detached",
-        "A device that should be a port has no bridge.",
+        "A device that should be a port of a bridge is not one.",
         "What comes in by it reaches no other machine of the bridge.",
         _port_detached,
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from functools import cache
+from types import ModuleType
 
 from labctl.core.names import did_you_mean, summarize_names
 from labctl.core.scenario_types import Lab
@@ -54,6 +55,18 @@ MODULES = (
 def kinds() -> dict[str, FaultKind]:
     """Every kind of fault, by name, in the order of the catalogue."""
     return {kind.name: kind for module in MODULES for kind in module.KINDS}
+
+
+@cache
+def subjects() -> dict[str, str]:
+    """The subject of every kind, by its name: the first words of the docstring of its module."""
+    return {kind.name: subject(module) for module in MODULES for kind in module.KINDS}
+
+
+def subject(module: ModuleType) -> str:
+    """What the kinds of a module are about, as a title: `Routing`."""
+    title = (module.__doc__ or "").partition("\n")[0].removeprefix("Faults of ").partition(":")[0].rstrip(".")
+    return title[:1].upper() + title[1:]
 
 
 def find_kind(name: str) -> FaultKind:

@@ -1,4 +1,4 @@
-"""Faults of a cloud's network: source checks that do not know a pod's address, interfaces that may not forward."""
+"""Faults of the cloud's network: source checks that do not know a pod's address, interfaces that may not forward."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def _notrack(objects: LabObjects) -> Iterator[Fault]:
             ),
         )
         traffic = probes(one for one in paths if one.target_ip == target)
-        yield Fault("notrack", f"{ns}/raw/PREROUTING", (change,), causes, traffic, symptoms)
+        yield Fault("notrack-replies", f"{ns}/raw/PREROUTING", (change,), causes, traffic, symptoms)
 
 
 def _notrack_source(objects: LabObjects) -> Iterator[Fault]:
@@ -114,7 +114,7 @@ def _stale_entry(objects: LabObjects) -> Iterator[Fault]:
             symptoms = (ExpectedCause(kinds, (str(source),)), ExpectedCause(("rule",), ("reply",)))
             traffic = probes((one,), protocols=("udp",), port=PORT, sport=SOURCE_PORT)
             name = f"{ns}/conntrack/{one.source}"
-            yield Fault("stale-conntrack", name, (), causes, traffic, symptoms, (flow,))
+            yield Fault("conntrack-stale", name, (), causes, traffic, symptoms, (flow,))
 
 
 def _stale_dnat_entry(objects: LabObjects) -> Iterator[Fault]:
@@ -133,12 +133,12 @@ def _stale_dnat_entry(objects: LabObjects) -> Iterator[Fault]:
         symptoms = (ExpectedCause(("closed-port",), (ns, str(one.port))),)
         traffic = probes((one,), sport=SOURCE_PORT)
         name = f"{ns}/conntrack/{one.source}"
-        yield Fault("stale-conntrack-dnat", name, (), causes, traffic, symptoms, (flow,))
+        yield Fault("conntrack-stale-dnat", name, (), causes, traffic, symptoms, (flow,))
 
 
 KINDS: tuple[FaultKind, ...] = (
     FaultKind(
-        "notrack",
+        "notrack-replies",
         "A rule in the table raw excludes replies from connection tracking (CT --notrack).",
         "The translation of the source is not undone, so replies end at the machine that translated.",
         _notrack,
@@ -156,14 +156,14 @@ KINDS: tuple[FaultKind, ...] = (
         _drop_invalid,
     ),
     FaultKind(
-        "stale-conntrack",
+        "conntrack-stale",
         "Conntrack has an entry of a UDP flow that began before its source was translated.",
         "Datagrams of that flow, with its fixed source port, are never translated; all others are.",
         _stale_entry,
         unnoticed="Checks send from a new source port each time, so no probe belongs to the flow.",
     ),
     FaultKind(
-        "stale-conntrack-dnat",
+        "conntrack-stale-dnat",
         "Conntrack has an entry of a UDP flow that began before its port was published.",
         "Datagrams of that flow go to the machine itself instead of the container; those of new flows arrive.",
         _stale_dnat_entry,

@@ -1,4 +1,4 @@
-"""Faults in the chains of dockerd, and in its set-up of bridged frames."""
+"""Faults of Docker's own chains: rules that are lost, and one in DOCKER-USER that drops."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def _frag_needed_dropped(objects: LabObjects) -> Iterator[Fault]:
             )
             causes = (ExpectedCause(("rule", "mtu-black-hole", "too-big"), (ns, "OUTPUT")),)
             symptoms = (ExpectedCause(("mtu-black-hole", "too-big"), (f"{ns}/{dev}",)),)
-            yield Fault("frag-needed-dropped", f"{ns}/{dev}", changes, causes, traffic, symptoms)
+            yield Fault("drop-frag-needed", f"{ns}/{dev}", changes, causes, traffic, symptoms)
 
 
 def _leaves_lab(objects: LabObjects, one: ClaimedPath) -> bool:
@@ -163,13 +163,13 @@ KINDS: tuple[FaultKind, ...] = (
         "A program on the machine gets an error as soon as it sends.",
     ),
     _kind(
-        "drop-raw",
+        "drop-raw-prerouting",
         _Filter("raw", "PREROUTING", "-j DROP", (*FORWARDED, "received")),
         "A rule in raw/PREROUTING drops all packets.",
         "Packets end before conntrack and before the routing see them.",
     ),
     _kind(
-        "drop-mangle",
+        "drop-mangle-forward",
         _Filter("mangle", "FORWARD", "-j DROP"),
         "A rule in mangle/FORWARD drops all packets.",
         "The machine forwards nothing, though the table filter has no such rule.",
@@ -241,7 +241,7 @@ KINDS: tuple[FaultKind, ...] = (
         _drop_source,
     ),
     FaultKind(
-        "frag-needed-dropped",
+        "drop-frag-needed",
         "A link has a smaller MTU, and a rule drops the router's ICMP error (fragmentation needed).",
         "Small packets pass. Big packets disappear, and the sender does not learn the MTU.",
         _frag_needed_dropped,
@@ -259,7 +259,7 @@ KINDS: tuple[FaultKind, ...] = (
         "The sender gets an ICMPv6 error, and IPv4 works.",
     ),
     _kind(
-        "drop-raw-ipv6",
+        "drop-raw-prerouting-ipv6",
         _Filter("raw", "PREROUTING", "-p tcp -j DROP", (*FORWARDED, "received"), ("tcp",), family="ip6"),
         "A rule of ip6tables in raw/PREROUTING drops TCP.",
         "TCP over IPv6 gets no answer; pings, and IPv4, work.",

@@ -52,7 +52,7 @@ def _ipv6_forwarding_off(objects: LabObjects) -> Iterator[Fault]:
     for ns in dict.fromkeys(at.ns for at in _forwarding_devices(objects, 6)):
         traffic = objects.probes(lambda path, ns=ns: path.dst.version == 6 and path.forwards_at(ns))  # type: ignore[misc]
         change = sysctl_change(objects, ns, "net.ipv6.conf.all.forwarding", "0")
-        yield Fault("ipv6-forwarding-off", ns, (change,), (ExpectedCause(("forwarding-off",), (ns, "IPv6")),), traffic)
+        yield Fault("forwarding-off-ipv6", ns, (change,), (ExpectedCause(("forwarding-off",), (ns, "IPv6")),), traffic)
 
 
 def _forwarding_devices(objects: LabObjects, version: int) -> tuple[Interface, ...]:
@@ -160,26 +160,26 @@ KINDS = (
         _interface_forwarding_off,
     ),
     FaultKind(
-        "ipv6-forwarding-off",
+        "forwarding-off-ipv6",
         "A router does not forward IPv6: net.ipv6.conf.all.forwarding is 0.",
         "Every IPv6 packet that is not for the machine itself ends there; IPv4 works.",
         _ipv6_forwarding_off,
     ),
     FaultKind(
         "rp-filter-strict",
-        "The reverse-path filter is strict where packets come in by another device than the one back.",
+        "The reverse-path filter is strict (rp_filter is 1), although requests and replies use different devices there.",
         "The router drops packets if the route to their source uses another device.",
         _rp_filter_strict,
     ),
     FaultKind(
         "martian-source",
-        "A router has the address of another machine itself.",
-        "It takes packets from that machine for forged ones and drops them, and keeps those to it.",
+        "A router has the address of another machine, too.",
+        "It drops packets from that machine as forged (martian source), and keeps the packets to it.",
         _martian_source,
     ),
     FaultKind(
         "asymmetric-route",
-        "A node sends directly what the other node answers through the tunnel.",
+        "A node sends packets directly, and the other node answers through the tunnel.",
         "Request and reply take different ways; both arrive.",
         _asymmetric_route,
         "Both ways deliver; only a claim about the way of the packets can fail.",

@@ -1,4 +1,4 @@
-"""Faults of programs that listen: absent, on loopback only, on another port."""
+"""Faults of programs that listen: missing, on loopback only, on another port."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _absent(objects: LabObjects) -> Iterator[Fault]:
         done.add(process.key)
         name = f"{process.ns}/{process.name}"
         causes = (ExpectedCause(("closed-port",), (process.ns, str(check.port))),)
-        yield Fault("listener-absent", name, (Change(None, process),), causes, _traffic(check))
+        yield Fault("listener-missing", name, (Change(None, process),), causes, _traffic(check))
 
 
 def _elsewhere(kind: str, objects: LabObjects) -> Iterator[Fault]:
@@ -66,7 +66,7 @@ def _elsewhere(kind: str, objects: LabObjects) -> Iterator[Fault]:
 
 KINDS: tuple[FaultKind, ...] = (
     FaultKind(
-        "listener-absent",
+        "listener-missing",
         "The program that should listen on a port does not run.",
         "Connections to the port are refused: nothing listens there.",
         _absent,

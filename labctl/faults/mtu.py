@@ -139,7 +139,7 @@ KINDS = (
     ),
     FaultKind(
         "mtu-tunnel",
-        "A tunnel's device has a smaller MTU than needed.",
+        "The device of a tunnel has a smaller MTU than the path needs.",
         "The node drops a big packet before the tunnel, and reports the MTU to its sender.",
         _mtu_tunnel,
     ),

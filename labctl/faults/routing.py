@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_network
 
 from labctl.core.diff import Change
@@ -56,19 +57,11 @@ def _fault(
     yield Fault(kind, on, changes, causes, objects.as_traffic(lost), symptoms)
 
 
-def _route_missing(objects: LabObjects) -> Iterator[Fault]:
+def _missing(kind: str, objects: LabObjects) -> Iterator[Fault]:
     for route, trips in _used_routes(objects):
-        yield from _fault(
-            objects, "route-missing", object_name(route), (Change(None, route),), trips, (*NO_WAY, *SILENT)
-        )
-
-
-def _udr_missing(objects: LabObjects) -> Iterator[Fault]:
-    for route, trips in _used_routes(objects):
-        if objects.topology.role(route.ns) == "fabric" and route.via is not None:
-            yield from _fault(
-                objects, "udr-missing", object_name(route), (Change(None, route),), trips, (*NO_WAY, *SILENT)
-            )
+        user_defined = objects.topology.role(route.ns) == "fabric" and route.via is not None
+        if user_defined == (kind == "udr-missing"):
+            yield from _fault(objects, kind, object_name(route), (Change(None, route),), trips, (*NO_WAY, *SILENT))
 
 
 def _refusing(objects: LabObjects, name: str, kind: str) -> Iterator[Fault]:
@@ -196,13 +189,13 @@ KINDS = (
         "route-missing",
         "A route is missing.",
         "Packets that need it are rejected, or take a less specific route.",
-        _route_missing,
+        partial(_missing, "route-missing"),
     ),
     FaultKind(
         "udr-missing",
-        "The virtual network lacks the user-defined route to the pods of a node.",
-        "Packets to these pods end in the fabric, which has no route for them.",
-        _udr_missing,
+        "The fabric lacks its route to pods of a node (Azure: user-defined route, UDR; Google Cloud: custom route).",
+        "Packets to these pods end in the fabric, or take a less specific route.",
+        partial(_missing, "udr-missing"),
     ),
     FaultKind(
         "route-blackhole",
@@ -219,12 +212,12 @@ KINDS = (
     FaultKind(
         "route-prohibit",
         "A route of type prohibit has taken the place of the right one.",
-        "The router rejects packets to its network and reports that this is forbidden by administration.",
+        "The router rejects packets to its network and reports that the target is administratively prohibited.",
         _route_prohibit,
     ),
     FaultKind(
         "route-wrong-gateway",
-        "A route names a gateway that does not exist.",
+        "A route names a gateway address that no machine has.",
         "The machine asks for the MAC address of the gateway and gets no answer.",
         _route_wrong_gateway,
     ),

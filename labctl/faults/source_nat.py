@@ -106,7 +106,7 @@ def _masquerade_faults(
     def find(objects: LabObjects) -> Iterator[Fault]:
         for one in _translations(objects):
             source = one.paths[0].source
-            paths = tuple(path for path in one.paths if kind != "nat-accept-first" or path.source == source)
+            paths = tuple(path for path in one.paths if kind != "masquerade-shadowed" or path.source == source)
             causes, symptoms = _kept(objects, one.ns, source)
             yield Fault(kind, one.name, (change(objects, one),), causes, probes(paths), symptoms)
 
@@ -237,10 +237,10 @@ KINDS: tuple[FaultKind, ...] = (
         _masquerade_faults("masquerade-too-narrow", _exempt),
     ),
     FaultKind(
-        "nat-accept-first",
-        "An ACCEPT at the beginning of nat/POSTROUTING ends the way through the table.",
-        "The rules behind it never see the pod's packets, so their source is not translated.",
-        _masquerade_faults("nat-accept-first", _accept_first),
+        "masquerade-shadowed",
+        "An ACCEPT at the beginning of nat/POSTROUTING takes the packets of a pod before MASQUERADE or SNAT sees them.",
+        "The rule is there, but the pod's packets keep their source.",
+        _masquerade_faults("masquerade-shadowed", _accept_first),
     ),
     FaultKind(
         "masquerade-too-wide",

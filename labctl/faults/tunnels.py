@@ -183,7 +183,7 @@ def _vxlan_neighbour_wrong(objects: LabObjects) -> Iterator[Fault]:
         change = Change(replace(one, mac=WRONG_MAC), one)
         causes = (ExpectedCause(("vxlan-fdb", "wrong-mac", "stale-neighbour"), (str(one.at), WRONG_MAC)),)
         traffic = objects.as_traffic(_trips_of(objects, tunnel))
-        yield Fault("vxlan-neighbour-wrong", f"{one.at}/{one.ip}", (change,), causes, traffic)
+        yield Fault("vxlan-neighbour-stale", f"{one.at}/{one.ip}", (change,), causes, traffic)
 
 
 KINDS = (
@@ -224,7 +224,7 @@ KINDS = (
         _vxlan_neighbour_missing,
     ),
     FaultKind(
-        "vxlan-neighbour-wrong",
+        "vxlan-neighbour-stale",
         "The neighbour entry for the far end of a tunnel has a wrong MAC address.",
         "The tunnel has no forwarding entry for that MAC address, and drops the frame.",
         _vxlan_neighbour_wrong,

@@ -170,8 +170,9 @@ def process_text(process: Process) -> str:
     return f"{process.name}: {shlex.join(process.command)}{', holds the namespace' if process.sandbox else inside}"
 
 
-def change_lines(change: Change) -> tuple[str, ...]:
-    """The differences of one object; each line begins with missing, extra or changed.
+def change_lines(change: Change, verb: str = "was") -> tuple[str, ...]:
+    """The differences of one object; each line begins with missing, extra or changed. `verb` stands before a value that
+    was found: `was`, or `is` while it is certainly still so.
 
     A chain is reported rule by rule, because a person adds and removes single rules.
     """
@@ -179,11 +180,11 @@ def change_lines(change: Change) -> tuple[str, ...]:
     if isinstance(change.subject, Chain):
         assert isinstance(want, Chain | None)
         assert isinstance(have, Chain | None)
-        return tuple(_chain_lines(change.subject, want, have))
+        return tuple(_chain_lines(change.subject, want, have, verb))
     if want is None or have is None:
         return (f"{change.kind} {resource_line(change.subject)}",)
     subject = f"changed {RESOURCE_NOUNS[type(want)]} {_identity(want)}"
-    return tuple(f"{subject}: {_field_difference(name, want, have)}" for name in differing_fields(want, have))
+    return tuple(f"{subject}: {_field_difference(name, want, have, verb)}" for name in differing_fields(want, have))
 
 
 def _identity(resource: Resource) -> str:
@@ -201,12 +202,12 @@ def _identity(resource: Resource) -> str:
     return resource_values(resource)
 
 
-def _field_difference(name: str, want: Resource, have: Resource) -> str:
+def _field_difference(name: str, want: Resource, have: Resource, verb: str) -> str:
     if name == "connected":
         return f"the route to its subnet should {'' if getattr(want, name) else 'not '}be there"
     label = "address" if name == "mac" else name
     found, wanted = _value_text(name, getattr(have, name, None)), _value_text(name, getattr(want, name))
-    return f"{label} was {found}, should be {wanted}"
+    return f"{label} {verb} {found}, should be {wanted}"
 
 
 def _value_text(name: str, value: Any) -> str:
@@ -219,7 +220,7 @@ def _value_text(name: str, value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _chain_lines(chain: Chain, want: Chain | None, have: Chain | None) -> Iterator[str]:
+def _chain_lines(chain: Chain, want: Chain | None, have: Chain | None, verb: str) -> Iterator[str]:
     if chain.family == "nft":
         state = "missing" if have is None else "extra"
         yield f"{state} nft table {chain.name} (not this lab's: nft, or iptables of the other back end, created it)"
@@ -236,7 +237,7 @@ def _chain_lines(chain: Chain, want: Chain | None, have: Chain | None) -> Iterat
         yield f"changed {command} {chain.name}: the rules are in another order"
     was, should = ((side.policy if side is not None else None) or "ACCEPT" for side in (have, want))
     if was != should:
-        yield f"changed {command} -P {chain.name}: policy was {was}, should be {should}"
+        yield f"changed {command} -P {chain.name}: policy {verb} {was}, should be {should}"
 
 
 def plan_text(lab: Lab) -> str:

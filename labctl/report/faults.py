@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from labctl.core.diff import Change, by_namespace, diff
 from labctl.core.names import summarize_names
 from labctl.core.text import count
-from labctl.faults.catalogue import kinds
+from labctl.faults.catalogue import kinds, subjects
+from labctl.tracing.result import flow_text
 
 if TYPE_CHECKING:
     from labctl.faults.fault import Fault, FaultKind
+    from labctl.faults.lab_objects import Traffic
     from labctl.lab.fault_records import FaultRecord
     from labctl.report.terminal import Terminal
 
@@ -20,14 +22,18 @@ Document: TypeAlias = dict[str, Any]
 Found: TypeAlias = Sequence[tuple["FaultKind", tuple["Fault", ...]]]
 Fixed: TypeAlias = Sequence[tuple["FaultRecord", tuple[Change, ...]]]
 DONE_VERBS = {"missing": "added", "extra": "removed", "changed": "changed"}
+DEFAULT_PORT = 80  # of a probe with TCP or UDP, if the fault is on every port
 MAX_OBJECTS = 3  # objects of a kind in the whole list
 
 
 def catalogue_lines(lab: str, found: Found, terminal: Terminal, *, objects: bool) -> Iterator[str]:
-    """The kinds that fit a lab, with their sentences and the first objects; with `objects`, with all of them."""
+    """The kinds that fit a lab by subject, with their sentences and the first objects; with `objects`, with all."""
+    subject = ""
     if not objects:
         yield f"{lab} can have {count(len(found), 'kind')} of faults:"
     for kind, faults in found:
+        if not objects and subject != (subject := subjects()[kind.name]):
+            yield from ("", terminal.paint(subject.upper(), "bold"))
         yield terminal.paint(kind.name, "bold")
         yield f"    {kind.summary} {kind.effect}"
         if kind.unnoticed:
@@ -37,6 +43,8 @@ def catalogue_lines(lab: str, found: Found, terminal: Terminal, *, objects: bool
             yield from (f"    {name}" for name in names or ["no object of this lab fits"])
         else:
             yield f"    on: {summarize_names(names, MAX_OBJECTS)}"
+    if not objects:
+        yield from ("", "break FAULT --list shows all objects of one fault")
 
 
 def catalogue_document(lab: str, found: Found) -> Document:
@@ -68,10 +76,25 @@ def break_lines(
     yield f"{lab} is broken: {terminal.paint(record.kind, 'bold')} on {record.on}"
     yield f"    {kind.summary} {kind.effect}"
     yield from _change_lines(_changes(record), terminal)
-    traffic = fault.traffic[0] if fault.traffic else None
-    if traffic is not None:
-        yield f"try: {labctl} trace {traffic.source} {traffic.target}"
+    yield from (f"    conntrack {flow_text(flow)}" for flow in fault.connections)
+    if fault.traffic:
+        yield f"try: {labctl} {trace_words(fault.traffic[0])}"
     yield f"fix: {labctl} fix {record.kind} {shlex.quote(record.on)}"
+
+
+def trace_words(traffic: Traffic) -> str:
+    """The trace that meets a fault, as its verb, names and options."""
+    protocol = traffic.protocols[0]
+    words = ["trace", traffic.source, traffic.target]
+    if protocol != "icmp":
+        words += [f"--{protocol}", str(traffic.port if traffic.port is not None else DEFAULT_PORT)]
+        words += [] if traffic.sport is None else ["--sport", str(traffic.sport)]
+        words += [] if traffic.server is None else ["--listen", f"{traffic.server[0]}:{traffic.server[1]}"]
+        words += ["--listen"] if traffic.server is None and traffic.listen else []
+    if protocol != "tcp":
+        words += [] if traffic.size is None else ["--size", str(traffic.size)]
+        words += ["--fragment"] if traffic.fragment else []
+    return shlex.join(words)
 
 
 def break_document(lab: str, record: FaultRecord, seed: int | None) -> Document:
@@ -98,6 +121,9 @@ def solution_lines(lab: str, records: Sequence[FaultRecord], terminal: Terminal)
         if kind is not None:
             yield f"    {kind.summary} {kind.effect}"
         yield from _change_lines(_changes(record), terminal)
+        if not record.keys:
+            machine = record.on.partition("/")[0]
+            yield f"    it is an entry of conntrack in {machine}, which labctl show {machine} lists"
 
 
 def solution_document(lab: str, records: Iterable[FaultRecord]) -> Document:
@@ -111,7 +137,9 @@ def fix_lines(lab: str, fixed: Fixed, terminal: Terminal) -> Iterator[str]:
         yield f"{lab} has no fault of labctl break: nothing to fix"
     for record, changes in fixed:
         yield f"{terminal.paint(record.kind, 'bold')} on {record.on} is fixed"
-        if not changes:
+        if not record.keys:
+            yield "    its entry in conntrack is removed"
+        elif not changes:
             yield "    it was repaired already"
         yield from _change_lines(changes, terminal, DONE_VERBS)
 
@@ -138,9 +166,10 @@ def _changes(record: FaultRecord) -> tuple[Change, ...]:
 def _change_lines(
     changes: tuple[Change, ...], terminal: Terminal, verbs: dict[str, str] | None = None
 ) -> Iterator[str]:
+    """Changes with `verbs` for what was done; without them, as the fault that is still there."""
     from labctl.report.up_status import grouped_changes
 
-    yield from (f"    {line}" for line in grouped_changes(changes, terminal, verbs))
+    yield from (f"    {line}" for line in grouped_changes(changes, terminal, verbs, present=verbs is None))
 
 
 def _change_documents(changes: tuple[Change, ...]) -> list[Document]:

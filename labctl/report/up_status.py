@@ -119,14 +119,16 @@ def print_status(name: str, lab: Lab, changes: tuple[Change, ...], terminal: Ter
 
 
 def grouped_changes(
-    changes: tuple[Change, ...], terminal: Terminal, verbs: Mapping[str, str] | None = None
+    changes: tuple[Change, ...], terminal: Terminal, verbs: Mapping[str, str] | None = None, *, present: bool = False
 ) -> Iterator[str]:
-    """Changes by namespace, in the syntax of ip and iptables. `verbs` replaces missing, extra and changed."""
+    """Changes by namespace, in the syntax of ip and iptables. `verbs` replaces missing, extra and changed; with
+    `present`, a changed value "is" as it was found, else it "was"."""
     from labctl.render.resources import change_lines
 
+    found = "is" if present else "was"
     for ns, group in by_namespace(changes).items():
         yield terminal.paint(ns, "bold")
-        for kind, _, rest in (text.partition(" ") for change in group for text in change_lines(change)):
+        for kind, _, rest in (text.partition(" ") for change in group for text in change_lines(change, found)):
             verb = (verbs or {}).get(kind, kind)
             yield f"  {terminal.paint(f'{verb:<7}', COLOURS[kind])}  {rest}"
 

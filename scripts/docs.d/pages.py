@@ -18,7 +18,7 @@ from labctl.core.fidelity import Fidelity, sort_by_grade
 from labctl.core.probe_kinds import probe_kind
 from labctl.core.resources import Link
 from labctl.core.scenario_types import Check, Lab, See
-from labctl.faults.catalogue import MODULES
+from labctl.faults.catalogue import MODULES, subject
 from labctl.faults.fault import FaultKind
 from labctl.faults.lab_objects import LabObjects
 from labctl.scenario import catalog, json_schema
@@ -50,8 +50,7 @@ def faults_page() -> str:
     labs = {name: LabObjects(_compiled(name)[1]) for name in catalog.names()}
     parts = [NOTE, FAULTS_HEAD.strip()]
     for module in MODULES:
-        subject = (inspect.getdoc(module) or "").partition("\n")[0]
-        parts += [f"## {subject.removeprefix('Faults of ').partition(':')[0].rstrip('.').capitalize()}"]
+        parts += [f"## {subject(module)}"]
         rows = [_fault_row(kind, labs) for kind in module.KINDS]
         parts.append("\n".join(["| fault | what is wrong, and what follows | fits |", "|---|---|---|", *rows]))
     return "\n\n".join(parts) + "\n"

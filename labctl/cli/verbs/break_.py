@@ -23,9 +23,9 @@ MAX_SEED = 999_999  # seeds that labctl chooses itself, short enough to be typed
 @click.argument("fault", required=False, type=FAULT)
 @click.argument("on", required=False, metavar="[OBJECT]", type=FAULT_OBJECT)
 @click.option("--list", "only_list", is_flag=True, help="List the faults that fit this lab; with FAULT, their objects.")
-@click.option("--random", "at_random", is_flag=True, help="Choose the fault at random, and do not say which one it is.")
+@click.option("--random", "at_random", is_flag=True, help="Choose a fault at random, and hide it: do not say which one it is.")
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), help="With --random: the same number, the same fault.")
-@click.option("--hide", is_flag=True, help="Make it part of the definition: status does not name it, up keeps it.")
+@click.option("--hide", is_flag=True, help="Hide the fault, for an exercise: status does not name it, and up keeps it.")
 @scenario_option
 @global_options("lab", "json")
 @click.pass_obj
@@ -43,13 +43,15 @@ def break_(
 
     OBJECT is what the fault is on (node1, node1/eth0, node1/10.244.1.0/24), as --list shows it; without it, the first
     object that fits. An ordinary fault is drift: `labctl status` names it, and `labctl up` repairs it. A fault with
-    --hide or --random is part of the definition: only packets show it. `labctl fix` removes exactly the fault.
+    --hide or --random is part of the definition: status and up accept it, and only packets and the tools inside the lab
+    show it. `labctl fix` removes exactly the fault.
 
     \b
     Examples:
       sudo labctl break --list
-      sudo labctl break forwarding-off node1
       sudo labctl break route-missing --list
+      sudo labctl break forwarding-off node1
+      sudo labctl break --hide mtu-router
       sudo labctl break --random --seed 7
     """
     from labctl.lab import lifecycle

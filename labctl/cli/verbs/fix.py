@@ -13,14 +13,15 @@ from labctl.cli.session import Session
 @click.command("fix", short_help="Remove the faults of a lab, and nothing else.")
 @click.argument("fault", required=False, type=FAULT)
 @click.argument("on", required=False, metavar="[OBJECT]", type=FAULT_OBJECT)
-@click.option("--show", is_flag=True, help="Only show the faults and how each would be fixed: the solution.")
+@click.option("--show", is_flag=True, help="Only show the faults, also hidden ones, and what each changed: the solution.")
 @scenario_option
 @global_options("lab", "json")
 @click.pass_obj
 def fix(session: Session, fault: str | None, on: str | None, show: bool, scenario: str | None) -> int:
     """Restore exactly what faults changed: those of `labctl break`, and those of the scenario file.
 
-    Without FAULT, all faults of the lab. Other differences from the definition stay; `labctl up` repairs them, too.
+    Without FAULT, all faults of the lab, also hidden ones. Other differences from the definition stay; `labctl up`
+    repairs them.
 
     \b
     Examples:

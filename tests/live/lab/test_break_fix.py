@@ -173,7 +173,7 @@ def tunnels() -> Iterator[Lab]:
 
 
 @pytest.mark.parametrize(
-    "name", ["vxlan-wrong-id", "prefix-too-wide", "interface-down", "neighbour-stale", "mtu-far-end", "bridge-down"]
+    "name", ["vxlan-wrong-id", "prefix-too-short", "interface-down", "neighbour-stale", "mtu-far-end", "bridge-down"]
 )
 def test_a_fault_breaks_only_what_it_names_and_the_fix_restores_all(tunnels: Lab, name: str) -> None:
     fault = find_fault(tunnels, name)

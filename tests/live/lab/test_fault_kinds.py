@@ -32,7 +32,7 @@ def _entries(lab: RunningLab, ns: str) -> set[tuple[object, ...]]:
 
 def test_a_stale_connection_is_created_and_deleted() -> None:
     with labctl.up("docker-bridge", name="fault-kinds") as lab:
-        fault = find_fault(lab.compiled, "stale-conntrack")
+        fault = find_fault(lab.compiled, "conntrack-stale")
         (flow,) = fault.connections
         entry = (flow.src, flow.dst, flow.sport, flow.dport, flow.dst, flow.src, "replied")
 
@@ -46,7 +46,7 @@ def test_a_stale_connection_is_created_and_deleted() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "listens"),
-    [("listener-absent", ""), ("listener-loopback", "127.0.0.1:80"), ("listener-wrong-port", ":81")],
+    [("listener-missing", ""), ("listener-loopback", "127.0.0.1:80"), ("listener-wrong-port", ":81")],
 )
 def test_a_program_listens_elsewhere_until_the_fix(docker: RunningLab, kind: str, listens: str) -> None:
     def sockets() -> str:
