@@ -33,3 +33,9 @@ def test_unreleased_changes_come_first() -> None:
 def test_releases_are_in_order_the_newest_first() -> None:
     assert releases() == sorted(releases(), reverse=True)
     assert len({version for version, _ in releases()}) == len(releases())
+
+
+def test_a_release_has_each_kind_of_change_in_one_list() -> None:
+    for part in re.split(r"(?m)^## ", (ROOT / "CHANGELOG.md").read_text())[1:]:
+        kinds = re.findall(r"(?m)^### (.+)$", part)
+        assert len(kinds) == len(set(kinds)), part.partition("\n")[0]

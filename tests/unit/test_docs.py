@@ -5,6 +5,7 @@ A ```yaml block is a scenario.
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import re
@@ -12,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +193,58 @@ def test_the_readme_lists_every_verb_in_order() -> None:
 )
 def test_a_lying_transcript_is_seen(page: str, real: str, same: bool) -> None:
     assert agrees(page, real) is same
+
+
+# ---- the causes of a trace --------------------------------------------------------------------------------
+
+
+def named_kinds(sources: Iterable[str]) -> set[str]:
+    """The kinds of causes in the code: the first argument of `Cause(...)`; where that is a name, what is assigned to
+    `kind`, or given to a function that has a parameter `kind`."""
+    trees = [ast.parse(source) for source in sources]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
+    places = {one.name: [arg.arg for arg in one.args.args].index("kind") for one in functions if takes_kind(one)}
+    places["Cause"] = 0
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in places:
+            found |= texts(node.args[places[node.func.id]])
+        elif isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["kind"]:
+            found |= texts(node.value)
+    return found
+
+
+def takes_kind(function: ast.FunctionDef) -> bool:
+    return "kind" in [arg.arg for arg in function.args.args]
+
+
+def texts(value: ast.expr) -> set[str]:
+    """The strings that an expression can be."""
+    if isinstance(value, ast.IfExp):
+        return texts(value.body) | texts(value.orelse)
+    return {value.value} if isinstance(value, ast.Constant) and isinstance(value.value, str) else set()
+
+
+def test_the_page_of_traces_lists_every_cause_once() -> None:
+    folder = ROOT / "labctl/tracing"
+    kinds = named_kinds(path.read_text() for path in (folder / "drop_reasons.py", *(folder / "causes").glob("*.py")))
+    section = (ROOT / "docs/trace.md").read_text().partition("\n## Causes\n")[2].partition("\n## ")[0]
+    listed = re.findall(r"^\| `([a-z-]+)` \| \S.* \| \S.* \|$", section, re.MULTILINE)
+
+    assert sorted(listed) == sorted(kinds)
+
+
+def test_kinds_of_causes_are_found_in_code() -> None:
+    source = """
+def one(point):
+    kind = "closed" if point else "dead"
+    return Cause("alone" if point else "other", "x") or Cause(kind, "x") or two(point, "given")
+def two(point, kind):
+    return Cause(kind, "not a kind")
+"""
+
+    assert named_kinds([source]) == {"closed", "dead", "alone", "other", "given"}
 
 
 # ---- the manual page, and completion -------------------------------------------------------------------
