@@ -167,7 +167,7 @@ KINDS = (
     ),
     FaultKind(
         "rp-filter-strict",
-        "The reverse-path filter is strict (rp_filter is 1), although requests and replies use different devices there.",
+        "The reverse-path filter is strict (rp_filter is 1) where requests and replies use different devices.",
         "The router drops packets if the route to their source uses another device.",
         _rp_filter_strict,
     ),

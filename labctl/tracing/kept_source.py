@@ -13,6 +13,7 @@ from labctl.tracing.evidence import RuleHit, TraceEvidence
 from labctl.tracing.hop_routing import NAT_TARGETS, POSTROUTING_HOOK, PREROUTING_HOOK, find_lookup
 from labctl.tracing.loss_point import LossPoint
 from labctl.tracing.result import TOOLS, Cause, Note, exec_command, rule_text
+from labctl.tracing.stale_connection import find_stale_connection
 
 ADDRESS_OPTIONS = ("-s", "-d", "--match-set", "--dst-type", "--src-type")
 # the causes that can be the effect of a source which nothing translated
@@ -64,7 +65,10 @@ def _names_address(hit: RuleHit) -> bool:
 def find_kept_source(evidence: TraceEvidence, ip: IP) -> KeptSource | None:
     """The first router that forwarded the request with this source, although it has the table nat. One with a rule
     that kept the source counts first. The kernel asks no chain of nat if none of its rules translates anything: then
-    conntrack is off, and there is no report."""
+    conntrack is off, and there is no report. None if conntrack kept the source because of an earlier connection."""
+    stale = find_stale_connection(evidence)
+    if stale is not None and stale.end == "source":
+        return None  # conntrack kept it: the rules were not asked
     table = "ip nat" if ip.version == 4 else "ip6 nat"
     candidates: list[KeptSource] = []
     for hop in evidence.hops["request"]:

@@ -23,7 +23,9 @@ MAX_SEED = 999_999  # seeds that labctl chooses itself, short enough to be typed
 @click.argument("fault", required=False, type=FAULT)
 @click.argument("on", required=False, metavar="[OBJECT]", type=FAULT_OBJECT)
 @click.option("--list", "only_list", is_flag=True, help="List the faults that fit this lab; with FAULT, their objects.")
-@click.option("--random", "at_random", is_flag=True, help="Choose a fault at random, and hide it: do not say which one it is.")
+@click.option(
+    "--random", "at_random", is_flag=True, help="Choose a fault at random, and hide it: do not say which one it is."
+)
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), help="With --random: the same number, the same fault.")
 @click.option("--hide", is_flag=True, help="Hide the fault, for an exercise: status does not name it, and up keeps it.")
 @scenario_option

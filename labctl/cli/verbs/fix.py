@@ -13,7 +13,9 @@ from labctl.cli.session import Session
 @click.command("fix", short_help="Remove the faults of a lab, and nothing else.")
 @click.argument("fault", required=False, type=FAULT)
 @click.argument("on", required=False, metavar="[OBJECT]", type=FAULT_OBJECT)
-@click.option("--show", is_flag=True, help="Only show the faults, also hidden ones, and what each changed: the solution.")
+@click.option(
+    "--show", is_flag=True, help="Only show the faults, also hidden ones, and what each changed: the solution."
+)
 @scenario_option
 @global_options("lab", "json")
 @click.pass_obj

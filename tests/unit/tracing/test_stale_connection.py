@@ -102,3 +102,15 @@ def test_the_age_is_told_if_the_kernel_keeps_it() -> None:
     texts = [note.text for note in diagnose(found).facts]
 
     assert any("there before the probe, 42 s old, expires in" in text for text in texts)
+
+
+def test_a_source_that_conntrack_kept_is_not_blamed_on_the_rules() -> None:
+    found = recording("before-the-masquerade")
+    with_nat = tuple(replace(one, tables=("ip nat",)) if one.node == "r" else one for one in found.namespaces)
+    result = diagnose(replace(found, namespaces=with_nat))
+    fresh = diagnose(replace(found, namespaces=with_nat, flows_before=()))
+
+    assert result.why is not None
+    assert result.why.kind == "stale-conntrack"
+    assert not any("no rule of nat/POSTROUTING" in note.text for note in result.facts)
+    assert any("no rule of nat/POSTROUTING" in note.text for note in fresh.facts)
