@@ -2,7 +2,8 @@
 
 A missing reply shows what a firewall does only if everything else is in place: links are up, addresses
 and routes exist, forwarding is on. The path is compared with the plan by the same `diff` as in `status`.
-This happens after the wait for the reply, so that a fault that occurs during the check counts as well.
+This happens after the wait for the reply, so that a fault that occurs during the check counts as well. Hidden faults
+are part of the definition, so they are no drift here either, and a check does not give them away.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from labctl.core.diff import Change, diff
 from labctl.core.resources import Attachment, Chain, IpSet, Link, Plan, Resource
 from labctl.core.topology import Topology
 from labctl.errors import LabError
+from labctl.lab import fault_records
 from labctl.render.resources import change_lines
 
 MAX_NAMESPACES = 128  # namespaces that are compared at most; the path of a probe is much shorter
@@ -25,7 +27,8 @@ def drift(topology: Topology, path: Sequence[str]) -> tuple[str, ...]:
     from labctl.kernel.lab_kernel import KernelLab
 
     here = frozenset(path[:MAX_NAMESPACES])
-    want = tuple(planned_resources(topology.lab.plan, here))
+    plan = fault_records.expected(topology.lab.plan, fault_records.load(topology.lab.name))
+    want = tuple(planned_resources(plan, here))
     try:
         with KernelLab(topology.lab.name) as kernel:
             found = kernel.observe(want, [name for name in topology.namespaces if name in here], chains=False)

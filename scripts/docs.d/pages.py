@@ -86,8 +86,8 @@ sudo labctl fix                                   # undo it
   does not give itself away: only packets, `show` and the tools inside the lab show the fault.
 - `--random` chooses a fault, hides it and does not say which one it is. The same `--seed N` gives the same fault in the
   same scenario, so a class can work on one fault.
-- Some faults need a certain packet. If all checks pass, try TCP and UDP (`trace a c --tcp 80 --listen`), other machines,
-  and big packets (`--size 1472`). `break` prints the trace that meets its fault after `try:`.
+- Some faults need a certain packet. If all checks pass, try TCP and UDP (`trace a c --tcp 80 --listen`), other
+  machines, and big packets (`--size 1472`). `break` prints the trace that meets its fault after `try:`.
 - `labctl fix` without a name undoes all faults of the lab, also hidden ones. `labctl fix --show` is the solution: the
   faults of the lab, and what each of them changed.
 - A scenario file has faults with the key `break:`. These are hidden, too:
@@ -108,9 +108,9 @@ An object is a machine (`node1`), or a machine and what is on it: a device (`nod
 (`node1/10.244.1.0/24`, with `@100` if it is in table 100), a chain (`node1/nat/POSTROUTING`). If a name has spaces, put
 it in quotes: `labctl break policy-rule-missing 'fabric/rule 100 iif node1'`.
 
-The names say what is wrong with what: `X-missing` (it is not there), `X-wrong-Y` (its Y has a wrong value), `X-stale` (an
-entry that was right once), `X-off`, `X-down`, `drop-X` and `reject-X` (a rule that does that). In the tables, *fits* says
-for which of the built-in scenarios the fault exists.
+The names say what is wrong with what: `X-missing` (it is not there), `X-wrong-Y` (its Y has a wrong value), `X-stale`
+(an entry that is not right any more), `X-off`, `X-down`, `drop-X` and `reject-X` (a rule that does that). In the
+tables, *fits* says for which of the built-in scenarios the fault exists.
 
 [How often `labctl trace` names the cause](trace-accuracy.md) is measured for all of them.
 """

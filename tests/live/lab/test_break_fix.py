@@ -18,6 +18,16 @@ from labctl.lab import break_fix, fault_records, lifecycle
 
 NAME = "break-fix"
 FORWARDING = "net.ipv4.ip_forward"
+EXERCISE = """
+model: kubenet
+nodes: {node1: {pods: [a]}, node2: {pods: [c]}}
+break: [forwarding-off: node2]
+checks:
+  - say: node2 does not forward
+    ping: a -> c
+    expect: fail
+    within: 1s
+"""
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +82,20 @@ def test_a_hidden_fault_is_neither_drift_nor_mended(lab: Lab, definition: lifecy
     break_fix.fix(lab, [record])
     with KernelLab(NAME) as kernel:
         assert Sysctl("node1", FORWARDING, "1") in kernel.observe(lab.plan)
+
+
+def test_a_check_takes_a_hidden_fault_as_defined_and_does_not_name_it(tmp_path: Path) -> None:
+    file = tmp_path / "broken-file.yaml"
+    file.write_text(EXERCISE)
+    with labctl.up(str(file)) as running:
+        (outcome,) = running.check("does not forward").outcomes
+        assert outcome.verdict == "pass"
+        assert not any("as planned" in line for line in outcome.evidence)
+        with KernelLab("broken-file") as kernel:  # other drift is no proof
+            kernel.apply([Change(Sysctl("node1", FORWARDING, "0"), Sysctl("node1", FORWARDING, "1"))])
+        (outcome,) = running.check("does not forward").outcomes
+        assert outcome.verdict == "inconclusive"
+        assert not any("node2 is not as planned" in line for line in outcome.evidence)
 
 
 def test_the_absence_of_a_hidden_fault_is_drift(lab: Lab, definition: lifecycle.Definition) -> None:
