@@ -91,8 +91,7 @@ def test_a_check_takes_a_hidden_fault_as_defined_and_does_not_name_it(tmp_path: 
         (outcome,) = running.check("does not forward").outcomes
         assert outcome.verdict == "pass"
         assert not any("as planned" in line for line in outcome.evidence)
-        with KernelLab("broken-file") as kernel:  # other drift is no proof
-            kernel.apply([Change(Sysctl("node1", FORWARDING, "0"), Sysctl("node1", FORWARDING, "1"))])
+        assert running["node1"].run(f"sysctl -qw {FORWARDING}=0").ok  # drift that the definition does not have
         (outcome,) = running.check("does not forward").outcomes
         assert outcome.verdict == "inconclusive"
         assert not any("node2 is not as planned" in line for line in outcome.evidence)
