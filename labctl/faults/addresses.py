@@ -148,7 +148,7 @@ KINDS = (
     FaultKind(
         "duplicate-address",
         "Another machine of the segment has the same address.",
-        "Packets for the address go to either of them.",
+        "Packets for the address go to the wrong machine, or now to one and now to the other.",
         _duplicate_address,
     ),
     FaultKind(

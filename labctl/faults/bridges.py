@@ -163,7 +163,7 @@ KINDS = (
     FaultKind(
         "hairpin-off",
         "Hairpin mode is off at a bridge port.",
-        "The bridge does not send a frame back by the port that it came in by, so a pod cannot reach itself.",
+        "The bridge sends no frame back by its port, so a container does not reach itself by the port of its host.",
         _hairpin_off,
     ),
     FaultKind(

@@ -190,7 +190,7 @@ KINDS = (
     FaultKind(
         "vxlan-wrong-id",
         "The VXLAN device of a node has another number (VNI) than those of the other nodes.",
-        "The other nodes receive its packets in a VXLAN that they do not have.",
+        "The other nodes have no VXLAN with that number, so they drop its packets.",
         _vxlan_wrong_id,
     ),
     FaultKind(
