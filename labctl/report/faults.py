@@ -93,8 +93,8 @@ def solution_lines(lab: str, records: Sequence[FaultRecord], terminal: Terminal)
         yield f"{lab} has no fault of labctl break"
     for record in records:
         kind = kinds().get(record.kind)
-        hidden = " (hidden)" if record.hidden else ""
-        yield f"{terminal.paint(record.kind, 'bold')} on {record.on}{hidden}"
+        note = " (hidden)" if record.hidden else " (interrupted)" if record.interrupted else ""
+        yield f"{terminal.paint(record.kind, 'bold')} on {record.on}{note}"
         if kind is not None:
             yield f"    {kind.summary} {kind.effect}"
         yield from _change_lines(_changes(record), terminal)
