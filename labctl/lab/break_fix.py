@@ -106,7 +106,17 @@ def break_as_defined(lab: Lab) -> tuple[FaultRecord, ...]:
     known = {(record.kind, record.on) for record in fault_records.load(lab.name)}
     complete = with_plugin_results(lab)
     faults = [find_fault(complete, one.kind, one.on) for one in lab.faults]
-    return tuple(break_locked(complete, fault, hidden=True) for fault in faults if (fault.kind, fault.on) not in known)
+    records = []
+    for fault in faults:
+        if (fault.kind, fault.on) not in known:
+            try:
+                records.append(break_locked(complete, fault, hidden=True))
+            except UsageError as error:
+                message = (
+                    f"the scenario's fault {fault.kind} on {fault.on} does not fit its other faults: {error.message}"
+                )
+                raise UsageError(message, "omit one of them in the section `break`") from None
+    return tuple(records)
 
 
 def fix(lab: Lab, records: Iterable[FaultRecord]) -> tuple[tuple[FaultRecord, tuple[Change, ...]], ...]:
@@ -179,7 +189,6 @@ def _defined_faults(lab: Lab) -> Iterator[Fault]:
 
 
 def _refuse_overlap(fault: Fault, records: Iterable[FaultRecord]) -> None:
-    keys = {item.key for change in fault.changes for item in (change.want, change.have) if item is not None}
     for record in records:
         if record.fixed:
             continue
@@ -188,7 +197,7 @@ def _refuse_overlap(fault: Fault, records: Iterable[FaultRecord]) -> None:
         if record.interrupted:
             message = f"labctl break {record.kind} {record.on} was interrupted"
             raise UsageError(message, "labctl fix undoes what it has done")
-        if keys & record.keys:
+        if fault.keys & record.keys:
             what = "a hidden fault" if record.hidden else f"the fault {record.kind} on {record.on}"
             message = f"{what} has changed the same object as {fault.kind} on {fault.on} would"
             hint = "labctl fix" if record.hidden else f"labctl fix {record.kind} {record.on}"
